@@ -1,0 +1,85 @@
+# Everything a person needs to do with a checkout of econed. `make` alone says what there is.
+
+PYTHON ?= python3
+VENV := .venv
+FLOOR_VENV := $(VENV)/botocore-floor
+DEBIAN_PACKAGES := python3-venv gcc make
+
+# The whole suite, and the part of it that depends on botocore's model.
+PYTEST := -n 2 -m "not live"
+WIRE_TESTS := $(wildcard tests/wire tests/test_wire*.py)
+
+# A stamp in a virtual environment says that what it is named for is installed there.
+DEMO := $(VENV)/.demo-installed
+TEST := $(VENV)/.test-installed
+FLOOR := $(FLOOR_VENV)/.test-installed
+
+.PHONY: help demo serve test lint test-live test-botocore-floor deps clean
+.DELETE_ON_ERROR:
+
+help: ## say what there is
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
+	    || sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1: \2/p' Makefile
+
+demo: $(DEMO) ## start econed on an embedded OpenNebula and drive it with boto3
+	$(VENV)/bin/python -m econed.cli.demo
+
+serve: $(DEMO) ## leave such a server running, for the aws cli (PORT=4567)
+	$(VENV)/bin/python -m econed.cli.serve $(if $(PORT),--port $(PORT))
+
+test: lint $(TEST) ## ruff, mypy and the whole test suite
+	$(VENV)/bin/python -m pytest $(PYTEST)
+
+lint: $(TEST) ## ruff and mypy alone
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+
+# The values go by the environment, as they are: a password is neither expanded nor shown.
+test-live: export ECONED_LIVE_ONED = $(value ONED)
+test-live: export ECONED_LIVE_ONEADMIN = $(value ONEADMIN)
+test-live: export ECONED_LIVE_AUTH_FILE = $(value AUTH_FILE)
+test-live: $(TEST) ## the end-to-end tests on a real oned: ONED=URL ONEADMIN=user:password AUTH_FILE=path
+	@[ -n "$$ECONED_LIVE_ONED" ] && [ -n "$$ECONED_LIVE_ONEADMIN" ] && [ -r "$$ECONED_LIVE_AUTH_FILE" ] || { \
+	    echo "usage: make test-live ONED=URL ONEADMIN=user:password AUTH_FILE=path (a file that can be read)" >&2; exit 2; }
+	$(VENV)/bin/python -m pytest -m live
+
+test-botocore-floor: $(FLOOR) ## the tests of the wire with the oldest botocore that econed may have
+	@[ -n "$(WIRE_TESTS)" ] || { echo "there are no tests of the wire" >&2; exit 1; }
+	$(FLOOR_VENV)/bin/python -m pytest $(PYTEST) $(WIRE_TESTS)
+
+deps: ## install the Debian packages that are missing (the one step that needs root)
+	@missing=$$(for package in $(DEBIAN_PACKAGES); do \
+	    dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q 'install ok installed' || echo $$package; done); \
+	if [ -z "$$missing" ]; then echo "nothing is missing"; exit 0; fi; \
+	command -v apt-get >/dev/null || { echo "this is no Debian; what is wanted is:" $$missing >&2; exit 1; }; \
+	if [ "$$(id -u)" = 0 ]; then root=; else root=sudo; fi; \
+	$$root apt-get update && $$root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $$missing
+
+clean: ## remove all that was made here
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis _trial_temp*
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The project is installed as a link to the checkout, and by the pinned setuptools, so that nothing unpinned is fetched.
+define install
+	$(1)/bin/python -m pip install --quiet --disable-pip-version-check -r $(2)
+	$(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
+endef
+
+$(DEMO): requirements/demo.txt requirements/runtime.txt setup.cfg pyproject.toml | $(VENV)/bin/python
+	$(call install,$(VENV),requirements/demo.txt)
+
+$(TEST): $(wildcard requirements/*.txt) setup.cfg pyproject.toml | $(VENV)/bin/python
+	$(call install,$(VENV),requirements/test.txt)
+
+$(FLOOR): $(wildcard requirements/*.txt) setup.cfg pyproject.toml | $(FLOOR_VENV)/bin/python
+	$(call install,$(FLOOR_VENV),requirements/botocore-floor.txt)
+
+$(VENV)/bin/python $(FLOOR_VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	    || { echo "econed needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+	    || { echo "$(PYTHON) cannot make virtual environments. On Debian and Ubuntu: make deps" \
+	              "(or: apt-get install python3-venv)" >&2; exit 1; }
+	$(PYTHON) -m venv $(@D:/bin=)

@@ -1,0 +1,81 @@
+"""What can go wrong, in the two languages spoken here: EC2's towards clients, oned's towards OpenNebula.
+
+Everything that is meant for a client is an `EC2Error`; everything that oned answered, or failed to answer, is an
+`OpenNebulaError`. The one place where the second becomes the first, for lack of anything better an action knows,
+is `econed.resource`.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class EC2Error(Exception):
+    """An error as Amazon EC2 words it; the client gets it as it is.
+
+    `code` is one of EC2's API error codes, `message` a sentence that shows nothing of the inside, `status` the HTTP
+    status that goes with it (EC2 API Reference, "Error codes for the Amazon EC2 API").
+    """
+
+    def __init__(self, code: str, message: str, status: int = 400) -> None:
+        super().__init__(code, message, status)
+        self.code = code
+        self.message = message
+        self.status = status
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.message}"
+
+
+class OpenNebulaCode(IntEnum):
+    """The error codes of oned's XML-RPC API (OpenNebula, "XML-RPC API", error codes)."""
+
+    AUTHENTICATION = 256
+    AUTHORIZATION = 512
+    NO_EXISTS = 1024
+    ACTION = 2048
+    XML_RPC_API = 4096
+    INTERNAL = 8192
+    ALLOCATE = 16384
+    LOCKED = 32768
+    REPLICATION = 65536
+
+
+class OpenNebulaError(Exception):
+    """Anything that kept a call to oned from doing what was asked. `method` is oned's name of the call."""
+
+    def __init__(self, method: str, reason: str) -> None:
+        super().__init__(method, reason)
+        self.method = method
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.method}: {self.reason}"
+
+
+class OpenNebulaRefusal(OpenNebulaError):
+    """oned answered `[false, text, code]`, or with a fault: it did not do it.
+
+    `code` is oned's (`OpenNebulaCode` names those that are documented), or the negative number of an XML-RPC fault.
+    The text differs between versions: decide by the code and by states, never by the text.
+    """
+
+    def __init__(self, method: str, code: int, reason: str) -> None:
+        super().__init__(method, reason)
+        self.code = code
+
+    def __str__(self) -> str:
+        return f"{self.method}: {self.reason} ({self.code})"
+
+    @property
+    def is_quota(self) -> bool:
+        """Whether a quota is exhausted: oned gives it the code of a missing right, only the text tells."""
+        return self.code == OpenNebulaCode.AUTHORIZATION and " quota in " in self.reason
+
+
+class OpenNebulaUnavailable(OpenNebulaError):
+    """oned could not be reached, broke off, or did not answer in time. A writing call may or may not have been done."""
+
+
+class OpenNebulaNonsense(OpenNebulaError):
+    """oned, or whatever answers at its address, said something that is not a reply of oned's."""

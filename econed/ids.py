@@ -1,0 +1,77 @@
+"""EC2 resource ids: a prefix and the decimal OpenNebula id, as the Ruby econe-server wrote them (`i-00000042`).
+
+Ids are handed out with at least eight digits and read with any number up to ten, as many as OpenNebula's may have, so
+that every id the old server gave goes on naming the same thing. Parts of a machine that are no objects of their own in
+OpenNebula, its own disks and its interfaces, carry the machine's number and theirs, in eleven digits or more.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from econed.errors import EC2Error
+
+_DIGITS = re.compile(r"[0-9]{1,10}", re.ASCII)
+_MAX_OPENNEBULA_ID = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of EC2 resource: how its ids begin and how EC2's errors name them.
+
+    `missing` and `malformed_code` are EC2's error codes for it, `called` is what EC2's messages call it.
+    """
+
+    prefix: str
+    missing: str
+    malformed_code: str
+    called: str
+
+    def format(self, number: int) -> str:
+        """Return the EC2 id of the OpenNebula object `number`."""
+        return f"{self.prefix}-{number:08d}"
+
+    def parse(self, text: str) -> int:
+        """Return the OpenNebula id in `text`; raises `EC2Error` Invalid….Malformed."""
+        if not self.is_id(text):
+            raise self.malformed(text)
+        return int(text.removeprefix(f"{self.prefix}-"))
+
+    def is_id(self, text: str) -> bool:
+        """Whether a text is an id of this kind."""
+        head, dash, digits = text.partition("-")
+        is_number = _DIGITS.fullmatch(digits) is not None and int(digits) <= _MAX_OPENNEBULA_ID
+        return head == self.prefix and dash != "" and is_number
+
+    def malformed(self, text: str) -> EC2Error:
+        """Return the error for a text that is no id of this kind."""
+        return EC2Error(self.malformed_code, f'Invalid id: "{text}"')
+
+    def not_found(self, *texts: str) -> EC2Error:
+        """Return the one error for ids that do not exist, are of another kind, or belong to someone else."""
+        if len(texts) == 1:
+            return EC2Error(self.missing, f"The {self.called} '{texts[0]}' does not exist")
+        return EC2Error(self.missing, f"The {self.called}s '{', '.join(texts)}' do not exist")
+
+
+INSTANCE = Kind("i", "InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed", "instance ID")
+IMAGE = Kind("ami", "InvalidAMIID.NotFound", "InvalidAMIID.Malformed", "image id")
+VOLUME = Kind("vol", "InvalidVolume.NotFound", "InvalidVolumeID.Malformed", "volume")
+SNAPSHOT = Kind("snap", "InvalidSnapshot.NotFound", "InvalidSnapshotID.Malformed", "snapshot")
+SECURITY_GROUP = Kind("sg", "InvalidGroup.NotFound", "InvalidGroupId.Malformed", "security group")
+SUBNET = Kind("subnet", "InvalidSubnetID.NotFound", "InvalidSubnetID.Malformed", "subnet ID")
+NETWORK_INTERFACE = Kind(
+    "eni", "InvalidNetworkInterfaceID.NotFound", "InvalidNetworkInterfaceID.Malformed", "network interface ID"
+)
+RESERVATION_PREFIX = "r"
+
+
+def part_of_machine(prefix: str, machine: int, part: int) -> str:
+    """Return the id of a disk or interface of a machine: the machine's number, then three digits for its own."""
+    return f"{prefix}-{machine:08d}{part:03d}"
+
+
+def reservation_id(machine: int) -> str:
+    """Return the id of the reservation whose first instance is this machine."""
+    return f"{RESERVATION_PREFIX}-{machine:08d}"

@@ -1,0 +1,24 @@
+"""Programs that some tests drive, and what happens where one is missing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+
+def require_tool(name: str) -> str:
+    """Return the path of a program, from the virtual environment that runs the tests or else from PATH.
+
+    A person who does not have it sees the test skipped, with the reason; in CI (ECONED_CI is set) it fails.
+    """
+    path = shutil.which(name, path=os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", ""))))
+    if path is not None:
+        return path
+    reason = f"{name} is not installed: make deps and make test install all that the tests drive"
+    if os.environ.get("ECONED_CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)

@@ -1,0 +1,73 @@
+"""EC2 ids and the OpenNebula ids in them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from econed.errors import EC2Error
+from econed.ids import IMAGE, INSTANCE, VOLUME, part_of_machine, reservation_id
+
+
+@given(st.integers(0, 2**31 - 1))
+def test_an_id_names_the_number_it_was_made_from(number: int) -> None:
+    assert INSTANCE.parse(INSTANCE.format(number)) == number
+
+
+def test_ids_have_the_form_of_the_ruby_servers() -> None:
+    assert INSTANCE.format(42) == "i-00000042"
+    assert IMAGE.format(0) == "ami-00000000"
+    assert INSTANCE.format(1234567890) == "i-1234567890"
+
+
+def test_an_id_is_read_with_fewer_digits_too() -> None:
+    assert INSTANCE.parse("i-42") == 42
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "i",
+        "i-",
+        "i-x",
+        "I-00000001",
+        "ami-00000001",
+        "i-0000000a",
+        "i--1",
+        "i-1 ",
+        " i-1",
+        "i-1\n",
+        "i-٣",
+        "i-²",
+        "i-00000042003",
+        "i-2147483648",
+        "i-9999999999",
+        "i-1,i-2",
+        "i-1' or 1=1",
+    ],
+)
+def test_what_is_no_id_is_malformed(text: str) -> None:
+    with pytest.raises(EC2Error) as caught:
+        INSTANCE.parse(text)
+    assert caught.value.code == "InvalidInstanceID.Malformed"
+
+
+@given(st.text())
+def test_any_text_is_an_id_or_malformed(text: str) -> None:
+    try:
+        assert 0 <= VOLUME.parse(text) < 2**31
+    except EC2Error as error:
+        assert error.code == "InvalidVolumeID.Malformed"
+
+
+def test_parts_of_a_machine_are_told_from_everything_with_an_id_of_its_own() -> None:
+    part = part_of_machine("vol", 42, 0)
+    assert part == "vol-00000042000"
+    with pytest.raises(EC2Error):
+        VOLUME.parse(part)
+
+
+def test_a_reservation_has_the_number_of_its_first_machine() -> None:
+    assert reservation_id(7) == "r-00000007"
