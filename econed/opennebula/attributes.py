@@ -1,0 +1,74 @@
+"""What a template of oned holds: attributes that are texts or vectors, several of which may share a name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
+from typing import TypeAlias
+
+Vector: TypeAlias = Mapping[str, str]
+"""The members of a vector attribute, `NAME=[K="v",…]`."""
+
+Value: TypeAlias = str | Vector
+
+_NO_MEMBERS: Vector = MappingProxyType({})
+
+
+class Attributes:
+    """The attributes of one template, immutable and in oned's order."""
+
+    __slots__ = ("_by_name", "_items")
+
+    def __init__(self, items: Iterable[tuple[str, Value]] = ()) -> None:
+        self._items: tuple[tuple[str, Value], ...] = tuple(
+            (name, value if isinstance(value, str) else MappingProxyType(dict(value))) for name, value in items
+        )
+        by_name: dict[str, list[Value]] = {}
+        for name, value in self._items:
+            by_name.setdefault(name, []).append(value)
+        self._by_name = {name: tuple(values) for name, values in by_name.items()}
+
+    def __iter__(self) -> Iterator[tuple[str, Value]]:
+        return iter(self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._by_name
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Attributes) and self._items == other._items
+
+    __hash__ = None  # type: ignore[assignment]  # holds mappings
+
+    def __repr__(self) -> str:
+        return f"Attributes({[(name, value if isinstance(value, str) else dict(value)) for name, value in self]!r})"
+
+    def names(self) -> tuple[str, ...]:
+        """Return every name once, in oned's order."""
+        return tuple(self._by_name)
+
+    def all(self, name: str) -> tuple[Value, ...]:
+        """Return every value under `name`."""
+        return self._by_name.get(name, ())
+
+    def text(self, name: str, default: str = "") -> str:
+        """Return the first text under `name`; `default` if there is none."""
+        return next((value for value in self.all(name) if isinstance(value, str)), default)
+
+    def vectors(self, name: str) -> tuple[Vector, ...]:
+        """Return every vector under `name`. One without members is a text to oned, and so is left out."""
+        return tuple(value for value in self.all(name) if not isinstance(value, str))
+
+    def vector(self, name: str) -> Vector:
+        """Return the first vector under `name`; one without members if there is none."""
+        return next(iter(self.vectors(name)), _NO_MEMBERS)
+
+    def only(self, *names: str) -> Attributes:
+        """Return the attributes of these names, in oned's order."""
+        return Attributes(item for item in self._items if item[0] in names)
+
+    def without(self, *names: str) -> Attributes:
+        """Return the attributes of all other names, in oned's order."""
+        return Attributes(item for item in self._items if item[0] not in names)

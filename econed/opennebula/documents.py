@@ -1,0 +1,244 @@
+"""Views of oned's documents: images, templates, users, datastores, zones and clusters; and all others, by name.
+
+Source of the element names: OpenNebula's XSD files, and recordings of 5.12 and 7.4.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from econed.opennebula.attributes import Attributes, Value, Vector
+from econed.opennebula.machines import Disk, HistoryRecord, Nic, VirtualMachine
+from econed.opennebula.networks import HELD, AddressRange, Lease, VirtualNetwork
+from econed.opennebula.states import DatastoreType, ImageState, ImageType
+from econed.opennebula.views import Lock, Note, OwnedView, Permissions, Right, View
+
+__all__ = [
+    "HELD",
+    "AddressRange",
+    "Attributes",
+    "Cluster",
+    "Datastore",
+    "Disk",
+    "HistoryRecord",
+    "Image",
+    "Lease",
+    "Lock",
+    "Nic",
+    "Note",
+    "OwnedView",
+    "Permissions",
+    "Right",
+    "UserDocument",
+    "VMTemplate",
+    "Value",
+    "Vector",
+    "View",
+    "VirtualMachine",
+    "VirtualNetwork",
+    "Zone",
+]
+
+
+class Image(OwnedView):
+    """An image: a disk to start machines from, a persistent disk, or a file."""
+
+    @property
+    def state(self) -> ImageState:
+        """Its state."""
+        return ImageState(self._number("STATE"))
+
+    @property
+    def type(self) -> ImageType:
+        """Its type."""
+        return ImageType(self._number("TYPE"))
+
+    @property
+    def size(self) -> int:
+        """Its size in MB."""
+        return self._number("SIZE", 0)
+
+    @property
+    def is_persistent(self) -> bool:
+        """Whether a machine uses it itself, not a copy; only one machine then can."""
+        return self._flag("PERSISTENT")
+
+    @property
+    def format(self) -> str:
+        """How its bytes are arranged (raw, qcow2); until 5.12 that and the file system were one, FSTYPE."""
+        return self._text("FORMAT") or self._text("FSTYPE")
+
+    @property
+    def file_system(self) -> str:
+        """The file system that was asked for when it was made empty; may be unknown."""
+        return self._text("FS") or self._text("FSTYPE")
+
+    @property
+    def datastore_id(self) -> int:
+        """The datastore it lies in; -1 where there is none yet."""
+        return self._number("DATASTORE_ID", -1)
+
+    @property
+    def datastore(self) -> str:
+        """The name of that datastore."""
+        return self._text("DATASTORE")
+
+    @property
+    def regtime(self) -> int:
+        """When it was made, in seconds since the epoch."""
+        return self._number("REGTIME")
+
+    @property
+    def running_vms(self) -> int:
+        """How many machines use it."""
+        return self._number("RUNNING_VMS", 0)
+
+    @property
+    def vm_ids(self) -> tuple[int, ...]:
+        """The machines that use it."""
+        return self._numbers("VMS/ID")
+
+    @cached_property
+    def template(self) -> Attributes:
+        """Its free attributes."""
+        return self._attributes("TEMPLATE")
+
+
+class VMTemplate(OwnedView):
+    """A template to make machines from."""
+
+    @property
+    def regtime(self) -> int:
+        """When it was made, in seconds since the epoch."""
+        return self._number("REGTIME")
+
+    @cached_property
+    def template(self) -> Attributes:
+        """What it says of the machines: capacity, DISKs, NICs, CONTEXT and free attributes."""
+        return self._attributes("TEMPLATE")
+
+
+class UserDocument(View):
+    """A user of OpenNebula."""
+
+    @property
+    def id(self) -> int:
+        """The OpenNebula id; oneadmin is 0."""
+        return self._number("ID")
+
+    @property
+    def name(self) -> str:
+        """The name one logs in with."""
+        return self._text("NAME")
+
+    @property
+    def gid(self) -> int:
+        """The primary group."""
+        return self._number("GID")
+
+    @property
+    def gname(self) -> str:
+        """The name of the primary group."""
+        return self._text("GNAME")
+
+    @property
+    def group_ids(self) -> frozenset[int]:
+        """All groups, the primary one among them."""
+        return frozenset(self._numbers("GROUPS/ID")) | {self.gid}
+
+    @property
+    def password(self) -> str:
+        """What oned keeps of the password: a hash of it, itself, or a DN, by the driver."""
+        return self._text("PASSWORD")
+
+    @property
+    def driver(self) -> str:
+        """How he logs in (AUTH_DRIVER): core, public, x509, server_cipher, …."""
+        return self._text("AUTH_DRIVER")
+
+    @property
+    def is_enabled(self) -> bool:
+        """Whether he may log in. oned does not look at it when serveradmin speaks for him."""
+        return self._flag("ENABLED")
+
+    @cached_property
+    def template(self) -> Attributes:
+        """The free attributes."""
+        return self._attributes("TEMPLATE")
+
+
+class Datastore(OwnedView):
+    """A place for images, for the disks of running machines, or for files."""
+
+    @property
+    def type(self) -> DatastoreType:
+        """What it is for."""
+        return DatastoreType(self._number("TYPE"))
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether it is switched on (STATE 0)."""
+        return self._number("STATE", 0) == 0
+
+    @property
+    def cluster_ids(self) -> tuple[int, ...]:
+        """The clusters whose hosts reach it."""
+        return self._numbers("CLUSTERS/ID")
+
+    @property
+    def free_mb(self) -> int:
+        """The free space in MB, as last seen."""
+        return self._number("FREE_MB", 0)
+
+    @cached_property
+    def template(self) -> Attributes:
+        """Its attributes."""
+        return self._attributes("TEMPLATE")
+
+
+class Zone(View):
+    """A zone of a federation; a cloud of its own is zone 0."""
+
+    @property
+    def id(self) -> int:
+        """The OpenNebula id."""
+        return self._number("ID")
+
+    @property
+    def name(self) -> str:
+        """The name."""
+        return self._text("NAME")
+
+    @property
+    def endpoint(self) -> str:
+        """The URL of its oned."""
+        return self._text("TEMPLATE/ENDPOINT")
+
+
+class Cluster(View):
+    """A group of hosts that share datastores and networks. Ordinary users cannot list them."""
+
+    @property
+    def id(self) -> int:
+        """The OpenNebula id."""
+        return self._number("ID")
+
+    @property
+    def name(self) -> str:
+        """The name."""
+        return self._text("NAME")
+
+    @property
+    def host_ids(self) -> tuple[int, ...]:
+        """Its hosts."""
+        return self._numbers("HOSTS/ID")
+
+    @property
+    def datastore_ids(self) -> tuple[int, ...]:
+        """The datastores its hosts reach."""
+        return self._numbers("DATASTORES/ID")
+
+    @property
+    def network_ids(self) -> tuple[int, ...]:
+        """The networks its hosts reach."""
+        return self._numbers("VNETS/ID")

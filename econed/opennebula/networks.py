@@ -1,0 +1,115 @@
+"""Views of virtual networks (oned's VNET documents)."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from econed.opennebula.attributes import Attributes, Vector
+from econed.opennebula.states import NetworkState
+from econed.opennebula.views import OwnedView, View
+
+HELD = -1
+"""The VM of a lease that nobody uses but nobody else can have (`one.vn.hold`)."""
+
+
+class Lease(View):
+    """An address in use or held (AR/LEASES/LEASE)."""
+
+    @property
+    def ip(self) -> str:
+        """The IPv4 address; empty where there is none."""
+        return self._text("IP")
+
+    @property
+    def mac(self) -> str:
+        """The MAC address."""
+        return self._text("MAC")
+
+    @property
+    def vm_id(self) -> int:
+        """The machine that has it; `HELD` if it is held. Meaningless where a network or router has it."""
+        return self._number("VM", HELD)
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it is held, and not used by a machine, a virtual router or a reservation."""
+        return self._text("VM") == str(HELD)
+
+
+class AddressRange(View):
+    """A range of addresses (AR_POOL/AR)."""
+
+    @property
+    def ar_id(self) -> int:
+        """The number of the range within its network."""
+        return self._number("AR_ID")
+
+    @property
+    def type(self) -> str:
+        """IP4, IP6, IP4_6, ETHER, …."""
+        return self._text("TYPE")
+
+    @property
+    def ip(self) -> str:
+        """The first IPv4 address; empty where there is none."""
+        return self._text("IP")
+
+    @property
+    def size(self) -> int:
+        """How many addresses it has."""
+        return self._number("SIZE")
+
+    @property
+    def used_leases(self) -> int:
+        """How many of them are taken or held."""
+        return self._number("USED_LEASES", 0)
+
+    @cached_property
+    def leases(self) -> tuple[Lease, ...]:
+        """The addresses that are taken or held; not in the document of the pool."""
+        return tuple(Lease(each, self._note, self._below("LEASES/LEASE")) for each in self._all("LEASES/LEASE"))
+
+    @cached_property
+    def attributes(self) -> Vector:
+        """All its attributes, those of `one.vn.update_ar` among them."""
+        return self._members("")
+
+
+class VirtualNetwork(OwnedView):
+    """A virtual network."""
+
+    @property
+    def state(self) -> NetworkState:
+        """Its state; before 6.4 there is none and it is ready."""
+        return NetworkState(self._number("STATE", NetworkState.READY))
+
+    @property
+    def cluster_ids(self) -> tuple[int, ...]:
+        """The clusters whose hosts reach it."""
+        return self._numbers("CLUSTERS/ID")
+
+    @property
+    def parent_network_id(self) -> int | None:
+        """The network it was reserved from; None if it is no reservation."""
+        number = self._number("PARENT_NETWORK_ID", -1)
+        return None if number < 0 else number
+
+    @property
+    def used_leases(self) -> int:
+        """How many of its addresses are taken or held."""
+        return self._number("USED_LEASES", 0)
+
+    @cached_property
+    def address_ranges(self) -> tuple[AddressRange, ...]:
+        """Its address ranges, in oned's order."""
+        path = "AR_POOL/AR"
+        return tuple(AddressRange(each, self._note, self._below(path)) for each in self._all(path))
+
+    @cached_property
+    def template(self) -> Attributes:
+        """Its free attributes and the network's own (GATEWAY, NETWORK_ADDRESS, DNS, …)."""
+        return self._attributes("TEMPLATE")
+
+    def template_text(self, name: str) -> str:
+        """Return one attribute of its TEMPLATE; empty if there is none."""
+        return self._named("TEMPLATE", name)

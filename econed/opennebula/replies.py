@@ -1,0 +1,91 @@
+"""What oned's XML-RPC replies mean: `[true, value, …]`, `[false, text, code, …]`, or a fault.
+
+lxml reads them, since a pool of ten thousand machines is one string of tens of megabytes. A reply comes from the
+network: it is taken apart without entities, document types or outside references, and any other form is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TypeAlias
+
+from lxml import etree
+
+from econed.errors import OpenNebulaNonsense, OpenNebulaRefusal
+
+Scalar: TypeAlias = str | int | bool
+"""What a reply of oned's carries beside its success."""
+
+# Nothing may stand before the root element but the XML declaration, least of all a document type.
+_OUTER_START = re.compile(rb"\s*(<\?xml[^>]*\?>)?\s*<methodResponse[\s>]")
+_INNER_START = re.compile(r"\s*(<\?xml[^>]*\?>)?\s*<[A-Za-z_]")
+
+_DID_NOT_COMPLETE = -500
+
+
+def value_of(method: str, body: bytes) -> Scalar:
+    """Return the value of a successful reply to `method`.
+
+    Raises `OpenNebulaRefusal` for a failure or a fault, `OpenNebulaNonsense` for what is no reply of oned's.
+    """
+    if not _OUTER_START.match(body):
+        raise OpenNebulaNonsense(method, f"not an XML-RPC reply: {body[:60]!r}")
+    root = _parsed(method, body)
+    fault = root.find("fault/value/struct")
+    if fault is not None:
+        raise _fault(method, fault)
+    items = root.findall("params/param/value/array/data/value")
+    reply = tuple(_scalar(method, item) for item in items[:3])
+    match reply:
+        case (True, str() | int() as value, *_):
+            return value
+        case (False, str() as reason, int() as code):
+            raise OpenNebulaRefusal(method, code, reason)
+    raise OpenNebulaNonsense(method, f"a reply of an unknown form, {len(items)} values")
+
+
+def document_of(method: str, body: bytes) -> etree._Element:
+    """Return the root of the document that a successful reply to `method` carries; raises as `value_of`."""
+    text = value_of(method, body)
+    if not isinstance(text, str) or not _INNER_START.match(text):
+        raise OpenNebulaNonsense(method, f"no document, but {text!r:.60}")
+    return _parsed(method, text.encode("utf-8"))
+
+
+def _parsed(method: str, body: bytes) -> etree._Element:
+    # A fixed encoding: what was looked at above is what is parsed. huge_tree: one text may be tens of megabytes.
+    parser = etree.XMLParser(
+        encoding="utf-8", resolve_entities=False, no_network=True, load_dtd=False, huge_tree=True, remove_comments=True
+    )
+    try:
+        return etree.fromstring(body, parser)
+    except etree.XMLSyntaxError as error:
+        raise OpenNebulaNonsense(method, f"not well-formed: {error}") from None
+
+
+def _fault(method: str, struct: etree._Element) -> OpenNebulaRefusal:
+    members = {member.findtext("name"): member.find("value") for member in struct.findall("member")}
+    code, text = (_scalar(method, members.get(name)) for name in ("faultCode", "faultString"))
+    if isinstance(code, bool) or not isinstance(code, int):
+        raise OpenNebulaNonsense(method, f"a fault without a number: {code!r:.60}")
+    # oned's library says so when the call came to no end inside it: its text is about the library, not about the call.
+    return OpenNebulaRefusal(method, code, "no reason given" if code == _DID_NOT_COMPLETE else str(text))
+
+
+def _scalar(method: str, value: etree._Element | None) -> Scalar:
+    if value is None:
+        raise OpenNebulaNonsense(method, "a value is missing")
+    if len(value) == 0:
+        return value.text or ""
+    text = value[0].text or ""
+    try:
+        match value[0].tag:
+            case "string":
+                return text
+            case "boolean":
+                return bool(int(text))
+            case "i4" | "int" | "i8":
+                return int(text)
+    except ValueError:
+        pass
+    raise OpenNebulaNonsense(method, f"not a value of oned's: <{value[0].tag}> {text[:40]!r}")

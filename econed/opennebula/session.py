@@ -1,0 +1,231 @@
+"""oned as one user sees it: a small, typed method for each call that econed makes."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from twisted.internet.defer import Deferred
+
+from econed.errors import OpenNebulaNonsense
+from econed.opennebula.documents import (
+    Cluster,
+    Datastore,
+    Image,
+    Note,
+    UserDocument,
+    View,
+    VirtualMachine,
+    VirtualNetwork,
+    VMTemplate,
+    Zone,
+)
+from econed.opennebula.states import VmState
+
+if TYPE_CHECKING:
+    from lxml.etree import _Element
+
+    from econed.interfaces import IOpenNebula
+
+SET_SIZE = 250
+"""How many machines are asked for at once: a set of this size costs oned no more than a page (measured)."""
+
+VISIBLE = -2
+"""Owner filter: everything the user may see."""
+MINE = -3
+"""Owner filter: what the user owns."""
+
+ANY_STATE = -2
+"""State filter: all machines."""
+NOT_DONE = -1
+"""State filter: all machines that have not ended."""
+
+_APPEND = 1
+_V = TypeVar("_V", bound=View)
+
+
+@dataclass(frozen=True)
+class Session:
+    """oned in the name of `user`, or of serveradmin himself (None).
+
+    Every method raises what `IOpenNebula` says. `note` is told what the documents' readers read.
+    """
+
+    one: IOpenNebula
+    user: str | None
+    note: Note | None = None
+
+    # Virtual machines
+
+    async def vm(self, vm_id: int) -> VirtualMachine:
+        """Return one machine, its whole history included (one.vm.info)."""
+        return await self._document(VirtualMachine, "one.vm.info", vm_id, False)
+
+    async def vms(self, vm_ids: Sequence[int]) -> tuple[VirtualMachine, ...]:
+        """Return these machines in this order, DONE ones too; what he may not see, or is none, is left out."""
+        return tuple([vm async for vms in self.vm_sets(vm_ids) for vm in vms])
+
+    async def vm_sets(
+        self, vm_ids: Sequence[int], size: int = SET_SIZE
+    ) -> AsyncGenerator[tuple[VirtualMachine, ...], None]:
+        """Yield these machines in sets of up to `size`, each asked for while the caller works on the one before.
+
+        Two sets at most are in memory at once. A caller that may leave early closes the iterator
+        (`contextlib.aclosing`), and the set on its way is given up.
+        """
+        ahead = self._ask(vm_ids[:size])
+        try:
+            for start in range(size, len(vm_ids) + size, size):
+                current = await ahead
+                ahead = self._ask(vm_ids[start : start + size])
+                yield current
+                del current
+        finally:
+            ahead.addErrback(lambda _: None)
+            ahead.cancel()
+
+    def _ask(self, vm_ids: Sequence[int]) -> Deferred[tuple[VirtualMachine, ...]]:
+        return Deferred.fromCoroutine(self._vm_set(vm_ids))
+
+    async def _vm_set(self, vm_ids: Sequence[int]) -> tuple[VirtualMachine, ...]:
+        if not vm_ids:
+            return ()
+        wanted = ",".join(map(str, vm_ids))
+        found = await self._pool(VirtualMachine, "VM", "one.vmpool.infoset", wanted, True)
+        by_id = {vm.id: vm for vm in found}
+        return tuple(by_id[vm_id] for vm_id in dict.fromkeys(vm_ids) if vm_id in by_id)
+
+    async def vm_ids(self, owner: int = VISIBLE, state: int = NOT_DONE) -> tuple[int, ...]:
+        """Return the ids of machines, newest first (one.vmpool.info, the short form).
+
+        `owner` is `VISIBLE`, `MINE` or a user's id, `state` `NOT_DONE`, `ANY_STATE` or a `VmState`.
+        """
+        root = await self.one.document(self.user, "one.vmpool.info", owner, -1, -1, int(state), "")
+        return _newest_first(root, "VM/ID")
+
+    async def vm_page(
+        self, count: int, offset: int = 0, owner: int = VISIBLE, state: int = VmState.DONE
+    ) -> tuple[VirtualMachine, ...]:
+        """Return up to `count` machines of a state, newest id first, after `offset` of them (one.vmpool.infoextended).
+
+        Pages shift when machines come or end between two calls: right for a look at the newest, wrong for a list.
+        """
+        return await self._pool(VirtualMachine, "VM", "one.vmpool.infoextended", owner, offset, -count, int(state), "")
+
+    async def ran_since(self, since: int, owner: int = VISIBLE) -> tuple[int, ...]:
+        """Return the ids of machines that were on a host at `since` (epoch seconds) or later, newest first.
+
+        DONE ones are among them. By one.vmpool.accounting, whose cost does not grow with all machines that ever ended.
+        It knows nothing of one that ended before it ever ran; its states are old, so only ids are taken.
+        """
+        root = await self.one.document(self.user, "one.vmpool.accounting", owner, since, -1)
+        return _newest_first(root, "HISTORY/OID")
+
+    async def vm_action(self, action: str, vm_id: int) -> None:
+        """Have something done to a machine (one.vm.action: `poweroff`, `resume`, `terminate-hard`, …)."""
+        await self.one.call(self.user, "one.vm.action", action, vm_id)
+
+    async def vm_update(self, vm_id: int, text: str) -> None:
+        """Put attributes on a machine, each in the place of its namesakes, in one step (one.vm.update, append)."""
+        await self.one.call(self.user, "one.vm.update", vm_id, text, _APPEND)
+
+    async def vm_rename(self, vm_id: int, name: str) -> None:
+        """Give a machine another name (one.vm.rename)."""
+        await self.one.call(self.user, "one.vm.rename", vm_id, name)
+
+    # Templates
+
+    async def template(self, template_id: int) -> VMTemplate:
+        """Return one template (one.template.info)."""
+        return await self._document(VMTemplate, "one.template.info", template_id, False, False)
+
+    async def templates(self) -> tuple[VMTemplate, ...]:
+        """Return the templates he may see (one.templatepool.info)."""
+        return await self._pool(VMTemplate, "VMTEMPLATE", "one.templatepool.info", VISIBLE, -1, -1)
+
+    async def instantiate(self, template_id: int, name: str, hold: bool, text: str) -> int:
+        """Make a machine and return its id at once (one.template.instantiate).
+
+        `text` goes over the template's: a DISK in it replaces all the template's disks, a CONTEXT the whole CONTEXT.
+        With `hold` it waits on HOLD until released. An empty `name` leaves the name to oned.
+        """
+        made = await self.one.call(self.user, "one.template.instantiate", template_id, name, hold, text, False)
+        return _id("one.template.instantiate", made)
+
+    # Images
+
+    async def image(self, image_id: int) -> Image:
+        """Return one image (one.image.info)."""
+        return await self._document(Image, "one.image.info", image_id, False)
+
+    async def images(self, owner: int = VISIBLE) -> tuple[Image, ...]:
+        """Return the images he may see (one.imagepool.info); `owner` is `VISIBLE`, `MINE` or a user's id."""
+        return await self._pool(Image, "IMAGE", "one.imagepool.info", owner, -1, -1)
+
+    async def image_update(self, image_id: int, text: str) -> None:
+        """Put attributes on an image, in one step (one.image.update, append)."""
+        await self.one.call(self.user, "one.image.update", image_id, text, _APPEND)
+
+    # Users
+
+    async def myself(self) -> UserDocument:
+        """Return the user in whose name this session is (one.user.info)."""
+        return await self._document(UserDocument, "one.user.info", -1, False)
+
+    async def users(self) -> tuple[UserDocument, ...]:
+        """Return the users he may see: all for serveradmin, himself for others (one.userpool.info)."""
+        return await self._pool(UserDocument, "USER", "one.userpool.info")
+
+    async def user_update(self, user_id: int, text: str) -> None:
+        """Put attributes on a user, in one step (one.user.update, append). -1 does not mean oneself here (512)."""
+        await self.one.call(self.user, "one.user.update", user_id, text, _APPEND)
+
+    # The rest of the cloud
+
+    async def network(self, network_id: int) -> VirtualNetwork:
+        """Return one network with its leases (one.vn.info)."""
+        return await self._document(VirtualNetwork, "one.vn.info", network_id, False)
+
+    async def networks(self) -> tuple[VirtualNetwork, ...]:
+        """Return the networks he may see (one.vnpool.info)."""
+        return await self._pool(VirtualNetwork, "VNET", "one.vnpool.info", VISIBLE, -1, -1)
+
+    async def datastores(self) -> tuple[Datastore, ...]:
+        """Return the datastores he may see (one.datastorepool.info)."""
+        return await self._pool(Datastore, "DATASTORE", "one.datastorepool.info")
+
+    async def zones(self) -> tuple[Zone, ...]:
+        """Return the zones of the federation (one.zonepool.info)."""
+        return await self._pool(Zone, "ZONE", "one.zonepool.info")
+
+    async def clusters(self) -> tuple[Cluster, ...]:
+        """Return the clusters he may see: none for most users (one.clusterpool.info)."""
+        return await self._pool(Cluster, "CLUSTER", "one.clusterpool.info")
+
+    async def version(self) -> str:
+        """Return oned's version, as `7.4.0` (one.system.version)."""
+        return str(await self.one.call(self.user, "one.system.version"))
+
+    # How a call becomes a view
+
+    async def _document(self, kind: type[_V], method: str, *args: object) -> _V:
+        return kind(await self.one.document(self.user, method, *args), self.note)
+
+    async def _pool(self, kind: type[_V], tag: str, method: str, *args: object) -> tuple[_V, ...]:
+        root = await self.one.document(self.user, method, *args)
+        return tuple(kind(each, self.note) for each in root.iterchildren(tag))
+
+
+def _newest_first(root: _Element, path: str) -> tuple[int, ...]:
+    found: Iterable[str | None] = (each.text for each in root.findall(path))
+    try:
+        return tuple(sorted({int(text or "") for text in found}, reverse=True))
+    except ValueError:
+        raise OpenNebulaNonsense(path, "an id that is no number") from None
+
+
+def _id(method: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise OpenNebulaNonsense(method, f"{value!r} is no id")
+    return value

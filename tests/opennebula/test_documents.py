@@ -1,0 +1,320 @@
+"""The views read what real oned 5.12 and 7.4 say; expectations come from the recorded calls, not from the views."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from lxml import etree
+
+from econed.errors import OpenNebulaNonsense
+from econed.opennebula.attributes import Attributes
+from econed.opennebula.documents import (
+    HELD,
+    Cluster,
+    Datastore,
+    Image,
+    Right,
+    UserDocument,
+    View,
+    VirtualMachine,
+    VirtualNetwork,
+    VMTemplate,
+    Zone,
+)
+from econed.opennebula.states import DatastoreType, ImageState, ImageType, LcmState, LockLevel, NetworkState, VmState
+from tests.opennebula.reading import VERSIONS, recorded
+
+every_version = pytest.mark.parametrize("version", VERSIONS)
+
+
+def machine(version: str, vm_id: int, state: VmState, lcm_state: int = 0) -> VirtualMachine:
+    """Return the last recorded document of a machine in this state."""
+    found = [
+        each
+        for each in recorded(version, "one.vm.info")
+        if (each.findtext("ID"), each.findtext("STATE"), each.findtext("LCM_STATE"))
+        == (str(vm_id), str(int(state)), str(lcm_state))
+    ]
+    return VirtualMachine(found[-1])
+
+
+def element(text: str) -> etree._Element:
+    """Return a document made up for one test."""
+    return etree.fromstring(text)
+
+
+@every_version
+def test_a_running_machine_shows_its_owner_state_disks_and_interfaces(version: str) -> None:
+    vm = machine(version, 0, VmState.ACTIVE, LcmState.RUNNING)
+    assert (vm.id, vm.uname, vm.uid, vm.gname, vm.gid) == (0, "alice", 2, "ec2", 100)
+    assert (vm.state, vm.lcm_state, vm.state_name) == (VmState.ACTIVE, LcmState.RUNNING, "RUNNING")
+    assert vm.stime > 1_700_000_000
+    assert vm.etime == 0
+    assert vm.template_id == 0
+    assert vm.hostname in ("h0", "h1", "h2")
+    assert vm.hid in (0, 1, 2)
+    assert vm.cluster_id == 0
+    assert vm.template_text("MEMORY") == "256"
+    root = vm.disks[0]
+    assert (root.disk_id, root.image_id, root.image, root.target, root.size) == (0, 0, "ubuntu", "sda", 1024)
+    assert (root.is_persistent, root.is_cloned, root.is_read_only, root.datastore_id) == (False, True, False, 1)
+    nic = vm.nics[0]
+    assert (nic.nic_id, nic.ip, nic.mac, nic.network_id, nic.network) == (
+        0,
+        "10.0.0.10",
+        "02:00:0a:00:00:0a",
+        0,
+        "private",
+    )
+    assert 0 in nic.security_group_ids
+    assert vm.context_text("ETH0_IP") == vm.context["ETH0_IP"] == "10.0.0.10"
+    assert vm.user_template.text("EC2_INSTANCE_TYPE") == "m1.small"
+
+
+@every_version
+def test_an_attached_volume_is_a_persistent_disk_of_its_image(version: str) -> None:
+    vms = [VirtualMachine(each) for each in recorded(version, "one.vm.info")]
+    volumes = [disk for vm in vms for disk in vm.disks if disk.image_id == 2]
+    assert any(disk.is_attaching for disk in volumes)
+    assert all(disk.is_persistent and not disk.is_cloned and disk.target == "sdh" for disk in volumes)
+
+
+@every_version
+def test_a_volatile_disk_has_no_image(version: str) -> None:
+    vms = [VirtualMachine(each) for each in recorded(version, "one.vm.info")]
+    volatile = [disk for vm in vms for disk in vm.disks if disk.type == "fs"]
+    assert volatile
+    assert {disk.image_id for disk in volatile} == {None}
+
+
+@every_version
+def test_a_machine_on_hold_has_no_host_and_no_cluster(version: str) -> None:
+    vm = machine(version, 3, VmState.HOLD)
+    assert (vm.hostname, vm.hid, vm.cluster_id, vm.deploy_id) == ("", None, None, "")
+
+
+@every_version
+def test_a_machine_that_ended_says_when(version: str) -> None:
+    ended = [vm for each in recorded(version, "one.vm.info") if (vm := VirtualMachine(each)).state is VmState.DONE]
+    assert ended
+    assert all(vm.etime >= vm.stime for vm in ended)
+
+
+@every_version
+def test_a_lock_shows_its_level_and_its_owner(version: str) -> None:
+    locks = [lock for each in recorded(version, "one.vm.info") if (lock := VirtualMachine(each).lock)]
+    assert {LockLevel.USE, LockLevel.MANAGE} <= {lock.level for lock in locks}
+    assert {lock.owner for lock in locks} == {2}
+    assert machine(version, 0, VmState.ACTIVE, LcmState.RUNNING).lock is None
+
+
+@every_version
+def test_the_reason_that_no_host_can_take_a_machine_is_read(version: str) -> None:
+    messages = [VirtualMachine(each).sched_message for each in recorded(version, "one.vm.info")]
+    assert any("Not enough" in message for message in messages)
+
+
+@every_version
+def test_the_short_form_of_a_pool_gives_ids_and_states(version: str) -> None:
+    [pool, *_] = recorded(version, "one.vmpool.info")
+    vms = [VirtualMachine(each) for each in pool]
+    assert vms
+    assert all(isinstance(vm.state, VmState) and len(vm.user_template) == 0 for vm in vms)
+
+
+@every_version
+def test_an_image_is_read_in_both_versions_forms(version: str) -> None:
+    ebs = next(image for each in recorded(version, "one.image.info") if (image := Image(each)).id == 4)
+    assert (ebs.name, ebs.uname, ebs.size, ebs.is_persistent) == ("ec2-snap-1", "alice", 2048, True)
+    assert (ebs.state, ebs.type, ebs.datastore_id, ebs.datastore) == (
+        ImageState.READY,
+        ImageType.DATABLOCK,
+        1,
+        "default",
+    )
+    assert ebs.template.text("EBS_VOLUME") == "YES"
+    assert ebs.template.vector("EBS")["DEVICE"] == "/dev/sdh"
+    assert (ebs.vm_ids, ebs.running_vms) == ((), 0)
+    assert ebs.regtime > 1_700_000_000
+
+
+def test_the_format_is_fstype_in_5_12_and_format_later() -> None:
+    old = Image(element("<IMAGE><FSTYPE>ext3</FSTYPE></IMAGE>"))
+    new = Image(element("<IMAGE><FORMAT>qcow2</FORMAT><FS>ext4</FS></IMAGE>"))
+    assert (old.format, old.file_system) == ("ext3", "ext3")
+    assert (new.format, new.file_system) == ("qcow2", "ext4")
+
+
+@every_version
+def test_an_image_in_use_names_its_machines(version: str) -> None:
+    used = [image for each in recorded(version, "one.image.info") if (image := Image(each)).vm_ids]
+    assert {ImageState.USED_PERS, ImageState.USED} >= {image.state for image in used}
+    assert any(image.vm_ids == (0,) for image in used)
+
+
+@every_version
+def test_a_template_holds_what_its_machines_get(version: str) -> None:
+    restricted = next(t for each in recorded(version, "one.template.info") if (t := VMTemplate(each)).id == 5)
+    assert (restricted.name, restricted.uid, restricted.gid) == ("restricted", 0, 100)
+    assert restricted.template.vectors("NIC") == ({"INBOUND_AVG_BW": "1000", "NETWORK_ID": "0"},)
+    assert restricted.template.text("SCHED_REQUIREMENTS") == "CLUSTER_ID=0"
+    assert restricted.template.names()[0] == "CONTEXT"
+
+
+@every_version
+def test_users_have_drivers_secrets_and_groups(version: str) -> None:
+    pools = recorded(version, "one.userpool.info")
+    users = {user.name: user for pool in pools for user in map(UserDocument, pool.iterchildren("USER"))}
+    alice = users["alice"]
+    assert (alice.id, alice.gid, alice.gname, alice.driver, alice.is_enabled) == (2, 100, "ec2", "core", True)
+    assert alice.group_ids == {100}
+    assert (users["carol"].driver, users["carol"].password) == ("public", "carolpw")
+    assert users["dave"].password == "/C=ES/O=ONE/CN=dave|/C=US/CN=dave2"
+    assert alice.template.text("LABELS") == "a,b"
+
+
+def test_a_disabled_user_shows_as_such() -> None:
+    assert UserDocument(element("<USER><ENABLED>1</ENABLED></USER>")).is_enabled
+    assert not UserDocument(element("<USER><ENABLED>0</ENABLED></USER>")).is_enabled
+
+
+@every_version
+def test_a_network_shows_its_ranges_and_its_leases(version: str) -> None:
+    networks = [VirtualNetwork(each) for each in recorded(version, "one.vn.info")]
+    private = networks[0] if networks[0].name == "private" else next(n for n in networks if n.name == "private")
+    assert (private.id, private.cluster_ids, private.parent_network_id) == (0, (0,), None)
+    assert private.template_text("GATEWAY") == "10.0.0.1"
+    assert [(ar.ar_id, ar.ip, ar.size, ar.type) for ar in private.address_ranges] == [(0, "10.0.0.10", 20000, "IP4")]
+    held = [lease for n in networks if n.name == "ElasticIPs" for ar in n.address_ranges for lease in ar.leases]
+    assert any(lease.ip == "203.0.113.1" and lease.is_held and lease.vm_id == HELD for lease in held)
+    attributes = [ar.attributes for n in networks for ar in n.address_ranges]
+    assert any(each.get("EC2_UID") == "2" for each in attributes)
+
+
+def test_a_network_of_5_12_has_no_state_and_is_ready() -> None:
+    assert {VirtualNetwork(each).state for each in recorded("5.12", "one.vn.info")} == {NetworkState.READY}
+    states = {VirtualNetwork(each).state for each in recorded("7.4", "one.vn.info")}
+    assert states <= set(NetworkState)
+    assert NetworkState.READY in states
+
+
+@every_version
+def test_datastores_zones_and_clusters_are_read(version: str) -> None:
+    stores = {store.name: store for store in map(Datastore, recorded(version, "one.datastorepool.info")[-1])}
+    assert {name: store.type for name, store in stores.items()} == {
+        "system": DatastoreType.SYSTEM_DS,
+        "default": DatastoreType.IMAGE_DS,
+        "files": DatastoreType.FILE_DS,
+    }
+    assert all(store.cluster_ids == (0,) and store.is_usable for store in stores.values())
+    [zone] = [Zone(each) for each in recorded(version, "one.zonepool.info")[-1]]
+    assert (zone.id, zone.name) == (0, "OpenNebula")
+    assert zone.endpoint.endswith("/RPC2")
+    [cluster] = [Cluster(each) for each in recorded(version, "one.clusterpool.info")[0]]
+    assert (cluster.id, cluster.name, cluster.datastore_ids) == (0, "default", (0, 1, 2))
+
+
+# Rights
+
+OWNED = """<IMAGE><ID>1</ID><UID>2</UID><GID>100</GID><PERMISSIONS><OWNER_U>{}</OWNER_U><OWNER_M>{}</OWNER_M>
+<OWNER_A>{}</OWNER_A><GROUP_U>{}</GROUP_U><GROUP_M>{}</GROUP_M><GROUP_A>{}</GROUP_A><OTHER_U>{}</OTHER_U>
+<OTHER_M>{}</OTHER_M><OTHER_A>{}</OTHER_A></PERMISSIONS></IMAGE>"""
+
+
+@pytest.mark.parametrize(
+    ("bits", "user", "groups", "rights"),
+    [
+        ("110000000", 2, {100}, "UM"),
+        ("110000000", 3, {100}, ""),
+        ("110100000", 3, {100}, "U"),
+        ("110100000", 3, {101}, ""),
+        ("110100000", 3, {101, 100}, "U"),
+        ("110000100", 3, {101}, "U"),
+        ("001000000", 2, {100}, "A"),
+        ("000010000", 2, {100}, "M"),
+        ("000000111", 9, set(), "UMA"),
+        ("000000000", 0, {1}, "UMA"),
+        ("000000000", 7, {0}, "UMA"),
+        ("000000000", 2, {100}, ""),
+    ],
+)
+def test_the_permission_bits_say_who_may_what(bits: str, user: int, groups: set[int], rights: str) -> None:
+    image = Image(element(OWNED.format(*bits)))
+    assert "".join(right.value for right in Right if image.may(user, groups, right)) == rights
+
+
+# Reading
+
+
+def test_every_element_that_is_read_is_noted_also_by_the_parts_of_a_document() -> None:
+    notes: list[str] = []
+    [vm_document, *_] = recorded("7.4", "one.vm.info")
+    vm = VirtualMachine(vm_document, notes.append)
+    assert notes == []
+    _ = (vm.state, vm.disks[0].target, vm.user_template, vm.context_text("EC2_KEYNAME"), vm.hostname)
+    assert notes[:5] == [
+        "VM/STATE",
+        "VM/TEMPLATE/DISK",
+        "VM/TEMPLATE/DISK/TARGET",
+        "VM/USER_TEMPLATE/*",
+        "VM/TEMPLATE/CONTEXT/EC2_KEYNAME",
+    ]
+    assert notes[-1].startswith("VM/HISTORY_RECORDS/HISTORY")
+
+
+@pytest.mark.parametrize("name", ["A/B", "*", ".", "a", "A[1]", "", "../NAME"])
+def test_a_name_from_elsewhere_never_becomes_a_path(name: str) -> None:
+    vm = VirtualMachine(element("<VM><NAME>x</NAME><TEMPLATE><A>1</A></TEMPLATE></VM>"))
+    with pytest.raises(ValueError, match="not an attribute name"):
+        vm.template_text(name)
+
+
+@pytest.mark.parametrize("document", ["<VM/>", "<VM><ID/></VM>", "<VM><ID>seven</ID></VM>"])
+def test_a_document_without_a_number_where_one_must_be_is_nonsense(document: str) -> None:
+    with pytest.raises(OpenNebulaNonsense, match="ID is no number"):
+        _ = VirtualMachine(element(document)).id
+
+
+def test_a_list_of_ids_with_something_else_in_it_is_nonsense() -> None:
+    with pytest.raises(OpenNebulaNonsense, match="no id"):
+        _ = Image(element("<IMAGE><VMS><ID>1</ID><ID/></VMS></IMAGE>")).vm_ids
+
+
+def test_a_view_holds_nothing_that_it_was_not_asked_for() -> None:
+    assert set(vars(View(element("<VM/>")))) == {"_element", "_note", "_path"}
+
+
+# Attributes
+
+ATTRIBUTES = Attributes([("DISK", {"A": "1"}), ("CPU", "2"), ("DISK", {"A": "3"}), ("CPU", "4")])
+
+
+def test_attributes_keep_all_namesakes_in_order() -> None:
+    assert ATTRIBUTES.vectors("DISK") == ({"A": "1"}, {"A": "3"})
+    assert ATTRIBUTES.all("CPU") == ("2", "4")
+    assert ATTRIBUTES.names() == ("DISK", "CPU")
+    assert [name for name, _ in ATTRIBUTES] == ["DISK", "CPU", "DISK", "CPU"]
+
+
+def test_the_first_of_a_kind_is_taken_where_one_is_wanted() -> None:
+    assert ATTRIBUTES.text("CPU") == "2"
+    assert ATTRIBUTES.vector("DISK") == {"A": "1"}
+    assert ATTRIBUTES.text("DISK", "none") == "none"
+    assert ATTRIBUTES.vector("CPU") == {}
+
+
+def test_attributes_cannot_be_changed_through_what_they_were_made_of_or_gave() -> None:
+    members = {"A": "1"}
+    attributes = Attributes([("V", members)])
+    members["A"] = "2"
+    assert attributes.vector("V") == {"A": "1"}
+    with pytest.raises(TypeError):
+        attributes.vector("V")["A"] = "3"  # type: ignore[index]
+
+
+def test_legacy_keeps_out_of_here() -> None:
+    """Nothing of EC2 stands in the package that says what oned is."""
+    package = Path(__file__).parent.parent.parent / "econed" / "opennebula"
+    named = [path.name for path in package.glob("*.py") if "EC2" in path.read_text(encoding="utf-8")]
+    assert named == ["__init__.py"]

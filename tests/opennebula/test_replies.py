@@ -1,0 +1,117 @@
+"""Replies of oned's: values, refusals, faults; and what is none."""
+
+from __future__ import annotations
+
+import xmlrpc.client
+
+import pytest
+
+from econed.errors import OpenNebulaNonsense, OpenNebulaRefusal
+from econed.opennebula.replies import document_of, value_of
+
+METHOD = "one.vm.info"
+
+
+def reply(*values: object) -> bytes:
+    return xmlrpc.client.dumps((list(values),), methodresponse=True).encode()
+
+
+def fault(code: int, text: str) -> bytes:
+    return xmlrpc.client.dumps(xmlrpc.client.Fault(code, text), methodresponse=True).encode()
+
+
+@pytest.mark.parametrize("value", ["", "<VM/>", "a < b & c\nd", 0, 42, -1, True, False])
+def test_a_success_gives_its_value_with_its_type(value: str | int | bool) -> None:
+    found = value_of(METHOD, reply(True, value, 0))
+    assert found == value
+    assert type(found) is type(value)
+
+
+def test_a_text_without_a_type_is_a_string() -> None:
+    assert value_of(METHOD, reply(True, "5", 0).replace(b"<string>5</string>", b"5")) == "5"
+
+
+def test_a_document_is_parsed_with_its_cdata_as_it_was() -> None:
+    root = document_of(METHOD, reply(True, "<VM><ID>3</ID><NAME>é</NAME><N><![CDATA[ <&\n ]]></N></VM>", 0))
+    assert (root.tag, root.findtext("NAME"), root.findtext("N")) == ("VM", "é", " <&\n ")
+
+
+def test_a_text_of_tens_of_megabytes_is_read() -> None:
+    text = "x" * 12_000_000
+    assert document_of(METHOD, reply(True, f"<VM><A>{text}</A></VM>", 0)).findtext("A") == text
+
+
+def test_a_failure_is_a_refusal_with_oneds_code_and_text() -> None:
+    with pytest.raises(OpenNebulaRefusal) as refused:
+        value_of(METHOD, reply(False, "[one.vm.info] Error getting virtual machine [7].", 1024, 7, -1))
+    assert (refused.value.method, refused.value.code) == (METHOD, 1024)
+    assert "Error getting virtual machine [7]." in refused.value.reason
+
+
+def test_a_fault_is_a_refusal_with_its_negative_number() -> None:
+    with pytest.raises(OpenNebulaRefusal) as refused:
+        value_of(METHOD, fault(-506, "Method 'one.nonsense' not defined"))
+    assert (refused.value.code, refused.value.reason) == (-506, "Method 'one.nonsense' not defined")
+
+
+def test_a_call_that_did_not_complete_is_a_refusal_without_a_reason() -> None:
+    with pytest.raises(OpenNebulaRefusal) as refused:
+        value_of(METHOD, fault(-500, "Unexpected error ... already instantiated xmlrpc_c::value"))
+    assert (refused.value.code, refused.value.reason) == (-500, "no reason given")
+
+
+BILLION_LAUGHS = b'<?xml version="1.0"?><!DOCTYPE m [<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;">]>' + reply(
+    True, "&b;", 0
+)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"hello",
+        b"\xff\xfe\x00",
+        b"<html><body>nginx</body></html>",
+        b"<methodResponse>",
+        b"<methodResponse/>",
+        b"<methodResponse><params/></methodResponse>",
+        reply(),
+        reply(True),
+        reply(True, [1], 0),
+        reply(True, {"a": 1}, 0),
+        reply(True, 1.5, 0),
+        reply("true", "x", 0),
+        reply(1, "x", 0),
+        reply(False, "x"),
+        reply(False, "x", "y"),
+        reply(True, "x", 0)[:-30],
+        reply(True, "x", 0).replace(b"<boolean>1", b"<boolean>yes"),
+        fault(1, "x").replace(b"faultCode", b"other"),
+        fault(1, "x").replace(b"<int>1</int>", b"<string>one</string>"),
+        BILLION_LAUGHS,
+        b'<!DOCTYPE m SYSTEM "file:///etc/passwd">' + reply(True, "x", 0),
+        b"<!-- x -->" + reply(True, "x", 0),
+    ],
+)
+def test_what_is_no_reply_of_oneds_is_nonsense(body: bytes) -> None:
+    with pytest.raises(OpenNebulaNonsense):
+        value_of(METHOD, body)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        5,
+        True,
+        "no xml",
+        "<VM>",
+        "<VM></VM",
+        "<VM/><VM/>",
+        "<!DOCTYPE VM><VM/>",
+        '<?xml version="1.0"?><!DOCTYPE VM><VM/>',
+    ],
+)
+def test_a_value_that_is_no_document_is_nonsense_where_one_is_wanted(value: str | int | bool) -> None:
+    with pytest.raises(OpenNebulaNonsense):
+        document_of(METHOD, reply(True, value, 0))
