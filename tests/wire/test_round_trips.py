@@ -1,0 +1,134 @@
+"""Against botocore: what its serializer sends we read, what we answer its parser reads, for every operation of EC2."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from itertools import count
+from typing import Any, cast
+from urllib.parse import urlencode
+
+import pytest
+from botocore.loaders import Loader
+from botocore.model import ListShape, ServiceModel, Shape, StructureShape
+from botocore.parsers import create_parser
+from botocore.serialize import create_serializer
+
+from econed.wire.encoder import Encoder
+from econed.wire.model import Model
+from econed.wire.parameters import decode
+from econed.wire.query import parse_pairs
+
+
+@pytest.fixture(scope="module")
+def service() -> ServiceModel:
+    """Amazon's model as a client of botocore has it."""
+    loader = Loader(extra_search_paths=[Loader.BUILTIN_DATA_PATH], include_default_search_paths=False)
+    return ServiceModel(loader.load_service_model("ec2", "service-2"), "ec2")
+
+
+def sample(shape: Shape, numbers: Iterator[int]) -> Any:
+    """A value with every member given, no two texts or numbers the same where the model leaves the choice."""
+    match shape.type_name:
+        case "structure":
+            members = cast(StructureShape, shape).members
+            return {key: sample(member, numbers) for key, member in members.items()}
+        case "list":
+            member = cast(ListShape, shape).member
+            return [sample(member, numbers) for _ in range(2)]
+        case "string":
+            allowed = shape.metadata.get("enum")
+            return allowed[0] if allowed else f"a text & more, {next(numbers)}"
+        case "integer" | "long":
+            least = shape.metadata.get("min", 0)
+            return least if "max" in shape.metadata else least + next(numbers)
+        case "float" | "double":
+            return shape.metadata.get("min", 0.5)
+        case "boolean":
+            return next(numbers) % 2 == 0
+        case "blob":
+            return f"bytes {next(numbers)}".encode()
+        case "timestamp":
+            return datetime.fromtimestamp(1_700_000_000 + next(numbers), UTC)
+    raise AssertionError(shape.type_name)
+
+
+def sent_by_botocore(service: ServiceModel, name: str, params: Mapping[str, Any]) -> bytes:
+    """The form body that botocore makes."""
+    serializer = create_serializer("ec2", include_validation=False)
+    request = serializer.serialize_to_request(dict(params), service.operation_model(name))
+    return urlencode(request["body"]).encode()
+
+
+def read_by_botocore(service: ServiceModel, name: str, body: bytes) -> dict[str, Any]:
+    """The result that botocore reads."""
+    response = {"body": body, "headers": {}, "status_code": 200}
+    shape = cast(Shape, service.operation_model(name).output_shape)
+    parsed: dict[str, Any] = create_parser("ec2").parse(response, shape)
+    assert parsed.pop("ResponseMetadata")["RequestId"] == "req-1"
+    return parsed
+
+
+RUN = {
+    "ImageId": "ami-00000003",
+    "InstanceType": "small",
+    "MinCount": 1,
+    "MaxCount": 2,
+    "KeyName": "key with spaces & ümläuts",
+    "SecurityGroupIds": ["sg-00000100"],
+    "UserData": "IyEvYmluL3NoCmVjaG8gaGk7Cg==",
+    "ClientToken": "6f9a1c3e;Action=TerminateInstances",
+    "DryRun": False,
+    "Placement": {"AvailabilityZone": "default"},
+    "BlockDeviceMappings": [{"DeviceName": "/dev/sda1", "Ebs": {"VolumeSize": 8, "DeleteOnTermination": True}}],
+    "NetworkInterfaces": [{"DeviceIndex": 0, "SubnetId": "subnet-00000000", "Groups": ["sg-00000100"]}],
+    "TagSpecifications": [{"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": ""}, {"Key": "ü=&+%"}]}],
+}
+
+
+class TestRoundTrips:
+    """There and back."""
+
+    def test_every_parameter_of_every_operation_is_read_as_botocore_sends_it(
+        self, model: Model, service: ServiceModel
+    ) -> None:
+        assert len(service.operation_names) > 800
+        for name in service.operation_names:
+            operation = model.operation(name)
+            assert operation is not None
+            if operation.input_shape is None:
+                continue
+            params = sample(operation.input_shape, count())
+            assert decode(operation, parse_pairs(sent_by_botocore(service, name, params))) == params, name
+
+    def test_every_member_of_every_result_is_read_back_by_botocore(self, model: Model, service: ServiceModel) -> None:
+        encoder = Encoder()
+        for name in service.operation_names:
+            operation = model.operation(name)
+            assert operation is not None
+            if operation.output_shape is None:
+                continue
+            result = sample(operation.output_shape, count())
+            body = encoder.encode(operation, result, version="2016-11-15", request_id="req-1")
+            assert read_by_botocore(service, name, body) == result, name
+
+    @pytest.mark.parametrize(
+        ("name", "params"),
+        [
+            ("RunInstances", RUN),
+            ("DescribeInstances", {"Filters": [{"Name": "tag:Name", "Values": ["a*", ""]}], "MaxResults": 10}),
+            ("TerminateInstances", {"InstanceIds": [f"i-{n:08d}" for n in range(20)]}),
+            ("CreateTags", {"Resources": ["i-00000001"], "Tags": [{"Key": "a", "Value": ""}]}),
+            ("DeleteTags", {"Resources": ["i-00000001"], "Tags": [{"Key": "a"}]}),
+            ("ImportKeyPair", {"KeyName": "k", "PublicKeyMaterial": b"ssh-ed25519 AAAA"}),
+            ("ModifyInstanceAttribute", {"InstanceId": "i-00000001", "UserData": {"Value": b""}}),
+            ("ModifyInstanceAttribute", {"InstanceId": "i-00000001", "DisableApiTermination": {"Value": True}}),
+            ("DescribeRegions", {}),
+        ],
+    )
+    def test_what_a_client_means_is_what_is_read(
+        self, model: Model, service: ServiceModel, name: str, params: dict[str, Any]
+    ) -> None:
+        operation = model.operation(name)
+        assert operation is not None
+        assert decode(operation, parse_pairs(sent_by_botocore(service, name, params))) == params
