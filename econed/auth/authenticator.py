@@ -1,0 +1,77 @@
+"""From a signed request to the OpenNebula user who signed it, or to the error that EC2 gives."""
+
+from __future__ import annotations
+
+import hmac
+
+from twisted.internet.interfaces import IReactorTime
+
+from econed.auth import sigv2, sigv4
+from econed.auth.claim import Claim
+from econed.auth.endpoints import Endpoint, Endpoints
+from econed.auth.failures import auth_failure, incomplete_signature, missing_authentication_token
+from econed.auth.request import SignedRequest, each_once
+from econed.auth.users import User
+from econed.interfaces import IUserDirectory
+
+_NOBODY = "no user's secret"
+"""Stands in for callers who do not exist or may not sign, so that they cost the same time. It lets nobody in."""
+
+
+class Authenticator:
+    """Tells who is calling.
+
+    `clock` gives the time in seconds since the epoch. `ssl_server` is the URL of a proxy in front (econe.conf), None
+    where there is none; `ValueError` is raised if it is no URL.
+    """
+
+    def __init__(self, users: IUserDirectory, clock: IReactorTime, *, ssl_server: str | None = None) -> None:
+        self._users = users
+        self._clock = clock
+        self._endpoints = Endpoints(ssl_server)
+
+    async def authenticate(self, request: SignedRequest) -> User:
+        """Return the user who signed `request`.
+
+        Raises `EC2Error` (`econed.auth.failures` has the table), or `OpenNebulaError` where oned must be asked for
+        the user and cannot be.
+        """
+        claim = read_claim(request)
+        claim.validity.check(self._clock.seconds())
+        endpoints = self._endpoints.candidates(request)
+        user = await self._users.find(claim.access_key)
+        caller = _proven(claim, endpoints, user)
+        if caller is None and user is not None:
+            # His secret may have changed, or he been enabled, since the directory last looked.
+            fresh = await self._users.refreshed(user)
+            if fresh != user:
+                caller = _proven(claim, endpoints, fresh)
+        if caller is None:
+            raise auth_failure()
+        return caller
+
+
+def read_claim(request: SignedRequest) -> Claim:
+    """Return the one signature in a request; raises `EC2Error` if there is none, or two, or if it cannot be one."""
+    claims = (
+        (sigv4.in_header(request), sigv4.read_header),
+        (sigv4.in_query(request), sigv4.read_query),
+        (sigv2.present(request), sigv2.read),
+    )
+    readers = [read for there, read in claims if there]
+    if not readers:
+        raise missing_authentication_token()
+    if len(readers) > 1:
+        raise incomplete_signature("Only one way of signing may be used in a request.")
+    each_once(request.query_pairs)
+    return readers[0](request)
+
+
+def _proven(claim: Claim, endpoints: tuple[Endpoint, ...], user: User | None) -> User | None:
+    """Return the user if the signature is his, else None; in the same time whether he exists, or may sign, or not."""
+    signer = user if user is not None and user.may_sign else None
+    secret = signer.secret if signer is not None else _NOBODY
+    found = False
+    for endpoint in endpoints:
+        found |= hmac.compare_digest(claim.expected(secret, endpoint), claim.signature)
+    return signer if found else None

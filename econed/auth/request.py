@@ -1,0 +1,58 @@
+"""A request as it was received: what a signature covers, and what is read out of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from urllib.parse import quote
+
+from econed.wire.query import Pairs, given_twice, parse_pairs
+
+
+@dataclass(frozen=True)
+class SignedRequest:
+    """A request exactly as it was received.
+
+    `path` is that of the request line, undecoded, up to the `?`; `query` is what follows it. `headers` have lower-case
+    names and values as received, in their order. `body` is the form (`application/x-www-form-urlencoded`), empty for
+    a GET.
+    """
+
+    method: str
+    path: bytes
+    query: bytes
+    headers: tuple[tuple[str, bytes], ...]
+    body: bytes
+
+    @cached_property
+    def query_pairs(self) -> Pairs:
+        """The parameters of the query string; raises `EC2Error` MalformedQueryString."""
+        return parse_pairs(self.query)
+
+    @cached_property
+    def form_pairs(self) -> Pairs:
+        """The parameters of the form; raises `EC2Error` MalformedQueryString."""
+        return parse_pairs(self.body)
+
+    def header(self, name: str) -> tuple[bytes, ...]:
+        """Return the values of all headers called `name` (in lower case), in their order."""
+        return tuple(value for key, value in self.headers if key == name)
+
+
+def each_once(pairs: Pairs) -> Pairs:
+    """Return `pairs`, or raise `EC2Error` InvalidParameterValue if a name comes twice.
+
+    A signature that sorts its parameters does not cover the order of equal names: whoever can touch the request could
+    turn it round, and have the other value read.
+    """
+    seen: set[str] = set()
+    for name, _ in pairs:
+        if name in seen:
+            raise given_twice(name)
+        seen.add(name)
+    return pairs
+
+
+def encode(text: str | bytes, safe: str = "") -> bytes:
+    """Percent-encode as Amazon's signatures want it: all but RFC 3986's unreserved characters and `safe`."""
+    return quote(text, safe=safe).encode("ascii")

@@ -1,0 +1,373 @@
+"""Who is let in and who is not: every row of the table of answers, times, tampering, and secrets that change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.task import Clock
+from zope.interface.verify import verifyObject
+
+from econed.auth import sigv2
+from econed.auth.authenticator import Authenticator
+from econed.auth.endpoints import Endpoint
+from econed.auth.request import SignedRequest
+from econed.errors import EC2Error, OpenNebulaUnavailable
+from econed.interfaces import IUserDirectory
+from tests.auth.support import (
+    ALICE,
+    ListedUsers,
+    Signed,
+    answer,
+    presign_v4,
+    refusal,
+    sign_v2,
+    sign_v4,
+    with_header,
+)
+
+DESCRIBE = {"Action": "DescribeInstances", "Version": "2016-11-15", "InstanceId.1": "i-00000001"}
+MINUTES = 60
+
+
+@cache
+def posted() -> Signed:
+    """Return a form signed by Version 4."""
+    return sign_v4("POST", form=DESCRIBE, token="token")
+
+
+@cache
+def presigned() -> Signed:
+    """Return a query string that holds its Version 4 signature."""
+    return presign_v4(query=DESCRIBE)
+
+
+@cache
+def v2_get() -> Signed:
+    """Return a query string signed by Version 2."""
+    return sign_v2("GET", DESCRIBE)
+
+
+@cache
+def v2_post() -> Signed:
+    """Return a form signed by Version 2."""
+    return sign_v2("POST", DESCRIBE)
+
+
+every_way = pytest.mark.parametrize("way", [posted, presigned, v2_get, v2_post])
+
+
+def edited(request: SignedRequest, old: bytes, new: bytes) -> SignedRequest:
+    """Return `request` with `old` replaced by `new` wherever it stands; fails if it stands nowhere."""
+    changed = replace(
+        request,
+        query=request.query.replace(old, new),
+        body=request.body.replace(old, new),
+        headers=tuple((name, value.replace(old, new)) for name, value in request.headers),
+    )
+    assert changed != request
+    return changed
+
+
+# Every row of the table in `econed.auth.failures`
+
+ROWS: list[tuple[str, int, Callable[[], Signed], Callable[[SignedRequest], SignedRequest]]] = [
+    ("MissingAuthenticationToken", 403, posted, lambda r: with_header(r, "authorization")),
+    ("MissingAuthenticationToken", 403, posted, lambda r: with_header(r, "authorization", b"Basic YTpi")),
+    ("MissingAuthenticationToken", 403, presigned, lambda r: replace(r, query=b"Action=DescribeInstances")),
+    ("IncompleteSignature", 400, posted, lambda r: edited(r, b"Credential=", b"Credentials=")),
+    ("IncompleteSignature", 400, posted, lambda r: edited(r, b" Credential=", b" Realm=x, Credential=")),
+    ("IncompleteSignature", 400, posted, lambda r: edited(r, b", Signature=", b", Signature=0, Signature=")),
+    ("IncompleteSignature", 400, posted, lambda r: edited(r, b"AWS4-HMAC-SHA256", b"AWS4-ECDSA-P256-SHA256")),
+    ("IncompleteSignature", 400, posted, lambda r: edited(r, b"/aws4_request", b"")),
+    ("IncompleteSignature", 400, posted, lambda r: edited(r, b"=content-type;", b"=host;")),
+    ("IncompleteSignature", 400, posted, lambda r: with_header(r, "x-amz-date")),
+    ("IncompleteSignature", 400, posted, lambda r: with_header(r, "x-amz-date", b"yesterday")),
+    ("IncompleteSignature", 400, posted, lambda r: with_header(r, "x-amz-date", b"20151332T123600Z")),
+    (
+        "IncompleteSignature",
+        400,
+        posted,
+        lambda r: with_header(r, "x-amz-date", b"20150830T123600Z", b"20150830T123600Z"),
+    ),
+    ("IncompleteSignature", 400, posted, lambda r: with_header(r, "host", b"a", b"b")),
+    ("IncompleteSignature", 400, posted, lambda r: with_header(r, "authorization", *r.header("authorization") * 2)),
+    ("IncompleteSignature", 400, posted, lambda r: replace(r, query=v2_get().request.query)),
+    ("IncompleteSignature", 400, posted, lambda r: replace(r, query=presigned().request.query)),
+    ("IncompleteSignature", 400, posted, lambda r: replace(r, body=v2_post().request.body)),
+    ("IncompleteSignature", 400, presigned, lambda r: edited(r, b"X-Amz-Credential", b"X-Amz-Credentials")),
+    ("IncompleteSignature", 400, presigned, lambda r: edited(r, b"X-Amz-Date", b"X-Amz-Dates")),
+    ("IncompleteSignature", 400, presigned, lambda r: edited(r, b"X-Amz-Expires=3600", b"X-Amz-Expires=604801")),
+    ("IncompleteSignature", 400, presigned, lambda r: edited(r, b"X-Amz-Expires=3600", b"X-Amz-Expires=0")),
+    ("IncompleteSignature", 400, presigned, lambda r: edited(r, b"X-Amz-Expires=3600", b"X-Amz-Expires=1h")),
+    ("IncompleteSignature", 400, presigned, lambda r: edited(r, b"X-Amz-Algorithm=AWS4", b"X-Amz-Algorithm=AWS5")),
+    ("MissingParameter", 400, v2_get, lambda r: edited(r, b"&Signature=", b"&Signatur=")),
+    ("MissingParameter", 400, v2_get, lambda r: edited(r, b"AWSAccessKeyId=", b"Key=")),
+    ("MissingParameter", 400, v2_get, lambda r: edited(r, b"SignatureVersion=", b"V=")),
+    ("MissingParameter", 400, v2_post, lambda r: edited(r, b"SignatureMethod=", b"M=")),
+    ("MissingParameter", 400, v2_post, lambda r: edited(r, b"Timestamp=", b"Time=")),
+    ("InvalidParameterValue", 400, v2_get, lambda r: edited(r, b"SignatureVersion=2", b"SignatureVersion=1")),
+    ("InvalidParameterValue", 400, v2_get, lambda r: edited(r, b"=HmacSHA256", b"=HmacMD5")),
+    ("InvalidParameterValue", 400, v2_get, lambda r: edited(r, b"Timestamp=2", b"Timestamp=x")),
+    ("InvalidParameterValue", 400, presigned, lambda r: replace(r, query=r.query + b"&X-Amz-Signature=0")),
+    ("InvalidParameterValue", 400, posted, lambda r: replace(r, query=b"A=1&A=2")),
+    (
+        "InvalidParameterCombination",
+        400,
+        v2_get,
+        lambda r: edited(r, b"&Signature=", b"&Expires=2014-06-20T08:40:23Z&Signature="),
+    ),
+    ("SignatureDoesNotMatch", 403, posted, lambda r: edited(r, b"aws4_request", b"aws5_request")),
+    ("SignatureDoesNotMatch", 403, posted, lambda r: edited(r, b"/us-east-1/", b"//")),
+    ("SignatureDoesNotMatch", 403, posted, lambda r: edited(r, b"=alice/20", b"=alice/19")),
+    ("SignatureDoesNotMatch", 403, posted, lambda r: edited(r, b";host;", b";")),
+    ("SignatureDoesNotMatch", 403, posted, lambda r: with_header(r, "x-amz-content-sha256", b"0" * 64)),
+    ("InvalidClientTokenId", 403, posted, lambda r: edited(r, b"Credential=alice", b"Credential=")),
+    ("InvalidClientTokenId", 403, posted, lambda r: edited(r, b"Credential=alice", b"Credential=" + b"a" * 129)),
+    ("InvalidClientTokenId", 403, v2_get, lambda r: edited(r, b"AWSAccessKeyId=alice", b"AWSAccessKeyId=a%00")),
+    ("AuthFailure", 401, posted, lambda r: edited(r, b"Credential=alice", b"Credential=mallory")),
+    ("AuthFailure", 401, posted, lambda r: edited(r, b", Signature=", b", Signature=0")),
+    ("AuthFailure", 401, presigned, lambda r: edited(r, b"X-Amz-Signature=", b"X-Amz-Signature=%E2%9C%93")),
+    ("AuthFailure", 401, v2_get, lambda r: edited(r, b"=HmacSHA256", b"=HmacSHA1")),
+]
+
+
+@pytest.mark.parametrize(("code", "status", "way", "spoil"), ROWS)
+def test_each_way_to_sign_wrong_has_amazons_answer(
+    code: str, status: int, way: Callable[[], Signed], spoil: Callable[[SignedRequest], SignedRequest]
+) -> None:
+    """The rows that do not depend on time."""
+    signed = way()
+    error = refusal(spoil(signed.request), signed.at)
+    assert (error.code, error.status) == (code, status)
+
+
+@every_way
+def test_who_is_asked_for_is_looked_up_only_for_a_signature_that_could_be_one(way: Callable[[], Signed]) -> None:
+    """A request that is too old costs no look at the users."""
+    signed, users = way(), ListedUsers()
+    refusal(signed.request, signed.at + 8 * 24 * 60 * MINUTES, users)
+    assert users.looked_up == []
+
+
+# Time
+
+
+@pytest.mark.parametrize("way", [posted, v2_get, v2_post])
+@pytest.mark.parametrize("late", [-15 * MINUTES, 0, 15 * MINUTES])
+def test_a_signature_counts_15_minutes_either_way(way: Callable[[], Signed], late: float) -> None:
+    """Clocks differ: 15 minutes to the second are allowed for it."""
+    signed = way()
+    assert answer(signed.request, signed.at + late) == ALICE
+
+
+@every_way
+@pytest.mark.parametrize("late", [-15 * MINUTES - 1, 60 * MINUTES + 1])
+def test_a_signature_from_another_time_has_expired(way: Callable[[], Signed], late: float) -> None:
+    """RequestExpired, 400, for one that is too old as for one that is too far ahead."""
+    signed = way()
+    error = refusal(signed.request, signed.at + late)
+    assert (error.code, error.status, error.message) == ("RequestExpired", 400, "Request has expired.")
+
+
+@pytest.mark.parametrize("way", [posted, v2_get, v2_post])
+def test_a_signature_has_expired_a_second_after_15_minutes(way: Callable[[], Signed]) -> None:
+    """The far edge of those that carry no expiry of their own."""
+    signed = way()
+    assert refusal(signed.request, signed.at + 15 * MINUTES + 1).code == "RequestExpired"
+
+
+@pytest.mark.parametrize("expires", [1, 60, 604800])
+def test_a_presigned_request_counts_until_its_own_expiry(expires: int) -> None:
+    """X-Amz-Expires, from a second to a week, without the 15 minutes' grace."""
+    signed = presign_v4(query=DESCRIBE, expires=expires)
+    assert answer(signed.request, signed.at + expires) == ALICE
+    assert refusal(signed.request, signed.at + expires + 1).code == "RequestExpired"
+
+
+def expiring(at: str) -> SignedRequest:
+    """Return a Version 2 GET, well signed, that Expires at `at`."""
+    query = f"AWSAccessKeyId=alice&Expires={at}&SignatureMethod=HmacSHA256&SignatureVersion=2&Signature="
+    claim = sigv2.read(SignedRequest("GET", b"/", query.encode() + b"x", (), b""))
+    signature = claim.expected(ALICE.secret, Endpoint(b"h", b"/")).replace(b"+", b"%2B")
+    return SignedRequest("GET", b"/", query.encode() + signature, (("host", b"h"),), b"")
+
+
+@pytest.mark.parametrize(
+    ("early", "code"), [(0, None), (24 * 60 * MINUTES, None), (-1, "RequestExpired"), (604801, "RequestExpired")]
+)
+@pytest.mark.parametrize("at", ["2014-06-20T08:40:23Z", "2014-06-20T08:40:23", "2014-06-20T10:40:23.000%2B02:00"])
+def test_a_version_2_signature_may_expire_within_a_week(at: str, early: float, code: str | None) -> None:
+    """Expires, in the spellings of ISO 8601 that clients have, is taken to the second and up to a week ahead."""
+    now = 1403253623.0 - early
+    if code is None:
+        assert answer(expiring(at), now) == ALICE
+    else:
+        assert refusal(expiring(at), now).code == code
+
+
+# Tampering
+
+TAMPERED: list[Callable[[SignedRequest], SignedRequest]] = [
+    lambda r: replace(r, method="PUT"),
+    lambda r: replace(r, path=b"/elsewhere"),
+    lambda r: with_header(r, "host", b"elsewhere.example.com:4567"),
+    lambda r: edited(r, b"DescribeInstances", b"TerminateInstances"),
+    lambda r: edited(r, b"i-00000001", b"i-00000002"),
+    lambda r: edited(r, b"i-00000001", b"i-0000000%31%32"),
+    lambda r: edited(r, b"InstanceId.1", b"InstanceId.2"),
+    lambda r: edited(r, b"&Version", b"&DryRun=false&Version"),
+    lambda r: edited(r, b"&InstanceId.1=i-00000001", b""),
+    lambda r: edited(r, b"=alice", b"=bob"),
+]
+
+
+@every_way
+@pytest.mark.parametrize("tamper", TAMPERED)
+def test_whatever_is_changed_on_the_way_breaks_the_signature(
+    way: Callable[[], Signed], tamper: Callable[[SignedRequest], SignedRequest]
+) -> None:
+    """Method, path, host, each parameter's name and value, one more, one less, another signer."""
+    signed = way()
+    bob = replace(ALICE, id=3, name="bob", secret="another")
+    assert refusal(tamper(signed.request), signed.at, ListedUsers((ALICE, bob))).code == "AuthFailure"
+
+
+@pytest.mark.parametrize(
+    "tamper",
+    [
+        lambda r: with_header(r, "content-type", b"text/plain"),
+        lambda r: with_header(r, "x-amz-security-token", b"tokem"),
+        lambda r: with_header(r, "x-amz-security-token"),
+        lambda r: edited(r, b"/us-east-1/", b"/us-east-2/"),
+        lambda r: edited(r, b"/ec2/", b"/sts/"),
+        lambda r: edited(r, b"=content-type;host;", b"=host;"),
+        lambda r: replace(r, query=b"DryRun=false"),
+        lambda r: replace(r, body=r.body + b"&"),
+    ],
+)
+def test_whatever_else_version_4_covers_is_covered(tamper: Callable[[SignedRequest], SignedRequest]) -> None:
+    """The signed headers, the scope, the query string beside a form, and each byte of the body."""
+    signed = posted()
+    assert refusal(tamper(signed.request), signed.at).code == "AuthFailure"
+
+
+@given(st.data())
+def test_a_byte_changed_is_refused_unless_nothing_else_is_read(data: st.DataObject) -> None:
+    """Whatever byte of a request's parameters becomes another: it is not let in, or the same parameters are read."""
+    signed = data.draw(st.sampled_from([posted(), presigned(), v2_get(), v2_post()]))
+    request = signed.request
+    raw = bytearray(request.body or request.query)
+    raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
+    changed = replace(request, body=bytes(raw)) if request.body else replace(request, query=bytes(raw))
+    try:
+        answer(changed, signed.at)
+    except EC2Error:
+        return
+    assert sorted((*changed.query_pairs, *changed.form_pairs)) == sorted((*request.query_pairs, *request.form_pairs))
+
+
+# Users
+
+
+@every_way
+@pytest.mark.parametrize(
+    "user",
+    [
+        replace(ALICE, enabled=False),
+        replace(ALICE, driver="x509"),
+        replace(ALICE, driver="ldap"),
+        replace(ALICE, driver="server_cipher"),
+        replace(ALICE, secret="another"),
+        None,
+    ],
+)
+def test_all_who_may_not_sign_get_one_answer(way: Callable[[], Signed], user: Any) -> None:
+    """Disabled, without a secret by their driver, with another secret, or not there at all: nothing tells which."""
+    signed = way()
+    error = refusal(signed.request, signed.at, ListedUsers((user,) if user else ()))
+    assert (error.code, error.status, error.message) == (
+        "AuthFailure",
+        401,
+        "AWS was not able to validate the provided access credentials",
+    )
+
+
+@pytest.mark.parametrize("secret", ["", "no user's secret"])
+def test_no_secret_and_the_stand_in_for_it_let_nobody_in(secret: str) -> None:
+    """Nobody can sign for a user without a password, or for one who is not there, with what stands in for a secret."""
+    nobody = replace(ALICE, secret="")
+    signed = sign_v4("POST", form=DESCRIBE, user=replace(ALICE, secret=secret))
+    assert refusal(signed.request, signed.at, ListedUsers((nobody,))).code == "AuthFailure"
+    assert refusal(signed.request, signed.at, ListedUsers(())).code == "AuthFailure"
+
+
+@pytest.mark.parametrize("driver", ["core", "public"])
+def test_users_of_core_and_public_are_let_in(driver: str) -> None:
+    """The drivers whose PASSWORD is a secret."""
+    user = replace(ALICE, driver=driver)
+    signed = posted()
+    assert answer(signed.request, signed.at, ListedUsers((user,))) == user
+
+
+def test_a_changed_password_is_looked_up_once_and_taken() -> None:
+    """When a signature does not match, the user is read anew."""
+    changed = replace(ALICE, secret="new")
+    signed = sign_v4("POST", form=DESCRIBE, user=changed)
+    users = ListedUsers((ALICE,), later=(changed,))
+    assert answer(signed.request, signed.at, users) == changed
+    assert users.refreshes == 1
+
+
+def test_an_enabled_user_is_looked_up_once_and_taken() -> None:
+    """The same for a user who was disabled a moment ago."""
+    users = ListedUsers((replace(ALICE, enabled=False),), later=(ALICE,))
+    signed = posted()
+    assert answer(signed.request, signed.at, users) == ALICE
+
+
+@pytest.mark.parametrize("later", [(), (replace(ALICE, secret="new"),), (replace(ALICE, enabled=False),)])
+def test_a_wrong_signature_stays_wrong_when_the_user_changed(later: tuple[Any, ...]) -> None:
+    """Removed, with yet another secret, or disabled meanwhile."""
+    signed = sign_v4("POST", form=DESCRIBE, user=replace(ALICE, secret="wrong"))
+    assert refusal(signed.request, signed.at, ListedUsers((ALICE,), later=later)).code == "AuthFailure"
+
+
+def test_a_right_signature_asks_nothing_more() -> None:
+    """Only what does not match is looked up anew."""
+    users, signed = ListedUsers(), posted()
+    answer(signed.request, signed.at, users)
+    assert (users.looked_up, users.refreshes) == (["alice"], 0)
+
+
+def test_when_oned_does_not_answer_nobody_is_told_anything_of_the_caller() -> None:
+    """The error of the directory passes through, to be answered as Unavailable."""
+
+    class Down(ListedUsers):
+        async def find(self, access_key: str) -> None:
+            raise OpenNebulaUnavailable("one.userpool.info", "connection refused")
+
+    signed = posted()
+    with pytest.raises(OpenNebulaUnavailable):
+        answer(signed.request, signed.at, Down())
+
+
+def test_the_lists_of_these_tests_are_directories() -> None:
+    """They keep the interface."""
+    assert verifyObject(IUserDirectory, ListedUsers())
+
+
+def test_a_bad_ssl_server_is_refused_at_once() -> None:
+    """Not when the first request comes."""
+    with pytest.raises(ValueError, match="not an http or https URL"):
+        Authenticator(ListedUsers(), Clock(), ssl_server="cloud.example.com")
+
+
+def test_secrets_do_not_show() -> None:
+    """A user in a log or a traceback is shown without his secret."""
+    assert ALICE.secret not in repr(ALICE)

@@ -1,0 +1,82 @@
+"""The public test suite of Signature Version 4: each request gives the canonical request and the signature there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from econed.auth import sigv4
+from econed.auth.endpoints import Endpoint
+from econed.auth.request import SignedRequest
+from econed.auth.users import User
+from econed.errors import EC2Error
+from tests.auth.support import ListedUsers, answer, refusal
+
+SUITE = Path(__file__).parent.parent / "data" / "aws4_testsuite"
+CASES = sorted(path.with_suffix("") for path in SUITE.rglob("*.req"))
+SECRET = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
+NOW = 1440938160.0  # 2015-08-30T12:36:00Z
+EXAMPLE = User(id=7, name="AKIDEXAMPLE", gid=1, groups=(1,), secret=SECRET, driver="public", enabled=True)
+SAME_NAME_TWICE = {"get-vanilla-query-order-key", "get-vanilla-query-order-value"}
+
+each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+
+
+def test_all_of_the_suite_is_here() -> None:
+    """The suite has 34 requests."""
+    assert len(CASES) == 34
+
+
+@each_case
+def test_canonical_request_string_to_sign_and_signature_are_the_suites(case: Path) -> None:
+    """Each of the three steps gives, byte for byte, what the suite's files say."""
+    claim = sigv4.read_header(request_of(case))
+    endpoint = Endpoint(b"example.amazonaws.com", claim.request.path)
+
+    canonical = sigv4.canonical_request(claim, endpoint)
+    text = sigv4.string_to_sign(claim, canonical)
+
+    assert canonical == read(case, ".creq")
+    assert text == read(case, ".sts")
+    assert sigv4.sign(SECRET, claim.scope, text) == claim.signature == read(case, ".authz").rpartition(b"=")[2]
+
+
+@each_case
+def test_the_suites_signatures_are_let_in(case: Path) -> None:
+    """Each request authenticates its signer, but for those whose parameters could be swapped unseen."""
+    users = ListedUsers((EXAMPLE,))
+    if case.name in SAME_NAME_TWICE:
+        assert refusal(request_of(case), NOW, users).code == "InvalidParameterValue"
+    else:
+        assert answer(request_of(case), NOW, users) == EXAMPLE
+
+
+@each_case
+def test_the_suites_signatures_need_the_suites_secret(case: Path) -> None:
+    """With another secret not one of them is let in."""
+    users = ListedUsers((User(7, EXAMPLE.name, 1, (1,), SECRET.lower(), "public", True),))
+    with pytest.raises(EC2Error):
+        answer(request_of(case), NOW, users)
+
+
+def read(case: Path, suffix: str) -> bytes:
+    """Return a file of a case."""
+    return case.with_name(case.name + suffix).read_bytes()
+
+
+def request_of(case: Path) -> SignedRequest:
+    """Return the signed request of a case: .sreq, with the Authorization of .authz (one .sreq has another)."""
+    head, _, body = read(case, ".sreq").partition(b"\n\n")
+    line, *lines = head.split(b"\n")
+    method, _, target = line.removesuffix(b" HTTP/1.1").partition(b" ")
+    path, _, query = target.partition(b"?")
+    headers: list[tuple[str, bytes]] = []
+    for each in lines:
+        if each.startswith(b" "):  # a value that goes on, as HTTP/1.0 allowed
+            headers[-1] = (headers[-1][0], headers[-1][1] + b" " + each)
+        else:
+            name, _, value = each.partition(b":")
+            headers.append((name.decode().lower(), value))
+    unsigned = tuple(pair for pair in headers if pair[0] != "authorization")
+    return SignedRequest(method.decode(), path, query, (*unsigned, ("authorization", read(case, ".authz"))), body)

@@ -1,0 +1,192 @@
+"""Signature Version 4 as clients make it: in header and query string, with odd scopes, names, dates and bodies."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from email.utils import format_datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from econed.auth import sigv4
+from econed.auth.endpoints import Endpoint
+from econed.auth.request import SignedRequest
+from econed.errors import EC2Error
+from tests.auth.support import ALICE, ListedUsers, Signed, answer, presign_v4, refusal, sign_v4, with_header
+
+DESCRIBE = {"Action": "DescribeInstances", "Version": "2016-11-15"}
+TEXT = st.text(st.characters(exclude_categories=["Cs"]))
+TEXTS = st.dictionaries(TEXT.map("Name{}".format), TEXT).map(lambda more: {**more, **DESCRIBE})
+
+
+@given(TEXTS)
+def test_any_form_that_botocore_signs_is_let_in(form: dict[str, str]) -> None:
+    """boto3 and the aws cli: POST of a form."""
+    signed = sign_v4("POST", form=form)
+    assert answer(signed.request, signed.at) == ALICE
+
+
+@given(TEXTS)
+def test_any_query_string_that_botocore_signs_is_let_in(query: dict[str, str]) -> None:
+    """GET, with names and values of every kind of character."""
+    signed = sign_v4("GET", query=query)
+    assert answer(signed.request, signed.at) == ALICE
+
+
+@given(TEXTS)
+def test_any_query_string_that_botocore_presigns_is_let_in(query: dict[str, str]) -> None:
+    """The signature in the query string."""
+    signed = presign_v4(query=query)
+    assert answer(signed.request, signed.at) == ALICE
+
+
+@pytest.mark.parametrize(
+    "signed", [sign_v4("POST", form=DESCRIBE, token="token//=="), presign_v4(query=DESCRIBE, token="t")]
+)
+def test_a_session_token_is_covered_and_means_nothing(signed: Signed) -> None:
+    """X-Amz-Security-Token, in a header or in the query string, is part of what is signed."""
+    assert answer(signed.request, signed.at) == ALICE
+
+
+@pytest.mark.parametrize("scope", [("0", "127"), ("localhost", "localhost"), ("ONE", "ec2"), ("eu west", "größe")])
+def test_any_region_and_service_may_be_signed_for(scope: tuple[str, str]) -> None:
+    """The client library boto 2 takes them out of the host, so that 127.0.0.1 is region 0 of the service 127."""
+    signed = sign_v4("POST", form=DESCRIBE, scope=scope)
+    assert answer(signed.request, signed.at) == ALICE
+
+
+@pytest.mark.parametrize(
+    "name", ["a/b", "a,b=c", "Signature=x", "x,SignedHeaders", "with space", "größe", "日本", "user@example.com"]
+)
+@pytest.mark.parametrize("presigned", [False, True], ids=["header", "query"])
+def test_a_users_name_may_be_odd(name: str, presigned: bool) -> None:
+    """Slashes, commas, equals signs, spaces and letters beyond ASCII in an access key."""
+    user = replace(ALICE, name=name)
+    signed = presign_v4(query=DESCRIBE, user=user) if presigned else sign_v4("POST", form=DESCRIBE, user=user)
+    assert answer(signed.request, signed.at, ListedUsers((user,))) == user
+
+
+def test_a_users_name_may_come_in_latin_1() -> None:
+    """Python's http.client sends header values in ISO-8859-1, whatever they are."""
+    user = replace(ALICE, name="größe")
+    signed = sign_v4("POST", form=DESCRIBE, user=user)
+    header = signed.request.header("authorization")[0].decode().encode("iso-8859-1")
+    assert answer(with_header(signed.request, "authorization", header), signed.at, ListedUsers((user,))) == user
+
+
+def test_the_authorization_header_may_do_without_spaces() -> None:
+    """The client library boto 2 joins its parts by commas alone."""
+    signed = sign_v4("POST", form=DESCRIBE)
+    header = signed.request.header("authorization")[0].replace(b", ", b",")
+    assert answer(with_header(signed.request, "authorization", header), signed.at) == ALICE
+
+
+def test_spaces_sent_as_plus_signs_are_signed_as_spaces() -> None:
+    """Libcloud's way of sending a query string."""
+    signed = sign_v4("GET", query={**DESCRIBE, "Tag.1.Value": "two words"})
+    request = replace(signed.request, query=signed.request.query.replace(b"%20", b"+"))
+    assert b"two+words" in request.query
+    assert answer(request, signed.at) == ALICE
+
+
+def test_a_query_string_and_a_form_are_both_covered() -> None:
+    """One of them is in the canonical request, the other in its hash."""
+    signed = sign_v4("POST", query={"Action": "DescribeInstances"}, form={"Version": "2016-11-15"})
+    assert answer(signed.request, signed.at) == ALICE
+    for changed in (replace(signed.request, query=b""), replace(signed.request, body=b"")):
+        assert refusal(changed, signed.at).code == "AuthFailure"
+
+
+def dated_by_date(date: bytes, stamp: bytes, signed_headers: bytes = b"date;host") -> SignedRequest:
+    """Return a GET of `/` that has a Date and no X-Amz-Date, signed by the steps that the aws4 suite proves."""
+    scope = sigv4.Scope(stamp[:8], b"one", b"ec2")
+    headers = b"".join(
+        b"%s:%s\n" % pair for pair in ((b"date", date), (b"host", b"h")) if pair[0] in signed_headers.split(b";")
+    )
+    empty = b"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    canonical = b"\n".join((b"GET", b"/", b"", headers, signed_headers, empty))
+    unsigned = sigv4.read_header(
+        SignedRequest(
+            "GET", b"/", b"", (("x-amz-date", stamp), ("authorization", credential(scope, b"host", b"?"))), b""
+        )
+    )
+    signature = sigv4.sign(ALICE.secret, scope, sigv4.string_to_sign(unsigned, canonical))
+    authorization = credential(scope, signed_headers, signature)
+    return SignedRequest("GET", b"/", b"", (("host", b"h"), ("date", date), ("authorization", authorization)), b"")
+
+
+def credential(scope: sigv4.Scope, signed_headers: bytes, signature: bytes) -> bytes:
+    """Return an Authorization header."""
+    return b"%s Credential=alice/%s, SignedHeaders=%s, Signature=%s" % (
+        sigv4.ALGORITHM, bytes(scope), signed_headers, signature
+    )  # fmt: skip
+
+
+MOMENT = datetime(2015, 8, 30, 12, 36, tzinfo=UTC)
+
+
+@pytest.mark.parametrize("date", [format_datetime(MOMENT, usegmt=True).encode(), b"20150830T123600Z"])
+def test_a_signed_date_header_stands_in_for_x_amz_date(date: bytes) -> None:
+    """In HTTP's form or in ISO 8601's; the string to sign has the latter."""
+    assert answer(dated_by_date(date, b"20150830T123600Z"), MOMENT.timestamp()) == ALICE
+
+
+def test_a_date_header_that_is_not_signed_is_none() -> None:
+    """Otherwise whoever can touch the request could date it."""
+    request = dated_by_date(b"20150830T123600Z", b"20150830T123600Z", b"host")
+    assert refusal(request, MOMENT.timestamp()).code == "IncompleteSignature"
+
+
+def test_the_client_may_name_the_hash_of_the_body() -> None:
+    """x-amz-content-sha256, as libcloud and the S3-minded send it, must be the hash of the body that came."""
+    digest = "91ab6b8d0c46c0d2c1a4bfe9d1f0b0e6bd8a5c8cdfa18b6ad9b5c8ea3a3fdd75"
+    wrong = sign_v4("POST", form=DESCRIBE, headers={"X-Amz-Content-SHA256": digest})
+    assert refusal(wrong.request, wrong.at).code == "SignatureDoesNotMatch"
+    right_digest = sigv4.read_header(sign_v4("POST", form=DESCRIBE).request).payload_hash.decode()
+    right = sign_v4("POST", form=DESCRIBE, headers={"X-Amz-Content-SHA256": right_digest})
+    assert answer(right.request, right.at) == ALICE
+
+
+def test_an_unsigned_payload_must_be_no_payload() -> None:
+    """Libcloud says so of a POST without a body; with a body it is refused, though the signature is right."""
+    headers = {"X-Amz-Content-SHA256": "UNSIGNED-PAYLOAD"}
+    empty = sign_v4("POST", query=DESCRIBE, headers=headers)
+    assert answer(empty.request, empty.at) == ALICE
+    full = sign_v4("POST", form=DESCRIBE, headers=headers)
+    assert refusal(full.request, full.at).code == "SignatureDoesNotMatch"
+
+
+@pytest.mark.parametrize(
+    ("path", "canonical"),
+    [
+        (b"/", b"/"),
+        (b"//a///b//", b"/a/b/"),
+        (b"/a/../../b", b"/b"),
+        (b"/a/./b/.", b"/a/b"),
+        (b"/a/..", b"/"),
+        (b"", b"/"),
+    ],
+)
+def test_paths_are_normalized(path: bytes, canonical: bytes) -> None:
+    """Dots and double slashes go, a slash at the end stays."""
+    assert sigv4.normalized(path) == canonical
+
+
+def test_a_line_break_among_the_signed_headers_is_refused() -> None:
+    """It could make the canonical request of one request read like that of another."""
+    signed = presign_v4(query=DESCRIBE)
+    request = replace(
+        signed.request, query=signed.request.query.replace(b"SignedHeaders=host", b"SignedHeaders=host%0Ax")
+    )
+    with pytest.raises(EC2Error, match="SignedHeaders"):
+        sigv4.read_query(request)
+
+
+def test_the_canonical_request_names_the_host_of_the_endpoint() -> None:
+    """Behind a proxy the client signed another host than the one that arrives."""
+    claim = sigv4.read_header(sign_v4("POST", form=DESCRIBE).request)
+    canonical = sigv4.canonical_request(claim, Endpoint(b"proxy.example.com:8443", b"/ec2/"))
+    assert b"\nhost:proxy.example.com:8443\n" in canonical
+    assert canonical.startswith(b"POST\n/ec2/\n")

@@ -1,0 +1,382 @@
+"""The user directory: what it reads of oned's documents, how fresh it is, and how seldom it asks."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+from xml.sax.saxutils import escape
+
+import pytest
+from lxml import etree
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from econed.auth.users import User, UserDirectory
+from econed.errors import OpenNebulaRefusal, OpenNebulaUnavailable
+from econed.interfaces import IOpenNebula, IUserDirectory
+from tests.auth.support import ALICE, done
+
+RECORDINGS = Path(__file__).parent.parent / "data" / "recordings"
+BOB = User(id=3, name="bob", gid=100, groups=(1, 100), secret="bobpublic", driver="public", enabled=True)
+
+POOL = ("one.userpool.info",)
+
+
+def reading(user: User) -> tuple[Any, ...]:
+    """Return the call that reads one user."""
+    return ("one.user.info", user.id, False)
+
+
+@implementer(IOpenNebula)
+@dataclass
+class FakeOned:
+    """An oned with users. It answers at once, or, while `held`, when `release` is called."""
+
+    users: list[User] = field(default_factory=lambda: [ALICE, BOB])
+    calls: list[tuple[Any, ...]] = field(default_factory=list)
+    down: bool = False
+    held: bool = False
+    waiting: list[Callable[[], None]] = field(default_factory=list)
+
+    async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:
+        raise AssertionError(f"{method} is not asked for documents")
+
+    async def document(self, user: str | None, method: str, *args: object) -> etree._Element:
+        assert user is None, "users are read by serveradmin"
+        self.calls.append((method, *args))
+        now = list(self.users)
+        if self.held:
+            released: Deferred[None] = Deferred()
+            self.waiting.append(lambda: released.callback(None))
+            await released
+        if self.down:
+            raise OpenNebulaUnavailable(method, "connection refused")
+        if method == "one.userpool.info":
+            quotas = "<QUOTAS><ID>{}</ID><DATASTORE_QUOTA/></QUOTAS>"
+            users = "".join(document(each) + quotas.format(each.id) for each in now)
+            return etree.fromstring(f"<USER_POOL>{users}</USER_POOL>")
+        found = next((each for each in now if each.id == args[0]), None)
+        if found is None:
+            raise OpenNebulaRefusal(method, 1024, "Error getting user")
+        return etree.fromstring(document(found))
+
+    def release(self) -> None:
+        """Answer what has been asked."""
+        waiting, self.waiting = self.waiting, []
+        for each in waiting:
+            each()
+
+    def change(self, user: User) -> None:
+        """Put `user` in the place of the one with his id."""
+        self.users = [user if each.id == user.id else each for each in self.users]
+
+
+def document(user: User) -> str:
+    """Return a user's document in oned's form."""
+    groups = "".join(f"<ID>{gid}</ID>" for gid in user.groups)
+    return (
+        f"<USER><ID>{user.id}</ID><GID>{user.gid}</GID><GROUPS>{groups}</GROUPS><GNAME>ec2</GNAME>"
+        f"<NAME>{escape(user.name)}</NAME><PASSWORD><![CDATA[{user.secret}]]></PASSWORD>"
+        f"<AUTH_DRIVER><![CDATA[{user.driver}]]></AUTH_DRIVER><ENABLED>{int(user.enabled)}</ENABLED><TEMPLATE/></USER>"
+    )
+
+
+@dataclass
+class Cloud:
+    """A directory over a fake oned, at a time that tests move."""
+
+    one: FakeOned = field(default_factory=FakeOned)
+    clock: Clock = field(default_factory=Clock)
+
+    def __post_init__(self) -> None:
+        self.directory = UserDirectory(self.one, self.clock)
+
+    def asking(self, name: str) -> Deferred[User | None]:
+        """Begin to look for a user."""
+        return Deferred.fromCoroutine(self.directory.find(name))
+
+    def find(self, name: str) -> Any:
+        """Look for a user, and return the answer that is there at once."""
+        return done(self.asking(name))
+
+    def refreshed(self, user: User) -> Any:
+        """Have a user looked at again."""
+        return done(Deferred.fromCoroutine(self.directory.refreshed(user)))
+
+    def later(self, seconds: float) -> list[tuple[Any, ...]]:
+        """Let time pass, and return the calls there were until then."""
+        self.clock.advance(seconds)
+        calls, self.one.calls = self.one.calls, []
+        return calls
+
+
+@pytest.fixture
+def cloud() -> Cloud:
+    """A cloud with alice and bob, of whom the directory knows nothing yet."""
+    return Cloud()
+
+
+@pytest.fixture
+def known(cloud: Cloud) -> Cloud:
+    """A cloud whose users were read a moment ago, at the full second."""
+    assert cloud.find("alice") == ALICE
+    assert cloud.later(0) == [POOL]
+    return cloud
+
+
+def test_the_directory_and_its_oned_keep_their_interfaces(cloud: Cloud) -> None:
+    """`IUserDirectory` over `IOpenNebula`."""
+    assert verifyObject(IUserDirectory, cloud.directory)
+    assert verifyObject(IOpenNebula, cloud.one)
+
+
+def test_a_user_is_what_oned_says_of_him(cloud: Cloud) -> None:
+    """Id, name, groups, secret, driver, enabled; the first question reads the whole pool."""
+    assert (cloud.find("alice"), cloud.find("bob")) == (ALICE, BOB)
+    assert cloud.one.calls == [POOL]
+
+
+@pytest.mark.parametrize("version", ["5.12", "7.4"])
+def test_recorded_pools_are_read(version: str) -> None:
+    """The documents of real oned: each driver keeps its PASSWORD, and 5.12 has users as 7.4 has."""
+    lines = (RECORDINGS / f"{version}.jsonl").read_text().splitlines()
+    root = next(
+        etree.fromstring(reply)
+        for reply in (pool_reply(line) for line in lines)
+        if reply is not None and "<NAME>dave</NAME>" in reply
+    )
+
+    class Recorded(FakeOned):
+        async def document(self, user: str | None, method: str, *args: object) -> etree._Element:
+            return root
+
+    cloud = Cloud(Recorded())
+    alice, carol, dave = (cloud.find(name) for name in ("alice", "carol", "dave"))
+    assert (alice.id, alice.gid, alice.groups, alice.driver, alice.enabled) == (2, 100, (100,), "core", True)
+    assert alice.secret == "6624974ea2baffac164422e4490376c1c31313cd97724ae8ce62fb3f0a0370f2"
+    assert (carol.driver, carol.secret, carol.may_sign) == ("public", "carolpw", True)
+    assert (dave.driver, dave.secret, dave.may_sign) == ("x509", "/C=ES/O=ONE/CN=dave|/C=US/CN=dave2", False)
+
+
+def pool_reply(line: str) -> str | None:
+    """Return the user pool in a line of a recording, if it has one."""
+    call = json.loads(line)
+    return str(call["reply"][1]) if call["method"] == "one.userpool.info" else None
+
+
+# How fresh
+
+
+def test_a_known_user_is_used_for_3_seconds_without_a_question(known: Cloud) -> None:
+    """Then he alone is read anew."""
+    known.later(2.9)
+    assert known.find("alice") == ALICE
+    assert known.later(0.1) == []
+    assert known.find("alice") == ALICE
+    assert known.one.calls == [reading(ALICE)]
+
+
+@pytest.mark.parametrize(
+    "changed", [replace(ALICE, secret="new"), replace(ALICE, enabled=False), replace(ALICE, driver="x509")]
+)
+def test_a_change_counts_after_3_seconds(known: Cloud, changed: User) -> None:
+    """Another password, a disabled user, another driver."""
+    known.one.change(changed)
+    assert known.find("alice") == ALICE
+    known.later(3)
+    assert known.find("alice") == changed
+
+
+def test_a_removed_user_is_gone_after_3_seconds(known: Cloud) -> None:
+    """When oned answers 1024 for him, the pool is read too: he might have been made again."""
+    known.one.users = [BOB]
+    known.later(3)
+    assert known.find("alice") is None
+    assert known.one.calls == [reading(ALICE), POOL]
+
+
+def test_a_user_made_again_under_his_name_is_another(known: Cloud) -> None:
+    """His id is new, and so are his secret and his groups."""
+    again = replace(ALICE, id=9, secret="new")
+    known.one.users = [BOB, again]
+    known.later(3)
+    assert known.find("alice") == again
+    known.later(3)
+    assert known.find("alice") == again
+    assert known.one.calls == [reading(again)]
+
+
+def test_a_new_user_counts_after_2_seconds(known: Cloud) -> None:
+    """A name that was not there is looked for in the pool again."""
+    new = replace(BOB, id=7, name="new")
+    known.one.users.append(new)
+    assert known.find("new") is None
+    known.later(2)
+    assert known.find("new") == new
+
+
+def test_a_pool_read_for_another_refreshes_all(known: Cloud) -> None:
+    """Who was read with it need not be asked for."""
+    known.later(2)
+    known.find("stranger")
+    assert known.later(2) == [POOL]
+    assert known.find("alice") == ALICE
+    assert known.one.calls == []
+
+
+def test_an_answer_that_is_older_than_what_is_known_changes_nothing(known: Cloud) -> None:
+    """A pool that was asked for before a user was read, and comes after, does not bring his old secret back."""
+    known.later(2.5)
+    known.one.held = True
+    known.asking("stranger")
+    known.later(0.5)
+    changed = replace(ALICE, secret="new")
+    known.one.change(changed)
+    known.one.held = False
+    assert known.find("alice") == changed
+    known.one.release()
+    assert known.find("alice") == changed
+
+
+def test_when_the_clock_is_set_back_everything_is_read_anew(known: Cloud) -> None:
+    """What is from the future may be of any age."""
+    known.clock.rightNow -= 3600
+    assert known.find("alice") == ALICE
+    assert known.one.calls == [reading(ALICE)]
+
+
+# Signatures that do not match
+
+
+def test_a_refreshed_user_is_read_anew(known: Cloud) -> None:
+    """A changed password counts with its first use, a second after the last reading."""
+    changed = replace(ALICE, secret="new")
+    known.one.change(changed)
+    known.later(1)
+    assert known.refreshed(ALICE) == changed
+    assert known.find("alice") == changed
+    assert known.one.calls == [reading(ALICE)]
+
+
+def test_wrong_signatures_read_a_user_once_a_second(known: Cloud) -> None:
+    """However many there are."""
+    known.later(1)
+    for _ in range(100):
+        known.refreshed(ALICE)
+    assert known.later(1) == [reading(ALICE)]
+    known.refreshed(ALICE)
+    assert known.later(0) == [reading(ALICE)]
+
+
+def test_a_user_removed_meanwhile_is_none_when_refreshed(known: Cloud) -> None:
+    """His signature cannot be right any more."""
+    known.one.users = [BOB]
+    known.later(1)
+    assert known.refreshed(ALICE) is None
+
+
+# How seldom
+
+
+def test_a_flood_of_unknown_names_reads_the_pool_every_2_seconds(known: Cloud) -> None:
+    """A thousand names in ten seconds are four readings, after the one that a known user cost."""
+    for number in range(1000):
+        assert known.find(f"stranger-{number}") is None
+        known.clock.advance(0.01)
+    assert known.one.calls == [POOL] * 4
+
+
+def test_requests_at_once_share_a_reading_of_the_pool(cloud: Cloud) -> None:
+    """Whomever they are for."""
+    cloud.one.held = True
+    answers = [cloud.asking(name) for name in ("alice", "bob", "stranger", "alice")]
+    cloud.one.release()
+    assert [done(each) for each in answers] == [ALICE, BOB, None, ALICE]
+    assert cloud.one.calls == [POOL]
+
+
+def test_requests_at_once_share_a_reading_of_a_user(known: Cloud) -> None:
+    """The ten requests of a page that a browser opens are one."""
+    known.later(3)
+    known.one.held = True
+    answers = [known.asking("alice") for _ in range(10)]
+    known.one.release()
+    assert [done(each) for each in answers] == [ALICE] * 10
+    assert known.one.calls == [reading(ALICE)]
+
+
+def test_one_who_goes_away_takes_nothing_from_the_others(cloud: Cloud) -> None:
+    """The first request asked oned; when it is cancelled, the second gets its answer."""
+    cloud.one.held = True
+    first, second = cloud.asking("alice"), cloud.asking("alice")
+    first.cancel()
+    cloud.one.release()
+    with pytest.raises(CancelledError):
+        done(first)
+    assert done(second) == ALICE
+    assert cloud.one.calls == [POOL]
+
+
+# When oned does not answer
+
+
+def test_known_users_are_used_for_3_seconds_without_oned(known: Cloud) -> None:
+    """Then the error shows."""
+    known.one.down = True
+    known.later(2.9)
+    assert known.find("alice") == ALICE
+    known.later(0.1)
+    with pytest.raises(OpenNebulaUnavailable):
+        known.find("alice")
+
+
+def test_a_failure_answers_everybody_for_a_second(known: Cloud) -> None:
+    """A flood of requests while oned is down is one call a second, for a known name and for unknown ones."""
+    known.one.down = True
+    known.later(3)
+    for _ in range(10):
+        for name in ("alice", "stranger", "another"):
+            with pytest.raises(OpenNebulaUnavailable, match="connection refused"):
+                known.find(name)
+    assert known.later(1) == [reading(ALICE), POOL]
+    with pytest.raises(OpenNebulaUnavailable):
+        known.find("alice")
+    assert known.later(0) == [reading(ALICE)]
+
+
+def test_when_oned_is_back_so_are_the_users(known: Cloud) -> None:
+    """A second after the last failure at the latest."""
+    known.one.down = True
+    known.later(3)
+    with pytest.raises(OpenNebulaUnavailable):
+        known.find("alice")
+    known.one.down = False
+    known.later(1)
+    assert known.find("alice") == ALICE
+
+
+def test_all_who_wait_see_the_failure(cloud: Cloud) -> None:
+    """Each of them gets the error, none is left waiting."""
+    cloud.one.held = cloud.one.down = True
+    answers = [cloud.asking(name) for name in ("alice", "bob")]
+    cloud.one.release()
+    for each in answers:
+        with pytest.raises(OpenNebulaUnavailable):
+            done(each)
+
+
+def test_another_refusal_than_no_such_user_is_an_error(known: Cloud) -> None:
+    """If serveradmin himself is refused, nobody is told that he does not exist."""
+
+    async def refuse(user: str | None, method: str, *args: object) -> etree._Element:
+        raise OpenNebulaRefusal(method, 256, "User couldn't be authenticated, aborting call.")
+
+    known.later(3)
+    known.one.document = refuse  # type: ignore[method-assign]
+    with pytest.raises(OpenNebulaRefusal):
+        known.find("alice")
