@@ -1,0 +1,282 @@
+"""The client of oned: `IOpenNebula` over Twisted's XML-RPC proxy.
+
+oned closes the connection after every answer, so none is kept. What the proxy lacks is added here: a session for each
+user, one deadline for a whole call, a bound on calls at once, a second try for reads, decoding that holds up nobody.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+from twisted.internet.defer import Deferred, DeferredSemaphore
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
+from twisted.internet.threads import deferToThreadPool
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from econed.errors import (
+    OpenNebulaCode,
+    OpenNebulaNonsense,
+    OpenNebulaRefusal,
+    OpenNebulaUnavailable,
+)
+from econed.interfaces import IOpenNebula
+from econed.opennebula.methods import is_reading
+from econed.opennebula.replies import Scalar, document_of, value_of
+from econed.opennebula.template import sendable
+from econed.opennebula.tokens import CipherForm, UnusableName, session_token
+from econed.xmlrpc_proxy import OnedProxy, oned_endpoint
+
+if TYPE_CHECKING:
+    from lxml.etree import _Element
+
+_T = TypeVar("_T")
+
+_INLINE_BYTES = 256 * 1024
+"""Answers up to this size are decoded at once (a few milliseconds), larger ones in a thread."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one client of oned may take.
+
+    `deadline` is in seconds and for a whole call: waiting for its turn, connecting, a second try, decoding.
+    `reply_bytes` is the most that is taken in for one call. `calls` is how many are made at once: oned serves 15
+    (MAX_CONN) for all its clients together.
+    """
+
+    deadline: float = 30.0
+    reply_bytes: int = 256 * 1024 * 1024
+    calls: int = 8
+
+
+class Observer(Protocol):
+    """Is told of every call that has ended."""
+
+    def __call__(self, method: str, seconds: float, outcome: str) -> None:
+        """Take note: `seconds` from the request to its end, waiting included.
+
+        `outcome` is ok, refused, unavailable, nonsense, or cancelled.
+        """
+
+
+class InThread(Protocol):
+    """Runs something where it holds up nobody."""
+
+    def __call__(self, work: Callable[[], _T], /) -> Awaitable[_T]:
+        """Run `work` and return its result, or raise what it raised."""
+
+
+@implementer(IOpenNebula)
+class XMLRPCBackend:
+    """oned over XML-RPC, in the session of any user."""
+
+    def __init__(
+        self,
+        proxy: OnedProxy,
+        server_user: str,
+        password: str,
+        clock: IReactorTime,
+        in_thread: InThread,
+        *,
+        limits: Limits = Limits(),
+        now: Callable[[], float] = time.time,
+        observer: Observer | None = None,
+    ) -> None:
+        """Speak to oned through `proxy`, as the server user (serveradmin) whom it trusts to speak for others.
+
+        `clock` times the deadlines, `now` (seconds since the epoch) the tokens; large answers are decoded by
+        `in_thread`. Nothing is sent before the first call.
+        """
+        self._proxy = proxy
+        self._server_user = server_user
+        self._password = password
+        self._clock = clock
+        self._in_thread = in_thread
+        self._limits = limits
+        self._now = now
+        self._observer = observer
+        self._turns = DeferredSemaphore(limits.calls)
+        self._forms = _CipherForms(self._takes)
+
+    @classmethod
+    def at(
+        cls,
+        reactor: Any,
+        url: str,
+        server_user: str,
+        password: str,
+        *,
+        ca_file: Path | None = None,
+        limits: Limits = Limits(),
+        observer: Observer | None = None,
+    ) -> XMLRPCBackend:
+        """Return the backend for the oned at `url`, with the reactor's clock, connections and threads.
+
+        For an https URL `ca_file` names the authorities to trust in place of the system's. Raises as `oned_endpoint`.
+        """
+
+        def in_thread(work: Callable[[], _T]) -> Deferred[_T]:
+            return deferToThreadPool(reactor, reactor.getThreadPool(), work)
+
+        endpoint: IStreamClientEndpoint = oned_endpoint(reactor, url, ca_file, limits.deadline)
+        proxy = OnedProxy(reactor, url, endpoint, limits.reply_bytes)
+        return cls(proxy, server_user, password, reactor, in_thread, limits=limits, observer=observer)
+
+    async def call(self, user: str | None, method: str, *args: object) -> Scalar:
+        """Call `method` and return the value of the reply (`IOpenNebula.call`)."""
+        return await self._observed(user, method, args, value_of)
+
+    async def document(self, user: str | None, method: str, *args: object) -> _Element:
+        """Call `method` and return the root of the document in the reply (`IOpenNebula.document`)."""
+        return await self._observed(user, method, args, document_of)
+
+    async def _observed(
+        self, user: str | None, method: str, args: tuple[object, ...], decode: Callable[[str, bytes], _T]
+    ) -> _T:
+        outcome, began = "cancelled", self._clock.seconds()
+        try:
+            _check(method, args)
+            result = await self._in_time(method, self._authenticated(user, method, args, decode))
+            outcome = "ok"
+            return result
+        except OpenNebulaRefusal:
+            outcome = "refused"
+            raise
+        except OpenNebulaUnavailable:
+            outcome = "unavailable"
+            raise
+        except OpenNebulaNonsense:
+            outcome = "nonsense"
+            raise
+        finally:
+            if self._observer is not None:
+                self._observer(method, self._clock.seconds() - began, outcome)
+
+    async def _in_time(self, method: str, work: Coroutine[Deferred[Any], Any, _T]) -> _T:
+        try:
+            return await Deferred.fromCoroutine(work).addTimeout(self._limits.deadline, self._clock)
+        except DeferredTimeout:
+            raise OpenNebulaUnavailable(method, f"no answer within {self._limits.deadline:g} s") from None
+
+    async def _authenticated(
+        self, user: str | None, method: str, args: tuple[object, ...], decode: Callable[[str, bytes], _T]
+    ) -> _T:
+        """Make a call with a token of the form that oned takes; a form it has stopped taking is found out anew."""
+        form = await self._forms.known()
+        try:
+            return await self._tried(user, form, method, args, decode)
+        except OpenNebulaRefusal as refusal:
+            # Refused before anything was done, so also a write may be called again.
+            if refusal.code != OpenNebulaCode.AUTHENTICATION or await self._forms.still(form):
+                raise
+        return await self._tried(user, await self._forms.known(), method, args, decode)
+
+    async def _tried(
+        self,
+        user: str | None,
+        form: CipherForm,
+        method: str,
+        args: tuple[object, ...],
+        decode: Callable[[str, bytes], _T],
+    ) -> _T:
+        try:
+            session = session_token(self._server_user, self._password, user, self._now(), form)
+        except UnusableName:
+            raise OpenNebulaRefusal(method, OpenNebulaCode.AUTHENTICATION, "no user can have this name") from None
+        try:
+            body = await self._turn(method, session, args)
+        except OpenNebulaUnavailable:
+            if not is_reading(method):
+                raise
+            body = await self._turn(method, session, args)
+        if len(body) <= _INLINE_BYTES:
+            return decode(method, body)
+        return await self._in_thread(lambda: decode(method, body))
+
+    async def _turn(self, method: str, session: str, args: tuple[object, ...]) -> bytes:
+        await self._turns.acquire()
+        try:
+            return await self._proxy.callRemote(method, session, *args)
+        finally:
+            self._turns.release()
+
+    async def _takes(self, form: CipherForm) -> bool:
+        """Whether oned takes tokens of this form, by asking who the server account is."""
+        method = "one.user.info"
+        try:
+            await self._in_time(method, self._tried(None, form, method, (-1, False), value_of))
+        except OpenNebulaRefusal as refusal:
+            if refusal.code == OpenNebulaCode.AUTHENTICATION:
+                return False
+            raise
+        return True
+
+
+class _CipherForms:
+    """Which form of server tokens oned takes: found out once, and again when oned may have been upgraded."""
+
+    def __init__(self, takes: Callable[[CipherForm], Awaitable[bool]]) -> None:
+        self._takes = takes
+        self._form: CipherForm | None = None
+        self._search = _SingleFlight(self._find)
+
+    async def known(self) -> CipherForm:
+        """Return the form; raises what the calls to find out raise, a refusal if oned takes neither."""
+        return self._form or await self._search.join()
+
+    async def still(self, form: CipherForm) -> bool:
+        """Whether oned takes this form still, which it took before; if not, `known` has the other one after this."""
+        if self._form is not form:
+            return False
+        return await self._search.join() is form
+
+    async def _find(self) -> CipherForm:
+        first = self._form or CipherForm.KEY_IV
+        for form in (first, first.other):
+            if await self._takes(form):
+                self._form = form
+                return form
+        reason = "oned takes no token of the server account: wrong credentials?"
+        raise OpenNebulaRefusal("one.user.info", OpenNebulaCode.AUTHENTICATION, reason)
+
+
+class _SingleFlight(Generic[_T]):
+    """One run of something for all who ask while it is under way; it is given up when nobody waits any more."""
+
+    def __init__(self, start: Callable[[], Coroutine[Deferred[Any], Any, _T]]) -> None:
+        self._start = start
+        self._waiting: list[Deferred[_T]] = []
+        self._run: Deferred[Any] | None = None
+
+    def join(self) -> Deferred[_T]:
+        """Return what comes of the run under way, or of a new one."""
+        waiter: Deferred[_T] = Deferred(self._leave)
+        self._waiting.append(waiter)
+        if len(self._waiting) == 1:
+            self._run = Deferred.fromCoroutine(self._start())
+            self._run.addBoth(self._land)
+        return waiter
+
+    def _land(self, result: _T | Failure) -> None:
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            waiter.callback(result)
+
+    def _leave(self, waiter: Deferred[_T]) -> None:
+        self._waiting.remove(waiter)
+        if not self._waiting and self._run is not None:
+            self._run.cancel()
+
+
+def _check(method: str, args: tuple[object, ...]) -> None:
+    """Refuse what XML-RPC cannot carry, as oned would: one bad character fails the whole call there, with a fault."""
+    for value in args:
+        number_fits = isinstance(value, int) and -(2**31) <= value < 2**31
+        if not (sendable(value) if isinstance(value, str) else number_fits):
+            raise OpenNebulaRefusal(method, OpenNebulaCode.XML_RPC_API, "an argument that cannot be sent")

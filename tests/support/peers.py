@@ -1,0 +1,127 @@
+"""Servers for tests, on loopback: they take what a client of oned sends, and answer as they are told, or badly."""
+
+from __future__ import annotations
+
+import xmlrpc.client
+from collections.abc import Callable
+from typing import TypeAlias
+
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.python.failure import Failure
+
+
+class Peer(Protocol):
+    """One connection of a client: what it asked, and the means to answer."""
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self.received = b""
+        self.head: list[bytes] = []
+        self.method = ""
+        self.arguments: tuple[object, ...] = ()
+        self.lost: Deferred[None] = Deferred()
+
+    def connectionMade(self) -> None:
+        """Let the server know."""
+        self.server.connected(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Collect the request, and let the server answer when it is whole."""
+        self.received += data
+        head, separator, body = self.received.partition(b"\r\n\r\n")
+        if not separator or self.head:
+            return
+        lines = head.split(b"\r\n")
+        length = next(int(line.split(b":")[1]) for line in lines if line.lower().startswith(b"content-length:"))
+        if len(body) < length:
+            return
+        self.head = lines
+        self.arguments, method = xmlrpc.client.loads(body)
+        self.method = str(method)
+        self.server.asked(self)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Let a test know."""
+        self.lost.callback(None)
+
+    def answer(self, body: bytes, status: str = "200 OK", length: int | None = None) -> None:
+        """Send an HTTP answer and close, as oned does."""
+        announced = len(body) if length is None else length
+        self.send(f"HTTP/1.1 {status}\r\nContent-Length: {announced}\r\n\r\n".encode() + body)
+        self.close()
+
+    def send(self, data: bytes) -> None:
+        """Send some bytes."""
+        assert self.transport is not None
+        self.transport.write(data)
+
+    def close(self) -> None:
+        """Close the connection when all is sent."""
+        assert self.transport is not None
+        self.transport.loseConnection()
+
+    def reset(self) -> None:
+        """Break the connection off."""
+        if not self.lost.called:
+            self.transport.abortConnection()  # type: ignore[union-attr]
+
+
+Behaviour: TypeAlias = Callable[[Peer], None]
+
+
+class Server(Factory):
+    """A server with one way to behave at a time; `calls` holds the method of every request that came whole."""
+
+    noisy = False
+
+    def __init__(self, behaviour: Behaviour, on_connect: Behaviour | None = None) -> None:
+        self.behaviour = behaviour
+        self.on_connect = on_connect
+        self.peers: list[Peer] = []
+        self.asking: list[Peer] = []
+        self._awaited: list[tuple[int, Deferred[Peer]]] = []
+        self.url = ""
+
+    @property
+    def calls(self) -> list[str]:
+        """The methods called, in order."""
+        return [peer.method for peer in self.asking]
+
+    def buildProtocol(self, addr: object) -> Peer:
+        """Take a connection."""
+        return Peer(self)
+
+    def connected(self, peer: Peer) -> None:
+        """Behave towards a new connection."""
+        self.peers.append(peer)
+        if self.on_connect is not None:
+            self.on_connect(peer)
+
+    def asked(self, peer: Peer) -> None:
+        """Behave towards a whole request."""
+        self.asking.append(peer)
+        self.behaviour(peer)
+        due = [each for each in self._awaited if each[0] <= len(self.asking)]
+        self._awaited = [each for each in self._awaited if each not in due]
+        for number, heard in due:
+            heard.callback(self.asking[number - 1])
+
+    def request(self, number: int) -> Deferred[Peer]:
+        """Return the connection of the request of this number, from 1, when it has come."""
+        heard: Deferred[Peer] = Deferred()
+        if len(self.asking) >= number:
+            heard.callback(self.asking[number - 1])
+        else:
+            self._awaited.append((number, heard))
+        return heard
+
+
+def reply(*values: object) -> bytes:
+    """Return a reply as oned writes it: `reply(True, value, 0)`, `reply(False, text, code)`."""
+    return xmlrpc.client.dumps((list(values),), methodresponse=True).encode()
+
+
+def says(*values: object) -> Behaviour:
+    """Return the behaviour of answering so."""
+    return lambda peer: peer.answer(reply(*values))

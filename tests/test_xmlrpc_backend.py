@@ -1,0 +1,726 @@
+"""The client of oned over real sockets: what oned says, what it fails to say, and what others say in its place."""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+import pytest_twisted
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from twisted.internet import ssl
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, maybeDeferred
+from twisted.internet.task import Clock
+from zope.interface.verify import verifyObject
+
+from econed.errors import OpenNebulaError, OpenNebulaNonsense, OpenNebulaRefusal, OpenNebulaUnavailable
+from econed.interfaces import IOpenNebula
+from econed.opennebula.methods import is_reading
+from econed.opennebula.tokens import CipherForm, session_token
+from econed.xmlrpc_backend import Limits, XMLRPCBackend
+from econed.xmlrpc_proxy import OnedProxy, oned_endpoint
+from tests.support.peers import Behaviour, Peer, Server, reply, says
+
+T = TypeVar("T")
+DEFAULT = Limits()
+NOW = 1_795_337_859.0
+PASSWORD = "server password"
+PROBE = "one.user.info"
+REFUSED = (False, "[one.user.info] User couldn't be authenticated, aborting call.", 256, -1, -1)
+
+
+def token(user: str | None, form: CipherForm = CipherForm.KEY_IV) -> str:
+    """Return the session string that a backend of these tests sends."""
+    return session_token("serveradmin", PASSWORD, user, NOW, form)
+
+
+def taking(form: CipherForm, then: Behaviour) -> Behaviour:
+    """Return the behaviour of an oned that takes tokens of one form, for serveradmin and alice."""
+
+    def behave(peer: Peer) -> None:
+        if peer.arguments[0] not in (token(None, form), token("alice", form)):
+            peer.answer(reply(*REFUSED))
+        elif peer.method == PROBE:
+            peer.answer(reply(True, "<USER><ID>1</ID></USER>", 0))
+        else:
+            then(peer)
+
+    return behave
+
+
+def modern(then: Behaviour) -> Behaviour:
+    """Return the behaviour of an oned of 6.2 or later."""
+    return taking(CipherForm.KEY_IV, then)
+
+
+@dataclass
+class House:
+    """What a test needs of the world: servers on loopback, backends that speak to them, a clock of its own."""
+
+    reactor: Any
+    clock: Clock = field(default_factory=Clock)
+    ports: list[Any] = field(default_factory=list)
+    servers: list[Server] = field(default_factory=list)
+    seen: list[tuple[str, float, str]] = field(default_factory=list)
+    in_threads: int = 0
+
+    def serve(
+        self, behaviour: Behaviour, on_connect: Behaviour | None = None, port: int = 0, tls: Any = None
+    ) -> Server:
+        """Start a server that behaves so."""
+        server = Server(behaviour, on_connect)
+        if tls is None:
+            listening = self.reactor.listenTCP(port, server, interface="127.0.0.1")
+        else:
+            listening = self.reactor.listenSSL(port, server, tls, interface="127.0.0.1")
+        server.url = f"http{'s' if tls else ''}://127.0.0.1:{listening.getHost().port}/RPC2"
+        self.ports.append(listening)
+        self.servers.append(server)
+        return server
+
+    def backend(self, url: str, limits: Limits = DEFAULT, ca_file: Path | None = None) -> XMLRPCBackend:
+        """Return a backend for `url` whose deadlines this house's clock times."""
+
+        async def in_thread(work: Callable[[], T]) -> T:
+            self.in_threads += 1
+            return work()
+
+        def observe(method: str, seconds: float, outcome: str) -> None:
+            self.seen.append((method, seconds, outcome))
+
+        proxy = OnedProxy(self.reactor, url, oned_endpoint(self.reactor, url, ca_file), limits.reply_bytes)
+        return XMLRPCBackend(
+            proxy, "serveradmin", PASSWORD, self.clock, in_thread, limits=limits, now=lambda: NOW, observer=observe
+        )
+
+    async def close(self) -> None:
+        """Stop all servers and close what is open."""
+        for port in self.ports:
+            await maybeDeferred(port.stopListening)
+        for server in self.servers:
+            for peer in server.peers:
+                peer.reset()
+                await peer.lost
+
+
+@pytest_twisted.async_yield_fixture
+async def house() -> AsyncIterator[House]:
+    """Return a house; all its doors are closed after the test."""
+    from twisted.internet import reactor
+
+    made = House(reactor)
+    yield made
+    await made.close()
+
+
+def started(work: Any) -> Deferred[Any]:
+    """Start a coroutine without waiting for it."""
+    return Deferred.fromCoroutine(work)
+
+
+async def failure_of(work: Any) -> OpenNebulaError:
+    """Return the error with which a call ends."""
+    with pytest.raises(OpenNebulaError) as failed:
+        await work
+    return failed.value
+
+
+# What oned says
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_backend_is_an_opennebula(house: House) -> None:
+    assert verifyObject(IOpenNebula, house.backend("http://127.0.0.1:2633/RPC2"))
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_call_carries_the_users_session_and_its_arguments(house: House) -> None:
+    server = house.serve(modern(says(True, 42, 0)))
+    made = await house.backend(server.url).call("alice", "one.template.instantiate", 5, "wéb", True, 'A="<&>"', False)
+    assert made == 42
+    assert server.calls == [PROBE, "one.template.instantiate"]
+    assert server.asking[-1].arguments == (token("alice"), 5, "wéb", True, 'A="<&>"', False)
+
+
+@pytest_twisted.ensureDeferred
+async def test_nobody_is_serveradmin_himself(house: House) -> None:
+    server = house.serve(modern(says(True, "7.4.0", 0)))
+    assert await house.backend(server.url).call(None, "one.system.version") == "7.4.0"
+    assert server.asking[-1].arguments == (token(None),)
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_request_names_host_and_path_of_the_url(house: House) -> None:
+    server = house.serve(modern(says(True, 1, 0)))
+    await house.backend(server.url).call("alice", "one.vm.action", "resume", 1)
+    assert server.asking[-1].head[0] == b"POST /RPC2 HTTP/1.0"
+    assert b"Host: " + server.url.split("/")[2].encode() in server.asking[-1].head
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_document_is_parsed(house: House) -> None:
+    server = house.serve(modern(says(True, "<VM><ID>7</ID><NAME><![CDATA[a<b]]></NAME></VM>", 0)))
+    root = await house.backend(server.url).document("alice", "one.vm.info", 7, False)
+    assert (root.tag, root.findtext("ID"), root.findtext("NAME")) == ("VM", "7", "a<b")
+
+
+@pytest_twisted.ensureDeferred
+async def test_small_answers_are_decoded_at_once_and_large_ones_in_a_thread(house: House) -> None:
+    text = "x" * 300_000
+    server = house.serve(modern(says(True, f"<VM><A>{text}</A></VM>", 0)))
+    backend = house.backend(server.url)
+    assert (await backend.document("alice", "one.vm.info", 7, False)).findtext("A") == text
+    assert house.in_threads == 1
+    server.behaviour = modern(says(True, "<VM/>", 0))
+    await backend.document("alice", "one.vm.info", 7, False)
+    assert house.in_threads == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_with_the_reactors_own_threads_a_large_answer_is_read_too(house: House) -> None:
+    server = house.serve(lambda peer: peer.answer(reply(True, f"<VM><A>{'x' * 300_000}</A></VM>", 0)))
+    backend = XMLRPCBackend.at(house.reactor, server.url, "serveradmin", PASSWORD)
+    root = await backend.document("alice", "one.vm.info", 7, False)
+    assert len(root.findtext("A") or "") == 300_000
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_refusal_has_oneds_code_and_is_not_asked_for_again(house: House) -> None:
+    server = house.serve(modern(says(False, "[one.vm.info] Error getting virtual machine [9].", 1024, 9, -1)))
+    error = await failure_of(house.backend(server.url).document("alice", "one.vm.info", 9, False))
+    assert isinstance(error, OpenNebulaRefusal)
+    assert (error.method, error.code) == ("one.vm.info", 1024)
+    assert server.calls == [PROBE, "one.vm.info"]
+
+
+@pytest.mark.parametrize("text", ["\U0001f600", "nul\x00", "bell\x07", "\ud800", "cr\r"])
+@pytest_twisted.ensureDeferred
+async def test_a_text_that_xml_rpc_cannot_carry_is_refused_before_anything_is_sent(house: House, text: str) -> None:
+    server = house.serve(modern(says(True, 1, 0)))
+    error = await failure_of(house.backend(server.url).call("alice", "one.vm.rename", 1, text))
+    assert isinstance(error, OpenNebulaRefusal)
+    assert error.code == 4096
+    assert server.calls == []
+
+
+@pytest.mark.parametrize("number", [2**31, -(2**31) - 1, 1.5, None])
+@pytest_twisted.ensureDeferred
+async def test_a_value_that_is_no_number_of_oneds_is_refused_before_anything_is_sent(
+    house: House, number: object
+) -> None:
+    server = house.serve(modern(says(True, 1, 0)))
+    error = await failure_of(house.backend(server.url).call("alice", "one.vm.action", "resume", number))
+    assert isinstance(error, OpenNebulaRefusal)
+    assert server.calls == []
+
+
+# Sessions
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_form_that_oned_takes_is_found_out_with_the_first_call_and_remembered(house: House) -> None:
+    server = house.serve(taking(CipherForm.ZERO_IV, says(True, 1, 0)))
+    backend = house.backend(server.url)
+    for _ in range(3):
+        assert await backend.call("alice", "one.vm.action", "resume", 1) == 1
+    assert server.calls == [PROBE, PROBE] + ["one.vm.action"] * 3
+    assert server.asking[-1].arguments[0] == token("alice", CipherForm.ZERO_IV)
+
+
+@pytest_twisted.ensureDeferred
+async def test_many_first_calls_find_it_out_together(house: House) -> None:
+    server = house.serve(taking(CipherForm.ZERO_IV, says(True, 1, 0)))
+    backend = house.backend(server.url)
+    await DeferredList([started(backend.call("alice", "one.vm.action", "resume", each)) for each in range(6)])
+    assert server.calls.count(PROBE) == 2
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_caller_who_gives_up_does_not_stop_the_others_from_finding_out(house: House) -> None:
+    server = house.serve(lambda peer: None)
+    backend = house.backend(server.url)
+    first, second = (started(backend.call("alice", "one.vm.action", "resume", each)) for each in range(2))
+    probe = await server.request(1)
+    first.cancel()
+    with pytest.raises(CancelledError):
+        await first
+    server.behaviour = modern(says(True, 1, 0))
+    modern(says())(probe)
+    assert await second == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_nobody_waiting_any_more_ends_the_finding_out(house: House) -> None:
+    server = house.serve(lambda peer: None)
+    call = started(house.backend(server.url).call("alice", "one.vm.action", "resume", 1))
+    probe = await server.request(1)
+    call.cancel()
+    with pytest.raises(CancelledError):
+        await call
+    await probe.lost
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_oned_that_is_upgraded_beneath_it_is_found_out_again_and_the_call_is_made(house: House) -> None:
+    server = house.serve(taking(CipherForm.ZERO_IV, says(True, 1, 0)))
+    backend = house.backend(server.url)
+    await backend.call("alice", "one.vm.action", "resume", 1)
+    server.asking.clear()
+    server.behaviour = modern(says(True, 2, 0))
+    assert await backend.call("alice", "one.vm.action", "resume", 1) == 2
+    assert server.calls == ["one.vm.action", PROBE, PROBE, "one.vm.action"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_user_whom_oned_does_not_know_is_refused_after_one_look_at_the_form(house: House) -> None:
+    server = house.serve(modern(says(True, 1, 0)))
+    error = await failure_of(house.backend(server.url).call("mallory", "one.vm.action", "resume", 1))
+    assert isinstance(error, OpenNebulaRefusal)
+    assert error.code == 256
+    assert server.calls == [PROBE, "one.vm.action", PROBE]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_name_that_would_shift_the_parts_of_a_session_is_refused_unsent(house: House) -> None:
+    server = house.serve(modern(says(True, 1, 0)))
+    error = await failure_of(house.backend(server.url).call("alice:x", "one.vm.action", "resume", 1))
+    assert isinstance(error, OpenNebulaRefusal)
+    assert error.code == 256
+    assert "one.vm.action" not in server.calls
+
+
+@pytest_twisted.ensureDeferred
+async def test_wrong_credentials_are_a_refusal_until_they_are_right(house: House) -> None:
+    server = house.serve(says(*REFUSED))
+    backend = house.backend(server.url)
+    error = await failure_of(backend.call("alice", "one.vm.action", "resume", 1))
+    assert isinstance(error, OpenNebulaRefusal)
+    assert error.code == 256
+    assert server.calls == [PROBE, PROBE]
+    server.behaviour = modern(says(True, 1, 0))
+    assert await backend.call("alice", "one.vm.action", "resume", 1) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_two_processes_send_the_same_session_string(house: House) -> None:
+    server = house.serve(modern(says(True, 1, 0)))
+    for _ in range(2):
+        await house.backend(server.url).call("alice", "one.vm.action", "resume", 1)
+    sent = [peer.arguments[0] for peer in server.asking if peer.method != PROBE]
+    assert sent == [token("alice")] * 2
+
+
+# oned that is not there, breaks off, or says nothing
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_backend_starts_while_oned_is_down_and_works_when_it_is_there(house: House) -> None:
+    stopped = house.serve(modern(says(True, 1, 0)))
+    await maybeDeferred(house.ports.pop().stopListening)
+    backend = house.backend(stopped.url)
+    error = await failure_of(backend.call("alice", "one.vm.action", "resume", 1))
+    assert isinstance(error, OpenNebulaUnavailable)
+    assert "refused" in error.reason
+    house.serve(modern(says(True, 1, 0)), port=int(stopped.url.split(":")[2].split("/")[0]))
+    assert await backend.call("alice", "one.vm.action", "resume", 1) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_oned_that_says_nothing_is_unavailable_at_the_deadline_and_hung_up_on(house: House) -> None:
+    server = house.serve(modern(lambda peer: None))
+    call = started(house.backend(server.url, Limits(deadline=30)).call("alice", "one.vm.action", "resume", 1))
+    peer = await server.request(2)
+    house.clock.advance(29.9)
+    assert not call.called
+    house.clock.advance(0.2)
+    error = await failure_of(call)
+    assert isinstance(error, OpenNebulaUnavailable)
+    assert "30 s" in error.reason
+    await peer.lost
+    assert server.calls == [PROBE, "one.vm.action"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_answer_that_drips_does_not_put_the_deadline_off(house: House) -> None:
+    server = house.serve(modern(lambda peer: peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n")))
+    call = started(house.backend(server.url, Limits(deadline=10)).document("alice", "one.vm.info", 1, False))
+    peer = await server.request(2)
+    for _ in range(9):
+        peer.send(b"<")
+        house.clock.advance(1)
+    assert not call.called
+    house.clock.advance(1)
+    assert isinstance(await failure_of(call), OpenNebulaUnavailable)
+    await peer.lost
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_oned_that_never_answers_the_finding_out_is_unavailable_at_the_deadline(house: House) -> None:
+    server = house.serve(lambda peer: None)
+    backend = house.backend(server.url, Limits(deadline=30))
+    call = started(backend.call("alice", "one.vm.action", "resume", 1))
+    await server.request(1)
+    house.clock.advance(30)
+    assert isinstance(await failure_of(call), OpenNebulaUnavailable)
+    server.behaviour = modern(says(True, 1, 0))
+    assert await backend.call("alice", "one.vm.action", "resume", 1) == 1
+
+
+def sends(data: bytes) -> Behaviour:
+    """Return the behaviour of sending some bytes and closing."""
+
+    def behave(peer: Peer) -> None:
+        peer.send(data)
+        peer.close()
+
+    return behave
+
+
+def half_an_answer(peer: Peer) -> None:
+    """Announce more than is sent."""
+    body = reply(True, "<VM/>", 0)
+    peer.answer(body[: len(body) // 2], length=len(body))
+
+
+BROKEN_OFF: dict[str, Behaviour] = {
+    "closes at once": Peer.close,
+    "resets": Peer.reset,
+    "sends half a head": sends(b"HTTP/1.1 200"),
+    "sends half an answer": half_an_answer,
+    "is a proxy without oned": lambda peer: peer.answer(b"<html>Bad Gateway</html>", "502 Bad Gateway"),
+    "is being restarted": lambda peer: peer.answer(b"", "503 Service Unavailable"),
+}
+
+
+@pytest.mark.parametrize("behaviour", BROKEN_OFF.values(), ids=BROKEN_OFF.keys())
+@pytest_twisted.ensureDeferred
+async def test_an_oned_that_breaks_off_is_unavailable_after_two_reads_or_one_write(
+    house: House, behaviour: Behaviour
+) -> None:
+    server = house.serve(modern(behaviour))
+    backend = house.backend(server.url)
+    assert isinstance(await failure_of(backend.document("alice", "one.vm.info", 1, False)), OpenNebulaUnavailable)
+    assert server.calls == [PROBE, "one.vm.info", "one.vm.info"]
+    assert isinstance(await failure_of(backend.call("alice", "one.vm.action", "resume", 1)), OpenNebulaUnavailable)
+    assert server.calls[3:] == ["one.vm.action"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_read_that_broke_off_is_tried_again_and_answered(house: House) -> None:
+    server = house.serve(modern(lambda peer: None))
+    call = started(house.backend(server.url).document("alice", "one.vm.info", 1, False))
+    peer = await server.request(2)
+    server.behaviour = modern(says(True, "<VM><ID>1</ID></VM>", 0))
+    peer.reset()
+    assert (await call).findtext("ID") == "1"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_second_try_has_no_deadline_of_its_own(house: House) -> None:
+    server = house.serve(modern(lambda peer: None))
+    call = started(house.backend(server.url, Limits(deadline=30)).document("alice", "one.vm.info", 1, False))
+    first = await server.request(2)
+    house.clock.advance(20)
+    first.reset()
+    await server.request(3)
+    house.clock.advance(10)
+    assert isinstance(await failure_of(call), OpenNebulaUnavailable)
+
+
+@pytest.mark.parametrize(
+    ("method", "reads"),
+    [
+        ("one.vm.info", True),
+        ("one.vmpool.infoset", True),
+        ("one.vmpool.infoextended", True),
+        ("one.vmpool.accounting", True),
+        ("one.system.version", True),
+        ("one.system.config", True),
+        ("one.vm.monitoring", True),
+        ("one.vm.action", False),
+        ("one.template.instantiate", False),
+        ("one.user.update", False),
+        ("one.user.login", False),
+        ("one.vn.hold", False),
+    ],
+)
+def test_methods_that_change_something_are_not_taken_for_reads(method: str, reads: bool) -> None:
+    assert is_reading(method) is reads
+
+
+# What is no oned
+
+
+def endless_head(peer: Peer) -> None:
+    """Send headers without end."""
+    peer.send(b"HTTP/1.1 200 OK\r\n" + b"X-Header: more\r\n" * 20_000)
+
+
+NONSENSE: dict[str, Behaviour] = {
+    "garbage": sends(b"\x00\xff garbage\r\n\r\n"),
+    "an empty line": lambda peer: peer.send(b"\r\n"),
+    "a line without an end": lambda peer: peer.send(b"x" * 70_000),
+    "headers that are none": lambda peer: peer.send(b"HTTP/1.1 200 OK\r\nnonsense\r\nmore\r\n\r\n"),
+    "a length that is none": lambda peer: peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n"),
+    "headers without end": endless_head,
+    "an internal error": lambda peer: peer.answer(b"oops", "500 Internal Server Error"),
+    "a redirection": lambda peer: peer.answer(b"", "302 Found"),
+    "a web page": lambda peer: peer.answer(b"<html><body>It works!</body></html>"),
+    "no text": lambda peer: peer.answer(b"\xff\xfe\x00\x01"),
+    "half a document": lambda peer: peer.answer(reply(True, "<VM/>", 0)[:-20]),
+    "another method's reply": says(True, 5, 0),
+    "a reply without a value": says(True),
+}
+
+
+@pytest.mark.parametrize("behaviour", NONSENSE.values(), ids=NONSENSE.keys())
+@pytest_twisted.ensureDeferred
+async def test_what_is_no_reply_is_nonsense_and_asked_for_once(house: House, behaviour: Behaviour) -> None:
+    server = house.serve(modern(behaviour))
+    error = await failure_of(house.backend(server.url).document("alice", "one.vm.info", 1, False))
+    assert isinstance(error, OpenNebulaNonsense)
+    assert server.calls == [PROBE, "one.vm.info"]
+    await server.asking[-1].lost
+
+
+@pytest_twisted.ensureDeferred
+async def test_more_bytes_than_may_come_are_nonsense_and_not_waited_for(house: House) -> None:
+    server = house.serve(modern(lambda peer: peer.send(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 10_000_000)))
+    call = house.backend(server.url, Limits(reply_bytes=1_000_000)).document("alice", "one.vm.info", 1, False)
+    error = await failure_of(call)
+    assert isinstance(error, OpenNebulaNonsense)
+    assert "1000000 bytes" in error.reason
+    await server.asking[-1].lost
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_answer_that_announces_too_much_is_not_waited_for(house: House) -> None:
+    server = house.serve(modern(lambda peer: peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000001\r\n\r\n")))
+    call = house.backend(server.url, Limits(reply_bytes=1_000_000)).document("alice", "one.vm.info", 1, False)
+    assert isinstance(await failure_of(call), OpenNebulaNonsense)
+    await server.asking[-1].lost
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_answer_without_a_length_ends_with_the_connection(house: House) -> None:
+    server = house.serve(modern(sends(b"HTTP/1.0 200 OK\r\n\r\n" + reply(True, 7, 0))))
+    assert await house.backend(server.url).call("alice", "one.vm.action", "resume", 1) == 7
+
+
+# Turns
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_more_calls_are_made_at_once_than_allowed(house: House) -> None:
+    server = house.serve(modern(lambda peer: None))
+    backend = house.backend(server.url, Limits(calls=2))
+    calls = [started(backend.call("alice", "one.vm.action", "resume", number)) for number in range(5)]
+    for answered in range(5):
+        peer = await server.request(answered + 2)
+        assert len(server.peers) <= 1 + answered + 2
+        peer.answer(reply(True, 1, 0))
+        await peer.lost
+    assert [await call for call in calls] == [1] * 5
+
+
+@pytest_twisted.ensureDeferred
+async def test_calls_get_their_turn_in_the_order_in_which_they_came(house: House) -> None:
+    server = house.serve(modern(lambda peer: peer.answer(reply(True, peer.arguments[-1], 0))))
+    backend = house.backend(server.url, Limits(calls=1))
+    calls = [started(backend.call("alice", "one.vm.action", "resume", number)) for number in range(5)]
+    assert [await call for call in calls] == [0, 1, 2, 3, 4]
+    assert [peer.arguments[-1] for peer in server.asking[1:]] == [0, 1, 2, 3, 4]
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_gives_up_waiting_leaves_his_turn_to_the_next(house: House) -> None:
+    server = house.serve(modern(lambda peer: None))
+    backend = house.backend(server.url, Limits(calls=1))
+    first, second, third = (started(backend.call("alice", "one.vm.action", "resume", each)) for each in range(3))
+    peer = await server.request(2)
+    second.cancel()
+    with pytest.raises(CancelledError):
+        await second
+    peer.answer(reply(True, 0, 0))
+    assert await first == 0
+    peer = await server.request(3)
+    assert peer.arguments[-1] == 2
+    peer.answer(reply(True, 2, 0))
+    assert await third == 2
+
+
+@pytest_twisted.ensureDeferred
+async def test_waiting_for_a_turn_counts_and_a_call_that_had_none_is_never_sent(house: House) -> None:
+    server = house.serve(modern(lambda peer: None))
+    backend = house.backend(server.url, Limits(calls=1, deadline=30))
+    first = started(backend.call("alice", "one.vm.action", "resume", 1))
+    await server.request(2)
+    house.clock.advance(10)
+    second = started(backend.call("alice", "one.vm.action", "resume", 2))
+    house.clock.advance(20)
+    assert isinstance(await failure_of(first), OpenNebulaUnavailable)
+    await server.request(3)
+    house.clock.advance(10)
+    assert isinstance(await failure_of(second), OpenNebulaUnavailable)
+    third = started(backend.call("alice", "one.vm.action", "resume", 3))
+    fourth = started(backend.call("alice", "one.vm.action", "resume", 4))
+    await server.request(4)
+    house.clock.advance(30)
+    assert isinstance(await failure_of(third), OpenNebulaUnavailable)
+    assert isinstance(await failure_of(fourth), OpenNebulaUnavailable)
+    assert [peer.arguments[-1] for peer in server.asking[1:]] == [1, 2, 3]
+
+
+@pytest_twisted.ensureDeferred
+async def test_cancelling_a_call_closes_its_connection_and_frees_its_turn(house: House) -> None:
+    server = house.serve(modern(lambda peer: None))
+    backend = house.backend(server.url, Limits(calls=1))
+    call = started(backend.call("alice", "one.vm.action", "resume", 1))
+    peer = await server.request(2)
+    call.cancel()
+    with pytest.raises(CancelledError):
+        await call
+    await peer.lost
+    server.behaviour = modern(says(True, 1, 0))
+    assert await backend.call("alice", "one.vm.action", "resume", 1) == 1
+
+
+# Who looks on
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_observer_hears_of_every_call_once_with_its_outcome(house: House) -> None:
+    server = house.serve(modern(says(True, "<VM/>", 0)))
+    backend = house.backend(server.url)
+    await backend.document("alice", "one.vm.info", 1, False)
+    for behaviour in (says(False, "no", 2048), Peer.close, lambda peer: peer.answer(b"?")):
+        server.behaviour = modern(behaviour)
+        await failure_of(backend.call("alice", "one.vm.action", "resume", 1))
+    asked = len(server.asking)
+    server.behaviour = modern(lambda peer: None)
+    call = started(backend.call("alice", "one.vm.action", "resume", 1))
+    await server.request(asked + 1)
+    house.clock.advance(3)
+    call.cancel()
+    with pytest.raises(CancelledError):
+        await call
+    assert house.seen == [
+        ("one.vm.info", 0, "ok"),
+        ("one.vm.action", 0, "refused"),
+        ("one.vm.action", 0, "unavailable"),
+        ("one.vm.action", 0, "nonsense"),
+        ("one.vm.action", 3, "cancelled"),
+    ]
+
+
+# TLS
+
+
+@dataclass(frozen=True)
+class Authority:
+    """A certificate authority with one certificate for a server, and its PEM file."""
+
+    file: Path
+    options: Any
+
+
+def authority(directory: Path, name: str, host: str) -> Authority:
+    """Make an authority, and a certificate of it for `host`, an address or a name."""
+    keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(2)]
+    issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    now = datetime.fromtimestamp(time.time(), UTC)
+
+    def certificate(subject: x509.Name, key: Any, *extensions: x509.ExtensionType) -> x509.Certificate:
+        builder = (
+            x509.CertificateBuilder(issuer, subject, key.public_key(), x509.random_serial_number())
+            .not_valid_before(now - timedelta(days=1))
+            .not_valid_after(now + timedelta(days=1))
+        )
+        for extension in extensions:
+            builder = builder.add_extension(extension, critical=isinstance(extension, x509.BasicConstraints))
+        return builder.sign(keys[0], hashes.SHA256())
+
+    def pem(made: x509.Certificate) -> bytes:
+        return made.public_bytes(serialization.Encoding.PEM)
+
+    root = certificate(issuer, keys[0], x509.BasicConstraints(ca=True, path_length=None))
+    try:
+        alternative: x509.GeneralName = x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        alternative = x509.DNSName(host)
+    leaf = certificate(
+        x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "oned")]),
+        keys[1],
+        x509.SubjectAlternativeName([alternative]),
+    )
+    private = keys[1].private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    file = directory / f"{name}.pem"
+    file.write_bytes(pem(root))
+    return Authority(file, ssl.PrivateCertificate.loadPEM(pem(leaf) + private).options())
+
+
+@pytest_twisted.ensureDeferred
+async def test_https_trusts_the_authority_it_was_given(house: House, tmp_path: Path) -> None:
+    ours = authority(tmp_path, "ours", "127.0.0.1")
+    server = house.serve(modern(says(True, 1, 0)), tls=ours.options)
+    backend = house.backend(server.url, ca_file=ours.file)
+    assert await backend.call("alice", "one.vm.action", "resume", 1) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_file_may_hold_several_authorities(house: House, tmp_path: Path) -> None:
+    ours, other = authority(tmp_path, "ours", "127.0.0.1"), authority(tmp_path, "other", "127.0.0.1")
+    both = tmp_path / "both.pem"
+    both.write_bytes(other.file.read_bytes() + ours.file.read_bytes())
+    server = house.serve(modern(says(True, 1, 0)), tls=ours.options)
+    assert await house.backend(server.url, ca_file=both).call("alice", "one.vm.action", "resume", 1) == 1
+
+
+@pytest.mark.parametrize("given", ["another authority", "the system's"])
+@pytest_twisted.ensureDeferred
+async def test_https_with_a_certificate_of_somebody_else_is_unavailable_and_hears_nothing(
+    house: House, tmp_path: Path, given: str
+) -> None:
+    ours, other = authority(tmp_path, "ours", "127.0.0.1"), authority(tmp_path, "other", "127.0.0.1")
+    server = house.serve(modern(says(True, 1, 0)), tls=other.options)
+    backend = house.backend(server.url, ca_file=ours.file if given == "another authority" else None)
+    error = await failure_of(backend.call("alice", "one.vm.action", "resume", 1))
+    assert isinstance(error, OpenNebulaUnavailable)
+    assert "certificate verify failed" in error.reason
+    assert server.calls == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_https_with_a_certificate_for_another_host_is_unavailable(house: House, tmp_path: Path) -> None:
+    ours = authority(tmp_path, "ours", "oned.example")
+    server = house.serve(modern(says(True, 1, 0)), tls=ours.options)
+    backend = house.backend(server.url, ca_file=ours.file)
+    assert isinstance(await failure_of(backend.call("alice", "one.vm.action", "resume", 1)), OpenNebulaUnavailable)
+    assert server.calls == []
+
+
+@pytest.mark.parametrize("url", ["", "localhost:2633", "ftp://localhost/", "http://", "http:///RPC2"])
+@pytest_twisted.ensureDeferred
+async def test_what_is_no_url_of_an_oned_is_refused_at_once(house: House, url: str) -> None:
+    with pytest.raises(ValueError, match="not the http or https URL"):
+        oned_endpoint(house.reactor, url)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_file_that_holds_no_authority_is_refused_at_once(house: House, tmp_path: Path) -> None:
+    empty = tmp_path / "empty.pem"
+    empty.write_text("nothing")
+    with pytest.raises(ValueError, match="PEM"):
+        oned_endpoint(house.reactor, "https://127.0.0.1/RPC2", empty)
+    with pytest.raises(FileNotFoundError):
+        oned_endpoint(house.reactor, "https://127.0.0.1/RPC2", tmp_path / "missing.pem")
