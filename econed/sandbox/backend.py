@@ -1,0 +1,62 @@
+"""`IOpenNebula` straight onto a sandbox in the same process."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from lxml import etree
+from twisted.web.xmlrpc import Fault
+from zope.interface import implementer
+
+from econed.errors import OpenNebulaNonsense, OpenNebulaRefusal
+from econed.interfaces import IOpenNebula
+from econed.opennebula.tokens import server_cipher_token
+
+if TYPE_CHECKING:
+    from lxml.etree import _Element
+
+    from econed.sandbox.oned import Oned
+
+_WINDOW = 1800
+"""Seconds that a token holds; all that are made in one window are the same, as one client's should be."""
+
+
+@implementer(IOpenNebula)
+class SandboxBackend:
+    """The sandbox's oned without a socket, in the session of any user, by server tokens of serveradmin's."""
+
+    def __init__(self, oned: Oned) -> None:
+        self._oned = oned
+        self._server_user, _, self._password = oned.serveradmin.partition(":")
+
+    def _session(self, user: str | None) -> str:
+        expires = (int(self._oned.cloud.clock.seconds()) // _WINDOW + 2) * _WINDOW
+        return server_cipher_token(
+            self._password,
+            self._server_user if user is None else user,
+            expires,
+            not self._oned.cloud.version.modern,
+            server_user=self._server_user,
+        )
+
+    async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:
+        """Call `method` and return the value of the reply (`IOpenNebula.call`)."""
+        try:
+            reply = self._oned.execute(method, self._session(user), *args)
+        except Fault as fault:
+            raise OpenNebulaRefusal(method, int(fault.faultCode), str(fault.faultString)) from None
+        match reply:
+            case [True, str() | int() as value, *_]:
+                return value
+            case [False, str() as text, int() as code, *_]:
+                raise OpenNebulaRefusal(method, code, text)
+        raise OpenNebulaNonsense(method, f"a reply of an unknown form: {reply!r:.60}")
+
+    async def document(self, user: str | None, method: str, *args: object) -> _Element:
+        """Call `method` and return the root of the document in the reply (`IOpenNebula.document`)."""
+        text = await self.call(user, method, *args)
+        try:
+            parser = etree.XMLParser(encoding="utf-8", resolve_entities=False, no_network=True, huge_tree=True)
+            return etree.fromstring(str(text).encode(), parser)
+        except etree.XMLSyntaxError as error:
+            raise OpenNebulaNonsense(method, f"no document: {error}") from None

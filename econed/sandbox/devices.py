@@ -1,0 +1,243 @@
+"""Disks and NICs as oned makes them of what a template asks for: authorised, acquired, filled in.
+
+The order is oned's: rights on what is named, quotas, addresses, images, targets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from string import ascii_lowercase
+from typing import TYPE_CHECKING
+
+from econed.sandbox.images import Image
+from econed.sandbox.networks import Network
+from econed.sandbox.objects import Kind, Right
+from econed.sandbox.refusals import wrong_state
+from econed.sandbox.template import Vector
+
+if TYPE_CHECKING:
+    from econed.sandbox.state import Cloud
+    from econed.sandbox.users import User
+    from econed.sandbox.vms import VirtualMachine
+
+_VOLATILE = ("FS", "SWAP")
+_INHERITED_FROM_NETWORK = ("DNS", "GATEWAY")
+_INHERITED_FROM_RANGE = ("VLAN_ID", "BRIDGE", "PHYDEV")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The disks and NICs that a call asks for, with the images and networks that they name, or None."""
+
+    disks: Sequence[tuple[Vector, Image | None]]
+    nics: Sequence[tuple[Vector, Network | None]]
+
+
+def resolve(cloud: Cloud, caller: User, disks: Sequence[Vector], nics: Sequence[Vector]) -> Asked:
+    """Find what disks and NICs name, by number or by name and owner."""
+    return Asked(
+        [(disk, _image(cloud, caller, disk)) for disk in disks],
+        [(nic, _network(cloud, caller, nic)) for nic in nics],
+    )
+
+
+def _image(cloud: Cloud, caller: User, disk: Vector) -> Image | None:
+    number = disk.get("IMAGE_ID", "")
+    if number:
+        return cloud.images.find(int(number)) if number.isdigit() else None
+    owner = _owner(cloud, caller, disk, "IMAGE")
+    name = disk.get("IMAGE")
+    return next((image for image in cloud.images if name and (image.name, image.uid) == (name, owner)), None)
+
+
+def _network(cloud: Cloud, caller: User, nic: Vector) -> Network | None:
+    number = nic.get("NETWORK_ID", "")
+    if number:
+        return cloud.networks.find(int(number)) if number.isdigit() else None
+    owner = _owner(cloud, caller, nic, "NETWORK")
+    name = nic.get("NETWORK")
+    return next((net for net in cloud.networks if name and (net.name, net.uid) == (name, owner)), None)
+
+
+def _owner(cloud: Cloud, caller: User, vector: Vector, of: str) -> int:
+    number, name = vector.get(f"{of}_UID", ""), vector.get(f"{of}_UNAME", "")
+    if number.isdigit():
+        return int(number)
+    named = cloud.user_named(name) if name else None
+    return named.id if named is not None else caller.id
+
+
+def authorize(cloud: Cloud, caller: User, asked: Asked) -> None:
+    """Refuse (512) what the caller may not use: images, networks, and the security groups of NICs."""
+    for _, image in asked.disks:
+        if image is not None:
+            cloud.rights.demand(caller, Right.USE, Kind.IMAGE, image)
+    for nic, network in asked.nics:
+        if network is not None:
+            cloud.rights.demand(caller, Right.USE, Kind.NET, network)
+        for number in _numbers(nic.get("SECURITY_GROUPS", "")):
+            group = cloud.security_groups.find(number)
+            if group is not None:
+                cloud.rights.demand(caller, Right.USE, Kind.SECGROUP, group)
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",") if part.strip().isdigit()]
+
+
+def add_nic(cloud: Cloud, machine: VirtualMachine, asked: Vector, network: Network | None) -> Vector:
+    """Lease an address and return the machine's new NIC; refuses (2048) where it cannot be had."""
+    if network is None:
+        named = asked.get("NETWORK_ID") or asked.get("NETWORK", "")
+        raise wrong_state(f"Virtual network with ID: {named} does not exist")
+    place = network.lease(machine.id, asked.get("IP", ""), modern=machine.modern)
+    if place is None:
+        raise wrong_state(f"Cannot get IP/MAC lease from virtual network {network.id}.")
+    span, index = place
+    number = str(machine.next_nic)
+    nic = {**asked, **span.addresses(index)}
+    nic.update(AR_ID=str(span.id), NETWORK=network.name, NETWORK_ID=str(network.id), NIC_ID=number)
+    nic.update(VN_MAD=network.template.get("VN_MAD"), BRIDGE=network.template.get("BRIDGE"))
+    nic.update(BRIDGE_TYPE=network.template.get("BRIDGE_TYPE"), TARGET=f"one-{machine.id}-{number}")
+    nic.setdefault("NAME", f"NIC{number}")
+    nic["CLUSTER_ID"] = ",".join(str(each) for each in sorted(network.clusters))
+    for name in _INHERITED_FROM_NETWORK if machine.modern else ():
+        value = span.attributes.get(name) or network.template.get(name)
+        if value:
+            nic.setdefault(name, value)
+    for name in _INHERITED_FROM_RANGE:
+        if span.attributes.get(name):
+            nic[name] = span.attributes[name]
+    groups = {*_numbers(network.template.get("SECURITY_GROUPS")), *_numbers(asked.get("SECURITY_GROUPS", ""))}
+    groups |= set(_numbers(span.attributes.get("SECURITY_GROUPS", "")))
+    nic["SECURITY_GROUPS"] = ",".join(str(group) for group in sorted(groups))
+    network.vms.add(machine.id)
+    machine.nics.append(nic)
+    machine.next_nic += 1
+    _join_groups(cloud, machine)
+    return nic
+
+
+def drop_nic(cloud: Cloud, machine: VirtualMachine, nic: Vector, *, keep: bool = False) -> None:
+    """Give a NIC's address back; `keep` leaves the NIC in the document, as of a machine that ended."""
+    network = cloud.networks.find(int(nic["NETWORK_ID"]))
+    if network is not None:
+        place = network.find(nic["IP"])
+        if place is not None and place[0].leases.get(place[1], None) is not None:
+            span, index = place
+            if span.leases[index].number == machine.id:
+                span.free(index)
+        others = [other for other in machine.nics if other is not nic and other["NETWORK_ID"] == nic["NETWORK_ID"]]
+        if keep or not others:
+            network.vms.discard(machine.id)
+    if not keep:
+        machine.nics.remove(nic)
+        _join_groups(cloud, machine)
+
+
+def _join_groups(cloud: Cloud, machine: VirtualMachine) -> None:
+    mine = set(machine.security_groups())
+    for group in cloud.security_groups:
+        if group.id in mine:
+            group.updated.add(machine.id)
+        else:
+            group.updated.discard(machine.id)
+            group.updating.discard(machine.id)
+    machine.refresh_rules(cloud)
+
+
+def leave_groups(cloud: Cloud, machine: VirtualMachine) -> None:
+    """Let no security group count the machine any more."""
+    for group in cloud.security_groups:
+        group.updated.discard(machine.id)
+        group.updating.discard(machine.id)
+
+
+def add_disk(
+    cloud: Cloud, machine: VirtualMachine, asked: Vector, image: Image | None, *, attach: bool = False
+) -> Vector:
+    """Acquire an image, or make a volatile disk; return the new disk, without TARGET where none is given."""
+    number = machine.next_disk
+    if not asked.get("SIZE", "1").isdigit():
+        raise wrong_state("Wrong SIZE attribute of a disk: it must be a positive number")
+    if image is not None:
+        image.acquire(machine.id, attach=attach)
+        store = cloud.datastores.get(image.datastore)
+        disk = image.disk(store, asked, modern=machine.modern)
+        disk["CLUSTER_ID"] = ",".join(str(each) for each in sorted(store.clusters))
+    elif asked.get("TYPE", "").upper() in _VOLATILE:
+        disk = _volatile(machine, asked)
+    else:
+        named = asked.get("IMAGE_ID") or asked.get("IMAGE", "")
+        raise wrong_state(f"Image with ID: {named} does not exist")
+    disk["DISK_ID"] = str(number)
+    machine.disks.append(disk)
+    machine.next_disk += 1
+    return disk
+
+
+def _volatile(machine: VirtualMachine, asked: Vector) -> Vector:
+    if not asked.get("SIZE", "").isdigit() or int(asked["SIZE"]) < 1:
+        raise wrong_state("Wrong size for a volatile disk: SIZE must be a positive number")
+    disk = dict(asked)
+    disk.setdefault("DEV_PREFIX", "sd")
+    disk["DISK_TYPE"] = "FILE"
+    if machine.modern:
+        disk.setdefault("FORMAT", "raw")
+        disk["DRIVER"] = disk["FORMAT"]
+    return disk
+
+
+def deploy_disks(cloud: Cloud, machine: VirtualMachine, disks: Sequence[Vector]) -> None:
+    """Fill in what a disk gets by lying on a host: for volatile ones, the system datastore."""
+    store = cloud.datastores.get(0)
+    for disk in disks:
+        if "IMAGE_ID" not in disk:
+            disk.update(DATASTORE=store.name, DATASTORE_ID=str(store.id), TM_MAD=store.template.get("TM_MAD"))
+            disk["CLUSTER_ID"] = ",".join(str(each) for each in sorted(store.clusters))
+            disk["ALLOW_ORPHANS"] = store.template.get("ALLOW_ORPHANS")
+            if machine.modern:
+                disk["PERSISTENT_SNAPSHOTS"] = "YES"
+    machine.changed()
+
+
+def drop_disk(cloud: Cloud, machine: VirtualMachine, disk: Vector, *, keep: bool = False) -> None:
+    """Let go of a disk's image; `keep` leaves the disk in the document, as of a machine that ended."""
+    if not keep:
+        machine.disks.remove(disk)
+    image = cloud.images.find(int(disk["IMAGE_ID"])) if "IMAGE_ID" in disk else None
+    if image is not None and (keep or not any(d.get("IMAGE_ID") == disk["IMAGE_ID"] for d in machine.disks)):
+        image.release(machine.id)
+        if disk.get("PERSISTENT") == "YES" and int(disk.get("SIZE", "0")) > image.size:
+            image.size = int(disk["SIZE"])
+        if disk.get("PERSISTENT") == "YES":
+            image.snapshots = False
+
+
+def targets_in_use(machine: VirtualMachine) -> set[str]:
+    """Return the device names that the machine has given."""
+    used = {disk["TARGET"] for disk in machine.disks if disk.get("TARGET")}
+    if machine.context is not None and machine.context.get("TARGET"):
+        used.add(machine.context["TARGET"])
+    return used
+
+
+def assign_target(machine: VirtualMachine, disk: Vector) -> None:
+    """Give a disk without TARGET the first free device name of its prefix."""
+    if not disk.get("TARGET"):
+        disk["TARGET"] = free_target(machine, disk.get("DEV_PREFIX", "sd"))
+
+
+def free_target(machine: VirtualMachine, prefix: str) -> str:
+    """Return the first free device name of a prefix."""
+    used = targets_in_use(machine)
+    return next((prefix + letter for letter in ascii_lowercase if prefix + letter not in used), f"{prefix}aa")
+
+
+def undo(cloud: Cloud, machine: VirtualMachine) -> None:
+    """Give everything back that a machine had acquired when making it failed."""
+    for nic in list(machine.nics):
+        drop_nic(cloud, machine, nic)
+    for disk in list(machine.disks):
+        drop_disk(cloud, machine, disk)

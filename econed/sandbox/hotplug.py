@@ -1,0 +1,370 @@
+"""The calls that plug disks and NICs in and out, copy, grow and snapshot disks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from econed.opennebula.states import LcmState, VmState
+from econed.sandbox.calls import serves
+from econed.sandbox.context import fill_context
+from econed.sandbox.devices import (
+    add_disk,
+    add_nic,
+    assign_target,
+    authorize,
+    deploy_disks,
+    drop_disk,
+    drop_nic,
+    resolve,
+    targets_in_use,
+)
+from econed.sandbox.images import Image, ImageManager, ImageType, taken_name
+from econed.sandbox.lifecycle import Lifecycle
+from econed.sandbox.objects import Kind, Right, check_name
+from econed.sandbox.quotas import Charge
+from econed.sandbox.refusals import Refused, did_not_complete, internal, not_allocated, wrong_state
+from econed.sandbox.template import Template, Vector, parse
+from econed.sandbox.vms import VirtualMachine
+from econed.sandbox.vmtemplates import demand_unrestricted
+
+if TYPE_CHECKING:
+    from econed.sandbox.state import Cloud
+    from econed.sandbox.users import User
+
+_ATTACH, _DETACH, _NIC_ATTACH, _NIC_DETACH = 21, 22, 23, 24
+_SNAPSHOT_CREATE, _SNAPSHOT_DELETE, _SNAPSHOT_REVERT, _RESIZE = 25, 26, 41, 29
+
+
+class HotplugCalls:
+    """`one.vm.attach`, `detach`, `attachnic`, `detachnic`, `attachsg`, `detachsg`, `disksaveas`, `diskresize`, ..."""
+
+    def __init__(self, cloud: Cloud, lifecycle: Lifecycle, images: ImageManager) -> None:
+        self._cloud = cloud
+        self._lifecycle = lifecycle
+        self._images = images
+
+    def _vm(self, caller: User, number: int) -> VirtualMachine:
+        return self._cloud.demand(caller, Right.MANAGE, self._cloud.vms, number)
+
+    # -- being in a hot-plug state for a moment ------------------------------------------------------------------------
+
+    def _is_pluggable(self, machine: VirtualMachine) -> bool:
+        running = machine.state is VmState.ACTIVE and machine.lcm_state is LcmState.RUNNING
+        return running or machine.state is VmState.POWEROFF
+
+    def _next_record(self, machine: VirtualMachine, caller: User, action: int) -> None:
+        if not machine.history:
+            return
+        before, now = machine.history[-1], self._cloud.now()
+        at_rest = machine.state is VmState.POWEROFF
+        ran = (before.running[0], before.running[1] or now)
+        machine.record(ended=now, running=ran, action=action, by=(caller.id, caller.gid))
+        machine.freeze()
+        self._lifecycle.next_record(machine, before.action if at_rest else 0)
+        if at_rest:
+            machine.record(running=(now, now))
+
+    # -- disks ------------------------------------------------------------------------------------------------------
+
+    @serves("one.vm.attach", int, str)
+    def attach(self, caller: User, number: int, text: str) -> int:
+        """Plug a disk in: an image, or a volatile one."""
+        cloud = self._cloud
+        machine = self._vm(caller, number)
+        template = parse(text)
+        demand_unrestricted(caller, template)
+        disks = template.vectors("DISK")
+        if not disks:
+            raise internal("Error parsing DISK attribute")
+        asked = resolve(cloud, caller, disks[:1], [])
+        try:
+            authorize(cloud, caller, asked)
+        except Refused as refusal:
+            if not cloud.version.modern:
+                raise did_not_complete() from refusal
+            raise
+        disk, image = asked.disks[0]
+        if not self._is_pluggable(machine):
+            raise wrong_state(f"Could not attach a new disk to VM {number}, wrong state {machine.state_name}.")
+        if disk.get("TARGET") in targets_in_use(machine):
+            raise wrong_state(f"Target {disk['TARGET']} is already in use.")
+        self._attach(caller, machine, disk, image)
+        return number
+
+    def _attach(self, caller: User, machine: VirtualMachine, asked: Vector, image: Image | None) -> None:
+        disk = add_disk(self._cloud, machine, asked, image, attach=True)
+        assign_target(machine, disk)
+        deploy_disks(self._cloud, machine, [disk])
+        disk["TM_MAD_SYSTEM"] = self._cloud.datastores.get(0).template.get("TM_MAD")
+        disk["ATTACH"] = "YES"
+        self._next_record(machine, caller, _ATTACH)
+        machine.recharge(self._cloud)
+
+        def attached() -> None:
+            disk.pop("ATTACH", None)
+
+        self._lifecycle.plug(machine, LcmState.HOTPLUG, LcmState.HOTPLUG_PROLOG_POWEROFF, attached)
+
+    @serves("one.vm.detach", int, int)
+    def detach(self, caller: User, number: int, disk_id: int) -> int:
+        """Plug a disk out; oned does so with the root disk too."""
+        machine = self._vm(caller, number)
+        if not self._is_pluggable(machine):
+            raise wrong_state(f"Could not detach disk from VM {number}, wrong state {machine.state_name}.")
+        disk = machine.disk(disk_id)
+        if disk is None:
+            if machine.modern:
+                raise wrong_state("VM disk does not exist")
+            raise wrong_state(f"Could not detach disk with DISK_ID {disk_id}, it does not exist.")
+        disk["ATTACH"] = "YES"
+        self._next_record(machine, caller, _DETACH)
+
+        def detached() -> None:
+            machine.snapshots.pop(disk_id, None)
+            drop_disk(self._cloud, machine, disk)
+            machine.recharge(self._cloud)
+
+        self._lifecycle.plug(machine, LcmState.HOTPLUG, LcmState.HOTPLUG_EPILOG_POWEROFF, detached)
+        return number
+
+    def _existing_disk(self, machine: VirtualMachine, disk_id: int) -> Vector:
+        disk = machine.disk(disk_id)
+        if disk is None:
+            raise wrong_state("VM disk does not exist")
+        return disk
+
+    @serves("one.vm.diskresize", int, int, str)
+    def diskresize(self, caller: User, number: int, disk_id: int, size: str) -> int:
+        """Let a disk grow to `size` MB; 5.12 answers with the disk's number, 7.x with the machine's."""
+        machine = self._vm(caller, number)
+        disk = self._existing_disk(machine, disk_id)
+        if not size.isdigit() or int(size) <= int(disk.get("SIZE", "0")):
+            raise wrong_state("New disk size has to be greater than current one")
+        if not self._is_pluggable(machine) and machine.state is not VmState.UNDEPLOYED:
+            raise wrong_state(f"Could not perform resize on VM {number}, wrong state {machine.state_name}.")
+        before = disk["SIZE"]
+        image = self._cloud.images.find(int(disk["IMAGE_ID"])) if disk.get("PERSISTENT") == "YES" else None
+        if image is not None:
+            growth = {"SIZE": float(int(size) - int(before))}
+            self._cloud.charge(caller, image.gid, [Charge("DATASTORE", str(image.datastore), growth)])
+        self._next_record(machine, caller, _RESIZE)
+        disk.update(SIZE=size, RESIZE="YES", SIZE_PREV=before)
+        machine.recharge(self._cloud)
+
+        def resized() -> None:
+            disk.pop("RESIZE", None)
+            disk.pop("SIZE_PREV", None)
+
+        at_rest = LcmState.DISK_RESIZE_POWEROFF
+        self._lifecycle.plug(machine, LcmState.DISK_RESIZE, at_rest, resized)
+        return number if machine.modern else disk_id
+
+    @serves("one.vm.disksaveas", int, int, str, optional=(str, int))
+    def disksaveas(self, caller: User, number: int, disk_id: int, name: str, label: str = "", _snap: int = -1) -> int:
+        """Copy a disk into a new image, which is LOCKED until then."""
+        cloud = self._cloud
+        machine = self._vm(caller, number)
+        disk = machine.disk(disk_id)
+        if disk is None or "IMAGE_ID" not in disk:
+            raise Refused(internal("").code, "Cannot use DISK. DISK does not exist.", number if machine.modern else -1)
+        at_rest = (VmState.POWEROFF, VmState.SUSPENDED, VmState.UNDEPLOYED, VmState.STOPPED)
+        running = machine.state is VmState.ACTIVE and machine.lcm_state is LcmState.RUNNING
+        if not running and machine.state not in at_rest:
+            raise wrong_state(f"VM cannot be saved in state {machine.state_name}")
+        source = cloud.images.get(int(disk["IMAGE_ID"]))
+        store = cloud.datastores.get(source.datastore)
+        cloud.rights.demand(caller, Right.CREATE, Kind.IMAGE, None)
+        cloud.rights.demand(caller, Right.USE, Kind.DATASTORE, store)
+        self._demand_name(caller, name)
+        size = int(disk.get("SIZE", source.size))
+        cloud.charge(caller, caller.gid, [Charge("DATASTORE", str(store.id), {"IMAGES": 1, "SIZE": size})])
+        saved = self._saved(caller, name, source, machine, disk_id)
+        saved.size = size
+        if label.upper() in ImageType.__members__:
+            saved.type = ImageType[label.upper()]
+        self._images.register(saved, then=True)
+        disk["SAVE_AS"] = str(saved.id)
+
+        def copied() -> None:
+            disk.pop("SAVE_AS", None)
+            self._images.copied(saved)
+
+        states = {
+            VmState.SUSPENDED: LcmState.HOTPLUG_SAVEAS_SUSPENDED,
+            VmState.UNDEPLOYED: LcmState.HOTPLUG_SAVEAS_UNDEPLOYED,
+            VmState.STOPPED: LcmState.HOTPLUG_SAVEAS_STOPPED,
+        }
+        waiting = states.get(machine.state, LcmState.HOTPLUG_SAVEAS_POWEROFF)
+        self._lifecycle.plug(machine, LcmState.HOTPLUG_SAVEAS, waiting, copied)
+        return saved.id
+
+    def _demand_name(self, caller: User, name: str) -> None:
+        taken = taken_name(self._cloud, caller.id, name)
+        reason = f"NAME is already taken by IMAGE {taken.id}." if taken else check_name(name)
+        if reason:
+            raise not_allocated(f"Error allocating a new image. {reason}")
+
+    def _saved(self, caller: User, name: str, source: Image, machine: VirtualMachine, disk_id: int) -> Image:
+        template = Template([("DEV_PREFIX", source.template.get("DEV_PREFIX", "sd")), ("SAVED_DISK_ID", str(disk_id))])
+        template.replace("SAVED_IMAGE_ID", str(source.id))
+        template.replace("SAVED_VM_ID", str(machine.id))
+        if not machine.modern and machine.state is VmState.ACTIVE:
+            template.replace("SAVE_AS_HOT", "YES")
+        number = self._cloud.images.take_id()
+        saved = Image(number, caller.id, caller.gid, caller.name, caller.gname, name, template=template)
+        saved.type, saved.datastore, saved.datastore_name = source.type, source.datastore, source.datastore_name
+        saved.fstype, saved.format = "save_as", source.format
+        return saved
+
+    # -- snapshots of disks ----------------------------------------------------------------------------------------
+
+    @serves("one.vm.disksnapshotcreate", int, int, str)
+    def snapshot_create(self, caller: User, number: int, disk_id: int, name: str) -> int:
+        """Make a snapshot of a disk and return its number."""
+        machine = self._vm(caller, number)
+        disk = self._existing_disk(machine, disk_id)
+        self._demand_pluggable(machine, "snapshot")
+        kept = machine.snapshots.setdefault(disk_id, [])
+        snapshot = {"ID": str(len(kept)), "NAME": name, "DATE": str(self._cloud.now()), "PARENT": "-1"}
+        snapshot["SIZE"] = disk.get("SIZE", "0")
+        kept.append(snapshot)
+        self._next_record(machine, caller, _SNAPSHOT_CREATE)
+        self._lifecycle.plug(machine, LcmState.DISK_SNAPSHOT, LcmState.DISK_SNAPSHOT_POWEROFF, _nothing)
+        return int(snapshot["ID"])
+
+    def _demand_pluggable(self, machine: VirtualMachine, doing: str) -> None:
+        if not self._is_pluggable(machine):
+            raise wrong_state(f"Could not {doing} disk of VM {machine.id}, wrong state {machine.state_name}.")
+
+    def _snapshot(self, machine: VirtualMachine, disk_id: int, number: int) -> Vector:
+        self._existing_disk(machine, disk_id)
+        kept = machine.snapshots.get(disk_id, [])
+        found = next((snapshot for snapshot in kept if snapshot["ID"] == str(number)), None)
+        if found is None:
+            raise wrong_state(f"Snapshot {number} does not exist")
+        return found
+
+    @serves("one.vm.disksnapshotrevert", int, int, int)
+    def snapshot_revert(self, caller: User, number: int, disk_id: int, snapshot: int) -> int:
+        """Take a disk back to a snapshot; the machine must be powered off."""
+        machine = self._vm(caller, number)
+        self._snapshot(machine, disk_id, snapshot)
+        if machine.state is not VmState.POWEROFF:
+            raise wrong_state(f"Could not revert disk of VM {number}, wrong state {machine.state_name}.")
+        self._next_record(machine, caller, _SNAPSHOT_REVERT)
+        self._lifecycle.plug(machine, LcmState.DISK_SNAPSHOT_REVERT, LcmState.DISK_SNAPSHOT_REVERT_POWEROFF, _nothing)
+        return snapshot
+
+    @serves("one.vm.disksnapshotdelete", int, int, int)
+    def snapshot_delete(self, caller: User, number: int, disk_id: int, snapshot: int) -> int:
+        """Remove a snapshot of a disk."""
+        machine = self._vm(caller, number)
+        found = self._snapshot(machine, disk_id, snapshot)
+        self._demand_pluggable(machine, "delete a snapshot of a")
+        self._next_record(machine, caller, _SNAPSHOT_DELETE)
+
+        def deleted() -> None:
+            machine.snapshots[disk_id].remove(found)
+
+        self._lifecycle.plug(machine, LcmState.DISK_SNAPSHOT_DELETE, LcmState.DISK_SNAPSHOT_DELETE_POWEROFF, deleted)
+        return snapshot
+
+    # -- NICs -------------------------------------------------------------------------------------------------------
+
+    @serves("one.vm.attachnic", int, str)
+    def attach_nic(self, caller: User, number: int, text: str) -> int:
+        """Plug a NIC in."""
+        cloud = self._cloud
+        machine = self._vm(caller, number)
+        template = parse(text)
+        demand_unrestricted(caller, template)
+        nics = template.vectors("NIC")
+        if not nics:
+            raise internal("Error parsing NIC attribute")
+        asked = resolve(cloud, caller, [], nics[:1])
+        authorize(cloud, caller, asked)
+        if not self._is_pluggable(machine):
+            raise wrong_state(f"Could not add a new NIC to VM {number}, wrong state {machine.state_name}.")
+        wanted, network = asked.nics[0]
+        if network is not None:
+            beyond = Charge("NETWORK", str(network.id), {"LEASES": 1})
+            cloud.charge(caller, machine.gid, [beyond])
+            cloud.count(caller.id, machine.gid, [beyond], -1)
+        nic = add_nic(cloud, machine, wanted, network)
+        nic["ATTACH"] = "YES"
+        fill_context(machine, cloud)
+        self._next_record(machine, caller, _NIC_ATTACH)
+        machine.recharge(cloud)
+
+        def attached() -> None:
+            nic.pop("ATTACH", None)
+
+        self._lifecycle.plug(machine, LcmState.HOTPLUG_NIC, LcmState.HOTPLUG_NIC_POWEROFF, attached)
+        return number
+
+    @serves("one.vm.detachnic", int, int)
+    def detach_nic(self, caller: User, number: int, nic_id: int) -> int:
+        """Plug a NIC out; its address is free again."""
+        machine = self._vm(caller, number)
+        if not self._is_pluggable(machine):
+            raise wrong_state(f"Could not detach NIC from VM {number}, wrong state {machine.state_name}.")
+        nic = machine.nic(nic_id)
+        if nic is None:
+            raise wrong_state(f"NIC with NIC_ID {nic_id} does not exist.")
+        nic["ATTACH"] = "YES"
+        self._next_record(machine, caller, _NIC_DETACH)
+
+        def detached() -> None:
+            drop_nic(self._cloud, machine, nic)
+            fill_context(machine, self._cloud)
+            machine.recharge(self._cloud)
+
+        self._lifecycle.plug(machine, LcmState.HOTPLUG_NIC, LcmState.HOTPLUG_NIC_POWEROFF, detached)
+        return number
+
+    def _nic(self, machine: VirtualMachine, nic_id: int) -> Vector:
+        nic = machine.nic(nic_id)
+        if nic is None:
+            raise wrong_state(f"VM {machine.id} does not have NIC {nic_id}")
+        return nic
+
+    @serves("one.vm.attachsg", int, int, int)
+    def attach_group(self, caller: User, number: int, nic_id: int, group_id: int) -> int:
+        """Give a NIC one more security group (7.x)."""
+        machine = self._vm(caller, number)
+        self._cloud.demand(caller, Right.USE, self._cloud.security_groups, group_id)
+        nic = self._nic(machine, nic_id)
+        groups = [int(each) for each in nic["SECURITY_GROUPS"].split(",") if each]
+        if group_id in groups:
+            raise wrong_state(f"VM {number} SG {group_id} already in NIC {nic_id}")
+        self._regroup(machine, nic, sorted([*groups, group_id]))
+        return number
+
+    @serves("one.vm.detachsg", int, int, int)
+    def detach_group(self, caller: User, number: int, nic_id: int, group_id: int) -> int:
+        """Take a security group from a NIC (7.x)."""
+        machine = self._vm(caller, number)
+        nic = self._nic(machine, nic_id)
+        groups = [int(each) for each in nic["SECURITY_GROUPS"].split(",") if each]
+        if group_id not in groups:
+            raise wrong_state(f"VM {number} SG {group_id} is not in NIC {nic_id}")
+        self._regroup(machine, nic, [each for each in groups if each != group_id])
+        return number
+
+    def _regroup(self, machine: VirtualMachine, nic: Vector, groups: list[int]) -> None:
+        if not self._is_pluggable(machine):
+            raise wrong_state(f"Could not change security groups of VM {machine.id}, wrong state {machine.state_name}.")
+        nic["SECURITY_GROUPS"] = ",".join(str(each) for each in groups)
+        mine = set(machine.security_groups())
+        for group in self._cloud.security_groups:
+            if group.id in mine:
+                group.updated.add(machine.id)
+            else:
+                group.updated.discard(machine.id)
+                group.updating.discard(machine.id)
+        machine.refresh_rules(self._cloud)
+        self._lifecycle.plug(machine, LcmState.HOTPLUG_NIC, LcmState.HOTPLUG_NIC_POWEROFF, _nothing)
+
+
+def _nothing() -> None:
+    return None

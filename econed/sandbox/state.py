@@ -1,0 +1,175 @@
+"""The state of the cloud: its pools, its clock, and the few questions that everything asks of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from twisted.internet.interfaces import IReactorTime
+
+from econed.sandbox.objects import Kind, PoolObject, Right
+from econed.sandbox.quotas import Charge, refusal_text
+from econed.sandbox.refusals import no_such, unauthorized
+from econed.sandbox.rights import Rights
+from econed.sandbox.versions import Delays, Version
+
+if TYPE_CHECKING:
+    from econed.sandbox.images import Image
+    from econed.sandbox.infrastructure import Cluster, Datastore, Host
+    from econed.sandbox.networks import Network
+    from econed.sandbox.securitygroups import SecurityGroup
+    from econed.sandbox.users import Group, User
+    from econed.sandbox.vms import VirtualMachine
+    from econed.sandbox.vmtemplates import VmTemplate
+
+Member = TypeVar("Member", bound=PoolObject)
+
+MINE, MINE_AND_GROUPS, EVERYTHING, GROUP_ONLY = -3, -1, -2, -4
+"""The filters of the pools' info calls; a number from 0 on is a user's."""
+
+
+class Pool(Generic[Member]):
+    """The objects of one kind, by number, with the number of the next one."""
+
+    def __init__(self, kind: Kind, first: int = 0) -> None:
+        self.kind = kind
+        self._members: dict[int, Member] = {}
+        self._next = first
+
+    def __iter__(self) -> Iterator[Member]:
+        return iter(self._members.values())
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def take_id(self) -> int:
+        """Return the number for the next object."""
+        self._next += 1
+        return self._next - 1
+
+    def give_back_id(self, number: int) -> None:
+        """Let the next object have this number after all, as making one failed."""
+        if self._next == number + 1:
+            self._next = number
+
+    def skip_to(self, number: int) -> None:
+        """Let the next object have at least this number."""
+        self._next = max(self._next, number)
+
+    def put(self, member: Member) -> None:
+        """Add an object; numbers grow, so the pool stays in their order."""
+        self._members[member.id] = member
+
+    def drop(self, member: Member) -> None:
+        """Remove an object."""
+        self._members.pop(member.id, None)
+
+    def find(self, number: int) -> Member | None:
+        """Return the object with this number, or None."""
+        return self._members.get(number)
+
+    def get(self, number: int) -> Member:
+        """Return the object with this number; refuses with code 1024."""
+        member = self._members.get(number)
+        if member is None:
+            raise no_such(self.kind.called, number)
+        return member
+
+    def newest_first(self) -> list[Member]:
+        """Return all objects, the highest number first, as oned lists them."""
+        return list(reversed(self._members.values()))
+
+
+class Cloud:
+    """Everything that the sandbox knows. The services that serve the calls share one of these."""
+
+    def __init__(self, clock: IReactorTime, version: Version, delays: Delays) -> None:
+        self.clock = clock
+        self.version = version
+        self.delays = delays
+        self.rights = Rights()
+        self.users: Pool[User] = Pool(Kind.USER)
+        self.groups: Pool[Group] = Pool(Kind.GROUP)
+        self.hosts: Pool[Host] = Pool(Kind.HOST)
+        self.clusters: Pool[Cluster] = Pool(Kind.CLUSTER)
+        self.datastores: Pool[Datastore] = Pool(Kind.DATASTORE)
+        self.images: Pool[Image] = Pool(Kind.IMAGE)
+        self.networks: Pool[Network] = Pool(Kind.NET)
+        self.templates: Pool[VmTemplate] = Pool(Kind.TEMPLATE)
+        self.security_groups: Pool[SecurityGroup] = Pool(Kind.SECGROUP)
+        self.vms: Pool[VirtualMachine] = Pool(Kind.VM)
+
+    def now(self) -> int:
+        """Return the time as oned writes it down: whole epoch seconds."""
+        return int(self.clock.seconds())
+
+    def later(self, delay: float, act: Callable[[], None]) -> None:
+        """Do something after `delay` seconds."""
+        self.clock.callLater(delay, act)
+
+    def user_named(self, name: str) -> User | None:
+        """Return the user with this name, or None."""
+        return next((user for user in self.users if user.name == name), None)
+
+    def demand(self, user: User, right: Right, pool: Pool[Member], number: int, *, locks: bool = True) -> Member:
+        """Return an object on which `user` has `right`; refuses with 1024 or 512.
+
+        A number below 0 names no object: who may not do it to all of the kind is refused, the others find nothing.
+        """
+        if number < 0:
+            self.rights.demand(user, right, pool.kind, None)
+        member = pool.get(number)
+        self.rights.demand(user, right, pool.kind, member, locks=locks)
+        return member
+
+    def visible(
+        self, user: User, members: Iterable[Member], kind: Kind, flag: int, *, narrowly: bool = False
+    ) -> list[Member]:
+        """Return those of `members` that `user` may use and that the filter `flag` asks for.
+
+        `narrowly` leaves rules for all of a kind, or of a cluster, out of account.
+        """
+        everything = user.is_oneadmin
+        rules = [] if everything else self.rights.rules_for(user, Right.USE, kind)
+        if narrowly:
+            rules = [rule for rule in rules if not rule.is_wide]
+
+        def usable(member: Member) -> bool:
+            return (
+                everything
+                or member.uid == user.id
+                or bool(member.permissions.bits[6])
+                or (member.gid in user.gids and bool(member.permissions.bits[3]))
+                or any(rule.covers(kind, member) for rule in rules)
+            )
+
+        if flag == MINE:
+            return [member for member in members if member.uid == user.id]
+        if flag == MINE_AND_GROUPS:
+            return [m for m in members if m.uid == user.id or (m.gid in user.gids and usable(m))]
+        if flag == GROUP_ONLY:
+            return [member for member in members if member.gid == user.gid and usable(member)]
+        if flag == EVERYTHING:
+            return [member for member in members if usable(member)]
+        return [member for member in members if member.uid == flag and (flag == user.id or usable(member))]
+
+    def charge(self, user: User, gid: int, charges: Sequence[Charge]) -> None:
+        """Count `charges` against the user and his group; refuses with 512, and counts nothing, beyond a limit."""
+        group = self.groups.get(gid)
+        for charge in charges:
+            if not user.is_oneadmin:
+                for who, number, quotas in (("user", user.id, user.quotas), ("group", group.id, group.quotas)):
+                    beyond = quotas.exceeded(charge)
+                    if beyond:
+                        text = refusal_text(who, number, charge, *beyond)
+                        raise unauthorized(f"User [{user.id}] : {text}")
+        self.count(user.id, gid, charges)
+
+    def count(self, uid: int, gid: int, charges: Sequence[Charge], sign: int = 1) -> None:
+        """Count what a user and a group have, without asking for limits; oned keeps no count for oneadmin."""
+        user, group = self.users.find(uid), self.groups.find(gid)
+        for charge in charges:
+            if user is not None and user.id != 0:
+                user.quotas.add(charge, sign)
+            if group is not None and group.id != 0:
+                group.quotas.add(charge, sign)

@@ -1,0 +1,64 @@
+"""`twistd econe-sandbox`: the sandbox alone, as an XML-RPC server in the place of oned."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from twisted.application.internet import StreamServerEndpointService
+from twisted.application.service import IService
+from twisted.internet.endpoints import serverFromString
+from twisted.python.usage import Options as UsageOptions
+from twisted.python.usage import UsageError
+from twisted.web.server import Site
+
+from econed.sandbox.cloud import populate
+from econed.sandbox.oned import Oned
+from econed.sandbox.server import SandboxResource
+
+
+class Options(UsageOptions):
+    """The options of `twistd econe-sandbox`."""
+
+    longdesc = "An OpenNebula in memory, served as oned serves it; nothing is kept."
+    optParameters: ClassVar[list[list[Any]]] = [
+        ["port", "p", 2633, "TCP port to listen on.", int],
+        ["interface", "i", "127.0.0.1", "Address to listen on."],
+        ["form", None, "7.4", "The OpenNebula to be like: 5.12 or 7.4."],
+        ["oneadmin", None, "oneadmin:opennebula", "Name and password of the administrator."],
+        ["serveradmin", None, "serveradmin:serverpassword", "Name and password that server tokens are made with."],
+        ["vms", None, 0, "How many running machines to begin with.", int],
+    ]
+    optFlags: ClassVar[list[list[Any]]] = [
+        ["empty", None, "Begin as oned does when it is new, without the demo cloud."]
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self["users"] = []
+
+    def opt_user(self, user: str) -> None:
+        """A user NAME:SECRET of the demo cloud, the secret as EC2 clients use it; may be given repeatedly."""
+        name, colon, secret = user.partition(":")
+        if not (name and colon and secret):
+            raise UsageError("--user takes NAME:SECRET")
+        self["users"].append((name, secret))
+
+
+def makeService(options: Options) -> IService:
+    """Return the sandbox as a service (what `twistd` calls)."""
+    from twisted.internet import reactor
+
+    if options["form"] not in ("5.12", "7.4"):
+        raise UsageError("--form is 5.12 or 7.4")
+    oned = Oned(
+        reactor,
+        version=options["form"],
+        oneadmin=options["oneadmin"],
+        serveradmin=options["serveradmin"],
+    )
+    if not options["empty"]:
+        populate(oned, users=options["users"], vms=options["vms"])
+    endpoint = serverFromString(reactor, f"tcp:{options['port']}:interface={options['interface']}")
+    listening = StreamServerEndpointService(endpoint, Site(SandboxResource(oned)))
+    listening._raiseSynchronously = True  # a port that is taken ends the start
+    return listening

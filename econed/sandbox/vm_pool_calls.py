@@ -1,0 +1,75 @@
+"""The calls that list machines: short, in full, by number, and what accounting says of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from econed.opennebula.states import VmState
+from econed.sandbox.calls import serves
+from econed.sandbox.objects import Kind, Right
+from econed.sandbox.pools import page
+from econed.sandbox.refusals import internal
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from econed.sandbox.state import Cloud
+    from econed.sandbox.users import User
+    from econed.sandbox.vms import VirtualMachine
+
+_NOT_DONE, _ALL_STATES = -1, -2
+
+
+class VmPoolCalls:
+    """`one.vmpool.*`."""
+
+    def __init__(self, cloud: Cloud) -> None:
+        self._cloud = cloud
+
+    def _listed(
+        self, caller: User, flag: int, start: int, end: int, state: int, search: str
+    ) -> Sequence[VirtualMachine]:
+        if search:
+            kind = "JSON query" if self._cloud.version.modern else "Full text"
+            raise internal(f"{kind} search is not supported by the SQL backend")
+        if state == _ALL_STATES:
+            machines = self._cloud.vms.newest_first()
+        elif state == _NOT_DONE:
+            machines = [machine for machine in self._cloud.vms.newest_first() if machine.state is not VmState.DONE]
+        else:
+            machines = [machine for machine in self._cloud.vms.newest_first() if machine.state == state]
+        return page(self._cloud.visible(caller, machines, Kind.VM, flag), start, end)
+
+    @serves("one.vmpool.info", int, int, int, int, optional=(str,))
+    def info(self, caller: User, flag: int, start: int, end: int, state: int, search: str = "") -> str:
+        """List machines in the short form."""
+        machines = self._listed(caller, flag, start, end, state, search)
+        return f"<VM_POOL>{''.join([machine.short_xml() for machine in machines])}</VM_POOL>"
+
+    @serves("one.vmpool.infoextended", int, int, int, int, optional=(str,))
+    def infoextended(self, caller: User, flag: int, start: int, end: int, state: int, search: str = "") -> str:
+        """List machines in full."""
+        machines = self._listed(caller, flag, start, end, state, search)
+        return f"<VM_POOL>{''.join([machine.xml() for machine in machines])}</VM_POOL>"
+
+    @serves("one.vmpool.infoset", str, bool)
+    def infoset(self, caller: User, numbers: str, extended: bool) -> str:
+        """Show the machines with these numbers, also DONE ones; those that are not to be seen are left out."""
+        wanted = {int(number) for number in numbers.split(",") if number.strip().isdigit()}
+        found = (self._cloud.vms.find(number) for number in sorted(wanted, reverse=True))
+        rights = self._cloud.rights
+        seen = [vm for vm in found if vm is not None and rights.may(caller, Right.USE, Kind.VM, vm, locks=False)]
+        return f"<VM_POOL>{''.join([vm.xml() if extended else vm.short_xml() for vm in seen])}</VM_POOL>"
+
+    @serves("one.vmpool.accounting", int, int, int)
+    def accounting(self, caller: User, flag: int, start: int, end: int) -> str:
+        """Show the history records of machines that ran in a window of time (epoch seconds, -1 open)."""
+        modern, parts = self._cloud.version.modern, []
+        for machine in self._cloud.visible(caller, self._cloud.vms, Kind.VM, flag):
+            for record in machine.history:
+                begun = end == -1 or record.started <= end
+                lasting = start == -1 or not record.ended or record.ended >= start
+                if begun and lasting:
+                    inside = machine.frozen.get(record.sequence, "")
+                    parts.append(record.xml(machine.id, modern=modern, inside=inside))
+        return f"<HISTORY_RECORDS>{''.join(parts)}</HISTORY_RECORDS>"

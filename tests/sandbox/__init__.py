@@ -1,0 +1,1 @@
+"""Tests of the sandbox, and its contract with real oned."""

@@ -1,0 +1,262 @@
+"""The life of machines, what may be done with them when, and how they are listed."""
+
+from __future__ import annotations
+
+import pytest
+
+from econed.errors import OpenNebulaRefusal
+from tests.sandbox.house import House
+
+PENDING, HOLD, STOPPED, SUSPENDED, DONE, POWEROFF = (1, 0), (2, 0), (4, 0), (5, 0), (6, 0), (8, 0)
+PROLOG, BOOT, RUNNING, EPILOG, SHUTDOWN, CANCEL = (3, 1), (3, 2), (3, 3), (3, 11), (3, 12), (3, 13)
+HOTPLUG, SHUTDOWN_POWEROFF, BOOT_POWEROFF, BOOT_FAILURE = (3, 17), (3, 18), (3, 20), (3, 36)
+WRONG_STATE = 2048
+
+
+def test_a_new_machine_is_pending_then_prolog_boot_and_running() -> None:
+    house = House()
+    assert house.through(house.run()) == [PENDING, PROLOG, BOOT, RUNNING]
+
+
+def test_a_machine_on_hold_waits_until_it_is_released() -> None:
+    house = House()
+    machine = house.run(hold=True)
+    assert house.through(machine) == [HOLD]
+    house.call("alice", "one.vm.action", "release", machine)
+    assert house.through(machine) == [PENDING, PROLOG, BOOT, RUNNING]
+
+
+@pytest.mark.parametrize("action", ["poweroff", "poweroff-hard"])
+def test_poweroff_and_resume(action: str) -> None:
+    house = House()
+    machine = house.running()
+    house.call("alice", "one.vm.action", action, machine)
+    assert house.through(machine) == [RUNNING, SHUTDOWN_POWEROFF, POWEROFF]
+    house.call("alice", "one.vm.action", "resume", machine)
+    assert house.through(machine) == [POWEROFF, BOOT_POWEROFF, RUNNING]
+
+
+@pytest.mark.parametrize(("action", "shutting"), [("terminate", SHUTDOWN), ("terminate-hard", CANCEL)])
+def test_terminating_gives_back_address_image_and_quota(action: str, shutting: tuple[int, int]) -> None:
+    house = House()
+    machine = house.running()
+    assert house.document("alice", "one.vn.info", 0, False).findtext("USED_LEASES") == "1"
+    house.call("alice", "one.vm.action", action, machine)
+    assert house.through(machine) == [RUNNING, shutting, EPILOG, DONE]
+    assert house.document("alice", "one.vn.info", 0, False).findtext("USED_LEASES") == "0"
+    assert house.document("alice", "one.image.info", 0, False).findtext("STATE") == "1"
+    assert not len(house.document("alice", "one.user.info", -1, False).find("VM_QUOTA"))  # type: ignore[arg-type]
+    assert house.vm(machine).findtext("TEMPLATE/NIC/IP") == "10.0.0.10"
+    assert int(house.vm(machine).findtext("ETIME", "")) > 0
+
+
+@pytest.mark.parametrize(("action", "state"), [("suspend", SUSPENDED), ("stop", STOPPED), ("undeploy", (9, 0))])
+def test_a_machine_that_was_put_aside_comes_back_by_resume(action: str, state: tuple[int, int]) -> None:
+    house = House()
+    machine = house.running()
+    house.call("alice", "one.vm.action", action, machine)
+    assert house.through(machine)[-1] == state
+    house.call("alice", "one.vm.action", "resume", machine)
+    assert house.through(machine)[-1] == RUNNING
+
+
+@pytest.mark.parametrize("action", ["reboot", "poweroff", "poweroff-hard", "suspend", "resume", "terminate"])
+def test_actions_are_refused_while_a_machine_boots(action: str) -> None:
+    house = House()
+    machine = house.run()
+    while house.state(machine) != BOOT:
+        house.clock.advance(0.01)
+    assert house.code("alice", "one.vm.action", action, machine) == WRONG_STATE
+
+
+def test_an_ended_machine_takes_terminate_and_nothing_else() -> None:
+    house = House()
+    machine = house.run(hold=True)
+    house.call("alice", "one.vm.action", "terminate", machine)
+    codes = [house.code("alice", "one.vm.action", action, machine) for action in ("resume", "release", "reboot")]
+    assert codes == [WRONG_STATE] * 3
+
+
+def test_a_failed_deployment_is_boot_failure_and_can_be_ended_or_retried() -> None:
+    house = House()
+    house.oned.fail_next_deployment()
+    machine = house.run()
+    assert house.through(machine)[-1] == BOOT_FAILURE
+    assert "DEPLOY" in house.vm(machine).findtext("USER_TEMPLATE/ERROR", "")
+    assert house.code("alice", "one.vm.action", "poweroff", machine) == WRONG_STATE
+    house.call(None, "one.vm.recover", machine, 2)
+    assert house.through(machine)[-1] == RUNNING
+
+
+@pytest.mark.parametrize("extra", ['CPU="100000"', 'MEMORY="99999999"', 'SCHED_REQUIREMENTS="CLUSTER_ID=77"'])
+def test_a_machine_that_no_host_can_take_stays_pending_and_says_why(extra: str) -> None:
+    house = House()
+    machine = house.run(extra)
+    assert house.through(machine) == [PENDING]
+    assert "[HOST]" in house.vm(machine).findtext("USER_TEMPLATE/SCHED_MESSAGE", "")
+
+
+def test_a_waiting_machine_starts_when_there_is_room() -> None:
+    house = House()
+    for host in (0, 1):
+        house.admin("one.host.status", host, 1)
+    machine = house.run()
+    assert house.through(machine) == [PENDING]
+    house.admin("one.host.status", 0, 0)
+    house.call("alice", "one.vm.update", machine, 'A="1"', 1)
+    assert house.through(machine)[-1] == RUNNING
+
+
+def test_a_machine_of_an_image_that_is_being_copied_waits_for_it() -> None:
+    house = House()
+    image = house.call("alice", "one.image.allocate", 'NAME="new" TYPE="OS" PATH="/x"', 1)
+    machine = house.run(f'DISK=[IMAGE_ID="{image}"]')
+    assert house.through(machine) == [(10, 0), PENDING, PROLOG, BOOT, RUNNING]
+
+
+def test_changing_the_context_of_a_running_machine_is_a_hotplug() -> None:
+    house = House()
+    machine = house.running()
+    house.call("alice", "one.vm.updateconf", machine, 'CONTEXT=[NETWORK="YES",NOTE="new"]', 1)
+    assert house.through(machine) == [HOTPLUG, RUNNING]
+    assert house.vm(machine).findtext("TEMPLATE/CONTEXT/NOTE") == "new"
+
+
+@pytest.mark.parametrize(("version", "kept"), [("5.12", None), ("7.4", "old")])
+def test_5_12_replaces_a_context_where_7_x_can_merge_it(version: str, kept: str | None) -> None:
+    house = House(version)
+    machine = house.run('CONTEXT=[NETWORK="YES",NOTE="old"]', hold=True)
+    house.call("alice", "one.vm.updateconf", machine, 'CONTEXT=[NETWORK="YES",OTHER="1"]', 1)
+    context = house.vm(machine).find("TEMPLATE/CONTEXT")
+    assert context is not None
+    assert (context.findtext("NOTE"), context.findtext("OTHER")) == (kept, "1")
+
+
+@pytest.mark.parametrize(("level", "code"), [(1, 512), (2, 512), (3, 0), (4, 512)])
+def test_a_lock_keeps_away_from_its_level_on(level: int, code: int) -> None:
+    house = House()
+    machine = house.running()
+    house.call("alice", "one.vm.lock", machine, level, False)
+    assert house.code("alice", "one.vm.info", machine, False) == 0
+    assert house.code("alice", "one.vm.action", "terminate", machine) == code
+
+
+def test_an_instantiation_that_fails_leaves_nothing_behind() -> None:
+    house = House()
+    codes = [
+        house.code("alice", "one.template.instantiate", 0, "", False, extra, False)
+        for extra in (
+            'DISK=[IMAGE_ID="0"]\nDISK=[IMAGE_ID="99"]',
+            'NIC=[NETWORK_ID="0"]\nNIC=[NETWORK_ID="99"]',
+            'NIC=[NETWORK_ID="0",IP="192.0.2.1"]',
+            'CPU="-1"',
+            'MEMORY="much"',
+        )
+    ]
+    assert codes == [16384] * 5
+    assert house.document("alice", "one.image.info", 0, False).findtext("RUNNING_VMS") == "0"
+    assert house.document("alice", "one.vn.info", 0, False).findtext("USED_LEASES") == "0"
+    assert house.run() == 0
+
+
+def test_restricted_attributes_must_be_repeated_as_the_template_has_them() -> None:
+    house = House()
+    text = 'NAME="limited" CPU="1" MEMORY="64" NIC=[NETWORK_ID="0",INBOUND_AVG_BW="1000"]'
+    template = house.admin("one.template.allocate", text)[1]
+    house.admin("one.template.chown", template, -1, 100)
+    house.admin("one.template.chmod", template, 1, 1, 0, 1, 0, 0, 0, 0, 0)
+
+    def code(extra: str) -> int:
+        return house.code("alice", "one.template.instantiate", template, "", True, extra, False)
+
+    assert code("") == 0
+    assert code('NIC=[NETWORK_ID="0",INBOUND_AVG_BW="1000"]') == 0
+    assert code('NIC=[NETWORK_ID="0",INBOUND_AVG_BW="9999"]') == 512
+    assert code('NIC=[NETWORK_ID="0"]') == 512
+
+
+def test_a_quota_refusal_is_told_from_a_missing_right_by_its_text_only() -> None:
+    house = House()
+    house.admin("one.user.quota", 2, 'VM=[VMS="1"]')
+    house.run(hold=True)
+    with pytest.raises(OpenNebulaRefusal) as refused:
+        house.run(hold=True)
+    assert refused.value.code == 512
+    assert refused.value.is_quota
+    assert "limit of 1 reached for VMS quota in VM" in refused.value.reason
+
+
+def test_another_users_machine_is_neither_seen_nor_touched() -> None:
+    house = House()
+    machine = house.run(hold=True)
+    assert house.code("bob", "one.vm.info", machine, False) == 512
+    assert house.code("bob", "one.vm.action", "terminate", machine) == 512
+    assert not len(house.document("bob", "one.vmpool.infoextended", -2, -1, -1, -2, ""))
+    assert house.code("bob", "one.vm.info", 999, False) == 1024
+
+
+class TestLists:
+    """`one.vmpool.*`."""
+
+    @pytest.fixture
+    def house(self) -> House:
+        house = House()
+        for _ in range(6):
+            house.run(hold=True)
+        house.call("alice", "one.vm.action", "terminate", 2)
+        return house
+
+    def ids(self, house: House, method: str, *args: object, user: str = "alice") -> list[int]:
+        return [int(found.text or "") for found in house.document(user, method, *args).iterfind("VM/ID")]
+
+    @pytest.mark.parametrize(
+        ("start", "end", "state", "listed"),
+        [
+            (-1, -1, -1, [5, 4, 3, 1, 0]),
+            (-1, -1, -2, [5, 4, 3, 2, 1, 0]),
+            (-1, -1, 6, [2]),
+            (3, -1, -2, [5, 4, 3]),
+            (1, 3, -2, [3, 2, 1]),
+            (0, -2, -2, [5, 4]),
+            (4, -2, -2, [1, 0]),
+            (5, -9, -2, [0]),
+        ],
+    )
+    def test_pages_and_spans(self, house: House, start: int, end: int, state: int, listed: list[int]) -> None:
+        assert self.ids(house, "one.vmpool.infoextended", -2, start, end, state, "") == listed
+        assert self.ids(house, "one.vmpool.info", -2, start, end, state, "") == listed
+
+    def test_a_set_keeps_done_machines_and_leaves_out_what_is_not_to_be_seen(self, house: House) -> None:
+        house.run(user="bob", hold=True)
+        assert self.ids(house, "one.vmpool.infoset", "0,2,6,99", True) == [2, 0]
+        assert self.ids(house, "one.vmpool.infoset", "", True) == []
+
+    def test_a_search_fails_on_sqlite(self, house: House) -> None:
+        assert house.code("alice", "one.vmpool.infoextended", -2, -1, -1, -1, "A=1") == 8192
+
+    def test_the_short_form_has_neither_context_nor_user_attributes(self, house: House) -> None:
+        machine = house.document("alice", "one.vmpool.info", -2, 0, 0, -1, "").find("VM")
+        assert machine is not None
+        assert machine.find("TEMPLATE/CONTEXT") is None
+        assert machine.findtext("USER_TEMPLATE") == ""
+        assert machine.findtext("TEMPLATE/NIC/IP") == "10.0.0.10"
+
+    def test_accounting_names_what_ran_but_not_what_ended_before_it_ever_did(self, house: House) -> None:
+        machine = house.running()
+        house.call("alice", "one.vm.action", "terminate", machine)
+        house.wait()
+        since = int(house.clock.seconds()) - 60
+        records = house.document("alice", "one.vmpool.accounting", -3, since, -1)
+        assert {found.text for found in records.iterfind("HISTORY/OID")} == {str(machine)}
+        house.clock.advance(3600)
+        later = house.document("alice", "one.vmpool.accounting", -3, int(house.clock.seconds()) - 60, -1)
+        assert not len(later)
+
+    def test_lists_show_the_newest_history_record_only(self, house: House) -> None:
+        machine = house.running()
+        for action in ("poweroff", "resume"):
+            house.call("alice", "one.vm.action", action, machine)
+            house.wait()
+        listed = house.document("alice", "one.vmpool.infoset", str(machine), True)
+        assert [e.text for e in listed.iterfind("VM/HISTORY_RECORDS/HISTORY/SEQ")] == ["1"]
+        assert len(house.vm(machine).findall("HISTORY_RECORDS/HISTORY")) == 2

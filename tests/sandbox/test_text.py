@@ -1,0 +1,131 @@
+"""What oned can and cannot keep in templates."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from econed.errors import OpenNebulaRefusal
+from econed.sandbox.refusals import Refused
+from econed.sandbox.template import parse
+from tests.sandbox.house import House
+
+SENDABLE = st.text(st.characters(min_codepoint=0x20, max_codepoint=0xD7FF))
+
+
+def kept(house: House, text: str) -> str | None:
+    """Return what oned keeps of a value that is sent between quotes."""
+    house.call("alice", "one.user.update", 2, f'A="{text}"', 1)
+    return house.document("alice", "one.user.info", -1, False).findtext("TEMPLATE/A")
+
+
+@pytest.mark.parametrize(
+    ("sent", "there"),
+    [
+        (r"say \"hi\"", 'say "hi"'),
+        ("a\\b", "a\\b"),
+        ("two \\\\ stay two", "two \\\\ stay two"),
+        ("line\nline\ttab", "line\nline\ttab"),
+        ("a,b=[c]#d<e&f>", "a,b=[c]#d<e&f>"),
+        ("", ""),
+        ("ünï", "ünï"),
+        ("ends with \\", "ends with \\"),
+    ],
+)
+def test_a_quoted_text_is_kept_as_typed_but_for_its_escaped_quotes(sent: str, there: str) -> None:
+    assert kept(House(), sent) == there
+
+
+def test_a_backslash_at_the_end_swallows_the_quote_and_what_follows_becomes_part_of_the_value() -> None:
+    assert list(parse('A="x\\"\nB="\nC="z"')) == [("A", 'x"\nB='), ("C", "z")]
+    with pytest.raises(Refused, match="Parse error"):
+        parse('A="x\\"\nB="y"')
+
+
+@pytest.mark.parametrize("text", ['A="x\\"\nB="y"', "A=", "A", '="x"', "A=[", 'A=[B="1"', 'A=[B="1",]', "A=[=]", "A=,"])
+def test_text_that_oned_cannot_read_is_a_parse_error(text: str) -> None:
+    with pytest.raises(Refused, match="Parse error"):
+        parse(text)
+
+
+def test_the_end_of_cdata_is_refused() -> None:
+    assert House().code("alice", "one.user.update", 2, 'A="a]]>b"', 1) == 8192
+
+
+@pytest.mark.parametrize("text", ["\N{GRINNING FACE}", "bell \a", "\x00", "\ufffe", "\ud800"])
+def test_characters_that_xml_or_oned_cannot_carry_fail_the_whole_call(text: str) -> None:
+    with pytest.raises(OpenNebulaRefusal) as refused:
+        House().call("alice", "one.user.update", 2, f'A="{text}"', 1)
+    assert refused.value.code == -503
+
+
+def test_names_are_upper_cased_and_two_that_differ_in_case_are_one() -> None:
+    house = House()
+    house.call("alice", "one.user.update", 2, 'name="a"', 1)
+    house.call("alice", "one.user.update", 2, 'Name="b"', 1)
+    assert [e.text for e in house.document("alice", "one.user.info", -1, False).iterfind("TEMPLATE/NAME")] == ["b"]
+
+
+def test_appending_merges_by_top_level_attribute_and_replacing_leaves_nothing_else() -> None:
+    house = House()
+    house.call("alice", "one.user.update", 2, 'A="1"\nV=[X="1",Y="2"]', 0)
+    house.call("alice", "one.user.update", 2, 'B="2"\nV=[Z="3"]', 1)
+    merged = house.document("alice", "one.user.info", -1, False).find("TEMPLATE")
+    assert merged is not None
+    assert [(e.tag, e.text) for e in merged.iter() if not len(e)] == [("A", "1"), ("B", "2"), ("Z", "3")]
+    house.call("alice", "one.user.update", 2, 'C="3"', 0)
+    assert [e.tag for e in house.document("alice", "one.user.info", -1, False).iterfind("TEMPLATE/*")] == ["C"]
+
+
+def test_attributes_are_shown_sorted_by_name_and_those_of_one_name_in_their_order() -> None:
+    assert [name for name, _ in parse('B="1" A="2" B="0"')] == ["A", "B", "B"]
+    assert [value for name, value in parse('B="1" A="2" B="0"') if name == "B"] == ["1", "0"]
+
+
+def test_a_template_may_also_come_as_xml() -> None:
+    assert list(parse("<T><A>1</A><V><X>2</X></V></T>")) == [("A", "1"), ("V", {"X": "2"})]
+
+
+@given(SENDABLE)
+def test_every_text_is_either_read_or_refused(text: str) -> None:
+    try:
+        parse(text)
+    except Refused as refusal:
+        assert refusal.code == 8192
+
+
+@given(SENDABLE.filter(lambda text: not text.endswith("\\") and '\\"' not in text and "]]>" not in text))
+def test_a_text_whose_quotes_are_escaped_comes_back_the_same(text: str) -> None:
+    assert parse('A="' + text.replace('"', '\\"') + '"').get("A") == text
+
+
+class TestContext:
+    """oned replaces `$` in CONTEXT."""
+
+    @pytest.mark.parametrize("value", ["100$", "$$", "${X}", "a $ b", "$USER[", "$NAME, too", "$A]"])
+    def test_a_dollar_that_names_nothing_fails_the_whole_instantiation(self, value: str) -> None:
+        house = House()
+        assert house.code("alice", "one.template.instantiate", 0, "", False, f'CONTEXT=[A="{value}"]', False) == 16384
+        assert len(house.oned.cloud.vms) == 0
+
+    @pytest.mark.parametrize(
+        ("value", "expanded"),
+        [
+            ("$FOO", "bar"),
+            ("a $NAME b", "a mine b"),
+            ("$UNKNOWN", ""),
+            ("$FOO$FOO", "barbar"),
+            ("$NIC[IP, NETWORK_ID=0]", "10.0.0.10"),
+        ],
+    )
+    def test_variables_are_replaced_and_unknown_ones_by_nothing(self, value: str, expanded: str) -> None:
+        house = House()
+        extra = f'FOO="bar"\nCONTEXT=[A="{value}"]'
+        machine = house.call("alice", "one.template.instantiate", 0, "mine", True, extra, False)
+        assert house.vm(machine).findtext("TEMPLATE/CONTEXT/A") == expanded
+
+    def test_a_dollar_elsewhere_is_kept(self) -> None:
+        house = House()
+        machine = house.run('TAG="100$ $NAME"', hold=True)
+        assert house.vm(machine).findtext("USER_TEMPLATE/TAG") == "100$ $NAME"

@@ -1,0 +1,195 @@
+"""What holds of every `IOpenNebula`: the sandbox in process, and the XML-RPC client with a sandbox at the other end."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import pytest
+import pytest_twisted
+from twisted.internet.defer import maybeDeferred
+from twisted.internet.task import Clock
+from twisted.web.server import Site
+from zope.interface.verify import verifyObject
+
+from econed.errors import OpenNebulaNonsense, OpenNebulaRefusal
+from econed.interfaces import IOpenNebula
+from econed.opennebula import template
+from econed.opennebula.session import ANY_STATE, MINE, Session
+from econed.opennebula.states import VmState
+from econed.sandbox.backend import SandboxBackend
+from econed.sandbox.cloud import populate
+from econed.sandbox.oned import Oned
+from econed.sandbox.server import SandboxResource
+from econed.xmlrpc_backend import XMLRPCBackend
+from econed.xmlrpc_proxy import OnedProxy, oned_endpoint
+
+T = TypeVar("T")
+NOW = 1_795_337_859.0
+MOST = 64 * 1024 * 1024
+KINDS = [(version, how) for version in ("5.12", "7.4") for how in ("in process", "over a socket")]
+
+
+@dataclass(frozen=True)
+class World:
+    """A small cloud of alice's and bob's, with one image, and a way to it."""
+
+    oned: Oned
+    one: IOpenNebula
+    clock: Clock
+
+    def session(self, user: str | None = "alice") -> Session:
+        """Return oned as this user sees it."""
+        return Session(self.one, user)
+
+    async def machine(self, name: str = "web", hold: bool = True) -> int:
+        """Make a machine of alice's and return its id."""
+        session = self.session()
+        [chosen, *_] = sorted(await session.templates(), key=lambda each: each.id)
+        return await session.instantiate(chosen.id, name, hold, "")
+
+
+@pytest_twisted.async_yield_fixture(params=KINDS, ids=" ".join)
+async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
+    """Return a cloud of either version, reached in either way."""
+    from twisted.internet import reactor
+
+    version, how = request.param
+    clock = Clock()
+    clock.advance(NOW)
+    oned = Oned(clock, version=version)
+    populate(oned, users=(("alice", "alicepw"), ("bob", "bobpw")))
+    if how == "in process":
+        yield World(oned, SandboxBackend(oned), clock)
+        return
+    port = listening(reactor, oned)
+    yield World(oned, over_socket(reactor, port.getHost().port, oned, clock), clock)
+    await maybeDeferred(port.stopListening)
+
+
+def listening(reactor: Any, oned: Oned) -> Any:
+    """Serve a sandbox on loopback; return the port."""
+    return reactor.listenTCP(0, Site(SandboxResource(oned)), interface="127.0.0.1")
+
+
+def over_socket(reactor: Any, port: int, oned: Oned, clock: Clock) -> IOpenNebula:
+    """Return the client of oned for a sandbox that listens on a port of loopback."""
+
+    async def at_once(work: Callable[[], T]) -> T:
+        return work()
+
+    url = f"http://127.0.0.1:{port}/RPC2"
+    name, _, password = oned.serveradmin.partition(":")
+    proxy = OnedProxy(reactor, url, oned_endpoint(reactor, url), MOST)
+    backend: IOpenNebula = XMLRPCBackend(proxy, name, password, clock, at_once, now=clock.seconds)
+    return backend
+
+
+async def code_of(call: Awaitable[object]) -> int:
+    """Return the code with which oned refuses a call."""
+    with pytest.raises(OpenNebulaRefusal) as refused:
+        await call
+    return refused.value.code
+
+
+@pytest_twisted.ensureDeferred
+async def test_it_provides_the_interface(world: World) -> None:
+    assert verifyObject(IOpenNebula, world.one)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_value_has_the_type_that_oned_gave_it(world: World) -> None:
+    assert await world.one.call("alice", "one.system.version") == world.oned.version
+    made = await world.machine()
+    assert isinstance(made, int)
+    assert not isinstance(made, bool)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_document_is_an_element(world: World) -> None:
+    root = await world.one.document("alice", "one.user.info", -1, False)
+    assert (root.tag, root.findtext("NAME")) == ("USER", "alice")
+
+
+@pytest_twisted.ensureDeferred
+async def test_where_a_document_is_wanted_and_none_comes_it_is_nonsense(world: World) -> None:
+    with pytest.raises(OpenNebulaNonsense):
+        await world.one.document("alice", "one.system.version")
+
+
+@pytest_twisted.ensureDeferred
+async def test_every_call_is_made_in_the_name_of_its_user(world: World) -> None:
+    for user, name in (("alice", "alice"), ("bob", "bob"), (None, "serveradmin")):
+        assert (await world.session(user).myself()).name == name
+        assert world.oned.calls[-1].user == name
+    assert [user.name for user in await world.session("alice").users()] == ["alice"]
+    assert {"alice", "bob", "serveradmin"} <= {user.name for user in await world.session(None).users()}
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_refusal_has_oneds_code(world: World) -> None:
+    alice, bob = world.session("alice"), world.session("bob")
+    made = await world.machine()
+    assert await code_of(alice.vm(9999)) == 1024
+    assert await code_of(bob.vm(made)) == 512
+    assert await code_of(alice.vm_action("poweroff", made)) == 2048
+    assert await code_of(alice.vm_update(made, 'A="]]>"')) == 8192
+    assert await code_of(world.session("nobody").version()) == 256
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_method_that_oned_does_not_have_is_a_refusal(world: World) -> None:
+    assert await code_of(world.one.call("alice", "one.nonsense.info", 1)) == -506
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_new_machine_is_seen_at_once_and_ends_up_done(world: World) -> None:
+    alice = world.session()
+    first, second = await world.machine("a"), await world.machine("b")
+    assert await alice.vm_ids(MINE) == (second, first)
+    assert await world.session("bob").vm_ids(MINE, ANY_STATE) == ()
+    assert [vm.name for vm in await alice.vms((first, 9999, second))] == ["a", "b"]
+    await alice.vm_action("terminate-hard", first)
+    world.clock.pump([0.5] * 60)
+    assert (await alice.vm(first)).state is VmState.DONE
+    assert await alice.vm_ids(MINE) == (second,)
+    assert await alice.vm_ids(MINE, ANY_STATE) == (second, first)
+    assert [vm.id for vm in await alice.vm_page(10, owner=MINE)] == [first]
+
+
+@pytest.mark.parametrize("text", ['say "hi"', "a\\b", 'a\\"b', "two\nlines\ttab", ",=[]#<&", "$NAME 100$", "ünï", ""])
+@pytest_twisted.ensureDeferred
+async def test_what_is_keepable_is_kept_and_changes_nothing_else(world: World, text: str) -> None:
+    alice = world.session()
+    made = await world.machine()
+    before = (await alice.vm(made)).user_template
+    change = template.template(template.attribute("ONE", text), template.vector("TWO", {"A": text, "B": "b"}))
+    await alice.vm_update(made, change)
+    after = (await alice.vm(made)).user_template
+    assert after.text("ONE") == text
+    assert after.vectors("TWO") == ({"A": text, "B": "b"},)
+    assert after.without("ONE", "TWO") == before
+
+
+@pytest.mark.parametrize("text", ["ends\\", "a]]>b", "\U0001f600", " blanks ", "line\n", "\x07"])
+@pytest_twisted.ensureDeferred
+async def test_what_is_not_keepable_is_kept_encoded(world: World, text: str) -> None:
+    alice = world.session()
+    made = await world.machine()
+    await alice.vm_update(made, template.vector("TWO", template.storable("A", text)))
+    assert template.stored((await alice.vm(made)).user_template.vector("TWO"), "A") == text
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_name_with_a_character_that_cannot_be_sent_is_a_refusal_and_changes_nothing(world: World) -> None:
+    made = await world.machine("before")
+    await code_of(world.session().vm_rename(made, "\U0001f600"))
+    assert (await world.session().vm(made)).name == "before"
+
+
+@pytest_twisted.ensureDeferred
+async def test_many_calls_of_one_user_cost_oned_one_authentication(world: World) -> None:
+    for _ in range(50):
+        await world.session().version()
+    assert world.oned.authentications["alice"] == 1
