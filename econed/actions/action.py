@@ -1,0 +1,123 @@
+"""What an EC2 action is here: an `async def` that says by its own signature which parameters it carries out.
+
+The decorator only describes; nothing is registered at import. `econed.dispatch` gathers the actions of the modules and
+holds every one against Amazon's model when the daemon starts.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType, SimpleNamespace, UnionType
+from typing import Any, TypeVar
+
+Run = Callable[..., Coroutine[Any, Any, Mapping[str, Any] | None]]
+_F = TypeVar("_F", bound=Callable[..., Coroutine[Any, Any, Any]])
+
+_ATTRIBUTE = "__ec2_action__"
+
+
+@dataclass(frozen=True)
+class Members:
+    """The members of a structure that an action carries out, by their names in Amazon's model, each with its own."""
+
+    of: Mapping[str, Members]
+
+    def __contains__(self, name: str) -> bool:
+        return not self.of or name in self.of
+
+
+_ANYTHING = Members(MappingProxyType({}))
+
+
+@dataclass(frozen=True)
+class Action:
+    """One EC2 action.
+
+    `accepts` are the parameters it carries out, by member name. `ignores` are dotted paths of members that are
+    knowingly not acted on; `as_is` are members of which one value is taken, because it asks for what OpenNebula does
+    anyway. Everything else that Amazon's model knows is refused.
+    """
+
+    name: str
+    run: Run
+    accepts: Members
+    required: frozenset[str]
+    ignores: frozenset[str]
+    as_is: Mapping[str, object]
+
+    @property
+    def only_reads(self) -> bool:
+        """Whether it changes nothing, so that it may be broken off."""
+        return self.name.startswith(("Describe", "Get"))
+
+    @property
+    def where(self) -> str:
+        """The file and line where the action is defined, for errors about its definition."""
+        code = inspect.unwrap(self.run).__code__
+        return f"{code.co_filename}:{code.co_firstlineno}"
+
+    def keywords(self, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Return decoded parameters as the keyword arguments of the function."""
+        return {_snake(name): value for name, value in parameters.items()}
+
+
+def action(*, ignores: Sequence[str] = (), as_is: Mapping[str, object] = MappingProxyType({})) -> Callable[[_F], _F]:
+    """Mark an `async def` as the EC2 action of the same name (`run_instances` is RunInstances).
+
+    Its keyword-only parameters are the members it carries out, those without a default are required; a TypedDict as a
+    parameter's type names the members of that structure. `ignores` and `as_is` are as in `Action`.
+    """
+
+    def describe(run: _F) -> _F:
+        setattr(run, _ATTRIBUTE, (frozenset(ignores), MappingProxyType(dict(as_is))))
+        return run
+
+    return describe
+
+
+def actions_of(*modules: object) -> tuple[Action, ...]:
+    """Return the actions defined in `modules`, described from their signatures."""
+    return tuple(
+        _describe(run)
+        for module in modules
+        for run in vars(module).values()
+        if hasattr(run, _ATTRIBUTE) and run.__module__ == getattr(module, "__name__", None)
+    )
+
+
+def _describe(run: Any) -> Action:
+    ignores, as_is = getattr(run, _ATTRIBUTE)
+    parameters = [p for p in inspect.signature(run).parameters.values() if p.kind is p.KEYWORD_ONLY]
+    # The result's type is imported for the type checker only, so the parameters' types are looked up without it.
+    unresolved = SimpleNamespace(__annotations__={p.name: p.annotation for p in parameters})
+    hints = typing.get_type_hints(unresolved, globalns=run.__globals__)
+    return Action(
+        name=_camel(run.__name__),
+        run=run,
+        accepts=Members({_camel(name): _members(hint) for name, hint in hints.items()}),
+        required=frozenset(_camel(p.name) for p in parameters if p.default is p.empty),
+        ignores=ignores,
+        as_is=as_is,
+    )
+
+
+def _members(hint: Any) -> Members:
+    """Return the members that a parameter's type names: those of a TypedDict, or of the items of a list of them."""
+    if typing.is_typeddict(hint):
+        return Members({name: _members(inner) for name, inner in typing.get_type_hints(hint).items()})
+    origin = typing.get_origin(hint)
+    if origin in (typing.Union, UnionType) or (isinstance(origin, type) and issubclass(origin, Sequence)):
+        inner = [_members(argument) for argument in typing.get_args(hint) if argument is not type(None)]
+        return next((members for members in inner if members.of), _ANYTHING)
+    return _ANYTHING
+
+
+def _camel(name: str) -> str:
+    return "".join(part[:1].upper() + part[1:] for part in name.split("_"))
+
+
+def _snake(name: str) -> str:
+    return "".join("_" + c.lower() if c.isupper() and i else c.lower() for i, c in enumerate(name))

@@ -1,0 +1,153 @@
+"""What an action is given besides its parameters: who asks, oned in his name, and the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.interfaces import IReactorTime
+from zope.interface import implementer
+
+from econed.errors import EC2Error
+from econed.interfaces import InThread, IOpenNebula
+from econed.opennebula.documents import OwnedView, Right
+from econed.opennebula.methods import is_reading
+from econed.opennebula.session import Session
+
+if TYPE_CHECKING:
+    from lxml.etree import _Element
+
+    from econed.auth.users import User
+    from econed.config import Settings
+
+_T = TypeVar("_T")
+_Owned = TypeVar("_Owned", bound=OwnedView)
+
+
+@dataclass(frozen=True)
+class Call:
+    """One EC2 call on its way through OpenNebula.
+
+    `one` is the caller's own session, in which everything is done, so that oned decides what he may. `serveradmin` is
+    for what no user can see: users and secrets, clusters, the network of elastic IPs. `endpoint` is the URL of this
+    server as the client reached it, `parameters` are those of the request that are carried out, by member name;
+    `in_thread` is for what keeps a processor busy for longer than others should wait.
+    """
+
+    caller: User
+    one: Session
+    serveradmin: Session
+    settings: Settings
+    clock: IReactorTime
+    endpoint: str
+    request_id: str
+    in_thread: InThread
+    parameters: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    dry_run: bool = False
+
+    @property
+    def now(self) -> int:
+        """The time, in seconds since the epoch."""
+        return int(self.clock.seconds())
+
+    @property
+    def owner_id(self) -> str:
+        """The caller's EC2 account number."""
+        return account_id(self.caller.id)
+
+    def as_dry_run(self) -> Call:
+        """Return this call with nothing in it that can change anything: the first attempt ends it.
+
+        An action does all its checks before its first change, so one that gets there would have worked as far as can be
+        told without oned (EC2, DryRun).
+        """
+        return replace(
+            self,
+            dry_run=True,
+            one=replace(self.one, one=_ReadOnly(self.one.one)),
+            serveradmin=replace(self.serveradmin, one=_ReadOnly(self.serveradmin.one)),
+        )
+
+    def doubtful_first(self, right: Right, objects: Iterable[_Owned]) -> list[_Owned]:
+        """Return objects in the order to change them in: first those whose permission bits deny the caller `right`.
+
+        An access control list may still grant it, and only oned knows: its refusal then comes before anything has
+        changed. In a dry run oned is not asked, and the bits decide: `EC2Error` UnauthorizedOperation.
+        """
+        caller = self.caller
+        ordered = sorted(objects, key=lambda each: each.may(caller.id, caller.groups, right))
+        if self.dry_run and ordered and not ordered[0].may(caller.id, caller.groups, right):
+            raise EC2Error("UnauthorizedOperation", "You are not authorized to perform this operation.", 403)
+        return ordered
+
+    async def change_all(
+        self, right: Right, objects: Iterable[_Owned], change: Callable[[_Owned], Coroutine[Any, Any, object]]
+    ) -> None:
+        """Change objects that all have passed every other check; `right` is what the change needs.
+
+        Those whose permission bits deny it come first and one by one: a rule of the access control lists may still
+        grant it, and if oned refuses, nothing has changed yet. The others follow at the same time. In a dry run oned is
+        not asked, and the bits decide: `EC2Error` UnauthorizedOperation.
+        """
+        doubtful: list[_Owned] = []
+        clear: list[_Owned] = []
+        for each in objects:
+            allowed = each.may(self.caller.id, self.caller.groups, right)
+            (clear if allowed else doubtful).append(each)
+        if doubtful and self.dry_run:
+            raise EC2Error("UnauthorizedOperation", "You are not authorized to perform this operation.", 403)
+        for each in doubtful:
+            await change(each)
+        await together(change(each) for each in clear)
+
+    async def pause(self, seconds: float) -> None:
+        """Wait, giving way to everything else."""
+        done: Deferred[None] = Deferred()
+        self.clock.callLater(seconds, done.callback, None)
+        await done
+
+    async def cluster_names(self) -> Mapping[int, str]:
+        """Return the clusters of the cloud by id; a user of his own cannot list them."""
+        return {cluster.id: cluster.name for cluster in await self.serveradmin.clusters()}
+
+
+def account_id(user_id: int) -> str:
+    """Return the EC2 account number of an OpenNebula user: his id, in twelve digits as Amazon's are."""
+    return f"{user_id:012d}"
+
+
+async def together(coroutines: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
+    """Run coroutines at the same time and return their results in order.
+
+    All have ended when the first failure is raised: nothing goes on behind an answer.
+    """
+    running = [Deferred.fromCoroutine(each) for each in coroutines]
+    ended: list[tuple[bool, Any]] = await DeferredList(running, consumeErrors=True)
+    for succeeded, result in ended:
+        if not succeeded:
+            result.raiseException()
+    return [result for _, result in ended]
+
+
+@implementer(IOpenNebula)
+class _ReadOnly:
+    """oned for a dry run: it answers questions, and the first change ends the call with EC2's DryRunOperation."""
+
+    def __init__(self, one: IOpenNebula) -> None:
+        self._one = one
+
+    async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:
+        if not is_reading(method):
+            raise dry_run_succeeded()
+        return await self._one.call(user, method, *args)
+
+    async def document(self, user: str | None, method: str, *args: object) -> _Element:
+        return await self._one.document(user, method, *args)
+
+
+def dry_run_succeeded() -> EC2Error:
+    """Return what a dry run ends with when the request would have been carried out."""
+    return EC2Error("DryRunOperation", "Request would have succeeded, but DryRun flag is set.", 412)

@@ -1,0 +1,181 @@
+"""An OpenNebula image as EC2 shows it: an AMI is one with the mark EC2_AMI=YES, as the Ruby server set it."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from econed.actions.call import account_id
+from econed.actions.filters import Filters, field, filter_text, tag_filters
+from econed.actions.instance_view import moment
+from econed.actions.tagging import tags_of
+from econed.ids import IMAGE
+from econed.opennebula.documents import Right
+from econed.opennebula.states import ImageState
+from econed.opennebula.template import attribute, storable, stored, template
+
+if TYPE_CHECKING:
+    from types_boto3_ec2.literals import ArchitectureValuesType, ImageStateType
+    from types_boto3_ec2.type_defs import BlockDeviceMappingTypeDef, ImageTypeDef
+
+    from econed.opennebula.documents import Image
+
+MARK = "EC2_AMI"
+"""The attribute that makes an image an AMI, if it is YES."""
+
+NAME = "EC2_AMI_NAME"
+"""The Name an image was registered with, where it is not its name in OpenNebula."""
+
+_DESCRIPTION = "DESCRIPTION"
+_ENCODED_DESCRIPTION = "DESCRIPTION_BASE64"
+_MB_PER_GIB = 1024
+
+_STATES: MappingProxyType[ImageState, ImageStateType] = MappingProxyType(
+    {
+        ImageState.INIT: "pending",
+        ImageState.READY: "available",
+        ImageState.USED: "available",
+        ImageState.DISABLED: "disabled",
+        ImageState.LOCKED: "pending",
+        ImageState.ERROR: "failed",
+        ImageState.CLONE: "available",
+        ImageState.DELETE: "deregistered",
+        ImageState.USED_PERS: "available",
+        ImageState.LOCKED_USED: "pending",
+        ImageState.LOCKED_USED_PERS: "pending",
+    }
+)
+_ARCHITECTURES: MappingProxyType[str, ArchitectureValuesType] = MappingProxyType(
+    {"i386": "i386", "i686": "i386", "aarch64": "arm64", "arm64": "arm64"}
+)
+
+# Members of Image that no image here ever has are filters nevertheless: they match nothing, as on Amazon.
+IMAGE_FILTERS = Filters(
+    MappingProxyType(
+        {
+            "architecture": field("Architecture"),
+            "block-device-mapping.delete-on-termination": field("BlockDeviceMappings", "Ebs", "DeleteOnTermination"),
+            "block-device-mapping.device-name": field("BlockDeviceMappings", "DeviceName"),
+            "block-device-mapping.encrypted": field("BlockDeviceMappings", "Ebs", "Encrypted"),
+            "block-device-mapping.snapshot-id": field("BlockDeviceMappings", "Ebs", "SnapshotId"),
+            "block-device-mapping.volume-size": field("BlockDeviceMappings", "Ebs", "VolumeSize"),
+            "block-device-mapping.volume-type": field("BlockDeviceMappings", "Ebs", "VolumeType"),
+            "boot-mode": field("BootMode"),
+            "creation-date": field("CreationDate"),
+            "description": field("Description"),
+            "ena-support": field("EnaSupport"),
+            "hypervisor": field("Hypervisor"),
+            "image-id": field("ImageId"),
+            "image-type": field("ImageType"),
+            "is-public": field("Public"),
+            "kernel-id": field("KernelId"),
+            "manifest-location": field("ImageLocation"),
+            "name": field("Name"),
+            "owner-alias": field("ImageOwnerAlias"),
+            "owner-id": field("OwnerId"),
+            "platform": field("Platform"),
+            "product-code": field("ProductCodes", "ProductCodeId"),
+            "product-code.type": field("ProductCodes", "ProductCodeType"),
+            "ramdisk-id": field("RamdiskId"),
+            "root-device-name": field("RootDeviceName"),
+            "root-device-type": field("RootDeviceType"),
+            "source-instance-id": field("SourceInstanceId"),
+            "sriov-net-support": field("SriovNetSupport"),
+            "state": field("State"),
+            "state-reason-code": field("StateReason", "Code"),
+            "state-reason-message": field("StateReason", "Message"),
+            "virtualization-type": field("VirtualizationType"),
+            **tag_filters(),
+        }
+    )
+)
+"""Of DescribeImages."""
+
+
+def is_ami(image: Image) -> bool:
+    """Whether an image is an AMI, and not just being deleted."""
+    return image.template.text(MARK).upper() == "YES" and image.state is not ImageState.DELETE
+
+
+def ami(image: Image) -> ImageTypeDef:
+    """Return an image as EC2's Image.
+
+    Hypervisor is xen, because EC2 knows no other word for what is not its own (Amazon says so of KVM too).
+    """
+    shown: ImageTypeDef = {
+        "ImageId": IMAGE.format(image.id),
+        "Name": ami_name(image),
+        "ImageLocation": f"{account_id(image.uid)}/{ami_name(image)}",
+        "State": _STATES.get(image.state, "transient"),
+        "OwnerId": account_id(image.uid),
+        "Public": is_public(image),
+        "Architecture": architecture(image),
+        "ImageType": "machine",
+        "PlatformDetails": "Linux/UNIX",
+        "Hypervisor": "xen",
+        "VirtualizationType": "hvm",
+        "RootDeviceType": "ebs",
+        "RootDeviceName": root_device_name(image),
+        "BlockDeviceMappings": [_root_disk(image)],
+        "CreationDate": filter_text(moment(image.regtime)),
+        "Tags": tags_of(image.template),
+    }
+    if text := description(image):
+        shown["Description"] = text
+    if image.state is ImageState.ERROR:
+        reason = image.template.text("ERROR") or "The image could not be copied into its datastore."
+        shown["StateReason"] = {"Code": "Server.InternalError", "Message": reason}
+    return shown
+
+
+def ami_name(image: Image) -> str:
+    """Return the name of the AMI: the one it was registered with, else the image's own."""
+    return image.template.text(NAME) or image.name
+
+
+def description(image: Image) -> str:
+    """Return what is said of an image, in OpenNebula's own attribute or beside it."""
+    text = image.template.text(_DESCRIPTION)
+    return text or stored({_ENCODED_DESCRIPTION: image.template.text(_ENCODED_DESCRIPTION)}, _DESCRIPTION) or ""
+
+
+def description_text(image: Image, text: str) -> str:
+    """Return the template text that describes an image by `text`, whatever it holds; what was said before goes.
+
+    OpenNebula's own DESCRIPTION keeps it where it can, so that Sunstone shows it; else it stands beside it, encoded.
+    """
+    kept = storable(_DESCRIPTION, text)
+    others = {_DESCRIPTION, _ENCODED_DESCRIPTION} - kept.keys()
+    return template(*(attribute(name, value) for name, value in kept.items()), without(image, *others))
+
+
+def without(image: Image, *names: str) -> str:
+    """Return the template text that takes attributes off an image, as far as it has them."""
+    return template(*(attribute(name, "") for name in names if image.template.text(name)))
+
+
+def is_public(image: Image) -> bool:
+    """Whether others may start machines from an image: its group or everybody (OpenNebula calls that public too)."""
+    return Right.USE in image.permissions.group | image.permissions.other
+
+
+def architecture(image: Image) -> ArchitectureValuesType:
+    """Return the processor an image is for: what its ARCH says, else x86_64."""
+    return _ARCHITECTURES.get(image.template.text("ARCH").lower(), "x86_64")
+
+
+def root_device_name(image: Image) -> str:
+    """Return the device at which a machine started from an image finds it: the first one of its DEV_PREFIX."""
+    return f"/dev/{image.template.text('DEV_PREFIX') or 'sd'}a"
+
+
+def _root_disk(image: Image) -> BlockDeviceMappingTypeDef:
+    return {
+        "DeviceName": root_device_name(image),
+        "Ebs": {
+            "VolumeSize": -(-image.size // _MB_PER_GIB),
+            "VolumeType": "standard",
+            "DeleteOnTermination": True,
+            "Encrypted": False,
+        },
+    }

@@ -1,0 +1,214 @@
+"""AMIs: images that are marked to start instances from (EC2 API Reference, DescribeImages, RegisterImage, …)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from econed.actions.action import action
+from econed.actions.call import account_id, together
+from econed.actions.image_view import (
+    IMAGE_FILTERS,
+    MARK,
+    NAME,
+    ami,
+    architecture,
+    description_text,
+    is_ami,
+    is_public,
+    without,
+)
+from econed.actions.inputs import Filter, TagSpecification, demand_showable
+from econed.actions.paging import Listing, Paging
+from econed.actions.tagging import limited, specified, tag_text, tags_of
+from econed.errors import EC2Error, OpenNebulaCode, OpenNebulaRefusal
+from econed.ids import IMAGE
+from econed.opennebula.documents import Right
+from econed.opennebula.session import MINE, VISIBLE
+from econed.opennebula.states import ImageState, ImageType
+from econed.opennebula.template import attribute, template
+
+if TYPE_CHECKING:
+    from econed.actions.call import Call
+    from econed.opennebula.documents import Image
+
+_LISTING = Listing("images", (int,))
+_EVERYBODY = "all"
+_ALIASES = frozenset({"amazon", "aws-backup-vault", "aws-marketplace", "microsoft"})
+_ACCOUNT = re.compile(r"[0-9]{12}", re.ASCII)
+_NAME = re.compile(r"[A-Za-z0-9()\[\] ./\-'@_]{3,128}", re.ASCII)
+_MAX_DESCRIPTION = 255
+_BOOTABLE = frozenset({ImageType.OS, ImageType.CDROM, ImageType.DATABLOCK})
+_UNFIT = frozenset({ImageState.ERROR, ImageState.DELETE})
+_OUT_OF_SIGHT = frozenset({OpenNebulaCode.NO_EXISTS, OpenNebulaCode.AUTHORIZATION})
+
+
+# No AMI here is ever deprecated, and so there are none to leave out.
+@action(ignores=("IncludeDeprecated",))
+async def describe_images(
+    call: Call,
+    *,
+    image_ids: Sequence[str] = (),
+    owners: Sequence[str] = (),
+    executable_users: Sequence[str] = (),
+    filters: Sequence[Filter] = (),
+    include_disabled: bool = False,
+    max_results: int | None = None,
+    next_token: str | None = None,
+) -> dict[str, Any]:
+    """List the AMIs that the caller may see.
+
+    A disabled image is listed only if it is named or IncludeDisabled is given. Amazon's own owners (`amazon`,
+    `aws-marketplace`, …) have no images here.
+    """
+    matches = IMAGE_FILTERS.matcher(filters)
+    paging = Paging.of(_LISTING, max_results, next_token, least=1, ids=image_ids)
+    accounts = {_account(call, owner) for owner in owners}
+    users = {user if user == _EVERYBODY else _account(call, user) for user in executable_users}
+    if image_ids:
+        found = await amis(call, image_ids)
+    else:
+        pool = await call.one.images(MINE if accounts == {call.owner_id} else VISIBLE)
+        found = tuple(
+            each for each in pool if is_ami(each) and (include_disabled or each.state is not ImageState.DISABLED)
+        )
+    shown = [
+        ami(image)
+        for image in found
+        if (account_id(image.uid) in accounts or not owners)
+        and (not users or any(_is_shared(call, image, user) for user in users))
+    ]
+    page, last = paging.page(filter(matches, shown), lambda each: (IMAGE.parse(each["ImageId"]),))
+    return {"Images": page, **last}
+
+
+# What an image is for, OpenNebula does not keep: x86_64 and hvm are what it is taken to be.
+@action(as_is={"VirtualizationType": "hvm"})
+async def register_image(
+    call: Call,
+    *,
+    image_location: str,
+    name: str = "",
+    description: str = "",
+    architecture: str = "",
+    tag_specifications: Sequence[TagSpecification] = (),
+) -> dict[str, Any]:
+    """Make an AMI of an image that is in OpenNebula (EC2 RegisterImage).
+
+    `ImageLocation` is `ami-…` or the image's number, as the Ruby server took it. The image keeps its own name, by which
+    templates may refer to it: a Name that differs is the AMI's alone. Registering an image once more gives it another
+    name and description. All is done by one update, or nothing.
+
+    Raises `EC2Error` InvalidAMIID.NotFound for an image that the caller does not see, InvalidParameterValue,
+    InvalidAMIName.Malformed, and IncorrectState for an image whose copy failed.
+    """
+    added = specified(tag_specifications, "image")
+    number = _location(image_location)
+    image = await _image(call, number)
+    if image is None:
+        raise IMAGE.not_found(IMAGE.format(number))
+    _demand_fit(image, architecture)
+    limited(tags_of(image.template), added)
+    text = template(attribute(MARK, "YES"), _name_text(image, name), _described(image, description), tag_text(added))
+    await call.change_all(Right.MANAGE, (image,), lambda each: call.one.image_update(each.id, text))
+    return {"ImageId": IMAGE.format(image.id)}
+
+
+# Images have no snapshots that would have to go with them.
+@action(as_is={"DeleteAssociatedSnapshots": False})
+async def deregister_image(call: Call, *, image_id: str) -> dict[str, Any]:
+    """Take the mark off an image: it is no AMI any more. The image itself stays, as the Ruby server left it."""
+
+    async def unmark(image: Image) -> None:
+        await call.one.image_update(image.id, template(attribute(MARK, "NO"), without(image, NAME)))
+
+    await call.change_all(Right.MANAGE, await amis(call, (image_id,)), unmark)
+    return {"Return": True}
+
+
+async def amis(call: Call, image_ids: Sequence[str]) -> tuple[Image, ...]:
+    """Return the AMIs with these ids, in this order and each once.
+
+    Raises `EC2Error` InvalidAMIID.Malformed, or InvalidAMIID.NotFound for what does not exist, is no AMI, or may not be
+    seen by the caller.
+    """
+    by_id = {IMAGE.parse(text): text for text in image_ids}
+    found = {image.id: image for image in await images(call, tuple(by_id)) if is_ami(image)}
+    missing = [text for number, text in by_id.items() if number not in found]
+    if missing:
+        raise IMAGE.not_found(*missing)
+    return tuple(found[number] for number in by_id)
+
+
+async def images(call: Call, numbers: Sequence[int]) -> tuple[Image, ...]:
+    """Return the images with these OpenNebula ids that the caller may see, AMIs or not."""
+    found = await together(_image(call, number) for number in numbers)
+    return tuple(image for image in found if image is not None)
+
+
+async def _image(call: Call, number: int) -> Image | None:
+    try:
+        return await call.one.image(number)
+    except OpenNebulaRefusal as refusal:
+        if refusal.code in _OUT_OF_SIGHT:
+            return None
+        raise
+
+
+def _account(call: Call, owner: str) -> str:
+    """Return the account that an element of Owners means; an alias of Amazon's is one that nobody has here."""
+    if owner == "self":
+        return call.owner_id
+    if owner in _ALIASES or _ACCOUNT.fullmatch(owner):
+        return owner
+    raise EC2Error("InvalidUserID.Malformed", f'Invalid user id: "{owner}"')
+
+
+def _is_shared(call: Call, image: Image, user: str) -> bool:
+    """Whether ExecutableUsers lists an image under `user`: those that are public for `all`, else those shared with one.
+
+    Shared with the caller alone, by an access control list, is what he sees though it is neither his own nor public.
+    What others see by such lists, only they see.
+    """
+    if user == _EVERYBODY:
+        return is_public(image)
+    return user == call.owner_id != account_id(image.uid) and not is_public(image)
+
+
+def _location(text: str) -> int:
+    if text.lower().startswith(("http://", "https://")):
+        raise EC2Error("UnsupportedOperation", "An image cannot be registered from a URL: import it into OpenNebula.")
+    try:
+        return IMAGE.parse(text if text.startswith("ami-") else f"ami-{text}")
+    except EC2Error:
+        raise EC2Error(
+            "InvalidParameterValue",
+            "The ImageLocation is invalid: give an image that is in OpenNebula, as ami-00000001 or its number.",
+        ) from None
+
+
+def _demand_fit(image: Image, said_architecture: str) -> None:
+    if image.type not in _BOOTABLE:
+        raise EC2Error("InvalidParameterValue", "An instance cannot be started from this image: it is no disk.")
+    if image.state in _UNFIT:
+        raise EC2Error("IncorrectState", "The image is not in a state in which it can be registered.")
+    if said_architecture and said_architecture != architecture(image):
+        raise EC2Error("InvalidParameterValue", f"The image is for the architecture {architecture(image)}.")
+
+
+def _name_text(image: Image, name: str) -> str:
+    if not name or name == image.name:
+        return without(image, NAME)
+    if not _NAME.fullmatch(name):
+        raise EC2Error(
+            "InvalidAMIName.Malformed",
+            "AMI names must be between 3 and 128 characters long, and may contain letters, numbers, "
+            "'(', ')', '[', ']', ' ', '.', '/', '-', ''', '@' and '_'.",
+        )
+    return attribute(NAME, name)
+
+
+def _described(image: Image, text: str) -> str:
+    demand_showable("Description", text, _MAX_DESCRIPTION)
+    return description_text(image, text) if text else ""

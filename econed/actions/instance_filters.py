@@ -1,0 +1,152 @@
+"""The filters of DescribeInstances and DescribeInstanceStatus: every documented one that speaks of something we have.
+
+Filters on what no instance here ever has (spot requests, placement groups, IAM profiles, …) are known too and match
+nothing, as on Amazon for an instance without them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from econed.actions.filters import Filters, Values, field, tag_filters
+
+if TYPE_CHECKING:
+    from econed.actions.inputs import Filter
+
+_ENDED = "terminated"
+
+_NEVER_HERE = (
+    "affinity",
+    "capacity-reservation-id",
+    "dns-name",
+    "host-id",
+    "iam-instance-profile.arn",
+    "iam-instance-profile.id",
+    "instance-lifecycle",
+    "ip-address",
+    "kernel-id",
+    "network-interface.addresses.association.association-id",
+    "network-interface.addresses.association.ip-owner-id",
+    "network-interface.addresses.association.public-ip",
+    "network-interface.association.allocation-id",
+    "network-interface.association.association-id",
+    "network-interface.association.public-ip",
+    "network-interface.tag-key",
+    "network-interface.tag-value",
+    "network-interface.vpc-id",
+    "outpost-arn",
+    "placement-group-name",
+    "placement-partition-number",
+    "platform",
+    "private-dns-name",
+    "product-code",
+    "product-code.type",
+    "ramdisk-id",
+    "requester-id",
+    "spot-instance-request-id",
+    "vpc-id",
+)
+
+
+def _nothing(_: Any) -> Iterable[object]:
+    return ()
+
+
+def _each(names: Mapping[str, Sequence[str]]) -> Mapping[str, Values]:
+    return {name: field(*path) for name, path in names.items()}
+
+
+_INTERFACE = "NetworkInterfaces"
+_ATTACHMENT = (_INTERFACE, "Attachment")
+_MAPPING = "BlockDeviceMappings"
+
+_FIELDS: Mapping[str, Sequence[str]] = {
+    "architecture": ("Architecture",),
+    "availability-zone": ("Placement", "AvailabilityZone"),
+    "block-device-mapping.attach-time": (_MAPPING, "Ebs", "AttachTime"),
+    "block-device-mapping.delete-on-termination": (_MAPPING, "Ebs", "DeleteOnTermination"),
+    "block-device-mapping.device-name": (_MAPPING, "DeviceName"),
+    "block-device-mapping.status": (_MAPPING, "Ebs", "Status"),
+    "block-device-mapping.volume-id": (_MAPPING, "Ebs", "VolumeId"),
+    "client-token": ("ClientToken",),
+    "ebs-optimized": ("EbsOptimized",),
+    "hypervisor": ("Hypervisor",),
+    "image-id": ("ImageId",),
+    "instance-id": ("InstanceId",),
+    "instance-state-code": ("State", "Code"),
+    "instance-state-name": ("State", "Name"),
+    "instance-type": ("InstanceType",),
+    "instance.group-id": ("SecurityGroups", "GroupId"),
+    "instance.group-name": ("SecurityGroups", "GroupName"),
+    "ipv6-address": (_INTERFACE, "Ipv6Addresses", "Ipv6Address"),
+    "key-name": ("KeyName",),
+    "launch-index": ("AmiLaunchIndex",),
+    "launch-time": ("LaunchTime",),
+    "monitoring-state": ("Monitoring", "State"),
+    "network-interface.addresses.primary": (_INTERFACE, "PrivateIpAddresses", "Primary"),
+    "network-interface.addresses.private-ip-address": (_INTERFACE, "PrivateIpAddresses", "PrivateIpAddress"),
+    "network-interface.attachment.attach-time": (*_ATTACHMENT, "AttachTime"),
+    "network-interface.attachment.attachment-id": (*_ATTACHMENT, "AttachmentId"),
+    "network-interface.attachment.delete-on-termination": (*_ATTACHMENT, "DeleteOnTermination"),
+    "network-interface.attachment.device-index": (*_ATTACHMENT, "DeviceIndex"),
+    "network-interface.attachment.status": (*_ATTACHMENT, "Status"),
+    "network-interface.description": (_INTERFACE, "Description"),
+    "network-interface.group-id": (_INTERFACE, "Groups", "GroupId"),
+    "network-interface.group-name": (_INTERFACE, "Groups", "GroupName"),
+    "network-interface.ipv6-addresses.ipv6-address": (_INTERFACE, "Ipv6Addresses", "Ipv6Address"),
+    "network-interface.mac-address": (_INTERFACE, "MacAddress"),
+    "network-interface.network-interface-id": (_INTERFACE, "NetworkInterfaceId"),
+    "network-interface.owner-id": (_INTERFACE, "OwnerId"),
+    "network-interface.private-ip-address": (_INTERFACE, "PrivateIpAddress"),
+    "network-interface.source-dest-check": (_INTERFACE, "SourceDestCheck"),
+    "network-interface.status": (_INTERFACE, "Status"),
+    "network-interface.subnet-id": (_INTERFACE, "SubnetId"),
+    "owner-id": ("OwnerId",),
+    "private-ip-address": ("PrivateIpAddress",),
+    "reason": ("StateTransitionReason",),
+    "reservation-id": ("ReservationId",),
+    "root-device-name": ("RootDeviceName",),
+    "root-device-type": ("RootDeviceType",),
+    "state-reason-code": ("StateReason", "Code"),
+    "state-reason-message": ("StateReason", "Message"),
+    "subnet-id": ("SubnetId",),
+    "tenancy": ("Placement", "Tenancy"),
+    "virtualization-type": ("VirtualizationType",),
+}
+
+INSTANCE_FILTERS = Filters(
+    MappingProxyType({**dict.fromkeys(_NEVER_HERE, _nothing), **_each(_FIELDS), **tag_filters()})
+)
+"""Of DescribeInstances. They look at an instance with the ReservationId and OwnerId of its reservation beside it."""
+
+STATUS_FILTERS = Filters(
+    MappingProxyType(
+        {
+            **_each(
+                {
+                    "availability-zone": ("AvailabilityZone",),
+                    "instance-state-code": ("InstanceState", "Code"),
+                    "instance-state-name": ("InstanceState", "Name"),
+                    "instance-status.reachability": ("InstanceStatus", "Details", "Status"),
+                    "instance-status.status": ("InstanceStatus", "Status"),
+                    "system-status.reachability": ("SystemStatus", "Details", "Status"),
+                    "system-status.status": ("SystemStatus", "Status"),
+                }
+            ),
+            **dict.fromkeys(
+                ("event.code", "event.description", "event.not-after", "event.not-before", "event.instance-event-id"),
+                _nothing,
+            ),
+        }
+    )
+)
+"""Of DescribeInstanceStatus."""
+
+
+def wants_ended(filters: Sequence[Filter] | None) -> bool:
+    """Whether instances that have ended can be among those that the filters of DescribeInstances let through."""
+    names = INSTANCE_FILTERS.values_of("instance-state-name", filters)
+    codes = INSTANCE_FILTERS.values_of("instance-state-code", filters)
+    return (names is None or _ENDED in names) and (codes is None or "48" in codes)

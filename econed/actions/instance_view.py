@@ -1,0 +1,271 @@
+"""How a virtual machine of OpenNebula looks as an EC2 instance: pure functions from its document."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from econed.actions.call import account_id
+from econed.actions.instance_facts import (
+    CLIENT_TOKEN,
+    IMAGE_ID,
+    INSTANCE_TYPE,
+    KEY_NAME,
+    LAUNCH_INDEX,
+    RESERVATION,
+    TERMINATING,
+    ZONE,
+)
+from econed.actions.instance_state import InstanceState, instance_state, is_failure
+from econed.actions.tagging import tags_of
+from econed.ids import IMAGE, INSTANCE, SECURITY_GROUP, SUBNET, VOLUME, part_of_machine, reservation_id
+from econed.opennebula.states import LcmState, VmState
+
+if TYPE_CHECKING:
+    from types_boto3_ec2.type_defs import (
+        GroupIdentifierTypeDef,
+        InstanceBlockDeviceMappingTypeDef,
+        InstanceNetworkInterfaceTypeDef,
+        InstanceStatusSummaryTypeDef,
+        InstanceStatusTypeDef,
+        InstanceTypeDef,
+        ReservationTypeDef,
+        StateReasonTypeDef,
+    )
+
+    from econed.opennebula.documents import Disk, Nic, VirtualMachine
+
+CUSTOM_TYPE = "custom"
+"""The instance type of a machine that no EC2_INSTANCE_TYPE speaks of, because it was not made by an EC2 client."""
+
+GUEST_POWERED_OFF = 44
+"""HISTORY/ACTION of a machine that oned's monitoring found off, as after a shutdown from inside (MONITOR_ACTION)."""
+
+
+def reservation(machine: VirtualMachine, clusters: Mapping[int, str]) -> ReservationTypeDef:
+    """Return a machine as the one instance of the reservation that its RunInstances call made."""
+    return {
+        "ReservationId": machine.user_template.text(RESERVATION) or reservation_id(machine.id),
+        "OwnerId": account_id(machine.uid),
+        "Groups": [],
+        "Instances": [instance(machine, clusters)],
+    }
+
+
+def merged(reservations: Iterable[ReservationTypeDef]) -> list[ReservationTypeDef]:
+    """Return reservations with those of the same id made one."""
+    whole: dict[str, ReservationTypeDef] = {}
+    for each in reservations:
+        found = whole.setdefault(each["ReservationId"], {**each, "Instances": []})
+        found["Instances"].extend(each["Instances"])
+    return list(whole.values())
+
+
+def status(machine: VirtualMachine, clusters: Mapping[int, str]) -> InstanceStatusTypeDef:
+    """Return the status of a machine: what oned's monitoring says of a running one stands for both of EC2's checks."""
+    state = state_of(machine)
+    summary = _reachability(machine, state)
+    return {
+        "InstanceId": INSTANCE.format(machine.id),
+        "AvailabilityZone": zone_name(machine, clusters),
+        "InstanceState": state.member,
+        "InstanceStatus": summary,
+        "SystemStatus": summary,
+    }
+
+
+def instance(machine: VirtualMachine, clusters: Mapping[int, str]) -> InstanceTypeDef:
+    """Return a machine as an instance. `clusters` are the names of the clusters, which are the availability zones."""
+    facts = machine.user_template
+    state = state_of(machine)
+    shown: InstanceTypeDef = {
+        "InstanceId": INSTANCE.format(machine.id),
+        "ImageId": _image_id(machine),
+        "State": state.member,
+        "StateTransitionReason": _transition(machine, state),
+        "InstanceType": facts.text(INSTANCE_TYPE) or CUSTOM_TYPE,  # type: ignore[typeddict-item]  # names of our own
+        "AmiLaunchIndex": _number(facts.text(LAUNCH_INDEX)),
+        "LaunchTime": moment(machine.stime),
+        "Placement": {"AvailabilityZone": zone_name(machine, clusters), "Tenancy": "default", "GroupName": ""},
+        "Monitoring": {"State": "disabled"},
+        "ProductCodes": [],
+        "PrivateDnsName": "",
+        "PublicDnsName": "",
+        "Architecture": "x86_64",
+        "VirtualizationType": "hvm",
+        "Hypervisor": "xen",
+        "RootDeviceType": "ebs",
+        "RootDeviceName": root_device(machine),
+        "EbsOptimized": False,
+        "ClientToken": facts.text(CLIENT_TOKEN),
+        "Tags": tags_of(facts),
+        "BlockDeviceMappings": [],
+        "NetworkInterfaces": [],
+        "SecurityGroups": [],
+    }
+    if key_name := machine.context_stored(KEY_NAME):
+        shown["KeyName"] = key_name
+    if vcpus := _number(machine.template_text("VCPU")) or 1:
+        shown["CpuOptions"] = {"CoreCount": vcpus, "ThreadsPerCore": 1}
+    if reason := state_reason(machine, state):
+        shown["StateReason"] = reason
+    if state is not InstanceState.TERMINATED:
+        shown |= _attached(machine)
+    return shown
+
+
+def state_of(machine: VirtualMachine) -> InstanceState:
+    """Return the EC2 state of a machine; one that is to end is on its way already."""
+    if TERMINATING in machine.user_template and machine.state is not VmState.DONE:
+        return InstanceState.SHUTTING_DOWN
+    return instance_state(machine.state, machine.lcm_state)
+
+
+def zone_name(machine: VirtualMachine, clusters: Mapping[int, str]) -> str:
+    """Return the availability zone: the cluster it is on, else the one asked for, else one it can come to be on."""
+    asked = machine.user_template.text(ZONE)
+    ids = [machine.cluster_id, _number(asked) if asked else None, *_reachable(machine)]
+    return next((clusters[number] for number in ids if number is not None and number in clusters), "")
+
+
+def root_device(machine: VirtualMachine) -> str:
+    """Return the device of the disk that was made from the AMI; empty if there is no disk."""
+    return device(machine.disks[0]) if machine.disks else ""
+
+
+def device(disk: Disk) -> str:
+    """Return a disk's device as EC2 names it (`/dev/sda`)."""
+    return f"/dev/{disk.target}" if disk.target else ""
+
+
+def volume_id(machine: VirtualMachine, disk: Disk) -> str:
+    """Return the volume that a disk is: a persistent image, or a copy that belongs to the machine alone."""
+    if disk.is_persistent and disk.image_id is not None:
+        return VOLUME.format(disk.image_id)
+    return part_of_machine(VOLUME.prefix, machine.id, disk.disk_id)
+
+
+def state_reason(machine: VirtualMachine, state: InstanceState) -> StateReasonTypeDef | None:
+    """Return why a machine is as it is, where EC2 says so (EC2 API Reference, StateReason); None while it runs."""
+    if is_failure(machine.state, machine.lcm_state):
+        return _reason("Server.InternalError", "Internal error on launch or while changing state")
+    if machine.state is VmState.PENDING and machine.sched_message:
+        return _reason("Server.InsufficientInstanceCapacity", "There is not enough capacity for this instance")
+    if state is InstanceState.STOPPED and was_shut_down_inside(machine):
+        return _reason("Client.InstanceInitiatedShutdown", "Instance initiated shutdown")
+    if state in (InstanceState.STOPPED, InstanceState.TERMINATED):
+        return _reason("Client.UserInitiatedShutdown", "User initiated shutdown")
+    return None
+
+
+def was_shut_down_inside(machine: VirtualMachine) -> bool:
+    """Whether a machine is off because its guest shut down, not because somebody asked OpenNebula."""
+    last = machine.history[-1:]
+    return machine.state is VmState.POWEROFF and bool(last) and last[0].action == GUEST_POWERED_OFF
+
+
+def moment(seconds: int) -> datetime:
+    """Return a time of oned's, in seconds since the epoch, as one of a result's."""
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def _attached(machine: VirtualMachine) -> InstanceTypeDef:
+    """Return what a machine has only until it ends: its disks, its interfaces and their addresses."""
+    interfaces = [interface(machine, nic, index) for index, nic in enumerate(machine.nics)]
+    attached: InstanceTypeDef = {
+        "BlockDeviceMappings": [_mapping(machine, disk) for disk in machine.disks if disk.target],
+        "NetworkInterfaces": interfaces,
+    }
+    if interfaces:
+        first = machine.nics[0]
+        attached["SecurityGroups"] = interfaces[0]["Groups"]
+        if first.ip:
+            attached["PrivateIpAddress"] = first.ip
+        if first.network_id is not None:
+            attached["SubnetId"] = SUBNET.format(first.network_id)
+    return attached
+
+
+def _mapping(machine: VirtualMachine, disk: Disk) -> InstanceBlockDeviceMappingTypeDef:
+    return {
+        "DeviceName": device(disk),
+        "Ebs": {
+            "VolumeId": volume_id(machine, disk),
+            "Status": "attaching" if disk.is_attaching else "attached",
+            "AttachTime": moment(machine.stime),
+            "DeleteOnTermination": not disk.is_persistent,
+        },
+    }
+
+
+def interface(machine: VirtualMachine, nic: Nic, index: int) -> InstanceNetworkInterfaceTypeDef:
+    """Return a network interface of a machine, the `index`th, from 0."""
+    shown: InstanceNetworkInterfaceTypeDef = {
+        "NetworkInterfaceId": part_of_machine("eni", machine.id, nic.nic_id),
+        "OwnerId": account_id(machine.uid),
+        "MacAddress": nic.mac,
+        "Status": "in-use",
+        "Description": nic.network,
+        "InterfaceType": "interface",
+        "SourceDestCheck": False,
+        "Groups": _groups(machine, nic),
+        "Attachment": {
+            "AttachmentId": part_of_machine("eni-attach", machine.id, nic.nic_id),
+            "AttachTime": moment(machine.stime),
+            "DeleteOnTermination": True,
+            "DeviceIndex": index,
+            "Status": "attaching" if nic.is_attaching else "attached",
+        },
+        "PrivateIpAddresses": [],
+        "Ipv6Addresses": [{"Ipv6Address": nic.ip6}] if nic.ip6 else [],
+    }
+    if nic.network_id is not None:
+        shown["SubnetId"] = SUBNET.format(nic.network_id)
+    if nic.ip:
+        shown["PrivateIpAddress"] = nic.ip
+        shown["PrivateIpAddresses"] = [{"Primary": True, "PrivateIpAddress": nic.ip}]
+    return shown
+
+
+def _groups(machine: VirtualMachine, nic: Nic) -> list[GroupIdentifierTypeDef]:
+    names = machine.security_group_names
+    return [
+        {"GroupId": SECURITY_GROUP.format(number), "GroupName": names.get(number, "")}
+        for number in nic.security_group_ids
+    ]
+
+
+def _image_id(machine: VirtualMachine) -> str:
+    """Return the AMI: as RunInstances noted it, else the image of the first disk that was made from one."""
+    if noted := machine.user_template.text(IMAGE_ID):
+        return noted
+    return next((IMAGE.format(disk.image_id) for disk in machine.disks if disk.image_id is not None), "")
+
+
+def _reachability(machine: VirtualMachine, state: InstanceState) -> InstanceStatusSummaryTypeDef:
+    if state is not InstanceState.RUNNING:
+        return {"Status": "not-applicable", "Details": []}
+    if machine.lcm_state is LcmState.UNKNOWN or machine.lcm_state.is_failure:
+        return {"Status": "impaired", "Details": [{"Name": "reachability", "Status": "failed"}]}
+    return {"Status": "ok", "Details": [{"Name": "reachability", "Status": "passed"}]}
+
+
+def _transition(machine: VirtualMachine, state: InstanceState) -> str:
+    """Return why and when an ended machine ended, as Amazon words it; empty otherwise."""
+    if state is not InstanceState.TERMINATED or not machine.etime:
+        return ""
+    return f"User initiated ({moment(machine.etime):%Y-%m-%d %H:%M:%S} GMT)"
+
+
+def _reachable(machine: VirtualMachine) -> tuple[int, ...]:
+    """Return the clusters from which the machine's first disk can be reached."""
+    return machine.disks[0].cluster_ids if machine.disks else ()
+
+
+def _reason(code: str, sentence: str) -> StateReasonTypeDef:
+    return {"Code": code, "Message": f"{code}: {sentence}"}
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isascii() and text.isdigit() else 0

@@ -1,0 +1,116 @@
+"""Listing instances and their status (EC2 API Reference, DescribeInstances, DescribeInstanceStatus)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from econed.actions.action import action
+from econed.actions.inputs import Filter
+from econed.actions.instance_filters import INSTANCE_FILTERS, STATUS_FILTERS, wants_ended
+from econed.actions.instance_state import InstanceState
+from econed.actions.instance_view import merged, reservation, status
+from econed.actions.machines import listed_ids, machines, shown_sets
+from econed.actions.paging import Listing, Paging
+from econed.opennebula.session import VISIBLE
+
+if TYPE_CHECKING:
+    from types_boto3_ec2.type_defs import InstanceStatusTypeDef, ReservationTypeDef
+
+    from econed.actions.call import Call
+    from econed.opennebula.documents import VirtualMachine
+
+_INSTANCES = Listing("instances", (int,))
+_STATUS = Listing("instance-status", (int,))
+_T = TypeVar("_T")
+
+
+@action(ignores=("IncludeManagedResources",))
+async def describe_instances(
+    call: Call,
+    *,
+    instance_ids: Sequence[str] = (),
+    filters: Sequence[Filter] = (),
+    max_results: int | None = None,
+    next_token: str | None = None,
+) -> dict[str, Any]:
+    """List instances: all machines that the caller may see, those that ended lately among them (EC2 DescribeInstances).
+
+    With MaxResults, a page ends after so many instances; a reservation may go on in the next.
+    """
+    matches = INSTANCE_FILTERS.matcher(filters)
+    paging = Paging.of(_INSTANCES, max_results, next_token, ids=instance_ids)
+    clusters = await call.cluster_names()
+
+    def shown(machine: VirtualMachine) -> ReservationTypeDef | None:
+        whole = reservation(machine, clusters)
+        beside = {"OwnerId": whole["OwnerId"], "ReservationId": whole["ReservationId"]}
+        return whole if matches({**whole["Instances"][0], **beside}) else None
+
+    if instance_ids:
+        found = [each for each in map(shown, await machines(call, instance_ids)) if each]
+        return {"Reservations": merged(found)}
+    ids = await listed_ids(call, ended=wants_ended(filters), owner=_owner(filters))
+    found, last = await _page(shown_sets(call, paging.rest(ids, _position)), shown, paging)
+    return {"Reservations": merged(found), **last}
+
+
+@action(ignores=("IncludeManagedResources",))
+async def describe_instance_status(
+    call: Call,
+    *,
+    instance_ids: Sequence[str] = (),
+    filters: Sequence[Filter] = (),
+    include_all_instances: bool = False,
+    max_results: int | None = None,
+    next_token: str | None = None,
+) -> dict[str, Any]:
+    """List the status of running instances, or with IncludeAllInstances of all (EC2 DescribeInstanceStatus)."""
+    matches = STATUS_FILTERS.matcher(filters)
+    paging = Paging.of(_STATUS, max_results, next_token, ids=instance_ids)
+    clusters = await call.cluster_names()
+
+    def shown(machine: VirtualMachine) -> InstanceStatusTypeDef | None:
+        one = status(machine, clusters)
+        if not include_all_instances and one["InstanceState"] != InstanceState.RUNNING.member:
+            return None
+        return one if matches(one) else None
+
+    if instance_ids:
+        return {"InstanceStatuses": [each for each in map(shown, await machines(call, instance_ids)) if each]}
+    ids = await listed_ids(call, ended=include_all_instances)
+    found, last = await _page(shown_sets(call, paging.rest(ids, _position)), shown, paging)
+    return {"InstanceStatuses": found, **last}
+
+
+async def _page(
+    sets: AsyncGenerator[list[VirtualMachine], None],
+    shown: Callable[[VirtualMachine], _T | None],
+    paging: Paging,
+) -> tuple[list[_T], dict[str, str]]:
+    """Return what is shown of the machines up to the page's limit, and the NextToken if more are left to look at."""
+    found: list[_T] = []
+    last = 0
+    async with aclosing(sets):
+        async for each in sets:
+            for machine in each:
+                if paging.limit is not None and len(found) == paging.limit:
+                    return found, {"NextToken": paging.token((last,))}
+                last = machine.id
+                if (one := shown(machine)) is not None:
+                    found.append(one)
+    return found, {}
+
+
+def _owner(filters: Sequence[Filter]) -> int:
+    """Return what oned is asked for: the machines of the one owner that a filter names, else all."""
+    owners = INSTANCE_FILTERS.values_of("owner-id", filters)
+    if owners is None or len(owners) != 1:
+        return VISIBLE
+    (owner,) = owners
+    return int(owner) if len(owner) == 12 and owner.isascii() and owner.isdigit() else VISIBLE
+
+
+def _position(machine_id: int) -> tuple[int]:
+    return (machine_id,)

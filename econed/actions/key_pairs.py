@@ -1,0 +1,143 @@
+"""Key pairs (EC2 API Reference, CreateKeyPair, ImportKeyPair, DescribeKeyPairs, DeleteKeyPair)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from econed.actions.action import action
+from econed.actions.filters import Filters, field, tag_filters
+from econed.actions.inputs import Filter, TagSpecification, demand_showable
+from econed.actions.instance_view import moment
+from econed.actions.key_store import KeyPair, add, demand_free, key_pairs, not_found, removal_text
+from econed.actions.public_keys import KeyType, generate, imported
+from econed.actions.tagging import specified
+from econed.errors import EC2Error
+
+if TYPE_CHECKING:
+    from types_boto3_ec2.type_defs import KeyPairInfoTypeDef
+
+    from econed.actions.call import Call
+    from econed.opennebula.documents import UserDocument
+
+_MAX_NAME = 255
+
+_FILTERS = Filters(
+    MappingProxyType(
+        {
+            "fingerprint": field("KeyFingerprint"),
+            "key-name": field("KeyName"),
+            "key-pair-id": field("KeyPairId"),
+            **tag_filters(),
+        }
+    )
+)
+
+
+@action(as_is={"KeyFormat": "pem"})
+async def create_key_pair(
+    call: Call, *, key_name: str, key_type: KeyType = "rsa", tag_specifications: Sequence[TagSpecification] = ()
+) -> dict[str, Any]:
+    """Make a key pair; the private key is in the answer and nowhere else. Its name is the comment of the public key."""
+    tags = specified(tag_specifications, "key-pair")
+    user = await _user_without(call, key_name)
+    key = await call.in_thread(lambda: generate(key_type, key_name))
+    pair = await add(call, user, key_name, key.public, tags)
+    return {**_identity(pair), "KeyMaterial": key.private_text}
+
+
+@action()
+async def import_key_pair(
+    call: Call, *, key_name: str, public_key_material: bytes, tag_specifications: Sequence[TagSpecification] = ()
+) -> dict[str, Any]:
+    """Keep a public key that the caller brings, with its comment."""
+    tags = specified(tag_specifications, "key-pair")
+    key = imported(public_key_material)
+    user = await _user_without(call, key_name)
+    return _identity(await add(call, user, key_name, key, tags))
+
+
+@action()
+async def describe_key_pairs(
+    call: Call,
+    *,
+    key_names: Sequence[str] = (),
+    key_pair_ids: Sequence[str] = (),
+    include_public_key: bool = False,
+    filters: Sequence[Filter] = (),
+) -> dict[str, Any]:
+    """List the caller's key pairs, by name.
+
+    Raises `EC2Error` InvalidKeyPair.NotFound for a name or an id that he has not.
+    """
+    matches = _FILTERS.matcher(filters)
+    pairs = key_pairs(await call.one.myself())
+    ids = {pair.id for pair in pairs.values()}
+    for name in key_names:
+        if name not in pairs:
+            raise not_found(name)
+    for key_pair_id in key_pair_ids:
+        if key_pair_id not in ids:
+            raise not_found(key_pair_id)
+    shown = (
+        _info(pair, include_public_key)
+        for pair in pairs.values()
+        if (pair.name in key_names or not key_names) and (pair.id in key_pair_ids or not key_pair_ids)
+    )
+    return {"KeyPairs": [info for info in shown if matches(info)]}
+
+
+@action()
+async def delete_key_pair(call: Call, *, key_name: str = "", key_pair_id: str = "") -> dict[str, Any]:
+    """Remove a key pair; one that does not exist is as good as removed. Instances that have the key keep it."""
+    if not key_name and not key_pair_id:
+        raise EC2Error("MissingParameter", "The request must contain the parameter KeyName or KeyPairId")
+    if key_name and key_pair_id:
+        raise EC2Error("InvalidParameterCombination", "KeyName and KeyPairId cannot be given together.")
+    user = await call.one.myself()
+    for pair in key_pairs(user).values():
+        if key_pair_id == pair.id or key_name == pair.name:
+            await call.one.user_update(user.id, removal_text(user, pair))
+            return {"Return": True, "KeyPairId": pair.id}
+    return {"Return": True}
+
+
+async def key_pair(call: Call, name: str) -> KeyPair:
+    """Return the caller's key pair of this name; raises `EC2Error` InvalidKeyPair.NotFound."""
+    pairs = key_pairs(await call.one.myself())
+    if name not in pairs:
+        raise not_found(name)
+    return pairs[name]
+
+
+async def _user_without(call: Call, name: str) -> UserDocument:
+    """Return the caller, who has no key pair of this name yet."""
+    demand_showable("KeyName", name, _MAX_NAME)
+    user = await call.one.myself()
+    demand_free(user, name)
+    return user
+
+
+def _identity(pair: KeyPair) -> dict[str, Any]:
+    return {
+        "KeyPairId": pair.id,
+        "KeyName": pair.name,
+        "KeyFingerprint": pair.fingerprint,
+        "Tags": list(pair.tags),
+    }
+
+
+def _info(pair: KeyPair, with_public_key: bool) -> KeyPairInfoTypeDef:
+    info: KeyPairInfoTypeDef = {
+        "KeyPairId": pair.id,
+        "KeyName": pair.name,
+        "KeyType": pair.type,
+        "KeyFingerprint": pair.fingerprint,
+        "Tags": list(pair.tags),
+    }
+    if pair.created is not None:
+        info["CreateTime"] = moment(pair.created)
+    if with_public_key:
+        info["PublicKey"] = pair.public_key
+    return info

@@ -1,0 +1,211 @@
+"""Key pairs as they are kept on the user: public keys only, one attribute each.
+
+A key pair is `EC2_KEYPAIR_<hex of name>=[NAME, FINGERPRINT, PUBLIC_KEY, TYPE, CREATED]`, put there by one atomic
+append; an empty value removes it. Key pairs of the Ruby server, EC2_KEYPAIRS (base64 of JSON, by name), are read too,
+and removed by laying an empty value of the new form over them. Tags are attributes of their own beside it.
+
+Of two requests that make the same key pair at once, one at most may succeed: the private key of the other would be
+worth nothing. oned has no "add if it is not there". So each announces itself by an attribute of its own, looks, and
+withdraws if it sees another announcement or the key pair itself. Who announces second sees the announcement of the
+first, or the key pair that took its place in one and the same update: both may lose, two never win.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from econed.actions.public_keys import KeyType, PublicKey, type_of
+from econed.actions.tagging import tag_text, tags_under, untag_text
+from econed.errors import EC2Error, OpenNebulaRefusal
+from econed.opennebula.template import attribute, hex_name, storable, stored, template, vector
+
+if TYPE_CHECKING:
+    from types_boto3_ec2.type_defs import TagTypeDef
+
+    from econed.actions.call import Call
+    from econed.opennebula.documents import Attributes, UserDocument, Vector
+
+CLAIM_LIFETIME = 600
+"""Seconds after which an announcement is taken to be left over from a process that died."""
+
+_CLAIM_USABLE = CLAIM_LIFETIME // 2
+"""Seconds after which one does not rely on one's own any more: the update that follows needs time to arrive, too."""
+
+_KEY = "EC2_KEYPAIR_"
+_CLAIM = "EC2_KEYCLAIM_"
+_TAG = "EC2_KEYTAG_"
+_OF_THE_RUBY_SERVER = "EC2_KEYPAIRS"
+ID_PREFIX = "key-"
+_ID_DIGITS = 17
+
+
+@dataclass(frozen=True)
+class KeyPair:
+    """A key pair of a user.
+
+    `public_key` is a line of authorized_keys, `created` in seconds since the epoch: None where the Ruby server made it.
+    """
+
+    id: str
+    name: str
+    type: KeyType
+    public_key: str
+    fingerprint: str
+    created: int | None
+    tags: tuple[TagTypeDef, ...]
+
+
+def key_pairs(user: UserDocument) -> dict[str, KeyPair]:
+    """Return the key pairs of a user by name, in the order of their names."""
+    attributes = user.template
+    kept = {hex_name(_KEY, name): (name, entry) for name, entry in _of_the_ruby_server(attributes)}
+    for attribute_name in attributes.names():
+        if attribute_name.startswith(_KEY):
+            kept.pop(attribute_name, None)
+            entry = attributes.vector(attribute_name)
+            if (name := stored(entry, "NAME")) is not None:
+                kept[attribute_name] = (name, entry)
+    return {name: _key_pair(user, name, entry) for name, entry in sorted(kept.values(), key=lambda each: each[0])}
+
+
+def key_pair_id(user_id: int, name: str) -> str:
+    """Return the KeyPairId of a user's key pair. It follows from its name: nothing has to be kept for it."""
+    return ID_PREFIX + hashlib.sha256(f"{user_id}:{name}".encode()).hexdigest()[:_ID_DIGITS]
+
+
+async def key_pairs_by_id(call: Call, ids: Sequence[str]) -> tuple[KeyPair, ...]:
+    """Return the caller's key pairs with these ids, each once; raises `EC2Error` InvalidKeyPair.NotFound."""
+    if not ids:
+        return ()
+    by_id = {pair.id: pair for pair in key_pairs(await call.one.myself()).values()}
+    for each in ids:
+        if each not in by_id:
+            raise not_found(each)
+    return tuple(by_id[each] for each in dict.fromkeys(ids))
+
+
+def not_found(what: str) -> EC2Error:
+    """Return the error for a key pair, by name or id, that the caller has not."""
+    return EC2Error("InvalidKeyPair.NotFound", f"The key pair '{what}' does not exist")
+
+
+def demand_free(user: UserDocument, name: str) -> None:
+    """Raise `EC2Error` InvalidKeyPair.Duplicate if the user has a key pair of this name."""
+    if name in key_pairs(user):
+        raise EC2Error("InvalidKeyPair.Duplicate", f"The keypair '{name}' already exists.")
+
+
+async def add(call: Call, user: UserDocument, name: str, key: PublicKey, tags: Mapping[str, str]) -> KeyPair:
+    """Put a key pair on the caller, and return it once it is certain that no other request did the same.
+
+    Raises `EC2Error` InvalidKeyPair.Duplicate, or, where another request for this name is on its way,
+    RequestLimitExceeded, after which the SDKs try again by themselves.
+    """
+    announced = call.now
+    claim = _CLAIM + secrets.token_hex(8).upper()
+    await call.one.user_update(user.id, vector(claim, {**storable("NAME", name), "TIME": str(announced)}))
+    try:
+        seen = await call.one.myself()
+        demand_free(seen, name)
+        if _others(call, seen.template, name, claim) or call.now - announced > _CLAIM_USABLE:
+            raise _under_way()
+        stale = {tag["Key"] for tag in _tags(seen, name)} - tags.keys()
+        await call.one.user_update(
+            user.id,
+            template(
+                _text(name, key, announced),
+                tag_text(tags, tag_prefix(user.id, name)),
+                untag_text(stale, tag_prefix(user.id, name)),
+                attribute(claim, ""),
+            ),
+        )
+    except (EC2Error, OpenNebulaRefusal):
+        await call.one.user_update(user.id, attribute(claim, ""))
+        raise
+    return KeyPair(
+        id=key_pair_id(user.id, name),
+        name=name,
+        type=key.type,
+        public_key=key.line,
+        fingerprint=key.fingerprint,
+        created=announced,
+        tags=tuple({"Key": each, "Value": value} for each, value in sorted(tags.items())),
+    )
+
+
+def removal_text(user: UserDocument, pair: KeyPair) -> str:
+    """Return the template text that removes a key pair from its user, with its tags."""
+    tags = (tag["Key"] for tag in pair.tags)
+    return template(attribute(hex_name(_KEY, pair.name), ""), untag_text(tags, tag_prefix(user.id, pair.name)))
+
+
+def tag_prefix(user_id: int, name: str) -> str:
+    """Return how the attributes begin that hold the tags of a key pair; short, whatever its name."""
+    return f"{_TAG}{key_pair_id(user_id, name).removeprefix(ID_PREFIX).upper()}_"
+
+
+def _tags(user: UserDocument, name: str) -> list[TagTypeDef]:
+    return tags_under(user.template, tag_prefix(user.id, name))
+
+
+def _text(name: str, key: PublicKey, created: int) -> str:
+    return vector(
+        hex_name(_KEY, name),
+        {
+            **storable("NAME", name),
+            **storable("PUBLIC_KEY", key.line),
+            "FINGERPRINT": key.fingerprint,
+            "TYPE": key.type,
+            "CREATED": str(created),
+        },
+    )
+
+
+def _key_pair(user: UserDocument, name: str, entry: Vector) -> KeyPair:
+    public_key = stored(entry, "PUBLIC_KEY") or ""
+    created = entry.get("CREATED", "")
+    return KeyPair(
+        id=key_pair_id(user.id, name),
+        name=name,
+        type=type_of(public_key),
+        public_key=public_key,
+        fingerprint=entry.get("FINGERPRINT", ""),
+        created=int(created) if created.isdecimal() else None,
+        tags=tuple(_tags(user, name)),
+    )
+
+
+def _of_the_ruby_server(attributes: Attributes) -> Iterator[tuple[str, Vector]]:
+    """Yield the names that the Ruby server kept, with entries like our own; nothing where something else is kept."""
+    try:
+        kept = json.loads(base64.b64decode(attributes.text(_OF_THE_RUBY_SERVER)))
+    except (binascii.Error, ValueError, RecursionError):
+        return
+    for name, entry in kept.items() if isinstance(kept, dict) else ():
+        if isinstance(entry, dict):
+            key, fingerprint = entry.get("public_key"), entry.get("fingerprint")
+            if isinstance(key, str) and isinstance(fingerprint, str):
+                yield name, {"PUBLIC_KEY": key, "FINGERPRINT": fingerprint}
+
+
+def _others(call: Call, attributes: Attributes, name: str, own: str) -> bool:
+    """Whether there are announcements for a key pair beside one's own that are not too old."""
+    for other in attributes.names():
+        if other.startswith(_CLAIM) and other != own:
+            claim = attributes.vector(other)
+            time = claim.get("TIME", "")
+            is_live = time.isdecimal() and call.now - int(time) < CLAIM_LIFETIME
+            if is_live and stored(claim, "NAME") == name:
+                return True
+    return False
+
+
+def _under_way() -> EC2Error:
+    return EC2Error("RequestLimitExceeded", "Another request is making this key pair. Try again.", 503)

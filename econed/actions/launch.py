@@ -1,0 +1,265 @@
+"""Making the machines of a RunInstances call, once, however often and wherever the call is made.
+
+Every machine is made on HOLD and carries the call's client token, a digest of the call and its number of instances.
+Then one's own machines are read, newest first, in all states, back to the tokens' lifetime. The instances of the call
+are the lowest ids among those with the token, as many as the call is to have. oned gives ids in order, so once there
+are that many no later machine can be among them: all processes see the same. What a process made beyond them it marks
+and ends; then the instances are released. A call that comes again finds them and finishes what is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from econed.actions.call import together
+from econed.actions.instance_facts import (
+    CLIENT_TOKEN,
+    DISCARDED,
+    LAUNCH_COUNT,
+    LAUNCH_INDEX,
+    REQUEST_DIGEST,
+    RESERVATION,
+)
+from econed.actions.launch_plan import LaunchPlan, machine_name, machine_text
+from econed.errors import EC2Error, OpenNebulaCode, OpenNebulaError, OpenNebulaRefusal
+from econed.ids import reservation_id
+from econed.opennebula.session import ANY_STATE, MINE, Session
+from econed.opennebula.states import VmState
+from econed.opennebula.template import attribute, template
+
+if TYPE_CHECKING:
+    from econed.actions.call import Call
+    from econed.opennebula.documents import VirtualMachine
+
+TOKEN_LIFETIME = 24 * 3600
+"""Seconds for which a client token is remembered: by the machines that carry it, so nothing piles up."""
+
+_PAGE = 100
+_ROUNDS = 4
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What came of making machines: the ids of those that exist, in order, and what kept others from it."""
+
+    ids: tuple[int, ...]
+    error: OpenNebulaError | None
+
+
+@dataclass(frozen=True)
+class _Known:
+    """What is known of a client token: the machines of its call, lowest id first, and up to which id was looked.
+
+    A token belongs to the call that made the lowest id with it. What another call made with it is not that call's, and
+    its maker takes it back.
+    """
+
+    machines: tuple[VirtualMachine, ...]
+    newest: int
+
+    @classmethod
+    def of(cls, found: Mapping[int, VirtualMachine], newest: int) -> _Known:
+        """Return what is known from the machines that carry a token, by id."""
+        machines = [found[number] for number in sorted(found)]
+        return cls(tuple(machine for machine in machines if _digest(machine) == _digest(machines[0])), newest)
+
+    @property
+    def digest(self) -> str:
+        """What the call asked for; empty if nobody knows."""
+        return _digest(self.machines[0]) if self.machines else ""
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        return tuple(machine.id for machine in self.machines)
+
+    @property
+    def first(self) -> VirtualMachine | None:
+        return self.machines[0] if self.machines else None
+
+    def wanted(self, plan: LaunchPlan) -> int:
+        """How many instances the call has: the word of its first machine counts."""
+        said = self.machines[0].user_template.text(LAUNCH_COUNT) if self.machines else ""
+        return int(said) if said.isascii() and said.isdigit() else plan.most
+
+
+async def launch(call: Call, plan: LaunchPlan) -> tuple[VirtualMachine, ...]:
+    """Return the machines of a call: between `plan.least` and `plan.most`, or none and an error.
+
+    Raises `EC2Error` IdempotentParameterMismatch where the token was used for another call,
+    IdempotentInstanceTerminated where all instances of the call have ended, and InstanceLimitExceeded or
+    InsufficientInstanceCapacity where oned does not make enough of them.
+    """
+    if plan.token is not None:
+        return await _launch_once(call, plan, plan.token)
+    made = await _make(call, plan, plan.most, _Known((), -1))
+    if len(made.ids) < plan.least:
+        await discard(call.one, made.ids)
+        raise _shortage(made.error)
+    return await _released(call, await call.one.vms(made.ids))
+
+
+async def _launch_once(call: Call, plan: LaunchPlan, token: str) -> tuple[VirtualMachine, ...]:
+    known = await _look(call, token, back_to=lambda machine: machine.stime < call.now - TOKEN_LIFETIME)
+    ours: set[int] = set()
+    error: OpenNebulaError | None = None
+    for _ in range(_ROUNDS):
+        if known.digest not in (plan.digest, ""):  # the Ruby server wrote no digest
+            await discard(call.one, ours)
+            raise _mismatch()
+        wanted = known.wanted(plan)
+        if len(known.machines) >= wanted:
+            await discard(call.one, ours - {*known.ids[:wanted]})
+            return await _concluded(call, known.machines[:wanted])
+        if error is None:
+            made = await _make(call, plan, wanted - len(known.machines), known)
+            ours, error = ours | {*made.ids}, made.error
+        else:
+            await _settle_for_fewer(call, plan, known, ours, error)
+        known = await _look_again(call, token, known)
+    await discard(call.one, ours)
+    raise EC2Error("IncorrectState", "Another request with the same client token is being carried out.")
+
+
+async def _settle_for_fewer(
+    call: Call, plan: LaunchPlan, known: _Known, ours: Iterable[int], error: OpenNebulaError
+) -> None:
+    """Make what there is the whole call, if it is enough; otherwise take back what was made and give up."""
+    if not isinstance(error, OpenNebulaRefusal):
+        raise error  # it may have been done: the client's next try finds out
+    if len(known.machines) < plan.least:
+        await discard(call.one, ours)
+        raise _shortage(error)
+    await call.one.vm_update(known.ids[0], attribute(LAUNCH_COUNT, str(len(known.machines))))
+
+
+async def _look(call: Call, token: str, *, back_to: Callable[[VirtualMachine], bool]) -> _Known:
+    """Read one's own machines in all states, newest first, until one is far enough back.
+
+    Nothing leaves this list, and what comes, comes in front: pages by offset can show one twice but miss none.
+    """
+    found: dict[int, VirtualMachine] = {}
+    newest = -1
+    for offset in count(0, _PAGE):
+        page = await call.one.vm_page(_PAGE, offset, owner=MINE, state=ANY_STATE)
+        newest = max([newest, *(machine.id for machine in page)])
+        found |= {machine.id: machine for machine in page if _carries(machine, token) and not back_to(machine)}
+        if len(page) < _PAGE or any(back_to(machine) for machine in page):
+            break
+    return _Known.of(found, newest)
+
+
+async def _look_again(call: Call, token: str, known: _Known) -> _Known:
+    """Read what was known again, and what has come since."""
+    since = await _look(call, token, back_to=lambda machine: machine.id <= known.newest)
+    again = [machine for machine in await call.one.vms(known.ids) if _carries(machine, token)]
+    found = {machine.id: machine for machine in (*again, *since.machines)}
+    return _Known.of(found, since.newest)
+
+
+async def _make(call: Call, plan: LaunchPlan, number: int, known: _Known) -> _Made:
+    """Make so many machines on HOLD, beside those known. A call's first is made alone: the others bear its number."""
+    start = len(known.machines)
+    if known.first is not None:
+        return await _instantiate(call, plan, range(start, start + number), _reservation_of(known.first))
+    first = await _instantiate(call, plan, range(1), None)
+    if first.error is not None:
+        return first
+    others = await _instantiate(call, plan, range(1, number), reservation_id(first.ids[0]))
+    return _Made((*first.ids, *others.ids), others.error)
+
+
+async def _instantiate(call: Call, plan: LaunchPlan, indexes: Iterable[int], reservation: str | None) -> _Made:
+    name = machine_name(plan)
+    made: list[int] = []
+    errors: list[OpenNebulaError] = []
+
+    async def one(index: int) -> None:
+        text = machine_text(plan, index, reservation)
+        try:
+            made.append(await call.one.instantiate(plan.instance_type.id, name, True, text))
+        except OpenNebulaError as error:
+            errors.append(error)
+
+    await together(one(index) for index in indexes)
+    return _Made(tuple(sorted(made)), errors[0] if errors else None)
+
+
+async def _concluded(call: Call, machines: Sequence[VirtualMachine]) -> tuple[VirtualMachine, ...]:
+    """Number the machines of a call through, whoever made them, and let those go that are still held."""
+    if all(machine.state is VmState.DONE for machine in machines):
+        raise EC2Error(
+            "IdempotentInstanceTerminated",
+            "The client token was used in a request whose instances have been terminated.",
+        )
+    reservation = _reservation_of(machines[0])
+
+    async def number(index: int, machine: VirtualMachine) -> None:
+        facts = machine.user_template
+        if facts.text(LAUNCH_INDEX) == str(index) and _reservation_of(machine) == reservation:
+            return
+        text = template(attribute(LAUNCH_INDEX, str(index)), attribute(RESERVATION, reservation))
+        await call.one.vm_update(machine.id, text)
+
+    await together(number(index, machine) for index, machine in enumerate(machines))
+    return await _released(call, machines)
+
+
+async def _released(call: Call, machines: Sequence[VirtualMachine]) -> tuple[VirtualMachine, ...]:
+    held = [machine.id for machine in machines if machine.state is VmState.HOLD]
+    await together(unless_moved_on(call.one.vm_action("release", number)) for number in held)
+    return await call.one.vms([machine.id for machine in machines])
+
+
+async def discard(session: Session, machine_ids: Iterable[int]) -> None:
+    """Take machines back that were never instances: marked first, so that they are not seen to end, then ended."""
+
+    async def one(machine_id: int) -> None:
+        await session.vm_update(machine_id, attribute(DISCARDED, "YES"))
+        await unless_moved_on(session.vm_action("terminate-hard", machine_id))
+
+    await together(one(machine_id) for machine_id in machine_ids)
+
+
+async def unless_moved_on(change: Coroutine[Any, Any, None]) -> None:
+    """Make a change that another process may have made already."""
+    try:
+        await change
+    except OpenNebulaRefusal as refusal:
+        if refusal.code != OpenNebulaCode.ACTION:
+            raise
+
+
+def _carries(machine: VirtualMachine, token: str) -> bool:
+    facts = machine.user_template
+    return facts.text(CLIENT_TOKEN) == token and DISCARDED not in facts
+
+
+def _digest(machine: VirtualMachine) -> str:
+    return machine.user_template.text(REQUEST_DIGEST)
+
+
+def _mismatch() -> EC2Error:
+    return EC2Error(
+        "IdempotentParameterMismatch",
+        "The request uses the same client token as a previous, but non-identical request.",
+    )
+
+
+def _reservation_of(machine: VirtualMachine) -> str:
+    return machine.user_template.text(RESERVATION) or reservation_id(machine.id)
+
+
+def _shortage(error: OpenNebulaError | None) -> Exception:
+    """Return what the client is told when oned does not make enough machines."""
+    if isinstance(error, OpenNebulaRefusal):
+        if error.is_quota:
+            return EC2Error("InstanceLimitExceeded", "Your quota does not allow for so many instances.")
+        if error.code == OpenNebulaCode.ALLOCATE:
+            return EC2Error(
+                "InsufficientInstanceCapacity",
+                "There is not enough capacity, such as free addresses, for an instance of this type.",
+            )
+    return error or EC2Error("InternalError", "An internal error has occurred.", 500)

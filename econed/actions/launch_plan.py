@@ -1,0 +1,113 @@
+"""What a RunInstances call comes to in OpenNebula: the template text for a machine of an instance type and an AMI."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from econed.actions.instance_facts import (
+    CLIENT_TOKEN,
+    IMAGE_ID,
+    KEY_NAME,
+    LAUNCH_COUNT,
+    LAUNCH_INDEX,
+    PUBLIC_KEY,
+    REQUEST_DIGEST,
+    RESERVATION,
+    SHUTDOWN_BEHAVIOR,
+    TERMINATE,
+    USER_DATA,
+    ZONE,
+)
+from econed.actions.tagging import tag_text
+from econed.ids import IMAGE
+from econed.opennebula.template import attribute, context, context_keepable, render, storable, template, vector
+
+if TYPE_CHECKING:
+    from econed.opennebula.documents import Image, VMTemplate
+
+_NAME = re.compile(r"[\w.:@() -]{1,128}")
+
+
+@dataclass(frozen=True)
+class LaunchPlan:
+    """A RunInstances call with everything it names looked up and checked.
+
+    `instance_type` is the OpenNebula template of that type. `user_data` is base64, as the client sent it. `cluster_ids`
+    are the clusters it is kept to, by the zone it asks for and by the configuration. `digest` says what was asked for.
+    """
+
+    instance_type: VMTemplate
+    image: Image
+    least: int
+    most: int
+    digest: str
+    token: str | None = None
+    key_name: str | None = None
+    public_key: str | None = None
+    user_data: str | None = None
+    tags: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    zone: int | None = None
+    cluster_ids: tuple[int, ...] = ()
+    terminates_on_shutdown: bool = False
+
+
+def machine_text(plan: LaunchPlan, index: int, reservation: str | None) -> str:
+    """Return what goes over the template when the `index`th machine of a plan is instantiated.
+
+    A DISK that is sent replaces all disks of the template and a CONTEXT the whole CONTEXT, so what the template has of
+    them is sent along as it is; NICs, capacity and restricted attributes are not sent and stay.
+    """
+    facts = {IMAGE_ID: IMAGE.format(plan.image.id), LAUNCH_INDEX: str(index)}
+    if reservation is not None:
+        facts[RESERVATION] = reservation
+    if plan.token is not None:
+        facts |= {CLIENT_TOKEN: plan.token, REQUEST_DIGEST: plan.digest, LAUNCH_COUNT: str(plan.most)}
+    if plan.zone is not None:
+        facts[ZONE] = str(plan.zone)
+    if plan.terminates_on_shutdown:
+        facts[SHUTDOWN_BEHAVIOR] = TERMINATE
+    return template(
+        vector("DISK", {"IMAGE_ID": str(plan.image.id)}),
+        render(plan.instance_type.template.only("DISK")),
+        *(attribute(name, value) for name, value in facts.items()),
+        _context(plan),
+        _requirements(plan),
+        tag_text(plan.tags),
+    )
+
+
+def machine_name(plan: LaunchPlan) -> str:
+    """Return the name of the machines: their tag Name where it makes a name, else empty, and oned finds one."""
+    name = plan.tags.get("Name", "")
+    return name if _NAME.fullmatch(name) else ""
+
+
+def _context(plan: LaunchPlan) -> str:
+    """Return the CONTEXT: key and user data as the Ruby server wrote them, and as the context packages read them."""
+    added: dict[str, str] = {}
+    if plan.key_name is not None and plan.public_key is not None:
+        public_key = _without_comment_if_unsafe(plan.public_key)
+        added |= {PUBLIC_KEY: public_key, "SSH_PUBLIC_KEY": public_key}
+        added |= storable(KEY_NAME, plan.key_name, in_context=True)
+    if plan.user_data is not None:
+        added |= {USER_DATA: plan.user_data, "USER_DATA": plan.user_data, "USER_DATA_ENCODING": "base64"}
+    return context(plan.instance_type.template.vector("CONTEXT"), added) if added else ""
+
+
+def _without_comment_if_unsafe(public_key: str) -> str:
+    """Return a public key that OpenNebula keeps in CONTEXT as it is: the comment is no part of the key."""
+    return public_key if context_keepable(public_key) else " ".join(public_key.split()[:2])
+
+
+def _requirements(plan: LaunchPlan) -> str:
+    """Return where the machine may run: where its template says, and in all of the clusters it is kept to."""
+    if not plan.cluster_ids:
+        return ""
+    own = plan.instance_type.template.text("SCHED_REQUIREMENTS")
+    parts = [f"({own})"] if own else []
+    parts += [f"CLUSTER_ID = {number}" for number in plan.cluster_ids]
+    return attribute("SCHED_REQUIREMENTS", " & ".join(parts))

@@ -1,0 +1,69 @@
+"""Which of the caller's virtual machines EC2 shows, and finding them by instance id."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+from econed.actions.instance_facts import DISCARDED
+from econed.ids import INSTANCE
+from econed.opennebula.session import NOT_DONE, VISIBLE
+from econed.opennebula.states import VmState
+
+if TYPE_CHECKING:
+    from econed.actions.call import Call
+    from econed.opennebula.documents import VirtualMachine
+
+_NEWEST_ENDED = 200
+
+
+def is_shown(call: Call, machine: VirtualMachine) -> bool:
+    """Whether a machine is an instance to EC2: not one that was taken back, and if it has ended, not long ago.
+
+    What has ended stays visible for terminated_instances_expiration_time, as Amazon's does for about an hour: the
+    waiters of the SDKs take no NotFound for an answer.
+    """
+    if DISCARDED in machine.user_template:
+        return False
+    return machine.state is not VmState.DONE or machine.etime > _forgotten_before(call)
+
+
+async def machines(call: Call, instance_ids: Sequence[str]) -> tuple[VirtualMachine, ...]:
+    """Return the machines with these instance ids, in this order and each once.
+
+    Raises `EC2Error` InvalidInstanceID.Malformed, or InvalidInstanceID.NotFound for what does not exist, is not shown,
+    or may not be seen by the caller.
+    """
+    by_id = {INSTANCE.parse(text): text for text in instance_ids}
+    found = {machine.id: machine for machine in await call.one.vms(tuple(by_id)) if is_shown(call, machine)}
+    missing = [text for number, text in by_id.items() if number not in found]
+    if missing:
+        raise INSTANCE.not_found(*missing)
+    return tuple(found[number] for number in by_id)
+
+
+async def listed_ids(call: Call, *, ended: bool = True, owner: int = VISIBLE) -> tuple[int, ...]:
+    """Return the ids of all machines that may be instances to the caller, lowest first.
+
+    These are all that live and, with `ended`, those that ended lately. The cost does not grow with all machines that
+    ever ended: accounting knows what was on a host lately, whenever it was made, and one that ended before it ever ran
+    is in no account, but among the newest of the ended.
+    """
+    living = await call.one.vm_ids(owner, NOT_DONE)
+    if not (ended and call.settings.describe_with_terminated_instances):
+        return tuple(sorted(living))
+    lately = await call.one.ran_since(_forgotten_before(call), owner)
+    newest = await call.one.vm_page(_NEWEST_ENDED, owner=owner, state=VmState.DONE)
+    return tuple(sorted({*living, *lately, *(machine.id for machine in newest if is_shown(call, machine))}))
+
+
+async def shown_sets(call: Call, ids: Sequence[int]) -> AsyncGenerator[list[VirtualMachine], None]:
+    """Yield the machines with these OpenNebula ids that are instances to EC2, in sets of a few hundred."""
+    async with aclosing(call.one.vm_sets(ids)) as sets:
+        async for each in sets:
+            yield [machine for machine in each if is_shown(call, machine)]
+
+
+def _forgotten_before(call: Call) -> int:
+    return call.now - call.settings.terminated_instances_expiration_time

@@ -1,0 +1,90 @@
+"""MaxResults and NextToken: the token names the last thing given, so that pages hold while things come and go."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from econed.errors import EC2Error
+
+_T = TypeVar("_T")
+Position = tuple[int | str, ...]
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A kind of list that comes in pages: its name in tokens, and the types that a position in it is made of."""
+
+    name: str
+    position: tuple[type, ...]
+
+
+@dataclass(frozen=True)
+class Paging:
+    """Which part of a list is wanted: what lies behind `after` (None: from the start), at most `limit` (None: all)."""
+
+    kind: Listing
+    after: Position | None
+    limit: int | None
+
+    @classmethod
+    def of(
+        cls,
+        kind: Listing,
+        max_results: int | None,
+        next_token: str | None,
+        *,
+        least: int = 5,
+        most: int = 1000,
+        ids: Sequence[str] | None = None,
+    ) -> Paging:
+        """Read the two parameters. Below `least` is an error, above `most` is `most` (EC2, "Pagination").
+
+        Raises `EC2Error` InvalidParameterValue, InvalidNextToken, or InvalidParameterCombination where there are ids.
+        """
+        if max_results is not None and ids:
+            raise EC2Error("InvalidParameterCombination", "MaxResults cannot be given together with a list of ids.")
+        if max_results is not None and max_results < least:
+            raise EC2Error(
+                "InvalidParameterValue",
+                f"Value ( {max_results} ) for parameter maxResults is invalid. Expecting a value of at least {least}.",
+            )
+        return cls(
+            kind,
+            None if next_token is None else _position(kind, next_token),
+            None if max_results is None else min(max_results, most),
+        )
+
+    def token(self, last: Position) -> str:
+        """Return the NextToken that goes on behind `last`."""
+        return base64.urlsafe_b64encode(json.dumps([self.kind.name, *last]).encode()).decode()
+
+    def rest(self, items: Iterable[_T], position: Callable[[_T], Any]) -> list[_T]:
+        """Return the items behind `after`, in the order of their positions."""
+        ordered = sorted(items, key=position)
+        return ordered if self.after is None else [item for item in ordered if position(item) > self.after]
+
+    def page(self, items: Iterable[_T], position: Callable[[_T], Any]) -> tuple[list[_T], dict[str, str]]:
+        """Return this page of a whole list, and the NextToken member of the result (empty at the end)."""
+        rest = self.rest(items, position)
+        if self.limit is None or len(rest) <= self.limit:
+            return rest, {}
+        page = rest[: self.limit]
+        return page, {"NextToken": self.token(position(page[-1]))}
+
+
+def _position(kind: Listing, token: str) -> Position:
+    try:
+        said, *position = json.loads(base64.b64decode(token.encode("ascii"), altchars=b"-_", validate=True))
+    except (ValueError, TypeError, RecursionError):
+        raise _invalid() from None
+    if said != kind.name or tuple(map(type, position)) != kind.position:
+        raise _invalid()
+    return tuple(position)
+
+
+def _invalid() -> EC2Error:
+    return EC2Error("InvalidNextToken", "The specified pagination token is not valid.")

@@ -1,0 +1,172 @@
+"""Running instances (EC2 API Reference, RunInstances): an instance type is an OpenNebula template, an AMI an image."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from econed.actions.action import action
+from econed.actions.images import amis
+from econed.actions.inputs import Placement, TagSpecification
+from econed.actions.instance_facts import INSTANCE_TYPE, TERMINATE
+from econed.actions.instance_view import merged, reservation
+from econed.actions.key_pairs import key_pair
+from econed.actions.launch import launch
+from econed.actions.launch_plan import LaunchPlan
+from econed.actions.tagging import specified
+from econed.actions.watch import watch
+from econed.actions.zones import zones
+from econed.errors import EC2Error
+from econed.opennebula.states import ImageState
+from econed.opennebula.template import keepable
+
+if TYPE_CHECKING:
+    from econed.actions.call import Call
+    from econed.opennebula.documents import Image, VMTemplate
+
+DEFAULT_TYPE = "m1.small"
+"""The instance type where none is given (EC2 API Reference, RunInstances)."""
+
+MAX_USER_DATA = 16384
+"""Bytes of user data, before base64 (EC2 User Guide, "Run commands at launch")."""
+
+MAX_COUNT = 1000
+"""Instances that one call can ask for."""
+
+_MAX_TOKEN = 64
+_LAUNCHABLE = frozenset({ImageState.READY, ImageState.USED, ImageState.CLONE})
+
+# There is no metadata service here whose options could be set, no burst credits to count, and OpenNebula monitors every
+# machine; the others ask for a preference among things that there is one of.
+_IGNORED = (
+    "AdditionalInfo",
+    "CapacityReservationSpecification.CapacityReservationPreference",
+    "CreditSpecification",
+    "EbsOptimized",
+    "MaintenanceOptions",
+    "MetadataOptions",
+    "Monitoring",
+    "NetworkPerformanceOptions",
+    "PrivateDnsNameOptions",
+)
+_AS_IS = {
+    "DisableApiStop": False,
+    "DisableApiTermination": False,
+    "EnclaveOptions.Enabled": False,
+    "HibernationOptions.Configured": False,
+    "Placement.Tenancy": "default",
+    "SecurityGroups": ["default"],
+}
+
+
+@action(ignores=_IGNORED, as_is=_AS_IS)
+async def run_instances(
+    call: Call,
+    *,
+    min_count: int,
+    max_count: int,
+    image_id: str = "",
+    instance_type: str = DEFAULT_TYPE,
+    key_name: str | None = None,
+    user_data: str | None = None,
+    placement: Placement | None = None,
+    tag_specifications: Sequence[TagSpecification] = (),
+    client_token: str | None = None,
+    instance_initiated_shutdown_behavior: str = "stop",
+) -> dict[str, Any]:
+    """Run instances: between MinCount and MaxCount, or none (EC2 RunInstances; OpenNebula instantiate).
+
+    With a ClientToken, the same call again gives the same instances for `launch.TOKEN_LIFETIME` seconds.
+    """
+    _check_counts(min_count, max_count)
+    zone = await _zone(call, (placement or {}).get("AvailabilityZone"))
+    pair = await key_pair(call, key_name) if key_name is not None else None
+    plan = LaunchPlan(
+        instance_type=await _template(call, instance_type),
+        image=await _image(call, image_id),
+        least=min_count,
+        most=max_count,
+        digest=_digest(call.parameters),
+        token=_checked_token(client_token),
+        key_name=None if pair is None else pair.name,
+        public_key=None if pair is None else pair.public_key,
+        user_data=_checked_user_data(user_data),
+        tags=specified(tag_specifications, "instance"),
+        zone=zone,
+        cluster_ids=tuple(sorted({number for number in (zone, call.settings.cluster_id) if number is not None})),
+        terminates_on_shutdown=instance_initiated_shutdown_behavior == TERMINATE,
+    )
+    await watch(call.one, await call.one.myself(), call.now)
+    machines = await launch(call, plan)
+    clusters = await call.cluster_names()
+    (made,) = merged(reservation(machine, clusters) for machine in machines)
+    return dict(made)
+
+
+def _check_counts(least: int, most: int) -> None:
+    if least < 1 or most < least:
+        raise EC2Error(
+            "InvalidParameterValue",
+            f"Value ({least}) for parameter minCount is invalid. It must be from 1 to maxCount ({most}).",
+        )
+    if most > MAX_COUNT:
+        raise EC2Error("InstanceLimitExceeded", f"No more than {MAX_COUNT} instances can be run by one request.")
+
+
+async def _template(call: Call, instance_type: str) -> VMTemplate:
+    """Return the template of an instance type; of several one's own, then the oldest."""
+    found = [each for each in await call.one.templates() if each.template.text(INSTANCE_TYPE) == instance_type]
+    if not found:
+        raise EC2Error("InvalidParameterValue", f"Invalid value '{instance_type}' for InstanceType.")
+    return min(found, key=lambda each: (each.uid != call.caller.id, each.id))
+
+
+async def _image(call: Call, image_id: str) -> Image:
+    """Return the image of an AMI from which a machine can be made now."""
+    if not image_id:
+        raise EC2Error("MissingParameter", "The request must contain the parameter ImageId")
+    (image,) = await amis(call, [image_id])
+    if image.state not in _LAUNCHABLE:
+        raise EC2Error("InvalidAMIID.Unavailable", f"The image id '{image_id}' is not available")
+    return image
+
+
+async def _zone(call: Call, name: str | None) -> int | None:
+    """Return the cluster that is the availability zone of this name; None where none is asked for."""
+    if name is None:
+        return None
+    for number, zone_name in (await zones(call)).items():
+        if zone_name == name:
+            return number
+    raise EC2Error("InvalidParameterValue", f"Invalid availability zone: [{name}]")
+
+
+def _checked_user_data(user_data: str | None) -> str | None:
+    if user_data is None:
+        return None
+    try:
+        plain = base64.b64decode("".join(user_data.split()), validate=True)
+    except (binascii.Error, ValueError):
+        raise EC2Error("InvalidUserData.Malformed", "Invalid BASE64 encoding of user data.") from None
+    if len(plain) > MAX_USER_DATA:
+        raise EC2Error("InvalidParameterValue", f"User data is limited to {MAX_USER_DATA} bytes.")
+    return base64.b64encode(plain).decode("ascii")
+
+
+def _checked_token(token: str | None) -> str | None:
+    if token is not None and (len(token) > _MAX_TOKEN or not token.isascii() or not keepable(token)):
+        raise EC2Error(
+            "InvalidParameterValue",
+            f"Value for parameter clientToken is invalid. It must be at most {_MAX_TOKEN} printable ASCII characters.",
+        )
+    return token
+
+
+def _digest(parameters: Mapping[str, Any]) -> str:
+    """Return a digest of all that a call asks for, the same for the same call in every process."""
+    asked_for = {name: value for name, value in parameters.items() if name != "ClientToken"}
+    return hashlib.sha256(json.dumps(asked_for, sort_keys=True).encode()).hexdigest()

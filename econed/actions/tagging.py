@@ -1,0 +1,127 @@
+"""Tags as they are kept on an OpenNebula object: one attribute each, so that two clients never overwrite one another.
+
+A tag is `EC2_TAG_<hex of key>=[KEY, VALUE]`, put there by one atomic append; an empty value removes it. Tags of the
+Ruby server, `EC2_TAGS=[…]`, are read too, and are changed by laying a tag of the new form over them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from econed.actions.inputs import Tag, demand_showable
+from econed.errors import EC2Error
+from econed.opennebula.template import attribute, hex_name, storable, stored, template, vector
+
+if TYPE_CHECKING:
+    from types_boto3_ec2.type_defs import TagTypeDef
+
+    from econed.actions.inputs import TagSpecification
+    from econed.opennebula.documents import Attributes
+
+MAX_TAGS = 50
+"""Tags on one resource (EC2, "Tag restrictions")."""
+
+PREFIX = "EC2_TAG_"
+"""How the attributes of tags begin, on an object that is the resource itself."""
+
+_OF_THE_RUBY_SERVER = "EC2_TAGS"
+_MAX_KEY = 128
+_MAX_VALUE = 256
+
+
+def tags_of(attributes: Attributes) -> list[TagTypeDef]:
+    """Return the tags among an object's free attributes, by key, those of the Ruby server too."""
+    return _tags(attributes, PREFIX, attributes.vector(_OF_THE_RUBY_SERVER))
+
+
+def tags_under(attributes: Attributes, prefix: str) -> list[TagTypeDef]:
+    """Return the tags whose attributes begin with `prefix`, by key: of what is no object, but kept on another one."""
+    return _tags(attributes, prefix, {})
+
+
+def tag_text(tags: Mapping[str, str], prefix: str = PREFIX) -> str:
+    """Return the template text that puts these tags on an object."""
+    return template(
+        *(
+            vector(hex_name(prefix, key), {**storable("KEY", key), **storable("VALUE", value)})
+            for key, value in tags.items()
+        )
+    )
+
+
+def untag_text(keys: Iterable[str], prefix: str = PREFIX) -> str:
+    """Return the template text that takes the tags with these keys off an object."""
+    return template(*(attribute(hex_name(prefix, key), "") for key in keys))
+
+
+def checked(tags: Sequence[Tag]) -> dict[str, str]:
+    """Return tags as a client gave them, by key; a missing value is an empty one.
+
+    Raises `EC2Error` for what EC2 refuses too: keys that are empty, longer than 128 characters, given twice or Amazon's
+    own (`aws:`), values longer than 256 characters, more than 50 tags (EC2 User Guide, "Tag restrictions").
+    """
+    by_key: dict[str, str] = {}
+    for tag in tags:
+        key, value = tag.get("Key", ""), tag.get("Value", "")
+        if not key:
+            raise EC2Error("InvalidParameterValue", "Tag keys cannot be empty.")
+        if key in by_key:
+            raise EC2Error("InvalidParameterValue", f"Duplicate tag key '{key}' specified.")
+        demand_showable("Tag key", key, _MAX_KEY)
+        demand_showable("Tag value", value, _MAX_VALUE)
+        if key.lower().startswith("aws:"):
+            raise EC2Error("InvalidParameterValue", "Tag keys starting with 'aws:' are reserved for internal use.")
+        by_key[key] = value
+    if len(by_key) > MAX_TAGS:
+        raise too_many()
+    return by_key
+
+
+def specified(specifications: Sequence[TagSpecification], *resource_types: str) -> dict[str, str]:
+    """Return the tags for the first of the `resource_types` that a creating action makes; the others get none.
+
+    Raises `EC2Error` for a resource type that the action does not make, and for tags on one of the other types.
+    """
+    found: dict[str, str] = {}
+    for specification in specifications:
+        said = specification.get("ResourceType", "")
+        if said not in resource_types:
+            raise EC2Error(
+                "InvalidParameterValue", f"'{said}' is not a valid taggable resource type for this operation."
+            )
+        given = checked(specification.get("Tags", ()))
+        if found and given:
+            raise EC2Error("InvalidParameterValue", f"More than one tag specification for resource type '{said}'.")
+        found = given
+    return found
+
+
+def limited(present: Iterable[TagTypeDef], added: Mapping[str, str]) -> None:
+    """Raise `EC2Error` TagLimitExceeded if a resource would have more tags than EC2 allows with these on it too."""
+    if len({tag["Key"] for tag in present} | added.keys()) > MAX_TAGS:
+        raise too_many()
+
+
+def too_many() -> EC2Error:
+    """Return the error for more tags on a resource than EC2 allows."""
+    return EC2Error("TagLimitExceeded", "The maximum number of Tags for a resource has been reached.")
+
+
+def _tags(attributes: Attributes, prefix: str, older: Mapping[str, str]) -> list[TagTypeDef]:
+    kept = dict(older)
+    for name in attributes.names():
+        if name.startswith(prefix):
+            kept.pop(_key(name, prefix), None)
+            members = attributes.vector(name)
+            key, value = stored(members, "KEY"), stored(members, "VALUE")
+            if key is not None:
+                kept[key] = value or ""
+    return [{"Key": key, "Value": value} for key, value in sorted(kept.items())]
+
+
+def _key(name: str, prefix: str) -> str:
+    try:
+        return bytes.fromhex(name.removeprefix(prefix)).decode("utf-8")
+    except ValueError:
+        return ""

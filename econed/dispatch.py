@@ -1,0 +1,106 @@
+"""From the name of an action to its function; actions held against Amazon's model, parameters against the actions.
+
+A member that the model has and the action does not take is dropped where the action declares so, and refused otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from botocore.model import ListShape, Shape, StructureShape
+
+from econed.actions.action import Action, Members
+from econed.errors import EC2Error
+from econed.wire.model import Model, Operation
+
+
+class ActionError(TypeError):
+    """An action does not fit Amazon's model. Said when the daemon starts, with the line to mend."""
+
+
+@dataclass(frozen=True)
+class Route:
+    """An operation of Amazon's model and the action that carries it out."""
+
+    operation: Operation
+    action: Action
+
+    def admitted(self, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the decoded parameters that the action carries out.
+
+        Raises `EC2Error` UnsupportedOperation for one that is neither carried out nor knowingly ignored,
+        MissingParameter where one is missing.
+        """
+        admitted: Mapping[str, Any] = self._admitted(parameters, self.action.accepts, "")
+        for name in sorted(self.action.required - admitted.keys()):
+            raise EC2Error("MissingParameter", f"The request must contain the parameter {name}")
+        return admitted
+
+    @property
+    def optional(self) -> frozenset[str]:
+        """The members that the action can do without, whatever the model says: old clients leave some out."""
+        return frozenset(self.action.accepts.of) - self.action.required
+
+    def _admitted(self, value: Any, members: Members, path: str) -> Any:
+        if isinstance(value, list):
+            return [self._admitted(item, members, path) for item in value]
+        if not isinstance(value, dict):
+            return value
+        admitted = {}
+        for name, inner in value.items():
+            where = f"{path}.{name}" if path else name
+            if name in members:
+                admitted[name] = self._admitted(inner, members.of.get(name, members), where)
+            elif not self._needs_nothing(where, inner):
+                raise EC2Error("UnsupportedOperation", f"The parameter {where} is not supported here.")
+        return admitted
+
+    def _needs_nothing(self, where: str, value: Any) -> bool:
+        action = self.action
+        return where in action.ignores or (where in action.as_is and value == action.as_is[where])
+
+
+class Dispatcher:
+    """All actions by name. Raises `ActionError` for one that Amazon's model has not, or not with these members."""
+
+    def __init__(self, model: Model, actions: Iterable[Action]) -> None:
+        self.routes: Mapping[str, Route] = MappingProxyType({a.name: _route(model, a) for a in actions})
+
+    def find(self, name: str) -> Route:
+        """Return the route of an action; raises `EC2Error` InvalidAction, as Amazon words it (never a 5xx)."""
+        try:
+            return self.routes[name]
+        except KeyError:
+            shown = name if len(name) <= 64 else name[:64] + "…"
+            raise EC2Error("InvalidAction", f"The action {shown} is not valid for this web service.") from None
+
+
+def _route(model: Model, action: Action) -> Route:
+    operation = model.operation(action.name)
+    if operation is None:
+        raise ActionError(f"{action.where}: Amazon's model has no operation {action.name}")
+    _check(action, operation.input_shape, action.accepts, "")
+    for path in (*action.ignores, *action.as_is):
+        _resolve(action, operation.input_shape, path)
+    return Route(operation, action)
+
+
+def _check(action: Action, shape: Shape | None, members: Members, path: str) -> None:
+    for name, inner in members.of.items():
+        where = f"{path}.{name}" if path else name
+        _check(action, _resolve(action, shape, name, within=path), inner, where)
+
+
+def _resolve(action: Action, shape: Shape | None, path: str, within: str = "") -> Shape | None:
+    for name in path.split("."):
+        while isinstance(shape, ListShape):
+            shape = shape.member
+        known: Mapping[str, Shape] = shape.members if isinstance(shape, StructureShape) else {}
+        if name not in known:
+            where = f"{within}.{path}" if within else path
+            raise ActionError(f"{action.where}: {action.name} has no member {where} in Amazon's model")
+        shape = known[name]
+    return shape

@@ -1,0 +1,1 @@
+"""The actions, run on a sandbox or alone."""

@@ -1,0 +1,120 @@
+"""MaxResults and NextToken."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from econed.actions.paging import Listing, Paging
+from econed.errors import EC2Error
+
+NUMBERS = Listing("numbers", (int,))
+PAIRS = Listing("pairs", (str, int))
+
+
+def number(value: int) -> tuple[int]:
+    """Return the position of a number."""
+    return (value,)
+
+
+@given(st.sets(st.integers(0, 1000)), st.integers(5, 50))
+def test_the_pages_add_up_to_the_list(items: set[int], limit: int) -> None:
+    seen: list[int] = []
+    token: str | None = None
+    while True:
+        page, last = Paging.of(NUMBERS, limit, token).page(items, number)
+        assert len(page) <= limit
+        seen += page
+        token = last.get("NextToken")
+        if token is None:
+            break
+    assert seen == sorted(items)
+
+
+@given(st.sets(st.integers(0, 200), min_size=10), st.sets(st.integers(0, 200)), st.sets(st.integers(0, 200)))
+def test_what_stays_is_on_one_page_whatever_comes_and_goes_between(
+    items: set[int], gone: set[int], come: set[int]
+) -> None:
+    paging = Paging.of(NUMBERS, 5, None)
+    first, last = paging.page(items, number)
+    changed = items - gone | come
+    second, _ = Paging.of(NUMBERS, None, last.get("NextToken")).page(changed, number)
+    stays = items - gone
+    assert stays <= {*first, *second}
+    assert len({*first} & {*second} & stays) == 0
+
+
+def test_without_max_results_all_of_a_list_comes_at_once() -> None:
+    assert Paging.of(NUMBERS, None, None).page(range(3000), number) == (list(range(3000)), {})
+
+
+def test_the_last_page_has_no_token_even_if_it_is_full() -> None:
+    assert Paging.of(NUMBERS, 5, None).page(range(5), number)[1] == {}
+
+
+def test_more_than_the_most_is_taken_as_the_most() -> None:
+    assert Paging.of(NUMBERS, 5000, None).limit == 1000
+
+
+@pytest.mark.parametrize("asked", [4, 0, -1])
+def test_less_than_the_least_is_refused(asked: int) -> None:
+    with pytest.raises(EC2Error) as caught:
+        Paging.of(NUMBERS, asked, None)
+    assert caught.value.code == "InvalidParameterValue"
+
+
+def test_a_page_of_named_things_is_refused() -> None:
+    with pytest.raises(EC2Error) as caught:
+        Paging.of(NUMBERS, 5, None, ids=["i-00000001"])
+    assert caught.value.code == "InvalidParameterCombination"
+
+
+def forged(*content: object) -> str:
+    """Return a token of this content."""
+    return base64.urlsafe_b64encode(json.dumps(content).encode()).decode()
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "",
+        "x",
+        "é",
+        "AAAA",
+        forged("numbers"),
+        forged("pairs", 5),
+        forged("numbers", "5"),
+        forged("numbers", True),
+        forged("numbers", 5.0),
+        forged("numbers", 5, 6),
+        forged("numbers", None),
+        forged(["numbers"], 5),
+        base64.urlsafe_b64encode(b"[" * 100_000).decode(),
+        base64.urlsafe_b64encode(b'{"numbers": 5}').decode(),
+        base64.urlsafe_b64encode(b"5").decode(),
+        base64.urlsafe_b64encode(b"\xff").decode(),
+    ],
+)
+def test_a_token_that_was_not_given_is_refused(token: str) -> None:
+    with pytest.raises(EC2Error) as caught:
+        Paging.of(NUMBERS, 5, token)
+    assert caught.value.code == "InvalidNextToken"
+
+
+def test_the_token_of_one_list_is_none_of_another() -> None:
+    token = Paging.of(NUMBERS, 5, None).token((7,))
+    assert Paging.of(NUMBERS, 5, token).after == (7,)
+    with pytest.raises(EC2Error):
+        Paging.of(PAIRS, 5, token)
+
+
+@given(st.text())
+def test_any_text_as_a_token_is_a_position_or_an_error_of_ec2s(text: str) -> None:
+    try:
+        Paging.of(PAIRS, 5, text)
+    except EC2Error as error:
+        assert error.code == "InvalidNextToken"

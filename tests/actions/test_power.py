@@ -1,0 +1,278 @@
+"""Starting, stopping, rebooting and ending instances."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from econed.opennebula.states import LcmState, VmState
+from econed.reconciler import Reconciler
+from tests.support.cloud import Cloud
+
+ALL = ["StartInstances", "StopInstances", "RebootInstances", "TerminateInstances"]
+
+
+def run(cloud: Cloud, count: int = 1, user: str = "alice", **more: Any) -> list[str]:
+    """Run instances, let them start, and return their ids."""
+    answer = cloud.run(user, "RunInstances", ImageId="ami-00000000", MinCount=count, MaxCount=count, **more)
+    settle(cloud)
+    return [instance["InstanceId"] for instance in answer["Instances"]]
+
+
+def settle(cloud: Cloud) -> None:
+    """Let everything that is under way come to its end."""
+    cloud.clock.pump([1] * 30)
+
+
+def state(cloud: Cloud, instance: str) -> str:
+    """Return the state of an instance of alice's."""
+    (reservation,) = cloud.run("alice", "DescribeInstances", InstanceIds=[instance])["Reservations"]
+    return str(reservation["Instances"][0]["State"]["Name"])
+
+
+def changes(answer: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the states from and to in an answer."""
+    (key,) = answer
+    return [(each["PreviousState"]["Name"], each["CurrentState"]["Name"]) for each in answer[key]]
+
+
+def test_an_instance_is_stopped_and_started_and_terminated(cloud: Cloud) -> None:
+    (instance,) = run(cloud)
+    assert changes(cloud.run("alice", "StopInstances", InstanceIds=[instance])) == [("running", "stopping")]
+    settle(cloud)
+    assert state(cloud, instance) == "stopped"
+    assert changes(cloud.run("alice", "StartInstances", InstanceIds=[instance])) == [("stopped", "pending")]
+    settle(cloud)
+    assert state(cloud, instance) == "running"
+    ((before, after),) = changes(cloud.run("alice", "TerminateInstances", InstanceIds=[instance]))
+    assert (before, after) == ("running", "shutting-down")
+    settle(cloud)
+    assert state(cloud, instance) == "terminated"
+
+
+def test_a_forced_stop_is_the_hard_form(cloud: Cloud) -> None:
+    instances = run(cloud, 2)
+    cloud.run("alice", "StopInstances", InstanceIds=instances[:1], Force=True)
+    cloud.run("alice", "StopInstances", InstanceIds=instances[1:], SkipOsShutdown=True)
+    assert [call.args[0] for call in cloud.changes if call.method == "one.vm.action"][-2:] == ["poweroff-hard"] * 2
+
+
+def test_a_reboot_answers_nothing_and_leaves_the_instance_running(cloud: Cloud) -> None:
+    (instance,) = run(cloud)
+    assert cloud.run("alice", "RebootInstances", InstanceIds=[instance]) == {}
+    settle(cloud)
+    assert state(cloud, instance) == "running"
+    assert "reboot" in [call.args[0] for call in cloud.changes]
+
+
+@pytest.mark.parametrize("action", ["StopInstances", "RebootInstances"])
+def test_what_comes_while_an_instance_is_still_starting_is_incorrect_and_never_a_5xx(cloud: Cloud, action: str) -> None:
+    answer = cloud.run("alice", "RunInstances", ImageId="ami-00000000", MinCount=1, MaxCount=1)
+    refusal = cloud.refusal("alice", action, InstanceIds=[answer["Instances"][0]["InstanceId"]])
+    assert (refusal.code, refusal.status) == ("IncorrectInstanceState", 400)
+
+
+def test_what_is_so_already_is_no_error_and_asks_nothing_of_oned(cloud: Cloud) -> None:
+    (instance,) = run(cloud)
+    before = len(cloud.changes)
+    assert changes(cloud.run("alice", "StartInstances", InstanceIds=[instance])) == [("running", "running")]
+    assert len(cloud.changes) == before
+    cloud.run("alice", "StopInstances", InstanceIds=[instance])
+    settle(cloud)
+    assert changes(cloud.run("alice", "StopInstances", InstanceIds=[instance])) == [("stopped", "stopped")]
+
+
+def test_ending_an_instance_twice_is_no_error(cloud: Cloud) -> None:
+    (instance,) = run(cloud)
+    cloud.run("alice", "TerminateInstances", InstanceIds=[instance])
+    settle(cloud)
+    assert changes(cloud.run("alice", "TerminateInstances", InstanceIds=[instance])) == [("terminated", "terminated")]
+
+
+@pytest.mark.parametrize("action", ["StartInstances", "StopInstances", "RebootInstances"])
+def test_nothing_brings_an_ended_instance_back(cloud: Cloud, action: str) -> None:
+    (instance,) = run(cloud)
+    cloud.run("alice", "TerminateInstances", InstanceIds=[instance])
+    settle(cloud)
+    assert cloud.refusal("alice", action, InstanceIds=[instance]).code == "IncorrectInstanceState"
+
+
+def test_if_one_instance_does_not_allow_it_none_is_changed(cloud: Cloud) -> None:
+    one, other = run(cloud, 2)
+    cloud.run("alice", "TerminateInstances", InstanceIds=[other])
+    settle(cloud)
+    refusal = cloud.refusal("alice", "StopInstances", InstanceIds=[one, other])
+    assert refusal.code == "IncorrectInstanceState"
+    assert other in refusal.message
+    assert state(cloud, one) == "running"
+
+
+def test_an_instance_that_could_not_be_deployed_can_be_terminated(cloud: Cloud) -> None:
+    cloud.oned.fail_next_deployment()
+    (instance,) = run(cloud)
+    (reservation,) = cloud.run("alice", "DescribeInstances", InstanceIds=[instance])["Reservations"]
+    assert reservation["Instances"][0]["StateReason"]["Code"] == "Server.InternalError"
+    assert cloud.refusal("alice", "StopInstances", InstanceIds=[instance]).code == "IncorrectInstanceState"
+    cloud.run("alice", "TerminateInstances", InstanceIds=[instance])
+    settle(cloud)
+    assert state(cloud, instance) == "terminated"
+
+
+def test_a_disk_that_is_just_being_attached_is_waited_for(cloud: Cloud) -> None:
+    (instance,) = run(cloud)
+    number = int(instance[2:])
+    cloud.as_user("alice", "one.vm.attach", number, 'DISK=[TYPE="fs",SIZE="10",FORMAT="raw",TARGET="sdk"]')
+    assert cloud.oned.cloud.vms.get(number).lcm_state is LcmState.HOTPLUG
+    assert changes(cloud.run("alice", "StopInstances", InstanceIds=[instance])) == [("running", "stopping")]
+
+
+def test_a_lock_is_ec2s_protection_against_termination_and_stopping(cloud: Cloud) -> None:
+    (instance,) = run(cloud)
+    cloud.as_user("alice", "one.vm.lock", int(instance[2:]), 2, False)
+    for action, attribute in (
+        ("TerminateInstances", "disableApiTermination"),
+        ("StopInstances", "disableApiStop"),
+    ):
+        refusal = cloud.refusal("alice", action, InstanceIds=[instance])
+        assert refusal.code == "OperationNotPermitted"
+        assert attribute in refusal.message
+    assert state(cloud, instance) == "running"
+
+
+@pytest.mark.parametrize("action", ALL)
+def test_instances_of_others_are_not_found_and_not_changed(cloud: Cloud, action: str) -> None:
+    ours, theirs = run(cloud), run(cloud, user="bob")
+    refusal = cloud.refusal("alice", action, InstanceIds=[*ours, *theirs])
+    assert refusal.code == "InvalidInstanceID.NotFound"
+    assert theirs[0] in refusal.message
+    assert ours[0] not in refusal.message
+    assert all(call.method != "one.vm.action" or call.args[0] == "release" for call in cloud.changes)
+
+
+@pytest.mark.parametrize("action", ["StopInstances", "TerminateInstances"])
+def test_an_instance_that_is_shared_for_use_only_cannot_be_changed_and_nothing_else_is(
+    cloud: Cloud, action: str
+) -> None:
+    """The refusal of oned comes before the caller's own instance is touched."""
+    ours, theirs = run(cloud), run(cloud, user="bob")
+    cloud.as_user("bob", "one.vm.chmod", int(theirs[0][2:]), -1, -1, -1, 1, -1, -1, -1, -1, -1)
+    refusal = cloud.refusal("alice", action, InstanceIds=[*ours, *theirs])
+    assert (refusal.code, refusal.status) == ("UnauthorizedOperation", 403)
+    assert state(cloud, ours[0]) == "running"
+
+
+def test_what_a_rule_of_the_access_control_lists_grants_is_done(cloud: Cloud) -> None:
+    (theirs,) = run(cloud, user="bob")
+    alice = cloud.user("alice")
+    # #alice VM/@ec2 USE+MANAGE
+    cloud.oneadmin("one.acl.addrule", f"{1 << 32 | alice.id:x}", f"{1 << 36 | 1 << 33 | alice.gid:x}", "3")
+    assert changes(cloud.run("alice", "StopInstances", InstanceIds=[theirs])) == [("running", "stopping")]
+
+
+@pytest.mark.parametrize(
+    ("given", "code"),
+    [
+        (["bogus"], "InvalidInstanceID.Malformed"),
+        (["i-1", "ami-00000000"], "InvalidInstanceID.Malformed"),
+        (["i-00009999"], "InvalidInstanceID.NotFound"),
+        ([""], "InvalidInstanceID.Malformed"),
+    ],
+)
+@pytest.mark.parametrize("action", ALL)
+def test_ids_that_name_nothing_are_refused(action: str, given: list[str], code: str) -> None:
+    assert Cloud(vms=2).refusal("alice", action, InstanceIds=given).code == code
+
+
+def test_an_instance_named_twice_is_changed_once(cloud: Cloud) -> None:
+    (instance,) = run(cloud)
+    assert len(changes(cloud.run("alice", "StopInstances", InstanceIds=[instance, instance]))) == 1
+
+
+def test_a_machine_that_moved_on_before_oned_was_asked_is_taken_as_it_is_now() -> None:
+    cloud = Cloud()
+    (instance,) = run(cloud)
+    machine = cloud.oned.cloud.vms.get(int(instance[2:]))
+    asked = cloud.oned.execute
+
+    def moved_on_before(method: str, *params: object) -> list[object]:
+        if method == "one.vm.action":
+            machine.enter(VmState.POWEROFF)
+        return asked(method, *params)
+
+    cloud.oned.execute = moved_on_before  # type: ignore[method-assign]
+    assert changes(cloud.run("alice", "StopInstances", InstanceIds=[instance])) == [("running", "stopped")]
+    assert cloud.refusal("alice", "RebootInstances", InstanceIds=[instance]).code == "IncorrectInstanceState"
+
+
+def test_hibernation_is_refused_and_its_absence_taken() -> None:
+    cloud = Cloud(vms=1)
+    assert cloud.refusal("alice", "StopInstances", InstanceIds=["i-0"], Hibernate=True).code == "UnsupportedOperation"
+    cloud.run("alice", "StopInstances", InstanceIds=["i-0"], Hibernate=False)
+
+
+@pytest.mark.parametrize("action", ALL)
+def test_a_dry_run_says_what_would_be_and_changes_nothing(action: str) -> None:
+    cloud = Cloud()
+    running, stopped = run(cloud, 2)
+    cloud.run("alice", "StopInstances", InstanceIds=[stopped])
+    settle(cloud)
+    wanted = stopped if action == "StartInstances" else running
+    before = len(cloud.changes)
+    assert cloud.refusal("alice", action, dry_run=True, InstanceIds=[wanted]).code == "DryRunOperation"
+    theirs = run(cloud, user="bob")
+    cloud.as_user("bob", "one.vm.chmod", int(theirs[0][2:]), -1, -1, -1, 1, -1, -1, -1, -1, -1)
+    if action != "StartInstances":
+        refusal = cloud.refusal("alice", action, dry_run=True, InstanceIds=theirs)
+        assert refusal.code == "UnauthorizedOperation"
+    assert [call for call in cloud.changes[before:] if call.user == "alice"] == []
+
+
+def slow_boot(cloud: Cloud) -> str:
+    """Begin an instance that stays in BOOT until `booted`, and return its id."""
+    answer = cloud.run("alice", "RunInstances", ImageId="ami-00000000", MinCount=1, MaxCount=1)
+    (instance,) = answer["Instances"]
+    machine = cloud.oned.cloud.vms.get(int(instance["InstanceId"][2:]))
+    cloud.clock.pump([0.05] * 200)
+    machine.enter(VmState.ACTIVE, LcmState.BOOT)
+    return str(instance["InstanceId"])
+
+
+def booted(cloud: Cloud, instance: str) -> None:
+    """Let such an instance run at last."""
+    cloud.oned.cloud.vms.get(int(instance[2:])).enter(VmState.ACTIVE, LcmState.RUNNING)
+
+
+def test_an_instance_that_is_being_deployed_ends_when_oned_takes_it(cloud: Cloud) -> None:
+    """From PROLOG and BOOT oned ends no machine; on Amazon a pending instance can be terminated."""
+    instance = slow_boot(cloud)
+    cloud.clock.callLater(3, booted, cloud, instance)
+    ((before, after),) = changes(cloud.run("alice", "TerminateInstances", InstanceIds=[instance]))
+    assert (before, after) == ("pending", "shutting-down")
+    settle(cloud)
+    assert state(cloud, instance) == "terminated"
+
+
+def test_an_instance_whose_deployment_takes_long_is_shutting_down_and_ended_by_the_reconciler(cloud: Cloud) -> None:
+    instance = slow_boot(cloud)
+    ((before, after),) = changes(cloud.run("alice", "TerminateInstances", InstanceIds=[instance]))
+    assert (before, after) == ("pending", "shutting-down")
+    assert state(cloud, instance) == "shutting-down"
+    reconciler = Reconciler(cloud.one, cloud.clock)
+    cloud.result(reconciler.round())
+    assert state(cloud, instance) == "shutting-down"
+    booted(cloud, instance)
+    assert state(cloud, instance) == "shutting-down"
+    cloud.result(reconciler.round())
+    settle(cloud)
+    assert state(cloud, instance) == "terminated"
+
+
+def test_an_instance_that_is_to_end_is_never_started_or_stopped_again(cloud: Cloud) -> None:
+    instance = slow_boot(cloud)
+    cloud.run("alice", "TerminateInstances", InstanceIds=[instance])
+    for action in ("StartInstances", "StopInstances", "RebootInstances"):
+        assert cloud.refusal("alice", action, InstanceIds=[instance]).code == "IncorrectInstanceState"
+    assert changes(cloud.run("alice", "TerminateInstances", InstanceIds=[instance])) == [
+        ("shutting-down", "shutting-down")
+    ]

@@ -1,0 +1,230 @@
+"""RunInstances: what it makes in OpenNebula of what a client asks for."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pytest
+
+from econed.actions.run_instances import MAX_USER_DATA
+from econed.config import Settings
+from econed.opennebula.documents import VirtualMachine
+from econed.opennebula.session import Session
+from econed.opennebula.states import ImageState
+from tests.support.cloud import Cloud
+from tests.support.texts import AWKWARD
+
+AMI = "ami-00000000"
+SCRIPT = base64.b64encode(b"#!/bin/sh\necho $HOME 100$ ]]>\n").decode()
+
+
+def run(cloud: Cloud, **more: Any) -> tuple[dict[str, Any], VirtualMachine]:
+    """Run an instance as alice; return it as answered, and the machine that oned has for it."""
+    asked = {"ImageId": AMI, "MinCount": 1, "MaxCount": 1, **more}
+    (instance,) = cloud.run("alice", "RunInstances", **asked)["Instances"]
+    return instance, cloud.result(Session(cloud.one, "alice").vm(int(instance["InstanceId"][2:])))
+
+
+def refused(cloud: Cloud, **more: Any) -> str:
+    """Return the code with which alice is refused, having seen that nothing was made."""
+    refusal = cloud.refusal("alice", "RunInstances", **{"ImageId": AMI, "MinCount": 1, "MaxCount": 1, **more})
+    assert 400 <= refusal.status < 500
+    assert cloud.run("alice", "DescribeInstances")["Reservations"] == []
+    assert cloud.changes == []
+    return refusal.code
+
+
+def template(cloud: Cloud, text: str) -> int:
+    """Make an instance type that the group may use, and return the template's id."""
+    number = cloud.oneadmin("one.template.allocate", text)
+    cloud.oneadmin("one.template.chown", number, -1, cloud.user("alice").gid)
+    cloud.oneadmin("one.template.chmod", number, 1, 1, 0, 1, 0, 0, 0, 0, 0)
+    return int(number)
+
+
+def test_an_instance_is_a_machine_of_the_types_template_with_the_amis_disk(cloud: Cloud) -> None:
+    instance, machine = run(cloud, InstanceType="m1.large")
+    assert instance["InstanceType"] == "m1.large"
+    assert instance["ImageId"] == AMI
+    assert [disk.image_id for disk in machine.disks] == [0]
+    assert machine.template_text("MEMORY") == "512"
+
+
+def test_the_type_is_m1_small_if_none_is_given() -> None:
+    assert run(Cloud())[0]["InstanceType"] == "m1.small"
+
+
+def test_key_and_user_data_reach_the_machine_as_the_ruby_server_and_as_todays_packages_read_them(cloud: Cloud) -> None:
+    cloud.run("alice", "CreateKeyPair", KeyName="mykey")
+    instance, machine = run(cloud, KeyName="mykey", UserData=SCRIPT)
+    context = machine.context
+    assert instance["KeyName"] == "mykey"
+    assert context["EC2_KEYNAME"] == "mykey"
+    assert context["EC2_PUBLIC_KEY"] == context["SSH_PUBLIC_KEY"]
+    assert context["EC2_PUBLIC_KEY"].startswith("ssh-rsa AAAA")
+    assert context["EC2_USER_DATA"] == context["USER_DATA"] == SCRIPT
+    assert context["USER_DATA_ENCODING"] == "base64"
+    assert context["NETWORK"] == "YES", "what the template says is kept"
+
+
+@pytest.mark.parametrize("text", AWKWARD.values(), ids=AWKWARD.keys())
+def test_awkward_texts_survive_as_key_name_tag_and_user_data(cloud: Cloud, text: str) -> None:
+    cloud.run("alice", "CreateKeyPair", KeyName=text)
+    tags = [{"Key": text, "Value": text}]
+    encoded = base64.b64encode(text.encode()).decode()
+    instance, machine = run(
+        cloud, KeyName=text, UserData=encoded, TagSpecifications=[{"ResourceType": "instance", "Tags": tags}]
+    )
+    assert instance["KeyName"] == text
+    assert instance["Tags"] == tags
+    assert base64.b64decode(machine.context["USER_DATA"]).decode() == text
+    assert "EVIL" not in machine.user_template
+    assert "EVIL" not in machine.context
+    assert machine.context["NETWORK"] == "YES"
+
+
+def test_the_comment_of_a_key_is_left_out_of_context_where_oned_would_expand_it(cloud: Cloud) -> None:
+    pair = cloud.run("alice", "CreateKeyPair", KeyName="source", KeyType="ed25519")
+    assert pair["KeyMaterial"]
+    public = cloud.run("alice", "DescribeKeyPairs", KeyNames=["source"], IncludePublicKey=True)["KeyPairs"][0]
+    blob = " ".join(public["PublicKey"].split()[:2])
+    cloud.run("alice", "ImportKeyPair", KeyName="dear", PublicKeyMaterial=f"{blob} costs 100$".encode())
+    _, machine = run(cloud, KeyName="dear")
+    assert machine.context["SSH_PUBLIC_KEY"] == blob
+
+
+def test_what_the_template_has_of_disks_context_and_requirements_is_kept(cloud: Cloud) -> None:
+    template(
+        cloud,
+        'NAME="full"\nEC2_INSTANCE_TYPE="full"\nCPU="1"\nMEMORY="64"\nSCHED_REQUIREMENTS="CLUSTER_ID=0"\n'
+        'NIC=[NETWORK_ID="0",INBOUND_AVG_BW="1000"]\nDISK=[TYPE="fs",SIZE="20",FORMAT="raw"]\n'
+        'CONTEXT=[NETWORK="YES",FOO="a, \\"b\\" ]",SSH_PUBLIC_KEY="$USER[SSH_PUBLIC_KEY]"]',
+    )
+    cloud.as_user("alice", "one.user.update", cloud.user("alice").id, 'SSH_PUBLIC_KEY="ssh-rsa AAAA own"', 1)
+    _, machine = run(cloud, InstanceType="full", UserData=SCRIPT, Placement={"AvailabilityZone": "default"})
+    assert [disk.image_id for disk in machine.disks] == [0, None]
+    assert machine.disks[1].size == 20
+    assert machine.context["FOO"] == 'a, "b" ]'
+    assert machine.context["SSH_PUBLIC_KEY"] == "ssh-rsa AAAA own", "oned's own variables go on working"
+    assert machine.nics[0].attributes["INBOUND_AVG_BW"] == "1000"
+    assert machine.user_template.text("SCHED_REQUIREMENTS") == "(CLUSTER_ID=0) & CLUSTER_ID = 0"
+
+
+def test_a_restricted_disk_of_the_template_is_sent_along_and_taken(cloud: Cloud) -> None:
+    template(
+        cloud,
+        'NAME="slow"\nEC2_INSTANCE_TYPE="slow"\nCPU="1"\nMEMORY="64"\nNIC=[NETWORK_ID="0"]\n'
+        'DISK=[IMAGE_ID="0",TOTAL_BYTES_SEC="1000"]',
+    )
+    _, machine = run(cloud, InstanceType="slow")
+    assert [disk.attributes.get("TOTAL_BYTES_SEC") for disk in machine.disks] == [None, "1000"]
+
+
+def test_the_configured_cluster_is_joined_to_the_requirements() -> None:
+    cloud = Cloud(settings=Settings(cluster_id=0))
+    _, machine = run(cloud)
+    assert machine.user_template.text("SCHED_REQUIREMENTS") == "CLUSTER_ID = 0"
+
+
+def test_instances_of_one_call_share_a_reservation_and_are_numbered(cloud: Cloud) -> None:
+    answer = cloud.run("alice", "RunInstances", ImageId=AMI, MinCount=3, MaxCount=3)
+    assert [instance["AmiLaunchIndex"] for instance in answer["Instances"]] == [0, 1, 2]
+    other = cloud.run("alice", "RunInstances", ImageId=AMI, MinCount=1, MaxCount=1)
+    assert other["ReservationId"] != answer["ReservationId"]
+    listed = cloud.run("alice", "DescribeInstances")["Reservations"]
+    assert {each["ReservationId"]: len(each["Instances"]) for each in listed} == {
+        answer["ReservationId"]: 3,
+        other["ReservationId"]: 1,
+    }
+
+
+def test_the_tag_name_is_the_machines_name_where_it_makes_one(cloud: Cloud) -> None:
+    for value, name in (("web 1", "web 1"), ("x" * 129, None), ("a\nb", None)):
+        tags = [{"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": value}]}]
+        instance, machine = run(cloud, TagSpecifications=tags)
+        assert machine.name == (name or f"m1.small-{machine.id}")
+        assert instance["Tags"] == [{"Key": "Name", "Value": value}]
+
+
+def test_between_least_and_most_as_many_run_as_oned_makes(cloud: Cloud) -> None:
+    cloud.oneadmin("one.user.quota", cloud.user("alice").id, 'VM=[VMS="2",CPU="-2",MEMORY="-2"]')
+    answer = cloud.run("alice", "RunInstances", ImageId=AMI, MinCount=1, MaxCount=5)
+    assert len(answer["Instances"]) == 2
+
+
+def test_a_network_without_a_free_address_is_a_4xx(cloud: Cloud) -> None:
+    tiny = cloud.oneadmin(
+        "one.vn.allocate", 'NAME="tiny"\nVN_MAD="dummy"\nBRIDGE="br7"\nAR=[TYPE="IP4",IP="10.9.0.1",SIZE="1"]', 0
+    )
+    cloud.clock.pump([1] * 5)
+    cloud.oneadmin("one.vn.chmod", tiny, 1, 1, 0, 1, 0, 0, 1, 0, 0)
+    template(cloud, f'NAME="t"\nEC2_INSTANCE_TYPE="tiny"\nCPU="1"\nMEMORY="64"\nNIC=[NETWORK_ID="{tiny}"]')
+    run(cloud, InstanceType="tiny")
+    refusal = cloud.refusal("alice", "RunInstances", ImageId=AMI, MinCount=1, MaxCount=1, InstanceType="tiny")
+    assert (refusal.code, refusal.status) == ("InsufficientInstanceCapacity", 400)
+
+
+@pytest.mark.parametrize(
+    ("more", "code"),
+    [
+        ({"ImageId": "ami-00009999"}, "InvalidAMIID.NotFound"),
+        ({"ImageId": "ami-00000001"}, "InvalidAMIID.NotFound"),
+        ({"ImageId": "i-00000000"}, "InvalidAMIID.Malformed"),
+        ({"InstanceType": "m9.huge"}, "InvalidParameterValue"),
+        ({"KeyName": "nobodys"}, "InvalidKeyPair.NotFound"),
+        ({"Placement": {"AvailabilityZone": "elsewhere"}}, "InvalidParameterValue"),
+        ({"MinCount": 2}, "InvalidParameterValue"),
+        ({"MinCount": 0}, "InvalidParameterValue"),
+        ({"MaxCount": 1001}, "InstanceLimitExceeded"),
+        ({"UserData": "no base64!"}, "InvalidUserData.Malformed"),
+        ({"UserData": base64.b64encode(b"x" * (MAX_USER_DATA + 1)).decode()}, "InvalidParameterValue"),
+        ({"InstanceInitiatedShutdownBehavior": "explode"}, "InvalidParameterValue"),
+        ({"TagSpecifications": [{"ResourceType": "vpc", "Tags": [{"Key": "a"}]}]}, "InvalidParameterValue"),
+        ({"TagSpecifications": [{"ResourceType": "instance", "Tags": [{"Key": "aws:x"}]}]}, "InvalidParameterValue"),
+        ({"SubnetId": "subnet-1"}, "UnsupportedOperation"),
+        ({"IamInstanceProfile": {"Name": "admin"}}, "UnsupportedOperation"),
+        ({"Placement": {"Tenancy": "dedicated"}}, "UnsupportedOperation"),
+        ({"DisableApiTermination": True}, "UnsupportedOperation"),
+    ],
+)
+def test_what_cannot_be_is_refused_and_nothing_is_made(more: dict[str, Any], code: str) -> None:
+    assert refused(Cloud(), **more) == code
+
+
+def test_without_an_image_there_is_no_instance() -> None:
+    refusal = Cloud().refusal("alice", "RunInstances", MinCount=1, MaxCount=1)
+    assert refusal.code == "MissingParameter"
+
+
+def test_an_image_of_someone_elses_is_not_found(cloud: Cloud) -> None:
+    image = cloud.as_user("bob", "one.image.allocate", 'NAME="b"\nTYPE="OS"\nPATH="/b"\nSIZE="10"', 1)
+    cloud.as_user("bob", "one.image.update", image, 'EC2_AMI="YES"', 1)
+    cloud.clock.pump([1] * 10)
+    refusal = cloud.refusal("alice", "RunInstances", ImageId=f"ami-{image:08d}", MinCount=1, MaxCount=1)
+    assert refusal.code == "InvalidAMIID.NotFound"
+
+
+def test_an_image_that_is_not_there_yet_is_unavailable(cloud: Cloud) -> None:
+    image = cloud.as_user("alice", "one.image.allocate", 'NAME="new"\nTYPE="OS"\nPATH="/n"\nSIZE="10"', 1)
+    cloud.as_user("alice", "one.image.update", image, 'EC2_AMI="YES"', 1)
+    cloud.oned.cloud.images.get(image).state = ImageState.LOCKED
+    refusal = cloud.refusal("alice", "RunInstances", ImageId=f"ami-{image:08d}", MinCount=1, MaxCount=1)
+    assert refusal.code == "InvalidAMIID.Unavailable"
+
+
+def test_of_several_templates_of_a_type_ones_own_is_taken(cloud: Cloud) -> None:
+    own = cloud.as_user(
+        "alice", "one.template.allocate", 'NAME="mine"\nEC2_INSTANCE_TYPE="m1.small"\nCPU="1"\nMEMORY="77"'
+    )
+    _, machine = run(cloud)
+    assert machine.template_id == own
+
+
+def test_a_dry_run_makes_nothing() -> None:
+    cloud = Cloud()
+    asked: dict[str, Any] = {"ImageId": AMI, "MinCount": 1, "MaxCount": 1}
+    assert cloud.refusal("alice", "RunInstances", dry_run=True, **asked).code == "DryRunOperation"
+    refusal = cloud.refusal("alice", "RunInstances", dry_run=True, **{**asked, "ImageId": "ami-00009999"})
+    assert refusal.code == "InvalidAMIID.NotFound"
+    assert cloud.changes == []

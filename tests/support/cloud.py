@@ -1,0 +1,180 @@
+"""A cloud in the sandbox, and EC2 calls on it in its users' names, as boto3 makes and reads them, without HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import replace
+from functools import cache
+from typing import Any, TypeVar, cast
+
+from botocore.loaders import Loader
+from botocore.model import OperationModel, ServiceModel, Shape
+from botocore.parsers import create_parser
+from botocore.serialize import create_serializer
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+
+from econed.actions.call import Call, dry_run_succeeded
+from econed.answers import failure
+from econed.auth.users import User, UserDirectory
+from econed.catalogue import all_actions
+from econed.config import Settings
+from econed.dispatch import Dispatcher
+from econed.errors import EC2Error, OpenNebulaError
+from econed.interfaces import IOpenNebula
+from econed.opennebula.methods import is_reading
+from econed.opennebula.session import Session
+from econed.sandbox.backend import SandboxBackend
+from econed.sandbox.cloud import populate
+from econed.sandbox.oned import LoggedCall, Oned
+from econed.wire.encoder import Encoder
+from econed.wire.model import Model
+from econed.wire.parameters import decode
+
+_T = TypeVar("_T")
+
+NOW = 1_800_000_000
+"""When every test begins, in seconds since the epoch."""
+
+ENDPOINT = "http://cloud.example:4567"
+"""This server as the clients reach it."""
+
+VERSION = "2016-11-15"
+REQUEST_ID = "7f0c2f7e-0000-0000-0000-000000000000"
+
+_STEP, _PATIENCE = 0.1, 1200.0
+
+
+@cache
+def _amazon() -> ServiceModel:
+    return ServiceModel(Loader().load_service_model("ec2", "service-2"), "ec2")
+
+
+@cache
+def _model() -> Model:
+    return Model.load()
+
+
+@cache
+def _dispatcher() -> Dispatcher:
+    return Dispatcher(_model(), all_actions())
+
+
+class Cloud:
+    """A sandbox with what `populate` makes, and the users alice and bob of the group ec2.
+
+    `clock` stands still but while something is waited for. `one` may be replaced by something that stands before it.
+    """
+
+    def __init__(self, version: str = "7.4", *, vms: int = 0, settings: Settings | None = None) -> None:
+        self.clock = Clock()
+        self.clock.advance(NOW)
+        self.oned = Oned(self.clock, version=version)
+        populate(self.oned, users=[("alice", "alicepw"), ("bob", "bobpw")], vms=vms)
+        self.one: IOpenNebula = SandboxBackend(self.oned)
+        self.settings = settings or Settings()
+        self._logged = len(self.oned.calls)
+
+    def run(self, user: str, action: str, *, dry_run: bool = False, **parameters: Any) -> dict[str, Any]:
+        """Make an EC2 call and return the answer as boto3 would; raises the `EC2Error` that a client would get."""
+        call = self.call_as(user, dry_run=dry_run)
+        return self.result(perform(call, action, parameters))
+
+    def refusal(self, user: str, action: str, *, dry_run: bool = False, **parameters: Any) -> EC2Error:
+        """Make an EC2 call that must fail, and return the error."""
+        try:
+            answer = self.run(user, action, dry_run=dry_run, **parameters)
+        except EC2Error as error:
+            return error
+        raise AssertionError(f"{action} did not fail: {answer}")
+
+    def call_as(self, user: str, *, dry_run: bool = False) -> Call:
+        """Return what an action gets when this user calls."""
+        call = Call(
+            caller=self.user(user),
+            one=Session(self.one, user),
+            serveradmin=Session(self.one, None),
+            settings=self.settings,
+            clock=self.clock,
+            in_thread=_at_once,
+            endpoint=ENDPOINT,
+            request_id=REQUEST_ID,
+        )
+        return call.as_dry_run() if dry_run else call
+
+    def user(self, name: str) -> User:
+        """Return a user as the authenticator knows him."""
+        found = self.result(UserDirectory(self.one, self.clock).find(name))
+        assert found is not None, f"there is no user {name}"
+        return found
+
+    def result(self, awaited: Coroutine[Any, Any, _T]) -> _T:
+        """Return what an awaitable comes to, letting time pass as long as it takes; raises what it raises."""
+        ended: list[Any] = []
+        Deferred.fromCoroutine(awaited).addBoth(ended.append)
+        waited = 0.0
+        while not ended and waited < _PATIENCE:
+            self.clock.advance(_STEP)
+            waited += _STEP
+        assert ended, f"no result after {waited:.0f} s"
+        if isinstance(ended[0], Failure):
+            ended[0].raiseException()
+        return cast(_T, ended[0])
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass in small steps, so that what takes several of them comes to its end."""
+        for _ in range(round(seconds / _STEP)):
+            self.clock.advance(_STEP)
+
+    def oneadmin(self, method: str, *args: object) -> Any:
+        """Make a call to oned as oneadmin, which must succeed, and return the value."""
+        succeeded, value, *_ = self.oned.execute(method, self.oned.oneadmin, *args)
+        assert succeeded is True, value
+        return value
+
+    def as_user(self, name: str, method: str, *args: object) -> Any:
+        """Make a call to oned in a user's name, which must succeed, and return the value."""
+        return self.result(self.one.call(name, method, *args))
+
+    @property
+    def changes(self) -> list[LoggedCall]:
+        """What users have asked oned to change since the cloud was made, refused or not."""
+        return [
+            call
+            for call in list(self.oned.calls)[self._logged :]
+            if call.user != "oneadmin" and not is_reading(call.method)
+        ]
+
+
+async def perform(call: Call, action: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    """Make an EC2 call as boto3 would and return the answer as boto3 reads it; raises the `EC2Error` it would get.
+
+    It does what `econed.resource` does between authentication and HTTP, with a client around it.
+    """
+    route = _dispatcher().find(action)
+    client = _amazon().operation_model(action)
+    sent = create_serializer("ec2", include_validation=False).serialize_to_request(parameters, client)["body"]
+    admitted = route.admitted(decode(route.operation, _texts(sent), optional=route.optional))
+    try:
+        result = await route.action.run(replace(call, parameters=admitted), **route.action.keywords(admitted))
+    except OpenNebulaError as error:
+        raise failure(error).answer from error
+    if call.dry_run:
+        raise dry_run_succeeded()
+    return _read(client, Encoder().encode(route.operation, result or {}, version=VERSION, request_id=REQUEST_ID))
+
+
+def _read(client: OperationModel, body: bytes) -> dict[str, Any]:
+    answer = {"status_code": 200, "headers": {}, "body": body}
+    members: dict[str, Any] = create_parser("ec2").parse(answer, cast(Shape, client.output_shape))
+    del members["ResponseMetadata"]
+    return members
+
+
+def _at_once(work: Callable[[], _T]) -> Awaitable[_T]:
+    return succeed(work())
+
+
+def _texts(sent: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(name, str(value)) for name, value in sent.items()]

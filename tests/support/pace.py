@@ -1,0 +1,89 @@
+"""oned at a pace that a test decides: calls that take their time, and a process that dies between two of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from zope.interface import implementer
+
+from econed.interfaces import IOpenNebula
+
+if TYPE_CHECKING:
+    from lxml.etree import _Element
+
+
+@implementer(IOpenNebula)
+class Paced:
+    """oned behind a network: a call is served after the next of `delays` (seconds), its answer comes after another."""
+
+    def __init__(self, one: IOpenNebula, clock: Clock, delays: Iterator[float]) -> None:
+        self._one = one
+        self._clock = clock
+        self._delays = delays
+
+    async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:
+        """Make a call (`IOpenNebula.call`)."""
+        await self._wait()
+        try:
+            return await self._one.call(user, method, *args)
+        finally:
+            await self._wait()
+
+    async def document(self, user: str | None, method: str, *args: object) -> _Element:
+        """Make a call (`IOpenNebula.document`)."""
+        await self._wait()
+        try:
+            return await self._one.document(user, method, *args)
+        finally:
+            await self._wait()
+
+    async def _wait(self) -> None:
+        waited: Deferred[None] = Deferred()
+        self._clock.callLater(next(self._delays), waited.callback, None)
+        await waited
+
+
+@implementer(IOpenNebula)
+class Dying:
+    """oned as seen by a process that is killed just before, or just after, its call number `calls` (from 0) is served.
+
+    From then on nothing it asks is done or answered. `served` counts what was.
+    """
+
+    def __init__(self, one: IOpenNebula, calls: int, *, after: bool = False) -> None:
+        self._one = one
+        self._calls = calls
+        self._after = after
+        self.served = 0
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether the process has come to its end."""
+        return self.served > self._calls
+
+    async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:
+        """Make a call (`IOpenNebula.call`)."""
+        await self._before()
+        result = await self._one.call(user, method, *args)
+        await self._afterwards()
+        return result
+
+    async def document(self, user: str | None, method: str, *args: object) -> _Element:
+        """Make a call (`IOpenNebula.document`)."""
+        await self._before()
+        result = await self._one.document(user, method, *args)
+        await self._afterwards()
+        return result
+
+    async def _before(self) -> None:
+        if self.is_dead or (self.served == self._calls and not self._after):
+            self.served = self._calls + 1
+            await Deferred()
+
+    async def _afterwards(self) -> None:
+        self.served += 1
+        if self.is_dead:
+            await Deferred()

@@ -1,0 +1,15 @@
+"""Texts that oned does not keep as they are, or reads as something else."""
+
+from __future__ import annotations
+
+AWKWARD = {
+    "quotes": "say \"hi\", 'ho'",
+    "trailing-backslash": "C:\\temp\\",
+    "cdata-end": "a]]>b",
+    "newline": "one\ntwo",
+    "variable": "$NAME $USER[NAME]",
+    "lone-dollar": "100$",
+    "emoji": "lift-off \N{ROCKET}",
+    "attributes": 'x",EVIL="y]\nEVIL=[A="1"]',
+}
+"""By a name for the test's id."""

@@ -1,0 +1,153 @@
+"""How an action describes itself, is held against Amazon's model, and gets its parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any, TypedDict
+
+import pytest
+
+from econed.actions.action import Action, action, actions_of
+from econed.catalogue import all_actions
+from econed.dispatch import ActionError, Dispatcher, Route
+from econed.errors import EC2Error
+from econed.wire.model import Model
+
+MODEL = Model.load()
+
+
+class Placed(TypedDict, total=False):
+    """A structure of which one member is carried out."""
+
+    AvailabilityZone: str
+
+
+def described(run: Any) -> Action:
+    """Return the action that a function describes."""
+    module = ModuleType(run.__module__)
+    setattr(module, run.__name__, run)
+    (found,) = actions_of(module)
+    return found
+
+
+def route(run: Any) -> Route:
+    """Return the route to an action that a function describes."""
+    return Dispatcher(MODEL, [described(run)]).find(described(run).name)
+
+
+@action(
+    ignores=["Monitoring", "MetadataOptions.HttpTokens"], as_is={"EbsOptimized": False, "Placement.Tenancy": "default"}
+)
+async def run_instances(
+    call: object, *, image_id: str, min_count: int = 1, max_count: int = 1, placement: Placed | None = None
+) -> None:
+    """Run instances."""
+
+
+def test_the_name_of_the_function_is_the_name_of_the_action() -> None:
+    assert described(run_instances).name == "RunInstances"
+
+
+def test_keyword_parameters_are_the_members_it_carries_out_and_those_without_default_are_required() -> None:
+    found = described(run_instances)
+    assert set(found.accepts.of) == {"ImageId", "MinCount", "MaxCount", "Placement"}
+    assert found.required == {"ImageId"}
+
+
+def test_parameters_reach_the_function_under_its_own_names() -> None:
+    asked = {"ImageId": "ami-1", "MinCount": 2}
+    assert described(run_instances).keywords(asked) == {"image_id": "ami-1", "min_count": 2}
+
+
+def test_an_ignored_member_is_dropped_with_all_that_is_in_it() -> None:
+    asked = {"ImageId": "ami-1", "Monitoring": {"Enabled": True}}
+    assert route(run_instances).admitted(asked) == {"ImageId": "ami-1"}
+
+
+def test_a_member_that_asks_for_what_is_so_anyway_is_dropped_with_that_value_only() -> None:
+    found = route(run_instances)
+    assert found.admitted({"ImageId": "ami-1", "EbsOptimized": False}) == {"ImageId": "ami-1"}
+    with pytest.raises(EC2Error) as caught:
+        found.admitted({"ImageId": "ami-1", "EbsOptimized": True})
+    assert caught.value.code == "UnsupportedOperation"
+    assert "EbsOptimized" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("parameters", "named"),
+    [
+        ({"KernelId": "aki-1"}, "KernelId"),
+        ({"Placement": {"AvailabilityZone": "a", "GroupName": "g"}}, "Placement.GroupName"),
+        ({"Placement": {"Tenancy": "dedicated"}}, "Placement.Tenancy"),
+        ({"MetadataOptions": {"HttpTokens": "required", "HttpEndpoint": "enabled"}}, "MetadataOptions"),
+        ({"BlockDeviceMappings": [{"DeviceName": "/dev/sda"}]}, "BlockDeviceMappings"),
+    ],
+)
+def test_what_is_neither_carried_out_nor_declared_is_refused_by_its_name(
+    parameters: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(EC2Error) as caught:
+        route(run_instances).admitted({"ImageId": "ami-1", **parameters})
+    assert caught.value.code == "UnsupportedOperation"
+    assert named in caught.value.message
+
+
+def test_a_required_member_that_is_missing_is_missed() -> None:
+    with pytest.raises(EC2Error) as caught:
+        route(run_instances).admitted({})
+    assert (caught.value.code, "ImageId" in caught.value.message) == ("MissingParameter", True)
+
+
+def test_what_the_model_insists_on_and_the_action_does_not_is_optional() -> None:
+    assert {"MinCount", "MaxCount"} <= route(run_instances).optional
+
+
+def test_an_action_that_amazon_does_not_have_stops_the_start_and_names_its_line() -> None:
+    @action()
+    async def paint_instances(call: object) -> None:
+        """Paint instances."""
+
+    with pytest.raises(ActionError, match=r"test_dispatch\.py:\d+: .*PaintInstances"):
+        route(paint_instances)
+
+
+def test_a_member_that_amazon_does_not_have_stops_the_start() -> None:
+    class Odd(TypedDict, total=False):
+        """A structure with a member of its own invention."""
+
+        Colour: str
+
+    @action()
+    async def reboot_instances(call: object, *, instance_ids: Sequence[str], colour: str = "") -> None:
+        """Reboot instances."""
+
+    @action(ignores=["Placement.Colour"])
+    async def start_instances(call: object, *, instance_ids: Sequence[str]) -> None:
+        """Start instances."""
+
+    for run, named in ((reboot_instances, "Colour"), (start_instances, "Placement.Colour")):
+        with pytest.raises(ActionError, match=named):
+            route(run)
+
+
+@pytest.mark.parametrize("name", ["", "runInstances", "__class__", "keywords", "CreateVpc" * 100])
+def test_an_unknown_action_is_ec2s_invalid_action(name: str) -> None:
+    with pytest.raises(EC2Error) as caught:
+        Dispatcher(MODEL, all_actions()).find(name)
+    assert (caught.value.code, caught.value.status) == ("InvalidAction", 400)
+    assert len(caught.value.message) < 200
+
+
+def test_every_action_fits_amazons_model() -> None:
+    assert set(Dispatcher(MODEL, all_actions()).routes) >= {"RunInstances", "DescribeInstances", "CreateTags"}
+
+
+def test_every_action_says_what_it_is_for() -> None:
+    assert [found.name for found in all_actions() if not found.run.__doc__] == []
+
+
+def test_only_describing_actions_may_be_broken_off() -> None:
+    assert {found.name for found in all_actions() if found.only_reads} == {
+        found.name for found in all_actions() if found.name.startswith("Describe")
+    }
