@@ -1,0 +1,69 @@
+"""The one map from what went wrong to what the client is told; nothing of the inside passes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from econed.errors import (
+    EC2Error,
+    OpenNebulaCode,
+    OpenNebulaNonsense,
+    OpenNebulaRefusal,
+    OpenNebulaUnavailable,
+)
+
+_DID_NOT_COMPLETE = -500
+"""The XML-RPC fault with which oned 5.12 answers some refusals."""
+
+_INTERNAL = EC2Error("InternalError", "An internal error has occurred.", 500)
+_UNAVAILABLE = EC2Error("Unavailable", "The server is overloaded and can't handle the request.", 503)
+_UNAUTHORIZED = EC2Error("UnauthorizedOperation", "You are not authorized to perform this operation.", 403)
+_NOT_NOW = EC2Error("IncorrectState", "The resource is not in a state that allows this operation.")
+
+_REFUSALS: Mapping[int, EC2Error] = MappingProxyType(
+    {
+        OpenNebulaCode.AUTHORIZATION: _UNAUTHORIZED,
+        _DID_NOT_COMPLETE: _UNAUTHORIZED,
+        OpenNebulaCode.NO_EXISTS: EC2Error(
+            "InvalidParameterValue", "A resource that the request names does not exist."
+        ),
+        OpenNebulaCode.ACTION: _NOT_NOW,
+        OpenNebulaCode.LOCKED: _NOT_NOW,
+        OpenNebulaCode.INTERNAL: EC2Error("InvalidRequest", "OpenNebula cannot carry out this request."),
+        OpenNebulaCode.ALLOCATE: EC2Error("InvalidRequest", "OpenNebula cannot create this resource."),
+        OpenNebulaCode.REPLICATION: _UNAVAILABLE,
+    }
+)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What a client is told, and whether the log must say more because nobody foresaw it."""
+
+    answer: EC2Error
+    is_unforeseen: bool
+
+
+def failure(error: BaseException) -> Failure:
+    """Return what a request that ended with `error` is answered.
+
+    What oned refuses and the action had no better word for becomes a 4xx, since the SDKs repeat a 5xx; 5xx are for oned
+    being away, for answers that are none, and for our own faults.
+    """
+    if isinstance(error, EC2Error):
+        return Failure(error, is_unforeseen=False)
+    if isinstance(error, OpenNebulaUnavailable):
+        return Failure(_UNAVAILABLE, is_unforeseen=False)
+    if isinstance(error, OpenNebulaNonsense):
+        return Failure(_INTERNAL, is_unforeseen=False)
+    if isinstance(error, OpenNebulaRefusal):
+        return Failure(_refusal(error), is_unforeseen=False)
+    return Failure(_INTERNAL, is_unforeseen=True)
+
+
+def _refusal(error: OpenNebulaRefusal) -> EC2Error:
+    if error.is_quota:
+        return EC2Error("ResourceLimitExceeded", "A quota of your account is used up.")
+    return _REFUSALS.get(error.code, _INTERNAL)

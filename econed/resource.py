@@ -1,0 +1,275 @@
+"""The resource at the root: HTTP in, the one pipeline through which every request goes, HTTP out.
+
+Decode, authenticate, dispatch, run, encode; whatever fails on the way becomes an answer in `econed.answers` and nowhere
+else.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IPullProducer, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET
+from zope.interface import implementer
+
+from econed.actions.call import Call, dry_run_succeeded
+from econed.answers import failure
+from econed.auth.request import SignedRequest
+from econed.dispatch import Route
+from econed.errors import EC2Error
+from econed.opennebula.session import Session
+from econed.wire.encoder import Encoder, encode_error
+from econed.wire.parameters import decode
+from econed.wire.query import Pairs, value_of
+
+if TYPE_CHECKING:
+    from econed.auth.authenticator import Authenticator
+    from econed.config import Settings
+    from econed.dispatch import Dispatcher
+    from econed.interfaces import InThread, IOpenNebula
+    from econed.site import RawRequest
+
+_VERSION = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
+_FORM = b"application/x-www-form-urlencoded"
+_CONTENT_TYPE = b"text/xml;charset=UTF-8"
+_ALLOWED = (b"GET", b"POST")
+
+PRODUCED_FROM = 1 << 16
+"""Bytes from which an answer is sent no faster than the client reads it; at once, Twisted would cut a slow one off."""
+
+
+@dataclass(frozen=True)
+class Service:
+    """What requests are carried out with, put together once when the daemon starts."""
+
+    dispatcher: Dispatcher
+    authenticator: Authenticator
+    encoder: Encoder
+    one: IOpenNebula
+    settings: Settings
+    clock: IReactorTime
+    in_thread: InThread
+    note: Callable[[str], None] | None = None
+    """Is told which elements of oned's documents are read, for the tests."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What goes back: an HTTP status, the body in pieces, and EC2's code of what went wrong (empty if nothing did)."""
+
+    status: int
+    pieces: tuple[bytes, ...]
+    code: str = ""
+
+    @property
+    def length(self) -> int:
+        """The bytes of the body."""
+        return sum(map(len, self.pieces))
+
+
+class EC2Resource(Resource):
+    """Answers every request, whatever its path: a proxy in front may have one of its own."""
+
+    isLeaf = True
+
+    def __init__(self, service: Service) -> None:
+        super().__init__()
+        self._service = service
+
+    def render(self, request: RawRequest) -> int:
+        """Take a request through the pipeline; whatever comes of it, it is answered, unless the client has gone."""
+        running = Deferred.fromCoroutine(_Exchange(self._service, request).run())
+        request.notifyFinish().addErrback(lambda _: running.cancel())
+        return NOT_DONE_YET
+
+
+class _Exchange:
+    """One request and its answer."""
+
+    log = Logger(namespace="econed")
+
+    def __init__(self, service: Service, request: RawRequest) -> None:
+        self._service = service
+        self._request = request
+        self._id = str(uuid.uuid4())
+        self._action = ""
+        self._user = ""
+
+    async def run(self) -> None:
+        """Answer the request, and say so in the log."""
+        began = self._service.clock.seconds()
+        try:
+            answer = await self._answer()
+        except CancelledError:
+            answer = Answer(0, (), "ClientGone")
+        else:
+            self._send(answer)
+        self.log.info(
+            "{action} by {user} from {source}: {status} {code}, {length} bytes in {milliseconds} ms, id {request_id}",
+            action=self._action or "-",
+            user=self._user or "-",
+            source=self._request.getClientAddress().host,
+            status=answer.status,
+            code=answer.code or "ok",
+            milliseconds=round((self._service.clock.seconds() - began) * 1000),
+            length=answer.length,
+            request_id=self._id,
+        )
+
+    async def _answer(self) -> Answer:
+        try:
+            return Answer(200, await self._carried_out())
+        except CancelledError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the one boundary: nothing else may reach the client
+            return self._failed(error)
+
+    def _failed(self, error: Exception) -> Answer:
+        told = failure(error)
+        if told.is_unforeseen:
+            self.log.failure("request {request_id} failed", failure=Failure(error), request_id=self._id)
+        elif error is not told.answer:
+            self.log.warn("request {request_id}: {error}", error=str(error), request_id=self._id)
+        answer = told.answer
+        return Answer(answer.status, (encode_error(answer.code, answer.message, self._id),), answer.code)
+
+    async def _carried_out(self) -> tuple[bytes, ...]:
+        signed = signed_request(self._request)
+        pairs = (*signed.query_pairs, *signed.form_pairs)
+        user = await self._service.authenticator.authenticate(signed)
+        self._user = user.name
+        action, version = _asked(pairs)
+        route = self._service.dispatcher.find(action)
+        self._action = action
+        parameters = decode(route.operation, pairs, optional=route.optional)
+        dry_run = parameters.pop("DryRun", False)
+        admitted = route.admitted(parameters)
+        call = Call(
+            caller=user,
+            one=Session(self._service.one, user.name, self._service.note),
+            serveradmin=Session(self._service.one, None, self._service.note),
+            settings=self._service.settings,
+            clock=self._service.clock,
+            in_thread=self._service.in_thread,
+            endpoint=endpoint(self._request, self._service.settings.ssl_server),
+            request_id=self._id,
+            parameters=admitted,
+        )
+        result = await _run(route, call.as_dry_run() if dry_run else call)
+        return await self._encoded(route, result or {}, version)
+
+    async def _encoded(self, route: Route, result: Any, version: str) -> tuple[bytes, ...]:
+        """Encode a result, giving way to other requests between its slices."""
+        pieces: list[bytes] = []
+        for piece in self._service.encoder.slices(route.operation, result, version=version, request_id=self._id):
+            if pieces:
+                await _give_way(self._service.clock)
+            pieces.append(piece)
+        return tuple(pieces)
+
+    def _send(self, answer: Answer) -> None:
+        request = self._request
+        request.setResponseCode(answer.status)
+        request.setHeader(b"content-type", _CONTENT_TYPE)
+        request.setHeader(b"content-length", b"%d" % answer.length)
+        request.setHeader(b"x-amzn-requestid", self._id.encode())
+        request.setHeader(b"cache-control", b"no-cache, no-store")
+        if request.is_too_large:
+            request.setHeader(b"connection", b"close")
+        if answer.length < PRODUCED_FROM:
+            request.write(b"".join(answer.pieces))
+            request.finish()
+        else:
+            request.registerProducer(_Pieces(request, answer.pieces), False)
+
+
+@implementer(IPullProducer)
+class _Pieces:
+    """Writes a body piece by piece, each when the client has taken the one before."""
+
+    def __init__(self, request: RawRequest, pieces: Iterable[bytes]) -> None:
+        self._request = request
+        self._pieces = iter(pieces)
+
+    def resumeProducing(self) -> None:
+        piece = next(self._pieces, None)
+        if piece is not None:
+            self._request.write(piece)
+        else:
+            self._request.unregisterProducer()
+            self._request.finish()
+
+    def stopProducing(self) -> None:
+        self._pieces = iter(())
+
+
+def signed_request(request: RawRequest) -> SignedRequest:
+    """Return a request as it was received; raises `EC2Error` for one that cannot be EC2's at all."""
+    if request.method not in _ALLOWED:
+        raise EC2Error("MethodNotAllowed", "Only GET and POST are taken.", 405)
+    if request.is_too_large:
+        raise EC2Error("RequestEntityTooLarge", "The request is larger than this server takes.", 413)
+    assert request.content is not None  # noqa: S101 - read in full before it is rendered
+    body = request.content.read()
+    if body and _media_type(request) != _FORM:
+        raise EC2Error("UnsupportedMediaType", "A body has to be application/x-www-form-urlencoded.", 415)
+    path, _, query = request.uri.partition(b"?")
+    headers = tuple(
+        (name.decode("latin-1").lower(), value)
+        for name, values in request.requestHeaders.getAllRawHeaders()
+        for value in values
+    )
+    return SignedRequest(request.method.decode("ascii"), path, query, headers, body)
+
+
+def endpoint(request: RawRequest, ssl_server: str | None) -> str:
+    """Return the URL of this server as the client reached it: the proxy's if there is one, else by its Host header."""
+    if ssl_server is not None:
+        return ssl_server
+    host = request.getHeader(b"host") or request.getRequestHostname()
+    return f"{'https' if request.isSecure() else 'http'}://{host.decode('latin-1')}"
+
+
+def _media_type(request: RawRequest) -> bytes:
+    return (request.getHeader(b"content-type") or b"").partition(b";")[0].strip().lower()
+
+
+def _asked(pairs: Pairs) -> tuple[str, str]:
+    action, version = value_of(pairs, "Action"), value_of(pairs, "Version")
+    if not action:
+        raise EC2Error("MissingAction", "The request must contain the parameter Action")
+    if not version:
+        raise EC2Error("MissingParameter", "The request must contain the parameter Version")
+    if not _VERSION.fullmatch(version):
+        raise EC2Error("NoSuchVersion", "The requested version of service AmazonEC2 does not exist")
+    return action, version
+
+
+async def _run(route: Route, call: Call) -> Any:
+    """Run an action to its end: one that changes something is not broken off when the client goes."""
+    running = Deferred.fromCoroutine(route.action.run(call, **route.action.keywords(call.parameters)))
+    result = await (running if route.action.only_reads else _shielded(running))
+    if call.dry_run:
+        raise dry_run_succeeded()
+    return result
+
+
+def _shielded(running: Deferred[Any]) -> Deferred[Any]:
+    """Return a Deferred with the result of `running` that can be cancelled without it."""
+    shield: Deferred[Any] = Deferred()
+    running.addBoth(lambda result: None if shield.called else shield.callback(result))
+    return shield
+
+
+async def _give_way(clock: IReactorTime) -> None:
+    turn: Deferred[None] = Deferred()
+    clock.callLater(0, turn.callback, None)
+    await turn
