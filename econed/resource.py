@@ -25,7 +25,6 @@ from econed.answers import failure
 from econed.auth.request import SignedRequest
 from econed.dispatch import Route
 from econed.errors import EC2Error
-from econed.opennebula.session import Session
 from econed.wire.encoder import Encoder, encode_error
 from econed.wire.parameters import decode
 from econed.wire.query import Pairs, value_of
@@ -152,10 +151,10 @@ class _Exchange:
         parameters = decode(route.operation, pairs, optional=route.optional)
         dry_run = parameters.pop("DryRun", False)
         admitted = route.admitted(parameters)
-        call = Call(
-            caller=user,
-            one=Session(self._service.one, user.name, self._service.note),
-            serveradmin=Session(self._service.one, None, self._service.note),
+        call = Call.of(
+            user,
+            self._service.one,
+            self._service.note,
             settings=self._service.settings,
             clock=self._service.clock,
             in_thread=self._service.in_thread,

@@ -23,7 +23,7 @@ from twisted.python.usage import UsageError
 from econed import config, credentials
 from econed.auth.authenticator import Authenticator
 from econed.auth.users import UserDirectory
-from econed.catalogue import all_actions
+from econed.catalogue import all_actions, all_chores
 from econed.config import ConfigError, Finding, Settings
 from econed.dispatch import Dispatcher
 from econed.interfaces import InThread, IOpenNebula
@@ -140,7 +140,7 @@ def make_service(
     parent = MultiService()
     for description in endpoints:
         _listening(reactor, description, site).setServiceParent(parent)
-    rounds = ReconcilerService(Reconciler(one, reactor, note), reactor, random.random)
+    rounds = ReconcilerService(Reconciler(one, reactor, all_chores(), note), reactor, random.random)
     rounds.setServiceParent(parent)
     return parent
 

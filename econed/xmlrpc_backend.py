@@ -25,7 +25,7 @@ from econed.errors import (
     OpenNebulaRefusal,
     OpenNebulaUnavailable,
 )
-from econed.interfaces import IOpenNebula
+from econed.interfaces import InThread, IOpenNebula
 from econed.opennebula.methods import is_reading
 from econed.opennebula.replies import Scalar, document_of, value_of
 from econed.opennebula.template import sendable
@@ -63,13 +63,6 @@ class Observer(Protocol):
 
         `outcome` is ok, refused, unavailable, nonsense, or cancelled.
         """
-
-
-class InThread(Protocol):
-    """Runs something where it holds up nobody."""
-
-    def __call__(self, work: Callable[[], _T], /) -> Awaitable[_T]:
-        """Run `work` and return its result, or raise what it raised."""
 
 
 @implementer(IOpenNebula)

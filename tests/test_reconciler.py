@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 from twisted.internet.task import Clock
 
+from econed.actions.launch import HOLD_AGE
 from econed.actions.watch import SPAN, WATCHED_UNTIL
+from econed.catalogue import all_chores
 from econed.errors import OpenNebulaUnavailable
 from econed.interfaces import IOpenNebula
 from econed.opennebula.session import Session
-from econed.reconciler import HOLD_AGE, INTERVAL, Reconciler, ReconcilerService
+from econed.reconciler import INTERVAL, Reconciler, ReconcilerService
 from tests.support.cloud import Cloud
 
 RUN: dict[str, Any] = {"ImageId": "ami-00000000", "MinCount": 1, "MaxCount": 1}
@@ -32,7 +34,7 @@ def state(cloud: Cloud, instance: str) -> str:
 
 def look(cloud: Cloud, one: IOpenNebula | None = None) -> None:
     """Let a reconciler make a round, and what it begins come to its end."""
-    cloud.result(Reconciler(one or cloud.one, cloud.clock).round())
+    cloud.result(Reconciler(one or cloud.one, cloud.clock, all_chores()).round())
     cloud.clock.pump([1] * 30)
 
 

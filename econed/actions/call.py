@@ -13,7 +13,7 @@ from zope.interface import implementer
 
 from econed.errors import EC2Error
 from econed.interfaces import InThread, IOpenNebula
-from econed.opennebula.documents import OwnedView, Right
+from econed.opennebula.documents import Note, OwnedView, Right
 from econed.opennebula.methods import is_reading
 from econed.opennebula.session import Session
 
@@ -48,6 +48,11 @@ class Call:
     parameters: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     dry_run: bool = False
 
+    @classmethod
+    def of(cls, caller: User, one: IOpenNebula, note: Note | None = None, **rest: Any) -> Call:
+        """Return a call of this user on oned; `note` is told what is read of oned's documents."""
+        return cls(caller=caller, one=Session(one, caller.name, note), serveradmin=Session(one, None, note), **rest)
+
     @property
     def now(self) -> int:
         """The time, in seconds since the epoch."""
@@ -70,18 +75,6 @@ class Call:
             one=replace(self.one, one=_ReadOnly(self.one.one)),
             serveradmin=replace(self.serveradmin, one=_ReadOnly(self.serveradmin.one)),
         )
-
-    def doubtful_first(self, right: Right, objects: Iterable[_Owned]) -> list[_Owned]:
-        """Return objects in the order to change them in: first those whose permission bits deny the caller `right`.
-
-        An access control list may still grant it, and only oned knows: its refusal then comes before anything has
-        changed. In a dry run oned is not asked, and the bits decide: `EC2Error` UnauthorizedOperation.
-        """
-        caller = self.caller
-        ordered = sorted(objects, key=lambda each: each.may(caller.id, caller.groups, right))
-        if self.dry_run and ordered and not ordered[0].may(caller.id, caller.groups, right):
-            raise EC2Error("UnauthorizedOperation", "You are not authorized to perform this operation.", 403)
-        return ordered
 
     async def change_all(
         self, right: Right, objects: Iterable[_Owned], change: Callable[[_Owned], Coroutine[Any, Any, object]]

@@ -9,12 +9,14 @@ and ends; then the instances are released. A call that comes again finds them an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from econed.actions.call import together
+from econed.actions.chores import unless_moved_on
 from econed.actions.instance_facts import (
     CLIENT_TOKEN,
     DISCARDED,
@@ -32,10 +34,14 @@ from econed.opennebula.template import attribute, template
 
 if TYPE_CHECKING:
     from econed.actions.call import Call
+    from econed.actions.chores import Look
     from econed.opennebula.documents import VirtualMachine
 
 TOKEN_LIFETIME = 24 * 3600
 """Seconds for which a client token is remembered: by the machines that carry it, so nothing piles up."""
+
+HOLD_AGE = 600
+"""Seconds after which a machine that was left on HOLD belongs to no request any more, and is ended."""
 
 _PAGE = 100
 _ROUNDS = 4
@@ -223,13 +229,20 @@ async def discard(session: Session, machine_ids: Iterable[int]) -> None:
     await together(one(machine_id) for machine_id in machine_ids)
 
 
-async def unless_moved_on(change: Coroutine[Any, Any, None]) -> None:
-    """Make a change that another process may have made already."""
-    try:
-        await change
-    except OpenNebulaRefusal as refusal:
-        if refusal.code != OpenNebulaCode.ACTION:
-            raise
+async def end_left_over(look: Look) -> None:
+    """End the machines that a request left on HOLD and never came back for (a chore)."""
+    async with aclosing(look.machines(VmState.HOLD)) as machines:
+        async for machine in machines:
+            facts = machine.user_template
+            if LAUNCH_INDEX not in facts:
+                continue
+            if DISCARDED in facts or machine.stime < look.now - HOLD_AGE:
+                look.log.info(
+                    "ending machine {id}, left on HOLD by a request that never came to its end", id=machine.id
+                )
+                await discard(look.session, [machine.id])
+            else:
+                look.keep()
 
 
 def _carries(machine: VirtualMachine, token: str) -> bool:

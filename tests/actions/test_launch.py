@@ -13,12 +13,13 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from econed.actions.instance_facts import CLIENT_TOKEN, DISCARDED
-from econed.actions.launch import TOKEN_LIFETIME
+from econed.actions.launch import HOLD_AGE, TOKEN_LIFETIME
+from econed.catalogue import all_chores
 from econed.errors import EC2Error
 from econed.interfaces import IOpenNebula
 from econed.opennebula.session import ANY_STATE, MINE, Session
 from econed.opennebula.states import VmState
-from econed.reconciler import HOLD_AGE, Reconciler
+from econed.reconciler import Reconciler
 from tests.support.cloud import Cloud, perform
 from tests.support.pace import Dying, Paced
 
@@ -166,7 +167,7 @@ def test_what_a_call_that_died_left_on_hold_is_ended_if_nobody_calls_again(step:
     cloud = Cloud()
     begin(cloud, Dying(cloud.one, step, after=True), asked())
     cloud.clock.advance(HOLD_AGE + 60)
-    cloud.result(Reconciler(cloud.one, cloud.clock).round())
+    cloud.result(Reconciler(cloud.one, cloud.clock, all_chores()).round())
     session = Session(cloud.one, "alice")
     assert cloud.result(session.vm_ids(MINE, VmState.HOLD)) == ()
 
