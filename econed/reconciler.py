@@ -7,7 +7,8 @@ Everything is done in the session of the user it belongs to, by the chores of `e
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
@@ -33,8 +34,7 @@ class Reconciler:
     clock: IReactorTime
     chores: Sequence[Chore]
     note: Note | None = None
-
-    log = Logger(namespace="econed.reconciler")
+    log: Logger = field(default_factory=partial(Logger, namespace="econed.reconciler"))
 
     async def round(self) -> None:
         """Look once through all watched users. What fails for one user is logged, and does not keep the others."""
@@ -64,12 +64,13 @@ class ReconcilerService(Service):
     `jitter` returns a number from 0 to 1.
     """
 
-    log = Logger(namespace="econed.reconciler")
-
-    def __init__(self, reconciler: Reconciler, clock: IReactorTime, jitter: Callable[[], float]) -> None:
+    def __init__(
+        self, reconciler: Reconciler, clock: IReactorTime, jitter: Callable[[], float], log: Logger | None = None
+    ) -> None:
         self._reconciler = reconciler
         self._clock = clock
         self._jitter = jitter
+        self._log = log or Logger(namespace="econed.reconciler")
         self._next: IDelayedCall | None = None
         self._running: Deferred[None] | None = None
 
@@ -99,9 +100,9 @@ class ReconcilerService(Service):
         try:
             await self._reconciler.round()
         except OpenNebulaError as error:
-            self.log.warn("no round this time: {error}", error=str(error))
+            self._log.warn("no round this time: {error}", error=str(error))
         except Exception:  # noqa: BLE001 - one bad round must not be the last
-            self.log.failure("a round failed")
+            self._log.failure("a round failed")
         finally:
             self._running = None
             if self.running:

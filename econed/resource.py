@@ -56,6 +56,7 @@ class Service:
     settings: Settings
     clock: IReactorTime
     in_thread: InThread
+    log: Logger
     note: Callable[[str], None] | None = None
     """Is told which elements of oned's documents are read, for the tests."""
 
@@ -93,8 +94,6 @@ class EC2Resource(Resource):
 class _Exchange:
     """One request and its answer."""
 
-    log = Logger(namespace="econed")
-
     def __init__(self, service: Service, request: RawRequest) -> None:
         self._service = service
         self._request = request
@@ -111,7 +110,7 @@ class _Exchange:
             answer = Answer(0, (), "ClientGone")
         else:
             self._send(answer)
-        self.log.info(
+        self._service.log.info(
             "{action} by {user} from {source}: {status} {code}, {length} bytes in {milliseconds} ms, id {request_id}",
             action=self._action or "-",
             user=self._user or "-",
@@ -134,9 +133,9 @@ class _Exchange:
     def _failed(self, error: Exception) -> Answer:
         told = failure(error)
         if told.is_unforeseen:
-            self.log.failure("request {request_id} failed", failure=Failure(error), request_id=self._id)
+            self._service.log.failure("request {request_id} failed", failure=Failure(error), request_id=self._id)
         elif error is not told.answer:
-            self.log.warn("request {request_id}: {error}", error=str(error), request_id=self._id)
+            self._service.log.warn("request {request_id}: {error}", error=str(error), request_id=self._id)
         answer = told.answer
         return Answer(answer.status, (encode_error(answer.code, answer.message, self._id),), answer.code)
 

@@ -16,7 +16,7 @@ from twisted.application import strports
 from twisted.application.service import IService, MultiService
 from twisted.internet.endpoints import quoteStringArgument
 from twisted.internet.threads import deferToThreadPool
-from twisted.logger import Logger
+from twisted.logger import Logger, globalLogPublisher
 from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
 
@@ -24,9 +24,11 @@ from econed import config, credentials
 from econed.auth.authenticator import Authenticator
 from econed.auth.users import UserDirectory
 from econed.catalogue import all_actions, all_chores
+from econed.clock import WallClock
 from econed.config import ConfigError, Finding, Settings
 from econed.dispatch import Dispatcher
 from econed.interfaces import InThread, IOpenNebula
+from econed.logs import logger
 from econed.opennebula.documents import Note
 from econed.reconciler import Reconciler, ReconcilerService
 from econed.resource import EC2Resource, Service
@@ -126,21 +128,26 @@ def make_service(
     `endpoints` are Twisted's descriptions of where to listen. A port that is taken ends the start with an error. Raises
     `UsageError` for a description that is none.
     """
+    clock = WallClock(reactor)
+    requests, chores = (
+        logger(name, settings.debug_level, globalLogPublisher) for name in ("econed", "econed.reconciler")
+    )
     service = Service(
         dispatcher=Dispatcher(Model.load(), all_actions()),
-        authenticator=Authenticator(UserDirectory(one, reactor, note), reactor, ssl_server=settings.ssl_server),
+        authenticator=Authenticator(UserDirectory(one, clock, note), clock, ssl_server=settings.ssl_server),
         encoder=Encoder(),
         one=one,
         settings=settings,
-        clock=reactor,
+        clock=clock,
         in_thread=_in_thread(reactor),
+        log=requests,
         note=note,
     )
     site = EC2Site(EC2Resource(service), reactor)
     parent = MultiService()
     for description in endpoints:
         _listening(reactor, description, site).setServiceParent(parent)
-    rounds = ReconcilerService(Reconciler(one, reactor, all_chores(), note), reactor, random.random)
+    rounds = ReconcilerService(Reconciler(one, clock, all_chores(), note, chores), clock, random.random, chores)
     rounds.setServiceParent(parent)
     return parent
 
@@ -165,7 +172,7 @@ def _sandboxed(options: Options, environ: Mapping[str, str], reactor: Any) -> tu
     if options["config"]:
         settings, findings = config.load(Path(options["config"]), environ)
         _warn(findings)
-    oned = Oned(reactor, version=options["sandbox-form"] or _FORMS[-1])
+    oned = Oned(WallClock(reactor), version=options["sandbox-form"] or _FORMS[-1])
     users = options["users"] or [("demo", secrets.token_hex(20))]
     try:
         populate(oned, users=users, vms=options["sandbox-vms"])

@@ -19,7 +19,7 @@ SHARED_ROOMS = {
     "running": ("lifecycle", "workers", "admin"),
     "http": ("site", "resource", "answers", "dispatch", "catalogue"),
     "backend": ("xmlrpc_backend", "xmlrpc_proxy", "scripts"),
-    "ground": ("config", "config_values", "credentials", "ids", "errors", "interfaces", "metrics", "logs"),
+    "ground": ("config", "config_values", "credentials", "ids", "errors", "interfaces", "metrics", "logs", "clock"),
 }
 ROOM_OF = {module: room for room, members in SHARED_ROOMS.items() for module in members}
 

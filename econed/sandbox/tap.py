@@ -11,6 +11,7 @@ from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
 from twisted.web.server import Site
 
+from econed.clock import WallClock
 from econed.sandbox.cloud import populate
 from econed.sandbox.oned import Oned
 from econed.sandbox.server import SandboxResource
@@ -51,7 +52,7 @@ def makeService(options: Options) -> IService:
     if options["form"] not in ("5.12", "7.4"):
         raise UsageError("--form is 5.12 or 7.4")
     oned = Oned(
-        reactor,
+        WallClock(reactor),
         version=options["form"],
         oneadmin=options["oneadmin"],
         serveradmin=options["serveradmin"],

@@ -1,0 +1,1 @@
+"""The commands for people, as they are run."""

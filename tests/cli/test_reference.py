@@ -1,0 +1,52 @@
+"""The reference of the actions says what the code does."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+
+from econed.actions.action import Action
+from econed.catalogue import all_actions
+from econed.cli.reference import filters_of, main, reference
+
+DOCS = Path(__file__).parent.parent.parent / "docs"
+ACTIONS = {action.name: action for action in all_actions()}
+
+
+def test_the_reference_in_the_checkout_is_up_to_date() -> None:
+    """Otherwise: python -m econed.cli.reference > docs/actions.md."""
+    assert (DOCS / "actions.md").read_text("utf-8") == reference()
+
+
+def test_the_command_writes_it() -> None:
+    """To standard output."""
+    out = io.StringIO()
+    assert main(out) == 0
+    assert out.getvalue() == reference()
+
+
+@pytest.mark.parametrize("action", ACTIONS.values(), ids=ACTIONS)
+def test_an_action_has_filters_to_show_if_it_takes_any(action: Action) -> None:
+    """They are found by what its function refers to."""
+    assert ("Filters" in action.accepts.of) == (filters_of(action) is not None)
+
+
+def test_every_section_tells_what_is_required_and_what_is_not() -> None:
+    """As the function's signature has it: a parameter without a default is required."""
+    sections = {text.partition("\n")[0]: text for text in reference().split("\n## ")[1:]}
+    assert sections.keys() == ACTIONS.keys()
+    for name, action in ACTIONS.items():
+        for parameter in action.accepts.of:
+            assert (f"**`{parameter}`**" in sections[name]) == (parameter in action.required)
+            assert f"`{parameter}`" in sections[name]
+
+
+def test_members_of_structures_and_values_taken_as_they_are_are_spelled_out() -> None:
+    """As a client writes them."""
+    run_instances = reference().partition("\n## RunInstances\n")[2].partition("\n## ")[0]
+    assert "`Placement` (`AvailabilityZone`)" in run_instances
+    assert "`TagSpecifications` (`ResourceType`, `Tags` (`Key`, `Value`))" in run_instances
+    assert "`DisableApiStop` = `false`" in run_instances
+    assert "`SecurityGroups` = `default`" in run_instances

@@ -1,0 +1,65 @@
+"""Commands in processes of their own: those of econed, and twistd."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.tools import require_tool
+
+LONG = 120
+"""Seconds after which something hangs; nothing takes so long."""
+
+
+def twistd(*arguments: str) -> list[str]:
+    """Return the command line of twistd in the foreground; it leaves no file behind."""
+    return [require_tool("twistd"), "--nodaemon", "--pidfile=", *arguments]
+
+
+def command(module: str, *arguments: str) -> list[str]:
+    """Return the command line of a command."""
+    return [sys.executable, "-m", f"econed.cli.{module}", *arguments]
+
+
+def finished(argv: list[str], cwd: Path, env: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end."""
+    return subprocess.run(argv, cwd=cwd, env=env, capture_output=True, text=True, timeout=LONG, check=False)
+
+
+@dataclass(frozen=True)
+class Running:
+    """A command that goes on, and what it has said."""
+
+    process: subprocess.Popen[str]
+
+    def lines_until(self, last: str) -> list[str]:
+        """Return what it says next, up to a line that holds `last`."""
+        assert self.process.stdout is not None
+        lines = []
+        for line in self.process.stdout:
+            lines.append(line.strip())
+            if last in line:
+                return lines
+        raise AssertionError("\n".join((f"it ended without saying {last!r}", *lines)))
+
+    def interrupted(self, number: signal.Signals) -> int:
+        """Send it a signal and return its exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(LONG)
+
+
+@contextmanager
+def running(argv: list[str], cwd: Path, env: Mapping[str, str] | None = None) -> Iterator[Running]:
+    """Run a command for as long as the block does."""
+    process = subprocess.Popen(argv, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        yield Running(process)
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.communicate(timeout=LONG)

@@ -1,0 +1,183 @@
+"""The daemon as twistd runs it: real processes, real sockets."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import stat
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+
+from tests.support.running import LONG, Running, finished, running, twistd
+
+ROOT = Path(__file__).parent.parent
+SANDBOX = ("econe", "--sandbox", "--listen", "tcp:0:interface=127.0.0.1")
+
+
+def client(port: int, access_key: str, secret_key: str) -> Any:
+    """Return an EC2 client of this user."""
+    session = boto3.session.Session(access_key, secret_key, region_name="opennebula")
+    config = Config(retries={"total_max_attempts": 1}, proxies={})
+    return session.client("ec2", endpoint_url=f"http://127.0.0.1:{port}", config=config)
+
+
+def port_of(server: Running) -> int:
+    """Return the port that a server says it listens on."""
+    found = re.search(r"starting on (\d+)", server.lines_until("starting on ")[-1])
+    assert found
+    return int(found[1])
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on, for a file in which 0 is none."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """Return this environment without what says where OpenNebula is."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("ONE_", "ECONE_"))}
+    return {**kept, **changes}
+
+
+def test_twistd_offers_the_daemon_and_the_sandbox(tmp_path: Path) -> None:
+    """Each with a line on what it is."""
+    shown = finished([*twistd("--help")], tmp_path, environment(COLUMNS="200")).stdout
+    assert re.search(r"^ +econe +The Amazon EC2 API of an OpenNebula cloud\.$", shown, re.MULTILINE)
+    assert re.search(r"^ +econe-sandbox +An embedded oned to try econed on", shown, re.MULTILINE)
+
+
+# What is wrong is said, and ends the start
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--port", "4567", "--listen", "tcp:4568"], "--port and --listen exclude each other"),
+        (["--port", "70000"], "70000 is no port"),
+        (["--sandbox-user", "alice:secret"], "go with --sandbox"),
+        (["--sandbox-vms", "3"], "go with --sandbox"),
+        (["--sandbox-form", "5.12"], "go with --sandbox"),
+        (["--sandbox", "--sandbox-form", "6.0"], "--sandbox-form is 5.12 or 7.4"),
+        (["--sandbox", "--sandbox-vms", "-1"], "-1 is less than none"),
+        (["--sandbox", "--sandbox-user", "alice"], "--sandbox-user takes NAME:SECRET"),
+        (["--sandbox", "--sandbox-user", ":secret"], "--sandbox-user takes NAME:SECRET"),
+        (["--sandbox", "--sandbox-user", "alice:"], "--sandbox-user takes NAME:SECRET"),
+        (["--sandbox", "--sandbox-user", "oneadmin:secret"], "has a user 'oneadmin' already"),
+        (["--sandbox", "--listen", "carrier-pigeon:1"], "nothing can listen on 'carrier-pigeon:1'"),
+        (["--sandbox", "--listen", "tcp:x"], "nothing can listen on 'tcp:x'"),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_refused(options: list[str], said: str, tmp_path: Path) -> None:
+    """By a sentence on standard error, not by a traceback."""
+    done = finished(twistd("econe", *options), tmp_path, environment())
+    assert done.returncode == 1
+    told = done.stdout + done.stderr
+    assert said in told
+    assert "Traceback" not in told
+
+
+@pytest.mark.parametrize("how", ["plugin", "tac"])
+def test_everything_wrong_with_the_configuration_is_listed_and_nothing_starts(how: str, tmp_path: Path) -> None:
+    """With the file and the line; the credentials are looked at too."""
+    conf = tmp_path / "econe.conf"
+    conf.write_text(":port: 99999\n:auth: x509\n:one_timeout: soon\n", "utf-8")
+    argv = twistd("econe", "--config", str(conf)) if how == "plugin" else twistd("-y", str(ROOT / "econe.tac"))
+    done = finished(argv, tmp_path, environment(ECONE_CONF=str(conf), ONE_CIPHER_AUTH=str(tmp_path / "none")))
+    assert done.returncode == 1
+    for line, key in enumerate(("port", "auth", "one_timeout"), start=1):
+        assert f"{conf}:{line}: {key}: " in done.stderr
+    assert str(tmp_path / "none") in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "starting" not in done.stdout
+
+
+def test_the_tac_without_a_configuration_says_what_it_needs(tmp_path: Path) -> None:
+    """And does not start."""
+    done = finished(twistd("-y", str(ROOT / "econe.tac")), tmp_path, environment())
+    assert done.returncode == 1
+    assert "econe.tac: set ECONE_CONF to the path of econe.conf" in done.stderr
+
+
+def test_a_port_that_is_taken_is_an_error(tmp_path: Path) -> None:
+    """A daemon that runs and does not listen would help nobody."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = finished(twistd("econe", "--sandbox", "--listen", f"tcp:{port}:interface=127.0.0.1"), tmp_path)
+    assert done.returncode == 1
+    assert f"Couldn't listen on 127.0.0.1:{port}" in done.stdout + done.stderr
+
+
+# What runs
+
+
+@pytest.mark.parametrize("form", ["5.12", "7.4"])
+def test_without_users_the_sandbox_makes_one_and_says_his_keys(form: str, tmp_path: Path) -> None:
+    """They can be used as they are printed; the machines asked for are his."""
+    argv = twistd(*SANDBOX, "--sandbox-form", form, "--sandbox-vms", "3")
+    with running(argv, tmp_path, environment()) as server:
+        told = server.lines_until("sandbox user: ")[-1]
+        keys = re.search(r"access key (\S+), secret key (\S+)$", told)
+        assert keys
+        reservations = client(port_of(server), keys[1], keys[2]).describe_instances()["Reservations"]
+    states = [each["State"]["Name"] for reservation in reservations for each in reservation["Instances"]]
+    assert states == ["running"] * 3
+
+
+def test_every_endpoint_is_listened_on_and_every_user_taken(tmp_path: Path) -> None:
+    """Both options may be repeated."""
+    users = ("--sandbox-user", "alice:one", "--sandbox-user", "bob:two")
+    with running(twistd(*SANDBOX, "--listen", "tcp:0:interface=127.0.0.1", *users), tmp_path) as server:
+        ports = [port_of(server), port_of(server)]
+        for port in ports:
+            for name, secret in (("alice", "one"), ("bob", "two")):
+                assert client(port, name, secret).describe_key_pairs()["KeyPairs"] == []
+    assert len({*ports}) == 2
+
+
+def test_a_port_of_ones_own_takes_the_place_of_the_configured_one(tmp_path: Path) -> None:
+    """0 is any free one."""
+    with running(twistd("econe", "--sandbox", "--port", "0", "--sandbox-user", "alice:one"), tmp_path) as server:
+        assert client(port_of(server), "alice", "one").describe_regions()["Regions"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_daemon_in_good_order(number: signal.Signals, tmp_path: Path) -> None:
+    """It shuts down, and then ends by that signal, as twistd does and systemd counts as success."""
+    with running(twistd(*SANDBOX, "--sandbox-user", "alice:one"), tmp_path) as server:
+        client(port_of(server), "alice", "one").describe_regions()  # from then on it listens for signals, too
+        server.process.send_signal(number)
+        told = server.lines_until("Server Shut Down.")
+        assert server.process.wait(LONG) in (0, -number)
+    assert not [line for line in told if "Traceback" in line or "Unhandled" in line]
+
+
+def test_the_tac_serves_the_cloud_that_econe_conf_names(tmp_path: Path) -> None:
+    """Over real XML-RPC, with serveradmin's credentials; what the configuration only warns of is logged."""
+    with running(twistd("econe-sandbox", "--port", "0", "--user", "alice:secret"), tmp_path) as oned:
+        port = free_port()
+        conf = tmp_path / "econe.conf"
+        conf.write_text(
+            f":one_xmlrpc: http://127.0.0.1:{port_of(oned)}/RPC2\n:host: 127.0.0.1\n:port: {port}\n:colour: blue\n",
+            "utf-8",
+        )
+        auth = tmp_path / "one_auth"
+        auth.write_text("serveradmin:serverpassword\n", "utf-8")
+        auth.chmod(stat.S_IRUSR | stat.S_IROTH)
+        environ = environment(ECONE_CONF=str(conf), ONE_CIPHER_AUTH=str(auth))
+        with running(twistd("-y", str(ROOT / "econe.tac")), tmp_path, environ) as server:
+            told = "\n".join(server.lines_until(f"starting on {port}"))
+            images = client(port, "alice", "secret").describe_images()["Images"]
+    assert [each["Name"] for each in images] == ["ubuntu-24.04"]
+    assert f"{conf}:4: colour: unknown key" in told
+    assert f"{auth}: is open to every user" in told
+    assert "serverpassword" not in told
