@@ -21,9 +21,9 @@ class WallClock:
         """Return the time in seconds since the epoch."""
         return time.time()
 
-    def callLater(self, delay: float, call: Callable[..., Any], *args: object, **kwargs: object) -> IDelayedCall:
+    def callLater(self, delay: float, callable: Callable[..., Any], *args: object, **kwargs: object) -> IDelayedCall:
         """Call something in so many seconds (`IReactorTime.callLater`)."""
-        return self._reactor.callLater(delay, call, *args, **kwargs)
+        return self._reactor.callLater(delay, callable, *args, **kwargs)
 
     def getDelayedCalls(self) -> Sequence[IDelayedCall]:
         """Return the calls that are to come (`IReactorTime.getDelayedCalls`)."""
