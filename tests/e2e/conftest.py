@@ -1,0 +1,93 @@
+"""The clouds that end-to-end tests run on: each test once on each form, or on what it asks for with `forms`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.clients import boto
+from tests.support.estate import FORMS, LIVE, Cloud, Econed, Person, cloud_of
+
+ELEMENTS_READ = Path(__file__).parents[1] / "data" / "elements-read.txt"
+
+
+def _forms() -> list[Any]:
+    return [pytest.param(form, marks=[pytest.mark.live] if form == LIVE else []) for form in FORMS]
+
+
+@pytest.fixture(scope="session", params=_forms())
+def cloud(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    """An oned of this form with what the tests need in it, which is removed at the end."""
+    made = cloud_of(request.param, tmp_path_factory.mktemp(f"cloud-{request.param}"))
+    try:
+        made.furnish()
+        yield made
+    finally:
+        made.remove()
+
+
+@pytest.fixture(scope="session")
+def econed(cloud: Cloud) -> Econed:
+    """An econed on the cloud, which notes what it reads."""
+    return cloud.econed()
+
+
+@pytest.fixture(scope="session")
+def second_econed(cloud: Cloud) -> Econed:
+    """Another econed on the same cloud: `twistd -n econe`, as an administrator starts it."""
+    return cloud.econed(notes=False)
+
+
+@pytest.fixture(scope="session")
+def alice(cloud: Cloud) -> Person:
+    """A user."""
+    return cloud.alice
+
+
+@pytest.fixture(scope="session")
+def bob(cloud: Cloud) -> Person:
+    """Another user of the same group."""
+    return cloud.bob
+
+
+@pytest.fixture(scope="session")
+def ec2(econed: Econed, alice: Person) -> Any:
+    """Alice's boto3 client."""
+    return boto(alice, econed.url)
+
+
+@pytest.fixture(scope="session")
+def _reported() -> set[str]:
+    return set()
+
+
+@pytest.fixture(autouse=True)
+def _every_element_read_is_listed(request: pytest.FixtureRequest, _reported: set[str]) -> Iterator[None]:
+    """What econed reads of oned's documents is what the contract test holds the sandbox to: the list must be whole."""
+    yield
+    if "cloud" not in request.fixturenames:
+        return
+    listed = frozenset(ELEMENTS_READ.read_text(encoding="utf-8").split("\n"))
+    unlisted = sorted(request.getfixturevalue("cloud").elements_read - listed - _reported)
+    _reported.update(unlisted)
+    assert not unlisted, f"econed reads more than {ELEMENTS_READ.name} says; add these lines: {unlisted}"
+
+
+@pytest.fixture
+def launch(cloud: Cloud, ec2: Any) -> Iterator[Callable[..., list[dict[str, Any]]]]:
+    """Runs instances of alice's and gives them as RunInstances showed them; the test's end is theirs."""
+    launched: list[str] = []
+
+    def run(count: int = 1, client: Any = ec2, **parameters: Any) -> list[dict[str, Any]]:
+        asked = {"ImageId": f"ami-{cloud.ami:08d}", "InstanceType": cloud.instance_type, **parameters}
+        reservation = client.run_instances(**{"MinCount": count, "MaxCount": count, **asked})
+        launched.extend(each["InstanceId"] for each in reservation["Instances"])
+        instances: list[dict[str, Any]] = reservation["Instances"]
+        return instances
+
+    yield run
+    if launched:
+        ec2.terminate_instances(InstanceIds=launched)

@@ -1,0 +1,106 @@
+"""The aws cli as people use it, waiters and pages and errors included. Each run of it costs a second: they are few."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.waiting import wait
+from tests.support.clients import aws
+from tests.support.estate import Cloud, Econed, Person
+
+Aws = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def cli(second_econed: Econed, alice: Person, tmp_path: Path) -> Aws:
+    """Run `aws ec2` as alice."""
+    return lambda *arguments: aws(alice, second_econed.url, *arguments, directory=tmp_path)
+
+
+def _json(done: subprocess.CompletedProcess[str]) -> Any:
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_the_aws_cli_runs_waits_for_and_ends_an_instance(cloud: Cloud, ec2: Any, cli: Aws) -> None:
+    """run-instances, wait instance-running, describe-instances with filters, terminate, wait instance-terminated."""
+    tags = "ResourceType=instance,Tags=[{Key=by,Value=cli}]"
+    image, kind = f"ami-{cloud.ami:08d}", cloud.instance_type
+    asked = ("run-instances", "--image-id", image, "--instance-type", kind, "--tag-specifications", tags)
+    dry = cli(*asked, "--dry-run")
+    assert (dry.returncode, dry.stdout) == (255, "")
+    assert "(DryRunOperation) when calling the RunInstances operation" in dry.stderr
+
+    (made,) = _json(cli(*asked))["Instances"]
+    ids = [made["InstanceId"]]
+    wait(ec2, "instance_running", ids)
+    waited = cli("wait", "instance-running", "--instance-ids", *ids)
+    assert (waited.returncode, waited.stderr) == (0, "")
+    filters = (
+        "Name=tag:by,Values=c?i",
+        f"Name=instance-id,Values={ids[0]},i-99999999",
+        "Name=instance-state-code,Values=16",
+    )
+    query = "Reservations[].Instances[].[InstanceId,ImageId]"
+    assert _json(cli("describe-instances", "--filters", *filters, "--query", query)) == [[ids[0], image]]
+    _json(cli("terminate-instances", "--instance-ids", *ids))
+    wait(ec2, "instance_terminated", ids)
+    waited = cli("wait", "instance-terminated", "--instance-ids", *ids)
+    assert (waited.returncode, waited.stderr) == (0, "")
+
+
+def test_the_aws_cli_reads_a_list_in_pages(ec2: Any, cli: Aws, launch: Any) -> None:
+    """--page-size asks for smaller answers and shows all of them; --max-items stops, and its token goes on."""
+    made = launch(count=7, TagSpecifications=[{"ResourceType": "instance", "Tags": [{"Key": "pages", "Value": "x"}]}])
+    expected = sorted(each["InstanceId"] for each in made)
+    asked = (
+        "describe-instances",
+        "--filters",
+        "Name=tag-key,Values=pages",
+        "Name=instance-id,Values=" + ",".join(expected),
+    )
+
+    def ids(answer: Any) -> list[str]:
+        return [each["InstanceId"] for reservation in answer["Reservations"] for each in reservation["Instances"]]
+
+    assert ids(_json(cli(*asked, "--page-size", "5"))) == expected
+    first = _json(cli("describe-tags", "--filters", "Name=key,Values=pages", "--max-items", "5", "--page-size", "5"))
+    token = first["NextToken"]
+    rest = _json(
+        cli("describe-tags", "--filters", "Name=key,Values=pages", "--starting-token", token, "--page-size", "5")
+    )
+    assert [each["ResourceId"] for each in (*first["Tags"], *rest["Tags"])] == expected
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ("describe-instances", "--instance-ids", "i-02000000000"),
+            "An error occurred (InvalidInstanceID.Malformed) when calling the DescribeInstances operation",
+        ),
+        (
+            ("stop-instances", "--instance-ids", "i-2000000000"),
+            "An error occurred (InvalidInstanceID.NotFound) when calling the StopInstances operation: "
+            "The instance ID 'i-2000000000' does not exist",
+        ),
+        (
+            ("create-vpc", "--cidr-block", "10.0.0.0/16"),
+            "An error occurred (InvalidAction) when calling the CreateVpc operation: "
+            "The action CreateVpc is not valid for this web service.",
+        ),
+    ],
+    ids=["malformed id", "unknown id", "unknown action"],
+)
+def test_the_aws_cli_shows_what_went_wrong(cli: Aws, arguments: tuple[str, ...], said: str) -> None:
+    """An error of the service is exit status 255 with EC2's code and words, at once."""
+    done = cli(*arguments)
+    assert done.returncode == 255
+    assert said in done.stderr
+    assert done.stdout == ""

@@ -1,0 +1,362 @@
+"""Clients of bad manners: whatever they send, the answer is EC2's XML with a 4xx, and others are served on."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import socket
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.e2e.waiting import wait
+from tests.support.clients import (
+    TIMEOUT,
+    VERSION,
+    Answer,
+    boto,
+    ec2_error,
+    exchange,
+    send,
+    v2,
+    v2_form,
+)
+from tests.support.estate import PATIENCE, Cloud, Econed, Person
+from tests.support.processes import until
+
+FORM = b"application/x-www-form-urlencoded"
+TOO_MUCH = 2 << 20
+
+
+@pytest.fixture(autouse=True)
+def _econed_is_none_the_worse(econed: Econed, alice: Person) -> Iterator[None]:
+    """After each of these, econed serves on and has nothing in its log that nobody foresaw."""
+    yield
+    assert v2(alice, econed.url, "DescribeKeyPairs").status == 200
+    assert "Traceback" not in econed.process.text
+    assert "Unhandled" not in econed.process.text
+
+
+def _refused(answer: Answer) -> str:
+    assert 400 <= answer.status < 500, (answer.status, answer.body)
+    return ec2_error(answer)
+
+
+def _post(econed: Econed, body: bytes, headers: bytes = b"Content-Type: " + FORM) -> Answer:
+    head = b"POST / HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n%s\r\nContent-Length: %d\r\n\r\n" % (
+        econed.port,
+        headers,
+        len(body),
+    )
+    (answer,) = exchange(econed.port, head + body)
+    return answer
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        b"",
+        b"%",
+        b"%zz=1",
+        b"Action=Describe%C3%28Images",
+        b"Action=%FF%FE",
+        b"Action=%00",
+        b"Action",
+        b"=",
+        b"&&&&",
+        b"====&=;=",
+        b"Action=DescribeImages;Action=TerminateInstances",
+        b"Action=DescribeImages&Action=TerminateInstances",
+        b"Action=" + b"A" * 5000,
+        b"Action=DescribeImages&Version=2016-11-15",
+        b"Action=DescribeImages&AWSAccessKeyId=x",
+        b"Action=DescribeImages&AWSAccessKeyId=x&Signature=y&SignatureVersion=2&SignatureMethod=HmacMD5",
+        b"Action=DescribeImages&AWSAccessKeyId=x&Signature=y&SignatureVersion=1",
+        b"Action=DescribeImages&AWSAccessKeyId=x:y%0A&Signature=%FF&SignatureVersion=2&SignatureMethod=HmacSHA1"
+        b"&Timestamp=2026-01-01T00:00:00Z",
+        b"X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=a/b/c/d/e&X-Amz-Date=20261301T000000Z&X-Amz-Expires=1e9"
+        b"&X-Amz-SignedHeaders=host&X-Amz-Signature=00",
+        b"X-Amz-Algorithm=AWS4-HMAC-SHA256",
+        b"X-Amz-Credential=%F0%9F%9A%80",
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_an_unsigned_or_mangled_request_is_refused(econed: Econed, query: bytes, method: str) -> None:
+    """Nothing of it reaches an action."""
+    if method == "GET":
+        (answer,) = exchange(econed.port, b"GET /?%s HTTP/1.1\r\nHost: x\r\n\r\n" % query)
+    else:
+        answer = _post(econed, query)
+    assert _refused(answer)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "code"),
+    [
+        ({"Action": ""}, "MissingAction"),
+        ({"Action": "DescribeEverything"}, "InvalidAction"),
+        ({"Action": "describeInstances"}, "InvalidAction"),
+        ({"Action": "__class__"}, "InvalidAction"),
+        ({"Action": "Describe" + "🚀" * 50}, "InvalidAction"),
+        ({"Action": "DescribeImages", "Version": ""}, "MissingParameter"),
+        ({"Action": "DescribeImages", "Version": '"><x'}, "NoSuchVersion"),
+        ({"Action": "DescribeImages", "Version": "2016-11-15\n"}, "NoSuchVersion"),
+        ({"Action": "DescribeImages", "NoSuchThing": "1"}, "UnknownParameter"),
+        ({"Action": "DescribeInstances", "MaxResults": "many"}, "InvalidParameterValue"),
+        ({"Action": "DescribeInstances", "MaxResults": "9" * 400}, "InvalidParameterValue"),
+        ({"Action": "DescribeInstances", "MaxResults": "-5"}, "InvalidParameterValue"),
+        ({"Action": "DescribeInstances", "NextToken": "AAAA"}, "InvalidNextToken"),
+        ({"Action": "DescribeInstances", "NextToken": "WyJpbnN0YW5jZXMiLCAxZTk5OV0="}, "InvalidNextToken"),
+        (
+            {"Action": "DescribeInstances", "Filter.1.Name": "no-such-filter", "Filter.1.Value.1": "x"},
+            "InvalidParameterValue",
+        ),
+        ({"Action": "DescribeInstances", "InstanceId.1": "i-0000000٣"}, "InvalidInstanceID.Malformed"),
+        ({"Action": "DescribeInstances", "InstanceId.1": "i-99999999999"}, "InvalidInstanceID.Malformed"),
+        ({"Action": "DescribeInstances", "InstanceId.1": "i-00000001,i-00000002"}, "InvalidInstanceID.Malformed"),
+        ({"Action": "DescribeInstances", "InstanceId.99999999999999999999": "i-1"}, None),
+        ({"Action": "DescribeInstances", "InstanceId.-1": "i-1"}, None),
+        ({"Action": "DescribeInstances", "InstanceId.1.2.3.4": "i-1"}, None),
+        ({"Action": "DescribeInstances", "DryRun": "perhaps"}, "InvalidParameterValue"),
+        ({"Action": "TerminateInstances"}, "MissingParameter"),
+        ({"Action": "TerminateInstances", "InstanceId.1": ""}, None),
+        ({"Action": "RunInstances", "ImageId": "ami-1", "MinCount": "0", "MaxCount": "0"}, "InvalidParameterValue"),
+        (
+            {"Action": "RunInstances", "ImageId": "ami-1", "MinCount": "1", "MaxCount": "100000000"},
+            "InstanceLimitExceeded",
+        ),
+        ({"Action": "RunInstances", "ImageId": "ami-1", "MinCount": "1", "MaxCount": "1", "UserData": "%%%"}, None),
+        ({"Action": "ImportKeyPair", "KeyName": "k", "PublicKeyMaterial": "bm90IGEga2V5"}, "InvalidKey.Format"),
+        ({"Action": "ImportKeyPair", "KeyName": "k", "PublicKeyMaterial": "*"}, None),
+        ({"Action": "CreateTags", "ResourceId.1": "junk", "Tag.1.Key": "a", "Tag.1.Value": "b"}, "InvalidID"),
+        ({"Action": "CreateTags", "ResourceId.1": "i-1", "Tag.1.Key": "", "Tag.1.Value": "b"}, None),
+        ({"Action": "CreateTags", "ResourceId.1": "vol-1", "Tag.1.Key": "a"}, "InvalidVolume.NotFound"),
+    ],
+)
+def test_a_signed_request_that_makes_no_sense_is_refused(
+    econed: Econed, alice: Person, parameters: dict[str, Any], code: str | None
+) -> None:
+    """By EC2's own word for it, where EC2 has one."""
+    form = v2_form(alice, econed.url, parameters)
+    refused = _refused(send(econed.url, "GET", form))
+    assert code is None or refused == code
+
+
+def test_a_semicolon_separates_nothing(econed: Econed, alice: Person) -> None:
+    """A signed value cannot smuggle in a second parameter."""
+    form = v2_form(alice, econed.url, {"Action": "DescribeKeyPairs", "KeyName.1": "x"}).replace(
+        "KeyName.1=x", "KeyName.1=x;KeyName.2=y"
+    )
+    assert _refused(send(econed.url, "GET", form)) == "AuthFailure"
+    answer = v2(alice, econed.url, "DescribeKeyPairs", {"KeyName.1": "x;Action=DescribeImages"})
+    assert _refused(answer) == "InvalidKeyPair.NotFound"
+
+
+def test_an_action_given_twice_is_refused(econed: Econed, alice: Person) -> None:
+    """In the query and in the form, with a signature that covers both or one."""
+    form = v2_form(alice, econed.url, {"Action": "DescribeImages"}, method="POST").encode()
+    head = b"POST /?Action=TerminateInstances HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n" % econed.port
+    about = b"Content-Type: %s\r\nContent-Length: %d\r\n\r\n" % (FORM, len(form))
+    (answer,) = exchange(econed.port, head + about + form)
+    assert _refused(answer)
+
+
+@pytest.mark.parametrize("content_type", [b"application/json", b"multipart/form-data; boundary=x", b"text/xml", b""])
+def test_a_body_that_is_no_form_is_refused(econed: Econed, content_type: bytes) -> None:
+    """The old multipart upload among them, as long as nothing takes uploads."""
+    answer = _post(econed, b"Action=DescribeImages", b"Content-Type: " + content_type)
+    assert answer.status == 415
+    assert _refused(answer) == "UnsupportedMediaType"
+
+
+@pytest.mark.parametrize("method", ["HEAD", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "BREW"])
+def test_other_methods_are_refused(econed: Econed, method: str) -> None:
+    """With 405, and for HEAD without a body."""
+    (answer,) = exchange(econed.port, b"%s / HTTP/1.1\r\nHost: x\r\n\r\n" % method.encode(), methods=[method])
+    assert answer.status == 405
+    if method != "HEAD":
+        assert _refused(answer)
+
+
+def test_a_body_that_is_too_large_is_refused(econed: Econed) -> None:
+    """It is not kept, however much comes."""
+    answer = _post(econed, b"A=" + b"x" * TOO_MUCH)
+    assert (answer.status, _refused(answer)) == (413, "RequestEntityTooLarge")
+
+
+def test_a_body_in_chunks_is_counted_too(econed: Econed) -> None:
+    """Without a length announced the limit is the same."""
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: %s\r\nTransfer-Encoding: chunked\r\n\r\n" % FORM
+    chunk = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
+    (answer,) = exchange(econed.port, head + chunk * 32 + b"0\r\n\r\n")
+    assert _refused(answer) == "RequestEntityTooLarge"
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"nonsense\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET /" + b"x" * 100_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 1000 + b"\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n",
+    ],
+    ids=["negative length", "two lengths", "nonsense", "HTTP/9.9", "long path", "many headers", "TLS"],
+)
+def test_what_is_no_http_never_gets_more_than_a_refusal(econed: Econed, head: bytes) -> None:
+    """Twisted answers 400, or closes."""
+    with socket.create_connection(("127.0.0.1", econed.port), TIMEOUT) as connection:
+        connection.settimeout(TIMEOUT)
+        try:
+            connection.sendall(head)
+            connection.shutdown(socket.SHUT_WR)
+            said = connection.recv(65536)
+        except TimeoutError:
+            raise
+        except OSError:  # it was closed before all was sent
+            said = b""
+    assert said == b"" or said.startswith(b"HTTP/1.1 4"), said
+    assert b"Traceback" not in said
+
+
+@pytest.mark.parametrize(("number", "code"), [(9_000, "InvalidInstanceID.NotFound"), (10_000, "InvalidQueryParameter")])
+def test_thousands_of_parameters_are_answered(econed: Econed, alice: Person, number: int, code: str) -> None:
+    """A long list is read, and its ids are looked for; one without measure is refused."""
+    parameters = {f"InstanceId.{index}": f"i-{index + 500_000}" for index in range(number)}
+    assert _refused(v2(alice, econed.url, "DescribeInstances", parameters, method="POST")) == code
+
+
+def test_http_1_0_without_a_host_is_served(econed: Econed, alice: Person) -> None:
+    """What is signed then is the address that the client knows, which is refused here, in good form."""
+    (answer,) = exchange(econed.port, b"GET /?Action=DescribeRegions&Version=2016-11-15 HTTP/1.0\r\n\r\n")
+    assert _refused(answer)
+    form = v2_form(alice, econed.url, {"Action": "DescribeRegions"}).encode()
+    (answer,) = exchange(econed.port, b"GET /?%s HTTP/1.0\r\nHost: 127.0.0.1:%d\r\n\r\n" % (form, econed.port))
+    assert answer.status == 200
+
+
+def test_requests_in_one_go_are_answered_in_their_order(econed: Econed, alice: Person) -> None:
+    """Pipelining: the answers come in the order of the requests, each whole."""
+    actions = ["DescribeInstances", "DescribeKeyPairs", "NoSuchAction", "DescribeRegions"]
+    requests = b"".join(
+        b"GET /?%s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n"
+        % (v2_form(alice, econed.url, {"Action": action}).encode(), econed.port)
+        for action in actions
+    )
+    answers = exchange(econed.port, requests, answers=len(actions))
+    assert [answer.status for answer in answers] == [200, 200, 400, 200]
+    assert [answer.xml.tag.rpartition("}")[2] for answer in answers] == [
+        "DescribeInstancesResponse",
+        "DescribeKeyPairsResponse",
+        "Response",
+        "DescribeRegionsResponse",
+    ]
+
+
+def test_a_slow_reader_gets_a_long_answer_whole(cloud: Cloud, econed: Econed, alice: Person) -> None:
+    """It is sent as it is read, and others are served meanwhile."""
+    names = [{"Key": f"key {number}", "Value": "v" * 250} for number in range(45)]
+    ec2 = boto(alice, econed.url)
+    made = ec2.run_instances(
+        ImageId=f"ami-{cloud.ami:08d}",
+        InstanceType=cloud.instance_type,
+        MinCount=8,
+        MaxCount=8,
+        TagSpecifications=[{"ResourceType": "instance", "Tags": names}],
+    )
+    ids = [each["InstanceId"] for each in made["Instances"]]
+    try:
+        parameters = {"Action": "DescribeInstances", **{f"InstanceId.{n}": each for n, each in enumerate(ids)}}
+        form = v2_form(alice, econed.url, parameters)
+        with socket.socket() as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.settimeout(TIMEOUT)
+            connection.connect(("127.0.0.1", econed.port))
+            connection.sendall(f"GET /?{form} HTTP/1.1\r\nHost: 127.0.0.1:{econed.port}\r\n\r\n".encode())
+            first = connection.recv(1)
+            assert v2(alice, econed.url, "DescribeKeyPairs").status == 200, "others are not kept waiting"
+            response = http.client.HTTPResponse(_Joined(first, connection))  # type: ignore[arg-type]
+            response.begin()
+            body = response.read()
+        assert len(body) == int(str(response.headers["content-length"])) > 1 << 16
+        answer = Answer(response.status, {}, body)
+        assert answer.texts("instancesSet", "item", "instanceId") == ids
+    finally:
+        ec2.terminate_instances(InstanceIds=ids)
+
+
+class _Joined:
+    """A connection of which something was read already."""
+
+    def __init__(self, first: bytes, connection: socket.socket) -> None:
+        self._first = first
+        self._connection = connection
+
+    def makefile(self, mode: str) -> Any:
+        """Return a file of all of it."""
+        whole = self._first
+        while piece := self._connection.recv(2000):
+            whole += piece
+            head, separator, body = whole.partition(b"\r\n\r\n")
+            length = [line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
+            if separator and len(body) >= int(length[0].partition(b":")[2]):
+                break
+        return io.BytesIO(whole)
+
+
+def test_a_launch_is_carried_through_when_its_client_goes_away(cloud: Cloud, econed: Econed, alice: Person) -> None:
+    """Machines are released, numbered and tagged; nothing is left half-made."""
+    token = f"gone {uuid.uuid4()}"
+    parameters = {
+        "Action": "RunInstances",
+        "ImageId": f"ami-{cloud.ami:08d}",
+        "InstanceType": cloud.instance_type,
+        "MinCount": "4",
+        "MaxCount": "4",
+        "ClientToken": token,
+    }
+    before = set(cloud.vm_ids(alice))
+    form = v2_form(alice, econed.url, parameters)
+    connection = socket.create_connection(("127.0.0.1", econed.port), TIMEOUT)
+    connection.sendall(f"GET /?{form} HTTP/1.1\r\nHost: 127.0.0.1:{econed.port}\r\n\r\n".encode())
+    until(lambda: set(cloud.vm_ids(alice)) - before, "the first machine", PATIENCE)
+    connection.close()
+    ec2 = boto(alice, econed.url)
+
+    def instances() -> list[str]:
+        found = ec2.describe_instances(Filters=[{"Name": "client-token", "Values": [token]}])["Reservations"]
+        return [one["InstanceId"] for each in found for one in each["Instances"]]
+
+    until(lambda: len(instances()) == 4, "four machines", PATIENCE)
+    ids = instances()
+    try:
+        wait(ec2, "instance_running", ids)
+        (reservation,) = ec2.describe_instances(InstanceIds=ids)["Reservations"]
+        assert sorted(each["AmiLaunchIndex"] for each in reservation["Instances"]) == [0, 1, 2, 3]
+    finally:
+        ec2.terminate_instances(InstanceIds=ids)
+
+
+def test_clients_that_connect_and_say_nothing_do_no_harm(econed: Econed, alice: Person) -> None:
+    """A hundred of them, and some that begin a request and stop."""
+    silent = [socket.create_connection(("127.0.0.1", econed.port), TIMEOUT) for _ in range(100)]
+    try:
+        for each in silent[::2]:
+            each.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Le")
+        assert v2(alice, econed.url, "DescribeKeyPairs").status == 200
+    finally:
+        for each in silent:
+            each.close()
+
+
+def test_an_error_shows_markup_as_text(econed: Econed, alice: Person) -> None:
+    """What the client sent comes back quoted."""
+    answer = v2(alice, econed.url, "<script>]]>&amp;\"'")
+    assert _refused(answer) == "InvalidAction"
+    assert "<script>]]>&amp;\"'" in (answer.xml.findtext("Errors/Error/Message") or "")
+    answer = v2(alice, econed.url, "bell\x07\x00end", {"Version": VERSION})
+    assert _refused(answer) == "InvalidAction"

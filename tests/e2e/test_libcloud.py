@@ -1,0 +1,95 @@
+"""apache-libcloud's EC2 driver, with its signatures by Version 2 or 4, its lists from 0 and its old API version."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from libcloud.compute.base import Node, NodeImage, NodeSize
+from libcloud.compute.drivers.ec2 import EC2NodeDriver
+from libcloud.compute.types import NodeState
+
+from tests.e2e.waiting import wait
+from tests.support.clients import boto
+from tests.support.estate import Cloud, Econed, Person
+
+
+class Driver(EC2NodeDriver):
+    """The driver without the elastic IPs that it asks for with every list of nodes: they are no part of this."""
+
+    def ex_describe_addresses(self, nodes: list[Node]) -> dict[str, list[str]]:
+        """Return no addresses."""
+        return {str(node.id): [] for node in nodes}
+
+
+@pytest.fixture(params=["2", "4"], ids=["signature v2", "signature v4"])
+def driver(request: pytest.FixtureRequest, econed: Econed, alice: Person, ec2: Any) -> Any:
+    """The driver for alice, in the region that econed is."""
+    where = urlsplit(econed.url)
+    made: Any = Driver(  # type: ignore[no-untyped-call]
+        alice.name,
+        alice.secret,
+        secure=False,
+        host=where.hostname,
+        port=where.port,
+        region="us-east-1",
+        signature_version=request.param,
+    )
+    made.region_name = ec2.describe_regions()["Regions"][0]["RegionName"]
+    return made
+
+
+def _size(driver: Any, name: str) -> NodeSize:
+    return NodeSize(id=name, name=name, ram=64, disk=0, bandwidth=0, price=0, driver=driver)
+
+
+def _image(driver: Any, cloud: Cloud) -> NodeImage:
+    (image,) = [each for each in driver.list_images() if each.id == f"ami-{cloud.ami:08d}"]
+    assert image.name == f"{cloud.prefix}-ami"
+    return image  # type: ignore[no-any-return]
+
+
+def test_libcloud_takes_a_node_through_its_life(cloud: Cloud, ec2: Any, driver: Any) -> None:
+    """Create, list, tag, stop, start, reboot, destroy."""
+    node = driver.create_node(name="by libcloud", size=_size(driver, cloud.instance_type), image=_image(driver, cloud))
+    try:
+        wait(ec2, "instance_running", [node.id])
+        (listed,) = [each for each in driver.list_nodes() if each.id == node.id]
+        assert (listed.name, listed.state) == ("by libcloud", NodeState.RUNNING)
+        assert listed.private_ips[0].startswith("10.77.")
+        assert listed.extra["instance_type"] == cloud.instance_type
+        assert driver.ex_create_tags(node, {"one": "1", "two": ""}) is True
+        assert driver.ex_describe_tags(node) == {"Name": "by libcloud", "one": "1", "two": ""}
+        assert driver.ex_delete_tags(node, {"one": "1"}) is True
+        assert driver.ex_describe_tags(node) == {"Name": "by libcloud", "two": ""}
+        assert driver.ex_stop_node(node) is True
+        wait(ec2, "instance_stopped", [node.id])
+        assert driver.ex_start_node(node) is True
+        wait(ec2, "instance_running", [node.id])
+        assert driver.reboot_node(node) is True
+    finally:
+        assert driver.destroy_node(node) is True
+    wait(ec2, "instance_terminated", [node.id])
+
+
+def test_libcloud_manages_key_pairs(driver: Any, cloud: Cloud, econed: Econed) -> None:
+    """Create, import, list, get, delete."""
+    created = driver.create_key_pair("libcloud one")
+    assert created.private_key.startswith("-----BEGIN RSA PRIVATE KEY-----")
+    public = boto(cloud.alice, econed.url).describe_key_pairs(KeyNames=["libcloud one"], IncludePublicKey=True)
+    imported = driver.import_key_pair_from_string("libcloud two", public["KeyPairs"][0]["PublicKey"])
+    assert imported.name == "libcloud two"
+    assert {"libcloud one", "libcloud two"} <= {each.name for each in driver.list_key_pairs()}
+    assert driver.get_key_pair("libcloud one").fingerprint == created.fingerprint
+    for each in (created, imported):
+        assert driver.delete_key_pair(each) is True
+    assert not {"libcloud one", "libcloud two"} & {each.name for each in driver.list_key_pairs()}
+
+
+def test_libcloud_sees_regions_and_zones(driver: Any, cloud: Cloud, econed: Econed) -> None:
+    """The region's endpoint is this server as libcloud reached it; its locations are availability zones."""
+    (region,) = driver.ex_list_regions() if hasattr(driver, "ex_list_regions") else [driver.region_name]
+    assert region == driver.region_name
+    assert cloud.zone in {zone.name for zone in driver.ex_list_availability_zones()}
+    assert cloud.zone in {each.availability_zone.name for each in driver.list_locations()}

@@ -1,0 +1,74 @@
+"""Machines that no EC2 client made: what was started in Sunstone or by a script is an instance, too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.e2e.waiting import described, wait
+from tests.support.estate import Cloud, Person
+from tests.support.processes import until
+
+
+@pytest.fixture
+def disk(cloud: Cloud, alice: Person) -> int:
+    """A persistent image of alice's."""
+    return cloud.image(f"{cloud.prefix}-disk", 'PERSISTENT="YES"', alice)
+
+
+@pytest.fixture
+def machine(cloud: Cloud, alice: Person, ec2: Any, disk: int) -> Iterator[int]:
+    """A machine of alice's that she started by XML-RPC, from an image and with a persistent disk."""
+    text = f'DISK=[IMAGE_ID="{cloud.ami}"]\nDISK=[IMAGE_ID="{disk}"]\nEC2_TAGS=[Old="from Ruby"]\n'
+    number = alice.one.make("one.template.instantiate", cloud.type_template, "by hand", False, text, False)
+    yield number
+    ec2.terminate_instances(InstanceIds=[f"i-{number:08d}"])
+
+
+def test_a_machine_made_by_hand_is_an_instance(cloud: Cloud, alice: Person, ec2: Any, machine: int, disk: int) -> None:
+    """Its AMI is the image of its first disk, its reservation its own, its persistent disk a volume that stays."""
+    instance = f"i-{machine:08d}"
+    wait(ec2, "instance_running", [instance])
+    (reservation,) = ec2.describe_instances(InstanceIds=[instance])["Reservations"]
+    assert reservation["ReservationId"] == f"r-{machine:08d}"
+    (shown,) = reservation["Instances"]
+    assert shown["ImageId"] == f"ami-{cloud.ami:08d}"
+    assert shown["InstanceType"] == cloud.instance_type
+    assert shown["ClientToken"] == ""
+    assert "KeyName" not in shown
+    assert [tag["Value"] for tag in shown["Tags"]] == ["from Ruby"]
+    root, data = shown["BlockDeviceMappings"]
+    assert root["DeviceName"] == shown["RootDeviceName"]
+    assert root["Ebs"]["DeleteOnTermination"] is True
+    assert (data["Ebs"]["VolumeId"], data["Ebs"]["DeleteOnTermination"]) == (f"vol-{disk:08d}", False)
+    ec2.stop_instances(InstanceIds=[instance])
+    wait(ec2, "instance_stopped", [instance])
+
+
+def test_what_happens_in_opennebula_is_seen_at_once(cloud: Cloud, alice: Person, ec2: Any, launch: Any) -> None:
+    """Nothing is kept in econed: an instance that oned powers off or ends is stopped or terminated."""
+    (made,) = launch()
+    number = int(made["InstanceId"][2:])
+    wait(ec2, "instance_running", [made["InstanceId"]])
+    alice.one("one.vm.action", "poweroff-hard", number)
+    wait(ec2, "instance_stopped", [made["InstanceId"]])
+    alice.one("one.vm.action", "terminate-hard", number)
+    wait(ec2, "instance_terminated", [made["InstanceId"]])
+    until(lambda: described(ec2, made["InstanceId"])[0]["State"]["Code"] == 48, "the end", 30)
+
+
+def test_a_machine_on_hold_or_without_a_host_is_pending(cloud: Cloud, alice: Person, ec2: Any) -> None:
+    """With the reason, where the scheduler gives one."""
+    text = f'DISK=[IMAGE_ID="{cloud.ami}"]\nSCHED_REQUIREMENTS="NAME = \\"no-such-host\\""\n'
+    number = alice.one.make("one.template.instantiate", cloud.type_template, "nowhere", False, text, False)
+    instance = f"i-{number:08d}"
+    try:
+        until(lambda: described(ec2, instance)[0].get("StateReason"), "the scheduler's reason", 120, 0.2)
+        (shown,) = described(ec2, instance)
+        assert shown["State"]["Name"] == "pending"
+        assert shown["StateReason"]["Code"] == "Server.InsufficientInstanceCapacity"
+    finally:
+        ec2.terminate_instances(InstanceIds=[instance])
+    wait(ec2, "instance_terminated", [instance])

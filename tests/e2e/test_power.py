@@ -1,0 +1,106 @@
+"""Starting, stopping and ending at awkward moments, of which oned refuses many."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from tests.e2e.waiting import described, wait
+from tests.support.clients import boto, refusal
+from tests.support.estate import PATIENCE, Cloud, Econed, Person
+from tests.support.processes import until
+
+LCM_PROLOG, LCM_BOOT = "1", "2"
+
+
+@pytest.mark.parametrize("moment", ["at once", "while it boots"])
+def test_an_instance_can_be_ended_at_any_moment_of_its_start(cloud: Cloud, ec2: Any, launch: Any, moment: str) -> None:
+    """Oned refuses to end what it is just copying or booting; EC2 does not, and a client need not know."""
+    (made,) = launch()
+    number = int(made["InstanceId"][2:])
+    if moment != "at once":
+        passing = (LCM_PROLOG, LCM_BOOT, "3")
+        until(lambda: cloud.vm(number).findtext("LCM_STATE") in passing, "the machine to be placed", PATIENCE, 0.005)
+    (ended,) = ec2.terminate_instances(InstanceIds=[made["InstanceId"]])["TerminatingInstances"]
+    assert ended["CurrentState"]["Name"] in ("shutting-down", "terminated")
+    wait(ec2, "instance_terminated", [made["InstanceId"]])
+
+
+def test_ending_an_instance_again_does_no_harm(ec2: Any, launch: Any) -> None:
+    """Three times at once, and once more when it has ended."""
+    (made,) = launch()
+    ids = [made["InstanceId"]]
+    wait(ec2, "instance_running", ids)
+    for _ in range(3):
+        (ended,) = ec2.terminate_instances(InstanceIds=ids)["TerminatingInstances"]
+        assert ended["CurrentState"]["Name"] in ("shutting-down", "terminated")
+    wait(ec2, "instance_terminated", ids)
+    (ended,) = ec2.terminate_instances(InstanceIds=ids)["TerminatingInstances"]
+    assert (ended["PreviousState"]["Name"], ended["CurrentState"]["Name"]) == ("terminated", "terminated")
+
+
+def test_what_the_state_does_not_allow_is_an_incorrect_state_and_nothing_is_done(ec2: Any, launch: Any) -> None:
+    """If one of the instances of a call does not allow it, the others are left alone."""
+    stopped, running = (each["InstanceId"] for each in launch(count=2))
+    wait(ec2, "instance_running", [stopped, running])
+    (change,) = ec2.start_instances(InstanceIds=[running])["StartingInstances"]
+    assert change["CurrentState"] == change["PreviousState"] == {"Code": 16, "Name": "running"}
+    ec2.stop_instances(InstanceIds=[stopped], Force=True)
+    wait(ec2, "instance_stopped", [stopped])
+    with pytest.raises(ClientError) as raised:
+        ec2.reboot_instances(InstanceIds=[running, stopped])
+    assert refusal(raised.value) == ("IncorrectInstanceState", 400)
+    ec2.terminate_instances(InstanceIds=[stopped])
+    wait(ec2, "instance_terminated", [stopped])
+    for refused in (ec2.start_instances, ec2.stop_instances, ec2.reboot_instances):
+        with pytest.raises(ClientError) as raised:
+            refused(InstanceIds=[running, stopped])
+        assert refusal(raised.value) == ("IncorrectInstanceState", 400)
+    (shown,) = described(ec2, running)
+    assert shown["State"]["Name"] == "running"
+
+
+def test_a_stop_right_after_the_launch_stops_the_instance_or_says_why_not(ec2: Any, launch: Any) -> None:
+    """Never a 500, as the Ruby server answered."""
+    (made,) = launch()
+    try:
+        ec2.stop_instances(InstanceIds=[made["InstanceId"]])
+    except ClientError as error:
+        assert refusal(error) == ("IncorrectInstanceState", 400)
+    else:
+        wait(ec2, "instance_stopped", [made["InstanceId"]])
+
+
+def test_a_locked_instance_is_protected_from_being_ended(cloud: Cloud, alice: Person, ec2: Any, launch: Any) -> None:
+    """An OpenNebula lock is what EC2 calls disableApiTermination."""
+    (made,) = launch()
+    number = int(made["InstanceId"][2:])
+    wait(ec2, "instance_running", [made["InstanceId"]])
+    alice.one("one.vm.lock", number, 1, False)
+    with pytest.raises(ClientError) as raised:
+        ec2.terminate_instances(InstanceIds=[made["InstanceId"]])
+    assert refusal(raised.value)[0] == "OperationNotPermitted"
+    alice.one("one.vm.unlock", number)
+
+
+def test_a_changed_password_and_a_removed_user_count_within_seconds(cloud: Cloud, econed: Econed) -> None:
+    """The old secret key lets nobody in, the new one does; who is removed stays out."""
+    kim = cloud.person("kim", driver="public")
+    old = boto(kim, econed.url)
+
+    def answer(client: Any) -> str:
+        try:
+            client.describe_key_pairs()
+        except ClientError as error:
+            return refusal(error)[0]
+        return ""
+
+    until(lambda: answer(old) == "", "kim to be known", PATIENCE)
+    cloud.admin("one.user.passwd", kim.id, "another")
+    new = boto(Person(kim.name, kim.id, "another", kim.one), econed.url)
+    until(lambda: answer(new) == "", "the new password to count", PATIENCE)
+    until(lambda: answer(old) == "AuthFailure", "the old password to be worth nothing", PATIENCE)
+    cloud.admin("one.user.delete", kim.id)
+    until(lambda: answer(new) == "AuthFailure", "kim to be unknown", PATIENCE)

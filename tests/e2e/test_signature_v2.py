@@ -1,0 +1,88 @@
+"""Clients from before Signature Version 4: boto 2 and the Perl modules, by requests that are written out here."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.support.clients import VERSION, ec2_error, send, v2, v2_form
+from tests.support.estate import Cloud, Econed, Person
+
+OLD_VERSIONS = ("2015-10-01", "2014-10-01", "2014-06-15", "2014-05-01", "2013-10-15", "2008-12-01")
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("algorithm", ["HmacSHA256", "HmacSHA1"])
+def test_a_request_signed_by_version_2_is_answered(
+    cloud: Cloud, econed: Econed, alice: Person, method: str, algorithm: str
+) -> None:
+    """Both digests, by query and by form."""
+    answer = v2(alice, econed.url, "DescribeImages", method=method, algorithm=algorithm)
+    assert answer.status == 200
+    assert f"ami-{cloud.ami:08d}" in answer.texts("imagesSet", "item", "imageId")
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_signature_by_another_secret_is_refused(econed: Econed, alice: Person, method: str) -> None:
+    """Nothing is shown to who does not have the secret key."""
+    answer = v2(alice, econed.url, "DescribeImages", method=method, secret="not hers")
+    assert (answer.status, ec2_error(answer)) == (401, "AuthFailure")
+
+
+def test_a_request_that_was_changed_after_it_was_signed_is_refused(econed: Econed, alice: Person) -> None:
+    """The signature covers every byte that is acted on."""
+    form = v2_form(alice, econed.url, {"Action": "DescribeImages"}).replace("DescribeImages", "DescribeTags")
+    answer = send(econed.url, "GET", form)
+    assert (answer.status, ec2_error(answer)) == (401, "AuthFailure")
+
+
+@pytest.mark.parametrize("version", OLD_VERSIONS)
+def test_the_version_of_the_request_is_in_the_namespace_of_the_answer(
+    econed: Econed, alice: Person, version: str
+) -> None:
+    """With the slash: libcloud reads nothing otherwise."""
+    answer = v2(alice, econed.url, "DescribeRegions", {"Version": version})
+    assert answer.namespace == f"http://ec2.amazonaws.com/doc/{version}/"
+    assert answer.xml.tag == f"{{{answer.namespace}}}DescribeRegionsResponse"
+
+
+@pytest.mark.parametrize(
+    "selector",
+    [
+        {"InstanceId.1": 0, "InstanceId.2": 1},
+        {"InstanceId.0": 0, "InstanceId.1": 1},
+        {"InstanceId.3": 0, "InstanceId.17": 1},
+    ],
+    ids=["from 1", "from 0", "with gaps"],
+)
+def test_lists_of_ids_are_understood_however_they_are_counted(
+    econed: Econed, alice: Person, launch: Any, selector: dict[str, int]
+) -> None:
+    """A selector that is not understood must never be read as no selector."""
+    ids = [each["InstanceId"] for each in launch(count=3)]
+    answer = v2(alice, econed.url, "DescribeInstances", {name: ids[index] for name, index in selector.items()})
+    assert answer.texts("instancesSet", "item", "instanceId") == ids[:2]
+
+
+def test_one_instance_alone_is_ended_by_a_list_from_0(econed: Econed, alice: Person, launch: Any) -> None:
+    """As fog sends it: the others live on."""
+    one, other = (each["InstanceId"] for each in launch(count=2))
+    answer = v2(alice, econed.url, "TerminateInstances", {"InstanceId.0": one}, method="POST")
+    assert answer.texts("instancesSet", "item", "instanceId") == [one]
+    states = v2(alice, econed.url, "DescribeInstances", {"InstanceId.1": other}).texts("instanceState", "name")
+    assert states[0] in ("pending", "running")
+
+
+def test_actions_without_an_output_say_return_true(econed: Econed, alice: Person, launch: Any) -> None:
+    """Old clients look for it."""
+    (made,) = launch()
+    answer = v2(
+        alice,
+        econed.url,
+        "CreateTags",
+        {"ResourceId.0": made["InstanceId"], "Tag.0.Key": "k", "Tag.0.Value": "v"},
+        method="POST",
+    )
+    assert answer.texts("return") == ["true"]
+    assert answer.namespace.endswith(f"/{VERSION}/")

@@ -1,0 +1,166 @@
+"""Texts from clients survive whatever they hold, or are refused in EC2's words; nothing beside them changes."""
+
+from __future__ import annotations
+
+import base64
+import uuid
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+from lxml import etree
+
+from tests.e2e.every_action import PUBLIC_KEY
+from tests.e2e.waiting import described, wait
+from tests.support.clients import refusal
+from tests.support.estate import Cloud, Person
+
+TEXTS = {
+    "quotes": "say \"it\" 'so'",
+    "a backslash at the end": "C:\\",
+    "a backslash and a quote": 'a\\"',
+    "the end of CDATA": "a]]>b",
+    "a newline": "one\ntwo",
+    "a variable": "$NAME and $USER[TEMPLATE]",
+    "a dollar at the end": "100$",
+    "braces": "${X}",
+    "an emoji": "rocket 🚀",
+    "template text": 'x"]\nCPU="99"\nY=["',
+    "markup": "<b>&amp;</b>",
+    "blanks around": "  between  ",
+    "accents": "Grüße, 你好",
+    "a separator of oned's": "a@^_^@b",
+    "commas and brackets": "[a=b,c]#d",
+}
+
+
+every_text = pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS.keys())
+
+
+def _without_tags(document: str, of: str) -> bytes:
+    """Return a document without the tags of its object, and without what they are kept in."""
+    root = etree.fromstring(document)
+    attributes = root.find(of)
+    assert attributes is not None
+    for element in list(attributes):
+        if str(element.tag).startswith("EC2_TAG_"):
+            attributes.remove(element)
+    return etree.tostring(root, method="c14n")
+
+
+def _without_shells(document: str) -> bytes:
+    """Return a user's document without the empty attributes that oned keeps where something was taken away."""
+    root = etree.fromstring(document)
+    attributes = root.find("TEMPLATE")
+    assert attributes is not None
+    for element in list(attributes):
+        if str(element.tag).startswith("EC2_KEY") and not element.text and not len(element):
+            attributes.remove(element)
+    return etree.tostring(root, method="c14n")
+
+
+@pytest.fixture(scope="module")
+def instance(cloud: Cloud, ec2: Any) -> Any:
+    """One instance that all texts are put on."""
+    made = ec2.run_instances(ImageId=f"ami-{cloud.ami:08d}", InstanceType=cloud.instance_type, MinCount=1, MaxCount=1)
+    (one,) = made["Instances"]
+    wait(ec2, "instance_running", [one["InstanceId"]])
+    yield one["InstanceId"]
+    ec2.terminate_instances(InstanceIds=[one["InstanceId"]])
+
+
+@every_text
+def test_a_tag_keeps_any_key_and_any_value(cloud: Cloud, ec2: Any, instance: str, text: str) -> None:
+    """What was written is read in every place, filters find it, DeleteTags takes exactly it away."""
+    number = int(instance[2:])
+    before = _without_tags(cloud.document("vm", number), "USER_TEMPLATE")
+    key = text[:100]
+    ec2.create_tags(Resources=[instance], Tags=[{"Key": key, "Value": text}, {"Key": "beside", "Value": "it"}])
+    (shown,) = described(ec2, instance)
+    assert {tag["Key"]: tag["Value"] for tag in shown["Tags"]} == {key: text, "beside": "it"}
+    tags = ec2.describe_tags(Filters=[{"Name": "resource-id", "Values": [instance]}])["Tags"]
+    assert {tag["Key"]: tag["Value"] for tag in tags} == {key: text, "beside": "it"}
+    exactly = text.replace("\\", "\\\\").replace("*", "\\*").replace("?", "\\?")
+    found = ec2.describe_instances(Filters=[{"Name": f"tag:{key}", "Values": [exactly]}])["Reservations"]
+    assert [each["InstanceId"] for reservation in found for each in reservation["Instances"]] == [instance]
+    ec2.delete_tags(Resources=[instance], Tags=[{"Key": key, "Value": text}])
+    (shown,) = described(ec2, instance)
+    assert shown["Tags"] == [{"Key": "beside", "Value": "it"}]
+    assert _without_tags(cloud.document("vm", number), "USER_TEMPLATE") == before
+
+
+@every_text
+def test_a_key_pair_keeps_any_name_and_any_comment(cloud: Cloud, alice: Person, ec2: Any, text: str) -> None:
+    """Imported, listed, used to launch, deleted; another key of the user stays as it is, and so does he."""
+    before = _without_shells(cloud.document("user", alice.id))
+    name = f"{text} {uuid.uuid4().hex[:6]}" if not text.startswith(" ") else text
+    comment = text.replace("\n", " ").strip()  # a line of authorized_keys is one line
+    line = f"{' '.join(PUBLIC_KEY.decode().split()[:2])} {comment}"
+    made = ec2.import_key_pair(KeyName=name, PublicKeyMaterial=line.encode())
+    assert made["KeyName"] == name
+    (shown,) = ec2.describe_key_pairs(KeyNames=[name], IncludePublicKey=True)["KeyPairs"]
+    assert shown["KeyName"] == name
+    assert shown["PublicKey"] == line
+    ec2.delete_key_pair(KeyName=name)
+    assert _without_shells(cloud.document("user", alice.id)) == before
+
+
+@every_text
+def test_a_machine_gets_any_user_data_and_any_key_name(cloud: Cloud, ec2: Any, launch: Any, text: str) -> None:
+    """Byte for byte, and with a key whose name and comment hold the same text."""
+    name = f"{text}-key"
+    line = f"{' '.join(PUBLIC_KEY.decode().split()[:2])} {text.replace(chr(10), ' ').strip()}"
+    ec2.import_key_pair(KeyName=name, PublicKeyMaterial=line.encode())
+    try:
+        (made,) = launch(
+            KeyName=name,
+            UserData=text,
+            TagSpecifications=[{"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": text}]}],
+        )
+        context = cloud.vm(int(made["InstanceId"][2:])).find("TEMPLATE/CONTEXT")
+        assert context is not None
+        assert base64.b64decode(context.findtext("USER_DATA") or "").decode() == text
+        assert context.findtext("USER_DATA") == context.findtext("EC2_USER_DATA")
+        assert (context.findtext("SSH_PUBLIC_KEY") or "").split()[:2] == PUBLIC_KEY.decode().split()[:2]
+        assert context.findtext("NETWORK") == "YES"
+        assert context.findtext("CPU") is None
+        (shown,) = described(ec2, made["InstanceId"])
+        assert shown["KeyName"] == name
+        assert shown["Tags"] == [{"Key": "Name", "Value": text}]
+        assert shown["CpuOptions"]["CoreCount"] == 2
+    finally:
+        ec2.delete_key_pair(KeyName=name)
+
+
+@every_text
+def test_an_image_keeps_any_description(cloud: Cloud, alice: Person, ec2: Any, text: str, described_image: int) -> None:
+    """As RegisterImage wrote it; the image is else as it was."""
+    ami = f"ami-{described_image:08d}"
+    ec2.register_image(ImageLocation=ami, Name=f"{cloud.prefix}-described", Description=text)
+    (shown,) = ec2.describe_images(ImageIds=[ami])["Images"]
+    assert shown["Description"] == text
+    root = etree.fromstring(cloud.document("image", described_image))
+    attributes = root.find("TEMPLATE")
+    assert attributes is not None
+    assert {str(each.tag) for each in attributes} <= {
+        "DESCRIPTION",
+        "DESCRIPTION_BASE64",
+        "DEV_PREFIX",
+        "EC2_AMI",
+    }
+
+
+@pytest.fixture(scope="module")
+def described_image(cloud: Cloud, alice: Person) -> int:
+    """An image of alice's own."""
+    return cloud.image(f"{cloud.prefix}-described", "", alice)
+
+
+def test_what_no_xml_can_hold_is_refused_clearly(ec2: Any, instance: str) -> None:
+    """Control characters are no part of any document of oned's: the client hears so, and nothing is changed."""
+    before = described(ec2, instance)
+    for key, value in (("bell\x07", "x"), ("x", "nul\x00")):
+        with pytest.raises(ClientError) as raised:
+            ec2.create_tags(Resources=[instance], Tags=[{"Key": key, "Value": value}])
+        assert refusal(raised.value)[1] == 400
+    assert described(ec2, instance) == before

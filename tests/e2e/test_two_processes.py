@@ -1,0 +1,150 @@
+"""Any number of econed processes serve one cloud: what two of them do at once is as if one did it."""
+
+from __future__ import annotations
+
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from tests.e2e.waiting import known, wait
+from tests.support.clients import boto, refusal, send, v2_form
+from tests.support.estate import Cloud, Econed, Person
+
+REPEATED = 4
+REQUESTS_EACH = 500
+
+
+@pytest.fixture
+def clients(cloud: Cloud, econed: Econed, second_econed: Econed, alice: Person) -> tuple[Any, Any]:
+    """Alice's clients of both processes."""
+    return boto(alice, econed.url), boto(alice, second_econed.url)
+
+
+def _asked(cloud: Cloud, token: str, count: int = 3) -> dict[str, Any]:
+    return {
+        "ImageId": f"ami-{cloud.ami:08d}",
+        "InstanceType": cloud.instance_type,
+        "MinCount": count,
+        "MaxCount": count,
+        "ClientToken": token,
+    }
+
+
+def _ids(made: dict[str, Any]) -> list[str]:
+    return sorted(each["InstanceId"] for each in made["Instances"])
+
+
+def _alive(cloud: Cloud, person: Person) -> set[str]:
+    return {f"i-{number:08d}" for number in cloud.vm_ids(person, -1)}
+
+
+@pytest.mark.parametrize("repetition", range(REPEATED))
+def test_one_client_token_sent_to_both_at_once_makes_the_machines_once(
+    cloud: Cloud, alice: Person, clients: tuple[Any, Any], repetition: int
+) -> None:
+    """Both answers name the same instances, and no machine beside them lives on."""
+    before = _alive(cloud, alice)
+    asked = _asked(cloud, f"at-once-{repetition}-{uuid.uuid4().hex[:8]}")
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(lambda client: client.run_instances(**asked), clients)
+    made = _ids(first)
+    try:
+        assert len(set(made)) == 3
+        assert _ids(second) == made
+        assert first["ReservationId"] == second["ReservationId"]
+        wait(clients[0], "instance_running", made)
+        alive = _alive(cloud, alice) - before
+        doomed = alive - set(made)
+        for each in doomed:  # taken back, and on the way out
+            assert cloud.vm(int(each[2:])).findtext("USER_TEMPLATE/EC2_DISCARDED") == "YES"
+        listed = {
+            each["InstanceId"]
+            for reservation in clients[1].describe_instances(
+                Filters=[{"Name": "client-token", "Values": [asked["ClientToken"]]}]
+            )["Reservations"]
+            for each in reservation["Instances"]
+        }
+        assert listed == set(made)
+    finally:
+        clients[0].terminate_instances(InstanceIds=made)
+
+
+def test_a_client_token_holds_for_all_processes_and_after_a_restart(
+    cloud: Cloud, alice: Person, clients: tuple[Any, Any]
+) -> None:
+    """Nothing of it is in a process: the machines carry it."""
+    asked = _asked(cloud, f"restart-{uuid.uuid4().hex[:8]}", count=1)
+    made = _ids(clients[0].run_instances(**asked))
+    try:
+        assert _ids(clients[1].run_instances(**asked)) == made
+        for other in ({"MaxCount": 2}, {"UserData": "another"}):
+            with pytest.raises(ClientError) as raised:
+                clients[1].run_instances(**{**asked, **other})
+            assert refusal(raised.value) == ("IdempotentParameterMismatch", 400)
+        crashing = cloud.econed(notes=False)
+        again = boto(alice, crashing.url)
+        assert _ids(again.run_instances(**asked)) == made
+        crashing.process.kill()
+        after = cloud.econed(notes=False)
+        assert _ids(boto(alice, after.url).run_instances(**asked)) == made
+        after.process.stop()
+    finally:
+        clients[0].terminate_instances(InstanceIds=made)
+
+
+@pytest.mark.parametrize("repetition", range(REPEATED))
+def test_of_two_key_pairs_of_one_name_made_at_once_at_most_one_is_made(
+    clients: tuple[Any, Any], repetition: int
+) -> None:
+    """The loser hears so; the private key of the winner belongs to the public key that is kept."""
+    name = f"at once {repetition} {uuid.uuid4().hex[:8]}"
+
+    def create(client: Any) -> str:
+        try:
+            return str(client.create_key_pair(KeyName=name, KeyType="ed25519")["KeyFingerprint"])
+        except ClientError as error:
+            return refusal(error)[0]
+
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(create, clients))
+    refused = [each for each in results if each in ("InvalidKeyPair.Duplicate", "RequestLimitExceeded")]
+    made = [each for each in results if each not in refused]
+    assert len(refused) >= 1
+    kept = [each["KeyFingerprint"] for each in clients[0].describe_key_pairs()["KeyPairs"] if each["KeyName"] == name]
+    assert kept == made
+    clients[1].delete_key_pair(KeyName=name)
+
+
+def test_tags_put_on_at_once_by_both_are_all_kept(clients: tuple[Any, Any], launch: Any) -> None:
+    """Each is an attribute of its own: nobody writes over another's."""
+    (made,) = launch()
+    names = [f"tag {number}" for number in range(16)]
+
+    def put(number: int) -> None:
+        tags = [{"Key": names[number], "Value": str(number)}]
+        clients[number % 2].create_tags(Resources=[made["InstanceId"]], Tags=tags)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(put, range(len(names))))
+    tags = clients[0].describe_tags(Filters=[{"Name": "resource-id", "Values": [made["InstanceId"]]}])["Tags"]
+    assert {tag["Key"]: tag["Value"] for tag in tags} == {name: str(number) for number, name in enumerate(names)}
+
+
+def test_a_thousand_requests_over_two_processes_cost_oned_one_or_two_authentications(
+    cloud: Cloud, econed: Econed, second_econed: Econed
+) -> None:
+    """Both send oned the same token at any time, so the one session that it remembers of a user serves them all."""
+    cloud.needs_quick_machines()
+    dora = cloud.person("dora")
+    for each in (econed, second_econed):
+        known(boto(dora, each.url))
+    before = cloud.authentications(dora)
+    assert 1 <= before <= 2
+    for _ in range(REQUESTS_EACH):
+        for each in (econed, second_econed):
+            form = v2_form(dora, each.url, {"Action": "DescribeKeyPairs"})
+            assert send(each.url, "GET", form).status == 200
+    assert cloud.authentications(dora) <= 2

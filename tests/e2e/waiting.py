@@ -1,0 +1,46 @@
+"""Waiting as the SDKs do, by their own waiters, only more often."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from botocore.exceptions import ClientError
+
+from tests.support.clients import refusal
+from tests.support.estate import PATIENCE
+from tests.support.processes import until
+
+_EVERY = 0.2
+
+
+def wait(ec2: Any, waiter: str, instance_ids: Sequence[str]) -> None:
+    """Wait by one of boto3's waiters (`instance_running`, …)."""
+    config = {"Delay": _EVERY, "MaxAttempts": int(PATIENCE / _EVERY)}
+    ec2.get_waiter(waiter).wait(InstanceIds=list(instance_ids), WaiterConfig=config)
+
+
+def described(ec2: Any, *instance_ids: str) -> list[dict[str, Any]]:
+    """Return instances by DescribeInstances, in the order of these ids."""
+    found = {
+        each["InstanceId"]: each
+        for reservation in ec2.describe_instances(InstanceIds=list(instance_ids))["Reservations"]
+        for each in reservation["Instances"]
+    }
+    return [found[each] for each in instance_ids]
+
+
+def known(ec2: Any) -> Any:
+    """Return a client once econed knows its user, which takes it a few seconds after he was made."""
+
+    def is_known() -> bool:
+        try:
+            ec2.describe_key_pairs()
+        except ClientError as error:
+            if refusal(error)[0] == "AuthFailure":
+                return False
+            raise
+        return True
+
+    until(is_known, "econed to know the user", PATIENCE)
+    return ec2

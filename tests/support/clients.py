@@ -1,0 +1,213 @@
+"""EC2 clients of every kind, pointed at an econed: boto3, the aws cli, libcloud, and requests signed as boto 2 did."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import http.client
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import ClientError
+from lxml import etree
+
+from tests.support.estate import Person
+from tests.support.tools import require_tool
+
+VERSION = "2016-11-15"
+TIMEOUT = 120.0
+"""Seconds that an answer may take."""
+
+
+@cache
+def _boto_session() -> boto3.Session:
+    """Return the one session, with no key: what it has read of the API's model serves all clients."""
+    return boto3.Session(region_name="us-east-1")
+
+
+def boto(person: Person, url: str, **config: Any) -> Any:
+    """Return boto3's EC2 client for a user, which tries nothing twice."""
+    return _boto_session().client(
+        "ec2",
+        endpoint_url=url,
+        aws_access_key_id=person.name,
+        aws_secret_access_key=person.secret,
+        config=Config(**{"retries": {"total_max_attempts": 1}, "read_timeout": TIMEOUT, **config}),
+    )
+
+
+def refusal(error: ClientError) -> tuple[str, int]:
+    """Return EC2's code and the HTTP status of an error."""
+    return error.response["Error"]["Code"], error.response["ResponseMetadata"]["HTTPStatusCode"]
+
+
+def aws(person: Person, url: str, *arguments: str, directory: Path) -> subprocess.CompletedProcess[str]:
+    """Run `aws ec2 …` for a user, untouched by whatever else is configured on this machine."""
+    environment = {
+        "PATH": os.environ.get("PATH", ""),
+        "HOME": str(directory),
+        "AWS_CONFIG_FILE": "/dev/null",
+        "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_ENDPOINT_URL_EC2": url,
+        "AWS_ACCESS_KEY_ID": person.name,
+        "AWS_SECRET_ACCESS_KEY": person.secret,
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_DEFAULT_OUTPUT": "json",
+        "AWS_PAGER": "",
+        "AWS_MAX_ATTEMPTS": "1",
+        "LANG": "C.UTF-8",
+    }
+    return subprocess.run(
+        [require_tool("aws"), "ec2", *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+        check=False,
+    )
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP answer of econed's."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def xml(self) -> etree._Element:
+        """The body; it must be XML."""
+        return etree.fromstring(self.body)
+
+    @property
+    def namespace(self) -> str:
+        """The namespace of the body's root."""
+        return etree.QName(self.xml).namespace or ""
+
+    @property
+    def code(self) -> str:
+        """EC2's code of the error that this answer is, empty if it is none."""
+        return self.xml.findtext("Errors/Error/Code") or ""
+
+    def texts(self, *names: str) -> list[str]:
+        """Return the texts at a path of element names, wherever it begins."""
+        path = ".//" + "/".join(f"{{{self.namespace}}}{name}" for name in names)
+        return [found.text or "" for found in self.xml.findall(path)]
+
+
+def ec2_error(answer: Answer) -> str:
+    """Return the code of an answer that has the form of EC2's errors; fails for any other."""
+    root = answer.xml
+    assert root.tag == "Response", answer.body
+    assert [child.tag for child in root] == ["Errors", "RequestID"], answer.body
+    assert root.findtext("RequestID")
+    assert root.findtext("Errors/Error/Message")
+    assert b"Traceback" not in answer.body
+    assert answer.headers["content-type"].startswith("text/xml")
+    return answer.code
+
+
+def v2_form(
+    person: Person,
+    url: str,
+    parameters: Mapping[str, str],
+    *,
+    method: str = "GET",
+    algorithm: str = "HmacSHA256",
+    secret: str | None = None,
+    host: str | None = None,
+) -> str:
+    """Return a query or form signed by Signature Version 2, written from Amazon's description of it."""
+    signed = {
+        "Version": VERSION,
+        **parameters,
+        "AWSAccessKeyId": person.name,
+        "SignatureVersion": "2",
+        "SignatureMethod": algorithm,
+        "Timestamp": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+    pairs = sorted((name.encode(), value.encode()) for name, value in signed.items())
+    query = "&".join(f"{quote(name, safe='-_.~')}={quote(value, safe='-_.~')}" for name, value in pairs)
+    text = "\n".join((method, (host or urlsplit(url).netloc).lower(), "/", query))
+    digest = {"HmacSHA256": hashlib.sha256, "HmacSHA1": hashlib.sha1}[algorithm]
+    key = (person.secret if secret is None else secret).encode()
+    signature = base64.b64encode(hmac.new(key, text.encode(), digest).digest()).decode()
+    return f"{query}&Signature={quote(signature, safe='-_.~')}"
+
+
+def v2(person: Person, url: str, action: str, parameters: Mapping[str, str] | None = None, **how: Any) -> Answer:
+    """Make a call signed by Signature Version 2; `how` is as for `v2_form`."""
+    method = how.get("method", "GET")
+    form = v2_form(person, url, {"Action": action, **(parameters or {})}, **how)
+    return send(url, method, form)
+
+
+def send(url: str, method: str, form: str, headers: Mapping[str, str] | None = None) -> Answer:
+    """Send a query (GET) or a form, as it is."""
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=TIMEOUT)
+    try:
+        if method == "GET":
+            connection.request("GET", f"/?{form}", headers=dict(headers or {}))
+        else:
+            content_type = {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"}
+            connection.request(method, "/", form.encode(), {**content_type, **(headers or {})})
+        return received(connection.getresponse())
+    finally:
+        connection.close()
+
+
+def received(response: http.client.HTTPResponse) -> Answer:
+    """Return an answer that http.client reads."""
+    headers = {name.lower(): value for name, value in response.getheaders()}
+    return Answer(response.status, headers, response.read())
+
+
+def exchange(port: int, data: bytes, answers: int = 1, methods: Sequence[str] = ()) -> list[Answer]:
+    """Send bytes as they are and read so many answers from the same connection."""
+    with socket.create_connection(("127.0.0.1", port), TIMEOUT) as connection:
+        connection.sendall(data)
+        found = []
+        # One buffered reader for all: a second one would miss what the first has read ahead.
+        shared = _Shared(connection)
+        for number in range(answers):
+            method = methods[number] if number < len(methods) else "GET"
+            response = http.client.HTTPResponse(shared, method=method)  # type: ignore[arg-type]
+            response.begin()
+            found.append(received(response))
+        return found
+
+
+class _Shared:
+    """A connection whose one file every answer is read from."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._file = connection.makefile("rb")
+
+    def makefile(self, mode: str) -> Any:
+        return _Unclosable(self._file)
+
+
+class _Unclosable:
+    """A file that goes on when one of its readers is done."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def close(self) -> None:
+        """Stay open."""

@@ -1,0 +1,29 @@
+"""econed with a notebook: the elements of oned's documents that it reads go to the file that ECONED_NOTES names.
+
+For the tests: `econe.tac` with one thing added. ECONE_CONF names the configuration, ECONED_LISTEN where to listen.
+"""
+
+import os
+from pathlib import Path
+
+from twisted.application.service import Application
+
+from econed import tap
+
+seen: set[str] = set()
+notes = Path(os.environ["ECONED_NOTES"])
+
+
+def note(element: str) -> None:
+    """Write an element down the first time that it is read."""
+    if element not in seen:
+        seen.add(element)
+        with notes.open("a", encoding="utf-8") as file:
+            file.write(f"{element}\n")
+
+
+options = tap.Options()
+options.parseOptions(["--config", os.environ["ECONE_CONF"], "--listen", os.environ["ECONED_LISTEN"]])
+
+application = Application("econe")
+tap.makeService(options, note=note).setServiceParent(application)
