@@ -28,6 +28,12 @@ _PATIENCE = 15
 _EVERY = 0.5
 """Seconds between two looks at such a machine."""
 
+_SHOWN_WITHIN = 2.0
+"""Seconds within which a change that oned has taken shows."""
+
+_SOON = 0.1
+"""Seconds between two looks for that."""
+
 
 @dataclass(frozen=True)
 class _Change:
@@ -172,15 +178,29 @@ async def _carry_out(
         _check(change, machine)
     to_change = [machine for machine in before if state_of(machine) not in change.done]
     await call.change_all(Right.MANAGE, to_change, lambda machine: act(call, change, machine))
-    after = {machine.id: state_of(machine) for machine in await call.one.vms([machine.id for machine in before])}
+    after = await _after(call, change, before)
     return [_state_change(change, machine, after.get(machine.id, InstanceState.TERMINATED)) for machine in before]
+
+
+async def _after(call: Call, change: _Change, before: Sequence[VirtualMachine]) -> dict[int, InstanceState]:
+    """Return the states of the machines once the change shows in all of them, or soon after.
+
+    Of some changes oned only takes note, and shows the old state for a moment more: a client that looks again at once
+    must not find that nothing has happened.
+    """
+    until = call.clock.seconds() + _SHOWN_WITHIN
+    while True:
+        after = {machine.id: state_of(machine) for machine in await call.one.vms([each.id for each in before])}
+        if {change.leads_to, *change.done}.issuperset(after.values()) or call.clock.seconds() >= until:
+            return after
+        await call.pause(_SOON)
 
 
 def _state_change(change: _Change, before: VirtualMachine, after: InstanceState) -> InstanceStateChangeTypeDef:
     current = after if after in change.done else change.leads_to
     return {
         "InstanceId": INSTANCE.format(before.id),
-        "CurrentState": current.member,  # before the other, as Amazon sends it: libcloud reads the first name there is
+        "CurrentState": current.member,
         "PreviousState": state_of(before).member,
     }
 

@@ -124,15 +124,19 @@ def _says_return(operation: Operation, result: Mapping[str, Any]) -> bool:
 
 
 class _Structure:
-    """The members of a structure with what writes them. Filled after it is made, since shapes may hold themselves."""
+    """The members of a structure with what writes them. Filled after it is made, since shapes may hold themselves.
 
-    def __init__(self) -> None:
+    Elements come in the model's order, as Amazon's do: some clients take the first element of a name that they find.
+    """
+
+    def __init__(self, order: Iterable[str]) -> None:
+        self.order = tuple(order)
         self.writers: dict[str, _Writer] = {}
         self.steppers: dict[str, _Stepper] = {}
 
     def write(self, value: Any, out: list[str]) -> None:
         """Append all members, where none of them is a stepper's."""
-        writers, items = self.writers, _items(value)
+        writers, items = self.writers, self._items(value)
         try:
             for key, item in items:
                 if item is not None:
@@ -143,7 +147,7 @@ class _Structure:
 
     def steps(self, value: Any, out: list[str]) -> Iterator[None]:
         """Append all members, pausing within long ones."""
-        writers, steppers, items = self.writers, self.steppers, _items(value)
+        writers, steppers, items = self.writers, self.steppers, self._items(value)
         try:
             for key, item in items:
                 if item is None:
@@ -155,6 +159,11 @@ class _Structure:
         except UnfitResult as unfit:
             unfit.inside(f".{key}")
             raise
+
+    def _items(self, value: Any) -> Iterable[tuple[str, Any]]:
+        given = _mapping(value)
+        known = [(key, given[key]) for key in self.order if key in given]
+        return known if len(known) == len(given) else [*known, *(item for item in given.items() if item not in known)]
 
 
 class _Compiler:
@@ -168,7 +177,7 @@ class _Compiler:
         """Return the compiled structure."""
         if shape.name in self._structures:
             return self._structures[shape.name]
-        compiled = self._structures[shape.name] = _Structure()
+        compiled = self._structures[shape.name] = _Structure(shape.members)
         for key, member in shape.members.items():
             name = output_name(member, key)
             if self._is_bounded(member):
@@ -208,7 +217,7 @@ class _Compiler:
         return _list_of_steppers(self._stepper(member, name))
 
     def _map_stepper(self, shape: MapShape, name: str) -> _Stepper:
-        entry = _Structure()
+        entry = _Structure(("key", "value"))
         entry.writers["key"] = self._writer(shape.key, shape.key.serialization.get("name", "key"))
         value_name = shape.value.serialization.get("name", "value")
         if self._is_bounded(shape.value):
@@ -218,7 +227,7 @@ class _Compiler:
         entries = _list_of_steppers(_structure_stepper(entry, "entry"))
 
         def steps(value: Any, out: list[str]) -> Iterator[None]:
-            yield from entries([{"key": key, "value": item} for key, item in _items(value)], out)
+            yield from entries([{"key": key, "value": item} for key, item in _mapping(value).items()], out)
 
         return _wrapped(steps, name)
 
@@ -300,10 +309,10 @@ def _found(writers: Mapping[str, _T], key: str) -> _T:
         raise UnfitResult("the model has no such member") from None
 
 
-def _items(value: Any) -> Iterable[tuple[str, Any]]:
+def _mapping(value: Any) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
         raise UnfitResult(f"a mapping is wanted, not {type(value).__name__}")
-    return value.items()
+    return value
 
 
 def _elements(value: Any) -> Iterable[Any]:

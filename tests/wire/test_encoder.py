@@ -255,3 +255,12 @@ class TestDocument:
         root = answer(model, encoder, "DescribeTags", {"Tags": [{"Value": text}]})
         held = "".join(character if in_xml(character) else "\ufffd" for character in text)
         assert texts(root, "tagSet/item/value") == [held or None]
+
+
+def test_elements_come_in_the_models_order_whatever_the_results(model: Model) -> None:
+    """The libcloud library takes the first `name` it finds in a state change for the current state."""
+    change = {"PreviousState": {"Name": "running"}, "InstanceId": "i-1", "CurrentState": {"Name": "stopping"}}
+    operation = model.operation("StopInstances")
+    assert operation is not None
+    body = Encoder().encode(operation, {"StoppingInstances": [change]}, version="2016-11-15", request_id="r")
+    assert body.index(b"<instanceId>") < body.index(b"<currentState>") < body.index(b"<previousState>")
