@@ -39,14 +39,27 @@ class Assembly:
         self._cloud = cloud
         self._lifecycle = lifecycle
 
-    def make(self, caller: User, template: Template, name: str, *, on_hold: bool, start: bool = True) -> VirtualMachine:
+    def make(
+        self,
+        caller: User,
+        template: Template,
+        name: str,
+        *,
+        on_hold: bool,
+        start: bool = True,
+        numbered_images: bool = True,
+    ) -> VirtualMachine:
         """Make a machine of `template` (which is used up) and start it, or leave it on HOLD.
 
-        With `start=False` it is left PENDING, and whoever asked brings it further.
+        With `start=False` it is left PENDING, and whoever asked brings it further. `numbered_images` is `authorize`'s.
         """
         cloud = self._cloud
+        stored = template.stored()
+        if stored is None:
+            raise not_allocated(f"{_FAILED}Error transforming the VM to XML.")
+        template = stored
         asked = resolve(cloud, caller, template.vectors("DISK"), template.vectors("NIC"))
-        authorize(cloud, caller, asked)
+        authorize(cloud, caller, asked, numbered_images=numbered_images)
         _check_capacity(template)
         charges = self._charges(template, asked, on_hold=on_hold)
         cloud.charge(caller, caller.gid, charges)
@@ -109,9 +122,12 @@ class Assembly:
             except Refused as problem:
                 raise not_allocated(f"DISK {order}: {problem.text}") from problem
         self._derive(machine)
+        given = [disk["TARGET"] for disk in machine.disks if disk.get("TARGET")]
+        if len(set(given)) < len(given):
+            raise not_allocated("Two disks have defined the same target.")
         for disk in machine.disks:
             assign_target(machine, disk)
-        if contexts and isinstance(contexts[0], dict):
+        if contexts and isinstance(contexts[0], dict) and contexts[0]:
             self._contextualize(machine, contexts[0])
 
     def _contextualize(self, machine: VirtualMachine, asked: dict[str, str]) -> None:

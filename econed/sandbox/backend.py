@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
+from xmlrpc.client import Fault
 
 from lxml import etree
-from twisted.web.xmlrpc import Fault
 from zope.interface import implementer
 
 from econed.errors import OpenNebulaNonsense, OpenNebulaRefusal
 from econed.interfaces import IOpenNebula
-from econed.opennebula.tokens import server_cipher_token
+from econed.opennebula.tokens import CipherForm, session_token
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
 
     from econed.sandbox.oned import Oned
-
-_WINDOW = 1800
-"""Seconds that a token holds; all that are made in one window are the same, as one client's should be."""
 
 
 @implementer(IOpenNebula)
@@ -30,21 +27,16 @@ class SandboxBackend:
         self._server_user, _, self._password = oned.serveradmin.partition(":")
 
     def _session(self, user: str | None) -> str:
-        expires = (int(self._oned.cloud.clock.seconds()) // _WINDOW + 2) * _WINDOW
-        return server_cipher_token(
-            self._password,
-            self._server_user if user is None else user,
-            expires,
-            not self._oned.cloud.version.modern,
-            server_user=self._server_user,
-        )
+        cloud = self._oned.cloud
+        form = CipherForm.KEY_IV if cloud.version.modern else CipherForm.ZERO_IV
+        return session_token(self._server_user, self._password, user, cloud.clock.seconds(), form)
 
     async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:
         """Call `method` and return the value of the reply (`IOpenNebula.call`)."""
         try:
             reply = self._oned.execute(method, self._session(user), *args)
         except Fault as fault:
-            raise OpenNebulaRefusal(method, int(fault.faultCode), str(fault.faultString)) from None
+            raise OpenNebulaRefusal(method, fault.faultCode, fault.faultString) from None
         match reply:
             case [True, str() | int() as value, *_]:
                 return value

@@ -55,7 +55,7 @@ _VARIABLE = re.compile(
     r"|(?![ \t]*[\[\]=,]))",
     re.ASCII | re.DOTALL,
 )
-_TRUE = ("YES", "TRUE")
+_SEPARATOR = "@^_^@"
 
 
 def fill_context(machine: VirtualMachine, cloud: Cloud) -> None:
@@ -63,14 +63,24 @@ def fill_context(machine: VirtualMachine, cloud: Cloud) -> None:
     if machine.context is None:
         return
     fixed: Vector = {name: machine.context[name] for name in ("DISK_ID", "TARGET") if name in machine.context}
-    merged: Vector = {**machine.context_asked, **fixed}
+    merged: Vector = {**_taken_apart(machine.context_asked), **fixed}
     if any("$" in value for value in merged.values()):
         merged = {name: _expand(value, machine, cloud) for name, value in merged.items()}
-    if machine.context_asked.get("NETWORK", "").upper() in _TRUE:
+    if machine.context_asked.get("NETWORK", "").upper() == "YES":
         for nic in machine.nics:
             merged.update(_network_context(nic, machine.modern, cloud))
     machine.context = merged
     machine.changed()
+
+
+def _taken_apart(asked: Vector) -> Vector:
+    """Return the members as oned has them again after it joined them all, to expand their variables.
+
+    A value with the separator in it so becomes several members; what then has no `=` is lost.
+    """
+    joined = _SEPARATOR.join(f"{name}={value}" for name, value in asked.items())
+    parts = (part.partition("=") for part in joined.split(_SEPARATOR))
+    return {name: value for name, equal, value in parts if equal}
 
 
 def _network_context(nic: Vector, modern: bool, cloud: Cloud) -> Vector:
@@ -117,8 +127,8 @@ def _variable(match: re.Match[str], machine: VirtualMachine, cloud: Cloud) -> st
 
 
 def _of_network(part: str, key: str, value: str, machine: VirtualMachine, cloud: Cloud) -> str:
-    for nic in machine.nics:
+    for nic in machine.nics if key else ():
         network = cloud.networks.find(int(nic["NETWORK_ID"]))
-        if network is not None and (not key or value in (nic.get(key), network.template.get(key))):
+        if network is not None and (value in (nic.get(key), network.template.get(key))):
             return network.template.get(part)
     return ""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from econed.sandbox.images import Image
 from econed.sandbox.networks import Network
 from econed.sandbox.objects import Kind, Right
-from econed.sandbox.refusals import wrong_state
+from econed.sandbox.refusals import unauthorized, wrong_state
 from econed.sandbox.template import Vector
 
 if TYPE_CHECKING:
@@ -68,18 +68,29 @@ def _owner(cloud: Cloud, caller: User, vector: Vector, of: str) -> int:
     return named.id if named is not None else caller.id
 
 
-def authorize(cloud: Cloud, caller: User, asked: Asked) -> None:
-    """Refuse (512) what the caller may not use: images, networks, and the security groups of NICs."""
-    for _, image in asked.disks:
-        if image is not None:
+def authorize(cloud: Cloud, caller: User, asked: Asked, *, numbered_images: bool = True) -> None:
+    """Refuse (512) what the caller may not use: images, networks, and the security groups of NICs.
+
+    `numbered_images` says whether that is asked of images named by IMAGE_ID too: oned does not where it makes a
+    machine of a template, but lets anybody use them there.
+    """
+    for disk, image in asked.disks:
+        _demand_number(caller, disk.get("IMAGE_ID", ""))
+        if image is not None and (numbered_images or not disk.get("IMAGE_ID")):
             cloud.rights.demand(caller, Right.USE, Kind.IMAGE, image)
     for nic, network in asked.nics:
+        _demand_number(caller, nic.get("NETWORK_ID", ""))
         if network is not None:
             cloud.rights.demand(caller, Right.USE, Kind.NET, network)
         for number in _numbers(nic.get("SECURITY_GROUPS", "")):
             group = cloud.security_groups.find(number)
             if group is not None:
                 cloud.rights.demand(caller, Right.USE, Kind.SECGROUP, group)
+
+
+def _demand_number(caller: User, text: str) -> None:
+    if text and not text.isdigit():
+        raise unauthorized(f"User [{caller.id}] : user [{caller.id}] String '{text}' is not a valid ID.")
 
 
 def _numbers(text: str) -> list[int]:
@@ -165,6 +176,9 @@ def add_disk(
         image.acquire(machine.id, attach=attach)
         store = cloud.datastores.get(image.datastore)
         disk = image.disk(store, asked, modern=machine.modern)
+        if int(disk["SIZE"]) < image.size:
+            image.release(machine.id)
+            raise wrong_state(f"SIZE of {disk['SIZE']}MB is less than the image original SIZE of {image.size}MB")
         disk["CLUSTER_ID"] = ",".join(str(each) for each in sorted(store.clusters))
     elif asked.get("TYPE", "").upper() in _VOLATILE:
         disk = _volatile(machine, asked)

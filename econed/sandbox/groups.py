@@ -9,7 +9,7 @@ from econed.sandbox.objects import Kind, Right, demand_name
 from econed.sandbox.quotas import Quotas
 from econed.sandbox.refusals import internal
 from econed.sandbox.rights import GROUP, INDIVIDUAL
-from econed.sandbox.template import cdata, parse
+from econed.sandbox.template import cdata
 from econed.sandbox.users import Group, User, new_group
 
 if TYPE_CHECKING:
@@ -65,17 +65,13 @@ class GroupCalls:
     def update(self, caller: User, number: int, text: str, append: int = 0) -> int:
         """Replace a group's attributes (0), or merge into them (1)."""
         group = self._cloud.demand(caller, Right.MANAGE, self._cloud.groups, number)
-        template = parse(text)
-        if append:
-            group.template.merge(template)
-        else:
-            group.template = template
+        group.template = self._cloud.updated(caller, group.template, text, append)
         return number
 
     @serves("one.group.quota", int, str)
     def quota(self, caller: User, number: int, text: str) -> int:
         """Set limits of a group."""
-        self._cloud.demand(caller, Right.ADMIN, self._cloud.groups, number).quotas.set_limits(parse(text))
+        self._cloud.demand(caller, Right.ADMIN, self._cloud.groups, number).quotas.set_limits(self._cloud.read(text))
         return number
 
     @serves("one.group.delete", int)

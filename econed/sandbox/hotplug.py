@@ -23,7 +23,7 @@ from econed.sandbox.lifecycle import Lifecycle
 from econed.sandbox.objects import Kind, Right, check_name
 from econed.sandbox.quotas import Charge
 from econed.sandbox.refusals import Refused, did_not_complete, internal, not_allocated, wrong_state
-from econed.sandbox.template import Template, Vector, parse
+from econed.sandbox.template import Template, Vector
 from econed.sandbox.vms import VirtualMachine
 from econed.sandbox.vmtemplates import demand_unrestricted
 
@@ -71,8 +71,8 @@ class HotplugCalls:
         """Plug a disk in: an image, or a volatile one."""
         cloud = self._cloud
         machine = self._vm(caller, number)
-        template = parse(text)
-        demand_unrestricted(caller, template)
+        template = self._cloud.read(text)
+        demand_unrestricted(self._cloud.version, caller, template)
         disks = template.vectors("DISK")
         if not disks:
             raise internal("Error parsing DISK attribute")
@@ -167,10 +167,8 @@ class HotplugCalls:
         disk = machine.disk(disk_id)
         if disk is None or "IMAGE_ID" not in disk:
             raise Refused(internal("").code, "Cannot use DISK. DISK does not exist.", number if machine.modern else -1)
-        at_rest = (VmState.POWEROFF, VmState.SUSPENDED, VmState.UNDEPLOYED, VmState.STOPPED)
-        running = machine.state is VmState.ACTIVE and machine.lcm_state is LcmState.RUNNING
-        if not running and machine.state not in at_rest:
-            raise wrong_state(f"VM cannot be saved in state {machine.state_name}")
+        if not self._is_pluggable(machine) and machine.state is not VmState.SUSPENDED:
+            raise internal("VM has to be RUNNING, POWEROFF or SUSPENDED to save disks.")
         source = cloud.images.get(int(disk["IMAGE_ID"]))
         store = cloud.datastores.get(source.datastore)
         cloud.rights.demand(caller, Right.CREATE, Kind.IMAGE, None)
@@ -189,12 +187,8 @@ class HotplugCalls:
             disk.pop("SAVE_AS", None)
             self._images.copied(saved)
 
-        states = {
-            VmState.SUSPENDED: LcmState.HOTPLUG_SAVEAS_SUSPENDED,
-            VmState.UNDEPLOYED: LcmState.HOTPLUG_SAVEAS_UNDEPLOYED,
-            VmState.STOPPED: LcmState.HOTPLUG_SAVEAS_STOPPED,
-        }
-        waiting = states.get(machine.state, LcmState.HOTPLUG_SAVEAS_POWEROFF)
+        suspended = machine.state is VmState.SUSPENDED
+        waiting = LcmState.HOTPLUG_SAVEAS_SUSPENDED if suspended else LcmState.HOTPLUG_SAVEAS_POWEROFF
         self._lifecycle.plug(machine, LcmState.HOTPLUG_SAVEAS, waiting, copied)
         return saved.id
 
@@ -276,8 +270,8 @@ class HotplugCalls:
         """Plug a NIC in."""
         cloud = self._cloud
         machine = self._vm(caller, number)
-        template = parse(text)
-        demand_unrestricted(caller, template)
+        template = self._cloud.read(text)
+        demand_unrestricted(self._cloud.version, caller, template)
         nics = template.vectors("NIC")
         if not nics:
             raise internal("Error parsing NIC attribute")

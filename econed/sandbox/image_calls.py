@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from econed.opennebula.states import ImageState
 from econed.sandbox.calls import serves
 from econed.sandbox.images import DUMMY_SIZE, Image, ImageManager, ImageType, taken_name
-from econed.sandbox.infrastructure import FILE_DS, SYSTEM_DS, Datastore
+from econed.sandbox.infrastructure import FILE_DS, IMAGE_DS, SYSTEM_DS, Datastore
 from econed.sandbox.objects import Kind, Right, check_name, demand_name
 from econed.sandbox.pools import page
 from econed.sandbox.quotas import Charge
-from econed.sandbox.refusals import internal, not_allocated, unauthorized
-from econed.sandbox.template import Template, parse, restricted_attributes
+from econed.sandbox.refusals import internal, not_allocated, unauthorized, wrong_state
+from econed.sandbox.template import Template, restricted_attributes
 
 if TYPE_CHECKING:
     from econed.sandbox.state import Cloud
@@ -34,7 +34,7 @@ class ImageCalls:
     def allocate(self, caller: User, text: str, store_id: int, _check_capacity: bool = True) -> int:
         """Make an image; it is LOCKED until it has been copied."""
         cloud = self._cloud
-        template = parse(text)
+        template = cloud.read(text).unique()
         store = cloud.datastores.get(store_id)
         if not caller.is_oneadmin and template.restricted(RESTRICTED):
             name = template.restricted(RESTRICTED)
@@ -43,6 +43,10 @@ class ImageCalls:
         size = self._size(template)
         cloud.rights.demand(caller, Right.CREATE, Kind.IMAGE, None)
         cloud.rights.demand(caller, Right.USE, Kind.DATASTORE, store)
+        stored = template.stored()
+        if stored is None:
+            raise not_allocated("Error allocating a new image. Error transforming the Image to XML.")
+        template = stored
         charge = Charge("DATASTORE", str(store_id), {"IMAGES": 1, "SIZE": size})
         cloud.charge(caller, caller.gid, [charge])
         try:
@@ -121,13 +125,7 @@ class ImageCalls:
     def update(self, caller: User, number: int, text: str, append: int = 0) -> int:
         """Replace an image's attributes (0), or merge into them (1)."""
         image = self._managed(caller, number)
-        template = parse(text)
-        if not caller.is_oneadmin and template.restricted(RESTRICTED):
-            raise unauthorized(f"User [{caller.id}] : Template includes a restricted attribute.")
-        if append:
-            image.template.merge(template)
-        else:
-            image.template = template
+        image.template = self._cloud.updated(caller, image.template, text, append, RESTRICTED, unique=True)
         image.modified = self._cloud.now()
         return number
 
@@ -139,6 +137,8 @@ class ImageCalls:
         store = cloud.datastores.get(source.datastore if store_id < 0 else store_id)
         if source.type >= ImageType.KERNEL:
             raise internal("KERNEL, RAMDISK and CONTEXT cannot be cloned.")
+        if store.type != IMAGE_DS:
+            raise wrong_state("Clone only supported for IMAGE_DS Datastores")
         cloud.rights.demand(caller, Right.CREATE, Kind.IMAGE, None)
         cloud.rights.demand(caller, Right.USE, Kind.DATASTORE, store)
         self._free_name(caller.id, name)

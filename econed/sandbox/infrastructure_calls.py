@@ -9,7 +9,7 @@ from econed.sandbox.calls import serves
 from econed.sandbox.infrastructure import HOST_DISABLED, HOST_MONITORED, HOST_OFFLINE, Cluster, Datastore, Host
 from econed.sandbox.objects import Kind, Permissions, Right, demand_name
 from econed.sandbox.refusals import internal, no_such, unauthorized, wrong_state
-from econed.sandbox.template import cdata, parse
+from econed.sandbox.template import cdata
 
 if TYPE_CHECKING:
     from econed.sandbox.state import Cloud
@@ -156,7 +156,7 @@ class DatastoreCalls:
         cloud = self._cloud
         cloud.rights.demand(caller, Right.CREATE, Kind.DATASTORE, None)
         cloud.clusters.get(max(cluster, 0))
-        template = parse(text)
+        template = self._cloud.read(text)
         name = demand_name(template.get("NAME"))
         if any(store.name == name for store in cloud.datastores):
             raise internal(f"NAME is already taken by DATASTORE {name}.")
@@ -193,11 +193,7 @@ class DatastoreCalls:
     def update(self, caller: User, number: int, text: str, append: int = 0) -> int:
         """Replace a datastore's attributes (0), or merge into them (1); what follows from its drivers is set anew."""
         store = self._cloud.demand(caller, Right.MANAGE, self._cloud.datastores, number)
-        template = parse(text)
-        if append:
-            store.template.merge(template)
-        else:
-            store.template = template
+        store.template = self._cloud.updated(caller, store.template, text, append)
         store.derive(modern=self._cloud.version.modern)
         return number
 

@@ -133,6 +133,8 @@ class Lifecycle:
             machine.enter(VmState.ACTIVE, LcmState.BOOT_FAILURE)
             return
         machine.deploy_id = deploy_id
+        if machine.history[-1].action == ACTIONS["resume"]:
+            machine.record(action=0, by=(-1, -1))
         machine.enter(VmState.ACTIVE, LcmState.RUNNING)
 
     def run_at_once(self, machine: VirtualMachine) -> None:
@@ -228,11 +230,14 @@ class Lifecycle:
         machine.recharge(self._cloud)
 
     def _leave_host(
-        self, state: VmState, shutting: LcmState, epilog: LcmState, machine: VirtualMachine, _hard: bool, _by: User
+        self, state: VmState, shutting: LcmState, epilog: LcmState, machine: VirtualMachine, hard: bool, by: User
     ) -> bool:
         allowed = VmState.POWEROFF if state is VmState.UNDEPLOYED else VmState.SUSPENDED
         if not self._is_up(machine) and machine.state is not allowed:
             return False
+        if machine.state is allowed:
+            name = "stop" if state is VmState.STOPPED else "undeploy-hard" if hard else "undeploy"
+            machine.record(action=ACTIONS[name], by=(by.id, by.gid))
 
         def gone(_: VirtualMachine) -> None:
             self._off_host(machine)
@@ -263,7 +268,7 @@ class Lifecycle:
         return machine.state is VmState.ACTIVE and machine.lcm_state is LcmState.RUNNING
 
     def _reschedule(self, machine: VirtualMachine, _hard: bool, _by: User) -> bool:
-        return self._is_up(machine)
+        return self._is_up(machine) or machine.state is VmState.POWEROFF
 
     def _hold(self, machine: VirtualMachine, _hard: bool, _by: User) -> bool:
         if machine.state is not VmState.PENDING:
@@ -281,7 +286,7 @@ class Lifecycle:
         self._schedule(machine)
         return True
 
-    def _resume(self, machine: VirtualMachine, _hard: bool, _by: User) -> bool:
+    def _resume(self, machine: VirtualMachine, _hard: bool, by: User) -> bool:
         if machine.state in (VmState.STOPPED, VmState.UNDEPLOYED):
             machine.epoch += 1
             machine.enter(VmState.PENDING)
@@ -289,14 +294,15 @@ class Lifecycle:
             self._schedule(machine)
             return True
         if machine.state in (VmState.POWEROFF, VmState.SUSPENDED):
-            return self._queue(machine, self._boot_again)
+            return self._queue(machine, partial(self._boot_again, by))
         return machine.state is VmState.ACTIVE and machine.lcm_state is LcmState.UNKNOWN
 
-    def _boot_again(self, machine: VirtualMachine) -> None:
+    def _boot_again(self, by: User, machine: VirtualMachine) -> None:
         now = self._cloud.now()
         machine.record(ended=now)
         machine.freeze()
         self.next_record(machine)
+        machine.record(action=ACTIONS["resume"], by=(by.id, by.gid))
         again = LcmState.BOOT_POWEROFF if machine.state is VmState.POWEROFF else LcmState.BOOT_SUSPENDED
         machine.enter(VmState.ACTIVE, again)
         machine.recharge(self._cloud)

@@ -10,6 +10,7 @@ from econed.sandbox.networks import (
     HELD,
     LOCK_CREATE,
     READY,
+    AddressRange,
     Holder,
     Lease,
     Network,
@@ -19,8 +20,8 @@ from econed.sandbox.networks import (
 from econed.sandbox.objects import Kind, Right, demand_name
 from econed.sandbox.pools import page
 from econed.sandbox.quotas import Charge
-from econed.sandbox.refusals import internal, not_allocated, unauthorized, wrong_state
-from econed.sandbox.template import Vector, parse, restricted_attributes
+from econed.sandbox.refusals import internal, not_allocated, wrong_state
+from econed.sandbox.template import Template, Vector, restricted_attributes
 
 if TYPE_CHECKING:
     from econed.sandbox.state import Cloud
@@ -44,7 +45,7 @@ class NetworkCalls:
     def allocate(self, caller: User, text: str, cluster: int = 0) -> int:
         """Make a network in a cluster; 7.x needs a moment until it is READY."""
         cloud = self._cloud
-        template = parse(text)
+        template = self._cloud.read(text)
         cloud.rights.demand(caller, Right.CREATE, Kind.NET, None)
         where = cloud.demand(caller, Right.ADMIN, cloud.clusters, max(cluster, 0))
         name = self._free_name(caller.id, template.get("NAME"))
@@ -113,26 +114,22 @@ class NetworkCalls:
     def update(self, caller: User, number: int, text: str, append: int = 0) -> int:
         """Replace a network's attributes (0), or merge into them (1); ranges have calls of their own."""
         network = self._ready(caller, number)
-        template = parse(text)
-        if not caller.is_oneadmin and template.restricted(_RESTRICTED):
-            raise unauthorized(f"User [{caller.id}] : Template includes a restricted attribute.")
-        template.pop("AR")
-        if append:
-            network.template.merge(template)
-        else:
-            kept = [(name, value) for name, value in network.template if name in ("VN_MAD", "BRIDGE", "BRIDGE_TYPE")]
+        held = network.template
+        template = self._cloud.updated(caller, held, text, append, _RESTRICTED)
+        if template is not held:
+            template.pop("AR")
+            template.keep(held, ("BRIDGE", "BRIDGE_TYPE"))
+            if not template.get("VN_MAD") and self._cloud.version.modern:
+                raise internal("Cannot update template. No VN_MAD in template for Virtual Network.")
             network.template = network_template(template)
-            for name, value in kept:
-                if name not in template:
-                    network.template.replace(name, value)
-        network.name_vlans()
+            network.name_vlans()
         return number
 
     @serves("one.vn.hold", int, str)
     def hold(self, caller: User, number: int, text: str) -> int:
         """Hold an address for nobody; refuses, in one step, one that is taken or outside (8192)."""
         network = self._ready(caller, number)
-        place = network.find(_address(text))
+        place = _place(network, self._cloud.read(text))
         if place is None or place[1] in place[0].leases:
             raise internal(_NOT_FREE)
         span, index = place
@@ -143,7 +140,7 @@ class NetworkCalls:
     def release(self, caller: User, number: int, text: str) -> int:
         """Give a held address back; it is no error that nothing was held."""
         network = self._ready(caller, number)
-        place = network.find(_address(text))
+        place = _place(network, self._cloud.read(text))
         if place is not None and place[0].leases.get(place[1]) == Lease(Holder.VM, HELD):
             place[0].free(place[1])
         return number
@@ -157,9 +154,8 @@ class NetworkCalls:
                 raise internal("Wrong address range")
         return number
 
-    @staticmethod
-    def _ranges_in(text: str) -> list[Vector]:
-        asked = parse(text).vectors("AR")
+    def _ranges_in(self, text: str) -> list[Vector]:
+        asked = self._cloud.read(text).vectors("AR")
         if not asked:
             raise internal("Wrong AR definition. AR attribute is not defined.")
         return asked
@@ -173,10 +169,15 @@ class NetworkCalls:
             span = network.range(int(wanted)) if wanted.isdigit() else None
             if span is None:
                 raise internal(f"Address Range with ID {wanted} was not found.")
-            span.attributes = free_attributes(asked)
             size = asked.get("SIZE", "")
-            if size.isdigit() and int(size) > max(span.leases, default=-1):
-                span.size = int(size)
+            if size and not size.isdigit() and self._cloud.version.modern:
+                raise internal("Unable to read the SIZE attribute, it must be number >= 0")
+            if size.isdigit() and int(size) <= max(span.leases, default=-1):
+                raise internal("New SIZE cannot be applied. There are used leases that would fall outside the range.")
+            if Template([("AR", asked)]).stored() is None:
+                continue
+            span.attributes = free_attributes(asked)
+            span.size = int(size) if size.isdigit() else span.size
         return number
 
     @serves("one.vn.rm_ar", int, int, optional=(bool,))
@@ -196,7 +197,7 @@ class NetworkCalls:
         """Reserve addresses of a network as a network of the caller's own."""
         cloud = self._cloud
         network = self._ready(caller, number, Right.USE)
-        asked = parse(text)
+        asked = self._cloud.read(text)
         size = asked.get("SIZE")
         if not size.isdigit() or int(size) < 1:
             raise internal("Reservation SIZE must be a greater than 0")
@@ -249,8 +250,17 @@ def _unreserve(parent: Network, child: int) -> None:
             span.free(index)
 
 
-def _address(text: str) -> str:
-    leases = parse(text).vectors("LEASES")
+def _address(template: Template) -> tuple[str, str]:
+    leases = template.vectors("LEASES")
     if not leases:
         raise internal("Empty lease description.")
-    return leases[0].get("IP", "")
+    if not leases[0].get("IP"):
+        raise internal("Missing MAC, IP or IP6.")
+    return leases[0]["IP"], leases[0].get("AR_ID", "")
+
+
+def _place(network: Network, template: Template) -> tuple[AddressRange, int] | None:
+    """Return range and index of the address that a call names, or None where it is not of the network or the range."""
+    address, wanted = _address(template)
+    place = network.find(address)
+    return None if place is None or wanted not in ("", str(place[0].id)) else place

@@ -136,7 +136,8 @@ def ids(element: str, numbers: set[int] | list[int]) -> str:
 NAME_MAX = 128
 """The most bytes a NAME may have (oned: `PoolObjectSQL::name_is_valid`)."""
 
-_FORBIDDEN_IN_NAMES = "&|:\\\";/'#{}$<>"
+_FORBIDDEN_IN_NAMES = "&|:\\\";/'#{}$<>\n"
+"""Only 7.x refuses a line end."""
 
 
 def check_name(name: str, also_forbidden: str = "") -> str:

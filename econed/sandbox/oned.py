@@ -6,9 +6,9 @@ import re
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from xmlrpc.client import Fault
 
 from twisted.internet.interfaces import IReactorTime
-from twisted.web.xmlrpc import Fault
 
 from econed.sandbox.assembly import Assembly
 from econed.sandbox.calls import Method, methods

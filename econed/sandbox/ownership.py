@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from econed.opennebula.states import VmState
 from econed.sandbox.calls import Method
 from econed.sandbox.objects import Kind, Lock, PoolObject, Right
-from econed.sandbox.refusals import internal
+from econed.sandbox.refusals import internal, wrong_state
+from econed.sandbox.vms import VirtualMachine
 
 if TYPE_CHECKING:
     from econed.sandbox.state import Cloud, Pool
@@ -63,6 +65,8 @@ class OwnershipCalls:
 
     def _chown(self, caller: User, pool: Pool[Any], number: int, uid: int, gid: int) -> None:
         thing: PoolObject = self._cloud.demand(caller, Right.MANAGE, pool, number)
+        if isinstance(thing, VirtualMachine) and thing.state is VmState.DONE:
+            raise wrong_state("Could not change VM ownership, wrong state")
         before = thing.uid, thing.gid
         if uid != _UNCHANGED:
             user = self._cloud.demand(caller, Right.MANAGE, self._cloud.users, uid)
@@ -108,7 +112,7 @@ class OwnershipCalls:
 
     def _unlock(self, caller: User, pool: Pool[Any], number: int) -> None:
         thing = self._cloud.demand(caller, Right.MANAGE, pool, number, locks=False)
-        if thing.lock is not None and not caller.is_oneadmin and thing.lock.owner != caller.id:
-            raise internal("Error trying to unlock an object locked by another user")
+        if not caller.is_oneadmin and (thing.lock is None or thing.lock.owner != caller.id):
+            raise wrong_state("Cannot unlock: Lock is owned by another user")
         thing.lock = None
         thing.changed()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from twisted.web.xmlrpc import Fault
+from xmlrpc.client import Fault
 
 from econed.errors import OpenNebulaCode
 
@@ -33,6 +33,11 @@ def wrong_state(text: str) -> Refused:
 def internal(text: str) -> Refused:
     """Return oned's refusal of bad or duplicate attributes, and of addresses that are not free."""
     return Refused(OpenNebulaCode.INTERNAL, text)
+
+
+def bad_call(text: str) -> Refused:
+    """Return the refusal of a call with a parameter that no such call can have."""
+    return Refused(OpenNebulaCode.XML_RPC_API, text)
 
 
 def not_allocated(text: str) -> Refused:

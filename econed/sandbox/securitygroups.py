@@ -11,7 +11,7 @@ from econed.sandbox.calls import serves
 from econed.sandbox.objects import Kind, Permissions, PoolObject, Right, demand_name, ids
 from econed.sandbox.pools import page
 from econed.sandbox.refusals import internal, wrong_state
-from econed.sandbox.template import Template, Vector, parse
+from econed.sandbox.template import Template, Vector
 
 if TYPE_CHECKING:
     from econed.sandbox.state import Cloud
@@ -118,7 +118,7 @@ class SecurityGroupCalls:
     def allocate(self, caller: User, text: str) -> int:
         """Make a group."""
         cloud = self._cloud
-        template = parse(text)
+        template = self._cloud.read(text)
         cloud.rights.demand(caller, Right.CREATE, Kind.SECGROUP, None)
         name = self._free_name(caller.id, template.get("NAME"))
         _check_rules(template, modern=cloud.version.modern)
@@ -154,11 +154,7 @@ class SecurityGroupCalls:
     def update(self, caller: User, number: int, text: str, append: int = 0) -> int:
         """Replace a group's attributes (0), or merge into them (1); machines get the rules by `commit`."""
         group = self._cloud.demand(caller, Right.MANAGE, self._cloud.security_groups, number)
-        template = parse(text)
-        if append:
-            merged = group.template.copy()
-            merged.merge(template)
-            template = merged
+        template = self._cloud.updated(caller, group.template, text, append)
         _check_rules(template, modern=self._cloud.version.modern)
         group.template = template
         self._commit(group)

@@ -8,7 +8,6 @@ from typing import cast
 from lxml import etree
 from twisted.web.resource import Resource
 from twisted.web.server import Request
-from twisted.web.xmlrpc import Fault
 
 from econed.sandbox.oned import Oned
 from econed.sandbox.refusals import unparsable
@@ -39,9 +38,8 @@ class SandboxResource(Resource):
         try:
             method, params = _read(body)
             return _write(self._oned.execute(method, *params))
-        except Fault as fault:
-            told = xmlrpc.client.Fault(int(fault.faultCode), str(fault.faultString))
-            return xmlrpc.client.dumps(told, methodresponse=True, encoding="utf-8").encode("utf-8")
+        except xmlrpc.client.Fault as fault:
+            return xmlrpc.client.dumps(fault, methodresponse=True, encoding="utf-8").encode("utf-8")
 
 
 def _read(body: bytes) -> tuple[str, tuple[object, ...]]:

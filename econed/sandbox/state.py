@@ -9,8 +9,9 @@ from twisted.internet.interfaces import IReactorTime
 
 from econed.sandbox.objects import Kind, PoolObject, Right
 from econed.sandbox.quotas import Charge, refusal_text
-from econed.sandbox.refusals import no_such, unauthorized
+from econed.sandbox.refusals import Refused, bad_call, internal, no_such, unauthorized
 from econed.sandbox.rights import Rights
+from econed.sandbox.template import Restricted, Template, parse
 from econed.sandbox.versions import Delays, Version
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from econed.sandbox.vmtemplates import VmTemplate
 
 Member = TypeVar("Member", bound=PoolObject)
+
+NOTHING: Restricted = {}
+_REPLACE, _MERGE = 0, 1
 
 MINE, MINE_AND_GROUPS, EVERYTHING, GROUP_ONLY = -3, -1, -2, -4
 """The filters of the pools' info calls; a number from 0 on is a user's."""
@@ -122,6 +126,43 @@ class Cloud:
         self.rights.demand(user, right, pool.kind, member, locks=locks)
         return member
 
+    def read(self, text: str) -> Template:
+        """Return what this version of oned reads of template text."""
+        return parse(text, trims=self.version.modern)
+
+    def updated(
+        self,
+        caller: User,
+        held: Template,
+        text: str,
+        how: int,
+        restricted: Restricted = NOTHING,
+        *,
+        unique: bool = False,
+    ) -> Template:
+        """Return what a template becomes by `one.*.update`: `text` in its place (0), or merged into it (1).
+
+        Refuses restricted attributes (8192) but of oneadmin's. What cannot be stored changes nothing, and is no error.
+        `unique` is for templates that hold each name once.
+        """
+        if how not in (_REPLACE, _MERGE):
+            raise bad_call("Wrong update type")
+        try:
+            sent = self.read(text)
+        except Refused as refusal:
+            raise internal(f"Cannot update template. {refusal.text}") from refusal
+        if not caller.is_oneadmin:
+            whole = self.version.modern and how == _REPLACE
+            changed = sent.restricted_against(held, restricted, whole=whole)
+            if changed:
+                raise internal(f"Cannot update template. Tried to change restricted attribute: {changed}")
+            sent.keep(held, (name for name, keys in restricted.items() if not keys))
+        if unique:
+            sent = sent.unique()
+        result = held.copy() if how == _MERGE else Template()
+        result.merge(sent)
+        return result.stored() or held
+
     def visible(
         self, user: User, members: Iterable[Member], kind: Kind, flag: int, *, narrowly: bool = False
     ) -> list[Member]:
@@ -129,6 +170,8 @@ class Cloud:
 
         `narrowly` leaves rules for all of a kind, or of a cluster, out of account.
         """
+        if flag < GROUP_ONLY:
+            raise bad_call("Incorrect filter_flag")
         everything = user.is_oneadmin
         rules = [] if everything else self.rights.rules_for(user, Right.USE, kind)
         if narrowly:

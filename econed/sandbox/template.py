@@ -1,8 +1,9 @@
 """OpenNebula's template text: what oned reads, keeps, merges and shows.
 
 The grammar is that of oned's `template_parser`: `NAME="value"` and `NAME=[K="value",...]`, names in `[A-Za-z0-9_]`
-and upper-cased, `\\"` the one escape, a value without quotes up to the next of ``=#,[]`` or blank. As the longest
-quoted text wins, a backslash before the closing quote swallows it; `]]>` cannot be kept, as values travel in CDATA.
+and upper-cased, `\\"` the one escape, a value without quotes up to the next of ``=#,[]`` or blank. Its scanner takes
+the longest token and passes over characters that begin none, which is why a backslash before the closing quote swallows
+it, `"1"B` is a value with quotes in it, and `A==1` is read as `A=1`.
 """
 
 from __future__ import annotations
@@ -13,103 +14,145 @@ from typing import Final, TypeAlias
 
 from lxml import etree
 
-from econed.sandbox.refusals import internal
+from econed.sandbox.refusals import Refused, internal
 
 Vector: TypeAlias = dict[str, str]
 Value: TypeAlias = str | Vector
 Restricted: TypeAlias = Mapping[str, frozenset[str]]
+_Token: TypeAlias = tuple[str, str]
+_Rules: TypeAlias = tuple[tuple[str, re.Pattern[str]], ...]
 
-_SKIP: Final = re.compile(r"(?:[ \t]*#[^\n]*\n|[ \t\n\r]+)*")
-_NAME: Final = re.compile(r"[A-Za-z0-9_]+")
-_EMPTY: Final = re.compile(r"[ \t]*=[ \t]*\n")
-_EQUAL: Final = re.compile(r"[ \t]*=[ \t]*")
-_OPEN: Final = re.compile(r"[ \t]*\[[ \t\n]*")
-_CLOSE: Final = re.compile(r"[ \t\n]*\][ \t\n]*")
-_COMMA: Final = re.compile(r"[ \t\n]*,[ \t\n]*")
-_QUOTED: Final = re.compile(r'"((?:\\"|[^"])*)"')
-_BARE: Final = re.compile(r"[^=#\s,\[\]]+")
+# The rules of the scanner: the longest match counts, of equally long ones the first. None of them matches nothing.
+_PLAIN: Final = (
+    ("", re.compile(r"[ \t]*#[^\n]*\n|[ \t\n]+")),
+    ("name", re.compile(r"[A-Za-z0-9_]+")),
+    ("=", re.compile(r"[ \t]*=[ \t]*")),
+    ("=nothing", re.compile(r"[ \t]*=[ \t]*\n")),
+    (",", re.compile(r"[ \t\n]*,[ \t\n]*")),
+    ("]", re.compile(r"[ \t\n]*\][ \t\n]*")),
+)
+_VALUE: Final = (
+    ("[", re.compile(r"[ \t]*\[[ \t\n]*")),
+    ("CDATA", re.compile(r"[^\n]*\]\]>[^\n]*")),
+    ("quoted", re.compile(r'"(?:\\"|[^"])*"')),
+    ("bare", re.compile(r"[^=#\t \n,\[\]]+")),
+)
 _CDATA_END: Final = "]]>"
+_TRIMMED: Final = " \t\n\r\f\v"
 
 
 def cdata(name: str, value: object) -> str:
-    """Return an element whose text is kept as it is; `]]>` never gets here."""
+    """Return an element whose text is kept as it is; one with `]]>` in it breaks the document."""
     return f"<{name}><![CDATA[{value}]]></{name}>"
 
 
-def parse(text: str) -> Template:
-    """Read template text, or a template as XML, as oned's `parse_str_or_xml` does; refuses with "Parse error"."""
-    if text.lstrip().startswith("<"):
-        return _parse_xml(text)
-    if _CDATA_END in text:
-        raise internal("Parse error.")
-    return Template(_attributes(text))
+def parse(text: str, *, trims: bool = False) -> Template:
+    """Read template text, or a template as XML, as oned's `parse_str_or_xml` does; refuses with "Parse error".
+
+    7.x `trims` every value; 5.12 takes off what is blank at the end of NAME, and no more.
+    """
+    read = Template(_elements(_root(text)) if text.startswith("<") else _attributes(text))
+    if trims:
+        return Template((name, _trimmed(value)) for name, value in read)
+    if "NAME" in read:
+        read.replace("NAME", read.get("NAME").rstrip(_TRIMMED))
+    return read
+
+
+def _named(name: str) -> str:
+    """Return the name of an attribute as oned keeps it; one that could not name an element of XML gets a prefix."""
+    upper = name.upper()
+    return f"ONE_{upper}" if upper[0].isdigit() or upper.startswith("XML") else upper
+
+
+def _trimmed(value: Value) -> Value:
+    if isinstance(value, str):
+        return value.strip(_TRIMMED)
+    return {name: part.strip(_TRIMMED) for name, part in value.items()}
+
+
+def _tokens(text: str) -> Iterator[_Token]:
+    at = 0
+    rules: _Rules = _PLAIN
+    while at < len(text):
+        found = [(kind, match) for kind, rule in rules if (match := rule.match(text, at))]
+        if not found:
+            at += 1
+            continue
+        kind, match = max(found, key=lambda each: each[1].end())
+        at = match.end()
+        rules = _VALUE if kind == "=" else _PLAIN
+        if kind:
+            yield kind, match[0]
+    yield "end", ""
 
 
 def _attributes(text: str) -> Iterator[tuple[str, Value]]:
-    at = _skip(text, 0)
-    while at < len(text):
-        name, at = _take(_NAME, text, at)
-        empty = _EMPTY.match(text, at)
-        if empty:
-            yield name.upper(), ""
-            at = _skip(text, empty.end())
-            continue
-        _, at = _take(_EQUAL, text, at)
-        opened = _OPEN.match(text, at)
-        if opened:
-            value, at = _vector(text, opened.end())
-            yield name.upper(), value
+    tokens = _tokens(text)
+    for kind, name in tokens:
+        if kind == "end":
+            return
+        if kind != "name":
+            raise _syntax_error(kind)
+        kind, _ = next(tokens)
+        if kind == "=nothing":
+            yield _named(name), ""
+        elif kind == "=":
+            yield _named(name), _value(tokens)
         else:
-            single, at = _single(text, at)
-            yield name.upper(), single
-        at = _skip(text, at)
+            raise _syntax_error(kind)
 
 
-def _vector(text: str, at: int) -> tuple[Vector, int]:
+def _value(tokens: Iterator[_Token]) -> Value:
+    kind, text = next(tokens)
+    return _vector(tokens) if kind == "[" else _single(kind, text)
+
+
+def _single(kind: str, text: str) -> str:
+    if kind == "CDATA":
+        raise internal("Parse error.")
+    if kind not in ("quoted", "bare"):
+        raise _syntax_error(kind)
+    return (text[1:-1] if kind == "quoted" else text).replace('\\"', '"')
+
+
+def _vector(tokens: Iterator[_Token]) -> Vector:
     vector: Vector = {}
-    closed = _CLOSE.match(text, at)
-    while not closed:
-        name, at = _take(_NAME, text, _skip(text, at))
-        _, at = _take(_EQUAL, text, at)
-        value, at = _single(text, at)
-        vector.setdefault(name.upper(), value)
-        closed = _CLOSE.match(text, at)
-        if not closed:
-            _, at = _take(_COMMA, text, at)
-    return vector, closed.end()
+    for kind, name in tokens:
+        if kind == "]" and not vector:
+            break
+        if kind != "name":
+            raise _syntax_error(kind)
+        kind, _ = next(tokens)
+        if kind != "=":
+            raise _syntax_error(kind)
+        vector.setdefault(name.upper(), _single(*next(tokens)))
+        kind, _ = next(tokens)
+        if kind == "]":
+            break
+        if kind != ",":
+            raise _syntax_error(kind)
+    return vector
 
 
-def _single(text: str, at: int) -> tuple[str, int]:
-    quoted = _QUOTED.match(text, at)
-    if quoted:
-        return quoted[1].replace('\\"', '"'), quoted.end()
-    return _take(_BARE, text, at)
+def _syntax_error(kind: str) -> Exception:
+    return internal(f"Parse error: syntax error, unexpected {kind}")
 
 
-def _skip(text: str, at: int) -> int:
-    skipped = _SKIP.match(text, at)
-    return skipped.end() if skipped else at
-
-
-def _take(pattern: re.Pattern[str], text: str, at: int) -> tuple[str, int]:
-    match = pattern.match(text, at)
-    if not match:
-        line = text.count("\n", 0, at)
-        column = at - text.rfind("\n", 0, at) - 1
-        raise internal(f"Parse error: syntax error at line {line}, columns {column}:{column + 1}")
-    return match[0], match.end()
-
-
-def _parse_xml(text: str) -> Template:
+def _root(text: str) -> etree._Element:
     try:
-        root = etree.fromstring(text.encode(), etree.XMLParser(resolve_entities=False, no_network=True))
+        return etree.fromstring(text.encode(), etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=True))
     except etree.XMLSyntaxError:
-        raise internal("Parse error: Error parsing XML document.") from None
-    attributes: list[tuple[str, Value]] = []
-    for element in root:
-        inner = {str(child.tag).upper(): child.text or "" for child in element}
-        attributes.append((str(element.tag).upper(), inner or element.text or ""))
-    return Template(attributes)
+        raise internal("Parse error: XML Template malformed.") from None
+
+
+def _elements(root: etree._Element) -> Iterator[tuple[str, Value]]:
+    for element in root.iterchildren("*"):
+        inner = [child for child in element.iterchildren("*") if child.text]
+        if inner:
+            yield _named(str(element.tag)), {str(child.tag): child.text or "" for child in inner}
+        elif len(element) == 0 and element.text:
+            yield _named(str(element.tag)), element.text
 
 
 class Template:
@@ -165,6 +208,23 @@ class Template:
         for name, value in other:
             self.add(name, value)
 
+    def stored(self) -> Template | None:
+        """Return the template as oned reads it back from its database, or None where it cannot be stored there.
+
+        Vectors with nothing in them are lost. What makes no well-formed document is not stored, though oned answers
+        success: `]]>` in a value (its scanner lets it through after a line end), a digit at the begin of a part's name.
+        """
+        if not any(_is_doubtful(value) for _, value in self):
+            return Template((name, value) for name, value in self if value != {})
+        try:
+            return Template(_elements(_root(self.xml())))
+        except Refused:
+            return None
+
+    def unique(self) -> Template:
+        """Return the template as users and images read one: of several attributes of one name, the last only."""
+        return Template((name, values[-1]) for name, values in self._attributes.items())
+
     def body(self) -> str:
         """Return the attributes as oned shows them, without the element around them."""
         return "".join(render(name, value) for name, value in self)
@@ -173,20 +233,26 @@ class Template:
         """Return the attributes as oned shows them, in `element`."""
         return f"<{element}>{self.body()}</{element}>"
 
-    def restricted_against(self, base: Template, restricted: Restricted) -> str | None:
+    def restricted_against(self, base: Template, restricted: Restricted, *, whole: bool = False) -> str | None:
         """Return the name of a restricted attribute that is not as in `base`, or None.
 
-        A vector sent must repeat the restricted values of the base's vectors, no more and no fewer
-        (oned: `Template::check_restricted`).
+        A vector sent must repeat the restricted values of the base's vectors, no more and no fewer; where the `whole`
+        base is to be replaced, it must be sent (oned: `Template::check_restricted`).
         """
         for name, keys in restricted.items():
             if keys:
                 mine, theirs = self._restricted_values(name, keys), base._restricted_values(name, keys)
-                if name in self and mine != theirs:
+                if mine != theirs and (name in self or whole):
                     return name
             elif name in self and self.get(name) != base.get(name):
                 return name
         return None
+
+    def keep(self, base: Template, names: Iterable[str]) -> None:
+        """Take over from `base` the single attributes of these names that are not here."""
+        for name in names:
+            if name not in self and base.get(name):
+                self.add(name, base.get(name))
 
     def restricted(self, restricted: Restricted) -> str | None:
         """Return the name of a restricted attribute that is here at all, or None."""
@@ -201,6 +267,12 @@ class Template:
 
     def _restricted_values(self, name: str, keys: frozenset[str]) -> list[str]:
         return sorted(vector[key] for vector in self.vectors(name) for key in keys if key in vector)
+
+
+def _is_doubtful(value: Value) -> bool:
+    if isinstance(value, str):
+        return _CDATA_END in value
+    return any(_CDATA_END in part or name[0].isdigit() for name, part in value.items())
 
 
 def render(name: str, value: Value) -> str:

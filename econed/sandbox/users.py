@@ -12,9 +12,9 @@ from econed.errors import OpenNebulaCode
 from econed.sandbox.calls import serves
 from econed.sandbox.objects import Kind, Permissions, PoolObject, Right, demand_name, ids
 from econed.sandbox.quotas import Quotas
-from econed.sandbox.refusals import Refused, internal, unauthorized
+from econed.sandbox.refusals import Refused, internal
 from econed.sandbox.rights import ALL, GROUP, INDIVIDUAL
-from econed.sandbox.template import cdata, parse
+from econed.sandbox.template import cdata, restricted_attributes
 
 if TYPE_CHECKING:
     from econed.sandbox.state import Cloud
@@ -23,7 +23,7 @@ ONEADMIN, SERVERADMIN = 0, 1
 _NO_BITS = "000"
 _FORBIDDEN_IN_USERS = " :\t\n\v\f\r"
 _FOREVER = -1
-_USE_OPERATIONS = ("VM_USE_OPERATIONS", "VM_MANAGE_OPERATIONS", "VM_ADMIN_OPERATIONS")
+_RESTRICTED = restricted_attributes("VM_USE_OPERATIONS", "VM_MANAGE_OPERATIONS", "VM_ADMIN_OPERATIONS")
 
 
 @dataclass
@@ -198,13 +198,7 @@ class UserCalls:
     def update(self, caller: User, number: int, text: str, append: int = 0) -> int:
         """Replace a user's attributes (0), or merge into them (1)."""
         user = self._managed(caller, number)
-        template = parse(text)
-        if not caller.is_oneadmin and any(name in template for name in _USE_OPERATIONS):
-            raise unauthorized(f"User [{caller.id}] : Template includes a restricted attribute.")
-        if append:
-            user.template.merge(template)
-        else:
-            user.template = template
+        user.template = self._cloud.updated(caller, user.template, text, append, _RESTRICTED, unique=True)
         return number
 
     @serves("one.user.passwd", int, str)
@@ -282,5 +276,5 @@ class UserCalls:
     @serves("one.user.quota", int, str)
     def quota(self, caller: User, number: int, text: str) -> int:
         """Set limits of a user."""
-        self._cloud.demand(caller, Right.ADMIN, self._cloud.users, number).quotas.set_limits(parse(text))
+        self._cloud.demand(caller, Right.ADMIN, self._cloud.users, number).quotas.set_limits(self._cloud.read(text))
         return number

@@ -11,9 +11,9 @@ from econed.sandbox.context import fill_context
 from econed.sandbox.lifecycle import Lifecycle
 from econed.sandbox.objects import Kind, Right, demand_name
 from econed.sandbox.refusals import internal, wrong_state
-from econed.sandbox.template import Template, parse
+from econed.sandbox.template import Template
 from econed.sandbox.vms import VirtualMachine
-from econed.sandbox.vmtemplates import demand_unrestricted
+from econed.sandbox.vmtemplates import demand_unrestricted, vm_restricted
 
 if TYPE_CHECKING:
     from econed.sandbox.state import Cloud
@@ -39,8 +39,8 @@ class VmCalls:
     @serves("one.vm.allocate", str, optional=(bool,))
     def allocate(self, caller: User, text: str, on_hold: bool = False) -> int:
         """Make a machine without a template of the pool."""
-        template = parse(text)
-        demand_unrestricted(caller, template)
+        template = self._cloud.read(text)
+        demand_unrestricted(self._cloud.version, caller, template)
         self._cloud.rights.demand(caller, Right.CREATE, Kind.VM, None)
         template.pop("TEMPLATE_NAME")
         return self._assembly.make(caller, template, template.get("NAME"), on_hold=on_hold).id
@@ -61,12 +61,8 @@ class VmCalls:
     def update(self, caller: User, number: int, text: str, append: int = 0) -> int:
         """Replace a machine's user attributes (0), or merge into them (1)."""
         machine = self._vm(caller, number)
-        template = parse(text)
-        demand_unrestricted(caller, template, machine.user_template)
-        if append:
-            machine.user_template.merge(template)
-        else:
-            machine.user_template = template
+        restricted = vm_restricted(self._cloud.version)
+        machine.user_template = self._cloud.updated(caller, machine.user_template, text, append, restricted)
         machine.changed()
         self._lifecycle.reconsider()
         return number
@@ -83,13 +79,13 @@ class VmCalls:
     def resize(self, caller: User, number: int, text: str, _enforce: bool) -> int:
         """Change CPU, MEMORY and VCPU of a machine that does not run; the dummy driver cannot while it runs."""
         machine = self._vm(caller, number)
-        template = parse(text)
-        demand_unrestricted(caller, template)
+        template = self._cloud.read(text)
+        demand_unrestricted(self._cloud.version, caller, template)
+        wanted = _capacity(template)
         if machine.state is VmState.ACTIVE and machine.lcm_state is LcmState.RUNNING and machine.modern:
             raise wrong_state("Hotplug resize not supported by driver dummy")
         if machine.state not in (VmState.POWEROFF, VmState.UNDEPLOYED, VmState.PENDING, VmState.HOLD, VmState.INIT):
             raise wrong_state(f"Cannot resize a VM in state {machine.state_name}")
-        wanted = _capacity(template)
         host = self._cloud.hosts.find(machine.history[-1].host) if machine.history else None
         on_host = host is not None and machine.id in host.vms
         if host is not None and on_host:
@@ -119,8 +115,8 @@ class VmCalls:
             machine.state is VmState.ACTIVE and machine.lcm_state is not LcmState.RUNNING
         ):
             raise internal(f"configuration cannot be updated in state {machine.state_name}")
-        template = parse(text)
-        demand_unrestricted(caller, template)
+        template = self._cloud.read(text)
+        demand_unrestricted(self._cloud.version, caller, template)
         merging = machine.modern and append == 1
         for name in _CONFIGURABLE:
             self._replace_vector(machine.template, template, name, append=merging)

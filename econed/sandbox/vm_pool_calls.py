@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from econed.opennebula.states import VmState
 from econed.sandbox.calls import serves
 from econed.sandbox.objects import Kind, Right
 from econed.sandbox.pools import page
-from econed.sandbox.refusals import internal
+from econed.sandbox.refusals import bad_call, internal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from econed.sandbox.vms import VirtualMachine
 
 _NOT_DONE, _ALL_STATES = -1, -2
+_NUMBER = re.compile(r"\s*[0-9]+")
+"""What oned takes for a number in a list: the digits that a part begins with."""
 
 
 class VmPoolCalls:
@@ -32,6 +35,10 @@ class VmPoolCalls:
         if search:
             kind = "JSON query" if self._cloud.version.modern else "Full text"
             raise internal(f"{kind} search is not supported by the SQL backend")
+        if state < _ALL_STATES:
+            raise bad_call("Incorrect filter_flag, state")
+        if state > max(VmState):
+            raise bad_call(f"Incorrect state filter {state}")
         if state == _ALL_STATES:
             machines = self._cloud.vms.newest_first()
         elif state == _NOT_DONE:
@@ -55,7 +62,7 @@ class VmPoolCalls:
     @serves("one.vmpool.infoset", str, bool)
     def infoset(self, caller: User, numbers: str, extended: bool) -> str:
         """Show the machines with these numbers, also DONE ones; those that are not to be seen are left out."""
-        wanted = {int(number) for number in numbers.split(",") if number.strip().isdigit()}
+        wanted = {int(match[0]) for match in map(_NUMBER.match, numbers.split(",")) if match}
         found = (self._cloud.vms.find(number) for number in sorted(wanted, reverse=True))
         rights = self._cloud.rights
         seen = [vm for vm in found if vm is not None and rights.may(caller, Right.USE, Kind.VM, vm, locks=False)]

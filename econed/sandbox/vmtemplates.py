@@ -10,11 +10,12 @@ from econed.sandbox.calls import serves
 from econed.sandbox.objects import Kind, PoolObject, Right, demand_name
 from econed.sandbox.pools import page
 from econed.sandbox.refusals import internal, unauthorized
-from econed.sandbox.template import Template, parse, restricted_attributes
+from econed.sandbox.template import Restricted, Template, restricted_attributes
 
 if TYPE_CHECKING:
     from econed.sandbox.state import Cloud
     from econed.sandbox.users import User
+    from econed.sandbox.versions import Version
 
 _NIC = (
     *("MAC", "VLAN_ID", "BRIDGE", "FILTER", "INBOUND_AVG_BW", "INBOUND_PEAK_BW", "INBOUND_PEAK_KB"),
@@ -26,16 +27,20 @@ _DISK_LIMITS = [
     for unit in ("BYTES", "IOPS")
     for bound in ("", "_MAX", "_MAX_LENGTH")
 ]
-VM_RESTRICTED = restricted_attributes(
+_RESTRICTED = (
     "CONTEXT/FILES",
     *(f"NIC/{name}" for name in _NIC),
     *(f"NIC_ALIAS/{name}" for name in _NIC),
     *(f"NIC_DEFAULT/{name}" for name in ("MAC", "VLAN_ID", "BRIDGE", "FILTER", "EXTERNAL")),
     *(f"DISK/{name}" for name in (*_DISK_LIMITS, "OPENNEBULA_MANAGED", "ORIGINAL_SIZE", "SIZE_PREV")),
-    *("DEPLOY_ID", "CPU_COST", "MEMORY_COST", "DISK_COST", "PCI", "EMULATOR", "RAW/DATA", "USER_PRIORITY"),
+    *("DEPLOY_ID", "CPU_COST", "MEMORY_COST", "DISK_COST", "PCI", "EMULATOR", "USER_PRIORITY"),
     *("USER_INPUTS/CPU", "USER_INPUTS/MEMORY", "USER_INPUTS/VCPU", "TOPOLOGY/PIN_POLICY", "TOPOLOGY/HUGEPAGE_SIZE"),
 )
-"""What only oneadmin's group may set in machines (oned.conf, VM_RESTRICTED_ATTR)."""
+_RESTRICTED_OLD = restricted_attributes(*_RESTRICTED, "RAW")
+_RESTRICTED_NEW = restricted_attributes(
+    *_RESTRICTED,
+    *("RAW/DATA", "NIC/FILTER_IP_SPOOFING", "NIC/FILTER_MAC_SPOOFING", "NIC/VLAN_TAGGED_ID", "DISK/SIZE_IOPS_SEC"),
+)
 
 
 @dataclass(eq=False)
@@ -54,11 +59,17 @@ class VmTemplate(PoolObject):
         )
 
 
-def demand_unrestricted(caller: User, template: Template, base: Template | None = None) -> None:
+def vm_restricted(version: Version) -> Restricted:
+    """Return what only oneadmin's group may set in machines (oned.conf, VM_RESTRICTED_ATTR)."""
+    return _RESTRICTED_NEW if version.modern else _RESTRICTED_OLD
+
+
+def demand_unrestricted(version: Version, caller: User, template: Template, base: Template | None = None) -> None:
     """Refuse (512) restricted attributes of machines, or with `base` those that are not as there."""
     if caller.is_oneadmin:
         return
-    found = template.restricted(VM_RESTRICTED) if base is None else template.restricted_against(base, VM_RESTRICTED)
+    names = vm_restricted(version)
+    found = template.restricted(names) if base is None else template.restricted_against(base, names)
     if found:
         which = "Template" if base is None else "User Template"
         raise unauthorized(f"User [{caller.id}] : {which} includes a restricted attribute {found}.")
@@ -74,8 +85,8 @@ class TemplateCalls:
     @serves("one.template.allocate", str)
     def allocate(self, caller: User, text: str) -> int:
         """Make a template."""
-        template = parse(text)
-        demand_unrestricted(caller, template)
+        template = self._cloud.read(text)
+        demand_unrestricted(self._cloud.version, caller, template)
         self._cloud.rights.demand(caller, Right.CREATE, Kind.TEMPLATE, None)
         return self._new(caller, template.get("NAME"), template).id
 
@@ -119,12 +130,7 @@ class TemplateCalls:
     def update(self, caller: User, number: int, text: str, append: int = 0) -> int:
         """Replace a template's attributes (0), or merge into them (1)."""
         held = self._managed(caller, number)
-        template = parse(text)
-        demand_unrestricted(caller, template, held.template)
-        if append:
-            held.template.merge(template)
-        else:
-            held.template = template
+        held.template = self._cloud.updated(caller, held.template, text, append, vm_restricted(self._cloud.version))
         return number
 
     @serves("one.template.clone", int, str, optional=(bool,))
@@ -158,12 +164,15 @@ class TemplateCalls:
         extra: str = "",
         persistent: bool = False,
     ) -> int:
-        """Make a machine of a template; the attributes of `extra` replace the template's, name by name."""
+        """Make a machine of a template; the attributes of `extra` replace the template's, name by name.
+
+        oned does not ask here whether the caller may use the images that DISKs name by IMAGE_ID.
+        """
         held = self._cloud.templates.get(number)
         base = held.template.copy()
         if extra:
-            sent = parse(extra)
-            demand_unrestricted(caller, sent, base)
+            sent = self._cloud.read(extra)
+            demand_unrestricted(self._cloud.version, caller, sent, base)
             base.merge(sent)
         self._cloud.rights.demand(caller, Right.USE, Kind.TEMPLATE, held)
         if extra:
@@ -172,4 +181,4 @@ class TemplateCalls:
             raise internal("The sandbox does not clone templates to instantiate them as persistent")
         base.replace("TEMPLATE_NAME", held.name)
         base.replace("TEMPLATE_ID", str(number))
-        return self._assembly.make(caller, base, name, on_hold=on_hold).id
+        return self._assembly.make(caller, base, name, on_hold=on_hold, numbered_images=False).id

@@ -110,12 +110,20 @@ def _states(root: etree._Element) -> Counter[tuple[str, str]]:
 
 @dataclass
 class Replayed:
-    """What came of a replay: where outcomes differ, and where elements do (with how often, by path)."""
+    """What came of a replay: where outcomes differ, and where elements do (with how often, by path).
+
+    `seen` counts the recorded elements that were compared, by path.
+    """
 
     outcomes: list[str] = field(default_factory=list)
     elements: list[str] = field(default_factory=list)
     paths: Counter[str] = field(default_factory=Counter)
-    compared: int = 0
+    seen: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def compared(self) -> int:
+        """How many elements were compared."""
+        return self.seen.total()
 
 
 class World:
@@ -237,7 +245,8 @@ class Replay:
                 password.text = ""
         theirs = Counter(leaf for leaf in leaves(wanted) if not self._is_ignored(leaf[0]))
         ours = Counter(leaf for leaf in map(self._world.recorded, leaves(found)) if not self._is_ignored(leaf[0]))
-        result.compared += sum(theirs.values())
+        for (path, _), count in theirs.items():
+            result.seen[path] += count
         for sign, only in (("recorded", theirs - ours), ("sandbox ", ours - theirs)):
             for (path, value), count in sorted(only.items()):
                 result.paths[path] += count

@@ -48,7 +48,20 @@ def test_a_name_is_unique_per_owner() -> None:
     assert house.code("bob", "one.image.allocate", text, 1) == 0
 
 
-@pytest.mark.parametrize("name", ["", "a/b", "a$b", "a<b", "x" * 129])
+@pytest.mark.parametrize("version", ["5.12", "7.4"])
+def test_another_users_private_image_is_used_by_its_number_when_a_template_is_instantiated_and_nowhere_else(
+    version: str,
+) -> None:
+    house = House(version)
+    disk = volume(house)
+    named, numbered = 'DISK=[IMAGE="vol",IMAGE_UNAME="alice"]', f'DISK=[IMAGE_ID="{disk}"]'
+    assert house.code("bob", "one.image.info", disk, False) == 512
+    assert house.code("bob", "one.template.instantiate", 0, "", True, named, False) == 512
+    assert house.code("bob", "one.vm.allocate", f'CPU="1"\nMEMORY="1"\n{numbered}', True) == 512
+    assert house.code("bob", "one.template.instantiate", 0, "", True, numbered, False) == 0
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "a$b", "a<b", "a\nb", "x" * 129])
 def test_a_name_that_oned_does_not_take_is_refused(name: str) -> None:
     house = House()
     escaped = name.replace('"', '\\"')
@@ -144,6 +157,36 @@ def test_a_disk_grows_but_does_not_shrink_and_its_image_keeps_the_size() -> None
     assert house.document("alice", "one.image.info", disk, False).findtext("SIZE") == "200"
 
 
+@pytest.mark.parametrize(
+    ("extra", "code"),
+    [
+        ('DISK=[IMAGE_ID="0",SIZE="2"]', 16384),
+        ('DISK=[IMAGE_ID="0",TARGET="sda"]\nDISK=[IMAGE_ID="0",TARGET="sda"]', 16384),
+        ('DISK=[IMAGE_ID="ami"]', 512),
+        ('NIC=[NETWORK_ID="private"]', 512),
+        ("DISK=[]", 0),
+    ],
+)
+def test_disks_that_cannot_be_are_refused_and_leave_their_image_alone(extra: str, code: int) -> None:
+    house = House()
+    assert house.code("alice", "one.template.instantiate", 0, "", True, extra, False) == code
+    assert house.document("alice", "one.image.info", 0, False).findtext("RUNNING_VMS") == "0"
+
+
+@pytest.mark.parametrize(("action", "code"), [("suspend", 0), ("poweroff", 0), ("stop", 8192), ("undeploy", 8192)])
+def test_a_disk_is_saved_of_a_machine_that_runs_is_off_or_suspended(action: str, code: int) -> None:
+    house = House()
+    machine = house.running()
+    house.call("alice", "one.vm.action", action, machine)
+    house.wait()
+    assert house.code("alice", "one.vm.disksaveas", machine, 0, "mine", "", -1) == code
+
+
+def test_an_image_is_copied_into_an_image_datastore_only() -> None:
+    house = House()
+    assert house.code("alice", "one.image.clone", 0, "copy", 0) == WRONG_STATE
+
+
 def test_snapshots_of_a_disk_are_made_listed_and_removed() -> None:
     house = House()
     machine = house.running()
@@ -173,6 +216,20 @@ class TestAddresses:
     @pytest.mark.parametrize("address", ["198.51.100.9", "notanip", "", "203.0.113.99"])
     def test_only_addresses_of_the_network_can_be_held(self, address: str) -> None:
         assert House().code(None, "one.vn.hold", ELASTIC, f'LEASES=[IP="{address}"]') == INTERNAL
+
+    def test_an_address_is_held_in_the_range_that_is_named(self) -> None:
+        house = House()
+        lease = 'LEASES=[IP="203.0.113.11",AR_ID="{}"]'
+        assert house.code(None, "one.vn.hold", ELASTIC, lease.format(0)) == INTERNAL
+        assert house.code(None, "one.vn.hold", ELASTIC, lease.format(1)) == 0
+        assert house.code(None, "one.vn.release", ELASTIC, 'LEASES=[IP=""]') == INTERNAL
+
+    def test_a_range_does_not_shrink_below_its_leases(self) -> None:
+        house = House()
+        house.running()
+        house.running()
+        assert house.code(None, "one.vn.update_ar", 0, 'AR=[AR_ID="0",SIZE="1"]') == INTERNAL
+        assert house.code(None, "one.vn.update_ar", 0, 'AR=[AR_ID="0",SIZE="2"]') == 0
 
     def test_a_release_does_not_take_a_machines_address(self) -> None:
         house = House()

@@ -195,6 +195,47 @@ def test_another_users_machine_is_neither_seen_nor_touched() -> None:
     assert house.code("bob", "one.vm.info", 999, False) == 1024
 
 
+def test_an_ended_machine_takes_new_attributes_but_no_new_owner() -> None:
+    house = House()
+    machine = house.run(hold=True)
+    house.call("alice", "one.vm.action", "terminate", machine)
+    house.call("alice", "one.vm.update", machine, 'TAG="late"', 1)
+    assert house.vm(machine).findtext("USER_TEMPLATE/TAG") == "late"
+    assert house.admin("one.vm.chown", machine, 3, -1)[2] == WRONG_STATE
+
+
+def test_only_who_locked_a_machine_unlocks_it_and_what_is_not_locked_cannot_be() -> None:
+    house = House()
+    machine = house.run(hold=True)
+    assert house.code("alice", "one.vm.unlock", machine) == WRONG_STATE
+    house.admin("one.vm.lock", machine, 1, False)
+    assert house.code("alice", "one.vm.unlock", machine) == WRONG_STATE
+    assert house.admin("one.vm.unlock", machine)[0] is True
+    house.call("alice", "one.vm.lock", machine, 1, False)
+    house.call("alice", "one.vm.unlock", machine)
+
+
+def test_the_history_names_the_resume_until_the_machine_runs_again() -> None:
+    house = House()
+    machine = house.running()
+    for action, state in (("poweroff", POWEROFF), ("resume", BOOT_POWEROFF)):
+        house.call("alice", "one.vm.action", action, machine)
+        while house.state(machine) != state:
+            house.clock.advance(0.01)
+    newest = house.vm(machine).findall("HISTORY_RECORDS/HISTORY")[-1]
+    assert (newest.findtext("ACTION"), newest.findtext("UID")) == ("11", "2")
+    house.wait()
+    newest = house.vm(machine).findall("HISTORY_RECORDS/HISTORY")[-1]
+    assert (newest.findtext("ACTION"), newest.findtext("UID")) == ("0", "-1")
+
+
+def test_a_wrong_size_is_told_before_a_wrong_state() -> None:
+    house = House()
+    machine = house.running()
+    assert house.code("alice", "one.vm.resize", machine, 'CPU="-1"', False) == 8192
+    assert house.code("alice", "one.vm.resize", machine, 'CPU="1"', False) == WRONG_STATE
+
+
 class TestLists:
     """`one.vmpool.*`."""
 
@@ -230,6 +271,20 @@ class TestLists:
         house.run(user="bob", hold=True)
         assert self.ids(house, "one.vmpool.infoset", "0,2,6,99", True) == [2, 0]
         assert self.ids(house, "one.vmpool.infoset", "", True) == []
+
+    @pytest.mark.parametrize(
+        ("numbers", "listed"), [("1,,0", [1, 0]), (" 1", [1]), ("x,1", [1]), ("1,1", [1]), ("1;0", [1]), (",", [])]
+    )
+    def test_a_set_is_read_number_by_number_and_what_is_none_is_left_out(
+        self, house: House, numbers: str, listed: list[int]
+    ) -> None:
+        assert self.ids(house, "one.vmpool.infoset", numbers, True) == listed
+
+    @pytest.mark.parametrize(
+        ("flag", "state", "code"), [(-5, -1, 4096), (-2, -3, 4096), (-2, 99, 4096), (-4, -1, 0), (77, -1, 0)]
+    )
+    def test_filters_that_there_are_not_are_bad_calls(self, house: House, flag: int, state: int, code: int) -> None:
+        assert house.code("alice", "one.vmpool.infoextended", flag, -1, -1, state, "") == code
 
     def test_a_search_fails_on_sqlite(self, house: House) -> None:
         assert house.code("alice", "one.vmpool.infoextended", -2, -1, -1, -1, "A=1") == 8192

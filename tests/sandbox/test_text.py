@@ -27,6 +27,7 @@ def kept(house: House, text: str) -> str | None:
         ("a\\b", "a\\b"),
         ("two \\\\ stay two", "two \\\\ stay two"),
         ("line\nline\ttab", "line\nline\ttab"),
+        ("a \n]] >\tb", "a \n]] >\tb"),
         ("a,b=[c]#d<e&f>", "a,b=[c]#d<e&f>"),
         ("", ""),
         ("ünï", "ünï"),
@@ -43,7 +44,23 @@ def test_a_backslash_at_the_end_swallows_the_quote_and_what_follows_becomes_part
         parse('A="x\\"\nB="y"')
 
 
-@pytest.mark.parametrize("text", ['A="x\\"\nB="y"', "A=", "A", '="x"', "A=[", 'A=[B="1"', 'A=[B="1",]', "A=[=]", "A=,"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        'A="x\\"\nB="y"',
+        'A="1"B="2"',
+        "A-B=1",
+        " <T><A>1</A></T>",
+        "A=",
+        "A",
+        '="x"',
+        "A=[",
+        'A=[B="1"',
+        'A=[B="1",]',
+        "A=[=]",
+        "A=,",
+    ],
+)
 def test_text_that_oned_cannot_read_is_a_parse_error(text: str) -> None:
     with pytest.raises(Refused, match="Parse error"):
         parse(text)
@@ -51,6 +68,81 @@ def test_text_that_oned_cannot_read_is_a_parse_error(text: str) -> None:
 
 def test_the_end_of_cdata_is_refused() -> None:
     assert House().code("alice", "one.user.update", 2, 'A="a]]>b"', 1) == 8192
+
+
+@pytest.mark.parametrize("text", ['A="new\n]]>"', 'V=[X="new\n]]>"]', 'V=[1X="new"]'])
+def test_what_makes_no_well_formed_document_is_answered_with_success_and_changes_nothing(text: str) -> None:
+    house = House()
+    house.call("alice", "one.user.update", 2, 'A="old"', 0)
+    house.call("alice", "one.user.update", 2, text, 0)
+    found = house.document("alice", "one.user.info", -1, False).find("TEMPLATE")
+    assert found is not None
+    assert [(e.tag, e.text) for e in found] == [("A", "old")]
+
+
+@pytest.mark.parametrize("text", ['TAG="\n]]>"', 'CONTEXT=[A="\n]]>"]'])
+def test_nothing_is_made_of_what_makes_no_well_formed_document(text: str) -> None:
+    house = House()
+    assert house.code("alice", "one.template.instantiate", 0, "", True, text, False) == 16384
+    image = 'NAME="i"\nTYPE="DATABLOCK"\nSIZE="1"\nTAG="\n]]>"'
+    assert house.code("alice", "one.image.allocate", image, 1) == 16384
+
+
+@pytest.mark.parametrize(("version", "there"), [("5.12", " \t a \n"), ("7.4", "a")])
+def test_7_x_takes_off_what_is_blank_around_a_value_and_5_12_keeps_it(version: str, there: str) -> None:
+    house = House(version)
+    house.call("alice", "one.user.update", 2, 'A=" \t a \n"\nV=[X=" \t a \n"]', 1)
+    found = house.document("alice", "one.user.info", -1, False)
+    assert (found.findtext("TEMPLATE/A"), found.findtext("TEMPLATE/V/X")) == (there, there)
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("A==1", [("A", "1")]),
+        ('A="a"\\"', [("A", '"a""')]),
+        ('A\n="1"', [("A", "1")]),
+        ('1A="1"', [("ONE_1A", "1")]),
+        ('xmlA="1"', [("ONE_XMLA", "1")]),
+        ('A=[X="1",x="2"]', [("A", {"X": "1"})]),
+        ("<T><A/><B>1</B><C><x>2</x><y/></C></T>", [("B", "1"), ("C", {"x": "2"})]),
+    ],
+)
+def test_text_that_is_not_quite_right_is_read_as_oneds_scanner_does(text: str, read: list[object]) -> None:
+    assert list(parse(text)) == read
+
+
+def test_users_and_images_keep_the_last_of_several_attributes_of_one_name_and_machines_all() -> None:
+    house = House()
+    house.call("alice", "one.user.update", 2, 'A="1"\nA="2"', 0)
+    assert [e.text for e in house.document("alice", "one.user.info", -1, False).iterfind("TEMPLATE/A")] == ["2"]
+    machine = house.run(hold=True)
+    house.call("alice", "one.vm.update", machine, 'A="1"\nA="2"', 0)
+    assert [e.text for e in house.vm(machine).iterfind("USER_TEMPLATE/A")] == ["1", "2"]
+
+
+def test_vectors_with_nothing_in_them_are_lost() -> None:
+    house = House()
+    house.call("alice", "one.user.update", 2, 'A=[]\nB=""', 0)
+    found = house.document("alice", "one.user.info", -1, False).find("TEMPLATE")
+    assert found is not None
+    assert [e.tag for e in found] == ["B"]
+
+
+@pytest.mark.parametrize(("text", "how", "code"), [('A="1"', 2, 4096), ('A="1"', -1, 4096), ("bad", 1, 8192)])
+def test_an_update_either_replaces_or_merges(text: str, how: int, code: int) -> None:
+    assert House().code("alice", "one.user.update", 2, text, how) == code
+
+
+def test_restricted_attributes_cannot_be_changed_by_an_update_and_survive_a_replacement() -> None:
+    house = House()
+    machine = house.run(hold=True)
+    house.admin("one.vm.update", machine, 'USER_PRIORITY="5"', 1)
+    assert house.code("alice", "one.vm.update", machine, 'USER_PRIORITY="6"', 1) == 8192
+    house.call("alice", "one.vm.update", machine, 'A="1"', 0)
+    kept = house.vm(machine).find("USER_TEMPLATE")
+    assert kept is not None
+    assert [(e.tag, e.text) for e in kept] == [("A", "1"), ("USER_PRIORITY", "5")]
 
 
 @pytest.mark.parametrize("text", ["\N{GRINNING FACE}", "bell \a", "\x00", "\ufffe", "\ud800"])
@@ -124,6 +216,23 @@ class TestContext:
         extra = f'FOO="bar"\nCONTEXT=[A="{value}"]'
         machine = house.call("alice", "one.template.instantiate", 0, "mine", True, extra, False)
         assert house.vm(machine).findtext("TEMPLATE/CONTEXT/A") == expanded
+
+    @pytest.mark.parametrize(
+        ("value", "members"),
+        [
+            ("x@^_^@B=y", {"A": "x", "B": "y"}),
+            ("x@^_^@y", {"A": "x"}),
+            ("@^_^@ETH0_IP=192.0.2.1", {"A": "", "ETH0_IP": "192.0.2.1"}),
+        ],
+    )
+    def test_the_separator_by_which_oned_joins_members_makes_others_of_one(
+        self, value: str, members: dict[str, str]
+    ) -> None:
+        house = House()
+        machine = house.run(f'CONTEXT=[A="{value}"]', hold=True)
+        context = house.vm(machine).find("TEMPLATE/CONTEXT")
+        assert context is not None
+        assert {e.tag: e.text or "" for e in context if e.tag not in ("DISK_ID", "TARGET")} == members
 
     def test_a_dollar_elsewhere_is_kept(self) -> None:
         house = House()
