@@ -236,7 +236,8 @@ def connect(endpoint: Endpoint) -> EC2Client:
     """Return a client for this endpoint, whatever the environment says of keys, regions and proxies."""
     session = boto3.session.Session(endpoint.access_key, endpoint.secret_key, region_name=REGION)
     config = Config(retries={"total_max_attempts": 2}, proxies={})
-    return session.client("ec2", endpoint_url=endpoint.url, config=config)
+    client: EC2Client = session.client("ec2", endpoint_url=endpoint.url, config=config)
+    return client
 
 
 def demonstrate(endpoint: Endpoint, instance_type: str, out: TextIO) -> bool:
