@@ -37,6 +37,7 @@ MAY_BE_EMPTY: Final = frozenset(
     {
         ("Tag", "Value"),
         ("AttributeValue", "Value"),
+        ("BlobAttributeValue", "Value"),
         ("SecureBlobAttributeValue", "Value"),
         ("ModifyInstanceAttributeRequest", "Value"),
         ("ModifyImageAttributeRequest", "Value"),
