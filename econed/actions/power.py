@@ -44,7 +44,7 @@ class _Change:
     done: frozenset[InstanceState]
     participle: str
     leads_to: InstanceState
-    """What it is said to be from then on, as long as oned, which has only taken note, still shows it as before."""
+    """What an instance is said to be from then on."""
 
     protection: str = ""
     """The EC2 attribute by which an instance is kept from it; an OpenNebula lock is what that attribute is here."""
@@ -178,30 +178,34 @@ async def _carry_out(
         _check(change, machine)
     to_change = [machine for machine in before if state_of(machine) not in change.done]
     await call.change_all(Right.MANAGE, to_change, lambda machine: act(call, change, machine))
-    after = await _after(call, change, before)
-    return [_state_change(change, machine, after.get(machine.id, InstanceState.TERMINATED)) for machine in before]
+    await _shown(call, change, [machine.id for machine in to_change])
+    return [_state_change(change, machine) for machine in before]
 
 
-async def _after(call: Call, change: _Change, before: Sequence[VirtualMachine]) -> dict[int, InstanceState]:
-    """Return the states of the machines once the change shows in all of them, or soon after.
+async def _shown(call: Call, change: _Change, changed: Sequence[int]) -> None:
+    """Wait until the change shows in all machines, or a moment longer.
 
-    Of some changes oned only takes note, and shows the old state for a moment more: a client that looks again at once
-    must not find that nothing has happened.
+    Of some changes oned only takes note, and shows the old state for a while: a client that looks again at once must
+    not find that nothing has happened.
     """
     until = call.clock.seconds() + _SHOWN_WITHIN
-    while True:
-        after = {machine.id: state_of(machine) for machine in await call.one.vms([each.id for each in before])}
-        if {change.leads_to, *change.done}.issuperset(after.values()) or call.clock.seconds() >= until:
-            return after
+    while call.clock.seconds() < until:
+        now = await call.one.vms(changed)
+        if {change.leads_to, *change.done}.issuperset(map(state_of, now)):
+            return
         await call.pause(_SOON)
 
 
-def _state_change(change: _Change, before: VirtualMachine, after: InstanceState) -> InstanceStateChangeTypeDef:
-    current = after if after in change.done else change.leads_to
+def _state_change(change: _Change, before: VirtualMachine) -> InstanceStateChangeTypeDef:
+    """Return from where to where an instance goes.
+
+    It is on its way, as on Amazon, even if it has come there by now: libcloud takes nothing else for success.
+    """
+    previous = state_of(before)
     return {
         "InstanceId": INSTANCE.format(before.id),
-        "CurrentState": current.member,
-        "PreviousState": state_of(before).member,
+        "CurrentState": (previous if previous in change.done else change.leads_to).member,
+        "PreviousState": previous.member,
     }
 
 

@@ -202,7 +202,7 @@ def test_a_machine_that_moved_on_before_oned_was_asked_is_taken_as_it_is_now() -
         return asked(method, *params)
 
     cloud.oned.execute = moved_on_before  # type: ignore[method-assign]
-    assert changes(cloud.run("alice", "StopInstances", InstanceIds=[instance])) == [("running", "stopped")]
+    assert changes(cloud.run("alice", "StopInstances", InstanceIds=[instance])) == [("running", "stopping")]
     assert cloud.refusal("alice", "RebootInstances", InstanceIds=[instance]).code == "IncorrectInstanceState"
 
 
