@@ -1,19 +1,63 @@
-"""What econed carries out: the actions by their modules, so that a new action needs no line here, and the chores."""
+"""What econed carries out: actions by their modules (a new one needs no line here), chores, what doctor looks for."""
 
 from __future__ import annotations
 
-from econed.actions import images, instances, key_pairs, power, regions, run_instances, tags, zones
+from econed.actions import (
+    addresses,
+    attaching,
+    create_image,
+    image_attributes,
+    images,
+    instances,
+    key_pairs,
+    power,
+    regions,
+    run_instances,
+    snapshots,
+    tags,
+    uploads,
+    volumes,
+    zones,
+)
 from econed.actions.action import Action, actions_of
+from econed.actions.address_findings import addresses_without_owner
 from econed.actions.chores import Chore
 from econed.actions.ending import end_shut_down, end_terminating
-from econed.actions.launch import end_left_over
+from econed.actions.findings import Finder
+from econed.actions.launch import end_left_over, machines_left_over
+from econed.actions.new_images import finish_images
+from econed.actions.uploads import removal
+from econed.actions.volume_chores import look_after_volumes
+from econed.interfaces import IUploadedFiles
 
 
 def all_actions() -> tuple[Action, ...]:
     """Return every action, for the dispatcher."""
-    return actions_of(regions, zones, images, run_instances, instances, power, key_pairs, tags)
+    return actions_of(
+        regions,
+        zones,
+        images,
+        uploads,
+        create_image,
+        image_attributes,
+        run_instances,
+        instances,
+        power,
+        key_pairs,
+        volumes,
+        attaching,
+        snapshots,
+        addresses,
+        tags,
+    )
 
 
-def all_chores() -> tuple[Chore, ...]:
-    """Return every chore, for the reconciler."""
-    return end_left_over, end_shut_down, end_terminating
+def all_chores(files: IUploadedFiles | None = None) -> tuple[Chore, ...]:
+    """Return every chore, for the reconciler; `files` are the uploads to look after, if there may be any."""
+    of_files = () if files is None else (removal(files),)
+    return end_left_over, end_shut_down, end_terminating, look_after_volumes, finish_images, *of_files
+
+
+def all_finders() -> tuple[Finder, ...]:
+    """Return everything that `econe-server doctor` looks for."""
+    return machines_left_over, addresses_without_owner

@@ -20,6 +20,9 @@ from econed import config_values as values
 from econed.config_values import Fault, Wrong
 
 _LARGEST_ID = 2**31 - 1
+TEMPLATE_DIRECTORY = "ec2query_templates"
+"""Where the files of instance types are, beside econe.conf."""
+
 _ALIASES: Mapping[str, str] = MappingProxyType({"elastic_ips_vnet": "elasticips_vnet_id"})
 
 
@@ -66,7 +69,9 @@ class Settings:
     ssl_server: Annotated[str | None, values.optional(values.url)] = None
     """URL by which clients reach econed through a proxy; its host and path are then also taken as signed."""
     tmpdir: Annotated[str, values.absolute_path] = "/var/tmp"  # noqa: S108  the default of the Ruby server
-    """Directory for images while they are being uploaded."""
+    """Directory for images while they are being uploaded; oned has to be able to read it."""
+    max_upload: Annotated[int, values.whole(1, 2**50, "bytes")] = 50 * 2**30
+    """Most bytes that an uploaded image may have."""
     debug_level: Annotated[int, values.whole(0, 3)] = 2
     """How much is logged: 0 errors, 1 warnings too, 2 what happens, 3 everything."""
 
@@ -88,11 +93,8 @@ class Settings:
         ),
     ] = "ec2"
     """How clients prove who they are: ec2 is access key and secret key."""
-    core_auth: Annotated[
-        Literal["cipher"],
-        values.one_of("cipher", later={"x509": "X.509 tokens for oned are not supported in this version, use cipher"}),
-    ] = "cipher"
-    """How econed proves to oned in whose name it acts: cipher is oned's driver server_cipher."""
+    core_auth: Annotated[Literal["cipher", "x509"], values.one_of("cipher", "x509")] = "cipher"
+    """How econed proves to oned in whose name it acts: by oned's driver server_cipher, or server_x509."""
 
     regions: Annotated[Mapping[str, str], values.urls_by_name] = field(default_factory=lambda: MappingProxyType({}))
     """EC2 endpoint by OpenNebula zone, for the other zones of a federation."""
@@ -110,18 +112,19 @@ class Settings:
     """Command, as an argv, that leads a public address to a private one."""
     disassociate_script: Annotated[tuple[str, ...] | None, values.optional(values.command)] = None
     """Command, as an argv, that undoes associate_script."""
+    script_timeout: Annotated[float, values.seconds(1, 40)] = 20.0
+    """Seconds that one of these commands may take: SDKs wait for an answer for 60."""
+    elastic_ips_per_user: Annotated[int, values.whole(0, 10**6)] = 5
+    """Most elastic IPs that a user can have."""
     ebs_fstype: Annotated[str, values.file_system] = "ext3"
     """File system that new volumes get."""
 
-    use_file_templates: Annotated[
-        Literal[False],
-        values.never("instance types from files are not supported in this version, use OpenNebula templates"),
-    ] = False
-    """Always false: an instance type is an OpenNebula template with EC2_INSTANCE_TYPE."""
+    use_file_templates: Annotated[bool, values.flag] = False
+    """Whether instance types are files; otherwise an instance type is an OpenNebula template with EC2_INSTANCE_TYPE."""
     instance_types: Annotated[Mapping[str, str], values.templates_by_type] = field(
         default_factory=lambda: MappingProxyType({})
     )
-    """Template file by instance type, of use when use_file_templates is."""
+    """Template file by instance type, in TEMPLATE_DIRECTORY beside econe.conf; for use_file_templates."""
 
 
 def default_path(environ: Mapping[str, str]) -> Path:
@@ -143,6 +146,9 @@ def load(path: Path, environ: Mapping[str, str]) -> tuple[Settings, tuple[Findin
         if not values.is_url(override):
             text = f"expected {values.A_URL}, got {values.shown(override)}"
             found.problems.append(Finding("ONE_XMLRPC", text))
+    if given.get("use_file_templates") and not given.get("instance_types"):
+        text = "expected instance_types, with a template for each, where this is true"
+        found.problems.append(Finding(found.place, text, key="use_file_templates"))
     if found.problems:
         raise ConfigError(tuple(sorted(found.problems, key=lambda problem: problem.line or 0)))
     settings = Settings(**given)

@@ -155,17 +155,6 @@ def flag(node: yaml.Node) -> bool:
     return yaml.SafeLoader.bool_values[scalar.value.lower()]
 
 
-def never(reason: str) -> Reader[bool]:
-    """Read a switch that this version can only leave off; `reason` is the message for true."""
-
-    def read(node: yaml.Node) -> bool:
-        if flag(node):
-            raise Wrong(Fault(node, reason))
-        return False
-
-    return read
-
-
 def optional(read: Reader[T]) -> Reader[T | None]:
     """Read what `read` reads, or `false`, which the stock file of the Ruby server writes for "none"."""
 

@@ -27,6 +27,17 @@ class EC2Error(Exception):
         return f"{self.code}: {self.message}"
 
 
+class ScriptFailed(Exception):
+    """A script of the administrator's did not do its work; what it printed is in the log.
+
+    `broken_off` says that it did not come to its own end, so that part of its work may be done.
+    """
+
+    def __init__(self, how: str, *, broken_off: bool) -> None:
+        super().__init__(how)
+        self.broken_off = broken_off
+
+
 class OpenNebulaCode(IntEnum):
     """The error codes of oned's XML-RPC API (OpenNebula, "XML-RPC API", error codes)."""
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 
 from econed.errors import EC2Error
 
 _DIGITS = re.compile(r"[0-9]{1,10}", re.ASCII)
+_PART_DIGITS = re.compile(r"[0-9]{11,13}", re.ASCII)
 _MAX_OPENNEBULA_ID = 2**31 - 1
 
 
@@ -27,6 +29,7 @@ class Kind:
     missing: str
     malformed_code: str
     called: str
+    largest: int = _MAX_OPENNEBULA_ID
 
     def format(self, number: int) -> str:
         """Return the EC2 id of the OpenNebula object `number`."""
@@ -41,7 +44,7 @@ class Kind:
     def is_id(self, text: str) -> bool:
         """Whether a text is an id of this kind."""
         head, dash, digits = text.partition("-")
-        is_number = _DIGITS.fullmatch(digits) is not None and int(digits) <= _MAX_OPENNEBULA_ID
+        is_number = _DIGITS.fullmatch(digits) is not None and int(digits) <= self.largest
         return head == self.prefix and dash != "" and is_number
 
     def malformed(self, text: str) -> EC2Error:
@@ -64,12 +67,56 @@ SUBNET = Kind("subnet", "InvalidSubnetID.NotFound", "InvalidSubnetID.Malformed",
 NETWORK_INTERFACE = Kind(
     "eni", "InvalidNetworkInterfaceID.NotFound", "InvalidNetworkInterfaceID.Malformed", "network interface ID"
 )
+ALLOCATION = Kind(
+    "eipalloc",
+    "InvalidAllocationID.NotFound",
+    "InvalidAllocationID.Malformed",
+    "allocation ID",
+    largest=2**32 - 1,
+)
+"""Its number is the IPv4 address."""
+
 RESERVATION_PREFIX = "r"
+_ASSOCIATION = re.compile(r"eipassoc-([0-9]{10})([0-9]{10})", re.ASCII)
+ASSOCIATION_DIGITS = 10
+"""Digits of the number that tells one association of an elastic IP from all others."""
 
 
 def part_of_machine(prefix: str, machine: int, part: int) -> str:
     """Return the id of a disk or interface of a machine: the machine's number, then three digits for its own."""
     return f"{prefix}-{machine:08d}{part:03d}"
+
+
+def machine_and_part(prefix: str, text: str) -> tuple[int, int] | None:
+    """Return the machine and the part of it in an id that `part_of_machine` made; None if it is none of those."""
+    head, dash, digits = text.partition("-")
+    if head != prefix or not dash or _PART_DIGITS.fullmatch(digits) is None:
+        return None
+    machine = int(digits[:-3])
+    return (machine, int(digits[-3:])) if machine <= _MAX_OPENNEBULA_ID else None
+
+
+def allocation_id(ip: str) -> str:
+    """Return the id of the allocation of an elastic IP."""
+    return ALLOCATION.format(int(IPv4Address(ip)))
+
+
+def association_id(ip: str, number: int) -> str:
+    """Return the id of an association of an elastic IP: the address, then the association's own number."""
+    return f"eipassoc-{int(IPv4Address(ip)):010d}{number:0{ASSOCIATION_DIGITS}d}"
+
+
+def allocated_ip(text: str) -> str:
+    """Return the elastic IP that an allocation id speaks of; raises `EC2Error` InvalidAllocationID.Malformed."""
+    return str(IPv4Address(ALLOCATION.parse(text)))
+
+
+def association(text: str) -> tuple[str, int]:
+    """Return the elastic IP and the number in an association id; raises `EC2Error` InvalidAssociationID.Malformed."""
+    match = _ASSOCIATION.fullmatch(text)
+    if match is None or int(match[1]) > ALLOCATION.largest:
+        raise EC2Error("InvalidAssociationID.Malformed", f'Invalid id: "{text}"')
+    return str(IPv4Address(int(match[1]))), int(match[2])
 
 
 def reservation_id(machine: int) -> str:

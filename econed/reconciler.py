@@ -6,7 +6,7 @@ Everything is done in the session of the user it belongs to, by the chores of `e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -28,17 +28,27 @@ INTERVAL = 60.0
 
 @dataclass(frozen=True)
 class Reconciler:
-    """One round after the other through the users for whom something may be left to do."""
+    """One round after the other through the users for whom something may be left to do.
+
+    `for_all` is what a round does once, whoever is watched: it is told all users.
+    """
 
     one: IOpenNebula
     clock: IReactorTime
     chores: Sequence[Chore]
     note: Note | None = None
     log: Logger = field(default_factory=partial(Logger, namespace="econed.reconciler"))
+    for_all: Sequence[Callable[[Sequence[UserDocument]], Awaitable[None]]] = ()
 
     async def round(self) -> None:
         """Look once through all watched users. What fails for one user is logged, and does not keep the others."""
-        for user in await Session(self.one, None, self.note).users():
+        users = await Session(self.one, None, self.note).users()
+        for look_after in self.for_all:
+            try:
+                await look_after(users)
+            except OpenNebulaError as error:
+                self.log.warn("what is left to do for all users waits: {error}", error=str(error))
+        for user in users:
             until = watched_until(user)
             if until is None:
                 continue
@@ -107,3 +117,45 @@ class ReconcilerService(Service):
             self._running = None
             if self.running:
                 self._schedule(0.5 + self._jitter())
+
+
+class ReportService(Service):
+    """Has something looked at once when the daemon starts, and again until oned has answered."""
+
+    def __init__(self, report: Callable[[], Awaitable[None]], clock: IReactorTime, log: Logger | None = None) -> None:
+        self._report = report
+        self._clock = clock
+        self._log = log or Logger(namespace="econed.reconciler")
+        self._next: IDelayedCall | None = None
+        self._running: Deferred[None] | None = None
+
+    def startService(self) -> None:
+        """Look, without anybody waiting for it."""
+        super().startService()
+        self._next = self._clock.callLater(0, self._start)
+
+    def stopService(self) -> Deferred[None] | None:
+        """Look no more."""
+        super().stopService()
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
+        if self._running is not None:
+            self._running.cancel()
+        return self._running
+
+    def _start(self) -> None:
+        self._next = None
+        self._running = Deferred.fromCoroutine(self._look())
+
+    async def _look(self) -> None:
+        try:
+            await self._report()
+        except OpenNebulaError as error:
+            self._log.warn("the look at the start waits: {error}", error=str(error))
+            if self.running:
+                self._next = self._clock.callLater(INTERVAL, self._start)
+        except Exception:  # noqa: BLE001 - what is only said at start must not do harm
+            self._log.failure("a look at the start failed")
+        finally:
+            self._running = None

@@ -30,14 +30,16 @@ from econed.wire.parameters import decode
 from econed.wire.query import Pairs, value_of
 
 if TYPE_CHECKING:
+    from econed.actions.instance_types import FileTypes
     from econed.auth.authenticator import Authenticator
     from econed.config import Settings
     from econed.dispatch import Dispatcher
-    from econed.interfaces import InThread, IOpenNebula
+    from econed.interfaces import InThread, IOpenNebula, IScripts
     from econed.site import RawRequest
 
 _VERSION = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 _FORM = b"application/x-www-form-urlencoded"
+_WITH_A_FILE = "UploadImage"
 _CONTENT_TYPE = b"text/xml;charset=UTF-8"
 _ALLOWED = (b"GET", b"POST")
 
@@ -57,6 +59,9 @@ class Service:
     clock: IReactorTime
     in_thread: InThread
     log: Logger
+    scripts: IScripts
+    file_types: FileTypes | None = None
+    """The files of the instance types by their names; None where they are OpenNebula templates."""
     note: Callable[[str], None] | None = None
     """Is told which elements of oned's documents are read, for the tests."""
 
@@ -147,6 +152,8 @@ class _Exchange:
         action, version = _asked(pairs)
         route = self._service.dispatcher.find(action)
         self._action = action
+        if self._request.upload is not None and action != _WITH_A_FILE:
+            raise _unsupported_body()
         parameters = decode(route.operation, pairs, optional=route.optional)
         dry_run = parameters.pop("DryRun", False)
         admitted = route.admitted(parameters)
@@ -157,9 +164,12 @@ class _Exchange:
             settings=self._service.settings,
             clock=self._service.clock,
             in_thread=self._service.in_thread,
+            scripts=self._service.scripts,
             endpoint=endpoint(self._request, self._service.settings.ssl_server),
             request_id=self._id,
+            file_types=self._service.file_types,
             parameters=admitted,
+            upload=self._request.upload,
         )
         result = await _run(route, call.as_dry_run() if dry_run else call)
         return await self._encoded(route, result or {}, version)
@@ -180,7 +190,7 @@ class _Exchange:
         request.setHeader(b"content-length", b"%d" % answer.length)
         request.setHeader(b"x-amzn-requestid", self._id.encode())
         request.setHeader(b"cache-control", b"no-cache, no-store")
-        if request.is_too_large:
+        if request.is_too_large or not request.is_received:
             request.setHeader(b"connection", b"close")
         if answer.length < PRODUCED_FROM:
             request.write(b"".join(answer.pieces))
@@ -216,16 +226,17 @@ def signed_request(request: RawRequest) -> SignedRequest:
     if request.is_too_large:
         raise EC2Error("RequestEntityTooLarge", "The request is larger than this server takes.", 413)
     assert request.content is not None  # noqa: S101 - read in full before it is rendered
+    fields = None if request.upload is None else request.upload.fields
     body = request.content.read()
-    if body and _media_type(request) != _FORM:
-        raise EC2Error("UnsupportedMediaType", "A body has to be application/x-www-form-urlencoded.", 415)
+    if body and request.media_type != _FORM:
+        raise _unsupported_body()
     path, _, query = request.uri.partition(b"?")
     headers = tuple(
         (name.decode("latin-1").lower(), value)
         for name, values in request.requestHeaders.getAllRawHeaders()
         for value in values
     )
-    return SignedRequest(request.method.decode("ascii"), path, query, headers, body)
+    return SignedRequest(request.method.decode("ascii"), path, query, headers, body, fields)
 
 
 def endpoint(request: RawRequest, ssl_server: str | None) -> str:
@@ -236,8 +247,8 @@ def endpoint(request: RawRequest, ssl_server: str | None) -> str:
     return f"{'https' if request.isSecure() else 'http'}://{host.decode('latin-1')}"
 
 
-def _media_type(request: RawRequest) -> bytes:
-    return (request.getHeader(b"content-type") or b"").partition(b";")[0].strip().lower()
+def _unsupported_body() -> EC2Error:
+    return EC2Error("UnsupportedMediaType", "A body has to be application/x-www-form-urlencoded.", 415)
 
 
 def _asked(pairs: Pairs) -> tuple[str, str]:

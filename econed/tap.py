@@ -9,6 +9,8 @@ import os
 import random
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -21,6 +23,8 @@ from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
 
 from econed import config, credentials
+from econed.actions.address_chores import AddressKeeper
+from econed.actions.instance_types import FileTypes, read_file_types
 from econed.auth.authenticator import Authenticator
 from econed.auth.users import UserDirectory
 from econed.catalogue import all_actions, all_chores
@@ -30,12 +34,15 @@ from econed.dispatch import Dispatcher
 from econed.interfaces import InThread, IOpenNebula
 from econed.logs import logger
 from econed.opennebula.documents import Note
-from econed.reconciler import Reconciler, ReconcilerService
+from econed.opennebula.tokens import CertificateKey, PasswordKey, ServerKey
+from econed.reconciler import Reconciler, ReconcilerService, ReportService
 from econed.resource import EC2Resource, Service
 from econed.sandbox.backend import SandboxBackend
-from econed.sandbox.cloud import populate
+from econed.sandbox.cloud import elastic_ips, populate
 from econed.sandbox.oned import Oned
+from econed.scripts import Scripts
 from econed.site import EC2Site
+from econed.upload import Uploads, is_own_url
 from econed.wire.encoder import Encoder
 from econed.wire.model import Model
 from econed.xmlrpc_backend import Limits, XMLRPCBackend
@@ -113,7 +120,8 @@ def makeService(options: Options, note: Note | None = None) -> IService:
     prepare = _sandboxed if options["sandbox"] else _configured
     try:
         settings, one = prepare(options, os.environ, reactor)
-        return make_service(reactor, settings, one, _endpoints(options, settings), note)
+        file_types = read_types(config_path(options, os.environ), settings)
+        return make_service(reactor, settings, one, _endpoints(options, settings), note, file_types=file_types)
     except ConfigError as error:
         raise SystemExit(f"econe: the configuration cannot be used:\n{error}") from None
     except UsageError as error:
@@ -121,7 +129,13 @@ def makeService(options: Options, note: Note | None = None) -> IService:
 
 
 def make_service(
-    reactor: Any, settings: Settings, one: IOpenNebula, endpoints: list[str], note: Note | None = None
+    reactor: Any,
+    settings: Settings,
+    one: IOpenNebula,
+    endpoints: list[str],
+    note: Note | None = None,
+    *,
+    file_types: FileTypes | None = None,
 ) -> MultiService:
     """Put the daemon together: everything it needs is made here, once, and handed down.
 
@@ -129,8 +143,12 @@ def make_service(
     `UsageError` for a description that is none.
     """
     clock = WallClock(reactor)
-    requests, chores = (
-        logger(name, settings.debug_level, globalLogPublisher) for name in ("econed", "econed.reconciler")
+    requests, chores, commands = (
+        logger(name, settings.debug_level, globalLogPublisher)
+        for name in ("econed", "econed.reconciler", "econed.scripts")
+    )
+    scripts = Scripts(
+        reactor, settings.associate_script, settings.disassociate_script, settings.script_timeout, commands
     )
     service = Service(
         dispatcher=Dispatcher(Model.load(), all_actions()),
@@ -140,31 +158,48 @@ def make_service(
         settings=settings,
         clock=clock,
         in_thread=_in_thread(reactor),
+        scripts=scripts,
+        file_types=file_types,
         log=requests,
         note=note,
     )
-    site = EC2Site(EC2Resource(service), reactor)
+    uploads = Uploads(settings.tmpdir, settings.max_upload, service.in_thread, partial(is_own_url, settings.one_xmlrpc))
+    site = EC2Site(EC2Resource(service), reactor, uploads)
     parent = MultiService()
     for description in endpoints:
         _listening(reactor, description, site).setServiceParent(parent)
-    rounds = ReconcilerService(Reconciler(one, clock, all_chores(), note, chores), clock, random.random, chores)
-    rounds.setServiceParent(parent)
+    reconciler = Reconciler(one, clock, all_chores(uploads), note, chores)
+    if settings.elasticips_vnet_id is not None:
+        keeper = AddressKeeper(one, settings.elasticips_vnet_id, scripts, clock, note, chores)
+        reconciler = replace(reconciler, for_all=(keeper.round,))
+        ReportService(keeper.report, clock, chores).setServiceParent(parent)
+    ReconcilerService(reconciler, clock, random.random, chores).setServiceParent(parent)
     return parent
 
 
 def _configured(options: Options, environ: Mapping[str, str], reactor: Any) -> tuple[Settings, IOpenNebula]:
-    path = Path(options["config"]) if options["config"] else config.default_path(environ)
-    settings, server, findings = credentials.load_with_settings(path, environ)
+    settings, server, findings = credentials.load_with_settings(config_path(options, environ), environ)
     _warn(findings)
-    limits = Limits(deadline=settings.one_timeout, reply_bytes=settings.one_max_reply, calls=settings.one_calls)
-    ca_file = None if settings.one_ca_file is None else Path(settings.one_ca_file)
     try:
-        one = XMLRPCBackend.at(
-            reactor, settings.one_xmlrpc, server.name, server.password, ca_file=ca_file, limits=limits
-        )
+        return settings, backend(reactor, settings, server)
     except ValueError as error:
         raise UsageError(str(error)) from None
-    return settings, one
+
+
+def backend(
+    reactor: Any, settings: Settings, server: credentials.Credentials | credentials.Certificate
+) -> XMLRPCBackend:
+    """Return the client of oned that the settings name, as this server account; raises as `XMLRPCBackend.at`."""
+    limits = Limits(deadline=settings.one_timeout, reply_bytes=settings.one_max_reply, calls=settings.one_calls)
+    ca_file = None if settings.one_ca_file is None else Path(settings.one_ca_file)
+    return XMLRPCBackend.at(reactor, settings.one_xmlrpc, server.name, _key(server), ca_file=ca_file, limits=limits)
+
+
+def _key(server: credentials.Credentials | credentials.Certificate) -> ServerKey:
+    """Return what the server account makes tokens of."""
+    if isinstance(server, credentials.Certificate):
+        return CertificateKey(server.key)
+    return PasswordKey(server.password)
 
 
 def _sandboxed(options: Options, environ: Mapping[str, str], reactor: Any) -> tuple[Settings, IOpenNebula]:
@@ -178,10 +213,27 @@ def _sandboxed(options: Options, environ: Mapping[str, str], reactor: Any) -> tu
         populate(oned, users=users, vms=options["sandbox-vms"])
     except ValueError as error:
         raise UsageError(str(error)) from None
+    if not options["config"]:
+        settings = replace(settings, elasticips_vnet_id=elastic_ips(oned))
     if not options["users"]:
         ((name, secret),) = users
         log.info("sandbox user: access key {name}, secret key {secret}", name=name, secret=secret)
     return settings, SandboxBackend(oned)
+
+
+def read_types(conf: Path, settings: Settings) -> FileTypes | None:
+    """Return the files of the instance types, read; None where the types are OpenNebula templates.
+
+    `conf` is where econe.conf is. Raises `ConfigError`.
+    """
+    if not settings.use_file_templates:
+        return None
+    return read_file_types(conf.parent / config.TEMPLATE_DIRECTORY, settings.instance_types)
+
+
+def config_path(options: Options, environ: Mapping[str, str]) -> Path:
+    """Return where econe.conf is: where the option says, else where OpenNebula has it."""
+    return Path(options["config"]) if options["config"] else config.default_path(environ)
 
 
 def _endpoints(options: Options, settings: Settings) -> list[str]:

@@ -7,7 +7,7 @@ user, one deadline for a whole call, a bound on calls at once, a second try for 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
@@ -29,7 +29,7 @@ from econed.interfaces import InThread, IOpenNebula
 from econed.opennebula.methods import is_reading
 from econed.opennebula.replies import Scalar, document_of, value_of
 from econed.opennebula.template import sendable
-from econed.opennebula.tokens import CipherForm, UnusableName, session_token
+from econed.opennebula.tokens import CipherForm, ServerKey, UnusableName, session_token
 from econed.xmlrpc_proxy import OnedProxy, oned_endpoint
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class XMLRPCBackend:
         self,
         proxy: OnedProxy,
         server_user: str,
-        password: str,
+        key: ServerKey,
         clock: IReactorTime,
         in_thread: InThread,
         *,
@@ -83,19 +83,19 @@ class XMLRPCBackend:
     ) -> None:
         """Speak to oned through `proxy`, as the server user (serveradmin) whom it trusts to speak for others.
 
-        `clock` times the deadlines, `now` (seconds since the epoch) the tokens; large answers are decoded by
-        `in_thread`. Nothing is sent before the first call.
+        `key` is what he proves himself with. `clock` times the deadlines, `now` (seconds since the epoch) the tokens;
+        large answers are decoded by `in_thread`. Nothing is sent before the first call.
         """
         self._proxy = proxy
         self._server_user = server_user
-        self._password = password
+        self._key = key
         self._clock = clock
         self._in_thread = in_thread
         self._limits = limits
         self._now = now
         self._observer = observer
         self._turns = DeferredSemaphore(limits.calls)
-        self._forms = _CipherForms(self._takes)
+        self._forms = _CipherForms(self._takes, key.forms)
 
     @classmethod
     def at(
@@ -103,7 +103,7 @@ class XMLRPCBackend:
         reactor: Any,
         url: str,
         server_user: str,
-        password: str,
+        key: ServerKey,
         *,
         ca_file: Path | None = None,
         limits: Limits = Limits(),
@@ -119,7 +119,7 @@ class XMLRPCBackend:
 
         endpoint: IStreamClientEndpoint = oned_endpoint(reactor, url, ca_file, limits.deadline)
         proxy = OnedProxy(reactor, url, endpoint, limits.reply_bytes)
-        return cls(proxy, server_user, password, reactor, in_thread, limits=limits, observer=observer)
+        return cls(proxy, server_user, key, reactor, in_thread, limits=limits, observer=observer)
 
     async def call(self, user: str | None, method: str, *args: object) -> Scalar:
         """Call `method` and return the value of the reply (`IOpenNebula.call`)."""
@@ -179,7 +179,7 @@ class XMLRPCBackend:
         decode: Callable[[str, bytes], _T],
     ) -> _T:
         try:
-            session = session_token(self._server_user, self._password, user, self._now(), form)
+            session = session_token(self._server_user, self._key, user, self._now(), form)
         except UnusableName:
             raise OpenNebulaRefusal(method, OpenNebulaCode.AUTHENTICATION, "no user can have this name") from None
         try:
@@ -214,9 +214,10 @@ class XMLRPCBackend:
 class _CipherForms:
     """Which form of server tokens oned takes: found out once, and again when oned may have been upgraded."""
 
-    def __init__(self, takes: Callable[[CipherForm], Awaitable[bool]]) -> None:
+    def __init__(self, takes: Callable[[CipherForm], Awaitable[bool]], forms: Sequence[CipherForm]) -> None:
         self._takes = takes
-        self._form: CipherForm | None = None
+        self._forms = forms
+        self._form: CipherForm | None = None if len(forms) > 1 else forms[0]
         self._search = _SingleFlight(self._find)
 
     async def known(self) -> CipherForm:
@@ -227,11 +228,13 @@ class _CipherForms:
         """Whether oned takes this form still, which it took before; if not, `known` has the other one after this."""
         if self._form is not form:
             return False
+        if len(self._forms) == 1:
+            return True
         return await self._search.join() is form
 
     async def _find(self) -> CipherForm:
-        first = self._form or CipherForm.KEY_IV
-        for form in (first, first.other):
+        first = self._form or self._forms[0]
+        for form in (first, *(other for other in self._forms if other is not first)):
             if await self._takes(form):
                 self._form = form
                 return form

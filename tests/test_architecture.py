@@ -17,7 +17,7 @@ LONGEST_MODULE = 450
 # The rooms of the house that are not one package or module of the same name.
 SHARED_ROOMS = {
     "running": ("lifecycle", "workers", "admin"),
-    "http": ("site", "resource", "answers", "dispatch", "catalogue"),
+    "http": ("site", "upload", "resource", "answers", "dispatch", "catalogue"),
     "backend": ("xmlrpc_backend", "xmlrpc_proxy", "scripts"),
     "ground": ("config", "config_values", "credentials", "ids", "errors", "interfaces", "metrics", "logs", "clock"),
 }

@@ -134,11 +134,14 @@ def test_an_empty_key_is_a_key_that_is_not_set(conf: Path, key: str, nothing: st
         ("ssl_server: false", "ssl_server", None),
         ("one_timeout: 2.5", "one_timeout", 2.5),
         ("use_file_templates: no", "use_file_templates", False),
+        ("core_auth: :x509", "core_auth", "x509"),
         ("describe_with_terminated_instances: Off", "describe_with_terminated_instances", False),
         ("elasticips_vnet_id: 8", "elasticips_vnet_id", 8),
         (":elastic_ips_vnet: 8", "elasticips_vnet_id", 8),
         ("elasticips_vnet_id: 0", "elasticips_vnet_id", 0),
         ("cluster_id: false", "cluster_id", None),
+        ("script_timeout: 7.5", "script_timeout", 7.5),
+        (":elastic_ips_per_user: 2", "elastic_ips_per_user", 2),
         ("associate_script: /bin/x", "associate_script", ("/bin/x",)),
         ("associate_script: /usr/bin/ruby '/etc/one/my script.rb' -v", "associate_script",
          ("/usr/bin/ruby", "/etc/one/my script.rb", "-v")),
@@ -254,11 +257,20 @@ def test_a_password_in_a_url_is_refused_and_not_repeated(conf: Path) -> None:
     assert "hunter2" not in "".join(problems)
 
 
-@pytest.mark.parametrize("line", ["auth: x509", ":auth: :x509", "core_auth: x509", "use_file_templates: true"])
+@pytest.mark.parametrize("line", ["auth: x509", ":auth: :x509"])
 def test_what_the_ruby_server_could_and_this_version_cannot_is_refused(conf: Path, line: str) -> None:
-    """Going on would let people in by another rule, or with other instance types, than the file says."""
+    """Going on would let people in by another rule than the file says."""
     (problem,) = problems_of(conf, line)
     assert "not supported in this version" in problem
+
+
+def test_instance_types_from_files_need_a_file(conf: Path) -> None:
+    """Otherwise there would be no instance type at all."""
+    (problem,) = problems_of(conf, ":use_file_templates: true\n")
+    assert problem.startswith("econe.conf: use_file_templates: expected instance_types")
+    types = ":instance_types:\n  :m1.small:\n    :template: m1.small.erb\n"
+    settings = settings_of(conf, ":use_file_templates: true\n" + types)
+    assert (settings.use_file_templates, settings.instance_types) == (True, {"m1.small": "m1.small.erb"})
 
 
 def test_a_key_said_twice_is_refused_whichever_way_it_is_spelled(conf: Path) -> None:

@@ -6,9 +6,12 @@ import traceback
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from econed.config import ConfigError, Settings
-from econed.credentials import Credentials, candidates, load, load_with_settings
+from econed.credentials import Certificate, Credentials, candidates, load, load_certificate, load_with_settings
+from tests.support.certificates import server_certificate
 
 NAMES = ["ec2_auth", "sunstone_auth", "oneflow_auth", "onegate_auth"]
 
@@ -123,3 +126,68 @@ def test_what_is_wrong_with_settings_and_credentials_is_said_at_once(location: P
     with pytest.raises(ConfigError) as caught:
         load_with_settings(conf, environ(location))
     assert [problem.place for problem in caught.value.problems] == [str(conf), "credentials of serveradmin"]
+
+
+# The driver server_x509
+
+
+def write_certificate(location: Path, key: RSAPrivateKey, conf: str = "") -> None:
+    """Write what OpenNebula has for core_auth x509: the certificate, a key and its configuration."""
+    auth = location / "etc/auth"
+    auth.mkdir(parents=True)
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    write(auth / "key.pem", pem)
+    write(auth / "cert.pem", server_certificate()[1].public_bytes(Encoding.PEM).decode())
+    write(auth / "server_x509_auth.conf", conf)
+
+
+def test_with_core_auth_x509_the_key_is_read_that_opennebulas_own_file_names(location: Path) -> None:
+    """No password file is needed then; without a word in that file its defaults hold."""
+    key, _ = server_certificate()
+    write_certificate(location, key)
+    config_file = write(location / "etc/econe.conf", ":core_auth: x509\n")
+    settings, credentials, findings = load_with_settings(config_file, environ(location))
+    assert settings.core_auth == "x509"
+    assert isinstance(credentials, Certificate)
+    assert (credentials.name, credentials.key.public_key(), findings) == ("serveradmin", key.public_key(), ())
+    (location / "etc/auth/key.pem").rename(location / "private.pem")
+    write(location / "etc/auth/server_x509_auth.conf", f":srv_user: econe\n:one_key: {location}/private.pem\n")
+    _, credentials, _ = load_with_settings(config_file, environ(location))
+    assert credentials.name == "econe"
+
+
+def test_a_certificate_that_is_not_that_of_the_key_is_refused(location: Path) -> None:
+    write_certificate(location, generate_private_key(65537, 2048))
+    with pytest.raises(ConfigError, match="is not the certificate of the key"):
+        load_certificate(environ(location))
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "says"),
+    [
+        ("key.pem", None, "cannot be read"),
+        ("key.pem", "no key", "expected a private key in PEM"),
+        ("cert.pem", None, "cannot be read"),
+        ("cert.pem", "no certificate", "expected a certificate in PEM"),
+        ("server_x509_auth.conf", "- a\n- list\n", "expected keys with values"),
+        ("server_x509_auth.conf", ":a: [", "is not YAML"),
+    ],
+)
+def test_what_is_wrong_with_key_and_certificate_is_said_with_the_file(
+    location: Path, file: str, text: str | None, says: str
+) -> None:
+    write_certificate(location, server_certificate()[0])
+    path = location / "etc/auth" / file
+    path.unlink()
+    if text is not None:
+        write(path, text)
+    with pytest.raises(ConfigError, match=says) as caught:
+        load_certificate(environ(location))
+    assert [finding.place for finding in caught.value.problems] == [str(path)]
+
+
+def test_a_key_that_all_can_read_deserves_a_warning(location: Path) -> None:
+    write_certificate(location, server_certificate()[0])
+    (location / "etc/auth/key.pem").chmod(0o644)
+    _, (warning,) = load_certificate(environ(location))
+    assert "open to every user" in warning.text

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from econed import ids
 from econed.errors import EC2Error
 from econed.ids import IMAGE, INSTANCE, VOLUME, part_of_machine, reservation_id
 
@@ -71,3 +72,17 @@ def test_parts_of_a_machine_are_told_from_everything_with_an_id_of_its_own() -> 
 
 def test_a_reservation_has_the_number_of_its_first_machine() -> None:
     assert reservation_id(7) == "r-00000007"
+
+
+@pytest.mark.parametrize("ip", ["0.0.0.0", "10.0.0.1", "203.0.113.10", "255.255.255.255"])
+def test_the_ids_of_an_elastic_ip_lead_back_to_it(ip: str) -> None:
+    assert ids.allocated_ip(ids.allocation_id(ip)) == ip
+    assert ids.association(ids.association_id(ip, 7)) == (ip, 7)
+
+
+@pytest.mark.parametrize("text", ["", "eipalloc-", "eipalloc-4294967296", "eipalloc--1", "eipassoc-1", "eni-1"])
+def test_other_texts_are_no_ids_of_elastic_ips(text: str) -> None:
+    with pytest.raises(EC2Error, match=r"InvalidAllocationID\.Malformed"):
+        ids.allocated_ip(text)
+    with pytest.raises(EC2Error, match=r"InvalidAssociationID\.Malformed"):
+        ids.association(text)

@@ -18,12 +18,14 @@ from econed.interfaces import IOpenNebula
 from econed.opennebula import template
 from econed.opennebula.session import ANY_STATE, MINE, Session
 from econed.opennebula.states import VmState
+from econed.opennebula.tokens import CertificateKey, PasswordKey, ServerKey
 from econed.sandbox.backend import SandboxBackend
 from econed.sandbox.cloud import populate
 from econed.sandbox.oned import Oned
 from econed.sandbox.server import SandboxResource
 from econed.xmlrpc_backend import XMLRPCBackend
 from econed.xmlrpc_proxy import OnedProxy, oned_endpoint
+from tests.support.certificates import server_certificate
 
 T = TypeVar("T")
 NOW = 1_795_337_859.0
@@ -73,7 +75,7 @@ def listening(reactor: Any, oned: Oned) -> Any:
     return reactor.listenTCP(0, Site(SandboxResource(oned)), interface="127.0.0.1")
 
 
-def over_socket(reactor: Any, port: int, oned: Oned, clock: Clock) -> IOpenNebula:
+def over_socket(reactor: Any, port: int, oned: Oned, clock: Clock, key: ServerKey | None = None) -> IOpenNebula:
     """Return the client of oned for a sandbox that listens on a port of loopback."""
 
     async def at_once(work: Callable[[], T]) -> T:
@@ -82,8 +84,31 @@ def over_socket(reactor: Any, port: int, oned: Oned, clock: Clock) -> IOpenNebul
     url = f"http://127.0.0.1:{port}/RPC2"
     name, _, password = oned.serveradmin.partition(":")
     proxy = OnedProxy(reactor, url, oned_endpoint(reactor, url), MOST)
-    backend: IOpenNebula = XMLRPCBackend(proxy, name, password, clock, at_once, now=clock.seconds)
+    backend: IOpenNebula = XMLRPCBackend(proxy, name, key or PasswordKey(password), clock, at_once, now=clock.seconds)
     return backend
+
+
+@pytest.mark.parametrize("version", ["5.12", "7.4"])
+@pytest_twisted.ensureDeferred
+async def test_with_a_certificate_every_call_is_made_at_once_with_the_one_form_there_is(version: str) -> None:
+    """There is no form to be found out (core_auth x509, oned's driver server_x509)."""
+    from twisted.internet import reactor
+
+    clock = Clock()
+    clock.advance(NOW)
+    oned = Oned(clock, version=version)
+    populate(oned, users=(("alice", "alicepw"),))
+    private, certificate = server_certificate()
+    oned.trust(certificate)
+    logged = len(oned.calls)
+    port = listening(reactor, oned)
+    one = over_socket(reactor, port.getHost().port, oned, clock, CertificateKey(private))
+    assert (await Session(one, "alice").myself()).name == "alice"
+    assert (await Session(one, None).myself()).name == "serveradmin"
+    assert [call.user for call in list(oned.calls)[logged:]] == ["alice", "serveradmin"]
+    stranger = over_socket(reactor, port.getHost().port, oned, clock, PasswordKey("guessed"))
+    assert await code_of(stranger.call("alice", "one.system.version")) == 256
+    await maybeDeferred(port.stopListening)
 
 
 async def code_of(call: Awaitable[object]) -> int:

@@ -106,9 +106,13 @@ def test_a_wheel_holds_every_module_and_every_file_that_they_read(installed: Pat
     assert Path("econed/py.typed") in files(installed)
 
 
-def test_a_wheel_brings_the_configuration_file_and_the_tac(installed: Path) -> None:
+def test_a_wheel_brings_the_configuration_file_the_tac_and_scripts_that_can_be_run(installed: Path) -> None:
     """Who installs from an index needs them too."""
-    assert {path.name for path in (installed / "share/econed").iterdir()} == {"econe.conf", "econe.tac"}
+    share = installed / "share/econed"
+    assert {path.name for path in share.iterdir()} == {"econe.conf", "econe.tac", "elastic-ips"}
+    scripts = list((share / "elastic-ips").iterdir())
+    assert {path.name for path in scripts} == {"associate", "disassociate"}
+    assert all(os.access(path, os.X_OK) for path in scripts)
 
 
 def test_a_wheel_leaves_the_packages_of_twisted_to_twisted(installed: Path) -> None:

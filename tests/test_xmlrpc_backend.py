@@ -24,7 +24,7 @@ from zope.interface.verify import verifyObject
 from econed.errors import OpenNebulaError, OpenNebulaNonsense, OpenNebulaRefusal, OpenNebulaUnavailable
 from econed.interfaces import IOpenNebula
 from econed.opennebula.methods import is_reading
-from econed.opennebula.tokens import CipherForm, session_token
+from econed.opennebula.tokens import CipherForm, PasswordKey, session_token
 from econed.xmlrpc_backend import Limits, XMLRPCBackend
 from econed.xmlrpc_proxy import OnedProxy, oned_endpoint
 from tests.support.peers import Behaviour, Peer, Server, reply, says
@@ -39,7 +39,7 @@ REFUSED = (False, "[one.user.info] User couldn't be authenticated, aborting call
 
 def token(user: str | None, form: CipherForm = CipherForm.KEY_IV) -> str:
     """Return the session string that a backend of these tests sends."""
-    return session_token("serveradmin", PASSWORD, user, NOW, form)
+    return session_token("serveradmin", PasswordKey(PASSWORD), user, NOW, form)
 
 
 def taking(form: CipherForm, then: Behaviour) -> Behaviour:
@@ -98,7 +98,14 @@ class House:
 
         proxy = OnedProxy(self.reactor, url, oned_endpoint(self.reactor, url, ca_file), limits.reply_bytes)
         return XMLRPCBackend(
-            proxy, "serveradmin", PASSWORD, self.clock, in_thread, limits=limits, now=lambda: NOW, observer=observe
+            proxy,
+            "serveradmin",
+            PasswordKey(PASSWORD),
+            self.clock,
+            in_thread,
+            limits=limits,
+            now=lambda: NOW,
+            observer=observe,
         )
 
     async def close(self) -> None:
@@ -187,7 +194,7 @@ async def test_small_answers_are_decoded_at_once_and_large_ones_in_a_thread(hous
 @pytest_twisted.ensureDeferred
 async def test_with_the_reactors_own_threads_a_large_answer_is_read_too(house: House) -> None:
     server = house.serve(lambda peer: peer.answer(reply(True, f"<VM><A>{'x' * 300_000}</A></VM>", 0)))
-    backend = XMLRPCBackend.at(house.reactor, server.url, "serveradmin", PASSWORD)
+    backend = XMLRPCBackend.at(house.reactor, server.url, "serveradmin", PasswordKey(PASSWORD))
     root = await backend.document("alice", "one.vm.info", 7, False)
     assert len(root.findtext("A") or "") == 300_000
 

@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from econed.errors import EC2Error
-from econed.interfaces import InThread, IOpenNebula
+from econed.interfaces import InThread, IOpenNebula, IScripts, IUpload
 from econed.opennebula.documents import Note, OwnedView, Right
 from econed.opennebula.methods import is_reading
 from econed.opennebula.session import Session
@@ -20,6 +20,7 @@ from econed.opennebula.session import Session
 if TYPE_CHECKING:
     from lxml.etree import _Element
 
+    from econed.actions.instance_types import FileTypes
     from econed.auth.users import User
     from econed.config import Settings
 
@@ -34,7 +35,9 @@ class Call:
     `one` is the caller's own session, in which everything is done, so that oned decides what he may. `serveradmin` is
     for what no user can see: users and secrets, clusters, the network of elastic IPs. `endpoint` is the URL of this
     server as the client reached it, `parameters` are those of the request that are carried out, by member name;
-    `in_thread` is for what keeps a processor busy for longer than others should wait.
+    `in_thread` is for what keeps a processor busy for longer than others should wait. `file_types` are the files of the
+    instance types by their names, None where they are OpenNebula templates. `upload` is the file that comes with the
+    request, if one does. `scripts` lead elastic IPs to instances.
     """
 
     caller: User
@@ -45,7 +48,10 @@ class Call:
     endpoint: str
     request_id: str
     in_thread: InThread
+    scripts: IScripts
+    file_types: FileTypes | None = None
     parameters: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    upload: IUpload | None = None
     dry_run: bool = False
 
     @classmethod

@@ -9,10 +9,10 @@ from econed.actions.call import account_id
 from econed.actions.filters import Filters, field, filter_text, tag_filters
 from econed.actions.instance_view import moment
 from econed.actions.tagging import tags_of
-from econed.ids import IMAGE
+from econed.ids import IMAGE, INSTANCE
 from econed.opennebula.documents import Right
 from econed.opennebula.states import ImageState
-from econed.opennebula.template import attribute, storable, stored, template
+from econed.opennebula.template import attribute, removal, spellings, storable, stored, template
 
 if TYPE_CHECKING:
     from types_boto3_ec2.literals import ArchitectureValuesType, ImageStateType
@@ -25,6 +25,12 @@ MARK = "EC2_AMI"
 
 NAME = "EC2_AMI_NAME"
 """The Name an image was registered with, where it is not its name in OpenNebula."""
+
+SAVED_FROM = "SAVED_VM_ID"
+"""oned's own note of the machine whose disk an image was saved from."""
+
+MAX_DESCRIPTION = 255
+"""Characters of a description (EC2, RegisterImage)."""
 
 _DESCRIPTION = "DESCRIPTION"
 _ENCODED_DESCRIPTION = "DESCRIPTION_BASE64"
@@ -45,6 +51,9 @@ _STATES: MappingProxyType[ImageState, ImageStateType] = MappingProxyType(
         ImageState.LOCKED_USED_PERS: "pending",
     }
 )
+ARCHITECTURES: MappingProxyType[str, str] = MappingProxyType({"x86_64": "x86_64", "i386": "i686", "arm64": "aarch64"})
+"""What ARCH says, by EC2's word for it."""
+
 _ARCHITECTURES: MappingProxyType[str, ArchitectureValuesType] = MappingProxyType(
     {"i386": "i386", "i686": "i386", "aarch64": "arm64", "arm64": "arm64"}
 )
@@ -122,6 +131,8 @@ def ami(image: Image) -> ImageTypeDef:
     }
     if text := description(image):
         shown["Description"] = text
+    if (machine := image.template.text(SAVED_FROM)).isdecimal():
+        shown["SourceInstanceId"] = INSTANCE.format(int(machine))
     if image.state is ImageState.ERROR:
         reason = image.template.text("ERROR") or "The image could not be copied into its datastore."
         shown["StateReason"] = {"Code": "Server.InternalError", "Message": reason}
@@ -139,19 +150,22 @@ def description(image: Image) -> str:
     return text or stored({_ENCODED_DESCRIPTION: image.template.text(_ENCODED_DESCRIPTION)}, _DESCRIPTION) or ""
 
 
-def description_text(image: Image, text: str) -> str:
-    """Return the template text that describes an image by `text`, whatever it holds; what was said before goes.
+def first_description_text(text: str) -> str:
+    """Return the template text that describes an image still to be made by `text`, whatever it holds.
 
     OpenNebula's own DESCRIPTION keeps it where it can, so that Sunstone shows it; else it stands beside it, encoded.
     """
-    kept = storable(_DESCRIPTION, text)
-    others = {_DESCRIPTION, _ENCODED_DESCRIPTION} - kept.keys()
-    return template(*(attribute(name, value) for name, value in kept.items()), without(image, *others))
+    return template(*(attribute(name, value) for name, value in _spelled(text).items()))
 
 
-def without(image: Image, *names: str) -> str:
-    """Return the template text that takes attributes off an image, as far as it has them."""
-    return template(*(attribute(name, "") for name in names if image.template.text(name)))
+def description_text(text: str) -> str:
+    """Return the template text that describes an image that there is by `text`; what was said before goes."""
+    gone = (name for name in spellings(_DESCRIPTION) if name not in _spelled(text))
+    return template(first_description_text(text), *map(removal, gone))
+
+
+def _spelled(description: str) -> dict[str, str]:
+    return storable(_DESCRIPTION, description) if description else {}
 
 
 def is_public(image: Image) -> bool:

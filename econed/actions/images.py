@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import uuid
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from econed.actions.action import action
 from econed.actions.call import account_id, together
+from econed.actions.image_sources import (
+    checked_url,
+    demand_datastore,
+    demand_free,
+    demand_name,
+    is_url,
+    refused,
+)
 from econed.actions.image_view import (
+    ARCHITECTURES,
     IMAGE_FILTERS,
     MARK,
+    MAX_DESCRIPTION,
     NAME,
     ami,
     architecture,
     description_text,
+    first_description_text,
     is_ami,
     is_public,
-    without,
 )
 from econed.actions.inputs import Filter, TagSpecification, demand_showable
 from econed.actions.paging import Listing, Paging
@@ -27,7 +38,7 @@ from econed.ids import IMAGE
 from econed.opennebula.documents import Right
 from econed.opennebula.session import MINE, VISIBLE
 from econed.opennebula.states import ImageState, ImageType
-from econed.opennebula.template import attribute, template
+from econed.opennebula.template import attribute, removal, template
 
 if TYPE_CHECKING:
     from econed.actions.call import Call
@@ -37,8 +48,6 @@ _LISTING = Listing("images", (int,))
 _EVERYBODY = "all"
 _ALIASES = frozenset({"amazon", "aws-backup-vault", "aws-marketplace", "microsoft"})
 _ACCOUNT = re.compile(r"[0-9]{12}", re.ASCII)
-_NAME = re.compile(r"[A-Za-z0-9()\[\] ./\-'@_]{3,128}", re.ASCII)
-_MAX_DESCRIPTION = 255
 _BOOTABLE = frozenset({ImageType.OS, ImageType.CDROM, ImageType.DATABLOCK})
 _UNFIT = frozenset({ImageState.ERROR, ImageState.DELETE})
 _OUT_OF_SIGHT = frozenset({OpenNebulaCode.NO_EXISTS, OpenNebulaCode.AUTHORIZATION})
@@ -94,23 +103,35 @@ async def register_image(
     architecture: str = "",
     tag_specifications: Sequence[TagSpecification] = (),
 ) -> dict[str, Any]:
-    """Make an AMI of an image that is in OpenNebula (EC2 RegisterImage).
+    """Make an AMI of an image that is in OpenNebula, or that oned is to fetch from a URL (EC2 RegisterImage).
 
-    `ImageLocation` is `ami-…` or the image's number, as the Ruby server took it. The image keeps its own name, by which
-    templates may refer to it: a Name that differs is the AMI's alone. Registering an image once more gives it another
-    name and description. All is done by one update, or nothing.
+    `ImageLocation` is an http or https URL, or `ami-…` or the image's number, as the Ruby server took it. Such
+    an image keeps its own name, by which templates may refer to it: a Name that differs is the AMI's alone. Registering
+    it once more gives it another name and description. All is done by one update, or nothing.
+
+    What cannot be fetched becomes an image whose state is `failed`. Files of the front-end are no ImageLocation.
 
     Raises `EC2Error` InvalidAMIID.NotFound for an image that the caller does not see, InvalidParameterValue,
-    InvalidAMIName.Malformed, and IncorrectState for an image whose copy failed.
+    InvalidAMIName.Malformed and .Duplicate, and IncorrectState for an image whose copy failed.
     """
     added = specified(tag_specifications, "image")
+    if is_url(image_location):
+        facts = template(
+            attribute(MARK, "YES"),
+            _arch_text(architecture),
+            _described(description, first_description_text),
+            tag_text(added),
+        )
+        return {"ImageId": IMAGE.format(await _fetched(call, checked_url(image_location), name, facts))}
     number = _location(image_location)
     image = await _image(call, number)
     if image is None:
         raise IMAGE.not_found(IMAGE.format(number))
     _demand_fit(image, architecture)
     limited(tags_of(image.template), added)
-    text = template(attribute(MARK, "YES"), _name_text(image, name), _described(image, description), tag_text(added))
+    text = template(
+        attribute(MARK, "YES"), _name_text(image, name), _described(description, description_text), tag_text(added)
+    )
     await call.change_all(Right.MANAGE, (image,), lambda each: call.one.image_update(each.id, text))
     return {"ImageId": IMAGE.format(image.id)}
 
@@ -121,7 +142,7 @@ async def deregister_image(call: Call, *, image_id: str) -> dict[str, Any]:
     """Take the mark off an image: it is no AMI any more. The image itself stays, as the Ruby server left it."""
 
     async def unmark(image: Image) -> None:
-        await call.one.image_update(image.id, template(attribute(MARK, "NO"), without(image, NAME)))
+        await call.one.image_update(image.id, template(attribute(MARK, "NO"), removal(NAME)))
 
     await call.change_all(Right.MANAGE, await amis(call, (image_id,)), unmark)
     return {"Return": True}
@@ -165,6 +186,19 @@ def _account(call: Call, owner: str) -> str:
     raise EC2Error("InvalidUserID.Malformed", f'Invalid user id: "{owner}"')
 
 
+async def _fetched(call: Call, url: str, name: str, facts: str) -> int:
+    """Have oned make an image of what is at a URL, with all that is to be said of it, in one step."""
+    if name:
+        demand_name(name)
+        await demand_free(call, name)
+    await demand_datastore(call)
+    named = template(attribute("NAME", name or f"ec2-{uuid.uuid4()}"), attribute("TYPE", "OS"), attribute("PATH", url))
+    try:
+        return await call.one.image_allocate(template(named, facts), call.settings.datastore_id)
+    except OpenNebulaRefusal as refusal:
+        raise await refused(call, name, refusal) from refusal
+
+
 def _is_shared(call: Call, image: Image, user: str) -> bool:
     """Whether ExecutableUsers lists an image under `user`: those that are public for `all`, else those shared with one.
 
@@ -177,14 +211,12 @@ def _is_shared(call: Call, image: Image, user: str) -> bool:
 
 
 def _location(text: str) -> int:
-    if text.lower().startswith(("http://", "https://")):
-        raise EC2Error("UnsupportedOperation", "An image cannot be registered from a URL: import it into OpenNebula.")
     try:
         return IMAGE.parse(text if text.startswith("ami-") else f"ami-{text}")
     except EC2Error:
         raise EC2Error(
             "InvalidParameterValue",
-            "The ImageLocation is invalid: give an image that is in OpenNebula, as ami-00000001 or its number.",
+            "The ImageLocation is invalid: give an image in OpenNebula, as ami-00000001 or its number, or a URL.",
         ) from None
 
 
@@ -199,16 +231,17 @@ def _demand_fit(image: Image, said_architecture: str) -> None:
 
 def _name_text(image: Image, name: str) -> str:
     if not name or name == image.name:
-        return without(image, NAME)
-    if not _NAME.fullmatch(name):
-        raise EC2Error(
-            "InvalidAMIName.Malformed",
-            "AMI names must be between 3 and 128 characters long, and may contain letters, numbers, "
-            "'(', ')', '[', ']', ' ', '.', '/', '-', ''', '@' and '_'.",
-        )
+        return removal(NAME)
+    demand_name(name)
     return attribute(NAME, name)
 
 
-def _described(image: Image, text: str) -> str:
-    demand_showable("Description", text, _MAX_DESCRIPTION)
-    return description_text(image, text) if text else ""
+def _arch_text(said_architecture: str) -> str:
+    if said_architecture not in ("", *ARCHITECTURES):
+        raise EC2Error("InvalidParameterValue", f"Value ({said_architecture}) for parameter architecture is invalid.")
+    return attribute("ARCH", ARCHITECTURES[said_architecture]) if said_architecture else ""
+
+
+def _described(text: str, described: Callable[[str], str]) -> str:
+    demand_showable("Description", text, MAX_DESCRIPTION)
+    return described(text) if text else ""

@@ -27,3 +27,12 @@ TERMINATING = "EC2_TERMINATING"
 """A machine that is to end as soon as oned takes it: it was told so while it was being deployed."""
 
 TERMINATE = "terminate"
+
+TO_RELEASE = "EC2_TO_RELEASE"
+"""A machine that is to be released as soon as it is on HOLD: it waits for its volumes, its request is over."""
+
+DEVICE = "EC2_DEVICE"
+"""On a disk, as are the next two: the Device that the client gave, which he wants to read again."""
+ATTACH_TIME = "EC2_ATTACH_TIME"
+DELETE_ON_TERMINATION = "EC2_DELETE_ON_TERMINATION"
+"""YES or NO; only RunInstances says it. A volume that is detached loses it with the disk."""

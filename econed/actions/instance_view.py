@@ -6,9 +6,13 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from econed.actions.address_view import PublicAddresses, shown_association
 from econed.actions.call import account_id
 from econed.actions.instance_facts import (
+    ATTACH_TIME,
     CLIENT_TOKEN,
+    DELETE_ON_TERMINATION,
+    DEVICE,
     IMAGE_ID,
     INSTANCE_TYPE,
     KEY_NAME,
@@ -43,13 +47,15 @@ GUEST_POWERED_OFF = 44
 """HISTORY/ACTION of a machine that oned's monitoring found off, as after a shutdown from inside (MONITOR_ACTION)."""
 
 
-def reservation(machine: VirtualMachine, clusters: Mapping[int, str]) -> ReservationTypeDef:
+def reservation(
+    machine: VirtualMachine, clusters: Mapping[int, str], addresses: PublicAddresses | None = None
+) -> ReservationTypeDef:
     """Return a machine as the one instance of the reservation that its RunInstances call made."""
     return {
         "ReservationId": machine.user_template.text(RESERVATION) or reservation_id(machine.id),
         "OwnerId": account_id(machine.uid),
         "Groups": [],
-        "Instances": [instance(machine, clusters)],
+        "Instances": [instance(machine, clusters, addresses)],
     }
 
 
@@ -75,8 +81,13 @@ def status(machine: VirtualMachine, clusters: Mapping[int, str]) -> InstanceStat
     }
 
 
-def instance(machine: VirtualMachine, clusters: Mapping[int, str]) -> InstanceTypeDef:
-    """Return a machine as an instance. `clusters` are the names of the clusters, which are the availability zones."""
+def instance(
+    machine: VirtualMachine, clusters: Mapping[int, str], addresses: PublicAddresses | None = None
+) -> InstanceTypeDef:
+    """Return a machine as an instance.
+
+    `clusters` are the names of the clusters, which are the availability zones; `addresses` are the elastic IPs.
+    """
     facts = machine.user_template
     state = state_of(machine)
     shown: InstanceTypeDef = {
@@ -111,7 +122,7 @@ def instance(machine: VirtualMachine, clusters: Mapping[int, str]) -> InstanceTy
     if reason := state_reason(machine, state):
         shown["StateReason"] = reason
     if state is not InstanceState.TERMINATED:
-        shown |= _attached(machine)
+        shown |= _attached(machine, addresses or PublicAddresses({}))
     return shown
 
 
@@ -135,8 +146,8 @@ def root_device(machine: VirtualMachine) -> str:
 
 
 def device(disk: Disk) -> str:
-    """Return a disk's device as EC2 names it (`/dev/sda`)."""
-    return f"/dev/{disk.target}" if disk.target else ""
+    """Return a disk's device as the client named it when he attached it, else as EC2 names it (`/dev/sda`)."""
+    return disk.text(DEVICE) or (f"/dev/{disk.target}" if disk.target else "")
 
 
 def volume_id(machine: VirtualMachine, disk: Disk) -> str:
@@ -170,9 +181,9 @@ def moment(seconds: int) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
-def _attached(machine: VirtualMachine) -> InstanceTypeDef:
+def _attached(machine: VirtualMachine, addresses: PublicAddresses) -> InstanceTypeDef:
     """Return what a machine has only until it ends: its disks, its interfaces and their addresses."""
-    interfaces = [interface(machine, nic, index) for index, nic in enumerate(machine.nics)]
+    interfaces = [interface(machine, nic, index, addresses) for index, nic in enumerate(machine.nics)]
     attached: InstanceTypeDef = {
         "BlockDeviceMappings": [_mapping(machine, disk) for disk in machine.disks if disk.target],
         "NetworkInterfaces": interfaces,
@@ -181,7 +192,10 @@ def _attached(machine: VirtualMachine) -> InstanceTypeDef:
         first = machine.nics[0]
         attached["SecurityGroups"] = interfaces[0]["Groups"]
         if first.ip:
-            attached["PrivateIpAddress"] = first.ip
+            # Addresses stand for the names that there are none of, as with the Ruby server: by them clients connect.
+            attached["PrivateIpAddress"] = attached["PrivateDnsName"] = attached["PublicDnsName"] = first.ip
+        if (public := interfaces[0].get("Association")) is not None:
+            attached["PublicIpAddress"] = attached["PublicDnsName"] = public.get("PublicIp", "")
         if first.network_id is not None:
             attached["SubnetId"] = SUBNET.format(first.network_id)
     return attached
@@ -193,13 +207,15 @@ def _mapping(machine: VirtualMachine, disk: Disk) -> InstanceBlockDeviceMappingT
         "Ebs": {
             "VolumeId": volume_id(machine, disk),
             "Status": "attaching" if disk.is_attaching else "attached",
-            "AttachTime": moment(machine.stime),
-            "DeleteOnTermination": not disk.is_persistent,
+            "AttachTime": moment(_number(disk.text(ATTACH_TIME)) or machine.stime),
+            "DeleteOnTermination": not disk.is_persistent or disk.text(DELETE_ON_TERMINATION) == "YES",
         },
     }
 
 
-def interface(machine: VirtualMachine, nic: Nic, index: int) -> InstanceNetworkInterfaceTypeDef:
+def interface(
+    machine: VirtualMachine, nic: Nic, index: int, addresses: PublicAddresses | None = None
+) -> InstanceNetworkInterfaceTypeDef:
     """Return a network interface of a machine, the `index`th, from 0."""
     shown: InstanceNetworkInterfaceTypeDef = {
         "NetworkInterfaceId": part_of_machine("eni", machine.id, nic.nic_id),
@@ -225,6 +241,9 @@ def interface(machine: VirtualMachine, nic: Nic, index: int) -> InstanceNetworkI
     if nic.ip:
         shown["PrivateIpAddress"] = nic.ip
         shown["PrivateIpAddresses"] = [{"Primary": True, "PrivateIpAddress": nic.ip}]
+        if addresses is not None and (address := addresses.on(machine, nic)) is not None:
+            shown["Association"] = shown_association(address)
+            shown["PrivateIpAddresses"][0]["Association"] = shown_association(address)
     return shown
 
 

@@ -7,12 +7,15 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from econed.actions.action import action
+from econed.actions.address_store import address_store
+from econed.actions.address_view import PublicAddresses
 from econed.actions.inputs import Filter
 from econed.actions.instance_filters import INSTANCE_FILTERS, STATUS_FILTERS, wants_ended
 from econed.actions.instance_state import InstanceState
 from econed.actions.instance_view import merged, reservation, status
 from econed.actions.machines import listed_ids, machines, shown_sets
 from econed.actions.paging import Listing, Paging
+from econed.errors import OpenNebulaRefusal
 from econed.opennebula.session import VISIBLE
 
 if TYPE_CHECKING:
@@ -46,8 +49,10 @@ async def describe_instances(
     paging = Paging.of(_INSTANCES, max_results, next_token, ids=instance_ids)
     clusters = await call.cluster_names()
 
+    addresses = await _addresses(call)
+
     def shown(machine: VirtualMachine) -> ReservationTypeDef | None:
-        whole = reservation(machine, clusters)
+        whole = reservation(machine, clusters, addresses)
         beside = {"OwnerId": whole["OwnerId"], "ReservationId": whole["ReservationId"]}
         return whole if matches({**whole["Instances"][0], **beside}) else None
 
@@ -107,6 +112,21 @@ async def _page(
                 if (one := shown(machine)) is not None:
                     found.append(one)
     return found, {}
+
+
+async def _addresses(call: Call) -> PublicAddresses | None:
+    """Return the elastic IPs that lead to instances; None in a cloud that has none.
+
+    A network that is not there, or not to be read, is a mistake in the configuration: instances are shown all the same.
+    """
+    if call.settings.elasticips_vnet_id is None:
+        return None
+    store = address_store(call)
+    try:
+        return PublicAddresses.of(await store.look())
+    except OpenNebulaRefusal as refusal:
+        store.log.warn("public addresses are not shown: {refusal}", refusal=str(refusal))
+        return None
 
 
 def _owner(filters: Sequence[Filter]) -> int:

@@ -1,8 +1,8 @@
 """Key pairs as they are kept on the user: public keys only, one attribute each.
 
 A key pair is `EC2_KEYPAIR_<hex of name>=[NAME, FINGERPRINT, PUBLIC_KEY, TYPE, CREATED]`, put there by one atomic
-append; an empty value removes it. Key pairs of the Ruby server, EC2_KEYPAIRS (base64 of JSON, by name), are read too,
-and removed by laying an empty value of the new form over them. Tags are attributes of their own beside it.
+append and taken away by another. Key pairs of the Ruby server, EC2_KEYPAIRS (base64 of JSON, by name), are read too,
+and removed by laying an empty attribute of the new form over them. Tags are attributes of their own beside it.
 
 Of two requests that make the same key pair at once, one at most may succeed: the private key of the other would be
 worth nothing. oned has no "add if it is not there". So each announces itself by an attribute of its own, looks, and
@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from econed.actions.public_keys import KeyType, PublicKey, type_of
 from econed.actions.tagging import tag_text, tags_under, untag_text
 from econed.errors import EC2Error, OpenNebulaRefusal
-from econed.opennebula.template import attribute, hex_name, storable, stored, template, vector
+from econed.opennebula.template import attribute, hex_name, removal, storable, stored, template, vector
 
 if TYPE_CHECKING:
     from types_boto3_ec2.type_defs import TagTypeDef
@@ -37,6 +37,9 @@ CLAIM_LIFETIME = 600
 
 _CLAIM_USABLE = CLAIM_LIFETIME // 2
 """Seconds after which one does not rely on one's own any more: the update that follows needs time to arrive, too."""
+
+_CLAIM_FORGOTTEN = 24 * 3600
+"""Seconds after which one that was left over is cleared away: no two clocks differ by that much."""
 
 _KEY = "EC2_KEYPAIR_"
 _CLAIM = "EC2_KEYCLAIM_"
@@ -123,11 +126,12 @@ async def add(call: Call, user: UserDocument, name: str, key: PublicKey, tags: M
                 _text(name, key, announced),
                 tag_text(tags, tag_prefix(user.id, name)),
                 untag_text(stale, tag_prefix(user.id, name)),
-                attribute(claim, ""),
+                removal(claim),
+                *map(removal, _forgotten(call, seen.template)),
             ),
         )
     except (EC2Error, OpenNebulaRefusal):
-        await call.one.user_update(user.id, attribute(claim, ""))
+        await call.one.user_update(user.id, removal(claim))
         raise
     return KeyPair(
         id=key_pair_id(user.id, name),
@@ -142,8 +146,10 @@ async def add(call: Call, user: UserDocument, name: str, key: PublicKey, tags: M
 
 def removal_text(user: UserDocument, pair: KeyPair) -> str:
     """Return the template text that removes a key pair from its user, with its tags."""
-    tags = (tag["Key"] for tag in pair.tags)
-    return template(attribute(hex_name(_KEY, pair.name), ""), untag_text(tags, tag_prefix(user.id, pair.name)))
+    name, tags = hex_name(_KEY, pair.name), (tag["Key"] for tag in pair.tags)
+    is_older = any(older == pair.name for older, _ in _of_the_ruby_server(user.template))
+    gone = attribute(name, "") if is_older else removal(name)
+    return template(gone, untag_text(tags, tag_prefix(user.id, pair.name)))
 
 
 def tag_prefix(user_id: int, name: str) -> str:
@@ -193,6 +199,15 @@ def _of_the_ruby_server(attributes: Attributes) -> Iterator[tuple[str, Vector]]:
             key, fingerprint = entry.get("public_key"), entry.get("fingerprint")
             if isinstance(key, str) and isinstance(fingerprint, str):
                 yield name, {"PUBLIC_KEY": key, "FINGERPRINT": fingerprint}
+
+
+def _forgotten(call: Call, attributes: Attributes) -> Iterator[str]:
+    """Yield the announcements, for whatever key pair, that nobody can be relying on any more."""
+    for name in attributes.names():
+        if name.startswith(_CLAIM):
+            time = attributes.vector(name).get("TIME", "")
+            if time.isdecimal() and call.now - int(time) > _CLAIM_FORGOTTEN:
+                yield name
 
 
 def _others(call: Call, attributes: Attributes, name: str, own: str) -> bool:

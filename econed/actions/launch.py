@@ -9,14 +9,18 @@ and ends; then the instances are released. A call that comes again finds them an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING
 
+from econed.actions.block_devices import make_volumes, take_back
 from econed.actions.call import together
 from econed.actions.chores import unless_moved_on
+from econed.actions.client_tokens import mismatch
+from econed.actions.findings import Examination, Finding
 from econed.actions.instance_facts import (
     CLIENT_TOKEN,
     DISCARDED,
@@ -24,11 +28,13 @@ from econed.actions.instance_facts import (
     LAUNCH_INDEX,
     REQUEST_DIGEST,
     RESERVATION,
+    TO_RELEASE,
 )
 from econed.actions.launch_plan import LaunchPlan, machine_name, machine_text
+from econed.actions.volume_chores import give_volumes
 from econed.errors import EC2Error, OpenNebulaCode, OpenNebulaError, OpenNebulaRefusal
 from econed.ids import reservation_id
-from econed.opennebula.session import ANY_STATE, MINE, Session
+from econed.opennebula.session import ANY_STATE, MINE, NOT_DONE, Session
 from econed.opennebula.states import VmState
 from econed.opennebula.template import attribute, template
 
@@ -43,6 +49,10 @@ TOKEN_LIFETIME = 24 * 3600
 HOLD_AGE = 600
 """Seconds after which a machine that was left on HOLD belongs to no request any more, and is ended."""
 
+_PATIENCE = 15
+"""Seconds to wait for volumes that are made with their machines."""
+
+_EVERY = 0.5
 _PAGE = 100
 _ROUNDS = 4
 
@@ -52,7 +62,7 @@ class _Made:
     """What came of making machines: the ids of those that exist, in order, and what kept others from it."""
 
     ids: tuple[int, ...]
-    error: OpenNebulaError | None
+    error: OpenNebulaError | EC2Error | None
 
 
 @dataclass(frozen=True)
@@ -110,11 +120,11 @@ async def launch(call: Call, plan: LaunchPlan) -> tuple[VirtualMachine, ...]:
 async def _launch_once(call: Call, plan: LaunchPlan, token: str) -> tuple[VirtualMachine, ...]:
     known = await _look(call, token, back_to=lambda machine: machine.stime < call.now - TOKEN_LIFETIME)
     ours: set[int] = set()
-    error: OpenNebulaError | None = None
+    error: OpenNebulaError | EC2Error | None = None
     for _ in range(_ROUNDS):
         if known.digest not in (plan.digest, ""):  # the Ruby server wrote no digest
             await discard(call.one, ours)
-            raise _mismatch()
+            raise mismatch()
         wanted = known.wanted(plan)
         if len(known.machines) >= wanted:
             await discard(call.one, ours - {*known.ids[:wanted]})
@@ -130,10 +140,10 @@ async def _launch_once(call: Call, plan: LaunchPlan, token: str) -> tuple[Virtua
 
 
 async def _settle_for_fewer(
-    call: Call, plan: LaunchPlan, known: _Known, ours: Iterable[int], error: OpenNebulaError
+    call: Call, plan: LaunchPlan, known: _Known, ours: Iterable[int], error: OpenNebulaError | EC2Error
 ) -> None:
     """Make what there is the whole call, if it is enough; otherwise take back what was made and give up."""
-    if not isinstance(error, OpenNebulaRefusal):
+    if not isinstance(error, (OpenNebulaRefusal, EC2Error)):
         raise error  # it may have been done: the client's next try finds out
     if len(known.machines) < plan.least:
         await discard(call.one, ours)
@@ -180,14 +190,17 @@ async def _make(call: Call, plan: LaunchPlan, number: int, known: _Known) -> _Ma
 async def _instantiate(call: Call, plan: LaunchPlan, indexes: Iterable[int], reservation: str | None) -> _Made:
     name = machine_name(plan)
     made: list[int] = []
-    errors: list[OpenNebulaError] = []
+    errors: list[OpenNebulaError | EC2Error] = []
 
     async def one(index: int) -> None:
-        text = machine_text(plan, index, reservation)
+        volumes: tuple[int, ...] = ()
         try:
-            made.append(await call.one.instantiate(plan.instance_type.id, name, True, text))
-        except OpenNebulaError as error:
+            volumes = await make_volumes(call, plan.devices, plan.zone)
+            text = machine_text(plan, index, reservation, plan.devices.disks(volumes, call.now))
+            made.append(await plan.instance_type.make(call.one, name, text))
+        except (OpenNebulaError, EC2Error) as error:
             errors.append(error)
+            await take_back(call, volumes)
 
     await together(one(index) for index in indexes)
     return _Made(tuple(sorted(made)), errors[0] if errors else None)
@@ -214,9 +227,22 @@ async def _concluded(call: Call, machines: Sequence[VirtualMachine]) -> tuple[Vi
 
 
 async def _released(call: Call, machines: Sequence[VirtualMachine]) -> tuple[VirtualMachine, ...]:
-    held = [machine.id for machine in machines if machine.state is VmState.HOLD]
-    await together(unless_moved_on(call.one.vm_action("release", number)) for number in held)
+    """Let machines go that are held; one that waits for its volumes yet is let go by the chore, if that takes long."""
+    until = call.clock.seconds() + _PATIENCE
+    while any(each.state is VmState.CLONING for each in machines) and call.clock.seconds() < until:
+        await call.pause(_EVERY)
+        machines = await call.one.vms([machine.id for machine in machines])
+    for machine in machines:
+        if machine.state is VmState.CLONING:
+            await call.one.vm_update(machine.id, attribute(TO_RELEASE, "YES"))
+    await together(release(call.one, machine) for machine in machines if machine.state is VmState.HOLD)
     return await call.one.vms([machine.id for machine in machines])
+
+
+async def release(session: Session, machine: VirtualMachine) -> None:
+    """Let a machine go that is held, with the volumes that were made for it."""
+    await give_volumes(session, machine)
+    await unless_moved_on(session.vm_action("release", machine.id))
 
 
 async def discard(session: Session, machine_ids: Iterable[int]) -> None:
@@ -236,13 +262,41 @@ async def end_left_over(look: Look) -> None:
             facts = machine.user_template
             if LAUNCH_INDEX not in facts:
                 continue
-            if DISCARDED in facts or machine.stime < look.now - HOLD_AGE:
+            if TO_RELEASE in facts and DISCARDED not in facts:
+                await release(look.session, machine)
+            elif DISCARDED in facts or machine.stime < look.now - HOLD_AGE:
                 look.log.info(
                     "ending machine {id}, left on HOLD by a request that never came to its end", id=machine.id
                 )
                 await discard(look.session, [machine.id])
             else:
                 look.keep()
+
+
+async def machines_left_over(examination: Examination) -> AsyncGenerator[Finding, None]:
+    """Machines that RunInstances made and that never became instances."""
+    async with aclosing(examination.machines(NOT_DONE)) as machines:
+        async for machine in machines:
+            facts = machine.user_template
+            if LAUNCH_INDEX not in facts or machine.stime >= examination.now - HOLD_AGE:
+                continue
+            if DISCARDED in facts:
+                what = "was taken back by RunInstances and is still alive"
+            elif machine.state is VmState.HOLD:
+                what = "was left on HOLD by a RunInstances that never came to its end"
+            else:
+                continue
+            session = examination.session_of(machine.uid) or examination.serveradmin
+            yield Finding(
+                f"machine {machine.id} of {machine.uname} {what}",
+                "end it (terminate-hard)",
+                partial(_end, session, machine.id),
+            )
+
+
+async def _end(session: Session, machine_id: int) -> None:
+    await session.vm_update(machine_id, attribute(DISCARDED, "YES"))
+    await session.vm_action("terminate-hard", machine_id)
 
 
 def _carries(machine: VirtualMachine, token: str) -> bool:
@@ -254,18 +308,11 @@ def _digest(machine: VirtualMachine) -> str:
     return machine.user_template.text(REQUEST_DIGEST)
 
 
-def _mismatch() -> EC2Error:
-    return EC2Error(
-        "IdempotentParameterMismatch",
-        "The request uses the same client token as a previous, but non-identical request.",
-    )
-
-
 def _reservation_of(machine: VirtualMachine) -> str:
     return machine.user_template.text(RESERVATION) or reservation_id(machine.id)
 
 
-def _shortage(error: OpenNebulaError | None) -> Exception:
+def _shortage(error: OpenNebulaError | EC2Error | None) -> Exception:
     """Return what the client is told when oned does not make enough machines."""
     if isinstance(error, OpenNebulaRefusal):
         if error.is_quota:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from econed.actions.block_devices import NONE, BlockDevices
 from econed.actions.instance_facts import (
     CLIENT_TOKEN,
     IMAGE_ID,
@@ -22,13 +23,15 @@ from econed.actions.instance_facts import (
     USER_DATA,
     ZONE,
 )
-from econed.actions.tagging import tag_text
+from econed.actions.tagging import disk_tag_prefix, tag_text
 from econed.ids import IMAGE
 from econed.opennebula.template import attribute, context, context_keepable, render, storable, template, vector
 
 if TYPE_CHECKING:
-    from econed.opennebula.documents import Image, VMTemplate
+    from econed.actions.instance_types import InstanceType
+    from econed.opennebula.documents import Image
 
+_ROOT_DISK = 0
 _NAME = re.compile(r"[\w.:@() -]{1,128}")
 
 
@@ -36,11 +39,11 @@ _NAME = re.compile(r"[\w.:@() -]{1,128}")
 class LaunchPlan:
     """A RunInstances call with everything it names looked up and checked.
 
-    `instance_type` is the OpenNebula template of that type. `user_data` is base64, as the client sent it. `cluster_ids`
-    are the clusters it is kept to, by the zone it asks for and by the configuration. `digest` says what was asked for.
+    `public_key` is such that CONTEXT keeps it, `user_data` is base64, as the client sent it. `cluster_ids` are the
+    clusters it is kept to, by the zone it asks for and by the configuration. `digest` says what was asked for.
     """
 
-    instance_type: VMTemplate
+    instance_type: InstanceType
     image: Image
     least: int
     most: int
@@ -53,13 +56,14 @@ class LaunchPlan:
     zone: int | None = None
     cluster_ids: tuple[int, ...] = ()
     terminates_on_shutdown: bool = False
+    devices: BlockDevices = NONE
 
 
-def machine_text(plan: LaunchPlan, index: int, reservation: str | None) -> str:
-    """Return what goes over the template when the `index`th machine of a plan is instantiated.
+def machine_text(plan: LaunchPlan, index: int, reservation: str | None, disks: Iterable[str] = ()) -> str:
+    """Return what goes over the instance type when the `index`th machine of a plan is made; `disks` are its volumes.
 
-    A DISK that is sent replaces all disks of the template and a CONTEXT the whole CONTEXT, so what the template has of
-    them is sent along as it is; NICs, capacity and restricted attributes are not sent and stay.
+    A DISK that is sent replaces all disks of the type and a CONTEXT the whole CONTEXT, so what the type has of them is
+    sent along as it is; NICs, capacity and restricted attributes are not sent and stay.
     """
     facts = {IMAGE_ID: IMAGE.format(plan.image.id), LAUNCH_INDEX: str(index)}
     if reservation is not None:
@@ -71,12 +75,14 @@ def machine_text(plan: LaunchPlan, index: int, reservation: str | None) -> str:
     if plan.terminates_on_shutdown:
         facts[SHUTDOWN_BEHAVIOR] = TERMINATE
     return template(
-        vector("DISK", {"IMAGE_ID": str(plan.image.id)}),
-        render(plan.instance_type.template.only("DISK")),
+        vector("DISK", {**plan.instance_type.root_disk(plan.image), **plan.devices.root}),
+        render(plan.devices.without_left_out(plan.instance_type.other_disks(plan.image))),
+        *disks,
         *(attribute(name, value) for name, value in facts.items()),
         _context(plan),
         _requirements(plan),
         tag_text(plan.tags),
+        tag_text(plan.devices.tags, disk_tag_prefix(_ROOT_DISK)),
     )
 
 
@@ -86,28 +92,27 @@ def machine_name(plan: LaunchPlan) -> str:
     return name if _NAME.fullmatch(name) else ""
 
 
+def for_context(public_key: str) -> str:
+    """Return a public key that OpenNebula keeps in CONTEXT as it is: the comment is no part of the key."""
+    return public_key if context_keepable(public_key) else " ".join(public_key.split()[:2])
+
+
 def _context(plan: LaunchPlan) -> str:
     """Return the CONTEXT: key and user data as the Ruby server wrote them, and as the context packages read them."""
     added: dict[str, str] = {}
     if plan.key_name is not None and plan.public_key is not None:
-        public_key = _without_comment_if_unsafe(plan.public_key)
-        added |= {PUBLIC_KEY: public_key, "SSH_PUBLIC_KEY": public_key}
+        added |= {PUBLIC_KEY: plan.public_key, "SSH_PUBLIC_KEY": plan.public_key}
         added |= storable(KEY_NAME, plan.key_name, in_context=True)
     if plan.user_data is not None:
         added |= {USER_DATA: plan.user_data, "USER_DATA": plan.user_data, "USER_DATA_ENCODING": "base64"}
-    return context(plan.instance_type.template.vector("CONTEXT"), added) if added else ""
-
-
-def _without_comment_if_unsafe(public_key: str) -> str:
-    """Return a public key that OpenNebula keeps in CONTEXT as it is: the comment is no part of the key."""
-    return public_key if context_keepable(public_key) else " ".join(public_key.split()[:2])
+    return context(plan.instance_type.attributes.vector("CONTEXT"), added) if added else ""
 
 
 def _requirements(plan: LaunchPlan) -> str:
     """Return where the machine may run: where its template says, and in all of the clusters it is kept to."""
     if not plan.cluster_ids:
         return ""
-    own = plan.instance_type.template.text("SCHED_REQUIREMENTS")
+    own = plan.instance_type.attributes.text("SCHED_REQUIREMENTS")
     parts = [f"({own})"] if own else []
     parts += [f"CLUSTER_ID = {number}" for number in plan.cluster_ids]
     return attribute("SCHED_REQUIREMENTS", " & ".join(parts))

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from econed.actions.action import action
+from econed.actions.block_devices import BlockDeviceMapping, block_devices
+from econed.actions.client_tokens import request_digest
 from econed.actions.images import amis
 from econed.actions.inputs import Placement, TagSpecification
-from econed.actions.instance_facts import INSTANCE_TYPE, TERMINATE
+from econed.actions.instance_facts import TERMINATE
+from econed.actions.instance_types import instance_type_named
 from econed.actions.instance_view import merged, reservation
 from econed.actions.key_pairs import key_pair
 from econed.actions.launch import launch
-from econed.actions.launch_plan import LaunchPlan
+from econed.actions.launch_plan import LaunchPlan, for_context
 from econed.actions.tagging import specified
-from econed.actions.watch import watch
+from econed.actions.watch import watch_caller
 from econed.actions.zones import zones
 from econed.errors import EC2Error
 from econed.opennebula.states import ImageState
@@ -26,7 +27,7 @@ from econed.opennebula.template import keepable
 
 if TYPE_CHECKING:
     from econed.actions.call import Call
-    from econed.opennebula.documents import Image, VMTemplate
+    from econed.opennebula.documents import Image
 
 DEFAULT_TYPE = "m1.small"
 """The instance type where none is given (EC2 API Reference, RunInstances)."""
@@ -54,6 +55,7 @@ _IGNORED = (
     "PrivateDnsNameOptions",
 )
 _AS_IS = {
+    "BlockDeviceMappings.Ebs.Encrypted": False,
     "DisableApiStop": False,
     "DisableApiTermination": False,
     "EnclaveOptions.Enabled": False,
@@ -74,6 +76,7 @@ async def run_instances(
     key_name: str | None = None,
     user_data: str | None = None,
     placement: Placement | None = None,
+    block_device_mappings: Sequence[BlockDeviceMapping] = (),
     tag_specifications: Sequence[TagSpecification] = (),
     client_token: str | None = None,
     instance_initiated_shutdown_behavior: str = "stop",
@@ -85,22 +88,28 @@ async def run_instances(
     _check_counts(min_count, max_count)
     zone = await _zone(call, (placement or {}).get("AvailabilityZone"))
     pair = await key_pair(call, key_name) if key_name is not None else None
+    image = await _image(call, image_id)
+    volume_tags = specified([each for each in tag_specifications if each.get("ResourceType") == "volume"], "volume")
+    texts = {
+        "key_name": None if pair is None else pair.name,
+        "public_key": None if pair is None else for_context(pair.public_key),
+        "user_data": _checked_user_data(user_data),
+    }
     plan = LaunchPlan(
-        instance_type=await _template(call, instance_type),
-        image=await _image(call, image_id),
+        instance_type=await instance_type_named(call, instance_type, image, **texts),
+        image=image,
         least=min_count,
         most=max_count,
-        digest=_digest(call.parameters),
+        digest=request_digest(call.parameters),
         token=_checked_token(client_token),
-        key_name=None if pair is None else pair.name,
-        public_key=None if pair is None else pair.public_key,
-        user_data=_checked_user_data(user_data),
-        tags=specified(tag_specifications, "instance"),
+        **texts,
+        tags=specified([each for each in tag_specifications if each.get("ResourceType") != "volume"], "instance"),
         zone=zone,
         cluster_ids=tuple(sorted({number for number in (zone, call.settings.cluster_id) if number is not None})),
         terminates_on_shutdown=instance_initiated_shutdown_behavior == TERMINATE,
+        devices=await block_devices(call, block_device_mappings, image, volume_tags),
     )
-    await watch(call.one, await call.one.myself(), call.now)
+    await watch_caller(call)
     machines = await launch(call, plan)
     clusters = await call.cluster_names()
     (made,) = merged(reservation(machine, clusters) for machine in machines)
@@ -115,14 +124,6 @@ def _check_counts(least: int, most: int) -> None:
         )
     if most > MAX_COUNT:
         raise EC2Error("InstanceLimitExceeded", f"No more than {MAX_COUNT} instances can be run by one request.")
-
-
-async def _template(call: Call, instance_type: str) -> VMTemplate:
-    """Return the template of an instance type; of several one's own, then the oldest."""
-    found = [each for each in await call.one.templates() if each.template.text(INSTANCE_TYPE) == instance_type]
-    if not found:
-        raise EC2Error("InvalidParameterValue", f"Invalid value '{instance_type}' for InstanceType.")
-    return min(found, key=lambda each: (each.uid != call.caller.id, each.id))
 
 
 async def _image(call: Call, image_id: str) -> Image:
@@ -164,9 +165,3 @@ def _checked_token(token: str | None) -> str | None:
             f"Value for parameter clientToken is invalid. It must be at most {_MAX_TOKEN} printable ASCII characters.",
         )
     return token
-
-
-def _digest(parameters: Mapping[str, Any]) -> str:
-    """Return a digest of all that a call asks for, the same for the same call in every process."""
-    asked_for = {name: value for name, value in parameters.items() if name != "ClientToken"}
-    return hashlib.sha256(json.dumps(asked_for, sort_keys=True).encode()).hexdigest()

@@ -1,17 +1,18 @@
 """Tags as they are kept on an OpenNebula object: one attribute each, so that two clients never overwrite one another.
 
-A tag is `EC2_TAG_<hex of key>=[KEY, VALUE]`, put there by one atomic append; an empty value removes it. Tags of the
-Ruby server, `EC2_TAGS=[…]`, are read too, and are changed by laying a tag of the new form over them.
+A tag is `EC2_TAG_<hex of key>=[KEY, VALUE]`, put there by one atomic append and taken away by another. Tags of the
+Ruby server, `EC2_TAGS=[…]`, are read too, and are changed by laying a tag of the new form over them: an empty attribute
+where one was taken off.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from econed.actions.inputs import Tag, demand_showable
 from econed.errors import EC2Error
-from econed.opennebula.template import attribute, hex_name, storable, stored, template, vector
+from econed.opennebula.template import attribute, hex_name, removal, storable, stored, template, vector
 
 if TYPE_CHECKING:
     from types_boto3_ec2.type_defs import TagTypeDef
@@ -25,6 +26,7 @@ MAX_TAGS = 50
 PREFIX = "EC2_TAG_"
 """How the attributes of tags begin, on an object that is the resource itself."""
 
+_DISK_PREFIX = "EC2_DISK{}_TAG_"
 _OF_THE_RUBY_SERVER = "EC2_TAGS"
 _MAX_KEY = 128
 _MAX_VALUE = 256
@@ -40,6 +42,11 @@ def tags_under(attributes: Attributes, prefix: str) -> list[TagTypeDef]:
     return _tags(attributes, prefix, {})
 
 
+def disk_tag_prefix(disk_id: int) -> str:
+    """Return how the attributes of tags begin that a machine keeps for a disk that belongs to it alone."""
+    return _DISK_PREFIX.format(disk_id)
+
+
 def tag_text(tags: Mapping[str, str], prefix: str = PREFIX) -> str:
     """Return the template text that puts these tags on an object."""
     return template(
@@ -50,9 +57,18 @@ def tag_text(tags: Mapping[str, str], prefix: str = PREFIX) -> str:
     )
 
 
-def untag_text(keys: Iterable[str], prefix: str = PREFIX) -> str:
-    """Return the template text that takes the tags with these keys off an object."""
-    return template(*(attribute(hex_name(prefix, key), "") for key in keys))
+def older_keys(attributes: Attributes) -> frozenset[str]:
+    """Return the keys of the tags that the Ruby server put on an object, whatever became of them since."""
+    return frozenset(attributes.vector(_OF_THE_RUBY_SERVER))
+
+
+def untag_text(keys: Iterable[str], prefix: str = PREFIX, *, older: Container[str] = ()) -> str:
+    """Return the template text that takes the tags with these keys off an object.
+
+    Those in `older` (`older_keys`) would be seen again if nothing were laid over them.
+    """
+    names = ((hex_name(prefix, key), key in older) for key in keys)
+    return template(*(attribute(name, "") if is_older else removal(name) for name, is_older in names))
 
 
 def checked(tags: Sequence[Tag]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Tags on instances, AMIs and key pairs (EC2 API Reference, CreateTags, DeleteTags, DescribeTags)."""
+"""Tags on instances, images, volumes and key pairs (EC2 API Reference, CreateTags, DeleteTags, DescribeTags)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 from econed import ids
 from econed.actions.action import action
+from econed.actions.address_store import address_store, tagged_addresses
+from econed.actions.attachments import Attachment, own_disks, volumes
 from econed.actions.filters import Filters, field, literally
 from econed.actions.image_view import is_ami
 from econed.actions.images import amis, images
@@ -17,9 +19,21 @@ from econed.actions.inputs import Filter, Tag
 from econed.actions.key_store import ID_PREFIX, KeyPair, key_pairs, key_pairs_by_id, tag_prefix
 from econed.actions.machines import listed_ids, machines, shown_sets
 from econed.actions.paging import Listing, Paging, Position
-from econed.actions.tagging import PREFIX, checked, limited, tag_text, tags_of, untag_text
+from econed.actions.snapshot_view import found_snapshots, is_shown
+from econed.actions.tagging import (
+    PREFIX,
+    checked,
+    disk_tag_prefix,
+    limited,
+    older_keys,
+    tag_text,
+    tags_of,
+    tags_under,
+    untag_text,
+)
+from econed.actions.volume_facts import is_volume
 from econed.errors import EC2Error
-from econed.ids import IMAGE, INSTANCE, Kind
+from econed.ids import ALLOCATION, IMAGE, INSTANCE, SNAPSHOT, VOLUME, Kind, allocation_id, machine_and_part
 from econed.opennebula.documents import Image, OwnedView, Right, VirtualMachine
 from econed.opennebula.template import template
 
@@ -27,12 +41,19 @@ if TYPE_CHECKING:
     from types_boto3_ec2.literals import ResourceTypeType
     from types_boto3_ec2.type_defs import TagDescriptionTypeDef, TagTypeDef
 
+    from econed.actions.address_records import Address, Pool
     from econed.actions.call import Call
+    from econed.opennebula.documents import Attributes
 
 _KEY_PAIR = ID_PREFIX.removesuffix("-")
-_NOT_TAGGED_HERE = {
-    kind.prefix: kind for kind in (ids.VOLUME, ids.SNAPSHOT, ids.SECURITY_GROUP, ids.SUBNET, ids.NETWORK_INTERFACE)
-}
+_NOT_TAGGED_HERE = {kind.prefix: kind for kind in (ids.SECURITY_GROUP, ids.SUBNET, ids.NETWORK_INTERFACE)}
+_SNAPSHOTS, _VOLUMES = f"{IMAGE.prefix}-{SNAPSHOT.prefix}", f"{IMAGE.prefix}-{VOLUME.prefix}"
+"""Where snapshots and volumes stand in the list of tags: behind the AMIs, with which they are read."""
+
+_STANDS_AT = {SNAPSHOT.prefix: _SNAPSHOTS, VOLUME.prefix: _VOLUMES}
+_LAST = "\U0010ffff"
+"""Behind all keys."""
+
 _LISTING = Listing("tags", (str, int, str))
 
 _FILTERS = Filters(
@@ -46,8 +67,23 @@ _FILTERS = Filters(
     )
 )
 
-_Text: TypeAlias = Callable[[Iterable["TagTypeDef"], str], str]
-"""Gives the template text of a change from the tags that are there and the prefix of their attributes."""
+
+@dataclass(frozen=True)
+class _Tagged:
+    """A resource's tags that are there, the prefix of their attributes, and the keys that the Ruby server put there."""
+
+    present: Iterable[TagTypeDef]
+    prefix: str = PREFIX
+    older: frozenset[str] = frozenset()
+
+    @classmethod
+    def itself(cls, attributes: Attributes) -> _Tagged:
+        """Return the tags of what is an object in OpenNebula, with these attributes."""
+        return cls(tags_of(attributes), older=older_keys(attributes))
+
+
+_Text: TypeAlias = Callable[[_Tagged], str]
+"""Gives the template text of a change of a resource's tags."""
 
 
 @dataclass(frozen=True)
@@ -57,12 +93,33 @@ class _Resources:
     machines: Sequence[VirtualMachine]
     images: Sequence[Image]
     key_pairs: Sequence[KeyPair]
+    disks: Sequence[Attachment] = ()
+    """Volumes that are disks of a machine alone; the machine keeps their tags."""
+
+    pool: Pool | None = None
+    addresses: Sequence[Address] = ()
+    """Elastic IPs of the caller's; the network of them all, `pool`, keeps their tags."""
 
     def tags(self) -> Iterator[Iterable[TagTypeDef]]:
         """Yield the tags of each resource."""
         yield from (tags_of(machine.user_template) for machine in self.machines)
         yield from (tags_of(image.template) for image in self.images)
         yield from (pair.tags for pair in self.key_pairs)
+        yield from map(_disk_tags, self.disks)
+        if self.pool is not None:
+            yield from map(self.pool.tags, self.addresses)
+
+    def on_machines(self) -> Iterator[VirtualMachine]:
+        """Yield the machines that tags are kept on, each once."""
+        yield from {each.id: each for each in (*self.machines, *(disk.machine for disk in self.disks))}.values()
+
+    def kept_on(self, machine: VirtualMachine) -> Iterator[_Tagged]:
+        """Yield what is tagged there."""
+        if any(each.id == machine.id for each in self.machines):
+            yield _Tagged.itself(machine.user_template)
+        for each in self.disks:
+            if each.machine.id == machine.id:
+                yield _Tagged(_disk_tags(each), disk_tag_prefix(each.disk.disk_id))
 
 
 @action()
@@ -72,7 +129,7 @@ async def create_tags(call: Call, *, resources: Sequence[str], tags: Sequence[Ta
     found = await _find(call, resources)
     for present in found.tags():
         limited(present, added)
-    await _change(call, found, lambda _, prefix: tag_text(added, prefix))
+    await _change(call, found, lambda tagged: tag_text(added, tagged.prefix))
 
 
 @action()
@@ -89,11 +146,10 @@ async def delete_tags(call: Call, *, resources: Sequence[str], tags: Sequence[Ta
             each["Key"] == tag["Key"] and each.get("Value", tag["Value"]) == tag["Value"] for each in tags
         )
 
-    await _change(
-        call,
-        await _find(call, resources),
-        lambda present, prefix: untag_text((tag["Key"] for tag in present if is_meant(tag)), prefix),
-    )
+    def untagged(tagged: _Tagged) -> str:
+        return untag_text((tag["Key"] for tag in tagged.present if is_meant(tag)), tagged.prefix, older=tagged.older)
+
+    await _change(call, await _find(call, resources), untagged)
 
 
 @action()
@@ -104,7 +160,7 @@ async def describe_tags(
     max_results: int | None = None,
     next_token: str | None = None,
 ) -> dict[str, Any]:
-    """List the tags of the instances and AMIs that the caller may see, and of his key pairs."""
+    """List the tags of the instances, AMIs, volumes and snapshots that the caller may see, and of his key pairs."""
     wanted = [each for given in filters for each in _spelled_out(given)]
     matches = _FILTERS.matcher(wanted)
     paging = Paging.of(_LISTING, max_results, next_token)
@@ -123,7 +179,10 @@ async def _find(call: Call, resource_ids: Sequence[str]) -> _Resources:
 
     Raises `EC2Error` …NotFound or ….Malformed, InvalidID for a text that is no id of any kind.
     """
-    of_kind: dict[str, list[str]] = {INSTANCE.prefix: [], IMAGE.prefix: [], _KEY_PAIR: []}
+    of_kind: dict[str, list[str]] = {
+        prefix: []
+        for prefix in (INSTANCE.prefix, IMAGE.prefix, VOLUME.prefix, SNAPSHOT.prefix, ALLOCATION.prefix, _KEY_PAIR)
+    }
     for text in resource_ids:
         prefix, _, rest = text.partition("-")
         if prefix in of_kind:
@@ -133,10 +192,17 @@ async def _find(call: Call, resource_ids: Sequence[str]) -> _Resources:
             raise kind.not_found(text) if rest.isdecimal() else kind.malformed(text)
         else:
             raise EC2Error("InvalidID", f"The ID '{text}' is not valid")
+    marked = (*await amis(call, of_kind[IMAGE.prefix]), *await found_snapshots(call, of_kind[SNAPSHOT.prefix]))
+    found = await volumes(call, of_kind[VOLUME.prefix])
+    of_volumes = [each.image for each in found if each.image is not None]
+    pool, addresses = await tagged_addresses(call, of_kind[ALLOCATION.prefix])
     return _Resources(
+        pool=pool,
+        addresses=addresses,
         machines=await machines(call, of_kind[INSTANCE.prefix]),
-        images=await amis(call, of_kind[IMAGE.prefix]),
+        images=tuple({image.id: image for image in (*marked, *of_volumes)}.values()),
         key_pairs=await key_pairs_by_id(call, of_kind[_KEY_PAIR]),
+        disks=[each.attachment for each in found if each.image is None and each.attachment is not None],
     )
 
 
@@ -144,15 +210,20 @@ async def _change(call: Call, found: _Resources, text: _Text) -> None:
     """Give every resource the attributes that `text` says; one that it says nothing of is left alone."""
 
     async def change(thing: OwnedView) -> None:
-        if isinstance(thing, VirtualMachine) and (changed := text(tags_of(thing.user_template), PREFIX)):
-            await call.one.vm_update(thing.id, changed)
-        elif isinstance(thing, Image) and (changed := text(tags_of(thing.template), PREFIX)):
+        if isinstance(thing, VirtualMachine):
+            if changed := template(*map(text, found.kept_on(thing))):
+                await call.one.vm_update(thing.id, changed)
+        elif isinstance(thing, Image) and (changed := text(_Tagged.itself(thing.template))):
             await call.one.image_update(thing.id, changed)
 
-    await call.change_all(Right.MANAGE, (*found.machines, *found.images), change)
-    on_user = template(*(text(pair.tags, tag_prefix(call.caller.id, pair.name)) for pair in found.key_pairs))
+    await call.change_all(Right.MANAGE, (*found.on_machines(), *found.images), change)
+    on_user = template(*(text(_Tagged(pair.tags, tag_prefix(call.caller.id, pair.name))) for pair in found.key_pairs))
     if on_user:
         await call.one.user_update(call.caller.id, on_user)
+    if found.pool is not None:
+        on_pool = template(*(text(_Tagged(found.pool.tags(each), each.tag_prefix)) for each in found.addresses))
+        if on_pool:
+            await address_store(call).write(on_pool)
 
 
 def _spelled_out(given: Filter) -> Iterator[Filter]:
@@ -175,26 +246,63 @@ async def _described(
     named = _FILTERS.values_of("resource-id", filters)
     prefix, number, _ = after or ("", 0, "")
 
-    def is_wanted(kind: str, resource_type: str) -> bool:
-        return (types is None or resource_type in types) and str(prefix) <= kind
+    def is_wanted(kind: str, *resource_types: str) -> bool:
+        return (types is None or any(each in types for each in resource_types)) and str(prefix) <= kind
 
-    if is_wanted(IMAGE.prefix, "image"):
-        pool = await call.one.images() if named is None else await images(call, _numbers(IMAGE, named))
-        for image in sorted(filter(is_ami, pool), key=lambda each: each.id):
-            yield _descriptions(IMAGE.format(image.id), "image", tags_of(image.template))
-    if is_wanted(INSTANCE.prefix, "instance"):
-        listed = await listed_ids(call) if named is None else _numbers(INSTANCE, named)
+    pool = await _images(call, named) if is_wanted(_VOLUMES, "image", "snapshot", "volume") else []
+    for image in filter(is_ami, pool):
+        yield _descriptions(IMAGE.format(image.id), "image", tags_of(image.template))
+    for image in filter(is_shown, pool):
+        yield _descriptions(SNAPSHOT.format(image.id), "snapshot", tags_of(image.template))
+    for image in filter(is_volume, pool):
+        yield _descriptions(VOLUME.format(image.id), "volume", tags_of(image.template))
+    if is_wanted(ALLOCATION.prefix, "elastic-ip") and (named is None or any(map(ALLOCATION.is_id, named))):
+        yield [tag for tags in await _on_addresses(call) for tag in tags]
+    if is_wanted(INSTANCE.prefix, "instance", "volume"):
+        ended = types is None or "instance" in types
+        listed = await listed_ids(call, ended=ended) if named is None else _machine_numbers(named)
         rest = [each for each in listed if prefix != INSTANCE.prefix or each >= int(number)]
         async with aclosing(shown_sets(call, rest)) as sets:
             async for each in sets:
-                yield [
-                    tag
-                    for machine in each
-                    for tag in _descriptions(INSTANCE.format(machine.id), "instance", tags_of(machine.user_template))
-                ]
+                yield [tag for machine in each for tag in _on_machine(machine)]
     if is_wanted(_KEY_PAIR, "key-pair") and (named is None or any(each.startswith(ID_PREFIX) for each in named)):
         for pair in sorted(key_pairs(await call.one.myself()).values(), key=lambda each: each.id):
             yield _descriptions(pair.id, "key-pair", pair.tags)
+
+
+async def _images(call: Call, named: Iterable[str] | None) -> list[Image]:
+    """Return all images, or those that may be named by the ids given, by number."""
+    if named is None:
+        return sorted(await call.one.images(), key=lambda each: each.id)
+    numbers = {number for kind in (IMAGE, SNAPSHOT, VOLUME) for number in _numbers(kind, named)}
+    return list(await images(call, sorted(numbers)))
+
+
+def _machine_numbers(named: Iterable[str]) -> tuple[int, ...]:
+    """Return the machines that are named, or of which a disk is."""
+    parts = (machine_and_part(VOLUME.prefix, text) for text in named)
+    return tuple(sorted({*_numbers(INSTANCE, named), *(part[0] for part in parts if part is not None)}))
+
+
+def _on_machine(machine: VirtualMachine) -> Iterator[TagDescriptionTypeDef]:
+    """Yield the tags that a machine keeps: its own, and those of its disks."""
+    yield from _descriptions(INSTANCE.format(machine.id), "instance", tags_of(machine.user_template))
+    for volume in own_disks(machine):
+        if volume.attachment is not None:
+            yield from _descriptions(volume.id, "volume", _disk_tags(volume.attachment))
+
+
+async def _on_addresses(call: Call) -> list[list[TagDescriptionTypeDef]]:
+    """Return the tags of the caller's elastic IPs."""
+    if call.settings.elasticips_vnet_id is None:
+        return []
+    pool = await address_store(call).look()
+    own = [address for address in pool.addresses.values() if address.uid == call.caller.id]
+    return [_descriptions(allocation_id(each.ip), "elastic-ip", pool.tags(each)) for each in own]
+
+
+def _disk_tags(attached: Attachment) -> Sequence[TagTypeDef]:
+    return tags_under(attached.machine.user_template, disk_tag_prefix(attached.disk.disk_id))
 
 
 def _descriptions(
@@ -207,9 +315,15 @@ def _descriptions(
 
 
 def _position(tag: TagDescriptionTypeDef) -> tuple[str, int, str]:
-    """Return where a tag stands in the list: by kind, then by number, which ids of ten digits need, then by key."""
+    """Return where a tag stands in the list: by kind, then by number, which ids of ten digits need, then by key.
+
+    Those of a disk of a machine come right behind the machine's own, with which they are kept.
+    """
     prefix, _, number = tag["ResourceId"].partition("-")
-    return prefix, int(number, 16 if prefix == _KEY_PAIR else 10), tag["Key"]
+    part = machine_and_part(VOLUME.prefix, tag["ResourceId"])
+    if part is not None:
+        return INSTANCE.prefix, part[0], f"{_LAST}{tag['ResourceId']} {tag['Key']}"
+    return _STANDS_AT.get(prefix, prefix), int(number, 16 if prefix == _KEY_PAIR else 10), tag["Key"]
 
 
 def _numbers(kind: Kind, texts: Iterable[str]) -> tuple[int, ...]:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from econed.opennebula.template import attribute
+from econed.opennebula.template import attribute, removal
 
 if TYPE_CHECKING:
+    from econed.actions.call import Call
     from econed.opennebula.documents import UserDocument
     from econed.opennebula.session import Session
 
@@ -39,9 +40,18 @@ async def watch(session: Session, user: UserDocument, now: int) -> None:
         await session.user_update(user.id, attribute(WATCHED_UNTIL, str(now + SPAN)))
 
 
+async def watch_caller(call: Call) -> None:
+    """Have the caller watched, before something is begun that may be left to do.
+
+    Not in a dry run, which has yet to say whether it would be begun at all.
+    """
+    if not call.dry_run:
+        await watch(call.one, await call.one.myself(), call.now)
+
+
 async def unwatch(session: Session, user: UserDocument) -> None:
     """Have a user watched no more."""
-    await session.user_update(user.id, attribute(WATCHED_UNTIL, ""))
+    await session.user_update(user.id, removal(WATCHED_UNTIL))
 
 
 def terminating_since(user: UserDocument) -> int | None:
@@ -61,7 +71,7 @@ async def unwatch_termination(session: Session, user: UserDocument, now: int) ->
     """Take the date away after a look that found no such machine, unless one may have come since."""
     since = terminating_since(user)
     if since is not None and since < now - 2 * _FRESH:
-        await session.user_update(user.id, attribute(TERMINATING_SINCE, ""))
+        await session.user_update(user.id, removal(TERMINATING_SINCE))
 
 
 def _moment(user: UserDocument, name: str) -> int | None:

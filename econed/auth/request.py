@@ -15,7 +15,8 @@ class SignedRequest:
 
     `path` is that of the request line, undecoded, up to the `?`; `query` is what follows it. `headers` have lower-case
     names and values as received, in their order. `body` is the form (`application/x-www-form-urlencoded`), empty for
-    a GET.
+    a GET. `fields` are the parameters of a `multipart/form-data` form whose file is still to come, None of any other
+    request: of such a form a Version 2 signature covers the fields alone.
     """
 
     method: str
@@ -23,6 +24,7 @@ class SignedRequest:
     query: bytes
     headers: tuple[tuple[str, bytes], ...]
     body: bytes
+    fields: Pairs | None = None
 
     @cached_property
     def query_pairs(self) -> Pairs:
@@ -32,7 +34,7 @@ class SignedRequest:
     @cached_property
     def form_pairs(self) -> Pairs:
         """The parameters of the form; raises `EC2Error` MalformedQueryString."""
-        return parse_pairs(self.body)
+        return parse_pairs(self.body) if self.fields is None else self.fields
 
     def header(self, name: str) -> tuple[bytes, ...]:
         """Return the values of all headers called `name` (in lower case), in their order."""

@@ -4,6 +4,9 @@ AWS General Reference, "Signature Version 2 signing process". Libcloud, boto 2, 
 Ruby econe-server sign so. Covered are the method, the host, the path and the parameters, sorted by name: either those
 of the query string or those of the form. What the signature would leave uncovered (the other of the two, or the order
 of parameters of the same name) is refused.
+
+The Ruby tools upload an image by a form with a file at its end (`multipart/form-data`), of which they sign the fields
+as those of any other form, and not the file.
 """
 
 from __future__ import annotations
@@ -58,7 +61,7 @@ def present(request: SignedRequest) -> bool:
 
 def read(request: SignedRequest) -> SigV2Claim:
     """Return the claim in the query string or the form; raises `EC2Error` if it cannot be one."""
-    if request.query and request.body:
+    if request.query and (request.body or request.fields):
         raise incomplete_signature("Signature Version 2 covers the query string or the form, not both.")
     given = each_once(request.query_pairs or request.form_pairs)
     values = dict(given)

@@ -33,6 +33,7 @@ UNSIGNED_PAYLOAD = b"UNSIGNED-PAYLOAD"
 
 _STAMP_FORMAT = "%Y%m%dT%H%M%SZ"
 _STAMP = re.compile(rb"[0-9]{8}T[0-9]{6}Z")
+_HASH = re.compile(rb"[0-9a-f]{64}")
 _SECONDS = re.compile(rb"[0-9]{1,6}")
 _HEADER_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")
 _PARTS = ("Credential", "SignedHeaders", "Signature")
@@ -278,6 +279,8 @@ def _payload_hash(request: SignedRequest) -> bytes:
     A client may name the hash itself; then it must be the right one. UNSIGNED-PAYLOAD is what libcloud says of no
     body at all, and taken for that only: EC2 has no unsigned bodies.
     """
+    if request.fields is not None:
+        return _announced_hash(request)
     actual = hashlib.sha256(request.body).hexdigest().encode()
     named = request.header("x-amz-content-sha256")
     if not named or named == (actual,):
@@ -285,6 +288,20 @@ def _payload_hash(request: SignedRequest) -> bytes:
     if named == (UNSIGNED_PAYLOAD,) and not request.body:
         return UNSIGNED_PAYLOAD
     raise signature_does_not_match("The provided 'x-amz-content-sha256' header does not match what was computed.")
+
+
+def _announced_hash(request: SignedRequest) -> bytes:
+    """Return what the client says of a body that is still to come, which is then signed.
+
+    UNSIGNED-PAYLOAD leaves the body uncovered, as Version 2 leaves the file. Whoever takes the body in holds it against
+    a hash.
+    """
+    named = request.header("x-amz-content-sha256")
+    if len(named) != 1 or not (named[0] == UNSIGNED_PAYLOAD or _HASH.fullmatch(named[0])):
+        raise incomplete_signature(
+            "A form with a file requires one 'x-amz-content-sha256' header: the hash of the body, or UNSIGNED-PAYLOAD."
+        )
+    return named[0]
 
 
 def _header_value(request: SignedRequest, name: str, endpoint: Endpoint) -> bytes:

@@ -74,6 +74,11 @@ class Image(OwnedView):
         return self._text("FS") or self._text("FSTYPE")
 
     @property
+    def path(self) -> str:
+        """The file or URL that it was made from; of a copy, where oned keeps the one that was copied."""
+        return self._text("PATH")
+
+    @property
     def datastore_id(self) -> int:
         """The datastore it lies in; -1 where there is none yet."""
         return self._number("DATASTORE_ID", -1)

@@ -75,6 +75,10 @@ class Disk(View):
         """The clusters whose hosts reach it."""
         return _listed(self._text("CLUSTER_ID"))
 
+    def text(self, name: str) -> str:
+        """Return one attribute that is not oned's own, but was given with the disk; empty if there is none."""
+        return self._named("", name)
+
     @cached_property
     def attributes(self) -> Vector:
         """All its attributes."""

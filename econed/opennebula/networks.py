@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from functools import cached_property
 
+from lxml import etree
+
 from econed.opennebula.attributes import Attributes, Vector
 from econed.opennebula.states import NetworkState
 from econed.opennebula.views import OwnedView, View
@@ -113,3 +115,12 @@ class VirtualNetwork(OwnedView):
     def template_text(self, name: str) -> str:
         """Return one attribute of its TEMPLATE; empty if there is none."""
         return self._named("TEMPLATE", name)
+
+
+def without_address_ranges(document: str) -> str:
+    """Return a network's document as oned gives it with nothing in its AR_POOL, which makes most of a large one."""
+    parser = etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=True, strip_cdata=False)
+    root = etree.fromstring(document, parser)
+    for ranges in root.findall("AR_POOL"):
+        ranges[:] = []
+    return etree.tostring(root, encoding="unicode")

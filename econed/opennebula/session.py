@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from twisted.internet.defer import Deferred
 
 from econed.errors import OpenNebulaNonsense
+from econed.opennebula.access import Group, Rule
 from econed.opennebula.documents import (
     Cluster,
     Datastore,
@@ -22,6 +23,7 @@ from econed.opennebula.documents import (
     Zone,
 )
 from econed.opennebula.states import VmState
+from econed.opennebula.template import vector
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
@@ -122,6 +124,10 @@ class Session:
         root = await self.one.document(self.user, "one.vmpool.accounting", owner, since, -1)
         return _newest_first(root, "HISTORY/OID")
 
+    async def vm_allocate(self, text: str, hold: bool) -> int:
+        """Make a machine of template text alone and return its id at once (one.vm.allocate); `hold` as above."""
+        return _id("one.vm.allocate", await self.one.call(self.user, "one.vm.allocate", text, hold))
+
     async def vm_action(self, action: str, vm_id: int) -> None:
         """Have something done to a machine (one.vm.action: `poweroff`, `resume`, `terminate-hard`, …)."""
         await self.one.call(self.user, "one.vm.action", action, vm_id)
@@ -133,6 +139,23 @@ class Session:
     async def vm_rename(self, vm_id: int, name: str) -> None:
         """Give a machine another name (one.vm.rename)."""
         await self.one.call(self.user, "one.vm.rename", vm_id, name)
+
+    async def disk_attach(self, vm_id: int, text: str) -> None:
+        """Plug a disk in, a DISK in template text (one.vm.attach); it is in HOTPLUG for a moment."""
+        await self.one.call(self.user, "one.vm.attach", vm_id, text)
+
+    async def disk_detach(self, vm_id: int, disk_id: int) -> None:
+        """Plug a disk out (one.vm.detach)."""
+        await self.one.call(self.user, "one.vm.detach", vm_id, disk_id)
+
+    async def disk_resize(self, vm_id: int, disk_id: int, size: int) -> None:
+        """Let a disk grow to `size` MB (one.vm.diskresize)."""
+        await self.one.call(self.user, "one.vm.diskresize", vm_id, disk_id, str(size))
+
+    async def disk_save_as(self, vm_id: int, disk_id: int, name: str, image_type: str) -> int:
+        """Copy a disk into a new image, LOCKED until then, and return its id (one.vm.disksaveas)."""
+        saved = await self.one.call(self.user, "one.vm.disksaveas", vm_id, disk_id, name, image_type, -1)
+        return _id("one.vm.disksaveas", saved)
 
     # Templates
 
@@ -167,6 +190,28 @@ class Session:
         """Put attributes on an image, in one step (one.image.update, append)."""
         await self.one.call(self.user, "one.image.update", image_id, text, _APPEND)
 
+    async def image_allocate(self, text: str, datastore_id: int) -> int:
+        """Make an image and return its id at once; it is LOCKED until it is there (one.image.allocate)."""
+        made = await self.one.call(self.user, "one.image.allocate", text, datastore_id)
+        return _id("one.image.allocate", made)
+
+    async def image_clone(self, image_id: int, name: str) -> int:
+        """Copy an image with all its attributes into its own datastore and return the new id (one.image.clone)."""
+        return _id("one.image.clone", await self.one.call(self.user, "one.image.clone", image_id, name))
+
+    async def image_delete(self, image_id: int) -> None:
+        """Remove an image that no machine uses (one.image.delete)."""
+        await self.one.call(self.user, "one.image.delete", image_id)
+
+    async def image_persistent(self, image_id: int, persistent: bool) -> None:
+        """Have machines use an image itself, or copies of it; only while none does (one.image.persistent)."""
+        await self.one.call(self.user, "one.image.persistent", image_id, persistent)
+
+    async def image_share(self, image_id: int, shared: bool) -> None:
+        """Let its group and everybody use an image, or its owner alone (one.image.chmod); other rights stay."""
+        use = int(shared)
+        await self.one.call(self.user, "one.image.chmod", image_id, -1, -1, -1, use, -1, -1, use, -1, -1)
+
     # Users
 
     async def myself(self) -> UserDocument:
@@ -181,11 +226,35 @@ class Session:
         """Put attributes on a user, in one step (one.user.update, append). -1 does not mean oneself here (512)."""
         await self.one.call(self.user, "one.user.update", user_id, text, _APPEND)
 
+    async def groups(self) -> tuple[Group, ...]:
+        """Return the groups he may see: all for serveradmin (one.grouppool.info)."""
+        return await self._pool(Group, "GROUP", "one.grouppool.info")
+
+    async def rules(self) -> tuple[Rule, ...]:
+        """Return the rules of the access control lists; for serveradmin alone (one.acl.info)."""
+        return await self._pool(Rule, "ACL", "one.acl.info")
+
     # The rest of the cloud
 
     async def network(self, network_id: int) -> VirtualNetwork:
         """Return one network with its leases (one.vn.info)."""
         return await self._document(VirtualNetwork, "one.vn.info", network_id, False)
+
+    async def network_text(self, network_id: int) -> str:
+        """Return the document of one network word for word, for those outside who read it (one.vn.info)."""
+        return str(await self.one.call(self.user, "one.vn.info", network_id, False))
+
+    async def network_update(self, network_id: int, text: str) -> None:
+        """Put attributes on a network, in one step (one.vn.update, append)."""
+        await self.one.call(self.user, "one.vn.update", network_id, text, _APPEND)
+
+    async def network_hold(self, network_id: int, ip: str) -> None:
+        """Take an address so that nobody else can have it; refused (8192) where it is taken (one.vn.hold)."""
+        await self.one.call(self.user, "one.vn.hold", network_id, vector("LEASES", {"IP": ip}))
+
+    async def network_release(self, network_id: int, ip: str) -> None:
+        """Give back an address that is held; no error where it is not (one.vn.release)."""
+        await self.one.call(self.user, "one.vn.release", network_id, vector("LEASES", {"IP": ip}))
 
     async def networks(self) -> tuple[VirtualNetwork, ...]:
         """Return the networks he may see (one.vnpool.info)."""

@@ -74,6 +74,16 @@ def attribute(name: str, value: str) -> str:
     return f"{_checked(name)}={_quoted(name, value)}"
 
 
+def removal(name: str) -> str:
+    """Return the text that takes an attribute away when it is appended: `NAME=[]`.
+
+    oned drops a vector without members when it merges, and so what it was to replace; `NAME=""` leaves an empty
+    attribute for good. What is not there is as good as taken away. One text must not both set an attribute and take it
+    away: machines and networks then have it, users and images keep what comes last.
+    """
+    return f"{_checked(name)}=[]"
+
+
 def vector(name: str, members: Mapping[str, str]) -> str:
     """Return `NAME=[K="v",…]`; raises `NotKeepable`."""
     for key, value in members.items():

@@ -1,4 +1,4 @@
-"""Server tokens: how serveradmin speaks to oned in the name of a user (auth driver `server_cipher`).
+"""Server tokens: how serveradmin speaks to oned in the name of a user (auth drivers `server_cipher`, `server_x509`).
 
 A token is a pure function of the credentials, the user and a window of time: oned remembers one token per user,
 and a different one costs it a run of its auth driver (about 0.3 s), so all processes must send the same string.
@@ -9,15 +9,26 @@ from __future__ import annotations
 import base64
 import hashlib
 import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from enum import Enum
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.asymmetric.utils import NoDigestInfo
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.padding import PKCS7
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 DEFAULT_WINDOW = 1800
 """Seconds for which all processes send the same token of a user (oned itself forgets it after 900)."""
 
 DEFAULT_SERVER_USER = "serveradmin"
+
+_PADDING = 11
+"""Bytes of an RSA key's length that PKCS #1 v1.5 needs for itself."""
 
 
 class CipherForm(Enum):
@@ -34,28 +45,79 @@ class CipherForm(Enum):
         return CipherForm.ZERO_IV if self is CipherForm.KEY_IV else CipherForm.KEY_IV
 
 
+class ServerKey(Protocol):
+    """What serveradmin proves himself with. One key makes the same token of the same text in every process."""
+
+    @property
+    def forms(self) -> Sequence[CipherForm]:
+        """The forms of tokens that oned may want of such a key, the likeliest first."""
+
+    def seal(self, text: str, form: CipherForm) -> str:
+        """Return `SERVER:TARGET:EXPIRES` as oned's driver opens it; raises `UnusableName` where it cannot."""
+
+
 class UnusableName(ValueError):
     """A user name that would change the meaning of a session string: `:` separates its parts."""
+
+
+@dataclass(frozen=True)
+class PasswordKey:
+    """The password of serveradmin, for the driver `server_cipher`; it is never shown.
+
+    AES-256-CBC with PKCS#7; the key is the first 32 characters of the hex SHA-256 of the password (OpenNebula,
+    `server_cipher_auth.rb`).
+    """
+
+    password: str = field(repr=False)
+    forms: ClassVar[Sequence[CipherForm]] = tuple(CipherForm)
+
+    def seal(self, text: str, form: CipherForm) -> str:
+        """Return the text encrypted, in base64."""
+        key = hashlib.sha256(self.password.encode()).hexdigest()[:32].encode("ascii")
+        vector = bytes(16) if form is CipherForm.ZERO_IV else key[:16]
+        padder = PKCS7(128).padder()
+        encryptor = Cipher(algorithms.AES(key), modes.CBC(vector)).encryptor()
+        sealed = encryptor.update(padder.update(text.encode()) + padder.finalize()) + encryptor.finalize()
+        return base64.b64encode(sealed).decode("ascii")
+
+
+@dataclass(frozen=True)
+class CertificateKey:
+    """The private key of the server's certificate, for the driver `server_x509`; it is never shown.
+
+    The text is signed as it is, without a digest (PKCS #1 v1.5), and put into base64 twice, as OpenNebula's
+    `server_x509_auth.rb` does and undoes. There is one form for all versions of oned.
+    """
+
+    key: RSAPrivateKey = field(repr=False)
+    forms: ClassVar[Sequence[CipherForm]] = (CipherForm.KEY_IV,)
+
+    def seal(self, text: str, form: CipherForm) -> str:
+        """Return the text signed; a name too long for the key is `UnusableName`."""
+        plain = text.encode()
+        if len(plain) > self.key.key_size // 8 - _PADDING:
+            raise UnusableName(text)
+        signed = self.key.sign(plain, PKCS1v15(), NoDigestInfo())
+        return base64.b64encode(base64.b64encode(signed)).decode("ascii")
+
+
+def server_token(key: ServerKey, server_user: str, target: str, expires: int, form: CipherForm) -> str:
+    """Return the session string by which `server_user`, whose key is given, speaks as `target`.
+
+    `expires` is in seconds since the epoch. Raises `UnusableName` for a target that no user of OpenNebula can be
+    called.
+    """
+    if not target or ":" in target:
+        raise UnusableName(target)
+    return f"{server_user}:{target}:{key.seal(f'{server_user}:{target}:{expires}', form)}"
 
 
 def server_cipher_token(
     password: str, target: str, expires: int, zero_iv: bool, *, server_user: str = DEFAULT_SERVER_USER
 ) -> str:
-    """Return the session string by which `server_user`, whose password is given, speaks as `target`.
-
-    `expires` is in seconds since the epoch. AES-256-CBC with PKCS#7 over `SERVER:TARGET:EXPIRES`; the key is the
-    first 32 characters of the hex SHA-256 of the password (OpenNebula, `server_cipher_auth.rb`).
-    Raises `UnusableName` for a target that no user of OpenNebula can be called.
-    """
-    if not target or ":" in target:
-        raise UnusableName(target)
-    key = hashlib.sha256(password.encode()).hexdigest()[:32].encode("ascii")
-    vector = bytes(16) if zero_iv else key[:16]
-    padder = PKCS7(128).padder()
-    text = f"{server_user}:{target}:{expires}".encode()
-    encryptor = Cipher(algorithms.AES(key), modes.CBC(vector)).encryptor()
-    sealed = encryptor.update(padder.update(text) + padder.finalize()) + encryptor.finalize()
-    return f"{server_user}:{target}:{base64.b64encode(sealed).decode('ascii')}"
+    """Return the session string of the driver server_cipher (`server_token`)."""
+    form = CipherForm.ZERO_IV if zero_iv else CipherForm.KEY_IV
+    return server_token(PasswordKey(password), server_user, target, expires, form)
 
 
 def window_end(now: float, window: int = DEFAULT_WINDOW, phase: int = 0) -> int:
@@ -67,11 +129,11 @@ def window_end(now: float, window: int = DEFAULT_WINDOW, phase: int = 0) -> int:
     return (int(now + phase) // window + 2) * window - phase
 
 
-def session_token(server_user: str, password: str, target: str | None, now: float, form: CipherForm) -> str:
+def session_token(server_user: str, key: ServerKey, target: str | None, now: float, form: CipherForm) -> str:
     """Return the session string for `target` (None: the server user) that every process sends at this time.
 
     Each user's windows begin at a moment of his own, so that they do not all come to oned's auth driver at once.
     """
     name = server_user if target is None else target
     expires = window_end(now, phase=zlib.crc32(name.encode()) % DEFAULT_WINDOW)
-    return server_cipher_token(password, name, expires, form is CipherForm.ZERO_IV, server_user=server_user)
+    return server_token(key, server_user, name, expires, form)

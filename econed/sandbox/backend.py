@@ -10,7 +10,7 @@ from zope.interface import implementer
 
 from econed.errors import OpenNebulaNonsense, OpenNebulaRefusal
 from econed.interfaces import IOpenNebula
-from econed.opennebula.tokens import CipherForm, session_token
+from econed.opennebula.tokens import CipherForm, PasswordKey, session_token
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
@@ -24,12 +24,13 @@ class SandboxBackend:
 
     def __init__(self, oned: Oned) -> None:
         self._oned = oned
-        self._server_user, _, self._password = oned.serveradmin.partition(":")
+        self._server_user, _, password = oned.serveradmin.partition(":")
+        self._key = PasswordKey(password)
 
     def _session(self, user: str | None) -> str:
         cloud = self._oned.cloud
         form = CipherForm.KEY_IV if cloud.version.modern else CipherForm.ZERO_IV
-        return session_token(self._server_user, self._password, user, cloud.clock.seconds(), form)
+        return session_token(self._server_user, self._key, user, cloud.clock.seconds(), form)
 
     async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:
         """Call `method` and return the value of the reply (`IOpenNebula.call`)."""

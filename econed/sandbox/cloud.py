@@ -14,6 +14,7 @@ from econed.sandbox.users import User, new_user
 
 GROUP_NAME = "ec2"
 PUBLIC_ADDRESSES = tuple(f"203.0.113.{number}" for number in range(10, 18))
+_ELASTIC_IPS = "ElasticIPs"
 _HASHED = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _PRIVATE = """NAME="private" VN_MAD="dummy" BRIDGE="br0" NETWORK_ADDRESS="10.0.0.0" NETWORK_MASK="255.255.0.0"
 GATEWAY="10.0.0.1" DNS="10.0.0.2" AR=[TYPE="IP4",IP="10.0.0.10",SIZE="65000"]"""
@@ -52,7 +53,7 @@ def populate(oned: Oned, *, users: Sequence[tuple[str, str]] = (), vms: int = 0)
     do("one.datastore.update", 1, _READY_DISKS, 1)
     private = do("one.vn.allocate", _PRIVATE, 0)
     ranges = "\n".join(f'AR=[IP="{address}",TYPE="IP4",SIZE="1"]' for address in PUBLIC_ADDRESSES)
-    do("one.vn.allocate", f'NAME="ElasticIPs"\nVN_MAD="dummy"\nBRIDGE="br1"\n{ranges}', 0)
+    do("one.vn.allocate", f'NAME="{_ELASTIC_IPS}"\nVN_MAD="dummy"\nBRIDGE="br1"\n{ranges}', 0)
     for network in oned.cloud.networks:
         network.become_ready(modern=oned.cloud.version.modern)
     _share(do, "vn", private, group)
@@ -61,6 +62,11 @@ def populate(oned: Oned, *, users: Sequence[tuple[str, str]] = (), vms: int = 0)
     _images(oned, do, group)
     if people and vms:
         _machines(oned, people[0], vms)
+
+
+def elastic_ips(oned: Oned) -> int:
+    """Return the id of the network that `populate` made for elastic IPs."""
+    return next(network.id for network in oned.cloud.networks if network.name == _ELASTIC_IPS)
 
 
 def _let_create(oned: Oned, group: int) -> None:

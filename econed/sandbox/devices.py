@@ -173,6 +173,7 @@ def add_disk(
     if not asked.get("SIZE", "1").isdigit():
         raise wrong_state("Wrong SIZE attribute of a disk: it must be a positive number")
     if image is not None:
+        _demand_size(image, asked)
         image.acquire(machine.id, attach=attach)
         store = cloud.datastores.get(image.datastore)
         disk = image.disk(store, asked, modern=machine.modern)
@@ -189,6 +190,17 @@ def add_disk(
     machine.disks.append(disk)
     machine.next_disk += 1
     return disk
+
+
+def _demand_size(image: Image, asked: Vector) -> None:
+    """Refuse a SIZE for a disk that is its image itself, and one that is less than the image's for a copy."""
+    size = asked.get("SIZE", "")
+    if not size:
+        return
+    if image.persistent:
+        raise wrong_state(f"SIZE attribute is not supported for persistent image [{image.id}].")
+    if int(size) < image.size:
+        raise wrong_state(f"SIZE of {size}MB is less than the image [{image.id}] size of {image.size}MB.")
 
 
 def _volatile(machine: VirtualMachine, asked: Vector) -> Vector:

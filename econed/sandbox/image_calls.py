@@ -69,6 +69,8 @@ class ImageCalls:
         image.path = template.get("PATH")
         image.source = template.get("SOURCE")
         if modern:
+            image.file_system = template.get("FS")
+            template.pop("FS")
             image.format = template.get("FORMAT") or template.get("DRIVER") or ("" if image.path else "raw")
         else:
             image.fstype = template.get("FSTYPE")

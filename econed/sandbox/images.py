@@ -11,7 +11,7 @@ from xml.sax.saxutils import escape
 from econed.opennebula.states import ImageState
 from econed.sandbox.objects import Kind, PoolObject, ids
 from econed.sandbox.quotas import Charge
-from econed.sandbox.refusals import internal, wrong_state
+from econed.sandbox.refusals import internal, not_allocated, wrong_state
 from econed.sandbox.template import Vector, cdata
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ _USABLE = frozenset(
 
 @dataclass(eq=False)
 class Image(PoolObject):
-    """An image; `size` in MB. `fstype` is what 5.12 shows as FSTYPE, `format` what 7.x shows as FORMAT."""
+    """An image; `size` in MB. `fstype` is 5.12's FSTYPE, `format` and `file_system` are 7.x's FORMAT and FS."""
 
     type: ImageType = ImageType.OS
     persistent: bool = False
@@ -51,6 +51,7 @@ class Image(PoolObject):
     path: str = ""
     format: str = ""
     fstype: str = ""
+    file_system: str = ""
     size: int = 0
     state: ImageState = ImageState.LOCKED
     previous: ImageState = ImageState.INIT
@@ -123,7 +124,7 @@ class Image(PoolObject):
     def xml(self, *, modern: bool) -> str:
         """Return the element as oned shows it."""
         if modern:
-            kept = f"{cdata('FORMAT', self.format)}{cdata('FS', '')}"
+            kept = f"{cdata('FORMAT', self.format)}{cdata('FS', self.file_system)}"
             times = f"<REGTIME>{self.registered}</REGTIME><MODTIME>{self.modified}</MODTIME>"
             previous = f"<PREV_STATE>{int(self.previous)}</PREV_STATE>"
             backups = "<BACKUP_INCREMENTS></BACKUP_INCREMENTS><BACKUP_DISK_IDS></BACKUP_DISK_IDS>"
@@ -208,10 +209,8 @@ class ImageManager:
 
     def clone(self, source: Image, copy: Image) -> None:
         """Copy `source` to the new image `copy`, and be USED meanwhile."""
-        if source.state not in (ImageState.READY, ImageState.USED, ImageState.USED_PERS):
-            raise internal(f"Cannot clone image in state: {source.state.name}")
-        if source.state is ImageState.USED_PERS:
-            raise internal("Cannot clone image in state: USED_PERS")
+        if source.state not in (ImageState.READY, ImageState.USED):
+            raise not_allocated(f"Error allocating a new image. Cannot clone image in state: {source.state.name}")
         source.clones.add(copy.id)
         copy.cloning_from = source.id
         self.register(copy)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from xmlrpc.client import Fault
 
+from cryptography.x509 import Certificate
 from twisted.internet.interfaces import IReactorTime
 
 from econed.sandbox.assembly import Assembly
@@ -25,7 +26,7 @@ from econed.sandbox.ownership import OwnershipCalls
 from econed.sandbox.refusals import Refused, unknown_method, unparsable, wrong_parameter
 from econed.sandbox.rights import ALL, GROUP, INDIVIDUAL
 from econed.sandbox.securitygroups import SecurityGroupCalls, default_group
-from econed.sandbox.sessions import Sessions
+from econed.sandbox.sessions import Sessions, distinguished_name
 from econed.sandbox.state import Cloud
 from econed.sandbox.template import Template
 from econed.sandbox.users import UserCalls, kept_password, new_group, new_user
@@ -85,6 +86,13 @@ class Oned:
         self._sessions = Sessions(self.cloud)
         self._methods = self._all_methods()
         self._bootstrap()
+
+    def trust(self, certificate: Certificate) -> None:
+        """Let serveradmin be of the driver server_x509, and this his certificate."""
+        self._sessions.certificate = certificate
+        server = self.cloud.user_named(self.serveradmin.partition(":")[0])
+        if server is not None:
+            server.driver, server.password = "server_x509", distinguished_name(certificate)
 
     @property
     def version(self) -> str:

@@ -9,7 +9,11 @@ import hmac
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import padding
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.asymmetric.utils import NoDigestInfo
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 from econed.errors import OpenNebulaCode
@@ -17,6 +21,8 @@ from econed.sandbox.refusals import Refused
 from econed.sandbox.users import Session, User
 
 if TYPE_CHECKING:
+    from cryptography.x509 import Certificate
+
     from econed.sandbox.state import Cloud
 
 SESSION_EXPIRATION_TIME = 900
@@ -50,12 +56,40 @@ def read_server_token(text: str, password: str, *, modern: bool) -> tuple[str, s
         raise ValueError("no server token") from problem
 
 
+def read_certificate_token(text: str, certificate: Certificate) -> tuple[str, str, int]:
+    """Return (server user, target, expiry) that a server_x509 token holds; ValueError where it is none.
+
+    What the certificate's key signed, without a digest, in base64 twice.
+    """
+    key = certificate.public_key()
+    if not isinstance(key, RSAPublicKey):
+        raise ValueError("no RSA certificate")
+    try:
+        signed = base64.b64decode(base64.b64decode(text))
+        server, target, expires = (
+            key.recover_data_from_signature(signed, PKCS1v15(), NoDigestInfo()).decode().split(":")
+        )
+        return server, target, int(expires)
+    except (ValueError, InvalidSignature) as problem:
+        raise ValueError("no server token") from problem
+
+
+def distinguished_name(certificate: Certificate) -> str:
+    """Return whose a certificate is as oned keeps it in PASSWORD: `/C=ES/CN=server`, blanks as their hex."""
+    parts = (attribute.rfc4514_string() for attribute in certificate.subject)
+    return "".join(f"/{part}" for part in parts).replace(" ", "\\20")
+
+
 class Sessions:
-    """Authenticates calls as oned does; `authentications` counts, by user, how often a driver had to be asked."""
+    """Authenticates calls as oned does; `authentications` counts, by user, how often a driver had to be asked.
+
+    `certificate` is the server's, which oned finds by server_x509_auth.conf; without one no server_x509 token is taken.
+    """
 
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
         self.authentications: Counter[str] = Counter()
+        self.certificate: Certificate | None = None
 
     def authenticate(self, session: str) -> User:
         """Return the user in whose name a call with `session` runs; refuses with code 256."""
@@ -94,13 +128,21 @@ class Sessions:
         self.authentications[target.name] += 1
         now = self._cloud.clock.seconds()
         try:
-            named, _, expires = read_server_token(token, server.password, modern=self._cloud.version.modern)
+            named, _, expires = self._opened(server, token)
         except ValueError:
             raise _denied() from None
         if named != server.name or expires <= now:
             raise _denied()
         self._remember(target, token, min(expires, now + SESSION_EXPIRATION_TIME))
         return target
+
+    def _opened(self, server: User, token: str) -> tuple[str, str, int]:
+        """Return what is in a token, by the driver of the server user."""
+        if server.driver != "server_x509":
+            return read_server_token(token, server.password, modern=self._cloud.version.modern)
+        if self.certificate is None or distinguished_name(self.certificate) != server.password:
+            raise ValueError("no certificate of the server user's")
+        return read_certificate_token(token, self.certificate)
 
     def _remembered(self, user: User, token: str) -> bool:
         session = user.session

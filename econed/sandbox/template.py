@@ -1,42 +1,22 @@
 """OpenNebula's template text: what oned reads, keeps, merges and shows.
 
-The grammar is that of oned's `template_parser`: `NAME="value"` and `NAME=[K="value",...]`, names in `[A-Za-z0-9_]`
-and upper-cased, `\\"` the one escape, a value without quotes up to the next of ``=#,[]`` or blank. Its scanner takes
-the longest token and passes over characters that begin none, which is why a backslash before the closing quote swallows
-it, `"1"B` is a value with quotes in it, and `A==1` is read as `A=1`.
+The grammar is that of `econed.opennebula.template_reader`.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, TypeAlias
 
 from lxml import etree
 
+from econed.opennebula.template_reader import TemplateSyntaxError, read_template
 from econed.sandbox.refusals import Refused, internal
 
 Vector: TypeAlias = dict[str, str]
 Value: TypeAlias = str | Vector
 Restricted: TypeAlias = Mapping[str, frozenset[str]]
-_Token: TypeAlias = tuple[str, str]
-_Rules: TypeAlias = tuple[tuple[str, re.Pattern[str]], ...]
 
-# The rules of the scanner: the longest match counts, of equally long ones the first. None of them matches nothing.
-_PLAIN: Final = (
-    ("", re.compile(r"[ \t]*#[^\n]*\n|[ \t\n]+")),
-    ("name", re.compile(r"[A-Za-z0-9_]+")),
-    ("=", re.compile(r"[ \t]*=[ \t]*")),
-    ("=nothing", re.compile(r"[ \t]*=[ \t]*\n")),
-    (",", re.compile(r"[ \t\n]*,[ \t\n]*")),
-    ("]", re.compile(r"[ \t\n]*\][ \t\n]*")),
-)
-_VALUE: Final = (
-    ("[", re.compile(r"[ \t]*\[[ \t\n]*")),
-    ("CDATA", re.compile(r"[^\n]*\]\]>[^\n]*")),
-    ("quoted", re.compile(r'"(?:\\"|[^"])*"')),
-    ("bare", re.compile(r"[^=#\t \n,\[\]]+")),
-)
 _CDATA_END: Final = "]]>"
 _TRIMMED: Final = " \t\n\r\f\v"
 
@@ -71,72 +51,14 @@ def _trimmed(value: Value) -> Value:
     return {name: part.strip(_TRIMMED) for name, part in value.items()}
 
 
-def _tokens(text: str) -> Iterator[_Token]:
-    at = 0
-    rules: _Rules = _PLAIN
-    while at < len(text):
-        found = [(kind, match) for kind, rule in rules if (match := rule.match(text, at))]
-        if not found:
-            at += 1
-            continue
-        kind, match = max(found, key=lambda each: each[1].end())
-        at = match.end()
-        rules = _VALUE if kind == "=" else _PLAIN
-        if kind:
-            yield kind, match[0]
-    yield "end", ""
-
-
 def _attributes(text: str) -> Iterator[tuple[str, Value]]:
-    tokens = _tokens(text)
-    for kind, name in tokens:
-        if kind == "end":
-            return
-        if kind != "name":
-            raise _syntax_error(kind)
-        kind, _ = next(tokens)
-        if kind == "=nothing":
-            yield _named(name), ""
-        elif kind == "=":
-            yield _named(name), _value(tokens)
-        else:
-            raise _syntax_error(kind)
-
-
-def _value(tokens: Iterator[_Token]) -> Value:
-    kind, text = next(tokens)
-    return _vector(tokens) if kind == "[" else _single(kind, text)
-
-
-def _single(kind: str, text: str) -> str:
-    if kind == "CDATA":
-        raise internal("Parse error.")
-    if kind not in ("quoted", "bare"):
-        raise _syntax_error(kind)
-    return (text[1:-1] if kind == "quoted" else text).replace('\\"', '"')
-
-
-def _vector(tokens: Iterator[_Token]) -> Vector:
-    vector: Vector = {}
-    for kind, name in tokens:
-        if kind == "]" and not vector:
-            break
-        if kind != "name":
-            raise _syntax_error(kind)
-        kind, _ = next(tokens)
-        if kind != "=":
-            raise _syntax_error(kind)
-        vector.setdefault(name.upper(), _single(*next(tokens)))
-        kind, _ = next(tokens)
-        if kind == "]":
-            break
-        if kind != ",":
-            raise _syntax_error(kind)
-    return vector
-
-
-def _syntax_error(kind: str) -> Exception:
-    return internal(f"Parse error: syntax error, unexpected {kind}")
+    try:
+        for name, value in read_template(text):
+            yield _named(name), value if isinstance(value, str) else dict(value)
+    except TemplateSyntaxError as error:
+        line = text.count("\n", 0, error.at)
+        column = error.at - text.rfind("\n", 0, error.at) - 1
+        raise internal(f"Parse error: syntax error at line {line}, columns {column}:{column + 1}") from None
 
 
 def _root(text: str) -> etree._Element:
@@ -202,11 +124,15 @@ class Template:
         return [value for value in self._attributes.get(name, ()) if isinstance(value, dict)]
 
     def merge(self, other: Template) -> None:
-        """Take over `other`: each of its names replaces all attributes of that name (`update(..., 1)`)."""
+        """Take over `other`: each of its names replaces all attributes of that name (`update(..., 1)`).
+
+        A vector without members is not put in their place: the attribute is gone (oned: `Template::merge`).
+        """
         for name in other._attributes:
             self._attributes.pop(name, None)
         for name, value in other:
-            self.add(name, value)
+            if value or isinstance(value, str):
+                self.add(name, value)
 
     def stored(self) -> Template | None:
         """Return the template as oned reads it back from its database, or None where it cannot be stored there.

@@ -308,7 +308,8 @@ def test_only_one_update_is_asked_of_oned(cloud: Cloud) -> None:
         ({"ImageLocation": "bucket/manifest.xml"}, "InvalidParameterValue"),
         ({"ImageLocation": "ami-x"}, "InvalidParameterValue"),
         ({"ImageLocation": "-1"}, "InvalidParameterValue"),
-        ({"ImageLocation": "https://images.example/x.qcow2"}, "UnsupportedOperation"),
+        ({"ImageLocation": "/var/lib/one/.one/one_auth"}, "InvalidParameterValue"),
+        ({"ImageLocation": "file:///etc/passwd"}, "InvalidParameterValue"),
         ({}, "MissingParameter"),
         ({"ImageLocation": DEBIAN, "Architecture": "arm64"}, "InvalidParameterValue"),
         ({"ImageLocation": DEBIAN, "VirtualizationType": "paravirtual"}, "UnsupportedOperation"),
@@ -356,6 +357,96 @@ def test_registering_dry_changes_nothing_and_says_what_would_come_of_it(cloud: C
     assert cloud.changes[before:] == []
 
 
+# RegisterImage by URL
+
+IMAGE_URL = "https://images.example:8443/noble/server%20v1.img?key=a%2Fb&time=1"
+
+
+def test_an_image_is_fetched_from_a_url_by_oned_with_all_that_is_said_of_it(cloud: Cloud) -> None:
+    before = len(cloud.changes)
+    tags = [{"Key": "a", "Value": "1"}]
+    made = cloud.run(
+        "alice",
+        "RegisterImage",
+        ImageLocation=IMAGE_URL,
+        Name="noble",
+        Description=AWKWARD["attributes"],
+        Architecture="arm64",
+        TagSpecifications=[{"ResourceType": "image", "Tags": tags}],
+    )["ImageId"]
+    assert [change.method for change in cloud.changes[before:]] == ["one.image.allocate"]
+    assert one(cloud, made)["State"] == "pending"
+    cloud.wait(10)
+    image = one(cloud, made)
+    assert (image["Name"], image["State"], image["Architecture"]) == ("noble", "available", "arm64")
+    assert (image["Description"], image["Tags"]) == (AWKWARD["attributes"], tags)
+    document = etree.fromstring(cloud.oneadmin("one.image.info", int(made[4:]), False))
+    assert (document.findtext("PATH"), document.findtext("TYPE"), document.findtext("DATASTORE_ID")) == (
+        IMAGE_URL,
+        "0",
+        "1",
+    )
+
+
+def test_what_cannot_be_fetched_is_failed_and_says_so(cloud: Cloud) -> None:
+    cloud.oned.fail_next_image()
+    made = cloud.run("alice", "RegisterImage", ImageLocation=IMAGE_URL)["ImageId"]
+    cloud.wait(10)
+    assert (one(cloud, made)["State"], one(cloud, made)["StateReason"]["Code"]) == ("failed", "Server.InternalError")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://localhost/x",
+        "http://LOCALHOST./x",
+        "http://127.0.0.1:2633/RPC2",
+        "http://127.1/x",
+        "http://2130706433/x",
+        "http://0x7f000001/x",
+        "http://0/x",
+        "http://[::1]/x",
+        "http://[::ffff:127.0.0.1]/x",
+        "http://169.254.169.254/latest/meta-data",
+        "http://[fe80::1]/x",
+        "http:///x",
+        "http://user:password@host.example/x",
+        "http://host.example/a b",
+        "http://host.example/x';touch /tmp/x;'",
+        "http://host.example/$(id)",
+        "http://host.example/`id`",
+        "http://host.example/{a,b}",
+        "http://host.example/[1-3]",
+        'http://host.example/x"',
+        "http://host.example/x\nPATH=y",
+        "http://host.example/x#part",
+        "http://host.example:99999/x",
+        "http://hôst.example/x",
+        "HTTPS://host.example/" + "x" * 2048,
+    ],
+)
+def test_a_url_that_is_not_plain_or_leads_inside_is_refused(cloud: Cloud, url: str) -> None:
+    before = len(cloud.changes)
+    assert cloud.refusal("alice", "RegisterImage", ImageLocation=url, Name="image").code == "InvalidParameterValue"
+    assert cloud.changes[before:] == []
+
+
+@pytest.mark.parametrize(
+    ("parameters", "code"),
+    [
+        ({"Name": "mine"}, "InvalidAMIName.Duplicate"),
+        ({"Name": "x"}, "InvalidAMIName.Malformed"),
+        ({"Name": "other", "Architecture": "vax"}, "InvalidParameterValue"),
+    ],
+)
+def test_what_cannot_be_made_from_a_url_is_refused(cloud: Cloud, parameters: dict[str, Any], code: str) -> None:
+    image_of(cloud, "alice", "mine")
+    before = len(cloud.changes)
+    assert cloud.refusal("alice", "RegisterImage", ImageLocation=IMAGE_URL, **parameters).code == code
+    assert cloud.refusal("alice", "RegisterImage", ImageLocation=IMAGE_URL, dry_run=True, **parameters).code == code
+    assert cloud.changes[before:] == []
+
+
 # DeregisterImage
 
 
@@ -368,6 +459,16 @@ def test_deregistering_takes_the_mark_and_leaves_the_image(cloud: Cloud) -> None
     assert attributes(cloud, mine)["PROJECT"] == "x"
     cloud.run("alice", "RegisterImage", ImageLocation=mine)
     assert one(cloud, mine)["Name"] == "mine"
+
+
+def test_deregistering_leaves_nothing_on_the_image_but_that_it_is_no_ami(cloud: Cloud) -> None:
+    mine = image_of(cloud, "alice", "mine", 'EC2_AMI="NO"')
+    before = attributes(cloud, mine)
+    cloud.run("alice", "RegisterImage", ImageLocation=mine, Name="some-name", Description=AWKWARD["emoji"])
+    cloud.run("alice", "ModifyImageAttribute", ImageId=mine, Description={"Value": "plain"})
+    cloud.run("alice", "ModifyImageAttribute", ImageId=mine, Description={"Value": ""})
+    cloud.run("alice", "DeregisterImage", ImageId=mine)
+    assert attributes(cloud, mine) == before
 
 
 @pytest.mark.parametrize(

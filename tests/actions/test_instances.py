@@ -65,6 +65,7 @@ def test_a_list_shows_every_field_filled(cloud: Cloud) -> None:
     (interface,) = shown["NetworkInterfaces"]
     assert interface["PrivateIpAddress"] == shown["PrivateIpAddress"]
     assert shown["PrivateIpAddress"].startswith("10.0.0.")
+    assert shown["PrivateDnsName"] == shown["PublicDnsName"] == shown["PrivateIpAddress"]
     assert interface["MacAddress"].startswith("02:00:0a:00:00")
     assert interface["Groups"] == shown["SecurityGroups"] == [{"GroupId": "sg-00000000", "GroupName": "default"}]
 

@@ -20,6 +20,7 @@ from econed.actions.key_store import CLAIM_LIFETIME
 from econed.errors import EC2Error
 from econed.interfaces import IOpenNebula
 from econed.opennebula.documents import UserDocument
+from econed.opennebula.template import hex_name
 from tests.actions.test_public_keys import ED25519, ED25519_FINGERPRINT, RSA, RSA_FINGERPRINT
 from tests.support.cloud import NOW, Cloud
 from tests.support.texts import AWKWARD
@@ -38,9 +39,9 @@ def import_key(cloud: Cloud, name: str, user: str = "alice", **parameters: Any) 
 
 
 def attributes(cloud: Cloud, user: int = 2) -> dict[str, Any]:
-    """The free attributes of a user that hold something."""
+    """The free attributes of a user."""
     document = UserDocument(etree.fromstring(cloud.oneadmin("one.user.info", user, False)))
-    return {name: value for name, value in document.template if value and name != "TOKEN_PASSWORD"}
+    return {name: value for name, value in document.template if name != "TOKEN_PASSWORD"}
 
 
 def with_legacy_keys(cloud: Cloud) -> None:
@@ -235,6 +236,17 @@ def test_tags_come_with_a_key_pair_and_go_with_it(cloud: Cloud) -> None:
     assert listed(cloud)["mine"]["Tags"] == []
 
 
+def test_what_comes_and_goes_leaves_nothing_on_the_user(cloud: Cloud) -> None:
+    before = attributes(cloud)
+    specification = [{"ResourceType": "key-pair", "Tags": [{"Key": "a", "Value": "1"}]}]
+    made = import_key(cloud, "mine", TagSpecifications=specification)
+    cloud.run("alice", "CreateTags", Resources=[made["KeyPairId"]], Tags=[{"Key": "b", "Value": "2"}])
+    cloud.run("alice", "DeleteTags", Resources=[made["KeyPairId"]], Tags=[{"Key": "b"}])
+    cloud.refusal("alice", "ImportKeyPair", KeyName="mine", PublicKeyMaterial=ED25519.encode())
+    cloud.run("alice", "DeleteKeyPair", KeyName="mine")
+    assert attributes(cloud) == before
+
+
 # Key pairs of the Ruby server
 
 
@@ -255,9 +267,11 @@ def test_a_key_pair_of_the_ruby_server_is_removed_without_touching_the_others(cl
     assert cloud.refusal("alice", "CreateKeyPair", KeyName="my key").code == "InvalidKeyPair.Duplicate"
     cloud.run("alice", "DeleteKeyPair", KeyName="my key")
     assert list(listed(cloud)) == ["other"]
-    assert attributes(cloud) == before
+    assert attributes(cloud) == before | {hex_name("EC2_KEYPAIR_", "my key"): ""}, "it hides what is in EC2_KEYPAIRS"
     import_key(cloud, "my key")
     assert listed(cloud)["my key"]["KeyFingerprint"] == ED25519_FINGERPRINT
+    cloud.run("alice", "DeleteKeyPair", KeyName="my key")
+    assert list(listed(cloud)) == ["other"], "its own does not come back, nor that of the Ruby server"
 
 
 @pytest.mark.parametrize("text", ["", "no base64!", "e30K", "WzFd", "eyJhIjoxfQ==", "eyJhIjp7InB1YmxpY19rZXkiOjF9fQ=="])
@@ -376,6 +390,20 @@ def test_what_a_process_announced_before_it_died_hinders_for_a_while_only() -> N
     cloud.clock.advance(1)
     import_key(cloud, "mine")
     assert list(listed(cloud)) == ["mine"]
+
+
+def test_what_a_process_announced_before_it_died_is_cleared_away_when_no_clock_can_be_that_wrong() -> None:
+    cloud = Cloud()
+    dead = Maker(cloud, "mine")
+    dead.step()
+    dead.step()
+    (claim,) = attributes(cloud)
+    cloud.clock.advance(24 * 3600)
+    import_key(cloud, "other")
+    assert claim in attributes(cloud)
+    cloud.clock.advance(1)
+    import_key(cloud, "one more")
+    assert claim not in attributes(cloud)
 
 
 def test_who_was_held_up_for_long_does_not_rely_on_what_he_announced() -> None:

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from lxml import etree
 
+from econed.actions.tagging import PREFIX
 from econed.opennebula.documents import Image, VirtualMachine
+from econed.opennebula.template import hex_name
 from econed.sandbox.objects import Kind, Right
 from econed.sandbox.rights import INDIVIDUAL
 from tests.actions.test_public_keys import ED25519
@@ -45,13 +47,13 @@ def tags_on(cloud: Cloud, resource: str, user: str = "alice") -> dict[str, str]:
 
 
 def attributes(cloud: Cloud, resource: str) -> dict[str, Any]:
-    """The free attributes of an instance or an image that hold something."""
+    """The free attributes of an instance or an image."""
     kind, _, number = resource.partition("-")
     if kind == "i":
         root = etree.fromstring(cloud.oneadmin("one.vm.info", int(number), False))
-        return {name: value for name, value in VirtualMachine(root).user_template if value}
+        return dict(VirtualMachine(root).user_template)
     root = etree.fromstring(cloud.oneadmin("one.image.info", int(number), False))
-    return {name: value for name, value in Image(root).template if value}
+    return dict(Image(root).template)
 
 
 def ami_of(cloud: Cloud, user: str) -> str:
@@ -154,7 +156,7 @@ def test_fifty_tags_are_the_limit_for_those_there_and_the_new_ones_together(clou
         ("ami-", "InvalidAMIID.Malformed"),
         ("key-0123456789abcdef0", "InvalidKeyPair.NotFound"),
         ("vol-00000001", "InvalidVolume.NotFound"),
-        ("vol-00000000000", "InvalidVolume.NotFound"),
+        ("vol-00000000009", "InvalidVolume.NotFound"),
         ("vol-x", "InvalidVolumeID.Malformed"),
         ("snap-00000001", "InvalidSnapshot.NotFound"),
         ("sg-00000001", "InvalidGroup.NotFound"),
@@ -275,7 +277,21 @@ def test_tags_of_the_ruby_server_are_listed_changed_and_taken_off(cloud: Cloud) 
     assert tags_on(cloud, VM) == {"ENV": "test", "Name": "new"}
     cloud.run("alice", "DeleteTags", Resources=[VM])
     assert tags_on(cloud, VM) == {}
-    assert attributes(cloud, VM) == before
+    hidden = {hex_name(PREFIX, key): "" for key in ("ENV", "NAME")}
+    assert attributes(cloud, VM) == before | hidden, "nothing is left where there is nothing to hide"
+
+
+@pytest.mark.parametrize("kind", ["instance", "image"])
+def test_what_is_put_on_and_taken_off_leaves_nothing(cloud: Cloud, kind: str) -> None:
+    resource = VM if kind == "instance" else ami_of(cloud, "alice")
+    put(cloud, resource, at="first")
+    cloud.run("alice", "DeleteTags", Resources=[resource])
+    before = attributes(cloud, resource)
+    put(cloud, resource, a="1", b="")
+    cloud.run("alice", "DeleteTags", Resources=[resource], Tags=[{"Key": "a"}])
+    cloud.run("alice", "DeleteTags", Resources=[resource])
+    assert attributes(cloud, resource) == before
+    assert not [name for name in before if name.startswith(PREFIX)]
 
 
 # DescribeTags
@@ -350,7 +366,12 @@ def test_an_unknown_filter_of_tags_is_refused(cloud: Cloud, name: str) -> None:
         ([{"Name": "resource-id", "Values": [UBUNTU]}], {"one.image.info"}),
         ([{"Name": "resource-type", "Values": ["image"]}], {"one.imagepool.info"}),
         ([{"Name": "resource-type", "Values": ["key-pair"]}], {"one.user.info"}),
-        ([{"Name": "resource-type", "Values": ["volume"]}], set()),
+        ([{"Name": "resource-type", "Values": ["snapshot"]}], {"one.imagepool.info"}),
+        (
+            [{"Name": "resource-type", "Values": ["volume"]}],
+            {"one.imagepool.info", "one.vmpool.info", "one.vmpool.infoset"},
+        ),
+        ([{"Name": "resource-type", "Values": ["subnet"]}], set()),
     ],
 )
 def test_only_what_the_filters_leave_is_asked_of_oned(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tests.e2e.waiting import attached, wait, wait_for
 from tests.support.estate import Cloud, Person
 
 PUBLIC_KEY = b"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl somebody@example"
@@ -19,6 +20,7 @@ class Things:
     """What a user has: each by its EC2 name, and the OpenNebula object it is, by kind."""
 
     owner: Person
+    region: str
     zone: str
     instance: str
     stopped: str
@@ -30,15 +32,27 @@ class Things:
     token: str
     common_type: str
     common_image: str
+    volume: str
+    attached: str
+    snapshot: str
+    free_address: Mapping[str, Any]
+    led_address: Mapping[str, Any]
+    """As DescribeAddresses shows them: one that leads nowhere, and one that leads to the instance."""
+
     objects: Sequence[tuple[str, int]]
 
     def documents(self, cloud: Cloud) -> dict[tuple[str, int], str]:
         """Return all of it as oned keeps it."""
-        return {(kind, number): cloud.document(kind, number) for kind, number in self.objects}
+        found = {(kind, number): cloud.document(kind, number) for kind, number in self.objects}
+        return {**found, ("address", self.owner.id): cloud.address_records(self.owner)}
 
     def names(self) -> tuple[str, ...]:
         """Return what none of may stand in an answer to somebody else."""
-        return (self.instance, self.stopped, self.image, self.unregistered, self.key_id, self.instance_type, self.token)
+        return (
+            *(self.instance, self.stopped, self.image, self.unregistered, self.key_id, self.instance_type, self.token),
+            *(self.volume, self.attached, self.snapshot, self.led_address["AssociationId"]),
+            *(each[name] for each in (self.free_address, self.led_address) for name in ("PublicIp", "AllocationId")),
+        )
 
 
 @dataclass(frozen=True)
@@ -57,6 +71,11 @@ NO_INSTANCE = frozenset({"InvalidInstanceID.NotFound"})
 NO_IMAGE = frozenset({"InvalidAMIID.NotFound"})
 NO_KEY = frozenset({"InvalidKeyPair.NotFound"})
 NO_TYPE = frozenset({"InvalidParameterValue"})
+NO_VOLUME = frozenset({"InvalidVolume.NotFound"})
+NO_SNAPSHOT = frozenset({"InvalidSnapshot.NotFound"})
+NO_ADDRESS = frozenset({"InvalidAddress.NotFound"})
+NO_ALLOCATION = frozenset({"InvalidAllocationID.NotFound"})
+NO_ASSOCIATION = frozenset({"InvalidAssociationID.NotFound"})
 
 _Make = Callable[[Things], Sequence[Example]]
 
@@ -74,10 +93,118 @@ def _tags(things: Things, **tags: Any) -> Sequence[Example]:
         Example({"Resources": [things.unregistered], **tags}, NO_IMAGE),
         Example({"Resources": [things.key_id], **tags}, NO_KEY),
         Example({"Resources": [things.instance, things.image, things.key_id], **tags}, NO_INSTANCE | NO_IMAGE | NO_KEY),
+        Example({"Resources": [things.volume], **tags}, NO_VOLUME),
+        Example({"Resources": [things.attached], **tags}, NO_VOLUME),
+        Example({"Resources": [things.snapshot], **tags}, NO_SNAPSHOT),
+        Example({"Resources": [things.free_address["AllocationId"]], **tags}, NO_ALLOCATION),
     )
 
 
+_PERMISSION = {"Attribute": "createVolumePermission"}
+
+_OF_IMAGES: Mapping[str, _Make] = {
+    "UploadImage": lambda _: (Example({}),),
+    "CreateImage": lambda t: (
+        Example({"InstanceId": t.instance, "Name": "stolen"}, NO_INSTANCE),
+        Example({"InstanceId": t.stopped, "Name": "stolen", "NoReboot": True}, NO_INSTANCE),
+    ),
+    "CopyImage": lambda t: (Example({"SourceImageId": t.image, "Name": "stolen", "SourceRegion": t.region}, NO_IMAGE),),
+    "DescribeImageAttribute": lambda t: (
+        Example({"ImageId": t.image, "Attribute": "description"}, NO_IMAGE),
+        Example({"ImageId": t.image, "Attribute": "launchPermission"}, NO_IMAGE),
+    ),
+    "ModifyImageAttribute": lambda t: (
+        Example({"ImageId": t.image, "LaunchPermission": {"Add": [{"Group": "all"}]}}, NO_IMAGE),
+        Example({"ImageId": t.image, "Description": {"Value": "stolen"}}, NO_IMAGE),
+    ),
+    "ResetImageAttribute": lambda t: (Example({"ImageId": t.image, "Attribute": "launchPermission"}, NO_IMAGE),),
+}
+
+
+_OF_VOLUMES: Mapping[str, _Make] = {
+    "CreateVolume": lambda t: (
+        Example({"AvailabilityZone": t.zone, "Size": 1}),
+        Example({"AvailabilityZone": t.zone, "SnapshotId": t.snapshot}, NO_SNAPSHOT),
+    ),
+    "DescribeVolumes": lambda t: (
+        Example({}),
+        Example({"VolumeIds": [t.volume, t.attached]}, NO_VOLUME),
+        Example({"Filters": [{"Name": "volume-id", "Values": [t.volume, t.attached]}]}),
+        Example({"Filters": [{"Name": "attachment.instance-id", "Values": [t.instance, t.stopped]}]}),
+    ),
+    "DescribeVolumeStatus": lambda t: (Example({}), Example({"VolumeIds": [t.volume]}, NO_VOLUME)),
+    "DescribeVolumesModifications": lambda t: (Example({}), Example({"VolumeIds": [t.attached]}, NO_VOLUME)),
+    "DescribeVolumeAttribute": lambda t: (Example({"VolumeId": t.volume, "Attribute": "autoEnableIO"}, NO_VOLUME),),
+    "DeleteVolume": lambda t: (Example({"VolumeId": t.volume}, NO_VOLUME),),
+    "AttachVolume": lambda t: (
+        Example({"VolumeId": t.volume, "InstanceId": t.stopped, "Device": "/dev/sdk"}, NO_VOLUME | NO_INSTANCE),
+    ),
+    "DetachVolume": lambda t: (
+        Example({"VolumeId": t.attached}, NO_VOLUME),
+        Example({"VolumeId": t.attached, "InstanceId": t.instance, "Force": True}, NO_VOLUME | NO_INSTANCE),
+    ),
+    "ModifyVolume": lambda t: (
+        Example({"VolumeId": t.volume, "VolumeType": "gp3"}, NO_VOLUME),
+        Example({"VolumeId": t.attached, "Size": 2}, NO_VOLUME),
+    ),
+}
+
+
+_OF_SNAPSHOTS: Mapping[str, _Make] = {
+    "CreateSnapshot": lambda t: (
+        Example({"VolumeId": t.volume}, NO_VOLUME),
+        Example({"VolumeId": t.attached, "Description": "stolen"}, NO_VOLUME),
+    ),
+    "CopySnapshot": lambda t: (Example({"SourceSnapshotId": t.snapshot, "SourceRegion": t.region}, NO_SNAPSHOT),),
+    "DescribeSnapshots": lambda t: (
+        Example({}),
+        Example({"SnapshotIds": [t.snapshot]}, NO_SNAPSHOT),
+        Example({"OwnerIds": [f"{t.owner.id:012d}"]}),
+        Example({"Filters": [{"Name": "volume-id", "Values": [t.volume]}]}),
+    ),
+    "DeleteSnapshot": lambda t: (Example({"SnapshotId": t.snapshot}, NO_SNAPSHOT),),
+    "ModifySnapshotAttribute": lambda t: (
+        Example({"SnapshotId": t.snapshot, **_PERMISSION, "GroupNames": ["all"], "OperationType": "add"}, NO_SNAPSHOT),
+    ),
+    "DescribeSnapshotAttribute": lambda t: (Example({"SnapshotId": t.snapshot, **_PERMISSION}, NO_SNAPSHOT),),
+}
+
+
+_OF_ADDRESSES: Mapping[str, _Make] = {
+    "AllocateAddress": lambda t: (Example({}), Example({"Domain": "vpc"})),
+    "DescribeAddresses": lambda t: (
+        Example({}),
+        Example({"PublicIps": [t.free_address["PublicIp"]]}, NO_ADDRESS),
+        Example({"AllocationIds": [t.free_address["AllocationId"]]}, NO_ALLOCATION),
+        Example(
+            {"Filters": [{"Name": "public-ip", "Values": [t.free_address["PublicIp"], t.led_address["PublicIp"]]}]}
+        ),
+        Example({"Filters": [{"Name": "association-id", "Values": [t.led_address["AssociationId"]]}]}),
+    ),
+    "DescribeAddressesAttribute": lambda t: (
+        Example({"Attribute": "domain-name"}),
+        Example({"AllocationIds": [t.free_address["AllocationId"]], "Attribute": "domain-name"}, NO_ALLOCATION),
+    ),
+    "AssociateAddress": lambda t: (
+        Example({"PublicIp": t.free_address["PublicIp"], "InstanceId": t.stopped}, NO_ADDRESS | NO_INSTANCE),
+        Example({"AllocationId": t.free_address["AllocationId"], "InstanceId": t.stopped}, NO_ALLOCATION | NO_INSTANCE),
+    ),
+    "DisassociateAddress": lambda t: (
+        Example({"PublicIp": t.led_address["PublicIp"]}, NO_ADDRESS),
+        Example({"AssociationId": t.led_address["AssociationId"]}, NO_ASSOCIATION),
+    ),
+    "ReleaseAddress": lambda t: (
+        Example({"PublicIp": t.free_address["PublicIp"]}, NO_ADDRESS),
+        Example({"AllocationId": t.free_address["AllocationId"]}, NO_ALLOCATION),
+    ),
+}
+
+
 EXAMPLES: Mapping[str, _Make] = {
+    **_OF_IMAGES,
+    **_OF_VOLUMES,
+    **_OF_SNAPSHOTS,
+    **_OF_ADDRESSES,
     "DescribeRegions": lambda _: (Example({}),),
     "DescribeAvailabilityZones": lambda t: (Example({}), Example({"ZoneNames": [t.zone]})),
     "DescribeImages": lambda t: (
@@ -130,7 +257,9 @@ EXAMPLES: Mapping[str, _Make] = {
     "DeleteTags": lambda t: (*_tags(t), *_tags(t, Tags=[{"Key": "secret"}])),
     "DescribeTags": lambda t: (
         Example({}),
-        Example({"Filters": [{"Name": "resource-id", "Values": [t.instance, t.image, t.unregistered, t.key_id]}]}),
+        Example(
+            {"Filters": [{"Name": "resource-id", "Values": [t.instance, t.image, t.volume, t.snapshot, t.key_id]}]}
+        ),
     ),
 }
 """By action. A new action has to be put here, or the tests of every action say that it is missing."""
@@ -142,17 +271,37 @@ ON_SHARED: Mapping[str, _Make] = {
     "StopInstances": lambda t: (Example({"InstanceIds": [t.instance]}),),
     "RebootInstances": lambda t: (Example({"InstanceIds": [t.instance]}),),
     "TerminateInstances": lambda t: (Example({"InstanceIds": [t.instance, t.stopped]}),),
+    "CreateImage": lambda t: (Example({"InstanceId": t.instance, "Name": "stolen"}),),
+    "ModifyImageAttribute": lambda t: (
+        Example({"ImageId": t.image, "LaunchPermission": {"Remove": [{"Group": "all"}]}}),
+        Example({"ImageId": t.image, "Description": {"Value": "stolen"}}),
+    ),
+    "ResetImageAttribute": lambda t: (Example({"ImageId": t.image, "Attribute": "launchPermission"}),),
+    "DeleteVolume": lambda t: (Example({"VolumeId": t.volume}),),
+    "AttachVolume": lambda t: (Example({"VolumeId": t.volume, "InstanceId": t.stopped, "Device": "/dev/sdk"}),),
+    "DetachVolume": lambda t: (Example({"VolumeId": t.attached}),),
+    "ModifyVolume": lambda t: (
+        Example({"VolumeId": t.volume, "VolumeType": "gp3"}),
+        Example({"VolumeId": t.attached, "Size": 2}),
+    ),
+    "CreateSnapshot": lambda t: (Example({"VolumeId": t.attached}),),
+    "DeleteSnapshot": lambda t: (Example({"SnapshotId": t.snapshot}),),
+    "ModifySnapshotAttribute": lambda t: (
+        Example({"SnapshotId": t.snapshot, **_PERMISSION, "GroupNames": ["all"], "OperationType": "remove"}),
+    ),
     "CreateTags": lambda t: tuple(
-        Example({"Resources": [each], "Tags": [{"Key": "stolen", "Value": "yes"}]}) for each in (t.instance, t.image)
+        Example({"Resources": [each], "Tags": [{"Key": "stolen", "Value": "yes"}]})
+        for each in (t.instance, t.image, t.volume, t.attached, t.snapshot)
     ),
     "DeleteTags": lambda t: tuple(
-        Example({"Resources": [each], "Tags": [{"Key": "secret"}]}) for each in (t.instance, t.image)
+        Example({"Resources": [each], "Tags": [{"Key": "secret"}]})
+        for each in (t.instance, t.image, t.volume, t.attached, t.snapshot)
     ),
 }
 """By action: changes of what may be used but not changed."""
 
 
-def furnished(cloud: Cloud, ec2: Any, owner: Person, wait: Callable[[Any, str, Sequence[str]], None]) -> Things:
+def furnished(cloud: Cloud, ec2: Any, owner: Person) -> Things:
     """Give a user of everything that there is."""
     name = f"{owner.name}-own"
     common_image = f"ami-{cloud.ami:08d}"
@@ -170,12 +319,24 @@ def furnished(cloud: Cloud, ec2: Any, owner: Person, wait: Callable[[Any, str, S
         TagSpecifications=tags,
     )
     running, stopped = (each["InstanceId"] for each in made["Instances"])
-    ec2.create_tags(Resources=[f"ami-{image:08d}", key["KeyPairId"]], Tags=[{"Key": "secret", "Value": name}])
     wait(ec2, "instance_running", [running, stopped])
     ec2.stop_instances(InstanceIds=[stopped])
     wait(ec2, "instance_stopped", [stopped])
+    free, used = (ec2.create_volume(AvailabilityZone=cloud.zone, Size=1)["VolumeId"] for _ in range(2))
+    wait_for(ec2, "volume_available", VolumeIds=[free, used])
+    ec2.attach_volume(VolumeId=used, InstanceId=running, Device="/dev/sdf")
+    snapshot = ec2.create_snapshot(VolumeId=free)["SnapshotId"]
+    attached(ec2, used)
+    wait_for(ec2, "snapshot_completed", SnapshotIds=[snapshot])
+    wait_for(ec2, "volume_available", VolumeIds=[free])
+    free_ip, led_ip = (ec2.allocate_address()["PublicIp"] for _ in range(2))
+    ec2.associate_address(PublicIp=led_ip, InstanceId=running)
+    addresses = {each["PublicIp"]: each for each in ec2.describe_addresses()["Addresses"]}
+    tagged = [f"ami-{image:08d}", key["KeyPairId"], free, used, snapshot, addresses[free_ip]["AllocationId"]]
+    ec2.create_tags(Resources=tagged, Tags=[{"Key": "secret", "Value": name}])
     return Things(
         owner=owner,
+        region=ec2.describe_regions()["Regions"][0]["RegionName"],
         zone=cloud.zone,
         instance=running,
         stopped=stopped,
@@ -187,10 +348,15 @@ def furnished(cloud: Cloud, ec2: Any, owner: Person, wait: Callable[[Any, str, S
         token=f"{owner.name}-token",
         common_type=cloud.instance_type,
         common_image=common_image,
+        volume=free,
+        attached=used,
+        snapshot=snapshot,
+        free_address=addresses[free_ip],
+        led_address=addresses[led_ip],
         objects=(
             *(("vm", int(each[2:])) for each in (running, stopped)),
-            ("image", image),
-            ("image", unregistered),
+            *(("image", number) for number in (image, unregistered)),
+            *(("image", int(each.partition("-")[2])) for each in (free, used, snapshot)),
             ("template", template),
             ("user", owner.id),
         ),

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.waiting import wait
+from tests.e2e.waiting import attached, wait, wait_for
 from tests.support.clients import aws
 from tests.support.estate import Cloud, Econed, Person
 
@@ -53,6 +53,33 @@ def test_the_aws_cli_runs_waits_for_and_ends_an_instance(cloud: Cloud, ec2: Any,
     wait(ec2, "instance_terminated", ids)
     waited = cli("wait", "instance-terminated", "--instance-ids", *ids)
     assert (waited.returncode, waited.stderr) == (0, "")
+
+
+def test_the_aws_cli_attaches_a_volume_and_allocates_an_address(cloud: Cloud, ec2: Any, cli: Aws, launch: Any) -> None:
+    """create-volume, attach-volume, detach-volume, delete-volume with its waiters; allocate- and release-address."""
+    (made,) = launch()
+    instance = made["InstanceId"]
+    wait(ec2, "instance_running", [instance])
+    asked = ("--availability-zone", cloud.zone, "--size", "1", "--volume-type", "gp3")
+    volume = _json(cli("create-volume", *asked))["VolumeId"]
+    wait_for(ec2, "volume_available", VolumeIds=[volume])
+    named = ("--volume-id", volume)
+    answer = _json(cli("attach-volume", *named, "--instance-id", instance, "--device", "/dev/sdf"))
+    assert (answer["State"], answer["Device"]) == ("attaching", "/dev/sdf")
+    attached(ec2, volume)
+    waited = cli("wait", "volume-in-use", "--volume-ids", volume)
+    assert (waited.returncode, waited.stderr) == (0, "")
+    assert _json(cli("detach-volume", *named))["State"] == "detaching"
+    wait_for(ec2, "volume_available", VolumeIds=[volume])
+    deleted = cli("delete-volume", *named)
+    assert (deleted.returncode, deleted.stderr) == (0, "")
+    wait_for(ec2, "volume_deleted", VolumeIds=[volume])
+
+    address = _json(cli("allocate-address"))
+    assert address["PublicIp"] in cloud.held(cloud.elastic_ips)
+    released = cli("release-address", "--allocation-id", address["AllocationId"])
+    assert (released.returncode, released.stderr) == (0, "")
+    assert address["PublicIp"] not in cloud.held(cloud.elastic_ips)
 
 
 def test_the_aws_cli_reads_a_list_in_pages(ec2: Any, cli: Aws, launch: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -11,28 +12,31 @@ from botocore.exceptions import ClientError
 from econed.catalogue import all_actions
 from econed.opennebula.methods import is_reading
 from tests.e2e.every_action import EXAMPLES, ON_SHARED, Example, Things, furnished
-from tests.e2e.waiting import known, wait
-from tests.support.clients import boto, refusal
+from tests.e2e.waiting import known, wait_for
+from tests.support.clients import boto, refusal, upload
 from tests.support.estate import Cloud, Econed, Person
 
 ACTIONS = sorted(action.name for action in all_actions())
 
 OF_SERVERADMIN = frozenset({"one.userpool.info", "one.user.info", "one.clusterpool.info"})
-"""What serveradmin's own session is for: users and secrets, and clusters. No action here needs the elastic IPs."""
+"""What serveradmin's own session is for: users and secrets, and clusters."""
+
+OF_ELASTIC_IPS = frozenset({"one.vn.info", "one.vn.update", "one.vn.hold", "one.vn.release"})
+"""And the network of elastic IPs, of all networks, on which users have no rights."""
 
 
 @pytest.fixture(scope="session")
 def owned(cloud: Cloud, econed: Econed) -> Things:
     """What a user has who shares nothing."""
     erin = cloud.person("erin")
-    return furnished(cloud, known(boto(erin, econed.url)), erin, wait)
+    return furnished(cloud, known(boto(erin, econed.url)), erin)
 
 
 @pytest.fixture(scope="session")
 def shared(cloud: Cloud, econed: Econed) -> Things:
     """What a user has who lets his group use his instances and his AMI."""
     frank = cloud.person("frank")
-    things = furnished(cloud, known(boto(frank, econed.url)), frank, wait)
+    things = furnished(cloud, known(boto(frank, econed.url)), frank)
     for kind, number in things.objects:
         if kind in ("vm", "image"):
             cloud.share(kind, number, frank)
@@ -40,15 +44,31 @@ def shared(cloud: Cloud, econed: Econed) -> Things:
 
 
 @pytest.fixture(scope="session")
-def stranger(cloud: Cloud, econed: Econed) -> Any:
-    """The client of a user of the same group who has nothing."""
+def stranger(cloud: Cloud, econed: Econed) -> Caller:
+    """A user of the same group who has nothing."""
     grace = cloud.person("grace")
-    return known(boto(grace, econed.url))
+    return Caller(grace, econed.url, known(boto(grace, econed.url)))
 
 
-def _call(client: Any, action: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    answer: dict[str, Any] = client._make_api_call(action, dict(parameters))
-    return answer
+@dataclass(frozen=True)
+class Caller:
+    """Somebody with his client."""
+
+    person: Person
+    url: str
+    client: Any
+
+    def call(self, action: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
+        """Make a call; one that Amazon does not have is made as the Ruby tools made it."""
+        if action != "UploadImage":
+            answer: dict[str, Any] = self.client._make_api_call(action, dict(parameters))
+            return answer
+        given = {name: str(value).lower() for name, value in parameters.items()}
+        uploaded = upload(self.person, self.url, b"image", **given)
+        if uploaded.status != 200:
+            error = {"Error": {"Code": uploaded.code}, "ResponseMetadata": {"HTTPStatusCode": uploaded.status}}
+            raise ClientError(error, action)  # type: ignore[arg-type]
+        return {"ImageId": uploaded.texts("imageId")[0]}
 
 
 def _as_dry_run(example: Example) -> dict[str, Any]:
@@ -56,10 +76,15 @@ def _as_dry_run(example: Example) -> dict[str, Any]:
     return {**{key: value for key, value in example.parameters.items() if key != "ClientToken"}, "DryRun": True}
 
 
-def _end(client: Any, answer: Mapping[str, Any]) -> None:
-    made = [each["InstanceId"] for each in answer.get("Instances", ())]
-    if made:
-        client.terminate_instances(InstanceIds=made)
+def _end(client: Any, action: str, answer: Mapping[str, Any]) -> None:
+    """Take back what was made."""
+    if action == "RunInstances":
+        client.terminate_instances(InstanceIds=[each["InstanceId"] for each in answer["Instances"]])
+    elif action == "AllocateAddress":
+        client.release_address(AllocationId=answer["AllocationId"])
+    elif action == "CreateVolume":
+        wait_for(client, "volume_available", VolumeIds=[answer["VolumeId"]])
+        client.delete_volume(VolumeId=answer["VolumeId"])
 
 
 def test_every_action_is_in_the_tables() -> None:
@@ -68,19 +93,21 @@ def test_every_action_is_in_the_tables() -> None:
 
 
 @pytest.mark.parametrize("action", ACTIONS)
-def test_what_is_anothers_is_neither_shown_nor_changed(cloud: Cloud, owned: Things, stranger: Any, action: str) -> None:
+def test_what_is_anothers_is_neither_shown_nor_changed(
+    cloud: Cloud, owned: Things, stranger: Caller, action: str
+) -> None:
     """For every action and every kind of id: NotFound, and the owner's objects are as they were, byte for byte."""
     before = owned.documents(cloud)
     for example in EXAMPLES[action](owned):
         try:
-            answer = _call(stranger, action, example.parameters)
+            answer = stranger.call(action, example.parameters)
         except ClientError as error:
             code, status = refusal(error)
             assert code in example.refused_with, f"{example}: {error}"
             assert status == 400
         else:
             assert not example.refused_with, f"{example} was answered: {answer}"
-            _end(stranger, answer)
+            _end(stranger.client, action, answer)
             if action != "RunInstances":
                 assert not [name for name in owned.names() if name in repr(answer)], f"{example} shows {answer}"
             else:
@@ -89,31 +116,38 @@ def test_what_is_anothers_is_neither_shown_nor_changed(cloud: Cloud, owned: Thin
 
 
 @pytest.mark.parametrize("action", sorted(ON_SHARED))
-def test_what_may_be_used_may_not_be_changed(cloud: Cloud, shared: Things, stranger: Any, action: str) -> None:
+def test_what_may_be_used_may_not_be_changed(cloud: Cloud, shared: Things, stranger: Caller, action: str) -> None:
     """A group's right to USE makes a thing visible; each change is refused by oned."""
     before = shared.documents(cloud)
     for example in ON_SHARED[action](shared):
         with pytest.raises(ClientError) as raised:
-            _call(stranger, action, example.parameters)
+            stranger.call(action, example.parameters)
         assert refusal(raised.value) == ("UnauthorizedOperation", 403), example
     assert shared.documents(cloud) == before
 
 
-def test_what_may_be_used_is_visible(shared: Things, stranger: Any) -> None:
+def test_what_may_be_used_is_visible(shared: Things, stranger: Caller) -> None:
     """In every list, with its owner; a machine can be made of it."""
-    reservations = stranger.describe_instances(InstanceIds=[shared.instance, shared.stopped])["Reservations"]
+    ec2 = stranger.client
+    reservations = ec2.describe_instances(InstanceIds=[shared.instance, shared.stopped])["Reservations"]
     assert {each["OwnerId"] for each in reservations} == {f"{shared.owner.id:012d}"}
-    listed = stranger.describe_instances()["Reservations"]
+    listed = ec2.describe_instances()["Reservations"]
     assert shared.instance in {one["InstanceId"] for each in listed for one in each["Instances"]}
-    (status,) = stranger.describe_instance_status(InstanceIds=[shared.instance])["InstanceStatuses"]
+    (status,) = ec2.describe_instance_status(InstanceIds=[shared.instance])["InstanceStatuses"]
     assert status["InstanceState"]["Name"] == "running"
-    (image,) = stranger.describe_images(ImageIds=[shared.image])["Images"]
+    (image,) = ec2.describe_images(ImageIds=[shared.image])["Images"]
     assert image["OwnerId"] == f"{shared.owner.id:012d}"
-    tags = stranger.describe_tags(Filters=[{"Name": "key", "Values": ["secret"]}])["Tags"]
-    assert {shared.instance, shared.stopped, shared.image} <= {each["ResourceId"] for each in tags}
-    assert shared.key_id not in {each["ResourceId"] for each in tags}
-    made = stranger.run_instances(ImageId=shared.image, InstanceType=shared.common_type, MinCount=1, MaxCount=1)
-    _end(stranger, made)
+    tags = ec2.describe_tags(Filters=[{"Name": "key", "Values": ["secret"]}])["Tags"]
+    tagged = {each["ResourceId"] for each in tags}
+    assert {shared.instance, shared.stopped, shared.image, shared.volume, shared.snapshot} <= tagged
+    assert not {shared.key_id, shared.free_address["AllocationId"]} & tagged
+    volumes = ec2.describe_volumes(VolumeIds=[shared.volume, shared.attached])["Volumes"]
+    assert [each["State"] for each in volumes] == ["available", "in-use"]
+    (snapshot,) = ec2.describe_snapshots(SnapshotIds=[shared.snapshot])["Snapshots"]
+    assert snapshot["OwnerId"] == f"{shared.owner.id:012d}"
+    assert not ec2.describe_addresses()["Addresses"]
+    made = ec2.run_instances(ImageId=shared.image, InstanceType=shared.common_type, MinCount=1, MaxCount=1)
+    _end(ec2, "RunInstances", made)
 
 
 @pytest.mark.parametrize("action", ACTIONS)
@@ -121,14 +155,14 @@ def test_a_dry_run_of_every_action_says_that_it_would_have_worked(
     cloud: Cloud, owned: Things, econed: Econed, action: str
 ) -> None:
     """All checks are made, nothing is changed, and oned is not even asked to change anything."""
-    client = boto(owned.owner, econed.url)
+    owner = Caller(owned.owner, econed.url, boto(owned.owner, econed.url))
     before = owned.documents(cloud)
     log = cloud.log_length() if cloud.tells_its_calls else None
     for example in EXAMPLES[action](owned):
         if owned.unregistered in example.parameters.get("Resources", ()):
             continue  # it is no AMI, and so nothing that has tags
         with pytest.raises(ClientError) as raised:
-            _call(client, action, _as_dry_run(example))
+            owner.call(action, _as_dry_run(example))
         assert refusal(raised.value) == ("DryRunOperation", 412), example
     assert owned.documents(cloud) == before
     if log is not None:
@@ -136,22 +170,22 @@ def test_a_dry_run_of_every_action_says_that_it_would_have_worked(
 
 
 @pytest.mark.parametrize("action", sorted(ON_SHARED))
-def test_a_dry_run_says_that_permission_is_missing(cloud: Cloud, shared: Things, stranger: Any, action: str) -> None:
+def test_a_dry_run_says_that_permission_is_missing(cloud: Cloud, shared: Things, stranger: Caller, action: str) -> None:
     """By the permission bits of what would be changed, without trying."""
     before = shared.documents(cloud)
     for example in ON_SHARED[action](shared):
         with pytest.raises(ClientError) as raised:
-            _call(stranger, action, _as_dry_run(example))
+            stranger.call(action, _as_dry_run(example))
         assert refusal(raised.value) == ("UnauthorizedOperation", 403), example
     assert shared.documents(cloud) == before
 
 
 @pytest.mark.parametrize("action", ACTIONS)
-def test_a_dry_run_finds_everything_else_that_is_wrong_first(owned: Things, stranger: Any, action: str) -> None:
+def test_a_dry_run_finds_everything_else_that_is_wrong_first(owned: Things, stranger: Caller, action: str) -> None:
     """What does not exist for the caller is said as without DryRun."""
     for example in EXAMPLES[action](owned):
         with pytest.raises(ClientError) as raised:
-            _call(stranger, action, _as_dry_run(example))
+            stranger.call(action, _as_dry_run(example))
         expected = example.refused_with or {"DryRunOperation"}
         assert refusal(raised.value)[0] in expected, example
 
@@ -161,17 +195,21 @@ def _assert_nothing_written(cloud: Cloud, since: int, person: Person) -> None:
     assert [call for call in calls if not is_reading(call.method)] == []
 
 
-def test_serveradmins_own_session_is_for_users_and_clusters_alone(
+def test_serveradmins_own_session_is_for_users_clusters_and_elastic_ips_alone(
     cloud: Cloud, econed: Econed, alice: Person, ec2: Any, launch: Any
 ) -> None:
     """Read off the log of all that has been done on this cloud so far, a launch and an end among it."""
     launch()
     ec2.describe_availability_zones()
-    methods = {call.method for call in cloud.calls() if call.user == "serveradmin"}
-    assert methods
-    assert methods <= OF_SERVERADMIN
+    ec2.release_address(PublicIp=ec2.allocate_address()["PublicIp"])
+    hers = [call for call in cloud.calls() if call.user == "serveradmin"]
+    assert {call.method for call in hers} == OF_SERVERADMIN | OF_ELASTIC_IPS
+    networks = {call.args[0] for call in hers if call.method in OF_ELASTIC_IPS}
+    assert cloud.elastic_ips in networks
+    assert networks <= cloud.elastic_networks
     in_hers = {call.method for call in cloud.calls() if call.user == alice.name}
     assert {"one.template.instantiate", "one.vmpool.infoset", "one.user.update"} <= in_hers
+    assert not in_hers & {"one.vn.update", "one.vn.hold", "one.vn.release"}
 
 
 def test_only_the_administrator_of_the_test_made_calls_as_oneadmin(cloud: Cloud, ec2: Any) -> None:

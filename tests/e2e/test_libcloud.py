@@ -6,28 +6,20 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from libcloud.compute.base import Node, NodeImage, NodeSize
+from libcloud.compute.base import NodeImage, NodeSize
 from libcloud.compute.drivers.ec2 import EC2NodeDriver
 from libcloud.compute.types import NodeState
 
-from tests.e2e.waiting import wait
+from tests.e2e.waiting import attached, wait, wait_for
 from tests.support.clients import boto
 from tests.support.estate import Cloud, Econed, Person
-
-
-class Driver(EC2NodeDriver):
-    """The driver without the elastic IPs that it asks for with every list of nodes: they are no part of this."""
-
-    def ex_describe_addresses(self, nodes: list[Node]) -> dict[str, list[str]]:
-        """Return no addresses."""
-        return {str(node.id): [] for node in nodes}
 
 
 @pytest.fixture(params=["2", "4"], ids=["signature v2", "signature v4"])
 def driver(request: pytest.FixtureRequest, econed: Econed, alice: Person, ec2: Any) -> Any:
     """The driver for alice, in the region that econed is."""
     where = urlsplit(econed.url)
-    made: Any = Driver(  # type: ignore[no-untyped-call]
+    made: Any = EC2NodeDriver(  # type: ignore[no-untyped-call]
         alice.name,
         alice.secret,
         secure=False,
@@ -71,6 +63,47 @@ def test_libcloud_takes_a_node_through_its_life(cloud: Cloud, ec2: Any, driver: 
     finally:
         assert driver.destroy_node(node) is True
     wait(ec2, "instance_terminated", [node.id])
+
+
+def test_libcloud_attaches_volumes_and_leads_addresses(cloud: Cloud, ec2: Any, driver: Any) -> None:
+    """Create, attach, list, save, detach, destroy; allocate, associate, list with the node, disassociate, release."""
+    node = driver.create_node(name="node", size=_size(driver, cloud.instance_type), image=_image(driver, cloud))
+    try:
+        wait(ec2, "instance_running", [node.id])
+        (location,) = [each for each in driver.list_locations() if each.availability_zone.name == cloud.zone]
+        volume = driver.create_volume(1, "by libcloud", location=location)
+        wait_for(ec2, "volume_available", VolumeIds=[volume.id])
+        assert driver.attach_volume(node, volume, "/dev/sdf") is True
+        attached(ec2, volume.id)
+        (listed,) = [each for each in driver.list_volumes(node) if each.id == volume.id]
+        assert (listed.name, listed.size, listed.extra["device"]) == ("by libcloud", 1, "/dev/sdf")
+        snapshot = driver.create_volume_snapshot(volume, "saved by libcloud")
+        wait_for(ec2, "snapshot_completed", SnapshotIds=[snapshot.id])
+        assert [each.id for each in driver.list_volume_snapshots(volume)] == [snapshot.id]
+        assert driver.destroy_volume_snapshot(snapshot) is True
+        _detach(driver, ec2, volume)
+        assert driver.destroy_volume(volume) is True
+        wait_for(ec2, "volume_deleted", VolumeIds=[volume.id])
+
+        for domain in (None, "vpc"):
+            address = driver.ex_allocate_address(domain or "standard")
+            answer = driver.ex_associate_address_with_node(node, address, domain)
+            assert answer is None or answer.startswith("eipassoc-")
+            assert driver.ex_describe_addresses_for_node(node) == [address.ip]
+            (listed,) = [each for each in driver.list_nodes() if each.id == node.id]
+            assert address.ip in listed.public_ips
+            (address,) = [each for each in driver.ex_describe_all_addresses() if each.ip == address.ip]
+            assert address.instance_id == node.id
+            assert driver.ex_disassociate_address(address, domain) is True
+            assert driver.ex_release_address(address, domain) is True
+            assert address.ip not in {each.ip for each in driver.ex_describe_all_addresses()}
+    finally:
+        assert driver.destroy_node(node) is True
+
+
+def _detach(driver: Any, ec2: Any, volume: Any) -> None:
+    assert driver.detach_volume(volume) is True
+    wait_for(ec2, "volume_available", VolumeIds=[volume.id])
 
 
 def test_libcloud_manages_key_pairs(driver: Any, cloud: Cloud, econed: Econed) -> None:

@@ -13,11 +13,31 @@ from tests.support.processes import until
 
 _EVERY = 0.2
 
+QUICK = 1.0
+"""Seconds from one round of a reconciler to the next where a test waits for what it does."""
+
 
 def wait(ec2: Any, waiter: str, instance_ids: Sequence[str]) -> None:
-    """Wait by one of boto3's waiters (`instance_running`, …)."""
+    """Wait for instances by one of boto3's waiters (`instance_running`, …)."""
+    wait_for(ec2, waiter, InstanceIds=list(instance_ids))
+
+
+def wait_for(ec2: Any, waiter: str, **what: Any) -> None:
+    """Wait by one of boto3's waiters (`volume_available`, …) for what its parameters name."""
     config = {"Delay": _EVERY, "MaxAttempts": int(PATIENCE / _EVERY)}
-    ec2.get_waiter(waiter).wait(InstanceIds=list(instance_ids), WaiterConfig=config)
+    ec2.get_waiter(waiter).wait(**what, WaiterConfig=config)
+
+
+def attached(ec2: Any, volume_id: str) -> dict[str, Any]:
+    """Return a volume once it is attached in full, and its instance free for the next change of disks."""
+
+    def found() -> dict[str, Any] | None:
+        (volume,) = ec2.describe_volumes(VolumeIds=[volume_id])["Volumes"]
+        return volume if [each["State"] for each in volume["Attachments"]] == ["attached"] else None
+
+    volume = until(found, f"{volume_id} to be attached", PATIENCE)
+    assert volume is not None
+    return volume
 
 
 def described(ec2: Any, *instance_ids: str) -> list[dict[str, Any]]:

@@ -174,3 +174,9 @@ def test_rendering_keeps_every_namesake_in_order() -> None:
     nics = Attributes([("NIC", {"NETWORK_ID": "0"}), ("MEMORY", "64"), ("NIC", {"NETWORK_ID": "1", "MODEL": "virtio"})])
     assert template.render(nics.only("NIC")) == 'NIC=[NETWORK_ID="0"]\nNIC=[NETWORK_ID="1",MODEL="virtio"]'
     assert template.render(nics.without("NIC")) == 'MEMORY="64"'
+
+
+def test_an_attribute_is_taken_away_by_a_vector_without_members() -> None:
+    assert template.removal("EC2_X") == "EC2_X=[]"
+    with pytest.raises(NotKeepable):
+        template.removal("no name")

@@ -6,14 +6,19 @@ import base64
 import hashlib
 import subprocess
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
 from econed.opennebula.tokens import (
     DEFAULT_WINDOW,
+    CertificateKey,
     CipherForm,
+    PasswordKey,
     UnusableName,
     server_cipher_token,
     session_token,
@@ -65,7 +70,7 @@ def test_all_moments_of_a_window_share_one_expiry() -> None:
 
 def test_in_the_time_of_one_window_a_users_token_changes_once_at_most() -> None:
     tokens = [
-        session_token("serveradmin", "secret", "alice", NOW + second, CipherForm.KEY_IV)
+        session_token("serveradmin", PasswordKey("secret"), "alice", NOW + second, CipherForm.KEY_IV)
         for second in range(DEFAULT_WINDOW)
     ]
     assert sum(before != after for before, after in pairwise(tokens)) <= 1
@@ -73,11 +78,43 @@ def test_in_the_time_of_one_window_a_users_token_changes_once_at_most() -> None:
 
 def test_users_windows_do_not_begin_all_at_once() -> None:
     def expiry(user: str) -> str:
-        return opened(session_token("serveradmin", "s", user, NOW, CipherForm.KEY_IV), "s", False).rsplit(":", 1)[1]
+        return opened(session_token("serveradmin", PasswordKey("s"), user, NOW, CipherForm.KEY_IV), "s", False).rsplit(
+            ":", 1
+        )[1]
 
     assert len({expiry(f"user-{number}") for number in range(20)}) > 10
 
 
 def test_without_a_target_the_server_user_speaks_for_himself() -> None:
-    token = session_token("oneserver", "secret", None, NOW, CipherForm.ZERO_IV)
+    token = session_token("oneserver", PasswordKey("secret"), None, NOW, CipherForm.ZERO_IV)
     assert opened(token, "secret", True).startswith("oneserver:oneserver:")
+
+
+# The driver server_x509
+
+
+def test_oneds_driver_reads_what_a_certificates_key_signed(tmp_path: Path) -> None:
+    """By openssl with the public key, after base64 twice, as server_x509_auth.rb does."""
+    private = rsa.generate_private_key(65537, 2048)
+    public = tmp_path / "public.pem"
+    public.write_bytes(private.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    token = session_token("serveradmin", CertificateKey(private), "alice", NOW, CipherForm.KEY_IV)
+    server, target, sealed = token.split(":")
+    command = ["openssl", "pkeyutl", "-verifyrecover", "-pubin", "-inkey", str(public)]
+    signed = base64.b64decode(base64.b64decode(sealed, validate=True), validate=True)
+    opened = subprocess.run(command, input=signed, capture_output=True, check=True).stdout.decode()
+    assert opened == f"serveradmin:alice:{opened.rsplit(':', 1)[1]}"
+    assert (server, target) == ("serveradmin", "alice")
+    again = session_token("serveradmin", CertificateKey(private), "alice", NOW, CipherForm.KEY_IV)
+    assert again == token, "every process sends oned the same string"
+
+
+def test_a_name_too_long_for_the_key_is_refused() -> None:
+    key = CertificateKey(rsa.generate_private_key(65537, 1024))
+    with pytest.raises(UnusableName):
+        session_token("serveradmin", key, "a" * 120, NOW, CipherForm.KEY_IV)
+
+
+def test_a_key_is_never_shown() -> None:
+    assert "secret" not in repr(PasswordKey("secret"))
+    assert "RSA" not in repr(CertificateKey(rsa.generate_private_key(65537, 1024)))

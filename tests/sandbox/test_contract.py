@@ -46,6 +46,7 @@ READ_BUT_IGNORED: Mapping[str, str] = {
     "VM/ETIME": "a moment",
     "VM/LOCK/TIME": "a moment",
     "VM/STIME": "a moment",
+    "VM/TEMPLATE/DISK/EC2_ATTACH_TIME": "a moment, and an attribute of ours: no recording has it",
     "VM/USER_TEMPLATE/SCHED_MESSAGE": "begins with the time; the replay waits until it is there or not, as recorded",
     "ZONE/TEMPLATE/ENDPOINT": "where the recorded oned listened",
 }

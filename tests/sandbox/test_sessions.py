@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 
-from econed.opennebula.tokens import server_cipher_token
+from econed.opennebula.tokens import CertificateKey, CipherForm, server_cipher_token, server_token
 from econed.sandbox.oned import Oned
-from econed.sandbox.sessions import SESSION_EXPIRATION_TIME
+from econed.sandbox.sessions import SESSION_EXPIRATION_TIME, distinguished_name
 from tests.sandbox.house import BEGIN, House
+from tests.support.certificates import SUBJECT, server_certificate
 
 AUTHENTICATION = 256
 VERSIONS = ("5.12", "7.4")
@@ -114,3 +116,24 @@ def test_what_was_called_by_whom_and_how_it_went_stands_in_the_log() -> None:
     house.code("alice", "one.vm.info", 77, False)
     last = house.oned.calls[-1]
     assert (last.user, last.method, last.args, last.code, last.ok) == ("alice", "one.vm.info", (77, False), 1024, False)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_driver_server_x509_takes_what_the_certificates_key_signed_and_nothing_else(version: str) -> None:
+    house = House(version)
+    key, certificate = server_certificate()
+    house.oned.trust(certificate)
+
+    def signed(by: RSAPrivateKey, expires: int = BEGIN + 3600) -> str:
+        return server_token(CertificateKey(by), "serveradmin", "alice", expires, CipherForm.KEY_IV)
+
+    assert code(house.oned, signed(key)) == 0
+    assert code(house.oned, signed(key, BEGIN - 1)) == AUTHENTICATION
+    assert code(house.oned, signed(generate_private_key(65537, 2048))) == AUTHENTICATION
+    assert code(house.oned, token(house, "bob", zero_iv=version == "5.12")) == AUTHENTICATION
+    assert code(house.oned, "serveradmin:bob:rubbish") == AUTHENTICATION
+
+
+def test_oned_keeps_the_name_in_a_certificate_with_its_blanks_in_hex() -> None:
+    """As `X509Auth.escape_dn` writes it."""
+    assert distinguished_name(server_certificate()[1]) == SUBJECT.replace(" ", "\\20")

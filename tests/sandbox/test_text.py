@@ -238,3 +238,25 @@ class TestContext:
         house = House()
         machine = house.run('TAG="100$ $NAME"', hold=True)
         assert house.vm(machine).findtext("USER_TEMPLATE/TAG") == "100$ $NAME"
+
+
+@pytest.mark.parametrize("nothing", ["[]", "[ ]"])
+def test_a_vector_without_members_takes_the_attribute_away(nothing: str) -> None:
+    """Seen on 5.12 and 7.4; an empty text leaves an empty attribute."""
+    template = parse('A=[B="1"]\nC="2"\nD="3"')
+    template.merge(parse(f'A={nothing}\nC={nothing}\nD=""\nE={nothing}'))
+    assert list(template) == [("D", "")]
+
+
+def test_of_a_text_that_sets_an_attribute_and_takes_it_away_users_follow_the_end_and_machines_have_it() -> None:
+    """Seen on 5.12 and 7.4; images do as users, networks and templates as machines."""
+    house = House()
+    text = 'A="1"\nA=[]\nB=[]\nB="2"'
+    house.call("alice", "one.user.update", 2, text, 1)
+    user = house.document("alice", "one.user.info", -1, False).find("TEMPLATE")
+    assert user is not None
+    assert [(each.tag, each.text) for each in user if each.tag in ("A", "B")] == [("B", "2")]
+    machine = house.run("", hold=True)
+    house.call("alice", "one.vm.update", machine, text, 1)
+    assert house.vm(machine).findtext("USER_TEMPLATE/A") == "1"
+    assert house.vm(machine).findtext("USER_TEMPLATE/B") == "2"

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 
 import boto3
 from botocore.config import Config
@@ -155,15 +155,37 @@ def v2(person: Person, url: str, action: str, parameters: Mapping[str, str] | No
     return send(url, method, form)
 
 
-def send(url: str, method: str, form: str, headers: Mapping[str, str] | None = None) -> Answer:
-    """Send a query (GET) or a form, as it is."""
+def upload(person: Person, url: str, file: bytes, **parameters: str) -> Answer:
+    """Send a file as the Ruby econe-upload does with curl: a form whose other fields are signed by Version 2."""
+    host = str(urlsplit(url).hostname)  # the Ruby tools sign it without its port
+    query = v2_form(person, url, {"Action": "UploadImage", **parameters}, method="POST", host=host)
+    boundary = "------------------------d74496d66958873e"
+    parts = [
+        f'Content-Disposition: form-data; name="{name}"\r\n\r\n{value}'.encode() for name, value in parse_qsl(query)
+    ]
+    file_head = 'Content-Disposition: form-data; name="file"; filename="disk.img"\r\n'
+    parts.append(f"{file_head}Content-Type: application/octet-stream\r\n\r\n".encode() + file)
+    body = b"".join(b"--%s\r\n%s\r\n" % (boundary.encode(), part) for part in parts)
+    return send(
+        url,
+        "POST",
+        body + f"--{boundary}--\r\n".encode(),
+        {"Content-Type": f"multipart/form-data; boundary={boundary}"},
+    )
+
+
+def send(url: str, method: str, form: str | bytes, headers: Mapping[str, str] | None = None) -> Answer:
+    """Send a query (GET; a text) or a form, as it is."""
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=TIMEOUT)
     try:
         if method == "GET":
+            assert isinstance(form, str)
             connection.request("GET", f"/?{form}", headers=dict(headers or {}))
         else:
             content_type = {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"}
-            connection.request(method, "/", form.encode(), {**content_type, **(headers or {})})
+            connection.request(
+                method, "/", form if isinstance(form, bytes) else form.encode(), {**content_type, **(headers or {})}
+            )
         return received(connection.getresponse())
     finally:
         connection.close()

@@ -14,15 +14,17 @@ from botocore.serialize import create_serializer
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from econed.actions.call import Call, dry_run_succeeded
+from econed.actions.instance_types import FileTypes
 from econed.answers import failure
 from econed.auth.users import User, UserDirectory
 from econed.catalogue import all_actions
 from econed.config import Settings
 from econed.dispatch import Dispatcher
 from econed.errors import EC2Error, OpenNebulaError
-from econed.interfaces import IOpenNebula
+from econed.interfaces import IOpenNebula, IScripts
 from econed.opennebula.methods import is_reading
 from econed.opennebula.session import Session
 from econed.sandbox.backend import SandboxBackend
@@ -44,6 +46,19 @@ VERSION = "2016-11-15"
 REQUEST_ID = "7f0c2f7e-0000-0000-0000-000000000000"
 
 _STEP, _PATIENCE = 0.1, 1200.0
+
+
+@implementer(IScripts)
+class NoScripts:
+    """What there is where no scripts are configured."""
+
+    has_any = False
+
+    async def associate(self, elastic_ip: str, private_ip: str, network: str, most: float) -> None:
+        """Run nothing (`IScripts`)."""
+
+    async def disassociate(self, elastic_ip: str, private_ip: str, network: str, most: float) -> None:
+        """Run nothing (`IScripts`)."""
 
 
 @cache
@@ -74,6 +89,8 @@ class Cloud:
         populate(self.oned, users=[("alice", "alicepw"), ("bob", "bobpw")], vms=vms)
         self.one: IOpenNebula = SandboxBackend(self.oned)
         self.settings = settings or Settings()
+        self.file_types: FileTypes | None = None
+        self.scripts: IScripts = NoScripts()
         self._logged = len(self.oned.calls)
 
     def run(self, user: str, action: str, *, dry_run: bool = False, **parameters: Any) -> dict[str, Any]:
@@ -98,8 +115,10 @@ class Cloud:
             settings=self.settings,
             clock=self.clock,
             in_thread=_at_once,
+            scripts=self.scripts,
             endpoint=ENDPOINT,
             request_id=REQUEST_ID,
+            file_types=self.file_types,
         )
         return call.as_dry_run() if dry_run else call
 

@@ -14,7 +14,7 @@ import secrets
 import shutil
 import sys
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -43,6 +43,12 @@ _SERVERADMIN = "serveradmin:serverpassword"
 _DONE = 6
 _READY, _DISABLED, _ERROR = 1, 3, 5
 _MOVING = ("MONITORING", "LAST_POLL")
+_ADDRESSES = 24
+"""Elastic IPs of a cloud: its tests come one after the other, and give back what they take."""
+
+_SCRIPT = """#!/bin/sh
+printf '{what} %s %s %s\\n' "$1" "$2" "$3" >> '{runs}'
+"""
 
 
 @dataclass(frozen=True)
@@ -65,6 +71,16 @@ class LoggedCall:
     ok: bool
 
 
+@dataclass(frozen=True)
+class ScriptRun:
+    """What a script of the elastic IPs was given; `what` is `associate` or `disassociate`."""
+
+    what: str
+    elastic_ip: str
+    private_ip: str
+    network: str
+
+
 class Econed:
     """An econed process; `url` is where it serves."""
 
@@ -83,7 +99,7 @@ class Econed:
 
 
 class Cloud:
-    """An oned with a group of users, an instance type, an AMI, an image that is none, and a network."""
+    """An oned with a group of users, an instance type, an AMI, an image that is none, a network, elastic IPs."""
 
     def __init__(self, form: str, url: str, oneadmin: str, auth_file: Path, directory: Path) -> None:
         self.form = form
@@ -92,11 +108,14 @@ class Cloud:
         self.auth_file = auth_file
         self.prefix = f"econed-{secrets.token_hex(4)}"
         self.admin = RawOned(url, lambda: oneadmin)
+        self.elastic_networks: set[int] = set()
         self._undo: list[Callable[[], object]] = []
         self._people: list[Person] = []
         self._processes: list[Process] = []
         self._econeds: list[Econed] = []
         self._numbers = itertools.count()
+        self._script_runs = directory / "scripts.log"
+        self.uploads = directory / "uploads"
 
     # What there is
 
@@ -108,6 +127,7 @@ class Cloud:
         rule = self.admin.make("one.acl.addrule", f"{0x200000000 | self.group:x}", *_CREATE)
         self._undo.append(lambda: self.admin("one.acl.delrule", rule))
         self.network = self._network()
+        self.elastic_ips = self.elastic_network(_ADDRESSES)
         self.instance_type = f"{self.prefix}.small"
         self.type_template = self.template(self.instance_type)
         self._share("template", self.type_template)
@@ -152,6 +172,33 @@ class Cloud:
         until(lambda: self._state("one.image.info", number) == _READY, f"image {number} to be ready", PATIENCE)
         return number
 
+    def elastic_network(self, size: int) -> int:
+        """Make a network of so many elastic IPs, each a range of its own, which users have no rights on."""
+        ranges = "\n".join(f'AR=[TYPE="IP4",IP="203.0.113.{number + 1}",SIZE="1"]' for number in range(size))
+        name = f"{self.prefix}-elastic-{next(self._numbers)}"
+        number = self.admin.make("one.vn.allocate", f'NAME="{name}"\nVN_MAD="dummy"\nBRIDGE="none"\n{ranges}', -1)
+        self._undo.append(lambda: self._remove_network(number))
+        self._await_network(number)
+        self.elastic_networks.add(number)
+        return number
+
+    def held(self, network: int) -> list[str]:
+        """Return the addresses of a network that are held."""
+        leases = self.admin.document("one.vn.info", network, False).findall("AR_POOL/AR/LEASES/LEASE")
+        return sorted(str(lease.findtext("IP")) for lease in leases if lease.findtext("VM") == "-1")
+
+    def address_records(self, person: Person) -> str:
+        """Return what the network of elastic IPs says of a user's: its attributes that name him."""
+        template = self.admin.document("one.vn.info", self.elastic_ips, False).find("TEMPLATE")
+        named = [each for each in template if each.findtext("UID") == str(person.id)]  # type: ignore[union-attr]
+        return "".join(etree.tostring(each, encoding="unicode") for each in named)
+
+    def script_runs(self) -> list[ScriptRun]:
+        """Return what the scripts of the elastic IPs were given so far, in order."""
+        if not self._script_runs.exists():
+            return []
+        return [ScriptRun(*line.split(" ")) for line in self._script_runs.read_text(encoding="ascii").splitlines()]
+
     def share(self, what: str, number: int, owner: Person) -> None:
         """Let the owner's group use an object of his, and no more."""
         owner.one(f"one.{what}.chmod", number, 1, 1, 0, 1, 0, 0, 0, 0, 0)
@@ -177,13 +224,33 @@ class Cloud:
     # econed
 
     def econed(
-        self, *, one_url: str | None = None, notes: bool = True, settings: Mapping[str, object] | None = None
+        self,
+        *,
+        one_url: str | None = None,
+        notes: bool = True,
+        settings: Mapping[str, object] | None = None,
+        interval: float | None = None,
     ) -> Econed:
-        """Start an econed on this cloud: `twistd -n econe`, or with `notes` the same in `noting.tac`."""
+        """Start an econed on this cloud: `twistd -n econe`, or with `notes` the same in `noting.tac`.
+
+        `interval` are seconds from one round of its reconciler to the next, which only `noting.tac` can change.
+        """
+        assert notes or interval is None
         name = f"econed-{next(self._numbers)}"
+        self.uploads.mkdir(exist_ok=True)
         configuration = self.directory / f"{name}.conf"
         configuration.write_text(
-            yaml.safe_dump({"host": "127.0.0.1", "one_xmlrpc": one_url or self.url, **(settings or {})})
+            yaml.safe_dump(
+                {
+                    "host": "127.0.0.1",
+                    "one_xmlrpc": one_url or self.url,
+                    "tmpdir": str(self.uploads),
+                    "elasticips_vnet_id": self.elastic_ips,
+                    "associate_script": self._script("associate"),
+                    "disassociate_script": self._script("disassociate"),
+                    **(settings or {}),
+                }
+            )
         )
         listen = "tcp:0:interface=127.0.0.1"
         environment = {"ONE_CIPHER_AUTH": str(self.auth_file)}
@@ -197,6 +264,7 @@ class Cloud:
                 "ECONED_LISTEN": listen,
                 "ECONED_NOTES": str(written),
             }
+            environment |= {} if interval is None else {"ECONED_INTERVAL": str(interval)}
         econed = Econed(self._started(name, [twistd(), "-n", "--pidfile=", *arguments], environment), written)
         self._econeds.append(econed)
         return econed
@@ -238,7 +306,7 @@ class Cloud:
         for process in reversed(self._processes):
             process.stop()
         problems = []
-        for undo in (self._end_machines, *reversed(self._undo)):
+        for undo in itertools.chain([self._end_machines], self._image_removals(), reversed(self._undo)):
             try:
                 undo()
             except Refused as refusal:
@@ -260,6 +328,19 @@ class Cloud:
         with contextlib.suppress(Refused):
             self.admin("one.vm.action", "terminate-hard", number)
         return False
+
+    def _image_removals(self) -> Iterator[Callable[[], None]]:
+        """Yield what removes all that people made through EC2: volumes, snapshots, images."""
+        for person in self._people:
+            pool = self.admin.document("one.imagepool.info", person.id, -1, -1)
+            for found in pool.findall("IMAGE/ID"):
+                yield partial(self._remove_image, int(str(found.text)))
+
+    def _remove_network(self, number: int) -> None:
+        """Remove a network of elastic IPs, given back first: oned keeps one with leases."""
+        for ip in self.held(number):
+            self.admin("one.vn.release", number, f'LEASES=[IP="{ip}"]')
+        self.admin("one.vn.delete", number)
 
     def _remove_image(self, number: int) -> None:
         settled = "image to be free"
@@ -284,10 +365,20 @@ class Cloud:
         text += 'NETWORK_ADDRESS="10.77.0.0"\nNETWORK_MASK="255.255.0.0"\nGATEWAY="10.77.0.1"\n'
         text += 'AR=[TYPE="IP4",IP="10.77.0.10",SIZE="2000"]'
         number = self._made("vn", self.admin.make("one.vn.allocate", text, -1))
-        if self.is_modern:
-            until(lambda: self._state("one.vn.info", number) == _READY, f"network {number} to be ready", PATIENCE)
+        self._await_network(number)
         self._share("vn", number)
         return number
+
+    def _await_network(self, number: int) -> None:
+        if self.is_modern:
+            until(lambda: self._state("one.vn.info", number) == _READY, f"network {number} to be ready", PATIENCE)
+
+    def _script(self, what: str) -> str:
+        """Write a script that notes what it is given, and return its path."""
+        path = self.directory / what
+        path.write_text(_SCRIPT.format(what=what, runs=self._script_runs), encoding="utf-8")
+        path.chmod(0o755)
+        return str(path)
 
     def _share(self, what: str, number: int) -> None:
         self.admin(f"one.{what}.chown", number, -1, self.group)

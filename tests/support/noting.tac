@@ -1,6 +1,7 @@
 """econed with a notebook: the elements of oned's documents that it reads go to the file that ECONED_NOTES names.
 
-For the tests: `econe.tac` with one thing added. ECONE_CONF names the configuration, ECONED_LISTEN where to listen.
+For the tests: `econe.tac` with one thing added. ECONE_CONF names the configuration, ECONED_LISTEN where to listen,
+ECONED_INTERVAL the seconds from one round of the reconciler to the next, if they are to be other than always.
 """
 
 import os
@@ -8,7 +9,7 @@ from pathlib import Path
 
 from twisted.application.service import Application
 
-from econed import tap
+from econed import reconciler, tap
 
 seen: set[str] = set()
 notes = Path(os.environ["ECONED_NOTES"])
@@ -21,6 +22,9 @@ def note(element: str) -> None:
         with notes.open("a", encoding="utf-8") as file:
             file.write(f"{element}\n")
 
+
+if "ECONED_INTERVAL" in os.environ:
+    reconciler.INTERVAL = float(os.environ["ECONED_INTERVAL"])
 
 options = tap.Options()
 options.parseOptions(["--config", os.environ["ECONE_CONF"], "--listen", os.environ["ECONED_LISTEN"]])

@@ -1,0 +1,242 @@
+"""Attaching, detaching and growing volumes (EC2 API Reference, AttachVolume, DetachVolume, ModifyVolume).
+
+oned plugs disks in and out of machines that run or are powered off, one at a time; a machine that is busy so is waited
+for. What the client said of an attachment goes with the disk itself, in the one call that makes it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from econed.actions.action import action
+from econed.actions.attachments import Attachment, Volume, demand_free, settled, target, volumes
+from econed.actions.instance_facts import ATTACH_TIME, DEVICE
+from econed.actions.instance_state import InstanceState
+from econed.actions.instance_view import device as device_of
+from econed.actions.instance_view import state_of
+from econed.actions.volume_facts import ZONE, number
+from econed.actions.volume_making import MAX_SIZE
+from econed.actions.volume_view import attachment_view, modification_text, modification_view, state
+from econed.actions.volumes import checked_type
+from econed.errors import EC2Error, OpenNebulaCode, OpenNebulaRefusal
+from econed.ids import INSTANCE
+from econed.opennebula.documents import OwnedView, Right
+from econed.opennebula.states import ImageState
+from econed.opennebula.template import vector
+
+if TYPE_CHECKING:
+    from econed.actions.call import Call
+    from econed.opennebula.documents import Image, VirtualMachine
+
+_MB_PER_GIB = 1024
+_PLUGGABLE = frozenset({InstanceState.RUNNING, InstanceState.STOPPED})
+
+
+@action()
+async def attach_volume(call: Call, *, volume_id: str, instance_id: str, device: str) -> dict[str, Any]:
+    """Attach a volume to an instance (EC2 AttachVolume; OpenNebula attach).
+
+    The same call again, whose answer may have been lost, finds its attachment and gives it. Raises `EC2Error`
+    VolumeInUse, IncorrectState, InvalidVolume.ZoneMismatch, and InvalidParameterValue for a device that is in use or is
+    none.
+    """
+    (volume,) = await volumes(call, [volume_id])
+    machine = await settled(call, instance_id)
+    if _is_the_same(volume, machine, device):
+        return _attached_view(volume)
+    image = _demand_available(volume)
+    if state_of(machine) not in _PLUGGABLE:
+        raise _not_running(machine)
+    asked = number(image.template.text(ZONE))
+    if asked is not None and machine.cluster_id not in (None, asked):
+        raise EC2Error(
+            "InvalidVolume.ZoneMismatch",
+            f"The volume '{volume.id}' is not in the same availability zone as instance "
+            f"'{INSTANCE.format(machine.id)}'",
+        )
+    demand_free(machine, device)
+
+    async def attach(_: OwnedView) -> None:
+        await _attach(call, image, machine, device)
+
+    await call.change_all(Right.MANAGE, [machine], attach)
+    (volume,) = await volumes(call, [volume_id])
+    if volume.attachment is None:  # oned let go of it again already: the hypervisor would not take it
+        raise EC2Error("IncorrectState", f"The volume '{volume.id}' could not be attached.")
+    return _attached_view(volume, "attaching")
+
+
+# A disk is plugged out by oned, or not: there is no way to force it.
+@action(ignores=("Force",))
+async def detach_volume(
+    call: Call, *, volume_id: str, instance_id: str | None = None, device: str | None = None
+) -> dict[str, Any]:
+    """Detach a volume from the instance it is attached to (EC2 DetachVolume; OpenNebula detach).
+
+    InstanceId and Device, where given, must name that instance and device. Raises `EC2Error` IncorrectState,
+    InvalidAttachment.NotFound, and OperationNotPermitted for what an instance boots from.
+    """
+    if instance_id is not None:
+        INSTANCE.parse(instance_id)
+    (volume,) = await volumes(call, [volume_id])
+    attached = _demand_attached(volume, instance_id, device)
+    machine = await settled(call, INSTANCE.format(attached.machine.id))
+    if volume.image is None or (attached.is_root and state_of(machine) is not InstanceState.STOPPED):
+        raise _not_permitted(volume, attached)
+    (volume,) = await volumes(call, [volume_id])
+    attached = _demand_attached(volume, instance_id, device)
+    if attached.detaching:
+        return _attached_view(volume)
+    if state_of(machine) not in _PLUGGABLE:
+        raise _not_running(machine)
+
+    async def detach(_: OwnedView) -> None:
+        try:
+            await call.one.disk_detach(attached.machine.id, attached.disk.disk_id)
+        except OpenNebulaRefusal as refusal:
+            if refusal.code != OpenNebulaCode.ACTION:
+                raise
+            raise _not_running(attached.machine) from refusal
+
+    await call.change_all(Right.MANAGE, [attached.machine], detach)
+    return _attached_view(volume, "detaching")
+
+
+@action(as_is={"MultiAttachEnabled": False})
+async def modify_volume(
+    call: Call, *, volume_id: str, size: int | None = None, volume_type: str = ""
+) -> dict[str, Any]:
+    """Have an attached volume grow, or note another VolumeType (EC2 ModifyVolume; OpenNebula diskresize).
+
+    Raises `EC2Error` UnsupportedOperation for a volume that is to grow while no machine has it: OpenNebula has disks
+    grow, not images.
+    """
+    if size is None and not volume_type:
+        raise EC2Error("MissingParameter", "The request must contain the parameter Size or VolumeType")
+    (volume,) = await volumes(call, [volume_id])
+    kind = checked_type(volume_type) if volume_type else ""
+    wanted = volume.size if size is None else size
+    _demand_growth(volume, wanted)
+    attached = volume.attachment
+    if wanted > volume.size:
+        if attached is None:
+            raise EC2Error(
+                "UnsupportedOperation", f"The volume '{volume.id}' can only grow while it is attached to an instance."
+            )
+        machine = await settled(call, INSTANCE.format(attached.machine.id))
+        if state_of(machine) not in _PLUGGABLE:
+            raise _not_running(machine)
+    text = modification_text(volume, wanted, kind, call.now)
+    if volume.image is not None:
+        await call.change_all(Right.MANAGE, [volume.image], lambda each: call.one.image_update(each.id, text))
+    elif attached is not None:
+        if kind:
+            raise EC2Error("UnsupportedOperation", "The type of a disk that belongs to an instance cannot be changed.")
+        await call.change_all(Right.MANAGE, [attached.machine], lambda each: call.one.vm_update(each.id, text))
+    if attached is not None and wanted > volume.size:
+        await call.change_all(Right.MANAGE, [attached.machine], lambda _: _grow(call, attached, wanted))
+    (changed,) = await volumes(call, [volume_id])
+    shown = modification_view(changed)
+    assert shown is not None  # noqa: S101  it has just been noted
+    if shown["ModificationState"] != "completed":  # oned has taken it on: a failure would show later
+        shown = {**shown, "ModificationState": "modifying"}
+    return {"VolumeModification": shown}
+
+
+async def _grow(call: Call, attached: Attachment, size: int) -> None:
+    try:
+        await call.one.disk_resize(attached.machine.id, attached.disk.disk_id, size * _MB_PER_GIB)
+    except OpenNebulaRefusal as refusal:
+        if refusal.code == OpenNebulaCode.ACTION:
+            raise _not_running(attached.machine) from refusal
+        raise
+
+
+async def _attach(call: Call, image: Image, machine: VirtualMachine, given: str) -> None:
+    if not image.is_persistent:  # a copy of a snapshot that was none; oned did not let it be changed until it was there
+        await call.one.image_persistent(image.id, True)
+    disk = {
+        "IMAGE_ID": str(image.id),
+        "TARGET": target(machine, given),
+        DEVICE: given,
+        ATTACH_TIME: str(call.now),
+    }
+    try:
+        await call.one.disk_attach(machine.id, vector("DISK", disk))
+    except OpenNebulaRefusal as refusal:
+        if refusal.code != OpenNebulaCode.ACTION:
+            raise
+        # Something has changed since it was looked at: the image, the device or the machine.
+        _demand_available(Volume(await call.one.image(image.id), None))
+        (now,) = await call.one.vms([machine.id]) or (machine,)
+        demand_free(now, given)
+        raise _not_running(now) from refusal
+
+
+def _demand_available(volume: Volume) -> Image:
+    image = volume.image
+    if image is None or volume.attachment is not None or image.vm_ids:
+        where = f" to {INSTANCE.format(volume.attachment.machine.id)}" if volume.attachment is not None else ""
+        raise EC2Error("VolumeInUse", f"{volume.id} is already attached{where or ' to an instance'}")
+    if image.state is not ImageState.READY or state(volume) != "available":
+        raise EC2Error("IncorrectState", f"{volume.id} is not 'available'.")
+    return image
+
+
+def _demand_attached(volume: Volume, instance_id: str | None, given: str | None) -> Attachment:
+    attached = volume.attachment
+    if attached is None:
+        raise EC2Error("IncorrectState", f"Volume '{volume.id}' is in the '{state(volume)}' state.")
+    is_meant = instance_id is None or INSTANCE.parse(instance_id) == attached.machine.id
+    if not is_meant or (given is not None and not _is_at(attached, given)):
+        where = instance_id or INSTANCE.format(attached.machine.id)
+        at = "" if given is None else f" as device '{given}'"
+        raise EC2Error(
+            "InvalidAttachment.NotFound", f"The volume '{volume.id}' is not attached to instance '{where}'{at}."
+        )
+    return attached
+
+
+def _is_at(attached: Attachment, given: str) -> bool:
+    return given == device_of(attached.disk) or target(attached.machine, given) == attached.disk.target
+
+
+def _is_the_same(volume: Volume, machine: VirtualMachine, given: str) -> bool:
+    attached = volume.attachment
+    return (
+        attached is not None
+        and not attached.detaching
+        and attached.machine.id == machine.id
+        and attached.disk.text(DEVICE) == given
+    )
+
+
+def _demand_growth(volume: Volume, size: int) -> None:
+    if size > MAX_SIZE:
+        raise EC2Error("InvalidParameterValue", f"Volume of size {size}GiB is invalid, it must be 1 to {MAX_SIZE}GiB.")
+    if size < volume.size:
+        raise EC2Error(
+            "InvalidParameterValue",
+            f"New size cannot be smaller than existing size, {volume.id} has {volume.size}GiB.",
+        )
+
+
+def _attached_view(volume: Volume, status: str = "") -> dict[str, Any]:
+    assert volume.attachment is not None  # noqa: S101  callers have looked
+    shown = dict(attachment_view(volume, volume.attachment))
+    return {**shown, "State": status} if status else shown
+
+
+def _not_running(machine: VirtualMachine) -> EC2Error:
+    return EC2Error(
+        "IncorrectState",
+        f"Instance '{INSTANCE.format(machine.id)}' is not 'running' or 'stopped', or is busy: try again later.",
+    )
+
+
+def _not_permitted(volume: Volume, attached: Attachment) -> EC2Error:
+    what = "is the root device of" if attached.is_root else "belongs to"
+    return EC2Error(
+        "OperationNotPermitted",
+        f"The volume '{volume.id}' {what} instance '{INSTANCE.format(attached.machine.id)}' and cannot be detached.",
+    )

@@ -1,0 +1,216 @@
+"""Volumes and where they are attached: read from the disks of machines, which are the truth."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from econed.actions.call import together
+from econed.actions.images import images
+from econed.actions.instance_facts import ATTACH_TIME, DELETE_ON_TERMINATION
+from econed.actions.instance_state import is_busy
+from econed.actions.instance_view import device
+from econed.actions.machines import is_shown, machines
+from econed.actions.volume_facts import HINT, is_volume, number
+from econed.errors import EC2Error
+from econed.ids import INSTANCE, VOLUME, machine_and_part, part_of_machine
+from econed.opennebula.states import VmState
+
+if TYPE_CHECKING:
+    from econed.actions.call import Call
+    from econed.opennebula.documents import Disk, Image, VirtualMachine
+
+PATIENCE = 15
+"""Seconds to wait for a machine that comes out of a passing state by itself: another disk is being attached."""
+
+EVERY = 0.5
+"""Seconds between two looks at it."""
+
+_MB_PER_GIB = 1024
+_DISK_DETACH = 22
+"""HISTORY/ACTION of a stay that ended because a disk was detached (oned, VMActions)."""
+
+_DEVICE = re.compile(r"(?:/dev/)?(?:sd|xvd|vd|hd)([a-z]{1,2})([1-9][0-9]?)?")
+_TARGET = re.compile(r"(xvd|sd|vd|hd)[a-z]+")
+_DEFAULT_PREFIX = "sd"
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """A disk of a machine that is a volume; `detaching` while it is being plugged out."""
+
+    machine: VirtualMachine
+    disk: Disk
+    detaching: bool = False
+
+    @property
+    def status(self) -> str:
+        """EC2's word for it (VolumeAttachmentState)."""
+        if self.detaching:
+            return "detaching"
+        return "attaching" if self.disk.is_attaching else "attached"
+
+    @property
+    def is_root(self) -> bool:
+        """Whether the machine boots from it: it is its first disk."""
+        return self.machine.disks[0].disk_id == self.disk.disk_id
+
+    @property
+    def deletes_on_termination(self) -> bool:
+        """Whether it goes with the machine: a copy does, a volume only if it was said."""
+        return not self.disk.is_persistent or self.disk.text(DELETE_ON_TERMINATION) == "YES"
+
+    def since(self, image: Image | None) -> int:
+        """Return when it was attached, in seconds since the epoch: as noted, or with the machine."""
+        noted = number(self.disk.text(ATTACH_TIME))
+        if noted is not None:
+            return noted
+        hint: Mapping[str, str] = image.template.vector(HINT) if image is not None else {}
+        hinted = number(hint.get("ATTACH_TIME", ""))
+        if hinted is not None and hint.get("INSTANCE_ID") == INSTANCE.format(self.machine.id):
+            return hinted
+        return self.machine.stime
+
+
+@dataclass(frozen=True)
+class Volume:
+    """A volume: an image, or a disk that belongs to a machine alone (`image` None), with where it is attached.
+
+    oned lets one machine at a time use a persistent image.
+    """
+
+    image: Image | None
+    attachment: Attachment | None
+
+    @property
+    def id(self) -> str:
+        """The EC2 id."""
+        if self.image is not None:
+            return VOLUME.format(self.image.id)
+        assert self.attachment is not None  # noqa: S101  what is no image is a disk
+        return part_of_machine(VOLUME.prefix, self.attachment.machine.id, self.attachment.disk.disk_id)
+
+    @property
+    def size(self) -> int:
+        """The size in GiB; an image learns of the growth of its disk a moment later."""
+        sizes = [self.image.size if self.image is not None else 0]
+        sizes += [self.attachment.disk.size] if self.attachment is not None else []
+        return -(-max(sizes) // _MB_PER_GIB)
+
+
+async def volumes(call: Call, volume_ids: Sequence[str]) -> tuple[Volume, ...]:
+    """Return the volumes with these ids, in this order and each once.
+
+    Raises `EC2Error` InvalidVolumeID.Malformed, or InvalidVolume.NotFound for what does not exist, is no volume, or may
+    not be seen by the caller.
+    """
+    found = await find_volumes(call, volume_ids)
+    missing = [text for text in dict.fromkeys(volume_ids) if text not in found]
+    if missing:
+        raise VOLUME.not_found(*missing)
+    return tuple({each.id: each for each in (found[text] for text in volume_ids)}.values())
+
+
+async def find_volumes(call: Call, volume_ids: Iterable[str]) -> Mapping[str, Volume]:
+    """Return those volumes that there are by the ids as they were given; raises `EC2Error` …Malformed."""
+    numbers: dict[str, int] = {}
+    parts: dict[str, tuple[int, int]] = {}
+    for text in volume_ids:
+        part = machine_and_part(VOLUME.prefix, text)
+        if part is not None:
+            parts[text] = part
+        else:
+            numbers[text] = VOLUME.parse(text)
+    own = {machine.id: machine for machine in await call.one.vms(sorted({machine for machine, _ in parts.values()}))}
+    found = {text: volume for text, part in parts.items() if (volume := _own_disk(call, own.get(part[0]), part[1]))}
+    marked = [image for image in await images(call, sorted(set(numbers.values()))) if is_volume(image)]
+    by_number = {each.image.id: each for each in await with_attachments(call, marked) if each.image is not None}
+    found |= {text: by_number[each] for text, each in numbers.items() if each in by_number}
+    return found
+
+
+async def with_attachments(call: Call, found: Sequence[Image]) -> list[Volume]:
+    """Return images that are volumes with where they are attached; only machines that use one of them are read."""
+    users = await call.one.vms(sorted({number for image in found for number in image.vm_ids}))
+    attached = {
+        disk.image_id: (machine, disk)
+        for machine in users
+        if machine.state is not VmState.DONE
+        for disk in machine.disks
+        if disk.is_persistent and disk.image_id is not None
+    }
+
+    async def one(image: Image) -> Volume:
+        if image.id not in attached:
+            return Volume(image, None)
+        return Volume(image, await attachment(call, *attached[image.id]))
+
+    return await together(one(image) for image in found)
+
+
+async def attachment(call: Call, machine: VirtualMachine, disk: Disk) -> Attachment:
+    """Return a disk as an attachment. Which way one is going that is on its way only a machine's history says."""
+    if not disk.is_attaching:
+        return Attachment(machine, disk)
+    history = (await call.one.vm(machine.id)).history
+    return Attachment(machine, disk, detaching=len(history) > 1 and history[-2].action == _DISK_DETACH)
+
+
+def own_disks(machine: VirtualMachine) -> list[Volume]:
+    """Return the disks that belong to a machine alone, as volumes."""
+    if machine.state is VmState.DONE:
+        return []
+    return [Volume(None, Attachment(machine, disk)) for disk in machine.disks if not disk.is_persistent]
+
+
+async def settled(call: Call, instance_id: str) -> VirtualMachine:
+    """Return a machine once it is in no passing state any more, or as it is when patience is over."""
+    until = call.clock.seconds() + PATIENCE
+    while True:
+        (machine,) = await machines(call, [instance_id])
+        if not is_busy(machine.state, machine.lcm_state) or call.clock.seconds() >= until:
+            return machine
+        await call.pause(EVERY)
+
+
+def target(machine: VirtualMachine, given: str) -> str:
+    """Return the device of the hypervisor for a Device of EC2's: the same letter, on the bus of the first disk.
+
+    `/dev/sdf`, `xvdf` and `/dev/sdf1` are all `vdf` on a machine whose disks are virtio. Raises `EC2Error`
+    InvalidParameterValue.
+    """
+    root = _TARGET.fullmatch(machine.disks[0].target) if machine.disks else None
+    return f"{root.group(1) if root else _DEFAULT_PREFIX}{device_letters(given)}"
+
+
+def device_letters(given: str) -> str:
+    """Return the letters of a Device of EC2's, `f` of `/dev/sdf1`; raises `EC2Error` InvalidParameterValue."""
+    found = _DEVICE.fullmatch(given)
+    if found is None:
+        raise EC2Error(
+            "InvalidParameterValue",
+            f"Value ({given}) for parameter device is invalid. {given} is not a valid EBS device name.",
+        )
+    return found.group(1)
+
+
+def demand_free(machine: VirtualMachine, given: str) -> None:
+    """Raise `EC2Error` InvalidParameterValue if a machine has a disk at a device."""
+    wanted = target(machine, given)
+    used = {disk.target for disk in machine.disks} | {machine.context_text("TARGET")}
+    if wanted in used or given in {device(disk) for disk in machine.disks}:
+        raise EC2Error(
+            "InvalidParameterValue",
+            f"Invalid value '{given}' for unixDevice. Attachment point {given} is already in use",
+        )
+
+
+def _own_disk(call: Call, machine: VirtualMachine | None, disk_id: int) -> Volume | None:
+    if machine is None or not is_shown(call, machine):
+        return None
+    for volume in own_disks(machine):
+        if volume.attachment is not None and volume.attachment.disk.disk_id == disk_id:
+            return volume
+    return None

@@ -1,0 +1,146 @@
+"""Single attributes of AMIs: who may start instances from one, and its description (EC2 …ImageAttribute).
+
+Launch permission is OpenNebula's USE: for everybody (the group and all others), or for the owner alone. Access control
+lists, which could name single users, are the administrator's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from econed.actions.action import action
+from econed.actions.image_view import MAX_DESCRIPTION, ami, description, description_text, is_public
+from econed.actions.images import amis
+from econed.actions.inputs import demand_showable
+from econed.errors import EC2Error
+from econed.opennebula.documents import Right
+
+if TYPE_CHECKING:
+    from econed.actions.call import Call
+    from econed.opennebula.documents import Image
+
+_DESCRIPTION, _LAUNCH_PERMISSION = "description", "launchPermission"
+_EVERYBODY = "all"
+
+
+class AttributeValue(TypedDict, total=False):
+    """A text that may be an empty one (EC2 AttributeValue)."""
+
+    Value: str
+
+
+class LaunchPermission(TypedDict, total=False):
+    """Who may start instances from an image (EC2 LaunchPermission)."""
+
+    Group: str
+    UserId: str
+
+
+class LaunchPermissionModifications(TypedDict, total=False):
+    """Whom to let, and whom not any more (EC2 LaunchPermissionModifications)."""
+
+    Add: Sequence[LaunchPermission]
+    Remove: Sequence[LaunchPermission]
+
+
+# What is not shown is what no image here has; an image answers with its id alone then, as on Amazon.
+_SHOWN: Mapping[str, Callable[[Image], dict[str, Any]]] = MappingProxyType(
+    {
+        _DESCRIPTION: lambda image: {"Description": {"Value": description(image)}},
+        _LAUNCH_PERMISSION: lambda image: {
+            "LaunchPermissions": [{"Group": _EVERYBODY}] if is_public(image) else [],
+        },
+        "blockDeviceMapping": lambda image: {"BlockDeviceMappings": ami(image).get("BlockDeviceMappings", [])},
+        "productCodes": lambda _: {"ProductCodes": []},
+        "kernel": lambda _: {},
+        "ramdisk": lambda _: {},
+        "sriovNetSupport": lambda _: {},
+    }
+)
+
+
+@action()
+async def describe_image_attribute(call: Call, *, image_id: str, attribute: str) -> dict[str, Any]:
+    """Show one attribute of an AMI; launchPermission only to those who manage it."""
+    show = _SHOWN.get(attribute)
+    if show is None:
+        raise _unknown(attribute)
+    (image,) = await amis(call, (image_id,))
+    if attribute == _LAUNCH_PERMISSION and not image.may(call.caller.id, call.caller.groups, Right.MANAGE):
+        raise EC2Error("AuthFailure", f"Not authorized for image:{image_id}", 403)
+    return {"ImageId": image_id, **show(image)}
+
+
+@action()
+async def modify_image_attribute(
+    call: Call,
+    *,
+    image_id: str,
+    attribute: str = "",
+    operation_type: str = "",
+    user_groups: Sequence[str] = (),
+    user_ids: Sequence[str] = (),
+    value: str | None = None,
+    launch_permission: LaunchPermissionModifications | None = None,
+    description: AttributeValue | None = None,
+) -> None:
+    """Let everybody start instances from an AMI, or its owner alone; or describe it.
+
+    Takes the newer form (LaunchPermission, Description) and the older one (Attribute with OperationType and UserGroup,
+    or with Value). Raises `EC2Error` UnsupportedOperation for single users.
+    """
+    text = description.get("Value", "") if description is not None else None
+    if attribute == _DESCRIPTION and text is None:
+        text = value or ""
+    public = _wanted(operation_type, user_groups, user_ids, launch_permission)
+    if attribute not in ("", _DESCRIPTION, _LAUNCH_PERMISSION):
+        raise _unknown(attribute)
+    if (text is None) == (public is None):
+        raise EC2Error("InvalidParameterCombination", "Exactly one attribute has to be given.")
+    found = await amis(call, (image_id,))
+    if text is not None:
+        await call.change_all(Right.MANAGE, found, _description_change(call, text))
+    elif public is not None:
+        await call.change_all(Right.MANAGE, found, lambda image: call.one.image_share(image.id, public))
+
+
+@action()
+async def reset_image_attribute(call: Call, *, image_id: str, attribute: str) -> None:
+    """Let nobody but its owner start instances from an AMI."""
+    if attribute != _LAUNCH_PERMISSION:
+        raise _unknown(attribute)
+    found = await amis(call, (image_id,))
+    await call.change_all(Right.MANAGE, found, lambda image: call.one.image_share(image.id, False))
+
+
+def _description_change(call: Call, text: str) -> Callable[[Image], Any]:
+    demand_showable("Description", text, MAX_DESCRIPTION)
+    return lambda image: call.one.image_update(image.id, description_text(text))
+
+
+def _wanted(
+    operation: str, groups: Sequence[str], users: Sequence[str], changes: LaunchPermissionModifications | None
+) -> bool | None:
+    """Return whether everybody is to be let, or nobody any more; None if nothing is said of it."""
+    if operation not in ("", "add", "remove"):
+        raise EC2Error("InvalidParameterValue", f"Invalid operation type: {operation}")
+    given = [{"Group": group} for group in groups] + [{"UserId": user} for user in users]
+    if given and not operation:
+        raise EC2Error("MissingParameter", "The request must contain the parameter OperationType")
+    added = [*(given if operation == "add" else ()), *(changes or {}).get("Add", ())]
+    removed = [*(given if operation == "remove" else ()), *(changes or {}).get("Remove", ())]
+    for each in (*added, *removed):
+        if each != {"Group": _EVERYBODY}:
+            raise EC2Error(
+                "UnsupportedOperation",
+                "An image can be shared with everybody (the group 'all') or with nobody, not with single accounts.",
+            )
+    if added and removed:
+        raise EC2Error("InvalidParameterCombination", "The group 'all' cannot be added and removed at once.")
+    return True if added else False if removed else None
+
+
+def _unknown(attribute: str) -> EC2Error:
+    return EC2Error("InvalidParameterValue", f"Value ({attribute}) for parameter attribute is invalid or unsupported.")

@@ -1,0 +1,149 @@
+"""Images that oned makes in one step and that become AMIs in another: what is begun is finished, whatever dies between.
+
+oned saves a disk, or copies an image, under a name and no more; what makes the result an AMI is put on it afterwards.
+So the user announces an image before it is made (`EC2_NEW_IMAGE_<hex of name>`): its name, what is to be put on it, and
+the machine, if one was powered off for it and has to run again. The next call for the same image goes on from there,
+and so does any process after a while (`finish_images`).
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from econed.actions.chores import unless_moved_on
+from econed.actions.image_view import SAVED_FROM
+from econed.actions.instance_state import is_busy
+from econed.actions.watch import watch
+from econed.opennebula.session import MINE
+from econed.opennebula.states import LcmState, VmState
+from econed.opennebula.template import hex_name, removal, vector
+
+if TYPE_CHECKING:
+    from econed.actions.chores import Look
+    from econed.opennebula.documents import Image, UserDocument, VirtualMachine
+    from econed.opennebula.session import Session
+
+PREFIX = "EC2_NEW_IMAGE_"
+"""How the attributes of a user begin that announce an image."""
+
+REQUEST_AGE = 120
+"""Seconds after which an announcement belongs to no request any more."""
+
+_CLOCKS = 300
+"""Seconds by which oned's clock may be behind ours."""
+
+
+@dataclass(frozen=True)
+class NewImage:
+    """An image that is being made.
+
+    `name` is its NAME in OpenNebula, `began` when it was announced (epoch seconds; 0: nobody is at work on it now).
+    `facts` is the template text that makes it an AMI, empty once it is one. `machine` is whose disk it is saved from,
+    None of a copy; `restart` says that this machine is to run again.
+    """
+
+    name: str
+    began: int
+    facts: str
+    machine: int | None = None
+    restart: bool = False
+
+    @property
+    def attribute(self) -> str:
+        """The attribute that announces it."""
+        return hex_name(PREFIX, self.name)
+
+    @property
+    def text(self) -> str:
+        """The announcement as template text."""
+        members = {
+            "NAME": self.name,
+            "BEGAN": str(self.began),
+            "FACTS": base64.b64encode(self.facts.encode()).decode("ascii"),
+            "VMID": "" if self.machine is None else str(self.machine),
+            "RESTART": "YES" if self.restart else "",
+        }
+        return vector(self.attribute, {name: value for name, value in members.items() if value})
+
+    @classmethod
+    def read(cls, members: Mapping[str, str]) -> NewImage | None:
+        """Return what an announcement says, None if it is none."""
+        name, began, machine = members.get("NAME"), members.get("BEGAN", ""), members.get("VMID")
+        try:
+            facts = base64.b64decode(members.get("FACTS", ""), validate=True).decode()
+            number = None if machine is None else int(machine)
+            return cls(name, int(began), facts, number, "RESTART" in members) if name else None
+        except (binascii.Error, ValueError):
+            return None
+
+    def is_made_of(self, image: Image) -> bool:
+        """Whether an image is this one, and not another to which its name was given."""
+        if image.name != self.name or image.regtime < self.began - _CLOCKS:
+            return False
+        return self.machine is None or image.template.text(SAVED_FROM) == str(self.machine)
+
+
+def announced(user: UserDocument) -> tuple[NewImage, ...]:
+    """Return the images that a user has announced and that are not finished."""
+    names = [name for name in user.template.names() if name.startswith(PREFIX)]
+    found = (NewImage.read(user.template.vector(name)) for name in names)
+    return tuple(each for each in found if each is not None)
+
+
+async def announce(session: Session, user: UserDocument, new: NewImage) -> None:
+    """Write down what is about to be made."""
+    await watch(session, user, new.began)
+    await session.user_update(user.id, new.text)
+
+
+async def withdraw(session: Session, user: UserDocument, new: NewImage) -> None:
+    """Take an announcement back: nothing is left to do."""
+    await session.user_update(user.id, removal(new.attribute))
+
+
+async def conclude(session: Session, user: UserDocument, new: NewImage, image_id: int) -> None:
+    """Make the image an AMI; what is then left is to let its machine run again, if it has to."""
+    if new.facts:
+        await session.image_update(image_id, new.facts)
+    if new.restart:
+        await session.user_update(user.id, replace(new, began=0, facts="").text)
+    else:
+        await withdraw(session, user, new)
+
+
+async def restarted(session: Session, machine_id: int) -> bool:
+    """Let a machine run again that was powered off; False if it is not to be told yet what will become of it."""
+    for machine in await session.vms([machine_id]):
+        if machine.state is VmState.POWEROFF:
+            await unless_moved_on(session.vm_action("resume", machine_id))
+        elif _is_on_its_way(machine):
+            return False
+    return True
+
+
+def _is_on_its_way(machine: VirtualMachine) -> bool:
+    shutting_down = machine.state is VmState.ACTIVE and machine.lcm_state is LcmState.SHUTDOWN_POWEROFF
+    return shutting_down or is_busy(machine.state, machine.lcm_state)
+
+
+async def finish_images(look: Look) -> None:
+    """Finish the images that requests announced and did not see through (a chore)."""
+    due = [new for new in announced(look.user) if new.began <= look.now - REQUEST_AGE]
+    if len(due) < len(announced(look.user)):
+        look.keep()
+    if not due:
+        return
+    images = await look.session.images(MINE) if any(new.facts for new in due) else ()
+    for new in due:
+        image = next((image for image in images if new.is_made_of(image)), None)
+        if image is not None and new.facts:
+            look.log.info("image {id} becomes the AMI that it was made for", id=image.id)
+            await look.session.image_update(image.id, new.facts)
+        if new.restart and new.machine is not None and not await restarted(look.session, new.machine):
+            look.keep()
+            continue
+        await withdraw(look.session, look.user, new)

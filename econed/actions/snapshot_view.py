@@ -1,0 +1,96 @@
+"""A snapshot as EC2 shows it: an image with the mark EBS_SNAPSHOT=YES, as the Ruby server set it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from econed.actions.call import account_id
+from econed.actions.filters import Filters, field, tag_filters
+from econed.actions.image_view import description
+from econed.actions.images import images
+from econed.actions.instance_view import moment
+from econed.actions.tagging import tags_of
+from econed.actions.volume_facts import is_snapshot, is_unfinished, snapshot_of
+from econed.ids import SNAPSHOT
+from econed.opennebula.states import ImageState
+
+if TYPE_CHECKING:
+    from types_boto3_ec2.literals import SnapshotStateType
+    from types_boto3_ec2.type_defs import SnapshotTypeDef
+
+    from econed.actions.call import Call
+    from econed.opennebula.documents import Image
+
+_MB_PER_GIB = 1024
+_PENDING = frozenset({ImageState.INIT, ImageState.LOCKED, ImageState.LOCKED_USED, ImageState.LOCKED_USED_PERS})
+
+SNAPSHOT_FILTERS = Filters(
+    MappingProxyType(
+        {
+            "description": field("Description"),
+            "encrypted": field("Encrypted"),
+            "owner-alias": field("OwnerAlias"),
+            "owner-id": field("OwnerId"),
+            "progress": field("Progress"),
+            "snapshot-id": field("SnapshotId"),
+            "start-time": field("StartTime"),
+            "status": field("State"),
+            "storage-tier": field("StorageTier"),
+            "transfer-type": field("TransferType"),
+            "volume-id": field("VolumeId"),
+            "volume-size": field("VolumeSize"),
+            **tag_filters(),
+        }
+    )
+)
+"""Of DescribeSnapshots."""
+
+
+async def found_snapshots(call: Call, snapshot_ids: Sequence[str]) -> tuple[Image, ...]:
+    """Return the images that are the snapshots with these ids, in this order and each once.
+
+    Raises `EC2Error` InvalidSnapshotID.Malformed, or InvalidSnapshot.NotFound for what does not exist, is no snapshot,
+    is being deleted, or may not be seen by the caller.
+    """
+    by_id = {SNAPSHOT.parse(text): text for text in snapshot_ids}
+    found = {image.id: image for image in await images(call, tuple(by_id)) if is_shown(image)}
+    missing = [text for number, text in by_id.items() if number not in found]
+    if missing:
+        raise SNAPSHOT.not_found(*missing)
+    return tuple(found[number] for number in by_id)
+
+
+def is_shown(image: Image) -> bool:
+    """Whether an image is a snapshot, and not just being deleted: EC2 has no state for that."""
+    return is_snapshot(image) and image.state is not ImageState.DELETE
+
+
+def snapshot_view(image: Image) -> SnapshotTypeDef:
+    """Return an image as EC2's Snapshot. How far a copy has come OpenNebula does not say."""
+    now = state(image)
+    finished = not is_unfinished(image)
+    shown: SnapshotTypeDef = {
+        "SnapshotId": SNAPSHOT.format(image.id),
+        "VolumeId": snapshot_of(image),
+        "State": now,
+        "StartTime": moment(image.regtime),
+        "Progress": "100%" if now == "completed" else "0%",
+        "OwnerId": account_id(image.uid),
+        "Description": description(image) if finished else "",
+        "VolumeSize": -(-image.size // _MB_PER_GIB),
+        "Encrypted": False,
+        "StorageTier": "standard",
+        "Tags": tags_of(image.template) if finished else [],
+    }
+    if now == "error":
+        shown["StateMessage"] = image.template.text("ERROR") or "The volume could not be copied."
+    return shown
+
+
+def state(image: Image) -> SnapshotStateType:
+    """Return the state of a snapshot."""
+    if image.state in (ImageState.ERROR, ImageState.DISABLED):
+        return "error"
+    return "pending" if image.state in _PENDING or is_unfinished(image) else "completed"

@@ -1,0 +1,289 @@
+"""Snapshots: copies of volumes, as images of their own (EC2 API Reference, CreateSnapshot, DescribeSnapshots, …)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from econed.actions.action import action
+from econed.actions.attachments import Attachment, settled, volumes
+from econed.actions.call import account_id
+from econed.actions.image_view import is_ami, is_public
+from econed.actions.inputs import Filter, TagSpecification, demand_showable
+from econed.actions.instance_state import InstanceState
+from econed.actions.instance_view import state_of
+from econed.actions.paging import Listing, Paging
+from econed.actions.regions import own_region
+from econed.actions.snapshot_view import SNAPSHOT_FILTERS, found_snapshots, is_shown, snapshot_view
+from econed.actions.tagging import specified
+from econed.actions.volume_facts import OF_VOLUME, finished, snapshot_name, snapshot_of
+from econed.actions.volume_making import demand_completed
+from econed.actions.volume_view import state
+from econed.actions.watch import watch_caller
+from econed.errors import EC2Error, OpenNebulaCode, OpenNebulaRefusal
+from econed.ids import IMAGE, INSTANCE, SNAPSHOT
+from econed.opennebula.documents import OwnedView, Right
+from econed.opennebula.session import MINE, VISIBLE
+from econed.opennebula.states import ImageState
+
+if TYPE_CHECKING:
+    from econed.actions.attachments import Volume
+    from econed.actions.call import Call
+    from econed.opennebula.documents import Image
+
+_LISTING = Listing("snapshots", (int,))
+_MAX_DESCRIPTION = 255
+_EVERYBODY = "all"
+_ALIASES = frozenset({"amazon"})
+_PERMISSION = "createVolumePermission"
+_ATTRIBUTES = (_PERMISSION, "productCodes")
+_SAVABLE = frozenset({InstanceState.RUNNING, InstanceState.STOPPED})
+_COPYABLE = frozenset({ImageState.READY, ImageState.USED, ImageState.CLONE})
+
+
+class Permission(TypedDict, total=False):
+    """Who may make volumes from a snapshot (EC2 CreateVolumePermission)."""
+
+    Group: str
+    UserId: str
+
+
+class Permissions(TypedDict, total=False):
+    """Whom to add and to remove (EC2 CreateVolumePermissionModifications)."""
+
+    Add: Sequence[Permission]
+    Remove: Sequence[Permission]
+
+
+@action(as_is={"Location": "regional"})
+async def create_snapshot(
+    call: Call, *, volume_id: str, description: str = "", tag_specifications: Sequence[TagSpecification] = ()
+) -> dict[str, Any]:
+    """Copy a volume (EC2 CreateSnapshot): an attached one by OpenNebula's disk save-as, a free one by an image's clone.
+
+    The copy is a snapshot from its first moment on, by its name; its marks follow at once. Raises `EC2Error`
+    IncorrectState, SnapshotLimitExceeded.
+    """
+    demand_showable("Description", description, _MAX_DESCRIPTION)
+    tags = specified(tag_specifications, "snapshot")
+    (volume,) = await volumes(call, [volume_id])
+    if volume.attachment is not None:
+        machine = await settled(call, INSTANCE.format(volume.attachment.machine.id))
+        (volume,) = await volumes(call, [volume_id])
+        if state_of(machine) not in _SAVABLE:
+            raise _not_now(volume)
+    elif volume.image is None or volume.image.state not in _COPYABLE or state(volume) != "available":
+        raise _not_now(volume)
+    await watch_caller(call)
+    number = await _copied(call, volume)
+    await _finish(call, number, {OF_VOLUME: volume.id}, description, tags)
+    return {**snapshot_view(await call.one.image(number))}
+
+
+# SDKs add by themselves a PresignedUrl, which leads to the other region, and as its part the region that they sign for.
+@action(ignores=("DestinationRegion", "PresignedUrl"), as_is={"Encrypted": False})
+async def copy_snapshot(
+    call: Call,
+    *,
+    source_snapshot_id: str,
+    source_region: str,
+    description: str = "",
+    tag_specifications: Sequence[TagSpecification] = (),
+) -> dict[str, Any]:
+    """Copy a snapshot within this region (EC2 CopySnapshot; OpenNebula clone). The copy is the caller's own."""
+    demand_showable("Description", description, _MAX_DESCRIPTION)
+    tags = specified(tag_specifications, "snapshot")
+    region = await own_region(call)
+    if source_region != region:
+        raise EC2Error("InvalidParameterValue", f"Snapshots can be copied within the region {region} only.")
+    (source,) = await found_snapshots(call, [source_snapshot_id])
+    demand_completed(source)
+    await watch_caller(call)
+    number = await _within_quota(call.one.image_clone(source.id, snapshot_name()))
+    await _finish(call, number, {OF_VOLUME: snapshot_of(source)}, description, tags)
+    shown = snapshot_view(await call.one.image(number))
+    return {"SnapshotId": shown["SnapshotId"], "Tags": shown["Tags"]}
+
+
+@action()
+async def describe_snapshots(
+    call: Call,
+    *,
+    snapshot_ids: Sequence[str] = (),
+    owner_ids: Sequence[str] = (),
+    restorable_by_user_ids: Sequence[str] = (),
+    filters: Sequence[Filter] = (),
+    max_results: int | None = None,
+    next_token: str | None = None,
+) -> dict[str, Any]:
+    """List the snapshots that the caller may see (EC2 DescribeSnapshots)."""
+    matches = SNAPSHOT_FILTERS.matcher(filters)
+    paging = Paging.of(_LISTING, max_results, next_token, least=1, ids=snapshot_ids)
+    owners = {_account(call, owner) for owner in owner_ids}
+    users = {user if user == _EVERYBODY else _account(call, user) for user in restorable_by_user_ids}
+    if snapshot_ids:
+        found = await found_snapshots(call, snapshot_ids)
+    else:
+        found = tuple(filter(is_shown, await call.one.images(MINE if owners == {call.owner_id} else VISIBLE)))
+    shown = [
+        snapshot_view(image)
+        for image in found
+        if (not owners or account_id(image.uid) in owners)
+        and (not users or any(_is_restorable(call, image, user) for user in users))
+    ]
+    page, last = paging.page(filter(matches, shown), lambda each: (SNAPSHOT.parse(each["SnapshotId"]),))
+    return {"Snapshots": page, **last}
+
+
+@action()
+async def delete_snapshot(call: Call, *, snapshot_id: str) -> None:
+    """Delete a snapshot (EC2 DeleteSnapshot); raises `EC2Error` InvalidSnapshot.InUse while something needs it."""
+    (image,) = await found_snapshots(call, [snapshot_id])
+    if is_ami(image):
+        raise _in_use(snapshot_id, f"in use by {IMAGE.format(image.id)}")
+
+    async def delete(each: Image) -> None:
+        try:
+            await call.one.image_delete(each.id)
+        except OpenNebulaRefusal as refusal:
+            if refusal.code == OpenNebulaCode.ACTION:
+                raise _in_use(snapshot_id, "being copied or in use by an instance") from refusal
+            if refusal.code != OpenNebulaCode.NO_EXISTS:
+                raise
+
+    await call.change_all(Right.MANAGE, [image], delete)
+
+
+@action()
+async def modify_snapshot_attribute(
+    call: Call,
+    *,
+    snapshot_id: str,
+    attribute: str = _PERMISSION,
+    create_volume_permission: Permissions | None = None,
+    operation_type: str = "",
+    group_names: Sequence[str] = (),
+    user_ids: Sequence[str] = (),
+) -> None:
+    """Share a snapshot with everybody, or with nobody (EC2 ModifySnapshotAttribute; OpenNebula's permission bits).
+
+    Raises `EC2Error` UnsupportedOperation for single users, whom no permission bit names.
+    """
+    if attribute != _PERMISSION:
+        raise EC2Error("InvalidParameterValue", f"The attribute {attribute} of a snapshot cannot be modified.")
+    added, removed = _sorted_out(create_volume_permission or {}, operation_type, group_names, user_ids)
+    for each in (*added, *removed):
+        if "UserId" in each:
+            raise EC2Error(
+                "UnsupportedOperation",
+                "A snapshot can be shared with the group 'all' only: OpenNebula has no permissions of single users.",
+            )
+        if each.get("Group") != _EVERYBODY:
+            raise EC2Error("InvalidParameterValue", f"The group '{each.get('Group', '')}' is invalid: it can be 'all'.")
+    if not added and not removed:
+        raise EC2Error("MissingParameter", "The request must contain the parameter CreateVolumePermission")
+    if added and removed:
+        raise EC2Error("InvalidParameterCombination", "The group 'all' cannot be both added and removed.")
+    (image,) = await found_snapshots(call, [snapshot_id])
+    await call.change_all(Right.MANAGE, [image], lambda each: call.one.image_share(each.id, bool(added)))
+
+
+@action()
+async def describe_snapshot_attribute(call: Call, *, snapshot_id: str, attribute: str) -> dict[str, Any]:
+    """Show with whom a snapshot is shared (EC2 DescribeSnapshotAttribute)."""
+    (image,) = await found_snapshots(call, [snapshot_id])
+    shown = {"SnapshotId": SNAPSHOT.format(image.id)}
+    if attribute not in _ATTRIBUTES:
+        raise EC2Error("InvalidParameterValue", f"Value ({attribute}) for parameter attribute is invalid.")
+    if attribute != _PERMISSION:
+        return {**shown, "ProductCodes": []}
+    return {**shown, "CreateVolumePermissions": [{"Group": _EVERYBODY}] if is_public(image) else []}
+
+
+async def _copied(call: Call, volume: Volume) -> int:
+    """Make a copy of a volume that bears the name of a snapshot, and return the image's id at once."""
+    made: list[int] = []
+
+    async def save(_: OwnedView) -> None:
+        attached = volume.attachment
+        if attached is not None:
+            made.append(await _within_quota(_saved(call, volume, attached)))
+        elif volume.image is not None:
+            made.append(await _within_quota(_cloned(call, volume, volume.image)))
+
+    source: OwnedView | None = volume.attachment.machine if volume.attachment is not None else volume.image
+    right = Right.MANAGE if volume.attachment is not None else Right.USE
+    await call.change_all(right, [source] if source is not None else [], save)
+    return made[0]
+
+
+async def _cloned(call: Call, volume: Volume, image: Image) -> int:
+    try:
+        return await call.one.image_clone(image.id, snapshot_name())
+    except OpenNebulaRefusal as refusal:
+        if refusal.code in (OpenNebulaCode.ACTION, OpenNebulaCode.ALLOCATE):  # a machine has taken hold of it
+            raise _not_now(volume) from refusal
+        raise
+
+
+async def _saved(call: Call, volume: Volume, attached: Attachment) -> int:
+    try:
+        return await call.one.disk_save_as(attached.machine.id, attached.disk.disk_id, snapshot_name(), "DATABLOCK")
+    except OpenNebulaRefusal as refusal:
+        # A machine that is in no state for it, has another save running, or a disk that has no image.
+        if refusal.code in (OpenNebulaCode.ACTION, OpenNebulaCode.INTERNAL):
+            raise _not_now(volume) from refusal
+        raise
+
+
+async def _finish(call: Call, number: int, facts: Mapping[str, str], description: str, tags: Mapping[str, str]) -> None:
+    await call.one.image_update(number, finished(await call.one.image(number), facts, description, tags))
+
+
+async def _within_quota(making: Any) -> int:
+    try:
+        return int(await making)
+    except OpenNebulaRefusal as refusal:
+        if refusal.is_quota:
+            raise EC2Error("SnapshotLimitExceeded", "Your quota does not allow for another snapshot.") from refusal
+        raise
+
+
+def _account(call: Call, owner: str) -> str:
+    if owner == "self":
+        return call.owner_id
+    if owner in _ALIASES or (len(owner) == 12 and owner.isascii() and owner.isdigit()):
+        return owner
+    raise EC2Error("InvalidUserID.Malformed", f'Invalid user id: "{owner}"')
+
+
+def _is_restorable(call: Call, image: Image, user: str) -> bool:
+    if user == _EVERYBODY:
+        return is_public(image)
+    return user in (account_id(image.uid), call.owner_id)
+
+
+def _sorted_out(
+    permissions: Permissions, operation_type: str, group_names: Sequence[str], user_ids: Sequence[str]
+) -> tuple[Sequence[Permission], Sequence[Permission]]:
+    """Return who is added and who is removed, in both forms that EC2 takes."""
+    named: list[Permission] = [{"Group": name} for name in group_names]
+    named += [{"UserId": user} for user in user_ids]
+    if named and operation_type not in ("add", "remove"):
+        raise EC2Error("InvalidParameterValue", f"Value ({operation_type}) for parameter operationType is invalid.")
+    added, removed = permissions.get("Add", ()), permissions.get("Remove", ())
+    return (*added, *(named if operation_type == "add" else ())), (
+        *removed,
+        *(named if operation_type == "remove" else ()),
+    )
+
+
+def _not_now(volume: Volume) -> EC2Error:
+    return EC2Error(
+        "IncorrectState",
+        f"The volume '{volume.id}' is '{state(volume)}', or its instance is busy: no snapshot can be made now.",
+    )
+
+
+def _in_use(snapshot_id: str, how: str) -> EC2Error:
+    return EC2Error("InvalidSnapshot.InUse", f"The snapshot {snapshot_id} is currently {how}")

@@ -1,0 +1,146 @@
+"""Making volumes: empty ones by one call of oned's, those from a snapshot by a copy and its marks; once for a token."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from econed.actions.client_tokens import mismatch
+from econed.actions.tagging import tag_text
+from econed.actions.volume_facts import IS_VOLUME, REQUEST_DIGEST, finished, is_unfinished
+from econed.errors import EC2Error, OpenNebulaCode, OpenNebulaRefusal
+from econed.ids import SNAPSHOT
+from econed.opennebula.session import MINE
+from econed.opennebula.states import ImageState
+from econed.opennebula.template import attribute, template
+
+if TYPE_CHECKING:
+    from econed.actions.call import Call
+    from econed.opennebula.documents import Image
+
+MAX_SIZE = 16384
+"""GiB of the largest volume (EC2 User Guide, "Amazon EBS volume types")."""
+
+_MB_PER_GIB = 1024
+_ROUNDS = 20
+_PAUSE = 0.5
+"""Seconds between two looks at a volume that another process is making with the same token."""
+
+_ABANDONED = 5
+"""Seconds after which a copy without its marks was left by a process that died: they come right behind it."""
+
+_TAKEN = frozenset({OpenNebulaCode.ALLOCATE, OpenNebulaCode.INTERNAL})
+_COPYABLE = frozenset({ImageState.READY, ImageState.USED, ImageState.CLONE})
+
+
+@dataclass(frozen=True)
+class VolumePlan:
+    """A volume that is to be made, everything about it looked up and checked: `size` in GiB, `facts` as attributes."""
+
+    name: str
+    size: int
+    snapshot: Image | None
+    facts: Mapping[str, str]
+    tags: Mapping[str, str]
+
+
+def checked_size(size: int | None, snapshot: Image | None) -> int:
+    """Return the size of a new volume in GiB: as asked for, else as large as the snapshot.
+
+    Raises `EC2Error` MissingParameter without either, InvalidParameterValue, and UnsupportedOperation for a volume
+    larger than its snapshot: OpenNebula copies an image as it is, and cannot make it grow before a machine has it.
+    """
+    if snapshot is None and size is None:
+        raise EC2Error("MissingParameter", "The request must contain the parameter size or snapshotId")
+    if size is not None and not 1 <= size <= MAX_SIZE:
+        raise EC2Error("InvalidParameterValue", f"Volume of size {size}GiB is invalid, it must be 1 to {MAX_SIZE}GiB.")
+    if snapshot is None:
+        return size or 1
+    least = -(-snapshot.size // _MB_PER_GIB)
+    if size is not None and size < least:
+        raise EC2Error(
+            "InvalidParameterValue",
+            f"Volume of size {size}GiB is smaller than snapshot '{SNAPSHOT.format(snapshot.id)}', "
+            f"expect size >= {least}GiB",
+        )
+    if size is not None and size > least:
+        raise EC2Error(
+            "UnsupportedOperation",
+            f"A volume from the snapshot '{SNAPSHOT.format(snapshot.id)}' has its size, {least}GiB, at first: "
+            "attach it and use ModifyVolume to have it grow.",
+        )
+    return least
+
+
+def demand_completed(snapshot: Image) -> None:
+    """Raise `EC2Error` IncorrectState for a snapshot that is not complete."""
+    if snapshot.state not in _COPYABLE or is_unfinished(snapshot):
+        raise EC2Error("IncorrectState", f"Snapshot is not in the completed state: {SNAPSHOT.format(snapshot.id)}")
+
+
+async def make_volume(call: Call, plan: VolumePlan) -> int:
+    """Make a volume and return its image's id at once. Raises `EC2Error` VolumeLimitExceeded by oned's quota."""
+    try:
+        if plan.snapshot is None:
+            return await call.one.image_allocate(_text(call, plan), call.settings.datastore_id)
+        number = await call.one.image_clone(plan.snapshot.id, plan.name)
+    except OpenNebulaRefusal as refusal:
+        if refusal.is_quota:
+            raise EC2Error("VolumeLimitExceeded", "Your quota does not allow for another volume.") from refusal
+        raise
+    await _finish(call, plan, number)
+    return number
+
+
+async def make_volume_once(call: Call, plan: VolumePlan) -> int:
+    """Make a volume whose name belongs to a client token, or return the one that was made with it.
+
+    oned refuses a second image of a name, so however many processes try, one makes it; it is found by its name. The
+    token is free again when the volume has been deleted. Raises `EC2Error` IdempotentParameterMismatch.
+    """
+    refused: OpenNebulaRefusal | None = None
+    for _ in range(_ROUNDS):
+        try:
+            return await make_volume(call, plan)
+        except OpenNebulaRefusal as refusal:
+            if refusal.code not in _TAKEN:
+                raise
+            refused = refusal
+        there = next((each for each in await call.one.images(MINE) if each.name == plan.name), None)
+        if there is None and refused.code == OpenNebulaCode.INTERNAL:
+            raise refused
+        if there is not None and there.state is not ImageState.DELETE and not is_unfinished(there):
+            if there.template.text(REQUEST_DIGEST) not in (plan.facts[REQUEST_DIGEST], ""):
+                raise mismatch()
+            return there.id
+        if there is not None and there.state is not ImageState.DELETE and _is_abandoned(call, there):
+            await _finish(call, plan, there.id)
+            return there.id
+        await call.pause(_PAUSE)
+    assert refused is not None  # noqa: S101  there was a round
+    raise refused
+
+
+def _is_abandoned(call: Call, image: Image) -> bool:
+    return image.regtime < call.now - _ABANDONED
+
+
+async def _finish(call: Call, plan: VolumePlan, number: int) -> None:
+    await call.one.image_update(number, finished(await call.one.image(number), plan.facts, tags=plan.tags))
+
+
+def _text(call: Call, plan: VolumePlan) -> str:
+    # FSTYPE is the file system up to 5.12, FS since.
+    file_system = call.settings.ebs_fstype
+    wanted = {
+        "NAME": plan.name,
+        "TYPE": "DATABLOCK",
+        "SIZE": str(plan.size * _MB_PER_GIB),
+        "FSTYPE": file_system,
+        "FS": file_system,
+        "PERSISTENT": "YES",
+        IS_VOLUME: "YES",
+        **plan.facts,
+    }
+    return template(*(attribute(name, value) for name, value in wanted.items()), tag_text(plan.tags))

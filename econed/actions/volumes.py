@@ -1,0 +1,316 @@
+"""Volumes: persistent images of OpenNebula (EC2 API Reference, CreateVolume, DescribeVolumes, DeleteVolume, …)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from econed.actions.action import action
+from econed.actions.attachments import Volume, find_volumes, own_disks, volumes, with_attachments
+from econed.actions.client_tokens import request_digest
+from econed.actions.images import images
+from econed.actions.inputs import Filter, TagSpecification
+from econed.actions.machines import listed_ids, shown_sets
+from econed.actions.paging import Listing, Paging
+from econed.actions.snapshot_view import found_snapshots
+from econed.actions.tagging import specified
+from econed.actions.volume_facts import FROM_SNAPSHOT, REQUEST_DIGEST, VOLUME_TYPE, ZONE, is_volume, volume_name
+from econed.actions.volume_making import VolumePlan, checked_size, demand_completed, make_volume, make_volume_once
+from econed.actions.volume_view import (
+    MODIFICATION_FILTERS,
+    STATUS_FILTERS,
+    VOLUME_FILTERS,
+    Zones,
+    modification_view,
+    state,
+    status_view,
+    volume_view,
+)
+from econed.actions.watch import watch_caller
+from econed.actions.zones import zones
+from econed.errors import EC2Error, OpenNebulaCode, OpenNebulaRefusal
+from econed.ids import INSTANCE, SNAPSHOT, VOLUME, machine_and_part
+from econed.opennebula.documents import Right
+from econed.opennebula.states import ImageState
+
+if TYPE_CHECKING:
+    from econed.actions.call import Call
+    from econed.opennebula.documents import Image, VirtualMachine
+
+_VOLUMES = Listing("volumes", (int, int, int))
+_STATUS = Listing("volume-status", (int, int, int))
+_MODIFICATIONS = Listing("volume-modifications", (int, int, int))
+_T = TypeVar("_T")
+
+_TYPES = frozenset({"standard", "io1", "io2", "gp2", "gp3", "sc1", "st1"})
+_MAX_TOKEN = 64
+_AT_ONCE = 50
+"""Volumes that are looked at before others get their turn: some ten milliseconds."""
+
+_ATTRIBUTES = ("autoEnableIO", "productCodes")
+_DELETABLE = frozenset({ImageState.READY, ImageState.ERROR, ImageState.DISABLED})
+
+
+@action(as_is={"Encrypted": False, "MultiAttachEnabled": False})
+async def create_volume(
+    call: Call,
+    *,
+    availability_zone: str = "",
+    availability_zone_id: str = "",
+    size: int | None = None,
+    snapshot_id: str | None = None,
+    volume_type: str = "",
+    tag_specifications: Sequence[TagSpecification] = (),
+    client_token: str | None = None,
+) -> dict[str, Any]:
+    """Make a volume, empty or from a snapshot (EC2 CreateVolume; OpenNebula a persistent DATABLOCK).
+
+    The VolumeType is noted and told again; what it promises, OpenNebula does not. With a ClientToken the same call
+    again gives the same volume, as long as there is that volume.
+    """
+    zone = await _zone(call, availability_zone, availability_zone_id)
+    snapshot = (await found_snapshots(call, [snapshot_id]))[0] if snapshot_id is not None else None
+    if snapshot is not None:
+        demand_completed(snapshot)
+    facts = {ZONE: str(zone)}
+    if snapshot is not None:
+        facts[FROM_SNAPSHOT] = SNAPSHOT.format(snapshot.id)
+    if volume_type:
+        facts[VOLUME_TYPE] = checked_type(volume_type)
+    if client_token is not None:
+        if len(client_token) > _MAX_TOKEN:
+            raise EC2Error("InvalidParameterValue", f"A client token has at most {_MAX_TOKEN} characters.")
+        facts[REQUEST_DIGEST] = request_digest(call.parameters)
+    plan = VolumePlan(
+        name=volume_name(client_token),
+        size=checked_size(size, snapshot),
+        snapshot=snapshot,
+        facts=facts,
+        tags=specified(tag_specifications, "volume"),
+    )
+    await watch_caller(call)
+    number = await (make_volume if client_token is None else make_volume_once)(call, plan)
+    (made,) = await volumes(call, [VOLUME.format(number)])
+    return {**volume_view(made, await Zones.of(call, [made]))}
+
+
+@action(ignores=("IncludeManagedResources",))
+async def describe_volumes(
+    call: Call,
+    *,
+    volume_ids: Sequence[str] = (),
+    filters: Sequence[Filter] = (),
+    max_results: int | None = None,
+    next_token: str | None = None,
+) -> dict[str, Any]:
+    """List volumes, also the disks that belong to instances alone (EC2 DescribeVolumes)."""
+    matches = VOLUME_FILTERS.matcher(filters)
+    paging = Paging.of(_VOLUMES, max_results, next_token, least=1, ids=volume_ids)
+
+    def shown(volume: Volume, where: Zones) -> Any:
+        one = volume_view(volume, where)
+        return one if matches(one) else None
+
+    page, last = await _listed(call, volume_ids, filters, paging, shown)
+    return {"Volumes": page, **last}
+
+
+@action(ignores=("IncludeManagedResources",))
+async def describe_volume_status(
+    call: Call,
+    *,
+    volume_ids: Sequence[str] = (),
+    filters: Sequence[Filter] = (),
+    max_results: int | None = None,
+    next_token: str | None = None,
+) -> dict[str, Any]:
+    """List the status of volumes (EC2 DescribeVolumeStatus): ok, but where OpenNebula has an image in error."""
+    matches = STATUS_FILTERS.matcher(filters)
+    paging = Paging.of(_STATUS, max_results, next_token, least=1, ids=volume_ids)
+
+    def shown(volume: Volume, where: Zones) -> Any:
+        one = status_view(volume, where)
+        return one if matches(one) else None
+
+    page, last = await _listed(call, volume_ids, (), paging, shown)
+    return {"VolumeStatuses": page, **last}
+
+
+@action(ignores=("IncludeManagedResources",))
+async def describe_volumes_modifications(
+    call: Call,
+    *,
+    volume_ids: Sequence[str] = (),
+    filters: Sequence[Filter] = (),
+    max_results: int | None = None,
+    next_token: str | None = None,
+) -> dict[str, Any]:
+    """List the last modification of each volume that was ever modified (EC2 DescribeVolumesModifications)."""
+    matches = MODIFICATION_FILTERS.matcher(filters)
+    paging = Paging.of(_MODIFICATIONS, max_results, next_token, least=1, ids=volume_ids)
+
+    def shown(volume: Volume, _: Zones) -> Any:
+        one = modification_view(volume)
+        return one if one is not None and matches(one) else None
+
+    page, last = await _listed(call, volume_ids, (), paging, shown)
+    return {"VolumesModifications": page, **last}
+
+
+@action()
+async def describe_volume_attribute(call: Call, *, volume_id: str, attribute: str) -> dict[str, Any]:
+    """Show an attribute of a volume (EC2 DescribeVolumeAttribute): input and output are never held back here."""
+    (found,) = await volumes(call, [volume_id])
+    if attribute not in _ATTRIBUTES:
+        raise EC2Error("InvalidParameterValue", f"Value ({attribute}) for parameter attribute is invalid.")
+    if attribute == "productCodes":
+        return {"VolumeId": found.id, "ProductCodes": []}
+    return {"VolumeId": found.id, "AutoEnableIO": {"Value": False}}
+
+
+@action()
+async def delete_volume(call: Call, *, volume_id: str) -> None:
+    """Delete a volume that is not attached (EC2 DeleteVolume); one that is being deleted already is as good as that.
+
+    Raises `EC2Error` VolumeInUse, or IncorrectState for one that is not made yet or is being copied.
+    """
+    (found,) = await volumes(call, [volume_id])
+    image = found.image
+    if found.attachment is not None or image is None or image.vm_ids:
+        raise _in_use(found)
+    if image.state is ImageState.DELETE:
+        return
+    if image.state not in _DELETABLE:
+        raise EC2Error("IncorrectState", f"The volume '{found.id}' is '{_doing(found)}' and cannot be deleted now.")
+    await call.change_all(Right.MANAGE, [image], lambda each: _delete(call, found, each))
+
+
+def checked_type(volume_type: str) -> str:
+    """Return a VolumeType that is one; raises `EC2Error` InvalidParameterValue."""
+    if volume_type not in _TYPES:
+        raise EC2Error("InvalidParameterValue", f"Invalid volume type '{volume_type}'")
+    return volume_type
+
+
+async def _delete(call: Call, found: Volume, image: Image) -> None:
+    try:
+        await call.one.image_delete(image.id)
+    except OpenNebulaRefusal as refusal:
+        if refusal.code == OpenNebulaCode.ACTION:  # a machine took hold of it meanwhile
+            raise _in_use(found) from refusal
+        if refusal.code != OpenNebulaCode.NO_EXISTS:
+            raise
+
+
+def _doing(volume: Volume) -> str:
+    return "being copied" if (now := state(volume)) == "available" else now
+
+
+def _in_use(volume: Volume) -> EC2Error:
+    attached = volume.attachment
+    where = f" to {INSTANCE.format(attached.machine.id)}" if attached is not None else ""
+    return EC2Error("VolumeInUse", f"Volume {volume.id} is currently attached{where}")
+
+
+async def _listed(
+    call: Call,
+    volume_ids: Sequence[str],
+    filters: Sequence[Filter],
+    paging: Paging,
+    shown: Callable[[Volume, Zones], _T | None],
+) -> tuple[list[_T], dict[str, str]]:
+    """Return what is shown of the volumes up to the page's limit, and the NextToken if more are left to look at."""
+    found: list[_T] = []
+    last: tuple[int, int, int] = (0, 0, 0)
+    where: Zones | None = None
+    async with aclosing(_sets(call, volume_ids, filters, paging)) as sets:
+        async for each in sets:
+            if where is None or any(volume.image is not None for volume in each):
+                where = await Zones.of(call, each)
+            for number, volume in enumerate(paging.rest(each, _position)):
+                if number % _AT_ONCE == _AT_ONCE - 1:
+                    await call.pause(0)
+                if paging.limit is not None and len(found) == paging.limit:
+                    return found, {"NextToken": paging.token(last)}
+                last = _position(volume)
+                if (one := shown(volume, where)) is not None:
+                    found.append(one)
+    return found, {}
+
+
+async def _sets(
+    call: Call, volume_ids: Sequence[str], filters: Sequence[Filter], paging: Paging
+) -> AsyncGenerator[Sequence[Volume], None]:
+    """Yield the volumes that the ids, or else the filters, leave, in sets and in the order of `_position`.
+
+    Machines are read only as far as their disks can be among them: for a filter that names instances those, for the
+    volumes that are images the ones that use them.
+    """
+    if volume_ids:
+        yield await volumes(call, volume_ids)
+        return
+    named = VOLUME_FILTERS.values_of("volume-id", filters)
+    if named is not None:
+        yield list((await find_volumes(call, _ids(named))).values())
+        return
+    instances = VOLUME_FILTERS.values_of("attachment.instance-id", filters)
+    of_machines = [INSTANCE.parse(each) for each in instances or () if INSTANCE.is_id(each)]
+    if instances is None:
+        marked = [image for image in await call.one.images() if is_volume(image)]
+        yield await with_attachments(call, [each for each in marked if _is_behind(paging, each)])
+        if not _can_be_own_disks(filters):
+            return
+        of_machines = list(await listed_ids(call, ended=False))
+    first = paging.after[1] if paging.after is not None and paging.after[0] == 1 else 0
+    async with aclosing(shown_sets(call, [each for each in sorted(of_machines) if each >= int(first)])) as sets:
+        async for machines in sets:
+            if instances is not None:
+                yield await _attached_images(call, machines)
+            yield [volume for machine in machines for volume in own_disks(machine)]
+
+
+async def _attached_images(call: Call, machines: Iterable[VirtualMachine]) -> list[Volume]:
+    numbers = {disk.image_id for machine in machines for disk in machine.disks if disk.is_persistent}
+    found = await images(call, sorted(each for each in numbers if each is not None))
+    return await with_attachments(call, [image for image in found if is_volume(image)])
+
+
+def _can_be_own_disks(filters: Sequence[Filter]) -> bool:
+    """Whether the filters can let a disk through that belongs to a machine alone: in use, of no snapshot."""
+    if VOLUME_FILTERS.values_of("snapshot-id", filters) is not None:
+        return False
+    states = VOLUME_FILTERS.values_of("status", filters)
+    return states is None or "in-use" in states
+
+
+def _is_behind(paging: Paging, image: Image) -> bool:
+    return paging.after is None or (0, image.id, 0) > paging.after
+
+
+def _position(volume: Volume) -> tuple[int, int, int]:
+    """Return where a volume stands in the list: images by number, then disks by machine and number."""
+    if volume.image is not None:
+        return 0, volume.image.id, 0
+    assert volume.attachment is not None  # noqa: S101  what is no image is a disk
+    return 1, volume.attachment.machine.id, volume.attachment.disk.disk_id
+
+
+def _ids(texts: Iterable[str]) -> list[str]:
+    """Return those texts that are ids of volumes: a filter may name anything."""
+    return [text for text in sorted(texts) if is_volume_id(text)]
+
+
+def is_volume_id(text: str) -> bool:
+    """Whether a text is an id of a volume, of either kind."""
+    return VOLUME.is_id(text) or machine_and_part(VOLUME.prefix, text) is not None
+
+
+async def _zone(call: Call, name: str, zone_id: str) -> int:
+    """Return the cluster that is the zone a volume is asked for in; raises `EC2Error` InvalidZone.NotFound."""
+    if not name and not zone_id:
+        raise EC2Error("MissingParameter", "The request must contain the parameter AvailabilityZone")
+    for number, zone_name in (await zones(call)).items():
+        if name in ("", zone_name) and zone_id in ("", f"cluster-{number}"):
+            return number
+    raise EC2Error("InvalidZone.NotFound", f"The zone '{name or zone_id}' does not exist.")

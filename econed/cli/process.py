@@ -1,0 +1,152 @@
+"""The daemon as a process: its pid file, its port, its start by twistd and its end."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from econed.cli.installation import Installation
+
+_TWISTD = "import sys; sys.argv[0] = 'twistd'; from twisted.scripts.twistd import run; run()"
+"""twistd of this very Python, wherever its script may be."""
+
+_PAUSE = 0.1
+_CONNECT = 2.0
+_LAST_LINES = 15
+_ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  the addresses that stand for all, and where to knock
+
+
+class Gone(Exception):
+    """The daemon ended instead of starting, or never came to listen."""
+
+
+@dataclass(frozen=True)
+class PidFile:
+    """The file that twistd writes the daemon's process id to, and removes when it ends in order."""
+
+    path: Path
+
+    def running(self) -> int | None:
+        """Return the id of the daemon's process; None if it does not run, whatever the file says."""
+        pid = self.said()
+        return pid if pid is not None and is_daemon(pid) else None
+
+    def said(self) -> int | None:
+        """Return the process id in the file; None if there is no file, or no number in it."""
+        try:
+            text = self.path.read_text("ascii").strip()
+        except (FileNotFoundError, UnicodeDecodeError):
+            return None
+        return int(text) if text.isdigit() and int(text) > 0 else None
+
+    @property
+    def is_there(self) -> bool:
+        """Whether there is a file, right or wrong."""
+        return self.path.exists()
+
+    def remove(self) -> None:
+        """Remove the file of a process that has died."""
+        self.path.unlink(missing_ok=True)
+
+
+def is_daemon(pid: int) -> bool:
+    """Whether a process lives and is econed: after a restart of the machine its number may be anybody's."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    try:
+        return b"econe" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except FileNotFoundError:  # it has just ended, or this is no Linux
+        return not Path("/proc/self").exists()
+    except OSError:
+        return True
+
+
+def twistd(installation: Installation, *options: str) -> list[str]:
+    """Return the command that runs the daemon by twistd."""
+    return [sys.executable, "-c", _TWISTD, *options, "econe", "--config", str(installation.conf)]
+
+
+def spawn(installation: Installation) -> None:
+    """Start the daemon in the background; raises `Gone` with what it said if twistd does not bring it up."""
+    options = (f"--pidfile={installation.pid_file}", f"--logfile={installation.log_file}", "--rundir=/")
+    command = twistd(installation, *options)
+    begun = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)  # noqa: S603  our own argv
+    if begun.returncode != 0:
+        said = (begun.stderr or begun.stdout).strip()
+        raise Gone(said or f"it says why in {installation.log_file}")
+
+
+def await_listening(pid_file: PidFile, host: str, port: int, log_file: Path, patience: float) -> int:
+    """Wait until the daemon takes connections and return its process id; raises `Gone`."""
+    for _ in _moments(patience):
+        pid = pid_file.running()
+        if pid is not None and answers(host, port):
+            return pid
+        if pid is None and not pid_file.is_there:
+            raise Gone("\n".join(("it ended; its last words:", *last_lines(log_file))))
+    raise Gone(f"it does not listen on {host}:{port} after {patience:g} s; it says more in {log_file}")
+
+
+def end(pid: int, patience: float) -> bool:
+    """Ask a process to end (SIGTERM) and wait for it; return whether it has."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGTERM)
+    return any(not is_daemon(pid) for _ in _moments(patience))
+
+
+def answers(host: str, port: int) -> bool:
+    """Whether something takes connections there."""
+    try:
+        socket.create_connection((_ANYWHERE.get(host, host), port), timeout=_CONNECT).close()
+    except OSError:
+        return False
+    return True
+
+
+def why_not_to_be_bound(host: str, port: int) -> OSError | None:
+    """Return why one cannot listen there; None if one can."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+            probe.listen(1)
+    except OSError as error:
+        return error
+    return None
+
+
+def is_taken(error: OSError) -> bool:
+    """Whether the reason is another process."""
+    return error.errno == errno.EADDRINUSE
+
+
+def last_lines(path: Path) -> Sequence[str]:
+    """Return the end of a log."""
+    try:
+        return path.read_text("utf-8", "replace").splitlines()[-_LAST_LINES:]
+    except OSError:
+        return ()
+
+
+def _moments(patience: float, now: Callable[[], float] = time.monotonic) -> Iterator[None]:
+    """Yield now and again for so many seconds."""
+    until = now() + patience
+    while True:
+        yield
+        if now() >= until:
+            return
+        time.sleep(_PAUSE)

@@ -1,0 +1,235 @@
+"""`econe-server`: start and stop the daemon, and look after it (docs/econe-server.md)."""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TextIO
+
+from econed.cli import check, doctor
+from econed.cli.installation import Exit, Installation
+from econed.cli.process import (
+    Gone,
+    PidFile,
+    answers,
+    await_listening,
+    end,
+    is_taken,
+    spawn,
+    twistd,
+    why_not_to_be_bound,
+)
+from econed.cli.reaching import Prepared, client, in_reactor, is_wrong_credentials, prepared
+from econed.config import ConfigError, Settings
+from econed.errors import OpenNebulaError
+from econed.opennebula.session import Session
+
+TO_START: Final = 30.0
+"""Seconds that the daemon has to come to listen."""
+
+TO_STOP: Final = 60.0
+"""Seconds that it has to end: requests that are under way are finished."""
+
+
+class Failure(Exception):
+    """A command that ends here: what it exits with, and a word for the administrator."""
+
+    def __init__(self, code: Exit, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+        self.text = text
+
+
+@dataclass(frozen=True)
+class Server:
+    """The commands, for one installation."""
+
+    installation: Installation
+    environ: Mapping[str, str]
+    out: TextIO
+
+    def start(self) -> Exit:
+        """Start the daemon in the background and wait until it listens."""
+        pid = self._pid_file.running()
+        if pid is not None:
+            return self._say(f"econe-server runs already (pid {pid})")
+        ready = self._prepared()
+        self._forget_the_dead()
+        self._demand_port(ready.settings)
+        self._demand_directories()
+        self._greet(ready)
+        try:
+            spawn(self.installation)
+            host, port = ready.settings.host, ready.settings.port
+            pid = await_listening(self._pid_file, host, port, self.installation.log_file, TO_START)
+        except Gone as gone:
+            raise Failure(Exit.FAILED, f"econe-server did not start: {gone}") from None
+        return self._say(
+            f"econe-server started (pid {pid}), listens on {host}:{port}, log {self.installation.log_file}"
+        )
+
+    def stop(self, patience: float = TO_STOP) -> Exit:
+        """Have the daemon end, and wait for it."""
+        pid = self._pid_file.running()
+        if pid is None:
+            self._forget_the_dead()
+            return self._say("econe-server does not run")
+        try:
+            has_ended = end(pid, patience)
+        except PermissionError:
+            raise Failure(Exit.FAILED, f"econe-server (pid {pid}) belongs to somebody else: not stopped") from None
+        if not has_ended:
+            raise Failure(Exit.FAILED, f"econe-server (pid {pid}) has not ended {patience:g} s after it was told to")
+        self._pid_file.remove()
+        return self._say("econe-server stopped")
+
+    def restart(self, patience: float = TO_STOP) -> Exit:
+        """Stop and start. What would keep it from starting is found before it is stopped."""
+        self._prepared()
+        self.stop(patience)
+        return self.start()
+
+    def status(self) -> Exit:
+        """Say whether the daemon runs, and whether it takes connections."""
+        settings = self._settings_if_good()
+        where = "" if settings is None else f"{settings.host}:{settings.port}"
+        listens = settings is not None and answers(settings.host, settings.port)
+        pid = self._pid_file.running()
+        if pid is not None and (listens or settings is None):
+            return self._say(f"econe-server runs (pid {pid})" + (f" and listens on {where}" if where else ""))
+        if pid is not None:
+            raise Failure(Exit.FAILED, f"econe-server runs (pid {pid}), but does not listen on {where}")
+        if listens:
+            self._say(f"something else listens on {where}")
+        if self._pid_file.is_there:
+            raise Failure(Exit.FAILED, f"econe-server does not run, but {self._pid_file.path} is there: it has died")
+        raise Failure(Exit.NOT_RUNNING, "econe-server does not run")
+
+    def run(self) -> Exit:
+        """Become the daemon, in the foreground, with its log on standard output."""
+        self._demand_port(self._prepared().settings)
+        command = twistd(self.installation, "--nodaemon", "--pidfile=", "--logfile=-")
+        os.execv(command[0], command)  # noqa: S606  this very Python, by its path
+
+    def check(self, groups: Sequence[str]) -> Exit:
+        """Hold the configuration against the live oned."""
+        ready = self._prepared()
+        return in_reactor(lambda reactor: check.run(client(reactor, ready), ready, groups, self.out))
+
+    def doctor(self, fix: bool) -> Exit:
+        """Look for what is not as it should be, and mend it if told to."""
+        ready = self._prepared()
+        return in_reactor(lambda reactor: doctor.run(client(reactor, ready), ready.settings, reactor, fix, self.out))
+
+    @property
+    def _pid_file(self) -> PidFile:
+        return PidFile(self.installation.pid_file)
+
+    def _say(self, text: str) -> Exit:
+        print(text, file=self.out, flush=True)
+        return Exit.OK
+
+    def _prepared(self) -> Prepared:
+        ready = prepared(self.installation.conf, self.environ)
+        for finding in ready.findings:
+            self._say(f"warning: {finding}")
+        return ready
+
+    def _settings_if_good(self) -> Settings | None:
+        try:
+            return prepared(self.installation.conf, self.environ).settings
+        except ConfigError as error:
+            self._say(f"the configuration cannot be used:\n{error}")
+            return None
+
+    def _forget_the_dead(self) -> None:
+        if self._pid_file.is_there:
+            self._say(f"{self._pid_file.path} is from a process that has died: removed")
+            self._pid_file.remove()
+
+    def _demand_port(self, settings: Settings) -> None:
+        error = why_not_to_be_bound(settings.host, settings.port)
+        if error is None:
+            return
+        where = f"{settings.host}:{settings.port}"
+        if is_taken(error):
+            raise Failure(Exit.PORT_TAKEN, f"another process listens on {where}")
+        raise Failure(Exit.BAD_CONFIGURATION, f"nothing can listen on {where}: {error.strerror}")
+
+    def _demand_directories(self) -> None:
+        for path in (self.installation.pid_file, self.installation.log_file):
+            if not os.access(path.parent, os.W_OK):
+                raise Failure(Exit.FAILED, f"{path.parent} is not there, or nothing can be written to it")
+
+    def _greet(self, ready: Prepared) -> None:
+        """Ask oned who this is. One that does not answer may come later; one that refuses will go on refusing."""
+
+        async def ask(reactor: Any) -> OpenNebulaError | None:
+            try:
+                await Session(client(reactor, ready), None).myself()
+            except OpenNebulaError as error:
+                return error
+            return None
+
+        error = in_reactor(ask)
+        if error is None:
+            return
+        if is_wrong_credentials(error):
+            raise Failure(Exit.REFUSED, f"oned at {ready.settings.one_xmlrpc} refuses serveradmin's credentials")
+        where = ready.settings.one_xmlrpc
+        self._say(f"warning: oned at {where} does not answer ({error.reason}); requests fail until it does")
+
+
+def _options(arguments: Sequence[str]) -> Namespace:
+    parser = ArgumentParser(prog="econe-server", description="The EC2 API for OpenNebula: the daemon and its upkeep.")
+    parser.add_argument("--config", "-c", type=Path, metavar="FILE", help="econe.conf")
+    parser.add_argument("--pidfile", type=Path, metavar="FILE", help="where the daemon's process id is")
+    parser.add_argument("--logfile", type=Path, metavar="FILE", help="where the daemon writes its log")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands.add_parser("start", help="start in the background, and wait until it listens")
+    for name, said in (("stop", "end, and wait for the end"), ("restart", "stop and start")):
+        each = commands.add_parser(name, help=said)
+        each.add_argument("--timeout", type=float, default=TO_STOP, metavar="SECONDS", help="for how long to wait")
+    commands.add_parser("status", help="does it run, does it listen")
+    commands.add_parser("run", help="run in the foreground")
+    checking = commands.add_parser("check", help="hold the configuration against the live oned")
+    checking.add_argument("--group", action="append", default=[], metavar="NAME", help="a group of EC2 users")
+    doctoring = commands.add_parser("doctor", help="list what is not as it should be")
+    doctoring.add_argument("--fix", action="store_true", help="and mend it")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str], environ: Mapping[str, str], out: TextIO, err: TextIO) -> int:
+    """Carry out a command and return its exit code."""
+    options = _options(arguments)
+    installation = Installation.found(environ, conf=options.config, pid_file=options.pidfile, log_file=options.logfile)
+    server = Server(installation, environ, out)
+    try:
+        match options.command:
+            case "stop" | "restart" as name:
+                return int(getattr(server, name)(options.timeout))
+            case "check":
+                return int(server.check(options.group))
+            case "doctor":
+                return int(server.doctor(options.fix))
+            case name:
+                return int(getattr(server, name)())
+    except Failure as failure:
+        print(f"econe-server: {failure.text}", file=err)
+        return int(failure.code)
+    except ConfigError as error:
+        print(f"econe-server: the configuration cannot be used:\n{error}", file=err)
+        return int(Exit.BAD_CONFIGURATION)
+
+
+def script() -> None:
+    """Run as the command `econe-server`."""
+    sys.exit(main(sys.argv[1:], os.environ, sys.stdout, sys.stderr))
+
+
+if __name__ == "__main__":
+    script()

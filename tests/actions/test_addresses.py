@@ -1,0 +1,510 @@
+"""Elastic IPs: given out, led to instances and away, taken back."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pytest
+
+from tests.support.addresses import FIRST, FIRST_ID, NETWORK, SECOND, AddressCloud
+from tests.support.cloud import Cloud
+
+
+@pytest.fixture(params=["5.12", "7.4"])
+def cloud(request: pytest.FixtureRequest) -> AddressCloud:
+    """A fresh cloud with elastic IPs, of each form of oned."""
+    return AddressCloud(request.param)
+
+
+def both_forms(ip: str) -> list[dict[str, Any]]:
+    """Return the two ways to name an address."""
+    return [{"PublicIp": ip}, {"AllocationId": FIRST_ID}]
+
+
+# Giving out
+
+
+def test_an_address_is_given_out_shown_and_held(cloud: AddressCloud) -> None:
+    answer = cloud.run("alice", "AllocateAddress")
+    assert answer == {
+        "PublicIp": FIRST,
+        "AllocationId": FIRST_ID,
+        "Domain": "vpc",
+        "PublicIpv4Pool": "amazon",
+        "NetworkBorderGroup": "OpenNebula",
+    }
+    assert cloud.shown() == {FIRST: {**answer, "Tags": []}}
+    assert cloud.held() == {FIRST}
+
+
+@pytest.mark.parametrize("domain", ["vpc", "standard"])
+def test_old_clients_may_ask_for_a_standard_address_and_get_one_of_the_vpc(domain: str) -> None:
+    assert AddressCloud().run("alice", "AllocateAddress", Domain=domain)["Domain"] == "vpc"
+
+
+def test_no_two_users_get_the_same_address_and_neither_sees_the_others(cloud: AddressCloud) -> None:
+    ours, theirs = cloud.allocated("alice"), cloud.allocated("bob")
+    assert ours != theirs
+    assert set(cloud.shown("alice")) == {ours}
+    assert set(cloud.shown("bob")) == {theirs}
+
+
+def test_a_certain_address_can_be_asked_for(cloud: AddressCloud) -> None:
+    assert cloud.run("alice", "AllocateAddress", Address="203.0.113.14")["PublicIp"] == "203.0.113.14"
+
+
+@pytest.mark.parametrize("taken", [FIRST, "198.51.100.1"])
+def test_an_address_that_is_anothers_cannot_be_told_from_one_that_is_not_in_the_pool(
+    cloud: AddressCloud, taken: str
+) -> None:
+    cloud.allocated("bob")
+    assert cloud.refusal("alice", "AllocateAddress", Address=taken).code == "InvalidAddress.NotFound"
+
+
+def test_an_address_that_is_none_is_malformed() -> None:
+    assert AddressCloud().refusal("alice", "AllocateAddress", Address="1.2.3").code == "InvalidAddress.Malformed"
+
+
+def test_a_user_gets_as_many_as_he_may_have_and_others_are_not_counted(cloud: AddressCloud) -> None:
+    cloud.allocated("bob")
+    for _ in range(5):
+        cloud.allocated("alice")
+    assert cloud.refusal("alice", "AllocateAddress").code == "AddressLimitExceeded"
+    cloud.run("alice", "ReleaseAddress", PublicIp=SECOND)
+    assert cloud.allocated("alice") == SECOND
+
+
+def test_a_pool_that_is_empty_says_so_and_what_is_given_back_can_be_had_at_once() -> None:
+    cloud = AddressCloud(limit=20)
+    for _ in range(8):
+        cloud.allocated("alice")
+    assert cloud.refusal("bob", "AllocateAddress").code == "InsufficientAddressCapacity"
+    cloud.run("alice", "ReleaseAddress", PublicIp=FIRST)
+    assert cloud.allocated("bob") == FIRST
+
+
+def test_an_address_that_an_administrator_holds_or_a_machine_has_is_left_alone(cloud: AddressCloud) -> None:
+    cloud.oneadmin("one.vn.hold", NETWORK, f'LEASES=[IP="{FIRST}"]')
+    cloud.oneadmin("one.template.instantiate", 0, "", False, f'NIC=[NETWORK_ID="{NETWORK}",IP="{SECOND}"]', False)
+    assert cloud.allocated() == "203.0.113.12"
+    assert cloud.refusal("alice", "AllocateAddress", Address=FIRST).code == "InvalidAddress.NotFound"
+    cloud.clock.advance(10_000)
+    cloud.look()
+    assert FIRST in cloud.held()
+
+
+def test_addresses_of_larger_ranges_are_not_given_out(cloud: AddressCloud) -> None:
+    """The Ruby server took none of them either; the daemon says so when it starts."""
+    cloud.oneadmin("one.vn.add_ar", NETWORK, 'AR=[TYPE="IP4",IP="198.51.100.0",SIZE="4"]')
+    assert cloud.refusal("alice", "AllocateAddress", Address="198.51.100.0").code == "InvalidAddress.NotFound"
+
+
+def test_without_a_network_there_are_no_elastic_ips() -> None:
+    cloud = Cloud()
+    named: dict[str, Any] = {"PublicIp": FIRST}
+    calls: list[tuple[str, dict[str, Any]]] = [
+        ("AllocateAddress", {}),
+        ("DescribeAddresses", {}),
+        ("AssociateAddress", {**named, "InstanceId": "i-00000000"}),
+        ("DisassociateAddress", named),
+        ("ReleaseAddress", named),
+    ]
+    for action, parameters in calls:
+        assert cloud.refusal("alice", action, **parameters).code == "UnsupportedOperation"
+
+
+def test_a_dry_run_gives_nothing_out(cloud: AddressCloud) -> None:
+    assert cloud.refusal("alice", "AllocateAddress", dry_run=True).code == "DryRunOperation"
+    assert cloud.held() == set()
+    ip, instance, _ = cloud.associated()
+    before = cloud.pool().addresses
+    for action, more in (("AssociateAddress", {"InstanceId": cloud.instance()}), ("DisassociateAddress", {})):
+        assert cloud.refusal("alice", action, dry_run=True, PublicIp=ip, **more).code == "DryRunOperation"
+    assert cloud.pool().addresses == before
+    assert cloud.led() == {ip: instance}
+
+
+def test_only_serveradmin_touches_the_network(cloud: AddressCloud) -> None:
+    ip, _, _ = cloud.associated()
+    cloud.run("alice", "DisassociateAddress", PublicIp=ip)
+    cloud.run("alice", "ReleaseAddress", PublicIp=ip)
+    assert {call.user for call in cloud.changes if call.method.startswith("one.vn.")} == {"serveradmin"}
+    methods = {call.method for call in cloud.changes if call.user == "serveradmin"}
+    assert methods == {"one.vn.hold", "one.vn.release", "one.vn.update"}
+
+
+# Listing
+
+
+def test_addresses_are_listed_by_what_they_are_called(cloud: AddressCloud) -> None:
+    cloud.allocated()
+    second = cloud.run("alice", "AllocateAddress")
+    for named in ({"PublicIps": [SECOND]}, {"AllocationIds": [second["AllocationId"]]}):
+        (shown,) = cloud.run("alice", "DescribeAddresses", **named)["Addresses"]
+        assert shown["PublicIp"] == SECOND
+    assert cloud.run("alice", "DescribeAddresses", PublicIps=[SECOND], AllocationIds=[FIRST_ID])["Addresses"] == []
+
+
+@pytest.mark.parametrize("missing", [FIRST, "203.0.113.14", "198.51.100.1"])
+def test_of_others_addresses_nothing_can_be_learned(cloud: AddressCloud, missing: str) -> None:
+    cloud.allocated("bob")
+    assert cloud.refusal("alice", "DescribeAddresses", PublicIps=[missing]).code == "InvalidAddress.NotFound"
+    assert cloud.refusal("alice", "ReleaseAddress", PublicIp=missing).code == "InvalidAddress.NotFound"
+    assert cloud.refusal("alice", "DisassociateAddress", PublicIp=missing).code == "InvalidAddress.NotFound"
+
+
+def test_ids_of_others_are_not_found_and_what_is_no_id_is_malformed(cloud: AddressCloud) -> None:
+    cloud.allocated("bob")
+    assert cloud.refusal("alice", "ReleaseAddress", AllocationId=FIRST_ID).code == "InvalidAllocationID.NotFound"
+    for text in ("eipalloc-x", "eipalloc-4294967296", "vol-00000001"):
+        assert cloud.refusal("alice", "ReleaseAddress", AllocationId=text).code == "InvalidAllocationID.Malformed"
+    for text in ("eipassoc-1", "eipassoc-99999999990000000000", FIRST_ID):
+        refusal = cloud.refusal("alice", "DisassociateAddress", AssociationId=text)
+        assert refusal.code == "InvalidAssociationID.Malformed"
+
+
+def test_every_filter_speaks_of_what_is_shown(cloud: AddressCloud) -> None:
+    ip, _, _ = cloud.associated()
+    other = cloud.allocated()
+    cloud.run("alice", "CreateTags", Resources=[FIRST_ID], Tags=[{"Key": "Name", "Value": "web"}])
+    shown = cloud.shown()[ip]
+    for name, member in (
+        ("allocation-id", "AllocationId"),
+        ("association-id", "AssociationId"),
+        ("instance-id", "InstanceId"),
+        ("network-interface-id", "NetworkInterfaceId"),
+        ("private-ip-address", "PrivateIpAddress"),
+        ("public-ip", "PublicIp"),
+    ):
+        wanted = [{"Name": name, "Values": [shown[member]]}]
+        assert cloud.run("alice", "DescribeAddresses", Filters=wanted)["Addresses"] == [shown], name
+    for name, value, found in (
+        ("tag:Name", "w*", [ip]),
+        ("tag-key", "Name", [ip]),
+        ("domain", "vpc", [ip, other]),
+        ("network-border-group", "OpenNebula", [ip, other]),
+        ("network-interface-owner-id", "000000000002", [ip]),
+        ("instance-id", "i-00009999", []),
+    ):
+        answer = cloud.run("alice", "DescribeAddresses", Filters=[{"Name": name, "Values": [value]}])
+        assert [each["PublicIp"] for each in answer["Addresses"]] == found, name
+    wrong = [{"Name": "nonsense", "Values": ["x"]}]
+    assert cloud.refusal("alice", "DescribeAddresses", Filters=wrong).code == "InvalidParameterValue"
+
+
+def test_the_attributes_of_addresses_name_them_and_no_reverse_dns(cloud: AddressCloud) -> None:
+    """Terraform asks for them whenever it reads an address."""
+    cloud.allocated()
+    answer = cloud.run("alice", "DescribeAddressesAttribute", AllocationIds=[FIRST_ID], Attribute="domain-name")
+    assert answer["Addresses"] == [{"PublicIp": FIRST, "AllocationId": FIRST_ID}]
+
+
+# Leading to instances
+
+
+def test_an_address_is_led_to_an_instance_by_the_script(cloud: AddressCloud) -> None:
+    ip, instance, association = cloud.associated()
+    private = cloud.private_ip(instance)
+    assert cloud.fake.runs == [("associate", ip, private)]
+    shown = cloud.shown()[ip]
+    assert shown["InstanceId"] == instance
+    assert shown["AssociationId"] == association
+    assert shown["PrivateIpAddress"] == private
+    assert association.startswith("eipassoc-")
+
+
+def test_a_script_gets_the_networks_document_as_oned_gives_it(cloud: AddressCloud) -> None:
+    cloud.associated()
+    (encoded,) = cloud.fake.documents
+    assert "\n" not in encoded
+    document = base64.b64decode(encoded, validate=True).decode()
+    assert document.startswith("<VNET><ID>1</ID>")
+    assert "<![CDATA[203.0.113.17]]>" in document
+
+
+def test_the_document_of_a_network_too_large_for_an_argument_comes_without_its_ranges() -> None:
+    cloud = AddressCloud()
+    for number in range(300):
+        cloud.oneadmin("one.vn.add_ar", NETWORK, f'AR=[TYPE="IP4",IP="198.51.{number // 2}.{number % 2}",SIZE="1"]')
+    cloud.associated()
+    (encoded,) = cloud.fake.documents
+    assert len(encoded) < 1 << 17
+    document = base64.b64decode(encoded).decode()
+    assert "<NAME>ElasticIPs</NAME>" in document
+    assert "<AR_POOL/>" in document
+
+
+def test_instances_show_their_public_address(cloud: AddressCloud) -> None:
+    ip, instance, _ = cloud.associated()
+    other = cloud.instance()
+    (reservation,) = cloud.run("alice", "DescribeInstances", InstanceIds=[instance])["Reservations"]
+    shown = reservation["Instances"][0]
+    assert shown["PublicIpAddress"] == ip
+    (interface,) = shown["NetworkInterfaces"]
+    assert interface["Association"]["PublicIp"] == ip
+    assert interface["PrivateIpAddresses"][0]["Association"]["PublicIp"] == ip
+    (reservation,) = cloud.run("alice", "DescribeInstances", InstanceIds=[other])["Reservations"]
+    assert "PublicIpAddress" not in reservation["Instances"][0]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "ip-address",
+        "network-interface.association.public-ip",
+        "network-interface.addresses.association.public-ip",
+    ],
+)
+def test_instances_are_found_by_their_public_address(name: str) -> None:
+    cloud = AddressCloud()
+    ip, instance, _ = cloud.associated()
+    cloud.instance()
+    found = cloud.run("alice", "DescribeInstances", Filters=[{"Name": name, "Values": [ip]}])["Reservations"]
+    assert [each["InstanceId"] for reservation in found for each in reservation["Instances"]] == [instance]
+
+
+def test_both_forms_of_request_lead_there_and_back(cloud: AddressCloud) -> None:
+    instance, ip = cloud.instance(), cloud.allocated()
+    for form in both_forms(ip):
+        made = cloud.run("alice", "AssociateAddress", InstanceId=instance, **form)
+        assert cloud.led() == {ip: instance}
+        gone = {"PublicIp": ip} if "PublicIp" in form else {"AssociationId": made["AssociationId"]}
+        cloud.run("alice", "DisassociateAddress", **gone)
+        assert cloud.led() == {}
+        assert cloud.fake.network == {}
+    cloud.run("alice", "ReleaseAddress", AllocationId=FIRST_ID)
+    assert cloud.held() == set()
+
+
+def test_an_interface_of_the_instance_can_be_named_in_its_place(cloud: AddressCloud) -> None:
+    instance, ip = cloud.instance(), cloud.allocated()
+    interface = f"eni-{instance.removeprefix('i-')}000"
+    cloud.run("alice", "AssociateAddress", PublicIp=ip, NetworkInterfaceId=interface)
+    assert cloud.led() == {ip: instance}
+    assert cloud.shown()[ip]["NetworkInterfaceId"] == interface
+    for wrong, code in (("eni-99999999000", "NotFound"), ("eni-x", "Malformed"), (interface[:-1] + "7", "NotFound")):
+        refusal = cloud.refusal("alice", "AssociateAddress", PublicIp=ip, NetworkInterfaceId=wrong)
+        assert refusal.code == f"InvalidNetworkInterfaceID.{code}"
+
+
+def test_the_private_address_must_be_one_of_the_instances(cloud: AddressCloud) -> None:
+    instance, ip = cloud.instance(), cloud.allocated()
+    named: dict[str, Any] = {"PublicIp": ip, "InstanceId": instance}
+    cloud.run("alice", "AssociateAddress", PrivateIpAddress=cloud.private_ip(instance), **named)
+    refusal = cloud.refusal("alice", "AssociateAddress", PrivateIpAddress="10.99.0.1", **named)
+    assert refusal.code == "InvalidParameterValue"
+
+
+def test_the_same_association_again_is_done_already(cloud: AddressCloud) -> None:
+    ip, instance, association = cloud.associated()
+    again = cloud.run("alice", "AssociateAddress", PublicIp=ip, InstanceId=instance)
+    assert again["AssociationId"] == association
+    assert len(cloud.fake.runs) == 1
+
+
+def test_an_address_is_led_away_before_it_is_led_elsewhere(cloud: AddressCloud) -> None:
+    ip, first, association = cloud.associated()
+    second = cloud.instance()
+    moved = cloud.run("alice", "AssociateAddress", PublicIp=ip, InstanceId=second)
+    assert moved["AssociationId"] != association
+    assert cloud.fake.runs[1:] == [
+        ("disassociate", ip, cloud.private_ip(first)),
+        ("associate", ip, cloud.private_ip(second)),
+    ]
+    assert cloud.led() == {ip: second}
+
+
+def test_an_old_association_is_not_taken_for_a_newer_one(cloud: AddressCloud) -> None:
+    ip, instance, association = cloud.associated()
+    cloud.run("alice", "DisassociateAddress", AssociationId=association)
+    cloud.run("alice", "AssociateAddress", PublicIp=ip, InstanceId=instance)
+    refusal = cloud.refusal("alice", "DisassociateAddress", AssociationId=association)
+    assert refusal.code == "InvalidAssociationID.NotFound"
+    assert cloud.led() == {ip: instance}
+
+
+def test_reassociation_can_be_refused(cloud: AddressCloud) -> None:
+    ip, first, _ = cloud.associated()
+    second, free = cloud.instance(), cloud.allocated()
+    calls: list[dict[str, Any]] = [{"PublicIp": ip, "InstanceId": second}, {"PublicIp": free, "InstanceId": first}]
+    for named in calls:
+        refusal = cloud.refusal("alice", "AssociateAddress", AllowReassociation=False, **named)
+        assert refusal.code == "Resource.AlreadyAssociated"
+    assert cloud.led() == {ip: first}
+
+
+def test_an_instance_gives_up_its_address_for_another(cloud: AddressCloud) -> None:
+    """A private address has one elastic IP at most (EC2, AssociateAddress)."""
+    ip, instance, _ = cloud.associated()
+    other = cloud.allocated()
+    cloud.run("alice", "AssociateAddress", PublicIp=other, InstanceId=instance)
+    assert cloud.led() == {other: instance}
+    assert cloud.fake.network == {other: cloud.private_ip(instance)}
+    assert set(cloud.shown()) == {ip, other}
+
+
+def test_an_instance_that_one_may_not_manage_gets_no_address(cloud: AddressCloud) -> None:
+    theirs, ip = cloud.instance("bob"), cloud.allocated("alice")
+    refusal = cloud.refusal("alice", "AssociateAddress", PublicIp=ip, InstanceId=theirs)
+    assert refusal.code == "InvalidInstanceID.NotFound"
+    cloud.oneadmin("one.vm.chmod", int(theirs[2:]), -1, -1, -1, 1, 0, 0, -1, -1, -1)
+    refusal = cloud.refusal("alice", "AssociateAddress", PublicIp=ip, InstanceId=theirs)
+    assert refusal.code == "UnauthorizedOperation"
+    assert cloud.fake.runs == []
+    cloud.oneadmin("one.vm.chmod", int(theirs[2:]), -1, -1, -1, 1, 1, 0, -1, -1, -1)
+    cloud.run("alice", "AssociateAddress", PublicIp=ip, InstanceId=theirs)
+    assert cloud.led() == {ip: theirs}
+
+
+def test_asking_whether_one_may_leaves_no_trace_on_the_machine(cloud: AddressCloud) -> None:
+    ip, instance, _ = cloud.associated()
+    assert ip not in cloud.oneadmin("one.vm.info", int(instance[2:]), False)
+    assert "EC2_ADDRESS" not in cloud.oneadmin("one.vm.info", int(instance[2:]), False)
+
+
+def test_an_instance_that_has_ended_gets_no_address(cloud: AddressCloud) -> None:
+    instance, ip = cloud.instance(), cloud.allocated()
+    cloud.run("alice", "TerminateInstances", InstanceIds=[instance])
+    cloud.wait(10)
+    refusal = cloud.refusal("alice", "AssociateAddress", PublicIp=ip, InstanceId=instance)
+    assert refusal.code == "IncorrectInstanceState"
+
+
+def test_what_is_missing_or_said_twice_is_named(cloud: AddressCloud) -> None:
+    instance, ip = cloud.instance(), cloud.allocated()
+    both: dict[str, Any] = {"PublicIp": ip, "AllocationId": FIRST_ID}
+    calls: list[tuple[str, dict[str, Any], str]] = [
+        ("AssociateAddress", {"PublicIp": ip}, "MissingParameter"),
+        ("AssociateAddress", {"InstanceId": instance}, "MissingParameter"),
+        ("AssociateAddress", {**both, "InstanceId": instance}, "InvalidParameterCombination"),
+        ("ReleaseAddress", {}, "MissingParameter"),
+        ("ReleaseAddress", both, "InvalidParameterCombination"),
+        ("DisassociateAddress", {}, "MissingParameter"),
+        ("DisassociateAddress", {"PublicIp": ip}, "InvalidAssociationID.NotFound"),
+    ]
+    for action, parameters, code in calls:
+        assert cloud.refusal("alice", action, **parameters).code == code, (action, parameters)
+
+
+# Scripts that fail
+
+
+@pytest.mark.parametrize("how", ["failing", "broken"])
+def test_where_the_script_fails_nothing_is_associated(cloud: AddressCloud, how: str) -> None:
+    instance, ip = cloud.instance(), cloud.allocated()
+    getattr(cloud.fake, how).add("associate")
+    refusal = cloud.refusal("alice", "AssociateAddress", PublicIp=ip, InstanceId=instance)
+    assert (refusal.code, refusal.status) == ("IncorrectState", 400)
+    assert cloud.led() == {}
+    assert "PublicIpAddress" not in str(cloud.run("alice", "DescribeInstances"))
+    getattr(cloud.fake, how).clear()
+    cloud.run("alice", "AssociateAddress", PublicIp=ip, InstanceId=instance)
+    assert cloud.led() == {ip: instance}
+
+
+def test_what_a_broken_off_script_may_have_done_is_undone(cloud: AddressCloud) -> None:
+    instance, ip = cloud.instance(), cloud.allocated()
+    cloud.fake.broken.add("associate")
+    cloud.refusal("alice", "AssociateAddress", PublicIp=ip, InstanceId=instance)
+    cloud.look()
+    assert cloud.fake.runs[1:] == [("disassociate", ip, cloud.private_ip(instance))]
+    cloud.look()
+    assert len(cloud.fake.runs) == 2
+
+
+def test_what_a_broken_off_script_may_have_done_is_undone_before_the_address_is_given_back(
+    cloud: AddressCloud,
+) -> None:
+    instance, ip = cloud.instance(), cloud.allocated()
+    cloud.fake.broken.add("associate")
+    cloud.refusal("alice", "AssociateAddress", PublicIp=ip, InstanceId=instance)
+    cloud.run("alice", "ReleaseAddress", PublicIp=ip)
+    assert cloud.fake.runs[-1] == ("disassociate", ip, cloud.private_ip(instance))
+    assert cloud.held() == set()
+
+
+def test_an_association_stands_where_the_script_cannot_undo_it(cloud: AddressCloud) -> None:
+    ip, instance, association = cloud.associated()
+    cloud.fake.failing.add("disassociate")
+    other = cloud.instance()
+    assert cloud.refusal("alice", "DisassociateAddress", PublicIp=ip).code == "IncorrectState"
+    refusal = cloud.refusal("alice", "AssociateAddress", PublicIp=ip, InstanceId=other)
+    assert refusal.code == "IncorrectState"
+    assert cloud.led() == {ip: instance}
+    assert cloud.shown()[ip]["AssociationId"] == association
+    assert cloud.pool().claims == ()
+
+
+def test_all_scripts_of_a_request_together_have_less_time_than_clients_wait(cloud: AddressCloud) -> None:
+    ip, _, _ = cloud.associated()
+    cloud.run("alice", "AssociateAddress", PublicIp=ip, InstanceId=cloud.instance())
+    assert max(cloud.fake.seconds) <= 45
+
+
+def test_without_scripts_associations_are_only_recorded() -> None:
+    cloud = AddressCloud()
+    cloud.scripts = Cloud().scripts
+    ip, instance, _ = cloud.associated()
+    assert cloud.led() == {ip: instance}
+    assert cloud.fake.runs == []
+
+
+def test_instances_are_shown_although_the_network_of_elastic_ips_is_not_there() -> None:
+    cloud = AddressCloud(network=99)
+    instance = cloud.instance()
+    (reservation,) = cloud.run("alice", "DescribeInstances")["Reservations"]
+    assert reservation["Instances"][0]["InstanceId"] == instance
+
+
+# Taking back
+
+
+def test_an_address_in_use_is_not_taken_back(cloud: AddressCloud) -> None:
+    ip, _, association = cloud.associated()
+    for form in both_forms(ip):
+        assert cloud.refusal("alice", "ReleaseAddress", **form).code == "InvalidIPAddress.InUse"
+    cloud.run("alice", "DisassociateAddress", AssociationId=association)
+    cloud.run("alice", "ReleaseAddress", PublicIp=ip)
+    assert cloud.shown() == {}
+    assert cloud.held() == set()
+
+
+def test_nothing_of_an_address_is_left_on_the_network(cloud: AddressCloud) -> None:
+    cloud.oneadmin("one.vn.update", NETWORK, "", 1)  # oned itself adds some attributes at the first change
+    before = cloud.oneadmin("one.vn.info", NETWORK, False)
+    tags = [{"ResourceType": "elastic-ip", "Tags": [{"Key": "Name", "Value": "web"}]}]
+    cloud.run("alice", "AllocateAddress", TagSpecifications=tags)
+    assert cloud.oneadmin("one.vn.info", NETWORK, False) != before
+    cloud.run("alice", "ReleaseAddress", AllocationId=FIRST_ID)
+    assert cloud.oneadmin("one.vn.info", NETWORK, False) == before
+
+
+# Tags
+
+
+def test_addresses_are_tagged_when_they_are_given_out_and_later(cloud: AddressCloud) -> None:
+    tags = [{"ResourceType": "elastic-ip", "Tags": [{"Key": "Name", "Value": "web"}]}]
+    cloud.run("alice", "AllocateAddress", TagSpecifications=tags)
+    cloud.run("alice", "CreateTags", Resources=[FIRST_ID], Tags=[{"Key": "über", "Value": ""}])
+    assert cloud.shown()[FIRST]["Tags"] == [{"Key": "Name", "Value": "web"}, {"Key": "über", "Value": ""}]
+    listed = cloud.run("alice", "DescribeTags", Filters=[{"Name": "resource-type", "Values": ["elastic-ip"]}])["Tags"]
+    assert [(each["ResourceId"], each["Key"]) for each in listed] == [(FIRST_ID, "Name"), (FIRST_ID, "über")]
+    cloud.run("alice", "DeleteTags", Resources=[FIRST_ID], Tags=[{"Key": "Name"}])
+    assert [each["Key"] for each in cloud.shown()[FIRST]["Tags"]] == ["über"]
+
+
+def test_tags_of_others_addresses_are_neither_seen_nor_changed(cloud: AddressCloud) -> None:
+    cloud.allocated("bob")
+    refusal = cloud.refusal("alice", "CreateTags", Resources=[FIRST_ID], Tags=[{"Key": "a", "Value": "b"}])
+    assert refusal.code == "InvalidAllocationID.NotFound"
+    cloud.run("bob", "CreateTags", Resources=[FIRST_ID], Tags=[{"Key": "a", "Value": "b"}])
+    assert cloud.run("alice", "DescribeTags")["Tags"] == []
+
+
+def test_the_next_who_gets_an_address_does_not_get_its_tags(cloud: AddressCloud) -> None:
+    cloud.allocated("alice")
+    cloud.run("alice", "CreateTags", Resources=[FIRST_ID], Tags=[{"Key": "a", "Value": "b"}])
+    cloud.run("alice", "ReleaseAddress", AllocationId=FIRST_ID)
+    assert cloud.allocated("bob") == FIRST
+    assert cloud.shown("bob")[FIRST]["Tags"] == []

@@ -1,0 +1,257 @@
+"""BlockDeviceMapping.N of RunInstances: root size, volumes made with the machine, and how they go with it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+
+from econed.actions.launch import HOLD_AGE
+from econed.actions.volume_chores import ORPHAN_AGE
+from econed.actions.volume_facts import DELETE_WITH, LAUNCHED_AT
+from econed.catalogue import all_chores
+from econed.opennebula.session import ANY_STATE, MINE, Session
+from econed.opennebula.states import VmState
+from econed.reconciler import Reconciler
+from tests.actions.test_attaching import mappings
+from tests.actions.test_volumes import RUN, attach, begin, image, instance, listed, look, show, snapshot, volume
+from tests.support.cloud import Cloud
+from tests.support.pace import Dying
+
+DATA = {"DeviceName": "/dev/sdf", "Ebs": {"VolumeSize": 2}}
+
+
+def devices(*mappings: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """Return the parameters of a RunInstances call with block device mappings."""
+    return {"BlockDeviceMappings": list(mappings), **more}
+
+
+def images(cloud: Cloud) -> set[int]:
+    """Return the ids of alice's images."""
+    return {each.id for each in cloud.result(Session(cloud.one, "alice").images(MINE))}
+
+
+def end(cloud: Cloud, instance_id: str) -> None:
+    """Terminate an instance and let it end; nobody looks after what is left."""
+    cloud.run("alice", "TerminateInstances", InstanceIds=[instance_id])
+    cloud.wait(30)
+
+
+def test_the_root_disk_is_as_large_as_was_asked_for(cloud: Cloud) -> None:
+    on = instance(cloud, **devices({"DeviceName": "/dev/sda1", "Ebs": {"VolumeSize": 8, "VolumeType": "gp2"}}))
+    (root,) = listed(cloud)
+    found = show(cloud, root)
+    assert (found["Size"], found["VolumeType"], found["Attachments"][0]["InstanceId"]) == (8, "gp2", on)
+
+
+def test_a_volume_comes_with_the_instance_and_goes_with_it(cloud: Cloud) -> None:
+    on = instance(cloud, **devices(DATA))
+    data = mappings(cloud, on)["/dev/sdf"]
+    assert data["DeleteOnTermination"] is True
+    found = show(cloud, data["VolumeId"])
+    assert (found["Size"], found["State"]) == (2, "in-use")
+    (attached,) = found["Attachments"]
+    assert (attached["Device"], attached["InstanceId"], attached["DeleteOnTermination"]) == ("/dev/sdf", on, True)
+    end(cloud, on)
+    look(cloud)
+    assert images(cloud) == set()
+
+
+def test_a_volume_that_is_to_stay_stays(cloud: Cloud) -> None:
+    keep = {"DeviceName": "/dev/sdf", "Ebs": {"VolumeSize": 2, "DeleteOnTermination": False}}
+    on = instance(cloud, **devices(keep))
+    data = mappings(cloud, on)["/dev/sdf"]
+    assert data["DeleteOnTermination"] is False
+    end(cloud, on)
+    cloud.wait(ORPHAN_AGE + 60)
+    look(cloud)
+    assert show(cloud, data["VolumeId"])["State"] == "available"
+    kept = image(cloud, data["VolumeId"]).template
+    assert not {LAUNCHED_AT, DELETE_WITH} & set(kept.names())
+
+
+def test_a_volume_that_was_detached_before_outlives_the_instance(cloud: Cloud) -> None:
+    """Also if it was detached in OpenNebula, where nobody told us."""
+    on = instance(cloud, **devices(DATA))
+    made = mappings(cloud, on)["/dev/sdf"]["VolumeId"]
+    cloud.as_user("alice", "one.vm.detach", int(on[2:]), 1)
+    cloud.wait(5)
+    assert show(cloud, made)["State"] == "available"
+    end(cloud, on)
+    for _ in range(2):
+        cloud.wait(ORPHAN_AGE)
+        look(cloud)
+    assert show(cloud, made)["State"] == "available"
+
+
+def test_a_volume_that_was_detached_and_attached_again_outlives_the_instance(cloud: Cloud) -> None:
+    on = instance(cloud, **devices(DATA))
+    made = mappings(cloud, on)["/dev/sdf"]["VolumeId"]
+    cloud.run("alice", "DetachVolume", VolumeId=made)
+    cloud.wait(5)
+    attach(cloud, made, on)
+    assert mappings(cloud, on)["/dev/sdh"]["DeleteOnTermination"] is False
+    end(cloud, on)
+    look(cloud)
+    assert show(cloud, made)["State"] == "available"
+
+
+def test_volumes_go_also_if_the_instance_was_ended_in_opennebula(cloud: Cloud) -> None:
+    on = instance(cloud, **devices(DATA))
+    cloud.oneadmin("one.vm.action", "terminate-hard", int(on[2:]))
+    cloud.wait(30)
+    look(cloud)
+    assert images(cloud) == set()
+
+
+def test_volumes_go_also_long_after_the_instance_was_run(cloud: Cloud) -> None:
+    on = instance(cloud, **devices(DATA))
+    for _ in range(3):
+        cloud.clock.advance(25 * 3600)
+        look(cloud)
+    end(cloud, on)
+    look(cloud)
+    assert images(cloud) == set()
+
+
+@pytest.mark.parametrize("step", range(10))
+def test_what_a_dying_process_left_of_a_deletion_the_next_one_does(step: int) -> None:
+    """The process that answered is dead; the one after it dies at any step; the third one does the work."""
+    cloud = Cloud()
+    on = instance(cloud, **devices(DATA))
+    end(cloud, on)
+    dying = Deferred.fromCoroutine(Reconciler(Dying(cloud.one, step), cloud.clock, all_chores()).round())
+    look(cloud)
+    assert images(cloud) == set()
+    dying.addErrback(lambda _: None)
+    dying.cancel()
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("step", range(30))
+def test_a_run_that_died_at_any_step_is_finished_by_the_same_call_and_leaves_no_volume_behind(
+    step: int, after: bool
+) -> None:
+    cloud = Cloud()
+    asked = {**RUN, "MinCount": 2, "MaxCount": 2, "ClientToken": "tok", **devices(DATA)}
+    begin(cloud, Dying(cloud.one, step, after=after), "RunInstances", **asked)
+    answer = cloud.run("alice", "RunInstances", **asked)
+    cloud.wait(30)
+    on = [each["InstanceId"] for each in answer["Instances"]]
+    assert len(on) == 2
+    wanted = {int(mappings(cloud, each)["/dev/sdf"]["VolumeId"][4:]) for each in on}
+    cloud.wait(ORPHAN_AGE + HOLD_AGE)
+    look(cloud)
+    look(cloud)
+    assert images(cloud) == wanted
+    for each in on:
+        end(cloud, each)
+    look(cloud)
+    assert images(cloud) == set()
+
+
+@pytest.mark.parametrize("step", range(30))
+def test_nothing_is_left_of_a_run_that_died_and_was_never_repeated(step: int) -> None:
+    cloud = Cloud()
+    begin(cloud, Dying(cloud.one, step, after=True), "RunInstances", **RUN, ClientToken="tok", **devices(DATA))
+    cloud.wait(20)
+    cloud.clock.advance(ORPHAN_AGE + HOLD_AGE)
+    for _ in range(3):
+        look(cloud)
+        cloud.wait(20)
+    alive = [m for m in cloud.result(Session(cloud.one, "alice").vms(_all(cloud))) if m.state is not VmState.DONE]
+    assert len(images(cloud)) == len(alive)
+
+
+def _all(cloud: Cloud) -> tuple[int, ...]:
+    return cloud.result(Session(cloud.one, "alice").vm_ids(MINE, ANY_STATE))
+
+
+def test_a_volume_of_a_snapshot_comes_with_the_instance(cloud: Cloud) -> None:
+    for original in (volume(cloud), _attached(cloud)):
+        saved = snapshot(cloud, original)
+        mapping = {"DeviceName": "/dev/xvdg", "Ebs": {"SnapshotId": saved}}
+        on = instance(cloud, **devices(mapping))
+        made = mappings(cloud, on)["/dev/xvdg"]["VolumeId"]
+        assert show(cloud, made)["SnapshotId"] == saved
+        assert image(cloud, made).is_persistent
+
+
+def _attached(cloud: Cloud) -> str:
+    made = volume(cloud)
+    attach(cloud, made, instance(cloud))
+    return made
+
+
+def test_volumes_that_take_long_are_waited_for_by_the_machine_and_not_by_the_request(cloud: Cloud) -> None:
+    cloud.oned.cloud.delays = replace(cloud.oned.cloud.delays, image=60.0)
+    answer = cloud.run("alice", "RunInstances", **RUN, **devices(DATA))
+    (made,) = answer["Instances"]
+    assert made["State"]["Name"] == "pending"
+    cloud.wait(120)
+    look(cloud)
+    cloud.wait(20)
+    (reservation,) = cloud.run("alice", "DescribeInstances")["Reservations"]
+    assert reservation["Instances"][0]["State"]["Name"] == "running"
+    end(cloud, made["InstanceId"])
+    look(cloud)
+    cloud.wait(100)
+    assert images(cloud) == set()
+
+
+def test_tags_for_volumes_are_on_all_of_them(cloud: Cloud) -> None:
+    tags = [
+        {"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": "web"}]},
+        {"ResourceType": "volume", "Tags": [{"Key": "Name", "Value": "disk"}]},
+    ]
+    on = instance(cloud, **devices(DATA, TagSpecifications=tags))
+    assert [show(cloud, each)["Tags"] for each in listed(cloud)] == [tags[1]["Tags"]] * 2
+    (reservation,) = cloud.run("alice", "DescribeInstances", InstanceIds=[on])["Reservations"]
+    assert reservation["Instances"][0]["Tags"] == tags[0]["Tags"]
+
+
+def test_the_disks_of_the_type_are_the_ephemeral_ones_and_can_be_left_out(cloud: Cloud) -> None:
+    cloud.oneadmin("one.template.update", 0, 'DISK=[TYPE="fs",SIZE="100",FORMAT="raw",TARGET="sdb"]', 1)
+    ephemeral = {"DeviceName": "/dev/sdb", "VirtualName": "ephemeral0"}
+    assert len(mappings(cloud, instance(cloud, **devices(ephemeral)))) == 2
+    assert len(mappings(cloud, instance(cloud, **devices({"DeviceName": "/dev/sdb", "NoDevice": ""})))) == 1
+
+
+@pytest.mark.parametrize(
+    ("mapping", "code"),
+    [
+        ([{"DeviceName": "/dev/sda", "Ebs": {"VolumeSize": 0}}], "InvalidBlockDeviceMapping"),
+        ([{"DeviceName": "/dev/sda", "Ebs": {"DeleteOnTermination": False}}], "UnsupportedOperation"),
+        ([{"DeviceName": "/dev/sda", "NoDevice": ""}], "InvalidBlockDeviceMapping"),
+        ([{"DeviceName": "/dev/sdf"}], "InvalidBlockDeviceMapping"),
+        ([{"DeviceName": "floppy", "Ebs": {"VolumeSize": 1}}], "InvalidBlockDeviceMapping"),
+        ([{"Ebs": {"VolumeSize": 1}}], "InvalidBlockDeviceMapping"),
+        ([DATA, {"DeviceName": "/dev/xvdf", "Ebs": {"VolumeSize": 1}}], "InvalidBlockDeviceMapping"),
+        ([{"DeviceName": "/dev/sdf", "Ebs": {"VolumeType": "gp2"}}], "MissingParameter"),
+        ([{"DeviceName": "/dev/sdf", "Ebs": {"SnapshotId": "snap-00000099"}}], "InvalidSnapshot.NotFound"),
+        ([{"DeviceName": "/dev/sdf", "Ebs": {"VolumeSize": 1, "Encrypted": True}}], "UnsupportedOperation"),
+        ([{"DeviceName": "/dev/sdf", "VirtualName": "floppy0"}], "InvalidBlockDeviceMapping"),
+    ],
+)
+def test_a_mapping_that_cannot_be_is_refused_and_nothing_is_made(mapping: list[dict[str, Any]], code: str) -> None:
+    cloud = Cloud()
+    assert cloud.refusal("alice", "RunInstances", **RUN, BlockDeviceMappings=mapping).code == code
+    assert cloud.changes == []
+
+
+def test_a_machine_that_cannot_be_made_leaves_no_volume(cloud: Cloud) -> None:
+    cloud.oneadmin("one.user.quota", cloud.user("alice").id, 'VM=[VMS="0",CPU="-2",MEMORY="-2"]')
+    assert cloud.refusal("alice", "RunInstances", **RUN, **devices(DATA)).code == "InstanceLimitExceeded"
+    cloud.wait(20)
+    assert images(cloud) == set()
+
+
+def test_a_volume_that_cannot_be_made_leaves_no_machine(cloud: Cloud) -> None:
+    cloud.oneadmin("one.user.quota", cloud.user("alice").id, 'DATASTORE=[ID="1",IMAGES="1",SIZE="-2"]')
+    two = devices(DATA, {"DeviceName": "/dev/sdg", "Ebs": {"VolumeSize": 1}})
+    assert cloud.refusal("alice", "RunInstances", **RUN, **two).code == "VolumeLimitExceeded"
+    cloud.wait(20)
+    assert images(cloud) == set()
+    assert cloud.run("alice", "DescribeInstances")["Reservations"] == []

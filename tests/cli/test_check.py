@@ -1,0 +1,138 @@
+"""`econe-server check`: what it says of a cloud, line by line."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from econed.actions.instance_types import read_file_types
+from econed.cli import check
+from econed.cli.check import Row, Verdict
+from econed.cli.installation import Exit
+from econed.cli.reaching import Prepared
+from econed.config import Settings
+from econed.credentials import Credentials
+from tests.support.cloud import Cloud
+
+FILES = Path(__file__).parent.parent / "data/ec2query_templates"
+
+
+@pytest.fixture(params=["5.12", "7.4"])
+def cloud(request: pytest.FixtureRequest) -> Cloud:
+    """A fresh cloud of each form of oned."""
+    return Cloud(request.param)
+
+
+def prepared(**settings: Any) -> Prepared:
+    """Return what the daemon has read, with these settings."""
+    return Prepared(Settings(**settings), Credentials("serveradmin", "serverpassword"), None, ())
+
+
+def rows(cloud: Cloud, ready: Prepared | None = None, *groups: str) -> list[Row]:
+    """Return the table."""
+
+    async def all_rows() -> list[Row]:
+        return [row async for row in check.checked(cloud.one, ready or prepared(), groups)]
+
+    return cloud.result(all_rows())
+
+
+def bad(cloud: Cloud, ready: Prepared | None = None, *groups: str) -> dict[str, str]:
+    """Return what is bad, by subject."""
+    return {row.subject: row.text for row in rows(cloud, ready, *groups) if row.verdict is Verdict.BAD}
+
+
+def test_a_cloud_in_order_is_good_throughout(cloud: Cloud) -> None:
+    assert bad(cloud, prepared(elasticips_vnet_id=1)) == {}
+    said = {row.subject: row.text for row in rows(cloud)}
+    assert said["version"] == cloud.oned.version
+    assert said["token"] == "server_cipher, taken by oned"
+    assert said["type m1.small"] == "template 0, for ec2"
+    assert said["group ec2"] == "has the rights that EC2 needs"
+    assert cloud.changes == [], "it only looks"
+
+
+def test_the_exit_code_says_whether_all_is_well(cloud: Cloud) -> None:
+    def code(ready: Prepared) -> Exit:
+        return cloud.result(check.run(cloud.one, ready, (), io.StringIO()))
+
+    assert code(prepared()) is Exit.OK
+    assert code(prepared(cluster_id=77)) is Exit.FAILED
+
+
+def test_each_right_that_a_group_lacks_is_named_with_the_command_that_grants_it(cloud: Cloud) -> None:
+    """A group of the raw API has none of those that `onegroup create` gives it."""
+    group = cloud.oneadmin("one.group.allocate", "raw")
+    missing = [row.text for row in rows(cloud, None, "raw") if row.subject == "group raw"]
+    for resource in ("VM", "IMAGE", "TEMPLATE"):
+        assert any(f'oneacl create "@{group} {resource}/* CREATE"' in text for text in missing), resource
+    granted = 0x1000000000 | 0x8000000000 | 0x20000000000
+    cloud.oneadmin("one.acl.addrule", hex(0x200000000 + group), hex(granted | 0x400000000), "8")
+    missing = [row.text for row in rows(cloud, None, "raw") if row.subject == "group raw"]
+    assert not any("CREATE" in text for text in missing)
+
+
+def test_a_group_that_can_use_no_network_is_told_unless_one_is_open_to_it(cloud: Cloud) -> None:
+    group = cloud.oneadmin("one.group.allocate", "raw")
+    for rule in list(cloud.oned.cloud.rights.rules()):
+        if rule.resource & 0x4000000000:
+            cloud.oneadmin("one.acl.delrule", rule.id)
+    network = cloud.oned.cloud.networks.get(0)
+    cloud.oneadmin("one.vn.chmod", network.id, 1, 1, 0, 0, 0, 0, 0, 0, 0)
+    assert any("can use no network" in row.text for row in rows(cloud, None, "raw"))
+    cloud.oneadmin("one.vn.chown", network.id, -1, group)
+    cloud.oneadmin("one.vn.chmod", network.id, 1, 1, 0, 1, 0, 0, 0, 0, 0)
+    assert not any("can use no network" in row.text for row in rows(cloud, None, "raw"))
+
+
+def test_an_instance_type_that_no_group_can_use_is_bad(cloud: Cloud) -> None:
+    cloud.oneadmin("one.template.chmod", 0, 1, 1, 0, 0, 0, 0, 0, 0, 0)
+    assert bad(cloud) == {"type m1.small": "template 0, which no group of EC2's users can use"}
+
+
+def test_without_any_instance_type_no_instance_can_be_run(cloud: Cloud) -> None:
+    for template in list(cloud.oned.cloud.templates):
+        cloud.oneadmin("one.template.delete", template.id)
+    assert "no template has EC2_INSTANCE_TYPE" in bad(cloud)["instance types"]
+    files = replace(prepared(), file_types=read_file_types(FILES, {"m1.small": "m1.small.erb"}))
+    assert bad(cloud, files) == {}
+    assert {row.subject: row.text for row in rows(cloud, files)}["instance types"] == "files: m1.small"
+
+
+def test_a_cluster_and_a_datastore_that_are_not_there_are_bad(cloud: Cloud) -> None:
+    assert set(bad(cloud, prepared(cluster_id=77, datastore_id=88))) == {"cluster_id", "datastore_id"}
+    assert bad(cloud, prepared(datastore_id=0)) == {"datastore_id": "0 (system) is not for images"}
+
+
+def test_a_pool_of_elastic_ips_is_counted_and_its_ranges_have_to_be_of_size_1(cloud: Cloud) -> None:
+    cloud.oneadmin("one.vn.hold", 1, f'LEASES=[IP="{_first_address(cloud)}"]')
+    said = {row.subject: row.text for row in rows(cloud, prepared(elasticips_vnet_id=1))}
+    assert said["elastic IPs"].startswith("network 1 (ElasticIPs): ")
+    assert "1 held" in said["elastic IPs"]
+    assert "not of size 1" in bad(cloud, prepared(elasticips_vnet_id=0))["elastic IPs"]
+
+
+def test_a_pool_that_is_not_there_is_bad(cloud: Cloud) -> None:
+    assert any("one.vn.info" in text for text in bad(cloud, prepared(elasticips_vnet_id=99)).values())
+
+
+def test_scripts_have_to_be_there_and_executable(cloud: Cloud, tmp_path: Path) -> None:
+    script = tmp_path / "associate"
+    script.write_text("#!/bin/sh\n")
+    ready = prepared(associate_script=(str(script),), disassociate_script=(str(tmp_path / "none"),))
+    assert set(bad(cloud, ready)) == {"associate_script", "disassociate_script"}
+    script.chmod(0o755)
+    assert set(bad(cloud, ready)) == {"disassociate_script"}
+
+
+def test_a_directory_for_uploads_that_is_not_there_is_bad(cloud: Cloud, tmp_path: Path) -> None:
+    assert set(bad(cloud, prepared(tmpdir=str(tmp_path / "none")))) == {"tmpdir"}
+
+
+def _first_address(cloud: Cloud) -> str:
+    call = cloud.call_as("alice")
+    return cloud.result(call.serveradmin.network(1)).address_ranges[0].ip

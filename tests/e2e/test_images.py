@@ -1,0 +1,138 @@
+"""AMIs of instances, of other AMIs, of URLs and of files, by the clients that make them."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from tests.e2e.waiting import QUICK, wait, wait_for
+from tests.support.clients import boto, refusal, upload, v2
+from tests.support.estate import PATIENCE, Cloud, Econed, Person
+from tests.support.processes import until
+
+
+def _name() -> str:
+    return f"by a test {uuid.uuid4().hex[:12]}"
+
+
+def _image(ec2: Any, image_id: str) -> dict[str, Any]:
+    (found,) = ec2.describe_images(ImageIds=[image_id])["Images"]
+    return dict(found)
+
+
+def _starts(cloud: Cloud, ec2: Any, image_id: str) -> None:
+    """Start an instance of an AMI, and end it."""
+    made = ec2.run_instances(ImageId=image_id, InstanceType=cloud.instance_type, MinCount=1, MaxCount=1)
+    ids = [each["InstanceId"] for each in made["Instances"]]
+    wait(ec2, "instance_running", ids)
+    ec2.terminate_instances(InstanceIds=ids)
+    wait(ec2, "instance_terminated", ids)
+
+
+def test_an_image_of_an_instance_starts_others(cloud: Cloud, alice: Person, ec2: Any, launch: Any) -> None:
+    """The instance is shut down for it and runs again; the waiter of the SDKs sees the image become available."""
+    (made,) = launch()
+    instance, name = made["InstanceId"], _name()
+    wait(ec2, "instance_running", [instance])
+    tags = [{"ResourceType": "image", "Tags": [{"Key": "from", "Value": instance}]}]
+    image = ec2.create_image(InstanceId=instance, Name=name, Description="golden", TagSpecifications=tags)["ImageId"]
+    wait_for(ec2, "image_available", ImageIds=[image])
+    shown = _image(ec2, image)
+    assert (shown["Name"], shown["Description"], shown["Tags"]) == (name, "golden", tags[0]["Tags"])
+    assert (shown["OwnerId"], shown["Public"]) == (f"{alice.id:012d}", False)
+    wait(ec2, "instance_running", [instance])
+    with pytest.raises(ClientError) as raised:
+        ec2.create_image(InstanceId=instance, Name=name, NoReboot=True)
+    assert refusal(raised.value) == ("InvalidAMIName.Duplicate", 400)
+    _starts(cloud, ec2, image)
+    ec2.deregister_image(ImageId=image)
+    with pytest.raises(ClientError) as raised:
+        ec2.describe_images(ImageIds=[image])
+    assert refusal(raised.value) == ("InvalidAMIID.NotFound", 400)
+
+
+def test_a_copy_of_an_image_is_the_callers_own(cloud: Cloud, alice: Person, ec2: Any) -> None:
+    """Of one that is the administrator's; the same ClientToken gives the same copy."""
+    region = ec2.describe_regions()["Regions"][0]["RegionName"]
+    source = f"ami-{cloud.ami:08d}"
+    asked = {"Name": _name(), "SourceImageId": source, "SourceRegion": region, "ClientToken": uuid.uuid4().hex}
+    copy = ec2.copy_image(**asked)["ImageId"]
+    assert copy != source
+    wait_for(ec2, "image_available", ImageIds=[copy])
+    assert (_image(ec2, copy)["Name"], _image(ec2, copy)["OwnerId"]) == (asked["Name"], f"{alice.id:012d}")
+    assert ec2.copy_image(**asked)["ImageId"] == copy
+    _starts(cloud, ec2, copy)
+
+
+def test_launch_permission_lets_others_start_instances(cloud: Cloud, econed: Econed, ec2: Any, bob: Person) -> None:
+    """Everybody, or nobody but the owner again."""
+    others = boto(bob, econed.url)
+    region = ec2.describe_regions()["Regions"][0]["RegionName"]
+    image = ec2.copy_image(Name=_name(), SourceImageId=f"ami-{cloud.ami:08d}", SourceRegion=region)["ImageId"]
+    wait_for(ec2, "image_available", ImageIds=[image])
+
+    def permissions() -> list[dict[str, str]]:
+        answer = ec2.describe_image_attribute(ImageId=image, Attribute="launchPermission")
+        return list(answer["LaunchPermissions"])
+
+    assert permissions() == []
+    with pytest.raises(ClientError) as raised:
+        others.describe_images(ImageIds=[image])
+    assert refusal(raised.value)[0] == "InvalidAMIID.NotFound"
+    ec2.modify_image_attribute(ImageId=image, LaunchPermission={"Add": [{"Group": "all"}]})
+    assert permissions() == [{"Group": "all"}]
+    assert _image(others, image)["Public"] is True
+    _starts(cloud, others, image)
+    ec2.reset_image_attribute(ImageId=image, Attribute="launchPermission")
+    assert permissions() == []
+    with pytest.raises(ClientError) as raised:
+        others.describe_images(ImageIds=[image])
+    assert refusal(raised.value)[0] == "InvalidAMIID.NotFound"
+
+
+def test_an_image_of_a_url_is_fetched_by_oned(ec2: Any) -> None:
+    """It is an AMI at once; what becomes of it the URL decides, and whether oned can fetch at all."""
+    url = "http://images.invalid/disk.qcow2?size=1"
+    name = _name()
+    image = ec2.register_image(ImageLocation=url, Name=name)["ImageId"]
+    assert _image(ec2, image)["Name"] == name
+    until(lambda: _image(ec2, image)["State"] in ("available", "failed"), "the image to be fetched or not", PATIENCE)
+    for inside in ("http://127.0.0.1/x", "http://localhost:80/x", "file:///etc/passwd", "/etc/passwd"):
+        with pytest.raises(ClientError) as raised:
+            ec2.register_image(ImageLocation=inside, Name=_name())
+        assert refusal(raised.value) == ("InvalidParameterValue", 400)
+
+
+def test_an_uploaded_image_becomes_an_ami_and_its_file_goes(
+    cloud: Cloud, econed: Econed, alice: Person, ec2: Any
+) -> None:
+    """As the Ruby tools do it: a signed form by curl, then RegisterImage; the file stays only until it is copied."""
+    before = set(cloud.uploads.iterdir())
+    caretaker = cloud.econed(interval=QUICK)
+    try:
+        uploaded = upload(alice, econed.url, b"\0" * 300_000)
+        assert uploaded.status == 200, uploaded.body
+        (image,) = uploaded.texts("imageId")
+        path = cloud.admin.document("one.image.info", int(image[4:]), False).findtext("PATH")
+        assert str(path).startswith(str(cloud.uploads))
+        with pytest.raises(ClientError) as raised:
+            ec2.describe_images(ImageIds=[image])
+        assert refusal(raised.value)[0] == "InvalidAMIID.NotFound"
+        registered = v2(alice, econed.url, "RegisterImage", {"ImageLocation": image})
+        assert registered.texts("imageId") == [image]
+        wait_for(ec2, "image_available", ImageIds=[image])
+        until(lambda: set(cloud.uploads.iterdir()) <= before, "the file to be removed", PATIENCE)
+    finally:
+        caretaker.process.stop()
+
+
+def test_an_upload_that_is_not_signed_right_leaves_nothing(cloud: Cloud, econed: Econed, alice: Person) -> None:
+    """Neither a file nor an image."""
+    before = set(cloud.uploads.iterdir())
+    stranger = Person(alice.name, alice.id, "not the secret", alice.one)
+    refused = upload(stranger, econed.url, b"\0" * 300_000)
+    assert (refused.status, refused.code) == (401, "AuthFailure")
+    assert set(cloud.uploads.iterdir()) == before

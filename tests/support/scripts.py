@@ -1,0 +1,51 @@
+"""Scripts that only note what they were to do, and the network as it would be after them."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from econed.errors import ScriptFailed
+from econed.interfaces import IScripts
+
+
+@implementer(IScripts)
+class FakeScripts:
+    """`runs` holds what was run, `network` which private address each elastic IP leads to.
+
+    What is in `failing` fails by itself, what is in `broken` is ended halfway, and what is in `hanging` waits for
+    `go_on`.
+    """
+
+    has_any = True
+
+    def __init__(self) -> None:
+        self.runs: list[tuple[str, str, str]] = []
+        self.documents: list[str] = []
+        self.network: dict[str, str] = {}
+        self.failing: set[str] = set()
+        self.broken: set[str] = set()
+        self.hanging: set[str] = set()
+        self.go_on: Deferred[None] = Deferred()
+        self.seconds: list[float] = []
+
+    async def associate(self, elastic_ip: str, private_ip: str, network: str, most: float) -> None:
+        """Lead the elastic IP to the private address."""
+        await self._run("associate", elastic_ip, private_ip, network, most)
+        self.network[elastic_ip] = private_ip
+
+    async def disassociate(self, elastic_ip: str, private_ip: str, network: str, most: float) -> None:
+        """Lead the elastic IP nowhere."""
+        await self._run("disassociate", elastic_ip, private_ip, network, most)
+        self.network.pop(elastic_ip, None)
+
+    async def _run(self, what: str, elastic_ip: str, private_ip: str, network: str, most: float) -> None:
+        self.runs.append((what, elastic_ip, private_ip))
+        self.documents.append(network)
+        self.seconds.append(most)
+        if what in self.hanging:
+            await self.go_on
+        if what in self.broken:
+            raise ScriptFailed("was ended", broken_off=True)
+        if what in self.failing:
+            raise ScriptFailed("failed", broken_off=False)

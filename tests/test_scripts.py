@@ -1,0 +1,182 @@
+"""The administrator's scripts as real processes: what they get, and that nothing they do holds anybody up."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.logger import LogEvent, capturedLogs
+from zope.interface.verify import verifyObject
+
+from econed.errors import ScriptFailed
+from econed.interfaces import IScripts
+from econed.scripts import MOST_OUTPUT, Scripts
+from tests.support.cloud import NoScripts
+from tests.support.scripts import FakeScripts
+
+IP, PRIVATE, DOCUMENT = "203.0.113.10", "10.0.0.5", "PFZORVQ+PC9WTkVUPg=="
+LONG = 30.0
+"""Seconds that a script may take which is not to be ended."""
+
+Make = Callable[..., Scripts]
+
+
+@pytest.fixture
+def scripts(tmp_path: Path) -> Make:
+    """Make runners of a script, which is the text of a shell script; it finds itself in `tmp_path`."""
+
+    def make(text: str, timeout: float = LONG) -> Scripts:
+        script = tmp_path / "script"
+        script.write_text(f'#!/bin/sh\nhere="{tmp_path}"\n{text}\n', "utf-8")
+        script.chmod(0o755)
+        return Scripts(reactor, [str(script), "first"], [str(script)], timeout)
+
+    return make
+
+
+@pytest.fixture
+def logged() -> Any:
+    """What was logged of scripts."""
+    with capturedLogs() as events:
+        yield events
+
+
+async def run(made: Scripts, ip: str = IP, most: float = LONG) -> None:
+    """Run the associate script."""
+    await made.associate(ip, PRIVATE, DOCUMENT, most)
+
+
+async def failed(made: Scripts, most: float = LONG) -> ScriptFailed:
+    """Run a script that must fail, and return how."""
+    try:
+        await run(made, most=most)
+    except ScriptFailed as error:
+        return error
+    raise AssertionError("it did not fail")
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text("utf-8").rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_all_that_run_scripts_are_alike() -> None:
+    assert verifyObject(IScripts, Scripts(reactor, None, None, 1.0))
+    assert verifyObject(IScripts, FakeScripts())
+    assert verifyObject(IScripts, NoScripts())
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_script_gets_three_arguments_behind_its_own_whatever_they_hold(scripts: Make, tmp_path: Path) -> None:
+    made = scripts('printf "%s\\n" "$#" "$@" > "$here/arguments"')
+    await made.associate(IP, "$(touch hacked); `x` 'y'", DOCUMENT, LONG)
+    assert (tmp_path / "arguments").read_text("utf-8").splitlines() == [
+        "4", "first", IP, "$(touch hacked); `x` 'y'", DOCUMENT
+    ]  # fmt: skip
+    await made.disassociate(IP, PRIVATE, DOCUMENT, LONG)
+    assert (tmp_path / "arguments").read_text("utf-8").splitlines() == ["3", IP, PRIVATE, DOCUMENT]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_script_finds_little_in_its_environment_and_nothing_to_read(
+    scripts: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ONE_AUTH_SECRET", "secret")
+    await run(scripts('env > "$here/environment"; cat > "$here/input"; pwd > "$here/directory"'))
+    names = {line.partition("=")[0] for line in (tmp_path / "environment").read_text("utf-8").splitlines()}
+    assert names - {"PWD", "SHLVL", "_", "OLDPWD"} == {"PATH", "LANG"}
+    assert (tmp_path / "input").read_text("utf-8") == ""
+    assert (tmp_path / "directory").read_text("utf-8") == "/\n"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_script_leads_a_group_of_its_own_and_pipes_in_it_break_as_usual(scripts: Make, tmp_path: Path) -> None:
+    await run(scripts('echo $$ > "$here/pid"; ps -o pgid= -p $$ > "$here/group" || :; yes | head -n 1'))
+    if group := (tmp_path / "group").read_text("utf-8").strip():
+        assert group == (tmp_path / "pid").read_text("utf-8").strip()
+        assert int(group) != os.getpgrp()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_script_that_fails_says_so_and_its_output_is_in_the_log_alone(
+    scripts: Make, logged: list[LogEvent]
+) -> None:
+    error = await failed(scripts("echo the reason; echo more >&2; exit 3"))
+    assert not error.broken_off
+    assert "reason" not in str(error)
+    (event,) = logged
+    assert "the reason" in event["output"]
+    assert "more" in event["output"]
+    assert "exit status 3" in event["how"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_script_that_cannot_be_run_fails(tmp_path: Path) -> None:
+    error = await failed(Scripts(reactor, [str(tmp_path / "missing")], None, LONG))
+    assert not error.broken_off
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_script_ended_by_somebody_else_may_have_done_half(scripts: Make) -> None:
+    assert (await failed(scripts("kill -9 $$"))).broken_off
+
+
+@pytest_twisted.ensureDeferred
+async def test_without_a_script_nothing_is_run() -> None:
+    none = Scripts(reactor, None, None, LONG)
+    await none.associate(IP, PRIVATE, DOCUMENT, LONG)
+    await none.disassociate(IP, PRIVATE, DOCUMENT, LONG)
+    assert not none.has_any
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_script_that_hangs_is_ended_with_all_that_it_started(scripts: Make, tmp_path: Path) -> None:
+    made = scripts('sleep 600 & echo $! > "$here/child"; echo $$ > "$here/pid"; wait', timeout=0.5)
+    assert (await failed(made)).broken_off
+    for name in ("pid", "child"):
+        assert not is_alive(int((tmp_path / name).read_text("utf-8")))
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_script_that_ignores_term_is_killed(scripts: Make, tmp_path: Path) -> None:
+    made = scripts("trap '' TERM; echo $$ > \"$here/pid\"; while :; do sleep 0.1; done")
+    assert (await failed(made, most=0.5)).broken_off
+    assert not is_alive(int((tmp_path / "pid").read_text("utf-8")))
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_script_that_prints_megabytes_is_read_and_not_kept(scripts: Make, logged: list[LogEvent]) -> None:
+    await run(scripts("head -c 10000000 /dev/zero | tr '\\0' x"))
+    (event,) = logged
+    assert len(event["output"]) == MOST_OUTPUT + len("''")
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_a_script_leaves_running_is_not_waited_for(scripts: Make, tmp_path: Path) -> None:
+    """A daemon that it starts may hold its output open; it is left alone."""
+    await run(scripts('sleep 600 & echo $! > "$here/child"'))
+    child = int((tmp_path / "child").read_text("utf-8"))
+    assert is_alive(child)
+    os.kill(child, signal.SIGKILL)
+
+
+@pytest_twisted.ensureDeferred
+async def test_scripts_for_one_address_take_turns_and_others_do_not_wait(scripts: Make, tmp_path: Path) -> None:
+    made = scripts(
+        'mkdir "$here/$2" || exit 9; touch "$here/seen-$2"\n'
+        'if [ "$2" = one ]; then while [ ! -e "$here/seen-two" ]; do sleep 0.05; done; fi\n'
+        'rmdir "$here/$2"'
+    )
+    ended = await DeferredList([Deferred.fromCoroutine(run(made, ip)) for ip in ("one", "one", "two")])
+    assert [succeeded for succeeded, _ in ended] == [True] * 3
+    assert made._turns == {}

@@ -1,0 +1,121 @@
+"""Forms with a file at their end, taken apart as they come."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from econed.errors import EC2Error
+from econed.wire.multipart import MAX_FIELDS, UploadForm
+
+TYPE = 'multipart/form-data; boundary="xyz"'
+
+
+def part(name: str, value: bytes, *more: str, file: str | None = None) -> bytes:
+    disposition = f'form-data; name="{name}"' + (f'; filename="{file}"' if file is not None else "")
+    lines = [f"Content-Disposition: {disposition}", *more]
+    return b"--xyz\r\n" + "\r\n".join(lines).encode() + b"\r\n\r\n" + value + b"\r\n"
+
+
+def parsed(body: bytes, size: int = 1 << 16) -> tuple[UploadForm, bytes]:
+    form = UploadForm(TYPE)
+    file = b"".join(piece for start in range(0, len(body), size) for piece in form.feed(body[start : start + size]))
+    form.close()
+    return form, file
+
+
+def refusal(body: bytes) -> EC2Error:
+    with pytest.raises(EC2Error) as caught:
+        parsed(body)
+    return caught.value
+
+
+FIELDS = part("Action", b"UploadImage") + part("Signature", b"a+b/c=")
+END = b"--xyz--\r\n"
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=300), st.integers(1, 40))
+def test_fields_and_file_come_out_whole_however_they_come_in(content: bytes, size: int) -> None:
+    form, file = parsed(
+        FIELDS + part("file", content, "Content-Type: application/octet-stream", file="a.img") + END, size
+    )
+    assert form.fields == (("Action", "UploadImage"), ("Signature", "a+b/c="))
+    assert file == content
+    assert form.has_file
+    assert form.is_complete
+
+
+@pytest.mark.parametrize("content", [b"\r\n--xy", b"\r\n--xyZ\r\n", b"\r\n" * 20, b"--xyz", b"\r\n--x\r\n--xyz"[:-1]])
+def test_what_looks_like_a_boundary_is_part_of_the_file(content: bytes) -> None:
+    for size in (1, 2, 3, 7, 100):
+        assert parsed(FIELDS + part("file", content, file="f") + END, size)[1] == content
+
+
+def test_the_form_of_the_ruby_tools_without_curl_is_taken() -> None:
+    """The gem multipart-post describes its file at length."""
+    headers = ("Content-Length: 4", "Content-Type: application/octet-stream", "Content-Transfer-Encoding: binary")
+    assert parsed(FIELDS + part("file", b"data", *headers, file="/tmp/a b.img") + END)[1] == b"data"
+
+
+def test_the_fields_are_complete_when_the_file_begins_and_before_its_first_byte() -> None:
+    form = UploadForm(TYPE)
+    whole = FIELDS + part("file", b"data", file="f")
+    head = whole[: whole.index(b"\r\n\r\ndata") + 4]
+    assert list(form.feed(head[:-1])) == []
+    assert not form.has_file
+    assert list(form.feed(head[-1:])) == []
+    assert form.has_file
+    assert dict(form.fields)["Action"] == "UploadImage"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        FIELDS + part("file", b"data", file="f"),
+        FIELDS[:-5],
+        b"",
+        b"Action=UploadImage",
+        FIELDS + part("file", b"x", file="f") + part("Extra", b"1") + END,
+        FIELDS + part("file", b"x", file="f") + part("file", b"y", file="g") + END,
+        part("Action", b"\xff") + END,
+        part("Action", b"VXBsb2FkSW1hZ2U=", "Content-Transfer-Encoding: base64") + END,
+        b'--xyz\r\nContent-Disposition: attachment; name="a"\r\n\r\nx\r\n' + END,
+        b"--xyz\r\nX" + b"y" * 10_000,
+        FIELDS * 150 + END,
+    ],
+    ids=[
+        "no-end",
+        "cut",
+        "empty",
+        "urlencoded",
+        "field-after",
+        "second-file",
+        "not-utf8",
+        "base64",
+        "no-form",
+        "header",
+        "many",
+    ],
+)
+def test_what_is_no_form_with_one_file_at_its_end_is_refused(body: bytes) -> None:
+    assert refusal(body).code == "InvalidRequest"
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    ["multipart/form-data", "multipart/form-data; boundary=", f"multipart/form-data; boundary={'x' * 71}"],
+)
+def test_a_boundary_is_needed_that_can_be_one(content_type: str) -> None:
+    with pytest.raises(EC2Error):
+        UploadForm(content_type)
+
+
+@pytest.mark.parametrize("endless", [part("Action", b"x" * (MAX_FIELDS + 1)), b"x" * (MAX_FIELDS + 1)])
+def test_what_comes_before_the_file_is_bounded(endless: bytes) -> None:
+    form = UploadForm(TYPE)
+    *pieces, last = (endless[start : start + 1000] for start in range(0, MAX_FIELDS + 1, 1000))
+    assert [list(form.feed(piece)) for piece in pieces] == [[]] * len(pieces)
+    with pytest.raises(EC2Error, match="too long"):
+        list(form.feed(last))
