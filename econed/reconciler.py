@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 
@@ -68,8 +68,59 @@ class Reconciler:
             await unwatch(look.session, user)
 
 
-class ReconcilerService(Service):
-    """Runs rounds for as long as the daemon does, at intervals that keep several processes out of step.
+class _Recurring(Service):
+    """Runs something on the clock, one run after the other, for as long as the daemon does."""
+
+    def __init__(self, clock: IReactorTime, log: Logger | None) -> None:
+        self._clock = clock
+        self._log = log or Logger(namespace="econed.reconciler")
+        self._next: IDelayedCall | None = None
+        self._running: Deferred[None] | None = None
+
+    def startService(self) -> None:
+        """Have the first run come."""
+        super().startService()
+        self._run_after(self._first())
+
+    def stopService(self) -> Deferred[None] | None:
+        """Have no more runs; one that is under way is broken off, the next process goes on with it."""
+        super().stopService()
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
+        if self._running is not None:
+            self._running.cancel()
+        return self._running
+
+    def _first(self) -> float:
+        """Return the seconds until the first run."""
+        raise NotImplementedError
+
+    async def _run(self) -> float | None:
+        """Run once, and return the seconds until the next run; None for no more."""
+        raise NotImplementedError
+
+    def _run_after(self, seconds: float) -> None:
+        self._next = self._clock.callLater(seconds, self._start)
+
+    def _start(self) -> None:
+        self._next = None
+        self._running = Deferred.fromCoroutine(self._run_on())
+
+    async def _run_on(self) -> None:
+        again: float | None = None
+        try:
+            again = await self._run()
+        except CancelledError:
+            self._log.debug("broken off, as the daemon stops")
+        finally:
+            self._running = None
+        if again is not None and self.running:
+            self._run_after(again)
+
+
+class ReconcilerService(_Recurring):
+    """Runs rounds at intervals that keep several processes out of step.
 
     `jitter` returns a number from 0 to 1.
     """
@@ -77,85 +128,43 @@ class ReconcilerService(Service):
     def __init__(
         self, reconciler: Reconciler, clock: IReactorTime, jitter: Callable[[], float], log: Logger | None = None
     ) -> None:
+        super().__init__(clock, log)
         self._reconciler = reconciler
-        self._clock = clock
         self._jitter = jitter
-        self._log = log or Logger(namespace="econed.reconciler")
-        self._next: IDelayedCall | None = None
-        self._running: Deferred[None] | None = None
 
-    def startService(self) -> None:
-        """Have the first round come after part of an interval."""
-        super().startService()
-        self._schedule(self._jitter())
+    def _first(self) -> float:
+        return INTERVAL * self._jitter()
 
-    def stopService(self) -> Deferred[None] | None:
-        """Have no more rounds; one that is running is broken off, the next process goes on with it."""
-        super().stopService()
-        if self._next is not None:
-            self._next.cancel()
-            self._next = None
-        if self._running is not None:
-            self._running.cancel()
-        return self._running
-
-    def _schedule(self, intervals: float) -> None:
-        self._next = self._clock.callLater(INTERVAL * intervals, self._start)
-
-    def _start(self) -> None:
-        self._next = None
-        self._running = Deferred.fromCoroutine(self._round())
-
-    async def _round(self) -> None:
+    async def _run(self) -> float:
         try:
             await self._reconciler.round()
+        except CancelledError:
+            raise
         except OpenNebulaError as error:
             self._log.warn("no round this time: {error}", error=str(error))
         except Exception:  # noqa: BLE001 - one bad round must not be the last
             self._log.failure("a round failed")
-        finally:
-            self._running = None
-            if self.running:
-                self._schedule(0.5 + self._jitter())
+        return INTERVAL * (0.5 + self._jitter())
 
 
-class ReportService(Service):
+class ReportService(_Recurring):
     """Has something looked at once when the daemon starts, and again until oned has answered."""
 
     def __init__(self, report: Callable[[], Awaitable[None]], clock: IReactorTime, log: Logger | None = None) -> None:
+        super().__init__(clock, log)
         self._report = report
-        self._clock = clock
-        self._log = log or Logger(namespace="econed.reconciler")
-        self._next: IDelayedCall | None = None
-        self._running: Deferred[None] | None = None
 
-    def startService(self) -> None:
-        """Look, without anybody waiting for it."""
-        super().startService()
-        self._next = self._clock.callLater(0, self._start)
+    def _first(self) -> float:
+        return 0.0
 
-    def stopService(self) -> Deferred[None] | None:
-        """Look no more."""
-        super().stopService()
-        if self._next is not None:
-            self._next.cancel()
-            self._next = None
-        if self._running is not None:
-            self._running.cancel()
-        return self._running
-
-    def _start(self) -> None:
-        self._next = None
-        self._running = Deferred.fromCoroutine(self._look())
-
-    async def _look(self) -> None:
+    async def _run(self) -> float | None:
         try:
             await self._report()
+        except CancelledError:
+            raise
         except OpenNebulaError as error:
             self._log.warn("the look at the start waits: {error}", error=str(error))
-            if self.running:
-                self._next = self._clock.callLater(INTERVAL, self._start)
+            return INTERVAL
         except Exception:  # noqa: BLE001 - what is only said at start must not do harm
             self._log.failure("a look at the start failed")
-        finally:
-            self._running = None
+        return None

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.logger import LogEvent, Logger, LogLevel
 
 from econed.actions.launch import HOLD_AGE
 from econed.actions.watch import SPAN, WATCHED_UNTIL
@@ -210,3 +212,22 @@ def test_processes_do_not_keep_in_step() -> None:
         ReconcilerService(each, clock, lambda jitter=jitter: jitter).startService()  # type: ignore[arg-type, misc]
     clock.pump([INTERVAL / 10] * 40)
     assert rounds[0].rounds > rounds[1].rounds > 0
+
+
+def test_a_round_that_is_under_way_when_the_daemon_stops_is_broken_off_without_ado() -> None:
+    class Endless:
+        """A reconciler whose round waits for an oned that does not answer."""
+
+        async def round(self) -> None:
+            """Wait."""
+            await Deferred()
+
+    clock = Clock()
+    said: list[LogEvent] = []
+    log = Logger(observer=said.append)  # type: ignore[arg-type]
+    service = ReconcilerService(Endless(), clock, lambda: 0.5, log)  # type: ignore[arg-type]
+    service.startService()
+    clock.advance(INTERVAL)
+    service.stopService()
+    assert [event for event in said if event["log_level"] >= LogLevel.warn] == []
+    assert clock.getDelayedCalls() == []
