@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred
@@ -26,6 +25,10 @@ INTERVAL = 60.0
 """Seconds from one round to the next, on average."""
 
 
+def _logger() -> Logger:
+    return Logger(namespace="econed.reconciler")
+
+
 @dataclass(frozen=True)
 class Reconciler:
     """One round after the other through the users for whom something may be left to do.
@@ -37,7 +40,7 @@ class Reconciler:
     clock: IReactorTime
     chores: Sequence[Chore]
     note: Note | None = None
-    log: Logger = field(default_factory=partial(Logger, namespace="econed.reconciler"))
+    log: Logger = field(default_factory=_logger)
     for_all: Sequence[Callable[[Sequence[UserDocument]], Awaitable[None]]] = ()
 
     async def round(self) -> None:
@@ -69,18 +72,25 @@ class Reconciler:
 
 
 class _Recurring(Service):
-    """Runs something on the clock, one run after the other, for as long as the daemon does."""
+    """Runs something on the clock, one run after the other, for as long as the daemon does.
 
-    def __init__(self, clock: IReactorTime, log: Logger | None) -> None:
+    The first run comes `first` seconds after the start; each returns the seconds until the next, None for no more.
+    """
+
+    def __init__(
+        self, run: Callable[[], Awaitable[float | None]], first: float, clock: IReactorTime, log: Logger
+    ) -> None:
+        self._run = run
+        self._first = first
         self._clock = clock
-        self._log = log or Logger(namespace="econed.reconciler")
+        self._log = log
         self._next: IDelayedCall | None = None
         self._running: Deferred[None] | None = None
 
     def startService(self) -> None:
         """Have the first run come."""
         super().startService()
-        self._run_after(self._first())
+        self._run_after(self._first)
 
     def stopService(self) -> Deferred[None] | None:
         """Have no more runs; one that is under way is broken off, the next process goes on with it."""
@@ -91,14 +101,6 @@ class _Recurring(Service):
         if self._running is not None:
             self._running.cancel()
         return self._running
-
-    def _first(self) -> float:
-        """Return the seconds until the first run."""
-        raise NotImplementedError
-
-    async def _run(self) -> float | None:
-        """Run once, and return the seconds until the next run; None for no more."""
-        raise NotImplementedError
 
     def _run_after(self, seconds: float) -> None:
         self._next = self._clock.callLater(seconds, self._start)
@@ -128,14 +130,11 @@ class ReconcilerService(_Recurring):
     def __init__(
         self, reconciler: Reconciler, clock: IReactorTime, jitter: Callable[[], float], log: Logger | None = None
     ) -> None:
-        super().__init__(clock, log)
+        super().__init__(self._round, INTERVAL * jitter(), clock, log or _logger())
         self._reconciler = reconciler
         self._jitter = jitter
 
-    def _first(self) -> float:
-        return INTERVAL * self._jitter()
-
-    async def _run(self) -> float:
+    async def _round(self) -> float:
         try:
             await self._reconciler.round()
         except CancelledError:
@@ -151,13 +150,10 @@ class ReportService(_Recurring):
     """Has something looked at once when the daemon starts, and again until oned has answered."""
 
     def __init__(self, report: Callable[[], Awaitable[None]], clock: IReactorTime, log: Logger | None = None) -> None:
-        super().__init__(clock, log)
+        super().__init__(self._look, 0.0, clock, log or _logger())
         self._report = report
 
-    def _first(self) -> float:
-        return 0.0
-
-    async def _run(self) -> float | None:
+    async def _look(self) -> float | None:
         try:
             await self._report()
         except CancelledError:
