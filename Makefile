@@ -3,7 +3,14 @@
 PYTHON ?= python3
 VENV := .venv
 FLOOR_VENV := $(VENV)/botocore-floor
-DEBIAN_PACKAGES := python3-venv gcc make
+DEBIAN_PACKAGES := python3-venv gcc make \
+    debhelper dpkg-dev mmdebstrap logrotate systemd \
+    prometheus \
+    nginx-light haproxy lighttpd lighttpd-mod-openssl lighttpd-modules-lua \
+    openssl sslscan testssl.sh
+
+# Forbids packages to start what they bring while it is there: of the servers the tests want the programs alone.
+NO_START := /usr/sbin/policy-rc.d
 
 # The whole suite, and the part of it that depends on botocore's model.
 PYTEST := -n 2 -m "not live"
@@ -14,7 +21,7 @@ DEMO := $(VENV)/.demo-installed
 TEST := $(VENV)/.test-installed
 FLOOR := $(FLOOR_VENV)/.test-installed
 
-.PHONY: help demo serve test lint test-live test-botocore-floor deps clean
+.PHONY: help demo serve test lint test-live soak test-botocore-floor wheel deb deps clean
 .DELETE_ON_ERROR:
 
 help: ## say what there is
@@ -48,12 +55,26 @@ test-botocore-floor: $(FLOOR) ## the tests of the wire with the oldest botocore 
 	@[ -n "$(WIRE_TESTS)" ] || { echo "there are no tests of the wire" >&2; exit 1; }
 	$(FLOOR_VENV)/bin/python -m pytest $(PYTEST) $(WIRE_TESTS)
 
+soak: $(TEST) ## work two processes with TLS for ten minutes and watch what they hold (MINUTES=10)
+	$(VENV)/bin/python -m tests.soak $(if $(MINUTES),--minutes $(MINUTES))
+
+wheel: $(DEMO) ## build the wheel and the source archive into dist/
+	rm -f dist/econed-*.whl dist/econed-*.tar.gz
+	$(VENV)/bin/python -m build --no-isolation --outdir dist
+
+deb: wheel ## build the package for this release of Debian or Ubuntu into dist/
+	$(VENV)/bin/python deb/build.py dist/econed-*.whl dist
+
 deps: ## install the Debian packages that are missing (the one step that needs root)
 	@missing=$$(for package in $(DEBIAN_PACKAGES); do \
 	    dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q 'install ok installed' || echo $$package; done); \
 	if [ -z "$$missing" ]; then echo "nothing is missing"; exit 0; fi; \
 	command -v apt-get >/dev/null || { echo "this is no Debian; what is wanted is:" $$missing >&2; exit 1; }; \
 	if [ "$$(id -u)" = 0 ]; then root=; else root=sudo; fi; \
+	if [ ! -e $(NO_START) ]; then \
+	    trap "$$root rm -f $(NO_START)" EXIT; \
+	    printf '#!/bin/sh\nexit 101\n' | $$root tee $(NO_START) >/dev/null; $$root chmod 755 $(NO_START); \
+	fi; \
 	$$root apt-get update && $$root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $$missing
 
 clean: ## remove all that was made here
@@ -67,7 +88,7 @@ define install
 	touch $@
 endef
 
-$(DEMO): requirements/demo.txt requirements/runtime.txt setup.cfg pyproject.toml | $(VENV)/bin/python
+$(DEMO): $(addprefix requirements/,demo.txt daemon.txt runtime.txt build.txt) setup.cfg pyproject.toml | $(VENV)/bin/python
 	$(call install,$(VENV),requirements/demo.txt)
 
 $(TEST): $(wildcard requirements/*.txt) setup.cfg pyproject.toml | $(VENV)/bin/python

@@ -1,4 +1,4 @@
-"""The time of day on a reactor: signatures, tokens and OpenNebula's dates are in seconds since the epoch."""
+"""Time on a reactor. Signatures, tokens and OpenNebula's dates are in seconds since the epoch; timers are not."""
 
 from __future__ import annotations
 
@@ -10,9 +10,19 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
 
+def steady(reactor: Any) -> None:
+    """Have the timers of a reactor go by a clock that nobody sets, where none of them runs yet.
+
+    Twisted's go by the time of day. Were that put back by an hour, whatever is to come would come an hour late: the end
+    of what is idle, the replacement of a worker, the word to systemd's watchdog, which ends the daemon for want of it.
+    """
+    if not reactor.getDelayedCalls():
+        reactor.seconds = time.monotonic
+
+
 @implementer(IReactorTime)
 class WallClock:
-    """A reactor's clock whose `seconds` are the time of day on every reactor; that of asyncio counts from its start."""
+    """A reactor's clock whose `seconds` are the time of day, whatever the reactor's own timers go by."""
 
     def __init__(self, reactor: IReactorTime) -> None:
         self._reactor = reactor

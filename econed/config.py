@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Any, get_type_hints
 
 import yaml
 
 from econed import config_values as values
 from econed.config_values import Fault, Wrong
+from econed.settings import Settings
 
-_LARGEST_ID = 2**31 - 1
 TEMPLATE_DIRECTORY = "ec2query_templates"
 """Where the files of instance types are, beside econe.conf."""
 
@@ -55,104 +55,53 @@ class ConfigError(Exception):
         return "\n".join(str(problem) for problem in self.problems)
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What econe.conf says. A field is a key; its default is what holds when the key is absent or empty.
-
-    The annotation of a field holds the function that reads it. Ids are OpenNebula's.
-    """
-
-    host: Annotated[str, values.host] = "localhost"
-    """Name or address to listen on."""
-    port: Annotated[int, values.whole(1, 65535)] = 4567
-    """TCP port to listen on."""
-    ssl_server: Annotated[str | None, values.optional(values.url)] = None
-    """URL by which clients reach econed through a proxy; its host and path are then also taken as signed."""
-    tmpdir: Annotated[str, values.absolute_path] = "/var/tmp"  # noqa: S108  the default of the Ruby server
-    """Directory for images while they are being uploaded; oned has to be able to read it."""
-    max_upload: Annotated[int, values.whole(1, 2**50, "bytes")] = 50 * 2**30
-    """Most bytes that an uploaded image may have."""
-    debug_level: Annotated[int, values.whole(0, 3)] = 2
-    """How much is logged: 0 errors, 1 warnings too, 2 what happens, 3 everything."""
-
-    one_xmlrpc: Annotated[str, values.url] = "http://localhost:2633/RPC2"
-    """URL of oned's XML-RPC API."""
-    one_calls: Annotated[int, values.whole(1, 1000)] = 8
-    """Most calls to oned at the same time; oned serves MAX_CONN (15) for all its clients together."""
-    one_timeout: Annotated[float, values.seconds(1, 3600)] = 30.0
-    """Seconds that a call to oned may take as a whole, waiting for its turn included."""
-    one_ca_file: Annotated[str | None, values.optional(values.readable_file)] = None
-    """PEM file with the certificate authorities to trust for an https one_xmlrpc, in place of the system's."""
-    one_max_reply: Annotated[int, values.whole(2**16, 2**32, "bytes")] = 2**28
-    """Most bytes that a reply of oned may have."""
-
-    auth: Annotated[
-        Literal["ec2"],
-        values.one_of(
-            "ec2", later={"x509": "X.509 authentication of requests is not supported in this version, use ec2"}
-        ),
-    ] = "ec2"
-    """How clients prove who they are: ec2 is access key and secret key."""
-    core_auth: Annotated[Literal["cipher", "x509"], values.one_of("cipher", "x509")] = "cipher"
-    """How econed proves to oned in whose name it acts: by oned's driver server_cipher, or server_x509."""
-
-    regions: Annotated[Mapping[str, str], values.urls_by_name] = field(default_factory=lambda: MappingProxyType({}))
-    """EC2 endpoint by OpenNebula zone, for the other zones of a federation."""
-    cluster_id: Annotated[int | None, values.optional(values.whole(0, _LARGEST_ID))] = None
-    """Cluster that instances are kept to; None: any."""
-    datastore_id: Annotated[int, values.whole(0, _LARGEST_ID)] = 1
-    """Datastore that uploaded images and new volumes go to."""
-    describe_with_terminated_instances: Annotated[bool, values.flag] = True
-    """Whether DescribeInstances shows instances that ended lately."""
-    terminated_instances_expiration_time: Annotated[int, values.whole(0, 10**9, "seconds")] = 900
-    """Seconds for which an instance that ended is shown."""
-    elasticips_vnet_id: Annotated[int | None, values.optional(values.whole(0, _LARGEST_ID))] = None
-    """Virtual network that elastic IPs are taken from; None: there are no elastic IPs."""
-    associate_script: Annotated[tuple[str, ...] | None, values.optional(values.command)] = None
-    """Command, as an argv, that leads a public address to a private one."""
-    disassociate_script: Annotated[tuple[str, ...] | None, values.optional(values.command)] = None
-    """Command, as an argv, that undoes associate_script."""
-    script_timeout: Annotated[float, values.seconds(1, 40)] = 20.0
-    """Seconds that one of these commands may take: SDKs wait for an answer for 60."""
-    elastic_ips_per_user: Annotated[int, values.whole(0, 10**6)] = 5
-    """Most elastic IPs that a user can have."""
-    ebs_fstype: Annotated[str, values.file_system] = "ext3"
-    """File system that new volumes get."""
-
-    use_file_templates: Annotated[bool, values.flag] = False
-    """Whether instance types are files; otherwise an instance type is an OpenNebula template with EC2_INSTANCE_TYPE."""
-    instance_types: Annotated[Mapping[str, str], values.templates_by_type] = field(
-        default_factory=lambda: MappingProxyType({})
-    )
-    """Template file by instance type, in TEMPLATE_DIRECTORY beside econe.conf; for use_file_templates."""
-
-
 def default_path(environ: Mapping[str, str]) -> Path:
     """Return where econe.conf is when nobody says: below ONE_LOCATION, or in /etc/one."""
     location = environ.get("ONE_LOCATION")
     return Path(location, "etc/econe.conf") if location else Path("/etc/one/econe.conf")
 
 
-def load(path: Path, environ: Mapping[str, str]) -> tuple[Settings, tuple[Finding, ...]]:
-    """Read econe.conf at `path` and ONE_XMLRPC from `environ`; return the settings, and warnings about them.
+@dataclass(frozen=True)
+class Source:
+    """The text of econe.conf, and where it stands: what processes are given that are to agree on one configuration."""
+
+    path: Path
+    text: str
+
+
+def read(path: Path) -> Source:
+    """Return econe.conf as it stands at `path`; raises `ConfigError` if it cannot be read."""
+    try:
+        return Source(path, path.read_text("utf-8"))
+    except OSError as error:
+        problem = Finding(str(path), f"cannot be read: {error.strerror}")
+    except UnicodeDecodeError:
+        problem = Finding(str(path), "is not UTF-8 text")
+    raise ConfigError((problem,))
+
+
+def load(where: Path | Source, environ: Mapping[str, str]) -> tuple[Settings, tuple[Finding, ...]]:
+    """Read econe.conf, or what was read of it, and ONE_XMLRPC from `environ`; return the settings, and warnings.
 
     Raises `ConfigError` with everything that is wrong.
     """
-    found = _Findings(str(path))
-    given = _read_keys(_compose(path, found), found)
+    source = read(where) if isinstance(where, Path) else where
+    found = _Findings(str(source.path))
+    given = _read_keys(_compose(source.text, found), found)
     override = environ.get("ONE_XMLRPC")
     if override:
-        given["one_xmlrpc"] = override
-        if not values.is_url(override):
-            text = f"expected {values.A_URL}, got {values.shown(override)}"
-            found.problems.append(Finding("ONE_XMLRPC", text))
+        given["one_xmlrpc"], faults = values.urls_of(override)
+        found.problems += (Finding("ONE_XMLRPC", fault) for fault in faults)
     if given.get("use_file_templates") and not given.get("instance_types"):
         text = "expected instance_types, with a template for each, where this is true"
         found.problems.append(Finding(found.place, text, key="use_file_templates"))
-    if found.problems:
-        raise ConfigError(tuple(sorted(found.problems, key=lambda problem: problem.line or 0)))
+    found.demand_none()
     settings = Settings(**given)
-    return settings, (*found.warnings, *_contradictions(settings, str(path)))
+    if isinstance(settings.workers, values.Automatic):
+        settings = replace(settings, workers=min(settings.workers, settings.one_calls))  # each needs one
+    found.problems += _impossible(settings, found.place)
+    found.demand_none()
+    return settings, (*found.warnings, *_contradictions(settings, found.place))
 
 
 class _Findings:
@@ -167,23 +116,26 @@ class _Findings:
         name = ".".join(part for part in (key, fault.within) if part)
         self.problems.append(Finding(self.place, fault.text, values.line_of(fault.node), name or None))
 
+    def demand_none(self) -> None:
+        """Raise `ConfigError` with the problems, if there are any."""
+        if self.problems:
+            raise ConfigError(tuple(sorted(self.problems, key=lambda problem: problem.line or 0)))
+
     def warning(self, node: yaml.Node, key: str, text: str) -> None:
         self.warnings.append(Finding(self.place, text, values.line_of(node), key))
 
 
-def _compose(path: Path, found: _Findings) -> yaml.Node | None:
+def _compose(text: str, found: _Findings) -> yaml.Node | None:
     """Return the file as YAML nodes, which runs nothing and expands nothing; None if it is empty or cannot be read."""
     try:
-        return yaml.compose(path.read_text("utf-8"), Loader=yaml.SafeLoader)
-    except OSError as error:
-        found.problems.append(Finding(found.place, f"cannot be read: {error.strerror}"))
-    except UnicodeDecodeError:
-        found.problems.append(Finding(found.place, "is not UTF-8 text"))
+        return yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else None
         found.problems.append(Finding(found.place, f"is not YAML: {error.problem or error.context}", line))
     except yaml.YAMLError as error:
         found.problems.append(Finding(found.place, f"is not YAML: {str(error).splitlines()[0]}"))
+    except RecursionError:
+        found.problems.append(Finding(found.place, "is not YAML: it is nested too deeply"))
     return None
 
 
@@ -236,8 +188,41 @@ def _did_you_mean(name: str, known: Mapping[str, object]) -> str:
     return f" (did you mean {close[0]}?)" if close else ""
 
 
+def _impossible(settings: Settings, place: str) -> list[Finding]:
+    """Return what is wrong with settings that are right by themselves and cannot be had together."""
+    rules = (
+        ("ssl_key", settings.ssl_cert is not None and settings.ssl_key is None, "expected the key of ssl_cert"),
+        *(
+            (key, settings.ssl_cert is None and getattr(settings, key) not in (None, ()), "expected ssl_cert, too")
+            for key in ("ssl_key", "ssl_chain", "ssl_port", "ssl_host", "ssl_sni", "ssl_client_ca")
+        ),
+        ("ssl_port", _is_one_port(settings), "expected another port than port"),
+        (
+            "auth",
+            settings.auth == "x509" and settings.ssl_client_ca is None and not settings.trusted_proxies,
+            "expected ssl_client_ca or trusted_proxies where this is x509: nobody could bring a certificate",
+        ),
+        ("one_calls", settings.one_calls < settings.workers, "expected at least one for each of the workers"),
+    )
+    return [Finding(place, text, key=key) for key, is_so, text in rules if is_so]
+
+
+def _is_one_port(settings: Settings) -> bool:
+    return settings.ssl_port == settings.port and settings.ssl_host in (None, settings.host)
+
+
 def _contradictions(settings: Settings, place: str) -> tuple[Finding, ...]:
     """Return warnings about settings that are right by themselves and mean nothing together."""
-    if settings.one_ca_file is not None and not settings.one_xmlrpc.startswith("https:"):
-        return (Finding(place, "has no effect, one_xmlrpc is not an https URL", key="one_ca_file"),)
-    return ()
+    rules = (
+        (
+            "one_ca_file",
+            settings.one_ca_file is not None and not any(url.startswith("https:") for url in settings.one_xmlrpc),
+            "has no effect, one_xmlrpc is not an https URL",
+        ),
+        (
+            "ssl_client_ca",
+            settings.ssl_client_ca is not None and settings.auth != "x509",
+            "has no effect, auth is not x509",
+        ),
+    )
+    return tuple(Finding(place, text, key=key) for key, is_so, text in rules if is_so)

@@ -11,7 +11,8 @@ import ipaddress
 import os
 import re
 import shlex
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TypeAlias, TypeVar
@@ -21,6 +22,7 @@ import yaml
 
 T = TypeVar("T")
 Reader: TypeAlias = Callable[[yaml.Node], T]
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _TAG = "tag:yaml.org,2002:"
 _NULL, _BOOLEAN = _TAG + "null", _TAG + "bool"
@@ -32,8 +34,19 @@ _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?", re.ASCII)
 _FILE_SYSTEM = re.compile(r"[A-Za-z0-9_.-]+", re.ASCII)
 _SHOWN = 60
 
+_TWICE = "expected URLs that differ, {} is there twice"
+
 A_URL = "an http:// or https:// URL without user, query or fragment"
 """What `url` and `is_url` expect, in words."""
+
+
+@dataclass(frozen=True)
+class CertificateFiles:
+    """The PEM files of a certificate, of its private key, and of the certificates between it and the authority."""
+
+    cert: str
+    key: str
+    chain: str | None = None
 
 
 @dataclass(frozen=True)
@@ -192,6 +205,33 @@ def seconds(least: float, most: float) -> Reader[float]:
     return read
 
 
+def rate(node: yaml.Node) -> float:
+    """Read how many a second, more than none and perhaps with a decimal point."""
+    what = "a number a second, more than 0 and up to 1000000"
+    text = _scalar(node, what).value
+    if not _DECIMAL.fullmatch(text) or not 0 < float(text) <= 10**6:
+        raise Wrong.expected(what, node)
+    return float(text)
+
+
+_MOST_PROCESSES = 64
+
+
+class Automatic(int):
+    """A number that nobody has asked for: it may be less where something else does not suffice."""
+
+
+def processes(node: yaml.Node) -> int:
+    """Read a number of processes; `auto` is `Automatic`: one for each processor that this one may run on."""
+    what = f"auto or a number from 1 to {_MOST_PROCESSES}"
+    if _word(node, what) == "auto":
+        return Automatic(min(len(os.sched_getaffinity(0)), _MOST_PROCESSES))
+    try:
+        return whole(1, _MOST_PROCESSES)(node)
+    except Wrong:
+        raise Wrong.expected(what, node) from None
+
+
 def absolute_path(node: yaml.Node) -> str:
     """Read an absolute path."""
     text = _word(node, "an absolute path")
@@ -249,12 +289,52 @@ def is_host(text: str) -> bool:
     return True
 
 
+def networks(node: yaml.Node) -> tuple[Network, ...]:
+    """Read a list of IP addresses and networks, or one of them."""
+    what = "an IP address, a network such as 10.0.0.0/8, or a list of them"
+
+    def read(each: yaml.Node) -> Network:
+        try:
+            return ipaddress.ip_network(_word(each, what))
+        except ValueError:
+            raise Wrong.expected(what, each) from None
+
+    return _each(node.value if isinstance(node, yaml.SequenceNode) else (node,), read)
+
+
 def url(node: yaml.Node) -> str:
     """Read an http or https URL with a host, and a port and a path if need be, and nothing else."""
     text = _word(node, A_URL)
     if not is_url(text):
         raise Wrong.expected(A_URL, node)
     return text
+
+
+def urls(node: yaml.Node) -> tuple[str, ...]:
+    """Read a URL, or a list of different ones."""
+    if not isinstance(node, yaml.SequenceNode):
+        return (url(node),)
+    if not node.value:
+        raise Wrong(Fault(node, f"expected {A_URL}, or a list of them, got an empty list"))
+    found: set[str] = set()
+
+    def read(each: yaml.Node) -> str:
+        value = url(each)
+        if value in found:
+            raise Wrong(Fault(each, _TWICE.format(shown(value))))
+        found.add(value)
+        return value
+
+    return _each(node.value, read)
+
+
+def urls_of(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the URLs in `text`, separated by commas or blanks, and what is wrong with it."""
+    found = tuple(filter(None, re.split(r"[\s,]+", text)))
+    faults = [f"expected {A_URL}, got {shown(each)}" for each in found if not is_url(each)]
+    twice = (each for each, times in Counter(found).items() if times > 1)
+    faults += [_TWICE.format(shown(each)) for each in twice]
+    return found, tuple(faults or (() if found else (f"expected {A_URL}, got {shown(text)}",)))
 
 
 def is_url(text: str) -> bool:
@@ -294,6 +374,35 @@ def _template(node: yaml.Node) -> str:
         if entry.name == "template":
             return _word(entry.value, "the name of a template file")
     raise Wrong(Fault(node, f"expected {what}, got none"))
+
+
+def certificates(node: yaml.Node) -> tuple[CertificateFiles, ...]:
+    """Read a list of mappings with `cert`, `key` and perhaps `chain`, each a file that can be read."""
+    what = "a list of mappings with cert and key, and chain if need be"
+    if not isinstance(node, yaml.SequenceNode):
+        raise Wrong.expected(what, node)
+
+    def read(each: yaml.Node) -> CertificateFiles:
+        files = _mapping(each, what, readable_file)
+        if not {"cert", "key"} <= files.keys() <= {"cert", "key", "chain"}:
+            raise Wrong.expected(what, each)
+        return CertificateFiles(**files)
+
+    return _each(node.value, read)
+
+
+def _each(nodes: Iterable[yaml.Node], read: Reader[T]) -> tuple[T, ...]:
+    """Read every one of some nodes; raises `Wrong` with what is wrong with any."""
+    found: list[T] = []
+    faults: list[Fault] = []
+    for node in nodes:
+        try:
+            found.append(read(node))
+        except Wrong as wrong:
+            faults += wrong.faults
+    if faults:
+        raise Wrong(*faults)
+    return tuple(found)
 
 
 def _mapping(node: yaml.Node, what: str, read: Reader[T]) -> Mapping[str, T]:

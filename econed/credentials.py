@@ -21,7 +21,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509 import load_pem_x509_certificate
 
 from econed import config
-from econed.config import ConfigError, Finding, Settings
+from econed.config import ConfigError, Finding
+from econed.settings import Settings
 
 _NAMES = ("ec2_auth", "sunstone_auth", "oneflow_auth", "onegate_auth")
 _FORM = "expected one line NAME:PASSWORD"
@@ -65,11 +66,11 @@ def load(environ: Mapping[str, str]) -> tuple[Credentials, tuple[Finding, ...]]:
 
 
 def load_with_settings(
-    path: Path, environ: Mapping[str, str]
+    where: Path | config.Source, environ: Mapping[str, str]
 ) -> tuple[Settings, Credentials | Certificate, tuple[Finding, ...]]:
-    """Read econe.conf at `path` and the credentials that it wants; one `ConfigError` says what is wrong with either."""
+    """Read econe.conf and the credentials that it wants; one `ConfigError` says what is wrong with either."""
     try:
-        settings, about_settings = config.load(path, environ)
+        settings, about_settings = config.load(where, environ)
     except ConfigError as error:
         raise ConfigError(error.problems + _problems(environ)) from None
     if settings.core_auth == "x509":

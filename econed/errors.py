@@ -85,7 +85,14 @@ class OpenNebulaRefusal(OpenNebulaError):
 
 
 class OpenNebulaUnavailable(OpenNebulaError):
-    """oned could not be reached, broke off, or did not answer in time. A writing call may or may not have been done."""
+    """oned could not be reached, broke off, or did not answer in time. A writing call may or may not have been done.
+
+    `never_sent` says for certain that it was not: there was no connection over which the call could have gone.
+    """
+
+    def __init__(self, method: str, reason: str, *, never_sent: bool = False) -> None:
+        super().__init__(method, reason)
+        self.never_sent = never_sent
 
 
 class OpenNebulaNonsense(OpenNebulaError):

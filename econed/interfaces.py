@@ -9,8 +9,11 @@ from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
+    from twisted.internet.defer import Deferred
 
+    from econed.auth.request import SignedRequest
     from econed.auth.users import User
+    from econed.metrics import Snapshot
 
 _T = TypeVar("_T")
 
@@ -35,6 +38,25 @@ class IOpenNebula(Interface):
 
     async def document(user: str | None, method: str, *args: object) -> _Element:
         """Call a `method` that answers with a document and return its root, parsed without holding up the reactor."""
+
+
+class IOnedProxy(Interface):
+    """The way to oned for one call at a time, as bytes: one server, or those of a zone as if they were one."""
+
+    url: str = Attribute("Where that is; of several servers, all of them.")
+
+    def callRemote(method: str, session: str, *args: object) -> Deferred[bytes]:
+        """Call `method` and return the body of the answer; cancelling breaks the call off.
+
+        Fails with `OpenNebulaUnavailable`, or `OpenNebulaNonsense` where the answer is not even HTTP.
+        """
+
+
+class ITurns(Interface):
+    """A client of oned that makes no more than so many calls at once."""
+
+    calls_in_flight: int = Attribute("Calls that oned is working on for it.")
+    calls_waiting: int = Attribute("Calls that wait for their turn.")
 
 
 class IScripts(Interface):
@@ -69,6 +91,24 @@ class IUserDirectory(Interface):
         Asked too often it returns what is cached: wrong signatures never become a flood of calls to oned.
         """
 
+    async def with_subject(spellings: Sequence[str]) -> Sequence[User]:
+        """Return the users of the driver x509 with the first of these subjects that anybody has, disabled ones too.
+
+        `spellings` are those of one subject, the most exact first (`econed.auth.subjects`). More than one user has it
+        where OpenNebula was told so. Raises as `find` does.
+        """
+
+
+class IAuthenticator(Interface):
+    """Tells who makes a request: by its signature, or by the certificate of the client (econe.conf, `auth`)."""
+
+    async def authenticate(request: SignedRequest) -> User:
+        """Return the user whose request it is.
+
+        Raises `EC2Error` where it is nobody's (`econed.auth.failures` has the table), or `OpenNebulaError` where oned
+        must be asked for the user and cannot be.
+        """
+
 
 class IUpload(Interface):
     """A file on its way in, of which nothing has been taken yet: its sender waits."""
@@ -94,3 +134,36 @@ class IUploadedFiles(Interface):
 
     def remove(path: str) -> None:
         """Remove one of them, unless it is gone already."""
+
+
+class IDrainable(Interface):
+    """The connections of one process, which are to be led to their end before it ends."""
+
+    connections: int = Attribute("How many there are.")
+    busy: int = Attribute("How many of them have a request that is not answered yet.")
+
+    def drain() -> None:
+        """Let each answer from now on be the last of its connection; idle ones end at their idle timeout."""
+
+    async def empty() -> None:
+        """Wait until there is no connection."""
+
+    def abort() -> None:
+        """Close all connections at once, whatever is under way on them."""
+
+
+class IWatched(Interface):
+    """The daemon as its administrator's port sees it: one process that serves, or the supervisor of several.
+
+    Nothing here asks oned; whether oned is reachable is in the snapshots.
+    """
+
+    def unready() -> str | None:
+        """Return in words why no requests should be sent here now: draining, or nobody listens; None if they may."""
+
+    async def snapshots() -> Sequence[Snapshot]:
+        """Return what has been counted: by each process that runs, and all together by those that have ended.
+
+        In bounded time (a second or two): of a process that does not answer, what it said last. See `Snapshots`
+        in `econed.snapshots`, which keeps that.
+        """

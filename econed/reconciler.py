@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
-from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.defer import CancelledError
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from econed.actions.chores import Chore, Look
@@ -20,6 +19,7 @@ from econed.errors import OpenNebulaError
 from econed.interfaces import IOpenNebula
 from econed.opennebula.documents import Note, UserDocument
 from econed.opennebula.session import Session
+from econed.recurring import Recurring
 
 INTERVAL = 60.0
 """Seconds from one round to the next, on average."""
@@ -51,14 +51,17 @@ class Reconciler:
                 await look_after(users)
             except OpenNebulaError as error:
                 self.log.warn("what is left to do for all users waits: {error}", error=str(error))
+        watched = 0
         for user in users:
             until = watched_until(user)
             if until is None:
                 continue
+            watched += 1
             try:
                 await self._look_after(user, until)
             except OpenNebulaError as error:
                 self.log.warn("what is left to do for user {name} waits: {error}", name=user.name, error=str(error))
+        self.log.debug("a round is done: looked after {watched} of {users} users", watched=watched, users=len(users))
 
     async def _look_after(self, user: UserDocument, until: int) -> None:
         now = int(self.clock.seconds())
@@ -71,82 +74,43 @@ class Reconciler:
             await unwatch(look.session, user)
 
 
-class _Recurring(Service):
-    """Runs something on the clock, one run after the other, for as long as the daemon does.
-
-    The first run comes `first` seconds after the start; each returns the seconds until the next, None for no more.
-    """
-
-    def __init__(
-        self, run: Callable[[], Awaitable[float | None]], first: float, clock: IReactorTime, log: Logger
-    ) -> None:
-        self._run = run
-        self._first = first
-        self._clock = clock
-        self._log = log
-        self._next: IDelayedCall | None = None
-        self._running: Deferred[None] | None = None
-
-    def startService(self) -> None:
-        """Have the first run come."""
-        super().startService()
-        self._run_after(self._first)
-
-    def stopService(self) -> Deferred[None] | None:
-        """Have no more runs; one that is under way is broken off, the next process goes on with it."""
-        super().stopService()
-        if self._next is not None:
-            self._next.cancel()
-            self._next = None
-        if self._running is not None:
-            self._running.cancel()
-        return self._running
-
-    def _run_after(self, seconds: float) -> None:
-        self._next = self._clock.callLater(seconds, self._start)
-
-    def _start(self) -> None:
-        self._next = None
-        self._running = Deferred.fromCoroutine(self._run_on())
-
-    async def _run_on(self) -> None:
-        again: float | None = None
-        try:
-            again = await self._run()
-        except CancelledError:
-            self._log.debug("broken off, as the daemon stops")
-        finally:
-            self._running = None
-        if again is not None and self.running:
-            self._run_after(again)
-
-
-class ReconcilerService(_Recurring):
+class ReconcilerService(Recurring):
     """Runs rounds at intervals that keep several processes out of step.
 
-    `jitter` returns a number from 0 to 1.
+    `jitter` returns a number from 0 to 1. `ended` is told of every round: done, waits (for oned), or failed.
     """
 
     def __init__(
-        self, reconciler: Reconciler, clock: IReactorTime, jitter: Callable[[], float], log: Logger | None = None
+        self,
+        reconciler: Reconciler,
+        clock: IReactorTime,
+        jitter: Callable[[], float],
+        log: Logger | None = None,
+        ended: Callable[[str], None] | None = None,
     ) -> None:
         super().__init__(self._round, INTERVAL * jitter(), clock, log or _logger())
         self._reconciler = reconciler
         self._jitter = jitter
+        self._ended = ended
 
     async def _round(self) -> float:
+        outcome = "done"
         try:
             await self._reconciler.round()
         except CancelledError:
             raise
         except OpenNebulaError as error:
+            outcome = "waits"
             self._log.warn("no round this time: {error}", error=str(error))
         except Exception:  # noqa: BLE001 - one bad round must not be the last
+            outcome = "failed"
             self._log.failure("a round failed")
+        if self._ended is not None:
+            self._ended(outcome)
         return INTERVAL * (0.5 + self._jitter())
 
 
-class ReportService(_Recurring):
+class ReportService(Recurring):
     """Has something looked at once when the daemon starts, and again until oned has answered."""
 
     def __init__(self, report: Callable[[], Awaitable[None]], clock: IReactorTime, log: Logger | None = None) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -54,7 +54,8 @@ class Scripts:
     """The scripts of one process, one at a time for each elastic IP.
 
     `associate` and `disassociate` are argvs, None where there is no such script and nothing is to be run; `timeout` is
-    in seconds.
+    in seconds. `ended` is told of every run: which of the two it was, how it ended (ok, failed, broken_off,
+    cancelled), and the seconds that it took.
     """
 
     def __init__(
@@ -64,12 +65,14 @@ class Scripts:
         disassociate: Sequence[str] | None,
         timeout: float,
         log: Logger | None = None,
+        ended: Callable[[str, str, float], None] | None = None,
     ) -> None:
         self._reactor = reactor
         self._associate = associate
         self._disassociate = disassociate
         self._timeout = timeout
         self._log = log or Logger(namespace="econed.scripts")
+        self._ended = ended
         self._turns: dict[str, DeferredLock] = {}
 
     @property
@@ -79,25 +82,37 @@ class Scripts:
 
     async def associate(self, elastic_ip: str, private_ip: str, network: str, most: float) -> None:
         """Lead an elastic IP to a private address (`IScripts`)."""
-        await self._run_in_turn(self._associate, elastic_ip, private_ip, network, most)
+        await self._run_in_turn("associate", self._associate, elastic_ip, private_ip, network, most)
 
     async def disassociate(self, elastic_ip: str, private_ip: str, network: str, most: float) -> None:
         """Undo that (`IScripts`)."""
-        await self._run_in_turn(self._disassociate, elastic_ip, private_ip, network, most)
+        await self._run_in_turn("disassociate", self._disassociate, elastic_ip, private_ip, network, most)
 
     async def _run_in_turn(
-        self, script: Sequence[str] | None, elastic_ip: str, private_ip: str, network: str, most: float
+        self, name: str, script: Sequence[str] | None, elastic_ip: str, private_ip: str, network: str, most: float
     ) -> None:
         if script is None:
             return
         turns = self._turns.setdefault(elastic_ip, DeferredLock())
         await turns.acquire()
         try:
-            await self._run((*script, elastic_ip, private_ip, network), elastic_ip, min(self._timeout, most))
+            await self._counted(name, (*script, elastic_ip, private_ip, network), elastic_ip, min(self._timeout, most))
         finally:
             turns.release()
             if not turns.locked and self._turns.get(elastic_ip) is turns:
                 del self._turns[elastic_ip]
+
+    async def _counted(self, name: str, argv: Sequence[str], elastic_ip: str, seconds: float) -> None:
+        outcome, began = "cancelled", self._reactor.seconds()
+        try:
+            await self._run(argv, elastic_ip, seconds)
+            outcome = "ok"
+        except ScriptFailed as error:
+            outcome = "broken_off" if error.broken_off else "failed"
+            raise
+        finally:
+            if self._ended is not None:
+                self._ended(name, outcome, self._reactor.seconds() - began)
 
     async def _run(self, argv: Sequence[str], elastic_ip: str, seconds: float) -> None:
         """Run a script to its end; raises `ScriptFailed`."""

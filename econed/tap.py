@@ -6,45 +6,35 @@ The one place where the reactor comes from; everything below is handed it.
 from __future__ import annotations
 
 import os
-import random
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import sys
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
+from socket import socket
 from typing import Any, ClassVar, TypeVar
 
-from twisted.application import strports
-from twisted.application.service import IService, MultiService
-from twisted.internet.endpoints import quoteStringArgument
-from twisted.internet.threads import deferToThreadPool
-from twisted.logger import Logger, globalLogPublisher
+from twisted.application.service import IService
+from twisted.logger import Logger
 from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
 
-from econed import config, credentials
-from econed.actions.address_chores import AddressKeeper
+from econed import config, credentials, logs, systemd
 from econed.actions.instance_types import FileTypes, read_file_types
-from econed.auth.authenticator import Authenticator
-from econed.auth.users import UserDirectory
-from econed.catalogue import all_actions, all_chores
-from econed.clock import WallClock
-from econed.config import ConfigError, Finding, Settings
-from econed.dispatch import Dispatcher
-from econed.interfaces import InThread, IOpenNebula
-from econed.logs import logger
+from econed.certificates import Files
+from econed.clock import WallClock, steady
+from econed.config import ConfigError, Finding
+from econed.daemon import make_one_process, make_process, make_supervisor
+from econed.interfaces import IOpenNebula
+from econed.listening import Bound, CannotListen, adopted, bound, described, handed_over, places, warn_of_plain
 from econed.opennebula.documents import Note
 from econed.opennebula.tokens import CertificateKey, PasswordKey, ServerKey
-from econed.reconciler import Reconciler, ReconcilerService, ReportService
-from econed.resource import EC2Resource, Service
 from econed.sandbox.backend import SandboxBackend
 from econed.sandbox.cloud import elastic_ips, populate
 from econed.sandbox.oned import Oned
-from econed.scripts import Scripts
-from econed.site import EC2Site
-from econed.upload import Uploads, is_own_url
-from econed.wire.encoder import Encoder
-from econed.wire.model import Model
+from econed.settings import Settings
+from econed.systemd import Notifier
+from econed.workers import Plan
 from econed.xmlrpc_backend import Limits, XMLRPCBackend
 
 _T = TypeVar("_T")
@@ -117,64 +107,99 @@ def makeService(options: Options, note: Note | None = None) -> IService:
     """
     from twisted.internet import reactor
 
-    prepare = _sandboxed if options["sandbox"] else _configured
+    steady(reactor)
+    environ = os.environ
     try:
-        settings, one = prepare(options, os.environ, reactor)
-        file_types = read_types(config_path(options, os.environ), settings)
-        return make_service(reactor, settings, one, _endpoints(options, settings), note, file_types=file_types)
+        notifier = systemd.notifier(environ, os.getpid())
+        handed = _handed_over(options, environ)
+        if options["sandbox"] or options["listen"]:
+            return _one_process(options, environ, reactor, handed, notifier, note)
+        return _supervised(options, environ, reactor, handed, notifier)
     except ConfigError as error:
         raise SystemExit(f"econe: the configuration cannot be used:\n{error}") from None
-    except UsageError as error:
+    except (UsageError, CannotListen) as error:
         raise SystemExit(f"econe: {error}") from None
 
 
-def make_service(
-    reactor: Any,
-    settings: Settings,
-    one: IOpenNebula,
-    endpoints: list[str],
-    note: Note | None = None,
-    *,
-    file_types: FileTypes | None = None,
-) -> MultiService:
-    """Put the daemon together: everything it needs is made here, once, and handed down.
+def _handed_over(options: Options, environ: MutableMapping[str, str]) -> tuple[socket, ...]:
+    """Return the sockets that systemd has bound, unless the options say where to listen."""
+    descriptors = systemd.handed_over(systemd.initial(), os.getpid())
+    systemd.forget_sockets(environ)
+    if not options["listen"]:
+        try:
+            return systemd.sockets(descriptors)
+        except ValueError as error:
+            raise CannotListen(str(error)) from None
+    if descriptors and not any(description.startswith("systemd:") for description in options["listen"]):
+        log.warn("the sockets in LISTEN_FDS are not used: --listen says where")
+    return ()
 
-    `endpoints` are Twisted's descriptions of where to listen. A port that is taken ends the start with an error. Raises
-    `UsageError` for a description that is none.
-    """
-    clock = WallClock(reactor)
-    requests, chores, commands = (
-        logger(name, settings.debug_level, globalLogPublisher)
-        for name in ("econed", "econed.reconciler", "econed.scripts")
-    )
-    scripts = Scripts(
-        reactor, settings.associate_script, settings.disassociate_script, settings.script_timeout, commands
-    )
-    service = Service(
-        dispatcher=Dispatcher(Model.load(), all_actions()),
-        authenticator=Authenticator(UserDirectory(one, clock, note), clock, ssl_server=settings.ssl_server),
-        encoder=Encoder(),
-        one=one,
-        settings=settings,
-        clock=clock,
-        in_thread=_in_thread(reactor),
-        scripts=scripts,
-        file_types=file_types,
-        log=requests,
-        note=note,
-    )
-    uploads = Uploads(settings.tmpdir, settings.max_upload, service.in_thread, partial(is_own_url, settings.one_xmlrpc))
-    site = EC2Site(EC2Resource(service), reactor, uploads)
-    parent = MultiService()
-    for description in endpoints:
-        _listening(reactor, description, site).setServiceParent(parent)
-    reconciler = Reconciler(one, clock, all_chores(uploads), note, chores)
-    if settings.elasticips_vnet_id is not None:
-        keeper = AddressKeeper(one, settings.elasticips_vnet_id, scripts, clock, note, chores)
-        reconciler = replace(reconciler, for_all=(keeper.round,))
-        ReportService(keeper.report, clock, chores).setServiceParent(parent)
-    ReconcilerService(reconciler, clock, random.random, chores).setServiceParent(parent)
-    return parent
+
+def _one_process(
+    options: Options,
+    environ: Mapping[str, str],
+    reactor: Any,
+    handed: Sequence[socket],
+    notifier: Notifier,
+    note: Note | None,
+) -> IService:
+    """Return the daemon as one process: with an oned in memory, or listening where it was told."""
+    prepare = _sandboxed if options["sandbox"] else _configured
+    settings, one = prepare(options, environ, reactor)
+    if settings.workers > 1:
+        log.warn("workers has no effect with --sandbox and --listen: one process serves")
+    types = read_types(config_path(options, environ), settings)
+    if options["listen"]:
+        places = [described(reactor, description, settings) for description in options["listen"]]
+    else:
+        sockets = _sockets(options, settings, handed)
+        places = [adopted(reactor, each.socket, each.is_tls, each.where) for each in sockets]
+    serving = make_process(reactor, settings, one, places, note, types=types)
+    return make_one_process(reactor, settings, serving, notifier, logs.log_under(_twistd(options), settings))
+
+
+def _supervised(
+    options: Options, environ: Mapping[str, str], reactor: Any, handed: Sequence[socket], notifier: Notifier
+) -> IService:
+    """Return the daemon as a supervisor with workers."""
+
+    def load(before: tuple[Bound, ...]) -> Plan:
+        source = config.read(config_path(options, environ))
+        settings, server, findings = credentials.load_with_settings(source, environ)
+        _warn(findings)
+        read_types(source.path, settings)
+        files = Files.of(settings)
+        if files is not None:
+            files.read()
+        try:
+            backend(reactor, settings, server)
+        except ValueError as error:
+            raise ConfigError((Finding(str(source.path), str(error)),)) from None
+        return Plan(source, settings, _sockets(options, settings, handed, before), logs.LogPlace.of(_twistd(options)))
+
+    plan = load(())
+    if plan.log.kind == "unknown" and plan.settings.log_file is None:
+        log.warn("the workers log to standard output: set log_file for one log of all processes")
+    return make_supervisor(reactor, plan, load, environ, notifier, logs.log_under(_twistd(options), plan.settings))
+
+
+def _sockets(
+    options: Options, settings: Settings, handed: Sequence[socket], before: tuple[Bound, ...] = ()
+) -> tuple[Bound, ...]:
+    """Return what to listen on: what systemd has handed over, else as the options and the settings say."""
+    if handed:
+        if options["port"] is not None:
+            raise UsageError("--port has no effect where systemd hands sockets over")
+        found = handed_over(handed, settings)
+    else:
+        found = bound(places(settings, options["port"]), before)
+    warn_of_plain(found, log)
+    return found
+
+
+def _twistd(options: Options) -> Mapping[str, Any] | None:
+    """Return the options of twistd itself; None where it is not twistd that runs this."""
+    return options.parent if options.parent is not None else logs.twistd_of(sys.argv)
 
 
 def _configured(options: Options, environ: Mapping[str, str], reactor: Any) -> tuple[Settings, IOpenNebula]:
@@ -217,7 +242,7 @@ def _sandboxed(options: Options, environ: Mapping[str, str], reactor: Any) -> tu
         settings = replace(settings, elasticips_vnet_id=elastic_ips(oned))
     if not options["users"]:
         ((name, secret),) = users
-        log.info("sandbox user: access key {name}, secret key {secret}", name=name, secret=secret)
+        print(f"sandbox user: access key {name}, secret key {secret}", flush=True)  # noqa: T201  not for the log
     return settings, SandboxBackend(oned)
 
 
@@ -236,28 +261,6 @@ def config_path(options: Options, environ: Mapping[str, str]) -> Path:
     return Path(options["config"]) if options["config"] else config.default_path(environ)
 
 
-def _endpoints(options: Options, settings: Settings) -> list[str]:
-    """Return what to listen on: as the options say, else the configured host and port."""
-    if options["listen"]:
-        return list(options["listen"])
-    port = settings.port if options["port"] is None else options["port"]
-    return [f"tcp:{port}:interface={quoteStringArgument(settings.host)}"]
-
-
-def _listening(reactor: Any, description: str, site: EC2Site) -> IService:
-    try:
-        return strports.service(description, site, reactor)
-    except (ValueError, TypeError, LookupError, OSError) as error:  # what endpoint parsers raise, each its own
-        raise UsageError(f"nothing can listen on {description!r}: {error}") from None
-
-
 def _warn(findings: Sequence[Finding]) -> None:
     for finding in findings:
         log.warn("{finding}", finding=str(finding))
-
-
-def _in_thread(reactor: Any) -> InThread:
-    def in_thread(work: Callable[[], _T]) -> Awaitable[_T]:
-        return deferToThreadPool(reactor, reactor.getThreadPool(), work)
-
-    return in_thread

@@ -29,6 +29,7 @@ from zope.interface import implementer
 from econed.auth.failures import signature_does_not_match
 from econed.errors import EC2Error
 from econed.interfaces import InThread, IUpload, IUploadedFiles
+from econed.settings import Settings
 from econed.wire.multipart import UploadForm
 from econed.wire.query import Pairs
 
@@ -54,12 +55,21 @@ class Flow(Protocol):
 class Uploads:
     """The directory in which uploads are kept until oned has copied them.
 
-    `max_upload` is in bytes. `is_here` says whether oned runs on this machine, and so can read the files; it may take
-    its time and is asked in a thread.
+    `max_upload` is in bytes. `is_here` says whether oned can read the files that are kept here (`has_tmpdir`); it may
+    take its time and is asked in a thread. `ended` is told of every file that was let in whether it came (received,
+    failed) and how many bytes of it.
     """
 
-    def __init__(self, directory: str, max_upload: int, in_thread: InThread, is_here: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        directory: str,
+        max_upload: int,
+        in_thread: InThread,
+        is_here: Callable[[], bool],
+        ended: Callable[[str, int], None] | None = None,
+    ) -> None:
         self.in_thread = in_thread
+        self._ended = ended
         self._directory = directory
         self._max = max_upload
         self._is_here = is_here
@@ -73,7 +83,9 @@ class Uploads:
                 named = _FILE.fullmatch(entry.name)
                 if named and owner in (None, int(named[1])) and entry.is_file(follow_symlinks=False):
                     with suppress(FileNotFoundError):
-                        found.append((entry.path, entry.stat(follow_symlinks=False).st_mtime))
+                        status = entry.stat(follow_symlinks=False)
+                        if status.st_uid == os.geteuid():  # others' cannot be removed from /var/tmp
+                            found.append((entry.path, status.st_mtime))
         return sorted(found)
 
     def remove(self, path: str) -> None:
@@ -105,6 +117,11 @@ class Uploads:
     def settle(self, size: int) -> None:
         """Count bytes that came, or will not come any more."""
         self._promised -= size
+
+    def ended(self, outcome: str, length: int) -> None:
+        """Take note that a file came, or did not come whole."""
+        if self._ended is not None:
+            self._ended(outcome, length)
 
     def create(self, owner: int) -> tuple[str, int]:
         """Make a new file that its maker alone may read; return its path and descriptor."""
@@ -176,10 +193,14 @@ class Upload:
                 self._fail(error)
         self._wake()
 
-    def connection_lost(self) -> None:
-        """Take note that no more will come."""
+    def break_off(self, error: EC2Error) -> None:
+        """Take note that no more will come, and why."""
         if not self._has_ended:
-            self._fail(EC2Error("RequestTimeout", "The connection broke off before the image had arrived.", 408))
+            self._fail(error)
+
+    def connection_lost(self) -> None:
+        """Take note that the sender has gone."""
+        self.break_off(EC2Error("RequestTimeout", "The connection broke off before the image had arrived.", 408))
 
     @property
     def is_known(self) -> bool:
@@ -208,18 +229,20 @@ class Upload:
 
     async def receive(self, owner: int) -> str:
         """See `IUpload.receive`."""
-        outstanding = self._length or 0
+        outstanding, written = self._length or 0, 0
         await self._uploads.reserve(outstanding)
         try:
             path, descriptor = await self._uploads.in_thread(lambda: self._uploads.create(owner))
             try:
                 while piece := await self._next():
                     await self._uploads.in_thread(partial(_write, descriptor, piece))
+                    written += len(piece)
                     settled = min(len(piece), outstanding)
                     self._uploads.settle(settled)
                     outstanding -= settled
             except BaseException as error:
                 self._uploads.remove(path)
+                self._uploads.ended("failed", written)
                 if isinstance(error, OSError) and error.errno in _FULL:
                     raise no_room() from error
                 raise
@@ -228,6 +251,7 @@ class Upload:
         finally:
             self._uploads.settle(outstanding)
         self._path = path
+        self._uploads.ended("received", written)
         return path
 
     async def discard(self) -> None:
@@ -271,6 +295,14 @@ class Upload:
 def no_room() -> EC2Error:
     """Return the answer to an upload that the disk cannot hold."""
     return EC2Error("InsufficientVolumeCapacity", "There is not enough room for the image on this server.", 507)
+
+
+def has_tmpdir(settings: Settings) -> bool:
+    """Whether oned can read what is uploaded here: it is on this machine, or has tmpdir all the same.
+
+    Of several oneds each may come to lead at any time, also while an image is being copied. May ask the name service.
+    """
+    return settings.tmpdir_is_shared or all(is_own_url(url) for url in settings.one_xmlrpc)
 
 
 def is_own_url(url: str) -> bool:

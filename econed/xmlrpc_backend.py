@@ -6,36 +6,41 @@ user, one deadline for a whole call, a bound on calls at once, a second try for 
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredSemaphore
 from twisted.internet.defer import TimeoutError as DeferredTimeout
-from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
+from twisted.internet.interfaces import IReactorTime
 from twisted.internet.threads import deferToThreadPool
-from twisted.python.failure import Failure
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from econed.errors import (
     OpenNebulaCode,
-    OpenNebulaNonsense,
     OpenNebulaRefusal,
     OpenNebulaUnavailable,
 )
-from econed.interfaces import InThread, IOpenNebula
+from econed.interfaces import InThread, IOnedProxy, IOpenNebula, ITurns
+from econed.oned_servers import TO_CONNECT, as_one
+from econed.oned_zone import Standing, Zone
 from econed.opennebula.methods import is_reading
 from econed.opennebula.replies import Scalar, document_of, value_of
 from econed.opennebula.template import sendable
 from econed.opennebula.tokens import CipherForm, ServerKey, UnusableName, session_token
+from econed.single_flight import SingleFlight
 from econed.xmlrpc_proxy import OnedProxy, oned_endpoint
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
 
 _T = TypeVar("_T")
+
+_LOG = Logger(namespace="econed")
 
 _INLINE_BYTES = 256 * 1024
 """Answers up to this size are decoded at once (a few milliseconds), larger ones in a thread."""
@@ -55,23 +60,13 @@ class Limits:
     calls: int = 8
 
 
-class Observer(Protocol):
-    """Is told of every call that has ended."""
-
-    def __call__(self, method: str, seconds: float, outcome: str) -> None:
-        """Take note: `seconds` from the request to its end, waiting included.
-
-        `outcome` is ok, refused, unavailable, nonsense, or cancelled.
-        """
-
-
-@implementer(IOpenNebula)
+@implementer(IOpenNebula, ITurns)
 class XMLRPCBackend:
     """oned over XML-RPC, in the session of any user."""
 
     def __init__(
         self,
-        proxy: OnedProxy,
+        proxy: IOnedProxy,
         server_user: str,
         key: ServerKey,
         clock: IReactorTime,
@@ -79,12 +74,14 @@ class XMLRPCBackend:
         *,
         limits: Limits = Limits(),
         now: Callable[[], float] = time.time,
-        observer: Observer | None = None,
+        zone: Zone | None = None,
+        log: Logger = _LOG,
     ) -> None:
         """Speak to oned through `proxy`, as the server user (serveradmin) whom it trusts to speak for others.
 
         `key` is what he proves himself with. `clock` times the deadlines, `now` (seconds since the epoch) the tokens;
-        large answers are decoded by `in_thread`. Nothing is sent before the first call.
+        large answers are decoded by `in_thread`. `zone` is only for `standings`; `log` hears of calls that are made
+        a second time. Nothing is sent before the first call.
         """
         self._proxy = proxy
         self._server_user = server_user
@@ -93,7 +90,8 @@ class XMLRPCBackend:
         self._in_thread = in_thread
         self._limits = limits
         self._now = now
-        self._observer = observer
+        self._zone = zone
+        self._log = log
         self._turns = DeferredSemaphore(limits.calls)
         self._forms = _CipherForms(self._takes, key.forms)
 
@@ -101,55 +99,61 @@ class XMLRPCBackend:
     def at(
         cls,
         reactor: Any,
-        url: str,
+        urls: Sequence[str],
         server_user: str,
         key: ServerKey,
         *,
         ca_file: Path | None = None,
         limits: Limits = Limits(),
-        observer: Observer | None = None,
+        log: Logger = _LOG,
     ) -> XMLRPCBackend:
-        """Return the backend for the oned at `url`, with the reactor's clock, connections and threads.
+        """Return the backend for the oned at one URL or several, with the reactor's clock, connections and threads.
 
-        For an https URL `ca_file` names the authorities to trust in place of the system's. Raises as `oned_endpoint`.
+        For https URLs `ca_file` names the authorities to trust in place of the system's. Raises as `oned_endpoint`.
         """
 
         def in_thread(work: Callable[[], _T]) -> Deferred[_T]:
             return deferToThreadPool(reactor, reactor.getThreadPool(), work)
 
-        endpoint: IStreamClientEndpoint = oned_endpoint(reactor, url, ca_file, limits.deadline)
-        proxy = OnedProxy(reactor, url, endpoint, limits.reply_bytes)
-        return cls(proxy, server_user, key, reactor, in_thread, limits=limits, observer=observer)
+        def sessions() -> list[str]:
+            return [session_token(server_user, key, None, time.time(), form) for form in key.forms]
+
+        to_connect = limits.deadline if len(urls) == 1 else min(limits.deadline, TO_CONNECT)
+        proxies = [
+            OnedProxy(reactor, url, oned_endpoint(reactor, url, ca_file, to_connect), limits.reply_bytes)
+            for url in urls
+        ]
+        zone = Zone(proxies, sessions, reactor)
+        proxy = as_one(zone, reactor, random.random, log)
+        return cls(proxy, server_user, key, reactor, in_thread, limits=limits, zone=zone, log=log)
+
+    @property
+    def calls_in_flight(self) -> int:
+        """How many calls are being made (`ITurns`)."""
+        return self._turns.limit - self._turns.tokens
+
+    @property
+    def calls_waiting(self) -> int:
+        """How many wait for their turn (`ITurns`)."""
+        return len(self._turns.waiting)
 
     async def call(self, user: str | None, method: str, *args: object) -> Scalar:
         """Call `method` and return the value of the reply (`IOpenNebula.call`)."""
-        return await self._observed(user, method, args, value_of)
+        return await self._checked(user, method, args, value_of)
 
     async def document(self, user: str | None, method: str, *args: object) -> _Element:
         """Call `method` and return the root of the document in the reply (`IOpenNebula.document`)."""
-        return await self._observed(user, method, args, document_of)
+        return await self._checked(user, method, args, document_of)
 
-    async def _observed(
+    async def standings(self) -> Sequence[Standing]:
+        """Return how the servers stand to each other, asked now, each for itself."""
+        return () if self._zone is None else await self._zone.standings()
+
+    async def _checked(
         self, user: str | None, method: str, args: tuple[object, ...], decode: Callable[[str, bytes], _T]
     ) -> _T:
-        outcome, began = "cancelled", self._clock.seconds()
-        try:
-            _check(method, args)
-            result = await self._in_time(method, self._authenticated(user, method, args, decode))
-            outcome = "ok"
-            return result
-        except OpenNebulaRefusal:
-            outcome = "refused"
-            raise
-        except OpenNebulaUnavailable:
-            outcome = "unavailable"
-            raise
-        except OpenNebulaNonsense:
-            outcome = "nonsense"
-            raise
-        finally:
-            if self._observer is not None:
-                self._observer(method, self._clock.seconds() - began, outcome)
+        _check(method, args)
+        return await self._in_time(method, self._authenticated(user, method, args, decode))
 
     async def _in_time(self, method: str, work: Coroutine[Deferred[Any], Any, _T]) -> _T:
         try:
@@ -184,9 +188,10 @@ class XMLRPCBackend:
             raise OpenNebulaRefusal(method, OpenNebulaCode.AUTHENTICATION, "no user can have this name") from None
         try:
             body = await self._turn(method, session, args)
-        except OpenNebulaUnavailable:
+        except OpenNebulaUnavailable as error:
             if not is_reading(method):
                 raise
+            self._log.debug("called a second time: {error}", error=str(error))
             body = await self._turn(method, session, args)
         if len(body) <= _INLINE_BYTES:
             return decode(method, body)
@@ -218,7 +223,7 @@ class _CipherForms:
         self._takes = takes
         self._forms = forms
         self._form: CipherForm | None = None if len(forms) > 1 else forms[0]
-        self._search = _SingleFlight(self._find)
+        self._search = SingleFlight(self._find)
 
     async def known(self) -> CipherForm:
         """Return the form; raises what the calls to find out raise, a refusal if oned takes neither."""
@@ -240,34 +245,6 @@ class _CipherForms:
                 return form
         reason = "oned takes no token of the server account: wrong credentials?"
         raise OpenNebulaRefusal("one.user.info", OpenNebulaCode.AUTHENTICATION, reason)
-
-
-class _SingleFlight(Generic[_T]):
-    """One run of something for all who ask while it is under way; it is given up when nobody waits any more."""
-
-    def __init__(self, start: Callable[[], Coroutine[Deferred[Any], Any, _T]]) -> None:
-        self._start = start
-        self._waiting: list[Deferred[_T]] = []
-        self._run: Deferred[Any] | None = None
-
-    def join(self) -> Deferred[_T]:
-        """Return what comes of the run under way, or of a new one."""
-        waiter: Deferred[_T] = Deferred(self._leave)
-        self._waiting.append(waiter)
-        if len(self._waiting) == 1:
-            self._run = Deferred.fromCoroutine(self._start())
-            self._run.addBoth(self._land)
-        return waiter
-
-    def _land(self, result: _T | Failure) -> None:
-        waiting, self._waiting = self._waiting, []
-        for waiter in waiting:
-            waiter.callback(result)
-
-    def _leave(self, waiter: Deferred[_T]) -> None:
-        self._waiting.remove(waiter)
-        if not self._waiting and self._run is not None:
-            self._run.cancel()
 
 
 def _check(method: str, args: tuple[object, ...]) -> None:

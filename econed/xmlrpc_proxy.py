@@ -20,11 +20,13 @@ from twisted.internet import ssl
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.error import ConnectionDone
-from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.interfaces import IHandshakeListener, ISSLTransport, IStreamClientEndpoint
 from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from econed.errors import OpenNebulaError, OpenNebulaNonsense, OpenNebulaUnavailable
+from econed.interfaces import IOnedProxy
 
 with warnings.catch_warnings():
     # Twisted 24.7 deprecates the HTTP client on which its own XML-RPC client goes on standing.
@@ -63,6 +65,7 @@ def _trust_root(ca_file: Path | None) -> Any:
     )
 
 
+@implementer(IHandshakeListener)
 class _AnswerProtocol(QueryProtocol):
     """One call on one connection; its factory gets what came of it."""
 
@@ -73,7 +76,13 @@ class _AnswerProtocol(QueryProtocol):
         self._received = 0
         self._in_head = True
         self.factory.transport = self.transport
+        # Over TLS nothing leaves before the other side has proved who it is.
+        self.factory.is_sent = not ISSLTransport.providedBy(self.transport)
         super().connectionMade()
+
+    def handshakeCompleted(self) -> None:
+        """Note that from now on the call may have arrived."""
+        self.factory.is_sent = True
 
     def dataReceived(self, data: bytes) -> None:
         """Count what arrives before anything is made of it."""
@@ -136,6 +145,7 @@ class _CallFactory(QueryFactory):
         self.max_reply = max_reply
         self.method = method
         self.transport: Any = None
+        self.is_sent = False
 
     def parseResponse(self, contents: bytes) -> None:
         """Hand the answer on as it is: decoding is for where it holds up nobody."""
@@ -144,7 +154,9 @@ class _CallFactory(QueryFactory):
     def clientConnectionLost(self, _: object, reason: Failure) -> None:
         """Fail, unless the answer is there."""
         error = reason.value
-        self._settle(error if isinstance(error, OpenNebulaError) else OpenNebulaUnavailable(self.method, _why(reason)))
+        if not isinstance(error, OpenNebulaError):
+            error = OpenNebulaUnavailable(self.method, _why(reason), never_sent=not self.is_sent)
+        self._settle(error)
 
     clientConnectionFailed = clientConnectionLost
 
@@ -176,17 +188,19 @@ class _CallFactory(QueryFactory):
             deferred.errback(result)
 
 
+@implementer(IOnedProxy)
 class OnedProxy(Proxy):
     """oned at one URL."""
 
     def __init__(self, reactor: Any, url: str, endpoint: IStreamClientEndpoint, max_reply: int) -> None:
         """Reach `url` through `endpoint` (`oned_endpoint`); no answer may have more than `max_reply` bytes."""
         super().__init__(url.encode("ascii"), reactor=reactor)
+        self.url = url
         self.host = urlsplit(url).netloc.rpartition("@")[2].encode("ascii")
         self._endpoint = endpoint
         self._max_reply = max_reply
 
-    def callRemote(self, method: str, *args: object) -> Deferred[bytes]:
+    def callRemote(self, method: str, session: str, *args: object) -> Deferred[bytes]:
         """Call `method` and return the body of the answer; cancelling closes the connection.
 
         Fails with `OpenNebulaUnavailable` or `OpenNebulaNonsense`.
@@ -198,7 +212,7 @@ class OnedProxy(Proxy):
             factory.hang_up()
 
         factory = _CallFactory(
-            self._max_reply, method, self.path, self.host, self.user, self.password, False, args, cancel
+            self._max_reply, method, self.path, self.host, self.user, self.password, False, (session, *args), cancel
         )
         answer = factory.deferred
         connecting = self._endpoint.connect(factory)

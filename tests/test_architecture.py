@@ -16,10 +16,54 @@ LONGEST_MODULE = 450
 
 # The rooms of the house that are not one package or module of the same name.
 SHARED_ROOMS = {
-    "running": ("lifecycle", "workers", "admin"),
-    "http": ("site", "upload", "resource", "answers", "dispatch", "catalogue"),
-    "backend": ("xmlrpc_backend", "xmlrpc_proxy", "scripts"),
-    "ground": ("config", "config_values", "credentials", "ids", "errors", "interfaces", "metrics", "logs", "clock"),
+    "tap": ("tap", "worker_main", "daemon"),
+    "running": (
+        "services",
+        "lifecycle",
+        "listening",
+        "tls",
+        "certificates",
+        "supervisor",
+        "workers",
+        "spawning",
+        "worker",
+        "control",
+        "admin",
+        "watching",
+    ),
+    "http": (
+        "site",
+        "channel",
+        "raw_request",
+        "limits",
+        "upload",
+        "resource",
+        "under_way",
+        "peers",
+        "answers",
+        "dispatch",
+        "catalogue",
+    ),
+    "backend": ("xmlrpc_backend", "xmlrpc_proxy", "oned_servers", "oned_zone", "single_flight", "scripts"),
+    "ground": (
+        "config",
+        "config_values",
+        "settings",
+        "systemd",
+        "credentials",
+        "ids",
+        "errors",
+        "interfaces",
+        "metrics",
+        "snapshots",
+        "recurring",
+        "logs",
+        "log_lines",
+        "log_targets",
+        "access_log",
+        "observed",
+        "clock",
+    ),
 }
 ROOM_OF = {module: room for room, members in SHARED_ROOMS.items() for module in members}
 
@@ -39,10 +83,14 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "ground": (),
 }
 # Who the caller is passes through the seams: these name him, for the type checker alone.
-ONLY_FOR_TYPES = {("interfaces", "econed.auth.users.User"), ("actions.call", "econed.auth.users.User")}
+ONLY_FOR_TYPES = {
+    ("interfaces", "econed.auth.request.SignedRequest"),
+    ("interfaces", "econed.auth.users.User"),
+    ("actions.call", "econed.auth.users.User"),
+}
 
 WITHOUT_WEB_AND_REACTOR = ("wire", "auth", "actions", "opennebula")
-MAY_IMPORT_THE_REACTOR = ("tap", "sandbox.tap", "cli")
+MAY_IMPORT_THE_REACTOR = ("tap", "worker_main", "sandbox.tap", "cli")
 MAY_BUILD_XML = ("wire", "opennebula", "sandbox")
 
 
@@ -219,6 +267,17 @@ def test_the_reactor_is_imported_where_everything_is_put_together_and_there_in_f
         and not (taken.inside and in_rooms(module, MAY_IMPORT_THE_REACTOR))
     ]
     assert wrong == []
+
+
+def test_what_writes_for_prometheus_is_known_by_metrics_and_snapshots_alone() -> None:
+    """Everything else says to `Metrics` what happened, or to a callable that it was given."""
+    takers = {
+        module.name
+        for module in modules()
+        for taken in module.imports()
+        if taken.name.partition(".")[0] == "prometheus_client"
+    }
+    assert takers == {"metrics", "snapshots"}
 
 
 def test_only_the_wire_names_the_namespace_of_ec2() -> None:

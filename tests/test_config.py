@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import FrozenInstanceError, fields
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from econed.config import ConfigError, Finding, Settings, default_path, load
+from econed import config
+from econed.config import ConfigError, Finding, default_path, load
+from econed.config_values import CertificateFiles
+from econed.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 KEYS = [field.name for field in fields(Settings)]
@@ -68,7 +73,7 @@ def test_an_empty_file_gives_the_defaults(conf: Path) -> None:
     settings = settings_of(conf, "# nothing\n")
     assert settings == Settings()
     assert (settings.host, settings.port) == ("localhost", 4567)
-    assert settings.one_xmlrpc == "http://localhost:2633/RPC2"
+    assert settings.one_xmlrpc == ("http://localhost:2633/RPC2",)
     assert (settings.one_calls, settings.one_timeout) == (8, 30)
 
 
@@ -90,15 +95,18 @@ def test_our_own_file_says_the_defaults(conf: Path) -> None:
 
 def test_what_our_own_file_comments_out_can_be_uncommented(conf: Path, tmp_path: Path) -> None:
     """Each example is a value that is read, not only a picture of one."""
-    bundle = tmp_path / "ca.pem"
-    bundle.touch()
-    text = (ROOT / "etc/econe.conf").read_text("utf-8")
-    text = re.sub(r"^#(:|  )", r"\1", text, flags=re.MULTILINE).replace("/etc/ssl/certs/cloud-ca.pem", str(bundle))
-    settings = settings_of(conf, text.replace("http://localhost:2633", "https://localhost:2633"))
+    text = (ROOT / "etc/econe.conf").read_text("utf-8").replace("http://localhost:2633", "https://localhost:2633")
+    text = re.sub(r"^#(:|  )", r"\1", text, flags=re.MULTILINE).replace(":auth: ec2", ":auth: x509")
+    for name in re.findall(r"/[\w/.-]+\.pem", text):
+        text = text.replace(name, str(tmp_path / Path(name).name))
+        (tmp_path / Path(name).name).touch()
+    settings = settings_of(conf, text)
     assert settings.ssl_server == "https://ec2.example.org/"
     assert settings.regions == {"zone-b": "https://ec2.zone-b.example.org/"}
     assert (settings.cluster_id, settings.elasticips_vnet_id) == (100, 8)
-    assert settings.one_ca_file == str(bundle)
+    assert settings.one_ca_file == str(tmp_path / "cloud-ca.pem")
+    assert (settings.ssl_cert, settings.ssl_port) == (str(tmp_path / "cert.pem"), 4568)
+    assert [str(network) for network in settings.trusted_proxies] == ["127.0.0.1/32", "10.1.0.0/16"]
 
 
 @pytest.mark.parametrize("line", [":port: 5000", "port: 5000", '":port": 5000', "!ruby/sym port: 5000", "port: '5000'"])
@@ -133,6 +141,19 @@ def test_an_empty_key_is_a_key_that_is_not_set(conf: Path, key: str, nothing: st
         ("ssl_server: http://[::1]:8443/", "ssl_server", "http://[::1]:8443/"),
         ("ssl_server: false", "ssl_server", None),
         ("one_timeout: 2.5", "one_timeout", 2.5),
+        ("workers: 4", "workers", 4),
+        ("workers: auto", "workers", min(len(os.sched_getaffinity(0)), 64)),
+        ("drain_timeout: 0", "drain_timeout", 0),
+        ("admin_port: 9100", "admin_port", 9100),
+        ("log_file: /var/log/one/econe.log", "log_file", "/var/log/one/econe.log"),
+        ("log_format: :json", "log_format", "json"),
+        ("rate_limit: 0.5", "rate_limit", 0.5),
+        ("rate_limit: false", "rate_limit", None),
+        ("failed_signatures: false", "failed_signatures", None),
+        ("max_connections_per_address: false", "max_connections_per_address", None),
+        ("trusted_proxies: 10.1.2.3", "trusted_proxies", (ip_network("10.1.2.3/32"),)),
+        ("trusted_proxies: [127.0.0.1, 'fd00::/8']", "trusted_proxies",
+         (ip_network("127.0.0.1/32"), ip_network("fd00::/8"))),
         ("use_file_templates: no", "use_file_templates", False),
         ("core_auth: :x509", "core_auth", "x509"),
         ("describe_with_terminated_instances: Off", "describe_with_terminated_instances", False),
@@ -203,7 +224,20 @@ def test_everything_wrong_is_said_at_once_with_file_line_key_and_what_was_expect
         ("host: 'a b'", "host: expected a host name or an IP address, got the text 'a b'"),
         ("describe_with_terminated_instances: 'true'",
          "describe_with_terminated_instances: expected true or false, got the text 'true'"),
-        ("auth: basic", "auth: expected 'ec2', got 'basic'"),
+        ("auth: basic", "auth: expected 'ec2' or 'x509', got 'basic'"),
+        ("workers: 0", "workers: expected auto or a number from 1 to 64, got '0'"),
+        ("workers: many", "workers: expected auto or a number from 1 to 64, got 'many'"),
+        ("rate_limit: 0", "rate_limit: expected a number a second, more than 0 and up to 1000000, got '0'"),
+        ("log_file: econe.log", "log_file: expected an absolute path, got 'econe.log'"),
+        ("log_format: xml", "log_format: expected 'text' or 'json', got 'xml'"),
+        ("trusted_proxies: [proxy]",
+         "trusted_proxies: expected an IP address, a network such as 10.0.0.0/8, or a list of them, got 'proxy'"),
+        ("trusted_proxies: 10.1.2.3/8",
+         "trusted_proxies: expected an IP address, a network such as 10.0.0.0/8, or a list of them, got '10.1.2.3/8'"),
+        ("ssl_sni: [{cert: /etc/passwd}]",
+         "ssl_sni: expected a list of mappings with cert and key, and chain if need be, got a mapping"),
+        ("ssl_sni: [{cert: /nowhere, key: /etc/passwd}]",
+         "ssl_sni.cert: expected a file that can be read, got '/nowhere'"),
         ("associate_script: script.sh",
          "associate_script: expected a command that begins with an absolute path, or false, got 'script.sh'"),
         ("associate_script: /bin/x 'open",
@@ -257,11 +291,73 @@ def test_a_password_in_a_url_is_refused_and_not_repeated(conf: Path) -> None:
     assert "hunter2" not in "".join(problems)
 
 
-@pytest.mark.parametrize("line", ["auth: x509", ":auth: :x509"])
-def test_what_the_ruby_server_could_and_this_version_cannot_is_refused(conf: Path, line: str) -> None:
-    """Going on would let people in by another rule than the file says."""
-    (problem,) = problems_of(conf, line)
-    assert "not supported in this version" in problem
+@pytest.fixture
+def pem(tmp_path: Path) -> str:
+    """A file that can be read."""
+    file = tmp_path / "file.pem"
+    file.touch()
+    return str(file)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("ssl_cert: PEM", "ssl_key: expected the key of ssl_cert"),
+        *(
+            (f"{key}: {value}", f"{key}: expected ssl_cert, too")
+            for key, value in (
+                ("ssl_key", "PEM"),
+                ("ssl_chain", "PEM"),
+                ("ssl_port", "4568"),
+                ("ssl_host", "0.0.0.0"),
+                ("ssl_sni", "[{cert: PEM, key: PEM}]"),
+            )
+        ),
+        ("auth: x509\nssl_client_ca: PEM", "ssl_client_ca: expected ssl_cert, too"),
+        ("ssl_cert: PEM\nssl_key: PEM\nssl_port: 4567", "ssl_port: expected another port than port"),
+        (
+            "ssl_cert: PEM\nssl_key: PEM\nssl_port: 4567\nssl_host: localhost",
+            "ssl_port: expected another port than port",
+        ),
+        *(
+            (
+                f"auth: x509\n{rest}",
+                "auth: expected ssl_client_ca or trusted_proxies where this is x509: nobody could bring a certificate",
+            )
+            for rest in ("", "ssl_cert: PEM\nssl_key: PEM")
+        ),
+    ],
+)
+def test_settings_of_tls_that_cannot_be_had_together_are_refused(conf: Path, pem: str, text: str, said: str) -> None:
+    """Each is said by the key that has to be changed, or added."""
+    assert f"econe.conf: {said}" in problems_of(conf, text.replace("PEM", pem))
+
+
+def test_tls_may_be_beside_the_plain_port_or_in_its_place_or_on_another_address(conf: Path, pem: str) -> None:
+    """With a certificate and its key, all that goes with it."""
+    own = f"ssl_cert: {pem}\nssl_key: {pem}\n"
+    assert settings_of(conf, own).ssl_port is None
+    assert settings_of(conf, own + "ssl_port: 4568").ssl_port == 4568
+    same = settings_of(conf, own + "ssl_port: 4567\nssl_host: 192.0.2.1")
+    assert (same.ssl_port, same.ssl_host) == (4567, "192.0.2.1")
+    more = settings_of(conf, own + f"ssl_chain: {pem}\nssl_sni:\n- :cert: {pem}\n  key: {pem}\n  chain: {pem}\n")
+    assert (more.ssl_chain, more.ssl_sni) == (pem, (CertificateFiles(pem, pem, pem),))
+
+
+@pytest.mark.parametrize("word", ["x509", ":x509"])
+def test_certificates_of_clients_come_by_our_own_tls_or_by_a_proxy(conf: Path, pem: str, word: str) -> None:
+    """Either will do for auth x509."""
+    assert settings_of(conf, f":auth: {word}\ntrusted_proxies: 127.0.0.1").auth == "x509"
+    own = f"ssl_cert: {pem}\nssl_key: {pem}\nssl_client_ca: {pem}\n"
+    assert settings_of(conf, f":auth: {word}\n{own}").ssl_client_ca == pem
+
+
+def test_authorities_of_clients_have_no_effect_without_auth_x509(conf: Path, pem: str) -> None:
+    """Whoever names them should know that certificates are not looked at."""
+    conf.write_text(f"ssl_cert: {pem}\nssl_key: {pem}\nssl_client_ca: {pem}\n")
+    settings, warnings = load(conf, {})
+    assert settings.auth == "ec2"
+    assert [str(each) for each in warnings] == [f"{conf}: ssl_client_ca: has no effect, auth is not x509"]
 
 
 def test_instance_types_from_files_need_a_file(conf: Path) -> None:
@@ -289,6 +385,7 @@ def test_a_key_said_twice_is_refused_whichever_way_it_is_spelled(conf: Path) -> 
         ("a: *b", "econe.conf:1: is not YAML: found undefined alias"),
         ("port: 1\n---\nport: 2\n", "econe.conf:2: is not YAML: "),
         ("port: \0", "econe.conf: is not YAML: "),
+        (f"port: {'[' * 3000}", "econe.conf: is not YAML: "),
         ("- port", "econe.conf:1: expected keys with values, got a list"),
         (b"host: \xff", "econe.conf: is not UTF-8 text"),
     ],
@@ -340,8 +437,48 @@ def test_a_ca_file_for_an_unencrypted_oned_is_a_warning(conf: Path) -> None:
 def test_one_xmlrpc_of_the_environment_overrides_the_file(conf: Path) -> None:
     """As for OpenNebula's own tools; an empty variable is not set."""
     text = "one_xmlrpc: http://file:2633/RPC2"
-    assert settings_of(conf, text, {"ONE_XMLRPC": "http://env:2633/RPC2"}).one_xmlrpc == "http://env:2633/RPC2"
-    assert settings_of(conf, text, {"ONE_XMLRPC": ""}).one_xmlrpc == "http://file:2633/RPC2"
+    assert settings_of(conf, text, {"ONE_XMLRPC": "http://env:2633/RPC2"}).one_xmlrpc == ("http://env:2633/RPC2",)
+    assert settings_of(conf, text, {"ONE_XMLRPC": ""}).one_xmlrpc == ("http://file:2633/RPC2",)
+
+
+@pytest.mark.parametrize("between", [",", " ", ", ", "\n", " , "])
+def test_one_xmlrpc_of_the_environment_may_name_several(conf: Path, between: str) -> None:
+    """The environment has no lists: commas or blanks stand between them."""
+    urls = ("http://a:2633/RPC2", "https://b/RPC2")
+    assert settings_of(conf, "", {"ONE_XMLRPC": between.join(urls)}).one_xmlrpc == urls
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("http://a/ ftp://b", "got 'ftp://b'"),
+        ("http://a/,http://a/", "'http://a/' is there twice"),
+        (",", "got ','"),
+        ("http://a/ b c", "got 'b'"),
+    ],
+)
+def test_each_url_of_the_environment_is_looked_at(conf: Path, text: str, said: str) -> None:
+    assert said in problems_of(conf, "", {"ONE_XMLRPC": text})[0]
+
+
+@pytest.mark.parametrize(
+    "text", ["[http://a:2633/RPC2, 'https://b/RPC2']", "\n  - http://a:2633/RPC2\n  - https://b/RPC2"]
+)
+def test_one_xmlrpc_may_name_all_servers_of_a_zone(conf: Path, text: str) -> None:
+    """In the order in which they stand."""
+    assert settings_of(conf, f":one_xmlrpc: {text}").one_xmlrpc == ("http://a:2633/RPC2", "https://b/RPC2")
+
+
+def test_every_url_of_a_list_is_looked_at_and_none_may_be_there_twice(conf: Path) -> None:
+    """The same server twice would count as two that agree."""
+    said = problems_of(conf, "one_xmlrpc:\n  - http://a/\n  - ftp://b\n  - [c]\n  - http://a/\n")
+    assert [line.partition(", got")[0].partition(": expected")[0] for line in said] == [
+        "econe.conf:3: one_xmlrpc",
+        "econe.conf:4: one_xmlrpc",
+        "econe.conf:5: one_xmlrpc",
+    ]
+    assert "'http://a/' is there twice" in said[2]
+    assert "got an empty list" in problems_of(conf, "one_xmlrpc: []")[0]
 
 
 def test_the_file_is_below_one_location_or_in_etc_one() -> None:
@@ -376,7 +513,9 @@ def test_the_reference_gives_the_defaults_that_hold() -> None:
     defaults = {key: getattr(Settings(), key) for key in documented}
     assert documented == {key: _written(value) for key, value in defaults.items()}
     assert set(KEYS) - set(documented) == {
-        "ssl_server", "one_ca_file", "regions", "cluster_id", "elasticips_vnet_id", "instance_types"
+        "ssl_server", "ssl_cert", "ssl_key", "ssl_chain", "ssl_port", "ssl_host", "ssl_sni", "ssl_client_ca",
+        "trusted_proxies", "log_file", "admin_port", "one_ca_file", "regions", "cluster_id", "elasticips_vnet_id",
+        "instance_types",
     }  # fmt: skip
 
 
@@ -384,4 +523,39 @@ def _written(value: object) -> str:
     """Return a default as econe.conf writes it."""
     if value is None or isinstance(value, bool):
         return str(bool(value)).lower()
+    if isinstance(value, tuple):
+        return ", ".join(value)
     return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def test_automatic_workers_are_no_more_than_there_are_calls_to_oned(
+    conf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine with many processors is no mistake; a number that somebody wrote is taken at its word."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(16)))
+    assert settings_of(conf, "workers: auto").workers == Settings().one_calls
+    assert settings_of(conf, "workers: auto\none_calls: 12").workers == 12
+    with pytest.raises(ConfigError, match="one_calls: expected at least one for each of the workers"):
+        settings_of(conf, "workers: 16")
+
+
+# Its text, for processes that are to agree on it
+
+
+def test_what_was_read_once_can_be_handed_on_whatever_stands_in_the_file_by_then(conf: Path) -> None:
+    """Errors and warnings name the file all the same."""
+    conf.write_text(":workers: 3\n:prot: 1\n", "utf-8")
+    source = config.read(conf)
+    conf.write_text(":workers: many\n", "utf-8")
+    settings, findings = config.load(source, {})
+    assert settings.workers == 3
+    assert [(finding.place, finding.line) for finding in findings] == [(str(conf), 2)]
+
+
+def test_a_file_that_cannot_be_read_is_an_error_before_anything_else_is(tmp_path: Path) -> None:
+    """Not there, or no text."""
+    with pytest.raises(ConfigError, match="cannot be read: No such file"):
+        config.read(tmp_path / "none.conf")
+    (tmp_path / "bytes.conf").write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="is not UTF-8 text"):
+        config.read(tmp_path / "bytes.conf")

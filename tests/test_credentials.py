@@ -9,8 +9,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from econed.config import ConfigError, Settings
+from econed.config import ConfigError
 from econed.credentials import Certificate, Credentials, candidates, load, load_certificate, load_with_settings
+from econed.settings import Settings
 from tests.support.certificates import server_certificate
 
 NAMES = ["ec2_auth", "sunstone_auth", "oneflow_auth", "onegate_auth"]

@@ -9,7 +9,7 @@ from econed.actions.instance_state import BY_LCM_STATE, BY_STATE
 from econed.actions.run_instances import DEFAULT_TYPE, MAX_USER_DATA
 from econed.actions.tagging import MAX_TAGS
 from econed.catalogue import all_actions
-from econed.config import Settings
+from econed.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 COMPATIBILITY = (ROOT / "docs/compatibility.md").read_text("utf-8")
@@ -52,12 +52,12 @@ def test_limits_are_those_of_the_code() -> None:
 
 
 def test_links_between_the_pages_lead_somewhere() -> None:
-    """Those to files of the checkout, and to headings in them."""
-    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
+    """Those to files of the checkout, and to headings in them, which are named as GitHub names them."""
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
     for page in pages:
         for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", page.read_text("utf-8")):
             found = (page.parent / target).resolve() if target else page
             assert found.is_file(), f"{page.name}: {target}"
             if anchor:
                 headings = re.findall(r"^#+ (.*)$", found.read_text("utf-8"), re.MULTILINE)
-                assert anchor in {heading.lower().replace(" ", "-") for heading in headings}
+                assert anchor in {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in headings}, anchor

@@ -1,12 +1,10 @@
-"""What is installed, what is pinned, and how twistd finds it."""
+"""What is pinned, and how twistd finds the daemon; tests/packages has what is handed out."""
 
 from __future__ import annotations
 
 import configparser
-import os
 import re
 import runpy
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,8 +15,6 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from twisted.application.service import IService, IServiceCollection, Service
 from twisted.python.usage import Options
-
-from tests.support.tools import require_tool
 
 ROOT = Path(__file__).parent.parent
 PIN = re.compile(r"([A-Za-z0-9._-]+)==([A-Za-z0-9.]+)")
@@ -57,7 +53,8 @@ def unmet(requirements: list[Requirement], name: str) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("name", "extras"), [("demo.txt", ()), ("test.txt", ("test", "lint")), ("botocore-floor.txt", ())]
+    ("name", "extras"),
+    [("daemon.txt", ()), ("demo.txt", ()), ("test.txt", ("test", "lint")), ("botocore-floor.txt", ())],
 )
 def test_the_pins_meet_what_setup_cfg_asks_for(name: str, extras: tuple[str, ...]) -> None:
     """So that --no-deps leaves nothing out."""
@@ -76,59 +73,6 @@ def test_botocore_is_tested_at_both_ends_of_its_range() -> None:
     assert pins("botocore-floor.txt")["botocore"] == bounds[">="]
     major, minor = bounds["<"].split(".")
     assert pins("test.txt")["botocore"].startswith(f"{major}.{int(minor) - 1}.")
-
-
-# What is installed
-
-
-@pytest.fixture(scope="module")
-def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory into which econed was installed from a wheel, and nothing else."""
-    source = tmp_path_factory.mktemp("source")
-    target = tmp_path_factory.mktemp("installed")
-    for name in ("econed", "twisted", "etc"):
-        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "dropin.cache"))
-    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in", "econe.tac"):
-        shutil.copy(ROOT / name, source)
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
-    subprocess.run([*command, "--target", target, source], check=True, cwd=target)
-    return target
-
-
-def test_a_wheel_holds_every_module_and_every_file_that_they_read(installed: Path) -> None:
-    """The same files as the checkout but its notes; the mark of typed packages and the models of the wire are there."""
-
-    def files(root: Path) -> set[Path]:
-        found = {path.relative_to(root) for path in (root / "econed").rglob("*") if path.is_file()}
-        return {path for path in found if path.suffix not in (".pyc", ".md")}
-
-    assert files(installed) == files(ROOT)
-    assert Path("econed/py.typed") in files(installed)
-
-
-def test_a_wheel_brings_the_configuration_file_the_tac_and_scripts_that_can_be_run(installed: Path) -> None:
-    """Who installs from an index needs them too."""
-    share = installed / "share/econed"
-    assert {path.name for path in share.iterdir()} == {"econe.conf", "econe.tac", "elastic-ips"}
-    scripts = list((share / "elastic-ips").iterdir())
-    assert {path.name for path in scripts} == {"associate", "disassociate"}
-    assert all(os.access(path, os.X_OK) for path in scripts)
-
-
-def test_a_wheel_leaves_the_packages_of_twisted_to_twisted(installed: Path) -> None:
-    """A plugin directory has no __init__.py: it would hide Twisted, or its plugins."""
-    held = {path.relative_to(installed) for path in (installed / "twisted").rglob("*.py")}
-    assert held == {Path("twisted/plugins/econe_plugin.py")}
-
-
-def test_twistd_offers_the_daemon_and_the_sandbox(installed: Path, tmp_path: Path) -> None:
-    """From any directory."""
-    environ = {**os.environ, "PYTHONPATH": str(installed), "COLUMNS": "200"}
-    shown = subprocess.run(
-        [require_tool("twistd"), "--help"], check=True, cwd=tmp_path, env=environ, capture_output=True, text=True
-    ).stdout
-    offered = {line.split()[0] for line in shown.splitlines() if line.strip().startswith("econe")}
-    assert offered == {"econe", "econe-sandbox"}
 
 
 # The plugin and the application

@@ -14,6 +14,7 @@ import boto3
 import pytest
 from botocore.config import Config
 
+from tests.support.ports import free_port
 from tests.support.running import LONG, Running, finished, running, twistd
 
 ROOT = Path(__file__).parent.parent
@@ -32,13 +33,6 @@ def port_of(server: Running) -> int:
     found = re.search(r"starting on (\d+)", server.lines_until("starting on ")[-1])
     assert found
     return int(found[1])
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on, for a file in which 0 is none."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def environment(**changes: str) -> dict[str, str]:
@@ -88,7 +82,7 @@ def test_an_option_that_makes_no_sense_is_refused(options: list[str], said: str,
 def test_everything_wrong_with_the_configuration_is_listed_and_nothing_starts(how: str, tmp_path: Path) -> None:
     """With the file and the line; the credentials are looked at too."""
     conf = tmp_path / "econe.conf"
-    conf.write_text(":port: 99999\n:auth: x509\n:one_timeout: soon\n", "utf-8")
+    conf.write_text(":port: 99999\n:auth: basic\n:one_timeout: soon\n", "utf-8")
     argv = twistd("econe", "--config", str(conf)) if how == "plugin" else twistd("-y", str(ROOT / "econe.tac"))
     done = finished(argv, tmp_path, environment(ECONE_CONF=str(conf), ONE_CIPHER_AUTH=str(tmp_path / "none")))
     assert done.returncode == 1

@@ -9,7 +9,7 @@ import hmac
 import os
 import shutil
 import stat
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,28 +22,21 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from lxml import etree
 from twisted.internet import reactor as _reactor
-from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
-from twisted.internet.protocol import Protocol, connectionDone
-from twisted.internet.task import deferLater
-from twisted.logger import Logger
-from twisted.python.failure import Failure
+from twisted.internet.defer import Deferred
 
 from econed.actions.uploads import FORGOTTEN_AGE
-from econed.auth.authenticator import Authenticator
-from econed.auth.users import UserDirectory
-from econed.catalogue import all_actions, all_chores
-from econed.config import Settings
-from econed.dispatch import Dispatcher
+from econed.catalogue import all_chores
+from econed.channel import LINGER
 from econed.opennebula.documents import Image
 from econed.reconciler import Reconciler
-from econed.resource import EC2Resource, Service
 from econed.sandbox.oned import LoggedCall
-from econed.site import IDLE_TIMEOUT, LINGER, EC2Site
-from econed.upload import PIECE, Upload, Uploads, is_own_url
-from econed.wire.encoder import Encoder
+from econed.settings import Settings
+from econed.upload import PIECE, Upload, Uploads, has_tmpdir, is_own_url
 from econed.wire.model import Model
-from tests.support.cloud import NOW, Cloud
+from tests.support import serving
+from tests.support.cloud import NOW
+from tests.support.numbers import seen
+from tests.support.serving import asked, connected, turns
 
 _T = TypeVar("_T")
 reactor: Any = _reactor
@@ -53,36 +46,12 @@ BOUNDARY = b"----------------------------f00"
 MODEL = Model.load()
 
 
-class Server:
-    """A daemon on a port of its own, with a clock that stands still."""
+class Server(serving.Server):
+    """A daemon that takes uploads into a directory."""
 
     def __init__(self, directory: Path, *, is_here: bool = True, max_upload: int = MAX_UPLOAD) -> None:
+        super().__init__(Settings(tmpdir=str(directory), max_upload=max_upload), is_here=is_here)
         self.directory = directory
-        self.cloud = Cloud()
-        self.uploads = Uploads(str(directory), max_upload, self.in_thread, lambda: is_here)
-        self.held: list[Callable[[], None]] | None = None
-        """What threads have to do, if a test keeps them from it."""
-        one, clock = self.cloud.one, self.cloud.clock
-        service = Service(
-            dispatcher=Dispatcher(MODEL, all_actions()),
-            authenticator=Authenticator(UserDirectory(one, clock), clock),
-            encoder=Encoder(),
-            one=one,
-            settings=Settings(tmpdir=str(directory), max_upload=max_upload),
-            clock=clock,
-            in_thread=self.in_thread,
-            scripts=self.cloud.scripts,
-            log=Logger(),
-        )
-        self.port = reactor.listenTCP(0, EC2Site(EC2Resource(service), clock, self.uploads), interface="127.0.0.1")
-        self.address = f"127.0.0.1:{self.port.getHost().port}"
-
-    def in_thread(self, work: Callable[[], _T]) -> Awaitable[_T]:
-        if self.held is None:
-            return _done(work)
-        waiting: Deferred[_T] = Deferred()
-        self.held.append(lambda: _done(work).chainDeferred(waiting))  # type: ignore[arg-type]
-        return waiting
 
     @property
     def files(self) -> list[Path]:
@@ -101,70 +70,11 @@ class Server:
         self.cloud.result(Reconciler(self.cloud.one, self.cloud.clock, all_chores(self.uploads)).round())
 
 
-def _done(work: Callable[[], _T]) -> Deferred[_T]:
-    try:
-        return succeed(work())
-    except Exception:  # noqa: BLE001 - as a thread pool hands it on
-        return fail(Failure())
-
-
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
     running = Server(tmp_path)
     yield running
     running.port.stopListening()
-
-
-class Client(Protocol):
-    """A connection of a client: what it was answered, and when it was closed."""
-
-    def __init__(self) -> None:
-        self.received = b""
-        self.closed: Deferred[None] = Deferred()
-
-    def dataReceived(self, data: bytes) -> None:
-        self.received += data
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self.closed.callback(None)
-
-    def send(self, data: bytes) -> None:
-        assert self.transport is not None
-        self.transport.write(data)
-
-    @property
-    def status(self) -> int:
-        return int(self.received.split(b" ", 2)[1]) if self.received else 0
-
-    @property
-    def code(self) -> str:
-        """EC2's error code."""
-        return str(etree.fromstring(self.received.partition(b"\r\n\r\n")[2]).findtext("Errors/Error/Code"))
-
-
-async def turns(condition: Callable[[], object]) -> None:
-    """Let the network have its turns until something is so."""
-    for _ in range(20_000):
-        if condition():
-            return
-        await deferLater(reactor, 0, lambda: None)
-    raise AssertionError("it never came to that")
-
-
-async def connected(server: Server) -> Client:
-    endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", server.port.getHost().port)
-    client: Client = await connectProtocol(endpoint, Client())
-    return client
-
-
-async def asked(server: Server, request: bytes) -> Client:
-    """Send a request and return its connection when it was answered."""
-    client = await connected(server)
-    client.send(request)
-    await turns(lambda: client.received.partition(b"\r\n\r\n")[2].endswith(b"Response>"))
-    client.transport.loseConnection()  # type: ignore[union-attr]
-    await client.closed
-    return client
 
 
 def fields_v2(host: str = "127.0.0.1", secret: str = SECRET, **more: str) -> dict[str, str]:
@@ -262,6 +172,22 @@ async def test_a_body_in_chunks_is_taken(server: Server) -> None:
     client = await asked(server, head(server, "Transfer-Encoding: chunked") + chunks)
     assert client.status == 200
     assert [file.read_bytes() for file in server.files] == [CONTENT]
+
+
+@pytest_twisted.ensureDeferred
+async def test_files_that_came_and_did_not_come_whole_are_counted(server: Server) -> None:
+    """One that was not let in is no upload: it is counted as the refused request that it is."""
+    await asked(server, post(server, form(fields_v2(), CONTENT)))
+    client = await connected(server)
+    client.send(post(server, form(fields_v2(), CONTENT))[: -len(CONTENT) // 2])
+    await turns(lambda: len(server.files) == 2)
+    client.close()
+    await turns(lambda: len(server.files) == 1)
+    await asked(server, post(server, form(fields_v2(secret="wrong"), CONTENT)))
+    found = seen(server.metrics.snapshot())
+    assert (found["econed_uploads_total", "received"], found["econed_uploads_total", "failed"]) == (1, 1)
+    assert len(CONTENT) <= found["econed_upload_bytes_total",] < 2 * len(CONTENT)
+    assert found["econed_requests_total", "UploadImage", "ok"] == 1
 
 
 @pytest.mark.parametrize("is_named", [True, False])
@@ -438,10 +364,11 @@ async def test_a_client_that_stalls_is_cut_off_and_leaves_nothing_behind(server:
     client = await connected(server)
     client.send(post(server, form(fields_v2(), CONTENT))[: -len(CONTENT) // 2])
     await turns(lambda: server.files and server.files[0].stat().st_size)
-    server.cloud.clock.advance(IDLE_TIMEOUT - 1)
+    server.cloud.clock.advance(Settings.idle_timeout - 1)
     assert server.files
     server.cloud.clock.advance(1)
-    await client.closed
+    await turns(lambda: client.received.endswith(b"Response>"))
+    assert (client.status, client.code) == (408, "RequestTimeout")
     await turns(lambda: not server.files)
     assert server.changes() == []
 
@@ -452,7 +379,7 @@ async def test_a_sender_whom_we_keep_waiting_is_not_idle(server: Server) -> None
     client = await connected(server)
     client.send(post(server, form(fields_v2(), CONTENT)))
     await turns(lambda: server.held)
-    server.cloud.clock.advance(IDLE_TIMEOUT + 1)
+    server.cloud.clock.advance(Settings.idle_timeout + 1)
     waiting, server.held = server.held, None
     for work in waiting:
         work()
@@ -547,6 +474,22 @@ async def test_the_file_of_a_user_who_is_no_more_is_removed_after_a_week(server:
     assert server.files == []
 
 
+@pytest_twisted.ensureDeferred
+async def test_what_another_user_of_this_machine_has_put_there_under_such_a_name_is_none_of_ours(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In /var/tmp nobody can remove what is not his: trying to would end every round."""
+    left = server.directory / f"econe-upload-77-{'0' * 32}"
+    left.write_bytes(b"whatever")
+    os.utime(left, (NOW, NOW))
+    someone_else = os.geteuid() + 1
+    monkeypatch.setattr(os, "geteuid", lambda: someone_else)
+    server.cloud.clock.advance(FORGOTTEN_AGE + 60)
+    server.cloud.oneadmin("one.user.update", server.cloud.user("alice").id, 'EC2_WATCHED_UNTIL="1900000000"', 1)
+    server.reconcile()
+    assert server.files == [left]
+
+
 # In memory
 
 
@@ -614,3 +557,18 @@ def test_loopback_is_this_machine(url: str) -> None:
 )
 def test_any_other_address_is_not(url: str) -> None:
     assert not is_own_url(url)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (Settings(), True),
+        (Settings(one_xmlrpc=("http://192.0.2.1/RPC2",)), False),
+        (Settings(one_xmlrpc=("http://127.0.0.1/RPC2", "http://192.0.2.1/RPC2")), False),
+        (Settings(one_xmlrpc=("http://127.0.0.1:1/RPC2", "http://127.0.0.1:2/RPC2")), True),
+        (Settings(one_xmlrpc=("http://192.0.2.1/RPC2", "http://192.0.2.2/RPC2"), tmpdir_is_shared=True), True),
+    ],
+)
+def test_each_of_several_oneds_has_to_have_the_files(settings: Settings, expected: bool) -> None:
+    """Whichever leads when an image is registered, or a moment later, copies it."""
+    assert has_tmpdir(settings) is expected

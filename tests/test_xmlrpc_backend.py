@@ -19,10 +19,12 @@ from cryptography.x509.oid import NameOID
 from twisted.internet import ssl
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, maybeDeferred
 from twisted.internet.task import Clock
+from twisted.logger import LogEvent, Logger, LogLevel, formatEvent
 from zope.interface.verify import verifyObject
 
 from econed.errors import OpenNebulaError, OpenNebulaNonsense, OpenNebulaRefusal, OpenNebulaUnavailable
 from econed.interfaces import IOpenNebula
+from econed.observed import Observed
 from econed.opennebula.methods import is_reading
 from econed.opennebula.tokens import CipherForm, PasswordKey, session_token
 from econed.xmlrpc_backend import Limits, XMLRPCBackend
@@ -69,7 +71,7 @@ class House:
     clock: Clock = field(default_factory=Clock)
     ports: list[Any] = field(default_factory=list)
     servers: list[Server] = field(default_factory=list)
-    seen: list[tuple[str, float, str]] = field(default_factory=list)
+    said: list[LogEvent] = field(default_factory=list)
     in_threads: int = 0
 
     def serve(
@@ -93,9 +95,6 @@ class House:
             self.in_threads += 1
             return work()
 
-        def observe(method: str, seconds: float, outcome: str) -> None:
-            self.seen.append((method, seconds, outcome))
-
         proxy = OnedProxy(self.reactor, url, oned_endpoint(self.reactor, url, ca_file), limits.reply_bytes)
         return XMLRPCBackend(
             proxy,
@@ -105,7 +104,7 @@ class House:
             in_thread,
             limits=limits,
             now=lambda: NOW,
-            observer=observe,
+            log=Logger(namespace="econed", observer=self.said.append),  # type: ignore[arg-type]
         )
 
     async def close(self) -> None:
@@ -194,7 +193,7 @@ async def test_small_answers_are_decoded_at_once_and_large_ones_in_a_thread(hous
 @pytest_twisted.ensureDeferred
 async def test_with_the_reactors_own_threads_a_large_answer_is_read_too(house: House) -> None:
     server = house.serve(lambda peer: peer.answer(reply(True, f"<VM><A>{'x' * 300_000}</A></VM>", 0)))
-    backend = XMLRPCBackend.at(house.reactor, server.url, "serveradmin", PasswordKey(PASSWORD))
+    backend = XMLRPCBackend.at(house.reactor, (server.url,), "serveradmin", PasswordKey(PASSWORD))
     root = await backend.document("alice", "one.vm.info", 7, False)
     assert len(root.findtext("A") or "") == 300_000
 
@@ -604,9 +603,10 @@ async def test_cancelling_a_call_closes_its_connection_and_frees_its_turn(house:
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_observer_hears_of_every_call_once_with_its_outcome(house: House) -> None:
+async def test_an_observer_hears_of_every_call_once_with_its_outcome(house: House) -> None:
+    seen: list[tuple[str, float, str]] = []
     server = house.serve(modern(says(True, "<VM/>", 0)))
-    backend = house.backend(server.url)
+    backend = Observed(house.backend(server.url), house.clock, lambda *told: seen.append(told))
     await backend.document("alice", "one.vm.info", 1, False)
     for behaviour in (says(False, "no", 2048), Peer.close, lambda peer: peer.answer(b"?")):
         server.behaviour = modern(behaviour)
@@ -619,13 +619,25 @@ async def test_the_observer_hears_of_every_call_once_with_its_outcome(house: Hou
     call.cancel()
     with pytest.raises(CancelledError):
         await call
-    assert house.seen == [
+    assert seen == [
         ("one.vm.info", 0, "ok"),
         ("one.vm.action", 0, "refused"),
         ("one.vm.action", 0, "unavailable"),
         ("one.vm.action", 0, "nonsense"),
         ("one.vm.action", 3, "cancelled"),
     ]
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_log_hears_of_a_second_try_at_its_highest_level(house: House) -> None:
+    """Of a change there is none."""
+    server = house.serve(modern(Peer.close))
+    backend = house.backend(server.url)
+    await failure_of(backend.call("alice", "one.vm.action", "resume", 1))
+    assert house.said == []
+    await failure_of(backend.document("alice", "one.vm.info", 1, False))
+    assert [event["log_level"] for event in house.said] == [LogLevel.debug]
+    assert formatEvent(house.said[0]).startswith("called a second time: one.vm.info: ")
 
 
 # TLS
@@ -714,6 +726,33 @@ async def test_https_with_a_certificate_for_another_host_is_unavailable(house: H
     backend = house.backend(server.url, ca_file=ours.file)
     assert isinstance(await failure_of(backend.call("alice", "one.vm.action", "resume", 1)), OpenNebulaUnavailable)
     assert server.calls == []
+
+
+@pytest.mark.parametrize("is_secure", [False, True], ids=["plain", "TLS"])
+@pytest.mark.parametrize(
+    ("what", "never_sent"),
+    [("nobody listens", True), ("a stranger's certificate", True), ("cut in the handshake", True), ("cut", False)],
+)
+@pytest_twisted.ensureDeferred
+async def test_whether_a_call_can_have_arrived_is_certain_only_where_no_connection_came_to_be(
+    house: House, tmp_path: Path, what: str, never_sent: bool, is_secure: bool
+) -> None:
+    """That decides whether a change may be made again. Over TLS there is one when both sides have shaken hands."""
+    if not is_secure and "nobody" not in what and never_sent:
+        pytest.skip("plain connections have neither certificates nor a handshake")
+    ours, other = authority(tmp_path, "ours", "127.0.0.1"), authority(tmp_path, "other", "127.0.0.1")
+    options = (other if "stranger" in what else ours).options if is_secure and "handshake" not in what else None
+    server = house.serve(
+        lambda peer: peer.reset(), lambda peer: peer.reset() if "handshake" in what else None, tls=options
+    )
+    url = server.url.replace("http:", "https:") if is_secure else server.url
+    if what == "nobody listens":
+        await maybeDeferred(house.ports.pop().stopListening)
+    proxy = OnedProxy(house.reactor, url, oned_endpoint(house.reactor, url, ours.file if is_secure else None), 1 << 20)
+    error = await failure_of(proxy.callRemote("one.vm.action", "session"))
+    assert isinstance(error, OpenNebulaUnavailable)
+    assert error.never_sent is never_sent
+    assert server.calls == ([] if never_sent else ["one.vm.action"])
 
 
 @pytest.mark.parametrize("url", ["", "localhost:2633", "ftp://localhost/", "http://", "http:///RPC2"])

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from econed.actions.instance_types import FileTypes
     from econed.auth.users import User
-    from econed.config import Settings
+    from econed.settings import Settings
 
 _T = TypeVar("_T")
 _Owned = TypeVar("_Owned", bound=OwnedView)

@@ -64,14 +64,14 @@ async def own_region(call: Call) -> str:
 
 
 def _own(call: Call, zones: Sequence[Zone]) -> Zone:
-    """Return the zone of the oned that we speak to: the one with its endpoint, else the first that was made.
+    """Return the zone of the oned that we speak to: the one with an endpoint of its, else the first that was made.
 
     A zone's ENDPOINT is written by hand and only used between the zones of a federation: it may be anything.
     """
     if not zones:
         raise OpenNebulaNonsense("one.zonepool.info", "a cloud without a zone")
-    ours = _normalised(call.settings.one_xmlrpc)
-    return min(zones, key=lambda zone: (_normalised(zone.endpoint) != ours, zone.id))
+    ours = {_normalised(url) for url in call.settings.one_xmlrpc}
+    return min(zones, key=lambda zone: (_normalised(zone.endpoint) not in ours, zone.id))
 
 
 def _normalised(url: str) -> tuple[str, str, int | None, str]:

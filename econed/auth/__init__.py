@@ -1,1 +1,1 @@
-"""Who is calling: AWS Signature Version 4 and 2 over the raw request, and the OpenNebula users with their secrets."""
+"""Who is calling: AWS Signature Version 4 and 2 over the raw request, certificates, the OpenNebula users."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 
 from twisted.internet.interfaces import IReactorTime
+from zope.interface import implementer
 
 from econed.auth import sigv2, sigv4
 from econed.auth.claim import Claim
@@ -12,14 +13,15 @@ from econed.auth.endpoints import Endpoint, Endpoints
 from econed.auth.failures import auth_failure, incomplete_signature, missing_authentication_token
 from econed.auth.request import SignedRequest, each_once
 from econed.auth.users import User
-from econed.interfaces import IUserDirectory
+from econed.interfaces import IAuthenticator, IUserDirectory
 
 _NOBODY = "no user's secret"
 """Stands in for callers who do not exist or may not sign, so that they cost the same time. It lets nobody in."""
 
 
+@implementer(IAuthenticator)
 class Authenticator:
-    """Tells who is calling.
+    """Tells who is calling by his signature; certificates are not looked at.
 
     `clock` gives the time in seconds since the epoch. `ssl_server` is the URL of a proxy in front (econe.conf), None
     where there is none; `ValueError` is raised if it is no URL.
@@ -31,11 +33,7 @@ class Authenticator:
         self._endpoints = Endpoints(ssl_server)
 
     async def authenticate(self, request: SignedRequest) -> User:
-        """Return the user who signed `request`.
-
-        Raises `EC2Error` (`econed.auth.failures` has the table), or `OpenNebulaError` where oned must be asked for
-        the user and cannot be.
-        """
+        """Return the user who signed `request`; raises as `IAuthenticator.authenticate`."""
         claim = read_claim(request)
         claim.validity.check(self._clock.seconds())
         endpoints = self._endpoints.candidates(request)

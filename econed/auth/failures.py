@@ -2,7 +2,7 @@
 
 | EC2 error code | status | when |
 |---|---|---|
-| MissingAuthenticationToken | 403 | nothing in the request claims to be a signature |
+| MissingAuthenticationToken | 403 | nothing in the request claims to be a signature; no certificate (auth x509) |
 | IncompleteSignature | 400 | a part of the signature is missing, double, unreadable, unknown; or there are two |
 | MissingParameter | 400 | a Version 2 signature without one of its parameters |
 | InvalidParameterValue | 400 | a Version 2 parameter with a value that there is not; a signed parameter given twice |
@@ -11,6 +11,7 @@
 | RequestExpired | 400 | dated more than 15 minutes ago or ahead, or past its own expiry |
 | InvalidClientTokenId | 403 | an access key that no OpenNebula user can have as his name |
 | AuthFailure | 401 | no such user; another secret; a disabled user; a driver (AUTH_DRIVER) without a secret |
+| AuthFailure | 401 | a certificate that is nobody's, or several users', or a disabled user's, or not valid now |
 
 Sources: EC2 API Reference, "Common errors" and "Error codes for the Amazon EC2 API" (codes, statuses); IAM User Guide,
 "Troubleshoot Signature Version 4" (wording). EC2 itself answers an unknown access key and a wrong secret with the
@@ -24,7 +25,7 @@ from econed.errors import EC2Error
 
 
 def missing_authentication_token() -> EC2Error:
-    """Return the answer to a request that is not signed at all."""
+    """Return the answer to a request that nothing comes with to tell whose it is."""
     return EC2Error(
         "MissingAuthenticationToken",
         "The request must contain either a valid (registered) AWS access key ID or X.509 certificate.",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from urllib.parse import quote
 
-from econed.wire.query import Pairs, given_twice, parse_pairs
+from econed.wire.query import Pairs, count_pairs, given_twice, parse_pairs
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,8 @@ class SignedRequest:
     `path` is that of the request line, undecoded, up to the `?`; `query` is what follows it. `headers` have lower-case
     names and values as received, in their order. `body` is the form (`application/x-www-form-urlencoded`), empty for
     a GET. `fields` are the parameters of a `multipart/form-data` form whose file is still to come, None of any other
-    request: of such a form a Version 2 signature covers the fields alone.
+    request: of such a form a Version 2 signature covers the fields alone. `certificate` is the client's (DER), verified
+    by our own TLS or by a trusted proxy, None where it brought none; no signature covers it.
     """
 
     method: str
@@ -25,6 +26,12 @@ class SignedRequest:
     headers: tuple[tuple[str, bytes], ...]
     body: bytes
     fields: Pairs | None = None
+    certificate: bytes | None = None
+
+    @property
+    def parameters(self) -> int:
+        """How many parameters there are at most: they are counted, not read."""
+        return count_pairs(self.query) + (count_pairs(self.body) if self.fields is None else len(self.fields))
 
     @cached_property
     def query_pairs(self) -> Pairs:

@@ -15,8 +15,10 @@ from econed.cli.installation import Exit
 from econed.cli.reaching import Prepared, is_wrong_credentials
 from econed.errors import OpenNebulaError, OpenNebulaRefusal
 from econed.interfaces import IOpenNebula
+from econed.oned_zone import Standing, leader_of
 from econed.opennebula.access import Group, Operation, Resource, Rule, granted
 from econed.opennebula.documents import OwnedView, Right, UserDocument, VirtualNetwork
+from econed.opennebula.raft import Raft, RaftState
 from econed.opennebula.session import Session
 from econed.opennebula.states import DatastoreType, ImageState
 
@@ -61,14 +63,16 @@ class Survey:
     rules: tuple[Rule, ...]
 
 
-async def run(one: IOpenNebula, ready: Prepared, groups: Sequence[str], out: TextIO) -> Exit:
-    """Check everything and print the table; OK if nothing is bad."""
-    rows: list[Row] = []
+async def run(
+    one: IOpenNebula, ready: Prepared, groups: Sequence[str], out: TextIO, standings: Sequence[Standing] = ()
+) -> Exit:
+    """Check everything and print the table; OK if nothing is bad. `standings` is how the oneds stand to each other."""
+    rows = list(of_servers(standings))
     exit_code = Exit.OK
     try:
-        rows = [row async for row in checked(one, ready, groups)]
+        rows += [row async for row in checked(one, ready, groups)]
     except OpenNebulaError as error:
-        rows = [Row(Verdict.BAD, "oned", f"{ready.settings.one_xmlrpc}: {error}")]
+        rows += [Row(Verdict.BAD, "oned", f"{', '.join(ready.settings.one_xmlrpc)}: {error}")]
         exit_code = Exit.REFUSED if is_wrong_credentials(error) else Exit.NO_ANSWER
     show(rows, out)
     return exit_code or (Exit.FAILED if any(row.verdict is Verdict.BAD for row in rows) else Exit.OK)
@@ -86,7 +90,7 @@ async def checked(one: IOpenNebula, ready: Prepared, group_names: Sequence[str])
     serveradmin = Session(one, None)
     await serveradmin.myself()
     version = await serveradmin.version()
-    yield Row(Verdict.GOOD, "oned", ready.settings.one_xmlrpc)
+    yield Row(Verdict.GOOD, "oned", ", ".join(ready.settings.one_xmlrpc))
     known = version.startswith(_KNOWN)
     yield Row(Verdict.GOOD if known else Verdict.NOTE, "version", version if known else f"{version}: not tried")
     yield Row(Verdict.GOOD, "token", f"{_driver(ready)}, taken by oned")
@@ -104,6 +108,34 @@ async def checked(one: IOpenNebula, ready: Prepared, group_names: Sequence[str])
             yield Row(Verdict.BAD, "oned", str(refusal))
     for row in _of_this_machine(ready):
         yield row
+
+
+def of_servers(standings: Sequence[Standing]) -> Iterator[Row]:
+    """Yield what there is to say of several oneds, or of one that is not alone as OpenNebula sees it."""
+    if len(standings) == 1:
+        raft = standings[0].raft
+        if raft is not None and raft.state is not RaftState.SOLO:
+            text = f"{_place(raft)} in an HA zone: one_xmlrpc should name every server of it, or an address that moves"
+            yield Row(Verdict.NOTE, "server", text)
+        return
+    leader = leader_of(standings)
+    for standing in standings:
+        raft, url = standing.raft, standing.server.url
+        if raft is None:
+            yield Row(Verdict.BAD, "server", f"{url}: {standing.trouble}")
+        elif raft.state is RaftState.SOLO:
+            yield Row(Verdict.BAD, "server", f"{url}: is alone, in no HA zone with the others")
+        else:
+            is_old = raft.state is RaftState.LEADER and (leader is None or leader.server is not standing.server)
+            text = f"{url}: {_place(raft)}{', and others know better' if is_old else ''}"
+            yield Row(Verdict.NOTE if is_old or raft.state is RaftState.CANDIDATE else Verdict.GOOD, "server", text)
+    if standings and leader is None:
+        yield Row(Verdict.BAD, "servers", "none leads: nothing can be changed, requests wait")
+
+
+def _place(raft: Raft) -> str:
+    words = {RaftState.LEADER: "leads", RaftState.FOLLOWER: "follows", RaftState.CANDIDATE: "stands for election"}
+    return f"{words[raft.state]} (term {raft.term})"
 
 
 def _driver(ready: Prepared) -> str:

@@ -12,10 +12,10 @@ from econed.actions.findings import Examination, Finder, Finding, examine
 from econed.catalogue import all_finders
 from econed.cli.installation import Exit
 from econed.cli.reaching import is_wrong_credentials
-from econed.config import Settings
 from econed.errors import OpenNebulaError
 from econed.interfaces import IOpenNebula
 from econed.opennebula.session import Session
+from econed.settings import Settings
 
 
 async def run(one: IOpenNebula, settings: Settings, clock: IReactorTime, fix: bool, out: TextIO) -> Exit:

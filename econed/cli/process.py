@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from econed.cli.installation import Installation
 
@@ -79,25 +79,45 @@ def twistd(installation: Installation, *options: str) -> list[str]:
     return [sys.executable, "-c", _TWISTD, *options, "econe", "--config", str(installation.conf)]
 
 
-def spawn(installation: Installation) -> None:
+def spawn(installation: Installation, environ: Mapping[str, str]) -> None:
     """Start the daemon in the background; raises `Gone` with what it said if twistd does not bring it up."""
     options = (f"--pidfile={installation.pid_file}", f"--logfile={installation.log_file}", "--rundir=/")
     command = twistd(installation, *options)
-    begun = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)  # noqa: S603  our own argv
+    begun = subprocess.run(  # noqa: S603  our own argv
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=dict(environ)
+    )
     if begun.returncode != 0:
         said = (begun.stderr or begun.stdout).strip()
         raise Gone(said or f"it says why in {installation.log_file}")
 
 
-def await_listening(pid_file: PidFile, host: str, port: int, log_file: Path, patience: float) -> int:
-    """Wait until the daemon takes connections and return its process id; raises `Gone`."""
-    for _ in _moments(patience):
-        pid = pid_file.running()
-        if pid is not None and answers(host, port):
-            return pid
-        if pid is None and not pid_file.is_there:
-            raise Gone("\n".join(("it ended; its last words:", *last_lines(log_file))))
-    raise Gone(f"it does not listen on {host}:{port} after {patience:g} s; it says more in {log_file}")
+def start(installation: Installation, pid_file: PidFile, environ: Mapping[str, str], patience: float) -> int:
+    """Start the daemon in the background, wait until it serves, and return its process id; raises `Gone`.
+
+    It says that it serves as it says so to systemd (sd_notify(3)): that its port is open does not show that there is
+    anybody to serve.
+    """
+    with TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as said:
+        address = os.path.join(directory, "notify")
+        said.bind(address)
+        said.setblocking(False)
+        spawn(installation, {**environ, "NOTIFY_SOCKET": address})
+        for _ in _moments(patience):
+            pid = pid_file.running()
+            if _says_ready(said) and pid is not None:
+                return pid
+            if pid is None and not pid_file.is_there:
+                raise Gone("\n".join(("it ended; its last words:", *last_lines(installation.log_file))))
+    raise Gone(f"it does not serve after {patience:g} s; it says more in {installation.log_file}")
+
+
+def _says_ready(said: socket.socket) -> bool:
+    try:
+        while True:
+            if b"READY=1" in said.recv(4096).split(b"\n"):
+                return True
+    except BlockingIOError:
+        return False
 
 
 def end(pid: int, patience: float) -> bool:
@@ -107,6 +127,11 @@ def end(pid: int, patience: float) -> bool:
     return any(not is_daemon(pid) for _ in _moments(patience))
 
 
+def reload(pid: int) -> None:
+    """Have the daemon read its configuration anew (SIGHUP)."""
+    os.kill(pid, signal.SIGHUP)
+
+
 def answers(host: str, port: int) -> bool:
     """Whether something takes connections there."""
     try:
@@ -114,24 +139,6 @@ def answers(host: str, port: int) -> bool:
     except OSError:
         return False
     return True
-
-
-def why_not_to_be_bound(host: str, port: int) -> OSError | None:
-    """Return why one cannot listen there; None if one can."""
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family, kind, protocol) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind(address)
-            probe.listen(1)
-    except OSError as error:
-        return error
-    return None
-
-
-def is_taken(error: OSError) -> bool:
-    """Whether the reason is another process."""
-    return error.errno == errno.EADDRINUSE
 
 
 def last_lines(path: Path) -> Sequence[str]:

@@ -14,8 +14,9 @@ from twisted.python.failure import Failure
 
 from econed import credentials
 from econed.actions.instance_types import FileTypes
-from econed.config import ConfigError, Finding, Settings
+from econed.config import ConfigError, Finding
 from econed.errors import OpenNebulaCode, OpenNebulaError, OpenNebulaRefusal
+from econed.settings import Settings
 from econed.tap import backend, read_types
 from econed.xmlrpc_backend import XMLRPCBackend
 

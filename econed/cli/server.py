@@ -10,29 +10,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TextIO
 
+from econed import config, systemd
 from econed.cli import check, doctor
 from econed.cli.installation import Exit, Installation
 from econed.cli.process import (
     Gone,
     PidFile,
     answers,
-    await_listening,
     end,
-    is_taken,
-    spawn,
+    reload,
+    start,
     twistd,
-    why_not_to_be_bound,
 )
 from econed.cli.reaching import Prepared, client, in_reactor, is_wrong_credentials, prepared
-from econed.config import ConfigError, Settings
+from econed.config import ConfigError
 from econed.errors import OpenNebulaError
+from econed.listening import CannotListen, bound, close, places
 from econed.opennebula.session import Session
+from econed.settings import Settings
 
 TO_START: Final = 30.0
 """Seconds that the daemon has to come to listen."""
 
-TO_STOP: Final = 60.0
-"""Seconds that it has to end: requests that are under way are finished."""
+TO_STOP: Final = 30.0
+"""Seconds that it has to end beyond its drain_timeout, in which requests that are under way are finished."""
 
 
 class Failure(Exception):
@@ -63,18 +64,17 @@ class Server:
         self._demand_directories()
         self._greet(ready)
         try:
-            spawn(self.installation)
-            host, port = ready.settings.host, ready.settings.port
-            pid = await_listening(self._pid_file, host, port, self.installation.log_file, TO_START)
+            pid = start(self.installation, self._pid_file, self.environ, TO_START)
         except Gone as gone:
             raise Failure(Exit.FAILED, f"econe-server did not start: {gone}") from None
-        return self._say(
-            f"econe-server started (pid {pid}), listens on {host}:{port}, log {self.installation.log_file}"
-        )
+        log = ready.settings.log_file or self.installation.log_file
+        return self._say(f"econe-server started (pid {pid}), listens on {_where(ready.settings)}, log {log}")
 
-    def stop(self, patience: float = TO_STOP) -> Exit:
-        """Have the daemon end, and wait for it."""
+    def stop(self, patience: float | None = None) -> Exit:
+        """Have the daemon end, and wait for it: `patience` seconds, else as long as it may take."""
         pid = self._pid_file.running()
+        if patience is None:
+            patience = self._patience()
         if pid is None:
             self._forget_the_dead()
             return self._say("econe-server does not run")
@@ -87,7 +87,19 @@ class Server:
         self._pid_file.remove()
         return self._say("econe-server stopped")
 
-    def restart(self, patience: float = TO_STOP) -> Exit:
+    def reload(self) -> Exit:
+        """Have the daemon read its configuration anew. One that it would refuse is found before it is told."""
+        self._prepared()
+        pid = self._pid_file.running()
+        if pid is None:
+            raise Failure(Exit.NOT_RUNNING, "econe-server does not run")
+        try:
+            reload(pid)
+        except PermissionError:
+            raise Failure(Exit.FAILED, f"econe-server (pid {pid}) belongs to somebody else: not told") from None
+        return self._say(f"econe-server (pid {pid}) is told to read its configuration; its log says when it is in use")
+
+    def restart(self, patience: float | None = None) -> Exit:
         """Stop and start. What would keep it from starting is found before it is stopped."""
         self._prepared()
         self.stop(patience)
@@ -96,8 +108,8 @@ class Server:
     def status(self) -> Exit:
         """Say whether the daemon runs, and whether it takes connections."""
         settings = self._settings_if_good()
-        where = "" if settings is None else f"{settings.host}:{settings.port}"
-        listens = settings is not None and answers(settings.host, settings.port)
+        where = "" if settings is None else _where(settings)
+        listens = settings is not None and all(answers(each.host, each.port) for each in places(settings))
         pid = self._pid_file.running()
         if pid is not None and (listens or settings is None):
             return self._say(f"econe-server runs (pid {pid})" + (f" and listens on {where}" if where else ""))
@@ -111,14 +123,23 @@ class Server:
 
     def run(self) -> Exit:
         """Become the daemon, in the foreground, with its log on standard output."""
-        self._demand_port(self._prepared().settings)
+        ready = self._prepared()
+        begun = systemd.initial()
+        handed = {name: begun[name] for name in systemd.SOCKET_VARIABLES if name in begun}
+        if not systemd.handed_over(handed, os.getpid()):  # else systemd has bound them
+            self._demand_port(ready.settings)
         command = twistd(self.installation, "--nodaemon", "--pidfile=", "--logfile=-")
-        os.execv(command[0], command)  # noqa: S606  this very Python, by its path
+        os.execve(command[0], command, {**self.environ, **handed})  # noqa: S606  this very Python, by its path
 
     def check(self, groups: Sequence[str]) -> Exit:
         """Hold the configuration against the live oned."""
         ready = self._prepared()
-        return in_reactor(lambda reactor: check.run(client(reactor, ready), ready, groups, self.out))
+
+        async def ask(reactor: Any) -> Exit:
+            one = client(reactor, ready)
+            return await check.run(one, ready, groups, self.out, await one.standings())
+
+        return in_reactor(ask)
 
     def doctor(self, fix: bool) -> Exit:
         """Look for what is not as it should be, and mend it if told to."""
@@ -152,13 +173,20 @@ class Server:
             self._pid_file.remove()
 
     def _demand_port(self, settings: Settings) -> None:
-        error = why_not_to_be_bound(settings.host, settings.port)
-        if error is None:
-            return
-        where = f"{settings.host}:{settings.port}"
-        if is_taken(error):
-            raise Failure(Exit.PORT_TAKEN, f"another process listens on {where}")
-        raise Failure(Exit.BAD_CONFIGURATION, f"nothing can listen on {where}: {error.strerror}")
+        try:
+            close(bound(places(settings)))
+        except CannotListen as error:
+            if error.taken is not None:
+                raise Failure(Exit.PORT_TAKEN, f"another process listens on {error.taken}") from None
+            raise Failure(Exit.BAD_CONFIGURATION, str(error)) from None
+
+    def _patience(self) -> float:
+        """Return the seconds in which the daemon has to end, as far as its configuration tells."""
+        try:
+            settings, _ = config.load(self.installation.conf, self.environ)
+        except ConfigError:
+            return 2 * TO_STOP
+        return settings.drain_timeout + TO_STOP
 
     def _demand_directories(self) -> None:
         for path in (self.installation.pid_file, self.installation.log_file):
@@ -178,10 +206,14 @@ class Server:
         error = in_reactor(ask)
         if error is None:
             return
+        where = ", ".join(ready.settings.one_xmlrpc)
         if is_wrong_credentials(error):
-            raise Failure(Exit.REFUSED, f"oned at {ready.settings.one_xmlrpc} refuses serveradmin's credentials")
-        where = ready.settings.one_xmlrpc
+            raise Failure(Exit.REFUSED, f"oned at {where} refuses serveradmin's credentials")
         self._say(f"warning: oned at {where} does not answer ({error.reason}); requests fail until it does")
+
+
+def _where(settings: Settings) -> str:
+    return " and ".join(f"{place} (TLS)" if place.is_tls else str(place) for place in places(settings))
 
 
 def _options(arguments: Sequence[str]) -> Namespace:
@@ -193,7 +225,8 @@ def _options(arguments: Sequence[str]) -> Namespace:
     commands.add_parser("start", help="start in the background, and wait until it listens")
     for name, said in (("stop", "end, and wait for the end"), ("restart", "stop and start")):
         each = commands.add_parser(name, help=said)
-        each.add_argument("--timeout", type=float, default=TO_STOP, metavar="SECONDS", help="for how long to wait")
+        each.add_argument("--timeout", type=float, metavar="SECONDS", help="for how long to wait")
+    commands.add_parser("reload", help="have it read its configuration anew")
     commands.add_parser("status", help="does it run, does it listen")
     commands.add_parser("run", help="run in the foreground")
     checking = commands.add_parser("check", help="hold the configuration against the live oned")

@@ -21,6 +21,8 @@ _OUTER_START = re.compile(rb"\s*(<\?xml[^>]*\?>)?\s*<methodResponse[\s>]")
 _INNER_START = re.compile(r"\s*(<\?xml[^>]*\?>)?\s*<[A-Za-z_]")
 
 _DID_NOT_COMPLETE = -500
+_HEAD = 1024
+"""Bytes in which a reply has said whether it is a success."""
 
 
 def value_of(method: str, body: bytes) -> Scalar:
@@ -50,6 +52,19 @@ def document_of(method: str, body: bytes) -> etree._Element:
     if not isinstance(text, str) or not _INNER_START.match(text):
         raise OpenNebulaNonsense(method, f"no document, but {text!r:.60}")
     return _parsed(method, text.encode("utf-8"))
+
+
+def refusal_of(method: str, body: bytes) -> OpenNebulaRefusal | None:
+    """Return the refusal that a reply is, without reading one that is none; None for any other reply, a fault too."""
+    if b"<boolean>0</boolean>" not in body[:_HEAD]:
+        return None
+    try:
+        value_of(method, body)
+    except OpenNebulaRefusal as refusal:
+        return refusal
+    except OpenNebulaNonsense:
+        pass
+    return None
 
 
 def _parsed(method: str, body: bytes) -> etree._Element:

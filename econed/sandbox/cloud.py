@@ -16,6 +16,7 @@ GROUP_NAME = "ec2"
 PUBLIC_ADDRESSES = tuple(f"203.0.113.{number}" for number in range(10, 18))
 _ELASTIC_IPS = "ElasticIPs"
 _HASHED = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
+_SUBJECT = re.compile(r"/[A-Za-z]+=")
 _PRIVATE = """NAME="private" VN_MAD="dummy" BRIDGE="br0" NETWORK_ADDRESS="10.0.0.0" NETWORK_MASK="255.255.0.0"
 GATEWAY="10.0.0.1" DNS="10.0.0.2" AR=[TYPE="IP4",IP="10.0.0.10",SIZE="65000"]"""
 _TYPES = (("m1.small", "0.1", "", "128"), ("m1.large", "0.5", "2", "512"))
@@ -41,8 +42,9 @@ def populate(oned: Oned, *, users: Sequence[tuple[str, str]] = (), vms: int = 0)
     """Fill a fresh sandbox with what an EC2 user needs, and with `vms` running machines of the first user.
 
     `users` are names with the secret that their EC2 clients use, which is what oned keeps as PASSWORD: a hash for
-    driver core, any other text for driver public. There are two hosts, instance types m1.small and m1.large, a private
-    network, a network `ElasticIPs` of single addresses, an AMI and an image that is not registered yet.
+    driver core, the subject of a certificate (/C=ES/CN=alice) for x509, any other text for driver public. There are
+    two hosts, instance types m1.small and m1.large, a private network, a network `ElasticIPs` of single addresses, an
+    AMI and an image that is not registered yet.
     """
     do = _Administrator(oned)
     group = do("one.group.allocate", GROUP_NAME)
@@ -77,8 +79,9 @@ def _let_create(oned: Oned, group: int) -> None:
 def _user(oned: Oned, group: int, name: str, secret: str) -> User:
     if oned.cloud.user_named(name) is not None:
         raise ValueError(f"the sandbox has a user {name!r} already")
-    driver = "core" if _HASHED.fullmatch(secret) else "public"
-    return new_user(oned.cloud, name, secret, driver, [group])
+    driver = "core" if _HASHED.fullmatch(secret) else "x509" if _SUBJECT.match(secret) else "public"
+    # A blank in a subject is what `oneuser` makes of it: oned takes none.
+    return new_user(oned.cloud, name, secret.replace(" ", r"\20") if driver == "x509" else secret, driver, [group])
 
 
 def _hosts(oned: Oned, do: _Administrator, vms: int) -> None:

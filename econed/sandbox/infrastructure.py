@@ -162,3 +162,19 @@ def fresh_infrastructure(cloud: Cloud) -> None:
         )
         store.derive(modern=cloud.version.modern)
         cloud.datastores.put(store)
+
+
+def raft_status(server_id: int, state: int, term: int) -> str:
+    """Return the document of `one.zone.raftstatus`; the server that is alone has id -1, state 0 and no log."""
+    is_alone = state == 0
+    numbers = {
+        "SERVER_ID": server_id,
+        "STATE": state,
+        "TERM": term,
+        "VOTEDFOR": -1,
+        "COMMIT": 0,
+        "LOG_INDEX": -1 if is_alone else 0,
+        "LOG_TERM": -1 if is_alone else term,
+        "FEDLOG_INDEX": -1,
+    }
+    return f"<RAFT>{''.join(f'<{name}>{number}</{name}>' for name, number in numbers.items())}</RAFT>"

@@ -6,7 +6,15 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from econed.sandbox.calls import serves
-from econed.sandbox.infrastructure import HOST_DISABLED, HOST_MONITORED, HOST_OFFLINE, Cluster, Datastore, Host
+from econed.sandbox.infrastructure import (
+    HOST_DISABLED,
+    HOST_MONITORED,
+    HOST_OFFLINE,
+    Cluster,
+    Datastore,
+    Host,
+    raft_status,
+)
 from econed.sandbox.objects import Kind, Permissions, Right, demand_name
 from econed.sandbox.refusals import internal, no_such, unauthorized, wrong_state
 from econed.sandbox.template import cdata
@@ -199,7 +207,7 @@ class DatastoreCalls:
 
 
 class SystemCalls:
-    """`one.system.*`, `one.zonepool.info`, `one.zone.info`."""
+    """`one.system.*`, `one.zonepool.info`, `one.zone.info`, `one.zone.raftstatus`."""
 
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
@@ -243,3 +251,10 @@ class SystemCalls:
         if number != 0:
             raise no_such("zone", number)
         return self._zone()
+
+    @serves("one.zone.raftstatus")
+    def raft_status(self, caller: User) -> str:
+        """Show that there is but one server; for those who may ADMIN the zone."""
+        if not caller.is_oneadmin:
+            raise unauthorized(f"User [{caller.id}] : Not authorized to perform ADMIN ZONE [0].")
+        return raft_status(server_id=-1, state=0, term=0)

@@ -11,6 +11,7 @@ from twisted.web.server import Request
 
 from econed.sandbox.oned import Oned
 from econed.sandbox.refusals import unparsable
+from econed.sandbox.zone import Member
 
 _MAX_CALL = 64 * 1024 * 1024
 
@@ -20,7 +21,7 @@ class SandboxResource(Resource):
 
     isLeaf = True
 
-    def __init__(self, oned: Oned) -> None:
+    def __init__(self, oned: Oned | Member) -> None:
         super().__init__()
         self._oned = oned
 

@@ -12,7 +12,7 @@ from econed.errors import OpenNebulaCode
 from econed.sandbox.calls import serves
 from econed.sandbox.objects import Kind, Permissions, PoolObject, Right, demand_name, ids
 from econed.sandbox.quotas import Quotas
-from econed.sandbox.refusals import Refused, internal
+from econed.sandbox.refusals import Refused, internal, wrong_state
 from econed.sandbox.rights import ALL, GROUP, INDIVIDUAL
 from econed.sandbox.template import cdata, restricted_attributes
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 ONEADMIN, SERVERADMIN = 0, 1
 _NO_BITS = "000"
 _FORBIDDEN_IN_USERS = " :\t\n\v\f\r"
+_FORBIDDEN_IN_PASSWORDS = " \t\n\v\f\r"
 _FOREVER = -1
 _RESTRICTED = restricted_attributes("VM_USE_OPERATIONS", "VM_MANAGE_OPERATIONS", "VM_ADMIN_OPERATIONS")
 
@@ -151,7 +152,15 @@ def kept_password(driver: str, password: str) -> str:
     """Return what oned keeps of a password: its SHA-256 for core and server drivers, else the text."""
     if driver == "core" or driver.startswith("server"):
         return hashlib.sha256(password.encode()).hexdigest()
-    return "".join(password.split(" ")) if driver == "x509" else password
+    return password
+
+
+def _fault_of_password(password: str) -> str:
+    """Return what oned finds wrong with a password, empty if nothing (User::pass_is_valid)."""
+    if not password:
+        return "Invalid password, it cannot be empty"
+    found = next((each for each in password if each in _FORBIDDEN_IN_PASSWORDS), None)
+    return "" if found is None else f"Invalid password, character '{found}' is not allowed"
 
 
 class UserCalls:
@@ -166,8 +175,8 @@ class UserCalls:
         cloud = self._cloud
         cloud.rights.demand(caller, Right.CREATE, Kind.USER, None)
         demand_name(name, _FORBIDDEN_IN_USERS)
-        if not password:
-            raise internal("Invalid password, it cannot be empty")
+        if fault := _fault_of_password(password):
+            raise internal(f"{fault}.")
         if cloud.user_named(name):
             raise internal(f"NAME is already taken by USER {cloud.user_named(name).id}.")  # type: ignore[union-attr]
         groups = [int(gid) for gid in gids] if isinstance(gids, list | tuple) and gids else [1]
@@ -205,8 +214,8 @@ class UserCalls:
     def passwd(self, caller: User, number: int, password: str) -> int:
         """Change a password; the remembered session is forgotten."""
         user = self._managed(caller, number)
-        if not password:
-            raise internal("Invalid password, it cannot be empty")
+        if fault := _fault_of_password(password):
+            raise wrong_state(fault)
         user.password, user.session = kept_password(user.driver, password), None
         return number
 
@@ -214,6 +223,8 @@ class UserCalls:
     def chauth(self, caller: User, number: int, driver: str, password: str = "") -> int:
         """Change a user's driver, and password where one is given; session and login tokens are forgotten."""
         user = self._cloud.demand(caller, Right.ADMIN, self._cloud.users, number)
+        if password and (fault := _fault_of_password(password)):
+            raise wrong_state(fault)
         user.driver, user.session, user.login_tokens = driver, None, []
         if password:
             user.password = kept_password(driver, password)

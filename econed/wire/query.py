@@ -15,21 +15,20 @@ from econed.errors import EC2Error
 
 Pairs = tuple[tuple[str, str], ...]
 
-MAX_PARAMETERS = 10_000
-"""How many parameters a request may have: the largest known, CreateTags of 1,000 resources, has about 1,100."""
-
 _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 
-def parse_pairs(raw: bytes, *, limit: int = MAX_PARAMETERS) -> Pairs:
+def count_pairs(raw: bytes) -> int:
+    """Return how many pairs `parse_pairs` would find at most, before any is decoded."""
+    return raw.count(b"&") + 1 if raw else 0
+
+
+def parse_pairs(raw: bytes) -> Pairs:
     """Return the names and values of a query string or an `application/x-www-form-urlencoded` body, in their order.
 
     `&` separates, `+` is a space, a name without `=` has the empty value, nothing between two `&` is nothing. Raises
-    `EC2Error` MalformedQueryString for a bad percent escape or what is not UTF-8, InvalidQueryParameter for more
-    than `limit` parameters.
+    `EC2Error` MalformedQueryString for a bad percent escape or what is not UTF-8.
     """
-    if raw.count(b"&") >= limit:
-        raise EC2Error("InvalidQueryParameter", f"The request has more than {limit} parameters.")
     return tuple(_pair(piece) for piece in raw.split(b"&") if piece)
 
 

@@ -9,8 +9,8 @@ import pytest
 from lxml import etree
 from zope.interface import implementer
 
-from econed.config import Settings
 from econed.interfaces import IOpenNebula
+from econed.settings import Settings
 from tests.support.cloud import ENDPOINT, Cloud
 
 ZONES = """<ZONE_POOL>
@@ -60,7 +60,7 @@ def test_a_region_of_another_name_is_refused(cloud: Cloud) -> None:
 
 
 def test_our_zone_in_a_federation_is_the_one_whose_endpoint_is_our_oned() -> None:
-    cloud = federated(one_xmlrpc="http://near.example:80/RPC2")
+    cloud = federated(one_xmlrpc=("http://first.example/RPC2", "http://near.example:80/RPC2"))
     assert names(cloud.run("alice", "DescribeRegions"), "RegionName") == ["near"]
     zones = cloud.run("alice", "DescribeAvailabilityZones")["AvailabilityZones"]
     assert {zone["RegionName"] for zone in zones} == {"near"}

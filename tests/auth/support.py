@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -42,6 +42,13 @@ class ListedUsers:
     async def refreshed(self, user: User) -> User | None:
         self.refreshes += 1
         return _named(user.name, self.users if self.later is None else self.later)
+
+    async def with_subject(self, spellings: Sequence[str]) -> Sequence[User]:
+        for spelling in spellings:
+            found = [user for user in self.users if spelling in user.subjects]
+            if found:
+                return found
+        return ()
 
 
 def _named(name: str, users: tuple[User, ...]) -> User | None:

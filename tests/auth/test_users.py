@@ -380,3 +380,113 @@ def test_another_refusal_than_no_such_user_is_an_error(known: Cloud) -> None:
     known.one.document = refuse  # type: ignore[method-assign]
     with pytest.raises(OpenNebulaRefusal):
         known.find("alice")
+
+
+# By the subject of a certificate
+
+ANNA = User(id=4, name="anna", gid=100, groups=(100,), secret="/O=ONE/CN=anna|/CN=anna", driver="x509", enabled=True)
+SUBJECT = ("/O=ONE/CN=anna",)
+
+
+@pytest.fixture
+def certified(cloud: Cloud) -> Cloud:
+    """A cloud with anna, who comes by certificate, read a moment ago."""
+    cloud.one.users.append(ANNA)
+    assert with_subject(cloud, *SUBJECT) == (ANNA,)
+    assert cloud.later(0) == [POOL]
+    return cloud
+
+
+def with_subject(cloud: Cloud, *spellings: str) -> Any:
+    """Look for the users with a subject, and return the answer that is there at once."""
+    return done(Deferred.fromCoroutine(cloud.directory.with_subject(spellings)))
+
+
+def test_each_subject_of_a_user_finds_him_and_no_other_driver_has_any(certified: Cloud) -> None:
+    """What is a password for others does not count as a subject."""
+    assert with_subject(certified, "/CN=anna") == (ANNA,)
+    certified.one.users.append(replace(BOB, id=9, name="odd", secret="/CN=odd"))
+    certified.later(60)
+    assert with_subject(certified, "/CN=odd") == ()
+
+
+def test_the_first_spelling_that_anybody_has_decides(certified: Cloud) -> None:
+    """Those behind it are only for users who have none of those before."""
+    other = replace(ANNA, id=9, name="other", secret="/CN=other")
+    certified.one.users.append(other)
+    certified.later(60)
+    assert with_subject(certified, "/CN=nobody", "/CN=other", "/CN=anna") == (other,)
+
+
+def test_a_subject_is_known_for_3_seconds_without_a_question(certified: Cloud) -> None:
+    """Then its user alone is read anew."""
+    certified.later(2.9)
+    assert with_subject(certified, *SUBJECT) == (ANNA,)
+    assert certified.later(0.1) == []
+    assert with_subject(certified, *SUBJECT) == (ANNA,)
+    assert certified.one.calls == [reading(ANNA)]
+
+
+@pytest.mark.parametrize("changed", [replace(ANNA, secret="/CN=new"), replace(ANNA, driver="core")])
+def test_a_subject_taken_from_a_user_is_refused_after_3_seconds(certified: Cloud, changed: User) -> None:
+    """It may be another's now, so all are read."""
+    certified.one.change(changed)
+    certified.later(3)
+    assert with_subject(certified, *SUBJECT) == ()
+    assert certified.one.calls == [reading(ANNA), POOL]
+
+
+def test_a_disabled_user_shows_as_such_after_3_seconds(certified: Cloud) -> None:
+    """And whoever has his subject now is found at once."""
+    disabled = replace(ANNA, enabled=False)
+    certified.one.change(disabled)
+    certified.later(3)
+    assert with_subject(certified, *SUBJECT) == (disabled,)
+    successor = replace(ANNA, id=9, name="successor")
+    certified.one.users.append(successor)
+    certified.later(2)
+    assert with_subject(certified, *SUBJECT) == (disabled, successor)
+
+
+def test_a_new_subject_counts_after_2_seconds(certified: Cloud) -> None:
+    """Of a new user, or one more of a known one."""
+    assert with_subject(certified, "/CN=two") == ()
+    changed = replace(ANNA, secret=ANNA.secret + "|/CN=two")
+    certified.one.change(changed)
+    certified.later(2)
+    assert with_subject(certified, "/CN=two") == (changed,)
+
+
+def test_a_second_user_with_a_subject_is_seen_after_a_minute(certified: Cloud) -> None:
+    """However often the first one comes meanwhile."""
+    twin = replace(ANNA, id=9, name="twin")
+    certified.one.users.append(twin)
+    for _ in range(29):
+        certified.later(2)
+        with_subject(certified, *SUBJECT)
+    certified.later(2)
+    assert with_subject(certified, *SUBJECT) == (ANNA, twin)
+
+
+def test_a_flood_of_unknown_subjects_reads_the_pool_every_2_seconds(certified: Cloud) -> None:
+    """As one of unknown names does."""
+    for number in range(1000):
+        assert with_subject(certified, f"/CN={number}") == ()
+        certified.clock.advance(0.01)
+    assert certified.one.calls == [POOL] * 4
+
+
+def test_a_certificate_without_a_spelling_costs_no_question(cloud: Cloud) -> None:
+    """Nobody can have it."""
+    assert with_subject(cloud) == ()
+    assert cloud.one.calls == []
+
+
+def test_known_subjects_are_used_for_3_seconds_without_oned(certified: Cloud) -> None:
+    """Then the error shows."""
+    certified.one.down = True
+    certified.later(2.9)
+    assert with_subject(certified, *SUBJECT) == (ANNA,)
+    certified.later(0.1)
+    with pytest.raises(OpenNebulaUnavailable):
+        with_subject(certified, *SUBJECT)

@@ -8,14 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from zope.interface import implementer
 
 from econed.actions.instance_types import read_file_types
 from econed.cli import check
 from econed.cli.check import Row, Verdict
 from econed.cli.installation import Exit
 from econed.cli.reaching import Prepared
-from econed.config import Settings
 from econed.credentials import Credentials
+from econed.errors import OpenNebulaUnavailable
+from econed.interfaces import IOpenNebula
+from econed.oned_zone import Standing
+from econed.opennebula.raft import Raft, RaftState
+from econed.settings import Settings
+from econed.xmlrpc_proxy import OnedProxy
 from tests.support.cloud import Cloud
 
 FILES = Path(__file__).parent.parent / "data/ec2query_templates"
@@ -131,6 +137,66 @@ def test_scripts_have_to_be_there_and_executable(cloud: Cloud, tmp_path: Path) -
 
 def test_a_directory_for_uploads_that_is_not_there_is_bad(cloud: Cloud, tmp_path: Path) -> None:
     assert set(bad(cloud, prepared(tmpdir=str(tmp_path / "none")))) == {"tmpdir"}
+
+
+def _standing(name: str, state: RaftState | None, term: int = 4, trouble: str = "") -> Standing:
+    server = OnedProxy(None, f"http://{name}/RPC2", None, 1)  # type: ignore[arg-type]
+    return Standing(server, None if state is None else Raft(state, term), trouble)
+
+
+def _said(*standings: Standing) -> list[tuple[Verdict, str]]:
+    return [(row.verdict, row.text) for row in check.of_servers(standings)]
+
+
+def test_of_several_oneds_each_is_told_how_it_stands() -> None:
+    servers = (_standing("a", RaftState.FOLLOWER), _standing("b", RaftState.LEADER), _standing("c", None, 0, "refused"))
+    assert _said(*servers) == [
+        (Verdict.GOOD, "http://a/RPC2: follows (term 4)"),
+        (Verdict.GOOD, "http://b/RPC2: leads (term 4)"),
+        (Verdict.BAD, "http://c/RPC2: refused"),
+    ]
+
+
+def test_servers_without_a_leader_are_bad_and_so_are_those_that_are_no_zone() -> None:
+    assert _said(_standing("a", RaftState.CANDIDATE), _standing("b", RaftState.FOLLOWER)) == [
+        (Verdict.NOTE, "http://a/RPC2: stands for election (term 4)"),
+        (Verdict.GOOD, "http://b/RPC2: follows (term 4)"),
+        (Verdict.BAD, "none leads: nothing can be changed, requests wait"),
+    ]
+    assert {verdict for verdict, _ in _said(_standing("a", RaftState.SOLO), _standing("b", RaftState.SOLO))} == {
+        Verdict.BAD
+    }
+    old, new = _standing("a", RaftState.LEADER, 4), _standing("b", RaftState.LEADER, 5)
+    assert _said(old, new)[0] == (Verdict.NOTE, "http://a/RPC2: leads (term 4), and others know better")
+
+
+def test_one_oned_is_worth_a_word_only_if_it_has_others_beside_it() -> None:
+    assert _said() == _said(_standing("a", RaftState.SOLO)) == _said(_standing("a", None, 0, "refused")) == []
+    ((verdict, text),) = _said(_standing("a", RaftState.FOLLOWER))
+    assert verdict is Verdict.NOTE
+    assert "one_xmlrpc should name every server" in text
+
+
+def test_the_servers_are_shown_also_where_oned_cannot_be_asked(cloud: Cloud) -> None:
+    """That is when it matters."""
+    out = io.StringIO()
+    one = Unreachable()
+    assert cloud.result(check.run(one, prepared(), (), out, [_standing("a", RaftState.LEADER)] * 2)) is Exit.NO_ANSWER
+    assert out.getvalue().startswith("ok    server  http://a/RPC2: leads")
+    assert "BAD   oned    http://localhost:2633/RPC2: one.user.info: away" in out.getvalue()
+
+
+@implementer(IOpenNebula)
+class Unreachable:
+    """An oned that is away."""
+
+    async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:
+        """Fail."""
+        raise OpenNebulaUnavailable(method, "away")
+
+    async def document(self, user: str | None, method: str, *args: object) -> Any:
+        """Fail."""
+        raise OpenNebulaUnavailable(method, "away")
 
 
 def _first_address(cloud: Cloud) -> str:

@@ -17,6 +17,8 @@ import pytest
 
 from econed.cli.installation import Exit, Installation
 from econed.cli.process import answers, is_daemon
+from tests.support import certificates, processes
+from tests.support.ports import free_port
 
 PATIENCE = 30.0
 
@@ -54,13 +56,6 @@ class Machine:
         """Write econe.conf."""
         text = f":host: 127.0.0.1\n:port: {self.port}\n:one_xmlrpc: http://127.0.0.1:{self.oned_port}/RPC2\n{more}"
         (self.location / "etc/econe.conf").write_text(text, "utf-8")
-
-
-def free_port() -> int:
-    """Return a port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture
@@ -178,6 +173,46 @@ def test_a_wrong_configuration_is_said_and_nothing_is_started_or_stopped(
     assert machine.run("start").returncode == Exit.BAD_CONFIGURATION
 
 
+@pytest.mark.usefixtures("oned")
+def test_a_new_configuration_is_read_without_a_restart(machine: Machine) -> None:
+    """By the same process, which then listens where it now says; a wrong one is found before it is told."""
+    assert machine.run("reload").returncode == Exit.NOT_RUNNING
+    assert machine.run("start").returncode == Exit.OK
+    running = machine.pid
+    machine.configure(":port: x\n:workers: 0\n")
+    refused = machine.run("reload")
+    assert refused.returncode == Exit.BAD_CONFIGURATION
+    assert "econe.conf:5: workers: " in refused.stderr
+    before, machine.port = machine.port, free_port()
+    machine.configure()
+    told = machine.run("reload")
+    assert (told.returncode, machine.pid) == (Exit.OK, running)
+    assert f"(pid {running}) is told to read its configuration" in told.stdout
+    processes.until(lambda: answers("127.0.0.1", machine.port), "the new port", PATIENCE)
+    processes.until(lambda: not answers("127.0.0.1", before), "the end of the old port", PATIENCE)
+    assert machine.run("status").returncode == Exit.OK
+    assert machine.run("stop").returncode == Exit.OK
+
+
+@pytest.mark.usefixtures("oned")
+def test_both_ports_are_looked_at_where_there_is_one_for_tls(machine: Machine) -> None:
+    """For start and status alike."""
+    cert, key = certificates.write_server_pair(machine.location)
+    port = free_port()
+    machine.configure(f":ssl_port: {port}\n:ssl_cert: {cert}\n:ssl_key: {key}\n")
+    started = machine.run("start")
+    assert f"listens on 127.0.0.1:{machine.port} and 127.0.0.1:{port} (TLS)" in started.stdout, started.stderr
+    assert answers("127.0.0.1", port)
+    assert machine.run("status").returncode == Exit.OK
+    assert machine.run("stop").returncode == Exit.OK
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", port))
+        other.listen(1)
+        refused = machine.run("start")
+        assert refused.returncode == Exit.PORT_TAKEN
+        assert f"another process listens on 127.0.0.1:{port}" in refused.stderr
+
+
 def test_a_wrong_file_of_an_instance_type_keeps_it_from_starting(machine: Machine) -> None:
     machine.configure(":use_file_templates: true\n:instance_types:\n  :m1.small:\n    :template: m1.small.erb\n")
     directory = machine.location / "etc/ec2query_templates"
@@ -239,17 +274,20 @@ def test_one_that_does_not_end_is_said_to_go_on(machine: Machine) -> None:
 def test_in_the_foreground_it_is_the_daemon_itself(machine: Machine) -> None:
     """So that a supervisor's signals reach it and its end is seen."""
     command = [sys.executable, "-m", "econed.cli.server", "run"]
-    process = subprocess.Popen(command, env=machine.environ, cwd="/", stdout=subprocess.DEVNULL)
-    try:
-        until = time.monotonic() + PATIENCE
-        while not answers("127.0.0.1", machine.port):
-            assert process.poll() is None
-            assert time.monotonic() < until
-        assert is_daemon(process.pid)
-        assert not machine.pid_file.exists()
-    finally:
-        process.terminate()
-    assert process.wait(PATIENCE) == -signal.SIGTERM, "as twistd ends when it is told to"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(machine.location / "notify"))
+        manager.settimeout(PATIENCE)
+        environ = {**machine.environ, "NOTIFY_SOCKET": str(machine.location / "notify")}
+        process = subprocess.Popen(command, env=environ, cwd="/", stdout=subprocess.DEVNULL)
+        try:
+            while b"READY=1" not in manager.recv(4096):
+                assert process.poll() is None
+            assert answers("127.0.0.1", machine.port)
+            assert is_daemon(process.pid)
+            assert not machine.pid_file.exists()
+        finally:
+            process.terminate()
+    assert process.wait(PATIENCE) == 0
 
 
 @pytest.mark.usefixtures("oned")

@@ -230,7 +230,7 @@ def test_what_is_no_http_never_gets_more_than_a_refusal(econed: Econed, head: by
     assert b"Traceback" not in said
 
 
-@pytest.mark.parametrize(("number", "code"), [(9_000, "InvalidInstanceID.NotFound"), (10_000, "InvalidQueryParameter")])
+@pytest.mark.parametrize(("number", "code"), [(4_900, "InvalidInstanceID.NotFound"), (5_000, "InvalidQueryParameter")])
 def test_thousands_of_parameters_are_answered(econed: Econed, alice: Person, number: int, code: str) -> None:
     """A long list is read, and its ids are looked for; one without measure is refused."""
     parameters = {f"InstanceId.{index}": f"i-{index + 500_000}" for index in range(number)}
@@ -367,3 +367,8 @@ def test_an_error_shows_markup_as_text(econed: Econed, alice: Person) -> None:
     assert "<script>]]>&amp;\"'" in (answer.xml.findtext("Errors/Error/Message") or "")
     answer = v2(alice, econed.url, "bell\x07\x00end", {"Version": VERSION})
     assert _refused(answer) == "InvalidAction"
+
+
+def test_an_answer_names_the_server_as_amazon_does_and_no_version(econed: Econed, alice: Person) -> None:
+    for answer in (v2(alice, econed.url, "DescribeKeyPairs"), send(econed.url, "GET", "Action=Nothing")):
+        assert answer.headers["server"] == "AmazonEC2"

@@ -18,8 +18,8 @@ from tests.support.estate import Cloud, Econed, Person
 
 ACTIONS = sorted(action.name for action in all_actions())
 
-OF_SERVERADMIN = frozenset({"one.userpool.info", "one.user.info", "one.clusterpool.info"})
-"""What serveradmin's own session is for: users and secrets, and clusters."""
+OF_SERVERADMIN = frozenset({"one.userpool.info", "one.user.info", "one.clusterpool.info", "one.system.version"})
+"""What serveradmin's own session is for: users and secrets, clusters, and whether oned answers at all."""
 
 OF_ELASTIC_IPS = frozenset({"one.vn.info", "one.vn.update", "one.vn.hold", "one.vn.release"})
 """And the network of elastic IPs, of all networks, on which users have no rights."""
@@ -195,7 +195,7 @@ def _assert_nothing_written(cloud: Cloud, since: int, person: Person) -> None:
     assert [call for call in calls if not is_reading(call.method)] == []
 
 
-def test_serveradmins_own_session_is_for_users_clusters_and_elastic_ips_alone(
+def test_serveradmins_own_session_is_for_users_clusters_elastic_ips_and_a_sign_of_life_alone(
     cloud: Cloud, econed: Econed, alice: Person, ec2: Any, launch: Any
 ) -> None:
     """Read off the log of all that has been done on this cloud so far, a launch and an end among it."""

@@ -8,13 +8,14 @@ import hmac
 import http.client
 import os
 import socket
+import ssl
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import parse_qsl, quote, urlsplit
 
 import boto3
@@ -36,11 +37,12 @@ def _boto_session() -> boto3.Session:
     return boto3.Session(region_name="us-east-1")
 
 
-def boto(person: Person, url: str, **config: Any) -> Any:
-    """Return boto3's EC2 client for a user, which tries nothing twice."""
+def boto(person: Person, url: str, *, authority: Path | None = None, **config: Any) -> Any:
+    """Return boto3's EC2 client for a user, which tries nothing twice; `authority` has the certificates it trusts."""
     return _boto_session().client(
         "ec2",
         endpoint_url=url,
+        verify=None if authority is None else str(authority),
         aws_access_key_id=person.name,
         aws_secret_access_key=person.secret,
         config=Config(**{"retries": {"total_max_attempts": 1}, "read_timeout": TIMEOUT, **config}),
@@ -120,8 +122,20 @@ def ec2_error(answer: Answer) -> str:
     return answer.code
 
 
+class Signer(Protocol):
+    """Somebody who signs."""
+
+    @property
+    def name(self) -> str:
+        """His access key."""
+
+    @property
+    def secret(self) -> str:
+        """His secret key."""
+
+
 def v2_form(
-    person: Person,
+    person: Signer,
     url: str,
     parameters: Mapping[str, str],
     *,
@@ -141,7 +155,7 @@ def v2_form(
     }
     pairs = sorted((name.encode(), value.encode()) for name, value in signed.items())
     query = "&".join(f"{quote(name, safe='-_.~')}={quote(value, safe='-_.~')}" for name, value in pairs)
-    text = "\n".join((method, (host or urlsplit(url).netloc).lower(), "/", query))
+    text = "\n".join((method, (host or urlsplit(url).netloc).lower(), urlsplit(url).path or "/", query))
     digest = {"HmacSHA256": hashlib.sha256, "HmacSHA1": hashlib.sha1}[algorithm]
     key = (person.secret if secret is None else secret).encode()
     signature = base64.b64encode(hmac.new(key, text.encode(), digest).digest()).decode()
@@ -157,6 +171,12 @@ def v2(person: Person, url: str, action: str, parameters: Mapping[str, str] | No
 
 def upload(person: Person, url: str, file: bytes, **parameters: str) -> Answer:
     """Send a file as the Ruby econe-upload does with curl: a form whose other fields are signed by Version 2."""
+    content_type, body = upload_form(person, url, file, **parameters)
+    return send(url, "POST", body, {"Content-Type": content_type})
+
+
+def upload_form(person: Signer, url: str, file: bytes, **parameters: str) -> tuple[str, bytes]:
+    """Return the content type and the body of such a form."""
     host = str(urlsplit(url).hostname)  # the Ruby tools sign it without its port
     query = v2_form(person, url, {"Action": "UploadImage", **parameters}, method="POST", host=host)
     boundary = "------------------------d74496d66958873e"
@@ -166,29 +186,40 @@ def upload(person: Person, url: str, file: bytes, **parameters: str) -> Answer:
     file_head = 'Content-Disposition: form-data; name="file"; filename="disk.img"\r\n'
     parts.append(f"{file_head}Content-Type: application/octet-stream\r\n\r\n".encode() + file)
     body = b"".join(b"--%s\r\n%s\r\n" % (boundary.encode(), part) for part in parts)
-    return send(
-        url,
-        "POST",
-        body + f"--{boundary}--\r\n".encode(),
-        {"Content-Type": f"multipart/form-data; boundary={boundary}"},
-    )
+    return f"multipart/form-data; boundary={boundary}", body + f"--{boundary}--\r\n".encode()
 
 
-def send(url: str, method: str, form: str | bytes, headers: Mapping[str, str] | None = None) -> Answer:
-    """Send a query (GET; a text) or a form, as it is."""
-    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=TIMEOUT)
+def send(
+    url: str,
+    method: str,
+    form: str | bytes,
+    headers: Mapping[str, str] | None = None,
+    *,
+    tls: ssl.SSLContext | None = None,
+    source: str = "",
+) -> Answer:
+    """Send a query (GET; a text) or a form, as it is, with TLS if `tls` is given, from the address `source`."""
+    connection, path = connected(url, tls, source), urlsplit(url).path or "/"
     try:
         if method == "GET":
             assert isinstance(form, str)
-            connection.request("GET", f"/?{form}", headers=dict(headers or {}))
+            connection.request("GET", f"{path}?{form}", headers=dict(headers or {}))
         else:
             content_type = {"Content-Type": "application/x-www-form-urlencoded; charset=utf-8"}
             connection.request(
-                method, "/", form if isinstance(form, bytes) else form.encode(), {**content_type, **(headers or {})}
+                method, path, form if isinstance(form, bytes) else form.encode(), {**content_type, **(headers or {})}
             )
         return received(connection.getresponse())
     finally:
         connection.close()
+
+
+def connected(url: str, tls: ssl.SSLContext | None = None, source: str = "") -> http.client.HTTPConnection:
+    """Return a connection to where a URL leads, which is made with the first request."""
+    where, address = urlsplit(url).netloc, (source, 0) if source else None
+    if tls is None:
+        return http.client.HTTPConnection(where, timeout=TIMEOUT, source_address=address)
+    return http.client.HTTPSConnection(where, timeout=TIMEOUT, source_address=address, context=tls)
 
 
 def received(response: http.client.HTTPResponse) -> Answer:

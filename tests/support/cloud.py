@@ -21,7 +21,6 @@ from econed.actions.instance_types import FileTypes
 from econed.answers import failure
 from econed.auth.users import User, UserDirectory
 from econed.catalogue import all_actions
-from econed.config import Settings
 from econed.dispatch import Dispatcher
 from econed.errors import EC2Error, OpenNebulaError
 from econed.interfaces import IOpenNebula, IScripts
@@ -30,6 +29,7 @@ from econed.opennebula.session import Session
 from econed.sandbox.backend import SandboxBackend
 from econed.sandbox.cloud import populate
 from econed.sandbox.oned import LoggedCall, Oned
+from econed.settings import Settings
 from econed.wire.encoder import Encoder
 from econed.wire.model import Model
 from econed.wire.parameters import decode

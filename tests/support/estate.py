@@ -33,6 +33,9 @@ FORMS = ("5.12", "7.4", LIVE)
 PATIENCE = 180.0
 """Seconds that a cloud may take for anything."""
 
+DRAIN_TIMEOUT = 0
+"""Seconds that connections have when an econed is to end; clients keep theirs for longer than tests would wait."""
+
 NOTING_TAC = Path(__file__).with_name("noting.tac")
 
 _CREATE = ("21429400000000", "8")
@@ -87,8 +90,8 @@ class Econed:
     def __init__(self, process: Process, notes: Path | None) -> None:
         self.process = process
         self._notes = notes
-        self.port = int(process.says(r"EC2Site starting on (\d+)"))
-        self.url = f"http://127.0.0.1:{self.port}/"
+        self.port = int(process.says(r"EC2Site(?: \(TLS\))? starting on (\d+)"))
+        self.url = f"{'https' if 'EC2Site (TLS)' in process.text else 'http'}://127.0.0.1:{self.port}/"
 
     @property
     def elements_read(self) -> frozenset[str]:
@@ -152,6 +155,15 @@ class Cloud:
         self._undo.append(lambda: self.admin("one.user.delete", number))
         self._people.append(person)
         return person
+
+    def certified(self, name: str, password: str) -> Person:
+        """Make a user of the group who comes by certificate: `password` holds the subjects, he has no secret."""
+        full = f"{self.prefix}-{name}-{next(self._numbers)}"
+        number = self.admin.make("one.user.allocate", full, password, "x509", [self.group])
+        self._undo.append(lambda: self.admin("one.user.delete", number))
+        credentials = self.auth_file.read_text(encoding="ascii").strip()
+        session = partial(server_token, credentials, full, zero_vector=not self.is_modern)
+        return Person(full, number, "no secret", RawOned(self.url, session))
 
     def template(self, instance_type: str, text: str = "", owner: Person | None = None) -> int:
         """Make a template that is an instance type; `text` goes with it."""
@@ -230,12 +242,14 @@ class Cloud:
         notes: bool = True,
         settings: Mapping[str, object] | None = None,
         interval: float | None = None,
+        fails_with: Path | None = None,
     ) -> Econed:
         """Start an econed on this cloud: `twistd -n econe`, or with `notes` the same in `noting.tac`.
 
-        `interval` are seconds from one round of its reconciler to the next, which only `noting.tac` can change.
+        `interval` are seconds from one round of its reconciler to the next, which only `noting.tac` can change. While
+        there is a file `fails_with`, whatever reads oned's documents fails, with what is in that file as the message.
         """
-        assert notes or interval is None
+        assert notes or (interval is None and fails_with is None)
         name = f"econed-{next(self._numbers)}"
         self.uploads.mkdir(exist_ok=True)
         configuration = self.directory / f"{name}.conf"
@@ -245,6 +259,7 @@ class Cloud:
                     "host": "127.0.0.1",
                     "one_xmlrpc": one_url or self.url,
                     "tmpdir": str(self.uploads),
+                    "drain_timeout": DRAIN_TIMEOUT,
                     "elasticips_vnet_id": self.elastic_ips,
                     "associate_script": self._script("associate"),
                     "disassociate_script": self._script("disassociate"),
@@ -265,6 +280,7 @@ class Cloud:
                 "ECONED_NOTES": str(written),
             }
             environment |= {} if interval is None else {"ECONED_INTERVAL": str(interval)}
+            environment |= {} if fails_with is None else {"ECONED_FAILS_WITH": str(fails_with)}
         econed = Econed(self._started(name, [twistd(), "-n", "--pidfile=", *arguments], environment), written)
         self._econeds.append(econed)
         return econed

@@ -20,6 +20,8 @@ class Mode(Enum):
     CUT = auto()
     NONSENSE = auto()
     ERROR_PAGE = auto()
+    HELD = auto()
+    """They wait until the mode is another, and are then relayed."""
 
 
 _SAID = {
@@ -37,6 +39,9 @@ class Gate:
         self._target = (str(parts.hostname), int(parts.port or 80))
         self._path = parts.path
         self._mode = Mode.PASS
+        self._let_go = threading.Event()
+        self.held = 0
+        """How many connections have been held."""
         self._listening: socket.socket | None = None
         self._open: set[socket.socket] = set()
         self._port = 0
@@ -46,6 +51,10 @@ class Gate:
     def be(self, mode: Mode) -> None:
         """Behave so from now on, to connections that are open, too."""
         self._mode = mode
+        if mode is Mode.HELD:
+            self._let_go.clear()
+        else:
+            self._let_go.set()
         if mode is Mode.DOWN:
             self._stop_listening()
             for each in list(self._open):
@@ -82,7 +91,10 @@ class Gate:
 
     def _serve(self, client: socket.socket, mode: Mode) -> None:
         with contextlib.suppress(OSError):
-            if mode is Mode.PASS:
+            if mode is Mode.HELD:
+                self.held += 1
+                self._let_go.wait()
+            if mode in (Mode.PASS, Mode.HELD):
                 self._relay(client)
             else:
                 client.recv(_PIECE)

@@ -44,14 +44,19 @@ class Process:
     """A process whose output goes to a file in `directory`."""
 
     def __init__(
-        self, name: str, arguments: Sequence[str], directory: Path, environment: Mapping[str, str] | None = None
+        self,
+        name: str,
+        arguments: Sequence[str],
+        directory: Path,
+        environment: Mapping[str, str] | None = None,
+        program: str = sys.executable,
     ) -> None:
         self.name = name
         self.output = directory / f"{name}.log"
         shown = {key: os.environ[key] for key in PASSED_ON if key in os.environ}
         with self.output.open("wb") as output:
             self._process = subprocess.Popen(
-                [sys.executable, *arguments],
+                [program, *arguments],
                 cwd=directory,
                 env={**shown, "PYTHONPATH": str(Path(__file__).parents[2]), **(environment or {})},
                 stdin=subprocess.DEVNULL,
@@ -63,6 +68,11 @@ class Process:
     def text(self) -> str:
         """What it has said so far."""
         return self.output.read_text(encoding="utf-8", errors="replace")
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
 
     @property
     def is_running(self) -> bool:

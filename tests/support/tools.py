@@ -11,11 +11,12 @@ import pytest
 
 
 def require_tool(name: str) -> str:
-    """Return the path of a program, from the virtual environment that runs the tests or else from PATH.
+    """Return the path of a program, from the virtual environment that runs the tests or else from PATH or /usr/sbin.
 
     A person who does not have it sees the test skipped, with the reason; in CI (ECONED_CI is set) it fails.
     """
-    path = shutil.which(name, path=os.pathsep.join((str(Path(sys.executable).parent), os.environ.get("PATH", ""))))
+    places = (str(Path(sys.executable).parent), os.environ.get("PATH", ""), "/usr/sbin")
+    path = shutil.which(name, path=os.pathsep.join(places))
     if path is not None:
         return path
     reason = f"{name} is not installed: make deps and make test install all that the tests drive"

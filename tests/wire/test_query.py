@@ -9,7 +9,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from econed.errors import EC2Error
-from econed.wire.query import parse_pairs, value_of
+from econed.wire.query import count_pairs, parse_pairs, value_of
 
 
 class TestValueOf:
@@ -93,8 +93,10 @@ class TestPairs:
             parse_pairs(raw)
         assert (caught.value.code, caught.value.status) == ("MalformedQueryString", 400)
 
-    def test_a_request_has_no_more_parameters_than_the_limit(self) -> None:
-        assert len(parse_pairs(b"a=1&b=2&c=3", limit=3)) == 3
-        with pytest.raises(EC2Error) as caught:
-            parse_pairs(b"a=1&b=2&c=3&d=4", limit=3)
-        assert caught.value.code == "InvalidQueryParameter"
+    @pytest.mark.parametrize(("raw", "most"), [(b"", 0), (b"a", 1), (b"a=1&b=2&c=3", 3), (b"&&a=1&&", 5), (b"%&%", 2)])
+    def test_pairs_are_counted_before_any_is_decoded_and_never_too_few(self, raw: bytes, most: int) -> None:
+        assert count_pairs(raw) == most
+
+    @given(st.text(alphabet="a=&", max_size=30))
+    def test_there_are_never_more_pairs_than_were_counted(self, raw: str) -> None:
+        assert len(parse_pairs(raw.encode())) <= count_pairs(raw.encode())

@@ -1,0 +1,288 @@
+"""Processes of the daemon: everything they are made of, put together once from the settings and handed down."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, TypeVar
+
+from twisted.application.service import IService, MultiService
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger, globalLogPublisher
+from twisted.python.failure import Failure
+
+from econed.access_log import said_calls
+from econed.actions.address_chores import AddressKeeper
+from econed.actions.instance_types import FileTypes
+from econed.admin import AdminPort, WatchedProcess
+from econed.auth.authenticator import Authenticator
+from econed.auth.users import UserDirectory
+from econed.auth.x509 import CertificateAuthenticator
+from econed.catalogue import all_actions, all_chores
+from econed.certificates import Files
+from econed.clock import WallClock
+from econed.dispatch import Dispatcher
+from econed.interfaces import IAuthenticator, InThread, IOpenNebula, IScripts, ITurns, IUserDirectory
+from econed.lifecycle import Process, Signals
+from econed.listening import CannotListen, Listening
+from econed.logs import ProcessLog, logger
+from econed.metrics import Metrics, Snapshot
+from econed.observed import Observed
+from econed.opennebula.documents import Note
+from econed.peers import Peers
+from econed.reconciler import Reconciler, ReconcilerService, ReportService
+from econed.resource import EC2Resource, Service
+from econed.scripts import Scripts
+from econed.services import OneProcess, Stop, Supervised
+from econed.settings import Settings
+from econed.site import EC2Site
+from econed.spawning import Spawner
+from econed.supervisor import Load, Supervisor
+from econed.systemd import Notifier
+from econed.tls import ServerTLS
+from econed.upload import Uploads, has_tmpdir
+from econed.watching import LagWatch, OnedState, OnedWatch
+from econed.wire.encoder import Encoder
+from econed.wire.model import Model
+from econed.workers import Plan
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Serving:
+    """One process that serves, put together: what it is, what it has counted, and how it renews its certificates."""
+
+    process: Process
+    metrics: Metrics
+    renew_certificates: Callable[[], Awaitable[object]] | None
+
+    def counted(self) -> Snapshot:
+        """Return what it has counted so far."""
+        return self.metrics.snapshot()
+
+
+def make_process(
+    reactor: Any,
+    settings: Settings,
+    one: IOpenNebula,
+    places: Sequence[Listening],
+    note: Note | None = None,
+    *,
+    types: FileTypes | None = None,
+) -> Serving:
+    """Put a process that serves together: everything it needs is made here, once, and handed down.
+
+    `places` are where it listens, `types` the files of the instance types. Raises `ConfigError` for certificates that
+    cannot be used.
+    """
+    making = _Making(
+        reactor,
+        settings,
+        WallClock(reactor),
+        Metrics(each.name for each in all_actions()),
+        _in_thread(reactor),
+        MultiService(),
+        note,
+    )
+    one = _watched(making, one)
+    unasked = Observed(one, making.clock, said_calls(making.log()))  # what no single request is the reason for
+    scripts = _scripts(making)
+    service = _service(
+        making, one, UserDirectory(unasked, making.clock, note, making.metrics.cache_lookup), scripts, types
+    )
+    uploads = _uploads(making)
+    resource = EC2Resource(service)
+    site = _site(making, resource, uploads, service.peers)
+    _reconcile(making, unasked, uploads, scripts)
+    tls = _tls(making)
+    listening = [_over_tls(place, tls) for place in places]
+    work = (resource.under_way.none,)
+    process = Process(site, listening, making.beside, reactor, settings.drain_timeout, making.log(), work)
+    return Serving(process, making.metrics, None if tls is None else tls.reload)
+
+
+def make_one_process(
+    reactor: Any, settings: Settings, serving: Serving, notifier: Notifier, log: ProcessLog | None
+) -> IService:
+    """Return the daemon as one process without a supervisor, which listens from now on; raises `CannotListen`."""
+    listening = Deferred.fromCoroutine(serving.process.listen())
+    failures: list[Failure] = []
+    listening.addErrback(failures.append)
+    if failures:
+        raise CannotListen(failures[0].getErrorMessage())
+    service = OneProcess(
+        serving.process,
+        Signals(reactor),
+        notifier,
+        reactor,
+        log=log,
+        renewed=serving.renew_certificates,
+        stop=Stop(reactor),
+    )
+    serving.metrics.workers(1)
+    watched = WatchedProcess(serving.metrics, lambda: serving.process.is_draining)
+    AdminPort(reactor, watched, service, Logger(namespace="econed.admin")).follow(settings.admin_port)
+    return service
+
+
+def make_supervisor(
+    reactor: Any, plan: Plan, load: Load, environ: Mapping[str, str], notifier: Notifier, log: ProcessLog | None
+) -> IService:
+    """Return the daemon as a supervisor with workers, which start when the reactor runs."""
+    said = Logger(namespace="econed.supervisor")
+    metrics = Metrics()
+    supervisor = Supervisor(
+        plan,
+        Spawner(reactor, environ, said),
+        load,
+        reactor,
+        jitter=random.random,
+        notifier=notifier,
+        metrics=metrics,
+        ended=Stop(reactor),
+        taken=lambda plan: followed(plan.settings),
+        log=said,
+    )
+    service = Supervised(supervisor, Signals(reactor), notifier, reactor, log)
+    admin = AdminPort(reactor, supervisor, service, Logger(namespace="econed.admin"))
+    admin.follow(plan.settings.admin_port)
+
+    def followed(settings: Settings) -> None:
+        """Have the supervisor itself go by a new configuration, as its workers do."""
+        if log is not None:
+            log.follow(settings)
+        try:
+            admin.follow(settings.admin_port)
+        except CannotListen as error:
+            said.error("the administrator's port stays where it is: {error}", error=str(error))
+
+    return service
+
+
+@dataclass(frozen=True)
+class _Making:
+    """What all parts of a process are made with. `beside` takes those that run beside the requests."""
+
+    reactor: Any
+    settings: Settings
+    clock: WallClock
+    metrics: Metrics
+    in_thread: InThread
+    beside: MultiService
+    note: Note | None
+
+    def log(self, namespace: str = "econed") -> Logger:
+        """Return the logger of one part, as loud as econe.conf says."""
+        return logger(namespace, self.settings.debug_level, globalLogPublisher)
+
+
+def _watched(making: _Making, one: IOpenNebula) -> IOpenNebula:
+    """Return oned with every call counted; what watches it, and the reactor, runs beside the requests."""
+    clock, metrics, log = making.clock, making.metrics, making.log("econed.watch")
+    if ITurns.providedBy(one):
+        metrics.oned_turns(lambda: one.calls_in_flight, lambda: one.calls_waiting)
+    state = OnedState(clock)
+    metrics.oned_watched(lambda: state.is_reachable, lambda: state.last_answer)
+    observed = Observed(one, clock, metrics.oned_call, state)
+    OnedWatch(observed, state, clock, log).setServiceParent(making.beside)
+    LagWatch(metrics.lag, time.monotonic, clock, log).setServiceParent(making.beside)
+    return observed
+
+
+def _scripts(making: _Making) -> Scripts:
+    settings = making.settings
+    return Scripts(
+        making.reactor,
+        settings.associate_script,
+        settings.disassociate_script,
+        settings.script_timeout,
+        making.log("econed.scripts"),
+        making.metrics.script_ended,
+    )
+
+
+def _service(
+    making: _Making, one: IOpenNebula, users: IUserDirectory, scripts: IScripts, types: FileTypes | None
+) -> Service:
+    return Service(
+        dispatcher=Dispatcher(Model.load(), all_actions()),
+        authenticator=_authenticator(making, users),
+        peers=Peers(making.settings.trusted_proxies, making.log()),
+        encoder=Encoder(),
+        one=one,
+        settings=making.settings,
+        clock=making.clock,
+        in_thread=making.in_thread,
+        scripts=scripts,
+        file_types=types,
+        log=making.log(),
+        note=making.note,
+        metrics=making.metrics,
+    )
+
+
+def _authenticator(making: _Making, users: IUserDirectory) -> IAuthenticator:
+    """Return what tells who is calling, as `auth` says."""
+    if making.settings.auth == "x509":
+        return CertificateAuthenticator(users, making.clock, making.log())
+    return Authenticator(users, making.clock, ssl_server=making.settings.ssl_server)
+
+
+def _uploads(making: _Making) -> Uploads:
+    settings = making.settings
+    is_here = partial(has_tmpdir, settings)
+    return Uploads(settings.tmpdir, settings.max_upload, making.in_thread, is_here, making.metrics.upload_ended)
+
+
+def _site(making: _Making, resource: EC2Resource, uploads: Uploads, peers: Peers) -> EC2Site:
+    site = EC2Site(
+        resource,
+        making.reactor,
+        uploads,
+        making.settings,
+        is_exempt=peers.trusts,
+        refused=making.metrics.refused,
+        log=making.log(),
+    )
+    making.metrics.connections(lambda: site.connections)
+    return site
+
+
+def _reconcile(making: _Making, one: IOpenNebula, uploads: Uploads, scripts: IScripts) -> None:
+    """Have what requests leave behind finished, beside them."""
+    clock, log = making.clock, making.log("econed.reconciler")
+    reconciler = Reconciler(one, clock, all_chores(uploads), making.note, log)
+    network = making.settings.elasticips_vnet_id
+    if network is not None:
+        keeper = AddressKeeper(one, network, scripts, clock, making.note, log)
+        reconciler = replace(reconciler, for_all=(keeper.round,))
+        ReportService(keeper.report, clock, log).setServiceParent(making.beside)
+    rounds = ReconcilerService(reconciler, clock, random.random, log, making.metrics.round_ended)
+    rounds.setServiceParent(making.beside)
+
+
+def _tls(making: _Making) -> ServerTLS | None:
+    files = Files.of(making.settings)
+    if files is None:
+        return None
+    tls = ServerTLS(files, making.clock, making.in_thread, making.log("econed.tls"), making.metrics)
+    tls.setServiceParent(making.beside)
+    return tls
+
+
+def _over_tls(place: Listening, tls: ServerTLS | None) -> Listening:
+    if tls is None or not place.is_tls:
+        return place
+    return replace(place, endpoint=tls.over(place.endpoint))
+
+
+def _in_thread(reactor: Any) -> InThread:
+    def in_thread(work: Callable[[], _T]) -> Awaitable[_T]:
+        return deferToThreadPool(reactor, reactor.getThreadPool(), work)
+
+    return in_thread

@@ -1,0 +1,7 @@
+-- For auth x509 behind lighttpd: hands the client's certificate over to econed, and nothing that a client says is one.
+-- /etc/lighttpd/econed-client-certificate.lua
+local certificate = nil
+if lighty.r.req_env["SSL_CLIENT_VERIFY"] == "SUCCESS" then
+    certificate = string.gsub(lighty.r.req_env["SSL_CLIENT_CERT"], "%s+", " ")
+end
+lighty.r.req_header["SSL_CLIENT_CERT"] = certificate or ""

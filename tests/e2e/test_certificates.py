@@ -1,0 +1,238 @@
+"""TLS and client certificates from end to end: boto3, the aws cli and Python's own TLS against `twistd econe`."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import secrets
+import signal
+import ssl
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError, HTTPClientError, SSLError
+from cryptography.x509 import Certificate, load_der_x509_certificate
+from cryptography.x509.oid import NameOID
+
+from tests.support.certificates import Authority, Issued, key_pem, named, replace_file, rsa_key
+from tests.support.clients import aws, boto, refusal
+from tests.support.estate import PATIENCE, Cloud, Econed, Person
+from tests.support.processes import until
+from tests.support.raw_oned import Refused
+
+HOST = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Site:
+    """An econed that speaks TLS, the authority of its certificate and of its clients', and where files are."""
+
+    econed: Econed
+    authority: Authority
+    directory: Path
+
+    @property
+    def ca(self) -> Path:
+        """The file with the authority."""
+        return self.directory / "ca.pem"
+
+    def client(self, person: Person, certificate: Issued | None = None) -> Any:
+        """Return boto3's client, with a certificate if one is given."""
+        how: dict[str, Any] = {}
+        if certificate is not None:
+            files = certificate.write(self.directory, f"client-{certificate.certificate.serial_number}")
+            how["client_cert"] = (files.cert, files.key)
+        return boto(person, self.econed.url, authority=self.ca, **how)
+
+    def connection(self) -> http.client.HTTPSConnection:
+        """Return a connection of Python's own."""
+        context = ssl.create_default_context(cafile=self.ca)
+        return http.client.HTTPSConnection(HOST, self.econed.port, timeout=PATIENCE, context=context)
+
+
+def site_of(cloud: Cloud, directory: Path, **settings: object) -> Site:
+    """Start an econed with a certificate, and with these settings; AUTHORITY in them is the file of the authority."""
+    authority = Authority()
+    (directory / "ca.pem").write_bytes(authority.pem)
+    own = authority.server("localhost", HOST).write(directory, "own")
+    given = {key: str(directory / "ca.pem") if value == "AUTHORITY" else value for key, value in settings.items()}
+    econed = cloud.econed(settings={"ssl_cert": own.cert, "ssl_key": own.key, **given})
+    assert econed.url.startswith("https:")
+    return Site(econed, authority, directory)
+
+
+@pytest.fixture(scope="module")
+def signed(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """An econed over TLS whose callers sign."""
+    return site_of(cloud, tmp_path_factory.mktemp("signed"))
+
+
+@pytest.fixture(scope="module")
+def certified(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """An econed over TLS whose callers bring certificates."""
+    return site_of(cloud, tmp_path_factory.mktemp("certified"), auth="x509", ssl_client_ca="AUTHORITY")
+
+
+# TLS
+
+
+def test_boto3_signs_over_tls(signed: Site, alice: Person) -> None:
+    """And takes the certificate by its authority."""
+    client = signed.client(alice)
+    client.create_key_pair(KeyName="over-tls")
+    assert [each["KeyName"] for each in client.describe_key_pairs()["KeyPairs"]] == ["over-tls"]
+    client.delete_key_pair(KeyName="over-tls")
+
+
+def test_the_aws_cli_signs_over_tls(signed: Site, alice: Person, tmp_path: Path) -> None:
+    """With the authority in --ca-bundle."""
+    done = aws(alice, signed.econed.url, "--ca-bundle", str(signed.ca), "describe-regions", directory=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["Regions"]
+
+
+def test_a_client_that_does_not_know_the_authority_goes_no_further(signed: Site, alice: Person) -> None:
+    """So the certificate that it is shown is the configured one."""
+    with pytest.raises(SSLError, match="CERTIFICATE_VERIFY_FAILED"):
+        boto(alice, signed.econed.url).describe_regions()
+
+
+def test_plain_http_on_the_port_of_tls_is_no_http(signed: Site) -> None:
+    """Nothing is answered before there is TLS."""
+    connection = http.client.HTTPConnection(HOST, signed.econed.port, timeout=PATIENCE)
+    connection.request("GET", "/")
+    with pytest.raises((http.client.BadStatusLine, ConnectionError)):
+        connection.getresponse()
+    connection.close()
+
+
+def test_new_files_are_taken_without_dropping_a_connection(cloud: Cloud, tmp_path: Path, alice: Person) -> None:
+    """Certificate and key are copied over the old ones, as a deploy hook does; no signal is sent."""
+    site = site_of(cloud, tmp_path)
+    kept = site.connection()
+    first = asked(kept)
+    new = site.authority.server("localhost", HOST, key=rsa_key())
+    (tmp_path / "own-key.pem").write_bytes(key_pem(new.key))
+    (tmp_path / "own-cert.pem").write_bytes(new.pem)
+    until(lambda: shown(site) == new.certificate, "the new certificate to be shown", PATIENCE)
+    assert asked(kept) == first == b"MissingAuthenticationToken"
+    kept.close()
+    assert site.client(alice).describe_regions()["Regions"]
+
+
+def test_a_bad_pair_is_refused_once_and_the_old_one_goes_on(cloud: Cloud, tmp_path: Path) -> None:
+    """With an error in the log that names the setting."""
+    site = site_of(cloud, tmp_path)
+    old = shown(site)
+    replace_file(tmp_path / "own-cert.pem", site.authority.server("localhost", HOST).pem)
+    said = site.econed.process.says(r"the certificates stay as they were: (.*)")
+    assert "own-cert.pem: ssl_cert: is not the certificate of the key in" in said
+    assert shown(site) == old
+
+
+def test_a_hangup_has_them_read_anew(cloud: Cloud, tmp_path: Path) -> None:
+    """Whether they look changed or not."""
+    site = site_of(cloud, tmp_path)
+    os.kill(site.econed.process.pid, signal.SIGHUP)
+    site.econed.process.says(r"(new certificates are in use)")
+
+
+def asked(connection: http.client.HTTPSConnection) -> bytes:
+    """Ask for something on a connection that is kept, and return the code of the error."""
+    connection.request("GET", "/?Action=DescribeRegions&Version=2016-11-15")
+    return connection.getresponse().read().partition(b"<Code>")[2].partition(b"</Code>")[0]
+
+
+def shown(site: Site) -> Certificate:
+    """Return the certificate that a new connection is shown."""
+    connection = site.connection()
+    connection.connect()
+    assert isinstance(connection.sock, ssl.SSLSocket)
+    der = connection.sock.getpeercert(binary_form=True)
+    connection.close()
+    assert der is not None
+    return load_der_x509_certificate(der)
+
+
+# Client certificates
+
+
+@pytest.fixture
+def anna(cloud: Cloud, certified: Site) -> tuple[Person, Issued]:
+    """A user who comes by certificate, of an organization with a blank, made as `oneuser` makes one; and hers."""
+    name = f"anna {secrets.token_hex(4)}"
+    issued = certified.authority.client(named((NameOID.ORGANIZATION_NAME, "ONE cloud"), (NameOID.COMMON_NAME, name)))
+    subject = f"/O=ONE cloud/CN={name}".replace(" ", r"\20")
+    return cloud.certified("anna", rf"/CN=somebody\20else|{subject}"), issued
+
+
+def answered(client: Any) -> tuple[str, int] | None:
+    """Ask for something and return the error, None if there is none."""
+    try:
+        client.describe_key_pairs()
+    except ClientError as error:
+        return refusal(error)
+    return None
+
+
+def let_in(client: Any) -> Any:
+    """Return the client of a new user once it is let in, which takes seconds."""
+    until(lambda: answered(client) is None, "a new user to be let in", PATIENCE)
+    return client
+
+
+def test_a_user_works_by_certificate(certified: Site, anna: tuple[Person, Issued]) -> None:
+    """In his own name, and whatever his client signs with."""
+    person, issued = anna
+    client = let_in(certified.client(replace(person, name="whoever", secret="whatever"), issued))
+    client.create_key_pair(KeyName="by-certificate")
+    assert [each["KeyName"] for each in client.describe_key_pairs()["KeyPairs"]] == ["by-certificate"]
+    user = person.one.document("one.user.info", person.id, False)
+    assert [str(each.tag) for each in user.iter() if str(each.tag).startswith("EC2_KEYPAIR_")]
+    client.delete_key_pair(KeyName="by-certificate")
+
+
+def test_oned_takes_no_subject_with_a_blank_as_it_is(cloud: Cloud) -> None:
+    """So there is one way in which it can be kept: as `oneuser` escapes it."""
+    with pytest.raises(Refused, match="Invalid password, character ' ' is not allowed"):
+        cloud.certified("bert", "/O=ONE cloud/CN=Bert Berg")
+
+
+def test_an_open_connection_ends_with_the_right_to_it(
+    cloud: Cloud, certified: Site, anna: tuple[Person, Issued]
+) -> None:
+    """A user whose DN is taken away is refused within seconds, on the connection that he has."""
+    person, issued = anna
+    client = let_in(certified.client(person, issued))
+    cloud.admin("one.user.passwd", person.id, "/CN=nobody")
+
+    refused = until(lambda: answered(client), "the user to be refused", PATIENCE)
+    assert refused == ("AuthFailure", 401)
+
+
+def test_a_request_without_a_certificate_is_answered(certified: Site, alice: Person) -> None:
+    """With what is missing; a signature that would be right elsewhere does not help."""
+    with pytest.raises(ClientError) as caught:
+        certified.client(alice).describe_regions()
+    assert refusal(caught.value) == ("MissingAuthenticationToken", 403)
+
+
+def test_a_certificate_that_no_user_has_is_refused(certified: Site, alice: Person) -> None:
+    """Although the authority issued it."""
+    with pytest.raises(ClientError) as caught:
+        certified.client(alice, certified.authority.client("nobody")).describe_regions()
+    assert refusal(caught.value) == ("AuthFailure", 401)
+
+
+def test_a_certificate_of_another_authority_ends_the_handshake(certified: Site, anna: tuple[Person, Issued]) -> None:
+    """Whatever it says; the log says why."""
+    person, issued = anna
+    forged = Authority("Forgers").client(issued.certificate.subject)
+    with pytest.raises((SSLError, HTTPClientError)):
+        certified.client(person, forged).describe_regions()
+    said = certified.econed.process.says(r"the certificate of the client at 127\.0\.0\.1 is refused: (.*)")
+    assert said.startswith("CN=anna ")
+    assert said.endswith("O=ONE cloud is of an authority that is not in ssl_client_ca")

@@ -1,0 +1,114 @@
+"""Limits as clients meet them: the largest that real ones send goes through, and who is told to wait waits."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from tests.support.clients import Answer, boto, refusal, v2
+from tests.support.estate import Cloud, Econed, Person, twistd
+from tests.support.processes import Process
+
+USER_DATA = bytes(range(256)) * 64
+"""16 KiB, the most that EC2 takes, of which base64 and percent-encoding make the most."""
+
+THOUSAND = 1000
+"""Resources that one CreateTags may name, ids that one DescribeInstances may."""
+
+
+def _ids(count: int) -> dict[str, str]:
+    return {f"InstanceId.{number}": f"i-{number + 500_000:08d}" for number in range(1, count + 1)}
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_thousand_ids_are_looked_for(econed: Econed, alice: Person, method: str) -> None:
+    """27 KiB of a query."""
+    answer = v2(alice, econed.url, "DescribeInstances", _ids(THOUSAND), method=method)
+    assert (answer.status, answer.code) == (400, "InvalidInstanceID.NotFound")
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_the_largest_user_data_arrives(cloud: Cloud, econed: Econed, alice: Person, ec2: Any, method: str) -> None:
+    """Whole, also in a query."""
+    parameters = {
+        "ImageId": f"ami-{cloud.ami:08d}",
+        "InstanceType": cloud.instance_type,
+        "MinCount": "1",
+        "MaxCount": "1",
+        "UserData": base64.b64encode(USER_DATA).decode(),
+    }
+    answer = v2(alice, econed.url, "RunInstances", parameters, method=method)
+    assert answer.status == 200, answer.body
+    (instance,) = _texts(answer, "instanceId")
+    try:
+        said = cloud.vm(int(instance[2:])).findtext("TEMPLATE/CONTEXT/EC2_USER_DATA")
+        assert said is not None
+        assert base64.b64decode(said) == USER_DATA
+    finally:
+        ec2.terminate_instances(InstanceIds=[instance])
+
+
+def test_a_thousand_resources_are_tagged_in_one_call(econed: Econed, alice: Person) -> None:
+    """With fifty tags each: 1,100 parameters, of which the first resource is looked for."""
+    ids = {f"ResourceId.{number}": f"i-{number + 500_000:08d}" for number in range(1, THOUSAND + 1)}
+    tags = {f"Tag.{number}.{part}": f"{part} {number} " + "ü" * 100 for number in range(1, 51) for part in _PARTS}
+    answer = v2(alice, econed.url, "CreateTags", {**ids, **tags}, method="POST")
+    assert answer.status == 400
+    assert answer.code.startswith("InvalidInstanceID"), answer.body
+
+
+_PARTS = ("Key", "Value")
+
+
+def _texts(answer: Answer, name: str) -> list[str]:
+    return answer.texts("instancesSet", "item", name)
+
+
+@pytest.fixture
+def limited(tmp_path: Path) -> Iterator[str]:
+    """The URL of an econed whose users may make two requests at once, and one a second."""
+    configuration = tmp_path / "econe.conf"
+    configuration.write_text(":rate_limit: 1\n:rate_burst: 2\n:failed_signatures: 3\n:drain_timeout: 0\n", "ascii")
+    arguments = ["-n", "--pidfile=", "econe", "--sandbox", "--sandbox-user", "ida:a secret"]
+    arguments += ["--config", str(configuration), "--listen", "tcp:0:interface=127.0.0.1"]
+    daemon = Process("econed", [twistd(), *arguments], tmp_path)
+    try:
+        yield f"http://127.0.0.1:{daemon.says(r'EC2Site starting on ([0-9]+)')}/"
+    finally:
+        daemon.stop()
+
+
+def test_boto3_waits_and_tries_again_where_there_is_a_rate_limit(limited: str) -> None:
+    """In its standard mode, as any program of its users has it; one that tries nothing twice is told."""
+    ida = Person("ida", 2, "a secret", None)  # type: ignore[arg-type]
+    patient = boto(ida, limited, retries={"mode": "standard", "total_max_attempts": 10})
+    answers = [patient.describe_regions()["ResponseMetadata"] for _ in range(5)]
+    assert [each["HTTPStatusCode"] for each in answers] == [200] * 5
+    assert sum(each["RetryAttempts"] for each in answers) >= 1
+    with pytest.raises(ClientError) as caught:
+        _ask_often(boto(ida, limited))
+    assert refusal(caught.value) == ("RequestLimitExceeded", 503)
+
+
+def _ask_often(ec2: Any) -> None:
+    for _ in range(10):
+        ec2.describe_regions()
+
+
+def test_who_guesses_at_secrets_is_not_listened_to(limited: str) -> None:
+    """After three wrong ones even the right one is refused, from here."""
+    guessing = boto(Person("ida", 2, "guessed", None), limited)  # type: ignore[arg-type]
+    codes = []
+    for _ in range(4):
+        with pytest.raises(ClientError) as caught:
+            guessing.describe_regions()
+        codes.append(refusal(caught.value))
+    assert codes == [("AuthFailure", 401)] * 3 + [("RequestLimitExceeded", 503)]
+    with pytest.raises(ClientError) as caught:
+        boto(Person("ida", 2, "a secret", None), limited).describe_regions()  # type: ignore[arg-type]
+    assert refusal(caught.value) == ("RequestLimitExceeded", 503)

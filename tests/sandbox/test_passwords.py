@@ -1,0 +1,49 @@
+"""What oned takes for a password, whatever the driver: as measured on 5.12 and 7.4."""
+
+from __future__ import annotations
+
+import pytest
+from twisted.internet.task import Clock
+
+from econed.sandbox.cloud import populate
+from econed.sandbox.oned import Oned
+
+INTERNAL, ACTION = 8192, 2048
+
+
+@pytest.fixture(params=["5.12", "7.4"])
+def oned(request: pytest.FixtureRequest) -> Oned:
+    """An oned with the user anna, whose certificate has a blank in its subject."""
+    made = Oned(Clock(), version=request.param)
+    populate(made, users=[("anna", "/O=ONE cloud/CN=anna")])
+    return made
+
+
+def anna(oned: Oned) -> tuple[int, str, str]:
+    """Return her id, her PASSWORD and her driver."""
+    user = oned.cloud.user_named("anna")
+    assert user is not None
+    return user.id, user.password, user.driver
+
+
+@pytest.mark.parametrize("password", ["a b", "/O=ONE cloud/CN=bert", "a\tb", "a\nb", ""])
+@pytest.mark.parametrize("driver", ["core", "public", "x509"])
+def test_no_user_is_made_with_a_password_with_white_space(oned: Oned, password: str, driver: str) -> None:
+    """It is refused, not changed."""
+    reply = oned.execute("one.user.allocate", oned.oneadmin, "bert", password, driver, [])
+    assert (reply[0], reply[2]) == (False, INTERNAL)
+    assert oned.cloud.user_named("bert") is None
+
+
+@pytest.mark.parametrize("call", [("one.user.passwd",), ("one.user.chauth", "x509")])
+def test_no_password_with_white_space_is_changed_to(oned: Oned, call: tuple[str, ...]) -> None:
+    """The old one stays, and the driver."""
+    before = anna(oned)
+    reply = oned.execute(call[0], oned.oneadmin, before[0], *call[1:], "/CN=an na")
+    assert (reply[0], reply[2]) == (False, ACTION)
+    assert anna(oned) == before
+
+
+def test_a_demo_user_with_a_subject_comes_by_certificate(oned: Oned) -> None:
+    """Its blanks are escaped, as `oneuser` does it."""
+    assert anna(oned)[1:] == (r"/O=ONE\20cloud/CN=anna", "x509")

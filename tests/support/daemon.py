@@ -1,0 +1,209 @@
+"""`twistd -n econe` as a service manager runs it: told where to say how it is, and perhaps given its sockets."""
+
+from __future__ import annotations
+
+import http.client
+import itertools
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+import yaml
+
+from tests.support.clients import connected, v2_form
+from tests.support.estate import Cloud, Person, twistd
+from tests.support.processes import PASSED_ON, STARTING, until
+
+ROOT = Path(__file__).parents[2]
+
+_ACTIVATED = """
+import fcntl, os, sys
+given = [fcntl.fcntl(int(number), fcntl.F_DUPFD, 64) for number in sys.argv[1].split(",")]
+for place, number in enumerate(given, 3):
+    os.dup2(number, place)
+    os.close(number)
+os.environ["LISTEN_PID"] = str(os.getpid())
+os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
+"""
+"""What systemd does between fork and exec: the sockets begin at 3, and LISTEN_PID is that of this very process."""
+
+_numbers = itertools.count()
+
+
+class Daemon:
+    """One process of the daemon with its workers, on a cloud; what it tells its manager is in `told`."""
+
+    def __init__(
+        self,
+        cloud: Cloud,
+        settings: Mapping[str, object],
+        *,
+        sockets: Sequence[socket.socket] = (),
+        options: Sequence[str] = (),
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        """Start it; `sockets` are handed over as systemd does it."""
+        self.name = f"daemon-{next(_numbers)}"
+        self.directory = cloud.directory
+        self.conf = self.directory / f"{self.name}.conf"
+        self._base = {"host": "127.0.0.1", "one_xmlrpc": cloud.url, "tmpdir": str(cloud.directory)}
+        self.configure(settings)
+        self.told: list[str] = []
+        self._manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._manager.bind(f"\0econed-{os.getpid()}-{self.name}")
+        self._manager.setblocking(False)
+        environment = {key: os.environ[key] for key in PASSED_ON if key in os.environ}
+        environment |= {
+            "PYTHONPATH": str(ROOT),
+            "ONE_CIPHER_AUTH": str(cloud.auth_file),
+            "NOTIFY_SOCKET": f"@econed-{os.getpid()}-{self.name}",
+            **(environ or {}),
+        }
+        command = [twistd(), "-n", "--pidfile=", "econe", "--config", str(self.conf), *options]
+        if sockets:
+            environment |= {"LISTEN_FDS": str(len(sockets)), "LISTEN_FDNAMES": ":".join(["econe"] * len(sockets))}
+            command = ["-c", _ACTIVATED, ",".join(str(each.fileno()) for each in sockets), *command]
+        self._output = self.directory / f"{self.name}.log"
+        with self._output.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, *command],
+                cwd=self.directory,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                pass_fds=[each.fileno() for each in sockets],
+            )
+
+    def __enter__(self) -> Daemon:
+        """Return it when it serves."""
+        self.await_told("READY=1")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """End it, whatever has happened."""
+        self.kill()
+
+    def configure(self, settings: Mapping[str, object]) -> None:
+        """Write its econe.conf."""
+        self.conf.write_text(yaml.safe_dump({**self._base, **settings}), "utf-8")
+
+    @property
+    def text(self) -> str:
+        """What it has said so far."""
+        return self._output.read_text("utf-8", "replace")
+
+    @property
+    def workers(self) -> list[int]:
+        """The process ids of its workers."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return [int(pid) for pid in children.read_text("ascii").split()]
+
+    def hears(self) -> list[str]:
+        """Return all that it has told its manager so far."""
+        try:
+            while True:
+                self.told += self._manager.recv(65536).decode().split("\n")
+        except BlockingIOError:
+            return self.told
+
+    def await_told(self, line: str, times: int = 1) -> None:
+        """Wait until it has told its manager something so many times; fails if it ends before."""
+
+        def has_told() -> bool:
+            if self.hears().count(line) >= times:
+                return True
+            assert self.process.poll() is None, f"it ended with {self.process.returncode}:\n{self.text}"
+            return False
+
+        until(has_told, f"{self.name} to say {line} {times} times, in place of {self.told}", STARTING)
+
+    def await_said(self, text: str, times: int = 1) -> None:
+        """Wait until its log has something so many times."""
+        until(lambda: self.text.count(text) >= times, f"{self.name} to log {text!r}", STARTING)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        self.process.send_signal(number)
+
+    def wait(self, patience: float = STARTING) -> int:
+        """Return its exit code, when it has ended."""
+        return self.process.wait(patience)
+
+    def kill(self) -> None:
+        """End it and its workers at once."""
+        if self.process.poll() is None:
+            workers = self.workers
+            self.process.kill()
+            self.process.wait()
+            for pid in workers:
+                until(lambda pid=pid: not Path(f"/proc/{pid}").exists(), f"{pid} to follow", STARTING)  # type: ignore[misc]
+        self._manager.close()
+
+
+def asked(person: Person, url: str, action: str = "DescribeInstances") -> str:
+    """Return the path of a request, signed for now."""
+    return "/?" + v2_form(person, url, {"Action": action})
+
+
+class Load:
+    """Clients that ask without a pause on connections that they keep, and never try again: what fails has failed."""
+
+    def __init__(self, person: Person, url: str, clients: int = 4, tls: ssl.SSLContext | None = None) -> None:
+        """Ask in a user's name, with TLS if `tls` is given."""
+        self._person = person
+        self._url = url
+        self._tls = tls
+        self._is_over = False
+        self.failures: list[str] = []
+        self.answered = 0
+        self.closed = 0
+        """Answers with `Connection: close`."""
+        self._threads = [threading.Thread(target=self._ask, daemon=True) for _ in range(clients)]
+
+    def __enter__(self) -> Load:
+        """Begin."""
+        for thread in self._threads:
+            thread.start()
+        self.go_on(len(self._threads))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """End."""
+        self.end()
+
+    def end(self) -> None:
+        """Let what is under way be answered, and ask no more."""
+        self._is_over = True
+        for thread in self._threads:
+            thread.join(STARTING)
+
+    def go_on(self, answers: int) -> None:
+        """Wait for so many answers more."""
+        enough = self.answered + answers
+        until(lambda: self.answered >= enough or self.failures, f"{answers} answers", STARTING)
+
+    def _ask(self) -> None:
+        connection = connected(self._url, self._tls)
+        while not self._is_over:
+            try:
+                connection.request("GET", asked(self._person, self._url))
+                answer = connection.getresponse()
+                body = answer.read()
+            except (OSError, http.client.HTTPException) as failure:
+                self.failures.append(repr(failure))
+                connection.close()
+                continue
+            self.closed += answer.getheader("connection") == "close"
+            if answer.status == 200:
+                self.answered += 1
+            else:
+                self.failures.append(f"{answer.status} {body!r}")
+        connection.close()

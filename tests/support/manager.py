@@ -1,0 +1,17 @@
+"""A service manager that keeps what it is told."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from econed.systemd import Notifier
+
+
+@dataclass(frozen=True)
+class Told(Notifier):
+    """The daemon's end of it; `said` are the lines."""
+
+    said: list[str] = field(default_factory=list)
+
+    def _tell(self, *lines: str) -> None:
+        self.said.extend(lines)

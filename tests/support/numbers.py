@@ -1,0 +1,54 @@
+"""What econed counts, and how Prometheus reads it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from econed.catalogue import all_actions
+from econed.metrics import Metrics, Snapshot
+from econed.snapshots import exposition
+
+ACTION = "DescribeInstances"
+
+
+def numbers(snapshot: Snapshot, name: str) -> dict[tuple[str, ...], list[float]]:
+    """Return the series of a family by the values of their labels."""
+    return {tuple(labels): values for labels, values in snapshot[name]}
+
+
+def seen(snapshot: Snapshot) -> dict[tuple[Any, ...], float]:
+    """Return what Prometheus sees of a snapshot; see `read`."""
+    return read(exposition(snapshot)[0].decode())
+
+
+def read(text: str) -> dict[tuple[Any, ...], float]:
+    """Return the values in a text for Prometheus, by name and labels' values in the order of the labels' names."""
+    return {
+        (sample.name, *(sample.labels[name] for name in sorted(sample.labels))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def busy() -> Metrics:
+    """Return the numbers of a process to which everything has happened."""
+    made = Metrics(action.name for action in all_actions())
+    made.request_began()
+    made.request_ended(ACTION, "", 0.02)
+    made.connections(lambda: 3)
+    made.refused("rate")
+    made.oned_call("one.vmpool.infoset", 0.004, "ok")
+    made.oned_turns(lambda: 2, lambda: 1)
+    made.oned_watched(lambda: True, lambda: 1_800_000_000.0)
+    made.cache_lookup("user", "hit")
+    made.upload_ended("received", 1000)
+    made.script_ended("associate", "ok", 0.5)
+    made.round_ended("done")
+    made.lag(0.01)
+    made.workers(2)
+    made.worker_restarted()
+    made.reloaded("configuration", "refused")
+    made.certificate_expires("cloud.example", 1_900_000_000.0)
+    return made

@@ -1,0 +1,82 @@
+"""econed as it is handed out: wheel, sdist and Debian package, built from a copy of the checkout."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.once import once
+from tests.support.tools import require_tool
+
+ROOT = Path(__file__).parents[2]
+DEBIAN_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+LONG = 600
+"""Seconds after which a build hangs."""
+
+_LEFT_OUT = shutil.ignore_patterns(
+    ".?*cache", ".venv", ".git", ".hypothesis", "__pycache__", "*.egg-info", "build", "dist", "dropin.cache", "_trial*"
+)
+
+
+def ran(*command: str | Path, cwd: Path | None = None, **environment: str) -> str:
+    """Run a command, with more in its environment, and return all that it says; fails if it fails."""
+    done = subprocess.run(
+        list(map(str, command)),
+        cwd=cwd,
+        env={**os.environ, **environment},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=LONG,
+        check=False,
+    )
+    assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stdout}"
+    return done.stdout
+
+
+def _built(directory: Path) -> None:
+    source = directory / "source"
+    shutil.copytree(ROOT, source, ignore=_LEFT_OUT)
+    ran(sys.executable, "-m", "build", "--no-isolation", "--outdir", directory, source)
+
+
+def built(factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Return wheel and sdist, as `make wheel` builds them."""
+    directory = once(factory, "built", _built)
+    (wheel,), (sdist,) = directory.glob("*.whl"), directory.glob("*.tar.gz")
+    return wheel, sdist
+
+
+def source(factory: pytest.TempPathFactory) -> Path:
+    """Return the copy of the checkout that wheel and sdist were built from."""
+    return once(factory, "built", _built) / "source"
+
+
+def files(root: Path, *parts: str) -> set[Path]:
+    """Return the files below a directory of a checkout, by their paths in it, without what was made in it."""
+    found = set()
+    for directory, names, kept in os.walk(root.joinpath(*parts)):
+        left_out = _LEFT_OUT(directory, [*names, *kept])
+        names[:] = [name for name in names if name not in left_out]
+        found |= {Path(directory, name).relative_to(root) for name in kept if name not in left_out}
+    return found
+
+
+def _package(wheel: Path, target: Path) -> None:
+    ran(sys.executable, ROOT / "deb/build.py", wheel, target)
+
+
+def debian_package(factory: pytest.TempPathFactory) -> Path:
+    """Return the Debian package, as `make deb` builds it."""
+    for tool in ("dpkg-buildpackage", "dh"):
+        require_tool(tool)
+    wheel, _ = built(factory)
+    directory = once(factory, "deb", lambda target: _package(wheel, target))
+    (package,) = directory.glob("*.deb")
+    return package

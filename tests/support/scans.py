@@ -1,0 +1,58 @@
+"""What scanners of TLS find wrong with a server: sslscan and testssl, both of Debian."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+from lxml import etree
+
+from tests.support.tools import require_tool
+
+LONG = 600
+"""Seconds that a scan may take on a machine that is busy."""
+
+_PROTOCOLS = {("tls", "1.2"), ("tls", "1.3")}
+_CIPHER = re.compile(
+    r"TLS_(AES_(128|256)_GCM_SHA\d+|CHACHA20_POLY1305_SHA256)|ECDHE-(RSA|ECDSA)-.*(GCM-SHA\d+|POLY1305)"
+)
+_STRENGTHS = {"strong", "acceptable"}
+_SEVERITIES = {"LOW", "MEDIUM", "HIGH", "CRITICAL", "FATAL"}
+
+
+def sslscan(port: int, directory: Path) -> tuple[set[str], set[str]]:
+    """Return what sslscan finds wrong on a port, and the names of the ciphers it found."""
+    report = directory / "sslscan.xml"
+    argv = [require_tool("sslscan"), f"--xml={report}", f"127.0.0.1:{port}"]
+    subprocess.run(argv, check=True, capture_output=True, timeout=LONG)
+    found = etree.parse(report)
+    ciphers = {str(each.get("cipher")) for each in found.iter("cipher")}
+    wrong = {
+        f"protocol {each.get('type')} {each.get('version')}"
+        for each in found.iter("protocol")
+        if each.get("enabled") == "1" and (each.get("type"), each.get("version")) not in _PROTOCOLS
+    }
+    wrong |= {
+        f"cipher {each.get('cipher')}"
+        for each in found.iter("cipher")
+        if not _CIPHER.fullmatch(str(each.get("cipher"))) or each.get("strength") not in _STRENGTHS
+    }
+    for name, attribute in (("heartbleed", "vulnerable"), ("renegotiation", "supported"), ("compression", "supported")):
+        wrong |= {name for each in found.iter(name) if each.get(attribute) == "1"}
+    return wrong, ciphers
+
+
+def testssl(port: int, directory: Path, *what: str) -> tuple[set[str], set[str]]:
+    """Return what testssl finds wrong on a port, and the ids of all that it looked at; `what` are its options."""
+    report = directory / "testssl.json"
+    argv = [require_tool("testssl"), "--quiet", "--color", "0", "--warnings", "off", "--jsonfile", str(report), *what]
+    done = subprocess.run([*argv, f"127.0.0.1:{port}"], capture_output=True, text=True, timeout=LONG, check=False)
+    assert report.exists(), done.stdout + done.stderr
+    findings = json.loads(report.read_text("utf-8"))
+    wrong = {f"{each['id']}: {each['finding']}" for each in findings if each["severity"] in _SEVERITIES}
+    return wrong, {each["id"] for each in findings}
+
+
+testssl.__test__ = False  # type: ignore[attr-defined]  # pytest takes its name for that of a test

@@ -1,0 +1,205 @@
+"""econed on a port of its own in the process of the tests, with a sandbox and a clock that stands still."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+from lxml import etree
+from twisted.internet import reactor as _reactor
+from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.task import deferLater
+from twisted.logger import LogEvent, Logger
+from twisted.python.failure import Failure
+from twisted.web.resource import IResource
+
+from econed.auth.authenticator import Authenticator
+from econed.auth.users import UserDirectory
+from econed.catalogue import all_actions
+from econed.dispatch import Dispatcher
+from econed.metrics import Metrics
+from econed.peers import Peers
+from econed.resource import EC2Resource, Service
+from econed.settings import Settings
+from econed.site import EC2Site
+from econed.upload import Uploads
+from econed.wire.encoder import Encoder
+from econed.wire.model import Model
+from tests.support.cloud import VERSION, Cloud
+
+_T = TypeVar("_T")
+reactor: Any = _reactor
+MODEL = Model.load()
+
+
+class Server:
+    """A daemon on a port of 127.0.0.1. `events` is what it logs, `refused` what was refused unread."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        is_here: bool = True,
+        wrapped: Callable[[Any], Any] | None = None,
+        resource: IResource | None = None,
+    ) -> None:
+        """Serve at once, the EC2 API or `resource`; `wrapped` puts something around what listens, as TLS."""
+        self.cloud = Cloud()
+        self.metrics = Metrics(action.name for action in all_actions())
+        self.uploads = Uploads(
+            settings.tmpdir, settings.max_upload, self.in_thread, lambda: is_here, self.metrics.upload_ended
+        )
+        self.held: list[Callable[[], None]] | None = None
+        """What threads have to do, if a test keeps them from it."""
+        self.events: list[LogEvent] = []
+        self.refused: list[str] = []
+        one, clock, log = self.cloud.one, self.cloud.clock, Logger(observer=self.events.append)  # type: ignore[arg-type]
+        service = Service(
+            dispatcher=Dispatcher(MODEL, all_actions()),
+            authenticator=Authenticator(UserDirectory(one, clock, lookups=self.metrics.cache_lookup), clock),
+            peers=Peers(settings.trusted_proxies, log),
+            encoder=Encoder(),
+            one=one,
+            settings=settings,
+            clock=clock,
+            in_thread=self.in_thread,
+            scripts=self.cloud.scripts,
+            log=log,
+            metrics=self.metrics,
+        )
+        self.site = EC2Site(
+            resource or EC2Resource(service),
+            clock,
+            self.uploads,
+            settings,
+            is_exempt=service.peers.trusts,
+            refused=self.refused.append,
+            log=log,
+        )
+        listening = self.site if wrapped is None else wrapped(self.site)
+        self.port = reactor.listenTCP(0, listening, interface="127.0.0.1")
+        self.number = self.port.getHost().port
+        self.address = f"127.0.0.1:{self.number}"
+
+    def in_thread(self, work: Callable[[], _T]) -> Awaitable[_T]:
+        """Do it at once, or when the test lets it (`held`)."""
+        if self.held is None:
+            return _done(work)
+        waiting: Deferred[_T] = Deferred()
+        self.held.append(lambda: _done(work).chainDeferred(waiting))  # type: ignore[arg-type]
+        return waiting
+
+    def close(self) -> None:
+        """Listen no more."""
+        self.port.stopListening()
+
+
+def _done(work: Callable[[], _T]) -> Deferred[_T]:
+    try:
+        return succeed(work())
+    except Exception:  # noqa: BLE001 - as a thread pool hands it on
+        return fail(Failure())
+
+
+class Client(Protocol):
+    """A connection of a client: what it was answered, and when it was closed."""
+
+    def __init__(self) -> None:
+        self.received = b""
+        self.closed: Deferred[None] = Deferred()
+        self.is_closed = False
+
+    def dataReceived(self, data: bytes) -> None:
+        """Keep what comes."""
+        self.received += data
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Let the test know."""
+        self.is_closed = True
+        self.closed.callback(None)
+
+    def send(self, data: bytes) -> None:
+        """Send some bytes."""
+        assert self.transport is not None
+        self.transport.write(data)
+
+    def close(self) -> None:
+        """Go away."""
+        with suppress(AttributeError):
+            self.transport.loseConnection()  # type: ignore[union-attr]
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether an answer has come to its end."""
+        return self.received.partition(b"\r\n\r\n")[2].endswith(b"Response>")
+
+    @property
+    def status(self) -> int:
+        """The status of the (first) answer, 0 before it."""
+        return int(self.received.split(b" ", 2)[1]) if self.received else 0
+
+    @property
+    def head(self) -> bytes:
+        """The head of the (first) answer, in lower case."""
+        return self.received.partition(b"\r\n\r\n")[0].lower()
+
+    @property
+    def code(self) -> str:
+        """EC2's error code."""
+        return str(etree.fromstring(self.received.partition(b"\r\n\r\n")[2]).findtext("Errors/Error/Code"))
+
+
+async def turns(condition: Callable[[], object]) -> None:
+    """Let the network have its turns until something is so."""
+    for _ in range(20_000):
+        if condition():
+            return
+        await deferLater(reactor, 0, lambda: None)
+    raise AssertionError("it never came to that")
+
+
+def signed(
+    server: Server, user: str = "alice", secret: str = "alicepw", *, method: str = "GET", **parameters: str
+) -> str:
+    """Return a query signed by Signature Version 2, as Amazon describes it, at the time of the server's clock."""
+    given = {
+        "Action": "DescribeRegions",
+        "Version": VERSION,
+        **parameters,
+        "SignatureVersion": "2",
+        "SignatureMethod": "HmacSHA256",
+        "AWSAccessKeyId": user,
+        "Timestamp": datetime.fromtimestamp(server.cloud.clock.seconds(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
+    query = "&".join(f"{quote(name, safe='-_.~')}={quote(value, safe='-_.~')}" for name, value in sorted(given.items()))
+    digest = hmac.digest(secret.encode(), f"{method}\n{server.address}\n/\n{query}".encode(), "sha256")
+    return f"{query}&Signature={quote(base64.b64encode(digest), safe='')}"
+
+
+def get(server: Server, query: str = "", *headers: str) -> bytes:
+    """Return a request for a query."""
+    return "\r\n".join((f"GET /?{query} HTTP/1.1", f"Host: {server.address}", *headers, "\r\n")).encode()
+
+
+async def connected(server: Server, source: str = "127.0.0.1") -> Client:
+    """Return a new connection, from this address."""
+    endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", server.number, bindAddress=(source, 0))
+    client: Client = await connectProtocol(endpoint, Client())
+    return client
+
+
+async def asked(server: Server, request: bytes) -> Client:
+    """Send a request and return its connection when it was answered."""
+    client = await connected(server)
+    client.send(request)
+    await turns(lambda: client.is_answered)
+    client.close()
+    await client.closed
+    return client

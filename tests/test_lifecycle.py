@@ -1,0 +1,227 @@
+"""One process from its first connection to its end, on a clock that is turned by hand."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from twisted.application.service import MultiService, Service
+from twisted.internet.defer import Deferred, fail
+from twisted.internet.error import CannotListenError
+from twisted.logger import LogEvent, Logger, LogLevel, formatEvent
+from zope.interface.verify import verifyObject
+
+from econed.interfaces import IDrainable
+from econed.lifecycle import Process, Signals
+from econed.listening import Listening
+from econed.services import OneProcess, Stop
+from econed.settings import Settings
+from econed.under_way import UnderWay
+from tests.support.manager import Told
+from tests.support.process_parts import Connections, Endpoint, Reactor
+from tests.support.serving import Server
+
+TIMEOUT = 30.0
+
+
+@dataclass
+class House:
+    """A process with what is around it."""
+
+    reactor: Reactor = field(default_factory=Reactor)
+    connections: Connections = field(default_factory=Connections)
+    endpoints: list[Endpoint] = field(default_factory=lambda: [Endpoint(), Endpoint()])
+    beside: MultiService = field(default_factory=MultiService)
+    under_way: UnderWay = field(default_factory=UnderWay)
+    events: list[LogEvent] = field(default_factory=list)
+    exits: list[tuple[Any, ...]] = field(default_factory=list)
+    manager: Told = field(default_factory=lambda: Told(watchdog=10.0))
+    process: Process = field(init=False)
+    service: OneProcess = field(init=False)
+    renewals: int = 0
+
+    def __post_init__(self) -> None:
+        self.runs = Service()
+        self.runs.setServiceParent(self.beside)
+        self.process = Process(
+            self.connections,
+            [Listening(endpoint, False, "here") for endpoint in self.endpoints],  # type: ignore[arg-type]
+            self.beside,
+            self.reactor,
+            TIMEOUT,
+            Logger(observer=self.events.append),  # type: ignore[arg-type]
+            work=(self.under_way.none,),
+        )
+        self.service = OneProcess(
+            self.process,
+            Signals(self.reactor, self.reactor.install),
+            self.manager,
+            self.reactor,
+            log=None,
+            renewed=self.renew,
+            stop=Stop(self.reactor, lambda *given: self.exits.append(given)),
+        )
+
+    async def renew(self) -> None:
+        """Read certificates."""
+        self.renewals += 1
+
+    def begin(self) -> House:
+        """Listen and serve."""
+        Deferred.fromCoroutine(self.process.listen())
+        self.service.startService()
+        return self
+
+
+@pytest.fixture
+def house() -> House:
+    """One that serves."""
+    return House().begin()
+
+
+def test_the_site_and_its_stand_in_are_what_a_process_drains() -> None:
+    """By the interface."""
+    assert verifyObject(IDrainable, Connections())
+    server = Server(Settings())
+    try:
+        assert verifyObject(IDrainable, server.site)
+    finally:
+        server.close()
+
+
+def test_it_listens_everywhere_or_says_why_not() -> None:
+    """A place that cannot be had is an error, whatever there is beside it."""
+    house = House()
+    house.begin()
+    assert all(endpoint.is_listening for endpoint in house.endpoints)
+    failed = House(endpoints=[Endpoint(), Endpoint(CannotListenError("127.0.0.1", 80, OSError(98, "in use")))])
+    failures: list[Any] = []
+    Deferred.fromCoroutine(failed.process.listen()).addErrback(failures.append)
+    assert "127.0.0.1:80" in failures[0].getErrorMessage()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_told_to_end_it_closes_its_ports_and_ends_when_nothing_is_left(house: House, number: signal.Signals) -> None:
+    """What runs beside the requests stops at once."""
+    house.connections.connections = 2
+    house.reactor.signal(number)
+    assert not any(endpoint.is_listening for endpoint in house.endpoints)
+    assert house.connections.is_draining
+    assert not house.runs.running
+    assert "STOPPING=1" in house.manager.said
+    assert house.reactor.stops == []
+    house.connections.go()
+    assert house.reactor.stops == ["stopped"]
+    assert house.exits == [], "the exit code is 0"
+    assert not house.connections.is_aborted
+    assert [call for call in house.reactor.getDelayedCalls() if call.getTime() >= TIMEOUT] == []
+
+
+def test_what_is_left_after_the_drain_timeout_is_cut(house: House) -> None:
+    """With a word in the log: a warning if a request was under way."""
+    house.connections.connections, house.connections.busy = 2, 1
+    house.reactor.signal(signal.SIGTERM)
+    house.reactor.advance(TIMEOUT - 1)
+    assert not house.connections.is_aborted
+    house.reactor.advance(1)
+    assert house.connections.is_aborted
+    assert house.reactor.stops == ["stopped"]
+    (cut,) = (event for event in house.events if "cut after 30 s: 2 connections were left" in str(formatEvent(event)))
+    assert cut["log_level"] is LogLevel.warn
+
+
+def test_that_only_idle_connections_are_cut_is_no_warning(house: House) -> None:
+    """Clients keep theirs for as long as they like."""
+    house.connections.connections = 2
+    house.reactor.signal(signal.SIGTERM)
+    house.reactor.advance(TIMEOUT)
+    (cut,) = (event for event in house.events if "2 connections were left, 0 of them" in str(formatEvent(event)))
+    assert cut["log_level"] is LogLevel.info
+
+
+def test_a_port_that_does_not_close_holds_nobody_up_for_longer() -> None:
+    """The time is for all of it."""
+    house = House(endpoints=[Endpoint(stopped=Deferred())]).begin()
+    house.reactor.signal(signal.SIGTERM)
+    house.reactor.advance(TIMEOUT)
+    assert house.reactor.stops == ["stopped"]
+
+
+def test_a_change_whose_client_has_gone_is_finished_first(house: House) -> None:
+    """It has no connection any more, and oned may be half-way through."""
+    running: Deferred[str] = Deferred()
+    house.under_way.shielded(running).cancel()
+    house.reactor.signal(signal.SIGTERM)
+    assert house.reactor.stops == []
+    running.callback("done")
+    assert house.reactor.stops == ["stopped"]
+
+
+def test_a_second_signal_ends_it_at_once(house: House) -> None:
+    """Whatever is under way."""
+    house.connections.connections = 1
+    house.reactor.signal(signal.SIGTERM)
+    house.reactor.signal(signal.SIGINT)
+    assert house.reactor.stops == ["stopped"]
+
+
+def test_what_goes_wrong_on_the_way_out_is_in_the_log_and_holds_nothing_up(house: House) -> None:
+    """It was to end, and nobody would end it a second time."""
+    house.endpoints[0].stopListening = lambda: fail(ValueError("a fault"))  # type: ignore[method-assign]
+    house.reactor.signal(signal.SIGTERM)
+    assert house.reactor.stops == ["stopped"]
+    assert [event["log_failure"].type for event in house.events if "log_failure" in event] == [ValueError]
+
+
+def test_a_hangup_renews_what_can_be_renewed_and_says_that_the_settings_stay(house: House) -> None:
+    """Without a supervisor there is nobody who could start another."""
+    house.manager.said.clear()
+    house.reactor.signal(signal.SIGHUP)
+    assert house.renewals == 1
+    assert [word for word in house.manager.said if word.endswith("=1")] == ["RELOADING=1", "READY=1"]
+
+
+def test_the_watchdog_hears_of_it_twice_in_its_time(house: House) -> None:
+    """As long as the reactor runs."""
+    house.manager.said.clear()
+    house.reactor.pump([5.0] * 4)
+    assert house.manager.said == ["WATCHDOG=1"] * 4
+
+
+def test_stopped_by_its_reactor_it_stops_what_runs_beside(house: House) -> None:
+    """Twistd stops services so, whatever the reason."""
+    house.service.stopService()
+    assert not house.runs.running
+
+
+def test_an_exit_code_is_left_for_the_very_end_and_told_once() -> None:
+    """Twistd has its pid file to remove first."""
+    reactor, exits = Reactor(), []
+    stop = Stop(reactor, lambda *given: exits.append(given))
+    stop(1)
+    stop(0)
+    assert reactor.stops == ["stopped"]
+    assert [given[1] for given in exits] == [1]
+
+
+# What is under way
+
+
+def test_a_change_goes_on_when_nobody_waits_for_it_and_gives_its_result_to_who_does() -> None:
+    """Failures too."""
+    under_way = UnderWay()
+    first, second = Deferred[str](), Deferred[str]()
+    results: list[Any] = []
+    under_way.shielded(first).addBoth(results.append)
+    under_way.shielded(second).addBoth(lambda failure: results.append(failure.type))
+    waits: list[None] = []
+    Deferred.fromCoroutine(under_way.none()).addCallback(waits.append)
+    first.callback("done")
+    assert waits == []
+    second.errback(ValueError("no"))
+    assert results == ["done", ValueError]
+    assert waits == [None]
+    Deferred.fromCoroutine(under_way.none()).addCallback(waits.append)
+    assert waits == [None, None]

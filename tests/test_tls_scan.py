@@ -1,0 +1,135 @@
+"""The daemon's TLS as scanners see it: no weak protocol, no weak cipher, no known vulnerability."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.support.certificates import Authority, Issued, PrivateKey, ec_key, rsa_key
+from tests.support.ports import free_port
+from tests.support.processes import Process, until
+from tests.support.running import finished, twistd
+from tests.support.scans import sslscan, testssl
+from tests.support.tools import require_tool
+from tests.test_plugin import environment
+
+AUTHORITY = Authority()
+KEYS: dict[str, Callable[[], PrivateKey]] = {"rsa": rsa_key, "ec": ec_key}
+VULNERABILITIES = {
+    "heartbleed", "CCS", "ticketbleed", "ROBOT", "secure_renego", "secure_client_renego", "CRIME_TLS", "BREACH",
+    "POODLE_SSL", "fallback_SCSV", "SWEET32", "FREAK", "DROWN", "LOGJAM", "BEAST", "LUCKY13", "RC4",
+}  # fmt: skip
+
+
+def own(key: str) -> Issued:
+    """Return a certificate for this machine with a key of this kind."""
+    return AUTHORITY.server("localhost", "127.0.0.1", key=KEYS[key]())
+
+
+def configured(directory: Path, issued: Issued, **settings: Any) -> Path:
+    """Write an econe.conf with this certificate and these settings, and return where it is."""
+    files = issued.write(directory, "own")
+    conf = directory / "econe.conf"
+    conf.write_text(yaml.safe_dump({"host": "127.0.0.1", "ssl_cert": files.cert, "ssl_key": files.key, **settings}))
+    return conf
+
+
+@contextmanager
+def daemon(directory: Path, conf: Path) -> Iterator[int]:
+    """Run the daemon on a cloud in memory for as long as the block does, and give its port."""
+    arguments = ["econe", "--config", str(conf), "--sandbox", "--listen", "tcp:0:interface=127.0.0.1"]
+    process = Process("econed", twistd(*arguments)[1:], directory, program=twistd()[0])
+    try:
+        yield int(process.says(r"EC2Site \(TLS\) starting on (\d+)"))
+    finally:
+        process.stop()
+
+
+@contextmanager
+def weak(directory: Path, *options: str) -> Iterator[int]:
+    """Run OpenSSL's own server, made weak by these options, and give its port."""
+    port = free_port()
+    files = own("ec").write(directory, "weak")
+    argv = ["s_server", "-accept", f"127.0.0.1:{port}", "-cert", files.cert, "-key", files.key, "-www", *options]
+    process = Process("weak", argv, directory, program=require_tool("openssl"))
+    try:
+        until(lambda: "ACCEPT" in process.text, "a weak server to listen", 60)
+        yield port
+    finally:
+        process.stop()
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_sslscan_finds_nothing_weak(tmp_path: Path, key: str) -> None:
+    """TLS 1.2 and 1.3, with ephemeral keys and authenticated encryption, without compression and renegotiation."""
+    with daemon(tmp_path, configured(tmp_path, own(key))) as port:
+        wrong, ciphers = sslscan(port, tmp_path)
+    assert wrong == set()
+    assert len(ciphers) == 6, "three of TLS 1.2 and three of TLS 1.3"
+
+
+def test_sslscan_finds_nothing_weak_where_clients_bring_certificates(tmp_path: Path) -> None:
+    """Asking for them makes nothing weaker."""
+    ca = tmp_path / "ca.pem"
+    ca.write_bytes(AUTHORITY.pem)
+    with daemon(tmp_path, configured(tmp_path, own("ec"), auth="x509", ssl_client_ca=str(ca))) as port:
+        assert sslscan(port, tmp_path)[0] == set()
+
+
+def test_testssl_finds_nothing_weak_and_nothing_vulnerable(tmp_path: Path) -> None:
+    """Protocols, ciphers, forward secrecy, preferences, and all the vulnerabilities that it knows."""
+    with daemon(tmp_path, configured(tmp_path, own("rsa"))) as port:
+        wrong, looked_at = testssl(port, tmp_path, "-p", "-s", "-f", "-P", "-U")
+    assert wrong == set()
+    assert looked_at >= {"SSLv2", "SSLv3", "TLS1", "TLS1_1", "TLS1_2", "TLS1_3", "cipherlist_STRONG"} | VULNERABILITIES
+
+
+WEAK = {
+    "a cipher of CBC": (
+        ("-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-SHA"),
+        "cipher ECDHE-ECDSA-AES128-SHA",
+        "cipherlist_",
+    ),
+    "TLS 1.0": (("-tls1", "-cipher", "ALL:@SECLEVEL=0"), "protocol tls 1.0", "TLS1: "),
+}
+
+
+@pytest.mark.parametrize(("options", "by_sslscan", "by_testssl"), WEAK.values(), ids=WEAK.keys())
+def test_the_same_scans_find_fault_with_a_weak_server(
+    tmp_path: Path, options: tuple[str, ...], by_sslscan: str, by_testssl: str
+) -> None:
+    """So that they can fail."""
+    with weak(tmp_path, *options) as port:
+        assert by_sslscan in sslscan(port, tmp_path)[0]
+        wrong, _ = testssl(port, tmp_path, "-p", "-s")
+    assert [each for each in wrong if each.startswith(by_testssl)], wrong
+
+
+# What is wrong is said, and ends the start
+
+
+@pytest.mark.parametrize("arguments", [("--sandbox",), ()], ids=["one process", "with a supervisor"])
+def test_a_certificate_with_another_key_ends_the_start_with_its_setting(
+    tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    """No traceback, no worker that tries again and again."""
+    conf = configured(tmp_path, own("ec"), port=free_port())
+    own("ec").write(tmp_path, "other")
+    conf.write_text(conf.read_text().replace("own-key.pem", "other-key.pem"))
+    (tmp_path / "auth").write_text("serveradmin:secret\n")
+    (tmp_path / "auth").chmod(0o600)
+    done = finished(
+        twistd("econe", "--config", str(conf), *arguments),
+        tmp_path,
+        environment(ONE_CIPHER_AUTH=str(tmp_path / "auth")),
+    )
+    assert done.returncode != 0
+    said = done.stdout + done.stderr
+    assert re.search(r"own-cert\.pem: ssl_cert: is not the certificate of the key in \S+/other-key\.pem", said), said
+    assert "Traceback" not in said
