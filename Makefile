@@ -13,7 +13,7 @@ DEBIAN_PACKAGES := python3-venv gcc make \
 NO_START := /usr/sbin/policy-rc.d
 
 # The whole suite, and the part of it that depends on botocore's model.
-PYTEST := -n 2 -m "not live"
+PYTEST := -n 3 --dist worksteal -m "not live"
 WIRE_TESTS := $(wildcard tests/wire tests/test_wire*.py)
 
 # A stamp in a virtual environment says that what it is named for is installed there.

@@ -27,18 +27,22 @@ class SingleFlight(Generic[_T]):
     def join(self) -> Deferred[_T]:
         """Return what comes of the run under way, or of a new one."""
         waiter: Deferred[_T] = Deferred(self._leave)
-        self._waiting.append(waiter)
-        if len(self._waiting) == 1:
+        waiting = self._waiting
+        waiting.append(waiter)
+        if len(waiting) == 1:
             self._run = Deferred.fromCoroutine(self._start())
-            self._run.addBoth(self._land)
+            self._run.addBoth(self._land, waiting)
         return waiter
 
-    def _land(self, result: _T | Failure) -> None:
-        waiting, self._waiting = self._waiting, []
+    def _land(self, result: _T | Failure, waiting: list[Deferred[_T]]) -> None:
+        """Answer those who waited for this run; beside one that was given up and ends late there may be another."""
+        if self._waiting is waiting:
+            self._waiting = []
         for waiter in waiting:
             waiter.callback(result)
 
     def _leave(self, waiter: Deferred[_T]) -> None:
         self._waiting.remove(waiter)
         if not self._waiting and self._run is not None:
+            self._waiting = []
             self._run.cancel()
