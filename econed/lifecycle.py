@@ -38,7 +38,8 @@ class Process:
         self._places = places
         self._beside = beside
         self._clock = clock
-        self._drain_timeout = drain_timeout
+        self.drain_timeout = drain_timeout
+        """Seconds after which a drain cuts what is left."""
         self._log = log
         self._work = work
         self._ports: list[IListeningPort] = []
@@ -69,19 +70,19 @@ class Process:
         self._log.info(
             "drains: no new connections, {connections} to finish in {timeout:g} s at most",
             connections=connections.connections,
-            timeout=self._drain_timeout,
+            timeout=self.drain_timeout,
         )
         connections.drain()
         stopping = [maybeDeferred(stop) for stop in (*(port.stopListening for port in self._ports), self.stop)]
         finishing = Deferred.fromCoroutine(self._finish(connections, stopping))
-        too_long = self._clock.callLater(self._drain_timeout, finishing.cancel)
+        too_long = self._clock.callLater(self.drain_timeout, finishing.cancel)
         try:
             await finishing
         except CancelledError:
             say = self._log.warn if connections.busy else self._log.info
             say(
                 "cut after {timeout:g} s: {connections} connections were left, {busy} of them with a request under way",
-                timeout=self._drain_timeout,
+                timeout=self.drain_timeout,
                 connections=connections.connections,
                 busy=connections.busy,
             )

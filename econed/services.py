@@ -20,7 +20,7 @@ from twisted.logger import Logger
 
 from econed.lifecycle import Handler, Process, Signals
 from econed.logs import LoggedService, ProcessLog
-from econed.supervisor import Supervisor
+from econed.supervisor import GRACE, Supervisor
 from econed.systemd import Notifier
 
 
@@ -115,7 +115,7 @@ class OneProcess(LoggedService):
             self._said.warn("told to end a second time: ends at once")
             self._stop()
             return
-        self._notifier.stopping("finishes the requests under way")
+        self._notifier.stopping("finishes the requests under way", self._process.drain_timeout + GRACE)
         self._process.drained().addBoth(lambda _: self._stop())
 
     def renew(self) -> None:

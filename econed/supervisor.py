@@ -127,7 +127,8 @@ class Supervisor:
             return
         self._is_ending = True
         self._log.info("ends: {count} workers finish the requests under way", count=len(self._alive))
-        self._notifier.stopping("finishes the requests under way")
+        longest = max(worker.generation.plan.settings.drain_timeout for worker in self._alive) if self._alive else 0.0
+        self._notifier.stopping("finishes the requests under way", longest + 2 * GRACE)
         self._replace_nobody()
         close(self._current.plan.sockets)
         if self._next is not None:

@@ -44,9 +44,9 @@ class Notifier:
         """Say that the configuration is being read anew; `ready` ends it (Type=notify-reload wants the time)."""
         self._tell("RELOADING=1", f"MONOTONIC_USEC={round(self.monotonic() * 1e6)}", "STATUS=reading its configuration")
 
-    def stopping(self, status: str) -> None:
-        """Say that the daemon is about to end."""
-        self._tell("STOPPING=1", f"STATUS={status}")
+    def stopping(self, status: str, within: float) -> None:
+        """Say that the daemon is about to end, `within` so many seconds, whatever TimeoutStopSec the unit has."""
+        self._tell("STOPPING=1", f"EXTEND_TIMEOUT_USEC={round(within * 1e6)}", f"STATUS={status}")
 
     def status(self, text: str) -> None:
         """Say in a few words how the daemon is (`systemctl status` shows them)."""

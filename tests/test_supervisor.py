@@ -460,6 +460,7 @@ def test_at_the_end_all_workers_drain_and_the_exit_code_is_0_when_the_last_has_e
     house.serving()
     house.supervisor.end()
     assert "STOPPING=1" in house.notifier.said
+    assert f"EXTEND_TIMEOUT_USEC={round((DRAIN_TIMEOUT + 20) * 1e6)}" in house.notifier.said, "a kill after it included"
     assert all(hand.is_told_to_drain for hand in house.hands)
     assert house.supervisor.unready() == DRAINING
     assert "draining" in str(house.supervisor.unready())

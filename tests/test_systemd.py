@@ -41,8 +41,8 @@ def test_every_word_goes_to_the_manager_as_one_datagram(manager: tuple[socket.so
     assert told(manager) == ["STATUS=two lines"]
     notes.alive()
     assert told(manager) == ["WATCHDOG=1"]
-    notes.stopping("finishes")
-    assert told(manager) == ["STOPPING=1", "STATUS=finishes"]
+    notes.stopping("finishes", 50.0)
+    assert told(manager) == ["STOPPING=1", "EXTEND_TIMEOUT_USEC=50000000", "STATUS=finishes"]
 
 
 def test_without_a_manager_or_with_a_deaf_one_nothing_happens(tmp_path: Path) -> None:
