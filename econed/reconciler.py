@@ -88,7 +88,8 @@ class ReconcilerService(Recurring):
         log: Logger | None = None,
         ended: Callable[[str], None] | None = None,
     ) -> None:
-        super().__init__(self._round, INTERVAL * jitter(), clock, log or _logger())
+        first = INTERVAL * jitter()
+        super().__init__(self._round, first, clock, log or _logger(), what="a round", after_failure=INTERVAL)
         self._reconciler = reconciler
         self._jitter = jitter
         self._ended = ended
@@ -102,29 +103,28 @@ class ReconcilerService(Recurring):
         except OpenNebulaError as error:
             outcome = "waits"
             self._log.warn("no round this time: {error}", error=str(error))
-        except Exception:  # noqa: BLE001 - one bad round must not be the last
-            outcome = "failed"
-            self._log.failure("a round failed")
+        except Exception:
+            self._tell("failed")
+            raise
+        self._tell(outcome)
+        return INTERVAL * (0.5 + self._jitter())
+
+    def _tell(self, outcome: str) -> None:
         if self._ended is not None:
             self._ended(outcome)
-        return INTERVAL * (0.5 + self._jitter())
 
 
 class ReportService(Recurring):
     """Has something looked at once when the daemon starts, and again until oned has answered."""
 
     def __init__(self, report: Callable[[], Awaitable[None]], clock: IReactorTime, log: Logger | None = None) -> None:
-        super().__init__(self._look, 0.0, clock, log or _logger())
+        super().__init__(self._look, 0.0, clock, log or _logger(), what="a look at the start", after_failure=None)
         self._report = report
 
     async def _look(self) -> float | None:
         try:
             await self._report()
-        except CancelledError:
-            raise
         except OpenNebulaError as error:
             self._log.warn("the look at the start waits: {error}", error=str(error))
             return INTERVAL
-        except Exception:  # noqa: BLE001 - what is only said at start must not do harm
-            self._log.failure("a look at the start failed")
         return None

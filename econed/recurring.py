@@ -13,13 +13,23 @@ from twisted.logger import Logger
 class Recurring(Service):
     """Runs something on the clock, one run after the other, for as long as the daemon does.
 
-    The first run comes `first` seconds after the start; each returns the seconds until the next, None for no more.
+    The first run comes `first` seconds after the start; each returns the seconds until the next, None for no more. One
+    that fails as nobody foresaw is logged, as `what` it is, and the next comes `after_failure` seconds later.
     """
 
     def __init__(
-        self, run: Callable[[], Awaitable[float | None]], first: float, clock: IReactorTime, log: Logger
+        self,
+        run: Callable[[], Awaitable[float | None]],
+        first: float,
+        clock: IReactorTime,
+        log: Logger,
+        *,
+        what: str,
+        after_failure: float | None,
     ) -> None:
         self._run = run
+        self._what = what
+        self._after_failure = after_failure
         self._first = first
         self._clock = clock
         self._log = log
@@ -54,6 +64,9 @@ class Recurring(Service):
             again = await self._run()
         except CancelledError:
             self._log.debug("broken off, as the daemon stops")
+        except Exception:  # noqa: BLE001 - one bad run must not be the last
+            self._log.failure("{what} failed", what=self._what)
+            again = self._after_failure
         finally:
             self._running = None
         if again is not None and self.running:

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredLock
-from twisted.internet.error import ProcessTerminated
+from twisted.internet.error import ProcessExitedAlready, ProcessTerminated
 from twisted.internet.protocol import ProcessProtocol
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -197,7 +197,7 @@ class _Running(ProcessProtocol):
         try:
             os.killpg(self._pid, number)
         except (ProcessLookupError, PermissionError):  # not yet the leader of its group, or all of it gone
-            with suppress(Exception):
+            with suppress(ProcessExitedAlready, OSError):
                 self.transport.signalProcess(int(number))  # type: ignore[union-attr]
 
     def _schedule(self, seconds: float, what: Any, *args: object) -> None:

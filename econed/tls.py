@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Final
 
 from OpenSSL import SSL, crypto
-from twisted.internet.defer import CancelledError, Deferred, DeferredLock
+from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.interfaces import (
     IListeningPort,
     IOpenSSLServerConnectionCreator,
@@ -68,7 +68,9 @@ class ServerTLS(Recurring):
     def __init__(
         self, files: Files, clock: IReactorTime, in_thread: InThread, log: Logger, metrics: Metrics | None = None
     ) -> None:
-        super().__init__(self._look, LOOK_EVERY, clock, log)
+        super().__init__(
+            self._look, LOOK_EVERY, clock, log, what="a look at the certificates", after_failure=LOOK_EVERY
+        )
         self._files = files
         self._in_thread = in_thread
         self._metrics = metrics or Metrics()
@@ -91,15 +93,10 @@ class ServerTLS(Recurring):
         await self._one_at_a_time.run(lambda: Deferred.fromCoroutine(self._renew()))
 
     async def _look(self) -> float:
-        try:
-            if await self._in_thread(self._files.stamp) != self._seen:
-                await self.reload()
-            elif self._clock.seconds() >= self._warned_at + WARN_EVERY:
-                self._warn()
-        except CancelledError:
-            raise
-        except Exception:  # noqa: BLE001 - one bad look must not be the last
-            self._log.failure("the certificates could not be looked at")
+        if await self._in_thread(self._files.stamp) != self._seen:
+            await self.reload()
+        elif self._clock.seconds() >= self._warned_at + WARN_EVERY:
+            self._warn()
         return LOOK_EVERY
 
     async def _renew(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
@@ -82,7 +82,7 @@ class OnedWatch(Recurring):
     """
 
     def __init__(self, one: IOpenNebula, state: OnedState, clock: IReactorTime, log: Logger) -> None:
-        super().__init__(self._look, 0.0, clock, log)
+        super().__init__(self._look, 0.0, clock, log, what="a look at oned", after_failure=LOOK_EVERY)
         self._one = one
         self._state = state
         self._clock = clock
@@ -107,10 +107,6 @@ class OnedWatch(Recurring):
             self._log.debug("oned was asked whether it is there: {error}", error=str(error))
         except OpenNebulaError as error:
             self._log.debug("oned was asked whether it is there: {error}", error=str(error))
-        except CancelledError:
-            raise
-        except Exception:  # noqa: BLE001 - a look that fails must not be the last
-            self._log.failure("oned could not be asked whether it is there")
 
     def _say(self, is_reachable: bool) -> None:
         if not is_reachable:
@@ -128,7 +124,7 @@ class LagWatch(Recurring):
     def __init__(
         self, tell: Callable[[float], None], now: Callable[[], float], clock: IReactorTime, log: Logger
     ) -> None:
-        super().__init__(self._measure, 0.0, clock, log)
+        super().__init__(self._measure, 0.0, clock, log, what="a measurement of the lag", after_failure=LAG_EVERY)
         self._tell = tell
         self._now = now
         self._due: float | None = None

@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError
 
 from tests.support.clients import boto, refusal, send, upload_form
 from tests.support.daemon import Daemon
-from tests.support.estate import Cloud, Person, SandboxCloud, twistd
+from tests.support.estate import Cloud, Person, furnished, twistd
 from tests.support.gate import Gate, Mode
 from tests.support.numbers import read
 from tests.support.ports import free_port
@@ -69,12 +69,8 @@ def port() -> Port:
 @pytest.fixture(scope="module")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
     """An oned with users."""
-    made = SandboxCloud("7.4", tmp_path_factory.mktemp("cloud"))
-    try:
-        made.furnish()
+    with furnished("7.4", tmp_path_factory.mktemp("cloud")) as made:
         yield made
-    finally:
-        made.remove()
 
 
 def url_of(settings: Mapping[str, object]) -> str:

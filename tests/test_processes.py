@@ -24,7 +24,7 @@ from lxml import etree
 from tests.support.certificates import replace_file, write_server_pair
 from tests.support.clients import v2_form
 from tests.support.daemon import ROOT, Daemon, Load, asked
-from tests.support.estate import Cloud, SandboxCloud
+from tests.support.estate import Cloud, furnished
 from tests.support.gate import Gate, Mode
 from tests.support.ports import free_port
 from tests.support.processes import STARTING, until
@@ -35,12 +35,8 @@ WORKERS = 2
 @pytest.fixture(scope="module")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
     """An oned with a user."""
-    made = SandboxCloud("7.4", tmp_path_factory.mktemp("cloud"))
-    try:
-        made.furnish()
+    with furnished("7.4", tmp_path_factory.mktemp("cloud")) as made:
         yield made
-    finally:
-        made.remove()
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ from tests.support.clients import (
     upload_form,
     v2_form,
 )
-from tests.support.estate import Econed, Person, cloud_of
+from tests.support.estate import Econed, Person, SandboxCloud
 from tests.support.ports import free_port
 from tests.support.processes import until
 from tests.support.proxies import NAMES, Files, Proxy, Way
@@ -96,7 +96,7 @@ class House:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self.cloud = cloud_of("7.4", directory)
+        self.cloud = SandboxCloud("7.4", directory)
         self._proxies: dict[tuple[str, str], Proxy] = {}
 
     def furnish(self) -> None:

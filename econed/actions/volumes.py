@@ -108,11 +108,7 @@ async def describe_volumes(
     matches = VOLUME_FILTERS.matcher(filters)
     paging = Paging.of(_VOLUMES, max_results, next_token, least=1, ids=volume_ids)
 
-    def shown(volume: Volume, where: Zones) -> Any:
-        one = volume_view(volume, where)
-        return one if matches(one) else None
-
-    page, last = await _listed(call, volume_ids, filters, paging, shown)
+    page, last = await _listed(call, volume_ids, filters, paging, volume_view, matches)
     return {"Volumes": page, **last}
 
 
@@ -129,11 +125,7 @@ async def describe_volume_status(
     matches = STATUS_FILTERS.matcher(filters)
     paging = Paging.of(_STATUS, max_results, next_token, least=1, ids=volume_ids)
 
-    def shown(volume: Volume, where: Zones) -> Any:
-        one = status_view(volume, where)
-        return one if matches(one) else None
-
-    page, last = await _listed(call, volume_ids, (), paging, shown)
+    page, last = await _listed(call, volume_ids, (), paging, status_view, matches)
     return {"VolumeStatuses": page, **last}
 
 
@@ -150,11 +142,7 @@ async def describe_volumes_modifications(
     matches = MODIFICATION_FILTERS.matcher(filters)
     paging = Paging.of(_MODIFICATIONS, max_results, next_token, least=1, ids=volume_ids)
 
-    def shown(volume: Volume, _: Zones) -> Any:
-        one = modification_view(volume)
-        return one if one is not None and matches(one) else None
-
-    page, last = await _listed(call, volume_ids, (), paging, shown)
+    page, last = await _listed(call, volume_ids, (), paging, lambda volume, _: modification_view(volume), matches)
     return {"VolumesModifications": page, **last}
 
 
@@ -218,9 +206,13 @@ async def _listed(
     volume_ids: Sequence[str],
     filters: Sequence[Filter],
     paging: Paging,
-    shown: Callable[[Volume, Zones], _T | None],
+    view: Callable[[Volume, Zones], _T | None],
+    matches: Callable[[_T], bool],
 ) -> tuple[list[_T], dict[str, str]]:
-    """Return what is shown of the volumes up to the page's limit, and the NextToken if more are left to look at."""
+    """Return the views of the volumes that match, up to the page's limit, and the NextToken if more are left to see.
+
+    A volume of which there is no view is not shown.
+    """
     found: list[_T] = []
     last: tuple[int, int, int] = (0, 0, 0)
     where: Zones | None = None
@@ -234,7 +226,8 @@ async def _listed(
                 if paging.limit is not None and len(found) == paging.limit:
                     return found, {"NextToken": paging.token(last)}
                 last = _position(volume)
-                if (one := shown(volume, where)) is not None:
+                one = view(volume, where)
+                if one is not None and matches(one):
                     found.append(one)
     return found, {}
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.clients import boto
-from tests.support.estate import FORMS, LIVE, Cloud, Econed, Person, cloud_of
+from tests.support.estate import FORMS, LIVE, Cloud, Econed, Person, furnished
 
 ELEMENTS_READ = Path(__file__).parents[1] / "data" / "elements-read.txt"
 
@@ -21,12 +21,8 @@ def _forms() -> list[Any]:
 @pytest.fixture(scope="session", params=_forms())
 def cloud(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
     """An oned of this form with what the tests need in it, which is removed at the end."""
-    made = cloud_of(request.param, tmp_path_factory.mktemp(f"cloud-{request.param}"))
-    try:
-        made.furnish()
+    with furnished(request.param, tmp_path_factory.mktemp(f"cloud-{request.param}")) as made:
         yield made
-    finally:
-        made.remove()
 
 
 @pytest.fixture(scope="session")

@@ -470,9 +470,15 @@ class LiveCloud(Cloud):
         super().__init__(LIVE, url, oneadmin, auth_file, directory)
 
 
-def cloud_of(form: str, directory: Path) -> Cloud:
-    """Return the cloud of a form, not furnished yet."""
-    return LiveCloud(directory) if form == LIVE else SandboxCloud(form, directory)
+@contextlib.contextmanager
+def furnished(form: str, directory: Path) -> Iterator[Cloud]:
+    """A cloud of a form with what tests need in it, which is removed at the end."""
+    made = LiveCloud(directory) if form == LIVE else SandboxCloud(form, directory)
+    try:
+        made.furnish()
+        yield made
+    finally:
+        made.remove()
 
 
 def twistd() -> str:
