@@ -12,7 +12,7 @@ from typing import Any
 
 from botocore.model import ListShape, Shape, StructureShape
 
-from econed.actions.action import Action, Members
+from econed.actions.action import NOTHING, Action, Members
 from econed.errors import EC2Error
 from econed.wire.model import Model, Operation
 
@@ -52,15 +52,26 @@ class Route:
         admitted = {}
         for name, inner in value.items():
             where = f"{path}.{name}" if path else name
-            if name in members:
-                admitted[name] = self._admitted(inner, members.of.get(name, members), where)
-            elif not self._needs_nothing(where, inner):
-                raise EC2Error("UnsupportedOperation", f"The parameter {where} is not supported here.")
+            taken = members.find(name)
+            if taken is not None:
+                admitted[name] = self._admitted(inner, taken, where)
+            elif not self._is_declared(where, inner):
+                self._check_declared_below(where, inner)
         return admitted
 
-    def _needs_nothing(self, where: str, value: Any) -> bool:
+    def _is_declared(self, where: str, value: Any) -> bool:
         action = self.action
         return where in action.ignores or (where in action.as_is and value == action.as_is[where])
+
+    def _check_declared_below(self, where: str, value: Any) -> None:
+        """Refuse a parameter that is not carried out, unless all that it holds is ignored or as is.
+
+        Raises `EC2Error` UnsupportedOperation naming the member that is neither.
+        """
+        declared = (*self.action.ignores, *self.action.as_is)
+        if not value or not isinstance(value, dict | list) or not any(d.startswith(f"{where}.") for d in declared):
+            raise EC2Error("UnsupportedOperation", f"The parameter {where} is not supported here.")
+        self._admitted(value, NOTHING, where)
 
 
 class Dispatcher:

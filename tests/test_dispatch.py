@@ -37,7 +37,8 @@ def route(run: Any) -> Route:
 
 
 @action(
-    ignores=["Monitoring", "MetadataOptions.HttpTokens"], as_is={"EbsOptimized": False, "Placement.Tenancy": "default"}
+    ignores=["Monitoring", "MetadataOptions.HttpTokens"],
+    as_is={"EbsOptimized": False, "Placement.Tenancy": "default", "LicenseSpecifications.LicenseConfigurationArn": "a"},
 )
 async def run_instances(
     call: object, *, image_id: str, min_count: int = 1, max_count: int = 1, placement: Placed | None = None
@@ -75,12 +76,41 @@ def test_a_member_that_asks_for_what_is_so_anyway_is_dropped_with_that_value_onl
 
 
 @pytest.mark.parametrize(
+    "parameters",
+    [
+        {"MetadataOptions": {"HttpTokens": "required"}},
+        {"LicenseSpecifications": [{"LicenseConfigurationArn": "a"}, {"LicenseConfigurationArn": "a"}]},
+    ],
+)
+def test_a_structure_that_is_not_carried_out_is_dropped_if_all_that_it_holds_is_declared(
+    parameters: dict[str, Any],
+) -> None:
+    assert route(run_instances).admitted({"ImageId": "ami-1", **parameters}) == {"ImageId": "ami-1"}
+
+
+def test_an_action_without_parameters_takes_none() -> None:
+    @action()
+    async def describe_account_attributes(call: object) -> None:
+        """Describe the account."""
+
+    assert route(describe_account_attributes).admitted({}) == {}
+    with pytest.raises(EC2Error) as caught:
+        route(describe_account_attributes).admitted({"AttributeNames": ["default-vpc"]})
+    assert caught.value.code == "UnsupportedOperation"
+
+
+@pytest.mark.parametrize(
     ("parameters", "named"),
     [
         ({"KernelId": "aki-1"}, "KernelId"),
         ({"Placement": {"AvailabilityZone": "a", "GroupName": "g"}}, "Placement.GroupName"),
         ({"Placement": {"Tenancy": "dedicated"}}, "Placement.Tenancy"),
-        ({"MetadataOptions": {"HttpTokens": "required", "HttpEndpoint": "enabled"}}, "MetadataOptions"),
+        ({"MetadataOptions": {"HttpTokens": "required", "HttpEndpoint": "enabled"}}, "MetadataOptions.HttpEndpoint "),
+        (
+            {"LicenseSpecifications": [{"LicenseConfigurationArn": "b"}]},
+            "LicenseSpecifications.LicenseConfigurationArn ",
+        ),
+        ({"LicenseSpecifications": []}, "LicenseSpecifications "),
         ({"BlockDeviceMappings": [{"DeviceName": "/dev/sda"}]}, "BlockDeviceMappings"),
     ],
 )

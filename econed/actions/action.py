@@ -21,15 +21,21 @@ _ATTRIBUTE = "__ec2_action__"
 
 @dataclass(frozen=True)
 class Members:
-    """The members of a structure that an action carries out, by their names in Amazon's model, each with its own."""
+    """The members of a structure that an action carries out, by their names in Amazon's model, each with its own.
+
+    `is_open` says that whatever the model has there is carried out: the type of the parameter names no members.
+    """
 
     of: Mapping[str, Members]
+    is_open: bool = False
 
-    def __contains__(self, name: str) -> bool:
-        return not self.of or name in self.of
+    def find(self, name: str) -> Members | None:
+        """Return what is carried out of a member; None if it is not taken."""
+        return self if self.is_open else self.of.get(name)
 
 
-_ANYTHING = Members(MappingProxyType({}))
+_ANYTHING = Members(MappingProxyType({}), is_open=True)
+NOTHING = Members(MappingProxyType({}))
 
 
 @dataclass(frozen=True)

@@ -192,6 +192,25 @@ def test_what_cannot_be_is_refused_and_nothing_is_made(more: dict[str, Any], cod
     assert refused(Cloud(), **more) == code
 
 
+def test_what_is_ignored_or_so_anyway_inside_structures_does_not_keep_an_instance_from_running() -> None:
+    """As Terraform sends them with every launch."""
+    instance, _ = run(
+        Cloud(),
+        HibernationOptions={"Configured": False},
+        EnclaveOptions={"Enabled": False},
+        CapacityReservationSpecification={"CapacityReservationPreference": "open"},
+        Placement={"Tenancy": "default"},
+    )
+    assert instance["State"]["Name"] == "pending"
+
+
+def test_what_is_asked_for_beside_them_in_the_same_structure_is_refused() -> None:
+    reservation = {"CapacityReservationTarget": {"CapacityReservationId": "cr-1"}}
+    preference = {"CapacityReservationPreference": "open"}
+    assert refused(Cloud(), HibernationOptions={"Configured": True}) == "UnsupportedOperation"
+    assert refused(Cloud(), CapacityReservationSpecification={**preference, **reservation}) == "UnsupportedOperation"
+
+
 def test_without_an_image_there_is_no_instance() -> None:
     refusal = Cloud().refusal("alice", "RunInstances", MinCount=1, MaxCount=1)
     assert refusal.code == "MissingParameter"
