@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -96,6 +97,21 @@ def _told(answer: Mapping[str, Any], caller: Caller) -> str:
     return repr(answer)
 
 
+def _shows(told: str, name: str) -> bool:
+    """Whether an answer has a name as a whole: i-00000003 is no part of ami-00000003, nor 10.0.0.1 of 10.0.0.12."""
+    return re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-]|\.\w)", told) is not None
+
+
+def test_a_name_is_looked_for_as_a_whole() -> None:
+    """In whatever stands around it."""
+    told = repr({"ImageId": "ami-00000003", "PublicIp": "192.0.2.12", "Message": "the instance i-00000004."})
+    assert not _shows(told, "i-00000003")
+    assert not _shows(told, "192.0.2.1")
+    assert _shows(told, "ami-00000003")
+    assert _shows(told, "192.0.2.12")
+    assert _shows(told, "i-00000004")
+
+
 def test_every_action_is_in_the_tables() -> None:
     """A new action is held to the same."""
     assert sorted(EXAMPLES) == ACTIONS
@@ -119,9 +135,9 @@ def test_what_is_anothers_is_neither_shown_nor_changed(
             _end(stranger.client, action, answer)
             if action != "RunInstances":
                 told = _told(answer, stranger)
-                assert not [name for name in owned.names() if name in told], f"{example} shows {answer}"
+                assert not [name for name in owned.names() if _shows(told, name)], f"{example} shows {answer}"
             else:
-                assert owned.instance not in repr(answer)
+                assert not _shows(repr(answer), owned.instance)
     assert owned.documents(cloud) == before
 
 

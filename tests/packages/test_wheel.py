@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.packages.serving import images, sandboxed, serving
-from tests.support.packages import ROOT, built, files, ran, source
+from tests.support.packages import ROOT, built, copied, files, ran, source
 from tests.support.ports import free_port
 
 _QUIET = ("--quiet", "--disable-pip-version-check", "--no-deps")
@@ -52,6 +52,21 @@ def test_an_sdist_holds_the_whole_checkout(tmp_path_factory: pytest.TempPathFact
     with tarfile.open(sdist) as archive:
         held = {Path(*Path(member.name).parts[1:]) for member in archive if member.isfile()}
     assert files(source(tmp_path_factory)) - held == set()
+
+
+def test_what_a_first_session_leaves_in_the_checkout_is_not_handed_out(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """The README saves a private key where the reader is, which may be the checkout."""
+    left_behind = ROOT / "left-by-a-first-session.pem"
+    left_behind.write_text("a private key", "utf-8")
+    try:
+        directory = tmp_path_factory.mktemp("copy")
+        copied(directory)
+    finally:
+        left_behind.unlink()
+    assert Path("setup.cfg") in files(directory)
+    assert not list(directory.rglob("*.pem"))
 
 
 def test_from_wheel_and_from_sdist_twistd_serves_in_an_environment_that_was_empty(

@@ -19,7 +19,19 @@ LONG = 600
 """Seconds after which a build hangs."""
 
 _LEFT_OUT = shutil.ignore_patterns(
-    ".?*cache", ".venv", ".git", ".hypothesis", "__pycache__", "*.egg-info", "build", "dist", "dropin.cache", "_trial*"
+    *(
+        ".?*cache",
+        ".venv",
+        ".git",
+        ".hypothesis",
+        "__pycache__",
+        "*.egg-info",
+        "build",
+        "dist",
+        "dropin.cache",
+        "_trial*",
+    ),
+    *("*.pem", "twistd.log", "twistd.pid"),
 )
 
 
@@ -40,9 +52,32 @@ def ran(*command: str | Path, cwd: Path | None = None, **environment: str) -> st
     return done.stdout
 
 
+def _tracked() -> set[Path] | None:
+    """Return the files of the checkout that git tracks, None where this is no checkout, as in an unpacked sdist.
+
+    What else lies about in it, such as the key that the README's first session saves, is nobody's to hand out.
+    """
+    if not (ROOT / ".git").exists() or shutil.which("git") is None:
+        return None
+    listed = subprocess.run(["git", "-C", ROOT, "ls-files", "-z"], capture_output=True, text=True, check=False)
+    return {Path(name) for name in listed.stdout.split("\0") if name} if listed.returncode == 0 else None
+
+
+def copied(target: Path) -> None:
+    """Copy the checkout, without what was made in it."""
+    tracked = _tracked()
+    if tracked is None:
+        shutil.copytree(ROOT, target, ignore=_LEFT_OUT)
+        return
+    for path in tracked:
+        if (ROOT / path).is_file():
+            (target / path).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / path, target / path)
+
+
 def _built(directory: Path) -> None:
     source = directory / "source"
-    shutil.copytree(ROOT, source, ignore=_LEFT_OUT)
+    copied(source)
     ran(sys.executable, "-m", "build", "--no-isolation", "--outdir", directory, source)
 
 
