@@ -26,6 +26,27 @@ _OURS = "econed"
 _UNFORMATTABLE = ("Unable to format event ", "MESSAGE LOST: ")
 """How Twisted begins where it can only show all the fields of an event as they are, with whatever is in them."""
 
+LONGEST = 4096
+"""Bytes that a line of text may have, and the longest value in an object of JSON; longer ones are cut in the middle."""
+
+LONGEST_OBJECT = 2 * LONGEST
+"""Bytes that an object of JSON may have: a message and a traceback, both in one line."""
+
+_LONGEST_MESSAGE = 1024
+"""Bytes of an exception's message: what oned says may be of any length."""
+
+_LONGEST_READ = 1 << 14
+"""Characters of such a message that are searched for secrets; more of it is not looked at and not shown."""
+
+_MARGIN = 8
+"""Bytes of a line for the tab or the priority at its beginning, and the end of the line."""
+
+_SHORTEST = 64
+"""Bytes to which no value is cut down in favour of others."""
+
+_LARGEST_NUMBER = 2**63
+_CUT = "…"
+
 _MOST_FRAMES = 60
 _MOST_CAUSES = 8
 _PLAIN = re.compile(r"[\w.:@/+=,-]+", re.ASCII)
@@ -47,9 +68,13 @@ _SECRET = re.compile(
     r"-----BEGIN[^-]*PRIVATE KEY-----.*?(?:-----END[^-]*-----|$)"
     r"|[0-9A-Fa-f]{32,}"  # digests: secret keys of the driver core, signatures
     r"|(?<![\w./-])[A-Za-z0-9+][A-Za-z0-9+/]{39,}={0,2}"  # base64: session tokens, user data, keys; not paths
-    r"|(?i:signature|authorization|credential|secret|password|token)[\w.-]*[\"']?\s*[=:]\s*\S+",
+    r"|(?i:authorization)[\"']?\s{0,4}[=:]\s{0,4}(?:[\w-]{1,40}[ \t]{1,4})?\S+"  # with its scheme
+    r"|(?i:secret|password)[\w.-]{0,40}[\"']?\s{0,4}[=:]\s{0,4}\S+"
+    r"|(?i:signature|credential|token)[\w.-]{0,40}[\"']?\s{0,4}"
+    r"(?:=\s{0,4}|:\s{0,4}(?!\s|[A-Za-z]{1,15}[,;.)]?(?:\s|$)))\S+",
     re.DOTALL,
 )
+"""What a secret looks like, or is called. Of what stands behind a colon a plain word is none: `InvalidToken: The …`."""
 
 
 def text(worker: int | None = None) -> Formatter:
@@ -66,7 +91,7 @@ def text(worker: int | None = None) -> Formatter:
         lines = [f"{formatTime(event.get('log_time'))} [{printable(_system(event))}{mark}] {printable(message)}"]
         if failure is not None:
             lines += map(printable, told(failure))
-        return "\n\t".join(lines)
+        return "\n\t".join(cut(each, LONGEST - _MARGIN) for each in lines)
 
     return line
 
@@ -92,7 +117,7 @@ def as_json(pid: Callable[[], int], worker: int | None = None) -> Formatter:
         }
         if failure is not None:
             always["traceback"] = "\n".join(told(failure))
-        return json.dumps({**always, **{key: value for key, value in _fields(event) if key not in always}})
+        return _object({**always, **{key: value for key, value in _fields(event) if key not in always}})
 
     return line
 
@@ -109,11 +134,31 @@ def printable(given: str) -> str:
     return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in given)
 
 
+def cut(given: str, most: int = LONGEST) -> str:
+    """Return a printable text with what is in the middle left out, if it has more than `most` bytes in UTF-8.
+
+    Both ends stay: at the beginning stands what it is about, at the end often why, or an id.
+    """
+    if len(given) * 4 <= most:
+        return given
+    whole = given.encode("utf-8", "backslashreplace")
+    if len(whole) <= most:
+        return given
+    end = (most - len(_CUT.encode())) // 2
+    return f"{whole[:end].decode('utf-8', 'ignore')}{_CUT}{whole[-end:].decode('utf-8', 'ignore')}"
+
+
 def quoted(given: str, most: int = 200) -> str:
-    """Return a word from outside for a line of words: as it is if it is one, else in quotation marks, and cut off."""
+    """Return a word from outside for a line of words: as it is if it is one, else in quotation marks, and cut off.
+
+    Where it is escaped it may be longer than `most` characters, but not by more than twice.
+    """
     if len(given) > most:
-        given = given[:most] + "…"
-    return given if _PLAIN.fullmatch(given) else printable(json.dumps(given, ensure_ascii=False))
+        given = given[:most] + _CUT
+    if _PLAIN.fullmatch(given):
+        return given
+    shown = printable(json.dumps(given, ensure_ascii=False))
+    return shown if len(shown) <= 2 * most else f'{shown[: 2 * most]}{_CUT}"'
 
 
 def told(failure: Failure) -> list[str]:
@@ -133,8 +178,14 @@ def told(failure: Failure) -> list[str]:
 
 def harmless(error: BaseException) -> str:
     """Return the message of an exception, if it can hold nothing that a client sent or that is secret."""
+    return cut(_harmless(error), _LONGEST_MESSAGE)
+
+
+def _harmless(error: BaseException) -> str:
     match error:
-        case EC2Error() | OpenNebulaError() | ScriptFailed():
+        case EC2Error():
+            return f"{error.code}: {redacted(error.message)}"  # codes are our own words
+        case OpenNebulaError() | ScriptFailed():
             return redacted(str(error))
         case OSError(strerror=str()):
             return redacted(f"[Errno {error.errno}] {error.strerror}")
@@ -146,7 +197,13 @@ def harmless(error: BaseException) -> str:
 
 
 def redacted(said: str) -> str:
-    """Return a text without what looks like a key, a signature, a token, or a password."""
+    """Return a text without what looks like a key, a signature, a token, or a password.
+
+    Of a very long one the beginning is returned, without its last word: half a secret would not be known for one.
+    """
+    if len(said) > _LONGEST_READ:
+        beginning = said[:_LONGEST_READ].rstrip()
+        return redacted(beginning[: max(map(beginning.rfind, " \t\n"), default=-1) + 1]) + _CUT
     return _SECRET.sub("[redacted]", said)
 
 
@@ -175,8 +232,23 @@ def _fields(event: LogEvent) -> Iterator[tuple[str, object]]:
     for key, value in event.items():
         if key.startswith("log_"):
             continue
-        if value is None or isinstance(value, str | int | float):
+        if isinstance(value, int) and abs(value) >= _LARGEST_NUMBER:  # Python refuses to write one of 5,000 digits
+            yield key, f"{value:#x}"
+        elif value is None or isinstance(value, str | int | float):
             yield key, value
+
+
+def _object(values: dict[str, object]) -> str:
+    """Return an object of JSON; the longest of its texts are cut until it is no longer than it may be."""
+    shown = {key: cut(value) if isinstance(value, str) else value for key, value in values.items()}
+    while len(line := json.dumps(shown)) > LONGEST_OBJECT:
+        sizes = {key: len(json.dumps(value)) for key, value in shown.items() if isinstance(value, str)}
+        longest = max(sizes, key=lambda key: sizes[key], default="")
+        if sizes.get(longest, 0) <= _SHORTEST * 6:  # by as much a character may grow in JSON
+            break
+        text = str(shown[longest])
+        shown[longest] = cut(text, len(text.encode("utf-8", "backslashreplace")) // 2)
+    return line
 
 
 def _utc(when: float | None) -> str | None:

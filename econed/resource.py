@@ -10,6 +10,7 @@ import re
 import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -225,6 +226,8 @@ class _Exchange:
         request.setHeader(b"content-length", b"%d" % answer.length)
         request.setHeader(b"x-amzn-requestid", self._id.encode())
         request.setHeader(b"cache-control", b"no-cache, no-store")
+        if answer.status == HTTPStatus.METHOD_NOT_ALLOWED:
+            request.setHeader(b"allow", b", ".join(_ALLOWED))  # RFC 9110, 15.5.6
         if answer.length < PRODUCED_FROM:
             request.write(b"".join(answer.pieces))
             request.finish()
@@ -260,7 +263,7 @@ def signed_request(request: RawRequest, certificate: bytes | None = None) -> Sig
     if request.refusal is not None:
         raise request.refusal
     if request.method not in _ALLOWED:
-        raise EC2Error("MethodNotAllowed", "Only GET and POST are taken.", 405)
+        raise EC2Error("MethodNotAllowed", "Only GET and POST are taken.", HTTPStatus.METHOD_NOT_ALLOWED)
     assert request.content is not None  # noqa: S101 - read in full before it is rendered
     fields = None if request.upload is None else request.upload.fields
     body = request.content.read()

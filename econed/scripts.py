@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
     from twisted.python.failure import Failure
 
-MOST_OUTPUT = 1 << 16
-"""Bytes of a script's output that are kept; what comes after them is read and dropped."""
+MOST_OUTPUT = 1 << 10
+"""Bytes that are kept of the beginning of a script's output, and as many of its end; the middle is dropped."""
 
 GRACE = 2.0
 """Seconds from TERM to KILL."""
@@ -144,7 +144,9 @@ class _Running(ProcessProtocol):
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
-        self._kept = bytearray()
+        self._beginning = bytearray()
+        self._end = bytearray()
+        self._is_cut = False
         self._later: list[IDelayedCall] = []
         self._pid: int | None = None
         self.ended: Deferred[ProcessTerminated | None] = Deferred()
@@ -152,8 +154,9 @@ class _Running(ProcessProtocol):
 
     @property
     def output(self) -> str:
-        """What it printed, as one line."""
-        return ascii(self._kept.decode("utf-8", "replace").strip())
+        """What it printed, as one line, without what is in the middle where it is long."""
+        between = b" ... " if self._is_cut else b""
+        return ascii((self._beginning + between + self._end).decode("utf-8", "replace").strip())
 
     def end_after(self, seconds: float) -> None:
         """Have it ended when so many seconds are over."""
@@ -172,8 +175,13 @@ class _Running(ProcessProtocol):
         self.transport.closeStdin()
 
     def outReceived(self, data: bytes) -> None:
-        """Keep the beginning of what it prints."""
-        self._kept += data[: MOST_OUTPUT - len(self._kept)]
+        """Keep the beginning and the end of what it prints."""
+        room = MOST_OUTPUT - len(self._beginning)
+        self._beginning += data[:room]
+        self._end += data[room:]
+        if len(self._end) > MOST_OUTPUT:
+            self._is_cut = True
+            del self._end[:-MOST_OUTPUT]
 
     errReceived = outReceived
 

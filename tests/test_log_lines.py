@@ -22,6 +22,11 @@ SIGNATURE = "aeeed9bbccd4d02ee5c0109b86d86835f995330da4c265957d157751f604d404"
 TOKEN = "GqDbPUwMJvzv3vGzKXnXRTNJnZtBVgzKQzZbFfVbBLoVXyJpQ0GFAo2xiGnLKZCw"
 
 
+def ascii_name(text: str) -> str:
+    """Return the name of a case by how its text begins."""
+    return ascii(text[:3])
+
+
 def event(form: str = "it is {what}", **fields: Any) -> LogEvent:
     """Return an event of econed's own."""
     return {"log_format": form, "log_level": LogLevel.info, "log_namespace": "econed", "log_time": NOW, **fields}
@@ -229,7 +234,34 @@ def test_what_looks_like_a_secret_is_in_no_traceback(secret: str, kind: Any) -> 
 
 def test_passwords_are_known_by_their_names() -> None:
     assert log_lines.redacted("no password=hunter2 here") == "no [redacted] here"
+    assert log_lines.redacted('{"sessionToken": "abc"}') == '{"session[redacted]'
+    assert log_lines.redacted("X-Amz-Security-Token: abc/1") == "X-Amz-Security-[redacted]"
+    assert log_lines.redacted("Token: abc123") == "[redacted]"
+    assert log_lines.redacted("password: hunter") == "[redacted]"
     assert "AKID" not in log_lines.redacted("Authorization: AWS4-HMAC-SHA256;AKID")
+    assert "dXNlcjpwYXNz" not in log_lines.redacted("Authorization: Basic dXNlcjpwYXNz")
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "MissingAuthenticationToken: The request must be signed.",
+        "InvalidNextToken: The specified pagination token is not valid.",
+        "SignatureDoesNotMatch: The request signature does not match.",
+        "the token: expired, the signature: wrong",
+    ],
+)
+def test_plain_words_are_not_taken_for_secrets(said: str) -> None:
+    """What stands behind the name of an error is the beginning of a sentence."""
+    assert log_lines.redacted(said) == said
+    code, _, message = said.partition(": ")
+    assert log_lines.harmless(EC2Error(code, message)) == said
+
+
+def test_an_error_code_is_never_taken_for_the_name_of_a_secret() -> None:
+    """Whatever its message begins with; what is secret in the message itself goes."""
+    assert log_lines.harmless(EC2Error("InvalidClientTokenId", "'X' is none")) == "InvalidClientTokenId: 'X' is none"
+    assert SECRET_KEY not in log_lines.harmless(EC2Error("InvalidClientTokenId", SECRET_KEY))
 
 
 def test_what_helps_an_administrator_is_not_taken_for_a_secret() -> None:
@@ -238,6 +270,57 @@ def test_what_helps_an_administrator_is_not_taken_for_a_secret() -> None:
         "0b9ae2a4-3c34-4f8c-8a4e-9b4a6b5b8f0e 2001:db8::1 i-00000007"
     )
     assert log_lines.redacted(said) == said
+
+
+# How much a line may hold
+
+
+LONG = ["x" * 100_000, "\x00" * 100_000, "\U0001f600" * 50_000, "\ud800" * 50_000, '"\\' * 50_000, "a b " * 50_000]
+
+
+@pytest.mark.parametrize("long", LONG, ids=ascii_name)
+def test_no_line_of_text_is_longer_than_a_few_kilobytes(long: str) -> None:
+    """The newline at its end and the priority of systemd's at its beginning have room too."""
+    failed = raised(OpenNebulaRefusal("one.vm.action", 2048, long))
+    line = text(event("{what} and {more}", what=long, more="the end", log_namespace=long, log_failure=failed))
+    assert all(len(each.encode()) <= log_lines.LONGEST - len("<6>\n") for each in line.split("\n"))
+    assert line.split("\n")[0].endswith(" and the end")
+
+
+@pytest.mark.parametrize("long", LONG, ids=ascii_name)
+def test_no_object_of_json_is_longer_than_a_few_kilobytes(long: str) -> None:
+    """Whichever of its values is long, or all of them; the short ones stay."""
+    failed = raised(OpenNebulaRefusal("one.vm.action", 2048, long))
+    given = event("{what}", what=long, another=long, third=long, short="so", log_namespace="econed", log_failure=failed)
+    line = log_lines.as_json(lambda: 1)(given)
+    assert line is not None
+    assert len(line.encode()) <= log_lines.LONGEST_OBJECT
+    said = json.loads(line)
+    assert said["short"] == "so"
+    assert said["traceback"].startswith("Traceback")
+
+
+def test_a_number_that_python_does_not_write_does_not_keep_a_line_from_being_written() -> None:
+    said = as_json(event("it is so", number=10**5000))
+    assert said["message"] == "it is so"
+    assert said["number"].startswith("0x")
+
+
+@pytest.mark.parametrize("long", LONG, ids=ascii_name)
+def test_what_an_exception_says_is_cut_too(long: str) -> None:
+    assert len(log_lines.harmless(EC2Error("Invalid", long)).encode("utf-8", "backslashreplace")) <= 1024
+
+
+@pytest.mark.parametrize("before", [*range(16_300, 16_400, 7), 16_384, 5, 500])
+def test_half_of_a_secret_that_is_cut_off_is_not_shown_either(before: int) -> None:
+    said = " ".join(["abcdefghi"] * 2000)[:before] + f" {SECRET_KEY} " + "y" * 20_000
+    shown = log_lines.redacted(said)
+    assert not any(SECRET_KEY[start : start + 8] in shown for start in range(len(SECRET_KEY) - 8))
+
+
+@pytest.mark.parametrize("word", LONG, ids=ascii_name)
+def test_a_word_from_outside_is_cut_however_it_is_written(word: str) -> None:
+    assert len(log_lines.quoted(word, 200)) <= 402
 
 
 def test_causes_are_told_too_and_no_variable_of_any() -> None:

@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import LogEvent, capturedLogs
 from zope.interface.verify import verifyObject
 
+from econed import log_lines
 from econed.errors import ScriptFailed
 from econed.interfaces import IScripts
 from econed.scripts import MOST_OUTPUT, Scripts
@@ -156,9 +157,24 @@ async def test_a_script_that_ignores_term_is_killed(scripts: Make, tmp_path: Pat
 
 @pytest_twisted.ensureDeferred
 async def test_a_script_that_prints_megabytes_is_read_and_not_kept(scripts: Make, logged: list[LogEvent]) -> None:
-    await run(scripts("head -c 10000000 /dev/zero | tr '\\0' x"))
+    await run(scripts("echo first; head -c 10000000 /dev/zero | tr '\\0' x; echo last"))
     (event,) = logged
-    assert len(event["output"]) == MOST_OUTPUT + len("''")
+    assert len(event["output"]) <= 2 * MOST_OUTPUT + len("' ... '")
+    assert event["output"].startswith("'first")
+    assert event["output"].endswith("last'")
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_a_script_prints_is_one_line_of_the_log_and_no_long_one(
+    scripts: Make, logged: list[LogEvent]
+) -> None:
+    """Also where each byte is shown as four."""
+    await run(scripts("head -c 100000 /dev/zero"))
+    (event,) = logged
+    line = log_lines.text()({**event, "log_time": 0.0})
+    assert line is not None
+    assert "\n" not in line
+    assert len(line.encode()) <= log_lines.LONGEST
 
 
 @pytest_twisted.ensureDeferred

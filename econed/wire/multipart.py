@@ -7,6 +7,7 @@ could have covered it when the file was let in.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
@@ -20,8 +21,8 @@ MAX_FIELDS = 1 << 16
 """Bytes before the file: fields, their headers, and whatever stands in front of the first boundary."""
 
 _MAX_PARTS = 200
-_MAX_BOUNDARY = 70
-"""RFC 2046, 5.1.1."""
+_BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]", re.ASCII)
+"""RFC 2046, 5.1.1: at most 70 characters of these, the last one no space."""
 
 _PLAIN = frozenset({"", "7bit", "8bit", "binary"})
 
@@ -35,8 +36,8 @@ class UploadForm:
 
     def __init__(self, content_type: str) -> None:
         boundary = parse_options_header(content_type)[1].get("boundary", "")
-        if not 0 < len(boundary) <= _MAX_BOUNDARY or not boundary.isascii():
-            raise _invalid("the boundary is missing or none.")
+        if not _BOUNDARY.fullmatch(boundary):
+            raise _invalid("the boundary is missing or not well-formed.")
         self._parser = PushMultipartParser(boundary, max_segment_count=_MAX_PARTS)
         self._fields: list[tuple[str, str]] = []
         self._part: MultipartSegment | None = None

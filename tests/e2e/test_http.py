@@ -178,11 +178,20 @@ def test_a_multipart_form_that_is_none_is_refused(econed: Econed) -> None:
     assert _refused(answer)
 
 
+@pytest.mark.parametrize("boundary", [b'"a\nb"', b'"a\\nb"', b"%0a", b'"\x00"', b'"a "', b"\xff", b'"x\\"y"', b'";"'])
+def test_a_boundary_that_can_be_none_is_refused(econed: Econed, boundary: bytes) -> None:
+    """As the client's mistake, whatever stands there: not one of them is a fault of the server."""
+    answer = _post(econed, b"Action=UploadImage", b"Content-Type: multipart/form-data; boundary=" + boundary)
+    assert answer.status == 400
+    assert _refused(answer) == "InvalidRequest"
+
+
 @pytest.mark.parametrize("method", ["HEAD", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "BREW"])
 def test_other_methods_are_refused(econed: Econed, method: str) -> None:
-    """With 405, and for HEAD without a body."""
+    """With 405 and the methods that are allowed (RFC 9110, 15.5.6), and for HEAD without a body."""
     (answer,) = exchange(econed.port, b"%s / HTTP/1.1\r\nHost: x\r\n\r\n" % method.encode(), methods=[method])
     assert answer.status == 405
+    assert answer.headers["allow"] == "GET, POST"
     if method != "HEAD":
         assert _refused(answer)
 

@@ -25,6 +25,7 @@ from tests.support.ports import free_port
 from tests.support.tools import require_tool
 
 UNITS = ROOT / "etc/systemd"
+MIB, GIB = 2**20, 2**30
 WITHOUT_SCRIPTS = "without-scripts.conf"
 MEASURED_BY = "252"
 """The version of systemd that the guide has its figures from."""
@@ -143,6 +144,21 @@ def test_requests_have_longer_to_finish_than_the_service_to_stop() -> None:
     service = Unit(UNITS / "econe.service")["Service"]
     assert float(service["TimeoutStopSec"]) > Settings().drain_timeout
     assert service["KillMode"] == "mixed"
+
+
+def test_a_process_that_dies_leaves_no_core_with_the_keys_in_it() -> None:
+    """Neither does one that somebody makes dump its core on purpose."""
+    assert Unit(UNITS / "econe.service")["Service"]["LimitCORE"] == "0"
+
+
+def test_memory_is_bounded_and_what_the_defaults_take_fits_in() -> None:
+    """By the figures of the guide, for eight workers; only the worker that takes too much ends."""
+    service = Unit(UNITS / "econe.service")["Service"]
+    assert service["MemoryMax"].endswith("G")
+    most = int(service["MemoryMax"].removesuffix("G")) * GIB
+    supervisor, worker, reply = 70 * MIB, 150 * MIB, 6.5 * Settings().one_max_reply
+    assert supervisor + 8 * worker + reply < most
+    assert service["OOMPolicy"] == "continue"
 
 
 def test_the_socket_is_the_configured_one() -> None:

@@ -105,11 +105,66 @@ def test_what_is_no_form_with_one_file_at_its_end_is_refused(body: bytes) -> Non
 
 @pytest.mark.parametrize(
     "content_type",
-    ["multipart/form-data", "multipart/form-data; boundary=", f"multipart/form-data; boundary={'x' * 71}"],
+    [
+        "multipart/form-data",
+        "multipart/form-data; boundary=",
+        f"multipart/form-data; boundary={'x' * 71}",
+        'multipart/form-data; boundary="a\nb"',
+        'multipart/form-data; boundary="\n"',
+        'multipart/form-data; boundary="a\rb"',
+        'multipart/form-data; boundary="a\x00b"',
+        'multipart/form-data; boundary="a "',
+        'multipart/form-data; boundary="a\\"b"',
+        'multipart/form-data; boundary="\xe9"',
+    ],
 )
 def test_a_boundary_is_needed_that_can_be_one(content_type: str) -> None:
-    with pytest.raises(EC2Error):
+    with pytest.raises(EC2Error) as caught:
         UploadForm(content_type)
+    assert (caught.value.code, caught.value.status) == ("InvalidRequest", 400)
+
+
+@pytest.mark.parametrize(
+    "boundary",
+    [
+        "------------------------d74496d66958873e",
+        "----WebKitFormBoundary7MA4YWxkTrZu0gW",
+        "-----------RubyMultipartPost",
+        "a b",
+    ],
+)
+def test_the_boundaries_of_clients_are_taken(boundary: str) -> None:
+    form = UploadForm(f'multipart/form-data; boundary="{boundary}"')
+    assert list(form.feed(f"--{boundary}--\r\n".encode())) == []
+    form.close()
+    assert form.is_complete
+
+
+_BITS = st.sampled_from(
+    ['boundary="', "boundary=", "boundary*=", '"', "a", "\n", "\r", "\\", ";", " ", "=", "\xff", "\x00"]
+)
+_PARTS = st.sampled_from(
+    [
+        *(b"--xyz", b"\r\n", b"\n", b"\r\n\r\n", b"--", b":", b" : v", b"\xff\xfe", b"\x00", b"data"),
+        *(b"Content-Disposition: form-data; ", b'name="a"', b'; filename="f"', b"; filename*=x-y''%zz", b'name="\\'),
+        *(b"Content-Type: text/plain; charset=zz", b"Content-Length: -1", b"Content-Transfer-Encoding: binary"),
+    ]
+)
+
+
+@settings(deadline=None)
+@given(st.lists(_BITS, max_size=14), st.lists(_PARTS, max_size=12), st.integers(1, 60))
+def test_whatever_comes_is_a_form_or_the_client_s_mistake(header: list[str], body: list[bytes], size: int) -> None:
+    """No other exception leaves the parser, be it in the header, in a part or at the end."""
+    for content_type in (TYPE, "multipart/form-data; " + "".join(header)):
+        content = b"--xyz\r\n" + b"".join(body)
+        try:
+            form = UploadForm(content_type)
+            for start in range(0, len(content), size):
+                list(form.feed(content[start : start + size]))
+            form.close()
+        except EC2Error as error:
+            assert (error.code, error.status) == ("InvalidRequest", 400)
 
 
 @pytest.mark.parametrize("endless", [part("Action", b"x" * (MAX_FIELDS + 1)), b"x" * (MAX_FIELDS + 1)])
