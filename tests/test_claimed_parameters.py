@@ -1,4 +1,4 @@
-"""Every parameter that docs/actions.md names as carried out, ignored or as is passes the dispatcher, as the page says."""
+"""Every parameter that docs/actions.md names as carried out, ignored or as is passes the dispatcher."""
 
 from __future__ import annotations
 
