@@ -1,25 +1,9 @@
-"""What econed carries out: actions by their modules (a new one needs no line here), chores, what doctor looks for."""
+"""What econed carries out: the actions, which are found, and the chores and finders, which are listed here."""
 
 from __future__ import annotations
 
-from econed.actions import (
-    addresses,
-    attaching,
-    create_image,
-    image_attributes,
-    images,
-    instances,
-    key_pairs,
-    power,
-    regions,
-    run_instances,
-    snapshots,
-    tags,
-    uploads,
-    volumes,
-    zones,
-)
-from econed.actions.action import Action, actions_of
+import econed.actions
+from econed.actions.action import Action, actions_in
 from econed.actions.address_findings import addresses_without_owner
 from econed.actions.chores import Chore
 from econed.actions.ending import end_shut_down, end_terminating
@@ -32,24 +16,8 @@ from econed.interfaces import IUploadedFiles
 
 
 def all_actions() -> tuple[Action, ...]:
-    """Return every action, for the dispatcher."""
-    return actions_of(
-        regions,
-        zones,
-        images,
-        uploads,
-        create_image,
-        image_attributes,
-        run_instances,
-        instances,
-        power,
-        key_pairs,
-        volumes,
-        attaching,
-        snapshots,
-        addresses,
-        tags,
-    )
+    """Return every action, for the dispatcher: those of all modules in `econed.actions`."""
+    return actions_in(econed.actions)
 
 
 def all_chores(files: IUploadedFiles | None = None) -> tuple[Chore, ...]:

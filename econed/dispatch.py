@@ -75,10 +75,15 @@ class Route:
 
 
 class Dispatcher:
-    """All actions by name. Raises `ActionError` for one that Amazon's model has not, or not with these members."""
+    """All actions by name.
+
+    Raises `ActionError` for an action that Amazon's model has not, or not with these members, and for two of one name.
+    """
 
     def __init__(self, model: Model, actions: Iterable[Action]) -> None:
-        self.routes: Mapping[str, Route] = MappingProxyType({a.name: _route(model, a) for a in actions})
+        self.routes: Mapping[str, Route] = MappingProxyType(
+            {name: _route(model, action) for name, action in _by_name(actions).items()}
+        )
 
     def find(self, name: str) -> Route:
         """Return the route of an action; raises `EC2Error` InvalidAction, as Amazon words it (never a 5xx)."""
@@ -87,6 +92,15 @@ class Dispatcher:
         except KeyError:
             shown = name if len(name) <= 64 else name[:64] + "…"
             raise EC2Error("InvalidAction", f"The action {shown} is not valid for this web service.") from None
+
+
+def _by_name(actions: Iterable[Action]) -> dict[str, Action]:
+    by_name: dict[str, Action] = {}
+    for action in actions:
+        if action.name in by_name:
+            raise ActionError(f"{action.where}: {action.name} is defined at {by_name[action.name].where} already")
+        by_name[action.name] = action
+    return by_name
 
 
 def _route(model: Model, action: Action) -> Route:

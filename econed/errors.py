@@ -2,7 +2,7 @@
 
 Everything that is meant for a client is an `EC2Error`; everything that oned answered, or failed to answer, is an
 `OpenNebulaError`. The one place where the second becomes the first, for lack of anything better an action knows,
-is `econed.resource`.
+is `econed.answers`.
 """
 
 from __future__ import annotations

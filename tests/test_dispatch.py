@@ -161,6 +161,30 @@ def test_a_member_that_amazon_does_not_have_stops_the_start() -> None:
             route(run)
 
 
+def _one_way() -> Action:
+    @action()
+    async def reboot_instances(call: object, *, instance_ids: Sequence[str]) -> None:
+        """Reboot instances."""
+
+    return described(reboot_instances)
+
+
+def _another_way() -> Action:
+    @action()
+    async def reboot_instances(call: object, *, instance_ids: Sequence[str]) -> None:
+        """Reboot instances otherwise."""
+
+    return described(reboot_instances)
+
+
+def test_two_actions_of_one_name_stop_the_start_and_both_their_lines_are_named() -> None:
+    first, second = _one_way(), _another_way()
+    assert first.where != second.where
+    with pytest.raises(ActionError) as caught:
+        Dispatcher(MODEL, [first, second])
+    assert str(caught.value) == f"{second.where}: RebootInstances is defined at {first.where} already"
+
+
 @pytest.mark.parametrize("name", ["", "runInstances", "__class__", "keywords", "CreateVpc" * 100])
 def test_an_unknown_action_is_ec2s_invalid_action(name: str) -> None:
     with pytest.raises(EC2Error) as caught:

@@ -1,16 +1,18 @@
 """What an EC2 action is here: an `async def` that says by its own signature which parameters it carries out.
 
-The decorator only describes; nothing is registered at import. `econed.dispatch` gathers the actions of the modules and
-holds every one against Amazon's model when the daemon starts.
+The decorator only describes; nothing is registered at import. `actions_in` finds the actions of a package, and
+`econed.dispatch` holds every one against Amazon's model when the daemon starts.
 """
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import pkgutil
 import typing
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType, SimpleNamespace, UnionType
+from types import MappingProxyType, ModuleType, SimpleNamespace, UnionType
 from typing import Any, TypeVar
 
 Run = Callable[..., Coroutine[Any, Any, Mapping[str, Any] | None]]
@@ -82,6 +84,20 @@ def action(*, ignores: Sequence[str] = (), as_is: Mapping[str, object] = Mapping
         return run
 
     return describe
+
+
+def actions_in(package: ModuleType) -> tuple[Action, ...]:
+    """Return the actions defined in all modules of a package and of its packages, each module imported.
+
+    Raises what the import of a module raises: one that cannot be imported would be a missing action.
+    """
+    names = (module.name for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."))
+    modules = [importlib.import_module(name) for name in names]
+    return tuple(
+        found
+        for module in modules
+        for found in (*actions_of(module), *(actions_in(module) if hasattr(module, "__path__") else ()))
+    )
 
 
 def actions_of(*modules: object) -> tuple[Action, ...]:

@@ -6,7 +6,7 @@ claim, an attribute of its own on the network, by one atomic append; then it loo
 the address stands. Of two, whoever appended second sees the claim of the first in its look: two are never alone. Where
 both see each other, the one whose claim has the lower name stays and waits, the other takes its claim back and waits.
 
-A process that dies leaves its claim. A living one makes its claim anew (`BEAT`) every few seconds, so a claim that
+A process that dies leaves its claim. A living one makes its claim anew (`_BEAT`) every few seconds, so a claim that
 somebody has seen unchanged for `LEASE` seconds by his own clock is dead and counts no more: no two clocks are compared,
 but for claims older than `STALE`, which are dead at once. In return nobody changes anything under a claim that is not
 fresh: he makes it anew first, and the rest of `LEASE` is for the call on its way. If he was silent for all of it, he

@@ -1,8 +1,8 @@
 """Work that outlives requests: what a chore is given, and how it says that something may still be left to do.
 
-A chore finishes one kind of thing that requests begin and cannot wait for (DESIGN, decision 11). What is to be done
-stands on OpenNebula's objects, so that any process can do it; doing it twice does no harm. Chores are listed in
-`econed.catalogue` and run by `econed.reconciler`.
+A chore finishes one kind of thing that requests begin and cannot wait for (docs/design.md, "What outlives a request is
+written down first"). What is to be done stands on OpenNebula's objects, so that any process can do it; doing it twice
+does no harm. Chores are listed in `econed.catalogue` and run by `econed.reconciler`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Look:
         self.kept = True
 
     async def machines(self, state: int, owner: int = MINE) -> AsyncGenerator[VirtualMachine, None]:
-        """Yield the machines in a state, or `NOT_DONE`, with all their attributes."""
+        """Yield the machines in a state, or `session.NOT_DONE`, with all their attributes."""
         async with aclosing(self.session.vm_sets(await self.session.vm_ids(owner, state))) as sets:
             async for each in sets:
                 for machine in each:

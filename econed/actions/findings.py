@@ -55,7 +55,7 @@ class Examination:
         return next((Session(self.one, user.name) for user in self.users if user.id == user_id), None)
 
     async def machines(self, state: int, owner: int = VISIBLE) -> AsyncGenerator[VirtualMachine, None]:
-        """Yield the machines of all users in a state, or `NOT_DONE`, with all their attributes."""
+        """Yield the machines of all users in a state, or `session.NOT_DONE`, with all their attributes."""
         session = self.serveradmin
         async with aclosing(session.vm_sets(await session.vm_ids(owner, state))) as sets:
             async for each in sets:

@@ -1,4 +1,7 @@
-"""Tags on instances, images, volumes and key pairs (EC2 API Reference, CreateTags, DeleteTags, DescribeTags)."""
+"""Tags on all that can be tagged here (EC2 API Reference, CreateTags, DeleteTags, DescribeTags).
+
+That is: instances, AMIs, volumes, snapshots, key pairs and elastic IPs.
+"""
 
 from __future__ import annotations
 
@@ -160,7 +163,7 @@ async def describe_tags(
     max_results: int | None = None,
     next_token: str | None = None,
 ) -> dict[str, Any]:
-    """List the tags of the instances, AMIs, volumes and snapshots that the caller may see, and of his key pairs."""
+    """List the tags of what the caller may see, and of their own key pairs and elastic IPs."""
     wanted = [each for given in filters for each in _spelled_out(given)]
     matches = _FILTERS.matcher(wanted)
     paging = Paging.of(_LISTING, max_results, next_token)

@@ -125,7 +125,10 @@ class Session:
         return _newest_first(root, "HISTORY/OID")
 
     async def vm_allocate(self, text: str, hold: bool) -> int:
-        """Make a machine of template text alone and return its id at once (one.vm.allocate); `hold` as above."""
+        """Make a machine of template text alone and return its id at once (one.vm.allocate).
+
+        With `hold` it waits on HOLD until released.
+        """
         return _id("one.vm.allocate", await self.one.call(self.user, "one.vm.allocate", text, hold))
 
     async def vm_action(self, action: str, vm_id: int) -> None:

@@ -1,0 +1,79 @@
+"""What econed carries out is whole: every action, chore and finder that a module of `econed.actions` defines."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from econed.actions.action import actions_in
+from econed.catalogue import all_chores, all_finders
+
+ACTIONS = Path(__file__).parent.parent / "econed/actions"
+ACTION = """\
+from econed.actions.action import action
+
+@action()
+async def {}(call): "An action."
+"""
+
+
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, **modules: str) -> ModuleType:
+    """Return a package with these modules; one that is called `x___y` is `y` in the package `x`."""
+    for dotted, text in {"__init__": "", **modules}.items():
+        file = tmp_path.joinpath(name, *dotted.split("___")).with_suffix(".py")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        (file.parent / "__init__.py").touch()
+        file.write_text(text, "utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return importlib.import_module(name)
+
+
+def test_a_module_needs_no_line_anywhere_for_its_actions_to_be_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In packages of the package too, and once, however often it is imported."""
+    found = package(
+        tmp_path,
+        monkeypatch,
+        "actions_of_several_modules",
+        one=ACTION.format("start_instances"),
+        two=f"from actions_of_several_modules.one import start_instances\n{ACTION.format('stop_instances')}",
+        inner=ACTION.format("create_tags"),
+        room___three=ACTION.format("delete_tags"),
+    )
+    assert [each.name for each in actions_in(found)] == ["CreateTags", "StartInstances", "DeleteTags", "StopInstances"]
+
+
+@pytest.mark.parametrize("module", ["broken", "room___broken"])
+def test_a_module_that_cannot_be_imported_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str
+) -> None:
+    """It would be a missing action that nobody is told of."""
+    found = package(tmp_path, monkeypatch, f"actions_with_{module}", **{module: "import what_nobody_has"})
+    with pytest.raises(ImportError, match="what_nobody_has"):
+        actions_in(found)
+
+
+def functions_taking(parameter: str) -> Iterator[str]:
+    """Yield the public functions of `econed.actions` whose one parameter has a type of this name."""
+    for path in sorted(ACTIONS.rglob("*.py")):
+        for node in ast.parse(path.read_text("utf-8")).body:
+            if isinstance(node, ast.AsyncFunctionDef) and not node.name.startswith("_"):
+                annotations = [ast.unparse(each.annotation) for each in node.args.args if each.annotation]
+                if annotations == [parameter]:
+                    yield node.name
+
+
+def test_every_chore_is_run_by_the_reconciler() -> None:
+    """One that is not listed would leave undone what a request has begun."""
+    assert {getattr(chore, "__name__", "") for chore in all_chores()} == {*functions_taking("Look")}
+
+
+def test_every_finder_is_asked_by_doctor() -> None:
+    """One that is not listed would find nothing."""
+    assert {getattr(finder, "__name__", "") for finder in all_finders()} == {*functions_taking("Examination")}
