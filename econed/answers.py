@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from econed.auth.failures import auth_failure
 from econed.errors import (
     EC2Error,
     OpenNebulaCode,
     OpenNebulaNonsense,
     OpenNebulaRefusal,
     OpenNebulaUnavailable,
+    ServerAccountRefused,
+    XmlRpcFault,
 )
-
-_DID_NOT_COMPLETE = -500
-"""The XML-RPC fault with which oned 5.12 answers some refusals."""
 
 _INTERNAL = EC2Error("InternalError", "An internal error has occurred.", 500)
 _UNAVAILABLE = EC2Error("Unavailable", "The server is overloaded and can't handle the request.", 503)
@@ -24,16 +24,26 @@ _NOT_NOW = EC2Error("IncorrectState", "The resource is not in a state that allow
 
 _REFUSALS: Mapping[int, EC2Error] = MappingProxyType(
     {
+        # A user who was removed, or renamed, after their signature had been verified.
+        OpenNebulaCode.AUTHENTICATION: auth_failure(),
         OpenNebulaCode.AUTHORIZATION: _UNAUTHORIZED,
-        _DID_NOT_COMPLETE: _UNAUTHORIZED,
         OpenNebulaCode.NO_EXISTS: EC2Error(
             "InvalidParameterValue", "A resource that the request names does not exist."
         ),
         OpenNebulaCode.ACTION: _NOT_NOW,
-        OpenNebulaCode.LOCKED: _NOT_NOW,
+        OpenNebulaCode.XML_RPC_API: EC2Error(
+            "InvalidParameterValue", "The request holds a value that OpenNebula does not take."
+        ),
         OpenNebulaCode.INTERNAL: EC2Error("InvalidRequest", "OpenNebula cannot carry out this request."),
         OpenNebulaCode.ALLOCATE: EC2Error("InvalidRequest", "OpenNebula cannot create this resource."),
+        OpenNebulaCode.LOCKED: _NOT_NOW,
         OpenNebulaCode.REPLICATION: _UNAVAILABLE,
+        XmlRpcFault.NOT_COMPLETED: _UNAUTHORIZED,
+        XmlRpcFault.WRONG_PARAMETERS: _INTERNAL,
+        XmlRpcFault.NOT_A_CALL: _INTERNAL,
+        XmlRpcFault.UNKNOWN_METHOD: EC2Error(
+            "UnsupportedOperation", "This version of OpenNebula cannot carry out this request."
+        ),
     }
 )
 
@@ -64,6 +74,8 @@ def failure(error: BaseException) -> Failure:
 
 
 def _refusal(error: OpenNebulaRefusal) -> EC2Error:
+    if isinstance(error, ServerAccountRefused):
+        return _INTERNAL
     if error.is_quota:
         return EC2Error("ResourceLimitExceeded", "A quota of your account is used up.")
     return _REFUSALS.get(error.code, _INTERNAL)

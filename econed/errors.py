@@ -52,6 +52,16 @@ class OpenNebulaCode(IntEnum):
     REPLICATION = 65536
 
 
+class XmlRpcFault(IntEnum):
+    """The faults with which oned's XML-RPC library answers what it does not carry out (xmlrpc-c)."""
+
+    NOT_COMPLETED = -500
+    """Of 5.12, in place of some refusals."""
+    WRONG_PARAMETERS = -501
+    NOT_A_CALL = -503
+    UNKNOWN_METHOD = -506
+
+
 class OpenNebulaError(Exception):
     """Anything that kept a call to oned from doing what was asked. `method` is oned's name of the call."""
 
@@ -82,6 +92,10 @@ class OpenNebulaRefusal(OpenNebulaError):
     def is_quota(self) -> bool:
         """Whether a quota is exhausted: oned gives it the code of a missing right, only the text tells."""
         return self.code == OpenNebulaCode.AUTHORIZATION and " quota in " in self.reason
+
+
+class ServerAccountRefused(OpenNebulaRefusal):
+    """oned does not take the session of the server account: the daemon's credentials are wrong, not a user's."""
 
 
 class OpenNebulaUnavailable(OpenNebulaError):

@@ -24,6 +24,7 @@ from econed.errors import (
     OpenNebulaCode,
     OpenNebulaRefusal,
     OpenNebulaUnavailable,
+    ServerAccountRefused,
 )
 from econed.interfaces import InThread, IOnedProxy, IOpenNebula, ITurns
 from econed.oned_servers import TO_CONNECT, as_one
@@ -171,7 +172,7 @@ class XMLRPCBackend:
         except OpenNebulaRefusal as refusal:
             # Refused before anything was done, so also a write may be called again.
             if refusal.code != OpenNebulaCode.AUTHENTICATION or await self._forms.still(form):
-                raise
+                raise  # the form is right and so is the server account: it is the user whom oned does not know
         return await self._tried(user, await self._forms.known(), method, args, decode)
 
     async def _tried(
@@ -233,8 +234,6 @@ class _CipherForms:
         """Whether oned takes this form still, which it took before; if not, `known` has the other one after this."""
         if self._form is not form:
             return False
-        if len(self._forms) == 1:
-            return True
         return await self._search.join() is form
 
     async def _find(self) -> CipherForm:
@@ -244,7 +243,7 @@ class _CipherForms:
                 self._form = form
                 return form
         reason = "oned takes no token of the server account: wrong credentials?"
-        raise OpenNebulaRefusal("one.user.info", OpenNebulaCode.AUTHENTICATION, reason)
+        raise ServerAccountRefused("one.user.info", OpenNebulaCode.AUTHENTICATION, reason)
 
 
 def _check(method: str, args: tuple[object, ...]) -> None:

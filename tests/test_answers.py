@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import pytest_twisted
 
 from econed.answers import failure
 from econed.errors import (
@@ -11,7 +12,12 @@ from econed.errors import (
     OpenNebulaNonsense,
     OpenNebulaRefusal,
     OpenNebulaUnavailable,
+    ServerAccountRefused,
+    XmlRpcFault,
 )
+from econed.settings import Settings
+from tests.support.cloud import Cloud
+from tests.support.serving import Server, asked, get, signed
 
 SECRET = "/var/lib/one/secret of alice"
 
@@ -31,7 +37,9 @@ def test_an_error_of_ec2s_is_told_as_it_is() -> None:
         (OpenNebulaRefusal("one.vm.info", OpenNebulaCode.REPLICATION, SECRET), "Unavailable", 503),
         (OpenNebulaRefusal("one.vm.info", OpenNebulaCode.AUTHORIZATION, SECRET), "UnauthorizedOperation", 403),
         (OpenNebulaRefusal("one.vm.info", -500, SECRET), "UnauthorizedOperation", 403),
-        (OpenNebulaRefusal("one.vm.info", -506, SECRET), "InternalError", 500),
+        (OpenNebulaRefusal("one.vm.info", -506, SECRET), "UnsupportedOperation", 400),
+        (OpenNebulaRefusal("one.vm.info", 12345, SECRET), "InternalError", 500),
+        (ServerAccountRefused("one.user.info", OpenNebulaCode.AUTHENTICATION, SECRET), "InternalError", 500),
     ],
 )
 def test_nothing_of_the_inside_is_told(error: Exception, code: str, status: int) -> None:
@@ -40,18 +48,56 @@ def test_nothing_of_the_inside_is_told(error: Exception, code: str, status: int)
     assert SECRET not in answer.message
 
 
-@pytest.mark.parametrize(
-    "code",
-    [
-        OpenNebulaCode.NO_EXISTS,
-        OpenNebulaCode.ACTION,
-        OpenNebulaCode.INTERNAL,
-        OpenNebulaCode.ALLOCATE,
-        OpenNebulaCode.LOCKED,
-    ],
-)
-def test_what_oned_refuses_is_a_4xx_that_sdks_do_not_repeat(code: int) -> None:
-    assert 400 <= failure(OpenNebulaRefusal("one.vm.action", code, SECRET)).answer.status < 500
+OF_ONED: dict[int, tuple[str, int]] = {
+    OpenNebulaCode.AUTHENTICATION: ("AuthFailure", 401),
+    OpenNebulaCode.AUTHORIZATION: ("UnauthorizedOperation", 403),
+    OpenNebulaCode.NO_EXISTS: ("InvalidParameterValue", 400),
+    OpenNebulaCode.ACTION: ("IncorrectState", 400),
+    OpenNebulaCode.XML_RPC_API: ("InvalidParameterValue", 400),
+    OpenNebulaCode.INTERNAL: ("InvalidRequest", 400),
+    OpenNebulaCode.ALLOCATE: ("InvalidRequest", 400),
+    OpenNebulaCode.LOCKED: ("IncorrectState", 400),
+    OpenNebulaCode.REPLICATION: ("Unavailable", 503),
+    XmlRpcFault.NOT_COMPLETED: ("UnauthorizedOperation", 403),
+    XmlRpcFault.WRONG_PARAMETERS: ("InternalError", 500),
+    XmlRpcFault.NOT_A_CALL: ("InternalError", 500),
+    XmlRpcFault.UNKNOWN_METHOD: ("UnsupportedOperation", 400),
+}
+"""What a client is told for each code of oned's: 5xx only where oned cannot answer, or the call itself was wrong."""
+
+
+@pytest.mark.parametrize("code", [*OpenNebulaCode, *XmlRpcFault])
+def test_every_code_of_oneds_has_its_error_of_ec2s(code: int) -> None:
+    answer = failure(OpenNebulaRefusal("one.vm.action", code, SECRET)).answer
+    assert (answer.code, answer.status) == OF_ONED[code]
+    assert SECRET not in answer.message
+
+
+@pytest.mark.parametrize("action", ["DescribeInstances", "DescribeKeyPairs", "DescribeRegions", "DescribeVolumes"])
+def test_a_user_who_was_removed_after_their_signature_was_verified_is_refused_as_nobody(action: str) -> None:
+    cloud = Cloud()
+    alice = cloud.user("alice")
+    cloud.oneadmin("one.user.delete", alice.id)
+    cloud.known["alice"] = alice
+    refused = cloud.refusal("alice", action)
+    assert (refused.code, refused.status) == ("AuthFailure", 401)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_removed_user_is_told_the_same_before_and_after_econed_has_noticed() -> None:
+    server = Server(Settings())
+    try:
+        first = await asked(server, get(server, signed(server, Action="DescribeInstances")))
+        assert first.status == 200
+        server.cloud.oneadmin("one.user.delete", server.cloud.user("alice").id)
+        answers = []
+        for _ in range(5):
+            client = await asked(server, get(server, signed(server, Action="DescribeInstances")))
+            answers.append((client.status, client.code))
+            server.cloud.clock.advance(1)
+        assert answers == [(401, "AuthFailure")] * 5
+    finally:
+        server.close()
 
 
 def test_a_quota_that_is_used_up_is_told_from_a_missing_right() -> None:

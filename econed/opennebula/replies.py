@@ -11,7 +11,8 @@ from typing import TypeAlias
 
 from lxml import etree
 
-from econed.errors import OpenNebulaNonsense, OpenNebulaRefusal
+from econed.errors import OpenNebulaNonsense, OpenNebulaRefusal, XmlRpcFault
+from econed.opennebula.methods import NEVER_EMPTY, ROOTS
 
 Scalar: TypeAlias = str | int | bool
 """What a reply of oned's carries beside its success."""
@@ -20,7 +21,6 @@ Scalar: TypeAlias = str | int | bool
 _OUTER_START = re.compile(rb"\s*(<\?xml[^>]*\?>)?\s*<methodResponse[\s>]")
 _INNER_START = re.compile(r"\s*(<\?xml[^>]*\?>)?\s*<[A-Za-z_]")
 
-_DID_NOT_COMPLETE = -500
 _HEAD = 1024
 """Bytes in which a reply has said whether it is a success."""
 
@@ -48,10 +48,23 @@ def value_of(method: str, body: bytes) -> Scalar:
 
 def document_of(method: str, body: bytes) -> etree._Element:
     """Return the root of the document that a successful reply to `method` carries; raises as `value_of`."""
-    text = value_of(method, body)
-    if not isinstance(text, str) or not _INNER_START.match(text):
-        raise OpenNebulaNonsense(method, f"no document, but {text!r:.60}")
-    return _parsed(method, text.encode("utf-8"))
+    return document_in(method, value_of(method, body))
+
+
+def document_in(method: str, value: Scalar) -> etree._Element:
+    """Return the root of the document that the value of a reply to `method` is.
+
+    Raises `OpenNebulaNonsense` for what is no document, and for one with another root than `ROOTS` says: read as a pool
+    it would be an empty one.
+    """
+    if not isinstance(value, str) or not _INNER_START.match(value):
+        raise OpenNebulaNonsense(method, f"no document, but {value!r:.60}")
+    root = _parsed(method, value.encode("utf-8"))
+    if root.tag != ROOTS[method]:
+        raise OpenNebulaNonsense(method, f"a document with the root {str(root.tag)!r:.60} in place of {ROOTS[method]}")
+    if method in NEVER_EMPTY and root.find(NEVER_EMPTY[method]) is None:
+        raise OpenNebulaNonsense(method, f"a pool without any {NEVER_EMPTY[method]}")
+    return root
 
 
 def refusal_of(method: str, body: bytes) -> OpenNebulaRefusal | None:
@@ -84,7 +97,7 @@ def _fault(method: str, struct: etree._Element) -> OpenNebulaRefusal:
     if isinstance(code, bool) or not isinstance(code, int):
         raise OpenNebulaNonsense(method, f"a fault without a number: {code!r:.60}")
     # oned's library says so when the call came to no end inside it: its text is about the library, not about the call.
-    return OpenNebulaRefusal(method, code, "no reason given" if code == _DID_NOT_COMPLETE else str(text))
+    return OpenNebulaRefusal(method, code, "no reason given" if code == XmlRpcFault.NOT_COMPLETED else str(text))
 
 
 def _scalar(method: str, value: etree._Element | None) -> Scalar:

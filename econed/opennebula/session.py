@@ -22,6 +22,7 @@ from econed.opennebula.documents import (
     VMTemplate,
     Zone,
 )
+from econed.opennebula.replies import document_in
 from econed.opennebula.states import VmState
 from econed.opennebula.template import vector
 
@@ -245,7 +246,9 @@ class Session:
 
     async def network_text(self, network_id: int) -> str:
         """Return the document of one network word for word, for those outside who read it (one.vn.info)."""
-        return str(await self.one.call(self.user, "one.vn.info", network_id, False))
+        text = await self.one.call(self.user, "one.vn.info", network_id, False)
+        document_in("one.vn.info", text)
+        return str(text)
 
     async def network_update(self, network_id: int, text: str) -> None:
         """Put attributes on a network, in one step (one.vn.update, append)."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from xmlrpc.client import Fault
 
-from lxml import etree
 from zope.interface import implementer
 
 from econed.errors import OpenNebulaNonsense, OpenNebulaRefusal
 from econed.interfaces import IOpenNebula
+from econed.opennebula.replies import document_in
 from econed.opennebula.tokens import CipherForm, PasswordKey, session_token
 
 if TYPE_CHECKING:
@@ -47,9 +47,4 @@ class SandboxBackend:
 
     async def document(self, user: str | None, method: str, *args: object) -> _Element:
         """Call `method` and return the root of the document in the reply (`IOpenNebula.document`)."""
-        text = await self.call(user, method, *args)
-        try:
-            parser = etree.XMLParser(encoding="utf-8", resolve_entities=False, no_network=True, huge_tree=True)
-            return etree.fromstring(str(text).encode(), parser)
-        except etree.XMLSyntaxError as error:
-            raise OpenNebulaNonsense(method, f"no document: {error}") from None
+        return document_in(method, await self.call(user, method, *args))

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import re
 import xmlrpc.client
+from pathlib import Path
 
 import pytest
 
 from econed.errors import OpenNebulaNonsense, OpenNebulaRefusal
+from econed.opennebula.methods import ROOTS
 from econed.opennebula.replies import document_of, value_of
 
 METHOD = "one.vm.info"
+RECORDINGS = Path(__file__).parent.parent / "data" / "recordings"
 
 
 def reply(*values: object) -> bytes:
@@ -108,6 +113,9 @@ def test_what_is_no_reply_of_oneds_is_nonsense(body: bytes) -> None:
         "<VM>",
         "<VM></VM",
         "<VM/><VM/>",
+        "<VM_POOL/>",
+        "<vm/>",
+        '<VM xmlns="http://example.com/"/>',
         "<!DOCTYPE VM><VM/>",
         '<?xml version="1.0"?><!DOCTYPE VM><VM/>',
     ],
@@ -115,3 +123,28 @@ def test_what_is_no_reply_of_oneds_is_nonsense(body: bytes) -> None:
 def test_a_value_that_is_no_document_is_nonsense_where_one_is_wanted(value: str | int | bool) -> None:
     with pytest.raises(OpenNebulaNonsense):
         document_of(METHOD, reply(True, value, 0))
+
+
+@pytest.mark.parametrize("method", ROOTS)
+def test_a_document_with_another_root_than_the_methods_is_nonsense(method: str) -> None:
+    """Read as a pool it would be an empty one, from which nothing may be concluded."""
+    with pytest.raises(OpenNebulaNonsense):
+        document_of(method, reply(True, "<FOO/>", 0))
+
+
+def test_a_pool_of_users_in_which_not_even_the_one_who_asks_is_found_is_nonsense() -> None:
+    with pytest.raises(OpenNebulaNonsense):
+        document_of("one.userpool.info", reply(True, "<USER_POOL/>", 0))
+    assert document_of("one.imagepool.info", reply(True, "<IMAGE_POOL/>", 0)).tag == "IMAGE_POOL"
+
+
+@pytest.mark.parametrize("version", ["5.12", "7.4"])
+def test_recorded_documents_have_the_roots_of_the_table(version: str) -> None:
+    seen: dict[str, set[str]] = {}
+    for line in (RECORDINGS / f"{version}.jsonl").read_text("utf-8").splitlines():
+        call = json.loads(line)
+        if isinstance(call["reply"], list) and call["reply"][0] is True and call["method"] in ROOTS:
+            found = re.match(r"<(\w+)", str(call["reply"][1]))
+            seen.setdefault(call["method"], set()).add(found[1] if found is not None else "")
+    assert len(seen) > 15
+    assert seen == {method: {ROOTS[method]} for method in seen}

@@ -91,6 +91,8 @@ class Cloud:
         self.settings = settings or Settings()
         self.file_types: FileTypes | None = None
         self.scripts: IScripts = NoScripts()
+        self.known: dict[str, User] = {}
+        """Users who call as they were once read, whatever has become of them since."""
         self._logged = len(self.oned.calls)
 
     def run(self, user: str, action: str, *, dry_run: bool = False, **parameters: Any) -> dict[str, Any]:
@@ -123,7 +125,9 @@ class Cloud:
         return call.as_dry_run() if dry_run else call
 
     def user(self, name: str) -> User:
-        """Return a user as the authenticator knows him."""
+        """Return a user as the authenticator knows them."""
+        if name in self.known:
+            return self.known[name]
         found = self.result(UserDirectory(self.one, self.clock).find(name))
         assert found is not None, f"there is no user {name}"
         return found

@@ -1,0 +1,132 @@
+"""A document with another root than the method answers with is nonsense, and nothing is concluded from it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from zope.interface import implementer
+
+from econed.actions.uploads import ORPHAN_AGE, removal
+from econed.auth.users import KNOWN_FOR, UserDirectory
+from econed.catalogue import all_chores
+from econed.errors import OpenNebulaNonsense
+from econed.interfaces import IUploadedFiles
+from econed.opennebula.methods import ROOTS
+from econed.opennebula.session import Session
+from econed.reconciler import Reconciler
+from econed.sandbox.backend import SandboxBackend
+from tests.support.addresses import AddressCloud
+from tests.support.cloud import Cloud
+from tests.support.nonsense import OtherDocuments
+
+SOURCES = Path(__file__).parent.parent / "econed"
+RUN: dict[str, Any] = {"ImageId": "ami-00000000", "MinCount": 1, "MaxCount": 1}
+LISTS = (
+    *("DescribeInstances", "DescribeInstanceStatus", "DescribeImages", "DescribeVolumes", "DescribeVolumeStatus"),
+    *("DescribeSnapshots", "DescribeAddresses", "DescribeKeyPairs", "DescribeTags", "DescribeRegions"),
+    "DescribeAvailabilityZones",
+)
+
+
+def other(cloud: Cloud, *wrong: str, document: str = "<FOO/>") -> None:
+    """Let a cloud's oned answer these methods, or all, with another document from now on."""
+    cloud.one = SandboxBackend(OtherDocuments(cloud.oned, wrong or ROOTS, document))  # type: ignore[arg-type]
+
+
+def test_the_table_has_every_method_that_econed_reads_a_document_from() -> None:
+    text = "".join(
+        path.read_text("utf-8")
+        for path in SOURCES.rglob("*.py")
+        if "sandbox" not in path.parts and "cli" not in path.parts
+    )
+    asked = set(re.findall(r'"(one\.\w+\.(?:info\w*|accounting|monitoring|raftstatus))"', text))
+    assert len(asked) > 15
+    assert asked <= ROOTS.keys()
+
+
+@pytest.mark.parametrize("action", LISTS)
+def test_a_list_of_which_oned_sends_something_else_is_an_error_and_not_empty(action: str) -> None:
+    cloud = AddressCloud()
+    cloud.known["alice"] = cloud.user("alice")
+    other(cloud)
+    refused = cloud.refusal("alice", action)
+    assert (refused.code, refused.status) == ("InternalError", 500)
+
+
+def test_a_launch_that_cannot_tell_what_its_token_made_before_makes_nothing() -> None:
+    cloud = Cloud()
+    cloud.run("alice", "RunInstances", **RUN, ClientToken="once")
+    other(cloud, "one.vmpool.infoextended", document="<VMPOOL/>")
+    before = len(cloud.changes)
+    assert cloud.refusal("alice", "RunInstances", **RUN, ClientToken="once").status == 500
+    assert "one.template.instantiate" not in [call.method for call in cloud.changes[before:]]
+
+
+def test_no_chore_changes_anything_after_another_document() -> None:
+    cloud = Cloud()
+    cloud.run("alice", "RunInstances", **RUN, InstanceInitiatedShutdownBehavior="terminate")
+    cloud.wait(10)
+    cloud.oned.shut_down_inside(0)
+    cloud.wait(10)
+    cloud.clock.advance(10 * ORPHAN_AGE)
+    before = len(cloud.changes)
+    other(cloud, *(method for method in ROOTS if method != "one.userpool.info"))
+    cloud.result(Reconciler(cloud.one, cloud.clock, all_chores()).round())
+    assert cloud.changes[before:] == []
+
+
+@implementer(IUploadedFiles)
+class Files:
+    """One uploaded file of each user, written long ago."""
+
+    def __init__(self) -> None:
+        self.removed: list[str] = []
+
+    def of(self, owner: int | None) -> list[tuple[str, float]]:
+        """Return the file (`IUploadedFiles`)."""
+        return [("/var/tmp/econed/upload", 0.0)]
+
+    def remove(self, path: str) -> None:
+        """Note it (`IUploadedFiles`)."""
+        self.removed.append(path)
+
+
+def test_no_uploaded_file_is_removed_after_another_document() -> None:
+    cloud, files = Cloud(), Files()
+    cloud.run("alice", "RunInstances", **RUN, InstanceInitiatedShutdownBehavior="terminate")
+    other(cloud, "one.imagepool.info")
+    cloud.result(Reconciler(cloud.one, cloud.clock, [removal(files)]).round())
+    assert files.removed == []
+
+
+@pytest.mark.parametrize("document", ["<FOO/>", "<USER_POOL/>", "<USER_POOL><FOO/></USER_POOL>"])
+def test_users_are_not_forgotten_because_of_another_document(document: str) -> None:
+    """Whoever is known stays known for as long as without an answer, and then oned is at fault, not their signature."""
+    cloud = Cloud()
+    directory = UserDirectory(cloud.one, cloud.clock)
+    alice = cloud.result(directory.find("alice"))
+    broken = OtherDocuments(cloud.oned, {"one.userpool.info", "one.user.info"}, document)
+    directory._one = SandboxBackend(broken)  # type: ignore[arg-type]
+    with pytest.raises(OpenNebulaNonsense):
+        cloud.result(_after(cloud, 2.5, directory.find("nobody")))
+    assert cloud.result(directory.find("alice")) == alice
+    cloud.clock.advance(KNOWN_FOR)
+    with pytest.raises(OpenNebulaNonsense):
+        cloud.result(directory.find("alice"))
+
+
+async def _after(cloud: Cloud, seconds: float, work: Any) -> Any:
+    cloud.clock.advance(seconds)
+    return await work
+
+
+def test_a_script_is_not_handed_another_document() -> None:
+    cloud = AddressCloud()
+    instance, ip = cloud.instance(), cloud.allocated()
+    store = Session(SandboxBackend(OtherDocuments(cloud.oned)), None)  # type: ignore[arg-type]
+    with pytest.raises(OpenNebulaNonsense):
+        cloud.result(store.network_text(cloud.network))
+    assert cloud.run("alice", "AssociateAddress", PublicIp=ip, InstanceId=instance)
