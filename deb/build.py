@@ -153,7 +153,8 @@ def source(root: Path, wheel: Path, epoch: int) -> None:
     etc = CHECKOUT / "etc"
     examples(etc, root / "examples")
     for name, path in (("logrotate", "logrotate.d/econed"), ("tmpfiles", "tmpfiles.d/econed.conf")):
-        shutil.copy(etc / path, root / f"debian/econed.{name}")
+        rules = (etc / path).read_text("utf-8")
+        (root / f"debian/econed.{name}").write_text(rules.replace("/opt/econed/", f"{HOME}/"), "utf-8")
     for name in ("econe.service", "econe.socket"):
         unit = (etc / "systemd" / name).read_text("utf-8")
         (root / f"debian/econed.{name}").write_text(unit.replace("/opt/econed/", f"{HOME}/"), "utf-8")

@@ -29,6 +29,7 @@ from econed.interfaces import IOpenNebula
 from econed.listening import Bound, CannotListen, adopted, bound, described, handed_over, places, warn_of_plain
 from econed.opennebula.documents import Note
 from econed.opennebula.tokens import CertificateKey, PasswordKey, ServerKey
+from econed.pid_file import HeldPidFile, PidFile
 from econed.sandbox.backend import SandboxBackend
 from econed.sandbox.cloud import elastic_ips, populate
 from econed.sandbox.oned import Oned
@@ -113,12 +114,17 @@ def makeService(options: Options, note: Note | None = None) -> IService:
         notifier = systemd.notifier(environ, os.getpid())
         handed = _handed_over(options, environ)
         if options["sandbox"] or options["listen"]:
-            return _one_process(options, environ, reactor, handed, notifier, note)
-        return _supervised(options, environ, reactor, handed, notifier)
+            service = _one_process(options, environ, reactor, handed, notifier, note)
+        else:
+            service = _supervised(options, environ, reactor, handed, notifier)
     except ConfigError as error:
         raise SystemExit(f"econe: the configuration cannot be used:\n{error}") from None
     except (UsageError, CannotListen) as error:
         raise SystemExit(f"econe: {error}") from None
+    pid_file = (_twistd(options) or {}).get("pidfile")
+    if pid_file:
+        HeldPidFile(PidFile(Path(pid_file))).setServiceParent(service)
+    return service
 
 
 def _handed_over(options: Options, environ: MutableMapping[str, str]) -> tuple[socket, ...]:

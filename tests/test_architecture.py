@@ -63,6 +63,7 @@ SHARED_ROOMS = {
         "access_log",
         "observed",
         "clock",
+        "pid_file",
     ),
 }
 ROOM_OF = {module: room for room, members in SHARED_ROOMS.items() for module in members}

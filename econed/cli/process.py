@@ -1,20 +1,18 @@
-"""The daemon as a process: its pid file, its port, its start by twistd and its end."""
+"""The daemon as a process: its start by twistd, its port, its log."""
 
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from econed.cli.installation import Installation
+from econed.pid_file import PidFile
 
 _TWISTD = "import sys; sys.argv[0] = 'twistd'; from twisted.scripts.twistd import run; run()"
 """twistd of this very Python, wherever its script may be."""
@@ -27,51 +25,6 @@ _ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  the addresses t
 
 class Gone(Exception):
     """The daemon ended instead of starting, or never came to listen."""
-
-
-@dataclass(frozen=True)
-class PidFile:
-    """The file that twistd writes the daemon's process id to, and removes when it ends in order."""
-
-    path: Path
-
-    def running(self) -> int | None:
-        """Return the id of the daemon's process; None if it does not run, whatever the file says."""
-        pid = self.said()
-        return pid if pid is not None and is_daemon(pid) else None
-
-    def said(self) -> int | None:
-        """Return the process id in the file; None if there is no file, or no number in it."""
-        try:
-            text = self.path.read_text("ascii").strip()
-        except (FileNotFoundError, UnicodeDecodeError):
-            return None
-        return int(text) if text.isdigit() and int(text) > 0 else None
-
-    @property
-    def is_there(self) -> bool:
-        """Whether there is a file, right or wrong."""
-        return self.path.exists()
-
-    def remove(self) -> None:
-        """Remove the file of a process that has died."""
-        self.path.unlink(missing_ok=True)
-
-
-def is_daemon(pid: int) -> bool:
-    """Whether a process lives and is econed: after a restart of the machine its number may be anybody's."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    try:
-        return b"econe" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except FileNotFoundError:  # it has just ended, or this is no Linux
-        return not Path("/proc/self").exists()
-    except OSError:
-        return True
 
 
 def twistd(installation: Installation, *options: str) -> list[str]:
@@ -103,7 +56,7 @@ def start(installation: Installation, pid_file: PidFile, environ: Mapping[str, s
         said.setblocking(False)
         spawn(installation, {**environ, "NOTIFY_SOCKET": address})
         for _ in _moments(patience):
-            pid = pid_file.running()
+            pid = pid_file.holder()
             if _says_ready(said) and pid is not None:
                 return pid
             if pid is None and not pid_file.is_there:
@@ -118,18 +71,6 @@ def _says_ready(said: socket.socket) -> bool:
                 return True
     except BlockingIOError:
         return False
-
-
-def end(pid: int, patience: float) -> bool:
-    """Ask a process to end (SIGTERM) and wait for it; return whether it has."""
-    with suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGTERM)
-    return any(not is_daemon(pid) for _ in _moments(patience))
-
-
-def reload(pid: int) -> None:
-    """Have the daemon read its configuration anew (SIGHUP)."""
-    os.kill(pid, signal.SIGHUP)
 
 
 def answers(host: str, port: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping, Sequence
@@ -13,20 +14,13 @@ from typing import Any, Final, TextIO
 from econed import config, systemd
 from econed.cli import check, doctor
 from econed.cli.installation import Exit, Installation
-from econed.cli.process import (
-    Gone,
-    PidFile,
-    answers,
-    end,
-    reload,
-    start,
-    twistd,
-)
+from econed.cli.process import Gone, answers, start, twistd
 from econed.cli.reaching import Prepared, client, in_reactor, is_wrong_credentials, prepared
 from econed.config import ConfigError
 from econed.errors import OpenNebulaError
 from econed.listening import CannotListen, bound, close, places
 from econed.opennebula.session import Session
+from econed.pid_file import DaemonProcess, PidFile, PidFileError
 from econed.settings import Settings
 
 TO_START: Final = 30.0
@@ -55,7 +49,7 @@ class Server:
 
     def start(self) -> Exit:
         """Start the daemon in the background and wait until it listens."""
-        pid = self._pid_file.running()
+        pid = self._pid_file.holder()
         if pid is not None:
             return self._say(f"econe-server runs already (pid {pid})")
         ready = self._prepared()
@@ -72,32 +66,30 @@ class Server:
 
     def stop(self, patience: float | None = None) -> Exit:
         """Have the daemon end, and wait for it: `patience` seconds, else as long as it may take."""
-        pid = self._pid_file.running()
         if patience is None:
             patience = self._patience()
-        if pid is None:
-            self._forget_the_dead()
-            return self._say("econe-server does not run")
-        try:
-            has_ended = end(pid, patience)
-        except PermissionError:
-            raise Failure(Exit.FAILED, f"econe-server (pid {pid}) belongs to somebody else: not stopped") from None
-        if not has_ended:
-            raise Failure(Exit.FAILED, f"econe-server (pid {pid}) has not ended {patience:g} s after it was told to")
+        with self._pid_file.daemon() as process:
+            if process is None:
+                self._forget_the_dead()
+                return self._say("econe-server does not run")
+            self._signal(process, signal.SIGTERM)
+            if not process.wait(patience):
+                raise Failure(
+                    Exit.FAILED, f"econe-server (pid {process.pid}) has not ended {patience:g} s after it was told to"
+                )
         self._pid_file.remove()
         return self._say("econe-server stopped")
 
     def reload(self) -> Exit:
         """Have the daemon read its configuration anew. One that it would refuse is found before it is told."""
         self._prepared()
-        pid = self._pid_file.running()
-        if pid is None:
-            raise Failure(Exit.NOT_RUNNING, "econe-server does not run")
-        try:
-            reload(pid)
-        except PermissionError:
-            raise Failure(Exit.FAILED, f"econe-server (pid {pid}) belongs to somebody else: not told") from None
+        pid = self._tell(signal.SIGHUP)
         return self._say(f"econe-server (pid {pid}) is told to read its configuration; its log says when it is in use")
+
+    def reopen(self) -> Exit:
+        """Have the daemon open its log anew, after the file was renamed (logrotate)."""
+        pid = self._tell(signal.SIGUSR1)
+        return self._say(f"econe-server (pid {pid}) is told to open its log anew")
 
     def restart(self, patience: float | None = None) -> Exit:
         """Stop and start. What would keep it from starting is found before it is stopped."""
@@ -110,7 +102,7 @@ class Server:
         settings = self._settings_if_good()
         where = "" if settings is None else _where(settings)
         listens = settings is not None and all(answers(each.host, each.port) for each in places(settings))
-        pid = self._pid_file.running()
+        pid = self._pid_file.holder()
         if pid is not None and (listens or settings is None):
             return self._say(f"econe-server runs (pid {pid})" + (f" and listens on {where}" if where else ""))
         if pid is not None:
@@ -145,6 +137,22 @@ class Server:
         """Look for what is not as it should be, and mend it if told to."""
         ready = self._prepared()
         return in_reactor(lambda reactor: doctor.run(client(reactor, ready), ready.settings, reactor, fix, self.out))
+
+    def _tell(self, number: signal.Signals) -> int:
+        """Signal the daemon and return its process id."""
+        with self._pid_file.daemon() as process:
+            if process is None:
+                raise Failure(Exit.NOT_RUNNING, "econe-server does not run")
+            self._signal(process, number)
+            return process.pid
+
+    def _signal(self, process: DaemonProcess, number: signal.Signals) -> None:
+        try:
+            process.send(number)
+        except PermissionError:
+            raise Failure(
+                Exit.FAILED, f"econe-server (pid {process.pid}) belongs to another user: no signal sent"
+            ) from None
 
     @property
     def _pid_file(self) -> PidFile:
@@ -227,6 +235,7 @@ def _options(arguments: Sequence[str]) -> Namespace:
         each = commands.add_parser(name, help=said)
         each.add_argument("--timeout", type=float, metavar="SECONDS", help="for how long to wait")
     commands.add_parser("reload", help="have it read its configuration anew")
+    commands.add_parser("reopen", help="have it open its log anew, for logrotate")
     commands.add_parser("status", help="does it run, does it listen")
     commands.add_parser("run", help="run in the foreground")
     checking = commands.add_parser("check", help="hold the configuration against the live oned")
@@ -254,6 +263,9 @@ def main(arguments: Sequence[str], environ: Mapping[str, str], out: TextIO, err:
     except Failure as failure:
         print(f"econe-server: {failure.text}", file=err)
         return int(failure.code)
+    except PidFileError as error:
+        print(f"econe-server: {error}", file=err)
+        return int(Exit.FAILED)
     except ConfigError as error:
         print(f"econe-server: the configuration cannot be used:\n{error}", file=err)
         return int(Exit.BAD_CONFIGURATION)

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from econed.cli.installation import Exit, Installation
-from econed.cli.process import answers, is_daemon
+from econed.cli.process import answers
+from econed.pid_file import DaemonProcess, PidFile
 from tests.support import certificates, processes
 from tests.support.ports import free_port
 
@@ -52,10 +53,23 @@ class Machine:
         """The process id in it."""
         return int(self.pid_file.read_text("ascii"))
 
+    @property
+    def holder(self) -> int | None:
+        """The process that holds that file."""
+        return PidFile(self.pid_file).holder()
+
     def configure(self, more: str = "") -> None:
         """Write econe.conf."""
         text = f":host: 127.0.0.1\n:port: {self.port}\n:one_xmlrpc: http://127.0.0.1:{self.oned_port}/RPC2\n{more}"
         (self.location / "etc/econe.conf").write_text(text, "utf-8")
+
+
+def has_ended(pid: int) -> bool:
+    """Whether a process has ended, even if nobody has asked how yet."""
+    try:
+        return DaemonProcess(pid, os.pidfd_open(pid)).wait(0)
+    except ProcessLookupError:
+        return True
 
 
 @pytest.fixture
@@ -69,8 +83,9 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
     made = Machine(tmp_path, free_port(), free_port())
     made.configure()
     yield made
-    if made.pid_file.exists() and is_daemon(made.pid):
-        os.kill(made.pid, signal.SIGKILL)
+    with PidFile(made.pid_file).daemon() as running:
+        if running is not None:
+            running.send(signal.SIGKILL)
 
 
 @pytest.fixture
@@ -125,11 +140,11 @@ def test_it_starts_says_how_it_is_restarts_and_stops(machine: Machine) -> None:
     assert machine.run("restart").returncode == Exit.OK
     second = machine.pid
     assert second != first
-    assert not is_daemon(first)
+    assert has_ended(first)
 
     stopped = machine.run("stop")
     assert (stopped.returncode, stopped.stdout) == (Exit.OK, "econe-server stopped\n")
-    assert not is_daemon(second)
+    assert has_ended(second)
     assert not machine.pid_file.exists()
     assert not answers("127.0.0.1", machine.port)
     assert machine.run("stop").returncode == Exit.OK, "it is stopped, which is what was wanted"
@@ -141,9 +156,7 @@ def test_after_a_death_the_pid_file_is_no_obstacle(machine: Machine) -> None:
     assert machine.run("start").returncode == Exit.OK
     dead = machine.pid
     os.kill(dead, signal.SIGKILL)
-    until = time.monotonic() + PATIENCE
-    while is_daemon(dead) and time.monotonic() < until:
-        pass
+    processes.until(lambda: machine.holder is None, "its end", PATIENCE)
     status = machine.run("status")
     assert status.returncode == Exit.FAILED
     assert "it has died" in status.stderr
@@ -153,6 +166,59 @@ def test_after_a_death_the_pid_file_is_no_obstacle(machine: Machine) -> None:
     assert "from a process that has died: removed" in started.stdout
     assert machine.pid not in (dead, os.getpid())
     assert machine.run("stop").returncode == Exit.OK
+
+
+@pytest.fixture
+def editor(machine: Machine) -> Iterator[subprocess.Popen[bytes]]:
+    """An editor with econe.conf open: a process with `econe` in its command line."""
+    command = [sys.executable, "-c", "import sys; sys.stdin.read()", str(machine.location / "etc/econe.conf")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        yield process
+        process.communicate()
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A shell in a checkout: a process with `econed` in its working directory and in its command line."""
+    (tmp_path / "econed").mkdir()
+    script = tmp_path / "econed/econe-server"
+    script.write_text("read line\n", "ascii")
+    with subprocess.Popen(["/bin/sh", str(script)], cwd=tmp_path / "econed", stdin=subprocess.PIPE) as process:
+        yield process
+        process.communicate()
+
+
+@pytest.mark.parametrize("whose", ["editor", "shell"])
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [("stop", Exit.OK), ("reload", Exit.NOT_RUNNING), ("reopen", Exit.NOT_RUNNING), ("status", Exit.FAILED)],
+)
+def test_a_process_that_only_looks_like_the_daemon_is_never_signalled(
+    machine: Machine, request: pytest.FixtureRequest, whose: str, command: str, code: Exit
+) -> None:
+    """Its number stands in the pid file, and `econe` in its command line."""
+    other: subprocess.Popen[bytes] = request.getfixturevalue(whose)
+    machine.pid_file.write_text(f"{other.pid}\n", "ascii")
+    done = machine.run(command)
+    assert (done.returncode, "econe-server does not run" in done.stdout + done.stderr) == (code, True)
+    other.communicate(b"\n")
+    assert other.returncode == 0, "it ended by itself"
+
+
+@pytest.mark.usefixtures("oned")
+def test_the_daemon_is_stopped_whatever_number_stands_in_its_pid_file(
+    machine: Machine, editor: subprocess.Popen[bytes]
+) -> None:
+    """The kernel names it, and nobody else gets the signal."""
+    assert machine.run("start").returncode == Exit.OK
+    daemon = machine.pid
+    machine.pid_file.write_text(f"{editor.pid}\n", "ascii")
+    assert f"econe-server runs (pid {daemon})" in machine.run("status").stdout
+    assert machine.run("stop").stdout == "econe-server stopped\n"
+    assert has_ended(daemon)
+    assert not machine.pid_file.exists()
+    editor.communicate()
+    assert editor.returncode == 0
 
 
 def test_a_wrong_configuration_is_said_and_nothing_is_started_or_stopped(
@@ -168,7 +234,7 @@ def test_a_wrong_configuration_is_said_and_nothing_is_started_or_stopped(
         assert "econe.conf:4: auth: " in refused.stderr
         assert "econe.conf:5: one_calls: " in refused.stderr
     assert machine.pid == running
-    assert is_daemon(running)
+    assert machine.holder == running
     assert machine.run("stop").returncode == Exit.OK, "it can be stopped all the same"
     assert machine.run("start").returncode == Exit.BAD_CONFIGURATION
 
@@ -283,7 +349,6 @@ def test_in_the_foreground_it_is_the_daemon_itself(machine: Machine) -> None:
             while b"READY=1" not in manager.recv(4096):
                 assert process.poll() is None
             assert answers("127.0.0.1", machine.port)
-            assert is_daemon(process.pid)
             assert not machine.pid_file.exists()
         finally:
             process.terminate()

@@ -7,6 +7,7 @@ import os
 import pwd
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -36,7 +37,9 @@ def econed(log: Path, tmp_path: Path) -> Iterator[tuple[Running, int]]:
     port = free_port()
     conf = tmp_path / "econe.conf"
     conf.write_text(f":log_file: {log}\n", "utf-8")
+    pid_file = f"--pidfile={tmp_path}/econe-server.pid"
     argv = [require_tool("twistd"), *sandboxed(port), "--config", str(conf)]
+    argv[argv.index("--pidfile=")] = pid_file
     with serving(argv, port, tmp_path, PYTHONPATH=str(ROOT)) as server:
         yield server, port
 
@@ -48,6 +51,7 @@ def _rotate(directory: Path, systemctl: str) -> None:
     for is_there, stands_in in (
         (LOGS, str(directory / "log")),
         (PIDS, str(directory)),
+        ("/opt/econed/bin", str(directory / "bin")),
         ("oneadmin oneadmin", f"{me} {group}"),
     ):
         assert is_there in text
@@ -56,11 +60,13 @@ def _rotate(directory: Path, systemctl: str) -> None:
     (directory / "rotation.conf").chmod(0o644)
     commands = directory / "bin"
     commands.mkdir()
+    (commands / "econe-server").write_text(f'#!/bin/sh\nexec {sys.executable} -m econed.cli.server "$@"\n', "utf-8")
+    (commands / "econe-server").chmod(0o755)
     (commands / "systemctl").write_text(f"#!/bin/sh\n{systemctl}\n", "utf-8")
     (commands / "systemctl").chmod(0o755)
     tool = shutil.which("logrotate", path=DEBIAN_PATH) or require_tool("logrotate")
     options = ("--force", "--state", directory / "state", directory / "rotation.conf")
-    said = ran(tool, *options, PATH=f"{commands}:{DEBIAN_PATH}")
+    said = ran(tool, *options, PATH=f"{commands}:{DEBIAN_PATH}", PYTHONPATH=str(ROOT))
     assert "error" not in said, said
 
 
@@ -100,20 +106,19 @@ def test_one_that_econe_server_started_is_told_by_its_process_id(
     log: Path, econed: tuple[Running, int], tmp_path: Path
 ) -> None:
     """There is no such service then, which is no error."""
-    server, port = econed
+    _, port = econed
     made = _asked_until_in(log, port)
-    (tmp_path / "econe-server.pid").write_text(f"{server.process.pid}\n", "utf-8")
     _rotate(tmp_path, "exit 5")
     made += _asked_until_in(log, port)
     until(lambda: _lines(log.parent) == made, f"{made} lines in both files", STARTING)
 
 
 def test_a_process_that_has_got_the_number_of_an_econed_that_died_gets_no_signal(log: Path, tmp_path: Path) -> None:
-    """SIGUSR1 would end most."""
+    """SIGUSR1 would end most; also one that has `econe` in its command line."""
     log.write_text("a line\n", "utf-8")
-    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as other:
+    with subprocess.Popen(["sh", "-c", "read line; : econe", "econe"], stdin=subprocess.PIPE) as other:
         (tmp_path / "econe-server.pid").write_text(f"{other.pid}\n", "utf-8")
         _rotate(tmp_path, "exit 5")
-        other.communicate()
+        other.communicate(b"\n")
     assert other.returncode == 0
     assert log.read_text("utf-8") == ""
