@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from econed.sandbox.networks import Network, is_automatic
 from econed.sandbox.refusals import not_allocated
 from econed.sandbox.template import Vector
 
@@ -68,7 +69,10 @@ def fill_context(machine: VirtualMachine, cloud: Cloud) -> None:
         merged = {name: _expand(value, machine, cloud) for name, value in merged.items()}
     if machine.context_asked.get("NETWORK", "").upper() == "YES":
         for nic in machine.nics:
-            merged.update(_network_context(nic, machine.modern, cloud))
+            is_leased = nic["NIC_ID"] not in machine.without_network
+            if is_leased or not is_automatic(nic):
+                network = cloud.networks.find(int(nic["NETWORK_ID"])) if is_leased else None
+                merged.update(_network_context(nic, machine.modern, network))
     machine.context = merged
     machine.changed()
 
@@ -83,8 +87,7 @@ def _taken_apart(asked: Vector) -> Vector:
     return {name: value for name, equal, value in parts if equal}
 
 
-def _network_context(nic: Vector, modern: bool, cloud: Cloud) -> Vector:
-    network = cloud.networks.find(int(nic["NETWORK_ID"]))
+def _network_context(nic: Vector, modern: bool, network: Network | None) -> Vector:
     found: Vector = {}
     for name, source, inherited in (*_COMMON, *(_NEW if modern else _OLD)):
         value = nic.get(source, "")
@@ -127,7 +130,7 @@ def _variable(match: re.Match[str], machine: VirtualMachine, cloud: Cloud) -> st
 
 
 def _of_network(part: str, key: str, value: str, machine: VirtualMachine, cloud: Cloud) -> str:
-    for nic in machine.nics if key else ():
+    for nic in machine.leased_nics if key else ():
         network = cloud.networks.find(int(nic["NETWORK_ID"]))
         if network is not None and (value in (nic.get(key), network.template.get(key))):
             return network.template.get(part)

@@ -11,9 +11,10 @@ from string import ascii_lowercase
 from typing import TYPE_CHECKING
 
 from econed.sandbox.images import Image
-from econed.sandbox.networks import Network
+from econed.sandbox.networks import Network, is_automatic
 from econed.sandbox.objects import Kind, Right
 from econed.sandbox.refusals import unauthorized, wrong_state
+from econed.sandbox.requirements import Unreadable, satisfied
 from econed.sandbox.template import Vector
 
 if TYPE_CHECKING:
@@ -98,20 +99,37 @@ def _numbers(text: str) -> list[int]:
 
 
 def add_nic(cloud: Cloud, machine: VirtualMachine, asked: Vector, network: Network | None) -> Vector:
-    """Lease an address and return the machine's new NIC; refuses (2048) where it cannot be had."""
-    if network is None:
+    """Return the machine's new NIC, with an address of its network; refuses (2048) where it cannot be had.
+
+    One that names no network, or leaves it to the scheduler (NETWORK_MODE="auto"), is kept as it was typed.
+    """
+    number = str(machine.next_nic)
+    nic = {**asked, "NIC_ID": number}
+    nic.setdefault("NAME", f"NIC{number}")
+    if network is not None:
+        _lease(cloud, machine, nic, network)
+    elif not is_automatic(asked) and (asked.get("NETWORK_ID") or asked.get("NETWORK")):
         named = asked.get("NETWORK_ID") or asked.get("NETWORK", "")
         raise wrong_state(f"Virtual network with ID: {named} does not exist")
-    place = network.lease(machine.id, asked.get("IP", ""), modern=machine.modern)
+    else:
+        machine.without_network.add(number)
+    machine.nics.append(nic)
+    machine.next_nic += 1
+    _join_groups(cloud, machine)
+    return nic
+
+
+def _lease(cloud: Cloud, machine: VirtualMachine, nic: Vector, network: Network) -> None:
+    """Fill in what a NIC gets by being on a network."""
+    place = network.lease(machine.id, nic.get("IP", ""), modern=machine.modern)
     if place is None:
         raise wrong_state(f"Cannot get IP/MAC lease from virtual network {network.id}.")
     span, index = place
-    number = str(machine.next_nic)
-    nic = {**asked, **span.addresses(index)}
-    nic.update(AR_ID=str(span.id), NETWORK=network.name, NETWORK_ID=str(network.id), NIC_ID=number)
+    asked_groups = nic.get("SECURITY_GROUPS", "")
+    nic.update(span.addresses(index))
+    nic.update(AR_ID=str(span.id), NETWORK=network.name, NETWORK_ID=str(network.id))
     nic.update(VN_MAD=network.template.get("VN_MAD"), BRIDGE=network.template.get("BRIDGE"))
-    nic.update(BRIDGE_TYPE=network.template.get("BRIDGE_TYPE"), TARGET=f"one-{machine.id}-{number}")
-    nic.setdefault("NAME", f"NIC{number}")
+    nic.update(BRIDGE_TYPE=network.template.get("BRIDGE_TYPE"), TARGET=f"one-{machine.id}-{nic['NIC_ID']}")
     nic["CLUSTER_ID"] = ",".join(str(each) for each in sorted(network.clusters))
     for name in _INHERITED_FROM_NETWORK if machine.modern else ():
         value = span.attributes.get(name) or network.template.get(name)
@@ -120,30 +138,55 @@ def add_nic(cloud: Cloud, machine: VirtualMachine, asked: Vector, network: Netwo
     for name in _INHERITED_FROM_RANGE:
         if span.attributes.get(name):
             nic[name] = span.attributes[name]
-    groups = {*_numbers(network.template.get("SECURITY_GROUPS")), *_numbers(asked.get("SECURITY_GROUPS", ""))}
+    groups = {*_numbers(network.template.get("SECURITY_GROUPS")), *_numbers(asked_groups)}
     groups |= set(_numbers(span.attributes.get("SECURITY_GROUPS", "")))
     nic["SECURITY_GROUPS"] = ",".join(str(group) for group in sorted(groups))
     network.vms.add(machine.id)
-    machine.nics.append(nic)
-    machine.next_nic += 1
+
+
+def choose_networks(cloud: Cloud, machine: VirtualMachine) -> None:
+    """Put the NICs that leave it to the scheduler on networks, the first that the owner may use and the NIC asks for.
+
+    Refuses (2048) where there is none with the address that is asked for; what it has leased until then stays.
+    """
+    owner = cloud.users.find(machine.uid)
+    for nic in machine.nics:
+        if nic["NIC_ID"] in machine.without_network and is_automatic(nic) and owner is not None:
+            for network in sorted(cloud.networks, key=lambda each: each.id):
+                if cloud.rights.may(owner, Right.USE, Kind.NET, network) and _suits(nic, network):
+                    _lease(cloud, machine, nic, network)
+                    machine.without_network.remove(nic["NIC_ID"])
+                    break
+            else:
+                raise wrong_state(f"No network for NIC {nic['NIC_ID']}")
     _join_groups(cloud, machine)
-    return nic
+
+
+def _suits(nic: Vector, network: Network) -> bool:
+    facts = {"ID": str(network.id), "NAME": network.name}
+    try:
+        return satisfied(nic.get("SCHED_REQUIREMENTS", ""), facts) and network.has_free(nic.get("IP", ""))
+    except Unreadable:
+        return False
 
 
 def drop_nic(cloud: Cloud, machine: VirtualMachine, nic: Vector, *, keep: bool = False) -> None:
     """Give a NIC's address back; `keep` leaves the NIC in the document, as of a machine that ended."""
-    network = cloud.networks.find(int(nic["NETWORK_ID"]))
+    network = None if nic["NIC_ID"] in machine.without_network else cloud.networks.find(int(nic["NETWORK_ID"]))
     if network is not None:
         place = network.find(nic["IP"])
         if place is not None and place[0].leases.get(place[1], None) is not None:
             span, index = place
             if span.leases[index].number == machine.id:
                 span.free(index)
-        others = [other for other in machine.nics if other is not nic and other["NETWORK_ID"] == nic["NETWORK_ID"]]
+        others = [
+            other for other in machine.leased_nics if other is not nic and other["NETWORK_ID"] == nic["NETWORK_ID"]
+        ]
         if keep or not others:
             network.vms.discard(machine.id)
     if not keep:
         machine.nics.remove(nic)
+        machine.without_network.discard(nic["NIC_ID"])
         _join_groups(cloud, machine)
 
 

@@ -328,7 +328,7 @@ class HotplugCalls:
         machine = self._vm(caller, number)
         self._cloud.demand(caller, Right.USE, self._cloud.security_groups, group_id)
         nic = self._nic(machine, nic_id)
-        groups = [int(each) for each in nic["SECURITY_GROUPS"].split(",") if each]
+        groups = [int(each) for each in nic.get("SECURITY_GROUPS", "").split(",") if each]
         if group_id in groups:
             raise wrong_state(f"VM {number} SG {group_id} already in NIC {nic_id}")
         self._regroup(machine, nic, sorted([*groups, group_id]))
@@ -339,7 +339,7 @@ class HotplugCalls:
         """Take a security group from a NIC (7.x)."""
         machine = self._vm(caller, number)
         nic = self._nic(machine, nic_id)
-        groups = [int(each) for each in nic["SECURITY_GROUPS"].split(",") if each]
+        groups = [int(each) for each in nic.get("SECURITY_GROUPS", "").split(",") if each]
         if group_id not in groups:
             raise wrong_state(f"VM {number} SG {group_id} is not in NIC {nic_id}")
         self._regroup(machine, nic, [each for each in groups if each != group_id])

@@ -7,8 +7,9 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from econed.opennebula.states import ImageState, LcmState, VmState
-from econed.sandbox.devices import deploy_disks, drop_disk, drop_nic, leave_groups
-from econed.sandbox.refusals import wrong_state
+from econed.sandbox.context import fill_context
+from econed.sandbox.devices import choose_networks, deploy_disks, drop_disk, drop_nic, leave_groups
+from econed.sandbox.refusals import Refused, wrong_state
 from econed.sandbox.scheduler import Unplaced, choose, stamped
 from econed.sandbox.vms import History, VirtualMachine
 
@@ -98,6 +99,7 @@ class Lifecycle:
             return
         try:
             host = choose(self._cloud, machine)
+            self._choose_networks(machine)
         except Unplaced as reason:
             self._waiting.add(machine.id)
             machine.user_template.replace("SCHED_MESSAGE", stamped(self._cloud, str(reason)))
@@ -106,6 +108,16 @@ class Lifecycle:
         self._waiting.discard(machine.id)
         machine.user_template.pop("SCHED_MESSAGE")
         self.deploy(machine, host.id)
+
+    def _choose_networks(self, machine: VirtualMachine) -> None:
+        if not machine.without_network:
+            return
+        try:
+            choose_networks(self._cloud, machine)
+        except Refused as refusal:
+            raise Unplaced(f"[NIC] {refusal.text}") from refusal
+        fill_context(machine, self._cloud)
+        machine.recharge(self._cloud)
 
     def deploy(self, machine: VirtualMachine, host_id: int) -> None:
         """Put a machine on a host and begin its prolog."""

@@ -239,6 +239,13 @@ class Network(PoolObject):
                     return span, index
         return None
 
+    def has_free(self, address: str) -> bool:
+        """Whether `address`, or any where it is empty, could be leased."""
+        if address:
+            place = self.find(address)
+            return place is not None and place[1] not in place[0].leases
+        return any(len(span.leases) < span.size for span in self.ranges)
+
     def find(self, address: str) -> tuple[AddressRange, int] | None:
         """Return range and index of an address, or None."""
         for span in self.ranges:
@@ -283,3 +290,8 @@ def network_template(template: Template) -> Template:
         if not template.get(name):
             template.replace(name, value)
     return template
+
+
+def is_automatic(nic: Vector) -> bool:
+    """Whether a NIC leaves it to the scheduler which network it is on."""
+    return nic.get("NETWORK_MODE", "").upper() == "AUTO"

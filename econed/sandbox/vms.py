@@ -19,6 +19,7 @@ _SHORT_DISK = (
     *("DISK_ID", "DATASTORE", "DATASTORE_ID", "IMAGE", "IMAGE_ID", "SIZE", "TYPE", "CLONE", "CLONE_TARGET"),
     *("LN_TARGET", "DISK_SNAPSHOT_TOTAL_SIZE"),
 )
+_NO_NETWORK = {"MAC": "", "NETWORK": "", "NETWORK_ID": "", "SECURITY_GROUPS": ""}
 _SHORT_NIC = ("IP", "MAC", "NETWORK", "NETWORK_ID", "NIC_ID", "SECURITY_GROUPS")
 _SEVERAL = 2
 _NOT_RUNNING = (VmState.POWEROFF, VmState.SUSPENDED, VmState.STOPPED, VmState.UNDEPLOYED)
@@ -72,7 +73,8 @@ class History:
 class VirtualMachine(PoolObject):
     """A machine. `template` holds the single attributes of its TEMPLATE, `user_template` what is the user's.
 
-    `epoch` grows with every action, so that a step that was planned before one does nothing after it.
+    `without_network` are the NIC_IDs of the NICs that are on no network, and have no address of oned's. `epoch` grows
+    with every action, so that a step that was planned before one does nothing after it.
     """
 
     modern: bool = True
@@ -84,6 +86,7 @@ class VirtualMachine(PoolObject):
     user_template: Template = field(default_factory=Template)
     disks: list[Vector] = field(default_factory=list)
     nics: list[Vector] = field(default_factory=list)
+    without_network: set[str] = field(default_factory=set)
     rules: list[Vector] = field(default_factory=list)
     context: Vector | None = None
     context_asked: Vector = field(default_factory=dict)
@@ -133,6 +136,11 @@ class VirtualMachine(PoolObject):
         """Return the NIC with this NIC_ID, or None."""
         return next((nic for nic in self.nics if nic["NIC_ID"] == str(number)), None)
 
+    @property
+    def leased_nics(self) -> list[Vector]:
+        """The NICs that are on a network; the others are as they were typed."""
+        return [nic for nic in self.nics if nic["NIC_ID"] not in self.without_network]
+
     def image_copied(self, cloud: Cloud) -> None:
         """Go on, or fail, when an image that the machine waits for has been copied."""
         del cloud
@@ -141,7 +149,7 @@ class VirtualMachine(PoolObject):
 
     def security_groups(self) -> list[int]:
         """Return the numbers of the security groups of all NICs."""
-        return sorted({int(g) for nic in self.nics for g in nic.get("SECURITY_GROUPS", "").split(",") if g})
+        return sorted({int(g) for nic in self.leased_nics for g in nic.get("SECURITY_GROUPS", "").split(",") if g})
 
     def refresh_rules(self, cloud: Cloud) -> None:
         """Take over the rules of the machine's security groups."""
@@ -162,7 +170,7 @@ class VirtualMachine(PoolObject):
         if self.state not in _NOT_RUNNING and (self.modern or self.state is not VmState.HOLD):
             amounts.update(RUNNING_VMS=1.0, RUNNING_CPU=cpu, RUNNING_MEMORY=memory)
         found = [Charge("VM", "", amounts)]
-        found += [Charge("NETWORK", nic["NETWORK_ID"], {"LEASES": 1}) for nic in self.nics]
+        found += [Charge("NETWORK", nic["NETWORK_ID"], {"LEASES": 1}) for nic in self.leased_nics]
         found += [Charge("IMAGE", disk["IMAGE_ID"], {"RVMS": 1}) for disk in self.disks if "IMAGE_ID" in disk]
         return found
 
@@ -247,7 +255,7 @@ class VirtualMachine(PoolObject):
             if name in self.template or (self.modern and name == "VCPU")
         )
         disks = "".join(_some("DISK", disk, _SHORT_DISK) for disk in self.disks)
-        nics = "".join(_some("NIC", nic, _SHORT_NIC) for nic in self.nics)
+        nics = "".join(_some("NIC", {**_NO_NETWORK, **nic}, _SHORT_NIC) for nic in self.nics)
         record = self.history[-1].short_xml(self.id, modern=self.modern) if self.history else ""
         return (
             f"<VM><ID>{self.id}</ID><UID>{self.uid}</UID><GID>{self.gid}</GID><UNAME>{escape(self.uname)}</UNAME>"

@@ -1,0 +1,102 @@
+"""NICs on no network are kept as they were typed (recorded on 5.12 and 7.4; the hostile texts tried on 7.4)."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.sandbox.house import House
+
+NOT_ALLOCATED, WRONG_STATE = 16384, 2048
+DISK = 'DISK=[IMAGE_ID="0"]'
+TEXTS = ("10.0.0.99 } ; flush ruleset ; {", "--help $(id)", "10.0.0.99", "\u0661.2.3.4")
+
+
+@pytest.fixture(params=["5.12", "7.4"])
+def house(request: pytest.FixtureRequest) -> House:
+    """The demo cloud on each version."""
+    return House(request.param)
+
+
+def nics(house: House, machine: int) -> list[dict[str, str]]:
+    """Return the NICs of a machine."""
+    found = house.vm(machine).findall("TEMPLATE/NIC")
+    return [{str(each.tag): each.text or "" for each in nic} for nic in found]
+
+
+def context(house: House, machine: int) -> dict[str, str]:
+    """Return what CONTEXT says of the first NIC."""
+    found = house.vm(machine).find("TEMPLATE/CONTEXT")
+    assert found is not None
+    return {str(each.tag): each.text or "" for each in found if str(each.tag).startswith("ETH0_")}
+
+
+def test_a_nic_that_names_no_network_has_a_number_a_name_and_what_was_typed(house: House) -> None:
+    machine = house.run(f'{DISK}\nNIC=[EC2_NOTE="no network"]', hold=True)
+    assert nics(house, machine) == [{"EC2_NOTE": "no network", "NAME": "NIC0", "NIC_ID": "0"}]
+    assert set(context(house, machine).values()) == {""}
+
+
+def test_the_short_form_of_the_pool_shows_it_without_a_network(house: House) -> None:
+    machine = house.run(f'{DISK}\nNIC=[EC2_NOTE="no network"]', hold=True)
+    pool = house.document("alice", "one.vmpool.info", -2, machine, machine, -1, "")
+    (nic,) = pool.findall("VM/TEMPLATE/NIC")
+    assert {str(each.tag): each.text or "" for each in nic} == {
+        "MAC": "",
+        "NETWORK": "",
+        "NETWORK_ID": "",
+        "NIC_ID": "0",
+        "SECURITY_GROUPS": "",
+    }
+
+
+@pytest.mark.parametrize("text", TEXTS)
+@pytest.mark.parametrize("mode", ["", 'NETWORK_MODE="auto",'])
+def test_its_ip_is_whatever_was_typed_by_instantiate_and_by_allocate(house: House, text: str, mode: str) -> None:
+    nic = f'NIC=[{mode}IP="{text}"]'
+    made = house.run(f"{DISK}\n{nic}", hold=True)
+    allocated = int(house.call("alice", "one.vm.allocate", f'CPU="1"\nMEMORY="128"\n{DISK}\n{nic}', True))
+    for machine in (made, allocated):
+        (found,) = nics(house, machine)
+        assert found["IP"] == text
+        assert not {"NETWORK_ID", "MAC", "AR_ID"} & found.keys()
+
+
+def test_one_that_leaves_its_network_to_the_scheduler_gets_it_when_the_machine_is_placed(house: House) -> None:
+    machine = house.run(f'{DISK}\nNIC=[NETWORK_MODE="auto"]')
+    assert nics(house, machine) == [{"NAME": "NIC0", "NETWORK_MODE": "auto", "NIC_ID": "0"}]
+    assert context(house, machine) == {}
+    house.wait()
+    (found,) = nics(house, machine)
+    assert (found["NETWORK_ID"], found["NETWORK_MODE"]) == ("0", "auto")
+    assert found["IP"].startswith("10.0.0.")
+    assert context(house, machine)["ETH0_IP"] == found["IP"]
+
+
+def test_it_is_on_a_network_that_it_asks_for(house: House) -> None:
+    machine = house.running(f'{DISK}\nNIC=[NETWORK_MODE="auto",SCHED_REQUIREMENTS="ID=1"]')
+    assert nics(house, machine)[0]["NETWORK_ID"] == "1"
+
+
+def test_plugged_in_it_stays_without_a_network_and_can_be_plugged_out(house: House) -> None:
+    machine = house.running()
+    for text in ('EC2_NOTE="no network"', 'NETWORK_MODE="auto"'):
+        house.call("alice", "one.vm.attachnic", machine, f"NIC=[{text}]")
+        house.wait()
+    first, *others = nics(house, machine)
+    assert first["NETWORK_ID"] == "0"
+    assert others == [
+        {"EC2_NOTE": "no network", "NAME": "NIC1", "NIC_ID": "1"},
+        {"NETWORK_MODE": "auto", "NAME": "NIC2", "NIC_ID": "2"},
+    ]
+    house.call("alice", "one.vm.detachnic", machine, 1)
+    house.wait()
+    assert [each["NIC_ID"] for each in nics(house, machine)] == ["0", "2"]
+    house.call("alice", "one.vm.action", "terminate-hard", machine)
+    house.wait()
+    assert house.state(machine)[0] == 6
+
+
+def test_a_network_that_does_not_exist_is_refused_as_before(house: House) -> None:
+    assert house.code("alice", "one.template.instantiate", 0, "", True, 'NIC=[NETWORK_ID="99"]', False) == NOT_ALLOCATED
+    assert house.code("alice", "one.template.instantiate", 0, "", True, 'NIC=[NETWORK="none"]', False) == NOT_ALLOCATED
+    assert house.code("alice", "one.vm.attachnic", house.running(), 'NIC=[NETWORK_ID="99"]') == WRONG_STATE
