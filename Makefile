@@ -21,7 +21,7 @@ DEMO := $(VENV)/.demo-installed
 TEST := $(VENV)/.test-installed
 FLOOR := $(FLOOR_VENV)/.test-installed
 
-.PHONY: help demo serve test lint test-live soak test-botocore-floor wheel deb deps clean
+.PHONY: help demo serve test lint test-live soak attacks test-botocore-floor wheel deb deps clean
 .DELETE_ON_ERROR:
 
 help: ## say what there is
@@ -57,6 +57,9 @@ test-botocore-floor: $(FLOOR) ## the tests of the wire with the oldest botocore 
 
 soak: $(TEST) ## work two processes with TLS for ten minutes and watch what they hold (MINUTES=10)
 	$(VENV)/bin/python -m tests.soak $(if $(MINUTES),--minutes $(MINUTES))
+
+attacks: $(TEST) ## attack an econed on loopback as a hostile user would, and say what it cost another (NAMES="filters ids …")
+	$(VENV)/bin/python -m tests.attacks $(NAMES)
 
 wheel: $(DEMO) ## build the wheel and the source archive into dist/
 	rm -f dist/econed-*.whl dist/econed-*.tar.gz

@@ -11,9 +11,8 @@ import sys
 import tempfile
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,10 +20,8 @@ from typing import Any
 from tests.soak.watching import Sample, children, growth, look
 from tests.soak.work import Person, Tally, go_on, instances, keys, looking, past, refused, rude, snapshots, uploading
 from tests.support.certificates import write_server_pair
-from tests.support.ports import free_port
-from tests.support.processes import Process, until
+from tests.support.deployment import SECRET, deployed
 
-SECRET = "a secret of the soak's"
 WARM_UP = 0.2
 """Of the whole time: how long it may still grow."""
 
@@ -32,6 +29,11 @@ MOST_GROWTH = 1 << 20
 """Bytes a minute that a process may gain after that: what the allocator still moves."""
 
 _EVERY = 2.0
+_SETTINGS = {
+    "terminated_instances_expiration_time": 30,
+    "associate_script": "/bin/true",
+    "disassociate_script": "/bin/true",
+}
 
 
 @dataclass(frozen=True)
@@ -74,11 +76,15 @@ def soak(plan: Plan, directory: Path, say: Callable[[str], None]) -> bool:
     """Run the plan and say what became of it; return whether all was well."""
     tally, watch = Tally(), Watch()
     with ExitStack() as ends:
-        url, ca, pid = _serving(plan, directory, ends)
+        cert, key = write_server_pair(directory)
+        names = [f"user{n}" for n in range(len(plan.people))]
+        settings = {**_SETTINGS, "ssl_cert": cert, "ssl_key": key, "workers": plan.workers}
+        econed = ends.enter_context(deployed(directory, names, settings))
+        pid = econed.supervisor
         processes = {"supervisor": pid} | {f"worker {n}": worker for n, worker in enumerate(children(pid))}
         over = threading.Event()
         ends.callback(over.set)
-        people = [Person(f"user{n}", SECRET, url, ca, tally) for n in range(len(plan.people))]
+        people = [Person(name, SECRET, econed.url, str(cert), tally) for name in names]
         for person, (work, _) in zip(people, plan.people, strict=True):
             if work is instances:
                 past(person)
@@ -99,46 +105,6 @@ def soak(plan: Plan, directory: Path, say: Callable[[str], None]) -> bool:
         if children(pid) != sorted(processes[name] for name in processes if name != "supervisor"):
             watch.ended.append("a worker, which was replaced")
     return told(plan, tally, watch, say)
-
-
-def _serving(plan: Plan, directory: Path, ends: ExitStack) -> tuple[str, str, int]:
-    """Start an oned in memory and econed in front of it; return econed's URL, its authority and its process id."""
-    oned, port, admin = free_port(), free_port(), free_port()
-    users = [argument for n in range(len(plan.people)) for argument in ("--user", f"user{n}:{SECRET}")]
-    sandbox = Process(
-        "oned", [*_twistd(), "econe-sandbox", "--port", str(oned), "--serveradmin", "serveradmin:pw", *users], directory
-    )
-    ends.callback(sandbox.stop)
-    sandbox.says(r"Site starting on (\d+)")
-    cert, key = write_server_pair(directory)
-    (directory / "ec2_auth").write_text("serveradmin:pw\n", "ascii")
-    (directory / "ec2_auth").chmod(0o600)
-    (directory / "econe.conf").write_text(
-        f":host: 127.0.0.1\n:port: {port}\n:ssl_cert: {cert}\n:ssl_key: {key}\n:workers: {plan.workers}\n"
-        f":admin_port: {admin}\n:one_xmlrpc: http://127.0.0.1:{oned}/RPC2\n:elasticips_vnet_id: 1\n"
-        f":terminated_instances_expiration_time: 30\n:tmpdir: {directory}\n"
-        ":associate_script: /bin/true\n:disassociate_script: /bin/true\n",
-        "utf-8",
-    )
-    econed = Process(
-        "econed",
-        [*_twistd(), "econe", "--config", str(directory / "econe.conf")],
-        directory,
-        {"ONE_CIPHER_AUTH": str(directory / "ec2_auth")},
-    )
-    ends.callback(econed.stop)
-    until(lambda: _is_ready(admin), "econed to be ready", 60)
-    return f"https://127.0.0.1:{port}/", str(cert), econed.pid
-
-
-def _twistd() -> list[str]:
-    return ["-c", "from twisted.scripts.twistd import run; run()", "--nodaemon", "--pidfile="]
-
-
-def _is_ready(port: int) -> bool:
-    with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
-        return bool(answer.status == 200)
-    return False
 
 
 def told(plan: Plan, tally: Tally, watch: Watch, say: Callable[[str], None]) -> bool:

@@ -1,0 +1,65 @@
+"""econed as it is deployed, for measuring: an oned in memory, a supervisor and its workers, each a process."""
+
+from __future__ import annotations
+
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.ports import free_port
+from tests.support.processes import Process, until
+
+SECRET = "a secret of the deployment's"
+"""The secret key of every user."""
+
+_TWISTD = ("-c", "from twisted.scripts.twistd import run; run()", "--nodaemon", "--pidfile=")
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """A running econed: where clients find it, and the process id of its supervisor."""
+
+    url: str
+    supervisor: int
+
+
+@contextmanager
+def deployed(
+    directory: Path, users: Sequence[str], settings: Mapping[str, object], *, machines: int = 0
+) -> Iterator[Deployment]:
+    """Run an oned in memory with these users, and with `machines` of the first, and econed in front of it.
+
+    `settings` are those of econe.conf beside what is needed to reach the two. With `ssl_cert` econed serves HTTPS.
+    """
+    oned, port, admin = free_port(), free_port(), free_port()
+    named = [argument for user in users for argument in ("--user", f"{user}:{SECRET}")]
+    arguments = ["--port", str(oned), "--serveradmin", "serveradmin:pw", "--vms", str(machines), *named]
+    (directory / "ec2_auth").write_text("serveradmin:pw\n", "ascii")
+    (directory / "ec2_auth").chmod(0o600)
+    conf = {
+        "host": "127.0.0.1",
+        "port": port,
+        "admin_port": admin,
+        "one_xmlrpc": f"http://127.0.0.1:{oned}/RPC2",
+        "elasticips_vnet_id": 1,
+        "tmpdir": directory,
+        **settings,
+    }
+    (directory / "econe.conf").write_text("".join(f":{name}: {value}\n" for name, value in conf.items()), "utf-8")
+    with ExitStack() as ends:
+        sandbox = Process("oned", [*_TWISTD, "econe-sandbox", *arguments], directory)
+        ends.callback(sandbox.stop)
+        sandbox.says(r"Site starting on (\d+)")
+        command = [*_TWISTD, "econe", "--config", str(directory / "econe.conf")]
+        econed = Process("econed", command, directory, {"ONE_CIPHER_AUTH": str(directory / "ec2_auth")})
+        ends.callback(econed.stop)
+        until(lambda: _is_ready(admin), "econed to be ready", 60)
+        yield Deployment(f"{'https' if 'ssl_cert' in conf else 'http'}://127.0.0.1:{port}/", econed.pid)
+
+
+def _is_ready(port: int) -> bool:
+    with suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer:
+        return bool(answer.status == 200)
+    return False
