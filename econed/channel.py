@@ -26,9 +26,6 @@ if TYPE_CHECKING:
 LINGER = 5.0
 """Seconds for which what a client still sends is dropped when it has its answer already."""
 
-UPLOAD_RATE = 1024
-"""Bytes a second below which an upload is as good as none: each buys it a 1024th of a second."""
-
 MAX_HEADERS = 500
 """How many headers a request may have; the largest client known sends about 20."""
 
@@ -81,6 +78,8 @@ class Deadline:
         """Let it come so much later, but no later than `most` seconds from now."""
         if self._call is not None:
             self.set(min(self._remaining(self._call) + seconds, most))
+        elif self._left is not None:
+            self._left = min(self._left + seconds, most)
 
     def hold(self) -> None:
         """Stop the time."""
@@ -148,8 +147,6 @@ class EC2Channel(HTTPChannel):
         """Take what comes, unless there is an answer already."""
         if self._stage in (Stage.LINGERING, Stage.CLOSING):
             return
-        if self._stage is Stage.FILE:
-            self._deadline.put_off(len(data) / UPLOAD_RATE, most=self.site.settings.idle_timeout)
         LineReceiver.dataReceived(self, data)  # not HTTPChannel's, which would begin its own timer anew
         if self.paused:  # HTTPChannel reads on if it was stopped in the middle of an answer
             self.transport.pauseProducing()
@@ -250,13 +247,22 @@ class EC2Channel(HTTPChannel):
 
     # Uploads
 
+    def file_received(self, length: int) -> None:
+        """Extend the deadline of a file by what its bytes pay for: `min_upload_rate` of them for each second.
+
+        Only its own bytes count, not those of chunked encoding, which may be a thousand times as many.
+        """
+        if self._stage is Stage.FILE:
+            limits = self.site.settings
+            self._deadline.put_off(length / limits.min_upload_rate, most=limits.idle_timeout)
+
     def hold(self) -> None:
-        """See `econed.upload.Flow`: it is not the client who is idle."""
+        """See `econed.inflow.Flow`: the client is not idle meanwhile."""
         self.transport.pauseProducing()
         self._deadline.hold()
 
     def go_on(self) -> None:
-        """See `econed.upload.Flow`."""
+        """See `econed.inflow.Flow`."""
         if self._stage is Stage.BODY:
             self._wait(Stage.FILE, self.site.settings.idle_timeout)
         if self._stage is Stage.FILE:

@@ -33,6 +33,7 @@ from econed.logs import ProcessLog, logger
 from econed.metrics import Metrics, Snapshot
 from econed.observed import Observed
 from econed.opennebula.documents import Note
+from econed.own_host import has_tmpdir
 from econed.peers import Peers
 from econed.reconciler import Reconciler, ReconcilerService, ReportService
 from econed.resource import EC2Resource, Service
@@ -44,7 +45,7 @@ from econed.spawning import Spawner
 from econed.supervisor import Load, Supervisor
 from econed.systemd import Notifier
 from econed.tls import ServerTLS
-from econed.upload import Uploads, has_tmpdir
+from econed.upload_directory import UploadDirectory, UploadLimits
 from econed.watching import LagWatch, OnedState, OnedWatch
 from econed.wire.encoder import Encoder
 from econed.wire.model import Model
@@ -233,13 +234,14 @@ def _authenticator(making: _Making, users: IUserDirectory) -> IAuthenticator:
     return Authenticator(users, making.clock, ssl_server=making.settings.ssl_server)
 
 
-def _uploads(making: _Making) -> Uploads:
+def _uploads(making: _Making) -> UploadDirectory:
     settings = making.settings
     is_here = partial(has_tmpdir, settings)
-    return Uploads(settings.tmpdir, settings.max_upload, making.in_thread, is_here, making.metrics.upload_ended)
+    limits = UploadLimits(settings.max_upload, settings.upload_share)
+    return UploadDirectory(settings.tmpdir, limits, making.in_thread, is_here, making.metrics.upload_ended)
 
 
-def _site(making: _Making, resource: EC2Resource, uploads: Uploads, peers: Peers) -> EC2Site:
+def _site(making: _Making, resource: EC2Resource, uploads: UploadDirectory, peers: Peers) -> EC2Site:
     site = EC2Site(
         resource,
         making.reactor,
@@ -253,7 +255,7 @@ def _site(making: _Making, resource: EC2Resource, uploads: Uploads, peers: Peers
     return site
 
 
-def _reconcile(making: _Making, one: IOpenNebula, uploads: Uploads, scripts: IScripts) -> None:
+def _reconcile(making: _Making, one: IOpenNebula, uploads: UploadDirectory, scripts: IScripts) -> None:
     """Have what requests leave behind finished, beside them."""
     clock, log = making.clock, making.log("econed.reconciler")
     reconciler = Reconciler(one, clock, all_chores(uploads), making.note, log)

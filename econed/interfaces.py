@@ -113,8 +113,8 @@ class IAuthenticator(Interface):
 class IUpload(Interface):
     """A file on its way in, of which nothing has been taken yet: its sender waits."""
 
-    async def admit() -> None:
-        """Raise `EC2Error` if the file cannot be taken: it is too large, or the disk too full, or oned elsewhere."""
+    async def admit(owner: int) -> None:
+        """Raise `EC2Error` if the file cannot be taken for a user: the disk is too full, or oned elsewhere."""
 
     async def receive(owner: int) -> str:
         """Take the file in for the OpenNebula user `owner` and return its path, which oned can read.
@@ -129,11 +129,17 @@ class IUpload(Interface):
 class IUploadedFiles(Interface):
     """The files that were uploaded to this machine and are still there."""
 
-    def of(owner: int | None) -> Sequence[tuple[str, float]]:
-        """Return the paths of a user's files, or of all, each with when it was last written to (epoch seconds)."""
+    async def of(owner: int | None) -> Sequence[tuple[str, float]]:
+        """Return the paths of the complete files of a user, or of all, each with its last change (epoch seconds)."""
 
-    def remove(path: str) -> None:
+    async def remove(path: str) -> None:
         """Remove one of them, unless it is gone already."""
+
+    async def remove_abandoned(before: float) -> Sequence[str]:
+        """Remove the partial files of processes that have died, and return their paths.
+
+        One that its process has not even announced is removed if it was made `before` then (epoch seconds).
+        """
 
 
 class IDrainable(Interface):

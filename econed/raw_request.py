@@ -8,7 +8,8 @@ from twisted.python.failure import Failure
 from twisted.web.server import Request
 
 from econed.errors import EC2Error
-from econed.upload import Upload, Uploads
+from econed.upload import Upload
+from econed.upload_directory import UploadDirectory
 from econed.wire.multipart import MEDIA_TYPE
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class RawRequest(Request):
     _is_processed = False
     _taken = 0
 
-    def __init__(self, uploads: Uploads, max_body: int, channel: EC2Channel) -> None:
+    def __init__(self, uploads: UploadDirectory, max_body: int, channel: EC2Channel) -> None:
         super().__init__(channel)
         self._uploads = uploads
         self._max_body = max_body
@@ -85,6 +86,7 @@ class RawRequest(Request):
     def handleContentChunk(self, data: bytes) -> None:
         """Keep a piece of the body; with more than may come, the request is refused."""
         if self.upload is not None:
+            self.channel.file_received(len(data))
             self.upload.data_received(data)
             if self.upload.is_known:
                 self._process_once()

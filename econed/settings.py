@@ -51,6 +51,10 @@ class Settings:
     """Whether every oned has tmpdir too, under the same name, also one on another machine."""
     max_upload: Annotated[int, values.whole(1, 2**50, "bytes")] = 50 * 2**30
     """Most bytes that an uploaded image may have."""
+    upload_share: Annotated[int | None, values.optional(values.whole(1, 2**50, "bytes"))] = None
+    """Most bytes of tmpdir for the images of one user, arriving and waiting for oned; None: half of the disk."""
+    min_upload_rate: Annotated[int, values.whole(1, 2**30, "bytes a second")] = 2**17
+    """Bytes a second that an image has to arrive with, apart from idle_timeout seconds."""
     debug_level: Annotated[int, values.whole(0, 3)] = 2
     """How much is logged: 0 errors, 1 warnings too, 2 what happens, 3 everything."""
     log_file: Annotated[str | None, values.optional(values.absolute_path)] = None

@@ -20,7 +20,7 @@ from econed.interfaces import IDrainable
 from econed.limits import network_of
 from econed.raw_request import RawRequest
 from econed.settings import Settings
-from econed.upload import Uploads
+from econed.upload_directory import UploadDirectory
 
 
 @implementer(IDrainable)
@@ -38,7 +38,7 @@ class EC2Site(Site):
         self,
         resource: IResource,
         reactor: IReactorTime,
-        uploads: Uploads,
+        uploads: UploadDirectory,
         settings: Settings,
         *,
         is_exempt: Callable[[str], bool] = lambda address: False,
@@ -128,6 +128,6 @@ class EC2Site(Site):
                 each.callback(None)
 
 
-def _request(uploads: Uploads, max_body: int, channel: EC2Channel, queued: object = None) -> IRequest:
+def _request(uploads: UploadDirectory, max_body: int, channel: EC2Channel, queued: object = None) -> IRequest:
     request: Any = RawRequest(uploads, max_body, channel)
     return request  # type: ignore[no-any-return]

@@ -514,8 +514,8 @@ def test_the_reference_gives_the_defaults_that_hold() -> None:
     assert documented == {key: _written(value) for key, value in defaults.items()}
     assert set(KEYS) - set(documented) == {
         "ssl_server", "ssl_cert", "ssl_key", "ssl_chain", "ssl_port", "ssl_host", "ssl_sni", "ssl_client_ca",
-        "trusted_proxies", "log_file", "admin_port", "one_ca_file", "regions", "cluster_id", "elasticips_vnet_id",
-        "instance_types",
+        "trusted_proxies", "upload_share", "log_file", "admin_port", "one_ca_file", "regions", "cluster_id",
+        "elasticips_vnet_id", "instance_types",
     }  # fmt: skip
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Callable, Iterator
 from ipaddress import ip_network
@@ -19,7 +20,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET
 
-from econed.channel import LINGER, MAX_HEADERS, UPLOAD_RATE, Deadline
+from econed.channel import LINGER, MAX_HEADERS, Deadline
 from econed.resource import _Pieces
 from econed.settings import Settings
 from tests.support.certificates import write_server_pair
@@ -761,13 +762,31 @@ async def test_a_file_that_trickles_in_is_cut_off(serve: Serve) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_what_stands_around_a_file_in_chunks_buys_it_no_time(serve: Serve) -> None:
+    """A chunk may have one byte of the file and a thousand that say nothing."""
+    server = serve(idle_timeout=75, min_upload_rate=100)
+    client = await connected(server)
+    whole = _upload(server) + _FILE
+    head, _, form = whole.partition(b"\r\n\r\n")
+    chunked = re.sub(rb"Content-Length: [0-9]+", b"Transfer-Encoding: chunked", head)
+    client.send(chunked + b"\r\n\r\n" + b"%x\r\n%s\r\n" % (len(form), form))
+    await turns(lambda: _stage(server) == "FILE")
+    for _ in range(8):
+        client.send(b"1;%s\r\nx\r\n" % (b"y" * 1000))
+        await _arrived()
+        server.cloud.clock.advance(10)
+    await turns(lambda: client.is_answered)
+    assert (client.status, client.code) == (408, "RequestTimeout")
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_file_that_is_slow_but_comes_is_waited_for(serve: Serve) -> None:
-    server = serve(idle_timeout=75)
+    server = serve(idle_timeout=75, min_upload_rate=1000)
     client = await connected(server)
     client.send(_upload(server) + _FILE)
     await turns(lambda: _stage(server) == "FILE")
     for _ in range(30):
-        client.send(b"x" * UPLOAD_RATE * 10)
+        client.send(b"x" * 10_000)
         await _arrived()
         server.cloud.clock.advance(10)
     assert client.received == b""
@@ -775,6 +794,21 @@ async def test_a_file_that_is_slow_but_comes_is_waited_for(serve: Serve) -> None
 
 
 # The deadline itself
+
+
+def test_time_that_is_held_can_be_put_off() -> None:
+    """What arrives in one go is paid for, also where the sender is paused in the middle of it."""
+    clock, came = Clock(), list[float]()
+    deadline = Deadline(clock, lambda: came.append(clock.seconds()))
+    deadline.set(10)
+    clock.advance(4)
+    deadline.hold()
+    deadline.put_off(2, most=9)
+    deadline.go_on()
+    clock.advance(7.5)
+    assert came == []
+    clock.advance(1)
+    assert len(came) == 1
 
 
 def test_time_that_is_held_does_not_pass() -> None:

@@ -7,8 +7,9 @@ import errno
 import hashlib
 import hmac
 import os
-import shutil
 import stat
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,25 +23,30 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from lxml import etree
 from twisted.internet import reactor as _reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
-from econed.actions.uploads import FORGOTTEN_AGE
+from econed.actions.uploads import FORGOTTEN_AGE, ORPHAN_AGE
 from econed.catalogue import all_chores
 from econed.channel import LINGER
+from econed.errors import EC2Error
+from econed.inflow import PIECE
 from econed.opennebula.documents import Image
+from econed.own_host import has_tmpdir, is_own_url
 from econed.reconciler import Reconciler
 from econed.sandbox.oned import LoggedCall
 from econed.settings import Settings
-from econed.upload import PIECE, Upload, Uploads, has_tmpdir, is_own_url
+from econed.upload import Upload
+from econed.upload_directory import MAX_FILES, UploadDirectory, UploadLimits
 from econed.wire.model import Model
 from tests.support import serving
 from tests.support.cloud import NOW
 from tests.support.numbers import seen
-from tests.support.serving import asked, connected, turns
+from tests.support.serving import Client, asked, connected, turns
 
 _T = TypeVar("_T")
 reactor: Any = _reactor
 SECRET = "alicepw"
+ROOT = Path(__file__).parent.parent
 MAX_UPLOAD = 1 << 23
 BOUNDARY = b"----------------------------f00"
 MODEL = Model.load()
@@ -49,9 +55,12 @@ MODEL = Model.load()
 class Server(serving.Server):
     """A daemon that takes uploads into a directory."""
 
-    def __init__(self, directory: Path, *, is_here: bool = True, max_upload: int = MAX_UPLOAD) -> None:
-        super().__init__(Settings(tmpdir=str(directory), max_upload=max_upload), is_here=is_here)
+    def __init__(self, directory: Path, *, is_here: bool = True, free: int = 1 << 30, **settings: Any) -> None:
+        given = {"tmpdir": str(directory), "max_upload": MAX_UPLOAD, **settings}
+        super().__init__(Settings(**given), is_here=is_here, free=lambda path: self.free)
         self.directory = directory
+        self.free = free
+        """Bytes that are free on the disk."""
 
     @property
     def files(self) -> list[Path]:
@@ -222,6 +231,10 @@ def _cut(data: bytes, size: int) -> list[bytes]:
     return [data[start : start + size] for start in range(0, len(data), size)]
 
 
+def _at_once(work: Callable[[], _T]) -> Deferred[_T]:
+    return succeed(work())
+
+
 def beginning(fields: dict[str, str]) -> bytes:
     """Return a form up to the first byte of its file."""
     return form(fields, b"THE-FILE").partition(b"THE-FILE")[0]
@@ -309,21 +322,227 @@ async def test_an_image_that_grows_too_large_on_its_way_is_cut_off(server: Serve
     assert server.changes() == []
 
 
+BOB = {"AWSAccessKeyId": "bob", "secret": "bobpw"}
+
+
+async def begun(server: Server, length: int, **who: str) -> Client:
+    """Announce an upload, send it up to the first byte of its file, and return the connection when it was let in."""
+    before = len(server.files)
+    client = await connected(server)
+    client.send(head(server, length=length) + beginning(fields_v2(**who)))
+    await turns(lambda: len(server.files) > before)
+    return client
+
+
+async def refused(server: Server, length: int, **who: str) -> tuple[int, str]:
+    """Announce an upload that is refused by its announcement, and return status and code."""
+    client = await asked(server, head(server, length=length) + beginning(fields_v2(**who)))
+    return client.status, client.code
+
+
+NO_ROOM = (507, "InsufficientVolumeCapacity")
+SHARE_USED = (400, "ResourceLimitExceeded")
+
+
 @pytest_twisted.ensureDeferred
-async def test_the_disk_has_to_have_room_beside_what_others_were_promised(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    usage = shutil._ntuple_diskusage(100 << 20, 0, 6 << 20)
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    first = await connected(server)
-    first.send(head(server, length=4 << 20) + beginning(fields_v2()))
-    await turns(lambda: server.files)
-    second = await asked(server, head(server, length=4 << 20) + beginning(fields_v2()))
-    assert (second.status, second.code) == (507, "InsufficientVolumeCapacity")
-    first.transport.loseConnection()  # type: ignore[union-attr]
+async def test_the_disk_has_to_have_room_beside_what_others_were_promised(server: Server) -> None:
+    server.free = 8 << 20
+    first = await begun(server, 4 << 20)
+    server.free = 6 << 20
+    assert await refused(server, 3 << 20, **BOB) == NO_ROOM
+    first.close()
     await turns(lambda: not server.files)
-    third = await asked(server, post(server, form(fields_v2(), b"x" * (4 << 20))))
+    third = await asked(server, post(server, form(fields_v2(**BOB), b"x" * (2 << 20))))
     assert third.status == 200
+
+
+@pytest_twisted.ensureDeferred
+async def test_bytes_that_have_arrived_are_not_promised_any_more(server: Server) -> None:
+    """They are on the disk, which has so much less that is free."""
+    server.free = 8 << 20
+    first = await begun(server, 4 << 20)
+    first.send(b"x" * (2 << 20))
+    await turns(lambda: server.files[0].stat().st_blocks * 512 >= (2 << 20) - PIECE)
+    server.free = 6 << 20
+    second = await begun(server, 3 << 20, **BOB)
+    assert len(server.files) == 2
+    second.close()
+    first.close()
+    await turns(lambda: not server.files)
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_processes_of_a_machine_have_one_account_of_promises(tmp_path: Path) -> None:
+    """Each of them counts what the others have promised, for the disk and for the share of a user."""
+    server, sibling = (Server(tmp_path, free=8 << 20, upload_share=8 << 20) for _ in range(2))
+    first = await begun(server, 4 << 20)
+    assert await refused(sibling, 5 << 20) == SHARE_USED
+    second = await begun(sibling, 3 << 20, **BOB)
+    assert await refused(server, 2 << 20, **BOB) == NO_ROOM
+    for client in (first, second):
+        client.close()
+    await turns(lambda: not server.files)
+    assert (await asked(sibling, post(sibling, form(fields_v2(), CONTENT)))).status == 200
+    await server.port.stopListening()
+    await sibling.port.stopListening()
+
+
+RECEIVES = """
+import sys
+from twisted.internet.defer import Deferred, succeed
+from econed.upload_directory import MAX_FILES, UploadDirectory, UploadLimits
+
+uploads = UploadDirectory(sys.argv[1], UploadLimits(1 << 30), lambda work: succeed(work()), lambda: True)
+Deferred.fromCoroutine(uploads.receive(int(sys.argv[2]), int(sys.argv[3]), lambda: Deferred()))
+print("receiving", flush=True)
+sys.stdin.read()
+"""
+
+
+def _receiving(command: list[str]) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"receiving\n"
+    return process
+
+
+def _killed(process: subprocess.Popen[bytes]) -> None:
+    with process:
+        process.kill()
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_promises_of_a_process_end_with_it_however_it_ends(server: Server) -> None:
+    """Its partial file counts for nobody from then on, and the next round of any other process removes it."""
+    server.free = 8 << 20
+    alice = server.cloud.user("alice").id
+    command = [sys.executable, "-c", RECEIVES, str(server.directory), str(alice), str(4 << 20)]
+    process = _receiving(command)
+    (left,) = server.files
+    assert await refused(server, 2 << 20) == SHARE_USED
+    _killed(process)
+    client = await begun(server, 4 << 20)
+    assert len(server.files) == 2
+    server.reconcile()
+    assert len(server.files) == 1
+    assert left not in server.files, "the one that is still being received stays"
+    client.close()
+    await turns(lambda: not server.files)
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_upload_that_died_before_it_was_announced_goes_too(server: Server) -> None:
+    """Not at once: a file without a size may be on the point of being announced."""
+    await asked(server, post(server, form(fields_v2(), CONTENT)))
+    left = server.directory / f"econe-upload-2-{'0' * 32}.partial"
+    left.touch()
+    os.utime(left, (NOW, NOW))
+    server.reconcile()
+    assert left in server.files
+    server.cloud.clock.advance(ORPHAN_AGE + 60)
+    server.reconcile()
+    assert left not in server.files
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_user_has_a_share_of_the_disk_and_no_more(tmp_path: Path) -> None:
+    """What is on its way in counts, and what waits for oned to copy it; others have shares of their own."""
+    server = Server(tmp_path, upload_share=3 << 20)
+    await asked(server, post(server, form(fields_v2(), CONTENT)))
+    waiting = len(CONTENT)
+    client = await begun(server, (3 << 20) - waiting)
+    assert await refused(server, 4096) == SHARE_USED
+    await asked(server, post(server, form(fields_v2(**BOB), CONTENT)))
+    assert len(server.files) == 3
+    client.close()
+    await turns(lambda: len(server.files) == 2)
+    server.cloud.wait(10)
+    server.reconcile()
+    assert server.files == []
+    assert (await asked(server, post(server, form(fields_v2(), CONTENT)))).status == 200
+    await server.port.stopListening()
+
+
+@pytest_twisted.ensureDeferred
+async def test_without_a_setting_a_share_is_half_of_what_uploads_can_have(server: Server) -> None:
+    server.free = 4 << 20
+    assert await refused(server, (2 << 20) + 1) == SHARE_USED
+    client = await begun(server, 2 << 20)
+    client.close()
+    await turns(lambda: not server.files)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_user_has_a_number_of_files_and_no_more(server: Server) -> None:
+    alice = server.cloud.user("alice").id
+    for number in range(MAX_FILES):
+        (server.directory / f"econe-upload-{alice}-{number:032x}").write_bytes(b"x")
+    assert await refused(server, 4096) == SHARE_USED
+    client = await asked(server, post(server, form(fields_v2(**BOB), CONTENT)))
+    assert client.status == 200
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_dry_run_says_whether_there_is_room_and_promises_nothing(server: Server) -> None:
+    server.free = 1 << 20
+    client = await asked(server, head(server, length=1 << 20) + beginning(fields_v2(DryRun="true")))
+    assert (client.status, client.code) == SHARE_USED
+    assert server.files == []
+
+
+class SmallDisk:
+    """A directory on a disk of so many bytes, and ten pieces for a file in it."""
+
+    def __init__(self, directory: Path, size: int) -> None:
+        self._directory = directory
+        self._size = size
+        self.promised: list[int] = []
+        """What the file was promised whenever it asked for a piece."""
+        limits = UploadLimits(8 << 20, share=8 << 20, step=1 << 20)
+        self.uploads = UploadDirectory(str(directory), limits, _at_once, lambda: True, free=self._free)
+
+    @property
+    def files(self) -> list[os.stat_result]:
+        return [path.stat() for path in self._directory.iterdir()]
+
+    async def piece(self) -> bytes:
+        self.promised.append(self.files[0].st_size)
+        return b"x" * PIECE if len(self.promised) <= 10 else b""
+
+    def _free(self, path: str) -> int:
+        return self._size - sum(file.st_blocks * 512 for file in self.files)
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_does_not_say_how_long_it_is_is_promised_step_by_step(tmp_path: Path) -> None:
+    disk = SmallDisk(tmp_path, 4 << 20)
+    await disk.uploads.receive(2, None, disk.piece)
+    assert [file.st_size for file in disk.files] == [10 * PIECE]
+    assert disk.promised == [1 << 20] * 5 + [2 << 20] * 4 + [3 << 20] * 2
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_step_that_the_disk_has_no_room_for_ends_the_upload(tmp_path: Path) -> None:
+    disk = SmallDisk(tmp_path, 2 << 20)
+    with pytest.raises(EC2Error) as raised:
+        await disk.uploads.receive(2, None, disk.piece)
+    assert raised.value.code == "InsufficientVolumeCapacity"
+    assert len(disk.promised) == 9
+    assert disk.files == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_nothing_but_a_thread_touches_the_disk_for_an_upload(server: Server) -> None:
+    """Removing a large file takes seconds: nobody else waits for it."""
+    client = await begun(server, 4 << 20)
+    server.held = []
+    client.close()
+    await turns(lambda: server.held)
+    assert server.files
+    waiting, server.held = server.held, None
+    for work in waiting:
+        work()
+    await turns(lambda: not server.files)
 
 
 @pytest_twisted.ensureDeferred
@@ -445,7 +664,7 @@ async def test_a_file_whose_process_died_before_there_was_an_image_is_removed_af
     client = await connected(server)
     client.send(head(server, length=MAX_UPLOAD) + beginning(fields_v2()))
     await turns(lambda: server.files)
-    (file,) = server.files
+    file = server.files[0].with_suffix("")
     client.transport.abortConnection()  # type: ignore[union-attr]
     await turns(lambda: not server.files)
     others = [file.with_name(file.name.replace("upload-2-", "upload-3-")), file.with_name("econe-upload-2-x")]
@@ -520,7 +739,7 @@ def test_no_more_is_in_memory_than_a_piece_and_what_one_read_brings(tmp_path: Pa
         waiting.callback(work())
 
     sender = Sender()
-    uploads = Uploads(str(tmp_path), 1 << 30, in_thread, lambda: True)
+    uploads = UploadDirectory(str(tmp_path), UploadLimits(1 << 30), in_thread, lambda: True)
     upload = Upload(uploads, f"multipart/form-data; boundary={BOUNDARY.decode()}", None, None, sender)
     body = form({"Action": "UploadImage"}, b"x" * (PIECE * 20))
     pieces = iter(_cut(body, server_read))

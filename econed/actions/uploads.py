@@ -41,7 +41,7 @@ async def upload_image(call: Call) -> dict[str, Any]:
     if call.upload is None:
         raise EC2Error("MissingParameter", "The request must contain the file of the image, as a multipart/form-data.")
     await demand_datastore(call)
-    await call.upload.admit()
+    await call.upload.admit(call.caller.id)
     if call.dry_run:
         raise dry_run_succeeded()
     await watch_caller(call)
@@ -59,11 +59,13 @@ def removal(files: IUploadedFiles) -> Chore:
     """Return the chore that removes the `files` of images that have been copied, and those that no image names."""
 
     async def remove_uploads(look: Look) -> None:
-        waiting = files.of(look.user.id)
-        for path, written in files.of(None):
+        for path in await files.remove_abandoned(look.now - ORPHAN_AGE):
+            look.log.info("removing the partial file {path}: the process that received it has died", path=path)
+        waiting = await files.of(look.user.id)
+        for path, written in await files.of(None):
             if written < look.now - FORGOTTEN_AGE and (path, written) not in waiting:
                 look.log.info("removing the uploaded file {path}, which was forgotten", path=path)
-                files.remove(path)
+                await files.remove(path)
         if not waiting:
             return
         by_path = {image.path: image for image in await look.session.images(MINE)}
@@ -74,6 +76,6 @@ def removal(files: IUploadedFiles) -> Chore:
                 look.keep()
             else:
                 look.log.info("removing the uploaded file {path}, which nothing needs any more", path=path)
-                files.remove(path)
+                await files.remove(path)
 
     return remove_uploads

@@ -29,7 +29,7 @@ from econed.peers import Peers
 from econed.resource import EC2Resource, Service
 from econed.settings import Settings
 from econed.site import EC2Site
-from econed.upload import Uploads
+from econed.upload_directory import UploadDirectory, UploadLimits
 from econed.wire.encoder import Encoder
 from econed.wire.model import Model
 from tests.support.cloud import VERSION, Cloud
@@ -37,6 +37,8 @@ from tests.support.cloud import VERSION, Cloud
 _T = TypeVar("_T")
 reactor: Any = _reactor
 MODEL = Model.load()
+_FREE = 1 << 30
+"""Bytes that are free on the disk of uploads, unless a test says otherwise."""
 
 
 class Server:
@@ -47,14 +49,20 @@ class Server:
         settings: Settings,
         *,
         is_here: bool = True,
+        free: Callable[[str], int] = lambda path: _FREE,
         wrapped: Callable[[Any], Any] | None = None,
         resource: IResource | None = None,
     ) -> None:
         """Serve at once, the EC2 API or `resource`; `wrapped` puts something around what listens, as TLS."""
         self.cloud = Cloud()
         self.metrics = Metrics(action.name for action in all_actions())
-        self.uploads = Uploads(
-            settings.tmpdir, settings.max_upload, self.in_thread, lambda: is_here, self.metrics.upload_ended
+        self.uploads = UploadDirectory(
+            settings.tmpdir,
+            UploadLimits(settings.max_upload, settings.upload_share),
+            self.in_thread,
+            lambda: is_here,
+            self.metrics.upload_ended,
+            free,
         )
         self.held: list[Callable[[], None]] | None = None
         """What threads have to do, if a test keeps them from it."""
