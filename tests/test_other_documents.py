@@ -85,13 +85,17 @@ class Files:
     def __init__(self) -> None:
         self.removed: list[str] = []
 
-    def of(self, owner: int | None) -> list[tuple[str, float]]:
+    async def of(self, owner: int | None) -> list[tuple[str, float]]:
         """Return the file (`IUploadedFiles`)."""
         return [("/var/tmp/econed/upload", 0.0)]
 
-    def remove(self, path: str) -> None:
+    async def remove(self, path: str) -> None:
         """Note it (`IUploadedFiles`)."""
         self.removed.append(path)
+
+    async def remove_abandoned(self, before: float) -> list[str]:
+        """Have no partial files (`IUploadedFiles`)."""
+        return []
 
 
 def test_no_uploaded_file_is_removed_after_another_document() -> None:
