@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 from econed.access_log import said_calls
 from econed.actions.address_chores import AddressKeeper
 from econed.actions.instance_types import FileTypes
+from econed.actions.pacing import Pacer
 from econed.admin import AdminPort, WatchedProcess
 from econed.auth.authenticator import Authenticator
 from econed.auth.users import UserDirectory
@@ -220,6 +221,7 @@ def _service(
         clock=making.clock,
         in_thread=making.in_thread,
         scripts=scripts,
+        pacer=Pacer(making.clock),
         file_types=types,
         log=making.log(),
         note=making.note,

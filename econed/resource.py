@@ -23,6 +23,7 @@ from zope.interface import implementer
 
 from econed.access_log import Access, said_calls
 from econed.actions.call import Call, dry_run_succeeded
+from econed.actions.pacing import Pacer, WorkBudget
 from econed.answers import failure
 from econed.auth.request import SignedRequest
 from econed.dispatch import Route
@@ -70,6 +71,7 @@ class Service:
     in_thread: InThread
     log: Logger
     scripts: IScripts
+    pacer: Pacer
     file_types: FileTypes | None = None
     """The files of the instance types by their names; None where they are OpenNebula templates."""
     note: Callable[[str], None] | None = None
@@ -189,6 +191,7 @@ class _Exchange:
             clock=self._service.clock,
             in_thread=self._service.in_thread,
             scripts=self._service.scripts,
+            budget=WorkBudget(self._service.pacer),
             endpoint=endpoint(self._request, self._peer.is_secure, self._service.settings.ssl_server),
             request_id=self._id,
             file_types=self._service.file_types,
@@ -214,7 +217,7 @@ class _Exchange:
         pieces: list[bytes] = []
         for piece in self._service.encoder.slices(route.operation, result, version=version, request_id=self._id):
             if pieces:
-                await _give_way(self._service.clock)
+                await self._service.pacer.turn()
             pieces.append(piece)
         return tuple(pieces)
 
@@ -308,9 +311,3 @@ async def _run(route: Route, call: Call, under_way: UnderWay) -> Any:
     if call.dry_run:
         raise dry_run_succeeded()
     return result
-
-
-async def _give_way(clock: IReactorTime) -> None:
-    turn: Deferred[None] = Deferred()
-    clock.callLater(0, turn.callback, None)
-    await turn

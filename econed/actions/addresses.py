@@ -88,13 +88,13 @@ async def describe_addresses(
     filters: Sequence[Filter] = (),
 ) -> dict[str, Any]:
     """List the caller's elastic IPs (EC2 DescribeAddresses; the list does not come in pages)."""
-    matches = ADDRESS_FILTERS.matcher(filters)
+    selection = ADDRESS_FILTERS.selection(filters, call.budget)
     pool = await address_store(call).look()
     listed = _listed(call, pool, public_ips, allocation_ids)
     seen = {machine.id: machine for machine in await call.one.vms(linked_machines(listed))}
     region = await own_region(call)
     shown = (shown_address(address, pool, seen, region) for address in listed)
-    return {"Addresses": [each for each in shown if matches(each)]}
+    return {"Addresses": await selection.of(shown)}
 
 
 @action()
@@ -265,8 +265,8 @@ async def _of_interface(call: Call, text: str) -> tuple[VirtualMachine, tuple[Ni
 
 def _listed(call: Call, pool: Pool, public_ips: Sequence[str], allocation_ids: Sequence[str]) -> tuple[Address, ...]:
     """Return the caller's addresses that are named, or all; raises `EC2Error` for a name that is none of them."""
-    by_ip = [_of_ip(call, pool, ip).ip for ip in public_ips]
-    by_id = [_of_allocation(call, pool, each).ip for each in allocation_ids]
+    by_ip = {_of_ip(call, pool, ip).ip for ip in public_ips}
+    by_id = {_of_allocation(call, pool, each).ip for each in allocation_ids}
     return tuple(
         address
         for address in pool.of(call.caller.id)

@@ -11,6 +11,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
+from econed.actions.pacing import WorkBudget
 from econed.errors import EC2Error
 from econed.interfaces import InThread, IOpenNebula, IScripts, IUpload
 from econed.opennebula.documents import Note, OwnedView, Right
@@ -37,7 +38,8 @@ class Call:
     server as the client reached it, `parameters` are those of the request that are carried out, by member name;
     `in_thread` is for what keeps a processor busy for longer than others should wait. `file_types` are the files of the
     instance types by their names, None where they are OpenNebula templates. `upload` is the file that comes with the
-    request, if one does. `scripts` lead elastic IPs to instances.
+    request, if one does. `scripts` lead elastic IPs to instances. `budget` counts work that keeps the reactor from
+    others.
     """
 
     caller: User
@@ -49,6 +51,7 @@ class Call:
     request_id: str
     in_thread: InThread
     scripts: IScripts
+    budget: WorkBudget
     file_types: FileTypes | None = None
     parameters: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     upload: IUpload | None = None

@@ -2,79 +2,152 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final, TypeVar
 
 from econed.actions.inputs import Filter
+from econed.actions.pacing import ITEM, SLICE, WorkBudget
+from econed.actions.wildcards import Automaton, automata, has_wildcards
 from econed.errors import EC2Error
 
 Item = Mapping[str, Any]
 Values = Callable[[Any], Iterable[object]]
+_T = TypeVar("_T")
 
-_MAX_VALUES = 200
-_MAX_LENGTH = 1024
+MAX_VALUES: Final = 200
+"""Values of all filters of one call together (EC2, FilterLimitExceeded)."""
+
+MAX_LENGTH: Final = 256
+"""Characters of a value: of the longest that anything has here, the value of a tag. (EC2 allows 255.)"""
+
+_VALUE = 10
+"""Units of work (`econed.actions.pacing`) that one value of an item costs beside its characters."""
+
+_TAG, _TAG_KEY = "tag:", "tag-key"
 
 
 @dataclass(frozen=True)
 class Filters:
     """The filters that one kind of resource knows: for each name the values that an item of the kind has under it.
 
-    An item is what the client gets to see, so that a filter and the field it speaks of cannot disagree.
+    An item is what the client gets to see, so that a filter and the field it speaks of cannot disagree. `tagged` gives
+    the values of the filter `tag:KEY` for a KEY, where that is not the tag of an item that knows `tag-key`.
     """
 
     known: Mapping[str, Values]
+    tagged: Callable[[str], Values] | None = None
 
-    def matcher(self, filters: Sequence[Filter] | None) -> Callable[[Any], bool]:
-        """Return the condition that all `filters` together set.
+    def selection(self, filters: Sequence[Filter] | None, budget: WorkBudget) -> Selection:
+        """Return the condition that all `filters` together set; the work of looking at items counts for `budget`.
 
         Raises `EC2Error` InvalidParameterValue for a name not known here (EC2 API Reference, Filter: an unknown filter
-        is an error, never passed over), and for a filter without values.
+        is an error, never passed over), for a filter without values and for a value that is too long;
+        FilterLimitExceeded for more than `MAX_VALUES` values in all.
         """
-        conditions = [self._condition(f) for f in filters or ()]
-        return lambda item: all(condition(item) for condition in conditions)
+        given = filters or ()
+        if sum(len(each.get("Values", ())) for each in given) > MAX_VALUES:
+            raise EC2Error(
+                "FilterLimitExceeded",
+                f"The maximum number of filter values specified on a single call is {MAX_VALUES}",
+            )
+        return Selection(tuple(self._condition(each) for each in given), budget)
 
     def values_of(self, name: str, filters: Sequence[Filter] | None) -> frozenset[str] | None:
         """Return the plain values that a filter limits a list to, for asking OpenNebula for no more than that.
 
-        None where no filter of that name is given or one has a wildcard.
+        None where no filter of that name is given or one has a wildcard. `filters` have passed `selection`.
         """
         given = [frozenset(f["Values"]) for f in filters or () if f.get("Name") == name and f.get("Values")]
-        if not given or any(_is_pattern(value) for values in given for value in values):
+        if not given or any(has_wildcards(value) for values in given for value in values):
             return None
         return frozenset.intersection(*given)
 
-    def _condition(self, given: Filter) -> Callable[[Any], bool]:
+    def _condition(self, given: Filter) -> _Condition:
         name = given.get("Name", "")
         texts = given.get("Values", ())
         values = self._lookup(name)
         if not texts:
             raise EC2Error("InvalidParameterValue", f"The filter '{name}' needs at least one value.")
-        if len(texts) > _MAX_VALUES:
-            raise EC2Error("FilterLimitExceeded", f"The filter '{name}' has more than {_MAX_VALUES} values.")
-        if any(len(text) > _MAX_LENGTH for text in texts):
-            raise EC2Error("InvalidParameterValue", f"A value of the filter '{name}' is longer than {_MAX_LENGTH}.")
-        plain = frozenset(text for text in texts if not _is_pattern(text))
-        patterns = [wildcard(text) for text in texts if _is_pattern(text)]
-
-        def holds(item: Any) -> bool:
-            return any(v in plain or any(p.fullmatch(v) for p in patterns) for v in map(filter_text, values(item)))
-
-        return holds
+        if any(len(text) > MAX_LENGTH for text in texts):
+            raise EC2Error("InvalidParameterValue", f"A value of the filter '{name}' is longer than {MAX_LENGTH}.")
+        return _Condition(
+            values,
+            frozenset(text for text in texts if not has_wildcards(text)),
+            automata(text for text in texts if has_wildcards(text)),
+        )
 
     def _lookup(self, name: str) -> Values:
         if name in self.known:
             return self.known[name]
-        if name.startswith("tag:") and "tag-key" in self.known:
-            key = name.removeprefix("tag:")
-            return lambda item: [tag["Value"] for tag in item.get("Tags", ()) if tag["Key"] == key]
-        raise EC2Error("InvalidParameterValue", f"The filter '{name}' is invalid")
+        key = name.removeprefix(_TAG)
+        tagged = self.tagged or (_tag_value if _TAG_KEY in self.known else None)
+        if key == name or tagged is None:
+            raise EC2Error("InvalidParameterValue", f"The filter '{name[:MAX_LENGTH]}' is invalid")
+        if len(key) > MAX_LENGTH:
+            raise EC2Error("InvalidParameterValue", f"The name of a filter is longer than {MAX_LENGTH}.")
+        return tagged(key)
+
+
+@dataclass(frozen=True)
+class _Condition:
+    """One filter: the values that an item has under its name, and what one of them has to be."""
+
+    values: Values
+    plain: frozenset[str]
+    patterns: tuple[Automaton, ...]
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which items of a list the filters of a request let through.
+
+    Every Describe action picks what it lists by one of the two methods, which give way to the reactor by the work that
+    is done: by characters compared, not by items.
+    """
+
+    conditions: tuple[_Condition, ...]
+    budget: WorkBudget
+
+    async def admits(self, item: Any | None) -> bool:
+        """Whether one item, which was made just now, passes all filters; None, for what is not shown, does not."""
+        await self.budget.spend(ITEM)
+        if item is None:
+            return False
+        tags = len(item.get("Tags", ()))
+        for condition in self.conditions:
+            await self.budget.spend(tags)
+            if not await self._holds(condition, item):
+                return False
+        return True
+
+    async def of(self, items: Iterable[_T]) -> list[_T]:
+        """Return the items that pass all filters; where `items` makes them one by one, others are served in between."""
+        return [item for item in items if await self.admits(item)]
+
+    async def _holds(self, condition: _Condition, item: Any) -> bool:
+        for value in condition.values(item):
+            text = filter_text(value)
+            await self.budget.spend(_VALUE)
+            if text in condition.plain:
+                return True
+            for automaton in condition.patterns:
+                if await self._matches(automaton, text):
+                    return True
+        return False
+
+    async def _matches(self, automaton: Automaton, text: str) -> bool:
+        places = automaton.start
+        for begin in range(0, len(text), SLICE):
+            part = text[begin : begin + SLICE]
+            await self.budget.spend(len(part))
+            places = automaton.after(places, part)
+        return places & automaton.ends != 0
 
 
 def tag_filters() -> Mapping[str, Values]:
     """Return the filter `tag-key`, which also brings `tag:KEY` with it (EC2: on everything that can be tagged)."""
-    return {"tag-key": lambda item: [tag["Key"] for tag in item.get("Tags", ())]}
+    return {_TAG_KEY: lambda item: [tag["Key"] for tag in item.get("Tags", ())]}
 
 
 def field(*path: str) -> Values:
@@ -98,32 +171,8 @@ def filter_text(value: object) -> str:
     return str(value)
 
 
-def wildcard(text: str) -> re.Pattern[str]:
-    r"""Return the pattern of a filter value.
-
-    `*` is any text, `?` any one character; `\*`, `\?` and `\\` are those characters themselves.
-    """
-    runs: list[list[str]] = [[]]
-    for token in re.findall(r"\\[*?\\]|\*+|.", text, re.DOTALL):
-        if token.startswith("*"):
-            runs.append([])
-        else:
-            runs[-1].append("." if token == "?" else re.escape(token[-1]))
-    first, *rest = ("".join(run) for run in runs)
-    if not rest:
-        return re.compile(first, re.DOTALL)
-    # What stands between two stars is matched where it comes first and never again: no value can make matching slow.
-    *between, last = rest
-    return re.compile(first + "".join(f"(?>.*?{run})" for run in between) + ".*" + last, re.DOTALL)
-
-
-def literally(text: str) -> str:
-    """Return the filter value that is matched by `text` alone, whatever it holds."""
-    return re.sub(r"[*?\\]", r"\\\g<0>", text)
-
-
-def _is_pattern(text: str) -> bool:
-    return any(c in text for c in "*?\\")
+def _tag_value(key: str) -> Values:
+    return lambda item: [tag["Value"] for tag in item.get("Tags", ()) if tag["Key"] == key]
 
 
 def _listed(value: Any) -> Sequence[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import TYPE_CHECKING, Any
 
 from econed.actions.action import action
@@ -71,7 +71,7 @@ async def describe_images(
     A disabled image is listed only if it is named or IncludeDisabled is given. Amazon's own owners (`amazon`,
     `aws-marketplace`, …) have no images here.
     """
-    matches = IMAGE_FILTERS.matcher(filters)
+    selection = IMAGE_FILTERS.selection(filters, call.budget)
     paging = Paging.of(_LISTING, max_results, next_token, least=1, ids=image_ids)
     accounts = {_account(call, owner) for owner in owners}
     users = {user if user == _EVERYBODY else _account(call, user) for user in executable_users}
@@ -82,13 +82,12 @@ async def describe_images(
         found = tuple(
             each for each in pool if is_ami(each) and (include_disabled or each.state is not ImageState.DISABLED)
         )
-    shown = [
+    shown = (
         ami(image)
         for image in found
-        if (account_id(image.uid) in accounts or not owners)
-        and (not users or any(_is_shared(call, image, user) for user in users))
-    ]
-    page, last = paging.page(filter(matches, shown), lambda each: (IMAGE.parse(each["ImageId"]),))
+        if (account_id(image.uid) in accounts or not owners) and (not users or _is_shared(call, image, users))
+    )
+    page, last = paging.page(await selection.of(shown), lambda each: (IMAGE.parse(each["ImageId"]),))
     return {"Images": page, **last}
 
 
@@ -199,15 +198,15 @@ async def _fetched(call: Call, url: str, name: str, facts: str) -> int:
         raise await refused(call, name, refusal) from refusal
 
 
-def _is_shared(call: Call, image: Image, user: str) -> bool:
-    """Whether ExecutableUsers lists an image under `user`: those that are public for `all`, else those shared with one.
+def _is_shared(call: Call, image: Image, users: Container[str]) -> bool:
+    """Whether ExecutableUsers lists an image under one of `users`: if it is public for `all`, else shared with one.
 
     Shared with the caller alone, by an access control list, is what he sees though it is neither his own nor public.
     What others see by such lists, only they see.
     """
-    if user == _EVERYBODY:
-        return is_public(image)
-    return user == call.owner_id != account_id(image.uid) and not is_public(image)
+    if is_public(image):
+        return _EVERYBODY in users
+    return call.owner_id in users and call.owner_id != account_id(image.uid)
 
 
 def _location(text: str) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,9 +28,6 @@ _INSTANCES = Listing("instances", (int,))
 _STATUS = Listing("instance-status", (int,))
 _T = TypeVar("_T")
 
-_AT_ONCE = 50
-"""Machines that are looked at before others get their turn: some ten milliseconds."""
-
 
 @action(ignores=("IncludeManagedResources",))
 async def describe_instances(
@@ -45,22 +42,22 @@ async def describe_instances(
 
     With MaxResults, a page ends after so many instances; a reservation may go on in the next.
     """
-    matches = INSTANCE_FILTERS.matcher(filters)
+    selection = INSTANCE_FILTERS.selection(filters, call.budget)
     paging = Paging.of(_INSTANCES, max_results, next_token, ids=instance_ids)
     clusters = await call.cluster_names()
 
     addresses = await _addresses(call)
 
-    def shown(machine: VirtualMachine) -> ReservationTypeDef | None:
+    async def shown(machine: VirtualMachine) -> ReservationTypeDef | None:
         whole = reservation(machine, clusters, addresses)
         beside = {"OwnerId": whole["OwnerId"], "ReservationId": whole["ReservationId"]}
-        return whole if matches({**whole["Instances"][0], **beside}) else None
+        return whole if await selection.admits({**whole["Instances"][0], **beside}) else None
 
     if instance_ids:
-        found = [each for each in map(shown, await machines(call, instance_ids)) if each]
-        return {"Reservations": merged(found)}
+        named = [await shown(machine) for machine in await machines(call, instance_ids)]
+        return {"Reservations": merged(each for each in named if each)}
     ids = await listed_ids(call, ended=wants_ended(filters), owner=_owner(filters))
-    found, last = await _page(call, shown_sets(call, paging.rest(ids, _position)), shown, paging)
+    found, last = await _page(shown_sets(call, paging.rest(ids, _position)), shown, paging)
     return {"Reservations": merged(found), **last}
 
 
@@ -75,27 +72,26 @@ async def describe_instance_status(
     next_token: str | None = None,
 ) -> dict[str, Any]:
     """List the status of running instances, or with IncludeAllInstances of all (EC2 DescribeInstanceStatus)."""
-    matches = STATUS_FILTERS.matcher(filters)
+    selection = STATUS_FILTERS.selection(filters, call.budget)
     paging = Paging.of(_STATUS, max_results, next_token, ids=instance_ids)
     clusters = await call.cluster_names()
 
-    def shown(machine: VirtualMachine) -> InstanceStatusTypeDef | None:
+    async def shown(machine: VirtualMachine) -> InstanceStatusTypeDef | None:
         one = status(machine, clusters)
-        if not include_all_instances and one["InstanceState"] != InstanceState.RUNNING.member:
-            return None
-        return one if matches(one) else None
+        is_meant = include_all_instances or one["InstanceState"] == InstanceState.RUNNING.member
+        return one if await selection.admits(one) and is_meant else None
 
     if instance_ids:
-        return {"InstanceStatuses": [each for each in map(shown, await machines(call, instance_ids)) if each]}
+        named = [await shown(machine) for machine in await machines(call, instance_ids)]
+        return {"InstanceStatuses": [each for each in named if each]}
     ids = await listed_ids(call, ended=include_all_instances)
-    found, last = await _page(call, shown_sets(call, paging.rest(ids, _position)), shown, paging)
+    found, last = await _page(shown_sets(call, paging.rest(ids, _position)), shown, paging)
     return {"InstanceStatuses": found, **last}
 
 
 async def _page(
-    call: Call,
     sets: AsyncGenerator[list[VirtualMachine], None],
-    shown: Callable[[VirtualMachine], _T | None],
+    shown: Callable[[VirtualMachine], Awaitable[_T | None]],
     paging: Paging,
 ) -> tuple[list[_T], dict[str, str]]:
     """Return what is shown of the machines up to the page's limit, and the NextToken if more are left to look at."""
@@ -103,13 +99,11 @@ async def _page(
     last = 0
     async with aclosing(sets):
         async for each in sets:
-            for number, machine in enumerate(each):
-                if number % _AT_ONCE == _AT_ONCE - 1:
-                    await call.pause(0)
+            for machine in each:
                 if paging.limit is not None and len(found) == paging.limit:
                     return found, {"NextToken": paging.token((last,))}
                 last = machine.id
-                if (one := shown(machine)) is not None:
+                if (one := await shown(machine)) is not None:
                     found.append(one)
     return found, {}
 

@@ -71,9 +71,10 @@ async def describe_key_pairs(
 
     Raises `EC2Error` InvalidKeyPair.NotFound for a name or an id that he has not.
     """
-    matches = _FILTERS.matcher(filters)
+    selection = _FILTERS.selection(filters, call.budget)
     pairs = key_pairs(await call.one.myself())
     ids = {pair.id for pair in pairs.values()}
+    names, wanted = frozenset(key_names), frozenset(key_pair_ids)
     for name in key_names:
         if name not in pairs:
             raise not_found(name)
@@ -83,9 +84,9 @@ async def describe_key_pairs(
     shown = (
         _info(pair, include_public_key)
         for pair in pairs.values()
-        if (pair.name in key_names or not key_names) and (pair.id in key_pair_ids or not key_pair_ids)
+        if (pair.name in names or not names) and (pair.id in wanted or not wanted)
     )
-    return {"KeyPairs": [info for info in shown if matches(info)]}
+    return {"KeyPairs": await selection.of(shown)}
 
 
 @action()

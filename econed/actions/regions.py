@@ -43,7 +43,7 @@ async def describe_regions(
     The endpoint of our own is this server as the client reached it: clients go on there. Raises `EC2Error`
     InvalidParameterValue for a name that is none of these.
     """
-    matches = _FILTERS.matcher(filters)
+    selection = _FILTERS.selection(filters, call.budget)
     zones = await call.one.zones()
     endpoints = {zone.name: call.settings.regions[zone.name] for zone in zones if zone.name in call.settings.regions}
     endpoints[_own(call, zones).name] = call.endpoint
@@ -55,7 +55,7 @@ async def describe_regions(
         for name, endpoint in sorted(endpoints.items())
         if name in region_names or not region_names
     ]
-    return {"Regions": [region for region in regions if matches(region)]}
+    return {"Regions": await selection.of(regions)}
 
 
 async def own_region(call: Call) -> str:

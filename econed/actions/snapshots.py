@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from econed.actions.action import action
@@ -117,7 +117,7 @@ async def describe_snapshots(
     next_token: str | None = None,
 ) -> dict[str, Any]:
     """List the snapshots that the caller may see (EC2 DescribeSnapshots)."""
-    matches = SNAPSHOT_FILTERS.matcher(filters)
+    selection = SNAPSHOT_FILTERS.selection(filters, call.budget)
     paging = Paging.of(_LISTING, max_results, next_token, least=1, ids=snapshot_ids)
     owners = {_account(call, owner) for owner in owner_ids}
     users = {user if user == _EVERYBODY else _account(call, user) for user in restorable_by_user_ids}
@@ -125,13 +125,12 @@ async def describe_snapshots(
         found = await found_snapshots(call, snapshot_ids)
     else:
         found = tuple(filter(is_shown, await call.one.images(MINE if owners == {call.owner_id} else VISIBLE)))
-    shown = [
+    shown = (
         snapshot_view(image)
         for image in found
-        if (not owners or account_id(image.uid) in owners)
-        and (not users or any(_is_restorable(call, image, user) for user in users))
-    ]
-    page, last = paging.page(filter(matches, shown), lambda each: (SNAPSHOT.parse(each["SnapshotId"]),))
+        if (not owners or account_id(image.uid) in owners) and (not users or _is_restorable(call, image, users))
+    )
+    page, last = paging.page(await selection.of(shown), lambda each: (SNAPSHOT.parse(each["SnapshotId"]),))
     return {"Snapshots": page, **last}
 
 
@@ -257,10 +256,11 @@ def _account(call: Call, owner: str) -> str:
     raise EC2Error("InvalidUserID.Malformed", f'Invalid user id: "{owner}"')
 
 
-def _is_restorable(call: Call, image: Image, user: str) -> bool:
-    if user == _EVERYBODY:
-        return is_public(image)
-    return user in (account_id(image.uid), call.owner_id)
+def _is_restorable(call: Call, image: Image, users: Container[str]) -> bool:
+    """Whether RestorableByUserIds lists a snapshot under one of `users`."""
+    if _EVERYBODY in users and is_public(image):
+        return True
+    return account_id(image.uid) in users or call.owner_id in users
 
 
 def _sorted_out(

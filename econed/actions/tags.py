@@ -5,9 +5,10 @@ That is: instances, AMIs, volumes, snapshots, key pairs and elastic IPs.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -15,12 +16,13 @@ from econed import ids
 from econed.actions.action import action
 from econed.actions.address_store import address_store, tagged_addresses
 from econed.actions.attachments import Attachment, own_disks, volumes
-from econed.actions.filters import Filters, field, literally
+from econed.actions.filters import Filters, field
 from econed.actions.image_view import is_ami
 from econed.actions.images import amis, images
 from econed.actions.inputs import Filter, Tag
 from econed.actions.key_store import ID_PREFIX, KeyPair, key_pairs, key_pairs_by_id, tag_prefix
 from econed.actions.machines import listed_ids, machines, shown_sets
+from econed.actions.pacing import ITEM
 from econed.actions.paging import Listing, Paging, Position
 from econed.actions.snapshot_view import found_snapshots, is_shown
 from econed.actions.tagging import (
@@ -67,7 +69,8 @@ _FILTERS = Filters(
             "resource-type": field("ResourceType"),
             "value": field("Value"),
         }
-    )
+    ),
+    tagged=lambda key: lambda tag: [tag["Value"]] if tag["Key"] == key else [],
 )
 
 
@@ -87,6 +90,22 @@ class _Tagged:
 
 _Text: TypeAlias = Callable[[_Tagged], str]
 """Gives the template text of a change of a resource's tags."""
+
+
+@dataclass(frozen=True)
+class _OnMachine:
+    """A machine that keeps tags: its own if it `is_tagged` itself, and those of `disks` that belong to it alone."""
+
+    machine: VirtualMachine
+    is_tagged: bool = False
+    disks: list[Attachment] = dataclass_field(default_factory=list)
+
+    def tagged(self) -> Iterator[_Tagged]:
+        """Yield what is tagged there."""
+        if self.is_tagged:
+            yield _Tagged.itself(self.machine.user_template)
+        for each in self.disks:
+            yield _Tagged(_disk_tags(each), disk_tag_prefix(each.disk.disk_id))
 
 
 @dataclass(frozen=True)
@@ -112,17 +131,12 @@ class _Resources:
         if self.pool is not None:
             yield from map(self.pool.tags, self.addresses)
 
-    def on_machines(self) -> Iterator[VirtualMachine]:
-        """Yield the machines that tags are kept on, each once."""
-        yield from {each.id: each for each in (*self.machines, *(disk.machine for disk in self.disks))}.values()
-
-    def kept_on(self, machine: VirtualMachine) -> Iterator[_Tagged]:
-        """Yield what is tagged there."""
-        if any(each.id == machine.id for each in self.machines):
-            yield _Tagged.itself(machine.user_template)
+    def on_machines(self) -> list[_OnMachine]:
+        """Return the machines that tags are kept on, each once, with what is tagged there."""
+        found = {machine.id: _OnMachine(machine, is_tagged=True) for machine in self.machines}
         for each in self.disks:
-            if each.machine.id == machine.id:
-                yield _Tagged(_disk_tags(each), disk_tag_prefix(each.disk.disk_id))
+            found.setdefault(each.machine.id, _OnMachine(each.machine)).disks.append(each)
+        return list(found.values())
 
 
 @action()
@@ -131,6 +145,7 @@ async def create_tags(call: Call, *, resources: Sequence[str], tags: Sequence[Ta
     added = checked(tags)
     found = await _find(call, resources)
     for present in found.tags():
+        await call.budget.spend(ITEM)
         limited(present, added)
     await _change(call, found, lambda tagged: tag_text(added, tagged.prefix))
 
@@ -144,10 +159,13 @@ async def delete_tags(call: Call, *, resources: Sequence[str], tags: Sequence[Ta
     if any(not tag.get("Key") for tag in tags or ()):
         raise EC2Error("InvalidParameterValue", "Tag keys cannot be empty.")
 
+    meant = None if tags is None else _values_by_key(tags)
+
     def is_meant(tag: TagTypeDef) -> bool:
-        return tags is None or any(
-            each["Key"] == tag["Key"] and each.get("Value", tag["Value"]) == tag["Value"] for each in tags
-        )
+        if meant is None:
+            return True
+        values = meant.get(tag["Key"], set())
+        return values is None or tag["Value"] in values
 
     def untagged(tagged: _Tagged) -> str:
         return untag_text((tag["Key"] for tag in tagged.present if is_meant(tag)), tagged.prefix, older=tagged.older)
@@ -164,13 +182,12 @@ async def describe_tags(
     next_token: str | None = None,
 ) -> dict[str, Any]:
     """List the tags of what the caller may see, and of their own key pairs and elastic IPs."""
-    wanted = [each for given in filters for each in _spelled_out(given)]
-    matches = _FILTERS.matcher(wanted)
+    selection = _FILTERS.selection(filters, call.budget)
     paging = Paging.of(_LISTING, max_results, next_token)
     found: list[TagDescriptionTypeDef] = []
-    async with aclosing(_described(call, wanted, paging.after)) as sets:
+    async with aclosing(_described(call, filters, paging.after)) as sets:
         async for each in sets:
-            found = paging.rest([*found, *filter(matches, each)], _position)
+            found += paging.rest(await selection.of(each), _position)
             if paging.limit is not None and len(found) > paging.limit:
                 break
     page, last = paging.page(found, _position)
@@ -209,33 +226,48 @@ async def _find(call: Call, resource_ids: Sequence[str]) -> _Resources:
     )
 
 
+def _values_by_key(tags: Sequence[Tag]) -> Mapping[str, set[str] | None]:
+    """Return the values that DeleteTags names for each key; None for any value."""
+    found: dict[str, set[str] | None] = {}
+    for tag in tags:
+        if "Value" not in tag:
+            found[tag["Key"]] = None
+        elif (values := found.setdefault(tag["Key"], set())) is not None:
+            values.add(tag["Value"])
+    return found
+
+
 async def _change(call: Call, found: _Resources, text: _Text) -> None:
     """Give every resource the attributes that `text` says; one that it says nothing of is left alone."""
+    on_machines = {each.machine.id: each for each in found.on_machines()}
 
     async def change(thing: OwnedView) -> None:
         if isinstance(thing, VirtualMachine):
-            if changed := template(*map(text, found.kept_on(thing))):
+            if changed := template(*map(text, on_machines[thing.id].tagged())):
                 await call.one.vm_update(thing.id, changed)
         elif isinstance(thing, Image) and (changed := text(_Tagged.itself(thing.template))):
             await call.one.image_update(thing.id, changed)
 
-    await call.change_all(Right.MANAGE, (*found.on_machines(), *found.images), change)
-    on_user = template(*(text(_Tagged(pair.tags, tag_prefix(call.caller.id, pair.name))) for pair in found.key_pairs))
+    await call.change_all(Right.MANAGE, (*(each.machine for each in on_machines.values()), *found.images), change)
+    on_user = await _texts(
+        call, text, (_Tagged(pair.tags, tag_prefix(call.caller.id, pair.name)) for pair in found.key_pairs)
+    )
     if on_user:
         await call.one.user_update(call.caller.id, on_user)
     if found.pool is not None:
-        on_pool = template(*(text(_Tagged(found.pool.tags(each), each.tag_prefix)) for each in found.addresses))
+        pool = found.pool
+        on_pool = await _texts(call, text, (_Tagged(pool.tags(each), each.tag_prefix) for each in found.addresses))
         if on_pool:
             await address_store(call).write(on_pool)
 
 
-def _spelled_out(given: Filter) -> Iterator[Filter]:
-    """Yield the filters on key and value that a filter `tag:KEY` is here, where an item is one tag."""
-    name = given.get("Name", "")
-    if name.startswith("tag:"):
-        yield {"Name": "key", "Values": [literally(name.removeprefix("tag:"))]}
-        given = {**given, "Name": "value"}
-    yield given
+async def _texts(call: Call, text: _Text, resources: Iterable[_Tagged]) -> str:
+    """Return the attributes of resources that are kept on one object."""
+    texts = []
+    for each in resources:
+        await call.budget.spend(ITEM)
+        texts.append(text(each))
+    return template(*texts)
 
 
 async def _described(

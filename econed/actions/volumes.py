@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from econed.actions.action import action
 from econed.actions.attachments import Volume, find_volumes, own_disks, volumes, with_attachments
 from econed.actions.client_tokens import request_digest
+from econed.actions.filters import Selection
 from econed.actions.images import images
 from econed.actions.inputs import Filter, TagSpecification
 from econed.actions.machines import listed_ids, shown_sets
@@ -45,9 +46,6 @@ _T = TypeVar("_T")
 
 _TYPES = frozenset({"standard", "io1", "io2", "gp2", "gp3", "sc1", "st1"})
 _MAX_TOKEN = 64
-_AT_ONCE = 50
-"""Volumes that are looked at before others get their turn: some ten milliseconds."""
-
 _ATTRIBUTES = ("autoEnableIO", "productCodes")
 _DELETABLE = frozenset({ImageState.READY, ImageState.ERROR, ImageState.DISABLED})
 
@@ -105,10 +103,10 @@ async def describe_volumes(
     next_token: str | None = None,
 ) -> dict[str, Any]:
     """List volumes, also the disks that belong to instances alone (EC2 DescribeVolumes)."""
-    matches = VOLUME_FILTERS.matcher(filters)
+    selection = VOLUME_FILTERS.selection(filters, call.budget)
     paging = Paging.of(_VOLUMES, max_results, next_token, least=1, ids=volume_ids)
 
-    page, last = await _listed(call, volume_ids, filters, paging, volume_view, matches)
+    page, last = await _listed(call, volume_ids, filters, paging, volume_view, selection)
     return {"Volumes": page, **last}
 
 
@@ -122,10 +120,10 @@ async def describe_volume_status(
     next_token: str | None = None,
 ) -> dict[str, Any]:
     """List the status of volumes (EC2 DescribeVolumeStatus): ok, but where OpenNebula has an image in error."""
-    matches = STATUS_FILTERS.matcher(filters)
+    selection = STATUS_FILTERS.selection(filters, call.budget)
     paging = Paging.of(_STATUS, max_results, next_token, least=1, ids=volume_ids)
 
-    page, last = await _listed(call, volume_ids, (), paging, status_view, matches)
+    page, last = await _listed(call, volume_ids, (), paging, status_view, selection)
     return {"VolumeStatuses": page, **last}
 
 
@@ -139,10 +137,10 @@ async def describe_volumes_modifications(
     next_token: str | None = None,
 ) -> dict[str, Any]:
     """List the last modification of each volume that was ever modified (EC2 DescribeVolumesModifications)."""
-    matches = MODIFICATION_FILTERS.matcher(filters)
+    selection = MODIFICATION_FILTERS.selection(filters, call.budget)
     paging = Paging.of(_MODIFICATIONS, max_results, next_token, least=1, ids=volume_ids)
 
-    page, last = await _listed(call, volume_ids, (), paging, lambda volume, _: modification_view(volume), matches)
+    page, last = await _listed(call, volume_ids, (), paging, lambda volume, _: modification_view(volume), selection)
     return {"VolumesModifications": page, **last}
 
 
@@ -207,7 +205,7 @@ async def _listed(
     filters: Sequence[Filter],
     paging: Paging,
     view: Callable[[Volume, Zones], _T | None],
-    matches: Callable[[_T], bool],
+    selection: Selection,
 ) -> tuple[list[_T], dict[str, str]]:
     """Return the views of the volumes that match, up to the page's limit, and the NextToken if more are left to see.
 
@@ -220,14 +218,12 @@ async def _listed(
         async for each in sets:
             if where is None or any(volume.image is not None for volume in each):
                 where = await Zones.of(call, each)
-            for number, volume in enumerate(paging.rest(each, _position)):
-                if number % _AT_ONCE == _AT_ONCE - 1:
-                    await call.pause(0)
+            for volume in paging.rest(each, _position):
                 if paging.limit is not None and len(found) == paging.limit:
                     return found, {"NextToken": paging.token(last)}
                 last = _position(volume)
                 one = view(volume, where)
-                if one is not None and matches(one):
+                if await selection.admits(one) and one is not None:
                     found.append(one)
     return found, {}
 

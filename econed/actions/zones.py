@@ -48,20 +48,17 @@ async def describe_availability_zones(
 
     Raises `EC2Error` InvalidParameterValue for a zone that is none of them.
     """
-    matches = _FILTERS.matcher(filters)
+    selection = _FILTERS.selection(filters, call.budget)
     region = await own_region(call)
     found = [_zone(number, name, region) for number, name in (await zones(call)).items()]
     _demand("availability zone", zone_names, {zone["ZoneName"] for zone in found})
     _demand("availability zone-id", zone_ids, {zone["ZoneId"] for zone in found})
-    return {
-        "AvailabilityZones": [
-            zone
-            for zone in found
-            if (zone["ZoneName"] in zone_names or not zone_names)
-            and (zone["ZoneId"] in zone_ids or not zone_ids)
-            and matches(zone)
-        ]
-    }
+    named = (
+        zone
+        for zone in found
+        if (zone["ZoneName"] in zone_names or not zone_names) and (zone["ZoneId"] in zone_ids or not zone_ids)
+    )
+    return {"AvailabilityZones": await selection.of(named)}
 
 
 async def zones(call: Call) -> Mapping[int, str]:

@@ -7,12 +7,15 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 
-from econed.actions.filters import Filters, field, filter_text, tag_filters, wildcard
+from econed.actions.filters import Filters, field, filter_text, tag_filters
+from econed.actions.inputs import Filter
 from econed.actions.instance_filters import wants_ended
+from econed.actions.pacing import SLICE, Pacer, WorkBudget
 from econed.errors import EC2Error
+from tests.support.turns import TurnClock
 
 FILTERS = Filters(
     MappingProxyType({"colour": field("Colour"), "disk": field("Disks", "Ebs", "Name"), **tag_filters()}),
@@ -24,14 +27,30 @@ RED: dict[str, Any] = {
 }
 
 
+def selected(filters: list[Filter] | None, items: list[Any]) -> list[Any]:
+    """Return the items that pass the filters; time passes on a clock as long as it takes."""
+    clock = Clock()
+    selection = FILTERS.selection(filters, WorkBudget(Pacer(clock)))
+    chosen: list[list[Any]] = []
+    Deferred.fromCoroutine(selection.of(items)).addCallback(chosen.append)
+    while not chosen:
+        assert clock.getDelayedCalls()
+        clock.advance(0)
+    return chosen[0]
+
+
 def matches(*filters: tuple[str, list[str]]) -> bool:
     """Whether RED passes these filters."""
-    return FILTERS.matcher([{"Name": name, "Values": values} for name, values in filters])(RED)
+    return selected([{"Name": name, "Values": values} for name, values in filters], [RED]) == [RED]
 
 
 def test_no_filter_lets_everything_pass() -> None:
-    assert FILTERS.matcher(())(RED)
-    assert FILTERS.matcher(None)(RED)
+    assert selected([], [RED]) == [RED]
+    assert selected(None, [RED]) == [RED]
+
+
+def test_what_is_not_shown_passes_no_filter() -> None:
+    assert selected([], [RED, None]) == [RED]
 
 
 def test_one_of_the_values_of_a_filter_is_enough() -> None:
@@ -62,24 +81,6 @@ def test_a_wildcard_has_to_match_the_whole_value(value: str) -> None:
     assert not matches(("colour", [value]))
 
 
-def test_an_escaped_wildcard_is_the_character_itself() -> None:
-    assert wildcard(r"100\*").fullmatch("100*")
-    assert not wildcard(r"100\*").fullmatch("1000")
-    assert wildcard(r"a\\b").fullmatch("a\\b")
-
-
-@given(st.text(alphabet="ab.[(*?\\", max_size=20))
-def test_a_wildcard_without_stars_and_marks_matches_nothing_but_itself(text: str) -> None:
-    escaped = text.replace("\\", "\\\\").replace("*", "\\*").replace("?", "\\?")
-    assert wildcard(escaped).fullmatch(text)
-    assert not wildcard(escaped).fullmatch(text + "x")
-
-
-def test_a_value_of_many_stars_gives_an_answer_on_a_long_text() -> None:
-    """With plain backtracking this would not end in the life of a process."""
-    assert not wildcard("a*" * 300 + "b").fullmatch("a" * 1000)
-
-
 def test_a_tag_filter_looks_at_the_value_under_its_key() -> None:
     assert matches(("tag:env", ["p*"]))
     assert not matches(("tag:env", ["test"]))
@@ -96,14 +97,72 @@ def test_an_unknown_filter_is_refused_and_never_passed_over(name: str) -> None:
 
 def test_a_filter_without_values_is_refused() -> None:
     with pytest.raises(EC2Error) as caught:
-        FILTERS.matcher([{"Name": "colour"}])
+        selected([{"Name": "colour"}], [RED])
     assert caught.value.code == "InvalidParameterValue"
 
 
-def test_a_filter_with_more_than_200_values_is_refused() -> None:
+@pytest.mark.parametrize("filters", [1, 3, 201])
+def test_more_than_200_values_in_all_filters_together_are_refused(filters: int) -> None:
+    values = [str(number) for number in range(201)]
     with pytest.raises(EC2Error) as caught:
-        matches(("colour", [str(number) for number in range(201)]))
+        matches(*(("colour", values[start::filters]) for start in range(filters)))
     assert caught.value.code == "FilterLimitExceeded"
+    assert caught.value.message == "The maximum number of filter values specified on a single call is 200"
+
+
+def test_200_values_in_all_filters_together_are_taken() -> None:
+    values = [str(number) for number in range(99)]
+    assert matches(("colour", [*values, "red"]), ("disk", [*values, "a"]))
+
+
+@pytest.mark.parametrize("text", ["x" * 257, "*" * 257, "é" * 257])
+def test_a_value_that_is_longer_than_that_of_any_tag_is_refused(text: str) -> None:
+    with pytest.raises(EC2Error) as caught:
+        matches(("colour", [text]))
+    assert caught.value.code == "InvalidParameterValue"
+    selected([{"Name": "colour", "Values": [text[:256]]}], [RED])
+
+
+@pytest.mark.parametrize("name", ["tag:" + "k" * 100_000, "x" * 100_000])
+def test_a_name_that_is_too_long_is_refused_and_not_repeated(name: str) -> None:
+    with pytest.raises(EC2Error) as caught:
+        matches((name, ["x"]))
+    assert caught.value.code == "InvalidParameterValue"
+    assert len(caught.value.message) < 400
+
+
+def tagged(tags: int, text: str) -> dict[str, Any]:
+    """Return an item with so many tags, each with a text for its value."""
+    return {"Tags": [{"Key": f"key{number}", "Value": text} for number in range(tags)]}
+
+
+def turns_taken(filters: list[Filter], items: list[Any]) -> int:
+    """Return how often the reactor gets its turn before all items are looked at."""
+    clock = TurnClock()
+    pacer = Pacer(clock, is_over=lambda: lambda: True)
+    ended: list[Any] = []
+    Deferred.fromCoroutine(FILTERS.selection(filters, WorkBudget(pacer)).of(items)).addCallback(ended.append)
+    turns = 0
+    while not ended:
+        clock.turn()
+        turns += 1
+    return turns
+
+
+def test_the_reactor_gets_its_turn_by_the_work_that_is_done_not_by_the_number_of_items() -> None:
+    patterns: list[Filter] = [{"Name": f"tag:key{number}", "Values": ["*a*a*b"]} for number in range(200)]
+    few, many = tagged(200, "x"), tagged(200, "a" * 1000)
+    assert turns_taken([], [few] * 10) == 0
+    assert turns_taken(patterns[:1], [many] * 10) == 0
+    all_keys: list[Filter] = [{"Name": "tag-key", "Values": [f"*{n}?x*" for n in range(200)]}]
+    assert turns_taken(all_keys, [few] * 10) > 10 * 200 * len("key") * 2 // SLICE
+
+
+def test_one_text_however_long_is_matched_in_slices() -> None:
+    long = {"Colour": "a" * (10 * SLICE)}
+    filters: list[Filter] = [{"Name": "colour", "Values": ["*a?b*"]}]
+    assert turns_taken(filters, [long]) >= 10
+    assert turns_taken([{"Name": "colour", "Values": ["*a"]}], [long]) >= 10
 
 
 def test_booleans_numbers_and_times_are_spelled_as_ec2_does() -> None:

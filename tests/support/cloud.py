@@ -18,6 +18,7 @@ from zope.interface import implementer
 
 from econed.actions.call import Call, dry_run_succeeded
 from econed.actions.instance_types import FileTypes
+from econed.actions.pacing import Pacer, WorkBudget
 from econed.answers import failure
 from econed.auth.users import User, UserDirectory
 from econed.catalogue import all_actions
@@ -93,6 +94,7 @@ class Cloud:
         self.scripts: IScripts = NoScripts()
         self.known: dict[str, User] = {}
         """Users who call as they were once read, whatever has become of them since."""
+        self.pacer = Pacer(self.clock)
         self._logged = len(self.oned.calls)
 
     def run(self, user: str, action: str, *, dry_run: bool = False, **parameters: Any) -> dict[str, Any]:
@@ -118,6 +120,7 @@ class Cloud:
             clock=self.clock,
             in_thread=_at_once,
             scripts=self.scripts,
+            budget=WorkBudget(self.pacer),
             endpoint=ENDPOINT,
             request_id=REQUEST_ID,
             file_types=self.file_types,

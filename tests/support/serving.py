@@ -79,6 +79,7 @@ class Server:
             clock=clock,
             in_thread=self.in_thread,
             scripts=self.cloud.scripts,
+            pacer=self.cloud.pacer,
             log=log,
             metrics=self.metrics,
         )

@@ -1,0 +1,63 @@
+"""Long computations in one thread: they are counted in units of work, and give way to the reactor after a slice."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import Cooperator
+
+SLICE: Final = 20_000
+"""Units of work after which a request gives way: some milliseconds."""
+
+ITEM: Final = 500
+"""Units that one item of a list costs, for being turned into what EC2 shows: some tenths of a millisecond."""
+
+_TURN = 0.01
+"""Seconds that the slices of all requests together take before the reactor serves its connections again."""
+
+
+class Pacer:
+    """Turns of the reactor for the long computations of one process; they get slices round robin.
+
+    However many there are, they hold up the reactor for no longer than one does, and a slice.
+    """
+
+    def __init__(
+        self, clock: IReactorTime, *, is_over: Callable[[], Callable[[], bool]] | None = None, turn: float = _TURN
+    ) -> None:
+        """`is_over` makes, when a turn begins, the condition that ends it (default: it has lasted `turn` seconds)."""
+        self._cooperator = Cooperator(
+            terminationPredicateFactory=is_over or (lambda: _lasted(turn)),
+            scheduler=lambda tick: clock.callLater(0, tick),
+        )
+
+    async def turn(self) -> None:
+        """Wait until the reactor has served others and this computation is next."""
+        await self._cooperator.coiterate(iter(()))
+
+
+class WorkBudget:
+    """The work of one request: after each `SLICE` units it waits for the next turn of the reactor."""
+
+    def __init__(self, pacer: Pacer, size: int = SLICE) -> None:
+        self._pacer = pacer
+        self._size = size
+        self._spent = 0
+
+    async def spend(self, units: int) -> None:
+        """Count work that has been done or is done next, and give way if it fills a slice.
+
+        Whoever has more than a slice to do at once spends it in parts.
+        """
+        self._spent += units
+        if self._spent >= self._size:
+            self._spent = 0
+            await self._pacer.turn()
+
+
+def _lasted(seconds: float) -> Callable[[], bool]:
+    end = time.monotonic() + seconds
+    return lambda: time.monotonic() >= end

@@ -1,0 +1,93 @@
+"""Long computations give way to the reactor."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
+
+from econed.actions.pacing import Pacer, WorkBudget
+from tests.support.turns import TurnClock
+
+
+def one_slice_a_turn(clock: TurnClock) -> Pacer:
+    """Return a pacer whose turns end after one slice."""
+    return Pacer(clock, is_over=lambda: lambda: True)
+
+
+async def work(budget: WorkBudget, name: str, units: int, log: list[str]) -> None:
+    """Do so many units of work, one by one."""
+    for _ in range(units):
+        await budget.spend(1)
+        log.append(name)
+
+
+def test_no_more_units_than_a_slice_are_done_between_two_turns_of_the_reactor() -> None:
+    clock = TurnClock()
+    log: list[str] = []
+    running = Deferred.fromCoroutine(work(WorkBudget(one_slice_a_turn(clock), 100), "a", 1000, log))
+    done = []
+    while not running.called:
+        done.append(len(log))
+        clock.turn()
+    assert max(later - earlier for earlier, later in pairwise(done)) <= 100
+
+
+def test_what_is_less_than_a_slice_is_done_at_once() -> None:
+    log: list[str] = []
+    running = Deferred.fromCoroutine(work(WorkBudget(Pacer(TurnClock()), 100), "a", 99, log))
+    assert running.called
+    assert len(log) == 99
+
+
+def test_however_many_computations_there_are_the_reactor_waits_for_one_slice() -> None:
+    clock = TurnClock()
+    pacer = one_slice_a_turn(clock)
+    log: list[str] = []
+    running = [Deferred.fromCoroutine(work(WorkBudget(pacer, 10), name, 100, log)) for name in "abcdefgh"]
+    while not all(each.called for each in running):
+        before = len(log)
+        clock.turn()
+        assert len(log) - before <= 10
+
+
+def test_computations_take_turns() -> None:
+    clock = TurnClock()
+    pacer = one_slice_a_turn(clock)
+    log: list[str] = []
+    long = Deferred.fromCoroutine(work(WorkBudget(pacer, 10), "long", 1000, log))
+    short = Deferred.fromCoroutine(work(WorkBudget(pacer, 10), "short", 20, log))
+    while not short.called:
+        clock.turn()
+    assert not long.called
+    assert log.count("long") <= 40
+
+
+def test_a_computation_that_is_cancelled_while_it_waits_ends_there_and_holds_up_nobody() -> None:
+    clock = TurnClock()
+    pacer = one_slice_a_turn(clock)
+    log: list[str] = []
+    ended: list[Failure] = []
+    cancelled = Deferred.fromCoroutine(work(WorkBudget(pacer, 10), "a", 100, log))
+    cancelled.addErrback(ended.append)
+    other = Deferred.fromCoroutine(work(WorkBudget(pacer, 10), "b", 100, log))
+    cancelled.cancel()
+    assert ended[0].check(CancelledError)
+    while not other.called:
+        clock.turn()
+    assert log.count("a") == 9
+    assert log.count("b") == 100
+
+
+def test_a_turn_lasts_for_a_time_on_a_clock_that_nobody_sets() -> None:
+    """By default a turn ends when it has lasted; of no length it ends after one slice."""
+    clock = TurnClock()
+    log: list[str] = []
+    pacer = Pacer(clock, turn=0)
+    running = Deferred.fromCoroutine(work(WorkBudget(pacer, 10), "a", 25, log))
+    turns = 0
+    while not running.called:
+        clock.turn()
+        turns += 1
+    assert turns == 2
