@@ -31,8 +31,8 @@ help: ## say what there is
 demo: $(DEMO) ## start econed on an embedded OpenNebula and drive it with boto3
 	$(VENV)/bin/python -m econed.cli.demo
 
-serve: $(DEMO) ## leave such a server running, for the aws cli (PORT=4567)
-	$(VENV)/bin/python -m econed.cli.serve $(if $(PORT),--port $(PORT))
+serve: $(DEMO) ## leave such a server running, for the aws cli (PORT=4567, VERBOSE=1 shows its log)
+	$(VENV)/bin/python -m econed.cli.serve $(if $(PORT),--port $(PORT)) $(if $(VERBOSE),--verbose)
 
 test: lint $(TEST) ## ruff, mypy and the whole test suite
 	$(VENV)/bin/python -m pytest $(PYTEST)

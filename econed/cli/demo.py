@@ -22,7 +22,7 @@ from econed.cli.sandbox_server import FORMS, Endpoint, ServerFailed, ended_by_si
 if TYPE_CHECKING:
     from types_boto3_ec2 import EC2Client
 
-REGION: Final = "opennebula"
+REGION: Final = "OpenNebula"
 """What requests are signed for; econed takes any region."""
 
 USER_DATA: Final = "#!/bin/sh\necho 'econed was here' > /etc/motd\n"

@@ -8,10 +8,13 @@ import signal
 import socket
 import subprocess
 from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import pytest
 
 from econed.cli.sandbox_server import FORMS
+from tests.support.processes import until
 from tests.support.running import LONG, command, running
 from tests.support.tools import require_tool
 
@@ -59,6 +62,73 @@ def test_the_aws_cli_needs_nothing_but_the_export_lines(form: str, tmp_path: Pat
     assert sorted(re.findall(r"^(i-\d+)\s", told[2], re.MULTILINE)) == ["i-00000000", "i-00000001"]
 
 
+def test_the_region_has_the_name_that_the_server_gives_it(tmp_path: Path) -> None:
+    """As DescribeRegions and the names of the errors have it: letter for letter."""
+    with running(command("serve", "--port", "0"), tmp_path) as server:
+        exported = environment(server.lines_until("Ctrl-C ends it."))
+        listing = subprocess.run(
+            [require_tool("aws"), "ec2", "describe-regions", "--query", "Regions[].RegionName", "--output", "text"],
+            env=clean(tmp_path) | exported,
+            capture_output=True,
+            text=True,
+            timeout=LONG,
+            check=True,
+        )
+        server.interrupted(signal.SIGINT)
+    assert listing.stdout.split() == [exported["AWS_DEFAULT_REGION"]]
+
+
+def _requested(exported: dict[str, str]) -> None:
+    """Make a request that the server refuses, as it is not signed."""
+    with pytest.raises(HTTPError):
+        urlopen(exported["AWS_ENDPOINT_URL_EC2"] + "/?Action=DescribeImages")
+
+
+def test_what_a_person_reads_is_not_mixed_with_the_log(tmp_path: Path) -> None:
+    """The log is in a file whose path is told, which is removed at the end."""
+    with running(command("serve", "--port", "0"), tmp_path) as server:
+        lines = server.lines_until("Ctrl-C ends it.")
+        told = next(line for line in lines if line.startswith("Its log: "))
+        log = Path(re.findall(r"^Its log: (\S+) \(removed at the end\)$", told)[0])
+        _requested(environment(lines))
+        until(lambda: "DescribeImages" in log.read_text("utf-8"), "the line of the request", LONG)
+        assert server.interrupted(signal.SIGINT) == 0
+        assert server.process.stdout is not None
+        after = server.process.stdout.read()
+    assert "EC2Site starting" not in "\n".join(lines)
+    assert after.strip() == ""
+    assert not log.exists()
+
+
+def test_the_log_is_kept_in_a_file_of_ones_choice(tmp_path: Path) -> None:
+    log = tmp_path / "mine.log"
+    log.write_text("before\n", "utf-8")
+    with running(command("serve", "--port", "0", "--log", str(log)), tmp_path) as server:
+        assert f"Its log: {log}" in server.lines_until("Ctrl-C ends it.")
+        assert server.interrupted(signal.SIGINT) == 0
+    assert re.match(r"before\n(.*\n)*.*EC2Site starting", log.read_text("utf-8"))
+
+
+def test_the_log_is_shown_to_those_who_ask_for_it(tmp_path: Path) -> None:
+    with running(command("serve", "--port", "0", "--verbose"), tmp_path) as server:
+        lines = server.lines_until("Ctrl-C ends it.")
+        _requested(environment(lines))
+        server.lines_until("DescribeImages")
+        assert server.interrupted(signal.SIGINT) == 0
+    assert any("EC2Site starting" in line for line in lines)
+
+
+def test_a_server_that_ends_by_itself_is_a_failure_that_shows_its_last_words(tmp_path: Path) -> None:
+    with running(command("serve", "--port", "0"), tmp_path) as server:
+        server.lines_until("Ctrl-C ends it.")
+        children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text("ascii").split()
+        os.kill(int(children[0]), signal.SIGKILL)
+        server.lines_until("FAILED: the server has ended")
+        assert server.process.wait(LONG) == 1
+        assert server.process.stdout is not None
+        assert "EC2Site starting" in server.process.stdout.read()
+
+
 def test_a_port_that_is_taken_is_said_and_is_a_failure(tmp_path: Path) -> None:
     """With the system's own words for it."""
     with socket.socket() as taken:
@@ -67,5 +137,7 @@ def test_a_port_that_is_taken_is_said_and_is_a_failure(tmp_path: Path) -> None:
         with running(command("serve", "--port", str(taken.getsockname()[1])), tmp_path) as server:
             lines = server.lines_until("FAILED: the server did not start")
             assert server.process.wait(LONG) == 1
+            assert server.process.stdout is not None
+            lines += server.process.stdout.read().splitlines()
     assert any("Address already in use" in line for line in lines)
     assert not any("export" in line for line in lines)
