@@ -32,17 +32,21 @@ class Route:
         """Return the decoded parameters that the action carries out.
 
         Raises `EC2Error` UnsupportedOperation for one that is neither carried out nor knowingly ignored,
-        MissingParameter where one is missing.
+        MissingParameter or what the action says where one is missing.
         """
         admitted: Mapping[str, Any] = self._admitted(parameters, self.action.accepts, "")
         for name in sorted(self.action.required - admitted.keys()):
-            raise EC2Error("MissingParameter", f"The request must contain the parameter {name}")
+            missing = ("MissingParameter", f"The request must contain the parameter {name}")
+            raise EC2Error(*self.action.missing.get(name, missing))
         return admitted
 
     @property
     def optional(self) -> frozenset[str]:
-        """The members that the action can do without, whatever the model says: old clients leave some out."""
-        return frozenset(self.action.accepts.of) - self.action.required
+        """The members on which the model does not have to insist.
+
+        Those that the action can do without, since old clients leave some out; and those for which it has an error.
+        """
+        return frozenset(self.action.accepts.of) - (self.action.required - self.action.missing.keys())
 
     def _admitted(self, value: Any, members: Members, path: str) -> Any:
         if isinstance(value, list):
@@ -108,7 +112,7 @@ def _route(model: Model, action: Action) -> Route:
     if operation is None:
         raise ActionError(f"{action.where}: Amazon's model has no operation {action.name}")
     _check(action, operation.input_shape, action.accepts, "")
-    for path in (*action.ignores, *action.as_is):
+    for path in (*action.ignores, *action.as_is, *action.missing):
         _resolve(action, operation.input_shape, path)
     return Route(operation, action)
 

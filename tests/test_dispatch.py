@@ -129,6 +129,18 @@ def test_a_required_member_that_is_missing_is_missed() -> None:
     assert (caught.value.code, "ImageId" in caught.value.message) == ("MissingParameter", True)
 
 
+def test_an_action_may_have_an_error_of_its_own_for_what_is_missing() -> None:
+    @action(missing={"InstanceIds": ("InvalidParameterCombination", "No instances specified")})
+    async def reboot_instances(call: object, *, instance_ids: Sequence[str]) -> None:
+        """Reboot instances."""
+
+    found = route(reboot_instances)
+    assert "InstanceIds" in found.optional
+    with pytest.raises(EC2Error) as caught:
+        found.admitted({})
+    assert (caught.value.code, caught.value.message) == ("InvalidParameterCombination", "No instances specified")
+
+
 def test_what_the_model_insists_on_and_the_action_does_not_is_optional() -> None:
     assert {"MinCount", "MaxCount"} <= route(run_instances).optional
 

@@ -84,6 +84,15 @@ def test_the_codes_that_raise_an_alert_are_codes_that_econed_gives() -> None:
     assert [code for code in codes.split("|") if f'"{code}"' not in answers] == []
 
 
+@pytest.mark.parametrize("code", ["InsufficientInstanceCapacity", "InsufficientAddressCapacity"])
+def test_a_lack_of_capacity_is_no_fault_of_the_server_though_it_is_answered_with_5xx(code: str) -> None:
+    """Neither for the alert nor for the share of failed requests that the page shows how to ask for."""
+    for text in (alerts()["EconedServerErrors"]["expr"], GUIDE):
+        counted = re.findall(r'econed_requests_total\{code=~"([^"]*)"', text)
+        assert counted
+        assert [codes for codes in counted if re.fullmatch(codes, code)] == []
+
+
 # The page
 
 

@@ -42,7 +42,9 @@ class Wish:
     tags: Mapping[str, str]
 
     def check(self, pool: Pool) -> None:
-        """Raise `EC2Error` for what cannot be had: AddressLimitExceeded, …."""
+        """Raise `EC2Error` for what cannot be had: AddressLimitExceeded, …, UnsupportedOperation for an empty pool."""
+        if not pool.ips:
+            raise EC2Error("UnsupportedOperation", "There are no elastic IP addresses in this cloud.")
         if len(pool.of(self.uid)) >= self.limit:
             raise limit_exceeded()
         if self.ip is not None and (self.ip not in pool.ips or not _may_be_free(pool, self.ip)):
@@ -188,5 +190,5 @@ def limit_exceeded() -> EC2Error:
 
 
 def exhausted() -> EC2Error:
-    """Return the error for a pool with no address left."""
-    return EC2Error("InsufficientAddressCapacity", "Insufficient capacity.")
+    """Return the error for a pool with no address left: a 500 as Amazon's, since it passes when one is released."""
+    return EC2Error("InsufficientAddressCapacity", "Insufficient capacity.", 500)

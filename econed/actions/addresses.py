@@ -65,7 +65,7 @@ async def allocate_address(
     if domain not in (DOMAIN, "standard", ""):
         raise EC2Error("InvalidParameterValue", f"Invalid value '{domain}' for domain.")
     if address and not is_ipv4(address):
-        raise _malformed(address)
+        raise _no_address("Address", address)
     tags = specified(tag_specifications, "elastic-ip")
     wish = Wish(call.caller.id, call.settings.elastic_ips_per_user, address or None, tags)
     store, region = address_store(call), await own_region(call)
@@ -291,7 +291,7 @@ def _of_ip(call: Call, pool: Pool, text: str) -> Address:
     if not text:
         raise EC2Error("MissingParameter", "The request must name an address.")
     if not is_ipv4(text):
-        raise _malformed(text)
+        raise _no_address("PublicIp", text)
     address = own_address(call, pool, text)
     if address is None:
         raise EC2Error("InvalidAddress.NotFound", f"Address '{text}' not found.")
@@ -316,8 +316,8 @@ def _already_associated(address: Address) -> EC2Error:
     return EC2Error("Resource.AlreadyAssociated", f"The address '{address.ip}' is already associated.")
 
 
-def _malformed(text: str) -> EC2Error:
-    return EC2Error("InvalidAddress.Malformed", f"The address '{text}' is not a valid IPv4 address.")
+def _no_address(parameter: str, text: str) -> EC2Error:
+    return EC2Error("InvalidParameterValue", f"Invalid value '{text}' for {parameter}. Not a valid IPv4 address")
 
 
 def _not_both(one: str, other: str) -> EC2Error:

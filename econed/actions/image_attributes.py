@@ -1,8 +1,4 @@
-"""Single attributes of AMIs: who may start instances from one, and its description (EC2 …ImageAttribute).
-
-Launch permission is OpenNebula's USE: for everybody (the group and all others), or for the owner alone. Access control
-lists, which could name single users, are the administrator's.
-"""
+"""Single attributes of AMIs: who may start instances from one, and its description (EC2 …ImageAttribute)."""
 
 from __future__ import annotations
 
@@ -14,6 +10,7 @@ from econed.actions.action import action
 from econed.actions.image_view import MAX_DESCRIPTION, ami, description, description_text, is_public
 from econed.actions.images import amis
 from econed.actions.inputs import demand_showable
+from econed.actions.sharing import EVERYBODY, PermissionChanges, wanted_sharing
 from econed.errors import EC2Error
 from econed.opennebula.documents import Right
 
@@ -22,7 +19,6 @@ if TYPE_CHECKING:
     from econed.opennebula.documents import Image
 
 _DESCRIPTION, _LAUNCH_PERMISSION = "description", "launchPermission"
-_EVERYBODY = "all"
 
 
 class AttributeValue(TypedDict, total=False):
@@ -31,26 +27,12 @@ class AttributeValue(TypedDict, total=False):
     Value: str
 
 
-class LaunchPermission(TypedDict, total=False):
-    """Who may start instances from an image (EC2 LaunchPermission)."""
-
-    Group: str
-    UserId: str
-
-
-class LaunchPermissionModifications(TypedDict, total=False):
-    """Whom to let, and whom not any more (EC2 LaunchPermissionModifications)."""
-
-    Add: Sequence[LaunchPermission]
-    Remove: Sequence[LaunchPermission]
-
-
 # What is not shown is what no image here has; an image answers with its id alone then, as on Amazon.
 _SHOWN: Mapping[str, Callable[[Image], dict[str, Any]]] = MappingProxyType(
     {
         _DESCRIPTION: lambda image: {"Description": {"Value": description(image)}},
         _LAUNCH_PERMISSION: lambda image: {
-            "LaunchPermissions": [{"Group": _EVERYBODY}] if is_public(image) else [],
+            "LaunchPermissions": [{"Group": EVERYBODY}] if is_public(image) else [],
         },
         "blockDeviceMapping": lambda image: {"BlockDeviceMappings": ami(image).get("BlockDeviceMappings", [])},
         "productCodes": lambda _: {"ProductCodes": []},
@@ -83,22 +65,24 @@ async def modify_image_attribute(
     user_groups: Sequence[str] = (),
     user_ids: Sequence[str] = (),
     value: str | None = None,
-    launch_permission: LaunchPermissionModifications | None = None,
+    launch_permission: PermissionChanges | None = None,
     description: AttributeValue | None = None,
 ) -> None:
     """Let everybody start instances from an AMI, or its owner alone; or describe it.
 
     Takes the newer form (LaunchPermission, Description) and the older one (Attribute with OperationType and UserGroup,
-    or with Value). Raises `EC2Error` UnsupportedOperation for single users.
+    or with Value). Raises `EC2Error` as `wanted_sharing` does for whom it cannot be shared with.
     """
     text = description.get("Value", "") if description is not None else None
     if attribute == _DESCRIPTION and text is None:
         text = value or ""
-    public = _wanted(operation_type, user_groups, user_ids, launch_permission)
+    public = await wanted_sharing(call, launch_permission, operation_type, user_groups, user_ids)
     if attribute not in ("", _DESCRIPTION, _LAUNCH_PERMISSION):
         raise _unknown(attribute)
-    if (text is None) == (public is None):
-        raise EC2Error("InvalidParameterCombination", "Exactly one attribute has to be given.")
+    if text is None and public is None:
+        raise EC2Error("InvalidParameterCombination", "No attributes specified.")
+    if text is not None and public is not None:
+        raise EC2Error("InvalidParameterCombination", "Only one attribute can be modified at a time.")
     found = await amis(call, (image_id,))
     if text is not None:
         await call.change_all(Right.MANAGE, found, _description_change(call, text))
@@ -118,28 +102,6 @@ async def reset_image_attribute(call: Call, *, image_id: str, attribute: str) ->
 def _description_change(call: Call, text: str) -> Callable[[Image], Any]:
     demand_showable("Description", text, MAX_DESCRIPTION)
     return lambda image: call.one.image_update(image.id, description_text(text))
-
-
-def _wanted(
-    operation: str, groups: Sequence[str], users: Sequence[str], changes: LaunchPermissionModifications | None
-) -> bool | None:
-    """Return whether everybody is to be let, or nobody any more; None if nothing is said of it."""
-    if operation not in ("", "add", "remove"):
-        raise EC2Error("InvalidParameterValue", f"Invalid operation type: {operation}")
-    given = [{"Group": group} for group in groups] + [{"UserId": user} for user in users]
-    if given and not operation:
-        raise EC2Error("MissingParameter", "The request must contain the parameter OperationType")
-    added = [*(given if operation == "add" else ()), *(changes or {}).get("Add", ())]
-    removed = [*(given if operation == "remove" else ()), *(changes or {}).get("Remove", ())]
-    for each in (*added, *removed):
-        if each != {"Group": _EVERYBODY}:
-            raise EC2Error(
-                "UnsupportedOperation",
-                "An image can be shared with everybody (the group 'all') or with nobody, not with single accounts.",
-            )
-    if added and removed:
-        raise EC2Error("InvalidParameterCombination", "The group 'all' cannot be added and removed at once.")
-    return True if added else False if removed else None
 
 
 def _unknown(attribute: str) -> EC2Error:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from econed.actions.block_devices import make_volumes, take_back
 from econed.actions.call import together
+from econed.actions.capacity import shortage
 from econed.actions.chores import unless_moved_on
 from econed.actions.client_tokens import mismatch
 from econed.actions.findings import Examination, Finding
@@ -32,7 +33,7 @@ from econed.actions.instance_facts import (
 )
 from econed.actions.launch_plan import LaunchPlan, machine_name, machine_text
 from econed.actions.volume_chores import give_volumes
-from econed.errors import EC2Error, OpenNebulaCode, OpenNebulaError, OpenNebulaRefusal
+from econed.errors import EC2Error, OpenNebulaError, OpenNebulaRefusal
 from econed.ids import reservation_id
 from econed.opennebula.session import ANY_STATE, MINE, NOT_DONE, Session
 from econed.opennebula.states import VmState
@@ -105,15 +106,16 @@ async def launch(call: Call, plan: LaunchPlan) -> tuple[VirtualMachine, ...]:
     """Return the machines of a call: between `plan.least` and `plan.most`, or none and an error.
 
     Raises `EC2Error` IdempotentParameterMismatch where the token was used for another call,
-    IdempotentInstanceTerminated where all instances of the call have ended, and InstanceLimitExceeded or
-    InsufficientInstanceCapacity where oned does not make enough of them.
+    IdempotentInstanceTerminated where all instances of the call have ended, and what `shortage` says where oned does
+    not make enough of them. The token of a launch that failed so is free: what was made no longer carries it.
     """
     if plan.token is not None:
         return await _launch_once(call, plan, plan.token)
     made = await _make(call, plan, plan.most, _Known((), -1))
     if len(made.ids) < plan.least:
+        reason = await shortage(call, plan, made.error)
         await discard(call.one, made.ids)
-        raise _shortage(made.error)
+        raise reason
     return await _released(call, await call.one.vms(made.ids))
 
 
@@ -146,8 +148,9 @@ async def _settle_for_fewer(
     if not isinstance(error, (OpenNebulaRefusal, EC2Error)):
         raise error  # it may have been done: the client's next try finds out
     if len(known.machines) < plan.least:
+        reason = await shortage(call, plan, error)
         await discard(call.one, ours)
-        raise _shortage(error)
+        raise reason
     await call.one.vm_update(known.ids[0], attribute(LAUNCH_COUNT, str(len(known.machines))))
 
 
@@ -310,16 +313,3 @@ def _digest(machine: VirtualMachine) -> str:
 
 def _reservation_of(machine: VirtualMachine) -> str:
     return machine.user_template.text(RESERVATION) or reservation_id(machine.id)
-
-
-def _shortage(error: OpenNebulaError | EC2Error | None) -> Exception:
-    """Return what the client is told when oned does not make enough machines."""
-    if isinstance(error, OpenNebulaRefusal):
-        if error.is_quota:
-            return EC2Error("InstanceLimitExceeded", "Your quota does not allow for so many instances.")
-        if error.code == OpenNebulaCode.ALLOCATE:
-            return EC2Error(
-                "InsufficientInstanceCapacity",
-                "There is not enough capacity, such as free addresses, for an instance of this type.",
-            )
-    return error or EC2Error("InternalError", "An internal error has occurred.", 500)

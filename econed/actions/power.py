@@ -90,16 +90,17 @@ _TERMINATE = _Change(
 )
 
 _Act = Callable[[Call, _Change, VirtualMachine], Coroutine[Any, Any, None]]
+_NO_INSTANCES = {"InstanceIds": ("InvalidParameterCombination", "No instances specified")}
 _PROTECTING = frozenset({LockLevel.USE, LockLevel.MANAGE, LockLevel.ALL})
 
 
-@action(ignores=("AdditionalInfo",))
+@action(ignores=("AdditionalInfo",), missing=_NO_INSTANCES)
 async def start_instances(call: Call, *, instance_ids: Sequence[str]) -> dict[str, Any]:
     """Start stopped instances (EC2 StartInstances; OpenNebula resume)."""
     return {"StartingInstances": await _carry_out(call, _START, instance_ids)}
 
 
-@action(as_is={"Hibernate": False})
+@action(as_is={"Hibernate": False}, missing=_NO_INSTANCES)
 async def stop_instances(
     call: Call, *, instance_ids: Sequence[str], force: bool = False, skip_os_shutdown: bool = False
 ) -> dict[str, Any]:
@@ -109,13 +110,13 @@ async def stop_instances(
     return {"StoppingInstances": await _carry_out(call, _STOP, instance_ids)}
 
 
-@action()
+@action(missing=_NO_INSTANCES)
 async def reboot_instances(call: Call, *, instance_ids: Sequence[str]) -> None:
     """Ask the guests to reboot (EC2 RebootInstances; OpenNebula reboot)."""
     await _carry_out(call, _REBOOT, instance_ids)
 
 
-@action(ignores=("Force", "SkipOsShutdown"))
+@action(ignores=("Force", "SkipOsShutdown"), missing=_NO_INSTANCES)
 async def terminate_instances(call: Call, *, instance_ids: Sequence[str]) -> dict[str, Any]:
     """End instances for good (EC2 TerminateInstances; OpenNebula terminate-hard).
 

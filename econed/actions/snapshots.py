@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any
 
 from econed.actions.action import action
 from econed.actions.attachments import Attachment, settled, volumes
@@ -14,6 +14,7 @@ from econed.actions.instance_state import InstanceState
 from econed.actions.instance_view import state_of
 from econed.actions.paging import Listing, Paging
 from econed.actions.regions import own_region
+from econed.actions.sharing import EVERYBODY, PermissionChanges, wanted_sharing
 from econed.actions.snapshot_view import SNAPSHOT_FILTERS, found_snapshots, is_shown, snapshot_view
 from econed.actions.tagging import specified
 from econed.actions.volume_facts import OF_VOLUME, finished, snapshot_name, snapshot_of
@@ -33,26 +34,11 @@ if TYPE_CHECKING:
 
 _LISTING = Listing("snapshots", (int,))
 _MAX_DESCRIPTION = 255
-_EVERYBODY = "all"
 _ALIASES = frozenset({"amazon"})
 _PERMISSION = "createVolumePermission"
 _ATTRIBUTES = (_PERMISSION, "productCodes")
 _SAVABLE = frozenset({InstanceState.RUNNING, InstanceState.STOPPED})
 _COPYABLE = frozenset({ImageState.READY, ImageState.USED, ImageState.CLONE})
-
-
-class Permission(TypedDict, total=False):
-    """Who may make volumes from a snapshot (EC2 CreateVolumePermission)."""
-
-    Group: str
-    UserId: str
-
-
-class Permissions(TypedDict, total=False):
-    """Whom to add and to remove (EC2 CreateVolumePermissionModifications)."""
-
-    Add: Sequence[Permission]
-    Remove: Sequence[Permission]
 
 
 @action(as_is={"Location": "regional"})
@@ -120,7 +106,7 @@ async def describe_snapshots(
     selection = SNAPSHOT_FILTERS.selection(filters, call.budget)
     paging = Paging.of(_LISTING, max_results, next_token, least=1, ids=snapshot_ids)
     owners = {_account(call, owner) for owner in owner_ids}
-    users = {user if user == _EVERYBODY else _account(call, user) for user in restorable_by_user_ids}
+    users = {user if user == EVERYBODY else _account(call, user) for user in restorable_by_user_ids}
     if snapshot_ids:
         found = await found_snapshots(call, snapshot_ids)
     else:
@@ -159,32 +145,22 @@ async def modify_snapshot_attribute(
     *,
     snapshot_id: str,
     attribute: str = _PERMISSION,
-    create_volume_permission: Permissions | None = None,
+    create_volume_permission: PermissionChanges | None = None,
     operation_type: str = "",
     group_names: Sequence[str] = (),
     user_ids: Sequence[str] = (),
 ) -> None:
     """Share a snapshot with everybody, or with nobody (EC2 ModifySnapshotAttribute; OpenNebula's permission bits).
 
-    Raises `EC2Error` UnsupportedOperation for single users, whom no permission bit names.
+    Raises `EC2Error` as `wanted_sharing` does for whom it cannot be shared with.
     """
     if attribute != _PERMISSION:
         raise EC2Error("InvalidParameterValue", f"The attribute {attribute} of a snapshot cannot be modified.")
-    added, removed = _sorted_out(create_volume_permission or {}, operation_type, group_names, user_ids)
-    for each in (*added, *removed):
-        if "UserId" in each:
-            raise EC2Error(
-                "UnsupportedOperation",
-                "A snapshot can be shared with the group 'all' only: OpenNebula has no permissions of single users.",
-            )
-        if each.get("Group") != _EVERYBODY:
-            raise EC2Error("InvalidParameterValue", f"The group '{each.get('Group', '')}' is invalid: it can be 'all'.")
-    if not added and not removed:
+    shared = await wanted_sharing(call, create_volume_permission, operation_type, group_names, user_ids)
+    if shared is None:
         raise EC2Error("MissingParameter", "The request must contain the parameter CreateVolumePermission")
-    if added and removed:
-        raise EC2Error("InvalidParameterCombination", "The group 'all' cannot be both added and removed.")
     (image,) = await found_snapshots(call, [snapshot_id])
-    await call.change_all(Right.MANAGE, [image], lambda each: call.one.image_share(each.id, bool(added)))
+    await call.change_all(Right.MANAGE, [image], lambda each: call.one.image_share(each.id, shared))
 
 
 @action()
@@ -196,7 +172,7 @@ async def describe_snapshot_attribute(call: Call, *, snapshot_id: str, attribute
         raise EC2Error("InvalidParameterValue", f"Value ({attribute}) for parameter attribute is invalid.")
     if attribute != _PERMISSION:
         return {**shown, "ProductCodes": []}
-    return {**shown, "CreateVolumePermissions": [{"Group": _EVERYBODY}] if is_public(image) else []}
+    return {**shown, "CreateVolumePermissions": [{"Group": EVERYBODY}] if is_public(image) else []}
 
 
 async def _copied(call: Call, volume: Volume) -> int:
@@ -258,24 +234,9 @@ def _account(call: Call, owner: str) -> str:
 
 def _is_restorable(call: Call, image: Image, users: Container[str]) -> bool:
     """Whether RestorableByUserIds lists a snapshot under one of `users`."""
-    if _EVERYBODY in users and is_public(image):
+    if EVERYBODY in users and is_public(image):
         return True
     return account_id(image.uid) in users or call.owner_id in users
-
-
-def _sorted_out(
-    permissions: Permissions, operation_type: str, group_names: Sequence[str], user_ids: Sequence[str]
-) -> tuple[Sequence[Permission], Sequence[Permission]]:
-    """Return who is added and who is removed, in both forms that EC2 takes."""
-    named: list[Permission] = [{"Group": name} for name in group_names]
-    named += [{"UserId": user} for user in user_ids]
-    if named and operation_type not in ("add", "remove"):
-        raise EC2Error("InvalidParameterValue", f"Value ({operation_type}) for parameter operationType is invalid.")
-    added, removed = permissions.get("Add", ()), permissions.get("Remove", ())
-    return (*added, *(named if operation_type == "add" else ())), (
-        *removed,
-        *(named if operation_type == "remove" else ()),
-    )
 
 
 def _not_now(volume: Volume) -> EC2Error:

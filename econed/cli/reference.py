@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Iterable, Iterator
+from types import MappingProxyType
 from typing import Final, TextIO
 
 from econed.actions.action import Action, Members
@@ -28,6 +29,15 @@ Names are those of the members in Amazon's model of EC2, as boto3 takes them. Fo
   filter `tag:KEY` stands for the value of the tag KEY. Filters on what nothing here ever has match nothing.
 """
 
+_REMARKS: Final = MappingProxyType(
+    {
+        "RunInstances": "An instance for which OpenNebula finds no host (SCHED_MESSAGE) stays `pending`, with the"
+        " StateReason `Server.InsufficientInstanceCapacity`; waiters go on waiting, and it starts when there is room"
+        " ([capacity](compatibility.md#capacity)).",
+    }
+)
+"""What clients have to know of an action beyond its parameters."""
+
 _KEYS_OF_TAGS: Final = ("tag-key", "key")
 """The filters that bring `tag:KEY` with them: of what has tags, and of the tags themselves."""
 
@@ -50,6 +60,7 @@ def _section(action: Action) -> str:
     return "".join(
         (
             f"{_first_line(action)}\n\n",
+            f"{remark}\n\n" if (remark := _REMARKS.get(action.name)) else "",
             _listed("Carried out", sorted(_accepted(action))),
             _listed("Ignored", map(_code, sorted(action.ignores))),
             _listed("As is", sorted(as_is)),

@@ -101,6 +101,16 @@ class VirtualNetwork(OwnedView):
         """How many of its addresses are taken or held."""
         return self._number("USED_LEASES", 0)
 
+    @property
+    def size(self) -> int:
+        """How many addresses its ranges have in all."""
+        return sum(each.size for each in self.address_ranges)
+
+    @property
+    def free(self) -> int:
+        """How many of them are neither taken nor held."""
+        return self.size - self.used_leases
+
     @cached_property
     def address_ranges(self) -> tuple[AddressRange, ...]:
         """Its address ranges, in oned's order."""

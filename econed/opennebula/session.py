@@ -222,6 +222,10 @@ class Session:
         """Return the user in whose name this session is (one.user.info)."""
         return await self._document(UserDocument, "one.user.info", -1, False)
 
+    async def user_by_id(self, user_id: int) -> UserDocument:
+        """Return one user (one.user.info); refused by 512 if they may not be seen, by 1024 if they do not exist."""
+        return await self._document(UserDocument, "one.user.info", user_id, False)
+
     async def users(self) -> tuple[UserDocument, ...]:
         """Return the users he may see: all for serveradmin, himself for others (one.userpool.info)."""
         return await self._pool(UserDocument, "USER", "one.userpool.info")

@@ -15,10 +15,11 @@ from botocore.model import Shape
 from econed.errors import EC2Error
 from econed.wire.query import shown
 
-OPEN_ENUMERATIONS: Final = frozenset({"InstanceType"})
-"""Enumerations that list what Amazon has to offer, where this cloud offers its own: any string is let through.
+OPEN_ENUMERATIONS: Final = frozenset({"InstanceType", "PermissionGroup"})
+"""Enumerations of which any string is let through, because the action answers for those that are not there.
 
-Instance types are the OpenNebula templates that say so; the action answers for those that are not there.
+Instance types are the OpenNebula templates that say so, not what Amazon has to offer. For an unknown group to share
+with EC2 has an error of its own.
 """
 
 _INTEGER = re.compile(r"-?[0-9]{1,19}", re.ASCII)

@@ -62,8 +62,21 @@ def test_an_address_that_is_anothers_cannot_be_told_from_one_that_is_not_in_the_
     assert cloud.refusal("alice", "AllocateAddress", Address=taken).code == "InvalidAddress.NotFound"
 
 
-def test_an_address_that_is_none_is_malformed() -> None:
-    assert AddressCloud().refusal("alice", "AllocateAddress", Address="1.2.3").code == "InvalidAddress.Malformed"
+@pytest.mark.parametrize("text", ["1.2.3", "203.0.113.256", "::1", FIRST_ID, "*"])
+def test_a_text_that_is_no_address_is_an_invalid_value(text: str) -> None:
+    """As Amazon says it: the parameter named, no address looked for."""
+    cloud = AddressCloud()
+    calls: list[tuple[str, dict[str, Any], str]] = [
+        ("AllocateAddress", {"Address": text}, "Address"),
+        ("DescribeAddresses", {"PublicIps": [text]}, "PublicIp"),
+        ("AssociateAddress", {"PublicIp": text, "InstanceId": "i-00000000"}, "PublicIp"),
+        ("DisassociateAddress", {"PublicIp": text}, "PublicIp"),
+        ("ReleaseAddress", {"PublicIp": text}, "PublicIp"),
+    ]
+    for action, parameters, name in calls:
+        refusal = cloud.refusal("alice", action, **parameters)
+        assert (refusal.code, refusal.status) == ("InvalidParameterValue", 400)
+        assert refusal.message == f"Invalid value '{text}' for {name}. Not a valid IPv4 address"
 
 
 def test_a_user_gets_as_many_as_he_may_have_and_others_are_not_counted(cloud: AddressCloud) -> None:
@@ -79,9 +92,23 @@ def test_a_pool_that_is_empty_says_so_and_what_is_given_back_can_be_had_at_once(
     cloud = AddressCloud(limit=20)
     for _ in range(8):
         cloud.allocated("alice")
-    assert cloud.refusal("bob", "AllocateAddress").code == "InsufficientAddressCapacity"
+    refusal = cloud.refusal("bob", "AllocateAddress")
+    assert (refusal.code, refusal.status) == ("InsufficientAddressCapacity", 500)
     cloud.run("alice", "ReleaseAddress", PublicIp=FIRST)
     assert cloud.allocated("bob") == FIRST
+
+
+def test_a_quota_or_a_network_without_addresses_is_nothing_that_sdks_should_try_again() -> None:
+    """So these are no 500: only a lack of addresses passes by itself."""
+    refusal = AddressCloud(limit=0).refusal("alice", "AllocateAddress")
+    assert (refusal.code, refusal.status) == ("AddressLimitExceeded", 400)
+    empty = AddressCloud(network=2)
+    number = empty.oneadmin("one.vn.allocate", 'NAME="empty"\nVN_MAD="dummy"\nBRIDGE="br9"', 0)
+    assert number == empty.network
+    refusal = empty.refusal("alice", "AllocateAddress")
+    assert (refusal.code, refusal.status) == ("UnsupportedOperation", 400)
+    refusal = AddressCloud(network=77).refusal("alice", "AllocateAddress")
+    assert refusal.status == 400
 
 
 def test_an_address_that_an_administrator_holds_or_a_machine_has_is_left_alone(cloud: AddressCloud) -> None:

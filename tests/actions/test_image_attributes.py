@@ -79,8 +79,7 @@ def test_what_no_image_here_has_is_empty(cloud: Cloud) -> None:
     [
         ({"LaunchPermission": {"Add": [{"UserId": "000000000003"}]}}, "UnsupportedOperation"),
         ({"OperationType": "add", "UserIds": ["000000000003"]}, "UnsupportedOperation"),
-        ({"LaunchPermission": {"Add": [{"Group": "friends"}]}}, "InvalidParameterValue"),
-        ({"OperationType": "add", "UserGroups": ["friends"]}, "UnsupportedOperation"),
+        ({"LaunchPermission": {"Add": [{"UserId": "000000000000"}]}}, "UnsupportedOperation"),
         ({"LaunchPermission": {"Add": ALL, "Remove": ALL}}, "InvalidParameterCombination"),
         ({"LaunchPermission": {"Add": ALL}, "Description": {"Value": "x"}}, "InvalidParameterCombination"),
         ({}, "InvalidParameterCombination"),
@@ -110,6 +109,31 @@ def test_the_images_of_others_are_not_touched(cloud: Cloud) -> None:
     refusal = cloud.refusal("alice", "DescribeImageAttribute", ImageId=UBUNTU, Attribute="launchPermission")
     assert refusal.code == "AuthFailure"
     assert shown(cloud, UBUNTU, "description") == {"Description": {"Value": "Ubuntu 24.04 LTS"}}
+
+
+@pytest.mark.parametrize("account", ["000000004711", "999999999999", "3", "0000000000003", "bob", "", "00000000000x"])
+def test_an_account_that_does_not_exist_is_an_invalid_item(cloud: Cloud, account: str) -> None:
+    """As Amazon says it, in both forms of the request, and whether it is to be let or not any more."""
+    mine = image_of(cloud)
+    requests: list[dict[str, Any]] = [{"OperationType": "add", "UserIds": [account]}]
+    if account:  # an empty member of a structure says that nothing is given
+        requests += [{"LaunchPermission": {do: [{"UserId": account}]}} for do in ("Add", "Remove")]
+    for parameters in requests:
+        refusal = cloud.refusal("alice", "ModifyImageAttribute", ImageId=mine, **parameters)
+        assert (refusal.code, refusal.status) == ("InvalidAMIAttributeItemValue", 400)
+        assert refusal.message == f'Invalid attribute item value "{account}" for userId item type.'
+
+
+def test_a_group_other_than_all_is_an_invalid_item(cloud: Cloud) -> None:
+    mine = image_of(cloud)
+    for parameters in (
+        {"OperationType": "add", "UserGroups": ["friends"]},
+        {"LaunchPermission": {"Add": [{"Group": "friends"}]}},
+        {"LaunchPermission": {"Remove": [*ALL, {"Group": "friends"}]}},
+    ):
+        refusal = cloud.refusal("alice", "ModifyImageAttribute", ImageId=mine, **parameters)
+        assert (refusal.code, refusal.status) == ("InvalidAMIAttributeItemValue", 400)
+        assert refusal.message == 'Invalid attribute item value "friends" for UserGroup item type.'
 
 
 @pytest.mark.parametrize("action", ["DescribeImageAttribute", "ResetImageAttribute"])

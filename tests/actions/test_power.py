@@ -52,6 +52,19 @@ def test_an_instance_is_stopped_and_started_and_terminated(cloud: Cloud) -> None
     assert state(cloud, instance) == "terminated"
 
 
+@pytest.mark.parametrize("action", ALL)
+def test_without_ids_there_is_nothing_to_do_it_to(action: str) -> None:
+    """Never all instances; the error is Amazon's, which SDKs and tools know."""
+    cloud = Cloud()
+    run(cloud)
+    before = len(cloud.changes)
+    requests: list[dict[str, Any]] = [{}, {"InstanceIds": []}]
+    for parameters in requests:
+        refusal = cloud.refusal("alice", action, **parameters)
+        assert (refusal.code, refusal.message) == ("InvalidParameterCombination", "No instances specified")
+    assert len(cloud.changes) == before
+
+
 def test_a_forced_stop_is_the_hard_form(cloud: Cloud) -> None:
     instances = run(cloud, 2)
     cloud.run("alice", "StopInstances", InstanceIds=instances[:1], Force=True)

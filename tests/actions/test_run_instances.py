@@ -153,16 +153,88 @@ def test_between_least_and_most_as_many_run_as_oned_makes(cloud: Cloud) -> None:
     assert len(answer["Instances"]) == 2
 
 
-def test_a_network_without_a_free_address_is_a_4xx(cloud: Cloud) -> None:
-    tiny = cloud.oneadmin(
-        "one.vn.allocate", 'NAME="tiny"\nVN_MAD="dummy"\nBRIDGE="br7"\nAR=[TYPE="IP4",IP="10.9.0.1",SIZE="1"]', 0
+def network(cloud: Cloud, size: int) -> int:
+    """Make a network of so many addresses, which everybody may use."""
+    number = cloud.oneadmin(
+        "one.vn.allocate", f'NAME="tiny"\nVN_MAD="dummy"\nBRIDGE="br7"\nAR=[TYPE="IP4",IP="10.9.0.1",SIZE="{size}"]', 0
     )
     cloud.clock.pump([1] * 5)
-    cloud.oneadmin("one.vn.chmod", tiny, 1, 1, 0, 1, 0, 0, 1, 0, 0)
-    template(cloud, f'NAME="t"\nEC2_INSTANCE_TYPE="tiny"\nCPU="1"\nMEMORY="64"\nNIC=[NETWORK_ID="{tiny}"]')
-    run(cloud, InstanceType="tiny")
-    refusal = cloud.refusal("alice", "RunInstances", ImageId=AMI, MinCount=1, MaxCount=1, InstanceType="tiny")
-    assert (refusal.code, refusal.status) == ("InsufficientInstanceCapacity", 400)
+    cloud.oneadmin("one.vn.chmod", number, 1, 1, 0, 1, 0, 0, 1, 0, 0)
+    return int(number)
+
+
+def type_with(cloud: Cloud, *nics: str) -> dict[str, Any]:
+    """Make an instance type with these interfaces; return the parameters that ask for one instance of it."""
+    lines = ('NAME="t"', 'EC2_INSTANCE_TYPE="tiny"', 'CPU="1"', 'MEMORY="64"', *(f"NIC=[{nic}]" for nic in nics))
+    template(cloud, "\n".join(lines))
+    return {"ImageId": AMI, "InstanceType": "tiny", "MinCount": 1, "MaxCount": 1}
+
+
+def shortage(cloud: Cloud, **asked: Any) -> tuple[str, int]:
+    """Return with which code and status a launch is refused."""
+    refusal = cloud.refusal("alice", "RunInstances", **asked)
+    return refusal.code, refusal.status
+
+
+LACKS_CAPACITY = ("InsufficientInstanceCapacity", 500)
+CANNOT_BE = ("InvalidRequest", 400)
+
+
+@pytest.mark.parametrize(
+    "nic", ['NETWORK_ID="{}"', 'NETWORK="tiny",NETWORK_UNAME="oneadmin"', 'NETWORK="tiny",NETWORK_UID="0"']
+)
+def test_a_network_without_a_free_address_is_a_lack_of_capacity_that_sdks_try_again(cloud: Cloud, nic: str) -> None:
+    """A 500, as on Amazon; it passes when an instance ends."""
+    asked = type_with(cloud, nic.format(network(cloud, 1)))
+    first = cloud.run("alice", "RunInstances", **asked)["Instances"][0]["InstanceId"]
+    assert shortage(cloud, **asked) == LACKS_CAPACITY
+    cloud.wait(10)
+    cloud.run("alice", "TerminateInstances", InstanceIds=[first])
+    cloud.wait(10)
+    assert cloud.run("alice", "RunInstances", **asked)["Instances"]
+
+
+def test_of_several_instances_for_which_a_network_has_too_few_free_addresses_none_is_left(cloud: Cloud) -> None:
+    """What is told is found out before those that were made give their addresses back."""
+    asked = type_with(cloud, f'NETWORK_ID="{network(cloud, 3)}"')
+    cloud.run("alice", "RunInstances", **asked)
+    assert shortage(cloud, **{**asked, "MinCount": 3, "MaxCount": 3}) == LACKS_CAPACITY
+    assert len(cloud.run("alice", "DescribeInstances")["Reservations"]) == 1
+
+
+def test_an_instance_with_two_interfaces_lacks_an_address_where_one_is_left(cloud: Cloud) -> None:
+    tiny = f'NETWORK_ID="{network(cloud, 3)}"'
+    asked = type_with(cloud, tiny, tiny)
+    cloud.run("alice", "RunInstances", **asked)
+    assert shortage(cloud, **asked) == LACKS_CAPACITY
+
+
+def test_a_launch_that_lacked_addresses_may_be_tried_again_with_its_token(cloud: Cloud) -> None:
+    """As SDKs do; what the first try made and took back is not seen as the instances of the token."""
+    asked = {**type_with(cloud, f'NETWORK_ID="{network(cloud, 3)}"'), "MinCount": 2, "MaxCount": 2}
+    (first, _) = cloud.run("alice", "RunInstances", **asked, ClientToken="first")["Instances"]
+    assert shortage(cloud, **asked, ClientToken="second") == LACKS_CAPACITY
+    assert shortage(cloud, **asked, ClientToken="second") == LACKS_CAPACITY
+    cloud.wait(10)
+    cloud.run("alice", "TerminateInstances", InstanceIds=[first["InstanceId"]])
+    cloud.wait(10)
+    made = cloud.run("alice", "RunInstances", **asked, ClientToken="second")["Instances"]
+    assert cloud.run("alice", "RunInstances", **asked, ClientToken="second")["Instances"] == made
+    assert len(made) == 2
+
+
+def test_what_no_retry_can_mend_is_a_4xx(cloud: Cloud) -> None:
+    """A network that does not exist, one that is too small in all, an address that another machine has, a quota."""
+    assert shortage(cloud, **type_with(cloud, 'NETWORK_ID="9999"')) == CANNOT_BE
+    cloud = Cloud(cloud.oned.version.rpartition(".")[0])
+    asked = type_with(cloud, f'NETWORK_ID="{network(cloud, 1)}"')
+    assert shortage(cloud, **{**asked, "MinCount": 2, "MaxCount": 2}) == CANNOT_BE
+    cloud = Cloud(cloud.oned.version.rpartition(".")[0])
+    asked = type_with(cloud, f'NETWORK_ID="{network(cloud, 2)}",IP="10.9.0.2"')
+    cloud.run("alice", "RunInstances", **asked)
+    assert shortage(cloud, **asked) == CANNOT_BE
+    cloud.oneadmin("one.user.quota", cloud.user("alice").id, 'VM=[VMS="1",CPU="-2",MEMORY="-2"]')
+    assert shortage(cloud, **asked) == ("InstanceLimitExceeded", 400)
 
 
 @pytest.mark.parametrize(

@@ -161,6 +161,19 @@ def test_a_snapshot_is_not_shared_with_single_users(cloud: Cloud) -> None:
     assert cloud.refusal("alice", "ModifySnapshotAttribute", SnapshotId=made).code == "MissingParameter"
 
 
+def test_a_snapshot_is_not_shared_with_accounts_and_groups_that_do_not_exist(cloud: Cloud) -> None:
+    """As Amazon says it, by the code that AMIs have."""
+    made = snapshot(cloud, volume(cloud))
+    for parameters in (
+        {"CreateVolumePermission": {"Add": [{"UserId": "000000004711"}]}},
+        {"CreateVolumePermission": {"Add": [{"Group": "friends"}]}},
+        {"OperationType": "remove", "UserIds": ["bob"]},
+        {"OperationType": "add", "GroupNames": ["friends"]},
+    ):
+        refusal = cloud.refusal("alice", "ModifySnapshotAttribute", SnapshotId=made, **parameters)
+        assert (refusal.code, refusal.status) == ("InvalidAMIAttributeItemValue", 400)
+
+
 def test_a_copy_of_a_snapshot_is_one_of_the_same_volume_with_a_description_of_its_own(cloud: Cloud) -> None:
     original = volume(cloud)
     made = snapshot(cloud, original, Description="first")

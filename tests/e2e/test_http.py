@@ -120,7 +120,7 @@ def test_an_unsigned_or_mangled_request_is_refused(econed: Econed, query: bytes,
         ({"Action": "DescribeInstances", "InstanceId.-1": "i-1"}, None),
         ({"Action": "DescribeInstances", "InstanceId.1.2.3.4": "i-1"}, None),
         ({"Action": "DescribeInstances", "DryRun": "perhaps"}, "InvalidParameterValue"),
-        ({"Action": "TerminateInstances"}, "MissingParameter"),
+        ({"Action": "TerminateInstances"}, "InvalidParameterCombination"),
         ({"Action": "TerminateInstances", "InstanceId.1": ""}, None),
         ({"Action": "RunInstances", "ImageId": "ami-1", "MinCount": "0", "MaxCount": "0"}, "InvalidParameterValue"),
         (
