@@ -66,7 +66,7 @@ async def allocate_address(
         raise EC2Error("InvalidParameterValue", f"Invalid value '{domain}' for domain.")
     if address and not is_ipv4(address):
         raise _no_address("Address", address)
-    tags = specified(tag_specifications, "elastic-ip")
+    tags = specified(tag_specifications, "elastic-ip")["elastic-ip"]
     wish = Wish(call.caller.id, call.settings.elastic_ips_per_user, address or None, tags)
     store, region = address_store(call), await own_region(call)
     given = await allocate(store, wish)

@@ -18,7 +18,7 @@ from econed.actions.call import together
 from econed.actions.image_view import root_device_name
 from econed.actions.instance_facts import ATTACH_TIME, DELETE_ON_TERMINATION, DEVICE
 from econed.actions.snapshot_view import found_snapshots
-from econed.actions.volume_facts import FROM_SNAPSHOT, LAUNCHED_AT, VOLUME_TYPE, ZONE, volume_name
+from econed.actions.volume_facts import FROM_SNAPSHOT, LAUNCHED_AT, VOLUME_TYPE, ZONE, is_snapshot, volume_name
 from econed.actions.volume_making import MAX_SIZE, VolumePlan, checked_size, demand_completed, make_volume
 from econed.actions.volumes import checked_type
 from econed.errors import EC2Error, OpenNebulaError
@@ -192,7 +192,7 @@ def _plan(call: Call, volume: NewVolume, zone: int | None, tags: Mapping[str, st
 
 def _root(ebs: EbsBlockDevice, image: Image) -> Mapping[str, str]:
     """Return what the root disk has beside its image. It is a copy, and goes with its machine."""
-    if "SnapshotId" in ebs:
+    if "SnapshotId" in ebs and not (is_snapshot(image) and ebs["SnapshotId"] == SNAPSHOT.format(image.id)):
         raise _invalid(f"The snapshot of the root device '{root_device_name(image)}' cannot be changed")
     if ebs.get("DeleteOnTermination") is False:
         raise EC2Error("UnsupportedOperation", "The root volume of an instance always goes with the instance here.")

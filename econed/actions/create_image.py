@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from econed.actions.action import action
-from econed.actions.image_sources import demand_free, demand_name, refused
-from econed.actions.image_view import MARK, MAX_DESCRIPTION, description_text
+from econed.actions.client_tokens import REQUEST_DIGEST, ClientToken
+from econed.actions.image_facts import MARK, MAX_DESCRIPTION, NAME, description_text
+from econed.actions.image_names import demand_name, name_text, refused
+from econed.actions.image_view import is_ami
 from econed.actions.images import amis
 from econed.actions.inputs import TagSpecification, demand_showable
-from econed.actions.instance_facts import CLIENT_TOKEN
 from econed.actions.instance_state import InstanceState, is_busy
-from econed.actions.instance_view import state_of
+from econed.actions.instance_view import state_of, volume_id
 from econed.actions.machines import machines
-from econed.actions.new_images import NewImage, announce, announced, conclude, restarted, withdraw
+from econed.actions.new_images import (
+    NewImage,
+    announce,
+    announced,
+    announcement_of_copy,
+    announcement_of_machine,
+    conclude,
+    new_image_name,
+    restarted,
+    withdraw,
+)
 from econed.actions.regions import own_region
-from econed.actions.tagging import PREFIX as TAG_PREFIX
-from econed.actions.tagging import limited, specified, tag_text, tags_of
+from econed.actions.tagging import PREFIX, limited, specified, tag_text, tags_of
+from econed.actions.volume_facts import IS_SNAPSHOT, OF_AMI, OF_VOLUME, SNAPSHOT_TAG_PREFIX, inherited
 from econed.errors import EC2Error, OpenNebulaCode, OpenNebulaError, OpenNebulaRefusal
 from econed.ids import IMAGE, INSTANCE
 from econed.opennebula.documents import Right
 from econed.opennebula.session import MINE
 from econed.opennebula.states import ImageState, VmState
-from econed.opennebula.template import NotKeepable, attribute, hex_name, removal, template
+from econed.opennebula.template import attribute, hex_name, removal, template
 
 if TYPE_CHECKING:
     from econed.actions.call import Call
@@ -37,8 +48,11 @@ _POWER_OFF_PATIENCE = 20
 """Seconds that a guest has to shut down. With oned's own answers a request stays below the 60 s of the SDKs."""
 
 _EVERY = 0.5
-_INHERITED = ("EC2_", "EBS")
-"""How the attributes begin that a copy has from its original and that are not its own."""
+_LONGEST_TOKEN = 128
+"""Characters of a ClientToken of CopyImage (Amazon's model)."""
+
+_MARKS = template(attribute(MARK, "YES"), attribute(IS_SNAPSHOT, "YES"), attribute(OF_AMI, "YES"))
+"""What makes an image an AMI and the snapshot that the AMI has on Amazon."""
 
 
 @action()
@@ -61,29 +75,37 @@ async def create_image(
     running nor stopped, or that does not shut down in time: it is then left running.
     """
     demand_name(name)
-    facts = _facts(description, specified(tag_specifications, "image", "snapshot"))
+    tags = specified(tag_specifications, "image", "snapshot")
+    demand_showable("Description", description, MAX_DESCRIPTION)
     machine = await _at_rest(call, instance_id)
-    user = await call.one.myself()
+    owned, user = await call.one.images(MINE), await call.one.myself()
+    announcement = announcement_of_machine(name, machine.id)
     before = next((new for new in announced(user) if new.name == name and new.machine == machine.id), None)
-    image = await _made_before(call, before)
-    if image is None:
-        await demand_free(call, name)
+    image = _made_before(owned, before)
+    own_name = image.name if image else await new_image_name(call, owned, user, name, announcement)
     state = state_of(machine)
     if state not in (InstanceState.RUNNING, InstanceState.STOPPED) or not machine.disks:
         raise _incorrect_state(machine)
     powers_off = state is InstanceState.RUNNING and not no_reboot and image is None
-    restart = powers_off or (before is not None and before.restart)
-    new = NewImage(name, call.now, facts, machine.id, restart)
+    new = NewImage(
+        name,
+        own_name,
+        call.now,
+        _saved_text(machine, name_text(name, own_name), description, tags),
+        announcement,
+        machine=machine.id,
+        restart=powers_off or (before is not None and before.restart),
+    )
     made: list[int] = []
 
     async def make(machine: VirtualMachine) -> None:
-        await announce(call.one, user, new)
+        await _announce(call, user, new, before)
         number = image.id if image is not None else await _saved(call, user, new, machine, powers_off)
         await conclude(call.one, user, new, number)
         made.append(number)
 
     await call.change_all(Right.MANAGE, (machine,), make)
-    if restart:
+    if new.restart:
         await _restart(call, user, new)
     return {"ImageId": IMAGE.format(made[0])}
 
@@ -95,7 +117,7 @@ async def copy_image(
     name: str,
     source_image_id: str,
     source_region: str,
-    description: str = "",
+    description: str | None = None,
     client_token: str = "",
     copy_image_tags: bool = False,
     tag_specifications: Sequence[TagSpecification] = (),
@@ -103,46 +125,77 @@ async def copy_image(
     """Copy an AMI under a name of its own (EC2 CopyImage; OpenNebula image clone).
 
     The copy is the caller's, with no launch permissions; it has the tags of the original if CopyImageTags is given, and
-    its description unless another is. With the same ClientToken the same copy is returned.
+    its description unless another is, or an empty one. With the same ClientToken the same copy is returned.
 
     Raises `EC2Error` InvalidAMIName.Malformed and .Duplicate, InvalidAMIID.Unavailable for an AMI that is not ready,
-    and UnsupportedOperation for one in another region.
+    IdempotentParameterMismatch, and UnsupportedOperation for an AMI in another region.
     """
     demand_name(name)
-    added = specified(tag_specifications, "image", "snapshot")
+    tags = specified(tag_specifications, "image", "snapshot")
+    demand_showable("Description", description or "", MAX_DESCRIPTION)
+    token = ClientToken.of(call, client_token, _LONGEST_TOKEN)
     if source_region != await own_region(call):
         raise EC2Error("UnsupportedOperation", "Images are copied within a region only.")
     (source,) = await amis(call, (source_image_id,))
-    limited(tags_of(source.template) if copy_image_tags else (), added)
-    facts = _copy_facts(source, description, client_token, added, keep_tags=copy_image_tags)
-    user = await call.one.myself()
-    before = next((new for new in announced(user) if new.name == name and new.machine is None), None)
-    image = await _made_before(call, before) or await _with_token(call, name, client_token)
+    limited(tags_of(source.template) if copy_image_tags else (), tags["image"])
+    owned, user = await call.one.images(MINE), await call.one.myself()
+    announcement = announcement_of_copy(name, source.id)
+    before = next((new for new in announced(user) if new.attribute == announcement), None)
+    image = _made_before(owned, before) or _made_with(token, owned)
     if image is not None and before is None:
         return {"ImageId": IMAGE.format(image.id)}
-    if image is None:
-        await demand_free(call, name)
+    own_name = image.name if image else await new_image_name(call, owned, user, name, announcement)
     if source.state not in (ImageState.READY, ImageState.USED, ImageState.CLONE):
         raise EC2Error("InvalidAMIID.Unavailable", f"The image ID '{IMAGE.format(source.id)}' is not available")
-    new = NewImage(name, call.now, facts)
-    await announce(call.one, user, new)
+    text = _copied_text(source, name_text(name, own_name), description, token, tags, keep_tags=copy_image_tags)
+    new = NewImage(name, own_name, call.now, text, announcement, token=token)
+    await _announce(call, user, new, before)
+    if token is not None and image is None:
+        image = await _made_meanwhile(call, user, new, token)
     number = image.id if image is not None else await _cloned(call, user, new, source)
     await conclude(call.one, user, new, number)
     return {"ImageId": IMAGE.format(number)}
 
 
-async def _made_before(call: Call, before: NewImage | None) -> Image | None:
+def _made_before(owned: Iterable[Image], before: NewImage | None) -> Image | None:
     """Return the image that a call made which broke off before it was finished, if it got that far."""
-    if before is None:
-        return None
-    return next((image for image in await call.one.images(MINE) if before.is_made_of(image)), None)
+    return next((image for image in owned if before.is_made_of(image)), None) if before is not None else None
 
 
-async def _with_token(call: Call, name: str, token: str) -> Image | None:
-    if not token:
+def _made_with(token: ClientToken | None, owned: Iterable[Image]) -> Image | None:
+    """Return the AMI that was made with a token; raises `EC2Error` IdempotentParameterMismatch.
+
+    A copy that is not finished has the token of its original, whose id is lower.
+    """
+    made = [image for image in owned if token is not None and is_ami(image) and token.is_on(image.template)]
+    if token is None or not made:
         return None
-    found = (image for image in await call.one.images(MINE) if image.name == name)
-    return next((image for image in found if image.template.text(CLIENT_TOKEN) == token), None)
+    first = min(made, key=lambda each: each.id)
+    token.demand_same(first.template.text(REQUEST_DIGEST))
+    return first
+
+
+async def _made_meanwhile(call: Call, user: UserDocument, new: NewImage, token: ClientToken) -> Image | None:
+    """Return the image that another call with the same token made since it was looked for.
+
+    Whoever announces second sees the announcement of the first, or what the first has made: of two calls that differ
+    both may be refused, but never both carried out. Raises `EC2Error` IdempotentParameterMismatch.
+    """
+    try:
+        for other in announced(await call.one.myself()):
+            if other.facts and other.token is not None and other.token.text == token.text:
+                token.demand_same(other.token.digest)
+        return _made_with(token, await call.one.images(MINE))
+    except EC2Error:
+        await withdraw(call.one, user, new)
+        raise
+
+
+async def _announce(call: Call, user: UserDocument, new: NewImage, before: NewImage | None) -> None:
+    """Announce an image, in place of what a call that broke off announced."""
+    await announce(call.one, user, new)
+    if before is not None and before.attribute != new.attribute:
+        await withdraw(call.one, user, before)
 
 
 async def _saved(call: Call, user: UserDocument, new: NewImage, machine: VirtualMachine, powers_off: bool) -> int:
@@ -156,12 +209,12 @@ async def _saved(call: Call, user: UserDocument, new: NewImage, machine: Virtual
     try:
         if powers_off:
             await _is_off(call, machine)
-        return await call.one.disk_save_as(machine.id, machine.disks[0].disk_id, new.name, "OS")
+        return await call.one.disk_save_as(machine.id, machine.disks[0].disk_id, new.image_name, "OS")
     except OpenNebulaRefusal as refusal:
         await _give_up(call, user, new)
         if refusal.code == OpenNebulaCode.ACTION:
             raise _incorrect_state(machine) from refusal
-        raise await refused(call, new.name, refusal) from refusal
+        raise await refused(call, new.image_name, new.name, refusal) from refusal
     except EC2Error:
         await _give_up(call, user, new)
         raise
@@ -169,10 +222,15 @@ async def _saved(call: Call, user: UserDocument, new: NewImage, machine: Virtual
 
 async def _cloned(call: Call, user: UserDocument, new: NewImage, source: Image) -> int:
     try:
-        return await call.one.image_clone(source.id, new.name)
+        return await call.one.image_clone(source.id, new.image_name)
     except OpenNebulaRefusal as refusal:
+        if new.token is not None and refusal.code == OpenNebulaCode.ALLOCATE:
+            owned = await call.one.images(MINE)
+            made = next((image for image in owned if new.is_made_of(image) and is_ami(image)), None)
+            if made is not None:  # another process is carrying out the same call: what it makes is a copy, as this is
+                return made.id
         await withdraw(call.one, user, new)
-        raise await refused(call, new.name, refusal) from refusal
+        raise await refused(call, new.image_name, new.name, refusal) from refusal
 
 
 async def _give_up(call: Call, user: UserDocument, new: NewImage) -> None:
@@ -227,28 +285,41 @@ def _incorrect_state(machine: VirtualMachine) -> EC2Error:
     )
 
 
-def _facts(description: str, tags: dict[str, str]) -> str:
-    """Return the template text that makes a saved disk an AMI."""
-    demand_showable("Description", description, MAX_DESCRIPTION)
+def _saved_text(machine: VirtualMachine, named: str, description: str, tags: Mapping[str, Mapping[str, str]]) -> str:
+    """Return the template text that makes a saved disk an AMI with a snapshot of the disk."""
+    of_volume = attribute(OF_VOLUME, volume_id(machine, machine.disks[0]))
     described = description_text(description) if description else ""
-    return template(attribute(MARK, "YES"), described, tag_text(tags))
+    return template(_MARKS, named, of_volume, described, _tags_text(tags))
 
 
-def _copy_facts(source: Image, description: str, token: str, tags: dict[str, str], *, keep_tags: bool) -> str:
+def _copied_text(
+    source: Image,
+    named: str,
+    description: str | None,
+    token: ClientToken | None,
+    tags: Mapping[str, Mapping[str, str]],
+    *,
+    keep_tags: bool,
+) -> str:
     """Return the template text that makes a clone, which has all attributes of its original, an AMI of its own."""
-    demand_showable("Description", description, MAX_DESCRIPTION)
-    described = description_text(description) if description else ""
-    set_anew = {MARK, *(hex_name(TAG_PREFIX, key) for key in tags), *((CLIENT_TOKEN,) if token else ())}
+    facts: Mapping[str, str] = token.facts if token is not None else {}
+    given = {hex_name(PREFIX, key) for key in tags["image"]} | {
+        hex_name(SNAPSHOT_TAG_PREFIX, key) for key in tags["snapshot"]
+    }
     foreign = [
-        name
-        for name in source.template.names()
-        if name.startswith(_INHERITED)
-        and name not in set_anew
-        and not (keep_tags and name.startswith((TAG_PREFIX, "EC2_TAGS")))
+        each
+        for each in inherited(source, {MARK, NAME, IS_SNAPSHOT, OF_AMI, *facts, *given})
+        if not (keep_tags and each.startswith((PREFIX, "EC2_TAGS")))
     ]
-    try:
-        marked = template(attribute(MARK, "YES"), attribute(CLIENT_TOKEN, token) if token else "")
-    except NotKeepable:
-        raise EC2Error("InvalidParameterValue", "The client token is not one that can be kept.") from None
-    cleared = template(*map(removal, foreign))
-    return template(cleared, marked, described, tag_text(tags))
+    return template(
+        *map(removal, foreign),
+        _MARKS,
+        named,
+        *(attribute(each, value) for each, value in facts.items()),
+        description_text(description) if description is not None else "",
+        _tags_text(tags),
+    )
+
+
+def _tags_text(tags: Mapping[str, Mapping[str, str]]) -> str:
+    return template(tag_text(tags["image"]), tag_text(tags["snapshot"], SNAPSHOT_TAG_PREFIX))

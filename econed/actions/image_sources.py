@@ -1,4 +1,4 @@
-"""What new images are made of and called: names that are free, the datastore they go to, URLs that oned fetches."""
+"""What new images are made of: the datastore they go to, URLs that oned fetches."""
 
 from __future__ import annotations
 
@@ -7,15 +7,11 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from econed.actions.image_view import ami_name, is_ami
-from econed.errors import EC2Error, OpenNebulaCode, OpenNebulaRefusal
-from econed.opennebula.session import MINE
+from econed.errors import EC2Error
 from econed.opennebula.states import DatastoreType
 
 if TYPE_CHECKING:
     from econed.actions.call import Call
-
-_NAME = re.compile(r"[A-Za-z0-9()\[\] ./\-'@_]{3,128}", re.ASCII)
 
 # oned's datastore drivers hand the URL to curl by a shell. They quote it; nothing that a shell or curl's own patterns
 # would read as more than text gets that far all the same.
@@ -44,33 +40,6 @@ def checked_url(location: str) -> str:
     if _is_inside(parts.hostname):
         raise _bad_url("its host is not one that images are fetched from.")
     return location
-
-
-def demand_name(name: str) -> None:
-    """Raise `EC2Error` InvalidAMIName.Malformed for a name that Amazon would not take, or oned not keep."""
-    if not _NAME.fullmatch(name) or name != name.strip():
-        raise EC2Error(
-            "InvalidAMIName.Malformed",
-            "AMI names must be between 3 and 128 characters long, and may contain letters, numbers, "
-            "'(', ')', '[', ']', ' ', '.', '/', '-', ''', '@' and '_'.",
-        )
-
-
-async def demand_free(call: Call, name: str) -> None:
-    """Raise `EC2Error` InvalidAMIName.Duplicate if an image or an AMI of the caller's has the name."""
-    for image in await call.one.images(MINE):
-        if image.name == name or (is_ami(image) and ami_name(image) == name):
-            raise EC2Error("InvalidAMIName.Duplicate", f"AMI name {name} is already in use by AMI ami-{image.id:08d}")
-
-
-async def refused(call: Call, name: str, refusal: OpenNebulaRefusal) -> Exception:
-    """Return what a client is told when oned did not make an image: another may have taken its name just now."""
-    if refusal.code == OpenNebulaCode.ALLOCATE:
-        try:
-            await demand_free(call, name)
-        except EC2Error as duplicate:
-            return duplicate
-    return refusal
 
 
 async def demand_datastore(call: Call) -> None:

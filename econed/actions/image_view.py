@@ -7,33 +7,20 @@ from typing import TYPE_CHECKING
 
 from econed.actions.call import account_id
 from econed.actions.filters import Filters, field, filter_text, tag_filters
+from econed.actions.image_facts import MARK, NAME, SAVED_FROM, description
 from econed.actions.instance_view import moment
 from econed.actions.tagging import tags_of
-from econed.ids import IMAGE, INSTANCE
+from econed.actions.volume_facts import is_snapshot, is_unfinished
+from econed.ids import IMAGE, INSTANCE, SNAPSHOT
 from econed.opennebula.documents import Right
 from econed.opennebula.states import ImageState
-from econed.opennebula.template import attribute, removal, spellings, storable, stored, template
 
 if TYPE_CHECKING:
     from types_boto3_ec2.literals import ArchitectureValuesType, ImageStateType
-    from types_boto3_ec2.type_defs import BlockDeviceMappingTypeDef, ImageTypeDef
+    from types_boto3_ec2.type_defs import BlockDeviceMappingTypeDef, EbsBlockDeviceTypeDef, ImageTypeDef
 
     from econed.opennebula.documents import Image
 
-MARK = "EC2_AMI"
-"""The attribute that makes an image an AMI, if it is YES."""
-
-NAME = "EC2_AMI_NAME"
-"""The Name an image was registered with, where it is not its name in OpenNebula."""
-
-SAVED_FROM = "SAVED_VM_ID"
-"""oned's own note of the machine whose disk an image was saved from."""
-
-MAX_DESCRIPTION = 255
-"""Characters of a description (EC2, RegisterImage)."""
-
-_DESCRIPTION = "DESCRIPTION"
-_ENCODED_DESCRIPTION = "DESCRIPTION_BASE64"
 _MB_PER_GIB = 1024
 
 _STATES: MappingProxyType[ImageState, ImageStateType] = MappingProxyType(
@@ -102,8 +89,9 @@ IMAGE_FILTERS = Filters(
 
 
 def is_ami(image: Image) -> bool:
-    """Whether an image is an AMI, and not just being deleted."""
-    return image.template.text(MARK).upper() == "YES" and image.state is not ImageState.DELETE
+    """Whether an image is an AMI, and not just being deleted, nor a copy of one that is to be something else."""
+    is_marked = image.template.text(MARK).upper() == "YES"
+    return is_marked and image.state is not ImageState.DELETE and not is_unfinished(image)
 
 
 def ami(image: Image) -> ImageTypeDef:
@@ -144,30 +132,6 @@ def ami_name(image: Image) -> str:
     return image.template.text(NAME) or image.name
 
 
-def description(image: Image) -> str:
-    """Return what is said of an image, in OpenNebula's own attribute or beside it."""
-    text = image.template.text(_DESCRIPTION)
-    return text or stored({_ENCODED_DESCRIPTION: image.template.text(_ENCODED_DESCRIPTION)}, _DESCRIPTION) or ""
-
-
-def first_description_text(text: str) -> str:
-    """Return the template text that describes an image still to be made by `text`, whatever it holds.
-
-    OpenNebula's own DESCRIPTION keeps it where it can, so that Sunstone shows it; else it stands beside it, encoded.
-    """
-    return template(*(attribute(name, value) for name, value in _spelled(text).items()))
-
-
-def description_text(text: str) -> str:
-    """Return the template text that describes an image that there is by `text`; what was said before goes."""
-    gone = (name for name in spellings(_DESCRIPTION) if name not in _spelled(text))
-    return template(first_description_text(text), *map(removal, gone))
-
-
-def _spelled(description: str) -> dict[str, str]:
-    return storable(_DESCRIPTION, description) if description else {}
-
-
 def is_public(image: Image) -> bool:
     """Whether others may start machines from an image: its group or everybody (OpenNebula calls that public too)."""
     return Right.USE in image.permissions.group | image.permissions.other
@@ -184,12 +148,12 @@ def root_device_name(image: Image) -> str:
 
 
 def _root_disk(image: Image) -> BlockDeviceMappingTypeDef:
-    return {
-        "DeviceName": root_device_name(image),
-        "Ebs": {
-            "VolumeSize": -(-image.size // _MB_PER_GIB),
-            "VolumeType": "standard",
-            "DeleteOnTermination": True,
-            "Encrypted": False,
-        },
+    ebs: EbsBlockDeviceTypeDef = {
+        "VolumeSize": -(-image.size // _MB_PER_GIB),
+        "VolumeType": "standard",
+        "DeleteOnTermination": True,
+        "Encrypted": False,
     }
+    if is_snapshot(image):
+        ebs["SnapshotId"] = SNAPSHOT.format(image.id)
+    return {"DeviceName": root_device_name(image), "Ebs": ebs}

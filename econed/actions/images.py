@@ -4,35 +4,27 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Container, Sequence
 from typing import TYPE_CHECKING, Any
 
 from econed.actions.action import action
 from econed.actions.call import account_id, together
-from econed.actions.image_sources import (
-    checked_url,
-    demand_datastore,
-    demand_free,
-    demand_name,
-    is_url,
-    refused,
-)
+from econed.actions.image_facts import MARK, MAX_DESCRIPTION, NAME, description_text, first_description_text
+from econed.actions.image_names import demand_name, name_text, refused
+from econed.actions.image_sources import checked_url, demand_datastore, is_url
 from econed.actions.image_view import (
     ARCHITECTURES,
     IMAGE_FILTERS,
-    MARK,
-    MAX_DESCRIPTION,
-    NAME,
     ami,
     architecture,
-    description_text,
-    first_description_text,
     is_ami,
     is_public,
 )
 from econed.actions.inputs import Filter, TagSpecification, demand_showable
+from econed.actions.new_images import demand_unused, new_image_name
 from econed.actions.paging import Listing, Paging
-from econed.actions.tagging import limited, specified, tag_text, tags_of
+from econed.actions.tagging import limited, specified, tag_text, tags_of, untag_text
+from econed.actions.volume_facts import is_of_ami, parted_text
 from econed.errors import EC2Error, OpenNebulaCode, OpenNebulaRefusal
 from econed.ids import IMAGE
 from econed.opennebula.documents import Right
@@ -98,7 +90,7 @@ async def register_image(
     *,
     image_location: str,
     name: str = "",
-    description: str = "",
+    description: str | None = None,
     architecture: str = "",
     tag_specifications: Sequence[TagSpecification] = (),
 ) -> dict[str, Any]:
@@ -113,12 +105,13 @@ async def register_image(
     Raises `EC2Error` InvalidAMIID.NotFound for an image that the caller does not see, InvalidParameterValue,
     InvalidAMIName.Malformed and .Duplicate, and IncorrectState for an image whose copy failed.
     """
-    added = specified(tag_specifications, "image")
+    added = specified(tag_specifications, "image")["image"]
+    demand_showable("Description", description or "", MAX_DESCRIPTION)
     if is_url(image_location):
         facts = template(
             attribute(MARK, "YES"),
             _arch_text(architecture),
-            _described(description, first_description_text),
+            first_description_text(description or ""),
             tag_text(added),
         )
         return {"ImageId": IMAGE.format(await _fetched(call, checked_url(image_location), name, facts))}
@@ -127,21 +120,33 @@ async def register_image(
     if image is None:
         raise IMAGE.not_found(IMAGE.format(number))
     _demand_fit(image, architecture)
-    limited(tags_of(image.template), added)
+    if name:
+        demand_name(name)
+    owned, user = await call.one.images(MINE), await call.one.myself()
+    demand_unused(call, owned, user, name or image.name, besides=image.id)
+    parted = "" if is_ami(image) else parted_text(image, added)
+    limited(() if parted else tags_of(image.template), added)
     text = template(
-        attribute(MARK, "YES"), _name_text(image, name), _described(description, description_text), tag_text(added)
+        attribute(MARK, "YES"),
+        parted,
+        name_text(name or image.name, image.name),
+        "" if description is None else description_text(description),
+        tag_text(added),
     )
     await call.change_all(Right.MANAGE, (image,), lambda each: call.one.image_update(each.id, text))
     return {"ImageId": IMAGE.format(image.id)}
 
 
-# Images have no snapshots that would have to go with them.
 @action(as_is={"DeleteAssociatedSnapshots": False})
 async def deregister_image(call: Call, *, image_id: str) -> dict[str, Any]:
-    """Take the mark off an image: it is no AMI any more. The image itself stays, as the Ruby server left it."""
+    """Take the mark off an image: it is no AMI any more, and its name is free. The image itself stays.
+
+    One that CreateImage or CopyImage made stays as the snapshot that the AMI had, and DeleteSnapshot removes it.
+    """
 
     async def unmark(image: Image) -> None:
-        await call.one.image_update(image.id, template(attribute(MARK, "NO"), removal(NAME)))
+        of_ami = untag_text(tag["Key"] for tag in tags_of(image.template)) if is_of_ami(image) else ""
+        await call.one.image_update(image.id, template(attribute(MARK, "NO"), removal(NAME), of_ami))
 
     await call.change_all(Right.MANAGE, await amis(call, (image_id,)), unmark)
     return {"Return": True}
@@ -189,13 +194,16 @@ async def _fetched(call: Call, url: str, name: str, facts: str) -> int:
     """Have oned make an image of what is at a URL, with all that is to be said of it, in one step."""
     if name:
         demand_name(name)
-        await demand_free(call, name)
+        own_name = await new_image_name(call, await call.one.images(MINE), await call.one.myself(), name)
+    else:
+        own_name = f"ec2-{uuid.uuid4()}"
     await demand_datastore(call)
-    named = template(attribute("NAME", name or f"ec2-{uuid.uuid4()}"), attribute("TYPE", "OS"), attribute("PATH", url))
+    made_of = template(attribute("NAME", own_name), attribute("TYPE", "OS"), attribute("PATH", url))
+    named = attribute(NAME, name) if name not in ("", own_name) else ""
     try:
-        return await call.one.image_allocate(template(named, facts), call.settings.datastore_id)
+        return await call.one.image_allocate(template(made_of, named, facts), call.settings.datastore_id)
     except OpenNebulaRefusal as refusal:
-        raise await refused(call, name, refusal) from refusal
+        raise await refused(call, own_name, name, refusal) from refusal
 
 
 def _is_shared(call: Call, image: Image, users: Container[str]) -> bool:
@@ -228,19 +236,7 @@ def _demand_fit(image: Image, said_architecture: str) -> None:
         raise EC2Error("InvalidParameterValue", f"The image is for the architecture {architecture(image)}.")
 
 
-def _name_text(image: Image, name: str) -> str:
-    if not name or name == image.name:
-        return removal(NAME)
-    demand_name(name)
-    return attribute(NAME, name)
-
-
 def _arch_text(said_architecture: str) -> str:
     if said_architecture not in ("", *ARCHITECTURES):
         raise EC2Error("InvalidParameterValue", f"Value ({said_architecture}) for parameter architecture is invalid.")
     return attribute("ARCH", ARCHITECTURES[said_architecture]) if said_architecture else ""
-
-
-def _described(text: str, described: Callable[[str], str]) -> str:
-    demand_showable("Description", text, MAX_DESCRIPTION)
-    return described(text) if text else ""

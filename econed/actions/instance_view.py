@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from econed.actions.address_view import PublicAddresses, shown_association
 from econed.actions.call import account_id
+from econed.actions.client_tokens import CLIENT_TOKEN
 from econed.actions.instance_facts import (
     ATTACH_TIME,
-    CLIENT_TOKEN,
     DELETE_ON_TERMINATION,
     DEVICE,
     IMAGE_ID,

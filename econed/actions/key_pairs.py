@@ -40,7 +40,7 @@ async def create_key_pair(
     call: Call, *, key_name: str, key_type: KeyType = "rsa", tag_specifications: Sequence[TagSpecification] = ()
 ) -> dict[str, Any]:
     """Make a key pair; the private key is in the answer and nowhere else. Its name is the comment of the public key."""
-    tags = specified(tag_specifications, "key-pair")
+    tags = specified(tag_specifications, "key-pair")["key-pair"]
     user = await _user_without(call, key_name)
     key = await call.in_thread(lambda: generate(key_type, key_name))
     pair = await add(call, user, key_name, key.public, tags)
@@ -52,7 +52,7 @@ async def import_key_pair(
     call: Call, *, key_name: str, public_key_material: bytes, tag_specifications: Sequence[TagSpecification] = ()
 ) -> dict[str, Any]:
     """Keep a public key that the caller brings, with its comment."""
-    tags = specified(tag_specifications, "key-pair")
+    tags = specified(tag_specifications, "key-pair")["key-pair"]
     key = imported(public_key_material)
     user = await _user_without(call, key_name)
     return _identity(await add(call, user, key_name, key, tags))

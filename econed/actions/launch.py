@@ -20,14 +20,12 @@ from econed.actions.block_devices import make_volumes, take_back
 from econed.actions.call import together
 from econed.actions.capacity import shortage
 from econed.actions.chores import unless_moved_on
-from econed.actions.client_tokens import mismatch
+from econed.actions.client_tokens import REQUEST_DIGEST, ClientToken
 from econed.actions.findings import Examination, Finding
 from econed.actions.instance_facts import (
-    CLIENT_TOKEN,
     DISCARDED,
     LAUNCH_COUNT,
     LAUNCH_INDEX,
-    REQUEST_DIGEST,
     RESERVATION,
     TO_RELEASE,
 )
@@ -119,14 +117,16 @@ async def launch(call: Call, plan: LaunchPlan) -> tuple[VirtualMachine, ...]:
     return await _released(call, await call.one.vms(made.ids))
 
 
-async def _launch_once(call: Call, plan: LaunchPlan, token: str) -> tuple[VirtualMachine, ...]:
+async def _launch_once(call: Call, plan: LaunchPlan, token: ClientToken) -> tuple[VirtualMachine, ...]:
     known = await _look(call, token, back_to=lambda machine: machine.stime < call.now - TOKEN_LIFETIME)
     ours: set[int] = set()
     error: OpenNebulaError | EC2Error | None = None
     for _ in range(_ROUNDS):
-        if known.digest not in (plan.digest, ""):  # the Ruby server wrote no digest
+        try:
+            token.demand_same(known.digest)
+        except EC2Error:
             await discard(call.one, ours)
-            raise mismatch()
+            raise
         wanted = known.wanted(plan)
         if len(known.machines) >= wanted:
             await discard(call.one, ours - {*known.ids[:wanted]})
@@ -154,7 +154,7 @@ async def _settle_for_fewer(
     await call.one.vm_update(known.ids[0], attribute(LAUNCH_COUNT, str(len(known.machines))))
 
 
-async def _look(call: Call, token: str, *, back_to: Callable[[VirtualMachine], bool]) -> _Known:
+async def _look(call: Call, token: ClientToken, *, back_to: Callable[[VirtualMachine], bool]) -> _Known:
     """Read one's own machines in all states, newest first, until one is far enough back.
 
     Nothing leaves this list, and what comes, comes in front: pages by offset can show one twice but miss none.
@@ -170,7 +170,7 @@ async def _look(call: Call, token: str, *, back_to: Callable[[VirtualMachine], b
     return _Known.of(found, newest)
 
 
-async def _look_again(call: Call, token: str, known: _Known) -> _Known:
+async def _look_again(call: Call, token: ClientToken, known: _Known) -> _Known:
     """Read what was known again, and what has come since."""
     since = await _look(call, token, back_to=lambda machine: machine.id <= known.newest)
     again = [machine for machine in await call.one.vms(known.ids) if _carries(machine, token)]
@@ -302,9 +302,8 @@ async def _end(session: Session, machine_id: int) -> None:
     await session.vm_action("terminate-hard", machine_id)
 
 
-def _carries(machine: VirtualMachine, token: str) -> bool:
-    facts = machine.user_template
-    return facts.text(CLIENT_TOKEN) == token and DISCARDED not in facts
+def _carries(machine: VirtualMachine, token: ClientToken) -> bool:
+    return token.is_on(machine.user_template) and DISCARDED not in machine.user_template
 
 
 def _digest(machine: VirtualMachine) -> str:

@@ -10,13 +10,11 @@ from typing import TYPE_CHECKING
 
 from econed.actions.block_devices import NONE, BlockDevices
 from econed.actions.instance_facts import (
-    CLIENT_TOKEN,
     IMAGE_ID,
     KEY_NAME,
     LAUNCH_COUNT,
     LAUNCH_INDEX,
     PUBLIC_KEY,
-    REQUEST_DIGEST,
     RESERVATION,
     SHUTDOWN_BEHAVIOR,
     TERMINATE,
@@ -28,10 +26,10 @@ from econed.ids import IMAGE
 from econed.opennebula.template import attribute, context, context_keepable, render, storable, template, vector
 
 if TYPE_CHECKING:
+    from econed.actions.client_tokens import ClientToken
     from econed.actions.instance_types import InstanceType
     from econed.opennebula.documents import Image
 
-_ROOT_DISK = 0
 _NAME = re.compile(r"[\w.:@() -]{1,128}")
 
 
@@ -40,15 +38,14 @@ class LaunchPlan:
     """A RunInstances call with everything it names looked up and checked.
 
     `public_key` is such that CONTEXT keeps it, `user_data` is base64, as the client sent it. `cluster_ids` are the
-    clusters it is kept to, by the zone it asks for and by the configuration. `digest` says what was asked for.
+    clusters it is kept to, by the zone it asks for and by the configuration.
     """
 
     instance_type: InstanceType
     image: Image
     least: int
     most: int
-    digest: str
-    token: str | None = None
+    token: ClientToken | None = None
     key_name: str | None = None
     public_key: str | None = None
     user_data: str | None = None
@@ -69,20 +66,21 @@ def machine_text(plan: LaunchPlan, index: int, reservation: str | None, disks: I
     if reservation is not None:
         facts[RESERVATION] = reservation
     if plan.token is not None:
-        facts |= {CLIENT_TOKEN: plan.token, REQUEST_DIGEST: plan.digest, LAUNCH_COUNT: str(plan.most)}
+        facts |= {**plan.token.facts, LAUNCH_COUNT: str(plan.most)}
     if plan.zone is not None:
         facts[ZONE] = str(plan.zone)
     if plan.terminates_on_shutdown:
         facts[SHUTDOWN_BEHAVIOR] = TERMINATE
+    of_type = plan.devices.without_left_out(plan.instance_type.other_disks(plan.image))
     return template(
         vector("DISK", {**plan.instance_type.root_disk(plan.image), **plan.devices.root}),
-        render(plan.devices.without_left_out(plan.instance_type.other_disks(plan.image))),
+        render(of_type),
         *disks,
         *(attribute(name, value) for name, value in facts.items()),
         _context(plan),
         _requirements(plan),
         tag_text(plan.tags),
-        tag_text(plan.devices.tags, disk_tag_prefix(_ROOT_DISK)),
+        *(tag_text(plan.devices.tags, disk_tag_prefix(disk_id)) for disk_id, _ in enumerate(("root", *of_type))),
     )
 
 

@@ -1,28 +1,32 @@
 """Images that oned makes in one step and that become AMIs in another: what is begun is finished, whatever dies between.
 
 oned saves a disk, or copies an image, under a name and no more; what makes the result an AMI is put on it afterwards.
-So the user announces an image before it is made (`EC2_NEW_IMAGE_<hex of name>`): its name, what is to be put on it, and
-the machine, if one was powered off for it and has to run again. The next call for the same image goes on from there,
-and so does any process after a while (`finish_images`).
+So the user announces an image before it is made (`EC2_NEW_IMAGE_<hex of the AMI's name>_<what it is made of>`): its
+name, what is to be put on it, and the machine, if one was powered off for it and has to run again. The next call for
+the same image goes on from there, and so does any process after a while (`finish_images`).
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from econed.actions.chores import unless_moved_on
-from econed.actions.image_view import SAVED_FROM
+from econed.actions.client_tokens import ClientToken
+from econed.actions.image_facts import SAVED_FROM
+from econed.actions.image_names import demand_free, duplicate, image_name
 from econed.actions.instance_state import is_busy
 from econed.actions.watch import watch
+from econed.ids import IMAGE
 from econed.opennebula.session import MINE
 from econed.opennebula.states import LcmState, VmState
 from econed.opennebula.template import hex_name, removal, vector
 
 if TYPE_CHECKING:
+    from econed.actions.call import Call
     from econed.actions.chores import Look
     from econed.opennebula.documents import Image, UserDocument, VirtualMachine
     from econed.opennebula.session import Session
@@ -41,48 +45,59 @@ _CLOCKS = 300
 class NewImage:
     """An image that is being made.
 
-    `name` is its NAME in OpenNebula, `began` when it was announced (epoch seconds; 0: nobody is at work on it now).
-    `facts` is the template text that makes it an AMI, empty once it is one. `machine` is whose disk it is saved from,
-    None of a copy; `restart` says that this machine is to run again.
+    `name` is that of the AMI, `image_name` that of its image in OpenNebula. `began` is when it was announced (epoch
+    seconds; 0: nobody is at work on it now). `facts` is the template text that makes it an AMI, empty once it is one.
+    `attribute` is what announces it. `machine` is whose disk it is saved from, None of a copy; `restart` says that this
+    machine is to run again. `token` is that of the call, if it has one.
     """
 
     name: str
+    image_name: str
     began: int
     facts: str
+    attribute: str
     machine: int | None = None
     restart: bool = False
-
-    @property
-    def attribute(self) -> str:
-        """The attribute that announces it."""
-        return hex_name(PREFIX, self.name)
+    token: ClientToken | None = None
 
     @property
     def text(self) -> str:
         """The announcement as template text."""
         members = {
             "NAME": self.name,
+            "IMAGE_NAME": self.image_name,
             "BEGAN": str(self.began),
             "FACTS": base64.b64encode(self.facts.encode()).decode("ascii"),
             "VMID": "" if self.machine is None else str(self.machine),
             "RESTART": "YES" if self.restart else "",
+            "TOKEN": self.token.text if self.token is not None else "",
+            "DIGEST": self.token.digest if self.token is not None else "",
         }
         return vector(self.attribute, {name: value for name, value in members.items() if value})
 
     @classmethod
-    def read(cls, members: Mapping[str, str]) -> NewImage | None:
+    def read(cls, attribute: str, members: Mapping[str, str]) -> NewImage | None:
         """Return what an announcement says, None if it is none."""
-        name, began, machine = members.get("NAME"), members.get("BEGAN", ""), members.get("VMID")
+        name, machine = members.get("NAME"), members.get("VMID")
+        if not name:
+            return None
         try:
-            facts = base64.b64decode(members.get("FACTS", ""), validate=True).decode()
-            number = None if machine is None else int(machine)
-            return cls(name, int(began), facts, number, "RESTART" in members) if name else None
+            return cls(
+                name=name,
+                image_name=members.get("IMAGE_NAME", name),
+                began=int(members.get("BEGAN", "")),
+                facts=base64.b64decode(members.get("FACTS", ""), validate=True).decode(),
+                attribute=attribute,
+                machine=None if machine is None else int(machine),
+                restart="RESTART" in members,
+                token=ClientToken(members["TOKEN"], members.get("DIGEST", "")) if "TOKEN" in members else None,
+            )
         except (binascii.Error, ValueError):
             return None
 
     def is_made_of(self, image: Image) -> bool:
         """Whether an image is this one, and not another to which its name was given."""
-        if image.name != self.name or image.regtime < self.began - _CLOCKS:
+        if image.name != self.image_name or image.regtime < self.began - _CLOCKS:
             return False
         return self.machine is None or image.template.text(SAVED_FROM) == str(self.machine)
 
@@ -90,8 +105,54 @@ class NewImage:
 def announced(user: UserDocument) -> tuple[NewImage, ...]:
     """Return the images that a user has announced and that are not finished."""
     names = [name for name in user.template.names() if name.startswith(PREFIX)]
-    found = (NewImage.read(user.template.vector(name)) for name in names)
+    found = (NewImage.read(name, user.template.vector(name)) for name in names)
     return tuple(each for each in found if each is not None)
+
+
+def announcement_of_machine(name: str, machine_id: int) -> str:
+    """Return the attribute that announces an AMI of a machine's disk."""
+    return f"{hex_name(PREFIX, name)}_{machine_id}"
+
+
+def announcement_of_copy(name: str, image_id: int) -> str:
+    """Return the attribute that announces an AMI that is a copy of an image."""
+    return f"{hex_name(PREFIX, name)}_C{image_id}"
+
+
+async def new_image_name(
+    call: Call, owned: Sequence[Image], user: UserDocument, name: str, announcement: str = ""
+) -> str:
+    """Return the name in OpenNebula of the image of a new AMI of the caller's.
+
+    `owned` are the caller's images, read before `user`; `announcement` is the attribute that announces this AMI. Raises
+    `EC2Error` InvalidAMIName.Duplicate if there is an AMI of the name, or another one is being made.
+    """
+    demand_unused(call, owned, user, name, announcement)
+    own_name = image_name(owned, name)
+    if own_name != name:
+        # An image that has the name and no announcement is none that becomes an AMI: or it has become one since.
+        demand_free(await call.one.images(MINE), name)
+    return own_name
+
+
+def demand_unused(
+    call: Call,
+    owned: Sequence[Image],
+    user: UserDocument,
+    name: str,
+    announcement: str = "",
+    besides: int | None = None,
+) -> None:
+    """Raise `EC2Error` InvalidAMIName.Duplicate if there is an AMI of a name, or another one is being made.
+
+    It is being made as long as a call is at work on it, and after that if there is its image, not yet marked.
+    """
+    demand_free(owned, name, besides)
+    for new in announced(user):
+        if new.name == name and new.facts and new.attribute != announcement:
+            made = [image for image in owned if new.is_made_of(image)]
+            if made or new.began > call.now - REQUEST_AGE:
+                raise duplicate(name, IMAGE.format(made[0].id) if made else "that is being made")
 
 
 async def announce(session: Session, user: UserDocument, new: NewImage) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from econed.actions.action import action
 from econed.actions.block_devices import BlockDeviceMapping, block_devices
-from econed.actions.client_tokens import request_digest
+from econed.actions.client_tokens import ClientToken
 from econed.actions.images import amis
 from econed.actions.inputs import Placement, TagSpecification
 from econed.actions.instance_facts import TERMINATE
@@ -23,7 +23,6 @@ from econed.actions.watch import watch_caller
 from econed.actions.zones import zones
 from econed.errors import EC2Error
 from econed.opennebula.states import ImageState
-from econed.opennebula.template import keepable
 
 if TYPE_CHECKING:
     from econed.actions.call import Call
@@ -38,7 +37,6 @@ MAX_USER_DATA = 16384
 MAX_COUNT = 1000
 """Instances that one call can ask for."""
 
-_MAX_TOKEN = 64
 _LAUNCHABLE = frozenset({ImageState.READY, ImageState.USED, ImageState.CLONE})
 
 # There is no metadata service here whose options could be set, no burst credits to count, and OpenNebula monitors every
@@ -89,7 +87,7 @@ async def run_instances(
     zone = await _zone(call, (placement or {}).get("AvailabilityZone"))
     pair = await key_pair(call, key_name) if key_name is not None else None
     image = await _image(call, image_id)
-    volume_tags = specified([each for each in tag_specifications if each.get("ResourceType") == "volume"], "volume")
+    tags = specified(tag_specifications, "instance", "volume")
     texts = {
         "key_name": None if pair is None else pair.name,
         "public_key": None if pair is None else for_context(pair.public_key),
@@ -100,14 +98,13 @@ async def run_instances(
         image=image,
         least=min_count,
         most=max_count,
-        digest=request_digest(call.parameters),
-        token=_checked_token(client_token),
+        token=ClientToken.of(call, client_token),
         **texts,
-        tags=specified([each for each in tag_specifications if each.get("ResourceType") != "volume"], "instance"),
+        tags=tags["instance"],
         zone=zone,
         cluster_ids=tuple(sorted({number for number in (zone, call.settings.cluster_id) if number is not None})),
         terminates_on_shutdown=instance_initiated_shutdown_behavior == TERMINATE,
-        devices=await block_devices(call, block_device_mappings, image, volume_tags),
+        devices=await block_devices(call, block_device_mappings, image, tags["volume"]),
     )
     await watch_caller(call)
     machines = await launch(call, plan)
@@ -156,12 +153,3 @@ def _checked_user_data(user_data: str | None) -> str | None:
     if len(plain) > MAX_USER_DATA:
         raise EC2Error("InvalidParameterValue", f"User data is limited to {MAX_USER_DATA} bytes.")
     return base64.b64encode(plain).decode("ascii")
-
-
-def _checked_token(token: str | None) -> str | None:
-    if token is not None and (len(token) > _MAX_TOKEN or not token.isascii() or not keepable(token)):
-        raise EC2Error(
-            "InvalidParameterValue",
-            f"Value for parameter clientToken is invalid. It must be at most {_MAX_TOKEN} printable ASCII characters.",
-        )
-    return token

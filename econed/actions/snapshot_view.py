@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 
 from econed.actions.call import account_id
 from econed.actions.filters import Filters, field, tag_filters
-from econed.actions.image_view import description
+from econed.actions.image_facts import SAVED_FROM, description
 from econed.actions.images import images
 from econed.actions.instance_view import moment
-from econed.actions.tagging import tags_of
-from econed.actions.volume_facts import is_snapshot, is_unfinished, snapshot_of
-from econed.ids import SNAPSHOT
+from econed.actions.volume_facts import is_of_ami, is_snapshot, is_unfinished, snapshot_of, snapshot_tags
+from econed.ids import IMAGE, INSTANCE, SNAPSHOT
 from econed.opennebula.states import ImageState
 
 if TYPE_CHECKING:
@@ -78,11 +77,11 @@ def snapshot_view(image: Image) -> SnapshotTypeDef:
         "StartTime": moment(image.regtime),
         "Progress": "100%" if now == "completed" else "0%",
         "OwnerId": account_id(image.uid),
-        "Description": description(image) if finished else "",
+        "Description": _description(image) if finished else "",
         "VolumeSize": -(-image.size // _MB_PER_GIB),
         "Encrypted": False,
         "StorageTier": "standard",
-        "Tags": tags_of(image.template) if finished else [],
+        "Tags": snapshot_tags(image) if finished else [],
     }
     if now == "error":
         shown["StateMessage"] = image.template.text("ERROR") or "The volume could not be copied."
@@ -94,3 +93,13 @@ def state(image: Image) -> SnapshotStateType:
     if image.state in (ImageState.ERROR, ImageState.DISABLED):
         return "error"
     return "pending" if image.state in _PENDING or is_unfinished(image) else "completed"
+
+
+def _description(image: Image) -> str:
+    """Return what is said of a snapshot; of the one behind an AMI, whose description is the AMI's, what Amazon says."""
+    if not is_of_ami(image):
+        return description(image)
+    machine = image.template.text(SAVED_FROM)
+    if machine.isdecimal() and machine.isascii():
+        return f"Created by CreateImage({INSTANCE.format(int(machine))}) for {IMAGE.format(image.id)}"
+    return f"Copied for DestinationAmi {IMAGE.format(image.id)}"

@@ -51,7 +51,7 @@ async def create_snapshot(
     IncorrectState, SnapshotLimitExceeded.
     """
     demand_showable("Description", description, _MAX_DESCRIPTION)
-    tags = specified(tag_specifications, "snapshot")
+    tags = specified(tag_specifications, "snapshot")["snapshot"]
     (volume,) = await volumes(call, [volume_id])
     if volume.attachment is not None:
         machine = await settled(call, INSTANCE.format(volume.attachment.machine.id))
@@ -78,7 +78,7 @@ async def copy_snapshot(
 ) -> dict[str, Any]:
     """Copy a snapshot within this region (EC2 CopySnapshot; OpenNebula clone). The copy is the caller's own."""
     demand_showable("Description", description, _MAX_DESCRIPTION)
-    tags = specified(tag_specifications, "snapshot")
+    tags = specified(tag_specifications, "snapshot")["snapshot"]
     region = await own_region(call)
     if source_region != region:
         raise EC2Error("InvalidParameterValue", f"Snapshots can be copied within the region {region} only.")

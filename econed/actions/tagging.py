@@ -94,23 +94,27 @@ def checked(tags: Sequence[Tag]) -> dict[str, str]:
     return by_key
 
 
-def specified(specifications: Sequence[TagSpecification], *resource_types: str) -> dict[str, str]:
-    """Return the tags for the first of the `resource_types` that a creating action makes; the others get none.
+def specified(specifications: Sequence[TagSpecification], *resource_types: str) -> dict[str, dict[str, str]]:
+    """Return the tags for each of the `resource_types` that an action makes, by type; none where none are given.
 
-    Raises `EC2Error` for a resource type that the action does not make, and for tags on one of the other types.
+    Raises `EC2Error` as EC2 does: InvalidParameterValue for a type that is missing, is specified twice, or is not made
+    by the action, InvalidTagKey.Malformed for a specification without tags, and what `checked` raises.
     """
-    found: dict[str, str] = {}
+    found: dict[str, dict[str, str]] = {}
     for specification in specifications:
         said = specification.get("ResourceType", "")
+        if not said:
+            raise EC2Error("InvalidParameterValue", "Tag specification resource type must have a value")
         if said not in resource_types:
             raise EC2Error(
                 "InvalidParameterValue", f"'{said}' is not a valid taggable resource type for this operation."
             )
-        given = checked(specification.get("Tags", ()))
-        if found and given:
-            raise EC2Error("InvalidParameterValue", f"More than one tag specification for resource type '{said}'.")
-        found = given
-    return found
+        if said in found:
+            raise EC2Error("InvalidParameterValue", f"Duplicate tag specification for resource type '{said}'.")
+        found[said] = checked(specification.get("Tags", ()))
+        if not found[said]:
+            raise EC2Error("InvalidTagKey.Malformed", "Tag specification must have at least one tag")
+    return {resource_type: found.get(resource_type, {}) for resource_type in resource_types}
 
 
 def limited(present: Iterable[TagTypeDef], added: Mapping[str, str]) -> None:

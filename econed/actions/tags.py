@@ -36,7 +36,7 @@ from econed.actions.tagging import (
     tags_under,
     untag_text,
 )
-from econed.actions.volume_facts import is_volume
+from econed.actions.volume_facts import SNAPSHOT_TAG_PREFIX, is_of_ami, is_volume, snapshot_tags
 from econed.errors import EC2Error
 from econed.ids import ALLOCATION, IMAGE, INSTANCE, SNAPSHOT, VOLUME, Kind, allocation_id, machine_and_part
 from econed.opennebula.documents import Image, OwnedView, Right, VirtualMachine
@@ -109,11 +109,30 @@ class _OnMachine:
 
 
 @dataclass(frozen=True)
+class _OnImage:
+    """An image that keeps tags: of the AMI or volume that it is (`is_tagged`), of a snapshot, or of both."""
+
+    image: Image
+    is_tagged: bool
+    is_snapshot: bool
+
+    def tagged(self) -> Iterator[_Tagged]:
+        """Yield what is tagged there."""
+        if self.is_tagged or not is_of_ami(self.image):
+            yield _Tagged.itself(self.image.template)
+        if self.is_snapshot and is_of_ami(self.image):
+            yield _Tagged(snapshot_tags(self.image), SNAPSHOT_TAG_PREFIX)
+
+
+@dataclass(frozen=True)
 class _Resources:
     """What a change of tags is about, all of it found."""
 
     machines: Sequence[VirtualMachine]
     images: Sequence[Image]
+    """AMIs, and volumes that are images."""
+
+    snapshots: Sequence[Image]
     key_pairs: Sequence[KeyPair]
     disks: Sequence[Attachment] = ()
     """Volumes that are disks of a machine alone; the machine keeps their tags."""
@@ -126,10 +145,20 @@ class _Resources:
         """Yield the tags of each resource."""
         yield from (tags_of(machine.user_template) for machine in self.machines)
         yield from (tags_of(image.template) for image in self.images)
+        yield from map(snapshot_tags, self.snapshots)
         yield from (pair.tags for pair in self.key_pairs)
         yield from map(_disk_tags, self.disks)
         if self.pool is not None:
             yield from map(self.pool.tags, self.addresses)
+
+    def on_images(self) -> dict[int, _OnImage]:
+        """Return the images that tags are kept on, by number, with what is tagged there."""
+        itself = {image.id: image for image in self.images}
+        snapshots = {image.id: image for image in self.snapshots}
+        return {
+            number: _OnImage(image, is_tagged=number in itself, is_snapshot=number in snapshots)
+            for number, image in {**itself, **snapshots}.items()
+        }
 
     def on_machines(self) -> list[_OnMachine]:
         """Return the machines that tags are kept on, each once, with what is tagged there."""
@@ -212,7 +241,7 @@ async def _find(call: Call, resource_ids: Sequence[str]) -> _Resources:
             raise kind.not_found(text) if rest.isdecimal() else kind.malformed(text)
         else:
             raise EC2Error("InvalidID", f"The ID '{text}' is not valid")
-    marked = (*await amis(call, of_kind[IMAGE.prefix]), *await found_snapshots(call, of_kind[SNAPSHOT.prefix]))
+    marked = await amis(call, of_kind[IMAGE.prefix])
     found = await volumes(call, of_kind[VOLUME.prefix])
     of_volumes = [each.image for each in found if each.image is not None]
     pool, addresses = await tagged_addresses(call, of_kind[ALLOCATION.prefix])
@@ -221,6 +250,7 @@ async def _find(call: Call, resource_ids: Sequence[str]) -> _Resources:
         addresses=addresses,
         machines=await machines(call, of_kind[INSTANCE.prefix]),
         images=tuple({image.id: image for image in (*marked, *of_volumes)}.values()),
+        snapshots=await found_snapshots(call, of_kind[SNAPSHOT.prefix]),
         key_pairs=await key_pairs_by_id(call, of_kind[_KEY_PAIR]),
         disks=[each.attachment for each in found if each.image is None and each.attachment is not None],
     )
@@ -240,15 +270,17 @@ def _values_by_key(tags: Sequence[Tag]) -> Mapping[str, set[str] | None]:
 async def _change(call: Call, found: _Resources, text: _Text) -> None:
     """Give every resource the attributes that `text` says; one that it says nothing of is left alone."""
     on_machines = {each.machine.id: each for each in found.on_machines()}
+    images = found.on_images()
 
     async def change(thing: OwnedView) -> None:
         if isinstance(thing, VirtualMachine):
             if changed := template(*map(text, on_machines[thing.id].tagged())):
                 await call.one.vm_update(thing.id, changed)
-        elif isinstance(thing, Image) and (changed := text(_Tagged.itself(thing.template))):
+        elif isinstance(thing, Image) and (changed := template(*map(text, images[thing.id].tagged()))):
             await call.one.image_update(thing.id, changed)
 
-    await call.change_all(Right.MANAGE, (*(each.machine for each in on_machines.values()), *found.images), change)
+    owned = (*(each.machine for each in on_machines.values()), *(each.image for each in images.values()))
+    await call.change_all(Right.MANAGE, owned, change)
     on_user = await _texts(
         call, text, (_Tagged(pair.tags, tag_prefix(call.caller.id, pair.name)) for pair in found.key_pairs)
     )
@@ -288,7 +320,7 @@ async def _described(
     for image in filter(is_ami, pool):
         yield _descriptions(IMAGE.format(image.id), "image", tags_of(image.template))
     for image in filter(is_shown, pool):
-        yield _descriptions(SNAPSHOT.format(image.id), "snapshot", tags_of(image.template))
+        yield _descriptions(SNAPSHOT.format(image.id), "snapshot", snapshot_tags(image))
     for image in filter(is_volume, pool):
         yield _descriptions(VOLUME.format(image.id), "volume", tags_of(image.template))
     if is_wanted(ALLOCATION.prefix, "elastic-ip") and (named is None or any(map(ALLOCATION.is_id, named))):

@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from econed.actions.image_view import MARK, NAME, description_text
-from econed.actions.tagging import PREFIX, tag_text
+from econed.actions.image_facts import MARK, description_text
+from econed.actions.tagging import PREFIX, older_keys, tag_text, tags_of, tags_under, untag_text
 from econed.opennebula.template import attribute, hex_name, removal, template
 
 if TYPE_CHECKING:
+    from types_boto3_ec2.type_defs import TagTypeDef
+
     from econed.opennebula.documents import Image
 
 IS_VOLUME = "EBS_VOLUME"
@@ -35,8 +37,6 @@ FROM_SNAPSHOT = "EC2_SNAPSHOT_ID"
 """The snapshot a volume was made from, by its EC2 id."""
 OF_VOLUME = "EBS_SNAPSHOT_VOLUME"
 """The volume a snapshot was made of, by its EC2 id."""
-REQUEST_DIGEST = "EC2_REQUEST_DIGEST"
-"""What a CreateVolume call with a client token asked for, as a SHA-256."""
 MODIFICATION = "EC2_VOLUME_MODIFICATION"
 """[ORIGINAL_SIZE, TARGET_SIZE, TIME] of the last ModifyVolume: GiB and seconds since the epoch."""
 LAUNCHED_AT = "EC2_LAUNCHED_AT"
@@ -44,12 +44,18 @@ LAUNCHED_AT = "EC2_LAUNCHED_AT"
 DELETE_WITH = "EC2_DELETE_WITH"
 """The machine, by its OpenNebula id, after whose end a volume is to go, if that machine ends with it."""
 
+OF_AMI = "EC2_SNAPSHOT_OF_AMI"
+"""YES on a snapshot whose image is, or was, an AMI too: its tags are attributes of their own beside the AMI's."""
+SNAPSHOT_TAG_PREFIX = "EC2_SNAPSHOT_TAG_"
+"""How the attributes of the tags of such a snapshot begin."""
+MADE_AS = "EC2_IMAGE_ID"
+"""The OpenNebula id of the image that was marked as what its name says. A copy has that of its original at first."""
+
 _VOLUME_NAME = re.compile(r"ec2-vol-[0-9a-f]{32}")
 _SNAPSHOT_NAME = re.compile(r"ec2-snap-[0-9a-f]{32}")
-_INHERITED = (
-    *(HINT, ZONE, VOLUME_TYPE, FROM_SNAPSHOT, OF_VOLUME, REQUEST_DIGEST, MODIFICATION, LAUNCHED_AT, DELETE_WITH),
-    *("EC2_TAGS", NAME),
-)
+_OURS = ("EC2_", "EBS")
+"""How the attributes begin by which econed, or the Ruby server, knows an image."""
+
 _NOTHING: Mapping[str, str] = MappingProxyType({})
 _UNKNOWN_VOLUME = "vol-ffffffff"
 
@@ -62,6 +68,11 @@ def volume_name(token: str | None = None) -> str:
 def snapshot_name() -> str:
     """Return the name of a new snapshot."""
     return f"ec2-snap-{uuid4().hex}"
+
+
+def is_reserved(name: str) -> bool:
+    """Whether an image of this name would be taken for a volume or a snapshot."""
+    return any(pattern.fullmatch(name) for pattern in (_VOLUME_NAME, _SNAPSHOT_NAME))
 
 
 def is_volume(image: Image) -> bool:
@@ -82,11 +93,19 @@ def is_snapshot(image: Image) -> bool:
 
 def is_unfinished(image: Image) -> bool:
     """Whether an image is a copy that still has the attributes of what it was made from."""
-    if _VOLUME_NAME.fullmatch(image.name):
-        return not _says(image, IS_VOLUME) or _says(image, IS_SNAPSHOT)
-    return _SNAPSHOT_NAME.fullmatch(image.name) is not None and (
-        not _says(image, IS_SNAPSHOT) or _says(image, IS_VOLUME)
-    )
+    if not is_reserved(image.name):
+        return False
+    wanted, other = (IS_VOLUME, IS_SNAPSHOT) if is_volume(image) else (IS_SNAPSHOT, IS_VOLUME)
+    is_marked = _says(image, wanted) and not _says(image, other)
+    return not is_marked or image.template.text(MADE_AS) not in ("", str(image.id))
+
+
+def inherited(image: Image, kept: Container[str]) -> list[str]:
+    """Return the attributes by which a copy, or what will be one, says of itself what is true of its original only.
+
+    `kept` are those that the copy is to have.
+    """
+    return [name for name in image.template.names() if name.startswith(_OURS) and name not in kept]
 
 
 def finished(image: Image, facts: Mapping[str, str], description: str = "", tags: Mapping[str, str] = _NOTHING) -> str:
@@ -95,17 +114,35 @@ def finished(image: Image, facts: Mapping[str, str], description: str = "", tags
     It is one append, so it is done or not done. Doing it once more changes nothing.
     """
     marks = {IS_VOLUME: "YES", IS_SNAPSHOT: "NO"} if is_volume(image) else {IS_VOLUME: "NO", IS_SNAPSHOT: "YES"}
-    wanted = {MARK: "NO", **marks, **facts}
-    given = tag_text(tags)
-    kept = {*wanted, *(hex_name(PREFIX, key) for key in tags)}
-    present = [name for name in image.template.names() if name.startswith(PREFIX)]
-    gone = [name for name in (*_INHERITED, *present) if name not in kept]
+    wanted = {MARK: "NO", MADE_AS: str(image.id), **marks, **facts}
     return template(
         *(attribute(name, value) for name, value in wanted.items()),
-        *map(removal, gone),
+        *map(removal, inherited(image, {*wanted, *(hex_name(PREFIX, key) for key in tags)})),
         description_text(description),
-        given,
+        tag_text(tags),
     )
+
+
+def is_of_ami(image: Image) -> bool:
+    """Whether the image of a snapshot is, or was, an AMI too."""
+    return _says(image, OF_AMI)
+
+
+def snapshot_tags(image: Image) -> list[TagTypeDef]:
+    """Return the tags of a snapshot, by key."""
+    return tags_under(image.template, SNAPSHOT_TAG_PREFIX) if is_of_ami(image) else tags_of(image.template)
+
+
+def parted_text(image: Image, ami_tags: Container[str]) -> str:
+    """Return the template text that keeps a snapshot's tags apart from those of the AMI that its image becomes too.
+
+    `ami_tags` are the keys of the AMI's. Empty for what is no snapshot, or is kept apart already.
+    """
+    if not is_snapshot(image) or is_of_ami(image):
+        return ""
+    tags = {tag["Key"]: tag["Value"] for tag in tags_of(image.template)}
+    gone = untag_text((key for key in tags if key not in ami_tags), older=older_keys(image.template))
+    return template(attribute(OF_AMI, "YES"), tag_text(tags, SNAPSHOT_TAG_PREFIX), gone)
 
 
 def snapshot_of(image: Image) -> str:

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from econed.actions.client_tokens import mismatch
+from econed.actions.client_tokens import REQUEST_DIGEST
 from econed.actions.tagging import tag_text
-from econed.actions.volume_facts import IS_VOLUME, REQUEST_DIGEST, finished, is_unfinished
+from econed.actions.volume_facts import IS_VOLUME, finished, is_unfinished
 from econed.errors import EC2Error, OpenNebulaCode, OpenNebulaRefusal
 from econed.ids import SNAPSHOT
 from econed.opennebula.session import MINE
@@ -17,6 +17,7 @@ from econed.opennebula.template import attribute, template
 
 if TYPE_CHECKING:
     from econed.actions.call import Call
+    from econed.actions.client_tokens import ClientToken
     from econed.opennebula.documents import Image
 
 MAX_SIZE = 16384
@@ -93,7 +94,7 @@ async def make_volume(call: Call, plan: VolumePlan) -> int:
     return number
 
 
-async def make_volume_once(call: Call, plan: VolumePlan) -> int:
+async def make_volume_once(call: Call, plan: VolumePlan, token: ClientToken) -> int:
     """Make a volume whose name belongs to a client token, or return the one that was made with it.
 
     oned refuses a second image of a name, so however many processes try, one makes it; it is found by its name. The
@@ -111,8 +112,7 @@ async def make_volume_once(call: Call, plan: VolumePlan) -> int:
         if there is None and refused.code == OpenNebulaCode.INTERNAL:
             raise refused
         if there is not None and there.state is not ImageState.DELETE and not is_unfinished(there):
-            if there.template.text(REQUEST_DIGEST) not in (plan.facts[REQUEST_DIGEST], ""):
-                raise mismatch()
+            token.demand_same(there.template.text(REQUEST_DIGEST))
             return there.id
         if there is not None and there.state is not ImageState.DELETE and _is_abandoned(call, there):
             await _finish(call, plan, there.id)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from econed.actions.action import action
 from econed.actions.attachments import Volume, find_volumes, own_disks, volumes, with_attachments
-from econed.actions.client_tokens import request_digest
+from econed.actions.client_tokens import ClientToken
 from econed.actions.filters import Selection
 from econed.actions.images import images
 from econed.actions.inputs import Filter, TagSpecification
@@ -16,7 +16,7 @@ from econed.actions.machines import listed_ids, shown_sets
 from econed.actions.paging import Listing, Paging
 from econed.actions.snapshot_view import found_snapshots
 from econed.actions.tagging import specified
-from econed.actions.volume_facts import FROM_SNAPSHOT, REQUEST_DIGEST, VOLUME_TYPE, ZONE, is_volume, volume_name
+from econed.actions.volume_facts import FROM_SNAPSHOT, VOLUME_TYPE, ZONE, is_volume, volume_name
 from econed.actions.volume_making import VolumePlan, checked_size, demand_completed, make_volume, make_volume_once
 from econed.actions.volume_view import (
     MODIFICATION_FILTERS,
@@ -45,7 +45,6 @@ _MODIFICATIONS = Listing("volume-modifications", (int, int, int))
 _T = TypeVar("_T")
 
 _TYPES = frozenset({"standard", "io1", "io2", "gp2", "gp3", "sc1", "st1"})
-_MAX_TOKEN = 64
 _ATTRIBUTES = ("autoEnableIO", "productCodes")
 _DELETABLE = frozenset({ImageState.READY, ImageState.ERROR, ImageState.DISABLED})
 
@@ -76,19 +75,18 @@ async def create_volume(
         facts[FROM_SNAPSHOT] = SNAPSHOT.format(snapshot.id)
     if volume_type:
         facts[VOLUME_TYPE] = checked_type(volume_type)
-    if client_token is not None:
-        if len(client_token) > _MAX_TOKEN:
-            raise EC2Error("InvalidParameterValue", f"A client token has at most {_MAX_TOKEN} characters.")
-        facts[REQUEST_DIGEST] = request_digest(call.parameters)
+    token = ClientToken.of(call, client_token)
+    if token is not None:
+        facts |= token.facts
     plan = VolumePlan(
-        name=volume_name(client_token),
+        name=volume_name(None if token is None else token.text),
         size=checked_size(size, snapshot),
         snapshot=snapshot,
         facts=facts,
-        tags=specified(tag_specifications, "volume"),
+        tags=specified(tag_specifications, "volume")["volume"],
     )
     await watch_caller(call)
-    number = await (make_volume if client_token is None else make_volume_once)(call, plan)
+    number = await (make_volume(call, plan) if token is None else make_volume_once(call, plan, token))
     (made,) = await volumes(call, [VOLUME.format(number)])
     return {**volume_view(made, await Zones.of(call, [made]))}
 

@@ -41,14 +41,17 @@ MAY_BE_EMPTY: Final = frozenset(
         ("SecureBlobAttributeValue", "Value"),
         ("ModifyInstanceAttributeRequest", "Value"),
         ("ModifyImageAttributeRequest", "Value"),
+        ("CopyImageRequest", "Description"),
+        ("RegisterImageRequest", "Description"),
         ("BlockDeviceMapping", "NoDevice"),
         ("InstanceBlockDeviceMappingSpecification", "NoDevice"),
     }
 )
 """The members, by shape, where the empty string is a value; anywhere else it says "not given", as Terraform sends it.
 
-DeleteTags of an empty value is not DeleteTags of any value; an attribute is set to nothing by an empty value; an empty
-NoDevice leaves a device out (EC2 API Reference, Tag, AttributeValue, BlockDeviceMapping).
+DeleteTags of an empty value is not DeleteTags of any value; an attribute is set to nothing by an empty value, a
+description that there is already taken away by an empty one; an empty NoDevice leaves a device out (EC2 API Reference,
+Tag, AttributeValue, CopyImage, BlockDeviceMapping).
 """
 
 MAX_DEPTH: Final = 16

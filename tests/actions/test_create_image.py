@@ -334,6 +334,15 @@ def test_tags_and_description_of_a_copy_are_what_the_call_says(cloud: Cloud) -> 
     assert other["Tags"] == [{"Key": "a", "Value": "b"}]
 
 
+def test_a_copy_has_the_description_of_its_original_unless_another_or_an_empty_one_is_given(cloud: Cloud) -> None:
+    copy(cloud, "without")
+    copy(cloud, "with-an-empty-one", Description="")
+    assert {image["Name"]: image.get("Description", "") for image in own(cloud)} == {
+        "without": "Ubuntu 24.04 LTS",
+        "with-an-empty-one": "",
+    }
+
+
 def test_the_same_client_token_gives_the_same_copy_and_another_a_duplicate(cloud: Cloud) -> None:
     first = copy(cloud, ClientToken="token")
     assert copy(cloud, ClientToken="token") == first

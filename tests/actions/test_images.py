@@ -276,6 +276,14 @@ def test_a_description_takes_the_place_of_the_one_before(cloud: Cloud) -> None:
         assert one(cloud, mine)["Description"] == text
 
 
+def test_an_empty_description_takes_away_the_one_before_and_none_leaves_it(cloud: Cloud) -> None:
+    mine = image_of(cloud, "alice", "mine", 'DESCRIPTION="before"')
+    cloud.run("alice", "RegisterImage", ImageLocation=mine)
+    assert one(cloud, mine)["Description"] == "before"
+    cloud.run("alice", "RegisterImage", ImageLocation=mine, Description="")
+    assert "Description" not in one(cloud, mine)
+
+
 def test_a_description_in_sunstone_takes_the_place_of_an_encoded_one(cloud: Cloud) -> None:
     mine = image_of(cloud, "alice", "mine")
     cloud.run("alice", "RegisterImage", ImageLocation=mine, Name="mine", Description=AWKWARD["emoji"])

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from econed.actions.instance_facts import CLIENT_TOKEN, DISCARDED
+from econed.actions.client_tokens import CLIENT_TOKEN
+from econed.actions.instance_facts import DISCARDED
 from econed.actions.launch import HOLD_AGE, TOKEN_LIFETIME
 from econed.catalogue import all_chores
 from econed.errors import EC2Error

@@ -1,0 +1,151 @@
+"""ClientToken, the same in every action: the same call gives the same thing, another one a mismatch, a copy nothing."""
+
+from __future__ import annotations
+
+from itertools import cycle
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.python.failure import Failure
+
+from econed.catalogue import all_actions
+from econed.errors import EC2Error
+from tests.actions.test_volumes import ZONE, begin, image, snapshot, volume
+from tests.support.cloud import Cloud
+from tests.support.pace import Paced
+
+UBUNTU = "ami-00000000"
+COPY: dict[str, Any] = {"SourceImageId": UBUNTU, "SourceRegion": "OpenNebula"}
+CALLS: dict[str, tuple[dict[str, Any], dict[str, Any], int]] = {
+    "CopyImage": ({"Name": "copy", **COPY}, {"Description": "another"}, 128),
+    "CreateVolume": ({"AvailabilityZone": ZONE, "Size": 1}, {"Size": 2}, 64),
+    "RunInstances": ({"ImageId": UBUNTU, "MinCount": 1, "MaxCount": 1}, {"InstanceType": "m1.large"}, 64),
+}
+"""By action: a call, what another call asks for, and how long a token may be."""
+
+
+def ids(answer: dict[str, Any]) -> str:
+    """Return the id of what was made."""
+    return str(answer.get("ImageId") or answer.get("VolumeId") or answer["Instances"][0]["InstanceId"])
+
+
+def made(cloud: Cloud) -> tuple[int, ...]:
+    """Return how many AMIs, volumes that are images, and instances alice has."""
+    images = cloud.run("alice", "DescribeImages", Owners=["self"])["Images"]
+    machines = cloud.run("alice", "DescribeInstances")["Reservations"]
+    volumes = [each for each in cloud.run("alice", "DescribeVolumes")["Volumes"] if not each["Attachments"]]
+    return len(images), len(volumes), len(machines)
+
+
+def test_every_action_that_takes_a_client_token_is_looked_at_here() -> None:
+    assert set(CALLS) == {each.name for each in all_actions() if "ClientToken" in each.accepts.of}
+
+
+@pytest.mark.parametrize("action", CALLS)
+def test_the_same_call_gives_the_same_thing_and_another_one_a_mismatch(cloud: Cloud, action: str) -> None:
+    asked, other, longest = CALLS[action]
+    token = "t" * longest
+    first = ids(cloud.run("alice", action, **asked, ClientToken=token))
+    cloud.wait(10)
+    before = made(cloud)
+    assert ids(cloud.run("alice", action, **asked, ClientToken=token)) == first
+    refusal = cloud.refusal("alice", action, **{**asked, **other}, ClientToken=token)
+    assert refusal.code == "IdempotentParameterMismatch"
+    assert made(cloud) == before
+    assert ids(cloud.run("bob", action, **asked, ClientToken=token)) != first
+
+
+@pytest.mark.parametrize("action", CALLS)
+def test_a_token_that_amazon_or_oned_would_not_take_is_refused(action: str) -> None:
+    cloud = Cloud()
+    asked, _, longest = CALLS[action]
+    for token in ("t" * (longest + 1), "tökén", "a\\", " a", "a\tb]]>"):
+        refusal = cloud.refusal("alice", action, **asked, ClientToken=token)
+        assert (refusal.code, "clientToken" in refusal.message, token) == ("InvalidParameterValue", True, token)
+    assert cloud.changes == []
+
+
+@pytest.mark.parametrize("action", ["CreateVolume", "RunInstances"])
+def test_an_empty_token_is_none(action: str) -> None:
+    cloud = Cloud()
+    asked = CALLS[action][0]
+    assert len({ids(cloud.run("alice", action, **asked, ClientToken="")) for _ in range(2)}) == 2
+
+
+def test_another_source_with_the_token_of_a_copy_is_a_mismatch_and_not_the_first_copy(cloud: Cloud) -> None:
+    first = ids(cloud.run("alice", "CopyImage", Name="copy", **COPY, ClientToken="token"))
+    cloud.wait(10)
+    second = ids(cloud.run("alice", "CopyImage", Name="second", **COPY))
+    cloud.wait(10)
+    for name, source in (("copy", second), ("other", UBUNTU), ("other", second), ("other", first)):
+        refusal = cloud.refusal(
+            "alice", "CopyImage", Name=name, SourceImageId=source, SourceRegion="OpenNebula", ClientToken="token"
+        )
+        assert refusal.code == "IdempotentParameterMismatch"
+    assert made(cloud)[0] == 2
+
+
+PACE = st.lists(st.floats(0.0, 2.0), min_size=6, max_size=20)
+
+
+def at_once(cloud: Cloud, *calls: tuple[list[float], dict[str, Any]]) -> list[Any]:
+    """Make calls of CopyImage with one token in two processes, each at its own pace; answers or errors."""
+    ended = [
+        begin(cloud, Paced(cloud.one, cloud.clock, cycle(pace)), "CopyImage", **COPY, ClientToken="token", **parameters)
+        for pace, parameters in calls
+    ]
+    cloud.clock.pump([0.1] * 1500)
+    return [each.value if isinstance(each, Failure) else each for (each,) in ended]
+
+
+@settings(max_examples=30, deadline=None)
+@given(PACE, PACE)
+def test_two_processes_with_one_token_make_one_copy(one: list[float], two: list[float]) -> None:
+    cloud = Cloud()
+    first, second = at_once(cloud, (one, {"Name": "copy"}), (two, {"Name": "copy"}))
+    assert first == second
+    assert made(cloud)[0] == 1
+
+
+@settings(max_examples=30, deadline=None)
+@given(PACE, PACE)
+def test_of_two_different_copies_with_one_token_one_is_made_at_most(one: list[float], two: list[float]) -> None:
+    cloud = Cloud()
+    answers = at_once(cloud, (one, {"Name": "copy"}), (two, {"Name": "another"}))
+    errors = [each for each in answers if isinstance(each, EC2Error)]
+    assert errors
+    assert {error.code for error in errors} == {"IdempotentParameterMismatch"}
+    assert made(cloud)[0] == 2 - len(errors)
+
+
+def test_what_is_copied_has_neither_token_nor_digest_nor_anything_of_its_originals_own(cloud: Cloud) -> None:
+    """Whatever is copied to whatever: a volume, a snapshot, an AMI and its snapshot."""
+    first = volume(cloud, ClientToken="token", VolumeType="gp2")
+    copied = ids(cloud.run("alice", "CopyImage", Name="copy", **COPY, ClientToken="token"))
+    cloud.wait(10)
+    for original in (first[4:], copied[4:]):
+        cloud.as_user("alice", "one.image.update", int(original), 'EC2_TO_COME="x"\nEBS_TO_COME="x"', 1)
+    of_volume, of_ami = snapshot(cloud, first), f"snap-{copied[4:]}"
+    again = ids(cloud.run("alice", "CopyImage", Name="again", SourceImageId=copied, SourceRegion="OpenNebula"))
+    cloud.wait(10)
+    copies = [of_volume, again, *(volume(cloud, SnapshotId=each) for each in (of_volume, of_ami))]
+    for each in (of_volume, of_ami):
+        answer = cloud.run("alice", "CopySnapshot", SourceSnapshotId=each, SourceRegion="OpenNebula")
+        copies.append(str(answer["SnapshotId"]))
+        cloud.wait(10)
+    for each in copies:
+        names = set(image(cloud, each).template.names())
+        assert not names & {"EC2_CLIENT_TOKEN", "EC2_REQUEST_DIGEST", "EC2_TO_COME", "EBS_TO_COME"}, each
+
+
+def test_a_copy_of_a_snapshot_shows_nothing_of_its_original_while_it_is_not_finished(cloud: Cloud) -> None:
+    """It has all the marks of a snapshot from its first moment on: they are its original's."""
+    tags = [{"ResourceType": "snapshot", "Tags": [{"Key": "a", "Value": "b"}]}]
+    saved = snapshot(cloud, volume(cloud), Description="mine", TagSpecifications=tags)
+    cloud.as_user("alice", "one.image.clone", int(saved[5:]), f"ec2-snap-{'1' * 32}")
+    found = cloud.run("alice", "DescribeSnapshots")["Snapshots"]
+    assert [(each["State"], each["Description"], each["Tags"]) for each in found if each["SnapshotId"] != saved] == [
+        ("pending", "", [])
+    ]
