@@ -8,6 +8,10 @@ is `econed.answers`.
 from __future__ import annotations
 
 from enum import IntEnum
+from typing import Final
+
+MAX_MESSAGE: Final = 2000
+"""Characters of a message that a client gets; it may hold what the client sent, which may be as long as a request."""
 
 
 class EC2Error(Exception):
@@ -18,6 +22,7 @@ class EC2Error(Exception):
     """
 
     def __init__(self, code: str, message: str, status: int = 400) -> None:
+        message = message if len(message) <= MAX_MESSAGE else f"{message[:MAX_MESSAGE]}…"
         super().__init__(code, message, status)
         self.code = code
         self.message = message

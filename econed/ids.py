@@ -16,6 +16,7 @@ from econed.errors import EC2Error
 _DIGITS = re.compile(r"[0-9]{1,10}", re.ASCII)
 _PART_DIGITS = re.compile(r"[0-9]{11,13}", re.ASCII)
 _MAX_OPENNEBULA_ID = 2**31 - 1
+_NAMED = 50
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,13 @@ class Kind:
         return EC2Error(self.malformed_code, f'Invalid id: "{text}"')
 
     def not_found(self, *texts: str) -> EC2Error:
-        """Return the one error for ids that do not exist, are of another kind, or belong to someone else."""
+        """Return the one error for ids that do not exist, are of another kind, or belong to someone else.
+
+        Of many the message names the first `_NAMED`: clients take them out of it and try again without them.
+        """
         if len(texts) == 1:
             return EC2Error(self.missing, f"The {self.called} '{texts[0]}' does not exist")
-        return EC2Error(self.missing, f"The {self.called}s '{', '.join(texts)}' do not exist")
+        return EC2Error(self.missing, f"The {self.called}s '{', '.join(texts[:_NAMED])}' do not exist")
 
 
 INSTANCE = Kind("i", "InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed", "instance ID")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from twisted.internet.defer import Deferred, DeferredSemaphore
+from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.threads import deferToThreadPool
@@ -34,6 +34,7 @@ from econed.opennebula.replies import Scalar, document_of, value_of
 from econed.opennebula.template import sendable
 from econed.opennebula.tokens import CipherForm, ServerKey, UnusableName, session_token
 from econed.single_flight import SingleFlight
+from econed.slots import Slots
 from econed.xmlrpc_proxy import OnedProxy, oned_endpoint
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class XMLRPCBackend:
         self._now = now
         self._zone = zone
         self._log = log
-        self._turns = DeferredSemaphore(limits.calls)
+        self._slots = Slots(limits.calls)
         self._forms = _CipherForms(self._takes, key.forms)
 
     @classmethod
@@ -131,12 +132,12 @@ class XMLRPCBackend:
     @property
     def calls_in_flight(self) -> int:
         """How many calls are being made (`ITurns`)."""
-        return self._turns.limit - self._turns.tokens
+        return self._slots.taken
 
     @property
     def calls_waiting(self) -> int:
         """How many wait for their turn (`ITurns`)."""
-        return len(self._turns.waiting)
+        return self._slots.waiting
 
     async def call(self, user: str | None, method: str, *args: object) -> Scalar:
         """Call `method` and return the value of the reply (`IOpenNebula.call`)."""
@@ -199,11 +200,8 @@ class XMLRPCBackend:
         return await self._in_thread(lambda: decode(method, body))
 
     async def _turn(self, method: str, session: str, args: tuple[object, ...]) -> bytes:
-        await self._turns.acquire()
-        try:
+        async with self._slots:
             return await self._proxy.callRemote(method, session, *args)
-        finally:
-            self._turns.release()
 
     async def _takes(self, form: CipherForm) -> bool:
         """Whether oned takes tokens of this form, by asking who the server account is."""

@@ -67,6 +67,7 @@ SHARED_ROOMS = {
         "observed",
         "clock",
         "pid_file",
+        "slots",
     ),
 }
 ROOM_OF = {module: room for room, members in SHARED_ROOMS.items() for module in members}

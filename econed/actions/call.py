@@ -17,6 +17,7 @@ from econed.interfaces import InThread, IOpenNebula, IScripts, IUpload
 from econed.opennebula.documents import Note, OwnedView, Right
 from econed.opennebula.methods import is_reading
 from econed.opennebula.session import Session
+from econed.slots import CALLS_OF_A_REQUEST, FewAtOnce, Slots
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
@@ -59,8 +60,12 @@ class Call:
 
     @classmethod
     def of(cls, caller: User, one: IOpenNebula, note: Note | None = None, **rest: Any) -> Call:
-        """Return a call of this user on oned; `note` is told what is read of oned's documents."""
-        return cls(caller=caller, one=Session(one, caller.name, note), serveradmin=Session(one, None, note), **rest)
+        """Return a call of this user on oned; `note` is told what is read of oned's documents.
+
+        It makes no more than `CALLS_OF_A_REQUEST` calls to oned at once, both sessions together.
+        """
+        few = FewAtOnce(one, Slots(CALLS_OF_A_REQUEST))
+        return cls(caller=caller, one=Session(few, caller.name, note), serveradmin=Session(few, None, note), **rest)
 
     @property
     def now(self) -> int:
@@ -122,7 +127,7 @@ def account_id(user_id: int) -> str:
 
 
 async def together(coroutines: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
-    """Run coroutines at the same time and return their results in order.
+    """Run coroutines at the same time and return their results in order; of their calls to oned, few are made at once.
 
     All have ended when the first failure is raised: nothing goes on behind an answer.
     """

@@ -41,6 +41,7 @@ _EVERYBODY = "all"
 _ALIASES = frozenset({"amazon", "aws-backup-vault", "aws-marketplace", "microsoft"})
 _ACCOUNT = re.compile(r"[0-9]{12}", re.ASCII)
 _BOOTABLE = frozenset({ImageType.OS, ImageType.CDROM, ImageType.DATABLOCK})
+_READ_ONE_BY_ONE = 8
 _UNFIT = frozenset({ImageState.ERROR, ImageState.DELETE})
 _OUT_OF_SIGHT = frozenset({OpenNebulaCode.NO_EXISTS, OpenNebulaCode.AUTHORIZATION})
 
@@ -167,8 +168,15 @@ async def amis(call: Call, image_ids: Sequence[str]) -> tuple[Image, ...]:
 
 
 async def images(call: Call, numbers: Sequence[int]) -> tuple[Image, ...]:
-    """Return the images with these OpenNebula ids that the caller may see, AMIs or not."""
-    found = await together(_image(call, number) for number in numbers)
+    """Return the images with these OpenNebula ids that the caller may see, AMIs or not, each once.
+
+    A few are read one by one, more by one reading of the pool: both show what the caller may use.
+    """
+    wanted = dict.fromkeys(numbers)
+    if len(wanted) > _READ_ONE_BY_ONE:
+        pool = {image.id: image for image in await call.one.images(VISIBLE, min(wanted), max(wanted))}
+        return tuple(pool[number] for number in wanted if number in pool)
+    found = await together(_image(call, number) for number in wanted)
     return tuple(image for image in found if image is not None)
 
 

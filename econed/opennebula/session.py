@@ -186,9 +186,12 @@ class Session:
         """Return one image (one.image.info)."""
         return await self._document(Image, "one.image.info", image_id, False)
 
-    async def images(self, owner: int = VISIBLE) -> tuple[Image, ...]:
-        """Return the images he may see (one.imagepool.info); `owner` is `VISIBLE`, `MINE` or a user's id."""
-        return await self._pool(Image, "IMAGE", "one.imagepool.info", owner, -1, -1)
+    async def images(self, owner: int = VISIBLE, first: int = -1, last: int = -1) -> tuple[Image, ...]:
+        """Return the images that the user may see, of the ids from `first` to `last` (one.imagepool.info).
+
+        `owner` is `VISIBLE`, `MINE` or a user's id; -1 is no bound.
+        """
+        return await self._pool(Image, "IMAGE", "one.imagepool.info", owner, first, last)
 
     async def image_update(self, image_id: int, text: str) -> None:
         """Put attributes on an image, in one step (one.image.update, append)."""

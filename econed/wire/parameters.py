@@ -57,6 +57,11 @@ Tag, AttributeValue, CopyImage, BlockDeviceMapping).
 MAX_DEPTH: Final = 16
 """The most parts that a parameter's name may have: EC2's deepest, in RequestSpotFleet, has 11."""
 
+MAX_ELEMENTS: Final = 1000
+"""Elements of a list: Amazon's bound on the ids of TerminateInstances and CreateTags, here that of every list
+but those of filters, whose values Amazon counts together (`econed.actions.filters`).
+"""
+
 _INDEX = re.compile(r"0|[1-9][0-9]{0,8}", re.ASCII)
 
 
@@ -75,7 +80,8 @@ def decode(
     that someone failed to fill in. `optional` names top-level members that are not insisted on although
     the model requires them.
 
-    Raises `EC2Error` UnknownParameter, MissingParameter, InvalidParameterValue.
+    Raises `EC2Error` UnknownParameter, MissingParameter, InvalidParameterValue; the latter also for a list of more than
+    `MAX_ELEMENTS`.
     """
     root = _root(pairs)
     if operation.input_shape is not None:
@@ -138,7 +144,8 @@ def _members(shape: StructureShape, node: _Node, path: str, optional: Collection
         member = shape.members[key]
         if member.type_name not in ("structure", "list"):
             child = _without_index(child, where)
-        value = _value(member, child, where, keep_empty=(shape.name, key) in MAY_BE_EMPTY)
+        most = None if _is_of_filters(shape, member) else MAX_ELEMENTS
+        value = _value(member, child, where, keep_empty=(shape.name, key) in MAY_BE_EMPTY, most=most)
         if value is not None:
             members[key] = value
     if members or not path:
@@ -153,25 +160,31 @@ def _insist(shape: StructureShape, members: dict[str, Any], path: str, optional:
             raise EC2Error("MissingParameter", f"The request must contain the parameter {_join(path, name)}")
 
 
-def _value(shape: Shape, node: _Node, path: str, *, keep_empty: bool) -> Any:
-    """Return what stands under a name; None for what counts as not given."""
+def _is_of_filters(shape: Shape, member: Shape) -> bool:
+    return shape.name == "Filter" or member.name == "FilterList"
+
+
+def _value(shape: Shape, node: _Node, path: str, *, keep_empty: bool, most: int | None = MAX_ELEMENTS) -> Any:
+    """Return what stands under a name; None for what counts as not given. A list has `most` elements at most."""
     if shape.type_name == "structure":
         if node.value:
             raise invalid(path, node.value, "It has members, each is given by its own name.")
         return _members(cast(StructureShape, shape), node, path) or None
     if shape.type_name == "list":
-        return _list(cast(ListShape, shape).member, node, path)
+        return _list(cast(ListShape, shape).member, node, path, most)
     _expect_no_more(node, path)
     text = node.value or ""
     return scalar(shape, text, path) if text or keep_empty else None
 
 
-def _list(member: Shape, node: _Node, path: str) -> list[Any]:
+def _list(member: Shape, node: _Node, path: str, most: int | None) -> list[Any]:
     parts = node.parts()
     if node.value is not None:
         if parts:
             raise invalid(path, node.value, "It is given with an index and without one.")
         return [_element(member, node, path)]
+    if most is not None and len(parts) > most:
+        raise EC2Error("InvalidParameterValue", f"{path} cannot contain over {most} values.")
     for part in parts:
         if not _INDEX.fullmatch(part):
             raise _unknown(_join(path, part))

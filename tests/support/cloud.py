@@ -26,7 +26,6 @@ from econed.dispatch import Dispatcher
 from econed.errors import EC2Error, OpenNebulaError
 from econed.interfaces import IOpenNebula, IScripts
 from econed.opennebula.methods import is_reading
-from econed.opennebula.session import Session
 from econed.sandbox.backend import SandboxBackend
 from econed.sandbox.cloud import populate
 from econed.sandbox.oned import LoggedCall, Oned
@@ -112,10 +111,9 @@ class Cloud:
 
     def call_as(self, user: str, *, dry_run: bool = False) -> Call:
         """Return what an action gets when this user calls."""
-        call = Call(
-            caller=self.user(user),
-            one=Session(self.one, user),
-            serveradmin=Session(self.one, None),
+        call = Call.of(
+            self.user(user),
+            self.one,
             settings=self.settings,
             clock=self.clock,
             in_thread=_at_once,

@@ -385,3 +385,33 @@ class TestAnything:
         assert operation is not None
         decoded = decode(operation, [(f"InstanceId.{index}", f"i-{index:08d}") for index in indexes])
         assert decoded == {"InstanceIds": [f"i-{index:08d}" for index in sorted(indexes)]}
+
+
+class TestLongLists:
+    """A list has a bound, wherever it stands; filters have one of their own, for the values of all together."""
+
+    @pytest.mark.parametrize(
+        ("action", "name"),
+        [
+            ("TerminateInstances", "InstanceId.{}"),
+            ("CreateTags", "ResourceId.{}"),
+            ("DescribeKeyPairs", "KeyName.{}"),
+            ("CreateTags", "Tag.{}.Key"),
+            ("RunInstances", "TagSpecification.1.Tag.{}.Key"),
+        ],
+    )
+    def test_a_thousand_elements_are_taken_and_one_more_is_refused(self, model: Model, action: str, name: str) -> None:
+        operation = model.operation(action)
+        assert operation is not None
+        pairs = [(name.format(number), f"x{number}") for number in range(1001)]
+        optional = operation.input_shape.required_members if operation.input_shape is not None else ()
+        assert decode(operation, pairs[:1000], optional=optional)
+        with pytest.raises(EC2Error, match="cannot contain over 1000 values") as caught:
+            decode(operation, pairs, optional=optional)
+        assert caught.value.code == "InvalidParameterValue"
+
+    def test_the_values_of_filters_are_not_counted_here(self, model: Model) -> None:
+        operation = model.operation("DescribeInstances")
+        assert operation is not None
+        decoded = decode(operation, [(f"Filter.1.Value.{number}", "x") for number in range(1001)])
+        assert len(decoded["Filters"][0]["Values"]) == 1001

@@ -1,0 +1,34 @@
+"""Requests with very many ids, over real sockets and processes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from tests.support.clients import refusal
+from tests.support.estate import Cloud, Person
+
+ON_A_SANDBOX = pytest.mark.parametrize("cloud", ["5.12", "7.4"], indirect=True, scope="session")
+"""Only a sandbox tells its calls."""
+
+
+@ON_A_SANDBOX
+def test_a_thousand_unknown_images_cost_oned_a_handful_of_calls(cloud: Cloud, ec2: Any, alice: Person) -> None:
+    ec2.describe_regions()
+    before = cloud.log_length()
+    with pytest.raises(ClientError) as raised:
+        ec2.describe_images(ImageIds=[f"ami-{number:08d}" for number in range(100_000, 101_000)])
+    assert refusal(raised.value) == ("InvalidAMIID.NotFound", 400)
+    assert len([call for call in cloud.calls(before) if call.user == alice.name]) <= 3
+
+
+@ON_A_SANDBOX
+def test_more_than_a_thousand_ids_cost_oned_nothing(cloud: Cloud, ec2: Any, alice: Person) -> None:
+    ec2.describe_regions()
+    before = cloud.log_length()
+    with pytest.raises(ClientError) as raised:
+        ec2.describe_images(ImageIds=[f"ami-{number:08d}" for number in range(100_000, 104_900)])
+    assert refusal(raised.value) == ("InvalidParameterValue", 400)
+    assert not [call for call in cloud.calls(before) if call.user == alice.name]
