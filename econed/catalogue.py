@@ -7,7 +7,7 @@ from econed.actions.action import Action, actions_in
 from econed.actions.address_findings import addresses_without_owner
 from econed.actions.chores import Chore
 from econed.actions.ending import end_shut_down, end_terminating
-from econed.actions.findings import Finder
+from econed.actions.findings import Finder, users_left_out
 from econed.actions.launch import end_left_over, machines_left_over
 from econed.actions.new_images import finish_images
 from econed.actions.uploads import removal
@@ -28,4 +28,4 @@ def all_chores(files: IUploadedFiles | None = None) -> tuple[Chore, ...]:
 
 def all_finders() -> tuple[Finder, ...]:
     """Return everything that `econe-server doctor` looks for."""
-    return machines_left_over, addresses_without_owner
+    return machines_left_over, addresses_without_owner, users_left_out

@@ -95,7 +95,11 @@ def make_process(
     unasked = Observed(one, making.clock, said_calls(making.log()))  # what no single request is the reason for
     scripts = _scripts(making)
     service = _service(
-        making, one, UserDirectory(unasked, making.clock, note, making.metrics.cache_lookup), scripts, types
+        making,
+        one,
+        UserDirectory(unasked, making.clock, note, making.metrics.cache_lookup, making.log()),
+        scripts,
+        types,
     )
     uploads = _uploads(making)
     resource = EC2Resource(service)

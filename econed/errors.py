@@ -116,3 +116,7 @@ class OpenNebulaUnavailable(OpenNebulaError):
 
 class OpenNebulaNonsense(OpenNebulaError):
     """oned, or whatever answers at its address, said something that is not a reply of oned's."""
+
+
+class OpenNebulaTooLarge(OpenNebulaNonsense):
+    """A response of more bytes than may come: it was not taken in, and says nothing about the others."""

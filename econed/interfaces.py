@@ -79,16 +79,21 @@ class IScripts(Interface):
 class IUserDirectory(Interface):
     """The users of the cloud with their EC2 secrets, fresh within seconds."""
 
-    async def find(access_key: str) -> User | None:
-        """Return the user with this name, from the cache where it is fresh enough; None if there is none.
+    def known(access_key: str) -> User | None:
+        """Return the user with this name as last read, however long ago; None if none is known. Nothing is asked."""
 
+    async def confirmed(user: User) -> User | None:
+        """Return a user as oned has them, from the cache where it is fresh enough; None if they are gone.
+
+        For users whose signature was shown to be theirs: for nobody else may a call be made that depends on a name.
         Raises `OpenNebulaUnavailable` where oned must be asked and does not answer.
         """
 
-    async def refreshed(user: User) -> User | None:
-        """Return the user as oned knows him now, for when a signature did not match what the cache said.
+    async def look_again(access_key: str) -> None:
+        """Look for new users and new secrets, after a signature that is nobody's by what is known.
 
-        Asked too often it returns what is cached: wrong signatures never become a flood of calls to oned.
+        What is asked of oned for it does not depend on whether there is a user of this name, and does not grow with
+        how often it is asked for. Raises as `confirmed` does.
         """
 
     async def with_subject(spellings: Sequence[str]) -> Sequence[User]:

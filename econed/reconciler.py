@@ -6,7 +6,7 @@ Everything is done in the session of the user it belongs to, by the chores of `e
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from twisted.internet.defer import CancelledError
@@ -18,6 +18,7 @@ from econed.actions.watch import unwatch, watch, watched_until
 from econed.errors import OpenNebulaError
 from econed.interfaces import IOpenNebula
 from econed.opennebula.documents import Note, UserDocument
+from econed.opennebula.methods import MAX_USER
 from econed.opennebula.session import Session
 from econed.recurring import Recurring
 
@@ -33,7 +34,7 @@ def _logger() -> Logger:
 class Reconciler:
     """One round after the other through the users for whom something may be left to do.
 
-    `for_all` is what a round does once, whoever is watched: it is told all users.
+    `for_all` is what a round does once, whoever is watched: it is told the names of all users, by their ids.
     """
 
     one: IOpenNebula
@@ -41,27 +42,45 @@ class Reconciler:
     chores: Sequence[Chore]
     note: Note | None = None
     log: Logger = field(default_factory=_logger)
-    for_all: Sequence[Callable[[Sequence[UserDocument]], Awaitable[None]]] = ()
+    for_all: Sequence[Callable[[Mapping[int, str]], Awaitable[None]]] = ()
 
     async def round(self) -> None:
         """Look once through all watched users. What fails for one user is logged, and does not keep the others."""
-        users = await Session(self.one, None, self.note).users()
+        names: dict[int, str] = {}
+        watched: list[int] = []
+
+        async def visit(user: UserDocument) -> None:
+            names[user.id] = user.name
+            if await self._looked_after(user):
+                watched.append(user.id)
+
+        await Session(self.one, None, self.note).visit_users(visit, self._left_out)
         for look_after in self.for_all:
             try:
-                await look_after(users)
+                await look_after(names)
             except OpenNebulaError as error:
                 self.log.warn("what is left to do for all users waits: {error}", error=str(error))
-        watched = 0
-        for user in users:
-            until = watched_until(user)
-            if until is None:
-                continue
-            watched += 1
-            try:
-                await self._look_after(user, until)
-            except OpenNebulaError as error:
-                self.log.warn("what is left to do for user {name} waits: {error}", name=user.name, error=str(error))
-        self.log.debug("a round is done: looked after {watched} of {users} users", watched=watched, users=len(users))
+        self.log.debug(
+            "a round is done: looked after {watched} of {users} users", watched=len(watched), users=len(names)
+        )
+
+    def _left_out(self, user_id: int) -> None:
+        self.log.warn(
+            "what is left to do for user {id} waits: their document is longer than {most} bytes",
+            id=user_id,
+            most=MAX_USER,
+        )
+
+    async def _looked_after(self, user: UserDocument) -> bool:
+        """Look after a user if they are watched, and return whether they are."""
+        until = watched_until(user)
+        if until is None:
+            return False
+        try:
+            await self._look_after(user, until)
+        except OpenNebulaError as error:
+            self.log.warn("what is left to do for user {name} waits: {error}", name=user.name, error=str(error))
+        return True
 
     async def _look_after(self, user: UserDocument, until: int) -> None:
         now = int(self.clock.seconds())

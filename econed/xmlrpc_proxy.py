@@ -25,8 +25,9 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from econed.errors import OpenNebulaError, OpenNebulaNonsense, OpenNebulaUnavailable
+from econed.errors import OpenNebulaError, OpenNebulaNonsense, OpenNebulaTooLarge, OpenNebulaUnavailable
 from econed.interfaces import IOnedProxy
+from econed.opennebula.methods import max_response
 
 with warnings.catch_warnings():
     # Twisted 24.7 deprecates the HTTP client on which its own XML-RPC client goes on standing.
@@ -170,7 +171,7 @@ class _CallFactory(QueryFactory):
 
     def too_large(self) -> None:
         """End the call: more bytes than may come."""
-        self.nonsense(f"an answer of more than {self.max_reply} bytes")
+        self._settle(OpenNebulaTooLarge(self.method, f"a response of more than {self.max_reply} bytes"))
 
     def hang_up(self) -> None:
         """Close the connection at once; what it still holds is for nobody."""
@@ -212,7 +213,15 @@ class OnedProxy(Proxy):
             factory.hang_up()
 
         factory = _CallFactory(
-            self._max_reply, method, self.path, self.host, self.user, self.password, False, (session, *args), cancel
+            max_response(method, self._max_reply),
+            method,
+            self.path,
+            self.host,
+            self.user,
+            self.password,
+            False,
+            (session, *args),
+            cancel,
         )
         answer = factory.deferred
         connecting = self._endpoint.connect(factory)

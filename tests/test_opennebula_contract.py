@@ -16,6 +16,7 @@ from zope.interface.verify import verifyObject
 from econed.errors import OpenNebulaNonsense, OpenNebulaRefusal
 from econed.interfaces import IOpenNebula
 from econed.opennebula import template
+from econed.opennebula.documents import UserDocument
 from econed.opennebula.session import ANY_STATE, MINE, Session
 from econed.opennebula.states import VmState
 from econed.opennebula.tokens import CertificateKey, PasswordKey, ServerKey
@@ -143,13 +144,29 @@ async def test_where_a_document_is_wanted_and_none_comes_it_is_nonsense(world: W
         await world.one.document("alice", "one.system.version")
 
 
+async def visited(session: Session) -> list[UserDocument]:
+    """Return the users that a session may see."""
+    users: list[UserDocument] = []
+
+    async def visit(user: UserDocument) -> None:
+        users.append(user)
+
+    await session.visit_users(visit, print)
+    return users
+
+
 @pytest_twisted.ensureDeferred
 async def test_every_call_is_made_in_the_name_of_its_user(world: World) -> None:
     for user, name in (("alice", "alice"), ("bob", "bob"), (None, "serveradmin")):
         assert (await world.session(user).myself()).name == name
         assert world.oned.calls[-1].user == name
-    assert [user.name for user in await world.session("alice").users()] == ["alice"]
-    assert {"alice", "bob", "serveradmin"} <= {user.name for user in await world.session(None).users()}
+    assert [user.name for user in await visited(world.session("alice"))] == ["alice"]
+    every_user = await visited(world.session(None))
+    assert {"alice", "bob", "serveradmin"} <= {user.name for user in every_user}
+    assert await world.session(None).user_ids() == tuple(sorted(user.id for user in every_user))
+    assert [(await world.session(None).user_by_id(user.id)).name for user in every_user] == [
+        user.name for user in every_user
+    ]
 
 
 @pytest_twisted.ensureDeferred

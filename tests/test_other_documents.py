@@ -106,20 +106,34 @@ def test_no_uploaded_file_is_removed_after_another_document() -> None:
     assert files.removed == []
 
 
-@pytest.mark.parametrize("document", ["<FOO/>", "<USER_POOL/>", "<USER_POOL><FOO/></USER_POOL>"])
+@pytest.mark.parametrize(
+    "document", ["<FOO/>", "<GROUP_POOL/>", "<GROUP_POOL><FOO/></GROUP_POOL>", "<GROUP_POOL><GROUP/></GROUP_POOL>"]
+)
 def test_users_are_not_forgotten_because_of_another_document(document: str) -> None:
     """Whoever is known stays known for as long as without an answer, and then oned is at fault, not their signature."""
     cloud = Cloud()
     directory = UserDirectory(cloud.one, cloud.clock)
-    alice = cloud.result(directory.find("alice"))
-    broken = OtherDocuments(cloud.oned, {"one.userpool.info", "one.user.info"}, document)
-    directory._one = SandboxBackend(broken)  # type: ignore[arg-type]
+    cloud.result(directory.look_again("alice"))
+    alice = directory.known("alice")
+    assert alice is not None
+    broken = OtherDocuments(cloud.oned, {"one.grouppool.info", "one.userpool.info", "one.user.info"}, document)
+    directory._session = Session(SandboxBackend(broken), None)  # type: ignore[arg-type]
     with pytest.raises(OpenNebulaNonsense):
-        cloud.result(_after(cloud, 2.5, directory.find("nobody")))
-    assert cloud.result(directory.find("alice")) == alice
+        cloud.result(_after(cloud, 2.5, directory.look_again("nobody")))
+    assert cloud.result(directory.confirmed(alice)) == alice
     cloud.clock.advance(KNOWN_FOR)
     with pytest.raises(OpenNebulaNonsense):
-        cloud.result(directory.find("alice"))
+        cloud.result(directory.confirmed(alice))
+    assert directory.known("alice") == alice
+
+
+@pytest.mark.parametrize("document", ["<FOO/>", "<USER_POOL/>", "<USER_POOL><FOO/></USER_POOL>"])
+def test_a_user_pool_that_is_another_document_is_not_a_cloud_without_users(document: str) -> None:
+    cloud = Cloud()
+    broken = OtherDocuments(cloud.oned, {"one.userpool.info"}, document)
+    directory = UserDirectory(SandboxBackend(broken), cloud.clock)  # type: ignore[arg-type]
+    with pytest.raises(OpenNebulaNonsense):
+        cloud.result(directory.look_again("alice"))
 
 
 async def _after(cloud: Cloud, seconds: float, work: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from twisted.logger import LogEvent, Logger, LogLevel
 from econed.actions.launch import HOLD_AGE
 from econed.actions.watch import SPAN, WATCHED_UNTIL
 from econed.catalogue import all_chores
-from econed.errors import OpenNebulaUnavailable
+from econed.errors import OpenNebulaTooLarge, OpenNebulaUnavailable
 from econed.interfaces import IOpenNebula
 from econed.opennebula.session import Session
 from econed.reconciler import INTERVAL, Reconciler, ReconcilerService
@@ -175,6 +176,48 @@ def test_what_fails_for_one_user_does_not_keep_the_others() -> None:
     cloud.clock.pump([1] * 30)
     look(cloud, Moody(cloud.one, "bob"))  # type: ignore[arg-type]
     assert state(cloud, instance) == "terminated"
+
+
+class LongUsers:
+    """oned whose user pool is more than may come, as is the document of one user."""
+
+    def __init__(self, one: IOpenNebula, mallory: int) -> None:
+        self.one = one
+        self.mallory = mallory
+
+    async def call(self, user: str | None, method: str, *args: object) -> object:
+        """Make a call."""
+        return await self.one.call(user, method, *args)
+
+    async def document(self, user: str | None, method: str, *args: object) -> object:
+        """Make a call, unless its response is too long."""
+        if method == "one.userpool.info" or (method == "one.user.info" and args[0] == self.mallory):
+            raise OpenNebulaTooLarge(method, "a response of too many bytes")
+        return await self.one.document(user, method, *args)
+
+
+def test_a_user_whose_document_is_too_long_to_be_read_does_not_keep_the_others() -> None:
+    """All are read one by one where their pool is too long, and told of by name to what looks after all."""
+    cloud = Cloud()
+    instance = run(cloud, InstanceInitiatedShutdownBehavior="terminate")
+    cloud.oned.shut_down_inside(number(instance))
+    cloud.clock.pump([1] * 30)
+    told: list[Mapping[int, str]] = []
+
+    async def for_all(names: Mapping[int, str]) -> None:
+        told.append(names)
+
+    bob = cloud.user("bob").id
+    said: list[LogEvent] = []
+    log = Logger(observer=said.append)  # type: ignore[arg-type]
+    one = LongUsers(cloud.one, bob)
+    reconciler = Reconciler(one, cloud.clock, all_chores(), log=log, for_all=(for_all,))  # type: ignore[arg-type]
+    cloud.result(reconciler.round())
+    cloud.clock.pump([1] * 30)
+    assert state(cloud, instance) == "terminated"
+    assert "alice" in told[0].values()
+    assert bob not in told[0]
+    assert [event["id"] for event in said if event["log_level"] is LogLevel.warn] == [bob]
 
 
 class Counting:

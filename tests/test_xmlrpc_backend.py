@@ -22,10 +22,16 @@ from twisted.internet.task import Clock
 from twisted.logger import LogEvent, Logger, LogLevel, formatEvent
 from zope.interface.verify import verifyObject
 
-from econed.errors import OpenNebulaError, OpenNebulaNonsense, OpenNebulaRefusal, OpenNebulaUnavailable
+from econed.errors import (
+    OpenNebulaError,
+    OpenNebulaNonsense,
+    OpenNebulaRefusal,
+    OpenNebulaTooLarge,
+    OpenNebulaUnavailable,
+)
 from econed.interfaces import IOpenNebula
 from econed.observed import Observed
-from econed.opennebula.methods import is_reading
+from econed.opennebula.methods import MAX_GROUP_POOL, MAX_USER, MAX_USER_POOL, is_reading
 from econed.opennebula.tokens import CipherForm, PasswordKey, session_token
 from econed.xmlrpc_backend import Limits, XMLRPCBackend
 from econed.xmlrpc_proxy import OnedProxy, oned_endpoint
@@ -513,6 +519,35 @@ async def test_an_answer_that_announces_too_much_is_not_waited_for(house: House)
     call = house.backend(server.url, Limits(reply_bytes=1_000_000)).document("alice", "one.vm.info", 1, False)
     assert isinstance(await failure_of(call), OpenNebulaNonsense)
     await server.asking[-1].lost
+
+
+@pytest.mark.parametrize(
+    ("method", "most"),
+    [
+        ("one.user.info", MAX_USER),
+        ("one.userpool.info", MAX_USER_POOL),
+        ("one.grouppool.info", MAX_GROUP_POOL),
+        ("one.imagepool.info", DEFAULT.reply_bytes),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_what_users_can_make_long_has_a_bound_of_its_own(house: House, method: str, most: int) -> None:
+    """A response that announces more is refused as too large before a byte of it is read; one that does not is read."""
+    announced = most
+
+    def behave(peer: Peer) -> None:
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % announced)
+        peer.close()
+
+    server = house.serve(modern(lambda peer: None))
+    backend = house.backend(server.url)
+    await backend.document("alice", "one.user.info", -1, False)
+    server.behaviour = behave
+    assert isinstance(await failure_of(backend.document("alice", method)), OpenNebulaUnavailable), "it broke off"
+    announced = most + 1
+    error = await failure_of(backend.document("alice", method))
+    assert isinstance(error, OpenNebulaTooLarge)
+    assert f"{most} bytes" in error.reason
 
 
 @pytest_twisted.ensureDeferred

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
     from econed.interfaces import IOpenNebula, IScripts
-    from econed.opennebula.documents import Note, UserDocument, VirtualMachine
+    from econed.opennebula.documents import Note, VirtualMachine
 
 LIVELY = 60
 """Seconds for which a claim is not looked into: the request that made it will most likely come to its end by itself."""
@@ -64,10 +64,12 @@ class AddressKeeper:
                 type=each.type,
             )
 
-    async def round(self, users: Sequence[UserDocument]) -> None:
-        """Look once at all addresses. What fails for one address is logged, and does not keep the others."""
+    async def round(self, names: Mapping[int, str]) -> None:
+        """Look once at all addresses; `names` are those of all users by their ids.
+
+        What fails for one address is logged, and does not keep the others.
+        """
         pool = await self.store.look()
-        names = {user.id: user.name for user in users}
         ended = await self._led_to_ended(pool, names)
         now = self.store.now
         lively = {note.ip for note in pool.claims if now - note.time < LIVELY}

@@ -21,7 +21,6 @@ async def addresses_without_owner(examination: Examination) -> AsyncIterator[Fin
     if network_id is None:
         return
     pool = Pool(await examination.serveradmin.network(network_id))
-    users = {user.id for user in examination.users}
     for ip in pool.ips:
         address = pool.addresses.get(ip)
         if address is None and pool.is_held(ip) and not pool.claims_on(ip):
@@ -29,7 +28,7 @@ async def addresses_without_owner(examination: Examination) -> AsyncIterator[Fin
                 f"{ip} is held in network {network_id} and no user has it; "
                 f"if nobody else needs it: onevnet release {network_id} {ip}"
             )
-        elif address is not None and address.uid not in users:
+        elif address is not None and address.uid not in examination.users:
             yield Finding(f"{ip} in network {network_id} belongs to user {address.uid}, who does not exist any more")
         elif address is not None and not pool.is_taken(ip):
             yield Finding(

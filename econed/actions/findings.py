@@ -7,11 +7,12 @@ user to whom the thing belongs, and doing it twice does no harm: another process
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from econed.opennebula.methods import MAX_USER
 from econed.opennebula.session import VISIBLE, Session
 
 if TYPE_CHECKING:
@@ -37,13 +38,14 @@ class Finding:
 class Examination:
     """A cloud as a finder looks at it.
 
-    `users` are all users, `now` the time in seconds since the epoch. `serveradmin` sees everything and is for looking.
+    `users` are the names of all users by their ids, None where a user's document is too long to be read. `now` is the
+    time in seconds since the epoch. `serveradmin` sees everything and is for looking.
     """
 
     one: IOpenNebula
     settings: Settings
     now: int
-    users: tuple[UserDocument, ...]
+    users: Mapping[int, str | None]
 
     @property
     def serveradmin(self) -> Session:
@@ -51,8 +53,9 @@ class Examination:
         return Session(self.one, None)
 
     def session_of(self, user_id: int) -> Session | None:
-        """Return the session of a user, in which what is his is mended; None if there is no such user any more."""
-        return next((Session(self.one, user.name) for user in self.users if user.id == user_id), None)
+        """Return the session of a user, in which what is theirs is mended; None if their name is not known."""
+        name = self.users.get(user_id)
+        return None if name is None else Session(self.one, name)
 
     async def machines(self, state: int, owner: int = VISIBLE) -> AsyncGenerator[VirtualMachine, None]:
         """Yield the machines of all users in a state, or `session.NOT_DONE`, with all their attributes."""
@@ -69,3 +72,21 @@ Finder = Callable[[Examination], AsyncIterator[Finding]]
 async def examine(examination: Examination, finder: Finder) -> list[Finding]:
     """Return all that a finder finds."""
     return [finding async for finding in finder(examination)]
+
+
+async def all_users(session: Session) -> dict[int, str | None]:
+    """Return all users as `Examination.users` has them."""
+    found: dict[int, str | None] = {}
+
+    async def visit(user: UserDocument) -> None:
+        found[user.id] = user.name
+
+    await session.visit_users(visit, lambda user_id: found.update({user_id: None}))
+    return found
+
+
+async def users_left_out(examination: Examination) -> AsyncIterator[Finding]:
+    """Users whose document is too long for econed to read: they cannot use EC2."""
+    for user_id, name in examination.users.items():
+        if name is None:
+            yield Finding(f"the document of user {user_id} is longer than {MAX_USER} bytes; oneuser show {user_id}")

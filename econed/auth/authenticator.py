@@ -37,16 +37,22 @@ class Authenticator:
         claim = read_claim(request)
         claim.validity.check(self._clock.seconds())
         endpoints = self._endpoints.candidates(request)
-        user = await self._users.find(claim.access_key)
-        caller = _proven(claim, endpoints, user)
-        if caller is None and user is not None:
-            # His secret may have changed, or he been enabled, since the directory last looked.
-            fresh = await self._users.refreshed(user)
-            if fresh != user:
-                caller = _proven(claim, endpoints, fresh)
+        caller = await self._caller(claim, endpoints)
+        if caller is None:
+            # They may be new, or their secret may have changed. Whether there is such a user makes no difference here.
+            await self._users.look_again(claim.access_key)
+            caller = await self._caller(claim, endpoints)
         if caller is None:
             raise auth_failure()
         return caller
+
+    async def _caller(self, claim: Claim, endpoints: tuple[Endpoint, ...]) -> User | None:
+        """Return the user whose signature a claim is; oned is asked only about users who have shown their secret."""
+        known = _proven(claim, endpoints, self._users.known(claim.access_key))
+        if known is None:
+            return None
+        confirmed = await self._users.confirmed(known)
+        return known if confirmed == known else _proven(claim, endpoints, confirmed)
 
 
 def read_claim(request: SignedRequest) -> Claim:
@@ -66,7 +72,10 @@ def read_claim(request: SignedRequest) -> Claim:
 
 
 def _proven(claim: Claim, endpoints: tuple[Endpoint, ...], user: User | None) -> User | None:
-    """Return the user if the signature is his, else None; in the same time whether he exists, or may sign, or not."""
+    """Return the user if the signature is theirs, else None.
+
+    It takes the same number of digests whether they exist, or may sign, or not.
+    """
     signer = user if user is not None and user.may_sign else None
     secret = signer.secret if signer is not None else _NOBODY
     found = False

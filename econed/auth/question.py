@@ -60,6 +60,11 @@ class Question(Generic[T]):
             self._put(waiter)
         return await waiter
 
+    @property
+    def last(self) -> tuple[float, T] | None:
+        """When the last answer was asked for, and the answer, however old; None if there is none."""
+        return self._answer
+
     def learn(self, answer: T, asked_at: float) -> None:
         """Take an answer that came another way, to a question put at `asked_at`, unless one put later is known."""
         if self._answer is None or asked_at >= self._answer[0]:

@@ -18,6 +18,7 @@ from econed.interfaces import IOpenNebula
 from econed.oned_zone import Standing, leader_of
 from econed.opennebula.access import Group, Operation, Resource, Rule, granted
 from econed.opennebula.documents import OwnedView, Right, UserDocument, VirtualNetwork
+from econed.opennebula.methods import MAX_USER
 from econed.opennebula.raft import Raft, RaftState
 from econed.opennebula.session import Session
 from econed.opennebula.states import DatastoreType, ImageState
@@ -98,7 +99,16 @@ async def checked(one: IOpenNebula, ready: Prepared, group_names: Sequence[str])
     for name in group_names:
         if name not in {group.name for group in every_group}:
             yield Row(Verdict.BAD, f"group {name}", "there is no such group")
-    wanted = _groups(every_group, await serveradmin.users(), group_names)
+    users: list[UserDocument] = []
+    too_long: list[int] = []
+
+    async def visit(user: UserDocument) -> None:
+        users.append(user)
+
+    await serveradmin.visit_users(visit, too_long.append)
+    for user_id in too_long:
+        yield Row(Verdict.BAD, f"user {user_id}", f"has a document of more than {MAX_USER} bytes, and cannot use EC2")
+    wanted = _groups(every_group, users, group_names)
     survey = Survey(ready, serveradmin, wanted, await serveradmin.rules())
     for about in (_types, _amis, _places, _elastic_ips, _rights):
         try:

@@ -8,7 +8,7 @@ from typing import TextIO
 
 from twisted.internet.interfaces import IReactorTime
 
-from econed.actions.findings import Examination, Finder, Finding, examine
+from econed.actions.findings import Examination, Finder, Finding, all_users, examine
 from econed.catalogue import all_finders
 from econed.cli.installation import Exit
 from econed.cli.reaching import is_wrong_credentials
@@ -21,8 +21,7 @@ from econed.settings import Settings
 async def run(one: IOpenNebula, settings: Settings, clock: IReactorTime, fix: bool, out: TextIO) -> Exit:
     """Look, tell, and mend if told to; OK if nothing is left that is not as it should be."""
     try:
-        users = await Session(one, None).users()
-        examination = Examination(one, settings, int(clock.seconds()), users)
+        examination = Examination(one, settings, int(clock.seconds()), await all_users(Session(one, None)))
         return await go_round(examination, all_finders(), fix, out)
     except OpenNebulaError as error:
         print(f"oned: {error}", file=out)

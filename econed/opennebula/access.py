@@ -45,6 +45,11 @@ class Group(View):
         """The name."""
         return self._text("NAME")
 
+    @property
+    def user_ids(self) -> tuple[int, ...]:
+        """The ids of the users who are in it, whether it is their primary group or another of theirs."""
+        return self._numbers("USERS/ID")
+
 
 class Rule(View):
     """A rule: whom it is for, what it is about, and what it lets them do."""

@@ -5,6 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
+_MIB = 1024 * 1024
+
+MAX_USER = 8 * _MIB
+"""Bytes of the longest response that is one user's document, as it is sent; any user may make theirs long."""
+
+MAX_USER_POOL = 32 * _MIB
+"""Bytes of the longest response that is the documents of all users; it is read by pieces where it would be longer."""
+
+MAX_GROUP_POOL = 8 * _MIB
+"""Bytes of the longest response that is the documents of all groups, which administrators of groups can make long."""
+
+_MAX_RESPONSE: Mapping[str, int] = MappingProxyType(
+    {"one.user.info": MAX_USER, "one.userpool.info": MAX_USER_POOL, "one.grouppool.info": MAX_GROUP_POOL}
+)
+
 _READING = frozenset({"info", "infoset", "infoextended", "accounting", "showback", "monitoring", "version", "config"})
 
 
@@ -51,5 +66,10 @@ ROOTS: Mapping[str, str] = MappingProxyType(
 )
 """The root element of the document with which a method answers (recordings of 5.12 and 7.4)."""
 
-NEVER_EMPTY: Mapping[str, str] = MappingProxyType({"one.userpool.info": "USER"})
-"""Pools that hold at least one object, and its element: whoever asks for the users is one of them."""
+NEVER_EMPTY: Mapping[str, str] = MappingProxyType({"one.userpool.info": "USER", "one.grouppool.info": "GROUP"})
+"""Pools that hold at least one object, and its element: whoever asks is a user, and in a group."""
+
+
+def max_response(method: str, of_all: int) -> int:
+    """Return how many bytes the response to a method may have, where `of_all` is the bound of every method."""
+    return min(of_all, _MAX_RESPONSE.get(method, of_all))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from twisted.internet.defer import Deferred
 
-from econed.errors import OpenNebulaNonsense
+from econed.errors import OpenNebulaCode, OpenNebulaNonsense, OpenNebulaRefusal, OpenNebulaTooLarge
 from econed.opennebula.access import Group, Rule
 from econed.opennebula.documents import (
     Cluster,
@@ -226,12 +226,53 @@ class Session:
         return await self._document(UserDocument, "one.user.info", -1, False)
 
     async def user_by_id(self, user_id: int) -> UserDocument:
-        """Return one user (one.user.info); refused by 512 if they may not be seen, by 1024 if they do not exist."""
+        """Return one user (one.user.info); refused by 512 if they may not be seen, by 1024 if they do not exist.
+
+        Raises `OpenNebulaTooLarge` where their document is longer than `MAX_USER`.
+        """
         return await self._document(UserDocument, "one.user.info", user_id, False)
 
-    async def users(self) -> tuple[UserDocument, ...]:
-        """Return the users he may see: all for serveradmin, himself for others (one.userpool.info)."""
-        return await self._pool(UserDocument, "USER", "one.userpool.info")
+    async def user_ids(self) -> tuple[int, ...]:
+        """Return the ids of the users in the groups they may see, for serveradmin of all users (one.grouppool.info).
+
+        Every user is in a group, and nobody but administrators can make the document of a group longer.
+        """
+        ids = tuple(sorted({user_id for group in await self.groups() for user_id in group.user_ids}))
+        if not ids:
+            raise OpenNebulaNonsense("one.grouppool.info", "no group has a user, not even the one who asks")
+        return ids
+
+    async def visit_users(
+        self, visit: Callable[[UserDocument], Awaitable[None]], left_out: Callable[[int], object]
+    ) -> None:
+        """Call `visit` with each user they may see: all for serveradmin, themselves for others.
+
+        By one.userpool.info, which has no pages in any version (oned, `UserPoolInfo`: `dump(att, ALL, -1, -1, …)`).
+        Where that is more than `MAX_USER_POOL` allows, one user after the other, so that whoever makes their own
+        document long keeps nobody else out. Users whose own document is too long then are left out, and `left_out` is
+        called with the id of each.
+        """
+        try:
+            pool = await self._pool(UserDocument, "USER", "one.userpool.info")
+        except OpenNebulaTooLarge:
+            await self._visit_one_by_one(visit, left_out)
+        else:
+            for user in pool:
+                await visit(user)
+
+    async def _visit_one_by_one(
+        self, visit: Callable[[UserDocument], Awaitable[None]], left_out: Callable[[int], object]
+    ) -> None:
+        for user_id in await self.user_ids():
+            try:
+                user = await self.user_by_id(user_id)
+            except OpenNebulaTooLarge:
+                left_out(user_id)
+            except OpenNebulaRefusal as refusal:
+                if refusal.code != OpenNebulaCode.NO_EXISTS:
+                    raise
+            else:
+                await visit(user)
 
     async def user_update(self, user_id: int, text: str) -> None:
         """Put attributes on a user, in one step (one.user.update, append). -1 does not mean oneself here (512)."""

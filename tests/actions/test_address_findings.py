@@ -8,7 +8,7 @@ from twisted.logger import capturedLogs
 
 from econed.actions.address_chores import AddressKeeper
 from econed.actions.address_findings import addresses_without_owner
-from econed.actions.findings import Examination, examine
+from econed.actions.findings import Examination, all_users, examine
 from econed.errors import OpenNebulaUnavailable
 from econed.opennebula.session import Session
 from econed.reconciler import INTERVAL, ReportService
@@ -18,7 +18,7 @@ from tests.support.addresses import FIRST, NETWORK, SECOND, AddressCloud
 
 def found(cloud: AddressCloud, settings: Settings | None = None) -> list[str]:
     """Return what doctor says."""
-    users = cloud.result(Session(cloud.one, None).users())
+    users = cloud.result(all_users(Session(cloud.one, None)))
     examination = Examination(cloud.one, settings or cloud.settings, int(cloud.clock.seconds()), users)
     return [each.what for each in cloud.result(examine(examination, addresses_without_owner))]
 

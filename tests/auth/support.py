@@ -32,16 +32,20 @@ class ListedUsers:
 
     users: tuple[User, ...] = (ALICE,)
     later: tuple[User, ...] | None = None
-    looked_up: list[str] = field(default_factory=list)
-    refreshes: int = 0
+    asked: list[tuple[str, str]] = field(default_factory=list)
+    """What was asked that costs calls to oned, and for which name."""
 
-    async def find(self, access_key: str) -> User | None:
-        self.looked_up.append(access_key)
+    def known(self, access_key: str) -> User | None:
         return _named(access_key, self.users)
 
-    async def refreshed(self, user: User) -> User | None:
-        self.refreshes += 1
-        return _named(user.name, self.users if self.later is None else self.later)
+    async def confirmed(self, user: User) -> User | None:
+        self.asked.append(("confirmed", user.name))
+        return _named(user.name, self.users)
+
+    async def look_again(self, access_key: str) -> None:
+        self.asked.append(("look again", access_key))
+        if self.later is not None:
+            self.users = self.later
 
     async def with_subject(self, spellings: Sequence[str]) -> Sequence[User]:
         for spelling in spellings:

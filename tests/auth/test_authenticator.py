@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hmac
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -15,8 +19,9 @@ from zope.interface.verify import verifyObject
 
 from econed.auth import sigv2
 from econed.auth.authenticator import Authenticator
-from econed.auth.endpoints import Endpoint
+from econed.auth.endpoints import Endpoint, Endpoints
 from econed.auth.request import SignedRequest
+from econed.auth.users import User
 from econed.errors import EC2Error, OpenNebulaUnavailable
 from econed.interfaces import IUserDirectory
 from tests.auth.support import (
@@ -152,7 +157,7 @@ def test_who_is_asked_for_is_looked_up_only_for_a_signature_that_could_be_one(wa
     """A request that is too old costs no look at the users."""
     signed, users = way(), ListedUsers()
     refusal(signed.request, signed.at + 8 * 24 * 60 * MINUTES, users)
-    assert users.looked_up == []
+    assert users.asked == []
 
 
 # Time
@@ -316,12 +321,12 @@ def test_users_of_core_and_public_are_let_in(driver: str) -> None:
 
 
 def test_a_changed_password_is_looked_up_once_and_taken() -> None:
-    """When a signature does not match, the user is read anew."""
+    """When a signature does not match, users are looked at again."""
     changed = replace(ALICE, secret="new")
     signed = sign_v4("POST", form=DESCRIBE, user=changed)
     users = ListedUsers((ALICE,), later=(changed,))
     assert answer(signed.request, signed.at, users) == changed
-    assert users.refreshes == 1
+    assert users.asked == [("look again", "alice"), ("confirmed", "alice")]
 
 
 def test_an_enabled_user_is_looked_up_once_and_taken() -> None:
@@ -338,23 +343,88 @@ def test_a_wrong_signature_stays_wrong_when_the_user_changed(later: tuple[Any, .
     assert refusal(signed.request, signed.at, ListedUsers((ALICE,), later=later)).code == "AuthFailure"
 
 
-def test_a_right_signature_asks_nothing_more() -> None:
+def test_a_right_signature_asks_only_whether_its_user_is_still_as_known() -> None:
     """Only what does not match is looked up anew."""
     users, signed = ListedUsers(), posted()
     answer(signed.request, signed.at, users)
-    assert (users.looked_up, users.refreshes) == (["alice"], 0)
+    assert users.asked == [("confirmed", "alice")]
+
+
+@pytest.mark.parametrize("confirmed", [(), (replace(ALICE, secret="new"),), (replace(ALICE, enabled=False),)])
+def test_a_signature_by_what_was_known_counts_only_while_oned_says_the_same(confirmed: tuple[Any, ...]) -> None:
+    """A user who was removed or disabled, or whose secret is another one now, is not let in by what a cache says."""
+
+    class Stale(ListedUsers):
+        def known(self, access_key: str) -> User | None:
+            return ALICE
+
+    signed = posted()
+    assert refusal(signed.request, signed.at, Stale(confirmed)).code == "AuthFailure"
+
+
+@contextmanager
+def digests_counted() -> Iterator[list[int]]:
+    """Have every call of `hmac.digest` counted, by the interpreter."""
+    digests: list[int] = []
+
+    def seen(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code is hmac.digest.__code__:
+            digests.append(1)
+
+    sys.setprofile(seen)
+    try:
+        yield digests
+    finally:
+        sys.setprofile(None)
+
+
+SIGNERS = [
+    pytest.param(ALICE, id="another secret"),
+    pytest.param(replace(ALICE, enabled=False), id="disabled"),
+    pytest.param(replace(ALICE, enabled=False, secret="wrong"), id="disabled, with the right secret"),
+    pytest.param(replace(ALICE, driver="x509"), id="driver x509"),
+    pytest.param(replace(ALICE, driver="ldap"), id="driver ldap"),
+    pytest.param(replace(ALICE, secret=""), id="no secret"),
+    pytest.param(None, id="no such user"),
+]
+
+
+@pytest.mark.parametrize("ssl_server", [None, "https://cloud.example.com/ec2"])
+@pytest.mark.parametrize("version", ["v4", "v4 presigned", "v2"])
+@pytest.mark.parametrize("user", SIGNERS)
+def test_a_failed_signature_costs_the_same_digests_and_questions_whoever_is_named(
+    user: User | None, version: str, ssl_server: str | None
+) -> None:
+    """Twice one chain of HMACs for each endpoint, and one look, whether there is such a user or not, and may sign."""
+    stranger = replace(ALICE, secret="wrong")
+    ways = {
+        "v4": lambda: sign_v4("POST", form=DESCRIBE, user=stranger),
+        "v4 presigned": lambda: presign_v4(query=DESCRIBE, user=stranger),
+        "v2": lambda: sign_v2("GET", DESCRIBE, user=stranger),
+    }
+    signed = ways[version]()
+    users = ListedUsers(() if user is None else (user,))
+    with digests_counted() as digests:
+        assert refusal(signed.request, signed.at, users, ssl_server).code == "AuthFailure"
+    endpoints = len(Endpoints(ssl_server).candidates(signed.request))
+    assert sum(digests) == 2 * endpoints * (1 if version == "v2" else 5)
+    assert users.asked == [("look again", "alice")]
 
 
 def test_when_oned_does_not_answer_nobody_is_told_anything_of_the_caller() -> None:
-    """The error of the directory passes through, to be answered as Unavailable."""
+    """The error of the directory passes through, to be answered as Unavailable, for a right signature and for none."""
 
     class Down(ListedUsers):
-        async def find(self, access_key: str) -> None:
-            raise OpenNebulaUnavailable("one.userpool.info", "connection refused")
+        async def confirmed(self, user: User) -> User | None:
+            raise OpenNebulaUnavailable("one.user.info", "connection refused")
+
+        async def look_again(self, access_key: str) -> None:
+            raise OpenNebulaUnavailable("one.grouppool.info", "connection refused")
 
     signed = posted()
-    with pytest.raises(OpenNebulaUnavailable):
-        answer(signed.request, signed.at, Down())
+    for users in (Down(), Down((replace(ALICE, secret="another"),)), Down(())):
+        with pytest.raises(OpenNebulaUnavailable):
+            answer(signed.request, signed.at, users)
 
 
 def test_the_lists_of_these_tests_are_directories() -> None:

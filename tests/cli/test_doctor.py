@@ -5,14 +5,19 @@ from __future__ import annotations
 import io
 
 import pytest
+from lxml import etree
 
 from econed.actions.instance_facts import DISCARDED, LAUNCH_INDEX
 from econed.actions.launch import HOLD_AGE
 from econed.catalogue import all_finders
-from econed.cli import doctor
+from econed.cli import check, doctor
 from econed.cli.installation import Exit
+from econed.errors import OpenNebulaTooLarge
+from econed.opennebula.methods import MAX_USER
 from econed.opennebula.session import Session
 from econed.opennebula.states import VmState
+from econed.sandbox.backend import SandboxBackend
+from tests.cli.test_check import prepared
 from tests.support.cloud import Cloud
 
 MADE = f'DISK=[IMAGE_ID="0"]\n{LAUNCH_INDEX}="0"\n'
@@ -86,3 +91,29 @@ def test_what_cannot_be_mended_is_told_and_does_not_keep_the_rest(cloud: Cloud) 
     assert "failed: one.vm" in told
     cloud.wait(10)
     assert cloud.result(Session(cloud.one, "alice").vm(free)).state is VmState.DONE
+
+
+def test_users_whose_document_is_too_long_to_be_read_are_told(cloud: Cloud) -> None:
+    """And nobody takes them for users who are gone."""
+    bob = cloud.user("bob").id
+
+    class LongUsers(SandboxBackend):
+        """oned whose user pool is more than may come, as is bob's document."""
+
+        async def document(self, user: str | None, method: str, *args: object) -> etree._Element:
+            """Make a call, unless its response is too long."""
+            if method == "one.userpool.info" or (method == "one.user.info" and args[0] == bob):
+                raise OpenNebulaTooLarge(method, "a response of too many bytes")
+            return await super().document(user, method, *args)
+
+    out = io.StringIO()
+    one = LongUsers(cloud.oned)
+    assert cloud.result(doctor.run(one, cloud.settings, cloud.clock, False, out)) is Exit.FAILED
+    assert f"the document of user {bob} is longer than {MAX_USER} bytes" in out.getvalue()
+    rows = [row for row in cloud.result(rows_of(one)) if row.subject == f"user {bob}"]
+    assert [row.verdict for row in rows] == [check.Verdict.BAD]
+
+
+async def rows_of(one: SandboxBackend) -> list[check.Row]:
+    """Return what `econe-server check` says."""
+    return [row async for row in check.checked(one, prepared(), ())]

@@ -19,7 +19,9 @@ from tests.support.estate import Cloud, Econed, Person
 
 ACTIONS = sorted(action.name for action in all_actions())
 
-OF_SERVERADMIN = frozenset({"one.userpool.info", "one.user.info", "one.clusterpool.info", "one.system.version"})
+OF_SERVERADMIN = frozenset(
+    {"one.userpool.info", "one.user.info", "one.grouppool.info", "one.clusterpool.info", "one.system.version"}
+)
 """What serveradmin's own session is for: users and secrets, clusters, and whether oned answers at all."""
 
 OF_ELASTIC_IPS = frozenset({"one.vn.info", "one.vn.update", "one.vn.hold", "one.vn.release"})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import aclosing
+from dataclasses import dataclass, field
 
 import pytest
 import pytest_twisted
@@ -12,9 +13,9 @@ from twisted.internet.defer import CancelledError, Deferred
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from econed.errors import OpenNebulaNonsense
+from econed.errors import OpenNebulaNonsense, OpenNebulaRefusal, OpenNebulaTooLarge, OpenNebulaUnavailable
 from econed.interfaces import IOpenNebula
-from econed.opennebula.documents import VirtualMachine
+from econed.opennebula.documents import UserDocument, VirtualMachine
 from econed.opennebula.session import ANY_STATE, MINE, Session
 from econed.opennebula.states import VmState
 
@@ -85,7 +86,8 @@ def test_the_scripted_oned_is_one() -> None:
         (lambda s: s.images(), ("one.imagepool.info", -2, -1, -1)),
         (lambda s: s.image_update(2, 'A="1"'), ("one.image.update", 2, 'A="1"', 1)),
         (lambda s: s.myself(), ("one.user.info", -1, False)),
-        (lambda s: s.users(), ("one.userpool.info",)),
+        (lambda s: s.visit_users(print, print), ("one.userpool.info",)),
+        (lambda s: s.user_by_id(4), ("one.user.info", 4, False)),
         (lambda s: s.user_update(3, 'A="1"'), ("one.user.update", 3, 'A="1"', 1)),
         (lambda s: s.network(1), ("one.vn.info", 1, False)),
         (lambda s: s.networks(), ("one.vnpool.info", -2, -1, -1)),
@@ -204,3 +206,59 @@ async def test_what_the_documents_are_read_for_is_noted() -> None:
     [vm] = await Session(Scripted(existing(set())), "alice", notes.append).vms((1,))
     assert vm.deploy_id == ""
     assert notes[-1] == "VM/DEPLOY_ID"
+
+
+# Users
+
+
+@dataclass
+class LongUsers:
+    """An oned with users 0 to 4, whose pool is more than may come, as are the documents of those who are `long`."""
+
+    long: set[int]
+    gone: set[int] = field(default_factory=set)
+
+    def __call__(self, method: str, args: tuple[object, ...]) -> str:
+        """Answer a call."""
+        if method == "one.grouppool.info":
+            first, second = ("".join(f"<ID>{each}</ID>" for each in ids) for ids in ((4, 0, 2), (1, 2, 3)))
+            return f"<P><GROUP><USERS>{first}</USERS></GROUP><GROUP><USERS>{second}</USERS></GROUP></P>"
+        if method == "one.userpool.info" or args[0] in self.long:
+            raise OpenNebulaTooLarge(method, "a response of too many bytes")
+        if args[0] in self.gone:
+            raise OpenNebulaRefusal(method, 1024, "Error getting user")
+        return f"<USER><ID>{args[0]}</ID></USER>"
+
+
+async def visited(session: Session) -> tuple[list[int], list[int]]:
+    """Return the ids of the users that are visited, and of those that are left out."""
+    users: list[int] = []
+    left_out: list[int] = []
+
+    async def visit(user: UserDocument) -> None:
+        users.append(user.id)
+
+    await session.visit_users(visit, left_out.append)
+    return users, left_out
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_user_pool_that_is_too_long_is_read_user_by_user_without_those_who_are_too_long() -> None:
+    one = Scripted(LongUsers(long={2}, gone={3}))
+    assert await visited(Session(one, None)) == ([0, 1, 4], [2])
+    assert [call[1:] for call in one.calls] == [
+        ("one.userpool.info",),
+        ("one.grouppool.info",),
+        *(("one.user.info", user_id, False) for user_id in range(5)),
+    ]
+
+
+@pytest_twisted.ensureDeferred
+async def test_whatever_else_fails_while_users_are_read_one_by_one_ends_the_reading() -> None:
+    def answer(method: str, args: tuple[object, ...]) -> str:
+        if method == "one.user.info" and args[0] == 3:
+            raise OpenNebulaUnavailable(method, "connection refused")
+        return LongUsers(long=set())(method, args)
+
+    with pytest.raises(OpenNebulaUnavailable):
+        await visited(Session(Scripted(answer), None))

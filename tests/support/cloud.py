@@ -129,7 +129,9 @@ class Cloud:
         """Return a user as the authenticator knows them."""
         if name in self.known:
             return self.known[name]
-        found = self.result(UserDirectory(self.one, self.clock).find(name))
+        directory = UserDirectory(self.one, self.clock)
+        self.result(directory.look_again(name))
+        found = directory.known(name)
         assert found is not None, f"there is no user {name}"
         return found
 

@@ -1,0 +1,128 @@
+"""Users who make their own document long keep nobody else out; over real sockets, by the real client of oned."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import pytest
+import pytest_twisted
+from twisted.internet.defer import maybeDeferred
+from twisted.internet.task import Clock
+from twisted.web.server import Site
+
+from econed.auth.users import KNOWN_FOR, User, UserDirectory
+from econed.opennebula.methods import MAX_USER, MAX_USER_POOL
+from econed.opennebula.session import Session
+from econed.opennebula.tokens import PasswordKey
+from econed.sandbox.cloud import populate
+from econed.sandbox.oned import Oned
+from econed.sandbox.server import SandboxResource
+from econed.xmlrpc_backend import Limits, XMLRPCBackend
+from econed.xmlrpc_proxy import OnedProxy, oned_endpoint
+
+T = TypeVar("T")
+NOW = 1_795_337_859.0
+MIB = 1024 * 1024
+
+
+@dataclass
+class Zone:
+    """An oned on a socket, and the way of one process to it."""
+
+    oned: Oned
+    one: XMLRPCBackend
+    clock: Clock
+
+    def lengthen(self, name: str, size: int) -> None:
+        """Make the document of a user `size` bytes longer, as the user themselves can with `oneuser update`."""
+        token = self.oned.oneadmin
+        user = next(each for each in self.oned.cloud.users if each.name == name)
+        for number in range(-(-size // MIB)):
+            succeeded, *_ = self.oned.execute("one.user.update", token, user.id, f'A{number}="{"x" * MIB}"', 1)
+            assert succeeded
+
+    async def lets_in(self, directory: UserDirectory, name: str) -> User | None:
+        """Return who is found by a name, as an authenticator looks for them."""
+        for _ in range(2):
+            known = directory.known(name)
+            if known is not None and (confirmed := await directory.confirmed(known)) is not None:
+                return confirmed
+            await directory.look_again(name)
+        return None
+
+
+@pytest_twisted.async_yield_fixture
+async def zone() -> AsyncIterator[Zone]:
+    """Return a cloud with alice, bob and three users who are up to no good."""
+    from twisted.internet import reactor as installed
+
+    reactor: Any = installed
+    clock = Clock()
+    clock.advance(NOW)
+    oned = Oned(clock)
+    populate(oned, users=tuple((name, f"{name}pw") for name in ("alice", "bob", "mallory", "trudy", "eve")))
+    port = reactor.listenTCP(0, Site(SandboxResource(oned)), interface="127.0.0.1")
+
+    async def at_once(work: Callable[[], T]) -> T:
+        return work()
+
+    url = f"http://127.0.0.1:{port.getHost().port}/RPC2"
+    name, _, password = oned.serveradmin.partition(":")
+    proxy = OnedProxy(reactor, url, oned_endpoint(reactor, url), Limits().reply_bytes)
+    one = XMLRPCBackend(proxy, name, PasswordKey(password), clock, at_once, now=clock.seconds)
+    yield Zone(oned, one, clock)
+    await maybeDeferred(port.stopListening)
+
+
+@pytest_twisted.ensureDeferred
+async def test_documents_too_long_to_be_read_keep_only_their_users_out(zone: Zone) -> None:
+    """A process that knows everybody, and one that is new, let all others in, users who are new too."""
+    before = UserDirectory(zone.one, zone.clock)
+    assert await zone.lets_in(before, "alice") is not None
+    for name in ("mallory", "trudy", "eve"):
+        zone.lengthen(name, MAX_USER_POOL // 3 + MIB)
+    zone.clock.advance(KNOWN_FOR)
+    zone.oned.execute("one.user.allocate", zone.oned.oneadmin, "newcomer", "newcomerpw", "core", [])
+    for directory in (before, UserDirectory(zone.one, zone.clock)):
+        logged = len(zone.oned.calls)
+        found = {name: await zone.lets_in(directory, name) for name in ("alice", "bob", "newcomer", "mallory")}
+        assert {name for name, user in found.items() if user is not None} == {"alice", "bob", "newcomer"}
+        calls = [call.method for call in list(zone.oned.calls)[logged:]]
+        assert len(calls) < 20
+    user = next(each for each in zone.oned.cloud.users if each.name == "mallory")
+    zone.oned.execute("one.user.update", zone.oned.oneadmin, user.id, "", 0)
+    zone.clock.advance(60)
+    assert await zone.lets_in(before, "mallory") is not None
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_long_document_costs_who_tries_unknown_names_no_more_than_a_short_one(zone: Zone) -> None:
+    """Once everybody is known their documents are not read whole again, whatever names strangers try."""
+    directory = UserDirectory(zone.one, zone.clock)
+    assert await zone.lets_in(directory, "alice") is not None
+    zone.lengthen("mallory", MAX_USER + MIB)
+    logged = len(zone.oned.calls)
+    for number in range(20):
+        zone.clock.advance(1)
+        assert await zone.lets_in(directory, f"stranger-{number}") is None
+    calls = [call.method for call in list(zone.oned.calls)[logged:]]
+    assert "one.userpool.info" not in calls
+    assert calls.count("one.grouppool.info") == 10
+
+
+@pytest.mark.parametrize("method", ["one.user.info", "one.userpool.info"])
+@pytest_twisted.ensureDeferred
+async def test_a_document_within_the_bounds_is_read(zone: Zone, method: str) -> None:
+    """As long as it may be: nobody is kept out by what econed itself keeps on them."""
+    zone.lengthen("mallory", MAX_USER - MIB)
+    mallory = next(each for each in zone.oned.cloud.users if each.name == "mallory")
+    names: list[str] = []
+    if method == "one.user.info":
+        names.append((await Session(zone.one, None).user_by_id(mallory.id)).name)
+    else:
+        directory = UserDirectory(zone.one, zone.clock)
+        await directory.look_again("mallory")
+        names.append("mallory" if directory.known("mallory") is not None else "")
+    assert names == ["mallory"]
