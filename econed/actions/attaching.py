@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from econed.actions.action import action
-from econed.actions.attachments import Attachment, Volume, demand_free, settled, target, volumes
+from econed.actions.attachments import Attachment, Volume, settled, volumes
+from econed.actions.devices import Device, demand_free, device_of, place
 from econed.actions.instance_facts import ATTACH_TIME, DEVICE
 from econed.actions.instance_state import InstanceState
-from econed.actions.instance_view import device as device_of
 from econed.actions.instance_view import state_of
 from econed.actions.volume_facts import ZONE, number
 from econed.actions.volume_making import MAX_SIZE
@@ -157,7 +157,7 @@ async def _attach(call: Call, image: Image, machine: VirtualMachine, given: str)
         await call.one.image_persistent(image.id, True)
     disk = {
         "IMAGE_ID": str(image.id),
-        "TARGET": target(machine, given),
+        **place(machine, Device.parse(given)),
         DEVICE: given,
         ATTACH_TIME: str(call.now),
     }
@@ -198,7 +198,7 @@ def _demand_attached(volume: Volume, instance_id: str | None, given: str | None)
 
 
 def _is_at(attached: Attachment, given: str) -> bool:
-    return given == device_of(attached.disk) or target(attached.machine, given) == attached.disk.target
+    return Device.parse(given) == device_of(attached.disk)
 
 
 def _is_the_same(volume: Volume, machine: VirtualMachine, given: str) -> bool:
@@ -207,7 +207,8 @@ def _is_the_same(volume: Volume, machine: VirtualMachine, given: str) -> bool:
         attached is not None
         and not attached.detaching
         and attached.machine.id == machine.id
-        and attached.disk.text(DEVICE) == given
+        and attached.disk.text(DEVICE) != ""
+        and device_of(attached.disk) == Device.read(given)
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,10 +10,8 @@ from econed.actions.call import together
 from econed.actions.images import images
 from econed.actions.instance_facts import ATTACH_TIME, DELETE_ON_TERMINATION
 from econed.actions.instance_state import is_busy
-from econed.actions.instance_view import device
 from econed.actions.machines import is_shown, machines
 from econed.actions.volume_facts import HINT, is_volume, number
-from econed.errors import EC2Error
 from econed.ids import INSTANCE, VOLUME, machine_and_part, part_of_machine
 from econed.opennebula.states import VmState
 
@@ -31,10 +28,6 @@ EVERY = 0.5
 _MB_PER_GIB = 1024
 _DISK_DETACH = 22
 """HISTORY/ACTION of a stay that ended because a disk was detached (oned, VMActions)."""
-
-_DEVICE = re.compile(r"(?:/dev/)?(?:sd|xvd|vd|hd)([a-z]{1,2})([1-9][0-9]?)?")
-_TARGET = re.compile(r"(xvd|sd|vd|hd)[a-z]+")
-_DEFAULT_PREFIX = "sd"
 
 
 @dataclass(frozen=True)
@@ -173,38 +166,6 @@ async def settled(call: Call, instance_id: str) -> VirtualMachine:
         if not is_busy(machine.state, machine.lcm_state) or call.clock.seconds() >= until:
             return machine
         await call.pause(EVERY)
-
-
-def target(machine: VirtualMachine, given: str) -> str:
-    """Return the device of the hypervisor for a Device of EC2's: the same letter, on the bus of the first disk.
-
-    `/dev/sdf`, `xvdf` and `/dev/sdf1` are all `vdf` on a machine whose disks are virtio. Raises `EC2Error`
-    InvalidParameterValue.
-    """
-    root = _TARGET.fullmatch(machine.disks[0].target) if machine.disks else None
-    return f"{root.group(1) if root else _DEFAULT_PREFIX}{device_letters(given)}"
-
-
-def device_letters(given: str) -> str:
-    """Return the letters of a Device of EC2's, `f` of `/dev/sdf1`; raises `EC2Error` InvalidParameterValue."""
-    found = _DEVICE.fullmatch(given)
-    if found is None:
-        raise EC2Error(
-            "InvalidParameterValue",
-            f"Value ({given}) for parameter device is invalid. {given} is not a valid EBS device name.",
-        )
-    return found.group(1)
-
-
-def demand_free(machine: VirtualMachine, given: str) -> None:
-    """Raise `EC2Error` InvalidParameterValue if a machine has a disk at a device."""
-    wanted = target(machine, given)
-    used = {disk.target for disk in machine.disks} | {machine.context_text("TARGET")}
-    if wanted in used or given in {device(disk) for disk in machine.disks}:
-        raise EC2Error(
-            "InvalidParameterValue",
-            f"Invalid value '{given}' for unixDevice. Attachment point {given} is already in use",
-        )
 
 
 def _own_disk(call: Call, machine: VirtualMachine | None, disk_id: int) -> Volume | None:

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypedDict
 
-from econed.actions.attachments import device_letters
 from econed.actions.call import together
+from econed.actions.devices import Device
 from econed.actions.image_view import root_device_name
 from econed.actions.instance_facts import ATTACH_TIME, DELETE_ON_TERMINATION, DEVICE
 from econed.actions.snapshot_view import found_snapshots
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from econed.opennebula.documents import Image
 
 _MB_PER_GIB = 1024
-_ROOT = "a"
 _EPHEMERAL = "ephemeral"
 _PATIENCE = 20
 _EVERY = 0.5
@@ -58,10 +57,13 @@ class BlockDeviceMapping(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class NewVolume:
-    """A volume that each machine of a launch gets: `size` in GiB, `device` as the client gave it."""
+    """A volume that each machine of a launch gets: `size` in GiB.
+
+    `device` is as the client gave it, `place` the members of the DISK that put it there.
+    """
 
     device: str
-    target: str
+    place: Mapping[str, str]
     size: int
     snapshot: Image | None
     volume_type: str
@@ -72,7 +74,8 @@ class NewVolume:
 class BlockDevices:
     """The mappings of a launch, checked.
 
-    `root` are members for the root disk, `left_out` are targets not to be, `tags` those of all volumes.
+    `root` are members for the root disk, `tags` those of all volumes. `left_out` are the targets at which there is to
+    be no disk of the instance type's: none at all, or a volume.
     """
 
     root: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
@@ -81,7 +84,7 @@ class BlockDevices:
     left_out: frozenset[str] = frozenset()
 
     def without_left_out(self, disks: Attributes) -> Attributes:
-        """Return the other disks of an instance type but for those that NoDevice leaves out."""
+        """Return the other disks of an instance type but for those that a mapping leaves out or takes the place of."""
         return Attributes(
             (name, disk) for name, disk in disks if isinstance(disk, str) or disk.get("TARGET", "") not in self.left_out
         )
@@ -93,7 +96,7 @@ class BlockDevices:
                 "DISK",
                 {
                     "IMAGE_ID": str(number),
-                    "TARGET": volume.target,
+                    **volume.place,
                     DEVICE: volume.device,
                     ATTACH_TIME: str(now),
                     DELETE_ON_TERMINATION: "YES" if volume.deletes_on_termination else "NO",
@@ -115,26 +118,26 @@ async def block_devices(
     """
     prefix = image.template.text("DEV_PREFIX") or "sd"
     found = BlockDevices(tags=tags)
-    seen: set[str] = set()
+    seen: set[Device] = set()
     for mapping in mappings:
-        device = mapping.get("DeviceName", "")
-        letters = _letters(device)
-        if letters in seen:
-            raise _invalid(f"The device '{device}' is used in more than one block-device mapping")
-        seen.add(letters)
-        ebs = mapping.get("Ebs")
-        if len([each for each in ("Ebs", "NoDevice", "VirtualName") if each in mapping]) != 1:
-            raise _invalid(f"The mapping of '{device}' must have one of Ebs, NoDevice and VirtualName")
-        if ebs is None and letters == _ROOT:
-            raise _invalid(f"The root device '{device}' must be a volume")
-        if letters == _ROOT:
-            found = replace(found, root=_root(ebs or {}, image))
-        elif ebs is not None:
-            found = replace(found, volumes=(*found.volumes, await _volume(call, ebs, device, f"{prefix}{letters}")))
-        elif "NoDevice" in mapping:
-            found = replace(found, left_out=found.left_out | {f"{prefix}{letters}"})
-        elif not mapping.get("VirtualName", "").startswith(_EPHEMERAL):
-            raise _invalid(f"Invalid device virtual name '{mapping.get('VirtualName', '')}'")
+        name = mapping.get("DeviceName", "")
+        device = Device.read(name)
+        if device is None:
+            raise _invalid(f"Invalid device name '{name}'")
+        if device in seen:
+            raise _invalid(f"The device '{name}' is used in more than one block-device mapping")
+        seen.add(device)
+        _demand_form(mapping)
+        ebs, place = mapping.get("Ebs"), device.place(prefix)
+        if device.is_root:
+            if ebs is None:
+                raise _invalid(f"The root device '{name}' must be a volume")
+            found = replace(found, root=_root(ebs, image))
+            continue
+        if ebs is not None:
+            found = replace(found, volumes=(*found.volumes, await _volume(call, ebs, name, place)))
+        if (ebs is not None or "NoDevice" in mapping) and device.is_whole:
+            found = replace(found, left_out=found.left_out | {place["TARGET"]})
     return found
 
 
@@ -190,6 +193,19 @@ def _plan(call: Call, volume: NewVolume, zone: int | None, tags: Mapping[str, st
     return VolumePlan(volume_name(), volume.size, volume.snapshot, facts, tags)
 
 
+def _demand_form(mapping: BlockDeviceMapping) -> None:
+    """Raise `EC2Error` InvalidBlockDeviceMapping for a mapping to nothing, or to several things.
+
+    A VirtualName beside Ebs says nothing: it is of instance store volumes (EC2 API Reference, BlockDeviceMapping).
+    """
+    name, virtual = mapping.get("DeviceName", ""), mapping.get("VirtualName")
+    is_virtual = virtual is not None and "Ebs" not in mapping
+    if ("Ebs" in mapping) + ("NoDevice" in mapping) + is_virtual != 1:
+        raise _invalid(f"The mapping of '{name}' must have one of Ebs, NoDevice and VirtualName")
+    if is_virtual and virtual is not None and not virtual.startswith(_EPHEMERAL):
+        raise _invalid(f"Invalid device virtual name '{virtual}'")
+
+
 def _root(ebs: EbsBlockDevice, image: Image) -> Mapping[str, str]:
     """Return what the root disk has beside its image. It is a copy, and goes with its machine."""
     if "SnapshotId" in ebs and not (is_snapshot(image) and ebs["SnapshotId"] == SNAPSHOT.format(image.id)):
@@ -211,25 +227,18 @@ def _root(ebs: EbsBlockDevice, image: Image) -> Mapping[str, str]:
     return members
 
 
-async def _volume(call: Call, ebs: EbsBlockDevice, device: str, target: str) -> NewVolume:
+async def _volume(call: Call, ebs: EbsBlockDevice, device: str, place: Mapping[str, str]) -> NewVolume:
     snapshot = (await found_snapshots(call, [ebs["SnapshotId"]]))[0] if "SnapshotId" in ebs else None
     if snapshot is not None:
         demand_completed(snapshot)
     return NewVolume(
         device=device,
-        target=target,
+        place=place,
         size=checked_size(ebs.get("VolumeSize"), snapshot),
         snapshot=snapshot,
         volume_type=checked_type(ebs["VolumeType"]) if "VolumeType" in ebs else "",
         deletes_on_termination=ebs.get("DeleteOnTermination", True),
     )
-
-
-def _letters(device: str) -> str:
-    try:
-        return device_letters(device)
-    except EC2Error:
-        raise _invalid(f"Invalid device name '{device}'") from None
 
 
 def _invalid(sentence: str) -> EC2Error:

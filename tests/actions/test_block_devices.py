@@ -15,7 +15,7 @@ from econed.catalogue import all_chores
 from econed.opennebula.session import ANY_STATE, MINE, Session
 from econed.opennebula.states import VmState
 from econed.reconciler import Reconciler
-from tests.actions.test_attaching import mappings
+from tests.actions.test_attaching import mappings, target
 from tests.actions.test_volumes import RUN, attach, begin, image, instance, listed, look, show, snapshot, volume
 from tests.support.cloud import Cloud
 from tests.support.pace import Dying
@@ -233,12 +233,83 @@ def test_the_disks_of_the_type_are_the_ephemeral_ones_and_can_be_left_out(cloud:
         ([{"DeviceName": "/dev/sdf", "Ebs": {"SnapshotId": "snap-00000099"}}], "InvalidSnapshot.NotFound"),
         ([{"DeviceName": "/dev/sdf", "Ebs": {"VolumeSize": 1, "Encrypted": True}}], "UnsupportedOperation"),
         ([{"DeviceName": "/dev/sdf", "VirtualName": "floppy0"}], "InvalidBlockDeviceMapping"),
+        ([{**DATA, "NoDevice": ""}], "InvalidBlockDeviceMapping"),
+        ([{"DeviceName": "/dev/sdf", "VirtualName": "ephemeral0", "NoDevice": ""}], "InvalidBlockDeviceMapping"),
+        ([{"DeviceName": "/dev/sda", "Ebs": {}}, {"DeviceName": "xvda1", "Ebs": {}}], "InvalidBlockDeviceMapping"),
+        ([{**DATA, "DeviceName": "/dev/sda2"}, {**DATA, "DeviceName": "/dev/xvda2"}], "InvalidBlockDeviceMapping"),
+        ([DATA, {**DATA, "DeviceName": "/dev/sdf1"}], "InvalidBlockDeviceMapping"),
     ],
 )
 def test_a_mapping_that_cannot_be_is_refused_and_nothing_is_made(mapping: list[dict[str, Any]], code: str) -> None:
     cloud = Cloud()
     assert cloud.refusal("alice", "RunInstances", **RUN, BlockDeviceMappings=mapping).code == code
     assert cloud.changes == []
+
+
+@pytest.mark.parametrize("root", ["/dev/sda", "/dev/sda1", "/dev/xvda", "xvda", "/dev/vda1", "/dev/hda"])
+def test_the_root_device_has_many_spellings(cloud: Cloud, root: str) -> None:
+    instance(cloud, **devices({"DeviceName": root, "Ebs": {"VolumeSize": 8}}))
+    assert [show(cloud, each)["Size"] for each in listed(cloud)] == [8]
+
+
+@pytest.mark.parametrize("name", ["/dev/sda2", "/dev/xvda3", "vda15"])
+def test_another_partition_of_the_root_device_is_a_device_of_its_own_and_the_root_disk_stays_as_it_is(
+    cloud: Cloud, name: str
+) -> None:
+    instance(cloud)
+    (plain,) = listed(cloud)
+    on = instance(cloud, **devices({"DeviceName": name, "Ebs": {"VolumeSize": 5}}, DATA))
+    found = mappings(cloud, on)
+    made = show(cloud, found[name]["VolumeId"])
+    assert (made["Size"], made["Attachments"][0]["Device"], made["Attachments"][0]["State"]) == (5, name, "attached")
+    assert found["/dev/sdf"]["VolumeId"] != made["VolumeId"]
+    assert len(found) == 3
+    (root,) = {*listed(cloud)} - {plain, made["VolumeId"], found["/dev/sdf"]["VolumeId"]}
+    assert show(cloud, root)["Size"] == show(cloud, plain)["Size"]
+
+
+def test_partitions_and_disks_that_are_attached_later_never_take_one_anothers_place(cloud: Cloud) -> None:
+    """The hypervisor has whole disks alone: it puts `/dev/sda2` where there is room, which no client sees."""
+    on = instance(cloud, **devices({"DeviceName": "/dev/sda2", "Ebs": {"VolumeSize": 1}}))
+    hidden = target(cloud, on, mappings(cloud, on)["/dev/sda2"]["VolumeId"])
+    for name in (f"/dev/{hidden}", "/dev/sda3"):
+        attach(cloud, volume(cloud), on, name)
+    other = volume(cloud)
+    for name in ("/dev/xvda2", "sda3", f"/dev/xvd{hidden[2:]}"):
+        refusal = cloud.refusal("alice", "AttachVolume", VolumeId=other, InstanceId=on, Device=name)
+        assert (refusal.code, name) == ("InvalidParameterValue", name)
+    found = mappings(cloud, on)
+    assert {"/dev/sda2", "/dev/sda3", f"/dev/{hidden}"} < set(found)
+    at = {target(cloud, on, found[name]["VolumeId"]) for name in ("/dev/sda2", "/dev/sda3", f"/dev/{hidden}")}
+    assert len(at) == 3
+    made = found["/dev/sda3"]["VolumeId"]
+    cloud.run("alice", "DetachVolume", VolumeId=made, Device="xvda3")
+    cloud.wait(5)
+    assert "/dev/sda3" not in mappings(cloud, on)
+
+
+@pytest.mark.parametrize(("size", "code"), [(1, "InvalidParameterValue"), (3, "UnsupportedOperation")])
+def test_a_volume_of_an_instance_is_as_large_as_its_snapshot(size: int, code: str) -> None:
+    """As `docs/compatibility.md` says; the error says what to do instead."""
+    cloud = Cloud()
+    saved = snapshot(cloud, volume(cloud, Size=2))
+    mapping = {"DeviceName": "/dev/sdf", "Ebs": {"SnapshotId": saved, "VolumeSize": size}}
+    refusal = cloud.refusal("alice", "RunInstances", **RUN, **devices(mapping))
+    assert refusal.code == code
+    assert size < 2 or "ModifyVolume" in refusal.message
+
+
+def test_a_virtual_name_beside_a_volume_says_nothing(cloud: Cloud) -> None:
+    on = instance(cloud, **devices({**DATA, "VirtualName": "ephemeral0"}))
+    assert show(cloud, mappings(cloud, on)["/dev/sdf"]["VolumeId"])["Size"] == 2
+
+
+def test_a_volume_takes_the_place_of_a_disk_of_the_instance_type(cloud: Cloud) -> None:
+    template = 'NAME="two"\nEC2_INSTANCE_TYPE="two.disks"\nCPU="1"\nMEMORY="64"\nDISK=[TYPE="fs",SIZE="9",TARGET="sdf"]'
+    cloud.as_user("alice", "one.template.allocate", template)
+    on = instance(cloud, **devices(DATA, InstanceType="two.disks"))
+    assert show(cloud, mappings(cloud, on)["/dev/sdf"]["VolumeId"])["Size"] == 2
+    assert len(mappings(cloud, on)) == 2
 
 
 def test_a_machine_that_cannot_be_made_leaves_no_volume(cloud: Cloud) -> None:
