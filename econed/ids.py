@@ -100,27 +100,27 @@ def machine_and_part(prefix: str, text: str) -> tuple[int, int] | None:
     return (machine, int(digits[-3:])) if machine <= _MAX_OPENNEBULA_ID else None
 
 
-def allocation_id(ip: str) -> str:
+def allocation_id(ip: IPv4Address) -> str:
     """Return the id of the allocation of an elastic IP."""
-    return ALLOCATION.format(int(IPv4Address(ip)))
+    return ALLOCATION.format(int(ip))
 
 
-def association_id(ip: str, number: int) -> str:
+def association_id(ip: IPv4Address, number: int) -> str:
     """Return the id of an association of an elastic IP: the address, then the association's own number."""
-    return f"eipassoc-{int(IPv4Address(ip)):010d}{number:0{ASSOCIATION_DIGITS}d}"
+    return f"eipassoc-{int(ip):010d}{number:0{ASSOCIATION_DIGITS}d}"
 
 
-def allocated_ip(text: str) -> str:
+def allocated_ip(text: str) -> IPv4Address:
     """Return the elastic IP that an allocation id speaks of; raises `EC2Error` InvalidAllocationID.Malformed."""
-    return str(IPv4Address(ALLOCATION.parse(text)))
+    return IPv4Address(ALLOCATION.parse(text))
 
 
-def association(text: str) -> tuple[str, int]:
+def association(text: str) -> tuple[IPv4Address, int]:
     """Return the elastic IP and the number in an association id; raises `EC2Error` InvalidAssociationID.Malformed."""
     match = _ASSOCIATION.fullmatch(text)
     if match is None or int(match[1]) > ALLOCATION.largest:
         raise EC2Error("InvalidAssociationID.Malformed", f'Invalid id: "{text}"')
-    return str(IPv4Address(int(match[1]))), int(match[2])
+    return IPv4Address(int(match[1])), int(match[2])
 
 
 def reservation_id(machine: int) -> str:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Protocol, TypeVar
 from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
+    from ipaddress import IPv4Address
+
     from lxml.etree import _Element
     from twisted.internet.defer import Deferred
 
@@ -69,11 +71,11 @@ class IScripts(Interface):
 
     has_any: bool = Attribute("Whether there is a script at all.")
 
-    async def associate(elastic_ip: str, private_ip: str, network: str, most: float) -> None:
+    async def associate(elastic_ip: IPv4Address, private_ip: IPv4Address, network: str, most: float) -> None:
         """Lead the elastic IP to the private address."""
 
-    async def disassociate(elastic_ip: str, private_ip: str, network: str, most: float) -> None:
-        """Lead the elastic IP nowhere any more."""
+    async def disassociate(elastic_ip: IPv4Address, private_ip: IPv4Address | None, network: str, most: float) -> None:
+        """Lead the elastic IP nowhere any more; None where the private address is not known any more."""
 
 
 class IUserDirectory(Interface):

@@ -3,6 +3,7 @@
 A script is run by its argv, never by a shell: `SCRIPT elastic_ip private_ip vnet_template_base64`. It gets an
 environment of PATH and LANG, an empty standard input, and a session of its own, so that it and all it starts can be
 ended together: TERM when its time is over, KILL a little later. What it prints goes to the log and nowhere else.
+Addresses come here as addresses, and are written out only here: no text of a user's can become an argument.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from ipaddress import IPv4Address
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -73,36 +75,45 @@ class Scripts:
         self._timeout = timeout
         self._log = log or Logger(namespace="econed.scripts")
         self._ended = ended
-        self._turns: dict[str, DeferredLock] = {}
+        self._turns: dict[IPv4Address, DeferredLock] = {}
 
     @property
     def has_any(self) -> bool:
         """Whether there is a script at all (`IScripts`)."""
         return self._associate is not None or self._disassociate is not None
 
-    async def associate(self, elastic_ip: str, private_ip: str, network: str, most: float) -> None:
+    async def associate(self, elastic_ip: IPv4Address, private_ip: IPv4Address, network: str, most: float) -> None:
         """Lead an elastic IP to a private address (`IScripts`)."""
         await self._run_in_turn("associate", self._associate, elastic_ip, private_ip, network, most)
 
-    async def disassociate(self, elastic_ip: str, private_ip: str, network: str, most: float) -> None:
+    async def disassociate(
+        self, elastic_ip: IPv4Address, private_ip: IPv4Address | None, network: str, most: float
+    ) -> None:
         """Undo that (`IScripts`)."""
         await self._run_in_turn("disassociate", self._disassociate, elastic_ip, private_ip, network, most)
 
     async def _run_in_turn(
-        self, name: str, script: Sequence[str] | None, elastic_ip: str, private_ip: str, network: str, most: float
+        self,
+        name: str,
+        script: Sequence[str] | None,
+        elastic_ip: IPv4Address,
+        private_ip: IPv4Address | None,
+        network: str,
+        most: float,
     ) -> None:
         if script is None:
             return
+        argv = (*script, _argument(elastic_ip), _argument(private_ip), network)
         turns = self._turns.setdefault(elastic_ip, DeferredLock())
         await turns.acquire()
         try:
-            await self._counted(name, (*script, elastic_ip, private_ip, network), elastic_ip, min(self._timeout, most))
+            await self._counted(name, argv, elastic_ip, min(self._timeout, most))
         finally:
             turns.release()
             if not turns.locked and self._turns.get(elastic_ip) is turns:
                 del self._turns[elastic_ip]
 
-    async def _counted(self, name: str, argv: Sequence[str], elastic_ip: str, seconds: float) -> None:
+    async def _counted(self, name: str, argv: Sequence[str], elastic_ip: IPv4Address, seconds: float) -> None:
         outcome, began = "cancelled", self._reactor.seconds()
         try:
             await self._run(argv, elastic_ip, seconds)
@@ -114,7 +125,7 @@ class Scripts:
             if self._ended is not None:
                 self._ended(name, outcome, self._reactor.seconds() - began)
 
-    async def _run(self, argv: Sequence[str], elastic_ip: str, seconds: float) -> None:
+    async def _run(self, argv: Sequence[str], elastic_ip: IPv4Address, seconds: float) -> None:
         """Run a script to its end; raises `ScriptFailed`."""
         running = _Running(self._reactor)
         leader = (sys.executable, "-I", "-S", "-c", _LEADER, *argv)
@@ -216,6 +227,11 @@ class _Running(ProcessProtocol):
             if each.active():
                 each.cancel()
         self._later.clear()
+
+
+def _argument(address: IPv4Address | None) -> str:
+    """Return an address as scripts are given it; what is no address has no such form."""
+    return "" if address is None else address.exploded
 
 
 def _in_words(ended: ProcessTerminated | None) -> str:

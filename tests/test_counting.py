@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from tests.support.numbers import numbers, seen
 from tests.support.serving import Server, asked, connected, get, signed, turns
 
 reactor: Any = _reactor
+ADDRESSES = IPv4Address("203.0.113.10"), IPv4Address("10.0.0.5")
 
 
 @pytest.fixture
@@ -179,10 +181,10 @@ async def test_a_script_is_counted_by_how_it_ended(tmp_path: Path, text: str, ou
     timeout = 0.2 if "sleep" in text else 30.0
     scripts = Scripts(reactor, None, ["/bin/sh", "-c", text], timeout, ended=metrics.script_ended)
     try:
-        await scripts.disassociate("203.0.113.10", "10.0.0.5", "", 30.0)
+        await scripts.disassociate(*ADDRESSES, "", 30.0)
     except ScriptFailed:
         assert outcome != "ok"
-    await scripts.associate("203.0.113.10", "10.0.0.5", "", 30.0)
+    await scripts.associate(*ADDRESSES, "", 30.0)
     found = seen(metrics.snapshot())
     assert found["econed_scripts_total", outcome, "disassociate"] == 1
     assert found["econed_script_duration_seconds_count", "disassociate"] == 1
@@ -193,7 +195,7 @@ async def test_a_script_is_counted_by_how_it_ended(tmp_path: Path, text: str, ou
 async def test_a_script_that_nobody_waits_for_any_more_is_counted_as_that() -> None:
     metrics = Metrics()
     scripts = Scripts(reactor, ["/bin/sh", "-c", "exec sleep 60"], None, 30.0, ended=metrics.script_ended)
-    running = Deferred.fromCoroutine(scripts.associate("203.0.113.10", "10.0.0.5", "", 30.0))
+    running = Deferred.fromCoroutine(scripts.associate(*ADDRESSES, "", 30.0))
     running.cancel()
     with pytest.raises(CancelledError):
         await running

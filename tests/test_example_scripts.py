@@ -24,6 +24,7 @@ class Firewall:
 
     def __init__(self, path: Path, command: str) -> None:
         self.command = command
+        self.said = ""
         self.state = path / "state"
         self.bin = path / "bin"
         self.bin.mkdir()
@@ -35,11 +36,17 @@ class Firewall:
             assert found is not None
             (self.bin / tool).symlink_to(found)
 
-    def run(self, script: str, elastic: str, private: str) -> int:
+    def run(self, script: str, *arguments: str) -> int:
         """Run a script as econed does, and return how it ended."""
-        return subprocess.run(
-            [SCRIPTS / script, elastic, private, DOCUMENT], env={"PATH": str(self.bin)}, check=False, timeout=60
-        ).returncode
+        ended = subprocess.run(
+            [SCRIPTS / script, *arguments, DOCUMENT],
+            env={"PATH": str(self.bin)},
+            stderr=subprocess.PIPE,
+            check=False,
+            timeout=60,
+        )
+        self.said = ended.stderr.decode()
+        return ended.returncode
 
     @property
     def leads(self) -> dict[str, str]:
@@ -99,3 +106,66 @@ def test_other_addresses_are_left_alone_also_those_that_begin_alike(firewall: Fi
     assert firewall.run("associate", OTHER, NEXT) == 0
     assert firewall.run("disassociate", OTHER, NEXT) == 0
     assert firewall.leads == {ELASTIC: PRIVATE}
+
+
+def test_an_address_that_is_associated_anew_leads_to_the_new_one_alone(firewall: Firewall) -> None:
+    assert firewall.run("associate", ELASTIC, PRIVATE) == 0
+    assert firewall.run("associate", ELASTIC, NEXT) == 0
+    assert firewall.leads == {ELASTIC: NEXT}
+
+
+def test_without_a_private_address_all_that_the_firewall_knows_is_undone(firewall: Firewall) -> None:
+    assert firewall.run("associate", ELASTIC, PRIVATE) == 0
+    assert firewall.run("associate", OTHER, NEXT) == 0
+    assert firewall.run("disassociate", ELASTIC, "") == 0
+    assert firewall.leads == {OTHER: NEXT}
+
+
+NO_ADDRESSES = (
+    "10.0.0.99 } ; flush ruleset ; {",
+    "--help $(id)",
+    "10.0.0.5\n",
+    "10.0.0.5\n10.0.0.6",
+    " 10.0.0.5",
+    "10.0.0.256",
+    "10.0.0.05",
+    "010.0.0.5",
+    "10.0.0",
+    "10.0.0.5.6",
+    "10..0.5",
+    ".10.0.0.5",
+    "10.0.0.5.",
+    "10.0.0.5/8",
+    "0x0a.0.0.5",
+    "10.0.0.*",
+    "10.0.0.[5]",
+    "1e1.0.0.5",
+    "fe80::1",
+    "localhost",
+    "\u0661.0.0.5",
+    "-w",
+)
+
+
+@pytest.mark.parametrize("script", ["associate", "disassociate"])
+def test_what_is_no_address_is_refused_and_nothing_is_done(firewall: Firewall, script: str) -> None:
+    assert firewall.run("associate", ELASTIC, PRIVATE) == 0
+    before = firewall.state.read_text("utf-8")
+    for text in NO_ADDRESSES:
+        for arguments in ((text, PRIVATE), (ELASTIC, text)):
+            assert firewall.run(script, *arguments) == 2, arguments
+            assert "IPv4 addresses; nothing was done" in firewall.said
+    assert firewall.state.read_text("utf-8") == before
+
+
+def test_an_address_is_associated_with_an_address_only(firewall: Firewall) -> None:
+    assert firewall.run("associate", ELASTIC, "") == 2
+    assert firewall.run("associate", "", PRIVATE) == 2
+    assert firewall.run("disassociate", "", "") == 2
+    assert not firewall.state.exists()
+
+
+@pytest.mark.parametrize("address", ["0.9.10.99", "100.199.200.249", "250.255.0.1"])
+def test_every_address_is_taken(firewall: Firewall, address: str) -> None:
+    assert firewall.run("associate", ELASTIC, address) == 0
+    assert firewall.leads == {ELASTIC: address}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -76,8 +78,9 @@ def test_a_reservation_has_the_number_of_its_first_machine() -> None:
 
 @pytest.mark.parametrize("ip", ["0.0.0.0", "10.0.0.1", "203.0.113.10", "255.255.255.255"])
 def test_the_ids_of_an_elastic_ip_lead_back_to_it(ip: str) -> None:
-    assert ids.allocated_ip(ids.allocation_id(ip)) == ip
-    assert ids.association(ids.association_id(ip, 7)) == (ip, 7)
+    address = IPv4Address(ip)
+    assert ids.allocated_ip(ids.allocation_id(address)) == address
+    assert ids.association(ids.association_id(address, 7)) == (address, 7)
 
 
 @pytest.mark.parametrize("text", ["", "eipalloc-", "eipalloc-4294967296", "eipalloc--1", "eipassoc-1", "eni-1"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from econed.scripts import MOST_OUTPUT, Scripts
 from tests.support.cloud import NoScripts
 from tests.support.scripts import FakeScripts
 
-IP, PRIVATE, DOCUMENT = "203.0.113.10", "10.0.0.5", "PFZORVQ+PC9WTkVUPg=="
+IP, PRIVATE, DOCUMENT = IPv4Address("203.0.113.10"), IPv4Address("10.0.0.5"), "PFZORVQ+PC9WTkVUPg=="
 LONG = 30.0
 """Seconds that a script may take which is not to be ended."""
 
@@ -49,7 +50,7 @@ def logged() -> Any:
         yield events
 
 
-async def run(made: Scripts, ip: str = IP, most: float = LONG) -> None:
+async def run(made: Scripts, ip: IPv4Address = IP, most: float = LONG) -> None:
     """Run the associate script."""
     await made.associate(ip, PRIVATE, DOCUMENT, most)
 
@@ -78,14 +79,29 @@ def test_all_that_run_scripts_are_alike() -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_script_gets_three_arguments_behind_its_own_whatever_they_hold(scripts: Make, tmp_path: Path) -> None:
+async def test_a_script_gets_three_arguments_behind_its_own(scripts: Make, tmp_path: Path) -> None:
     made = scripts('printf "%s\\n" "$#" "$@" > "$here/arguments"')
-    await made.associate(IP, "$(touch hacked); `x` 'y'", DOCUMENT, LONG)
-    assert (tmp_path / "arguments").read_text("utf-8").splitlines() == [
-        "4", "first", IP, "$(touch hacked); `x` 'y'", DOCUMENT
+    arguments = tmp_path / "arguments"
+    await made.associate(IP, PRIVATE, "$(touch hacked); `x` 'y'", LONG)
+    assert arguments.read_text("utf-8").splitlines() == [
+        "4", "first", str(IP), str(PRIVATE), "$(touch hacked); `x` 'y'"
     ]  # fmt: skip
     await made.disassociate(IP, PRIVATE, DOCUMENT, LONG)
-    assert (tmp_path / "arguments").read_text("utf-8").splitlines() == ["3", IP, PRIVATE, DOCUMENT]
+    assert arguments.read_text("utf-8").splitlines() == ["3", str(IP), str(PRIVATE), DOCUMENT]
+    await made.disassociate(IP, None, DOCUMENT, LONG)
+    assert arguments.read_text("utf-8").splitlines() == ["3", str(IP), "", DOCUMENT]
+
+
+@pytest.mark.parametrize("text", ["10.0.0.99 } ; flush ruleset ; {", "--help $(id)", "10.0.0.5", ""])
+@pytest_twisted.ensureDeferred
+async def test_no_text_is_taken_where_an_address_belongs(scripts: Make, tmp_path: Path, text: Any) -> None:
+    made = scripts('touch "$here/ran"')
+    for elastic, private in ((text, PRIVATE), (IP, text)):
+        with pytest.raises(AttributeError):
+            await made.associate(elastic, private, DOCUMENT, LONG)
+        with pytest.raises(AttributeError):
+            await made.disassociate(elastic, private, DOCUMENT, LONG)
+    assert not (tmp_path / "ran").exists()
 
 
 @pytest_twisted.ensureDeferred
@@ -190,9 +206,9 @@ async def test_what_a_script_leaves_running_is_not_waited_for(scripts: Make, tmp
 async def test_scripts_for_one_address_take_turns_and_others_do_not_wait(scripts: Make, tmp_path: Path) -> None:
     made = scripts(
         'mkdir "$here/$2" || exit 9; touch "$here/seen-$2"\n'
-        'if [ "$2" = one ]; then while [ ! -e "$here/seen-two" ]; do sleep 0.05; done; fi\n'
+        'if [ "$2" = 203.0.113.10 ]; then while [ ! -e "$here/seen-203.0.113.11" ]; do sleep 0.05; done; fi\n'
         'rmdir "$here/$2"'
     )
-    ended = await DeferredList([Deferred.fromCoroutine(run(made, ip)) for ip in ("one", "one", "two")])
+    ended = await DeferredList([Deferred.fromCoroutine(run(made, ip)) for ip in (IP, IP, IP + 1)])
     assert [succeeded for succeeded, _ in ended] == [True] * 3
     assert made._turns == {}

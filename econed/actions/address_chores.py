@@ -1,4 +1,4 @@
-"""Finishing what requests for elastic IPs left by half, and taking addresses from machines that have ended.
+"""Finishing what requests for elastic IPs left by half, and ending associations with what is not there any more.
 
 The addresses of all users stand on one network, which serveradmin alone may change: one look at it in a round is enough
 for everybody, and finds also what no request was there for, such as a machine that was ended in Sunstone.
@@ -18,11 +18,13 @@ from econed.actions.address_links import Leader
 from econed.actions.address_pool import PATIENCE, give_back
 from econed.actions.address_records import LinkState, Pool
 from econed.actions.address_store import AddressStore
-from econed.actions.address_view import has_ended
+from econed.actions.address_view import leads_nowhere
 from econed.errors import EC2Error, OpenNebulaError
 from econed.opennebula.session import Session
 
 if TYPE_CHECKING:
+    from ipaddress import IPv4Address
+
     from twisted.internet.interfaces import IReactorTime
 
     from econed.interfaces import IOpenNebula, IScripts
@@ -70,29 +72,30 @@ class AddressKeeper:
         What fails for one address is logged, and does not keep the others.
         """
         pool = await self.store.look()
-        ended = await self._led_to_ended(pool, names)
+        over = await self._leading_nowhere(pool, names)
         now = self.store.now
         lively = {note.ip for note in pool.claims if now - note.time < LIVELY}
         left_over = {note.ip for note in pool.claims} | {
             address.ip
             for address in pool.addresses.values()
-            if address.ip in ended or (address.link is not None and address.link.state is not LinkState.ON)
+            if address.ip in over or (address.link is not None and address.link.state is not LinkState.ON)
         }
         for ip in pool.ips:
             if ip in left_over - lively:
                 await self._tend(ip, names)
 
-    async def _led_to_ended(self, pool: Pool, names: Mapping[int, str]) -> set[str]:
-        """Return the addresses that lead to machines that have ended, each looked for in its owner's session."""
+    async def _leading_nowhere(self, pool: Pool, names: Mapping[int, str]) -> set[IPv4Address]:
+        """Return the addresses whose associations are over; each machine is looked for in the owner's session."""
         found = set()
         for uid, name in names.items():
             linked = {each.link.vm_id: each.ip for each in pool.of(uid) if each.link is not None}
             if linked:
                 seen = await Session(self.one, name, self.note).vms(tuple(linked))
-                found |= {each.ip for each in pool.of(uid) if each.link and has_ended(_by_id(seen, each.link.vm_id))}
+                linked_to = ((each, _by_id(seen, each.link.vm_id)) for each in pool.of(uid) if each.link is not None)
+                found |= {each.ip for each, machine in linked_to if leads_nowhere(each, machine)}
         return found
 
-    async def _tend(self, ip: str, names: Mapping[int, str]) -> None:
+    async def _tend(self, ip: IPv4Address, names: Mapping[int, str]) -> None:
         try:
             await alone(Claim(self.store, ip, None), PATIENCE, lambda claim, pool: self._settle(claim, pool, names))
         except Busy:
@@ -113,8 +116,8 @@ class AddressKeeper:
         name = names.get(address.uid)
         if address.link is not None and name is not None:
             owner = Session(self.one, name, self.note)
-            gone = has_ended(_by_id(await owner.vms([address.link.vm_id]), address.link.vm_id))
-            if gone or address.link.state is not LinkState.ON:
+            machine = _by_id(await owner.vms([address.link.vm_id]), address.link.vm_id)
+            if leads_nowhere(address, machine) or address.link.state is not LinkState.ON:
                 self.log.info("{ip} leads to machine {vm} no more", ip=claim.ip, vm=address.link.vm_id)
                 address = await Leader(self.scripts, owner, claim.store.now + _TIME).lead_away(claim, address)
         await claim.conclude(address.text())

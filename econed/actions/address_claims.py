@@ -24,6 +24,7 @@ import secrets
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address
 from typing import TypeVar
 
 from twisted.internet.defer import Deferred
@@ -55,7 +56,7 @@ _T = TypeVar("_T")
 class Busy(EC2Error):
     """Another request is changing the address."""
 
-    def __init__(self, ip: str) -> None:
+    def __init__(self, ip: IPv4Address) -> None:
         super().__init__("IncorrectState", f"Another request is changing the address '{ip}'. Try again.")
 
 
@@ -86,7 +87,7 @@ class Claim:
     """
 
     store: AddressStore
-    ip: str
+    ip: IPv4Address
     uid: int | None
     allocates: bool = False
     nonce: int = field(default_factory=lambda: secrets.randbits(64))

@@ -11,16 +11,19 @@ from __future__ import annotations
 import base64
 import secrets
 from dataclasses import dataclass, replace
+from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
 from econed.actions.address_records import Address, Link, LinkState
-from econed.errors import EC2Error, ScriptFailed
+from econed.actions.address_view import has_ended
+from econed.errors import EC2Error, OpenNebulaRefusal, ScriptFailed
 from econed.ids import ASSOCIATION_DIGITS
 from econed.opennebula.networks import without_address_ranges
 
 if TYPE_CHECKING:
     from econed.actions.address_claims import Claim
     from econed.interfaces import IScripts
+    from econed.opennebula.documents import Nic, VirtualMachine
     from econed.opennebula.session import Session
 
 _MOST_ARGUMENT = 1 << 17
@@ -32,8 +35,20 @@ class Target:
     """Where an address is to lead: a private address of a machine, and the interface that has it."""
 
     vm_id: int
-    private_ip: str
+    private_ip: IPv4Address
     nic_id: int | None
+
+
+async def is_leased(session: Session, machine: VirtualMachine, nic: Nic) -> bool:
+    """Whether the network of an interface says, in the user's session, that this machine has its address.
+
+    The machine's document is not proof enough: what stands there may be its user's text. Raises `OpenNebulaRefusal`
+    where the user may not read the network.
+    """
+    if nic.network_id is None or nic.ip is None:
+        return False
+    network = await session.network(nic.network_id)
+    return any(lease.ip == nic.ip and lease.vm_id == machine.id for lease in network.leases_of(machine.id))
 
 
 @dataclass(frozen=True)
@@ -96,20 +111,31 @@ class Leader:
             )
         return address.with_link(None)
 
-    async def _associate(self, claim: Claim, private_ip: str) -> None:
+    async def _associate(self, claim: Claim, private_ip: IPv4Address) -> None:
         if self.scripts.has_any:
             document = await _document(claim)
             await self.scripts.associate(claim.ip, private_ip, document, self._left(claim))
 
     async def _disassociate(self, claim: Claim, link: Link) -> None:
         if self.scripts.has_any:
-            private_ip = link.private_ip or await self._first_private_ip(link.vm_id)
+            private_ip = link.private_ip if link.private_ip is not None else await self._first_private_ip(link.vm_id)
             document = await _document(claim)
             await self.scripts.disassociate(claim.ip, private_ip, document, self._left(claim))
 
-    async def _first_private_ip(self, vm_id: int) -> str:
-        """Return the address that the Ruby server led to, which did not note it; empty if it is not known any more."""
-        return next((nic.ip for machine in await self.owner.vms([vm_id]) for nic in machine.nics if nic.ip), "")
+    async def _first_private_ip(self, vm_id: int) -> IPv4Address | None:
+        """Return the address that the Ruby server associated, which did not note it.
+
+        None if the network does not say that the machine has it. Of a machine that has ended there are no leases any
+        more, but nobody can change its document either, and the address is only for the script that undoes.
+        """
+        for machine in await self.owner.vms([vm_id]):
+            nic = next((nic for nic in machine.nics if nic.ip is not None), None)
+            try:
+                if nic is not None and (has_ended(machine) or await is_leased(self.owner, machine, nic)):
+                    return nic.ip
+            except OpenNebulaRefusal:
+                return None
+        return None
 
     def _left(self, claim: Claim) -> float:
         """Return how many seconds are left; raises `EC2Error` where there are none, and nothing was run."""
@@ -119,7 +145,7 @@ class Leader:
         return left
 
 
-def _not_done(participle: str, ip: str) -> EC2Error:
+def _not_done(participle: str, ip: IPv4Address) -> EC2Error:
     return EC2Error(
         "IncorrectState", f"The address '{ip}' could not be {participle}: the network did not carry it out."
     )

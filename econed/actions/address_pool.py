@@ -16,6 +16,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address
 
 from econed.actions.address_claims import Busy, Claim, Observer, alone
 from econed.actions.address_records import Address, ClaimNote, Pool, recorded_text
@@ -38,7 +39,7 @@ class Wish:
 
     uid: int
     limit: int
-    ip: str | None
+    ip: IPv4Address | None
     tags: Mapping[str, str]
 
     def check(self, pool: Pool) -> None:
@@ -61,13 +62,13 @@ class _Search:
     wish: Wish
     until: float
     observer: Observer
-    tried: set[str] = field(default_factory=set)
+    tried: set[IPv4Address] = field(default_factory=set)
 
     @property
     def is_over(self) -> bool:
         return self.store.now >= self.until
 
-    def candidate(self, pool: Pool) -> tuple[str, bool] | None:
+    def candidate(self, pool: Pool) -> tuple[IPv4Address, bool] | None:
         """Return an address to try, and whether others are known to be busy with it; None if there is none."""
         wanted = pool.ips if self.wish.ip is None else (self.wish.ip,)
         possible = [ip for ip in wanted if _may_be_free(pool, ip)]
@@ -102,7 +103,7 @@ async def allocate(store: AddressStore, wish: Wish) -> Address:
             return address
 
 
-async def _try(search: _Search, ip: str) -> Address | None:
+async def _try(search: _Search, ip: IPv4Address) -> Address | None:
     """Give one address out; None if somebody else is busy with it, or has it."""
     store, wish = search.store, search.wish
     claim = Claim(store, ip, wish.uid, allocates=True)
@@ -165,7 +166,7 @@ async def _held(claim: Claim, pool: Pool) -> bool:
     return False
 
 
-def _may_be_free(pool: Pool, ip: str) -> bool:
+def _may_be_free(pool: Pool, ip: IPv4Address) -> bool:
     """Whether an address is nobody's, and free, or held only because a request of ours has not come to its end."""
     return ip not in pool.addresses and (not pool.is_taken(ip) or (pool.is_held(ip) and bool(pool.claims_on(ip))))
 

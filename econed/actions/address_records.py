@@ -14,7 +14,6 @@ The network holds, as attributes of its own:
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -23,9 +22,13 @@ from typing import TYPE_CHECKING
 
 from econed.actions.tagging import tag_text, tags_under
 from econed.errors import OpenNebulaNonsense
+from econed.ids import ASSOCIATION_DIGITS
 from econed.opennebula.template import attribute, hex_name, removal, template, vector
+from econed.opennebula.values import epoch_seconds, ipv4, whole_number
 
 if TYPE_CHECKING:
+    from ipaddress import IPv4Address
+
     from types_boto3_ec2.type_defs import TagTypeDef
 
     from econed.opennebula.documents import AddressRange, Attributes, Vector, VirtualNetwork
@@ -36,6 +39,7 @@ _TAG = "EC2_ADDRTAG_"
 _OF_THE_RUBY_SERVER = "EC2_ADDRESSES"
 _NO_ALLOCATION = "0"
 """The allocation of an address that the Ruby server gave out."""
+_LARGEST_ASSOCIATION = 10**ASSOCIATION_DIGITS - 1
 
 
 class LinkState(Enum):
@@ -52,12 +56,12 @@ class LinkState(Enum):
 class Link:
     """Where an address leads: a machine, the private address and the interface of it that has that.
 
-    The Ruby server noted the machine alone: `private_ip` is empty then, `nic_id` None and `number` 0. The number
+    The Ruby server noted the machine alone: `private_ip` and `nic_id` are None then, and `number` is 0. The number
     tells this association of the address from all others that it ever had.
     """
 
     vm_id: int
-    private_ip: str
+    private_ip: IPv4Address | None
     nic_id: int | None
     number: int
     state: LinkState
@@ -69,11 +73,12 @@ class Link:
 
     def members(self) -> dict[str, str]:
         """Return what records it."""
-        members = {"VMID": str(self.vm_id), "PRIVATE_IP": self.private_ip, "ASSOCIATION": str(self.number)}
+        members = {"VMID": str(self.vm_id), "ASSOCIATION": str(self.number)}
+        members |= {} if self.private_ip is None else {"PRIVATE_IP": str(self.private_ip)}
         members |= {} if self.nic_id is None else {"NIC_ID": str(self.nic_id)}
         return members | ({} if self.state is LinkState.ON else {"STATE": self.state.value})
 
-    def leads_to(self, vm_id: int, private_ip: str) -> bool:
+    def leads_to(self, vm_id: int, private_ip: IPv4Address) -> bool:
         """Whether it is to this address of this machine."""
         return (self.vm_id, self.private_ip) == (vm_id, private_ip)
 
@@ -82,7 +87,7 @@ class Link:
 class Address:
     """An elastic IP that a user has. `allocation` tells this time that it was given out from all others."""
 
-    ip: str
+    ip: IPv4Address
     uid: int
     allocation: str
     link: Link | None
@@ -98,10 +103,10 @@ class Address:
 
     def text(self) -> str:
         """Return the template text that records it."""
-        members = {"IP": self.ip, "UID": str(self.uid), "ALLOCATION": self.allocation}
+        members = {"IP": str(self.ip), "UID": str(self.uid), "ALLOCATION": self.allocation}
         if self.link is not None:
             members |= self.link.members()
-        return vector(hex_name(_ADDRESS, self.ip), members)
+        return vector(_name_of(self.ip), members)
 
     @property
     def tag_prefix(self) -> str:
@@ -114,7 +119,7 @@ class ClaimNote:
     """A claim on an address as it stands on the network. `time` is when it was last made anew, by its maker's clock."""
 
     name: str
-    ip: str
+    ip: IPv4Address
     uid: int | None
     allocates: bool
     time: int
@@ -132,11 +137,12 @@ class Pool:
         return self.network.template
 
     @cached_property
-    def _ranges(self) -> Mapping[str, AddressRange]:
-        return {each.ip: each for each in self.network.address_ranges if each.size == 1 and each.ip}
+    def _ranges(self) -> Mapping[IPv4Address, AddressRange]:
+        single = ((each.ip, each) for each in self.network.address_ranges if each.size == 1)
+        return {ip: each for ip, each in single if ip is not None}
 
     @property
-    def ips(self) -> tuple[str, ...]:
+    def ips(self) -> tuple[IPv4Address, ...]:
         """All addresses, in oned's order."""
         return tuple(self._ranges)
 
@@ -145,24 +151,24 @@ class Pool:
         """The ranges that are not part of the pool, because they are not of size 1 or have no IPv4 address."""
         return tuple(each for each in self.network.address_ranges if each.ip not in self._ranges or each.size != 1)
 
-    def is_taken(self, ip: str) -> bool:
+    def is_taken(self, ip: IPv4Address) -> bool:
         """Whether an address is leased in any way."""
         return self._ranges[ip].used_leases > 0
 
-    def is_held(self, ip: str) -> bool:
+    def is_held(self, ip: IPv4Address) -> bool:
         """Whether an address is held, by us or by an administrator, and not used by a machine."""
         return any(lease.is_held for lease in self._ranges[ip].leases)
 
     @cached_property
-    def addresses(self) -> Mapping[str, Address]:
+    def addresses(self) -> Mapping[IPv4Address, Address]:
         """The addresses that users have, by IP, in oned's order."""
         found = {each.ip: each for each in self._recorded()}
         return {ip: found[ip] for ip in self._ranges if ip in found}
 
     def _recorded(self) -> Iterator[Address]:
         for entry in self._attributes.vectors(_OF_THE_RUBY_SERVER):
-            ip = entry.get("IP", "")
-            if ip in self._ranges and hex_name(_ADDRESS, ip) not in self._attributes and self.is_held(ip):
+            ip = ipv4(entry.get("IP", ""))
+            if ip is not None and ip in self._ranges and _name_of(ip) not in self._attributes and self.is_held(ip):
                 yield from _address(entry)
         for name in self._attributes.names():
             if name.startswith(_ADDRESS):
@@ -172,31 +178,27 @@ class Pool:
         """Return the addresses of a user, in oned's order."""
         return tuple(each for each in self.addresses.values() if each.uid == uid)
 
-    def vacancy_text(self, ip: str) -> str:
+    def vacancy_text(self, ip: IPv4Address) -> str:
         """Return the template text that makes an address nobody's, with its tags."""
         kept = [name for name in self._attributes.names() if name.startswith(_tags_of(ip))]
-        name = hex_name(_ADDRESS, ip)
+        name = _name_of(ip)
         gone = attribute(name, "") if self._has_old_entry(ip) else removal(name)
         return template(gone, *map(removal, kept))
 
-    def has_old_claimant(self, ip: str) -> bool:
+    def has_old_claimant(self, ip: IPv4Address) -> bool:
         """Whether holding an address would make it his whom the Ruby server once gave it."""
-        return self._has_old_entry(ip) and hex_name(_ADDRESS, ip) not in self._attributes
+        return self._has_old_entry(ip) and _name_of(ip) not in self._attributes
 
-    def _has_old_entry(self, ip: str) -> bool:
-        return any(entry.get("IP") == ip for entry in self._attributes.vectors(_OF_THE_RUBY_SERVER))
+    def _has_old_entry(self, ip: IPv4Address) -> bool:
+        return any(ipv4(entry.get("IP", "")) == ip for entry in self._attributes.vectors(_OF_THE_RUBY_SERVER))
 
     @cached_property
     def claims(self) -> tuple[ClaimNote, ...]:
         """All claims there are."""
         names = [name for name in self._attributes.names() if name.startswith(_CLAIM)]
-        return tuple(_claim_note(name, self._attributes.vector(name)) for name in names if name in self._vectors)
+        return tuple(note for name in names for note in _claim_note(name, self._attributes.vector(name)))
 
-    @cached_property
-    def _vectors(self) -> frozenset[str]:
-        return frozenset(name for name, value in self._attributes if not isinstance(value, str))
-
-    def claims_on(self, ip: str) -> tuple[ClaimNote, ...]:
+    def claims_on(self, ip: IPv4Address) -> tuple[ClaimNote, ...]:
         """Return the claims on an address."""
         return tuple(each for each in self.claims if each.ip == ip)
 
@@ -205,14 +207,14 @@ class Pool:
         return tags_under(self._attributes, address.tag_prefix)
 
 
-def claim_name(ip: str, nonce: str) -> str:
+def claim_name(ip: IPv4Address, nonce: str) -> str:
     """Return the attribute of a claim on an address."""
-    return f"{hex_name(_CLAIM, ip)}_{nonce}"
+    return f"{hex_name(_CLAIM, str(ip))}_{nonce}"
 
 
 def claim_text(note: ClaimNote) -> str:
     """Return the template text that makes a claim, or makes it anew."""
-    members = {"IP": note.ip, "TIME": str(note.time), "BEAT": note.beat}
+    members = {"IP": str(note.ip), "TIME": str(note.time), "BEAT": note.beat}
     members |= {} if note.uid is None else {"UID": str(note.uid)}
     members |= {"PURPOSE": "ALLOCATE"} if note.allocates else {}
     return vector(note.name, members)
@@ -223,54 +225,47 @@ def recorded_text(address: Address, tags: Mapping[str, str]) -> str:
     return template(address.text(), tag_text(tags, address.tag_prefix))
 
 
-def is_ipv4(text: str) -> bool:
-    """Whether a text is an IPv4 address."""
-    try:
-        ipaddress.IPv4Address(text)
-    except ValueError:
-        return False
-    return True
+def _name_of(ip: IPv4Address) -> str:
+    return hex_name(_ADDRESS, str(ip))
 
 
-def _tags_of(ip: str) -> str:
-    return f"{_TAG}{int(ipaddress.IPv4Address(ip)):08X}_"
+def _tags_of(ip: IPv4Address) -> str:
+    return f"{_TAG}{int(ip):08X}_"
 
 
 def _address(entry: Vector) -> Iterator[Address]:
     """Yield the address that a vector records; nothing where it records none."""
-    ip, uid = entry.get("IP", ""), entry.get("UID", "")
-    if is_ipv4(ip) and uid.isdecimal():
-        yield Address(ip, int(uid), entry.get("ALLOCATION", _NO_ALLOCATION), _link(entry))
+    ip, uid = ipv4(entry.get("IP", "")), whole_number(entry.get("UID", ""))
+    if ip is not None and uid is not None:
+        yield Address(ip, uid, entry.get("ALLOCATION", _NO_ALLOCATION), _link(entry))
 
 
 def _link(entry: Vector) -> Link | None:
-    vm_id, nic_id = entry.get("VMID", ""), entry.get("NIC_ID", "")
-    if not vm_id.isdecimal():
+    vm_id = whole_number(entry.get("VMID", ""))
+    if vm_id is None:
         return None
     try:
         state = LinkState(entry.get("STATE") or LinkState.ON.value)
     except ValueError:
         raise OpenNebulaNonsense("EC2_ADDRESS", f"an association in state {entry['STATE']!r}") from None
     return Link(
-        int(vm_id),
-        entry.get("PRIVATE_IP", ""),
-        int(nic_id) if nic_id.isdecimal() else None,
-        _number(entry.get("ASSOCIATION", "")),
+        vm_id,
+        ipv4(entry.get("PRIVATE_IP", "")),
+        whole_number(entry.get("NIC_ID", "")),
+        whole_number(entry.get("ASSOCIATION", ""), _LARGEST_ASSOCIATION) or 0,
         state,
     )
 
 
-def _claim_note(name: str, entry: Vector) -> ClaimNote:
-    uid = entry.get("UID", "")
-    return ClaimNote(
-        name,
-        entry.get("IP", ""),
-        int(uid) if uid.isdecimal() else None,
-        entry.get("PURPOSE") == "ALLOCATE",
-        _number(entry.get("TIME", "")),
-        entry.get("BEAT", ""),
-    )
-
-
-def _number(text: str) -> int:
-    return int(text) if text.isascii() and text.isdecimal() else 0
+def _claim_note(name: str, entry: Vector) -> Iterator[ClaimNote]:
+    """Yield the claim that a vector makes; nothing where it makes none."""
+    ip = ipv4(entry.get("IP", ""))
+    if ip is not None:
+        yield ClaimNote(
+            name,
+            ip,
+            whole_number(entry.get("UID", "")),
+            entry.get("PURPOSE") == "ALLOCATE",
+            epoch_seconds(entry.get("TIME", "")) or 0,
+            entry.get("BEAT", ""),
+        )

@@ -18,6 +18,8 @@ from econed.opennebula.session import Session
 from econed.opennebula.template import template
 
 if TYPE_CHECKING:
+    from ipaddress import IPv4Address
+
     from econed.actions.call import Call
 
 
@@ -43,7 +45,7 @@ class AddressStore:
         """Append attributes to the network, all in one step."""
         await self.session.network_update(self.network_id, template(*texts))
 
-    async def hold(self, ip: str) -> bool:
+    async def hold(self, ip: IPv4Address) -> bool:
         """Lease an address; False where another was quicker."""
         try:
             await self.session.network_hold(self.network_id, ip)
@@ -53,7 +55,7 @@ class AddressStore:
             return False
         return True
 
-    async def release(self, ip: str) -> None:
+    async def release(self, ip: IPv4Address) -> None:
         """Give the lease of an address back."""
         await self.session.network_release(self.network_id, ip)
 
@@ -75,7 +77,7 @@ def address_store(call: Call) -> AddressStore:
     return AddressStore(call.serveradmin, call.settings.elasticips_vnet_id, call.clock)
 
 
-def own_address(call: Call, pool: Pool, ip: str) -> Address | None:
+def own_address(call: Call, pool: Pool, ip: IPv4Address) -> Address | None:
     """Return an address of the caller's; None if he has it not."""
     address = pool.addresses.get(ip)
     return address if address is not None and address.uid == call.caller.id else None

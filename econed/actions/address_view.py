@@ -68,15 +68,15 @@ def interface_of(machine: VirtualMachine, address: Address) -> Nic | None:
     link = address.link
     if link is None or link.vm_id != machine.id:
         return None
-    with_ip = [nic for nic in machine.nics if nic.ip]
-    if not link.private_ip:
+    with_ip = [nic for nic in machine.nics if nic.ip is not None]
+    if link.private_ip is None:
         return with_ip[0] if with_ip else None
     return next((nic for nic in with_ip if nic.ip == link.private_ip), None)
 
 
 def shown_association(address: Address) -> InstanceNetworkInterfaceAssociationTypeDef:
     """Return an address as the association of the interface that it leads to."""
-    return {"PublicIp": address.ip, "PublicDnsName": "", "IpOwnerId": account_id(address.uid)}
+    return {"PublicIp": str(address.ip), "PublicDnsName": "", "IpOwnerId": account_id(address.uid)}
 
 
 def shown_address(
@@ -84,7 +84,7 @@ def shown_address(
 ) -> AddressTypeDef:
     """Return an address as DescribeAddresses shows it. `machines` are those that the caller sees, by their ids."""
     shown: AddressTypeDef = {
-        "PublicIp": address.ip,
+        "PublicIp": str(address.ip),
         "AllocationId": allocation_id(address.ip),
         "Domain": DOMAIN,
         "PublicIpv4Pool": "amazon",
@@ -92,16 +92,16 @@ def shown_address(
         "Tags": pool.tags(address),
     }
     link = address.association
-    if link is None or has_ended(machines.get(link.vm_id)):
+    if link is None or leads_nowhere(address, machines.get(link.vm_id)):
         return shown
     shown["AssociationId"] = association_id(address.ip, link.number)
     shown["InstanceId"] = INSTANCE.format(link.vm_id)
-    if link.private_ip:
-        shown["PrivateIpAddress"] = link.private_ip
+    if link.private_ip is not None:
+        shown["PrivateIpAddress"] = str(link.private_ip)
     machine = machines.get(link.vm_id)
     nic = None if machine is None else interface_of(machine, address)
     if machine is not None and nic is not None:
-        shown["PrivateIpAddress"] = nic.ip
+        shown["PrivateIpAddress"] = str(nic.ip)
         shown["NetworkInterfaceId"] = part_of_machine(NETWORK_INTERFACE.prefix, machine.id, nic.nic_id)
         shown["NetworkInterfaceOwnerId"] = account_id(machine.uid)
         if nic.network_id is not None:
@@ -112,6 +112,16 @@ def shown_address(
 def has_ended(machine: VirtualMachine | None) -> bool:
     """Whether a machine is known to have ended, so that no address leads to it, whatever is recorded."""
     return machine is not None and machine.state is VmState.DONE
+
+
+def leads_nowhere(address: Address, machine: VirtualMachine | None) -> bool:
+    """Whether an association is over, whatever is recorded: its machine has ended, or has the private address no more.
+
+    The private address may be another machine's by then. Of a machine that is not seen (None) nothing is known.
+    """
+    if machine is None or address.link is None:
+        return False
+    return has_ended(machine) or (address.link.private_ip is not None and interface_of(machine, address) is None)
 
 
 def linked_machines(addresses: Iterable[Address]) -> list[int]:

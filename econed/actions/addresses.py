@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from econed.actions.action import action
 from econed.actions.address_claims import Busy, Claim, alone
-from econed.actions.address_links import Leader, Target
+from econed.actions.address_links import Leader, Target, is_leased
 from econed.actions.address_pool import PATIENCE, Wish, allocate, release
-from econed.actions.address_records import Address, Pool, is_ipv4
+from econed.actions.address_records import Address, Pool
 from econed.actions.address_store import AddressStore, address_store, own_address
-from econed.actions.address_view import ADDRESS_FILTERS, DOMAIN, has_ended, linked_machines, shown_address
+from econed.actions.address_view import ADDRESS_FILTERS, DOMAIN, leads_nowhere, linked_machines, shown_address
 from econed.actions.inputs import Filter, TagSpecification
 from econed.actions.instance_state import InstanceState
 from econed.actions.instance_view import state_of
@@ -37,6 +37,7 @@ from econed.ids import (
 )
 from econed.opennebula.documents import Right
 from econed.opennebula.template import removal
+from econed.opennebula.values import ipv4
 
 if TYPE_CHECKING:
     from econed.actions.call import Call
@@ -64,14 +65,15 @@ async def allocate_address(
     """
     if domain not in (DOMAIN, "standard", ""):
         raise EC2Error("InvalidParameterValue", f"Invalid value '{domain}' for domain.")
-    if address and not is_ipv4(address):
+    wanted = ipv4(address)
+    if address and wanted is None:
         raise _no_address("Address", address)
     tags = specified(tag_specifications, "elastic-ip")["elastic-ip"]
-    wish = Wish(call.caller.id, call.settings.elastic_ips_per_user, address or None, tags)
+    wish = Wish(call.caller.id, call.settings.elastic_ips_per_user, wanted, tags)
     store, region = address_store(call), await own_region(call)
     given = await allocate(store, wish)
     return {
-        "PublicIp": given.ip,
+        "PublicIp": str(given.ip),
         "AllocationId": allocation_id(given.ip),
         "Domain": DOMAIN,
         "PublicIpv4Pool": "amazon",
@@ -110,7 +112,7 @@ async def describe_addresses_attribute(
     paging = Paging.of(_ATTRIBUTES, max_results, next_token, least=1, ids=allocation_ids)
     listed = _listed(call, await address_store(call).look(), (), allocation_ids)
     page, last = paging.page((allocation_id(address.ip) for address in listed), lambda each: (each,))
-    return {"Addresses": [{"PublicIp": allocated_ip(each), "AllocationId": each} for each in page], **last}
+    return {"Addresses": [{"PublicIp": str(allocated_ip(each)), "AllocationId": each} for each in page], **last}
 
 
 @action()
@@ -184,7 +186,7 @@ async def release_address(call: Call, *, allocation_id: str = "", public_ip: str
     address = _one_address(call, pool, allocation_id, public_ip)
     if (link := address.association) is not None:
         found = {machine.id: machine for machine in await call.one.vms([link.vm_id])}
-        if not has_ended(found.get(link.vm_id)):
+        if not leads_nowhere(address, found.get(link.vm_id)):
             raise EC2Error("InvalidIPAddress.InUse", f"Address {address.ip} is in use.")
     work = _Work(store, Leader(call.scripts, call.one, until), until)
 
@@ -228,7 +230,7 @@ class _Work:
 async def _target(
     call: Call, instance_id: str, network_interface_id: str, private_ip: str
 ) -> tuple[VirtualMachine, Target]:
-    """Return the machine and the interface that an address is to lead to."""
+    """Return the machine and the interface that an address is to lead to, which oned has given it."""
     if instance_id and network_interface_id:
         raise _not_both("InstanceId", "NetworkInterfaceId")
     if network_interface_id:
@@ -243,11 +245,14 @@ async def _target(
             "IncorrectInstanceState",
             f"The instance '{INSTANCE.format(machine.id)}' is not in a state from which it can be associated.",
         )
-    with_ip = [nic for nic in nics if nic.ip and private_ip in ("", nic.ip)]
-    if not with_ip:
-        what = f"the private address '{private_ip}'" if private_ip else "a private IPv4 address"
-        raise EC2Error("InvalidParameterValue", f"'{instance_id or network_interface_id}' does not have {what}.")
-    return machine, Target(machine.id, with_ip[0].ip, with_ip[0].nic_id)
+    wanted = ipv4(private_ip)
+    for nic in nics:
+        if nic.ip is not None and (not private_ip or nic.ip == wanted):
+            if await is_leased(call.one, machine, nic):
+                return machine, Target(machine.id, nic.ip, nic.nic_id)
+            break
+    what = f"the private address '{private_ip}'" if private_ip else "a private IPv4 address"
+    raise EC2Error("InvalidParameterValue", f"'{instance_id or network_interface_id}' does not have {what}.")
 
 
 async def _of_interface(call: Call, text: str) -> tuple[VirtualMachine, tuple[Nic, ...]]:
@@ -290,9 +295,10 @@ def _of_allocation(call: Call, pool: Pool, text: str) -> Address:
 def _of_ip(call: Call, pool: Pool, text: str) -> Address:
     if not text:
         raise EC2Error("MissingParameter", "The request must name an address.")
-    if not is_ipv4(text):
+    ip = ipv4(text)
+    if ip is None:
         raise _no_address("PublicIp", text)
-    address = own_address(call, pool, text)
+    address = own_address(call, pool, ip)
     if address is None:
         raise EC2Error("InvalidAddress.NotFound", f"Address '{text}' not found.")
     return address

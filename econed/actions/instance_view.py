@@ -191,9 +191,9 @@ def _attached(machine: VirtualMachine, addresses: PublicAddresses) -> InstanceTy
     if interfaces:
         first = machine.nics[0]
         attached["SecurityGroups"] = interfaces[0]["Groups"]
-        if first.ip:
+        if first.ip is not None:
             # Addresses stand for the names that there are none of, as with the Ruby server: by them clients connect.
-            attached["PrivateIpAddress"] = attached["PrivateDnsName"] = attached["PublicDnsName"] = first.ip
+            attached["PrivateIpAddress"] = attached["PrivateDnsName"] = attached["PublicDnsName"] = str(first.ip)
         if (public := interfaces[0].get("Association")) is not None:
             attached["PublicIpAddress"] = attached["PublicDnsName"] = public.get("PublicIp", "")
         if first.network_id is not None:
@@ -234,13 +234,13 @@ def interface(
             "Status": "attaching" if nic.is_attaching else "attached",
         },
         "PrivateIpAddresses": [],
-        "Ipv6Addresses": [{"Ipv6Address": nic.ip6}] if nic.ip6 else [],
+        "Ipv6Addresses": [{"Ipv6Address": str(nic.ip6)}] if nic.ip6 is not None else [],
     }
     if nic.network_id is not None:
         shown["SubnetId"] = SUBNET.format(nic.network_id)
-    if nic.ip:
-        shown["PrivateIpAddress"] = nic.ip
-        shown["PrivateIpAddresses"] = [{"Primary": True, "PrivateIpAddress": nic.ip}]
+    if nic.ip is not None:
+        shown["PrivateIpAddress"] = str(nic.ip)
+        shown["PrivateIpAddresses"] = [{"Primary": True, "PrivateIpAddress": str(nic.ip)}]
         if addresses is not None and (address := addresses.on(machine, nic)) is not None:
             shown["Association"] = shown_association(address)
             shown["PrivateIpAddresses"][0]["Association"] = shown_association(address)

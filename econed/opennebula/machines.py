@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from functools import cached_property
+from ipaddress import IPv4Address, IPv6Address
 
 from econed.opennebula.attributes import Attributes, Vector
 from econed.opennebula.states import LcmState, VmState, state_name
 from econed.opennebula.template import spellings, stored
+from econed.opennebula.values import ipv4, ipv6, mac, whole_number
 from econed.opennebula.views import OwnedView, View
 
 
@@ -21,8 +23,7 @@ class Disk(View):
     @property
     def image_id(self) -> int | None:
         """The image the disk was made from, or is; None for a volatile disk (TYPE fs or swap)."""
-        number = self._number("IMAGE_ID", -1)
-        return None if number < 0 else number
+        return self._whole("IMAGE_ID")
 
     @property
     def image(self) -> str:
@@ -37,7 +38,7 @@ class Disk(View):
     @property
     def size(self) -> int:
         """The size in MB; 0 where oned does not know it yet."""
-        return self._number("SIZE", 0)
+        return self._whole("SIZE") or 0
 
     @property
     def type(self) -> str:
@@ -67,8 +68,7 @@ class Disk(View):
     @property
     def datastore_id(self) -> int | None:
         """The datastore of its image, or, for a volatile disk, of the machine."""
-        number = self._number("DATASTORE_ID", -1)
-        return None if number < 0 else number
+        return self._whole("DATASTORE_ID")
 
     @property
     def cluster_ids(self) -> tuple[int, ...]:
@@ -94,29 +94,32 @@ class Nic(View):
         return self._number("NIC_ID")
 
     @property
-    def ip(self) -> str:
-        """The IPv4 address; empty where there is none."""
-        return self._text("IP")
+    def ip(self) -> IPv4Address | None:
+        """The IPv4 address that its network gave it; None where there is none, or it is on no network.
+
+        What an interface on no network says is whatever its user typed. Whether the network still says so, too, only
+        its leases tell (`VirtualNetwork.leases_of`).
+        """
+        return None if self.network_id is None else ipv4(self._text("IP"))
 
     @property
-    def ip6(self) -> str:
-        """The global IPv6 address; empty where there is none."""
-        return self._text("IP6_GLOBAL") or self._text("IP6")
+    def ip6(self) -> IPv6Address | None:
+        """The global IPv6 address, as `ip`."""
+        return None if self.network_id is None else ipv6(self._text("IP6_GLOBAL") or self._text("IP6"))
 
     @property
     def mac(self) -> str:
-        """The MAC address."""
-        return self._text("MAC")
+        """The MAC address; empty where there is none."""
+        return mac(self._text("MAC"))
 
     @property
     def network_id(self) -> int | None:
-        """The network it is on; None where the scheduler has yet to choose one."""
-        number = self._number("NETWORK_ID", -1)
-        return None if number < 0 else number
+        """The network it is on; None where the scheduler has yet to choose one, or where it is on none."""
+        return self._whole("NETWORK_ID")
 
     @property
     def network(self) -> str:
-        """The name of that network."""
+        """The name of that network; of an interface on no network, what its user typed."""
         return self._text("NETWORK")
 
     @property
@@ -224,8 +227,7 @@ class VirtualMachine(OwnedView):
     @property
     def template_id(self) -> int | None:
         """The template it was made from; None if it was made without one."""
-        number = self._number("TEMPLATE/TEMPLATE_ID", -1)
-        return None if number < 0 else number
+        return self._whole("TEMPLATE/TEMPLATE_ID")
 
     def template_text(self, name: str) -> str:
         """Return one attribute of its TEMPLATE (CPU, VCPU, MEMORY, …); empty if there is none."""
@@ -295,16 +297,16 @@ class VirtualMachine(OwnedView):
         """The names of the security groups whose rules hold for it, by id."""
         path = "TEMPLATE/SECURITY_GROUP_RULE"
         rules = [SecurityGroupRule(each, self._note, self._below(path)) for each in self._all(path)]
-        return {rule.group_id: rule.group_name for rule in rules}
+        return {rule.group_id: rule.group_name for rule in rules if rule.group_id is not None}
 
 
 class SecurityGroupRule(View):
     """A rule that holds for a machine (VM/TEMPLATE/SECURITY_GROUP_RULE)."""
 
     @property
-    def group_id(self) -> int:
+    def group_id(self) -> int | None:
         """The security group it comes from."""
-        return self._number("SECURITY_GROUP_ID")
+        return self._whole("SECURITY_GROUP_ID")
 
     @property
     def group_name(self) -> str:
@@ -314,4 +316,5 @@ class SecurityGroupRule(View):
 
 def _listed(text: str) -> tuple[int, ...]:
     """Return the ids in a text with commas between."""
-    return tuple(int(each) for each in text.split(",") if each.strip().isdecimal())
+    numbers = (whole_number(each.strip()) for each in text.split(","))
+    return tuple(number for number in numbers if number is not None)

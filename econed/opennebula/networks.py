@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from functools import cached_property
+from ipaddress import IPv4Address
 
 from lxml import etree
 
 from econed.opennebula.attributes import Attributes, Vector
 from econed.opennebula.states import NetworkState
+from econed.opennebula.values import ipv4, mac
 from econed.opennebula.views import OwnedView, View
 
 HELD = -1
@@ -18,14 +20,14 @@ class Lease(View):
     """An address in use or held (AR/LEASES/LEASE)."""
 
     @property
-    def ip(self) -> str:
-        """The IPv4 address; empty where there is none."""
-        return self._text("IP")
+    def ip(self) -> IPv4Address | None:
+        """The IPv4 address, if there is one."""
+        return ipv4(self._text("IP"))
 
     @property
     def mac(self) -> str:
         """The MAC address."""
-        return self._text("MAC")
+        return mac(self._text("MAC"))
 
     @property
     def vm_id(self) -> int:
@@ -52,9 +54,9 @@ class AddressRange(View):
         return self._text("TYPE")
 
     @property
-    def ip(self) -> str:
-        """The first IPv4 address; empty where there is none."""
-        return self._text("IP")
+    def ip(self) -> IPv4Address | None:
+        """The first IPv4 address, if there is one."""
+        return ipv4(self._text("IP"))
 
     @property
     def size(self) -> int:
@@ -116,6 +118,12 @@ class VirtualNetwork(OwnedView):
         """Its address ranges, in oned's order."""
         path = "AR_POOL/AR"
         return tuple(AddressRange(each, self._note, self._below(path)) for each in self._all(path))
+
+    def leases_of(self, vm_id: int) -> tuple[Lease, ...]:
+        """Return the leases that name a machine. oned alone writes them; a user sees those of machines they may see."""
+        path, named = "AR_POOL/AR/LEASES/LEASE", str(vm_id)
+        found = (each for each in self._all(path) if each.findtext("VM") == named)
+        return tuple(Lease(each, self._note, self._below(path)) for each in found)
 
     @cached_property
     def template(self) -> Attributes:

@@ -27,6 +27,8 @@ from econed.opennebula.states import VmState
 from econed.opennebula.template import vector
 
 if TYPE_CHECKING:
+    from ipaddress import IPv4Address
+
     from lxml.etree import _Element
 
     from econed.interfaces import IOpenNebula
@@ -302,13 +304,13 @@ class Session:
         """Put attributes on a network, in one step (one.vn.update, append)."""
         await self.one.call(self.user, "one.vn.update", network_id, text, _APPEND)
 
-    async def network_hold(self, network_id: int, ip: str) -> None:
+    async def network_hold(self, network_id: int, ip: IPv4Address) -> None:
         """Take an address so that nobody else can have it; refused (8192) where it is taken (one.vn.hold)."""
-        await self.one.call(self.user, "one.vn.hold", network_id, vector("LEASES", {"IP": ip}))
+        await self.one.call(self.user, "one.vn.hold", network_id, vector("LEASES", {"IP": str(ip)}))
 
-    async def network_release(self, network_id: int, ip: str) -> None:
+    async def network_release(self, network_id: int, ip: IPv4Address) -> None:
         """Give back an address that is held; no error where it is not (one.vn.release)."""
-        await self.one.call(self.user, "one.vn.release", network_id, vector("LEASES", {"IP": ip}))
+        await self.one.call(self.user, "one.vn.release", network_id, vector("LEASES", {"IP": str(ip)}))
 
     async def networks(self) -> tuple[VirtualNetwork, ...]:
         """Return the networks he may see (one.vnpool.info)."""

@@ -17,6 +17,7 @@ from econed.errors import OpenNebulaNonsense
 from econed.opennebula.attributes import Attributes, Value, Vector
 from econed.opennebula.states import LockLevel
 from econed.opennebula.template import is_name
+from econed.opennebula.values import whole_number
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
@@ -61,6 +62,10 @@ class View:
             return int(text)
         except ValueError:
             raise OpenNebulaNonsense(self._path, f"{path} is no number: {text[:40]!r}") from None
+
+    def _whole(self, path: str) -> int | None:
+        """Return the whole number at `path`, where a user may have written anything; None where there is none."""
+        return whole_number(self._text(path))
 
     def _flag(self, path: str) -> bool:
         """Return whether oned says yes at `path`, in any of its spellings."""

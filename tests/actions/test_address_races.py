@@ -23,7 +23,7 @@ from tests.support.addresses import FIRST, NETWORK, SECOND, AddressCloud
 from tests.support.cloud import perform
 from tests.support.pace import Dying, Paced
 
-STEPS = 9
+STEPS = 10
 """Calls to oned that each of the actions makes at most."""
 
 at_every_step = pytest.mark.parametrize(("step", "after"), [(n, after) for n in range(STEPS) for after in (0, 1)])
@@ -53,10 +53,10 @@ def settle(cloud: AddressCloud) -> None:
 def whole(cloud: AddressCloud) -> None:
     """Check that what is held is somebody's, that nobody is busy, and that the network leads where it is said to."""
     pool = cloud.pool()
-    assert cloud.held() == set(pool.addresses)
+    assert cloud.held() == set(map(str, pool.addresses))
     assert pool.claims == ()
     links = {ip: each.link for ip, each in pool.addresses.items() if each.link is not None}
-    assert {ip: link.private_ip for ip, link in links.items()} == cloud.fake.network
+    assert {str(ip): str(link.private_ip) for ip, link in links.items()} == cloud.fake.network
     assert all(link.state.value == "ON" for link in links.values())
 
 
@@ -333,7 +333,7 @@ def test_a_process_killed_while_its_script_runs_is_found_out() -> None:
     instance, ip = cloud.instance(), cloud.allocated()
     hanging = type(cloud.fake)()
     hanging.hanging.add("associate")
-    dying = Dying(cloud.one, 7)
+    dying = Dying(cloud.one, 8)
     cloud.begin(dying, "alice", "AssociateAddress", hanging, PublicIp=ip, InstanceId=instance)
     cloud.wait(LEASE / 2)
     assert dying.is_dead

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -127,12 +128,12 @@ def test_the_machine_of_an_old_association_ends_and_the_address_is_led_away(clou
     assert cloud.fake.runs == [("disassociate", LED, "10.0.0.10")]
     assert cloud.led("alice") == {}
     assert set(cloud.shown("alice")) == {LED, FREE}
-    assert cloud.pool().addresses[LED].link is None
+    assert cloud.pool().addresses[IPv4Address(LED)].link is None
 
 
 def test_the_document_itself_is_read_as_it_is() -> None:
     pool = Pool(VirtualNetwork(etree.parse(str(DOCUMENT)).getroot()))
-    assert {ip: (each.uid, each.link and each.link.vm_id) for ip, each in pool.addresses.items()} == {
+    assert {str(ip): (each.uid, each.link and each.link.vm_id) for ip, each in pool.addresses.items()} == {
         LED: (2, 0),
         FREE: (2, None),
         BOBS: (3, None),

@@ -201,4 +201,4 @@ class Unreachable:
 
 def _first_address(cloud: Cloud) -> str:
     call = cloud.call_as("alice")
-    return cloud.result(call.serveradmin.network(1)).address_ranges[0].ip
+    return str(cloud.result(call.serveradmin.network(1)).address_ranges[0].ip)

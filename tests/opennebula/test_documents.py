@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
@@ -62,7 +63,7 @@ def test_a_running_machine_shows_its_owner_state_disks_and_interfaces(version: s
     nic = vm.nics[0]
     assert (nic.nic_id, nic.ip, nic.mac, nic.network_id, nic.network) == (
         0,
-        "10.0.0.10",
+        IPv4Address("10.0.0.10"),
         "02:00:0a:00:00:0a",
         0,
         "private",
@@ -185,9 +186,10 @@ def test_a_network_shows_its_ranges_and_its_leases(version: str) -> None:
     private = networks[0] if networks[0].name == "private" else next(n for n in networks if n.name == "private")
     assert (private.id, private.cluster_ids, private.parent_network_id) == (0, (0,), None)
     assert private.template_text("GATEWAY") == "10.0.0.1"
-    assert [(ar.ar_id, ar.ip, ar.size, ar.type) for ar in private.address_ranges] == [(0, "10.0.0.10", 20000, "IP4")]
+    (found,) = private.address_ranges
+    assert (found.ar_id, found.ip, found.size, found.type) == (0, IPv4Address("10.0.0.10"), 20000, "IP4")
     held = [lease for n in networks if n.name == "ElasticIPs" for ar in n.address_ranges for lease in ar.leases]
-    assert any(lease.ip == "203.0.113.1" and lease.is_held and lease.vm_id == HELD for lease in held)
+    assert any(lease.ip == IPv4Address("203.0.113.1") and lease.is_held and lease.vm_id == HELD for lease in held)
     attributes = [ar.attributes for n in networks for ar in n.address_ranges]
     assert any(each.get("EC2_UID") == "2" for each in attributes)
 

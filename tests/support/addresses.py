@@ -67,7 +67,7 @@ class AddressCloud(Cloud):
 
     def held(self) -> set[str]:
         """Return the addresses that are held."""
-        return {ip for ip in self.pool().ips if self.pool().is_held(ip)}
+        return {str(ip) for ip in self.pool().ips if self.pool().is_held(ip)}
 
     def begin(
         self, one: IOpenNebula, user: str, action: str, scripts: IScripts | None = None, **parameters: Any

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
 from functools import cache
+from ipaddress import IPv4Address
 from typing import Any, TypeVar, cast
 
 from botocore.loaders import Loader
@@ -54,10 +55,12 @@ class NoScripts:
 
     has_any = False
 
-    async def associate(self, elastic_ip: str, private_ip: str, network: str, most: float) -> None:
+    async def associate(self, elastic_ip: IPv4Address, private_ip: IPv4Address, network: str, most: float) -> None:
         """Run nothing (`IScripts`)."""
 
-    async def disassociate(self, elastic_ip: str, private_ip: str, network: str, most: float) -> None:
+    async def disassociate(
+        self, elastic_ip: IPv4Address, private_ip: IPv4Address | None, network: str, most: float
+    ) -> None:
         """Run nothing (`IScripts`)."""
 
 

@@ -1,8 +1,8 @@
-"""An oned that answers with well-formed documents of something else, as a misconfigured proxy may."""
+"""An oned whose documents are not what they are in the sandbox."""
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from typing import Any
 
 from econed.opennebula.methods import ROOTS
@@ -10,7 +10,7 @@ from econed.sandbox.oned import Oned
 
 
 class OtherDocuments:
-    """The sandbox's `oned`, which answers the methods in `wrong` with `document` in place of theirs."""
+    """The sandbox's `oned`, which answers the methods in `wrong` with another `document`, as a wrong proxy may."""
 
     def __init__(self, oned: Oned, wrong: Container[str] = ROOTS, document: str = "<FOO/>") -> None:
         self._oned = oned
@@ -24,3 +24,26 @@ class OtherDocuments:
         """Serve one call, as `Oned.execute` does."""
         reply = self._oned.execute(method, *params)
         return [True, self.document, 0] if method in self.wrong and reply[0] is True else reply
+
+
+class Rewritten:
+    """The sandbox's `oned`, in whose documents of `method` each text of `changes` stands in place of another."""
+
+    def __init__(self, oned: Oned, method: str, changes: Mapping[str, str]) -> None:
+        self._oned = oned
+        self._method = method
+        self._changes = changes
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._oned, name)
+
+    def execute(self, method: str, *params: object) -> list[object]:
+        """Serve one call, as `Oned.execute` does."""
+        reply = self._oned.execute(method, *params)
+        if method != self._method or reply[0] is not True:
+            return reply
+        text = str(reply[1])
+        for old, new in self._changes.items():
+            assert old in text, f"{old} is not in the document"
+            text = text.replace(old, new)
+        return [True, text, 0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address
+
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
@@ -29,18 +31,22 @@ class FakeScripts:
         self.go_on: Deferred[None] = Deferred()
         self.seconds: list[float] = []
 
-    async def associate(self, elastic_ip: str, private_ip: str, network: str, most: float) -> None:
+    async def associate(self, elastic_ip: IPv4Address, private_ip: IPv4Address, network: str, most: float) -> None:
         """Lead the elastic IP to the private address."""
         await self._run("associate", elastic_ip, private_ip, network, most)
-        self.network[elastic_ip] = private_ip
+        self.network[str(elastic_ip)] = str(private_ip)
 
-    async def disassociate(self, elastic_ip: str, private_ip: str, network: str, most: float) -> None:
+    async def disassociate(
+        self, elastic_ip: IPv4Address, private_ip: IPv4Address | None, network: str, most: float
+    ) -> None:
         """Lead the elastic IP nowhere."""
         await self._run("disassociate", elastic_ip, private_ip, network, most)
-        self.network.pop(elastic_ip, None)
+        self.network.pop(str(elastic_ip), None)
 
-    async def _run(self, what: str, elastic_ip: str, private_ip: str, network: str, most: float) -> None:
-        self.runs.append((what, elastic_ip, private_ip))
+    async def _run(
+        self, what: str, elastic_ip: IPv4Address, private_ip: IPv4Address | None, network: str, most: float
+    ) -> None:
+        self.runs.append((what, str(elastic_ip), "" if private_ip is None else str(private_ip)))
         self.documents.append(network)
         self.seconds.append(most)
         if what in self.hanging:
