@@ -3,6 +3,10 @@
 Ids are handed out with at least eight digits and read with any number up to ten, as many as OpenNebula's may have, so
 that every id the old server gave goes on naming the same thing. Parts of a machine that are no objects of their own in
 OpenNebula, its own disks and its interfaces, carry the machine's number and theirs, in eleven digits or more.
+
+Ids of Amazon's own form, eight or seventeen hexadecimal digits, are well-formed too and name nothing here, nor do
+numbers beyond OpenNebula's: they do not exist. Tools that clean up go on after that, and give up where an id is
+malformed.
 """
 
 from __future__ import annotations
@@ -15,6 +19,9 @@ from econed.errors import EC2Error
 
 _DIGITS = re.compile(r"[0-9]{1,10}", re.ASCII)
 _PART_DIGITS = re.compile(r"[0-9]{11,13}", re.ASCII)
+_AMAZONS = re.compile(r"[0-9a-f]{8}|[0-9a-f]{17}", re.ASCII | re.IGNORECASE)
+_ASSOCIATION_DIGITS = re.compile(r"([0-9]{10})([0-9]{10})", re.ASCII)
+_OR_OF_PARTS = (_DIGITS, _PART_DIGITS)
 _MAX_OPENNEBULA_ID = 2**31 - 1
 _NAMED = 50
 
@@ -23,7 +30,8 @@ _NAMED = 50
 class Kind:
     """A kind of EC2 resource: how its ids begin and how EC2's errors name them.
 
-    `missing` and `malformed_code` are EC2's error codes for it, `called` is what EC2's messages call it.
+    `missing` and `malformed_code` are EC2's error codes for it, `called` is what EC2's messages call it. `largest` is
+    the largest number that it has here. `forms` are those of the digits of our own ids, beside Amazon's.
     """
 
     prefix: str
@@ -31,22 +39,39 @@ class Kind:
     malformed_code: str
     called: str
     largest: int = _MAX_OPENNEBULA_ID
+    forms: tuple[re.Pattern[str], ...] = (_DIGITS,)
 
     def format(self, number: int) -> str:
         """Return the EC2 id of the OpenNebula object `number`."""
         return f"{self.prefix}-{number:08d}"
 
-    def parse(self, text: str) -> int:
-        """Return the OpenNebula id in `text`; raises `EC2Error` Invalid….Malformed."""
-        if not self.is_id(text):
+    def number(self, text: str) -> int | None:
+        """Return the OpenNebula id in `text`, None for an id that no object has here.
+
+        The id of a part of a machine is no object's. Raises `EC2Error` Invalid….Malformed.
+        """
+        if not self.is_well_formed(text):
             raise self.malformed(text)
-        return int(text.removeprefix(f"{self.prefix}-"))
+        digits = text.removeprefix(f"{self.prefix}-")
+        is_number = _DIGITS in self.forms and _DIGITS.fullmatch(digits) is not None
+        return int(digits) if is_number and int(digits) <= self.largest else None
+
+    def parse(self, text: str) -> int:
+        """Return the OpenNebula id in `text`; raises `EC2Error` Invalid….Malformed or .NotFound."""
+        number = self.number(text)
+        if number is None:
+            raise self.not_found(text)
+        return number
 
     def is_id(self, text: str) -> bool:
-        """Whether a text is an id of this kind."""
+        """Whether a text is an id that an object of this kind may have here."""
+        return self.is_well_formed(text) and self.number(text) is not None
+
+    def is_well_formed(self, text: str) -> bool:
+        """Whether a text has the form of an id of this kind, ours or Amazon's."""
         head, dash, digits = text.partition("-")
-        is_number = _DIGITS.fullmatch(digits) is not None and int(digits) <= self.largest
-        return head == self.prefix and dash != "" and is_number
+        has_form = any(form.fullmatch(digits) for form in (*self.forms, _AMAZONS))
+        return head == self.prefix and dash != "" and has_form
 
     def malformed(self, text: str) -> EC2Error:
         """Return the error for a text that is no id of this kind."""
@@ -64,12 +89,16 @@ class Kind:
 
 INSTANCE = Kind("i", "InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed", "instance ID")
 IMAGE = Kind("ami", "InvalidAMIID.NotFound", "InvalidAMIID.Malformed", "image id")
-VOLUME = Kind("vol", "InvalidVolume.NotFound", "InvalidVolumeID.Malformed", "volume")
+VOLUME = Kind("vol", "InvalidVolume.NotFound", "InvalidVolumeID.Malformed", "volume", forms=_OR_OF_PARTS)
 SNAPSHOT = Kind("snap", "InvalidSnapshot.NotFound", "InvalidSnapshotID.Malformed", "snapshot")
 SECURITY_GROUP = Kind("sg", "InvalidGroup.NotFound", "InvalidGroupId.Malformed", "security group")
 SUBNET = Kind("subnet", "InvalidSubnetID.NotFound", "InvalidSubnetID.Malformed", "subnet ID")
 NETWORK_INTERFACE = Kind(
-    "eni", "InvalidNetworkInterfaceID.NotFound", "InvalidNetworkInterfaceID.Malformed", "network interface ID"
+    "eni",
+    "InvalidNetworkInterfaceID.NotFound",
+    "InvalidNetworkInterfaceID.Malformed",
+    "network interface ID",
+    forms=_OR_OF_PARTS,
 )
 ALLOCATION = Kind(
     "eipalloc",
@@ -80,8 +109,18 @@ ALLOCATION = Kind(
 )
 """Its number is the IPv4 address."""
 
-RESERVATION_PREFIX = "r"
-_ASSOCIATION = re.compile(r"eipassoc-([0-9]{10})([0-9]{10})", re.ASCII)
+ASSOCIATION = Kind(
+    "eipassoc",
+    "InvalidAssociationID.NotFound",
+    "InvalidAssociationID.Malformed",
+    "association ID",
+    forms=(_ASSOCIATION_DIGITS,),
+)
+
+RESERVATION = Kind("r", "InvalidReservationID.NotFound", "InvalidReservationID.Malformed", "reservation ID")
+KEY_PAIR = Kind("key", "InvalidKeyPair.NotFound", "InvalidKeyPair.NotFound", "key pair", forms=())
+"""Its ids are seventeen hexadecimal digits here too, and follow from user and name."""
+
 ASSOCIATION_DIGITS = 10
 """Digits of the number that tells one association of an elastic IP from all others."""
 
@@ -111,18 +150,26 @@ def association_id(ip: IPv4Address, number: int) -> str:
 
 
 def allocated_ip(text: str) -> IPv4Address:
-    """Return the elastic IP that an allocation id speaks of; raises `EC2Error` InvalidAllocationID.Malformed."""
+    """Return the elastic IP that an allocation id speaks of.
+
+    Raises `EC2Error` InvalidAllocationID.Malformed or .NotFound.
+    """
     return IPv4Address(ALLOCATION.parse(text))
 
 
 def association(text: str) -> tuple[IPv4Address, int]:
-    """Return the elastic IP and the number in an association id; raises `EC2Error` InvalidAssociationID.Malformed."""
-    match = _ASSOCIATION.fullmatch(text)
+    """Return the elastic IP and the number in an association id.
+
+    Raises `EC2Error` InvalidAssociationID.Malformed or .NotFound.
+    """
+    if not ASSOCIATION.is_well_formed(text):
+        raise ASSOCIATION.malformed(text)
+    match = _ASSOCIATION_DIGITS.fullmatch(text.removeprefix(f"{ASSOCIATION.prefix}-"))
     if match is None or int(match[1]) > ALLOCATION.largest:
-        raise EC2Error("InvalidAssociationID.Malformed", f'Invalid id: "{text}"')
+        raise ASSOCIATION.not_found(text)
     return IPv4Address(int(match[1])), int(match[2])
 
 
 def reservation_id(machine: int) -> str:
     """Return the id of the reservation whose first instance is this machine."""
-    return f"{RESERVATION_PREFIX}-{machine:08d}"
+    return RESERVATION.format(machine)

@@ -37,7 +37,10 @@ def test_an_id_is_read_with_fewer_digits_too() -> None:
         "i-x",
         "I-00000001",
         "ami-00000001",
-        "i-0000000a",
+        "i-0000000g",
+        "i-abcdef0",
+        "i-0123456789abcdef",
+        "i-0123456789abcdef01",
         "i--1",
         "i-1 ",
         " i-1",
@@ -45,8 +48,6 @@ def test_an_id_is_read_with_fewer_digits_too() -> None:
         "i-٣",
         "i-²",
         "i-00000042003",
-        "i-2147483648",
-        "i-9999999999",
         "i-1,i-2",
         "i-1' or 1=1",
     ],
@@ -57,12 +58,36 @@ def test_what_is_no_id_is_malformed(text: str) -> None:
     assert caught.value.code == "InvalidInstanceID.Malformed"
 
 
-@given(st.text())
-def test_any_text_is_an_id_or_malformed(text: str) -> None:
+KINDS = [value for value in vars(ids).values() if isinstance(value, ids.Kind)]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.prefix)
+@pytest.mark.parametrize("digits", ["0123456789abcdef0", "abcdef01", "ABCDEF01", "12345678901234567", "ffffffff"])
+def test_an_id_of_amazons_form_that_names_nothing_here_is_well_formed_and_not_there(
+    kind: ids.Kind, digits: str
+) -> None:
+    text = f"{kind.prefix}-{digits}"
+    assert kind.is_well_formed(text)
+    assert not kind.is_id(text)
+    assert kind.number(text) is None
+    with pytest.raises(EC2Error) as caught:
+        kind.parse(text)
+    assert caught.value.code == kind.missing
+
+
+@pytest.mark.parametrize("text", ["i-2147483648", "i-9999999999"])
+def test_a_number_beyond_opennebulas_is_not_there(text: str) -> None:
+    with pytest.raises(EC2Error) as caught:
+        INSTANCE.parse(text)
+    assert caught.value.code == "InvalidInstanceID.NotFound"
+
+
+@given(st.one_of(st.text(), st.from_regex(r"vol-[0-9a-f]{1,18}", fullmatch=True)))
+def test_any_text_is_an_id_or_not_there_or_malformed(text: str) -> None:
     try:
         assert 0 <= VOLUME.parse(text) < 2**31
     except EC2Error as error:
-        assert error.code == "InvalidVolumeID.Malformed"
+        assert error.code == ("InvalidVolume.NotFound" if VOLUME.is_well_formed(text) else "InvalidVolumeID.Malformed")
 
 
 def test_parts_of_a_machine_are_told_from_everything_with_an_id_of_its_own() -> None:
@@ -83,9 +108,23 @@ def test_the_ids_of_an_elastic_ip_lead_back_to_it(ip: str) -> None:
     assert ids.association(ids.association_id(address, 7)) == (address, 7)
 
 
-@pytest.mark.parametrize("text", ["", "eipalloc-", "eipalloc-4294967296", "eipalloc--1", "eipassoc-1", "eni-1"])
+@pytest.mark.parametrize(
+    "text", ["", "eipalloc-", "eipalloc-42949672960", "eipalloc--1", "eipassoc-1", "eni-1", "eni-0123456789abcdef0"]
+)
 def test_other_texts_are_no_ids_of_elastic_ips(text: str) -> None:
     with pytest.raises(EC2Error, match=r"InvalidAllocationID\.Malformed"):
         ids.allocated_ip(text)
     with pytest.raises(EC2Error, match=r"InvalidAssociationID\.Malformed"):
         ids.association(text)
+
+
+@pytest.mark.parametrize("digits", ["0123456789abcdef0", "12ab34cd", "4294967296"])
+def test_an_allocation_that_cannot_be_is_not_there(digits: str) -> None:
+    with pytest.raises(EC2Error, match=r"InvalidAllocationID\.NotFound"):
+        ids.allocated_ip(f"eipalloc-{digits}")
+
+
+@pytest.mark.parametrize("digits", ["0123456789abcdef0", "12ab34cd", "42949672960000000001"])
+def test_an_association_that_cannot_be_is_not_there(digits: str) -> None:
+    with pytest.raises(EC2Error, match=r"InvalidAssociationID\.NotFound"):
+        ids.association(f"eipassoc-{digits}")

@@ -259,7 +259,8 @@ async def _of_interface(call: Call, text: str) -> tuple[VirtualMachine, tuple[Ni
     """Return the machine of an interface, and that interface; raises `EC2Error` InvalidNetworkInterfaceID.…."""
     place = machine_and_part(NETWORK_INTERFACE.prefix, text)
     if place is None:
-        raise NETWORK_INTERFACE.malformed(text)
+        NETWORK_INTERFACE.number(text)  # malformed?
+        raise NETWORK_INTERFACE.not_found(text)
     number, part = place
     for machine in await call.one.vms([number]):
         nics = tuple(nic for nic in machine.nics if nic.nic_id == part)

@@ -114,8 +114,8 @@ async def find_volumes(call: Call, volume_ids: Iterable[str]) -> Mapping[str, Vo
         part = machine_and_part(VOLUME.prefix, text)
         if part is not None:
             parts[text] = part
-        else:
-            numbers[text] = VOLUME.parse(text)
+        elif (number := VOLUME.number(text)) is not None:
+            numbers[text] = number
     own = {machine.id: machine for machine in await call.one.vms(sorted({machine for machine, _ in parts.values()}))}
     found = {text: volume for text, part in parts.items() if (volume := _own_disk(call, own.get(part[0]), part[1]))}
     marked = [image for image in await images(call, sorted(set(numbers.values()))) if is_volume(image)]

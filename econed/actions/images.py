@@ -8,6 +8,7 @@ from collections.abc import Container, Sequence
 from typing import TYPE_CHECKING, Any
 
 from econed.actions.action import action
+from econed.actions.by_id import named
 from econed.actions.call import account_id, together
 from econed.actions.image_facts import MARK, MAX_DESCRIPTION, NAME, description_text, first_description_text
 from econed.actions.image_names import demand_name, name_text, refused
@@ -159,12 +160,11 @@ async def amis(call: Call, image_ids: Sequence[str]) -> tuple[Image, ...]:
     Raises `EC2Error` InvalidAMIID.Malformed, or InvalidAMIID.NotFound for what does not exist, is no AMI, or may not be
     seen by the caller.
     """
-    by_id = {IMAGE.parse(text): text for text in image_ids}
-    found = {image.id: image for image in await images(call, tuple(by_id)) if is_ami(image)}
-    missing = [text for number, text in by_id.items() if number not in found]
-    if missing:
-        raise IMAGE.not_found(*missing)
-    return tuple(found[number] for number in by_id)
+
+    async def read(numbers: Sequence[int]) -> list[Image]:
+        return [image for image in await images(call, numbers) if is_ami(image)]
+
+    return await named(IMAGE, image_ids, read)
 
 
 async def images(call: Call, numbers: Sequence[int]) -> tuple[Image, ...]:
@@ -226,13 +226,13 @@ def _is_shared(call: Call, image: Image, users: Container[str]) -> bool:
 
 
 def _location(text: str) -> int:
-    try:
-        return IMAGE.parse(text if text.startswith("ami-") else f"ami-{text}")
-    except EC2Error:
+    image_id = text if text.startswith("ami-") else f"ami-{text}"
+    if not (IMAGE.is_well_formed(text) or IMAGE.is_id(image_id)):
         raise EC2Error(
             "InvalidParameterValue",
             "The ImageLocation is invalid: give an image in OpenNebula, as ami-00000001 or its number, or a URL.",
-        ) from None
+        )
+    return IMAGE.parse(image_id)
 
 
 def _demand_fit(image: Image, said_architecture: str) -> None:

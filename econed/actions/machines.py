@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import TYPE_CHECKING
 
+from econed.actions.by_id import named
 from econed.actions.instance_facts import DISCARDED
 from econed.ids import INSTANCE
 from econed.opennebula.session import NOT_DONE, VISIBLE
@@ -35,12 +36,11 @@ async def machines(call: Call, instance_ids: Sequence[str]) -> tuple[VirtualMach
     Raises `EC2Error` InvalidInstanceID.Malformed, or InvalidInstanceID.NotFound for what does not exist, is not shown,
     or may not be seen by the caller.
     """
-    by_id = {INSTANCE.parse(text): text for text in instance_ids}
-    found = {machine.id: machine for machine in await call.one.vms(tuple(by_id)) if is_shown(call, machine)}
-    missing = [text for number, text in by_id.items() if number not in found]
-    if missing:
-        raise INSTANCE.not_found(*missing)
-    return tuple(found[number] for number in by_id)
+
+    async def shown(numbers: Sequence[int]) -> list[VirtualMachine]:
+        return [machine for machine in await call.one.vms(numbers) if is_shown(call, machine)]
+
+    return await named(INSTANCE, instance_ids, shown)
 
 
 async def listed_ids(call: Call, *, ended: bool = True, owner: int = VISIBLE) -> tuple[int, ...]:

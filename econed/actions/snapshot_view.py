@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from econed.actions.by_id import named
 from econed.actions.call import account_id
 from econed.actions.filters import Filters, field, tag_filters
 from econed.actions.image_facts import SAVED_FROM, description
@@ -53,12 +54,11 @@ async def found_snapshots(call: Call, snapshot_ids: Sequence[str]) -> tuple[Imag
     Raises `EC2Error` InvalidSnapshotID.Malformed, or InvalidSnapshot.NotFound for what does not exist, is no snapshot,
     is being deleted, or may not be seen by the caller.
     """
-    by_id = {SNAPSHOT.parse(text): text for text in snapshot_ids}
-    found = {image.id: image for image in await images(call, tuple(by_id)) if is_shown(image)}
-    missing = [text for number, text in by_id.items() if number not in found]
-    if missing:
-        raise SNAPSHOT.not_found(*missing)
-    return tuple(found[number] for number in by_id)
+
+    async def read(numbers: Sequence[int]) -> list[Image]:
+        return [image for image in await images(call, numbers) if is_shown(image)]
+
+    return await named(SNAPSHOT, snapshot_ids, read)
 
 
 def is_shown(image: Image) -> bool:

@@ -51,7 +51,16 @@ if TYPE_CHECKING:
     from econed.opennebula.documents import Attributes
 
 _KEY_PAIR = ID_PREFIX.removesuffix("-")
-_NOT_TAGGED_HERE = {kind.prefix: kind for kind in (ids.SECURITY_GROUP, ids.SUBNET, ids.NETWORK_INTERFACE)}
+_NOT_TAGGED_HERE = (
+    ids.SECURITY_GROUP,
+    ids.SUBNET,
+    ids.NETWORK_INTERFACE,
+    ids.RESERVATION,
+    ids.ASSOCIATION,
+)
+_KINDS = {
+    kind.prefix: kind for kind in (INSTANCE, IMAGE, VOLUME, SNAPSHOT, ALLOCATION, ids.KEY_PAIR, *_NOT_TAGGED_HERE)
+}
 _SNAPSHOTS, _VOLUMES = f"{IMAGE.prefix}-{SNAPSHOT.prefix}", f"{IMAGE.prefix}-{VOLUME.prefix}"
 """Where snapshots and volumes stand in the list of tags: behind the AMIs, with which they are read."""
 
@@ -226,21 +235,20 @@ async def describe_tags(
 async def _find(call: Call, resource_ids: Sequence[str]) -> _Resources:
     """Return the resources with these ids.
 
-    Raises `EC2Error` …NotFound or ….Malformed, InvalidID for a text that is no id of any kind.
+    Raises `EC2Error` …NotFound, InvalidID for a text that is no id of any kind (EC2, error codes of CreateTags).
     """
     of_kind: dict[str, list[str]] = {
         prefix: []
         for prefix in (INSTANCE.prefix, IMAGE.prefix, VOLUME.prefix, SNAPSHOT.prefix, ALLOCATION.prefix, _KEY_PAIR)
     }
     for text in resource_ids:
-        prefix, _, rest = text.partition("-")
-        if prefix in of_kind:
-            of_kind[prefix].append(text)
-        elif prefix in _NOT_TAGGED_HERE:
-            kind = _NOT_TAGGED_HERE[prefix]
-            raise kind.not_found(text) if rest.isdecimal() else kind.malformed(text)
-        else:
+        kind = _KINDS.get(text.partition("-")[0])
+        if kind is None or not kind.is_well_formed(text):
             raise EC2Error("InvalidID", f"The ID '{text}' is not valid")
+        of_kind.setdefault(kind.prefix, []).append(text)
+    for kind in _NOT_TAGGED_HERE:
+        if kind.prefix in of_kind:
+            raise kind.not_found(*of_kind[kind.prefix])
     marked = await amis(call, of_kind[IMAGE.prefix])
     found = await volumes(call, of_kind[VOLUME.prefix])
     of_volumes = [each.image for each in found if each.image is not None]

@@ -184,9 +184,12 @@ def test_of_others_addresses_nothing_can_be_learned(cloud: AddressCloud, missing
 def test_ids_of_others_are_not_found_and_what_is_no_id_is_malformed(cloud: AddressCloud) -> None:
     cloud.allocated("bob")
     assert cloud.refusal("alice", "ReleaseAddress", AllocationId=FIRST_ID).code == "InvalidAllocationID.NotFound"
-    for text in ("eipalloc-x", "eipalloc-4294967296", "vol-00000001"):
+    assert cloud.refusal("alice", "ReleaseAddress", AllocationId="eipalloc-4294967296").code == (
+        "InvalidAllocationID.NotFound"
+    )
+    for text in ("eipalloc-x", "eipalloc-42949672960", "vol-00000001"):
         assert cloud.refusal("alice", "ReleaseAddress", AllocationId=text).code == "InvalidAllocationID.Malformed"
-    for text in ("eipassoc-1", "eipassoc-99999999990000000000", FIRST_ID):
+    for text in ("eipassoc-1", "eipassoc-999999999900000000000", FIRST_ID):
         refusal = cloud.refusal("alice", "DisassociateAddress", AssociationId=text)
         assert refusal.code == "InvalidAssociationID.Malformed"
 
