@@ -20,6 +20,8 @@ from urllib.parse import SplitResult, urlsplit
 
 import yaml
 
+from econed.hosts import address_of, is_host, normal_host
+
 T = TypeVar("T")
 Reader: TypeAlias = Callable[[yaml.Node], T]
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -30,7 +32,6 @@ _SYMBOL_TAGS = ("!ruby/symbol", "!ruby/sym")
 _SYMBOL = re.compile(r":([A-Za-z_].*)", re.DOTALL)
 _WHOLE = re.compile(r"0|[1-9][0-9]{0,17}", re.ASCII)
 _DECIMAL = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?", re.ASCII)
-_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?", re.ASCII)
 _FILE_SYSTEM = re.compile(r"[A-Za-z0-9_.-]+", re.ASCII)
 _SHOWN = 60
 
@@ -278,15 +279,18 @@ def host(node: yaml.Node) -> str:
     return bare
 
 
-def is_host(text: str) -> bool:
-    """Whether `text` is an IP address or can be a host name (RFC 1123; underscores, as many sites have them)."""
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        labels = text.removesuffix(".").split(".")
-        numeric = labels[-1].isdigit()  # such as 10.0.0.300: an address with a slip, not a name
-        return len(text) <= 253 and not numeric and all(_LABEL.fullmatch(label) for label in labels)
-    return True
+def url_hosts(node: yaml.Node) -> tuple[str, ...]:
+    """Read a list of hosts, or one, in the form of `normal_host`; `*.` and a domain are all hosts below it."""
+    what = "a host name, an IP address, *. and a domain, or a list of them"
+
+    def read(each: yaml.Node) -> str:
+        text = _word(each, what)
+        name = normal_host(text.removeprefix("*."))
+        if name is None or (text.startswith("*.") and address_of(name) is not None):
+            raise Wrong.expected(what, each)
+        return f"*.{name}" if text.startswith("*.") else name
+
+    return _each(node.value if isinstance(node, yaml.SequenceNode) else (node,), read)
 
 
 def networks(node: yaml.Node) -> tuple[Network, ...]:

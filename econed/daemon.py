@@ -27,6 +27,7 @@ from econed.catalogue import all_actions, all_chores
 from econed.certificates import Files
 from econed.clock import WallClock
 from econed.dispatch import Dispatcher
+from econed.fetching import ImageFetcher
 from econed.interfaces import IAuthenticator, InThread, IOpenNebula, IScripts, ITurns, IUserDirectory
 from econed.lifecycle import Process, Signals
 from econed.listening import CannotListen, Listening
@@ -94,14 +95,9 @@ def make_process(
     one = _watched(making, one)
     unasked = Observed(one, making.clock, said_calls(making.log()))  # what no single request is the reason for
     scripts = _scripts(making)
-    service = _service(
-        making,
-        one,
-        UserDirectory(unasked, making.clock, note, making.metrics.cache_lookup, making.log()),
-        scripts,
-        types,
-    )
     uploads = _uploads(making)
+    users = UserDirectory(unasked, making.clock, note, making.metrics.cache_lookup, making.log())
+    service = replace(_service(making, one, users, scripts, types), fetcher=_fetcher(making, uploads))
     resource = EC2Resource(service)
     site = _site(making, resource, uploads, service.peers)
     _reconcile(making, unasked, uploads, scripts)
@@ -245,6 +241,11 @@ def _uploads(making: _Making) -> UploadDirectory:
     is_here = partial(has_tmpdir, settings)
     limits = UploadLimits(settings.max_upload, settings.upload_share)
     return UploadDirectory(settings.tmpdir, limits, making.in_thread, is_here, making.metrics.upload_ended)
+
+
+def _fetcher(making: _Making, uploads: UploadDirectory) -> ImageFetcher:
+    log = making.log("econed.fetching")
+    return ImageFetcher(making.reactor, making.reactor, uploads, making.settings, making.in_thread, log)
 
 
 def _site(making: _Making, resource: EC2Resource, uploads: UploadDirectory, peers: Peers) -> EC2Site:

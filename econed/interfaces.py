@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from zope.interface import Attribute, Interface
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from econed.auth.request import SignedRequest
     from econed.auth.users import User
+    from econed.image_urls import ImageURL
     from econed.metrics import Snapshot
 
 _T = TypeVar("_T")
@@ -142,11 +143,34 @@ class IUploadedFiles(Interface):
     async def remove(path: str) -> None:
         """Remove one of them, unless it is gone already."""
 
+    async def is_receiving(owner: int) -> bool:
+        """Whether a file of a user is on its way in, to whatever process of this machine."""
+
     async def remove_abandoned(before: float) -> Sequence[str]:
         """Remove the partial files of processes that have died, and return their paths.
 
         One that its process has not even announced is removed if it was made `before` then (epoch seconds).
         """
+
+
+class IImageFetcher(Interface):
+    """Fetches images from URLs of users, from nowhere but the internet, into the directory of uploads."""
+
+    async def admit(url: ImageURL, owner: int) -> None:
+        """Raise `EC2Error` if it can be said before asking anybody that a URL cannot be fetched for a user."""
+
+    async def fetch(url: ImageURL, owner: int) -> str:
+        """Fetch what is at a URL for the OpenNebula user `owner` and return its path, which oned can read.
+
+        Raises `EC2Error`: InvalidParameterValue where there is nothing to be fetched, or nothing that may be, and what
+        `IUpload.receive` raises. Then nothing of it is left.
+        """
+
+    async def discard(path: str) -> None:
+        """Remove a file that was fetched."""
+
+    async def once(key: Hashable, work: Callable[[], Coroutine[Deferred[Any], Any, _T]]) -> _T:
+        """Run `work`, or wait for the run with this key that is under way in this process, and return what it does."""
 
 
 class IDrainable(Interface):

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from econed.actions.instance_types import FileTypes
     from econed.auth.users import User
     from econed.dispatch import Dispatcher
-    from econed.interfaces import IAuthenticator, InThread, IOpenNebula, IScripts
+    from econed.interfaces import IAuthenticator, IImageFetcher, InThread, IOpenNebula, IScripts
     from econed.peers import Peers
     from econed.raw_request import RawRequest
     from econed.settings import Settings
@@ -74,6 +74,8 @@ class Service:
     pacer: Pacer
     file_types: FileTypes | None = None
     """The files of the instance types by their names; None where they are OpenNebula templates."""
+    fetcher: IImageFetcher | None = None
+    """Fetches images from URLs; None: oned alone does."""
     note: Callable[[str], None] | None = None
     """Is told which elements of oned's documents are read, for the tests."""
     metrics: Metrics = field(default_factory=Metrics)
@@ -197,6 +199,7 @@ class _Exchange:
             file_types=self._service.file_types,
             parameters=admitted,
             upload=self._request.upload,
+            fetcher=self._service.fetcher,
         )
         result = await _run(route, call.as_dry_run() if dry_run else call, self._under_way)
         return await self._encoded(route, result or {}, version)

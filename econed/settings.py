@@ -55,6 +55,8 @@ class Settings:
     """Most bytes of tmpdir for the images of one user, arriving and waiting for oned; None: half of the disk."""
     min_upload_rate: Annotated[int, values.whole(1, 2**30, "bytes a second")] = 2**17
     """Bytes a second that an image has to arrive with, apart from idle_timeout seconds."""
+    image_url_hosts: Annotated[tuple[str, ...], values.url_hosts] = ()
+    """Hosts whose URLs oned itself fetches for RegisterImage; what is elsewhere on the internet econed fetches."""
     debug_level: Annotated[int, values.whole(0, 3)] = 2
     """How much is logged: 0 errors, 1 warnings too, 2 what happens, 3 everything."""
     log_file: Annotated[str | None, values.optional(values.absolute_path)] = None

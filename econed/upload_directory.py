@@ -156,6 +156,10 @@ class UploadDirectory:
         files = await self._in_thread(self._scan)
         return [(file.path, file.written) for file in files if not file.is_partial and owner in (None, file.owner)]
 
+    async def is_receiving(self, owner: int) -> bool:
+        """See `IUploadedFiles.is_receiving`."""
+        return any(file.is_live and file.owner == owner for file in await self._in_thread(self._scan))
+
     async def remove(self, path: str) -> None:
         """See `IUploadedFiles.remove`."""
         await self._in_thread(partial(_unlink, path))
@@ -222,7 +226,8 @@ class UploadDirectory:
     # In a thread
 
     def _first_promise(self, size: int | None) -> int:
-        return min(self._limits.step, self._limits.largest) if size is None else size
+        limits = self._limits
+        return size if size is not None else min(limits.step, limits.largest, limits.share or limits.largest)
 
     def _announced(self, owner: int, size: int) -> _IncomingFile:
         incoming = _IncomingFile(self._directory, owner)

@@ -151,6 +151,9 @@ def test_an_empty_key_is_a_key_that_is_not_set(conf: Path, key: str, nothing: st
         ("rate_limit: false", "rate_limit", None),
         ("failed_signatures: false", "failed_signatures", None),
         ("max_connections_per_address: false", "max_connections_per_address", None),
+        ("image_url_hosts: Images.example.org.", "image_url_hosts", ("images.example.org",)),
+        ("image_url_hosts: ['*.example.org', 10.0.0.1, '[2001:DB8::1]']", "image_url_hosts",
+         ("*.example.org", "10.0.0.1", "2001:db8::1")),
         ("trusted_proxies: 10.1.2.3", "trusted_proxies", (ip_network("10.1.2.3/32"),)),
         ("trusted_proxies: [127.0.0.1, 'fd00::/8']", "trusted_proxies",
          (ip_network("127.0.0.1/32"), ip_network("fd00::/8"))),
@@ -230,6 +233,16 @@ def test_everything_wrong_is_said_at_once_with_file_line_key_and_what_was_expect
         ("rate_limit: 0", "rate_limit: expected a number a second, more than 0 and up to 1000000, got '0'"),
         ("log_file: econe.log", "log_file: expected an absolute path, got 'econe.log'"),
         ("log_format: xml", "log_format: expected 'text' or 'json', got 'xml'"),
+        ("image_url_hosts: ['http://images.example.org']",
+         "image_url_hosts: expected a host name, an IP address, *. and a domain, or a list of them,"
+         " got the text 'http://images.example.org'"),
+        ("image_url_hosts: '*'",
+         "image_url_hosts: expected a host name, an IP address, *. and a domain, or a list of them, got the text '*'"),
+        ("image_url_hosts: '*.10.0.0.1'",
+         "image_url_hosts: expected a host name, an IP address, *. and a domain, or a list of them,"
+         " got the text '*.10.0.0.1'"),
+        ("image_url_hosts: [0x7f.1]",
+         "image_url_hosts: expected a host name, an IP address, *. and a domain, or a list of them, got '0x7f.1'"),
         ("trusted_proxies: [proxy]",
          "trusted_proxies: expected an IP address, a network such as 10.0.0.0/8, or a list of them, got 'proxy'"),
         ("trusted_proxies: 10.1.2.3/8",
@@ -515,6 +528,7 @@ def test_the_reference_gives_the_defaults_that_hold() -> None:
     assert set(KEYS) - set(documented) == {
         "ssl_server", "ssl_cert", "ssl_key", "ssl_chain", "ssl_port", "ssl_host", "ssl_sni", "ssl_client_ca",
         "trusted_proxies", "upload_share", "log_file", "admin_port", "one_ca_file", "regions", "cluster_id",
+        "image_url_hosts",
         "elasticips_vnet_id", "instance_types",
     }  # fmt: skip
 

@@ -93,6 +93,10 @@ class Files:
         """Note it (`IUploadedFiles`)."""
         self.removed.append(path)
 
+    async def is_receiving(self, owner: int) -> bool:
+        """Have none (`IUploadedFiles`)."""
+        return False
+
     async def remove_abandoned(self, before: float) -> list[str]:
         """Have no partial files (`IUploadedFiles`)."""
         return []

@@ -23,9 +23,10 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 from lxml import etree
 from twisted.internet import reactor as _reactor
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
 
 from econed.actions.uploads import FORGOTTEN_AGE, ORPHAN_AGE
+from econed.actions.watch import SPAN, WATCHED_UNTIL
 from econed.catalogue import all_chores
 from econed.channel import LINGER
 from econed.errors import EC2Error
@@ -389,7 +390,7 @@ async def test_the_processes_of_a_machine_have_one_account_of_promises(tmp_path:
 
 RECEIVES = """
 import sys
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, succeed
 from econed.upload_directory import MAX_FILES, UploadDirectory, UploadLimits
 
 uploads = UploadDirectory(sys.argv[1], UploadLimits(1 << 30), lambda work: succeed(work()), lambda: True)
@@ -428,6 +429,24 @@ async def test_the_promises_of_a_process_end_with_it_however_it_ends(server: Ser
     assert left not in server.files, "the one that is still being received stays"
     client.close()
     await turns(lambda: not server.files)
+
+
+def test_a_user_whose_image_takes_days_to_arrive_is_looked_after_all_the_time(server: Server) -> None:
+    """Else nobody would remove the file when oned has copied it; whatever process receives it."""
+    alice = server.cloud.user("alice").id
+    other_process = UploadDirectory(str(server.directory), UploadLimits(MAX_UPLOAD), _at_once, lambda: True)
+    receiving = Deferred.fromCoroutine(other_process.receive(alice, 4096, Deferred))
+    server.cloud.oneadmin("one.user.update", alice, f'{WATCHED_UNTIL}="{NOW + SPAN}"', 1)
+    for _ in range(3):
+        server.cloud.clock.advance(SPAN + 60)
+        server.reconcile()
+        assert server.cloud.oneadmin("one.user.info", alice, False).count(WATCHED_UNTIL) == 2
+    receiving.addErrback(lambda failure: failure.trap(CancelledError))
+    receiving.cancel()
+    server.cloud.clock.advance(SPAN + 60)
+    server.reconcile()
+    assert WATCHED_UNTIL not in server.cloud.oneadmin("one.user.info", alice, False)
+    assert server.files == []
 
 
 @pytest_twisted.ensureDeferred

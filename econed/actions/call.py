@@ -13,7 +13,7 @@ from zope.interface import implementer
 
 from econed.actions.pacing import WorkBudget
 from econed.errors import EC2Error
-from econed.interfaces import InThread, IOpenNebula, IScripts, IUpload
+from econed.interfaces import IImageFetcher, InThread, IOpenNebula, IScripts, IUpload
 from econed.opennebula.documents import Note, OwnedView, Right
 from econed.opennebula.methods import is_reading
 from econed.opennebula.session import Session
@@ -39,8 +39,8 @@ class Call:
     server as the client reached it, `parameters` are those of the request that are carried out, by member name;
     `in_thread` is for what keeps a processor busy for longer than others should wait. `file_types` are the files of the
     instance types by their names, None where they are OpenNebula templates. `upload` is the file that comes with the
-    request, if one does. `scripts` lead elastic IPs to instances. `budget` counts work that keeps the reactor from
-    others.
+    request, if one does; `fetcher` fetches images from URLs, None where oned alone does. `scripts` lead elastic IPs to
+    instances. `budget` counts work that keeps the reactor from others.
     """
 
     caller: User
@@ -56,6 +56,7 @@ class Call:
     file_types: FileTypes | None = None
     parameters: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     upload: IUpload | None = None
+    fetcher: IImageFetcher | None = None
     dry_run: bool = False
 
     @classmethod

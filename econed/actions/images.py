@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import uuid
 from collections.abc import Container, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +10,7 @@ from econed.actions.action import action
 from econed.actions.by_id import named
 from econed.actions.call import account_id, together
 from econed.actions.image_facts import MARK, MAX_DESCRIPTION, NAME, description_text, first_description_text
-from econed.actions.image_names import demand_name, name_text, refused
-from econed.actions.image_sources import checked_url, demand_datastore, is_url
+from econed.actions.image_names import demand_name, name_text
 from econed.actions.image_view import (
     ARCHITECTURES,
     IMAGE_FILTERS,
@@ -22,9 +20,10 @@ from econed.actions.image_view import (
     is_public,
 )
 from econed.actions.inputs import Filter, TagSpecification, demand_showable
-from econed.actions.new_images import demand_unused, new_image_name
+from econed.actions.new_images import demand_unused
 from econed.actions.paging import Listing, Paging
 from econed.actions.tagging import limited, specified, tag_text, tags_of, untag_text
+from econed.actions.url_images import image_of_url, is_url
 from econed.actions.volume_facts import is_of_ami, parted_text
 from econed.errors import EC2Error, OpenNebulaCode, OpenNebulaRefusal
 from econed.ids import IMAGE
@@ -96,16 +95,19 @@ async def register_image(
     architecture: str = "",
     tag_specifications: Sequence[TagSpecification] = (),
 ) -> dict[str, Any]:
-    """Make an AMI of an image that is in OpenNebula, or that oned is to fetch from a URL (EC2 RegisterImage).
+    """Make an AMI of an image that is in OpenNebula, or of one at a URL (EC2 RegisterImage).
 
     `ImageLocation` is an http or https URL, or `ami-…` or the image's number, as the Ruby server took it. Such
     an image keeps its own name, by which templates may refer to it: a Name that differs is the AMI's alone. Registering
     it once more gives it another name and description. All is done by one update, or nothing.
 
-    What cannot be fetched becomes an image whose state is `failed`. Files of the front-end are no ImageLocation.
+    What is at a URL is fetched before the answer, and only from addresses of the internet; from the hosts that
+    `image_url_hosts` names oned fetches it behind the answer, and what cannot be fetched becomes an image whose state
+    is `failed`. Files of the front-end are no ImageLocation.
 
     Raises `EC2Error` InvalidAMIID.NotFound for an image that the caller does not see, InvalidParameterValue,
-    InvalidAMIName.Malformed and .Duplicate, and IncorrectState for an image whose copy failed.
+    InvalidAMIName.Malformed and .Duplicate, IncorrectState for an image whose copy failed, and for a URL what an upload
+    ends with.
     """
     added = specified(tag_specifications, "image")["image"]
     demand_showable("Description", description or "", MAX_DESCRIPTION)
@@ -116,7 +118,7 @@ async def register_image(
             first_description_text(description or ""),
             tag_text(added),
         )
-        return {"ImageId": IMAGE.format(await _fetched(call, checked_url(image_location), name, facts))}
+        return {"ImageId": IMAGE.format(await image_of_url(call, image_location, name, facts))}
     number = _location(image_location)
     image = await _image(call, number)
     if image is None:
@@ -196,22 +198,6 @@ def _account(call: Call, owner: str) -> str:
     if owner in _ALIASES or _ACCOUNT.fullmatch(owner):
         return owner
     raise EC2Error("InvalidUserID.Malformed", f'Invalid user id: "{owner}"')
-
-
-async def _fetched(call: Call, url: str, name: str, facts: str) -> int:
-    """Have oned make an image of what is at a URL, with all that is to be said of it, in one step."""
-    if name:
-        demand_name(name)
-        own_name = await new_image_name(call, await call.one.images(MINE), await call.one.myself(), name)
-    else:
-        own_name = f"ec2-{uuid.uuid4()}"
-    await demand_datastore(call)
-    made_of = template(attribute("NAME", own_name), attribute("TYPE", "OS"), attribute("PATH", url))
-    named = attribute(NAME, name) if name not in ("", own_name) else ""
-    try:
-        return await call.one.image_allocate(template(made_of, named, facts), call.settings.datastore_id)
-    except OpenNebulaRefusal as refusal:
-        raise await refused(call, own_name, name, refusal) from refusal
 
 
 def _is_shared(call: Call, image: Image, users: Container[str]) -> bool:

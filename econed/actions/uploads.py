@@ -66,6 +66,8 @@ def removal(files: IUploadedFiles) -> Chore:
             if written < look.now - FORGOTTEN_AGE and (path, written) not in waiting:
                 look.log.info("removing the uploaded file {path}, which was forgotten", path=path)
                 await files.remove(path)
+        if await files.is_receiving(look.user.id):
+            look.keep()
         if not waiting:
             return
         by_path = {image.path: image for image in await look.session.images(MINE)}

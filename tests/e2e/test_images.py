@@ -93,14 +93,20 @@ def test_launch_permission_lets_others_start_instances(cloud: Cloud, econed: Eco
     assert refusal(raised.value)[0] == "InvalidAMIID.NotFound"
 
 
-def test_an_image_of_a_url_is_fetched_by_oned(ec2: Any) -> None:
+def test_an_image_of_a_url_of_a_named_host_is_fetched_by_oned(ec2: Any) -> None:
     """It is an AMI at once; what becomes of it the URL decides, and whether oned can fetch at all."""
     url = "http://images.invalid/disk.qcow2?size=1"
     name = _name()
     image = ec2.register_image(ImageLocation=url, Name=name)["ImageId"]
     assert _image(ec2, image)["Name"] == name
     until(lambda: _image(ec2, image)["State"] in ("available", "failed"), "the image to be fetched or not", PATIENCE)
-    for inside in ("http://127.0.0.1/x", "http://localhost:80/x", "file:///etc/passwd", "/etc/passwd"):
+    for inside in (
+        "http://127.0.0.1/x",
+        "http://localhost:80/x",
+        "http://other.invalid/x",
+        "file:///etc/passwd",
+        "/etc/passwd",
+    ):
         with pytest.raises(ClientError) as raised:
             ec2.register_image(ImageLocation=inside, Name=_name())
         assert refusal(raised.value) == ("InvalidParameterValue", 400)

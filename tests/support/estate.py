@@ -259,6 +259,7 @@ class Cloud:
                     "host": "127.0.0.1",
                     "one_xmlrpc": one_url or self.url,
                     "tmpdir": str(self.uploads),
+                    "image_url_hosts": ["images.invalid"],
                     "drain_timeout": DRAIN_TIMEOUT,
                     "elasticips_vnet_id": self.elastic_ips,
                     "associate_script": self._script("associate"),

@@ -24,6 +24,7 @@ from econed.auth.authenticator import Authenticator
 from econed.auth.users import UserDirectory
 from econed.catalogue import all_actions
 from econed.dispatch import Dispatcher
+from econed.fetching import ImageFetcher, Place
 from econed.metrics import Metrics
 from econed.peers import Peers
 from econed.resource import EC2Resource, Service
@@ -40,6 +41,23 @@ MODEL = Model.load()
 _FREE = 1 << 30
 """Bytes that are free on the disk of uploads, unless a test says otherwise."""
 
+NOWHERE = Place(lambda host, port: (), lambda address: False)
+"""A world without names and addresses, from which no image can be fetched."""
+
+
+class _Connects:
+    """The reactor, which takes note of the addresses that are connected to."""
+
+    def __init__(self, to: list[str]) -> None:
+        self._to = to
+
+    def connectTCP(self, host: str, *rest: Any, **more: Any) -> Any:
+        self._to.append(host)
+        return reactor.connectTCP(host, *rest, **more)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(reactor, name)
+
 
 class Server:
     """A daemon on a port of 127.0.0.1. `events` is what it logs, `refused` what was refused unread."""
@@ -50,6 +68,7 @@ class Server:
         *,
         is_here: bool = True,
         free: Callable[[str], int] = lambda path: _FREE,
+        place: Place | None = None,
         wrapped: Callable[[Any], Any] | None = None,
         resource: IResource | None = None,
     ) -> None:
@@ -68,6 +87,8 @@ class Server:
         """What threads have to do, if a test keeps them from it."""
         self.events: list[LogEvent] = []
         self.refused: list[str] = []
+        self.connects: list[str] = []
+        """The addresses that images were fetched from, whether or not anybody was there."""
         one, clock, log = self.cloud.one, self.cloud.clock, Logger(observer=self.events.append)  # type: ignore[arg-type]
         service = Service(
             dispatcher=Dispatcher(MODEL, all_actions()),
@@ -80,6 +101,9 @@ class Server:
             in_thread=self.in_thread,
             scripts=self.cloud.scripts,
             pacer=self.cloud.pacer,
+            fetcher=ImageFetcher(
+                _Connects(self.connects), clock, self.uploads, settings, self.in_thread, log, place or NOWHERE
+            ),
             log=log,
             metrics=self.metrics,
         )

@@ -1,0 +1,73 @@
+"""Hosts: names, and addresses in their one usual spelling; which addresses are the internet's."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from typing import TypeAlias
+
+Address: TypeAlias = IPv4Address | IPv6Address
+
+_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?", re.ASCII)
+
+_GLOBAL_UNICAST = IPv6Network("2000::/3")
+"""Whatever of IPv6 is assigned on the internet (RFC 4291, 2.4)."""
+
+_NAT64 = IPv6Network("64:ff9b::/96")
+"""By which a network without IPv4 reaches it: the address is in the last 32 bits (RFC 6052)."""
+
+
+def is_host(text: str) -> bool:
+    """Whether `text` is an IP address or can be a host name (RFC 1123; underscores, as many sites have them)."""
+    if address_of(text) is not None:
+        return True
+    labels = text.removesuffix(".").split(".")
+    numeric = labels[-1].isdigit()  # such as 10.0.0.300: an address with a slip, not a name
+    return len(text) <= 253 and not numeric and all(_LABEL.fullmatch(label) for label in labels)
+
+
+def normal_host(text: str) -> str | None:
+    """Return a host in the form in which hosts are compared, None for what is none.
+
+    That is in lower case, without a final dot, and an IPv6 address without brackets in its shortest form.
+    """
+    bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    address = address_of(bare)
+    if address is not None:
+        return None if getattr(address, "scope_id", None) else str(address)
+    name = text.lower().removesuffix(".")
+    if name.endswith(".") or not is_host(name) or address_of(name) is not None:
+        return None
+    return None if name.rpartition(".")[2].startswith("0x") else name  # 0x7f.1 is an address to getaddrinfo
+
+
+def address_of(host: str) -> Address | None:
+    """Return the address that a host is, None if it is a name."""
+    try:
+        return ip_address(host)
+    except ValueError:
+        return None
+
+
+def is_named(host: str, names: Sequence[str]) -> bool:
+    """Whether a host is among `names`, each a host, or `*.` and a domain; all in the form of `normal_host`."""
+    is_name = address_of(host) is None
+    return any(host == name or (is_name and name.startswith("*.") and host.endswith(name[1:])) for name in names)
+
+
+def is_global(address: Address) -> bool:
+    """Whether an address is one of the internet and of no network behind it, by every address that it stands for."""
+    if isinstance(address, IPv4Address):
+        return address.is_global and not address.is_multicast
+    if address.ipv4_mapped is not None:
+        return is_global(address.ipv4_mapped)
+    if address in _NAT64:
+        return is_global(IPv4Address(int(address) & 0xFFFFFFFF))
+    inner = [address.sixtofour, *(address.teredo or ())]
+    return address in _GLOBAL_UNICAST and address.is_global and all(each is None or is_global(each) for each in inner)
+
+
+def unmapped(address: Address) -> Address:
+    """Return the IPv4 address for one that IPv6 maps."""
+    return getattr(address, "ipv4_mapped", None) or address

@@ -1,0 +1,113 @@
+"""A web server of the tests on 127.0.0.1, which answers with whatever bytes it is told, and a world in which it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from twisted.internet import reactor as _reactor
+from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
+from twisted.internet.ssl import CertificateOptions, PrivateCertificate
+from twisted.python.failure import Failure
+
+from econed.fetching import Place
+from econed.hosts import Address
+from tests.support.certificates import Issued, key_pem
+
+reactor: Any = _reactor
+INTERNET = "127.0.0.1"
+"""The one address that the tests take for one of the internet."""
+
+
+class Connection(Protocol):
+    """A connection to it."""
+
+    factory: Web
+    is_lost = False
+
+    def connectionMade(self) -> None:
+        """Begin to read a request."""
+        self._received = b""
+
+    def dataReceived(self, data: bytes) -> None:
+        """Answer a request when its head is complete."""
+        self._received += data
+        head, end, _ = self._received.partition(b"\r\n\r\n")
+        if end:
+            self._received = b""
+            self.factory.asked(self, head.decode("latin-1"))
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Take note."""
+        self.is_lost = True
+
+    def send(self, data: bytes) -> None:
+        """Send bytes."""
+        assert self.transport is not None
+        self.transport.write(data)
+
+    def close(self) -> None:
+        """Close the connection."""
+        assert self.transport is not None
+        self.transport.loseConnection()
+
+
+class Web(ServerFactory):
+    """The server. `pages` are its answers, whole, by path; what has none stays without, on its connection."""
+
+    protocol = Connection  # type: ignore[assignment]  # its factory is this one
+    noisy = False
+
+    def __init__(self, certificate: Issued | None = None) -> None:
+        self.pages: dict[str, bytes] = {}
+        self.requests: list[str] = []
+        """The heads of the requests, in their order."""
+        self.connections: list[Connection] = []
+        """Those on which something was asked, likewise."""
+        if certificate is None:
+            self.port = reactor.listenTCP(0, self, interface=INTERNET)
+        else:
+            pair = PrivateCertificate.loadPEM(certificate.pem + key_pem(certificate.key))
+            options = CertificateOptions(privateKey=pair.privateKey.original, certificate=pair.original)
+            self.port = reactor.listenSSL(0, self, options, interface=INTERNET)
+        self.number: int = self.port.getHost().port
+
+    def asked(self, connection: Connection, head: str) -> None:
+        """Answer a request."""
+        self.requests.append(head)
+        self.connections.append(connection)
+        page = self.pages.get(head.split(" ", 2)[1])
+        if page is not None:
+            connection.send(page)
+
+
+class World:
+    """Names with their addresses, and which of these are the internet's.
+
+    `lookups` are the names that were looked up, in their order.
+    """
+
+    def __init__(
+        self,
+        names: Mapping[str, Sequence[str]],
+        is_allowed: Callable[[Address], bool] = lambda address: str(address) == INTERNET,
+        trust_root: Any = None,
+    ) -> None:
+        self.names = dict(names)
+        self.lookups: list[str] = []
+        self.place = Place(self._lookup, is_allowed, trust_root)
+
+    def _lookup(self, host: str, port: int) -> Sequence[str]:
+        self.lookups.append(host)
+        return self.names.get(host, ())
+
+
+def page(body: bytes, *headers: str, status: str = "200 OK", length: int | None = None) -> bytes:
+    """Return a whole answer."""
+    lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body) if length is None else length}", *headers]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
+
+
+def redirect(location: str, status: str = "302 Found") -> bytes:
+    """Return an answer that sends the client elsewhere."""
+    return page(b"", f"Location: {location}", status=status)
