@@ -224,5 +224,10 @@ def _contradictions(settings: Settings, place: str) -> tuple[Finding, ...]:
             settings.ssl_client_ca is not None and settings.auth != "x509",
             "has no effect, auth is not x509",
         ),
+        (
+            "region_names",
+            not settings.regions.keys().isdisjoint(settings.region_names),
+            "has no effect for a name that regions gives to another zone",
+        ),
     )
     return tuple(Finding(place, text, key=key) for key, is_so, text in rules if is_so)

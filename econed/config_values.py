@@ -32,6 +32,7 @@ _SYMBOL_TAGS = ("!ruby/symbol", "!ruby/sym")
 _SYMBOL = re.compile(r":([A-Za-z_].*)", re.DOTALL)
 _WHOLE = re.compile(r"0|[1-9][0-9]{0,17}", re.ASCII)
 _DECIMAL = re.compile(r"[0-9]{1,12}(\.[0-9]{1,9})?", re.ASCII)
+_REGION = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,126}[A-Za-z0-9])?", re.ASCII)
 _FILE_SYSTEM = re.compile(r"[A-Za-z0-9_.-]+", re.ASCII)
 _SHOWN = 60
 
@@ -360,6 +361,19 @@ def _only_place_and_path(parts: SplitResult, text: str) -> bool:
 def urls_by_name(node: yaml.Node) -> Mapping[str, str]:
     """Read a mapping of names to http or https URLs."""
     return _mapping(node, "a mapping of names to URLs", url)
+
+
+def region_names(node: yaml.Node) -> tuple[str, ...]:
+    """Read a list of names that a region can have, or one of them."""
+    what = "the name of a region, such as us-east-1, or a list of them"
+
+    def read(each: yaml.Node) -> str:
+        text = _word(each, what)
+        if not _REGION.fullmatch(text):
+            raise Wrong.expected(what, each)
+        return text
+
+    return _each(node.value if isinstance(node, yaml.SequenceNode) else (node,), read)
 
 
 def templates_by_type(node: yaml.Node) -> Mapping[str, str]:

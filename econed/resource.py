@@ -26,6 +26,7 @@ from econed.actions.call import Call, dry_run_succeeded
 from econed.actions.pacing import Pacer, WorkBudget
 from econed.answers import failure
 from econed.auth.request import SignedRequest
+from econed.auth.sigv4 import signed_region
 from econed.dispatch import Route
 from econed.errors import EC2Error
 from econed.limits import Limits
@@ -200,6 +201,7 @@ class _Exchange:
             parameters=admitted,
             upload=self._request.upload,
             fetcher=self._service.fetcher,
+            signed_region=signed_region(signed),
         )
         result = await _run(route, call.as_dry_run() if dry_run else call, self._under_way)
         return await self._encoded(route, result or {}, version)

@@ -108,6 +108,8 @@ class Settings:
     core_auth: Annotated[Literal["cipher", "x509"], values.one_of("cipher", "x509")] = "cipher"
     """How econed proves to oned in whose name it acts: by oned's driver server_cipher, or server_x509."""
 
+    region_names: Annotated[tuple[str, ...], values.region_names] = ()
+    """Further names of our own region, for clients that know Amazon's only and sign by Version 2, which names none."""
     regions: Annotated[Mapping[str, str], values.urls_by_name] = field(default_factory=lambda: MappingProxyType({}))
     """EC2 endpoint by OpenNebula zone, for the other zones of a federation."""
     cluster_id: Annotated[int | None, values.optional(values.whole(0, _LARGEST_ID))] = None

@@ -40,6 +40,8 @@ from econed.xmlrpc_backend import Limits, XMLRPCBackend
 
 _T = TypeVar("_T")
 _FORMS = ("5.12", "7.4")
+_SANDBOX_REGIONS = ("us-east-1",)
+"""What the region of a sandbox is called too, so that what people have at hand runs as it is."""
 _LAST_PORT = 65535
 log = Logger(namespace="econed")
 
@@ -234,7 +236,7 @@ def _key(server: credentials.Credentials | credentials.Certificate) -> ServerKey
 
 
 def _sandboxed(options: Options, environ: Mapping[str, str], reactor: Any) -> tuple[Settings, IOpenNebula]:
-    settings = Settings()
+    settings = Settings(region_names=_SANDBOX_REGIONS)
     if options["config"]:
         settings, findings = config.load(Path(options["config"]), environ)
         _warn(findings)

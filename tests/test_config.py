@@ -103,6 +103,7 @@ def test_what_our_own_file_comments_out_can_be_uncommented(conf: Path, tmp_path:
     settings = settings_of(conf, text)
     assert settings.ssl_server == "https://ec2.example.org/"
     assert settings.regions == {"zone-b": "https://ec2.zone-b.example.org/"}
+    assert settings.region_names == ("us-east-1",)
     assert (settings.cluster_id, settings.elasticips_vnet_id) == (100, 8)
     assert settings.one_ca_file == str(tmp_path / "cloud-ca.pem")
     assert (settings.ssl_cert, settings.ssl_port) == (str(tmp_path / "cert.pem"), 4568)
@@ -171,6 +172,8 @@ def test_an_empty_key_is_a_key_that_is_not_set(conf: Path, key: str, nothing: st
          ("/usr/bin/ruby", "/etc/one/my script.rb", "-v")),
         ("regions:\n  :a: https://a.example.org/\n  b: http://b:4567", "regions",
          {"a": "https://a.example.org/", "b": "http://b:4567"}),
+        ("region_names: us-east-1", "region_names", ("us-east-1",)),
+        (":region_names:\n  - us-east-1\n  - eu-west-1", "region_names", ("us-east-1", "eu-west-1")),
     ],
 )  # fmt: skip
 def test_values_are_read_in_the_forms_that_people_write(conf: Path, line: str, key: str, value: object) -> None:
@@ -260,6 +263,10 @@ def test_everything_wrong_is_said_at_once_with_file_line_key_and_what_was_expect
         ("cluster_id: -1", "cluster_id: expected a number from 0 to 2147483647, got '-1'"),
         ("one_ca_file: /no/such/file", "one_ca_file: expected a file that can be read, got '/no/such/file'"),
         ("ebs_fstype: ext3 -F", "ebs_fstype: expected the name of a file system, got 'ext3 -F'"),
+        ("region_names: [us-east-1, 'my region']",
+         "region_names: expected the name of a region, such as us-east-1, or a list of them, got the text 'my region'"),
+        ("region_names: {a: b}",
+         "region_names: expected the name of a region, such as us-east-1, or a list of them, got a mapping"),
         ("regions: https://a/", "regions: expected a mapping of names to URLs, got 'https://a/'"),
         ("regions: {a: }",
          "regions.a: expected an http:// or https:// URL without user, query or fragment, got nothing"),
@@ -444,6 +451,13 @@ def test_a_ca_file_for_an_unencrypted_oned_is_a_warning(conf: Path) -> None:
     assert load(conf, {"ONE_XMLRPC": "https://one.example.org/RPC2"})[1] == ()
 
 
+def test_a_name_of_our_region_that_another_zone_has_is_a_warning(conf: Path) -> None:
+    """It stays the other's."""
+    conf.write_text("regions: {b: 'https://b.example.org/'}\nregion_names: [us-east-1, b]\n", encoding="utf-8")
+    (warning,) = load(conf, {})[1]
+    assert str(warning) == f"{conf}: region_names: has no effect for a name that regions gives to another zone"
+
+
 # Around it
 
 
@@ -527,9 +541,8 @@ def test_the_reference_gives_the_defaults_that_hold() -> None:
     assert documented == {key: _written(value) for key, value in defaults.items()}
     assert set(KEYS) - set(documented) == {
         "ssl_server", "ssl_cert", "ssl_key", "ssl_chain", "ssl_port", "ssl_host", "ssl_sni", "ssl_client_ca",
-        "trusted_proxies", "upload_share", "log_file", "admin_port", "one_ca_file", "regions", "cluster_id",
-        "image_url_hosts",
-        "elasticips_vnet_id", "instance_types",
+        "trusted_proxies", "upload_share", "log_file", "admin_port", "one_ca_file", "regions", "region_names",
+        "cluster_id", "image_url_hosts", "elasticips_vnet_id", "instance_types",
     }  # fmt: skip
 
 

@@ -77,7 +77,7 @@ async def allocate_address(
         "AllocationId": allocation_id(given.ip),
         "Domain": DOMAIN,
         "PublicIpv4Pool": "amazon",
-        "NetworkBorderGroup": region,
+        "NetworkBorderGroup": region.name,
     }
 
 
@@ -90,12 +90,13 @@ async def describe_addresses(
     filters: Sequence[Filter] = (),
 ) -> dict[str, Any]:
     """List the caller's elastic IPs (EC2 DescribeAddresses; the list does not come in pages)."""
-    selection = ADDRESS_FILTERS.selection(filters, call.budget)
-    pool = await address_store(call).look()
+    store, region = address_store(call), await own_region(call)
+    border_groups = ADDRESS_FILTERS.reading("network-border-group", lambda _: region.names)
+    selection = border_groups.selection(filters, call.budget)
+    pool = await store.look()
     listed = _listed(call, pool, public_ips, allocation_ids)
     seen = {machine.id: machine for machine in await call.one.vms(linked_machines(listed))}
-    region = await own_region(call)
-    shown = (shown_address(address, pool, seen, region) for address in listed)
+    shown = (shown_address(address, pool, seen, region.name) for address in listed)
     return {"Addresses": await selection.of(shown)}
 
 

@@ -40,7 +40,8 @@ class Call:
     `in_thread` is for what keeps a processor busy for longer than others should wait. `file_types` are the files of the
     instance types by their names, None where they are OpenNebula templates. `upload` is the file that comes with the
     request, if one does; `fetcher` fetches images from URLs, None where oned alone does. `scripts` lead elastic IPs to
-    instances. `budget` counts work that keeps the reactor from others.
+    instances. `budget` counts work that keeps the reactor from others. `signed_region` is
+    the region that the request is signed for, None where its signature names none.
     """
 
     caller: User
@@ -58,6 +59,7 @@ class Call:
     upload: IUpload | None = None
     fetcher: IImageFetcher | None = None
     dry_run: bool = False
+    signed_region: str | None = None
 
     @classmethod
     def of(cls, caller: User, one: IOpenNebula, note: Note | None = None, **rest: Any) -> Call:

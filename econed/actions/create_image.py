@@ -134,7 +134,7 @@ async def copy_image(
     tags = specified(tag_specifications, "image", "snapshot")
     demand_showable("Description", description or "", MAX_DESCRIPTION)
     token = ClientToken.of(call, client_token, _LONGEST_TOKEN)
-    if source_region != await own_region(call):
+    if source_region not in await own_region(call):
         raise EC2Error("UnsupportedOperation", "Images are copied within a region only.")
     (source,) = await amis(call, (source_image_id,))
     limited(tags_of(source.template) if copy_image_tags else (), tags["image"])

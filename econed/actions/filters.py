@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 from econed.actions.inputs import Filter
@@ -52,6 +52,10 @@ class Filters:
                 f"The maximum number of filter values specified on a single call is {MAX_VALUES}",
             )
         return Selection(tuple(self._condition(each) for each in given), budget)
+
+    def reading(self, name: str, values: Values) -> Filters:
+        """Return these filters with one of them reading other values off an item, such as all the names that it has."""
+        return replace(self, known={**self.known, name: values})
 
     def values_of(self, name: str, filters: Sequence[Filter] | None) -> frozenset[str] | None:
         """Return the plain values that a filter limits a list to, for asking OpenNebula for no more than that.

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -21,16 +22,39 @@ if TYPE_CHECKING:
 OPT_IN_NOT_REQUIRED: Final = "opt-in-not-required"
 """Nobody has to ask for a zone of OpenNebula before he may use it."""
 
+_NAME, _MEMBER = "region-name", "RegionName"
+
 _FILTERS = Filters(
     MappingProxyType(
         {
             "endpoint": field("Endpoint"),
             "opt-in-status": field("OptInStatus"),
-            "region-name": field("RegionName"),
+            _NAME: field(_MEMBER),
         }
     )
 )
 _DEFAULT_PORTS = MappingProxyType({"http": 80, "https": 443})
+
+
+@dataclass(frozen=True)
+class OwnRegion:
+    """The region that this server is the endpoint of: OpenNebula's zone, by whatever name a client knows it.
+
+    Many clients know no regions but Amazon's. So the region that a request is signed for is a name of ours in this
+    request, and so are those of `region_names` in the configuration; but never the name of another region.
+    `name` is the one that answers show: the one that the request is signed for, else the zone's.
+    """
+
+    name: str
+    names: frozenset[str]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.names
+
+    def shown_as(self, asked_for: Iterable[str]) -> str:
+        """Return the name to show to who asked for regions by these names: one of them, if one is ours."""
+        asked = [name for name in asked_for if name in self.names]
+        return self.name if self.name in asked or not asked else asked[0]
 
 
 # AllRegions also shows regions that the caller has not opted in to: there are none.
@@ -43,27 +67,44 @@ async def describe_regions(
     The endpoint of our own is this server as the client reached it: clients go on there. Raises `EC2Error`
     InvalidParameterValue for a name that is none of these.
     """
-    selection = _FILTERS.selection(filters, call.budget)
     zones = await call.one.zones()
-    endpoints = {zone.name: call.settings.regions[zone.name] for zone in zones if zone.name in call.settings.regions}
-    endpoints[_own(call, zones).name] = call.endpoint
+    own = _own_region(call, zones)
+    others = {zone.name: call.settings.regions[zone.name] for zone in zones if zone.name in call.settings.regions}
+    others.pop(_own_zone(call, zones).name, None)
     for name in region_names:
-        if name not in endpoints:
+        if name not in own and name not in others:
             raise EC2Error("InvalidParameterValue", f"Invalid region: [{name}]")
+    shown = own.shown_as((*region_names, *named_by(filters)))
+    by_any_name = _FILTERS.reading(_NAME, lambda each: own.names if each[_MEMBER] == shown else (each[_MEMBER],))
+    selection = by_any_name.selection(filters, call.budget)
+    wanted = {shown if name in own else name for name in region_names} or {shown, *others}
     regions: list[RegionTypeDef] = [
         {"RegionName": name, "Endpoint": endpoint, "OptInStatus": OPT_IN_NOT_REQUIRED}
-        for name, endpoint in sorted(endpoints.items())
-        if name in region_names or not region_names
+        for name, endpoint in sorted({**others, shown: call.endpoint}.items())
+        if name in wanted
     ]
     return {"Regions": await selection.of(regions)}
 
 
-async def own_region(call: Call) -> str:
-    """Return the name of the region that this server is the endpoint of."""
-    return _own(call, await call.one.zones()).name
+def named_by(filters: Sequence[Filter]) -> frozenset[str]:
+    """Return the names of regions by which filters ask for something, but for patterns."""
+    return _FILTERS.values_of(_NAME, filters) or frozenset()
 
 
-def _own(call: Call, zones: Sequence[Zone]) -> Zone:
+async def own_region(call: Call) -> OwnRegion:
+    """Return the region that this server is the endpoint of."""
+    return _own_region(call, await call.one.zones())
+
+
+def _own_region(call: Call, zones: Sequence[Zone]) -> OwnRegion:
+    zone = _own_zone(call, zones).name
+    others = {*(each.name for each in zones), *call.settings.regions} - {zone}
+    signed = call.signed_region if call.signed_region is not None and call.signed_region not in others else None
+    names = {zone, *call.settings.region_names, *filter(None, (signed,))}
+    return OwnRegion(signed or zone, frozenset(names - others))
+
+
+def _own_zone(call: Call, zones: Sequence[Zone]) -> Zone:
     """Return the zone of the oned that we speak to: the one with an endpoint of its, else the first that was made.
 
     A zone's ENDPOINT is written by hand and only used between the zones of a federation: it may be anything.

@@ -80,8 +80,8 @@ async def copy_snapshot(
     demand_showable("Description", description, _MAX_DESCRIPTION)
     tags = specified(tag_specifications, "snapshot")["snapshot"]
     region = await own_region(call)
-    if source_region != region:
-        raise EC2Error("InvalidParameterValue", f"Snapshots can be copied within the region {region} only.")
+    if source_region not in region:
+        raise EC2Error("InvalidParameterValue", f"Snapshots can be copied within the region {region.name} only.")
     (source,) = await found_snapshots(call, [source_snapshot_id])
     demand_completed(source)
     await watch_caller(call)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from econed.actions.action import action
 from econed.actions.filters import Filters, field
 from econed.actions.inputs import Filter
-from econed.actions.regions import OPT_IN_NOT_REQUIRED, own_region
+from econed.actions.regions import OPT_IN_NOT_REQUIRED, named_by, own_region
 from econed.errors import EC2Error
 from econed.opennebula.states import DatastoreType
 
@@ -48,8 +48,9 @@ async def describe_availability_zones(
 
     Raises `EC2Error` InvalidParameterValue for a zone that is none of them.
     """
-    selection = _FILTERS.selection(filters, call.budget)
-    region = await own_region(call)
+    own = await own_region(call)
+    region = own.shown_as(named_by(filters))
+    selection = _FILTERS.reading("region-name", lambda _: own.names).selection(filters, call.budget)
     found = [_zone(number, name, region) for number, name in (await zones(call)).items()]
     _demand("availability zone", zone_names, {zone["ZoneName"] for zone in found})
     _demand("availability zone-id", zone_ids, {zone["ZoneId"] for zone in found})

@@ -35,6 +35,7 @@ _STAMP_FORMAT = "%Y%m%dT%H%M%SZ"
 _STAMP = re.compile(rb"[0-9]{8}T[0-9]{6}Z")
 _HASH = re.compile(rb"[0-9a-f]{64}")
 _SECONDS = re.compile(rb"[0-9]{1,6}")
+_REGION = re.compile(rb"[0-9A-Za-z](?:[0-9A-Za-z._-]{0,126}[0-9A-Za-z])?")
 _HEADER_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")
 _PARTS = ("Credential", "SignedHeaders", "Signature")
 _NEXT_PART = re.compile(rb",[ \t]*(?=(?:Credential|SignedHeaders|Signature)=)")
@@ -117,6 +118,21 @@ def read_query(request: SignedRequest) -> SigV4Claim:
     return _claim(request, {part: given[f"X-Amz-{part}"] for part in _PARTS}, stamp, validity, covered)
 
 
+def signed_region(request: SignedRequest) -> str | None:
+    """Return the region in the scope of a signature; None where there is none, or one that no region can be called.
+
+    Only a scope of the service ec2 counts: boto 2 makes both up out of a host that it does not know. Nothing is proven
+    by it, since a request that is let in by a certificate may name any.
+    """
+    try:
+        credential = _authorization(request)["Credential"] if in_header(request) else _query_credential(request)
+    except EC2Error:
+        return None
+    fields = credential.rsplit(b"/", 4)
+    named = _REGION.fullmatch(fields[2]) if len(fields) == 5 and fields[3] == b"ec2" else None
+    return named[0].decode("ascii") if named is not None else None
+
+
 def canonical_request(claim: SigV4Claim, endpoint: Endpoint) -> bytes:
     """Return the canonical request (task 1 of signing) as it reads at `endpoint`."""
     request = claim.request
@@ -195,6 +211,10 @@ def _authorization(request: SignedRequest) -> dict[str, bytes]:
         parts[key] = value
     _require(parts, _PARTS, "Authorization header requires")
     return parts
+
+
+def _query_credential(request: SignedRequest) -> bytes:
+    return next((value.encode() for name, value in request.query_pairs if name == "X-Amz-Credential"), b"")
 
 
 def _require(given: Mapping[str, bytes], names: tuple[str, ...], message: str) -> None:

@@ -59,6 +59,66 @@ def test_a_region_of_another_name_is_refused(cloud: Cloud) -> None:
     assert (error.code, error.message) == ("InvalidParameterValue", "Invalid region: [us-east-1]")
 
 
+def region_names(cloud: Cloud, **asked: Any) -> list[str]:
+    return names(cloud.run("alice", "DescribeRegions", **asked), "RegionName")
+
+
+def zones_of(cloud: Cloud, region: str) -> list[tuple[str, str]]:
+    """Return the zones, each with its region, that a client finds who looks for those of a region."""
+    asked = [{"Name": "region-name", "Values": [region]}]
+    found = cloud.run("alice", "DescribeAvailabilityZones", Filters=asked)["AvailabilityZones"]
+    return [(zone["ZoneName"], zone["RegionName"]) for zone in found]
+
+
+def test_the_region_that_a_request_is_signed_for_is_ours_under_another_name(cloud: Cloud) -> None:
+    """One region, shown as the client calls it, and found under both names."""
+    cloud.signed_region = "us-east-1"
+    assert region_names(cloud) == ["us-east-1"]
+    for asked in (["us-east-1"], ["OpenNebula"], ["OpenNebula", "us-east-1"]):
+        (shown,) = cloud.run("alice", "DescribeRegions", RegionNames=asked)["Regions"]
+        assert (shown["RegionName"] in asked, shown["Endpoint"]) == (True, ENDPOINT)
+    for pattern in ("us-east-1", "OpenNebula", "us-*", "Open*"):
+        assert len(region_names(cloud, Filters=[{"Name": "region-name", "Values": [pattern]}])) == 1
+    assert zones_of(cloud, "us-east-1") == [("default", "us-east-1")]
+    assert zones_of(cloud, "OpenNebula") == [("default", "OpenNebula")]
+    assert zones_of(cloud, "eu-west-1") == []
+    assert cloud.refusal("alice", "DescribeRegions", RegionNames=["eu-west-1"]).code == "InvalidParameterValue"
+
+
+def test_a_client_that_names_no_region_by_its_signature_finds_ours_under_the_configured_names() -> None:
+    """As those do that sign by Version 2; without being asked for them, the zone's own name is shown."""
+    cloud = Cloud(settings=Settings(region_names=("us-east-1", "eu-west-1")))
+    assert region_names(cloud) == ["OpenNebula"]
+    assert region_names(cloud, RegionNames=["us-east-1"]) == ["us-east-1"]
+    assert region_names(cloud, RegionNames=["us-east-1", "eu-west-1"]) == ["us-east-1"]
+    assert zones_of(cloud, "us-east-1") == [("default", "us-east-1")]
+    assert zones_of(cloud, "us-*") == [("default", "OpenNebula")]
+    assert zones_of(cloud, "ap-south-1") == []
+
+
+def test_the_name_of_another_zone_is_never_a_name_of_ours() -> None:
+    """Whether its endpoint is configured or not: of two regions none becomes one."""
+    regions = MappingProxyType({"other": "https://ec2.other.example/", "gone": "http://gone.example/"})
+    for name in ("other", "near", "gone"):
+        cloud = federated(regions=regions, region_names=(name,))
+        cloud.signed_region = name
+        assert region_names(cloud) == ["far", "other"]
+        assert zones_of(cloud, name) == []
+    assert region_names(federated(regions=regions), RegionNames=["other"]) == ["other"]
+
+
+def test_copies_are_made_from_our_region_by_any_of_its_names(cloud: Cloud) -> None:
+    """SDKs fill in the region that they sign for."""
+    cloud.settings = Settings(region_names=("eu-west-1",))
+    cloud.signed_region = "us-east-1"
+    copy: dict[str, Any] = {"SourceImageId": "ami-00000000"}
+    for number, region in enumerate(("us-east-1", "eu-west-1", "OpenNebula")):
+        assert cloud.run("alice", "CopyImage", SourceRegion=region, Name=f"copy {number}", **copy)["ImageId"]
+    assert (
+        cloud.refusal("alice", "CopyImage", SourceRegion="mars-1", Name="copy", **copy).code == "UnsupportedOperation"
+    )
+
+
 def test_our_zone_in_a_federation_is_the_one_whose_endpoint_is_our_oned() -> None:
     cloud = federated(one_xmlrpc=("http://first.example/RPC2", "http://near.example:80/RPC2"))
     assert names(cloud.run("alice", "DescribeRegions"), "RegionName") == ["near"]

@@ -125,10 +125,12 @@ def presign_v4(
     user: User = ALICE,
     expires: int = 3600,
     token: str | None = None,
+    scope: tuple[str, str] = ("us-east-1", "ec2"),
 ) -> Signed:
     """Sign as `generate_presigned_url` does: Version 4 in the query string."""
     unsigned = AWSRequest("GET", url, None, None, dict(query or {}))
-    SigV4QueryAuth(Credentials(user.name, user.secret, token), "ec2", "us-east-1", expires).add_auth(unsigned)
+    region, service = scope
+    SigV4QueryAuth(Credentials(user.name, user.secret, token), service, region, expires).add_auth(unsigned)
     return Signed(_received(unsigned), _seconds(unsigned.context["timestamp"]))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from email.utils import format_datetime
@@ -48,6 +49,36 @@ def test_any_query_string_that_botocore_presigns_is_let_in(query: dict[str, str]
 def test_a_session_token_is_covered_and_means_nothing(signed: Signed) -> None:
     """X-Amz-Security-Token, in a header or in the query string, is part of what is signed."""
     assert answer(signed.request, signed.at) == ALICE
+
+
+@pytest.mark.parametrize(
+    "sign",
+    [lambda scope: sign_v4("POST", form=DESCRIBE, scope=scope), lambda scope: presign_v4(query=DESCRIBE, scope=scope)],
+)
+@pytest.mark.parametrize(
+    ("scope", "region"),
+    [
+        (("us-east-1", "ec2"), "us-east-1"),
+        (("OpenNebula", "ec2"), "OpenNebula"),
+        (("0", "127"), None),
+        (("localhost", "localhost"), None),
+        (("eu west", "ec2"), None),
+        (("größe", "ec2"), None),
+        (("x" * 200, "ec2"), None),
+    ],
+)
+def test_the_region_of_the_scope_is_told_where_it_can_be_one(
+    sign: Callable[[tuple[str, str]], Signed], scope: tuple[str, str], region: str | None
+) -> None:
+    """For the service ec2 alone: what boto 2 makes up out of a host is no region that anybody would look for."""
+    assert sigv4.signed_region(sign(scope).request) == region
+
+
+def test_a_request_without_a_signature_of_version_4_names_no_region() -> None:
+    signed = sign_v4("POST", form=DESCRIBE)
+    headers = (b"Basic YTpi", b"AWS4-HMAC-SHA256 Credential=", b"AWS4-HMAC-SHA256 Credential=a/b/c,SignedHeaders=host")
+    for header in headers:
+        assert sigv4.signed_region(with_header(signed.request, "authorization", header)) is None
 
 
 @pytest.mark.parametrize("scope", [("0", "127"), ("localhost", "localhost"), ("ONE", "ec2"), ("eu west", "größe")])

@@ -78,6 +78,26 @@ def test_the_region_has_the_name_that_the_server_gives_it(tmp_path: Path) -> Non
     assert listing.stdout.split() == [exported["AWS_DEFAULT_REGION"]]
 
 
+def test_the_region_is_known_as_us_east_1_too(tmp_path: Path) -> None:
+    """So what people have at hand runs as it is, whatever region their environment names."""
+    with running(command("serve", "--port", "0"), tmp_path) as server:
+        exported = environment(server.lines_until("Ctrl-C ends it."))
+        asked = ["describe-availability-zones", "--filters", "Name=region-name,Values=us-east-1"]
+        shown = [
+            subprocess.run(
+                [require_tool("aws"), "ec2", *asked, "--query", "AvailabilityZones[].[ZoneName]", "--output", "text"],
+                env=clean(tmp_path) | exported | more,
+                capture_output=True,
+                text=True,
+                timeout=LONG,
+                check=True,
+            ).stdout.split()
+            for more in ({}, {"AWS_DEFAULT_REGION": "us-east-1"})
+        ]
+        server.interrupted(signal.SIGINT)
+    assert shown == [["default"], ["default"]]
+
+
 def _requested(exported: dict[str, str]) -> None:
     """Make a request that the server refuses, as it is not signed."""
     with pytest.raises(HTTPError):

@@ -83,6 +83,7 @@ class Cloud:
     """A sandbox with what `populate` makes, and the users alice and bob of the group ec2.
 
     `clock` stands still but while something is waited for. `one` may be replaced by something that stands before it.
+    `signed_region` is the region that calls are signed for.
     """
 
     def __init__(self, version: str = "7.4", *, vms: int = 0, settings: Settings | None = None) -> None:
@@ -93,6 +94,7 @@ class Cloud:
         self.one: IOpenNebula = SandboxBackend(self.oned)
         self.settings = settings or Settings()
         self.file_types: FileTypes | None = None
+        self.signed_region: str | None = None
         self.scripts: IScripts = NoScripts()
         self.known: dict[str, User] = {}
         """Users who call as they were once read, whatever has become of them since."""
@@ -125,6 +127,7 @@ class Cloud:
             endpoint=ENDPOINT,
             request_id=REQUEST_ID,
             file_types=self.file_types,
+            signed_region=self.signed_region,
         )
         return call.as_dry_run() if dry_run else call
 

@@ -262,6 +262,7 @@ class Cloud:
                     "image_url_hosts": ["images.invalid"],
                     "drain_timeout": DRAIN_TIMEOUT,
                     "elasticips_vnet_id": self.elastic_ips,
+                    "region_names": ["us-east-1"],
                     "associate_script": self._script("associate"),
                     "disassociate_script": self._script("disassociate"),
                     **(settings or {}),
