@@ -21,6 +21,8 @@ from ipaddress import IPv4Address
 from econed.actions.address_claims import Busy, Claim, Observer, alone
 from econed.actions.address_records import Address, ClaimNote, Pool, recorded_text
 from econed.actions.address_store import AddressStore
+from econed.actions.object_limits import MAX_OF_ADDRESSES, check_size
+from econed.actions.tagging import tag_text, too_many
 from econed.errors import EC2Error
 from econed.opennebula.template import removal
 
@@ -43,11 +45,12 @@ class Wish:
     tags: Mapping[str, str]
 
     def check(self, pool: Pool) -> None:
-        """Raise `EC2Error` for what cannot be had: AddressLimitExceeded, …, UnsupportedOperation for an empty pool."""
+        """Raise `EC2Error` for what cannot be had: AddressLimitExceeded, …, TagLimitExceeded where too much is kept."""
         if not pool.ips:
             raise EC2Error("UnsupportedOperation", "There are no elastic IP addresses in this cloud.")
         if len(pool.of(self.uid)) >= self.limit:
             raise limit_exceeded()
+        check_size(pool.kept_for(self.uid), tag_text(self.tags), MAX_OF_ADDRESSES, too_many())
         if self.ip is not None and (self.ip not in pool.ips or not _may_be_free(pool, self.ip)):
             raise EC2Error("InvalidAddress.NotFound", f"The address '{self.ip}' is not available.")
         if not any(_may_be_free(pool, ip) for ip in pool.ips):
@@ -132,6 +135,7 @@ async def _within_limit(search: _Search, claim: Claim, pool: Pool) -> Pool:
     """
     wish = search.wish
     while True:
+        check_size(pool.kept_for(wish.uid), tag_text(wish.tags), MAX_OF_ADDRESSES, too_many())
         wish_left = wish.limit - len(pool.of(wish.uid))
         others = [note for note in search.observer.living(pool.claims) if _competes(note, claim, wish, pool)]
         if wish_left <= 0 or (len(others) >= wish_left and search.is_over):

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from econed.actions.tagging import tag_text, tags_under
 from econed.errors import OpenNebulaNonsense
 from econed.ids import ASSOCIATION_DIGITS
+from econed.opennebula.attributes import Attributes
 from econed.opennebula.template import attribute, hex_name, removal, template, vector
 from econed.opennebula.values import epoch_seconds, ipv4, whole_number
 
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from types_boto3_ec2.type_defs import TagTypeDef
 
-    from econed.opennebula.documents import AddressRange, Attributes, Vector, VirtualNetwork
+    from econed.opennebula.documents import AddressRange, Vector, VirtualNetwork
 
 _ADDRESS = "EC2_ADDRESS_"
 _CLAIM = "EC2_ADDRCLAIM_"
@@ -177,6 +178,13 @@ class Pool:
     def of(self, uid: int) -> tuple[Address, ...]:
         """Return the addresses of a user, in oned's order."""
         return tuple(each for each in self.addresses.values() if each.uid == uid)
+
+    def kept_for(self, uid: int) -> Attributes:
+        """Return all that is kept for the addresses of a user: their records, and their tags."""
+        addresses = self.of(uid)
+        records = {_name_of(each.ip) for each in addresses}
+        tags = tuple(each.tag_prefix for each in addresses)
+        return Attributes(item for item in self._attributes if item[0] in records or item[0].startswith(tags))
 
     def vacancy_text(self, ip: IPv4Address) -> str:
         """Return the template text that makes an address nobody's, with its tags."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ from econed.actions.action import action
 from econed.actions.filters import Filters, field, tag_filters
 from econed.actions.inputs import Filter, TagSpecification, demand_showable
 from econed.actions.instance_view import moment
-from econed.actions.key_store import KeyPair, add, demand_free, key_pairs, not_found, removal_text
+from econed.actions.key_store import KeyPair, add, not_found, own_key_pairs, removal_text, user_without
 from econed.actions.public_keys import KeyType, generate, imported
 from econed.actions.tagging import specified
 from econed.errors import EC2Error
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
     from types_boto3_ec2.type_defs import KeyPairInfoTypeDef
 
     from econed.actions.call import Call
-    from econed.opennebula.documents import UserDocument
 
 _MAX_NAME = 255
 
@@ -41,7 +41,8 @@ async def create_key_pair(
 ) -> dict[str, Any]:
     """Make a key pair; the private key is in the answer and nowhere else. Its name is the comment of the public key."""
     tags = specified(tag_specifications, "key-pair")["key-pair"]
-    user = await _user_without(call, key_name)
+    demand_showable("KeyName", key_name, _MAX_NAME)
+    user = await user_without(call, key_name)
     key = await call.in_thread(lambda: generate(key_type, key_name))
     pair = await add(call, user, key_name, key.public, tags)
     return {**_identity(pair), "KeyMaterial": key.private_text}
@@ -53,8 +54,9 @@ async def import_key_pair(
 ) -> dict[str, Any]:
     """Keep a public key that the caller brings, with its comment."""
     tags = specified(tag_specifications, "key-pair")["key-pair"]
+    demand_showable("KeyName", key_name, _MAX_NAME)
     key = imported(public_key_material)
-    user = await _user_without(call, key_name)
+    user = await user_without(call, key_name)
     return _identity(await add(call, user, key_name, key, tags))
 
 
@@ -72,7 +74,7 @@ async def describe_key_pairs(
     Raises `EC2Error` InvalidKeyPair.NotFound for a name or an id that he has not.
     """
     selection = _FILTERS.selection(filters, call.budget)
-    pairs = key_pairs(await call.one.myself())
+    _, pairs = await own_key_pairs(call)
     ids = {pair.id for pair in pairs.values()}
     names, wanted = frozenset(key_names), frozenset(key_pair_ids)
     for name in key_names:
@@ -96,28 +98,21 @@ async def delete_key_pair(call: Call, *, key_name: str = "", key_pair_id: str = 
         raise EC2Error("MissingParameter", "The request must contain the parameter KeyName or KeyPairId")
     if key_name and key_pair_id:
         raise EC2Error("InvalidParameterCombination", "KeyName and KeyPairId cannot be given together.")
-    user = await call.one.myself()
-    for pair in key_pairs(user).values():
+    user, pairs = await own_key_pairs(call)
+    for pair in pairs.values():
         if key_pair_id == pair.id or key_name == pair.name:
-            await call.one.user_update(user.id, removal_text(user, pair))
+            text = await call.in_thread(partial(removal_text, user, pair))
+            await call.one.user_update(user.id, text)
             return {"Return": True, "KeyPairId": pair.id}
     return {"Return": True}
 
 
 async def key_pair(call: Call, name: str) -> KeyPair:
     """Return the caller's key pair of this name; raises `EC2Error` InvalidKeyPair.NotFound."""
-    pairs = key_pairs(await call.one.myself())
+    _, pairs = await own_key_pairs(call)
     if name not in pairs:
         raise not_found(name)
     return pairs[name]
-
-
-async def _user_without(call: Call, name: str) -> UserDocument:
-    """Return the caller, who has no key pair of this name yet."""
-    demand_showable("KeyName", name, _MAX_NAME)
-    user = await call.one.myself()
-    demand_free(user, name)
-    return user
 
 
 def _identity(pair: KeyPair) -> dict[str, Any]:

@@ -17,20 +17,22 @@ import binascii
 import hashlib
 import json
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from econed.actions.object_limits import MAX_ON_USER, check_size
 from econed.actions.public_keys import KeyType, PublicKey, type_of
 from econed.actions.tagging import tag_text, tags_under, untag_text
 from econed.errors import EC2Error, OpenNebulaRefusal
+from econed.opennebula.attributes import Attributes, Value
 from econed.opennebula.template import attribute, hex_name, removal, storable, stored, template, vector
 
 if TYPE_CHECKING:
     from types_boto3_ec2.type_defs import TagTypeDef
 
     from econed.actions.call import Call
-    from econed.opennebula.documents import Attributes, UserDocument, Vector
+    from econed.opennebula.documents import UserDocument, Vector
 
 CLAIM_LIFETIME = 600
 """Seconds after which an announcement is taken to be left over from a process that died."""
@@ -45,6 +47,9 @@ _KEY = "EC2_KEYPAIR_"
 _CLAIM = "EC2_KEYCLAIM_"
 _TAG = "EC2_KEYTAG_"
 _OF_THE_RUBY_SERVER = "EC2_KEYPAIRS"
+MAX_KEY_PAIRS = 5000
+"""Key pairs of one user (EC2 API Reference, CreateKeyPair: "up to 5,000 key pairs per Region")."""
+
 ID_PREFIX = "key-"
 _ID_DIGITS = 17
 
@@ -65,17 +70,32 @@ class KeyPair:
     tags: tuple[TagTypeDef, ...]
 
 
+async def own_key_pairs(call: Call) -> tuple[UserDocument, dict[str, KeyPair]]:
+    """Return the caller, and their key pairs by name, in the order of their names."""
+    user = await call.one.myself()
+    return user, await call.in_thread(lambda: key_pairs(user))
+
+
 def key_pairs(user: UserDocument) -> dict[str, KeyPair]:
-    """Return the key pairs of a user by name, in the order of their names."""
+    """Return the key pairs of a user by name, in the order of their names.
+
+    For the thousands that a user may have it takes some tenths of a second: `own_key_pairs` does it in a thread.
+    """
     attributes = user.template
     kept = {hex_name(_KEY, name): (name, entry) for name, entry in _of_the_ruby_server(attributes)}
-    for attribute_name in attributes.names():
-        if attribute_name.startswith(_KEY):
+    tagged: dict[str, list[tuple[str, Value]]] = {}
+    for attribute_name, value in attributes:
+        if attribute_name.startswith(_TAG):
+            tagged.setdefault(attribute_name[: len(_TAG) + _ID_DIGITS + 1], []).append((attribute_name, value))
+        elif attribute_name.startswith(_KEY):
             kept.pop(attribute_name, None)
             entry = attributes.vector(attribute_name)
             if (name := stored(entry, "NAME")) is not None:
                 kept[attribute_name] = (name, entry)
-    return {name: _key_pair(user, name, entry) for name, entry in sorted(kept.values(), key=lambda each: each[0])}
+    return {
+        name: _key_pair(user.id, name, entry, tagged.get(tag_prefix(user.id, name), ()))
+        for name, entry in sorted(kept.values(), key=lambda each: each[0])
+    }
 
 
 def key_pair_id(user_id: int, name: str) -> str:
@@ -87,7 +107,8 @@ async def key_pairs_by_id(call: Call, ids: Sequence[str]) -> tuple[KeyPair, ...]
     """Return the caller's key pairs with these ids, each once; raises `EC2Error` InvalidKeyPair.NotFound."""
     if not ids:
         return ()
-    by_id = {pair.id: pair for pair in key_pairs(await call.one.myself()).values()}
+    _, pairs = await own_key_pairs(call)
+    by_id = {pair.id: pair for pair in pairs.values()}
     for each in ids:
         if each not in by_id:
             raise not_found(each)
@@ -99,32 +120,41 @@ def not_found(what: str) -> EC2Error:
     return EC2Error("InvalidKeyPair.NotFound", f"The key pair '{what}' does not exist")
 
 
-def demand_free(user: UserDocument, name: str) -> None:
-    """Raise `EC2Error` InvalidKeyPair.Duplicate if the user has a key pair of this name."""
-    if name in key_pairs(user):
+async def user_without(call: Call, name: str, added: str = "") -> UserDocument:
+    """Return the caller, who may have one more key pair, of this name, which is the template text `added`.
+
+    Raises `EC2Error` InvalidKeyPair.Duplicate or KeyPairLimitExceeded.
+    """
+    user, pairs = await own_key_pairs(call)
+    if name in pairs:
         raise EC2Error("InvalidKeyPair.Duplicate", f"The keypair '{name}' already exists.")
+    if len(pairs) >= MAX_KEY_PAIRS:
+        raise _too_many()
+    await call.in_thread(lambda: check_size(user.template, added, MAX_ON_USER, _too_many()))
+    return user
 
 
 async def add(call: Call, user: UserDocument, name: str, key: PublicKey, tags: Mapping[str, str]) -> KeyPair:
     """Put a key pair on the caller, and return it once it is certain that no other request did the same.
 
-    Raises `EC2Error` InvalidKeyPair.Duplicate, or, where another request for this name is on its way,
-    RequestLimitExceeded, after which the SDKs try again by themselves.
+    Raises `EC2Error` InvalidKeyPair.Duplicate, KeyPairLimitExceeded where the caller has as much as may be kept on a
+    user, or, where another request for this name is on its way, RequestLimitExceeded, after which the SDKs try again by
+    themselves.
     """
     announced = call.now
+    added = template(_text(name, key, announced), tag_text(tags, tag_prefix(user.id, name)))
+    await call.in_thread(lambda: check_size(user.template, added, MAX_ON_USER, _too_many()))
     claim = _CLAIM + secrets.token_hex(8).upper()
     await call.one.user_update(user.id, vector(claim, {**storable("NAME", name), "TIME": str(announced)}))
     try:
-        seen = await call.one.myself()
-        demand_free(seen, name)
+        seen = await user_without(call, name, added)
         if _others(call, seen.template, name, claim) or call.now - announced > _CLAIM_USABLE:
             raise _under_way()
         stale = {tag["Key"] for tag in _tags(seen, name)} - tags.keys()
         await call.one.user_update(
             user.id,
             template(
-                _text(name, key, announced),
-                tag_text(tags, tag_prefix(user.id, name)),
+                added,
                 untag_text(stale, tag_prefix(user.id, name)),
                 removal(claim),
                 *map(removal, _forgotten(call, seen.template)),
@@ -174,17 +204,17 @@ def _text(name: str, key: PublicKey, created: int) -> str:
     )
 
 
-def _key_pair(user: UserDocument, name: str, entry: Vector) -> KeyPair:
+def _key_pair(user_id: int, name: str, entry: Vector, tagged: Iterable[tuple[str, Value]]) -> KeyPair:
     public_key = stored(entry, "PUBLIC_KEY") or ""
     created = entry.get("CREATED", "")
     return KeyPair(
-        id=key_pair_id(user.id, name),
+        id=key_pair_id(user_id, name),
         name=name,
         type=type_of(public_key),
         public_key=public_key,
         fingerprint=entry.get("FINGERPRINT", ""),
         created=int(created) if created.isdecimal() else None,
-        tags=tuple(_tags(user, name)),
+        tags=tuple(tags_under(Attributes(tagged), tag_prefix(user_id, name))),
     )
 
 
@@ -220,6 +250,10 @@ def _others(call: Call, attributes: Attributes, name: str, own: str) -> bool:
             if is_live and stored(claim, "NAME") == name:
                 return True
     return False
+
+
+def _too_many() -> EC2Error:
+    return EC2Error("KeyPairLimitExceeded", f"The maximum of {MAX_KEY_PAIRS} key pairs has been reached.")
 
 
 def _under_way() -> EC2Error:

@@ -21,8 +21,10 @@ from econed.actions.instance_facts import (
     USER_DATA,
     ZONE,
 )
-from econed.actions.tagging import disk_tag_prefix, tag_text
+from econed.actions.object_limits import MAX_ON_MACHINE, check_size
+from econed.actions.tagging import disk_tag_prefix, tag_text, too_many
 from econed.ids import IMAGE
+from econed.opennebula.attributes import Attributes
 from econed.opennebula.template import attribute, context, context_keepable, render, storable, template, vector
 
 if TYPE_CHECKING:
@@ -79,8 +81,20 @@ def machine_text(plan: LaunchPlan, index: int, reservation: str | None, disks: I
         *(attribute(name, value) for name, value in facts.items()),
         _context(plan),
         _requirements(plan),
+        _tags(plan),
+    )
+
+
+def check_tags(plan: LaunchPlan) -> None:
+    """Raise `EC2Error` TagLimitExceeded for more tags, on an instance and its disks, than a machine may keep."""
+    check_size(Attributes(), _tags(plan), MAX_ON_MACHINE, too_many())
+
+
+def _tags(plan: LaunchPlan) -> str:
+    disks = ("root", *plan.devices.without_left_out(plan.instance_type.other_disks(plan.image)))
+    return template(
         tag_text(plan.tags),
-        *(tag_text(plan.devices.tags, disk_tag_prefix(disk_id)) for disk_id, _ in enumerate(("root", *of_type))),
+        *(tag_text(plan.devices.tags, disk_tag_prefix(disk_id)) for disk_id, _ in enumerate(disks)),
     )
 
 

@@ -19,7 +19,9 @@ from econed.actions.client_tokens import ClientToken
 from econed.actions.image_facts import SAVED_FROM
 from econed.actions.image_names import demand_free, duplicate, image_name
 from econed.actions.instance_state import is_busy
+from econed.actions.object_limits import MAX_ON_USER, check_size
 from econed.actions.watch import watch
+from econed.errors import EC2Error
 from econed.ids import IMAGE
 from econed.opennebula.session import MINE
 from econed.opennebula.states import LcmState, VmState
@@ -156,7 +158,9 @@ def demand_unused(
 
 
 async def announce(session: Session, user: UserDocument, new: NewImage) -> None:
-    """Write down what is about to be made."""
+    """Write down what is about to be made; raises `EC2Error` where the user has as much as may be kept on one."""
+    full = EC2Error("ResourceLimitExceeded", "Too many images are being made. Try again when they are available.")
+    check_size(user.template, new.text, MAX_ON_USER, full)
     await watch(session, user, new.began)
     await session.user_update(user.id, new.text)
 

@@ -33,6 +33,12 @@ _RSA_BITS = 2048
 _RSA_EXPONENT = 65537
 # Amazon documents 1024, 2048 and 4096; 3072 is what ssh-keygen makes if nothing is said.
 _RSA_SIZES = frozenset({1024, 2048, 3072, 4096})
+_MAX_MATERIAL = 2048
+"""Characters of the longest key material as clients send it, which is base64 (Amazon's error of ImportKeyPair)."""
+
+_MAX_COMMENT = 255
+"""Characters of the longest comment: those of the longest name of a key pair, which CreateKeyPair puts there."""
+
 _RFC4716_BEGIN = "---- BEGIN SSH2 PUBLIC KEY ----"
 _RFC4716_END = "---- END SSH2 PUBLIC KEY ----"
 
@@ -77,12 +83,16 @@ def imported(material: bytes) -> PublicKey:
     """Return the public key in what a client imports: OpenSSH's format, RFC 4716's, or DER, also in base64 or PEM.
 
     The fingerprint is as Amazon answers ImportKeyPair: the MD5 of the DER (SubjectPublicKeyInfo) of an RSA key, the
-    SHA-256 of an ED25519 one. Raises `EC2Error` InvalidKey.Format.
+    SHA-256 of an ED25519 one. Raises `EC2Error` InvalidKey.Format, or InvalidParameterValue for what is too long.
     """
+    if len(base64.b64encode(material)) > _MAX_MATERIAL:
+        raise _too_long(f"Value for parameter PublicKeyMaterial is invalid. Length exceeds maximum of {_MAX_MATERIAL}.")
     try:
         key, comment = _read(material)
     except (ValueError, UnsupportedAlgorithm):
         raise _unreadable() from None
+    if len(comment) > _MAX_COMMENT:
+        raise _too_long(f"The comment of the key is invalid. Length exceeds maximum of {_MAX_COMMENT}.")
     if isinstance(key, Ed25519PublicKey):
         return PublicKey("ed25519", _line(key, comment), _sha256(key))
     if isinstance(key, RSAPublicKey) and key.key_size in _RSA_SIZES:
@@ -139,6 +149,10 @@ def _decoded(text: str) -> bytes:
         return base64.b64decode("".join(text.split()), validate=True)
     except binascii.Error:
         raise ValueError("no base64") from None
+
+
+def _too_long(message: str) -> EC2Error:
+    return EC2Error("InvalidParameterValue", message)
 
 
 def _unreadable() -> EC2Error:

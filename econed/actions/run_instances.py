@@ -17,7 +17,7 @@ from econed.actions.instance_types import instance_type_named
 from econed.actions.instance_view import merged, reservation
 from econed.actions.key_pairs import key_pair
 from econed.actions.launch import launch
-from econed.actions.launch_plan import LaunchPlan, for_context
+from econed.actions.launch_plan import LaunchPlan, check_tags, for_context
 from econed.actions.tagging import specified
 from econed.actions.watch import watch_caller
 from econed.actions.zones import zones
@@ -106,6 +106,7 @@ async def run_instances(
         terminates_on_shutdown=instance_initiated_shutdown_behavior == TERMINATE,
         devices=await block_devices(call, block_device_mappings, image, tags["volume"]),
     )
+    check_tags(plan)
     await watch_caller(call)
     machines = await launch(call, plan)
     clusters = await call.cluster_names()

@@ -20,8 +20,9 @@ from econed.actions.filters import Filters, field
 from econed.actions.image_view import is_ami
 from econed.actions.images import amis, images
 from econed.actions.inputs import Filter, Tag
-from econed.actions.key_store import ID_PREFIX, KeyPair, key_pairs, key_pairs_by_id, tag_prefix
+from econed.actions.key_store import ID_PREFIX, KeyPair, key_pairs_by_id, own_key_pairs, tag_prefix
 from econed.actions.machines import listed_ids, machines, shown_sets
+from econed.actions.object_limits import MAX_OF_ADDRESSES, MAX_ON_IMAGE, MAX_ON_MACHINE, MAX_ON_USER, check_size
 from econed.actions.pacing import ITEM
 from econed.actions.paging import Listing, Paging, Position
 from econed.actions.snapshot_view import found_snapshots, is_shown
@@ -34,6 +35,7 @@ from econed.actions.tagging import (
     tag_text,
     tags_of,
     tags_under,
+    too_many,
     untag_text,
 )
 from econed.actions.volume_facts import SNAPSHOT_TAG_PREFIX, is_of_ami, is_volume, snapshot_tags
@@ -185,6 +187,7 @@ async def create_tags(call: Call, *, resources: Sequence[str], tags: Sequence[Ta
     for present in found.tags():
         await call.budget.spend(ITEM)
         limited(present, added)
+    await _check_sizes(call, found, added)
     await _change(call, found, lambda tagged: tag_text(added, tagged.prefix))
 
 
@@ -264,6 +267,25 @@ async def _find(call: Call, resource_ids: Sequence[str]) -> _Resources:
     )
 
 
+async def _check_sizes(call: Call, found: _Resources, added: Mapping[str, str]) -> None:
+    """Raise `EC2Error` TagLimitExceeded if an object would keep more than it may with these tags on all resources."""
+    for on_machine in found.on_machines():
+        await call.budget.spend(ITEM)
+        text = template(*(tag_text(added, each.prefix) for each in on_machine.tagged()))
+        check_size(on_machine.machine.user_template, text, MAX_ON_MACHINE, too_many())
+    for on_image in found.on_images().values():
+        await call.budget.spend(ITEM)
+        text = template(*(tag_text(added, each.prefix) for each in on_image.tagged()))
+        check_size(on_image.image.template, text, MAX_ON_IMAGE, too_many())
+    if found.key_pairs:
+        user = await call.one.myself()
+        text = template(*(tag_text(added, tag_prefix(call.caller.id, pair.name)) for pair in found.key_pairs))
+        await call.in_thread(lambda: check_size(user.template, text, MAX_ON_USER, too_many()))
+    if found.pool is not None:
+        text = template(*(tag_text(added, each.tag_prefix) for each in found.addresses))
+        check_size(found.pool.kept_for(call.caller.id), text, MAX_OF_ADDRESSES, too_many())
+
+
 def _values_by_key(tags: Sequence[Tag]) -> Mapping[str, set[str] | None]:
     """Return the values that DeleteTags names for each key; None for any value."""
     found: dict[str, set[str] | None] = {}
@@ -341,7 +363,8 @@ async def _described(
             async for each in sets:
                 yield [tag for machine in each for tag in _on_machine(machine)]
     if is_wanted(_KEY_PAIR, "key-pair") and (named is None or any(each.startswith(ID_PREFIX) for each in named)):
-        for pair in sorted(key_pairs(await call.one.myself()).values(), key=lambda each: each.id):
+        _, pairs = await own_key_pairs(call)
+        for pair in sorted(pairs.values(), key=lambda each: each.id):
             yield _descriptions(pair.id, "key-pair", pair.tags)
 
 

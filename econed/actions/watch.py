@@ -76,5 +76,5 @@ async def unwatch_termination(session: Session, user: UserDocument, now: int) ->
 
 
 def _moment(user: UserDocument, name: str) -> int | None:
-    text = user.template.text(name)
+    text = user.attribute(name)
     return int(text) if text.isascii() and text.isdigit() else None

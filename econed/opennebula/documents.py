@@ -166,6 +166,10 @@ class UserDocument(View):
         """Whether he may log in. oned does not look at it when serveradmin speaks for him."""
         return self._flag("ENABLED")
 
+    def attribute(self, name: str) -> str:
+        """Return the text of one free attribute, empty if there is none, without reading the others."""
+        return self._named("TEMPLATE", name)
+
     @cached_property
     def template(self) -> Attributes:
         """The free attributes."""

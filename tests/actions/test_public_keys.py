@@ -10,6 +10,7 @@ import base64
 import hashlib
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.rsa import generate_private_key
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -135,3 +136,32 @@ def test_what_is_no_key_of_one_line_is_refused(material: bytes) -> None:
 @pytest.mark.parametrize("text", [text for text in AWKWARD.values() if "\n" not in text])
 def test_a_comment_of_one_line_is_kept_whatever_it_holds(text: str) -> None:
     assert imported(f"{ED25519} {text}".encode()).line == f"{ED25519} {text}"
+
+
+# How long
+
+
+def test_key_material_may_have_2048_characters_as_it_is_sent() -> None:
+    """In base64, as Amazon counts: "Length exceeds maximum of 2048"."""
+    longest = f"{ED25519} me@example.org".encode().ljust(2048 * 3 // 4)
+    assert imported(longest).line == f"{ED25519} me@example.org"
+    with pytest.raises(EC2Error, match=r"PublicKeyMaterial is invalid\. Length exceeds maximum of 2048\.") as refused:
+        imported(longest + b" ")
+    assert refused.value.code == "InvalidParameterValue"
+
+
+def test_every_key_that_is_taken_fits_with_the_longest_comment() -> None:
+    """RSA of 4096 bits is the longest."""
+    key = generate_private_key(65537, 4096).public_key()
+    line = key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
+    assert imported(f"{line} {'c' * 255}".encode()).line == f"{line} {'c' * 255}"
+    assert imported(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)).line == line
+
+
+def test_a_comment_may_have_255_characters() -> None:
+    """In whatever format it comes."""
+    headers = f"---- BEGIN SSH2 PUBLIC KEY ----\nComment: {'c' * 256}\n"
+    for material in (f"{ED25519} {'c' * 256}", f"{headers}{ED25519.split()[1]}\n---- END SSH2 PUBLIC KEY ----"):
+        with pytest.raises(EC2Error, match="comment") as refused:
+            imported(material.encode())
+        assert refused.value.code == "InvalidParameterValue"
