@@ -30,7 +30,7 @@ from econed.dispatch import Dispatcher
 from econed.fetching import ImageFetcher
 from econed.interfaces import IAuthenticator, InThread, IOpenNebula, IScripts, ITurns, IUserDirectory
 from econed.lifecycle import Process, Signals
-from econed.listening import CannotListen, Listening
+from econed.listening import CannotListen, Listening, max_connections
 from econed.logs import ProcessLog, logger
 from econed.metrics import Metrics, Snapshot
 from econed.observed import Observed
@@ -254,6 +254,7 @@ def _site(making: _Making, resource: EC2Resource, uploads: UploadDirectory, peer
         making.reactor,
         uploads,
         making.settings,
+        max_connections=max_connections(),
         is_exempt=peers.trusts,
         refused=making.metrics.refused,
         log=making.log(),

@@ -22,6 +22,9 @@ REMEMBERED = 1 << 16
 Whoever can use so many addresses is not kept out by a limit for each.
 """
 
+FREE_BODY = 1 << 16
+"""Bytes of each body that are not counted: more than all but requests with hundreds of ids or tags have."""
+
 _MINUTE = 60.0
 
 
@@ -84,6 +87,27 @@ class Buckets:
             del self._levels[longest]
 
 
+class BodyBudget:
+    """Bytes of request bodies that a process keeps at the same time; what a body has up to `FREE_BODY` is not counted.
+
+    So whoever sends large bodies, whether or not anybody knows them, never keeps small requests out.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._left = most
+
+    def take(self, size: int) -> bool:
+        """Take bytes; return False where there are not as many, and take none."""
+        if size > self._left:
+            return False
+        self._left -= size
+        return True
+
+    def give_back(self, size: int) -> None:
+        """Give bytes back."""
+        self._left += size
+
+
 class Limits:
     """What a process lets through, by its settings.
 
@@ -142,6 +166,11 @@ def network_of(address: str) -> str:
     if known.ipv4_mapped is not None:
         return str(known.ipv4_mapped)
     return str(ipaddress.IPv6Network((known, 64), strict=False))
+
+
+def too_many_bodies() -> EC2Error:
+    """Return the answer to a large body where too many are under way; SDKs send it again."""
+    return _too_many()
 
 
 def _too_many() -> EC2Error:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import ipaddress
 import re
+import resource
 import socket
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,16 @@ from econed.settings import Settings
 
 BACKLOG = 1024
 """Connections that may wait to be accepted; the system's own limit (net.core.somaxconn) holds too."""
+
+
+_RESERVED = 256
+"""Open files of a process that are not connections of clients: calls to oned, uploads, fetches, scripts, logs."""
+
+
+def max_connections() -> int | None:
+    """Return how many connections this process can have and still do its own work; None: any number."""
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return None if files == resource.RLIM_INFINITY else max(files - _RESERVED, files // 2)
 
 
 class CannotListen(Exception):

@@ -8,6 +8,7 @@ from twisted.python.failure import Failure
 from twisted.web.server import Request
 
 from econed.errors import EC2Error
+from econed.limits import FREE_BODY, BodyBudget, too_many_bodies
 from econed.upload import Upload
 from econed.upload_directory import UploadDirectory
 from econed.wire.multipart import MEDIA_TYPE
@@ -39,10 +40,12 @@ class RawRequest(Request):
     _is_processed = False
     _taken = 0
 
-    def __init__(self, uploads: UploadDirectory, max_body: int, channel: EC2Channel) -> None:
+    def __init__(self, uploads: UploadDirectory, max_body: int, bodies: BodyBudget, channel: EC2Channel) -> None:
         super().__init__(channel)
         self._uploads = uploads
         self._max_body = max_body
+        self._bodies = bodies
+        self._charged = 0
 
     def __repr__(self) -> str:  # that of Twisted shows the query, in which signatures stand
         return f"<{type(self).__name__} {id(self):#x}>"
@@ -92,10 +95,14 @@ class RawRequest(Request):
                 self._process_once()
             return
         self._taken += len(data)
-        if self._taken <= self._max_body:
-            super().handleContentChunk(data)
-        elif self.refusal is None:
+        if self.refusal is not None:
+            return
+        if self._taken > self._max_body:
             self.channel.refuse("max_body", _too_large(self._max_body))
+        elif not self._charge():
+            self.channel.refuse("max_bodies", too_many_bodies())
+        else:
+            super().handleContentChunk(data)
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         """Go on with a request that has arrived whole, without parsing its query or body."""
@@ -121,6 +128,17 @@ class RawRequest(Request):
         super().connectionLost(reason)
         if self.upload is not None:
             self.upload.connection_lost()
+
+    def _charge(self) -> bool:
+        """Have the bytes that have come counted until the request is done; False where there is no room for them."""
+        more = self._taken - FREE_BODY - self._charged
+        if more > 0:
+            if not self._bodies.take(more):
+                return False
+            if not self._charged:
+                self.notifyFinish().addBoth(lambda _: self._bodies.give_back(self._charged))
+            self._charged += more
+        return True
 
     @property
     def _is_known(self) -> bool:

@@ -73,6 +73,8 @@ class Settings:
 
     max_body: Annotated[int, values.whole(2**15, 2**30, "bytes")] = 2**20
     """Most bytes of a request's form; the files of uploads have max_upload."""
+    max_bodies: Annotated[int, values.whole(2**20, 2**40, "bytes")] = 2**26
+    """Most bytes of all forms that one process has at the same time, without the first 64 KiB of each."""
     max_headers: Annotated[int, values.whole(2**12, 2**24, "bytes")] = 2**16
     """Most bytes of a request's first line and headers together."""
     max_parameters: Annotated[int, values.whole(10, 10**6)] = 5000

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from ipaddress import ip_network
 from pathlib import Path
@@ -21,12 +23,14 @@ from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET
 
 from econed.channel import LINGER, MAX_HEADERS, Deadline
+from econed.limits import FREE_BODY
 from econed.resource import _Pieces
 from econed.settings import Settings
 from tests.support.certificates import write_server_pair
 from tests.support.serving import Client, Server, asked, connected, get, reactor, signed, turns
 
 BEGUN = b"GET /?Action=DescribeRegions HTTP/1.1\r\nHost: x\r\n"
+ROOT = Path(__file__).parent.parent
 FORM = b"Content-Type: application/x-www-form-urlencoded\r\n"
 
 Serve = Callable[..., Server]
@@ -37,8 +41,11 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
     """Make servers with these settings; they end with the test, and say that nothing unforeseen happened."""
     running: list[Server] = []
 
-    def started(resource: IResource | None = None, wrapped: Any = None, **settings: Any) -> Server:
-        running.append(Server(Settings(tmpdir=str(tmp_path), **settings), resource=resource, wrapped=wrapped))
+    def started(
+        resource: IResource | None = None, wrapped: Any = None, max_connections: int | None = None, **settings: Any
+    ) -> Server:
+        given = Settings(tmpdir=str(tmp_path), **settings)
+        running.append(Server(given, resource=resource, wrapped=wrapped, max_connections=max_connections))
         return running[-1]
 
     yield started
@@ -547,6 +554,69 @@ async def test_an_address_has_so_many_connections_and_no_more(serve: Serve) -> N
     kept[0].close()
     await turns(lambda: server.site.connections == 3)
     await asked_on(server)
+
+
+@pytest_twisted.ensureDeferred
+async def test_all_addresses_together_leave_files_for_what_a_process_has_to_open_itself(serve: Serve) -> None:
+    """Else many addresses could keep it from oned; one that ends makes room."""
+    server = serve(max_connections=3)
+    kept = [await asked_on(server) for _ in range(3)]
+    for source in ("127.0.0.2", "127.0.0.3"):
+        further = await connected(server, source)
+        await turns(lambda: further.is_closed)  # noqa: B023 - it is run at once
+    assert server.refused == ["descriptors"] * 2
+    assert [event["count"] for event in server.events if event["log_level"].name == "warn"] == [3]
+    kept[0].close()
+    await turns(lambda: server.site.connections == 2)
+    await asked_on(server)
+
+
+def test_the_connections_that_a_process_can_have_follow_from_the_files_that_it_may_open() -> None:
+    command = "import resource; from econed.listening import max_connections; print(max_connections())"
+    counts = []
+    for files in (1024, 300):
+        shell = f"ulimit -n {files}; exec {sys.executable} -c '{command}'"
+        counts.append(subprocess.run(["/bin/sh", "-c", shell], capture_output=True, check=True, cwd=ROOT).stdout)
+    assert [int(each) for each in counts] == [768, 150]
+
+
+# Bodies of all connections
+
+
+@pytest_twisted.ensureDeferred
+async def test_all_large_bodies_together_have_so_much_memory_and_no_more(serve: Serve) -> None:
+    """Whoever sends them; small ones are always taken, and what is done or given up makes room."""
+    server = serve(max_body=2**20, max_bodies=2**20, body_timeout=60)
+    large, chunk = b"x" * (2**20 - 1), b"%x\r\n" % (2**20)
+    first = await connected(server)
+    first.send(_chunked() + chunk + large)
+    await turns(lambda: _kept(server) == len(large))
+    second = await connected(server)
+    second.send(_chunked() + chunk + b"x" * 2**18)
+    await turns(lambda: second.is_answered)
+    assert (second.status, second.code) == (503, "RequestLimitExceeded")
+    assert server.refused == ["max_bodies"]
+    small = await asked(server, _chunked() + b"%x\r\n%s\r\n0\r\n\r\n" % (FREE_BODY, b"x" * FREE_BODY))
+    assert small.code == "MissingAuthenticationToken"
+    first.close()
+    await turns(lambda: server.site.connections <= 1)
+    for _ in range(3):
+        third = await asked(server, _chunked() + b"%x\r\n%s\r\n0\r\n\r\n" % (len(large), large))
+        assert third.code == "MissingAuthenticationToken"
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_body_costs_a_file(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = serve()
+    monkeypatch.setattr("tempfile.TemporaryFile", None)
+    client = await asked(server, _chunked() + b"3\r\na=b\r\n0\r\n\r\n")
+    assert client.code == "MissingAuthenticationToken"
+
+
+def _kept(server: Server) -> int:
+    """Return how many bytes of the first connection's body are there."""
+    requests = next(iter(server.site._channels)).requests
+    return requests[0].content.tell() if requests else 0
 
 
 @pytest_twisted.ensureDeferred

@@ -69,6 +69,7 @@ class Server:
         is_here: bool = True,
         free: Callable[[str], int] = lambda path: _FREE,
         place: Place | None = None,
+        max_connections: int | None = None,
         wrapped: Callable[[Any], Any] | None = None,
         resource: IResource | None = None,
     ) -> None:
@@ -112,6 +113,7 @@ class Server:
             clock,
             self.uploads,
             settings,
+            max_connections=max_connections,
             is_exempt=service.peers.trusts,
             refused=self.refused.append,
             log=log,
