@@ -9,26 +9,29 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from econed.actions.action import action
-from econed.actions.attachments import Attachment, Volume, settled, volumes
-from econed.actions.devices import Device, demand_free, device_of, place
-from econed.actions.instance_facts import ATTACH_TIME, DEVICE
+from econed.actions.attachments import EVERY, PATIENCE, Attachment, Volume, settled, volumes
+from econed.actions.devices import Device, demand_free, device_of, disk_text
+from econed.actions.instance_facts import DEVICE
 from econed.actions.instance_state import InstanceState
 from econed.actions.instance_view import state_of
-from econed.actions.volume_facts import ZONE, number
+from econed.actions.volume_facts import TO_ATTACH, ZONE, Order, is_being_copied, number
 from econed.actions.volume_making import MAX_SIZE
-from econed.actions.volume_view import attachment_view, modification_text, modification_view, state
+from econed.actions.volume_view import attachment_view, attachments_view, modification_text, modification_view, state
 from econed.actions.volumes import checked_type
+from econed.actions.watch import watch_caller
 from econed.errors import EC2Error, OpenNebulaCode, OpenNebulaRefusal
-from econed.ids import INSTANCE
+from econed.ids import INSTANCE, VOLUME
 from econed.opennebula.documents import OwnedView, Right
 from econed.opennebula.states import ImageState
-from econed.opennebula.template import vector
+from econed.opennebula.template import removal
 
 if TYPE_CHECKING:
     from econed.actions.call import Call
     from econed.opennebula.documents import Image, VirtualMachine
 
 _MB_PER_GIB = 1024
+_ATTACHABLE = frozenset({ImageState.READY, ImageState.USED, ImageState.CLONE})
+_NO_ORDER = removal(TO_ATTACH)
 _PLUGGABLE = frozenset({InstanceState.RUNNING, InstanceState.STOPPED})
 
 
@@ -36,14 +39,17 @@ _PLUGGABLE = frozenset({InstanceState.RUNNING, InstanceState.STOPPED})
 async def attach_volume(call: Call, *, volume_id: str, instance_id: str, device: str) -> dict[str, Any]:
     """Attach a volume to an instance (EC2 AttachVolume; OpenNebula attach).
 
-    The same call again, whose answer may have been lost, finds its attachment and gives it. Raises `EC2Error`
-    VolumeInUse, IncorrectState, InvalidVolume.ZoneMismatch, and InvalidParameterValue for a device that is in use or is
-    none.
+    The same call again, whose answer may have been lost, finds its attachment and gives it. A volume that oned is
+    copying, for a snapshot, is attached after that: the order is written down, and carried out here if it is soon, else
+    by the chore (`volume_chores`).
+
+    Raises `EC2Error` VolumeInUse, IncorrectState, InvalidVolume.ZoneMismatch, and InvalidParameterValue for a device
+    that is in use or is none.
     """
     (volume,) = await volumes(call, [volume_id])
     machine = await settled(call, instance_id)
     if _is_the_same(volume, machine, device):
-        return _attached_view(volume)
+        return dict(attachments_view(volume)[0])
     image = _demand_available(volume)
     if state_of(machine) not in _PLUGGABLE:
         raise _not_running(machine)
@@ -57,10 +63,13 @@ async def attach_volume(call: Call, *, volume_id: str, instance_id: str, device:
     demand_free(machine, device)
 
     async def attach(_: OwnedView) -> None:
-        await _attach(call, image, machine, device)
+        if is_being_copied(image) or not await _attach(call, image, machine, device):
+            await _attach_later(call, image, machine, device)
 
     await call.change_all(Right.MANAGE, [machine], attach)
     (volume,) = await volumes(call, [volume_id])
+    if volume.order is not None:
+        return dict(attachments_view(volume)[0])
     if volume.attachment is None:  # oned let go of it again already: the hypervisor would not take it
         raise EC2Error("IncorrectState", f"The volume '{volume.id}' could not be attached.")
     return _attached_view(volume, "attaching")
@@ -79,6 +88,10 @@ async def detach_volume(
     if instance_id is not None:
         INSTANCE.parse(instance_id)
     (volume,) = await volumes(call, [volume_id])
+    if volume.image is not None and _is_ordered(volume, instance_id, device):
+        shown = {**attachments_view(volume)[0], "State": "detaching"}
+        await call.change_all(Right.MANAGE, [volume.image], lambda each: call.one.image_update(each.id, _NO_ORDER))
+        return shown
     attached = _demand_attached(volume, instance_id, device)
     machine = await settled(call, INSTANCE.format(attached.machine.id))
     if volume.image is None or (attached.is_root and state_of(machine) is not InstanceState.STOPPED):
@@ -152,33 +165,64 @@ async def _grow(call: Call, attached: Attachment, size: int) -> None:
         raise
 
 
-async def _attach(call: Call, image: Image, machine: VirtualMachine, given: str) -> None:
-    if not image.is_persistent:  # a copy of a snapshot that was none; oned did not let it be changed until it was there
-        await call.one.image_persistent(image.id, True)
-    disk = {
-        "IMAGE_ID": str(image.id),
-        **place(machine, Device.parse(given)),
-        DEVICE: given,
-        ATTACH_TIME: str(call.now),
-    }
+async def _attach(call: Call, image: Image, machine: VirtualMachine, given: str) -> bool:
+    """Attach a volume; False, and nothing is done, if oned copies it, or did a moment ago."""
     try:
-        await call.one.disk_attach(machine.id, vector("DISK", disk))
+        # A copy of a snapshot that was not persistent; oned did not let it be changed until it was there.
+        if not image.is_persistent:
+            await call.one.image_persistent(image.id, True)
+        await call.one.disk_attach(machine.id, disk_text(machine, image.id, given, call.now))
     except OpenNebulaRefusal as refusal:
-        if refusal.code != OpenNebulaCode.ACTION:
+        if refusal.code not in (OpenNebulaCode.ACTION, OpenNebulaCode.INTERNAL):
             raise
         # Something has changed since it was looked at: the image, the device or the machine.
-        _demand_available(Volume(await call.one.image(image.id), None))
-        (now,) = await call.one.vms([machine.id]) or (machine,)
-        demand_free(now, given)
-        raise _not_running(now) from refusal
+        (volume,) = await volumes(call, [VOLUME.format(image.id)])
+        if _is_attached(volume, machine, given):
+            return True
+        if not is_being_copied(_demand_available(volume, is_expected=True)):
+            (now,) = await call.one.vms([machine.id]) or (machine,)
+            demand_free(now, given)
+            if state_of(now) not in _PLUGGABLE:
+                raise _not_running(now) from refusal
+        return False
+    return True
 
 
-def _demand_available(volume: Volume) -> Image:
+async def _attach_later(call: Call, image: Image, machine: VirtualMachine, given: str) -> None:
+    """Have a volume attached that oned is copying: at the end of that, if it is soon, else by the chore."""
+    await watch_caller(call)
+    await call.one.image_update(image.id, Order(machine.id, given, call.now).text)
+    until = call.clock.seconds() + PATIENCE
+    while True:
+        await call.pause(EVERY)
+        image = await call.one.image(image.id)
+        if Order.on(image) is None:  # carried out, or taken back, by another process
+            return
+        is_over = call.clock.seconds() >= until
+        if is_being_copied(image):
+            if is_over:
+                return
+            continue
+        machine = await settled(call, INSTANCE.format(machine.id))
+        try:
+            if await _attach(call, image, machine, given):
+                break
+            if is_over:
+                raise _not_running(machine)
+        except (EC2Error, OpenNebulaRefusal):
+            await call.one.image_update(image.id, _NO_ORDER)
+            raise
+    await call.one.image_update(image.id, _NO_ORDER)
+
+
+def _demand_available(volume: Volume, *, is_expected: bool = False) -> Image:
     image = volume.image
     if image is None or volume.attachment is not None or image.vm_ids:
         where = f" to {INSTANCE.format(volume.attachment.machine.id)}" if volume.attachment is not None else ""
         raise EC2Error("VolumeInUse", f"{volume.id} is already attached{where or ' to an instance'}")
-    if image.state is not ImageState.READY or state(volume) != "available":
+    if volume.order is not None and not is_expected:
+        raise EC2Error("VolumeInUse", f"{volume.id} is already attached to {INSTANCE.format(volume.order.machine_id)}")
+    if image.state not in _ATTACHABLE or state(volume) not in ("available", "in-use"):
         raise EC2Error("IncorrectState", f"{volume.id} is not 'available'.")
     return image
 
@@ -201,7 +245,21 @@ def _is_at(attached: Attachment, given: str) -> bool:
     return Device.parse(given) == device_of(attached.disk)
 
 
+def _is_ordered(volume: Volume, instance_id: str | None, given: str | None) -> bool:
+    """Whether a volume is about to be attached to an instance, at a device, where these are named."""
+    order = volume.order
+    return (
+        order is not None
+        and (instance_id is None or INSTANCE.parse(instance_id) == order.machine_id)
+        and (given is None or Device.read(given) == Device.read(order.device))
+    )
+
+
 def _is_the_same(volume: Volume, machine: VirtualMachine, given: str) -> bool:
+    return _is_ordered(volume, INSTANCE.format(machine.id), given) or _is_attached(volume, machine, given)
+
+
+def _is_attached(volume: Volume, machine: VirtualMachine, given: str) -> bool:
     attached = volume.attachment
     return (
         attached is not None

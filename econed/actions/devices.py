@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from econed.actions.instance_facts import DEVICE
+from econed.actions.instance_facts import ATTACH_TIME, DEVICE
 from econed.errors import EC2Error
+from econed.opennebula.template import vector
 
 if TYPE_CHECKING:
     from econed.opennebula.documents import Disk, VirtualMachine
@@ -78,6 +79,12 @@ def place(machine: VirtualMachine, device: Device) -> Mapping[str, str]:
     wanted = device.place(prefix)
     used = {disk.target for disk in machine.disks}
     return wanted if wanted.get("TARGET") not in used else {"DEV_PREFIX": prefix}
+
+
+def disk_text(machine: VirtualMachine, image_id: int, name: str, now: int) -> str:
+    """Return the DISK that attaches a volume at a device as the client named it; `now` in epoch seconds."""
+    members = {"IMAGE_ID": str(image_id), **place(machine, Device.parse(name)), DEVICE: name, ATTACH_TIME: str(now)}
+    return vector("DISK", members)
 
 
 def demand_free(machine: VirtualMachine, name: str) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from econed.actions.action import action
 from econed.actions.by_id import named
 from econed.actions.call import account_id, together
+from econed.actions.image_deletion import delete_image
 from econed.actions.image_facts import MARK, MAX_DESCRIPTION, NAME, description_text, first_description_text
 from econed.actions.image_names import demand_name, name_text
 from econed.actions.image_view import (
@@ -24,9 +25,9 @@ from econed.actions.new_images import demand_unused
 from econed.actions.paging import Listing, Paging
 from econed.actions.tagging import limited, specified, tag_text, tags_of, untag_text
 from econed.actions.url_images import image_of_url, is_url
-from econed.actions.volume_facts import is_of_ami, parted_text
+from econed.actions.volume_facts import is_of_ami, is_snapshot, is_to_go, parted_text
 from econed.errors import EC2Error, OpenNebulaCode, OpenNebulaRefusal
-from econed.ids import IMAGE
+from econed.ids import IMAGE, SNAPSHOT
 from econed.opennebula.documents import Right
 from econed.opennebula.session import MINE, VISIBLE
 from econed.opennebula.states import ImageState, ImageType
@@ -121,7 +122,7 @@ async def register_image(
         return {"ImageId": IMAGE.format(await image_of_url(call, image_location, name, facts))}
     number = _location(image_location)
     image = await _image(call, number)
-    if image is None:
+    if image is None or is_to_go(image):
         raise IMAGE.not_found(IMAGE.format(number))
     _demand_fit(image, architecture)
     if name:
@@ -141,19 +142,24 @@ async def register_image(
     return {"ImageId": IMAGE.format(image.id)}
 
 
-@action(as_is={"DeleteAssociatedSnapshots": False})
-async def deregister_image(call: Call, *, image_id: str) -> dict[str, Any]:
+@action()
+async def deregister_image(call: Call, *, image_id: str, delete_associated_snapshots: bool = False) -> dict[str, Any]:
     """Take the mark off an image: it is no AMI any more, and its name is free. The image itself stays.
 
-    One that CreateImage or CopyImage made stays as the snapshot that the AMI had, and DeleteSnapshot removes it.
+    One that CreateImage or CopyImage made stays as the snapshot that the AMI had, and DeleteSnapshot removes it, or
+    DeleteAssociatedSnapshots here, unless instances use it.
     """
 
     async def unmark(image: Image) -> None:
         of_ami = untag_text(tag["Key"] for tag in tags_of(image.template)) if is_of_ami(image) else ""
         await call.one.image_update(image.id, template(attribute(MARK, "NO"), removal(NAME), of_ami))
 
-    await call.change_all(Right.MANAGE, await amis(call, (image_id,)), unmark)
-    return {"Return": True}
+    (image,) = await amis(call, (image_id,))
+    await call.change_all(Right.MANAGE, (image,), unmark)
+    if not delete_associated_snapshots or not is_snapshot(image):
+        return {"Return": True}
+    code = "success" if await delete_image(call, image) else "skipped"
+    return {"Return": True, "DeleteSnapshotResults": [{"SnapshotId": SNAPSHOT.format(image.id), "ReturnCode": code}]}
 
 
 async def amis(call: Call, image_ids: Sequence[str]) -> tuple[Image, ...]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from econed.actions.action import action
 from econed.actions.attachments import Attachment, settled, volumes
 from econed.actions.call import account_id
+from econed.actions.image_deletion import delete_image
 from econed.actions.image_view import is_ami, is_public
 from econed.actions.inputs import Filter, TagSpecification, demand_showable
 from econed.actions.instance_state import InstanceState
@@ -58,7 +59,7 @@ async def create_snapshot(
         (volume,) = await volumes(call, [volume_id])
         if state_of(machine) not in _SAVABLE:
             raise _not_now(volume)
-    elif volume.image is None or volume.image.state not in _COPYABLE or state(volume) != "available":
+    elif volume.image is None or volume.image.state not in _COPYABLE or state(volume) not in ("available", "in-use"):
         raise _not_now(volume)
     await watch_caller(call)
     number = await _copied(call, volume)
@@ -122,19 +123,17 @@ async def describe_snapshots(
 
 @action()
 async def delete_snapshot(call: Call, *, snapshot_id: str) -> None:
-    """Delete a snapshot (EC2 DeleteSnapshot); raises `EC2Error` InvalidSnapshot.InUse while something needs it."""
+    """Delete a snapshot (EC2 DeleteSnapshot); raises `EC2Error` InvalidSnapshot.InUse while something needs it.
+
+    One of which a copy or a volume is being made is gone at once, and removed when oned has made that.
+    """
     (image,) = await found_snapshots(call, [snapshot_id])
     if is_ami(image):
         raise _in_use(snapshot_id, f"in use by {IMAGE.format(image.id)}")
 
     async def delete(each: Image) -> None:
-        try:
-            await call.one.image_delete(each.id)
-        except OpenNebulaRefusal as refusal:
-            if refusal.code == OpenNebulaCode.ACTION:
-                raise _in_use(snapshot_id, "being copied or in use by an instance") from refusal
-            if refusal.code != OpenNebulaCode.NO_EXISTS:
-                raise
+        if not await delete_image(call, each):
+            raise _in_use(snapshot_id, "in use by an instance")
 
     await call.change_all(Right.MANAGE, [image], delete)
 

@@ -5,12 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from econed.actions.chores import Look
+from econed.actions.devices import disk_text
 from econed.actions.instance_facts import DELETE_ON_TERMINATION
+from econed.actions.instance_state import InstanceState
+from econed.actions.instance_view import state_of
 from econed.actions.volume_facts import (
     DELETE_WITH,
     IS_VOLUME,
     LAUNCHED_AT,
+    TO_ATTACH,
+    TO_DELETE,
+    Order,
     finished,
+    is_being_copied,
+    is_to_go,
     is_unfinished,
     number,
 )
@@ -30,25 +38,37 @@ COPY_AGE = 60
 ORPHAN_AGE = 1800
 """Seconds after which a volume that RunInstances made, and no machine has, was left by a process that died."""
 
+ORDER_AGE = 3600
+"""Seconds after which a volume is not attached any more that a machine could not take since."""
+
+_PLUGGABLE = frozenset({InstanceState.RUNNING, InstanceState.STOPPED})
 _NOT_IN_STATE = frozenset({OpenNebulaCode.ACTION, OpenNebulaCode.INTERNAL, OpenNebulaCode.NO_EXISTS})
 _REMOVABLE = frozenset({ImageState.READY, ImageState.ERROR})
 
 
 async def look_after_volumes(look: Look) -> None:
-    """Mark copies that were left unmarked, make volumes persistent that are not, and delete what was to go.
+    """Mark copies that were left unmarked, make volumes persistent that are not, attach and delete what was to be.
 
     Volumes go that RunInstances made for a machine that never came to be, and those of machines that have ended,
-    however they did, if these were to take them along.
+    however they did, if these were to take them along. What oned was copying when it was to be attached or deleted is
+    so when oned lets it.
     """
     mine = [image for image in await look.session.images(MINE) if image.state is not ImageState.DELETE]
     wanted = {number(image.template.text(DELETE_WITH)) for image in mine}
     wanted |= {vm for image in mine if number(image.template.text(LAUNCHED_AT)) is not None for vm in image.vm_ids}
+    wanted |= {order.machine_id for image in mine if (order := Order.on(image)) is not None}
     machines = {each.id: each for each in await look.session.vms(sorted(each for each in wanted if each is not None))}
     for image in mine:
         if is_unfinished(image):
             await _finish(look, image)
-        elif image.template.text(IS_VOLUME) == "YES" and not image.is_persistent:
+            continue
+        if is_to_go(image):
+            await _delete_marked(look, image)
+            continue
+        if image.template.text(IS_VOLUME) == "YES" and not image.is_persistent:
             await _make_persistent(look, image)
+        elif (order := Order.on(image)) is not None:
+            await _attach_ordered(look, image, order, machines.get(order.machine_id))
         if number(image.template.text(LAUNCHED_AT)) is not None:
             await _look_after_launched(look, image, machines)
         elif (machine := number(image.template.text(DELETE_WITH))) is not None:
@@ -79,6 +99,32 @@ async def _make_persistent(look: Look, image: Image) -> None:
     look.keep()
     if image.state is ImageState.READY:
         await _if_it_may(look.session.image_persistent(image.id, True))
+
+
+async def _delete_marked(look: Look, image: Image) -> None:
+    if image.vm_ids:  # it was attached after all, by a call that had looked at it before
+        await look.session.image_update(image.id, removal(TO_DELETE))
+        return
+    look.keep()
+    if image.state in _REMOVABLE:
+        look.log.info("deleting image {id}, which was being copied when it was to be deleted", id=image.id)
+        await _if_it_may(look.session.image_delete(image.id))
+
+
+async def _attach_ordered(look: Look, image: Image, order: Order, machine: VirtualMachine | None) -> None:
+    """Attach a volume to a machine; what oned does not do while the machine lasts is given up after a while."""
+    if not image.vm_ids and is_being_copied(image):
+        look.keep()
+        return
+    if not image.vm_ids and machine is not None and machine.state is not VmState.DONE:
+        if state_of(machine) in _PLUGGABLE and image.state is ImageState.READY:
+            look.log.info("attaching volume {id} to machine {vm}, as was ordered", id=image.id, vm=machine.id)
+            await _if_it_may(look.session.disk_attach(machine.id, disk_text(machine, image.id, order.device, look.now)))
+            image = await look.session.image(image.id)
+        if not image.vm_ids and order.time > look.now - ORDER_AGE:
+            look.keep()
+            return
+    await look.session.image_update(image.id, removal(TO_ATTACH))
 
 
 async def _look_after_launched(look: Look, image: Image, machines: dict[int, VirtualMachine]) -> None:

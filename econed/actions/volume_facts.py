@@ -11,13 +11,16 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Container, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from econed.actions.devices import Device
 from econed.actions.image_facts import MARK, description_text
 from econed.actions.tagging import PREFIX, older_keys, tag_text, tags_of, tags_under, untag_text
-from econed.opennebula.template import attribute, hex_name, removal, template
+from econed.opennebula.states import ImageState
+from econed.opennebula.template import attribute, hex_name, removal, template, vector
 
 if TYPE_CHECKING:
     from types_boto3_ec2.type_defs import TagTypeDef
@@ -50,6 +53,11 @@ SNAPSHOT_TAG_PREFIX = "EC2_SNAPSHOT_TAG_"
 """How the attributes of the tags of such a snapshot begin."""
 MADE_AS = "EC2_IMAGE_ID"
 """The OpenNebula id of the image that was marked as what its name says. A copy has that of its original at first."""
+
+TO_DELETE = "EC2_TO_DELETE"
+"""YES on a volume or a snapshot that is deleted as soon as oned has copied it: to everybody it is gone already."""
+TO_ATTACH = "EC2_TO_ATTACH"
+"""[VMID, DEVICE, TIME]: the machine to which a volume is attached as soon as oned has copied it."""
 
 _VOLUME_NAME = re.compile(r"ec2-vol-[0-9a-f]{32}")
 _SNAPSHOT_NAME = re.compile(r"ec2-snap-[0-9a-f]{32}")
@@ -121,6 +129,41 @@ def finished(image: Image, facts: Mapping[str, str], description: str = "", tags
         description_text(description),
         tag_text(tags),
     )
+
+
+def is_to_go(image: Image) -> bool:
+    """Whether an image was deleted while oned was copying it."""
+    return _says(image, TO_DELETE)
+
+
+def is_being_copied(image: Image) -> bool:
+    """Whether oned is copying an image that no machine uses: it can neither be attached nor deleted then."""
+    return image.state is ImageState.CLONE or (image.state is ImageState.USED and not image.vm_ids)
+
+
+@dataclass(frozen=True)
+class Order:
+    """A volume is to be attached: since `time` (epoch seconds), at a `device` as the client named it."""
+
+    machine_id: int
+    device: str
+    time: int
+
+    @classmethod
+    def on(cls, image: Image) -> Order | None:
+        """Return what was ordered of a volume; None if nothing was."""
+        members = image.template.vector(TO_ATTACH)
+        machine_id, time = number(members.get("VMID", "")), number(members.get("TIME", ""))
+        device = members.get("DEVICE", "")
+        if machine_id is None or time is None or Device.read(device) is None:
+            return None
+        return cls(machine_id, device, time)
+
+    @property
+    def text(self) -> str:
+        """The template text that keeps it on the volume's image."""
+        members = {"VMID": str(self.machine_id), "DEVICE": self.device, "TIME": str(self.time)}
+        return vector(TO_ATTACH, members)
 
 
 def is_of_ami(image: Image) -> bool:

@@ -15,6 +15,7 @@ from econed.actions.volume_facts import (
     MODIFICATION,
     VOLUME_TYPE,
     ZONE,
+    is_to_go,
     is_unfinished,
     number,
 )
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from econed.actions.attachments import Attachment, Volume
     from econed.actions.call import Call
+    from econed.actions.volume_facts import Order
 
 DEFAULT_TYPE = "standard"
 """The VolumeType of what was asked for without one: OpenNebula promises nothing."""
@@ -161,7 +163,7 @@ def volume_view(volume: Volume, zones: Zones) -> VolumeTypeDef:
         "AvailabilityZone": zones.name(volume),
         "State": state(volume),
         "CreateTime": moment(created),
-        "Attachments": [] if attached is None else [attachment_view(volume, attached)],
+        "Attachments": attachments_view(volume),
         "Encrypted": False,
         "VolumeType": volume_type(volume),  # type: ignore[typeddict-item]  # as the client gave it
         "MultiAttachEnabled": False,
@@ -189,12 +191,35 @@ def attachment_view(volume: Volume, attached: Attachment) -> VolumeAttachmentTyp
     }
 
 
+def ordered_view(volume: Volume, order: Order) -> VolumeAttachmentTypeDef:
+    """Return where a volume is to be attached as EC2's VolumeAttachment."""
+    return {
+        "VolumeId": volume.id,
+        "InstanceId": INSTANCE.format(order.machine_id),
+        "Device": order.device,
+        "State": "attaching",
+        "AttachTime": moment(order.time),
+        "DeleteOnTermination": False,
+    }
+
+
+def attachments_view(volume: Volume) -> list[VolumeAttachmentTypeDef]:
+    """Return where a volume is attached, or is to be."""
+    if volume.attachment is not None:
+        return [attachment_view(volume, volume.attachment)]
+    return [] if volume.order is None else [ordered_view(volume, volume.order)]
+
+
 def state(volume: Volume) -> VolumeStateType:
     """Return the state of a volume: that of its image; what is a machine's own is in use."""
     if volume.image is None:
         return "in-use"
     if is_unfinished(volume.image):
         return "creating"
+    if is_to_go(volume.image):
+        return "deleting"
+    if volume.order is not None:
+        return "in-use"
     return _STATES.get(volume.image.state, "error")
 
 

@@ -10,19 +10,21 @@ from econed.actions.action import action
 from econed.actions.attachments import Volume, find_volumes, own_disks, volumes, with_attachments
 from econed.actions.client_tokens import ClientToken
 from econed.actions.filters import Selection
+from econed.actions.image_deletion import delete_image
 from econed.actions.images import images
 from econed.actions.inputs import Filter, TagSpecification
 from econed.actions.machines import listed_ids, shown_sets
 from econed.actions.paging import Listing, Paging
 from econed.actions.snapshot_view import found_snapshots
 from econed.actions.tagging import specified
-from econed.actions.volume_facts import FROM_SNAPSHOT, VOLUME_TYPE, ZONE, is_volume, volume_name
+from econed.actions.volume_facts import FROM_SNAPSHOT, VOLUME_TYPE, ZONE, is_being_copied, is_volume, volume_name
 from econed.actions.volume_making import VolumePlan, checked_size, demand_completed, make_volume, make_volume_once
 from econed.actions.volume_view import (
     MODIFICATION_FILTERS,
     STATUS_FILTERS,
     VOLUME_FILTERS,
     Zones,
+    attachments_view,
     modification_view,
     state,
     status_view,
@@ -30,7 +32,7 @@ from econed.actions.volume_view import (
 )
 from econed.actions.watch import watch_caller
 from econed.actions.zones import zones
-from econed.errors import EC2Error, OpenNebulaCode, OpenNebulaRefusal
+from econed.errors import EC2Error
 from econed.ids import INSTANCE, SNAPSHOT, VOLUME, machine_and_part
 from econed.opennebula.documents import Right
 from econed.opennebula.states import ImageState
@@ -157,16 +159,17 @@ async def describe_volume_attribute(call: Call, *, volume_id: str, attribute: st
 async def delete_volume(call: Call, *, volume_id: str) -> None:
     """Delete a volume that is not attached (EC2 DeleteVolume); one that is being deleted already is as good as that.
 
-    Raises `EC2Error` VolumeInUse, or IncorrectState for one that is not made yet or is being copied.
+    One of which a snapshot is being made is deleted when oned has made it. Raises `EC2Error` VolumeInUse, or
+    IncorrectState for one that is not made yet.
     """
     (found,) = await volumes(call, [volume_id])
     image = found.image
-    if found.attachment is not None or image is None or image.vm_ids:
+    if found.attachment is not None or image is None or image.vm_ids or found.order is not None:
         raise _in_use(found)
-    if image.state is ImageState.DELETE:
+    if state(found) == "deleting":
         return
-    if image.state not in _DELETABLE:
-        raise EC2Error("IncorrectState", f"The volume '{found.id}' is '{_doing(found)}' and cannot be deleted now.")
+    if image.state not in _DELETABLE and not is_being_copied(image):
+        raise EC2Error("IncorrectState", f"The volume '{found.id}' is '{state(found)}' and cannot be deleted now.")
     await call.change_all(Right.MANAGE, [image], lambda each: _delete(call, found, each))
 
 
@@ -178,22 +181,12 @@ def checked_type(volume_type: str) -> str:
 
 
 async def _delete(call: Call, found: Volume, image: Image) -> None:
-    try:
-        await call.one.image_delete(image.id)
-    except OpenNebulaRefusal as refusal:
-        if refusal.code == OpenNebulaCode.ACTION:  # a machine took hold of it meanwhile
-            raise _in_use(found) from refusal
-        if refusal.code != OpenNebulaCode.NO_EXISTS:
-            raise
-
-
-def _doing(volume: Volume) -> str:
-    return "being copied" if (now := state(volume)) == "available" else now
+    if not await delete_image(call, image):  # a machine took hold of it meanwhile
+        raise _in_use(found)
 
 
 def _in_use(volume: Volume) -> EC2Error:
-    attached = volume.attachment
-    where = f" to {INSTANCE.format(attached.machine.id)}" if attached is not None else ""
+    where = "".join(f" to {each['InstanceId']}" for each in attachments_view(volume))
     return EC2Error("VolumeInUse", f"Volume {volume.id} is currently attached{where}")
 
 

@@ -208,6 +208,10 @@ class Session:
         """Copy an image with all its attributes into its own datastore and return the new id (one.image.clone)."""
         return _id("one.image.clone", await self.one.call(self.user, "one.image.clone", image_id, name))
 
+    async def image_rename(self, image_id: int, name: str) -> None:
+        """Give an image another name, whatever its state (one.image.rename)."""
+        await self.one.call(self.user, "one.image.rename", image_id, name)
+
     async def image_delete(self, image_id: int) -> None:
         """Remove an image that no machine uses (one.image.delete)."""
         await self.one.call(self.user, "one.image.delete", image_id)

@@ -81,7 +81,7 @@ class Image(PoolObject):
         if self.vms:
             self.enter(ImageState.USED_PERS if self.persistent else ImageState.USED)
         elif self.clones:
-            self.enter(ImageState.USED)
+            self.enter(ImageState.CLONE if self.persistent else ImageState.USED)
         else:
             self.enter(ImageState.READY)
 
@@ -209,7 +209,7 @@ class ImageManager:
 
     def clone(self, source: Image, copy: Image) -> None:
         """Copy `source` to the new image `copy`, and be USED meanwhile."""
-        if source.state not in (ImageState.READY, ImageState.USED):
+        if source.state not in (ImageState.READY, ImageState.USED, ImageState.CLONE):
             raise not_allocated(f"Error allocating a new image. Cannot clone image in state: {source.state.name}")
         source.clones.add(copy.id)
         copy.cloning_from = source.id

@@ -116,14 +116,6 @@ def test_a_deleted_snapshot_is_gone_at_once(cloud: Cloud) -> None:
     assert ids(cloud) == []
 
 
-def test_a_snapshot_that_is_being_copied_is_in_use(cloud: Cloud) -> None:
-    made = snapshot(cloud, volume(cloud))
-    cloud.run("alice", "CreateVolume", AvailabilityZone="default", SnapshotId=made)
-    assert cloud.refusal("alice", "DeleteSnapshot", SnapshotId=made).code == "InvalidSnapshot.InUse"
-    cloud.wait(5)
-    cloud.run("alice", "DeleteSnapshot", SnapshotId=made)
-
-
 def test_another_users_snapshot_is_not_there_until_it_is_shared_and_then_only_to_be_used(cloud: Cloud) -> None:
     made = snapshot(cloud, volume(cloud))
     tag: dict[str, Any] = {"Resources": [made], "Tags": [{"Key": "a", "Value": "b"}]}

@@ -153,6 +153,21 @@ def test_the_snapshot_stays_when_its_ami_is_deregistered_and_can_be_deleted_then
     assert cloud.refusal("alice", "DescribeSnapshots", SnapshotIds=[snapshot_id]).code == "InvalidSnapshot.NotFound"
 
 
+def test_the_snapshot_goes_with_its_ami_if_that_is_asked_for_unless_an_instance_uses_it(cloud: Cloud) -> None:
+    used, unused = made(cloud, "CreateImage"), made(cloud, "CopyImage")
+    cloud.run("alice", "RunInstances", ImageId=used, MinCount=1, MaxCount=1)
+    for image_id, code, left in ((unused, "success", 0), (used, "skipped", 1)):
+        answer = cloud.run("alice", "DeregisterImage", ImageId=image_id, DeleteAssociatedSnapshots=True)
+        assert answer["DeleteSnapshotResults"] == [{"SnapshotId": f"snap-{image_id[4:]}", "ReturnCode": code}]
+        cloud.wait(5)
+        found = cloud.run("alice", "DescribeSnapshots")["Snapshots"]
+        assert [each["SnapshotId"] for each in found].count(f"snap-{image_id[4:]}") == left
+    answer = cloud.run(
+        "alice", "DeregisterImage", ImageId=image_of(cloud, "alice", "mine"), DeleteAssociatedSnapshots=True
+    )
+    assert answer == {"Return": True}
+
+
 def test_a_volume_from_the_snapshot_of_an_ami_has_nothing_of_either(cloud: Cloud) -> None:
     image_id = made(cloud, "CreateImage", tags("image", *A), tags("snapshot", *B))
     asked: dict[str, Any] = {"AvailabilityZone": ZONE, "SnapshotId": behind(cloud, image_id)}

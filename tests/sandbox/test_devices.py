@@ -125,10 +125,17 @@ def test_a_running_machine_does_not_wait_for_an_image_that_is_being_copied() -> 
 
 
 def test_a_clone_takes_all_attributes_along_and_its_source_is_used_meanwhile() -> None:
+    """USED, or CLONE if it is persistent (oned, ImageManager::set_clone_state): no machine can have it, but a clone."""
     house = House()
-    disk = volume(house)
+    disk, plain = volume(house), house.call("alice", "one.image.allocate", 'NAME="a" TYPE="OS" PATH="/x"', 1)
+    machine = house.running()
+    house.wait()
     copy = house.call("alice", "one.image.clone", disk, "copy", -1)
-    assert (image_state(house, disk), image_state(house, copy)) == ("2", "4")
+    house.call("alice", "one.image.clone", disk, "another", -1)
+    house.call("alice", "one.image.clone", plain, "third", -1)
+    assert (image_state(house, disk), image_state(house, plain), image_state(house, copy)) == ("6", "2", "4")
+    assert house.code("alice", "one.vm.attach", machine, f'DISK=[IMAGE_ID="{disk}"]') == WRONG_STATE
+    assert house.code("alice", "one.image.delete", disk) == WRONG_STATE
     house.wait()
     assert (image_state(house, disk), image_state(house, copy)) == ("1", "1")
     assert house.document("alice", "one.image.info", copy, False).findtext("TEMPLATE/EBS_VOLUME") == "YES"
