@@ -290,6 +290,21 @@ def test_what_writes_for_prometheus_is_known_by_metrics_and_snapshots_alone() ->
     assert takers == {"metrics", "snapshots"}
 
 
+def test_nothing_but_the_way_to_oned_and_the_fetching_of_images_connects_to_anything() -> None:
+    """Users' text leads nowhere else: whatever connects is one of these, or a command for people."""
+    ways = re.compile(r"\.(\w*ClientEndpoint|HostnameEndpoint|clientFromString|connectProtocol|wrapClientTLS|Agent)$")
+    takers = {
+        module.name
+        for module in modules()
+        for taken in module.imports()
+        if ways.search(taken.name)
+        or taken.name.partition(".")[0] in ("treq", "requests", "urllib3")
+        or is_or_is_in(taken.name, "urllib.request")
+        or is_or_is_in(taken.name, "http.client")
+    }
+    assert {name for name in takers if room_of(name) != "cli"} == {"xmlrpc_proxy", "pinned_agent", "fetching"}
+
+
 def test_only_the_wire_names_the_namespace_of_ec2() -> None:
     """Whoever writes it builds EC2 XML."""
     assert strings_like(r"xmlns|amazonaws\.com/doc", rooms_without=("wire",)) == []

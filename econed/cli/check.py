@@ -22,6 +22,8 @@ from econed.opennebula.methods import MAX_USER
 from econed.opennebula.raft import Raft, RaftState
 from econed.opennebula.session import Session
 from econed.opennebula.states import DatastoreType, ImageState
+from econed.own_host import has_tmpdir
+from econed.settings import Settings
 
 _KNOWN: Final = ("5.12", "6.", "7.")
 _NOBODY: Final = -1
@@ -282,7 +284,19 @@ def _of_this_machine(ready: Prepared) -> Iterator[Row]:
             yield Row(Verdict.GOOD, name, command[0])
         else:
             yield Row(Verdict.BAD, name, f"{command[0]} is not there, or cannot be run")
+    yield _of_urls(settings)
     if os.path.isdir(settings.tmpdir) and os.access(settings.tmpdir, os.W_OK):
         yield Row(Verdict.GOOD, "tmpdir", f"{settings.tmpdir}, {shutil.disk_usage(settings.tmpdir).free >> 20} MB free")
     else:
         yield Row(Verdict.BAD, "tmpdir", f"{settings.tmpdir} is not there, or nothing can be written to it")
+
+
+def _of_urls(settings: Settings) -> Row:
+    """Return who fetches images for RegisterImage, and from where."""
+    hosts = ", ".join(settings.image_url_hosts)
+    if has_tmpdir(settings):
+        return Row(Verdict.GOOD, "image URLs", f"{hosts}: by oned; others by econed" if hosts else "fetched by econed")
+    if hosts:
+        return Row(Verdict.GOOD, "image URLs", f"{hosts}: by oned; no others, since oned is on another machine")
+    text = "oned is on another machine: images can be neither uploaded nor registered from a URL (image_url_hosts)"
+    return Row(Verdict.NOTE, "image URLs", text)

@@ -25,6 +25,7 @@ from econed.xmlrpc_proxy import OnedProxy
 from tests.support.cloud import Cloud
 
 FILES = Path(__file__).parent.parent / "data/ec2query_templates"
+ELSEWHERE = {"one_xmlrpc": ("http://192.0.2.1:2633/RPC2",)}
 
 
 @pytest.fixture(params=["5.12", "7.4"])
@@ -137,6 +138,23 @@ def test_scripts_have_to_be_there_and_executable(cloud: Cloud, tmp_path: Path) -
 
 def test_a_directory_for_uploads_that_is_not_there_is_bad(cloud: Cloud, tmp_path: Path) -> None:
     assert set(bad(cloud, prepared(tmpdir=str(tmp_path / "none")))) == {"tmpdir"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "verdict", "text"),
+    [
+        ({}, Verdict.GOOD, "fetched by econed"),
+        ({"image_url_hosts": ("a.example", "*.b.example")}, Verdict.GOOD, "a.example, *.b.example: by oned; others"),
+        ({**ELSEWHERE, "image_url_hosts": ("a.example",)}, Verdict.GOOD, "a.example: by oned; no others"),
+        (ELSEWHERE, Verdict.NOTE, "images can be neither uploaded nor registered from a URL"),
+    ],
+)
+def test_who_fetches_images_from_urls_is_said(
+    cloud: Cloud, settings: dict[str, Any], verdict: Verdict, text: str
+) -> None:
+    """Nobody does where oned is on another machine and no host is named."""
+    (row,) = [row for row in rows(cloud, prepared(**settings)) if row.subject == "image URLs"]
+    assert (row.verdict, text in row.text) == (verdict, True), row
 
 
 def _standing(name: str, state: RaftState | None, term: int = 4, trouble: str = "") -> Standing:
