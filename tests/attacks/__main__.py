@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import argparse
 import base64
+import os
 import shutil
+import signal
 import socket
 import sys
 import tempfile
@@ -144,6 +146,34 @@ def keys(econed: Deployment, _: Path, say: Say) -> None:
     _watched(econed, say, "DescribeRegions", knock)
 
 
+def documents(econed: Deployment, _: Path, say: Say) -> None:
+    """Grow one's own user document, by `oneuser update`; strangers knock, and the worker starts anew."""
+
+    def knock() -> Counter[str]:
+        found: Counter[str] = Counter()
+        for number in range(5):
+            found[_sent(econed.url, Named(f"nobody{number}"), "DescribeRegions", {})] += 1
+            time.sleep(2.1)
+        return found
+
+    grown = 0
+    mallory = int(str(econed.call(MALLORY.name, "one.user.info", -1, False)).partition("<ID>")[2].partition("<")[0])
+    for size in (23, 40):
+        while grown < size:
+            grown += 1
+            econed.call(MALLORY.name, "one.user.update", mallory, f'GROWN_{grown}="{"x" * _MIB}"', 1)
+        say(f" a document of {size} MiB")
+        _watched(econed, say, "DescribeRegions", knock)
+        (worker,) = children(econed.supervisor)
+        began = time.monotonic()
+        os.kill(worker, signal.SIGKILL)
+        came: Counter[str] = Counter()
+        while not came["200"] and time.monotonic() - began < _GONE_FOR:
+            came[_sent(econed.url, VICTIM, "DescribeRegions", {})] += 1
+        say(f"  a new worker let another user in after {time.monotonic() - began:.1f} s: {dict(came)}")
+        say(f"  and the attacker: {_sent(econed.url, MALLORY, 'DescribeRegions', {})}")
+
+
 def readers(econed: Deployment, _: Path, say: Say) -> None:
     """Ask for the list of 5,000 machines on 20 connections, and read none of it."""
     (worker,) = children(econed.supervisor)
@@ -206,6 +236,7 @@ ATTACKS: Mapping[str, Attack] = {
     "filters": Attack(filters),
     "ids": Attack(ids),
     "keys": Attack(keys),
+    "documents": Attack(documents),
     "readers": Attack(readers, machines=_MACHINES),
     "uploads": Attack(uploads),
 }

@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
+import time
 import urllib.request
+import xmlrpc.client
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from econed.opennebula.tokens import CipherForm, PasswordKey, session_token
 from tests.support.ports import free_port
 from tests.support.processes import Process, until
 
 SECRET = "a secret of the deployment's"
 """The secret key of every user."""
 
+_PASSWORD = "pw"
 _TWISTD = ("-c", "from twisted.scripts.twistd import run; run()", "--nodaemon", "--pidfile=")
 
 
 @dataclass(frozen=True)
 class Deployment:
-    """A running econed: where clients find it, and the process id of its supervisor."""
+    """A running econed: where clients find it, the process id of its supervisor, and where its oned is."""
 
     url: str
     supervisor: int
+    oned: str
+
+    def call(self, user: str, method: str, *args: object) -> object:
+        """Make a call to oned in the name of a user, and return the value of the response."""
+        session = session_token("serveradmin", PasswordKey(_PASSWORD), user, time.time(), CipherForm.KEY_IV)
+        succeeded, value, *_ = getattr(xmlrpc.client.ServerProxy(self.oned), method)(session, *args)
+        assert succeeded, value
+        return value
 
 
 @contextmanager
@@ -35,14 +47,15 @@ def deployed(
     """
     oned, port, admin = free_port(), free_port(), free_port()
     named = [argument for user in users for argument in ("--user", f"{user}:{SECRET}")]
-    arguments = ["--port", str(oned), "--serveradmin", "serveradmin:pw", "--vms", str(machines), *named]
-    (directory / "ec2_auth").write_text("serveradmin:pw\n", "ascii")
+    arguments = ["--port", str(oned), "--serveradmin", f"serveradmin:{_PASSWORD}", "--vms", str(machines), *named]
+    (directory / "ec2_auth").write_text(f"serveradmin:{_PASSWORD}\n", "ascii")
     (directory / "ec2_auth").chmod(0o600)
+    of_oned = f"http://127.0.0.1:{oned}/RPC2"
     conf = {
         "host": "127.0.0.1",
         "port": port,
         "admin_port": admin,
-        "one_xmlrpc": f"http://127.0.0.1:{oned}/RPC2",
+        "one_xmlrpc": of_oned,
         "elasticips_vnet_id": 1,
         "tmpdir": directory,
         **settings,
@@ -56,7 +69,7 @@ def deployed(
         econed = Process("econed", command, directory, {"ONE_CIPHER_AUTH": str(directory / "ec2_auth")})
         ends.callback(econed.stop)
         until(lambda: _is_ready(admin), "econed to be ready", 60)
-        yield Deployment(f"{'https' if 'ssl_cert' in conf else 'http'}://127.0.0.1:{port}/", econed.pid)
+        yield Deployment(f"{'https' if 'ssl_cert' in conf else 'http'}://127.0.0.1:{port}/", econed.pid, of_oned)
 
 
 def _is_ready(port: int) -> bool:
