@@ -15,6 +15,7 @@ from functools import partial
 from ipaddress import ip_address
 from typing import Any, TypeVar
 
+from hyperlink import EncodedURL
 from treq.client import HTTPClient
 from twisted.internet.defer import CancelledError, Deferred, DeferredLock, DeferredSemaphore
 from twisted.internet.error import ConnectError, ConnectingCancelledError, ConnectionClosed
@@ -64,7 +65,9 @@ _UNREACHABLE = (
     CancelledError,
     ResponseFailed,
     UnfitResponse,
+    UnicodeError,
 )
+"""Why a server cannot be asked, or does not answer; no certificate is for a host that IDNA has no rule for."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,13 @@ class Place:
 def internet() -> Place:
     """Return the real one. Addresses of this machine are not of it: what listens on them trusts those inside."""
     return Place(_looked_up, lambda address: is_global(address) and not is_own_address(str(address)))
+
+
+class _Literal(EncodedURL):
+    """A URL that is sent as it is: `ImageURL` has checked it, and treq would refuse hosts that IDNA has no rule for."""
+
+    def to_uri(self) -> EncodedURL:
+        return self
 
 
 @dataclass
@@ -205,7 +215,11 @@ class ImageFetcher:
         headers = Headers({b"User-Agent": [b"econed"]})
         try:
             response: IResponse = await HTTPClient(agent).get(
-                url.canonical, headers=headers, allow_redirects=False, unbuffered=True, reactor=self._reactor
+                _Literal.from_text(url.canonical),
+                headers=headers,
+                allow_redirects=False,
+                unbuffered=True,
+                reactor=self._reactor,
             )
         except Exception:
             agent.abort()

@@ -6,7 +6,11 @@ import socket
 from contextlib import suppress
 from urllib.parse import urlsplit
 
+from econed.hosts import address_of
 from econed.settings import Settings
+
+_IPV4 = 4
+_ANY_PORT = 9
 
 
 def has_tmpdir(settings: Settings) -> bool:
@@ -18,21 +22,25 @@ def has_tmpdir(settings: Settings) -> bool:
 
 
 def is_own_url(url: str) -> bool:
-    """Whether the host of a URL is this machine: an address of it can be listened on. May ask the name service."""
+    """Whether the host of a URL is this machine: it has an address of this machine's. May ask the name service."""
     try:
         found = socket.getaddrinfo(urlsplit(url).hostname, None, type=socket.SOCK_DGRAM)
     except (OSError, ValueError):
         return False
-    return any(_can_listen(family, address[0]) for family, _, _, _, address in found)
+    return any(is_own_address(str(address[0])) for _, _, _, _, address in found)
 
 
 def is_own_address(address: str) -> bool:
-    """Whether an IP address, given as text, is this machine's: it can be listened on."""
-    return _can_listen(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
+    """Whether an IP address, given as text, is this machine's.
 
-
-def _can_listen(family: int, address: str | int) -> bool:
+    What is sent to such a one comes from itself; nothing is sent to find out. (Whether it can be listened on tells
+    nothing where net.ipv4.ip_nonlocal_bind is set, as load balancers have it.)
+    """
+    known = address_of(address)
+    if known is None or known.is_loopback or known.is_unspecified:
+        return known is not None
+    family = socket.AF_INET if known.version == _IPV4 else socket.AF_INET6
     with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
-        probe.bind((address, 0))
-        return True
+        probe.connect((address, _ANY_PORT))
+        return address_of(str(probe.getsockname()[0])) == known
     return False

@@ -114,7 +114,7 @@ class Upload:
         if not await self._uploads.is_readable_by_oned():
             raise EC2Error(
                 "UnsupportedOperation",
-                "Images cannot be uploaded here: OpenNebula runs on another machine. Register the image from a URL.",
+                "Images cannot be uploaded here: OpenNebula runs on another machine.",
             )
         await self._uploads.check_room(owner, self._length)
 

@@ -230,6 +230,8 @@ class UploadDirectory:
         return size if size is not None else min(limits.step, limits.largest, limits.share or limits.largest)
 
     def _announced(self, owner: int, size: int) -> _IncomingFile:
+        """Announce a file, unless it can be seen before that there is no room: what is announced counts for others."""
+        self._check_room(owner, size)
         incoming = _IncomingFile(self._directory, owner)
         try:
             incoming.announce(size)
@@ -243,6 +245,7 @@ class UploadDirectory:
         needed = incoming.written + len(piece)
         if needed > incoming.promised:
             size = max(needed, min(incoming.promised + self._limits.step, self._limits.largest))
+            self._check_room(owner, size, incoming)
             incoming.announce(size)
             self._check_room(owner, size, incoming)
         incoming.write(piece)

@@ -301,6 +301,28 @@ def test_a_user_has_one_name_looked_up_at_a_time_to_the_end_of_its_thread(server
     assert len(names.pending) == 1
 
 
+@pytest.mark.parametrize("host", ["a_b.example", "r1---b.example"])
+@pytest_twisted.ensureDeferred
+async def test_a_name_that_idna_has_no_rule_for_is_fetched_from_where_no_certificate_has_to_be_its(
+    server: Server, web: Web, world: World, host: str
+) -> None:
+    world.names[host] = [INTERNET]
+    assert await server.refusal(url_of(web, host=host).replace("http:", "https:")) == NOT_FETCHED
+    assert (await server.register(url_of(web, host=host))).status == 200
+
+
+@pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="a machine without IPv6")
+@pytest_twisted.ensureDeferred
+async def test_an_address_of_ipv6_is_fetched_from(tmp_path: Path) -> None:
+    world, web = World({}, lambda address: str(address) == "::1"), Web(address="::1")
+    server = Server(tmp_path, world)
+    web.pages["/disk.img"] = page(CONTENT)
+    assert (await server.register(url_of(web, host="[::1]"))).status == 200
+    assert f"Host: [::1]:{web.number}" in web.requests[0]
+    await web.port.stopListening()
+    await server.port.stopListening()
+
+
 # Redirects
 
 

@@ -551,6 +551,22 @@ async def test_a_step_that_the_disk_has_no_room_for_ends_the_upload(tmp_path: Pa
 
 
 @pytest_twisted.ensureDeferred
+async def test_what_there_is_no_room_for_is_not_even_announced(tmp_path: Path) -> None:
+    """Else whoever asks for too much again and again would keep others out in between."""
+    announced: list[int] = []
+
+    def free(path: str) -> int:
+        announced.append(sum(each.stat().st_size for each in tmp_path.iterdir()))
+        return 1 << 20
+
+    uploads = UploadDirectory(str(tmp_path), UploadLimits(8 << 20, share=4 << 20), _at_once, lambda: True, free=free)
+    for size in (2 << 20, 5 << 20):
+        with pytest.raises(EC2Error):
+            await uploads.receive(2, size, Deferred)
+    assert announced == [0, 0]
+
+
+@pytest_twisted.ensureDeferred
 async def test_nothing_but_a_thread_touches_the_disk_for_an_upload(server: Server) -> None:
     """Removing a large file takes seconds: nobody else waits for it."""
     client = await begun(server, 4 << 20)

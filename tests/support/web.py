@@ -58,18 +58,18 @@ class Web(ServerFactory):
     protocol = Connection  # type: ignore[assignment]  # its factory is this one
     noisy = False
 
-    def __init__(self, certificate: Issued | None = None) -> None:
+    def __init__(self, certificate: Issued | None = None, address: str = INTERNET) -> None:
         self.pages: dict[str, bytes] = {}
         self.requests: list[str] = []
         """The heads of the requests, in their order."""
         self.connections: list[Connection] = []
         """Those on which something was asked, likewise."""
         if certificate is None:
-            self.port = reactor.listenTCP(0, self, interface=INTERNET)
+            self.port = reactor.listenTCP(0, self, interface=address)
         else:
             pair = PrivateCertificate.loadPEM(certificate.pem + key_pem(certificate.key))
             options = CertificateOptions(privateKey=pair.privateKey.original, certificate=pair.original)
-            self.port = reactor.listenSSL(0, self, options, interface=INTERNET)
+            self.port = reactor.listenSSL(0, self, options, interface=address)
         self.number: int = self.port.getHost().port
 
     def asked(self, connection: Connection, head: str) -> None:
