@@ -14,8 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, TypedDict
 
 from econed.actions.call import together
-from econed.actions.devices import Device
-from econed.actions.image_view import root_device_name
+from econed.actions.devices import ROOT_DEVICE, Device
 from econed.actions.instance_facts import ATTACH_TIME, DELETE_ON_TERMINATION, DEVICE
 from econed.actions.snapshot_view import found_snapshots
 from econed.actions.volume_facts import FROM_SNAPSHOT, LAUNCHED_AT, VOLUME_TYPE, ZONE, is_snapshot, volume_name
@@ -209,7 +208,7 @@ def _demand_form(mapping: BlockDeviceMapping) -> None:
 def _root(ebs: EbsBlockDevice, image: Image) -> Mapping[str, str]:
     """Return what the root disk has beside its image. It is a copy, and goes with its machine."""
     if "SnapshotId" in ebs and not (is_snapshot(image) and ebs["SnapshotId"] == SNAPSHOT.format(image.id)):
-        raise _invalid(f"The snapshot of the root device '{root_device_name(image)}' cannot be changed")
+        raise _invalid(f"The snapshot of the root device '{ROOT_DEVICE}' cannot be changed")
     if ebs.get("DeleteOnTermination") is False:
         raise EC2Error("UnsupportedOperation", "The root volume of an instance always goes with the instance here.")
     members: dict[str, str] = {}

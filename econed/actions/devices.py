@@ -23,6 +23,9 @@ _TARGET = re.compile(r"(xvd|sd|vd|hd)[a-z]+")
 _DEFAULT_PREFIX = "sd"
 _ROOT = "a"
 
+ROOT_DEVICE = "/dev/sda1"
+"""How the device that a machine boots from is called wherever it is shown, as on Amazon: tools know it by that name."""
+
 
 @dataclass(frozen=True)
 class Device:
@@ -66,6 +69,17 @@ class Device:
 def device_of(disk: Disk) -> Device | None:
     """Return the device at which EC2 sees a disk: as the client named it, else as the hypervisor does."""
     return Device.read(disk.text(DEVICE) or disk.target)
+
+
+def shown_device(machine: VirtualMachine, disk: Disk) -> str:
+    """Return the name of a disk's device: as the client spelled it, else EC2's or the hypervisor's; empty for none."""
+    if spelled := disk.text(DEVICE):
+        return spelled
+    device = Device.read(disk.target)
+    is_first = disk.disk_id == machine.disks[0].disk_id
+    if is_first and device is not None and device.is_root:
+        return ROOT_DEVICE
+    return f"/dev/{disk.target}" if disk.target else ""
 
 
 def place(machine: VirtualMachine, device: Device) -> Mapping[str, str]:

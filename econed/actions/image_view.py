@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from econed.actions.call import account_id
+from econed.actions.devices import ROOT_DEVICE
 from econed.actions.filters import Filters, field, filter_text, tag_filters
 from econed.actions.image_facts import MARK, NAME, SAVED_FROM, description
 from econed.actions.instance_view import moment
@@ -94,8 +95,8 @@ def is_ami(image: Image) -> bool:
     return is_marked and image.state is not ImageState.DELETE and not is_to_go(image) and not is_unfinished(image)
 
 
-def ami(image: Image) -> ImageTypeDef:
-    """Return an image as EC2's Image.
+def ami(image: Image, owner_alias: str | None = None) -> ImageTypeDef:
+    """Return an image as EC2's Image; `owner_alias` is the alias of its owner, if they have one for the caller.
 
     Hypervisor is xen, because EC2 knows no other word for what is not its own (Amazon says so of KVM too).
     """
@@ -112,11 +113,13 @@ def ami(image: Image) -> ImageTypeDef:
         "Hypervisor": "xen",
         "VirtualizationType": "hvm",
         "RootDeviceType": "ebs",
-        "RootDeviceName": root_device_name(image),
+        "RootDeviceName": ROOT_DEVICE,
         "BlockDeviceMappings": [_root_disk(image)],
         "CreationDate": filter_text(moment(image.regtime)),
         "Tags": tags_of(image.template),
     }
+    if owner_alias is not None:
+        shown["ImageOwnerAlias"] = owner_alias
     if text := description(image):
         shown["Description"] = text
     if (machine := image.template.text(SAVED_FROM)).isdecimal():
@@ -142,11 +145,6 @@ def architecture(image: Image) -> ArchitectureValuesType:
     return _ARCHITECTURES.get(image.template.text("ARCH").lower(), "x86_64")
 
 
-def root_device_name(image: Image) -> str:
-    """Return the device at which a machine started from an image finds it: the first one of its DEV_PREFIX."""
-    return f"/dev/{image.template.text('DEV_PREFIX') or 'sd'}a"
-
-
 def _root_disk(image: Image) -> BlockDeviceMappingTypeDef:
     ebs: EbsBlockDeviceTypeDef = {
         "VolumeSize": -(-image.size // _MB_PER_GIB),
@@ -156,4 +154,4 @@ def _root_disk(image: Image) -> BlockDeviceMappingTypeDef:
     }
     if is_snapshot(image):
         ebs["SnapshotId"] = SNAPSHOT.format(image.id)
-    return {"DeviceName": root_device_name(image), "Ebs": ebs}
+    return {"DeviceName": ROOT_DEVICE, "Ebs": ebs}

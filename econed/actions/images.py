@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Container, Sequence
 from typing import TYPE_CHECKING, Any
 
+from econed.actions.accounts import account_named, is_owned_by, owner_alias
 from econed.actions.action import action
 from econed.actions.by_id import named
 from econed.actions.call import account_id, together
@@ -39,8 +39,6 @@ if TYPE_CHECKING:
 
 _LISTING = Listing("images", (int,))
 _EVERYBODY = "all"
-_ALIASES = frozenset({"amazon", "aws-backup-vault", "aws-marketplace", "microsoft"})
-_ACCOUNT = re.compile(r"[0-9]{12}", re.ASCII)
 _BOOTABLE = frozenset({ImageType.OS, ImageType.CDROM, ImageType.DATABLOCK})
 _READ_ONE_BY_ONE = 8
 _UNFIT = frozenset({ImageState.ERROR, ImageState.DELETE})
@@ -62,13 +60,13 @@ async def describe_images(
 ) -> dict[str, Any]:
     """List the AMIs that the caller may see.
 
-    A disabled image is listed only if it is named or IncludeDisabled is given. Amazon's own owners (`amazon`,
-    `aws-marketplace`, …) have no images here.
+    A disabled image is listed only if it is named or IncludeDisabled is given. Of Amazon's aliases of owners `amazon`
+    is the administrator, whose images are the provider's; the others have none here.
     """
     selection = IMAGE_FILTERS.selection(filters, call.budget)
     paging = Paging.of(_LISTING, max_results, next_token, least=1, ids=image_ids)
-    accounts = {_account(call, owner) for owner in owners}
-    users = {user if user == _EVERYBODY else _account(call, user) for user in executable_users}
+    accounts = {account_named(call, owner) for owner in owners}
+    users = {user if user == _EVERYBODY else account_named(call, user) for user in executable_users}
     if image_ids:
         found = await amis(call, image_ids)
     else:
@@ -77,9 +75,9 @@ async def describe_images(
             each for each in pool if is_ami(each) and (include_disabled or each.state is not ImageState.DISABLED)
         )
     shown = (
-        ami(image)
+        ami(image, owner_alias(call, image.uid))
         for image in found
-        if (account_id(image.uid) in accounts or not owners) and (not users or _is_shared(call, image, users))
+        if (is_owned_by(call, image.uid, accounts) or not owners) and (not users or _is_shared(call, image, users))
     )
     page, last = paging.page(await selection.of(shown), lambda each: (IMAGE.parse(each["ImageId"]),))
     return {"Images": page, **last}
@@ -195,15 +193,6 @@ async def _image(call: Call, number: int) -> Image | None:
         if refusal.code in _OUT_OF_SIGHT:
             return None
         raise
-
-
-def _account(call: Call, owner: str) -> str:
-    """Return the account that an element of Owners means; an alias of Amazon's is one that nobody has here."""
-    if owner == "self":
-        return call.owner_id
-    if owner in _ALIASES or _ACCOUNT.fullmatch(owner):
-        return owner
-    raise EC2Error("InvalidUserID.Malformed", f'Invalid user id: "{owner}"')
 
 
 def _is_shared(call: Call, image: Image, users: Container[str]) -> bool:

@@ -55,6 +55,7 @@ def _each(names: Mapping[str, Sequence[str]]) -> Mapping[str, Values]:
 _INTERFACE = "NetworkInterfaces"
 _ATTACHMENT = (_INTERFACE, "Attachment")
 _MAPPING = "BlockDeviceMappings"
+_METADATA = "MetadataOptions"
 
 _FIELDS: Mapping[str, Sequence[str]] = {
     "architecture": ("Architecture",),
@@ -64,9 +65,12 @@ _FIELDS: Mapping[str, Sequence[str]] = {
     "block-device-mapping.device-name": (_MAPPING, "DeviceName"),
     "block-device-mapping.status": (_MAPPING, "Ebs", "Status"),
     "block-device-mapping.volume-id": (_MAPPING, "Ebs", "VolumeId"),
+    "boot-mode": ("BootMode",),
     "client-token": ("ClientToken",),
+    "current-instance-boot-mode": ("CurrentInstanceBootMode",),
     "dns-name": ("PublicDnsName",),
     "ebs-optimized": ("EbsOptimized",),
+    "ena-support": ("EnaSupport",),
     "hypervisor": ("Hypervisor",),
     "image-id": ("ImageId",),
     "instance-id": ("InstanceId",),
@@ -80,6 +84,13 @@ _FIELDS: Mapping[str, Sequence[str]] = {
     "key-name": ("KeyName",),
     "launch-index": ("AmiLaunchIndex",),
     "launch-time": ("LaunchTime",),
+    "metadata-options.http-endpoint": (_METADATA, "HttpEndpoint"),
+    "metadata-options.http-protocol-ipv4": (_METADATA, "HttpProtocolIpv4"),
+    "metadata-options.http-protocol-ipv6": (_METADATA, "HttpProtocolIpv6"),
+    "metadata-options.http-put-response-hop-limit": (_METADATA, "HttpPutResponseHopLimit"),
+    "metadata-options.http-tokens": (_METADATA, "HttpTokens"),
+    "metadata-options.instance-metadata-tags": (_METADATA, "InstanceMetadataTags"),
+    "metadata-options.state": (_METADATA, "State"),
     "monitoring-state": ("Monitoring", "State"),
     "network-interface.addresses.association.ip-owner-id": (
         _INTERFACE,
@@ -109,16 +120,19 @@ _FIELDS: Mapping[str, Sequence[str]] = {
     "network-interface.status": (_INTERFACE, "Status"),
     "network-interface.subnet-id": (_INTERFACE, "SubnetId"),
     "owner-id": ("OwnerId",),
+    "platform-details": ("PlatformDetails",),
     "private-dns-name": ("PrivateDnsName",),
     "private-ip-address": ("PrivateIpAddress",),
     "reason": ("StateTransitionReason",),
     "reservation-id": ("ReservationId",),
     "root-device-name": ("RootDeviceName",),
     "root-device-type": ("RootDeviceType",),
+    "source-dest-check": ("SourceDestCheck",),
     "state-reason-code": ("StateReason", "Code"),
     "state-reason-message": ("StateReason", "Message"),
     "subnet-id": ("SubnetId",),
     "tenancy": ("Placement", "Tenancy"),
+    "usage-operation": ("UsageOperation",),
     "virtualization-type": ("VirtualizationType",),
 }
 

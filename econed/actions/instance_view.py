@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from econed.actions.address_view import PublicAddresses, shown_association
 from econed.actions.call import account_id
 from econed.actions.client_tokens import CLIENT_TOKEN
+from econed.actions.devices import shown_device
 from econed.actions.instance_facts import (
     ATTACH_TIME,
     DELETE_ON_TERMINATION,
-    DEVICE,
     IMAGE_ID,
     INSTANCE_TYPE,
     KEY_NAME,
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from types_boto3_ec2.type_defs import (
         GroupIdentifierTypeDef,
         InstanceBlockDeviceMappingTypeDef,
+        InstanceMetadataOptionsResponseTypeDef,
         InstanceNetworkInterfaceTypeDef,
         InstanceStatusSummaryTypeDef,
         InstanceStatusTypeDef,
@@ -42,6 +43,16 @@ if TYPE_CHECKING:
 
 CUSTOM_TYPE = "custom"
 """The instance type of a machine that no EC2_INSTANCE_TYPE speaks of, because it was not made by an EC2 client."""
+
+_NO_METADATA_SERVICE: InstanceMetadataOptionsResponseTypeDef = {
+    "State": "applied",
+    "HttpTokens": "optional",
+    "HttpPutResponseHopLimit": 1,
+    "HttpEndpoint": "disabled",
+    "HttpProtocolIpv6": "disabled",
+    "InstanceMetadataTags": "disabled",
+}
+"""Guests get what they need from the CONTEXT image, so the endpoint of EC2's service is off."""
 
 GUEST_POWERED_OFF = 44
 """HISTORY/ACTION of a machine that oned's monitoring found off, as after a shutdown from inside (MONITOR_ACTION)."""
@@ -109,12 +120,17 @@ def instance(
         "RootDeviceType": "ebs",
         "RootDeviceName": root_device(machine),
         "EbsOptimized": False,
+        "EnaSupport": False,
+        "PlatformDetails": "Linux/UNIX",
+        "UsageOperation": "RunInstances",
+        "MetadataOptions": _NO_METADATA_SERVICE,
         "ClientToken": facts.text(CLIENT_TOKEN),
         "Tags": tags_of(facts),
         "BlockDeviceMappings": [],
         "NetworkInterfaces": [],
         "SecurityGroups": [],
     }
+    shown["BootMode"] = shown["CurrentInstanceBootMode"] = "uefi" if machine.boots_by_uefi else "legacy-bios"
     if key_name := machine.context_stored(KEY_NAME):
         shown["KeyName"] = key_name
     if vcpus := _number(machine.template_text("VCPU")) or 1:
@@ -142,12 +158,7 @@ def zone_name(machine: VirtualMachine, clusters: Mapping[int, str]) -> str:
 
 def root_device(machine: VirtualMachine) -> str:
     """Return the device of the disk that was made from the AMI; empty if there is no disk."""
-    return device(machine.disks[0]) if machine.disks else ""
-
-
-def device(disk: Disk) -> str:
-    """Return a disk's device as the client named it when he attached it, else as EC2 names it (`/dev/sda`)."""
-    return disk.text(DEVICE) or (f"/dev/{disk.target}" if disk.target else "")
+    return shown_device(machine, machine.disks[0]) if machine.disks else ""
 
 
 def volume_id(machine: VirtualMachine, disk: Disk) -> str:
@@ -187,13 +198,16 @@ def _attached(machine: VirtualMachine, addresses: PublicAddresses) -> InstanceTy
     attached: InstanceTypeDef = {
         "BlockDeviceMappings": [_mapping(machine, disk) for disk in machine.disks if disk.target],
         "NetworkInterfaces": interfaces,
+        "SourceDestCheck": True,
     }
     if interfaces:
         first = machine.nics[0]
         attached["SecurityGroups"] = interfaces[0]["Groups"]
         if first.ip is not None:
             # Addresses stand for the names that there are none of, as with the Ruby server: by them clients connect.
-            attached["PrivateIpAddress"] = attached["PrivateDnsName"] = attached["PublicDnsName"] = str(first.ip)
+            attached["PrivateIpAddress"] = attached["PrivateDnsName"] = str(first.ip)
+            if first.ip.is_global:
+                attached["PublicDnsName"] = str(first.ip)
         if (public := interfaces[0].get("Association")) is not None:
             attached["PublicIpAddress"] = attached["PublicDnsName"] = public.get("PublicIp", "")
         if first.network_id is not None:
@@ -203,7 +217,7 @@ def _attached(machine: VirtualMachine, addresses: PublicAddresses) -> InstanceTy
 
 def _mapping(machine: VirtualMachine, disk: Disk) -> InstanceBlockDeviceMappingTypeDef:
     return {
-        "DeviceName": device(disk),
+        "DeviceName": shown_device(machine, disk),
         "Ebs": {
             "VolumeId": volume_id(machine, disk),
             "Status": "attaching" if disk.is_attaching else "attached",
@@ -224,7 +238,7 @@ def interface(
         "Status": "in-use",
         "Description": nic.network,
         "InterfaceType": "interface",
-        "SourceDestCheck": False,
+        "SourceDestCheck": True,
         "Groups": _groups(machine, nic),
         "Attachment": {
             "AttachmentId": part_of_machine("eni-attach", machine.id, nic.nic_id),

@@ -66,8 +66,11 @@ def is_shown(image: Image) -> bool:
     return is_snapshot(image) and image.state is not ImageState.DELETE and not is_to_go(image)
 
 
-def snapshot_view(image: Image) -> SnapshotTypeDef:
-    """Return an image as EC2's Snapshot. How far a copy has come OpenNebula does not say."""
+def snapshot_view(image: Image, owner_alias: str | None = None) -> SnapshotTypeDef:
+    """Return an image as EC2's Snapshot; `owner_alias` is the alias of its owner, if they have one for the caller.
+
+    How far a copy has come OpenNebula does not say.
+    """
     now = state(image)
     finished = not is_unfinished(image)
     shown: SnapshotTypeDef = {
@@ -83,6 +86,8 @@ def snapshot_view(image: Image) -> SnapshotTypeDef:
         "StorageTier": "standard",
         "Tags": snapshot_tags(image) if finished else [],
     }
+    if owner_alias is not None:
+        shown["OwnerAlias"] = owner_alias
     if now == "error":
         shown["StateMessage"] = image.template.text("ERROR") or "The volume could not be copied."
     return shown

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from econed.actions.accounts import account_named, is_owned_by, owner_alias
 from econed.actions.action import action
 from econed.actions.attachments import Attachment, settled, volumes
 from econed.actions.call import account_id
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 
 _LISTING = Listing("snapshots", (int,))
 _MAX_DESCRIPTION = 255
-_ALIASES = frozenset({"amazon"})
 _PERMISSION = "createVolumePermission"
 _ATTRIBUTES = (_PERMISSION, "productCodes")
 _SAVABLE = frozenset({InstanceState.RUNNING, InstanceState.STOPPED})
@@ -106,16 +106,16 @@ async def describe_snapshots(
     """List the snapshots that the caller may see (EC2 DescribeSnapshots)."""
     selection = SNAPSHOT_FILTERS.selection(filters, call.budget)
     paging = Paging.of(_LISTING, max_results, next_token, least=1, ids=snapshot_ids)
-    owners = {_account(call, owner) for owner in owner_ids}
-    users = {user if user == EVERYBODY else _account(call, user) for user in restorable_by_user_ids}
+    owners = {account_named(call, owner) for owner in owner_ids}
+    users = {user if user == EVERYBODY else account_named(call, user) for user in restorable_by_user_ids}
     if snapshot_ids:
         found = await found_snapshots(call, snapshot_ids)
     else:
         found = tuple(filter(is_shown, await call.one.images(MINE if owners == {call.owner_id} else VISIBLE)))
     shown = (
-        snapshot_view(image)
+        snapshot_view(image, owner_alias(call, image.uid))
         for image in found
-        if (not owners or account_id(image.uid) in owners) and (not users or _is_restorable(call, image, users))
+        if (not owners or is_owned_by(call, image.uid, owners)) and (not users or _is_restorable(call, image, users))
     )
     page, last = paging.page(await selection.of(shown), lambda each: (SNAPSHOT.parse(each["SnapshotId"]),))
     return {"Snapshots": page, **last}
@@ -221,14 +221,6 @@ async def _within_quota(making: Any) -> int:
         if refusal.is_quota:
             raise EC2Error("SnapshotLimitExceeded", "Your quota does not allow for another snapshot.") from refusal
         raise
-
-
-def _account(call: Call, owner: str) -> str:
-    if owner == "self":
-        return call.owner_id
-    if owner in _ALIASES or (len(owner) == 12 and owner.isascii() and owner.isdigit()):
-        return owner
-    raise EC2Error("InvalidUserID.Malformed", f'Invalid user id: "{owner}"')
 
 
 def _is_restorable(call: Call, image: Image, users: Container[str]) -> bool:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from econed.actions.devices import shown_device
 from econed.actions.filters import Filters, field, tag_filters
-from econed.actions.instance_view import device, moment, zone_name
+from econed.actions.instance_view import moment, zone_name
 from econed.actions.tagging import disk_tag_prefix, tags_of, tags_under
 from econed.actions.volume_facts import (
     FROM_SNAPSHOT,
@@ -184,7 +185,7 @@ def attachment_view(volume: Volume, attached: Attachment) -> VolumeAttachmentTyp
     return {
         "VolumeId": volume.id,
         "InstanceId": INSTANCE.format(attached.machine.id),
-        "Device": device(attached.disk),
+        "Device": shown_device(attached.machine, attached.disk),
         "State": attached.status,  # type: ignore[typeddict-item]  # EC2's words
         "AttachTime": moment(attached.since(volume.image)),
         "DeleteOnTermination": attached.deletes_on_termination,

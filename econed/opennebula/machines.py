@@ -225,6 +225,11 @@ class VirtualMachine(OwnedView):
         return self._text("DEPLOY_ID")
 
     @property
+    def boots_by_uefi(self) -> bool:
+        """Whether its firmware is UEFI: OS/FIRMWARE is UEFI, or a file of it; without one, or BIOS, it is not."""
+        return self._text("TEMPLATE/OS/FIRMWARE").upper() not in ("", "BIOS")
+
+    @property
     def template_id(self) -> int | None:
         """The template it was made from; None if it was made without one."""
         return self._whole("TEMPLATE/TEMPLATE_ID")

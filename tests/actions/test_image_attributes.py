@@ -71,7 +71,7 @@ def test_what_no_image_here_has_is_empty(cloud: Cloud) -> None:
         assert shown(cloud, UBUNTU, attribute) == {}
     assert shown(cloud, UBUNTU, "productCodes") in ({}, {"ProductCodes": []})
     (disk,) = shown(cloud, UBUNTU, "blockDeviceMapping")["BlockDeviceMappings"]
-    assert disk["DeviceName"] == "/dev/sda"
+    assert disk["DeviceName"] == "/dev/sda1"
 
 
 @pytest.mark.parametrize(

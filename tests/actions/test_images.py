@@ -57,6 +57,7 @@ def test_an_ami_shows_every_field(cloud: Cloud) -> None:
         "ImageLocation": f"{ONEADMIN}/ubuntu-24.04",
         "State": "available",
         "OwnerId": ONEADMIN,
+        "ImageOwnerAlias": "amazon",
         "Public": True,
         "Architecture": "x86_64",
         "ImageType": "machine",
@@ -64,10 +65,10 @@ def test_an_ami_shows_every_field(cloud: Cloud) -> None:
         "Hypervisor": "xen",
         "VirtualizationType": "hvm",
         "RootDeviceType": "ebs",
-        "RootDeviceName": "/dev/vda",
+        "RootDeviceName": "/dev/sda1",
         "BlockDeviceMappings": [
             {
-                "DeviceName": "/dev/vda",
+                "DeviceName": "/dev/sda1",
                 "Ebs": {
                     "VolumeSize": (size + 1023) // 1024,
                     "VolumeType": "standard",
@@ -113,13 +114,41 @@ def test_owners_are_accounts_and_self(cloud: Cloud) -> None:
     assert ids(cloud, Owners=["self"], ImageIds=[UBUNTU]) == []
 
 
-@pytest.mark.parametrize("alias", ["amazon", "aws-marketplace", "aws-backup-vault"])
-def test_amazon_owns_no_image_here(cloud: Cloud, alias: str) -> None:
+def test_the_administrators_images_are_amazons(cloud: Cloud) -> None:
+    """They are the provider's, who is called so; to everybody else only by the alias, and by account as ever."""
+    mine = image_of(cloud, "alice", "mine")
+    (ubuntu,) = cloud.run("alice", "DescribeImages", Owners=["amazon"])["Images"]
+    assert (ubuntu["ImageId"], ubuntu["ImageOwnerAlias"], ubuntu["OwnerId"]) == (UBUNTU, "amazon", ONEADMIN)
+    (own,) = cloud.run("alice", "DescribeImages", ImageIds=[mine])["Images"]
+    assert "ImageOwnerAlias" not in own
+    assert ids(cloud, Owners=["amazon", "self"]) == [UBUNTU, mine]
+    assert ids(cloud, Filters=[{"Name": "owner-alias", "Values": ["amazon"]}]) == [UBUNTU]
+
+
+def test_to_the_administrator_they_are_their_own(cloud: Cloud) -> None:
+    own = cloud.run("oneadmin", "DescribeImages", Owners=["self"])["Images"]
+    assert [image["ImageId"] for image in own] == [UBUNTU]
+    assert "ImageOwnerAlias" not in own[0]
+    assert cloud.run("oneadmin", "DescribeImages", Owners=["amazon"])["Images"] == []
+
+
+@pytest.mark.parametrize("alias", ["aws-marketplace", "aws-backup-vault", "microsoft"])
+def test_other_aliases_of_amazons_own_no_image_here(cloud: Cloud, alias: str) -> None:
     assert ids(cloud, Owners=[alias]) == []
 
 
+def test_an_account_number_may_lack_its_zeros(cloud: Cloud) -> None:
+    """As those have it who take it for an integer."""
+    mine = image_of(cloud, "alice", "mine")
+    assert ids(cloud, Owners=["0"]) == ids(cloud, Owners=["0000"]) == [UBUNTU]
+    assert ids(cloud, Owners=[str(int(ALICE))]) == [mine]
+    assert ids(cloud, ExecutableUsers=[str(int(ALICE))]) == ids(cloud, ExecutableUsers=[ALICE])
+    assert ids(cloud, Owners=["999999999999"]) == []
+
+
 def test_an_owner_that_cannot_be_one_is_refused(cloud: Cloud) -> None:
-    assert cloud.refusal("alice", "DescribeImages", Owners=["alice"]).code == "InvalidUserID.Malformed"
+    for owner in ("alice", "0000000000000", "-1", "1.0", "", "\u0663"):
+        assert cloud.refusal("alice", "DescribeImages", Owners=[owner]).code == "InvalidUserID.Malformed"
     assert cloud.refusal("alice", "DescribeImages", ExecutableUsers=["bob"]).code == "InvalidUserID.Malformed"
 
 
@@ -139,7 +168,7 @@ def test_executable_users_are_all_for_public_images_and_self_for_those_shared_wi
         ("architecture", "x86_64", True),
         ("architecture", "arm64", False),
         ("block-device-mapping.delete-on-termination", "true", True),
-        ("block-device-mapping.device-name", "/dev/sda", True),
+        ("block-device-mapping.device-name", "/dev/sda1", True),
         ("block-device-mapping.encrypted", "true", False),
         ("block-device-mapping.volume-type", "standard", True),
         ("creation-date", "2027-01-15T*", True),
@@ -153,10 +182,10 @@ def test_executable_users_are_all_for_public_images_and_self_for_those_shared_wi
         ("manifest-location", f"{ONEADMIN}/ubuntu-24.04", True),
         ("name", "ubuntu-??.04", True),
         ("name", "Ubuntu*", False),
-        ("owner-alias", "amazon", False),
+        ("owner-alias", "amazon", True),
         ("owner-id", ONEADMIN, True),
         ("platform", "windows", False),
-        ("root-device-name", "/dev/sda", True),
+        ("root-device-name", "/dev/sda1", True),
         ("root-device-type", "ebs", True),
         ("state", "available", True),
         ("state", "failed", False),
@@ -218,7 +247,7 @@ def test_an_ami_of_the_ruby_server_is_an_ami(cloud: Cloud) -> None:
         cloud.as_user("alice", "one.image.update", number, etree.tostring(template, encoding="unicode"), 1)
     cloud.wait(10)
     (legacy,) = cloud.run("alice", "DescribeImages", Owners=["self"])["Images"]
-    assert (legacy["Name"], legacy["Description"], legacy["RootDeviceName"]) == ("ami-lab", "lab AMI", "/dev/sda")
+    assert (legacy["Name"], legacy["Description"], legacy["RootDeviceName"]) == ("ami-lab", "lab AMI", "/dev/sda1")
 
 
 # RegisterImage

@@ -57,17 +57,80 @@ def test_a_list_shows_every_field_filled(cloud: Cloud) -> None:
     assert shown["State"] == {"Code": 16, "Name": "running"}
     assert shown["LaunchTime"].astimezone(UTC).date() == datetime.fromtimestamp(NOW, UTC).date()
     assert shown["Placement"]["AvailabilityZone"] == "default"
-    assert shown["RootDeviceName"] == "/dev/sda"
+    assert shown["RootDeviceName"] == "/dev/sda1"
     (disk,) = shown["BlockDeviceMappings"]
-    assert disk["DeviceName"] == "/dev/sda"
+    assert disk["DeviceName"] == "/dev/sda1"
     assert disk["Ebs"]["DeleteOnTermination"] is True
     assert disk["Ebs"]["Status"] == "attached"
     (interface,) = shown["NetworkInterfaces"]
     assert interface["PrivateIpAddress"] == shown["PrivateIpAddress"]
     assert shown["PrivateIpAddress"].startswith("10.0.0.")
-    assert shown["PrivateDnsName"] == shown["PublicDnsName"] == shown["PrivateIpAddress"]
+    assert shown["PrivateDnsName"] == shown["PrivateIpAddress"]
+    assert shown["PublicDnsName"] == ""
     assert interface["MacAddress"].startswith("02:00:0a:00:00")
     assert interface["Groups"] == shown["SecurityGroups"] == [{"GroupId": "sg-00000000", "GroupName": "default"}]
+
+
+def test_an_instance_says_what_tools_look_for_on_every_instance(cloud: Cloud) -> None:
+    """As it is here: no metadata service, no adapter of Amazon's, checks of source and destination by the network."""
+    run(cloud)
+    (shown,) = listed(cloud)
+    assert shown["SourceDestCheck"] is True
+    assert [interface["SourceDestCheck"] for interface in shown["NetworkInterfaces"]] == [True]
+    assert (shown["PlatformDetails"], shown["UsageOperation"]) == ("Linux/UNIX", "RunInstances")
+    assert shown["EnaSupport"] is False
+    assert (shown["BootMode"], shown["CurrentInstanceBootMode"]) == ("legacy-bios", "legacy-bios")
+    assert shown["MetadataOptions"] == {
+        "State": "applied",
+        "HttpTokens": "optional",
+        "HttpPutResponseHopLimit": 1,
+        "HttpEndpoint": "disabled",
+        "HttpProtocolIpv6": "disabled",
+        "InstanceMetadataTags": "disabled",
+    }
+
+
+@pytest.mark.parametrize(
+    ("os", "mode"),
+    [
+        ('FIRMWARE="UEFI"', "uefi"),
+        ('FIRMWARE="/usr/share/OVMF/OVMF_CODE.fd"', "uefi"),
+        ('FIRMWARE="BIOS"', "legacy-bios"),
+        ('ARCH="x86_64"', "legacy-bios"),
+    ],
+)
+def test_the_boot_mode_is_the_firmware_of_the_machine(cloud: Cloud, os: str, mode: str) -> None:
+    text = f'NAME="t"\nEC2_INSTANCE_TYPE="firm"\nCPU="1"\nMEMORY="64"\nOS=[{os}]'
+    cloud.as_user("alice", "one.template.allocate", text)
+    run(cloud, InstanceType="firm")
+    (shown,) = listed(cloud)
+    assert (shown["BootMode"], shown["CurrentInstanceBootMode"]) == (mode, mode)
+
+
+@pytest.mark.parametrize("prefix", ["vd", "hd", "xvd", "sd"])
+def test_the_root_device_has_amazons_name_whatever_the_hypervisor_calls_it(cloud: Cloud, prefix: str) -> None:
+    """At the instance, its AMI and its volume; tools know a root device by that name alone."""
+    text = f'NAME="v"\nTYPE="OS"\nPATH="/v"\nSIZE="10"\nEC2_AMI="YES"\nDEV_PREFIX="{prefix}"'
+    image = cloud.as_user("alice", "one.image.allocate", text, 1)
+    cloud.wait(5)
+    cloud.run("alice", "RunInstances", ImageId=f"ami-{image:08d}", MinCount=1, MaxCount=1)
+    (shown,) = listed(cloud)
+    (disk,) = shown["BlockDeviceMappings"]
+    (volume,) = cloud.run("alice", "DescribeVolumes")["Volumes"]
+    (ami,) = cloud.run("alice", "DescribeImages", ImageIds=[f"ami-{image:08d}"])["Images"]
+    names = {shown["RootDeviceName"], disk["DeviceName"], volume["Attachments"][0]["Device"], ami["RootDeviceName"]}
+    assert names | {ami["BlockDeviceMappings"][0]["DeviceName"]} == {"/dev/sda1"}
+
+
+def test_another_disk_of_the_same_letter_is_not_the_root_device(cloud: Cloud) -> None:
+    """A machine may have a vda and a sda."""
+    template = cloud.as_user("alice", "one.template.allocate", 'NAME="two"\nCPU="1"\nMEMORY="64"')
+    disks = 'DISK=[IMAGE_ID="0",TARGET="vda"]\nDISK=[TYPE="fs",SIZE="10",TARGET="sda"]'
+    cloud.as_user("alice", "one.template.instantiate", template, "two", False, disks, False)
+    cloud.wait(5)
+    (shown,) = listed(cloud)
+    assert shown["RootDeviceName"] == "/dev/sda1"
+    assert [disk["DeviceName"] for disk in shown["BlockDeviceMappings"]] == ["/dev/sda1", "/dev/sda"]
 
 
 def test_an_image_and_its_instance_name_the_same_root_device(cloud: Cloud) -> None:
@@ -126,7 +189,18 @@ def test_one_id_that_names_nothing_fails_the_whole_call(cloud: Cloud) -> None:
         ("tag-key", "env"),
         ("client-token", "tok"),
         ("launch-time", "2027-*"),
-        ("root-device-name", "/dev/sda"),
+        ("root-device-name", "/dev/sda1"),
+        ("block-device-mapping.device-name", "/dev/sda1"),
+        ("boot-mode", "legacy-bios"),
+        ("current-instance-boot-mode", "legacy-bios"),
+        ("ena-support", "false"),
+        ("metadata-options.http-endpoint", "disabled"),
+        ("metadata-options.http-tokens", "optional"),
+        ("metadata-options.state", "applied"),
+        ("network-interface.source-dest-check", "true"),
+        ("platform-details", "Linux/UNIX"),
+        ("source-dest-check", "true"),
+        ("usage-operation", "RunInstances"),
         ("block-device-mapping.delete-on-termination", "true"),
         ("instance.group-name", "default"),
         ("architecture", "x86_64"),

@@ -180,6 +180,18 @@ def test_a_copy_of_a_snapshot_is_one_of_the_same_volume_with_a_description_of_it
     assert cloud.run("alice", "CopySnapshot", SourceRegion="mars-1", **asked)["SnapshotId"]
 
 
+def test_the_administrators_snapshots_are_amazons(cloud: Cloud) -> None:
+    """Where they are shared; the administrator's own view has no alias for them."""
+    number = cloud.oneadmin("one.image.allocate", 'NAME="base"\nTYPE="DATABLOCK"\nSIZE="1024"\nEBS_SNAPSHOT="YES"', 1)
+    cloud.oneadmin("one.image.chmod", number, -1, -1, -1, 1, -1, -1, 1, -1, -1)
+    cloud.wait(5)
+    (theirs,) = shown(cloud, OwnerIds=["amazon"])
+    assert (theirs["SnapshotId"], theirs["OwnerAlias"], theirs["OwnerId"]) == (f"snap-{number:08d}", "amazon", "0" * 12)
+    assert ids(cloud, Filters=[{"Name": "owner-alias", "Values": ["amazon"]}]) == [theirs["SnapshotId"]]
+    (own,) = cloud.run("oneadmin", "DescribeSnapshots", OwnerIds=["self"])["Snapshots"]
+    assert "OwnerAlias" not in own
+
+
 def test_snapshots_are_filtered_and_come_in_pages(cloud: Cloud) -> None:
     original = volume(cloud)
     first, second = snapshot(cloud, original, Description="one"), snapshot(cloud, original, Description="two")
@@ -187,6 +199,7 @@ def test_snapshots_are_filtered_and_come_in_pages(cloud: Cloud) -> None:
     assert ids(cloud, Filters=[{"Name": "volume-id", "Values": [original]}]) == [first, second]
     assert ids(cloud, Filters=[{"Name": "status", "Values": ["pending"]}]) == []
     assert ids(cloud, OwnerIds=["amazon"]) == []
+    assert ids(cloud, OwnerIds=[str(cloud.user("alice").id)]) == [first, second]
     page = cloud.run("alice", "DescribeSnapshots", MaxResults=1)
     rest = cloud.run("alice", "DescribeSnapshots", MaxResults=1, NextToken=page["NextToken"])
     assert [each["SnapshotId"] for each in (*page["Snapshots"], *rest["Snapshots"])] == [first, second]

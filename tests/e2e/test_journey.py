@@ -25,10 +25,8 @@ def _check_running(
     cloud: Cloud, shown: dict[str, Any], document: etree._Element, owner: Person, launched: tuple[float, float]
 ) -> None:
     """Hold an instance as DescribeInstances shows it against the machine as oned has it."""
-    disk, nic = document.find("TEMPLATE/DISK"), document.find("TEMPLATE/NIC")
-    assert disk is not None
+    nic = document.find("TEMPLATE/NIC")
     assert nic is not None
-    root = f"/dev/{disk.findtext('TARGET')}"
     machine = int(str(document.findtext("ID")))
     assert shown["State"] == {"Code": 16, "Name": "running"}
     assert shown["ImageId"] == f"ami-{cloud.ami:08d}"
@@ -40,10 +38,10 @@ def _check_running(
     assert shown["PrivateIpAddress"].startswith("10.77.")
     assert shown["Placement"]["AvailabilityZone"] == cloud.zone
     assert shown["Tags"] == [{"Key": "Name", "Value": "first journey"}, {"Key": "empty", "Value": ""}]
-    assert shown["RootDeviceName"] == root
+    assert shown["RootDeviceName"] == "/dev/sda1"
     assert shown["RootDeviceType"] == "ebs"
     (mapping,) = shown["BlockDeviceMappings"]
-    assert mapping["DeviceName"] == root
+    assert mapping["DeviceName"] == "/dev/sda1"
     assert mapping["Ebs"]["VolumeId"].startswith("vol-")
     assert (mapping["Ebs"]["Status"], mapping["Ebs"]["DeleteOnTermination"]) == ("attached", True)
     assert shown["SubnetId"] == f"subnet-{cloud.network:08d}"

@@ -140,7 +140,7 @@ def _check(one: dict[str, Any], image_id: str, zone: str) -> None:
     assert one["LaunchTime"].year >= 2024
     assert one["PrivateIpAddress"].startswith("10.0.")
     (mapping,) = one["BlockDeviceMappings"]
-    assert mapping["DeviceName"] == one["RootDeviceName"] == "/dev/sda"
+    assert mapping["DeviceName"] == one["RootDeviceName"] == "/dev/sda1"
     assert mapping["Ebs"]["VolumeId"] == f"vol-{number:08d}000"
     (interface,) = one["NetworkInterfaces"]
     assert interface["PrivateIpAddress"] == one["PrivateIpAddress"]
