@@ -193,7 +193,7 @@ async def _made_meanwhile(call: Call, user: UserDocument, new: NewImage, token: 
 
 async def _announce(call: Call, user: UserDocument, new: NewImage, before: NewImage | None) -> None:
     """Announce an image, in place of what a call that broke off announced."""
-    await announce(call.one, user, new)
+    await announce(call, user, new)
     if before is not None and before.attribute != new.attribute:
         await withdraw(call.one, user, before)
 

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 PREFIX = "EC2_NEW_IMAGE_"
 """How the attributes of a user begin that announce an image."""
 
+MAX_ANNOUNCED = 1000
+"""Images that one user may have announced at once."""
+
 REQUEST_AGE = 120
 """Seconds after which an announcement belongs to no request any more."""
 
@@ -105,9 +108,9 @@ class NewImage:
 
 
 def announced(user: UserDocument) -> tuple[NewImage, ...]:
-    """Return the images that a user has announced and that are not finished."""
-    names = [name for name in user.template.names() if name.startswith(PREFIX)]
-    found = (NewImage.read(name, user.template.vector(name)) for name in names)
+    """Return the images that a user has announced and that are not finished, `MAX_ANNOUNCED` at most."""
+    attributes = user.attributes_named(PREFIX, MAX_ANNOUNCED)
+    found = (NewImage.read(name, attributes.vector(name)) for name in attributes.names())
     return tuple(each for each in found if each is not None)
 
 
@@ -157,12 +160,14 @@ def demand_unused(
                 raise duplicate(name, IMAGE.format(made[0].id) if made else "that is being made")
 
 
-async def announce(session: Session, user: UserDocument, new: NewImage) -> None:
+async def announce(call: Call, user: UserDocument, new: NewImage) -> None:
     """Write down what is about to be made; raises `EC2Error` where the user has as much as may be kept on one."""
     full = EC2Error("ResourceLimitExceeded", "Too many images are being made. Try again when they are available.")
-    check_size(user.template, new.text, MAX_ON_USER, full)
-    await watch(session, user, new.began)
-    await session.user_update(user.id, new.text)
+    if len(user.attributes_named(PREFIX, MAX_ANNOUNCED)) >= MAX_ANNOUNCED:
+        raise full
+    await call.in_thread(lambda: check_size(user.template, new.text, MAX_ON_USER, full))
+    await watch(call.one, user, new.began)
+    await call.one.user_update(user.id, new.text)
 
 
 async def withdraw(session: Session, user: UserDocument, new: NewImage) -> None:
@@ -197,8 +202,9 @@ def _is_on_its_way(machine: VirtualMachine) -> bool:
 
 async def finish_images(look: Look) -> None:
     """Finish the images that requests announced and did not see through (a chore)."""
-    due = [new for new in announced(look.user) if new.began <= look.now - REQUEST_AGE]
-    if len(due) < len(announced(look.user)):
+    every_one = announced(look.user)
+    due = [new for new in every_one if new.began <= look.now - REQUEST_AGE]
+    if len(due) < len(every_one):
         look.keep()
     if not due:
         return

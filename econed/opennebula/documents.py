@@ -170,9 +170,13 @@ class UserDocument(View):
         """Return the text of one free attribute, empty if there is none, without reading the others."""
         return self._named("TEMPLATE", name)
 
+    def attributes_named(self, prefix: str, most: int) -> Attributes:
+        """Return the free attributes whose names begin with `prefix`, the first `most` of them."""
+        return self._attributes("TEMPLATE", prefix, most)
+
     @cached_property
     def template(self) -> Attributes:
-        """The free attributes."""
+        """The free attributes; a second's work where a user has made their document as long as may be."""
         return self._attributes("TEMPLATE")
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
+from itertools import islice
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -78,13 +79,14 @@ class View:
         except ValueError:
             raise OpenNebulaNonsense(self._path, f"{path} holds something that is no id") from None
 
-    def _attributes(self, path: str) -> Attributes:
-        """Return all that stands at `path`, a template of free attributes."""
-        return Attributes(
-            (str(each.tag), _value(each))
-            for each in self._all(f"{path}/*" if path else "*")
-            if isinstance(each.tag, str)
-        )
+    def _attributes(self, path: str, prefix: str = "", most: int | None = None) -> Attributes:
+        """Return all that stands at `path`, a template of free attributes.
+
+        With a `prefix` only those whose names begin so, and no more than `most` of them; the others cost little.
+        """
+        elements = self._all(f"{path}/*" if path else "*")
+        wanted = (each for each in elements if isinstance(each.tag, str) and each.tag.startswith(prefix))
+        return Attributes((str(each.tag), _value(each)) for each in islice(wanted, most))
 
     def _members(self, path: str) -> Vector:
         """Return the texts that stand at `path`, a vector attribute."""

@@ -12,6 +12,7 @@ import pytest
 from lxml import etree
 
 from econed.actions.key_store import MAX_KEY_PAIRS, key_pairs, tag_prefix
+from econed.actions.new_images import MAX_ANNOUNCED, announced
 from econed.actions.object_limits import (
     MAX_OF_ADDRESSES,
     MAX_ON_IMAGE,
@@ -21,6 +22,7 @@ from econed.actions.object_limits import (
     size_of,
 )
 from econed.actions.tagging import tag_text
+from econed.actions.watch import watched_until
 from econed.errors import EC2Error
 from econed.opennebula.attributes import Attributes
 from econed.opennebula.documents import UserDocument
@@ -170,6 +172,43 @@ def test_a_user_who_keeps_as_much_as_may_be_has_no_more_images_made() -> None:
     )
     assert error.code == "ResourceLimitExceeded"
     assert cloud.changes == []
+
+
+def test_a_user_has_a_number_of_images_made_at_once_and_no_more() -> None:
+    """Whoever writes more announcements on their own document makes nobody read them all."""
+    cloud = Cloud()
+    texts = [
+        vector(hex_name("EC2_NEW_IMAGE_", f"i{number}"), {"NAME": f"i{number}", "BEGAN": "0"})
+        for number in range(MAX_ANNOUNCED + 5)
+    ]
+    cloud.oneadmin("one.user.update", ALICE, "\n".join(texts), 1)
+    assert len(announced(UserDocument(etree.fromstring(cloud.oneadmin("one.user.info", ALICE, False))))) == 1000
+    error = cloud.refusal("alice", "CopyImage", SourceImageId="ami-00000000", SourceRegion="OpenNebula", Name="copy")
+    assert error.code == "ResourceLimitExceeded"
+    assert cloud.changes == []
+
+
+def test_what_is_looked_for_on_a_user_costs_little_however_long_their_document_is() -> None:
+    """The marks of the reconciler and announcements of images are found without taking the rest apart."""
+
+    def calls(attributes: int, look: Callable[[UserDocument], object]) -> int:
+        """Return how many functions are called to look at a user with so many vectors of their own."""
+        own = "".join(f"<OWN{number}><B/></OWN{number}>" for number in range(attributes))
+        user = UserDocument(etree.fromstring(f"<USER><ID>2</ID><TEMPLATE>{own}</TEMPLATE></USER>"))
+        made = [0]
+
+        def seen(_: FrameType, event: str, __: object) -> None:
+            made[0] += event in ("call", "c_call")
+
+        sys.setprofile(seen)
+        try:
+            look(user)
+        finally:
+            sys.setprofile(None)
+        return made[0]
+
+    assert calls(1000, watched_until) == calls(10, watched_until)
+    assert calls(1010, announced) - calls(10, announced) < 3 * 1000
 
 
 def test_the_work_of_reading_key_pairs_grows_with_their_number_and_no_faster() -> None:

@@ -18,7 +18,7 @@ from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
 from econed.auth import sigv2
-from econed.auth.authenticator import Authenticator
+from econed.auth.authenticator import NOBODY, Authenticator
 from econed.auth.endpoints import Endpoint, Endpoints
 from econed.auth.request import SignedRequest
 from econed.auth.users import User
@@ -303,7 +303,7 @@ def test_all_who_may_not_sign_get_one_answer(way: Callable[[], Signed], user: An
     )
 
 
-@pytest.mark.parametrize("secret", ["", "no user's secret"])
+@pytest.mark.parametrize("secret", ["", NOBODY])
 def test_no_secret_and_the_stand_in_for_it_let_nobody_in(secret: str) -> None:
     """Nobody can sign for a user without a password, or for one who is not there, with what stands in for a secret."""
     nobody = replace(ALICE, secret="")
