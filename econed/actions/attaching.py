@@ -14,7 +14,7 @@ from econed.actions.devices import Device, demand_free, device_of, disk_text
 from econed.actions.instance_facts import DEVICE
 from econed.actions.instance_state import InstanceState
 from econed.actions.instance_view import state_of
-from econed.actions.volume_facts import TO_ATTACH, ZONE, Order, is_being_copied, number
+from econed.actions.volume_facts import TO_ATTACH, ZONE, PendingAttachment, is_being_copied, number
 from econed.actions.volume_making import MAX_SIZE
 from econed.actions.volume_view import attachment_view, attachments_view, modification_text, modification_view, state
 from econed.actions.volumes import checked_type
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 _MB_PER_GIB = 1024
 _ATTACHABLE = frozenset({ImageState.READY, ImageState.USED, ImageState.CLONE})
-_NO_ORDER = removal(TO_ATTACH)
+_NOT_PENDING = removal(TO_ATTACH)
 _PLUGGABLE = frozenset({InstanceState.RUNNING, InstanceState.STOPPED})
 
 
@@ -40,8 +40,8 @@ async def attach_volume(call: Call, *, volume_id: str, instance_id: str, device:
     """Attach a volume to an instance (EC2 AttachVolume; OpenNebula attach).
 
     The same call again, whose answer may have been lost, finds its attachment and gives it. A volume that oned is
-    copying, for a snapshot, is attached after that: the order is written down, and carried out here if it is soon, else
-    by the chore (`volume_chores`).
+    copying, for a snapshot, is attached after that: it is marked, and attached here if that is soon, else by the chore
+    (`volume_chores`).
 
     Raises `EC2Error` VolumeInUse, IncorrectState, InvalidVolume.ZoneMismatch, and InvalidParameterValue for a device
     that is in use or is none.
@@ -68,7 +68,7 @@ async def attach_volume(call: Call, *, volume_id: str, instance_id: str, device:
 
     await call.change_all(Right.MANAGE, [machine], attach)
     (volume,) = await volumes(call, [volume_id])
-    if volume.order is not None:
+    if volume.pending is not None:
         return dict(attachments_view(volume)[0])
     if volume.attachment is None:  # oned let go of it again already: the hypervisor would not take it
         raise EC2Error("IncorrectState", f"The volume '{volume.id}' could not be attached.")
@@ -88,9 +88,9 @@ async def detach_volume(
     if instance_id is not None:
         INSTANCE.parse(instance_id)
     (volume,) = await volumes(call, [volume_id])
-    if volume.image is not None and _is_ordered(volume, instance_id, device):
+    if volume.image is not None and _is_pending(volume, instance_id, device):
         shown = {**attachments_view(volume)[0], "State": "detaching"}
-        await call.change_all(Right.MANAGE, [volume.image], lambda each: call.one.image_update(each.id, _NO_ORDER))
+        await call.change_all(Right.MANAGE, [volume.image], lambda each: call.one.image_update(each.id, _NOT_PENDING))
         return shown
     attached = _demand_attached(volume, instance_id, device)
     machine = await settled(call, INSTANCE.format(attached.machine.id))
@@ -189,14 +189,19 @@ async def _attach(call: Call, image: Image, machine: VirtualMachine, given: str)
 
 
 async def _attach_later(call: Call, image: Image, machine: VirtualMachine, given: str) -> None:
-    """Have a volume attached that oned is copying: at the end of that, if it is soon, else by the chore."""
+    """Have a volume attached that oned is copying: at the end of that, if it is soon, else by the chore.
+
+    Raises `EC2Error` IncorrectState for another user's, which the chore would not look for in the caller's name.
+    """
+    if image.uid != call.caller.id:
+        raise EC2Error("IncorrectState", f"{VOLUME.format(image.id)} is not 'available'.")
     await watch_caller(call)
-    await call.one.image_update(image.id, Order(machine.id, given, call.now).text)
+    await call.one.image_update(image.id, PendingAttachment(machine.id, given, call.now).text)
     until = call.clock.seconds() + PATIENCE
     while True:
         await call.pause(EVERY)
         image = await call.one.image(image.id)
-        if Order.on(image) is None:  # carried out, or taken back, by another process
+        if PendingAttachment.on(image) is None:  # carried out, or taken back, by another process
             return
         is_over = call.clock.seconds() >= until
         if is_being_copied(image):
@@ -210,9 +215,9 @@ async def _attach_later(call: Call, image: Image, machine: VirtualMachine, given
             if is_over:
                 raise _not_running(machine)
         except (EC2Error, OpenNebulaRefusal):
-            await call.one.image_update(image.id, _NO_ORDER)
+            await call.one.image_update(image.id, _NOT_PENDING)
             raise
-    await call.one.image_update(image.id, _NO_ORDER)
+    await call.one.image_update(image.id, _NOT_PENDING)
 
 
 def _demand_available(volume: Volume, *, is_expected: bool = False) -> Image:
@@ -220,8 +225,10 @@ def _demand_available(volume: Volume, *, is_expected: bool = False) -> Image:
     if image is None or volume.attachment is not None or image.vm_ids:
         where = f" to {INSTANCE.format(volume.attachment.machine.id)}" if volume.attachment is not None else ""
         raise EC2Error("VolumeInUse", f"{volume.id} is already attached{where or ' to an instance'}")
-    if volume.order is not None and not is_expected:
-        raise EC2Error("VolumeInUse", f"{volume.id} is already attached to {INSTANCE.format(volume.order.machine_id)}")
+    if volume.pending is not None and not is_expected:
+        raise EC2Error(
+            "VolumeInUse", f"{volume.id} is already attached to {INSTANCE.format(volume.pending.machine_id)}"
+        )
     if image.state not in _ATTACHABLE or state(volume) not in ("available", "in-use"):
         raise EC2Error("IncorrectState", f"{volume.id} is not 'available'.")
     return image
@@ -245,18 +252,18 @@ def _is_at(attached: Attachment, given: str) -> bool:
     return Device.parse(given) == device_of(attached.disk)
 
 
-def _is_ordered(volume: Volume, instance_id: str | None, given: str | None) -> bool:
+def _is_pending(volume: Volume, instance_id: str | None, given: str | None) -> bool:
     """Whether a volume is about to be attached to an instance, at a device, where these are named."""
-    order = volume.order
+    pending = volume.pending
     return (
-        order is not None
-        and (instance_id is None or INSTANCE.parse(instance_id) == order.machine_id)
-        and (given is None or Device.read(given) == Device.read(order.device))
+        pending is not None
+        and (instance_id is None or INSTANCE.parse(instance_id) == pending.machine_id)
+        and (given is None or Device.read(given) == Device.read(pending.device))
     )
 
 
 def _is_the_same(volume: Volume, machine: VirtualMachine, given: str) -> bool:
-    return _is_ordered(volume, INSTANCE.format(machine.id), given) or _is_attached(volume, machine, given)
+    return _is_pending(volume, INSTANCE.format(machine.id), given) or _is_attached(volume, machine, given)
 
 
 def _is_attached(volume: Volume, machine: VirtualMachine, given: str) -> bool:

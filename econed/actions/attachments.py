@@ -11,7 +11,7 @@ from econed.actions.images import images
 from econed.actions.instance_facts import ATTACH_TIME, DELETE_ON_TERMINATION
 from econed.actions.instance_state import is_busy
 from econed.actions.machines import is_shown, machines
-from econed.actions.volume_facts import HINT, Order, is_unfinished, is_volume, number
+from econed.actions.volume_facts import HINT, PendingAttachment, is_unfinished, is_volume, number
 from econed.ids import INSTANCE, VOLUME, machine_and_part, part_of_machine
 from econed.opennebula.states import VmState
 
@@ -78,10 +78,10 @@ class Volume:
     attachment: Attachment | None
 
     @property
-    def order(self) -> Order | None:
+    def pending(self) -> PendingAttachment | None:
         """To which machine it is attached as soon as oned has copied it."""
         is_free = self.image is not None and not self.image.vm_ids and not is_unfinished(self.image)
-        return Order.on(self.image) if self.image is not None and is_free else None
+        return PendingAttachment.on(self.image) if self.image is not None and is_free else None
 
     @property
     def id(self) -> str:

@@ -23,8 +23,12 @@ _COPIED = frozenset({ImageState.READY, ImageState.USED, ImageState.CLONE})
 
 
 async def delete_image(call: Call, image: Image) -> bool:
-    """Delete an image, now or as soon as oned has copied it; False, and it stays as it is, if a machine uses it."""
-    marked = is_being_copied(image)
+    """Delete an image, now or as soon as oned has copied it; False, and it stays as it is, if a machine uses it.
+
+    Another user's image, which the reconciler would not look for in the caller's name, is deleted now or not at all.
+    """
+    is_own = image.uid == call.caller.id
+    marked = is_own and is_being_copied(image)
     if marked:
         await _mark(call, image)
     while True:
@@ -42,7 +46,7 @@ async def delete_image(call: Call, image: Image) -> bool:
                 return False
             if marked or image.state is ImageState.DELETE:
                 return True
-            if image.state not in _COPIED:
+            if not is_own or image.state not in _COPIED:
                 raise
             marked = True
             await _mark(call, image)

@@ -11,7 +11,7 @@ from econed.actions.filters import Filters, field, filter_text, tag_filters
 from econed.actions.image_facts import MARK, NAME, SAVED_FROM, description
 from econed.actions.instance_view import moment
 from econed.actions.tagging import tags_of
-from econed.actions.volume_facts import is_snapshot, is_to_go, is_unfinished
+from econed.actions.volume_facts import is_marked_deleted, is_snapshot, is_unfinished
 from econed.ids import IMAGE, INSTANCE, SNAPSHOT
 from econed.opennebula.documents import Right
 from econed.opennebula.states import ImageState
@@ -92,7 +92,9 @@ IMAGE_FILTERS = Filters(
 def is_ami(image: Image) -> bool:
     """Whether an image is an AMI, and not just being deleted, nor a copy of one that is to be something else."""
     is_marked = image.template.text(MARK).upper() == "YES"
-    return is_marked and image.state is not ImageState.DELETE and not is_to_go(image) and not is_unfinished(image)
+    return (
+        is_marked and image.state is not ImageState.DELETE and not is_marked_deleted(image) and not is_unfinished(image)
+    )
 
 
 def ami(image: Image, owner_alias: str | None = None) -> ImageTypeDef:

@@ -25,7 +25,7 @@ from econed.actions.new_images import demand_unused
 from econed.actions.paging import Listing, Paging
 from econed.actions.tagging import limited, specified, tag_text, tags_of, untag_text
 from econed.actions.url_images import image_of_url, is_url
-from econed.actions.volume_facts import is_of_ami, is_snapshot, is_to_go, parted_text
+from econed.actions.volume_facts import is_marked_deleted, is_of_ami, is_snapshot, parted_text
 from econed.errors import EC2Error, OpenNebulaCode, OpenNebulaRefusal
 from econed.ids import IMAGE, SNAPSHOT
 from econed.opennebula.documents import Right
@@ -120,7 +120,7 @@ async def register_image(
         return {"ImageId": IMAGE.format(await image_of_url(call, image_location, name, facts))}
     number = _location(image_location)
     image = await _image(call, number)
-    if image is None or is_to_go(image):
+    if image is None or is_marked_deleted(image):
         raise IMAGE.not_found(IMAGE.format(number))
     _demand_fit(image, architecture)
     if name:

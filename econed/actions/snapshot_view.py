@@ -12,7 +12,14 @@ from econed.actions.filters import Filters, field, tag_filters
 from econed.actions.image_facts import SAVED_FROM, description
 from econed.actions.images import images
 from econed.actions.instance_view import moment
-from econed.actions.volume_facts import is_of_ami, is_snapshot, is_to_go, is_unfinished, snapshot_of, snapshot_tags
+from econed.actions.volume_facts import (
+    is_marked_deleted,
+    is_of_ami,
+    is_snapshot,
+    is_unfinished,
+    snapshot_of,
+    snapshot_tags,
+)
 from econed.ids import IMAGE, INSTANCE, SNAPSHOT
 from econed.opennebula.states import ImageState
 
@@ -63,7 +70,7 @@ async def found_snapshots(call: Call, snapshot_ids: Sequence[str]) -> tuple[Imag
 
 def is_shown(image: Image) -> bool:
     """Whether an image is a snapshot, and not just being deleted: EC2 has no state for that."""
-    return is_snapshot(image) and image.state is not ImageState.DELETE and not is_to_go(image)
+    return is_snapshot(image) and image.state is not ImageState.DELETE and not is_marked_deleted(image)
 
 
 def snapshot_view(image: Image, owner_alias: str | None = None) -> SnapshotTypeDef:

@@ -42,6 +42,16 @@ _SAVABLE = frozenset({InstanceState.RUNNING, InstanceState.STOPPED})
 _COPYABLE = frozenset({ImageState.READY, ImageState.USED, ImageState.CLONE})
 
 
+class _NotNow(EC2Error):
+    """No copy of a volume can be made as it is now."""
+
+    def __init__(self, volume: Volume) -> None:
+        super().__init__(
+            "IncorrectState",
+            f"The volume '{volume.id}' is '{state(volume)}', or its instance is busy: no snapshot can be made now.",
+        )
+
+
 @action(as_is={"Location": "regional"})
 async def create_snapshot(
     call: Call, *, volume_id: str, description: str = "", tag_specifications: Sequence[TagSpecification] = ()
@@ -53,16 +63,15 @@ async def create_snapshot(
     """
     demand_showable("Description", description, _MAX_DESCRIPTION)
     tags = specified(tag_specifications, "snapshot")["snapshot"]
-    (volume,) = await volumes(call, [volume_id])
-    if volume.attachment is not None:
-        machine = await settled(call, INSTANCE.format(volume.attachment.machine.id))
-        (volume,) = await volumes(call, [volume_id])
-        if state_of(machine) not in _SAVABLE:
-            raise _not_now(volume)
-    elif volume.image is None or volume.image.state not in _COPYABLE or state(volume) not in ("available", "in-use"):
-        raise _not_now(volume)
+    volume = await _savable(call, volume_id)
     await watch_caller(call)
-    number = await _copied(call, volume)
+    try:
+        number = await _copied(call, volume)
+    except _NotNow:
+        now = await _savable(call, volume_id)
+        if (now.attachment is None) == (volume.attachment is None):
+            raise
+        number = await _copied(call, now)  # it was attached or detached since it was looked at
     await _finish(call, number, {OF_VOLUME: volume.id}, description, tags)
     return {**snapshot_view(await call.one.image(number))}
 
@@ -174,6 +183,19 @@ async def describe_snapshot_attribute(call: Call, *, snapshot_id: str, attribute
     return {**shown, "CreateVolumePermissions": [{"Group": EVERYBODY}] if is_public(image) else []}
 
 
+async def _savable(call: Call, volume_id: str) -> Volume:
+    """Return a volume of which a copy can be made now; raises `EC2Error` IncorrectState for another one."""
+    (volume,) = await volumes(call, [volume_id])
+    if volume.attachment is not None:
+        machine = await settled(call, INSTANCE.format(volume.attachment.machine.id))
+        (volume,) = await volumes(call, [volume_id])
+        if state_of(machine) not in _SAVABLE:
+            raise _NotNow(volume)
+    elif volume.image is None or volume.image.state not in _COPYABLE or state(volume) not in ("available", "in-use"):
+        raise _NotNow(volume)
+    return volume
+
+
 async def _copied(call: Call, volume: Volume) -> int:
     """Make a copy of a volume that bears the name of a snapshot, and return the image's id at once."""
     made: list[int] = []
@@ -196,7 +218,7 @@ async def _cloned(call: Call, volume: Volume, image: Image) -> int:
         return await call.one.image_clone(image.id, snapshot_name())
     except OpenNebulaRefusal as refusal:
         if refusal.code in (OpenNebulaCode.ACTION, OpenNebulaCode.ALLOCATE):  # a machine has taken hold of it
-            raise _not_now(volume) from refusal
+            raise _NotNow(volume) from refusal
         raise
 
 
@@ -206,7 +228,7 @@ async def _saved(call: Call, volume: Volume, attached: Attachment) -> int:
     except OpenNebulaRefusal as refusal:
         # A machine that is in no state for it, has another save running, or a disk that has no image.
         if refusal.code in (OpenNebulaCode.ACTION, OpenNebulaCode.INTERNAL):
-            raise _not_now(volume) from refusal
+            raise _NotNow(volume) from refusal
         raise
 
 
@@ -228,13 +250,6 @@ def _is_restorable(call: Call, image: Image, users: Container[str]) -> bool:
     if EVERYBODY in users and is_public(image):
         return True
     return account_id(image.uid) in users or call.owner_id in users
-
-
-def _not_now(volume: Volume) -> EC2Error:
-    return EC2Error(
-        "IncorrectState",
-        f"The volume '{volume.id}' is '{state(volume)}', or its instance is busy: no snapshot can be made now.",
-    )
 
 
 def _in_use(snapshot_id: str, how: str) -> EC2Error:

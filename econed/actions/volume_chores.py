@@ -15,10 +15,10 @@ from econed.actions.volume_facts import (
     LAUNCHED_AT,
     TO_ATTACH,
     TO_DELETE,
-    Order,
+    PendingAttachment,
     finished,
     is_being_copied,
-    is_to_go,
+    is_marked_deleted,
     is_unfinished,
     number,
 )
@@ -38,7 +38,7 @@ COPY_AGE = 60
 ORPHAN_AGE = 1800
 """Seconds after which a volume that RunInstances made, and no machine has, was left by a process that died."""
 
-ORDER_AGE = 3600
+PENDING_AGE = 3600
 """Seconds after which a volume is not attached any more that a machine could not take since."""
 
 _PLUGGABLE = frozenset({InstanceState.RUNNING, InstanceState.STOPPED})
@@ -56,19 +56,19 @@ async def look_after_volumes(look: Look) -> None:
     mine = [image for image in await look.session.images(MINE) if image.state is not ImageState.DELETE]
     wanted = {number(image.template.text(DELETE_WITH)) for image in mine}
     wanted |= {vm for image in mine if number(image.template.text(LAUNCHED_AT)) is not None for vm in image.vm_ids}
-    wanted |= {order.machine_id for image in mine if (order := Order.on(image)) is not None}
+    wanted |= {pending.machine_id for image in mine if (pending := PendingAttachment.on(image)) is not None}
     machines = {each.id: each for each in await look.session.vms(sorted(each for each in wanted if each is not None))}
     for image in mine:
         if is_unfinished(image):
             await _finish(look, image)
             continue
-        if is_to_go(image):
+        if is_marked_deleted(image):
             await _delete_marked(look, image)
             continue
         if image.template.text(IS_VOLUME) == "YES" and not image.is_persistent:
             await _make_persistent(look, image)
-        elif (order := Order.on(image)) is not None:
-            await _attach_ordered(look, image, order, machines.get(order.machine_id))
+        elif (pending := PendingAttachment.on(image)) is not None:
+            await _attach_pending(look, image, pending, machines.get(pending.machine_id))
         if number(image.template.text(LAUNCHED_AT)) is not None:
             await _look_after_launched(look, image, machines)
         elif (machine := number(image.template.text(DELETE_WITH))) is not None:
@@ -111,17 +111,21 @@ async def _delete_marked(look: Look, image: Image) -> None:
         await _if_it_may(look.session.image_delete(image.id))
 
 
-async def _attach_ordered(look: Look, image: Image, order: Order, machine: VirtualMachine | None) -> None:
+async def _attach_pending(look: Look, image: Image, pending: PendingAttachment, machine: VirtualMachine | None) -> None:
     """Attach a volume to a machine; what oned does not do while the machine lasts is given up after a while."""
     if not image.vm_ids and is_being_copied(image):
         look.keep()
         return
     if not image.vm_ids and machine is not None and machine.state is not VmState.DONE:
         if state_of(machine) in _PLUGGABLE and image.state is ImageState.READY:
-            look.log.info("attaching volume {id} to machine {vm}, as was ordered", id=image.id, vm=machine.id)
-            await _if_it_may(look.session.disk_attach(machine.id, disk_text(machine, image.id, order.device, look.now)))
+            look.log.info(
+                "attaching volume {id} to machine {vm}: it is not being copied any more", id=image.id, vm=machine.id
+            )
+            await _if_it_may(
+                look.session.disk_attach(machine.id, disk_text(machine, image.id, pending.device, look.now))
+            )
             image = await look.session.image(image.id)
-        if not image.vm_ids and order.time > look.now - ORDER_AGE:
+        if not image.vm_ids and pending.time > look.now - PENDING_AGE:
             look.keep()
             return
     await look.session.image_update(image.id, removal(TO_ATTACH))

@@ -131,7 +131,7 @@ def finished(image: Image, facts: Mapping[str, str], description: str = "", tags
     )
 
 
-def is_to_go(image: Image) -> bool:
+def is_marked_deleted(image: Image) -> bool:
     """Whether an image was deleted while oned was copying it."""
     return _says(image, TO_DELETE)
 
@@ -142,7 +142,7 @@ def is_being_copied(image: Image) -> bool:
 
 
 @dataclass(frozen=True)
-class Order:
+class PendingAttachment:
     """A volume is to be attached: since `time` (epoch seconds), at a `device` as the client named it."""
 
     machine_id: int
@@ -150,8 +150,8 @@ class Order:
     time: int
 
     @classmethod
-    def on(cls, image: Image) -> Order | None:
-        """Return what was ordered of a volume; None if nothing was."""
+    def on(cls, image: Image) -> PendingAttachment | None:
+        """Return the attachment that an image is marked with; None if there is none."""
         members = image.template.vector(TO_ATTACH)
         machine_id, time = number(members.get("VMID", "")), number(members.get("TIME", ""))
         device = members.get("DEVICE", "")

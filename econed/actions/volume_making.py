@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from econed.actions.client_tokens import REQUEST_DIGEST
 from econed.actions.tagging import tag_text
-from econed.actions.volume_facts import IS_VOLUME, finished, is_to_go, is_unfinished, volume_name
+from econed.actions.volume_facts import IS_VOLUME, finished, is_marked_deleted, is_unfinished, volume_name
 from econed.errors import EC2Error, OpenNebulaCode, OpenNebulaRefusal
 from econed.ids import SNAPSHOT
 from econed.opennebula.session import MINE
@@ -111,7 +111,7 @@ async def make_volume_once(call: Call, plan: VolumePlan, token: ClientToken) -> 
         there = next((each for each in await call.one.images(MINE) if each.name == plan.name), None)
         if there is None and refused.code == OpenNebulaCode.INTERNAL:
             raise refused
-        if there is not None and is_to_go(there):
+        if there is not None and is_marked_deleted(there):
             await call.one.image_rename(there.id, volume_name())
             continue
         if there is not None and there.state is not ImageState.DELETE and not is_unfinished(there):

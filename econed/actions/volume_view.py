@@ -16,7 +16,7 @@ from econed.actions.volume_facts import (
     MODIFICATION,
     VOLUME_TYPE,
     ZONE,
-    is_to_go,
+    is_marked_deleted,
     is_unfinished,
     number,
 )
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from econed.actions.attachments import Attachment, Volume
     from econed.actions.call import Call
-    from econed.actions.volume_facts import Order
+    from econed.actions.volume_facts import PendingAttachment
 
 DEFAULT_TYPE = "standard"
 """The VolumeType of what was asked for without one: OpenNebula promises nothing."""
@@ -192,14 +192,14 @@ def attachment_view(volume: Volume, attached: Attachment) -> VolumeAttachmentTyp
     }
 
 
-def ordered_view(volume: Volume, order: Order) -> VolumeAttachmentTypeDef:
+def pending_view(volume: Volume, pending: PendingAttachment) -> VolumeAttachmentTypeDef:
     """Return where a volume is to be attached as EC2's VolumeAttachment."""
     return {
         "VolumeId": volume.id,
-        "InstanceId": INSTANCE.format(order.machine_id),
-        "Device": order.device,
+        "InstanceId": INSTANCE.format(pending.machine_id),
+        "Device": pending.device,
         "State": "attaching",
-        "AttachTime": moment(order.time),
+        "AttachTime": moment(pending.time),
         "DeleteOnTermination": False,
     }
 
@@ -208,7 +208,7 @@ def attachments_view(volume: Volume) -> list[VolumeAttachmentTypeDef]:
     """Return where a volume is attached, or is to be."""
     if volume.attachment is not None:
         return [attachment_view(volume, volume.attachment)]
-    return [] if volume.order is None else [ordered_view(volume, volume.order)]
+    return [] if volume.pending is None else [pending_view(volume, volume.pending)]
 
 
 def state(volume: Volume) -> VolumeStateType:
@@ -217,9 +217,9 @@ def state(volume: Volume) -> VolumeStateType:
         return "in-use"
     if is_unfinished(volume.image):
         return "creating"
-    if is_to_go(volume.image):
+    if is_marked_deleted(volume.image):
         return "deleting"
-    if volume.order is not None:
+    if volume.pending is not None:
         return "in-use"
     return _STATES.get(volume.image.state, "error")
 

@@ -164,7 +164,7 @@ async def delete_volume(call: Call, *, volume_id: str) -> None:
     """
     (found,) = await volumes(call, [volume_id])
     image = found.image
-    if found.attachment is not None or image is None or image.vm_ids or found.order is not None:
+    if found.attachment is not None or image is None or image.vm_ids or found.pending is not None:
         raise _in_use(found)
     if state(found) == "deleting":
         return

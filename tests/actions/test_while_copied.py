@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.python.failure import Failure
 
-from econed.actions.volume_chores import ORDER_AGE
+from econed.actions.volume_chores import PENDING_AGE
 from econed.actions.volume_facts import TO_ATTACH, TO_DELETE
 from econed.errors import EC2Error
 from tests.actions.test_attaching import mappings, target
@@ -99,8 +99,8 @@ def test_a_volume_of_which_a_snapshot_is_being_made_is_attached(cloud: Cloud) ->
     assert TO_ATTACH not in image(cloud, made).template
 
 
-def ordered(cloud: Cloud) -> tuple[str, str, str]:
-    """Order a volume to be attached while a long copy of it is under way; it, the instance and the snapshot."""
+def pending(cloud: Cloud) -> tuple[str, str, str]:
+    """Attach a volume while a long copy of it is being made; return it, the instance and the snapshot."""
     made, on = volume(cloud), instance(cloud)
     copying_takes(cloud, LONG)
     saved = begun(cloud, made)
@@ -110,7 +110,7 @@ def ordered(cloud: Cloud) -> tuple[str, str, str]:
 
 
 def test_where_the_copy_takes_long_the_volume_is_attaching_until_another_process_attaches_it(cloud: Cloud) -> None:
-    made, on, saved = ordered(cloud)
+    made, on, saved = pending(cloud)
     found = show(cloud, made)
     assert found["State"] == "in-use"
     (attached,) = found["Attachments"]
@@ -132,7 +132,7 @@ def test_where_the_copy_takes_long_the_volume_is_attaching_until_another_process
 
 
 def test_a_volume_that_is_to_be_attached_is_detached_by_taking_that_back(cloud: Cloud) -> None:
-    made, on, _ = ordered(cloud)
+    made, on, _ = pending(cloud)
     refusal = cloud.refusal("alice", "DetachVolume", VolumeId=made, Device="/dev/sdz")
     assert refusal.code in ("IncorrectState", "InvalidAttachment.NotFound")
     assert cloud.run("alice", "DetachVolume", VolumeId=made, InstanceId=on, Device="xvdh")["State"] == "detaching"
@@ -143,7 +143,7 @@ def test_a_volume_that_is_to_be_attached_is_detached_by_taking_that_back(cloud: 
 
 
 def test_another_snapshot_is_made_of_a_volume_that_is_to_be_attached_and_knows_nothing_of_that(cloud: Cloud) -> None:
-    made, _, _ = ordered(cloud)
+    made, _, _ = pending(cloud)
     second = begun(cloud, made)
     assert TO_ATTACH not in image(cloud, second).template
     cloud.wait(LONG + 10)
@@ -151,7 +151,7 @@ def test_another_snapshot_is_made_of_a_volume_that_is_to_be_attached_and_knows_n
 
 
 def test_a_volume_whose_instance_is_terminated_before_it_was_attached_is_available(cloud: Cloud) -> None:
-    made, on, _ = ordered(cloud)
+    made, on, _ = pending(cloud)
     cloud.run("alice", "TerminateInstances", InstanceIds=[on])
     cloud.wait(LONG)
     look(cloud)
@@ -160,11 +160,11 @@ def test_a_volume_whose_instance_is_terminated_before_it_was_attached_is_availab
 
 
 def test_a_volume_that_its_instance_cannot_take_is_available_after_a_while(cloud: Cloud) -> None:
-    made, on, _ = ordered(cloud)
+    made, on, _ = pending(cloud)
     cloud.as_user("alice", "one.vm.action", "suspend", int(on[2:]))
     cloud.wait(LONG)
     look(cloud)
-    cloud.clock.advance(ORDER_AGE)
+    cloud.clock.advance(PENDING_AGE)
     look(cloud)
     assert show(cloud, made)["State"] in ("available", "in-use")
     look(cloud)
@@ -181,6 +181,17 @@ def test_the_token_of_a_volume_that_is_to_be_deleted_is_free(cloud: Cloud) -> No
     cloud.wait(LONG)
     look(cloud)
     assert disks(cloud) == [again]
+
+
+def test_what_is_another_users_is_not_left_to_a_process_that_would_never_look_for_it(cloud: Cloud) -> None:
+    made, on = volume(cloud), instance(cloud, "bob")
+    number = int(made[4:])
+    cloud.as_user("alice", "one.image.chmod", number, -1, -1, -1, 1, 1, -1, -1, -1, -1)
+    copying_takes(cloud, LONG)
+    begun(cloud, made)
+    for action, parameters in (("AttachVolume", asked(made, on)), ("DeleteVolume", {"VolumeId": made})):
+        assert cloud.refusal("bob", action, **parameters).code == "IncorrectState"
+    assert not {TO_ATTACH, TO_DELETE} & set(image(cloud, made).template.names())
 
 
 def test_dry_runs_write_nothing_down(cloud: Cloud) -> None:
@@ -235,8 +246,26 @@ def test_the_answer_does_not_depend_on_when_the_snapshot_is_begun(
     assert [show(cloud, each)["State"] for each in disks(cloud)] == (["in-use"] if action == "AttachVolume" else [])
 
 
+@settings(max_examples=30, deadline=None)
+@given(PACE, PACE, st.booleans())
+def test_a_snapshot_is_made_whether_its_volume_is_being_attached_or_detached_or_neither(
+    one: list[float], two: list[float], attached: bool
+) -> None:
+    cloud = Cloud()
+    made, on = volume(cloud), instance(cloud)
+    if attached:
+        cloud.run("alice", "AttachVolume", **asked(made, on))
+        cloud.wait(5)
+    action, parameters = ("DetachVolume", {"VolumeId": made}) if attached else ("AttachVolume", asked(made, on))
+    ended = begin(cloud, Paced(cloud.one, cloud.clock, cycle(one)), "CreateSnapshot", VolumeId=made)
+    begin(cloud, Paced(cloud.one, cloud.clock, cycle(two)), action, **parameters)
+    cloud.clock.pump([0.1] * 1500)
+    assert not isinstance(ended[0], Failure), ended
+    assert state_of(cloud, ended[0]["SnapshotId"]) == "completed"
+
+
 def test_a_volume_that_a_machine_has_after_all_is_not_deleted(cloud: Cloud) -> None:
-    """The order may come between the looks of a call that attaches it."""
+    """The mark may come between the looks of a call that attaches it."""
     made, on = volume(cloud), instance(cloud)
     cloud.run("alice", "AttachVolume", **asked(made, on))
     cloud.wait(5)

@@ -54,6 +54,31 @@ def test_an_image_of_an_instance_starts_others(cloud: Cloud, alice: Person, ec2:
     assert refusal(raised.value) == ("InvalidAMIID.NotFound", 400)
 
 
+def test_an_image_and_its_snapshot_have_their_own_tags_and_the_name_is_free_again(ec2: Any, launch: Any) -> None:
+    """As Packer and Ansible go about it: make, tag, deregister, remove the snapshot, make under the same name."""
+    (made,) = launch()
+    wait(ec2, "instance_running", [made["InstanceId"]])
+    asked = {"InstanceId": made["InstanceId"], "Name": _name(), "NoReboot": True}
+    tags = {kind: [{"Key": "kind", "Value": kind}] for kind in ("image", "snapshot")}
+    for _ in range(2):
+        image = ec2.create_image(
+            **asked, TagSpecifications=[{"ResourceType": kind, "Tags": given} for kind, given in tags.items()]
+        )["ImageId"]
+        wait_for(ec2, "image_available", ImageIds=[image])
+        shown = _image(ec2, image)
+        snapshot = shown["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]
+        (found,) = ec2.describe_snapshots(SnapshotIds=[snapshot])["Snapshots"]
+        assert (shown["Tags"], found["Tags"]) == (tags["image"], tags["snapshot"])
+        with pytest.raises(ClientError) as raised:
+            ec2.delete_snapshot(SnapshotId=snapshot)
+        assert refusal(raised.value)[0] == "InvalidSnapshot.InUse"
+        ec2.deregister_image(ImageId=image)
+    ec2.delete_snapshot(SnapshotId=snapshot)
+    with pytest.raises(ClientError) as raised:
+        ec2.describe_snapshots(SnapshotIds=[snapshot])
+    assert refusal(raised.value)[0] == "InvalidSnapshot.NotFound"
+
+
 def test_a_copy_of_an_image_is_the_callers_own(cloud: Cloud, alice: Person, ec2: Any) -> None:
     """Of one that is the administrator's; the same ClientToken gives the same copy."""
     region = ec2.describe_regions()["Regions"][0]["RegionName"]
