@@ -29,9 +29,8 @@ from econed.errors import (
 from econed.interfaces import InThread, IOnedProxy, IOpenNebula, ITurns
 from econed.oned_servers import TO_CONNECT, as_one
 from econed.oned_zone import Standing, Zone
-from econed.opennebula.methods import is_reading
+from econed.opennebula.methods import check_arguments, is_reading
 from econed.opennebula.replies import Scalar, document_of, value_of
-from econed.opennebula.template import sendable
 from econed.opennebula.tokens import CipherForm, ServerKey, UnusableName, session_token
 from econed.single_flight import SingleFlight
 from econed.slots import Slots
@@ -154,7 +153,7 @@ class XMLRPCBackend:
     async def _checked(
         self, user: str | None, method: str, args: tuple[object, ...], decode: Callable[[str, bytes], _T]
     ) -> _T:
-        _check(method, args)
+        check_arguments(method, args)
         return await self._in_time(method, self._authenticated(user, method, args, decode))
 
     async def _in_time(self, method: str, work: Coroutine[Deferred[Any], Any, _T]) -> _T:
@@ -242,11 +241,3 @@ class _CipherForms:
                 return form
         reason = "oned takes no token of the server account: wrong credentials?"
         raise ServerAccountRefused("one.user.info", OpenNebulaCode.AUTHENTICATION, reason)
-
-
-def _check(method: str, args: tuple[object, ...]) -> None:
-    """Refuse what XML-RPC cannot carry, as oned would: one bad character fails the whole call there, with a fault."""
-    for value in args:
-        number_fits = isinstance(value, int) and -(2**31) <= value < 2**31
-        if not (sendable(value) if isinstance(value, str) else number_fits):
-            raise OpenNebulaRefusal(method, OpenNebulaCode.XML_RPC_API, "an argument that cannot be sent")

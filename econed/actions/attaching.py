@@ -14,7 +14,7 @@ from econed.actions.devices import Device, demand_free, device_of, disk_text
 from econed.actions.instance_facts import DEVICE
 from econed.actions.instance_state import InstanceState
 from econed.actions.instance_view import state_of
-from econed.actions.volume_facts import TO_ATTACH, ZONE, PendingAttachment, is_being_copied, number
+from econed.actions.volume_facts import TO_ATTACH, ZONE, PendingAttachment, is_being_copied
 from econed.actions.volume_making import MAX_SIZE
 from econed.actions.volume_view import attachment_view, attachments_view, modification_text, modification_view, state
 from econed.actions.volumes import checked_type
@@ -24,6 +24,7 @@ from econed.ids import INSTANCE, VOLUME
 from econed.opennebula.documents import OwnedView, Right
 from econed.opennebula.states import ImageState
 from econed.opennebula.template import removal
+from econed.opennebula.values import whole_number
 
 if TYPE_CHECKING:
     from econed.actions.call import Call
@@ -53,7 +54,7 @@ async def attach_volume(call: Call, *, volume_id: str, instance_id: str, device:
     image = _demand_available(volume)
     if state_of(machine) not in _PLUGGABLE:
         raise _not_running(machine)
-    asked = number(image.template.text(ZONE))
+    asked = whole_number(image.template.text(ZONE))
     if asked is not None and machine.cluster_id not in (None, asked):
         raise EC2Error(
             "InvalidVolume.ZoneMismatch",

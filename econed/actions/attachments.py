@@ -11,9 +11,10 @@ from econed.actions.images import images
 from econed.actions.instance_facts import ATTACH_TIME, DELETE_ON_TERMINATION
 from econed.actions.instance_state import is_busy
 from econed.actions.machines import is_shown, machines
-from econed.actions.volume_facts import HINT, PendingAttachment, is_unfinished, is_volume, number
+from econed.actions.volume_facts import HINT, PendingAttachment, is_unfinished, is_volume
 from econed.ids import INSTANCE, VOLUME, machine_and_part, part_of_machine
 from econed.opennebula.states import VmState
+from econed.opennebula.values import epoch_seconds
 
 if TYPE_CHECKING:
     from econed.actions.call import Call
@@ -57,11 +58,11 @@ class Attachment:
 
     def since(self, image: Image | None) -> int:
         """Return when it was attached, in seconds since the epoch: as noted, or with the machine."""
-        noted = number(self.disk.text(ATTACH_TIME))
+        noted = epoch_seconds(self.disk.text(ATTACH_TIME))
         if noted is not None:
             return noted
         hint: Mapping[str, str] = image.template.vector(HINT) if image is not None else {}
-        hinted = number(hint.get("ATTACH_TIME", ""))
+        hinted = epoch_seconds(hint.get("ATTACH_TIME", ""))
         if hinted is not None and hint.get("INSTANCE_ID") == INSTANCE.format(self.machine.id):
             return hinted
         return self.machine.stime

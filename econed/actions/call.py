@@ -17,6 +17,7 @@ from econed.interfaces import IImageFetcher, InThread, IOpenNebula, IScripts, IU
 from econed.opennebula.documents import Note, OwnedView, Right
 from econed.opennebula.methods import is_reading
 from econed.opennebula.session import Session
+from econed.opennebula.values import whole_number
 from econed.slots import CALLS_OF_A_REQUEST, FewAtOnce, Slots
 
 if TYPE_CHECKING:
@@ -127,6 +128,11 @@ class Call:
 def account_id(user_id: int) -> str:
     """Return the EC2 account number of an OpenNebula user: his id, in twelve digits as Amazon's are."""
     return f"{user_id:012d}"
+
+
+def user_of(account: str) -> int | None:
+    """Return the OpenNebula user whose EC2 account number this is; None for a number that nobody can have."""
+    return whole_number(account) if len(account) == len(account_id(0)) else None
 
 
 async def together(coroutines: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:

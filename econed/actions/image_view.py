@@ -15,6 +15,7 @@ from econed.actions.volume_facts import is_marked_deleted, is_snapshot, is_unfin
 from econed.ids import IMAGE, INSTANCE, SNAPSHOT
 from econed.opennebula.documents import Right
 from econed.opennebula.states import ImageState
+from econed.opennebula.values import whole_number
 
 if TYPE_CHECKING:
     from types_boto3_ec2.literals import ArchitectureValuesType, ImageStateType
@@ -124,8 +125,8 @@ def ami(image: Image, owner_alias: str | None = None) -> ImageTypeDef:
         shown["ImageOwnerAlias"] = owner_alias
     if text := description(image):
         shown["Description"] = text
-    if (machine := image.template.text(SAVED_FROM)).isdecimal():
-        shown["SourceInstanceId"] = INSTANCE.format(int(machine))
+    if (machine := whole_number(image.template.text(SAVED_FROM))) is not None:
+        shown["SourceInstanceId"] = INSTANCE.format(machine)
     if image.state is ImageState.ERROR:
         reason = image.template.text("ERROR") or "The image could not be copied into its datastore."
         shown["StateReason"] = {"Code": "Server.InternalError", "Message": reason}

@@ -25,6 +25,7 @@ from econed.actions.instance_state import InstanceState, instance_state, is_fail
 from econed.actions.tagging import tags_of
 from econed.ids import IMAGE, INSTANCE, SECURITY_GROUP, SUBNET, VOLUME, part_of_machine, reservation_id
 from econed.opennebula.states import LcmState, VmState
+from econed.opennebula.values import epoch_seconds, whole_number
 
 if TYPE_CHECKING:
     from types_boto3_ec2.type_defs import (
@@ -107,7 +108,7 @@ def instance(
         "State": state.member,
         "StateTransitionReason": _transition(machine, state),
         "InstanceType": facts.text(INSTANCE_TYPE) or CUSTOM_TYPE,  # type: ignore[typeddict-item]  # names of our own
-        "AmiLaunchIndex": _number(facts.text(LAUNCH_INDEX)),
+        "AmiLaunchIndex": whole_number(facts.text(LAUNCH_INDEX)) or 0,
         "LaunchTime": moment(machine.stime),
         "Placement": {"AvailabilityZone": zone_name(machine, clusters), "Tenancy": "default", "GroupName": ""},
         "Monitoring": {"State": "disabled"},
@@ -133,7 +134,7 @@ def instance(
     shown["BootMode"] = shown["CurrentInstanceBootMode"] = "uefi" if machine.boots_by_uefi else "legacy-bios"
     if key_name := machine.context_stored(KEY_NAME):
         shown["KeyName"] = key_name
-    if vcpus := _number(machine.template_text("VCPU")) or 1:
+    if vcpus := whole_number(machine.template_text("VCPU")) or 1:
         shown["CpuOptions"] = {"CoreCount": vcpus, "ThreadsPerCore": 1}
     if reason := state_reason(machine, state):
         shown["StateReason"] = reason
@@ -152,7 +153,7 @@ def state_of(machine: VirtualMachine) -> InstanceState:
 def zone_name(machine: VirtualMachine, clusters: Mapping[int, str]) -> str:
     """Return the availability zone: the cluster it is on, else the one asked for, else one it can come to be on."""
     asked = machine.user_template.text(ZONE)
-    ids = [machine.cluster_id, _number(asked) if asked else None, *_reachable(machine)]
+    ids = [machine.cluster_id, whole_number(asked), *_reachable(machine)]
     return next((clusters[number] for number in ids if number is not None and number in clusters), "")
 
 
@@ -221,7 +222,7 @@ def _mapping(machine: VirtualMachine, disk: Disk) -> InstanceBlockDeviceMappingT
         "Ebs": {
             "VolumeId": volume_id(machine, disk),
             "Status": "attaching" if disk.is_attaching else "attached",
-            "AttachTime": moment(_number(disk.text(ATTACH_TIME)) or machine.stime),
+            "AttachTime": moment(epoch_seconds(disk.text(ATTACH_TIME)) or machine.stime),
             "DeleteOnTermination": not disk.is_persistent or disk.text(DELETE_ON_TERMINATION) == "YES",
         },
     }
@@ -298,7 +299,3 @@ def _reachable(machine: VirtualMachine) -> tuple[int, ...]:
 
 def _reason(code: str, sentence: str) -> StateReasonTypeDef:
     return {"Code": code, "Message": f"{code}: {sentence}"}
-
-
-def _number(text: str) -> int:
-    return int(text) if text.isascii() and text.isdigit() else 0

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from econed.actions.action import action
 from econed.actions.address_store import address_store
 from econed.actions.address_view import PublicAddresses
+from econed.actions.call import user_of
 from econed.actions.inputs import Filter
 from econed.actions.instance_filters import INSTANCE_FILTERS, STATUS_FILTERS, wants_ended
 from econed.actions.instance_state import InstanceState
@@ -56,7 +57,8 @@ async def describe_instances(
     if instance_ids:
         named = [await shown(machine) for machine in await machines(call, instance_ids)]
         return {"Reservations": merged(each for each in named if each)}
-    ids = await listed_ids(call, ended=wants_ended(filters), owner=_owner(filters))
+    owner = _owner(filters)
+    ids = () if owner is None else await listed_ids(call, ended=wants_ended(filters), owner=owner)
     found, last = await _page(shown_sets(call, paging.rest(ids, _position)), shown, paging)
     return {"Reservations": merged(found), **last}
 
@@ -123,13 +125,16 @@ async def _addresses(call: Call) -> PublicAddresses | None:
         return None
 
 
-def _owner(filters: Sequence[Filter]) -> int:
-    """Return what oned is asked for: the machines of the one owner that a filter names, else all."""
+def _owner(filters: Sequence[Filter]) -> int | None:
+    """Return what oned is asked for: the machines of the one owner that a filter names, else all.
+
+    None where nobody can be that owner, and nothing need be asked.
+    """
     owners = INSTANCE_FILTERS.values_of("owner-id", filters)
     if owners is None or len(owners) != 1:
         return VISIBLE
     (owner,) = owners
-    return int(owner) if len(owner) == 12 and owner.isascii() and owner.isdigit() else VISIBLE
+    return user_of(owner)
 
 
 def _position(machine_id: int) -> tuple[int]:

@@ -27,6 +27,7 @@ from econed.actions.tagging import tag_text, tags_under, untag_text
 from econed.errors import EC2Error, OpenNebulaRefusal
 from econed.opennebula.attributes import Attributes, Value
 from econed.opennebula.template import attribute, hex_name, removal, storable, stored, template, vector
+from econed.opennebula.values import epoch_seconds
 
 if TYPE_CHECKING:
     from types_boto3_ec2.type_defs import TagTypeDef
@@ -206,14 +207,13 @@ def _text(name: str, key: PublicKey, created: int) -> str:
 
 def _key_pair(user_id: int, name: str, entry: Vector, tagged: Iterable[tuple[str, Value]]) -> KeyPair:
     public_key = stored(entry, "PUBLIC_KEY") or ""
-    created = entry.get("CREATED", "")
     return KeyPair(
         id=key_pair_id(user_id, name),
         name=name,
         type=type_of(public_key),
         public_key=public_key,
         fingerprint=entry.get("FINGERPRINT", ""),
-        created=int(created) if created.isdecimal() else None,
+        created=epoch_seconds(entry.get("CREATED", "")),
         tags=tuple(tags_under(Attributes(tagged), tag_prefix(user_id, name))),
     )
 
@@ -235,8 +235,8 @@ def _forgotten(call: Call, attributes: Attributes) -> Iterator[str]:
     """Yield the announcements, for whatever key pair, that nobody can be relying on any more."""
     for name in attributes.names():
         if name.startswith(_CLAIM):
-            time = attributes.vector(name).get("TIME", "")
-            if time.isdecimal() and call.now - int(time) > _CLAIM_FORGOTTEN:
+            time = epoch_seconds(attributes.vector(name).get("TIME", ""))
+            if time is not None and call.now - time > _CLAIM_FORGOTTEN:
                 yield name
 
 
@@ -245,8 +245,8 @@ def _others(call: Call, attributes: Attributes, name: str, own: str) -> bool:
     for other in attributes.names():
         if other.startswith(_CLAIM) and other != own:
             claim = attributes.vector(other)
-            time = claim.get("TIME", "")
-            is_live = time.isdecimal() and call.now - int(time) < CLAIM_LIFETIME
+            time = epoch_seconds(claim.get("TIME", ""))
+            is_live = time is not None and call.now - time < CLAIM_LIFETIME
             if is_live and stored(claim, "NAME") == name:
                 return True
     return False

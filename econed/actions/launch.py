@@ -29,13 +29,14 @@ from econed.actions.instance_facts import (
     RESERVATION,
     TO_RELEASE,
 )
-from econed.actions.launch_plan import LaunchPlan, machine_name, machine_text
+from econed.actions.launch_plan import MAX_COUNT, LaunchPlan, machine_name, machine_text
 from econed.actions.volume_chores import give_volumes
 from econed.errors import EC2Error, OpenNebulaError, OpenNebulaRefusal
 from econed.ids import reservation_id
 from econed.opennebula.session import ANY_STATE, MINE, NOT_DONE, Session
 from econed.opennebula.states import VmState
 from econed.opennebula.template import attribute, template
+from econed.opennebula.values import whole_number
 
 if TYPE_CHECKING:
     from econed.actions.call import Call
@@ -95,9 +96,9 @@ class _Known:
         return self.machines[0] if self.machines else None
 
     def wanted(self, plan: LaunchPlan) -> int:
-        """How many instances the call has: the word of its first machine counts."""
+        """How many instances the call has: the word of its first machine counts, which its owner can change, too."""
         said = self.machines[0].user_template.text(LAUNCH_COUNT) if self.machines else ""
-        return int(said) if said.isascii() and said.isdigit() else plan.most
+        return whole_number(said, MAX_COUNT) or plan.most
 
 
 async def launch(call: Call, plan: LaunchPlan) -> tuple[VirtualMachine, ...]:

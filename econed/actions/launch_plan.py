@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from econed.actions.instance_types import InstanceType
     from econed.opennebula.documents import Image
 
+MAX_COUNT = 1000
+"""Instances that one call can ask for."""
+
 _NAME = re.compile(r"[\w.:@() -]{1,128}")
 
 

@@ -17,7 +17,7 @@ from econed.actions.instance_types import instance_type_named
 from econed.actions.instance_view import merged, reservation
 from econed.actions.key_pairs import key_pair
 from econed.actions.launch import launch
-from econed.actions.launch_plan import LaunchPlan, check_tags, for_context
+from econed.actions.launch_plan import MAX_COUNT, LaunchPlan, check_tags, for_context
 from econed.actions.tagging import specified
 from econed.actions.watch import watch_caller
 from econed.actions.zones import zones
@@ -33,9 +33,6 @@ DEFAULT_TYPE = "m1.small"
 
 MAX_USER_DATA = 16384
 """Bytes of user data, before base64 (EC2 User Guide, "Run commands at launch")."""
-
-MAX_COUNT = 1000
-"""Instances that one call can ask for."""
 
 _LAUNCHABLE = frozenset({ImageState.READY, ImageState.USED, ImageState.CLONE})
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypedDict
 
+from econed.actions.call import user_of
 from econed.errors import EC2Error, OpenNebulaCode, OpenNebulaRefusal
 
 if TYPE_CHECKING:
@@ -15,9 +16,6 @@ if TYPE_CHECKING:
 
 EVERYBODY = "all"
 """The one group that EC2 knows."""
-
-_ACCOUNT_DIGITS = 12
-_GREATEST_ID = 2**31 - 1
 
 
 class Permission(TypedDict, total=False):
@@ -68,12 +66,11 @@ async def wanted_sharing(
 
 async def _exists(call: Call, account: str) -> bool:
     """Whether there is an account of this number. oned says so to everybody: it refuses to show a user who is there."""
-    if len(account) != _ACCOUNT_DIGITS or not account.isascii() or not account.isdigit():
-        return False
-    if int(account) > _GREATEST_ID:
+    user_id = user_of(account)
+    if user_id is None:
         return False
     try:
-        await call.one.user_by_id(int(account))
+        await call.one.user_by_id(user_id)
     except OpenNebulaRefusal as refusal:
         if refusal.code not in (OpenNebulaCode.NO_EXISTS, OpenNebulaCode.AUTHORIZATION):
             raise

@@ -22,6 +22,7 @@ from econed.actions.volume_facts import (
 )
 from econed.ids import IMAGE, INSTANCE, SNAPSHOT
 from econed.opennebula.states import ImageState
+from econed.opennebula.values import whole_number
 
 if TYPE_CHECKING:
     from types_boto3_ec2.literals import SnapshotStateType
@@ -111,7 +112,7 @@ def _description(image: Image) -> str:
     """Return what is said of a snapshot; of the one behind an AMI, whose description is the AMI's, what Amazon says."""
     if not is_of_ami(image):
         return description(image)
-    machine = image.template.text(SAVED_FROM)
-    if machine.isdecimal() and machine.isascii():
-        return f"Created by CreateImage({INSTANCE.format(int(machine))}) for {IMAGE.format(image.id)}"
+    machine = whole_number(image.template.text(SAVED_FROM))
+    if machine is not None:
+        return f"Created by CreateImage({INSTANCE.format(machine)}) for {IMAGE.format(image.id)}"
     return f"Copied for DestinationAmi {IMAGE.format(image.id)}"

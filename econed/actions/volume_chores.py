@@ -20,12 +20,12 @@ from econed.actions.volume_facts import (
     is_being_copied,
     is_marked_deleted,
     is_unfinished,
-    number,
 )
 from econed.errors import OpenNebulaCode, OpenNebulaRefusal
 from econed.opennebula.session import MINE, Session
 from econed.opennebula.states import ImageState, VmState
 from econed.opennebula.template import attribute, removal, template
+from econed.opennebula.values import epoch_seconds, whole_number
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -54,8 +54,9 @@ async def look_after_volumes(look: Look) -> None:
     so when oned lets it.
     """
     mine = [image for image in await look.session.images(MINE) if image.state is not ImageState.DELETE]
-    wanted = {number(image.template.text(DELETE_WITH)) for image in mine}
-    wanted |= {vm for image in mine if number(image.template.text(LAUNCHED_AT)) is not None for vm in image.vm_ids}
+    wanted = {whole_number(image.template.text(DELETE_WITH)) for image in mine}
+    launched = [image for image in mine if epoch_seconds(image.template.text(LAUNCHED_AT)) is not None]
+    wanted |= {machine_id for image in launched for machine_id in image.vm_ids}
     wanted |= {pending.machine_id for image in mine if (pending := PendingAttachment.on(image)) is not None}
     machines = {each.id: each for each in await look.session.vms(sorted(each for each in wanted if each is not None))}
     for image in mine:
@@ -69,9 +70,9 @@ async def look_after_volumes(look: Look) -> None:
             await _make_persistent(look, image)
         elif (pending := PendingAttachment.on(image)) is not None:
             await _attach_pending(look, image, pending, machines.get(pending.machine_id))
-        if number(image.template.text(LAUNCHED_AT)) is not None:
+        if epoch_seconds(image.template.text(LAUNCHED_AT)) is not None:
             await _look_after_launched(look, image, machines)
-        elif (machine := number(image.template.text(DELETE_WITH))) is not None:
+        elif (machine := whole_number(image.template.text(DELETE_WITH))) is not None:
             await _delete_with(look, image, machines.get(machine))
 
 
@@ -134,7 +135,7 @@ async def _attach_pending(look: Look, image: Image, pending: PendingAttachment, 
 async def _look_after_launched(look: Look, image: Image, machines: dict[int, VirtualMachine]) -> None:
     look.keep()
     users = [machines[each] for each in image.vm_ids if each in machines]
-    made = number(image.template.text(LAUNCHED_AT)) or 0
+    made = epoch_seconds(image.template.text(LAUNCHED_AT)) or 0
     if users:
         disk = _disk(users[0], image)
         if disk is not None and users[0].state not in (VmState.HOLD, VmState.CLONING):

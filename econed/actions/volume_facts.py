@@ -21,6 +21,7 @@ from econed.actions.image_facts import MARK, description_text
 from econed.actions.tagging import PREFIX, older_keys, tag_text, tags_of, tags_under, untag_text
 from econed.opennebula.states import ImageState
 from econed.opennebula.template import attribute, hex_name, removal, template, vector
+from econed.opennebula.values import epoch_seconds, whole_number
 
 if TYPE_CHECKING:
     from types_boto3_ec2.type_defs import TagTypeDef
@@ -153,7 +154,7 @@ class PendingAttachment:
     def on(cls, image: Image) -> PendingAttachment | None:
         """Return the attachment that an image is marked with; None if there is none."""
         members = image.template.vector(TO_ATTACH)
-        machine_id, time = number(members.get("VMID", "")), number(members.get("TIME", ""))
+        machine_id, time = whole_number(members.get("VMID", "")), epoch_seconds(members.get("TIME", ""))
         device = members.get("DEVICE", "")
         if machine_id is None or time is None or Device.read(device) is None:
             return None
@@ -191,11 +192,6 @@ def parted_text(image: Image, ami_tags: Container[str]) -> str:
 def snapshot_of(image: Image) -> str:
     """Return the id of the volume a snapshot was made of; as on Amazon `vol-ffffffff`, where nobody noted it."""
     return image.template.text(OF_VOLUME) or _UNKNOWN_VOLUME
-
-
-def number(text: str) -> int | None:
-    """Return the whole number that an attribute holds; None if it holds none."""
-    return int(text) if text.isascii() and text.isdigit() else None
 
 
 def _says(image: Image, mark: str) -> bool:

@@ -18,11 +18,11 @@ from econed.actions.volume_facts import (
     ZONE,
     is_marked_deleted,
     is_unfinished,
-    number,
 )
 from econed.ids import INSTANCE
 from econed.opennebula.states import ImageState
 from econed.opennebula.template import attribute, template, vector
+from econed.opennebula.values import epoch_seconds, whole_number
 
 if TYPE_CHECKING:
     from types_boto3_ec2.literals import VolumeStateType
@@ -143,7 +143,7 @@ class Zones:
     def name(self, volume: Volume) -> str:
         """Return the zone of a volume: as it was asked for, else of its machine, else one where it can be used."""
         if volume.image is not None:
-            asked = number(volume.image.template.text(ZONE))
+            asked = whole_number(volume.image.template.text(ZONE))
             if asked is not None:
                 return self.names.get(asked, "")
         if volume.attachment is not None:
@@ -250,7 +250,8 @@ def modification_view(volume: Volume) -> VolumeModificationTypeDef | None:
     It was noted before oned was asked: as long as the disk is not as large, it is on its way or has failed.
     """
     noted = _modification(volume)
-    before, after, when = (number(noted.get(name, "")) for name in ("ORIGINAL_SIZE", "TARGET_SIZE", "TIME"))
+    before, after = (whole_number(noted.get(name, "")) for name in ("ORIGINAL_SIZE", "TARGET_SIZE"))
+    when = epoch_seconds(noted.get("TIME", ""))
     if before is None or after is None or when is None:
         return None
     kind = volume_type(volume)

@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from econed.opennebula.template import attribute, removal
+from econed.opennebula.values import epoch_seconds
 
 if TYPE_CHECKING:
     from econed.actions.call import Call
@@ -76,5 +77,4 @@ async def unwatch_termination(session: Session, user: UserDocument, now: int) ->
 
 
 def _moment(user: UserDocument, name: str) -> int | None:
-    text = user.attribute(name)
-    return int(text) if text.isascii() and text.isdigit() else None
+    return epoch_seconds(user.attribute(name))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
+
+from econed.errors import OpenNebulaCode, OpenNebulaRefusal
+from econed.opennebula.template import sendable
 
 _MIB = 1024 * 1024
 
@@ -26,6 +29,17 @@ _READING = frozenset({"info", "infoset", "infoextended", "accounting", "showback
 def is_reading(method: str) -> bool:
     """Whether a method (`one.vm.info`) only asks. Every other one may change something."""
     return method.rpartition(".")[2] in _READING
+
+
+def check_arguments(method: str, arguments: Sequence[object]) -> None:
+    """Raise `OpenNebulaRefusal` for what XML-RPC cannot carry: a number beyond 32 bits, a text that XML cannot hold.
+
+    oned answers that with a fault, for the whole call.
+    """
+    for value in arguments:
+        number_fits = isinstance(value, int) and -(2**31) <= value < 2**31
+        if not (sendable(value) if isinstance(value, str) else number_fits):
+            raise OpenNebulaRefusal(method, OpenNebulaCode.XML_RPC_API, "an argument that cannot be sent")
 
 
 _OBJECTS: Mapping[str, str] = MappingProxyType(

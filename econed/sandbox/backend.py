@@ -9,6 +9,7 @@ from zope.interface import implementer
 
 from econed.errors import OpenNebulaNonsense, OpenNebulaRefusal
 from econed.interfaces import IOpenNebula
+from econed.opennebula.methods import check_arguments
 from econed.opennebula.replies import document_in
 from econed.opennebula.tokens import CipherForm, PasswordKey, session_token
 
@@ -34,6 +35,7 @@ class SandboxBackend:
 
     async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:
         """Call `method` and return the value of the reply (`IOpenNebula.call`)."""
+        check_arguments(method, args)
         try:
             reply = self._oned.execute(method, self._session(user), *args)
         except Fault as fault:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
 from functools import cache
 from ipaddress import IPv4Address
@@ -184,10 +184,16 @@ async def perform(call: Call, action: str, parameters: dict[str, Any]) -> dict[s
 
     It does what `econed.resource` does between authentication and HTTP, with a client around it.
     """
-    route = _dispatcher().find(action)
     client = _amazon().operation_model(action)
     sent = create_serializer("ec2", include_validation=False).serialize_to_request(parameters, client)["body"]
-    admitted = route.admitted(decode(route.operation, _texts(sent), optional=route.optional))
+    return await perform_pairs(call, action, _texts(sent))
+
+
+async def perform_pairs(call: Call, action: str, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """Make an EC2 call of the pairs of a query, as no client might send it, and return the answer as boto3 reads it."""
+    route = _dispatcher().find(action)
+    client = _amazon().operation_model(action)
+    admitted = route.admitted(decode(route.operation, pairs, optional=route.optional))
     try:
         result = await route.action.run(replace(call, parameters=admitted), **route.action.keywords(admitted))
     except OpenNebulaError as error:

@@ -1,0 +1,207 @@
+"""Every number from outside, wherever it stands: out of range is an empty list, not there or invalid, never a fault."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from botocore.model import ListShape, Shape, StructureShape
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from econed import ids
+from econed.actions.action import Action, Members
+from econed.actions.call import account_id, user_of
+from econed.catalogue import all_actions
+from econed.cli.reference import filters_of
+from econed.dispatch import Dispatcher
+from econed.errors import EC2Error
+from econed.wire.model import Model, input_name
+from tests.support.addresses import AddressCloud
+from tests.support.cloud import Cloud, perform, perform_pairs
+
+MODEL = Model.load()
+ACTIONS = sorted(all_actions(), key=lambda each: each.name)
+ROUTES = Dispatcher(MODEL, ACTIONS).routes
+LACK_OF_CAPACITY = ("InsufficientInstanceCapacity", "InsufficientAddressCapacity")
+
+NUMBERS = (
+    *("0", "-1", "-0", "+1", "1.5", "1e9", "1_000", "0x10", "٣", "²", "１２", "۱۲۳۴۵۶۷۸", "NaN", "Infinity"),
+    *("-Infinity", "999", "1000", "1001", "2147483647", "2147483648", "4294967295", "4294967296", "-2147483649"),
+    *("99999999999", "123456789012", "9223372036854775807", "9223372036854775808", "99999999999999999999"),
+    *("9" * 400, "9" * 5000, "-" + "9" * 5000, " 1", "1 ", "1\n"),
+    *("\x00", "😀"),
+)  # fmt: skip
+
+GOOD = {
+    "Attribute": "description",
+    "AvailabilityZone": "default",
+    "Device": "/dev/sdh",
+    "ImageId": "ami-00000000",
+    "ImageLocation": "ami-00000001",
+    "InstanceId": "i-00000000",
+    "KeyName": "other",
+    "MaxCount": "1",
+    "MinCount": "1",
+    "Name": "a name",
+    "PublicKeyMaterial": "c3NoLWVkMjU1MTkgQUFBQQ==",
+    "ResourceId": "vol-00000002",
+    "SnapshotId": "snap-00000003",
+    "SourceImageId": "ami-00000000",
+    "SourceRegion": "OpenNebula",
+    "SourceSnapshotId": "snap-00000003",
+    "Tag": "",
+    "VolumeId": "vol-00000002",
+}
+"""What a call has beside the value that is tried, by names on the wire; of lists the first element."""
+
+
+def leaves(shape: Shape | None, members: Members, path: str = "") -> Iterator[tuple[str, Shape]]:
+    """Yield the names on the wire of the single values that an action takes."""
+    if isinstance(shape, ListShape):
+        yield from leaves(shape.member, members, f"{path}.1")
+    elif isinstance(shape, StructureShape):
+        for key, member in shape.members.items():
+            taken = members.find(key)
+            if taken is not None:
+                name = input_name(member, key)
+                yield from leaves(member, taken, f"{path}.{name}" if path else name)
+    elif shape is not None:
+        yield path, shape
+
+
+def beside(action: Action) -> dict[str, str]:
+    """Return what an action must have."""
+    shape = ROUTES[action.name].operation.input_shape
+    assert shape is not None
+    given: dict[str, str] = {}
+    for key in sorted(action.required):
+        name = input_name(shape.members[key], key)
+        given[f"{name}.1" if isinstance(shape.members[key], ListShape) else name] = GOOD.get(name, "x")
+    if "Tag.1" in given:
+        del given["Tag.1"]
+        given["Tag.1.Key"] = "a"
+    return given
+
+
+LEAVES = [
+    (action, path, shape)
+    for action in ACTIONS
+    for path, shape in leaves(ROUTES[action.name].operation.input_shape, action.accepts)
+]
+INTEGERS = [(action, path) for action, path, shape in LEAVES if shape.type_name in ("integer", "long")]
+TEXTS = [(action, path) for action, path, shape in LEAVES if shape.type_name not in ("integer", "long", "boolean")]
+PREFIXES = sorted({value.prefix for value in vars(ids).values() if isinstance(value, ids.Kind)})
+
+
+@pytest.fixture(scope="module")
+def cloud() -> AddressCloud:
+    """A cloud in which alice has something of every kind."""
+    made = AddressCloud()
+    made.instance()
+    made.run("alice", "AllocateAddress")
+    made.run("alice", "CreateVolume", AvailabilityZone="default", Size=1)
+    made.wait(5)
+    made.run("alice", "CreateSnapshot", VolumeId="vol-00000002")
+    made.wait(5)
+    return made
+
+
+def fault(cloud: Cloud, action: str, pairs: dict[str, str]) -> EC2Error | None:
+    """Make a call; return the error if it is one of ours or of oned's, not the client's. Anything else is raised."""
+    try:
+        cloud.result(perform_pairs(cloud.call_as("alice"), action, tuple(pairs.items())))
+    except EC2Error as error:
+        return error if error.status >= 500 and error.code not in LACK_OF_CAPACITY else None
+    return None
+
+
+@pytest.mark.parametrize(("action", "path"), INTEGERS, ids=[f"{action.name}-{path}" for action, path in INTEGERS])
+def test_every_integer_that_is_out_of_range_is_the_clients_error(
+    cloud: AddressCloud, action: Action, path: str
+) -> None:
+    for number in NUMBERS:
+        assert fault(cloud, action.name, {**beside(action), path: number}) is None, number
+
+
+@settings(max_examples=1000, deadline=None)
+@given(
+    place=st.sampled_from(TEXTS),
+    prefix=st.sampled_from(["", *(f"{prefix}-" for prefix in PREFIXES)]),
+    number=st.one_of(st.sampled_from(NUMBERS), st.integers().map(str), st.text(st.characters(categories=["Nd"]))),
+)
+def test_every_number_in_an_id_a_name_or_another_text_is_the_clients_error(
+    cloud: AddressCloud, place: tuple[Action, str], prefix: str, number: str
+) -> None:
+    action, path = place
+    assert fault(cloud, action.name, {**beside(action), path: prefix + number}) is None
+
+
+LISTS = [action for action in ACTIONS if "Filters" in action.accepts.of]
+
+
+@settings(max_examples=500, deadline=None)
+@given(data=st.data())
+def test_every_number_in_a_filter_is_a_list_that_may_be_empty(cloud: AddressCloud, data: st.DataObject) -> None:
+    action = data.draw(st.sampled_from(LISTS))
+    filters = filters_of(action)
+    assert filters is not None
+    name = data.draw(st.sampled_from(sorted(filters.known)))
+    short = [number for number in NUMBERS if len(number) <= 256]
+    number = data.draw(st.one_of(st.sampled_from(short), st.integers().map(str)))
+    prefix = data.draw(st.sampled_from(["", *(f"{prefix}-" for prefix in PREFIXES)]))
+    filters_given = [{"Name": name, "Values": [(prefix + number)[:256]]}]
+    cloud.result(perform(cloud.call_as("alice"), action.name, {"Filters": filters_given}))
+
+
+@pytest.mark.parametrize("owner", ["123456789012", "999999999999", "002147483648", "00000000000٣", "²" * 12])
+def test_machines_of_an_account_that_nobody_can_have_are_an_empty_list(owner: str) -> None:
+    cloud = Cloud(vms=3)
+    filters: list[Any] = [{"Name": "owner-id", "Values": [owner]}]
+    assert cloud.run("alice", "DescribeInstances", Filters=filters) == {"Reservations": []}
+
+
+def test_an_account_number_is_that_of_one_user_or_of_none() -> None:
+    assert user_of(account_id(3)) == 3
+    assert user_of("002147483647") == 2**31 - 1
+    for text in ("002147483648", "3", "0000000000003", "-00000000003", "00000000000٣", "00000000000²", ""):
+        assert user_of(text) is None
+
+
+WRITTEN = (*NUMBERS[:-2], "253402300799", "253402300800")
+
+
+@pytest.mark.parametrize("text", WRITTEN)
+def test_whatever_a_user_writes_where_a_number_belongs_the_lists_are_given(text: str) -> None:
+    """Users change their own documents in Sunstone, too: what is no number there counts as not said."""
+    cloud = AddressCloud()
+    instance = cloud.instance()
+    volume = cloud.run("alice", "CreateVolume", AvailabilityZone="default", Size=1)["VolumeId"]
+    cloud.run("alice", "CreateKeyPair", KeyName="laptop")
+    cloud.wait(5)
+    cloud.run("alice", "AttachVolume", VolumeId=volume, InstanceId=instance, Device="/dev/sdh")
+    cloud.run("alice", "CreateSnapshot", VolumeId=volume)
+    cloud.wait(5)
+    on_image = f'SAVED_VM_ID="{text}"\nEC2_AVAILABILITY_ZONE="{text}"\n'
+    on_image += f'EC2_VOLUME_MODIFICATION=[ORIGINAL_SIZE="{text}",TARGET_SIZE="{text}",TIME="{text}"]\n'
+    on_image += f'EBS=[INSTANCE_ID="{instance}",DEVICE="sdh",ATTACH_TIME="{text}"]'
+    on_machine = f'EC2_LAUNCH_INDEX="{text}"\nEC2_LAUNCH_COUNT="{text}"\nEC2_AVAILABILITY_ZONE="{text}"'
+    key_pair = "EC2_KEYPAIR_" + b"laptop".hex().upper()
+    cloud.as_user("alice", "one.image.update", int(volume[4:]), on_image, 1)
+    cloud.as_user("alice", "one.vm.update", int(instance[2:]), on_machine, 1)
+    user = cloud.user("alice").id
+    named = f'NAME="laptop",PUBLIC_KEY="ssh-ed25519 AAAA",CREATED="{text}"'
+    cloud.as_user("alice", "one.user.update", user, f'{key_pair}=[{named}]\nEC2_WATCHED_UNTIL="{text}"', 1)
+    for action in LISTS:
+        cloud.run("alice", action.name)
+
+
+def test_the_number_of_instances_that_an_owner_writes_makes_no_more_of_them_than_a_call_may_ask_for() -> None:
+    cloud = Cloud()
+    asked: dict[str, Any] = {"ImageId": "ami-00000000", "MinCount": 1, "MaxCount": 2, "ClientToken": "token"}
+    made = cloud.run("alice", "RunInstances", **asked)["Instances"]
+    for instance in made:
+        cloud.as_user("alice", "one.vm.update", int(instance["InstanceId"][2:]), 'EC2_LAUNCH_COUNT="1000000000"', 1)
+    again = cloud.run("alice", "RunInstances", **asked)["Instances"]
+    assert [each["InstanceId"] for each in again] == [each["InstanceId"] for each in made]
