@@ -19,6 +19,7 @@ from econed.access_log import said_calls
 from econed.actions.address_chores import AddressKeeper
 from econed.actions.instance_types import FileTypes
 from econed.actions.pacing import Pacer
+from econed.actions.stop_times import StopTimes
 from econed.admin import AdminPort, WatchedProcess
 from econed.auth.authenticator import Authenticator
 from econed.auth.users import UserDirectory
@@ -266,11 +267,12 @@ def _site(making: _Making, resource: EC2Resource, uploads: UploadDirectory, peer
 def _reconcile(making: _Making, one: IOpenNebula, uploads: UploadDirectory, scripts: IScripts) -> None:
     """Have what requests leave behind finished, beside them."""
     clock, log = making.clock, making.log("econed.reconciler")
-    reconciler = Reconciler(one, clock, all_chores(uploads), making.note, log)
+    stops = StopTimes(one, clock, making.note, log)
+    reconciler = Reconciler(one, clock, all_chores(uploads), making.note, log, for_all=(stops.round,))
     network = making.settings.elasticips_vnet_id
     if network is not None:
         keeper = AddressKeeper(one, network, scripts, clock, making.note, log)
-        reconciler = replace(reconciler, for_all=(keeper.round,))
+        reconciler = replace(reconciler, for_all=(stops.round, keeper.round))
         ReportService(keeper.report, clock, log).setServiceParent(making.beside)
     rounds = ReconcilerService(reconciler, clock, random.random, log, making.metrics.round_ended)
     rounds.setServiceParent(making.beside)

@@ -13,6 +13,7 @@ from econed.actions.attachments import EVERY, PATIENCE, Attachment, Volume, sett
 from econed.actions.devices import Device, demand_free, device_of, disk_text
 from econed.actions.instance_facts import DEVICE
 from econed.actions.instance_state import InstanceState
+from econed.actions.instance_times import keep_times
 from econed.actions.instance_view import state_of
 from econed.actions.volume_facts import TO_ATTACH, ZONE, PendingAttachment, is_being_copied
 from econed.actions.volume_making import MAX_SIZE
@@ -111,6 +112,7 @@ async def detach_volume(
             if refusal.code != OpenNebulaCode.ACTION:
                 raise
             raise _not_running(attached.machine) from refusal
+        await keep_times(call.one, attached.machine)
 
     await call.change_all(Right.MANAGE, [attached.machine], detach)
     return _attached_view(volume, "detaching")
@@ -148,7 +150,12 @@ async def modify_volume(
             raise EC2Error("UnsupportedOperation", "The type of a disk that belongs to an instance cannot be changed.")
         await call.change_all(Right.MANAGE, [attached.machine], lambda each: call.one.vm_update(each.id, text))
     if attached is not None and wanted > volume.size:
-        await call.change_all(Right.MANAGE, [attached.machine], lambda _: _grow(call, attached, wanted))
+
+        async def grow(now: VirtualMachine) -> None:
+            await _grow(call, attached, wanted)
+            await keep_times(call.one, now)
+
+        await call.change_all(Right.MANAGE, [machine], grow)
     (changed,) = await volumes(call, [volume_id])
     shown = modification_view(changed)
     assert shown is not None  # noqa: S101  it has just been noted
@@ -186,6 +193,7 @@ async def _attach(call: Call, image: Image, machine: VirtualMachine, given: str)
             if state_of(now) not in _PLUGGABLE:
                 raise _not_running(now) from refusal
         return False
+    await keep_times(call.one, machine)
     return True
 
 

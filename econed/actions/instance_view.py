@@ -22,6 +22,7 @@ from econed.actions.instance_facts import (
     ZONE,
 )
 from econed.actions.instance_state import InstanceState, instance_state, is_failure
+from econed.actions.instance_times import ended, launched, stopped
 from econed.actions.tagging import tags_of
 from econed.ids import IMAGE, INSTANCE, SECURITY_GROUP, SUBNET, VOLUME, part_of_machine, reservation_id
 from econed.opennebula.states import LcmState, VmState
@@ -55,19 +56,23 @@ _NO_METADATA_SERVICE: InstanceMetadataOptionsResponseTypeDef = {
 }
 """Guests get what they need from the CONTEXT image, so the endpoint of EC2's service is off."""
 
+_GONE_DOWN = frozenset(
+    {InstanceState.STOPPING, InstanceState.STOPPED, InstanceState.SHUTTING_DOWN, InstanceState.TERMINATED}
+)
+
 GUEST_POWERED_OFF = 44
 """HISTORY/ACTION of a machine that oned's monitoring found off, as after a shutdown from inside (MONITOR_ACTION)."""
 
 
 def reservation(
-    machine: VirtualMachine, clusters: Mapping[int, str], addresses: PublicAddresses | None = None
+    machine: VirtualMachine, clusters: Mapping[int, str], now: int, addresses: PublicAddresses | None = None
 ) -> ReservationTypeDef:
-    """Return a machine as the one instance of the reservation that its RunInstances call made."""
+    """Return a machine as the one instance of the reservation that its RunInstances call made; see `instance`."""
     return {
         "ReservationId": machine.user_template.text(RESERVATION) or reservation_id(machine.id),
         "OwnerId": account_id(machine.uid),
         "Groups": [],
-        "Instances": [instance(machine, clusters, addresses)],
+        "Instances": [instance(machine, clusters, now, addresses)],
     }
 
 
@@ -94,11 +99,12 @@ def status(machine: VirtualMachine, clusters: Mapping[int, str]) -> InstanceStat
 
 
 def instance(
-    machine: VirtualMachine, clusters: Mapping[int, str], addresses: PublicAddresses | None = None
+    machine: VirtualMachine, clusters: Mapping[int, str], now: int, addresses: PublicAddresses | None = None
 ) -> InstanceTypeDef:
     """Return a machine as an instance.
 
-    `clusters` are the names of the clusters, which are the availability zones; `addresses` are the elastic IPs.
+    `clusters` are the names of the clusters, which are the availability zones; `addresses` are the elastic IPs; `now`
+    is the time in seconds since the epoch.
     """
     facts = machine.user_template
     state = state_of(machine)
@@ -106,10 +112,10 @@ def instance(
         "InstanceId": INSTANCE.format(machine.id),
         "ImageId": _image_id(machine),
         "State": state.member,
-        "StateTransitionReason": _transition(machine, state),
+        "StateTransitionReason": transition_reason(machine, state, now),
         "InstanceType": facts.text(INSTANCE_TYPE) or CUSTOM_TYPE,  # type: ignore[typeddict-item]  # names of our own
         "AmiLaunchIndex": whole_number(facts.text(LAUNCH_INDEX)) or 0,
-        "LaunchTime": moment(machine.stime),
+        "LaunchTime": moment(launched(machine)),
         "Placement": {"AvailabilityZone": zone_name(machine, clusters), "Tenancy": "default", "GroupName": ""},
         "Monitoring": {"State": "disabled"},
         "ProductCodes": [],
@@ -175,17 +181,33 @@ def state_reason(machine: VirtualMachine, state: InstanceState) -> StateReasonTy
         return _reason("Server.InternalError", "Internal error on launch or while changing state")
     if machine.state is VmState.PENDING and machine.sched_message:
         return _reason("Server.InsufficientInstanceCapacity", "There is not enough capacity for this instance")
-    if state is InstanceState.STOPPED and was_shut_down_inside(machine):
+    if state in (InstanceState.STOPPED, InstanceState.STOPPING) and was_shut_down_inside(machine):
         return _reason("Client.InstanceInitiatedShutdown", "Instance initiated shutdown")
-    if state in (InstanceState.STOPPED, InstanceState.TERMINATED):
+    if state in _GONE_DOWN:
         return _reason("Client.UserInitiatedShutdown", "User initiated shutdown")
     return None
 
 
 def was_shut_down_inside(machine: VirtualMachine) -> bool:
     """Whether a machine is off because its guest shut down, not because somebody asked OpenNebula."""
-    last = machine.history[-1:]
-    return machine.state is VmState.POWEROFF and bool(last) and last[0].action == GUEST_POWERED_OFF
+    last = machine.last_record
+    may_be = machine.state is VmState.POWEROFF or machine.lcm_state is LcmState.SHUTDOWN_POWEROFF
+    return may_be and last is not None and last.action == GUEST_POWERED_OFF
+
+
+def transition_reason(machine: VirtualMachine, state: InstanceState, now: int) -> str:
+    """Return why and when a machine was stopped or ended, as Amazon words it; empty for one that is to run.
+
+    There is always a time in it, which clients read: where oned has recorded none (yet), it is `now`.
+    """
+    match state:
+        case InstanceState.STOPPED | InstanceState.STOPPING:
+            when = stopped(machine)
+        case InstanceState.TERMINATED | InstanceState.SHUTTING_DOWN:
+            when = ended(machine)
+        case _:
+            return ""
+    return f"User initiated ({moment(now if when is None else when):%Y-%m-%d %H:%M:%S} GMT)"
 
 
 def moment(seconds: int) -> datetime:
@@ -283,13 +305,6 @@ def _reachability(machine: VirtualMachine, state: InstanceState) -> InstanceStat
     if machine.lcm_state is LcmState.UNKNOWN or machine.lcm_state.is_failure:
         return {"Status": "impaired", "Details": [{"Name": "reachability", "Status": "failed"}]}
     return {"Status": "ok", "Details": [{"Name": "reachability", "Status": "passed"}]}
-
-
-def _transition(machine: VirtualMachine, state: InstanceState) -> str:
-    """Return why and when an ended machine ended, as Amazon words it; empty otherwise."""
-    if state is not InstanceState.TERMINATED or not machine.etime:
-        return ""
-    return f"User initiated ({moment(machine.etime):%Y-%m-%d %H:%M:%S} GMT)"
 
 
 def _reachable(machine: VirtualMachine) -> tuple[int, ...]:

@@ -50,7 +50,7 @@ async def describe_instances(
     addresses = await _addresses(call)
 
     async def shown(machine: VirtualMachine) -> ReservationTypeDef | None:
-        whole = reservation(machine, clusters, addresses)
+        whole = reservation(machine, clusters, call.now, addresses)
         beside = {"OwnerId": whole["OwnerId"], "ReservationId": whole["ReservationId"]}
         return whole if await selection.admits({**whole["Instances"][0], **beside}) else None
 

@@ -107,7 +107,7 @@ async def run_instances(
     await watch_caller(call)
     machines = await launch(call, plan)
     clusters = await call.cluster_names()
-    (made,) = merged(reservation(machine, clusters) for machine in machines)
+    (made,) = merged(reservation(machine, clusters, call.now) for machine in machines)
     return dict(made)
 
 

@@ -8,6 +8,7 @@ from econed.actions.chores import Look
 from econed.actions.devices import disk_text
 from econed.actions.instance_facts import DELETE_ON_TERMINATION
 from econed.actions.instance_state import InstanceState
+from econed.actions.instance_times import keep_times
 from econed.actions.instance_view import state_of
 from econed.actions.volume_facts import (
     DELETE_WITH,
@@ -122,14 +123,17 @@ async def _attach_pending(look: Look, image: Image, pending: PendingAttachment, 
             look.log.info(
                 "attaching volume {id} to machine {vm}: it is not being copied any more", id=image.id, vm=machine.id
             )
-            await _if_it_may(
-                look.session.disk_attach(machine.id, disk_text(machine, image.id, pending.device, look.now))
-            )
+            await _if_it_may(_attach(look, image, pending, machine))
             image = await look.session.image(image.id)
         if not image.vm_ids and pending.time > look.now - PENDING_AGE:
             look.keep()
             return
     await look.session.image_update(image.id, removal(TO_ATTACH))
+
+
+async def _attach(look: Look, image: Image, pending: PendingAttachment, machine: VirtualMachine) -> None:
+    await look.session.disk_attach(machine.id, disk_text(machine, image.id, pending.device, look.now))
+    await keep_times(look.session, machine)
 
 
 async def _look_after_launched(look: Look, image: Image, machines: dict[int, VirtualMachine]) -> None:

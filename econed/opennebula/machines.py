@@ -172,6 +172,11 @@ class HistoryRecord(View):
         return self._number("ETIME", 0)
 
     @property
+    def pstime(self) -> int:
+        """When its files began to be brought to the host; 0 where nothing had to be brought."""
+        return self._number("PSTIME", 0)
+
+    @property
     def rstime(self) -> int:
         """When the machine was started on the host."""
         return self._number("RSTIME", 0)
@@ -180,6 +185,11 @@ class HistoryRecord(View):
     def retime(self) -> int:
         """When it stopped running there."""
         return self._number("RETIME", 0)
+
+    @property
+    def estime(self) -> int:
+        """When its files began to be taken from the host."""
+        return self._number("ESTIME", 0)
 
     @property
     def action(self) -> int:
@@ -281,6 +291,11 @@ class VirtualMachine(OwnedView):
         """Its stays on hosts, oldest first. Pools give the last one only."""
         path = "HISTORY_RECORDS/HISTORY"
         return tuple(HistoryRecord(each, self._note, self._below(path)) for each in self._all(path))
+
+    @property
+    def last_record(self) -> HistoryRecord | None:
+        """The newest record; None if it was never on a host."""
+        return self.history[-1] if self.history else None
 
     @property
     def hostname(self) -> str:

@@ -61,7 +61,7 @@ class HotplugCalls:
         machine.record(ended=now, running=ran, action=action, by=(caller.id, caller.gid))
         machine.freeze()
         self._lifecycle.next_record(machine, before.action if at_rest else 0)
-        if at_rest:
+        if at_rest and machine.modern:
             machine.record(running=(now, now))
 
     # -- disks ------------------------------------------------------------------------------------------------------

@@ -142,6 +142,7 @@ class Lifecycle:
         if self.fail_next_deployment:
             self.fail_next_deployment = False
             machine.user_template.replace("ERROR", stamped(self._cloud, f"DEPLOY: {deploy_id}"))
+            self._came_to_rest(machine)
             machine.enter(VmState.ACTIVE, LcmState.BOOT_FAILURE)
             return
         machine.deploy_id = deploy_id
@@ -222,12 +223,14 @@ class Lifecycle:
         self._shut_down_to_power_off(machine)
 
     def _powered_off(self, machine: VirtualMachine) -> None:
-        self._stopped_running(machine)
+        self._came_to_rest(machine)
         machine.enter(VmState.POWEROFF)
         machine.recharge(self._cloud)
 
-    def _stopped_running(self, machine: VirtualMachine) -> None:
-        machine.record(running=(machine.history[-1].running[0], self._cloud.now()))
+    def _came_to_rest(self, machine: VirtualMachine) -> None:
+        """Record when a machine stopped running on its host, which oned does from 6.0 on."""
+        if machine.modern:
+            machine.record(running=(machine.history[-1].running[0], self._cloud.now()))
 
     def _suspend(self, machine: VirtualMachine, _hard: bool, _by: User) -> bool:
         return self._is_up(machine) and self._queue(machine, self._save)
@@ -237,7 +240,7 @@ class Lifecycle:
         self._after(machine, self._cloud.delays.shutdown, self._suspended)
 
     def _suspended(self, machine: VirtualMachine) -> None:
-        self._stopped_running(machine)
+        self._came_to_rest(machine)
         machine.enter(VmState.SUSPENDED)
         machine.recharge(self._cloud)
 
@@ -247,12 +250,13 @@ class Lifecycle:
         allowed = VmState.POWEROFF if state is VmState.UNDEPLOYED else VmState.SUSPENDED
         if not self._is_up(machine) and machine.state is not allowed:
             return False
-        if machine.state is allowed:
+        at_rest = machine.state is allowed
+        if at_rest:
             name = "stop" if state is VmState.STOPPED else "undeploy-hard" if hard else "undeploy"
             machine.record(action=ACTIONS[name], by=(by.id, by.gid))
 
         def gone(_: VirtualMachine) -> None:
-            self._off_host(machine)
+            self._off_host(machine, at_rest=at_rest)
             machine.enter(state)
             machine.recharge(self._cloud)
 
@@ -266,10 +270,13 @@ class Lifecycle:
 
         return self._queue(machine, shut)
 
-    def _off_host(self, machine: VirtualMachine) -> None:
+    def _off_host(self, machine: VirtualMachine, *, at_rest: bool = False) -> None:
+        """Close the record of a machine's host; `at_rest` says that it has come to rest before."""
         now, record = self._cloud.now(), machine.history[-1]
-        ran = (record.running[0], record.running[1] or now)
-        machine.record(ended=now, running=ran, epilog=(now, now))
+        end = record.running[1] or (0 if at_rest else now)
+        machine.record(ended=now, running=(record.running[0], end))
+        if machine.lcm_state is not LcmState.CLEANUP_DELETE:
+            machine.record(epilog=(now, now))
         machine.freeze()
         host = self._cloud.hosts.find(record.host)
         if host is not None:
@@ -310,8 +317,8 @@ class Lifecycle:
         return machine.state is VmState.ACTIVE and machine.lcm_state is LcmState.UNKNOWN
 
     def _boot_again(self, by: User, machine: VirtualMachine) -> None:
-        now = self._cloud.now()
-        machine.record(ended=now)
+        now, (began, end) = self._cloud.now(), machine.history[-1].running
+        machine.record(ended=now, running=(began, end or now))
         machine.freeze()
         self.next_record(machine)
         machine.record(action=ACTIONS["resume"], by=(by.id, by.gid))
@@ -334,7 +341,7 @@ class Lifecycle:
             self._done(machine)
         elif machine.state in _AT_REST:
             machine.record(action=ACTIONS["terminate"], by=(by.id, by.gid))
-            self._queue(machine, self._epilog)
+            self._queue(machine, partial(self._epilog, at_rest=True))
         elif machine.state is VmState.ACTIVE:
             self._terminate_active(machine, hard)
         return True
@@ -356,19 +363,19 @@ class Lifecycle:
         machine.enter(VmState.ACTIVE, how)
         self._after(machine, self._cloud.delays.shutdown, self._epilog)
 
-    def _epilog(self, machine: VirtualMachine) -> None:
+    def _epilog(self, machine: VirtualMachine, at_rest: bool = False) -> None:
         machine.enter(VmState.ACTIVE, LcmState.EPILOG)
-        self._after(machine, self._cloud.delays.epilog, self._done)
+        self._after(machine, self._cloud.delays.epilog, partial(self._done, at_rest=at_rest))
 
     def _clean_up(self, machine: VirtualMachine) -> None:
         machine.record(action=_DELETE)
         machine.enter(VmState.ACTIVE, LcmState.CLEANUP_DELETE)
         self._after(machine, self._cloud.delays.epilog, self._done)
 
-    def _done(self, machine: VirtualMachine) -> None:
+    def _done(self, machine: VirtualMachine, at_rest: bool = False) -> None:
         self._waiting.discard(machine.id)
         if machine.history and not machine.history[-1].ended:
-            self._off_host(machine)
+            self._off_host(machine, at_rest=at_rest)
         for nic in machine.nics:
             drop_nic(self._cloud, machine, nic, keep=True)
         for disk in machine.disks:

@@ -89,12 +89,20 @@ def document(reply: Any) -> etree._Element | None:
     return None
 
 
+RECORDED_MOMENT = re.compile(r"HISTORY_RECORDS/HISTORY/[A-Z]+TIME$")
+"""When something happened in a record of a machine, or 0 where it has not."""
+
+
 def leaves(root: etree._Element) -> Iterator[tuple[str, str]]:
-    """Yield every element without children: its path from the root, and its text."""
+    """Yield every element without children: its path from the root, and its text.
+
+    Of the moments in a machine's records there is only whether they have come.
+    """
 
     def walk(element: etree._Element, path: str) -> Iterator[tuple[str, str]]:
         if len(element) == 0:
-            yield path, element.text or ""
+            text = element.text or ""
+            yield path, "a moment" if RECORDED_MOMENT.search(path) and text != "0" else text
         for child in element:
             yield from walk(child, f"{path}/{child.tag}")
 

@@ -36,6 +36,28 @@ def test_poweroff_and_resume(action: str) -> None:
     assert house.through(machine) == [POWEROFF, BOOT_POWEROFF, RUNNING]
 
 
+@pytest.mark.parametrize(
+    ("version", "action", "recorded"),
+    [
+        ("5.12", "poweroff", False),
+        ("5.12", "suspend", False),
+        ("5.12", "stop", True),
+        ("5.12", "undeploy", True),
+        ("7.4", "poweroff", True),
+        ("7.4", "suspend", True),
+        ("7.4", "stop", True),
+        ("7.4", "undeploy", True),
+    ],
+)
+def test_when_a_machine_came_to_rest_is_recorded_since_6_0(version: str, action: str, recorded: bool) -> None:
+    """Before, only when it leaves its host; measured on 5.12.0.4 and 7.4.0, also of a guest that shut itself down."""
+    house = House(version)
+    machine = house.running()
+    house.call("alice", "one.vm.action", action, machine)
+    house.through(machine)
+    assert (int(house.vm(machine).findtext("HISTORY_RECORDS/HISTORY/RETIME", "")) > 0) is recorded
+
+
 @pytest.mark.parametrize(("action", "shutting"), [("terminate", SHUTDOWN), ("terminate-hard", CANCEL)])
 def test_terminating_gives_back_address_image_and_quota(action: str, shutting: tuple[int, int]) -> None:
     house = House()

@@ -45,7 +45,8 @@ _USE_FOR_GROUP = (1, 1, 0, 1, 0, 0, 0, 0, 0)
 _SERVERADMIN = "serveradmin:serverpassword"
 _DONE = 6
 _READY, _DISABLED, _ERROR = 1, 3, 5
-_MOVING = ("MONITORING", "LAST_POLL")
+_MOVING = ("MONITORING", "LAST_POLL", "USER_TEMPLATE/EC2_STOPPED")
+"""What changes by itself, also by a round of the reconciler."""
 _ADDRESSES = 24
 """Elastic IPs of a cloud: its tests come one after the other, and give back what they take."""
 
@@ -221,7 +222,9 @@ class Cloud:
         root = self.admin.document(f"one.{kind}.info", number, *extra)
         for name in _MOVING:
             for element in root.findall(name):
-                root.remove(element)
+                parent = element.getparent()
+                assert parent is not None
+                parent.remove(element)
         return etree.tostring(root, encoding="unicode")
 
     def vm(self, number: int) -> etree._Element:

@@ -1,0 +1,70 @@
+"""Noting when machines were powered off or suspended, on an oned that records no time for that (before 6.0).
+
+However that came about: by EC2, by Sunstone, by the guest. Tools that look for instances which have been stopped for
+long need the time; the note is later than the stop by a round of the reconciler at most, never earlier.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Final
+
+from twisted.logger import Logger
+
+from econed.actions.instance_times import noted_stop
+from econed.errors import OpenNebulaRefusal
+from econed.opennebula.session import VISIBLE, Session
+from econed.opennebula.states import VmState
+
+if TYPE_CHECKING:
+    from twisted.internet.interfaces import IReactorTime
+
+    from econed.interfaces import IOpenNebula
+    from econed.opennebula.documents import Note
+
+_UNTIMED: Final = (VmState.POWEROFF, VmState.SUSPENDED)
+_RECORDED_SINCE: Final = 6
+"""The first version of OpenNebula that records these times by itself."""
+
+
+class StopTimes:
+    """Notes the stops of all users' machines, each in its owner's session."""
+
+    def __init__(
+        self, one: IOpenNebula, clock: IReactorTime, note: Note | None = None, log: Logger | None = None
+    ) -> None:
+        self._one = one
+        self._clock = clock
+        self._note = note
+        self._log = log or Logger(namespace="econed.reconciler")
+        self._is_needed: bool | None = None
+        self._seen: Mapping[int, int] = {}
+        """The records of the machines that have been looked at, by their ids: they need not be read again."""
+
+    async def round(self, names: Mapping[int, str]) -> None:
+        """Look once at all machines that are off; `names` are those of all users by their ids."""
+        session = Session(self._one, None, self._note)
+        if self._is_needed is None:
+            self._is_needed = int((await session.version()).split(".")[0]) < _RECORDED_SINCE
+        if not self._is_needed:
+            return
+        off = {}
+        for state in _UNTIMED:
+            for machine in await session.vm_short(VISIBLE, state):
+                if machine.last_record is not None:
+                    off[machine.id] = machine.last_record.sequence
+        unseen = [number for number, record in off.items() if self._seen.get(number) != record]
+        async with aclosing(session.vm_sets(unseen)) as sets:
+            async for machines in sets:
+                for machine in machines:
+                    text = noted_stop(machine, int(self._clock.seconds())) if machine.state in _UNTIMED else ""
+                    if text and machine.uid in names:
+                        await self._write(machine.id, names[machine.uid], text)
+        self._seen = off
+
+    async def _write(self, number: int, owner: str, text: str) -> None:
+        try:
+            await Session(self._one, owner, self._note).vm_update(number, text)
+        except OpenNebulaRefusal as refusal:
+            self._log.warn("the stop of machine {id} is not noted: {refusal}", id=number, refusal=str(refusal))
