@@ -9,6 +9,7 @@ from types import MappingProxyType
 from econed.auth.failures import auth_failure
 from econed.errors import (
     EC2Error,
+    NotKeepable,
     OpenNebulaCode,
     OpenNebulaNonsense,
     OpenNebulaRefusal,
@@ -20,6 +21,7 @@ from econed.errors import (
 _INTERNAL = EC2Error("InternalError", "An internal error has occurred.", 500)
 _UNAVAILABLE = EC2Error("Unavailable", "The server is overloaded and can't handle the request.", 503)
 _UNAUTHORIZED = EC2Error("UnauthorizedOperation", "You are not authorized to perform this operation.", 403)
+_NOT_KEPT = EC2Error("InvalidParameterValue", "A text that the request leads to is one that OpenNebula does not keep.")
 _NOT_NOW = EC2Error("IncorrectState", "The resource is not in a state that allows this operation.")
 
 _REFUSALS: Mapping[int, EC2Error] = MappingProxyType(
@@ -68,6 +70,8 @@ def failure(error: BaseException) -> Failure:
         return Failure(_UNAVAILABLE, is_unforeseen=False)
     if isinstance(error, OpenNebulaNonsense):
         return Failure(_INTERNAL, is_unforeseen=False)
+    if isinstance(error, NotKeepable):
+        return Failure(_NOT_KEPT, is_unforeseen=False)
     if isinstance(error, OpenNebulaRefusal):
         return Failure(_refusal(error), is_unforeseen=False)
     return Failure(_INTERNAL, is_unforeseen=True)

@@ -43,6 +43,14 @@ class ScriptFailed(Exception):
         self.broken_off = broken_off
 
 
+class NotKeepable(ValueError):
+    """A name or a text that oned would not keep as it is. `name` is the attribute that was to hold it."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} cannot hold this text")
+        self.name = name
+
+
 class OpenNebulaCode(IntEnum):
     """The error codes of oned's XML-RPC API (OpenNebula, "XML-RPC API", error codes)."""
 

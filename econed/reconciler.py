@@ -45,14 +45,24 @@ class Reconciler:
     for_all: Sequence[Callable[[Mapping[int, str]], Awaitable[None]]] = ()
 
     async def round(self) -> None:
-        """Look once through all watched users. What fails for one user is logged, and does not keep the others."""
+        """Look once through all watched users. What fails for one user is logged, and does not keep the others.
+
+        If anything failed that nobody foresaw, the first failure is raised when all have been looked after.
+        """
         names: dict[int, str] = {}
         watched: list[int] = []
+        unforeseen: list[Exception] = []
 
         async def visit(user: UserDocument) -> None:
             names[user.id] = user.name
-            if await self._looked_after(user):
-                watched.append(user.id)
+            try:
+                if await self._looked_after(user):
+                    watched.append(user.id)
+            except CancelledError:
+                raise
+            except Exception as error:  # noqa: BLE001 - what one user has written must not keep the others
+                self.log.failure("looking after user {id} failed", id=user.id)
+                unforeseen.append(error)
 
         await Session(self.one, None, self.note).visit_users(visit, self._left_out)
         for look_after in self.for_all:
@@ -63,6 +73,8 @@ class Reconciler:
         self.log.debug(
             "a round is done: looked after {watched} of {users} users", watched=len(watched), users=len(names)
         )
+        if unforeseen:
+            raise unforeseen[0]
 
     def _left_out(self, user_id: int) -> None:
         self.log.warn(

@@ -115,7 +115,7 @@ async def block_devices(
     `ephemeralN` is the Nth disk of its own that the instance type has anyway; where it has none, the mapping is passed
     over, as Amazon does. Raises `EC2Error` InvalidBlockDeviceMapping, and what `checked_size` raises.
     """
-    prefix = image.template.text("DEV_PREFIX") or "sd"
+    prefix = image.dev_prefix
     found = BlockDevices(tags=tags)
     seen: set[Device] = set()
     for mapping in mappings:

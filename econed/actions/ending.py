@@ -9,6 +9,7 @@ from econed.actions.chores import Look, unless_moved_on
 from econed.actions.instance_facts import SHUTDOWN_BEHAVIOR, TERMINATE, TERMINATING
 from econed.actions.instance_view import was_shut_down_inside
 from econed.actions.watch import terminating_since, unwatch_termination
+from econed.errors import OpenNebulaCode, OpenNebulaRefusal
 from econed.opennebula.session import NOT_DONE, VISIBLE
 from econed.opennebula.states import VmState
 
@@ -39,13 +40,26 @@ async def end_terminating(look: Look) -> None:
     async with aclosing(look.machines(NOT_DONE, VISIBLE)) as machines:
         async for machine in machines:
             if TERMINATING in machine.user_template:
-                found = True
-                look.log.info("ending machine {id}, which was to end while it was being deployed", id=machine.id)
-                await _end(look, machine)
+                found |= await _ended(look, machine)
     if found:
         look.keep()
     else:
         await unwatch_termination(look.session, look.user, look.now)
+
+
+async def _ended(look: Look, machine: VirtualMachine) -> bool:
+    """End a machine that is marked to end, and return whether it is this user's to end.
+
+    Whoever shares a machine may have marked it: that oned refuses to end it must not keep from what comes after it.
+    """
+    try:
+        await _end(look, machine)
+    except OpenNebulaRefusal as refusal:
+        if refusal.code != OpenNebulaCode.AUTHORIZATION:
+            raise
+        return machine.uid == look.user.id
+    look.log.info("ending machine {id}, which was to end while it was being deployed", id=machine.id)
+    return True
 
 
 async def _end(look: Look, machine: VirtualMachine) -> None:

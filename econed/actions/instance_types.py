@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from econed.actions.instance_facts import INSTANCE_TYPE
 from econed.config import ConfigError, Finding
-from econed.errors import EC2Error
+from econed.errors import EC2Error, NotKeepable
 from econed.ids import IMAGE
 from econed.opennebula.attributes import Attributes, Vector
 from econed.opennebula.file_templates import FileTemplate, FileTemplateError
-from econed.opennebula.template import NotKeepable, attribute, keepable, render, template
+from econed.opennebula.template import attribute, keepable, render, template
 from econed.opennebula.template_reader import read_template
 
 if TYPE_CHECKING:

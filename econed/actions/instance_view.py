@@ -24,7 +24,16 @@ from econed.actions.instance_facts import (
 from econed.actions.instance_state import InstanceState, instance_state, is_failure
 from econed.actions.instance_times import ended, launched, stopped
 from econed.actions.tagging import tags_of
-from econed.ids import IMAGE, INSTANCE, SECURITY_GROUP, SUBNET, VOLUME, part_of_machine, reservation_id
+from econed.ids import (
+    IMAGE,
+    INSTANCE,
+    SECURITY_GROUP,
+    SUBNET,
+    VOLUME,
+    part_of_machine,
+    reservation_id,
+)
+from econed.ids import RESERVATION as RESERVATION_ID
 from econed.opennebula.states import LcmState, VmState
 from econed.opennebula.values import epoch_seconds, whole_number
 
@@ -69,7 +78,7 @@ def reservation(
 ) -> ReservationTypeDef:
     """Return a machine as the one instance of the reservation that its RunInstances call made; see `instance`."""
     return {
-        "ReservationId": machine.user_template.text(RESERVATION) or reservation_id(machine.id),
+        "ReservationId": reservation_of(machine),
         "OwnerId": account_id(machine.uid),
         "Groups": [],
         "Instances": [instance(machine, clusters, now, addresses)],
@@ -77,12 +86,19 @@ def reservation(
 
 
 def merged(reservations: Iterable[ReservationTypeDef]) -> list[ReservationTypeDef]:
-    """Return reservations with those of the same id made one."""
-    whole: dict[str, ReservationTypeDef] = {}
+    """Return reservations with those of the same owner and id made one: anybody may write another's id on a machine."""
+    whole: dict[tuple[str, str], ReservationTypeDef] = {}
     for each in reservations:
-        found = whole.setdefault(each["ReservationId"], {**each, "Instances": []})
+        key = (each.get("OwnerId", ""), each["ReservationId"])
+        found = whole.setdefault(key, {**each, "Instances": []})
         found["Instances"].extend(each["Instances"])
     return list(whole.values())
+
+
+def reservation_of(machine: VirtualMachine) -> str:
+    """Return the id of the reservation of a machine: as RunInstances noted it, else the one of the machine alone."""
+    noted = machine.user_template.text(RESERVATION)
+    return noted if RESERVATION_ID.is_id(noted) else reservation_id(machine.id)
 
 
 def status(machine: VirtualMachine, clusters: Mapping[int, str]) -> InstanceStatusTypeDef:
@@ -158,8 +174,8 @@ def state_of(machine: VirtualMachine) -> InstanceState:
 
 def zone_name(machine: VirtualMachine, clusters: Mapping[int, str]) -> str:
     """Return the availability zone: the cluster it is on, else the one asked for, else one it can come to be on."""
-    asked = machine.user_template.text(ZONE)
-    ids = [machine.cluster_id, whole_number(asked), *_reachable(machine)]
+    asked = whole_number(machine.user_template.text(ZONE))
+    ids = [machine.cluster_id, asked, *_reachable(machine)]
     return next((clusters[number] for number in ids if number is not None and number in clusters), "")
 
 
@@ -294,7 +310,7 @@ def _groups(machine: VirtualMachine, nic: Nic) -> list[GroupIdentifierTypeDef]:
 
 def _image_id(machine: VirtualMachine) -> str:
     """Return the AMI: as RunInstances noted it, else the image of the first disk that was made from one."""
-    if noted := machine.user_template.text(IMAGE_ID):
+    if IMAGE.is_id(noted := machine.user_template.text(IMAGE_ID)):
         return noted
     return next((IMAGE.format(disk.image_id) for disk in machine.disks if disk.image_id is not None), "")
 

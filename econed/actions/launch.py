@@ -29,9 +29,10 @@ from econed.actions.instance_facts import (
     RESERVATION,
     TO_RELEASE,
 )
-from econed.actions.launch_plan import MAX_COUNT, LaunchPlan, machine_name, machine_text
+from econed.actions.instance_view import reservation_of
+from econed.actions.launch_plan import LaunchPlan, machine_name, machine_text
 from econed.actions.volume_chores import give_volumes
-from econed.errors import EC2Error, OpenNebulaError, OpenNebulaRefusal
+from econed.errors import EC2Error, NotKeepable, OpenNebulaError, OpenNebulaRefusal
 from econed.ids import reservation_id
 from econed.opennebula.session import ANY_STATE, MINE, NOT_DONE, Session
 from econed.opennebula.states import VmState
@@ -98,7 +99,7 @@ class _Known:
     def wanted(self, plan: LaunchPlan) -> int:
         """How many instances the call has: the word of its first machine counts, which its owner can change, too."""
         said = self.machines[0].user_template.text(LAUNCH_COUNT) if self.machines else ""
-        return whole_number(said, MAX_COUNT) or plan.most
+        return whole_number(said, largest=plan.most) or plan.most
 
 
 async def launch(call: Call, plan: LaunchPlan) -> tuple[VirtualMachine, ...]:
@@ -183,7 +184,7 @@ async def _make(call: Call, plan: LaunchPlan, number: int, known: _Known) -> _Ma
     """Make so many machines on HOLD, beside those known. A call's first is made alone: the others bear its number."""
     start = len(known.machines)
     if known.first is not None:
-        return await _instantiate(call, plan, range(start, start + number), _reservation_of(known.first))
+        return await _instantiate(call, plan, range(start, start + number), reservation_of(known.first))
     first = await _instantiate(call, plan, range(1), None)
     if first.error is not None:
         return first
@@ -202,8 +203,8 @@ async def _instantiate(call: Call, plan: LaunchPlan, indexes: Iterable[int], res
             volumes = await make_volumes(call, plan.devices, plan.zone)
             text = machine_text(plan, index, reservation, plan.devices.disks(volumes, call.now))
             made.append(await plan.instance_type.make(call.one, name, text))
-        except (OpenNebulaError, EC2Error) as error:
-            errors.append(error)
+        except (OpenNebulaError, EC2Error, NotKeepable) as error:
+            errors.append(_not_kept() if isinstance(error, NotKeepable) else error)
             await take_back(call, volumes)
 
     await together(one(index) for index in indexes)
@@ -217,11 +218,11 @@ async def _concluded(call: Call, machines: Sequence[VirtualMachine]) -> tuple[Vi
             "IdempotentInstanceTerminated",
             "The client token was used in a request whose instances have been terminated.",
         )
-    reservation = _reservation_of(machines[0])
+    reservation = reservation_of(machines[0])
 
     async def number(index: int, machine: VirtualMachine) -> None:
         facts = machine.user_template
-        if facts.text(LAUNCH_INDEX) == str(index) and _reservation_of(machine) == reservation:
+        if facts.text(LAUNCH_INDEX) == str(index) and reservation_of(machine) == reservation:
             return
         text = template(attribute(LAUNCH_INDEX, str(index)), attribute(RESERVATION, reservation))
         await call.one.vm_update(machine.id, text)
@@ -307,9 +308,13 @@ def _carries(machine: VirtualMachine, token: ClientToken) -> bool:
     return token.is_on(machine.user_template) and DISCARDED not in machine.user_template
 
 
+def _not_kept() -> EC2Error:
+    """Return the error for a machine that would hold a text, of its type or key pair, that oned does not keep."""
+    return EC2Error(
+        "InvalidParameterValue",
+        "The instance type or the key pair holds a text that OpenNebula does not keep as it is.",
+    )
+
+
 def _digest(machine: VirtualMachine) -> str:
     return machine.user_template.text(REQUEST_DIGEST)
-
-
-def _reservation_of(machine: VirtualMachine) -> str:
-    return machine.user_template.text(RESERVATION) or reservation_id(machine.id)

@@ -26,6 +26,7 @@ from econed.ids import IMAGE
 from econed.opennebula.session import MINE
 from econed.opennebula.states import LcmState, VmState
 from econed.opennebula.template import hex_name, removal, vector
+from econed.opennebula.values import epoch_seconds, whole_number
 
 if TYPE_CHECKING:
     from econed.actions.call import Call
@@ -41,6 +42,9 @@ MAX_ANNOUNCED = 1000
 
 REQUEST_AGE = 120
 """Seconds after which an announcement belongs to no request any more."""
+
+_AT_A_LOOK = 20
+"""Announcements that are finished in one look after a user."""
 
 _CLOCKS = 300
 """Seconds by which oned's clock may be behind ours."""
@@ -83,17 +87,18 @@ class NewImage:
     @classmethod
     def read(cls, attribute: str, members: Mapping[str, str]) -> NewImage | None:
         """Return what an announcement says, None if it is none."""
-        name, machine = members.get("NAME"), members.get("VMID")
-        if not name:
+        name, began, machine = members.get("NAME"), epoch_seconds(members.get("BEGAN", "")), members.get("VMID")
+        number = None if machine is None else whole_number(machine)
+        if not name or began is None or (machine is not None and number is None):
             return None
         try:
             return cls(
                 name=name,
                 image_name=members.get("IMAGE_NAME", name),
-                began=int(members.get("BEGAN", "")),
+                began=began,
                 facts=base64.b64decode(members.get("FACTS", ""), validate=True).decode(),
                 attribute=attribute,
-                machine=None if machine is None else int(machine),
+                machine=number,
                 restart="RESTART" in members,
                 token=ClientToken(members["TOKEN"], members.get("DIGEST", "")) if "TOKEN" in members else None,
             )
@@ -201,10 +206,13 @@ def _is_on_its_way(machine: VirtualMachine) -> bool:
 
 
 async def finish_images(look: Look) -> None:
-    """Finish the images that requests announced and did not see through (a chore)."""
-    every_one = announced(look.user)
-    due = [new for new in every_one if new.began <= look.now - REQUEST_AGE]
-    if len(due) < len(every_one):
+    """Finish the images that requests announced and did not see through (a chore).
+
+    Not more than `_AT_A_LOOK` at a time: the user may have written any number of announcements.
+    """
+    all_announced = announced(look.user)
+    due = [new for new in all_announced if new.began <= look.now - REQUEST_AGE][:_AT_A_LOOK]
+    if len(due) < len(all_announced):
         look.keep()
     if not due:
         return

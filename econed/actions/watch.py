@@ -32,7 +32,7 @@ SPAN = 24 * 3600
 
 def watched_until(user: UserDocument) -> int | None:
     """Return until when a user is to be watched; None if nothing was ever left to do, or all of it is done."""
-    return _moment(user, WATCHED_UNTIL)
+    return epoch_seconds(user.attribute(WATCHED_UNTIL))
 
 
 async def watch(session: Session, user: UserDocument, now: int) -> None:
@@ -58,7 +58,7 @@ async def unwatch(session: Session, user: UserDocument) -> None:
 
 def terminating_since(user: UserDocument) -> int | None:
     """Return since when a user may have machines that are to end as soon as oned takes them; None if he has none."""
-    return _moment(user, TERMINATING_SINCE)
+    return epoch_seconds(user.attribute(TERMINATING_SINCE))
 
 
 async def watch_termination(session: Session, user: UserDocument, now: int) -> None:

@@ -15,6 +15,7 @@ from econed.cli.installation import Exit
 from econed.cli.reaching import Prepared, is_wrong_credentials
 from econed.errors import OpenNebulaError, OpenNebulaRefusal
 from econed.interfaces import IOpenNebula
+from econed.log_lines import printable
 from econed.oned_zone import Standing, leader_of
 from econed.opennebula.access import Group, Operation, Resource, Rule, granted
 from econed.opennebula.documents import OwnedView, Right, UserDocument, VirtualNetwork
@@ -82,10 +83,11 @@ async def run(
 
 
 def show(rows: Sequence[Row], out: TextIO) -> None:
-    """Print rows as a table."""
-    width = max(len(row.subject) for row in rows)
-    for row in rows:
-        print(f"{row.verdict.value:<5} {row.subject:<{width}}  {row.text}", file=out)
+    """Print rows as a table, one a line whatever is in the names that OpenNebula's users have given."""
+    told = [(row.verdict.value, printable(row.subject), printable(row.text)) for row in rows]
+    width = max(len(subject) for _, subject, _ in told)
+    for verdict, subject, text in told:
+        print(f"{verdict:<5} {subject:<{width}}  {text}", file=out)
 
 
 async def checked(one: IOpenNebula, ready: Prepared, group_names: Sequence[str]) -> AsyncGenerator[Row, None]:

@@ -14,6 +14,7 @@ from econed.cli.installation import Exit
 from econed.cli.reaching import is_wrong_credentials
 from econed.errors import OpenNebulaError
 from econed.interfaces import IOpenNebula
+from econed.log_lines import printable
 from econed.opennebula.session import Session
 from econed.settings import Settings
 
@@ -24,7 +25,7 @@ async def run(one: IOpenNebula, settings: Settings, clock: IReactorTime, fix: bo
         examination = Examination(one, settings, int(clock.seconds()), await all_users(Session(one, None)))
         return await go_round(examination, all_finders(), fix, out)
     except OpenNebulaError as error:
-        print(f"oned: {error}", file=out)
+        print(f"oned: {printable(str(error))}", file=out)
         return Exit.REFUSED if is_wrong_credentials(error) else Exit.NO_ANSWER
 
 
@@ -48,16 +49,16 @@ def description(finder: Finder) -> str:
 
 async def _told(finding: Finding, fix: bool, out: TextIO) -> bool:
     """Tell a finding, mend it if that is wanted, and return whether it is mended."""
-    print(f"  {finding.what}", file=out)
+    print(f"  {printable(finding.what)}", file=out)
     if finding.mend is None:
         return False
-    print(f"    -> {finding.remedy}", file=out)
+    print(f"    -> {printable(finding.remedy or '')}", file=out)
     if not fix:
         return False
     try:
         await finding.mend()
     except OpenNebulaError as error:
-        print(f"    failed: {error}", file=out)
+        print(f"    failed: {printable(str(error))}", file=out)
         return False
     print("    done", file=out)
     return True

@@ -5,6 +5,7 @@ Source of the element names: OpenNebula's XSD files, and recordings of 5.12 and 
 
 from __future__ import annotations
 
+import re
 from functools import cached_property
 
 from econed.opennebula.attributes import Attributes, Value, Vector
@@ -39,6 +40,8 @@ __all__ = [
     "Zone",
 ]
 
+_DEV_PREFIX = re.compile(r"[a-z]{2,3}", re.ASCII)
+
 
 class Image(OwnedView):
     """An image: a disk to start machines from, a persistent disk, or a file."""
@@ -72,6 +75,11 @@ class Image(OwnedView):
     def file_system(self) -> str:
         """The file system that was asked for when it was made empty; may be unknown."""
         return self._text("FS") or self._text("FSTYPE")
+
+    @property
+    def dev_prefix(self) -> str:
+        """How the targets of disks made of it begin (DEV_PREFIX: sd, vd, …); sd where that is none."""
+        return found if _DEV_PREFIX.fullmatch(found := self.template.text("DEV_PREFIX")) else "sd"
 
     @property
     def path(self) -> str:

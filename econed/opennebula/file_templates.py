@@ -17,8 +17,9 @@ from itertools import product
 from types import MappingProxyType
 from typing import Final
 
+from econed.errors import NotKeepable
 from econed.opennebula.attributes import Attributes, Value
-from econed.opennebula.template import NotKeepable, context_keepable, keepable, quotable
+from econed.opennebula.template import context_keepable, keepable, quotable
 from econed.opennebula.template_reader import TemplateSyntaxError, read_strictly
 
 ALWAYS: Final = ("img_id", "ec2_img_id", "instance_type")

@@ -12,6 +12,7 @@ import binascii
 import re
 from collections.abc import Mapping
 
+from econed.errors import NotKeepable
 from econed.opennebula.attributes import Attributes, Value
 
 _NAME = re.compile(r"[A-Z_][A-Z0-9_]*", re.ASCII)
@@ -26,14 +27,6 @@ _ENCODED = "_BASE64"
 
 # How oned itself joins the members of CONTEXT before it expands variables and takes them apart again.
 _CONTEXT_SEPARATOR = "@^_^@"
-
-
-class NotKeepable(ValueError):
-    """A name or a text that oned would not keep as it is. `name` is the attribute that was to hold it."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(f"{name} cannot hold this text")
-        self.name = name
 
 
 def sendable(text: str) -> bool:

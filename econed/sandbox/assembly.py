@@ -156,7 +156,8 @@ class Assembly:
 
     def _clusters(self, machine: VirtualMachine) -> list[int]:
         common = {cluster.id for cluster in self._cloud.clusters}
-        for vector in (*machine.disks, *machine.nics):
+        disks = [disk for disk in machine.disks if "IMAGE_ID" in disk]
+        for vector in (*disks, *machine.leased_nics):
             if vector.get("CLUSTER_ID"):
                 common &= {int(number) for number in vector["CLUSTER_ID"].split(",")}
         if not common:

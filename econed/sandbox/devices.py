@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from string import ascii_lowercase
 from typing import TYPE_CHECKING
 
+from econed.opennebula.values import whole_number
 from econed.sandbox.images import Image
 from econed.sandbox.networks import Network, is_automatic
 from econed.sandbox.objects import Kind, Right
@@ -95,7 +96,8 @@ def _demand_number(caller: User, text: str) -> None:
 
 
 def _numbers(text: str) -> list[int]:
-    return [int(part) for part in text.split(",") if part.strip().isdigit()]
+    found = (whole_number(part.strip()) for part in text.split(","))
+    return [number for number in found if number is not None]
 
 
 def add_nic(cloud: Cloud, machine: VirtualMachine, asked: Vector, network: Network | None) -> Vector:

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from econed.errors import NotKeepable
 from econed.opennebula.file_templates import FileTemplate, FileTemplateError
-from econed.opennebula.template import NotKeepable, render
+from econed.opennebula.template import render
 from econed.opennebula.template_reader import read_template
 from tests.support.texts import AWKWARD
 

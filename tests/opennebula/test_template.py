@@ -8,10 +8,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from econed.errors import NotKeepable
 from econed.opennebula import template
 from econed.opennebula.attributes import Attributes
 from econed.opennebula.documents import VMTemplate
-from econed.opennebula.template import NotKeepable
 from tests.opennebula.reading import read_template, recorded
 
 NASTY = st.text(alphabet=st.sampled_from("\"\\]>[=,#\n\t\r $<&'a é\U0001f600\x00\x07\ufffe"), max_size=12)

@@ -1,0 +1,299 @@
+"""What users write into their documents: no list fails by it, for nobody, and nothing of others is changed by it."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+
+from econed.actions.chores import Look
+from econed.actions.launch import HOLD_AGE
+from econed.actions.new_images import REQUEST_AGE
+from econed.catalogue import all_chores
+from econed.cli import check
+from econed.cli.check import Row, Verdict
+from econed.reconciler import Reconciler
+from tests.support.cloud import NOW, Cloud
+
+RUN: dict[str, Any] = {"ImageId": "ami-00000000", "MinCount": 1, "MaxCount": 1}
+DISK = 'DISK=[IMAGE_ID="0"]'
+DIGITS = "9" * 5000
+"""More than Python makes a number of."""
+
+VALUES = (DIGITS, "99999999999999999999", "253402300800", "-1", "\u0661\u0662", "$(id)", "\u009b31m", "\n")
+"""Texts where a number, a date or an id belongs, all of which oned keeps."""
+
+_OF_MACHINES = (
+    *(
+        "EC2_INSTANCE_TYPE",
+        "IMAGE_ID",
+        "EC2_CLIENT_TOKEN",
+        "EC2_RESERVATION_ID",
+        "EC2_LAUNCH_INDEX",
+        "EC2_LAUNCH_COUNT",
+    ),
+    *("EC2_REQUEST_DIGEST", "EC2_AVAILABILITY_ZONE", "EC2_SHUTDOWN_BEHAVIOR", "SCHED_MESSAGE", "ERROR"),
+)
+_OF_DISKS = (
+    "EC2_ATTACH_TIME",
+    "EC2_DEVICE",
+    "EC2_DELETE_ON_TERMINATION",
+    "EC2_VOLUME_TYPE",
+    "DATASTORE_ID",
+    "CLUSTER_ID",
+)
+_OF_NICS = ("SECURITY_GROUPS", "IP", "IP6", "IP6_GLOBAL", "NETWORK_MODE", "NAME", "EC2_NOTE")
+_OF_VOLUMES = (
+    *("EC2_AVAILABILITY_ZONE", "EC2_VOLUME_TYPE", "EC2_SNAPSHOT_ID", "EBS_SNAPSHOT_VOLUME", "EC2_REQUEST_DIGEST"),
+    *("EC2_LAUNCHED_AT", "EC2_DELETE_WITH", "SAVED_VM_ID", "DEV_PREFIX", "ARCH", "DESCRIPTION", "EC2_AMI_NAME"),
+)
+_OF_USERS = ("EC2_WATCHED_UNTIL", "EC2_TERMINATING_SINCE")
+LISTS = (
+    *("DescribeInstances", "DescribeInstanceStatus", "DescribeImages", "DescribeVolumes", "DescribeVolumeStatus"),
+    *("DescribeVolumesModifications", "DescribeSnapshots", "DescribeKeyPairs", "DescribeTags"),
+)
+
+
+@pytest.fixture(params=["5.12", "7.4"])
+def cloud(request: pytest.FixtureRequest) -> Cloud:
+    """A fresh cloud of each form of oned."""
+    return Cloud(request.param)
+
+
+def members(names: tuple[str, ...], value: str) -> str:
+    """Return the inside of a vector attribute whose members all hold a value."""
+    return ",".join(f'{name}="{value}"' for name in names)
+
+
+def vector(name: str, *names: str, value: str) -> str:
+    """Return a vector attribute whose members all hold a value."""
+    return f"{name}=[{members(names, value)}]"
+
+
+def texts(names: tuple[str, ...], value: str) -> str:
+    """Return template text in which all of these attributes hold a value."""
+    return "\n".join(f'{name}="{value}"' for name in names)
+
+
+def listed(cloud: Cloud) -> None:
+    """Check that alice, whose documents they are, and bob, with whom she shares them, get all lists."""
+    for user in ("alice", "bob"):
+        for action in LISTS:
+            cloud.run(user, action)
+        cloud.run(user, "DescribeInstanceStatus", IncludeAllInstances=True)
+
+
+def shared(cloud: Cloud, kind: str, number: int) -> None:
+    """Let alice share something with her group."""
+    cloud.as_user("alice", f"one.{kind}.chmod", number, -1, -1, -1, 1, -1, -1, -1, -1, -1)
+
+
+def a_round(cloud: Cloud) -> None:
+    """Let a reconciler make a round, which must not fail."""
+    cloud.result(Reconciler(cloud.one, cloud.clock, all_chores()).round())
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_lists_show_machines_whatever_their_attributes_hold(cloud: Cloud, value: str) -> None:
+    cloud.run("alice", "RunInstances", **RUN)
+    cloud.wait(10)
+    shared(cloud, "vm", 0)
+    cloud.as_user(
+        "alice",
+        "one.vm.update",
+        0,
+        "\n".join(
+            (
+                texts(_OF_MACHINES, value),
+                vector("EC2_TAGS", "NAME", value=value),
+                vector("EC2_TAG_41", "KEY", "VALUE", value=value),
+                vector("EC2_DISK0_TAG_41", "KEY_BASE64", "VALUE_BASE64", value=value),
+                vector("EC2_VOLUME_MODIFICATION_0", "ORIGINAL_SIZE", "TARGET_SIZE", "TIME", value=value),
+            )
+        ),
+        1,
+    )
+    listed(cloud)
+    cloud.run("alice", "StopInstances", InstanceIds=["i-00000000"])
+    cloud.wait(10)
+    listed(cloud)
+
+
+@pytest.mark.parametrize("value", VALUES)
+@pytest.mark.parametrize("by", ["one.template.instantiate", "one.vm.allocate"])
+def test_lists_show_machines_whatever_their_disks_and_interfaces_hold(cloud: Cloud, value: str, by: str) -> None:
+    disk = f'DISK=[IMAGE_ID="0",{members(_OF_DISKS, value)}]'
+    volatile = f'DISK=[TYPE="fs",SIZE="10",{members(_OF_DISKS, value)}]'
+    text = "\n".join((disk, volatile, vector("NIC", *_OF_NICS, value=value), texts(_OF_MACHINES, value)))
+    if by == "one.vm.allocate":
+        more = f'CPU="1"\nMEMORY="128"\nTEMPLATE_ID="{value}"\nSECURITY_GROUP_RULE=[SECURITY_GROUP_ID="{value}"]'
+        made = cloud.as_user("alice", by, f"{text}\n{more}", True)
+    else:
+        made = cloud.as_user("alice", by, 0, "", True, text, False)
+    shared(cloud, "vm", made)
+    listed(cloud)
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_lists_show_volumes_and_images_whatever_their_attributes_hold(cloud: Cloud, value: str) -> None:
+    zone = cloud.run("alice", "DescribeAvailabilityZones")["AvailabilityZones"][0]["ZoneName"]
+    volume = cloud.run("alice", "CreateVolume", AvailabilityZone=zone, Size=1)["VolumeId"]
+    cloud.wait(10)
+    number = int(volume.removeprefix("vol-"))
+    copy = cloud.as_user("alice", "one.image.clone", 0, "an image of alice")
+    cloud.wait(10)
+    for image, mark in ((number, "EBS_VOLUME"), (copy, "EC2_AMI")):
+        shared(cloud, "image", image)
+        modification = vector("EC2_VOLUME_MODIFICATION", "ORIGINAL_SIZE", "TARGET_SIZE", "TIME", value=value)
+        hint = vector("EBS", "INSTANCE_ID", "ATTACH_TIME", "DEVICE", value=value)
+        text = "\n".join((texts(_OF_VOLUMES, value), modification, hint, f'{mark}="YES"'))
+        cloud.as_user("alice", "one.image.update", image, text, 1)
+    listed(cloud)
+    cloud.run("alice", "RunInstances", **RUN, InstanceInitiatedShutdownBehavior="terminate")
+    a_round(cloud)
+    listed(cloud)
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_lists_and_chores_go_on_whatever_a_user_holds(cloud: Cloud, value: str) -> None:
+    """Also for the others: what is left to do for bob is done."""
+    left = cloud.run("bob", "RunInstances", **RUN, InstanceInitiatedShutdownBehavior="terminate")
+    instance = left["Instances"][0]["InstanceId"]
+    cloud.wait(10)
+    cloud.oned.shut_down_inside(int(instance.removeprefix("i-")))
+    cloud.wait(10)
+    alice = cloud.user("alice").id
+    text = "\n".join(
+        (
+            texts(_OF_USERS, value),
+            vector("EC2_KEYPAIR_41", "NAME", "PUBLIC_KEY", "FINGERPRINT", "TYPE", "CREATED", value=value),
+            vector("EC2_KEYCLAIM_41", "NAME", "TIME", value=value),
+            vector("EC2_NEW_IMAGE_41", "NAME", "BEGAN", "VMID", "FACTS", "RESTART", "TOKEN", value=value),
+            f'EC2_KEYPAIRS="{value}"',
+        )
+    )
+    cloud.as_user("alice", "one.user.update", alice, text, 1)
+    listed(cloud)
+    a_round(cloud)
+    cloud.wait(10)
+    (reservation,) = cloud.run("bob", "DescribeInstances", InstanceIds=[instance])["Reservations"]
+    assert reservation["Instances"][0]["State"]["Name"] == "terminated"
+
+
+def test_what_fails_for_one_user_in_a_way_that_nobody_foresaw_keeps_no_other() -> None:
+    cloud = Cloud()
+    for user in ("alice", "bob"):
+        cloud.run(user, "RunInstances", **RUN)
+    seen: list[str] = []
+
+    async def failing(look: Look) -> None:
+        seen.append(look.user.name)
+        if len(seen) == 1:
+            raise ValueError("a text that was not thought of")
+
+    with pytest.raises(ValueError, match="not thought of"):
+        cloud.result(Reconciler(cloud.one, cloud.clock, [failing]).round())
+    assert sorted(seen) == ["alice", "bob"]
+
+
+# Facts that are ours, written by somebody else
+
+
+def test_a_launch_makes_no_more_instances_than_it_asks_for_whatever_an_earlier_one_says(cloud: Cloud) -> None:
+    cloud.run("alice", "RunInstances", **RUN, ClientToken="once")
+    for said in ("1000000000", "7", "0", DIGITS):
+        cloud.as_user("alice", "one.vm.update", 0, f'EC2_LAUNCH_COUNT="{said}"', 1)
+        answer = cloud.run("alice", "RunInstances", **RUN, ClientToken="once")
+        assert [each["InstanceId"] for each in answer["Instances"]] == ["i-00000000"]
+    assert len([call for call in cloud.changes if call.method == "one.template.instantiate"]) == 1
+
+
+def test_an_instance_is_in_no_reservation_of_another_user_whatever_its_owner_wrote(cloud: Cloud) -> None:
+    ours = cloud.run("alice", "RunInstances", **RUN)
+    theirs = cloud.run("bob", "RunInstances", **RUN)["Instances"][0]["InstanceId"]
+    number = int(theirs.removeprefix("i-"))
+    cloud.as_user("bob", "one.vm.update", number, f'EC2_RESERVATION_ID="{ours["ReservationId"]}"', 1)
+    cloud.as_user("bob", "one.vm.chmod", number, -1, -1, -1, 1, -1, -1, -1, -1, -1)
+    shown = cloud.run("alice", "DescribeInstances")["Reservations"]
+    assert {each["OwnerId"]: [one["InstanceId"] for one in each["Instances"]] for each in shown} == {
+        ours["OwnerId"]: [ours["Instances"][0]["InstanceId"]],
+        cloud.call_as("bob").owner_id: [theirs],
+    }
+
+
+@pytest.mark.parametrize("text", ["r-x", "r-12345678901", "", "ami-00000000", "R-00000000"])
+def test_a_reservation_and_an_ami_of_a_machine_are_ids(text: str) -> None:
+    cloud = Cloud()
+    cloud.run("alice", "RunInstances", **RUN)
+    cloud.as_user("alice", "one.vm.update", 0, f'EC2_RESERVATION_ID="{text}"\nIMAGE_ID="{text}x"', 1)
+    (reservation,) = cloud.run("alice", "DescribeInstances")["Reservations"]
+    assert reservation["ReservationId"] == "r-00000000"
+    assert reservation["Instances"][0]["ImageId"] == "ami-00000000"
+
+
+def test_a_machine_that_somebody_else_marked_to_end_does_not_keep_ones_own_from_ending(cloud: Cloud) -> None:
+    """Another user shares a machine that says it is to end: alice may not end it, and her own ends all the same."""
+    shared_by_bob = cloud.as_user("bob", "one.template.instantiate", 0, "", False, DISK, False)
+    own = cloud.as_user("alice", "one.template.instantiate", 0, "", False, DISK, False)
+    later = cloud.as_user("bob", "one.template.instantiate", 0, "", False, DISK, False)
+    cloud.wait(10)
+    for number in (shared_by_bob, later):
+        cloud.as_user("bob", "one.vm.update", number, 'EC2_TERMINATING="YES"', 1)
+        cloud.as_user("bob", "one.vm.chmod", number, -1, -1, -1, 1, -1, -1, -1, -1, -1)
+    cloud.as_user("alice", "one.vm.update", own, 'EC2_TERMINATING="YES"', 1)
+    dates = f'EC2_TERMINATING_SINCE="{NOW}"\nEC2_WATCHED_UNTIL="{NOW + HOLD_AGE * 100}"'
+    cloud.as_user("alice", "one.user.update", cloud.user("alice").id, dates, 1)
+    a_round(cloud)
+    cloud.wait(10)
+    states = {number: cloud.oned.cloud.vms.get(number).state.name for number in (shared_by_bob, own, later)}
+    assert states == {shared_by_bob: "ACTIVE", own: "DONE", later: "ACTIVE"}
+
+
+def test_a_round_finishes_a_few_announcements_of_a_user_at_a_time() -> None:
+    cloud = Cloud()
+    alice = cloud.user("alice").id
+    announced = "\n".join(f'EC2_NEW_IMAGE_{n:04X}=[NAME="n{n}",BEGAN="1"]' for n in range(200))
+    watched = f'EC2_WATCHED_UNTIL="{NOW + 10 * REQUEST_AGE}"'
+    cloud.as_user("alice", "one.user.update", alice, f"{announced}\n{watched}", 1)
+    before = len(cloud.oned.calls)
+    a_round(cloud)
+    assert len(cloud.oned.calls) - before < 40
+
+
+# Texts of others that go into templates
+
+
+@pytest.mark.parametrize("key", ["ssh-rsa $USER[PASSWORD]", "ssh-rsa AAAA@^_^@TOKEN=YES", "ssh-rsa $"])
+def test_a_key_that_context_would_not_keep_is_refused_and_leaves_nothing(cloud: Cloud, key: str) -> None:
+    text = f'EC2_KEYPAIR_{b"k".hex().upper()}=[NAME="k",PUBLIC_KEY="{key}"]'
+    cloud.as_user("alice", "one.user.update", cloud.user("alice").id, text, 1)
+    images = len(cloud.run("alice", "DescribeVolumes")["Volumes"])
+    mapping = [{"DeviceName": "/dev/sdf", "Ebs": {"VolumeSize": 1}}]
+    refused = cloud.refusal("alice", "RunInstances", **RUN, KeyName="k", BlockDeviceMappings=mapping)
+    assert (refused.code, refused.status) == ("InvalidParameterValue", 400)
+    cloud.wait(10)
+    assert len(cloud.run("alice", "DescribeVolumes")["Volumes"]) == images
+    assert cloud.run("alice", "DescribeInstances")["Reservations"] == []
+
+
+@pytest.mark.parametrize("prefix", ["]", 'x",READONLY="YES', "SD", "sd/", "../../", DIGITS])
+def test_the_bus_of_an_image_is_one_or_the_usual(prefix: str) -> None:
+    cloud = Cloud()
+    quoted = prefix.replace('"', '\\"')
+    cloud.oneadmin("one.image.update", 0, f'DEV_PREFIX="{quoted}"', 1)
+    (image,) = cloud.run("alice", "DescribeImages", ImageIds=["ami-00000000"])["Images"]
+    assert image["RootDeviceName"].startswith("/dev/sda")
+    mapping = [{"DeviceName": "/dev/sdf", "Ebs": {"VolumeSize": 1}}]
+    made = cloud.run("alice", "RunInstances", **RUN, BlockDeviceMappings=mapping)["Instances"][0]["InstanceId"]
+    assert "sdf" in [disk["TARGET"] for disk in cloud.oned.cloud.vms.get(int(made.removeprefix("i-"))).disks]
+
+
+def test_no_name_of_a_users_is_a_line_of_its_own_for_an_administrator() -> None:
+    out = io.StringIO()
+    check.show(
+        [Row(Verdict.BAD, "type x\nGOOD  all", "\u009b31mred\u2028of template 7"), Row(Verdict.GOOD, "a", "b")], out
+    )
+    lines = out.getvalue().splitlines()
+    assert len(lines) == 2
+    assert all(line.isprintable() for line in lines)
