@@ -18,7 +18,6 @@ from econed.actions.watch import unwatch, watch, watched_until
 from econed.errors import OpenNebulaError
 from econed.interfaces import IOpenNebula
 from econed.opennebula.documents import Note, UserDocument
-from econed.opennebula.methods import MAX_USER
 from econed.opennebula.session import Session
 from econed.recurring import Recurring
 
@@ -77,11 +76,7 @@ class Reconciler:
             raise unforeseen[0]
 
     def _left_out(self, user_id: int) -> None:
-        self.log.warn(
-            "what is left to do for user {id} waits: their document is longer than {most} bytes",
-            id=user_id,
-            most=MAX_USER,
-        )
+        self.log.warn("what is left to do for user {id} waits: their document is too long to be read", id=user_id)
 
     async def _looked_after(self, user: UserDocument) -> bool:
         """Look after a user if they are watched, and return whether they are."""

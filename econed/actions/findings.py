@@ -12,7 +12,6 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from econed.opennebula.methods import MAX_USER
 from econed.opennebula.session import VISIBLE, Session
 
 if TYPE_CHECKING:
@@ -89,4 +88,4 @@ async def users_left_out(examination: Examination) -> AsyncIterator[Finding]:
     """Users whose document is too long for econed to read: they cannot use EC2."""
     for user_id, name in examination.users.items():
         if name is None:
-            yield Finding(f"the document of user {user_id} is longer than {MAX_USER} bytes; oneuser show {user_id}")
+            yield Finding(f"the document of user {user_id} is too long to be read; see oneuser show {user_id}")

@@ -32,7 +32,6 @@ from econed.auth.subjects import kept
 from econed.errors import OpenNebulaCode, OpenNebulaRefusal, OpenNebulaTooLarge
 from econed.interfaces import IOpenNebula, IUserDirectory
 from econed.opennebula.documents import Note, UserDocument
-from econed.opennebula.methods import MAX_USER
 from econed.opennebula.session import Session
 
 KNOWN_FOR = 3.0
@@ -249,9 +248,7 @@ class UserDirectory:
 
     def _note_unreadable(self, user_id: int) -> None:
         if user_id not in self._unreadable:
-            self._log.warn(
-                "user {id} cannot use EC2: their document is longer than {most} bytes", id=user_id, most=MAX_USER
-            )
+            self._log.warn("user {id} cannot use EC2: their document in OpenNebula is too long to be read", id=user_id)
         self._unreadable[user_id] = self._clock.seconds()
 
     def _is_unreadable(self, user_id: int) -> bool:

@@ -19,7 +19,6 @@ from econed.log_lines import printable
 from econed.oned_zone import Standing, leader_of
 from econed.opennebula.access import Group, Operation, Resource, Rule, granted
 from econed.opennebula.documents import OwnedView, Right, UserDocument, VirtualNetwork
-from econed.opennebula.methods import MAX_USER
 from econed.opennebula.raft import Raft, RaftState
 from econed.opennebula.session import Session
 from econed.opennebula.states import DatastoreType, ImageState
@@ -111,7 +110,7 @@ async def checked(one: IOpenNebula, ready: Prepared, group_names: Sequence[str])
 
     await serveradmin.visit_users(visit, too_long.append)
     for user_id in too_long:
-        yield Row(Verdict.BAD, f"user {user_id}", f"has a document of more than {MAX_USER} bytes, and cannot use EC2")
+        yield Row(Verdict.BAD, f"user {user_id}", "has a document that is too long to be read, and cannot use EC2")
     wanted = _groups(every_group, users, group_names)
     survey = Survey(ready, serveradmin, wanted, await serveradmin.rules())
     for about in (_types, _amis, _places, _elastic_ips, _rights):

@@ -9,6 +9,7 @@ import pytest
 from lxml import etree
 
 from econed.errors import OpenNebulaNonsense
+from econed.opennebula.access import Group
 from econed.opennebula.attributes import Attributes
 from econed.opennebula.documents import (
     HELD,
@@ -173,6 +174,17 @@ def test_users_have_drivers_secrets_and_groups(version: str) -> None:
     assert (users["carol"].driver, users["carol"].password) == ("public", "carolpw")
     assert users["dave"].password == "/C=ES/O=ONE/CN=dave|/C=US/CN=dave2"
     assert alice.template.text("LABELS") == "a,b"
+
+
+@every_version
+def test_the_members_of_all_groups_are_all_users(version: str) -> None:
+    """By these ids users are found where the user pool is too long to be read."""
+    groups = [Group(each) for pool in recorded(version, "one.grouppool.info") for each in pool.iterchildren("GROUP")]
+    last = recorded(version, "one.userpool.info")[-1]
+    assert {user_id for group in groups for user_id in group.user_ids} == {
+        user.id for user in map(UserDocument, last.iterchildren("USER"))
+    }
+    assert len(groups) > 2
 
 
 def test_a_disabled_user_shows_as_such() -> None:
