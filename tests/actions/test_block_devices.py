@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -297,6 +298,14 @@ def test_a_volume_of_an_instance_is_as_large_as_its_snapshot(size: int, code: st
     refusal = cloud.refusal("alice", "RunInstances", **RUN, **devices(mapping))
     assert refusal.code == code
     assert size < 2 or "ModifyVolume" in refusal.message
+
+
+def test_the_documentation_says_that_a_volume_is_as_large_as_its_snapshot_and_what_to_do_instead() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "compatibility.md").read_text()
+    _, _, rest = page.partition("- A volume from a snapshot")
+    said = " ".join(rest.partition("\n- ")[0].split())
+    assert "a larger Size is `UnsupportedOperation`, a smaller one `InvalidParameterValue`" in said
+    assert said.endswith("Attach the volume, then use ModifyVolume.")
 
 
 def test_a_virtual_name_beside_a_volume_says_nothing(cloud: Cloud) -> None:
