@@ -7,7 +7,7 @@ sending is reset, and the answer lost with it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 LINGER = 5.0
 """Seconds for which what a client still sends is dropped when it has its answer already."""
+
+ANSWER_RATE = 8192
+"""Least rate in bytes/s at which a client takes an answer: each byte taken extends its time by 1/ANSWER_RATE s."""
 
 MAX_HEADERS = 500
 """How many headers a request may have; the largest client known sends about 20."""
@@ -75,7 +78,7 @@ class Deadline:
         self._call = None if seconds is None else self._clock.callLater(seconds, self._come)
 
     def put_off(self, seconds: float, *, most: float) -> None:
-        """Let it come so much later, but no later than `most` seconds from now."""
+        """Let it come so much later, but no later than `most` seconds from now, or from when the time goes on."""
         if self._call is not None:
             self.set(min(self._remaining(self._call) + seconds, most))
         elif self._left is not None:
@@ -109,6 +112,8 @@ class EC2Channel(HTTPChannel):
     maxHeaders = MAX_HEADERS
     timeOut = None  # Twisted's own timer is put off by every byte
     _stage = Stage.IDLE
+    _sent = 0
+    """Bytes of answers that were handed to the transport since it last took all that it had."""
 
     # The connection
 
@@ -118,6 +123,7 @@ class EC2Channel(HTTPChannel):
         self.MAX_LENGTH = self.totalHeadersSize = limits.max_headers
         self._deadline = Deadline(self.site.reactor, self._expired)
         self._taking = Deadline(self.site.reactor, self.abort)
+        self._begin_taking()
         super().connectionMade()
         self._wait(Stage.IDLE, limits.idle_timeout)
         if not self.site.connected(self, getattr(self.getPeer(), "host", None)):
@@ -277,7 +283,24 @@ class EC2Channel(HTTPChannel):
             self.persistent = False
         if not self.persistent:
             headers.setRawHeaders(b"connection", [b"close"])
+        if not self._waitingForTransport:
+            self._begin_taking()
         super().writeHeaders(version, code, reason, headers)
+
+    def write(self, data: bytes) -> None:
+        """Send some bytes, and count them."""
+        self._sent += len(data)
+        super().write(data)
+
+    def writeSequence(self, iovec: Sequence[bytes]) -> None:
+        """Send some bytes, and count them."""
+        self._sent += sum(map(len, iovec))
+        super().writeSequence(iovec)
+
+    @property
+    def is_waiting_for_client(self) -> bool:
+        """Whether there is as much to be taken by the client as is kept for it."""
+        return bool(self._waitingForTransport)
 
     def requestDone(self, request: RawRequest) -> None:
         """Go on after an answer; before the end of a body there is nothing to go on with."""
@@ -291,18 +314,20 @@ class EC2Channel(HTTPChannel):
         super().requestDone(request)
 
     def pauseProducing(self) -> None:
-        """Send and read no more until the client has taken what was sent; it has a time for that."""
+        """Send and read no more until the client has taken what was sent; the time that it has for that goes on."""
         if not self._waitingForTransport and self._stage is not Stage.CLOSING:
-            self._taking.set(self.site.settings.idle_timeout)
+            self._taking.go_on()
         self.paused = True
         super().pauseProducing()
 
     def resumeProducing(self) -> None:
         """Go on, also with what came in one go with the request before (pipelining)."""
-        self._taking.set(None)
-        super().resumeProducing()
+        self._taking.hold()
+        self._taking.put_off(self._sent / ANSWER_RATE, most=self.site.settings.idle_timeout)
+        self._sent = 0
         self.paused = False
-        if self._buffer:
+        super().resumeProducing()
+        if self._buffer and not self.paused:  # it may have been stopped again by what was sent meanwhile
             self.dataReceived(b"")
 
     def _linger(self) -> None:
@@ -312,6 +337,12 @@ class EC2Channel(HTTPChannel):
             self.transport.loseWriteConnection()
 
     # Time
+
+    def _begin_taking(self) -> None:
+        """Give the client the time that it has to take an answer; it runs while there is something to be taken."""
+        self._sent = 0
+        self._taking.set(self.site.settings.idle_timeout)
+        self._taking.hold()
 
     def _begin_head(self) -> None:
         self._wait(Stage.HEAD, self.site.settings.header_timeout)

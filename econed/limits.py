@@ -1,4 +1,6 @@
-"""How often somebody may ask: token buckets for access keys, and for addresses from which wrong signatures come.
+"""How often and how much at a time somebody may ask.
+
+Token buckets for access keys, and for addresses from which wrong signatures come; a count of each caller's requests.
 
 Everything is kept in memory, by each process for itself, and little of it: who has not been heard of for as long as it
 takes to be forgiven everything is forgotten.
@@ -7,7 +9,7 @@ takes to be forgiven everything is forgotten.
 from __future__ import annotations
 
 import ipaddress
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -129,6 +131,9 @@ class Limits:
         rate, wrong = settings.rate_limit, settings.failed_signatures
         self._requests = None if rate is None else Buckets(clock, rate, settings.rate_burst)
         self._failures = None if wrong is None else Buckets(clock, wrong / _MINUTE, wrong)
+        self._max_requests = settings.max_requests_per_user
+        self._requests_of: Counter[str] = Counter()
+        """How many requests are under way, by access key."""
 
     def demand_few(self, parameters: int) -> None:
         """Raise `EC2Error` for more parameters than a request may have."""
@@ -153,6 +158,19 @@ class Limits:
         if self._requests is not None and not self._requests.take(access_key):
             self._refused("rate_limit")
             raise _too_many()
+
+    def begin(self, access_key: str) -> None:
+        """Count a request that begins, or raise `EC2Error` where too many of this caller are under way; see `end`."""
+        if self._max_requests is not None and self._requests_of[access_key] >= self._max_requests:
+            self._refused("max_requests_per_user")
+            raise _too_many()
+        self._requests_of[access_key] += 1
+
+    def end(self, access_key: str) -> None:
+        """Count a request that has come to its end: its answer has been taken, and what it changes is done."""
+        self._requests_of[access_key] -= 1
+        if not self._requests_of[access_key]:
+            del self._requests_of[access_key]
 
 
 def network_of(address: str) -> str:

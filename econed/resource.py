@@ -8,22 +8,24 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IPullProducer, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
-from zope.interface import implementer
 
 from econed.access_log import Access, said_calls
 from econed.actions.call import Call, dry_run_succeeded
 from econed.actions.pacing import Pacer, WorkBudget
+from econed.answer_memory import AnswerMemory
 from econed.answers import failure
 from econed.auth.request import SignedRequest
 from econed.auth.sigv4 import signed_region
@@ -31,14 +33,17 @@ from econed.dispatch import Route
 from econed.errors import EC2Error
 from econed.limits import Limits
 from econed.log_lines import harmless
+from econed.malloc import trim
 from econed.metrics import Metrics
 from econed.observed import Observed, Tally
+from econed.response import ALLOWED, PRODUCED_FROM, Answer, Response
 from econed.under_way import UnderWay
-from econed.wire.encoder import Encoder, encode_error
+from econed.wire.encoder import Body, Encoder, encode_error
 from econed.wire.parameters import decode
 from econed.wire.query import Pairs, value_of
 
 if TYPE_CHECKING:
+    from econed.actions.action import Parts, Result
     from econed.actions.instance_types import FileTypes
     from econed.auth.users import User
     from econed.dispatch import Dispatcher
@@ -50,12 +55,8 @@ if TYPE_CHECKING:
 _VERSION = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 _FORM = b"application/x-www-form-urlencoded"
 _WITH_A_FILE = "UploadImage"
-_CONTENT_TYPE = b"text/xml;charset=UTF-8"
-_SERVER = b"AmazonEC2"  # what Amazon says; a version would tell strangers which holes to try
-_ALLOWED = (b"GET", b"POST")
-
-PRODUCED_FROM = 1 << 16
-"""Bytes from which an answer is sent no faster than the client reads it; at once, Twisted would cut a slow one off."""
+_GONE = "ClientGone"
+"""What the log and the metrics say of a request whose client went away before it had the answer."""
 
 
 @dataclass(frozen=True)
@@ -80,20 +81,8 @@ class Service:
     note: Callable[[str], None] | None = None
     """Is told which elements of oned's documents are read, for the tests."""
     metrics: Metrics = field(default_factory=Metrics)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What goes back: an HTTP status, the body in pieces, and EC2's code of what went wrong (empty if nothing did)."""
-
-    status: int
-    pieces: tuple[bytes, ...]
-    code: str = ""
-
-    @property
-    def length(self) -> int:
-        """The bytes of the body."""
-        return sum(map(len, self.pieces))
+    give_back: Callable[[], None] = trim
+    """Gives memory that was freed back to the system."""
 
 
 class EC2Resource(Resource):
@@ -106,10 +95,12 @@ class EC2Resource(Resource):
         self._service = service
         self.under_way = UnderWay()
         self._limits = Limits(service.settings, service.clock, service.peers.trusts, service.metrics.refused)
+        self.memory = AnswerMemory(service.clock, service.give_back)
 
     def render(self, request: RawRequest) -> int:
         """Take a request through the pipeline; whatever comes of it, it is answered, unless the client has gone."""
-        running = Deferred.fromCoroutine(_Exchange(self._service, self._limits, self.under_way, request).run())
+        exchange = _Exchange(self._service, self._limits, self.under_way, self.memory, request)
+        running = Deferred.fromCoroutine(exchange.run())
         request.notifyFinish().addErrback(lambda _: running.cancel())
         return NOT_DONE_YET
 
@@ -117,45 +108,67 @@ class EC2Resource(Resource):
 class _Exchange:
     """One request and its answer."""
 
-    def __init__(self, service: Service, limits: Limits, under_way: UnderWay, request: RawRequest) -> None:
+    def __init__(
+        self, service: Service, limits: Limits, under_way: UnderWay, memory: AnswerMemory, request: RawRequest
+    ) -> None:
         self._service = service
         self._limits = limits
         self._under_way = under_way
+        self._memory = memory
         self._request = request
         self._peer = service.peers.of(request)
         self._id = str(uuid.uuid4())
         self._action = ""
         self._user = ""
+        self._held = 0
+        self._changing: Deferred[Any] | None = None
+        self._is_counted = False
         self._tally = Tally()
 
     async def run(self) -> None:
         """Answer the request, count it, and say so in the log."""
         began = self._service.clock.seconds()
         self._service.metrics.request_began()
-        answer = Answer(0, (), "ClientGone")
+        response = Response(self._request, self._id, self._release)
+        answer, code = Answer(0, deque()), _GONE
         try:
             answer = await self._answer()
-            self._send(answer)
+            code = await self._sent(response, answer)
         except CancelledError:
             pass
         finally:
-            self._service.metrics.request_ended(self._action, answer.code, self._service.clock.seconds() - began)
+            if answer.rest is not None:
+                await answer.rest.aclose()
+            self._release(self._held)
+            self._end()
+            self._service.metrics.request_ended(self._action, code, self._service.clock.seconds() - began)
         Access(
             action=self._action,
             user=self._user,
             source=self._peer.address,
             status=answer.status,
-            code=answer.code,
-            length=answer.length,
+            code=code,
+            length=response.length,
             seconds=self._service.clock.seconds() - began,
             oned_calls=self._tally.calls,
             oned_seconds=self._tally.seconds,
             request_id=self._id,
         ).say(self._service.log)
 
+    async def _sent(self, response: Response, answer: Answer) -> str:
+        """Send an answer; return EC2's code of what went wrong before or while it was sent."""
+        try:
+            await response.send(answer)
+        except CancelledError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the one boundary: the status is out, only the end can tell
+            response.break_off()
+            return self._failed(error).code
+        return answer.code
+
     async def _answer(self) -> Answer:
         try:
-            return Answer(200, await self._carried_out())
+            return await self._carried_out()
         except CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - the one boundary: nothing else may reach the client
@@ -170,15 +183,16 @@ class _Exchange:
         else:
             self._service.log.debug("request {request_id}: {error}", error=harmless(error), request_id=self._id)
         answer = told.answer
-        return Answer(answer.status, (encode_error(answer.code, answer.message, self._id),), answer.code)
+        return Answer(answer.status, deque([encode_error(answer.code, answer.message, self._id)]), answer.code)
 
-    async def _carried_out(self) -> tuple[bytes, ...]:
+    async def _carried_out(self) -> Answer:
         signed = signed_request(self._request, self._peer.certificate)
         self._limits.demand_few(signed.parameters)
         pairs = (*signed.query_pairs, *signed.form_pairs)
         self._action = next((value for name, value in pairs if name == "Action"), "")
         user = await self._caller(signed)
         self._user = user.name
+        self._begin()
         action, version = _asked(pairs)
         route = self._service.dispatcher.find(action)
         if self._request.upload is not None and action != _WITH_A_FILE:
@@ -203,8 +217,55 @@ class _Exchange:
             fetcher=self._service.fetcher,
             signed_region=signed_region(signed),
         )
-        result = await _run(route, call.as_dry_run() if dry_run else call, self._under_way)
-        return await self._encoded(route, result or {}, version)
+        if dry_run:
+            call = call.as_dry_run()
+        body = self._service.encoder.body(route.operation, version=version, request_id=self._id)
+        result = await self._result(route, call)
+        if isinstance(result, AsyncGenerator):
+            return await self._begun(self._pieces(result, body))
+        pieces = await self._encoded(body, result or {})
+        pieces.append(body.end())
+        self._hold(sum(map(len, pieces)))
+        return Answer(200, pieces)
+
+    async def _begun(self, sets: AsyncGenerator[deque[bytes], None]) -> Answer:
+        """Return an answer as far as it is made before its status goes out: what is short is whole by then.
+
+        What fails until here is an error that the client is told.
+        """
+        begun: deque[bytes] = deque()
+        try:
+            async for pieces in sets:
+                begun.extend(pieces)
+                pieces.clear()
+                if sum(map(len, begun)) >= PRODUCED_FROM:
+                    return Answer(200, begun, rest=sets)
+        except BaseException:
+            await sets.aclose()
+            raise
+        return Answer(200, begun)
+
+    async def _pieces(self, result: Parts, body: Body) -> AsyncGenerator[deque[bytes], None]:
+        """Yield the body of a result that comes in parts, each encoded at once, so that nothing else of it stays."""
+        async with aclosing(result):
+            while True:
+                async with self._memory.turn(self._user):
+                    pieces = await self._next(result, body)
+                if pieces is None:
+                    break
+                yield pieces
+        yield deque([body.end()])
+
+    async def _next(self, result: Parts, body: Body) -> deque[bytes] | None:
+        """Return the next part of a result, encoded; None at its end."""
+        try:
+            part = await result.__anext__()  # anext() with a default takes apart what it is sent, in Python 3.11
+        except StopAsyncIteration:
+            return None
+        pieces = await self._encoded(body, part)
+        pieces.append(body.rest())
+        self._hold(sum(map(len, pieces)))
+        return pieces
 
     async def _caller(self, signed: SignedRequest) -> User:
         """Return who sent the request, unless there are too many from where it comes, or of his."""
@@ -217,50 +278,55 @@ class _Exchange:
         self._limits.admit(user.name)
         return user
 
-    async def _encoded(self, route: Route, result: Any, version: str) -> tuple[bytes, ...]:
-        """Encode a result, giving way to other requests between its slices."""
-        pieces: list[bytes] = []
-        for piece in self._service.encoder.slices(route.operation, result, version=version, request_id=self._id):
-            if pieces:
-                await self._service.pacer.turn()
+    async def _result(self, route: Route, call: Call) -> Result | Parts:
+        """Run an action to its end: one that changes something is not broken off when the client goes."""
+        running = Deferred.fromCoroutine(route.action.run(call, **route.action.keywords(call.parameters)))
+        if not route.action.only_reads:
+            self._changing = running
+            running = self._under_way.shielded(running)
+        result: Result | Parts = await running
+        if call.dry_run:
+            if isinstance(result, AsyncGenerator):
+                async with aclosing(result):
+                    await anext(result)
+            raise dry_run_succeeded()
+        return result
+
+    async def _encoded(self, body: Body, part: Mapping[str, Any]) -> deque[bytes]:
+        """Encode a part of a result, giving way to other requests between its slices."""
+        pieces: deque[bytes] = deque()
+        for piece in body.slices(part):
             pieces.append(piece)
-        return tuple(pieces)
+            await self._service.pacer.turn()
+        return pieces
 
-    def _send(self, answer: Answer) -> None:
-        request = self._request
-        request.setResponseCode(answer.status)
-        request.setHeader(b"server", _SERVER)
-        request.setHeader(b"content-type", _CONTENT_TYPE)
-        request.setHeader(b"content-length", b"%d" % answer.length)
-        request.setHeader(b"x-amzn-requestid", self._id.encode())
-        request.setHeader(b"cache-control", b"no-cache, no-store")
-        if answer.status == HTTPStatus.METHOD_NOT_ALLOWED:
-            request.setHeader(b"allow", b", ".join(_ALLOWED))  # RFC 9110, 15.5.6
-        if answer.length < PRODUCED_FROM:
-            request.write(b"".join(answer.pieces))
-            request.finish()
+    # What the request takes
+
+    def _begin(self) -> None:
+        self._limits.begin(self._user)
+        self._is_counted = True
+
+    def _end(self) -> None:
+        """Let the caller have another request, as soon as what this one changes is done."""
+        if not self._is_counted:
+            return
+        if self._changing is None or self._changing.called:
+            self._limits.end(self._user)
         else:
-            request.registerProducer(_Pieces(request, answer.pieces), False)
+            self._changing.addBoth(self._ended)
 
+    def _ended(self, result: Any) -> Any:
+        self._limits.end(self._user)
+        return result
 
-@implementer(IPullProducer)
-class _Pieces:
-    """Writes a body piece by piece, each when the client has taken the one before."""
+    def _hold(self, count: int) -> None:
+        self._held += count
+        self._memory.hold(self._user, count)
 
-    def __init__(self, request: RawRequest, pieces: Iterable[bytes]) -> None:
-        self._request = request
-        self._pieces = iter(pieces)
-
-    def resumeProducing(self) -> None:
-        piece = next(self._pieces, None)
-        if piece is not None:
-            self._request.write(piece)
-        else:
-            self._request.unregisterProducer()
-            self._request.finish()
-
-    def stopProducing(self) -> None:
-        self._pieces = iter(())
+    def _release(self, count: int) -> None:
+        count = min(count, self._held)
+        self._held -= count
+        self._memory.release(self._user, count)
 
 
 def signed_request(request: RawRequest, certificate: bytes | None = None) -> SignedRequest:
@@ -270,7 +336,7 @@ def signed_request(request: RawRequest, certificate: bytes | None = None) -> Sig
     """
     if request.refusal is not None:
         raise request.refusal
-    if request.method not in _ALLOWED:
+    if request.method not in ALLOWED:
         raise EC2Error("MethodNotAllowed", "Only GET and POST are taken.", HTTPStatus.METHOD_NOT_ALLOWED)
     assert request.content is not None  # noqa: S101 - read in full before it is rendered
     fields = None if request.upload is None else request.upload.fields
@@ -307,12 +373,3 @@ def _asked(pairs: Pairs) -> tuple[str, str]:
     if not _VERSION.fullmatch(version):
         raise EC2Error("NoSuchVersion", "The requested version of service AmazonEC2 does not exist")
     return action, version
-
-
-async def _run(route: Route, call: Call, under_way: UnderWay) -> Any:
-    """Run an action to its end: one that changes something is not broken off when the client goes."""
-    running = Deferred.fromCoroutine(route.action.run(call, **route.action.keywords(call.parameters)))
-    result = await (running if route.action.only_reads else under_way.shielded(running))
-    if call.dry_run:
-        raise dry_run_succeeded()
-    return result

@@ -81,6 +81,8 @@ class Settings:
     """Most parameters that a request may have."""
     max_connections_per_address: Annotated[int | None, values.optional(values.whole(1, 10**6))] = 256
     """Most connections that one address may have with one process, trusted proxies apart; None: any number."""
+    max_requests_per_user: Annotated[int | None, values.optional(values.whole(1, 10**6))] = 50
+    """Most requests that one access key may have under way in one process; None: any number."""
     header_timeout: Annotated[float, values.seconds(1, 3600)] = 20.0
     """Seconds in which first line and headers have to come once the first byte of them has."""
     body_timeout: Annotated[float, values.seconds(1, 3600)] = 60.0

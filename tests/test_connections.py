@@ -6,6 +6,7 @@ import re
 import socket
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator
 from ipaddress import ip_network
 from pathlib import Path
@@ -14,7 +15,7 @@ from urllib.parse import parse_qsl
 
 import pytest
 import pytest_twisted
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol, wrapClientTLS
 from twisted.internet.ssl import CertificateOptions, PrivateCertificate
 from twisted.internet.task import Clock
@@ -24,7 +25,7 @@ from twisted.web.server import NOT_DONE_YET
 
 from econed.channel import LINGER, MAX_HEADERS, Deadline
 from econed.limits import FREE_BODY
-from econed.resource import _Pieces
+from econed.response import Answer, Response
 from econed.settings import Settings
 from tests.support.certificates import write_server_pair
 from tests.support.serving import Client, Server, asked, connected, get, reactor, signed, turns
@@ -383,8 +384,10 @@ class _Long(Resource):
     isLeaf = True
 
     def render(self, request: Any) -> int:
-        request.setHeader(b"content-length", b"%d" % (1 << 25))
-        request.registerProducer(_Pieces(request, [bytes(1 << 16)] * (1 << 9)), False)
+        answer = Answer(200, deque([bytes(1 << 16)] * (1 << 9)))
+        sending = Deferred.fromCoroutine(Response(request, "r", lambda _: None).send(answer))
+        request.notifyFinish().addErrback(lambda _: sending.cancel())
+        sending.addErrback(lambda failure: failure.trap(CancelledError))
         return NOT_DONE_YET
 
 

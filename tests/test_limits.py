@@ -132,6 +132,38 @@ def test_no_key_ever_gets_more_than_its_burst_and_its_rate(asked: list[tuple[int
         assert given_out[key] <= 5 + 2 * (clock.seconds() - began)
 
 
+# Requests at a time
+
+
+def test_an_access_key_has_so_many_requests_under_way_and_each_that_ends_makes_room() -> None:
+    refused = list[str]()
+    limits = _limits(_clock(), refused=refused, max_requests_per_user=2)
+    limits.begin("alice")
+    limits.begin("alice")
+    with pytest.raises(EC2Error) as caught:
+        limits.begin("alice")
+    assert (caught.value.code, caught.value.status) == ("RequestLimitExceeded", 503)
+    assert refused == ["max_requests_per_user"]
+    limits.begin("bob")
+    limits.end("alice")
+    limits.begin("alice")
+
+
+def test_without_that_limit_an_access_key_has_any_number() -> None:
+    limits = _limits(_clock(), max_requests_per_user=None)
+    for _ in range(10_000):
+        limits.begin("alice")
+        limits.begin("bob")
+
+
+def test_nothing_is_remembered_of_an_access_key_without_requests() -> None:
+    limits = _limits(_clock(), max_requests_per_user=2)
+    for number in range(100):
+        limits.begin(f"key {number}")
+        limits.end(f"key {number}")
+    assert not limits._requests_of
+
+
 # Requests of an access key
 
 

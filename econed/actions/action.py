@@ -1,5 +1,7 @@
 """What an EC2 action is here: an `async def` that says by its own signature which parameters it carries out.
 
+It returns its result, or what makes it in parts, where it may be long: each when the client has taken those before.
+
 The decorator only describes; nothing is registered at import. `actions_in` finds the actions of a package, and
 `econed.dispatch` holds every one against Amazon's model when the daemon starts.
 """
@@ -10,12 +12,22 @@ import importlib
 import inspect
 import pkgutil
 import typing
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType, ModuleType, SimpleNamespace, UnionType
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
-Run = Callable[..., Coroutine[Any, Any, Mapping[str, Any] | None]]
+Result: TypeAlias = Mapping[str, Any] | None
+"""What an action returns: members of Amazon's model, or nothing where the model has no output."""
+
+Parts: TypeAlias = AsyncGenerator[Mapping[str, Any], None]
+"""A result in parts: each has members of the model, and a list of the result is continued by the next part that has it.
+
+While the iterator waits for its reader it holds no documents of oned's and nothing of the part that it has yielded.
+Whoever leaves it before its end closes it (`contextlib.aclosing`).
+"""
+
+Run = Callable[..., Coroutine[Any, Any, Result | Parts]]
 _F = TypeVar("_F", bound=Callable[..., Coroutine[Any, Any, Any]])
 
 _ATTRIBUTE = "__ec2_action__"

@@ -11,12 +11,15 @@ from econed.actions.images import images
 from econed.actions.instance_facts import ATTACH_TIME, DELETE_ON_TERMINATION
 from econed.actions.instance_state import is_busy
 from econed.actions.machines import is_shown, machines
+from econed.actions.tagging import disk_tag_prefix, tags_under
 from econed.actions.volume_facts import HINT, PendingAttachment, is_unfinished, is_volume
 from econed.ids import INSTANCE, VOLUME, machine_and_part, part_of_machine
 from econed.opennebula.states import VmState
 from econed.opennebula.values import epoch_seconds
 
 if TYPE_CHECKING:
+    from types_boto3_ec2.type_defs import TagTypeDef
+
     from econed.actions.call import Call
     from econed.opennebula.documents import Disk, Image, VirtualMachine
 
@@ -50,6 +53,11 @@ class Attachment:
     def is_root(self) -> bool:
         """Whether the machine boots from it: it is its first disk."""
         return self.machine.disks[0].disk_id == self.disk.disk_id
+
+    @property
+    def own_tags(self) -> list[TagTypeDef]:
+        """The tags that the machine keeps for a disk that belongs to it alone."""
+        return tags_under(self.machine.user_template, disk_tag_prefix(self.disk.disk_id))
 
     @property
     def deletes_on_termination(self) -> bool:

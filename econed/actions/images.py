@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
+from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from econed.actions.accounts import account_named, is_owned_by, owner_alias
-from econed.actions.action import action
+from econed.actions.action import Parts, Result, action
 from econed.actions.by_id import named
 from econed.actions.call import account_id, together
 from econed.actions.image_deletion import delete_image
@@ -21,6 +23,7 @@ from econed.actions.image_view import (
     is_public,
 )
 from econed.actions.inputs import Filter, TagSpecification, demand_showable
+from econed.actions.listing import Page, in_parts, once
 from econed.actions.new_images import demand_unused
 from econed.actions.paging import Listing, Paging
 from econed.actions.tagging import limited, specified, tag_text, tags_of, untag_text
@@ -29,12 +32,15 @@ from econed.actions.volume_facts import is_marked_deleted, is_of_ami, is_snapsho
 from econed.errors import EC2Error, OpenNebulaCode, OpenNebulaRefusal
 from econed.ids import IMAGE, SNAPSHOT
 from econed.opennebula.documents import Right
-from econed.opennebula.session import MINE, VISIBLE
+from econed.opennebula.session import MINE, SET_SIZE, VISIBLE
 from econed.opennebula.states import ImageState, ImageType
 from econed.opennebula.template import attribute, removal, template
 
 if TYPE_CHECKING:
+    from types_boto3_ec2.type_defs import ImageTypeDef
+
     from econed.actions.call import Call
+    from econed.actions.listing import Sets
     from econed.opennebula.documents import Image
 
 _LISTING = Listing("images", (int,))
@@ -57,7 +63,7 @@ async def describe_images(
     include_disabled: bool = False,
     max_results: int | None = None,
     next_token: str | None = None,
-) -> dict[str, Any]:
+) -> Result | Parts:
     """List the AMIs that the caller may see.
 
     A disabled image is listed only if it is named or IncludeDisabled is given. Of Amazon's aliases of owners `amazon`
@@ -67,20 +73,23 @@ async def describe_images(
     paging = Paging.of(_LISTING, max_results, next_token, least=1, ids=image_ids)
     accounts = {account_named(call, owner) for owner in owners}
     users = {user if user == _EVERYBODY else account_named(call, user) for user in executable_users}
+
+    def is_meant(image: Image) -> bool:
+        is_theirs = not owners or is_owned_by(call, image.uid, accounts)
+        return is_theirs and (not users or _is_shared(call, image, users))
+
+    def is_listed(image: Image) -> bool:
+        return is_ami(image) and (include_disabled or image.state is not ImageState.DISABLED) and is_meant(image)
+
+    async def shown(image: Image) -> ImageTypeDef | None:
+        item = ami(image, owner_alias(call, image.uid))
+        return item if await selection.admits(item) else None
+
     if image_ids:
-        found = await amis(call, image_ids)
+        sets = once([image for image in await amis(call, image_ids) if is_meant(image)])
     else:
-        pool = await call.one.images(MINE if accounts == {call.owner_id} else VISIBLE)
-        found = tuple(
-            each for each in pool if is_ami(each) and (include_disabled or each.state is not ImageState.DISABLED)
-        )
-    shown = (
-        ami(image, owner_alias(call, image.uid))
-        for image in found
-        if (is_owned_by(call, image.uid, accounts) or not owners) and (not users or _is_shared(call, image, users))
-    )
-    page, last = paging.page(await selection.of(shown), lambda each: (IMAGE.parse(each["ImageId"]),))
-    return {"Images": page, **last}
+        sets = meant_images(call, is_listed, MINE if accounts == {call.owner_id} else VISIBLE)
+    return in_parts("Images", sets, shown, Page(lambda image: (image.id,), paging))
 
 
 # What an image is for, OpenNebula does not keep: x86_64 and hvm are what it is taken to be.
@@ -171,6 +180,36 @@ async def amis(call: Call, image_ids: Sequence[str]) -> tuple[Image, ...]:
         return [image for image in await images(call, numbers) if is_ami(image)]
 
     return await named(IMAGE, image_ids, read)
+
+
+async def meant_images(call: Call, is_meant: Callable[[Image], bool], owner: int = VISIBLE) -> Sets[Image]:
+    """Yield what reads those of the caller's images that are meant, lowest id first, in sets of a few hundred."""
+    ids, few = await ids_and_few(call, is_meant, owner)
+    async with aclosing(once(few) if few else image_sets(call, ids, owner)) as sets:
+        async for read in sets:
+            yield read
+
+
+async def ids_and_few(
+    call: Call, is_meant: Callable[[Image], bool], owner: int = VISIBLE
+) -> tuple[list[int], list[Image]]:
+    """Return the ids of the images that are meant, lowest first, and the images if they are no more than a set.
+
+    The pool is read whole to know which they are. Of more the documents are not kept: `image_sets` reads them again.
+    """
+    found = sorted(filter(is_meant, await call.one.images(owner)), key=lambda image: image.id)
+    return [image.id for image in found], found if len(found) <= SET_SIZE else []
+
+
+async def image_sets(call: Call, ids: Sequence[int], owner: int = VISIBLE) -> Sets[Image]:
+    """Yield what reads the images with these OpenNebula ids, lowest first, in sets of a few hundred."""
+    for start in range(0, len(ids), SET_SIZE):
+        yield partial(_between, call, owner, ids[start : start + SET_SIZE])
+
+
+async def _between(call: Call, owner: int, ids: Sequence[int]) -> list[Image]:
+    wanted = frozenset(ids)
+    return [image for image in await call.one.images(owner, ids[0], ids[-1]) if image.id in wanted]
 
 
 async def images(call: Call, numbers: Sequence[int]) -> tuple[Image, ...]:

@@ -69,6 +69,9 @@ _GONE_DOWN = frozenset(
     {InstanceState.STOPPING, InstanceState.STOPPED, InstanceState.SHUTTING_DOWN, InstanceState.TERMINATED}
 )
 
+_KEPT_BACK = 100
+"""Instances from which on a reservation is not kept back for more of them."""
+
 GUEST_POWERED_OFF = 44
 """HISTORY/ACTION of a machine that oned's monitoring found off, as after a shutdown from inside (MONITOR_ACTION)."""
 
@@ -99,6 +102,31 @@ def reservation_of(machine: VirtualMachine) -> str:
     """Return the id of the reservation of a machine: as RunInstances noted it, else the one of the machine alone."""
     noted = machine.user_template.text(RESERVATION)
     return noted if RESERVATION_ID.is_id(noted) else reservation_id(machine.id)
+
+
+class Reservations:
+    """Reservations of machines that come in sets: those of the same id are made one within a set.
+
+    The last one of a set is kept back for the next, in which most of those go on that are split; but not a large one.
+    See `econed.actions.listing.Arrangement`.
+    """
+
+    def __init__(self) -> None:
+        self._open: list[ReservationTypeDef] = []
+
+    def of(self, items: list[ReservationTypeDef]) -> list[ReservationTypeDef]:
+        """Return the reservations that are to be shown now."""
+        if not items:
+            return []
+        last = items[-1]["ReservationId"]
+        whole = merged([*self.rest(), *items])
+        self._open = [each for each in whole if each["ReservationId"] == last and len(each["Instances"]) < _KEPT_BACK]
+        return whole if not self._open else [each for each in whole if each["ReservationId"] != last]
+
+    def rest(self) -> list[ReservationTypeDef]:
+        """Return the one that was kept back."""
+        kept, self._open = self._open, []
+        return kept
 
 
 def status(machine: VirtualMachine, clusters: Mapping[int, str]) -> InstanceStatusTypeDef:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING
 
-from econed.actions.action import action
+from econed.actions.action import Parts, Result, action
 from econed.actions.address_store import address_store
 from econed.actions.address_view import PublicAddresses
 from econed.actions.call import user_of
 from econed.actions.inputs import Filter
 from econed.actions.instance_filters import INSTANCE_FILTERS, STATUS_FILTERS, wants_ended
 from econed.actions.instance_state import InstanceState
-from econed.actions.instance_view import merged, reservation, status
-from econed.actions.machines import listed_ids, machines, shown_sets
+from econed.actions.instance_view import Reservations, merged, reservation, status
+from econed.actions.listing import FEW, Page, few, in_parts
+from econed.actions.machines import listed_ids, machine_sets, machines
 from econed.actions.paging import Listing, Paging
 from econed.errors import OpenNebulaRefusal
 from econed.opennebula.session import VISIBLE
@@ -23,11 +25,11 @@ if TYPE_CHECKING:
     from types_boto3_ec2.type_defs import InstanceStatusTypeDef, ReservationTypeDef
 
     from econed.actions.call import Call
+    from econed.actions.listing import Sets
     from econed.opennebula.documents import VirtualMachine
 
 _INSTANCES = Listing("instances", (int,))
 _STATUS = Listing("instance-status", (int,))
-_T = TypeVar("_T")
 
 
 @action(ignores=("IncludeManagedResources",))
@@ -38,7 +40,7 @@ async def describe_instances(
     filters: Sequence[Filter] = (),
     max_results: int | None = None,
     next_token: str | None = None,
-) -> dict[str, Any]:
+) -> Result | Parts:
     """List instances: all machines that the caller may see, those that ended lately among them (EC2 DescribeInstances).
 
     With MaxResults, a page ends after so many instances; a reservation may go on in the next.
@@ -46,7 +48,6 @@ async def describe_instances(
     selection = INSTANCE_FILTERS.selection(filters, call.budget)
     paging = Paging.of(_INSTANCES, max_results, next_token, ids=instance_ids)
     clusters = await call.cluster_names()
-
     addresses = await _addresses(call)
 
     async def shown(machine: VirtualMachine) -> ReservationTypeDef | None:
@@ -54,13 +55,11 @@ async def describe_instances(
         beside = {"OwnerId": whole["OwnerId"], "ReservationId": whole["ReservationId"]}
         return whole if await selection.admits({**whole["Instances"][0], **beside}) else None
 
-    if instance_ids:
-        named = [await shown(machine) for machine in await machines(call, instance_ids)]
-        return {"Reservations": merged(each for each in named if each)}
-    owner = _owner(filters)
-    ids = () if owner is None else await listed_ids(call, ended=wants_ended(filters), owner=owner)
-    found, last = await _page(shown_sets(call, paging.rest(ids, _position)), shown, paging)
-    return {"Reservations": merged(found), **last}
+    if 0 < len(instance_ids) <= FEW:
+        found = await few("Reservations", await machines(call, instance_ids), shown)
+        return {"Reservations": merged(found["Reservations"])}
+    sets = _sets(call, instance_ids, paging, ended=wants_ended(filters), owner=_owner(filters))
+    return in_parts("Reservations", sets, shown, _page(paging, instance_ids), Reservations())
 
 
 @action(ignores=("IncludeManagedResources",))
@@ -72,7 +71,7 @@ async def describe_instance_status(
     include_all_instances: bool = False,
     max_results: int | None = None,
     next_token: str | None = None,
-) -> dict[str, Any]:
+) -> Result | Parts:
     """List the status of running instances, or with IncludeAllInstances of all (EC2 DescribeInstanceStatus)."""
     selection = STATUS_FILTERS.selection(filters, call.budget)
     paging = Paging.of(_STATUS, max_results, next_token, ids=instance_ids)
@@ -83,31 +82,28 @@ async def describe_instance_status(
         is_meant = include_all_instances or one["InstanceState"] == InstanceState.RUNNING.member
         return one if await selection.admits(one) and is_meant else None
 
+    if 0 < len(instance_ids) <= FEW:
+        return await few("InstanceStatuses", await machines(call, instance_ids), shown)
+    sets = _sets(call, instance_ids, paging, ended=include_all_instances)
+    return in_parts("InstanceStatuses", sets, shown, _page(paging, instance_ids))
+
+
+async def _sets(
+    call: Call, instance_ids: Sequence[str], paging: Paging, *, ended: bool, owner: int | None = VISIBLE
+) -> Sets[VirtualMachine]:
+    """Yield what reads the machines with these ids, or all behind the place where a page begins, lowest id first.
+
+    `owner` is as for `listed_ids`, None where no machine can be meant.
+    """
     if instance_ids:
-        named = [await shown(machine) for machine in await machines(call, instance_ids)]
-        return {"InstanceStatuses": [each for each in named if each]}
-    ids = await listed_ids(call, ended=include_all_instances)
-    found, last = await _page(shown_sets(call, paging.rest(ids, _position)), shown, paging)
-    return {"InstanceStatuses": found, **last}
-
-
-async def _page(
-    sets: AsyncGenerator[list[VirtualMachine], None],
-    shown: Callable[[VirtualMachine], Awaitable[_T | None]],
-    paging: Paging,
-) -> tuple[list[_T], dict[str, str]]:
-    """Return what is shown of the machines up to the page's limit, and the NextToken if more are left to look at."""
-    found: list[_T] = []
-    last = 0
-    async with aclosing(sets):
-        async for each in sets:
-            for machine in each:
-                if paging.limit is not None and len(found) == paging.limit:
-                    return found, {"NextToken": paging.token((last,))}
-                last = machine.id
-                if (one := await shown(machine)) is not None:
-                    found.append(one)
-    return found, {}
+        yield partial(machines, call, instance_ids)
+        return
+    if owner is None:
+        return
+    ids = await listed_ids(call, ended=ended, owner=owner)
+    async with aclosing(machine_sets(call, paging.rest(ids, _position))) as sets:
+        async for read in sets:
+            yield read
 
 
 async def _addresses(call: Call) -> PublicAddresses | None:
@@ -135,6 +131,10 @@ def _owner(filters: Sequence[Filter]) -> int | None:
         return VISIBLE
     (owner,) = owners
     return user_of(owner)
+
+
+def _page(paging: Paging, instance_ids: Sequence[str]) -> Page[VirtualMachine]:
+    return Page(lambda machine: (machine.id,), None if instance_ids else paging)
 
 
 def _position(machine_id: int) -> tuple[int]:

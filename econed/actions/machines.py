@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from econed.actions.by_id import named
 from econed.actions.instance_facts import DISCARDED
 from econed.ids import INSTANCE
-from econed.opennebula.session import NOT_DONE, VISIBLE
+from econed.opennebula.session import NOT_DONE, SET_SIZE, VISIBLE
 from econed.opennebula.states import VmState
 
 if TYPE_CHECKING:
     from econed.actions.call import Call
+    from econed.actions.listing import Sets
     from econed.opennebula.documents import VirtualMachine
 
 _NEWEST_ENDED = 200
@@ -58,11 +59,14 @@ async def listed_ids(call: Call, *, ended: bool = True, owner: int = VISIBLE) ->
     return tuple(sorted({*living, *lately, *(machine.id for machine in newest if is_shown(call, machine))}))
 
 
-async def shown_sets(call: Call, ids: Sequence[int]) -> AsyncGenerator[list[VirtualMachine], None]:
-    """Yield the machines with these OpenNebula ids that are instances to EC2, in sets of a few hundred."""
-    async with aclosing(call.one.vm_sets(ids)) as sets:
-        async for each in sets:
-            yield [machine for machine in each if is_shown(call, machine)]
+async def machine_sets(call: Call, ids: Sequence[int]) -> Sets[VirtualMachine]:
+    """Yield what reads the machines with these OpenNebula ids that are instances to EC2, in sets of a few hundred."""
+    for start in range(0, len(ids), SET_SIZE):
+        yield partial(_shown, call, ids[start : start + SET_SIZE])
+
+
+async def _shown(call: Call, ids: Sequence[int]) -> list[VirtualMachine]:
+    return [machine for machine in await call.one.vms(ids) if is_shown(call, machine)]
 
 
 def _forgotten_before(call: Call) -> int:

@@ -6,14 +6,16 @@ from collections.abc import Container, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from econed.actions.accounts import account_named, is_owned_by, owner_alias
-from econed.actions.action import action
+from econed.actions.action import Parts, Result, action
 from econed.actions.attachments import Attachment, settled, volumes
 from econed.actions.call import account_id
 from econed.actions.image_deletion import delete_image
 from econed.actions.image_view import is_ami, is_public
+from econed.actions.images import meant_images
 from econed.actions.inputs import Filter, TagSpecification, demand_showable
 from econed.actions.instance_state import InstanceState
 from econed.actions.instance_view import state_of
+from econed.actions.listing import Page, in_parts, once
 from econed.actions.paging import Listing, Paging
 from econed.actions.regions import own_region
 from econed.actions.sharing import EVERYBODY, PermissionChanges, wanted_sharing
@@ -30,6 +32,8 @@ from econed.opennebula.session import MINE, VISIBLE
 from econed.opennebula.states import ImageState
 
 if TYPE_CHECKING:
+    from types_boto3_ec2.type_defs import SnapshotTypeDef
+
     from econed.actions.attachments import Volume
     from econed.actions.call import Call
     from econed.opennebula.documents import Image
@@ -111,23 +115,27 @@ async def describe_snapshots(
     filters: Sequence[Filter] = (),
     max_results: int | None = None,
     next_token: str | None = None,
-) -> dict[str, Any]:
+) -> Result | Parts:
     """List the snapshots that the caller may see (EC2 DescribeSnapshots)."""
     selection = SNAPSHOT_FILTERS.selection(filters, call.budget)
     paging = Paging.of(_LISTING, max_results, next_token, least=1, ids=snapshot_ids)
     owners = {account_named(call, owner) for owner in owner_ids}
     users = {user if user == EVERYBODY else account_named(call, user) for user in restorable_by_user_ids}
+
+    def is_meant(image: Image) -> bool:
+        is_theirs = not owners or is_owned_by(call, image.uid, owners)
+        return is_theirs and (not users or _is_restorable(call, image, users))
+
+    async def shown(image: Image) -> SnapshotTypeDef | None:
+        item = snapshot_view(image, owner_alias(call, image.uid))
+        return item if await selection.admits(item) else None
+
     if snapshot_ids:
-        found = await found_snapshots(call, snapshot_ids)
+        sets = once([image for image in await found_snapshots(call, snapshot_ids) if is_meant(image)])
     else:
-        found = tuple(filter(is_shown, await call.one.images(MINE if owners == {call.owner_id} else VISIBLE)))
-    shown = (
-        snapshot_view(image, owner_alias(call, image.uid))
-        for image in found
-        if (not owners or is_owned_by(call, image.uid, owners)) and (not users or _is_restorable(call, image, users))
-    )
-    page, last = paging.page(await selection.of(shown), lambda each: (SNAPSHOT.parse(each["SnapshotId"]),))
-    return {"Snapshots": page, **last}
+        owner = MINE if owners == {call.owner_id} else VISIBLE
+        sets = meant_images(call, lambda image: is_shown(image) and is_meant(image), owner)
+    return in_parts("Snapshots", sets, shown, Page(lambda image: (image.id,), paging))
 
 
 @action()

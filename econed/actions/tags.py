@@ -1,31 +1,26 @@
-"""Tags on all that can be tagged here (EC2 API Reference, CreateTags, DeleteTags, DescribeTags).
+"""Tags put on all that can be tagged here, and taken off (EC2 API Reference, CreateTags, DeleteTags).
 
 That is: instances, AMIs, volumes, snapshots, key pairs and elastic IPs.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from econed import ids
 from econed.actions.action import action
 from econed.actions.address_store import address_store, tagged_addresses
-from econed.actions.attachments import Attachment, own_disks, volumes
-from econed.actions.filters import Filters, field
-from econed.actions.image_view import is_ami
-from econed.actions.images import amis, images
-from econed.actions.inputs import Filter, Tag
-from econed.actions.key_store import ID_PREFIX, KeyPair, key_pairs_by_id, own_key_pairs, tag_prefix
-from econed.actions.machines import listed_ids, machines, shown_sets
+from econed.actions.attachments import Attachment, volumes
+from econed.actions.images import amis
+from econed.actions.inputs import Tag
+from econed.actions.key_store import ID_PREFIX, KeyPair, key_pairs_by_id, tag_prefix
+from econed.actions.machines import machines
 from econed.actions.object_limits import MAX_OF_ADDRESSES, MAX_ON_IMAGE, MAX_ON_MACHINE, MAX_ON_USER, check_size
 from econed.actions.pacing import ITEM
-from econed.actions.paging import Listing, Paging, Position
-from econed.actions.snapshot_view import found_snapshots, is_shown
+from econed.actions.snapshot_view import found_snapshots
 from econed.actions.tagging import (
     PREFIX,
     checked,
@@ -34,19 +29,17 @@ from econed.actions.tagging import (
     older_keys,
     tag_text,
     tags_of,
-    tags_under,
     too_many,
     untag_text,
 )
-from econed.actions.volume_facts import SNAPSHOT_TAG_PREFIX, is_of_ami, is_volume, snapshot_tags
+from econed.actions.volume_facts import SNAPSHOT_TAG_PREFIX, is_of_ami, snapshot_tags
 from econed.errors import EC2Error
-from econed.ids import ALLOCATION, IMAGE, INSTANCE, SNAPSHOT, VOLUME, Kind, allocation_id, machine_and_part
+from econed.ids import ALLOCATION, IMAGE, INSTANCE, SNAPSHOT, VOLUME
 from econed.opennebula.documents import Image, OwnedView, Right, VirtualMachine
 from econed.opennebula.template import template
 
 if TYPE_CHECKING:
-    from types_boto3_ec2.literals import ResourceTypeType
-    from types_boto3_ec2.type_defs import TagDescriptionTypeDef, TagTypeDef
+    from types_boto3_ec2.type_defs import TagTypeDef
 
     from econed.actions.address_records import Address, Pool
     from econed.actions.call import Call
@@ -63,26 +56,6 @@ _NOT_TAGGED_HERE = (
 _KINDS = {
     kind.prefix: kind for kind in (INSTANCE, IMAGE, VOLUME, SNAPSHOT, ALLOCATION, ids.KEY_PAIR, *_NOT_TAGGED_HERE)
 }
-_SNAPSHOTS, _VOLUMES = f"{IMAGE.prefix}-{SNAPSHOT.prefix}", f"{IMAGE.prefix}-{VOLUME.prefix}"
-"""Where snapshots and volumes stand in the list of tags: behind the AMIs, with which they are read."""
-
-_STANDS_AT = {SNAPSHOT.prefix: _SNAPSHOTS, VOLUME.prefix: _VOLUMES}
-_LAST = "\U0010ffff"
-"""Behind all keys."""
-
-_LISTING = Listing("tags", (str, int, str))
-
-_FILTERS = Filters(
-    MappingProxyType(
-        {
-            "key": field("Key"),
-            "resource-id": field("ResourceId"),
-            "resource-type": field("ResourceType"),
-            "value": field("Value"),
-        }
-    ),
-    tagged=lambda key: lambda tag: [tag["Value"]] if tag["Key"] == key else [],
-)
 
 
 @dataclass(frozen=True)
@@ -116,7 +89,7 @@ class _OnMachine:
         if self.is_tagged:
             yield _Tagged.itself(self.machine.user_template)
         for each in self.disks:
-            yield _Tagged(_disk_tags(each), disk_tag_prefix(each.disk.disk_id))
+            yield _Tagged(each.own_tags, disk_tag_prefix(each.disk.disk_id))
 
 
 @dataclass(frozen=True)
@@ -158,7 +131,7 @@ class _Resources:
         yield from (tags_of(image.template) for image in self.images)
         yield from map(snapshot_tags, self.snapshots)
         yield from (pair.tags for pair in self.key_pairs)
-        yield from map(_disk_tags, self.disks)
+        yield from (each.own_tags for each in self.disks)
         if self.pool is not None:
             yield from map(self.pool.tags, self.addresses)
 
@@ -212,27 +185,6 @@ async def delete_tags(call: Call, *, resources: Sequence[str], tags: Sequence[Ta
         return untag_text((tag["Key"] for tag in tagged.present if is_meant(tag)), tagged.prefix, older=tagged.older)
 
     await _change(call, await _find(call, resources), untagged)
-
-
-@action()
-async def describe_tags(
-    call: Call,
-    *,
-    filters: Sequence[Filter] = (),
-    max_results: int | None = None,
-    next_token: str | None = None,
-) -> dict[str, Any]:
-    """List the tags of what the caller may see, and of their own key pairs and elastic IPs."""
-    selection = _FILTERS.selection(filters, call.budget)
-    paging = Paging.of(_LISTING, max_results, next_token)
-    found: list[TagDescriptionTypeDef] = []
-    async with aclosing(_described(call, filters, paging.after)) as sets:
-        async for each in sets:
-            found += paging.rest(await selection.of(each), _position)
-            if paging.limit is not None and len(found) > paging.limit:
-                break
-    page, last = paging.page(found, _position)
-    return {"Tags": page, **last}
 
 
 async def _find(call: Call, resource_ids: Sequence[str]) -> _Resources:
@@ -330,100 +282,3 @@ async def _texts(call: Call, text: _Text, resources: Iterable[_Tagged]) -> str:
         await call.budget.spend(ITEM)
         texts.append(text(each))
     return template(*texts)
-
-
-async def _described(
-    call: Call, filters: Sequence[Filter], after: Position | None
-) -> AsyncGenerator[list[TagDescriptionTypeDef], None]:
-    """Yield the tags of all resources in the order of `_position`, from the resource of `after` on.
-
-    Only those are read from oned that the filters on resource id and type leave.
-    """
-    types = _FILTERS.values_of("resource-type", filters)
-    named = _FILTERS.values_of("resource-id", filters)
-    prefix, number, _ = after or ("", 0, "")
-
-    def is_wanted(kind: str, *resource_types: str) -> bool:
-        return (types is None or any(each in types for each in resource_types)) and str(prefix) <= kind
-
-    pool = await _images(call, named) if is_wanted(_VOLUMES, "image", "snapshot", "volume") else []
-    for image in filter(is_ami, pool):
-        yield _descriptions(IMAGE.format(image.id), "image", tags_of(image.template))
-    for image in filter(is_shown, pool):
-        yield _descriptions(SNAPSHOT.format(image.id), "snapshot", snapshot_tags(image))
-    for image in filter(is_volume, pool):
-        yield _descriptions(VOLUME.format(image.id), "volume", tags_of(image.template))
-    if is_wanted(ALLOCATION.prefix, "elastic-ip") and (named is None or any(map(ALLOCATION.is_id, named))):
-        yield [tag for tags in await _on_addresses(call) for tag in tags]
-    if is_wanted(INSTANCE.prefix, "instance", "volume"):
-        ended = types is None or "instance" in types
-        listed = await listed_ids(call, ended=ended) if named is None else _machine_numbers(named)
-        rest = [each for each in listed if prefix != INSTANCE.prefix or each >= int(number)]
-        async with aclosing(shown_sets(call, rest)) as sets:
-            async for each in sets:
-                yield [tag for machine in each for tag in _on_machine(machine)]
-    if is_wanted(_KEY_PAIR, "key-pair") and (named is None or any(each.startswith(ID_PREFIX) for each in named)):
-        _, pairs = await own_key_pairs(call)
-        for pair in sorted(pairs.values(), key=lambda each: each.id):
-            yield _descriptions(pair.id, "key-pair", pair.tags)
-
-
-async def _images(call: Call, named: Iterable[str] | None) -> list[Image]:
-    """Return all images, or those that may be named by the ids given, by number."""
-    if named is None:
-        return sorted(await call.one.images(), key=lambda each: each.id)
-    numbers = {number for kind in (IMAGE, SNAPSHOT, VOLUME) for number in _numbers(kind, named)}
-    return list(await images(call, sorted(numbers)))
-
-
-def _machine_numbers(named: Iterable[str]) -> tuple[int, ...]:
-    """Return the machines that are named, or of which a disk is."""
-    parts = (machine_and_part(VOLUME.prefix, text) for text in named)
-    return tuple(sorted({*_numbers(INSTANCE, named), *(part[0] for part in parts if part is not None)}))
-
-
-def _on_machine(machine: VirtualMachine) -> Iterator[TagDescriptionTypeDef]:
-    """Yield the tags that a machine keeps: its own, and those of its disks."""
-    yield from _descriptions(INSTANCE.format(machine.id), "instance", tags_of(machine.user_template))
-    for volume in own_disks(machine):
-        if volume.attachment is not None:
-            yield from _descriptions(volume.id, "volume", _disk_tags(volume.attachment))
-
-
-async def _on_addresses(call: Call) -> list[list[TagDescriptionTypeDef]]:
-    """Return the tags of the caller's elastic IPs."""
-    if call.settings.elasticips_vnet_id is None:
-        return []
-    pool = await address_store(call).look()
-    own = [address for address in pool.addresses.values() if address.uid == call.caller.id]
-    return [_descriptions(allocation_id(each.ip), "elastic-ip", pool.tags(each)) for each in own]
-
-
-def _disk_tags(attached: Attachment) -> Sequence[TagTypeDef]:
-    return tags_under(attached.machine.user_template, disk_tag_prefix(attached.disk.disk_id))
-
-
-def _descriptions(
-    resource_id: str, resource_type: ResourceTypeType, tags: Iterable[TagTypeDef]
-) -> list[TagDescriptionTypeDef]:
-    return [
-        {"ResourceId": resource_id, "ResourceType": resource_type, "Key": tag["Key"], "Value": tag["Value"]}
-        for tag in tags
-    ]
-
-
-def _position(tag: TagDescriptionTypeDef) -> tuple[str, int, str]:
-    """Return where a tag stands in the list: by kind, then by number, which ids of ten digits need, then by key.
-
-    Those of a disk of a machine come right behind the machine's own, with which they are kept.
-    """
-    prefix, _, number = tag["ResourceId"].partition("-")
-    part = machine_and_part(VOLUME.prefix, tag["ResourceId"])
-    if part is not None:
-        return INSTANCE.prefix, part[0], f"{_LAST}{tag['ResourceId']} {tag['Key']}"
-    return _STANDS_AT.get(prefix, prefix), int(number, 16 if prefix == _KEY_PAIR else 10), tag["Key"]
-
-
-def _numbers(kind: Kind, texts: Iterable[str]) -> tuple[int, ...]:
-    """Return the OpenNebula ids in those texts that are ids of this kind: a filter may name anything."""
-    return tuple(sorted({int(text.partition("-")[2]) for text in texts if kind.is_id(text)}))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from econed.actions.devices import shown_device
 from econed.actions.filters import Filters, field, tag_filters
 from econed.actions.instance_view import moment, zone_name
-from econed.actions.tagging import disk_tag_prefix, tags_of, tags_under
+from econed.actions.tagging import tags_of
 from econed.actions.volume_facts import (
     FROM_SNAPSHOT,
     MODIFICATION,
@@ -131,13 +131,14 @@ class Zones:
     names: Mapping[int, str]
     of_datastore: Mapping[int, Sequence[int]]
 
+    def tell(self, volume: Volume) -> bool:
+        """Whether these are enough to say where a volume is."""
+        return bool(self.of_datastore) or not _is_silent(volume)
+
     @classmethod
     async def of(cls, call: Call, found: Iterable[Volume]) -> Zones:
         """Return the zones; datastores are read only where a volume does not say its zone itself, as the old ones."""
-        silent = any(
-            each.image is not None and each.attachment is None and not each.image.template.text(ZONE) for each in found
-        )
-        stores = await call.one.datastores() if silent else ()
+        stores = await call.one.datastores() if any(map(_is_silent, found)) else ()
         return cls(await call.cluster_names(), {store.id: store.cluster_ids for store in stores})
 
     def name(self, volume: Volume) -> str:
@@ -150,6 +151,11 @@ class Zones:
             return zone_name(volume.attachment.machine, self.names)
         clusters = self.of_datastore.get(volume.image.datastore_id, ()) if volume.image is not None else ()
         return next((self.names[each] for each in sorted(clusters) if each in self.names), "")
+
+
+def _is_silent(volume: Volume) -> bool:
+    """Whether a volume does not say its zone itself."""
+    return volume.image is not None and volume.attachment is None and not volume.image.template.text(ZONE)
 
 
 def volume_view(volume: Volume, zones: Zones) -> VolumeTypeDef:
@@ -177,7 +183,7 @@ def volume_tags(volume: Volume) -> list[TagTypeDef]:
     if volume.image is not None:
         return tags_of(volume.image.template)
     assert volume.attachment is not None  # noqa: S101  what is no image is a disk
-    return tags_under(volume.attachment.machine.user_template, disk_tag_prefix(volume.attachment.disk.disk_id))
+    return volume.attachment.own_tags
 
 
 def attachment_view(volume: Volume, attached: Attachment) -> VolumeAttachmentTypeDef:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from econed.actions.action import action
+from econed.actions.action import Parts, Result, action
 from econed.actions.attachments import Volume, find_volumes, own_disks, volumes, with_attachments
 from econed.actions.client_tokens import ClientToken
 from econed.actions.filters import Selection
 from econed.actions.image_deletion import delete_image
-from econed.actions.images import images
+from econed.actions.images import images, meant_images
 from econed.actions.inputs import Filter, TagSpecification
-from econed.actions.machines import listed_ids, shown_sets
+from econed.actions.listing import FEW, Page, few, in_parts
+from econed.actions.machines import is_shown as is_machine_shown
+from econed.actions.machines import listed_ids, machine_sets
 from econed.actions.paging import Listing, Paging
 from econed.actions.snapshot_view import found_snapshots
 from econed.actions.tagging import specified
@@ -38,7 +41,10 @@ from econed.opennebula.documents import Right
 from econed.opennebula.states import ImageState
 
 if TYPE_CHECKING:
+    from types_boto3_ec2.type_defs import VolumeModificationTypeDef
+
     from econed.actions.call import Call
+    from econed.actions.listing import Read, Sets
     from econed.opennebula.documents import Image, VirtualMachine
 
 _VOLUMES = Listing("volumes", (int, int, int))
@@ -101,13 +107,12 @@ async def describe_volumes(
     filters: Sequence[Filter] = (),
     max_results: int | None = None,
     next_token: str | None = None,
-) -> dict[str, Any]:
+) -> Result | Parts:
     """List volumes, also the disks that belong to instances alone (EC2 DescribeVolumes)."""
     selection = VOLUME_FILTERS.selection(filters, call.budget)
     paging = Paging.of(_VOLUMES, max_results, next_token, least=1, ids=volume_ids)
 
-    page, last = await _listed(call, volume_ids, filters, paging, volume_view, selection)
-    return {"Volumes": page, **last}
+    return await _listed("Volumes", call, volume_ids, filters, paging, volume_view, selection)
 
 
 @action(ignores=("IncludeManagedResources",))
@@ -118,13 +123,12 @@ async def describe_volume_status(
     filters: Sequence[Filter] = (),
     max_results: int | None = None,
     next_token: str | None = None,
-) -> dict[str, Any]:
+) -> Result | Parts:
     """List the status of volumes (EC2 DescribeVolumeStatus): ok, but where OpenNebula has an image in error."""
     selection = STATUS_FILTERS.selection(filters, call.budget)
     paging = Paging.of(_STATUS, max_results, next_token, least=1, ids=volume_ids)
 
-    page, last = await _listed(call, volume_ids, (), paging, status_view, selection)
-    return {"VolumeStatuses": page, **last}
+    return await _listed("VolumeStatuses", call, volume_ids, (), paging, status_view, selection)
 
 
 @action(ignores=("IncludeManagedResources",))
@@ -135,13 +139,15 @@ async def describe_volumes_modifications(
     filters: Sequence[Filter] = (),
     max_results: int | None = None,
     next_token: str | None = None,
-) -> dict[str, Any]:
+) -> Result | Parts:
     """List the last modification of each volume that was ever modified (EC2 DescribeVolumesModifications)."""
     selection = MODIFICATION_FILTERS.selection(filters, call.budget)
     paging = Paging.of(_MODIFICATIONS, max_results, next_token, least=1, ids=volume_ids)
 
-    page, last = await _listed(call, volume_ids, (), paging, lambda volume, _: modification_view(volume), selection)
-    return {"VolumesModifications": page, **last}
+    def view(volume: Volume, _: Zones) -> VolumeModificationTypeDef | None:
+        return modification_view(volume)
+
+    return await _listed("VolumesModifications", call, volume_ids, (), paging, view, selection)
 
 
 @action()
@@ -191,69 +197,88 @@ def _in_use(volume: Volume) -> EC2Error:
 
 
 async def _listed(
+    member: str,
     call: Call,
     volume_ids: Sequence[str],
     filters: Sequence[Filter],
     paging: Paging,
     view: Callable[[Volume, Zones], _T | None],
     selection: Selection,
-) -> tuple[list[_T], dict[str, str]]:
-    """Return the views of the volumes that match, up to the page's limit, and the NextToken if more are left to see.
+) -> Result | Parts:
+    """Return the views of the volumes that match as a list, `member`; one of which there is no view is not shown."""
+    where = _Where(call)
 
-    A volume of which there is no view is not shown.
-    """
-    found: list[_T] = []
-    last: tuple[int, int, int] = (0, 0, 0)
-    where: Zones | None = None
-    async with aclosing(_sets(call, volume_ids, filters, paging)) as sets:
-        async for each in sets:
-            if where is None or any(volume.image is not None for volume in each):
-                where = await Zones.of(call, each)
-            for volume in paging.rest(each, _position):
-                if paging.limit is not None and len(found) == paging.limit:
-                    return found, {"NextToken": paging.token(last)}
-                last = _position(volume)
-                one = view(volume, where)
-                if await selection.admits(one) and one is not None:
-                    found.append(one)
-    return found, {}
+    async def shown(volume: Volume) -> _T | None:
+        item = view(volume, await where.zones(volume))
+        return item if await selection.admits(item) else None
+
+    if 0 < len(volume_ids) <= FEW:
+        found = sorted(await volumes(call, volume_ids), key=_position)
+        return await few(member, found, shown)
+    return in_parts(member, _sets(call, volume_ids, filters, paging), shown, Page(_position, paging))
 
 
-async def _sets(
-    call: Call, volume_ids: Sequence[str], filters: Sequence[Filter], paging: Paging
-) -> AsyncGenerator[Sequence[Volume], None]:
-    """Yield the volumes that the ids, or else the filters, leave, in sets and in the order of `_position`.
+class _Where:
+    """The zones of volumes, read when a volume is shown for which they are needed."""
+
+    def __init__(self, call: Call) -> None:
+        self._call = call
+        self._zones: Zones | None = None
+
+    async def zones(self, volume: Volume) -> Zones:
+        """Return the zones, as far as they say where this volume is."""
+        if self._zones is None or not self._zones.tell(volume):
+            self._zones = await Zones.of(self._call, [volume])
+        return self._zones
+
+
+async def _sets(call: Call, volume_ids: Sequence[str], filters: Sequence[Filter], paging: Paging) -> Sets[Volume]:
+    """Yield what reads the volumes that the ids, or else the filters, leave, in the order of `_position`.
 
     Machines are read only as far as their disks can be among them: for a filter that names instances those, for the
     volumes that are images the ones that use them.
     """
     if volume_ids:
-        yield await volumes(call, volume_ids)
+        yield partial(volumes, call, volume_ids)
         return
     named = VOLUME_FILTERS.values_of("volume-id", filters)
     if named is not None:
-        yield list((await find_volumes(call, _ids(named))).values())
+        yield partial(_found, call, _ids(named))
         return
     instances = VOLUME_FILTERS.values_of("attachment.instance-id", filters)
-    of_machines = [INSTANCE.parse(each) for each in instances or () if INSTANCE.is_id(each)]
-    if instances is None:
-        marked = [image for image in await call.one.images() if is_volume(image)]
-        yield await with_attachments(call, [each for each in marked if _is_behind(paging, each)])
-        if not _can_be_own_disks(filters):
-            return
-        of_machines = list(await listed_ids(call, ended=False))
-    first = paging.after[1] if paging.after is not None and paging.after[0] == 1 else 0
-    async with aclosing(shown_sets(call, [each for each in sorted(of_machines) if each >= int(first)])) as sets:
-        async for machines in sets:
-            if instances is not None:
-                yield await _attached_images(call, machines)
-            yield [volume for machine in machines for volume in own_disks(machine)]
+    if instances is not None:
+        yield partial(_attached, call, [INSTANCE.parse(each) for each in instances if INSTANCE.is_id(each)])
+        return
+    async with aclosing(meant_images(call, lambda each: is_volume(each) and _is_behind(paging, each))) as sets:
+        async for read in sets:
+            yield partial(_with_attachments, call, read)
+    if _can_be_own_disks(filters):
+        first = paging.after[1] if paging.after is not None and paging.after[0] == 1 else 0
+        ids = [each for each in await listed_ids(call, ended=False) if each >= int(first)]
+        async with aclosing(machine_sets(call, ids)) as machines:
+            async for read_machines in machines:
+                yield partial(_own_disks, read_machines)
 
 
-async def _attached_images(call: Call, machines: Iterable[VirtualMachine]) -> list[Volume]:
+async def _found(call: Call, volume_ids: Sequence[str]) -> list[Volume]:
+    return list((await find_volumes(call, volume_ids)).values())
+
+
+async def _attached(call: Call, machine_ids: Sequence[int]) -> list[Volume]:
+    """Return the volumes of machines: images that are attached to them, and the disks that are theirs alone."""
+    machines = [machine for machine in await call.one.vms(sorted(machine_ids)) if is_machine_shown(call, machine)]
     numbers = {disk.image_id for machine in machines for disk in machine.disks if disk.is_persistent}
     found = await images(call, sorted(each for each in numbers if each is not None))
-    return await with_attachments(call, [image for image in found if is_volume(image)])
+    attached = await with_attachments(call, [image for image in found if is_volume(image)])
+    return [*attached, *(volume for machine in machines for volume in own_disks(machine))]
+
+
+async def _with_attachments(call: Call, read: Read[Image]) -> list[Volume]:
+    return await with_attachments(call, list(await read()))
+
+
+async def _own_disks(read: Read[VirtualMachine]) -> list[Volume]:
+    return [volume for machine in await read() for volume in own_disks(machine)]
 
 
 def _can_be_own_disks(filters: Sequence[Filter]) -> bool:

@@ -6,7 +6,7 @@ long answer can be made in slices, so that the reactor serves others in between.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, Final, TypeVar, cast
 from urllib.parse import quote
 
@@ -67,38 +67,112 @@ class Encoder:
         self._compiler = _Compiler()
 
     def encode(self, operation: Operation, result: Mapping[str, Any], *, version: str, request_id: str) -> bytes:
-        """Return the whole answer; raises `UnfitResult`. For long ones see `slices`."""
+        """Return the whole answer; raises `UnfitResult`. For long ones see `slices` and `body`."""
         return b"".join(self.slices(operation, result, version=version, request_id=request_id))
 
     def slices(
         self, operation: Operation, result: Mapping[str, Any], *, version: str, request_id: str
     ) -> Iterator[bytes]:
-        """Yield the answer piece by piece, each a bounded amount of work (`SLICE`).
+        """Yield the answer piece by piece, each a bounded amount of work (`SLICE`); see `body`."""
+        body = self.body(operation, version=version, request_id=request_id)
+        yield from body.slices(result)
+        yield body.end()
 
-        `version` is the API version that the request named: clients look for their own in the namespace. `result` has
-        the members of the model; None is left out, an empty list is an empty element. An operation
-        without an output in the model answers `<return>true</return>`. `UnfitResult` may be raised by any piece.
+    def body(self, operation: Operation, *, version: str, request_id: str) -> Body:
+        """Return an answer to be written part by part.
+
+        `version` is the API version that the request named: clients look for their own in the namespace.
         """
-        out = [_DECLARATION, _opening(operation.name, version, request_id)]
-        try:
-            for _ in self._content(operation, result, out):
-                yield "".join(out).encode()
-                out.clear()
-        except UnfitResult as unfit:
-            unfit.inside(operation.name)
-            raise
-        out.append(f"</{operation.name}Response>")
-        yield "".join(out).encode()
+        return Body(self._compiler, operation, _opening(operation.name, version, request_id))
 
-    def _content(self, operation: Operation, result: Mapping[str, Any], out: list[str]) -> Iterator[None]:
-        shape = operation.output_shape
-        if shape is None:
-            if result:
-                raise UnfitResult(f"the operation returns nothing, not {', '.join(result)}")
-        else:
-            yield from self._compiler.structure(shape).steps(result, out)
-        if _says_return(operation, result):
-            out.append("<return>true</return>")
+
+class Body:
+    """One answer in EC2's XML, written in parts: each has members of the result, and none is kept.
+
+    A list of the result itself may be continued by the next parts, until a part has another member. Within a part the
+    members come in the model's order. None is left out, an empty list is an empty element. An operation without an
+    output in the model answers `<return>true</return>`.
+    """
+
+    def __init__(self, compiler: _Compiler, operation: Operation, opening: str) -> None:
+        self._compiler = compiler
+        self._operation = operation
+        self._out = [_DECLARATION, opening]
+        self._written: set[str] = set()
+        """The members that were written, or have begun to be."""
+        self._open: tuple[str, _List] | None = None
+        """The list that the next part may go on with, by the name of its member."""
+
+    def slices(self, part: Mapping[str, Any]) -> Iterator[bytes]:
+        """Write a part, and yield what there is each time that a bounded amount of work is done (`SLICE`).
+
+        What is left is yielded with the next part, by `rest`, or with the end. `UnfitResult` may be raised by any step.
+        """
+        try:
+            for _ in self._steps(part):
+                yield self.rest()
+        except UnfitResult as unfit:
+            unfit.inside(self._operation.name)
+            raise
+
+    def rest(self) -> bytes:
+        """Return what has been written and not been yielded."""
+        written = "".join(self._out).encode()
+        self._out.clear()
+        return written
+
+    def end(self) -> bytes:
+        """Return what has not been yielded, and the end of the answer."""
+        self._close()
+        if _says_return(self._operation, self._written):
+            self._out.append("<return>true</return>")
+        self._out.append(f"</{self._operation.name}Response>")
+        return self.rest()
+
+    def _steps(self, part: Mapping[str, Any]) -> Iterator[None]:
+        shape = self._operation.output_shape
+        if shape is not None:
+            structure = self._compiler.structure(shape)
+            items = structure.items(part)
+            if self._open is not None:
+                items = sorted(items, key=self._continues, reverse=True)
+            for key, value in items:
+                if value is not None:
+                    yield from self._member(structure, key, value)
+        elif part:
+            raise UnfitResult(f"the operation returns nothing, not {', '.join(part)}")
+
+    def _continues(self, item: tuple[str, Any]) -> bool:
+        return self._open is not None and item[0] == self._open[0]
+
+    def _member(self, structure: _Structure, key: str, value: Any) -> Iterator[None]:
+        try:
+            if self._open is not None and self._open[0] == key:
+                yield from self._open[1].items(value, self._out)
+                return
+            self._close()
+            if key in self._written:
+                raise UnfitResult("the member is complete already")
+            stepper = structure.steppers.get(key)
+            if isinstance(stepper, _List):
+                self._out.append(stepper.opening)
+                self._open = key, stepper
+                self._written.add(key)
+                yield from stepper.items(value, self._out)
+            elif stepper is not None:
+                self._written.add(key)
+                yield from stepper(value, self._out)
+            else:
+                _found(structure.writers, key)(value, self._out)
+                self._written.add(key)
+        except UnfitResult as unfit:
+            unfit.inside(f".{key}")
+            raise
+
+    def _close(self) -> None:
+        if self._open is not None:
+            self._out.append(self._open[1].closing)
+            self._open = None
 
 
 def encode_error(code: str, message: str, request_id: str) -> bytes:
@@ -114,13 +188,13 @@ def _opening(name: str, version: str, request_id: str) -> str:
     return f'<{name}Response xmlns="{namespace}"><requestId>{escape(request_id)}</requestId>'
 
 
-def _says_return(operation: Operation, result: Mapping[str, Any]) -> bool:
+def _says_return(operation: Operation, written: Collection[str]) -> bool:
     """Whether the answer still wants its `<return>true</return>`: EC2 returns it whenever it returns no error."""
     if operation.output_shape is None or operation.name in RETURN_BESIDES_RESULT:
         return True
     members = operation.output_shape.members.items()
     named = [key for key, member in members if output_name(member, key) == "return" and member.type_name == "boolean"]
-    return any(result.get(key) is None for key in named)
+    return any(key not in written for key in named)
 
 
 class _Structure:
@@ -136,7 +210,7 @@ class _Structure:
 
     def write(self, value: Any, out: list[str]) -> None:
         """Append all members, where none of them is a stepper's."""
-        writers, items = self.writers, self._items(value)
+        writers, items = self.writers, self.items(value)
         try:
             for key, item in items:
                 if item is not None:
@@ -147,7 +221,7 @@ class _Structure:
 
     def steps(self, value: Any, out: list[str]) -> Iterator[None]:
         """Append all members, pausing within long ones."""
-        writers, steppers, items = self.writers, self.steppers, self._items(value)
+        writers, steppers, items = self.writers, self.steppers, self.items(value)
         try:
             for key, item in items:
                 if item is None:
@@ -160,10 +234,24 @@ class _Structure:
             unfit.inside(f".{key}")
             raise
 
-    def _items(self, value: Any) -> Iterable[tuple[str, Any]]:
+    def items(self, value: Any) -> Iterable[tuple[str, Any]]:
+        """Return the members that are given in the model's order, those that it has not at the end."""
         given = _mapping(value)
         known = [(key, given[key]) for key in self.order if key in given]
         return known if len(known) == len(given) else [*known, *(item for item in given.items() if item not in known)]
+
+
+class _List:
+    """What writes a list in an element of its own (`_Stepper`); its items can also be written in several steps."""
+
+    def __init__(self, items: _Stepper, name: str) -> None:
+        self.opening, self.closing = f"<{name}>", f"</{name}>"
+        self.items = items
+
+    def __call__(self, value: Any, out: list[str]) -> Iterator[None]:
+        out.append(self.opening)
+        yield from self.items(value, out)
+        out.append(self.closing)
 
 
 class _Compiler:
@@ -209,7 +297,7 @@ class _Compiler:
         member = cast(ListShape, shape).member
         if shape.serialization.get("flattened"):
             return self._items_stepper(member, name)
-        return _wrapped(self._items_stepper(member, member.serialization.get("name", "member")), name)
+        return _List(self._items_stepper(member, member.serialization.get("name", "member")), name)
 
     def _items_stepper(self, member: Shape, name: str) -> _Stepper:
         if self._is_bounded(member):

@@ -22,7 +22,7 @@ from econed.settings import Settings
 from econed.wire.encoder import Encoder, encode_error
 from econed.wire.model import Model
 from econed.wire.parameters import decode
-from tests.support.cloud import Cloud
+from tests.support.cloud import Cloud, whole
 
 ROOT = Path(__file__).parents[2]
 ANSWERS = [json.loads(line) for line in (ROOT / "tests/data/legacy/answers.jsonl").read_text("utf-8").splitlines()]
@@ -47,9 +47,8 @@ class Now:
             route = self.dispatcher.find(action)
             pairs = [(name, self.addresses.get(value, value)) for name, value in params.items()]
             admitted = route.admitted(decode(route.operation, pairs, optional=route.optional))
-            running = route.action.run(replace(call, parameters=admitted), **route.action.keywords(admitted))
-            result = self.cloud.result(running)
-            body = Encoder().encode(route.operation, result or {}, version="2014-10-01", request_id="r")
+            result = self.cloud.result(whole(route.action, replace(call, parameters=admitted)))
+            body = Encoder().encode(route.operation, result, version="2014-10-01", request_id="r")
         except (EC2Error, OpenNebulaError) as error:
             told = failure(error).answer
             return told.status, encode_error(told.code, told.message, "r")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import aclosing
 from dataclasses import replace
 from functools import cache
 from ipaddress import IPv4Address
@@ -17,6 +18,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from econed.actions.action import Action
 from econed.actions.call import Call, dry_run_succeeded
 from econed.actions.instance_types import FileTypes
 from econed.actions.pacing import Pacer, WorkBudget
@@ -195,12 +197,25 @@ async def perform_pairs(call: Call, action: str, pairs: Sequence[tuple[str, str]
     client = _amazon().operation_model(action)
     admitted = route.admitted(decode(route.operation, pairs, optional=route.optional))
     try:
-        result = await route.action.run(replace(call, parameters=admitted), **route.action.keywords(admitted))
+        result = await whole(route.action, replace(call, parameters=admitted))
     except OpenNebulaError as error:
         raise failure(error).answer from error
     if call.dry_run:
         raise dry_run_succeeded()
-    return _read(client, Encoder().encode(route.operation, result or {}, version=VERSION, request_id=REQUEST_ID))
+    return _read(client, Encoder().encode(route.operation, result, version=VERSION, request_id=REQUEST_ID))
+
+
+async def whole(action: Action, call: Call) -> dict[str, Any]:
+    """Carry out an action and return its whole result, also of one that comes in parts."""
+    result = await action.run(call, **action.keywords(call.parameters))
+    if not isinstance(result, AsyncGenerator):
+        return dict(result or {})
+    gathered: dict[str, Any] = {}
+    async with aclosing(result) as parts:
+        async for part in parts:
+            for name, value in part.items():
+                gathered[name] = [*gathered[name], *value] if name in gathered else value
+    return gathered
 
 
 def _read(client: OperationModel, body: bytes) -> dict[str, Any]:

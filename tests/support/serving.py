@@ -72,9 +72,10 @@ class Server:
         max_connections: int | None = None,
         wrapped: Callable[[Any], Any] | None = None,
         resource: IResource | None = None,
+        cloud: Cloud | None = None,
     ) -> None:
         """Serve at once, the EC2 API or `resource`; `wrapped` puts something around what listens, as TLS."""
-        self.cloud = Cloud()
+        self.cloud = cloud or Cloud()
         self.metrics = Metrics(action.name for action in all_actions())
         self.uploads = UploadDirectory(
             settings.tmpdir,

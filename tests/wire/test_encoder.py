@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from lxml import etree
 
-from econed.wire.encoder import SLICE, Encoder, UnfitResult, encode_error
+from econed.wire.encoder import SLICE, Body, Encoder, UnfitResult, encode_error
 from econed.wire.model import Model
 
 VERSION = "2016-11-15"
@@ -125,6 +125,58 @@ class TestSlices:
         operation = model.operation("DescribeInstances")
         assert operation is not None
         assert len(list(encoder.slices(operation, {"Reservations": []}, version=VERSION, request_id="r"))) == 1
+
+
+class TestParts:
+    """Answers that are written part by part."""
+
+    @pytest.fixture
+    def body(self, model: Model, encoder: Encoder) -> Body:
+        operation = model.operation("DescribeInstances")
+        assert operation is not None
+        return encoder.body(operation, version=VERSION, request_id="req-1")
+
+    def test_parts_make_the_same_document_as_the_whole(self, model: Model, encoder: Encoder, body: Body) -> None:
+        """The list goes on in the next part; what comes behind it ends it."""
+        reservations = [{"ReservationId": f"r-{number}", "Instances": []} for number in range(5)]
+        parts: list[dict[str, Any]] = [
+            {"Reservations": reservations[:2]},
+            {"Reservations": []},
+            {"Reservations": reservations[2:]},
+        ]
+        parts.append({"NextToken": "t"})
+        made = b"".join(piece for part in parts for piece in (*body.slices(part), body.rest()))
+        root = etree.fromstring(made + body.end())
+        assert texts(root, "reservationSet/item/reservationId") == [each["ReservationId"] for each in reservations]
+        assert children(root) == ["requestId", "reservationSet", "nextToken"]
+        whole = answer(model, encoder, "DescribeInstances", {"Reservations": reservations})
+        assert list(map(etree.tostring, whole))[1:] == list(map(etree.tostring, root))[1:-1]
+
+    def test_a_part_may_end_the_list_and_have_what_comes_behind_it(self, body: Body) -> None:
+        parts: list[dict[str, Any]] = [
+            {"Reservations": [{"ReservationId": "r-1"}]},
+            {"NextToken": "t", "Reservations": []},
+        ]
+        for part in parts:
+            assert list(body.slices(part)) == []
+        assert children(etree.fromstring(body.end())) == ["requestId", "reservationSet", "nextToken"]
+
+    def test_nothing_is_kept_of_a_part_that_was_taken(self, body: Body) -> None:
+        list(body.slices({"Reservations": [{"ReservationId": "r-1"}]}))
+        assert b"r-1" in body.rest()
+        assert body.rest() == b""
+
+    @pytest.mark.parametrize("again", [{"NextToken": "u"}, {"Reservations": []}])
+    def test_a_member_that_is_complete_has_no_more_parts(self, body: Body, again: dict[str, Any]) -> None:
+        list(body.slices({"Reservations": []}))
+        list(body.slices({"NextToken": "t"}))
+        with pytest.raises(UnfitResult, match=f"DescribeInstances.{next(iter(again))}: the member is complete"):
+            list(body.slices(again))
+
+    def test_a_part_that_does_not_fit_is_an_error_as_always(self, body: Body) -> None:
+        list(body.slices({"Reservations": []}))
+        with pytest.raises(UnfitResult, match=r"DescribeInstances.Reservations\[0\].Nothing: the model has no such"):
+            list(body.slices({"Reservations": [{"Nothing": 1}]}))
 
 
 class TestErrors:

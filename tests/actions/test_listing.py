@@ -1,0 +1,193 @@
+"""Long lists set by set: what is read when, what is kept back, where a page ends."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+
+from econed.actions.instance_view import Reservations
+from econed.actions.listing import Page, Sets, in_parts, once
+from econed.actions.paging import Listing, Paging
+from econed.opennebula.session import SET_SIZE
+from tests.support.cloud import Cloud
+
+NUMBERS = Listing("numbers", (int,))
+
+
+class Document:
+    """Something that is read of oned."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+class Reader:
+    """Reads sets of documents, and knows which of them are still there."""
+
+    def __init__(self, *sets: list[int]) -> None:
+        self.sets = sets
+        self.read = 0
+        self.closed = False
+        self.alive: weakref.WeakSet[Document] = weakref.WeakSet()
+
+    async def yielded(self) -> Sets[Document]:
+        """Yield what reads the sets."""
+        try:
+            for numbers in self.sets:
+
+                async def read(numbers: list[int] = numbers) -> list[Document]:
+                    self.read += 1
+                    documents = [Document(number) for number in numbers]
+                    self.alive.update(documents)
+                    return documents
+
+                yield read
+        finally:
+            self.closed = True
+
+
+def position(document: Document) -> tuple[int]:
+    return (document.number,)
+
+
+async def shown(document: Document) -> dict[str, int] | None:
+    """Show what is even."""
+    return None if document.number % 2 else {"Number": document.number}
+
+
+def result_of(coroutine: Any) -> Any:
+    """Return what a coroutine comes to that waits for nothing."""
+    ended: list[Any] = []
+    Deferred.fromCoroutine(coroutine).addBoth(ended.append)
+    return ended[0]
+
+
+def parts_of(reader: Reader, limit: int | None = None, after: tuple[int] | None = None) -> Any:
+    paging = Paging(NUMBERS, after, limit)
+    return in_parts("Numbers", reader.yielded(), shown, Page(position, paging))
+
+
+async def all_of(parts: Any) -> list[dict[str, Any]]:
+    return [part async for part in parts]
+
+
+def test_each_part_is_what_is_shown_of_a_set_and_is_read_when_it_is_asked_for() -> None:
+    reader = Reader([1, 2, 4], [5, 6])
+    parts = parts_of(reader)
+    assert reader.read == 0
+    assert result_of(parts.__anext__()) == {"Numbers": [{"Number": 2}, {"Number": 4}]}
+    assert reader.read == 1
+    assert result_of(all_of(parts)) == [{"Numbers": [{"Number": 6}]}, {"Numbers": []}]
+
+
+def test_while_somebody_is_waited_for_no_document_is_there_and_nothing_of_what_was_yielded() -> None:
+    """Neither in the frames of the iterators nor anywhere else."""
+    reader = Reader([2, 4], [6])
+    parts = parts_of(reader)
+    part = result_of(parts.__anext__())
+    gc.collect()
+    assert len(reader.alive) == 0
+    assert not [each for each in gc.get_referrers(part["Numbers"]) if each is not part]
+    assert not [each for each in gc.get_referrers(part["Numbers"][0]) if each is not part["Numbers"]]
+
+
+def test_one_who_leaves_has_the_reading_closed() -> None:
+    reader = Reader([2], [4])
+    parts = parts_of(reader)
+    result_of(parts.__anext__())
+    result_of(parts.aclose())
+    assert reader.closed
+    assert reader.read == 1
+
+
+def test_a_list_of_nothing_is_there_and_empty() -> None:
+    assert result_of(all_of(parts_of(Reader()))) == [{"Numbers": []}]
+
+
+def test_a_page_ends_with_a_token_that_goes_on_there_and_reads_no_further() -> None:
+    reader = Reader([2, 3, 4], [6, 8], [10])
+    *parts, last = result_of(all_of(parts_of(reader, limit=3)))
+    assert [item["Number"] for part in parts for item in part["Numbers"]] == [2, 4, 6]
+    assert reader.read == 2
+    again = Paging.of(NUMBERS, 5, last["NextToken"])
+    rest = result_of(all_of(parts_of(Reader([2, 3, 4], [6, 8], [10]), after=again.after)))  # type: ignore[arg-type]
+    assert [item["Number"] for part in rest for item in part["Numbers"]] == [8, 10]
+
+
+def test_a_set_comes_in_the_order_of_its_positions() -> None:
+    assert result_of(all_of(parts_of(Reader([6, 2, 4]))))[0] == {"Numbers": [{"Number": n} for n in (2, 4, 6)]}
+
+
+def test_documents_that_are_there_already_are_read_once_and_let_go() -> None:
+    documents = [Document(2)]
+    sets = once(documents)
+    read = result_of(sets.__anext__())
+    assert [each.number for each in result_of(read())] == [2]
+    assert documents == []
+
+
+# Reservations
+
+
+def _of(*pairs: tuple[str, str]) -> list[Any]:
+    return [{"ReservationId": reservation, "Instances": [{"InstanceId": instance}]} for reservation, instance in pairs]
+
+
+def _flat(reservations: list[Any]) -> list[tuple[str, list[str]]]:
+    return [(each["ReservationId"], [one["InstanceId"] for one in each["Instances"]]) for each in reservations]
+
+
+def test_the_last_reservation_of_a_set_is_kept_back_and_goes_on_in_the_next() -> None:
+    reservations = Reservations()
+    assert _flat(reservations.of(_of(("r-1", "a"), ("r-2", "b"), ("r-1", "c"), ("r-2", "d")))) == [("r-1", ["a", "c"])]
+    assert _flat(reservations.of(_of(("r-2", "e"), ("r-3", "f")))) == [("r-2", ["b", "d", "e"])]
+    assert reservations.of([]) == []
+    assert _flat(reservations.rest()) == [("r-3", ["f"])]
+    assert reservations.rest() == []
+
+
+def test_a_large_reservation_is_not_kept_back() -> None:
+    """Or it would grow in memory for as long as it goes on."""
+    reservations = Reservations()
+    shown = reservations.of(_of(*(("r-1", str(number)) for number in range(150))))
+    assert len(shown[0]["Instances"]) == 150
+    assert reservations.rest() == []
+
+
+# In a cloud
+
+
+@pytest.fixture(scope="module")
+def large() -> Cloud:
+    """A cloud with machines of more than a set."""
+    return Cloud(vms=SET_SIZE + 20)
+
+
+def test_a_list_of_more_than_a_set_has_every_instance_once(large: Cloud) -> None:
+    found = large.run("alice", "DescribeInstances")["Reservations"]
+    ids = [instance["InstanceId"] for reservation in found for instance in reservation["Instances"]]
+    assert len(ids) == len(set(ids)) == SET_SIZE + 20
+    assert ids == sorted(ids)
+
+
+def test_images_of_more_than_a_set_are_read_again_by_their_ranges() -> None:
+    """And listed whole, in pages or not; the tags of all of them too."""
+    cloud = Cloud()
+    for number in range(SET_SIZE + 5):
+        template = (
+            f'NAME="i{number}"\nTYPE="OS"\nPATH="/x"\nSIZE=1\nEC2_AMI="YES"\nEC2_TAG_6B=[KEY="k",VALUE="{number}"]'
+        )
+        cloud.as_user("alice", "one.image.allocate", template, 1)
+    listed = [each["ImageId"] for each in cloud.run("alice", "DescribeImages", Owners=["self"])["Images"]]
+    assert len(listed) == len(set(listed)) == SET_SIZE + 5
+    first = cloud.run("alice", "DescribeImages", Owners=["self"], MaxResults=SET_SIZE)
+    second = cloud.run("alice", "DescribeImages", Owners=["self"], MaxResults=SET_SIZE, NextToken=first["NextToken"])
+    assert [each["ImageId"] for each in (*first["Images"], *second["Images"])] == listed
+    tags = cloud.run("alice", "DescribeTags", Filters=[{"Name": "resource-type", "Values": ["image"]}])["Tags"]
+    assert [each["ResourceId"] for each in tags if each["Key"] == "k"] == listed
+    ranges = [call.args for call in cloud.oned.calls if call.method == "one.imagepool.info"]
+    assert any(args[1] != -1 for args in ranges)
