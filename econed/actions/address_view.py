@@ -89,8 +89,9 @@ def shown_address(
         "Domain": DOMAIN,
         "PublicIpv4Pool": "amazon",
         "NetworkBorderGroup": border_group,
-        "Tags": pool.tags(address),
     }
+    if tags := pool.tags(address):
+        shown["Tags"] = tags
     link = address.association
     if link is None or leads_nowhere(address, machines.get(link.vm_id)):
         return shown

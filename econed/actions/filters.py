@@ -150,8 +150,14 @@ class Selection:
 
 
 def tag_filters() -> Mapping[str, Values]:
-    """Return the filter `tag-key`, which also brings `tag:KEY` with it (EC2: on everything that can be tagged)."""
-    return {_TAG_KEY: lambda item: [tag["Key"] for tag in item.get("Tags", ())]}
+    """Return the filters on tags (EC2: on everything that can be tagged): `tag-key`, which brings `tag:KEY` with it.
+
+    And `tag-value`, which Amazon no longer documents and clients still send: any tag of that value, whatever its key.
+    """
+    return {
+        _TAG_KEY: lambda item: [tag["Key"] for tag in item.get("Tags", ())],
+        "tag-value": lambda item: [tag["Value"] for tag in item.get("Tags", ())],
+    }
 
 
 def field(*path: str) -> Values:

@@ -119,8 +119,9 @@ def ami(image: Image, owner_alias: str | None = None) -> ImageTypeDef:
         "RootDeviceName": ROOT_DEVICE,
         "BlockDeviceMappings": [_root_disk(image)],
         "CreationDate": filter_text(moment(image.regtime)),
-        "Tags": tags_of(image.template),
     }
+    if tags := tags_of(image.template):
+        shown["Tags"] = tags
     if owner_alias is not None:
         shown["ImageOwnerAlias"] = owner_alias
     if text := description(image):

@@ -176,12 +176,13 @@ def instance(
         "UsageOperation": "RunInstances",
         "MetadataOptions": _NO_METADATA_SERVICE,
         "ClientToken": facts.text(CLIENT_TOKEN),
-        "Tags": tags_of(facts),
         "BlockDeviceMappings": [],
         "NetworkInterfaces": [],
         "SecurityGroups": [],
     }
     shown["BootMode"] = shown["CurrentInstanceBootMode"] = "uefi" if machine.boots_by_uefi else "legacy-bios"
+    if tags := tags_of(facts):
+        shown["Tags"] = tags
     if key_name := machine.context_stored(KEY_NAME):
         shown["KeyName"] = key_name
     if vcpus := whole_number(machine.template_text("VCPU")) or 1:

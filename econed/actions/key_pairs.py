@@ -120,7 +120,7 @@ def _identity(pair: KeyPair) -> dict[str, Any]:
         "KeyPairId": pair.id,
         "KeyName": pair.name,
         "KeyFingerprint": pair.fingerprint,
-        "Tags": list(pair.tags),
+        **({"Tags": list(pair.tags)} if pair.tags else {}),
     }
 
 

@@ -108,7 +108,7 @@ async def run_instances(
     machines = await launch(call, plan)
     clusters = await call.cluster_names()
     (made,) = merged(reservation(machine, clusters, call.now) for machine in machines)
-    return dict(made)
+    return {**made, "Instances": [{"Tags": [], **instance} for instance in made["Instances"]]}
 
 
 def _check_counts(least: int, most: int) -> None:

@@ -92,8 +92,9 @@ def snapshot_view(image: Image, owner_alias: str | None = None) -> SnapshotTypeD
         "VolumeSize": -(-image.size // _MB_PER_GIB),
         "Encrypted": False,
         "StorageTier": "standard",
-        "Tags": snapshot_tags(image) if finished else [],
     }
+    if finished and (tags := snapshot_tags(image)):
+        shown["Tags"] = tags
     if owner_alias is not None:
         shown["OwnerAlias"] = owner_alias
     if now == "error":

@@ -77,7 +77,7 @@ async def create_snapshot(
             raise
         number = await _copied(call, now)  # it was attached or detached since it was looked at
     await _finish(call, number, {OF_VOLUME: volume.id}, description, tags)
-    return {**snapshot_view(await call.one.image(number))}
+    return {"Tags": [], **snapshot_view(await call.one.image(number))}
 
 
 # SDKs add by themselves a PresignedUrl, which leads to the other region, and as its part the region that they sign for.
@@ -102,7 +102,7 @@ async def copy_snapshot(
     number = await _within_quota(call.one.image_clone(source.id, snapshot_name()))
     await _finish(call, number, {OF_VOLUME: snapshot_of(source)}, description, tags)
     shown = snapshot_view(await call.one.image(number))
-    return {"SnapshotId": shown["SnapshotId"], "Tags": shown["Tags"]}
+    return {name: value for name, value in shown.items() if name in ("SnapshotId", "Tags")}
 
 
 @action()

@@ -163,7 +163,7 @@ def volume_view(volume: Volume, zones: Zones) -> VolumeTypeDef:
     image, attached = volume.image, volume.attachment
     created = image.regtime if image is not None else attached.machine.stime if attached is not None else 0
     finished = image is not None and not is_unfinished(image)
-    return {
+    shown: VolumeTypeDef = {
         "VolumeId": volume.id,
         "Size": volume.size,
         "SnapshotId": image.template.text(FROM_SNAPSHOT) if image is not None and finished else "",
@@ -174,8 +174,10 @@ def volume_view(volume: Volume, zones: Zones) -> VolumeTypeDef:
         "Encrypted": False,
         "VolumeType": volume_type(volume),  # type: ignore[typeddict-item]  # as the client gave it
         "MultiAttachEnabled": False,
-        "Tags": [] if image is not None and not finished else volume_tags(volume),
     }
+    if (finished or image is None) and (tags := volume_tags(volume)):
+        shown["Tags"] = tags
+    return shown
 
 
 def volume_tags(volume: Volume) -> list[TagTypeDef]:

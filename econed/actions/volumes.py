@@ -96,7 +96,7 @@ async def create_volume(
     await watch_caller(call)
     number = await (make_volume(call, plan) if token is None else make_volume_once(call, plan, token))
     (made,) = await volumes(call, [VOLUME.format(number)])
-    return {**volume_view(made, await Zones.of(call, [made]))}
+    return {"Tags": [], **volume_view(made, await Zones.of(call, [made]))}
 
 
 @action(ignores=("IncludeManagedResources",))

@@ -152,12 +152,12 @@ def show_running(ec2: Narrator, ids: Sequence[str], image: str, key: str) -> Non
             each["InstanceType"],
             each["Placement"]["AvailabilityZone"],
             each.get("PrivateIpAddress", "no address"),
-            ", ".join(f"{tag['Key']}={tag['Value']}" for tag in each["Tags"]),
+            ", ".join(f"{tag['Key']}={tag['Value']}" for tag in each.get("Tags", ())),
         )
         for each in found
     )
     for each in found:
-        tags = {tag["Key"]: tag["Value"] for tag in each["Tags"]}
+        tags = {tag["Key"]: tag["Value"] for tag in each.get("Tags", ())}
         shown = (each["State"]["Name"], each["ImageId"], each.get("KeyName"), tags)
         _expect(shown == ("running", image, key, dict(TAGS)), f"{each['InstanceId']} is {shown}")
 
