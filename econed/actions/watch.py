@@ -74,7 +74,3 @@ async def unwatch_termination(session: Session, user: UserDocument, now: int) ->
     since = terminating_since(user)
     if since is not None and since < now - 2 * _FRESH:
         await session.user_update(user.id, removal(TERMINATING_SINCE))
-
-
-def _moment(user: UserDocument, name: str) -> int | None:
-    return epoch_seconds(user.attribute(name))

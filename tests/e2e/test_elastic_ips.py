@@ -140,6 +140,27 @@ def test_an_address_leads_to_nobody_elses_instance(
     assert cloud.script_runs()[before:] == []
 
 
+@pytest.mark.parametrize("typed", ['IP="10.0.0.99 } ; flush ruleset ; {"', 'NETWORK_MODE="auto",IP="--help $(id)"'])
+def test_what_a_user_typed_as_an_address_reaches_no_script(
+    cloud: Cloud, alice: Person, ec2: Any, address: Callable[[], dict[str, Any]], typed: str
+) -> None:
+    """An interface on no network keeps whatever its user typed: it has no address, and so none to associate."""
+    text = f'DISK=[IMAGE_ID="{cloud.ami}"]\nNIC=[{typed}]'
+    number = alice.one.make("one.template.instantiate", cloud.type_template, "typed", True, text, False)
+    instance, allocation = f"i-{number:08d}", address()["AllocationId"]
+    before = len(cloud.script_runs())
+    try:
+        assert "PrivateIpAddress" not in described(ec2, instance)[0]
+        for target in ({"InstanceId": instance}, {"NetworkInterfaceId": f"eni-{number:08d}000"}):
+            with pytest.raises(ClientError) as raised:
+                ec2.associate_address(AllocationId=allocation, **target)
+            assert refusal(raised.value) == ("InvalidParameterValue", 400)
+    finally:
+        ec2.terminate_instances(InstanceIds=[instance])
+    assert cloud.script_runs()[before:] == []
+    assert "AssociationId" not in _shown(ec2, allocation)
+
+
 def test_a_user_has_no_more_addresses_than_he_may(cloud: Cloud, econed: Econed, second_econed: Econed) -> None:
     """However many requests come at once, to whichever process."""
     henry = cloud.person("henry")
