@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -101,7 +102,7 @@ def test_a_user_runs_two_instances_and_takes_them_through_their_whole_life(
         assert len({each["PrivateIpAddress"] for each in shown}) == 2
         for each in shown:
             _check_running(cloud, each, cloud.vm(int(each["InstanceId"][2:])), alice, launched)
-        _stop_and_start(ec2, ids)
+        _stop_and_start(cloud, ec2, ids)
         ec2.reboot_instances(InstanceIds=ids)
         wait(ec2, "instance_running", ids)
         statuses = ec2.describe_instance_status(InstanceIds=ids)["InstanceStatuses"]
@@ -120,17 +121,25 @@ def test_a_user_runs_two_instances_and_takes_them_through_their_whole_life(
     assert "journey" not in {each["KeyName"] for each in ec2.describe_key_pairs()["KeyPairs"]}
 
 
-def _stop_and_start(ec2: Any, ids: list[str]) -> None:
+def _stop_and_start(cloud: Cloud, ec2: Any, ids: list[str]) -> None:
+    first = [each["LaunchTime"] for each in described(ec2, *ids)]
     stopping = ec2.stop_instances(InstanceIds=ids)["StoppingInstances"]
     assert {each["PreviousState"]["Name"] for each in stopping} == {"running"}
     wait(ec2, "instance_stopped", ids)
     for each in described(ec2, *ids):
         assert each["State"] == {"Code": 80, "Name": "stopped"}
         assert each["StateReason"]["Code"] == "Client.UserInitiatedShutdown"
+        assert re.fullmatch(r"User initiated \(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d GMT\)", each["StateTransitionReason"])
         assert each["PrivateIpAddress"]
+    assert [each["LaunchTime"] for each in described(ec2, *ids)] == first
     starting = ec2.start_instances(InstanceIds=ids)["StartingInstances"]
     assert {each["PreviousState"]["Name"] for each in starting} == {"stopped"}
     wait(ec2, "instance_running", ids)
+    for each, before in zip(described(ec2, *ids), first, strict=True):
+        last = cloud.vm(int(each["InstanceId"][2:])).findall("HISTORY_RECORDS/HISTORY")[-1]
+        assert each["LaunchTime"] == datetime.fromtimestamp(int(str(last.findtext("RSTIME"))), UTC)
+        assert each["NetworkInterfaces"][0]["Attachment"]["AttachTime"] == before
+        assert each["StateTransitionReason"] == ""
 
 
 def test_key_and_user_data_reach_the_machine_in_the_old_and_in_the_new_way(cloud: Cloud, ec2: Any, launch: Any) -> None:
