@@ -6,6 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from tests.support.once import once
 from tests.support.running import LONG
 
 ROOT = Path(__file__).parent.parent
@@ -35,3 +38,17 @@ def test_they_can_where_the_shell_ignores_interrupts() -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 passed" in done.stdout
+
+
+def test_what_could_not_be_made_once_is_tried_again_by_the_next_test(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What it lacks is then said of each, and what was left half-made is gone."""
+
+    def fail(directory: Path) -> None:
+        (directory / "half").touch()
+        raise RuntimeError("it lacks something")
+
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="it lacks something"):
+            once(tmp_path_factory, "made-by-a-test", fail)
+    made = once(tmp_path_factory, "made-by-a-test", lambda directory: (directory / "whole").touch())
+    assert [path.name for path in made.iterdir()] == ["whole"]

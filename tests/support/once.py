@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +21,7 @@ def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None
     with (common / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not done.exists():
+            shutil.rmtree(directory, ignore_errors=True)  # of one that failed, or was skipped, half-way
             directory.mkdir()
             make(directory)
             done.touch()
