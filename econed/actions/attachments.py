@@ -131,8 +131,10 @@ async def find_volumes(call: Call, volume_ids: Iterable[str]) -> Mapping[str, Vo
             parts[text] = part
         elif (number := VOLUME.number(text)) is not None:
             numbers[text] = number
-    own = {machine.id: machine for machine in await call.one.vms(sorted({machine for machine, _ in parts.values()}))}
-    found = {text: volume for text, part in parts.items() if (volume := _own_disk(call, own.get(part[0]), part[1]))}
+    own: dict[tuple[int, int], Volume] = {}
+    for machine in await call.one.vms(sorted({machine for machine, _ in parts.values()})):
+        own |= _own_disks_by_part(machine) if is_shown(call, machine) else {}
+    found = {text: own[part] for text, part in parts.items() if part in own}
     marked = [image for image in await images(call, sorted(set(numbers.values()))) if is_volume(image)]
     by_number = {each.image.id: each for each in await with_attachments(call, marked) if each.image is not None}
     found |= {text: by_number[each] for text, each in numbers.items() if each in by_number}
@@ -183,10 +185,7 @@ async def settled(call: Call, instance_id: str) -> VirtualMachine:
         await call.pause(EVERY)
 
 
-def _own_disk(call: Call, machine: VirtualMachine | None, disk_id: int) -> Volume | None:
-    if machine is None or not is_shown(call, machine):
-        return None
-    for volume in own_disks(machine):
-        if volume.attachment is not None and volume.attachment.disk.disk_id == disk_id:
-            return volume
-    return None
+def _own_disks_by_part(machine: VirtualMachine) -> dict[tuple[int, int], Volume]:
+    """Return the disks that belong to a machine alone by its number and theirs."""
+    found = ((volume, volume.attachment) for volume in own_disks(machine))
+    return {(machine.id, attached.disk.disk_id): volume for volume, attached in found if attached is not None}

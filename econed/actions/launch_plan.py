@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 MAX_COUNT = 1000
 """Instances that one call can ask for."""
 
+MAX_VOLUMES = 1000
+"""Volumes that one call can have made for all its instances together."""
+
 _NAME = re.compile(r"[\w.:@() -]{1,128}")
 
 

@@ -17,7 +17,7 @@ from econed.actions.instance_types import instance_type_named
 from econed.actions.instance_view import merged, reservation
 from econed.actions.key_pairs import key_pair
 from econed.actions.launch import launch
-from econed.actions.launch_plan import MAX_COUNT, LaunchPlan, check_tags, for_context
+from econed.actions.launch_plan import MAX_COUNT, MAX_VOLUMES, LaunchPlan, check_tags, for_context
 from econed.actions.tagging import specified
 from econed.actions.watch import watch_caller
 from econed.actions.zones import zones
@@ -103,6 +103,7 @@ async def run_instances(
         terminates_on_shutdown=instance_initiated_shutdown_behavior == TERMINATE,
         devices=await block_devices(call, block_device_mappings, image, tags["volume"]),
     )
+    _check_volumes(plan)
     check_tags(plan)
     await watch_caller(call)
     machines = await launch(call, plan)
@@ -119,6 +120,11 @@ def _check_counts(least: int, most: int) -> None:
         )
     if most > MAX_COUNT:
         raise EC2Error("InstanceLimitExceeded", f"No more than {MAX_COUNT} instances can be run by one request.")
+
+
+def _check_volumes(plan: LaunchPlan) -> None:
+    if plan.most * len(plan.devices.volumes) > MAX_VOLUMES:
+        raise EC2Error("VolumeLimitExceeded", f"No more than {MAX_VOLUMES} volumes can be made by one request.")
 
 
 async def _image(call: Call, image_id: str) -> Image:

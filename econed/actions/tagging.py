@@ -130,13 +130,12 @@ def too_many() -> EC2Error:
 
 def _tags(attributes: Attributes, prefix: str, older: Mapping[str, str]) -> list[TagTypeDef]:
     kept = dict(older)
-    for name in attributes.names():
-        if name.startswith(prefix):
-            kept.pop(_key(name, prefix), None)
-            members = attributes.vector(name)
-            key, value = stored(members, "KEY"), stored(members, "VALUE")
-            if key is not None:
-                kept[key] = value or ""
+    for name in attributes.names_from(prefix):
+        kept.pop(_key(name, prefix), None)
+        members = attributes.vector(name)
+        key, value = stored(members, "KEY"), stored(members, "VALUE")
+        if key is not None:
+            kept[key] = value or ""
     return [{"Key": key, "Value": value} for key, value in sorted(kept.items())]
 
 

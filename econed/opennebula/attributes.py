@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import TypeAlias
@@ -11,13 +12,14 @@ Vector: TypeAlias = Mapping[str, str]
 
 Value: TypeAlias = str | Vector
 
+_LAST = "\U0010ffff"
 _NO_MEMBERS: Vector = MappingProxyType({})
 
 
 class Attributes:
     """The attributes of one template, immutable and in oned's order."""
 
-    __slots__ = ("_by_name", "_items")
+    __slots__ = ("_by_name", "_items", "_sorted")
 
     def __init__(self, items: Iterable[tuple[str, Value]] = ()) -> None:
         self._items: tuple[tuple[str, Value], ...] = tuple(
@@ -27,6 +29,7 @@ class Attributes:
         for name, value in self._items:
             by_name.setdefault(name, []).append(value)
         self._by_name = {name: tuple(values) for name, values in by_name.items()}
+        self._sorted: tuple[str, ...] | None = None
 
     def __iter__(self) -> Iterator[tuple[str, Value]]:
         return iter(self._items)
@@ -48,6 +51,16 @@ class Attributes:
     def names(self) -> tuple[str, ...]:
         """Return every name once, in oned's order."""
         return tuple(self._by_name)
+
+    def names_from(self, prefix: str) -> tuple[str, ...]:
+        """Return every name that begins with `prefix`, in alphabetical order.
+
+        It costs no more than what it returns: of one object many prefixes may be asked for.
+        """
+        if self._sorted is None:
+            self._sorted = tuple(sorted(self._by_name))
+        begin = bisect_left(self._sorted, prefix)
+        return self._sorted[begin : bisect_left(self._sorted, f"{prefix}{_LAST}", begin)]
 
     def all(self, name: str) -> tuple[Value, ...]:
         """Return every value under `name`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -65,3 +66,35 @@ def test_every_list_counts_what_it_looks_at_so_that_it_gives_way(cloud: AddressC
     (listed,) = answer.values()
     assert listed
     assert budget.total >= ITEM * len(listed)
+
+
+def test_the_volumes_of_all_instances_of_a_launch_together_have_a_bound(cloud: AddressCloud) -> None:
+    devices = [{"DeviceName": f"/dev/sd{letter}", "Ebs": {"VolumeSize": 1}} for letter in "fghijk"]
+    asked: dict[str, Any] = {"ImageId": "ami-00000000", "MinCount": 1, "BlockDeviceMappings": devices}
+    before = len(cloud.changes)
+    assert cloud.refusal("alice", "RunInstances", **asked, MaxCount=167).code == "VolumeLimitExceeded"
+    assert len(cloud.changes) == before
+    assert cloud.refusal("alice", "RunInstances", **asked, MaxCount=166, dry_run=True).code == "DryRunOperation"
+
+
+def test_disks_of_machines_are_found_by_many_ids_at_once(cloud: AddressCloud) -> None:
+    """Each by its own id, one given twice once; one that is not there among them keeps all from being shown."""
+    listed = [each["VolumeId"] for each in cloud.run("alice", "DescribeVolumes")["Volumes"]]
+    volume = next(each for each in listed if len(each) == len("vol-") + 11)
+    shown = cloud.run("alice", "DescribeVolumes", VolumeIds=[volume, volume])["Volumes"]
+    assert [each["VolumeId"] for each in shown] == [volume]
+    missing = f"{volume[:-1]}7"
+    refusal = cloud.refusal("alice", "DescribeVolumes", VolumeIds=[volume, missing])
+    assert (refusal.code, refusal.message) == ("InvalidVolume.NotFound", f"The volume '{missing}' does not exist")
+
+
+def test_delete_tags_takes_off_what_any_of_many_tags_means(cloud: AddressCloud) -> None:
+    """By key and value, by key alone, and not by a value that the tag has not."""
+    instance = cloud.instance()
+    put = [{"Key": f"k{number}", "Value": f"v{number}"} for number in range(5)]
+    cloud.run("alice", "CreateTags", Resources=[instance], Tags=put)
+    meant = [{"Key": "k0"}, {"Key": "k1", "Value": "v1"}, {"Key": "k2", "Value": "other"}, {"Key": "k2", "Value": ""}]
+    meant += [{"Key": "k3", "Value": "no"}, {"Key": "k3"}, *({"Key": f"x{number}"} for number in range(900))]
+    cloud.run("alice", "DeleteTags", Resources=[instance], Tags=meant)
+    named = [{"Name": "resource-id", "Values": [instance]}]
+    assert [tag["Key"] for tag in cloud.run("alice", "DescribeTags", Filters=named)["Tags"]] == ["k2", "k4"]
