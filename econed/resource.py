@@ -24,7 +24,7 @@ from twisted.web.server import NOT_DONE_YET
 
 from econed.access_log import Access, said_calls
 from econed.actions.call import Call, dry_run_succeeded
-from econed.actions.pacing import Pacer, WorkBudget
+from econed.actions.pacing import PARAMETER, Pacer, WorkBudget
 from econed.answer_memory import AnswerMemory
 from econed.answers import failure
 from econed.auth.request import SignedRequest
@@ -188,6 +188,8 @@ class _Exchange:
     async def _carried_out(self) -> Answer:
         signed = signed_request(self._request, self._peer.certificate)
         self._limits.demand_few(signed.parameters)
+        budget = WorkBudget(self._service.pacer)
+        await budget.spend(PARAMETER * signed.parameters)
         pairs = (*signed.query_pairs, *signed.form_pairs)
         self._action = next((value for name, value in pairs if name == "Action"), "")
         user = await self._caller(signed)
@@ -197,6 +199,7 @@ class _Exchange:
         route = self._service.dispatcher.find(action)
         if self._request.upload is not None and action != _WITH_A_FILE:
             raise _unsupported_body()
+        await budget.spend(PARAMETER * signed.parameters)
         parameters = decode(route.operation, pairs, optional=route.optional)
         dry_run = parameters.pop("DryRun", False)
         admitted = route.admitted(parameters)
@@ -208,7 +211,7 @@ class _Exchange:
             clock=self._service.clock,
             in_thread=self._service.in_thread,
             scripts=self._service.scripts,
-            budget=WorkBudget(self._service.pacer),
+            budget=budget,
             endpoint=endpoint(self._request, self._peer.is_secure, self._service.settings.ssl_server),
             request_id=self._id,
             file_types=self._service.file_types,

@@ -15,6 +15,9 @@ SLICE: Final = 20_000
 ITEM: Final = 500
 """Units that one item of a list costs, for being turned into what EC2 shows: some tenths of a millisecond."""
 
+PARAMETER: Final = 20
+"""Units that a parameter of a request costs, for its signature and for its being decoded: some microseconds each."""
+
 _TURN = 0.01
 """Seconds that the slices of all requests together take before the reactor serves its connections again."""
 
