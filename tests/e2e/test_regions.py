@@ -1,0 +1,36 @@
+"""The region under the names that clients have for it: the one they sign for, or one that econe.conf lists."""
+
+from __future__ import annotations
+
+import boto3
+import pytest
+
+from tests.support.clients import ec2_error, v2
+from tests.support.estate import Cloud, Econed, Person
+
+
+@pytest.mark.parametrize("region", ["eu-north-1", "wherever"])
+def test_the_region_that_an_sdk_signs_for_is_the_region_that_it_finds(
+    cloud: Cloud, econed: Econed, alice: Person, region: str
+) -> None:
+    """Though no configuration names it: one region, at this server, with its zones, and copies within it are made."""
+    session = boto3.Session(alice.name, alice.secret, region_name=region)
+    ec2 = session.client("ec2", endpoint_url=econed.url)
+    (shown,) = ec2.describe_regions()["Regions"]
+    assert (shown["RegionName"], shown["Endpoint"]) == (region, econed.url.rstrip("/"))
+    assert [each["RegionName"] for each in ec2.describe_regions(RegionNames=[region])["Regions"]] == [region]
+    of_region = [{"Name": "region-name", "Values": [region]}]
+    zones = ec2.describe_availability_zones(Filters=of_region)["AvailabilityZones"]
+    assert cloud.zone in {zone["ZoneName"] for zone in zones}
+    assert {zone["RegionName"] for zone in zones} == {region}
+    copy = ec2.copy_image(SourceImageId=f"ami-{cloud.ami:08d}", SourceRegion=region, Name=f"copied in {region}")
+    ec2.deregister_image(ImageId=copy["ImageId"])
+
+
+def test_a_client_of_version_2_asks_for_the_region_by_a_name_that_is_configured(econed: Econed, alice: Person) -> None:
+    """VM::EC2 asks for its region by name before anything else, and goes on at the endpoint that it is told."""
+    answer = v2(alice, econed.url, "DescribeRegions", {"RegionName.1": "us-east-1"})
+    assert answer.texts("regionInfo", "item", "regionName") == ["us-east-1"]
+    assert answer.texts("regionInfo", "item", "regionEndpoint") == [econed.url.rstrip("/")]
+    other = v2(alice, econed.url, "DescribeRegions", {"RegionName.1": "eu-north-1"})
+    assert (other.status, ec2_error(other)) == (400, "InvalidParameterValue")
