@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,17 @@ from zope.interface import implementer
 from econed.actions.uploads import ORPHAN_AGE, removal
 from econed.auth.users import KNOWN_FOR, UserDirectory
 from econed.catalogue import all_chores
+from econed.cli import check, doctor
+from econed.cli.installation import Exit
+from econed.cli.reaching import Prepared
+from econed.credentials import Credentials
 from econed.errors import OpenNebulaNonsense
 from econed.interfaces import IUploadedFiles
 from econed.opennebula.methods import ROOTS
 from econed.opennebula.session import Session
 from econed.reconciler import Reconciler
 from econed.sandbox.backend import SandboxBackend
+from econed.settings import Settings
 from tests.support.addresses import AddressCloud
 from tests.support.cloud import Cloud
 from tests.support.nonsense import OtherDocuments
@@ -152,3 +158,17 @@ def test_a_script_is_not_handed_another_document() -> None:
     with pytest.raises(OpenNebulaNonsense):
         cloud.result(store.network_text(cloud.network))
     assert cloud.run("alice", "AssociateAddress", PublicIp=ip, InstanceId=instance)
+
+
+@pytest.mark.parametrize("tool", ["check", "doctor"])
+def test_the_tools_for_administrators_say_that_it_is_no_answer_and_not_that_all_is_well(tool: str) -> None:
+    cloud, out = Cloud(), io.StringIO()
+    other(cloud)
+    ready = Prepared(Settings(), Credentials("serveradmin", "serverpassword"), None, ())
+    if tool == "check":
+        exit_code = cloud.result(check.run(cloud.one, ready, (), out))
+    else:
+        exit_code = cloud.result(doctor.run(cloud.one, Settings(), cloud.clock, True, out))
+    assert exit_code == Exit.NO_ANSWER
+    assert "root 'FOO'" in out.getvalue()
+    assert cloud.changes == []

@@ -1,0 +1,97 @@
+"""Texts of documents as values: of whatever a user wrote comes a value of its type, or none."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv6Address
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from lxml import etree
+
+from econed.opennebula.documents import Lease, Nic, VirtualNetwork
+from econed.opennebula.values import LARGEST, LAST_MOMENT, epoch_seconds, ipv4, ipv6, mac, whole_number
+
+ADDRESSES = st.ip_addresses(v=4)
+
+
+@given(ADDRESSES)
+def test_an_address_is_read_as_it_is_written(address: IPv4Address) -> None:
+    assert ipv4(str(address)) == address
+
+
+@given(st.text())
+def test_whatever_a_text_is_an_address_of_it_is_spelled_by_digits_and_dots_alone(text: str) -> None:
+    found = ipv4(text)
+    assert found is None or (str(found) == text and set(text) <= set("0123456789."))
+
+
+@pytest.mark.parametrize("text", ["::1%eth0", "fe80::1%$(id)", "::1%} ; flush ruleset", "10.0.0.1", "", "::g"])
+def test_an_ipv6_address_has_no_scope(text: str) -> None:
+    """Python takes any text behind a percent sign, and shows it again."""
+    assert ipv6(text) is None
+
+
+def test_an_ipv6_address_is_one() -> None:
+    assert ipv6("2001:DB8::1") == IPv6Address("2001:db8::1")
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("0", 0), ("007", 7), (str(LARGEST), LARGEST), (str(LARGEST + 1), None), ("9" * 5000, None), ("-1", None)]
+    + [(text, None) for text in ("", " 1", "1\n", "1.0", "1e3", "0x1", "\u0661", "\u00b2", "1_000", "+1")],
+)
+def test_a_number_has_plain_digits_and_fits_into_32_bits(text: str, number: int | None) -> None:
+    assert whole_number(text) == number
+
+
+def test_a_number_may_have_a_bound_of_its_own() -> None:
+    assert (whole_number("3", largest=3), whole_number("4", largest=3)) == (3, None)
+
+
+def test_a_date_may_be_later_than_2038_and_has_a_year_of_four_digits() -> None:
+    assert epoch_seconds("4102444800") == 4102444800
+    assert epoch_seconds(str(LAST_MOMENT)) == LAST_MOMENT
+    assert epoch_seconds(str(LAST_MOMENT + 1)) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["", "02:00:0a:00:00", "02:00:0a:00:00:0g", "02-00-0a-00-00-0a", "02:00:0a:00:00:0a\n"]
+)
+def test_a_mac_address_is_one(text: str) -> None:
+    assert mac(text) == ""
+    assert mac("02:00:0A:00:00:0a") == "02:00:0a:00:00:0a"
+
+
+def element(text: str) -> etree._Element:
+    return etree.fromstring(text)
+
+
+@pytest.mark.parametrize("address", ["10.0.0.5", "::1%x", "x", ""])
+@pytest.mark.parametrize("network", ["", "<NETWORK_ID/>", "<NETWORK_ID>x</NETWORK_ID>", "<NETWORK_ID>-1</NETWORK_ID>"])
+def test_an_interface_on_no_network_has_no_address(network: str, address: str) -> None:
+    nic = Nic(element(f"<NIC><NIC_ID>0</NIC_ID>{network}<IP>{address}</IP><IP6_GLOBAL>::1</IP6_GLOBAL></NIC>"))
+    assert (nic.network_id, nic.ip, nic.ip6) == (None, None, None)
+
+
+def test_an_interface_on_a_network_has_addresses_that_are_some() -> None:
+    nic = Nic(element("<NIC><NETWORK_ID>3</NETWORK_ID><IP>10.0.0.5</IP><IP6>2001:db8::5</IP6></NIC>"))
+    assert (nic.network_id, nic.ip, nic.ip6) == (3, IPv4Address("10.0.0.5"), IPv6Address("2001:db8::5"))
+    nic = Nic(element("<NIC><NETWORK_ID>3</NETWORK_ID><IP>10.0.0.5; x</IP><IP6>::1%x</IP6></NIC>"))
+    assert (nic.ip, nic.ip6) == (None, None)
+
+
+def test_a_network_tells_the_leases_of_a_machine_from_all_others() -> None:
+    leases = "".join(
+        f"<LEASE><IP>10.0.0.{last}</IP>{holder}</LEASE>"
+        for last, holder in enumerate(
+            ("<VM>7</VM>", "<VM>77</VM>", "<VM>-1</VM>", "<VNET>7</VNET>", "<VROUTER>7</VROUTER>")
+        )
+    )
+    network = VirtualNetwork(element(f"<VNET><AR_POOL><AR><LEASES>{leases}</LEASES></AR></AR_POOL></VNET>"))
+
+    def shown(found: tuple[Lease, ...]) -> list[tuple[IPv4Address | None, int]]:
+        return [(lease.ip, lease.vm_id) for lease in found]
+
+    assert shown(network.leases_of(7)) == [(IPv4Address("10.0.0.0"), 7)]
+    assert shown(network.leases_of(8)) == []
