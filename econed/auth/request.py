@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from urllib.parse import quote
@@ -45,7 +46,14 @@ class SignedRequest:
 
     def header(self, name: str) -> tuple[bytes, ...]:
         """Return the values of all headers called `name` (in lower case), in their order."""
-        return tuple(value for key, value in self.headers if key == name)
+        return self._headers_by_name.get(name, ())
+
+    @cached_property
+    def _headers_by_name(self) -> Mapping[str, tuple[bytes, ...]]:
+        found: dict[str, list[bytes]] = {}
+        for name, value in self.headers:
+            found.setdefault(name, []).append(value)
+        return {name: tuple(values) for name, values in found.items()}
 
 
 def each_once(pairs: Pairs) -> Pairs:

@@ -32,6 +32,9 @@ TERMINATOR = b"aws4_request"
 UNSIGNED_PAYLOAD = b"UNSIGNED-PAYLOAD"
 
 _STAMP_FORMAT = "%Y%m%dT%H%M%SZ"
+MAX_SIGNED_HEADERS = 500
+"""As many as a request may have: a stranger must not choose how often the headers are looked through."""
+
 _STAMP = re.compile(rb"[0-9]{8}T[0-9]{6}Z")
 _HASH = re.compile(rb"[0-9a-f]{64}")
 _SECONDS = re.compile(rb"[0-9]{1,6}")
@@ -246,6 +249,8 @@ def _credential(text: bytes, stamp: bytes) -> tuple[bytes, Scope]:
 
 def _signed_headers(text: bytes) -> tuple[str, ...]:
     """Return the names in order. Nothing but names: a line break among them would give one signature two readings."""
+    if text.count(b";") >= MAX_SIGNED_HEADERS:
+        raise incomplete_signature(f"SignedHeaders must be {MAX_SIGNED_HEADERS} names at most.")
     names = sorted(name.strip().lower() for name in text.split(b";"))
     if len(set(names)) != len(names) or not all(_HEADER_NAME.fullmatch(name) for name in names):
         raise incomplete_signature("SignedHeaders must be different names of headers, delimited by semicolons.")

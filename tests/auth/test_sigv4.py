@@ -215,6 +215,38 @@ def test_a_line_break_among_the_signed_headers_is_refused() -> None:
         sigv4.read_query(request)
 
 
+def test_a_stranger_may_not_name_more_signed_headers_than_a_request_may_have() -> None:
+    """Each is looked for among the headers, at each of our endpoints, before it is known who asks."""
+    scope = sigv4.Scope(b"20150830", b"us-east-1", b"ec2")
+    names = [b"host", *(b"h%d" % number for number in range(sigv4.MAX_SIGNED_HEADERS))]
+    stamp = ("x-amz-date", b"20150830T123600Z")
+    most = ("authorization", credential(scope, b";".join(names[:-1]), b"0" * 64))
+    assert len(sigv4.read_header(SignedRequest("GET", b"/", b"", (stamp, most), b"")).signed_headers) == 500
+    more = ("authorization", credential(scope, b";".join(names), b"0" * 64))
+    with pytest.raises(EC2Error, match="SignedHeaders must be 500 names at most"):
+        sigv4.read_header(SignedRequest("GET", b"/", b"", (stamp, more), b""))
+
+
+def test_headers_are_found_by_name_without_looking_at_all_of_them() -> None:
+    compared: list[object] = []
+
+    class Name(str):
+        def __eq__(self, other: object) -> bool:
+            compared.append(other)
+            return str(self) == other
+
+        __hash__ = str.__hash__
+
+    headers = tuple((Name(f"h{number % 250}"), b"%d" % number) for number in range(500))
+    request = SignedRequest("GET", b"/", b"", headers, b"")
+    assert request.header("h7") == (b"7", b"257")
+    compared.clear()
+    for number in range(250):
+        assert len(request.header(f"h{number}")) == 2
+    assert len(compared) <= 250 * 4
+    assert request.header("missing") == ()
+
+
 def test_the_canonical_request_names_the_host_of_the_endpoint() -> None:
     """Behind a proxy the client signed another host than the one that arrives."""
     claim = sigv4.read_header(sign_v4("POST", form=DESCRIBE).request)
