@@ -16,7 +16,7 @@ class SingleFlight(Generic[_T]):
 
     def __init__(self, start: Callable[[], Coroutine[Deferred[Any], Any, _T]]) -> None:
         self._start = start
-        self._waiting: list[Deferred[_T]] = []
+        self._waiting: dict[Deferred[_T], None] = {}
         self._run: Deferred[Any] | None = None
 
     @property
@@ -28,21 +28,22 @@ class SingleFlight(Generic[_T]):
         """Return what comes of the run under way, or of a new one."""
         waiter: Deferred[_T] = Deferred(self._leave)
         waiting = self._waiting
-        waiting.append(waiter)
+        waiting[waiter] = None
         if len(waiting) == 1:
             self._run = Deferred.fromCoroutine(self._start())
             self._run.addBoth(self._land, waiting)
         return waiter
 
-    def _land(self, result: _T | Failure, waiting: list[Deferred[_T]]) -> None:
+    def _land(self, result: _T | Failure, waiting: dict[Deferred[_T], None]) -> None:
         """Answer those who waited for this run; beside one that was given up and ends late there may be another."""
         if self._waiting is waiting:
-            self._waiting = []
-        for waiter in waiting:
-            waiter.callback(result)
+            self._waiting = {}
+        for waiter in tuple(waiting):
+            if not waiter.called:  # one who was answered may have cancelled another
+                waiter.callback(result)
 
     def _leave(self, waiter: Deferred[_T]) -> None:
-        self._waiting.remove(waiter)
+        self._waiting.pop(waiter, None)
         if not self._waiting and self._run is not None:
-            self._waiting = []
+            self._waiting = {}
             self._run.cancel()

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
 
+from econed import single_flight
 from econed.single_flight import SingleFlight
 
 
@@ -82,3 +83,33 @@ def test_what_comes_late_of_a_run_that_was_given_up_is_for_nobody() -> None:
     assert found == []
     own.callback("own")
     assert found == ["own"]
+
+
+def test_one_who_is_answered_may_cancel_another() -> None:
+    runs = Runs()
+    first, second, third = runs.flight.join(), runs.flight.join(), runs.flight.join()
+    first.addCallback(lambda _: second.cancel())
+    found = results(second, third)
+    runs.begun[0].callback("done")
+    assert found[0].check(CancelledError)
+    assert found[1:] == ["done"]
+
+
+def test_leaving_does_not_look_at_those_who_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[object] = []
+
+    class Compared(Deferred[str]):
+        def __eq__(self, other: object) -> bool:
+            compared.append(other)
+            return self is other
+
+        __hash__ = Deferred.__hash__
+
+    runs = Runs()
+    monkeypatch.setattr(single_flight, "Deferred", Compared)
+    waiters = [runs.flight.join() for _ in range(1000)]
+    results(*waiters)
+    for waiter in reversed(waiters[1:]):
+        waiter.cancel()
+    assert not compared
+    assert runs.flight.is_running
