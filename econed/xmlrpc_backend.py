@@ -171,8 +171,12 @@ class XMLRPCBackend:
             return await self._tried(user, form, method, args, decode)
         except OpenNebulaRefusal as refusal:
             # Refused before anything was done, so also a write may be called again.
-            if refusal.code != OpenNebulaCode.AUTHENTICATION or await self._forms.still(form):
-                raise  # the form is right and so is the server account: it is the user whom oned does not know
+            if refusal.code != OpenNebulaCode.AUTHENTICATION:
+                raise
+            if await self._forms.still(form):  # so the token was good, and it is the user whom oned does not know
+                if user is None:
+                    raise ServerAccountRefused(method, refusal.code, refusal.reason) from refusal
+                raise
         return await self._tried(user, await self._forms.known(), method, args, decode)
 
     async def _tried(

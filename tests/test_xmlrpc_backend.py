@@ -28,6 +28,7 @@ from econed.errors import (
     OpenNebulaRefusal,
     OpenNebulaTooLarge,
     OpenNebulaUnavailable,
+    ServerAccountRefused,
 )
 from econed.interfaces import IOpenNebula
 from econed.observed import Observed
@@ -245,6 +246,27 @@ async def test_the_form_that_oned_takes_is_found_out_with_the_first_call_and_rem
         assert await backend.call("alice", "one.vm.action", "resume", 1) == 1
     assert server.calls == [PROBE, PROBE] + ["one.vm.action"] * 3
     assert server.asking[-1].arguments[0] == token("alice", CipherForm.ZERO_IV)
+
+
+@pytest.mark.parametrize(("user", "is_the_daemons_fault"), [("alice", False), (None, True)])
+@pytest_twisted.ensureDeferred
+async def test_whom_oned_does_not_know_is_told_from_a_server_account_that_it_does_not_take(
+    house: House, user: str | None, is_the_daemons_fault: bool
+) -> None:
+    """The one is the caller's business (AuthFailure), the other the administrator's (InternalError)."""
+    server = house.serve(modern(says(*REFUSED)))
+    error = await failure_of(house.backend(server.url).call(user, "one.vm.action", "resume", 1))
+    assert isinstance(error, OpenNebulaRefusal)
+    assert error.code == 256
+    assert isinstance(error, ServerAccountRefused) == is_the_daemons_fault
+    assert server.calls == [PROBE, "one.vm.action", PROBE]
+
+
+@pytest_twisted.ensureDeferred
+async def test_credentials_that_oned_takes_in_no_form_are_the_daemons_fault(house: House) -> None:
+    server = house.serve(says(*REFUSED))
+    error = await failure_of(house.backend(server.url).call("alice", "one.vm.action", "resume", 1))
+    assert isinstance(error, ServerAccountRefused)
 
 
 @pytest_twisted.ensureDeferred
