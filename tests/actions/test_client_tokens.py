@@ -146,6 +146,5 @@ def test_a_copy_of_a_snapshot_shows_nothing_of_its_original_while_it_is_not_fini
     saved = snapshot(cloud, volume(cloud), Description="mine", TagSpecifications=tags)
     cloud.as_user("alice", "one.image.clone", int(saved[5:]), f"ec2-snap-{'1' * 32}")
     found = cloud.run("alice", "DescribeSnapshots")["Snapshots"]
-    assert [(each["State"], each["Description"], each["Tags"]) for each in found if each["SnapshotId"] != saved] == [
-        ("pending", "", [])
-    ]
+    (copy,) = [each for each in found if each["SnapshotId"] != saved]
+    assert (copy["State"], copy["Description"], "Tags" in copy) == ("pending", "", False)
