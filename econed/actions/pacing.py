@@ -18,8 +18,11 @@ ITEM: Final = 500
 PARAMETER: Final = 20
 """Units that a parameter of a request costs, for its signature and for its being decoded: some microseconds each."""
 
-_TURN = 0.01
-"""Seconds that the slices of all requests together take before the reactor serves its connections again."""
+_TURN = 0.002
+"""Seconds that the slices of all requests together take before the reactor serves its connections again.
+
+A short request has some eight turns of the reactor from its first byte to its answer, and waits for this in each.
+"""
 
 
 class Pacer:
