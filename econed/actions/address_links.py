@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING
 
 from econed.actions.address_records import Address, Link, LinkState
 from econed.actions.address_view import has_ended
-from econed.errors import EC2Error, OpenNebulaRefusal, ScriptFailed
+from econed.errors import EC2Error, OpenNebulaCode, OpenNebulaRefusal, ScriptFailed
 from econed.ids import ASSOCIATION_DIGITS
 from econed.opennebula.networks import without_address_ranges
 
 if TYPE_CHECKING:
     from econed.actions.address_claims import Claim
     from econed.interfaces import IScripts
-    from econed.opennebula.documents import Nic, VirtualMachine
+    from econed.opennebula.documents import Nic, VirtualMachine, VirtualNetwork
     from econed.opennebula.session import Session
 
 _MOST_ARGUMENT = 1 << 17
@@ -48,7 +48,26 @@ async def is_leased(session: Session, machine: VirtualMachine, nic: Nic) -> bool
     if nic.network_id is None or nic.ip is None:
         return False
     network = await session.network(nic.network_id)
-    return any(lease.ip == nic.ip and lease.vm_id == machine.id for lease in network.leases_of(machine.id))
+    has_lease = any(lease.ip == nic.ip and lease.vm_id == machine.id for lease in network.leases_of(machine.id))
+    return has_lease and await _is_its_own(session, network, nic.ip)
+
+
+async def _is_its_own(session: Session, network: VirtualNetwork, ip: IPv4Address) -> bool:
+    """Whether a network has an address by right: a reservation, if its parent has the address and gave it to it.
+
+    A reservation belongs to a user, and oned lets it run over the end of the parent's range. Whoever may not read the
+    parent cannot have made one of it: then an administrator has.
+    """
+    if network.parent_network_id is None:
+        return True
+    try:
+        parent = await session.network(network.parent_network_id)
+    except OpenNebulaRefusal as refusal:
+        if refusal.code != OpenNebulaCode.AUTHORIZATION:
+            raise
+        return True
+    is_there = any(each.covers(ip) for each in parent.address_ranges)
+    return is_there and any(lease.ip == ip for lease in parent.leases_to(network.id))
 
 
 @dataclass(frozen=True)

@@ -68,6 +68,10 @@ class AddressRange(View):
         """How many of them are taken or held."""
         return self._number("USED_LEASES", 0)
 
+    def covers(self, ip: IPv4Address) -> bool:
+        """Whether an address is one of the range's."""
+        return self.ip is not None and 0 <= int(ip) - int(self.ip) < self.size
+
     @cached_property
     def leases(self) -> tuple[Lease, ...]:
         """The addresses that are taken or held; not in the document of the pool."""
@@ -121,8 +125,15 @@ class VirtualNetwork(OwnedView):
 
     def leases_of(self, vm_id: int) -> tuple[Lease, ...]:
         """Return the leases that name a machine. oned alone writes them; a user sees those of machines they may see."""
-        path, named = "AR_POOL/AR/LEASES/LEASE", str(vm_id)
-        found = (each for each in self._all(path) if each.findtext("VM") == named)
+        return self._leases("VM", vm_id)
+
+    def leases_to(self, network_id: int) -> tuple[Lease, ...]:
+        """Return the leases that name a reservation, another network that has its addresses from this one."""
+        return self._leases("VNET", network_id)
+
+    def _leases(self, holder: str, number: int) -> tuple[Lease, ...]:
+        path, named = "AR_POOL/AR/LEASES/LEASE", str(number)
+        found = (each for each in self._all(path) if each.findtext(holder) == named)
         return tuple(Lease(each, self._note, self._below(path)) for each in found)
 
     @cached_property

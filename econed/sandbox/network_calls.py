@@ -201,6 +201,8 @@ class NetworkCalls:
         size = asked.get("SIZE")
         if not size.isdigit() or int(size) < 1:
             raise internal("Reservation SIZE must be a greater than 0")
+        if asked.get("IP") and not asked.get("AR_ID"):
+            raise wrong_state("AR_ID must be specified for IP/MAC based reservations")
         name = self._free_name(caller.id, asked.get("NAME"))
         charge = Charge("NETWORK", str(number), {"LEASES": int(size)})
         cloud.charge(caller, caller.gid, [charge])
@@ -208,14 +210,22 @@ class NetworkCalls:
             cloud.networks.take_id(), caller.id, caller.gid, caller.name, caller.gname, name, parent=network.id
         )
         child.template, child.clusters = network.template.copy(), set(network.clusters)
+        lease = Lease(Holder.NETWORK, child.id)
         for span in network.ranges:
-            index = span.take_run(int(size), Lease(Holder.NETWORK, child.id), modern=cloud.version.modern)
+            if not asked.get("IP"):
+                index = span.take_run(int(size), lease, modern=cloud.version.modern)
+            elif str(span.id) == asked.get("AR_ID"):
+                index = span.take_from(asked.get("IP"), int(size), lease)
+            else:
+                continue
             if index is not None:
                 child.add_range({"TYPE": "IP4", "SIZE": size, **span.addresses(index), **span.attributes})
                 child.ranges[0].parent = span.id
                 cloud.networks.put(child)
                 return child.id
         cloud.count(caller.id, caller.gid, [charge], -1)
+        if asked.get("IP"):
+            raise wrong_state(f"Not enough free addresses in address range {asked.get('AR_ID')}, or it does not exist")
         raise not_allocated("Not enough free addresses in an address range")
 
     @serves("one.vn.delete", int, optional=(bool,))

@@ -116,6 +116,15 @@ class AddressRange:
             self.next_index = (index + count) % self.size
         return index
 
+    def take_from(self, address: str, count: int, lease: Lease) -> int | None:
+        """Lease `count` addresses from this one on, also beyond the end of the range; None where it cannot be."""
+        index = self.index(address)
+        if index is None or any(each in self.leases for each in range(index, index + count)):
+            return None
+        for each in range(index, min(index + count, self.size)):
+            self.leases[each] = lease
+        return index
+
     def _free_from(self, start: int, count: int) -> int | None:
         run = 0
         for index in range(start, self.size):

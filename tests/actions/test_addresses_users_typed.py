@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address
 from typing import Any
 
 import pytest
@@ -163,6 +164,40 @@ def test_a_network_that_the_caller_may_not_read_proves_nothing(cloud: AddressClo
     assert cloud.refusal("alice", "AssociateAddress", PublicIp=ip, InstanceId=instance).code == "UnauthorizedOperation"
     assert private is not None
     nothing_happened(cloud, ip)
+
+
+def reserved(cloud: AddressCloud, ip: str, size: int) -> int:
+    """Let alice reserve addresses of the private network, from this one on, and return the reservation."""
+    text = f'NAME="mine"\nSIZE="{size}"\nAR_ID="0"\nIP="{ip}"'
+    return int(cloud.as_user("alice", "one.vn.reserve", 0, text))
+
+
+def test_an_address_of_a_reservation_is_one_that_its_parent_has(cloud: AddressCloud) -> None:
+    """Oned lets a reservation run over the end of the range: what lies behind it may be another network's."""
+    last = cloud.oned.cloud.networks.get(0).ranges[0]
+    end = IPv4Address(last.ip + last.size - 1)
+    network = reserved(cloud, str(end), 4)
+    inside, beyond = (instantiated(cloud, f'NETWORK_ID="{network}",IP="{address}"') for address in (end, end + 1))
+    assert instance_shown(cloud, beyond)["PrivateIpAddress"] == str(end + 1)
+    ip = cloud.allocated()
+    assert cloud.refusal("alice", "AssociateAddress", PublicIp=ip, InstanceId=beyond).code == "InvalidParameterValue"
+    nothing_happened(cloud, ip)
+    cloud.run("alice", "AssociateAddress", PublicIp=ip, InstanceId=inside)
+    assert cloud.fake.runs == [("associate", ip, str(end))]
+
+
+def test_an_address_of_a_reservation_is_one_that_its_parent_gave_to_it(cloud: AddressCloud) -> None:
+    network = reserved(cloud, "10.0.16.0", 4)
+    instance, ip = instantiated(cloud, f'NETWORK_ID="{network}",IP="10.0.16.1"'), cloud.allocated()
+    span = cloud.oned.cloud.networks.get(0).ranges[0]
+    index = span.index("10.0.16.1")
+    assert index is not None
+    given = span.leases.pop(index)
+    assert cloud.refusal("alice", "AssociateAddress", PublicIp=ip, InstanceId=instance).code == "InvalidParameterValue"
+    nothing_happened(cloud, ip)
+    span.leases[index] = given
+    cloud.run("alice", "AssociateAddress", PublicIp=ip, InstanceId=instance)
+    assert cloud.fake.runs == [("associate", ip, "10.0.16.1")]
 
 
 # What is recorded already
