@@ -18,10 +18,7 @@ from econed.errors import EC2Error
 from econed.malloc import Memory
 
 SETS = 4
-"""How many sets are made at a time; the documents of one take some 10 MiB.
-
-With the first set of a list goes the reading of which machines there are, which takes more for a moment.
-"""
+"""How many sets are made at a time; the documents of one take some 10 MiB."""
 
 SETS_PER_USER = 2
 """How many of them for one user."""

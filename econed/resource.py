@@ -25,6 +25,7 @@ from twisted.web.server import NOT_DONE_YET
 from econed.access_log import Access, said_calls
 from econed.actions.call import Call, dry_run_succeeded
 from econed.actions.pacing import PARAMETER, Pacer, WorkBudget
+from econed.actions.shared_reads import SharedReads
 from econed.answer_memory import AnswerMemory
 from econed.answers import failure
 from econed.auth.request import SignedRequest
@@ -81,6 +82,7 @@ class Service:
     note: Callable[[str], None] | None = None
     """Is told which elements of oned's documents are read, for the tests."""
     metrics: Metrics = field(default_factory=Metrics)
+    shared: SharedReads = field(default_factory=SharedReads)
     give_back: Callable[[], None] = trim
     """Gives memory that was freed back to the system."""
 
@@ -216,6 +218,7 @@ class _Exchange:
             request_id=self._id,
             file_types=self._service.file_types,
             parameters=admitted,
+            shared=self._service.shared,
             upload=self._request.upload,
             fetcher=self._service.fetcher,
             signed_region=signed_region(signed),

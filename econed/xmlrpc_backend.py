@@ -200,7 +200,9 @@ class XMLRPCBackend:
             body = await self._turn(method, session, args)
         if len(body) <= _INLINE_BYTES:
             return decode(method, body)
-        return await self._in_thread(lambda: decode(method, body))
+        only = [body]
+        del body  # so that the decoder can let go of it
+        return await self._in_thread(lambda: decode(method, only.pop()))
 
     async def _turn(self, method: str, session: str, args: tuple[object, ...]) -> bytes:
         async with self._slots:

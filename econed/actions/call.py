@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from econed.actions.pacing import WorkBudget
+from econed.actions.shared_reads import SharedReads
 from econed.errors import EC2Error
 from econed.interfaces import IImageFetcher, InThread, IOpenNebula, IScripts, IUpload
 from econed.opennebula.documents import Note, OwnedView, Right
@@ -42,7 +43,8 @@ class Call:
     instance types by their names, None where they are OpenNebula templates. `upload` is the file that comes with the
     request, if one does; `fetcher` fetches images from URLs, None where oned alone does. `scripts` lead elastic IPs to
     instances. `budget` counts work that keeps the reactor from others. `signed_region` is
-    the region that the request is signed for, None where its signature names none.
+    the region that the request is signed for, None where its signature names none. `shared` are the reads that the
+    requests of a user share.
     """
 
     caller: User
@@ -61,6 +63,7 @@ class Call:
     fetcher: IImageFetcher | None = None
     dry_run: bool = False
     signed_region: str | None = None
+    shared: SharedReads = field(default_factory=SharedReads)
 
     @classmethod
     def of(cls, caller: User, one: IOpenNebula, note: Note | None = None, **rest: Any) -> Call:

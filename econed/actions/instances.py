@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,7 @@ from econed.actions.inputs import Filter
 from econed.actions.instance_filters import INSTANCE_FILTERS, STATUS_FILTERS, wants_ended
 from econed.actions.instance_state import InstanceState
 from econed.actions.instance_view import Reservations, merged, reservation, status
-from econed.actions.listing import FEW, Page, few, in_parts
+from econed.actions.listing import FEW, Page, few, in_parts, one_set
 from econed.actions.machines import listed_ids, machine_sets, machines
 from econed.actions.paging import Listing, Paging
 from econed.errors import OpenNebulaRefusal
@@ -58,7 +57,7 @@ async def describe_instances(
     if 0 < len(instance_ids) <= FEW:
         found = await few("Reservations", await machines(call, instance_ids), shown)
         return {"Reservations": merged(found["Reservations"])}
-    sets = _sets(call, instance_ids, paging, ended=wants_ended(filters), owner=_owner(filters))
+    sets = await _sets(call, instance_ids, paging, ended=wants_ended(filters), owner=_owner(filters))
     return in_parts("Reservations", sets, shown, _page(paging, instance_ids), Reservations())
 
 
@@ -84,26 +83,21 @@ async def describe_instance_status(
 
     if 0 < len(instance_ids) <= FEW:
         return await few("InstanceStatuses", await machines(call, instance_ids), shown)
-    sets = _sets(call, instance_ids, paging, ended=include_all_instances)
+    sets = await _sets(call, instance_ids, paging, ended=include_all_instances)
     return in_parts("InstanceStatuses", sets, shown, _page(paging, instance_ids))
 
 
 async def _sets(
     call: Call, instance_ids: Sequence[str], paging: Paging, *, ended: bool, owner: int | None = VISIBLE
 ) -> Sets[VirtualMachine]:
-    """Yield what reads the machines with these ids, or all behind the place where a page begins, lowest id first.
+    """Return what reads the machines with these ids, or all behind the place where a page begins, lowest id first.
 
     `owner` is as for `listed_ids`, None where no machine can be meant.
     """
     if instance_ids:
-        yield partial(machines, call, instance_ids)
-        return
-    if owner is None:
-        return
-    ids = await listed_ids(call, ended=ended, owner=owner)
-    async with aclosing(machine_sets(call, paging.rest(ids, _position))) as sets:
-        async for read in sets:
-            yield read
+        return one_set(partial(machines, call, instance_ids))
+    ids = () if owner is None else await listed_ids(call, ended=ended, owner=owner)
+    return machine_sets(call, paging.rest(ids, _position))
 
 
 async def _addresses(call: Call) -> PublicAddresses | None:

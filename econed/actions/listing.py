@@ -58,13 +58,18 @@ async def few(member: str, documents: Iterable[_D], shown: Callable[[_D], Awaita
     return {member: [item for document in documents if (item := await shown(document)) is not None]}
 
 
-async def once(documents: list[_D]) -> Sets[_D]:
-    """Yield one set of documents that are there already, and keep nothing of them when they are read."""
+async def one_set(read: Read[_D]) -> Sets[_D]:
+    """Yield what reads the only set."""
+    yield read
+
+
+def once(documents: list[_D]) -> Sets[_D]:
+    """Return one set of documents that are there already; nothing of them is kept when they are read."""
 
     async def read() -> list[_D]:
         return _taken(documents)
 
-    yield read
+    return one_set(read)
 
 
 class Page(Generic[_D]):

@@ -49,8 +49,12 @@ async def listed_ids(call: Call, *, ended: bool = True, owner: int = VISIBLE) ->
 
     These are all that live and, with `ended`, those that ended lately. The cost does not grow with all machines that
     ever ended: accounting knows what was on a host lately, whenever it was made, and one that ended before it ever ran
-    is in no account, but among the newest of the ended.
+    is in no account, but among the newest of the ended. Requests of a user that wait for this share one reading.
     """
+    return await call.shared.get(call.caller.name, ("machines", ended, owner), lambda: _listed_ids(call, ended, owner))
+
+
+async def _listed_ids(call: Call, ended: bool, owner: int) -> tuple[int, ...]:
     living = await call.one.vm_ids(owner, NOT_DONE)
     if not (ended and call.settings.describe_with_terminated_instances):
         return tuple(sorted(living))

@@ -48,7 +48,9 @@ def value_of(method: str, body: bytes) -> Scalar:
 
 def document_of(method: str, body: bytes) -> etree._Element:
     """Return the root of the document that a successful reply to `method` carries; raises as `value_of`."""
-    return document_in(method, value_of(method, body))
+    values = [value_of(method, body)]
+    del body  # this and the value are as large as the document, and what it becomes is several times that
+    return document_in(method, values.pop())
 
 
 def document_in(method: str, value: Scalar) -> etree._Element:
@@ -59,7 +61,9 @@ def document_in(method: str, value: Scalar) -> etree._Element:
     """
     if not isinstance(value, str) or not _INNER_START.match(value):
         raise OpenNebulaNonsense(method, f"no document, but {value!r:.60}")
-    root = _parsed(method, value.encode("utf-8"))
+    text = value.encode("utf-8")
+    del value
+    root = _parsed(method, text)
     if root.tag != ROOTS[method]:
         raise OpenNebulaNonsense(method, f"a document with the root {str(root.tag)!r:.60} in place of {ROOTS[method]}")
     if method in NEVER_EMPTY and root.find(NEVER_EMPTY[method]) is None:
