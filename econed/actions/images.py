@@ -197,7 +197,8 @@ async def ids_and_few(
 
     The pool is read whole to know which they are. Of more the documents are not kept: `image_sets` reads them again.
     """
-    found = sorted(filter(is_meant, await call.one.images(owner)), key=lambda image: image.id)
+    found = await call.budget.those(await call.one.images(owner), is_meant)
+    found.sort(key=lambda image: image.id)
     return [image.id for image in found], found if len(found) <= SET_SIZE else []
 
 
@@ -209,7 +210,7 @@ async def image_sets(call: Call, ids: Sequence[int], owner: int = VISIBLE) -> Se
 
 async def _between(call: Call, owner: int, ids: Sequence[int]) -> list[Image]:
     wanted = frozenset(ids)
-    return [image for image in await call.one.images(owner, ids[0], ids[-1]) if image.id in wanted]
+    return await call.budget.those(await call.one.images(owner, ids[0], ids[-1]), lambda image: image.id in wanted)
 
 
 async def images(call: Call, numbers: Sequence[int]) -> tuple[Image, ...]:
@@ -219,7 +220,8 @@ async def images(call: Call, numbers: Sequence[int]) -> tuple[Image, ...]:
     """
     wanted = dict.fromkeys(numbers)
     if len(wanted) > _READ_ONE_BY_ONE:
-        pool = {image.id: image for image in await call.one.images(VISIBLE, min(wanted), max(wanted))}
+        between = await call.one.images(VISIBLE, min(wanted), max(wanted))
+        pool = {image.id: image for image in await call.budget.those(between, lambda image: image.id in wanted)}
         return tuple(pool[number] for number in wanted if number in pool)
     found = await together(_image(call, number) for number in wanted)
     return tuple(image for image in found if image is not None)

@@ -37,11 +37,7 @@ async def machines(call: Call, instance_ids: Sequence[str]) -> tuple[VirtualMach
     Raises `EC2Error` InvalidInstanceID.Malformed, or InvalidInstanceID.NotFound for what does not exist, is not shown,
     or may not be seen by the caller.
     """
-
-    async def shown(numbers: Sequence[int]) -> list[VirtualMachine]:
-        return [machine for machine in await call.one.vms(numbers) if is_shown(call, machine)]
-
-    return await named(INSTANCE, instance_ids, shown)
+    return await named(INSTANCE, instance_ids, partial(_shown, call))
 
 
 async def listed_ids(call: Call, *, ended: bool = True, owner: int = VISIBLE) -> tuple[int, ...]:
@@ -60,7 +56,8 @@ async def _listed_ids(call: Call, ended: bool, owner: int) -> tuple[int, ...]:
         return tuple(sorted(living))
     lately = await call.one.ran_since(_forgotten_before(call), owner)
     newest = await call.one.vm_page(_NEWEST_ENDED, owner=owner, state=VmState.DONE)
-    return tuple(sorted({*living, *lately, *(machine.id for machine in newest if is_shown(call, machine))}))
+    shown = await call.budget.those(newest, partial(is_shown, call))
+    return tuple(sorted({*living, *lately, *(machine.id for machine in shown)}))
 
 
 async def machine_sets(call: Call, ids: Sequence[int]) -> Sets[VirtualMachine]:
@@ -70,7 +67,7 @@ async def machine_sets(call: Call, ids: Sequence[int]) -> Sets[VirtualMachine]:
 
 
 async def _shown(call: Call, ids: Sequence[int]) -> list[VirtualMachine]:
-    return [machine for machine in await call.one.vms(ids) if is_shown(call, machine)]
+    return await call.budget.those(await call.one.vms(ids), partial(is_shown, call))
 
 
 def _forgotten_before(call: Call) -> int:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Iterable
+from typing import Final, TypeVar
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import Cooperator
+
+_T = TypeVar("_T")
 
 SLICE: Final = 20_000
 """Units of work after which a request gives way: some milliseconds."""
@@ -62,6 +64,15 @@ class WorkBudget:
         if self._spent >= self._size:
             self._spent = 0
             await self._pacer.turn()
+
+    async def those(self, items: Iterable[_T], is_wanted: Callable[[_T], bool]) -> list[_T]:
+        """Return the items that are wanted; each that is looked at counts, since its document is read for that."""
+        found = []
+        for item in items:
+            await self.spend(ITEM)
+            if is_wanted(item):
+                found.append(item)
+        return found
 
 
 def _lasted(seconds: float) -> Callable[[], bool]:

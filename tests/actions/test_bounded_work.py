@@ -12,7 +12,7 @@ from econed.actions.pacing import ITEM, Pacer, WorkBudget
 from econed.catalogue import all_actions
 from econed.cli.reference import filters_of
 from tests.support.addresses import AddressCloud
-from tests.support.cloud import perform
+from tests.support.cloud import Cloud, perform
 
 LISTS = sorted((each for each in all_actions() if "Filters" in each.accepts.of), key=lambda each: each.name)
 NAMES = [each.name for each in LISTS]
@@ -98,3 +98,28 @@ def test_delete_tags_takes_off_what_any_of_many_tags_means(cloud: AddressCloud) 
     cloud.run("alice", "DeleteTags", Resources=[instance], Tags=meant)
     named = [{"Name": "resource-id", "Values": [instance]}]
     assert [tag["Key"] for tag in cloud.run("alice", "DescribeTags", Filters=named)["Tags"]] == ["k2", "k4"]
+
+
+def spent(cloud: Cloud, action: str, **parameters: Any) -> int:
+    """Return the units of work that alice's call is counted for."""
+    budget = CountedBudget(cloud.pacer)
+    cloud.result(perform(replace(cloud.call_as("alice"), budget=budget), action, parameters))
+    return budget.total
+
+
+@pytest.mark.parametrize("action", ["DescribeImages", "DescribeSnapshots", "DescribeVolumes", "DescribeTags"])
+def test_what_is_looked_at_counts_though_it_is_not_listed(action: str) -> None:
+    """Images of other kinds are read to know that they are: of those a user may have any number."""
+    cloud = Cloud()
+    before = spent(cloud, action)
+    for number in range(30):
+        cloud.as_user("alice", "one.image.allocate", f'NAME="plain-{number}"\nPATH="/p"', 1)
+    assert spent(cloud, action) - before >= 30 * ITEM
+
+
+@pytest.mark.parametrize("action", ["DescribeInstances", "DescribeVolumes", "DescribeTags", "DescribeInstanceStatus"])
+def test_machines_that_are_not_shown_count_too(action: str) -> None:
+    cloud = Cloud(vms=30)
+    for number in range(30):
+        cloud.as_user("alice", "one.vm.update", number, 'EC2_DISCARDED="YES"', 1)
+    assert spent(cloud, action) >= 30 * ITEM
