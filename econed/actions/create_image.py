@@ -23,13 +23,14 @@ from econed.actions.new_images import (
     announcement_of_copy,
     announcement_of_machine,
     conclude,
+    is_marked,
     new_image_name,
     restarted,
     withdraw,
 )
 from econed.actions.regions import own_region
 from econed.actions.tagging import PREFIX, limited, specified, tag_text, tags_of
-from econed.actions.volume_facts import IS_SNAPSHOT, OF_AMI, OF_VOLUME, SNAPSHOT_TAG_PREFIX, inherited
+from econed.actions.volume_facts import IS_SNAPSHOT, MADE_AS, OF_AMI, OF_VOLUME, SNAPSHOT_TAG_PREFIX, inherited
 from econed.errors import EC2Error, OpenNebulaCode, OpenNebulaError, OpenNebulaRefusal
 from econed.ids import IMAGE, INSTANCE
 from econed.opennebula.documents import Right
@@ -139,9 +140,10 @@ async def copy_image(
     (source,) = await amis(call, (source_image_id,))
     limited(tags_of(source.template) if copy_image_tags else (), tags["image"])
     owned, user = await call.one.images(MINE), await call.one.myself()
-    announcement = announcement_of_copy(name, source.id)
+    announcement = announcement_of_copy(name, source.id, token)
     before = next((new for new in announced(user) if new.attribute == announcement), None)
     image = _made_before(owned, before) or _made_with(token, owned)
+    _demand_same(token, user)
     if image is not None and before is None:
         return {"ImageId": IMAGE.format(image.id)}
     own_name = image.name if image else await new_image_name(call, owned, user, name, announcement)
@@ -182,13 +184,18 @@ async def _made_meanwhile(call: Call, user: UserDocument, new: NewImage, token: 
     both may be refused, but never both carried out. Raises `EC2Error` IdempotentParameterMismatch.
     """
     try:
-        for other in announced(await call.one.myself()):
-            if other.facts and other.token is not None and other.token.text == token.text:
-                token.demand_same(other.token.digest)
+        _demand_same(token, await call.one.myself())
         return _made_with(token, await call.one.images(MINE))
     except EC2Error:
         await withdraw(call.one, user, new)
         raise
+
+
+def _demand_same(token: ClientToken | None, user: UserDocument) -> None:
+    """Raise `EC2Error` IdempotentParameterMismatch if another call with the token is being carried out."""
+    for other in announced(user):
+        if token is not None and other.facts and other.token is not None and other.token.text == token.text:
+            token.demand_same(other.token.digest)
 
 
 async def _announce(call: Call, user: UserDocument, new: NewImage, before: NewImage | None) -> None:
@@ -224,13 +231,26 @@ async def _cloned(call: Call, user: UserDocument, new: NewImage, source: Image) 
     try:
         return await call.one.image_clone(source.id, new.image_name)
     except OpenNebulaRefusal as refusal:
-        if new.token is not None and refusal.code == OpenNebulaCode.ALLOCATE:
-            owned = await call.one.images(MINE)
-            made = next((image for image in owned if new.is_made_of(image) and is_ami(image)), None)
-            if made is not None:  # another process is carrying out the same call: what it makes is a copy, as this is
-                return made.id
+        if refusal.code == OpenNebulaCode.ALLOCATE and (made := await _made_by_same_call(call, new)) is not None:
+            return made.id
         await withdraw(call.one, user, new)
         raise await refused(call, new.image_name, new.name, refusal) from refusal
+
+
+async def _made_by_same_call(call: Call, new: NewImage) -> Image | None:
+    """Return the copy under the wanted name, if it was made by another process that carries out the same call.
+
+    One that is not marked yet has an announcement, which is read before it: that of another call is not this one's.
+    """
+    if new.token is None:
+        return None
+    others = [other for other in announced(await call.one.myself()) if other.facts and other.attribute != new.attribute]
+    for image in await call.one.images(MINE):
+        if new.is_made_of(image) and is_ami(image):
+            is_of_other = any(other.is_made_of(image) for other in others)
+            is_same = new.token.is_on(image.template) if is_marked(image) else not is_of_other
+            return image if is_same else None
+    return None
 
 
 async def _give_up(call: Call, user: UserDocument, new: NewImage) -> None:
@@ -308,7 +328,7 @@ def _copied_text(
     }
     foreign = [
         each
-        for each in inherited(source, {MARK, NAME, IS_SNAPSHOT, OF_AMI, *facts, *given})
+        for each in inherited(source, {MARK, NAME, IS_SNAPSHOT, OF_AMI, MADE_AS, *facts, *given})
         if not (keep_tags and each.startswith((PREFIX, "EC2_TAGS")))
     ]
     return template(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -20,12 +21,13 @@ from econed.actions.image_facts import SAVED_FROM
 from econed.actions.image_names import demand_free, duplicate, image_name
 from econed.actions.instance_state import is_busy
 from econed.actions.object_limits import MAX_ON_USER, check_size
+from econed.actions.volume_facts import MADE_AS
 from econed.actions.watch import watch
 from econed.errors import EC2Error
 from econed.ids import IMAGE
 from econed.opennebula.session import MINE
 from econed.opennebula.states import LcmState, VmState
-from econed.opennebula.template import hex_name, removal, vector
+from econed.opennebula.template import attribute, hex_name, removal, template, vector
 from econed.opennebula.values import epoch_seconds, whole_number
 
 if TYPE_CHECKING:
@@ -124,9 +126,13 @@ def announcement_of_machine(name: str, machine_id: int) -> str:
     return f"{hex_name(PREFIX, name)}_{machine_id}"
 
 
-def announcement_of_copy(name: str, image_id: int) -> str:
-    """Return the attribute that announces an AMI that is a copy of an image."""
-    return f"{hex_name(PREFIX, name)}_C{image_id}"
+def announcement_of_copy(name: str, image_id: int, token: ClientToken | None) -> str:
+    """Return the attribute that announces an AMI that is a copy of an image, by the call with this token alone."""
+    copied = f"{hex_name(PREFIX, name)}_C{image_id}"
+    if token is None:
+        return copied
+    call = hashlib.sha256(f"{token.digest} {token.text}".encode()).hexdigest()[:32]
+    return f"{copied}_{call.upper()}"
 
 
 async def new_image_name(
@@ -183,11 +189,20 @@ async def withdraw(session: Session, user: UserDocument, new: NewImage) -> None:
 async def conclude(session: Session, user: UserDocument, new: NewImage, image_id: int) -> None:
     """Make the image an AMI; what is then left is to let its machine run again, if it has to."""
     if new.facts:
-        await session.image_update(image_id, new.facts)
+        await session.image_update(image_id, _marks(new, image_id))
     if new.restart:
         await session.user_update(user.id, replace(new, began=0, facts="").text)
     else:
         await withdraw(session, user, new)
+
+
+def is_marked(image: Image) -> bool:
+    """Whether an image has been made the AMI that it was announced as; a copy has its original's marks until then."""
+    return image.template.text(MADE_AS) == str(image.id)
+
+
+def _marks(new: NewImage, image_id: int) -> str:
+    return template(new.facts, attribute(MADE_AS, str(image_id)))
 
 
 async def restarted(session: Session, machine_id: int) -> bool:
@@ -221,7 +236,7 @@ async def finish_images(look: Look) -> None:
         image = next((image for image in images if new.is_made_of(image)), None)
         if image is not None and new.facts:
             look.log.info("image {id} becomes the AMI that it was made for", id=image.id)
-            await look.session.image_update(image.id, new.facts)
+            await look.session.image_update(image.id, _marks(new, image.id))
         if new.restart and new.machine is not None and not await restarted(look.session, new.machine):
             look.keep()
             continue

@@ -14,7 +14,7 @@ from econed.catalogue import all_actions
 from econed.errors import EC2Error
 from tests.actions.test_volumes import ZONE, begin, image, snapshot, volume
 from tests.support.cloud import Cloud
-from tests.support.pace import Paced
+from tests.support.pace import Dying, Paced
 
 UBUNTU = "ami-00000000"
 COPY: dict[str, Any] = {"SourceImageId": UBUNTU, "SourceRegion": "OpenNebula"}
@@ -91,9 +91,14 @@ PACE = st.lists(st.floats(0.0, 2.0), min_size=6, max_size=20)
 
 
 def at_once(cloud: Cloud, *calls: tuple[list[float], dict[str, Any]]) -> list[Any]:
-    """Make calls of CopyImage with one token in two processes, each at its own pace; answers or errors."""
+    """Make calls of CopyImage in two processes, with one token if none is given, each at its own pace."""
     ended = [
-        begin(cloud, Paced(cloud.one, cloud.clock, cycle(pace)), "CopyImage", **COPY, ClientToken="token", **parameters)
+        begin(
+            cloud,
+            Paced(cloud.one, cloud.clock, cycle(pace)),
+            "CopyImage",
+            **{**COPY, "ClientToken": "token", **parameters},
+        )
         for pace, parameters in calls
     ]
     cloud.clock.pump([0.1] * 1500)
@@ -109,15 +114,43 @@ def test_two_processes_with_one_token_make_one_copy(one: list[float], two: list[
     assert made(cloud)[0] == 1
 
 
-@settings(max_examples=30, deadline=None)
-@given(PACE, PACE)
-def test_of_two_different_copies_with_one_token_one_is_made_at_most(one: list[float], two: list[float]) -> None:
+@settings(max_examples=60, deadline=None)
+@given(PACE, PACE, st.sampled_from([{"Name": "another"}, {"Name": "copy", "Description": "another"}]))
+def test_of_two_different_copies_with_one_token_one_is_made_at_most(
+    one: list[float], two: list[float], other: dict[str, Any]
+) -> None:
     cloud = Cloud()
-    answers = at_once(cloud, (one, {"Name": "copy"}), (two, {"Name": "another"}))
+    answers = at_once(cloud, (one, {"Name": "copy"}), (two, other))
     errors = [each for each in answers if isinstance(each, EC2Error)]
     assert errors
     assert {error.code for error in errors} == {"IdempotentParameterMismatch"}
     assert made(cloud)[0] == 2 - len(errors)
+
+
+@settings(max_examples=60, deadline=None)
+@given(PACE, PACE, st.sampled_from(["another", ""]))
+def test_of_two_copies_of_one_name_that_are_two_calls_one_is_made(
+    one: list[float], two: list[float], token: str
+) -> None:
+    """SDKs give each call a token of its own: what one call makes is never the answer to the other."""
+    cloud = Cloud()
+    answers = at_once(cloud, (one, {"Name": "copy"}), (two, {"Name": "copy", "ClientToken": token}))
+    errors = [each for each in answers if isinstance(each, EC2Error)]
+    assert [error.code for error in errors] == ["InvalidAMIName.Duplicate"]
+    assert made(cloud)[0] == 1
+
+
+@pytest.mark.parametrize("step", range(10))
+def test_another_copy_with_the_token_of_one_that_broke_off_is_a_mismatch(step: int) -> None:
+    """From the moment on at which the first one has left anything; the same call goes on from there."""
+    cloud = Cloud()
+    asked: dict[str, Any] = {"Name": "copy", **COPY, "ClientToken": "token"}
+    begin(cloud, Dying(cloud.one, step, after=True), "CopyImage", **asked)
+    if made(cloud)[0] or "EC2_NEW_IMAGE" in cloud.as_user("alice", "one.user.info", -1):
+        refusal = cloud.refusal("alice", "CopyImage", **asked, Description="another")
+        assert refusal.code == "IdempotentParameterMismatch"
+    cloud.run("alice", "CopyImage", **asked)
+    assert made(cloud)[0] == 1
 
 
 def test_what_is_copied_has_neither_token_nor_digest_nor_anything_of_its_originals_own(cloud: Cloud) -> None:
