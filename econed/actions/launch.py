@@ -31,6 +31,7 @@ from econed.actions.instance_facts import (
 )
 from econed.actions.instance_view import reservation_of
 from econed.actions.launch_plan import LaunchPlan, machine_name, machine_text
+from econed.actions.pacing import ITEM
 from econed.actions.volume_chores import give_volumes
 from econed.errors import EC2Error, NotKeepable, OpenNebulaError, OpenNebulaRefusal
 from econed.ids import reservation_id
@@ -38,6 +39,7 @@ from econed.opennebula.session import ANY_STATE, MINE, NOT_DONE, Session
 from econed.opennebula.states import VmState
 from econed.opennebula.template import attribute, template
 from econed.opennebula.values import whole_number
+from econed.slots import CALLS_OF_A_REQUEST, Slots
 
 if TYPE_CHECKING:
     from econed.actions.call import Call
@@ -193,16 +195,20 @@ async def _make(call: Call, plan: LaunchPlan, number: int, known: _Known) -> _Ma
 
 
 async def _instantiate(call: Call, plan: LaunchPlan, indexes: Iterable[int], reservation: str | None) -> _Made:
+    """Make machines of a plan. What oned is sent for one, which may be long, is put together when it is sent."""
     name = machine_name(plan)
     made: list[int] = []
     errors: list[OpenNebulaError | EC2Error] = []
+    turns = Slots(CALLS_OF_A_REQUEST)
 
     async def one(index: int) -> None:
         volumes: tuple[int, ...] = ()
         try:
-            volumes = await make_volumes(call, plan.devices, plan.zone)
-            text = machine_text(plan, index, reservation, plan.devices.disks(volumes, call.now))
-            made.append(await plan.instance_type.make(call.one, name, text))
+            async with turns:
+                volumes = await make_volumes(call, plan.devices, plan.zone)
+                await call.budget.spend(ITEM)
+                text = machine_text(plan, index, reservation, plan.devices.disks(volumes, call.now))
+                made.append(await plan.instance_type.make(call.one, name, text))
         except (OpenNebulaError, EC2Error, NotKeepable) as error:
             errors.append(_not_kept() if isinstance(error, NotKeepable) else error)
             await take_back(call, volumes)

@@ -37,6 +37,7 @@ from econed.errors import EC2Error
 from econed.ids import ALLOCATION, IMAGE, INSTANCE, SNAPSHOT, VOLUME
 from econed.opennebula.documents import Image, OwnedView, Right, VirtualMachine
 from econed.opennebula.template import template
+from econed.slots import CALLS_OF_A_REQUEST, Slots
 
 if TYPE_CHECKING:
     from types_boto3_ec2.type_defs import TagTypeDef
@@ -250,16 +251,22 @@ def _values_by_key(tags: Sequence[Tag]) -> Mapping[str, set[str] | None]:
 
 
 async def _change(call: Call, found: _Resources, text: _Text) -> None:
-    """Give every resource the attributes that `text` says; one that it says nothing of is left alone."""
+    """Give every resource the attributes that `text` says; one that it says nothing of is left alone.
+
+    The text of a resource, which may be long, is made when it is sent: those of a thousand are not in memory together.
+    """
     on_machines = {each.machine.id: each for each in found.on_machines()}
     images = found.on_images()
+    turns = Slots(CALLS_OF_A_REQUEST)
 
     async def change(thing: OwnedView) -> None:
-        if isinstance(thing, VirtualMachine):
-            if changed := template(*map(text, on_machines[thing.id].tagged())):
-                await call.one.vm_update(thing.id, changed)
-        elif isinstance(thing, Image) and (changed := template(*map(text, images[thing.id].tagged()))):
-            await call.one.image_update(thing.id, changed)
+        async with turns:
+            await call.budget.spend(ITEM)
+            if isinstance(thing, VirtualMachine):
+                if changed := template(*map(text, on_machines[thing.id].tagged())):
+                    await call.one.vm_update(thing.id, changed)
+            elif isinstance(thing, Image) and (changed := template(*map(text, images[thing.id].tagged()))):
+                await call.one.image_update(thing.id, changed)
 
     owned = (*(each.machine for each in on_machines.values()), *(each.image for each in images.values()))
     await call.change_all(Right.MANAGE, owned, change)

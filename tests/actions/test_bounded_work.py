@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
 
 from econed.actions.action import Action
 from econed.actions.pacing import ITEM, Pacer, WorkBudget
+from econed.actions.tagging import tag_text
 from econed.catalogue import all_actions
 from econed.cli.reference import filters_of
+from econed.interfaces import IOpenNebula
+from econed.opennebula import template
+from econed.slots import CALLS_OF_A_REQUEST
 from tests.support.addresses import AddressCloud
 from tests.support.cloud import Cloud, perform
 
@@ -29,6 +36,31 @@ class CountedBudget(WorkBudget):
         """Count the work (`WorkBudget.spend`)."""
         self.total += units
         await super().spend(units)
+
+
+@implementer(IOpenNebula)
+class Silent:
+    """oned that no longer answers to a method after it has done so a number of times; `asked` is what waits for it."""
+
+    def __init__(self, one: IOpenNebula, method: str, *, answered: int) -> None:
+        self._one = one
+        self._method = method
+        self._answered = answered
+        self.asked: list[Deferred[None]] = []
+
+    async def call(self, user: str | None, method: str, *args: object) -> Any:
+        """Make a call (`IOpenNebula.call`)."""
+        if method == self._method:
+            self._answered -= 1
+            if self._answered >= 0:
+                return await self._one.call(user, method, *args)
+            self.asked.append(Deferred())
+            await self.asked[-1]
+        return await self._one.call(user, method, *args)
+
+    async def document(self, user: str | None, method: str, *args: object) -> Any:
+        """Make a call (`IOpenNebula.document`)."""
+        return await self._one.document(user, method, *args)
 
 
 @pytest.fixture(scope="module")
@@ -123,3 +155,47 @@ def test_machines_that_are_not_shown_count_too(action: str) -> None:
     for number in range(30):
         cloud.as_user("alice", "one.vm.update", number, 'EC2_DISCARDED="YES"', 1)
     assert spent(cloud, action) >= 30 * ITEM
+
+
+MANY = 40
+LONGEST_TAGS = [{"Key": f"{number:03d}{'ü' * 125}", "Value": "ü" * 256} for number in range(50)]
+
+
+@pytest.mark.parametrize(
+    ("action", "parameters", "method", "alone"),
+    [
+        ("CreateTags", {"Resources": [f"i-{number:08d}" for number in range(MANY)]}, "one.vm.update", 0),
+        (
+            "RunInstances",
+            {"ImageId": "ami-00000000", "MinCount": MANY, "MaxCount": MANY},
+            "one.template.instantiate",
+            1,
+        ),
+    ],
+    ids=["CreateTags", "RunInstances"],
+)
+def test_of_what_is_written_onto_many_objects_no_more_is_in_memory_than_is_being_sent(
+    action: str, parameters: dict[str, Any], method: str, alone: int
+) -> None:
+    """The text for one of many machines is made when it is its turn; before the others RunInstances makes the first."""
+    cloud = Cloud(vms=MANY)
+    silent = Silent(cloud.one, method, answered=alone)
+    cloud.one = silent
+    tags = (
+        {"Tags": LONGEST_TAGS}
+        if action == "CreateTags"
+        else {"TagSpecifications": [{"ResourceType": "instance", "Tags": LONGEST_TAGS}]}
+    )
+    call = cloud.call_as("alice")
+    tracemalloc.start()
+    try:
+        Deferred.fromCoroutine(perform(call, action, {**parameters, **tags}))
+        cloud.wait(5)
+        made_by_template = tracemalloc.Filter(inclusive=True, filename_pattern=template.__file__)
+        snapshot = tracemalloc.take_snapshot().filter_traces([made_by_template])
+    finally:
+        tracemalloc.stop()
+    assert len(silent.asked) == CALLS_OF_A_REQUEST
+    held = sum(each.size for each in snapshot.statistics("filename"))
+    sent = len(tag_text({tag["Key"]: tag["Value"] for tag in LONGEST_TAGS}).encode()) * CALLS_OF_A_REQUEST
+    assert sent / 2 < held < sent * 2
