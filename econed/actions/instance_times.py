@@ -66,6 +66,15 @@ async def keep_times(session: Session, before: VirtualMachine) -> None:
     await session.vm_update(before.id, template(*notes))
 
 
+async def keep_launch(session: Session, before: VirtualMachine) -> None:
+    """Keep when a machine was launched, which is about to be started again after a stop that its user did not ask for.
+
+    As for an image of its disk: to EC2 that is a reboot (EC2 API Reference, CreateImage).
+    """
+    if before.last_record is not None:
+        await session.vm_update(before.id, _note(LAUNCHED, before.last_record.sequence + 1, launched(before)))
+
+
 def noted_stop(machine: VirtualMachine, now: int) -> str:
     """Return the note, as template text, that a machine was seen to be stopped; empty if its stop is known."""
     last = machine.last_record

@@ -20,6 +20,7 @@ from econed.actions.client_tokens import ClientToken
 from econed.actions.image_facts import SAVED_FROM
 from econed.actions.image_names import demand_free, duplicate, image_name
 from econed.actions.instance_state import is_busy
+from econed.actions.instance_times import keep_launch
 from econed.actions.object_limits import MAX_ON_USER, check_size
 from econed.actions.volume_facts import MADE_AS
 from econed.actions.watch import watch
@@ -209,6 +210,7 @@ async def restarted(session: Session, machine_id: int) -> bool:
     """Let a machine run again that was powered off; False if it is not to be told yet what will become of it."""
     for machine in await session.vms([machine_id]):
         if machine.state is VmState.POWEROFF:
+            await keep_launch(session, machine)
             await unless_moved_on(session.vm_action("resume", machine_id))
         elif _is_on_its_way(machine):
             return False

@@ -10,6 +10,7 @@ import pytest
 
 from econed.actions.stop_times import StopTimes
 from econed.opennebula.states import VmState
+from tests.actions.test_volumes import begin
 from tests.support.cloud import NOW, Cloud
 
 AMI = "ami-00000000"
@@ -166,6 +167,31 @@ def test_a_reboot_moves_nothing(cloud: Cloud) -> None:
     cloud.run("alice", "RebootInstances", InstanceIds=[instance])
     settle(cloud)
     assert launched(cloud, instance) == NOW
+
+
+def test_an_image_of_a_running_instance_moves_nothing(cloud: Cloud) -> None:
+    """It is powered off for that and started again, which is a reboot to EC2; the next stop has its own time."""
+    stops = StopTimes(cloud.one, cloud.clock)
+    instance = run(cloud)
+    settle(cloud, 1000)
+    begin(cloud, cloud.one, "CreateImage", InstanceId=instance, Name="web")
+    seen = set()
+    for _ in range(300):
+        cloud.clock.advance(0.2)
+        seen.add(cloud.oned.cloud.vms.get(int(instance[2:])).state)
+    assert VmState.POWEROFF in seen
+    found = shown(cloud, instance)
+    assert (found["State"]["Name"], found["StateTransitionReason"]) == ("running", "")
+    assert launched(cloud, instance) == NOW
+    settle(cloud, 1000)
+    begun = now(cloud)
+    stop(cloud, "poweroff", instance)
+    settle(cloud)
+    reconcile(cloud, stops)
+    assert begun <= stopped(cloud, instance) <= now(cloud)
+    cloud.run("alice", "StartInstances", InstanceIds=[instance])
+    settle(cloud)
+    assert begun < launched(cloud, instance) <= now(cloud)
 
 
 @pytest.mark.parametrize("is_off", [False, True])
