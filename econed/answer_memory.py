@@ -69,6 +69,11 @@ class AnswerMemory:
             self._memory.freed()
             self._admit()
 
+    def check_room(self, user: str) -> None:
+        """Raise `EC2Error` RequestLimitExceeded where no long answer of this user may be held at the moment."""
+        if self.held >= BYTES or self._bytes[user] >= BYTES_PER_USER:
+            raise _too_many()
+
     def hold(self, user: str, count: int) -> None:
         """Count bytes that are made for a client."""
         self._bytes[user] += count
@@ -87,7 +92,7 @@ class AnswerMemory:
         try:
             await turn.addTimeout(PATIENCE, self._clock)
         except DeferredTimeout:
-            raise EC2Error("RequestLimitExceeded", "Too many long answers are under way.", 503) from None
+            raise _too_many() from None
 
     def _admit(self) -> None:
         """Give turns to those who wait, one user after the other, as long as there is room."""
@@ -113,6 +118,10 @@ class AnswerMemory:
 
     def _has_room(self, user: str) -> bool:
         return self._has_room_in_all() and self._making[user] < SETS_PER_USER and self._bytes[user] < BYTES_PER_USER
+
+
+def _too_many() -> EC2Error:
+    return EC2Error("RequestLimitExceeded", "Too many long answers are under way.", 503)
 
 
 def _subtract(counts: Counter[str], key: str, count: int) -> None:

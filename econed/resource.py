@@ -231,7 +231,10 @@ class _Exchange:
             return await self._begun(self._pieces(result, body))
         pieces = await self._encoded(body, result or {})
         pieces.append(body.end())
-        self._hold(sum(map(len, pieces)))
+        length = sum(map(len, pieces))
+        if length >= PRODUCED_FROM and route.action.only_reads:
+            self._memory.check_room(self._user)
+        self._hold(length)
         return Answer(200, pieces)
 
     async def _begun(self, sets: AsyncGenerator[deque[bytes], None]) -> Answer:

@@ -99,6 +99,19 @@ def test_bytes_that_all_do_not_take_keep_sets_of_anybody_from_being_made(memory:
     assert maker.has_turn
 
 
+def test_a_long_answer_that_is_made_whole_is_refused_where_there_is_no_room_for_it(memory: AnswerMemory) -> None:
+    memory.hold("alice", BYTES_PER_USER)
+    with pytest.raises(EC2Error) as caught:
+        memory.check_room("alice")
+    assert (caught.value.code, caught.value.status) == ("RequestLimitExceeded", 503)
+    memory.check_room("bob")
+    memory.hold("carol", BYTES - BYTES_PER_USER)
+    with pytest.raises(EC2Error):
+        memory.check_room("bob")
+    memory.release("carol", 1)
+    memory.check_room("bob")
+
+
 def test_who_waits_too_long_is_told_so_and_takes_no_turn(memory: AnswerMemory, clock: Clock) -> None:
     makers = [Maker(memory, "alice") for _ in range(SETS_PER_USER + 1)]
     clock.advance(PATIENCE)

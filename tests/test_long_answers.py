@@ -19,12 +19,13 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from zope.interface import implementer
 
-from econed.answer_memory import AnswerMemory
+from econed.answer_memory import BYTES_PER_USER, AnswerMemory
 from econed.channel import ANSWER_RATE
 from econed.errors import OpenNebulaUnavailable
 from econed.interfaces import IOpenNebula
 from econed.opennebula.session import SET_SIZE
 from econed.resource import EC2Resource
+from econed.response import PRODUCED_FROM
 from econed.settings import Settings
 from tests.support.cloud import Cloud
 from tests.support.serving import Client, Server, connected, get, reactor, signed
@@ -32,6 +33,7 @@ from tests.support.serving import Client, Server, connected, get, reactor, signe
 SETS = 4
 MACHINES = SETS * SET_SIZE
 READERS = 10
+PUBLIC_KEY = b"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJaTttRaXbZqQ+XP0KMNAglZTHmWCYi/rPR7zO6tHUQ5 alice"
 ENOUGH = 2 * int(ANSWER_RATE * Settings.idle_timeout)
 """Bytes of an answer at half the least rate, by which the time for it is up."""
 
@@ -351,6 +353,25 @@ def _some_of(connection: socket.socket) -> int:
     with suppress(BlockingIOError, ConnectionResetError):
         return len(connection.recv(1 << 16))
     return 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_long_answers_that_are_made_whole_have_their_bound_too(server: Server) -> None:
+    """A user who leaves as much untaken as may be is refused another; what is short is answered."""
+    for number in range(200):
+        name = f"{number:03}{'k' * 200}"
+        server.cloud.run("alice", "ImportKeyPair", KeyName=name, PublicKeyMaterial=PUBLIC_KEY)
+    memory = _memory(server)
+    memory.hold("alice", BYTES_PER_USER)
+    keys = get(server, signed(server, Action="DescribeKeyPairs"))
+    refused = await _answer(server, keys)
+    assert (refused.status, refused.code) == (503, "RequestLimitExceeded")
+    assert (await _answer(server, get(server, signed(server)))).status == 200
+    memory.release("alice", BYTES_PER_USER)
+    answer = await _answer(server, keys)
+    assert answer.status == 200
+    assert len(answer.received) > PRODUCED_FROM
+    assert memory.held == 0
 
 
 # How many requests a user has under way
