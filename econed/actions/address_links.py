@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from econed.actions.address_records import Address, Link, LinkState
 from econed.actions.address_view import has_ended
-from econed.errors import EC2Error, OpenNebulaCode, OpenNebulaRefusal, ScriptFailed
+from econed.errors import EC2Error, OpenNebulaRefusal, ScriptFailed
 from econed.ids import ASSOCIATION_DIGITS
 from econed.opennebula.networks import without_address_ranges
 
@@ -39,7 +39,7 @@ class Target:
     nic_id: int | None
 
 
-async def is_leased(session: Session, machine: VirtualMachine, nic: Nic) -> bool:
+async def is_leased(session: Session, serveradmin: Session, machine: VirtualMachine, nic: Nic) -> bool:
     """Whether the network of an interface says, in the user's session, that this machine has its address.
 
     The machine's document is not proof enough: what stands there may be its user's text. Raises `OpenNebulaRefusal`
@@ -49,23 +49,18 @@ async def is_leased(session: Session, machine: VirtualMachine, nic: Nic) -> bool
         return False
     network = await session.network(nic.network_id)
     has_lease = any(lease.ip == nic.ip and lease.vm_id == machine.id for lease in network.leases_of(machine.id))
-    return has_lease and await _is_its_own(session, network, nic.ip)
+    return has_lease and await _is_its_own(serveradmin, network, nic.ip)
 
 
-async def _is_its_own(session: Session, network: VirtualNetwork, ip: IPv4Address) -> bool:
+async def _is_its_own(serveradmin: Session, network: VirtualNetwork, ip: IPv4Address) -> bool:
     """Whether a network has an address by right: a reservation, if its parent has the address and gave it to it.
 
-    A reservation belongs to a user, and oned lets it run over the end of the parent's range. Whoever may not read the
-    parent cannot have made one of it: then an administrator has.
+    A reservation belongs to a user, and oned lets it run over the end of the parent's range. The parent is read as
+    serveradmin: who uses a reservation need not be who made it, and may have no right on the parent.
     """
     if network.parent_network_id is None:
         return True
-    try:
-        parent = await session.network(network.parent_network_id)
-    except OpenNebulaRefusal as refusal:
-        if refusal.code != OpenNebulaCode.AUTHORIZATION:
-            raise
-        return True
+    parent = await serveradmin.network(network.parent_network_id)
     is_there = any(each.covers(ip) for each in parent.address_ranges)
     return is_there and any(lease.ip == ip for lease in parent.leases_to(network.id))
 
@@ -137,11 +132,13 @@ class Leader:
 
     async def _disassociate(self, claim: Claim, link: Link) -> None:
         if self.scripts.has_any:
-            private_ip = link.private_ip if link.private_ip is not None else await self._first_private_ip(link.vm_id)
+            private_ip = link.private_ip
+            if private_ip is None:
+                private_ip = await self._first_private_ip(claim.store.session, link.vm_id)
             document = await _document(claim)
             await self.scripts.disassociate(claim.ip, private_ip, document, self._left(claim))
 
-    async def _first_private_ip(self, vm_id: int) -> IPv4Address | None:
+    async def _first_private_ip(self, serveradmin: Session, vm_id: int) -> IPv4Address | None:
         """Return the address that the Ruby server associated, which did not note it.
 
         None if the network does not say that the machine has it. Of a machine that has ended there are no leases any
@@ -150,7 +147,7 @@ class Leader:
         for machine in await self.owner.vms([vm_id]):
             nic = next((nic for nic in machine.nics if nic.ip is not None), None)
             try:
-                if nic is not None and (has_ended(machine) or await is_leased(self.owner, machine, nic)):
+                if nic is not None and (has_ended(machine) or await is_leased(self.owner, serveradmin, machine, nic)):
                     return nic.ip
             except OpenNebulaRefusal:
                 return None

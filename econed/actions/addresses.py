@@ -249,7 +249,7 @@ async def _target(
     wanted = ipv4(private_ip)
     for nic in nics:
         if nic.ip is not None and (not private_ip or nic.ip == wanted):
-            if await is_leased(call.one, machine, nic):
+            if await is_leased(call.one, call.serveradmin, machine, nic):
                 return machine, Target(machine.id, nic.ip, nic.nic_id)
             break
     what = f"the private address '{private_ip}'" if private_ip else "a private IPv4 address"

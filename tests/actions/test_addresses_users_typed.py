@@ -166,10 +166,10 @@ def test_a_network_that_the_caller_may_not_read_proves_nothing(cloud: AddressClo
     nothing_happened(cloud, ip)
 
 
-def reserved(cloud: AddressCloud, ip: str, size: int) -> int:
-    """Let alice reserve addresses of the private network, from this one on, and return the reservation."""
+def reserved(cloud: AddressCloud, ip: str, size: int, user: str = "alice") -> int:
+    """Let a user reserve addresses of the private network, from this one on, and return the reservation."""
     text = f'NAME="mine"\nSIZE="{size}"\nAR_ID="0"\nIP="{ip}"'
-    return int(cloud.as_user("alice", "one.vn.reserve", 0, text))
+    return int(cloud.as_user(user, "one.vn.reserve", 0, text))
 
 
 def test_an_address_of_a_reservation_is_one_that_its_parent_has(cloud: AddressCloud) -> None:
@@ -179,6 +179,25 @@ def test_an_address_of_a_reservation_is_one_that_its_parent_has(cloud: AddressCl
     network = reserved(cloud, str(end), 4)
     inside, beyond = (instantiated(cloud, f'NETWORK_ID="{network}",IP="{address}"') for address in (end, end + 1))
     assert instance_shown(cloud, beyond)["PrivateIpAddress"] == str(end + 1)
+    ip = cloud.allocated()
+    assert cloud.refusal("alice", "AssociateAddress", PublicIp=ip, InstanceId=beyond).code == "InvalidParameterValue"
+    nothing_happened(cloud, ip)
+    cloud.run("alice", "AssociateAddress", PublicIp=ip, InstanceId=inside)
+    assert cloud.fake.runs == [("associate", ip, str(end))]
+
+
+def test_an_address_of_a_reservation_is_one_that_its_parent_has_whoever_shares_the_reservation(
+    cloud: AddressCloud,
+) -> None:
+    """What alice may not read of the parent, econed reads: bob may have reserved beyond its end for her."""
+    span = cloud.oned.cloud.networks.get(0).ranges[0]
+    end = IPv4Address(span.ip + span.size - 1)
+    network = reserved(cloud, str(end), 4, user="bob")
+    cloud.as_user("bob", "one.vn.chmod", network, 1, 1, 0, 1, 0, 0, 1, 0, 0)
+    inside, beyond = (instantiated(cloud, f'NETWORK_ID="{network}",IP="{address}"') for address in (end, end + 1))
+    for rule in cloud.oned.cloud.rights.rules():
+        cloud.oned.cloud.rights.remove(rule.id)
+    cloud.oneadmin("one.vn.chmod", 0, 1, 1, 0, 0, 0, 0, 0, 0, 0)
     ip = cloud.allocated()
     assert cloud.refusal("alice", "AssociateAddress", PublicIp=ip, InstanceId=beyond).code == "InvalidParameterValue"
     nothing_happened(cloud, ip)
