@@ -92,7 +92,8 @@ def test_no_page_of_images_misses_or_doubles_what_stays(cloud: Cloud, alice: Per
 
     def between() -> None:
         if spare:
-            ec2.register_image(ImageLocation=f"ami-{spare.pop(0):08d}", Name="now an AMI")
+            number = spare.pop(0)
+            ec2.register_image(ImageLocation=f"ami-{number:08d}", Name=f"{cloud.prefix}-now-an-ami-{number}")
             ec2.deregister_image(ImageId=f"ami-{passing.pop(0):08d}")
 
     pages = list(_paged(ec2.describe_images, between, Owners=["self"]))
