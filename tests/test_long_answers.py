@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -40,15 +41,21 @@ ENOUGH = 2 * int(ANSWER_RATE * Settings.idle_timeout)
 
 @implementer(IOpenNebula)
 class Counted:
-    """oned, with a count of the sets of machines that are read; from `fails_from` on it is away."""
+    """oned, with a count of the sets of machines that are read; from `fails_from` on it is away.
+
+    Changes of users wait for `held`, if there is one.
+    """
 
     def __init__(self, one: IOpenNebula) -> None:
         self._one = one
         self.sets = 0
         self.fails_from: int | None = None
+        self.held: Deferred[None] | None = None
 
     async def call(self, user: str | None, method: str, *args: object) -> Any:
         """Pass a call on (`IOpenNebula`)."""
+        if method == "one.user.update" and self.held is not None:
+            await self.held
         return await self._one.call(user, method, *args)
 
     async def document(self, user: str | None, method: str, *args: object) -> Any:
@@ -399,6 +406,26 @@ async def test_a_user_has_so_many_requests_under_way_and_no_more(narrow: Server)
         assert (await _answer(narrow, get(narrow, signed(narrow)))).status == 200
         assert (await _answer(narrow, get(narrow, signed(narrow)))).status == 200
     assert narrow.metrics.snapshot()["econed_refusals"] == [(["max_requests_per_user"], [1])]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_change_is_under_way_until_it_is_done_though_its_client_has_gone(narrow: Server) -> None:
+    """Or a client that goes away each time could have any number of them made."""
+    _oned(narrow).held = Deferred()
+    material = base64.b64encode(PUBLIC_KEY).decode()
+    query = signed(narrow, Action="ImportKeyPair", KeyName="held", PublicKeyMaterial=material)
+    for _ in range(2):
+        with reader(narrow, get(narrow, query)):
+            await until(narrow, lambda: narrow.site.busy == 1)
+            await _quiet(narrow)
+        await until(narrow, lambda: narrow.site.connections == 0)
+    refused = await _answer(narrow, get(narrow, signed(narrow)))
+    assert (refused.status, refused.code) == (503, "RequestLimitExceeded")
+    held, _oned(narrow).held = _oned(narrow).held, None
+    assert held is not None
+    held.callback(None)
+    await _quiet(narrow)
+    assert (await _answer(narrow, get(narrow, signed(narrow)))).status == 200
 
 
 async def _answer(server: Server, request: bytes) -> Client:
