@@ -245,15 +245,13 @@ def _demand_available(volume: Volume, *, is_expected: bool = False) -> Image:
 
 def _demand_attached(volume: Volume, instance_id: str | None, given: str | None) -> Attachment:
     attached = volume.attachment
+    if attached is None and volume.pending is not None:
+        raise _no_such_attachment(volume, instance_id or INSTANCE.format(volume.pending.machine_id), given)
     if attached is None:
         raise EC2Error("IncorrectState", f"Volume '{volume.id}' is in the '{state(volume)}' state.")
     is_meant = instance_id is None or INSTANCE.parse(instance_id) == attached.machine.id
     if not is_meant or (given is not None and not _is_at(attached, given)):
-        where = instance_id or INSTANCE.format(attached.machine.id)
-        at = "" if given is None else f" as device '{given}'"
-        raise EC2Error(
-            "InvalidAttachment.NotFound", f"The volume '{volume.id}' is not attached to instance '{where}'{at}."
-        )
+        raise _no_such_attachment(volume, instance_id or INSTANCE.format(attached.machine.id), given)
     return attached
 
 
@@ -306,6 +304,13 @@ def _not_running(machine: VirtualMachine) -> EC2Error:
     return EC2Error(
         "IncorrectState",
         f"Instance '{INSTANCE.format(machine.id)}' is not 'running' or 'stopped', or is busy: try again later.",
+    )
+
+
+def _no_such_attachment(volume: Volume, instance_id: str, device: str | None) -> EC2Error:
+    at = "" if device is None else f" as device '{device}'"
+    return EC2Error(
+        "InvalidAttachment.NotFound", f"The volume '{volume.id}' is not attached to instance '{instance_id}'{at}."
     )
 
 

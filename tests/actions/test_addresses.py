@@ -223,6 +223,17 @@ def test_every_filter_speaks_of_what_is_shown(cloud: AddressCloud) -> None:
     assert cloud.refusal("alice", "DescribeAddresses", Filters=wrong).code == "InvalidParameterValue"
 
 
+def test_the_border_group_is_our_region_by_any_of_its_names(cloud: AddressCloud) -> None:
+    """Shown under the one that the request is signed for."""
+    cloud.signed_region = "us-east-1"
+    assert cloud.run("alice", "AllocateAddress")["NetworkBorderGroup"] == "us-east-1"
+    (shown,) = cloud.shown().values()
+    assert shown["NetworkBorderGroup"] == "us-east-1"
+    for name, found in (("us-east-1", [shown]), ("OpenNebula", [shown]), ("eu-west-1", [])):
+        filters = [{"Name": "network-border-group", "Values": [name]}]
+        assert cloud.run("alice", "DescribeAddresses", Filters=filters)["Addresses"] == found
+
+
 def test_the_attributes_of_addresses_name_them_and_no_reverse_dns(cloud: AddressCloud) -> None:
     """Terraform asks for them whenever it reads an address."""
     cloud.allocated()

@@ -11,6 +11,7 @@ from zope.interface import implementer
 
 from econed.interfaces import IOpenNebula
 from econed.settings import Settings
+from tests.actions.test_volumes import snapshot, volume
 from tests.support.cloud import ENDPOINT, Cloud
 
 ZONES = """<ZONE_POOL>
@@ -112,11 +113,16 @@ def test_copies_are_made_from_our_region_by_any_of_its_names(cloud: Cloud) -> No
     cloud.settings = Settings(region_names=("eu-west-1",))
     cloud.signed_region = "us-east-1"
     copy: dict[str, Any] = {"SourceImageId": "ami-00000000"}
+    saved = snapshot(cloud, volume(cloud))
     for number, region in enumerate(("us-east-1", "eu-west-1", "OpenNebula")):
         assert cloud.run("alice", "CopyImage", SourceRegion=region, Name=f"copy {number}", **copy)["ImageId"]
-    assert (
-        cloud.refusal("alice", "CopyImage", SourceRegion="mars-1", Name="copy", **copy).code == "UnsupportedOperation"
-    )
+        assert cloud.run("alice", "CopySnapshot", SourceRegion=region, SourceSnapshotId=saved)["SnapshotId"]
+        cloud.wait(5)
+    for action, asked, code in (
+        ("CopyImage", {"Name": "copy", **copy}, "UnsupportedOperation"),
+        ("CopySnapshot", {"SourceSnapshotId": saved}, "InvalidParameterValue"),
+    ):
+        assert cloud.refusal("alice", action, SourceRegion="mars-1", **asked).code == code
 
 
 def test_our_zone_in_a_federation_is_the_one_whose_endpoint_is_our_oned() -> None:
