@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Final, TypeVar
 
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import Cooperator
 
 _T = TypeVar("_T")
@@ -26,25 +26,57 @@ _TURN = 0.002
 A short request has some eight turns of the reactor from its first byte to its answer, and waits for this in each.
 """
 
+_LONGEST_REST = 0.1
+"""Seconds that the next turn is put off at most after one that took too long."""
+
 
 class Pacer:
     """Turns of the reactor for the long computations of one process; they get slices round robin.
 
-    However many there are, they hold up the reactor for no longer than one does, and a slice.
+    However many there are, they hold up the reactor for no longer than one does, and a slice. Where one cannot be cut
+    into slices and takes longer than a turn, the next comes later by as much: others have their share of the time.
     """
 
     def __init__(
-        self, clock: IReactorTime, *, is_over: Callable[[], Callable[[], bool]] | None = None, turn: float = _TURN
+        self,
+        clock: IReactorTime,
+        *,
+        is_over: Callable[[], Callable[[], bool]] | None = None,
+        turn: float = _TURN,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`is_over` makes, when a turn begins, the condition that ends it (default: it has lasted `turn` seconds)."""
+        """`is_over` makes, when a turn begins, the condition that ends it: by default it has lasted `turn` seconds.
+
+        `now` tells the seconds on a clock that nobody sets.
+        """
+        self._clock = clock
+        self._turn = turn
+        self._now = now
+        self._began: float | None = None
         self._cooperator = Cooperator(
-            terminationPredicateFactory=is_over or (lambda: _lasted(turn)),
-            scheduler=lambda tick: clock.callLater(0, tick),
+            terminationPredicateFactory=is_over or (lambda: self._has_lasted), scheduler=self._schedule
         )
 
     async def turn(self) -> None:
         """Wait until the reactor has served others and this computation is next."""
         await self._cooperator.coiterate(iter(()))
+
+    def _schedule(self, tick: Callable[[], None]) -> IDelayedCall:
+        rest = min(max(self._lasted() - self._turn, 0.0), _LONGEST_REST)
+        return self._clock.callLater(rest, self._run, tick)
+
+    def _run(self, tick: Callable[[], None]) -> None:
+        self._began = self._now()
+        try:
+            tick()
+        finally:
+            self._began = None
+
+    def _lasted(self) -> float:
+        return 0.0 if self._began is None else self._now() - self._began
+
+    def _has_lasted(self) -> bool:
+        return self._lasted() >= self._turn
 
 
 class WorkBudget:
@@ -73,8 +105,3 @@ class WorkBudget:
             if is_wanted(item):
                 found.append(item)
         return found
-
-
-def _lasted(seconds: float) -> Callable[[], bool]:
-    end = time.monotonic() + seconds
-    return lambda: time.monotonic() >= end

@@ -30,7 +30,7 @@ RED: dict[str, Any] = {
 def selected(filters: list[Filter] | None, items: list[Any]) -> list[Any]:
     """Return the items that pass the filters; time passes on a clock as long as it takes."""
     clock = Clock()
-    selection = FILTERS.selection(filters, WorkBudget(Pacer(clock)))
+    selection = FILTERS.selection(filters, WorkBudget(Pacer(clock, now=clock.seconds)))
     chosen: list[list[Any]] = []
     Deferred.fromCoroutine(selection.of(items)).addCallback(chosen.append)
     while not chosen:
@@ -139,7 +139,7 @@ def tagged(tags: int, text: str) -> dict[str, Any]:
 def turns_taken(filters: list[Filter], items: list[Any]) -> int:
     """Return how often the reactor gets its turn before all items are looked at."""
     clock = TurnClock()
-    pacer = Pacer(clock, is_over=lambda: lambda: True)
+    pacer = Pacer(clock, is_over=lambda: lambda: True, now=clock.seconds)
     ended: list[Any] = []
     Deferred.fromCoroutine(FILTERS.selection(filters, WorkBudget(pacer)).of(items)).addCallback(ended.append)
     turns = 0

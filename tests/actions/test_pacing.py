@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
@@ -13,7 +14,7 @@ from tests.support.turns import TurnClock
 
 def one_slice_a_turn(clock: TurnClock) -> Pacer:
     """Return a pacer whose turns end after one slice."""
-    return Pacer(clock, is_over=lambda: lambda: True)
+    return Pacer(clock, is_over=lambda: lambda: True, now=clock.seconds)
 
 
 async def work(budget: WorkBudget, name: str, units: int, log: list[str]) -> None:
@@ -84,10 +85,46 @@ def test_a_turn_lasts_for_a_time_on_a_clock_that_nobody_sets() -> None:
     """By default a turn ends when it has lasted; of no length it ends after one slice."""
     clock = TurnClock()
     log: list[str] = []
-    pacer = Pacer(clock, turn=0)
+    pacer = Pacer(clock, turn=0, now=clock.seconds)
     running = Deferred.fromCoroutine(work(WorkBudget(pacer, 10), "a", 25, log))
     turns = 0
     while not running.called:
         clock.turn()
         turns += 1
     assert turns == 2
+
+
+@pytest.mark.parametrize(("took", "rest"), [(11.0, 9.0), (2.5, 0.5)])
+def test_who_takes_longer_than_a_turn_leaves_as_much_time_to_others(took: float, rest: float) -> None:
+    """A request of thousands of parameters is authenticated in one piece."""
+    clock = TurnClock()
+    time = [0.0]
+    pacer = Pacer(clock, turn=0.002, now=lambda: time[0])
+
+    async def in_one_piece() -> None:
+        await pacer.turn()
+        time[0] += took / 1000
+        await pacer.turn()
+
+    running = Deferred.fromCoroutine(in_one_piece())
+    clock.turn()
+    (following,) = clock.getDelayedCalls()
+    assert following.getTime() - clock.seconds() == pytest.approx(rest / 1000)
+    clock.advance(rest / 1000)
+    assert running.called
+
+
+def test_the_rest_after_a_very_long_turn_has_a_bound() -> None:
+    clock = TurnClock()
+    time = [0.0]
+    pacer = Pacer(clock, now=lambda: time[0])
+
+    async def stalled() -> None:
+        await pacer.turn()
+        time[0] += 3600
+        await pacer.turn()
+
+    running = Deferred.fromCoroutine(stalled())
+    clock.turn()
+    clock.advance(0.1)
+    assert running.called

@@ -100,7 +100,7 @@ class Cloud:
         self.scripts: IScripts = NoScripts()
         self.known: dict[str, User] = {}
         """Users who call as they were once read, whatever has become of them since."""
-        self.pacer = Pacer(self.clock)
+        self.pacer = Pacer(self.clock, now=self.clock.seconds)
         self._logged = len(self.oned.calls)
 
     def run(self, user: str, action: str, *, dry_run: bool = False, **parameters: Any) -> dict[str, Any]:
