@@ -111,6 +111,12 @@ def test_the_units_of_the_package_start_what_is_in_it(contents: Path) -> None:
     assert os.access(contents / TWISTD.removeprefix("/"), os.X_OK)
 
 
+def test_the_rules_for_logrotate_call_what_is_in_the_package(contents: Path) -> None:
+    """By its path: another econe-server may be found by the name alone."""
+    (program,) = re.findall(r"(/\S+/econe-server) ", (contents / "etc/logrotate.d/econed").read_text("utf-8"))
+    assert os.access(contents / program.removeprefix("/"), os.X_OK)
+
+
 # Where there was nothing
 
 
