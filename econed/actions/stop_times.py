@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Final
 from twisted.logger import Logger
 
 from econed.actions.instance_times import noted_stop
-from econed.errors import OpenNebulaRefusal
+from econed.errors import OpenNebulaNonsense, OpenNebulaRefusal
 from econed.opennebula.session import VISIBLE, Session
 from econed.opennebula.states import VmState
+from econed.opennebula.values import whole_number
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
@@ -43,10 +44,16 @@ class StopTimes:
         """The records of the machines that have been looked at, by their ids: they need not be read again."""
 
     async def round(self, names: Mapping[int, str]) -> None:
-        """Look once at all machines that are off; `names` are those of all users by their ids."""
+        """Look once at all machines that are off; `names` are those of all users by their ids.
+
+        Raises `OpenNebulaError`; a stop that oned does not let be noted is logged, and does not keep the others.
+        """
         session = Session(self._one, None, self._note)
         if self._is_needed is None:
-            self._is_needed = int((await session.version()).split(".")[0]) < _RECORDED_SINCE
+            major = whole_number((await session.version()).partition(".")[0])
+            if major is None:
+                raise OpenNebulaNonsense("one.system.version", "no version")
+            self._is_needed = major < _RECORDED_SINCE
         if not self._is_needed:
             return
         off = {}

@@ -7,8 +7,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from zope.interface import implementer
 
 from econed.actions.stop_times import StopTimes
+from econed.errors import OpenNebulaNonsense
+from econed.interfaces import IOpenNebula
 from econed.opennebula.states import VmState
 from tests.actions.test_volumes import begin
 from tests.support.cloud import NOW, Cloud
@@ -399,3 +402,30 @@ def test_the_stop_of_one_machine_that_cannot_be_noted_keeps_nobody_from_the_othe
     assert stopped(cloud, other) == now(cloud) - 100
     assert cloud.oned.cloud.vms.get(int(mine[2:])).state is VmState.POWEROFF
     assert stopped(cloud, mine) == now(cloud)
+
+
+@pytest.mark.parametrize("answer", ["", "x.1", "-5.12", "²"])
+def test_an_oned_that_does_not_tell_its_version_is_asked_again_in_the_next_round(answer: str) -> None:
+    cloud = Cloud("5.12")
+    stops = StopTimes(_Versioned(cloud.one, answer), cloud.clock)
+    for _ in range(2):
+        with pytest.raises(OpenNebulaNonsense):
+            reconcile(cloud, stops)
+    assert [call.method for call in cloud.changes] == []
+
+
+@implementer(IOpenNebula)
+class _Versioned:
+    """An oned that answers `one.system.version` as it is told to."""
+
+    def __init__(self, one: IOpenNebula, answer: str) -> None:
+        self._one = one
+        self._answer = answer
+
+    async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:
+        """Make a call (`IOpenNebula`)."""
+        return self._answer if method == "one.system.version" else await self._one.call(user, method, *args)
+
+    async def document(self, user: str | None, method: str, *args: object) -> Any:
+        """Make a call and read its document (`IOpenNebula`)."""
+        return await self._one.document(user, method, *args)
