@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -108,13 +109,19 @@ def cloud() -> AddressCloud:
     return made
 
 
-def fault(cloud: Cloud, action: str, pairs: dict[str, str]) -> EC2Error | None:
-    """Make a call; return the error if it is one of ours or of oned's, not the client's. Anything else is raised."""
+def refusal(cloud: Cloud, action: str, pairs: dict[str, str]) -> EC2Error | None:
+    """Make a call; return the error that it ends with, if any. Whatever is no error of EC2's is raised."""
     try:
         cloud.result(perform_pairs(cloud.call_as("alice"), action, tuple(pairs.items())))
     except EC2Error as error:
-        return error if error.status >= 500 and error.code not in LACK_OF_CAPACITY else None
+        return error
     return None
+
+
+def fault(cloud: Cloud, action: str, pairs: dict[str, str]) -> EC2Error | None:
+    """Make a call; return the error if it is one of ours or of oned's, not the client's."""
+    error = refusal(cloud, action, pairs)
+    return error if error is not None and error.status >= 500 and error.code not in LACK_OF_CAPACITY else None
 
 
 @pytest.mark.parametrize(("action", "path"), INTEGERS, ids=[f"{action.name}-{path}" for action, path in INTEGERS])
@@ -123,6 +130,18 @@ def test_every_integer_that_is_out_of_range_is_the_clients_error(
 ) -> None:
     for number in NUMBERS:
         assert fault(cloud, action.name, {**beside(action), path: number}) is None, number
+
+
+@pytest.mark.parametrize(("action", "path"), INTEGERS, ids=[f"{action.name}-{path}" for action, path in INTEGERS])
+def test_what_is_no_integer_or_a_larger_one_than_the_model_has_is_refused(
+    cloud: AddressCloud, action: Action, path: str
+) -> None:
+    """It is never read as another number, or as none."""
+    for number in NUMBERS:
+        if not re.fullmatch(r"-?[0-9]{1,20}", number, re.ASCII) or not -(2**63) <= int(number) < 2**63:
+            error = refusal(cloud, action.name, {**beside(action), path: number})
+            assert error is not None, number
+            assert (error.code, error.status) == ("InvalidParameterValue", 400), number
 
 
 @settings(max_examples=1000, deadline=None)
