@@ -30,6 +30,7 @@ from econed.answer_memory import AnswerMemory
 from econed.answers import failure
 from econed.auth.request import SignedRequest
 from econed.auth.sigv4 import signed_region
+from econed.computing import Computing
 from econed.dispatch import Route
 from econed.errors import EC2Error
 from econed.limits import Limits
@@ -98,10 +99,11 @@ class EC2Resource(Resource):
         self.under_way = UnderWay()
         self._limits = Limits(service.settings, service.clock, service.peers.trusts, service.metrics.refused)
         self.memory = AnswerMemory(service.clock, service.give_back)
+        self._computing = Computing(service.in_thread)
 
     def render(self, request: RawRequest) -> int:
         """Take a request through the pipeline; whatever comes of it, it is answered, unless the client has gone."""
-        exchange = _Exchange(self._service, self._limits, self.under_way, self.memory, request)
+        exchange = _Exchange(self._service, self._limits, self.under_way, self.memory, self._computing, request)
         running = Deferred.fromCoroutine(exchange.run())
         request.notifyFinish().addErrback(lambda _: running.cancel())
         return NOT_DONE_YET
@@ -111,12 +113,19 @@ class _Exchange:
     """One request and its answer."""
 
     def __init__(
-        self, service: Service, limits: Limits, under_way: UnderWay, memory: AnswerMemory, request: RawRequest
+        self,
+        service: Service,
+        limits: Limits,
+        under_way: UnderWay,
+        memory: AnswerMemory,
+        computing: Computing,
+        request: RawRequest,
     ) -> None:
         self._service = service
         self._limits = limits
         self._under_way = under_way
         self._memory = memory
+        self._computing = computing
         self._request = request
         self._peer = service.peers.of(request)
         self._id = str(uuid.uuid4())
@@ -211,7 +220,7 @@ class _Exchange:
             self._service.note,
             settings=self._service.settings,
             clock=self._service.clock,
-            in_thread=self._service.in_thread,
+            in_thread=self._computing.of(user.name),
             scripts=self._service.scripts,
             budget=budget,
             endpoint=endpoint(self._request, self._peer.is_secure, self._service.settings.ssl_server),

@@ -45,6 +45,7 @@ SHARED_ROOMS = {
         "resource",
         "response",
         "answer_memory",
+        "computing",
         "under_way",
         "peers",
         "answers",
