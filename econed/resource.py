@@ -200,7 +200,8 @@ class _Exchange:
         signed = signed_request(self._request, self._peer.certificate)
         self._limits.demand_few(signed.parameters)
         budget = WorkBudget(self._service.pacer)
-        await budget.spend(PARAMETER * signed.parameters)
+        work = PARAMETER * signed.parameters + signed.size  # a unit for each byte, as for each character of a pattern
+        await budget.spend(work)
         pairs = (*signed.query_pairs, *signed.form_pairs)
         self._action = next((value for name, value in pairs if name == "Action"), "")
         user = await self._caller(signed)
@@ -210,7 +211,7 @@ class _Exchange:
         route = self._service.dispatcher.find(action)
         if self._request.upload is not None and action != _WITH_A_FILE:
             raise _unsupported_body()
-        await budget.spend(PARAMETER * signed.parameters)
+        await budget.spend(work)
         parameters = decode(route.operation, pairs, optional=route.optional)
         dry_run = parameters.pop("DryRun", False)
         admitted = route.admitted(parameters)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import pytest_twisted
 
+from econed.actions.filters import MAX_LENGTH, MAX_VALUES
 from econed.actions.pacing import PARAMETER, SLICE
 from econed.settings import Settings
 from tests.support.serving import Server, asked, connected, get, signed, turns
@@ -26,8 +27,12 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 def form(server: Server, count: int) -> bytes:
     """Return a request that names so many images."""
-    named = {f"ImageId.{number}": f"ami-{number:08d}" for number in range(1, count + 1)}
-    body = signed(server, method="POST", Action="DescribeImages", **named).encode()
+    return posted(server, {f"ImageId.{number}": f"ami-{number:08d}" for number in range(1, count + 1)})
+
+
+def posted(server: Server, parameters: dict[str, str]) -> bytes:
+    """Return a request for images, as a form."""
+    body = signed(server, method="POST", Action="DescribeImages", **parameters).encode()
     head = f"POST / HTTP/1.1\r\nHost: {server.address}\r\nContent-Type: application/x-www-form-urlencoded\r\n"
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
@@ -55,3 +60,18 @@ async def test_a_request_with_few_parameters_is_answered_at_once(server: Server)
     small.send(form(server, 100))
     await turns(lambda: small.is_answered)
     assert small.code == "InvalidAMIID.NotFound"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_request_with_long_patterns_gives_way_before_they_are_compiled(server: Server) -> None:
+    """However many such requests come at once: between two of them others are answered."""
+    await asked(server, get(server, signed(server)))
+    patterns = {f"Filter.1.Value.{number}": f"{'x' * (MAX_LENGTH - 1)}*" for number in range(1, MAX_VALUES + 1)}
+    long = await connected(server)
+    long.send(posted(server, {"Filter.1.Name": "name", **patterns}))
+    small = await asked(server, get(server, signed(server)))
+    assert small.status == 200
+    assert not long.received
+    server.cloud.clock.advance(0)
+    await turns(lambda: long.is_answered)
+    assert long.status == 200

@@ -18,7 +18,10 @@ ITEM: Final = 500
 """Units that one item of a list costs, for being turned into what EC2 shows: some tenths of a millisecond."""
 
 PARAMETER: Final = 20
-"""Units that a parameter of a request costs, for its signature and for its being decoded: some microseconds each."""
+"""Units that a parameter of a request costs beside one for each byte, for its signature and for its being decoded.
+
+Some microseconds each. A byte may be one of a pattern (`econed.actions.wildcards`), which takes half of one.
+"""
 
 _TURN = 0.002
 """Seconds that the slices of all requests together take before the reactor serves its connections again.

@@ -34,6 +34,11 @@ class SignedRequest:
         """How many parameters there are at most: they are counted, not read."""
         return count_pairs(self.query) + (count_pairs(self.body) if self.fields is None else len(self.fields))
 
+    @property
+    def size(self) -> int:
+        """Bytes of the query string and the form."""
+        return len(self.query) + len(self.body)
+
     @cached_property
     def query_pairs(self) -> Pairs:
         """The parameters of the query string; raises `EC2Error` MalformedQueryString."""
