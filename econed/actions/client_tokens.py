@@ -66,10 +66,15 @@ class ClientToken:
         None is known of what the Ruby server made, and so it fits every call.
         """
         if digest not in (self.digest, ""):
-            raise EC2Error(
-                "IdempotentParameterMismatch",
-                "The request uses the same client token as a previous, but non-identical request.",
-            )
+            raise mismatch()
+
+
+def mismatch() -> EC2Error:
+    """Return the error for a token that was used for another call."""
+    return EC2Error(
+        "IdempotentParameterMismatch",
+        "The request uses the same client token as a previous, but non-identical request.",
+    )
 
 
 def request_digest(parameters: Mapping[str, Any]) -> str:

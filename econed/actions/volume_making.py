@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from econed.actions.client_tokens import REQUEST_DIGEST
+from econed.actions.client_tokens import REQUEST_DIGEST, mismatch
 from econed.actions.tagging import tag_text
-from econed.actions.volume_facts import IS_VOLUME, finished, is_marked_deleted, is_unfinished, volume_name
+from econed.actions.volume_facts import IS_VOLUME, MADE_AS, finished, is_marked_deleted, is_unfinished, volume_name
 from econed.errors import EC2Error, OpenNebulaCode, OpenNebulaRefusal
 from econed.ids import SNAPSHOT
 from econed.opennebula.session import MINE
@@ -118,6 +118,8 @@ async def make_volume_once(call: Call, plan: VolumePlan, token: ClientToken) -> 
             token.demand_same(there.template.text(REQUEST_DIGEST))
             return there.id
         if there is not None and there.state is not ImageState.DELETE and _is_abandoned(call, there):
+            if not _is_copy_of(there, plan.snapshot):
+                raise mismatch()
             await _finish(call, plan, there.id)
             return there.id
         await call.pause(_PAUSE)
@@ -127,6 +129,11 @@ async def make_volume_once(call: Call, plan: VolumePlan, token: ClientToken) -> 
 
 def _is_abandoned(call: Call, image: Image) -> bool:
     return image.regtime < call.now - _ABANDONED
+
+
+def _is_copy_of(image: Image, snapshot: Image | None) -> bool:
+    """Whether a copy without its marks may be one of this snapshot: those that we made say so on every copy."""
+    return snapshot is not None and image.template.text(MADE_AS) in ("", str(snapshot.id))
 
 
 async def _finish(call: Call, plan: VolumePlan, number: int) -> None:

@@ -17,6 +17,7 @@ from tests.support.cloud import Cloud
 from tests.support.pace import Dying, Paced
 
 UBUNTU = "ami-00000000"
+ALL = -2
 COPY: dict[str, Any] = {"SourceImageId": UBUNTU, "SourceRegion": "OpenNebula"}
 CALLS: dict[str, tuple[dict[str, Any], dict[str, Any], int]] = {
     "CopyImage": ({"Name": "copy", **COPY}, {"Description": "another"}, 128),
@@ -151,6 +152,30 @@ def test_another_copy_with_the_token_of_one_that_broke_off_is_a_mismatch(step: i
         assert refusal.code == "IdempotentParameterMismatch"
     cloud.run("alice", "CopyImage", **asked)
     assert made(cloud)[0] == 1
+
+
+def broken_off() -> tuple[Cloud, dict[str, Any], str]:
+    """Return a cloud in which CreateVolume broke off right behind its copy, what it asked for, and another snapshot."""
+    for step in range(20):
+        cloud = Cloud()
+        of = volume(cloud)
+        first, second = snapshot(cloud, of), snapshot(cloud, of)
+        before = cloud.oneadmin("one.imagepool.info", ALL, -1, -1).count("<IMAGE>")
+        asked = {"AvailabilityZone": ZONE, "SnapshotId": first, "ClientToken": "token"}
+        begin(cloud, Dying(cloud.one, step, after=True), "CreateVolume", **asked)
+        if cloud.oneadmin("one.imagepool.info", ALL, -1, -1).count("<IMAGE>") > before:
+            cloud.wait(60)
+            return cloud, asked, second
+    raise AssertionError("no copy was made")
+
+
+def test_a_volume_that_broke_off_is_not_finished_by_a_call_for_something_else() -> None:
+    """It would hold what the first call asked for, and say that it holds what the other one does."""
+    cloud, asked, other = broken_off()
+    for different in ({**asked, "SnapshotId": other}, {"AvailabilityZone": ZONE, "Size": 1, "ClientToken": "token"}):
+        assert cloud.refusal("alice", "CreateVolume", **different).code == "IdempotentParameterMismatch"
+    assert cloud.run("alice", "CreateVolume", **asked)["SnapshotId"] == asked["SnapshotId"]
+    assert made(cloud)[1] == 2
 
 
 def test_what_is_copied_has_neither_token_nor_digest_nor_anything_of_its_originals_own(cloud: Cloud) -> None:
