@@ -282,7 +282,7 @@ def test_a_volume_that_a_machine_has_after_all_is_not_deleted(cloud: Cloud) -> N
     assert show(cloud, made)["State"] == "available"
 
 
-def test_errors_are_those_of_before(cloud: Cloud) -> None:
+def test_a_volume_that_is_attached_is_not_deleted_and_the_error_names_its_instance(cloud: Cloud) -> None:
     made, on = volume(cloud), instance(cloud)
     cloud.run("alice", "AttachVolume", **asked(made, on))
     cloud.wait(5)
