@@ -24,7 +24,10 @@ SETS_PER_USER = 2
 """How many of them for one user."""
 
 BYTES = 48 << 20
-"""Encoded bytes that clients have not taken from which on no further set is made, whoever asks."""
+"""Encoded bytes that clients have not taken from which on no further set is made for users who hold any of them."""
+
+RESERVE = 48 << 20
+"""Such bytes beyond `BYTES` for users who hold none: a few who take nothing do not keep everybody else waiting."""
 
 BYTES_PER_USER = 16 << 20
 """Such bytes of one user from which on no further set is made for this user."""
@@ -71,7 +74,7 @@ class AnswerMemory:
 
     def check_room(self, user: str) -> None:
         """Raise `EC2Error` RequestLimitExceeded where no long answer of this user may be held at the moment."""
-        if self.held >= BYTES or self._bytes[user] >= BYTES_PER_USER:
+        if not self._may_hold_more(user):
             raise _too_many()
 
     def hold(self, user: str, count: int) -> None:
@@ -97,7 +100,7 @@ class AnswerMemory:
     def _admit(self) -> None:
         """Give turns to those who wait, one user after the other, as long as there is room."""
         for user in list(self._waiting):
-            if not self._has_room_in_all():
+            if self.making >= SETS:
                 return
             while user in self._waiting and self._has_room(user):
                 turn = next(iter(self._waiting[user]))
@@ -113,11 +116,12 @@ class AnswerMemory:
         if not waiting:
             del self._waiting[user]
 
-    def _has_room_in_all(self) -> bool:
-        return self.making < SETS and self.held < BYTES
-
     def _has_room(self, user: str) -> bool:
-        return self._has_room_in_all() and self._making[user] < SETS_PER_USER and self._bytes[user] < BYTES_PER_USER
+        return self.making < SETS and self._making[user] < SETS_PER_USER and self._may_hold_more(user)
+
+    def _may_hold_more(self, user: str) -> bool:
+        most = BYTES if self._bytes[user] else BYTES + RESERVE
+        return self.held < most and self._bytes[user] < BYTES_PER_USER
 
 
 def _too_many() -> EC2Error:

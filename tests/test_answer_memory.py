@@ -8,7 +8,7 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
-from econed.answer_memory import BYTES, BYTES_PER_USER, PATIENCE, SETS, SETS_PER_USER, AnswerMemory
+from econed.answer_memory import BYTES, BYTES_PER_USER, PATIENCE, RESERVE, SETS, SETS_PER_USER, AnswerMemory
 from econed.errors import EC2Error
 from econed.malloc import GIVEN_BACK_AFTER, trim
 
@@ -89,14 +89,36 @@ def test_bytes_that_a_user_does_not_take_keep_further_sets_of_this_user_from_bei
     assert maker.has_turn
 
 
-def test_bytes_that_all_do_not_take_keep_sets_of_anybody_from_being_made(memory: AnswerMemory) -> None:
+def test_bytes_that_all_do_not_take_keep_further_sets_of_those_who_hold_some_from_being_made(
+    memory: AnswerMemory,
+) -> None:
     for number in range(5):
         memory.hold(f"user{number}", BYTES // 5 + 1)
     assert memory.held > BYTES
-    maker = Maker(memory, "alice")
+    maker = Maker(memory, "user1")
     assert not maker.has_turn
     memory.release("user0", BYTES // 5 + 1)
     assert maker.has_turn
+
+
+def test_a_few_who_take_nothing_do_not_keep_others_waiting(memory: AnswerMemory) -> None:
+    """Whoever has taken all that was made for them has a reserve, one set after the other; it has its bound, too."""
+    for number in range(BYTES // BYTES_PER_USER):
+        memory.hold(f"user{number}", BYTES_PER_USER)
+    memory.check_room("alice")
+    first = Maker(memory, "alice")
+    assert first.has_turn
+    memory.hold("alice", 1)
+    first.end()
+    second = Maker(memory, "alice")
+    assert not second.has_turn
+    memory.release("alice", 1)
+    assert second.has_turn
+    second.end()
+    memory.hold("bob", RESERVE)
+    assert not Maker(memory, "alice").has_turn
+    with pytest.raises(EC2Error):
+        memory.check_room("alice")
 
 
 def test_a_long_answer_that_is_made_whole_is_refused_where_there_is_no_room_for_it(memory: AnswerMemory) -> None:
@@ -105,7 +127,7 @@ def test_a_long_answer_that_is_made_whole_is_refused_where_there_is_no_room_for_
         memory.check_room("alice")
     assert (caught.value.code, caught.value.status) == ("RequestLimitExceeded", 503)
     memory.check_room("bob")
-    memory.hold("carol", BYTES - BYTES_PER_USER)
+    memory.hold("carol", BYTES + RESERVE - BYTES_PER_USER)
     with pytest.raises(EC2Error):
         memory.check_room("bob")
     memory.release("carol", 1)
