@@ -90,7 +90,7 @@ def test_without_a_file_nobody_runs(file: PidFile) -> None:
 
 
 def test_the_lock_of_a_mere_reader_says_nothing(file: PidFile) -> None:
-    """Whoever may read the file can have one; he is neither the daemon, nor the way to a signal."""
+    """Whoever may read the file can have one; they are neither the daemon, nor the way to a signal."""
     file.path.write_text("1", "ascii")
     with process(_READS, file):
         assert file.holder() is None
