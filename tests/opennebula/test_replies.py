@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import re
 import xmlrpc.client
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from lxml import etree
 
 from econed.errors import OpenNebulaNonsense, OpenNebulaRefusal
 from econed.opennebula.methods import ROOTS
-from econed.opennebula.replies import document_of, value_of
+from econed.opennebula.replies import PIECE, document_of, value_of
 
 METHOD = "one.vm.info"
 RECORDINGS = Path(__file__).parent.parent / "data" / "recordings"
@@ -44,6 +46,56 @@ def test_a_document_is_parsed_with_its_cdata_as_it_was() -> None:
 def test_a_text_of_tens_of_megabytes_is_read() -> None:
     text = "x" * 12_000_000
     assert document_of(METHOD, reply(True, f"<VM><A>{text}</A></VM>", 0)).findtext("A") == text
+
+
+def otherwise(body: bytes) -> bytes:
+    """Return the same reply in a form that oned does not write, which is parsed as a whole."""
+    return body.replace(b"<value><string>", b"<value ><string>", 1)
+
+
+@pytest.mark.parametrize("before", range(1, 9))
+@pytest.mark.parametrize("text", ["&lt;", "&amp;", "&amp;lt;", "é", "&#233;"])
+def test_wherever_a_long_document_is_cut_it_is_the_same(before: int, text: str) -> None:
+    """Within the escape of a character, within a character, within an escape that is escaped."""
+    body = reply(True, f"<VM><A>{'x' * (PIECE - len('<VM><A>') * 2 - before)}{text}</A><B>é]]&gt;</B></VM>", 0)
+    assert etree.tostring(document_of(METHOD, body)) == etree.tostring(document_of(METHOD, otherwise(body)))
+
+
+@pytest.mark.parametrize(
+    "escaped", [b"&#60;VM&#62;&#60;ID&#62;3&#60;/ID&#62;&#60;/VM&#62;", b"<![CDATA[<VM><ID>3</ID></VM>]]>"]
+)
+def test_a_document_that_is_escaped_in_another_way_is_read_too(escaped: bytes) -> None:
+    body = reply(True, "", 0).replace(b"<string></string>", b"<string>" + escaped + b"</string>")
+    assert document_of(METHOD, body).findtext("ID") == "3"
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        (b"</methodResponse>", b""),
+        (b"</methodResponse>", b"</methodResponse><methodResponse>"),
+        (b"</array>", b"</arrow>"),
+        (b"<boolean>1</boolean>", b"<boolean>0</boolean>"),
+    ],
+)
+def test_a_document_counts_only_if_all_around_it_is_a_success(right: bytes, wrong: bytes) -> None:
+    body = reply(True, "<VM><ID>3</ID></VM>", 0)
+    assert body.count(right) == 1
+    with pytest.raises((OpenNebulaNonsense, OpenNebulaRefusal)):
+        document_of(METHOD, body.replace(right, wrong))
+
+
+@pytest.mark.parametrize("form", [bytes, otherwise])
+def test_what_nobody_reads_of_a_long_pool_is_dropped_whatever_users_wrote_into_it(
+    form: Callable[[bytes], bytes],
+) -> None:
+    """Attributes of users may be called like the elements that are dropped, and hold text that looks like them."""
+    written = "<VM><OID>8</OID><VM><![CDATA[</VM></HISTORY><HISTORY><OID>9</OID>]]></VM></VM>"
+    record = f"<HISTORY><OID>7</OID>{written}<SEQ>0</SEQ></HISTORY>"
+    body = reply(True, f"<HISTORY_RECORDS>{record * 2}</HISTORY_RECORDS>", 0)
+    root = document_of("one.vmpool.accounting", form(body))
+    left = "<HISTORY><OID>7</OID><VM/><SEQ>0</SEQ></HISTORY>"
+    assert etree.tostring(root, encoding="unicode") == f"<HISTORY_RECORDS>{left * 2}</HISTORY_RECORDS>"
 
 
 def test_a_failure_is_a_refusal_with_oneds_code_and_text() -> None:
