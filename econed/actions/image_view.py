@@ -113,6 +113,8 @@ def ami(image: Image, owner_alias: str | None = None) -> ImageTypeDef:
         "Architecture": architecture(image),
         "ImageType": "machine",
         "PlatformDetails": "Linux/UNIX",
+        "UsageOperation": "RunInstances",
+        "EnaSupport": False,
         "Hypervisor": "xen",
         "VirtualizationType": "hvm",
         "RootDeviceType": "ebs",
