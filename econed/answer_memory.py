@@ -24,10 +24,17 @@ SETS_PER_USER = 2
 """How many of them for one user."""
 
 BYTES = 48 << 20
-"""Encoded bytes that clients have not taken from which on no further set is made for users who hold any of them."""
+"""Encoded bytes that clients have not taken from which on no further set is made for users who hold many of them.
+
+Of one user no more than `BYTES_PER_USER` count here: a single set is as large as this user's machines are, and may be
+taken slowly, but nobody else waits for that.
+"""
 
 RESERVE = 48 << 20
-"""Such bytes beyond `BYTES` for users who hold none: a few who take nothing do not keep everybody else waiting."""
+"""Such bytes beyond `BYTES` for users who hold few: some who take nothing do not keep everybody else waiting."""
+
+FEW_BYTES = 1 << 20
+"""What is few for a user: the beginnings of short answers, made set by set too, and of some at the same time."""
 
 BYTES_PER_USER = 16 << 20
 """Such bytes of one user from which on no further set is made for this user."""
@@ -120,8 +127,12 @@ class AnswerMemory:
         return self.making < SETS and self._making[user] < SETS_PER_USER and self._may_hold_more(user)
 
     def _may_hold_more(self, user: str) -> bool:
-        most = BYTES if self._bytes[user] else BYTES + RESERVE
-        return self.held < most and self._bytes[user] < BYTES_PER_USER
+        most = BYTES if self._bytes[user] >= FEW_BYTES else BYTES + RESERVE
+        return self._counted < most and self._bytes[user] < BYTES_PER_USER
+
+    @property
+    def _counted(self) -> int:
+        return sum(min(count, BYTES_PER_USER) for count in self._bytes.values())
 
 
 def _too_many() -> EC2Error:

@@ -8,7 +8,7 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
-from econed.answer_memory import BYTES, BYTES_PER_USER, PATIENCE, RESERVE, SETS, SETS_PER_USER, AnswerMemory
+from econed.answer_memory import BYTES, BYTES_PER_USER, FEW_BYTES, PATIENCE, RESERVE, SETS, SETS_PER_USER, AnswerMemory
 from econed.errors import EC2Error
 from econed.malloc import GIVEN_BACK_AFTER, trim
 
@@ -89,7 +89,7 @@ def test_bytes_that_a_user_does_not_take_keep_further_sets_of_this_user_from_bei
     assert maker.has_turn
 
 
-def test_bytes_that_all_do_not_take_keep_further_sets_of_those_who_hold_some_from_being_made(
+def test_bytes_that_all_do_not_take_keep_further_sets_of_those_who_hold_many_from_being_made(
     memory: AnswerMemory,
 ) -> None:
     for number in range(5):
@@ -102,23 +102,33 @@ def test_bytes_that_all_do_not_take_keep_further_sets_of_those_who_hold_some_fro
 
 
 def test_a_few_who_take_nothing_do_not_keep_others_waiting(memory: AnswerMemory) -> None:
-    """Whoever has taken all that was made for them has a reserve, one set after the other; it has its bound, too."""
+    """Whoever has taken nearly all that was made for them has a reserve, which has its bound, too."""
     for number in range(BYTES // BYTES_PER_USER):
         memory.hold(f"user{number}", BYTES_PER_USER)
     memory.check_room("alice")
     first = Maker(memory, "alice")
     assert first.has_turn
-    memory.hold("alice", 1)
+    memory.hold("alice", FEW_BYTES)
     first.end()
     second = Maker(memory, "alice")
     assert not second.has_turn
     memory.release("alice", 1)
     assert second.has_turn
     second.end()
-    memory.hold("bob", RESERVE)
+    for number in range(RESERVE // BYTES_PER_USER):
+        memory.hold(f"another{number}", BYTES_PER_USER)
     assert not Maker(memory, "alice").has_turn
     with pytest.raises(EC2Error):
         memory.check_room("alice")
+
+
+def test_what_one_user_does_not_take_keeps_nobody_else_waiting_however_much_it_is(memory: AnswerMemory) -> None:
+    """One set of a user may be as large as that user's machines are; the beginning of a short answer is held too."""
+    memory.hold("mallory", 2 * (BYTES + RESERVE))
+    memory.hold("alice", 190)
+    memory.check_room("alice")
+    assert Maker(memory, "alice").has_turn
+    assert not Maker(memory, "mallory").has_turn
 
 
 def test_a_long_answer_that_is_made_whole_is_refused_where_there_is_no_room_for_it(memory: AnswerMemory) -> None:
@@ -127,10 +137,12 @@ def test_a_long_answer_that_is_made_whole_is_refused_where_there_is_no_room_for_
         memory.check_room("alice")
     assert (caught.value.code, caught.value.status) == ("RequestLimitExceeded", 503)
     memory.check_room("bob")
-    memory.hold("carol", BYTES + RESERVE - BYTES_PER_USER)
+    others = [f"user{number}" for number in range((BYTES + RESERVE) // BYTES_PER_USER - 1)]
+    for other in others:
+        memory.hold(other, BYTES_PER_USER)
     with pytest.raises(EC2Error):
         memory.check_room("bob")
-    memory.release("carol", 1)
+    memory.release(others[0], 1)
     memory.check_room("bob")
 
 
