@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.e2e.waiting import QUICK, wait, wait_for
+from tests.e2e.waiting import QUICK, described, wait, wait_for
 from tests.support.clients import boto, refusal, upload, v2
 from tests.support.estate import PATIENCE, Cloud, Econed, Person
 from tests.support.processes import until
@@ -37,6 +37,7 @@ def test_an_image_of_an_instance_starts_others(cloud: Cloud, alice: Person, ec2:
     (made,) = launch()
     instance, name = made["InstanceId"], _name()
     wait(ec2, "instance_running", [instance])
+    (before,) = described(ec2, instance)
     tags = [{"ResourceType": "image", "Tags": [{"Key": "from", "Value": instance}]}]
     image = ec2.create_image(InstanceId=instance, Name=name, Description="golden", TagSpecifications=tags)["ImageId"]
     wait_for(ec2, "image_available", ImageIds=[image])
@@ -44,6 +45,8 @@ def test_an_image_of_an_instance_starts_others(cloud: Cloud, alice: Person, ec2:
     assert (shown["Name"], shown["Description"], shown["Tags"]) == (name, "golden", tags[0]["Tags"])
     assert (shown["OwnerId"], shown["Public"]) == (f"{alice.id:012d}", False)
     wait(ec2, "instance_running", [instance])
+    (after,) = described(ec2, instance)
+    assert after["LaunchTime"] == before["LaunchTime"]
     with pytest.raises(ClientError) as raised:
         ec2.create_image(InstanceId=instance, Name=name, NoReboot=True)
     assert refusal(raised.value) == ("InvalidAMIName.Duplicate", 400)
