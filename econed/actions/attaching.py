@@ -15,7 +15,7 @@ from econed.actions.instance_facts import DEVICE
 from econed.actions.instance_state import InstanceState
 from econed.actions.instance_times import keep_times
 from econed.actions.instance_view import state_of
-from econed.actions.volume_facts import TO_ATTACH, ZONE, PendingAttachment, is_being_copied
+from econed.actions.volume_facts import TO_ATTACH, ZONE, PendingAttachment, is_being_copied, others_may_mark
 from econed.actions.volume_making import MAX_SIZE
 from econed.actions.volume_view import attachment_view, attachments_view, modification_text, modification_view, state
 from econed.actions.volumes import checked_type
@@ -200,9 +200,10 @@ async def _attach(call: Call, image: Image, machine: VirtualMachine, given: str)
 async def _attach_later(call: Call, image: Image, machine: VirtualMachine, given: str) -> None:
     """Have a volume attached that oned is copying: at the end of that, if it is soon, else by the chore.
 
-    Raises `EC2Error` IncorrectState for another user's, which the chore would not look for in the caller's name.
+    Raises `EC2Error` IncorrectState for another user's, which the chore would not look for in the caller's name, and
+    for one that others may mark, whose mark would attach it to any machine of the owner's.
     """
-    if image.uid != call.caller.id:
+    if image.uid != call.caller.id or others_may_mark(image):
         raise EC2Error("IncorrectState", f"{VOLUME.format(image.id)} is not 'available'.")
     await watch_caller(call)
     await call.one.image_update(image.id, PendingAttachment(machine.id, given, call.now).text)

@@ -71,6 +71,8 @@ async def look_after_volumes(look: Look) -> None:
             await _make_persistent(look, image)
         elif (pending := PendingAttachment.on(image)) is not None:
             await _attach_pending(look, image, pending, machines.get(pending.machine_id))
+        elif TO_ATTACH in image.template:
+            await look.session.image_update(image.id, removal(TO_ATTACH))
         if epoch_seconds(image.template.text(LAUNCHED_AT)) is not None:
             await _look_after_launched(look, image, machines)
         elif (machine := whole_number(image.template.text(DELETE_WITH))) is not None:

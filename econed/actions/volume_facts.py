@@ -22,6 +22,7 @@ from econed.actions.tagging import PREFIX, older_keys, tag_text, tags_of, tags_u
 from econed.opennebula.states import ImageState
 from econed.opennebula.template import attribute, hex_name, removal, template, vector
 from econed.opennebula.values import epoch_seconds, whole_number
+from econed.opennebula.views import Right
 
 if TYPE_CHECKING:
     from types_boto3_ec2.type_defs import TagTypeDef
@@ -142,6 +143,14 @@ def is_being_copied(image: Image) -> bool:
     return image.state is ImageState.CLONE or (image.state is ImageState.USED and not image.vm_ids)
 
 
+def others_may_mark(image: Image) -> bool:
+    """Whether the permission bits of an image let others than its owner write attributes on it.
+
+    What is then marked on it says nothing of what may be done to the owner's other things.
+    """
+    return Right.MANAGE in image.permissions.group | image.permissions.other
+
+
 @dataclass(frozen=True)
 class PendingAttachment:
     """A volume is to be attached: since `time` (epoch seconds), at a `device` as the client named it."""
@@ -152,7 +161,9 @@ class PendingAttachment:
 
     @classmethod
     def on(cls, image: Image) -> PendingAttachment | None:
-        """Return the attachment that an image is marked with; None if there is none."""
+        """Return the attachment that an image is marked with; None if there is none, or others may have written it."""
+        if others_may_mark(image):
+            return None
         members = image.template.vector(TO_ATTACH)
         machine_id, time = whole_number(members.get("VMID", "")), epoch_seconds(members.get("TIME", ""))
         device = members.get("DEVICE", "")

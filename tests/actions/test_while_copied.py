@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from twisted.python.failure import Failure
 
 from econed.actions.volume_chores import PENDING_AGE
-from econed.actions.volume_facts import TO_ATTACH, TO_DELETE
+from econed.actions.volume_facts import TO_ATTACH, TO_DELETE, PendingAttachment
 from econed.errors import EC2Error
 from tests.actions.test_attaching import mappings, target
 from tests.actions.test_snapshots import ids as snapshots
@@ -288,3 +288,31 @@ def test_a_volume_that_is_attached_is_not_deleted_and_the_error_names_its_instan
     cloud.wait(5)
     refusal: EC2Error = cloud.refusal("alice", "DeleteVolume", VolumeId=made)
     assert (refusal.code, on in refusal.message) == ("VolumeInUse", True)
+
+
+def shared_to_manage(cloud: Cloud) -> str:
+    """Return a volume of alice's that bob, of her group, may manage."""
+    made = volume(cloud)
+    cloud.as_user("alice", "one.image.chmod", int(made[4:]), -1, -1, -1, 1, 1, -1, -1, -1, -1)
+    return made
+
+
+def test_a_mark_on_a_volume_that_others_may_manage_attaches_it_to_nothing(cloud: Cloud) -> None:
+    """Who may write on a volume may not, for that, have it plugged into its owner's instances."""
+    on, made = instance(cloud), shared_to_manage(cloud)
+    cloud.run("alice", "CreateVolume", AvailabilityZone=ZONE, Size=1)  # has the reconciler look after alice
+    mark = PendingAttachment(int(on[2:]), "/dev/sdz", int(cloud.clock.seconds()))
+    cloud.as_user("bob", "one.image.update", int(made[4:]), mark.text, 1)
+    assert show(cloud, made)["State"] == "available"
+    look(cloud)
+    assert show(cloud, made)["Attachments"] == []
+    assert TO_ATTACH not in image(cloud, made).template
+    cloud.run("alice", "AttachVolume", **asked(made, on))
+
+
+def test_a_volume_that_others_may_manage_is_not_attached_while_it_is_copied(cloud: Cloud) -> None:
+    on, made = instance(cloud), shared_to_manage(cloud)
+    copying_takes(cloud, LONG)
+    begun(cloud, made)
+    assert cloud.refusal("alice", "AttachVolume", **asked(made, on)).code == "IncorrectState"
+    assert TO_ATTACH not in image(cloud, made).template
