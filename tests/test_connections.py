@@ -820,13 +820,13 @@ async def test_behind_a_trusted_proxy_it_is_the_client_s_address_that_counts(ser
 
 @pytest_twisted.ensureDeferred
 async def test_a_file_that_trickles_in_is_cut_off(serve: Serve) -> None:
-    """Each byte buys it as much time as it takes at the least speed, so few bytes do not keep it alive."""
+    """Each byte buys it as much time as it takes at the least rate, so 1 KiB a second do not keep it alive."""
     server = serve(idle_timeout=75)
     client = await connected(server)
     client.send(_upload(server) + _FILE)
     await turns(lambda: _stage(server) == "FILE")
     for _ in range(8):
-        client.send(b"x" * 10)
+        client.send(b"x" * 10_240)
         await _arrived()
         server.cloud.clock.advance(10)
     await turns(lambda: client.is_answered)
