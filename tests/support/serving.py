@@ -232,10 +232,15 @@ async def connected(server: Server, source: str = "127.0.0.1") -> Client:
 
 
 async def asked(server: Server, request: bytes) -> Client:
-    """Send a request and return its connection when it was answered."""
+    """Send a request and return its connection when it was answered; what the server has put off goes on."""
     client = await connected(server)
     client.send(request)
-    await turns(lambda: client.is_answered)
+
+    def is_answered() -> bool:
+        server.cloud.clock.advance(0)
+        return client.is_answered
+
+    await turns(is_answered)
     client.close()
     await client.closed
     return client
