@@ -80,13 +80,13 @@ ROOTS: Mapping[str, str] = MappingProxyType(
 )
 """The root element of the document with which a method answers (recordings of 5.12 and 7.4)."""
 
-UNREAD: Mapping[str, tuple[str, ...]] = MappingProxyType(
+READ: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
     {
-        "one.vmpool.accounting": ("VM",),
-        "one.vmpool.info": ("MONITORING", "TEMPLATE", "USER_TEMPLATE"),
+        "one.vmpool.accounting": {"HISTORY": frozenset({"OID"})},
+        "one.vmpool.info": {"VM": frozenset({"ID", "HISTORY_RECORDS"}), "HISTORY": frozenset({"SEQ"})},
     }
 )
-"""Elements of which nothing is read and that are most of a document: what is in them is dropped while it is parsed."""
+"""Of long documents of which little is read: the children of an element that are. Others are dropped while parsing."""
 
 NEVER_EMPTY: Mapping[str, str] = MappingProxyType({"one.userpool.info": "USER", "one.grouppool.info": "GROUP"})
 """Pools that hold at least one object, and its element: whoever asks is a user, and in a group."""

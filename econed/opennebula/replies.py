@@ -17,7 +17,7 @@ from typing import Any, TypeAlias, cast
 from lxml import etree
 
 from econed.errors import OpenNebulaNonsense, OpenNebulaRefusal, XmlRpcFault
-from econed.opennebula.methods import NEVER_EMPTY, ROOTS, UNREAD
+from econed.opennebula.methods import NEVER_EMPTY, READ, ROOTS
 
 Scalar: TypeAlias = str | int | bool
 """What a reply of oned's carries beside its success."""
@@ -93,7 +93,7 @@ def document_of(method: str, body: bytes) -> etree._Element:
 def document_in(method: str, value: Scalar) -> etree._Element:
     """Return the root of the document that the value of a reply to `method` is.
 
-    What is in the elements of `UNREAD` is left out. Raises `OpenNebulaNonsense` for what is no document, and for one
+    What `READ` does not name is left out. Raises `OpenNebulaNonsense` for what is no document, and for one
     with another root than `ROOTS` says: read as a pool it would be an empty one.
     """
     if not isinstance(value, str):
@@ -104,8 +104,8 @@ def document_in(method: str, value: Scalar) -> etree._Element:
 
 
 def _document(method: str, pieces: Iterable[bytes]) -> etree._Element:
-    unread = UNREAD.get(method)
-    parser = etree.XMLPullParser(events=() if unread is None else ("end",), tag=unread, **_SAFELY)
+    read = READ.get(method, {})
+    parser = etree.XMLPullParser(events=("end",) if read else (), tag=tuple(read) or None, **_SAFELY)
     is_begun = False
     try:
         for piece in pieces:
@@ -114,7 +114,7 @@ def _document(method: str, pieces: Iterable[bytes]) -> etree._Element:
             is_begun = True
             parser.feed(piece)
             for _, element in cast("Iterator[tuple[str, etree._Element]]", parser.read_events()):
-                element.clear()
+                element[:] = [child for child in element if child.tag in read[str(element.tag)]]
         root = parser.close()
     except etree.XMLSyntaxError as error:
         raise OpenNebulaNonsense(method, f"not well-formed: {error}") from None
