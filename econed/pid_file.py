@@ -14,6 +14,7 @@ import select
 import signal
 import stat
 import struct
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -105,24 +106,49 @@ class PidFile:
     def hold(self) -> None:
         """Hold the file for as long as this process lives, which twistd has just written its id to.
 
-        It must not be opened a second time in this process: closing any descriptor of it would end the lock.
+        It must not be opened a second time in this process: closing any descriptor of it would end the lock. Where a
+        mere reader has locked it, as any can, another file is put in its place, locked before it has the name.
         """
         descriptor = self._open(os.O_RDWR)
         if descriptor is None:
             raise PidFileError(f"{self.path} has been removed")
         try:
-            self._lock(descriptor)
+            is_held = self._lock(descriptor)
         except PidFileError:
             os.close(descriptor)
             raise
+        if not is_held:
+            self._replace(stat.S_IMODE(os.fstat(descriptor).st_mode))
+            os.close(descriptor)
 
-    def _lock(self, descriptor: int) -> None:
+    def _lock(self, descriptor: int) -> bool:
+        """Lock the file; False if readers alone keep it from being locked."""
+        is_held = True
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
-            raise PidFileError(f"{self.path} is held by process {self._holder(descriptor)}") from None
+            holder = self._holder(descriptor)
+            if holder is not None:
+                raise PidFileError(f"{self.path} is held by process {holder}") from None
+            is_held = False
         if not self._is(descriptor) or os.read(descriptor, 32).strip() != b"%d" % os.getpid():
             raise PidFileError(f"{self.path} is another process's")
+        return is_held
+
+    def _replace(self, mode: int) -> None:
+        descriptor, name = tempfile.mkstemp(dir=self.path.parent, prefix=f"{self.path.name}.")
+        try:
+            fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.write(descriptor, b"%d" % os.getpid())
+            os.fchmod(descriptor, mode)
+            os.rename(name, self.path)
+        except OSError as error:
+            os.close(descriptor)
+            with suppress(FileNotFoundError):
+                os.unlink(name)
+            raise PidFileError(
+                f"{self.path} cannot be put in place of one that readers hold: {error.strerror}"
+            ) from None
 
     @contextmanager
     def _opened(self, flags: int) -> Iterator[int | None]:

@@ -38,6 +38,25 @@ sys.stdin.read()
 """
 
 
+_HOLDS_WHAT_A_READER_HAS_LOCKED = _HOLDS.replace(
+    "PidFile(path).hold()",
+    """
+import fcntl
+if not (reader := os.fork()):
+    file = path.open()
+    fcntl.lockf(file, fcntl.LOCK_SH)
+    os.kill(os.getpid(), 19)
+os.waitpid(reader, os.WUNTRACED)
+try:
+    PidFile(path).hold()
+finally:
+    os.kill(reader, 9)
+    os.waitpid(reader, 0)
+""",
+)
+"""The reader stops itself with its lock, and is ended when the daemon has another file."""
+
+
 @pytest.fixture
 def file(tmp_path: Path) -> PidFile:
     """A pid file that is not there yet."""
@@ -96,6 +115,17 @@ def test_the_lock_of_a_mere_reader_says_nothing(file: PidFile) -> None:
         assert file.holder() is None
         with file.daemon() as found:
             assert found is None
+
+
+def test_a_reader_who_is_quicker_does_not_keep_the_daemon_from_holding_its_file(file: PidFile) -> None:
+    """Any user of the machine who may read the file may lock it against writers, just after it was written."""
+    file.path.touch(0o640)
+    with process(_HOLDS_WHAT_A_READER_HAS_LOCKED, file) as daemon:
+        assert file.holder() == daemon.pid
+        assert file.path.read_text("ascii") == str(daemon.pid)
+        assert file.path.stat().st_mode & 0o777 == 0o640
+        assert [each.name for each in file.path.parent.iterdir()] == [file.path.name]
+    assert file.holder() is None
 
 
 def test_a_link_is_not_followed_to_what_somebody_else_holds(file: PidFile, tmp_path: Path) -> None:
