@@ -156,7 +156,7 @@ def test_memory_is_bounded_and_what_the_defaults_take_fits_in() -> None:
     service = Unit(UNITS / "econe.service")["Service"]
     assert service["MemoryMax"].endswith("G")
     most = int(service["MemoryMax"].removesuffix("G")) * GIB
-    supervisor, worker, reply = 70 * MIB, 150 * MIB, 5 * Settings().one_max_reply
+    supervisor, worker, reply = 70 * MIB, 150 * MIB, 6.5 * Settings().one_max_reply
     assert supervisor + 8 * worker + reply < most
     assert service["OOMPolicy"] == "continue"
 
