@@ -10,6 +10,7 @@ from econed.opennebula.states import VmState
 from econed.sandbox.context import fill_context
 from econed.sandbox.devices import Asked, add_disk, add_nic, assign_target, authorize, free_target, resolve, undo
 from econed.sandbox.images import Image
+from econed.sandbox.networks import is_automatic
 from econed.sandbox.objects import check_name
 from econed.sandbox.quotas import Charge
 from econed.sandbox.refusals import Refused, not_allocated
@@ -115,7 +116,11 @@ class Assembly:
         for name, value in template:
             (machine.template if name in _MACHINE_ATTRIBUTES else machine.user_template).add(name, value)
         for nic, network in asked.nics:
-            add_nic(cloud, machine, nic, network)
+            if network is not None and is_automatic(nic):  # its network is the scheduler's to choose: no lease yet
+                clusters = ",".join(str(each) for each in sorted(network.clusters))
+                add_nic(cloud, machine, {**nic, "CLUSTER_ID": clusters}, None)
+            else:
+                add_nic(cloud, machine, nic, network)
         for order, (disk, image) in enumerate(asked.disks):
             try:
                 add_disk(cloud, machine, disk, image)

@@ -92,11 +92,13 @@ def test_an_interface_on_no_network_has_no_address_whatever_its_user_typed(
     nothing_happened(cloud, ip)
 
 
-def test_the_address_of_another_tenants_machine_cannot_be_associated(cloud: AddressCloud) -> None:
+@pytest.mark.parametrize("beside", ["", 'NETWORK_MODE="auto",', 'NETWORK_MODE="auto",NETWORK_ID="0",'])
+def test_the_address_of_another_tenants_machine_cannot_be_associated(cloud: AddressCloud, beside: str) -> None:
+    """Oned keeps a NETWORK_ID, too, as it was typed, while the scheduler has yet to choose the network."""
     theirs = cloud.instance("bob")
     (reservation,) = cloud.run("bob", "DescribeInstances", InstanceIds=[theirs])["Reservations"]
     private = reservation["Instances"][0]["PrivateIpAddress"]
-    ip, instance = cloud.allocated(), instantiated(cloud, f'IP="{private}"')
+    ip, instance = cloud.allocated(), instantiated(cloud, f'{beside}IP="{private}"')
     targets: tuple[dict[str, Any], ...] = ({}, {"PrivateIpAddress": private})
     for target in targets:
         refused = cloud.refusal("alice", "AssociateAddress", PublicIp=ip, InstanceId=instance, **target)
