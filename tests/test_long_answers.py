@@ -20,7 +20,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from zope.interface import implementer
 
-from econed.answer_memory import BYTES_PER_USER, AnswerMemory
+from econed.answer_memory import BYTES_PER_USER, SETS_PER_USER, AnswerMemory
 from econed.channel import ANSWER_RATE
 from econed.errors import OpenNebulaUnavailable
 from econed.interfaces import IOpenNebula
@@ -49,6 +49,8 @@ class Counted:
     def __init__(self, one: IOpenNebula) -> None:
         self._one = one
         self.sets = 0
+        self.reading = 0
+        self.most_at_once = 0
         self.fails_from: int | None = None
         self.held: Deferred[None] | None = None
 
@@ -62,7 +64,10 @@ class Counted:
         """Pass a call on (`IOpenNebula`)."""
         if method == "one.vmpool.infoset":
             self.sets += 1
+            self.reading += 1
+            self.most_at_once = max(self.most_at_once, self.reading)
             await _later()
+            self.reading -= 1
             if self.fails_from is not None and self.sets >= self.fails_from:
                 raise OpenNebulaUnavailable(method, "it is away")
         return await self._one.document(user, method, *args)
@@ -203,6 +208,18 @@ async def test_of_what_nobody_reads_no_more_than_a_set_is_made(server: Server) -
     assert _held(server) == 0
     await _quiet(server)
     assert _oned(server).sets == READERS, "who has gone away has nothing more read"
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("action", ["DescribeInstances", "DescribeInstanceStatus"])
+async def test_few_instances_that_are_named_are_read_in_turns_too(server: Server, action: str) -> None:
+    """Their documents may be long, and a user may ask for them many times at the same time."""
+    request = get(server, signed(server, Action=action, **{"InstanceId.1": "i-00000000", "InstanceId.2": "i-00000001"}))
+    clients = [await connected(server) for _ in range(READERS)]
+    for client in clients:
+        client.send(request)
+    await until(server, lambda: all(each.received.endswith(f"</{action}Response>".encode()) for each in clients))
+    assert _oned(server).most_at_once == SETS_PER_USER
 
 
 async def _one_set(server: Server) -> tuple[int, bytes, bytes]:

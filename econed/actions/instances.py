@@ -13,8 +13,8 @@ from econed.actions.call import user_of
 from econed.actions.inputs import Filter
 from econed.actions.instance_filters import INSTANCE_FILTERS, STATUS_FILTERS, wants_ended
 from econed.actions.instance_state import InstanceState
-from econed.actions.instance_view import Reservations, merged, reservation, status
-from econed.actions.listing import FEW, Page, few, in_parts, one_set
+from econed.actions.instance_view import Reservations, reservation, status
+from econed.actions.listing import Page, in_parts, one_set
 from econed.actions.machines import listed_ids, machine_sets, machines
 from econed.actions.paging import Listing, Paging
 from econed.errors import OpenNebulaRefusal
@@ -54,9 +54,6 @@ async def describe_instances(
         beside = {"OwnerId": whole["OwnerId"], "ReservationId": whole["ReservationId"]}
         return whole if await selection.admits({**whole["Instances"][0], **beside}) else None
 
-    if 0 < len(instance_ids) <= FEW:
-        found = await few("Reservations", await machines(call, instance_ids), shown)
-        return {"Reservations": merged(found["Reservations"])}
     sets = await _sets(call, instance_ids, paging, ended=wants_ended(filters), owner=_owner(filters))
     return in_parts("Reservations", sets, shown, _page(paging, instance_ids), Reservations())
 
@@ -81,8 +78,6 @@ async def describe_instance_status(
         is_meant = include_all_instances or one["InstanceState"] == InstanceState.RUNNING.member
         return one if await selection.admits(one) and is_meant else None
 
-    if 0 < len(instance_ids) <= FEW:
-        return await few("InstanceStatuses", await machines(call, instance_ids), shown)
     sets = await _sets(call, instance_ids, paging, ended=include_all_instances)
     return in_parts("InstanceStatuses", sets, shown, _page(paging, instance_ids))
 

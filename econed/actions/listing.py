@@ -19,9 +19,6 @@ Read: TypeAlias = Callable[[], Awaitable[Iterable[_D]]]
 
 Sets: TypeAlias = AsyncGenerator[Read[_D], None]
 
-FEW = 25
-"""Ids in a request up to which what they name is read, shown and encoded at once."""
-
 
 class Arrangement(Protocol[_T]):
     """What items of a list go through before they are shown, as where some belong together."""
@@ -51,11 +48,6 @@ async def in_parts(
             if page.is_cut:
                 break
     yield {member: [] if arrangement is None else arrangement.rest(), **page.next_token()}
-
-
-async def few(member: str, documents: Iterable[_D], shown: Callable[[_D], Awaitable[_T | None]]) -> dict[str, Any]:
-    """Return a whole result: a list, `member`, of what is shown of these documents, which are few."""
-    return {member: [item for document in documents if (item := await shown(document)) is not None]}
 
 
 async def one_set(read: Read[_D]) -> Sets[_D]:

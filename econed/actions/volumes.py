@@ -14,7 +14,7 @@ from econed.actions.filters import Selection
 from econed.actions.image_deletion import delete_image
 from econed.actions.images import images, meant_images
 from econed.actions.inputs import Filter, TagSpecification
-from econed.actions.listing import FEW, Page, few, in_parts
+from econed.actions.listing import Page, in_parts
 from econed.actions.machines import is_shown as is_machine_shown
 from econed.actions.machines import listed_ids, machine_sets
 from econed.actions.paging import Listing, Paging
@@ -212,9 +212,6 @@ async def _listed(
         item = view(volume, await where.zones(volume))
         return item if await selection.admits(item) else None
 
-    if 0 < len(volume_ids) <= FEW:
-        found = sorted(await volumes(call, volume_ids), key=_position)
-        return await few(member, found, shown)
     return in_parts(member, _sets(call, volume_ids, filters, paging), shown, Page(_position, paging))
 
 
