@@ -53,7 +53,7 @@ class Settings:
     """Most bytes that an uploaded image may have."""
     upload_share: Annotated[int | None, values.optional(values.whole(1, 2**50, "bytes"))] = None
     """Most bytes of tmpdir for the images of one user, arriving and waiting for oned; None: half of the disk."""
-    min_upload_rate: Annotated[int, values.whole(1, 2**30, "bytes a second")] = 2**17
+    min_upload_rate: Annotated[int, values.whole(1, 2**30, "bytes a second")] = 2**16
     """Bytes a second that an image has to arrive with, apart from idle_timeout seconds."""
     image_url_hosts: Annotated[tuple[str, ...], values.url_hosts] = ()
     """Hosts whose URLs oned itself fetches for RegisterImage; what is elsewhere on the internet econed fetches."""
