@@ -19,6 +19,7 @@ from econed.access_log import said_calls
 from econed.actions.address_chores import AddressKeeper
 from econed.actions.instance_types import FileTypes
 from econed.actions.pacing import Pacer
+from econed.actions.shared_reads import SharedReads
 from econed.actions.stop_times import StopTimes
 from econed.admin import AdminPort, WatchedProcess
 from econed.auth.authenticator import Authenticator
@@ -36,6 +37,7 @@ from econed.logs import ProcessLog, logger
 from econed.metrics import Metrics, Snapshot
 from econed.observed import Observed
 from econed.opennebula.documents import Note
+from econed.opennebula.long_documents import LongDocuments
 from econed.own_host import has_tmpdir
 from econed.peers import Peers
 from econed.reconciler import Reconciler, ReconcilerService, ReportService
@@ -227,6 +229,7 @@ def _service(
         log=making.log(),
         note=making.note,
         metrics=making.metrics,
+        shared=SharedReads(LongDocuments(making.clock.seconds, making.log())),
     )
 
 
@@ -268,7 +271,8 @@ def _reconcile(making: _Making, one: IOpenNebula, uploads: UploadDirectory, scri
     """Have what requests leave behind finished, beside them."""
     clock, log = making.clock, making.log("econed.reconciler")
     stops = StopTimes(one, clock, making.note, log)
-    reconciler = Reconciler(one, clock, all_chores(uploads), making.note, log, for_all=(stops.round,))
+    long_documents = LongDocuments(clock.seconds, log)
+    reconciler = Reconciler(one, clock, all_chores(uploads), making.note, log, (stops.round,), long_documents)
     network = making.settings.elasticips_vnet_id
     if network is not None:
         keeper = AddressKeeper(one, network, scripts, clock, making.note, log)

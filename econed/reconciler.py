@@ -18,6 +18,7 @@ from econed.actions.watch import unwatch, watch, watched_until
 from econed.errors import OpenNebulaError
 from econed.interfaces import IOpenNebula
 from econed.opennebula.documents import Note, UserDocument
+from econed.opennebula.long_documents import LongDocuments
 from econed.opennebula.session import Session
 from econed.recurring import Recurring
 
@@ -42,6 +43,7 @@ class Reconciler:
     note: Note | None = None
     log: Logger = field(default_factory=_logger)
     for_all: Sequence[Callable[[Mapping[int, str]], Awaitable[None]]] = ()
+    long_documents: LongDocuments = field(default_factory=LongDocuments)
 
     async def round(self) -> None:
         """Look once through all watched users. What fails for one user is logged, and does not keep the others.
@@ -91,7 +93,8 @@ class Reconciler:
 
     async def _look_after(self, user: UserDocument, until: int) -> None:
         now = int(self.clock.seconds())
-        look = Look(Session(self.one, user.name, self.note), user, now, thorough=until <= now, log=self.log)
+        session = Session(self.one, user.name, self.note, self.long_documents)
+        look = Look(session, user, now, thorough=until <= now, log=self.log)
         for chore in self.chores:
             await chore(look)
         if look.kept and look.thorough:

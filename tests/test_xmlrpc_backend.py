@@ -32,7 +32,7 @@ from econed.errors import (
 )
 from econed.interfaces import IOpenNebula
 from econed.observed import Observed
-from econed.opennebula.methods import MAX_GROUP_POOL, MAX_USER, MAX_USER_POOL, is_reading
+from econed.opennebula.methods import MAX_GROUP_POOL, MAX_LIST, MAX_USER, MAX_USER_POOL, is_reading
 from econed.opennebula.tokens import CipherForm, PasswordKey, session_token
 from econed.xmlrpc_backend import Limits, XMLRPCBackend
 from econed.xmlrpc_proxy import OnedProxy, oned_endpoint
@@ -549,7 +549,11 @@ async def test_an_answer_that_announces_too_much_is_not_waited_for(house: House)
         ("one.user.info", MAX_USER),
         ("one.userpool.info", MAX_USER_POOL),
         ("one.grouppool.info", MAX_GROUP_POOL),
-        ("one.imagepool.info", DEFAULT.reply_bytes),
+        ("one.imagepool.info", MAX_LIST),
+        ("one.templatepool.info", MAX_LIST),
+        ("one.vmpool.infoset", MAX_LIST),
+        ("one.vmpool.infoextended", MAX_LIST),
+        ("one.vmpool.info", DEFAULT.reply_bytes),
     ],
 )
 @pytest_twisted.ensureDeferred

@@ -66,13 +66,24 @@ class Call:
     shared: SharedReads = field(default_factory=SharedReads)
 
     @classmethod
-    def of(cls, caller: User, one: IOpenNebula, note: Note | None = None, **rest: Any) -> Call:
+    def of(
+        cls,
+        caller: User,
+        one: IOpenNebula,
+        note: Note | None = None,
+        shared: SharedReads | None = None,
+        **rest: Any,
+    ) -> Call:
         """Return a call of this user on oned; `note` is told what is read of oned's documents.
 
-        It makes no more than `CALLS_OF_A_REQUEST` calls to oned at once, both sessions together.
+        It makes no more than `CALLS_OF_A_REQUEST` calls to oned at once, both sessions together. `shared` is
+        what the calls of a process have in common.
         """
         few = FewAtOnce(one, Slots(CALLS_OF_A_REQUEST))
-        return cls(caller=caller, one=Session(few, caller.name, note), serveradmin=Session(few, None, note), **rest)
+        shared = shared or SharedReads()
+        serveradmin = Session(few, None, note, shared.long_documents)
+        one_as_caller = replace(serveradmin, user=caller.name)
+        return cls(caller=caller, one=one_as_caller, serveradmin=serveradmin, shared=shared, **rest)
 
     @property
     def now(self) -> int:

@@ -55,7 +55,7 @@ async def _listed_ids(call: Call, ended: bool, owner: int) -> tuple[int, ...]:
     if not (ended and call.settings.describe_with_terminated_instances):
         return tuple(sorted(living))
     lately = await call.one.ran_since(_forgotten_before(call), owner)
-    newest = await call.one.vm_page(_NEWEST_ENDED, owner=owner, state=VmState.DONE)
+    newest = await call.one.vm_newest(_NEWEST_ENDED, owner, VmState.DONE)
     shown = await call.budget.those(newest, partial(is_shown, call))
     return tuple(sorted({*living, *lately, *(machine.id for machine in shown)}))
 

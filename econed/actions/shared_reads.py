@@ -12,6 +12,8 @@ from typing import Any, TypeAlias, TypeVar, cast
 
 from twisted.internet.defer import Deferred
 
+from econed.opennebula.long_documents import LongDocuments
+
 _T = TypeVar("_T")
 _Read: TypeAlias = Callable[[], Coroutine[Any, Any, Any]]
 
@@ -42,9 +44,13 @@ class _Shared:
 
 
 class SharedReads:
-    """The reads of one process that requests share."""
+    """The reads of one process that requests share.
 
-    def __init__(self) -> None:
+    `long_documents` is what they know of documents that are too long.
+    """
+
+    def __init__(self, long_documents: LongDocuments | None = None) -> None:
+        self.long_documents = long_documents or LongDocuments()
         self._queues: dict[Hashable, OrderedDict[Hashable, _Shared]] = {}
         """For each user with a read under way those that are to come, by what they read."""
 

@@ -19,8 +19,19 @@ MAX_USER_POOL = 32 * _MIB
 MAX_GROUP_POOL = 8 * _MIB
 """Bytes of the longest response that is the documents of all groups, which administrators of groups can make long."""
 
+MAX_LIST = 32 * _MIB
+"""Bytes of the longest response that is documents which users can share; see `econed.opennebula.long_documents`."""
+
 _MAX_RESPONSE: Mapping[str, int] = MappingProxyType(
-    {"one.user.info": MAX_USER, "one.userpool.info": MAX_USER_POOL, "one.grouppool.info": MAX_GROUP_POOL}
+    {
+        "one.grouppool.info": MAX_GROUP_POOL,
+        "one.imagepool.info": MAX_LIST,
+        "one.templatepool.info": MAX_LIST,
+        "one.user.info": MAX_USER,
+        "one.userpool.info": MAX_USER_POOL,
+        "one.vmpool.infoextended": MAX_LIST,
+        "one.vmpool.infoset": MAX_LIST,
+    }
 )
 
 _READING = frozenset({"info", "infoset", "infoextended", "accounting", "showback", "monitoring", "version", "config"})

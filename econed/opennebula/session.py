@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -22,6 +22,7 @@ from econed.opennebula.documents import (
     VMTemplate,
     Zone,
 )
+from econed.opennebula.long_documents import LongDocuments
 from econed.opennebula.replies import document_in
 from econed.opennebula.states import VmState
 from econed.opennebula.template import vector
@@ -54,12 +55,14 @@ _V = TypeVar("_V", bound=View)
 class Session:
     """oned in the name of `user`, or of serveradmin himself (None).
 
-    Every method raises what `IOpenNebula` says. `note` is told what the documents' readers read.
+    Every method raises what `IOpenNebula` says. `note` is told what the documents' readers read. `long_documents`
+    reads what users may have made too long to be read at once.
     """
 
     one: IOpenNebula
     user: str | None
     note: Note | None = None
+    long_documents: LongDocuments = field(default_factory=LongDocuments, compare=False)
 
     # Virtual machines
 
@@ -68,7 +71,10 @@ class Session:
         return await self._document(VirtualMachine, "one.vm.info", vm_id, False)
 
     async def vms(self, vm_ids: Sequence[int]) -> tuple[VirtualMachine, ...]:
-        """Return these machines in this order, DONE ones too; what he may not see, or is none, is left out."""
+        """Return these machines in this order, DONE ones too.
+
+        What they may not see, what is none, and a machine whose document is longer than `MAX_LIST` is left out.
+        """
         return tuple([vm async for vms in self.vm_sets(vm_ids) for vm in vms])
 
     async def vm_sets(
@@ -94,11 +100,10 @@ class Session:
         return Deferred.fromCoroutine(self._vm_set(vm_ids))
 
     async def _vm_set(self, vm_ids: Sequence[int]) -> tuple[VirtualMachine, ...]:
-        if not vm_ids:
-            return ()
-        wanted = ",".join(map(str, vm_ids))
-        found = await self._pool(VirtualMachine, "VM", "one.vmpool.infoset", wanted, True)
-        by_id = {vm.id: vm for vm in found}
+        async def read(ids: Sequence[int]) -> tuple[VirtualMachine, ...]:
+            return await self._pool(VirtualMachine, "VM", "one.vmpool.infoset", ",".join(map(str, ids)), True)
+
+        by_id = {vm.id: vm for vm in await self.long_documents.by_ids("one.vmpool.infoset", vm_ids, read)}
         return tuple(by_id[vm_id] for vm_id in dict.fromkeys(vm_ids) if vm_id in by_id)
 
     async def vm_ids(self, owner: int = VISIBLE, state: int = NOT_DONE) -> tuple[int, ...]:
@@ -119,16 +124,34 @@ class Session:
         """Return up to `count` machines of a state, newest id first, after `offset` of them (one.vmpool.infoextended).
 
         Pages shift when machines come or end between two calls: right for a look at the newest, wrong for a list.
+        Raises `OpenNebulaTooLarge` where the documents are longer than `MAX_LIST`.
         """
         return await self._pool(VirtualMachine, "VM", "one.vmpool.infoextended", owner, offset, -count, int(state), "")
+
+    async def vm_newest(self, count: int, owner: int, state: int) -> tuple[VirtualMachine, ...]:
+        """Return the `count` newest machines of a state, newest id first, as `vm_page`.
+
+        Where their documents are too long for that, only those that are too long by themselves are left out.
+        """
+        try:
+            return await self.vm_page(count, owner=owner, state=state)
+        except OpenNebulaTooLarge:
+            root = await self.one.document(self.user, "one.vmpool.info", owner, 0, -count, int(state), "")
+            return await self._vm_set(_newest_first(root, "VM/ID"))
 
     async def ran_since(self, since: int, owner: int = VISIBLE) -> tuple[int, ...]:
         """Return the ids of machines that were on a host at `since` (epoch seconds) or later, newest first.
 
         DONE ones are among them. By one.vmpool.accounting, whose cost does not grow with all machines that ever ended.
-        It knows nothing of one that ended before it ever ran; its states are old, so only ids are taken.
+        It knows nothing of one that ended before it ever ran; its states are old, so only ids are taken. Where the
+        records of all are too long to be read, they are those of the user's own machines.
         """
-        root = await self.one.document(self.user, "one.vmpool.accounting", owner, since, -1)
+        try:
+            root = await self.one.document(self.user, "one.vmpool.accounting", owner, since, -1)
+        except OpenNebulaTooLarge:
+            if owner != VISIBLE:
+                raise
+            root = await self.one.document(self.user, "one.vmpool.accounting", MINE, since, -1)
         return _newest_first(root, "HISTORY/OID")
 
     async def vm_allocate(self, text: str, hold: bool) -> int:
@@ -174,8 +197,13 @@ class Session:
         return await self._document(VMTemplate, "one.template.info", template_id, False, False)
 
     async def templates(self) -> tuple[VMTemplate, ...]:
-        """Return the templates he may see (one.templatepool.info)."""
-        return await self._pool(VMTemplate, "VMTEMPLATE", "one.templatepool.info", VISIBLE, -1, -1)
+        """Return the templates they may see (one.templatepool.info), as `images` does."""
+        method = "one.templatepool.info"
+
+        async def read(first: int, last: int) -> tuple[VMTemplate, ...]:
+            return await self._pool(VMTemplate, "VMTEMPLATE", method, VISIBLE, first, last)
+
+        return await self.long_documents.by_range(method, -1, -1, read)
 
     async def instantiate(self, template_id: int, name: str, hold: bool, text: str) -> int:
         """Make a machine and return its id at once (one.template.instantiate).
@@ -195,9 +223,15 @@ class Session:
     async def images(self, owner: int = VISIBLE, first: int = -1, last: int = -1) -> tuple[Image, ...]:
         """Return the images that the user may see, of the ids from `first` to `last` (one.imagepool.info).
 
-        `owner` is `VISIBLE`, `MINE` or a user's id; -1 is no bound.
+        `owner` is `VISIBLE`, `MINE` or a user's id; -1 is no bound. One whose document is longer than `MAX_LIST` is
+        left out.
         """
-        return await self._pool(Image, "IMAGE", "one.imagepool.info", owner, first, last)
+        method = "one.imagepool.info"
+
+        async def read(first: int, last: int) -> tuple[Image, ...]:
+            return await self._pool(Image, "IMAGE", method, owner, first, last)
+
+        return await self.long_documents.by_range(method, first, last, read, of_all=owner == VISIBLE)
 
     async def image_update(self, image_id: int, text: str) -> None:
         """Put attributes on an image, in one step (one.image.update, append)."""

@@ -22,12 +22,14 @@ from econed.actions.action import Action
 from econed.actions.call import Call, dry_run_succeeded
 from econed.actions.instance_types import FileTypes
 from econed.actions.pacing import Pacer, WorkBudget
+from econed.actions.shared_reads import SharedReads
 from econed.answers import failure
 from econed.auth.users import User, UserDirectory
 from econed.catalogue import all_actions
 from econed.dispatch import Dispatcher
 from econed.errors import EC2Error, OpenNebulaError
 from econed.interfaces import IOpenNebula, IScripts
+from econed.opennebula.long_documents import LongDocuments
 from econed.opennebula.methods import is_reading
 from econed.sandbox.backend import SandboxBackend
 from econed.sandbox.cloud import populate
@@ -101,6 +103,7 @@ class Cloud:
         self.known: dict[str, User] = {}
         """Users who call as they were once read, whatever has become of them since."""
         self.pacer = Pacer(self.clock, now=self.clock.seconds)
+        self.shared = SharedReads(LongDocuments(self.clock.seconds))
         self._logged = len(self.oned.calls)
 
     def run(self, user: str, action: str, *, dry_run: bool = False, **parameters: Any) -> dict[str, Any]:
@@ -130,6 +133,7 @@ class Cloud:
             request_id=REQUEST_ID,
             file_types=self.file_types,
             signed_region=self.signed_region,
+            shared=self.shared,
         )
         return call.as_dry_run() if dry_run else call
 

@@ -1,0 +1,151 @@
+"""Users who make documents long and share them with everybody keep nobody from their lists; over real sockets."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any, TypeVar
+
+import pytest_twisted
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.task import Clock
+from twisted.web.server import Site
+
+from econed.errors import EC2Error
+from econed.opennebula.long_documents import LEFT_OUT_FOR
+from econed.opennebula.methods import MAX_LIST
+from econed.opennebula.tokens import PasswordKey
+from econed.sandbox.server import SandboxResource
+from econed.xmlrpc_backend import Limits, XMLRPCBackend
+from econed.xmlrpc_proxy import OnedProxy, oned_endpoint
+from tests.support.cloud import Cloud, perform
+from tests.support.serving import turns
+
+T = TypeVar("T")
+MIB = 1024 * 1024
+TOO_LONG = MAX_LIST + MIB
+"""Bytes of a document that is not read."""
+THIRD = MAX_LIST // 3 + MIB
+"""Bytes of documents of which three are not read at once."""
+
+
+class Zone:
+    """A cloud in which bob makes documents long, and alice's way to it by a socket, with all bounds as they are."""
+
+    def __init__(self, reactor: Any) -> None:
+        self.cloud = Cloud(vms=3)
+        self.cloud.known["alice"] = self.cloud.user("alice")
+        self.port = reactor.listenTCP(0, Site(SandboxResource(self.cloud.oned)), interface="127.0.0.1")
+        url = f"http://127.0.0.1:{self.port.getHost().port}/RPC2"
+        proxy = OnedProxy(reactor, url, oned_endpoint(reactor, url), Limits().reply_bytes)
+        name, _, password = self.cloud.oned.serveradmin.partition(":")
+        self._one = XMLRPCBackend(proxy, name, PasswordKey(password), Clock(), _at_once, now=self.cloud.clock.seconds)
+
+    def made(self, kind: str, method: str, *args: object, size: int) -> int:
+        """Have bob make something, share it with everybody and make its document long, and return its id."""
+        object_id = int(self.cloud.as_user("bob", method, *args))
+        self.cloud.as_user("bob", f"one.{kind}.chmod", object_id, -1, -1, -1, 1, -1, -1, 1, -1, -1)
+        for number in range(-(-size // MIB)):
+            self.cloud.as_user("bob", f"one.{kind}.update", object_id, f'A{number}="{"x" * MIB}"', 1)
+        return object_id
+
+    def machine(self, size: int) -> int:
+        """Have bob run a machine whose document is long."""
+        template = next(each.id for each in self.cloud.oned.cloud.templates if each.name == "m1.small")
+        return self.made("vm", "one.template.instantiate", template, "", False, "", False, size=size)
+
+    def image(self, name: str, facts: str, size: int) -> int:
+        """Have bob make an image whose document is long."""
+        text = f'NAME="{name}"\nSIZE="1"\nTYPE="DATABLOCK"\n{facts}'
+        return self.made("image", "one.image.allocate", text, 1, size=size)
+
+    async def run(self, action: str, **parameters: Any) -> dict[str, Any]:
+        """Return the answer to alice; raises the `EC2Error` that she gets."""
+        self.cloud.one, before = self._one, self.cloud.one
+        try:
+            running = Deferred.fromCoroutine(perform(self.cloud.call_as("alice"), action, parameters))
+        finally:
+            self.cloud.one = before
+
+        def has_ended() -> bool:
+            self.cloud.clock.advance(0)
+            return running.called
+
+        await turns(has_ended)
+        return await running
+
+    async def instances(self, **parameters: Any) -> set[int]:
+        """Return the ids of the machines that DescribeInstances lists."""
+        answer = await self.run("DescribeInstances", **parameters)
+        found = [each["InstanceId"] for reservation in answer["Reservations"] for each in reservation["Instances"]]
+        return {int(each[2:], 16) if len(each) > 10 else int(each[2:]) for each in found}
+
+    def asked(self, since: int) -> list[str]:
+        """Return the methods that were called after the first `since` calls."""
+        return [call.method for call in list(self.cloud.oned.calls)[since:]]
+
+
+async def _at_once(work: Callable[[], T]) -> T:
+    return work()
+
+
+@pytest_twisted.async_yield_fixture
+async def zone() -> AsyncIterator[Zone]:
+    from twisted.internet import reactor
+
+    zone = Zone(reactor)
+    yield zone
+    await maybeDeferred(zone.port.stopListening)
+
+
+@pytest_twisted.ensureDeferred
+async def test_instances_of_others_with_long_documents_do_not_keep_a_list_from_being_read(zone: Zone) -> None:
+    """Only what is too long by itself is left out, and answers NotFound, until it is short again."""
+    own = await zone.instances()
+    assert len(own) == 3
+    long = {zone.machine(THIRD) for _ in range(3)}
+    too_long = zone.machine(TOO_LONG)
+    assert await zone.instances() == own | long
+    logged = len(zone.cloud.oned.calls)
+    assert await zone.instances() == own | long
+    assert zone.asked(logged).count("one.vmpool.infoset") == 5, "two halves, and of one of them its own two"
+    try:
+        await zone.run("DescribeInstances", InstanceIds=[f"i-{too_long:08d}"])
+    except EC2Error as error:
+        assert error.code == "InvalidInstanceID.NotFound"
+    else:
+        raise AssertionError("it is found")
+    zone.cloud.as_user("bob", "one.vm.update", too_long, "", 0)
+    zone.cloud.clock.advance(LEFT_OUT_FOR)
+    assert await zone.instances() == own | long | {too_long}
+
+
+@pytest_twisted.ensureDeferred
+async def test_ended_instances_of_others_with_long_documents_do_not_keep_a_list_from_being_read(zone: Zone) -> None:
+    own = await zone.instances()
+    long = {zone.machine(MIB)}
+    too_long = zone.machine(TOO_LONG)
+    for number in (*long, too_long):
+        zone.cloud.as_user("bob", "one.vm.action", "terminate-hard", number)
+    zone.cloud.wait(60)
+    assert await zone.instances() == own | long
+
+
+@pytest_twisted.ensureDeferred
+async def test_images_of_others_with_long_documents_do_not_keep_lists_from_being_read(zone: Zone) -> None:
+    volume = (await zone.run("CreateVolume", Size=1, AvailabilityZone="default"))["VolumeId"]
+    before = {image["ImageId"] for image in (await zone.run("DescribeImages"))["Images"]}
+    long = zone.image("long", 'EC2_AMI="YES"', MIB)
+    zone.image("too-long", 'EC2_AMI="YES"', TOO_LONG)
+    images = (await zone.run("DescribeImages"))["Images"]
+    assert {each["ImageId"] for each in images} == before | {f"ami-{long:08d}"}
+    assert volume in {each["VolumeId"] for each in (await zone.run("DescribeVolumes"))["Volumes"]}
+    assert (await zone.run("DescribeSnapshots"))["Snapshots"] == []
+    assert [each["VolumeId"] for each in (await zone.run("DescribeVolumes", VolumeIds=[volume]))["Volumes"]] == [volume]
+
+
+@pytest_twisted.ensureDeferred
+async def test_templates_of_others_with_long_documents_do_not_keep_instances_from_being_run(zone: Zone) -> None:
+    zone.made("template", "one.template.allocate", 'NAME="long"\nCPU="1"\nMEMORY="1"', size=TOO_LONG)
+    image = (await zone.run("DescribeImages"))["Images"][0]["ImageId"]
+    run = await zone.run("RunInstances", ImageId=image, InstanceType="m1.small", MinCount=1, MaxCount=1)
+    assert len(run["Instances"]) == 1
