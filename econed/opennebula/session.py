@@ -48,6 +48,9 @@ NOT_DONE = -1
 """State filter: all machines that have not ended."""
 
 _APPEND = 1
+_LEAST_PAGE = 2
+"""-1 is no page of one machine to oned, but all."""
+
 _V = TypeVar("_V", bound=View)
 
 
@@ -124,8 +127,19 @@ class Session:
         """Return up to `count` machines of a state, newest id first, after `offset` of them (one.vmpool.infoextended).
 
         Pages shift when machines come or end between two calls: right for a look at the newest, wrong for a list.
-        Raises `OpenNebulaTooLarge` where the documents are longer than `MAX_LIST`.
+        A page that is longer than `MAX_LIST` is read in halves, and `OpenNebulaTooLarge` is raised where a page of
+        two or three is too long: nothing is left out.
         """
+        try:
+            return await self._vm_page(count, offset, owner, state)
+        except OpenNebulaTooLarge:
+            half = count // 2
+            if half < _LEAST_PAGE:
+                raise
+            newer = await self.vm_page(half, offset, owner, state)
+            return (*newer, *await self.vm_page(count - half, offset + half, owner, state))
+
+    async def _vm_page(self, count: int, offset: int, owner: int, state: int) -> tuple[VirtualMachine, ...]:
         return await self._pool(VirtualMachine, "VM", "one.vmpool.infoextended", owner, offset, -count, int(state), "")
 
     async def vm_newest(self, count: int, owner: int, state: int) -> tuple[VirtualMachine, ...]:
@@ -134,7 +148,7 @@ class Session:
         Where their documents are too long for that, only those that are too long by themselves are left out.
         """
         try:
-            return await self.vm_page(count, owner=owner, state=state)
+            return await self._vm_page(count, 0, owner, state)
         except OpenNebulaTooLarge:
             root = await self.one.document(self.user, "one.vmpool.info", owner, 0, -count, int(state), "")
             return await self._vm_set(_newest_first(root, "VM/ID"))

@@ -117,6 +117,21 @@ async def test_the_newest_machines_are_read_without_those_that_are_too_long() ->
     assert house.calls() == 3
 
 
+@pytest_twisted.ensureDeferred
+async def test_a_page_of_machines_that_is_too_long_is_read_in_halves_and_nothing_is_left_out() -> None:
+    """A launch goes by what it finds there: it fails where one is too long, and does not take it for missing."""
+    house = House(dict.fromkeys(range(20), 8))
+    assert ids_of(await house.session.vm_page(10, 5)) == list(range(14, 4, -1))
+    assert {call[3:5] for call in house.one.calls} == {
+        *((5, -10), (5, -5), (10, -5)),
+        *((5, -2), (7, -3), (10, -2), (12, -3)),
+    }
+    house.lengths.of[9] = BOUND + 1
+    with pytest.raises(OpenNebulaTooLarge):
+        await house.session.vm_page(10, 5)
+    assert all(int(call[4]) < -1 for call in house.one.calls)  # type: ignore[call-overload]
+
+
 @pytest.mark.parametrize("long", [(), (0,), (999,), (512,), (0, 511, 512, 999), (700, 701)])
 @pytest.mark.parametrize("highest", [999, 70_000, 2**31 - 1])
 @pytest_twisted.ensureDeferred
