@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import TypeAlias
 
 Address: TypeAlias = IPv4Address | IPv6Address
@@ -13,6 +13,20 @@ _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?", re.ASCII)
 
 _GLOBAL_UNICAST = IPv6Network("2000::/3")
 """Whatever of IPv6 is assigned on the internet (RFC 4291, 2.4)."""
+
+# Python's own `is_global` is another in each of its versions.
+_SPECIAL_IPV4 = tuple(
+    map(
+        IPv4Network,
+        (
+            *("0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12"),
+            *("192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "192.168.0.0/16", "198.18.0.0/15"),
+            *("198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/4", "240.0.0.0/4"),
+        ),
+    )
+)
+_SPECIAL_IPV6 = tuple(map(IPv6Network, ("2001::/23", "2001:db8::/32", "3fff::/20")))
+"""What is no host of the internet (IANA, IPv4 and IPv6 Special-Purpose Address Registries), Teredo among it."""
 
 _NAT64 = IPv6Network("64:ff9b::/96")
 """By which a network without IPv4 reaches it: the address is in the last 32 bits (RFC 6052)."""
@@ -59,13 +73,14 @@ def is_named(host: str, names: Sequence[str]) -> bool:
 def is_global(address: Address) -> bool:
     """Whether an address is one of the internet and of no network behind it, by every address that it stands for."""
     if isinstance(address, IPv4Address):
-        return address.is_global and not address.is_multicast
+        return not any(address in network for network in _SPECIAL_IPV4)
     if address.ipv4_mapped is not None:
         return is_global(address.ipv4_mapped)
     if address in _NAT64:
         return is_global(IPv4Address(int(address) & 0xFFFFFFFF))
-    inner = [address.sixtofour, *(address.teredo or ())]
-    return address in _GLOBAL_UNICAST and address.is_global and all(each is None or is_global(each) for each in inner)
+    if address.sixtofour is not None:
+        return is_global(address.sixtofour)
+    return address in _GLOBAL_UNICAST and not any(address in network for network in _SPECIAL_IPV6)
 
 
 def unmapped(address: Address) -> Address:

@@ -12,7 +12,7 @@ from econed.own_host import is_own_address
 
 @pytest.mark.parametrize(
     "address",
-    ["8.8.8.8", "2606:4700:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808", "2002:808:808::1", "192.0.0.9"],
+    ["8.8.8.8", "2606:4700:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808", "2002:808:808::1", "192.0.1.9"],
 )
 def test_an_address_of_the_internet_is_global_however_it_is_reached(address: str) -> None:
     assert is_global(ip_address(address))
@@ -28,7 +28,10 @@ def test_an_address_of_the_internet_is_global_however_it_is_reached(address: str
         "192.168.1.1",
         "169.254.169.254",
         "100.64.0.1",
+        "192.0.0.9",
         "192.0.2.1",
+        "192.88.99.1",
+        "198.18.0.1",
         "224.0.0.1",
         "240.0.0.1",
         "255.255.255.255",
@@ -44,7 +47,9 @@ def test_an_address_of_the_internet_is_global_however_it_is_reached(address: str
         "2002:7f00:1::",
         "2002:a00:1::1",
         "2001:0:a9fe:a9fe::1",
+        "2001:20::1",
         "2001:db8::1",
+        "3fff::1",
         "fc00::1",
         "fd12:3456:789a::1",
         "fe80::1",

@@ -223,7 +223,12 @@ def test_a_dry_run_finds_everything_else_that_is_wrong_first(owned: Things, stra
 
 def _assert_nothing_written(cloud: Cloud, since: int, person: Person) -> None:
     calls = [call for call in cloud.calls(since) if call.user in (person.name, "serveradmin")]
-    assert [call for call in calls if not is_reading(call.method)] == []
+    assert [call for call in calls if not is_reading(call.method) and not _notes_a_stop(call)] == []
+
+
+def _notes_a_stop(call: Any) -> bool:
+    """Whether the reconciler made a call, beside all requests: it notes when a machine was stopped."""
+    return call.method == "one.vm.update" and str(call.args[1]).startswith("EC2_STOPPED=")
 
 
 def test_serveradmins_own_session_is_for_users_clusters_elastic_ips_and_a_sign_of_life_alone(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from lxml import etree
 
 from econed.errors import OpenNebulaRefusal
 from tests.sandbox.house import House
@@ -312,7 +313,7 @@ class TestLists:
         assert house.code("alice", "one.vmpool.infoextended", -2, -1, -1, -1, "A=1") == 8192
 
     def test_the_short_form_has_neither_context_nor_user_attributes(self, house: House) -> None:
-        machine = house.document("alice", "one.vmpool.info", -2, 0, 0, -1, "").find("VM")
+        machine = etree.fromstring(house.call("alice", "one.vmpool.info", -2, 0, 0, -1, "")).find("VM")
         assert machine is not None
         assert machine.find("TEMPLATE/CONTEXT") is None
         assert machine.findtext("USER_TEMPLATE") == ""
