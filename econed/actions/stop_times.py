@@ -62,13 +62,15 @@ class StopTimes:
                 if machine.last_record is not None:
                     off[machine.id] = machine.last_record.sequence
         unseen = [number for number, record in off.items() if self._seen.get(number) != record]
+        left_out = set(unseen)
         async with aclosing(session.vm_sets(unseen)) as sets:
             async for machines in sets:
                 for machine in machines:
+                    left_out.discard(machine.id)
                     text = noted_stop(machine, int(self._clock.seconds())) if machine.state in _UNTIMED else ""
                     if text and machine.uid in names:
                         await self._write(machine.id, names[machine.uid], text)
-        self._seen = off
+        self._seen = {number: record for number, record in off.items() if number not in left_out}
 
     async def _write(self, number: int, owner: str, text: str) -> None:
         try:

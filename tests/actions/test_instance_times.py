@@ -10,7 +10,7 @@ import pytest
 from zope.interface import implementer
 
 from econed.actions.stop_times import StopTimes
-from econed.errors import OpenNebulaNonsense
+from econed.errors import OpenNebulaNonsense, OpenNebulaTooLarge
 from econed.interfaces import IOpenNebula
 from econed.opennebula.states import VmState
 from tests.actions.test_volumes import begin
@@ -404,6 +404,26 @@ def test_the_stop_of_one_machine_that_cannot_be_noted_keeps_nobody_from_the_othe
     assert stopped(cloud, mine) == now(cloud)
 
 
+def test_the_stop_of_a_machine_that_was_too_long_to_be_read_is_noted_when_it_is_short_again() -> None:
+    cloud = Cloud("5.12")
+    mine, other = run(cloud), run(cloud)
+    for instance in (mine, other):
+        stop(cloud, "poweroff", instance)
+    settle(cloud)
+    one = _Bounded(cloud.one, mine[2:].lstrip("0") or "0")
+    stops = StopTimes(one, cloud.clock)
+    reconcile(cloud, stops)
+    settle(cloud, 100)
+    assert stopped(cloud, other) == now(cloud) - 100
+    one.too_long = ""
+    reconcile(cloud, stops)
+    settle(cloud, 100)
+    assert stopped(cloud, mine) == now(cloud) - 100
+    logged = len(cloud.oned.calls)
+    reconcile(cloud, stops)
+    assert "one.vmpool.infoset" not in [call.method for call in list(cloud.oned.calls)[logged:]]
+
+
 @pytest.mark.parametrize("answer", ["", "x.1", "-5.12", "²"])
 def test_an_oned_that_does_not_tell_its_version_is_asked_again_in_the_next_round(answer: str) -> None:
     cloud = Cloud("5.12")
@@ -428,4 +448,23 @@ class _Versioned:
 
     async def document(self, user: str | None, method: str, *args: object) -> Any:
         """Make a call and read its document (`IOpenNebula`)."""
+        return await self._one.document(user, method, *args)
+
+
+@implementer(IOpenNebula)
+class _Bounded:
+    """An oned whose replies are too long where the machine with this id is in them."""
+
+    def __init__(self, one: IOpenNebula, too_long: str) -> None:
+        self._one = one
+        self.too_long = too_long
+
+    async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:
+        """Make a call (`IOpenNebula`)."""
+        return await self._one.call(user, method, *args)
+
+    async def document(self, user: str | None, method: str, *args: object) -> Any:
+        """Make a call and read its document (`IOpenNebula`)."""
+        if method == "one.vmpool.infoset" and self.too_long in str(args[0]).split(","):
+            raise OpenNebulaTooLarge(method, "a response of too many bytes")
         return await self._one.document(user, method, *args)
