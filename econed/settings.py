@@ -77,7 +77,7 @@ class Settings:
     """Most bytes of all forms that one process has at the same time, without the first 64 KiB of each."""
     max_headers: Annotated[int, values.whole(2**12, 2**24, "bytes")] = 2**16
     """Most bytes of a request's first line and headers together."""
-    max_parameters: Annotated[int, values.whole(10, 10**6)] = 5000
+    max_parameters: Annotated[int, values.whole(10, 10**6)] = 2500
     """Most parameters that a request may have."""
     max_connections_per_address: Annotated[int | None, values.optional(values.whole(1, 10**6))] = 256
     """Most connections that one address may have with one process, trusted proxies apart; None: any number."""

@@ -110,9 +110,9 @@ def filters(econed: Deployment, _: Path, say: Say) -> None:
 
 
 def ids(econed: Deployment, _: Path, say: Say) -> None:
-    """Ask for images that there are not: 4,900 of them, by one request and by ten at once."""
-    unknown = {f"ImageId.{number}": f"ami-{number + 10_000:08d}" for number in range(1, 4901)}
-    for count in (1, 10):
+    """Ask for images that there are not: 1,000 and 4,900, by one request and by ten at once."""
+    for named, count in ((1000, 1), (1000, 10), (4900, 1), (4900, 10)):
+        unknown = {f"ImageId.{number}": f"ami-{number + 10_000:08d}" for number in range(1, named + 1)}
         form = v2_form(MALLORY, econed.url, {"Action": "DescribeImages", **unknown}, method="POST")
 
         def attack(count: int = count, form: str = form) -> Counter[str]:
@@ -124,7 +124,7 @@ def ids(econed: Deployment, _: Path, say: Say) -> None:
                 thread.join(120)
             return came
 
-        say(f" {count} x DescribeImages of 4,900 unknown ids")
+        say(f" {count} x DescribeImages of {named} unknown ids")
         _watched(econed, say, "DescribeInstances", attack)
 
 
