@@ -54,7 +54,7 @@ def test_an_sdist_holds_the_whole_checkout(tmp_path_factory: pytest.TempPathFact
     assert files(source(tmp_path_factory)) - held == set()
 
 
-def test_what_a_first_session_leaves_in_the_checkout_is_not_handed_out(
+def test_the_copy_that_is_built_from_has_no_key_of_a_first_session(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     """The README saves a private key where the reader is, which may be the checkout."""
