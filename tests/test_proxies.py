@@ -305,14 +305,17 @@ def test_an_image_streams_through(house: House, alice: Person, name: str, kind: 
 
 
 def test_an_image_of_someone_else_is_refused_before_it_has_come(house: House, alice: Person, name: str) -> None:
-    """The answer comes through while the proxy still has the rest of the body to send."""
+    """The answer comes through while the proxy still has the rest of the body to send.
+
+    What is sent of it fits into buffers: lighttpd closes the connection with the answer, also on one who still writes.
+    """
     url = house.url("root", name)
     content_type, body = upload_form(replace(alice, secret="guessed"), url, os.urandom(IMAGE))
     connection = connected(url, house.tls(), CLIENT)
     connection.putrequest("POST", "/")
     connection.putheader("Content-Type", content_type)
     connection.putheader("Content-Length", str(len(body)))
-    connection.endheaders(body[: IMAGE // 2])
+    connection.endheaders(body[: 1 << 16])
     answer = received(connection.getresponse())
     connection.close()
     assert (answer.status, ec2_error(answer)) == (401, "AuthFailure")
