@@ -23,7 +23,7 @@ from econed.admin import PATIENCE, AdminResource, WatchedProcess, admin_service
 from econed.interfaces import IWatched
 from econed.listening import CannotListen
 from econed.metrics import Metrics, Snapshot
-from tests.support.numbers import ACTION, read, seen
+from tests.support.metrics import ACTION, parse_exposition, samples
 
 reactor: Any = _reactor
 HEARD = 1_800_000_000.0
@@ -152,7 +152,7 @@ def test_the_numbers_of_all_processes_come_as_one(port: Port) -> None:
         each.request_began()
         each.request_ended(ACTION, "", 0.1)
     status, text = port.ask("/metrics")
-    found = read(text)
+    found = parse_exposition(text)
     assert status == 200
     assert found["econed_requests_total", ACTION, "ok"] == 2
     assert found["econed_ready",] == 1
@@ -162,7 +162,7 @@ def test_the_numbers_of_all_processes_come_as_one(port: Port) -> None:
 def test_whether_it_is_ready_is_a_number_too(port: Port, is_draining: bool) -> None:
     port.daemon.is_draining = is_draining
     port.daemon.metrics[0].oned_watched(lambda: is_draining, lambda: HEARD)
-    assert read(port.ask("/metrics")[1])["econed_ready",] == 0
+    assert parse_exposition(port.ask("/metrics")[1])["econed_ready",] == 0
 
 
 @pytest.mark.parametrize(
@@ -233,7 +233,7 @@ def test_one_process_is_watched_by_its_own_numbers() -> None:
     assert "draining" in (watched.unready() or "")
     metrics.refused("rate")
     (snapshot,) = _now(Deferred.fromCoroutine(watched.snapshots()))
-    assert seen(snapshot)["econed_refusals_total", "rate"] == 1
+    assert samples(snapshot)["econed_refusals_total", "rate"] == 1
 
 
 # The port

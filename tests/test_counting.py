@@ -28,7 +28,7 @@ from econed.settings import Settings
 from econed.tls import ServerTLS
 from econed.xmlrpc_backend import Limits, XMLRPCBackend
 from tests.support.certificates import Authority
-from tests.support.numbers import numbers, seen
+from tests.support.metrics import samples, series_of
 from tests.support.serving import Server, asked, connected, get, signed, turns
 
 reactor: Any = _reactor
@@ -45,7 +45,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 def requests(server: Server) -> dict[tuple[str, ...], float]:
     """Return how many requests were counted, by action and code."""
-    return {labels: value for labels, (value,) in numbers(server.metrics.snapshot(), "econed_requests").items()}
+    return {labels: value for labels, (value,) in series_of(server.metrics.snapshot(), "econed_requests").items()}
 
 
 # Requests
@@ -72,7 +72,7 @@ async def test_of_a_stranger_nothing_becomes_a_label(server: Server) -> None:
 async def test_what_a_limit_refused_is_counted_by_the_limit(server: Server) -> None:
     for _ in range(3):
         await asked(server, get(server, signed(server)))
-    assert numbers(server.metrics.snapshot(), "econed_refusals") == {("rate_limit",): [1]}
+    assert series_of(server.metrics.snapshot(), "econed_refusals") == {("rate_limit",): [1]}
     assert sum(value for (_, code), value in requests(server).items() if code == "RequestLimitExceeded") == 1
 
 
@@ -82,12 +82,12 @@ async def test_a_client_that_does_not_wait_is_counted_and_nothing_stays_in_fligh
     server.cloud.one.document = lambda *asked: hanging  # type: ignore[method-assign,assignment]
     client = await connected(server)
     client.send(get(server, signed(server)))
-    await turns(lambda: seen(server.metrics.snapshot())["econed_requests_in_flight",] == 1)
+    await turns(lambda: samples(server.metrics.snapshot())["econed_requests_in_flight",] == 1)
     client.close()
     await client.closed
     await turns(lambda: requests(server))
     assert requests(server) == {("DescribeRegions", "ClientGone"): 1}
-    assert seen(server.metrics.snapshot())["econed_requests_in_flight",] == 0
+    assert samples(server.metrics.snapshot())["econed_requests_in_flight",] == 0
 
 
 @pytest_twisted.ensureDeferred
@@ -95,7 +95,7 @@ async def test_a_user_is_read_once_and_then_known(server: Server) -> None:
     """The first look is into a pool that was never read; after some seconds he alone is read anew."""
 
     def lookups() -> dict[tuple[str, ...], float]:
-        return {k: v for k, (v,) in numbers(server.metrics.snapshot(), "econed_cache_lookups").items()}
+        return {k: v for k, (v,) in series_of(server.metrics.snapshot(), "econed_cache_lookups").items()}
 
     await asked(server, get(server, signed(server)))
     assert lookups() == {("userpool", "miss"): 1, ("user", "hit"): 1}
@@ -155,7 +155,7 @@ def test_calls_on_their_way_and_calls_that_wait_for_a_turn_are_told_apart() -> N
     metrics.oned_turns(lambda: one.calls_in_flight, lambda: one.calls_waiting)
 
     def turns() -> tuple[float, float]:
-        found = seen(metrics.snapshot())
+        found = samples(metrics.snapshot())
         return found["econed_oned_calls_in_flight",], found["econed_oned_calls_waiting",]
 
     assert turns() == (0, 0)
@@ -185,7 +185,7 @@ async def test_a_script_is_counted_by_how_it_ended(tmp_path: Path, text: str, ou
     except ScriptFailed:
         assert outcome != "ok"
     await scripts.associate(*ADDRESSES, "", 30.0)
-    found = seen(metrics.snapshot())
+    found = samples(metrics.snapshot())
     assert found["econed_scripts_total", outcome, "disassociate"] == 1
     assert found["econed_script_duration_seconds_count", "disassociate"] == 1
     assert not [key for key in found if "associate" in key], "what is not configured is not run"
@@ -199,7 +199,7 @@ async def test_a_script_that_nobody_waits_for_any_more_is_counted_as_that() -> N
     running.cancel()
     with pytest.raises(CancelledError):
         await running
-    assert seen(metrics.snapshot())["econed_scripts_total", "cancelled", "associate"] == 1
+    assert samples(metrics.snapshot())["econed_scripts_total", "cancelled", "associate"] == 1
 
 
 def test_a_round_of_the_reconciler_is_counted_by_what_came_of_it() -> None:
@@ -219,7 +219,7 @@ def test_a_round_of_the_reconciler_is_counted_by_what_came_of_it() -> None:
     log = Logger("test", observer=lambda event: None)  # type: ignore[arg-type]
     ReconcilerService(Rounds(), clock, lambda: 0.5, log, metrics.round_ended).startService()  # type: ignore[arg-type]
     clock.pump([INTERVAL / 2, INTERVAL, INTERVAL, INTERVAL])
-    assert numbers(metrics.snapshot(), "econed_reconciler_rounds") == {
+    assert series_of(metrics.snapshot(), "econed_reconciler_rounds") == {
         ("done",): [2],
         ("waits",): [1],
         ("failed",): [1],
@@ -234,15 +234,15 @@ def test_the_end_of_each_certificate_is_known_and_what_came_of_a_new_one(tmp_pat
     files = authority.server("a.example.org").write(tmp_path, "own")
     tls = ServerTLS(Files(files), clock, lambda work: succeed(work()), Logger("test"), metrics)
     name = "econed_certificate_expiry_timestamp_seconds"
-    (first,) = numbers(metrics.snapshot(), name)[files.cert,]
+    (first,) = series_of(metrics.snapshot(), name)[files.cert,]
     authority.server("a.example.org", days=900).write(tmp_path, "own")
     _now(tls.reload())
-    (second,) = numbers(metrics.snapshot(), name)[files.cert,]
+    (second,) = series_of(metrics.snapshot(), name)[files.cert,]
     assert second > first
     Path(files.cert).write_text("nothing", "utf-8")
     _now(tls.reload())
-    assert numbers(metrics.snapshot(), name) == {(files.cert,): [second]}
-    found = seen(metrics.snapshot())
+    assert series_of(metrics.snapshot(), name) == {(files.cert,): [second]}
+    found = samples(metrics.snapshot())
     assert found["econed_reloads_total", "taken", "certificates"] == 1
     assert found["econed_reloads_total", "refused", "certificates"] == 1
 

@@ -29,7 +29,7 @@ from econed.sandbox.oned import Oned
 from econed.sandbox.server import SandboxResource
 from econed.sandbox.zone import HAZone, Member
 from tests.support.clients import boto, refusal
-from tests.support.estate import Econed, Person, twistd
+from tests.support.furnished_cloud import Econed, Person, twistd
 from tests.support.processes import Process
 
 READERS, WRITERS = 3, 4
@@ -72,7 +72,7 @@ class Door(Resource):
 
 
 @dataclass
-class House:
+class HADeployment:
     """An HA zone of two servers that are listed, and an econed in front."""
 
     reactor: Any
@@ -191,47 +191,47 @@ class Load:
 
 
 @pytest_twisted.async_yield_fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
-    """Return the house, in which all is well."""
+async def deployment(tmp_path: Path) -> AsyncIterator[HADeployment]:
+    """Return the deployment, in which all is well."""
     from twisted.internet import reactor
 
-    made = House(reactor, tmp_path)
+    made = HADeployment(reactor, tmp_path)
     await made.start()
     yield made
     await made.stop()
 
 
-def machines(house: House) -> Counter[str]:
+def machines(deployment: HADeployment) -> Counter[str]:
     """Return how many machines oned has for each client token."""
-    return Counter(str(vm.user_template.get("EC2_CLIENT_TOKEN")) for vm in house.oned.cloud.vms)
+    return Counter(str(vm.user_template.get("EC2_CLIENT_TOKEN")) for vm in deployment.oned.cloud.vms)
 
 
 @pytest.mark.parametrize("is_abrupt", [True, False], ids=["answers are lost", "connections are refused"])
 @pytest_twisted.ensureDeferred
 async def test_a_fall_under_load_costs_reads_nothing_and_each_write_is_done_once_or_in_doubt(
-    house: House, is_abrupt: bool
+    deployment: HADeployment, is_abrupt: bool
 ) -> None:
     """Server 0 dies under load, nobody leads for a while, server 1 is elected; then 0 comes back, and 1 dies."""
-    clients = [await deferToThread(boto, house.alice, house.econed.url) for _ in range(READERS + WRITERS)]
+    clients = [await deferToThread(boto, deployment.alice, deployment.econed.url) for _ in range(READERS + WRITERS)]
     images = await deferToThread(clients[0].describe_images)
     ami = images["Images"][0]["ImageId"]
     load = Load()
     reading = gatherResults([deferToThread(load.read, ec2) for ec2 in clients[WRITERS:]])
     writing = gatherResults([deferToThread(load.write, ec2, ami) for ec2 in clients[:WRITERS]])
-    await house.until(lambda: len(load.writes) >= BEFORE_THE_FALL, "the load")
-    assert not house.doors[1].calls.keys() - {STATUS}, "a follower is asked for nothing else"
-    await fall(house, 0, 1, is_abrupt)
+    await deployment.until(lambda: len(load.writes) >= BEFORE_THE_FALL, "the load")
+    assert not deployment.doors[1].calls.keys() - {STATUS}, "a follower is asked for nothing else"
+    await fall(deployment, 0, 1, is_abrupt)
     heard = len(load.writes)
-    await house.until(lambda: len(load.writes) >= heard + BEFORE_THE_FALL, "writes on the new leader")
-    house.revive(0)
-    await fall(house, 1, 0, is_abrupt)
+    await deployment.until(lambda: len(load.writes) >= heard + BEFORE_THE_FALL, "writes on the new leader")
+    deployment.revive(0)
+    await fall(deployment, 1, 0, is_abrupt)
     await writing
     load.is_over = True
     await reading
     assert load.reads.keys() == {"answered"}
     assert load.reads["answered"] > WRITES
     assert set(load.refused.values()) <= {("Unavailable", 503)}
-    made = machines(house)
+    made = machines(deployment)
     assert all(made[token] == 1 for token in load.writes), "what was answered was done, once"
     assert all(made[token] <= 1 for token in load.refused), "what is in doubt was done once at most"
     assert len(load.writes) + len(load.refused) == WRITERS * WRITES
@@ -241,22 +241,22 @@ async def test_a_fall_under_load_costs_reads_nothing_and_each_write_is_done_once
     assert set(load.untagged.values()) <= {("Unavailable", 503)}
     assert len(load.tagged) + len(load.untagged) == len(load.writes)
     assert len(load.untagged) >= (2 if is_abrupt else 0), "nobody knows, and nothing is tried twice"
-    log = house.econed.process.text
+    log = deployment.econed.process.text
     assert "no oned leads" in log
     assert log.count("leads now, not") == 2
     assert "Traceback" not in log
 
 
-async def fall(house: House, number: int, successor: int, is_abrupt: bool) -> None:
+async def fall(deployment: HADeployment, number: int, successor: int, is_abrupt: bool) -> None:
     """Let the leader fall, and the other be elected when econed has looked in vain for a while."""
-    door = house.doors[number]
+    door = deployment.doors[number]
     if is_abrupt:
         fallen: Deferred[None] = Deferred()
-        door.fallen = lambda: house.reactor.callLater(0, fallen.callback, None)
+        door.fallen = lambda: deployment.reactor.callLater(0, fallen.callback, None)
         door.cuts = Counter(CUT)
         await fallen
-    house.kill(number)
-    house.zone.begin_election()
-    looked = house.doors[successor].calls[STATUS]
-    await house.until(lambda: house.doors[successor].calls[STATUS] >= looked + LOOKS, "looks for a leader")
-    house.zone.elect(house.zone.members[successor])
+    deployment.kill(number)
+    deployment.zone.begin_election()
+    looked = deployment.doors[successor].calls[STATUS]
+    await deployment.until(lambda: deployment.doors[successor].calls[STATUS] >= looked + LOOKS, "looks for a leader")
+    deployment.zone.elect(deployment.zone.members[successor])

@@ -28,18 +28,18 @@ from econed.settings import Settings
 from tests.support import serving
 from tests.support.certificates import Authority
 from tests.support.serving import Client, asked, connected, get, signed, turns
-from tests.support.web import INTERNET, Web, World, page, redirect
+from tests.support.web_server import INTERNET, FakeInternet, WebServer, page, redirect
 
 CONTENT = b"an image, whatever is in it " * 40_000
 MAX_UPLOAD = 1 << 23
 
 
 class Server(serving.Server):
-    """A daemon that fetches images into a directory, from the world of a test."""
+    """A daemon that fetches images into a directory, resolving names in a `FakeInternet`."""
 
-    def __init__(self, directory: Path, world: World, *, is_here: bool = True, **settings: Any) -> None:
+    def __init__(self, directory: Path, fake_internet: FakeInternet, *, is_here: bool = True, **settings: Any) -> None:
         given = {"tmpdir": str(directory), "max_upload": MAX_UPLOAD, **settings}
-        super().__init__(Settings(**given), is_here=is_here, place=world.place)
+        super().__init__(Settings(**given), is_here=is_here, place=fake_internet.place)
         self.directory = directory
 
     @property
@@ -66,7 +66,7 @@ class Server(serving.Server):
         assert self.images == []
         return client.code
 
-    async def begin(self, url: str, web: Web, user: str = "alice", **more: str) -> Client:
+    async def begin(self, url: str, web: WebServer, user: str = "alice", **more: str) -> Client:
         """Ask for an image from a URL, and return when its server has been asked for it."""
         before = len(web.requests)
         client = await connected(self)
@@ -76,26 +76,26 @@ class Server(serving.Server):
 
 
 @pytest.fixture
-def web() -> Iterator[Web]:
-    running = Web()
+def web() -> Iterator[WebServer]:
+    running = WebServer()
     running.pages["/disk.img"] = page(CONTENT)
     yield running
     running.port.stopListening()
 
 
 @pytest.fixture
-def world() -> World:
-    return World({"images.example": [INTERNET]})
+def fake_internet() -> FakeInternet:
+    return FakeInternet({"images.example": [INTERNET]})
 
 
 @pytest.fixture
-def server(tmp_path: Path, world: World) -> Iterator[Server]:
-    running = Server(tmp_path, world)
+def server(tmp_path: Path, fake_internet: FakeInternet) -> Iterator[Server]:
+    running = Server(tmp_path, fake_internet)
     yield running
     running.port.stopListening()
 
 
-def url_of(web: Web, path: str = "/disk.img", host: str = "images.example") -> str:
+def url_of(web: WebServer, path: str = "/disk.img", host: str = "images.example") -> str:
     return f"http://{host}:{web.number}{path}"
 
 
@@ -103,7 +103,9 @@ NOT_FETCHED = "InvalidParameterValue"
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_image_is_fetched_before_the_answer_and_becomes_an_ami(server: Server, web: Web, world: World) -> None:
+async def test_an_image_is_fetched_before_the_answer_and_becomes_an_ami(
+    server: Server, web: WebServer, fake_internet: FakeInternet
+) -> None:
     more = {"Name": "noble", "Description": "from a URL", "Architecture": "arm64"}
     client = await server.register(url_of(web), **more)
     assert client.status == 200
@@ -113,11 +115,11 @@ async def test_an_image_is_fetched_before_the_answer_and_becomes_an_ami(server: 
     assert f"<imageId>ami-{image.id:08d}</imageId>".encode() in client.received
     shown = server.cloud.run("alice", "DescribeImages", Owners=["self"])["Images"][0]
     assert (shown["Name"], shown["Description"], shown["Architecture"]) == ("noble", "from a URL", "arm64")
-    assert world.lookups == ["images.example"]
+    assert fake_internet.lookups == ["images.example"]
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_file_goes_when_oned_has_copied_it(server: Server, web: Web) -> None:
+async def test_the_file_goes_when_oned_has_copied_it(server: Server, web: WebServer) -> None:
     await server.register(url_of(web))
     server.cloud.wait(10)
     server.cloud.result(Reconciler(server.cloud.one, server.cloud.clock, all_chores(server.uploads)).round())
@@ -126,7 +128,7 @@ async def test_the_file_goes_when_oned_has_copied_it(server: Server, web: Web) -
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_server_is_told_no_more_than_what_is_wanted(server: Server, web: Web) -> None:
+async def test_a_server_is_told_no_more_than_what_is_wanted(server: Server, web: WebServer) -> None:
     """Its own name, and nothing of who asks."""
     web.pages["/disk.img?key=a%2Fb&v=1"] = redirect("/disk.img")
     await server.register(url_of(web, "/disk.img?key=a%2Fb&v=1"))
@@ -203,7 +205,7 @@ async def test_a_server_is_told_no_more_than_what_is_wanted(server: Server, web:
 @pytest_twisted.ensureDeferred
 async def test_a_url_that_leads_inside_is_refused_in_whatever_disguise(tmp_path: Path, url: str) -> None:
     """By the rule that holds outside of tests; nothing is connected to."""
-    world = World(
+    fake_internet = FakeInternet(
         {
             "localhost.localdomain": ["127.0.0.1"],
             "inside.example": ["10.0.0.1"],
@@ -215,7 +217,7 @@ async def test_a_url_that_leads_inside_is_refused_in_whatever_disguise(tmp_path:
         },
         is_global,
     )
-    server = Server(tmp_path, world)
+    server = Server(tmp_path, fake_internet)
     assert await server.refusal(url) == NOT_FETCHED
     assert server.connects == []
     await server.port.stopListening()
@@ -231,13 +233,13 @@ def test_an_address_of_this_machine_is_not_of_the_internet(monkeypatch: pytest.M
 
 @pytest_twisted.ensureDeferred
 async def test_a_name_is_looked_up_once_and_connected_to_where_it_was_then(
-    server: Server, web: Web, world: World
+    server: Server, web: WebServer, fake_internet: FakeInternet
 ) -> None:
     """An answer that was another a moment later would lead inside."""
     answers = iter([[INTERNET], ["10.0.0.1"]])
-    world.names["rebinds.example"] = Once(answers)
+    fake_internet.names["rebinds.example"] = Once(answers)
     assert (await server.register(url_of(web, host="rebinds.example"))).status == 200
-    assert world.lookups == ["rebinds.example"]
+    assert fake_internet.lookups == ["rebinds.example"]
     assert len(web.requests) == 1
 
 
@@ -253,12 +255,12 @@ class Once(list[str]):
 
 
 @pytest_twisted.ensureDeferred
-async def test_of_several_addresses_the_next_is_tried_where_nobody_listens(tmp_path: Path, web: Web) -> None:
+async def test_of_several_addresses_the_next_is_tried_where_nobody_listens(tmp_path: Path, web: WebServer) -> None:
     allowed = {"127.0.0.2", INTERNET}
-    world = World({"images.example": ["127.0.0.2", INTERNET]}, lambda address: str(address) in allowed)
-    server = Server(tmp_path, world)
+    fake_internet = FakeInternet({"images.example": ["127.0.0.2", INTERNET]}, lambda address: str(address) in allowed)
+    server = Server(tmp_path, fake_internet)
     assert (await server.register(url_of(web))).status == 200
-    assert world.lookups == ["images.example"]
+    assert fake_internet.lookups == ["images.example"]
     await server.port.stopListening()
 
 
@@ -277,10 +279,12 @@ class SlowNames:
         self.pending.pop(0).errback(Failure(strange_host()))
 
 
-def test_a_user_has_one_name_looked_up_at_a_time_to_the_end_of_its_thread(server: Server, world: World) -> None:
+def test_a_user_has_one_name_looked_up_at_a_time_to_the_end_of_its_thread(
+    server: Server, fake_internet: FakeInternet
+) -> None:
     """One whose names take long does not keep others waiting, nor by giving up and asking for more."""
     names, clock = SlowNames(), Clock()
-    fetcher = ImageFetcher(None, clock, server.uploads, Settings(), names.in_thread, Logger(), world.place)
+    fetcher = ImageFetcher(None, clock, server.uploads, Settings(), names.in_thread, Logger(), fake_internet.place)
     failed: list[int] = []
 
     def fetch(owner: int) -> None:
@@ -304,9 +308,9 @@ def test_a_user_has_one_name_looked_up_at_a_time_to_the_end_of_its_thread(server
 @pytest.mark.parametrize("host", ["a_b.example", "r1---b.example"])
 @pytest_twisted.ensureDeferred
 async def test_a_name_that_idna_has_no_rule_for_is_fetched_from_where_no_certificate_has_to_be_its(
-    server: Server, web: Web, world: World, host: str
+    server: Server, web: WebServer, fake_internet: FakeInternet, host: str
 ) -> None:
-    world.names[host] = [INTERNET]
+    fake_internet.names[host] = [INTERNET]
     assert await server.refusal(url_of(web, host=host).replace("http:", "https:")) == NOT_FETCHED
     assert (await server.register(url_of(web, host=host))).status == 200
 
@@ -314,8 +318,8 @@ async def test_a_name_that_idna_has_no_rule_for_is_fetched_from_where_no_certifi
 @pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="a machine without IPv6")
 @pytest_twisted.ensureDeferred
 async def test_an_address_of_ipv6_is_fetched_from(tmp_path: Path) -> None:
-    world, web = World({}, lambda address: str(address) == "::1"), Web(address="::1")
-    server = Server(tmp_path, world)
+    fake_internet, web = FakeInternet({}, lambda address: str(address) == "::1"), WebServer(address="::1")
+    server = Server(tmp_path, fake_internet)
     web.pages["/disk.img"] = page(CONTENT)
     assert (await server.register(url_of(web, host="[::1]"))).status == 200
     assert f"Host: [::1]:{web.number}" in web.requests[0]
@@ -328,13 +332,15 @@ async def test_an_address_of_ipv6_is_fetched_from(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("status", ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"])
 @pytest_twisted.ensureDeferred
-async def test_a_redirect_is_followed_and_looked_up_anew(server: Server, web: Web, world: World, status: str) -> None:
-    world.names["mirror.example"] = [INTERNET]
+async def test_a_redirect_is_followed_and_looked_up_anew(
+    server: Server, web: WebServer, fake_internet: FakeInternet, status: str
+) -> None:
+    fake_internet.names["mirror.example"] = [INTERNET]
     web.pages["/moved"] = redirect(url_of(web, "/relative?a=b!c", "mirror.example"), status)
     web.pages["/relative?a=b!c"] = redirect("disk.img#part", status)
     assert (await server.register(url_of(web, "/moved"))).status == 200
     assert [request.split(" ")[1] for request in web.requests] == ["/moved", "/relative?a=b!c", "/disk.img"]
-    assert world.lookups == ["images.example", "mirror.example", "mirror.example"]
+    assert fake_internet.lookups == ["images.example", "mirror.example", "mirror.example"]
     assert [file.read_bytes() for file in server.files] == [CONTENT]
 
 
@@ -360,10 +366,10 @@ async def test_a_redirect_is_followed_and_looked_up_anew(server: Server, web: We
 )
 @pytest_twisted.ensureDeferred
 async def test_a_redirect_that_leads_inside_is_not_followed(
-    server: Server, web: Web, world: World, location: str
+    server: Server, web: WebServer, fake_internet: FakeInternet, location: str
 ) -> None:
     """The address of other clouds' instance metadata, and whatever else is not the internet's."""
-    world.names["metadata.example"] = ["169.254.169.254"]
+    fake_internet.names["metadata.example"] = ["169.254.169.254"]
     web.pages["/moved"] = redirect(location.replace("{port}", str(web.number)))
     assert await server.refusal(url_of(web, "/moved")) == NOT_FETCHED
     assert [request.split(" ")[1] for request in web.requests] == ["/moved"] * len(web.requests)
@@ -371,7 +377,7 @@ async def test_a_redirect_that_leads_inside_is_not_followed(
 
 
 @pytest_twisted.ensureDeferred
-async def test_redirects_that_have_no_end_are_given_up(server: Server, web: Web) -> None:
+async def test_redirects_that_have_no_end_are_given_up(server: Server, web: WebServer) -> None:
     web.pages["/a"], web.pages["/b"] = redirect("/b"), redirect("/a")
     assert await server.refusal(url_of(web, "/a")) == NOT_FETCHED
     assert len(web.requests) == MAX_REDIRECTS + 1
@@ -390,16 +396,16 @@ def test_a_redirect_does_not_leave_tls() -> None:
 @pytest_twisted.ensureDeferred
 async def test_a_certificate_is_verified_against_the_name_in_the_url(tmp_path: Path) -> None:
     authority = Authority()
-    web = Web(authority.server("images.example"))
+    web = WebServer(authority.server("images.example"))
     web.pages["/disk.img"] = page(CONTENT)
     trusted = trustRootFromCertificates([Certificate.loadPEM(authority.pem)])
     names = {"images.example": [INTERNET], "other.example": [INTERNET]}
-    server = Server(tmp_path, World(names, trust_root=trusted))
+    server = Server(tmp_path, FakeInternet(names, trust_root=trusted))
     https = url_of(web).replace("http:", "https:")
     assert await server.refusal(https.replace("images.", "other.")) == NOT_FETCHED
     assert (await server.register(https)).status == 200
     assert len(web.requests) == 1
-    stranger = Server(tmp_path, World(names))
+    stranger = Server(tmp_path, FakeInternet(names))
     assert (await stranger.register(https)).code == NOT_FETCHED
     for each in (web, server, stranger):
         await each.port.stopListening()
@@ -427,7 +433,7 @@ async def test_a_certificate_is_verified_against_the_name_in_the_url(tmp_path: P
     ],
 )
 @pytest_twisted.ensureDeferred
-async def test_what_is_no_whole_image_leaves_nothing(server: Server, web: Web, answer: bytes) -> None:
+async def test_what_is_no_whole_image_leaves_nothing(server: Server, web: WebServer, answer: bytes) -> None:
     """An error, a part, something compressed on its way, and what may have been cut off."""
     web.pages["/broken"] = answer
     client = await server.begin(url_of(web, "/broken"), web)
@@ -439,7 +445,7 @@ async def test_what_is_no_whole_image_leaves_nothing(server: Server, web: Web, a
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_image_in_chunks_is_taken(server: Server, web: Web) -> None:
+async def test_an_image_in_chunks_is_taken(server: Server, web: WebServer) -> None:
     chunks = b"%x\r\n%s\r\n0\r\n\r\n" % (len(CONTENT), CONTENT)
     web.pages["/chunks"] = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks
     assert (await server.register(url_of(web, "/chunks"))).status == 200
@@ -448,7 +454,7 @@ async def test_an_image_in_chunks_is_taken(server: Server, web: Web) -> None:
 
 @pytest.mark.parametrize("is_announced", [True, False])
 @pytest_twisted.ensureDeferred
-async def test_an_image_that_is_too_large_is_given_up(server: Server, web: Web, is_announced: bool) -> None:
+async def test_an_image_that_is_too_large_is_given_up(server: Server, web: WebServer, is_announced: bool) -> None:
     web.pages["/large"] = page(b"x", length=MAX_UPLOAD + 1)
     if not is_announced:
         head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -458,14 +464,14 @@ async def test_an_image_that_is_too_large_is_given_up(server: Server, web: Web, 
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_head_without_an_end_is_given_up(server: Server, web: Web) -> None:
+async def test_a_head_without_an_end_is_given_up(server: Server, web: WebServer) -> None:
     web.pages["/endless"] = b"HTTP/1.1 200 OK\r\n" + b"X-More: and more\r\n" * (MAX_HEAD // 10)
     assert await server.refusal(url_of(web, "/endless")) == NOT_FETCHED
     await turns(lambda: web.connections[0].is_lost)
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_server_that_does_not_answer_is_given_up(server: Server, web: Web) -> None:
+async def test_a_server_that_does_not_answer_is_given_up(server: Server, web: WebServer) -> None:
     client = await server.begin(url_of(web, "/silent"), web)
     server.cloud.clock.advance(ANSWER_TIME - 1)
     assert not client.received
@@ -476,7 +482,7 @@ async def test_a_server_that_does_not_answer_is_given_up(server: Server, web: We
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_image_that_trickles_in_is_given_up(server: Server, web: Web) -> None:
+async def test_an_image_that_trickles_in_is_given_up(server: Server, web: WebServer) -> None:
     """It has to come as fast as one that a client uploads."""
     web.pages["/slow"] = page(b"x", length=MAX_UPLOAD)
     client = await server.begin(url_of(web, "/slow"), web)
@@ -492,8 +498,10 @@ async def test_an_image_that_trickles_in_is_given_up(server: Server, web: Web) -
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_fetch_has_its_part_of_the_disk_like_any_upload(tmp_path: Path, web: Web, world: World) -> None:
-    server = Server(tmp_path, world, upload_share=3 << 20)
+async def test_a_fetch_has_its_part_of_the_disk_like_any_upload(
+    tmp_path: Path, web: WebServer, fake_internet: FakeInternet
+) -> None:
+    server = Server(tmp_path, fake_internet, upload_share=3 << 20)
     web.pages["/slow"] = page(b"x", length=2 << 20)
     client = await server.begin(url_of(web, "/slow"), web)
     await turns(lambda: server.files)
@@ -507,7 +515,7 @@ async def test_a_fetch_has_its_part_of_the_disk_like_any_upload(tmp_path: Path, 
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_user_has_a_number_of_images_fetched_at_once(server: Server, web: Web) -> None:
+async def test_a_user_has_a_number_of_images_fetched_at_once(server: Server, web: WebServer) -> None:
     for number in range(MAX_FETCHES):
         await server.begin(url_of(web, f"/{number}"), web)
     client = await server.register(url_of(web))
@@ -519,7 +527,7 @@ async def test_a_user_has_a_number_of_images_fetched_at_once(server: Server, web
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_image_that_oned_does_not_take_leaves_nothing(server: Server, web: Web) -> None:
+async def test_an_image_that_oned_does_not_take_leaves_nothing(server: Server, web: WebServer) -> None:
     alice = server.cloud.user("alice").id
     server.cloud.oneadmin("one.user.quota", alice, 'DATASTORE=[ID="1",IMAGES="0",SIZE="1"]')
     assert await server.refusal(url_of(web)) == "ResourceLimitExceeded"
@@ -529,7 +537,7 @@ async def test_an_image_that_oned_does_not_take_leaves_nothing(server: Server, w
 
 
 @pytest_twisted.ensureDeferred
-async def test_one_who_asks_again_while_it_is_fetched_gets_the_same_image(server: Server, web: Web) -> None:
+async def test_one_who_asks_again_while_it_is_fetched_gets_the_same_image(server: Server, web: WebServer) -> None:
     """SDKs send a call anew after a minute without an answer; whether the first connection lives or not."""
     first = await server.begin(url_of(web, "/late"), web, Name="late")
     second = await connected(server)
@@ -553,19 +561,19 @@ async def test_one_who_asks_again_while_it_is_fetched_gets_the_same_image(server
 
 @pytest_twisted.ensureDeferred
 async def test_where_oned_is_on_another_machine_only_named_hosts_are_registered_from(
-    tmp_path: Path, web: Web, world: World
+    tmp_path: Path, web: WebServer, fake_internet: FakeInternet
 ) -> None:
-    server = Server(tmp_path, world, is_here=False, image_url_hosts=("images.example",))
+    server = Server(tmp_path, fake_internet, is_here=False, image_url_hosts=("images.example",))
     assert (await server.register("http://other.example/x")).code == "UnsupportedOperation"
     assert (await server.register(url_of(web))).status == 200
     assert [image.path for image in server.images] == [url_of(web)]
-    assert (web.requests, world.lookups, server.files) == ([], [], [])
+    assert (web.requests, fake_internet.lookups, server.files) == ([], [], [])
     await server.port.stopListening()
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_dry_run_asks_nobody(server: Server, web: Web, world: World) -> None:
+async def test_a_dry_run_asks_nobody(server: Server, web: WebServer, fake_internet: FakeInternet) -> None:
     client = await server.register(url_of(web), DryRun="true")
     assert (client.status, client.code) == (412, "DryRunOperation")
     assert (await server.register("http://10.0.0.1/x", DryRun="true")).code == NOT_FETCHED
-    assert (web.requests, world.lookups, server.files) == ([], [], [])
+    assert (web.requests, fake_internet.lookups, server.files) == ([], [], [])

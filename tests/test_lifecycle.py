@@ -19,15 +19,15 @@ from econed.listening import Listening
 from econed.services import OneProcess, Stop
 from econed.settings import Settings
 from econed.under_way import UnderWay
-from tests.support.manager import Told
 from tests.support.process_parts import Connections, Endpoint, Reactor
+from tests.support.service_manager import RecordingNotifier
 from tests.support.serving import Server
 
 TIMEOUT = 30.0
 
 
 @dataclass
-class House:
+class ProcessHarness:
     """A process with what is around it."""
 
     reactor: Reactor = field(default_factory=Reactor)
@@ -37,7 +37,7 @@ class House:
     under_way: UnderWay = field(default_factory=UnderWay)
     events: list[LogEvent] = field(default_factory=list)
     exits: list[tuple[Any, ...]] = field(default_factory=list)
-    manager: Told = field(default_factory=lambda: Told(watchdog=10.0))
+    manager: RecordingNotifier = field(default_factory=lambda: RecordingNotifier(watchdog=10.0))
     process: Process = field(init=False)
     service: OneProcess = field(init=False)
     renewals: int = 0
@@ -68,7 +68,7 @@ class House:
         """Read certificates."""
         self.renewals += 1
 
-    def begin(self) -> House:
+    def begin(self) -> ProcessHarness:
         """Listen and serve."""
         Deferred.fromCoroutine(self.process.listen())
         self.service.startService()
@@ -76,9 +76,9 @@ class House:
 
 
 @pytest.fixture
-def house() -> House:
+def harness() -> ProcessHarness:
     """One that serves."""
-    return House().begin()
+    return ProcessHarness().begin()
 
 
 def test_the_site_and_its_stand_in_are_what_a_process_drains() -> None:
@@ -93,107 +93,109 @@ def test_the_site_and_its_stand_in_are_what_a_process_drains() -> None:
 
 def test_it_listens_everywhere_or_says_why_not() -> None:
     """A place that cannot be had is an error, whatever there is beside it."""
-    house = House()
-    house.begin()
-    assert all(endpoint.is_listening for endpoint in house.endpoints)
-    failed = House(endpoints=[Endpoint(), Endpoint(CannotListenError("127.0.0.1", 80, OSError(98, "in use")))])
+    harness = ProcessHarness()
+    harness.begin()
+    assert all(endpoint.is_listening for endpoint in harness.endpoints)
+    failed = ProcessHarness(endpoints=[Endpoint(), Endpoint(CannotListenError("127.0.0.1", 80, OSError(98, "in use")))])
     failures: list[Any] = []
     Deferred.fromCoroutine(failed.process.listen()).addErrback(failures.append)
     assert "127.0.0.1:80" in failures[0].getErrorMessage()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_told_to_end_it_closes_its_ports_and_ends_when_nothing_is_left(house: House, number: signal.Signals) -> None:
+def test_told_to_end_it_closes_its_ports_and_ends_when_nothing_is_left(
+    harness: ProcessHarness, number: signal.Signals
+) -> None:
     """What runs beside the requests stops at once."""
-    house.connections.connections = 2
-    house.reactor.signal(number)
-    assert not any(endpoint.is_listening for endpoint in house.endpoints)
-    assert house.connections.is_draining
-    assert not house.runs.running
-    assert {"STOPPING=1", "EXTEND_TIMEOUT_USEC=40000000"} <= {*house.manager.said}
-    assert house.reactor.stops == []
-    house.connections.go()
-    assert house.reactor.stops == ["stopped"]
-    assert house.exits == [], "the exit code is 0"
-    assert not house.connections.is_aborted
-    assert [call for call in house.reactor.getDelayedCalls() if call.getTime() >= TIMEOUT] == []
+    harness.connections.connections = 2
+    harness.reactor.signal(number)
+    assert not any(endpoint.is_listening for endpoint in harness.endpoints)
+    assert harness.connections.is_draining
+    assert not harness.runs.running
+    assert {"STOPPING=1", "EXTEND_TIMEOUT_USEC=40000000"} <= {*harness.manager.said}
+    assert harness.reactor.stops == []
+    harness.connections.go()
+    assert harness.reactor.stops == ["stopped"]
+    assert harness.exits == [], "the exit code is 0"
+    assert not harness.connections.is_aborted
+    assert [call for call in harness.reactor.getDelayedCalls() if call.getTime() >= TIMEOUT] == []
 
 
-def test_what_is_left_after_the_drain_timeout_is_cut(house: House) -> None:
+def test_what_is_left_after_the_drain_timeout_is_cut(harness: ProcessHarness) -> None:
     """With a word in the log: a warning if a request was under way."""
-    house.connections.connections, house.connections.busy = 2, 1
-    house.reactor.signal(signal.SIGTERM)
-    house.reactor.advance(TIMEOUT - 1)
-    assert not house.connections.is_aborted
-    house.reactor.advance(1)
-    assert house.connections.is_aborted
-    assert house.reactor.stops == ["stopped"]
-    (cut,) = (event for event in house.events if "cut after 30 s: 2 connections were left" in str(formatEvent(event)))
+    harness.connections.connections, harness.connections.busy = 2, 1
+    harness.reactor.signal(signal.SIGTERM)
+    harness.reactor.advance(TIMEOUT - 1)
+    assert not harness.connections.is_aborted
+    harness.reactor.advance(1)
+    assert harness.connections.is_aborted
+    assert harness.reactor.stops == ["stopped"]
+    (cut,) = (event for event in harness.events if "cut after 30 s: 2 connections were left" in str(formatEvent(event)))
     assert cut["log_level"] is LogLevel.warn
 
 
-def test_that_only_idle_connections_are_cut_is_no_warning(house: House) -> None:
+def test_that_only_idle_connections_are_cut_is_no_warning(harness: ProcessHarness) -> None:
     """Clients keep theirs for as long as they like."""
-    house.connections.connections = 2
-    house.reactor.signal(signal.SIGTERM)
-    house.reactor.advance(TIMEOUT)
-    (cut,) = (event for event in house.events if "2 connections were left, 0 of them" in str(formatEvent(event)))
+    harness.connections.connections = 2
+    harness.reactor.signal(signal.SIGTERM)
+    harness.reactor.advance(TIMEOUT)
+    (cut,) = (event for event in harness.events if "2 connections were left, 0 of them" in str(formatEvent(event)))
     assert cut["log_level"] is LogLevel.info
 
 
 def test_a_port_that_does_not_close_holds_nobody_up_for_longer() -> None:
     """The time is for all of it."""
-    house = House(endpoints=[Endpoint(stopped=Deferred())]).begin()
-    house.reactor.signal(signal.SIGTERM)
-    house.reactor.advance(TIMEOUT)
-    assert house.reactor.stops == ["stopped"]
+    harness = ProcessHarness(endpoints=[Endpoint(stopped=Deferred())]).begin()
+    harness.reactor.signal(signal.SIGTERM)
+    harness.reactor.advance(TIMEOUT)
+    assert harness.reactor.stops == ["stopped"]
 
 
-def test_a_change_whose_client_has_gone_is_finished_first(house: House) -> None:
+def test_a_change_whose_client_has_gone_is_finished_first(harness: ProcessHarness) -> None:
     """It has no connection any more, and oned may be half-way through."""
     running: Deferred[str] = Deferred()
-    house.under_way.shielded(running).cancel()
-    house.reactor.signal(signal.SIGTERM)
-    assert house.reactor.stops == []
+    harness.under_way.shielded(running).cancel()
+    harness.reactor.signal(signal.SIGTERM)
+    assert harness.reactor.stops == []
     running.callback("done")
-    assert house.reactor.stops == ["stopped"]
+    assert harness.reactor.stops == ["stopped"]
 
 
-def test_a_second_signal_ends_it_at_once(house: House) -> None:
+def test_a_second_signal_ends_it_at_once(harness: ProcessHarness) -> None:
     """Whatever is under way."""
-    house.connections.connections = 1
-    house.reactor.signal(signal.SIGTERM)
-    house.reactor.signal(signal.SIGINT)
-    assert house.reactor.stops == ["stopped"]
+    harness.connections.connections = 1
+    harness.reactor.signal(signal.SIGTERM)
+    harness.reactor.signal(signal.SIGINT)
+    assert harness.reactor.stops == ["stopped"]
 
 
-def test_what_goes_wrong_on_the_way_out_is_in_the_log_and_holds_nothing_up(house: House) -> None:
+def test_what_goes_wrong_on_the_way_out_is_in_the_log_and_holds_nothing_up(harness: ProcessHarness) -> None:
     """It was to end, and nobody would end it a second time."""
-    house.endpoints[0].stopListening = lambda: fail(ValueError("a fault"))  # type: ignore[method-assign]
-    house.reactor.signal(signal.SIGTERM)
-    assert house.reactor.stops == ["stopped"]
-    assert [event["log_failure"].type for event in house.events if "log_failure" in event] == [ValueError]
+    harness.endpoints[0].stopListening = lambda: fail(ValueError("a fault"))  # type: ignore[method-assign]
+    harness.reactor.signal(signal.SIGTERM)
+    assert harness.reactor.stops == ["stopped"]
+    assert [event["log_failure"].type for event in harness.events if "log_failure" in event] == [ValueError]
 
 
-def test_a_hangup_renews_what_can_be_renewed_and_says_that_the_settings_stay(house: House) -> None:
+def test_a_hangup_renews_what_can_be_renewed_and_says_that_the_settings_stay(harness: ProcessHarness) -> None:
     """Without a supervisor there is nobody who could start another."""
-    house.manager.said.clear()
-    house.reactor.signal(signal.SIGHUP)
-    assert house.renewals == 1
-    assert [word for word in house.manager.said if word.endswith("=1")] == ["RELOADING=1", "READY=1"]
+    harness.manager.said.clear()
+    harness.reactor.signal(signal.SIGHUP)
+    assert harness.renewals == 1
+    assert [word for word in harness.manager.said if word.endswith("=1")] == ["RELOADING=1", "READY=1"]
 
 
-def test_the_watchdog_hears_of_it_twice_in_its_time(house: House) -> None:
+def test_the_watchdog_hears_of_it_twice_in_its_time(harness: ProcessHarness) -> None:
     """As long as the reactor runs."""
-    house.manager.said.clear()
-    house.reactor.pump([5.0] * 4)
-    assert house.manager.said == ["WATCHDOG=1"] * 4
+    harness.manager.said.clear()
+    harness.reactor.pump([5.0] * 4)
+    assert harness.manager.said == ["WATCHDOG=1"] * 4
 
 
-def test_stopped_by_its_reactor_it_stops_what_runs_beside(house: House) -> None:
+def test_stopped_by_its_reactor_it_stops_what_runs_beside(harness: ProcessHarness) -> None:
     """Twistd stops services so, whatever the reason."""
-    house.service.stopService()
-    assert not house.runs.running
+    harness.service.stopService()
+    assert not harness.runs.running
 
 
 def test_an_exit_code_is_left_for_the_very_end_and_told_once() -> None:

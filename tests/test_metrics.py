@@ -12,7 +12,7 @@ from econed import __version__
 from econed.catalogue import all_actions
 from econed.metrics import FAMILIES, FAMILY, UNKNOWN, Metrics
 from econed.snapshots import exposition
-from tests.support.numbers import ACTION, busy, numbers, seen
+from tests.support.metrics import ACTION, busy_metrics, samples, series_of
 from tests.support.tools import require_tool
 
 
@@ -27,7 +27,7 @@ def test_a_request_is_counted_by_action_and_code_and_timed_by_action(metrics: Me
     metrics.request_ended(ACTION, "", 0.3)
     metrics.request_began()
     metrics.request_ended(ACTION, "InternalError", 3.0)
-    found = seen(metrics.snapshot())
+    found = samples(metrics.snapshot())
     assert found["econed_requests_total", ACTION, "ok"] == 1
     assert found["econed_requests_total", ACTION, "InternalError"] == 1
     assert found["econed_request_duration_seconds_count", ACTION] == 2
@@ -41,7 +41,7 @@ def test_a_request_is_in_flight_until_it_has_ended(metrics: Metrics) -> None:
     metrics.request_began()
     metrics.request_began()
     metrics.request_ended(ACTION, "", 0.3)
-    assert numbers(metrics.snapshot(), "econed_requests_in_flight") == {(): [1]}
+    assert series_of(metrics.snapshot(), "econed_requests_in_flight") == {(): [1]}
 
 
 @pytest.mark.parametrize("made_up", ["", "DropTables", 'x"} 1\nevil'])
@@ -49,14 +49,14 @@ def test_what_clients_make_up_is_no_label(metrics: Metrics, made_up: str) -> Non
     """A thousand names for actions that do not exist are one series."""
     metrics.request_began()
     metrics.request_ended(made_up, "InvalidAction", 0.1)
-    assert numbers(metrics.snapshot(), "econed_requests") == {(UNKNOWN, "InvalidAction"): [1]}
-    assert numbers(metrics.snapshot(), "econed_request_duration_seconds").keys() == {(UNKNOWN,)}
+    assert series_of(metrics.snapshot(), "econed_requests") == {(UNKNOWN, "InvalidAction"): [1]}
+    assert series_of(metrics.snapshot(), "econed_request_duration_seconds").keys() == {(UNKNOWN,)}
 
 
 def test_a_clock_that_is_set_back_takes_nothing_away(metrics: Metrics) -> None:
     """A sum that goes down looks like a restart to Prometheus."""
     metrics.oned_call("one.vm.info", -3600.0, "ok")
-    assert seen(metrics.snapshot())["econed_oned_call_duration_seconds_sum", "one.vm.info"] == 0
+    assert samples(metrics.snapshot())["econed_oned_call_duration_seconds_sum", "one.vm.info"] == 0
 
 
 def test_what_is_asked_for_is_as_it_is_when_the_snapshot_is_taken(metrics: Metrics) -> None:
@@ -70,7 +70,7 @@ def test_what_is_asked_for_is_as_it_is_when_the_snapshot_is_taken(metrics: Metri
 
 
 def _gauges(metrics: Metrics) -> tuple[float, ...]:
-    found = seen(metrics.snapshot())
+    found = samples(metrics.snapshot())
     return (
         found["econed_connections",],
         found["econed_oned_calls_in_flight",],
@@ -81,7 +81,7 @@ def _gauges(metrics: Metrics) -> tuple[float, ...]:
 
 
 def test_what_goes_on_beside_requests_is_counted() -> None:
-    found = seen(busy().snapshot())
+    found = samples(busy_metrics().snapshot())
     assert found["econed_refusals_total", "rate"] == 1
     assert found["econed_oned_calls_total", "one.vmpool.infoset", "ok"] == 1
     assert found["econed_cache_lookups_total", "user", "hit"] == 1
@@ -99,7 +99,7 @@ def test_what_goes_on_beside_requests_is_counted() -> None:
 
 def test_a_gauge_of_which_nobody_has_said_anything_is_not_zero(metrics: Metrics) -> None:
     """A daemon without a certificate has none that ended in 1970, and a worker does not count the workers."""
-    found = seen(metrics.snapshot())
+    found = samples(metrics.snapshot())
     assert ("econed_workers",) not in found
     assert ("econed_oned_reachable",) not in found
     assert not [key for key in found if key[0] == "econed_certificate_expiry_timestamp_seconds"]
@@ -107,7 +107,7 @@ def test_a_gauge_of_which_nobody_has_said_anything_is_not_zero(metrics: Metrics)
 
 def test_what_alerts_wait_for_is_counted_from_zero(metrics: Metrics) -> None:
     """Prometheus takes the first refused configuration for an increase only where there was a 0 before."""
-    found = seen(metrics.snapshot())
+    found = samples(metrics.snapshot())
     assert found["econed_worker_restarts_total",] == 0
     assert found["econed_reloads_total", "refused", "configuration"] == 0
     assert found["econed_reloads_total", "refused", "certificates"] == 0
@@ -115,7 +115,7 @@ def test_what_alerts_wait_for_is_counted_from_zero(metrics: Metrics) -> None:
 
 
 def test_the_process_itself_is_measured(metrics: Metrics) -> None:
-    found = seen(metrics.snapshot())
+    found = samples(metrics.snapshot())
     assert found["econed_build_info", __version__] == 1
     assert found["process_resident_memory_bytes",] > 2**20
     assert found["process_open_fds",] < found["process_max_fds",]
@@ -128,13 +128,13 @@ def test_two_in_one_process_have_nothing_in_common(metrics: Metrics) -> None:
     before = {each.name for each in REGISTRY.collect()}
     other = Metrics([ACTION])
     other.refused("rate")
-    assert numbers(metrics.snapshot(), "econed_refusals") == {}
+    assert series_of(metrics.snapshot(), "econed_refusals") == {}
     assert {each.name for each in REGISTRY.collect()} == before
 
 
 def test_a_snapshot_passes_through_json_and_is_small() -> None:
     """It goes through a pipe every few seconds. All actions and a hundred methods make less than 64 KiB."""
-    made = busy()
+    made = busy_metrics()
     for number, action in enumerate(all_actions()):
         made.request_began()
         made.request_ended(action.name, "", number / 7)
@@ -145,17 +145,17 @@ def test_a_snapshot_passes_through_json_and_is_small() -> None:
     snapshot = made.snapshot()
     text = json.dumps(snapshot)
     assert len(text) < 2**16
-    assert seen(json.loads(text)) == seen(snapshot)
+    assert samples(json.loads(text)) == samples(snapshot)
 
 
 def test_everything_that_a_process_measures_is_in_the_list_of_families() -> None:
     """And all of the list can be measured, but whether the daemon is ready, which /metrics finds out when asked."""
-    assert busy().snapshot().keys() == FAMILY.keys() - {"econed_ready"}
+    assert busy_metrics().snapshot().keys() == FAMILY.keys() - {"econed_ready"}
 
 
 def test_names_units_and_help_are_as_prometheus_wants_them() -> None:
     """By its own tool."""
-    text = exposition(busy().snapshot() | {"econed_ready": [([], [1.0])]})[0]
+    text = exposition(busy_metrics().snapshot() | {"econed_ready": [([], [1.0])]})[0]
     checked = subprocess.run(
         [require_tool("promtool"), "check", "metrics"], input=text, capture_output=True, check=False, timeout=60
     )

@@ -17,9 +17,9 @@ from botocore.exceptions import ClientError
 
 from tests.support.clients import boto, refusal, send, upload_form
 from tests.support.daemon import Daemon
-from tests.support.estate import Cloud, Person, furnished, twistd
-from tests.support.gate import Gate, Mode
-from tests.support.numbers import read
+from tests.support.faulty_relay import FaultyRelay, Mode
+from tests.support.furnished_cloud import FurnishedCloud, Person, furnished, twistd
+from tests.support.metrics import parse_exposition
 from tests.support.ports import free_port
 from tests.support.processes import STARTING, Process, until
 from tests.support.raw_oned import RawOned
@@ -52,7 +52,7 @@ class Port:
         """Return what Prometheus gets to see now."""
         status, text = self.ask("/metrics")
         assert status == 200, text
-        return read(text)
+        return parse_exposition(text)
 
     def await_page(self, page: str, status: int) -> str:
         """Return the text of a page when its status is this one."""
@@ -67,7 +67,7 @@ def port() -> Port:
 
 
 @pytest.fixture(scope="module")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FurnishedCloud]:
     """An oned with users."""
     with furnished("7.4", tmp_path_factory.mktemp("cloud")) as made:
         yield made
@@ -139,7 +139,7 @@ def test_the_numbers_of_one_process_are_those_of_what_clients_did(tmp_path: Path
         process.stop()
 
 
-def test_what_goes_on_beside_the_answers_is_counted_too(cloud: Cloud, port: Port) -> None:
+def test_what_goes_on_beside_the_answers_is_counted_too(cloud: FurnishedCloud, port: Port) -> None:
     """An upload, a script, rounds of the reconciler, and a request that was refused unread."""
     econed = cloud.econed(settings={"admin_port": port.number, "max_headers": 4096, "drain_timeout": 1}, interval=1.0)
     try:
@@ -171,7 +171,7 @@ def _state(ec2: Any, instance: str) -> str:
     return str(found["Instances"][0]["State"]["Name"])
 
 
-def test_the_numbers_of_workers_come_as_one_and_stay_when_workers_go(cloud: Cloud, port: Port) -> None:
+def test_the_numbers_of_workers_come_as_one_and_stay_when_workers_go(cloud: FurnishedCloud, port: Port) -> None:
     """One is killed, then all are replaced by those of a new configuration: no sum goes down at any moment."""
     settings = settings_for(port, workers=2)
     with Daemon(cloud, settings) as daemon:
@@ -224,7 +224,7 @@ def _began(pid: int) -> float:
     return int(boot.split()[1]) + int(ticks) / os.sysconf("SC_CLK_TCK")
 
 
-def test_a_worker_that_stands_still_holds_nobody_up(cloud: Cloud, port: Port) -> None:
+def test_a_worker_that_stands_still_holds_nobody_up(cloud: FurnishedCloud, port: Port) -> None:
     """It counts with what it said last."""
     settings = settings_for(port, workers=2)
     with Daemon(cloud, settings) as daemon:
@@ -241,31 +241,31 @@ def test_a_worker_that_stands_still_holds_nobody_up(cloud: Cloud, port: Port) ->
             os.kill(still, signal.SIGCONT)
 
 
-def test_a_daemon_without_its_oned_is_alive_and_not_ready_until_it_is_back(cloud: Cloud, port: Port) -> None:
+def test_a_daemon_without_its_oned_is_alive_and_not_ready_until_it_is_back(cloud: FurnishedCloud, port: Port) -> None:
     """Also one that booted before oned."""
-    gate = Gate(cloud.url)
-    gate.be(Mode.DOWN)
+    relay = FaultyRelay(cloud.url)
+    relay.be(Mode.DOWN)
     try:
-        with Daemon(cloud, settings_for(port, workers=1, one_xmlrpc=gate.url)) as daemon:
+        with Daemon(cloud, settings_for(port, workers=1, one_xmlrpc=relay.url)) as daemon:
             assert port.await_page("/readyz", 503) == "oned has not answered yet\n"
             assert port.ask("/healthz") == (200, "ok\n")
-            gate.be(Mode.PASS)
+            relay.be(Mode.PASS)
             assert port.await_page("/readyz", 200) == "ok\n"
-            gate.be(Mode.DOWN)
+            relay.be(Mode.DOWN)
             assert "oned last answered at 2" in port.await_page("/readyz", 503)
             daemon.await_said("oned does not answer")
             assert port.ask("/healthz") == (200, "ok\n")
             numbers = port.numbers()
             assert (numbers["econed_ready",], numbers["econed_oned_reachable",]) == (0, 0)
             assert numbers["econed_oned_calls_total", "one.system.version", "unavailable"] >= 1
-            gate.be(Mode.PASS)
+            relay.be(Mode.PASS)
             port.await_page("/readyz", 200)
             daemon.await_said("oned answers again")
     finally:
-        gate.close()
+        relay.close()
 
 
-def test_a_daemon_that_is_to_end_is_not_ready_while_it_finishes(cloud: Cloud, port: Port) -> None:
+def test_a_daemon_that_is_to_end_is_not_ready_while_it_finishes(cloud: FurnishedCloud, port: Port) -> None:
     """A request whose last byte has not come is under way."""
     settings = settings_for(port, workers=1, drain_timeout=STARTING)
     with Daemon(cloud, settings) as daemon:
@@ -282,7 +282,7 @@ def test_a_daemon_that_is_to_end_is_not_ready_while_it_finishes(cloud: Cloud, po
         assert daemon.wait() == 0
 
 
-def test_a_port_that_is_taken_ends_the_start_with_a_word(cloud: Cloud, port: Port, tmp_path: Path) -> None:
+def test_a_port_that_is_taken_ends_the_start_with_a_word(cloud: FurnishedCloud, port: Port, tmp_path: Path) -> None:
     """Before anything is served."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", port.number))

@@ -35,7 +35,7 @@ KINDS = [(version, how) for version in ("5.12", "7.4") for how in ("in process",
 
 
 @dataclass(frozen=True)
-class World:
+class DemoOned:
     """A small cloud of alice's and bob's, with one image, and a way to it."""
 
     oned: Oned
@@ -54,7 +54,7 @@ class World:
 
 
 @pytest_twisted.async_yield_fixture(params=KINDS, ids=" ".join)
-async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
+async def demo(request: pytest.FixtureRequest) -> AsyncIterator[DemoOned]:
     """Return a cloud of either version, reached in either way."""
     from twisted.internet import reactor
 
@@ -64,10 +64,10 @@ async def world(request: pytest.FixtureRequest) -> AsyncIterator[World]:
     oned = Oned(clock, version=version)
     populate(oned, users=(("alice", "alicepw"), ("bob", "bobpw")))
     if how == "in process":
-        yield World(oned, SandboxBackend(oned), clock)
+        yield DemoOned(oned, SandboxBackend(oned), clock)
         return
     port = listening(reactor, oned)
-    yield World(oned, over_socket(reactor, port.getHost().port, oned, clock), clock)
+    yield DemoOned(oned, over_socket(reactor, port.getHost().port, oned, clock), clock)
     await maybeDeferred(port.stopListening)
 
 
@@ -120,28 +120,28 @@ async def code_of(call: Awaitable[object]) -> int:
 
 
 @pytest_twisted.ensureDeferred
-async def test_it_provides_the_interface(world: World) -> None:
-    assert verifyObject(IOpenNebula, world.one)
+async def test_it_provides_the_interface(demo: DemoOned) -> None:
+    assert verifyObject(IOpenNebula, demo.one)
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_value_has_the_type_that_oned_gave_it(world: World) -> None:
-    assert await world.one.call("alice", "one.system.version") == world.oned.version
-    made = await world.machine()
+async def test_a_value_has_the_type_that_oned_gave_it(demo: DemoOned) -> None:
+    assert await demo.one.call("alice", "one.system.version") == demo.oned.version
+    made = await demo.machine()
     assert isinstance(made, int)
     assert not isinstance(made, bool)
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_document_is_an_element(world: World) -> None:
-    root = await world.one.document("alice", "one.user.info", -1, False)
+async def test_a_document_is_an_element(demo: DemoOned) -> None:
+    root = await demo.one.document("alice", "one.user.info", -1, False)
     assert (root.tag, root.findtext("NAME")) == ("USER", "alice")
 
 
 @pytest_twisted.ensureDeferred
-async def test_where_a_document_is_wanted_and_none_comes_it_is_nonsense(world: World) -> None:
+async def test_where_a_document_is_wanted_and_none_comes_it_is_nonsense(demo: DemoOned) -> None:
     with pytest.raises(OpenNebulaNonsense):
-        await world.one.document("alice", "one.system.version")
+        await demo.one.document("alice", "one.system.version")
 
 
 async def visited(session: Session) -> list[UserDocument]:
@@ -156,44 +156,44 @@ async def visited(session: Session) -> list[UserDocument]:
 
 
 @pytest_twisted.ensureDeferred
-async def test_every_call_is_made_in_the_name_of_its_user(world: World) -> None:
+async def test_every_call_is_made_in_the_name_of_its_user(demo: DemoOned) -> None:
     for user, name in (("alice", "alice"), ("bob", "bob"), (None, "serveradmin")):
-        assert (await world.session(user).myself()).name == name
-        assert world.oned.calls[-1].user == name
-    assert [user.name for user in await visited(world.session("alice"))] == ["alice"]
-    every_user = await visited(world.session(None))
+        assert (await demo.session(user).myself()).name == name
+        assert demo.oned.calls[-1].user == name
+    assert [user.name for user in await visited(demo.session("alice"))] == ["alice"]
+    every_user = await visited(demo.session(None))
     assert {"alice", "bob", "serveradmin"} <= {user.name for user in every_user}
-    assert await world.session(None).user_ids() == tuple(sorted(user.id for user in every_user))
-    assert [(await world.session(None).user_by_id(user.id)).name for user in every_user] == [
+    assert await demo.session(None).user_ids() == tuple(sorted(user.id for user in every_user))
+    assert [(await demo.session(None).user_by_id(user.id)).name for user in every_user] == [
         user.name for user in every_user
     ]
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_refusal_has_oneds_code(world: World) -> None:
-    alice, bob = world.session("alice"), world.session("bob")
-    made = await world.machine()
+async def test_a_refusal_has_oneds_code(demo: DemoOned) -> None:
+    alice, bob = demo.session("alice"), demo.session("bob")
+    made = await demo.machine()
     assert await code_of(alice.vm(9999)) == 1024
     assert await code_of(bob.vm(made)) == 512
     assert await code_of(alice.vm_action("poweroff", made)) == 2048
     assert await code_of(alice.vm_update(made, 'A="]]>"')) == 8192
-    assert await code_of(world.session("nobody").version()) == 256
+    assert await code_of(demo.session("nobody").version()) == 256
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_method_that_oned_does_not_have_is_a_refusal(world: World) -> None:
-    assert await code_of(world.one.call("alice", "one.nonsense.info", 1)) == -506
+async def test_a_method_that_oned_does_not_have_is_a_refusal(demo: DemoOned) -> None:
+    assert await code_of(demo.one.call("alice", "one.nonsense.info", 1)) == -506
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_new_machine_is_seen_at_once_and_ends_up_done(world: World) -> None:
-    alice = world.session()
-    first, second = await world.machine("a"), await world.machine("b")
+async def test_a_new_machine_is_seen_at_once_and_ends_up_done(demo: DemoOned) -> None:
+    alice = demo.session()
+    first, second = await demo.machine("a"), await demo.machine("b")
     assert await alice.vm_ids(MINE) == (second, first)
-    assert await world.session("bob").vm_ids(MINE, ANY_STATE) == ()
+    assert await demo.session("bob").vm_ids(MINE, ANY_STATE) == ()
     assert [vm.name for vm in await alice.vms((first, 9999, second))] == ["a", "b"]
     await alice.vm_action("terminate-hard", first)
-    world.clock.pump([0.5] * 60)
+    demo.clock.pump([0.5] * 60)
     assert (await alice.vm(first)).state is VmState.DONE
     assert await alice.vm_ids(MINE) == (second,)
     assert await alice.vm_ids(MINE, ANY_STATE) == (second, first)
@@ -202,9 +202,9 @@ async def test_a_new_machine_is_seen_at_once_and_ends_up_done(world: World) -> N
 
 @pytest.mark.parametrize("text", ['say "hi"', "a\\b", 'a\\"b', "two\nlines\ttab", ",=[]#<&", "$NAME 100$", "ünï", ""])
 @pytest_twisted.ensureDeferred
-async def test_what_is_keepable_is_kept_and_changes_nothing_else(world: World, text: str) -> None:
-    alice = world.session()
-    made = await world.machine()
+async def test_what_is_keepable_is_kept_and_changes_nothing_else(demo: DemoOned, text: str) -> None:
+    alice = demo.session()
+    made = await demo.machine()
     before = (await alice.vm(made)).user_template
     change = template.template(template.attribute("ONE", text), template.vector("TWO", {"A": text, "B": "b"}))
     await alice.vm_update(made, change)
@@ -216,22 +216,22 @@ async def test_what_is_keepable_is_kept_and_changes_nothing_else(world: World, t
 
 @pytest.mark.parametrize("text", ["ends\\", "a]]>b", "\U0001f600", " blanks ", "line\n", "\x07"])
 @pytest_twisted.ensureDeferred
-async def test_what_is_not_keepable_is_kept_encoded(world: World, text: str) -> None:
-    alice = world.session()
-    made = await world.machine()
+async def test_what_is_not_keepable_is_kept_encoded(demo: DemoOned, text: str) -> None:
+    alice = demo.session()
+    made = await demo.machine()
     await alice.vm_update(made, template.vector("TWO", template.storable("A", text)))
     assert template.stored((await alice.vm(made)).user_template.vector("TWO"), "A") == text
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_name_with_a_character_that_cannot_be_sent_is_a_refusal_and_changes_nothing(world: World) -> None:
-    made = await world.machine("before")
-    await code_of(world.session().vm_rename(made, "\U0001f600"))
-    assert (await world.session().vm(made)).name == "before"
+async def test_a_name_with_a_character_that_cannot_be_sent_is_a_refusal_and_changes_nothing(demo: DemoOned) -> None:
+    made = await demo.machine("before")
+    await code_of(demo.session().vm_rename(made, "\U0001f600"))
+    assert (await demo.session().vm(made)).name == "before"
 
 
 @pytest_twisted.ensureDeferred
-async def test_many_calls_of_one_user_cost_oned_one_authentication(world: World) -> None:
+async def test_many_calls_of_one_user_cost_oned_one_authentication(demo: DemoOned) -> None:
     for _ in range(50):
-        await world.session().version()
-    assert world.oned.authentications["alice"] == 1
+        await demo.session().version()
+    assert demo.oned.authentications["alice"] == 1

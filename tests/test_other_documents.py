@@ -25,8 +25,8 @@ from econed.reconciler import Reconciler
 from econed.sandbox.backend import SandboxBackend
 from econed.settings import Settings
 from tests.support.addresses import AddressCloud
+from tests.support.altered_documents import OtherDocuments
 from tests.support.cloud import Cloud
-from tests.support.nonsense import OtherDocuments
 
 SOURCES = Path(__file__).parent.parent / "econed"
 RUN: dict[str, Any] = {"ImageId": "ami-00000000", "MinCount": 1, "MaxCount": 1}

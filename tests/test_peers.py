@@ -53,7 +53,7 @@ class Asked(Resource):
         return b""
 
 
-class House:
+class SiteHarness:
     """A site that trusts the proxies, and what was said in the log."""
 
     def __init__(self, trusted: Sequence[str] = PROXIES) -> None:
@@ -84,8 +84,8 @@ def _raw(text: str | bytes) -> bytes:
 
 
 @pytest.fixture
-def house() -> House:
-    return House()
+def harness() -> SiteHarness:
+    return SiteHarness()
 
 
 # Whom to believe
@@ -97,27 +97,27 @@ EVERYTHING = (
 )
 
 
-def test_a_trusted_proxy_says_who_is_behind_it(house: House) -> None:
-    assert house.asked(PROXY, *EVERYTHING) == Peer("203.0.113.9", True, DER)
+def test_a_trusted_proxy_says_who_is_behind_it(harness: SiteHarness) -> None:
+    assert harness.asked(PROXY, *EVERYTHING) == Peer("203.0.113.9", True, DER)
 
 
 @pytest.mark.parametrize("near", [CLIENT, "10.0.0.2", "2001:db8::1", "::ffff:198.51.100.7"])
-def test_what_anyone_else_says_has_no_effect_whatever(house: House, near: str) -> None:
+def test_what_anyone_else_says_has_no_effect_whatever(harness: SiteHarness, near: str) -> None:
     """Nor does it get a line in the log, with which a stranger could fill it."""
-    assert house.asked(near, *EVERYTHING) == Peer(near.removeprefix("::ffff:"), False, None)
-    assert house.asked(near, ("SSL_CLIENT_CERT", "nonsense")).certificate is None
-    assert house.events == []
+    assert harness.asked(near, *EVERYTHING) == Peer(near.removeprefix("::ffff:"), False, None)
+    assert harness.asked(near, ("SSL_CLIENT_CERT", "nonsense")).certificate is None
+    assert harness.events == []
 
 
 def test_nobody_is_trusted_unless_the_configuration_says_so() -> None:
     """Not even this machine itself."""
-    assert House(()).asked("127.0.0.1", *EVERYTHING) == Peer("127.0.0.1", False, None)
+    assert SiteHarness(()).asked("127.0.0.1", *EVERYTHING) == Peer("127.0.0.1", False, None)
 
 
 def test_a_socket_of_the_file_system_has_no_address_and_is_not_trusted() -> None:
-    house = House(("0.0.0.0/0", "::/0"))
-    assert house.asked(UNIXAddress("/run/econe.sock"), *EVERYTHING) == Peer("unix", False, None)
-    assert house.asked(UNIXAddress(None)) == Peer("unix", False, None)
+    harness = SiteHarness(("0.0.0.0/0", "::/0"))
+    assert harness.asked(UNIXAddress("/run/econe.sock"), *EVERYTHING) == Peer("unix", False, None)
+    assert harness.asked(UNIXAddress(None)) == Peer("unix", False, None)
 
 
 @pytest.mark.parametrize(
@@ -134,17 +134,17 @@ def test_a_socket_of_the_file_system_has_no_address_and_is_not_trusted() -> None
         ("", False),
     ],
 )
-def test_networks_and_single_addresses_are_trusted(house: House, address: str, is_trusted: bool) -> None:
-    assert house.peers.trusts(address) is is_trusted
+def test_networks_and_single_addresses_are_trusted(harness: SiteHarness, address: str, is_trusted: bool) -> None:
+    assert harness.peers.trusts(address) is is_trusted
 
 
 def test_ipv4_written_as_ipv6_is_ipv4_on_both_sides() -> None:
     """A listener on :: sees IPv4 clients so, and an administrator may have copied what it logged."""
-    house = House(("::ffff:10.0.0.0/104",))
-    assert house.peers.trusts("10.1.2.3")
-    assert house.peers.trusts("::ffff:10.1.2.3")
-    assert not house.peers.trusts("11.0.0.0")
-    assert House(("::/0",)).peers.trusts("10.1.2.3") is False
+    harness = SiteHarness(("::ffff:10.0.0.0/104",))
+    assert harness.peers.trusts("10.1.2.3")
+    assert harness.peers.trusts("::ffff:10.1.2.3")
+    assert not harness.peers.trusts("11.0.0.0")
+    assert SiteHarness(("::/0",)).peers.trusts("10.1.2.3") is False
 
 
 # X-Forwarded-For
@@ -167,15 +167,17 @@ def test_ipv4_written_as_ipv6_is_ipv4_on_both_sides() -> None:
         (f"{CLIENT}, [2001:db8:9::4]:80", CLIENT),
     ],
 )
-def test_the_client_is_the_first_from_the_right_who_is_no_trusted_proxy(house: House, said: str, address: str) -> None:
+def test_the_client_is_the_first_from_the_right_who_is_no_trusted_proxy(
+    harness: SiteHarness, said: str, address: str
+) -> None:
     """What stands left of it the client can have written himself."""
-    assert house.asked(PROXY, ("X-Forwarded-For", said)).address == address
+    assert harness.asked(PROXY, ("X-Forwarded-For", said)).address == address
 
 
-def test_several_headers_are_one_list(house: House) -> None:
+def test_several_headers_are_one_list(harness: SiteHarness) -> None:
     """HAProxy adds one of its own after the client's."""
     said = [("X-Forwarded-For", "203.0.113.9"), ("x-forwarded-for", CLIENT), ("X-FORWARDED-FOR", SECOND_PROXY)]
-    assert house.asked(PROXY, *said).address == CLIENT
+    assert harness.asked(PROXY, *said).address == CLIENT
 
 
 @pytest.mark.parametrize(
@@ -197,17 +199,17 @@ def test_several_headers_are_one_list(house: House) -> None:
         b"\xff\xfe",
     ],
 )
-def test_what_is_no_address_is_taken_for_none(house: House, garbage: str | bytes) -> None:
+def test_what_is_no_address_is_taken_for_none(harness: SiteHarness, garbage: str | bytes) -> None:
     """Then it is the proxy's that counts, the one that wrote it."""
-    assert house.asked(PROXY, ("X-Forwarded-For", garbage)).address == PROXY
-    assert house.asked(PROXY, ("X-Forwarded-For", _raw(garbage) + b", 10.9.7.7")).address == SECOND_PROXY
-    assert house.asked(PROXY, ("X-Forwarded-For", _raw(garbage) + b", 198.51.100.7")).address == CLIENT
+    assert harness.asked(PROXY, ("X-Forwarded-For", garbage)).address == PROXY
+    assert harness.asked(PROXY, ("X-Forwarded-For", _raw(garbage) + b", 10.9.7.7")).address == SECOND_PROXY
+    assert harness.asked(PROXY, ("X-Forwarded-For", _raw(garbage) + b", 198.51.100.7")).address == CLIENT
 
 
-def test_where_all_are_trusted_proxies_it_is_the_furthest(house: House) -> None:
-    assert house.asked(PROXY).address == PROXY
-    assert house.asked(PROXY, ("X-Forwarded-For", "")).address == PROXY
-    assert house.asked(PROXY, ("X-Forwarded-For", f"10.9.1.1, {SECOND_PROXY}")).address == "10.9.1.1"
+def test_where_all_are_trusted_proxies_it_is_the_furthest(harness: SiteHarness) -> None:
+    assert harness.asked(PROXY).address == PROXY
+    assert harness.asked(PROXY, ("X-Forwarded-For", "")).address == PROXY
+    assert harness.asked(PROXY, ("X-Forwarded-For", f"10.9.1.1, {SECOND_PROXY}")).address == "10.9.1.1"
 
 
 # X-Forwarded-Proto
@@ -226,9 +228,11 @@ def test_where_all_are_trusted_proxies_it_is_the_furthest(house: House) -> None:
         (["https", "http"], False),
     ],
 )
-def test_a_trusted_proxy_says_whether_the_client_speaks_tls(house: House, said: list[str], is_secure: bool) -> None:
+def test_a_trusted_proxy_says_whether_the_client_speaks_tls(
+    harness: SiteHarness, said: list[str], is_secure: bool
+) -> None:
     """Where several do, the nearest."""
-    assert house.asked(PROXY, *(("X-Forwarded-Proto", each) for each in said)).is_secure is is_secure
+    assert harness.asked(PROXY, *(("X-Forwarded-Proto", each) for each in said)).is_secure is is_secure
 
 
 # SSL_CLIENT_CERT
@@ -247,16 +251,16 @@ def test_a_trusted_proxy_says_whether_the_client_speaks_tls(house: House, said: 
         pytest.param(base64.b64encode(DER), id="the DER in base64, as HAProxy"),
     ],
 )
-def test_a_certificate_is_read_as_proxies_write_it(house: House, written: str | bytes) -> None:
-    assert house.asked(PROXY, ("SSL_CLIENT_CERT", written)).certificate == DER
-    assert house.events == []
+def test_a_certificate_is_read_as_proxies_write_it(harness: SiteHarness, written: str | bytes) -> None:
+    assert harness.asked(PROXY, ("SSL_CLIENT_CERT", written)).certificate == DER
+    assert harness.events == []
 
 
 @pytest.mark.parametrize("written", ["", "(null)", " "])
-def test_a_proxy_may_say_that_there_is_none(house: House, written: str) -> None:
+def test_a_proxy_may_say_that_there_is_none(harness: SiteHarness, written: str) -> None:
     """An empty header, or what Apache writes for a variable that is not set."""
-    assert house.asked(PROXY, ("SSL_CLIENT_CERT", written)).certificate is None
-    assert house.events == []
+    assert harness.asked(PROXY, ("SSL_CLIENT_CERT", written)).certificate is None
+    assert harness.events == []
 
 
 @pytest.mark.parametrize(
@@ -274,26 +278,28 @@ def test_a_proxy_may_say_that_there_is_none(house: House, written: str) -> None:
         b"\xff\xfe",
     ],
 )
-def test_anything_else_is_no_certificate_and_the_log_says_so_without_showing_it(house: House, written: bytes) -> None:
-    assert house.asked(PROXY, ("SSL_CLIENT_CERT", written)).certificate is None
-    (event,) = house.events
+def test_anything_else_is_no_certificate_and_the_log_says_so_without_showing_it(
+    harness: SiteHarness, written: bytes
+) -> None:
+    assert harness.asked(PROXY, ("SSL_CLIENT_CERT", written)).certificate is None
+    (event,) = harness.events
     assert "no certificate" in event["log_format"]
     assert {key for key in event if not key.startswith("log_")} == set()
 
 
-def test_of_two_headers_neither_is_taken(house: House) -> None:
+def test_of_two_headers_neither_is_taken(harness: SiteHarness) -> None:
     """One of them may be the client's, which a proxy passed on beside its own."""
     both = [("SSL_CLIENT_CERT", ONE_LINE), ("ssl_client_cert", ONE_LINE)]
-    assert house.asked(PROXY, *both).certificate is None
-    assert house.asked(PROXY, both[0], ("SSL_CLIENT_CERT", "")).certificate is None
-    assert ["more than once" in event["log_format"] for event in house.events] == [True, True]
+    assert harness.asked(PROXY, *both).certificate is None
+    assert harness.asked(PROXY, both[0], ("SSL_CLIENT_CERT", "")).certificate is None
+    assert ["more than once" in event["log_format"] for event in harness.events] == [True, True]
 
 
 @pytest.mark.parametrize("name", ["SSL-Client-Cert", "X-SSL-Client-Cert", "HTTP_SSL_CLIENT_CERT", "SSL_CLIENT-CERT"])
-def test_there_is_one_name_for_it(house: House, name: str) -> None:
+def test_there_is_one_name_for_it(harness: SiteHarness, name: str) -> None:
     """A proxy replaces the header that it sets; one that only looks like it, it would pass on."""
-    assert house.asked(PROXY, (name, ONE_LINE)).certificate is None
-    assert house.asked(PROXY, (name, "nonsense"), ("SSL_CLIENT_CERT", ONE_LINE)).certificate == DER
+    assert harness.asked(PROXY, (name, ONE_LINE)).certificate is None
+    assert harness.asked(PROXY, (name, "nonsense"), ("SSL_CLIENT_CERT", ONE_LINE)).certificate == DER
 
 
 def test_something_that_is_no_x509_is_no_certificate() -> None:
@@ -320,9 +326,9 @@ def _paired(directory: Path) -> tuple[Path, Any]:
 @pytest_twisted.ensureDeferred
 async def test_a_client_brings_its_certificate_to_our_own_tls_itself(tmp_path: Path, near: str, brings: bool) -> None:
     """But that of a trusted proxy is the proxy's own, and says nothing of the client."""
-    house = House(("127.0.0.1",) if near == PROXY else PROXIES)
+    harness = SiteHarness(("127.0.0.1",) if near == PROXY else PROXIES)
     file, options = _paired(tmp_path)
-    factory = TLSMemoryBIOFactory(options, False, house.site)
+    factory = TLSMemoryBIOFactory(options, False, harness.site)
     port = reactor.listenTCP(0, factory, interface="127.0.0.1")
 
     def ask() -> int:
@@ -341,4 +347,4 @@ async def test_a_client_brings_its_certificate_to_our_own_tls_itself(tmp_path: P
     finally:
         await maybeDeferred(port.stopListening)
     expected = DER if brings and near != PROXY else None
-    assert house.resource.seen == [Peer("127.0.0.1", True, expected)]
+    assert harness.resource.seen == [Peer("127.0.0.1", True, expected)]

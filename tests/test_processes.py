@@ -24,8 +24,8 @@ from lxml import etree
 from tests.support.certificates import replace_file, write_server_pair
 from tests.support.clients import v2_form
 from tests.support.daemon import ROOT, Daemon, Load, asked
-from tests.support.estate import Cloud, furnished
-from tests.support.gate import Gate, Mode
+from tests.support.faulty_relay import FaultyRelay, Mode
+from tests.support.furnished_cloud import FurnishedCloud, furnished
 from tests.support.ports import free_port
 from tests.support.processes import STARTING, until
 
@@ -33,7 +33,7 @@ WORKERS = 2
 
 
 @pytest.fixture(scope="module")
-def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FurnishedCloud]:
     """An oned with a user."""
     with furnished("7.4", tmp_path_factory.mktemp("cloud")) as made:
         yield made
@@ -97,7 +97,7 @@ def is_open(port: int) -> bool:
 # Side by side
 
 
-def test_all_workers_serve_and_a_dead_one_is_replaced_while_the_port_goes_on(cloud: Cloud, port: int) -> None:
+def test_all_workers_serve_and_a_dead_one_is_replaced_while_the_port_goes_on(cloud: FurnishedCloud, port: int) -> None:
     """Killed as the kernel does it when memory is short."""
     path = asked(cloud.alice, url(port))
     with Daemon(cloud, {"port": port, "workers": WORKERS}) as daemon:
@@ -119,7 +119,7 @@ def test_all_workers_serve_and_a_dead_one_is_replaced_while_the_port_goes_on(clo
         assert first[1] in daemon.workers
 
 
-def test_a_worker_alone_that_is_told_to_end_drains_and_is_replaced(cloud: Cloud, port: int) -> None:
+def test_a_worker_alone_that_is_told_to_end_drains_and_is_replaced(cloud: FurnishedCloud, port: int) -> None:
     """Its end is no death, and nothing is missing meanwhile."""
     with Daemon(cloud, {"port": port, "workers": 1}) as daemon, Load(cloud.alice, url(port)) as load:
         (alone,) = daemon.workers
@@ -131,7 +131,7 @@ def test_a_worker_alone_that_is_told_to_end_drains_and_is_replaced(cloud: Cloud,
     assert load.failures == []
 
 
-def test_a_worker_that_hangs_is_killed_and_replaced(cloud: Cloud, port: int) -> None:
+def test_a_worker_that_hangs_is_killed_and_replaced(cloud: FurnishedCloud, port: int) -> None:
     """It is stopped here; the looks are what is counted, so this takes as long as they do."""
     with Daemon(cloud, {"port": port, "workers": 1}, environ={"PYTHONPATH": hurried(cloud.directory)}) as daemon:
         (hung,) = daemon.workers
@@ -151,7 +151,7 @@ def hurried(directory: Path) -> str:
     return f"{site}:{Path(__file__).parents[1]}"
 
 
-def test_without_their_supervisor_workers_end_too(cloud: Cloud, port: int) -> None:
+def test_without_their_supervisor_workers_end_too(cloud: FurnishedCloud, port: int) -> None:
     """Nobody would look after them, and the port would be taken for the next."""
     with Daemon(cloud, {"port": port, "workers": WORKERS}) as daemon:
         workers = daemon.workers
@@ -162,7 +162,7 @@ def test_without_their_supervisor_workers_end_too(cloud: Cloud, port: int) -> No
     assert "the supervisor is gone" in daemon.text
 
 
-def test_every_worker_has_its_share_of_what_the_whole_daemon_may(cloud: Cloud, port: int) -> None:
+def test_every_worker_has_its_share_of_what_the_whole_daemon_may(cloud: FurnishedCloud, port: int) -> None:
     """Of a burst of two requests one, with two workers: on one connection there is one of them."""
     settings = {"port": port, "workers": WORKERS, "rate_limit": 0.001, "rate_burst": WORKERS}
     with Daemon(cloud, settings), closing(connection(port)) as kept:
@@ -170,7 +170,7 @@ def test_every_worker_has_its_share_of_what_the_whole_daemon_may(cloud: Cloud, p
         assert [answer(kept, path)[0] for _ in range(2)] == [200, 503]
 
 
-def test_a_proxy_that_is_trusted_may_have_any_number_of_connections(cloud: Cloud, port: int) -> None:
+def test_a_proxy_that_is_trusted_may_have_any_number_of_connections(cloud: FurnishedCloud, port: int) -> None:
     """Here two, where anybody else may have one."""
     settings = {"port": port, "workers": 1, "max_connections_per_address": 1, "trusted_proxies": "127.0.0.1"}
     with Daemon(cloud, settings), closing(connection(port)) as one, closing(connection(port)) as other:
@@ -182,52 +182,52 @@ def test_a_proxy_that_is_trusted_may_have_any_number_of_connections(cloud: Cloud
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_told_to_end_it_finishes_the_requests_under_way_and_exits_with_0(
-    cloud: Cloud, port: int, number: signal.Signals
+    cloud: FurnishedCloud, port: int, number: signal.Signals
 ) -> None:
     """No new connections meanwhile; the kept one whose request runs is closed after its answer."""
-    gate = Gate(cloud.url)
+    relay = FaultyRelay(cloud.url)
     try:
-        with Daemon(cloud, {"port": port, "workers": WORKERS, "one_xmlrpc": gate.url}) as daemon:
+        with Daemon(cloud, {"port": port, "workers": WORKERS, "one_xmlrpc": relay.url}) as daemon:
             kept = connection(port)
             path = asked(cloud.alice, url(port))
             assert answer(kept, path) == (200, None)
-            gate.be(Mode.HELD)
+            relay.be(Mode.HELD)
             with ThreadPoolExecutor(1) as pool:
                 running = pool.submit(answer, kept, path)
-                until(lambda: gate.held, "the request to be under way", STARTING)
+                until(lambda: relay.held, "the request to be under way", STARTING)
                 daemon.signal(number)
                 daemon.await_told("STOPPING=1")
                 until(lambda: not is_open(port), "the port to close", STARTING)
                 assert daemon.process.poll() is None
-                gate.be(Mode.PASS)
+                relay.be(Mode.PASS)
                 assert running.result(STARTING) == (200, "close")
             assert daemon.wait() == 0
     finally:
-        gate.close()
+        relay.close()
 
 
-def test_a_change_for_which_nobody_waits_any_more_is_finished_before_the_end(cloud: Cloud, port: int) -> None:
+def test_a_change_for_which_nobody_waits_any_more_is_finished_before_the_end(cloud: FurnishedCloud, port: int) -> None:
     """Its client has gone away, and no connection is left."""
-    gate, name = Gate(cloud.url), f"left-behind-{port}"
+    relay, name = FaultyRelay(cloud.url), f"left-behind-{port}"
     try:
-        with Daemon(cloud, {"port": port, "workers": 1, "one_xmlrpc": gate.url}) as daemon:
+        with Daemon(cloud, {"port": port, "workers": 1, "one_xmlrpc": relay.url}) as daemon:
             assert once(port, asked(cloud.alice, url(port))) == (200, None)
-            gate.be(Mode.HELD)
+            relay.be(Mode.HELD)
             gone = connection(port)
             gone.request("GET", "/?" + v2_form(cloud.alice, url(port), {"Action": "CreateKeyPair", "KeyName": name}))
-            until(lambda: gate.held, "the request to be under way", STARTING)
+            until(lambda: relay.held, "the request to be under way", STARTING)
             gone.close()
             daemon.await_said("0 ClientGone")
             daemon.signal(signal.SIGTERM)
             daemon.await_said("drains: no new connections, 0 to finish")
-            gate.be(Mode.PASS)
+            relay.be(Mode.PASS)
             assert daemon.wait() == 0
         assert name in etree.tostring(cloud.alice.one.document("one.user.info", -1), encoding="unicode")
     finally:
-        gate.close()
+        relay.close()
 
 
-def test_a_connection_that_is_kept_gets_one_more_answer_and_is_closed_with_it(cloud: Cloud, port: int) -> None:
+def test_a_connection_that_is_kept_gets_one_more_answer_and_is_closed_with_it(cloud: FurnishedCloud, port: int) -> None:
     """And then nothing is left, and the daemon ends long before drain_timeout."""
     with Daemon(cloud, {"port": port, "workers": 1, "drain_timeout": 600}) as daemon:
         kept, path = connection(port), asked(cloud.alice, url(port))
@@ -238,7 +238,7 @@ def test_a_connection_that_is_kept_gets_one_more_answer_and_is_closed_with_it(cl
         assert daemon.wait() == 0
 
 
-def test_what_is_not_finished_in_time_is_cut(cloud: Cloud, port: int) -> None:
+def test_what_is_not_finished_in_time_is_cut(cloud: FurnishedCloud, port: int) -> None:
     """An idle connection too; the exit code is 0 all the same."""
     with Daemon(cloud, {"port": port, "workers": 1, "drain_timeout": 0.5}) as daemon:
         kept = connection(port)
@@ -249,7 +249,7 @@ def test_what_is_not_finished_in_time_is_cut(cloud: Cloud, port: int) -> None:
         assert is_cut(kept)
 
 
-def test_told_a_second_time_it_ends_at_once(cloud: Cloud, port: int) -> None:
+def test_told_a_second_time_it_ends_at_once(cloud: FurnishedCloud, port: int) -> None:
     """With its workers, however much time they were to have."""
     with Daemon(cloud, {"port": port, "workers": WORKERS, "drain_timeout": 600}) as daemon:
         kept = connection(port)
@@ -261,7 +261,7 @@ def test_told_a_second_time_it_ends_at_once(cloud: Cloud, port: int) -> None:
         assert is_cut(kept)
 
 
-def test_one_process_without_a_supervisor_drains_the_same_way(cloud: Cloud, port: int) -> None:
+def test_one_process_without_a_supervisor_drains_the_same_way(cloud: FurnishedCloud, port: int) -> None:
     """That of --listen; SIGHUP leaves its configuration, which it says."""
     listen = ("--listen", f"tcp:{port}:interface=127.0.0.1")
     with Daemon(cloud, {"drain_timeout": 600, "workers": 3}, options=listen) as daemon:
@@ -283,7 +283,7 @@ def test_one_process_without_a_supervisor_drains_the_same_way(cloud: Cloud, port
 
 @pytest.mark.parametrize("with_tls", [False, True], ids=["plain", "over TLS"])
 def test_a_new_configuration_under_load_loses_no_request(
-    cloud: Cloud, port: int, tmp_path: Path, *, with_tls: bool
+    cloud: FurnishedCloud, port: int, tmp_path: Path, *, with_tls: bool
 ) -> None:
     """Twice, with other numbers of workers; the port never closes."""
     pair, tls = {}, None
@@ -306,7 +306,7 @@ def test_a_new_configuration_under_load_loses_no_request(
     assert load.closed >= 4, "connections to the old workers were closed after an answer"
 
 
-def test_a_restart_under_socket_activation_loses_no_request_under_load(cloud: Cloud) -> None:
+def test_a_restart_under_socket_activation_loses_no_request_under_load(cloud: FurnishedCloud) -> None:
     """The socket is held by somebody else, as systemd does; process after process is given it."""
     with socket.create_server(("127.0.0.1", 0), backlog=1024) as held:
         where = url(held.getsockname()[1])
@@ -327,7 +327,7 @@ def test_a_restart_under_socket_activation_loses_no_request_under_load(cloud: Cl
 # What is refused
 
 
-def test_a_bad_configuration_is_refused_and_the_old_one_serves_on(cloud: Cloud, port: int) -> None:
+def test_a_bad_configuration_is_refused_and_the_old_one_serves_on(cloud: FurnishedCloud, port: int) -> None:
     """With the reason in the log; once it is mended it is taken."""
     with Daemon(cloud, {"port": port, "workers": 1}) as daemon:
         before = daemon.workers
@@ -344,7 +344,7 @@ def test_a_bad_configuration_is_refused_and_the_old_one_serves_on(cloud: Cloud, 
 
 
 def test_a_file_of_an_instance_type_that_is_not_understood_is_refused_before_any_worker_starts(
-    cloud: Cloud, port: int
+    cloud: FurnishedCloud, port: int
 ) -> None:
     """At the start by one line with file and line, on SIGHUP by the log, and what serves serves on."""
     files = cloud.directory / "ec2query_templates"
@@ -366,7 +366,9 @@ def test_a_file_of_an_instance_type_that_is_not_understood_is_refused_before_any
         assert once(port, asked(cloud.alice, url(port))) == (200, None)
 
 
-def test_new_certificates_are_taken_on_a_hangup_and_bad_ones_refused(cloud: Cloud, port: int, tmp_path: Path) -> None:
+def test_new_certificates_are_taken_on_a_hangup_and_bad_ones_refused(
+    cloud: FurnishedCloud, port: int, tmp_path: Path
+) -> None:
     """They are for new workers; a connection that is there is not dropped."""
     (tmp_path / "new").mkdir()
     (cert, key), (new_cert, new_key) = write_server_pair(tmp_path), write_server_pair(tmp_path / "new")
@@ -395,7 +397,7 @@ def test_new_certificates_are_taken_on_a_hangup_and_bad_ones_refused(cloud: Clou
         assert answer(kept, "/") == (403, "close")
 
 
-def test_plain_http_where_others_can_reach_it_is_warned_of_at_the_start(cloud: Cloud, port: int) -> None:
+def test_plain_http_where_others_can_reach_it_is_warned_of_at_the_start(cloud: FurnishedCloud, port: int) -> None:
     """And on loopback it is not."""
     everywhere = "0.0.0.0"
     with Daemon(cloud, {"host": everywhere, "port": port}) as daemon:
@@ -404,7 +406,7 @@ def test_plain_http_where_others_can_reach_it_is_warned_of_at_the_start(cloud: C
         assert "plain HTTP on" not in daemon.text
 
 
-def test_a_port_that_is_taken_ends_the_start_with_one_line(cloud: Cloud) -> None:
+def test_a_port_that_is_taken_ends_the_start_with_one_line(cloud: FurnishedCloud) -> None:
     """On standard error, without a traceback, and with an exit code that says so."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -416,7 +418,9 @@ def test_a_port_that_is_taken_ends_the_start_with_one_line(cloud: Cloud) -> None
             daemon.kill()
 
 
-def test_if_no_worker_can_start_the_daemon_ends_with_an_error_and_not_in_a_circle(cloud: Cloud, port: int) -> None:
+def test_if_no_worker_can_start_the_daemon_ends_with_an_error_and_not_in_a_circle(
+    cloud: FurnishedCloud, port: int
+) -> None:
     """What keeps them from it is said; here the credentials go away after the supervisor has read them."""
     away = cloud.directory / "away"
     away.write_text("serveradmin:serverpassword\n", "ascii")
@@ -447,7 +451,7 @@ def test_if_no_worker_can_start_the_daemon_ends_with_an_error_and_not_in_a_circl
 # systemd
 
 
-def test_it_is_ready_although_oned_is_down_and_keeps_the_watchdog_quiet(cloud: Cloud, port: int) -> None:
+def test_it_is_ready_although_oned_is_down_and_keeps_the_watchdog_quiet(cloud: FurnishedCloud, port: int) -> None:
     """A cloud may boot with oned still to come; that is what /readyz tells."""
     settings = {"port": port, "one_xmlrpc": f"http://127.0.0.1:{free_port()}/RPC2"}
     with Daemon(cloud, settings, environ={"WATCHDOG_USEC": "400000"}) as daemon:
@@ -465,7 +469,7 @@ time.time = now
 
 
 def test_where_the_clock_is_put_back_nothing_waits_until_it_is_that_late_again(
-    cloud: Cloud, port: int, tmp_path: Path
+    cloud: FurnishedCloud, port: int, tmp_path: Path
 ) -> None:
     """The watchdog hears of the supervisor, and a worker closes the idle connection that it had before."""
     (tmp_path / "sitecustomize.py").write_text(_SET_CLOCK, "ascii")
@@ -486,7 +490,7 @@ def test_where_the_clock_is_put_back_nothing_waits_until_it_is_that_late_again(
         assert idle.recv(1) == b""
 
 
-def test_nothing_of_systemds_variables_reaches_the_workers(cloud: Cloud) -> None:
+def test_nothing_of_systemds_variables_reaches_the_workers(cloud: FurnishedCloud) -> None:
     """Nor the scripts that they run."""
     environ = {"WATCHDOG_USEC": "5000000"}
     with (
@@ -501,7 +505,7 @@ def test_nothing_of_systemds_variables_reaches_the_workers(cloud: Cloud) -> None
         assert once(held.getsockname()[1], "/")[0] == 403
 
 
-def test_of_handed_sockets_that_on_ssl_port_speaks_tls(cloud: Cloud) -> None:
+def test_of_handed_sockets_that_on_ssl_port_speaks_tls(cloud: FurnishedCloud) -> None:
     """And the other plain HTTP."""
     cert, key = write_server_pair(cloud.directory)
     with socket.create_server(("127.0.0.1", 0)) as plain, socket.create_server(("127.0.0.1", 0)) as tls:
@@ -517,7 +521,7 @@ def test_of_handed_sockets_that_on_ssl_port_speaks_tls(cloud: Cloud) -> None:
 # Where everything comes together
 
 
-def test_the_administrators_port_sums_up_and_moves_with_the_configuration(cloud: Cloud, port: int) -> None:
+def test_the_administrators_port_sums_up_and_moves_with_the_configuration(cloud: FurnishedCloud, port: int) -> None:
     """It is the supervisor's."""
     admin, other = free_port(), free_port()
     with Daemon(cloud, {"port": port, "workers": WORKERS, "admin_port": admin}) as daemon:
@@ -538,7 +542,7 @@ def test_the_administrators_port_sums_up_and_moves_with_the_configuration(cloud:
             assert 'econed_requests_total{action="DescribeInstances",code="ok"} 20.0' in page.read().decode()
 
 
-def test_the_log_of_all_processes_is_opened_anew(cloud: Cloud, port: int) -> None:
+def test_the_log_of_all_processes_is_opened_anew(cloud: FurnishedCloud, port: int) -> None:
     """After it has been moved away, on SIGUSR1."""
     log, moved = cloud.directory / "econe.log", cloud.directory / "econe.log.1"
     with Daemon(cloud, {"port": port, "workers": WORKERS, "log_file": str(log)}) as daemon:
@@ -555,7 +559,7 @@ def test_the_log_of_all_processes_is_opened_anew(cloud: Cloud, port: int) -> Non
         until(both_write, "both workers to write to the new file", STARTING)
 
 
-def test_a_hangup_opens_the_log_anew_before_it_says_anything(cloud: Cloud, port: int, tmp_path: Path) -> None:
+def test_a_hangup_opens_the_log_anew_before_it_says_anything(cloud: FurnishedCloud, port: int, tmp_path: Path) -> None:
     """Also that of the supervisor."""
     log, moved = tmp_path / "econe.log", tmp_path / "econe.log.1"
     with Daemon(cloud, {"port": port, "workers": 1, "log_file": str(log)}) as daemon:
@@ -566,7 +570,7 @@ def test_a_hangup_opens_the_log_anew_before_it_says_anything(cloud: Cloud, port:
         assert (said in log.read_text("utf-8"), said in moved.read_text("utf-8")) == (True, False)
 
 
-def test_a_new_configuration_may_name_another_log(cloud: Cloud, port: int, tmp_path: Path) -> None:
+def test_a_new_configuration_may_name_another_log(cloud: FurnishedCloud, port: int, tmp_path: Path) -> None:
     """It is then that of the workers and of the supervisor itself, in the form that it names."""
     settings, log = {"port": port, "workers": 1, "log_file": str(tmp_path / "old.log")}, tmp_path / "new.log"
     with Daemon(cloud, settings) as daemon:

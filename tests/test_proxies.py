@@ -32,7 +32,7 @@ from tests.support.clients import (
     upload_form,
     v2_form,
 )
-from tests.support.estate import Econed, Person, SandboxCloud
+from tests.support.furnished_cloud import Econed, Person, SandboxCloud
 from tests.support.ports import free_port
 from tests.support.processes import until
 from tests.support.proxies import NAMES, Files, Proxy, Way
@@ -91,7 +91,7 @@ class Other:
         self._server.server_close()
 
 
-class House:
+class ProxiedDeployment:
     """A cloud, econeds that serve it, and each of the proxies in front of them."""
 
     def __init__(self, directory: Path) -> None:
@@ -184,11 +184,11 @@ def _files(directory: Path, authority: Authority) -> Files:
 
 
 @pytest.fixture(scope="module")
-def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProxiedDeployment]:
     """All of it, once."""
     for name in NAMES:
         require_tool(name)
-    made = House(tmp_path_factory.mktemp("proxies"))
+    made = ProxiedDeployment(tmp_path_factory.mktemp("proxies"))
     try:
         made.furnish()
         yield made
@@ -203,19 +203,21 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def alice(house: House) -> Person:
+def alice(deployment: ProxiedDeployment) -> Person:
     """A user who signs."""
-    return house.cloud.alice
+    return deployment.cloud.alice
 
 
-def _client(house: House, person: Person, kind: str, name: str, **config: Any) -> Any:
-    return boto(person, house.url(kind, name), authority=house.files.clients, **config)
+def _client(deployment: ProxiedDeployment, person: Person, kind: str, name: str, **config: Any) -> Any:
+    return boto(person, deployment.url(kind, name), authority=deployment.files.clients, **config)
 
 
-def _ask(house: House, kind: str, name: str, query: str, client: Issued | None = None, **headers: str) -> Answer:
+def _ask(
+    deployment: ProxiedDeployment, kind: str, name: str, query: str, client: Issued | None = None, **headers: str
+) -> Answer:
     """Send a query through a proxy, from an address that is no proxy's."""
     named = {key.replace("__", "-"): value for key, value in headers.items()}
-    return send(house.url(kind, name), "GET", query, named, tls=house.tls(client), source=CLIENT)
+    return send(deployment.url(kind, name), "GET", query, named, tls=deployment.tls(client), source=CLIENT)
 
 
 # Signatures
@@ -225,41 +227,41 @@ WAYS = pytest.mark.parametrize("kind", ["root", "path"])
 
 @WAYS
 @pytest.mark.parametrize("version", ["v2", "v4"])
-def test_signed_forms_hold(house: House, alice: Person, name: str, kind: str, version: str) -> None:
+def test_signed_forms_hold(deployment: ProxiedDeployment, alice: Person, name: str, kind: str, version: str) -> None:
     """Whatever is in them; and another secret does not."""
-    ec2 = _client(house, alice, kind, name, signature_version=version)
+    ec2 = _client(deployment, alice, kind, name, signature_version=version)
     key = ec2.create_key_pair(KeyName=f"{AWKWARD} {kind} {version} {name}")["KeyName"]
     filters = [{"Name": "key-name", "Values": [key]}]
     assert [each["KeyName"] for each in ec2.describe_key_pairs(Filters=filters)["KeyPairs"]] == [key]
     wrong = replace(alice, secret="guessed")
     with pytest.raises(ClientError) as raised:
-        _client(house, wrong, kind, name, signature_version=version).describe_key_pairs()
+        _client(deployment, wrong, kind, name, signature_version=version).describe_key_pairs()
     assert refusal(raised.value) == ("AuthFailure", 401)
 
 
 @WAYS
-def test_signed_queries_hold(house: House, alice: Person, name: str, kind: str) -> None:
+def test_signed_queries_hold(deployment: ProxiedDeployment, alice: Person, name: str, kind: str) -> None:
     """Of Version 2 and presigned ones of Version 4; lighttpd writes some of their characters in another way."""
     asked = {"Action": "DescribeTags", "Filter.1.Name": "key", "Filter.1.Value.1": AWKWARD}
-    assert _ask(house, kind, name, v2_form(alice, house.url(kind, name), asked)).status == 200
-    presigned = _client(house, alice, kind, name).generate_presigned_url(
+    assert _ask(deployment, kind, name, v2_form(alice, deployment.url(kind, name), asked)).status == 200
+    presigned = _client(deployment, alice, kind, name).generate_presigned_url(
         "describe_tags", Params={"Filters": [{"Name": "key", "Values": [AWKWARD]}]}, HttpMethod="GET"
     )
     query = urlsplit(presigned).query
-    assert _ask(house, kind, name, query).status == 200
+    assert _ask(deployment, kind, name, query).status == 200
     for changed in (query.replace("DescribeTags", "DescribeVolumes"), query.replace("a%20b", "a%20c")):
         assert changed != query
-        assert ec2_error(_ask(house, kind, name, changed)) == "AuthFailure"
+        assert ec2_error(_ask(deployment, kind, name, changed)) == "AuthFailure"
 
 
 @pytest.mark.parametrize("version", ["v2", "v4"])
 def test_a_proxy_may_send_a_host_of_its_own_where_ssl_server_names_the_clients(
-    house: House, alice: Person, version: str
+    deployment: ProxiedDeployment, alice: Person, version: str
 ) -> None:
     """And take the path away; without ssl_server no signature for what the client was given is taken."""
-    assert _client(house, alice, "host", "nginx", signature_version=version).describe_images()["Images"]
+    assert _client(deployment, alice, "host", "nginx", signature_version=version).describe_images()["Images"]
     for kind, secret in (("host", "guessed"), ("unnamed", alice.secret)):
-        ec2 = _client(house, replace(alice, secret=secret), kind, "nginx", signature_version=version)
+        ec2 = _client(deployment, replace(alice, secret=secret), kind, "nginx", signature_version=version)
         with pytest.raises(ClientError) as raised:
             ec2.describe_images()
         assert refusal(raised.value) == ("AuthFailure", 401)
@@ -268,35 +270,39 @@ def test_a_proxy_may_send_a_host_of_its_own_where_ssl_server_names_the_clients(
 # What goes through
 
 
-def test_an_answer_larger_than_a_proxys_buffers_comes_whole(house: House, alice: Person, name: str) -> None:
-    ec2 = _client(house, alice, "root", name)
-    if not house.cloud.vm_ids(alice):
-        asked = {"ImageId": f"ami-{house.cloud.ami:08d}", "InstanceType": house.cloud.instance_type}
+def test_an_answer_larger_than_a_proxys_buffers_comes_whole(
+    deployment: ProxiedDeployment, alice: Person, name: str
+) -> None:
+    ec2 = _client(deployment, alice, "root", name)
+    if not deployment.cloud.vm_ids(alice):
+        asked = {"ImageId": f"ami-{deployment.cloud.ami:08d}", "InstanceType": deployment.cloud.instance_type}
         ec2.run_instances(MinCount=INSTANCES, MaxCount=INSTANCES, **asked)
-    answer = _ask(house, "root", name, v2_form(alice, house.url("root", name), {"Action": "DescribeInstances"}))
+    answer = _ask(
+        deployment, "root", name, v2_form(alice, deployment.url("root", name), {"Action": "DescribeInstances"})
+    )
     assert len(answer.texts("instanceId")) == INSTANCES
     assert len(answer.body) > LARGE
 
 
-def test_a_query_may_be_as_long_as_econed_takes_it(house: House, alice: Person, name: str) -> None:
+def test_a_query_may_be_as_long_as_econed_takes_it(deployment: ProxiedDeployment, alice: Person, name: str) -> None:
     """All that a form may hold, a query may, too: user data, policies, many ids."""
     values = {f"Filter.1.Value.{number}": f"{number:03}" * 85 for number in range(1, 201)}
-    form = v2_form(alice, house.url("root", name), {"Action": "DescribeTags", "Filter.1.Name": "key", **values})
+    form = v2_form(alice, deployment.url("root", name), {"Action": "DescribeTags", "Filter.1.Name": "key", **values})
     assert len(form) > LONG
-    assert _ask(house, "root", name, form).status == 200
+    assert _ask(deployment, "root", name, form).status == 200
 
 
 @WAYS
-def test_an_image_streams_through(house: House, alice: Person, name: str, kind: str) -> None:
+def test_an_image_streams_through(deployment: ProxiedDeployment, alice: Person, name: str, kind: str) -> None:
     """Its beginning has arrived before its end is sent: nothing on the way waits for the whole."""
-    url, image = house.url(kind, name), os.urandom(IMAGE)
+    url, image = deployment.url(kind, name), os.urandom(IMAGE)
     content_type, body = upload_form(alice, url, image)
-    connection = connected(url, house.tls(), CLIENT)
+    connection = connected(url, deployment.tls(), CLIENT)
     connection.putrequest("POST", urlsplit(url).path)
     connection.putheader("Content-Type", content_type)
     connection.putheader("Content-Length", str(len(body)))
     connection.endheaders(body[: IMAGE // 2])
-    until(lambda: house.uploading() > IMAGE // 4, "the beginning of the image to arrive", PATIENCE)
+    until(lambda: deployment.uploading() > IMAGE // 4, "the beginning of the image to arrive", PATIENCE)
     connection.send(body[IMAGE // 2 :])
     answer = received(connection.getresponse())
     connection.close()
@@ -304,14 +310,16 @@ def test_an_image_streams_through(house: House, alice: Person, name: str, kind: 
     assert answer.texts("imageId")
 
 
-def test_an_image_of_someone_else_is_refused_before_it_has_come(house: House, alice: Person, name: str) -> None:
+def test_an_image_of_someone_else_is_refused_before_it_has_come(
+    deployment: ProxiedDeployment, alice: Person, name: str
+) -> None:
     """The answer comes through while the proxy still has the rest of the body to send.
 
     What is sent of it fits into buffers: lighttpd closes the connection with the answer, also on one who still writes.
     """
-    url = house.url("root", name)
+    url = deployment.url("root", name)
     content_type, body = upload_form(replace(alice, secret="guessed"), url, os.urandom(IMAGE))
-    connection = connected(url, house.tls(), CLIENT)
+    connection = connected(url, deployment.tls(), CLIENT)
     connection.putrequest("POST", "/")
     connection.putheader("Content-Type", content_type)
     connection.putheader("Content-Length", str(len(body)))
@@ -322,10 +330,10 @@ def test_an_image_of_someone_else_is_refused_before_it_has_come(house: House, al
 
 
 @pytest.mark.parametrize("name", ["nginx", "haproxy"])
-def test_connections_to_econed_are_kept_and_used_again(house: House, alice: Person, name: str) -> None:
+def test_connections_to_econed_are_kept_and_used_again(deployment: ProxiedDeployment, alice: Person, name: str) -> None:
     """By the proxies that do such a thing; lighttpd asks for each to be closed."""
-    url, port = house.url("path", name), house.econed("path", name).port
-    connection = connected(url, house.tls())
+    url, port = deployment.url("path", name), deployment.econed("path", name).port
+    connection = connected(url, deployment.tls())
     kept = []
     for _ in range(3):
         connection.request("GET", f"{PATH}?{v2_form(alice, url, {'Action': 'DescribeKeyPairs'})}")
@@ -350,10 +358,10 @@ def other() -> Iterator[Other]:
     made.end()
 
 
-def test_no_request_is_sent_a_second_time(house: House, name: str, other: Other) -> None:
+def test_no_request_is_sent_a_second_time(deployment: ProxiedDeployment, name: str, other: Other) -> None:
     """It may have been carried out when its connection broke: a GET, too, can run instances."""
-    url = house.before(other, name)
-    connection = connected(url, house.tls())
+    url = deployment.before(other, name)
+    connection = connected(url, deployment.tls())
     for _ in range(2):
         connection.request("GET", "/")
         assert received(connection.getresponse()).status == 200
@@ -364,12 +372,12 @@ def test_no_request_is_sent_a_second_time(house: House, name: str, other: Other)
     assert other.dropped == 1
 
 
-def test_haproxy_asks_the_admin_port_whether_econed_is_ready(house: House, other: Other) -> None:
+def test_haproxy_asks_the_admin_port_whether_econed_is_ready(deployment: ProxiedDeployment, other: Other) -> None:
     """One that is not gets no more requests, and again when it is."""
-    url = house.before(other, "haproxy")
+    url = deployment.before(other, "haproxy")
 
     def answers(status: int) -> bool:
-        return send(url, "GET", "", tls=house.tls()).status == status
+        return send(url, "GET", "", tls=deployment.tls()).status == status
 
     assert answers(200)
     other.is_ready = False
@@ -381,34 +389,36 @@ def test_haproxy_asks_the_admin_port_whether_econed_is_ready(house: House, other
 # Who is behind the proxy
 
 
-def test_the_log_names_the_client_and_not_the_proxy(house: House, alice: Person, name: str) -> None:
+def test_the_log_names_the_client_and_not_the_proxy(deployment: ProxiedDeployment, alice: Person, name: str) -> None:
     """Nor whom the client says to be."""
-    form = v2_form(alice, house.url("root", name), {"Action": "DescribeKeyPairs"})
-    answer = _ask(house, "root", name, form, X__Forwarded__For="198.51.100.7")
+    form = v2_form(alice, deployment.url("root", name), {"Action": "DescribeKeyPairs"})
+    answer = _ask(deployment, "root", name, form, X__Forwarded__For="198.51.100.7")
     assert answer.status == 200
-    line = house.access_line(house.econed("root", name), answer)
+    line = deployment.access_line(deployment.econed("root", name), answer)
     assert CLIENT in line
     assert "198.51.100.7" not in line
 
 
 @pytest.mark.parametrize("forwarded", ["http", "https"])
-def test_clients_are_sent_on_to_the_url_that_they_use(house: House, alice: Person, name: str, forwarded: str) -> None:
+def test_clients_are_sent_on_to_the_url_that_they_use(
+    deployment: ProxiedDeployment, alice: Person, name: str, forwarded: str
+) -> None:
     """DescribeRegions gives it; the scheme is what the proxy says and not what the client does."""
     for kind in ("root", "path"):
-        form = v2_form(alice, house.url(kind, name), {"Action": "DescribeRegions"})
-        answer = _ask(house, kind, name, form, X__Forwarded__Proto=forwarded)
+        form = v2_form(alice, deployment.url(kind, name), {"Action": "DescribeRegions"})
+        answer = _ask(deployment, kind, name, form, X__Forwarded__Proto=forwarded)
         (endpoint,) = answer.texts("regionEndpoint")
-        assert endpoint.rstrip("/") == house.url(kind, name).rstrip("/")
+        assert endpoint.rstrip("/") == deployment.url(kind, name).rstrip("/")
 
 
-def test_a_client_that_comes_directly_is_believed_nothing(house: House, alice: Person) -> None:
+def test_a_client_that_comes_directly_is_believed_nothing(deployment: ProxiedDeployment, alice: Person) -> None:
     """On the plain port, from an address that is no proxy's."""
-    econed = house.econed("root", "nginx")
+    econed = deployment.econed("root", "nginx")
     headers = {"X-Forwarded-For": "198.51.100.7", "X-Forwarded-Proto": "https"}
     form = v2_form(alice, econed.url, {"Action": "DescribeRegions"})
     answer = send(econed.url, "GET", form, headers, source=CLIENT)
     assert answer.texts("regionEndpoint") == [econed.url.rstrip("/")]
-    line = house.access_line(econed, answer)
+    line = deployment.access_line(econed, answer)
     assert CLIENT in line
     assert "198.51.100.7" not in line
 
@@ -417,41 +427,43 @@ def test_a_client_that_comes_directly_is_believed_nothing(house: House, alice: P
 
 
 @pytest.fixture(scope="module")
-def carol(house: House) -> Issued:
+def carol(deployment: ProxiedDeployment) -> Issued:
     """The certificate of a user of the driver x509."""
-    house.cloud.admin.make("one.user.allocate", "carol", CAROL, "x509", [house.cloud.group])
-    return house.authority.client("carol")
+    deployment.cloud.admin.make("one.user.allocate", "carol", CAROL, "x509", [deployment.cloud.group])
+    return deployment.authority.client("carol")
 
 
 ASKED = f"Action=DescribeKeyPairs&Version={VERSION}"
 
 
-def test_a_user_comes_by_his_certificate(house: House, name: str, carol: Issued) -> None:
+def test_a_user_comes_by_his_certificate(deployment: ProxiedDeployment, name: str, carol: Issued) -> None:
     """Which the proxy has verified; nothing is signed. What he says himself to be his certificate has no effect."""
-    other = house.authority.client("dave")
+    other = deployment.authority.client("dave")
     for headers in ({}, {"SSL_CLIENT_CERT": _one_line(other)}):
-        answer = _ask(house, "x509", name, ASKED, carol, **headers)
+        answer = _ask(deployment, "x509", name, ASKED, carol, **headers)
         assert answer.status == 200
-        assert "carol" in house.access_line(house.econed("x509", name), answer)
+        assert "carol" in deployment.access_line(deployment.econed("x509", name), answer)
 
 
-def test_a_certificate_that_is_nobodys_lets_nobody_in(house: House, name: str) -> None:
-    assert ec2_error(_ask(house, "x509", name, ASKED, house.authority.client("dave"))) == "AuthFailure"
+def test_a_certificate_that_is_nobodys_lets_nobody_in(deployment: ProxiedDeployment, name: str) -> None:
+    assert ec2_error(_ask(deployment, "x509", name, ASKED, deployment.authority.client("dave"))) == "AuthFailure"
 
 
 @pytest.mark.parametrize("header", ["SSL_CLIENT_CERT", "ssl_client_cert", "SSL__Client__Cert", "X__SSL__Client__Cert"])
-def test_a_certificate_that_is_only_said_is_none(house: House, name: str, header: str, carol: Issued) -> None:
+def test_a_certificate_that_is_only_said_is_none(
+    deployment: ProxiedDeployment, name: str, header: str, carol: Issued
+) -> None:
     """Anybody has the certificate of anybody: it is public. Under names that look like it, too."""
     for written in (_one_line(carol), quote(carol.pem.decode()), base64.b64encode(carol.der).decode()):
-        answer = _ask(house, "x509", name, ASKED, None, **{header: written})
+        answer = _ask(deployment, "x509", name, ASKED, None, **{header: written})
         assert ec2_error(answer) == "MissingAuthenticationToken"
 
 
-def test_a_certificate_of_another_authority_is_none(house: House, name: str, carol: Issued) -> None:
+def test_a_certificate_of_another_authority_is_none(deployment: ProxiedDeployment, name: str, carol: Issued) -> None:
     """With the same name in it. nginx and HAProxy let no request through with one."""
-    forged = house.strangers.client("carol")
+    forged = deployment.strangers.client("carol")
     try:
-        answer = _ask(house, "x509", name, ASKED, forged, SSL_CLIENT_CERT=_one_line(carol))
+        answer = _ask(deployment, "x509", name, ASKED, forged, SSL_CLIENT_CERT=_one_line(carol))
     except (ssl.SSLError, ConnectionError):
         assert name == "haproxy"
     else:
@@ -459,9 +471,9 @@ def test_a_certificate_of_another_authority_is_none(house: House, name: str, car
         assert name == "nginx" or ec2_error(answer) == "MissingAuthenticationToken"
 
 
-def test_a_certificate_counts_only_from_a_trusted_proxy(house: House, carol: Issued) -> None:
+def test_a_certificate_counts_only_from_a_trusted_proxy(deployment: ProxiedDeployment, carol: Issued) -> None:
     """On the plain port anybody can write the header."""
-    url = house.econed("x509", "nginx").url
+    url = deployment.econed("x509", "nginx").url
     answer = send(url, "GET", ASKED, {"SSL_CLIENT_CERT": _one_line(carol)}, source=CLIENT)
     assert ec2_error(answer) == "MissingAuthenticationToken"
 

@@ -9,7 +9,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 
 from econed.metrics import FAMILIES, Metrics, Snapshot
 from econed.snapshots import Snapshots, exposition, gauge, lasting, merged
-from tests.support.numbers import ACTION, busy, numbers, seen
+from tests.support.metrics import ACTION, busy_metrics, samples, series_of
 
 
 def answering(*seconds: float, code: str = "") -> Snapshot:
@@ -31,13 +31,13 @@ def series(name: str, value: float, *labels: str) -> Snapshot:
 
 def test_counters_are_added_up_series_by_series() -> None:
     found = merged([answering(0.1, 0.1), answering(0.1), answering(0.1, code="InternalError")])
-    assert numbers(found, "econed_requests") == {(ACTION, "ok"): [3], (ACTION, "InternalError"): [1]}
+    assert series_of(found, "econed_requests") == {(ACTION, "ok"): [3], (ACTION, "InternalError"): [1]}
 
 
 def test_histograms_are_added_up_bucket_by_bucket() -> None:
     """The sum of two processes is what one would have measured that had done everything."""
-    apart = seen(merged([answering(0.01, 0.3), answering(0.3, 7.0, 90.0)]))
-    together = seen(answering(0.01, 0.3, 0.3, 7.0, 90.0))
+    apart = samples(merged([answering(0.01, 0.3), answering(0.3, 7.0, 90.0)]))
+    together = samples(answering(0.01, 0.3, 0.3, 7.0, 90.0))
     of_histogram = [key for key in together if key[0].startswith("econed_request_duration_seconds")]
     assert len(of_histogram) == 11
     assert {key: apart[key] for key in of_histogram} == pytest.approx({key: together[key] for key in of_histogram})
@@ -64,14 +64,14 @@ def test_of_a_certificate_the_earliest_end_counts() -> None:
     """A worker that still has the old one is what clients get to see."""
     name = "econed_certificate_expiry_timestamp_seconds"
     found = merged([series(name, 200.0, "a"), series(name, 100.0, "a"), series(name, 50.0, "b")])
-    assert numbers(found, name) == {("a",): [100.0], ("b",): [50.0]}
+    assert series_of(found, name) == {("a",): [100.0], ("b",): [50.0]}
 
 
 def test_adding_up_is_the_same_in_any_order_and_grouping() -> None:
     first, second, third = answering(0.1), answering(0.2, 3.0), series("econed_reactor_lag_seconds", 1.0)
-    expected = seen(merged([first, second, third]))
-    assert seen(merged([merged([third, first]), second])) == pytest.approx(expected)
-    assert seen(merged([second, merged([third, merged([]), first])])) == pytest.approx(expected)
+    expected = samples(merged([first, second, third]))
+    assert samples(merged([merged([third, first]), second])) == pytest.approx(expected)
+    assert samples(merged([second, merged([third, merged([]), first])])) == pytest.approx(expected)
 
 
 def test_adding_up_changes_none_of_the_parts() -> None:
@@ -95,7 +95,7 @@ def test_nothing_but_whole_known_series_is_taken() -> None:
 
 
 def test_of_a_process_that_ended_what_it_counted_remains_and_not_how_it_was() -> None:
-    found = lasting(busy().snapshot())
+    found = lasting(busy_metrics().snapshot())
     assert {"econed_requests", "econed_request_duration_seconds", "process_cpu_seconds"} <= found.keys()
     assert not {each.name for each in FAMILIES if each.kind == "gauge"} & found.keys()
 
@@ -107,7 +107,7 @@ def test_no_sum_goes_down_when_a_process_ends() -> None:
     before = merged(kept.all())
     kept.ended(1)
     after = merged(kept.all())
-    assert numbers(before, "econed_requests") == numbers(after, "econed_requests") == {(ACTION, "ok"): [3]}
+    assert series_of(before, "econed_requests") == series_of(after, "econed_requests") == {(ACTION, "ok"): [3]}
     assert (gauge(before, "econed_connections"), gauge(after, "econed_connections")) == (12.0, 7.0)
 
 
@@ -115,7 +115,7 @@ def test_what_a_process_says_replaces_what_it_said() -> None:
     kept = Snapshots()
     kept.heard(1, answering(0.1))
     kept.heard(1, answering(0.1, 0.2))
-    assert numbers(merged(kept.all()), "econed_requests") == {(ACTION, "ok"): [2]}
+    assert series_of(merged(kept.all()), "econed_requests") == {(ACTION, "ok"): [2]}
 
 
 def test_many_that_end_one_after_the_other_take_no_more_room_than_one() -> None:
@@ -124,7 +124,7 @@ def test_many_that_end_one_after_the_other_take_no_more_room_than_one() -> None:
         kept.heard(number, answering(0.1))
         kept.ended(number)
     assert len(kept.all()) == 1
-    assert numbers(merged(kept.all()), "econed_requests") == {(ACTION, "ok"): [100]}
+    assert series_of(merged(kept.all()), "econed_requests") == {(ACTION, "ok"): [100]}
 
 
 def test_a_process_that_ended_before_it_said_anything_counts_nothing() -> None:
@@ -144,7 +144,7 @@ def test_every_family_is_named_also_without_a_number() -> None:
 
 
 def test_a_label_cannot_break_out_of_its_quotes() -> None:
-    found = seen(series("econed_refusals", 1.0, 'a"} 2\nb\\'))
+    found = samples(series("econed_refusals", 1.0, 'a"} 2\nb\\'))
     assert found["econed_refusals_total", 'a"} 2\nb\\'] == 1
 
 
@@ -157,7 +157,7 @@ def test_prometheus_own_format_is_the_rule() -> None:
 def test_who_asks_for_openmetrics_gets_it() -> None:
     """As Prometheus asks."""
     accept = "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,*/*;q=0.1"
-    text, media_type = exposition(busy().snapshot(), accept)
+    text, media_type = exposition(busy_metrics().snapshot(), accept)
     assert media_type.startswith("application/openmetrics-text; version=")
     families = open_metrics(text.decode())  # type: ignore[no-untyped-call]
     found = {sample.name: sample.value for family in families for sample in family.samples}

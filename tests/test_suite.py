@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.once import once
 from tests.support.running import LONG
+from tests.support.shared_builds import built_once
 
 ROOT = Path(__file__).parent.parent
 
@@ -49,6 +49,6 @@ def test_what_could_not_be_made_once_is_tried_again_by_the_next_test(tmp_path_fa
 
     for _ in range(2):
         with pytest.raises(RuntimeError, match="it lacks something"):
-            once(tmp_path_factory, "made-by-a-test", fail)
-    made = once(tmp_path_factory, "made-by-a-test", lambda directory: (directory / "whole").touch())
+            built_once(tmp_path_factory, "made-by-a-test", fail)
+    made = built_once(tmp_path_factory, "made-by-a-test", lambda directory: (directory / "whole").touch())
     assert [path.name for path in made.iterdir()] == ["whole"]

@@ -41,7 +41,7 @@ from econed.upload_directory import MAX_FILES, UploadDirectory, UploadLimits
 from econed.wire.model import Model
 from tests.support import serving
 from tests.support.cloud import NOW
-from tests.support.numbers import seen
+from tests.support.metrics import samples
 from tests.support.serving import Client, asked, connected, turns
 
 _T = TypeVar("_T")
@@ -194,7 +194,7 @@ async def test_files_that_came_and_did_not_come_whole_are_counted(server: Server
     client.close()
     await turns(lambda: len(server.files) == 1)
     await asked(server, post(server, form(fields_v2(secret="wrong"), CONTENT)))
-    found = seen(server.metrics.snapshot())
+    found = samples(server.metrics.snapshot())
     assert (found["econed_uploads_total", "received"], found["econed_uploads_total", "failed"]) == (1, 1)
     assert len(CONTENT) <= found["econed_upload_bytes_total",] < 2 * len(CONTENT)
     assert found["econed_requests_total", "UploadImage", "ok"] == 1

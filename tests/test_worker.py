@@ -25,7 +25,7 @@ BEGIN = Begin(":port: 1\n", "/etc/one/econe.conf", 0, 2, (), {"kind": "stdout", 
 
 
 @dataclass
-class House:
+class WorkerHarness:
     """A worker with what is around it."""
 
     reactor: Reactor = field(default_factory=Reactor)
@@ -58,7 +58,7 @@ class House:
         """Open the log anew."""
         self.reopened += 1
 
-    def told(self, *commands: Command) -> House:
+    def told(self, *commands: Command) -> WorkerHarness:
         """Have the supervisor say something."""
         self.worker.dataReceived(b"".join(map(control.encode, commands)))
         return self
@@ -76,137 +76,137 @@ class House:
 
 
 @pytest.fixture
-def house() -> House:
+def harness() -> WorkerHarness:
     """One that serves."""
-    made = House().told(BEGIN)
+    made = WorkerHarness().told(BEGIN)
     made.reports()
     return made
 
 
 def test_it_listens_as_it_is_told_and_says_so() -> None:
     """And reports from then on, with what it has counted."""
-    house = House().told(BEGIN)
-    assert house.begun == [BEGIN]
-    assert house.endpoint.is_listening
-    assert house.beside.running
-    assert [type(report) for report in house.reports()] == [Ready, Beat]
-    house.reactor.pump([BEAT_EVERY] * 3)
-    assert house.reports() == [Beat({"econed_uploads": [[["ok"], [1.0]]]})] * 3
+    harness = WorkerHarness().told(BEGIN)
+    assert harness.begun == [BEGIN]
+    assert harness.endpoint.is_listening
+    assert harness.beside.running
+    assert [type(report) for report in harness.reports()] == [Ready, Beat]
+    harness.reactor.pump([BEAT_EVERY] * 3)
+    assert harness.reports() == [Beat({"econed_uploads": [[["ok"], [1.0]]]})] * 3
 
 
 def test_one_that_cannot_start_says_why_and_ends_with_an_error() -> None:
     """When the supervisor has read it."""
-    house = House(cannot=CannotStart("m1.small.erb: cannot be read"))
-    house.told(BEGIN)
-    assert house.reports() == [Failed("m1.small.erb: cannot be read")]
-    assert house.exits == []
-    house.read()
-    assert house.exits == [1]
+    harness = WorkerHarness(cannot=CannotStart("m1.small.erb: cannot be read"))
+    harness.told(BEGIN)
+    assert harness.reports() == [Failed("m1.small.erb: cannot be read")]
+    assert harness.exits == []
+    harness.read()
+    assert harness.exits == [1]
 
 
 def test_a_fault_of_ours_is_no_different_but_for_the_traceback() -> None:
     """It must not hang half-made."""
-    house = House(cannot=KeyError("oops"))
-    house.told(BEGIN)
-    house.read()
-    assert house.exits == [1]
-    assert any("log_failure" in event for event in house.events)
+    harness = WorkerHarness(cannot=KeyError("oops"))
+    harness.told(BEGIN)
+    harness.read()
+    assert harness.exits == [1]
+    assert any("log_failure" in event for event in harness.events)
 
 
-def test_told_to_drain_it_ends_when_nothing_is_left(house: House) -> None:
+def test_told_to_drain_it_ends_when_nothing_is_left(harness: WorkerHarness) -> None:
     """With what it has counted to the last."""
-    house.connections.connections = 1
-    house.told(Drain(), Drain())
-    assert not house.endpoint.is_listening
-    house.reactor.advance(BEAT_EVERY)
-    assert isinstance(house.reports()[-1], Beat), "it goes on to report"
-    house.connections.go()
-    assert isinstance(house.reports()[-1], Beat)
-    house.read()
-    assert house.exits == [0]
+    harness.connections.connections = 1
+    harness.told(Drain(), Drain())
+    assert not harness.endpoint.is_listening
+    harness.reactor.advance(BEAT_EVERY)
+    assert isinstance(harness.reports()[-1], Beat), "it goes on to report"
+    harness.connections.go()
+    assert isinstance(harness.reports()[-1], Beat)
+    harness.read()
+    assert harness.exits == [0]
 
 
-def test_a_supervisor_that_does_not_read_does_not_keep_it(house: House) -> None:
+def test_a_supervisor_that_does_not_read_does_not_keep_it(harness: WorkerHarness) -> None:
     """Not for long."""
-    house.told(Drain())
-    assert house.exits == []
-    house.reactor.advance(LAST_WORDS)
-    assert house.exits == [0]
+    harness.told(Drain())
+    assert harness.exits == []
+    harness.reactor.advance(LAST_WORDS)
+    assert harness.exits == [0]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_told_to_end_by_somebody_else_it_says_so_and_drains(house: House, number: signal.Signals) -> None:
+def test_told_to_end_by_somebody_else_it_says_so_and_drains(harness: WorkerHarness, number: signal.Signals) -> None:
     """So that another takes its place; what the supervisor says after it changes nothing."""
-    house.connections.connections = 1
-    house.reactor.signal(number)
-    assert house.reports()[0] == Draining()
-    house.told(Drain())
-    assert house.exits == []
-    house.connections.go()
-    house.read()
-    assert house.exits == [0]
+    harness.connections.connections = 1
+    harness.reactor.signal(number)
+    assert harness.reports()[0] == Draining()
+    harness.told(Drain())
+    assert harness.exits == []
+    harness.connections.go()
+    harness.read()
+    assert harness.exits == [0]
 
 
-def test_a_signal_that_comes_with_the_supervisors_word_is_not_a_second_one(house: House) -> None:
+def test_a_signal_that_comes_with_the_supervisors_word_is_not_a_second_one(harness: WorkerHarness) -> None:
     """ctrl-C reaches all processes of a terminal; only when it comes again it means at once."""
-    house.connections.connections = 1
-    house.told(Drain())
-    house.reactor.signal(signal.SIGINT)
-    assert house.exits == []
-    house.reactor.signal(signal.SIGINT)
-    assert house.exits == [0]
+    harness.connections.connections = 1
+    harness.told(Drain())
+    harness.reactor.signal(signal.SIGINT)
+    assert harness.exits == []
+    harness.reactor.signal(signal.SIGINT)
+    assert harness.exits == [0]
 
 
-def test_without_a_supervisor_it_finishes_and_ends(house: House) -> None:
+def test_without_a_supervisor_it_finishes_and_ends(harness: WorkerHarness) -> None:
     """However the supervisor came to be gone."""
-    house.connections.connections = 1
-    house.worker.connectionLost(Failure(ConnectionError()))
-    assert house.exits == []
-    house.connections.go()
-    assert house.exits == [0]
+    harness.connections.connections = 1
+    harness.worker.connectionLost(Failure(ConnectionError()))
+    assert harness.exits == []
+    harness.connections.go()
+    assert harness.exits == [0]
 
 
 def test_without_a_supervisor_before_it_has_begun_it_ends() -> None:
     """There is nothing to finish."""
-    house = House()
-    house.worker.connectionLost(Failure(ConnectionError()))
-    assert house.exits == [0]
+    harness = WorkerHarness()
+    harness.worker.connectionLost(Failure(ConnectionError()))
+    assert harness.exits == [0]
 
 
-def test_nonsense_from_the_supervisor_is_as_if_it_were_gone(house: House) -> None:
+def test_nonsense_from_the_supervisor_is_as_if_it_were_gone(harness: WorkerHarness) -> None:
     """It is said, and the worker drains."""
-    house.worker.dataReceived(b"nonsense\n")
-    assert any("talks nonsense" in str(formatEvent(event)) for event in house.events)
-    house.read()
-    assert house.exits == [0]
+    harness.worker.dataReceived(b"nonsense\n")
+    assert any("talks nonsense" in str(formatEvent(event)) for event in harness.events)
+    harness.read()
+    assert harness.exits == [0]
 
 
-def test_it_tells_what_it_has_counted_when_it_is_asked(house: House) -> None:
+def test_it_tells_what_it_has_counted_when_it_is_asked(harness: WorkerHarness) -> None:
     """With the number of the question."""
-    house.told(Ask(7))
-    assert house.reports() == [Counted(7, {"econed_uploads": [[["ok"], [1.0]]]})]
+    harness.told(Ask(7))
+    assert harness.reports() == [Counted(7, {"econed_uploads": [[["ok"], [1.0]]]})]
 
 
-def test_the_log_is_opened_anew_when_the_supervisor_says_so_and_on_signals(house: House) -> None:
+def test_the_log_is_opened_anew_when_the_supervisor_says_so_and_on_signals(harness: WorkerHarness) -> None:
     """A SIGHUP that comes to a worker alone does not end it."""
-    house.told(ReopenLog())
-    house.reactor.signal(signal.SIGUSR1)
-    house.reactor.signal(signal.SIGHUP)
-    assert house.reopened == 3
-    assert house.exits == []
+    harness.told(ReopenLog())
+    harness.reactor.signal(signal.SIGUSR1)
+    harness.reactor.signal(signal.SIGHUP)
+    assert harness.reopened == 3
+    assert harness.exits == []
 
 
 def test_commands_may_come_before_it_is_made() -> None:
     """Told to drain while it starts, it ends."""
     waiting: Deferred[Any] = Deferred()
-    house = House()
+    harness = WorkerHarness()
 
     async def slowly(begin: Begin) -> Made:
         await waiting
-        return await house.make(begin)
+        return await harness.make(begin)
 
-    house.worker._make = slowly
-    house.told(BEGIN, ReopenLog(), Ask(1), Drain())
-    assert house.reports() == [Counted(1, {})]
-    house.read()
-    assert house.exits == [0]
+    harness.worker._make = slowly
+    harness.told(BEGIN, ReopenLog(), Ask(1), Drain())
+    assert harness.reports() == [Counted(1, {})]
+    harness.read()
+    assert harness.exits == [0]

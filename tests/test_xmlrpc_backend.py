@@ -36,7 +36,7 @@ from econed.opennebula.methods import MAX_GROUP_POOL, MAX_LIST, MAX_USER, MAX_US
 from econed.opennebula.tokens import CipherForm, PasswordKey, session_token
 from econed.xmlrpc_backend import Limits, XMLRPCBackend
 from econed.xmlrpc_proxy import OnedProxy, oned_endpoint
-from tests.support.peers import Behaviour, Peer, Server, reply, says
+from tests.support.oned_stubs import Behaviour, OnedStub, StubConnection, reply, says
 
 T = TypeVar("T")
 DEFAULT = Limits()
@@ -54,7 +54,7 @@ def token(user: str | None, form: CipherForm = CipherForm.KEY_IV) -> str:
 def taking(form: CipherForm, then: Behaviour) -> Behaviour:
     """Return the behaviour of an oned that takes tokens of one form, for serveradmin and alice."""
 
-    def behave(peer: Peer) -> None:
+    def behave(peer: StubConnection) -> None:
         if peer.arguments[0] not in (token(None, form), token("alice", form)):
             peer.answer(reply(*REFUSED))
         elif peer.method == PROBE:
@@ -71,21 +71,21 @@ def modern(then: Behaviour) -> Behaviour:
 
 
 @dataclass
-class House:
+class BackendHarness:
     """What a test needs of the world: servers on loopback, backends that speak to them, a clock of its own."""
 
     reactor: Any
     clock: Clock = field(default_factory=Clock)
     ports: list[Any] = field(default_factory=list)
-    servers: list[Server] = field(default_factory=list)
+    servers: list[OnedStub] = field(default_factory=list)
     said: list[LogEvent] = field(default_factory=list)
     in_threads: int = 0
 
     def serve(
         self, behaviour: Behaviour, on_connect: Behaviour | None = None, port: int = 0, tls: Any = None
-    ) -> Server:
+    ) -> OnedStub:
         """Start a server that behaves so."""
-        server = Server(behaviour, on_connect)
+        server = OnedStub(behaviour, on_connect)
         if tls is None:
             listening = self.reactor.listenTCP(port, server, interface="127.0.0.1")
         else:
@@ -96,7 +96,7 @@ class House:
         return server
 
     def backend(self, url: str, limits: Limits = DEFAULT, ca_file: Path | None = None) -> XMLRPCBackend:
-        """Return a backend for `url` whose deadlines this house's clock times."""
+        """Return a backend for `url` whose deadlines this harness's clock times."""
 
         async def in_thread(work: Callable[[], T]) -> T:
             self.in_threads += 1
@@ -125,11 +125,11 @@ class House:
 
 
 @pytest_twisted.async_yield_fixture
-async def house() -> AsyncIterator[House]:
-    """Return a house; all its doors are closed after the test."""
+async def harness() -> AsyncIterator[BackendHarness]:
+    """Return a harness; all its doors are closed after the test."""
     from twisted.internet import reactor
 
-    made = House(reactor)
+    made = BackendHarness(reactor)
     yield made
     await made.close()
 
@@ -150,65 +150,65 @@ async def failure_of(work: Any) -> OpenNebulaError:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_backend_is_an_opennebula(house: House) -> None:
-    assert verifyObject(IOpenNebula, house.backend("http://127.0.0.1:2633/RPC2"))
+async def test_a_backend_is_an_opennebula(harness: BackendHarness) -> None:
+    assert verifyObject(IOpenNebula, harness.backend("http://127.0.0.1:2633/RPC2"))
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_call_carries_the_users_session_and_its_arguments(house: House) -> None:
-    server = house.serve(modern(says(True, 42, 0)))
-    made = await house.backend(server.url).call("alice", "one.template.instantiate", 5, "wéb", True, 'A="<&>"', False)
+async def test_a_call_carries_the_users_session_and_its_arguments(harness: BackendHarness) -> None:
+    server = harness.serve(modern(says(True, 42, 0)))
+    made = await harness.backend(server.url).call("alice", "one.template.instantiate", 5, "wéb", True, 'A="<&>"', False)
     assert made == 42
     assert server.calls == [PROBE, "one.template.instantiate"]
     assert server.asking[-1].arguments == (token("alice"), 5, "wéb", True, 'A="<&>"', False)
 
 
 @pytest_twisted.ensureDeferred
-async def test_nobody_is_serveradmin_himself(house: House) -> None:
-    server = house.serve(modern(says(True, "7.4.0", 0)))
-    assert await house.backend(server.url).call(None, "one.system.version") == "7.4.0"
+async def test_nobody_is_serveradmin_himself(harness: BackendHarness) -> None:
+    server = harness.serve(modern(says(True, "7.4.0", 0)))
+    assert await harness.backend(server.url).call(None, "one.system.version") == "7.4.0"
     assert server.asking[-1].arguments == (token(None),)
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_request_names_host_and_path_of_the_url(house: House) -> None:
-    server = house.serve(modern(says(True, 1, 0)))
-    await house.backend(server.url).call("alice", "one.vm.action", "resume", 1)
+async def test_the_request_names_host_and_path_of_the_url(harness: BackendHarness) -> None:
+    server = harness.serve(modern(says(True, 1, 0)))
+    await harness.backend(server.url).call("alice", "one.vm.action", "resume", 1)
     assert server.asking[-1].head[0] == b"POST /RPC2 HTTP/1.0"
     assert b"Host: " + server.url.split("/")[2].encode() in server.asking[-1].head
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_document_is_parsed(house: House) -> None:
-    server = house.serve(modern(says(True, "<VM><ID>7</ID><NAME><![CDATA[a<b]]></NAME></VM>", 0)))
-    root = await house.backend(server.url).document("alice", "one.vm.info", 7, False)
+async def test_a_document_is_parsed(harness: BackendHarness) -> None:
+    server = harness.serve(modern(says(True, "<VM><ID>7</ID><NAME><![CDATA[a<b]]></NAME></VM>", 0)))
+    root = await harness.backend(server.url).document("alice", "one.vm.info", 7, False)
     assert (root.tag, root.findtext("ID"), root.findtext("NAME")) == ("VM", "7", "a<b")
 
 
 @pytest_twisted.ensureDeferred
-async def test_small_answers_are_decoded_at_once_and_large_ones_in_a_thread(house: House) -> None:
+async def test_small_answers_are_decoded_at_once_and_large_ones_in_a_thread(harness: BackendHarness) -> None:
     text = "x" * 300_000
-    server = house.serve(modern(says(True, f"<VM><A>{text}</A></VM>", 0)))
-    backend = house.backend(server.url)
+    server = harness.serve(modern(says(True, f"<VM><A>{text}</A></VM>", 0)))
+    backend = harness.backend(server.url)
     assert (await backend.document("alice", "one.vm.info", 7, False)).findtext("A") == text
-    assert house.in_threads == 1
+    assert harness.in_threads == 1
     server.behaviour = modern(says(True, "<VM/>", 0))
     await backend.document("alice", "one.vm.info", 7, False)
-    assert house.in_threads == 1
+    assert harness.in_threads == 1
 
 
 @pytest_twisted.ensureDeferred
-async def test_with_the_reactors_own_threads_a_large_answer_is_read_too(house: House) -> None:
-    server = house.serve(lambda peer: peer.answer(reply(True, f"<VM><A>{'x' * 300_000}</A></VM>", 0)))
-    backend = XMLRPCBackend.at(house.reactor, (server.url,), "serveradmin", PasswordKey(PASSWORD))
+async def test_with_the_reactors_own_threads_a_large_answer_is_read_too(harness: BackendHarness) -> None:
+    server = harness.serve(lambda peer: peer.answer(reply(True, f"<VM><A>{'x' * 300_000}</A></VM>", 0)))
+    backend = XMLRPCBackend.at(harness.reactor, (server.url,), "serveradmin", PasswordKey(PASSWORD))
     root = await backend.document("alice", "one.vm.info", 7, False)
     assert len(root.findtext("A") or "") == 300_000
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_refusal_has_oneds_code_and_is_not_asked_for_again(house: House) -> None:
-    server = house.serve(modern(says(False, "[one.vm.info] Error getting virtual machine [9].", 1024, 9, -1)))
-    error = await failure_of(house.backend(server.url).document("alice", "one.vm.info", 9, False))
+async def test_a_refusal_has_oneds_code_and_is_not_asked_for_again(harness: BackendHarness) -> None:
+    server = harness.serve(modern(says(False, "[one.vm.info] Error getting virtual machine [9].", 1024, 9, -1)))
+    error = await failure_of(harness.backend(server.url).document("alice", "one.vm.info", 9, False))
     assert isinstance(error, OpenNebulaRefusal)
     assert (error.method, error.code) == ("one.vm.info", 1024)
     assert server.calls == [PROBE, "one.vm.info"]
@@ -216,9 +216,11 @@ async def test_a_refusal_has_oneds_code_and_is_not_asked_for_again(house: House)
 
 @pytest.mark.parametrize("text", ["\U0001f600", "nul\x00", "bell\x07", "\ud800", "cr\r"])
 @pytest_twisted.ensureDeferred
-async def test_a_text_that_xml_rpc_cannot_carry_is_refused_before_anything_is_sent(house: House, text: str) -> None:
-    server = house.serve(modern(says(True, 1, 0)))
-    error = await failure_of(house.backend(server.url).call("alice", "one.vm.rename", 1, text))
+async def test_a_text_that_xml_rpc_cannot_carry_is_refused_before_anything_is_sent(
+    harness: BackendHarness, text: str
+) -> None:
+    server = harness.serve(modern(says(True, 1, 0)))
+    error = await failure_of(harness.backend(server.url).call("alice", "one.vm.rename", 1, text))
     assert isinstance(error, OpenNebulaRefusal)
     assert error.code == 4096
     assert server.calls == []
@@ -227,10 +229,10 @@ async def test_a_text_that_xml_rpc_cannot_carry_is_refused_before_anything_is_se
 @pytest.mark.parametrize("number", [2**31, -(2**31) - 1, 1.5, None])
 @pytest_twisted.ensureDeferred
 async def test_a_value_that_is_no_number_of_oneds_is_refused_before_anything_is_sent(
-    house: House, number: object
+    harness: BackendHarness, number: object
 ) -> None:
-    server = house.serve(modern(says(True, 1, 0)))
-    error = await failure_of(house.backend(server.url).call("alice", "one.vm.action", "resume", number))
+    server = harness.serve(modern(says(True, 1, 0)))
+    error = await failure_of(harness.backend(server.url).call("alice", "one.vm.action", "resume", number))
     assert isinstance(error, OpenNebulaRefusal)
     assert server.calls == []
 
@@ -239,9 +241,11 @@ async def test_a_value_that_is_no_number_of_oneds_is_refused_before_anything_is_
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_form_that_oned_takes_is_found_out_with_the_first_call_and_remembered(house: House) -> None:
-    server = house.serve(taking(CipherForm.ZERO_IV, says(True, 1, 0)))
-    backend = house.backend(server.url)
+async def test_the_form_that_oned_takes_is_found_out_with_the_first_call_and_remembered(
+    harness: BackendHarness,
+) -> None:
+    server = harness.serve(taking(CipherForm.ZERO_IV, says(True, 1, 0)))
+    backend = harness.backend(server.url)
     for _ in range(3):
         assert await backend.call("alice", "one.vm.action", "resume", 1) == 1
     assert server.calls == [PROBE, PROBE] + ["one.vm.action"] * 3
@@ -251,11 +255,11 @@ async def test_the_form_that_oned_takes_is_found_out_with_the_first_call_and_rem
 @pytest.mark.parametrize(("user", "is_the_daemons_fault"), [("alice", False), (None, True)])
 @pytest_twisted.ensureDeferred
 async def test_whom_oned_does_not_know_is_told_from_a_server_account_that_it_does_not_take(
-    house: House, user: str | None, is_the_daemons_fault: bool
+    harness: BackendHarness, user: str | None, is_the_daemons_fault: bool
 ) -> None:
     """The one is the caller's business (AuthFailure), the other the administrator's (InternalError)."""
-    server = house.serve(modern(says(*REFUSED)))
-    error = await failure_of(house.backend(server.url).call(user, "one.vm.action", "resume", 1))
+    server = harness.serve(modern(says(*REFUSED)))
+    error = await failure_of(harness.backend(server.url).call(user, "one.vm.action", "resume", 1))
     assert isinstance(error, OpenNebulaRefusal)
     assert error.code == 256
     assert isinstance(error, ServerAccountRefused) == is_the_daemons_fault
@@ -263,24 +267,24 @@ async def test_whom_oned_does_not_know_is_told_from_a_server_account_that_it_doe
 
 
 @pytest_twisted.ensureDeferred
-async def test_credentials_that_oned_takes_in_no_form_are_the_daemons_fault(house: House) -> None:
-    server = house.serve(says(*REFUSED))
-    error = await failure_of(house.backend(server.url).call("alice", "one.vm.action", "resume", 1))
+async def test_credentials_that_oned_takes_in_no_form_are_the_daemons_fault(harness: BackendHarness) -> None:
+    server = harness.serve(says(*REFUSED))
+    error = await failure_of(harness.backend(server.url).call("alice", "one.vm.action", "resume", 1))
     assert isinstance(error, ServerAccountRefused)
 
 
 @pytest_twisted.ensureDeferred
-async def test_many_first_calls_find_it_out_together(house: House) -> None:
-    server = house.serve(taking(CipherForm.ZERO_IV, says(True, 1, 0)))
-    backend = house.backend(server.url)
+async def test_many_first_calls_find_it_out_together(harness: BackendHarness) -> None:
+    server = harness.serve(taking(CipherForm.ZERO_IV, says(True, 1, 0)))
+    backend = harness.backend(server.url)
     await DeferredList([started(backend.call("alice", "one.vm.action", "resume", each)) for each in range(6)])
     assert server.calls.count(PROBE) == 2
 
 
 @pytest_twisted.ensureDeferred
-async def test_one_caller_who_gives_up_does_not_stop_the_others_from_finding_out(house: House) -> None:
-    server = house.serve(lambda peer: None)
-    backend = house.backend(server.url)
+async def test_one_caller_who_gives_up_does_not_stop_the_others_from_finding_out(harness: BackendHarness) -> None:
+    server = harness.serve(lambda peer: None)
+    backend = harness.backend(server.url)
     first, second = (started(backend.call("alice", "one.vm.action", "resume", each)) for each in range(2))
     probe = await server.request(1)
     first.cancel()
@@ -292,9 +296,9 @@ async def test_one_caller_who_gives_up_does_not_stop_the_others_from_finding_out
 
 
 @pytest_twisted.ensureDeferred
-async def test_nobody_waiting_any_more_ends_the_finding_out(house: House) -> None:
-    server = house.serve(lambda peer: None)
-    call = started(house.backend(server.url).call("alice", "one.vm.action", "resume", 1))
+async def test_nobody_waiting_any_more_ends_the_finding_out(harness: BackendHarness) -> None:
+    server = harness.serve(lambda peer: None)
+    call = started(harness.backend(server.url).call("alice", "one.vm.action", "resume", 1))
     probe = await server.request(1)
     call.cancel()
     with pytest.raises(CancelledError):
@@ -303,9 +307,11 @@ async def test_nobody_waiting_any_more_ends_the_finding_out(house: House) -> Non
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_oned_that_is_upgraded_beneath_it_is_found_out_again_and_the_call_is_made(house: House) -> None:
-    server = house.serve(taking(CipherForm.ZERO_IV, says(True, 1, 0)))
-    backend = house.backend(server.url)
+async def test_an_oned_that_is_upgraded_beneath_it_is_found_out_again_and_the_call_is_made(
+    harness: BackendHarness,
+) -> None:
+    server = harness.serve(taking(CipherForm.ZERO_IV, says(True, 1, 0)))
+    backend = harness.backend(server.url)
     await backend.call("alice", "one.vm.action", "resume", 1)
     server.asking.clear()
     server.behaviour = modern(says(True, 2, 0))
@@ -314,27 +320,27 @@ async def test_an_oned_that_is_upgraded_beneath_it_is_found_out_again_and_the_ca
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_user_whom_oned_does_not_know_is_refused_after_one_look_at_the_form(house: House) -> None:
-    server = house.serve(modern(says(True, 1, 0)))
-    error = await failure_of(house.backend(server.url).call("mallory", "one.vm.action", "resume", 1))
+async def test_a_user_whom_oned_does_not_know_is_refused_after_one_look_at_the_form(harness: BackendHarness) -> None:
+    server = harness.serve(modern(says(True, 1, 0)))
+    error = await failure_of(harness.backend(server.url).call("mallory", "one.vm.action", "resume", 1))
     assert isinstance(error, OpenNebulaRefusal)
     assert error.code == 256
     assert server.calls == [PROBE, "one.vm.action", PROBE]
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_name_that_would_shift_the_parts_of_a_session_is_refused_unsent(house: House) -> None:
-    server = house.serve(modern(says(True, 1, 0)))
-    error = await failure_of(house.backend(server.url).call("alice:x", "one.vm.action", "resume", 1))
+async def test_a_name_that_would_shift_the_parts_of_a_session_is_refused_unsent(harness: BackendHarness) -> None:
+    server = harness.serve(modern(says(True, 1, 0)))
+    error = await failure_of(harness.backend(server.url).call("alice:x", "one.vm.action", "resume", 1))
     assert isinstance(error, OpenNebulaRefusal)
     assert error.code == 256
     assert "one.vm.action" not in server.calls
 
 
 @pytest_twisted.ensureDeferred
-async def test_wrong_credentials_are_a_refusal_until_they_are_right(house: House) -> None:
-    server = house.serve(says(*REFUSED))
-    backend = house.backend(server.url)
+async def test_wrong_credentials_are_a_refusal_until_they_are_right(harness: BackendHarness) -> None:
+    server = harness.serve(says(*REFUSED))
+    backend = harness.backend(server.url)
     error = await failure_of(backend.call("alice", "one.vm.action", "resume", 1))
     assert isinstance(error, OpenNebulaRefusal)
     assert error.code == 256
@@ -344,10 +350,10 @@ async def test_wrong_credentials_are_a_refusal_until_they_are_right(house: House
 
 
 @pytest_twisted.ensureDeferred
-async def test_two_processes_send_the_same_session_string(house: House) -> None:
-    server = house.serve(modern(says(True, 1, 0)))
+async def test_two_processes_send_the_same_session_string(harness: BackendHarness) -> None:
+    server = harness.serve(modern(says(True, 1, 0)))
     for _ in range(2):
-        await house.backend(server.url).call("alice", "one.vm.action", "resume", 1)
+        await harness.backend(server.url).call("alice", "one.vm.action", "resume", 1)
     sent = [peer.arguments[0] for peer in server.asking if peer.method != PROBE]
     assert sent == [token("alice")] * 2
 
@@ -356,25 +362,25 @@ async def test_two_processes_send_the_same_session_string(house: House) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_backend_starts_while_oned_is_down_and_works_when_it_is_there(house: House) -> None:
-    stopped = house.serve(modern(says(True, 1, 0)))
-    await maybeDeferred(house.ports.pop().stopListening)
-    backend = house.backend(stopped.url)
+async def test_a_backend_starts_while_oned_is_down_and_works_when_it_is_there(harness: BackendHarness) -> None:
+    stopped = harness.serve(modern(says(True, 1, 0)))
+    await maybeDeferred(harness.ports.pop().stopListening)
+    backend = harness.backend(stopped.url)
     error = await failure_of(backend.call("alice", "one.vm.action", "resume", 1))
     assert isinstance(error, OpenNebulaUnavailable)
     assert "refused" in error.reason
-    house.serve(modern(says(True, 1, 0)), port=int(stopped.url.split(":")[2].split("/")[0]))
+    harness.serve(modern(says(True, 1, 0)), port=int(stopped.url.split(":")[2].split("/")[0]))
     assert await backend.call("alice", "one.vm.action", "resume", 1) == 1
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_oned_that_says_nothing_is_unavailable_at_the_deadline_and_hung_up_on(house: House) -> None:
-    server = house.serve(modern(lambda peer: None))
-    call = started(house.backend(server.url, Limits(deadline=30)).call("alice", "one.vm.action", "resume", 1))
+async def test_an_oned_that_says_nothing_is_unavailable_at_the_deadline_and_hung_up_on(harness: BackendHarness) -> None:
+    server = harness.serve(modern(lambda peer: None))
+    call = started(harness.backend(server.url, Limits(deadline=30)).call("alice", "one.vm.action", "resume", 1))
     peer = await server.request(2)
-    house.clock.advance(29.9)
+    harness.clock.advance(29.9)
     assert not call.called
-    house.clock.advance(0.2)
+    harness.clock.advance(0.2)
     error = await failure_of(call)
     assert isinstance(error, OpenNebulaUnavailable)
     assert "30 s" in error.reason
@@ -383,26 +389,28 @@ async def test_an_oned_that_says_nothing_is_unavailable_at_the_deadline_and_hung
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_answer_that_drips_does_not_put_the_deadline_off(house: House) -> None:
-    server = house.serve(modern(lambda peer: peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n")))
-    call = started(house.backend(server.url, Limits(deadline=10)).document("alice", "one.vm.info", 1, False))
+async def test_an_answer_that_drips_does_not_put_the_deadline_off(harness: BackendHarness) -> None:
+    server = harness.serve(modern(lambda peer: peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n")))
+    call = started(harness.backend(server.url, Limits(deadline=10)).document("alice", "one.vm.info", 1, False))
     peer = await server.request(2)
     for _ in range(9):
         peer.send(b"<")
-        house.clock.advance(1)
+        harness.clock.advance(1)
     assert not call.called
-    house.clock.advance(1)
+    harness.clock.advance(1)
     assert isinstance(await failure_of(call), OpenNebulaUnavailable)
     await peer.lost
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_oned_that_never_answers_the_finding_out_is_unavailable_at_the_deadline(house: House) -> None:
-    server = house.serve(lambda peer: None)
-    backend = house.backend(server.url, Limits(deadline=30))
+async def test_an_oned_that_never_answers_the_finding_out_is_unavailable_at_the_deadline(
+    harness: BackendHarness,
+) -> None:
+    server = harness.serve(lambda peer: None)
+    backend = harness.backend(server.url, Limits(deadline=30))
     call = started(backend.call("alice", "one.vm.action", "resume", 1))
     await server.request(1)
-    house.clock.advance(30)
+    harness.clock.advance(30)
     assert isinstance(await failure_of(call), OpenNebulaUnavailable)
     server.behaviour = modern(says(True, 1, 0))
     assert await backend.call("alice", "one.vm.action", "resume", 1) == 1
@@ -411,22 +419,22 @@ async def test_an_oned_that_never_answers_the_finding_out_is_unavailable_at_the_
 def sends(data: bytes) -> Behaviour:
     """Return the behaviour of sending some bytes and closing."""
 
-    def behave(peer: Peer) -> None:
+    def behave(peer: StubConnection) -> None:
         peer.send(data)
         peer.close()
 
     return behave
 
 
-def half_an_answer(peer: Peer) -> None:
+def half_an_answer(peer: StubConnection) -> None:
     """Announce more than is sent."""
     body = reply(True, "<VM/>", 0)
     peer.answer(body[: len(body) // 2], length=len(body))
 
 
 BROKEN_OFF: dict[str, Behaviour] = {
-    "closes at once": Peer.close,
-    "resets": Peer.reset,
+    "closes at once": StubConnection.close,
+    "resets": StubConnection.reset,
     "sends half a head": sends(b"HTTP/1.1 200"),
     "sends half an answer": half_an_answer,
     "is a proxy without oned": lambda peer: peer.answer(b"<html>Bad Gateway</html>", "502 Bad Gateway"),
@@ -437,10 +445,10 @@ BROKEN_OFF: dict[str, Behaviour] = {
 @pytest.mark.parametrize("behaviour", BROKEN_OFF.values(), ids=BROKEN_OFF.keys())
 @pytest_twisted.ensureDeferred
 async def test_an_oned_that_breaks_off_is_unavailable_after_two_reads_or_one_write(
-    house: House, behaviour: Behaviour
+    harness: BackendHarness, behaviour: Behaviour
 ) -> None:
-    server = house.serve(modern(behaviour))
-    backend = house.backend(server.url)
+    server = harness.serve(modern(behaviour))
+    backend = harness.backend(server.url)
     assert isinstance(await failure_of(backend.document("alice", "one.vm.info", 1, False)), OpenNebulaUnavailable)
     assert server.calls == [PROBE, "one.vm.info", "one.vm.info"]
     assert isinstance(await failure_of(backend.call("alice", "one.vm.action", "resume", 1)), OpenNebulaUnavailable)
@@ -448,9 +456,9 @@ async def test_an_oned_that_breaks_off_is_unavailable_after_two_reads_or_one_wri
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_read_that_broke_off_is_tried_again_and_answered(house: House) -> None:
-    server = house.serve(modern(lambda peer: None))
-    call = started(house.backend(server.url).document("alice", "one.vm.info", 1, False))
+async def test_a_read_that_broke_off_is_tried_again_and_answered(harness: BackendHarness) -> None:
+    server = harness.serve(modern(lambda peer: None))
+    call = started(harness.backend(server.url).document("alice", "one.vm.info", 1, False))
     peer = await server.request(2)
     server.behaviour = modern(says(True, "<VM><ID>1</ID></VM>", 0))
     peer.reset()
@@ -458,14 +466,14 @@ async def test_a_read_that_broke_off_is_tried_again_and_answered(house: House) -
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_second_try_has_no_deadline_of_its_own(house: House) -> None:
-    server = house.serve(modern(lambda peer: None))
-    call = started(house.backend(server.url, Limits(deadline=30)).document("alice", "one.vm.info", 1, False))
+async def test_a_second_try_has_no_deadline_of_its_own(harness: BackendHarness) -> None:
+    server = harness.serve(modern(lambda peer: None))
+    call = started(harness.backend(server.url, Limits(deadline=30)).document("alice", "one.vm.info", 1, False))
     first = await server.request(2)
-    house.clock.advance(20)
+    harness.clock.advance(20)
     first.reset()
     await server.request(3)
-    house.clock.advance(10)
+    harness.clock.advance(10)
     assert isinstance(await failure_of(call), OpenNebulaUnavailable)
 
 
@@ -493,7 +501,7 @@ def test_methods_that_change_something_are_not_taken_for_reads(method: str, read
 # What is no oned
 
 
-def endless_head(peer: Peer) -> None:
+def endless_head(peer: StubConnection) -> None:
     """Send headers without end."""
     peer.send(b"HTTP/1.1 200 OK\r\n" + b"X-Header: more\r\n" * 20_000)
 
@@ -505,7 +513,7 @@ NONSENSE: dict[str, Behaviour] = {
     "headers that are none": lambda peer: peer.send(b"HTTP/1.1 200 OK\r\nnonsense\r\nmore\r\n\r\n"),
     "a length that is none": lambda peer: peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n"),
     "headers without end": endless_head,
-    "an internal error": lambda peer: peer.answer(b"oops", "500 Internal Server Error"),
+    "an internal error": lambda peer: peer.answer(b"oops", "500 Internal OnedStub Error"),
     "a redirection": lambda peer: peer.answer(b"", "302 Found"),
     "a web page": lambda peer: peer.answer(b"<html><body>It works!</body></html>"),
     "no text": lambda peer: peer.answer(b"\xff\xfe\x00\x01"),
@@ -517,18 +525,18 @@ NONSENSE: dict[str, Behaviour] = {
 
 @pytest.mark.parametrize("behaviour", NONSENSE.values(), ids=NONSENSE.keys())
 @pytest_twisted.ensureDeferred
-async def test_what_is_no_reply_is_nonsense_and_asked_for_once(house: House, behaviour: Behaviour) -> None:
-    server = house.serve(modern(behaviour))
-    error = await failure_of(house.backend(server.url).document("alice", "one.vm.info", 1, False))
+async def test_what_is_no_reply_is_nonsense_and_asked_for_once(harness: BackendHarness, behaviour: Behaviour) -> None:
+    server = harness.serve(modern(behaviour))
+    error = await failure_of(harness.backend(server.url).document("alice", "one.vm.info", 1, False))
     assert isinstance(error, OpenNebulaNonsense)
     assert server.calls == [PROBE, "one.vm.info"]
     await server.asking[-1].lost
 
 
 @pytest_twisted.ensureDeferred
-async def test_more_bytes_than_may_come_are_nonsense_and_not_waited_for(house: House) -> None:
-    server = house.serve(modern(lambda peer: peer.send(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 10_000_000)))
-    call = house.backend(server.url, Limits(reply_bytes=1_000_000)).document("alice", "one.vm.info", 1, False)
+async def test_more_bytes_than_may_come_are_nonsense_and_not_waited_for(harness: BackendHarness) -> None:
+    server = harness.serve(modern(lambda peer: peer.send(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 10_000_000)))
+    call = harness.backend(server.url, Limits(reply_bytes=1_000_000)).document("alice", "one.vm.info", 1, False)
     error = await failure_of(call)
     assert isinstance(error, OpenNebulaNonsense)
     assert "1000000 bytes" in error.reason
@@ -536,9 +544,9 @@ async def test_more_bytes_than_may_come_are_nonsense_and_not_waited_for(house: H
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_answer_that_announces_too_much_is_not_waited_for(house: House) -> None:
-    server = house.serve(modern(lambda peer: peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000001\r\n\r\n")))
-    call = house.backend(server.url, Limits(reply_bytes=1_000_000)).document("alice", "one.vm.info", 1, False)
+async def test_an_answer_that_announces_too_much_is_not_waited_for(harness: BackendHarness) -> None:
+    server = harness.serve(modern(lambda peer: peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000001\r\n\r\n")))
+    call = harness.backend(server.url, Limits(reply_bytes=1_000_000)).document("alice", "one.vm.info", 1, False)
     assert isinstance(await failure_of(call), OpenNebulaNonsense)
     await server.asking[-1].lost
 
@@ -557,16 +565,16 @@ async def test_an_answer_that_announces_too_much_is_not_waited_for(house: House)
     ],
 )
 @pytest_twisted.ensureDeferred
-async def test_what_users_can_make_long_has_a_bound_of_its_own(house: House, method: str, most: int) -> None:
+async def test_what_users_can_make_long_has_a_bound_of_its_own(harness: BackendHarness, method: str, most: int) -> None:
     """A response that announces more is refused as too large before a byte of it is read; one that does not is read."""
     announced = most
 
-    def behave(peer: Peer) -> None:
+    def behave(peer: StubConnection) -> None:
         peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % announced)
         peer.close()
 
-    server = house.serve(modern(lambda peer: None))
-    backend = house.backend(server.url)
+    server = harness.serve(modern(lambda peer: None))
+    backend = harness.backend(server.url)
     await backend.document("alice", "one.user.info", -1, False)
     server.behaviour = behave
     assert isinstance(await failure_of(backend.document("alice", method)), OpenNebulaUnavailable), "it broke off"
@@ -577,18 +585,18 @@ async def test_what_users_can_make_long_has_a_bound_of_its_own(house: House, met
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_answer_without_a_length_ends_with_the_connection(house: House) -> None:
-    server = house.serve(modern(sends(b"HTTP/1.0 200 OK\r\n\r\n" + reply(True, 7, 0))))
-    assert await house.backend(server.url).call("alice", "one.vm.action", "resume", 1) == 7
+async def test_an_answer_without_a_length_ends_with_the_connection(harness: BackendHarness) -> None:
+    server = harness.serve(modern(sends(b"HTTP/1.0 200 OK\r\n\r\n" + reply(True, 7, 0))))
+    assert await harness.backend(server.url).call("alice", "one.vm.action", "resume", 1) == 7
 
 
 # Turns
 
 
 @pytest_twisted.ensureDeferred
-async def test_no_more_calls_are_made_at_once_than_allowed(house: House) -> None:
-    server = house.serve(modern(lambda peer: None))
-    backend = house.backend(server.url, Limits(calls=2))
+async def test_no_more_calls_are_made_at_once_than_allowed(harness: BackendHarness) -> None:
+    server = harness.serve(modern(lambda peer: None))
+    backend = harness.backend(server.url, Limits(calls=2))
     calls = [started(backend.call("alice", "one.vm.action", "resume", number)) for number in range(5)]
     for answered in range(5):
         peer = await server.request(answered + 2)
@@ -599,18 +607,18 @@ async def test_no_more_calls_are_made_at_once_than_allowed(house: House) -> None
 
 
 @pytest_twisted.ensureDeferred
-async def test_calls_get_their_turn_in_the_order_in_which_they_came(house: House) -> None:
-    server = house.serve(modern(lambda peer: peer.answer(reply(True, peer.arguments[-1], 0))))
-    backend = house.backend(server.url, Limits(calls=1))
+async def test_calls_get_their_turn_in_the_order_in_which_they_came(harness: BackendHarness) -> None:
+    server = harness.serve(modern(lambda peer: peer.answer(reply(True, peer.arguments[-1], 0))))
+    backend = harness.backend(server.url, Limits(calls=1))
     calls = [started(backend.call("alice", "one.vm.action", "resume", number)) for number in range(5)]
     assert [await call for call in calls] == [0, 1, 2, 3, 4]
     assert [peer.arguments[-1] for peer in server.asking[1:]] == [0, 1, 2, 3, 4]
 
 
 @pytest_twisted.ensureDeferred
-async def test_who_gives_up_waiting_leaves_his_turn_to_the_next(house: House) -> None:
-    server = house.serve(modern(lambda peer: None))
-    backend = house.backend(server.url, Limits(calls=1))
+async def test_who_gives_up_waiting_leaves_his_turn_to_the_next(harness: BackendHarness) -> None:
+    server = harness.serve(modern(lambda peer: None))
+    backend = harness.backend(server.url, Limits(calls=1))
     first, second, third = (started(backend.call("alice", "one.vm.action", "resume", each)) for each in range(3))
     peer = await server.request(2)
     second.cancel()
@@ -625,31 +633,31 @@ async def test_who_gives_up_waiting_leaves_his_turn_to_the_next(house: House) ->
 
 
 @pytest_twisted.ensureDeferred
-async def test_waiting_for_a_turn_counts_and_a_call_that_had_none_is_never_sent(house: House) -> None:
-    server = house.serve(modern(lambda peer: None))
-    backend = house.backend(server.url, Limits(calls=1, deadline=30))
+async def test_waiting_for_a_turn_counts_and_a_call_that_had_none_is_never_sent(harness: BackendHarness) -> None:
+    server = harness.serve(modern(lambda peer: None))
+    backend = harness.backend(server.url, Limits(calls=1, deadline=30))
     first = started(backend.call("alice", "one.vm.action", "resume", 1))
     await server.request(2)
-    house.clock.advance(10)
+    harness.clock.advance(10)
     second = started(backend.call("alice", "one.vm.action", "resume", 2))
-    house.clock.advance(20)
+    harness.clock.advance(20)
     assert isinstance(await failure_of(first), OpenNebulaUnavailable)
     await server.request(3)
-    house.clock.advance(10)
+    harness.clock.advance(10)
     assert isinstance(await failure_of(second), OpenNebulaUnavailable)
     third = started(backend.call("alice", "one.vm.action", "resume", 3))
     fourth = started(backend.call("alice", "one.vm.action", "resume", 4))
     await server.request(4)
-    house.clock.advance(30)
+    harness.clock.advance(30)
     assert isinstance(await failure_of(third), OpenNebulaUnavailable)
     assert isinstance(await failure_of(fourth), OpenNebulaUnavailable)
     assert [peer.arguments[-1] for peer in server.asking[1:]] == [1, 2, 3]
 
 
 @pytest_twisted.ensureDeferred
-async def test_cancelling_a_call_closes_its_connection_and_frees_its_turn(house: House) -> None:
-    server = house.serve(modern(lambda peer: None))
-    backend = house.backend(server.url, Limits(calls=1))
+async def test_cancelling_a_call_closes_its_connection_and_frees_its_turn(harness: BackendHarness) -> None:
+    server = harness.serve(modern(lambda peer: None))
+    backend = harness.backend(server.url, Limits(calls=1))
     call = started(backend.call("alice", "one.vm.action", "resume", 1))
     peer = await server.request(2)
     call.cancel()
@@ -664,19 +672,19 @@ async def test_cancelling_a_call_closes_its_connection_and_frees_its_turn(house:
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_observer_hears_of_every_call_once_with_its_outcome(house: House) -> None:
+async def test_an_observer_hears_of_every_call_once_with_its_outcome(harness: BackendHarness) -> None:
     seen: list[tuple[str, float, str]] = []
-    server = house.serve(modern(says(True, "<VM/>", 0)))
-    backend = Observed(house.backend(server.url), house.clock, lambda *told: seen.append(told))
+    server = harness.serve(modern(says(True, "<VM/>", 0)))
+    backend = Observed(harness.backend(server.url), harness.clock, lambda *told: seen.append(told))
     await backend.document("alice", "one.vm.info", 1, False)
-    for behaviour in (says(False, "no", 2048), Peer.close, lambda peer: peer.answer(b"?")):
+    for behaviour in (says(False, "no", 2048), StubConnection.close, lambda peer: peer.answer(b"?")):
         server.behaviour = modern(behaviour)
         await failure_of(backend.call("alice", "one.vm.action", "resume", 1))
     asked = len(server.asking)
     server.behaviour = modern(lambda peer: None)
     call = started(backend.call("alice", "one.vm.action", "resume", 1))
     await server.request(asked + 1)
-    house.clock.advance(3)
+    harness.clock.advance(3)
     call.cancel()
     with pytest.raises(CancelledError):
         await call
@@ -690,15 +698,15 @@ async def test_an_observer_hears_of_every_call_once_with_its_outcome(house: Hous
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_log_hears_of_a_second_try_at_its_highest_level(house: House) -> None:
+async def test_the_log_hears_of_a_second_try_at_its_highest_level(harness: BackendHarness) -> None:
     """Of a change there is none."""
-    server = house.serve(modern(Peer.close))
-    backend = house.backend(server.url)
+    server = harness.serve(modern(StubConnection.close))
+    backend = harness.backend(server.url)
     await failure_of(backend.call("alice", "one.vm.action", "resume", 1))
-    assert house.said == []
+    assert harness.said == []
     await failure_of(backend.document("alice", "one.vm.info", 1, False))
-    assert [event["log_level"] for event in house.said] == [LogLevel.debug]
-    assert formatEvent(house.said[0]).startswith("called a second time: one.vm.info: ")
+    assert [event["log_level"] for event in harness.said] == [LogLevel.debug]
+    assert formatEvent(harness.said[0]).startswith("called a second time: one.vm.info: ")
 
 
 # TLS
@@ -750,30 +758,30 @@ def authority(directory: Path, name: str, host: str) -> Authority:
 
 
 @pytest_twisted.ensureDeferred
-async def test_https_trusts_the_authority_it_was_given(house: House, tmp_path: Path) -> None:
+async def test_https_trusts_the_authority_it_was_given(harness: BackendHarness, tmp_path: Path) -> None:
     ours = authority(tmp_path, "ours", "127.0.0.1")
-    server = house.serve(modern(says(True, 1, 0)), tls=ours.options)
-    backend = house.backend(server.url, ca_file=ours.file)
+    server = harness.serve(modern(says(True, 1, 0)), tls=ours.options)
+    backend = harness.backend(server.url, ca_file=ours.file)
     assert await backend.call("alice", "one.vm.action", "resume", 1) == 1
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_file_may_hold_several_authorities(house: House, tmp_path: Path) -> None:
+async def test_a_file_may_hold_several_authorities(harness: BackendHarness, tmp_path: Path) -> None:
     ours, other = authority(tmp_path, "ours", "127.0.0.1"), authority(tmp_path, "other", "127.0.0.1")
     both = tmp_path / "both.pem"
     both.write_bytes(other.file.read_bytes() + ours.file.read_bytes())
-    server = house.serve(modern(says(True, 1, 0)), tls=ours.options)
-    assert await house.backend(server.url, ca_file=both).call("alice", "one.vm.action", "resume", 1) == 1
+    server = harness.serve(modern(says(True, 1, 0)), tls=ours.options)
+    assert await harness.backend(server.url, ca_file=both).call("alice", "one.vm.action", "resume", 1) == 1
 
 
 @pytest.mark.parametrize("given", ["another authority", "the system's"])
 @pytest_twisted.ensureDeferred
 async def test_https_with_a_certificate_of_somebody_else_is_unavailable_and_hears_nothing(
-    house: House, tmp_path: Path, given: str
+    harness: BackendHarness, tmp_path: Path, given: str
 ) -> None:
     ours, other = authority(tmp_path, "ours", "127.0.0.1"), authority(tmp_path, "other", "127.0.0.1")
-    server = house.serve(modern(says(True, 1, 0)), tls=other.options)
-    backend = house.backend(server.url, ca_file=ours.file if given == "another authority" else None)
+    server = harness.serve(modern(says(True, 1, 0)), tls=other.options)
+    backend = harness.backend(server.url, ca_file=ours.file if given == "another authority" else None)
     error = await failure_of(backend.call("alice", "one.vm.action", "resume", 1))
     assert isinstance(error, OpenNebulaUnavailable)
     assert "certificate verify failed" in error.reason
@@ -781,10 +789,12 @@ async def test_https_with_a_certificate_of_somebody_else_is_unavailable_and_hear
 
 
 @pytest_twisted.ensureDeferred
-async def test_https_with_a_certificate_for_another_host_is_unavailable(house: House, tmp_path: Path) -> None:
+async def test_https_with_a_certificate_for_another_host_is_unavailable(
+    harness: BackendHarness, tmp_path: Path
+) -> None:
     ours = authority(tmp_path, "ours", "oned.example")
-    server = house.serve(modern(says(True, 1, 0)), tls=ours.options)
-    backend = house.backend(server.url, ca_file=ours.file)
+    server = harness.serve(modern(says(True, 1, 0)), tls=ours.options)
+    backend = harness.backend(server.url, ca_file=ours.file)
     assert isinstance(await failure_of(backend.call("alice", "one.vm.action", "resume", 1)), OpenNebulaUnavailable)
     assert server.calls == []
 
@@ -802,18 +812,20 @@ async def test_https_with_a_certificate_for_another_host_is_unavailable(house: H
 )
 @pytest_twisted.ensureDeferred
 async def test_whether_a_call_can_have_arrived_is_certain_only_where_no_connection_came_to_be(
-    house: House, tmp_path: Path, what: str, never_sent: bool, is_secure: bool
+    harness: BackendHarness, tmp_path: Path, what: str, never_sent: bool, is_secure: bool
 ) -> None:
     """That decides whether a change may be made again. Over TLS there is one when both sides have shaken hands."""
     ours, other = authority(tmp_path, "ours", "127.0.0.1"), authority(tmp_path, "other", "127.0.0.1")
     options = (other if "stranger" in what else ours).options if is_secure and "handshake" not in what else None
-    server = house.serve(
+    server = harness.serve(
         lambda peer: peer.reset(), lambda peer: peer.reset() if "handshake" in what else None, tls=options
     )
     url = server.url.replace("http:", "https:") if is_secure else server.url
     if what == "nobody listens":
-        await maybeDeferred(house.ports.pop().stopListening)
-    proxy = OnedProxy(house.reactor, url, oned_endpoint(house.reactor, url, ours.file if is_secure else None), 1 << 20)
+        await maybeDeferred(harness.ports.pop().stopListening)
+    proxy = OnedProxy(
+        harness.reactor, url, oned_endpoint(harness.reactor, url, ours.file if is_secure else None), 1 << 20
+    )
     error = await failure_of(proxy.callRemote("one.vm.action", "session"))
     assert isinstance(error, OpenNebulaUnavailable)
     assert error.never_sent is never_sent
@@ -822,16 +834,16 @@ async def test_whether_a_call_can_have_arrived_is_certain_only_where_no_connecti
 
 @pytest.mark.parametrize("url", ["", "localhost:2633", "ftp://localhost/", "http://", "http:///RPC2"])
 @pytest_twisted.ensureDeferred
-async def test_what_is_no_url_of_an_oned_is_refused_at_once(house: House, url: str) -> None:
+async def test_what_is_no_url_of_an_oned_is_refused_at_once(harness: BackendHarness, url: str) -> None:
     with pytest.raises(ValueError, match="not the http or https URL"):
-        oned_endpoint(house.reactor, url)
+        oned_endpoint(harness.reactor, url)
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_file_that_holds_no_authority_is_refused_at_once(house: House, tmp_path: Path) -> None:
+async def test_a_file_that_holds_no_authority_is_refused_at_once(harness: BackendHarness, tmp_path: Path) -> None:
     empty = tmp_path / "empty.pem"
     empty.write_text("nothing")
     with pytest.raises(ValueError, match="PEM"):
-        oned_endpoint(house.reactor, "https://127.0.0.1/RPC2", empty)
+        oned_endpoint(harness.reactor, "https://127.0.0.1/RPC2", empty)
     with pytest.raises(FileNotFoundError):
-        oned_endpoint(house.reactor, "https://127.0.0.1/RPC2", tmp_path / "missing.pem")
+        oned_endpoint(harness.reactor, "https://127.0.0.1/RPC2", tmp_path / "missing.pem")

@@ -21,7 +21,7 @@ from econed.errors import EC2Error
 from econed.interfaces import IOpenNebula
 from tests.support.addresses import FIRST, NETWORK, SECOND, AddressCloud
 from tests.support.cloud import perform
-from tests.support.pace import Dying, Paced
+from tests.support.delayed_oned import DelayedOned, DyingOned
 
 STEPS = 10
 """Calls to oned that each of the actions makes at most."""
@@ -60,7 +60,7 @@ def whole(cloud: AddressCloud) -> None:
     assert all(link.state.value == "ON" for link in links.values())
 
 
-class Ledger:
+class AddressOwners:
     """Who has which address, as the answers say."""
 
     def __init__(self) -> None:
@@ -89,17 +89,17 @@ def test_of_200_calls_at_once_in_two_processes_none_gets_what_another_has_and_no
     cloud = AddressCloud(version, limit=20)
     for number in range(8):
         cloud.oneadmin("one.vn.add_ar", NETWORK, f'AR=[TYPE="IP4",IP="198.51.100.{number}",SIZE="1"]')
-    processes = [Paced(cloud.one, cloud.clock, delays(seed)) for seed in (1, 2)]
-    ledger = Ledger()
+    processes = [DelayedOned(cloud.one, cloud.clock, delays(seed)) for seed in (1, 2)]
+    owners = AddressOwners()
     ended: list[Any] = []
     for number in range(100):
         user = "alice" if number % 3 else "bob"
-        work = ledger.take_and_give_back(cloud, processes[number % 2], user)
+        work = owners.take_and_give_back(cloud, processes[number % 2], user)
         Deferred.fromCoroutine(work).addBoth(ended.append)
     cloud.wait(60)
     assert ended == [None] * 100
-    assert ledger.given >= 16
-    assert set(ledger.refused) <= {"InsufficientAddressCapacity", "AddressLimitExceeded", "RequestLimitExceeded"}
+    assert owners.given >= 16
+    assert set(owners.refused) <= {"InsufficientAddressCapacity", "AddressLimitExceeded", "RequestLimitExceeded"}
     assert cloud.held() == set()
     assert cloud.pool().claims == ()
     assert cloud.pool().addresses == {}
@@ -109,7 +109,7 @@ def test_of_200_calls_at_once_in_two_processes_none_gets_what_another_has_and_no
 @given(st.integers(0, 10**6))
 def test_a_user_gets_no_more_than_he_may_have_however_many_he_asks_for_at_once(seed: int) -> None:
     cloud = AddressCloud(limit=3)
-    processes = [Paced(cloud.one, cloud.clock, delays(seed + number)) for number in range(5)]
+    processes = [DelayedOned(cloud.one, cloud.clock, delays(seed + number)) for number in range(5)]
     answers = [cloud.begin(process, "alice", "AllocateAddress") for process in processes]
     cloud.wait(40)
     assert sorted(map(code, answers)) == ["", "", "", "AddressLimitExceeded", "AddressLimitExceeded"]
@@ -123,7 +123,9 @@ def test_an_address_released_twice_at_once_is_not_taken_from_the_next_who_gets_i
     cloud = AddressCloud()
     ip = cloud.allocated("alice")
     releases = [
-        cloud.begin(Paced(cloud.one, cloud.clock, delays(seed + number, 1.0)), "alice", "ReleaseAddress", PublicIp=ip)
+        cloud.begin(
+            DelayedOned(cloud.one, cloud.clock, delays(seed + number, 1.0)), "alice", "ReleaseAddress", PublicIp=ip
+        )
         for number in range(2)
     ]
     taken: list[Any] = []
@@ -152,7 +154,7 @@ def test_of_two_that_lead_one_address_to_different_instances_one_is_told_and_the
     instances, ip = [cloud.instance(), cloud.instance()], cloud.allocated()
     answers = [
         cloud.begin(
-            Paced(cloud.one, cloud.clock, delays(seed + number, 0.8)),
+            DelayedOned(cloud.one, cloud.clock, delays(seed + number, 0.8)),
             "alice",
             "AssociateAddress",
             PublicIp=ip,
@@ -229,7 +231,7 @@ def test_nobody_is_told_that_an_address_is_led_before_it_is() -> None:
 @at_every_step
 def test_a_process_that_dies_giving_an_address_out_leaks_none(step: int, after: int) -> None:
     cloud = AddressCloud()
-    cloud.begin(Dying(cloud.one, step, after=bool(after)), "alice", "AllocateAddress")
+    cloud.begin(DyingOned(cloud.one, step, after=bool(after)), "alice", "AllocateAddress")
     given_out = cloud.allocated()
     assert given_out in cloud.shown()
     settle(cloud)
@@ -242,7 +244,7 @@ def test_an_address_left_by_a_dead_process_can_be_had_when_it_is_the_last(step: 
     cloud = AddressCloud(limit=8)
     for _ in range(7):
         cloud.allocated("bob")
-    cloud.begin(Dying(cloud.one, step, after=bool(after)), "alice", "AllocateAddress")
+    cloud.begin(DyingOned(cloud.one, step, after=bool(after)), "alice", "AllocateAddress")
     if not cloud.shown():
         cloud.allocated("alice")
     assert len(cloud.shown()) == 1
@@ -253,7 +255,7 @@ def test_an_address_left_by_a_dead_process_can_be_had_when_it_is_the_last(step: 
 def test_a_process_that_dies_taking_an_address_back_leaves_nothing_in_the_way(step: int, after: int) -> None:
     cloud = AddressCloud()
     ip = cloud.allocated()
-    cloud.begin(Dying(cloud.one, step, after=bool(after)), "alice", "ReleaseAddress", PublicIp=ip)
+    cloud.begin(DyingOned(cloud.one, step, after=bool(after)), "alice", "ReleaseAddress", PublicIp=ip)
     if ip in cloud.shown():
         cloud.run("alice", "ReleaseAddress", PublicIp=ip)
     assert cloud.shown() == {}
@@ -270,7 +272,7 @@ def test_an_association_that_died_at_any_step_can_be_described_and_repeated(
     cloud = AddressCloud(version)
     instance, ip = cloud.instance(), cloud.allocated()
     wanted: dict[str, Any] = {"PublicIp": ip, "InstanceId": instance}
-    cloud.begin(Dying(cloud.one, step, after=bool(after)), "alice", "AssociateAddress", **wanted)
+    cloud.begin(DyingOned(cloud.one, step, after=bool(after)), "alice", "AssociateAddress", **wanted)
     assert cloud.led() in ({}, {ip: instance})
     cloud.run("alice", "AssociateAddress", **wanted)
     assert cloud.led() == {ip: instance}
@@ -281,7 +283,7 @@ def test_an_association_that_died_at_any_step_can_be_described_and_repeated(
 def test_an_association_that_died_at_any_step_can_be_made_with_another_instance(step: int, after: int) -> None:
     cloud = AddressCloud()
     instance, other, ip = cloud.instance(), cloud.instance(), cloud.allocated()
-    dying = Dying(cloud.one, step, after=bool(after))
+    dying = DyingOned(cloud.one, step, after=bool(after))
     cloud.begin(dying, "alice", "AssociateAddress", PublicIp=ip, InstanceId=instance)
     cloud.run("alice", "AssociateAddress", PublicIp=ip, InstanceId=other)
     assert cloud.led() == {ip: other}
@@ -292,7 +294,7 @@ def test_an_association_that_died_at_any_step_can_be_made_with_another_instance(
 def test_an_association_that_died_and_is_not_repeated_is_undone_or_true(step: int, after: int) -> None:
     cloud = AddressCloud()
     instance, ip = cloud.instance(), cloud.allocated()
-    dying = Dying(cloud.one, step, after=bool(after))
+    dying = DyingOned(cloud.one, step, after=bool(after))
     cloud.begin(dying, "alice", "AssociateAddress", PublicIp=ip, InstanceId=instance)
     settle(cloud)
     whole(cloud)
@@ -304,7 +306,7 @@ def test_a_reassociation_that_died_leads_to_one_instance_when_it_is_repeated(ste
     cloud = AddressCloud()
     ip, _, _ = cloud.associated()
     other = cloud.instance()
-    dying = Dying(cloud.one, step, after=bool(after))
+    dying = DyingOned(cloud.one, step, after=bool(after))
     cloud.begin(dying, "alice", "AssociateAddress", PublicIp=ip, InstanceId=other)
     cloud.run("alice", "AssociateAddress", PublicIp=ip, InstanceId=other)
     assert cloud.led() == {ip: other}
@@ -316,7 +318,7 @@ def test_a_disassociation_that_died_at_any_step_can_be_repeated_or_is_finished(s
     for repeated in (True, False):
         cloud = AddressCloud()
         ip, instance, association = cloud.associated()
-        dying = Dying(cloud.one, step, after=bool(after))
+        dying = DyingOned(cloud.one, step, after=bool(after))
         cloud.begin(dying, "alice", "DisassociateAddress", AssociationId=association)
         if repeated and cloud.led():
             cloud.run("alice", "DisassociateAddress", AssociationId=association)
@@ -333,7 +335,7 @@ def test_a_process_killed_while_its_script_runs_is_found_out() -> None:
     instance, ip = cloud.instance(), cloud.allocated()
     hanging = type(cloud.fake)()
     hanging.hanging.add("associate")
-    dying = Dying(cloud.one, 8)
+    dying = DyingOned(cloud.one, 8)
     cloud.begin(dying, "alice", "AssociateAddress", hanging, PublicIp=ip, InstanceId=instance)
     cloud.wait(LEASE / 2)
     assert dying.is_dead
@@ -350,7 +352,7 @@ def test_a_reconciler_that_dies_leaves_the_rest_to_the_next(step: int, after: in
     instance, ip = cloud.instance(), cloud.allocated()
     cloud.fake.broken.add("associate")
     cloud.refusal("alice", "AssociateAddress", PublicIp=ip, InstanceId=instance)
-    dying = Dying(cloud.one, step, after=bool(after))
+    dying = DyingOned(cloud.one, step, after=bool(after))
     keeper_of_the_dead = cloud.begin_round(dying)
     cloud.wait(3)
     assert keeper_of_the_dead == [] or not dying.is_dead

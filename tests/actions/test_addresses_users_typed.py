@@ -11,8 +11,8 @@ from econed.actions.address_claims import LEASE
 from econed.opennebula.template import hex_name
 from econed.sandbox.backend import SandboxBackend
 from tests.support.addresses import FIRST, AddressCloud
+from tests.support.altered_documents import RewrittenDocuments
 from tests.support.cloud import Cloud
-from tests.support.nonsense import Rewritten
 
 DISK = 'DISK=[IMAGE_ID="0"]'
 TEXTS = (
@@ -117,7 +117,7 @@ def forged(cloud: AddressCloud, instance: str, address: str) -> None:
     """Let the document of an instance say that its network gave it another address than it did."""
     own = cloud.private_ip(instance)
     changes = {f"<IP><![CDATA[{own}]]></IP>": f"<IP><![CDATA[{address}]]></IP>"}
-    cloud.one = SandboxBackend(Rewritten(cloud.oned, "one.vmpool.infoset", changes))  # type: ignore[arg-type]
+    cloud.one = SandboxBackend(RewrittenDocuments(cloud.oned, "one.vmpool.infoset", changes))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("address", ["10.0.0.200", "203.0.113.12"])
@@ -247,7 +247,7 @@ def test_an_association_of_the_ruby_server_is_undone_without_an_address_that_is_
     cloud.oneadmin("one.vn.hold", cloud.network, f'LEASES=[IP="{FIRST}"]')
     own = cloud.private_ip(instance)
     changes = {f"<IP><![CDATA[{own}]]></IP>": f"<IP><![CDATA[{address}]]></IP>"}
-    cloud.one = SandboxBackend(Rewritten(cloud.oned, "one.vmpool.infoset", changes))  # type: ignore[arg-type]
+    cloud.one = SandboxBackend(RewrittenDocuments(cloud.oned, "one.vmpool.infoset", changes))  # type: ignore[arg-type]
     cloud.run("alice", "DisassociateAddress", PublicIp=FIRST)
     assert cloud.fake.runs == [("disassociate", FIRST, "")]
 

@@ -16,7 +16,7 @@ from econed.opennebula.session import Session
 from econed.reconciler import Reconciler
 from tests.actions.test_volumes import ZONE, attach, begin, image, instance, listed, show, snapshot, volume
 from tests.support.cloud import NOW, Cloud
-from tests.support.pace import Dying, Paced
+from tests.support.delayed_oned import DelayedOned, DyingOned
 
 
 def mappings(cloud: Cloud, instance_id: str) -> dict[str, dict[str, Any]]:
@@ -161,7 +161,7 @@ def test_an_attachment_whose_process_died_is_there_or_not_and_the_same_call_make
     cloud = Cloud()
     made, on = volume(cloud), instance(cloud)
     asked: dict[str, Any] = {"VolumeId": made, "InstanceId": on, "Device": "/dev/sdh"}
-    begin(cloud, Dying(cloud.one, step, after=after), "AttachVolume", **asked)
+    begin(cloud, DyingOned(cloud.one, step, after=after), "AttachVolume", **asked)
     assert show(cloud, made)["State"] in ("available", "in-use")
     cloud.run("alice", "AttachVolume", **asked)
     cloud.wait(5)
@@ -246,7 +246,7 @@ def test_of_two_processes_that_attach_one_volume_one_does(one: list[float], two:
     answers = [
         begin(
             cloud,
-            Paced(cloud.one, cloud.clock, cycle(delays)),
+            DelayedOned(cloud.one, cloud.clock, cycle(delays)),
             "AttachVolume",
             VolumeId=made,
             InstanceId=on,

@@ -19,7 +19,7 @@ from econed.reconciler import Reconciler
 from tests.actions.test_attaching import mappings, target
 from tests.actions.test_volumes import RUN, attach, begin, image, instance, listed, look, show, snapshot, volume
 from tests.support.cloud import Cloud
-from tests.support.pace import Dying
+from tests.support.delayed_oned import DyingOned
 
 DATA = {"DeviceName": "/dev/sdf", "Ebs": {"VolumeSize": 2}}
 
@@ -123,7 +123,7 @@ def test_what_a_dying_process_left_of_a_deletion_the_next_one_does(step: int) ->
     cloud = Cloud()
     on = instance(cloud, **devices(DATA))
     end(cloud, on)
-    dying = Deferred.fromCoroutine(Reconciler(Dying(cloud.one, step), cloud.clock, all_chores()).round())
+    dying = Deferred.fromCoroutine(Reconciler(DyingOned(cloud.one, step), cloud.clock, all_chores()).round())
     look(cloud)
     assert images(cloud) == set()
     dying.addErrback(lambda _: None)
@@ -137,7 +137,7 @@ def test_a_run_that_died_at_any_step_is_finished_by_the_same_call_and_leaves_no_
 ) -> None:
     cloud = Cloud()
     asked = {**RUN, "MinCount": 2, "MaxCount": 2, "ClientToken": "tok", **devices(DATA)}
-    begin(cloud, Dying(cloud.one, step, after=after), "RunInstances", **asked)
+    begin(cloud, DyingOned(cloud.one, step, after=after), "RunInstances", **asked)
     answer = cloud.run("alice", "RunInstances", **asked)
     cloud.wait(30)
     on = [each["InstanceId"] for each in answer["Instances"]]
@@ -156,7 +156,7 @@ def test_a_run_that_died_at_any_step_is_finished_by_the_same_call_and_leaves_no_
 @pytest.mark.parametrize("step", range(30))
 def test_nothing_is_left_of_a_run_that_died_and_was_never_repeated(step: int) -> None:
     cloud = Cloud()
-    begin(cloud, Dying(cloud.one, step, after=True), "RunInstances", **RUN, ClientToken="tok", **devices(DATA))
+    begin(cloud, DyingOned(cloud.one, step, after=True), "RunInstances", **RUN, ClientToken="tok", **devices(DATA))
     cloud.wait(20)
     cloud.clock.advance(ORPHAN_AGE + HOLD_AGE)
     for _ in range(3):

@@ -18,9 +18,9 @@ from econed.opennebula.documents import Image
 from econed.opennebula.session import Session
 from econed.opennebula.states import LcmState, VmState
 from econed.reconciler import Reconciler
+from tests.support.awkward_texts import AWKWARD
 from tests.support.cloud import Cloud, perform
-from tests.support.pace import Dying
-from tests.support.texts import AWKWARD
+from tests.support.delayed_oned import DyingOned
 
 UBUNTU = "ami-00000000"
 TAGS = [{"Key": "role", "Value": "web"}]
@@ -247,7 +247,7 @@ WANTED: dict[str, Any] = {
 def test_a_call_that_died_at_any_step_is_finished_by_the_next(step: int, after: bool) -> None:
     cloud = Cloud()
     instance = run(cloud)
-    dying = Dying(cloud.one, step, after=after)
+    dying = DyingOned(cloud.one, step, after=after)
     ended = begin(cloud, dying, "CreateImage", {"InstanceId": instance, **WANTED})
     cloud.wait(10)
     assert not ended or not dying.is_dead
@@ -277,7 +277,7 @@ def test_what_a_call_that_died_began_is_finished_by_another_process(step: int, a
     """The image is made or it is not; in no case does an instance stay off, or a nameless image remain."""
     cloud = Cloud()
     instance = run(cloud)
-    begin(cloud, Dying(cloud.one, step, after=after), "CreateImage", {"InstanceId": instance, **WANTED})
+    begin(cloud, DyingOned(cloud.one, step, after=after), "CreateImage", {"InstanceId": instance, **WANTED})
     cloud.wait(REQUEST_AGE + 10)
     reconcile(cloud)
     cloud.wait(30)
@@ -402,7 +402,7 @@ def test_a_copy_that_died_at_any_step_is_finished_by_the_next_call_or_process(
     cloud = Cloud()
     cloud.oneadmin("one.image.update", 0, 'EC2_AMI_NAME="noble"\nEC2_TAG_61=[KEY="a",VALUE="b"]', 1)
     wanted: dict[str, Any] = {"SourceImageId": UBUNTU, "SourceRegion": "OpenNebula", "ClientToken": "token", **WANTED}
-    begin(cloud, Dying(cloud.one, step, after=after), "CopyImage", wanted)
+    begin(cloud, DyingOned(cloud.one, step, after=after), "CopyImage", wanted)
     if again:
         cloud.run("alice", "CopyImage", **wanted)
         assert len(own(cloud)) == 1

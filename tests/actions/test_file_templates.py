@@ -16,7 +16,7 @@ from econed.opennebula.session import Session
 from econed.opennebula.states import VmState
 from econed.settings import Settings
 from tests.support.cloud import Cloud
-from tests.support.pace import Dying
+from tests.support.delayed_oned import DyingOned
 
 AMI = "ami-00000000"
 FILES = Path(__file__).parent.parent / "data/ec2query_templates"
@@ -105,7 +105,7 @@ def test_several_instances_start_together_and_share_a_reservation(files: Cloud) 
 def test_a_call_that_died_at_any_step_is_finished_by_the_next(step: int, after: bool) -> None:
     cloud = with_files(Cloud())
     asked: dict[str, Any] = {"ImageId": AMI, "MinCount": 2, "MaxCount": 2, "ClientToken": "tok"}
-    whole, cloud.one = cloud.one, Dying(cloud.one, step, after=after)
+    whole, cloud.one = cloud.one, DyingOned(cloud.one, step, after=after)
     _until_it_dies(cloud, asked)
     cloud.one = whole
     first = [each["InstanceId"] for each in cloud.run("alice", "RunInstances", **asked)["Instances"]]

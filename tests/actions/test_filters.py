@@ -15,7 +15,7 @@ from econed.actions.inputs import Filter
 from econed.actions.instance_filters import wants_ended
 from econed.actions.pacing import SLICE, Pacer, WorkBudget
 from econed.errors import EC2Error
-from tests.support.turns import TurnClock
+from tests.support.turn_clock import TurnClock
 
 FILTERS = Filters(
     MappingProxyType({"colour": field("Colour"), "disk": field("Disks", "Ebs", "Name"), **tag_filters()}),

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.awkward_texts import AWKWARD
 from tests.support.cloud import Cloud
-from tests.support.texts import AWKWARD
 
 UBUNTU, ALL = "ami-00000000", [{"Group": "all"}]
 

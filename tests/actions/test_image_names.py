@@ -18,7 +18,7 @@ from tests.actions.test_key_pairs import import_key
 from tests.actions.test_key_pairs import listed as key_pairs
 from tests.actions.test_volumes import begin, instance, look
 from tests.support.cloud import Cloud
-from tests.support.pace import Dying, Paced
+from tests.support.delayed_oned import DelayedOned, DyingOned
 
 UBUNTU = "ami-00000000"
 COPY: dict[str, Any] = {"SourceImageId": UBUNTU, "SourceRegion": "OpenNebula"}
@@ -117,7 +117,7 @@ def test_of_two_processes_one_makes_an_ami_of_a_name(
         ("CopyImage", {"Name": "web", **COPY}) if copied else ("CreateImage", {"Name": "web", "InstanceId": second}),
     ]
     ended = [
-        begin(cloud, Paced(cloud.one, cloud.clock, cycle(delays)), action, **parameters)
+        begin(cloud, DelayedOned(cloud.one, cloud.clock, cycle(delays)), action, **parameters)
         for (action, parameters), delays in zip(calls, (one, two), strict=True)
     ]
     cloud.clock.pump([0.1] * 2500)
@@ -132,7 +132,7 @@ def test_a_name_that_a_call_that_died_was_about_to_use_is_never_used_twice(step:
     cloud = Cloud()
     image_of(cloud, "alice", "web", "")
     first, second = instance(cloud), instance(cloud)
-    begin(cloud, Dying(cloud.one, step, after=True), "CreateImage", Name="web", InstanceId=first, NoReboot=True)
+    begin(cloud, DyingOned(cloud.one, step, after=True), "CreateImage", Name="web", InstanceId=first, NoReboot=True)
     cloud.wait(5)
     asked: dict[str, Any] = {"Name": "web", "InstanceId": second, "NoReboot": True}
     for _ in range(2):

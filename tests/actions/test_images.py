@@ -12,8 +12,8 @@ from lxml import etree
 from econed.opennebula.documents import Image
 from econed.sandbox.objects import Kind, Right
 from econed.sandbox.rights import INDIVIDUAL
+from tests.support.awkward_texts import AWKWARD
 from tests.support.cloud import Cloud
-from tests.support.texts import AWKWARD
 
 LEGACY = Path(__file__).parent.parent / "data" / "legacy"
 UBUNTU, DEBIAN = "ami-00000000", "ami-00000001"

@@ -22,8 +22,8 @@ from econed.interfaces import IOpenNebula
 from econed.opennebula.documents import UserDocument
 from econed.opennebula.template import hex_name
 from tests.actions.test_public_keys import ED25519, ED25519_FINGERPRINT, RSA, RSA_FINGERPRINT
+from tests.support.awkward_texts import AWKWARD
 from tests.support.cloud import NOW, Cloud
-from tests.support.texts import AWKWARD
 
 LEGACY = Path(__file__).parent.parent / "data" / "legacy"
 MATERIAL = f"{ED25519} me@example.org".encode()

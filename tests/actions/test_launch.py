@@ -22,7 +22,7 @@ from econed.opennebula.session import ANY_STATE, MINE, Session
 from econed.opennebula.states import VmState
 from econed.reconciler import Reconciler
 from tests.support.cloud import Cloud, perform
-from tests.support.pace import Dying, Paced
+from tests.support.delayed_oned import DelayedOned, DyingOned
 
 AMI = "ami-00000000"
 
@@ -123,8 +123,8 @@ def test_two_processes_that_get_the_same_call_give_the_same_instances(one: list[
     """Whatever the order in which oned serves their calls: as many live as were asked for, and both name the same."""
     cloud = Cloud()
     answers = [
-        begin(cloud, Paced(cloud.one, cloud.clock, cycle(one)), asked()),
-        begin(cloud, Paced(cloud.one, cloud.clock, cycle(two)), asked()),
+        begin(cloud, DelayedOned(cloud.one, cloud.clock, cycle(one)), asked()),
+        begin(cloud, DelayedOned(cloud.one, cloud.clock, cycle(two)), asked()),
     ]
     cloud.clock.pump([0.1] * 4000)
     (first,), (second,) = answers
@@ -139,8 +139,8 @@ def test_two_processes_that_get_the_same_call_give_the_same_instances(one: list[
 def test_of_two_different_calls_with_one_token_one_succeeds(one: list[float], two: list[float]) -> None:
     cloud = Cloud()
     answers = [
-        begin(cloud, Paced(cloud.one, cloud.clock, cycle(one)), asked()),
-        begin(cloud, Paced(cloud.one, cloud.clock, cycle(two)), asked(InstanceType="m1.large")),
+        begin(cloud, DelayedOned(cloud.one, cloud.clock, cycle(one)), asked()),
+        begin(cloud, DelayedOned(cloud.one, cloud.clock, cycle(two)), asked(InstanceType="m1.large")),
     ]
     cloud.clock.pump([0.1] * 4000)
     refused = [a.value for (a,) in answers if isinstance(a, Failure)]
@@ -154,7 +154,7 @@ def test_of_two_different_calls_with_one_token_one_succeeds(one: list[float], tw
 @pytest.mark.parametrize("step", range(24))
 def test_a_call_that_died_at_any_step_is_finished_by_the_next(step: int, after: bool) -> None:
     cloud = Cloud()
-    dying = Dying(cloud.one, step, after=after)
+    dying = DyingOned(cloud.one, step, after=after)
     assert begin(cloud, dying, asked()) == [] or not dying.is_dead
     answer = cloud.run("alice", "RunInstances", **asked())
     cloud.clock.pump([1] * 30)
@@ -166,7 +166,7 @@ def test_a_call_that_died_at_any_step_is_finished_by_the_next(step: int, after: 
 @pytest.mark.parametrize("step", range(24))
 def test_what_a_call_that_died_left_on_hold_is_ended_if_nobody_calls_again(step: int) -> None:
     cloud = Cloud()
-    begin(cloud, Dying(cloud.one, step, after=True), asked())
+    begin(cloud, DyingOned(cloud.one, step, after=True), asked())
     cloud.clock.advance(HOLD_AGE + 60)
     cloud.result(Reconciler(cloud.one, cloud.clock, all_chores()).round())
     session = Session(cloud.one, "alice")

@@ -10,7 +10,7 @@ from econed.errors import EC2Error
 from econed.interfaces import IOpenNebula
 from econed.slots import CALLS_OF_A_REQUEST
 from tests.support.cloud import Cloud, perform
-from tests.support.pace import Paced
+from tests.support.delayed_oned import DelayedOned
 
 HANDFUL = 6
 
@@ -121,7 +121,7 @@ def test_no_request_makes_more_than_a_few_calls_at_once() -> None:
         while True:
             yield 0.01
 
-    watched = Watched(Paced(cloud.one, cloud.clock, delays()))
+    watched = Watched(DelayedOned(cloud.one, cloud.clock, delays()))
     cloud.one = watched  # type: ignore[assignment]
     ended = cloud.run("alice", "TerminateInstances", InstanceIds=[f"i-{number:08d}" for number in range(40)])
     assert len(ended["TerminatingInstances"]) == 40

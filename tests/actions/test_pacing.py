@@ -9,7 +9,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from econed.actions.pacing import Pacer, WorkBudget
-from tests.support.turns import TurnClock
+from tests.support.turn_clock import TurnClock
 
 
 def one_slice_a_turn(clock: TurnClock) -> Pacer:

@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from econed.actions.public_keys import generate, imported
 from econed.errors import EC2Error
-from tests.support.texts import AWKWARD
+from tests.support.awkward_texts import AWKWARD
 
 RSA = (
     "ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABAQC0Ld3gAiu4xkg2OdEhGMGbsE3Lqh7kUYkMixdhVcjmkgKTb73GrJDlLBkA4r9RnOu5eda3gU"

@@ -12,8 +12,8 @@ from econed.opennebula.documents import VirtualMachine
 from econed.opennebula.session import Session
 from econed.opennebula.states import ImageState
 from econed.settings import Settings
+from tests.support.awkward_texts import AWKWARD
 from tests.support.cloud import Cloud
-from tests.support.texts import AWKWARD
 
 AMI = "ami-00000000"
 SCRIPT = base64.b64encode(b"#!/bin/sh\necho $HOME 100$ ]]>\n").decode()

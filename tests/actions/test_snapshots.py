@@ -9,9 +9,9 @@ import pytest
 from econed.actions.volume_chores import COPY_AGE
 from econed.opennebula.session import MINE, Session
 from tests.actions.test_volumes import attach, begin, image, instance, listed, look, show, snapshot, volume
+from tests.support.awkward_texts import AWKWARD
 from tests.support.cloud import Cloud
-from tests.support.pace import Dying
-from tests.support.texts import AWKWARD
+from tests.support.delayed_oned import DyingOned
 
 
 def shown(cloud: Cloud, user: str = "alice", **more: Any) -> list[dict[str, Any]]:
@@ -80,7 +80,7 @@ def test_a_snapshot_whose_process_died_is_one_or_is_not_there_and_another_can_be
     if attached:
         attach(cloud, made, instance(cloud))
     volumes = listed(cloud)
-    begin(cloud, Dying(cloud.one, step, after=True), "CreateSnapshot", VolumeId=made)
+    begin(cloud, DyingOned(cloud.one, step, after=True), "CreateSnapshot", VolumeId=made)
     assert listed(cloud) == volumes
     left = ids(cloud)
     cloud.wait(5)

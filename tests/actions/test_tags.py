@@ -14,8 +14,8 @@ from econed.opennebula.template import hex_name
 from econed.sandbox.objects import Kind, Right
 from econed.sandbox.rights import INDIVIDUAL
 from tests.actions.test_public_keys import ED25519
+from tests.support.awkward_texts import AWKWARD
 from tests.support.cloud import Cloud
-from tests.support.texts import AWKWARD
 
 LEGACY = Path(__file__).parent.parent / "data" / "legacy"
 VM, UBUNTU = "i-00000000", "ami-00000000"

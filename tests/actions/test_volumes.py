@@ -18,9 +18,9 @@ from econed.errors import EC2Error
 from econed.interfaces import IOpenNebula
 from econed.opennebula.session import MINE, Session
 from econed.reconciler import Reconciler
+from tests.support.awkward_texts import AWKWARD
 from tests.support.cloud import Cloud, perform
-from tests.support.pace import Dying, Paced
-from tests.support.texts import AWKWARD
+from tests.support.delayed_oned import DelayedOned, DyingOned
 
 ZONE = "default"
 RUN: dict[str, Any] = {"ImageId": "ami-00000000", "MinCount": 1, "MaxCount": 1}
@@ -351,7 +351,8 @@ def test_two_processes_with_one_token_make_one_volume(one: list[float], two: lis
         asked["SnapshotId"] = snapshot(cloud, volume(cloud))
     there = {*listed(cloud)}
     answers = [
-        begin(cloud, Paced(cloud.one, cloud.clock, cycle(delays)), "CreateVolume", **asked) for delays in (one, two)
+        begin(cloud, DelayedOned(cloud.one, cloud.clock, cycle(delays)), "CreateVolume", **asked)
+        for delays in (one, two)
     ]
     cloud.clock.pump([0.1] * 1500)
     (first,), (second,) = answers
@@ -369,7 +370,7 @@ def test_of_two_different_calls_with_one_token_one_makes_a_volume(one: list[floa
     answers = [
         begin(
             cloud,
-            Paced(cloud.one, cloud.clock, cycle(delays)),
+            DelayedOned(cloud.one, cloud.clock, cycle(delays)),
             "CreateVolume",
             AvailabilityZone=ZONE,
             Size=size,
@@ -396,7 +397,7 @@ def test_a_copy_that_died_at_any_step_is_finished_by_the_same_call(step: int, af
         "ClientToken": "tok",
         "TagSpecifications": tags,
     }
-    begin(cloud, Dying(cloud.one, step, after=after), "CreateVolume", **asked)
+    begin(cloud, DyingOned(cloud.one, step, after=after), "CreateVolume", **asked)
     answer = cloud.run("alice", "CreateVolume", **asked)
     cloud.wait(5)
     assert {*listed(cloud)} == {original, answer["VolumeId"]}
@@ -409,7 +410,7 @@ def test_a_copy_whose_process_died_is_never_a_snapshot_and_soon_a_volume(step: i
     cloud = Cloud()
     original = volume(cloud)
     saved = snapshot(cloud, original, Description="mine")
-    begin(cloud, Dying(cloud.one, step, after=True), "CreateVolume", AvailabilityZone=ZONE, SnapshotId=saved)
+    begin(cloud, DyingOned(cloud.one, step, after=True), "CreateVolume", AvailabilityZone=ZONE, SnapshotId=saved)
     assert [each["SnapshotId"] for each in cloud.run("alice", "DescribeSnapshots")["Snapshots"]] == [saved]
     cloud.wait(COPY_AGE + 10)
     look(cloud)

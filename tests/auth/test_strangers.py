@@ -11,7 +11,7 @@ import pytest_twisted
 from twisted.logger import formatEvent
 
 from econed.settings import Settings
-from tests.support.numbers import seen
+from tests.support.metrics import samples
 from tests.support.serving import Server, asked, get, signed
 
 NAMES = ["alice", "disabled", "certified", "nobody", "no-body"]
@@ -58,7 +58,7 @@ async def test_a_wrong_signature_tells_nothing_of_who_is_a_user(server: Server) 
         assert rest == [first] * len(rest)
         assert b"401 Unauthorized" in first[1]
         assert b"AuthFailure" in first[1]
-    numbers = seen(server.metrics.snapshot())
+    numbers = samples(server.metrics.snapshot())
     assert not [key for key in numbers if any(name in part for name in NAMES for part in key)]
 
 

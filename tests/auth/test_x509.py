@@ -29,7 +29,7 @@ BERT = replace(ANNA, id=8, name="bert", secret=r"/O=ONE\20cloud/CN=bert|/C=ES/CN
 
 
 @dataclass
-class Gate:
+class X509Harness:
     """An authenticator of certificates with its users, its time and its log."""
 
     users: IUserDirectory = field(default_factory=lambda: ListedUsers((ALICE, ANNA, BERT)))
@@ -55,9 +55,9 @@ class Gate:
         return caught.value.code, caught.value.status
 
 
-def with_users(*users: User) -> Gate:
-    """Return a gate for these users."""
-    return Gate(ListedUsers(users))
+def with_users(*users: User) -> X509Harness:
+    """Return a harness for these users."""
+    return X509Harness(ListedUsers(users))
 
 
 NOBODY = ("AuthFailure", 401)
@@ -65,13 +65,13 @@ NOBODY = ("AuthFailure", 401)
 
 def test_both_ways_of_telling_callers_keep_the_interface() -> None:
     """The daemon takes either, by econe.conf."""
-    assert verifyObject(IAuthenticator, Gate().authenticator)
+    assert verifyObject(IAuthenticator, X509Harness().authenticator)
     assert verifyObject(IAuthenticator, Authenticator(ListedUsers(), Clock()))
 
 
 def test_a_user_comes_in_by_his_certificate() -> None:
     """Its subject is his PASSWORD."""
-    assert Gate().let_in(AUTHORITY.client("anna").der) == ANNA
+    assert X509Harness().let_in(AUTHORITY.client("anna").der) == ANNA
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_a_user_comes_in_by_his_certificate() -> None:
 )
 def test_a_password_may_name_several_subjects(subject: Any) -> None:
     """Separated by a bar."""
-    assert Gate().let_in(AUTHORITY.client(subject).der) == BERT
+    assert X509Harness().let_in(AUTHORITY.client(subject).der) == BERT
 
 
 def test_a_subject_that_differs_in_a_blank_is_another() -> None:
@@ -99,14 +99,14 @@ def test_a_subject_that_an_older_openssl_spelled_counts() -> None:
 
 def test_without_a_certificate_nobody_comes_in() -> None:
     """Amazon's answer to a request that nothing proves."""
-    assert Gate().refused(None) == ("MissingAuthenticationToken", 403)
+    assert X509Harness().refused(None) == ("MissingAuthenticationToken", 403)
 
 
 def test_signatures_are_not_looked_at() -> None:
     """The right one lets nobody in, and a user's certificate does whoever signed."""
     signed = sign_v4(form={"Action": "DescribeInstances", "Version": "2016-11-15"}, user=ALICE).request
-    assert Gate().refused(None, signed) == ("MissingAuthenticationToken", 403)
-    assert Gate().let_in(AUTHORITY.client("anna").der, signed) == ANNA
+    assert X509Harness().refused(None, signed) == ("MissingAuthenticationToken", 403)
+    assert X509Harness().let_in(AUTHORITY.client("anna").der, signed) == ANNA
 
 
 def test_with_auth_ec2_certificates_are_not_looked_at() -> None:
@@ -125,15 +125,15 @@ def test_with_auth_ec2_certificates_are_not_looked_at() -> None:
 @pytest.mark.parametrize("subject", ["ann", "anna2", "xanna", "ANNA", "anna/CN=x"])
 def test_subjects_are_compared_as_wholes(subject: str) -> None:
     """No part of one, no other case, nothing around it."""
-    assert Gate().refused(AUTHORITY.client(subject).der) == NOBODY
+    assert X509Harness().refused(AUTHORITY.client(subject).der) == NOBODY
 
 
 def test_who_issued_a_certificate_lets_nobody_in() -> None:
     """Were the authority's own name some user's, all its certificates would be his on the Ruby server."""
     authority = replace(ANNA, secret=r"/O=ONE\20cloud/CN=ONE\20Authority")
-    gate = with_users(authority)
-    assert gate.refused(AUTHORITY.client("anna").der) == NOBODY
-    assert gate.refused(AUTHORITY.client(named((NameOID.COMMON_NAME, "whoever"))).der) == NOBODY
+    harness = with_users(authority)
+    assert harness.refused(AUTHORITY.client("anna").der) == NOBODY
+    assert harness.refused(AUTHORITY.client(named((NameOID.COMMON_NAME, "whoever"))).der) == NOBODY
 
 
 def test_a_proxy_certificate_is_not_its_issuers() -> None:
@@ -144,7 +144,7 @@ def test_a_proxy_certificate_is_not_its_issuers() -> None:
     parts = [(each.oid, str(each.value)) for each in user.certificate.subject]
     delegated = proxy.client(named(*parts, (NameOID.COMMON_NAME, "1234567")))
     assert delegated.certificate.issuer == user.certificate.subject
-    assert Gate().refused(delegated.der) == NOBODY
+    assert X509Harness().refused(delegated.der) == NOBODY
 
 
 @pytest.mark.parametrize("driver", ["core", "public", "server_x509", "server_cipher", "ldap", ""])
@@ -161,18 +161,18 @@ def test_a_disabled_user_is_refused() -> None:
 def test_a_subject_of_two_users_lets_neither_in() -> None:
     """Which of them it is nobody can say; the log names both."""
     twin = replace(BERT, secret=f"/CN=other|{ANNA.secret}")
-    gate = with_users(ANNA, twin)
-    assert gate.refused(AUTHORITY.client("anna").der) == NOBODY
-    (event,) = gate.said
+    harness = with_users(ANNA, twin)
+    assert harness.refused(AUTHORITY.client("anna").der) == NOBODY
+    (event,) = harness.said
     assert formatEvent(event).endswith(r"/O=ONE\20cloud/CN=anna, it is named for the users anna, bert")
     assert event["log_level"].name == "warn"
 
 
 def test_of_two_users_with_a_subject_the_one_who_is_enabled_comes_in() -> None:
     """The other one's account has been replaced."""
-    gate = with_users(replace(ANNA, enabled=False), replace(BERT, secret=ANNA.secret))
-    assert gate.let_in(AUTHORITY.client("anna").der).name == "bert"
-    assert gate.said == []
+    harness = with_users(replace(ANNA, enabled=False), replace(BERT, secret=ANNA.secret))
+    assert harness.let_in(AUTHORITY.client("anna").der).name == "bert"
+    assert harness.said == []
 
 
 @pytest.mark.parametrize(
@@ -180,22 +180,22 @@ def test_of_two_users_with_a_subject_the_one_who_is_enabled_comes_in() -> None:
 )
 def test_a_certificate_out_of_its_time_is_refused(issued: Issued) -> None:
     """Whoever verified it may have done so when the connection began, days ago."""
-    assert Gate().refused(issued.der) == NOBODY
+    assert X509Harness().refused(issued.der) == NOBODY
 
 
 def test_a_certificate_that_ends_while_the_connection_goes_on_ends_with_it() -> None:
     """The time of the request counts."""
-    gate = Gate()
+    harness = X509Harness()
     issued = AUTHORITY.client("anna", days=1)
-    assert gate.let_in(issued.der) == ANNA
-    gate.clock.advance(timedelta(days=2).total_seconds())
-    assert gate.refused(issued.der) == NOBODY
+    assert harness.let_in(issued.der) == ANNA
+    harness.clock.advance(timedelta(days=2).total_seconds())
+    assert harness.refused(issued.der) == NOBODY
 
 
 @pytest.mark.parametrize("nonsense", [b"", b"nonsense", AUTHORITY.client("anna").der[:-9]])
 def test_what_is_no_certificate_is_refused(nonsense: bytes) -> None:
     """Not an error of ours."""
-    assert Gate().refused(nonsense) == NOBODY
+    assert X509Harness().refused(nonsense) == NOBODY
 
 
 def test_when_oned_does_not_answer_that_is_the_answer() -> None:
@@ -206,4 +206,4 @@ def test_when_oned_does_not_answer_that_is_the_answer() -> None:
             raise OpenNebulaUnavailable("one.userpool.info", "connection refused")
 
     with pytest.raises(OpenNebulaUnavailable):
-        Gate(Down()).let_in(AUTHORITY.client("anna").der)
+        X509Harness(Down()).let_in(AUTHORITY.client("anna").der)

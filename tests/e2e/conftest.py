@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.clients import boto
-from tests.support.estate import FORMS, LIVE, Cloud, Econed, Person, furnished
+from tests.support.furnished_cloud import FORMS, LIVE, Econed, FurnishedCloud, Person, furnished
 
 ELEMENTS_READ = Path(__file__).parents[1] / "data" / "elements-read.txt"
 
@@ -19,32 +19,32 @@ def _forms() -> list[Any]:
 
 
 @pytest.fixture(scope="session", params=_forms())
-def cloud(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+def cloud(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FurnishedCloud]:
     """An oned of this form with what the tests need in it, which is removed at the end."""
     with furnished(request.param, tmp_path_factory.mktemp(f"cloud-{request.param}")) as made:
         yield made
 
 
 @pytest.fixture(scope="session")
-def econed(cloud: Cloud) -> Econed:
+def econed(cloud: FurnishedCloud) -> Econed:
     """An econed on the cloud, which notes what it reads."""
     return cloud.econed()
 
 
 @pytest.fixture(scope="session")
-def second_econed(cloud: Cloud) -> Econed:
+def second_econed(cloud: FurnishedCloud) -> Econed:
     """Another econed on the same cloud: `twistd -n econe`, as an administrator starts it."""
     return cloud.econed(notes=False)
 
 
 @pytest.fixture(scope="session")
-def alice(cloud: Cloud) -> Person:
+def alice(cloud: FurnishedCloud) -> Person:
     """A user."""
     return cloud.alice
 
 
 @pytest.fixture(scope="session")
-def bob(cloud: Cloud) -> Person:
+def bob(cloud: FurnishedCloud) -> Person:
     """Another user of the same group."""
     return cloud.bob
 
@@ -73,7 +73,7 @@ def _every_element_read_is_listed(request: pytest.FixtureRequest, _reported: set
 
 
 @pytest.fixture
-def launch(cloud: Cloud, ec2: Any) -> Iterator[Callable[..., list[dict[str, Any]]]]:
+def launch(cloud: FurnishedCloud, ec2: Any) -> Iterator[Callable[..., list[dict[str, Any]]]]:
     """Runs instances of alice's and gives them as RunInstances showed them; the test's end is theirs."""
     launched: list[str] = []
 

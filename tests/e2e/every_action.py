@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.e2e.waiting import attached, wait, wait_for
-from tests.support.estate import Cloud, Person
+from tests.support.furnished_cloud import FurnishedCloud, Person
 
 PUBLIC_KEY = b"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl somebody@example"
 
@@ -41,7 +41,7 @@ class Things:
 
     objects: Sequence[tuple[str, int]]
 
-    def documents(self, cloud: Cloud) -> dict[tuple[str, int], str]:
+    def documents(self, cloud: FurnishedCloud) -> dict[tuple[str, int], str]:
         """Return all of it as oned keeps it."""
         found = {(kind, number): cloud.document(kind, number) for kind, number in self.objects}
         return {**found, ("address", self.owner.id): cloud.address_records(self.owner)}
@@ -301,7 +301,7 @@ ON_SHARED: Mapping[str, _Make] = {
 """By action: changes of what may be used but not changed."""
 
 
-def furnished(cloud: Cloud, ec2: Any, owner: Person) -> Things:
+def furnished(cloud: FurnishedCloud, ec2: Any, owner: Person) -> Things:
     """Give a user of everything that there is."""
     name = f"{owner.name}-own"
     common_image = f"ami-{cloud.ami:08d}"

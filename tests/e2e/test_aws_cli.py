@@ -12,7 +12,7 @@ import pytest
 
 from tests.e2e.waiting import attached, wait, wait_for
 from tests.support.clients import aws
-from tests.support.estate import Cloud, Econed, Person
+from tests.support.furnished_cloud import Econed, FurnishedCloud, Person
 
 Aws = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -28,7 +28,7 @@ def _json(done: subprocess.CompletedProcess[str]) -> Any:
     return json.loads(done.stdout)
 
 
-def test_the_aws_cli_runs_waits_for_and_ends_an_instance(cloud: Cloud, ec2: Any, cli: Aws) -> None:
+def test_the_aws_cli_runs_waits_for_and_ends_an_instance(cloud: FurnishedCloud, ec2: Any, cli: Aws) -> None:
     """run-instances, wait instance-running, describe-instances with filters, terminate, wait instance-terminated."""
     tags = "ResourceType=instance,Tags=[{Key=by,Value=cli}]"
     image, kind = f"ami-{cloud.ami:08d}", cloud.instance_type
@@ -55,7 +55,9 @@ def test_the_aws_cli_runs_waits_for_and_ends_an_instance(cloud: Cloud, ec2: Any,
     assert (waited.returncode, waited.stderr) == (0, "")
 
 
-def test_the_aws_cli_attaches_a_volume_and_allocates_an_address(cloud: Cloud, ec2: Any, cli: Aws, launch: Any) -> None:
+def test_the_aws_cli_attaches_a_volume_and_allocates_an_address(
+    cloud: FurnishedCloud, ec2: Any, cli: Aws, launch: Any
+) -> None:
     """create-volume, attach-volume, detach-volume, delete-volume with its waiters; allocate- and release-address."""
     (made,) = launch()
     instance = made["InstanceId"]

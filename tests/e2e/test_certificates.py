@@ -19,7 +19,7 @@ from cryptography.x509.oid import NameOID
 
 from tests.support.certificates import Authority, Issued, key_pem, named, replace_file, rsa_key
 from tests.support.clients import aws, boto, refusal
-from tests.support.estate import PATIENCE, Cloud, Econed, Person
+from tests.support.furnished_cloud import PATIENCE, Econed, FurnishedCloud, Person
 from tests.support.processes import until
 from tests.support.raw_oned import Refused
 
@@ -53,7 +53,7 @@ class Site:
         return http.client.HTTPSConnection(HOST, self.econed.port, timeout=PATIENCE, context=context)
 
 
-def site_of(cloud: Cloud, directory: Path, **settings: object) -> Site:
+def site_of(cloud: FurnishedCloud, directory: Path, **settings: object) -> Site:
     """Start an econed with a certificate, and with these settings; AUTHORITY in them is the file of the authority."""
     authority = Authority()
     (directory / "ca.pem").write_bytes(authority.pem)
@@ -65,13 +65,13 @@ def site_of(cloud: Cloud, directory: Path, **settings: object) -> Site:
 
 
 @pytest.fixture(scope="module")
-def signed(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Site:
+def signed(cloud: FurnishedCloud, tmp_path_factory: pytest.TempPathFactory) -> Site:
     """An econed over TLS whose callers sign."""
     return site_of(cloud, tmp_path_factory.mktemp("signed"))
 
 
 @pytest.fixture(scope="module")
-def certified(cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Site:
+def certified(cloud: FurnishedCloud, tmp_path_factory: pytest.TempPathFactory) -> Site:
     """An econed over TLS whose callers bring certificates."""
     return site_of(cloud, tmp_path_factory.mktemp("certified"), auth="x509", ssl_client_ca="AUTHORITY")
 
@@ -109,7 +109,9 @@ def test_plain_http_on_the_port_of_tls_is_no_http(signed: Site) -> None:
     connection.close()
 
 
-def test_new_files_are_taken_without_dropping_a_connection(cloud: Cloud, tmp_path: Path, alice: Person) -> None:
+def test_new_files_are_taken_without_dropping_a_connection(
+    cloud: FurnishedCloud, tmp_path: Path, alice: Person
+) -> None:
     """Certificate and key are copied over the old ones, as a deploy hook does; no signal is sent."""
     site = site_of(cloud, tmp_path)
     kept = site.connection()
@@ -123,7 +125,7 @@ def test_new_files_are_taken_without_dropping_a_connection(cloud: Cloud, tmp_pat
     assert site.client(alice).describe_regions()["Regions"]
 
 
-def test_a_bad_pair_is_refused_once_and_the_old_one_goes_on(cloud: Cloud, tmp_path: Path) -> None:
+def test_a_bad_pair_is_refused_once_and_the_old_one_goes_on(cloud: FurnishedCloud, tmp_path: Path) -> None:
     """With an error in the log that names the setting."""
     site = site_of(cloud, tmp_path)
     old = shown(site)
@@ -133,7 +135,7 @@ def test_a_bad_pair_is_refused_once_and_the_old_one_goes_on(cloud: Cloud, tmp_pa
     assert shown(site) == old
 
 
-def test_a_hangup_has_them_read_anew(cloud: Cloud, tmp_path: Path) -> None:
+def test_a_hangup_has_them_read_anew(cloud: FurnishedCloud, tmp_path: Path) -> None:
     """Whether they look changed or not."""
     site = site_of(cloud, tmp_path)
     os.kill(site.econed.process.pid, signal.SIGHUP)
@@ -161,7 +163,7 @@ def shown(site: Site) -> Certificate:
 
 
 @pytest.fixture
-def anna(cloud: Cloud, certified: Site) -> tuple[Person, Issued]:
+def anna(cloud: FurnishedCloud, certified: Site) -> tuple[Person, Issued]:
     """A user who comes by certificate, of an organization with a blank, made as `oneuser` makes one; and hers."""
     name = f"anna {secrets.token_hex(4)}"
     issued = certified.authority.client(named((NameOID.ORGANIZATION_NAME, "ONE cloud"), (NameOID.COMMON_NAME, name)))
@@ -195,14 +197,14 @@ def test_a_user_works_by_certificate(certified: Site, anna: tuple[Person, Issued
     client.delete_key_pair(KeyName="by-certificate")
 
 
-def test_oned_takes_no_subject_with_a_blank_as_it_is(cloud: Cloud) -> None:
+def test_oned_takes_no_subject_with_a_blank_as_it_is(cloud: FurnishedCloud) -> None:
     """So there is one way in which it can be kept: as `oneuser` escapes it."""
     with pytest.raises(Refused, match="Invalid password, character ' ' is not allowed"):
         cloud.certified("bert", "/O=ONE cloud/CN=Bert Berg")
 
 
 def test_an_open_connection_ends_with_the_right_to_it(
-    cloud: Cloud, certified: Site, anna: tuple[Person, Issued]
+    cloud: FurnishedCloud, certified: Site, anna: tuple[Person, Issued]
 ) -> None:
     """A user whose DN is taken away is refused within seconds, on the connection that he has."""
     person, issued = anna

@@ -15,7 +15,7 @@ from lxml import etree
 
 from tests.e2e.waiting import QUICK, described, known, wait
 from tests.support.clients import boto, refusal
-from tests.support.estate import PATIENCE, Cloud, Econed, Person, ScriptRun
+from tests.support.furnished_cloud import PATIENCE, Econed, FurnishedCloud, Person, ScriptRun
 from tests.support.processes import until
 
 LIMIT = 5
@@ -65,7 +65,7 @@ def _given(run: ScriptRun) -> tuple[str, str, str]:
 
 
 def test_an_elastic_ip_leads_to_an_instance_and_away_again(
-    cloud: Cloud, ec2: Any, launch: Any, address: Callable[[], dict[str, Any]]
+    cloud: FurnishedCloud, ec2: Any, launch: Any, address: Callable[[], dict[str, Any]]
 ) -> None:
     """Allocate, associate, see it in both lists, disassociate, release: the scripts are run once each."""
     made = address()
@@ -104,7 +104,7 @@ def test_an_elastic_ip_leads_to_an_instance_and_away_again(
 
 
 def test_the_address_of_an_instance_that_ended_is_led_away_by_any_process(
-    cloud: Cloud, ec2: Any, launch: Any, address: Callable[[], dict[str, Any]]
+    cloud: FurnishedCloud, ec2: Any, launch: Any, address: Callable[[], dict[str, Any]]
 ) -> None:
     """It stays its owner's."""
     made, instance = address(), _running(ec2, launch)
@@ -123,7 +123,7 @@ def test_the_address_of_an_instance_that_ended_is_led_away_by_any_process(
 
 
 def test_an_address_leads_to_nobody_elses_instance(
-    cloud: Cloud, econed: Econed, ec2: Any, bob: Person, launch: Any
+    cloud: FurnishedCloud, econed: Econed, ec2: Any, bob: Person, launch: Any
 ) -> None:
     """Neither to one that he does not see, nor to one that he may only use; no script is run."""
     others, instance = boto(bob, econed.url), _running(ec2, launch)
@@ -142,7 +142,7 @@ def test_an_address_leads_to_nobody_elses_instance(
 
 @pytest.mark.parametrize("typed", ['IP="10.0.0.99 } ; flush ruleset ; {"', 'NETWORK_MODE="auto",IP="--help $(id)"'])
 def test_what_a_user_typed_as_an_address_reaches_no_script(
-    cloud: Cloud, alice: Person, ec2: Any, address: Callable[[], dict[str, Any]], typed: str
+    cloud: FurnishedCloud, alice: Person, ec2: Any, address: Callable[[], dict[str, Any]], typed: str
 ) -> None:
     """An interface on no network keeps whatever its user typed: it has no address, and so none to associate."""
     text = f'DISK=[IMAGE_ID="{cloud.ami}"]\nNIC=[{typed}]'
@@ -161,7 +161,7 @@ def test_what_a_user_typed_as_an_address_reaches_no_script(
     assert "AssociationId" not in _shown(ec2, allocation)
 
 
-def test_a_user_has_no_more_addresses_than_he_may(cloud: Cloud, econed: Econed, second_econed: Econed) -> None:
+def test_a_user_has_no_more_addresses_than_he_may(cloud: FurnishedCloud, econed: Econed, second_econed: Econed) -> None:
     """However many requests come at once, to whichever process."""
     henry = cloud.person("henry")
     clients = [known(boto(henry, each.url)) for each in (econed, second_econed)]
@@ -183,7 +183,7 @@ def test_a_user_has_no_more_addresses_than_he_may(cloud: Cloud, econed: Econed, 
         clients[1].release_address(AllocationId=each)
 
 
-def test_two_processes_never_give_one_address_to_two_and_lose_none(cloud: Cloud) -> None:
+def test_two_processes_never_give_one_address_to_two_and_lose_none(cloud: FurnishedCloud) -> None:
     """Calls of two users at once to two processes on a small pool: each address is its owner's until he releases it."""
     network = cloud.elastic_network(POOL)
     settings = {"elasticips_vnet_id": network, "elastic_ips_per_user": POOL}

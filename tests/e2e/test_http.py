@@ -22,7 +22,7 @@ from tests.support.clients import (
     v2,
     v2_form,
 )
-from tests.support.estate import PATIENCE, Cloud, Econed, Person
+from tests.support.furnished_cloud import PATIENCE, Econed, FurnishedCloud, Person
 from tests.support.processes import until
 
 FORM = b"application/x-www-form-urlencoded"
@@ -275,7 +275,7 @@ def test_requests_in_one_go_are_answered_in_their_order(econed: Econed, alice: P
     ]
 
 
-def test_a_slow_reader_gets_a_long_answer_whole(cloud: Cloud, econed: Econed, alice: Person) -> None:
+def test_a_slow_reader_gets_a_long_answer_whole(cloud: FurnishedCloud, econed: Econed, alice: Person) -> None:
     """It is sent as it is read, and others are served meanwhile."""
     names = [{"Key": f"key {number}", "Value": "v" * 250} for number in range(45)]
     ec2 = boto(alice, econed.url)
@@ -308,7 +308,9 @@ def test_a_slow_reader_gets_a_long_answer_whole(cloud: Cloud, econed: Econed, al
         ec2.terminate_instances(InstanceIds=ids)
 
 
-def test_a_launch_is_carried_through_when_its_client_goes_away(cloud: Cloud, econed: Econed, alice: Person) -> None:
+def test_a_launch_is_carried_through_when_its_client_goes_away(
+    cloud: FurnishedCloud, econed: Econed, alice: Person
+) -> None:
     """Machines are released, numbered and tagged; nothing is left half-made."""
     token = f"gone {uuid.uuid4()}"
     parameters = {

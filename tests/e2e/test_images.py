@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError
 
 from tests.e2e.waiting import QUICK, described, wait, wait_for
 from tests.support.clients import boto, refusal, upload, v2
-from tests.support.estate import PATIENCE, Cloud, Econed, Person
+from tests.support.furnished_cloud import PATIENCE, Econed, FurnishedCloud, Person
 from tests.support.processes import until
 
 
@@ -23,7 +23,7 @@ def _image(ec2: Any, image_id: str) -> dict[str, Any]:
     return dict(found)
 
 
-def _starts(cloud: Cloud, ec2: Any, image_id: str) -> None:
+def _starts(cloud: FurnishedCloud, ec2: Any, image_id: str) -> None:
     """Start an instance of an AMI, and end it."""
     made = ec2.run_instances(ImageId=image_id, InstanceType=cloud.instance_type, MinCount=1, MaxCount=1)
     ids = [each["InstanceId"] for each in made["Instances"]]
@@ -32,7 +32,7 @@ def _starts(cloud: Cloud, ec2: Any, image_id: str) -> None:
     wait(ec2, "instance_terminated", ids)
 
 
-def test_an_image_of_an_instance_starts_others(cloud: Cloud, alice: Person, ec2: Any, launch: Any) -> None:
+def test_an_image_of_an_instance_starts_others(cloud: FurnishedCloud, alice: Person, ec2: Any, launch: Any) -> None:
     """The instance is shut down for it and runs again; the waiter of the SDKs sees the image become available."""
     (made,) = launch()
     instance, name = made["InstanceId"], _name()
@@ -82,7 +82,7 @@ def test_an_image_and_its_snapshot_have_their_own_tags_and_the_name_is_free_agai
     assert refusal(raised.value)[0] == "InvalidSnapshot.NotFound"
 
 
-def test_a_copy_of_an_image_is_the_callers_own(cloud: Cloud, alice: Person, ec2: Any) -> None:
+def test_a_copy_of_an_image_is_the_callers_own(cloud: FurnishedCloud, alice: Person, ec2: Any) -> None:
     """Of one that is the administrator's; the same ClientToken gives the same copy."""
     region = ec2.describe_regions()["Regions"][0]["RegionName"]
     source = f"ami-{cloud.ami:08d}"
@@ -95,7 +95,9 @@ def test_a_copy_of_an_image_is_the_callers_own(cloud: Cloud, alice: Person, ec2:
     _starts(cloud, ec2, copy)
 
 
-def test_launch_permission_lets_others_start_instances(cloud: Cloud, econed: Econed, ec2: Any, bob: Person) -> None:
+def test_launch_permission_lets_others_start_instances(
+    cloud: FurnishedCloud, econed: Econed, ec2: Any, bob: Person
+) -> None:
     """Everybody, or nobody but the owner again."""
     others = boto(bob, econed.url)
     region = ec2.describe_regions()["Regions"][0]["RegionName"]
@@ -141,7 +143,7 @@ def test_an_image_of_a_url_of_a_named_host_is_fetched_by_oned(ec2: Any) -> None:
 
 
 def test_an_uploaded_image_becomes_an_ami_and_its_file_goes(
-    cloud: Cloud, econed: Econed, alice: Person, ec2: Any
+    cloud: FurnishedCloud, econed: Econed, alice: Person, ec2: Any
 ) -> None:
     """As the Ruby tools do it: a signed form by curl, then RegisterImage; the file stays only until it is copied."""
     before = set(cloud.uploads.iterdir())
@@ -163,7 +165,9 @@ def test_an_uploaded_image_becomes_an_ami_and_its_file_goes(
         caretaker.process.stop()
 
 
-def test_an_upload_that_is_not_signed_right_leaves_nothing(cloud: Cloud, econed: Econed, alice: Person) -> None:
+def test_an_upload_that_is_not_signed_right_leaves_nothing(
+    cloud: FurnishedCloud, econed: Econed, alice: Person
+) -> None:
     """Neither a file nor an image."""
     before = set(cloud.uploads.iterdir())
     stranger = Person(alice.name, alice.id, "not the secret", alice.one)

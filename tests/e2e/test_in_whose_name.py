@@ -15,7 +15,7 @@ from econed.opennebula.methods import is_reading
 from tests.e2e.every_action import EXAMPLES, ON_SHARED, Example, Things, furnished
 from tests.e2e.waiting import known, wait_for
 from tests.support.clients import boto, refusal, upload
-from tests.support.estate import Cloud, Econed, Person
+from tests.support.furnished_cloud import Econed, FurnishedCloud, Person
 
 ACTIONS = sorted(action.name for action in all_actions())
 
@@ -35,14 +35,14 @@ OF_ELASTIC_IPS = frozenset({"one.vn.info", "one.vn.update", "one.vn.hold", "one.
 
 
 @pytest.fixture(scope="session")
-def owned(cloud: Cloud, econed: Econed) -> Things:
+def owned(cloud: FurnishedCloud, econed: Econed) -> Things:
     """What a user has who shares nothing."""
     erin = cloud.person("erin")
     return furnished(cloud, known(boto(erin, econed.url)), erin)
 
 
 @pytest.fixture(scope="session")
-def shared(cloud: Cloud, econed: Econed) -> Things:
+def shared(cloud: FurnishedCloud, econed: Econed) -> Things:
     """What a user has who lets his group use his instances and his AMI."""
     frank = cloud.person("frank")
     things = furnished(cloud, known(boto(frank, econed.url)), frank)
@@ -53,7 +53,7 @@ def shared(cloud: Cloud, econed: Econed) -> Things:
 
 
 @pytest.fixture(scope="session")
-def stranger(cloud: Cloud, econed: Econed) -> Caller:
+def stranger(cloud: FurnishedCloud, econed: Econed) -> Caller:
     """A user of the same group who has nothing."""
     grace = cloud.person("grace")
     return Caller(grace, econed.url, known(boto(grace, econed.url)))
@@ -127,7 +127,7 @@ def test_every_action_is_in_the_tables() -> None:
 
 @pytest.mark.parametrize("action", ACTIONS)
 def test_what_is_anothers_is_neither_shown_nor_changed(
-    cloud: Cloud, owned: Things, stranger: Caller, action: str
+    cloud: FurnishedCloud, owned: Things, stranger: Caller, action: str
 ) -> None:
     """For every action and every kind of id: NotFound, and the owner's objects are as they were, byte for byte."""
     before = owned.documents(cloud)
@@ -150,7 +150,9 @@ def test_what_is_anothers_is_neither_shown_nor_changed(
 
 
 @pytest.mark.parametrize("action", sorted(ON_SHARED))
-def test_what_may_be_used_may_not_be_changed(cloud: Cloud, shared: Things, stranger: Caller, action: str) -> None:
+def test_what_may_be_used_may_not_be_changed(
+    cloud: FurnishedCloud, shared: Things, stranger: Caller, action: str
+) -> None:
     """A group's right to USE makes a thing visible; each change is refused by oned."""
     before = shared.documents(cloud)
     for example in ON_SHARED[action](shared):
@@ -186,7 +188,7 @@ def test_what_may_be_used_is_visible(shared: Things, stranger: Caller) -> None:
 
 @pytest.mark.parametrize("action", ACTIONS)
 def test_a_dry_run_of_every_action_says_that_it_would_have_worked(
-    cloud: Cloud, owned: Things, econed: Econed, action: str
+    cloud: FurnishedCloud, owned: Things, econed: Econed, action: str
 ) -> None:
     """All checks are made, nothing is changed, and oned is not even asked to change anything."""
     owner = Caller(owned.owner, econed.url, boto(owned.owner, econed.url))
@@ -204,7 +206,9 @@ def test_a_dry_run_of_every_action_says_that_it_would_have_worked(
 
 
 @pytest.mark.parametrize("action", sorted(ON_SHARED))
-def test_a_dry_run_says_that_permission_is_missing(cloud: Cloud, shared: Things, stranger: Caller, action: str) -> None:
+def test_a_dry_run_says_that_permission_is_missing(
+    cloud: FurnishedCloud, shared: Things, stranger: Caller, action: str
+) -> None:
     """By the permission bits of what would be changed, without trying."""
     before = shared.documents(cloud)
     for example in ON_SHARED[action](shared):
@@ -224,7 +228,7 @@ def test_a_dry_run_finds_everything_else_that_is_wrong_first(owned: Things, stra
         assert refusal(raised.value)[0] in expected, example
 
 
-def _assert_nothing_written(cloud: Cloud, since: int, person: Person) -> None:
+def _assert_nothing_written(cloud: FurnishedCloud, since: int, person: Person) -> None:
     calls = [call for call in cloud.calls(since) if call.user in (person.name, "serveradmin")]
     assert [call for call in calls if not is_reading(call.method) and not _notes_a_stop(call)] == []
 
@@ -235,7 +239,7 @@ def _notes_a_stop(call: Any) -> bool:
 
 
 def test_serveradmins_own_session_is_for_users_clusters_elastic_ips_and_a_sign_of_life_alone(
-    cloud: Cloud, econed: Econed, alice: Person, ec2: Any, launch: Any
+    cloud: FurnishedCloud, econed: Econed, alice: Person, ec2: Any, launch: Any
 ) -> None:
     """Read off the log of all that has been done on this cloud so far, a launch and an end among it."""
     launch()
@@ -253,7 +257,7 @@ def test_serveradmins_own_session_is_for_users_clusters_elastic_ips_and_a_sign_o
     assert not in_hers & {"one.vn.update", "one.vn.hold", "one.vn.release"}
 
 
-def test_only_the_administrator_of_the_test_made_calls_as_oneadmin(cloud: Cloud, ec2: Any) -> None:
+def test_only_the_administrator_of_the_test_made_calls_as_oneadmin(cloud: FurnishedCloud, ec2: Any) -> None:
     """There is no way to be oneadmin: every call in a user's session names that user."""
     before = cloud.log_length()
     ec2.describe_instances()

@@ -12,7 +12,7 @@ from lxml import etree
 
 from tests.e2e.waiting import described, known, wait
 from tests.support.clients import boto
-from tests.support.estate import Cloud, Econed, Person
+from tests.support.furnished_cloud import Econed, FurnishedCloud, Person
 from tests.support.processes import until
 
 USER_DATA = "#!/bin/sh\necho $HOME costs 100$ 'and' \"more\"\n"
@@ -23,7 +23,7 @@ def _ids(instances: list[dict[str, Any]]) -> list[str]:
 
 
 def _check_running(
-    cloud: Cloud, shown: dict[str, Any], document: etree._Element, owner: Person, launched: tuple[float, float]
+    cloud: FurnishedCloud, shown: dict[str, Any], document: etree._Element, owner: Person, launched: tuple[float, float]
 ) -> None:
     """Hold an instance as DescribeInstances shows it against the machine as oned has it."""
     nic = document.find("TEMPLATE/NIC")
@@ -60,7 +60,7 @@ def _check_running(
 
 
 def test_a_user_runs_two_instances_and_takes_them_through_their_whole_life(
-    cloud: Cloud, econed: Econed, alice: Person, ec2: Any
+    cloud: FurnishedCloud, econed: Econed, alice: Person, ec2: Any
 ) -> None:
     """What the demo shows, on every form of oned, with every field of an instance looked at."""
     (image,) = ec2.describe_images(ImageIds=[f"ami-{cloud.ami:08d}"])["Images"]
@@ -121,7 +121,7 @@ def test_a_user_runs_two_instances_and_takes_them_through_their_whole_life(
     assert "journey" not in {each["KeyName"] for each in ec2.describe_key_pairs()["KeyPairs"]}
 
 
-def _stop_and_start(cloud: Cloud, ec2: Any, ids: list[str]) -> None:
+def _stop_and_start(cloud: FurnishedCloud, ec2: Any, ids: list[str]) -> None:
     first = [each["LaunchTime"] for each in described(ec2, *ids)]
     stopping = ec2.stop_instances(InstanceIds=ids)["StoppingInstances"]
     assert {each["PreviousState"]["Name"] for each in stopping} == {"running"}
@@ -142,7 +142,9 @@ def _stop_and_start(cloud: Cloud, ec2: Any, ids: list[str]) -> None:
         assert each["StateTransitionReason"] == ""
 
 
-def test_key_and_user_data_reach_the_machine_in_the_old_and_in_the_new_way(cloud: Cloud, ec2: Any, launch: Any) -> None:
+def test_key_and_user_data_reach_the_machine_in_the_old_and_in_the_new_way(
+    cloud: FurnishedCloud, ec2: Any, launch: Any
+) -> None:
     """As the Ruby server wrote them, and as today's context packages and cloud-init read them by themselves."""
     ec2.create_key_pair(KeyName="reaches", KeyType="ed25519")
     (pair,) = ec2.describe_key_pairs(KeyNames=["reaches"], IncludePublicKey=True)["KeyPairs"]
@@ -160,7 +162,7 @@ def test_key_and_user_data_reach_the_machine_in_the_old_and_in_the_new_way(cloud
     ec2.delete_key_pair(KeyName="reaches")
 
 
-def test_a_failed_deployment_is_seen_and_can_be_ended(cloud: Cloud, ec2: Any, launch: Any) -> None:
+def test_a_failed_deployment_is_seen_and_can_be_ended(cloud: FurnishedCloud, ec2: Any, launch: Any) -> None:
     """A machine that no hypervisor starts is no riddle: its state and the reason are shown."""
     cloud.fail_next_deployment()
     (made,) = launch()
@@ -172,7 +174,7 @@ def test_a_failed_deployment_is_seen_and_can_be_ended(cloud: Cloud, ec2: Any, la
     wait(ec2, "instance_terminated", [made["InstanceId"]])
 
 
-def test_a_user_of_the_driver_public_signs_with_his_password(cloud: Cloud, econed: Econed) -> None:
+def test_a_user_of_the_driver_public_signs_with_his_password(cloud: FurnishedCloud, econed: Econed) -> None:
     """The password of such a user is kept as it is, and so it is the secret key."""
     carol = cloud.person("carol", driver="public")
     ec2 = boto(carol, econed.url)

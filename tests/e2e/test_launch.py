@@ -10,13 +10,13 @@ from botocore.exceptions import ClientError
 
 from tests.e2e.waiting import described, known, wait
 from tests.support.clients import boto, refusal
-from tests.support.estate import Cloud, Econed, Person
+from tests.support.furnished_cloud import Econed, FurnishedCloud, Person
 
 QUOTA = 3
 
 
 @pytest.fixture(scope="module")
-def limited(cloud: Cloud, econed: Econed) -> tuple[Person, Any]:
+def limited(cloud: FurnishedCloud, econed: Econed) -> tuple[Person, Any]:
     """A user who may have three machines, and his client."""
     liz = cloud.person("liz")
     quota = f'VM=[VMS="{QUOTA}",RUNNING_VMS="-1",CPU="-1",RUNNING_CPU="-1",MEMORY="-1",RUNNING_MEMORY="-1",'
@@ -24,7 +24,7 @@ def limited(cloud: Cloud, econed: Econed) -> tuple[Person, Any]:
     return liz, known(boto(liz, econed.url))
 
 
-def _asked(cloud: Cloud, least: int, most: int, token: str) -> dict[str, Any]:
+def _asked(cloud: FurnishedCloud, least: int, most: int, token: str) -> dict[str, Any]:
     return {
         "ImageId": f"ami-{cloud.ami:08d}",
         "InstanceType": cloud.instance_type,
@@ -39,7 +39,7 @@ def _end(client: Any, ids: list[str]) -> None:
     wait(client, "instance_terminated", ids)
 
 
-def test_fewer_than_min_count_is_none_at_all(cloud: Cloud, limited: tuple[Person, Any]) -> None:
+def test_fewer_than_min_count_is_none_at_all(cloud: FurnishedCloud, limited: tuple[Person, Any]) -> None:
     """What was made before the quota was met is taken back, and was never seen as an instance."""
     liz, client = limited
     with pytest.raises(ClientError) as raised:
@@ -50,7 +50,9 @@ def test_fewer_than_min_count_is_none_at_all(cloud: Cloud, limited: tuple[Person
     assert cloud.vm_ids(liz, -1) == []
 
 
-def test_between_min_and_max_count_it_is_as_many_as_there_may_be(cloud: Cloud, limited: tuple[Person, Any]) -> None:
+def test_between_min_and_max_count_it_is_as_many_as_there_may_be(
+    cloud: FurnishedCloud, limited: tuple[Person, Any]
+) -> None:
     """And the same again for the same token."""
     liz, client = limited
     asked = _asked(cloud, 1, QUOTA + 2, uuid.uuid4().hex)
@@ -65,7 +67,7 @@ def test_between_min_and_max_count_it_is_as_many_as_there_may_be(cloud: Cloud, l
         _end(client, made)
 
 
-def test_what_the_template_brings_is_kept(cloud: Cloud, ec2: Any, alice: Person) -> None:
+def test_what_the_template_brings_is_kept(cloud: FurnishedCloud, ec2: Any, alice: Person) -> None:
     """Its own disks, its CONTEXT with variables, its capacity, its free attributes, its restricted values."""
     extra = cloud.image(f"{cloud.prefix}-extra", "")
     cloud.admin("one.image.chmod", extra, 1, 1, 0, 1, 0, 0, 1, 0, 0)
@@ -107,7 +109,7 @@ def test_what_the_template_brings_is_kept(cloud: Cloud, ec2: Any, alice: Person)
         cloud.admin("one.template.delete", number, False)
 
 
-def test_a_tag_name_is_the_name_of_the_machine_where_it_can_be(cloud: Cloud, launch: Any) -> None:
+def test_a_tag_name_is_the_name_of_the_machine_where_it_can_be(cloud: FurnishedCloud, launch: Any) -> None:
     """So that administrators find it in Sunstone; what makes no name stays a tag."""
     for name, expected in (("web server 1", "web server 1"), ("a/b", None), ("x" * 200, None)):
         (made,) = launch(TagSpecifications=[{"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": name}]}])
@@ -116,7 +118,7 @@ def test_a_tag_name_is_the_name_of_the_machine_where_it_can_be(cloud: Cloud, lau
 
 
 def test_an_instance_that_is_to_end_on_shutdown_says_so_on_its_machine(
-    cloud: Cloud, alice: Person, launch: Any
+    cloud: FurnishedCloud, alice: Person, launch: Any
 ) -> None:
     """And its user is one whom the reconciler looks after: any process finishes it."""
     (made,) = launch(InstanceInitiatedShutdownBehavior="terminate")
@@ -141,7 +143,7 @@ def test_an_instance_that_is_to_end_on_shutdown_says_so_on_its_machine(
     ],
 )
 def test_what_is_wrong_with_a_launch_is_said_before_anything_is_made(
-    cloud: Cloud, alice: Person, ec2: Any, wrong: dict[str, Any], code: str
+    cloud: FurnishedCloud, alice: Person, ec2: Any, wrong: dict[str, Any], code: str
 ) -> None:
     """By EC2's codes."""
     before = cloud.vm_ids(alice)

@@ -12,7 +12,7 @@ from libcloud.compute.types import NodeState
 
 from tests.e2e.waiting import attached, wait, wait_for
 from tests.support.clients import boto
-from tests.support.estate import Cloud, Econed, Person
+from tests.support.furnished_cloud import Econed, FurnishedCloud, Person
 
 
 @pytest.fixture(params=["2", "4"], ids=["signature v2", "signature v4"])
@@ -33,13 +33,13 @@ def _size(driver: Any, name: str) -> NodeSize:
     return NodeSize(id=name, name=name, ram=64, disk=0, bandwidth=0, price=0, driver=driver)
 
 
-def _image(driver: Any, cloud: Cloud) -> NodeImage:
+def _image(driver: Any, cloud: FurnishedCloud) -> NodeImage:
     (image,) = [each for each in driver.list_images() if each.id == f"ami-{cloud.ami:08d}"]
     assert image.name == f"{cloud.prefix}-ami"
     return image  # type: ignore[no-any-return]
 
 
-def test_libcloud_takes_a_node_through_its_life(cloud: Cloud, ec2: Any, driver: Any) -> None:
+def test_libcloud_takes_a_node_through_its_life(cloud: FurnishedCloud, ec2: Any, driver: Any) -> None:
     """Create, list, tag, stop, start, reboot, destroy."""
     node = driver.create_node(name="by libcloud", size=_size(driver, cloud.instance_type), image=_image(driver, cloud))
     try:
@@ -62,7 +62,7 @@ def test_libcloud_takes_a_node_through_its_life(cloud: Cloud, ec2: Any, driver: 
     wait(ec2, "instance_terminated", [node.id])
 
 
-def test_libcloud_attaches_volumes_and_leads_addresses(cloud: Cloud, ec2: Any, driver: Any) -> None:
+def test_libcloud_attaches_volumes_and_leads_addresses(cloud: FurnishedCloud, ec2: Any, driver: Any) -> None:
     """Create, attach, list, save, detach, destroy; allocate, associate, list with the node, disassociate, release."""
     node = driver.create_node(name="node", size=_size(driver, cloud.instance_type), image=_image(driver, cloud))
     try:
@@ -103,7 +103,7 @@ def _detach(driver: Any, ec2: Any, volume: Any) -> None:
     wait_for(ec2, "volume_available", VolumeIds=[volume.id])
 
 
-def test_libcloud_manages_key_pairs(driver: Any, cloud: Cloud, econed: Econed) -> None:
+def test_libcloud_manages_key_pairs(driver: Any, cloud: FurnishedCloud, econed: Econed) -> None:
     """Create, import, list, get, delete."""
     created = driver.create_key_pair("libcloud one")
     assert created.private_key.startswith("-----BEGIN RSA PRIVATE KEY-----")
@@ -117,7 +117,7 @@ def test_libcloud_manages_key_pairs(driver: Any, cloud: Cloud, econed: Econed) -
     assert not {"libcloud one", "libcloud two"} & {each.name for each in driver.list_key_pairs()}
 
 
-def test_libcloud_sees_the_zones_of_the_region_that_it_believes_to_be_in(driver: Any, cloud: Cloud) -> None:
+def test_libcloud_sees_the_zones_of_the_region_that_it_believes_to_be_in(driver: Any, cloud: FurnishedCloud) -> None:
     """It knows Amazon's regions only, and lists zones by the name of its own; its locations are those zones."""
     assert driver.region_name == "us-east-1"
     assert cloud.zone in {zone.name for zone in driver.ex_list_availability_zones()}

@@ -11,7 +11,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.support.clients import Answer, boto, refusal, v2
-from tests.support.estate import Cloud, Econed, Person, twistd
+from tests.support.furnished_cloud import Econed, FurnishedCloud, Person, twistd
 from tests.support.processes import Process
 
 USER_DATA = bytes(range(256)) * 64
@@ -33,7 +33,9 @@ def test_a_thousand_ids_are_looked_for(econed: Econed, alice: Person, method: st
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_the_largest_user_data_arrives(cloud: Cloud, econed: Econed, alice: Person, ec2: Any, method: str) -> None:
+def test_the_largest_user_data_arrives(
+    cloud: FurnishedCloud, econed: Econed, alice: Person, ec2: Any, method: str
+) -> None:
     """Whole, also in a query."""
     parameters = {
         "ImageId": f"ami-{cloud.ami:08d}",

@@ -19,7 +19,7 @@ from botocore.exceptions import ClientError
 
 from econed.opennebula.tokens import CipherForm, PasswordKey, session_token
 from tests.support.clients import Answer, boto, exchange, send, upload_form, v2_form
-from tests.support.estate import PATIENCE, Cloud, Econed, Person
+from tests.support.furnished_cloud import PATIENCE, Econed, FurnishedCloud, Person
 from tests.support.processes import until
 
 USER_DATA = "#!/bin/sh\necho hunter2-in-the-user-data > /etc/password-of-the-machine\n"
@@ -60,7 +60,7 @@ def _is_in(secret: str, text: str) -> bool:
 class Scene:
     """An econed that says all it can, and what its clients have told it."""
 
-    cloud: Cloud
+    cloud: FurnishedCloud
     econed: Econed
     told: Told
     failing: Path
@@ -94,7 +94,9 @@ class Scene:
 
 
 @pytest.fixture(scope="module", params=["text", "json"])
-def scene(request: pytest.FixtureRequest, cloud: Cloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+def scene(
+    request: pytest.FixtureRequest, cloud: FurnishedCloud, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Scene]:
     """An econed at the highest level, asked for all kinds of things in all kinds of ways."""
     failing = tmp_path_factory.mktemp("failing") / "message"
     econed = cloud.econed(settings={"debug_level": 3, "log_format": request.param}, interval=1.0, fails_with=failing)
@@ -220,7 +222,7 @@ def test_what_should_be_in_the_log_is(scene: Scene) -> None:
         "a round failed",
         "Traceback (most recent call last):",
         "its message is not shown",
-        "noting.tac",
+        "elements_read.tac",
         scene.alice.name,
     ):
         assert said in scene.log, said

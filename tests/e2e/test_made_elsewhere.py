@@ -8,18 +8,18 @@ from typing import Any
 import pytest
 
 from tests.e2e.waiting import described, wait
-from tests.support.estate import Cloud, Person
+from tests.support.furnished_cloud import FurnishedCloud, Person
 from tests.support.processes import until
 
 
 @pytest.fixture
-def disk(cloud: Cloud, alice: Person) -> int:
+def disk(cloud: FurnishedCloud, alice: Person) -> int:
     """A persistent image of alice's."""
     return cloud.image(f"{cloud.prefix}-disk", 'PERSISTENT="YES"', alice)
 
 
 @pytest.fixture
-def machine(cloud: Cloud, alice: Person, ec2: Any, disk: int) -> Iterator[int]:
+def machine(cloud: FurnishedCloud, alice: Person, ec2: Any, disk: int) -> Iterator[int]:
     """A machine of alice's that she started by XML-RPC, from an image and with a persistent disk."""
     text = f'DISK=[IMAGE_ID="{cloud.ami}"]\nDISK=[IMAGE_ID="{disk}"]\nEC2_TAGS=[Old="from Ruby"]\n'
     number = alice.one.make("one.template.instantiate", cloud.type_template, "by hand", False, text, False)
@@ -27,7 +27,9 @@ def machine(cloud: Cloud, alice: Person, ec2: Any, disk: int) -> Iterator[int]:
     ec2.terminate_instances(InstanceIds=[f"i-{number:08d}"])
 
 
-def test_a_machine_made_by_hand_is_an_instance(cloud: Cloud, alice: Person, ec2: Any, machine: int, disk: int) -> None:
+def test_a_machine_made_by_hand_is_an_instance(
+    cloud: FurnishedCloud, alice: Person, ec2: Any, machine: int, disk: int
+) -> None:
     """Its AMI is the image of its first disk, its reservation its own, its persistent disk a volume that stays."""
     instance = f"i-{machine:08d}"
     wait(ec2, "instance_running", [instance])
@@ -47,7 +49,9 @@ def test_a_machine_made_by_hand_is_an_instance(cloud: Cloud, alice: Person, ec2:
     wait(ec2, "instance_stopped", [instance])
 
 
-def test_what_happens_in_opennebula_is_seen_at_once(cloud: Cloud, alice: Person, ec2: Any, launch: Any) -> None:
+def test_what_happens_in_opennebula_is_seen_at_once(
+    cloud: FurnishedCloud, alice: Person, ec2: Any, launch: Any
+) -> None:
     """Nothing is kept in econed: an instance that oned powers off or ends is stopped or terminated."""
     (made,) = launch()
     number = int(made["InstanceId"][2:])
@@ -59,7 +63,7 @@ def test_what_happens_in_opennebula_is_seen_at_once(cloud: Cloud, alice: Person,
     until(lambda: described(ec2, made["InstanceId"])[0]["State"]["Code"] == 48, "the end", 30)
 
 
-def test_a_machine_on_hold_or_without_a_host_is_pending(cloud: Cloud, alice: Person, ec2: Any) -> None:
+def test_a_machine_on_hold_or_without_a_host_is_pending(cloud: FurnishedCloud, alice: Person, ec2: Any) -> None:
     """With the reason, where the scheduler gives one."""
     text = f'DISK=[IMAGE_ID="{cloud.ami}"]\nSCHED_REQUIREMENTS="NAME = \\"no-such-host\\""\n'
     number = alice.one.make("one.template.instantiate", cloud.type_template, "nowhere", False, text, False)

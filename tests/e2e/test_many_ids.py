@@ -8,14 +8,14 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.support.clients import refusal
-from tests.support.estate import Cloud, Person
+from tests.support.furnished_cloud import FurnishedCloud, Person
 
 ON_A_SANDBOX = pytest.mark.parametrize("cloud", ["5.12", "7.4"], indirect=True, scope="session")
 """Only a sandbox tells its calls."""
 
 
 @ON_A_SANDBOX
-def test_a_thousand_unknown_images_cost_oned_a_handful_of_calls(cloud: Cloud, ec2: Any, alice: Person) -> None:
+def test_a_thousand_unknown_images_cost_oned_a_handful_of_calls(cloud: FurnishedCloud, ec2: Any, alice: Person) -> None:
     ec2.describe_regions()
     before = cloud.log_length()
     with pytest.raises(ClientError) as raised:
@@ -25,7 +25,7 @@ def test_a_thousand_unknown_images_cost_oned_a_handful_of_calls(cloud: Cloud, ec
 
 
 @ON_A_SANDBOX
-def test_more_than_a_thousand_ids_cost_oned_nothing(cloud: Cloud, ec2: Any, alice: Person) -> None:
+def test_more_than_a_thousand_ids_cost_oned_nothing(cloud: FurnishedCloud, ec2: Any, alice: Person) -> None:
     ec2.describe_regions()
     before = cloud.log_length()
     with pytest.raises(ClientError) as raised:

@@ -8,8 +8,8 @@ import pytest
 
 from tests.e2e.waiting import known
 from tests.support.clients import Answer, boto, ec2_error, v2
-from tests.support.estate import PATIENCE, Cloud, Econed, Person
-from tests.support.gate import Gate, Mode
+from tests.support.faulty_relay import FaultyRelay, Mode
+from tests.support.furnished_cloud import PATIENCE, Econed, FurnishedCloud, Person
 from tests.support.processes import until
 
 DEADLINE = 2
@@ -18,17 +18,17 @@ INTERNAL = (500, "InternalError")
 
 
 @pytest.fixture(scope="module")
-def gate(cloud: Cloud) -> Iterator[Gate]:
+def relay(cloud: FurnishedCloud) -> Iterator[FaultyRelay]:
     """What is between econed and oned here."""
-    made = Gate(cloud.url)
+    made = FaultyRelay(cloud.url)
     yield made
     made.close()
 
 
 @pytest.fixture(scope="module")
-def behind(cloud: Cloud, gate: Gate) -> Econed:
-    """An econed that reaches oned through the gate, and waits no longer than it must."""
-    return cloud.econed(one_url=gate.url, settings={"one_timeout": DEADLINE})
+def behind(cloud: FurnishedCloud, relay: FaultyRelay) -> Econed:
+    """An econed that reaches oned through the relay, and waits no longer than it must."""
+    return cloud.econed(one_url=relay.url, settings={"one_timeout": DEADLINE})
 
 
 def _ask(person: Person, econed: Econed, action: str = "DescribeImages") -> Answer:
@@ -47,42 +47,44 @@ def _ask(person: Person, econed: Econed, action: str = "DescribeImages") -> Answ
     ids=["down", "silent", "breaking off", "another server", "an error page"],
 )
 def test_while_oned_fails_clients_are_told_and_afterwards_all_is_well(
-    gate: Gate, behind: Econed, alice: Person, mode: Mode, expected: tuple[int, str]
+    relay: FaultyRelay, behind: Econed, alice: Person, mode: Mode, expected: tuple[int, str]
 ) -> None:
     """Users that are known already get EC2's error, with a request id; the log says what happened; it recovers."""
-    gate.be(Mode.PASS)
+    relay.be(Mode.PASS)
     until(lambda: _ask(alice, behind).status == 200, "econed to be well", PATIENCE)
-    gate.be(mode)
+    relay.be(mode)
     for action in ("DescribeImages", "DescribeInstances", "DescribeKeyPairs"):
         answer = _ask(alice, behind, action)
         assert (answer.status, ec2_error(answer)) == expected
         request_id = answer.xml.findtext("RequestID")
         assert request_id == answer.headers["x-amzn-requestid"]
         assert f"request {request_id}: one." in behind.process.text, "the log says which call failed, and how"
-    gate.be(Mode.PASS)
+    relay.be(Mode.PASS)
     until(lambda: _ask(alice, behind).status == 200, "econed to be well again", PATIENCE)
     assert behind.process.is_running
     assert "Traceback" not in behind.process.text
 
 
-def test_econed_starts_while_oned_is_down(cloud: Cloud, alice: Person) -> None:
+def test_econed_starts_while_oned_is_down(cloud: FurnishedCloud, alice: Person) -> None:
     """It says Unavailable until oned is there, and then serves."""
-    gate = Gate(cloud.url)
-    gate.be(Mode.DOWN)
-    early = cloud.econed(one_url=gate.url, settings={"one_timeout": DEADLINE}, notes=False)
+    relay = FaultyRelay(cloud.url)
+    relay.be(Mode.DOWN)
+    early = cloud.econed(one_url=relay.url, settings={"one_timeout": DEADLINE}, notes=False)
     try:
         answer = _ask(alice, early)
         assert (answer.status, ec2_error(answer)) == UNAVAILABLE
-        gate.be(Mode.PASS)
+        relay.be(Mode.PASS)
         until(lambda: _ask(alice, early).status == 200, "econed to find oned", PATIENCE)
     finally:
-        gate.close()
+        relay.close()
         early.process.stop()
 
 
-def test_a_launch_that_broke_off_is_finished_by_the_clients_next_try(cloud: Cloud, gate: Gate, behind: Econed) -> None:
+def test_a_launch_that_broke_off_is_finished_by_the_clients_next_try(
+    cloud: FurnishedCloud, relay: FaultyRelay, behind: Econed
+) -> None:
     """With the same ClientToken, as the SDKs send it again after a 503: no machine twice, none forgotten."""
-    gate.be(Mode.PASS)
+    relay.be(Mode.PASS)
     judy = cloud.person("judy")
     client = known(boto(judy, behind.url))
     asked = {
@@ -92,10 +94,10 @@ def test_a_launch_that_broke_off_is_finished_by_the_clients_next_try(cloud: Clou
         "MaxCount": "2",
         "ClientToken": "broken off",
     }
-    gate.be(Mode.SILENT)
+    relay.be(Mode.SILENT)
     answer = v2(judy, behind.url, "RunInstances", asked, method="POST")
     assert (answer.status, ec2_error(answer)) == UNAVAILABLE
-    gate.be(Mode.PASS)
+    relay.be(Mode.PASS)
     answer = v2(judy, behind.url, "RunInstances", asked, method="POST")
     assert answer.status == 200
     made = answer.texts("instancesSet", "item", "instanceId")

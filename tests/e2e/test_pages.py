@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e.waiting import known, wait
 from tests.support.clients import boto
-from tests.support.estate import Cloud, Econed, Person, twistd
+from tests.support.furnished_cloud import Econed, FurnishedCloud, Person, twistd
 from tests.support.processes import Process
 
 STAYING = 12
@@ -19,13 +19,13 @@ MANY = 1000
 
 
 @pytest.fixture(scope="module")
-def henry(cloud: Cloud, econed: Econed) -> Any:
+def henry(cloud: FurnishedCloud, econed: Econed) -> Any:
     """The client of a user whose lists hold only what these tests make."""
     return known(boto(cloud.person("henry"), econed.url))
 
 
 @pytest.fixture
-def staying(cloud: Cloud, henry: Any) -> Iterator[list[str]]:
+def staying(cloud: FurnishedCloud, henry: Any) -> Iterator[list[str]]:
     """Instances that are there all the time."""
     made = _run(cloud, henry, STAYING)
     wait(henry, "instance_running", made)
@@ -33,7 +33,7 @@ def staying(cloud: Cloud, henry: Any) -> Iterator[list[str]]:
     henry.terminate_instances(InstanceIds=made)
 
 
-def _run(cloud: Cloud, client: Any, count: int) -> list[str]:
+def _run(cloud: FurnishedCloud, client: Any, count: int) -> list[str]:
     made = client.run_instances(
         ImageId=f"ami-{cloud.ami:08d}",
         InstanceType=cloud.instance_type,
@@ -59,7 +59,9 @@ def _paged(
 
 
 @pytest.mark.parametrize("action", ["describe_instances", "describe_instance_status", "describe_tags"])
-def test_no_page_misses_or_doubles_what_stays(cloud: Cloud, henry: Any, staying: list[str], action: str) -> None:
+def test_no_page_misses_or_doubles_what_stays(
+    cloud: FurnishedCloud, henry: Any, staying: list[str], action: str
+) -> None:
     """Between any two pages one instance starts and one ends."""
     passing = _run(cloud, henry, 2)
 
@@ -84,7 +86,7 @@ def test_no_page_misses_or_doubles_what_stays(cloud: Cloud, henry: Any, staying:
     assert set(seen.values()) == {1}
 
 
-def test_no_page_of_images_misses_or_doubles_what_stays(cloud: Cloud, alice: Person, ec2: Any) -> None:
+def test_no_page_of_images_misses_or_doubles_what_stays(cloud: FurnishedCloud, alice: Person, ec2: Any) -> None:
     """Between any two pages an image becomes an AMI and another is none any more."""
     kept = [cloud.image(f"{cloud.prefix}-page-{number}", 'EC2_AMI="YES"', alice) for number in range(6)]
     passing = [cloud.image(f"{cloud.prefix}-passing-{number}", 'EC2_AMI="YES"', alice) for number in range(2)]

@@ -9,14 +9,16 @@ from botocore.exceptions import ClientError
 
 from tests.e2e.waiting import described, wait
 from tests.support.clients import boto, refusal
-from tests.support.estate import PATIENCE, Cloud, Econed, Person
+from tests.support.furnished_cloud import PATIENCE, Econed, FurnishedCloud, Person
 from tests.support.processes import until
 
 LCM_PROLOG, LCM_BOOT = "1", "2"
 
 
 @pytest.mark.parametrize("moment", ["at once", "while it boots"])
-def test_an_instance_can_be_ended_at_any_moment_of_its_start(cloud: Cloud, ec2: Any, launch: Any, moment: str) -> None:
+def test_an_instance_can_be_ended_at_any_moment_of_its_start(
+    cloud: FurnishedCloud, ec2: Any, launch: Any, moment: str
+) -> None:
     """Oned refuses to end what it is just copying or booting; EC2 does not, and a client need not know."""
     (made,) = launch()
     number = int(made["InstanceId"][2:])
@@ -73,7 +75,9 @@ def test_a_stop_right_after_the_launch_stops_the_instance_or_says_why_not(ec2: A
         wait(ec2, "instance_stopped", [made["InstanceId"]])
 
 
-def test_a_locked_instance_is_protected_from_being_ended(cloud: Cloud, alice: Person, ec2: Any, launch: Any) -> None:
+def test_a_locked_instance_is_protected_from_being_ended(
+    cloud: FurnishedCloud, alice: Person, ec2: Any, launch: Any
+) -> None:
     """An OpenNebula lock is what EC2 calls disableApiTermination."""
     (made,) = launch()
     number = int(made["InstanceId"][2:])
@@ -85,7 +89,7 @@ def test_a_locked_instance_is_protected_from_being_ended(cloud: Cloud, alice: Pe
     alice.one("one.vm.unlock", number)
 
 
-def test_a_changed_password_and_a_removed_user_count_within_seconds(cloud: Cloud, econed: Econed) -> None:
+def test_a_changed_password_and_a_removed_user_count_within_seconds(cloud: FurnishedCloud, econed: Econed) -> None:
     """The old secret key lets nobody in, the new one does; who is removed stays out."""
     kim = cloud.person("kim", driver="public")
     old = boto(kim, econed.url)

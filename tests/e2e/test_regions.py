@@ -6,12 +6,12 @@ import boto3
 import pytest
 
 from tests.support.clients import ec2_error, v2
-from tests.support.estate import Cloud, Econed, Person
+from tests.support.furnished_cloud import Econed, FurnishedCloud, Person
 
 
 @pytest.mark.parametrize("region", ["eu-north-1", "wherever"])
 def test_the_region_that_an_sdk_signs_for_is_the_region_that_it_finds(
-    cloud: Cloud, econed: Econed, alice: Person, region: str
+    cloud: FurnishedCloud, econed: Econed, alice: Person, region: str
 ) -> None:
     """Though no configuration names it: one region, at this server, with its zones, and copies within it are made."""
     session = boto3.Session(alice.name, alice.secret, region_name=region)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.support.clients import VERSION, ec2_error, send, v2, v2_form
-from tests.support.estate import Cloud, Econed, Person
+from tests.support.furnished_cloud import Econed, FurnishedCloud, Person
 
 OLD_VERSIONS = ("2015-10-01", "2014-10-01", "2014-06-15", "2014-05-01", "2013-10-15", "2008-12-01")
 
@@ -15,7 +15,7 @@ OLD_VERSIONS = ("2015-10-01", "2014-10-01", "2014-06-15", "2014-05-01", "2013-10
 @pytest.mark.parametrize("method", ["GET", "POST"])
 @pytest.mark.parametrize("algorithm", ["HmacSHA256", "HmacSHA1"])
 def test_a_request_signed_by_version_2_is_answered(
-    cloud: Cloud, econed: Econed, alice: Person, method: str, algorithm: str
+    cloud: FurnishedCloud, econed: Econed, alice: Person, method: str, algorithm: str
 ) -> None:
     """Both digests, by query and by form."""
     answer = v2(alice, econed.url, "DescribeImages", method=method, algorithm=algorithm)

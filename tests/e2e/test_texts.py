@@ -13,7 +13,7 @@ from lxml import etree
 from tests.e2e.every_action import PUBLIC_KEY
 from tests.e2e.waiting import described, wait
 from tests.support.clients import refusal
-from tests.support.estate import Cloud, Person
+from tests.support.furnished_cloud import FurnishedCloud, Person
 
 TEXTS = {
     "quotes": "say \"it\" 'so'",
@@ -49,7 +49,7 @@ def _without_tags(document: str, of: str) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def instance(cloud: Cloud, ec2: Any) -> Any:
+def instance(cloud: FurnishedCloud, ec2: Any) -> Any:
     """One instance that all texts are put on."""
     made = ec2.run_instances(ImageId=f"ami-{cloud.ami:08d}", InstanceType=cloud.instance_type, MinCount=1, MaxCount=1)
     (one,) = made["Instances"]
@@ -59,7 +59,7 @@ def instance(cloud: Cloud, ec2: Any) -> Any:
 
 
 @every_text
-def test_a_tag_keeps_any_key_and_any_value(cloud: Cloud, ec2: Any, instance: str, text: str) -> None:
+def test_a_tag_keeps_any_key_and_any_value(cloud: FurnishedCloud, ec2: Any, instance: str, text: str) -> None:
     """What was written is read in every place, filters find it, DeleteTags takes exactly it away."""
     number = int(instance[2:])
     before = _without_tags(cloud.document("vm", number), "USER_TEMPLATE")
@@ -79,7 +79,7 @@ def test_a_tag_keeps_any_key_and_any_value(cloud: Cloud, ec2: Any, instance: str
 
 
 @every_text
-def test_a_key_pair_keeps_any_name_and_any_comment(cloud: Cloud, alice: Person, ec2: Any, text: str) -> None:
+def test_a_key_pair_keeps_any_name_and_any_comment(cloud: FurnishedCloud, alice: Person, ec2: Any, text: str) -> None:
     """Imported, listed, used to launch, deleted; another key of the user stays as it is, and so does he."""
     before = cloud.document("user", alice.id)
     name = f"{text} {uuid.uuid4().hex[:6]}" if not text.startswith(" ") else text
@@ -95,7 +95,7 @@ def test_a_key_pair_keeps_any_name_and_any_comment(cloud: Cloud, alice: Person, 
 
 
 @every_text
-def test_a_machine_gets_any_user_data_and_any_key_name(cloud: Cloud, ec2: Any, launch: Any, text: str) -> None:
+def test_a_machine_gets_any_user_data_and_any_key_name(cloud: FurnishedCloud, ec2: Any, launch: Any, text: str) -> None:
     """Byte for byte, and with a key whose name and comment hold the same text."""
     name = f"{text}-key"
     line = f"{' '.join(PUBLIC_KEY.decode().split()[:2])} {text.replace(chr(10), ' ').strip()}"
@@ -122,7 +122,9 @@ def test_a_machine_gets_any_user_data_and_any_key_name(cloud: Cloud, ec2: Any, l
 
 
 @every_text
-def test_an_image_keeps_any_description(cloud: Cloud, alice: Person, ec2: Any, text: str, described_image: int) -> None:
+def test_an_image_keeps_any_description(
+    cloud: FurnishedCloud, alice: Person, ec2: Any, text: str, described_image: int
+) -> None:
     """As RegisterImage wrote it; the image is else as it was."""
     ami = f"ami-{described_image:08d}"
     ec2.register_image(ImageLocation=ami, Name=f"{cloud.prefix}-described", Description=text)
@@ -140,7 +142,7 @@ def test_an_image_keeps_any_description(cloud: Cloud, alice: Person, ec2: Any, t
 
 
 @pytest.fixture(scope="module")
-def described_image(cloud: Cloud, alice: Person) -> int:
+def described_image(cloud: FurnishedCloud, alice: Person) -> int:
     """An image of alice's own."""
     return cloud.image(f"{cloud.prefix}-described", "", alice)
 

@@ -11,19 +11,19 @@ from botocore.exceptions import ClientError
 
 from tests.e2e.waiting import known, wait
 from tests.support.clients import boto, refusal, send, v2_form
-from tests.support.estate import Cloud, Econed, Person
+from tests.support.furnished_cloud import Econed, FurnishedCloud, Person
 
 REPEATED = 4
 REQUESTS_EACH = 500
 
 
 @pytest.fixture
-def clients(cloud: Cloud, econed: Econed, second_econed: Econed, alice: Person) -> tuple[Any, Any]:
+def clients(cloud: FurnishedCloud, econed: Econed, second_econed: Econed, alice: Person) -> tuple[Any, Any]:
     """Alice's clients of both processes."""
     return boto(alice, econed.url), boto(alice, second_econed.url)
 
 
-def _asked(cloud: Cloud, token: str, count: int = 3) -> dict[str, Any]:
+def _asked(cloud: FurnishedCloud, token: str, count: int = 3) -> dict[str, Any]:
     return {
         "ImageId": f"ami-{cloud.ami:08d}",
         "InstanceType": cloud.instance_type,
@@ -37,13 +37,13 @@ def _ids(made: dict[str, Any]) -> list[str]:
     return sorted(each["InstanceId"] for each in made["Instances"])
 
 
-def _alive(cloud: Cloud, person: Person) -> set[str]:
+def _alive(cloud: FurnishedCloud, person: Person) -> set[str]:
     return {f"i-{number:08d}" for number in cloud.vm_ids(person, -1)}
 
 
 @pytest.mark.parametrize("repetition", range(REPEATED))
 def test_one_client_token_sent_to_both_at_once_makes_the_machines_once(
-    cloud: Cloud, alice: Person, clients: tuple[Any, Any], repetition: int
+    cloud: FurnishedCloud, alice: Person, clients: tuple[Any, Any], repetition: int
 ) -> None:
     """Both answers name the same instances, and no machine beside them lives on."""
     before = _alive(cloud, alice)
@@ -73,7 +73,7 @@ def test_one_client_token_sent_to_both_at_once_makes_the_machines_once(
 
 
 def test_a_client_token_holds_for_all_processes_and_after_a_restart(
-    cloud: Cloud, alice: Person, clients: tuple[Any, Any]
+    cloud: FurnishedCloud, alice: Person, clients: tuple[Any, Any]
 ) -> None:
     """Nothing of it is in a process: the machines carry it."""
     asked = _asked(cloud, f"restart-{uuid.uuid4().hex[:8]}", count=1)
@@ -134,7 +134,7 @@ def test_tags_put_on_at_once_by_both_are_all_kept(clients: tuple[Any, Any], laun
 
 
 def test_a_thousand_requests_over_two_processes_cost_oned_one_or_two_authentications(
-    cloud: Cloud, econed: Econed, second_econed: Econed
+    cloud: FurnishedCloud, econed: Econed, second_econed: Econed
 ) -> None:
     """Both send oned the same token at any time, so the one session that it remembers of a user serves them all."""
     cloud.needs_quick_machines()

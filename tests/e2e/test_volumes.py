@@ -10,12 +10,12 @@ from botocore.exceptions import ClientError
 
 from tests.e2e.waiting import QUICK, attached, described, wait, wait_for
 from tests.support.clients import refusal
-from tests.support.estate import PATIENCE, Cloud, Person
+from tests.support.furnished_cloud import PATIENCE, FurnishedCloud, Person
 from tests.support.processes import until
 
 
 @pytest.fixture
-def volume(cloud: Cloud, ec2: Any) -> Iterator[Callable[..., str]]:
+def volume(cloud: FurnishedCloud, ec2: Any) -> Iterator[Callable[..., str]]:
     """Makes volumes of alice's and waits until they are available; the test's end is theirs, free as they must be."""
     made: list[str] = []
 
@@ -45,7 +45,9 @@ def _running(ec2: Any, launch: Any) -> str:
     return str(made["InstanceId"])
 
 
-def test_a_volume_is_made_attached_detached_and_deleted(cloud: Cloud, alice: Person, ec2: Any, launch: Any) -> None:
+def test_a_volume_is_made_attached_detached_and_deleted(
+    cloud: FurnishedCloud, alice: Person, ec2: Any, launch: Any
+) -> None:
     """With the waiters of the SDKs; OpenNebula has it as a persistent datablock of the user's, on the device asked."""
     tags = [{"ResourceType": "volume", "Tags": [{"Key": "Name", "Value": "data"}]}]
     made = ec2.create_volume(AvailabilityZone=cloud.zone, Size=2, VolumeType="gp3", TagSpecifications=tags)
@@ -129,7 +131,7 @@ def test_an_attached_volume_survives_its_instance(ec2: Any, launch: Any, volume:
 
 
 def test_volumes_that_are_made_with_an_instance_go_with_it_if_they_are_to(
-    cloud: Cloud, ec2: Any, launch: Any, volume: Any
+    cloud: FurnishedCloud, ec2: Any, launch: Any, volume: Any
 ) -> None:
     """The reconciler of any process deletes them, also of one that made neither; the others stay."""
     devices = [

@@ -8,7 +8,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from tests.support.clients import refusal
-from tests.support.estate import PATIENCE
+from tests.support.furnished_cloud import PATIENCE
 from tests.support.processes import until
 
 _EVERY = 0.2

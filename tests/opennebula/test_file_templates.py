@@ -12,7 +12,7 @@ from econed.errors import NotKeepable
 from econed.opennebula.file_templates import FileTemplate, FileTemplateError
 from econed.opennebula.template import render
 from econed.opennebula.template_reader import read_template
-from tests.support.texts import AWKWARD
+from tests.support.awkward_texts import AWKWARD
 
 STOCK = Path(__file__).parent.parent / "data/ec2query_templates/m1.small.erb"
 PLAIN = {"img_id": "7", "ec2_img_id": "ami-00000007", "instance_type": "m1.small"}

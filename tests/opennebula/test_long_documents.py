@@ -50,7 +50,7 @@ class Lengths:
         return f"<POOL>{''.join(f'<{tag}><ID>{each}</ID></{tag}>' for each in ids)}</POOL>"
 
 
-class House:
+class SessionHarness:
     """A session on such an oned, a clock, and what is logged."""
 
     def __init__(self, of: Mapping[int, int]) -> None:
@@ -74,62 +74,62 @@ class House:
 
 @pytest_twisted.ensureDeferred
 async def test_machines_too_long_to_be_read_at_once_are_read_in_halves_in_the_order_asked_for() -> None:
-    house = House(dict.fromkeys(range(8), 10))
+    harness = SessionHarness(dict.fromkeys(range(8), 10))
     wanted = (5, 1, 7, 0, 2, 6, 3, 4)
-    assert ids_of(await house.session.vms(wanted)) == list(wanted)
-    assert [call[2] for call in house.one.calls] == [
+    assert ids_of(await harness.session.vms(wanted)) == list(wanted)
+    assert [call[2] for call in harness.one.calls] == [
         "5,1,7,0,2,6,3,4",
         *("5,1,7,0", "5,1", "7,0"),
         *("2,6,3,4", "2,6", "3,4"),
     ]
-    assert not house.events
+    assert not harness.events
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_machine_too_long_by_itself_is_left_out_and_not_asked_for_again_for_a_minute() -> None:
-    house = House({**dict.fromkeys(range(16), 1), 9: BOUND + 1})
+    harness = SessionHarness({**dict.fromkeys(range(16), 1), 9: BOUND + 1})
     others = [each for each in range(16) if each != 9]
-    assert ids_of(await house.session.vms(range(16))) == others
-    assert house.calls() == 1 + 2 * 4
-    assert [(event["id"], str(BOUND) in event["error"]) for event in house.events] == [(9, True)]
-    house.clock.advance(LEFT_OUT_FOR - 1)
-    assert ids_of(await house.session.vms(range(16))) == others
-    assert house.calls() == 1
-    assert await house.session.vms((9,)) == ()
-    assert house.calls() == 0
-    house.lengths.of[9] = 1
-    house.clock.advance(1)
-    assert ids_of(await house.session.vms(range(16))) == list(range(16))
-    assert house.calls() == 1
+    assert ids_of(await harness.session.vms(range(16))) == others
+    assert harness.calls() == 1 + 2 * 4
+    assert [(event["id"], str(BOUND) in event["error"]) for event in harness.events] == [(9, True)]
+    harness.clock.advance(LEFT_OUT_FOR - 1)
+    assert ids_of(await harness.session.vms(range(16))) == others
+    assert harness.calls() == 1
+    assert await harness.session.vms((9,)) == ()
+    assert harness.calls() == 0
+    harness.lengths.of[9] = 1
+    harness.clock.advance(1)
+    assert ids_of(await harness.session.vms(range(16))) == list(range(16))
+    assert harness.calls() == 1
 
 
 @pytest_twisted.ensureDeferred
 async def test_the_newest_machines_are_read_without_those_that_are_too_long() -> None:
-    house = House({**dict.fromkeys(range(300), 0), 299: BOUND + 1, 150: BOUND + 1})
-    found = await house.session.vm_newest(200, VISIBLE, VmState.DONE)
+    harness = SessionHarness({**dict.fromkeys(range(300), 0), 299: BOUND + 1, 150: BOUND + 1})
+    found = await harness.session.vm_newest(200, VISIBLE, VmState.DONE)
     assert ids_of(found) == [each for each in range(298, 99, -1) if each != 150]
-    assert house.one.calls[:2] == [
+    assert harness.one.calls[:2] == [
         ("alice", "one.vmpool.infoextended", -2, 0, -200, 6, ""),
         ("alice", "one.vmpool.info", -2, 0, -200, 6, ""),
     ]
-    house.calls()
-    await house.session.vm_newest(200, VISIBLE, VmState.DONE)
-    assert house.calls() == 3
+    harness.calls()
+    await harness.session.vm_newest(200, VISIBLE, VmState.DONE)
+    assert harness.calls() == 3
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_page_of_machines_that_is_too_long_is_read_in_halves_and_nothing_is_left_out() -> None:
     """A launch goes by what it finds there: it fails where one is too long, and does not take it for missing."""
-    house = House(dict.fromkeys(range(20), 8))
-    assert ids_of(await house.session.vm_page(10, 5)) == list(range(14, 4, -1))
-    assert {call[3:5] for call in house.one.calls} == {
+    harness = SessionHarness(dict.fromkeys(range(20), 8))
+    assert ids_of(await harness.session.vm_page(10, 5)) == list(range(14, 4, -1))
+    assert {call[3:5] for call in harness.one.calls} == {
         *((5, -10), (5, -5), (10, -5)),
         *((5, -2), (7, -3), (10, -2), (12, -3)),
     }
-    house.lengths.of[9] = BOUND + 1
+    harness.lengths.of[9] = BOUND + 1
     with pytest.raises(OpenNebulaTooLarge):
-        await house.session.vm_page(10, 5)
-    assert all(int(call[4]) < -1 for call in house.one.calls)  # type: ignore[call-overload]
+        await harness.session.vm_page(10, 5)
+    assert all(int(call[4]) < -1 for call in harness.one.calls)  # type: ignore[call-overload]
 
 
 @pytest.mark.parametrize("long", [(), (0,), (999,), (512,), (0, 511, 512, 999), (700, 701)])
@@ -141,77 +141,77 @@ async def test_a_pool_that_is_too_long_is_read_by_ranges_of_ids_without_what_is_
     """It takes a number of calls that grows with the long documents, and one for each gap when they are known."""
     lowest = highest - 999
     long = tuple(lowest + each for each in long)
-    house = House({**dict.fromkeys(range(lowest, highest + 1), 0), **dict.fromkeys(long, BOUND + 1)})
+    harness = SessionHarness({**dict.fromkeys(range(lowest, highest + 1), 0), **dict.fromkeys(long, BOUND + 1)})
     others = [each for each in range(highest, lowest - 1, -1) if each not in long]
-    assert await house.images() == others
-    assert house.calls() <= min(MAX_CALLS, 1 + (6 + 2 * 31 if highest > 999 else 6 + 2 * 10) * len(long)) + 5
-    assert await house.images() == others
-    assert house.calls() <= 1 + len(long)
+    assert await harness.images() == others
+    assert harness.calls() <= min(MAX_CALLS, 1 + (6 + 2 * 31 if highest > 999 else 6 + 2 * 10) * len(long)) + 5
+    assert await harness.images() == others
+    assert harness.calls() <= 1 + len(long)
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_pool_of_short_documents_too_many_for_one_response_is_read_whole() -> None:
-    house = House(dict.fromkeys(range(100), 1))
-    assert await house.images() == list(range(99, -1, -1))
-    assert house.calls() == 1 + 5 + 6
-    assert await house.images(10, 60) == list(range(60, 9, -1))
-    assert house.calls() == 3
-    assert not house.events
+    harness = SessionHarness(dict.fromkeys(range(100), 1))
+    assert await harness.images() == list(range(99, -1, -1))
+    assert harness.calls() == 1 + 5 + 6
+    assert await harness.images(10, 60) == list(range(60, 9, -1))
+    assert harness.calls() == 3
+    assert not harness.events
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_range_is_read_as_it_is_asked_for_with_nothing_beside_it() -> None:
-    house = House({**dict.fromkeys(range(100), 0), 50: BOUND + 1})
-    assert await house.images(48, 52) == [52, 51, 49, 48]
-    assert all(48 <= int(call[3]) <= int(call[4]) <= 52 for call in house.one.calls)  # type: ignore[call-overload]
-    house.calls()
-    assert await house.images(50, 50) == []
-    assert house.calls() == 0
-    assert await house.images(60, 70) == list(range(70, 59, -1))
-    assert house.one.calls == [("alice", "one.imagepool.info", -2, 60, 70)]
+    harness = SessionHarness({**dict.fromkeys(range(100), 0), 50: BOUND + 1})
+    assert await harness.images(48, 52) == [52, 51, 49, 48]
+    assert all(48 <= int(call[3]) <= int(call[4]) <= 52 for call in harness.one.calls)  # type: ignore[call-overload]
+    harness.calls()
+    assert await harness.images(50, 50) == []
+    assert harness.calls() == 0
+    assert await harness.images(60, 70) == list(range(70, 59, -1))
+    assert harness.one.calls == [("alice", "one.imagepool.info", -2, 60, 70)]
 
 
 @pytest_twisted.ensureDeferred
 async def test_long_images_of_others_do_not_change_how_ones_own_are_read() -> None:
-    house = House({**dict.fromkeys(range(100), 0), **dict.fromkeys(range(0, 100, 10), BOUND + 1)})
-    await house.images()
-    house.lengths.of = dict.fromkeys(range(1, 100, 10), 1)
-    house.calls()
-    assert [image.id for image in await house.session.images(MINE)] == list(range(91, 0, -10))
-    assert house.one.calls == [("alice", "one.imagepool.info", MINE, -1, -1)]
+    harness = SessionHarness({**dict.fromkeys(range(100), 0), **dict.fromkeys(range(0, 100, 10), BOUND + 1)})
+    await harness.images()
+    harness.lengths.of = dict.fromkeys(range(1, 100, 10), 1)
+    harness.calls()
+    assert [image.id for image in await harness.session.images(MINE)] == list(range(91, 0, -10))
+    assert harness.one.calls == [("alice", "one.imagepool.info", MINE, -1, -1)]
 
 
 @pytest_twisted.ensureDeferred
 async def test_templates_are_read_as_images_and_what_is_too_long_of_one_kind_says_nothing_of_the_other() -> None:
-    house = House({1: 1, 2: BOUND + 1, 3: 1})
-    assert [each.id for each in await house.session.templates()] == [3, 1]
-    house.lengths.of[2] = 1
-    assert await house.images() == [3, 2, 1]
-    assert [each.id for each in await house.session.templates()] == [3, 1]
+    harness = SessionHarness({1: 1, 2: BOUND + 1, 3: 1})
+    assert [each.id for each in await harness.session.templates()] == [3, 1]
+    harness.lengths.of[2] = 1
+    assert await harness.images() == [3, 2, 1]
+    assert [each.id for each in await harness.session.templates()] == [3, 1]
 
 
 @pytest_twisted.ensureDeferred
 async def test_long_documents_without_number_cost_a_bounded_number_of_calls() -> None:
     """What has not been read then is left out, and the log says so."""
-    house = House({**dict.fromkeys(range(500), BOUND + 1), **dict.fromkeys(range(500, 520), 0)})
-    assert await house.images() == list(range(519, 499, -1))
-    assert house.calls() <= MAX_CALLS + 5
-    assert "not all" in house.events[-1]["log_format"]
-    house.calls()
-    assert await house.session.vms(range(250)) == ()
-    assert house.calls() <= MAX_CALLS
+    harness = SessionHarness({**dict.fromkeys(range(500), BOUND + 1), **dict.fromkeys(range(500, 520), 0)})
+    assert await harness.images() == list(range(519, 499, -1))
+    assert harness.calls() <= MAX_CALLS + 5
+    assert "not all" in harness.events[-1]["log_format"]
+    harness.calls()
+    assert await harness.session.vms(range(250)) == ()
+    assert harness.calls() <= MAX_CALLS
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_bounded_number_of_long_documents_is_remembered() -> None:
-    house = House({**dict.fromkeys(range(MAX_LEFT_OUT + 1), BOUND + 1)})
+    harness = SessionHarness({**dict.fromkeys(range(MAX_LEFT_OUT + 1), BOUND + 1)})
     for number in range(MAX_LEFT_OUT + 1):
-        assert await house.session.vms((number,)) == ()
-    assert house.calls() == MAX_LEFT_OUT + 1
-    await house.session.vms((MAX_LEFT_OUT,))
-    assert house.calls() == 0
-    await house.session.vms((0,))
-    assert house.calls() == 1
+        assert await harness.session.vms((number,)) == ()
+    assert harness.calls() == MAX_LEFT_OUT + 1
+    await harness.session.vms((MAX_LEFT_OUT,))
+    assert harness.calls() == 0
+    await harness.session.vms((0,))
+    assert harness.calls() == 1
 
 
 @pytest_twisted.ensureDeferred

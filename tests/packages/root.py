@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.once import once
 from tests.support.packages import DEBIAN_PATH, debian_package, ran
+from tests.support.shared_builds import built_once
 from tests.support.tools import require_tool
 
 _DEPENDENCIES = "python3,adduser,ucf"
@@ -68,7 +68,7 @@ def _bare(directory: Path) -> None:
 def bare_root(factory: pytest.TempPathFactory) -> Root:
     """Return a root without econed. Not to be changed, only copied."""
     require_root()
-    return Root(once(factory, "bare-root", _bare))
+    return Root(built_once(factory, "bare-root", _bare))
 
 
 def root_with_econed(factory: pytest.TempPathFactory) -> Root:
@@ -78,4 +78,4 @@ def root_with_econed(factory: pytest.TempPathFactory) -> Root:
     def make(directory: Path) -> None:
         bare.copy(directory).dpkg("--install", package)
 
-    return Root(once(factory, "root-with-econed", make))
+    return Root(built_once(factory, "root-with-econed", make))

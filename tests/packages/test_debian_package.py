@@ -16,9 +16,9 @@ from packaging.utils import canonicalize_name
 from tests.packages.root import Root, bare_root, root_with_econed
 from tests.packages.serving import images, sandboxed, serving
 from tests.packages.test_units import Unit
-from tests.support.once import once
 from tests.support.packages import ROOT, debian_package, ran
 from tests.support.ports import free_port
+from tests.support.shared_builds import built_once
 
 CONF = "/etc/one/econe.conf"
 COMMAND = "/usr/bin/econe-server"
@@ -38,7 +38,7 @@ def root(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Iterator[R
 def contents(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What is in the package. Not to be changed."""
     package = debian_package(tmp_path_factory)
-    return once(tmp_path_factory, "contents", lambda target: _extracted(package, target))
+    return built_once(tmp_path_factory, "contents", lambda target: _extracted(package, target))
 
 
 def _extracted(package: Path, target: Path) -> None:

@@ -134,7 +134,7 @@ class Replayed:
         return self.seen.total()
 
 
-class World:
+class IdMapping:
     """How the sandbox of a replay differs from the recorded cloud: not at all, here."""
 
     def prepare(self, oned: Oned, clock: Clock) -> None:
@@ -159,18 +159,18 @@ class World:
 class Replay:
     """A sandbox on a loopback port, driven call by call."""
 
-    def __init__(self, version: str, world: World, *, ignored: Sequence[str]) -> None:
+    def __init__(self, version: str, mapping: IdMapping, *, ignored: Sequence[str]) -> None:
         self._clock = Clock()
         self._clock.advance(BEGIN)
         self._modern = version.startswith("7")
         self._oned = Oned(
             self._clock, version=version, oneadmin="oneadmin:opennebula", serveradmin="serveradmin:secret"
         )
-        self._world = world
+        self._mapping = mapping
         self._ignored = [re.compile(pattern) for pattern in ignored]
         self._token = ""
         self._failing = False
-        world.prepare(self._oned, self._clock)
+        mapping.prepare(self._oned, self._clock)
 
     async def run(self, calls: Sequence[Call]) -> Replayed:
         """Replay all calls; the port is closed afterwards."""
@@ -199,7 +199,7 @@ class Replay:
             self._compare(call, reply, result)
 
     def _after(self, call: Call, reply: Any) -> None:
-        self._world.learn(call, reply[1])
+        self._mapping.learn(call, reply[1])
         if call.method == "one.user.login":
             self._token = str(reply[1])
         if call.method == "one.image.delete":
@@ -226,7 +226,7 @@ class Replay:
         return not pending or (wanted.find(message) is None) == (found.find(message) is None)
 
     async def _made(self, proxy: Proxy, call: Call) -> Any:
-        args = list(self._world.arguments(call))
+        args = list(self._mapping.arguments(call))
         if call.volatile and call.method == "one.vmpool.accounting":
             args[1] = BEGIN
         try:
@@ -238,10 +238,10 @@ class Replay:
         actor, _, how = actor.partition("/")
         server, tilde, target = actor.partition("~")
         if tilde:
-            target = target if target == "serveradmin" else self._world.name(target)
+            target = target if target == "serveradmin" else self._mapping.name(target)
             zero_iv = self._modern if how == "other-iv" else not self._modern
             return server_cipher_token("secret", target, BEGIN + 86_400, zero_iv, server_user=server)
-        name = self._world.name(actor) if actor not in ("oneadmin", "nobody") else actor
+        name = self._mapping.name(actor) if actor not in ("oneadmin", "nobody") else actor
         return f"{name}:{self._token if how == 'token' else PASSWORDS[actor]}"
 
     def _compare(self, call: Call, reply: Any, result: Replayed) -> None:
@@ -252,7 +252,7 @@ class Replay:
             for password in wanted.findall("PASSWORD") + found.findall("PASSWORD"):
                 password.text = ""
         theirs = Counter(leaf for leaf in leaves(wanted) if not self._is_ignored(leaf[0]))
-        ours = Counter(leaf for leaf in map(self._world.recorded, leaves(found)) if not self._is_ignored(leaf[0]))
+        ours = Counter(leaf for leaf in map(self._mapping.recorded, leaves(found)) if not self._is_ignored(leaf[0]))
         for (path, _), count in theirs.items():
             result.seen[path] += count
         for sign, only in (("recorded", theirs - ours), ("sandbox ", ours - theirs)):

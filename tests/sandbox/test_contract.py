@@ -11,8 +11,8 @@ import pytest_twisted
 from twisted.internet.task import Clock
 
 from econed.sandbox.oned import Oned
-from tests.sandbox.replay import Call, Replay, Replayed, World, document, leaves, read
-from tests.sandbox.shifted import ShiftedWorld
+from tests.sandbox.replay import Call, IdMapping, Replay, Replayed, document, leaves, read
+from tests.sandbox.shifted_ids import ShiftedIds
 
 VERSIONS = ("5.12", "7.4")
 
@@ -81,7 +81,7 @@ def agrees(result: Replayed, *, at_least: int) -> None:
 async def test_every_recorded_call_is_answered_as_oned_answered_it(version: str) -> None:
     """Success or failure, the error code and every element of every document are as recorded."""
     calls = read(version)
-    result = await Replay(version, World(), ignored=list(IGNORED)).run(calls)
+    result = await Replay(version, IdMapping(), ignored=list(IGNORED)).run(calls)
     agrees(result, at_least=13_000)
     left_out = _among(_recorded(calls)) - _among(result.seen)
     assert left_out <= READ_BUT_IGNORED.keys(), "read by econed, recorded, and never compared"
@@ -100,7 +100,7 @@ def test_what_econed_reads_is_compared_but_for_a_named_few() -> None:
 async def test_the_scenes_pass_with_other_users_and_numbers(version: str) -> None:
     """What the sandbox answers follows from rules, not from names and numbers of the recording."""
     calls = read(version)
-    replay = Replay(version, ShiftedWorld(), ignored=[*IGNORED, *IGNORED_WHEN_SHIFTED])
+    replay = Replay(version, ShiftedIds(), ignored=[*IGNORED, *IGNORED_WHEN_SHIFTED])
     agrees(await replay.run(calls), at_least=12_000)
 
 

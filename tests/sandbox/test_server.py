@@ -20,7 +20,7 @@ from econed.sandbox.cloud import PUBLIC_ADDRESSES, populate
 from econed.sandbox.oned import Oned
 from econed.sandbox.server import SandboxResource
 from econed.sandbox.versions import Version
-from tests.sandbox.house import House, result
+from tests.sandbox.demo_cloud import DemoCloud, result
 
 CALL = b"<methodCall><methodName>%s</methodName><params>%s</params></methodCall>"
 SESSION = b"<param><value><string>oneadmin:opennebula</string></value></param>"
@@ -77,13 +77,13 @@ async def test_malformed_calls_are_faults(body: bytes, code: bytes) -> None:
 
 
 def test_the_backend_is_an_opennebula() -> None:
-    assert verifyObject(IOpenNebula, House().backend)
+    assert verifyObject(IOpenNebula, DemoCloud().backend)
 
 
 def test_a_reply_that_is_no_document_is_nonsense_where_one_was_asked_for() -> None:
-    house = House()
+    demo = DemoCloud()
     with pytest.raises(OpenNebulaNonsense):
-        result(house.backend.document(None, "one.system.version"))
+        result(demo.backend.document(None, "one.system.version"))
 
 
 def test_there_is_no_oned_of_another_version() -> None:
@@ -93,17 +93,17 @@ def test_there_is_no_oned_of_another_version() -> None:
 
 @pytest.mark.parametrize("version", ["5.12", "7.4"])
 def test_the_demo_cloud_has_what_an_ec2_user_needs(version: str) -> None:
-    house = House(version)
-    types = house.document("alice", "one.templatepool.info", -2, -1, -1)
+    demo = DemoCloud(version)
+    types = demo.document("alice", "one.templatepool.info", -2, -1, -1)
     assert {e.text for e in types.iterfind("VMTEMPLATE/TEMPLATE/EC2_INSTANCE_TYPE")} == {"m1.small", "m1.large"}
-    images = house.document("alice", "one.imagepool.info", -2, -1, -1)
+    images = demo.document("alice", "one.imagepool.info", -2, -1, -1)
     assert {e.text for e in images.iterfind("IMAGE/STATE")} == {"1"}
     assert [e.text for e in images.iterfind("IMAGE/TEMPLATE/EC2_AMI")] == ["YES"]
     assert len(images) == 2
-    elastic = house.document(None, "one.vn.info", 1, False)
+    elastic = demo.document(None, "one.vn.info", 1, False)
     assert elastic.findtext("NAME") == "ElasticIPs"
     assert tuple(e.text for e in elastic.iterfind("AR_POOL/AR/IP")) == PUBLIC_ADDRESSES
-    assert house.state(house.running()) == (3, 3)
+    assert demo.state(demo.running()) == (3, 3)
 
 
 def test_a_cloud_may_begin_with_running_machines_of_its_first_user() -> None:

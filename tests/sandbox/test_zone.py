@@ -9,7 +9,7 @@ from econed.opennebula.raft import RaftState, is_not_begun
 from econed.opennebula.replies import refusal_of
 from econed.sandbox.oned import Oned
 from econed.sandbox.zone import HAZone, Member
-from tests.support.peers import reply
+from tests.support.oned_stubs import reply
 
 ALONE = (
     "<RAFT><SERVER_ID>-1</SERVER_ID><STATE>0</STATE><TERM>0</TERM><VOTEDFOR>-1</VOTEDFOR><COMMIT>0</COMMIT>"

@@ -18,7 +18,7 @@ from types import TracebackType
 import yaml
 
 from tests.support.clients import connected, v2_form
-from tests.support.estate import Cloud, Person, twistd
+from tests.support.furnished_cloud import FurnishedCloud, Person, twistd
 from tests.support.processes import PASSED_ON, STARTING, until
 
 ROOT = Path(__file__).parents[2]
@@ -42,7 +42,7 @@ class Daemon:
 
     def __init__(
         self,
-        cloud: Cloud,
+        cloud: FurnishedCloud,
         settings: Mapping[str, object],
         *,
         sockets: Sequence[socket.socket] = (),

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.once import once
+from tests.support.shared_builds import built_once
 from tests.support.tools import require_tool
 
 ROOT = Path(__file__).parents[2]
@@ -83,14 +83,14 @@ def _built(directory: Path) -> None:
 
 def built(factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Return wheel and sdist, as `make wheel` builds them."""
-    directory = once(factory, "built", _built)
+    directory = built_once(factory, "built", _built)
     (wheel,), (sdist,) = directory.glob("*.whl"), directory.glob("*.tar.gz")
     return wheel, sdist
 
 
 def source(factory: pytest.TempPathFactory) -> Path:
     """Return the copy of the checkout that wheel and sdist were built from."""
-    return once(factory, "built", _built) / "source"
+    return built_once(factory, "built", _built) / "source"
 
 
 def files(root: Path, *parts: str) -> set[Path]:
@@ -112,6 +112,6 @@ def debian_package(factory: pytest.TempPathFactory) -> Path:
     for tool in ("dpkg-buildpackage", "dh"):
         require_tool(tool)
     wheel, _ = built(factory)
-    directory = once(factory, "deb", lambda target: _package(wheel, target))
+    directory = built_once(factory, "deb", lambda target: _package(wheel, target))
     (package,) = directory.glob("*.deb")
     return package

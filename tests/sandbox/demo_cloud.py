@@ -29,7 +29,7 @@ def result(work: Coroutine[Any, Any, T]) -> T:
     raise AssertionError("it waits for something")
 
 
-class House:
+class DemoCloud:
     """The demo cloud of users alice and bob, at a time that stands still until it is told to go on."""
 
     def __init__(self, version: str = "7.4") -> None:

@@ -11,10 +11,10 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
 
-class Peer(Protocol):
+class StubConnection(Protocol):
     """One connection of a client: what it asked, and the means to answer."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: OnedStub) -> None:
         self.server = server
         self.received = b""
         self.head: list[bytes] = []
@@ -67,10 +67,10 @@ class Peer(Protocol):
             self.transport.abortConnection()  # type: ignore[union-attr]
 
 
-Behaviour: TypeAlias = Callable[[Peer], None]
+Behaviour: TypeAlias = Callable[[StubConnection], None]
 
 
-class Server(Factory):
+class OnedStub(Factory):
     """A server with one way to behave at a time; `calls` holds the method of every request that came whole."""
 
     noisy = False
@@ -78,9 +78,9 @@ class Server(Factory):
     def __init__(self, behaviour: Behaviour, on_connect: Behaviour | None = None) -> None:
         self.behaviour = behaviour
         self.on_connect = on_connect
-        self.peers: list[Peer] = []
-        self.asking: list[Peer] = []
-        self._awaited: list[tuple[int, Deferred[Peer]]] = []
+        self.peers: list[StubConnection] = []
+        self.asking: list[StubConnection] = []
+        self._awaited: list[tuple[int, Deferred[StubConnection]]] = []
         self.url = ""
 
     @property
@@ -88,17 +88,17 @@ class Server(Factory):
         """The methods called, in order."""
         return [peer.method for peer in self.asking]
 
-    def buildProtocol(self, addr: object) -> Peer:
+    def buildProtocol(self, addr: object) -> StubConnection:
         """Take a connection."""
-        return Peer(self)
+        return StubConnection(self)
 
-    def connected(self, peer: Peer) -> None:
+    def connected(self, peer: StubConnection) -> None:
         """Behave towards a new connection."""
         self.peers.append(peer)
         if self.on_connect is not None:
             self.on_connect(peer)
 
-    def asked(self, peer: Peer) -> None:
+    def asked(self, peer: StubConnection) -> None:
         """Behave towards a whole request."""
         self.asking.append(peer)
         self.behaviour(peer)
@@ -107,9 +107,9 @@ class Server(Factory):
         for number, heard in due:
             heard.callback(self.asking[number - 1])
 
-    def request(self, number: int) -> Deferred[Peer]:
+    def request(self, number: int) -> Deferred[StubConnection]:
         """Return the connection of the request of this number, from 1, when it has come."""
-        heard: Deferred[Peer] = Deferred()
+        heard: Deferred[StubConnection] = Deferred()
         if len(self.asking) >= number:
             heard.callback(self.asking[number - 1])
         else:

@@ -36,7 +36,7 @@ PATIENCE = 180.0
 DRAIN_TIMEOUT = 0
 """Seconds that connections have when an econed is to end; clients keep theirs for longer than tests would wait."""
 
-NOTING_TAC = Path(__file__).with_name("noting.tac")
+ELEMENTS_READ_TAC = Path(__file__).with_name("elements_read.tac")
 
 _CREATE = ("21429400000000", "8")
 """What `onegroup create` lets a group's users make: machines, images, templates and what belongs to them."""
@@ -102,7 +102,7 @@ class Econed:
         return frozenset(self._notes.read_text(encoding="utf-8").split("\n")[:-1])
 
 
-class Cloud:
+class FurnishedCloud:
     """An oned with a group of users, an instance type, an AMI, an image that is none, a network, elastic IPs."""
 
     def __init__(self, form: str, url: str, oneadmin: str, auth_file: Path, directory: Path) -> None:
@@ -247,10 +247,10 @@ class Cloud:
         interval: float | None = None,
         fails_with: Path | None = None,
     ) -> Econed:
-        """Start an econed on this cloud: `twistd -n econe`, or with `notes` the same in `noting.tac`.
+        """Start an econed on this cloud: `twistd -n econe`, or with `notes` the same in `elements_read.tac`.
 
-        `interval` are seconds from one round of its reconciler to the next, which only `noting.tac` can change. While
-        there is a file `fails_with`, whatever reads oned's documents fails, with what is in that file as the message.
+        `interval` is the time between two rounds of its reconciler, in seconds. While the file `fails_with` exists,
+        reading oned's documents fails with the text of that file as the message. Both need `elements_read.tac`.
         """
         assert notes or (interval is None and fails_with is None)
         name = f"econed-{next(self._numbers)}"
@@ -278,7 +278,7 @@ class Cloud:
         if written is None:
             arguments = ["econe", "--config", str(configuration), "--listen", listen]
         else:
-            arguments = ["-y", str(NOTING_TAC)]
+            arguments = ["-y", str(ELEMENTS_READ_TAC)]
             environment |= {
                 "ECONE_CONF": str(configuration),
                 "ECONED_LISTEN": listen,
@@ -420,7 +420,7 @@ class Cloud:
         return process
 
 
-class SandboxCloud(Cloud):
+class SandboxCloud(FurnishedCloud):
     """A sandbox in a process of its own, in the form of 5.12 or of 7.4."""
 
     tells_its_calls = True
@@ -462,7 +462,7 @@ class SandboxCloud(Cloud):
             return json.load(answer)
 
 
-class LiveCloud(Cloud):
+class LiveCloud(FurnishedCloud):
     """A real oned, as the environment names it (`make test-live`)."""
 
     def __init__(self, directory: Path) -> None:
@@ -476,7 +476,7 @@ class LiveCloud(Cloud):
 
 
 @contextlib.contextmanager
-def furnished(form: str, directory: Path) -> Iterator[Cloud]:
+def furnished(form: str, directory: Path) -> Iterator[FurnishedCloud]:
     """A cloud of a form with what tests need in it, which is removed at the end."""
     made = LiveCloud(directory) if form == LIVE else SandboxCloud(form, directory)
     try:

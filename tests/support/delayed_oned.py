@@ -1,4 +1,4 @@
-"""oned at a pace that a test decides: calls that take their time, and a process that dies between two of them."""
+"""oned with delayed calls, and oned as seen by a process that is killed between two calls."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @implementer(IOpenNebula)
-class Paced:
+class DelayedOned:
     """oned behind a network: a call is served after the next of `delays` (seconds), its answer comes after another."""
 
     def __init__(self, one: IOpenNebula, clock: Clock, delays: Iterator[float]) -> None:
@@ -47,7 +47,7 @@ class Paced:
 
 
 @implementer(IOpenNebula)
-class Dying:
+class DyingOned:
     """oned as seen by a process that is killed just before, or just after, its call number `calls` (from 0) is served.
 
     From then on nothing it asks is done or answered. `served` counts what was.

@@ -31,7 +31,7 @@ _SAID = {
 }
 
 
-class Gate:
+class FaultyRelay:
     """A relay to the oned at `url`; its own `url` is what econed is given."""
 
     def __init__(self, url: str) -> None:

@@ -8,7 +8,7 @@ from econed.systemd import Notifier
 
 
 @dataclass(frozen=True)
-class Told(Notifier):
+class RecordingNotifier(Notifier):
     """The daemon's end of it; `said` are the lines."""
 
     said: list[str] = field(default_factory=list)

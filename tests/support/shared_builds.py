@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 
-def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+def built_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
     """Return a directory that `make` has filled, in whichever process of this run came first; the others wait.
 
     pytest-xdist gives each of its processes a directory of its own below one that is common to them.

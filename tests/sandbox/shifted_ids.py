@@ -9,7 +9,7 @@ from typing import Any
 from twisted.internet.task import Clock
 
 from econed.sandbox.oned import Oned
-from tests.sandbox.replay import Call, World
+from tests.sandbox.replay import Call, IdMapping
 
 NAMES = {"alice": "zoe", "bob": "yves", "carol": "xenia", "dave": "walt"}
 _GROUP_RULE = 0x200000000
@@ -57,7 +57,7 @@ _TEXTS: Sequence[tuple[str, str]] = (
 )
 
 
-class ShiftedWorld(World):
+class ShiftedIds(IdMapping):
     """Makes and removes things before the first call, so that numbers differ, by kind; and renames the users."""
 
     def __init__(self) -> None:
@@ -151,45 +151,45 @@ class ShiftedWorld(World):
         return _ROOTS.get(parts[-2], "") if parts[-1] == "ID" and len(parts) in (2, 3) else ""
 
 
-def _user_allocate(world: ShiftedWorld, args: list[Any]) -> list[Any]:
-    return [world.name(args[0]), *args[1:3], [world._actual("group", gid) for gid in args[3]]]
+def _user_allocate(mapping: ShiftedIds, args: list[Any]) -> list[Any]:
+    return [mapping.name(args[0]), *args[1:3], [mapping._actual("group", gid) for gid in args[3]]]
 
 
-def _chown(kind: str) -> Callable[[ShiftedWorld, list[Any]], list[Any]]:
-    def handle(world: ShiftedWorld, args: list[Any]) -> list[Any]:
-        return [world._actual(kind, args[0]), world._actual("user", args[1]), world._actual("group", args[2])]
+def _chown(kind: str) -> Callable[[ShiftedIds, list[Any]], list[Any]]:
+    def handle(mapping: ShiftedIds, args: list[Any]) -> list[Any]:
+        return [mapping._actual(kind, args[0]), mapping._actual("user", args[1]), mapping._actual("group", args[2])]
 
     return handle
 
 
-def _action(world: ShiftedWorld, args: list[Any]) -> list[Any]:
-    return [args[0], world._actual("vm", args[1])]
+def _action(mapping: ShiftedIds, args: list[Any]) -> list[Any]:
+    return [args[0], mapping._actual("vm", args[1])]
 
 
-def _listed(world: ShiftedWorld, args: list[Any]) -> list[Any]:
+def _listed(mapping: ShiftedIds, args: list[Any]) -> list[Any]:
     if args[2] < -1:
         return args
-    return [args[0], world._actual("vm", args[1]), world._actual("vm", args[2]), *args[3:]]
+    return [args[0], mapping._actual("vm", args[1]), mapping._actual("vm", args[2]), *args[3:]]
 
 
-def _set(world: ShiftedWorld, args: list[Any]) -> list[Any]:
-    return [",".join(str(world._actual("vm", int(number))) for number in args[0].split(",")), args[1]]
+def _set(mapping: ShiftedIds, args: list[Any]) -> list[Any]:
+    return [",".join(str(mapping._actual("vm", int(number))) for number in args[0].split(",")), args[1]]
 
 
-def _rule(world: ShiftedWorld, args: list[Any]) -> list[Any]:
+def _rule(mapping: ShiftedIds, args: list[Any]) -> list[Any]:
     user = int(args[0], 16)
     if user & _GROUP_RULE:
-        user = _GROUP_RULE | world._actual("group", user & 0xFFFFFFFF)
+        user = _GROUP_RULE | mapping._actual("group", user & 0xFFFFFFFF)
     return [f"{user:x}", *args[1:]]
 
 
-def _group(world: ShiftedWorld, args: list[Any]) -> list[Any]:
-    return [world._actual("vm", args[0]), args[1], world._actual("secgroup", args[2])]
+def _group(mapping: ShiftedIds, args: list[Any]) -> list[Any]:
+    return [mapping._actual("vm", args[0]), args[1], mapping._actual("secgroup", args[2])]
 
 
-_ARGUMENTS: Mapping[str, Callable[[ShiftedWorld, list[Any]], list[Any]]] = {
+_ARGUMENTS: Mapping[str, Callable[[ShiftedIds, list[Any]], list[Any]]] = {
     "one.user.allocate": _user_allocate,
-    "one.user.login": lambda world, args: [world.name(args[0]), *args[1:]],
+    "one.user.login": lambda mapping, args: [mapping.name(args[0]), *args[1:]],
     "one.vn.chown": _chown("net"),
     "one.template.chown": _chown("template"),
     "one.image.chown": _chown("image"),

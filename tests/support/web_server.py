@@ -1,4 +1,4 @@
-"""A web server of the tests on 127.0.0.1, which answers with whatever bytes it is told, and a world in which it is."""
+"""A web server on 127.0.0.1 that sends given bytes as its responses, and the name resolution that leads to it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ INTERNET = "127.0.0.1"
 class Connection(Protocol):
     """A connection to it."""
 
-    factory: Web
+    factory: WebServer
     is_lost = False
 
     def connectionMade(self) -> None:
@@ -52,7 +52,7 @@ class Connection(Protocol):
         self.transport.loseConnection()
 
 
-class Web(ServerFactory):
+class WebServer(ServerFactory):
     """The server. `pages` are its answers, whole, by path; what has none stays without, on its connection."""
 
     protocol = Connection  # type: ignore[assignment]  # its factory is this one
@@ -81,7 +81,7 @@ class Web(ServerFactory):
             connection.send(page)
 
 
-class World:
+class FakeInternet:
     """Names with their addresses, and which of these are the internet's.
 
     `lookups` are the names that were looked up, in their order.

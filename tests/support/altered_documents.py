@@ -26,7 +26,7 @@ class OtherDocuments:
         return [True, self.document, 0] if method in self.wrong and reply[0] is True else reply
 
 
-class Rewritten:
+class RewrittenDocuments:
     """The sandbox's `oned`, in whose documents of `method` each text of `changes` stands in place of another."""
 
     def __init__(self, oned: Oned, method: str, changes: Mapping[str, str]) -> None:

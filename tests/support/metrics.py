@@ -13,17 +13,17 @@ from econed.snapshots import exposition
 ACTION = "DescribeInstances"
 
 
-def numbers(snapshot: Snapshot, name: str) -> dict[tuple[str, ...], list[float]]:
+def series_of(snapshot: Snapshot, name: str) -> dict[tuple[str, ...], list[float]]:
     """Return the series of a family by the values of their labels."""
     return {tuple(labels): values for labels, values in snapshot[name]}
 
 
-def seen(snapshot: Snapshot) -> dict[tuple[Any, ...], float]:
+def samples(snapshot: Snapshot) -> dict[tuple[Any, ...], float]:
     """Return what Prometheus sees of a snapshot; see `read`."""
-    return read(exposition(snapshot)[0].decode())
+    return parse_exposition(exposition(snapshot)[0].decode())
 
 
-def read(text: str) -> dict[tuple[Any, ...], float]:
+def parse_exposition(text: str) -> dict[tuple[Any, ...], float]:
     """Return the values in a text for Prometheus, by name and labels' values in the order of the labels' names."""
     return {
         (sample.name, *(sample.labels[name] for name in sorted(sample.labels))): sample.value
@@ -32,7 +32,7 @@ def read(text: str) -> dict[tuple[Any, ...], float]:
     }
 
 
-def busy() -> Metrics:
+def busy_metrics() -> Metrics:
     """Return the numbers of a process to which everything has happened."""
     made = Metrics(action.name for action in all_actions())
     made.request_began()
