@@ -15,46 +15,46 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger, globalLogPublisher
 from twisted.python.failure import Failure
 
-from econed.access_log import said_calls
 from econed.actions.address_chores import AddressKeeper
 from econed.actions.instance_types import FileTypes
 from econed.actions.pacing import Pacer
 from econed.actions.shared_reads import SharedReads
 from econed.actions.stop_times import StopTimes
-from econed.admin import AdminPort, WatchedProcess
 from econed.auth.authenticator import Authenticator
 from econed.auth.users import UserDirectory
 from econed.auth.x509 import CertificateAuthenticator
 from econed.catalogue import all_actions, all_chores
-from econed.certificates import Files
 from econed.clock import WallClock
+from econed.config.settings import Settings
 from econed.dispatch import Dispatcher
-from econed.fetching import ImageFetcher
+from econed.fetching.fetcher import ImageFetcher
+from econed.fetching.own_host import has_tmpdir
+from econed.http.peers import Peers
+from econed.http.site import EC2Site
+from econed.http.upload_directory import UploadDirectory, UploadLimits
 from econed.interfaces import IAuthenticator, InThread, IOpenNebula, IScripts, ITurns, IUserDirectory
-from econed.lifecycle import Process, Signals
-from econed.listening import CannotListen, Listening, max_connections
-from econed.logs import ProcessLog, logger
-from econed.metrics import Metrics, Snapshot
-from econed.observed import Observed
 from econed.opennebula.documents import Note
 from econed.opennebula.long_documents import LongDocuments
-from econed.own_host import has_tmpdir
-from econed.peers import Peers
+from econed.process.admin import AdminPort, WatchedProcess
+from econed.process.certificates import Files
+from econed.process.generations import Plan
+from econed.process.health import LagWatch, OnedState, OnedWatch
+from econed.process.lifecycle import Process, Signals
+from econed.process.listening import CannotListen, Listening, max_connections
+from econed.process.services import OneProcess, Stop, Supervised
+from econed.process.spawning import Spawner
+from econed.process.supervisor import Load, Supervisor
+from econed.process.systemd import Notifier
+from econed.process.tls import ServerTLS
 from econed.reconciler import Reconciler, ReconcilerService, ReportService
 from econed.resource import EC2Resource, Service
 from econed.scripts import Scripts
-from econed.services import OneProcess, Stop, Supervised
-from econed.settings import Settings
-from econed.site import EC2Site
-from econed.spawning import Spawner
-from econed.supervisor import Load, Supervisor
-from econed.systemd import Notifier
-from econed.tls import ServerTLS
-from econed.upload_directory import UploadDirectory, UploadLimits
-from econed.watching import LagWatch, OnedState, OnedWatch
+from econed.telemetry.access_log import said_calls
+from econed.telemetry.logs import ProcessLog, logger
+from econed.telemetry.metrics import Metrics, Snapshot
+from econed.telemetry.observed_calls import Observed
 from econed.wire.encoder import Encoder
 from econed.wire.model import Model
-from econed.workers import Plan
 
 _T = TypeVar("_T")
 

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from econed.auth.request import SignedRequest
     from econed.auth.users import User
     from econed.image_urls import ImageURL
-    from econed.metrics import Snapshot
 
 _T = TypeVar("_T")
 
@@ -187,20 +186,3 @@ class IDrainable(Interface):
 
     def abort() -> None:
         """Close all connections at once, whatever is under way on them."""
-
-
-class IWatched(Interface):
-    """The daemon as its administrator's port sees it: one process that serves, or the supervisor of several.
-
-    Nothing here asks oned; whether oned is reachable is in the snapshots.
-    """
-
-    def unready() -> str | None:
-        """Return in words why no requests should be sent here now: draining, or nobody listens; None if they may."""
-
-    async def snapshots() -> Sequence[Snapshot]:
-        """Return what has been counted: by each process that runs, and all together by those that have ended.
-
-        In bounded time (a second or two): of a process that does not answer, what it said last. See `Snapshots`
-        in `econed.snapshots`, which keeps that.
-        """

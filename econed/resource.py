@@ -22,24 +22,24 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
-from econed.access_log import Access, said_calls
 from econed.actions.call import Call, dry_run_succeeded
 from econed.actions.pacing import PARAMETER, Pacer, WorkBudget
 from econed.actions.shared_reads import SharedReads
-from econed.answer_memory import AnswerMemory
 from econed.answers import failure
 from econed.auth.request import SignedRequest
 from econed.auth.sigv4 import signed_region
-from econed.computing import Computing
 from econed.dispatch import Route
 from econed.errors import EC2Error
-from econed.limits import Limits
-from econed.log_lines import harmless
-from econed.malloc import trim
-from econed.metrics import Metrics
-from econed.observed import Observed, Tally
-from econed.response import ALLOWED, PRODUCED_FROM, Answer, Response
-from econed.under_way import UnderWay
+from econed.http.changes_in_progress import UnderWay
+from econed.http.computations import Computing
+from econed.http.limits import Limits
+from econed.http.malloc import trim
+from econed.http.response import ALLOWED, PRODUCED_FROM, Answer, Response
+from econed.http.response_memory import AnswerMemory
+from econed.telemetry.access_log import Access, said_calls
+from econed.telemetry.log_lines import harmless
+from econed.telemetry.metrics import Metrics
+from econed.telemetry.observed_calls import Observed, Tally
 from econed.wire.encoder import Body, Encoder, encode_error
 from econed.wire.parameters import decode
 from econed.wire.query import Pairs, value_of
@@ -48,11 +48,11 @@ if TYPE_CHECKING:
     from econed.actions.action import Parts, Result
     from econed.actions.instance_types import FileTypes
     from econed.auth.users import User
+    from econed.config.settings import Settings
     from econed.dispatch import Dispatcher
+    from econed.http.peers import Peers
+    from econed.http.request import RawRequest
     from econed.interfaces import IAuthenticator, IImageFetcher, InThread, IOpenNebula, IScripts
-    from econed.peers import Peers
-    from econed.raw_request import RawRequest
-    from econed.settings import Settings
 
 _VERSION = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 _FORM = b"application/x-www-form-urlencoded"

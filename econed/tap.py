@@ -6,42 +6,36 @@ The one place where the reactor comes from; everything below is handed it.
 from __future__ import annotations
 
 import os
-import secrets
 import sys
 from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from socket import socket
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 from twisted.application.service import IService
 from twisted.logger import Logger
 from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
 
-from econed import config, credentials, logs, systemd
-from econed.actions.instance_types import FileTypes, read_file_types
-from econed.certificates import Files
-from econed.clock import WallClock, steady
-from econed.config import ConfigError, Finding
+from econed.actions.instance_types import configured_file_types
+from econed.clock import steady
+from econed.config import credentials, loading
+from econed.config.loading import ConfigError, Finding
+from econed.config.settings import Settings
 from econed.daemon import make_one_process, make_process, make_supervisor
 from econed.interfaces import IOpenNebula
-from econed.listening import Bound, CannotListen, adopted, bound, described, handed_over, places, warn_of_plain
 from econed.opennebula.documents import Note
-from econed.opennebula.tokens import CertificateKey, PasswordKey, ServerKey
-from econed.pid_file import HeldPidFile, PidFile
-from econed.sandbox.backend import SandboxBackend
-from econed.sandbox.cloud import elastic_ips, populate
-from econed.sandbox.oned import Oned
-from econed.settings import Settings
-from econed.systemd import Notifier
-from econed.workers import Plan
-from econed.xmlrpc_backend import Limits, XMLRPCBackend
+from econed.process import systemd
+from econed.process.certificates import Files
+from econed.process.generations import Plan
+from econed.process.listening import Bound, CannotListen, adopted, bound, described, handed_over, places, warn_of_plain
+from econed.process.pid_file import HeldPidFile, PidFile
+from econed.process.systemd import Notifier
+from econed.telemetry import logs
+from econed.xmlrpc_backend import XMLRPCBackend
 
-_T = TypeVar("_T")
 _FORMS = ("5.12", "7.4")
-_SANDBOX_REGIONS = ("us-east-1",)
-"""What the region of a sandbox is called too, so that what people have at hand runs as it is."""
 _LAST_PORT = 65535
 log = Logger(namespace="econed")
 
@@ -156,7 +150,7 @@ def _one_process(
     settings, one = prepare(options, environ, reactor)
     if settings.workers > 1:
         log.warn("workers has no effect with --sandbox and --listen: one process serves")
-    types = read_types(config_path(options, environ), settings)
+    types = configured_file_types(config_path(options, environ), settings)
     if options["listen"]:
         places = [described(reactor, description, settings) for description in options["listen"]]
     else:
@@ -172,15 +166,15 @@ def _supervised(
     """Return the daemon as a supervisor with workers."""
 
     def load(before: tuple[Bound, ...]) -> Plan:
-        source = config.read(config_path(options, environ))
+        source = loading.read(config_path(options, environ))
         settings, server, findings = credentials.load_with_settings(source, environ)
         _warn(findings)
-        read_types(source.path, settings)
+        configured_file_types(source.path, settings)
         files = Files.of(settings)
         if files is not None:
             files.read()
         try:
-            backend(reactor, settings, server)
+            XMLRPCBackend.configured(reactor, settings, server)
         except ValueError as error:
             raise ConfigError((Finding(str(source.path), str(error)),)) from None
         return Plan(source, settings, _sockets(options, settings, handed, before), logs.LogPlace.of(_twistd(options)))
@@ -214,59 +208,27 @@ def _configured(options: Options, environ: Mapping[str, str], reactor: Any) -> t
     settings, server, findings = credentials.load_with_settings(config_path(options, environ), environ)
     _warn(findings)
     try:
-        return settings, backend(reactor, settings, server)
+        return settings, XMLRPCBackend.configured(reactor, settings, server)
     except ValueError as error:
         raise UsageError(str(error)) from None
-
-
-def backend(
-    reactor: Any, settings: Settings, server: credentials.Credentials | credentials.Certificate
-) -> XMLRPCBackend:
-    """Return the client of oned that the settings name, as this server account; raises as `XMLRPCBackend.at`."""
-    limits = Limits(deadline=settings.one_timeout, reply_bytes=settings.one_max_reply, calls=settings.one_calls)
-    ca_file = None if settings.one_ca_file is None else Path(settings.one_ca_file)
-    return XMLRPCBackend.at(reactor, settings.one_xmlrpc, server.name, _key(server), ca_file=ca_file, limits=limits)
-
-
-def _key(server: credentials.Credentials | credentials.Certificate) -> ServerKey:
-    """Return what the server account makes tokens of."""
-    if isinstance(server, credentials.Certificate):
-        return CertificateKey(server.key)
-    return PasswordKey(server.password)
 
 
 def _sandboxed(options: Options, environ: Mapping[str, str], reactor: Any) -> tuple[Settings, IOpenNebula]:
-    settings = Settings(region_names=_SANDBOX_REGIONS)
+    from econed.sandbox import embedded  # production never imports the sandbox
+
+    settings = Settings(region_names=embedded.REGIONS)
     if options["config"]:
-        settings, findings = config.load(Path(options["config"]), environ)
+        settings, findings = loading.load(Path(options["config"]), environ)
         _warn(findings)
-    oned = Oned(WallClock(reactor), version=options["sandbox-form"] or _FORMS[-1])
-    users = options["users"] or [("demo", secrets.token_hex(20))]
-    try:
-        populate(oned, users=users, vms=options["sandbox-vms"])
-    except ValueError as error:
-        raise UsageError(str(error)) from None
+    backend, elastic_ips = embedded.embedded(reactor, options["sandbox-form"], options["users"], options["sandbox-vms"])
     if not options["config"]:
-        settings = replace(settings, elasticips_vnet_id=elastic_ips(oned))
-    if not options["users"]:
-        ((name, secret),) = users
-        print(f"sandbox user: access key {name}, secret key {secret}", flush=True)  # noqa: T201  not for the log
-    return settings, SandboxBackend(oned)
-
-
-def read_types(conf: Path, settings: Settings) -> FileTypes | None:
-    """Return the files of the instance types, read; None where the types are OpenNebula templates.
-
-    `conf` is where econe.conf is. Raises `ConfigError`.
-    """
-    if not settings.use_file_templates:
-        return None
-    return read_file_types(conf.parent / config.TEMPLATE_DIRECTORY, settings.instance_types)
+        settings = replace(settings, elasticips_vnet_id=elastic_ips)
+    return settings, backend
 
 
 def config_path(options: Options, environ: Mapping[str, str]) -> Path:
     """Return where econe.conf is: where the option says, else where OpenNebula has it."""
-    return Path(options["config"]) if options["config"] else config.default_path(environ)
+    return Path(options["config"]) if options["config"] else loading.default_path(environ)
 
 
 def _warn(findings: Sequence[Finding]) -> None:

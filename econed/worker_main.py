@@ -13,16 +13,19 @@ from typing import Any
 from twisted.internet.stdio import StandardIO
 from twisted.logger import Logger
 
-from econed import credentials, logs, tap
+from econed.actions.instance_types import configured_file_types
 from econed.clock import steady
-from econed.config import ConfigError, Source
-from econed.control import Begin, Handed
+from econed.config import credentials
+from econed.config.loading import ConfigError, Source
 from econed.daemon import make_process
-from econed.lifecycle import Signals
-from econed.listening import Listening, adopted
-from econed.spawning import COMMANDS, REPORTS
-from econed.worker import CannotStart, Made, WorkerProtocol
-from econed.workers import share
+from econed.process.generations import share
+from econed.process.lifecycle import Signals
+from econed.process.listening import Listening, adopted
+from econed.process.messages import Begin, Handed
+from econed.process.spawning import COMMANDS, REPORTS
+from econed.process.worker import CannotStart, Made, WorkerProtocol
+from econed.telemetry import logs
+from econed.xmlrpc_backend import XMLRPCBackend
 
 
 async def made(reactor: Any, environ: Mapping[str, str], begin: Begin) -> Made:
@@ -32,15 +35,16 @@ async def made(reactor: Any, environ: Mapping[str, str], begin: Begin) -> Made:
         whole, server, _ = credentials.load_with_settings(source, environ)  # the supervisor has told of its findings
         settings = share(whole, begin.index, begin.of)
         reopen_log = logs.begin(settings, logs.LogPlace(**dict(begin.log)), begin.index + 1)  # type: ignore[arg-type]
-        one = tap.backend(reactor, settings, server)
-        types = tap.read_types(source.path, settings)
-        serving = make_process(reactor, settings, one, [_place(reactor, each) for each in begin.sockets], types=types)
+        backend = XMLRPCBackend.configured(reactor, settings, server)
+        types = configured_file_types(source.path, settings)
+        listening = [_listening(reactor, handed) for handed in begin.sockets]
+        serving = make_process(reactor, settings, backend, listening, types=types)
     except (ConfigError, ValueError, OSError) as error:
         raise CannotStart(str(error)) from error
     return Made(serving.process, serving.counted, reopen_log)
 
 
-def _place(reactor: Any, handed: Handed) -> Listening:
+def _listening(reactor: Any, handed: Handed) -> Listening:
     os.set_inheritable(handed.descriptor, False)
     return adopted(reactor, socket.socket(fileno=handed.descriptor), handed.is_tls, handed.where)
 

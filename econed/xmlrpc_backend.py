@@ -20,6 +20,8 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from econed.config.credentials import Certificate, Credentials
+from econed.config.settings import Settings
 from econed.errors import (
     OpenNebulaCode,
     OpenNebulaRefusal,
@@ -27,14 +29,14 @@ from econed.errors import (
     ServerAccountRefused,
 )
 from econed.interfaces import InThread, IOnedProxy, IOpenNebula, ITurns
-from econed.oned_servers import TO_CONNECT, as_one
-from econed.oned_zone import Standing, Zone
 from econed.opennebula.methods import check_arguments, is_reading
 from econed.opennebula.replies import Scalar, document_of, value_of
-from econed.opennebula.tokens import CipherForm, ServerKey, UnusableName, session_token
+from econed.opennebula.tokens import CertificateKey, CipherForm, PasswordKey, ServerKey, UnusableName, session_token
 from econed.single_flight import SingleFlight
 from econed.slots import Slots
-from econed.xmlrpc_proxy import OnedProxy, oned_endpoint
+from econed.xmlrpc.failover import TO_CONNECT, as_one
+from econed.xmlrpc.leader import Standing, Zone
+from econed.xmlrpc.proxy import OnedProxy, oned_endpoint
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
@@ -48,11 +50,11 @@ _INLINE_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What one client of oned may take.
+class CallLimits:
+    """The limits on the calls of one client of oned.
 
-    `deadline` is in seconds and for a whole call: waiting for its turn, connecting, a second try, decoding.
-    `reply_bytes` is the most that is taken in for one call. `calls` is how many are made at once: oned serves 15
+    `deadline` is in seconds and for a whole call: waiting in the queue, connecting, a second attempt, decoding.
+    `reply_bytes` is the longest reply that is read. `calls` is how many are in flight at once: oned serves 15
     (MAX_CONN) for all its clients together.
     """
 
@@ -73,7 +75,7 @@ class XMLRPCBackend:
         clock: IReactorTime,
         in_thread: InThread,
         *,
-        limits: Limits = Limits(),
+        limits: CallLimits = CallLimits(),
         now: Callable[[], float] = time.time,
         zone: Zone | None = None,
         log: Logger = _LOG,
@@ -105,7 +107,7 @@ class XMLRPCBackend:
         key: ServerKey,
         *,
         ca_file: Path | None = None,
-        limits: Limits = Limits(),
+        limits: CallLimits = CallLimits(),
         log: Logger = _LOG,
     ) -> XMLRPCBackend:
         """Return the backend for the oned at one URL or several, with the reactor's clock, connections and threads.
@@ -127,6 +129,14 @@ class XMLRPCBackend:
         zone = Zone(proxies, sessions, reactor)
         proxy = as_one(zone, reactor, random.random, log)
         return cls(proxy, server_user, key, reactor, in_thread, limits=limits, zone=zone, log=log)
+
+    @classmethod
+    def configured(cls, reactor: Any, settings: Settings, server: Credentials | Certificate) -> XMLRPCBackend:
+        """Return the backend that econe.conf describes, with these server credentials; raises as `at`."""
+        key = CertificateKey(server.key) if isinstance(server, Certificate) else PasswordKey(server.password)
+        limits = CallLimits(settings.one_timeout, settings.one_max_reply, settings.one_calls)
+        ca_file = None if settings.one_ca_file is None else Path(settings.one_ca_file)
+        return cls.at(reactor, settings.one_xmlrpc, server.name, key, ca_file=ca_file, limits=limits)
 
     @property
     def calls_in_flight(self) -> int:

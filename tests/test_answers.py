@@ -6,6 +6,7 @@ import pytest
 import pytest_twisted
 
 from econed.answers import failure
+from econed.config.settings import Settings
 from econed.errors import (
     EC2Error,
     OpenNebulaCode,
@@ -15,7 +16,6 @@ from econed.errors import (
     ServerAccountRefused,
     XmlRpcFault,
 )
-from econed.settings import Settings
 from tests.support.cloud import Cloud
 from tests.support.serving import Server, asked, get, signed
 

@@ -6,8 +6,8 @@ from ipaddress import ip_address
 
 import pytest
 
+from econed.fetching.own_host import is_own_address
 from econed.hosts import is_global, is_named, normal_host
-from econed.own_host import is_own_address
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from econed.catalogue import all_actions
-from econed.settings import Settings
+from econed.config.settings import Settings
 
 ROOT = Path(__file__).parent.parent
 ROW = re.compile(r"\| `([^`]+)` \| (\w*) \| (.*?) ?\| `(tests/[\w/]+\.py)::(test_\w+)` \|")

@@ -24,8 +24,8 @@ from econed.sandbox.backend import SandboxBackend
 from econed.sandbox.cloud import populate
 from econed.sandbox.oned import Oned
 from econed.sandbox.server import SandboxResource
+from econed.xmlrpc.proxy import OnedProxy, oned_endpoint
 from econed.xmlrpc_backend import XMLRPCBackend
-from econed.xmlrpc_proxy import OnedProxy, oned_endpoint
 from tests.support.certificates import server_certificate
 
 T = TypeVar("T")

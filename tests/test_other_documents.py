@@ -16,14 +16,14 @@ from econed.catalogue import all_chores
 from econed.cli import check, doctor
 from econed.cli.installation import Exit
 from econed.cli.reaching import Prepared
-from econed.credentials import Credentials
+from econed.config.credentials import Credentials
+from econed.config.settings import Settings
 from econed.errors import OpenNebulaNonsense
 from econed.interfaces import IUploadedFiles
 from econed.opennebula.methods import ROOTS
 from econed.opennebula.session import Session
 from econed.reconciler import Reconciler
 from econed.sandbox.backend import SandboxBackend
-from econed.settings import Settings
 from tests.support.addresses import AddressCloud
 from tests.support.altered_documents import OtherDocuments
 from tests.support.cloud import Cloud

@@ -16,10 +16,10 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import LogEvent, capturedLogs
 from zope.interface.verify import verifyObject
 
-from econed import log_lines
 from econed.errors import ScriptFailed
 from econed.interfaces import IScripts
 from econed.scripts import MOST_OUTPUT, Scripts
+from econed.telemetry import log_lines
 from tests.support.cloud import NoScripts
 from tests.support.scripts import FakeScripts
 

@@ -31,15 +31,15 @@ from econed.errors import (
     ServerAccountRefused,
 )
 from econed.interfaces import IOpenNebula
-from econed.observed import Observed
 from econed.opennebula.methods import MAX_GROUP_POOL, MAX_LIST, MAX_USER, MAX_USER_POOL, is_reading
 from econed.opennebula.tokens import CipherForm, PasswordKey, session_token
-from econed.xmlrpc_backend import Limits, XMLRPCBackend
-from econed.xmlrpc_proxy import OnedProxy, oned_endpoint
+from econed.telemetry.observed_calls import Observed
+from econed.xmlrpc.proxy import OnedProxy, oned_endpoint
+from econed.xmlrpc_backend import CallLimits, XMLRPCBackend
 from tests.support.oned_stubs import Behaviour, OnedStub, StubConnection, reply, says
 
 T = TypeVar("T")
-DEFAULT = Limits()
+DEFAULT = CallLimits()
 NOW = 1_795_337_859.0
 PASSWORD = "server password"
 PROBE = "one.user.info"
@@ -95,7 +95,7 @@ class BackendHarness:
         self.servers.append(server)
         return server
 
-    def backend(self, url: str, limits: Limits = DEFAULT, ca_file: Path | None = None) -> XMLRPCBackend:
+    def backend(self, url: str, limits: CallLimits = DEFAULT, ca_file: Path | None = None) -> XMLRPCBackend:
         """Return a backend for `url` whose deadlines this harness's clock times."""
 
         async def in_thread(work: Callable[[], T]) -> T:
@@ -376,7 +376,7 @@ async def test_a_backend_starts_while_oned_is_down_and_works_when_it_is_there(ha
 @pytest_twisted.ensureDeferred
 async def test_an_oned_that_says_nothing_is_unavailable_at_the_deadline_and_hung_up_on(harness: BackendHarness) -> None:
     server = harness.serve(modern(lambda peer: None))
-    call = started(harness.backend(server.url, Limits(deadline=30)).call("alice", "one.vm.action", "resume", 1))
+    call = started(harness.backend(server.url, CallLimits(deadline=30)).call("alice", "one.vm.action", "resume", 1))
     peer = await server.request(2)
     harness.clock.advance(29.9)
     assert not call.called
@@ -391,7 +391,7 @@ async def test_an_oned_that_says_nothing_is_unavailable_at_the_deadline_and_hung
 @pytest_twisted.ensureDeferred
 async def test_an_answer_that_drips_does_not_put_the_deadline_off(harness: BackendHarness) -> None:
     server = harness.serve(modern(lambda peer: peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n")))
-    call = started(harness.backend(server.url, Limits(deadline=10)).document("alice", "one.vm.info", 1, False))
+    call = started(harness.backend(server.url, CallLimits(deadline=10)).document("alice", "one.vm.info", 1, False))
     peer = await server.request(2)
     for _ in range(9):
         peer.send(b"<")
@@ -407,7 +407,7 @@ async def test_an_oned_that_never_answers_the_finding_out_is_unavailable_at_the_
     harness: BackendHarness,
 ) -> None:
     server = harness.serve(lambda peer: None)
-    backend = harness.backend(server.url, Limits(deadline=30))
+    backend = harness.backend(server.url, CallLimits(deadline=30))
     call = started(backend.call("alice", "one.vm.action", "resume", 1))
     await server.request(1)
     harness.clock.advance(30)
@@ -468,7 +468,7 @@ async def test_a_read_that_broke_off_is_tried_again_and_answered(harness: Backen
 @pytest_twisted.ensureDeferred
 async def test_a_second_try_has_no_deadline_of_its_own(harness: BackendHarness) -> None:
     server = harness.serve(modern(lambda peer: None))
-    call = started(harness.backend(server.url, Limits(deadline=30)).document("alice", "one.vm.info", 1, False))
+    call = started(harness.backend(server.url, CallLimits(deadline=30)).document("alice", "one.vm.info", 1, False))
     first = await server.request(2)
     harness.clock.advance(20)
     first.reset()
@@ -536,7 +536,7 @@ async def test_what_is_no_reply_is_nonsense_and_asked_for_once(harness: BackendH
 @pytest_twisted.ensureDeferred
 async def test_more_bytes_than_may_come_are_nonsense_and_not_waited_for(harness: BackendHarness) -> None:
     server = harness.serve(modern(lambda peer: peer.send(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 10_000_000)))
-    call = harness.backend(server.url, Limits(reply_bytes=1_000_000)).document("alice", "one.vm.info", 1, False)
+    call = harness.backend(server.url, CallLimits(reply_bytes=1_000_000)).document("alice", "one.vm.info", 1, False)
     error = await failure_of(call)
     assert isinstance(error, OpenNebulaNonsense)
     assert "1000000 bytes" in error.reason
@@ -546,7 +546,7 @@ async def test_more_bytes_than_may_come_are_nonsense_and_not_waited_for(harness:
 @pytest_twisted.ensureDeferred
 async def test_an_answer_that_announces_too_much_is_not_waited_for(harness: BackendHarness) -> None:
     server = harness.serve(modern(lambda peer: peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000001\r\n\r\n")))
-    call = harness.backend(server.url, Limits(reply_bytes=1_000_000)).document("alice", "one.vm.info", 1, False)
+    call = harness.backend(server.url, CallLimits(reply_bytes=1_000_000)).document("alice", "one.vm.info", 1, False)
     assert isinstance(await failure_of(call), OpenNebulaNonsense)
     await server.asking[-1].lost
 
@@ -596,7 +596,7 @@ async def test_an_answer_without_a_length_ends_with_the_connection(harness: Back
 @pytest_twisted.ensureDeferred
 async def test_no_more_calls_are_made_at_once_than_allowed(harness: BackendHarness) -> None:
     server = harness.serve(modern(lambda peer: None))
-    backend = harness.backend(server.url, Limits(calls=2))
+    backend = harness.backend(server.url, CallLimits(calls=2))
     calls = [started(backend.call("alice", "one.vm.action", "resume", number)) for number in range(5)]
     for answered in range(5):
         peer = await server.request(answered + 2)
@@ -609,7 +609,7 @@ async def test_no_more_calls_are_made_at_once_than_allowed(harness: BackendHarne
 @pytest_twisted.ensureDeferred
 async def test_calls_get_their_turn_in_the_order_in_which_they_came(harness: BackendHarness) -> None:
     server = harness.serve(modern(lambda peer: peer.answer(reply(True, peer.arguments[-1], 0))))
-    backend = harness.backend(server.url, Limits(calls=1))
+    backend = harness.backend(server.url, CallLimits(calls=1))
     calls = [started(backend.call("alice", "one.vm.action", "resume", number)) for number in range(5)]
     assert [await call for call in calls] == [0, 1, 2, 3, 4]
     assert [peer.arguments[-1] for peer in server.asking[1:]] == [0, 1, 2, 3, 4]
@@ -618,7 +618,7 @@ async def test_calls_get_their_turn_in_the_order_in_which_they_came(harness: Bac
 @pytest_twisted.ensureDeferred
 async def test_who_gives_up_waiting_leaves_his_turn_to_the_next(harness: BackendHarness) -> None:
     server = harness.serve(modern(lambda peer: None))
-    backend = harness.backend(server.url, Limits(calls=1))
+    backend = harness.backend(server.url, CallLimits(calls=1))
     first, second, third = (started(backend.call("alice", "one.vm.action", "resume", each)) for each in range(3))
     peer = await server.request(2)
     second.cancel()
@@ -635,7 +635,7 @@ async def test_who_gives_up_waiting_leaves_his_turn_to_the_next(harness: Backend
 @pytest_twisted.ensureDeferred
 async def test_waiting_for_a_turn_counts_and_a_call_that_had_none_is_never_sent(harness: BackendHarness) -> None:
     server = harness.serve(modern(lambda peer: None))
-    backend = harness.backend(server.url, Limits(calls=1, deadline=30))
+    backend = harness.backend(server.url, CallLimits(calls=1, deadline=30))
     first = started(backend.call("alice", "one.vm.action", "resume", 1))
     await server.request(2)
     harness.clock.advance(10)
@@ -657,7 +657,7 @@ async def test_waiting_for_a_turn_counts_and_a_call_that_had_none_is_never_sent(
 @pytest_twisted.ensureDeferred
 async def test_cancelling_a_call_closes_its_connection_and_frees_its_turn(harness: BackendHarness) -> None:
     server = harness.serve(modern(lambda peer: None))
-    backend = harness.backend(server.url, Limits(calls=1))
+    backend = harness.backend(server.url, CallLimits(calls=1))
     call = started(backend.call("alice", "one.vm.action", "resume", 1))
     peer = await server.request(2)
     call.cancel()

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from econed.actions.instance_types import FileTypes
     from econed.auth.users import User
-    from econed.settings import Settings
+    from econed.config.settings import Settings
 
 _T = TypeVar("_T")
 _Owned = TypeVar("_Owned", bound=OwnedView)

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 from econed.opennebula.session import VISIBLE, Session
 
 if TYPE_CHECKING:
+    from econed.config.settings import Settings
     from econed.interfaces import IOpenNebula
     from econed.opennebula.documents import UserDocument, VirtualMachine
-    from econed.settings import Settings
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 from econed.actions.instance_facts import INSTANCE_TYPE
-from econed.config import ConfigError, Finding
+from econed.config.loading import TEMPLATE_DIRECTORY, ConfigError, Finding
+from econed.config.settings import Settings
 from econed.errors import EC2Error, NotKeepable
 from econed.ids import IMAGE
 from econed.opennebula.attributes import Attributes, Vector
@@ -96,6 +97,16 @@ class FileType:
         named = template(attribute("NAME", name) if name else "", attribute(INSTANCE_TYPE, self.name), text)
         sent = {sent for sent, _ in read_template(named)}
         return await session.vm_allocate(template(render(self.attributes.without(*sent)), named), True)
+
+
+def configured_file_types(conf: Path, settings: Settings) -> FileTypes | None:
+    """Return the files of the instance types beside econe.conf (`conf`); None where the types are OpenNebula templates.
+
+    Raises `ConfigError`.
+    """
+    if not settings.use_file_templates:
+        return None
+    return read_file_types(conf.parent / TEMPLATE_DIRECTORY, settings.instance_types)
 
 
 def read_file_types(directory: Path, files: Mapping[str, str]) -> FileTypes:

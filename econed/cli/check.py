@@ -13,17 +13,17 @@ from econed.actions.image_view import is_ami
 from econed.actions.instance_facts import INSTANCE_TYPE
 from econed.cli.installation import Exit
 from econed.cli.reaching import Prepared, is_wrong_credentials
+from econed.config.settings import Settings
 from econed.errors import OpenNebulaError, OpenNebulaRefusal
+from econed.fetching.own_host import has_tmpdir
 from econed.interfaces import IOpenNebula
-from econed.log_lines import printable
-from econed.oned_zone import Standing, leader_of
 from econed.opennebula.access import Group, Operation, Resource, Rule, granted
 from econed.opennebula.documents import OwnedView, Right, UserDocument, VirtualNetwork
 from econed.opennebula.raft import Raft, RaftState
 from econed.opennebula.session import Session
 from econed.opennebula.states import DatastoreType, ImageState
-from econed.own_host import has_tmpdir
-from econed.settings import Settings
+from econed.telemetry.log_lines import printable
+from econed.xmlrpc.leader import Standing, leader_of
 
 _KNOWN: Final = ("5.12", "6.", "7.")
 _NOBODY: Final = -1

@@ -12,11 +12,11 @@ from econed.actions.findings import Examination, Finder, Finding, all_users, exa
 from econed.catalogue import all_finders
 from econed.cli.installation import Exit
 from econed.cli.reaching import is_wrong_credentials
+from econed.config.settings import Settings
 from econed.errors import OpenNebulaError
 from econed.interfaces import IOpenNebula
-from econed.log_lines import printable
 from econed.opennebula.session import Session
-from econed.settings import Settings
+from econed.telemetry.log_lines import printable
 
 
 async def run(one: IOpenNebula, settings: Settings, clock: IReactorTime, fix: bool, out: TextIO) -> Exit:

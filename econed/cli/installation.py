@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 
-from econed import config
+from econed.config import loading
 
 
 class Exit(IntEnum):
@@ -43,7 +43,7 @@ class Installation:
         run = Path(location, "var") if location else Path("/var/run/one")
         logs = Path(location, "var") if location else Path("/var/log/one")
         return cls(
-            (conf or config.default_path(environ)).absolute(),
+            (conf or loading.default_path(environ)).absolute(),
             (pid_file or run / "econe-server.pid").absolute(),
             (log_file or logs / "econe-server.log").absolute(),
         )

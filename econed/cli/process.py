@@ -12,7 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from econed.cli.installation import Installation
-from econed.pid_file import PidFile
+from econed.process.pid_file import PidFile
 
 _TWISTD = "import sys; sys.argv[0] = 'twistd'; from twisted.scripts.twistd import run; run()"
 """twistd of this very Python, wherever its script may be."""

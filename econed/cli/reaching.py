@@ -12,12 +12,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 from twisted.python.failure import Failure
 
-from econed import credentials
-from econed.actions.instance_types import FileTypes
-from econed.config import ConfigError, Finding
+from econed.actions.instance_types import FileTypes, configured_file_types
+from econed.config import credentials
+from econed.config.loading import ConfigError, Finding
+from econed.config.settings import Settings
 from econed.errors import OpenNebulaCode, OpenNebulaError, OpenNebulaRefusal
-from econed.settings import Settings
-from econed.tap import backend, read_types
 from econed.xmlrpc_backend import XMLRPCBackend
 
 _T = TypeVar("_T")
@@ -39,14 +38,14 @@ class Prepared:
 def prepared(conf: Path, environ: Mapping[str, str]) -> Prepared:
     """Read configuration, credentials and the files of the instance types; raises `ConfigError`."""
     settings, server, findings = credentials.load_with_settings(conf, environ)
-    return Prepared(settings, server, read_types(conf, settings), findings)
+    return Prepared(settings, server, configured_file_types(conf, settings), findings)
 
 
 def client(reactor: Any, ready: Prepared) -> XMLRPCBackend:
     """Return a client of oned that waits no longer than a person does; raises `ConfigError`."""
     settings = replace(ready.settings, one_timeout=min(ready.settings.one_timeout, PATIENCE))
     try:
-        return backend(reactor, settings, ready.server)
+        return XMLRPCBackend.configured(reactor, settings, ready.server)
     except ValueError as error:
         raise ConfigError((Finding("one_xmlrpc", str(error)),)) from None
 

@@ -11,17 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TextIO
 
-from econed import config, systemd
 from econed.cli import check, doctor
 from econed.cli.installation import Exit, Installation
 from econed.cli.process import Gone, answers, start, twistd
 from econed.cli.reaching import Prepared, client, in_reactor, is_wrong_credentials, prepared
-from econed.config import ConfigError
+from econed.config import loading
+from econed.config.loading import ConfigError
+from econed.config.settings import Settings
 from econed.errors import OpenNebulaError
-from econed.listening import CannotListen, bound, close, places
 from econed.opennebula.session import Session
-from econed.pid_file import DaemonProcess, PidFile, PidFileError
-from econed.settings import Settings
+from econed.process import systemd
+from econed.process.listening import CannotListen, bound, close, places
+from econed.process.pid_file import DaemonProcess, PidFile, PidFileError
 
 TO_START: Final = 30.0
 """Seconds that the daemon has to come to listen."""
@@ -191,7 +192,7 @@ class Server:
     def _patience(self) -> float:
         """Return the seconds in which the daemon has to end, as far as its configuration tells."""
         try:
-            settings, _ = config.load(self.installation.conf, self.environ)
+            settings, _ = loading.load(self.installation.conf, self.environ)
         except ConfigError:
             return 2 * TO_STOP
         return settings.drain_timeout + TO_STOP

@@ -9,10 +9,10 @@ from twisted.logger import capturedLogs
 from econed.actions.address_chores import AddressKeeper
 from econed.actions.address_findings import addresses_without_owner
 from econed.actions.findings import Examination, all_users, examine
+from econed.config.settings import Settings
 from econed.errors import OpenNebulaUnavailable
 from econed.opennebula.session import Session
 from econed.reconciler import INTERVAL, ReportService
-from econed.settings import Settings
 from tests.support.addresses import FIRST, NETWORK, SECOND, AddressCloud
 
 

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from econed.actions.instance_types import read_file_types
-from econed.config import ConfigError
+from econed.config.loading import ConfigError
+from econed.config.settings import Settings
 from econed.opennebula.documents import VirtualMachine
 from econed.opennebula.session import Session
 from econed.opennebula.states import VmState
-from econed.settings import Settings
 from tests.support.cloud import Cloud
 from tests.support.delayed_oned import DyingOned
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from econed.actions.machines import _NEWEST_ENDED
+from econed.config.settings import Settings
 from econed.opennebula.states import LcmState
-from econed.settings import Settings
 from tests.support.cloud import NOW, Cloud
 
 AMI = "ami-00000000"

@@ -15,8 +15,8 @@ from econed.opennebula.long_documents import LEFT_OUT_FOR
 from econed.opennebula.methods import MAX_LIST
 from econed.opennebula.tokens import PasswordKey
 from econed.sandbox.server import SandboxResource
-from econed.xmlrpc_backend import Limits, XMLRPCBackend
-from econed.xmlrpc_proxy import OnedProxy, oned_endpoint
+from econed.xmlrpc.proxy import OnedProxy, oned_endpoint
+from econed.xmlrpc_backend import CallLimits, XMLRPCBackend
 from tests.support.cloud import Cloud, perform
 from tests.support.serving import turns
 
@@ -36,7 +36,7 @@ class Zone:
         self.cloud.known["alice"] = self.cloud.user("alice")
         self.port = reactor.listenTCP(0, Site(SandboxResource(self.cloud.oned)), interface="127.0.0.1")
         url = f"http://127.0.0.1:{self.port.getHost().port}/RPC2"
-        proxy = OnedProxy(reactor, url, oned_endpoint(reactor, url), Limits().reply_bytes)
+        proxy = OnedProxy(reactor, url, oned_endpoint(reactor, url), CallLimits().reply_bytes)
         name, _, password = self.cloud.oned.serveradmin.partition(":")
         self._one = XMLRPCBackend(proxy, name, PasswordKey(password), Clock(), _at_once, now=self.cloud.clock.seconds)
 

@@ -16,9 +16,9 @@ from lxml import etree
 
 from econed.answers import failure
 from econed.catalogue import all_actions
+from econed.config.settings import Settings
 from econed.dispatch import Dispatcher
 from econed.errors import EC2Error, OpenNebulaError
-from econed.settings import Settings
 from econed.wire.encoder import Encoder, encode_error
 from econed.wire.model import Model
 from econed.wire.parameters import decode

@@ -9,8 +9,8 @@ import pytest
 from lxml import etree
 from zope.interface import implementer
 
+from econed.config.settings import Settings
 from econed.interfaces import IOpenNebula
-from econed.settings import Settings
 from tests.actions.test_volumes import snapshot, volume
 from tests.support.cloud import ENDPOINT, Cloud
 

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from econed.actions.run_instances import MAX_USER_DATA
+from econed.config.settings import Settings
 from econed.opennebula.documents import VirtualMachine
 from econed.opennebula.session import Session
 from econed.opennebula.states import ImageState
-from econed.settings import Settings
 from tests.support.awkward_texts import AWKWARD
 from tests.support.cloud import Cloud
 

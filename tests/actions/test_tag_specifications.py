@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from econed.catalogue import all_actions
-from econed.settings import Settings
+from econed.config.settings import Settings
 from tests.actions.test_images import image_of
 from tests.actions.test_public_keys import ED25519
 from tests.actions.test_volumes import ZONE, instance, snapshot, volume

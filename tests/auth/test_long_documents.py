@@ -19,8 +19,8 @@ from econed.opennebula.tokens import PasswordKey
 from econed.sandbox.cloud import populate
 from econed.sandbox.oned import Oned
 from econed.sandbox.server import SandboxResource
-from econed.xmlrpc_backend import Limits, XMLRPCBackend
-from econed.xmlrpc_proxy import OnedProxy, oned_endpoint
+from econed.xmlrpc.proxy import OnedProxy, oned_endpoint
+from econed.xmlrpc_backend import CallLimits, XMLRPCBackend
 
 T = TypeVar("T")
 NOW = 1_795_337_859.0
@@ -70,7 +70,7 @@ async def zone() -> AsyncIterator[Zone]:
 
     url = f"http://127.0.0.1:{port.getHost().port}/RPC2"
     name, _, password = oned.serveradmin.partition(":")
-    proxy = OnedProxy(reactor, url, oned_endpoint(reactor, url), Limits().reply_bytes)
+    proxy = OnedProxy(reactor, url, oned_endpoint(reactor, url), CallLimits().reply_bytes)
     one = XMLRPCBackend(proxy, name, PasswordKey(password), clock, at_once, now=clock.seconds)
     yield Zone(oned, one, clock)
     await maybeDeferred(port.stopListening)

@@ -10,7 +10,7 @@ import pytest
 import pytest_twisted
 from twisted.logger import formatEvent
 
-from econed.settings import Settings
+from econed.config.settings import Settings
 from tests.support.metrics import samples
 from tests.support.serving import Server, asked, get, signed
 

@@ -15,13 +15,13 @@ from econed.cli import check
 from econed.cli.check import Row, Verdict
 from econed.cli.installation import Exit
 from econed.cli.reaching import Prepared
-from econed.credentials import Credentials
+from econed.config.credentials import Credentials
+from econed.config.settings import Settings
 from econed.errors import OpenNebulaUnavailable
 from econed.interfaces import IOpenNebula
-from econed.oned_zone import Standing
 from econed.opennebula.raft import Raft, RaftState
-from econed.settings import Settings
-from econed.xmlrpc_proxy import OnedProxy
+from econed.xmlrpc.leader import Standing
+from econed.xmlrpc.proxy import OnedProxy
 from tests.support.cloud import Cloud
 
 FILES = Path(__file__).parent.parent / "data/ec2query_templates"

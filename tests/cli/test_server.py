@@ -17,7 +17,7 @@ import pytest
 
 from econed.cli.installation import Exit, Installation
 from econed.cli.process import answers
-from econed.pid_file import DaemonProcess, PidFile
+from econed.process.pid_file import DaemonProcess, PidFile
 from tests.support import certificates, processes
 from tests.support.ports import free_port
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from econed.settings import Settings
+from econed.config.settings import Settings
 from tests.packages.serving import serving
 from tests.support.clients import ec2_error, send
 from tests.support.packages import DEBIAN_PATH, ROOT, ran

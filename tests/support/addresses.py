@@ -10,11 +10,11 @@ from twisted.internet.defer import Deferred
 
 from econed.actions.address_chores import AddressKeeper
 from econed.actions.address_records import Pool
+from econed.config.settings import Settings
 from econed.interfaces import IOpenNebula, IScripts
 from econed.opennebula.documents import VirtualNetwork
 from econed.opennebula.session import Session
 from econed.reconciler import Reconciler
-from econed.settings import Settings
 from tests.support.cloud import Cloud, perform
 from tests.support.scripts import FakeScripts
 

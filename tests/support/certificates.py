@@ -35,7 +35,7 @@ from cryptography.x509 import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from econed.config_values import CertificateFiles
+from econed.config.values import CertificateFiles
 
 SUBJECT = "/O=ONE cloud/CN=server"
 """Whose the certificate is, as openssl writes it."""

@@ -26,6 +26,7 @@ from econed.actions.shared_reads import SharedReads
 from econed.answers import failure
 from econed.auth.users import User, UserDirectory
 from econed.catalogue import all_actions
+from econed.config.settings import Settings
 from econed.dispatch import Dispatcher
 from econed.errors import EC2Error, OpenNebulaError
 from econed.interfaces import IOpenNebula, IScripts
@@ -34,7 +35,6 @@ from econed.opennebula.methods import is_reading
 from econed.sandbox.backend import SandboxBackend
 from econed.sandbox.cloud import populate
 from econed.sandbox.oned import LoggedCall, Oned
-from econed.settings import Settings
 from econed.wire.encoder import Encoder
 from econed.wire.model import Model
 from econed.wire.parameters import decode

@@ -17,8 +17,8 @@ from twisted.internet.testing import StringTransport
 from twisted.logger import LogEvent, Logger, formatEvent
 from zope.interface import implementer
 
-from econed.certificates import Files
-from econed.tls import ServerTLS
+from econed.process.certificates import Files
+from econed.process.tls import ServerTLS
 
 _T = TypeVar("_T")
 _ROUNDS = 20

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from econed.systemd import Notifier
+from econed.process.systemd import Notifier
 
 
 @dataclass(frozen=True)

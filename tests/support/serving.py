@@ -23,14 +23,14 @@ from twisted.web.resource import IResource
 from econed.auth.authenticator import Authenticator
 from econed.auth.users import UserDirectory
 from econed.catalogue import all_actions
+from econed.config.settings import Settings
 from econed.dispatch import Dispatcher
-from econed.fetching import ImageFetcher, Place
-from econed.metrics import Metrics
-from econed.peers import Peers
+from econed.fetching.fetcher import ImageFetcher, Place
+from econed.http.peers import Peers
+from econed.http.site import EC2Site
+from econed.http.upload_directory import UploadDirectory, UploadLimits
 from econed.resource import EC2Resource, Service
-from econed.settings import Settings
-from econed.site import EC2Site
-from econed.upload_directory import UploadDirectory, UploadLimits
+from econed.telemetry.metrics import Metrics
 from econed.wire.encoder import Encoder
 from econed.wire.model import Model
 from tests.support.cloud import VERSION, Cloud

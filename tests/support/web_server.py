@@ -10,7 +10,7 @@ from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
 from twisted.internet.ssl import CertificateOptions, PrivateCertificate
 from twisted.python.failure import Failure
 
-from econed.fetching import Place
+from econed.fetching.fetcher import Place
 from econed.hosts import Address
 from tests.support.certificates import Issued, key_pem
 

@@ -1,0 +1,1 @@
+"""econe.conf and the server credentials: read once, checked, and typed."""

@@ -1,0 +1,1 @@
+"""Images that econed downloads from URLs of users."""

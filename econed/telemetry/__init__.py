@@ -1,0 +1,1 @@
+"""What econed reports about itself: logs, access log, metrics."""

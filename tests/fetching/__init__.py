@@ -1,0 +1,1 @@
+"""Images downloaded from URLs of users."""

@@ -1,0 +1,1 @@
+"""HTTP: connections, requests, limits, uploads, responses."""

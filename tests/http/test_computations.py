@@ -1,0 +1,147 @@
+"""Long computations of requests in threads: a bounded number at a time, and none of a user's before another's."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+import pytest_twisted
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
+
+from econed.config.settings import Settings
+from econed.http.computations import AT_A_TIME, Computing
+from tests.support.serving import Server, connected, get, signed, turns
+
+_T = TypeVar("_T")
+
+
+class Threads:
+    """Threads that do nothing until a test lets them; `works` are what they have got."""
+
+    def __init__(self) -> None:
+        self.works: list[tuple[Callable[[], Any], Deferred[Any]]] = []
+
+    def __call__(self, work: Callable[[], _T]) -> Awaitable[_T]:
+        """Take a work (`InThread`)."""
+        done: Deferred[_T] = Deferred()
+        self.works.append((work, done))
+        return done
+
+    def finish(self) -> object:
+        """Do the work that was taken first, and return what came of it."""
+        work, done = self.works.pop(0)
+        result = work()
+        done.callback(result)
+        return result
+
+
+@pytest.fixture
+def threads() -> Threads:
+    return Threads()
+
+
+@pytest.fixture
+def computing(threads: Threads) -> Computing:
+    return Computing(threads)
+
+
+def begun(computing: Computing, user: str, result: object = None) -> Deferred[Any]:
+    """Have something computed for a user, and return what comes of it."""
+
+    async def wait() -> object:
+        return await computing.of(user)(lambda: result)
+
+    return Deferred.fromCoroutine(wait())
+
+
+def test_of_one_user_one_computation_is_made_at_a_time(computing: Computing, threads: Threads) -> None:
+    ended = [begun(computing, "alice", number) for number in range(3)]
+    results = []
+    while threads.works:
+        assert len(threads.works) == 1
+        results.append(threads.finish())
+    assert results == [0, 1, 2]
+    assert [each.result for each in ended] == [0, 1, 2]
+
+
+def test_of_all_users_together_few_are_made_at_a_time_in_the_order_of_asking(
+    computing: Computing, threads: Threads
+) -> None:
+    users = [f"user{number}" for number in range(3 * AT_A_TIME)]
+    for user in users:
+        begun(computing, user, user)
+    results = []
+    while threads.works:
+        assert len(threads.works) <= AT_A_TIME
+        results.append(threads.finish())
+    assert results == users
+
+
+def test_however_many_one_user_asks_for_another_waits_for_one_of_them(computing: Computing, threads: Threads) -> None:
+    for user in ("alice", "carol"):
+        for _ in range(50):
+            begun(computing, user, user)
+    begun(computing, "bob", "bob")
+    assert [threads.finish() for _ in range(3)].count("bob") == 1
+    while threads.works:
+        threads.finish()
+
+
+def test_who_goes_away_while_computing_leaves_the_place_to_the_next_when_the_thread_is_done(
+    computing: Computing, threads: Threads
+) -> None:
+    first, second, third = (begun(computing, "alice", number) for number in range(3))
+    first.cancel()
+    second.cancel()
+    for gone in (first, second):
+        assert isinstance(gone.result, Failure)
+        assert gone.result.check(CancelledError)
+        gone.addErrback(lambda _: None)
+    assert len(threads.works) == 1
+    assert [threads.finish(), threads.finish()] == [0, 2]
+    assert third.result == 2
+
+
+def test_who_goes_away_while_waiting_for_others_takes_no_place(computing: Computing, threads: Threads) -> None:
+    for number in range(AT_A_TIME):
+        begun(computing, f"user{number}", number)
+    gone, kept = begun(computing, "alice", "gone"), begun(computing, "alice", "kept")
+    gone.cancel()
+    gone.addErrback(lambda _: None)
+    assert [threads.finish() for _ in range(AT_A_TIME + 1)] == [*range(AT_A_TIME), "kept"]
+    assert kept.result == "kept"
+    assert not computing._users
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    running = Server(Settings(tmpdir=str(tmp_path)))
+    yield running
+    running.close()
+    running.site.abort()
+
+
+@pytest_twisted.ensureDeferred
+async def test_requests_of_one_user_compute_one_after_the_other(server: Server) -> None:
+    server.held = []
+    users = [("alice", "alicepw")] * 5 + [("bob", "bobpw")]
+    clients = [await connected(server) for _ in users]
+    before = len(server.cloud.oned.calls)
+    for client, (user, secret) in zip(clients, users, strict=True):
+        client.send(get(server, signed(server, user, secret, Action="DescribeKeyPairs")))
+
+    def have_come() -> bool:
+        calls = list(server.cloud.oned.calls)[before:]
+        return sum(call.user in ("alice", "bob") and call.method == "one.user.info" for call in calls) == len(users)
+
+    await turns(have_come)
+    while not all(client.is_answered for client in clients):
+        await turns(lambda: server.held)
+        assert len(server.held) <= len({user for user, _ in users})
+        server.held.pop(0)()
+        await turns(lambda: server.held or all(client.is_answered for client in clients))
+    for client in clients:
+        client.close()

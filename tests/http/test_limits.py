@@ -1,0 +1,260 @@
+"""Who may ask how often: token buckets on a clock, and what they forget."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.task import Clock
+
+from econed.config.settings import Settings
+from econed.errors import EC2Error
+from econed.http.limits import Buckets, Limits, network_of
+
+
+def _clock() -> Clock:
+    clock = Clock()
+    clock.advance(1_800_000_000)
+    return clock
+
+
+def _is_let_through(limits: Limits, key: str) -> bool:
+    try:
+        limits.admit(key)
+    except EC2Error as error:
+        assert (error.code, error.message, error.status) == ("RequestLimitExceeded", "Request limit exceeded.", 503)
+        return False
+    return True
+
+
+def _is_heard(limits: Limits, address: str) -> bool:
+    try:
+        limits.demand_good_faith(address)
+    except EC2Error as error:
+        assert (error.code, error.status) == ("RequestLimitExceeded", 503)
+        return False
+    return True
+
+
+def _limits(clock: Clock, trusted: tuple[str, ...] = (), refused: list[str] | None = None, **limits: object) -> Limits:
+    settings = Settings(**limits)  # type: ignore[arg-type]
+    return Limits(settings, clock, trusted.__contains__, ([] if refused is None else refused).append)
+
+
+# Buckets
+
+
+def test_a_bucket_gives_its_burst_at_once_and_then_what_flows_back() -> None:
+    clock = _clock()
+    buckets = Buckets(clock, rate=2, burst=3)
+    assert [buckets.take("a") for _ in range(4)] == [True, True, True, False]
+    clock.advance(0.5)
+    assert [buckets.take("a") for _ in range(2)] == [True, False]
+    clock.advance(100)
+    assert [buckets.take("a") for _ in range(4)] == [True, True, True, False]
+
+
+def test_an_empty_bucket_is_empty_for_its_own_key_alone() -> None:
+    buckets = Buckets(_clock(), rate=1, burst=1)
+    assert buckets.take("a")
+    assert not buckets.has_one("a")
+    assert buckets.has_one("b")
+
+
+def test_asking_in_vain_costs_nothing() -> None:
+    """Who goes on asking while he has to wait waits no longer for it."""
+    clock = _clock()
+    buckets = Buckets(clock, rate=1, burst=1)
+    assert buckets.take("a")
+    for _ in range(9):
+        clock.advance(0.1)
+        assert not buckets.take("a")
+    clock.advance(0.125)
+    assert buckets.take("a")
+
+
+def test_looking_takes_nothing() -> None:
+    buckets = Buckets(_clock(), rate=1, burst=1)
+    assert all(buckets.has_one("a") for _ in range(5))
+
+
+def test_a_bucket_that_is_full_again_is_forgotten() -> None:
+    clock = _clock()
+    buckets = Buckets(clock, rate=1, burst=10)
+    for number in range(1000):
+        buckets.take(f"key {number}")
+    assert len(buckets) == 1000
+    clock.advance(10.5)
+    buckets.take("one more")
+    assert len(buckets) == 1
+
+
+def test_a_flood_of_keys_is_remembered_in_part_and_the_latest_of_it() -> None:
+    buckets = Buckets(_clock(), rate=1, burst=1, most=100)
+    for number in range(10_000):
+        assert buckets.take(f"key {number}")
+        assert len(buckets) <= 100
+    assert not buckets.has_one("key 9999")
+    assert not buckets.has_one("key 9900")
+    assert buckets.has_one("key 0")
+
+
+def test_a_key_in_use_outlives_a_flood_of_others() -> None:
+    buckets = Buckets(_clock(), rate=1, burst=1000, most=100)
+    for number in range(999):
+        assert buckets.take("mine")
+        buckets.take(f"key {number}")
+    assert buckets.take("mine")
+    assert not buckets.take("mine")
+
+
+def test_a_clock_that_is_put_back_keeps_nobody_waiting() -> None:
+    """The time of day is set back by an hour; who had to wait a second still waits a second."""
+    clock = _clock()
+    buckets = Buckets(clock, rate=1, burst=1)
+    assert buckets.take("a")
+    clock.rightNow -= 3600
+    assert not buckets.take("a")
+    clock.advance(1)
+    assert buckets.take("a")
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 100)), max_size=200))
+def test_no_key_ever_gets_more_than_its_burst_and_its_rate(asked: list[tuple[int, int]]) -> None:
+    """Whatever the order and the times in which keys ask. Times are in quarters of a second, which add up exactly."""
+    clock = _clock()
+    began = clock.seconds()
+    buckets = Buckets(clock, rate=2, burst=5)
+    given_out = [0, 0, 0]
+    for key, quarters in asked:
+        clock.advance(quarters / 4)
+        given_out[key] += buckets.take(str(key))
+        assert given_out[key] <= 5 + 2 * (clock.seconds() - began)
+
+
+# Requests at a time
+
+
+def test_an_access_key_has_so_many_requests_under_way_and_each_that_ends_makes_room() -> None:
+    refused = list[str]()
+    limits = _limits(_clock(), refused=refused, max_requests_per_user=2)
+    limits.begin("alice")
+    limits.begin("alice")
+    with pytest.raises(EC2Error) as caught:
+        limits.begin("alice")
+    assert (caught.value.code, caught.value.status) == ("RequestLimitExceeded", 503)
+    assert refused == ["max_requests_per_user"]
+    limits.begin("bob")
+    limits.end("alice")
+    limits.begin("alice")
+
+
+def test_without_that_limit_an_access_key_has_any_number() -> None:
+    limits = _limits(_clock(), max_requests_per_user=None)
+    for _ in range(10_000):
+        limits.begin("alice")
+        limits.begin("bob")
+
+
+def test_nothing_is_remembered_of_an_access_key_without_requests() -> None:
+    limits = _limits(_clock(), max_requests_per_user=2)
+    for number in range(100):
+        limits.begin(f"key {number}")
+        limits.end(f"key {number}")
+    assert not limits._requests_of
+
+
+# Requests of an access key
+
+
+def test_an_access_key_may_make_so_many_requests_and_no_more() -> None:
+    clock, refused = _clock(), list[str]()
+    limits = _limits(clock, refused=refused, rate_limit=8.0, rate_burst=5)
+    assert [_is_let_through(limits, "alice") for _ in range(7)] == [True] * 5 + [False] * 2
+    assert _is_let_through(limits, "bob")
+    assert refused == ["rate_limit"] * 2
+    clock.advance(0.125)
+    assert _is_let_through(limits, "alice")
+
+
+def test_without_a_rate_limit_an_access_key_may_make_any_number() -> None:
+    limits = _limits(_clock())
+    assert all(_is_let_through(limits, "alice") for _ in range(10_000))
+
+
+# Signatures that are wrong
+
+
+def test_an_address_of_wrong_signatures_is_refused_until_time_has_passed() -> None:
+    clock, refused = _clock(), list[str]()
+    limits = _limits(clock, refused=refused, failed_signatures=6)
+    for _ in range(6):
+        assert _is_heard(limits, "192.0.2.1")
+        limits.failed("192.0.2.1")
+    assert not _is_heard(limits, "192.0.2.1")
+    assert _is_heard(limits, "192.0.2.2")
+    assert refused == ["failed_signatures"]
+    clock.advance(9.5)
+    assert not _is_heard(limits, "192.0.2.1")
+    clock.advance(0.5)
+    assert _is_heard(limits, "192.0.2.1")
+
+
+def test_requests_that_are_signed_well_cost_their_address_nothing_and_win_it_nothing() -> None:
+    limits = _limits(_clock(), failed_signatures=3)
+    for _ in range(2):
+        limits.failed("192.0.2.1")
+    assert all(_is_heard(limits, "192.0.2.1") for _ in range(100))
+    limits.failed("192.0.2.1")
+    assert not _is_heard(limits, "192.0.2.1")
+
+
+def test_a_trusted_proxy_is_heard_whatever_it_sends() -> None:
+    """The probes of a load balancer have no signature; refused, they would take econed out of service."""
+    limits = _limits(_clock(), ("10.0.0.1",), failed_signatures=1)
+    for _ in range(10):
+        limits.failed("10.0.0.1")
+    assert _is_heard(limits, "10.0.0.1")
+
+
+def test_without_a_limit_of_wrong_signatures_everybody_is_heard() -> None:
+    limits = _limits(_clock(), failed_signatures=None)
+    for _ in range(1000):
+        limits.failed("192.0.2.1")
+    assert _is_heard(limits, "192.0.2.1")
+
+
+def test_one_customer_s_ipv6_addresses_are_one() -> None:
+    limits = _limits(_clock(), failed_signatures=3)
+    for number in range(3):
+        limits.failed(f"2001:db8:0:1::{number}")
+    assert not _is_heard(limits, "2001:db8:0:1:ffff::1")
+    assert _is_heard(limits, "2001:db8:0:2::1")
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1"),
+        ("2001:db8::1:2:3:4", "2001:db8::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        ("::1", "::/64"),
+        ("unix", "unix"),
+    ],
+)
+def test_an_address_is_limited_by_itself_or_its_smallest_network(address: str, network: str) -> None:
+    assert network_of(address) == network
+
+
+# Parameters
+
+
+def test_a_request_has_no_more_parameters_than_the_limit() -> None:
+    refused: list[str] = []
+    limits = _limits(_clock(), refused=refused, max_parameters=10)
+    limits.demand_few(10)
+    with pytest.raises(EC2Error) as caught:
+        limits.demand_few(11)
+    assert (caught.value.code, caught.value.status) == ("InvalidQueryParameter", 400)
+    assert refused == ["max_parameters"]

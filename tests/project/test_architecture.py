@@ -1,0 +1,320 @@
+"""The house: imports point one way, and each room does only what is its own (CONTRIBUTING.md, "The house")."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent.parent / "econed"
+LONGEST_MODULE = 450
+
+# What each room may import of the others, from top to bottom. A room is a folder of `econed`, or a module in its root.
+MAY_IMPORT: dict[str, tuple[str, ...]] = {
+    "cli": (
+        "tap",
+        "catalogue",
+        "xmlrpc_backend",
+        "process",
+        "fetching",
+        "actions",
+        "xmlrpc",
+        "telemetry",
+        "config",
+        "opennebula",
+    ),
+    "tap": ("daemon", "xmlrpc_backend", "sandbox", "process", "actions", "telemetry", "config", "opennebula"),
+    "worker_main": ("daemon", "xmlrpc_backend", "process", "actions", "telemetry", "config"),
+    "daemon": (
+        *(
+            "resource",
+            "catalogue",
+            "reconciler",
+            "dispatch",
+            "scripts",
+            "process",
+            "fetching",
+            "http",
+            "actions",
+            "auth",
+        ),
+        *("telemetry", "config", "wire", "opennebula"),
+    ),
+    "resource": ("dispatch", "answers", "http", "actions", "auth", "telemetry", "config", "wire"),
+    "dispatch": ("actions", "wire"),
+    "answers": ("auth",),
+    "catalogue": ("actions",),
+    "reconciler": ("actions", "opennebula"),
+    "scripts": (),
+    "xmlrpc_backend": ("xmlrpc", "config", "opennebula"),
+    "sandbox": ("opennebula",),
+    "process": ("telemetry", "config"),
+    "fetching": ("http", "config"),
+    "http": ("auth", "config", "wire"),
+    "actions": ("config", "opennebula"),
+    "auth": ("wire", "opennebula"),
+    "xmlrpc": ("opennebula",),
+    "telemetry": ("config",),
+    "config": (),
+    "wire": (),
+    "opennebula": (),
+}
+GROUND = ("errors", "ids", "interfaces", "clock", "recurring", "single_flight", "slots", "hosts", "image_urls")
+"""Modules of the root that every room may import; they import each other alone."""
+
+# Who the caller is passes through the seams: these name him, for the type checker alone.
+ONLY_FOR_TYPES = {
+    ("interfaces", "econed.auth.request.SignedRequest"),
+    ("interfaces", "econed.auth.users.User"),
+    ("actions.call", "econed.auth.users.User"),
+}
+
+WITHOUT_WEB_AND_REACTOR = ("wire", "auth", "actions", "opennebula")
+MAY_IMPORT_THE_REACTOR = ("tap", "worker_main", "sandbox.tap", "cli")
+MAY_BUILD_XML = ("wire", "opennebula", "sandbox")
+
+
+@dataclass(frozen=True)
+class Import:
+    """One module, or one name of a module, that another takes in.
+
+    `inside` says whether a function does it, `for_types` whether only the type checker sees it.
+    """
+
+    name: str
+    line: int
+    inside: bool
+    for_types: bool
+
+
+@dataclass(frozen=True)
+class Module:
+    """A module of econed as it is written. `name` has no `econed.` before it."""
+
+    name: str
+    path: Path
+
+    @property
+    def room(self) -> str:
+        """The part of the house in which it is."""
+        return room_of(self.name)
+
+    def tree(self) -> ast.Module:
+        """Return what it says."""
+        return parsed(self.path)
+
+    def imports(self) -> list[Import]:
+        """Return what it imports, wherever: in functions and for the type checker too."""
+        found: list[Import] = []
+        self._collect(self.tree(), False, False, found)
+        return found
+
+    def at(self, line: int) -> str:
+        """Return where that is, for a message."""
+        return f"{self.path.relative_to(PACKAGE.parent)}:{line}"
+
+    def _collect(self, node: ast.AST, inside: bool, for_types: bool, found: list[Import]) -> None:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.Import):
+                found += (Import(alias.name, child.lineno, inside, for_types) for alias in child.names)
+            elif isinstance(child, ast.ImportFrom):
+                origin = self._origin(child)
+                found += (Import(f"{origin}.{alias.name}", child.lineno, inside, for_types) for alias in child.names)
+            is_function = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            is_for_types = isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"
+            self._collect(child, inside or is_function, for_types or is_for_types, found)
+
+    def _origin(self, statement: ast.ImportFrom) -> str:
+        if not statement.level:
+            return statement.module or ""
+        package = ["econed", *self.name.split(".")]
+        if self.path.name == "__init__.py":
+            package.append("")
+        return ".".join([*package[: -statement.level], *filter(None, [statement.module])])
+
+
+def room_of(name: str) -> str:
+    """Return the room of a module, or of something in one, by its name without `econed.`."""
+    return name.partition(".")[0]
+
+
+@cache
+def parsed(path: Path) -> ast.Module:
+    """Return the syntax tree of a file."""
+    return ast.parse(path.read_text("utf-8"), str(path))
+
+
+def modules() -> list[Module]:
+    """Return all modules of econed but the package itself, which holds nothing."""
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        if name:
+            found.append(Module(name, path))
+    return found
+
+
+def in_rooms(module: Module, rooms: tuple[str, ...]) -> bool:
+    """Whether a module is one of `rooms`, or in one of them."""
+    return any(module.name == room or module.name.startswith(room + ".") for room in rooms)
+
+
+def is_or_is_in(name: str, module: str) -> bool:
+    """Whether an imported name is a module or something in it."""
+    return name == module or name.startswith(module + ".")
+
+
+def texts(tree: ast.Module) -> Iterator[ast.Constant]:
+    """Yield the string literals, those in f-strings too, without the docstrings and other bare strings."""
+    bare = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str | bytes) and id(node) not in bare:
+            yield node
+
+
+def strings_like(pattern: str, rooms_without: tuple[str, ...]) -> list[str]:
+    """Return where a string literal that matches stands outside of the rooms that may have it."""
+    return [
+        module.at(text.lineno)
+        for module in modules()
+        if not in_rooms(module, rooms_without)
+        for text in texts(module.tree())
+        if re.search(pattern, text.value if isinstance(text.value, str) else text.value.decode("latin-1"))  # type: ignore[union-attr]
+    ]
+
+
+def test_every_module_is_in_a_room_of_the_house() -> None:
+    """A new room needs a place in the table, and a rule for what it may import."""
+    assert {module.room for module in modules()} == {*MAY_IMPORT, *GROUND}
+
+
+def test_imports_only_point_the_way_the_house_is_built() -> None:
+    """A room takes in the rooms that the table names, and the ground floor; the ground floor only itself."""
+    wrong = [
+        f"{module.at(taken.line)}: {taken.name}"
+        for module in modules()
+        for taken in module.imports()
+        if not _is_allowed(module, taken)
+    ]
+    assert wrong == []
+
+
+def _is_allowed(module: Module, taken: Import) -> bool:
+    package, _, rest = taken.name.partition(".")
+    if package != "econed" or rest == "__version__":
+        return True
+    if taken.for_types and (module.name, taken.name) in ONLY_FOR_TYPES:
+        return True
+    return room_of(rest) in (module.room, *GROUND, *MAY_IMPORT.get(module.room, ()))
+
+
+def test_every_exception_for_the_type_checker_is_in_use() -> None:
+    """One that is not would let an import in that nobody meant."""
+    used = {(module.name, taken.name) for module in modules() for taken in module.imports() if taken.for_types}
+    assert used >= ONLY_FOR_TYPES
+
+
+def test_the_table_points_downwards() -> None:
+    """No room can come to depend on itself by way of another."""
+    order = list(MAY_IMPORT)
+    assert [
+        (room, taken) for room in order for taken in MAY_IMPORT[room] if order.index(taken) <= order.index(room)
+    ] == []
+
+
+@pytest.mark.parametrize("forbidden", ["twisted.web", "twisted.internet.reactor"])
+def test_protocol_and_meaning_know_neither_http_nor_the_reactor(forbidden: str) -> None:
+    """Wire, auth, actions and opennebula are reached through values and zope Interfaces."""
+    wrong = [
+        f"{module.at(taken.line)}: {taken.name}"
+        for module in modules()
+        if in_rooms(module, WITHOUT_WEB_AND_REACTOR)
+        for taken in module.imports()
+        if is_or_is_in(taken.name, forbidden)
+    ]
+    assert wrong == []
+
+
+def test_the_reactor_is_imported_where_everything_is_put_together_and_there_in_functions() -> None:
+    """Importing econed installs no reactor; everything else is given the one that runs."""
+    wrong = [
+        f"{module.at(taken.line)}: {taken.name}"
+        for module in modules()
+        for taken in module.imports()
+        if is_or_is_in(taken.name, "twisted.internet.reactor")
+        and not (taken.inside and in_rooms(module, MAY_IMPORT_THE_REACTOR))
+    ]
+    assert wrong == []
+
+
+def test_only_metrics_and_merging_import_prometheus_client() -> None:
+    """Everything else says to `Metrics` what happened, or to a callable that it was given."""
+    takers = {
+        module.name
+        for module in modules()
+        for taken in module.imports()
+        if taken.name.partition(".")[0] == "prometheus_client"
+    }
+    assert takers == {"telemetry.metrics", "telemetry.merging"}
+
+
+def test_nothing_but_the_way_to_oned_and_the_fetching_of_images_connects_to_anything() -> None:
+    """Users' text leads nowhere else: whatever connects is one of these, or a command for people."""
+    ways = re.compile(r"\.(\w*ClientEndpoint|HostnameEndpoint|clientFromString|connectProtocol|wrapClientTLS|Agent)$")
+    takers = {
+        module.name
+        for module in modules()
+        for taken in module.imports()
+        if ways.search(taken.name)
+        or taken.name.partition(".")[0] in ("treq", "requests", "urllib3")
+        or is_or_is_in(taken.name, "urllib.request")
+        or is_or_is_in(taken.name, "http.client")
+    }
+    assert {name for name in takers if room_of(name) != "cli"} == {
+        "xmlrpc.proxy",
+        "fetching.pinned_agent",
+        "fetching.fetcher",
+    }
+
+
+def test_only_the_wire_names_the_namespace_of_ec2() -> None:
+    """Whoever writes it builds EC2 XML."""
+    assert strings_like(r"xmlns|amazonaws\.com/doc", rooms_without=("wire",)) == []
+
+
+def test_xml_is_built_by_the_encoder_and_by_what_speaks_for_oned() -> None:
+    """Elsewhere nothing makes elements, and nothing pastes tags together."""
+    builders = ("Element", "SubElement", "tostring", "E", "ElementMaker")
+    wrong = [
+        module.at(node.lineno)
+        for module in modules()
+        if not in_rooms(module, MAY_BUILD_XML)
+        for node in ast.walk(module.tree())
+        if isinstance(node, ast.Attribute) and node.attr in builders and ast.unparse(node.value).endswith("etree")
+    ]
+    wrong += [
+        f"{module.at(taken.line)}: {taken.name}"
+        for module in modules()
+        if not in_rooms(module, MAY_BUILD_XML)
+        for taken in module.imports()
+        if taken.name in {*(f"lxml.etree.{name}" for name in builders), "lxml.builder.E", "lxml.builder.ElementMaker"}
+    ]
+    assert wrong == []
+    assert strings_like(r"</?[A-Za-z]\w*/?>", rooms_without=MAY_BUILD_XML) == []
+
+
+def test_template_text_is_built_by_opennebula_alone() -> None:
+    """Its one function quotes; the sandbox, which is oned, is what reads it."""
+    assert strings_like(r'\b[A-Z][A-Z0-9_]+=["\[]', rooms_without=("opennebula", "sandbox")) == []
+
+
+def test_no_module_is_longer_than_one_idea() -> None:
+    """One that is holds a second idea."""
+    lengths = {module.at(1): len(module.path.read_text("utf-8").splitlines()) for module in modules()}
+    assert {where: length for where, length in lengths.items() if length > LONGEST_MODULE} == {}

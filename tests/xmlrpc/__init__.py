@@ -1,0 +1,1 @@
+"""Failover between the oneds of a zone."""
