@@ -20,11 +20,6 @@ def test_every_state_of_opennebula_has_an_ec2_state() -> None:
     assert set(BY_LCM_STATE) == set(LcmState)
 
 
-@pytest.mark.parametrize("number", range(73))
-def test_each_lcm_state_from_0_to_72_gives_a_state(number: int) -> None:
-    assert isinstance(instance_state(VmState.ACTIVE, LcmState(number)), InstanceState)
-
-
 @pytest.mark.parametrize("lcm", [LcmState.PROLOG, LcmState.BOOT, LcmState.BOOT_POWEROFF, LcmState.PROLOG_RESUME])
 def test_a_machine_that_has_not_booted_is_pending_and_not_running(lcm: LcmState) -> None:
     assert instance_state(VmState.ACTIVE, lcm) is InstanceState.PENDING

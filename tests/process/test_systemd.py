@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -45,15 +46,35 @@ def test_every_word_goes_to_the_manager_as_one_datagram(manager: tuple[socket.so
     assert told(manager) == ["STOPPING=1", "EXTEND_TIMEOUT_USEC=50000000", "STATUS=finishes"]
 
 
-def test_without_a_manager_or_with_a_deaf_one_nothing_happens(tmp_path: Path) -> None:
-    """No reason not to serve."""
-    Notifier().ready("serves")
-    Notifier(str(tmp_path / "nobody")).ready("serves")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as full:
-        full.bind(str(tmp_path / "full"))
-        notes = Notifier(str(tmp_path / "full"))
-        for _ in range(10_000):
-            notes.alive()
+def test_notifications_are_dropped_while_the_manager_does_not_listen_and_sent_when_it_does(tmp_path: Path) -> None:
+    """A missing manager is no reason not to serve; without NOTIFY_SOCKET there is none."""
+    Notifier().ready("there is no manager")
+    notifier = Notifier(str(tmp_path / "notify"))
+    notifier.ready("nobody listens")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.setblocking(False)
+        notifier.status("the manager listens")
+        assert told((manager, "")) == ["STATUS=the manager listens"]
+        with pytest.raises(BlockingIOError):
+            manager.recv(1)
+
+
+def test_notifications_are_dropped_while_the_managers_queue_is_full(tmp_path: Path) -> None:
+    """Sending must not block the reactor; what fits into the queue again is sent again."""
+    sent, queued = 10_000, 0
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.setblocking(False)
+        notifier = Notifier(str(tmp_path / "notify"))
+        for _ in range(sent):
+            notifier.alive()
+        with suppress(BlockingIOError):
+            while manager.recv(65536):
+                queued += 1
+        assert 0 < queued < sent
+        notifier.status("there is room again")
+        assert told((manager, "")) == ["STATUS=there is room again"]
 
 
 def test_where_to_tell_is_taken_out_of_the_environment() -> None:

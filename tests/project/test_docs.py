@@ -53,11 +53,14 @@ def test_limits_are_those_of_the_code() -> None:
 
 def test_links_between_the_pages_lead_somewhere() -> None:
     """Those to files of the checkout, and to headings in them, which are named as GitHub names them."""
+    links = 0
     pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
     for page in pages:
         for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", page.read_text("utf-8")):
+            links += 1
             found = (page.parent / target).resolve() if target else page
             assert found.is_file(), f"{page.name}: {target}"
             if anchor:
                 headings = re.findall(r"^#+ (.*)$", found.read_text("utf-8"), re.MULTILINE)
                 assert anchor in {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in headings}, anchor
+    assert links > len(pages)

@@ -24,6 +24,7 @@ GUIDE = (ROOT / "docs/guide/monitoring.md").read_text("utf-8")
 def alerts() -> dict[str, dict[str, Any]]:
     """Return the alerts by their names."""
     (group,) = yaml.safe_load(RULES.read_text("utf-8"))["groups"]
+    assert group["rules"]
     return {rule["alert"]: rule for rule in group["rules"]}
 
 
