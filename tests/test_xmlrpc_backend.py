@@ -16,7 +16,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from twisted.internet import ssl
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, maybeDeferred
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, Logger, LogLevel, formatEvent
@@ -36,6 +35,7 @@ from econed.opennebula.tokens import CipherForm, PasswordKey, session_token
 from econed.telemetry.observed_calls import Observed
 from econed.xmlrpc.proxy import OnedProxy, oned_endpoint
 from econed.xmlrpc_backend import CallLimits, XMLRPCBackend
+from tests.support.certificates import server_options
 from tests.support.oned_stubs import Behaviour, OnedStub, StubConnection, reply, says
 
 T = TypeVar("T")
@@ -754,7 +754,7 @@ def authority(directory: Path, name: str, host: str) -> Authority:
     )
     file = directory / f"{name}.pem"
     file.write_bytes(pem(root))
-    return Authority(file, ssl.PrivateCertificate.loadPEM(pem(leaf) + private).options())
+    return Authority(file, server_options(pem(leaf) + private))
 
 
 @pytest_twisted.ensureDeferred

@@ -18,7 +18,7 @@ from econed.sandbox.server import SandboxResource
 from econed.xmlrpc.proxy import OnedProxy, oned_endpoint
 from econed.xmlrpc_backend import CallLimits, XMLRPCBackend
 from tests.support.cloud import Cloud, perform
-from tests.support.serving import turns
+from tests.support.reactor_turns import wait_until
 
 T = TypeVar("T")
 MIB = 1024 * 1024
@@ -70,7 +70,7 @@ class Zone:
             self.cloud.clock.advance(0)
             return running.called
 
-        await turns(has_ended)
+        await wait_until(has_ended)
         return await running
 
     async def instances(self, **parameters: Any) -> set[int]:

@@ -27,7 +27,8 @@ from econed.opennebula.documents import Image
 from econed.reconciler import Reconciler
 from tests.support import serving
 from tests.support.certificates import Authority
-from tests.support.serving import Client, asked, connected, get, signed, turns
+from tests.support.reactor_turns import wait_until
+from tests.support.serving import Client, asked, connected, get, signed
 from tests.support.web_server import INTERNET, FakeInternet, WebServer, page, redirect
 
 CONTENT = b"an image, whatever is in it " * 40_000
@@ -71,7 +72,7 @@ class Server(serving.Server):
         before = len(web.requests)
         client = await connected(self)
         client.send(self.request(url, user, **more))
-        await turns(lambda: len(web.requests) > before)
+        await wait_until(lambda: len(web.requests) > before)
         return client
 
 
@@ -219,7 +220,7 @@ async def test_a_url_that_leads_inside_is_refused_in_whatever_disguise(tmp_path:
     )
     server = Server(tmp_path, fake_internet)
     assert await server.refusal(url) == NOT_FETCHED
-    assert server.connects == []
+    assert server.outgoing.addresses == []
     await server.port.stopListening()
 
 
@@ -373,7 +374,7 @@ async def test_a_redirect_that_leads_inside_is_not_followed(
     web.pages["/moved"] = redirect(location.replace("{port}", str(web.number)))
     assert await server.refusal(url_of(web, "/moved")) == NOT_FETCHED
     assert [request.split(" ")[1] for request in web.requests] == ["/moved"] * len(web.requests)
-    assert server.connects == [INTERNET] * len(web.requests)
+    assert server.outgoing.addresses == [INTERNET] * len(web.requests)
 
 
 @pytest_twisted.ensureDeferred
@@ -381,7 +382,7 @@ async def test_redirects_that_have_no_end_are_given_up(server: Server, web: WebS
     web.pages["/a"], web.pages["/b"] = redirect("/b"), redirect("/a")
     assert await server.refusal(url_of(web, "/a")) == NOT_FETCHED
     assert len(web.requests) == MAX_REDIRECTS + 1
-    await turns(lambda: all(connection.is_lost for connection in web.connections))
+    await wait_until(lambda: all(connection.is_lost for connection in web.connections))
 
 
 def test_a_redirect_does_not_leave_tls() -> None:
@@ -438,7 +439,7 @@ async def test_what_is_no_whole_image_leaves_nothing(server: Server, web: WebSer
     web.pages["/broken"] = answer
     client = await server.begin(url_of(web, "/broken"), web)
     web.connections[0].close()
-    await turns(lambda: client.is_answered)
+    await wait_until(lambda: client.is_answered)
     assert client.code == NOT_FETCHED
     assert server.files == []
     assert server.images == []
@@ -460,14 +461,14 @@ async def test_an_image_that_is_too_large_is_given_up(server: Server, web: WebSe
         head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
         web.pages["/large"] = head + b"%x\r\n" % (MAX_UPLOAD + 1) + b"x" * (MAX_UPLOAD + 1)
     assert await server.refusal(url_of(web, "/large")) == "RequestEntityTooLarge"
-    await turns(lambda: web.connections[0].is_lost)
+    await wait_until(lambda: web.connections[0].is_lost)
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_head_without_an_end_is_given_up(server: Server, web: WebServer) -> None:
     web.pages["/endless"] = b"HTTP/1.1 200 OK\r\n" + b"X-More: and more\r\n" * (MAX_HEAD // 10)
     assert await server.refusal(url_of(web, "/endless")) == NOT_FETCHED
-    await turns(lambda: web.connections[0].is_lost)
+    await wait_until(lambda: web.connections[0].is_lost)
 
 
 @pytest_twisted.ensureDeferred
@@ -476,7 +477,7 @@ async def test_a_server_that_does_not_answer_is_given_up(server: Server, web: We
     server.cloud.clock.advance(ANSWER_TIME - 1)
     assert not client.received
     server.cloud.clock.advance(1)
-    await turns(lambda: client.is_answered and web.connections[0].is_lost)
+    await wait_until(lambda: client.is_answered and web.connections[0].is_lost)
     assert client.code == NOT_FETCHED
     assert server.files == []
 
@@ -486,13 +487,13 @@ async def test_an_image_that_trickles_in_is_given_up(server: Server, web: WebSer
     """It has to come as fast as one that a client uploads."""
     web.pages["/slow"] = page(b"x", length=MAX_UPLOAD)
     client = await server.begin(url_of(web, "/slow"), web)
-    await turns(lambda: server.files)
+    await wait_until(lambda: server.files)
     for _ in range(8):
+        received = server.outgoing.received
         web.connections[0].send(b"x" * 10)
-        for _ in range(20):
-            await turns(lambda: True)
+        await wait_until(lambda: server.outgoing.received == received + 10)  # noqa: B023 - it is run at once
         server.cloud.clock.advance(10)
-    await turns(lambda: client.is_answered and web.connections[0].is_lost)
+    await wait_until(lambda: client.is_answered and web.connections[0].is_lost)
     assert (client.status, client.code) == (408, "RequestTimeout")
     assert server.files == []
 
@@ -504,12 +505,12 @@ async def test_a_fetch_has_its_part_of_the_disk_like_any_upload(
     server = Server(tmp_path, fake_internet, upload_share=3 << 20)
     web.pages["/slow"] = page(b"x", length=2 << 20)
     client = await server.begin(url_of(web, "/slow"), web)
-    await turns(lambda: server.files)
+    await wait_until(lambda: server.files)
     web.pages["/other"] = page(b"x" * (1 << 20) + b"x")
     assert (await server.register(url_of(web, "/other"))).code == "ResourceLimitExceeded"
     assert (await server.register(url_of(web, "/other"), "bob")).status == 200
     web.connections[0].send(b"x" * ((2 << 20) - 1))
-    await turns(lambda: client.is_answered)
+    await wait_until(lambda: client.is_answered)
     assert client.status == 200
     await server.port.stopListening()
 
@@ -522,7 +523,7 @@ async def test_a_user_has_a_number_of_images_fetched_at_once(server: Server, web
     assert (client.status, client.code) == (503, "RequestLimitExceeded")
     assert (await server.register(url_of(web), "bob")).status == 200
     web.connections[0].close()
-    await turns(lambda: web.connections[0].is_lost)
+    await wait_until(lambda: web.connections[0].is_lost)
     assert (await server.register(url_of(web))).status == 200
 
 
@@ -547,7 +548,7 @@ async def test_one_who_asks_again_while_it_is_fetched_gets_the_same_image(server
     await first.closed
     for connection in web.connections:
         connection.send(page(CONTENT))
-    await turns(lambda: second.is_answered and others.is_answered)
+    await wait_until(lambda: second.is_answered and others.is_answered)
     (image,) = server.images
     assert f"<imageId>ami-{image.id:08d}</imageId>".encode() in second.received
     assert others.status == 200

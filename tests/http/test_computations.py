@@ -13,7 +13,8 @@ from twisted.python.failure import Failure
 
 from econed.config.settings import Settings
 from econed.http.computations import AT_A_TIME, Computing
-from tests.support.serving import Server, connected, get, signed, turns
+from tests.support.reactor_turns import wait_until
+from tests.support.serving import Server, connected, get, signed
 
 _T = TypeVar("_T")
 
@@ -137,11 +138,11 @@ async def test_requests_of_one_user_compute_one_after_the_other(server: Server) 
         calls = list(server.cloud.oned.calls)[before:]
         return sum(call.user in ("alice", "bob") and call.method == "one.user.info" for call in calls) == len(users)
 
-    await turns(have_come)
+    await wait_until(have_come)
     while not all(client.is_answered for client in clients):
-        await turns(lambda: server.held)
+        await wait_until(lambda: server.held)
         assert len(server.held) <= len({user for user, _ in users})
         server.held.pop(0)()
-        await turns(lambda: server.held or all(client.is_answered for client in clients))
+        await wait_until(lambda: server.held or all(client.is_answered for client in clients))
     for client in clients:
         client.close()

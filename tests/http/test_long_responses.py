@@ -29,7 +29,9 @@ from econed.interfaces import IOpenNebula
 from econed.opennebula.session import SET_SIZE
 from econed.resource import EC2Resource
 from tests.support.cloud import Cloud
-from tests.support.serving import Client, Server, connected, get, reactor, signed
+from tests.support.reactor_turns import one_turn, wait_until, wait_until_unchanged
+from tests.support.serving import Client, Server, connected, get, signed
+from tests.support.twisted_privates import unsent_bytes
 
 SETS = 4
 MACHINES = SETS * SET_SIZE
@@ -66,7 +68,7 @@ class Counted:
             self.sets += 1
             self.reading += 1
             self.most_at_once = max(self.most_at_once, self.reading)
-            await _later()
+            await one_turn()
             self.reading -= 1
             if self.fails_from is not None and self.sets >= self.fails_from:
                 raise OpenNebulaUnavailable(method, "it is away")
@@ -109,31 +111,19 @@ def _oned(server: Server) -> Counted:
 
 
 async def until(server: Server, condition: Callable[[], object]) -> None:
-    """Let the network, and what the server has put off to its next turn, go on until something is so."""
-    for _ in range(100_000):
-        if condition():
-            return
-        await _turn(server)
-    raise AssertionError("it never came to that")
+    """Wait until `condition` is true; in each turn the calls that the server has put off to it are made, too."""
+    await wait_until(condition, lambda: server.cloud.clock.advance(0))
 
 
 async def _turn(server: Server) -> None:
+    """Let the reactor make one turn, and the server make the calls that it has put off to it."""
     server.cloud.clock.advance(0)
-    await _later()
-
-
-def _later() -> Deferred[None]:
-    turn: Deferred[None] = Deferred()
-    reactor.callLater(0, turn.callback, None)
-    return turn
+    await one_turn()
 
 
 async def _quiet(server: Server) -> None:
     """Wait until nothing more is read of oned and nothing is being made."""
-    same, last = 0, -1
-    while same < 100:
-        await _turn(server)
-        same, last = (same + 1, last) if _oned(server).sets == last else (0, _oned(server).sets)
+    await wait_until_unchanged(lambda: _oned(server).sets, each_turn=lambda: server.cloud.clock.advance(0))
 
 
 @contextmanager
@@ -181,8 +171,7 @@ def instances(body: bytes) -> list[str]:
 def _held(server: Server) -> int:
     """Return the bytes that are kept in the process for clients: encoded, and handed to transports."""
     transports = [channel.transport for channel in server.site._channels]
-    kept = sum(len(each.dataBuffer) - each.offset + each._tempDataLen for each in transports)
-    return int(kept + _memory(server).held)
+    return sum(map(unsent_bytes, transports)) + _memory(server).held
 
 
 def _memory(server: Server) -> AnswerMemory:

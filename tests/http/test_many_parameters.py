@@ -11,7 +11,8 @@ import pytest_twisted
 from econed.actions.filters import MAX_LENGTH, MAX_VALUES
 from econed.actions.pacing import PARAMETER, SLICE
 from econed.config.settings import Settings
-from tests.support.serving import Server, asked, connected, get, signed, turns
+from tests.support.reactor_turns import wait_until
+from tests.support.serving import Server, asked, connected, get, signed
 
 MANY = SLICE // PARAMETER
 
@@ -41,7 +42,7 @@ async def is_answered_at_once(server: Server) -> bool:
     """Whether a small request is, while what was put off stays so."""
     small = await connected(server)
     small.send(get(server, signed(server)))
-    await turns(lambda: small.is_answered)
+    await wait_until(lambda: small.is_answered)
     return small.status == 200
 
 
@@ -56,7 +57,7 @@ async def test_a_request_with_many_parameters_gives_way_before_it_is_authenticat
     assert not large.received
     before = len(server.cloud.oned.calls)
     server.cloud.clock.advance(0)
-    await turns(lambda: large.is_answered)
+    await wait_until(lambda: large.is_answered)
     assert large.code == "InvalidParameterValue"
     assert len(server.cloud.oned.calls) == before
 
@@ -65,7 +66,7 @@ async def test_a_request_with_many_parameters_gives_way_before_it_is_authenticat
 async def test_a_request_with_few_parameters_is_answered_at_once(server: Server) -> None:
     small = await connected(server)
     small.send(form(server, 100))
-    await turns(lambda: small.is_answered)
+    await wait_until(lambda: small.is_answered)
     assert small.code == "InvalidAMIID.NotFound"
 
 
@@ -79,5 +80,5 @@ async def test_a_request_with_long_patterns_gives_way_before_they_are_compiled(s
     assert await is_answered_at_once(server)
     assert not long.received
     server.cloud.clock.advance(0)
-    await turns(lambda: long.is_answered)
+    await wait_until(lambda: long.is_answered)
     assert long.status == 200

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import http.client
 import ipaddress
-import ssl as standard_ssl
+import ssl
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ from urllib.parse import quote
 import pytest
 import pytest_twisted
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509 import load_pem_x509_certificate
+from OpenSSL.crypto import X509
 from twisted.internet import reactor as _reactor
-from twisted.internet import ssl
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.testing import StringTransport
@@ -27,7 +28,7 @@ from twisted.web.server import Request, Site
 
 from econed.config.values import Network
 from econed.http.peers import Peer, Peers, read_certificate
-from tests.support.certificates import server_certificate
+from tests.support.certificates import server_certificate, server_options
 
 reactor: Any = _reactor
 
@@ -317,9 +318,8 @@ def _paired(directory: Path) -> tuple[Path, Any]:
     file = directory / "both.pem"
     file.touch(mode=0o600)
     file.write_bytes(private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()) + PEM)
-    both = ssl.PrivateCertificate.loadPEM(file.read_text())
-    key, certificate = both.privateKey.original, both.original
-    return file, ssl.CertificateOptions(key, certificate, verify=True, caCerts=[certificate], requireCertificate=False)
+    authorities = [X509.from_cryptography(load_pem_x509_certificate(PEM))]
+    return file, server_options(file.read_bytes(), verify=True, caCerts=authorities, requireCertificate=False)
 
 
 @pytest.mark.parametrize(("near", "brings"), [("127.0.0.1", True), ("127.0.0.1", False), (PROXY, True)])
@@ -332,7 +332,7 @@ async def test_a_client_brings_its_certificate_to_our_own_tls_itself(tmp_path: P
     port = reactor.listenTCP(0, factory, interface="127.0.0.1")
 
     def ask() -> int:
-        context = standard_ssl.create_default_context(cafile=file)
+        context = ssl.create_default_context(cafile=file)
         context.check_hostname = False
         if brings:
             context.load_cert_chain(file)

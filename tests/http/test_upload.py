@@ -42,7 +42,8 @@ from econed.wire.model import Model
 from tests.support import serving
 from tests.support.cloud import NOW
 from tests.support.metrics import samples
-from tests.support.serving import Client, asked, connected, turns
+from tests.support.reactor_turns import wait_until
+from tests.support.serving import Client, asked, connected
 
 _T = TypeVar("_T")
 reactor: Any = _reactor
@@ -190,9 +191,9 @@ async def test_files_that_came_and_did_not_come_whole_are_counted(server: Server
     await asked(server, post(server, form(fields_v2(), CONTENT)))
     client = await connected(server)
     client.send(post(server, form(fields_v2(), CONTENT))[: -len(CONTENT) // 2])
-    await turns(lambda: len(server.files) == 2)
+    await wait_until(lambda: len(server.files) == 2)
     client.close()
-    await turns(lambda: len(server.files) == 1)
+    await wait_until(lambda: len(server.files) == 1)
     await asked(server, post(server, form(fields_v2(secret="wrong"), CONTENT)))
     found = samples(server.metrics.snapshot())
     assert (found["econed_uploads_total", "received"], found["econed_uploads_total", "failed"]) == (1, 1)
@@ -278,7 +279,7 @@ async def test_one_who_is_not_let_in_and_goes_on_sending_gets_his_answer_and_is_
     client = await connected(server)
     client.send(head(server, length=MAX_UPLOAD) + beginning(fields_v2(secret="wrong")))
     client.send(b"x" * (MAX_UPLOAD // 2))
-    await turns(lambda: b"AuthFailure" in client.received)
+    await wait_until(lambda: b"AuthFailure" in client.received)
     server.cloud.clock.advance(LINGER)
     await client.closed
     assert client.status == 401
@@ -304,7 +305,7 @@ async def test_a_client_that_asks_first_is_told_to_go_on(server: Server) -> None
     client = await connected(server)
     body = form(fields_v2(), CONTENT)
     client.send(head(server, "Expect: 100-continue", length=len(body)))
-    await turns(lambda: client.received == b"HTTP/1.1 100 Continue\r\n\r\n")
+    await wait_until(lambda: client.received == b"HTTP/1.1 100 Continue\r\n\r\n")
     client.send(body)
     await client.closed
     assert b"HTTP/1.1 200 OK" in client.received
@@ -316,7 +317,7 @@ async def test_an_image_that_grows_too_large_on_its_way_is_cut_off(server: Serve
     client.send(head(server, "Transfer-Encoding: chunked"))
     body = beginning(fields_v2()) + b"x" * (MAX_UPLOAD + 1)
     client.send(b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in _cut(body, 1 << 16)))
-    await turns(lambda: b"RequestEntityTooLarge" in client.received)
+    await wait_until(lambda: b"RequestEntityTooLarge" in client.received)
     client.transport.abortConnection()  # type: ignore[union-attr]
     await client.closed
     assert server.files == []
@@ -331,7 +332,7 @@ async def begun(server: Server, length: int, **who: str) -> Client:
     before = len(server.files)
     client = await connected(server)
     client.send(head(server, length=length) + beginning(fields_v2(**who)))
-    await turns(lambda: len(server.files) > before)
+    await wait_until(lambda: len(server.files) > before)
     return client
 
 
@@ -352,7 +353,7 @@ async def test_the_disk_has_to_have_room_beside_what_others_were_promised(server
     server.free = 6 << 20
     assert await refused(server, 3 << 20, **BOB) == NO_ROOM
     first.close()
-    await turns(lambda: not server.files)
+    await wait_until(lambda: not server.files)
     third = await asked(server, post(server, form(fields_v2(**BOB), b"x" * (2 << 20))))
     assert third.status == 200
 
@@ -363,13 +364,13 @@ async def test_bytes_that_have_arrived_are_not_promised_any_more(server: Server)
     server.free = 8 << 20
     first = await begun(server, 4 << 20)
     first.send(b"x" * (2 << 20))
-    await turns(lambda: server.files[0].stat().st_blocks * 512 >= (2 << 20) - PIECE)
+    await wait_until(lambda: server.files[0].stat().st_blocks * 512 >= (2 << 20) - PIECE)
     server.free = 6 << 20
     second = await begun(server, 3 << 20, **BOB)
     assert len(server.files) == 2
     second.close()
     first.close()
-    await turns(lambda: not server.files)
+    await wait_until(lambda: not server.files)
 
 
 @pytest_twisted.ensureDeferred
@@ -382,7 +383,7 @@ async def test_the_processes_of_a_machine_have_one_account_of_promises(tmp_path:
     assert await refused(server, 2 << 20, **BOB) == NO_ROOM
     for client in (first, second):
         client.close()
-    await turns(lambda: not server.files)
+    await wait_until(lambda: not server.files)
     assert (await asked(sibling, post(sibling, form(fields_v2(), CONTENT)))).status == 200
     await server.port.stopListening()
     await sibling.port.stopListening()
@@ -428,7 +429,7 @@ async def test_the_promises_of_a_process_end_with_it_however_it_ends(server: Ser
     assert len(server.files) == 1
     assert left not in server.files, "the one that is still being received stays"
     client.close()
-    await turns(lambda: not server.files)
+    await wait_until(lambda: not server.files)
 
 
 def test_a_user_whose_image_takes_days_to_arrive_is_looked_after_all_the_time(server: Server) -> None:
@@ -474,7 +475,7 @@ async def test_a_user_has_a_share_of_the_disk_and_no_more(tmp_path: Path) -> Non
     await asked(server, post(server, form(fields_v2(**BOB), CONTENT)))
     assert len(server.files) == 3
     client.close()
-    await turns(lambda: len(server.files) == 2)
+    await wait_until(lambda: len(server.files) == 2)
     server.cloud.wait(10)
     server.reconcile()
     assert server.files == []
@@ -488,7 +489,7 @@ async def test_without_a_setting_a_share_is_half_of_what_uploads_can_have(server
     assert await refused(server, (2 << 20) + 1) == SHARE_USED
     client = await begun(server, 2 << 20)
     client.close()
-    await turns(lambda: not server.files)
+    await wait_until(lambda: not server.files)
 
 
 @pytest_twisted.ensureDeferred
@@ -572,12 +573,12 @@ async def test_nothing_but_a_thread_touches_the_disk_for_an_upload(server: Serve
     client = await begun(server, 4 << 20)
     server.held = []
     client.close()
-    await turns(lambda: server.held)
+    await wait_until(lambda: server.held)
     assert server.files
     waiting, server.held = server.held, None
     for work in waiting:
         work()
-    await turns(lambda: not server.files)
+    await wait_until(lambda: not server.files)
 
 
 @pytest_twisted.ensureDeferred
@@ -588,7 +589,7 @@ async def test_a_disk_that_is_full_after_all_keeps_nothing(server: Server, monke
     monkeypatch.setattr(os, "write", full)
     client = await connected(server)
     client.send(post(server, form(fields_v2(), CONTENT)))
-    await turns(lambda: client.received.endswith(b"Response>"))
+    await wait_until(lambda: client.received.endswith(b"Response>"))
     assert (client.status, client.code) == (507, "InsufficientVolumeCapacity")
     assert server.files == []
 
@@ -607,9 +608,9 @@ async def test_a_client_that_goes_away_leaves_nothing_behind(server: Server) -> 
     client = await connected(server)
     body = form(fields_v2(), CONTENT)
     client.send(post(server, body)[: -len(CONTENT) // 2])
-    await turns(lambda: server.files and server.files[0].stat().st_size)
+    await wait_until(lambda: server.files and server.files[0].stat().st_size)
     client.transport.abortConnection()  # type: ignore[union-attr]
-    await turns(lambda: not server.files)
+    await wait_until(lambda: not server.files)
     assert server.changes() == []
 
 
@@ -617,13 +618,13 @@ async def test_a_client_that_goes_away_leaves_nothing_behind(server: Server) -> 
 async def test_a_client_that_stalls_is_cut_off_and_leaves_nothing_behind(server: Server) -> None:
     client = await connected(server)
     client.send(post(server, form(fields_v2(), CONTENT))[: -len(CONTENT) // 2])
-    await turns(lambda: server.files and server.files[0].stat().st_size)
+    await wait_until(lambda: server.files and server.files[0].stat().st_size)
     server.cloud.clock.advance(Settings.idle_timeout - 1)
     assert server.files
     server.cloud.clock.advance(1)
-    await turns(lambda: client.received.endswith(b"Response>"))
+    await wait_until(lambda: client.received.endswith(b"Response>"))
     assert (client.status, client.code) == (408, "RequestTimeout")
-    await turns(lambda: not server.files)
+    await wait_until(lambda: not server.files)
     assert server.changes() == []
 
 
@@ -632,7 +633,7 @@ async def test_a_sender_whom_we_keep_waiting_is_not_idle(server: Server) -> None
     server.held = []
     client = await connected(server)
     client.send(post(server, form(fields_v2(), CONTENT)))
-    await turns(lambda: server.held)
+    await wait_until(lambda: server.held)
     server.cloud.clock.advance(Settings.idle_timeout + 1)
     waiting, server.held = server.held, None
     for work in waiting:
@@ -698,10 +699,10 @@ async def test_the_file_of_an_image_that_failed_is_removed(server: Server) -> No
 async def test_a_file_whose_process_died_before_there_was_an_image_is_removed_after_a_day(server: Server) -> None:
     client = await connected(server)
     client.send(head(server, length=MAX_UPLOAD) + beginning(fields_v2()))
-    await turns(lambda: server.files)
+    await wait_until(lambda: server.files)
     file = server.files[0].with_suffix("")
     client.transport.abortConnection()  # type: ignore[union-attr]
-    await turns(lambda: not server.files)
+    await wait_until(lambda: not server.files)
     others = [file.with_name(file.name.replace("upload-2-", "upload-3-")), file.with_name("econe-upload-2-x")]
     for each in (file, *others):
         each.write_bytes(b"half")

@@ -10,7 +10,6 @@ import pytest
 import pytest_twisted
 import treq
 from treq.testing import StubTreq
-from twisted.application.internet import StreamServerEndpointService
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -24,6 +23,7 @@ from econed.process.interfaces import IWatched
 from econed.process.listening import CannotListen
 from econed.telemetry.metrics import Metrics, Snapshot
 from tests.support.metrics import ACTION, parse_exposition, samples
+from tests.support.twisted_privates import listening_port
 
 reactor: Any = _reactor
 HEARD = 1_800_000_000.0
@@ -239,18 +239,12 @@ def test_one_process_is_watched_by_its_own_numbers() -> None:
 # The port
 
 
-async def listening_of(service: StreamServerEndpointService) -> Any:
-    """Return the port of a service that has been started."""
-    assert service._waitingForPort is not None
-    return await service._waitingForPort
-
-
 @pytest_twisted.ensureDeferred
 async def test_it_listens_on_loopback_alone_for_as_long_as_the_daemon_runs() -> None:
     service = admin_service(reactor, 0, FakeDaemon(), Logger("test"))
     service.privilegedStartService()
     service.startService()
-    listening = await listening_of(service)
+    listening = await listening_port(service)
     try:
         host = listening.getHost()
         assert host.host == "127.0.0.1"
@@ -279,7 +273,7 @@ async def test_a_client_that_goes_away_takes_nothing_with_it() -> None:
     daemon.hangs = True
     service = admin_service(reactor, 0, daemon, Logger("test", observer=logged.append))  # type: ignore[arg-type]
     service.startService()
-    url = f"http://127.0.0.1:{(await listening_of(service)).getHost().port}"
+    url = f"http://127.0.0.1:{(await listening_port(service)).getHost().port}"
     try:
         asking = treq.get(f"{url}/metrics", persistent=False)
         await daemon.asked

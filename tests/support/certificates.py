@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
+    load_pem_private_key,
 )
 from cryptography.x509 import (
     BasicConstraints,
@@ -31,9 +32,11 @@ from cryptography.x509 import (
     NameAttribute,
     ObjectIdentifier,
     SubjectAlternativeName,
+    load_pem_x509_certificate,
     random_serial_number,
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from twisted.internet.ssl import CertificateOptions
 
 from econed.config.values import CertificateFiles
 
@@ -170,6 +173,16 @@ def replace_file(path: Path, content: bytes) -> None:
     new = path.with_name(f"{path.name}.new")
     new.write_bytes(content)
     new.replace(path)
+
+
+def server_options(pem: bytes, **options: Any) -> CertificateOptions:
+    """Return the TLS options of a server with the certificate and the private key in `pem`.
+
+    Twisted's `PrivateCertificate` would give it objects of pyOpenSSL, which are deprecated there.
+    """
+    key: Any = load_pem_private_key(pem, None)
+    certificate: Any = load_pem_x509_certificate(pem)
+    return CertificateOptions(key, certificate, **options)
 
 
 def _builder(subject: Name, issuer: Name, key: PrivateKey, begins: datetime, ends: datetime) -> CertificateBuilder:

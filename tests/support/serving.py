@@ -15,7 +15,6 @@ from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol
 from twisted.internet.protocol import Protocol, connectionDone
-from twisted.internet.task import deferLater
 from twisted.logger import LogEvent, Logger
 from twisted.python.failure import Failure
 from twisted.web.resource import IResource
@@ -34,6 +33,7 @@ from econed.telemetry.metrics import Metrics
 from econed.wire.encoder import Encoder
 from econed.wire.model import Model
 from tests.support.cloud import VERSION, Cloud
+from tests.support.reactor_turns import wait_until
 
 _T = TypeVar("_T")
 reactor: Any = _reactor
@@ -45,15 +45,45 @@ NOWHERE = Place(lambda host, port: (), lambda address: False)
 """A world without names and addresses, from which no image can be fetched."""
 
 
-class _Connects:
-    """The reactor, which takes note of the addresses that are connected to."""
+class _CountingFactory:
+    """A factory whose protocols count the bytes that they have received."""
 
-    def __init__(self, to: list[str]) -> None:
-        self._to = to
+    def __init__(self, factory: Any) -> None:
+        self._factory = factory
+        self.received = 0
 
-    def connectTCP(self, host: str, *rest: Any, **more: Any) -> Any:
-        self._to.append(host)
-        return reactor.connectTCP(host, *rest, **more)
+    def buildProtocol(self, address: Any) -> Any:
+        protocol = self._factory.buildProtocol(address)
+        if protocol is not None:
+            protocol.dataReceived = self._counted(protocol.dataReceived)
+        return protocol
+
+    def _counted(self, receive: Callable[[bytes], None]) -> Callable[[bytes], None]:
+        def counted(data: bytes) -> None:
+            receive(data)
+            self.received += len(data)
+
+        return counted
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._factory, name)
+
+
+class _OutgoingConnections:
+    """The reactor, recording the addresses that are connected to, and counting the bytes received from them."""
+
+    def __init__(self) -> None:
+        self.addresses: list[str] = []
+        self._factories: list[_CountingFactory] = []
+
+    @property
+    def received(self) -> int:
+        return sum(factory.received for factory in self._factories)
+
+    def connectTCP(self, host: str, port: int, factory: Any, *rest: Any, **more: Any) -> Any:
+        self.addresses.append(host)
+        self._factories.append(_CountingFactory(factory))
+        return reactor.connectTCP(host, port, self._factories[-1], *rest, **more)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(reactor, name)
@@ -89,8 +119,9 @@ class Server:
         """What threads have to do, if a test keeps them from it."""
         self.events: list[LogEvent] = []
         self.refused: list[str] = []
-        self.connects: list[str] = []
-        """The addresses that images were fetched from, whether or not anybody was there."""
+        self.outgoing = _OutgoingConnections()
+        self.clients: list[Client] = []
+        """Those that `connected` returned."""
         one, clock, log = self.cloud.one, self.cloud.clock, Logger(observer=self.events.append)  # type: ignore[arg-type]
         service = Service(
             dispatcher=Dispatcher(MODEL, all_actions()),
@@ -103,9 +134,7 @@ class Server:
             in_thread=self.in_thread,
             scripts=self.cloud.scripts,
             pacer=self.cloud.pacer,
-            fetcher=ImageFetcher(
-                _Connects(self.connects), clock, self.uploads, settings, self.in_thread, log, place or NOWHERE
-            ),
+            fetcher=ImageFetcher(self.outgoing, clock, self.uploads, settings, self.in_thread, log, place or NOWHERE),
             log=log,
             metrics=self.metrics,
         )
@@ -119,8 +148,8 @@ class Server:
             refused=self.refused.append,
             log=log,
         )
-        listening = self.site if wrapped is None else wrapped(self.site)
-        self.port = reactor.listenTCP(0, listening, interface="127.0.0.1")
+        self._incoming = _CountingFactory(self.site if wrapped is None else wrapped(self.site))
+        self.port = reactor.listenTCP(0, self._incoming, interface="127.0.0.1")
         self.number = self.port.getHost().port
         self.address = f"127.0.0.1:{self.number}"
 
@@ -132,8 +161,12 @@ class Server:
         self.held.append(lambda: _done(work).chainDeferred(waiting))  # type: ignore[arg-type]
         return waiting
 
+    async def received_all(self) -> None:
+        """Wait until the server has received all that its clients have sent."""
+        await wait_until(lambda: self._incoming.received == sum(client.bytes_sent for client in self.clients))
+
     def close(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         self.port.stopListening()
 
 
@@ -149,6 +182,7 @@ class Client(Protocol):
 
     def __init__(self) -> None:
         self.received = b""
+        self.bytes_sent = 0
         self.closed: Deferred[None] = Deferred()
         self.is_closed = False
 
@@ -165,6 +199,7 @@ class Client(Protocol):
         """Send some bytes."""
         assert self.transport is not None
         self.transport.write(data)
+        self.bytes_sent += len(data)
 
     def close(self) -> None:
         """Go away."""
@@ -190,15 +225,6 @@ class Client(Protocol):
     def code(self) -> str:
         """EC2's error code."""
         return str(etree.fromstring(self.received.partition(b"\r\n\r\n")[2]).findtext("Errors/Error/Code"))
-
-
-async def turns(condition: Callable[[], object]) -> None:
-    """Let the network have its turns until something is so."""
-    for _ in range(20_000):
-        if condition():
-            return
-        await deferLater(reactor, 0, lambda: None)
-    raise AssertionError("it never came to that")
 
 
 def signed(
@@ -228,6 +254,7 @@ async def connected(server: Server, source: str = "127.0.0.1") -> Client:
     """Return a new connection, from this address."""
     endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", server.number, bindAddress=(source, 0))
     client: Client = await connectProtocol(endpoint, Client())
+    server.clients.append(client)
     return client
 
 
@@ -240,7 +267,7 @@ async def asked(server: Server, request: bytes) -> Client:
         server.cloud.clock.advance(0)
         return client.is_answered
 
-    await turns(is_answered)
+    await wait_until(is_answered)
     client.close()
     await client.closed
     return client

@@ -7,12 +7,11 @@ from typing import Any
 
 from twisted.internet import reactor as _reactor
 from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
-from twisted.internet.ssl import CertificateOptions, PrivateCertificate
 from twisted.python.failure import Failure
 
 from econed.fetching.fetcher import Place
 from econed.hosts import Address
-from tests.support.certificates import Issued, key_pem
+from tests.support.certificates import Issued, key_pem, server_options
 
 reactor: Any = _reactor
 INTERNET = "127.0.0.1"
@@ -67,8 +66,7 @@ class WebServer(ServerFactory):
         if certificate is None:
             self.port = reactor.listenTCP(0, self, interface=address)
         else:
-            pair = PrivateCertificate.loadPEM(certificate.pem + key_pem(certificate.key))
-            options = CertificateOptions(privateKey=pair.privateKey.original, certificate=pair.original)
+            options = server_options(certificate.pem + key_pem(certificate.key))
             self.port = reactor.listenSSL(0, self, options, interface=address)
         self.number: int = self.port.getHost().port
 

@@ -29,7 +29,8 @@ from econed.telemetry.metrics import UNKNOWN, Metrics
 from econed.xmlrpc_backend import CallLimits, XMLRPCBackend
 from tests.support.certificates import Authority
 from tests.support.metrics import samples, series_of
-from tests.support.serving import Server, asked, connected, get, signed, turns
+from tests.support.reactor_turns import wait_until
+from tests.support.serving import Server, asked, connected, get, signed
 
 reactor: Any = _reactor
 ADDRESSES = IPv4Address("203.0.113.10"), IPv4Address("10.0.0.5")
@@ -82,10 +83,10 @@ async def test_a_client_that_does_not_wait_is_counted_and_nothing_stays_in_fligh
     server.cloud.one.document = lambda *asked: hanging  # type: ignore[method-assign,assignment]
     client = await connected(server)
     client.send(get(server, signed(server)))
-    await turns(lambda: samples(server.metrics.snapshot())["econed_requests_in_flight",] == 1)
+    await wait_until(lambda: samples(server.metrics.snapshot())["econed_requests_in_flight",] == 1)
     client.close()
     await client.closed
-    await turns(lambda: requests(server))
+    await wait_until(lambda: requests(server))
     assert requests(server) == {("DescribeRegions", "ClientGone"): 1}
     assert samples(server.metrics.snapshot())["econed_requests_in_flight",] == 0
 
