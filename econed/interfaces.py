@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from lxml.etree import _Element
     from twisted.internet.defer import Deferred
 
-    from econed.auth.request import SignedRequest
-    from econed.auth.users import User
     from econed.image_urls import ImageURL
+    from econed.user import User
+    from econed.wire.signed_request import SignedRequest
 
 _T = TypeVar("_T")
 

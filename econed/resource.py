@@ -26,7 +26,6 @@ from econed.actions.call import Call, dry_run_succeeded
 from econed.actions.pacing import PARAMETER, Pacer, WorkBudget
 from econed.actions.shared_reads import SharedReads
 from econed.answers import failure
-from econed.auth.request import SignedRequest
 from econed.auth.sigv4 import signed_region
 from econed.dispatch import Route
 from econed.errors import EC2Error
@@ -43,16 +42,17 @@ from econed.telemetry.observed_calls import Observed, Tally
 from econed.wire.encoder import Body, Encoder, encode_error
 from econed.wire.parameters import decode
 from econed.wire.query import Pairs, value_of
+from econed.wire.signed_request import SignedRequest
 
 if TYPE_CHECKING:
     from econed.actions.action import Parts, Result
     from econed.actions.instance_types import FileTypes
-    from econed.auth.users import User
     from econed.config.settings import Settings
     from econed.dispatch import Dispatcher
     from econed.http.peers import Peers
     from econed.http.request import RawRequest
     from econed.interfaces import IAuthenticator, IImageFetcher, InThread, IOpenNebula, IScripts
+    from econed.user import User
 
 _VERSION = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 _FORM = b"application/x-www-form-urlencoded"

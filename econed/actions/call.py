@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from lxml.etree import _Element
 
     from econed.actions.instance_types import FileTypes
-    from econed.auth.users import User
     from econed.config.settings import Settings
+    from econed.user import User
 
 _T = TypeVar("_T")
 _Owned = TypeVar("_Owned", bound=OwnedView)

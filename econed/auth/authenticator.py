@@ -11,9 +11,10 @@ from econed.auth import sigv2, sigv4
 from econed.auth.claim import Claim
 from econed.auth.endpoints import Endpoint, Endpoints
 from econed.auth.failures import auth_failure, incomplete_signature, missing_authentication_token
-from econed.auth.request import SignedRequest, each_once
-from econed.auth.users import User
 from econed.interfaces import IAuthenticator, IUserDirectory
+from econed.user import User
+from econed.wire.query import each_once
+from econed.wire.signed_request import SignedRequest
 
 NOBODY = "0123456789abcdef" * 4
 """Stands in for the secret of callers who do not exist or may not sign, so that they cost the same time.

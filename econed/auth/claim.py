@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
+from urllib.parse import quote
 
 from econed.auth.endpoints import Endpoint
 from econed.auth.failures import invalid_client_token_id, request_expired
@@ -80,3 +81,8 @@ def as_text(raw: bytes) -> str:
 def epoch(moment: datetime) -> float:
     """Return a date in seconds since the epoch; one without a zone is in UTC."""
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def percent_encode(text: str | bytes, safe: str = "") -> bytes:
+    """Percent-encode as Amazon's signatures want it: all but RFC 3986's unreserved characters and `safe`."""
+    return quote(text, safe=safe).encode("ascii")

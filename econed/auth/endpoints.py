@@ -14,7 +14,7 @@ from itertools import product
 from urllib.parse import urlsplit
 
 from econed.auth.failures import incomplete_signature
-from econed.auth.request import SignedRequest
+from econed.wire.signed_request import SignedRequest
 
 _PORT = re.compile(rb":[0-9]*\Z")
 _DEFAULT_PORTS = {"http": 80, "https": 443}

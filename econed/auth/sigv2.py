@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 
-from econed.auth.claim import MAX_LIFE, Validity, epoch, user_name
+from econed.auth.claim import MAX_LIFE, Validity, epoch, percent_encode, user_name
 from econed.auth.endpoints import Endpoint
 from econed.auth.failures import (
     incomplete_signature,
@@ -26,8 +26,8 @@ from econed.auth.failures import (
     missing_parameter,
     timestamp_and_expires,
 )
-from econed.auth.request import SignedRequest, each_once, encode
-from econed.wire.query import Pairs
+from econed.wire.query import Pairs, each_once
+from econed.wire.signed_request import SignedRequest
 
 _METHODS = {"HmacSHA256": "sha256", "HmacSHA1": "sha1"}
 _MARKS = frozenset({"AWSAccessKeyId", "Signature", "SignatureMethod", "SignatureVersion"})
@@ -47,7 +47,9 @@ class SigV2Claim:
     @cached_property
     def canonical_query(self) -> bytes:
         """The parameters as they are signed: encoded, in the byte order of their names."""
-        return b"&".join(b"%s=%s" % (encode(name), encode(value)) for name, value in sorted(self.covered))
+        return b"&".join(
+            b"%s=%s" % (percent_encode(name), percent_encode(value)) for name, value in sorted(self.covered)
+        )
 
     def expected(self, secret: str, endpoint: Endpoint) -> bytes:
         """Return the signature of the owner of `secret` for this request at `endpoint`."""

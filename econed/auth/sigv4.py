@@ -20,12 +20,12 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cached_property
 
-from econed.auth.claim import MAX_LIFE, MAX_SKEW, Validity, as_text, epoch, user_name
+from econed.auth.claim import MAX_LIFE, MAX_SKEW, Validity, as_text, epoch, percent_encode, user_name
 from econed.auth.endpoints import Endpoint
 from econed.auth.failures import incomplete_signature, signature_does_not_match
-from econed.auth.request import SignedRequest, each_once, encode
 from econed.errors import EC2Error
-from econed.wire.query import Pairs
+from econed.wire.query import Pairs, each_once
+from econed.wire.signed_request import SignedRequest
 
 ALGORITHM = b"AWS4-HMAC-SHA256"
 TERMINATOR = b"aws4_request"
@@ -80,7 +80,8 @@ class SigV4Claim:
     def canonical_query(self) -> bytes:
         """The query string as it is signed: encoded anew, in the order of the encoded names."""
         return b"&".join(
-            b"%s=%s" % pair for pair in sorted((encode(name), encode(value)) for name, value in self.query)
+            b"%s=%s" % pair
+            for pair in sorted((percent_encode(name), percent_encode(value)) for name, value in self.query)
         )
 
     def expected(self, secret: str, endpoint: Endpoint) -> bytes:
@@ -143,7 +144,7 @@ def canonical_request(claim: SigV4Claim, endpoint: Endpoint) -> bytes:
     return b"\n".join(
         (
             request.method.encode(),
-            encode(normalized(endpoint.path), safe="/"),
+            percent_encode(normalized(endpoint.path), safe="/"),
             claim.canonical_query,
             b"".join(headers),
             ";".join(claim.signed_headers).encode(),

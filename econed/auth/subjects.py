@@ -90,11 +90,6 @@ def spellings(certificate: Certificate) -> tuple[str, ...]:
     return tuple(dict.fromkeys(line.replace(" ", _BLANK) for line in lines))
 
 
-def kept(password: str) -> tuple[str, ...]:
-    """Return the subjects in the PASSWORD of a user of the driver x509."""
-    return tuple(filter(None, password.split("|")))
-
-
 def _oneline(name: Name, *, escape: bool = True) -> str:
     return "".join(f"/{_part(part, escape)}" for part in name.rdns)
 

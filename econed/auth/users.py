@@ -19,7 +19,6 @@ what is known of them is `KNOWN_FOR` seconds old, and no longer.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from heapq import nsmallest
 
@@ -28,11 +27,11 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from econed.auth.question import Question
-from econed.auth.subjects import kept
 from econed.errors import OpenNebulaCode, OpenNebulaRefusal, OpenNebulaTooLarge
 from econed.interfaces import IOpenNebula, IUserDirectory
 from econed.opennebula.documents import Note, UserDocument
 from econed.opennebula.session import Session
+from econed.user import User
 
 KNOWN_FOR = 3.0
 """Seconds for which a user is taken to be as last read."""
@@ -51,40 +50,6 @@ SUBJECTS_FOR = 60.0
 
 UNKNOWN_SUBJECT_FOR = 10.0
 """Seconds between two readings of all users because of certificates that are nobody's."""
-
-_SIGNING_DRIVERS = frozenset({"core", "public"})
-_CERTIFICATE_DRIVER = "x509"
-
-
-@dataclass(frozen=True)
-class User:
-    """A user of OpenNebula who calls by EC2.
-
-    `name` is his access key, `secret` the PASSWORD that oned keeps, which is his secret key. `gid` is his primary
-    group, `groups` are all of them in ascending order, `driver` is how he logs in to OpenNebula (AUTH_DRIVER).
-    """
-
-    id: int
-    name: str
-    gid: int
-    groups: tuple[int, ...]
-    secret: str = field(repr=False)
-    driver: str
-    enabled: bool
-
-    @property
-    def may_sign(self) -> bool:
-        """Whether his signatures are taken at all.
-
-        Of the drivers core and public alone oned keeps something that is secret (of x509 it is a name). A disabled
-        user is kept out here, because oned goes on taking server tokens for him.
-        """
-        return self.enabled and self.driver in _SIGNING_DRIVERS and self.secret != ""
-
-    @property
-    def subjects(self) -> tuple[str, ...]:
-        """The subjects of the certificates by which he may come, as `econed.auth.subjects` spells them."""
-        return kept(self.secret) if self.driver == _CERTIFICATE_DRIVER else ()
 
 
 @implementer(IUserDirectory)

@@ -16,10 +16,10 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from econed.auth.failures import auth_failure, missing_authentication_token
-from econed.auth.request import SignedRequest
 from econed.auth.subjects import spellings
-from econed.auth.users import User
 from econed.interfaces import IAuthenticator, IUserDirectory
+from econed.user import User
+from econed.wire.signed_request import SignedRequest
 
 
 @implementer(IAuthenticator)

@@ -43,6 +43,20 @@ def value_of(pairs: Iterable[tuple[str, str]], name: str) -> str | None:
     return values[0] if values else None
 
 
+def each_once(pairs: Pairs) -> Pairs:
+    """Return `pairs`, or raise `EC2Error` InvalidParameterValue if a name comes twice.
+
+    A signature that sorts its parameters does not cover the order of equal names: whoever can touch the request could
+    turn it round, and have the other value read.
+    """
+    seen: set[str] = set()
+    for name, _ in pairs:
+        if name in seen:
+            raise given_twice(name)
+        seen.add(name)
+    return pairs
+
+
 def given_twice(name: str) -> EC2Error:
     """Return the error for a parameter that a request has more than once."""
     return EC2Error("InvalidParameterValue", f"The parameter {shown(name)} is given more than once.")

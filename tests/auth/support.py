@@ -16,10 +16,10 @@ from twisted.internet.task import Clock
 from zope.interface import implementer
 
 from econed.auth.authenticator import Authenticator
-from econed.auth.request import SignedRequest
-from econed.auth.users import User
 from econed.errors import EC2Error
 from econed.interfaces import IUserDirectory
+from econed.user import User
+from econed.wire.signed_request import SignedRequest
 
 ALICE = User(id=2, name="alice", gid=100, groups=(100,), secret="6624974ea2baffac", driver="core", enabled=True)
 FORM = "application/x-www-form-urlencoded; charset=utf-8"

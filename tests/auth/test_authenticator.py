@@ -20,10 +20,10 @@ from zope.interface.verify import verifyObject
 from econed.auth import sigv2
 from econed.auth.authenticator import NOBODY, Authenticator
 from econed.auth.endpoints import Endpoint, Endpoints
-from econed.auth.request import SignedRequest
-from econed.auth.users import User
 from econed.errors import EC2Error, OpenNebulaUnavailable
 from econed.interfaces import IUserDirectory
+from econed.user import User
+from econed.wire.signed_request import SignedRequest
 from tests.auth.support import (
     ALICE,
     ListedUsers,

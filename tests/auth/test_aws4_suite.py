@@ -8,9 +8,9 @@ import pytest
 
 from econed.auth import sigv4
 from econed.auth.endpoints import Endpoint
-from econed.auth.request import SignedRequest
-from econed.auth.users import User
 from econed.errors import EC2Error
+from econed.user import User
+from econed.wire.signed_request import SignedRequest
 from tests.auth.support import ListedUsers, answer, refusal
 
 SUITE = Path(__file__).parent.parent / "data" / "aws4_testsuite"

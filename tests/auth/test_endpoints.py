@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from econed.auth.endpoints import Endpoint, Endpoints
-from econed.auth.request import SignedRequest
+from econed.wire.signed_request import SignedRequest
 from tests.auth.support import ALICE, answer, refusal, sign_v2, sign_v4, with_header
 
 DESCRIBE = {"Action": "DescribeInstances", "Version": "2016-11-15"}

@@ -12,13 +12,14 @@ from twisted.internet.defer import maybeDeferred
 from twisted.internet.task import Clock
 from twisted.web.server import Site
 
-from econed.auth.users import KNOWN_FOR, User, UserDirectory
+from econed.auth.users import KNOWN_FOR, UserDirectory
 from econed.opennebula.methods import MAX_USER, MAX_USER_POOL
 from econed.opennebula.session import Session
 from econed.opennebula.tokens import PasswordKey
 from econed.sandbox.cloud import populate
 from econed.sandbox.oned import Oned
 from econed.sandbox.server import SandboxResource
+from econed.user import User
 from econed.xmlrpc.proxy import OnedProxy, oned_endpoint
 from econed.xmlrpc_backend import CallLimits, XMLRPCBackend
 

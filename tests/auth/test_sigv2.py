@@ -13,7 +13,7 @@ import pytest
 from econed.auth import sigv2
 from econed.auth.claim import Validity
 from econed.auth.endpoints import Endpoint
-from econed.auth.request import SignedRequest
+from econed.wire.signed_request import SignedRequest
 from tests.auth.support import ALICE, answer, refusal, sign_v2
 
 KNOWN_TIME = 1403253623.0  # 2014-06-20T08:40:23Z

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from econed.auth import sigv4
 from econed.auth.endpoints import Endpoint
-from econed.auth.request import SignedRequest
 from econed.errors import EC2Error
+from econed.wire.signed_request import SignedRequest
 from tests.auth.support import ALICE, ListedUsers, Signed, answer, presign_v4, refusal, sign_v4, with_header
 
 DESCRIBE = {"Action": "DescribeInstances", "Version": "2016-11-15"}

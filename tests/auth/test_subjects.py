@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from econed.auth import subjects
-from econed.auth.subjects import kept, spellings
+from econed.auth.subjects import spellings
 from tests.support.certificates import Authority, named
 from tests.support.tools import require_tool
 
@@ -147,13 +147,6 @@ class _Subject:
 def _of(name: Name) -> tuple[str, ...]:
     look: Callable[..., tuple[str, ...]] = spellings
     return look(_Subject(name))
-
-
-def test_passwords_hold_one_subject_or_several() -> None:
-    """Between bars."""
-    assert kept("/O=ONE/CN=a") == ("/O=ONE/CN=a",)
-    assert kept(r"/O=ONE/CN=a|/O=ONE\20cloud/CN=b") == ("/O=ONE/CN=a", r"/O=ONE\20cloud/CN=b")
-    assert kept("||") == ()
 
 
 def test_a_certificate_with_a_subject_that_is_not_utf_8_has_no_spelling() -> None:

@@ -16,9 +16,10 @@ from twisted.internet.task import Clock
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from econed.auth.users import REREAD, UNREADABLE_FOR, User, UserDirectory
+from econed.auth.users import REREAD, UNREADABLE_FOR, UserDirectory
 from econed.errors import OpenNebulaRefusal, OpenNebulaTooLarge, OpenNebulaUnavailable
 from econed.interfaces import IOpenNebula, IUserDirectory
+from econed.user import User
 from tests.auth.support import ALICE, done
 
 RECORDINGS = Path(__file__).parent.parent / "data" / "recordings"

@@ -15,11 +15,11 @@ from twisted.logger import LogEvent, Logger, formatEvent
 from zope.interface.verify import verifyObject
 
 from econed.auth.authenticator import Authenticator
-from econed.auth.request import SignedRequest
-from econed.auth.users import User
 from econed.auth.x509 import CertificateAuthenticator
 from econed.errors import EC2Error, OpenNebulaUnavailable
 from econed.interfaces import IAuthenticator, IUserDirectory
+from econed.user import User
+from econed.wire.signed_request import SignedRequest
 from tests.auth.support import ALICE, ListedUsers, done, sign_v4
 from tests.support.certificates import Authority, Issued, named
 

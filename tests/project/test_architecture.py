@@ -61,18 +61,15 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "xmlrpc": ("opennebula",),
     "telemetry": ("config",),
     "config": (),
-    "wire": (),
     "opennebula": (),
+    "interfaces": ("wire",),
+    "wire": (),
 }
-GROUND = ("errors", "ids", "interfaces", "clock", "recurring", "single_flight", "slots", "hosts", "image_urls")
-"""Modules of the root that every room may import; they import each other alone."""
+GROUND = ("errors", "ids", "user", "interfaces", "clock", "recurring", "single_flight", "slots", "hosts", "image_urls")
+"""Modules of the root that every room but wire may import; they import each other, and interfaces imports wire."""
 
-# Who the caller is passes through the seams: these name him, for the type checker alone.
-ONLY_FOR_TYPES = {
-    ("interfaces", "econed.auth.request.SignedRequest"),
-    ("interfaces", "econed.auth.users.User"),
-    ("actions.call", "econed.auth.users.User"),
-}
+GROUND_OF_WIRE = ("errors",)
+"""Those that wire may import."""
 
 WITHOUT_WEB_AND_REACTOR = ("wire", "auth", "actions", "opennebula")
 MAY_IMPORT_THE_REACTOR = ("tap", "worker_main", "sandbox.tap", "cli")
@@ -83,13 +80,12 @@ MAY_BUILD_XML = ("wire", "opennebula", "sandbox")
 class Import:
     """One module, or one name of a module, that another takes in.
 
-    `inside` says whether a function does it, `for_types` whether only the type checker sees it.
+    `inside` says whether a function does it.
     """
 
     name: str
     line: int
     inside: bool
-    for_types: bool
 
 
 @dataclass(frozen=True)
@@ -111,23 +107,22 @@ class Module:
     def imports(self) -> list[Import]:
         """Return what it imports, wherever: in functions and for the type checker too."""
         found: list[Import] = []
-        self._collect(self.tree(), False, False, found)
+        self._collect(self.tree(), False, found)
         return found
 
     def at(self, line: int) -> str:
         """Return where that is, for a message."""
         return f"{self.path.relative_to(PACKAGE.parent)}:{line}"
 
-    def _collect(self, node: ast.AST, inside: bool, for_types: bool, found: list[Import]) -> None:
+    def _collect(self, node: ast.AST, inside: bool, found: list[Import]) -> None:
         for child in ast.iter_child_nodes(node):
             if isinstance(child, ast.Import):
-                found += (Import(alias.name, child.lineno, inside, for_types) for alias in child.names)
+                found += (Import(alias.name, child.lineno, inside) for alias in child.names)
             elif isinstance(child, ast.ImportFrom):
                 origin = self._origin(child)
-                found += (Import(f"{origin}.{alias.name}", child.lineno, inside, for_types) for alias in child.names)
+                found += (Import(f"{origin}.{alias.name}", child.lineno, inside) for alias in child.names)
             is_function = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-            is_for_types = isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING"
-            self._collect(child, inside or is_function, for_types or is_for_types, found)
+            self._collect(child, inside or is_function, found)
 
     def _origin(self, statement: ast.ImportFrom) -> str:
         if not statement.level:
@@ -195,7 +190,7 @@ def test_every_module_is_in_a_room_of_the_house() -> None:
 
 
 def test_imports_only_point_the_way_the_house_is_built() -> None:
-    """A room takes in the rooms that the table names, and the ground floor; the ground floor only itself."""
+    """A room imports the rooms that the table names and the ground floor, which imports only itself and wire."""
     wrong = [
         f"{module.at(taken.line)}: {taken.name}"
         for module in modules()
@@ -209,15 +204,8 @@ def _is_allowed(module: Module, taken: Import) -> bool:
     package, _, rest = taken.name.partition(".")
     if package != "econed" or rest == "__version__":
         return True
-    if taken.for_types and (module.name, taken.name) in ONLY_FOR_TYPES:
-        return True
-    return room_of(rest) in (module.room, *GROUND, *MAY_IMPORT.get(module.room, ()))
-
-
-def test_every_exception_for_the_type_checker_is_in_use() -> None:
-    """One that is not would let an import in that nobody meant."""
-    used = {(module.name, taken.name) for module in modules() for taken in module.imports() if taken.for_types}
-    assert used >= ONLY_FOR_TYPES
+    ground = GROUND_OF_WIRE if module.room == "wire" else GROUND
+    return room_of(rest) in (module.room, *ground, *MAY_IMPORT.get(module.room, ()))
 
 
 def test_the_table_points_downwards() -> None:

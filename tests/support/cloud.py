@@ -24,7 +24,7 @@ from econed.actions.instance_types import FileTypes
 from econed.actions.pacing import Pacer, WorkBudget
 from econed.actions.shared_reads import SharedReads
 from econed.answers import failure
-from econed.auth.users import User, UserDirectory
+from econed.auth.users import UserDirectory
 from econed.catalogue import all_actions
 from econed.config.settings import Settings
 from econed.dispatch import Dispatcher
@@ -35,6 +35,7 @@ from econed.opennebula.methods import is_reading
 from econed.sandbox.backend import SandboxBackend
 from econed.sandbox.cloud import populate
 from econed.sandbox.oned import LoggedCall, Oned
+from econed.user import User
 from econed.wire.encoder import Encoder
 from econed.wire.model import Model
 from econed.wire.parameters import decode

@@ -1,13 +1,12 @@
-"""A request as it was received: what a signature covers, and what is read out of it."""
+"""A request as it was received: the bytes that a signature covers are those that are parsed."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from urllib.parse import quote
 
-from econed.wire.query import Pairs, count_pairs, given_twice, parse_pairs
+from econed.wire.query import Pairs, count_pairs, parse_pairs
 
 
 @dataclass(frozen=True)
@@ -59,22 +58,3 @@ class SignedRequest:
         for name, value in self.headers:
             found.setdefault(name, []).append(value)
         return {name: tuple(values) for name, values in found.items()}
-
-
-def each_once(pairs: Pairs) -> Pairs:
-    """Return `pairs`, or raise `EC2Error` InvalidParameterValue if a name comes twice.
-
-    A signature that sorts its parameters does not cover the order of equal names: whoever can touch the request could
-    turn it round, and have the other value read.
-    """
-    seen: set[str] = set()
-    for name, _ in pairs:
-        if name in seen:
-            raise given_twice(name)
-        seen.add(name)
-    return pairs
-
-
-def encode(text: str | bytes, safe: str = "") -> bytes:
-    """Percent-encode as Amazon's signatures want it: all but RFC 3986's unreserved characters and `safe`."""
-    return quote(text, safe=safe).encode("ascii")

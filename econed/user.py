@@ -1,0 +1,40 @@
+"""The user who makes a request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+_SIGNING_DRIVERS = frozenset({"core", "public"})
+_CERTIFICATE_DRIVER = "x509"
+
+
+@dataclass(frozen=True)
+class User:
+    """A user of OpenNebula who calls EC2.
+
+    `name` is the access key. `secret` is the PASSWORD that oned keeps: the secret key, or for the driver x509 the
+    subjects of certificates. `gid` is the primary group, `groups` are all groups in ascending order. `driver` is
+    OpenNebula's AUTH_DRIVER, by which the user logs in there.
+    """
+
+    id: int
+    name: str
+    gid: int
+    groups: tuple[int, ...]
+    secret: str = field(repr=False)
+    driver: str
+    enabled: bool
+
+    @property
+    def may_sign(self) -> bool:
+        """Whether signatures of this user are accepted at all.
+
+        Only the drivers core and public keep a secret in oned (x509 keeps a name). Disabled users are refused here,
+        because oned goes on accepting server tokens for them.
+        """
+        return self.enabled and self.driver in _SIGNING_DRIVERS and self.secret != ""
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """The subjects of the certificates that authenticate this user, as `econed.auth.subjects` spells them."""
+        return tuple(filter(None, self.secret.split("|"))) if self.driver == _CERTIFICATE_DRIVER else ()
