@@ -79,41 +79,41 @@ class IScripts(Interface):
 
 
 class IUserDirectory(Interface):
-    """The users of the cloud with their EC2 secrets, fresh within seconds."""
+    """The users of the cloud with their EC2 secrets, at most seconds old."""
 
-    def known(access_key: str) -> User | None:
-        """Return the user with this name as last read, however long ago; None if none is known. Nothing is asked."""
+    def cached(access_key: str) -> User | None:
+        """Return the user with this name as last read, at any time; None if there is none. Makes no call to oned."""
 
-    async def confirmed(user: User) -> User | None:
-        """Return a user as oned has them, from the cache where it is fresh enough; None if they are gone.
+    async def confirm(user: User) -> User | None:
+        """Return the current data of a user, from the cache where it is recent enough; None if they were removed.
 
-        For users whose signature was shown to be theirs: for nobody else may a call be made that depends on a name.
-        Raises `OpenNebulaUnavailable` where oned must be asked and does not answer.
+        Only for users whose signature was verified: before that no call to oned may depend on a name in a request.
+        Raises `OpenNebulaUnavailable` where oned must be called and does not respond.
         """
 
-    async def look_again(access_key: str) -> None:
-        """Look for new users and new secrets, after a signature that is nobody's by what is known.
+    async def refresh(access_key: str) -> None:
+        """Look for new users and new secrets, after a signature that matches no cached user.
 
-        What is asked of oned for it does not depend on whether there is a user of this name, and does not grow with
-        how often it is asked for. Raises as `confirmed` does.
+        The calls to oned do not depend on whether there is a user with this name, and their rate is limited. Raises as
+        `confirm` does.
         """
 
-    async def with_subject(spellings: Sequence[str]) -> Sequence[User]:
-        """Return the users of the driver x509 with the first of these subjects that anybody has, disabled ones too.
+    async def find_by_subject(spellings: Sequence[str]) -> Sequence[User]:
+        """Return the users of the driver x509 with the first known subject among `spellings`, also disabled users.
 
-        `spellings` are those of one subject, the most exact first (`econed.auth.subjects`). More than one user has it
-        where OpenNebula was told so. Raises as `find` does.
+        `spellings` are those of one subject, the most exact first (`econed.auth.subjects`). OpenNebula permits several
+        users with the same subject. Raises as `confirm` does.
         """
 
 
 class IAuthenticator(Interface):
-    """Tells who makes a request: by its signature, or by the certificate of the client (econe.conf, `auth`)."""
+    """Authenticates requests: by their signature, or by the certificate of the client (econe.conf, `auth`)."""
 
     async def authenticate(request: SignedRequest) -> User:
-        """Return the user whose request it is.
+        """Return the user who made the request.
 
-        Raises `EC2Error` where it is nobody's (`econed.auth.failures` has the table), or `OpenNebulaError` where oned
-        must be asked for the user and cannot be.
+        Raises `EC2Error` where authentication fails (`econed.auth.failures` has the table), or `OpenNebulaError` where
+        oned must be asked for the user and cannot be.
         """
 
 

@@ -11,7 +11,7 @@ import pytest
 from zope.interface import implementer
 
 from econed.actions.uploads import ORPHAN_AGE, removal
-from econed.auth.users import KNOWN_FOR, UserDirectory
+from econed.auth.users import USER_MAX_AGE, UserDirectory
 from econed.catalogue import all_chores
 from econed.cli import check, doctor
 from econed.cli.installation import Exit
@@ -123,18 +123,18 @@ def test_users_are_not_forgotten_because_of_another_document(document: str) -> N
     """Whoever is known stays known for as long as without an answer, and then oned is at fault, not their signature."""
     cloud = Cloud()
     directory = UserDirectory(cloud.one, cloud.clock)
-    cloud.result(directory.look_again("alice"))
-    alice = directory.known("alice")
+    cloud.result(directory.refresh("alice"))
+    alice = directory.cached("alice")
     assert alice is not None
     broken = OtherDocuments(cloud.oned, {"one.grouppool.info", "one.userpool.info", "one.user.info"}, document)
     directory._session = Session(SandboxBackend(broken), None)  # type: ignore[arg-type]
     with pytest.raises(OpenNebulaNonsense):
-        cloud.result(_after(cloud, 2.5, directory.look_again("nobody")))
-    assert cloud.result(directory.confirmed(alice)) == alice
-    cloud.clock.advance(KNOWN_FOR)
+        cloud.result(_after(cloud, 2.5, directory.refresh("nobody")))
+    assert cloud.result(directory.confirm(alice)) == alice
+    cloud.clock.advance(USER_MAX_AGE)
     with pytest.raises(OpenNebulaNonsense):
-        cloud.result(directory.confirmed(alice))
-    assert directory.known("alice") == alice
+        cloud.result(directory.confirm(alice))
+    assert directory.cached("alice") == alice
 
 
 @pytest.mark.parametrize("document", ["<FOO/>", "<USER_POOL/>", "<USER_POOL><FOO/></USER_POOL>"])
@@ -143,7 +143,7 @@ def test_a_user_pool_that_is_another_document_is_not_a_cloud_without_users(docum
     broken = OtherDocuments(cloud.oned, {"one.userpool.info"}, document)
     directory = UserDirectory(SandboxBackend(broken), cloud.clock)  # type: ignore[arg-type]
     with pytest.raises(OpenNebulaNonsense):
-        cloud.result(directory.look_again("alice"))
+        cloud.result(directory.refresh("alice"))
 
 
 async def _after(cloud: Cloud, seconds: float, work: Any) -> Any:

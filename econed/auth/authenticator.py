@@ -44,7 +44,7 @@ class Authenticator:
         caller = await self._caller(claim, endpoints)
         if caller is None:
             # They may be new, or their secret may have changed. Whether there is such a user makes no difference here.
-            await self._users.look_again(claim.access_key)
+            await self._users.refresh(claim.access_key)
             caller = await self._caller(claim, endpoints)
         if caller is None:
             raise auth_failure()
@@ -52,10 +52,10 @@ class Authenticator:
 
     async def _caller(self, claim: Claim, endpoints: tuple[Endpoint, ...]) -> User | None:
         """Return the user whose signature a claim is; oned is asked only about users who have shown their secret."""
-        known = _proven(claim, endpoints, self._users.known(claim.access_key))
+        known = _proven(claim, endpoints, self._users.cached(claim.access_key))
         if known is None:
             return None
-        confirmed = await self._users.confirmed(known)
+        confirmed = await self._users.confirm(known)
         return known if confirmed == known else _proven(claim, endpoints, confirmed)
 
 

@@ -1,19 +1,20 @@
-"""The users of the cloud and their EC2 secrets, as oned has them, cached in memory.
+"""The users of the cloud and their EC2 secrets, read from oned and cached in memory.
 
-When a change in OpenNebula counts: a removed or disabled user and an old password are refused after `KNOWN_FOR`
-seconds at most; a new user is let in after `UNKNOWN_FOR` seconds at most; a new password is taken with its first
-signature, or, where other signatures failed just before, `UNKNOWN_FOR` seconds later. The DNs of users of the driver
-x509 are found after `UNKNOWN_SUBJECT_FOR` seconds at most; that two users have the same one after `SUBJECTS_FOR`.
+When a change in OpenNebula takes effect: a removed or disabled user and an old password are refused after
+`USER_MAX_AGE` seconds at most. A new user is accepted after `REFRESH_INTERVAL` seconds at most. A new password is
+accepted with the first signature made with it or, where other signatures failed just before, `REFRESH_INTERVAL` seconds
+later. The DNs of users of the driver x509 are found after `UNKNOWN_SUBJECT_INTERVAL` seconds at most, and a second user
+with the same DN after `SUBJECTS_MAX_AGE`.
 
-A user is read again because of a request only once its signature has been shown to be theirs (`confirmed`). What a
-signature that is nobody's leads to (`look_again`) is the same whether there is a user of that name or not, so that
-nobody learns from it which names there are: at most once in `UNKNOWN_FOR` seconds, one call for the ids of all users,
-one for each new user, and `REREAD` for known ones. Those are the users for whom signatures failed, in the order in
-which they did, and if these are fewer, the ones that were read the longest ago.
+A request causes its user to be read again only after its signature was verified (`confirm`). The calls to oned that
+follow a failed signature (`refresh`) do not depend on whether the named user exists, so that they do not reveal user
+names: at most once in `REFRESH_INTERVAL` seconds, one call for the ids of all users, one for each new user, and
+`USERS_PER_REFRESH` for known users. Known users for whom signatures failed are read first, in the order of those
+failures, then the users whose data is oldest.
 
-All users are read at once only at first, and for certificates. Users whose own document is too long for oned's
-response to be taken in are as good as none: nobody else is concerned. When oned does not answer, users are let in until
-what is known of them is `KNOWN_FOR` seconds old, and no longer.
+All users are read at once only at first, and for certificates. A user whose document exceeds the limit on oned's
+response is refused; other users are not affected. While oned does not respond, users are accepted until their data is
+`USER_MAX_AGE` seconds old.
 """
 
 from __future__ import annotations
@@ -26,39 +27,40 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from econed.auth.question import Question
+from econed.auth.cached_lookup import CachedLookup
 from econed.errors import OpenNebulaCode, OpenNebulaRefusal, OpenNebulaTooLarge
 from econed.interfaces import IOpenNebula, IUserDirectory
 from econed.opennebula.documents import Note, UserDocument
 from econed.opennebula.session import Session
 from econed.user import User
 
-KNOWN_FOR = 3.0
-"""Seconds for which a user is taken to be as last read."""
+USER_MAX_AGE = 3.0
+"""Seconds for which a cached user is used without asking oned."""
 
-UNKNOWN_FOR = 2.0
-"""Seconds between two looks for what has changed, however many signatures are nobody's."""
+REFRESH_INTERVAL = 2.0
+"""Minimum seconds between two refreshes, however many signatures fail."""
 
-REREAD = 8
-"""How many known users are read again by a look for what has changed; all of them, if there are fewer."""
+USERS_PER_REFRESH = 8
+"""How many known users a refresh reads again; all of them, if there are fewer."""
 
-UNREADABLE_FOR = 60.0
-"""Seconds for which a user whose document is too long is not read again."""
+UNREADABLE_RETRY_INTERVAL = 60.0
+"""Seconds after which a user whose document was too long is read again."""
 
-SUBJECTS_FOR = 60.0
-"""Seconds for which a DN is taken to be that of the users who had it when all were read, and nobody else's."""
+SUBJECTS_MAX_AGE = 60.0
+"""Seconds for which a cached DN identifies its users without reading all users again."""
 
-UNKNOWN_SUBJECT_FOR = 10.0
-"""Seconds between two readings of all users because of certificates that are nobody's."""
+UNKNOWN_SUBJECT_INTERVAL = 10.0
+"""Minimum seconds between two reads of all users because of certificates with an unknown DN."""
 
 
 @implementer(IUserDirectory)
 class UserDirectory:
     """Users, read from oned as serveradmin.
 
-    Holds as many users as OpenNebula has; of names that are none it remembers nothing. `note` is told what is read of
-    oned's documents. `lookups` is told of every look into the caches `userpool` (what has changed, all users) and
-    `user` what came of it, as `econed.auth.question.LookedUp`. `log` is told of users whose document is too long.
+    Its size is bounded by the number of users in OpenNebula; unknown names are not remembered. `note` is called with
+    the elements that are read of oned's documents. `count_lookup` is called for each lookup in the caches `userpool`
+    (changes, all users) and `user`, with the name of the cache and the outcome (see
+    `econed.auth.cached_lookup.CountLookup`). `log` receives the users whose document is too long.
     """
 
     def __init__(
@@ -66,122 +68,123 @@ class UserDirectory:
         one: IOpenNebula,
         clock: IReactorTime,
         note: Note | None = None,
-        lookups: Callable[[str, str], None] | None = None,
+        count_lookup: Callable[[str, str], None] | None = None,
         log: Logger | None = None,
     ) -> None:
-        of_pool, self._of_user = (lookups and partial(lookups, cache) for cache in ("userpool", "user"))
+        count_pool, self._count_user = (count_lookup and partial(count_lookup, cache) for cache in ("userpool", "user"))
         self._session = Session(one, None, note)
         self._clock = clock
         self._log = log or Logger(namespace="econed")
-        self._all = Question(clock, self._read_all, of_pool)
-        self._changes = Question(clock, self._read_changes, of_pool)
+        self._all = CachedLookup(clock, self._read_all, count_pool)
+        self._changes = CachedLookup(clock, self._read_changes, count_pool)
         self._is_filled = False
-        self._users: dict[int, Question[User | None]] = {}
+        self._users: dict[int, CachedLookup[User | None]] = {}
         self._ids: dict[str, int] = {}
-        self._doubted: dict[int, None] = {}
-        """Users for whom a signature failed since they were last read, in that order."""
+        self._suspects: dict[int, None] = {}
+        """Users for whom a signature failed since they were last read, in the order of the failures."""
         self._unreadable: dict[int, float] = {}
-        """Users whose document was too long, and when."""
+        """When the documents of users were last found to be too long."""
         self._subjects: Mapping[str, Sequence[int]] = {}
 
-    def known(self, access_key: str) -> User | None:
-        """See `IUserDirectory.known`."""
+    def cached(self, access_key: str) -> User | None:
+        """See `IUserDirectory.cached`."""
         user_id = self._ids.get(access_key)
-        last = None if user_id is None else self._users[user_id].last
-        return None if last is None else last[1]
+        entry = None if user_id is None else self._users[user_id].entry
+        return None if entry is None else entry.value
 
-    async def confirmed(self, user: User) -> User | None:
-        """See `IUserDirectory.confirmed`."""
-        question = self._users.get(user.id)
-        return None if question is None else await question.answer(KNOWN_FOR)
+    async def confirm(self, user: User) -> User | None:
+        """See `IUserDirectory.confirm`."""
+        lookup = self._users.get(user.id)
+        return None if lookup is None else await lookup.get(USER_MAX_AGE)
 
-    async def look_again(self, access_key: str) -> None:
-        """See `IUserDirectory.look_again`."""
+    async def refresh(self, access_key: str) -> None:
+        """See `IUserDirectory.refresh`."""
         user_id = self._ids.get(access_key)
         if user_id is not None:
-            self._doubted.setdefault(user_id)
-        await (self._changes if self._is_filled else self._all).answer(UNKNOWN_FOR)
+            self._suspects.setdefault(user_id)
+        await (self._changes if self._is_filled else self._all).get(REFRESH_INTERVAL)
 
-    async def with_subject(self, spellings: Sequence[str]) -> Sequence[User]:
-        """See `IUserDirectory.with_subject`."""
-        found: tuple[User, ...] = ()
-        for max_age in (SUBJECTS_FOR, UNKNOWN_SUBJECT_FOR) if spellings else ():
-            await self._all.answer(max_age)
-            found = await self._having_first(spellings)
-            if any(user.enabled for user in found):
+    async def find_by_subject(self, spellings: Sequence[str]) -> Sequence[User]:
+        """See `IUserDirectory.find_by_subject`."""
+        users: tuple[User, ...] = ()
+        for max_age in (SUBJECTS_MAX_AGE, UNKNOWN_SUBJECT_INTERVAL) if spellings else ():
+            await self._all.get(max_age)
+            users = await self._with_first_known(spellings)
+            if any(user.enabled for user in users):
                 break
-        return found
+        return users
 
-    async def _having_first(self, spellings: Sequence[str]) -> tuple[User, ...]:
-        """Return who had the first subject that anybody had when all users were last read, and still has it."""
+    async def _with_first_known(self, spellings: Sequence[str]) -> tuple[User, ...]:
+        """Return the users with the first known spelling: as of the last read of all users, and confirmed since."""
         for spelling in spellings:
-            questions = [self._users[each] for each in self._subjects.get(spelling, ()) if each in self._users]
-            users = [await question.answer(KNOWN_FOR) for question in questions]
-            found = tuple(user for user in users if user is not None and spelling in user.subjects)
-            if found:
-                return found
+            ids = self._subjects.get(spelling, ())
+            lookups = [self._users[user_id] for user_id in ids if user_id in self._users]
+            candidates = [await lookup.get(USER_MAX_AGE) for lookup in lookups]
+            users = tuple(user for user in candidates if user is not None and spelling in user.subjects)
+            if users:
+                return users
         return ()
 
     async def _read_all(self) -> None:
-        """Read all users anew; each is known as soon as it is read."""
-        asked_at = self._clock.seconds()
+        """Read all users again; each is cached as soon as it is read."""
+        requested_at = self._clock.seconds()
         users: list[User] = []
-        left_out: set[int] = set()
+        unreadable: set[int] = set()
 
         async def visit(document: UserDocument) -> None:
             users.append(_user(document))
-            self._add(users[-1], asked_at)
+            self._add(users[-1], requested_at)
 
         def leave_out(user_id: int) -> None:
-            left_out.add(user_id)
+            unreadable.add(user_id)
             self._forget(user_id)
-            self._note_unreadable(user_id)
+            self._record_unreadable(user_id)
 
         await self._session.visit_users(visit, leave_out)
-        self._keep_only({user.id for user in users} | left_out)
-        self._subjects = _by_subject(users)
-        self._changes.learn(None, asked_at)
+        self._forget_all_but({user.id for user in users} | unreadable)
+        self._subjects = _ids_by_subject(users)
+        self._changes.store(None, requested_at)
         self._is_filled = True
 
     async def _read_changes(self) -> None:
-        """Read the ids of all users, then the new users and a bounded number of known ones, one after the other."""
+        """Read the ids of all users, then the new users and a bounded number of known users, one after the other."""
         try:
             ids = await self._session.user_ids()
         except OpenNebulaTooLarge:
-            await self._all.answer(UNKNOWN_FOR)
+            await self._all.get(REFRESH_INTERVAL)
             return
-        self._keep_only(set(ids))
-        to_read = self._to_reread()
+        self._forget_all_but(set(ids))
+        to_reread = self._to_reread()
         for user_id in ids:
             if user_id not in self._users and not self._is_unreadable(user_id):
                 await self._read_new(user_id)
-        for user_id in to_read:
-            self._doubted.pop(user_id, None)
+        for user_id in to_reread:
+            self._suspects.pop(user_id, None)
             if user_id in self._users:
-                await self._users[user_id].answer(0)
+                await self._users[user_id].get(0)
 
     def _to_reread(self) -> Sequence[int]:
-        """Return which known users to read again; how many does not depend on the names that were asked for."""
-        order = {user_id: number for number, user_id in enumerate(self._doubted)}
+        """Return the known users to read again; their number does not depend on the names in requests."""
+        position = {user_id: index for index, user_id in enumerate(self._suspects)}
 
         def rank(user_id: int) -> tuple[int, float]:
-            last = self._users[user_id].last
-            return order.get(user_id, len(order)), 0.0 if last is None else last[0]
+            entry = self._users[user_id].entry
+            return position.get(user_id, len(position)), 0.0 if entry is None else entry.requested_at
 
-        return nsmallest(REREAD, self._users, key=rank)
+        return nsmallest(USERS_PER_REFRESH, self._users, key=rank)
 
     async def _read_new(self, user_id: int) -> None:
-        asked_at = self._clock.seconds()
+        requested_at = self._clock.seconds()
         user = await self._read_user(user_id)
         if user is not None:
-            self._add(user, asked_at)
+            self._add(user, requested_at)
 
     async def _read_user(self, user_id: int) -> User | None:
-        """Return a user as they are now, None if there is no such user any more, or none that can be read."""
+        """Return the current data of a user; None if the user was removed or cannot be read."""
         try:
             document = await self._session.user_by_id(user_id)
         except OpenNebulaTooLarge:
-            self._note_unreadable(user_id)
+            self._record_unreadable(user_id)
         except OpenNebulaRefusal as refusal:
             if refusal.code != OpenNebulaCode.NO_EXISTS:
                 raise
@@ -191,43 +194,44 @@ class UserDirectory:
         self._forget(user_id)
         return None
 
-    def _add(self, user: User, asked_at: float) -> None:
-        question = self._users.get(user.id)
-        if question is None:
-            question = self._users[user.id] = Question(self._clock, partial(self._read_user, user.id), self._of_user)
-        question.learn(user, asked_at)
+    def _add(self, user: User, requested_at: float) -> None:
+        lookup = self._users.get(user.id)
+        if lookup is None:
+            lookup = CachedLookup(self._clock, partial(self._read_user, user.id), self._count_user)
+            self._users[user.id] = lookup
+        lookup.store(user, requested_at)
         self._ids[user.name] = user.id
 
-    def _keep_only(self, ids: set[int]) -> None:
+    def _forget_all_but(self, ids: set[int]) -> None:
         for user_id in self._users.keys() - ids:
             self._forget(user_id)
         for user_id in self._unreadable.keys() - ids:
             del self._unreadable[user_id]
 
     def _forget(self, user_id: int) -> None:
-        question = self._users.pop(user_id, None)
-        last = None if question is None else question.last
-        if last is not None and last[1] is not None and self._ids.get(last[1].name) == user_id:
-            del self._ids[last[1].name]
-        self._doubted.pop(user_id, None)
+        lookup = self._users.pop(user_id, None)
+        user = None if lookup is None or lookup.entry is None else lookup.entry.value
+        if user is not None and self._ids.get(user.name) == user_id:
+            del self._ids[user.name]
+        self._suspects.pop(user_id, None)
 
-    def _note_unreadable(self, user_id: int) -> None:
+    def _record_unreadable(self, user_id: int) -> None:
         if user_id not in self._unreadable:
             self._log.warn("user {id} cannot use EC2: their document in OpenNebula is too long to be read", id=user_id)
         self._unreadable[user_id] = self._clock.seconds()
 
     def _is_unreadable(self, user_id: int) -> bool:
-        noted = self._unreadable.get(user_id)
-        return noted is not None and 0 <= self._clock.seconds() - noted < UNREADABLE_FOR
+        recorded_at = self._unreadable.get(user_id)
+        return recorded_at is not None and 0 <= self._clock.seconds() - recorded_at < UNREADABLE_RETRY_INTERVAL
 
 
-def _by_subject(users: Iterable[User]) -> Mapping[str, Sequence[int]]:
-    """Return the ids of the users who have a subject."""
-    found: dict[str, list[int]] = {}
+def _ids_by_subject(users: Iterable[User]) -> Mapping[str, Sequence[int]]:
+    """Return the ids of the users with each subject."""
+    ids: dict[str, list[int]] = {}
     for user in users:
         for subject in dict.fromkeys(user.subjects):
-            found.setdefault(subject, []).append(user.id)
-    return found
+            ids.setdefault(subject, []).append(user.id)
+    return ids
 
 
 def _user(document: UserDocument) -> User:

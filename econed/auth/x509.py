@@ -42,7 +42,7 @@ class CertificateAuthenticator:
         if certificate is None or not self._is_valid(certificate):
             raise auth_failure()
         subject = spellings(certificate)
-        users = [user for user in await self._users.with_subject(subject) if user.enabled]
+        users = [user for user in await self._users.find_by_subject(subject) if user.enabled]
         if len(users) > 1:
             self._log.warn(
                 "nobody is let in by the certificate of {subject}, it is named for the users {users}",

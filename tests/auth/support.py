@@ -35,19 +35,19 @@ class ListedUsers:
     asked: list[tuple[str, str]] = field(default_factory=list)
     """What was asked that costs calls to oned, and for which name."""
 
-    def known(self, access_key: str) -> User | None:
+    def cached(self, access_key: str) -> User | None:
         return _named(access_key, self.users)
 
-    async def confirmed(self, user: User) -> User | None:
+    async def confirm(self, user: User) -> User | None:
         self.asked.append(("confirmed", user.name))
         return _named(user.name, self.users)
 
-    async def look_again(self, access_key: str) -> None:
+    async def refresh(self, access_key: str) -> None:
         self.asked.append(("look again", access_key))
         if self.later is not None:
             self.users = self.later
 
-    async def with_subject(self, spellings: Sequence[str]) -> Sequence[User]:
+    async def find_by_subject(self, spellings: Sequence[str]) -> Sequence[User]:
         for spelling in spellings:
             found = [user for user in self.users if spelling in user.subjects]
             if found:

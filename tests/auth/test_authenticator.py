@@ -355,7 +355,7 @@ def test_a_signature_by_what_was_known_counts_only_while_oned_says_the_same(conf
     """A user who was removed or disabled, or whose secret is another one now, is not let in by what a cache says."""
 
     class Stale(ListedUsers):
-        def known(self, access_key: str) -> User | None:
+        def cached(self, access_key: str) -> User | None:
             return ALICE
 
     signed = posted()
@@ -415,10 +415,10 @@ def test_when_oned_does_not_answer_nobody_is_told_anything_of_the_caller() -> No
     """The error of the directory passes through, to be answered as Unavailable, for a right signature and for none."""
 
     class Down(ListedUsers):
-        async def confirmed(self, user: User) -> User | None:
+        async def confirm(self, user: User) -> User | None:
             raise OpenNebulaUnavailable("one.user.info", "connection refused")
 
-        async def look_again(self, access_key: str) -> None:
+        async def refresh(self, access_key: str) -> None:
             raise OpenNebulaUnavailable("one.grouppool.info", "connection refused")
 
     signed = posted()

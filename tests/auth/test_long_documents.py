@@ -12,7 +12,7 @@ from twisted.internet.defer import maybeDeferred
 from twisted.internet.task import Clock
 from twisted.web.server import Site
 
-from econed.auth.users import KNOWN_FOR, UserDirectory
+from econed.auth.users import USER_MAX_AGE, UserDirectory
 from econed.opennebula.methods import MAX_USER, MAX_USER_POOL
 from econed.opennebula.session import Session
 from econed.opennebula.tokens import PasswordKey
@@ -47,10 +47,10 @@ class Zone:
     async def lets_in(self, directory: UserDirectory, name: str) -> User | None:
         """Return who is found by a name, as an authenticator looks for them."""
         for _ in range(2):
-            known = directory.known(name)
-            if known is not None and (confirmed := await directory.confirmed(known)) is not None:
+            known = directory.cached(name)
+            if known is not None and (confirmed := await directory.confirm(known)) is not None:
                 return confirmed
-            await directory.look_again(name)
+            await directory.refresh(name)
         return None
 
 
@@ -84,7 +84,7 @@ async def test_documents_too_long_to_be_read_keep_only_their_users_out(zone: Zon
     assert await zone.lets_in(before, "alice") is not None
     for name in ("mallory", "trudy", "eve"):
         zone.lengthen(name, MAX_USER_POOL // 3 + MIB)
-    zone.clock.advance(KNOWN_FOR)
+    zone.clock.advance(USER_MAX_AGE)
     zone.oned.execute("one.user.allocate", zone.oned.oneadmin, "newcomer", "newcomerpw", "core", [])
     for directory in (before, UserDirectory(zone.one, zone.clock)):
         logged = len(zone.oned.calls)
@@ -124,6 +124,6 @@ async def test_a_document_within_the_bounds_is_read(zone: Zone, method: str) -> 
         names.append((await Session(zone.one, None).user_by_id(mallory.id)).name)
     else:
         directory = UserDirectory(zone.one, zone.clock)
-        await directory.look_again("mallory")
-        names.append("mallory" if directory.known("mallory") is not None else "")
+        await directory.refresh("mallory")
+        names.append("mallory" if directory.cached("mallory") is not None else "")
     assert names == ["mallory"]

@@ -16,7 +16,7 @@ from twisted.internet.task import Clock
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from econed.auth.users import REREAD, UNREADABLE_FOR, UserDirectory
+from econed.auth.users import UNREADABLE_RETRY_INTERVAL, USERS_PER_REFRESH, UserDirectory
 from econed.errors import OpenNebulaRefusal, OpenNebulaTooLarge, OpenNebulaUnavailable
 from econed.interfaces import IOpenNebula, IUserDirectory
 from econed.user import User
@@ -115,11 +115,11 @@ class Cloud:
         return Deferred.fromCoroutine(self._find(name))
 
     async def _find(self, name: str) -> User | None:
-        known = self.directory.known(name)
-        confirmed = None if known is None else await self.directory.confirmed(known)
+        known = self.directory.cached(name)
+        confirmed = None if known is None else await self.directory.confirm(known)
         if confirmed is None:
-            await self.directory.look_again(name)
-            confirmed = self.directory.known(name)
+            await self.directory.refresh(name)
+            confirmed = self.directory.cached(name)
         return confirmed
 
     def find(self, name: str) -> Any:
@@ -129,7 +129,7 @@ class Cloud:
     def fails(self, *names: str) -> None:
         """Have a signature fail for each of these names."""
         for name in names:
-            done(Deferred.fromCoroutine(self.directory.look_again(name)))
+            done(Deferred.fromCoroutine(self.directory.refresh(name)))
 
     def later(self, seconds: float) -> list[tuple[Any, ...]]:
         """Let time pass, and return the calls there were until then."""
@@ -259,7 +259,7 @@ def test_an_answer_that_is_older_than_what_is_known_changes_nothing(cloud: Cloud
     with_subject(cloud, *SUBJECT)
     cloud.later(60)
     cloud.one.held = True
-    late = Deferred.fromCoroutine(cloud.directory.with_subject(SUBJECT))
+    late = Deferred.fromCoroutine(cloud.directory.find_by_subject(SUBJECT))
     cloud.later(0.5)
     changed = replace(ALICE, secret="new")
     cloud.one.change(changed)
@@ -286,7 +286,7 @@ def test_a_changed_password_is_known_after_its_first_signature(known: Cloud) -> 
     known.one.change(changed)
     known.later(2)
     known.fails("alice")
-    assert known.directory.known("alice") == changed
+    assert known.directory.cached("alice") == changed
     assert known.one.calls == [GROUPS, reading(ALICE), reading(BOB)]
 
 
@@ -296,10 +296,10 @@ def test_a_changed_password_is_known_2_seconds_later_where_a_look_was_just_made(
     changed = replace(cloud.one.users[-1], secret="new")
     cloud.one.change(changed)
     cloud.fails("stranger", changed.name)
-    assert cloud.directory.known(changed.name) != changed
+    assert cloud.directory.cached(changed.name) != changed
     cloud.later(2)
     cloud.fails("stranger")
-    assert cloud.directory.known(changed.name) == changed
+    assert cloud.directory.cached(changed.name) == changed
 
 
 def test_who_tries_many_names_does_not_keep_a_changed_password_unknown() -> None:
@@ -310,11 +310,11 @@ def test_who_tries_many_names_does_not_keep_a_changed_password_unknown() -> None
     changed = replace(cloud.one.users[50], secret="new")
     cloud.one.change(changed)
     looks = 0
-    while cloud.directory.known(changed.name) != changed:
+    while cloud.directory.cached(changed.name) != changed:
         cloud.fails(changed.name, *names[:40], *(f"stranger-{looks}-{number}" for number in range(100)))
         cloud.later(2)
         looks += 1
-    assert looks == 1 + 40 // REREAD
+    assert looks == 1 + 40 // USERS_PER_REFRESH
 
 
 def crowded(users: int) -> Cloud:
@@ -357,7 +357,7 @@ def test_a_failed_signature_makes_the_same_calls_whether_there_is_such_a_user_or
             calls.append(shapes(cloud.later(0.5)))
     assert len(seen) == len(NAMES)
     assert all(calls == seen["stranger"] for calls in seen.values())
-    look = ["one.grouppool.info"] + ["one.user.info"] * min(REREAD, users)
+    look = ["one.grouppool.info"] + ["one.user.info"] * min(USERS_PER_REFRESH, users)
     assert seen["stranger"][:9] == [["one.userpool.info"], [], [], look, look, look, look, look, []]
 
 
@@ -381,7 +381,7 @@ def test_a_flood_of_failed_signatures_costs_a_bounded_number_of_calls() -> None:
     for number in range(1000):
         cloud.fails(f"stranger-{number}", f"user-{number}")
         cloud.clock.advance(0.01)
-    assert shapes(cloud.later(0)) == (["one.grouppool.info"] + ["one.user.info"] * REREAD) * 5
+    assert shapes(cloud.later(0)) == (["one.grouppool.info"] + ["one.user.info"] * USERS_PER_REFRESH) * 5
 
 
 # Documents that are too long to be taken in
@@ -417,7 +417,7 @@ def test_a_document_too_long_to_be_read_is_tried_once_a_minute() -> None:
         tried += cloud.later(2).count(reading(mallory))
     assert tried == 1
     cloud.one.long_users.clear()
-    cloud.later(UNREADABLE_FOR)
+    cloud.later(UNREADABLE_RETRY_INTERVAL)
     assert cloud.find("mallory") == mallory
 
 
@@ -554,7 +554,7 @@ def certified(cloud: Cloud) -> Cloud:
 
 def with_subject(cloud: Cloud, *spellings: str) -> Any:
     """Look for the users with a subject, and return the answer that is there at once."""
-    return done(Deferred.fromCoroutine(cloud.directory.with_subject(spellings)))
+    return done(Deferred.fromCoroutine(cloud.directory.find_by_subject(spellings)))
 
 
 def test_each_subject_of_a_user_finds_him_and_no_other_driver_has_any(certified: Cloud) -> None:

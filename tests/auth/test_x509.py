@@ -202,7 +202,7 @@ def test_when_oned_does_not_answer_that_is_the_answer() -> None:
     """Not that the user does not exist."""
 
     class Down(ListedUsers):
-        async def with_subject(self, spellings: Sequence[str]) -> Sequence[User]:
+        async def find_by_subject(self, spellings: Sequence[str]) -> Sequence[User]:
             raise OpenNebulaUnavailable("one.userpool.info", "connection refused")
 
     with pytest.raises(OpenNebulaUnavailable):

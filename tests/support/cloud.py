@@ -143,8 +143,8 @@ class Cloud:
         if name in self.known:
             return self.known[name]
         directory = UserDirectory(self.one, self.clock)
-        self.result(directory.look_again(name))
-        found = directory.known(name)
+        self.result(directory.refresh(name))
+        found = directory.cached(name)
         assert found is not None, f"there is no user {name}"
         return found
 

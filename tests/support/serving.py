@@ -125,7 +125,7 @@ class Server:
         one, clock, log = self.cloud.one, self.cloud.clock, Logger(observer=self.events.append)  # type: ignore[arg-type]
         service = Service(
             dispatcher=Dispatcher(MODEL, all_actions()),
-            authenticator=Authenticator(UserDirectory(one, clock, lookups=self.metrics.cache_lookup), clock),
+            authenticator=Authenticator(UserDirectory(one, clock, count_lookup=self.metrics.cache_lookup), clock),
             peers=Peers(settings.trusted_proxies, log),
             encoder=Encoder(),
             one=one,

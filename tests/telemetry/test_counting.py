@@ -15,8 +15,7 @@ from twisted.internet.task import Clock
 from twisted.logger import Logger
 from zope.interface.verify import verifyObject
 
-from econed.auth.question import RETRY_INTERVAL, Question
-from econed.auth.users import KNOWN_FOR
+from econed.auth.users import USER_MAX_AGE
 from econed.config.settings import Settings
 from econed.errors import OpenNebulaUnavailable, ScriptFailed
 from econed.interfaces import ITurns
@@ -102,28 +101,9 @@ async def test_a_user_is_read_once_and_then_known(server: Server) -> None:
     assert lookups() == {("userpool", "miss"): 1, ("user", "hit"): 1}
     await asked(server, get(server, signed(server)))
     assert lookups() == {("userpool", "miss"): 1, ("user", "hit"): 2}
-    server.cloud.clock.advance(KNOWN_FOR)
+    server.cloud.clock.advance(USER_MAX_AGE)
     await asked(server, get(server, signed(server)))
     assert lookups() == {("userpool", "miss"): 1, ("user", "hit"): 2, ("user", "miss"): 1}
-
-
-def test_who_joins_a_question_or_comes_too_soon_after_it_failed_is_no_miss() -> None:
-    clock, told = Clock(), list[str]()
-    answers: list[Deferred[str]] = []
-
-    async def ask() -> str:
-        answers.append(Deferred())
-        return await answers[-1]
-
-    question = Question(clock, ask, told.append)
-    asking = [Deferred.fromCoroutine(question.answer(1)) for _ in range(2)]
-    answers[0].errback(OpenNebulaUnavailable("one.userpool.info", "down"))
-    asking.append(Deferred.fromCoroutine(question.answer(1)))
-    for each in asking:
-        each.addErrback(lambda failure: failure.trap(OpenNebulaUnavailable))
-    clock.advance(RETRY_INTERVAL)
-    Deferred.fromCoroutine(question.answer(1))
-    assert told == ["miss", "joined", "failed", "miss"]
 
 
 # oned
