@@ -9,9 +9,9 @@ from types import MappingProxyType
 from econed.auth.failures import auth_failure
 from econed.errors import (
     EC2Error,
+    InvalidReply,
     NotKeepable,
     OpenNebulaCode,
-    OpenNebulaNonsense,
     OpenNebulaRefusal,
     OpenNebulaUnavailable,
     ServerAccountRefused,
@@ -68,7 +68,7 @@ def failure(error: BaseException) -> Failure:
         return Failure(error, is_unforeseen=False)
     if isinstance(error, OpenNebulaUnavailable):
         return Failure(_UNAVAILABLE, is_unforeseen=False)
-    if isinstance(error, OpenNebulaNonsense):
+    if isinstance(error, InvalidReply):
         return Failure(_INTERNAL, is_unforeseen=False)
     if isinstance(error, NotKeepable):
         return Failure(_NOT_KEPT, is_unforeseen=False)

@@ -32,7 +32,7 @@ from econed.fetching.own_host import has_tmpdir
 from econed.http.peers import Peers
 from econed.http.site import EC2Site
 from econed.http.upload_directory import UploadDirectory, UploadLimits
-from econed.interfaces import IAuthenticator, InThread, IOpenNebula, IScripts, ITurns, IUserDirectory
+from econed.interfaces import IAuthenticator, ICallLimiter, InThread, IOpenNebula, IScripts, IUserDirectory
 from econed.opennebula.documents import Note
 from econed.opennebula.long_documents import LongDocuments
 from econed.process.admin import AdminPort, WatchedProcess
@@ -189,7 +189,7 @@ class _Making:
 def _watched(making: _Making, one: IOpenNebula) -> IOpenNebula:
     """Return oned with every call counted; what watches it, and the reactor, runs beside the requests."""
     clock, metrics, log = making.clock, making.metrics, making.log("econed.watch")
-    if ITurns.providedBy(one):
+    if ICallLimiter.providedBy(one):
         metrics.oned_turns(lambda: one.calls_in_flight, lambda: one.calls_waiting)
     state = OnedState(clock)
     metrics.oned_watched(lambda: state.is_reachable, lambda: state.last_answer)

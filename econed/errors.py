@@ -122,9 +122,9 @@ class OpenNebulaUnavailable(OpenNebulaError):
         self.never_sent = never_sent
 
 
-class OpenNebulaNonsense(OpenNebulaError):
-    """oned, or whatever answers at its address, said something that is not a reply of oned's."""
+class InvalidReply(OpenNebulaError):
+    """The response was not a valid oned reply: from oned itself, or from another server at its address."""
 
 
-class OpenNebulaTooLarge(OpenNebulaNonsense):
-    """A response of more bytes than may come: it was not taken in, and says nothing about the others."""
+class ReplyTooLarge(InvalidReply):
+    """The response is longer than the limit. It was not read to its end; other calls are not affected."""

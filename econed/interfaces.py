@@ -32,7 +32,7 @@ class IOpenNebula(Interface):
 
     `user` is the OpenNebula name of the user in whose session a call runs (a server token of serveradmin's for
     that user); `None` is serveradmin himself. Raises `OpenNebulaRefusal` when oned says no, `OpenNebulaUnavailable`
-    when it does not answer in time, `OpenNebulaNonsense` when what it says is no reply of oned's.
+    when it does not answer in time, `InvalidReply` when what it says is no reply of oned's.
     """
 
     async def call(user: str | None, method: str, *args: object) -> str | int | bool:
@@ -50,15 +50,15 @@ class IOnedProxy(Interface):
     def callRemote(method: str, session: str, *args: object) -> Deferred[bytes]:
         """Call `method` and return the body of the answer; cancelling breaks the call off.
 
-        Fails with `OpenNebulaUnavailable`, or `OpenNebulaNonsense` where the answer is not even HTTP.
+        Fails with `OpenNebulaUnavailable`, or `InvalidReply` where the answer is not even HTTP.
         """
 
 
-class ITurns(Interface):
-    """A client of oned that makes no more than so many calls at once."""
+class ICallLimiter(Interface):
+    """A client of oned with a bounded number of concurrent calls."""
 
-    calls_in_flight: int = Attribute("Calls that oned is working on for it.")
-    calls_waiting: int = Attribute("Calls that wait for their turn.")
+    calls_in_flight: int = Attribute("Calls in flight.")
+    calls_waiting: int = Attribute("Calls waiting for a slot.")
 
 
 class IScripts(Interface):

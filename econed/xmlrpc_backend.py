@@ -28,7 +28,7 @@ from econed.errors import (
     OpenNebulaUnavailable,
     ServerAccountRefused,
 )
-from econed.interfaces import InThread, IOnedProxy, IOpenNebula, ITurns
+from econed.interfaces import ICallLimiter, InThread, IOnedProxy, IOpenNebula
 from econed.opennebula.methods import check_arguments, is_reading
 from econed.opennebula.replies import Scalar, document_of, value_of
 from econed.opennebula.tokens import CertificateKey, CipherForm, PasswordKey, ServerKey, UnusableName, session_token
@@ -63,7 +63,7 @@ class CallLimits:
     calls: int = 8
 
 
-@implementer(IOpenNebula, ITurns)
+@implementer(IOpenNebula, ICallLimiter)
 class XMLRPCBackend:
     """oned over XML-RPC, in the session of any user."""
 
@@ -140,12 +140,12 @@ class XMLRPCBackend:
 
     @property
     def calls_in_flight(self) -> int:
-        """How many calls are being made (`ITurns`)."""
+        """How many calls are being made (`ICallLimiter`)."""
         return self._slots.taken
 
     @property
     def calls_waiting(self) -> int:
-        """How many wait for their turn (`ITurns`)."""
+        """How many wait for their turn (`ICallLimiter`)."""
         return self._slots.waiting
 
     async def call(self, user: str | None, method: str, *args: object) -> Scalar:

@@ -9,8 +9,8 @@ from econed.answers import failure
 from econed.config.settings import Settings
 from econed.errors import (
     EC2Error,
+    InvalidReply,
     OpenNebulaCode,
-    OpenNebulaNonsense,
     OpenNebulaRefusal,
     OpenNebulaUnavailable,
     ServerAccountRefused,
@@ -32,7 +32,7 @@ def test_an_error_of_ec2s_is_told_as_it_is() -> None:
     ("error", "code", "status"),
     [
         (OpenNebulaUnavailable("one.vm.info", SECRET), "Unavailable", 503),
-        (OpenNebulaNonsense("one.vm.info", SECRET), "InternalError", 500),
+        (InvalidReply("one.vm.info", SECRET), "InternalError", 500),
         (ValueError(SECRET), "InternalError", 500),
         (OpenNebulaRefusal("one.vm.info", OpenNebulaCode.REPLICATION, SECRET), "Unavailable", 503),
         (OpenNebulaRefusal("one.vm.info", OpenNebulaCode.AUTHORIZATION, SECRET), "UnauthorizedOperation", 403),

@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 from twisted.web.server import Site
 from zope.interface.verify import verifyObject
 
-from econed.errors import OpenNebulaNonsense, OpenNebulaRefusal
+from econed.errors import InvalidReply, OpenNebulaRefusal
 from econed.interfaces import IOpenNebula
 from econed.opennebula import template
 from econed.opennebula.documents import UserDocument
@@ -140,7 +140,7 @@ async def test_a_document_is_an_element(demo: DemoOned) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_where_a_document_is_wanted_and_none_comes_it_is_nonsense(demo: DemoOned) -> None:
-    with pytest.raises(OpenNebulaNonsense):
+    with pytest.raises(InvalidReply):
         await demo.one.document("alice", "one.system.version")
 
 

@@ -18,7 +18,7 @@ from econed.cli.installation import Exit
 from econed.cli.reaching import Prepared
 from econed.config.credentials import Credentials
 from econed.config.settings import Settings
-from econed.errors import OpenNebulaNonsense
+from econed.errors import InvalidReply
 from econed.interfaces import IUploadedFiles
 from econed.opennebula.methods import ROOTS
 from econed.opennebula.session import Session
@@ -128,11 +128,11 @@ def test_users_are_not_forgotten_because_of_another_document(document: str) -> N
     assert alice is not None
     broken = OtherDocuments(cloud.oned, {"one.grouppool.info", "one.userpool.info", "one.user.info"}, document)
     directory._session = Session(SandboxBackend(broken), None)  # type: ignore[arg-type]
-    with pytest.raises(OpenNebulaNonsense):
+    with pytest.raises(InvalidReply):
         cloud.result(_after(cloud, 2.5, directory.refresh("nobody")))
     assert cloud.result(directory.confirm(alice)) == alice
     cloud.clock.advance(USER_MAX_AGE)
-    with pytest.raises(OpenNebulaNonsense):
+    with pytest.raises(InvalidReply):
         cloud.result(directory.confirm(alice))
     assert directory.cached("alice") == alice
 
@@ -142,7 +142,7 @@ def test_a_user_pool_that_is_another_document_is_not_a_cloud_without_users(docum
     cloud = Cloud()
     broken = OtherDocuments(cloud.oned, {"one.userpool.info"}, document)
     directory = UserDirectory(SandboxBackend(broken), cloud.clock)  # type: ignore[arg-type]
-    with pytest.raises(OpenNebulaNonsense):
+    with pytest.raises(InvalidReply):
         cloud.result(directory.refresh("alice"))
 
 
@@ -155,7 +155,7 @@ def test_a_script_is_not_handed_another_document() -> None:
     cloud = AddressCloud()
     instance, ip = cloud.instance(), cloud.allocated()
     store = Session(SandboxBackend(OtherDocuments(cloud.oned)), None)  # type: ignore[arg-type]
-    with pytest.raises(OpenNebulaNonsense):
+    with pytest.raises(InvalidReply):
         cloud.result(store.network_text(cloud.network))
     assert cloud.run("alice", "AssociateAddress", PublicIp=ip, InstanceId=instance)
 

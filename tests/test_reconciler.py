@@ -13,7 +13,7 @@ from twisted.logger import LogEvent, Logger, LogLevel
 from econed.actions.launch import HOLD_AGE
 from econed.actions.watch import SPAN, WATCHED_UNTIL
 from econed.catalogue import all_chores
-from econed.errors import OpenNebulaTooLarge, OpenNebulaUnavailable
+from econed.errors import OpenNebulaUnavailable, ReplyTooLarge
 from econed.interfaces import IOpenNebula
 from econed.opennebula.session import Session
 from econed.reconciler import INTERVAL, Reconciler, ReconcilerService
@@ -192,7 +192,7 @@ class LongUsers:
     async def document(self, user: str | None, method: str, *args: object) -> object:
         """Make a call, unless its response is too long."""
         if method == "one.userpool.info" or (method == "one.user.info" and args[0] == self.mallory):
-            raise OpenNebulaTooLarge(method, "a response of too many bytes")
+            raise ReplyTooLarge(method, "a response of too many bytes")
         return await self.one.document(user, method, *args)
 
 

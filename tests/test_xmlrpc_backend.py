@@ -22,11 +22,11 @@ from twisted.logger import LogEvent, Logger, LogLevel, formatEvent
 from zope.interface.verify import verifyObject
 
 from econed.errors import (
+    InvalidReply,
     OpenNebulaError,
-    OpenNebulaNonsense,
     OpenNebulaRefusal,
-    OpenNebulaTooLarge,
     OpenNebulaUnavailable,
+    ReplyTooLarge,
     ServerAccountRefused,
 )
 from econed.interfaces import IOpenNebula
@@ -528,7 +528,7 @@ NONSENSE: dict[str, Behaviour] = {
 async def test_what_is_no_reply_is_nonsense_and_asked_for_once(harness: BackendHarness, behaviour: Behaviour) -> None:
     server = harness.serve(modern(behaviour))
     error = await failure_of(harness.backend(server.url).document("alice", "one.vm.info", 1, False))
-    assert isinstance(error, OpenNebulaNonsense)
+    assert isinstance(error, InvalidReply)
     assert server.calls == [PROBE, "one.vm.info"]
     await server.asking[-1].lost
 
@@ -538,7 +538,7 @@ async def test_more_bytes_than_may_come_are_nonsense_and_not_waited_for(harness:
     server = harness.serve(modern(lambda peer: peer.send(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 10_000_000)))
     call = harness.backend(server.url, CallLimits(reply_bytes=1_000_000)).document("alice", "one.vm.info", 1, False)
     error = await failure_of(call)
-    assert isinstance(error, OpenNebulaNonsense)
+    assert isinstance(error, InvalidReply)
     assert "1000000 bytes" in error.reason
     await server.asking[-1].lost
 
@@ -547,7 +547,7 @@ async def test_more_bytes_than_may_come_are_nonsense_and_not_waited_for(harness:
 async def test_an_answer_that_announces_too_much_is_not_waited_for(harness: BackendHarness) -> None:
     server = harness.serve(modern(lambda peer: peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000001\r\n\r\n")))
     call = harness.backend(server.url, CallLimits(reply_bytes=1_000_000)).document("alice", "one.vm.info", 1, False)
-    assert isinstance(await failure_of(call), OpenNebulaNonsense)
+    assert isinstance(await failure_of(call), InvalidReply)
     await server.asking[-1].lost
 
 
@@ -580,7 +580,7 @@ async def test_what_users_can_make_long_has_a_bound_of_its_own(harness: BackendH
     assert isinstance(await failure_of(backend.document("alice", method)), OpenNebulaUnavailable), "it broke off"
     announced = most + 1
     error = await failure_of(backend.document("alice", method))
-    assert isinstance(error, OpenNebulaTooLarge)
+    assert isinstance(error, ReplyTooLarge)
     assert f"{most} bytes" in error.reason
 
 

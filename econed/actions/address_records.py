@@ -21,7 +21,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from econed.actions.tagging import tag_text, tags_under
-from econed.errors import OpenNebulaNonsense
+from econed.errors import InvalidReply
 from econed.ids import ASSOCIATION_DIGITS
 from econed.opennebula.attributes import Attributes
 from econed.opennebula.template import attribute, hex_name, removal, template, vector
@@ -255,7 +255,7 @@ def _link(entry: Vector) -> Link | None:
     try:
         state = LinkState(entry.get("STATE") or LinkState.ON.value)
     except ValueError:
-        raise OpenNebulaNonsense("EC2_ADDRESS", f"an association in state {entry['STATE']!r}") from None
+        raise InvalidReply("EC2_ADDRESS", f"an association in state {entry['STATE']!r}") from None
     return Link(
         vm_id,
         ipv4(entry.get("PRIVATE_IP", "")),

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from econed.actions.action import action
 from econed.actions.filters import Filters, field
 from econed.actions.inputs import Filter
-from econed.errors import EC2Error, OpenNebulaNonsense
+from econed.errors import EC2Error, InvalidReply
 
 if TYPE_CHECKING:
     from types_boto3_ec2.type_defs import RegionTypeDef
@@ -110,7 +110,7 @@ def _own_zone(call: Call, zones: Sequence[Zone]) -> Zone:
     A zone's ENDPOINT is written by hand and only used between the zones of a federation: it may be anything.
     """
     if not zones:
-        raise OpenNebulaNonsense("one.zonepool.info", "a cloud without a zone")
+        raise InvalidReply("one.zonepool.info", "a cloud without a zone")
     ours = {_normalised(url) for url in call.settings.one_xmlrpc}
     return min(zones, key=lambda zone: (_normalised(zone.endpoint) not in ours, zone.id))
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from twisted.logger import Logger
 
 from econed.actions.instance_times import noted_stop
-from econed.errors import OpenNebulaNonsense, OpenNebulaRefusal
+from econed.errors import InvalidReply, OpenNebulaRefusal
 from econed.opennebula.session import VISIBLE, Session
 from econed.opennebula.states import VmState
 from econed.opennebula.values import whole_number
@@ -52,7 +52,7 @@ class StopTimes:
         if self._is_needed is None:
             major = whole_number((await session.version()).partition(".")[0])
             if major is None:
-                raise OpenNebulaNonsense("one.system.version", "no version")
+                raise InvalidReply("one.system.version", "no version")
             self._is_needed = major < _RECORDED_SINCE
         if not self._is_needed:
             return

@@ -28,7 +28,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from econed.auth.cached_lookup import CachedLookup
-from econed.errors import OpenNebulaCode, OpenNebulaRefusal, OpenNebulaTooLarge
+from econed.errors import OpenNebulaCode, OpenNebulaRefusal, ReplyTooLarge
 from econed.interfaces import IOpenNebula, IUserDirectory
 from econed.opennebula.documents import Note, UserDocument
 from econed.opennebula.session import Session
@@ -150,7 +150,7 @@ class UserDirectory:
         """Read the ids of all users, then the new users and a bounded number of known users, one after the other."""
         try:
             ids = await self._session.user_ids()
-        except OpenNebulaTooLarge:
+        except ReplyTooLarge:
             await self._all.get(REFRESH_INTERVAL)
             return
         self._forget_all_but(set(ids))
@@ -183,7 +183,7 @@ class UserDirectory:
         """Return the current data of a user; None if the user was removed or cannot be read."""
         try:
             document = await self._session.user_by_id(user_id)
-        except OpenNebulaTooLarge:
+        except ReplyTooLarge:
             self._record_unreadable(user_id)
         except OpenNebulaRefusal as refusal:
             if refusal.code != OpenNebulaCode.NO_EXISTS:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from enum import IntEnum, IntFlag
 
-from econed.errors import OpenNebulaNonsense
+from econed.errors import InvalidReply
 from econed.opennebula.views import View
 
 _GROUP, _ALL = 0x200000000, 0x400000000
@@ -68,7 +68,7 @@ class Rule(View):
         try:
             return int(self._text(path), 16)
         except ValueError:
-            raise OpenNebulaNonsense(self._path, f"{path} is no hexadecimal number") from None
+            raise InvalidReply(self._path, f"{path} is no hexadecimal number") from None
 
 
 def granted(rules: Collection[Rule], group_id: int, resource: Resource, operation: Operation) -> bool:

@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 
 from twisted.logger import Logger
 
-from econed.errors import OpenNebulaTooLarge
+from econed.errors import ReplyTooLarge
 
 _T = TypeVar("_T")
 
@@ -47,7 +47,7 @@ class LongDocuments:
     ) -> tuple[_T, ...]:
         """Return what `read` returns for these ids, without those whose documents are too long.
 
-        One call where nothing is. Raises what `read` raises but `OpenNebulaTooLarge`.
+        One call where nothing is. Raises what `read` raises but `ReplyTooLarge`.
         """
         known = self._known(method)
         wanted = [each for each in ids if each not in known]
@@ -88,7 +88,7 @@ class LongDocuments:
             calls += 1
             try:
                 found += await read(part)
-            except OpenNebulaTooLarge as error:
+            except ReplyTooLarge as error:
                 if len(part) == 1:
                     self._note(method, part[0], error)
                     continue
@@ -116,7 +116,7 @@ class LongDocuments:
             self._noted.popitem(last=False)
         return {object_id for of, object_id in self._noted if of == method}
 
-    def _note(self, method: str, object_id: int, error: OpenNebulaTooLarge) -> None:
+    def _note(self, method: str, object_id: int, error: ReplyTooLarge) -> None:
         """Remember that a document is too long, and say so in the log."""
         key = (method, object_id)
         if key not in self._noted:
@@ -161,5 +161,5 @@ async def _highest(ids: Sequence[int], read: Callable[[Sequence[int]], Awaitable
 async def _is_any(ids: Sequence[int], read: Callable[[Sequence[int]], Awaitable[Sequence[object]]]) -> bool:
     try:
         return bool(await read(ids))
-    except OpenNebulaTooLarge:
+    except ReplyTooLarge:
         return True

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final
 
-from econed.errors import OpenNebulaCode, OpenNebulaNonsense, OpenNebulaRefusal
+from econed.errors import InvalidReply, OpenNebulaCode, OpenNebulaRefusal
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
@@ -43,11 +43,11 @@ class Raft:
 
 
 def raft_of(document: _Element) -> Raft:
-    """Return what the document of `STATUS` says; raises `OpenNebulaNonsense` for another."""
+    """Return what the document of `STATUS` says; raises `InvalidReply` for another."""
     try:
         return Raft(RaftState(int(document.findtext("STATE") or "")), int(document.findtext("TERM") or ""))
     except ValueError:
-        raise OpenNebulaNonsense(STATUS, "a status without a state that is known, or without a term") from None
+        raise InvalidReply(STATUS, "a status without a state that is known, or without a term") from None
 
 
 def is_not_begun(refusal: OpenNebulaRefusal) -> bool:

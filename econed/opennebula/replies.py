@@ -16,7 +16,7 @@ from typing import Any, TypeAlias, cast
 
 from lxml import etree
 
-from econed.errors import OpenNebulaNonsense, OpenNebulaRefusal, XmlRpcFault
+from econed.errors import InvalidReply, OpenNebulaRefusal, XmlRpcFault
 from econed.opennebula.methods import NEVER_EMPTY, READ, ROOTS
 
 Scalar: TypeAlias = str | int | bool
@@ -58,10 +58,10 @@ _HEAD = 1024
 def value_of(method: str, body: bytes) -> Scalar:
     """Return the value of a successful reply to `method`.
 
-    Raises `OpenNebulaRefusal` for a failure or a fault, `OpenNebulaNonsense` for what is no reply of oned's.
+    Raises `OpenNebulaRefusal` for a failure or a fault, `InvalidReply` for what is no reply of oned's.
     """
     if not _OUTER_START.match(body):
-        raise OpenNebulaNonsense(method, f"not an XML-RPC reply: {body[:60]!r}")
+        raise InvalidReply(method, f"not an XML-RPC reply: {body[:60]!r}")
     root = _parsed(method, body)
     fault = root.find("fault/value/struct")
     if fault is not None:
@@ -73,7 +73,7 @@ def value_of(method: str, body: bytes) -> Scalar:
             return value
         case (False, str() as reason, int() as code):
             raise OpenNebulaRefusal(method, code, reason)
-    raise OpenNebulaNonsense(method, f"a reply of an unknown form, {len(items)} values")
+    raise InvalidReply(method, f"a reply of an unknown form, {len(items)} values")
 
 
 def document_of(method: str, body: bytes) -> etree._Element:
@@ -93,11 +93,11 @@ def document_of(method: str, body: bytes) -> etree._Element:
 def document_in(method: str, value: Scalar) -> etree._Element:
     """Return the root of the document that the value of a reply to `method` is.
 
-    What `READ` does not name is left out. Raises `OpenNebulaNonsense` for what is no document, and for one
+    What `READ` does not name is left out. Raises `InvalidReply` for what is no document, and for one
     with another root than `ROOTS` says: read as a pool it would be an empty one.
     """
     if not isinstance(value, str):
-        raise OpenNebulaNonsense(method, f"no document, but {value!r:.60}")
+        raise InvalidReply(method, f"no document, but {value!r:.60}")
     text = value.encode("utf-8")
     del value
     return _document(method, (text[at : at + PIECE] for at in range(0, max(len(text), 1), PIECE)))
@@ -110,18 +110,18 @@ def _document(method: str, pieces: Iterable[bytes]) -> etree._Element:
     try:
         for piece in pieces:
             if not is_begun and not _INNER_START.match(piece):
-                raise OpenNebulaNonsense(method, f"no document, but {piece[:60]!r}")
+                raise InvalidReply(method, f"no document, but {piece[:60]!r}")
             is_begun = True
             parser.feed(piece)
             for _, element in cast("Iterator[tuple[str, etree._Element]]", parser.read_events()):
                 element[:] = [child for child in element if child.tag in read[str(element.tag)]]
         root = parser.close()
     except etree.XMLSyntaxError as error:
-        raise OpenNebulaNonsense(method, f"not well-formed: {error}") from None
+        raise InvalidReply(method, f"not well-formed: {error}") from None
     if root.tag != ROOTS[method]:
-        raise OpenNebulaNonsense(method, f"a document with the root {str(root.tag)!r:.60} in place of {ROOTS[method]}")
+        raise InvalidReply(method, f"a document with the root {str(root.tag)!r:.60} in place of {ROOTS[method]}")
     if method in NEVER_EMPTY and root.find(NEVER_EMPTY[method]) is None:
-        raise OpenNebulaNonsense(method, f"a pool without any {NEVER_EMPTY[method]}")
+        raise InvalidReply(method, f"a pool without any {NEVER_EMPTY[method]}")
     return root
 
 
@@ -170,7 +170,7 @@ def refusal_of(method: str, body: bytes) -> OpenNebulaRefusal | None:
         value_of(method, body)
     except OpenNebulaRefusal as refusal:
         return refusal
-    except OpenNebulaNonsense:
+    except InvalidReply:
         pass
     return None
 
@@ -179,21 +179,21 @@ def _parsed(method: str, body: bytes) -> etree._Element:
     try:
         return etree.fromstring(body, etree.XMLParser(**_SAFELY))
     except etree.XMLSyntaxError as error:
-        raise OpenNebulaNonsense(method, f"not well-formed: {error}") from None
+        raise InvalidReply(method, f"not well-formed: {error}") from None
 
 
 def _fault(method: str, struct: etree._Element) -> OpenNebulaRefusal:
     members = {member.findtext("name"): member.find("value") for member in struct.findall("member")}
     code, text = (_scalar(method, members.get(name)) for name in ("faultCode", "faultString"))
     if isinstance(code, bool) or not isinstance(code, int):
-        raise OpenNebulaNonsense(method, f"a fault without a number: {code!r:.60}")
+        raise InvalidReply(method, f"a fault without a number: {code!r:.60}")
     # oned's library says so when the call came to no end inside it: its text is about the library, not about the call.
     return OpenNebulaRefusal(method, code, "no reason given" if code == XmlRpcFault.NOT_COMPLETED else str(text))
 
 
 def _scalar(method: str, value: etree._Element | None) -> Scalar:
     if value is None:
-        raise OpenNebulaNonsense(method, "a value is missing")
+        raise InvalidReply(method, "a value is missing")
     if len(value) == 0:
         return value.text or ""
     text = value[0].text or ""
@@ -207,4 +207,4 @@ def _scalar(method: str, value: etree._Element | None) -> Scalar:
                 return int(text)
     except ValueError:
         pass
-    raise OpenNebulaNonsense(method, f"not a value of oned's: <{value[0].tag}> {text[:40]!r}")
+    raise InvalidReply(method, f"not a value of oned's: <{value[0].tag}> {text[:40]!r}")

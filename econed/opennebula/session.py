@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from twisted.internet.defer import Deferred
 
-from econed.errors import OpenNebulaCode, OpenNebulaNonsense, OpenNebulaRefusal, OpenNebulaTooLarge
+from econed.errors import InvalidReply, OpenNebulaCode, OpenNebulaRefusal, ReplyTooLarge
 from econed.opennebula.access import Group, Rule
 from econed.opennebula.documents import (
     Cluster,
@@ -127,12 +127,12 @@ class Session:
         """Return up to `count` machines of a state, newest id first, after `offset` of them (one.vmpool.infoextended).
 
         Pages shift when machines come or end between two calls: right for a look at the newest, wrong for a list.
-        A page that is longer than `MAX_LIST` is read in halves, and `OpenNebulaTooLarge` is raised where a page of
+        A page that is longer than `MAX_LIST` is read in halves, and `ReplyTooLarge` is raised where a page of
         two or three is too long: nothing is left out.
         """
         try:
             return await self._vm_page(count, offset, owner, state)
-        except OpenNebulaTooLarge:
+        except ReplyTooLarge:
             half = count // 2
             if half < _LEAST_PAGE:
                 raise
@@ -149,7 +149,7 @@ class Session:
         """
         try:
             return await self._vm_page(count, 0, owner, state)
-        except OpenNebulaTooLarge:
+        except ReplyTooLarge:
             root = await self.one.document(self.user, "one.vmpool.info", owner, 0, -count, int(state), "")
             return await self._vm_set(_newest_first(root, "VM/ID"))
 
@@ -162,7 +162,7 @@ class Session:
         """
         try:
             root = await self.one.document(self.user, "one.vmpool.accounting", owner, since, -1)
-        except OpenNebulaTooLarge:
+        except ReplyTooLarge:
             if owner != VISIBLE:
                 raise
             root = await self.one.document(self.user, "one.vmpool.accounting", MINE, since, -1)
@@ -286,7 +286,7 @@ class Session:
     async def user_by_id(self, user_id: int) -> UserDocument:
         """Return one user (one.user.info); refused by 512 if they may not be seen, by 1024 if they do not exist.
 
-        Raises `OpenNebulaTooLarge` where their document is longer than `MAX_USER`.
+        Raises `ReplyTooLarge` where their document is longer than `MAX_USER`.
         """
         return await self._document(UserDocument, "one.user.info", user_id, False)
 
@@ -297,7 +297,7 @@ class Session:
         """
         ids = tuple(sorted({user_id for group in await self.groups() for user_id in group.user_ids}))
         if not ids:
-            raise OpenNebulaNonsense("one.grouppool.info", "no group has a user, not even the one who asks")
+            raise InvalidReply("one.grouppool.info", "no group has a user, not even the one who asks")
         return ids
 
     async def visit_users(
@@ -312,7 +312,7 @@ class Session:
         """
         try:
             pool = await self._pool(UserDocument, "USER", "one.userpool.info")
-        except OpenNebulaTooLarge:
+        except ReplyTooLarge:
             await self._visit_one_by_one(visit, left_out)
         else:
             for user in pool:
@@ -324,7 +324,7 @@ class Session:
         for user_id in await self.user_ids():
             try:
                 user = await self.user_by_id(user_id)
-            except OpenNebulaTooLarge:
+            except ReplyTooLarge:
                 left_out(user_id)
             except OpenNebulaRefusal as refusal:
                 if refusal.code != OpenNebulaCode.NO_EXISTS:
@@ -403,10 +403,10 @@ def _newest_first(root: _Element, path: str) -> tuple[int, ...]:
     try:
         return tuple(sorted({int(text or "") for text in found}, reverse=True))
     except ValueError:
-        raise OpenNebulaNonsense(path, "an id that is no number") from None
+        raise InvalidReply(path, "an id that is no number") from None
 
 
 def _id(method: str, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise OpenNebulaNonsense(method, f"{value!r} is no id")
+        raise InvalidReply(method, f"{value!r} is no id")
     return value

@@ -14,7 +14,7 @@ from itertools import islice
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias
 
-from econed.errors import OpenNebulaNonsense
+from econed.errors import InvalidReply
 from econed.opennebula.attributes import Attributes, Value, Vector
 from econed.opennebula.states import LockLevel
 from econed.opennebula.template import is_name
@@ -62,7 +62,7 @@ class View:
         try:
             return int(text)
         except ValueError:
-            raise OpenNebulaNonsense(self._path, f"{path} is no number: {text[:40]!r}") from None
+            raise InvalidReply(self._path, f"{path} is no number: {text[:40]!r}") from None
 
     def _whole(self, path: str) -> int | None:
         """Return the whole number at `path`, where a user may have written anything; None where there is none."""
@@ -77,7 +77,7 @@ class View:
         try:
             return tuple(int(each.text or "") for each in self._all(path))
         except ValueError:
-            raise OpenNebulaNonsense(self._path, f"{path} holds something that is no id") from None
+            raise InvalidReply(self._path, f"{path} holds something that is no id") from None
 
     def _attributes(self, path: str, prefix: str = "", most: int | None = None) -> Attributes:
         """Return all that stands at `path`, a template of free attributes.

@@ -7,7 +7,7 @@ from xmlrpc.client import Fault
 
 from zope.interface import implementer
 
-from econed.errors import OpenNebulaNonsense, OpenNebulaRefusal
+from econed.errors import InvalidReply, OpenNebulaRefusal
 from econed.interfaces import IOpenNebula
 from econed.opennebula.methods import check_arguments
 from econed.opennebula.replies import document_in
@@ -45,7 +45,7 @@ class SandboxBackend:
                 return value
             case [False, str() as text, int() as code, *_]:
                 raise OpenNebulaRefusal(method, code, text)
-        raise OpenNebulaNonsense(method, f"a reply of an unknown form: {reply!r:.60}")
+        raise InvalidReply(method, f"a reply of an unknown form: {reply!r:.60}")
 
     async def document(self, user: str | None, method: str, *args: object) -> _Element:
         """Call `method` and return the root of the document in the reply (`IOpenNebula.document`)."""

@@ -9,7 +9,7 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
-from econed.errors import OpenNebulaNonsense, OpenNebulaRefusal, OpenNebulaUnavailable
+from econed.errors import InvalidReply, OpenNebulaRefusal, OpenNebulaUnavailable
 from econed.interfaces import IOpenNebula
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _outcome(error: Exception) -> str:
             return "refused"
         case OpenNebulaUnavailable():
             return "unavailable"
-        case OpenNebulaNonsense():
+        case InvalidReply():
             return "nonsense"
         case CancelledError():
             return "cancelled"

@@ -128,7 +128,7 @@ class OnedServers:
         """Call `method` on the server that leads (`IOnedProxy.callRemote`).
 
         It waits for one to lead, for as long as it is not cancelled. A call that only reads fails with nothing but
-        `OpenNebulaNonsense`; any other one with `OpenNebulaUnavailable` where it may have been begun.
+        `InvalidReply`; any other one with `OpenNebulaUnavailable` where it may have been begun.
         """
         return Deferred.fromCoroutine(self._call(method, session, args))
 

@@ -25,7 +25,7 @@ from twisted.internet.protocol import connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from econed.errors import OpenNebulaError, OpenNebulaNonsense, OpenNebulaTooLarge, OpenNebulaUnavailable
+from econed.errors import InvalidReply, OpenNebulaError, OpenNebulaUnavailable, ReplyTooLarge
 from econed.interfaces import IOnedProxy
 from econed.opennebula.methods import max_response
 
@@ -167,11 +167,11 @@ class _CallFactory(QueryFactory):
 
     def nonsense(self, reason: str) -> None:
         """End the call: this is no answer of oned's."""
-        self._settle(OpenNebulaNonsense(self.method, reason))
+        self._settle(InvalidReply(self.method, reason))
 
     def too_large(self) -> None:
         """End the call: more bytes than may come."""
-        self._settle(OpenNebulaTooLarge(self.method, f"a response of more than {self.max_reply} bytes"))
+        self._settle(ReplyTooLarge(self.method, f"a response of more than {self.max_reply} bytes"))
 
     def hang_up(self) -> None:
         """Close the connection at once; what it still holds is for nobody."""
@@ -204,7 +204,7 @@ class OnedProxy(Proxy):
     def callRemote(self, method: str, session: str, *args: object) -> Deferred[bytes]:
         """Call `method` and return the body of the answer; cancelling closes the connection.
 
-        Fails with `OpenNebulaUnavailable` or `OpenNebulaNonsense`.
+        Fails with `OpenNebulaUnavailable` or `InvalidReply`.
         """
 
         def cancel(_: object) -> None:

@@ -10,7 +10,7 @@ import pytest
 from zope.interface import implementer
 
 from econed.actions.stop_times import StopTimes
-from econed.errors import OpenNebulaNonsense, OpenNebulaTooLarge
+from econed.errors import InvalidReply, ReplyTooLarge
 from econed.interfaces import IOpenNebula
 from econed.opennebula.states import VmState
 from tests.actions.test_volumes import begin
@@ -429,7 +429,7 @@ def test_an_oned_that_does_not_tell_its_version_is_asked_again_in_the_next_round
     cloud = Cloud("5.12")
     stops = StopTimes(_Versioned(cloud.one, answer), cloud.clock)
     for _ in range(2):
-        with pytest.raises(OpenNebulaNonsense):
+        with pytest.raises(InvalidReply):
             reconcile(cloud, stops)
     assert [call.method for call in cloud.changes] == []
 
@@ -466,5 +466,5 @@ class _Bounded:
     async def document(self, user: str | None, method: str, *args: object) -> Any:
         """Make a call and read its document (`IOpenNebula`)."""
         if method == "one.vmpool.infoset" and self.too_long in str(args[0]).split(","):
-            raise OpenNebulaTooLarge(method, "a response of too many bytes")
+            raise ReplyTooLarge(method, "a response of too many bytes")
         return await self._one.document(user, method, *args)

@@ -17,7 +17,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from econed.auth.users import UNREADABLE_RETRY_INTERVAL, USERS_PER_REFRESH, UserDirectory
-from econed.errors import OpenNebulaRefusal, OpenNebulaTooLarge, OpenNebulaUnavailable
+from econed.errors import OpenNebulaRefusal, OpenNebulaUnavailable, ReplyTooLarge
 from econed.interfaces import IOpenNebula, IUserDirectory
 from econed.user import User
 from tests.auth.support import ALICE, done
@@ -64,7 +64,7 @@ class FakeOned:
         if self.down:
             raise OpenNebulaUnavailable(method, "connection refused")
         if method in self.long or (method == "one.user.info" and args[0] in self.long_users):
-            raise OpenNebulaTooLarge(method, "a response of too many bytes")
+            raise ReplyTooLarge(method, "a response of too many bytes")
         if method == "one.grouppool.info":
             groups = sorted({gid for each in now for gid in each.groups})
             members = {gid: "".join(f"<ID>{each.id}</ID>" for each in now if gid in each.groups) for gid in groups}

@@ -12,7 +12,7 @@ from econed.actions.launch import HOLD_AGE
 from econed.catalogue import all_finders
 from econed.cli import check, doctor
 from econed.cli.installation import Exit
-from econed.errors import OpenNebulaTooLarge
+from econed.errors import ReplyTooLarge
 from econed.opennebula.session import Session
 from econed.opennebula.states import VmState
 from econed.sandbox.backend import SandboxBackend
@@ -102,7 +102,7 @@ def test_users_whose_document_is_too_long_to_be_read_are_told(cloud: Cloud) -> N
         async def document(self, user: str | None, method: str, *args: object) -> etree._Element:
             """Make a call, unless its response is too long."""
             if method == "one.userpool.info" or (method == "one.user.info" and args[0] == bob):
-                raise OpenNebulaTooLarge(method, "a response of too many bytes")
+                raise ReplyTooLarge(method, "a response of too many bytes")
             return await super().document(user, method, *args)
 
     out = io.StringIO()

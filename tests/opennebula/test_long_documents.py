@@ -10,7 +10,7 @@ import pytest_twisted
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, Logger
 
-from econed.errors import OpenNebulaTooLarge, OpenNebulaUnavailable
+from econed.errors import OpenNebulaUnavailable, ReplyTooLarge
 from econed.opennebula.long_documents import LEFT_OUT_FOR, MAX_CALLS, MAX_LEFT_OUT, LongDocuments
 from econed.opennebula.session import MINE, VISIBLE, Session
 from econed.opennebula.states import VmState
@@ -45,7 +45,7 @@ class Lengths:
             first, last = args[1], args[2]
             ids = [each for each in ids if each >= first and (last < 0 or each <= last)]
         if method != "one.vmpool.info" and sum(self.of[each] for each in ids) > BOUND:
-            raise OpenNebulaTooLarge(method, f"a response of more than {BOUND} bytes")
+            raise ReplyTooLarge(method, f"a response of more than {BOUND} bytes")
         tag = _TAGS[method]
         return f"<POOL>{''.join(f'<{tag}><ID>{each}</ID></{tag}>' for each in ids)}</POOL>"
 
@@ -127,7 +127,7 @@ async def test_a_page_of_machines_that_is_too_long_is_read_in_halves_and_nothing
         *((5, -2), (7, -3), (10, -2), (12, -3)),
     }
     harness.lengths.of[9] = BOUND + 1
-    with pytest.raises(OpenNebulaTooLarge):
+    with pytest.raises(ReplyTooLarge):
         await harness.session.vm_page(10, 5)
     assert all(int(call[4]) < -1 for call in harness.one.calls)  # type: ignore[call-overload]
 
@@ -231,7 +231,7 @@ async def test_whatever_else_fails_while_a_list_is_read_in_halves_ends_the_readi
 async def test_where_the_accounts_of_all_machines_are_too_long_ones_own_are_read() -> None:
     def answer(method: str, args: tuple[Any, ...]) -> str:
         if args[0] == VISIBLE:
-            raise OpenNebulaTooLarge(method, "a response of too many bytes")
+            raise ReplyTooLarge(method, "a response of too many bytes")
         return "<HISTORY_RECORDS><HISTORY><OID>4</OID></HISTORY></HISTORY_RECORDS>"
 
     one = Scripted(answer)

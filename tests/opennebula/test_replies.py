@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from lxml import etree
 
-from econed.errors import OpenNebulaNonsense, OpenNebulaRefusal
+from econed.errors import InvalidReply, OpenNebulaRefusal
 from econed.opennebula.methods import ROOTS
 from econed.opennebula.replies import PIECE, document_of, value_of
 
@@ -81,7 +81,7 @@ def test_a_document_that_is_escaped_in_another_way_is_read_too(escaped: bytes) -
 def test_a_document_counts_only_if_all_around_it_is_a_success(right: bytes, wrong: bytes) -> None:
     body = reply(True, "<VM><ID>3</ID></VM>", 0)
     assert body.count(right) == 1
-    with pytest.raises((OpenNebulaNonsense, OpenNebulaRefusal)):
+    with pytest.raises((InvalidReply, OpenNebulaRefusal)):
         document_of(METHOD, body.replace(right, wrong))
 
 
@@ -151,7 +151,7 @@ BILLION_LAUGHS = b'<?xml version="1.0"?><!DOCTYPE m [<!ENTITY a "ha"><!ENTITY b 
     ],
 )
 def test_what_is_no_reply_of_oneds_is_nonsense(body: bytes) -> None:
-    with pytest.raises(OpenNebulaNonsense):
+    with pytest.raises(InvalidReply):
         value_of(METHOD, body)
 
 
@@ -173,19 +173,19 @@ def test_what_is_no_reply_of_oneds_is_nonsense(body: bytes) -> None:
     ],
 )
 def test_a_value_that_is_no_document_is_nonsense_where_one_is_wanted(value: str | int | bool) -> None:
-    with pytest.raises(OpenNebulaNonsense):
+    with pytest.raises(InvalidReply):
         document_of(METHOD, reply(True, value, 0))
 
 
 @pytest.mark.parametrize("method", ROOTS)
 def test_a_document_with_another_root_than_the_methods_is_nonsense(method: str) -> None:
     """Read as a pool it would be an empty one, from which nothing may be concluded."""
-    with pytest.raises(OpenNebulaNonsense):
+    with pytest.raises(InvalidReply):
         document_of(method, reply(True, "<FOO/>", 0))
 
 
 def test_a_pool_of_users_in_which_not_even_the_one_who_asks_is_found_is_nonsense() -> None:
-    with pytest.raises(OpenNebulaNonsense):
+    with pytest.raises(InvalidReply):
         document_of("one.userpool.info", reply(True, "<USER_POOL/>", 0))
     assert document_of("one.imagepool.info", reply(True, "<IMAGE_POOL/>", 0)).tag == "IMAGE_POOL"
 

@@ -13,7 +13,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from econed.errors import OpenNebulaNonsense, OpenNebulaRefusal, OpenNebulaTooLarge, OpenNebulaUnavailable
+from econed.errors import InvalidReply, OpenNebulaRefusal, OpenNebulaUnavailable, ReplyTooLarge
 from econed.interfaces import IOpenNebula
 from econed.opennebula.documents import UserDocument, VirtualMachine
 from econed.opennebula.session import ANY_STATE, MINE, Session
@@ -116,7 +116,7 @@ async def test_instantiating_gives_the_new_id() -> None:
 @pytest.mark.parametrize("answer", [True, "42"])
 @pytest_twisted.ensureDeferred
 async def test_a_new_id_that_is_no_number_is_nonsense(answer: object) -> None:
-    with pytest.raises(OpenNebulaNonsense):
+    with pytest.raises(InvalidReply):
         await Session(Scripted(lambda *_: answer), "alice").instantiate(5, "", False, "")
 
 
@@ -130,7 +130,7 @@ async def test_ids_come_newest_first_and_once_each() -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_ids_that_are_none_are_nonsense() -> None:
-    with pytest.raises(OpenNebulaNonsense):
+    with pytest.raises(InvalidReply):
         await Session(Scripted(lambda *_: "<VM_POOL><VM><ID/></VM></VM_POOL>"), None).vm_ids()
 
 
@@ -185,7 +185,7 @@ async def test_a_set_that_fails_ends_the_reading_with_its_error() -> None:
 
     async with aclosing(Session(Scripted(answer), "alice").vm_sets(range(4), 2)) as sets:
         assert ids_of(await anext(sets)) == [0, 1]
-        with pytest.raises(OpenNebulaNonsense):
+        with pytest.raises(InvalidReply):
             await anext(sets)
 
 
@@ -224,7 +224,7 @@ class LongUsers:
             first, second = ("".join(f"<ID>{each}</ID>" for each in ids) for ids in ((4, 0, 2), (1, 2, 3)))
             return f"<P><GROUP><USERS>{first}</USERS></GROUP><GROUP><USERS>{second}</USERS></GROUP></P>"
         if method == "one.userpool.info" or args[0] in self.long:
-            raise OpenNebulaTooLarge(method, "a response of too many bytes")
+            raise ReplyTooLarge(method, "a response of too many bytes")
         if args[0] in self.gone:
             raise OpenNebulaRefusal(method, 1024, "Error getting user")
         return f"<USER><ID>{args[0]}</ID></USER>"

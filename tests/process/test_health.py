@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from twisted.logger import LogEvent, Logger
 from zope.interface import implementer
 
-from econed.errors import OpenNebulaNonsense, OpenNebulaRefusal, OpenNebulaUnavailable
+from econed.errors import InvalidReply, OpenNebulaRefusal, OpenNebulaUnavailable
 from econed.interfaces import IOpenNebula
 from econed.process.health import (
     ASK_FOR,
@@ -30,7 +30,7 @@ from econed.telemetry.observed_calls import Observed
 
 AWAY = OpenNebulaUnavailable(PROBE, "connection refused")
 REFUSED = OpenNebulaRefusal(PROBE, 256, "no")
-NONSENSE = OpenNebulaNonsense(PROBE, "not XML")
+NONSENSE = InvalidReply(PROBE, "not XML")
 
 
 @implementer(IOpenNebula)

@@ -14,7 +14,7 @@ from twisted.internet.threads import deferToThread
 from twisted.web.server import Site
 from zope.interface.verify import verifyObject
 
-from econed.errors import OpenNebulaNonsense
+from econed.errors import InvalidReply
 from econed.interfaces import IOpenNebula
 from econed.sandbox.cloud import PUBLIC_ADDRESSES, populate
 from econed.sandbox.oned import Oned
@@ -82,7 +82,7 @@ def test_the_backend_is_an_opennebula() -> None:
 
 def test_a_reply_that_is_no_document_is_nonsense_where_one_was_asked_for() -> None:
     demo = DemoCloud()
-    with pytest.raises(OpenNebulaNonsense):
+    with pytest.raises(InvalidReply):
         result(demo.backend.document(None, "one.system.version"))
 
 

@@ -18,7 +18,7 @@ from zope.interface.verify import verifyObject
 from econed.auth.users import USER_MAX_AGE
 from econed.config.settings import Settings
 from econed.errors import OpenNebulaUnavailable, ScriptFailed
-from econed.interfaces import ITurns
+from econed.interfaces import ICallLimiter
 from econed.opennebula.tokens import PasswordKey
 from econed.process.certificates import Files
 from econed.process.tls import ServerTLS
@@ -131,7 +131,7 @@ def test_calls_on_their_way_and_calls_that_wait_for_a_turn_are_told_apart() -> N
     proxy, limits = Proxy(), CallLimits(calls=2)
     made: Any = proxy
     one = XMLRPCBackend(made, "serveradmin", PasswordKey("secret"), Clock(), succeed, limits=limits)  # type: ignore[arg-type]
-    assert verifyObject(ITurns, one)
+    assert verifyObject(ICallLimiter, one)
     metrics = Metrics()
     metrics.oned_turns(lambda: one.calls_in_flight, lambda: one.calls_waiting)
 

@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from econed.errors import OpenNebulaError, OpenNebulaNonsense, OpenNebulaRefusal, OpenNebulaUnavailable
+from econed.errors import InvalidReply, OpenNebulaError, OpenNebulaRefusal, OpenNebulaUnavailable
 from econed.interfaces import IOpenNebula
 from econed.sandbox.backend import SandboxBackend
 from econed.sandbox.cloud import populate
@@ -94,7 +94,7 @@ def test_each_call_is_told_when_it_ends_with_the_seconds_it_took(watching: Watch
     [
         (OpenNebulaRefusal("one.vm.action", 2048, "no"), "refused"),
         (OpenNebulaUnavailable("one.vm.action", "away"), "unavailable"),
-        (OpenNebulaNonsense("one.vm.action", "?"), "nonsense"),
+        (InvalidReply("one.vm.action", "?"), "nonsense"),
         (ZeroDivisionError("ours"), "failed"),
     ],
 )

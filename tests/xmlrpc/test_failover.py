@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from econed.errors import OpenNebulaError, OpenNebulaNonsense, OpenNebulaUnavailable
+from econed.errors import InvalidReply, OpenNebulaError, OpenNebulaUnavailable
 from econed.interfaces import IOnedProxy
 from econed.opennebula.raft import STATUS, Raft, RaftState
 from econed.xmlrpc.failover import FRESH, STALE, WATCH, Leadership, OnedServers, as_one
@@ -434,9 +434,9 @@ def test_any_other_answer_of_a_follower_is_the_leaders_own() -> None:
 
 def test_nonsense_is_nobodys_fall() -> None:
     harness = ZoneHarness()
-    harness.servers[0].answers = [OpenNebulaNonsense(READ, "HTTP status 404")]
+    harness.servers[0].answers = [InvalidReply(READ, "HTTP status 404")]
     (error,) = harness.start(READ)
-    assert isinstance(error, OpenNebulaNonsense)
+    assert isinstance(error, InvalidReply)
     assert harness.calls()[0] == [READ]
 
 
