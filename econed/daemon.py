@@ -106,7 +106,7 @@ def make_process(
     _reconcile(making, unasked, uploads, scripts)
     tls = _tls(making)
     listening = [_over_tls(place, tls) for place in places]
-    work = (resource.under_way.none,)
+    work = (resource.changes.drained,)
     process = Process(site, listening, making.beside, reactor, settings.drain_timeout, making.log(), work)
     return Serving(process, making.metrics, None if tls is None else tls.reload)
 

@@ -29,12 +29,12 @@ from econed.answers import failure
 from econed.auth.sigv4 import signed_region
 from econed.dispatch import Route
 from econed.errors import EC2Error
-from econed.http.changes_in_progress import UnderWay
 from econed.http.computations import Computing
 from econed.http.limits import Limits
 from econed.http.malloc import trim
 from econed.http.response import ALLOWED, PRODUCED_FROM, Answer, Response
 from econed.http.response_memory import AnswerMemory
+from econed.http.work_in_progress import WorkInProgress
 from econed.telemetry.access_log import Access, said_calls
 from econed.telemetry.log_lines import harmless
 from econed.telemetry.metrics import Metrics
@@ -96,14 +96,14 @@ class EC2Resource(Resource):
     def __init__(self, service: Service) -> None:
         super().__init__()
         self._service = service
-        self.under_way = UnderWay()
+        self.changes = WorkInProgress()
         self._limits = Limits(service.settings, service.clock, service.peers.trusts, service.metrics.refused)
         self.memory = AnswerMemory(service.clock, service.give_back)
         self._computing = Computing(service.in_thread)
 
     def render(self, request: RawRequest) -> int:
         """Take a request through the pipeline; whatever comes of it, it is answered, unless the client has gone."""
-        exchange = _Exchange(self._service, self._limits, self.under_way, self.memory, self._computing, request)
+        exchange = _Exchange(self._service, self._limits, self.changes, self.memory, self._computing, request)
         running = Deferred.fromCoroutine(exchange.run())
         request.notifyFinish().addErrback(lambda _: running.cancel())
         return NOT_DONE_YET
@@ -116,14 +116,14 @@ class _Exchange:
         self,
         service: Service,
         limits: Limits,
-        under_way: UnderWay,
+        changes: WorkInProgress,
         memory: AnswerMemory,
         computing: Computing,
         request: RawRequest,
     ) -> None:
         self._service = service
         self._limits = limits
-        self._under_way = under_way
+        self._changes = changes
         self._memory = memory
         self._computing = computing
         self._request = request
@@ -198,7 +198,7 @@ class _Exchange:
 
     async def _carried_out(self) -> Answer:
         signed = signed_request(self._request, self._peer.certificate)
-        self._limits.demand_few(signed.parameters)
+        self._limits.check_parameter_count(signed.parameters)
         budget = WorkBudget(self._service.pacer)
         work = PARAMETER * signed.parameters + signed.size  # a unit for each byte, as for each character of a pattern
         await budget.spend(work)
@@ -288,13 +288,13 @@ class _Exchange:
 
     async def _caller(self, signed: SignedRequest) -> User:
         """Return who sent the request, unless there are too many from where it comes, or of his."""
-        self._limits.demand_good_faith(self._peer.address)
+        self._limits.check_address(self._peer.address)
         try:
             user = await self._service.authenticator.authenticate(signed)
         except EC2Error:
-            self._limits.failed(self._peer.address)
+            self._limits.record_failure(self._peer.address)
             raise
-        self._limits.admit(user.name)
+        self._limits.check_rate(user.name)
         return user
 
     async def _result(self, route: Route, call: Call) -> Result | Parts:
@@ -302,7 +302,7 @@ class _Exchange:
         running = Deferred.fromCoroutine(route.action.run(call, **route.action.keywords(call.parameters)))
         if not route.action.only_reads:
             self._changing = running
-            running = self._under_way.shielded(running)
+            running = self._changes.shielded(running)
         result: Result | Parts = await running
         if call.dry_run:
             if isinstance(result, AsyncGenerator):

@@ -33,10 +33,10 @@ from econed.errors import EC2Error
 from econed.fetching.own_host import is_own_address
 from econed.fetching.pinned_agent import PinnedAgent, UnfitResponse
 from econed.hosts import Address, is_global, unmapped
-from econed.http.changes_in_progress import UnderWay
 from econed.http.channel import Deadline
 from econed.http.inflow import Inflow
 from econed.http.upload_directory import UploadDirectory
+from econed.http.work_in_progress import WorkInProgress
 from econed.image_urls import ImageURL, strange_host, unfit
 from econed.interfaces import IImageFetcher, InThread
 from econed.single_flight import SingleFlight
@@ -130,7 +130,7 @@ class ImageFetcher:
         self._log = log
         self._place = place or internet()
         self._turns = DeferredSemaphore(_LOOKUPS)
-        self._lookups = UnderWay()
+        self._lookups = WorkInProgress()
         self._users: dict[int, _User] = {}
         self._flights: dict[Hashable, SingleFlight[Any]] = {}
 

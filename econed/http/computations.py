@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
 
-from econed.http.changes_in_progress import UnderWay
+from econed.http.work_in_progress import WorkInProgress
 from econed.interfaces import InThread
 from econed.slots import Slots
 
@@ -34,7 +34,7 @@ class Computing:
         self._all = Slots(AT_A_TIME)
         self._users: dict[str, Slots] = {}
         """The one slot of each user who has anything to compute."""
-        self._computations = UnderWay()
+        self._computations = WorkInProgress()
 
     def of(self, user: str) -> InThread:
         """Return what runs the computations of a user in a thread, one after the other."""

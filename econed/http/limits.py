@@ -135,25 +135,25 @@ class Limits:
         self._requests_of: Counter[str] = Counter()
         """How many requests are under way, by access key."""
 
-    def demand_few(self, parameters: int) -> None:
+    def check_parameter_count(self, parameters: int) -> None:
         """Raise `EC2Error` for more parameters than a request may have."""
         if parameters > self._max_parameters:
             self._refused("max_parameters")
             raise EC2Error("InvalidQueryParameter", f"The request has more than {self._max_parameters} parameters.")
 
-    def demand_good_faith(self, address: str) -> None:
+    def check_address(self, address: str) -> None:
         """Raise `EC2Error` where too many requests from an address were not signed as they should be."""
         if self._failures is None or self._is_exempt(address) or self._failures.has_one(network_of(address)):
             return
         self._refused("failed_signatures")
         raise _too_many()
 
-    def failed(self, address: str) -> None:
+    def record_failure(self, address: str) -> None:
         """Count a request from an address of which it cannot be said who sent it."""
         if self._failures is not None and not self._is_exempt(address):
             self._failures.take(network_of(address))
 
-    def admit(self, access_key: str) -> None:
+    def check_rate(self, access_key: str) -> None:
         """Count a request of a known caller, or raise `EC2Error` where he has made too many."""
         if self._requests is not None and not self._requests.take(access_key):
             self._refused("rate_limit")

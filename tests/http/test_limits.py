@@ -20,7 +20,7 @@ def _clock() -> Clock:
 
 def _is_let_through(limits: Limits, key: str) -> bool:
     try:
-        limits.admit(key)
+        limits.check_rate(key)
     except EC2Error as error:
         assert (error.code, error.message, error.status) == ("RequestLimitExceeded", "Request limit exceeded.", 503)
         return False
@@ -29,7 +29,7 @@ def _is_let_through(limits: Limits, key: str) -> bool:
 
 def _is_heard(limits: Limits, address: str) -> bool:
     try:
-        limits.demand_good_faith(address)
+        limits.check_address(address)
     except EC2Error as error:
         assert (error.code, error.status) == ("RequestLimitExceeded", 503)
         return False
@@ -190,7 +190,7 @@ def test_an_address_of_wrong_signatures_is_refused_until_time_has_passed() -> No
     limits = _limits(clock, refused=refused, failed_signatures=6)
     for _ in range(6):
         assert _is_heard(limits, "192.0.2.1")
-        limits.failed("192.0.2.1")
+        limits.record_failure("192.0.2.1")
     assert not _is_heard(limits, "192.0.2.1")
     assert _is_heard(limits, "192.0.2.2")
     assert refused == ["failed_signatures"]
@@ -203,9 +203,9 @@ def test_an_address_of_wrong_signatures_is_refused_until_time_has_passed() -> No
 def test_requests_that_are_signed_well_cost_their_address_nothing_and_win_it_nothing() -> None:
     limits = _limits(_clock(), failed_signatures=3)
     for _ in range(2):
-        limits.failed("192.0.2.1")
+        limits.record_failure("192.0.2.1")
     assert all(_is_heard(limits, "192.0.2.1") for _ in range(100))
-    limits.failed("192.0.2.1")
+    limits.record_failure("192.0.2.1")
     assert not _is_heard(limits, "192.0.2.1")
 
 
@@ -213,21 +213,21 @@ def test_a_trusted_proxy_is_heard_whatever_it_sends() -> None:
     """The probes of a load balancer have no signature; refused, they would take econed out of service."""
     limits = _limits(_clock(), ("10.0.0.1",), failed_signatures=1)
     for _ in range(10):
-        limits.failed("10.0.0.1")
+        limits.record_failure("10.0.0.1")
     assert _is_heard(limits, "10.0.0.1")
 
 
 def test_without_a_limit_of_wrong_signatures_everybody_is_heard() -> None:
     limits = _limits(_clock(), failed_signatures=None)
     for _ in range(1000):
-        limits.failed("192.0.2.1")
+        limits.record_failure("192.0.2.1")
     assert _is_heard(limits, "192.0.2.1")
 
 
 def test_one_customer_s_ipv6_addresses_are_one() -> None:
     limits = _limits(_clock(), failed_signatures=3)
     for number in range(3):
-        limits.failed(f"2001:db8:0:1::{number}")
+        limits.record_failure(f"2001:db8:0:1::{number}")
     assert not _is_heard(limits, "2001:db8:0:1:ffff::1")
     assert _is_heard(limits, "2001:db8:0:2::1")
 
@@ -253,8 +253,8 @@ def test_an_address_is_limited_by_itself_or_its_smallest_network(address: str, n
 def test_a_request_has_no_more_parameters_than_the_limit() -> None:
     refused: list[str] = []
     limits = _limits(_clock(), refused=refused, max_parameters=10)
-    limits.demand_few(10)
+    limits.check_parameter_count(10)
     with pytest.raises(EC2Error) as caught:
-        limits.demand_few(11)
+        limits.check_parameter_count(11)
     assert (caught.value.code, caught.value.status) == ("InvalidQueryParameter", 400)
     assert refused == ["max_parameters"]

@@ -14,7 +14,7 @@ from twisted.logger import LogEvent, Logger, LogLevel, formatEvent
 from zope.interface.verify import verifyObject
 
 from econed.config.settings import Settings
-from econed.http.changes_in_progress import UnderWay
+from econed.http.work_in_progress import WorkInProgress
 from econed.interfaces import IDrainable
 from econed.process.lifecycle import Process, Signals
 from econed.process.listening import Listening
@@ -34,7 +34,7 @@ class ProcessHarness:
     connections: Connections = field(default_factory=Connections)
     endpoints: list[Endpoint] = field(default_factory=lambda: [Endpoint(), Endpoint()])
     beside: MultiService = field(default_factory=MultiService)
-    under_way: UnderWay = field(default_factory=UnderWay)
+    changes: WorkInProgress = field(default_factory=WorkInProgress)
     events: list[LogEvent] = field(default_factory=list)
     exits: list[tuple[Any, ...]] = field(default_factory=list)
     manager: RecordingNotifier = field(default_factory=lambda: RecordingNotifier(watchdog=10.0))
@@ -52,7 +52,7 @@ class ProcessHarness:
             self.reactor,
             TIMEOUT,
             Logger(observer=self.events.append),  # type: ignore[arg-type]
-            work=(self.under_way.none,),
+            work=(self.changes.drained,),
         )
         self.service = OneProcess(
             self.process,
@@ -154,7 +154,7 @@ def test_a_port_that_does_not_close_holds_nobody_up_for_longer() -> None:
 def test_a_change_whose_client_has_gone_is_finished_first(harness: ProcessHarness) -> None:
     """It has no connection any more, and oned may be half-way through."""
     running: Deferred[str] = Deferred()
-    harness.under_way.shielded(running).cancel()
+    harness.changes.shielded(running).cancel()
     harness.reactor.signal(signal.SIGTERM)
     assert harness.reactor.stops == []
     running.callback("done")
@@ -213,17 +213,17 @@ def test_an_exit_code_is_left_for_the_very_end_and_told_once() -> None:
 
 def test_a_change_goes_on_when_nobody_waits_for_it_and_gives_its_result_to_who_does() -> None:
     """Failures too."""
-    under_way = UnderWay()
+    changes = WorkInProgress()
     first, second = Deferred[str](), Deferred[str]()
     results: list[Any] = []
-    under_way.shielded(first).addBoth(results.append)
-    under_way.shielded(second).addBoth(lambda failure: results.append(failure.type))
+    changes.shielded(first).addBoth(results.append)
+    changes.shielded(second).addBoth(lambda failure: results.append(failure.type))
     waits: list[None] = []
-    Deferred.fromCoroutine(under_way.none()).addCallback(waits.append)
+    Deferred.fromCoroutine(changes.drained()).addCallback(waits.append)
     first.callback("done")
     assert waits == []
     second.errback(ValueError("no"))
     assert results == ["done", ValueError]
     assert waits == [None]
-    Deferred.fromCoroutine(under_way.none()).addCallback(waits.append)
+    Deferred.fromCoroutine(changes.drained()).addCallback(waits.append)
     assert waits == [None, None]
