@@ -21,7 +21,7 @@ from econed.opennebula.session import ANY_STATE, MINE, Session
 from econed.opennebula.states import VmState
 from econed.opennebula.tokens import CertificateKey, PasswordKey, ServerKey
 from econed.sandbox.backend import SandboxBackend
-from econed.sandbox.cloud import populate
+from econed.sandbox.demo_cloud import populate
 from econed.sandbox.oned import Oned
 from econed.sandbox.server import SandboxResource
 from econed.xmlrpc.proxy import OnedProxy, oned_endpoint

@@ -1,130 +1,181 @@
-"""The cloud that a newcomer finds in the sandbox."""
+"""The state of the cloud: its pools, its clock, and the few questions that everything asks of them."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
-from econed.sandbox.infrastructure import DUMMY_CPU, DUMMY_MEMORY, HOST_MONITORED
-from econed.sandbox.objects import Kind, Right
-from econed.sandbox.oned import Oned
-from econed.sandbox.rights import ALL, GROUP, INDIVIDUAL
-from econed.sandbox.template import Template, parse
-from econed.sandbox.users import User, new_user
+from twisted.internet.interfaces import IReactorTime
 
-GROUP_NAME = "ec2"
-PUBLIC_ADDRESSES = tuple(f"203.0.113.{number}" for number in range(10, 18))
-_ELASTIC_IPS = "ElasticIPs"
-_HASHED = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
-_SUBJECT = re.compile(r"/[A-Za-z]+=")
-_PRIVATE = """NAME="private" VN_MAD="dummy" BRIDGE="br0" NETWORK_ADDRESS="10.0.0.0" NETWORK_MASK="255.255.0.0"
-GATEWAY="10.0.0.1" DNS="10.0.0.2" AR=[TYPE="IP4",IP="10.0.0.10",SIZE="65000"]"""
-_TYPES = (("m1.small", "0.1", "", "128"), ("m1.large", "0.5", "2", "512"))
-_VMS_PER_RESERVATION = 1
-_KIB = 1024
-_READY_DISKS = 'DS_MAD="dummy"\nTM_MAD="dummy"\nTYPE="IMAGE_DS"'
+from econed.sandbox.objects.base import Kind, PoolObject, Right
+from econed.sandbox.objects.images import Image
+from econed.sandbox.objects.infrastructure import Cluster, Datastore, Host
+from econed.sandbox.objects.networks import Network
+from econed.sandbox.objects.pools import Pool
+from econed.sandbox.objects.security_groups import SecurityGroup
+from econed.sandbox.objects.users import Group, User
+from econed.sandbox.objects.virtual_machines import VirtualMachine
+from econed.sandbox.objects.vm_templates import VmTemplate
+from econed.sandbox.quotas import Charge, refusal_text
+from econed.sandbox.refusals import Refused, bad_call, internal, unauthorized
+from econed.sandbox.rights import Rights
+from econed.sandbox.template import Restricted, Template, parse
+from econed.sandbox.versions import Delays, Version
 
+Member = TypeVar("Member", bound=PoolObject)
 
-class _Administrator:
-    """oneadmin at work on a new cloud; a refusal is a mistake of ours."""
+NOTHING: Restricted = {}
+_REPLACE, _MERGE = 0, 1
 
-    def __init__(self, oned: Oned) -> None:
-        self._oned = oned
-
-    def __call__(self, method: str, *args: object) -> int:
-        reply = self._oned.execute(method, self._oned.oneadmin, *args)
-        if reply[0] is not True:
-            raise RuntimeError(str(reply[1]))
-        return int(str(reply[1]))
+MINE, MINE_AND_GROUPS, EVERYTHING, GROUP_ONLY = -3, -1, -2, -4
+"""The filters of the pools' info calls; a number from 0 on is a user's."""
 
 
-def populate(oned: Oned, *, users: Sequence[tuple[str, str]] = (), vms: int = 0) -> None:
-    """Fill a fresh sandbox with what an EC2 user needs, and with `vms` running machines of the first user.
+class Cloud:
+    """Everything that the sandbox knows. The services that serve the calls share one of these."""
 
-    `users` are names with the secret that their EC2 clients use, which is what oned keeps as PASSWORD: a hash for
-    driver core, the subject of a certificate (/C=ES/CN=alice) for x509, any other text for driver public. There are
-    two hosts, instance types m1.small and m1.large, a private network, a network `ElasticIPs` of single addresses, an
-    AMI and an image that is not registered yet.
-    """
-    do = _Administrator(oned)
-    group = do("one.group.allocate", GROUP_NAME)
-    _let_create(oned, group)
-    people = [_user(oned, group, *user) for user in users]
-    _hosts(oned, do, vms)
-    do("one.datastore.update", 0, 'TM_MAD="dummy"\nTYPE="SYSTEM_DS"', 1)
-    do("one.datastore.update", 1, _READY_DISKS, 1)
-    private = do("one.vn.allocate", _PRIVATE, 0)
-    ranges = "\n".join(f'AR=[IP="{address}",TYPE="IP4",SIZE="1"]' for address in PUBLIC_ADDRESSES)
-    do("one.vn.allocate", f'NAME="{_ELASTIC_IPS}"\nVN_MAD="dummy"\nBRIDGE="br1"\n{ranges}', 0)
-    for network in oned.cloud.networks:
-        network.become_ready(modern=oned.cloud.version.modern)
-    _share(do, "vn", private, group)
-    for template in _templates(do, private):
-        _share(do, "template", template, group)
-    _images(oned, do, group)
-    if people and vms:
-        _machines(oned, people[0], vms)
+    def __init__(self, clock: IReactorTime, version: Version, delays: Delays) -> None:
+        self.clock = clock
+        self.version = version
+        self.delays = delays
+        self.rights = Rights()
+        self.users: Pool[User] = Pool(Kind.USER)
+        self.groups: Pool[Group] = Pool(Kind.GROUP)
+        self.hosts: Pool[Host] = Pool(Kind.HOST)
+        self.clusters: Pool[Cluster] = Pool(Kind.CLUSTER)
+        self.datastores: Pool[Datastore] = Pool(Kind.DATASTORE)
+        self.images: Pool[Image] = Pool(Kind.IMAGE)
+        self.networks: Pool[Network] = Pool(Kind.NET)
+        self.templates: Pool[VmTemplate] = Pool(Kind.TEMPLATE)
+        self.security_groups: Pool[SecurityGroup] = Pool(Kind.SECGROUP)
+        self.vms: Pool[VirtualMachine] = Pool(Kind.VM)
 
+    def now(self) -> int:
+        """Return the time as oned writes it down: whole epoch seconds."""
+        return int(self.clock.seconds())
 
-def elastic_ips(oned: Oned) -> int:
-    """Return the id of the network that `populate` made for elastic IPs."""
-    return next(network.id for network in oned.cloud.networks if network.name == _ELASTIC_IPS)
+    def later(self, delay: float, act: Callable[[], None]) -> None:
+        """Do something after `delay` seconds."""
+        self.clock.callLater(delay, act)
 
+    def user_named(self, name: str) -> User | None:
+        """Return the user with this name, or None."""
+        return next((user for user in self.users if user.name == name), None)
 
-def _let_create(oned: Oned, group: int) -> None:
-    kinds = (Kind.VM, Kind.IMAGE, Kind.TEMPLATE, Kind.DOCUMENT, Kind.SECGROUP, Kind.VMGROUP)
-    oned.cloud.rights.add(GROUP | group, sum(kind.bit for kind in kinds) | ALL, Right.CREATE, INDIVIDUAL)
+    def demand(self, user: User, right: Right, pool: Pool[Member], number: int, *, locks: bool = True) -> Member:
+        """Return an object on which `user` has `right`; refuses with 1024 or 512.
 
+        A number below 0 names no object: who may not do it to all of the kind is refused, the others find nothing.
+        """
+        if number < 0:
+            self.rights.demand(user, right, pool.kind, None)
+        member = pool.get(number)
+        self.rights.demand(user, right, pool.kind, member, locks=locks)
+        return member
 
-def _user(oned: Oned, group: int, name: str, secret: str) -> User:
-    if oned.cloud.user_named(name) is not None:
-        raise ValueError(f"the sandbox has a user {name!r} already")
-    driver = "core" if _HASHED.fullmatch(secret) else "x509" if _SUBJECT.match(secret) else "public"
-    # A blank in a subject is what `oneuser` makes of it: oned takes none.
-    return new_user(oned.cloud, name, secret.replace(" ", r"\20") if driver == "x509" else secret, driver, [group])
+    def read(self, text: str) -> Template:
+        """Return what this version of oned reads of template text."""
+        return parse(text, trims=self.version.modern)
 
+    def updated(
+        self,
+        caller: User,
+        held: Template,
+        text: str,
+        how: int,
+        restricted: Restricted = NOTHING,
+        *,
+        unique: bool = False,
+    ) -> Template:
+        """Return what a template becomes by `one.*.update`: `text` in its place (0), or merged into it (1).
 
-def _hosts(oned: Oned, do: _Administrator, vms: int) -> None:
-    for name in ("host-0", "host-1"):
-        host = oned.cloud.hosts.get(do("one.host.allocate", name, "dummy", "dummy", 0))
-        host.state = HOST_MONITORED
-        host.cpu, host.memory = max(DUMMY_CPU, vms * 100), max(DUMMY_MEMORY, vms * _KIB * _KIB)
+        Refuses restricted attributes (8192) but of oneadmin's. What cannot be stored changes nothing, and is no error.
+        `unique` is for templates that hold each name once.
+        """
+        if how not in (_REPLACE, _MERGE):
+            raise bad_call("Wrong update type")
+        try:
+            sent = self.read(text)
+        except Refused as refusal:
+            raise internal(f"Cannot update template. {refusal.text}") from refusal
+        if not caller.is_oneadmin:
+            whole = self.version.modern and how == _REPLACE
+            changed = sent.restricted_against(held, restricted, whole=whole)
+            if changed:
+                raise internal(f"Cannot update template. Tried to change restricted attribute: {changed}")
+            sent.keep(held, (name for name, keys in restricted.items() if not keys))
+        if unique:
+            sent = sent.unique()
+        result = held.copy() if how == _MERGE else Template()
+        result.merge(sent)
+        return result.stored() or held
 
+    def visible(
+        self, user: User, members: Iterable[Member], kind: Kind, flag: int, *, narrowly: bool = False
+    ) -> list[Member]:
+        """Return those of `members` that `user` may use and that the filter `flag` asks for.
 
-def _share(do: _Administrator, what: str, number: int, group: int) -> None:
-    do(f"one.{what}.chown", number, -1, group)
-    do(f"one.{what}.chmod", number, 1, 1, 0, 1, 0, 0, 0, 0, 0)
+        `narrowly` leaves rules for all of a kind, or of a cluster, out of account.
+        """
+        if flag < GROUP_ONLY:
+            raise bad_call("Incorrect filter_flag")
+        everything = user.is_oneadmin
+        rules = [] if everything else self.rights.rules_for(user, Right.USE, kind)
+        if narrowly:
+            rules = [rule for rule in rules if not rule.is_wide]
 
+        def usable(member: Member) -> bool:
+            return (
+                everything
+                or member.uid == user.id
+                or bool(member.permissions.bits[6])
+                or (member.gid in user.gids and bool(member.permissions.bits[3]))
+                or any(rule.covers(kind, member) for rule in rules)
+            )
 
-def _templates(do: _Administrator, network: int) -> list[int]:
-    found = []
-    for name, cpu, vcpu, memory in _TYPES:
-        text = f'NAME="{name}"\nEC2_INSTANCE_TYPE="{name}"\nCPU="{cpu}"\nMEMORY="{memory}"\n'
-        text += f'VCPU="{vcpu}"\n' if vcpu else ""
-        text += f'NIC=[NETWORK_ID="{network}"]\nCONTEXT=[NETWORK="YES"]\n'
-        found.append(do("one.template.allocate", text))
-    return found
+        if flag == MINE:
+            return [member for member in members if member.uid == user.id]
+        if flag == MINE_AND_GROUPS:
+            return [m for m in members if m.uid == user.id or (m.gid in user.gids and usable(m))]
+        if flag == GROUP_ONLY:
+            return [member for member in members if member.gid == user.gid and usable(member)]
+        if flag == EVERYTHING:
+            return [member for member in members if usable(member)]
+        return [member for member in members if member.uid == flag and (flag == user.id or usable(member))]
 
+    def charge(self, user: User, gid: int, charges: Sequence[Charge]) -> None:
+        """Count `charges` against the user and his group; refuses with 512, and counts nothing, beyond a limit."""
+        group = self.groups.get(gid)
+        for charge in charges:
+            if not user.is_oneadmin:
+                for who, number, quotas in (("user", user.id, user.quotas), ("group", group.id, group.quotas)):
+                    beyond = quotas.exceeded(charge)
+                    if beyond:
+                        text = refusal_text(who, number, charge, *beyond)
+                        raise unauthorized(f"User [{user.id}] : {text}")
+        self.count(user.id, gid, charges)
 
-def _images(oned: Oned, do: _Administrator, group: int) -> None:
-    described = 'TYPE="OS"\nPATH="/var/tmp/{0}.qcow2"\nNAME="{0}"\nDESCRIPTION="{1}"\n'
-    registered = described.format("ubuntu-24.04", "Ubuntu 24.04 LTS") + 'EC2_AMI="YES"\n'
-    plain = described.format("debian-13", "Debian 13, not registered as an AMI yet")
-    for text in (registered, plain):
-        number = do("one.image.allocate", text, 1)
-        oned.images.copied(oned.cloud.images.get(number))
-        _share(do, "image", number, group)
+    def count(self, uid: int, gid: int, charges: Sequence[Charge], sign: int = 1) -> None:
+        """Count what a user and a group have, without asking for limits; oned keeps no count for oneadmin."""
+        user, group = self.users.find(uid), self.groups.find(gid)
+        for charge in charges:
+            if user is not None and user.id != 0:
+                user.quotas.add(charge, sign)
+            if group is not None and group.id != 0:
+                group.quotas.add(charge, sign)
 
+    def recharge(self, machine: VirtualMachine) -> None:
+        """Count anew what a machine takes of quotas, after a change that oned allows in any case."""
+        self.count(machine.uid, machine.gid, machine.charges, -1)
+        machine.charges = machine.current_charges()
+        self.count(machine.uid, machine.gid, machine.charges)
 
-def _machines(oned: Oned, owner: User, count: int) -> None:
-    held = next(iter(oned.cloud.templates))
-    image = next(iter(oned.cloud.images))
-    extra = parse(f'DISK=[IMAGE_ID="{image.id}"]\nIMAGE_ID="ami-{image.id:08d}"')
-    base = held.template.copy()
-    base.merge(extra)
-    base.replace("TEMPLATE_NAME", held.name)
-    base.replace("TEMPLATE_ID", str(held.id))
-    for number in range(count):
-        wanted: Template = base.copy()
-        wanted.replace("EC2_RESERVATION_ID", f"r-{number // _VMS_PER_RESERVATION:08d}")
-        oned.lifecycle.run_at_once(oned.assembly.make(owner, wanted, "", on_hold=False, start=False))
+    def step(self, machine: VirtualMachine, delay: float, act: Callable[[VirtualMachine], None]) -> None:
+        """Call `act` with a machine after `delay` seconds, unless another action has begun on it until then."""
+        epoch = machine.epoch
+
+        def act_if_current() -> None:
+            if machine.epoch == epoch:
+                act(machine)
+
+        self.later(delay, act_if_current)

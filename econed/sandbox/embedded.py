@@ -10,7 +10,7 @@ from twisted.python.usage import UsageError
 
 from econed.clock import WallClock
 from econed.sandbox.backend import SandboxBackend
-from econed.sandbox.cloud import elastic_ips, populate
+from econed.sandbox.demo_cloud import elastic_ips, populate
 from econed.sandbox.oned import Oned
 
 VERSIONS = ("5.12", "7.4")

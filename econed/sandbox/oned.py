@@ -11,35 +11,32 @@ from xmlrpc.client import Fault
 from cryptography.x509 import Certificate
 from twisted.internet.interfaces import IReactorTime
 
-from econed.sandbox.assembly import Assembly
-from econed.sandbox.calls import Method, methods
-from econed.sandbox.groups import AclCalls, GroupCalls
-from econed.sandbox.hotplug import HotplugCalls
-from econed.sandbox.image_calls import ImageCalls
-from econed.sandbox.images import ImageManager
-from econed.sandbox.infrastructure import fresh_infrastructure
-from econed.sandbox.infrastructure_calls import ClusterCalls, DatastoreCalls, HostCalls, SystemCalls
-from econed.sandbox.lifecycle import Lifecycle
-from econed.sandbox.network_calls import NetworkCalls
-from econed.sandbox.objects import Kind, Right
-from econed.sandbox.ownership import OwnershipCalls
+from econed.sandbox.bootstrap import bootstrap
+from econed.sandbox.calls.declaration import Method, methods
+from econed.sandbox.calls.groups import AclCalls, GroupCalls
+from econed.sandbox.calls.hotplug import HotplugCalls
+from econed.sandbox.calls.images import ImageCalls
+from econed.sandbox.calls.infrastructure import ClusterCalls, DatastoreCalls, HostCalls, SystemCalls
+from econed.sandbox.calls.networks import NetworkCalls
+from econed.sandbox.calls.ownership import OwnershipCalls
+from econed.sandbox.calls.security_groups import SecurityGroupCalls
+from econed.sandbox.calls.users import UserCalls
+from econed.sandbox.calls.virtual_machines import VmCalls
+from econed.sandbox.calls.vm_pool import VmPoolCalls
+from econed.sandbox.calls.vm_templates import TemplateCalls
+from econed.sandbox.cloud import Cloud
+from econed.sandbox.image_manager import ImageManager
+from econed.sandbox.machines.assembly import Assembly
+from econed.sandbox.machines.deployment import Deployment
+from econed.sandbox.machines.lifecycle import Lifecycle
 from econed.sandbox.refusals import Refused, unknown_method, unparsable, wrong_parameter
-from econed.sandbox.rights import ALL, GROUP, INDIVIDUAL
-from econed.sandbox.securitygroups import SecurityGroupCalls, default_group
 from econed.sandbox.sessions import Sessions, distinguished_name
-from econed.sandbox.state import Cloud
-from econed.sandbox.template import Template
-from econed.sandbox.users import UserCalls, kept_password, new_group, new_user
 from econed.sandbox.versions import Delays, Version
-from econed.sandbox.vm_calls import VmCalls
-from econed.sandbox.vm_pool_calls import VmPoolCalls
-from econed.sandbox.vmtemplates import TemplateCalls
 
 _ONLY_IN_7 = frozenset({"one.user.enable", "one.vm.attachsg", "one.vm.detachsg"})
 _UNSENDABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd]")
 """Characters that oned cannot be sent: those that XML has not, and those outside the Basic Multilingual Plane."""
 _CALLS_KEPT = 10_000
-_FIRST_REAL_GROUP = 100
 
 
 @dataclass(frozen=True)
@@ -80,12 +77,13 @@ class Oned:
         self.oneadmin = oneadmin
         self.serveradmin = serveradmin
         self.calls: deque[LoggedCall] = deque(maxlen=_CALLS_KEPT)
-        self.lifecycle = Lifecycle(self.cloud)
+        self.deployment = Deployment(self.cloud)
+        self.lifecycle = Lifecycle(self.cloud, self.deployment)
         self.images = ImageManager(self.cloud)
-        self.assembly = Assembly(self.cloud, self.lifecycle)
+        self.assembly = Assembly(self.cloud, self.deployment)
         self._sessions = Sessions(self.cloud)
         self._methods = self._all_methods()
-        self._bootstrap()
+        bootstrap(self.cloud, oneadmin=oneadmin, serveradmin=serveradmin)
 
     def trust(self, certificate: Certificate) -> None:
         """Let serveradmin be of the driver server_x509, and this his certificate."""
@@ -111,7 +109,7 @@ class Oned:
 
     def fail_next_deployment(self) -> None:
         """Let the next machine that boots fail, as a hypervisor may: ACTIVE, BOOT_FAILURE."""
-        self.lifecycle.fail_next_deployment = True
+        self.deployment.fail_next = True
 
     def shut_down_inside(self, vm_id: int) -> None:
         """Let the guest of a running machine shut down by itself, and oned's monitoring find it off."""
@@ -122,44 +120,17 @@ class Oned:
         self.images.fail_next = True
 
     def _all_methods(self) -> Mapping[str, tuple[Method, Callable[..., object]]]:
-        cloud, lifecycle = self.cloud, self.lifecycle
+        cloud = self.cloud
         services = (
             *(UserCalls(cloud), GroupCalls(cloud), AclCalls(cloud), SystemCalls(cloud), HostCalls(cloud)),
             *(ClusterCalls(cloud), DatastoreCalls(cloud), NetworkCalls(cloud), SecurityGroupCalls(cloud)),
             *(ImageCalls(cloud, self.images), TemplateCalls(cloud, self.assembly), VmPoolCalls(cloud)),
-            *(VmCalls(cloud, lifecycle, self.assembly), HotplugCalls(cloud, lifecycle, self.images)),
+            *(VmCalls(cloud, self.deployment, self.lifecycle, self.assembly), HotplugCalls(cloud, self.images)),
         )
         found = {**methods(services), **OwnershipCalls(cloud).methods()}
         if not cloud.version.modern:
             found = {name: served for name, served in found.items() if name not in _ONLY_IN_7}
         return found
-
-    def _bootstrap(self) -> None:
-        cloud = self.cloud
-        for name in ("oneadmin", "users"):
-            new_group(cloud, name)
-        cloud.rights.reset()
-        self._first_rules()
-        cloud.groups.skip_to(_FIRST_REAL_GROUP)
-        cloud.groups.get(1).template = Template([("SUNSTONE", dict(_SUNSTONE))])
-        name, _, password = self.oneadmin.partition(":")
-        new_user(cloud, name, kept_password("core", password), "core", [0])
-        name, _, password = self.serveradmin.partition(":")
-        new_user(cloud, name, kept_password("server_cipher", password), "server_cipher", [0])
-        fresh_infrastructure(cloud)
-        cloud.security_groups.put(default_group())
-
-    def _first_rules(self) -> None:
-        rights = self.cloud.rights
-        kinds = [Kind.VM, Kind.IMAGE, Kind.TEMPLATE, Kind.DOCUMENT, Kind.SECGROUP, Kind.VMGROUP]
-        if self.cloud.version.modern:
-            kinds.append(Kind.BACKUPJOB)
-        rights.add(GROUP | 1, sum(kind.bit for kind in kinds) | ALL, Right.CREATE, ALL)
-        rights.add(ALL, Kind.ZONE.bit | ALL, Right.USE, ALL)
-        rights.add(ALL, Kind.MARKETPLACE.bit | Kind.MARKETPLACEAPP.bit | ALL, Right.USE, ALL)
-        rights.add(GROUP | 1, Kind.HOST.bit | ALL, Right.MANAGE, INDIVIDUAL)
-        rights.add(GROUP | 1, Kind.NET.bit | ALL, Right.USE, INDIVIDUAL)
-        rights.add(GROUP | 1, Kind.DATASTORE.bit | ALL, Right.USE, INDIVIDUAL)
 
     def execute(self, method: str, *params: object) -> list[object]:
         """Serve one call; `params[0]` is the session.
@@ -194,11 +165,3 @@ class Oned:
         if not isinstance(params[0], str):
             raise wrong_parameter("Parameter that is supposed to be string is not")
         return served
-
-
-_SUNSTONE = {
-    "DEFAULT_VIEW": "cloud",
-    "GROUP_ADMIN_DEFAULT_VIEW": "groupadmin",
-    "GROUP_ADMIN_VIEWS": "groupadmin,cloud",
-    "VIEWS": "cloud",
-}

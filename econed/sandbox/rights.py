@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from econed.sandbox.objects import Kind, PoolObject, Right
+from econed.sandbox.objects.base import Kind, PoolObject, Right
+from econed.sandbox.objects.users import User
 from econed.sandbox.refusals import internal, unauthorized
-
-if TYPE_CHECKING:
-    from econed.sandbox.users import User
 
 INDIVIDUAL, GROUP, ALL, CLUSTER = 0x100000000, 0x200000000, 0x400000000, 0x800000000
 _ID = 0xFFFFFFFF

@@ -9,9 +9,9 @@ from lxml import etree
 from twisted.web.resource import Resource
 from twisted.web.server import Request
 
+from econed.sandbox.ha_zone import Member
 from econed.sandbox.oned import Oned
 from econed.sandbox.refusals import unparsable
-from econed.sandbox.zone import Member
 
 _MAX_CALL = 64 * 1024 * 1024
 

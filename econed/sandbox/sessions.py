@@ -7,7 +7,6 @@ import binascii
 import hashlib
 import hmac
 from collections import Counter
-from typing import TYPE_CHECKING
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import padding
@@ -15,15 +14,12 @@ from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.asymmetric.utils import NoDigestInfo
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.x509 import Certificate
 
 from econed.errors import OpenNebulaCode
+from econed.sandbox.cloud import Cloud
+from econed.sandbox.objects.users import Session, User
 from econed.sandbox.refusals import Refused
-from econed.sandbox.users import Session, User
-
-if TYPE_CHECKING:
-    from cryptography.x509 import Certificate
-
-    from econed.sandbox.state import Cloud
 
 SESSION_EXPIRATION_TIME = 900
 """For how many seconds oned takes a token again without asking its driver (oned.conf)."""

@@ -12,7 +12,7 @@ from twisted.python.usage import UsageError
 from twisted.web.server import Site
 
 from econed.clock import WallClock
-from econed.sandbox.cloud import populate
+from econed.sandbox.demo_cloud import populate
 from econed.sandbox.oned import Oned
 from econed.sandbox.server import SandboxResource
 

@@ -10,7 +10,7 @@ import pytest
 from lxml import etree
 
 from econed.opennebula.documents import Image
-from econed.sandbox.objects import Kind, Right
+from econed.sandbox.objects.base import Kind, Right
 from econed.sandbox.rights import INDIVIDUAL
 from tests.support.awkward_texts import AWKWARD
 from tests.support.cloud import Cloud

@@ -302,7 +302,7 @@ def test_a_live_migration_moves_no_time() -> None:
     instance = run(cloud)
     settle(cloud, 1000)
     machine = cloud.oned.cloud.vms.get(int(instance[2:]))
-    cloud.oned.lifecycle.next_record(machine)
+    machine.next_record(now(cloud))
     machine.record(started=now(cloud), running=(now(cloud) + 3, 0))
     assert launched(cloud, instance) == NOW
 

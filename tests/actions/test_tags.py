@@ -11,7 +11,7 @@ from lxml import etree
 from econed.actions.tagging import PREFIX
 from econed.opennebula.documents import Image, VirtualMachine
 from econed.opennebula.template import hex_name
-from econed.sandbox.objects import Kind, Right
+from econed.sandbox.objects.base import Kind, Right
 from econed.sandbox.rights import INDIVIDUAL
 from tests.actions.test_public_keys import ED25519
 from tests.support.awkward_texts import AWKWARD

@@ -16,7 +16,7 @@ from econed.auth.users import USER_MAX_AGE, UserDirectory
 from econed.opennebula.methods import MAX_USER, MAX_USER_POOL
 from econed.opennebula.session import Session
 from econed.opennebula.tokens import PasswordKey
-from econed.sandbox.cloud import populate
+from econed.sandbox.demo_cloud import populate
 from econed.sandbox.oned import Oned
 from econed.sandbox.server import SandboxResource
 from econed.user import User

@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 
 from econed.errors import OpenNebulaRefusal
 from econed.sandbox.backend import SandboxBackend
-from econed.sandbox.cloud import populate
+from econed.sandbox.demo_cloud import populate
 from econed.sandbox.oned import Oned
 
 T = TypeVar("T")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from econed.sandbox.requirements import Unreadable, satisfied
+from econed.sandbox.machines.requirements import Unreadable, satisfied
 
 FACTS = {"ID": "3", "NAME": "host-3", "CLUSTER_ID": "0", "CLUSTERS/ID": "0,100", "FREE_CPU": "400"}
 

@@ -16,7 +16,7 @@ from zope.interface.verify import verifyObject
 
 from econed.errors import InvalidReply
 from econed.interfaces import IOpenNebula
-from econed.sandbox.cloud import PUBLIC_ADDRESSES, populate
+from econed.sandbox.demo_cloud import PUBLIC_ADDRESSES, populate
 from econed.sandbox.oned import Oned
 from econed.sandbox.server import SandboxResource
 from econed.sandbox.versions import Version

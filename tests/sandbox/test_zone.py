@@ -7,8 +7,8 @@ from twisted.internet.task import Clock
 
 from econed.opennebula.raft import RaftState, is_not_begun
 from econed.opennebula.replies import refusal_of
+from econed.sandbox.ha_zone import HAZone, Member
 from econed.sandbox.oned import Oned
-from econed.sandbox.zone import HAZone, Member
 from tests.support.oned_stubs import reply
 
 ALONE = (

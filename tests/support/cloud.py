@@ -33,7 +33,7 @@ from econed.interfaces import IOpenNebula, IScripts
 from econed.opennebula.long_documents import LongDocuments
 from econed.opennebula.methods import is_reading
 from econed.sandbox.backend import SandboxBackend
-from econed.sandbox.cloud import populate
+from econed.sandbox.demo_cloud import populate
 from econed.sandbox.oned import LoggedCall, Oned
 from econed.user import User
 from econed.wire.encoder import Encoder

@@ -16,7 +16,7 @@ from twisted.internet.endpoints import TCP4ServerEndpoint
 from twisted.web.resource import Resource
 from twisted.web.server import Request, Site
 
-from econed.sandbox.cloud import populate
+from econed.sandbox.demo_cloud import populate
 from econed.sandbox.oned import Oned
 from econed.sandbox.server import SandboxResource
 from econed.sandbox.versions import Delays

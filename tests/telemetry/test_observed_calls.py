@@ -14,7 +14,7 @@ from zope.interface.verify import verifyObject
 from econed.errors import InvalidReply, OpenNebulaError, OpenNebulaRefusal, OpenNebulaUnavailable
 from econed.interfaces import IOpenNebula
 from econed.sandbox.backend import SandboxBackend
-from econed.sandbox.cloud import populate
+from econed.sandbox.demo_cloud import populate
 from econed.sandbox.oned import Oned
 from econed.telemetry.observed_calls import OUTCOMES, Observed, Tally
 

@@ -24,10 +24,10 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
 from econed.opennebula.raft import STATUS
-from econed.sandbox.cloud import populate
+from econed.sandbox.demo_cloud import populate
+from econed.sandbox.ha_zone import HAZone, Member
 from econed.sandbox.oned import Oned
 from econed.sandbox.server import SandboxResource
-from econed.sandbox.zone import HAZone, Member
 from tests.support.clients import boto, refusal
 from tests.support.furnished_cloud import Econed, Person, twistd
 from tests.support.processes import Process

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
 
-from econed.sandbox.calls import serves
-from econed.sandbox.networks import (
+from econed.sandbox.calls.declaration import serves
+from econed.sandbox.cloud import Cloud
+from econed.sandbox.objects.base import Kind, Right, demand_name
+from econed.sandbox.objects.networks import (
     HELD,
     LOCK_CREATE,
     READY,
@@ -17,15 +18,11 @@ from econed.sandbox.networks import (
     free_attributes,
     network_template,
 )
-from econed.sandbox.objects import Kind, Right, demand_name
-from econed.sandbox.pools import page
+from econed.sandbox.objects.pools import page
+from econed.sandbox.objects.users import User
 from econed.sandbox.quotas import Charge
 from econed.sandbox.refusals import internal, not_allocated, wrong_state
 from econed.sandbox.template import Template, Vector, restricted_attributes
-
-if TYPE_CHECKING:
-    from econed.sandbox.state import Cloud
-    from econed.sandbox.users import User
 
 _RESTRICTED = restricted_attributes(
     *("VN_MAD", "PHYDEV", "BRIDGE", "CONF", "BRIDGE_CONF", "OVS_BRIDGE_CONF", "IP_LINK_CONF", "FILTER"),

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
 from econed.opennebula.states import LcmState, VmState
-from econed.sandbox.objects import Kind, PoolObject
+from econed.sandbox.objects.base import Kind, PoolObject
+from econed.sandbox.objects.history import HistoryAction, HistoryRecord
 from econed.sandbox.quotas import Charge
 from econed.sandbox.template import Template, Value, Vector, cdata, render
-
-if TYPE_CHECKING:
-    from econed.sandbox.state import Cloud
 
 _SHORT_DISK = (
     *("DISK_ID", "DATASTORE", "DATASTORE_ID", "IMAGE", "IMAGE_ID", "SIZE", "TYPE", "CLONE", "CLONE_TARGET"),
@@ -23,50 +20,6 @@ _NO_NETWORK = {"MAC": "", "NETWORK": "", "NETWORK_ID": "", "SECURITY_GROUPS": ""
 _SHORT_NIC = ("IP", "MAC", "NETWORK", "NETWORK_ID", "NIC_ID", "SECURITY_GROUPS")
 _SEVERAL = 2
 _NOT_RUNNING = (VmState.POWEROFF, VmState.SUSPENDED, VmState.STOPPED, VmState.UNDEPLOYED)
-
-
-@dataclass(frozen=True)
-class History:
-    """One record of a machine's history: where it was, from when to when (epoch seconds), and what ended it.
-
-    `prolog`, `running` and `epilog` are pairs of begin and end. `action` is oned's number of an action; `by` the
-    user and group who asked for it.
-    """
-
-    sequence: int
-    host: int
-    host_name: str
-    cluster: int
-    started: int
-    ended: int = 0
-    prolog: tuple[int, int] = (0, 0)
-    running: tuple[int, int] = (0, 0)
-    epilog: tuple[int, int] = (0, 0)
-    action: int = 0
-    by: tuple[int, int] = (-1, -1)
-
-    def xml(self, vm: int, *, modern: bool, inside: str = "") -> str:
-        """Return the element; `inside` is the machine, frozen, as accounting shows it."""
-        request = 0 if self.by[0] >= 0 else -1
-        plan = "<PLAN_ID>-1</PLAN_ID><ACTION_ID>0</ACTION_ID>" if modern else ""
-        return (
-            f"<HISTORY><OID>{vm}</OID><SEQ>{self.sequence}</SEQ><HOSTNAME>{escape(self.host_name)}</HOSTNAME>"
-            f"<HID>{self.host}</HID><CID>{self.cluster}</CID><STIME>{self.started}</STIME><ETIME>{self.ended}</ETIME>"
-            f"{cdata('VM_MAD', 'dummy')}{cdata('TM_MAD', 'dummy')}<DS_ID>0</DS_ID>{plan}"
-            f"<PSTIME>{self.prolog[0]}</PSTIME><PETIME>{self.prolog[1]}</PETIME>"
-            f"<RSTIME>{self.running[0]}</RSTIME><RETIME>{self.running[1]}</RETIME>"
-            f"<ESTIME>{self.epilog[0]}</ESTIME><EETIME>{self.epilog[1]}</EETIME><ACTION>{self.action}</ACTION>"
-            f"<UID>{self.by[0]}</UID><GID>{self.by[1]}</GID><REQUEST_ID>{request}</REQUEST_ID>{inside}</HISTORY>"
-        )
-
-    def short_xml(self, vm: int, *, modern: bool) -> str:
-        """Return the element as the short form of the pool shows it."""
-        drivers = f"{cdata('VM_MAD', 'dummy')}{cdata('TM_MAD', 'dummy')}" if modern else ""
-        return (
-            f"<HISTORY><OID>{vm}</OID><SEQ>{self.sequence}</SEQ>{cdata('HOSTNAME', self.host_name)}"
-            f"<HID>{self.host}</HID><CID>{self.cluster}</CID><DS_ID>0</DS_ID>{drivers}"
-            f"{cdata('ACTION', self.action)}</HISTORY>"
-        )
 
 
 @dataclass(eq=False)
@@ -90,7 +43,7 @@ class VirtualMachine(PoolObject):
     rules: list[Vector] = field(default_factory=list)
     context: Vector | None = None
     context_asked: Vector = field(default_factory=dict)
-    history: list[History] = field(default_factory=list)
+    history: list[HistoryRecord] = field(default_factory=list)
     next_disk: int = 0
     next_nic: int = 0
     epoch: int = 0
@@ -141,21 +94,14 @@ class VirtualMachine(PoolObject):
         """The NICs that are on a network; the others are as they were typed."""
         return [nic for nic in self.nics if nic["NIC_ID"] not in self.without_network]
 
-    def image_copied(self, cloud: Cloud) -> None:
+    def image_copied(self) -> None:
         """Go on, or fail, when an image that the machine waits for has been copied."""
-        del cloud
         if self.state is VmState.CLONING and self.when_images_ready is not None:
             self.when_images_ready(self)
 
     def security_groups(self) -> list[int]:
         """Return the numbers of the security groups of all NICs."""
         return sorted({int(g) for nic in self.leased_nics for g in nic.get("SECURITY_GROUPS", "").split(",") if g})
-
-    def refresh_rules(self, cloud: Cloud) -> None:
-        """Take over the rules of the machine's security groups."""
-        groups = (cloud.security_groups.find(number) for number in self.security_groups())
-        self.rules = [rule for group in groups if group is not None for rule in group.rules(cloud)]
-        self.changed()
 
     def taken(self) -> list[Charge]:
         """Return what is counted of the machine in its owner's quotas."""
@@ -177,17 +123,25 @@ class VirtualMachine(PoolObject):
     def _system_disk_size(self) -> int:
         return sum(int(disk.get("SIZE", "0")) for disk in self.disks if disk.get("PERSISTENT") != "YES")
 
-    def recharge(self, cloud: Cloud) -> None:
-        """Count anew what the machine takes of quotas, after a change that oned allows in any case."""
-        cloud.count(self.uid, self.gid, self.charges, -1)
-        self.charges = self.current_charges()
-        cloud.count(self.uid, self.gid, self.charges)
-
     def record(self, **changes: object) -> None:
         """Change the newest history record."""
         if self.history:
             self.history[-1] = replace(self.history[-1], **changes)  # type: ignore[arg-type]
             self.changed()
+
+    def next_record(self, now: int, action: HistoryAction = HistoryAction.NONE) -> None:
+        """Open a history record on the same host, as after a hot-plug or a boot."""
+        last = self.history[-1]
+        self.history.append(
+            HistoryRecord(len(self.history), last.host, last.host_name, last.cluster, now, running=(now, 0))
+        )
+        self.record(action=action)
+        self.freeze()
+
+    def stop_running(self, now: int) -> None:
+        """Record when the machine stopped running on its host, which oned does from 6.0 on."""
+        if self.modern:
+            self.record(running=(self.history[-1].running[0], now))
 
     def freeze(self) -> None:
         """Keep what accounting shows of the machine in its newest history record."""
@@ -234,7 +188,7 @@ class VirtualMachine(PoolObject):
             self._full = self._render(self.history[-1:])
         return self._full
 
-    def _render(self, history: list[History]) -> str:
+    def _render(self, history: list[HistoryRecord]) -> str:
         records = "".join(record.xml(self.id, modern=self.modern) for record in history)
         backups = "<BACKUPS><BACKUP_CONFIG/><BACKUP_IDS></BACKUP_IDS></BACKUPS>" if self.modern else ""
         return (

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 from econed.opennebula.states import VmState
-from econed.sandbox.calls import serves
-from econed.sandbox.objects import Kind, Right
-from econed.sandbox.pools import page
+from econed.sandbox.calls.declaration import serves
+from econed.sandbox.cloud import Cloud
+from econed.sandbox.objects.base import Kind, Right
+from econed.sandbox.objects.pools import page
+from econed.sandbox.objects.users import User
+from econed.sandbox.objects.virtual_machines import VirtualMachine
 from econed.sandbox.refusals import bad_call, internal
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from econed.sandbox.state import Cloud
-    from econed.sandbox.users import User
-    from econed.sandbox.vms import VirtualMachine
 
 _NOT_DONE, _ALL_STATES = -1, -2
 _NUMBER = re.compile(r"\s*[0-9]+")

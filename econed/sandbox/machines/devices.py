@@ -8,20 +8,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from string import ascii_lowercase
-from typing import TYPE_CHECKING
 
 from econed.opennebula.values import whole_number
-from econed.sandbox.images import Image
-from econed.sandbox.networks import Network, is_automatic
-from econed.sandbox.objects import Kind, Right
+from econed.sandbox.cloud import Cloud
+from econed.sandbox.machines.requirements import Unreadable, satisfied
+from econed.sandbox.machines.security_rules import join_groups
+from econed.sandbox.objects.base import Kind, Right
+from econed.sandbox.objects.images import Image
+from econed.sandbox.objects.networks import Network, is_automatic
+from econed.sandbox.objects.users import User
+from econed.sandbox.objects.virtual_machines import VirtualMachine
 from econed.sandbox.refusals import unauthorized, wrong_state
-from econed.sandbox.requirements import Unreadable, satisfied
 from econed.sandbox.template import Vector
-
-if TYPE_CHECKING:
-    from econed.sandbox.state import Cloud
-    from econed.sandbox.users import User
-    from econed.sandbox.vms import VirtualMachine
 
 _VOLATILE = ("FS", "SWAP")
 _INHERITED_FROM_NETWORK = ("DNS", "GATEWAY")
@@ -117,7 +115,7 @@ def add_nic(cloud: Cloud, machine: VirtualMachine, asked: Vector, network: Netwo
         machine.without_network.add(number)
     machine.nics.append(nic)
     machine.next_nic += 1
-    _join_groups(cloud, machine)
+    join_groups(cloud, machine)
     return nic
 
 
@@ -161,7 +159,7 @@ def choose_networks(cloud: Cloud, machine: VirtualMachine) -> None:
                     break
             else:
                 raise wrong_state(f"No network for NIC {nic['NIC_ID']}")
-    _join_groups(cloud, machine)
+    join_groups(cloud, machine)
 
 
 def _suits(nic: Vector, network: Network) -> bool:
@@ -189,25 +187,7 @@ def drop_nic(cloud: Cloud, machine: VirtualMachine, nic: Vector, *, keep: bool =
     if not keep:
         machine.nics.remove(nic)
         machine.without_network.discard(nic["NIC_ID"])
-        _join_groups(cloud, machine)
-
-
-def _join_groups(cloud: Cloud, machine: VirtualMachine) -> None:
-    mine = set(machine.security_groups())
-    for group in cloud.security_groups:
-        if group.id in mine:
-            group.updated.add(machine.id)
-        else:
-            group.updated.discard(machine.id)
-            group.updating.discard(machine.id)
-    machine.refresh_rules(cloud)
-
-
-def leave_groups(cloud: Cloud, machine: VirtualMachine) -> None:
-    """Let no security group count the machine any more."""
-    for group in cloud.security_groups:
-        group.updated.discard(machine.id)
-        group.updating.discard(machine.id)
+        join_groups(cloud, machine)
 
 
 def add_disk(

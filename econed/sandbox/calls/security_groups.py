@@ -1,111 +1,24 @@
-"""Security groups: rules, and which machines have which version of them."""
+"""The calls on security groups."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
 
-from econed.sandbox.calls import serves
-from econed.sandbox.objects import Kind, Permissions, PoolObject, Right, demand_name, ids
-from econed.sandbox.pools import page
+from econed.sandbox.calls.declaration import serves
+from econed.sandbox.cloud import Cloud
+from econed.sandbox.machines.security_rules import refresh_rules
+from econed.sandbox.objects.base import Kind, Right, demand_name
+from econed.sandbox.objects.pools import page
+from econed.sandbox.objects.security_groups import DEFAULT_GROUP, SecurityGroup
+from econed.sandbox.objects.users import User
 from econed.sandbox.refusals import internal, wrong_state
 from econed.sandbox.template import Template, Vector
 
-if TYPE_CHECKING:
-    from econed.sandbox.state import Cloud
-    from econed.sandbox.users import User
-
-DEFAULT_GROUP = 0
 _FIRST_REAL = 100
 _PROTOCOLS = ("TCP", "UDP", "ICMP", "ICMPV6", "IPSEC", "ALL")
 _RANGE = re.compile(r"[0-9]+(:[0-9]+)?(,[0-9]+(:[0-9]+)?)*")
 _MAX_PORT = 65536
-
-
-@dataclass(eq=False)
-class SecurityGroup(PoolObject):
-    """A security group; `updated` and `updating` are the machines that have its rules, or are about to."""
-
-    updated: set[int] = field(default_factory=set)
-    updating: set[int] = field(default_factory=set)
-
-    kind = Kind.SECGROUP
-
-    @property
-    def vms(self) -> set[int]:
-        """The numbers of the machines that use the group."""
-        return self.updated | self.updating
-
-    def xml(self, *, modern: bool) -> str:
-        """Return the element as oned shows it; 5.12 names a machine nowhere while its driver is at work on it."""
-        return (
-            f"<SECURITY_GROUP>{self.head()}{ids('UPDATED_VMS', self.updated)}<OUTDATED_VMS></OUTDATED_VMS>"
-            f"{ids('UPDATING_VMS', self.updating if modern else set())}<ERROR_VMS></ERROR_VMS>"
-            f"{self.template.xml()}</SECURITY_GROUP>"
-        )
-
-    def rules(self, cloud: Cloud) -> list[Vector]:
-        """Return the rules as a machine carries them: each names its group; those for a network, its addresses."""
-        named = {"SECURITY_GROUP_ID": str(self.id), "SECURITY_GROUP_NAME": self.name}
-        found: list[Vector] = []
-        for rule in self.template.vectors("RULE"):
-            network = cloud.networks.find(int(rule["NETWORK_ID"])) if rule.get("NETWORK_ID", "").isdigit() else None
-            if network is None:
-                found.append({**rule, **named})
-            else:
-                found += [
-                    {**rule, **named, "IP": span.first_ip, "MAC": span.first_mac, "SIZE": str(span.size)}
-                    for span in network.ranges
-                ]
-        return found
-
-
-def default_group() -> SecurityGroup:
-    """Return the group that every network has: everything is let in and out."""
-    rules: list[tuple[str, Vector]] = [
-        ("RULE", {"PROTOCOL": "ALL", "RULE_TYPE": "OUTBOUND"}),
-        ("RULE", {"PROTOCOL": "ALL", "RULE_TYPE": "INBOUND"}),
-    ]
-    described = (
-        "The default security group is added to every network. Use it to add default filter rules for your networks. "
-        "You may remove this security group from any network by updating its properties."
-    )
-    return SecurityGroup(
-        DEFAULT_GROUP,
-        0,
-        0,
-        "oneadmin",
-        "oneadmin",
-        "default",
-        permissions=Permissions.octal("744"),
-        template=Template([("DESCRIPTION", described), *rules]),
-    )
-
-
-def _check_rules(template: Template, *, modern: bool) -> None:
-    for rule in template.vectors("RULE"):
-        protocol, direction = rule.get("PROTOCOL", "").upper(), rule.get("RULE_TYPE", "").upper()
-        if protocol not in _PROTOCOLS:
-            raise internal(f"Wrong PROTOCOL in rule. Valid options: {', '.join(_PROTOCOLS)}.")
-        if direction not in ("INBOUND", "OUTBOUND"):
-            raise internal("Wrong RULE_TYPE in rule. Valid options: INBOUND, OUTBOUND.")
-        _check_details(rule, protocol, modern=modern)
-
-
-def _check_details(rule: Vector, protocol: str, *, modern: bool) -> None:
-    if "RANGE" in rule:
-        if protocol not in ("TCP", "UDP"):
-            raise internal("RANGE is supported only for TCP and UDP protocols")
-        if not _RANGE.fullmatch(rule["RANGE"]):
-            raise internal("Wrong RANGE in rule.")
-        if modern and any(int(port) > _MAX_PORT for port in re.findall("[0-9]+", rule["RANGE"])):
-            raise internal(f"RANGE out of bounds 0-{_MAX_PORT}.")
-    if "ICMP_TYPE" in rule and (protocol != "ICMP" or not rule["ICMP_TYPE"].isdigit()):
-        raise internal("ICMP_TYPE is supported only for ICMP protocol, and must be integer")
-    if "IP" in rule and not rule.get("SIZE", "").isdigit():
-        raise internal("Wrong or missing SIZE in rule")
 
 
 class SecurityGroupCalls:
@@ -175,7 +88,7 @@ class SecurityGroupCalls:
         for number in sorted(group.updating):
             machine = self._cloud.vms.find(number)
             if machine is not None:
-                machine.refresh_rules(self._cloud)
+                refresh_rules(self._cloud, machine)
         group.updated |= group.updating
         group.updating = set()
 
@@ -204,3 +117,27 @@ class SecurityGroupCalls:
             raise wrong_state("Cannot delete security group. The security group has VMs using it")
         self._cloud.security_groups.drop(group)
         return number
+
+
+def _check_rules(template: Template, *, modern: bool) -> None:
+    for rule in template.vectors("RULE"):
+        protocol, direction = rule.get("PROTOCOL", "").upper(), rule.get("RULE_TYPE", "").upper()
+        if protocol not in _PROTOCOLS:
+            raise internal(f"Wrong PROTOCOL in rule. Valid options: {', '.join(_PROTOCOLS)}.")
+        if direction not in ("INBOUND", "OUTBOUND"):
+            raise internal("Wrong RULE_TYPE in rule. Valid options: INBOUND, OUTBOUND.")
+        _check_details(rule, protocol, modern=modern)
+
+
+def _check_details(rule: Vector, protocol: str, *, modern: bool) -> None:
+    if "RANGE" in rule:
+        if protocol not in ("TCP", "UDP"):
+            raise internal("RANGE is supported only for TCP and UDP protocols")
+        if not _RANGE.fullmatch(rule["RANGE"]):
+            raise internal("Wrong RANGE in rule.")
+        if modern and any(int(port) > _MAX_PORT for port in re.findall("[0-9]+", rule["RANGE"])):
+            raise internal(f"RANGE out of bounds 0-{_MAX_PORT}.")
+    if "ICMP_TYPE" in rule and (protocol != "ICMP" or not rule["ICMP_TYPE"].isdigit()):
+        raise internal("ICMP_TYPE is supported only for ICMP protocol, and must be integer")
+    if "IP" in rule and not rule.get("SIZE", "").isdigit():
+        raise internal("Wrong or missing SIZE in rule")

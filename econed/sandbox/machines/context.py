@@ -7,15 +7,12 @@ other `$` is a syntax error that makes the whole call fail. With NETWORK="YES" i
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 
-from econed.sandbox.networks import Network, is_automatic
+from econed.sandbox.cloud import Cloud
+from econed.sandbox.objects.networks import Network, is_automatic
+from econed.sandbox.objects.virtual_machines import VirtualMachine
 from econed.sandbox.refusals import not_allocated
 from econed.sandbox.template import Vector
-
-if TYPE_CHECKING:
-    from econed.sandbox.state import Cloud
-    from econed.sandbox.vms import VirtualMachine
 
 _NIC_ONLY, _INHERITED = False, True
 _COMMON = (

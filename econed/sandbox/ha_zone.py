@@ -11,7 +11,7 @@ from typing import Final
 from econed.errors import OpenNebulaCode
 from econed.opennebula.methods import is_reading
 from econed.opennebula.raft import STATUS, RaftState
-from econed.sandbox.infrastructure import raft_status
+from econed.sandbox.objects.infrastructure import raft_status
 from econed.sandbox.oned import Oned
 
 _FOR_THE_LEADER: Final = frozenset({"one.system.version", "one.system.config"})

@@ -1,166 +1,23 @@
-"""Users and groups: what they are, and the calls on them."""
+"""The calls on users."""
 
 from __future__ import annotations
 
-import hashlib
 import secrets
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
-from xml.sax.saxutils import escape
 
 from econed.errors import OpenNebulaCode
-from econed.sandbox.calls import serves
-from econed.sandbox.objects import Kind, Permissions, PoolObject, Right, demand_name, ids
+from econed.sandbox.accounts import kept_password, new_user
+from econed.sandbox.calls.declaration import serves
+from econed.sandbox.cloud import Cloud
+from econed.sandbox.objects.base import Kind, Right, demand_name
+from econed.sandbox.objects.users import ONEADMIN, SERVERADMIN, LoginToken, User
 from econed.sandbox.quotas import Quotas
 from econed.sandbox.refusals import Refused, internal, wrong_state
-from econed.sandbox.rights import ALL, GROUP, INDIVIDUAL
-from econed.sandbox.template import cdata, restricted_attributes
+from econed.sandbox.template import restricted_attributes
 
-if TYPE_CHECKING:
-    from econed.sandbox.state import Cloud
-
-ONEADMIN, SERVERADMIN = 0, 1
-_NO_BITS = "000"
 _FORBIDDEN_IN_USERS = " :\t\n\v\f\r"
 _FORBIDDEN_IN_PASSWORDS = " \t\n\v\f\r"
 _FOREVER = -1
 _RESTRICTED = restricted_attributes("VM_USE_OPERATIONS", "VM_MANAGE_OPERATIONS", "VM_ADMIN_OPERATIONS")
-
-
-@dataclass
-class LoginToken:
-    """A token that `one.user.login` gave; `expires` in epoch seconds, -1 for never."""
-
-    token: str
-    expires: int
-    egid: int
-
-    def xml(self) -> str:
-        """Return the element as oned shows it."""
-        return (
-            f"<LOGIN_TOKEN><TOKEN>{self.token}</TOKEN><EXPIRATION_TIME>{self.expires}</EXPIRATION_TIME>"
-            f"<EGID>{self.egid}</EGID></LOGIN_TOKEN>"
-        )
-
-
-@dataclass
-class Session:
-    """The one token that oned remembers of a user, and until when it takes it unasked (epoch seconds)."""
-
-    token: str
-    until: float
-
-
-@dataclass(eq=False)
-class User(PoolObject):
-    """A user. `password` is what oned keeps: a hash for driver core, the text itself for public, the DN for x509."""
-
-    password: str = ""
-    driver: str = "core"
-    gids: list[int] = field(default_factory=list)
-    enabled: bool = True
-    login_tokens: list[LoginToken] = field(default_factory=list)
-    session: Session | None = None
-    quotas: Quotas = field(default_factory=Quotas)
-
-    kind = Kind.USER
-
-    @property
-    def is_oneadmin(self) -> bool:
-        """Whether oned lets this user do everything: oneadmin himself and the members of his group."""
-        return self.id == ONEADMIN or ONEADMIN in self.gids
-
-    def xml(self) -> str:
-        """Return the element as oned shows it in its user pool."""
-        tokens = "".join(token.xml() for token in self.login_tokens)
-        return f"{self._core_xml(tokens)}</USER>"
-
-    def full_xml(self, *, modern: bool) -> str:
-        """Return the element as oned shows it of one user, quotas included."""
-        tokens = "".join(token.xml() for token in self.login_tokens)
-        defaults = f"<DEFAULT_USER_QUOTAS>{Quotas().xml(modern=modern)}</DEFAULT_USER_QUOTAS>"
-        return f"{self._core_xml(tokens)}{self.quotas.xml(modern=modern)}{defaults}</USER>"
-
-    def _core_xml(self, tokens: str) -> str:
-        return (
-            f"<USER><ID>{self.id}</ID><GID>{self.gid}</GID>{ids('GROUPS', self.gids)}"
-            f"<GNAME>{escape(self.gname)}</GNAME><NAME>{escape(self.name)}</NAME>{cdata('PASSWORD', self.password)}"
-            f"{cdata('AUTH_DRIVER', self.driver)}<ENABLED>{int(self.enabled)}</ENABLED>{tokens}{self.template.xml()}"
-        )
-
-
-@dataclass(eq=False)
-class Group(PoolObject):
-    """A group of users."""
-
-    members: set[int] = field(default_factory=set)
-    admins: set[int] = field(default_factory=set)
-    quotas: Quotas = field(default_factory=Quotas)
-
-    kind = Kind.GROUP
-
-    def xml(self) -> str:
-        """Return the element as oned shows it in its group pool."""
-        return (
-            f"<GROUP><ID>{self.id}</ID><NAME>{escape(self.name)}</NAME>{self.template.xml()}"
-            f"{ids('USERS', self.members)}{ids('ADMINS', self.admins)}</GROUP>"
-        )
-
-    def full_xml(self, *, modern: bool) -> str:
-        """Return the element as oned shows it of one group, quotas included."""
-        defaults = f"<DEFAULT_GROUP_QUOTAS>{Quotas().xml(modern=modern)}</DEFAULT_GROUP_QUOTAS>"
-        vlans = f"<VLAN_RULES>{cdata('ID', self.id)}</VLAN_RULES>" if modern else ""
-        return self.xml().removesuffix("</GROUP>") + self.quotas.xml(modern=modern) + vlans + defaults + "</GROUP>"
-
-
-def new_user(cloud: Cloud, name: str, password: str, driver: str, gids: list[int]) -> User:
-    """Make a user whose PASSWORD is `password` as it is."""
-    group = cloud.groups.get(gids[0])
-    user = User(
-        cloud.users.take_id(),
-        0,
-        group.id,
-        "",
-        group.name,
-        name,
-        permissions=Permissions.octal(_NO_BITS),
-        password=password,
-        driver=driver,
-        gids=sorted(set(gids)),
-    )
-    user.uid = user.id
-    user.permissions.bits[:2] = 1, 1
-    user.template.replace("TOKEN_PASSWORD", secrets.token_hex(32))
-    cloud.users.put(user)
-    for gid in user.gids:
-        cloud.groups.get(gid).members.add(user.id)
-    return user
-
-
-def new_group(cloud: Cloud, name: str) -> Group:
-    """Make a group with the rules that `one.group.allocate` gives it: hosts, networks and datastores of the zone."""
-    group = Group(cloud.groups.take_id(), 0, 0, "", "", name, permissions=Permissions.octal(_NO_BITS))
-    group.gid = group.id
-    group.permissions.bits[3] = 1
-    cloud.groups.put(group)
-    for kind, right in ((Kind.HOST, Right.MANAGE), (Kind.NET, Right.USE), (Kind.DATASTORE, Right.USE)):
-        cloud.rights.add(GROUP | group.id, kind.bit | ALL, right, INDIVIDUAL | 0)
-    return group
-
-
-def kept_password(driver: str, password: str) -> str:
-    """Return what oned keeps of a password: its SHA-256 for core and server drivers, else the text."""
-    if driver == "core" or driver.startswith("server"):
-        return hashlib.sha256(password.encode()).hexdigest()
-    return password
-
-
-def _fault_of_password(password: str) -> str:
-    """Return what oned finds wrong with a password, empty if nothing (User::pass_is_valid)."""
-    if not password:
-        return "Invalid password, it cannot be empty"
-    found = next((each for each in password if each in _FORBIDDEN_IN_PASSWORDS), None)
-    return "" if found is None else f"Invalid password, character '{found}' is not allowed"
 
 
 class UserCalls:
@@ -289,3 +146,11 @@ class UserCalls:
         """Set limits of a user."""
         self._cloud.demand(caller, Right.ADMIN, self._cloud.users, number).quotas.set_limits(self._cloud.read(text))
         return number
+
+
+def _fault_of_password(password: str) -> str:
+    """Return what oned finds wrong with a password, empty if nothing (User::pass_is_valid)."""
+    if not password:
+        return "Invalid password, it cannot be empty"
+    found = next((each for each in password if each in _FORBIDDEN_IN_PASSWORDS), None)
+    return "" if found is None else f"Invalid password, character '{found}' is not allowed"

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
-from econed.sandbox.objects import Kind, Permissions, PoolObject, ids
-from econed.sandbox.template import Template, cdata
-
-if TYPE_CHECKING:
-    from econed.sandbox.state import Cloud
+from econed.sandbox.objects.base import Kind, PoolObject, ids
+from econed.sandbox.template import cdata
 
 HOST_MONITORED, HOST_INIT, HOST_DISABLED, HOST_OFFLINE = 2, 0, 4, 8
 DUMMY_CPU, DUMMY_MEMORY = 100_000, 2_147_483_648
@@ -86,14 +82,11 @@ class Cluster(PoolObject):
 
     kind = Kind.CLUSTER
 
-    def xml(self, cloud: Cloud) -> str:
-        """Return the element as oned shows it."""
-        hosts = [host.id for host in cloud.hosts if host.cluster == self.id]
-        stores = [store.id for store in cloud.datastores if self.id in store.clusters]
-        nets = [net.id for net in cloud.networks if self.id in net.clusters]
+    def xml(self, hosts: list[int], datastores: list[int], networks: list[int]) -> str:
+        """Return the element as oned shows it, with the ids of the hosts, datastores and networks in the cluster."""
         return (
             f"<CLUSTER><ID>{self.id}</ID><NAME>{escape(self.name)}</NAME>{ids('HOSTS', hosts)}"
-            f"{ids('DATASTORES', stores)}{ids('VNETS', nets)}{self.template.xml()}</CLUSTER>"
+            f"{ids('DATASTORES', datastores)}{ids('VNETS', networks)}{self.template.xml()}</CLUSTER>"
         )
 
 
@@ -135,33 +128,6 @@ class Datastore(PoolObject):
             "<TOTAL_MB>0</TOTAL_MB><FREE_MB>0</FREE_MB><USED_MB>0</USED_MB>"
             f"{ids('IMAGES', self.images)}{self.template.xml()}</DATASTORE>"
         )
-
-
-def fresh_infrastructure(cloud: Cloud) -> None:
-    """Make what every cloud starts with: cluster `default`, and datastores `system`, `default` and `files`."""
-    reserved = Template([("RESERVED_CPU", ""), ("RESERVED_MEM", "")])
-    cluster = Cluster(cloud.clusters.take_id(), 0, 0, "oneadmin", "oneadmin", "default", template=reserved)
-    cloud.clusters.put(cluster)
-    driver = "local" if cloud.version.modern else "ssh"
-    for name, kind in (("system", "SYSTEM_DS"), ("default", "IMAGE_DS"), ("files", "FILE_DS")):
-        template = Template([("TM_MAD", driver), ("TYPE", kind), ("RESTRICTED_DIRS", "/"), ("SAFE_DIRS", "/var/tmp")])  # noqa: S108
-        if kind != "SYSTEM_DS":
-            template.replace("DS_MAD", "fs")
-        if kind != "FILE_DS":
-            template.replace("DISK_TYPE", "FILE")
-        store = Datastore(
-            cloud.datastores.take_id(),
-            0,
-            0,
-            "oneadmin",
-            "oneadmin",
-            name,
-            permissions=Permissions.octal("640"),
-            clusters={0},
-            template=template,
-        )
-        store.derive(modern=cloud.version.modern)
-        cloud.datastores.put(store)
 
 
 def raft_status(server_id: int, state: int, term: int) -> str:

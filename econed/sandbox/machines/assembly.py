@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import math
 import uuid
-from typing import TYPE_CHECKING
 
 from econed.opennebula.states import VmState
-from econed.sandbox.context import fill_context
-from econed.sandbox.devices import Asked, add_disk, add_nic, assign_target, authorize, free_target, resolve, undo
-from econed.sandbox.images import Image
-from econed.sandbox.networks import is_automatic
-from econed.sandbox.objects import check_name
+from econed.sandbox.cloud import Cloud
+from econed.sandbox.machines.context import fill_context
+from econed.sandbox.machines.deployment import Deployment
+from econed.sandbox.machines.devices import (
+    Asked,
+    add_disk,
+    add_nic,
+    assign_target,
+    authorize,
+    free_target,
+    resolve,
+    undo,
+)
+from econed.sandbox.objects.base import check_name
+from econed.sandbox.objects.images import Image
+from econed.sandbox.objects.networks import is_automatic
+from econed.sandbox.objects.users import User
+from econed.sandbox.objects.virtual_machines import VirtualMachine
 from econed.sandbox.quotas import Charge
 from econed.sandbox.refusals import Refused, not_allocated
 from econed.sandbox.template import Template, Vector
-from econed.sandbox.vms import VirtualMachine
-
-if TYPE_CHECKING:
-    from econed.sandbox.lifecycle import Lifecycle
-    from econed.sandbox.state import Cloud
-    from econed.sandbox.users import User
 
 _MACHINE_ATTRIBUTES = frozenset(
     (
@@ -36,9 +42,9 @@ _FAILED = "Error allocating a new virtual machine template. "
 class Assembly:
     """Makes machines: rights, quotas, name, addresses, images, context; all of it or nothing."""
 
-    def __init__(self, cloud: Cloud, lifecycle: Lifecycle) -> None:
+    def __init__(self, cloud: Cloud, deployment: Deployment) -> None:
         self._cloud = cloud
-        self._lifecycle = lifecycle
+        self._deployment = deployment
 
     def make(
         self,
@@ -170,12 +176,12 @@ class Assembly:
         return sorted(common)
 
     def _start(self, machine: VirtualMachine) -> None:
-        machine.when_images_ready = self._lifecycle.images_ready
+        machine.when_images_ready = self._deployment.images_ready
         images = [self._cloud.images.get(int(d["IMAGE_ID"])) for d in machine.disks if "IMAGE_ID" in d]
         if any(image.state.is_being_written for image in images):
             machine.enter(VmState.CLONING)
         else:
-            self._lifecycle.submit(machine)
+            self._deployment.submit(machine)
 
 
 def _space(disk: Vector, image: Image | None) -> int:

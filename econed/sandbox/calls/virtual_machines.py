@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from econed.opennebula.states import LcmState, VmState
-from econed.sandbox.assembly import Assembly
-from econed.sandbox.calls import serves
-from econed.sandbox.context import fill_context
-from econed.sandbox.lifecycle import Lifecycle
-from econed.sandbox.objects import Kind, Right, demand_name
+from econed.sandbox.calls.declaration import serves
+from econed.sandbox.cloud import Cloud
+from econed.sandbox.machines.assembly import Assembly
+from econed.sandbox.machines.context import fill_context
+from econed.sandbox.machines.deployment import Deployment
+from econed.sandbox.machines.hot_plug import plug
+from econed.sandbox.machines.lifecycle import Lifecycle
+from econed.sandbox.machines.restrictions import demand_unrestricted, vm_restricted
+from econed.sandbox.objects.base import Kind, Right, demand_name
+from econed.sandbox.objects.history import HistoryAction
+from econed.sandbox.objects.users import User
+from econed.sandbox.objects.virtual_machines import VirtualMachine
 from econed.sandbox.refusals import internal, wrong_state
 from econed.sandbox.template import Template
-from econed.sandbox.vms import VirtualMachine
-from econed.sandbox.vmtemplates import demand_unrestricted, vm_restricted
 
-if TYPE_CHECKING:
-    from econed.sandbox.state import Cloud
-    from econed.sandbox.users import User
-
-_RESIZE = 35
 _CONFIGURABLE = ("OS", "FEATURES", "INPUT", "GRAPHICS", "VIDEO", "RAW", "CPU_MODEL")
 _UNCONFIGURABLE = (VmState.INIT, VmState.DONE, VmState.SUSPENDED, VmState.STOPPED)
 _ADMIN_ACTIONS = ("resched", "unresched")
@@ -28,8 +26,9 @@ _ADMIN_ACTIONS = ("resched", "unresched")
 class VmCalls:
     """`one.vm.*`, as far as it is about the machine as a whole."""
 
-    def __init__(self, cloud: Cloud, lifecycle: Lifecycle, assembly: Assembly) -> None:
+    def __init__(self, cloud: Cloud, deployment: Deployment, lifecycle: Lifecycle, assembly: Assembly) -> None:
         self._cloud = cloud
+        self._deployment = deployment
         self._lifecycle = lifecycle
         self._assembly = assembly
 
@@ -64,7 +63,7 @@ class VmCalls:
         restricted = vm_restricted(self._cloud.version)
         machine.user_template = self._cloud.updated(caller, machine.user_template, text, append, restricted)
         machine.changed()
-        self._lifecycle.reconsider()
+        self._deployment.reconsider()
         return number
 
     @serves("one.vm.rename", int, str)
@@ -95,16 +94,15 @@ class VmCalls:
         if host is not None and on_host:
             host.take(machine.id, machine.cpu, machine.memory)
         machine.changed()
-        machine.recharge(self._cloud)
-        self._close_record(machine, caller, _RESIZE)
+        self._cloud.recharge(machine)
+        self._close_record(machine, caller)
         return number
 
-    def _close_record(self, machine: VirtualMachine, caller: User, action: int) -> None:
+    def _close_record(self, machine: VirtualMachine, caller: User) -> None:
         if machine.modern and machine.state is VmState.POWEROFF and machine.history:
-            before = machine.history[-1]
-            machine.record(action=action, by=(caller.id, caller.gid), ended=self._cloud.now())
-            self._lifecycle.next_record(machine, before.action)
-            now = self._cloud.now()
+            before, now = machine.history[-1], self._cloud.now()
+            machine.record(action=HistoryAction.RESIZE, by=(caller.id, caller.gid), ended=now)
+            machine.next_record(now, before.action)
             machine.record(running=(now, now))
 
     @serves("one.vm.updateconf", int, str, optional=(int,))
@@ -129,7 +127,7 @@ class VmCalls:
             fill_context(machine, self._cloud)
         machine.changed()
         if machine.state is VmState.ACTIVE:
-            self._lifecycle.plug(machine, LcmState.HOTPLUG, LcmState.HOTPLUG, machine.changed)
+            plug(self._cloud, machine, LcmState.HOTPLUG, LcmState.HOTPLUG, machine.changed)
         return number
 
     @staticmethod
@@ -153,7 +151,7 @@ class VmCalls:
         if machine.state not in (VmState.PENDING, VmState.HOLD):
             raise wrong_state("Deploy action is not available for state " + machine.state_name)
         machine.epoch += 1
-        self._lifecycle.deploy(machine, host)
+        self._deployment.deploy(machine, host)
         return number
 
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from econed.sandbox.calls import serves
-from econed.sandbox.objects import Kind, Right, demand_name
+from econed.sandbox.accounts import new_group
+from econed.sandbox.calls.declaration import serves
+from econed.sandbox.cloud import Cloud
+from econed.sandbox.objects.base import Kind, Right, demand_name
+from econed.sandbox.objects.users import Group, User
 from econed.sandbox.quotas import Quotas
 from econed.sandbox.refusals import internal
 from econed.sandbox.rights import GROUP, INDIVIDUAL
 from econed.sandbox.template import cdata
-from econed.sandbox.users import Group, User, new_group
-
-if TYPE_CHECKING:
-    from econed.sandbox.state import Cloud
 
 _FIRST_REAL_GROUP = 100
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
-from econed.sandbox.objects import Kind, PoolObject, ids
+from econed.sandbox.objects.base import Kind, PoolObject, ids
 from econed.sandbox.template import Template, Vector, cdata
 
 MAC_PREFIX = 0x0200

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
 
-from econed.sandbox.infrastructure import HOST_MONITORED, Host
-from econed.sandbox.requirements import Unreadable, satisfied
-
-if TYPE_CHECKING:
-    from econed.sandbox.state import Cloud
-    from econed.sandbox.vms import VirtualMachine
+from econed.sandbox.cloud import Cloud
+from econed.sandbox.machines.requirements import Unreadable, satisfied
+from econed.sandbox.objects.infrastructure import HOST_MONITORED, Host
+from econed.sandbox.objects.virtual_machines import VirtualMachine
 
 
 class Unplaced(Exception):

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from econed.opennebula.states import VmState
-from econed.sandbox.calls import Method
-from econed.sandbox.objects import Kind, Lock, PoolObject, Right
+from econed.sandbox.calls.declaration import Method
+from econed.sandbox.cloud import Cloud
+from econed.sandbox.objects.base import Kind, Lock, PoolObject, Right
+from econed.sandbox.objects.pools import Pool
+from econed.sandbox.objects.users import User
+from econed.sandbox.objects.virtual_machines import VirtualMachine
 from econed.sandbox.refusals import internal, wrong_state
-from econed.sandbox.vms import VirtualMachine
-
-if TYPE_CHECKING:
-    from econed.sandbox.state import Cloud, Pool
-    from econed.sandbox.users import User
 
 _UNCHANGED = -1
 _ALL_LEVEL, _USE_LEVEL = 4, 1

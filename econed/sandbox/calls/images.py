@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from econed.opennebula.states import ImageState
-from econed.sandbox.calls import serves
-from econed.sandbox.images import DUMMY_SIZE, Image, ImageManager, ImageType, taken_name
-from econed.sandbox.infrastructure import FILE_DS, IMAGE_DS, SYSTEM_DS, Datastore
-from econed.sandbox.objects import Kind, Right, check_name, demand_name
-from econed.sandbox.pools import page
+from econed.sandbox.calls.declaration import serves
+from econed.sandbox.cloud import Cloud
+from econed.sandbox.image_manager import ImageManager, taken_name
+from econed.sandbox.objects.base import Kind, Right, check_name, demand_name
+from econed.sandbox.objects.images import DUMMY_SIZE, Image, ImageType
+from econed.sandbox.objects.infrastructure import FILE_DS, IMAGE_DS, SYSTEM_DS, Datastore
+from econed.sandbox.objects.pools import page
+from econed.sandbox.objects.users import User
 from econed.sandbox.quotas import Charge
 from econed.sandbox.refusals import internal, not_allocated, unauthorized, wrong_state
 from econed.sandbox.template import Template, restricted_attributes
-
-if TYPE_CHECKING:
-    from econed.sandbox.state import Cloud
-    from econed.sandbox.users import User
 
 RESTRICTED = restricted_attributes("SOURCE")
 _TRUE = ("YES", "TRUE")

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
 
-from econed.sandbox.calls import serves
-from econed.sandbox.infrastructure import (
+from econed.sandbox.calls.declaration import serves
+from econed.sandbox.cloud import Cloud
+from econed.sandbox.objects.base import Kind, Permissions, Right, demand_name
+from econed.sandbox.objects.infrastructure import (
     HOST_DISABLED,
     HOST_MONITORED,
     HOST_OFFLINE,
@@ -15,13 +16,9 @@ from econed.sandbox.infrastructure import (
     Host,
     raft_status,
 )
-from econed.sandbox.objects import Kind, Permissions, Right, demand_name
+from econed.sandbox.objects.users import User
 from econed.sandbox.refusals import internal, no_such, unauthorized, wrong_state
 from econed.sandbox.template import cdata
-
-if TYPE_CHECKING:
-    from econed.sandbox.state import Cloud
-    from econed.sandbox.users import User
 
 _FIRST_REAL_CLUSTER = 100
 _HOST_STATES = (HOST_MONITORED, HOST_DISABLED, HOST_OFFLINE)
@@ -106,14 +103,22 @@ class ClusterCalls:
     @serves("one.cluster.info", int, optional=(bool,))
     def info(self, caller: User, number: int, _decrypt: bool = False) -> str:
         """Show a cluster."""
-        return self._cloud.demand(caller, Right.USE, self._cloud.clusters, number, locks=False).xml(self._cloud)
+        return self._xml(self._cloud.demand(caller, Right.USE, self._cloud.clusters, number, locks=False))
 
     @serves("one.clusterpool.info")
     def pool(self, caller: User) -> str:
         """Show the clusters that the caller may use: none, for an ordinary user."""
         cloud = self._cloud
         shown = [c for c in cloud.clusters.newest_first() if cloud.rights.may(caller, Right.USE, Kind.CLUSTER, c)]
-        return f"<CLUSTER_POOL>{''.join(cluster.xml(cloud) for cluster in shown)}</CLUSTER_POOL>"
+        return f"<CLUSTER_POOL>{''.join(map(self._xml, shown))}</CLUSTER_POOL>"
+
+    def _xml(self, cluster: Cluster) -> str:
+        cloud = self._cloud
+        return cluster.xml(
+            hosts=[host.id for host in cloud.hosts if host.cluster == cluster.id],
+            datastores=[store.id for store in cloud.datastores if cluster.id in store.clusters],
+            networks=[network.id for network in cloud.networks if cluster.id in network.clusters],
+        )
 
     @serves("one.cluster.addhost", int, int)
     def add_host(self, caller: User, number: int, host_id: int) -> int:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from econed.opennebula.states import LcmState, VmState
-from econed.sandbox.calls import serves
-from econed.sandbox.context import fill_context
-from econed.sandbox.devices import (
+from econed.sandbox.calls.declaration import serves
+from econed.sandbox.cloud import Cloud
+from econed.sandbox.image_manager import ImageManager, taken_name
+from econed.sandbox.machines.context import fill_context
+from econed.sandbox.machines.devices import (
     add_disk,
     add_nic,
     assign_target,
@@ -18,51 +18,28 @@ from econed.sandbox.devices import (
     resolve,
     targets_in_use,
 )
-from econed.sandbox.images import Image, ImageManager, ImageType, taken_name
-from econed.sandbox.lifecycle import Lifecycle
-from econed.sandbox.objects import Kind, Right, check_name
+from econed.sandbox.machines.hot_plug import is_pluggable, plug, record_change
+from econed.sandbox.machines.restrictions import demand_unrestricted
+from econed.sandbox.machines.security_rules import join_groups
+from econed.sandbox.objects.base import Kind, Right, check_name
+from econed.sandbox.objects.history import HistoryAction
+from econed.sandbox.objects.images import Image, ImageType
+from econed.sandbox.objects.users import User
+from econed.sandbox.objects.virtual_machines import VirtualMachine
 from econed.sandbox.quotas import Charge
 from econed.sandbox.refusals import Refused, did_not_complete, internal, not_allocated, wrong_state
 from econed.sandbox.template import Template, Vector
-from econed.sandbox.vms import VirtualMachine
-from econed.sandbox.vmtemplates import demand_unrestricted
-
-if TYPE_CHECKING:
-    from econed.sandbox.state import Cloud
-    from econed.sandbox.users import User
-
-_ATTACH, _DETACH, _NIC_ATTACH, _NIC_DETACH = 21, 22, 23, 24
-_SNAPSHOT_CREATE, _SNAPSHOT_DELETE, _SNAPSHOT_REVERT, _RESIZE = 25, 26, 41, 29
 
 
 class HotplugCalls:
     """`one.vm.attach`, `detach`, `attachnic`, `detachnic`, `attachsg`, `detachsg`, `disksaveas`, `diskresize`, ..."""
 
-    def __init__(self, cloud: Cloud, lifecycle: Lifecycle, images: ImageManager) -> None:
+    def __init__(self, cloud: Cloud, images: ImageManager) -> None:
         self._cloud = cloud
-        self._lifecycle = lifecycle
         self._images = images
 
     def _vm(self, caller: User, number: int) -> VirtualMachine:
         return self._cloud.demand(caller, Right.MANAGE, self._cloud.vms, number)
-
-    # -- being in a hot-plug state for a moment ------------------------------------------------------------------------
-
-    def _is_pluggable(self, machine: VirtualMachine) -> bool:
-        running = machine.state is VmState.ACTIVE and machine.lcm_state is LcmState.RUNNING
-        return running or machine.state is VmState.POWEROFF
-
-    def _next_record(self, machine: VirtualMachine, caller: User, action: int) -> None:
-        if not machine.history:
-            return
-        before, now = machine.history[-1], self._cloud.now()
-        at_rest = machine.state is VmState.POWEROFF
-        ran = (before.running[0], before.running[1] or now)
-        machine.record(ended=now, running=ran, action=action, by=(caller.id, caller.gid))
-        machine.freeze()
-        self._lifecycle.next_record(machine, before.action if at_rest else 0)
-        if at_rest and machine.modern:
-            machine.record(running=(now, now))
 
     # -- disks ------------------------------------------------------------------------------------------------------
 
@@ -84,7 +61,7 @@ class HotplugCalls:
                 raise did_not_complete() from refusal
             raise
         disk, image = asked.disks[0]
-        if not self._is_pluggable(machine):
+        if not is_pluggable(machine):
             raise wrong_state(f"Could not attach a new disk to VM {number}, wrong state {machine.state_name}.")
         if disk.get("TARGET") in targets_in_use(machine):
             raise wrong_state(f"Target {disk['TARGET']} is already in use.")
@@ -97,19 +74,19 @@ class HotplugCalls:
         deploy_disks(self._cloud, machine, [disk])
         disk["TM_MAD_SYSTEM"] = self._cloud.datastores.get(0).template.get("TM_MAD")
         disk["ATTACH"] = "YES"
-        self._next_record(machine, caller, _ATTACH)
-        machine.recharge(self._cloud)
+        record_change(self._cloud, machine, caller, HistoryAction.DISK_ATTACH)
+        self._cloud.recharge(machine)
 
         def attached() -> None:
             disk.pop("ATTACH", None)
 
-        self._lifecycle.plug(machine, LcmState.HOTPLUG, LcmState.HOTPLUG_PROLOG_POWEROFF, attached)
+        plug(self._cloud, machine, LcmState.HOTPLUG, LcmState.HOTPLUG_PROLOG_POWEROFF, attached)
 
     @serves("one.vm.detach", int, int)
     def detach(self, caller: User, number: int, disk_id: int) -> int:
         """Plug a disk out; oned does so with the root disk too."""
         machine = self._vm(caller, number)
-        if not self._is_pluggable(machine):
+        if not is_pluggable(machine):
             raise wrong_state(f"Could not detach disk from VM {number}, wrong state {machine.state_name}.")
         disk = machine.disk(disk_id)
         if disk is None:
@@ -117,14 +94,14 @@ class HotplugCalls:
                 raise wrong_state("VM disk does not exist")
             raise wrong_state(f"Could not detach disk with DISK_ID {disk_id}, it does not exist.")
         disk["ATTACH"] = "YES"
-        self._next_record(machine, caller, _DETACH)
+        record_change(self._cloud, machine, caller, HistoryAction.DISK_DETACH)
 
         def detached() -> None:
             machine.snapshots.pop(disk_id, None)
             drop_disk(self._cloud, machine, disk)
-            machine.recharge(self._cloud)
+            self._cloud.recharge(machine)
 
-        self._lifecycle.plug(machine, LcmState.HOTPLUG, LcmState.HOTPLUG_EPILOG_POWEROFF, detached)
+        plug(self._cloud, machine, LcmState.HOTPLUG, LcmState.HOTPLUG_EPILOG_POWEROFF, detached)
         return number
 
     def _existing_disk(self, machine: VirtualMachine, disk_id: int) -> Vector:
@@ -140,23 +117,23 @@ class HotplugCalls:
         disk = self._existing_disk(machine, disk_id)
         if not size.isdigit() or int(size) <= int(disk.get("SIZE", "0")):
             raise wrong_state("New disk size has to be greater than current one")
-        if not self._is_pluggable(machine) and machine.state is not VmState.UNDEPLOYED:
+        if not is_pluggable(machine) and machine.state is not VmState.UNDEPLOYED:
             raise wrong_state(f"Could not perform resize on VM {number}, wrong state {machine.state_name}.")
         before = disk["SIZE"]
         image = self._cloud.images.find(int(disk["IMAGE_ID"])) if disk.get("PERSISTENT") == "YES" else None
         if image is not None:
             growth = {"SIZE": float(int(size) - int(before))}
             self._cloud.charge(caller, image.gid, [Charge("DATASTORE", str(image.datastore), growth)])
-        self._next_record(machine, caller, _RESIZE)
+        record_change(self._cloud, machine, caller, HistoryAction.DISK_RESIZE)
         disk.update(SIZE=size, RESIZE="YES", SIZE_PREV=before)
-        machine.recharge(self._cloud)
+        self._cloud.recharge(machine)
 
         def resized() -> None:
             disk.pop("RESIZE", None)
             disk.pop("SIZE_PREV", None)
 
         at_rest = LcmState.DISK_RESIZE_POWEROFF
-        self._lifecycle.plug(machine, LcmState.DISK_RESIZE, at_rest, resized)
+        plug(self._cloud, machine, LcmState.DISK_RESIZE, at_rest, resized)
         return number if machine.modern else disk_id
 
     @serves("one.vm.disksaveas", int, int, str, optional=(str, int))
@@ -167,7 +144,7 @@ class HotplugCalls:
         disk = machine.disk(disk_id)
         if disk is None or "IMAGE_ID" not in disk:
             raise Refused(internal("").code, "Cannot use DISK. DISK does not exist.", number if machine.modern else -1)
-        if not self._is_pluggable(machine) and machine.state is not VmState.SUSPENDED:
+        if not is_pluggable(machine) and machine.state is not VmState.SUSPENDED:
             raise internal("VM has to be RUNNING, POWEROFF or SUSPENDED to save disks.")
         source = cloud.images.get(int(disk["IMAGE_ID"]))
         store = cloud.datastores.get(source.datastore)
@@ -189,7 +166,7 @@ class HotplugCalls:
 
         suspended = machine.state is VmState.SUSPENDED
         waiting = LcmState.HOTPLUG_SAVEAS_SUSPENDED if suspended else LcmState.HOTPLUG_SAVEAS_POWEROFF
-        self._lifecycle.plug(machine, LcmState.HOTPLUG_SAVEAS, waiting, copied)
+        plug(self._cloud, machine, LcmState.HOTPLUG_SAVEAS, waiting, copied)
         return saved.id
 
     def _demand_name(self, caller: User, name: str) -> None:
@@ -222,12 +199,12 @@ class HotplugCalls:
         snapshot = {"ID": str(len(kept)), "NAME": name, "DATE": str(self._cloud.now()), "PARENT": "-1"}
         snapshot["SIZE"] = disk.get("SIZE", "0")
         kept.append(snapshot)
-        self._next_record(machine, caller, _SNAPSHOT_CREATE)
-        self._lifecycle.plug(machine, LcmState.DISK_SNAPSHOT, LcmState.DISK_SNAPSHOT_POWEROFF, _nothing)
+        record_change(self._cloud, machine, caller, HistoryAction.DISK_SNAPSHOT_CREATE)
+        plug(self._cloud, machine, LcmState.DISK_SNAPSHOT, LcmState.DISK_SNAPSHOT_POWEROFF, _nothing)
         return int(snapshot["ID"])
 
     def _demand_pluggable(self, machine: VirtualMachine, doing: str) -> None:
-        if not self._is_pluggable(machine):
+        if not is_pluggable(machine):
             raise wrong_state(f"Could not {doing} disk of VM {machine.id}, wrong state {machine.state_name}.")
 
     def _snapshot(self, machine: VirtualMachine, disk_id: int, number: int) -> Vector:
@@ -245,8 +222,8 @@ class HotplugCalls:
         self._snapshot(machine, disk_id, snapshot)
         if machine.state is not VmState.POWEROFF:
             raise wrong_state(f"Could not revert disk of VM {number}, wrong state {machine.state_name}.")
-        self._next_record(machine, caller, _SNAPSHOT_REVERT)
-        self._lifecycle.plug(machine, LcmState.DISK_SNAPSHOT_REVERT, LcmState.DISK_SNAPSHOT_REVERT_POWEROFF, _nothing)
+        record_change(self._cloud, machine, caller, HistoryAction.DISK_SNAPSHOT_REVERT)
+        plug(self._cloud, machine, LcmState.DISK_SNAPSHOT_REVERT, LcmState.DISK_SNAPSHOT_REVERT_POWEROFF, _nothing)
         return snapshot
 
     @serves("one.vm.disksnapshotdelete", int, int, int)
@@ -255,12 +232,12 @@ class HotplugCalls:
         machine = self._vm(caller, number)
         found = self._snapshot(machine, disk_id, snapshot)
         self._demand_pluggable(machine, "delete a snapshot of a")
-        self._next_record(machine, caller, _SNAPSHOT_DELETE)
+        record_change(self._cloud, machine, caller, HistoryAction.DISK_SNAPSHOT_DELETE)
 
         def deleted() -> None:
             machine.snapshots[disk_id].remove(found)
 
-        self._lifecycle.plug(machine, LcmState.DISK_SNAPSHOT_DELETE, LcmState.DISK_SNAPSHOT_DELETE_POWEROFF, deleted)
+        plug(self._cloud, machine, LcmState.DISK_SNAPSHOT_DELETE, LcmState.DISK_SNAPSHOT_DELETE_POWEROFF, deleted)
         return snapshot
 
     # -- NICs -------------------------------------------------------------------------------------------------------
@@ -277,7 +254,7 @@ class HotplugCalls:
             raise internal("Error parsing NIC attribute")
         asked = resolve(cloud, caller, [], nics[:1])
         authorize(cloud, caller, asked)
-        if not self._is_pluggable(machine):
+        if not is_pluggable(machine):
             raise wrong_state(f"Could not add a new NIC to VM {number}, wrong state {machine.state_name}.")
         wanted, network = asked.nics[0]
         if network is not None:
@@ -287,33 +264,33 @@ class HotplugCalls:
         nic = add_nic(cloud, machine, wanted, network)
         nic["ATTACH"] = "YES"
         fill_context(machine, cloud)
-        self._next_record(machine, caller, _NIC_ATTACH)
-        machine.recharge(cloud)
+        record_change(self._cloud, machine, caller, HistoryAction.NIC_ATTACH)
+        cloud.recharge(machine)
 
         def attached() -> None:
             nic.pop("ATTACH", None)
 
-        self._lifecycle.plug(machine, LcmState.HOTPLUG_NIC, LcmState.HOTPLUG_NIC_POWEROFF, attached)
+        plug(self._cloud, machine, LcmState.HOTPLUG_NIC, LcmState.HOTPLUG_NIC_POWEROFF, attached)
         return number
 
     @serves("one.vm.detachnic", int, int)
     def detach_nic(self, caller: User, number: int, nic_id: int) -> int:
         """Plug a NIC out; its address is free again."""
         machine = self._vm(caller, number)
-        if not self._is_pluggable(machine):
+        if not is_pluggable(machine):
             raise wrong_state(f"Could not detach NIC from VM {number}, wrong state {machine.state_name}.")
         nic = machine.nic(nic_id)
         if nic is None:
             raise wrong_state(f"NIC with NIC_ID {nic_id} does not exist.")
         nic["ATTACH"] = "YES"
-        self._next_record(machine, caller, _NIC_DETACH)
+        record_change(self._cloud, machine, caller, HistoryAction.NIC_DETACH)
 
         def detached() -> None:
             drop_nic(self._cloud, machine, nic)
             fill_context(machine, self._cloud)
-            machine.recharge(self._cloud)
+            self._cloud.recharge(machine)
 
-        self._lifecycle.plug(machine, LcmState.HOTPLUG_NIC, LcmState.HOTPLUG_NIC_POWEROFF, detached)
+        plug(self._cloud, machine, LcmState.HOTPLUG_NIC, LcmState.HOTPLUG_NIC_POWEROFF, detached)
         return number
 
     def _nic(self, machine: VirtualMachine, nic_id: int) -> Vector:
@@ -346,18 +323,11 @@ class HotplugCalls:
         return number
 
     def _regroup(self, machine: VirtualMachine, nic: Vector, groups: list[int]) -> None:
-        if not self._is_pluggable(machine):
+        if not is_pluggable(machine):
             raise wrong_state(f"Could not change security groups of VM {machine.id}, wrong state {machine.state_name}.")
         nic["SECURITY_GROUPS"] = ",".join(str(each) for each in groups)
-        mine = set(machine.security_groups())
-        for group in self._cloud.security_groups:
-            if group.id in mine:
-                group.updated.add(machine.id)
-            else:
-                group.updated.discard(machine.id)
-                group.updating.discard(machine.id)
-        machine.refresh_rules(self._cloud)
-        self._lifecycle.plug(machine, LcmState.HOTPLUG_NIC, LcmState.HOTPLUG_NIC_POWEROFF, _nothing)
+        join_groups(self._cloud, machine)
+        plug(self._cloud, machine, LcmState.HOTPLUG_NIC, LcmState.HOTPLUG_NIC_POWEROFF, _nothing)
 
 
 def _nothing() -> None:

@@ -1,0 +1,1 @@
+"""The methods of oned's API, a module per kind of object."""

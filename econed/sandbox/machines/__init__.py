@@ -1,0 +1,1 @@
+"""Virtual machines from allocation to termination: devices, context, placement, states."""

@@ -1,0 +1,50 @@
+"""Changes to a machine that is RUNNING or in POWEROFF."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from econed.opennebula.states import LcmState, VmState
+from econed.sandbox.cloud import Cloud
+from econed.sandbox.objects.history import HistoryAction
+from econed.sandbox.objects.users import User
+from econed.sandbox.objects.virtual_machines import VirtualMachine
+
+
+def is_pluggable(machine: VirtualMachine) -> bool:
+    """Whether devices of the machine can be changed in its state."""
+    running = machine.state is VmState.ACTIVE and machine.lcm_state is LcmState.RUNNING
+    return running or machine.state is VmState.POWEROFF
+
+
+def record_change(cloud: Cloud, machine: VirtualMachine, caller: User, action: HistoryAction) -> None:
+    """Close the machine's history record with `action` and open the next one."""
+    if not machine.history:
+        return
+    record, now = machine.history[-1], cloud.now()
+    is_powered_off = machine.state is VmState.POWEROFF
+    running = (record.running[0], record.running[1] or now)
+    machine.record(ended=now, running=running, action=action, by=(caller.id, caller.gid))
+    machine.freeze()
+    machine.next_record(now, record.action if is_powered_off else HistoryAction.NONE)
+    if is_powered_off and machine.modern:
+        machine.record(running=(now, now))
+
+
+def plug(
+    cloud: Cloud, machine: VirtualMachine, running: LcmState, powered_off: LcmState, finish: Callable[[], None]
+) -> None:
+    """Keep a machine in the LCM_STATE `running` or `powered_off` for the delay of a hot-plug, then call `finish`.
+
+    The state before decides which of the two it is, and the machine returns to it.
+    """
+    state_before = machine.state
+    machine.epoch += 1
+    machine.enter(VmState.ACTIVE, running if state_before is VmState.ACTIVE else powered_off)
+
+    def plugged(_: VirtualMachine) -> None:
+        machine.enter(state_before, LcmState.RUNNING if state_before is VmState.ACTIVE else LcmState.LCM_INIT)
+        finish()
+        machine.changed()
+
+    cloud.step(machine, cloud.delays.hotplug, plugged)
