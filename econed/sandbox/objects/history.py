@@ -10,7 +10,7 @@ from econed.sandbox.template import cdata
 
 
 class HistoryAction(IntEnum):
-    """The actions that history records name, by oned's numbers (oned: `VMActions`)."""
+    """The actions that history records name, by oned's numbers (oned: VMActions.h)."""
 
     NONE = 0
     UNDEPLOY = 5
