@@ -9,12 +9,12 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Final, TextIO
+from typing import IO, Final, TextIO
 
 FORMS: Final = ("5.12", "7.4")
 """The OpenNebula that the sandbox can be like."""
@@ -50,7 +50,7 @@ class ServerLog:
     Every line is also written to `echo`, if there is one.
     """
 
-    def __init__(self, lines: Iterable[str], echo: TextIO | None = None) -> None:
+    def __init__(self, lines: IO[str], echo: TextIO | None = None) -> None:
         self._lines = lines
         self._echo = echo
         self._last: deque[str] = deque(maxlen=_LAST_LINES)
@@ -76,13 +76,14 @@ class ServerLog:
         self._thread.join(_FAREWELL)
 
     def _read(self) -> None:
-        for line in self._lines:
-            self._last.append(line.rstrip("\n"))
-            if self._echo is not None:
-                print(line, end="", file=self._echo, flush=True)
-            if self._port is None and (started := _STARTED.search(line)):
-                self._port = int(started[1])
-                self._told.set()
+        with self._lines:
+            for line in self._lines:
+                self._last.append(line.rstrip("\n"))
+                if self._echo is not None:
+                    print(line, end="", file=self._echo, flush=True)
+                if self._port is None and (started := _STARTED.search(line)):
+                    self._port = int(started[1])
+                    self._told.set()
         self._told.set()
 
 

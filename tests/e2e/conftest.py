@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from tests.support.clients import boto
-from tests.support.furnished_cloud import FORMS, LIVE, Econed, FurnishedCloud, Person, furnished
+from tests.support.cloud_forms import FORMS, LIVE, furnished_cloud
+from tests.support.econed_process import Econed, Person
+from tests.support.furnished_cloud import FurnishedCloud
 
 ELEMENTS_READ = Path(__file__).parents[1] / "data" / "elements-read.txt"
 
@@ -21,7 +23,7 @@ def _forms() -> list[Any]:
 @pytest.fixture(scope="session", params=_forms())
 def cloud(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FurnishedCloud]:
     """An oned of this form with what the tests need in it, which is removed at the end."""
-    with furnished(request.param, tmp_path_factory.mktemp(f"cloud-{request.param}")) as made:
+    with furnished_cloud(request.param, tmp_path_factory.mktemp(f"cloud-{request.param}")) as made:
         yield made
 
 
@@ -34,7 +36,7 @@ def econed(cloud: FurnishedCloud) -> Econed:
 @pytest.fixture(scope="session")
 def second_econed(cloud: FurnishedCloud) -> Econed:
     """Another econed on the same cloud: `twistd -n econe`, as an administrator starts it."""
-    return cloud.econed(notes=False)
+    return cloud.econed(records_elements=False)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.e2e.waiting import attached, wait, wait_for
-from tests.support.furnished_cloud import FurnishedCloud, Person
+from tests.support.econed_process import Person
+from tests.support.furnished_cloud import FurnishedCloud
 
 PUBLIC_KEY = b"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl somebody@example"
 

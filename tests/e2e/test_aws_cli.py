@@ -12,7 +12,8 @@ import pytest
 
 from tests.e2e.waiting import attached, wait, wait_for
 from tests.support.clients import aws
-from tests.support.furnished_cloud import Econed, FurnishedCloud, Person
+from tests.support.econed_process import Econed, Person
+from tests.support.furnished_cloud import FurnishedCloud
 
 Aws = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -78,10 +79,10 @@ def test_the_aws_cli_attaches_a_volume_and_allocates_an_address(
     wait_for(ec2, "volume_deleted", VolumeIds=[volume])
 
     address = _json(cli("allocate-address"))
-    assert address["PublicIp"] in cloud.held(cloud.elastic_ips)
+    assert address["PublicIp"] in cloud.held_addresses(cloud.elastic_ips)
     released = cli("release-address", "--allocation-id", address["AllocationId"])
     assert (released.returncode, released.stderr) == (0, "")
-    assert address["PublicIp"] not in cloud.held(cloud.elastic_ips)
+    assert address["PublicIp"] not in cloud.held_addresses(cloud.elastic_ips)
 
 
 def test_the_aws_cli_reads_a_list_in_pages(ec2: Any, cli: Aws, launch: Any) -> None:

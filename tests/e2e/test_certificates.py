@@ -19,7 +19,8 @@ from cryptography.x509.oid import NameOID
 
 from tests.support.certificates import Authority, Issued, key_pem, named, replace_file, rsa_key
 from tests.support.clients import aws, boto, refusal
-from tests.support.furnished_cloud import PATIENCE, Econed, FurnishedCloud, Person
+from tests.support.econed_process import Econed, Person
+from tests.support.furnished_cloud import PATIENCE, FurnishedCloud
 from tests.support.processes import until
 from tests.support.raw_oned import Refused
 
@@ -168,7 +169,7 @@ def anna(cloud: FurnishedCloud, certified: Site) -> tuple[Person, Issued]:
     name = f"anna {secrets.token_hex(4)}"
     issued = certified.authority.client(named((NameOID.ORGANIZATION_NAME, "ONE cloud"), (NameOID.COMMON_NAME, name)))
     subject = f"/O=ONE cloud/CN={name}".replace(" ", r"\20")
-    return cloud.certified("anna", rf"/CN=somebody\20else|{subject}"), issued
+    return cloud.x509_person("anna", rf"/CN=somebody\20else|{subject}"), issued
 
 
 def answered(client: Any) -> tuple[str, int] | None:
@@ -192,7 +193,7 @@ def test_a_user_works_by_certificate(certified: Site, anna: tuple[Person, Issued
     client = let_in(certified.client(replace(person, name="whoever", secret="whatever"), issued))
     client.create_key_pair(KeyName="by-certificate")
     assert [each["KeyName"] for each in client.describe_key_pairs()["KeyPairs"]] == ["by-certificate"]
-    user = person.one.document("one.user.info", person.id, False)
+    user = person.oned.document("one.user.info", person.id, False)
     assert [str(each.tag) for each in user.iter() if str(each.tag).startswith("EC2_KEYPAIR_")]
     client.delete_key_pair(KeyName="by-certificate")
 
@@ -200,7 +201,7 @@ def test_a_user_works_by_certificate(certified: Site, anna: tuple[Person, Issued
 def test_oned_takes_no_subject_with_a_blank_as_it_is(cloud: FurnishedCloud) -> None:
     """So there is one way in which it can be kept: as `oneuser` escapes it."""
     with pytest.raises(Refused, match="Invalid password, character ' ' is not allowed"):
-        cloud.certified("bert", "/O=ONE cloud/CN=Bert Berg")
+        cloud.x509_person("bert", "/O=ONE cloud/CN=Bert Berg")
 
 
 def test_an_open_connection_ends_with_the_right_to_it(

@@ -15,7 +15,8 @@ from lxml import etree
 
 from tests.e2e.waiting import QUICK, described, known, wait
 from tests.support.clients import boto, refusal
-from tests.support.furnished_cloud import PATIENCE, Econed, FurnishedCloud, Person, ScriptRun
+from tests.support.econed_process import Econed, Person, ScriptRun
+from tests.support.furnished_cloud import PATIENCE, FurnishedCloud
 from tests.support.processes import until
 
 LIMIT = 5
@@ -61,7 +62,7 @@ def _running(ec2: Any, launch: Any) -> dict[str, Any]:
 
 
 def _given(run: ScriptRun) -> tuple[str, str, str]:
-    return run.what, run.elastic_ip, run.private_ip
+    return run.script, run.elastic_ip, run.private_ip
 
 
 def test_an_elastic_ip_leads_to_an_instance_and_away_again(
@@ -71,7 +72,7 @@ def test_an_elastic_ip_leads_to_an_instance_and_away_again(
     made = address()
     ip, allocation = made["PublicIp"], made["AllocationId"]
     assert made["Domain"] == "vpc"
-    assert ip in cloud.held(cloud.elastic_ips)
+    assert ip in cloud.held_addresses(cloud.elastic_ips)
     instance = _running(ec2, launch)
     assert "PublicIpAddress" not in instance
     private = instance["PrivateIpAddress"]
@@ -97,7 +98,7 @@ def test_an_elastic_ip_leads_to_an_instance_and_away_again(
     assert "InstanceId" not in _shown(ec2, allocation)
     assert "PublicIpAddress" not in described(ec2, instance["InstanceId"])[0]
     ec2.release_address(AllocationId=allocation)
-    assert ip not in cloud.held(cloud.elastic_ips)
+    assert ip not in cloud.held_addresses(cloud.elastic_ips)
     with pytest.raises(ClientError) as raised:
         ec2.describe_addresses(AllocationIds=[allocation])
     assert refusal(raised.value) == ("InvalidAllocationID.NotFound", 400)
@@ -146,7 +147,7 @@ def test_what_a_user_typed_as_an_address_reaches_no_script(
 ) -> None:
     """An interface on no network keeps whatever its user typed: it has no address, and so none to associate."""
     text = f'DISK=[IMAGE_ID="{cloud.ami}"]\nNIC=[{typed}]'
-    number = alice.one.make("one.template.instantiate", cloud.type_template, "typed", True, text, False)
+    number = alice.oned.make("one.template.instantiate", cloud.type_template, "typed", True, text, False)
     instance, allocation = f"i-{number:08d}", address()["AllocationId"]
     before = len(cloud.script_runs())
     try:
@@ -187,7 +188,7 @@ def test_two_processes_never_give_one_address_to_two_and_lose_none(cloud: Furnis
     """Calls of two users at once to two processes on a small pool: each address is its owner's until he releases it."""
     network = cloud.elastic_network(POOL)
     settings = {"elasticips_vnet_id": network, "elastic_ips_per_user": POOL}
-    processes = [cloud.econed(notes=False, settings=settings) for _ in range(2)]
+    processes = [cloud.econed(records_elements=False, settings=settings) for _ in range(2)]
     people = [cloud.person(name) for name in ("iris", "jack")]
     callers = [(person, known(boto(person, process.url))) for person, process in itertools.product(people, processes)]
     owners: dict[str, int] = {}
@@ -224,7 +225,7 @@ def test_two_processes_never_give_one_address_to_two_and_lose_none(cloud: Furnis
     assert refused < CALLS // 2, "nobody ever got an address"
     for _, client in callers:
         assert client.describe_addresses()["Addresses"] == []
-    assert cloud.held(network) == []
+    assert cloud.held_addresses(network) == []
     taken = [callers[0][1].allocate_address()["PublicIp"] for _ in range(POOL)]
     assert len(set(taken)) == POOL
     for ip in taken:

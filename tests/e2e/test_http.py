@@ -22,7 +22,8 @@ from tests.support.clients import (
     v2,
     v2_form,
 )
-from tests.support.furnished_cloud import PATIENCE, Econed, FurnishedCloud, Person
+from tests.support.econed_process import Econed, Person
+from tests.support.furnished_cloud import PATIENCE, FurnishedCloud
 from tests.support.processes import until
 
 FORM = b"application/x-www-form-urlencoded"

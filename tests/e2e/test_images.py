@@ -10,7 +10,8 @@ from botocore.exceptions import ClientError
 
 from tests.e2e.waiting import QUICK, described, wait, wait_for
 from tests.support.clients import boto, refusal, upload, v2
-from tests.support.furnished_cloud import PATIENCE, Econed, FurnishedCloud, Person
+from tests.support.econed_process import Econed, Person
+from tests.support.furnished_cloud import PATIENCE, FurnishedCloud
 from tests.support.processes import until
 
 
@@ -170,7 +171,7 @@ def test_an_upload_that_is_not_signed_right_leaves_nothing(
 ) -> None:
     """Neither a file nor an image."""
     before = set(cloud.uploads.iterdir())
-    stranger = Person(alice.name, alice.id, "not the secret", alice.one)
+    stranger = Person(alice.name, alice.id, "not the secret", alice.oned)
     refused = upload(stranger, econed.url, b"\0" * 300_000)
     assert (refused.status, refused.code) == (401, "AuthFailure")
     assert set(cloud.uploads.iterdir()) == before

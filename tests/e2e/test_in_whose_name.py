@@ -15,7 +15,8 @@ from econed.opennebula.methods import is_reading
 from tests.e2e.every_action import EXAMPLES, ON_SHARED, Example, Things, furnished
 from tests.e2e.waiting import known, wait_for
 from tests.support.clients import boto, refusal, upload
-from tests.support.furnished_cloud import Econed, FurnishedCloud, Person
+from tests.support.econed_process import Econed, Person
+from tests.support.furnished_cloud import FurnishedCloud
 
 ACTIONS = sorted(action.name for action in all_actions())
 
@@ -193,7 +194,7 @@ def test_a_dry_run_of_every_action_says_that_it_would_have_worked(
     """All checks are made, nothing is changed, and oned is not even asked to change anything."""
     owner = Caller(owned.owner, econed.url, boto(owned.owner, econed.url))
     before = owned.documents(cloud)
-    log = cloud.log_length() if cloud.tells_its_calls else None
+    log = cloud.call_count() if cloud.has_call_log else None
     for example in EXAMPLES[action](owned):
         if owned.unregistered in example.parameters.get("Resources", ()):
             continue  # it is no AMI, and so nothing that has tags
@@ -259,7 +260,7 @@ def test_serveradmins_own_session_is_for_users_clusters_elastic_ips_and_a_sign_o
 
 def test_only_the_administrator_of_the_test_made_calls_as_oneadmin(cloud: FurnishedCloud, ec2: Any) -> None:
     """There is no way to be oneadmin: every call in a user's session names that user."""
-    before = cloud.log_length()
+    before = cloud.call_count()
     ec2.describe_instances()
     ec2.describe_images()
     assert {call.user for call in cloud.calls(before)} <= {cloud.alice.name, "serveradmin"}

@@ -12,7 +12,8 @@ from lxml import etree
 
 from tests.e2e.waiting import described, known, wait
 from tests.support.clients import boto
-from tests.support.furnished_cloud import Econed, FurnishedCloud, Person
+from tests.support.econed_process import Econed, Person
+from tests.support.furnished_cloud import FurnishedCloud
 from tests.support.processes import until
 
 USER_DATA = "#!/bin/sh\necho $HOME costs 100$ 'and' \"more\"\n"

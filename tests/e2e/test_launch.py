@@ -10,7 +10,8 @@ from botocore.exceptions import ClientError
 
 from tests.e2e.waiting import described, known, wait
 from tests.support.clients import boto, refusal
-from tests.support.furnished_cloud import Econed, FurnishedCloud, Person
+from tests.support.econed_process import Econed, Person
+from tests.support.furnished_cloud import FurnishedCloud
 
 QUOTA = 3
 

@@ -12,7 +12,8 @@ from libcloud.compute.types import NodeState
 
 from tests.e2e.waiting import attached, wait, wait_for
 from tests.support.clients import boto
-from tests.support.furnished_cloud import Econed, FurnishedCloud, Person
+from tests.support.econed_process import Econed, Person
+from tests.support.furnished_cloud import FurnishedCloud
 
 
 @pytest.fixture(params=["2", "4"], ids=["signature v2", "signature v4"])

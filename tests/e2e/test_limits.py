@@ -11,7 +11,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.support.clients import Answer, boto, refusal, v2
-from tests.support.furnished_cloud import Econed, FurnishedCloud, Person, twistd
+from tests.support.econed_process import Econed, Person, twistd
+from tests.support.furnished_cloud import FurnishedCloud
 from tests.support.processes import Process
 
 USER_DATA = bytes(range(256)) * 64

@@ -19,7 +19,8 @@ from botocore.exceptions import ClientError
 
 from econed.opennebula.tokens import CipherForm, PasswordKey, session_token
 from tests.support.clients import Answer, boto, exchange, send, upload_form, v2_form
-from tests.support.furnished_cloud import PATIENCE, Econed, FurnishedCloud, Person
+from tests.support.econed_process import Econed, Person
+from tests.support.furnished_cloud import PATIENCE, FurnishedCloud
 from tests.support.processes import until
 
 USER_DATA = "#!/bin/sh\necho hunter2-in-the-user-data > /etc/password-of-the-machine\n"
@@ -162,7 +163,7 @@ def _right(scene: Scene) -> None:
 
 def _wrong(scene: Scene) -> None:
     url = scene.econed.url
-    stranger = Person(scene.alice.name, scene.alice.id, "a-secret-that-is-not-his-but-somebodys", scene.alice.one)
+    stranger = Person(scene.alice.name, scene.alice.id, "a-secret-that-is-not-his-but-somebodys", scene.alice.oned)
     scene.told.add("another's secret", stranger.secret)
     for client in (scene.client(stranger),):
         with pytest.raises(ClientError):
@@ -173,7 +174,7 @@ def _wrong(scene: Scene) -> None:
     assert scene.get(f"{twice}&Signature=another").status == 400
     bad_data = {"Action": "RunInstances", "ImageId": "ami-00000001", "MinCount": "1", "MaxCount": "1"}
     assert scene.get(v2_form(scene.alice, url, {**bad_data, "UserData": USER_DATA})).status == 400
-    swapped = Person(scene.alice.secret, scene.alice.id, scene.alice.name, scene.alice.one)
+    swapped = Person(scene.alice.secret, scene.alice.id, scene.alice.name, scene.alice.oned)
     assert scene.get(v2_form(swapped, url, {"Action": "DescribeInstances"})).status in (401, 403)
     as_id = {"Action": "DescribeInstances", "InstanceId.1": scene.alice.secret}
     assert scene.get(v2_form(scene.alice, url, as_id)).status == 400

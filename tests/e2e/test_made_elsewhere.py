@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from tests.e2e.waiting import described, wait
-from tests.support.furnished_cloud import FurnishedCloud, Person
+from tests.support.econed_process import Person
+from tests.support.furnished_cloud import FurnishedCloud
 from tests.support.processes import until
 
 
@@ -22,7 +23,7 @@ def disk(cloud: FurnishedCloud, alice: Person) -> int:
 def machine(cloud: FurnishedCloud, alice: Person, ec2: Any, disk: int) -> Iterator[int]:
     """A machine of alice's that she started by XML-RPC, from an image and with a persistent disk."""
     text = f'DISK=[IMAGE_ID="{cloud.ami}"]\nDISK=[IMAGE_ID="{disk}"]\nEC2_TAGS=[Old="from Ruby"]\n'
-    number = alice.one.make("one.template.instantiate", cloud.type_template, "by hand", False, text, False)
+    number = alice.oned.make("one.template.instantiate", cloud.type_template, "by hand", False, text, False)
     yield number
     ec2.terminate_instances(InstanceIds=[f"i-{number:08d}"])
 
@@ -56,9 +57,9 @@ def test_what_happens_in_opennebula_is_seen_at_once(
     (made,) = launch()
     number = int(made["InstanceId"][2:])
     wait(ec2, "instance_running", [made["InstanceId"]])
-    alice.one("one.vm.action", "poweroff-hard", number)
+    alice.oned("one.vm.action", "poweroff-hard", number)
     wait(ec2, "instance_stopped", [made["InstanceId"]])
-    alice.one("one.vm.action", "terminate-hard", number)
+    alice.oned("one.vm.action", "terminate-hard", number)
     wait(ec2, "instance_terminated", [made["InstanceId"]])
     until(lambda: described(ec2, made["InstanceId"])[0]["State"]["Code"] == 48, "the end", 30)
 
@@ -66,7 +67,7 @@ def test_what_happens_in_opennebula_is_seen_at_once(
 def test_a_machine_on_hold_or_without_a_host_is_pending(cloud: FurnishedCloud, alice: Person, ec2: Any) -> None:
     """With the reason, where the scheduler gives one."""
     text = f'DISK=[IMAGE_ID="{cloud.ami}"]\nSCHED_REQUIREMENTS="NAME = \\"no-such-host\\""\n'
-    number = alice.one.make("one.template.instantiate", cloud.type_template, "nowhere", False, text, False)
+    number = alice.oned.make("one.template.instantiate", cloud.type_template, "nowhere", False, text, False)
     instance = f"i-{number:08d}"
     try:
         until(lambda: described(ec2, instance)[0].get("StateReason"), "the scheduler's reason", 120, 0.2)

@@ -8,7 +8,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.support.clients import refusal
-from tests.support.furnished_cloud import FurnishedCloud, Person
+from tests.support.econed_process import Person
+from tests.support.furnished_cloud import FurnishedCloud
 
 ON_A_SANDBOX = pytest.mark.parametrize("cloud", ["5.12", "7.4"], indirect=True, scope="session")
 """Only a sandbox tells its calls."""
@@ -17,7 +18,7 @@ ON_A_SANDBOX = pytest.mark.parametrize("cloud", ["5.12", "7.4"], indirect=True, 
 @ON_A_SANDBOX
 def test_a_thousand_unknown_images_cost_oned_a_handful_of_calls(cloud: FurnishedCloud, ec2: Any, alice: Person) -> None:
     ec2.describe_regions()
-    before = cloud.log_length()
+    before = cloud.call_count()
     with pytest.raises(ClientError) as raised:
         ec2.describe_images(ImageIds=[f"ami-{number:08d}" for number in range(100_000, 101_000)])
     assert refusal(raised.value) == ("InvalidAMIID.NotFound", 400)
@@ -27,7 +28,7 @@ def test_a_thousand_unknown_images_cost_oned_a_handful_of_calls(cloud: Furnished
 @ON_A_SANDBOX
 def test_more_than_a_thousand_ids_cost_oned_nothing(cloud: FurnishedCloud, ec2: Any, alice: Person) -> None:
     ec2.describe_regions()
-    before = cloud.log_length()
+    before = cloud.call_count()
     with pytest.raises(ClientError) as raised:
         ec2.describe_images(ImageIds=[f"ami-{number:08d}" for number in range(100_000, 102_400)])
     assert refusal(raised.value) == ("InvalidParameterValue", 400)

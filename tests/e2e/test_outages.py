@@ -8,8 +8,9 @@ import pytest
 
 from tests.e2e.waiting import known
 from tests.support.clients import Answer, boto, ec2_error, v2
+from tests.support.econed_process import Econed, Person
 from tests.support.faulty_relay import FaultyRelay, Mode
-from tests.support.furnished_cloud import PATIENCE, Econed, FurnishedCloud, Person
+from tests.support.furnished_cloud import PATIENCE, FurnishedCloud
 from tests.support.processes import until
 
 DEADLINE = 2
@@ -69,7 +70,7 @@ def test_econed_starts_while_oned_is_down(cloud: FurnishedCloud, alice: Person) 
     """It says Unavailable until oned is there, and then serves."""
     relay = FaultyRelay(cloud.url)
     relay.be(Mode.DOWN)
-    early = cloud.econed(one_url=relay.url, settings={"one_timeout": DEADLINE}, notes=False)
+    early = cloud.econed(one_url=relay.url, settings={"one_timeout": DEADLINE}, records_elements=False)
     try:
         answer = _ask(alice, early)
         assert (answer.status, ec2_error(answer)) == UNAVAILABLE

@@ -11,7 +11,8 @@ import pytest
 
 from tests.e2e.waiting import known, wait
 from tests.support.clients import boto
-from tests.support.furnished_cloud import Econed, FurnishedCloud, Person, twistd
+from tests.support.econed_process import Econed, Person, twistd
+from tests.support.furnished_cloud import FurnishedCloud
 from tests.support.processes import Process
 
 STAYING = 12

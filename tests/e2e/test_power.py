@@ -9,7 +9,8 @@ from botocore.exceptions import ClientError
 
 from tests.e2e.waiting import described, wait
 from tests.support.clients import boto, refusal
-from tests.support.furnished_cloud import PATIENCE, Econed, FurnishedCloud, Person
+from tests.support.econed_process import Econed, Person
+from tests.support.furnished_cloud import PATIENCE, FurnishedCloud
 from tests.support.processes import until
 
 LCM_PROLOG, LCM_BOOT = "1", "2"
@@ -82,11 +83,11 @@ def test_a_locked_instance_is_protected_from_being_ended(
     (made,) = launch()
     number = int(made["InstanceId"][2:])
     wait(ec2, "instance_running", [made["InstanceId"]])
-    alice.one("one.vm.lock", number, 1, False)
+    alice.oned("one.vm.lock", number, 1, False)
     with pytest.raises(ClientError) as raised:
         ec2.terminate_instances(InstanceIds=[made["InstanceId"]])
     assert refusal(raised.value)[0] == "OperationNotPermitted"
-    alice.one("one.vm.unlock", number)
+    alice.oned("one.vm.unlock", number)
 
 
 def test_a_changed_password_and_a_removed_user_count_within_seconds(cloud: FurnishedCloud, econed: Econed) -> None:
@@ -103,7 +104,7 @@ def test_a_changed_password_and_a_removed_user_count_within_seconds(cloud: Furni
 
     until(lambda: answer(old) == "", "kim to be known", PATIENCE)
     cloud.admin("one.user.passwd", kim.id, "another")
-    new = boto(Person(kim.name, kim.id, "another", kim.one), econed.url)
+    new = boto(Person(kim.name, kim.id, "another", kim.oned), econed.url)
     until(lambda: answer(new) == "", "the new password to count", PATIENCE)
     until(lambda: answer(old) == "AuthFailure", "the old password to be worth nothing", PATIENCE)
     cloud.admin("one.user.delete", kim.id)

@@ -6,7 +6,8 @@ import boto3
 import pytest
 
 from tests.support.clients import ec2_error, v2
-from tests.support.furnished_cloud import Econed, FurnishedCloud, Person
+from tests.support.econed_process import Econed, Person
+from tests.support.furnished_cloud import FurnishedCloud
 
 
 @pytest.mark.parametrize("region", ["eu-north-1", "wherever"])

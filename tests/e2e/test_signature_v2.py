@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from tests.support.clients import VERSION, ec2_error, send, v2, v2_form
-from tests.support.furnished_cloud import Econed, FurnishedCloud, Person
+from tests.support.econed_process import Econed, Person
+from tests.support.furnished_cloud import FurnishedCloud
 
 OLD_VERSIONS = ("2015-10-01", "2014-10-01", "2014-06-15", "2014-05-01", "2013-10-15", "2008-12-01")
 

@@ -13,7 +13,8 @@ from lxml import etree
 from tests.e2e.every_action import PUBLIC_KEY
 from tests.e2e.waiting import described, wait
 from tests.support.clients import refusal
-from tests.support.furnished_cloud import FurnishedCloud, Person
+from tests.support.econed_process import Person
+from tests.support.furnished_cloud import FurnishedCloud
 
 TEXTS = {
     "quotes": "say \"it\" 'so'",

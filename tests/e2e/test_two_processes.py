@@ -11,7 +11,8 @@ from botocore.exceptions import ClientError
 
 from tests.e2e.waiting import known, wait
 from tests.support.clients import boto, refusal, send, v2_form
-from tests.support.furnished_cloud import Econed, FurnishedCloud, Person
+from tests.support.econed_process import Econed, Person
+from tests.support.furnished_cloud import FurnishedCloud
 
 REPEATED = 4
 REQUESTS_EACH = 500
@@ -84,11 +85,11 @@ def test_a_client_token_holds_for_all_processes_and_after_a_restart(
             with pytest.raises(ClientError) as raised:
                 clients[1].run_instances(**{**asked, **other})
             assert refusal(raised.value) == ("IdempotentParameterMismatch", 400)
-        crashing = cloud.econed(notes=False)
+        crashing = cloud.econed(records_elements=False)
         again = boto(alice, crashing.url)
         assert _ids(again.run_instances(**asked)) == made
         crashing.process.kill()
-        after = cloud.econed(notes=False)
+        after = cloud.econed(records_elements=False)
         assert _ids(boto(alice, after.url).run_instances(**asked)) == made
         after.process.stop()
     finally:
@@ -137,7 +138,7 @@ def test_a_thousand_requests_over_two_processes_cost_oned_one_or_two_authenticat
     cloud: FurnishedCloud, econed: Econed, second_econed: Econed
 ) -> None:
     """Both send oned the same token at any time, so the one session that it remembers of a user serves them all."""
-    cloud.needs_quick_machines()
+    cloud.skip_where_machines_are_slow()
     dora = cloud.person("dora")
     for each in (econed, second_econed):
         known(boto(dora, each.url))

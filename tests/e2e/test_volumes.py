@@ -10,7 +10,8 @@ from botocore.exceptions import ClientError
 
 from tests.e2e.waiting import QUICK, attached, described, wait, wait_for
 from tests.support.clients import refusal
-from tests.support.furnished_cloud import PATIENCE, FurnishedCloud, Person
+from tests.support.econed_process import Person
+from tests.support.furnished_cloud import PATIENCE, FurnishedCloud
 from tests.support.processes import until
 
 

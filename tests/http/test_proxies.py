@@ -32,7 +32,8 @@ from tests.support.clients import (
     upload_form,
     v2_form,
 )
-from tests.support.furnished_cloud import Econed, Person, SandboxCloud
+from tests.support.cloud_forms import SandboxCloud
+from tests.support.econed_process import Econed, Person
 from tests.support.ports import free_port
 from tests.support.processes import until
 from tests.support.proxies import NAMES, Files, Proxy, Way
@@ -112,7 +113,9 @@ class ProxiedDeployment:
         named = {name: ports["path", name] for name in NAMES} | {"host": ports["host", "nginx"]}
         wanted |= {name: {**trusting, "ssl_server": f"https://localhost:{port}{PATH}"} for name, port in named.items()}
         with ThreadPoolExecutor() as starting:
-            found = starting.map(lambda settings: self.cloud.econed(settings=settings, notes=False), wanted.values())
+            found = starting.map(
+                lambda settings: self.cloud.econed(settings=settings, records_elements=False), wanted.values()
+            )
             self._econeds = dict(zip(wanted, found, strict=True))
         for kind, name in ways:
             way = Way(

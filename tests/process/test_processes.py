@@ -23,9 +23,10 @@ from lxml import etree
 
 from tests.support.certificates import replace_file, write_server_pair
 from tests.support.clients import v2_form
+from tests.support.cloud_forms import furnished_cloud
 from tests.support.daemon import ROOT, Daemon, Load, asked
 from tests.support.faulty_relay import FaultyRelay, Mode
-from tests.support.furnished_cloud import FurnishedCloud, furnished
+from tests.support.furnished_cloud import FurnishedCloud
 from tests.support.ports import free_port
 from tests.support.processes import STARTING, until
 
@@ -35,7 +36,7 @@ WORKERS = 2
 @pytest.fixture(scope="module")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FurnishedCloud]:
     """An oned with a user."""
-    with furnished("7.4", tmp_path_factory.mktemp("cloud")) as made:
+    with furnished_cloud("7.4", tmp_path_factory.mktemp("cloud")) as made:
         yield made
 
 
@@ -222,7 +223,7 @@ def test_a_change_for_which_nobody_waits_any_more_is_finished_before_the_end(clo
             daemon.await_said("drains: no new connections, 0 to finish")
             relay.be(Mode.PASS)
             assert daemon.wait() == 0
-        assert name in etree.tostring(cloud.alice.one.document("one.user.info", -1), encoding="unicode")
+        assert name in etree.tostring(cloud.alice.oned.document("one.user.info", -1), encoding="unicode")
     finally:
         relay.close()
 

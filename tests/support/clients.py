@@ -23,7 +23,7 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 from lxml import etree
 
-from tests.support.furnished_cloud import Person
+from tests.support.econed_process import Person
 from tests.support.tools import require_tool
 
 VERSION = "2016-11-15"

@@ -18,7 +18,8 @@ from types import TracebackType
 import yaml
 
 from tests.support.clients import connected, v2_form
-from tests.support.furnished_cloud import FurnishedCloud, Person, twistd
+from tests.support.econed_process import Person, twistd
+from tests.support.furnished_cloud import FurnishedCloud
 from tests.support.processes import PASSED_ON, STARTING, until
 
 ROOT = Path(__file__).parents[2]

@@ -1,6 +1,7 @@
-"""A cloud for end-to-end tests: an oned of any form, what a user of EC2 needs in it, and econed in front of it.
+"""A cloud for end-to-end tests: an oned, the objects that a user of EC2 needs in it, and econed in front of it.
 
-Whatever the form, it is furnished by the same calls, in the session of oneadmin; tests do not know on which they run.
+The objects are made by the same calls in every form of oned, in the session of oneadmin, so that tests need not know
+which form they run on.
 """
 
 from __future__ import annotations
@@ -8,102 +9,45 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
-import json
-import os
 import secrets
-import shutil
-import sys
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 from lxml import etree
 
+from tests.support.econed_process import Econed, LoggedCall, Person, ScriptRun, twistd
 from tests.support.processes import Process, until
 from tests.support.raw_oned import NO_EXISTS, RawOned, Refused, server_token
 
-LIVE = "live"
-FORMS = ("5.12", "7.4", LIVE)
-
 PATIENCE = 180.0
-"""Seconds that a cloud may take for anything."""
+"""Seconds after which a test stops waiting for anything in the cloud."""
 
 DRAIN_TIMEOUT = 0
-"""Seconds that connections have when an econed is to end; clients keep theirs for longer than tests would wait."""
+"""`drain_timeout` of the econed processes: clients keep their connections open for longer than a test would wait."""
 
 ELEMENTS_READ_TAC = Path(__file__).with_name("elements_read.tac")
 
 _CREATE = ("21429400000000", "8")
-"""What `onegroup create` lets a group's users make: machines, images, templates and what belongs to them."""
+"""The rights that `onegroup create` gives a group: to create machines, images, templates and what belongs to them."""
 
 _USE_FOR_GROUP = (1, 1, 0, 1, 0, 0, 0, 0, 0)
-_SERVERADMIN = "serveradmin:serverpassword"
 _DONE = 6
 _READY, _DISABLED, _ERROR = 1, 3, 5
-_MOVING = ("MONITORING", "LAST_POLL", "USER_TEMPLATE/EC2_STOPPED")
-"""What changes by itself, also by a round of the reconciler."""
+_CHANGING_ELEMENTS = ("MONITORING", "LAST_POLL", "USER_TEMPLATE/EC2_STOPPED")
+"""Elements that change by themselves, or by a round of the reconciler."""
 _ADDRESSES = 24
-"""Elastic IPs of a cloud: its tests come one after the other, and give back what they take."""
+"""Elastic IPs of a cloud. Its tests run one after the other, and release the addresses that they allocate."""
 
 _SCRIPT = """#!/bin/sh
-printf '{what} %s %s %s\\n' "$1" "$2" "$3" >> '{runs}'
+printf '{script} %s %s %s\\n' "$1" "$2" "$3" >> '{runs}'
 """
 
 
-@dataclass(frozen=True)
-class Person:
-    """A user of the cloud: `name` is the access key, `secret` the secret key, `one` his own session with oned."""
-
-    name: str
-    id: int
-    secret: str
-    one: RawOned
-
-
-@dataclass(frozen=True)
-class LoggedCall:
-    """A call that oned served: in whose name, and whether it was done."""
-
-    user: str | None
-    method: str
-    args: tuple[Any, ...]
-    ok: bool
-
-
-@dataclass(frozen=True)
-class ScriptRun:
-    """What a script of the elastic IPs was given; `what` is `associate` or `disassociate`."""
-
-    what: str
-    elastic_ip: str
-    private_ip: str
-    network: str
-
-
-class Econed:
-    """An econed process; `url` is where it serves."""
-
-    def __init__(self, process: Process, notes: Path | None) -> None:
-        self.process = process
-        self._notes = notes
-        self.port = int(process.says(r"EC2Site(?: \(TLS\))? starting on (\d+)"))
-        self.url = f"{'https' if 'EC2Site (TLS)' in process.text else 'http'}://127.0.0.1:{self.port}/"
-
-    @property
-    def elements_read(self) -> frozenset[str]:
-        """The elements of oned's documents that it has read, if it takes notes."""
-        if self._notes is None or not self._notes.exists():
-            return frozenset()
-        return frozenset(self._notes.read_text(encoding="utf-8").split("\n")[:-1])
-
-
 class FurnishedCloud:
-    """An oned with a group of users, an instance type, an AMI, an image that is none, a network, elastic IPs."""
+    """An oned with a group of users, an instance type, an AMI, an image that is not an AMI, a network, elastic IPs."""
 
     def __init__(self, form: str, url: str, oneadmin: str, auth_file: Path, directory: Path) -> None:
         self.form = form
@@ -121,13 +65,13 @@ class FurnishedCloud:
         self._script_runs = directory / "scripts.log"
         self.uploads = directory / "uploads"
 
-    # What there is
+    # Objects in oned
 
     def furnish(self) -> None:
-        """Make what every test needs. What was made is removed by `remove`, also if this fails half-way."""
+        """Make the objects that every test needs. `remove` removes them, also if this fails half-way."""
         self.version = str(self.admin("one.system.version"))
         self.is_modern = int(self.version.partition(".")[0]) >= 6
-        self.group = self._made("group", self.admin.make("one.group.allocate", self.prefix))
+        self.group = self._allocated("group", self.admin.make("one.group.allocate", self.prefix))
         rule = self.admin.make("one.acl.addrule", f"{0x200000000 | self.group:x}", *_CREATE)
         self._undo.append(lambda: self.admin("one.acl.delrule", rule))
         self.network = self._network()
@@ -142,99 +86,100 @@ class FurnishedCloud:
         self.bob = self.person("bob")
 
     def person(self, name: str, driver: str = "core") -> Person:
-        """Make a user of the group; of the driver core, or public, whose secret key is his password."""
-        full, password = f"{self.prefix}-{name}-{next(self._numbers)}", secrets.token_hex(8)
-        number = self.admin.make("one.user.allocate", full, password, driver, [self.group])
+        """Make a user of the group, of the driver core, or public, where the password is the secret key."""
+        full_name, password = f"{self.prefix}-{name}-{next(self._numbers)}", secrets.token_hex(8)
+        user_id = self.admin.make("one.user.allocate", full_name, password, driver, [self.group])
         secret = password if driver == "public" else hashlib.sha256(password.encode()).hexdigest()
         credentials = self.auth_file.read_text(encoding="ascii").strip()
 
         def session() -> str:
-            token = server_token(credentials, full, zero_vector=not self.is_modern)
-            return token if driver == "public" else f"{full}:{password}"
+            token = server_token(credentials, full_name, zero_vector=not self.is_modern)
+            return token if driver == "public" else f"{full_name}:{password}"
 
-        person = Person(full, number, secret, RawOned(self.url, session))
-        self._undo.append(lambda: self.admin("one.user.delete", number))
+        person = Person(full_name, user_id, secret, RawOned(self.url, session))
+        self._undo.append(lambda: self.admin("one.user.delete", user_id))
         self._people.append(person)
         return person
 
-    def certified(self, name: str, password: str) -> Person:
-        """Make a user of the group who comes by certificate: `password` holds the subjects, he has no secret."""
-        full = f"{self.prefix}-{name}-{next(self._numbers)}"
-        number = self.admin.make("one.user.allocate", full, password, "x509", [self.group])
-        self._undo.append(lambda: self.admin("one.user.delete", number))
+    def x509_person(self, name: str, password: str) -> Person:
+        """Make a user of the group who authenticates by certificate: `password` holds their subjects."""
+        full_name = f"{self.prefix}-{name}-{next(self._numbers)}"
+        user_id = self.admin.make("one.user.allocate", full_name, password, "x509", [self.group])
+        self._undo.append(lambda: self.admin("one.user.delete", user_id))
         credentials = self.auth_file.read_text(encoding="ascii").strip()
-        session = partial(server_token, credentials, full, zero_vector=not self.is_modern)
-        return Person(full, number, "no secret", RawOned(self.url, session))
+        session = partial(server_token, credentials, full_name, zero_vector=not self.is_modern)
+        return Person(full_name, user_id, "no secret", RawOned(self.url, session))
 
     def template(self, instance_type: str, text: str = "", owner: Person | None = None) -> int:
-        """Make a template that is an instance type; `text` goes with it."""
-        one = owner.one if owner else self.admin
-        number = one.make(
+        """Make a template that is an instance type, with `text` added to it."""
+        oned = owner.oned if owner else self.admin
+        template_id = oned.make(
             "one.template.allocate",
             f'NAME="{instance_type}"\nEC2_INSTANCE_TYPE="{instance_type}"\nCPU="0.1"\nVCPU="2"\nMEMORY="64"\n'
             f'NIC=[NETWORK_ID="{self.network}"]\nCONTEXT=[NETWORK="YES",TARGET="hdb"]\n{text}',
         )
-        self._undo.append(lambda: self.admin("one.template.delete", number, False))
-        return number
+        self._undo.append(lambda: self.admin("one.template.delete", template_id, False))
+        return template_id
 
     def image(self, name: str, text: str = "", owner: Person | None = None) -> int:
-        """Make an image of which machines can be made, and wait until it is ready."""
-        one = owner.one if owner else self.admin
-        number = one.make("one.image.allocate", f'NAME="{name}"\nTYPE="OS"\nPATH="/etc/hostname"\nSIZE="10"\n{text}', 1)
-        self._undo.append(lambda: self._remove_image(number))
-        until(lambda: self._state("one.image.info", number) == _READY, f"image {number} to be ready", PATIENCE)
-        return number
+        """Make an image that machines can be made of, and wait until it is ready."""
+        oned = owner.oned if owner else self.admin
+        template = f'NAME="{name}"\nTYPE="OS"\nPATH="/etc/hostname"\nSIZE="10"\n{text}'
+        image_id = oned.make("one.image.allocate", template, 1)
+        self._undo.append(lambda: self._remove_image(image_id))
+        until(lambda: self._state("one.image.info", image_id) == _READY, f"image {image_id} to be ready", PATIENCE)
+        return image_id
 
     def elastic_network(self, size: int) -> int:
-        """Make a network of so many elastic IPs, each a range of its own, which users have no rights on."""
-        ranges = "\n".join(f'AR=[TYPE="IP4",IP="203.0.113.{number + 1}",SIZE="1"]' for number in range(size))
+        """Make a network of so many elastic IPs, each a range of its own, on which users have no rights."""
+        ranges = "\n".join(f'AR=[TYPE="IP4",IP="203.0.113.{host}",SIZE="1"]' for host in range(1, size + 1))
         name = f"{self.prefix}-elastic-{next(self._numbers)}"
-        number = self.admin.make("one.vn.allocate", f'NAME="{name}"\nVN_MAD="dummy"\nBRIDGE="none"\n{ranges}', -1)
-        self._undo.append(lambda: self._remove_network(number))
-        self._await_network(number)
-        self.elastic_networks.add(number)
-        return number
+        network_id = self.admin.make("one.vn.allocate", f'NAME="{name}"\nVN_MAD="dummy"\nBRIDGE="none"\n{ranges}', -1)
+        self._undo.append(lambda: self._remove_network(network_id))
+        self._await_network(network_id)
+        self.elastic_networks.add(network_id)
+        return network_id
 
-    def held(self, network: int) -> list[str]:
+    def held_addresses(self, network_id: int) -> list[str]:
         """Return the addresses of a network that are held."""
-        leases = self.admin.document("one.vn.info", network, False).findall("AR_POOL/AR/LEASES/LEASE")
+        leases = self.admin.document("one.vn.info", network_id, False).findall("AR_POOL/AR/LEASES/LEASE")
         return sorted(str(lease.findtext("IP")) for lease in leases if lease.findtext("VM") == "-1")
 
     def address_records(self, person: Person) -> str:
-        """Return what the network of elastic IPs says of a user's: its attributes that name him."""
+        """Return the attributes of the network of elastic IPs that name a user."""
         template = self.admin.document("one.vn.info", self.elastic_ips, False).find("TEMPLATE")
-        named = [each for each in template if each.findtext("UID") == str(person.id)]  # type: ignore[union-attr]
-        return "".join(etree.tostring(each, encoding="unicode") for each in named)
+        records = [each for each in template if each.findtext("UID") == str(person.id)]  # type: ignore[union-attr]
+        return "".join(etree.tostring(record, encoding="unicode") for record in records)
 
     def script_runs(self) -> list[ScriptRun]:
-        """Return what the scripts of the elastic IPs were given so far, in order."""
+        """Return the runs of the scripts for elastic IPs so far, in order."""
         if not self._script_runs.exists():
             return []
         return [ScriptRun(*line.split(" ")) for line in self._script_runs.read_text(encoding="ascii").splitlines()]
 
-    def share(self, what: str, number: int, owner: Person) -> None:
-        """Let the owner's group use an object of his, and no more."""
-        owner.one(f"one.{what}.chmod", number, 1, 1, 0, 1, 0, 0, 0, 0, 0)
+    def share(self, kind: str, object_id: int, owner: Person) -> None:
+        """Let the owner's group use an object, and no more."""
+        owner.oned(f"one.{kind}.chmod", object_id, 1, 1, 0, 1, 0, 0, 0, 0, 0)
 
-    def document(self, kind: str, number: int) -> str:
-        """Return an object as oned keeps it, without what changes by itself; by `vm`, `image`, `template`, `user`."""
+    def document(self, kind: str, object_id: int) -> str:
+        """Return the document of a `vm`, `image`, `template` or `user`, without elements that change by themselves."""
         extra = (False,) if kind in ("vm", "user", "image") else (False, False)
-        root = self.admin.document(f"one.{kind}.info", number, *extra)
-        for name in _MOVING:
+        root = self.admin.document(f"one.{kind}.info", object_id, *extra)
+        for name in _CHANGING_ELEMENTS:
             for element in root.findall(name):
                 parent = element.getparent()
                 assert parent is not None
                 parent.remove(element)
         return etree.tostring(root, encoding="unicode")
 
-    def vm(self, number: int) -> etree._Element:
+    def vm(self, machine_id: int) -> etree._Element:
         """Return a machine's document."""
-        return self.admin.document("one.vm.info", number, False)
+        return self.admin.document("one.vm.info", machine_id, False)
 
     def vm_ids(self, person: Person, state: int = -2) -> list[int]:
-        """Return the ids of a user's machines, ended ones too."""
+        """Return the ids of a user's machines, also of terminated ones."""
         pool = self.admin.document("one.vmpool.info", person.id, -1, -1, state, "")
-        return sorted(int(found.text or "") for found in pool.findall("VM/ID"))
+        return sorted(int(element.text or "") for element in pool.findall("VM/ID"))
 
     # econed
 
@@ -242,21 +187,21 @@ class FurnishedCloud:
         self,
         *,
         one_url: str | None = None,
-        notes: bool = True,
+        records_elements: bool = True,
         settings: Mapping[str, object] | None = None,
         interval: float | None = None,
         fails_with: Path | None = None,
     ) -> Econed:
-        """Start an econed on this cloud: `twistd -n econe`, or with `notes` the same in `elements_read.tac`.
+        """Start an econed on this cloud: `twistd -n econe`, or `elements_read.tac` to record the elements it reads.
 
         `interval` is the time between two rounds of its reconciler, in seconds. While the file `fails_with` exists,
         reading oned's documents fails with the text of that file as the message. Both need `elements_read.tac`.
         """
-        assert notes or (interval is None and fails_with is None)
+        assert records_elements or (interval is None and fails_with is None)
         name = f"econed-{next(self._numbers)}"
         self.uploads.mkdir(exist_ok=True)
-        configuration = self.directory / f"{name}.conf"
-        configuration.write_text(
+        config_path = self.directory / f"{name}.conf"
+        config_path.write_text(
             yaml.safe_dump(
                 {
                     "host": "127.0.0.1",
@@ -274,60 +219,60 @@ class FurnishedCloud:
         )
         listen = "tcp:0:interface=127.0.0.1"
         environment = {"ONE_CIPHER_AUTH": str(self.auth_file)}
-        written = self.directory / f"{name}.notes" if notes else None
-        if written is None:
-            arguments = ["econe", "--config", str(configuration), "--listen", listen]
+        notes = self.directory / f"{name}.notes" if records_elements else None
+        if notes is None:
+            arguments = ["econe", "--config", str(config_path), "--listen", listen]
         else:
             arguments = ["-y", str(ELEMENTS_READ_TAC)]
             environment |= {
-                "ECONE_CONF": str(configuration),
+                "ECONE_CONF": str(config_path),
                 "ECONED_LISTEN": listen,
-                "ECONED_NOTES": str(written),
+                "ECONED_NOTES": str(notes),
             }
             environment |= {} if interval is None else {"ECONED_INTERVAL": str(interval)}
             environment |= {} if fails_with is None else {"ECONED_FAILS_WITH": str(fails_with)}
-        econed = Econed(self._started(name, [twistd(), "-n", "--pidfile=", *arguments], environment), written)
+        econed = Econed(self._started(name, [twistd(), "-n", "--pidfile=", *arguments], environment), notes)
         self._econeds.append(econed)
         return econed
 
     @property
     def elements_read(self) -> frozenset[str]:
-        """The elements of oned's documents that any econed on this cloud has read and noted."""
-        return frozenset[str]().union(*(each.elements_read for each in self._econeds))
+        """The elements of oned's documents that the econed processes on this cloud have read and recorded."""
+        return frozenset[str]().union(*(econed.elements_read for econed in self._econeds))
 
-    # What only some forms have
+    # Features of some forms only
 
-    tells_its_calls = False
-    """Whether oned tells which calls it has served."""
+    has_call_log = False
+    """Whether the calls that oned has served can be read."""
 
-    def log_length(self) -> int:
-        """Return how many calls oned has served; skips the test where oned does not tell."""
+    def call_count(self) -> int:
+        """Return how many calls oned has served; skips the test where the form has no call log."""
         pytest.skip("a real oned does not tell which calls it has served")
 
     def calls(self, since: int = 0) -> list[LoggedCall]:
-        """Return the calls that oned has served from a length of its log on; skips the test where it does not tell."""
+        """Return the calls that oned has served after the first `since`; skips the test where there is no log."""
         pytest.skip("a real oned does not tell which calls it has served")
 
     def authentications(self, person: Person) -> int:
-        """Return how often oned asked an auth driver about a user; skips the test where it does not tell."""
+        """Return how often oned ran an auth driver for a user; skips the test where that cannot be read."""
         pytest.skip("a real oned does not tell how often it has asked an auth driver")
 
     def fail_next_deployment(self) -> None:
-        """Let the next machine fail to boot; skips the test where that cannot be had."""
+        """Let the next machine fail to boot; skips the test where that is not possible."""
         pytest.skip("a real oned cannot be told to fail")
 
-    def needs_quick_machines(self) -> None:
-        """Skip the test where machines take as long as they do in life."""
+    def skip_where_machines_are_slow(self) -> None:
+        """Skip the test where machines are real."""
         pytest.skip("makes more machines than a real cloud should be burdened with")
 
-    # The end
+    # Removal
 
     def remove(self) -> None:
-        """Stop all processes and remove all that was made, as far as it can be; says what could not."""
+        """Stop all processes and remove all objects, as far as possible; fails with a list of those that remain."""
         for process in reversed(self._processes):
             process.stop()
         problems = []
-        for undo in itertools.chain([self._end_machines], self._image_removals(), reversed(self._undo)):
+        for undo in itertools.chain([self._terminate_machines], self._image_removals(), reversed(self._undo)):
             try:
                 undo()
             except Refused as refusal:
@@ -337,156 +282,86 @@ class FurnishedCloud:
                 problems.append(str(error))
         assert not problems, f"could not be removed: {problems}"
 
-    def _end_machines(self) -> None:
-        """End the machines of all users, and wait until nothing is in use any more."""
-        for number in {number for person in self._people for number in self.vm_ids(person, -1)}:
-            until(partial(self._is_ended, number), f"VM {number} to end", PATIENCE, every=0.2)
+    def _terminate_machines(self) -> None:
+        """Terminate the machines of all users, and wait until they have released their resources."""
+        for machine_id in {machine_id for person in self._people for machine_id in self.vm_ids(person, -1)}:
+            until(partial(self._is_terminated, machine_id), f"VM {machine_id} to be done", PATIENCE, every=0.2)
 
-    def _is_ended(self, number: int) -> bool:
-        """Whether a machine has ended; asks for it as often as oned refuses, as it does while one is booting."""
-        if self._state("one.vm.info", number) == _DONE:
+    def _is_terminated(self, machine_id: int) -> bool:
+        """Whether a machine is done; terminates it again otherwise, since oned refuses to while one is booting."""
+        if self._state("one.vm.info", machine_id) == _DONE:
             return True
         with contextlib.suppress(Refused):
-            self.admin("one.vm.action", "terminate-hard", number)
+            self.admin("one.vm.action", "terminate-hard", machine_id)
         return False
 
     def _image_removals(self) -> Iterator[Callable[[], None]]:
-        """Yield what removes all that people made through EC2: volumes, snapshots, images."""
+        """Yield the removals of all images that users made through EC2: volumes, snapshots, AMIs."""
         for person in self._people:
             pool = self.admin.document("one.imagepool.info", person.id, -1, -1)
-            for found in pool.findall("IMAGE/ID"):
-                yield partial(self._remove_image, int(str(found.text)))
+            for element in pool.findall("IMAGE/ID"):
+                yield partial(self._remove_image, int(str(element.text)))
 
-    def _remove_network(self, number: int) -> None:
-        """Remove a network of elastic IPs, given back first: oned keeps one with leases."""
-        for ip in self.held(number):
-            self.admin("one.vn.release", number, f'LEASES=[IP="{ip}"]')
-        self.admin("one.vn.delete", number)
+    def _remove_network(self, network_id: int) -> None:
+        """Remove a network of elastic IPs, after releasing its leases: oned does not delete one with leases."""
+        for ip in self.held_addresses(network_id):
+            self.admin("one.vn.release", network_id, f'LEASES=[IP="{ip}"]')
+        self.admin("one.vn.delete", network_id)
 
-    def _remove_image(self, number: int) -> None:
-        settled = "image to be free"
-        until(lambda: self._state("one.image.info", number) in (_READY, _DISABLED, _ERROR), settled, PATIENCE)
-        self.admin("one.image.delete", number, *((False,) if self.is_modern else ()))
+    def _remove_image(self, image_id: int) -> None:
+        def is_removable() -> bool:
+            return self._state("one.image.info", image_id) in (_READY, _DISABLED, _ERROR)
 
         def is_gone() -> bool:
             try:
-                self._state("one.image.info", number)
+                self._state("one.image.info", image_id)
             except Refused:
                 return True
             return False
 
-        until(is_gone, f"image {number} to be gone", PATIENCE)
+        until(is_removable, f"image {image_id} to be unused", PATIENCE)
+        self.admin("one.image.delete", image_id, *((False,) if self.is_modern else ()))
+        until(is_gone, f"image {image_id} to be gone", PATIENCE)
 
-    def _made(self, kind: str, number: int) -> int:
-        self._undo.append(lambda: self.admin(f"one.{kind}.delete", number))
-        return number
+    def _allocated(self, kind: str, object_id: int) -> int:
+        self._undo.append(lambda: self.admin(f"one.{kind}.delete", object_id))
+        return object_id
 
     def _network(self) -> int:
         text = f'NAME="{self.prefix}"\nVN_MAD="dummy"\nBRIDGE="br-{self.prefix[-8:]}"\n'
         text += 'NETWORK_ADDRESS="10.77.0.0"\nNETWORK_MASK="255.255.0.0"\nGATEWAY="10.77.0.1"\n'
         text += 'AR=[TYPE="IP4",IP="10.77.0.10",SIZE="2000"]'
-        number = self._made("vn", self.admin.make("one.vn.allocate", text, -1))
-        self._await_network(number)
-        self._share("vn", number)
-        return number
+        network_id = self._allocated("vn", self.admin.make("one.vn.allocate", text, -1))
+        self._await_network(network_id)
+        self._share("vn", network_id)
+        return network_id
 
-    def _await_network(self, number: int) -> None:
+    def _await_network(self, network_id: int) -> None:
         if self.is_modern:
-            until(lambda: self._state("one.vn.info", number) == _READY, f"network {number} to be ready", PATIENCE)
+            state = partial(self._state, "one.vn.info", network_id)
+            until(lambda: state() == _READY, f"network {network_id} to be ready", PATIENCE)
 
-    def _script(self, what: str) -> str:
-        """Write a script that notes what it is given, and return its path."""
-        path = self.directory / what
-        path.write_text(_SCRIPT.format(what=what, runs=self._script_runs), encoding="utf-8")
+    def _script(self, script: str) -> str:
+        """Write a script that records its arguments, and return its path."""
+        path = self.directory / script
+        path.write_text(_SCRIPT.format(script=script, runs=self._script_runs), encoding="utf-8")
         path.chmod(0o755)
         return str(path)
 
-    def _share(self, what: str, number: int) -> None:
-        self.admin(f"one.{what}.chown", number, -1, self.group)
-        extra = (False,) if what == "template" else ()
-        self.admin(f"one.{what}.chmod", number, *_USE_FOR_GROUP, *extra)
+    def _share(self, kind: str, object_id: int) -> None:
+        self.admin(f"one.{kind}.chown", object_id, -1, self.group)
+        extra = (False,) if kind == "template" else ()
+        self.admin(f"one.{kind}.chmod", object_id, *_USE_FOR_GROUP, *extra)
 
     def _zone(self) -> str:
         network = self.admin.document("one.vn.info", self.network, False)
-        number = network.findtext("CLUSTERS/ID")
-        return str(self.admin.document("one.cluster.info", int(str(number)), False).findtext("NAME"))
+        cluster_id = int(str(network.findtext("CLUSTERS/ID")))
+        return str(self.admin.document("one.cluster.info", cluster_id, False).findtext("NAME"))
 
-    def _state(self, method: str, number: int) -> int:
-        return int(str(self.admin.document(method, number, False).findtext("STATE")))
+    def _state(self, method: str, object_id: int) -> int:
+        return int(str(self.admin.document(method, object_id, False).findtext("STATE")))
 
     def _started(self, name: str, arguments: list[str], environment: Mapping[str, str]) -> Process:
         process = Process(name, arguments, self.directory, environment)
         self._processes.append(process)
         return process
-
-
-class SandboxCloud(FurnishedCloud):
-    """A sandbox in a process of its own, in the form of 5.12 or of 7.4."""
-
-    tells_its_calls = True
-
-    def __init__(self, form: str, directory: Path) -> None:
-        auth_file = directory / "server_auth"
-        auth_file.touch(mode=0o600)
-        auth_file.write_text(f"{_SERVERADMIN}\n", encoding="ascii")
-        process = Process("oned", ["-m", "tests.support.sandbox_process", form, "0"], directory)
-        port = process.says(r"listening on (\d+)\.")
-        super().__init__(form, f"http://127.0.0.1:{port}/RPC2", "oneadmin:opennebula", auth_file, directory)
-        self._processes.append(process)
-
-    def log_length(self) -> int:
-        return int(self._control("calls/1000000000")[0])
-
-    def calls(self, since: int = 0) -> list[LoggedCall]:
-        return [
-            LoggedCall(user, method, tuple(args), code == 0)
-            for user, method, args, code in self._control(f"calls/{since}")[1]
-        ]
-
-    def authentications(self, person: Person) -> int:
-        return int(self._control("authentications").get(person.name, 0))
-
-    def fail_next_deployment(self) -> None:
-        self._control("fail-next-deployment", b"")
-
-    def needs_quick_machines(self) -> None:
-        """Go on: they are quick here."""
-
-    def remove(self) -> None:
-        """Stop all processes: nothing else is left of a sandbox."""
-        for process in reversed(self._processes):
-            process.stop()
-
-    def _control(self, what: str, data: bytes | None = None) -> Any:
-        with urllib.request.urlopen(self.url.replace("/RPC2", f"/control/{what}"), data, PATIENCE) as answer:
-            return json.load(answer)
-
-
-class LiveCloud(FurnishedCloud):
-    """A real oned, as the environment names it (`make test-live`)."""
-
-    def __init__(self, directory: Path) -> None:
-        url, oneadmin, given = (os.environ.get(f"ECONED_LIVE_{name}") for name in ("ONED", "ONEADMIN", "AUTH_FILE"))
-        if not (url and oneadmin and given):
-            pytest.skip("no real oned to test with: make test-live ONED=URL ONEADMIN=user:password AUTH_FILE=path")
-        auth_file = directory / "server_auth"
-        auth_file.touch(mode=0o600)
-        shutil.copyfile(given, auth_file)
-        super().__init__(LIVE, url, oneadmin, auth_file, directory)
-
-
-@contextlib.contextmanager
-def furnished(form: str, directory: Path) -> Iterator[FurnishedCloud]:
-    """A cloud of a form with what tests need in it, which is removed at the end."""
-    made = LiveCloud(directory) if form == LIVE else SandboxCloud(form, directory)
-    try:
-        made.furnish()
-        yield made
-    finally:
-        made.remove()
-
-
-def twistd() -> str:
-    found = Path(sys.executable).with_name("twistd")
-    assert found.exists(), "twistd is not installed beside this Python"
-    return str(found)

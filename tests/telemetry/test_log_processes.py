@@ -16,7 +16,7 @@ import pytest
 
 from econed.cli.process import answers
 from tests.support.clients import boto, exchange
-from tests.support.furnished_cloud import Person
+from tests.support.econed_process import Person
 from tests.support.ports import free_port
 from tests.support.processes import STARTING, STOPPING, Process, until
 from tests.support.running import finished, twistd

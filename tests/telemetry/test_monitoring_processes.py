@@ -16,9 +16,11 @@ import yaml
 from botocore.exceptions import ClientError
 
 from tests.support.clients import boto, refusal, send, upload_form
+from tests.support.cloud_forms import furnished_cloud
 from tests.support.daemon import Daemon
+from tests.support.econed_process import Person, twistd
 from tests.support.faulty_relay import FaultyRelay, Mode
-from tests.support.furnished_cloud import FurnishedCloud, Person, furnished, twistd
+from tests.support.furnished_cloud import FurnishedCloud
 from tests.support.metrics import parse_exposition
 from tests.support.ports import free_port
 from tests.support.processes import STARTING, Process, until
@@ -69,7 +71,7 @@ def port() -> Port:
 @pytest.fixture(scope="module")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FurnishedCloud]:
     """An oned with users."""
-    with furnished("7.4", tmp_path_factory.mktemp("cloud")) as made:
+    with furnished_cloud("7.4", tmp_path_factory.mktemp("cloud")) as made:
         yield made
 
 

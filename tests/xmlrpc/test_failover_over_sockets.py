@@ -29,7 +29,7 @@ from econed.sandbox.ha_zone import HAZone, Member
 from econed.sandbox.oned import Oned
 from econed.sandbox.server import SandboxResource
 from tests.support.clients import boto, refusal
-from tests.support.furnished_cloud import Econed, Person, twistd
+from tests.support.econed_process import Econed, Person, twistd
 from tests.support.processes import Process
 
 READERS, WRITERS = 3, 4
