@@ -228,7 +228,7 @@ def test_an_address_of_this_machine_is_not_of_the_internet(monkeypatch: pytest.M
     """Also where it is global: what listens on it may trust whoever is inside."""
     is_allowed = internet().is_allowed
     assert is_allowed(ip_address("8.8.8.8"))
-    monkeypatch.setattr("econed.fetching.is_own_address", lambda address: address == "8.8.8.8")
+    monkeypatch.setattr("econed.fetching.fetcher.is_own_address", lambda address: address == "8.8.8.8")
     assert not is_allowed(ip_address("8.8.8.8"))
 
 
