@@ -33,7 +33,7 @@ from econed.http.peers import Peers
 from econed.http.site import EC2Site
 from econed.http.upload_directory import UploadDirectory, UploadLimits
 from econed.interfaces import IAuthenticator, ICallLimiter, InThread, IOpenNebula, IScripts, IUserDirectory
-from econed.opennebula.documents import Note
+from econed.opennebula.documents import OnRead
 from econed.opennebula.long_documents import LongDocuments
 from econed.process.admin import AdminPort, WatchedProcess
 from econed.process.certificates import Files
@@ -77,7 +77,7 @@ def make_process(
     settings: Settings,
     one: IOpenNebula,
     places: Sequence[Listening],
-    note: Note | None = None,
+    on_read: OnRead | None = None,
     *,
     types: FileTypes | None = None,
 ) -> Serving:
@@ -93,13 +93,13 @@ def make_process(
         Metrics(each.name for each in all_actions()),
         _in_thread(reactor),
         MultiService(),
-        note,
+        on_read,
     )
     one = _watched(making, one)
     unasked = Observed(one, making.clock, said_calls(making.log()))  # what no single request is the reason for
     scripts = _scripts(making)
     uploads = _uploads(making)
-    users = UserDirectory(unasked, making.clock, note, making.metrics.cache_lookup, making.log())
+    users = UserDirectory(unasked, making.clock, on_read, making.metrics.cache_lookup, making.log())
     service = replace(_service(making, one, users, scripts, types), fetcher=_fetcher(making, uploads))
     resource = EC2Resource(service)
     site = _site(making, resource, uploads, service.peers)
@@ -179,7 +179,7 @@ class _Making:
     metrics: Metrics
     in_thread: InThread
     beside: MultiService
-    note: Note | None
+    on_read: OnRead | None
 
     def log(self, namespace: str = "econed") -> Logger:
         """Return the logger of one part, as loud as econe.conf says."""
@@ -227,7 +227,7 @@ def _service(
         pacer=Pacer(making.clock),
         file_types=types,
         log=making.log(),
-        note=making.note,
+        on_read=making.on_read,
         metrics=making.metrics,
         shared=SharedReads(LongDocuments(making.clock.seconds, making.log())),
     )
@@ -270,12 +270,12 @@ def _site(making: _Making, resource: EC2Resource, uploads: UploadDirectory, peer
 def _reconcile(making: _Making, one: IOpenNebula, uploads: UploadDirectory, scripts: IScripts) -> None:
     """Have what requests leave behind finished, beside them."""
     clock, log = making.clock, making.log("econed.reconciler")
-    stops = StopTimes(one, clock, making.note, log)
+    stops = StopTimes(one, clock, making.on_read, log)
     long_documents = LongDocuments(clock.seconds, log)
-    reconciler = Reconciler(one, clock, all_chores(uploads), making.note, log, (stops.round,), long_documents)
+    reconciler = Reconciler(one, clock, all_chores(uploads), making.on_read, log, (stops.round,), long_documents)
     network = making.settings.elasticips_vnet_id
     if network is not None:
-        keeper = AddressKeeper(one, network, scripts, clock, making.note, log)
+        keeper = AddressKeeper(one, network, scripts, clock, making.on_read, log)
         reconciler = replace(reconciler, for_all=(stops.round, keeper.round))
         ReportService(keeper.report, clock, log).setServiceParent(making.beside)
     rounds = ReconcilerService(reconciler, clock, random.random, log, making.metrics.round_ended)

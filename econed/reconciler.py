@@ -17,7 +17,7 @@ from econed.actions.chores import Chore, Look
 from econed.actions.watch import unwatch, watch, watched_until
 from econed.errors import OpenNebulaError
 from econed.interfaces import IOpenNebula
-from econed.opennebula.documents import Note, UserDocument
+from econed.opennebula.documents import OnRead, UserDocument
 from econed.opennebula.long_documents import LongDocuments
 from econed.opennebula.session import Session
 from econed.recurring import Recurring
@@ -40,7 +40,7 @@ class Reconciler:
     one: IOpenNebula
     clock: IReactorTime
     chores: Sequence[Chore]
-    note: Note | None = None
+    on_read: OnRead | None = None
     log: Logger = field(default_factory=_logger)
     for_all: Sequence[Callable[[Mapping[int, str]], Awaitable[None]]] = ()
     long_documents: LongDocuments = field(default_factory=LongDocuments)
@@ -65,7 +65,7 @@ class Reconciler:
                 self.log.failure("looking after user {id} failed", id=user.id)
                 unforeseen.append(error)
 
-        await Session(self.one, None, self.note).visit_users(visit, self._left_out)
+        await Session(self.one, None, self.on_read).visit_users(visit, self._left_out)
         for look_after in self.for_all:
             try:
                 await look_after(names)
@@ -93,7 +93,7 @@ class Reconciler:
 
     async def _look_after(self, user: UserDocument, until: int) -> None:
         now = int(self.clock.seconds())
-        session = Session(self.one, user.name, self.note, self.long_documents)
+        session = Session(self.one, user.name, self.on_read, self.long_documents)
         look = Look(session, user, now, thorough=until <= now, log=self.log)
         for chore in self.chores:
             await chore(look)

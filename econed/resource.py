@@ -80,8 +80,8 @@ class Service:
     """The files of the instance types by their names; None where they are OpenNebula templates."""
     fetcher: IImageFetcher | None = None
     """Fetches images from URLs; None: oned alone does."""
-    note: Callable[[str], None] | None = None
-    """Is told which elements of oned's documents are read, for the tests."""
+    on_read: Callable[[str], None] | None = None
+    """Called with each element read from oned's documents; for tests."""
     metrics: Metrics = field(default_factory=Metrics)
     shared: SharedReads = field(default_factory=SharedReads)
     give_back: Callable[[], None] = trim
@@ -218,7 +218,7 @@ class _Exchange:
         call = Call.of(
             user,
             Observed(self._service.one, self._service.clock, self._tally, said_calls(self._service.log, self._id)),
-            self._service.note,
+            self._service.on_read,
             settings=self._service.settings,
             clock=self._service.clock,
             in_thread=self._computing.of(user.name),

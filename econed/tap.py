@@ -25,7 +25,7 @@ from econed.config.loading import ConfigError, Finding
 from econed.config.settings import Settings
 from econed.daemon import make_one_process, make_process, make_supervisor
 from econed.interfaces import IOpenNebula
-from econed.opennebula.documents import Note
+from econed.opennebula.documents import OnRead
 from econed.process import systemd
 from econed.process.certificates import Files
 from econed.process.generations import Plan
@@ -95,12 +95,12 @@ class Options(UsageOptions):
             raise UsageError("--port and --listen exclude each other")
 
 
-def makeService(options: Options, note: Note | None = None) -> IService:
+def makeService(options: Options, on_read: OnRead | None = None) -> IService:
     """Return the daemon as a service (what `twistd` calls).
 
-    `note` is told which elements of oned's documents are read. With something wrong in options or configuration the
-    process ends here (`SystemExit`), with all of it on standard error: nothing runs yet, and twistd would show another
-    exception as a traceback.
+    `on_read` is called with each element read from oned's documents. With something wrong in options or configuration
+    the process ends here (`SystemExit`), with all of it on standard error: nothing runs yet, and twistd would show
+    another exception as a traceback.
     """
     from twisted.internet import reactor
 
@@ -110,7 +110,7 @@ def makeService(options: Options, note: Note | None = None) -> IService:
         notifier = systemd.notifier(environ, os.getpid())
         handed = _handed_over(options, environ)
         if options["sandbox"] or options["listen"]:
-            service = _one_process(options, environ, reactor, handed, notifier, note)
+            service = _one_process(options, environ, reactor, handed, notifier, on_read)
         else:
             service = _supervised(options, environ, reactor, handed, notifier)
     except ConfigError as error:
@@ -143,7 +143,7 @@ def _one_process(
     reactor: Any,
     handed: Sequence[socket],
     notifier: Notifier,
-    note: Note | None,
+    on_read: OnRead | None,
 ) -> IService:
     """Return the daemon as one process: with an oned in memory, or listening where it was told."""
     prepare = _sandboxed if options["sandbox"] else _configured
@@ -156,7 +156,7 @@ def _one_process(
     else:
         sockets = _sockets(options, settings, handed)
         places = [adopted(reactor, each.socket, each.is_tls, each.where) for each in sockets]
-    serving = make_process(reactor, settings, one, places, note, types=types)
+    serving = make_process(reactor, settings, one, places, on_read, types=types)
     return make_one_process(reactor, settings, serving, notifier, logs.log_under(_twistd(options), settings))
 
 

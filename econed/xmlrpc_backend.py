@@ -29,8 +29,8 @@ from econed.errors import (
     ServerAccountRefused,
 )
 from econed.interfaces import ICallLimiter, InThread, IOnedProxy, IOpenNebula
-from econed.opennebula.methods import check_arguments, is_reading
-from econed.opennebula.replies import Scalar, document_of, value_of
+from econed.opennebula.methods import check_arguments, is_read_only
+from econed.opennebula.replies import Scalar, parse_document, parse_value
 from econed.opennebula.tokens import CertificateKey, CipherForm, PasswordKey, ServerKey, UnusableName, session_token
 from econed.single_flight import SingleFlight
 from econed.slots import Slots
@@ -150,11 +150,11 @@ class XMLRPCBackend:
 
     async def call(self, user: str | None, method: str, *args: object) -> Scalar:
         """Call `method` and return the value of the reply (`IOpenNebula.call`)."""
-        return await self._checked(user, method, args, value_of)
+        return await self._checked(user, method, args, parse_value)
 
     async def document(self, user: str | None, method: str, *args: object) -> _Element:
         """Call `method` and return the root of the document in the reply (`IOpenNebula.document`)."""
-        return await self._checked(user, method, args, document_of)
+        return await self._checked(user, method, args, parse_document)
 
     async def standings(self) -> Sequence[Standing]:
         """Return how the servers stand to each other, asked now, each for itself."""
@@ -204,7 +204,7 @@ class XMLRPCBackend:
         try:
             body = await self._turn(method, session, args)
         except OpenNebulaUnavailable as error:
-            if not is_reading(method):
+            if not is_read_only(method):
                 raise
             self._log.debug("called a second time: {error}", error=str(error))
             body = await self._turn(method, session, args)
@@ -222,7 +222,7 @@ class XMLRPCBackend:
         """Whether oned takes tokens of this form, by asking who the server account is."""
         method = "one.user.info"
         try:
-            await self._in_time(method, self._tried(None, form, method, (-1, False), value_of))
+            await self._in_time(method, self._tried(None, form, method, (-1, False), parse_value))
         except OpenNebulaRefusal as refusal:
             if refusal.code == OpenNebulaCode.AUTHENTICATION:
                 return False

@@ -17,7 +17,8 @@ from econed.errors import InvalidReply, OpenNebulaRefusal
 from econed.interfaces import IOpenNebula
 from econed.opennebula import template
 from econed.opennebula.documents import UserDocument
-from econed.opennebula.session import ANY_STATE, MINE, Session
+from econed.opennebula.pools import OwnerFilter, StateFilter
+from econed.opennebula.session import Session
 from econed.opennebula.states import VmState
 from econed.opennebula.tokens import CertificateKey, PasswordKey, ServerKey
 from econed.sandbox.backend import SandboxBackend
@@ -104,8 +105,8 @@ async def test_with_a_certificate_every_call_is_made_at_once_with_the_one_form_t
     logged = len(oned.calls)
     port = listening(reactor, oned)
     one = over_socket(reactor, port.getHost().port, oned, clock, CertificateKey(private))
-    assert (await Session(one, "alice").myself()).name == "alice"
-    assert (await Session(one, None).myself()).name == "serveradmin"
+    assert (await Session(one, "alice").current_user()).name == "alice"
+    assert (await Session(one, None).current_user()).name == "serveradmin"
     assert [call.user for call in list(oned.calls)[logged:]] == ["alice", "serveradmin"]
     stranger = over_socket(reactor, port.getHost().port, oned, clock, PasswordKey("guessed"))
     assert await code_of(stranger.call("alice", "one.system.version")) == 256
@@ -158,7 +159,7 @@ async def visited(session: Session) -> list[UserDocument]:
 @pytest_twisted.ensureDeferred
 async def test_every_call_is_made_in_the_name_of_its_user(demo: DemoOned) -> None:
     for user, name in (("alice", "alice"), ("bob", "bob"), (None, "serveradmin")):
-        assert (await demo.session(user).myself()).name == name
+        assert (await demo.session(user).current_user()).name == name
         assert demo.oned.calls[-1].user == name
     assert [user.name for user in await visited(demo.session("alice"))] == ["alice"]
     every_user = await visited(demo.session(None))
@@ -189,15 +190,15 @@ async def test_a_method_that_oned_does_not_have_is_a_refusal(demo: DemoOned) -> 
 async def test_a_new_machine_is_seen_at_once_and_ends_up_done(demo: DemoOned) -> None:
     alice = demo.session()
     first, second = await demo.machine("a"), await demo.machine("b")
-    assert await alice.vm_ids(MINE) == (second, first)
-    assert await demo.session("bob").vm_ids(MINE, ANY_STATE) == ()
+    assert await alice.vm_ids(OwnerFilter.MINE) == (second, first)
+    assert await demo.session("bob").vm_ids(OwnerFilter.MINE, StateFilter.ANY) == ()
     assert [vm.name for vm in await alice.vms((first, 9999, second))] == ["a", "b"]
     await alice.vm_action("terminate-hard", first)
     demo.clock.pump([0.5] * 60)
     assert (await alice.vm(first)).state is VmState.DONE
-    assert await alice.vm_ids(MINE) == (second,)
-    assert await alice.vm_ids(MINE, ANY_STATE) == (second, first)
-    assert [vm.id for vm in await alice.vm_page(10, owner=MINE)] == [first]
+    assert await alice.vm_ids(OwnerFilter.MINE) == (second,)
+    assert await alice.vm_ids(OwnerFilter.MINE, StateFilter.ANY) == (second, first)
+    assert [vm.id for vm in await alice.vm_page(10, owner=OwnerFilter.MINE)] == [first]
 
 
 @pytest.mark.parametrize("text", ['say "hi"', "a\\b", 'a\\"b', "two\nlines\ttab", ",=[]#<&", "$NAME 100$", "ünï", ""])
@@ -219,8 +220,8 @@ async def test_what_is_keepable_is_kept_and_changes_nothing_else(demo: DemoOned,
 async def test_what_is_not_keepable_is_kept_encoded(demo: DemoOned, text: str) -> None:
     alice = demo.session()
     made = await demo.machine()
-    await alice.vm_update(made, template.vector("TWO", template.storable("A", text)))
-    assert template.stored((await alice.vm(made)).user_template.vector("TWO"), "A") == text
+    await alice.vm_update(made, template.vector("TWO", template.encode_member("A", text)))
+    assert template.decode_member((await alice.vm(made)).user_template.vector("TWO"), "A") == text
 
 
 @pytest_twisted.ensureDeferred

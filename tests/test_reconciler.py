@@ -48,7 +48,7 @@ def number(instance: str) -> int:
 
 def watched(cloud: Cloud) -> str:
     """Return until when alice is watched."""
-    return cloud.result(Session(cloud.one, "alice").myself()).template.text(WATCHED_UNTIL)
+    return cloud.result(Session(cloud.one, "alice").current_user()).template.text(WATCHED_UNTIL)
 
 
 @pytest.fixture(params=["5.12", "7.4"])

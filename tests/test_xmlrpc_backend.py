@@ -30,7 +30,7 @@ from econed.errors import (
     ServerAccountRefused,
 )
 from econed.interfaces import IOpenNebula
-from econed.opennebula.methods import MAX_GROUP_POOL, MAX_LIST, MAX_USER, MAX_USER_POOL, is_reading
+from econed.opennebula.methods import MAX_GROUP_POOL, MAX_LIST, MAX_USER, MAX_USER_POOL, is_read_only
 from econed.opennebula.tokens import CipherForm, PasswordKey, session_token
 from econed.telemetry.observed_calls import Observed
 from econed.xmlrpc.proxy import OnedProxy, oned_endpoint
@@ -495,7 +495,7 @@ async def test_a_second_try_has_no_deadline_of_its_own(harness: BackendHarness) 
     ],
 )
 def test_methods_that_change_something_are_not_taken_for_reads(method: str, reads: bool) -> None:
-    assert is_reading(method) is reads
+    assert is_read_only(method) is reads
 
 
 # What is no oned

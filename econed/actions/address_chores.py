@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
     from econed.interfaces import IOpenNebula, IScripts
-    from econed.opennebula.documents import Note, VirtualMachine
+    from econed.opennebula.documents import OnRead, VirtualMachine
 
 LIVELY = 60
 """Seconds for which a claim is not looked into: the request that made it will most likely come to its end by itself."""
@@ -45,13 +45,13 @@ class AddressKeeper:
     network_id: int
     scripts: IScripts
     clock: IReactorTime
-    note: Note | None = None
+    on_read: OnRead | None = None
     log: Logger = field(default_factory=partial(Logger, namespace="econed.addresses"))
 
     @property
     def store(self) -> AddressStore:
         """The network of elastic IPs."""
-        return AddressStore(Session(self.one, None, self.note), self.network_id, self.clock, self.log)
+        return AddressStore(Session(self.one, None, self.on_read), self.network_id, self.clock, self.log)
 
     async def report(self) -> None:
         """Say in the log which ranges of the network are of no use. Raises `OpenNebulaError`."""
@@ -90,7 +90,7 @@ class AddressKeeper:
         for uid, name in names.items():
             linked = {each.link.vm_id: each.ip for each in pool.of(uid) if each.link is not None}
             if linked:
-                seen = await Session(self.one, name, self.note).vms(tuple(linked))
+                seen = await Session(self.one, name, self.on_read).vms(tuple(linked))
                 linked_to = ((each, _by_id(seen, each.link.vm_id)) for each in pool.of(uid) if each.link is not None)
                 found |= {each.ip for each, machine in linked_to if leads_nowhere(each, machine)}
         return found
@@ -115,7 +115,7 @@ class AddressKeeper:
             return
         name = names.get(address.uid)
         if address.link is not None and name is not None:
-            owner = Session(self.one, name, self.note)
+            owner = Session(self.one, name, self.on_read)
             machine = _by_id(await owner.vms([address.link.vm_id]), address.link.vm_id)
             if leads_nowhere(address, machine) or address.link.state is not LinkState.ON:
                 self.log.info("{ip} leads to machine {vm} no more", ip=claim.ip, vm=address.link.vm_id)

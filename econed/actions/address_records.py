@@ -188,7 +188,7 @@ class Pool:
 
     def vacancy_text(self, ip: IPv4Address) -> str:
         """Return the template text that makes an address nobody's, with its tags."""
-        kept = self._attributes.names_from(_tags_of(ip))
+        kept = self._attributes.names_starting_with(_tags_of(ip))
         name = _name_of(ip)
         gone = attribute(name, "") if self._has_old_entry(ip) else removal(name)
         return template(gone, *map(removal, kept))
@@ -203,7 +203,7 @@ class Pool:
     @cached_property
     def claims(self) -> tuple[ClaimNote, ...]:
         """All claims there are."""
-        names = self._attributes.names_from(_CLAIM)
+        names = self._attributes.names_starting_with(_CLAIM)
         return tuple(note for name in names for note in _claim_note(name, self._attributes.vector(name)))
 
     def claims_on(self, ip: IPv4Address) -> tuple[ClaimNote, ...]:

@@ -15,8 +15,8 @@ from econed.actions.pacing import WorkBudget
 from econed.actions.shared_reads import SharedReads
 from econed.errors import EC2Error
 from econed.interfaces import IImageFetcher, InThread, IOpenNebula, IScripts, IUpload
-from econed.opennebula.documents import Note, OwnedView, Right
-from econed.opennebula.methods import is_reading
+from econed.opennebula.documents import OnRead, OwnedView, Right
+from econed.opennebula.methods import is_read_only
 from econed.opennebula.session import Session
 from econed.opennebula.values import whole_number
 from econed.slots import CALLS_OF_A_REQUEST, FewAtOnce, Slots
@@ -70,18 +70,18 @@ class Call:
         cls,
         caller: User,
         one: IOpenNebula,
-        note: Note | None = None,
+        on_read: OnRead | None = None,
         shared: SharedReads | None = None,
         **rest: Any,
     ) -> Call:
-        """Return a call of this user on oned; `note` is told what is read of oned's documents.
+        """Return a call of this user on oned; `on_read` is told what is read of oned's documents.
 
         It makes no more than `CALLS_OF_A_REQUEST` calls to oned at once, both sessions together. `shared` is
         what the calls of a process have in common.
         """
         few = FewAtOnce(one, Slots(CALLS_OF_A_REQUEST))
         shared = shared or SharedReads()
-        serveradmin = Session(few, None, note, shared.long_documents)
+        serveradmin = Session(few, None, on_read, shared.long_documents)
         one_as_caller = replace(serveradmin, user=caller.name)
         return cls(caller=caller, one=one_as_caller, serveradmin=serveradmin, shared=shared, **rest)
 
@@ -104,8 +104,8 @@ class Call:
         return replace(
             self,
             dry_run=True,
-            one=replace(self.one, one=_ReadOnly(self.one.one)),
-            serveradmin=replace(self.serveradmin, one=_ReadOnly(self.serveradmin.one)),
+            one=replace(self.one, oned=_ReadOnly(self.one.oned)),
+            serveradmin=replace(self.serveradmin, oned=_ReadOnly(self.serveradmin.oned)),
         )
 
     async def change_all(
@@ -120,7 +120,7 @@ class Call:
         doubtful: list[_Owned] = []
         clear: list[_Owned] = []
         for each in objects:
-            allowed = each.may(self.caller.id, self.caller.groups, right)
+            allowed = each.allows(self.caller.id, self.caller.groups, right)
             (clear if allowed else doubtful).append(each)
         if doubtful and self.dry_run:
             raise EC2Error("UnauthorizedOperation", "You are not authorized to perform this operation.", 403)
@@ -170,7 +170,7 @@ class _ReadOnly:
         self._one = one
 
     async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:
-        if not is_reading(method):
+        if not is_read_only(method):
             raise dry_run_succeeded()
         return await self._one.call(user, method, *args)
 

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any
 from twisted.logger import Logger
 
 from econed.errors import OpenNebulaCode, OpenNebulaRefusal
-from econed.opennebula.session import MINE
+from econed.opennebula.pools import OwnerFilter, StateFilter
 
 if TYPE_CHECKING:
     from econed.opennebula.documents import UserDocument, VirtualMachine
     from econed.opennebula.session import Session
+    from econed.opennebula.states import VmState
 
 
 @dataclass
@@ -41,8 +42,10 @@ class Look:
         """Say that something may still be left to do later."""
         self.kept = True
 
-    async def machines(self, state: int, owner: int = MINE) -> AsyncGenerator[VirtualMachine, None]:
-        """Yield the machines in a state, or `session.NOT_DONE`, with all their attributes."""
+    async def machines(
+        self, state: VmState | StateFilter, owner: int = OwnerFilter.MINE
+    ) -> AsyncGenerator[VirtualMachine, None]:
+        """Yield the machines in a state, or `StateFilter.NOT_DONE`, with all their attributes."""
         async with aclosing(self.session.vm_sets(await self.session.vm_ids(owner, state))) as sets:
             async for each in sets:
                 for machine in each:

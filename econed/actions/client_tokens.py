@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from econed.errors import EC2Error
-from econed.opennebula.template import keepable
+from econed.opennebula.template import is_storable
 
 if TYPE_CHECKING:
     from econed.actions.call import Call
@@ -44,7 +44,7 @@ class ClientToken:
         """
         if not text:
             return None
-        if len(text) > longest or not text.isascii() or not keepable(text):
+        if len(text) > longest or not text.isascii() or not is_storable(text):
             raise EC2Error(
                 "InvalidParameterValue",
                 f"Value for parameter clientToken is invalid. It must be at most {longest} printable ASCII characters.",

@@ -34,7 +34,7 @@ from econed.actions.volume_facts import IS_SNAPSHOT, MADE_AS, OF_AMI, OF_VOLUME,
 from econed.errors import EC2Error, OpenNebulaCode, OpenNebulaError, OpenNebulaRefusal
 from econed.ids import IMAGE, INSTANCE
 from econed.opennebula.documents import Right
-from econed.opennebula.session import MINE
+from econed.opennebula.pools import OwnerFilter
 from econed.opennebula.states import ImageState, VmState
 from econed.opennebula.template import attribute, hex_name, removal, template
 
@@ -79,7 +79,7 @@ async def create_image(
     tags = specified(tag_specifications, "image", "snapshot")
     demand_showable("Description", description, MAX_DESCRIPTION)
     machine = await _at_rest(call, instance_id)
-    owned, user = await call.one.images(MINE), await call.one.myself()
+    owned, user = await call.one.images(OwnerFilter.MINE), await call.one.current_user()
     announcement = announcement_of_machine(name, machine.id)
     before = next((new for new in announced(user) if new.name == name and new.machine == machine.id), None)
     image = _made_before(owned, before)
@@ -139,7 +139,7 @@ async def copy_image(
         raise EC2Error("UnsupportedOperation", "Images are copied within a region only.")
     (source,) = await amis(call, (source_image_id,))
     limited(tags_of(source.template) if copy_image_tags else (), tags["image"])
-    owned, user = await call.one.images(MINE), await call.one.myself()
+    owned, user = await call.one.images(OwnerFilter.MINE), await call.one.current_user()
     announcement = announcement_of_copy(name, source.id, token)
     before = next((new for new in announced(user) if new.attribute == announcement), None)
     image = _made_before(owned, before) or _made_with(token, owned)
@@ -184,8 +184,8 @@ async def _made_meanwhile(call: Call, user: UserDocument, new: NewImage, token: 
     both may be refused, but never both carried out. Raises `EC2Error` IdempotentParameterMismatch.
     """
     try:
-        _demand_same(token, await call.one.myself())
-        return _made_with(token, await call.one.images(MINE))
+        _demand_same(token, await call.one.current_user())
+        return _made_with(token, await call.one.images(OwnerFilter.MINE))
     except EC2Error:
         await withdraw(call.one, user, new)
         raise
@@ -244,8 +244,9 @@ async def _made_by_same_call(call: Call, new: NewImage) -> Image | None:
     """
     if new.token is None:
         return None
-    others = [other for other in announced(await call.one.myself()) if other.facts and other.attribute != new.attribute]
-    for image in await call.one.images(MINE):
+    user = await call.one.current_user()
+    others = [other for other in announced(user) if other.facts and other.attribute != new.attribute]
+    for image in await call.one.images(OwnerFilter.MINE):
         if new.is_made_of(image) and is_ami(image):
             is_of_other = any(other.is_made_of(image) for other in others)
             is_same = new.token.is_on(image.template) if is_marked(image) else not is_of_other

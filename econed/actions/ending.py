@@ -10,7 +10,7 @@ from econed.actions.instance_facts import SHUTDOWN_BEHAVIOR, TERMINATE, TERMINAT
 from econed.actions.instance_view import was_shut_down_inside
 from econed.actions.watch import terminating_since, unwatch_termination
 from econed.errors import OpenNebulaCode, OpenNebulaRefusal
-from econed.opennebula.session import NOT_DONE, VISIBLE
+from econed.opennebula.pools import OwnerFilter, StateFilter
 from econed.opennebula.states import VmState
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ async def end_shut_down(look: Look) -> None:
 
     (EC2, InstanceInitiatedShutdownBehavior terminate.)
     """
-    async with aclosing(look.machines(NOT_DONE if look.thorough else VmState.POWEROFF)) as machines:
+    async with aclosing(look.machines(StateFilter.NOT_DONE if look.thorough else VmState.POWEROFF)) as machines:
         async for machine in machines:
             if machine.user_template.text(SHUTDOWN_BEHAVIOR) != TERMINATE:
                 continue
@@ -37,7 +37,7 @@ async def end_terminating(look: Look) -> None:
     if terminating_since(look.user) is None:
         return
     found = False
-    async with aclosing(look.machines(NOT_DONE, VISIBLE)) as machines:
+    async with aclosing(look.machines(StateFilter.NOT_DONE, OwnerFilter.VISIBLE)) as machines:
         async for machine in machines:
             if TERMINATING in machine.user_template:
                 found |= await _ended(look, machine)

@@ -12,12 +12,14 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from econed.opennebula.session import VISIBLE, Session
+from econed.opennebula.pools import OwnerFilter, StateFilter
+from econed.opennebula.session import Session
 
 if TYPE_CHECKING:
     from econed.config.settings import Settings
     from econed.interfaces import IOpenNebula
     from econed.opennebula.documents import UserDocument, VirtualMachine
+    from econed.opennebula.states import VmState
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,10 @@ class Examination:
         name = self.users.get(user_id)
         return None if name is None else Session(self.one, name)
 
-    async def machines(self, state: int, owner: int = VISIBLE) -> AsyncGenerator[VirtualMachine, None]:
-        """Yield the machines of all users in a state, or `session.NOT_DONE`, with all their attributes."""
+    async def machines(
+        self, state: VmState | StateFilter, owner: int = OwnerFilter.VISIBLE
+    ) -> AsyncGenerator[VirtualMachine, None]:
+        """Yield the machines of all users in a state, or `StateFilter.NOT_DONE`, with all their attributes."""
         session = self.serveradmin
         async with aclosing(session.vm_sets(await session.vm_ids(owner, state))) as sets:
             async for each in sets:

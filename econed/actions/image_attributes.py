@@ -51,7 +51,7 @@ async def describe_image_attribute(call: Call, *, image_id: str, attribute: str)
     if show is None:
         raise _unknown(attribute)
     (image,) = await amis(call, (image_id,))
-    if attribute == _LAUNCH_PERMISSION and not image.may(call.caller.id, call.caller.groups, Right.MANAGE):
+    if attribute == _LAUNCH_PERMISSION and not image.allows(call.caller.id, call.caller.groups, Right.MANAGE):
         raise EC2Error("AuthFailure", f"Not authorized for image:{image_id}", 403)
     return {"ImageId": image_id, **show(image)}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from econed.opennebula.template import attribute, removal, spellings, storable, stored, template
+from econed.opennebula.template import attribute, decode_member, encode_member, member_names, removal, template
 
 if TYPE_CHECKING:
     from econed.opennebula.documents import Image
@@ -28,7 +28,7 @@ _ENCODED_DESCRIPTION = "DESCRIPTION_BASE64"
 def description(image: Image) -> str:
     """Return what is said of an image, in OpenNebula's own attribute or beside it."""
     text = image.template.text(_DESCRIPTION)
-    return text or stored({_ENCODED_DESCRIPTION: image.template.text(_ENCODED_DESCRIPTION)}, _DESCRIPTION) or ""
+    return text or decode_member({_ENCODED_DESCRIPTION: image.template.text(_ENCODED_DESCRIPTION)}, _DESCRIPTION) or ""
 
 
 def first_description_text(text: str) -> str:
@@ -41,9 +41,9 @@ def first_description_text(text: str) -> str:
 
 def description_text(text: str) -> str:
     """Return the template text that describes an image that there is by `text`; what was said before goes."""
-    gone = (name for name in spellings(_DESCRIPTION) if name not in _spelled(text))
+    gone = (name for name in member_names(_DESCRIPTION) if name not in _spelled(text))
     return template(first_description_text(text), *map(removal, gone))
 
 
 def _spelled(description: str) -> dict[str, str]:
-    return storable(_DESCRIPTION, description) if description else {}
+    return encode_member(_DESCRIPTION, description) if description else {}

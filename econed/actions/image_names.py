@@ -18,7 +18,7 @@ from econed.actions.image_view import ami_name, is_ami
 from econed.actions.volume_facts import is_reserved
 from econed.errors import EC2Error, OpenNebulaCode, OpenNebulaRefusal
 from econed.ids import IMAGE
-from econed.opennebula.session import MINE
+from econed.opennebula.pools import OwnerFilter
 from econed.opennebula.template import attribute, removal
 
 if TYPE_CHECKING:
@@ -73,7 +73,8 @@ async def refused(call: Call, image_name: str, name: str, refusal: OpenNebulaRef
     Its name in OpenNebula was free a moment ago: whoever has taken it is about to have an AMI of the same name.
     """
     if refusal.code == OpenNebulaCode.ALLOCATE:
-        taken: Sequence[Image] = [image for image in await call.one.images(MINE) if image.name == image_name]
+        owned = await call.one.images(OwnerFilter.MINE)
+        taken: Sequence[Image] = [image for image in owned if image.name == image_name]
         if taken:
             return duplicate(name, IMAGE.format(taken[0].id))
     return refusal

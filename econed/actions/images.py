@@ -32,7 +32,8 @@ from econed.actions.volume_facts import is_marked_deleted, is_of_ami, is_snapsho
 from econed.errors import EC2Error, OpenNebulaCode, OpenNebulaRefusal
 from econed.ids import IMAGE, SNAPSHOT
 from econed.opennebula.documents import Right
-from econed.opennebula.session import MINE, SET_SIZE, VISIBLE
+from econed.opennebula.pools import OwnerFilter
+from econed.opennebula.read_session import SET_SIZE
 from econed.opennebula.states import ImageState, ImageType
 from econed.opennebula.template import attribute, removal, template
 
@@ -88,7 +89,7 @@ async def describe_images(
     if image_ids:
         sets = once([image for image in await amis(call, image_ids) if is_meant(image)])
     else:
-        sets = meant_images(call, is_listed, MINE if accounts == {call.owner_id} else VISIBLE)
+        sets = meant_images(call, is_listed, OwnerFilter.MINE if accounts == {call.owner_id} else OwnerFilter.VISIBLE)
     return in_parts("Images", sets, shown, Page(lambda image: (image.id,), paging))
 
 
@@ -134,7 +135,7 @@ async def register_image(
     _demand_fit(image, architecture)
     if name:
         demand_name(name)
-    owned, user = await call.one.images(MINE), await call.one.myself()
+    owned, user = await call.one.images(OwnerFilter.MINE), await call.one.current_user()
     demand_unused(call, owned, user, name or image.name, besides=image.id)
     parted = "" if is_ami(image) else parted_text(image, added)
     limited(() if parted else tags_of(image.template), added)
@@ -182,7 +183,7 @@ async def amis(call: Call, image_ids: Sequence[str]) -> tuple[Image, ...]:
     return await named(IMAGE, image_ids, read)
 
 
-async def meant_images(call: Call, is_meant: Callable[[Image], bool], owner: int = VISIBLE) -> Sets[Image]:
+async def meant_images(call: Call, is_meant: Callable[[Image], bool], owner: int = OwnerFilter.VISIBLE) -> Sets[Image]:
     """Yield what reads those of the caller's images that are meant, lowest id first, in sets of a few hundred."""
     ids, few = await ids_and_few(call, is_meant, owner)
     async with aclosing(once(few) if few else image_sets(call, ids, owner)) as sets:
@@ -191,7 +192,7 @@ async def meant_images(call: Call, is_meant: Callable[[Image], bool], owner: int
 
 
 async def ids_and_few(
-    call: Call, is_meant: Callable[[Image], bool], owner: int = VISIBLE
+    call: Call, is_meant: Callable[[Image], bool], owner: int = OwnerFilter.VISIBLE
 ) -> tuple[list[int], list[Image]]:
     """Return the ids of the images that are meant, lowest first, and the images if they are no more than a set.
 
@@ -202,7 +203,7 @@ async def ids_and_few(
     return [image.id for image in found], found if len(found) <= SET_SIZE else []
 
 
-async def image_sets(call: Call, ids: Sequence[int], owner: int = VISIBLE) -> Sets[Image]:
+async def image_sets(call: Call, ids: Sequence[int], owner: int = OwnerFilter.VISIBLE) -> Sets[Image]:
     """Yield what reads the images with these OpenNebula ids, lowest first, in sets of a few hundred."""
     for start in range(0, len(ids), SET_SIZE):
         yield partial(_between, call, owner, ids[start : start + SET_SIZE])
@@ -220,7 +221,7 @@ async def images(call: Call, numbers: Sequence[int]) -> tuple[Image, ...]:
     """
     wanted = dict.fromkeys(numbers)
     if len(wanted) > _READ_ONE_BY_ONE:
-        between = await call.one.images(VISIBLE, min(wanted), max(wanted))
+        between = await call.one.images(OwnerFilter.VISIBLE, min(wanted), max(wanted))
         pool = {image.id: image for image in await call.budget.those(between, lambda image: image.id in wanted)}
         return tuple(pool[number] for number in wanted if number in pool)
     found = await together(_image(call, number) for number in wanted)

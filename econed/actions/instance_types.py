@@ -19,7 +19,7 @@ from econed.errors import EC2Error, NotKeepable
 from econed.ids import IMAGE
 from econed.opennebula.attributes import Attributes, Vector
 from econed.opennebula.file_templates import FileTemplate, FileTemplateError
-from econed.opennebula.template import attribute, keepable, render, template
+from econed.opennebula.template import attribute, is_storable, render, template
 from econed.opennebula.template_reader import read_template
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def read_file_types(directory: Path, files: Mapping[str, str]) -> FileTypes:
     found: dict[str, FileTemplate] = {}
     for name, file in files.items():
         path = directory / file
-        if not keepable(name):
+        if not is_storable(name):
             problems.append(Finding(str(path), "its instance type has a name that OpenNebula does not keep", key=name))
         try:
             found[name] = FileTemplate.parse(path.read_text("utf-8"))

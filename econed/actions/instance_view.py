@@ -180,10 +180,10 @@ def instance(
         "NetworkInterfaces": [],
         "SecurityGroups": [],
     }
-    shown["BootMode"] = shown["CurrentInstanceBootMode"] = "uefi" if machine.boots_by_uefi else "legacy-bios"
+    shown["BootMode"] = shown["CurrentInstanceBootMode"] = "uefi" if machine.boots_with_uefi else "legacy-bios"
     if tags := tags_of(facts):
         shown["Tags"] = tags
-    if key_name := machine.context_stored(KEY_NAME):
+    if key_name := machine.decoded_context_text(KEY_NAME):
         shown["KeyName"] = key_name
     if vcpus := whole_number(machine.template_text("VCPU")) or 1:
         shown["CpuOptions"] = {"CoreCount": vcpus, "ThreadsPerCore": 1}

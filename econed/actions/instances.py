@@ -18,7 +18,7 @@ from econed.actions.listing import Page, in_parts, one_set
 from econed.actions.machines import listed_ids, machine_sets, machines
 from econed.actions.paging import Listing, Paging
 from econed.errors import OpenNebulaRefusal
-from econed.opennebula.session import VISIBLE
+from econed.opennebula.pools import OwnerFilter
 
 if TYPE_CHECKING:
     from types_boto3_ec2.type_defs import InstanceStatusTypeDef, ReservationTypeDef
@@ -83,7 +83,7 @@ async def describe_instance_status(
 
 
 async def _sets(
-    call: Call, instance_ids: Sequence[str], paging: Paging, *, ended: bool, owner: int | None = VISIBLE
+    call: Call, instance_ids: Sequence[str], paging: Paging, *, ended: bool, owner: int | None = OwnerFilter.VISIBLE
 ) -> Sets[VirtualMachine]:
     """Return what reads the machines with these ids, or all behind the place where a page begins, lowest id first.
 
@@ -117,7 +117,7 @@ def _owner(filters: Sequence[Filter]) -> int | None:
     """
     owners = INSTANCE_FILTERS.values_of("owner-id", filters)
     if owners is None or len(owners) != 1:
-        return VISIBLE
+        return OwnerFilter.VISIBLE
     (owner,) = owners
     return user_of(owner)
 

@@ -26,7 +26,7 @@ from econed.actions.public_keys import KeyType, PublicKey, type_of
 from econed.actions.tagging import tag_text, tags_under, untag_text
 from econed.errors import EC2Error, OpenNebulaRefusal
 from econed.opennebula.attributes import Attributes, Value
-from econed.opennebula.template import attribute, hex_name, removal, storable, stored, template, vector
+from econed.opennebula.template import attribute, decode_member, encode_member, hex_name, removal, template, vector
 from econed.opennebula.values import epoch_seconds
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class KeyPair:
 
 async def own_key_pairs(call: Call) -> tuple[UserDocument, dict[str, KeyPair]]:
     """Return the caller, and their key pairs by name, in the order of their names."""
-    user = await call.one.myself()
+    user = await call.one.current_user()
     return user, await call.in_thread(lambda: key_pairs(user))
 
 
@@ -91,7 +91,7 @@ def key_pairs(user: UserDocument) -> dict[str, KeyPair]:
         elif attribute_name.startswith(_KEY):
             kept.pop(attribute_name, None)
             entry = attributes.vector(attribute_name)
-            if (name := stored(entry, "NAME")) is not None:
+            if (name := decode_member(entry, "NAME")) is not None:
                 kept[attribute_name] = (name, entry)
     return {
         name: _key_pair(user.id, name, entry, tagged.get(tag_prefix(user.id, name), ()))
@@ -146,7 +146,7 @@ async def add(call: Call, user: UserDocument, name: str, key: PublicKey, tags: M
     added = template(_text(name, key, announced), tag_text(tags, tag_prefix(user.id, name)))
     await call.in_thread(lambda: check_size(user.template, added, MAX_ON_USER, _too_many()))
     claim = _CLAIM + secrets.token_hex(8).upper()
-    await call.one.user_update(user.id, vector(claim, {**storable("NAME", name), "TIME": str(announced)}))
+    await call.one.user_update(user.id, vector(claim, {**encode_member("NAME", name), "TIME": str(announced)}))
     try:
         seen = await user_without(call, name, added)
         if _others(call, seen.template, name, claim) or call.now - announced > _CLAIM_USABLE:
@@ -196,8 +196,8 @@ def _text(name: str, key: PublicKey, created: int) -> str:
     return vector(
         hex_name(_KEY, name),
         {
-            **storable("NAME", name),
-            **storable("PUBLIC_KEY", key.line),
+            **encode_member("NAME", name),
+            **encode_member("PUBLIC_KEY", key.line),
             "FINGERPRINT": key.fingerprint,
             "TYPE": key.type,
             "CREATED": str(created),
@@ -206,7 +206,7 @@ def _text(name: str, key: PublicKey, created: int) -> str:
 
 
 def _key_pair(user_id: int, name: str, entry: Vector, tagged: Iterable[tuple[str, Value]]) -> KeyPair:
-    public_key = stored(entry, "PUBLIC_KEY") or ""
+    public_key = decode_member(entry, "PUBLIC_KEY") or ""
     return KeyPair(
         id=key_pair_id(user_id, name),
         name=name,
@@ -247,7 +247,7 @@ def _others(call: Call, attributes: Attributes, name: str, own: str) -> bool:
             claim = attributes.vector(other)
             time = epoch_seconds(claim.get("TIME", ""))
             is_live = time is not None and call.now - time < CLAIM_LIFETIME
-            if is_live and stored(claim, "NAME") == name:
+            if is_live and decode_member(claim, "NAME") == name:
                 return True
     return False
 

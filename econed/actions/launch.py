@@ -35,7 +35,8 @@ from econed.actions.pacing import ITEM
 from econed.actions.volume_chores import give_volumes
 from econed.errors import EC2Error, NotKeepable, OpenNebulaError, OpenNebulaRefusal
 from econed.ids import reservation_id
-from econed.opennebula.session import ANY_STATE, MINE, NOT_DONE, Session
+from econed.opennebula.pools import OwnerFilter, StateFilter
+from econed.opennebula.session import Session
 from econed.opennebula.states import VmState
 from econed.opennebula.template import attribute, template
 from econed.opennebula.values import whole_number
@@ -166,7 +167,7 @@ async def _look(call: Call, token: ClientToken, *, back_to: Callable[[VirtualMac
     found: dict[int, VirtualMachine] = {}
     newest = -1
     for offset in count(0, _PAGE):
-        page = await call.one.vm_page(_PAGE, offset, owner=MINE, state=ANY_STATE)
+        page = await call.one.vm_page(_PAGE, offset, owner=OwnerFilter.MINE, state=StateFilter.ANY)
         newest = max([newest, *(machine.id for machine in page)])
         found |= {machine.id: machine for machine in page if _carries(machine, token) and not back_to(machine)}
         if len(page) < _PAGE or any(back_to(machine) for machine in page):
@@ -286,7 +287,7 @@ async def end_left_over(look: Look) -> None:
 
 async def machines_left_over(examination: Examination) -> AsyncGenerator[Finding, None]:
     """Machines that RunInstances made and that never became instances."""
-    async with aclosing(examination.machines(NOT_DONE)) as machines:
+    async with aclosing(examination.machines(StateFilter.NOT_DONE)) as machines:
         async for machine in machines:
             facts = machine.user_template
             if LAUNCH_INDEX not in facts or machine.stime >= examination.now - HOLD_AGE:

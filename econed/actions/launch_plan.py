@@ -25,7 +25,15 @@ from econed.actions.object_limits import MAX_ON_MACHINE, check_size
 from econed.actions.tagging import disk_tag_prefix, tag_text, too_many
 from econed.ids import IMAGE
 from econed.opennebula.attributes import Attributes
-from econed.opennebula.template import attribute, context, context_keepable, render, storable, template, vector
+from econed.opennebula.template import (
+    attribute,
+    context,
+    encode_member,
+    is_storable_in_context,
+    render,
+    template,
+    vector,
+)
 
 if TYPE_CHECKING:
     from econed.actions.client_tokens import ClientToken
@@ -112,7 +120,7 @@ def machine_name(plan: LaunchPlan) -> str:
 
 def for_context(public_key: str) -> str:
     """Return a public key that OpenNebula keeps in CONTEXT as it is: the comment is no part of the key."""
-    return public_key if context_keepable(public_key) else " ".join(public_key.split()[:2])
+    return public_key if is_storable_in_context(public_key) else " ".join(public_key.split()[:2])
 
 
 def _context(plan: LaunchPlan) -> str:
@@ -120,7 +128,7 @@ def _context(plan: LaunchPlan) -> str:
     added: dict[str, str] = {}
     if plan.key_name is not None and plan.public_key is not None:
         added |= {PUBLIC_KEY: plan.public_key, "SSH_PUBLIC_KEY": plan.public_key}
-        added |= storable(KEY_NAME, plan.key_name, in_context=True)
+        added |= encode_member(KEY_NAME, plan.key_name, in_context=True)
     if plan.user_data is not None:
         added |= {USER_DATA: plan.user_data, "USER_DATA": plan.user_data, "USER_DATA_ENCODING": "base64"}
     return context(plan.instance_type.attributes.vector("CONTEXT"), added) if added else ""

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from econed.actions.by_id import named
 from econed.actions.instance_facts import DISCARDED
 from econed.ids import INSTANCE
-from econed.opennebula.session import NOT_DONE, SET_SIZE, VISIBLE
+from econed.opennebula.pools import OwnerFilter, StateFilter
+from econed.opennebula.read_session import SET_SIZE
 from econed.opennebula.states import VmState
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ async def machines(call: Call, instance_ids: Sequence[str]) -> tuple[VirtualMach
     return await named(INSTANCE, instance_ids, partial(_shown, call))
 
 
-async def listed_ids(call: Call, *, ended: bool = True, owner: int = VISIBLE) -> tuple[int, ...]:
+async def listed_ids(call: Call, *, ended: bool = True, owner: int = OwnerFilter.VISIBLE) -> tuple[int, ...]:
     """Return the ids of all machines that may be instances to the caller, lowest first.
 
     These are all that live and, with `ended`, those that ended lately. The cost does not grow with all machines that
@@ -51,11 +52,11 @@ async def listed_ids(call: Call, *, ended: bool = True, owner: int = VISIBLE) ->
 
 
 async def _listed_ids(call: Call, ended: bool, owner: int) -> tuple[int, ...]:
-    living = await call.one.vm_ids(owner, NOT_DONE)
+    living = await call.one.vm_ids(owner, StateFilter.NOT_DONE)
     if not (ended and call.settings.describe_with_terminated_instances):
         return tuple(sorted(living))
-    lately = await call.one.ran_since(_forgotten_before(call), owner)
-    newest = await call.one.vm_newest(_NEWEST_ENDED, owner, VmState.DONE)
+    lately = await call.one.vm_ids_since(_forgotten_before(call), owner)
+    newest = await call.one.newest_vms(_NEWEST_ENDED, owner, VmState.DONE)
     shown = await call.budget.those(newest, partial(is_shown, call))
     return tuple(sorted({*living, *lately, *(machine.id for machine in shown)}))
 

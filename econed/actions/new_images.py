@@ -26,7 +26,7 @@ from econed.actions.volume_facts import MADE_AS
 from econed.actions.watch import watch
 from econed.errors import EC2Error
 from econed.ids import IMAGE
-from econed.opennebula.session import MINE
+from econed.opennebula.pools import OwnerFilter
 from econed.opennebula.states import LcmState, VmState
 from econed.opennebula.template import attribute, hex_name, removal, template, vector
 from econed.opennebula.values import epoch_seconds, whole_number
@@ -148,7 +148,7 @@ async def new_image_name(
     own_name = image_name(owned, name)
     if own_name != name:
         # An image that has the name and no announcement is none that becomes an AMI: or it has become one since.
-        demand_free(await call.one.images(MINE), name)
+        demand_free(await call.one.images(OwnerFilter.MINE), name)
     return own_name
 
 
@@ -233,7 +233,7 @@ async def finish_images(look: Look) -> None:
         look.keep()
     if not due:
         return
-    images = await look.session.images(MINE) if any(new.facts for new in due) else ()
+    images = await look.session.images(OwnerFilter.MINE) if any(new.facts for new in due) else ()
     for new in due:
         image = next((image for image in images if new.is_made_of(image)), None)
         if image is not None and new.facts:

@@ -153,7 +153,7 @@ async def _end(call: Call, change: _Change, machine: VirtualMachine) -> None:
         if state_of(machine) in change.done:
             return
         if call.clock.seconds() >= until:
-            await watch_termination(call.one, await call.one.myself(), call.now)
+            await watch_termination(call.one, await call.one.current_user(), call.now)
             await call.one.vm_update(machine.id, attribute(TERMINATING, "YES"))
             return
         await call.pause(_EVERY)

@@ -28,7 +28,7 @@ from econed.actions.watch import watch_caller
 from econed.errors import EC2Error, OpenNebulaCode, OpenNebulaRefusal
 from econed.ids import IMAGE, INSTANCE, SNAPSHOT
 from econed.opennebula.documents import OwnedView, Right
-from econed.opennebula.session import MINE, VISIBLE
+from econed.opennebula.pools import OwnerFilter
 from econed.opennebula.states import ImageState
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ async def describe_snapshots(
     if snapshot_ids:
         sets = once([image for image in await found_snapshots(call, snapshot_ids) if is_meant(image)])
     else:
-        owner = MINE if owners == {call.owner_id} else VISIBLE
+        owner = OwnerFilter.MINE if owners == {call.owner_id} else OwnerFilter.VISIBLE
         sets = meant_images(call, lambda image: is_shown(image) and is_meant(image), owner)
     return in_parts("Snapshots", sets, shown, Page(lambda image: (image.id,), paging))
 

@@ -14,7 +14,8 @@ from twisted.logger import Logger
 
 from econed.actions.instance_times import noted_stop
 from econed.errors import InvalidReply, OpenNebulaRefusal
-from econed.opennebula.session import VISIBLE, Session
+from econed.opennebula.pools import OwnerFilter
+from econed.opennebula.session import Session
 from econed.opennebula.states import VmState
 from econed.opennebula.values import whole_number
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
     from econed.interfaces import IOpenNebula
-    from econed.opennebula.documents import Note
+    from econed.opennebula.documents import OnRead
 
 _UNTIMED: Final = (VmState.POWEROFF, VmState.SUSPENDED)
 _RECORDED_SINCE: Final = 6
@@ -33,11 +34,11 @@ class StopTimes:
     """Notes the stops of all users' machines, each in its owner's session."""
 
     def __init__(
-        self, one: IOpenNebula, clock: IReactorTime, note: Note | None = None, log: Logger | None = None
+        self, one: IOpenNebula, clock: IReactorTime, on_read: OnRead | None = None, log: Logger | None = None
     ) -> None:
         self._one = one
         self._clock = clock
-        self._note = note
+        self._on_read = on_read
         self._log = log or Logger(namespace="econed.reconciler")
         self._is_needed: bool | None = None
         self._seen: Mapping[int, int] = {}
@@ -48,7 +49,7 @@ class StopTimes:
 
         Raises `OpenNebulaError`; a stop that oned does not let be noted is logged, and does not keep the others.
         """
-        session = Session(self._one, None, self._note)
+        session = Session(self._one, None, self._on_read)
         if self._is_needed is None:
             major = whole_number((await session.version()).partition(".")[0])
             if major is None:
@@ -58,7 +59,7 @@ class StopTimes:
             return
         off = {}
         for state in _UNTIMED:
-            for machine in await session.vm_short(VISIBLE, state):
+            for machine in await session.vms_in_short_form(OwnerFilter.VISIBLE, state):
                 if machine.last_record is not None:
                     off[machine.id] = machine.last_record.sequence
         unseen = [number for number, record in off.items() if self._seen.get(number) != record]
@@ -74,6 +75,6 @@ class StopTimes:
 
     async def _write(self, number: int, owner: str, text: str) -> None:
         try:
-            await Session(self._one, owner, self._note).vm_update(number, text)
+            await Session(self._one, owner, self._on_read).vm_update(number, text)
         except OpenNebulaRefusal as refusal:
             self._log.warn("the stop of machine {id} is not noted: {refusal}", id=number, refusal=str(refusal))

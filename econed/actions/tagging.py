@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from econed.actions.inputs import Tag, demand_showable
 from econed.errors import EC2Error
-from econed.opennebula.template import attribute, hex_name, removal, storable, stored, template, vector
+from econed.opennebula.template import attribute, decode_member, encode_member, hex_name, removal, template, vector
 
 if TYPE_CHECKING:
     from types_boto3_ec2.type_defs import TagTypeDef
@@ -51,7 +51,7 @@ def tag_text(tags: Mapping[str, str], prefix: str = PREFIX) -> str:
     """Return the template text that puts these tags on an object."""
     return template(
         *(
-            vector(hex_name(prefix, key), {**storable("KEY", key), **storable("VALUE", value)})
+            vector(hex_name(prefix, key), {**encode_member("KEY", key), **encode_member("VALUE", value)})
             for key, value in tags.items()
         )
     )
@@ -130,10 +130,10 @@ def too_many() -> EC2Error:
 
 def _tags(attributes: Attributes, prefix: str, older: Mapping[str, str]) -> list[TagTypeDef]:
     kept = dict(older)
-    for name in attributes.names_from(prefix):
+    for name in attributes.names_starting_with(prefix):
         kept.pop(_key(name, prefix), None)
         members = attributes.vector(name)
-        key, value = stored(members, "KEY"), stored(members, "VALUE")
+        key, value = decode_member(members, "KEY"), decode_member(members, "VALUE")
         if key is not None:
             kept[key] = value or ""
     return [{"Key": key, "Value": value} for key, value in sorted(kept.items())]

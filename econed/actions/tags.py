@@ -231,7 +231,7 @@ async def _check_sizes(call: Call, found: _Resources, added: Mapping[str, str]) 
         text = template(*(tag_text(added, each.prefix) for each in on_image.tagged()))
         check_size(on_image.image.template, text, MAX_ON_IMAGE, too_many())
     if found.key_pairs:
-        user = await call.one.myself()
+        user = await call.one.current_user()
         text = template(*(tag_text(added, tag_prefix(call.caller.id, pair.name)) for pair in found.key_pairs))
         await call.in_thread(lambda: check_size(user.template, text, MAX_ON_USER, too_many()))
     if found.pool is not None:

@@ -15,7 +15,7 @@ from econed.actions.image_sources import demand_datastore
 from econed.actions.watch import watch_caller
 from econed.errors import EC2Error, OpenNebulaRefusal
 from econed.ids import IMAGE
-from econed.opennebula.session import MINE
+from econed.opennebula.pools import OwnerFilter
 from econed.opennebula.template import attribute, template
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def removal(files: IUploadedFiles) -> Chore:
             look.keep()
         if not waiting:
             return
-        by_path = {image.path: image for image in await look.session.images(MINE)}
+        by_path = {image.path: image for image in await look.session.images(OwnerFilter.MINE)}
         for path, written in waiting:
             image = by_path.get(path)
             is_needed = written > look.now - ORPHAN_AGE if image is None else image.state.is_being_written

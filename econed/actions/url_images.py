@@ -19,7 +19,7 @@ from econed.actions.watch import watch_caller
 from econed.errors import EC2Error, OpenNebulaRefusal
 from econed.hosts import is_named
 from econed.image_urls import ImageURL, strange_host
-from econed.opennebula.session import MINE
+from econed.opennebula.pools import OwnerFilter
 from econed.opennebula.template import attribute, template
 
 if TYPE_CHECKING:
@@ -79,4 +79,4 @@ async def _own_name(call: Call, name: str) -> str:
     if not name:
         return f"ec2-{uuid.uuid4()}"
     demand_name(name)
-    return await new_image_name(call, await call.one.images(MINE), await call.one.myself(), name)
+    return await new_image_name(call, await call.one.images(OwnerFilter.MINE), await call.one.current_user(), name)

@@ -23,7 +23,8 @@ from econed.actions.volume_facts import (
     is_unfinished,
 )
 from econed.errors import OpenNebulaCode, OpenNebulaRefusal
-from econed.opennebula.session import MINE, Session
+from econed.opennebula.pools import OwnerFilter
+from econed.opennebula.session import Session
 from econed.opennebula.states import ImageState, VmState
 from econed.opennebula.template import attribute, removal, template
 from econed.opennebula.values import epoch_seconds, whole_number
@@ -54,7 +55,7 @@ async def look_after_volumes(look: Look) -> None:
     however they did, if these were to take them along. What oned was copying when it was to be attached or deleted is
     so when oned lets it.
     """
-    mine = [image for image in await look.session.images(MINE) if image.state is not ImageState.DELETE]
+    mine = [image for image in await look.session.images(OwnerFilter.MINE) if image.state is not ImageState.DELETE]
     wanted = {whole_number(image.template.text(DELETE_WITH)) for image in mine}
     launched = [image for image in mine if epoch_seconds(image.template.text(LAUNCHED_AT)) is not None]
     wanted |= {machine_id for image in launched for machine_id in image.vm_ids}

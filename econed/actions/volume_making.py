@@ -11,7 +11,7 @@ from econed.actions.tagging import tag_text
 from econed.actions.volume_facts import IS_VOLUME, MADE_AS, finished, is_marked_deleted, is_unfinished, volume_name
 from econed.errors import EC2Error, OpenNebulaCode, OpenNebulaRefusal
 from econed.ids import SNAPSHOT
-from econed.opennebula.session import MINE
+from econed.opennebula.pools import OwnerFilter
 from econed.opennebula.states import ImageState
 from econed.opennebula.template import attribute, template
 
@@ -108,7 +108,7 @@ async def make_volume_once(call: Call, plan: VolumePlan, token: ClientToken) -> 
             if refusal.code not in _TAKEN:
                 raise
             refused = refusal
-        there = next((each for each in await call.one.images(MINE) if each.name == plan.name), None)
+        there = next((each for each in await call.one.images(OwnerFilter.MINE) if each.name == plan.name), None)
         if there is None and refused.code == OpenNebulaCode.INTERNAL:
             raise refused
         if there is not None and is_marked_deleted(there):

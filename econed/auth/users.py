@@ -30,7 +30,7 @@ from zope.interface import implementer
 from econed.auth.cached_lookup import CachedLookup
 from econed.errors import OpenNebulaCode, OpenNebulaRefusal, ReplyTooLarge
 from econed.interfaces import IOpenNebula, IUserDirectory
-from econed.opennebula.documents import Note, UserDocument
+from econed.opennebula.documents import OnRead, UserDocument
 from econed.opennebula.session import Session
 from econed.user import User
 
@@ -57,7 +57,7 @@ UNKNOWN_SUBJECT_INTERVAL = 10.0
 class UserDirectory:
     """Users, read from oned as serveradmin.
 
-    Its size is bounded by the number of users in OpenNebula; unknown names are not remembered. `note` is called with
+    Its size is bounded by the number of users in OpenNebula; unknown names are not remembered. `on_read` is called with
     the elements that are read of oned's documents. `count_lookup` is called for each lookup in the caches `userpool`
     (changes, all users) and `user`, with the name of the cache and the outcome (see
     `econed.auth.cached_lookup.CountLookup`). `log` receives the users whose document is too long.
@@ -67,12 +67,12 @@ class UserDirectory:
         self,
         one: IOpenNebula,
         clock: IReactorTime,
-        note: Note | None = None,
+        on_read: OnRead | None = None,
         count_lookup: Callable[[str, str], None] | None = None,
         log: Logger | None = None,
     ) -> None:
         count_pool, self._count_user = (count_lookup and partial(count_lookup, cache) for cache in ("userpool", "user"))
-        self._session = Session(one, None, note)
+        self._session = Session(one, None, on_read)
         self._clock = clock
         self._log = log or Logger(namespace="econed")
         self._all = CachedLookup(clock, self._read_all, count_pool)

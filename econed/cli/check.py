@@ -17,9 +17,9 @@ from econed.config.settings import Settings
 from econed.errors import OpenNebulaError, OpenNebulaRefusal
 from econed.fetching.own_host import has_tmpdir
 from econed.interfaces import IOpenNebula
-from econed.opennebula.access import Group, Operation, Resource, Rule, granted
+from econed.opennebula.access import Group, Operation, Resource, Rule, is_granted
 from econed.opennebula.documents import OwnedView, Right, UserDocument, VirtualNetwork
-from econed.opennebula.raft import Raft, RaftState
+from econed.opennebula.raft import RaftState, RaftStatus
 from econed.opennebula.session import Session
 from econed.opennebula.states import DatastoreType, ImageState
 from econed.telemetry.log_lines import printable
@@ -92,7 +92,7 @@ def show(rows: Sequence[Row], out: TextIO) -> None:
 async def checked(one: IOpenNebula, ready: Prepared, group_names: Sequence[str]) -> AsyncGenerator[Row, None]:
     """Yield what there is to say; raises `OpenNebulaError` where oned cannot be asked at all."""
     serveradmin = Session(one, None)
-    await serveradmin.myself()
+    await serveradmin.current_user()
     version = await serveradmin.version()
     yield Row(Verdict.GOOD, "oned", ", ".join(ready.settings.one_xmlrpc))
     known = version.startswith(_KNOWN)
@@ -112,7 +112,7 @@ async def checked(one: IOpenNebula, ready: Prepared, group_names: Sequence[str])
     for user_id in too_long:
         yield Row(Verdict.BAD, f"user {user_id}", "has a document that is too long to be read, and cannot use EC2")
     wanted = _groups(every_group, users, group_names)
-    survey = Survey(ready, serveradmin, wanted, await serveradmin.rules())
+    survey = Survey(ready, serveradmin, wanted, await serveradmin.acl_rules())
     for about in (_types, _amis, _places, _elastic_ips, _rights):
         try:
             async for row in about(survey):
@@ -146,7 +146,7 @@ def of_servers(standings: Sequence[Standing]) -> Iterator[Row]:
         yield Row(Verdict.BAD, "servers", "none leads: nothing can be changed, requests wait")
 
 
-def _place(raft: Raft) -> str:
+def _place(raft: RaftStatus) -> str:
     words = {RaftState.LEADER: "leads", RaftState.FOLLOWER: "follows", RaftState.CANDIDATE: "stands for election"}
     return f"{words[raft.state]} (term {raft.term})"
 
@@ -243,9 +243,9 @@ async def _rights(survey: Survey) -> AsyncGenerator[Row, None]:
         missing = [
             Row(Verdict.BAD, f"group {group.name}", f"cannot {what}: {_command(group, resource, operation)}")
             for resource, operation, what in NEEDED
-            if not granted(survey.rules, group.id, resource, operation)
+            if not is_granted(survey.rules, group.id, resource, operation)
         ]
-        of_all = granted(survey.rules, group.id, Resource.NET, Operation.USE)
+        of_all = is_granted(survey.rules, group.id, Resource.NET, Operation.USE)
         if not of_all and not any(_may(survey, group, network, Resource.NET) for network in networks):
             text = f"can use no network: {_command(group, Resource.NET, Operation.USE)}"
             missing.append(Row(Verdict.BAD, f"group {group.name}", text))
@@ -266,8 +266,8 @@ def _usable(survey: Survey, thing: OwnedView, resource: Resource) -> Row:
 
 
 def _may(survey: Survey, group: Group, thing: OwnedView, resource: Resource) -> bool:
-    allowed = thing.may(_NOBODY, (group.id,), Right.USE)
-    return allowed or granted(survey.rules, group.id, resource, Operation.USE)
+    allowed = thing.allows(_NOBODY, (group.id,), Right.USE)
+    return allowed or is_granted(survey.rules, group.id, resource, Operation.USE)
 
 
 def _of_this_machine(ready: Prepared) -> Iterator[Row]:

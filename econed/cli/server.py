@@ -207,7 +207,7 @@ class Server:
 
         async def ask(reactor: Any) -> OpenNebulaError | None:
             try:
-                await Session(client(reactor, ready), None).myself()
+                await Session(client(reactor, ready), None).current_user()
             except OpenNebulaError as error:
                 return error
             return None

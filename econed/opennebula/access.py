@@ -71,6 +71,6 @@ class Rule(View):
             raise InvalidReply(self._path, f"{path} is no hexadecimal number") from None
 
 
-def granted(rules: Collection[Rule], group_id: int, resource: Resource, operation: Operation) -> bool:
+def is_granted(rules: Collection[Rule], group_id: int, resource: Resource, operation: Operation) -> bool:
     """Whether any rule lets every user of a group do this."""
     return any(rule.grants(group_id, resource, operation) for rule in rules)

@@ -52,7 +52,7 @@ class Attributes:
         """Return every name once, in oned's order."""
         return tuple(self._by_name)
 
-    def names_from(self, prefix: str) -> tuple[str, ...]:
+    def names_starting_with(self, prefix: str) -> tuple[str, ...]:
         """Return every name that begins with `prefix`, in alphabetical order.
 
         It costs no more than what it returns: of one object many prefixes may be asked for.

@@ -12,7 +12,7 @@ from econed.opennebula.attributes import Attributes, Value, Vector
 from econed.opennebula.machines import Disk, HistoryRecord, Nic, VirtualMachine
 from econed.opennebula.networks import HELD, AddressRange, Lease, VirtualNetwork
 from econed.opennebula.states import DatastoreType, ImageState, ImageType
-from econed.opennebula.views import Lock, Note, OwnedView, Permissions, Right, View
+from econed.opennebula.views import Lock, OnRead, OwnedView, Permissions, Right, View
 
 __all__ = [
     "HELD",
@@ -26,7 +26,7 @@ __all__ = [
     "Lease",
     "Lock",
     "Nic",
-    "Note",
+    "OnRead",
     "OwnedView",
     "Permissions",
     "Right",

@@ -19,7 +19,7 @@ from typing import Final
 
 from econed.errors import NotKeepable
 from econed.opennebula.attributes import Attributes, Value
-from econed.opennebula.template import context_keepable, keepable, quotable
+from econed.opennebula.template import is_quotable, is_storable, is_storable_in_context
 from econed.opennebula.template_reader import TemplateSyntaxError, read_strictly
 
 ALWAYS: Final = ("img_id", "ec2_img_id", "instance_type")
@@ -236,7 +236,7 @@ def _read(nodes: Sequence[_Node], there: Collection[str]) -> tuple[tuple[str, Va
     read: list[tuple[str, Value]] = []
     try:
         for at, name, value in read_strictly(text):
-            if not all(quotable(_MARK.sub("", each)) for each in _texts(value)):
+            if not all(is_quotable(_MARK.sub("", each)) for each in _texts(value)):
                 raise FileTemplateError(_line_of(pieces, at), f"{name} holds a text that OpenNebula does not keep")
             read.append((name, value))
     except TemplateSyntaxError as error:
@@ -270,8 +270,8 @@ def _line_of(pieces: Sequence[_Text], at: int) -> int:
 def _filled(name: str, value: Value, values: Mapping[str, str]) -> Value:
     """Put the values where the marks are; what oned would read as something else is refused."""
     if isinstance(value, str):
-        return _filled_text(name, value, values, keepable)
-    keeps = context_keepable if name == "CONTEXT" else keepable
+        return _filled_text(name, value, values, is_storable)
+    keeps = is_storable_in_context if name == "CONTEXT" else is_storable
     return {key: _filled_text(f"{name}/{key}", text, values, keeps) for key, text in value.items()}
 
 
@@ -281,6 +281,6 @@ def _filled_text(name: str, text: str, values: Mapping[str, str], keeps: Callabl
     # In CONTEXT oned expands the file's own variables: what is asked there is asked of the values alone.
     put_in = [values.get(key, "") for key in _MARK.findall(text)]
     filled = _MARK.sub(lambda mark: values.get(mark[1], ""), text)
-    if not all(map(keeps, put_in)) or not keepable(filled):
+    if not all(map(keeps, put_in)) or not is_storable(filled):
         raise NotKeepable(name)
     return filled

@@ -18,10 +18,10 @@ from econed.errors import ReplyTooLarge
 
 _T = TypeVar("_T")
 
-LEFT_OUT_FOR: Final = 60.0
+SKIP_SECONDS: Final = 60.0
 """Seconds for which a document that was too long is not asked for again."""
 
-MAX_LEFT_OUT: Final = 1000
+MAX_SKIPPED: Final = 1000
 """How many such documents are remembered; the oldest is forgotten first."""
 
 MAX_CALLS: Final = 256
@@ -112,7 +112,7 @@ class LongDocuments:
     def _known(self, method: str) -> set[int]:
         """Return the ids of what is left out of a pool now."""
         now = self._now()
-        while self._noted and not 0 <= now - next(iter(self._noted.values())) < LEFT_OUT_FOR:
+        while self._noted and not 0 <= now - next(iter(self._noted.values())) < SKIP_SECONDS:
             self._noted.popitem(last=False)
         return {object_id for of, object_id in self._noted if of == method}
 
@@ -123,7 +123,7 @@ class LongDocuments:
             self._log.warn("object {id} is left out of lists: {error}", id=object_id, error=str(error))
         self._noted[key] = self._now()
         self._noted.move_to_end(key)
-        if len(self._noted) > MAX_LEFT_OUT:
+        if len(self._noted) > MAX_SKIPPED:
             self._noted.popitem(last=False)
 
 

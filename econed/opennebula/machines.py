@@ -7,7 +7,7 @@ from ipaddress import IPv4Address, IPv6Address
 
 from econed.opennebula.attributes import Attributes, Vector
 from econed.opennebula.states import LcmState, VmState, state_name
-from econed.opennebula.template import spellings, stored
+from econed.opennebula.template import decode_member, member_names
 from econed.opennebula.values import ipv4, ipv6, mac, whole_number
 from econed.opennebula.views import OwnedView, View
 
@@ -235,7 +235,7 @@ class VirtualMachine(OwnedView):
         return self._text("DEPLOY_ID")
 
     @property
-    def boots_by_uefi(self) -> bool:
+    def boots_with_uefi(self) -> bool:
         """Whether its firmware is UEFI: OS/FIRMWARE is UEFI, or a file of it; without one, or BIOS, it is not."""
         return self._text("TEMPLATE/OS/FIRMWARE").upper() not in ("", "BIOS")
 
@@ -251,12 +251,12 @@ class VirtualMachine(OwnedView):
     @cached_property
     def disks(self) -> tuple[Disk, ...]:
         """Its disks, in oned's order. The CONTEXT image is none of them."""
-        return tuple(Disk(each, self._note, self._below("TEMPLATE/DISK")) for each in self._all("TEMPLATE/DISK"))
+        return tuple(Disk(each, self._on_read, self._below("TEMPLATE/DISK")) for each in self._all("TEMPLATE/DISK"))
 
     @cached_property
     def nics(self) -> tuple[Nic, ...]:
         """Its network interfaces, in oned's order."""
-        return tuple(Nic(each, self._note, self._below("TEMPLATE/NIC")) for each in self._all("TEMPLATE/NIC"))
+        return tuple(Nic(each, self._on_read, self._below("TEMPLATE/NIC")) for each in self._all("TEMPLATE/NIC"))
 
     @cached_property
     def context(self) -> Vector:
@@ -267,9 +267,9 @@ class VirtualMachine(OwnedView):
         """Return one member of CONTEXT; empty if there is none."""
         return self._named("TEMPLATE/CONTEXT", name)
 
-    def context_stored(self, name: str) -> str | None:
-        """Return a text that `storable` put into CONTEXT; None if there is none."""
-        return stored({each: text for each in spellings(name) if (text := self.context_text(each))}, name)
+    def decoded_context_text(self, name: str) -> str | None:
+        """Return a text that `encode_member` put into CONTEXT; None if there is none."""
+        return decode_member({each: text for each in member_names(name) if (text := self.context_text(each))}, name)
 
     @cached_property
     def user_template(self) -> Attributes:
@@ -290,7 +290,7 @@ class VirtualMachine(OwnedView):
     def history(self) -> tuple[HistoryRecord, ...]:
         """Its stays on hosts, oldest first. Pools give the last one only."""
         path = "HISTORY_RECORDS/HISTORY"
-        return tuple(HistoryRecord(each, self._note, self._below(path)) for each in self._all(path))
+        return tuple(HistoryRecord(each, self._on_read, self._below(path)) for each in self._all(path))
 
     @property
     def last_record(self) -> HistoryRecord | None:
@@ -316,7 +316,7 @@ class VirtualMachine(OwnedView):
     def security_group_names(self) -> dict[int, str]:
         """The names of the security groups whose rules hold for it, by id."""
         path = "TEMPLATE/SECURITY_GROUP_RULE"
-        rules = [SecurityGroupRule(each, self._note, self._below(path)) for each in self._all(path)]
+        rules = [SecurityGroupRule(each, self._on_read, self._below(path)) for each in self._all(path)]
         return {rule.group_id: rule.group_name for rule in rules if rule.group_id is not None}
 
 

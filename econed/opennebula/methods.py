@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from econed.errors import OpenNebulaCode, OpenNebulaRefusal
-from econed.opennebula.template import sendable
+from econed.opennebula.template import is_sendable
 
 _MIB = 1024 * 1024
 
@@ -37,7 +37,7 @@ _MAX_RESPONSE: Mapping[str, int] = MappingProxyType(
 _READING = frozenset({"info", "infoset", "infoextended", "accounting", "showback", "monitoring", "version", "config"})
 
 
-def is_reading(method: str) -> bool:
+def is_read_only(method: str) -> bool:
     """Whether a method (`one.vm.info`) only asks. Every other one may change something."""
     return method.rpartition(".")[2] in _READING
 
@@ -49,7 +49,7 @@ def check_arguments(method: str, arguments: Sequence[object]) -> None:
     """
     for value in arguments:
         number_fits = isinstance(value, int) and -(2**31) <= value < 2**31
-        if not (sendable(value) if isinstance(value, str) else number_fits):
+        if not (is_sendable(value) if isinstance(value, str) else number_fits):
             raise OpenNebulaRefusal(method, OpenNebulaCode.XML_RPC_API, "an argument that cannot be sent")
 
 
@@ -91,7 +91,7 @@ ROOTS: Mapping[str, str] = MappingProxyType(
 )
 """The root element of the document with which a method answers (recordings of 5.12 and 7.4)."""
 
-READ: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
+ELEMENTS_READ: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
     {
         "one.vmpool.accounting": {"HISTORY": frozenset({"OID"})},
         "one.vmpool.info": {"VM": frozenset({"ID", "HISTORY_RECORDS"}), "HISTORY": frozenset({"SEQ"})},

@@ -75,7 +75,7 @@ class AddressRange(View):
     @cached_property
     def leases(self) -> tuple[Lease, ...]:
         """The addresses that are taken or held; not in the document of the pool."""
-        return tuple(Lease(each, self._note, self._below("LEASES/LEASE")) for each in self._all("LEASES/LEASE"))
+        return tuple(Lease(each, self._on_read, self._below("LEASES/LEASE")) for each in self._all("LEASES/LEASE"))
 
     @cached_property
     def attributes(self) -> Vector:
@@ -121,7 +121,7 @@ class VirtualNetwork(OwnedView):
     def address_ranges(self) -> tuple[AddressRange, ...]:
         """Its address ranges, in oned's order."""
         path = "AR_POOL/AR"
-        return tuple(AddressRange(each, self._note, self._below(path)) for each in self._all(path))
+        return tuple(AddressRange(each, self._on_read, self._below(path)) for each in self._all(path))
 
     def leases_of(self, vm_id: int) -> tuple[Lease, ...]:
         """Return the leases that name a machine. oned alone writes them; a user sees those of machines they may see."""
@@ -134,7 +134,7 @@ class VirtualNetwork(OwnedView):
     def _leases(self, holder: str, number: int) -> tuple[Lease, ...]:
         path, named = "AR_POOL/AR/LEASES/LEASE", str(number)
         found = (each for each in self._all(path) if each.findtext(holder) == named)
-        return tuple(Lease(each, self._note, self._below(path)) for each in found)
+        return tuple(Lease(each, self._on_read, self._below(path)) for each in found)
 
     @cached_property
     def template(self) -> Attributes:

@@ -11,7 +11,7 @@ from econed.errors import InvalidReply, OpenNebulaCode, OpenNebulaRefusal
 if TYPE_CHECKING:
     from lxml.etree import _Element
 
-STATUS: Final = "one.zone.raftstatus"
+RAFT_STATUS_METHOD: Final = "one.zone.raftstatus"
 """The method that says how a server stands, for users who may ADMIN the zone; every server answers for itself."""
 
 _NOT_BEGUN: Final = (
@@ -21,7 +21,7 @@ _NOT_BEGUN: Final = (
 )
 """What a server says that has looked at nothing but who leads: the same from 5.4 to 7.4."""
 
-UNDECIDED: Final = frozenset({OpenNebulaCode.INTERNAL, OpenNebulaCode.REPLICATION})
+AMBIGUOUS_CODES: Final = frozenset({OpenNebulaCode.INTERNAL, OpenNebulaCode.REPLICATION})
 """The codes by which a server may mean itself and not the call. INTERNAL is also that of bad attributes."""
 
 
@@ -35,22 +35,22 @@ class RaftState(IntEnum):
 
 
 @dataclass(frozen=True)
-class Raft:
+class RaftStatus:
     """What a server says of itself; `term` grows with every election that it has heard of."""
 
     state: RaftState
     term: int
 
 
-def raft_of(document: _Element) -> Raft:
-    """Return what the document of `STATUS` says; raises `InvalidReply` for another."""
+def parse_raft_status(document: _Element) -> RaftStatus:
+    """Return what the document of `RAFT_STATUS_METHOD` says; raises `InvalidReply` for another."""
     try:
-        return Raft(RaftState(int(document.findtext("STATE") or "")), int(document.findtext("TERM") or ""))
+        return RaftStatus(RaftState(int(document.findtext("STATE") or "")), int(document.findtext("TERM") or ""))
     except ValueError:
-        raise InvalidReply(STATUS, "a status without a state that is known, or without a term") from None
+        raise InvalidReply(RAFT_STATUS_METHOD, "a status without a known state, or without a term") from None
 
 
-def is_not_begun(refusal: OpenNebulaRefusal) -> bool:
+def was_not_started(refusal: OpenNebulaRefusal) -> bool:
     """Whether a server refused a call before it began with it, because nobody leads.
 
     The one thing that only the text tells: the code is that of any refusal, and the state may have changed since. A

@@ -17,7 +17,7 @@ from typing import Any, TypeAlias, cast
 from lxml import etree
 
 from econed.errors import InvalidReply, OpenNebulaRefusal, XmlRpcFault
-from econed.opennebula.methods import NEVER_EMPTY, READ, ROOTS
+from econed.opennebula.methods import ELEMENTS_READ, NEVER_EMPTY, ROOTS
 
 Scalar: TypeAlias = str | int | bool
 """What a reply of oned's carries beside its success."""
@@ -55,7 +55,7 @@ _HEAD = 1024
 """Bytes in which a reply has said whether it is a success."""
 
 
-def value_of(method: str, body: bytes) -> Scalar:
+def parse_value(method: str, body: bytes) -> Scalar:
     """Return the value of a successful reply to `method`.
 
     Raises `OpenNebulaRefusal` for a failure or a fault, `InvalidReply` for what is no reply of oned's.
@@ -76,8 +76,8 @@ def value_of(method: str, body: bytes) -> Scalar:
     raise InvalidReply(method, f"a reply of an unknown form, {len(items)} values")
 
 
-def document_of(method: str, body: bytes) -> etree._Element:
-    """Return the root of the document that a successful reply to `method` carries; raises as `value_of`."""
+def parse_document(method: str, body: bytes) -> etree._Element:
+    """Return the root of the document that a successful reply to `method` carries; raises as `parse_value`."""
     pieces = _in_pieces(method, body)
     if pieces is not None:
         del body
@@ -85,15 +85,15 @@ def document_of(method: str, body: bytes) -> etree._Element:
             return _document(method, pieces)
         except _UnknownEscape as unknown:
             body = unknown.body
-    values = [value_of(method, body)]
+    values = [parse_value(method, body)]
     del body  # this and the value are as large as the document, and what it becomes is several times that
-    return document_in(method, values.pop())
+    return parse_document_text(method, values.pop())
 
 
-def document_in(method: str, value: Scalar) -> etree._Element:
+def parse_document_text(method: str, value: Scalar) -> etree._Element:
     """Return the root of the document that the value of a reply to `method` is.
 
-    What `READ` does not name is left out. Raises `InvalidReply` for what is no document, and for one
+    What `ELEMENTS_READ` does not name is left out. Raises `InvalidReply` for what is no document, and for one
     with another root than `ROOTS` says: read as a pool it would be an empty one.
     """
     if not isinstance(value, str):
@@ -104,7 +104,7 @@ def document_in(method: str, value: Scalar) -> etree._Element:
 
 
 def _document(method: str, pieces: Iterable[bytes]) -> etree._Element:
-    read = READ.get(method, {})
+    read = ELEMENTS_READ.get(method, {})
     parser = etree.XMLPullParser(events=("end",) if read else (), tag=tuple(read) or None, **_SAFELY)
     is_begun = False
     try:
@@ -136,7 +136,7 @@ class _UnknownEscape(Exception):
 def _in_pieces(method: str, body: bytes) -> Iterator[bytes] | None:
     """Return the document in a reply, unescaped piece by piece; None for a reply of another form than the usual one.
 
-    What stands around the document is read as any reply, so that nothing is a success which `value_of` refuses.
+    What stands around the document is read as any reply, so that nothing is a success which `parse_value` refuses.
     """
     found = _DOCUMENT_START.match(body)
     if found is None:
@@ -144,7 +144,7 @@ def _in_pieces(method: str, body: bytes) -> Iterator[bytes] | None:
     start, end = found.end(), body.find(b"<", found.end())
     if end < 0 or not body.startswith(_DOCUMENT_END, end):
         return None
-    value_of(method, body[:start] + body[end:])
+    parse_value(method, body[:start] + body[end:])
     return _unescaped(body, start, end)
 
 
@@ -162,12 +162,12 @@ def _unescaped(body: bytes, start: int, end: int) -> Iterator[bytes]:
         start = stop
 
 
-def refusal_of(method: str, body: bytes) -> OpenNebulaRefusal | None:
+def parse_refusal(method: str, body: bytes) -> OpenNebulaRefusal | None:
     """Return the refusal that a reply is, without reading one that is none; None for any other reply, a fault too."""
     if b"<boolean>0</boolean>" not in body[:_HEAD]:
         return None
     try:
-        value_of(method, body)
+        parse_value(method, body)
     except OpenNebulaRefusal as refusal:
         return refusal
     except InvalidReply:

@@ -2,7 +2,7 @@
 
 Template text is `NAME="value"` or `NAME=[K="value",…]`, one on a line (OpenNebula, "Template Syntax"). Inside quotes
 oned's parser knows one escape, `\\"`; every other backslash stands for itself. What it cannot keep is refused here,
-with `NotKeepable`, never sent; `storable` encodes it, where a text from outside must survive whatever it holds.
+with `NotKeepable`, never sent; `encode_member` encodes it, where a text from outside must survive whatever it holds.
 """
 
 from __future__ import annotations
@@ -29,40 +29,40 @@ _ENCODED = "_BASE64"
 _CONTEXT_SEPARATOR = "@^_^@"
 
 
-def sendable(text: str) -> bool:
+def is_sendable(text: str) -> bool:
     """Whether a text can go to oned in an XML-RPC call at all and arrive unchanged."""
     return _UNSENDABLE.search(text) is None
 
 
-def quotable(text: str) -> bool:
+def is_quotable(text: str) -> bool:
     """Whether oned reads a text, quoted, as that text.
 
     Not what cannot be sent; not `]]>`, at which oned's parser stops ("Parse error.") or which breaks the document that
     it stores; not a backslash at the end, which swallows the closing quote.
     """
-    return sendable(text) and "]]>" not in text and not text.endswith("\\")
+    return is_sendable(text) and "]]>" not in text and not text.endswith("\\")
 
 
-def keepable(text: str) -> bool:
+def is_storable(text: str) -> bool:
     """Whether every version of oned keeps a text, quoted, exactly as it is.
 
     Not with blanks or line ends before or after it: 7.4 takes them off, 5.12 does not.
     """
-    return quotable(text) and text == text.strip(_BLANKS)
+    return is_quotable(text) and text == text.strip(_BLANKS)
 
 
-def context_keepable(text: str) -> bool:
+def is_storable_in_context(text: str) -> bool:
     """Whether oned keeps a text exactly as it is inside CONTEXT.
 
     There it expands `$` (`$NAME`, `$USER[…]`; a lone one makes the instantiation fail), and before it does so it joins
     all members by a separator of its own.
     """
-    return keepable(text) and "$" not in text and _CONTEXT_SEPARATOR not in text
+    return is_storable(text) and "$" not in text and _CONTEXT_SEPARATOR not in text
 
 
 def attribute(name: str, value: str) -> str:
     """Return `NAME="value"`; raises `NotKeepable`."""
-    if not keepable(value):
+    if not is_storable(value):
         raise NotKeepable(name)
     return f"{_checked(name)}={_quoted(name, value)}"
 
@@ -80,7 +80,7 @@ def removal(name: str) -> str:
 def vector(name: str, members: Mapping[str, str]) -> str:
     """Return `NAME=[K="v",…]`; raises `NotKeepable`."""
     for key, value in members.items():
-        if not keepable(value):
+        if not is_storable(value):
             raise NotKeepable(f"{name}/{key}")
     return _vector(name, members)
 
@@ -92,7 +92,7 @@ def context(kept: Mapping[str, str], added: Mapping[str, str]) -> str:
     would be expanded.
     """
     for name, value in added.items():
-        if not context_keepable(value):
+        if not is_storable_in_context(value):
             raise NotKeepable(f"CONTEXT/{name}")
     return _vector("CONTEXT", {**kept, **added})
 
@@ -119,9 +119,9 @@ def hex_name(prefix: str, key: str) -> str:
     return _checked(prefix + key.encode("utf-8", "surrogatepass").hex().upper())
 
 
-def storable(name: str, text: str, *, in_context: bool = False) -> dict[str, str]:
+def encode_member(name: str, text: str, *, in_context: bool = False) -> dict[str, str]:
     """Return the member of a vector that keeps `text` whatever it holds: as it is, or `NAME_BASE64`."""
-    if context_keepable(text) if in_context else keepable(text):
+    if is_storable_in_context(text) if in_context else is_storable(text):
         return {name: text}
     try:
         encoded = text.encode("utf-8")
@@ -130,13 +130,13 @@ def storable(name: str, text: str, *, in_context: bool = False) -> dict[str, str
     return {name + _ENCODED: base64.b64encode(encoded).decode("ascii")}
 
 
-def spellings(name: str) -> tuple[str, str]:
-    """Return the two names under which `storable` may have put a text."""
+def member_names(name: str) -> tuple[str, str]:
+    """Return the two names under which `encode_member` may have put a text."""
     return name, name + _ENCODED
 
 
-def stored(members: Mapping[str, str], name: str) -> str | None:
-    """Return the text that `storable` put under `name`; None if there is none, or it is not what `storable` writes."""
+def decode_member(members: Mapping[str, str], name: str) -> str | None:
+    """Return the text that `encode_member` put under `name`; None if there is none or its encoding is invalid."""
     encoded = members.get(name + _ENCODED)
     if encoded is None:
         return members.get(name)
@@ -158,7 +158,7 @@ def _checked(name: str) -> str:
 
 
 def _quoted(name: str, text: str) -> str:
-    if not quotable(text):
+    if not is_quotable(text):
         raise NotKeepable(name)
     return '"' + text.replace('"', '\\"') + '"'
 

@@ -10,17 +10,17 @@ import re
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
-LARGEST: Final = 2**31 - 1
+MAX_ID: Final = 2**31 - 1
 """The largest number that oned takes in a call, and so the largest id that anything has."""
 
-LAST_MOMENT: Final = 253_402_300_799
+MAX_TIME: Final = 253_402_300_799
 """The last second, since the epoch, of the year 9999: there is no later date in an answer."""
 
 _NUMBER = re.compile(r"[0-9]{1,12}", re.ASCII)
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.ASCII | re.IGNORECASE)
 
 
-def whole_number(text: str, largest: int = LARGEST) -> int | None:
+def whole_number(text: str, largest: int = MAX_ID) -> int | None:
     """Return the number from 0 to `largest` that a text is; None if it is none."""
     if _NUMBER.fullmatch(text) is None:
         return None
@@ -30,7 +30,7 @@ def whole_number(text: str, largest: int = LARGEST) -> int | None:
 
 def epoch_seconds(text: str) -> int | None:
     """Return the date, in seconds since the epoch, that a text is; None if it is none."""
-    return whole_number(text, LAST_MOMENT)
+    return whole_number(text, MAX_TIME)
 
 
 def ipv4(text: str) -> IPv4Address | None:

@@ -23,22 +23,22 @@ from econed.opennebula.values import whole_number
 if TYPE_CHECKING:
     from lxml.etree import _Element
 
-Note: TypeAlias = Callable[[str], None]
+OnRead: TypeAlias = Callable[[str], None]
 """Is told the path of each element that a view reads: `VM/TEMPLATE/DISK/TARGET`, `VM/USER_TEMPLATE/*` for all in it."""
 
 
 class View:
     """A part of a document of oned's. Parts that are taken from it note what they read to the same `note`."""
 
-    def __init__(self, element: _Element, note: Note | None = None, path: str | None = None) -> None:
+    def __init__(self, element: _Element, on_read: OnRead | None = None, path: str | None = None) -> None:
         self._element = element
-        self._note = note
+        self._on_read = on_read
         self._path = path or str(element.tag)
 
     def _all(self, path: str) -> list[_Element]:
         """Return the elements at `path` below this one. Every read of a document comes through here."""
-        if self._note is not None:
-            self._note(f"{self._path}/{path}")
+        if self._on_read is not None:
+            self._on_read(f"{self._path}/{path}")
         found = [self._element]
         for tag in path.split("/"):  # three times as quick as findall, which lists of ten thousand machines feel
             found = [child for parent in found for child in parent.iterchildren(tag)]
@@ -177,7 +177,7 @@ class OwnedView(View):
         level = LockLevel(self._number("LOCK/LOCKED"))
         return Lock(level, self._number("LOCK/OWNER", -1), self._number("LOCK/TIME", 0))
 
-    def may(self, user_id: int, group_ids: Collection[int], right: Right) -> bool:
+    def allows(self, user_id: int, group_ids: Collection[int], right: Right) -> bool:
         """Whether a user in these groups has a right on the object by its permission bits.
 
         oneadmin (user 0) and the members of his group (group 0) may do everything. Access control lists may grant

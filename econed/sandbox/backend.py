@@ -10,7 +10,7 @@ from zope.interface import implementer
 from econed.errors import InvalidReply, OpenNebulaRefusal
 from econed.interfaces import IOpenNebula
 from econed.opennebula.methods import check_arguments
-from econed.opennebula.replies import document_in
+from econed.opennebula.replies import parse_document_text
 from econed.opennebula.tokens import CipherForm, PasswordKey, session_token
 
 if TYPE_CHECKING:
@@ -49,4 +49,4 @@ class SandboxBackend:
 
     async def document(self, user: str | None, method: str, *args: object) -> _Element:
         """Call `method` and return the root of the document in the reply (`IOpenNebula.document`)."""
-        return document_in(method, await self.call(user, method, *args))
+        return parse_document_text(method, await self.call(user, method, *args))

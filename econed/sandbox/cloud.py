@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from twisted.internet.interfaces import IReactorTime
 
+from econed.opennebula.pools import OwnerFilter
 from econed.sandbox.objects.base import Kind, PoolObject, Right
 from econed.sandbox.objects.images import Image
 from econed.sandbox.objects.infrastructure import Cluster, Datastore, Host
@@ -26,9 +27,6 @@ Member = TypeVar("Member", bound=PoolObject)
 
 NOTHING: Restricted = {}
 _REPLACE, _MERGE = 0, 1
-
-MINE, MINE_AND_GROUPS, EVERYTHING, GROUP_ONLY = -3, -1, -2, -4
-"""The filters of the pools' info calls; a number from 0 on is a user's."""
 
 
 class Cloud:
@@ -117,7 +115,7 @@ class Cloud:
 
         `narrowly` leaves rules for all of a kind, or of a cluster, out of account.
         """
-        if flag < GROUP_ONLY:
+        if flag < OwnerFilter.GROUP:
             raise bad_call("Incorrect filter_flag")
         everything = user.is_oneadmin
         rules = [] if everything else self.rights.rules_for(user, Right.USE, kind)
@@ -133,13 +131,13 @@ class Cloud:
                 or any(rule.covers(kind, member) for rule in rules)
             )
 
-        if flag == MINE:
+        if flag == OwnerFilter.MINE:
             return [member for member in members if member.uid == user.id]
-        if flag == MINE_AND_GROUPS:
+        if flag == OwnerFilter.MINE_AND_GROUPS:
             return [m for m in members if m.uid == user.id or (m.gid in user.gids and usable(m))]
-        if flag == GROUP_ONLY:
+        if flag == OwnerFilter.GROUP:
             return [member for member in members if member.gid == user.gid and usable(member)]
-        if flag == EVERYTHING:
+        if flag == OwnerFilter.VISIBLE:
             return [member for member in members if usable(member)]
         return [member for member in members if member.uid == flag and (flag == user.id or usable(member))]
 

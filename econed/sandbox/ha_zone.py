@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Final
 
 from econed.errors import OpenNebulaCode
-from econed.opennebula.methods import is_reading
-from econed.opennebula.raft import STATUS, RaftState
+from econed.opennebula.methods import is_read_only
+from econed.opennebula.raft import RAFT_STATUS_METHOD, RaftState
 from econed.sandbox.objects.infrastructure import raft_status
 from econed.sandbox.oned import Oned
 
@@ -61,10 +61,10 @@ class Member:
 
     def execute(self, method: str, *params: object) -> list[object]:
         """Serve one call as a server of this state does; otherwise as `Oned.execute`."""
-        if method == STATUS:
+        if method == RAFT_STATUS_METHOD:
             reply = self._zone.oned.execute(method, *params)
             return [True, raft_status(self._number, self.state, self.term), 0] if reply[0] else reply
-        if is_reading(method) and method not in _FOR_THE_LEADER:
+        if is_read_only(method) and method not in _FOR_THE_LEADER:
             return self._zone.oned.execute(method, *params)
         # Who calls comes first, also where nothing is done for him.
         known = self._zone.oned.execute("one.user.info", *params[:1], -1, False)

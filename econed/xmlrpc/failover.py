@@ -18,9 +18,9 @@ from zope.interface import implementer
 
 from econed.errors import OpenNebulaUnavailable
 from econed.interfaces import IOnedProxy
-from econed.opennebula.methods import is_reading
-from econed.opennebula.raft import UNDECIDED, is_not_begun
-from econed.opennebula.replies import refusal_of
+from econed.opennebula.methods import is_read_only
+from econed.opennebula.raft import AMBIGUOUS_CODES, was_not_started
+from econed.opennebula.replies import parse_refusal
 from econed.single_flight import SingleFlight
 from econed.xmlrpc.leader import Leader, Standing, Zone
 
@@ -140,7 +140,7 @@ class OnedServers:
                 body = await self._watched(leader, method, session, args)
             except OpenNebulaUnavailable as error:
                 self._leadership.doubt(leader)
-                if error.never_sent or is_reading(method):
+                if error.never_sent or is_read_only(method):
                     continue
                 raise
             if not await self._is_to_be_repeated(leader, method, body):
@@ -148,15 +148,15 @@ class OnedServers:
 
     async def _is_to_be_repeated(self, leader: Leader, method: str, body: bytes) -> bool:
         """Whether an answer is only about the server; raises `OpenNebulaUnavailable` where part may have been done."""
-        refusal = refusal_of(method, body)
-        if refusal is None or refusal.code not in UNDECIDED:
+        refusal = parse_refusal(method, body)
+        if refusal is None or refusal.code not in AMBIGUOUS_CODES:
             return False
-        if is_not_begun(refusal):
+        if was_not_started(refusal):
             self._leadership.doubt(leader)
             return True
         if await self._leadership.looked_up() == leader:
             return False
-        if is_reading(method):
+        if is_read_only(method):
             return True
         reason = f"{leader.server.url} does not lead any more, and refused: {refusal.reason}"
         raise OpenNebulaUnavailable(method, reason)

@@ -13,8 +13,8 @@ from twisted.python.failure import Failure
 
 from econed.errors import OpenNebulaCode, OpenNebulaError, OpenNebulaRefusal
 from econed.interfaces import IOnedProxy
-from econed.opennebula.raft import STATUS, Raft, RaftState, raft_of
-from econed.opennebula.replies import document_of
+from econed.opennebula.raft import RAFT_STATUS_METHOD, RaftState, RaftStatus, parse_raft_status
+from econed.opennebula.replies import parse_document
 
 TO_ANSWER: Final = 3.0
 """Seconds that a server has to say how it stands; at its first token it may have to start a driver for it."""
@@ -31,7 +31,7 @@ class Standing:
     """
 
     server: IOnedProxy
-    raft: Raft | None = None
+    raft: RaftStatus | None = None
     trouble: str = ""
     is_silent: bool = False
     is_there: bool = False
@@ -97,8 +97,8 @@ class Zone:
     async def _ask_in(self, server: IOnedProxy, session: str) -> tuple[Standing, bool]:
         """Return how a server stands, and whether it took the session."""
         try:
-            body = await server.callRemote(STATUS, session).addTimeout(TO_ANSWER, self._clock)
-            raft = raft_of(document_of(STATUS, body))
+            body = await server.callRemote(RAFT_STATUS_METHOD, session).addTimeout(TO_ANSWER, self._clock)
+            raft = parse_raft_status(parse_document(RAFT_STATUS_METHOD, body))
         except DeferredTimeout:
             return Standing(server, trouble=f"no answer within {TO_ANSWER:g} s", is_silent=True), False
         except OpenNebulaRefusal as refusal:

@@ -13,7 +13,8 @@ from econed.actions.launch import HOLD_AGE
 from econed.actions.volume_chores import ORPHAN_AGE
 from econed.actions.volume_facts import DELETE_WITH, LAUNCHED_AT
 from econed.catalogue import all_chores
-from econed.opennebula.session import ANY_STATE, MINE, Session
+from econed.opennebula.pools import OwnerFilter, StateFilter
+from econed.opennebula.session import Session
 from econed.opennebula.states import VmState
 from econed.reconciler import Reconciler
 from tests.actions.test_attaching import mappings, target
@@ -31,7 +32,7 @@ def devices(*mappings: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 def images(cloud: Cloud) -> set[int]:
     """Return the ids of alice's images."""
-    return {each.id for each in cloud.result(Session(cloud.one, "alice").images(MINE))}
+    return {each.id for each in cloud.result(Session(cloud.one, "alice").images(OwnerFilter.MINE))}
 
 
 def end(cloud: Cloud, instance_id: str) -> None:
@@ -167,7 +168,7 @@ def test_nothing_is_left_of_a_run_that_died_and_was_never_repeated(step: int) ->
 
 
 def _all(cloud: Cloud) -> tuple[int, ...]:
-    return cloud.result(Session(cloud.one, "alice").vm_ids(MINE, ANY_STATE))
+    return cloud.result(Session(cloud.one, "alice").vm_ids(OwnerFilter.MINE, StateFilter.ANY))
 
 
 def test_a_volume_of_a_snapshot_comes_with_the_instance(cloud: Cloud) -> None:

@@ -55,7 +55,7 @@ def reconcile(cloud: Cloud) -> None:
 
 
 def announcements(cloud: Cloud) -> list[str]:
-    return [new.name for new in announced(cloud.result(Session(cloud.one, "alice").myself()))]
+    return [new.name for new in announced(cloud.result(Session(cloud.one, "alice").current_user()))]
 
 
 def asked_of_machines(cloud: Cloud) -> list[str]:
@@ -90,7 +90,7 @@ def test_a_running_instance_is_off_while_its_disk_is_saved_and_then_runs_again(c
 
 def test_when_all_is_done_nothing_is_left_on_the_user(cloud: Cloud) -> None:
     cloud.as_user("alice", "one.user.update", cloud.user("alice").id, 'A="1"', 1)
-    before = cloud.result(Session(cloud.one, "alice").myself()).template
+    before = cloud.result(Session(cloud.one, "alice").current_user()).template
     instance = run(cloud)
     cloud.run("alice", "CreateImage", InstanceId=instance, Name="web")
     cloud.wait(20)
@@ -100,7 +100,7 @@ def test_when_all_is_done_nothing_is_left_on_the_user(cloud: Cloud) -> None:
     cloud.run("alice", "TerminateInstances", InstanceIds=[instance])
     cloud.clock.advance(2 * SPAN)
     reconcile(cloud)
-    assert cloud.result(Session(cloud.one, "alice").myself()).template == before
+    assert cloud.result(Session(cloud.one, "alice").current_user()).template == before
 
 
 def test_without_a_reboot_the_instance_runs_on(cloud: Cloud) -> None:

@@ -18,7 +18,8 @@ from econed.actions.launch import HOLD_AGE, TOKEN_LIFETIME
 from econed.catalogue import all_chores
 from econed.errors import EC2Error
 from econed.interfaces import IOpenNebula
-from econed.opennebula.session import ANY_STATE, MINE, Session
+from econed.opennebula.pools import OwnerFilter, StateFilter
+from econed.opennebula.session import Session
 from econed.opennebula.states import VmState
 from econed.reconciler import Reconciler
 from tests.support.cloud import Cloud, perform
@@ -54,7 +55,7 @@ def alive(cloud: Cloud) -> list[str]:
 
 def made(cloud: Cloud) -> int:
     """Return how many machines alice has ever had."""
-    return len(cloud.result(Session(cloud.one, "alice").vm_ids(MINE, ANY_STATE)))
+    return len(cloud.result(Session(cloud.one, "alice").vm_ids(OwnerFilter.MINE, StateFilter.ANY)))
 
 
 def test_the_same_call_again_gives_the_same_instances() -> None:
@@ -170,7 +171,7 @@ def test_what_a_call_that_died_left_on_hold_is_ended_if_nobody_calls_again(step:
     cloud.clock.advance(HOLD_AGE + 60)
     cloud.result(Reconciler(cloud.one, cloud.clock, all_chores()).round())
     session = Session(cloud.one, "alice")
-    assert cloud.result(session.vm_ids(MINE, VmState.HOLD)) == ()
+    assert cloud.result(session.vm_ids(OwnerFilter.MINE, VmState.HOLD)) == ()
 
 
 def test_fewer_than_the_least_are_taken_back_and_never_seen() -> None:

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from econed.actions.instance_view import Reservations
 from econed.actions.listing import Page, Sets, in_parts, once
 from econed.actions.paging import Listing, Paging
-from econed.opennebula.session import SET_SIZE
+from econed.opennebula.read_session import SET_SIZE
 from tests.support.cloud import Cloud
 
 NUMBERS = Listing("numbers", (int,))

@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from twisted.web.server import Site
 
 from econed.errors import EC2Error
-from econed.opennebula.long_documents import LEFT_OUT_FOR
+from econed.opennebula.long_documents import SKIP_SECONDS
 from econed.opennebula.methods import MAX_LIST
 from econed.opennebula.tokens import PasswordKey
 from econed.sandbox.server import SandboxResource
@@ -115,7 +115,7 @@ async def test_instances_of_others_with_long_documents_do_not_keep_a_list_from_b
     else:
         raise AssertionError("it is found")
     zone.cloud.as_user("bob", "one.vm.update", too_long, "", 0)
-    zone.cloud.clock.advance(LEFT_OUT_FOR)
+    zone.cloud.clock.advance(SKIP_SECONDS)
     assert await zone.instances() == own | long | {too_long}
 
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from econed.actions.volume_chores import COPY_AGE
-from econed.opennebula.session import MINE, Session
+from econed.opennebula.pools import OwnerFilter
+from econed.opennebula.session import Session
 from tests.actions.test_volumes import attach, begin, image, instance, listed, look, show, snapshot, volume
 from tests.support.awkward_texts import AWKWARD
 from tests.support.cloud import Cloud
@@ -211,4 +212,4 @@ def test_ids_of_snapshots_that_are_none(cloud: Cloud) -> None:
     assert cloud.refusal("alice", "DescribeSnapshots", SnapshotIds=[none]).code == "InvalidSnapshot.NotFound"
     assert cloud.refusal("alice", "DeleteSnapshot", SnapshotId=none).code == "InvalidSnapshot.NotFound"
     assert cloud.refusal("alice", "DeleteSnapshot", SnapshotId="snap-x").code == "InvalidSnapshotID.Malformed"
-    assert cloud.result(Session(cloud.one, "alice").images(MINE))
+    assert cloud.result(Session(cloud.one, "alice").images(OwnerFilter.MINE))

@@ -16,7 +16,8 @@ from econed.actions.volume_chores import COPY_AGE
 from econed.catalogue import all_chores
 from econed.errors import EC2Error
 from econed.interfaces import IOpenNebula
-from econed.opennebula.session import MINE, Session
+from econed.opennebula.pools import OwnerFilter
+from econed.opennebula.session import Session
 from econed.reconciler import Reconciler
 from tests.support.awkward_texts import AWKWARD
 from tests.support.cloud import Cloud, perform
@@ -420,6 +421,6 @@ def test_a_copy_whose_process_died_is_never_a_snapshot_and_soon_a_volume(step: i
 
 def test_no_name_is_used_twice(cloud: Cloud) -> None:
     first, second = volume(cloud), volume(cloud)
-    names = {each.name for each in cloud.result(Session(cloud.one, "alice").images(MINE))}
+    names = {each.name for each in cloud.result(Session(cloud.one, "alice").images(OwnerFilter.MINE))}
     assert first != second
     assert len(names) == 2

@@ -19,7 +19,7 @@ from econed.config.credentials import Credentials
 from econed.config.settings import Settings
 from econed.errors import OpenNebulaUnavailable
 from econed.interfaces import IOpenNebula
-from econed.opennebula.raft import Raft, RaftState
+from econed.opennebula.raft import RaftState, RaftStatus
 from econed.xmlrpc.leader import Standing
 from econed.xmlrpc.proxy import OnedProxy
 from tests.support.cloud import Cloud
@@ -159,7 +159,7 @@ def test_who_fetches_images_from_urls_is_said(
 
 def _standing(name: str, state: RaftState | None, term: int = 4, trouble: str = "") -> Standing:
     server = OnedProxy(None, f"http://{name}/RPC2", None, 1)  # type: ignore[arg-type]
-    return Standing(server, None if state is None else Raft(state, term), trouble)
+    return Standing(server, None if state is None else RaftStatus(state, term), trouble)
 
 
 def _said(*standings: Standing) -> list[tuple[Verdict, str]]:

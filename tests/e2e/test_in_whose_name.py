@@ -11,7 +11,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from econed.catalogue import all_actions
-from econed.opennebula.methods import is_reading
+from econed.opennebula.methods import is_read_only
 from tests.e2e.every_action import EXAMPLES, ON_SHARED, Example, Things, furnished
 from tests.e2e.waiting import known, wait_for
 from tests.support.clients import boto, refusal, upload
@@ -231,7 +231,7 @@ def test_a_dry_run_finds_everything_else_that_is_wrong_first(owned: Things, stra
 
 def _assert_nothing_written(cloud: FurnishedCloud, since: int, person: Person) -> None:
     calls = [call for call in cloud.calls(since) if call.user in (person.name, "serveradmin")]
-    assert [call for call in calls if not is_reading(call.method) and not _notes_a_stop(call)] == []
+    assert [call for call in calls if not is_read_only(call.method) and not _notes_a_stop(call)] == []
 
 
 def _notes_a_stop(call: Any) -> bool:

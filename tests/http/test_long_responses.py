@@ -26,7 +26,7 @@ from econed.http.channel import ANSWER_RATE
 from econed.http.response import PRODUCED_FROM
 from econed.http.response_memory import BYTES_PER_USER, SETS_PER_USER, AnswerMemory
 from econed.interfaces import IOpenNebula
-from econed.opennebula.session import SET_SIZE
+from econed.opennebula.read_session import SET_SIZE
 from econed.resource import EC2Resource
 from tests.support.cloud import Cloud
 from tests.support.reactor_turns import one_turn, wait_until, wait_until_unchanged

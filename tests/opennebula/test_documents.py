@@ -255,7 +255,7 @@ OWNED = """<IMAGE><ID>1</ID><UID>2</UID><GID>100</GID><PERMISSIONS><OWNER_U>{}</
 )
 def test_the_permission_bits_say_who_may_what(bits: str, user: int, groups: set[int], rights: str) -> None:
     image = Image(element(OWNED.format(*bits)))
-    assert "".join(right.value for right in Right if image.may(user, groups, right)) == rights
+    assert "".join(right.value for right in Right if image.allows(user, groups, right)) == rights
 
 
 # Reading
@@ -296,7 +296,7 @@ def test_a_list_of_ids_with_something_else_in_it_is_nonsense() -> None:
 
 
 def test_a_view_holds_nothing_that_it_was_not_asked_for() -> None:
-    assert set(vars(View(element("<VM/>")))) == {"_element", "_note", "_path"}
+    assert set(vars(View(element("<VM/>")))) == {"_element", "_on_read", "_path"}
 
 
 # Attributes

@@ -11,8 +11,9 @@ from twisted.internet.task import Clock
 from twisted.logger import LogEvent, Logger
 
 from econed.errors import OpenNebulaUnavailable, ReplyTooLarge
-from econed.opennebula.long_documents import LEFT_OUT_FOR, MAX_CALLS, MAX_LEFT_OUT, LongDocuments
-from econed.opennebula.session import MINE, VISIBLE, Session
+from econed.opennebula.long_documents import MAX_CALLS, MAX_SKIPPED, SKIP_SECONDS, LongDocuments
+from econed.opennebula.pools import OwnerFilter
+from econed.opennebula.session import Session
 from econed.opennebula.states import VmState
 from tests.opennebula.test_session import Scripted, ids_of
 
@@ -63,7 +64,7 @@ class SessionHarness:
 
     async def images(self, first: int = -1, last: int = -1) -> list[int]:
         """Return the ids of the images that are read."""
-        return [image.id for image in await self.session.images(VISIBLE, first, last)]
+        return [image.id for image in await self.session.images(OwnerFilter.VISIBLE, first, last)]
 
     def calls(self) -> int:
         """Return how many calls were made since this was asked before."""
@@ -92,7 +93,7 @@ async def test_a_machine_too_long_by_itself_is_left_out_and_not_asked_for_again_
     assert ids_of(await harness.session.vms(range(16))) == others
     assert harness.calls() == 1 + 2 * 4
     assert [(event["id"], str(BOUND) in event["error"]) for event in harness.events] == [(9, True)]
-    harness.clock.advance(LEFT_OUT_FOR - 1)
+    harness.clock.advance(SKIP_SECONDS - 1)
     assert ids_of(await harness.session.vms(range(16))) == others
     assert harness.calls() == 1
     assert await harness.session.vms((9,)) == ()
@@ -106,14 +107,14 @@ async def test_a_machine_too_long_by_itself_is_left_out_and_not_asked_for_again_
 @pytest_twisted.ensureDeferred
 async def test_the_newest_machines_are_read_without_those_that_are_too_long() -> None:
     harness = SessionHarness({**dict.fromkeys(range(300), 0), 299: BOUND + 1, 150: BOUND + 1})
-    found = await harness.session.vm_newest(200, VISIBLE, VmState.DONE)
+    found = await harness.session.newest_vms(200, OwnerFilter.VISIBLE, VmState.DONE)
     assert ids_of(found) == [each for each in range(298, 99, -1) if each != 150]
     assert harness.one.calls[:2] == [
         ("alice", "one.vmpool.infoextended", -2, 0, -200, 6, ""),
         ("alice", "one.vmpool.info", -2, 0, -200, 6, ""),
     ]
     harness.calls()
-    await harness.session.vm_newest(200, VISIBLE, VmState.DONE)
+    await harness.session.newest_vms(200, OwnerFilter.VISIBLE, VmState.DONE)
     assert harness.calls() == 3
 
 
@@ -177,8 +178,8 @@ async def test_long_images_of_others_do_not_change_how_ones_own_are_read() -> No
     await harness.images()
     harness.lengths.of = dict.fromkeys(range(1, 100, 10), 1)
     harness.calls()
-    assert [image.id for image in await harness.session.images(MINE)] == list(range(91, 0, -10))
-    assert harness.one.calls == [("alice", "one.imagepool.info", MINE, -1, -1)]
+    assert [image.id for image in await harness.session.images(OwnerFilter.MINE)] == list(range(91, 0, -10))
+    assert harness.one.calls == [("alice", "one.imagepool.info", OwnerFilter.MINE, -1, -1)]
 
 
 @pytest_twisted.ensureDeferred
@@ -204,11 +205,11 @@ async def test_long_documents_without_number_cost_a_bounded_number_of_calls() ->
 
 @pytest_twisted.ensureDeferred
 async def test_a_bounded_number_of_long_documents_is_remembered() -> None:
-    harness = SessionHarness({**dict.fromkeys(range(MAX_LEFT_OUT + 1), BOUND + 1)})
-    for number in range(MAX_LEFT_OUT + 1):
+    harness = SessionHarness({**dict.fromkeys(range(MAX_SKIPPED + 1), BOUND + 1)})
+    for number in range(MAX_SKIPPED + 1):
         assert await harness.session.vms((number,)) == ()
-    assert harness.calls() == MAX_LEFT_OUT + 1
-    await harness.session.vms((MAX_LEFT_OUT,))
+    assert harness.calls() == MAX_SKIPPED + 1
+    await harness.session.vms((MAX_SKIPPED,))
     assert harness.calls() == 0
     await harness.session.vms((0,))
     assert harness.calls() == 1
@@ -230,10 +231,10 @@ async def test_whatever_else_fails_while_a_list_is_read_in_halves_ends_the_readi
 @pytest_twisted.ensureDeferred
 async def test_where_the_accounts_of_all_machines_are_too_long_ones_own_are_read() -> None:
     def answer(method: str, args: tuple[Any, ...]) -> str:
-        if args[0] == VISIBLE:
+        if args[0] == OwnerFilter.VISIBLE:
             raise ReplyTooLarge(method, "a response of too many bytes")
         return "<HISTORY_RECORDS><HISTORY><OID>4</OID></HISTORY></HISTORY_RECORDS>"
 
     one = Scripted(answer)
-    assert await Session(one, "alice").ran_since(5) == (4,)
-    assert [call[2] for call in one.calls] == [VISIBLE, MINE]
+    assert await Session(one, "alice").vm_ids_since(5) == (4,)
+    assert [call[2] for call in one.calls] == [OwnerFilter.VISIBLE, OwnerFilter.MINE]

@@ -16,7 +16,8 @@ from zope.interface.verify import verifyObject
 from econed.errors import InvalidReply, OpenNebulaRefusal, OpenNebulaUnavailable, ReplyTooLarge
 from econed.interfaces import IOpenNebula
 from econed.opennebula.documents import UserDocument, VirtualMachine
-from econed.opennebula.session import ANY_STATE, MINE, Session
+from econed.opennebula.pools import OwnerFilter, StateFilter
+from econed.opennebula.session import Session
 from econed.opennebula.states import VmState
 
 Answer = Callable[[str, tuple[object, ...]], object]
@@ -72,11 +73,11 @@ def test_the_scripted_oned_is_one() -> None:
     ("do", "call"),
     [
         (lambda s: s.vm(7), ("one.vm.info", 7, False)),
-        (lambda s: s.vm_page(5, 10, MINE), ("one.vmpool.infoextended", -3, 10, -5, 6, "")),
+        (lambda s: s.vm_page(5, 10, OwnerFilter.MINE), ("one.vmpool.infoextended", -3, 10, -5, 6, "")),
         (lambda s: s.vm_ids(), ("one.vmpool.info", -2, -1, -1, -1, "")),
         (lambda s: s.vm_ids(4, VmState.HOLD), ("one.vmpool.info", 4, -1, -1, 2, "")),
-        (lambda s: s.vm_ids(MINE, ANY_STATE), ("one.vmpool.info", -3, -1, -1, -2, "")),
-        (lambda s: s.ran_since(1600000000, MINE), ("one.vmpool.accounting", -3, 1600000000, -1)),
+        (lambda s: s.vm_ids(OwnerFilter.MINE, StateFilter.ANY), ("one.vmpool.info", -3, -1, -1, -2, "")),
+        (lambda s: s.vm_ids_since(1600000000, OwnerFilter.MINE), ("one.vmpool.accounting", -3, 1600000000, -1)),
         (lambda s: s.vm_action("poweroff", 7), ("one.vm.action", "poweroff", 7)),
         (lambda s: s.vm_update(7, 'A="1"'), ("one.vm.update", 7, 'A="1"', 1)),
         (lambda s: s.vm_rename(7, "web"), ("one.vm.rename", 7, "web")),
@@ -85,7 +86,7 @@ def test_the_scripted_oned_is_one() -> None:
         (lambda s: s.image(2), ("one.image.info", 2, False)),
         (lambda s: s.images(), ("one.imagepool.info", -2, -1, -1)),
         (lambda s: s.image_update(2, 'A="1"'), ("one.image.update", 2, 'A="1"', 1)),
-        (lambda s: s.myself(), ("one.user.info", -1, False)),
+        (lambda s: s.current_user(), ("one.user.info", -1, False)),
         (lambda s: s.visit_users(print, print), ("one.userpool.info",)),
         (lambda s: s.user_by_id(4), ("one.user.info", 4, False)),
         (lambda s: s.user_update(3, 'A="1"'), ("one.user.update", 3, 'A="1"', 1)),
@@ -125,7 +126,7 @@ async def test_ids_come_newest_first_and_once_each() -> None:
     assert await Session(Scripted(lambda *_: pool(3, 9, 5)), None).vm_ids() == (9, 5, 3)
     records = "".join(f"<HISTORY><OID>{each}</OID><VM><ID>{each}</ID></VM></HISTORY>" for each in (4, 7, 4))
     accounting = Scripted(lambda *_: f"<HISTORY_RECORDS>{records}</HISTORY_RECORDS>")
-    assert await Session(accounting, None).ran_since(0) == (7, 4)
+    assert await Session(accounting, None).vm_ids_since(0) == (7, 4)
 
 
 @pytest_twisted.ensureDeferred

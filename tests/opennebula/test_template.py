@@ -63,7 +63,7 @@ def test_a_text_that_oned_keeps_comes_back_as_it_was(text: str, trims: bool) -> 
 
 @pytest.mark.parametrize("text", NOT_KEPT)
 def test_a_text_that_oned_cannot_keep_is_refused_not_sent(text: str) -> None:
-    assert not template.keepable(text)
+    assert not template.is_storable(text)
     with pytest.raises(NotKeepable):
         template.attribute("A", text)
     with pytest.raises(NotKeepable) as refused:
@@ -82,7 +82,7 @@ def test_any_text_is_kept_exactly_between_its_neighbours_or_refused(before: str,
             template.attribute("B", text), template.vector("V", values), template.attribute("Z", after)
         )
     except NotKeepable:
-        assert not all(template.keepable(each) for each in values.values())
+        assert not all(template.is_storable(each) for each in values.values())
         return
     for trims in (True, False):
         assert read_template(sent, trims) == [("B", text), ("V", values), ("Z", after)]
@@ -90,27 +90,27 @@ def test_any_text_is_kept_exactly_between_its_neighbours_or_refused(before: str,
 
 @given(name=NAMES, text=st.one_of(NASTY, st.text(alphabet=st.characters(exclude_categories=["Cs"]))))
 def test_a_storable_text_survives_whatever_it_holds(name: str, text: str) -> None:
-    members = template.storable(name, text)
+    members = template.encode_member(name, text)
     for trims in (True, False):
         [(_, read)] = read_template(template.vector("V", members), trims)
         assert isinstance(read, dict)
-        assert template.stored(read, name) == text
+        assert template.decode_member(read, name) == text
 
 
 def test_only_what_must_be_is_encoded() -> None:
-    assert template.storable("VALUE", "web 1") == {"VALUE": "web 1"}
-    assert template.storable("VALUE", "\U0001f600") == {"VALUE_BASE64": "8J+YgA=="}
+    assert template.encode_member("VALUE", "web 1") == {"VALUE": "web 1"}
+    assert template.encode_member("VALUE", "\U0001f600") == {"VALUE_BASE64": "8J+YgA=="}
 
 
 def test_what_no_utf_8_can_hold_is_not_storable() -> None:
     with pytest.raises(NotKeepable):
-        template.storable("VALUE", "\ud800")
+        template.encode_member("VALUE", "\ud800")
 
 
 def test_an_encoded_text_that_is_none_reads_as_nothing_stored() -> None:
-    assert template.stored({"VALUE_BASE64": "no base64!"}, "VALUE") is None
-    assert template.stored({"VALUE_BASE64": base64.b64encode(b"\xff").decode()}, "VALUE") is None
-    assert template.stored({}, "VALUE") is None
+    assert template.decode_member({"VALUE_BASE64": "no base64!"}, "VALUE") is None
+    assert template.decode_member({"VALUE_BASE64": base64.b64encode(b"\xff").decode()}, "VALUE") is None
+    assert template.decode_member({}, "VALUE") is None
 
 
 @pytest.mark.parametrize("name", ["", "a", "A B", "A=B", 'A"', "1A", "A-B", "Ä", "A\n"])
@@ -136,7 +136,7 @@ def test_every_key_has_an_attribute_name(key: str) -> None:
 
 @pytest.mark.parametrize("text", ["$NAME", "100$", "$$", "${X}", "a@^_^@FILES=/etc/passwd", "ends\\"])
 def test_what_oned_would_expand_or_split_does_not_go_into_context(text: str) -> None:
-    assert not template.context_keepable(text)
+    assert not template.is_storable_in_context(text)
     with pytest.raises(NotKeepable):
         template.context({}, {"KEY": text})
 

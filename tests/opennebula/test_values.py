@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from lxml import etree
 
 from econed.opennebula.documents import Lease, Nic, VirtualNetwork
-from econed.opennebula.values import LARGEST, LAST_MOMENT, epoch_seconds, ipv4, ipv6, mac, whole_number
+from econed.opennebula.values import MAX_ID, MAX_TIME, epoch_seconds, ipv4, ipv6, mac, whole_number
 
 ADDRESSES = st.ip_addresses(v=4)
 
@@ -38,7 +38,7 @@ def test_an_ipv6_address_is_one() -> None:
 
 @pytest.mark.parametrize(
     ("text", "number"),
-    [("0", 0), ("007", 7), (str(LARGEST), LARGEST), (str(LARGEST + 1), None), ("9" * 5000, None), ("-1", None)]
+    [("0", 0), ("007", 7), (str(MAX_ID), MAX_ID), (str(MAX_ID + 1), None), ("9" * 5000, None), ("-1", None)]
     + [(text, None) for text in ("", " 1", "1\n", "1.0", "1e3", "0x1", "\u0661", "\u00b2", "1_000", "+1")],
 )
 def test_a_number_has_plain_digits_and_fits_into_32_bits(text: str, number: int | None) -> None:
@@ -51,8 +51,8 @@ def test_a_number_may_have_a_bound_of_its_own() -> None:
 
 def test_a_date_may_be_later_than_2038_and_has_a_year_of_four_digits() -> None:
     assert epoch_seconds("4102444800") == 4102444800
-    assert epoch_seconds(str(LAST_MOMENT)) == LAST_MOMENT
-    assert epoch_seconds(str(LAST_MOMENT + 1)) is None
+    assert epoch_seconds(str(MAX_TIME)) == MAX_TIME
+    assert epoch_seconds(str(MAX_TIME + 1)) is None
 
 
 @pytest.mark.parametrize(

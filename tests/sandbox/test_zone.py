@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from twisted.internet.task import Clock
 
-from econed.opennebula.raft import RaftState, is_not_begun
-from econed.opennebula.replies import refusal_of
+from econed.opennebula.raft import RaftState, was_not_started
+from econed.opennebula.replies import parse_refusal
 from econed.sandbox.ha_zone import HAZone, Member
 from econed.sandbox.oned import Oned
 from tests.support.oned_stubs import reply
@@ -91,6 +91,6 @@ def test_without_a_leader_nothing_is_changed_and_documents_are_answered_all_the_
     assert call(server, "one.system.version")[2] == 8192
     assert call(server, "one.userpool.info")[0] is True
     assert call(server, *WRITE, session="oneadmin:wrong")[2] == 256
-    refusal = refusal_of("one.user.allocate", reply(*call(server, *WRITE)))
+    refusal = parse_refusal("one.user.allocate", reply(*call(server, *WRITE)))
     assert refusal is not None
-    assert is_not_begun(refusal) is (state != "dead"), "with a dead leader nobody knows"
+    assert was_not_started(refusal) is (state != "dead"), "with a dead leader nobody knows"

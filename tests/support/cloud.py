@@ -31,7 +31,7 @@ from econed.dispatch import Dispatcher
 from econed.errors import EC2Error, OpenNebulaError
 from econed.interfaces import IOpenNebula, IScripts
 from econed.opennebula.long_documents import LongDocuments
-from econed.opennebula.methods import is_reading
+from econed.opennebula.methods import is_read_only
 from econed.sandbox.backend import SandboxBackend
 from econed.sandbox.demo_cloud import populate
 from econed.sandbox.oned import LoggedCall, Oned
@@ -182,7 +182,7 @@ class Cloud:
         return [
             call
             for call in list(self.oned.calls)[self._logged :]
-            if call.user != "oneadmin" and not is_reading(call.method)
+            if call.user != "oneadmin" and not is_read_only(call.method)
         ]
 
 

@@ -16,7 +16,7 @@ from zope.interface.verify import verifyObject
 
 from econed.errors import InvalidReply, OpenNebulaError, OpenNebulaUnavailable
 from econed.interfaces import IOnedProxy
-from econed.opennebula.raft import STATUS, Raft, RaftState
+from econed.opennebula.raft import RAFT_STATUS_METHOD, RaftState, RaftStatus
 from econed.xmlrpc.failover import FRESH, STALE, WATCH, Leadership, OnedServers, as_one
 from econed.xmlrpc.leader import GRACE, TO_ANSWER, Leader, Standing, Zone, leader_of
 from tests.support.oned_stubs import reply
@@ -53,7 +53,7 @@ class OnedStub:
 
     def callRemote(self, method: str, session: str, *args: object) -> Deferred[bytes]:
         """Answer as told, at once or not at all."""
-        if method == STATUS:
+        if method == RAFT_STATUS_METHOD:
             self.asked.append(session)
             return self._settled(method, self._status(session))
         self.calls.append((method, session, *args))
@@ -70,7 +70,7 @@ class OnedStub:
         if session != self.takes:
             return UNKNOWN
         if self.state is None:
-            return refused_connection(STATUS)
+            return refused_connection(RAFT_STATUS_METHOD)
         return reply(True, f"<RAFT><STATE>{self.state.value}</STATE><TERM>{self.term}</TERM></RAFT>", 0)
 
     def _settled(self, method: str, answer: Answer) -> Deferred[bytes]:
@@ -153,7 +153,7 @@ class ZoneHarness:
 
 
 def standing(server: OnedStub, state: RaftState | None, term: int = 1, **more: Any) -> Standing:
-    return Standing(server, None if state is None else Raft(state, term), **more)
+    return Standing(server, None if state is None else RaftStatus(state, term), **more)
 
 
 A, B, C = (OnedStub(f"http://{name}/RPC2") for name in "abc")

@@ -23,7 +23,7 @@ from twisted.protocols.policies import WrappingFactory
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
-from econed.opennebula.raft import STATUS
+from econed.opennebula.raft import RAFT_STATUS_METHOD
 from econed.sandbox.demo_cloud import populate
 from econed.sandbox.ha_zone import HAZone, Member
 from econed.sandbox.oned import Oned
@@ -219,7 +219,7 @@ async def test_a_fall_under_load_costs_reads_nothing_and_each_write_is_done_once
     reading = gatherResults([deferToThread(load.read, ec2) for ec2 in clients[WRITERS:]])
     writing = gatherResults([deferToThread(load.write, ec2, ami) for ec2 in clients[:WRITERS]])
     await deployment.until(lambda: len(load.writes) >= BEFORE_THE_FALL, "the load")
-    assert not deployment.doors[1].calls.keys() - {STATUS}, "a follower is asked for nothing else"
+    assert not deployment.doors[1].calls.keys() - {RAFT_STATUS_METHOD}, "a follower is asked for nothing else"
     await fall(deployment, 0, 1, is_abrupt)
     heard = len(load.writes)
     await deployment.until(lambda: len(load.writes) >= heard + BEFORE_THE_FALL, "writes on the new leader")
@@ -257,6 +257,7 @@ async def fall(deployment: HADeployment, number: int, successor: int, is_abrupt:
         await fallen
     deployment.kill(number)
     deployment.zone.begin_election()
-    looked = deployment.doors[successor].calls[STATUS]
-    await deployment.until(lambda: deployment.doors[successor].calls[STATUS] >= looked + LOOKS, "looks for a leader")
+    looked = deployment.doors[successor].calls[RAFT_STATUS_METHOD]
+    calls = deployment.doors[successor].calls
+    await deployment.until(lambda: calls[RAFT_STATUS_METHOD] >= looked + LOOKS, "looks for a leader")
     deployment.zone.elect(deployment.zone.members[successor])

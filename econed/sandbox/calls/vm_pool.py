@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+from econed.opennebula.pools import StateFilter
 from econed.opennebula.states import VmState
 from econed.sandbox.calls.declaration import serves
 from econed.sandbox.cloud import Cloud
@@ -14,7 +15,6 @@ from econed.sandbox.objects.users import User
 from econed.sandbox.objects.virtual_machines import VirtualMachine
 from econed.sandbox.refusals import bad_call, internal
 
-_NOT_DONE, _ALL_STATES = -1, -2
 _NUMBER = re.compile(r"\s*[0-9]+")
 """What oned takes for a number in a list: the digits that a part begins with."""
 
@@ -31,13 +31,13 @@ class VmPoolCalls:
         if search:
             kind = "JSON query" if self._cloud.version.modern else "Full text"
             raise internal(f"{kind} search is not supported by the SQL backend")
-        if state < _ALL_STATES:
+        if state < StateFilter.ANY:
             raise bad_call("Incorrect filter_flag, state")
         if state > max(VmState):
             raise bad_call(f"Incorrect state filter {state}")
-        if state == _ALL_STATES:
+        if state == StateFilter.ANY:
             machines = self._cloud.vms.newest_first()
-        elif state == _NOT_DONE:
+        elif state == StateFilter.NOT_DONE:
             machines = [machine for machine in self._cloud.vms.newest_first() if machine.state is not VmState.DONE]
         else:
             machines = [machine for machine in self._cloud.vms.newest_first() if machine.state == state]
