@@ -49,10 +49,10 @@ from econed.process.tls import ServerTLS
 from econed.reconciler import Reconciler, ReconcilerService, ReportService
 from econed.resource import EC2Resource, Service
 from econed.scripts import Scripts
-from econed.telemetry.access_log import said_calls
+from econed.telemetry.access_log import call_logger
 from econed.telemetry.logs import ProcessLog, logger
 from econed.telemetry.metrics import Metrics, Snapshot
-from econed.telemetry.observed_calls import Observed
+from econed.telemetry.observed_calls import ObservedOpenNebula
 from econed.wire.encoder import Encoder
 from econed.wire.model import Model
 
@@ -96,7 +96,9 @@ def make_process(
         on_read,
     )
     one = _watched(making, one)
-    unasked = Observed(one, making.clock, said_calls(making.log()))  # what no single request is the reason for
+    unasked = ObservedOpenNebula(
+        one, making.clock, call_logger(making.log())
+    )  # what no single request is the reason for
     scripts = _scripts(making)
     uploads = _uploads(making)
     users = UserDirectory(unasked, making.clock, on_read, making.metrics.cache_lookup, making.log())
@@ -129,7 +131,7 @@ def make_one_process(
         renewed=serving.renew_certificates,
         stop=Stop(reactor),
     )
-    serving.metrics.workers(1)
+    serving.metrics.set_worker_count(1)
     watched = WatchedProcess(serving.metrics, lambda: serving.process.is_draining)
     AdminPort(reactor, watched, service, Logger(namespace="econed.admin")).follow(settings.admin_port)
     return service
@@ -190,12 +192,12 @@ def _watched(making: _Making, one: IOpenNebula) -> IOpenNebula:
     """Return oned with every call counted; what watches it, and the reactor, runs beside the requests."""
     clock, metrics, log = making.clock, making.metrics, making.log("econed.watch")
     if ICallLimiter.providedBy(one):
-        metrics.oned_turns(lambda: one.calls_in_flight, lambda: one.calls_waiting)
+        metrics.track_oned_calls(lambda: one.calls_in_flight, lambda: one.calls_waiting)
     state = OnedState(clock)
-    metrics.oned_watched(lambda: state.is_reachable, lambda: state.last_answer)
-    observed = Observed(one, clock, metrics.oned_call, state)
+    metrics.track_oned_state(lambda: state.is_reachable, lambda: state.last_answer)
+    observed = ObservedOpenNebula(one, clock, metrics.oned_call_ended, state)
     OnedWatch(observed, state, clock, log).setServiceParent(making.beside)
-    LagWatch(metrics.lag, time.monotonic, clock, log).setServiceParent(making.beside)
+    LagWatch(metrics.set_reactor_lag, time.monotonic, clock, log).setServiceParent(making.beside)
     return observed
 
 
@@ -260,10 +262,10 @@ def _site(making: _Making, resource: EC2Resource, uploads: UploadDirectory, peer
         making.settings,
         max_connections=max_connections(),
         is_exempt=peers.trusts,
-        refused=making.metrics.refused,
+        refused=making.metrics.limit_exceeded,
         log=making.log(),
     )
-    making.metrics.connections(lambda: site.connections)
+    making.metrics.track_connections(lambda: site.connections)
     return site
 
 

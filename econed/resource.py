@@ -35,10 +35,10 @@ from econed.http.malloc import trim
 from econed.http.response import ALLOWED, PRODUCED_FROM, Answer, Response
 from econed.http.response_memory import AnswerMemory
 from econed.http.work_in_progress import WorkInProgress
-from econed.telemetry.access_log import Access, said_calls
+from econed.telemetry.access_log import Access, call_logger
 from econed.telemetry.log_lines import harmless
 from econed.telemetry.metrics import Metrics
-from econed.telemetry.observed_calls import Observed, Tally
+from econed.telemetry.observed_calls import ObservedOpenNebula, Tally
 from econed.wire.encoder import Body, Encoder, encode_error
 from econed.wire.parameters import decode
 from econed.wire.query import Pairs, value_of
@@ -97,7 +97,7 @@ class EC2Resource(Resource):
         super().__init__()
         self._service = service
         self.changes = WorkInProgress()
-        self._limits = Limits(service.settings, service.clock, service.peers.trusts, service.metrics.refused)
+        self._limits = Limits(service.settings, service.clock, service.peers.trusts, service.metrics.limit_exceeded)
         self.memory = AnswerMemory(service.clock, service.give_back)
         self._computing = Computing(service.in_thread)
 
@@ -139,7 +139,7 @@ class _Exchange:
     async def run(self) -> None:
         """Answer the request, count it, and say so in the log."""
         began = self._service.clock.seconds()
-        self._service.metrics.request_began()
+        self._service.metrics.request_started()
         response = Response(self._request, self._id, self._release)
         answer, code = Answer(0, deque()), _GONE
         try:
@@ -217,7 +217,9 @@ class _Exchange:
         admitted = route.admitted(parameters)
         call = Call.of(
             user,
-            Observed(self._service.one, self._service.clock, self._tally, said_calls(self._service.log, self._id)),
+            ObservedOpenNebula(
+                self._service.one, self._service.clock, self._tally, call_logger(self._service.log, self._id)
+            ),
             self._service.on_read,
             settings=self._service.settings,
             clock=self._service.clock,

@@ -21,7 +21,7 @@ from twisted.python.usage import UsageError
 from econed.actions.instance_types import configured_file_types
 from econed.clock import steady
 from econed.config import credentials, loading
-from econed.config.loading import ConfigError, Finding
+from econed.config.loading import ConfigError, ConfigProblem
 from econed.config.settings import Settings
 from econed.daemon import make_one_process, make_process, make_supervisor
 from econed.interfaces import IOpenNebula
@@ -157,7 +157,7 @@ def _one_process(
         sockets = _sockets(options, settings, handed)
         places = [adopted(reactor, each.socket, each.is_tls, each.where) for each in sockets]
     serving = make_process(reactor, settings, one, places, on_read, types=types)
-    return make_one_process(reactor, settings, serving, notifier, logs.log_under(_twistd(options), settings))
+    return make_one_process(reactor, settings, serving, notifier, logs.log_for_twistd(_twistd(options), settings))
 
 
 def _supervised(
@@ -176,13 +176,13 @@ def _supervised(
         try:
             XMLRPCBackend.configured(reactor, settings, server)
         except ValueError as error:
-            raise ConfigError((Finding(str(source.path), str(error)),)) from None
+            raise ConfigError((ConfigProblem(str(source.path), str(error)),)) from None
         return Plan(source, settings, _sockets(options, settings, handed, before), logs.LogPlace.of(_twistd(options)))
 
     plan = load(())
     if plan.log.kind == "unknown" and plan.settings.log_file is None:
         log.warn("the workers log to standard output: set log_file for one log of all processes")
-    return make_supervisor(reactor, plan, load, environ, notifier, logs.log_under(_twistd(options), plan.settings))
+    return make_supervisor(reactor, plan, load, environ, notifier, logs.log_for_twistd(_twistd(options), plan.settings))
 
 
 def _sockets(
@@ -201,7 +201,7 @@ def _sockets(
 
 def _twistd(options: Options) -> Mapping[str, Any] | None:
     """Return the options of twistd itself; None where it is not twistd that runs this."""
-    return options.parent if options.parent is not None else logs.twistd_of(sys.argv)
+    return options.parent if options.parent is not None else logs.twistd_options(sys.argv)
 
 
 def _configured(options: Options, environ: Mapping[str, str], reactor: Any) -> tuple[Settings, IOpenNebula]:
@@ -231,6 +231,6 @@ def config_path(options: Options, environ: Mapping[str, str]) -> Path:
     return Path(options["config"]) if options["config"] else loading.default_path(environ)
 
 
-def _warn(findings: Sequence[Finding]) -> None:
+def _warn(findings: Sequence[ConfigProblem]) -> None:
     for finding in findings:
         log.warn("{finding}", finding=str(finding))

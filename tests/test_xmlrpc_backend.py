@@ -32,7 +32,7 @@ from econed.errors import (
 from econed.interfaces import IOpenNebula
 from econed.opennebula.methods import MAX_GROUP_POOL, MAX_LIST, MAX_USER, MAX_USER_POOL, is_read_only
 from econed.opennebula.tokens import CipherForm, PasswordKey, session_token
-from econed.telemetry.observed_calls import Observed
+from econed.telemetry.observed_calls import ObservedOpenNebula
 from econed.xmlrpc.proxy import OnedProxy, oned_endpoint
 from econed.xmlrpc_backend import CallLimits, XMLRPCBackend
 from tests.support.certificates import server_options
@@ -675,7 +675,7 @@ async def test_cancelling_a_call_closes_its_connection_and_frees_its_turn(harnes
 async def test_an_observer_hears_of_every_call_once_with_its_outcome(harness: BackendHarness) -> None:
     seen: list[tuple[str, float, str]] = []
     server = harness.serve(modern(says(True, "<VM/>", 0)))
-    backend = Observed(harness.backend(server.url), harness.clock, lambda *told: seen.append(told))
+    backend = ObservedOpenNebula(harness.backend(server.url), harness.clock, lambda *told: seen.append(told))
     await backend.document("alice", "one.vm.info", 1, False)
     for behaviour in (says(False, "no", 2048), StubConnection.close, lambda peer: peer.answer(b"?")):
         server.behaviour = modern(behaviour)

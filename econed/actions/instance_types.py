@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 from econed.actions.instance_facts import INSTANCE_TYPE
-from econed.config.loading import TEMPLATE_DIRECTORY, ConfigError, Finding
+from econed.config.loading import TEMPLATE_DIRECTORY, ConfigError, ConfigProblem
 from econed.config.settings import Settings
 from econed.errors import EC2Error, NotKeepable
 from econed.ids import IMAGE
@@ -114,20 +114,22 @@ def read_file_types(directory: Path, files: Mapping[str, str]) -> FileTypes:
 
     Raises one `ConfigError` for all that cannot be read or understood, with file and line.
     """
-    problems: list[Finding] = []
+    problems: list[ConfigProblem] = []
     found: dict[str, FileTemplate] = {}
     for name, file in files.items():
         path = directory / file
         if not is_storable(name):
-            problems.append(Finding(str(path), "its instance type has a name that OpenNebula does not keep", key=name))
+            problems.append(
+                ConfigProblem(str(path), "its instance type has a name that OpenNebula does not keep", key=name)
+            )
         try:
             found[name] = FileTemplate.parse(path.read_text("utf-8"))
         except OSError as error:
-            problems.append(Finding(str(path), f"cannot be read: {error.strerror}", key=name))
+            problems.append(ConfigProblem(str(path), f"cannot be read: {error.strerror}", key=name))
         except UnicodeDecodeError:
-            problems.append(Finding(str(path), "is not UTF-8 text", key=name))
+            problems.append(ConfigProblem(str(path), "is not UTF-8 text", key=name))
         except FileTemplateError as error:
-            problems.append(Finding(str(path), error.text, error.line, name))
+            problems.append(ConfigProblem(str(path), error.text, error.line, name))
     if problems:
         raise ConfigError(tuple(problems))
     return MappingProxyType(found)

@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 
 from econed.actions.instance_types import FileTypes, configured_file_types
 from econed.config import credentials
-from econed.config.loading import ConfigError, Finding
+from econed.config.loading import ConfigError, ConfigProblem
 from econed.config.settings import Settings
 from econed.errors import OpenNebulaCode, OpenNebulaError, OpenNebulaRefusal
 from econed.xmlrpc_backend import XMLRPCBackend
@@ -32,7 +32,7 @@ class Prepared:
     settings: Settings
     server: credentials.Credentials | credentials.Certificate
     file_types: FileTypes | None
-    findings: tuple[Finding, ...]
+    findings: tuple[ConfigProblem, ...]
 
 
 def prepared(conf: Path, environ: Mapping[str, str]) -> Prepared:
@@ -47,7 +47,7 @@ def client(reactor: Any, ready: Prepared) -> XMLRPCBackend:
     try:
         return XMLRPCBackend.configured(reactor, settings, ready.server)
     except ValueError as error:
-        raise ConfigError((Finding("one_xmlrpc", str(error)),)) from None
+        raise ConfigError((ConfigProblem("one_xmlrpc", str(error)),)) from None
 
 
 def in_reactor(work: Callable[[Any], Coroutine[Any, Any, _T]]) -> _T:

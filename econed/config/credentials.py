@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509 import load_pem_x509_certificate
 
 from econed.config import loading
-from econed.config.loading import ConfigError, Finding
+from econed.config.loading import ConfigError, ConfigProblem
 from econed.config.settings import Settings
 
 _NAMES = ("ec2_auth", "sunstone_auth", "oneflow_auth", "onegate_auth")
@@ -44,7 +44,7 @@ class Certificate:
     key: RSAPrivateKey = field(repr=False)
 
 
-def load(environ: Mapping[str, str]) -> tuple[Credentials, tuple[Finding, ...]]:
+def load(environ: Mapping[str, str]) -> tuple[Credentials, tuple[ConfigProblem, ...]]:
     """Read the credentials of the server account; return them, and warnings about their file.
 
     The file is the one that ONE_CIPHER_AUTH names, else the first there is in oned's directory. Raises `ConfigError`
@@ -62,12 +62,12 @@ def load(environ: Mapping[str, str]) -> tuple[Credentials, tuple[Finding, ...]]:
             raise _problem(path, _FORM) from None  # the other error quotes what it could not read
         return _parse(path, text), _warnings(path, mode)
     tried = ", ".join(str(path) for path in paths)
-    raise ConfigError((Finding("credentials of serveradmin", f"not found, looked for {tried}"),))
+    raise ConfigError((ConfigProblem("credentials of serveradmin", f"not found, looked for {tried}"),))
 
 
 def load_with_settings(
     where: Path | loading.Source, environ: Mapping[str, str]
-) -> tuple[Settings, Credentials | Certificate, tuple[Finding, ...]]:
+) -> tuple[Settings, Credentials | Certificate, tuple[ConfigProblem, ...]]:
     """Read econe.conf and the credentials that it wants; one `ConfigError` says what is wrong with either."""
     try:
         settings, about_settings = loading.load(where, environ)
@@ -80,7 +80,7 @@ def load_with_settings(
     return settings, credentials, about_settings + about_credentials
 
 
-def load_certificate(environ: Mapping[str, str]) -> tuple[Certificate, tuple[Finding, ...]]:
+def load_certificate(environ: Mapping[str, str]) -> tuple[Certificate, tuple[ConfigProblem, ...]]:
     """Read the key of the server account's certificate, which OpenNebula's server_x509_auth.conf names.
 
     Returns it and warnings about its file; raises `ConfigError` with what is wrong.
@@ -139,7 +139,7 @@ def candidates(environ: Mapping[str, str]) -> tuple[Path, ...]:
     return tuple(directory / name for name in _NAMES)
 
 
-def _problems(environ: Mapping[str, str]) -> tuple[Finding, ...]:
+def _problems(environ: Mapping[str, str]) -> tuple[ConfigProblem, ...]:
     try:
         load(environ)
     except ConfigError as error:
@@ -163,10 +163,12 @@ def _parse(path: Path, text: str) -> Credentials:
 
 
 def _problem(path: Path, text: str) -> ConfigError:
-    return ConfigError((Finding(str(path), text),))
+    return ConfigError((ConfigProblem(str(path), text),))
 
 
-def _warnings(path: Path, mode: int) -> tuple[Finding, ...]:
+def _warnings(path: Path, mode: int) -> tuple[ConfigProblem, ...]:
     if not mode & stat.S_IRWXO:
         return ()
-    return (Finding(str(path), f"is open to every user of this machine (mode {stat.S_IMODE(mode):04o}): chmod o= it"),)
+    return (
+        ConfigProblem(str(path), f"is open to every user of this machine (mode {stat.S_IMODE(mode):04o}): chmod o= it"),
+    )

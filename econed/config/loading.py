@@ -27,7 +27,7 @@ _ALIASES: Mapping[str, str] = MappingProxyType({"elastic_ips_vnet": "elasticips_
 
 
 @dataclass(frozen=True)
-class Finding:
+class ConfigProblem:
     """Something about the configuration that a person should know: where it stands, and what about it.
 
     `place` is a file or an environment variable, `line` counts from 1, `key` is the setting's name; the last two are
@@ -47,7 +47,7 @@ class Finding:
 class ConfigError(Exception):
     """The configuration cannot be used. `problems` is everything that is wrong with it, in the order of the file."""
 
-    def __init__(self, problems: tuple[Finding, ...]) -> None:
+    def __init__(self, problems: tuple[ConfigProblem, ...]) -> None:
         super().__init__(problems)
         self.problems = problems
 
@@ -74,27 +74,27 @@ def read(path: Path) -> Source:
     try:
         return Source(path, path.read_text("utf-8"))
     except OSError as error:
-        problem = Finding(str(path), f"cannot be read: {error.strerror}")
+        problem = ConfigProblem(str(path), f"cannot be read: {error.strerror}")
     except UnicodeDecodeError:
-        problem = Finding(str(path), "is not UTF-8 text")
+        problem = ConfigProblem(str(path), "is not UTF-8 text")
     raise ConfigError((problem,))
 
 
-def load(where: Path | Source, environ: Mapping[str, str]) -> tuple[Settings, tuple[Finding, ...]]:
+def load(where: Path | Source, environ: Mapping[str, str]) -> tuple[Settings, tuple[ConfigProblem, ...]]:
     """Read econe.conf, or what was read of it, and ONE_XMLRPC from `environ`; return the settings, and warnings.
 
     Raises `ConfigError` with everything that is wrong.
     """
     source = read(where) if isinstance(where, Path) else where
-    found = _Findings(str(source.path))
+    found = _Problems(str(source.path))
     given = _read_keys(_compose(source.text, found), found)
     override = environ.get("ONE_XMLRPC")
     if override:
         given["one_xmlrpc"], faults = values.urls_of(override)
-        found.problems += (Finding("ONE_XMLRPC", fault) for fault in faults)
+        found.problems += (ConfigProblem("ONE_XMLRPC", fault) for fault in faults)
     if given.get("use_file_templates") and not given.get("instance_types"):
         text = "expected instance_types, with a template for each, where this is true"
-        found.problems.append(Finding(found.place, text, key="use_file_templates"))
+        found.problems.append(ConfigProblem(found.place, text, key="use_file_templates"))
     found.demand_none()
     settings = Settings(**given)
     if isinstance(settings.workers, values.Automatic):
@@ -104,17 +104,17 @@ def load(where: Path | Source, environ: Mapping[str, str]) -> tuple[Settings, tu
     return settings, (*found.warnings, *_contradictions(settings, found.place))
 
 
-class _Findings:
+class _Problems:
     """What came up while one file was read."""
 
     def __init__(self, place: str) -> None:
         self.place = place
-        self.problems: list[Finding] = []
-        self.warnings: list[Finding] = []
+        self.problems: list[ConfigProblem] = []
+        self.warnings: list[ConfigProblem] = []
 
     def problem(self, fault: Fault, key: str | None = None) -> None:
         name = ".".join(part for part in (key, fault.within) if part)
-        self.problems.append(Finding(self.place, fault.text, values.line_of(fault.node), name or None))
+        self.problems.append(ConfigProblem(self.place, fault.text, values.line_of(fault.node), name or None))
 
     def demand_none(self) -> None:
         """Raise `ConfigError` with the problems, if there are any."""
@@ -122,24 +122,24 @@ class _Findings:
             raise ConfigError(tuple(sorted(self.problems, key=lambda problem: problem.line or 0)))
 
     def warning(self, node: yaml.Node, key: str, text: str) -> None:
-        self.warnings.append(Finding(self.place, text, values.line_of(node), key))
+        self.warnings.append(ConfigProblem(self.place, text, values.line_of(node), key))
 
 
-def _compose(text: str, found: _Findings) -> yaml.Node | None:
+def _compose(text: str, found: _Problems) -> yaml.Node | None:
     """Return the file as YAML nodes, which runs nothing and expands nothing; None if it is empty or cannot be read."""
     try:
         return yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else None
-        found.problems.append(Finding(found.place, f"is not YAML: {error.problem or error.context}", line))
+        found.problems.append(ConfigProblem(found.place, f"is not YAML: {error.problem or error.context}", line))
     except yaml.YAMLError as error:
-        found.problems.append(Finding(found.place, f"is not YAML: {str(error).splitlines()[0]}"))
+        found.problems.append(ConfigProblem(found.place, f"is not YAML: {str(error).splitlines()[0]}"))
     except RecursionError:
-        found.problems.append(Finding(found.place, "is not YAML: it is nested too deeply"))
+        found.problems.append(ConfigProblem(found.place, "is not YAML: it is nested too deeply"))
     return None
 
 
-def _read_keys(root: yaml.Node | None, found: _Findings) -> dict[str, Any]:
+def _read_keys(root: yaml.Node | None, found: _Problems) -> dict[str, Any]:
     """Return the settings that the file gives, by name."""
     if root is None or values.is_empty(root):
         return {}
@@ -166,7 +166,7 @@ def _read_keys(root: yaml.Node | None, found: _Findings) -> dict[str, Any]:
 
 
 def _read_value(
-    entry: values.Entry, name: str, read: values.Reader[Any], given: dict[str, Any], found: _Findings
+    entry: values.Entry, name: str, read: values.Reader[Any], given: dict[str, Any], found: _Problems
 ) -> None:
     """Read one value into `given`; an empty one leaves the default."""
     if values.is_empty(entry.value):
@@ -188,7 +188,7 @@ def _did_you_mean(name: str, known: Mapping[str, object]) -> str:
     return f" (did you mean {close[0]}?)" if close else ""
 
 
-def _impossible(settings: Settings, place: str) -> list[Finding]:
+def _impossible(settings: Settings, place: str) -> list[ConfigProblem]:
     """Return what is wrong with settings that are right by themselves and cannot be had together."""
     rules = (
         ("ssl_key", settings.ssl_cert is not None and settings.ssl_key is None, "expected the key of ssl_cert"),
@@ -204,14 +204,14 @@ def _impossible(settings: Settings, place: str) -> list[Finding]:
         ),
         ("one_calls", settings.one_calls < settings.workers, "expected at least one for each of the workers"),
     )
-    return [Finding(place, text, key=key) for key, is_so, text in rules if is_so]
+    return [ConfigProblem(place, text, key=key) for key, is_so, text in rules if is_so]
 
 
 def _is_one_port(settings: Settings) -> bool:
     return settings.ssl_port == settings.port and settings.ssl_host in (None, settings.host)
 
 
-def _contradictions(settings: Settings, place: str) -> tuple[Finding, ...]:
+def _contradictions(settings: Settings, place: str) -> tuple[ConfigProblem, ...]:
     """Return warnings about settings that are right by themselves and mean nothing together."""
     rules = (
         (
@@ -230,4 +230,4 @@ def _contradictions(settings: Settings, place: str) -> tuple[Finding, ...]:
             "has no effect for a name that regions gives to another zone",
         ),
     )
-    return tuple(Finding(place, text, key=key) for key, is_so, text in rules if is_so)
+    return tuple(ConfigProblem(place, text, key=key) for key, is_so, text in rules if is_so)

@@ -27,7 +27,7 @@ from cryptography.x509 import (
     load_pem_x509_certificates,
 )
 
-from econed.config.loading import ConfigError, Finding
+from econed.config.loading import ConfigError, ConfigProblem
 from econed.config.settings import Settings
 from econed.config.values import CertificateFiles
 
@@ -65,17 +65,23 @@ class Identity:
         except (ExtensionNotFound, ValueError):
             return ()
 
-    def warnings(self, now: float) -> Iterator[Finding]:
+    def warnings(self, now: float) -> Iterator[ConfigProblem]:
         """Yield what a person should know of it at `now` (seconds since the epoch)."""
         for text in _of_its_time(self.certificate, now):
-            yield Finding(self.place, text, key=self.setting)
+            yield ConfigProblem(self.place, text, key=self.setting)
         if not any(isinstance(name, DNSName | IPAddress) for name in self._alternatives()):
-            yield Finding(self.place, "names no server (subjectAltName), so clients will not take it", key=self.setting)
+            yield ConfigProblem(
+                self.place, "names no server (subjectAltName), so clients will not take it", key=self.setting
+            )
         if isinstance(self.certificate.signature_hash_algorithm, MD5 | SHA1):
-            yield Finding(self.place, "is signed over MD5 or SHA-1, so clients will not take it", key=self.setting)
+            yield ConfigProblem(
+                self.place, "is signed over MD5 or SHA-1, so clients will not take it", key=self.setting
+            )
         for issued, issuer in zip((self.certificate, *self.chain), self.chain, strict=False):
             if issued.issuer != issuer.subject:
-                yield Finding(self.place, "has a chain that is not in order: each issued by the next", key=self.setting)
+                yield ConfigProblem(
+                    self.place, "has a chain that is not in order: each issued by the next", key=self.setting
+                )
                 break
 
 
@@ -91,13 +97,13 @@ class Certificates:
     authorities: tuple[Certificate, ...] | None
     authorities_place: str = ""
 
-    def warnings(self, now: float) -> tuple[Finding, ...]:
+    def warnings(self, now: float) -> tuple[ConfigProblem, ...]:
         """Return what a person should know of them at `now` (seconds since the epoch)."""
         found = [finding for each in (self.own, *self.others) for finding in each.warnings(now)]
         for authority in self.authorities or ():
             name = authority.subject.rfc4514_string()
             found += (
-                Finding(self.authorities_place, f"the authority {name} {text}", key="ssl_client_ca")
+                ConfigProblem(self.authorities_place, f"the authority {name} {text}", key="ssl_client_ca")
                 for text in _of_its_time(authority, now)
             )
         return tuple(found)
@@ -126,7 +132,7 @@ class Files:
 
     def read(self) -> Certificates:
         """Read all of them; raises `ConfigError` with what is wrong with any."""
-        problems: list[Finding] = []
+        problems: list[ConfigProblem] = []
         own = _tried(problems, self.own, "ssl_cert", "ssl_key", "ssl_chain")
         others = [_tried(problems, each, "ssl_sni", "ssl_sni", "ssl_sni") for each in self.others]
         authorities: tuple[Certificate, ...] | None = None
@@ -140,7 +146,7 @@ class Files:
         return Certificates(own, tuple(each for each in others if each), authorities, self.client_ca or "")
 
 
-def _tried(problems: list[Finding], files: CertificateFiles, cert: str, key: str, chain: str) -> Identity | None:
+def _tried(problems: list[ConfigProblem], files: CertificateFiles, cert: str, key: str, chain: str) -> Identity | None:
     """Return the certificate in `files`, or None with what is wrong with it in `problems`; the rest are settings."""
     try:
         first, *rest = _certificates(files.cert, cert)
@@ -214,4 +220,4 @@ def _stamp(path: str) -> tuple[int, int, int] | None:
 
 
 def _problem(path: str, setting: str, text: str) -> ConfigError:
-    return ConfigError((Finding(path, text, key=setting),))
+    return ConfigError((ConfigProblem(path, text, key=setting),))

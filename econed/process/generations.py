@@ -17,7 +17,7 @@ from econed.config.settings import Settings
 from econed.process.listening import Bound
 from econed.process.messages import Ask, Begin, Command, Handed, Report
 from econed.telemetry.logs import LogPlace
-from econed.telemetry.merging import Snapshots
+from econed.telemetry.merging import ProcessSnapshots
 from econed.telemetry.metrics import Snapshot
 
 FIRST_SOCKET = 5
@@ -145,13 +145,13 @@ class Counts:
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
-        self._snapshots = Snapshots()
+        self._snapshots = ProcessSnapshots()
         self._numbers = count(1)
         self._asked: dict[tuple[int, int], Deferred[None]] = {}
 
     def heard(self, worker: Worker, counted: Mapping[str, Any]) -> None:
         """Take what a worker says of itself."""
-        self._snapshots.heard(worker.number, dict(counted))
+        self._snapshots.update(worker.number, dict(counted))
 
     def answered(self, worker: Worker, number: int, counted: Mapping[str, Any]) -> None:
         """Take what a worker says because it was asked, by `Ask` with this number."""
@@ -162,7 +162,7 @@ class Counts:
 
     def ended(self, worker: Worker) -> None:
         """Keep what a worker counted that has ended."""
-        self._snapshots.ended(worker.number)
+        self._snapshots.process_ended(worker.number)
 
     async def asked(self, workers: Iterable[Worker]) -> tuple[Snapshot, ...]:
         """Ask these, and return what all have counted, `ASK_FOR` seconds later at most."""

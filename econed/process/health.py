@@ -41,7 +41,7 @@ LAG_KEPT = 60
 class OnedState:
     """Whether oned is reachable, by the outcome of all calls of this process.
 
-    It is an `econed.telemetry.observed_calls.Observer`.
+    It is an `econed.telemetry.observed_calls.CallObserver`.
 
     That oned refuses shows that it is there. That a call fails shows it only when nothing has been heard for a while.
     """
@@ -80,7 +80,7 @@ class OnedState:
 class OnedWatch(Recurring):
     """Asks oned for its version when nothing else was asked, and says in the log when it goes away and comes back.
 
-    `one` is asked as serveradmin, and has to tell `state` of its calls (`econed.telemetry.observed_calls.Observed`).
+    `one` is asked as serveradmin, and has to tell `state` of its calls (`ObservedOpenNebula`).
     """
 
     def __init__(self, one: IOpenNebula, state: OnedState, clock: IReactorTime, log: Logger) -> None:

@@ -21,6 +21,6 @@ class IWatched(Interface):
     async def snapshots() -> Sequence[Snapshot]:
         """Return what has been counted: by each process that runs, and all together by those that have ended.
 
-        In bounded time (a second or two): of a process that does not answer, what it said last. See `Snapshots`
+        In bounded time (a second or two): of a process that does not answer, what it said last. See `ProcessSnapshots`
         in `econed.telemetry.merging`, which keeps that.
         """

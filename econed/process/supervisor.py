@@ -304,7 +304,7 @@ class Supervisor:
         self._notifier.ready(f"{self.serving} of {self._current.size} workers serve")
 
     def _count(self) -> None:
-        self._metrics.workers(self.serving)
+        self._metrics.set_worker_count(self.serving)
         if self._current.is_settled and not self._is_ending and self._next is None:
             self._notifier.status(f"{self.serving} of {self._current.size} workers serve")
 

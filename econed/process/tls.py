@@ -23,7 +23,7 @@ from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from zope.interface import implementer
 
-from econed.config.loading import ConfigError, Finding
+from econed.config.loading import ConfigError, ConfigProblem
 from econed.interfaces import InThread
 from econed.process.certificates import Certificates, Files, Identity
 from econed.recurring import Recurring
@@ -121,7 +121,7 @@ class ServerTLS(Recurring):
 
     def _count(self) -> None:
         for each in (self._certificates.own, *self._certificates.others):
-            self._metrics.certificate_expires(each.place, each.certificate.not_valid_after_utc.timestamp())
+            self._metrics.set_certificate_expiry(each.place, each.certificate.not_valid_after_utc.timestamp())
 
     def _warn(self) -> None:
         self._warned_at = self._clock.seconds()
@@ -186,7 +186,7 @@ def _context(identity: Identity, certificates: Certificates, log: Logger) -> SSL
         context.check_privatekey()
     except SSL.Error as error:
         text = f"is refused by OpenSSL: {_reason(error)}"
-        raise ConfigError((Finding(identity.place, text, key=identity.setting),)) from None
+        raise ConfigError((ConfigProblem(identity.place, text, key=identity.setting),)) from None
     if certificates.authorities is not None:
         _ask_for_certificates(context, certificates, log)
     return context

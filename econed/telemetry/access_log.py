@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from twisted.logger import Logger
 
 from econed.telemetry.log_lines import quoted
-from econed.telemetry.observed_calls import Observer
+from econed.telemetry.observed_calls import CallObserver
 
 _LONGEST = 200
 
@@ -58,7 +58,7 @@ class Access:
         )
 
 
-def said_calls(log: Logger, request_id: str = "") -> Observer:
+def call_logger(log: Logger, request_id: str = "") -> CallObserver:
     """Return an observer that writes a line for each call to oned, for debugging; `request_id` is whom it was for."""
 
     def say(method: str, seconds: float, outcome: str) -> None:

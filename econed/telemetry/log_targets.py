@@ -15,7 +15,7 @@ STDOUT = 1
 STDERR = 2
 
 
-class Target(Protocol):
+class LogTarget(Protocol):
     """Takes lines. All methods may raise `OSError`."""
 
     def write(self, lines: bytes) -> None:
@@ -35,7 +35,7 @@ class Stream:
         self._descriptor = descriptor
 
     def write(self, lines: bytes) -> None:
-        """Write lines (`Target`)."""
+        """Write lines (`LogTarget`)."""
         while lines:
             lines = lines[os.write(self._descriptor, lines) :]
 
@@ -59,7 +59,7 @@ class AppendedFile:
         self._turn = Lock()  # threads log too, and none may write to a descriptor that is somebody else's by now
 
     def write(self, lines: bytes) -> None:
-        """Write lines (`Target`). Where a full disk has cut one off, the next begins on a line of its own."""
+        """Write lines (`LogTarget`). Where a full disk has cut one off, the next begins on a line of its own."""
         with self._turn:
             if self._descriptor is None:
                 self._descriptor = self._opened()
@@ -71,7 +71,7 @@ class AppendedFile:
                 raise OSError(f"only {written} of {len(given)} bytes could be written")
 
     def reopen(self) -> None:
-        """Open the file anew (`Target`); if that fails, the one that is open stays."""
+        """Open the file anew (`LogTarget`); if that fails, the one that is open stays."""
         with self._turn:
             opened = self._opened()
             self._close()
@@ -94,7 +94,7 @@ class AppendedFile:
 class Unfailing:
     """A target that never raises: what cannot be written goes to standard error, after one complaint."""
 
-    def __init__(self, target: Target, complain: Complain, last_resort: Target | None = None) -> None:
+    def __init__(self, target: LogTarget, complain: Complain, last_resort: LogTarget | None = None) -> None:
         """Write to `target`; `last_resort` is what to use in its place, in place of standard error."""
         self._target = target
         self._complain = complain

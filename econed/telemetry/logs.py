@@ -176,7 +176,7 @@ class _Again(ServerOptions):
     opt_b = opt_debug
 
 
-def twistd_of(arguments: Sequence[str]) -> Mapping[str, Any] | None:
+def twistd_options(arguments: Sequence[str]) -> Mapping[str, Any] | None:
     """Return the options of twistd, by its command line: a .tac file is not told them. None if it is no twistd's."""
     if not arguments or os.path.basename(arguments[0]) != "twistd":
         return None
@@ -188,7 +188,7 @@ def twistd_of(arguments: Sequence[str]) -> Mapping[str, Any] | None:
     return cast(Mapping[str, Any], options)
 
 
-def log_under(twistd: Mapping[str, Any] | None, settings: Settings) -> ProcessLog | None:
+def log_for_twistd(twistd: Mapping[str, Any] | None, settings: Settings) -> ProcessLog | None:
     """Return the log of the process that twistd runs with these options; None if that is left to twistd."""
     place = LogPlace.of(twistd)
     return None if place.is_left_to_twistd(settings) else ProcessLog(settings, place)

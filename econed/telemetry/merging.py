@@ -55,7 +55,7 @@ def exposition(snapshot: Snapshot, accept: str = "") -> tuple[bytes, str]:
     return encode(registry), media_type
 
 
-class Snapshots:
+class ProcessSnapshots:
     """What the processes of one daemon said last, and what those that have ended counted: no sum ever goes down.
 
     A process is known by anything that no other ever is, as the number of its start; its process id may come again.
@@ -65,11 +65,11 @@ class Snapshots:
         self._running: dict[Hashable, Snapshot] = {}
         self._ended: Snapshot = {}
 
-    def heard(self, process: Hashable, snapshot: Snapshot) -> None:
+    def update(self, process: Hashable, snapshot: Snapshot) -> None:
         """Take what a running process says, in place of what it said before."""
         self._running[process] = snapshot
 
-    def ended(self, process: Hashable) -> None:
+    def process_ended(self, process: Hashable) -> None:
         """Keep what a process counted that has ended; nothing may be heard of it any more."""
         last = self._running.pop(process, None)
         if last is not None:

@@ -134,7 +134,7 @@ class Metrics:
 
     # Requests
 
-    def request_began(self) -> None:
+    def request_started(self) -> None:
         """Count a request that is being carried out, until `request_ended`."""
         self._in_flight += 1
 
@@ -145,27 +145,27 @@ class Metrics:
         self._count("econed_requests", known, code or "ok")
         self._observe("econed_request_duration_seconds", seconds, known)
 
-    def connections(self, count: Callable[[], int]) -> None:
+    def track_connections(self, count: Callable[[], int]) -> None:
         """Have `count` asked, whenever a snapshot is taken, how many connections are open."""
         self._gauge("econed_connections", count)
 
-    def refused(self, reason: str) -> None:
+    def limit_exceeded(self, reason: str) -> None:
         """Count what a limit refused or cut off; `reason` is one of few words, never taken from a request."""
         self._count("econed_refusals", reason)
 
     # oned
 
-    def oned_call(self, method: str, seconds: float, outcome: str) -> None:
-        """Count a call to oned; an observer as `econed.telemetry.observed_calls.Observer` wants it."""
+    def oned_call_ended(self, method: str, seconds: float, outcome: str) -> None:
+        """Count a call to oned; an observer as `econed.telemetry.observed_calls.CallObserver` wants it."""
         self._count("econed_oned_calls", method, outcome)
         self._observe("econed_oned_call_duration_seconds", seconds, method)
 
-    def oned_turns(self, in_flight: Callable[[], int], waiting: Callable[[], int]) -> None:
+    def track_oned_calls(self, in_flight: Callable[[], int], waiting: Callable[[], int]) -> None:
         """Have these asked, whenever a snapshot is taken, how many calls are on their way and wait for their turn."""
         self._gauge("econed_oned_calls_in_flight", in_flight)
         self._gauge("econed_oned_calls_waiting", waiting)
 
-    def oned_watched(self, is_reachable: Callable[[], bool], last_answer: Callable[[], float | None]) -> None:
+    def track_oned_state(self, is_reachable: Callable[[], bool], last_answer: Callable[[], float | None]) -> None:
         """Have these asked likewise: whether oned is there, and when it last answered (epoch seconds; None: never)."""
         self._gauge("econed_oned_reachable", is_reachable)
         self._gauge("econed_oned_last_answer_timestamp_seconds", lambda: last_answer() or 0.0)
@@ -190,13 +190,13 @@ class Metrics:
         """Count a round of the reconciler."""
         self._count("econed_reconciler_rounds", outcome)
 
-    def lag(self, seconds: float) -> None:
+    def set_reactor_lag(self, seconds: float) -> None:
         """Say by how much the reactor fell behind at most in the last minute."""
         self._gauge("econed_reactor_lag_seconds", lambda: seconds)
 
     # What the process is in
 
-    def workers(self, count: int) -> None:
+    def set_worker_count(self, count: int) -> None:
         """Say how many processes serve."""
         self._gauge("econed_workers", lambda: count)
 
@@ -208,7 +208,7 @@ class Metrics:
         """Count that the `configuration` or the `certificates` were read anew, `taken` or `refused`."""
         self._count("econed_reloads", what, outcome)
 
-    def certificate_expires(self, certificate: str, at: float) -> None:
+    def set_certificate_expiry(self, certificate: str, at: float) -> None:
         """Say when a certificate of this server ends (epoch seconds); `certificate` is its name or file."""
         self._gauge("econed_certificate_expiry_timestamp_seconds", lambda: at, certificate)
 

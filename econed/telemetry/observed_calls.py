@@ -21,7 +21,7 @@ OUTCOMES = ("ok", "refused", "unavailable", "nonsense", "cancelled", "failed")
 """How a call can end; failed is a fault of econed's own."""
 
 
-class Observer(Protocol):
+class CallObserver(Protocol):
     """Is told of every call that has ended. It may not raise."""
 
     def __call__(self, method: str, seconds: float, outcome: str, /) -> None:
@@ -32,10 +32,10 @@ class Observer(Protocol):
 
 
 @implementer(IOpenNebula)
-class Observed:
+class ObservedOpenNebula:
     """oned, each call of which is told to all observers, once, when it has ended, however it ends."""
 
-    def __init__(self, one: IOpenNebula, clock: IReactorTime, *observers: Observer) -> None:
+    def __init__(self, one: IOpenNebula, clock: IReactorTime, *observers: CallObserver) -> None:
         """Pass everything on to `one`, unchanged; `clock` times it."""
         self._one = one
         self._clock = clock

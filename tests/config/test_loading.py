@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from econed.config import loading
-from econed.config.loading import ConfigError, Finding, default_path, load
+from econed.config.loading import ConfigError, ConfigProblem, default_path, load
 from econed.config.settings import Settings
 from econed.config.values import CertificateFiles
 
@@ -438,8 +438,8 @@ def test_an_unknown_key_is_a_warning_with_the_key_that_may_have_been_meant(conf:
     settings, warnings = load(conf, {})
     assert settings.port == 5000
     assert warnings == (
-        Finding(str(conf), "unknown key, it has no effect (did you mean port?)", 2, "prot"),
-        Finding(str(conf), "unknown key, it has no effect", 3, "zzz"),
+        ConfigProblem(str(conf), "unknown key, it has no effect (did you mean port?)", 2, "prot"),
+        ConfigProblem(str(conf), "unknown key, it has no effect", 3, "zzz"),
     )
 
 

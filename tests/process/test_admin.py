@@ -40,7 +40,7 @@ class FakeDaemon:
         self.asked: Deferred[None] = Deferred()
         self.given_up: Deferred[None] = Deferred()
         self.metrics = [Metrics([ACTION]), Metrics([ACTION])]
-        self.metrics[0].oned_watched(lambda: True, lambda: HEARD)
+        self.metrics[0].track_oned_state(lambda: True, lambda: HEARD)
 
     def unready(self) -> str | None:
         return "draining" if self.is_draining else None
@@ -104,7 +104,7 @@ def test_all_that_can_be_watched_are_alike() -> None:
 
 def test_a_daemon_that_lives_is_healthy_whatever_oned_does(port: Port) -> None:
     """A restart would not bring oned back."""
-    port.daemon.metrics[0].oned_watched(lambda: False, lambda: HEARD)
+    port.daemon.metrics[0].track_oned_state(lambda: False, lambda: HEARD)
     port.daemon.is_draining = True
     assert port.ask("/healthz") == (200, "ok\n")
 
@@ -119,7 +119,7 @@ def test_health_waits_for_nobody(port: Port) -> None:
 
 def test_a_daemon_that_reaches_oned_is_ready(port: Port) -> None:
     """One process that does is enough: it is the same oned for all."""
-    port.daemon.metrics[1].oned_watched(lambda: False, lambda: None)
+    port.daemon.metrics[1].track_oned_state(lambda: False, lambda: None)
     assert port.ask("/readyz") == (200, "ok\n")
 
 
@@ -129,7 +129,7 @@ def test_a_daemon_that_drains_is_not_ready(port: Port) -> None:
 
 
 def test_a_daemon_that_has_not_reached_oned_yet_is_not_ready(port: Port) -> None:
-    port.daemon.metrics[0].oned_watched(lambda: False, lambda: None)
+    port.daemon.metrics[0].track_oned_state(lambda: False, lambda: None)
     assert port.ask("/readyz") == (503, "oned has not answered yet\n")
 
 
@@ -139,8 +139,8 @@ def test_a_daemon_without_a_process_that_says_so_has_not_reached_oned(port: Port
 
 
 def test_a_daemon_that_lost_oned_says_since_when(port: Port) -> None:
-    port.daemon.metrics[0].oned_watched(lambda: False, lambda: HEARD)
-    port.daemon.metrics[1].oned_watched(lambda: False, lambda: HEARD - 60)
+    port.daemon.metrics[0].track_oned_state(lambda: False, lambda: HEARD)
+    port.daemon.metrics[1].track_oned_state(lambda: False, lambda: HEARD - 60)
     assert port.ask("/readyz") == (503, "oned last answered at 2027-01-15 08:00:00 UTC\n")
 
 
@@ -149,7 +149,7 @@ def test_a_daemon_that_lost_oned_says_since_when(port: Port) -> None:
 
 def test_the_numbers_of_all_processes_come_as_one(port: Port) -> None:
     for each in port.daemon.metrics:
-        each.request_began()
+        each.request_started()
         each.request_ended(ACTION, "", 0.1)
     status, text = port.ask("/metrics")
     found = parse_exposition(text)
@@ -161,7 +161,7 @@ def test_the_numbers_of_all_processes_come_as_one(port: Port) -> None:
 @pytest.mark.parametrize("is_draining", [True, False])
 def test_whether_it_is_ready_is_a_number_too(port: Port, is_draining: bool) -> None:
     port.daemon.is_draining = is_draining
-    port.daemon.metrics[0].oned_watched(lambda: is_draining, lambda: HEARD)
+    port.daemon.metrics[0].track_oned_state(lambda: is_draining, lambda: HEARD)
     assert parse_exposition(port.ask("/metrics")[1])["econed_ready",] == 0
 
 
@@ -231,7 +231,7 @@ def test_one_process_is_watched_by_its_own_numbers() -> None:
     assert watched.unready() is None
     draining = True
     assert "draining" in (watched.unready() or "")
-    metrics.refused("rate")
+    metrics.limit_exceeded("rate")
     (snapshot,) = _now(Deferred.fromCoroutine(watched.snapshots()))
     assert samples(snapshot)["econed_refusals_total", "rate"] == 1
 

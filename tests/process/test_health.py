@@ -26,7 +26,7 @@ from econed.process.health import (
     OnedState,
     OnedWatch,
 )
-from econed.telemetry.observed_calls import Observed
+from econed.telemetry.observed_calls import ObservedOpenNebula
 
 AWAY = OpenNebulaUnavailable(PROBE, "connection refused")
 REFUSED = OpenNebulaRefusal(PROBE, 256, "no")
@@ -62,7 +62,7 @@ class Watch:
         self.clock.advance(1_800_000_000)
         self.oned = FakeOned()
         self.state = OnedState(self.clock)
-        self.one = Observed(self.oned, self.clock, self.state)
+        self.one = ObservedOpenNebula(self.oned, self.clock, self.state)
         self.logged: list[LogEvent] = []
         self.service = OnedWatch(self.one, self.state, self.clock, Logger("test", observer=self.logged.append))  # type: ignore[arg-type]
 

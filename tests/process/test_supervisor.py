@@ -15,7 +15,7 @@ from twisted.logger import LogEvent, Logger, LogLevel, formatEvent
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from econed.config.loading import ConfigError, Finding, Source
+from econed.config.loading import ConfigError, ConfigProblem, Source
 from econed.config.settings import Settings
 from econed.process.admin import DRAINING
 from econed.process.generations import (
@@ -380,7 +380,7 @@ def test_systemd_sees_the_reading_and_its_end(harness: SupervisorHarness) -> Non
 @pytest.mark.parametrize(
     "wrong",
     [
-        ConfigError((Finding("/etc/one/econe.conf", "expected a number", 3, "port"),)),
+        ConfigError((ConfigProblem("/etc/one/econe.conf", "expected a number", 3, "port"),)),
         CannotListen("nothing can listen on 0.0.0.0:80: Permission denied"),
         RecursionError("whatever nobody has thought of"),
     ],

@@ -12,7 +12,7 @@ from twisted.logger import LogEvent, Logger, LogLevel
 
 from econed.http.request import RawRequest
 from econed.telemetry import log_lines
-from econed.telemetry.access_log import Access, said_calls
+from econed.telemetry.access_log import Access, call_logger
 
 ONE = Access(
     action="RunInstances",
@@ -120,8 +120,8 @@ def test_a_clock_that_was_set_back_makes_no_negative_time() -> None:
 def test_calls_to_oned_are_told_for_debugging_with_whom_they_were_for() -> None:
     events: list[LogEvent] = []
     log = Logger(namespace="econed", observer=events.append)  # type: ignore[arg-type]
-    said_calls(log, "0b9ae2a4")("one.vm.info", 0.0123, "ok")
-    said_calls(log)("one.userpool.info", 30.0, "unavailable")
+    call_logger(log, "0b9ae2a4")("one.vm.info", 0.0123, "ok")
+    call_logger(log)("one.userpool.info", 30.0, "unavailable")
     assert [event["log_level"] for event in events] == [LogLevel.debug] * 2
     assert [str(log_lines.text()(event)).partition("] ")[2] for event in events] == [
         "oned: one.vm.info ok in 12 ms, for 0b9ae2a4",

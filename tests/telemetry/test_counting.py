@@ -133,7 +133,7 @@ def test_calls_on_their_way_and_calls_that_wait_for_a_turn_are_told_apart() -> N
     one = XMLRPCBackend(made, "serveradmin", PasswordKey("secret"), Clock(), succeed, limits=limits)  # type: ignore[arg-type]
     assert verifyObject(ICallLimiter, one)
     metrics = Metrics()
-    metrics.oned_turns(lambda: one.calls_in_flight, lambda: one.calls_waiting)
+    metrics.track_oned_calls(lambda: one.calls_in_flight, lambda: one.calls_waiting)
 
     def turns() -> tuple[float, float]:
         found = samples(metrics.snapshot())

@@ -217,11 +217,11 @@ def test_what_twistd_was_told_explicitly_is_left_to_it(place: LogPlace, log_file
 )
 def test_a_tac_file_gets_it_from_the_command_line_of_twistd(line: str, place: LogPlace) -> None:
     """Which hands its options to its own commands only."""
-    assert LogPlace.of(logs.twistd_of(line.split())) == place
+    assert LogPlace.of(logs.twistd_options(line.split())) == place
 
 
 def test_the_application_logs_as_the_service_says(path: Path) -> None:
-    log = logs.log_under({"nodaemon": True}, Settings(log_file=str(path)))
+    log = logs.log_for_twistd({"nodaemon": True}, Settings(log_file=str(path)))
     assert log is not None
     application = Application("econe")
     service = LoggedService(log)
@@ -231,7 +231,7 @@ def test_the_application_logs_as_the_service_says(path: Path) -> None:
 
 
 def test_it_logs_as_twistd_does_where_that_was_told_how() -> None:
-    assert logs.log_under({"nodaemon": True, "syslog": True}, Settings()) is None
+    assert logs.log_for_twistd({"nodaemon": True, "syslog": True}, Settings()) is None
     application = Application("econe")
     LoggedService(None).setServiceParent(application)
     assert application.getComponent(ILogObserver, None) is None

@@ -7,7 +7,7 @@ import json
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 
-from econed.telemetry.merging import Snapshots, exposition, gauge, lasting, merged
+from econed.telemetry.merging import ProcessSnapshots, exposition, gauge, lasting, merged
 from econed.telemetry.metrics import FAMILIES, Metrics, Snapshot
 from tests.support.metrics import ACTION, busy_metrics, samples, series_of
 
@@ -16,7 +16,7 @@ def answering(*seconds: float, code: str = "") -> Snapshot:
     """Return what a process says that has answered requests."""
     metrics = Metrics([ACTION])
     for each in seconds:
-        metrics.request_began()
+        metrics.request_started()
         metrics.request_ended(ACTION, code, each)
     return metrics.snapshot()
 
@@ -101,35 +101,35 @@ def test_of_a_process_that_ended_what_it_counted_remains_and_not_how_it_was() ->
 
 
 def test_no_sum_goes_down_when_a_process_ends() -> None:
-    kept = Snapshots()
-    kept.heard(1, answering(0.1, 0.1) | series("econed_connections", 5.0))
-    kept.heard(2, answering(0.1) | series("econed_connections", 7.0))
+    kept = ProcessSnapshots()
+    kept.update(1, answering(0.1, 0.1) | series("econed_connections", 5.0))
+    kept.update(2, answering(0.1) | series("econed_connections", 7.0))
     before = merged(kept.all())
-    kept.ended(1)
+    kept.process_ended(1)
     after = merged(kept.all())
     assert series_of(before, "econed_requests") == series_of(after, "econed_requests") == {(ACTION, "ok"): [3]}
     assert (gauge(before, "econed_connections"), gauge(after, "econed_connections")) == (12.0, 7.0)
 
 
 def test_what_a_process_says_replaces_what_it_said() -> None:
-    kept = Snapshots()
-    kept.heard(1, answering(0.1))
-    kept.heard(1, answering(0.1, 0.2))
+    kept = ProcessSnapshots()
+    kept.update(1, answering(0.1))
+    kept.update(1, answering(0.1, 0.2))
     assert series_of(merged(kept.all()), "econed_requests") == {(ACTION, "ok"): [2]}
 
 
 def test_many_that_end_one_after_the_other_take_no_more_room_than_one() -> None:
-    kept = Snapshots()
+    kept = ProcessSnapshots()
     for number in range(100):
-        kept.heard(number, answering(0.1))
-        kept.ended(number)
+        kept.update(number, answering(0.1))
+        kept.process_ended(number)
     assert len(kept.all()) == 1
     assert series_of(merged(kept.all()), "econed_requests") == {(ACTION, "ok"): [100]}
 
 
 def test_a_process_that_ended_before_it_said_anything_counts_nothing() -> None:
-    kept = Snapshots()
-    kept.ended(1)
+    kept = ProcessSnapshots()
+    kept.process_ended(1)
     assert merged(kept.all()) == {}
 
 

@@ -23,9 +23,9 @@ def metrics() -> Metrics:
 
 
 def test_a_request_is_counted_by_action_and_code_and_timed_by_action(metrics: Metrics) -> None:
-    metrics.request_began()
+    metrics.request_started()
     metrics.request_ended(ACTION, "", 0.3)
-    metrics.request_began()
+    metrics.request_started()
     metrics.request_ended(ACTION, "InternalError", 3.0)
     found = samples(metrics.snapshot())
     assert found["econed_requests_total", ACTION, "ok"] == 1
@@ -38,8 +38,8 @@ def test_a_request_is_counted_by_action_and_code_and_timed_by_action(metrics: Me
 
 
 def test_a_request_is_in_flight_until_it_has_ended(metrics: Metrics) -> None:
-    metrics.request_began()
-    metrics.request_began()
+    metrics.request_started()
+    metrics.request_started()
     metrics.request_ended(ACTION, "", 0.3)
     assert series_of(metrics.snapshot(), "econed_requests_in_flight") == {(): [1]}
 
@@ -47,7 +47,7 @@ def test_a_request_is_in_flight_until_it_has_ended(metrics: Metrics) -> None:
 @pytest.mark.parametrize("made_up", ["", "DropTables", 'x"} 1\nevil'])
 def test_what_clients_make_up_is_no_label(metrics: Metrics, made_up: str) -> None:
     """A thousand names for actions that do not exist are one series."""
-    metrics.request_began()
+    metrics.request_started()
     metrics.request_ended(made_up, "InvalidAction", 0.1)
     assert series_of(metrics.snapshot(), "econed_requests") == {(UNKNOWN, "InvalidAction"): [1]}
     assert series_of(metrics.snapshot(), "econed_request_duration_seconds").keys() == {(UNKNOWN,)}
@@ -55,15 +55,15 @@ def test_what_clients_make_up_is_no_label(metrics: Metrics, made_up: str) -> Non
 
 def test_a_clock_that_is_set_back_takes_nothing_away(metrics: Metrics) -> None:
     """A sum that goes down looks like a restart to Prometheus."""
-    metrics.oned_call("one.vm.info", -3600.0, "ok")
+    metrics.oned_call_ended("one.vm.info", -3600.0, "ok")
     assert samples(metrics.snapshot())["econed_oned_call_duration_seconds_sum", "one.vm.info"] == 0
 
 
 def test_what_is_asked_for_is_as_it_is_when_the_snapshot_is_taken(metrics: Metrics) -> None:
     now = {"connections": 1, "running": 2, "waiting": 3, "reachable": True, "last": None}
-    metrics.connections(lambda: now["connections"])  # type: ignore[arg-type,return-value]
-    metrics.oned_turns(lambda: now["running"], lambda: now["waiting"])  # type: ignore[arg-type,return-value]
-    metrics.oned_watched(lambda: now["reachable"], lambda: now["last"])  # type: ignore[arg-type,return-value]
+    metrics.track_connections(lambda: now["connections"])  # type: ignore[arg-type,return-value]
+    metrics.track_oned_calls(lambda: now["running"], lambda: now["waiting"])  # type: ignore[arg-type,return-value]
+    metrics.track_oned_state(lambda: now["reachable"], lambda: now["last"])  # type: ignore[arg-type,return-value]
     assert _gauges(metrics) == (1, 2, 3, 1, 0)
     now |= {"connections": 4, "running": 5, "waiting": 6, "reachable": False, "last": 7}
     assert _gauges(metrics) == (4, 5, 6, 0, 7)
@@ -127,7 +127,7 @@ def test_two_in_one_process_have_nothing_in_common(metrics: Metrics) -> None:
     """There is no registry but each one's own."""
     before = {each.name for each in REGISTRY.collect()}
     other = Metrics([ACTION])
-    other.refused("rate")
+    other.limit_exceeded("rate")
     assert series_of(metrics.snapshot(), "econed_refusals") == {}
     assert {each.name for each in REGISTRY.collect()} == before
 
@@ -136,12 +136,12 @@ def test_a_snapshot_passes_through_json_and_is_small() -> None:
     """It goes through a pipe every few seconds. All actions and a hundred methods make less than 64 KiB."""
     made = busy_metrics()
     for number, action in enumerate(all_actions()):
-        made.request_began()
+        made.request_started()
         made.request_ended(action.name, "", number / 7)
-        made.request_began()
+        made.request_started()
         made.request_ended(action.name, "UnauthorizedOperation", number / 7)
     for number in range(100):
-        made.oned_call(f"one.thing.method{number}", number / 7, "ok")
+        made.oned_call_ended(f"one.thing.method{number}", number / 7, "ok")
     snapshot = made.snapshot()
     text = json.dumps(snapshot)
     assert len(text) < 2**16

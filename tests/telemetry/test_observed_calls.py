@@ -16,7 +16,7 @@ from econed.interfaces import IOpenNebula
 from econed.sandbox.backend import SandboxBackend
 from econed.sandbox.demo_cloud import populate
 from econed.sandbox.oned import Oned
-from econed.telemetry.observed_calls import OUTCOMES, Observed, Tally
+from econed.telemetry.observed_calls import OUTCOMES, ObservedOpenNebula, Tally
 
 
 @implementer(IOpenNebula)
@@ -46,7 +46,7 @@ class Watching:
         self.clock = Clock()
         self.slow = Slow()
         self.heard: list[tuple[str, float, str]] = []
-        self.one = Observed(self.slow, self.clock, lambda *told: self.heard.append(told))
+        self.one = ObservedOpenNebula(self.slow, self.clock, lambda *told: self.heard.append(told))
 
     def call(self, method: str, *args: object) -> Deferred[Any]:
         """Call, without waiting for the answer."""
@@ -128,7 +128,7 @@ def test_a_coroutine_that_is_closed_is_told_as_cancelled(watching: Watching) -> 
 def test_all_observers_are_told_and_an_observed_oned_can_be_observed_again(watching: Watching) -> None:
     """As it is in the daemon: one round the client of oned for the metrics, one for each request round that."""
     first, second = Tally(), Tally()
-    again = Observed(watching.one, watching.clock, first, second)
+    again = ObservedOpenNebula(watching.one, watching.clock, first, second)
     Deferred.fromCoroutine(again.call(None, "one.user.info"))
     watching.clock.advance(1)
     watching.slow.answers[0].callback(1)
@@ -138,7 +138,7 @@ def test_all_observers_are_told_and_an_observed_oned_can_be_observed_again(watch
 
 def test_a_tally_adds_up_calls_that_overlap(watching: Watching) -> None:
     tally = Tally()
-    one = Observed(watching.slow, watching.clock, tally)
+    one = ObservedOpenNebula(watching.slow, watching.clock, tally)
     for _ in range(2):
         Deferred.fromCoroutine(one.call(None, "one.vm.info")).addErrback(lambda _: None)
     watching.clock.advance(2)
@@ -152,7 +152,7 @@ def test_the_sandbox_can_be_observed() -> None:
     oned = Oned(clock)
     populate(oned, users=[("alice", "secret")])
     heard: list[tuple[str, str]] = []
-    one = Observed(SandboxBackend(oned), clock, lambda method, _, outcome: heard.append((method, outcome)))
+    one = ObservedOpenNebula(SandboxBackend(oned), clock, lambda method, _, outcome: heard.append((method, outcome)))
     assert _now(one.document("alice", "one.user.info", -1, False)).findtext("NAME") == "alice"
     with pytest.raises(OpenNebulaError):
         _now(one.document("alice", "one.vm.info", 4711, False))
