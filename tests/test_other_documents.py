@@ -15,7 +15,7 @@ from econed.auth.users import USER_MAX_AGE, UserDirectory
 from econed.catalogue import all_chores
 from econed.cli import check, doctor
 from econed.cli.installation import Exit
-from econed.cli.reaching import Prepared
+from econed.cli.reaching import LoadedConfiguration
 from econed.config.credentials import Credentials
 from econed.config.settings import Settings
 from econed.errors import InvalidReply
@@ -164,7 +164,7 @@ def test_a_script_is_not_handed_another_document() -> None:
 def test_the_tools_for_administrators_say_that_it_is_no_answer_and_not_that_all_is_well(tool: str) -> None:
     cloud, out = Cloud(), io.StringIO()
     other(cloud)
-    ready = Prepared(Settings(), Credentials("serveradmin", "serverpassword"), None, ())
+    ready = LoadedConfiguration(Settings(), Credentials("serveradmin", "serverpassword"), None, ())
     if tool == "check":
         exit_code = cloud.result(check.run(cloud.one, ready, (), out))
     else:

@@ -1,1 +1,1 @@
-"""Commands for people who have a checkout: try econed, leave a server running, write the reference."""
+"""Commands: `econe-server` for administrators; the demo, a sandbox server and the reference for developers."""

@@ -1,4 +1,4 @@
-"""`econe-server check`: the configuration held against the live oned, as a table."""
+"""`econe-server check`: checks the configuration against the running oned and prints a table."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Final, TextIO
 from econed.actions.image_view import is_ami
 from econed.actions.instance_facts import INSTANCE_TYPE
 from econed.cli.installation import Exit
-from econed.cli.reaching import Prepared, is_wrong_credentials
+from econed.cli.reaching import LoadedConfiguration, is_wrong_credentials
 from econed.config.settings import Settings
 from econed.errors import OpenNebulaError, OpenNebulaRefusal
 from econed.fetching.own_host import has_tmpdir
@@ -25,22 +25,22 @@ from econed.opennebula.states import DatastoreType, ImageState
 from econed.telemetry.log_lines import printable
 from econed.xmlrpc.leader import Standing, leader_of
 
-_KNOWN: Final = ("5.12", "6.", "7.")
-_NOBODY: Final = -1
-_WITH_PASSWORDS: Final = ("core", "public")
+_TESTED_VERSIONS: Final = ("5.12", "6.", "7.")
+_NO_USER: Final = -1
+_PASSWORD_DRIVERS: Final = ("core", "public")
 _ONEADMIN_GROUP: Final = 0
 
-NEEDED: Final = (
+REQUIRED_RIGHTS: Final = (
     (Resource.VM, Operation.CREATE, "run instances"),
-    (Resource.IMAGE, Operation.CREATE, "make images, volumes and snapshots"),
-    (Resource.TEMPLATE, Operation.CREATE, "run instances of what they ask for"),
-    (Resource.HOST, Operation.MANAGE, "have their instances placed"),
+    (Resource.IMAGE, Operation.CREATE, "create images, volumes and snapshots"),
+    (Resource.TEMPLATE, Operation.CREATE, "run instances with parameters of their own"),
+    (Resource.HOST, Operation.MANAGE, "have instances scheduled on hosts"),
 )
-"""What a group needs a rule for, and what for. Networks and datastores may also be opened by their own permissions."""
+"""Rights that a group needs an ACL rule for, and the use of each. Networks and datastores have permissions as well."""
 
 
 class Verdict(Enum):
-    """How it stands with one thing."""
+    """The result of a check."""
 
     GOOD = "ok"
     NOTE = "note"
@@ -49,7 +49,7 @@ class Verdict(Enum):
 
 @dataclass(frozen=True)
 class Row:
-    """A line of the table."""
+    """A row of the table."""
 
     verdict: Verdict
     subject: str
@@ -58,49 +58,56 @@ class Row:
 
 @dataclass(frozen=True)
 class Survey:
-    """What the checks look at. `groups` are the groups of EC2's users."""
+    """Input of the checks. `groups` are the groups whose members use EC2."""
 
-    ready: Prepared
+    loaded: LoadedConfiguration
     serveradmin: Session
     groups: tuple[Group, ...]
     rules: tuple[Rule, ...]
 
 
 async def run(
-    one: IOpenNebula, ready: Prepared, groups: Sequence[str], out: TextIO, standings: Sequence[Standing] = ()
+    one: IOpenNebula,
+    loaded: LoadedConfiguration,
+    groups: Sequence[str],
+    out: TextIO,
+    standings: Sequence[Standing] = (),
 ) -> Exit:
-    """Check everything and print the table; OK if nothing is bad. `standings` is how the oneds stand to each other."""
-    rows = list(of_servers(standings))
+    """Run all checks and print the table; OK if no row is BAD. `standings` are the Raft states of the oneds."""
+    rows = list(server_rows(standings))
     exit_code = Exit.OK
     try:
-        rows += [row async for row in checked(one, ready, groups)]
+        rows += [row async for row in cloud_rows(one, loaded, groups)]
     except OpenNebulaError as error:
-        rows += [Row(Verdict.BAD, "oned", f"{', '.join(ready.settings.one_xmlrpc)}: {error}")]
+        rows += [Row(Verdict.BAD, "oned", f"{', '.join(loaded.settings.one_xmlrpc)}: {error}")]
         exit_code = Exit.REFUSED if is_wrong_credentials(error) else Exit.NO_ANSWER
-    show(rows, out)
+    print_table(rows, out)
     return exit_code or (Exit.FAILED if any(row.verdict is Verdict.BAD for row in rows) else Exit.OK)
 
 
-def show(rows: Sequence[Row], out: TextIO) -> None:
-    """Print rows as a table, one a line whatever is in the names that OpenNebula's users have given."""
-    told = [(row.verdict.value, printable(row.subject), printable(row.text)) for row in rows]
-    width = max(len(subject) for _, subject, _ in told)
-    for verdict, subject, text in told:
+def print_table(rows: Sequence[Row], out: TextIO) -> None:
+    """Print a line per row; control characters in names that users have chosen are escaped."""
+    cells = [(row.verdict.value, printable(row.subject), printable(row.text)) for row in rows]
+    width = max(len(subject) for _, subject, _ in cells)
+    for verdict, subject, text in cells:
         print(f"{verdict:<5} {subject:<{width}}  {text}", file=out)
 
 
-async def checked(one: IOpenNebula, ready: Prepared, group_names: Sequence[str]) -> AsyncGenerator[Row, None]:
-    """Yield what there is to say; raises `OpenNebulaError` where oned cannot be asked at all."""
+async def cloud_rows(
+    one: IOpenNebula, loaded: LoadedConfiguration, group_names: Sequence[str]
+) -> AsyncGenerator[Row, None]:
+    """Yield the rows of all checks of the cloud and of this host; raises `OpenNebulaError` if oned does not reply."""
     serveradmin = Session(one, None)
     await serveradmin.current_user()
     version = await serveradmin.version()
-    yield Row(Verdict.GOOD, "oned", ", ".join(ready.settings.one_xmlrpc))
-    known = version.startswith(_KNOWN)
-    yield Row(Verdict.GOOD if known else Verdict.NOTE, "version", version if known else f"{version}: not tried")
-    yield Row(Verdict.GOOD, "token", f"{_driver(ready)}, taken by oned")
-    every_group = await serveradmin.groups()
+    yield Row(Verdict.GOOD, "oned", ", ".join(loaded.settings.one_xmlrpc))
+    is_tested = version.startswith(_TESTED_VERSIONS)
+    text = version if is_tested else f"{version}: not tested with econed"
+    yield Row(Verdict.GOOD if is_tested else Verdict.NOTE, "version", text)
+    yield Row(Verdict.GOOD, "token", f"{_driver(loaded)}, accepted by oned")
+    all_groups = await serveradmin.groups()
     for name in group_names:
-        if name not in {group.name for group in every_group}:
+        if name not in {group.name for group in all_groups}:
             yield Row(Verdict.BAD, f"group {name}", "there is no such group")
     users: list[UserDocument] = []
     too_long: list[int] = []
@@ -110,25 +117,25 @@ async def checked(one: IOpenNebula, ready: Prepared, group_names: Sequence[str])
 
     await serveradmin.visit_users(visit, too_long.append)
     for user_id in too_long:
-        yield Row(Verdict.BAD, f"user {user_id}", "has a document that is too long to be read, and cannot use EC2")
-    wanted = _groups(every_group, users, group_names)
-    survey = Survey(ready, serveradmin, wanted, await serveradmin.acl_rules())
-    for about in (_types, _amis, _places, _elastic_ips, _rights):
+        yield Row(Verdict.BAD, f"user {user_id}", "cannot use EC2: the user's document is too long to be read")
+    ec2_groups = _select_groups(all_groups, users, group_names)
+    survey = Survey(loaded, serveradmin, ec2_groups, await serveradmin.acl_rules())
+    for check in (_check_types, _check_amis, _check_cluster_and_datastore, _check_elastic_ips, _check_rights):
         try:
-            async for row in about(survey):
+            async for row in check(survey):
                 yield row
         except OpenNebulaRefusal as refusal:
             yield Row(Verdict.BAD, "oned", str(refusal))
-    for row in _of_this_machine(ready):
+    for row in _check_host(loaded):
         yield row
 
 
-def of_servers(standings: Sequence[Standing]) -> Iterator[Row]:
-    """Yield what there is to say of several oneds, or of one that is not alone as OpenNebula sees it."""
+def server_rows(standings: Sequence[Standing]) -> Iterator[Row]:
+    """Yield a row for each of several oneds; for a single oned only if it is part of an HA zone."""
     if len(standings) == 1:
         raft = standings[0].raft
         if raft is not None and raft.state is not RaftState.SOLO:
-            text = f"{_place(raft)} in an HA zone: one_xmlrpc should name every server of it, or an address that moves"
+            text = f"{_role(raft)} in an HA zone: one_xmlrpc should name all its servers, or its floating address"
             yield Row(Verdict.NOTE, "server", text)
         return
     leader = leader_of(standings)
@@ -137,60 +144,60 @@ def of_servers(standings: Sequence[Standing]) -> Iterator[Row]:
         if raft is None:
             yield Row(Verdict.BAD, "server", f"{url}: {standing.trouble}")
         elif raft.state is RaftState.SOLO:
-            yield Row(Verdict.BAD, "server", f"{url}: is alone, in no HA zone with the others")
+            yield Row(Verdict.BAD, "server", f"{url}: standalone, not in an HA zone with the others")
         else:
-            is_old = raft.state is RaftState.LEADER and (leader is None or leader.server is not standing.server)
-            text = f"{url}: {_place(raft)}{', and others know better' if is_old else ''}"
-            yield Row(Verdict.NOTE if is_old or raft.state is RaftState.CANDIDATE else Verdict.GOOD, "server", text)
+            is_stale = raft.state is RaftState.LEADER and (leader is None or leader.server is not standing.server)
+            text = f"{url}: {_role(raft)}{', but another server has a newer term' if is_stale else ''}"
+            yield Row(Verdict.NOTE if is_stale or raft.state is RaftState.CANDIDATE else Verdict.GOOD, "server", text)
     if standings and leader is None:
-        yield Row(Verdict.BAD, "servers", "none leads: nothing can be changed, requests wait")
+        yield Row(Verdict.BAD, "servers", "no leader: nothing can be changed, requests wait")
 
 
-def _place(raft: RaftStatus) -> str:
-    words = {RaftState.LEADER: "leads", RaftState.FOLLOWER: "follows", RaftState.CANDIDATE: "stands for election"}
-    return f"{words[raft.state]} (term {raft.term})"
+def _role(raft: RaftStatus) -> str:
+    roles = {RaftState.LEADER: "leader", RaftState.FOLLOWER: "follower", RaftState.CANDIDATE: "candidate"}
+    return f"{roles[raft.state]} (term {raft.term})"
 
 
-def _driver(ready: Prepared) -> str:
-    return "server_x509" if ready.settings.core_auth == "x509" else "server_cipher"
+def _driver(loaded: LoadedConfiguration) -> str:
+    return "server_x509" if loaded.settings.core_auth == "x509" else "server_cipher"
 
 
-def _groups(groups: Iterable[Group], users: Iterable[UserDocument], names: Sequence[str]) -> tuple[Group, ...]:
-    """Return the groups named; if none is, those of all users who can use EC2 and are no administrators."""
+def _select_groups(groups: Iterable[Group], users: Iterable[UserDocument], names: Sequence[str]) -> tuple[Group, ...]:
+    """Return the groups of these names; without names, those of all users who can use EC2, but not oneadmin's."""
     if names:
         return tuple(group for group in groups if group.name in names)
-    theirs = {user.gid for user in users if user.is_enabled and user.driver in _WITH_PASSWORDS}
-    return tuple(group for group in groups if group.id in theirs - {_ONEADMIN_GROUP})
+    group_ids = {user.gid for user in users if user.is_enabled and user.driver in _PASSWORD_DRIVERS}
+    return tuple(group for group in groups if group.id in group_ids - {_ONEADMIN_GROUP})
 
 
-async def _types(survey: Survey) -> AsyncGenerator[Row, None]:
-    """Instance types: is there any, and who can use it."""
+async def _check_types(survey: Survey) -> AsyncGenerator[Row, None]:
+    """Check that there are instance types, and that a group can use each."""
     subject = "instance types"
-    if survey.ready.file_types is not None:
-        yield Row(Verdict.GOOD, subject, f"files: {', '.join(sorted(survey.ready.file_types))}")
+    if survey.loaded.file_types is not None:
+        yield Row(Verdict.GOOD, subject, f"files: {', '.join(sorted(survey.loaded.file_types))}")
         return
-    found = [each for each in await survey.serveradmin.templates() if INSTANCE_TYPE in each.template]
-    if not found:
+    templates = [template for template in await survey.serveradmin.templates() if INSTANCE_TYPE in template.template]
+    if not templates:
         yield Row(Verdict.BAD, subject, f"no template has {INSTANCE_TYPE}: no instance can be run")
-    for template in found:
-        row = _usable(survey, template, Resource.TEMPLATE)
+    for template in templates:
+        row = _usability(survey, template, Resource.TEMPLATE)
         yield Row(row.verdict, f"type {template.template.text(INSTANCE_TYPE)}", f"template {template.id}, {row.text}")
 
 
-async def _amis(survey: Survey) -> AsyncGenerator[Row, None]:
-    """AMIs: is there any that an instance can be run of."""
-    found = [image for image in await survey.serveradmin.images() if is_ami(image)]
-    ready = [image for image in found if image.state in (ImageState.READY, ImageState.USED, ImageState.CLONE)]
+async def _check_amis(survey: Survey) -> AsyncGenerator[Row, None]:
+    """Check that there are AMIs, and that they can be used."""
+    amis = [image for image in await survey.serveradmin.images() if is_ami(image)]
+    ready = [image for image in amis if image.state in (ImageState.READY, ImageState.USED, ImageState.CLONE)]
     verdict = Verdict.GOOD if ready else Verdict.NOTE
-    yield Row(verdict, "AMIs", f"{len(found)} images marked EC2_AMI, {len(ready)} of them ready")
-    for image in found:
+    yield Row(verdict, "AMIs", f"{len(amis)} images marked EC2_AMI, {len(ready)} of them ready")
+    for image in amis:
         if image.state is ImageState.ERROR:
             yield Row(Verdict.NOTE, f"AMI {image.id}", "is in state ERROR")
 
 
-async def _places(survey: Survey) -> AsyncGenerator[Row, None]:
-    """The cluster and the datastore of the configuration."""
-    settings = survey.ready.settings
+async def _check_cluster_and_datastore(survey: Survey) -> AsyncGenerator[Row, None]:
+    """Check the cluster and the datastore named in the configuration."""
+    settings = survey.loaded.settings
     clusters = {cluster.id: cluster.name for cluster in await survey.serveradmin.clusters()}
     if settings.cluster_id is None:
         yield Row(Verdict.GOOD, "clusters", ", ".join(clusters.values()) or "none")
@@ -198,81 +205,84 @@ async def _places(survey: Survey) -> AsyncGenerator[Row, None]:
         yield Row(Verdict.GOOD, "cluster_id", f"{settings.cluster_id} ({clusters[settings.cluster_id]})")
     else:
         yield Row(Verdict.BAD, "cluster_id", f"there is no cluster {settings.cluster_id}")
-    stores = {store.id: store for store in await survey.serveradmin.datastores()}
-    store = stores.get(settings.datastore_id)
-    if store is None:
+    datastores = {datastore.id: datastore for datastore in await survey.serveradmin.datastores()}
+    datastore = datastores.get(settings.datastore_id)
+    if datastore is None:
         yield Row(Verdict.BAD, "datastore_id", f"there is no datastore {settings.datastore_id}")
-    elif store.type is not DatastoreType.IMAGE_DS:
-        yield Row(Verdict.BAD, "datastore_id", f"{store.id} ({store.name}) is not for images")
+    elif datastore.type is not DatastoreType.IMAGE_DS:
+        yield Row(Verdict.BAD, "datastore_id", f"{datastore.id} ({datastore.name}) is not an image datastore")
     else:
-        row = _usable(survey, store, Resource.DATASTORE)
-        yield Row(row.verdict, "datastore_id", f"{store.id} ({store.name}), {store.free_mb} MB free, {row.text}")
+        row = _usability(survey, datastore, Resource.DATASTORE)
+        text = f"{datastore.id} ({datastore.name}), {datastore.free_mb} MB free, {row.text}"
+        yield Row(row.verdict, "datastore_id", text)
 
 
-async def _elastic_ips(survey: Survey) -> AsyncGenerator[Row, None]:
-    """The pool of elastic IPs."""
-    number = survey.ready.settings.elasticips_vnet_id
-    if number is None:
+async def _check_elastic_ips(survey: Survey) -> AsyncGenerator[Row, None]:
+    """Check the virtual network from which elastic IPs are allocated."""
+    network_id = survey.loaded.settings.elasticips_vnet_id
+    if network_id is None:
         yield Row(Verdict.NOTE, "elastic IPs", "none: elasticips_vnet_id is not set")
         return
-    network = await survey.serveradmin.network(number)
-    large = [str(each.ar_id) for each in network.address_ranges if each.size != 1]
-    if large:
-        yield Row(Verdict.BAD, "elastic IPs", f"ranges {', '.join(large)} of network {number} are not of size 1")
-    yield _pool(network)
+    network = await survey.serveradmin.network(network_id)
+    wrong_sizes = [str(address_range.ar_id) for address_range in network.address_ranges if address_range.size != 1]
+    if wrong_sizes:
+        text = f"address ranges {', '.join(wrong_sizes)} of network {network_id} are not of size 1"
+        yield Row(Verdict.BAD, "elastic IPs", text)
+    yield _count_addresses(network)
 
 
-def _pool(network: VirtualNetwork) -> Row:
-    leases = [lease for each in network.address_ranges for lease in each.leases]
-    size = sum(each.size for each in network.address_ranges)
+def _count_addresses(network: VirtualNetwork) -> Row:
+    leases = [lease for address_range in network.address_ranges for lease in address_range.leases]
+    size = sum(address_range.size for address_range in network.address_ranges)
     held = sum(lease.is_held for lease in leases)
     text = f"network {network.id} ({network.name}): {size} addresses, {held} held, {size - len(leases)} free"
     if len(leases) > held:
-        return Row(Verdict.BAD, "elastic IPs", f"{text}, {len(leases) - held} in use by machines directly")
+        return Row(Verdict.BAD, "elastic IPs", f"{text}, {len(leases) - held} leased directly to virtual machines")
     return Row(Verdict.GOOD if size else Verdict.BAD, "elastic IPs", text)
 
 
-async def _rights(survey: Survey) -> AsyncGenerator[Row, None]:
-    """What the groups may do, by rules and by the permissions of networks."""
+async def _check_rights(survey: Survey) -> AsyncGenerator[Row, None]:
+    """Check the rights of the groups: ACL rules, and permissions of networks."""
     if not survey.groups:
-        yield Row(Verdict.NOTE, "groups", "no user outside of oneadmin's group can use EC2; --group names one")
+        text = "no user outside of oneadmin's group can use EC2; name groups with --group"
+        yield Row(Verdict.NOTE, "groups", text)
     networks = await survey.serveradmin.networks()
     if not networks:
-        yield Row(Verdict.NOTE, "networks", "there is none: instances have no address")
+        yield Row(Verdict.NOTE, "networks", "none: instances have no address")
     for group in survey.groups:
         missing = [
-            Row(Verdict.BAD, f"group {group.name}", f"cannot {what}: {_command(group, resource, operation)}")
-            for resource, operation, what in NEEDED
+            Row(Verdict.BAD, f"group {group.name}", f"cannot {purpose}: {_acl_command(group, resource, operation)}")
+            for resource, operation, purpose in REQUIRED_RIGHTS
             if not is_granted(survey.rules, group.id, resource, operation)
         ]
-        of_all = is_granted(survey.rules, group.id, Resource.NET, Operation.USE)
-        if not of_all and not any(_may(survey, group, network, Resource.NET) for network in networks):
-            text = f"can use no network: {_command(group, Resource.NET, Operation.USE)}"
+        may_use_all = is_granted(survey.rules, group.id, Resource.NET, Operation.USE)
+        if not may_use_all and not any(_may_use(survey, group, network, Resource.NET) for network in networks):
+            text = f"cannot use any network: {_acl_command(group, Resource.NET, Operation.USE)}"
             missing.append(Row(Verdict.BAD, f"group {group.name}", text))
         for row in missing or [Row(Verdict.GOOD, f"group {group.name}", "has the rights that EC2 needs")]:
             yield row
 
 
-def _command(group: Group, resource: Resource, operation: Operation) -> str:
+def _acl_command(group: Group, resource: Resource, operation: Operation) -> str:
     return f'oneacl create "@{group.id} {resource.name}/* {operation.name}"'
 
 
-def _usable(survey: Survey, thing: OwnedView, resource: Resource) -> Row:
-    """Say which of the groups can use a thing."""
-    theirs = [group.name for group in survey.groups if _may(survey, group, thing, resource)]
-    if theirs:
-        return Row(Verdict.GOOD, "", f"for {', '.join(theirs)}")
-    return Row(Verdict.BAD if survey.groups else Verdict.NOTE, "", "which no group of EC2's users can use")
+def _usability(survey: Survey, view: OwnedView, resource: Resource) -> Row:
+    """Return which of the groups can use an object of OpenNebula."""
+    names = [group.name for group in survey.groups if _may_use(survey, group, view, resource)]
+    if names:
+        return Row(Verdict.GOOD, "", f"usable by {', '.join(names)}")
+    return Row(Verdict.BAD if survey.groups else Verdict.NOTE, "", "not usable by any group of EC2 users")
 
 
-def _may(survey: Survey, group: Group, thing: OwnedView, resource: Resource) -> bool:
-    allowed = thing.allows(_NOBODY, (group.id,), Right.USE)
-    return allowed or is_granted(survey.rules, group.id, resource, Operation.USE)
+def _may_use(survey: Survey, group: Group, view: OwnedView, resource: Resource) -> bool:
+    is_permitted = view.allows(_NO_USER, (group.id,), Right.USE)
+    return is_permitted or is_granted(survey.rules, group.id, resource, Operation.USE)
 
 
-def _of_this_machine(ready: Prepared) -> Iterator[Row]:
-    """Yield what there is to say of commands and directories."""
-    settings = ready.settings
+def _check_host(loaded: LoadedConfiguration) -> Iterator[Row]:
+    """Check the scripts and directories on this host."""
+    settings = loaded.settings
     commands = {
         "associate_script": settings.associate_script,
         "disassociate_script": settings.disassociate_script,
@@ -280,24 +290,26 @@ def _of_this_machine(ready: Prepared) -> Iterator[Row]:
     for name, command in commands.items():
         if command is None:
             if settings.elasticips_vnet_id is not None:
-                yield Row(Verdict.NOTE, name, "none: elastic IPs are recorded, and lead nowhere")
+                yield Row(Verdict.NOTE, name, "not set: elastic IPs are recorded, but no traffic is routed")
         elif os.access(command[0], os.X_OK) and os.path.isfile(command[0]):
             yield Row(Verdict.GOOD, name, command[0])
         else:
-            yield Row(Verdict.BAD, name, f"{command[0]} is not there, or cannot be run")
-    yield _of_urls(settings)
+            yield Row(Verdict.BAD, name, f"{command[0]} does not exist or is not executable")
+    yield _check_image_urls(settings)
     if os.path.isdir(settings.tmpdir) and os.access(settings.tmpdir, os.W_OK):
         yield Row(Verdict.GOOD, "tmpdir", f"{settings.tmpdir}, {shutil.disk_usage(settings.tmpdir).free >> 20} MB free")
     else:
-        yield Row(Verdict.BAD, "tmpdir", f"{settings.tmpdir} is not there, or nothing can be written to it")
+        yield Row(Verdict.BAD, "tmpdir", f"{settings.tmpdir} does not exist or is not writable")
 
 
-def _of_urls(settings: Settings) -> Row:
-    """Return who fetches images for RegisterImage, and from where."""
+def _check_image_urls(settings: Settings) -> Row:
+    """Return whether oned or econed downloads images for RegisterImage, and from which hosts."""
     hosts = ", ".join(settings.image_url_hosts)
     if has_tmpdir(settings):
-        return Row(Verdict.GOOD, "image URLs", f"{hosts}: by oned; others by econed" if hosts else "fetched by econed")
+        return Row(
+            Verdict.GOOD, "image URLs", f"{hosts}: by oned; others by econed" if hosts else "downloaded by econed"
+        )
     if hosts:
-        return Row(Verdict.GOOD, "image URLs", f"{hosts}: by oned; no others, since oned is on another machine")
-    text = "oned is on another machine: images can be neither uploaded nor registered from a URL (image_url_hosts)"
+        return Row(Verdict.GOOD, "image URLs", f"{hosts}: by oned; no others, because oned runs on another host")
+    text = "oned runs on another host: images can be neither uploaded nor registered from a URL (image_url_hosts)"
     return Row(Verdict.NOTE, "image URLs", text)

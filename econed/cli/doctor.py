@@ -1,4 +1,4 @@
-"""`econe-server doctor`: what is not as it should be in OpenNebula, and with `--fix` its mending."""
+"""`econe-server doctor`: finds inconsistencies in OpenNebula; with `--fix`, repairs them."""
 
 from __future__ import annotations
 
@@ -20,35 +20,35 @@ from econed.telemetry.log_lines import printable
 
 
 async def run(one: IOpenNebula, settings: Settings, clock: IReactorTime, fix: bool, out: TextIO) -> Exit:
-    """Look, tell, and mend if told to; OK if nothing is left that is not as it should be."""
+    """Print all findings, repair them if `fix`; OK if none is left."""
     try:
         examination = Examination(one, settings, int(clock.seconds()), await all_users(Session(one, None)))
-        return await go_round(examination, all_finders(), fix, out)
+        return await run_finders(examination, all_finders(), fix, out)
     except OpenNebulaError as error:
         print(f"oned: {printable(str(error))}", file=out)
         return Exit.REFUSED if is_wrong_credentials(error) else Exit.NO_ANSWER
 
 
-async def go_round(examination: Examination, finders: Sequence[Finder], fix: bool, out: TextIO) -> Exit:
-    """Have every finder look; what one finds does not keep the others."""
-    left = 0
+async def run_finders(examination: Examination, finders: Sequence[Finder], fix: bool, out: TextIO) -> Exit:
+    """Run every finder and print its findings; a repair that fails does not keep the others from running."""
+    unrepaired = 0
     for finder in finders:
         findings = await examine(examination, finder)
         print(f"{description(finder)} {len(findings) or 'none'}", file=out)
         for finding in findings:
-            left += not await _told(finding, fix, out)
-    if left and not fix:
-        print("\nNothing was changed. `econe-server doctor --fix` does what stands behind the arrows.", file=out)
-    return Exit.FAILED if left else Exit.OK
+            unrepaired += not await _handle(finding, fix, out)
+    if unrepaired and not fix:
+        print("\nNothing was changed. `econe-server doctor --fix` performs the actions marked with ->.", file=out)
+    return Exit.FAILED if unrepaired else Exit.OK
 
 
 def description(finder: Finder) -> str:
-    """Return what a finder looks for, as people read it."""
+    """Return what a finder looks for: the first line of its docstring, with a colon."""
     return (inspect.getdoc(finder) or "").partition("\n")[0].rstrip(".") + ":"
 
 
-async def _told(finding: Finding, fix: bool, out: TextIO) -> bool:
-    """Tell a finding, mend it if that is wanted, and return whether it is mended."""
+async def _handle(finding: Finding, fix: bool, out: TextIO) -> bool:
+    """Print a finding, repair it if `fix`, and return whether it is repaired."""
     print(f"  {printable(finding.what)}", file=out)
     if finding.mend is None:
         return False

@@ -1,4 +1,4 @@
-"""Where an installation of econed has its files, and what the commands for administrators exit with."""
+"""The paths of an installation of econed, and the exit codes of the commands for administrators."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ from econed.config import loading
 
 
 class Exit(IntEnum):
-    """What `econe-server` exits with. The first four are those of LSB init scripts, as systemd reads them too."""
+    """Exit codes of `econe-server`. The first four are those of LSB init scripts, which systemd follows too."""
 
     OK = 0
     FAILED = 1
-    """Something else went wrong, or `check` or `doctor` found something."""
+    """Another error, or `check` or `doctor` found a problem."""
     USAGE = 2
     NOT_RUNNING = 3
     BAD_CONFIGURATION = 4
     PORT_TAKEN = 5
     NO_ANSWER = 6
-    """oned does not answer."""
+    """oned does not reply."""
     REFUSED = 7
-    """oned refuses serveradmin's credentials."""
+    """oned rejects serveradmin's credentials."""
 
 
 @dataclass(frozen=True)
 class Installation:
-    """econe.conf, the file with the daemon's process id, and its log."""
+    """The paths of econe.conf, of the daemon's pid file and of its log."""
 
     conf: Path
     pid_file: Path
     log_file: Path
 
     @classmethod
-    def found(
+    def locate(
         cls, environ: Mapping[str, str], *, conf: Path | None, pid_file: Path | None, log_file: Path | None
     ) -> Installation:
-        """Return what was asked for, and for what was not, where OpenNebula's own server had it."""
+        """Return the paths given, and for those that are None the paths of OpenNebula's own server."""
         location = environ.get("ONE_LOCATION")
         run = Path(location, "var") if location else Path("/var/run/one")
         logs = Path(location, "var") if location else Path("/var/log/one")

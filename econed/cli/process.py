@@ -1,4 +1,4 @@
-"""The daemon as a process: its start by twistd, its port, its log."""
+"""Starting the daemon with twistd, and checking its port and its log."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from econed.cli.installation import Installation
 from econed.process.pid_file import PidFile
 
 _TWISTD = "import sys; sys.argv[0] = 'twistd'; from twisted.scripts.twistd import run; run()"
-"""twistd of this very Python, wherever its script may be."""
+"""Runs twistd in this Python interpreter; its script may be anywhere."""
 
-_PAUSE = 0.1
-_CONNECT = 2.0
-_LAST_LINES = 15
-_ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  the addresses that stand for all, and where to knock
+_POLL_INTERVAL = 0.1
+_CONNECT_TIMEOUT = 2.0
+_MAX_LINES = 15
+_LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  wildcard addresses, and where to connect instead
 
 
-class Gone(Exception):
-    """The daemon ended instead of starting, or never came to listen."""
+class StartFailed(Exception):
+    """The daemon exited instead of starting, or did not listen in time."""
 
 
 def twistd(installation: Installation, *options: str) -> list[str]:
@@ -33,68 +33,68 @@ def twistd(installation: Installation, *options: str) -> list[str]:
 
 
 def spawn(installation: Installation, environ: Mapping[str, str]) -> None:
-    """Start the daemon in the background; raises `Gone` with what it said if twistd does not bring it up."""
+    """Start the daemon in the background; raises `StartFailed` with twistd's output if twistd fails."""
     options = (f"--pidfile={installation.pid_file}", f"--logfile={installation.log_file}", "--rundir=/")
     command = twistd(installation, *options)
-    begun = subprocess.run(  # noqa: S603  our own argv
+    completed = subprocess.run(  # noqa: S603  our own argv
         command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=dict(environ)
     )
-    if begun.returncode != 0:
-        said = (begun.stderr or begun.stdout).strip()
-        raise Gone(said or f"it says why in {installation.log_file}")
+    if completed.returncode != 0:
+        output = (completed.stderr or completed.stdout).strip()
+        raise StartFailed(output or f"see {installation.log_file} for the reason")
 
 
-def start(installation: Installation, pid_file: PidFile, environ: Mapping[str, str], patience: float) -> int:
-    """Start the daemon in the background, wait until it serves, and return its process id; raises `Gone`.
+def start(installation: Installation, pid_file: PidFile, environ: Mapping[str, str], timeout: float) -> int:
+    """Start the daemon in the background, wait until it is ready, and return its process id; raises `StartFailed`.
 
-    It says that it serves as it says so to systemd (sd_notify(3)): that its port is open does not show that there is
-    anybody to serve.
+    The daemon reports that it is ready as it does to systemd (sd_notify(3)): an open port does not show that a worker
+    serves it.
     """
-    with TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as said:
+    with TemporaryDirectory() as directory, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifications:
         address = os.path.join(directory, "notify")
-        said.bind(address)
-        said.setblocking(False)
+        notifications.bind(address)
+        notifications.setblocking(False)
         spawn(installation, {**environ, "NOTIFY_SOCKET": address})
-        for _ in _moments(patience):
+        for _ in _polls(timeout):
             pid = pid_file.holder()
-            if _says_ready(said) and pid is not None:
+            if _is_ready(notifications) and pid is not None:
                 return pid
             if pid is None and not pid_file.is_there:
-                raise Gone("\n".join(("it ended; its last words:", *last_lines(installation.log_file))))
-    raise Gone(f"it does not serve after {patience:g} s; it says more in {installation.log_file}")
+                raise StartFailed("\n".join(("the daemon exited; end of its log:", *last_lines(installation.log_file))))
+    raise StartFailed(f"not ready after {timeout:g} s; see {installation.log_file}")
 
 
-def _says_ready(said: socket.socket) -> bool:
+def _is_ready(notifications: socket.socket) -> bool:
     try:
         while True:
-            if b"READY=1" in said.recv(4096).split(b"\n"):
+            if b"READY=1" in notifications.recv(4096).split(b"\n"):
                 return True
     except BlockingIOError:
         return False
 
 
-def answers(host: str, port: int) -> bool:
-    """Whether something takes connections there."""
+def accepts_connections(host: str, port: int) -> bool:
+    """Whether a process accepts connections there."""
     try:
-        socket.create_connection((_ANYWHERE.get(host, host), port), timeout=_CONNECT).close()
+        socket.create_connection((_LOOPBACK.get(host, host), port), timeout=_CONNECT_TIMEOUT).close()
     except OSError:
         return False
     return True
 
 
 def last_lines(path: Path) -> Sequence[str]:
-    """Return the end of a log."""
+    """Return the last lines of a log; none if it cannot be read."""
     try:
-        return path.read_text("utf-8", "replace").splitlines()[-_LAST_LINES:]
+        return path.read_text("utf-8", "replace").splitlines()[-_MAX_LINES:]
     except OSError:
         return ()
 
 
-def _moments(patience: float, now: Callable[[], float] = time.monotonic) -> Iterator[None]:
-    """Yield now and again for so many seconds."""
-    until = now() + patience
+def _polls(timeout: float, now: Callable[[], float] = time.monotonic) -> Iterator[None]:
+    """Yield at intervals until `timeout` seconds have passed, at least once."""
+    deadline = now() + timeout
     while True:
         yield
-        if now() >= until:
+        if now() >= deadline:
             return
-        time.sleep(_PAUSE)
+        time.sleep(_POLL_INTERVAL)

@@ -1,4 +1,4 @@
-"""oned, as the commands for administrators reach it: by the daemon's own configuration and credentials."""
+"""The configuration and the client of oned that the commands for administrators share with the daemon."""
 
 from __future__ import annotations
 
@@ -21,51 +21,54 @@ from econed.xmlrpc_backend import XMLRPCBackend
 
 _T = TypeVar("_T")
 
-PATIENCE: Final = 5.0
-"""Seconds that oned has to answer a person who waits."""
+INTERACTIVE_TIMEOUT: Final = 5.0
+"""Seconds that oned may take to reply to a command that a person has typed."""
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """All that the daemon reads before it starts, read and found good but for the `findings`, which are warnings."""
+class LoadedConfiguration:
+    """Everything that the daemon reads before it starts. `warnings` do not keep it from starting."""
 
     settings: Settings
     server: credentials.Credentials | credentials.Certificate
     file_types: FileTypes | None
-    findings: tuple[ConfigProblem, ...]
+    warnings: tuple[ConfigProblem, ...]
 
 
-def prepared(conf: Path, environ: Mapping[str, str]) -> Prepared:
+def load_configuration(conf: Path, environ: Mapping[str, str]) -> LoadedConfiguration:
     """Read configuration, credentials and the files of the instance types; raises `ConfigError`."""
-    settings, server, findings = credentials.load_with_settings(conf, environ)
-    return Prepared(settings, server, configured_file_types(conf, settings), findings)
+    settings, server, warnings = credentials.load_with_settings(conf, environ)
+    return LoadedConfiguration(settings, server, configured_file_types(conf, settings), warnings)
 
 
-def client(reactor: Any, ready: Prepared) -> XMLRPCBackend:
-    """Return a client of oned that waits no longer than a person does; raises `ConfigError`."""
-    settings = replace(ready.settings, one_timeout=min(ready.settings.one_timeout, PATIENCE))
+def client(reactor: Any, loaded: LoadedConfiguration) -> XMLRPCBackend:
+    """Return a client of oned with a timeout of at most `INTERACTIVE_TIMEOUT`; raises `ConfigError`."""
+    settings = replace(loaded.settings, one_timeout=min(loaded.settings.one_timeout, INTERACTIVE_TIMEOUT))
     try:
-        return XMLRPCBackend.configured(reactor, settings, ready.server)
+        return XMLRPCBackend.configured(reactor, settings, loaded.server)
     except ValueError as error:
         raise ConfigError((ConfigProblem("one_xmlrpc", str(error)),)) from None
 
 
-def in_reactor(work: Callable[[Any], Coroutine[Any, Any, _T]]) -> _T:
-    """Run a coroutine function in the reactor, which a process can run once, and return or raise what comes of it."""
-    ended: list[_T | Failure] = []
+def run_in_reactor(function: Callable[[Any], Coroutine[Any, Any, _T]]) -> _T:
+    """Run a coroutine function in the reactor; return its result or raise its error.
+
+    A process can run the reactor only once.
+    """
+    results: list[_T | Failure] = []
 
     def run(reactor: Any) -> Deferred[None]:
-        return Deferred.fromCoroutine(work(reactor)).addBoth(ended.append)
+        return Deferred.fromCoroutine(function(reactor)).addBoth(results.append)
 
-    with suppress(SystemExit):  # what react ends with
+    with suppress(SystemExit):  # react always raises it
         react(run)
-    if not ended:
+    if not results:
         raise KeyboardInterrupt
-    if isinstance(ended[0], Failure):
-        ended[0].raiseException()
-    return ended[0]
+    if isinstance(results[0], Failure):
+        results[0].raiseException()
+    return results[0]
 
 
 def is_wrong_credentials(error: OpenNebulaError) -> bool:
-    """Whether oned answered, and does not believe that this is serveradmin."""
+    """Whether oned replied and rejected serveradmin's credentials."""
     return isinstance(error, OpenNebulaRefusal) and error.code == OpenNebulaCode.AUTHENTICATION

@@ -1,4 +1,4 @@
-"""`econe-server`: start and stop the daemon, and look after it (docs/econe-server.md)."""
+"""`econe-server`: start, stop and inspect the daemon (docs/econe-server.md)."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import Any, Final, TextIO
 
 from econed.cli import check, doctor
 from econed.cli.installation import Exit, Installation
-from econed.cli.process import Gone, answers, start, twistd
-from econed.cli.reaching import Prepared, client, in_reactor, is_wrong_credentials, prepared
+from econed.cli.process import StartFailed, accepts_connections, start, twistd
+from econed.cli.reaching import LoadedConfiguration, client, is_wrong_credentials, load_configuration, run_in_reactor
 from econed.config import loading
 from econed.config.loading import ConfigError
 from econed.config.settings import Settings
@@ -24,15 +24,15 @@ from econed.process import systemd
 from econed.process.listening import CannotListen, bound, close, places
 from econed.process.pid_file import DaemonProcess, PidFile, PidFileError
 
-TO_START: Final = 30.0
-"""Seconds that the daemon has to come to listen."""
+START_TIMEOUT: Final = 30.0
+"""Seconds until the daemon has to listen."""
 
-TO_STOP: Final = 30.0
-"""Seconds that it has to end beyond its drain_timeout, in which requests that are under way are finished."""
+STOP_TIMEOUT: Final = 30.0
+"""Seconds that the daemon may take to exit, on top of its drain_timeout, in which it completes requests in progress."""
 
 
-class Failure(Exception):
-    """A command that ends here: what it exits with, and a word for the administrator."""
+class CommandFailed(Exception):
+    """Ends a command: its exit code and a message for the administrator."""
 
     def __init__(self, code: Exit, text: str) -> None:
         super().__init__(text)
@@ -42,7 +42,7 @@ class Failure(Exception):
 
 @dataclass(frozen=True)
 class Server:
-    """The commands, for one installation."""
+    """The commands of `econe-server` for one installation."""
 
     installation: Installation
     environ: Mapping[str, str]
@@ -52,106 +52,113 @@ class Server:
         """Start the daemon in the background and wait until it listens."""
         pid = self._pid_file.holder()
         if pid is not None:
-            return self._say(f"econe-server runs already (pid {pid})")
-        ready = self._prepared()
-        self._forget_the_dead()
-        self._demand_port(ready.settings)
-        self._demand_directories()
-        self._greet(ready)
+            return self._print(f"econe-server is already running (pid {pid})")
+        loaded = self._load_configuration()
+        self._remove_stale_pid_file()
+        self._check_ports(loaded.settings)
+        self._check_directories()
+        self._check_credentials(loaded)
         try:
-            pid = start(self.installation, self._pid_file, self.environ, TO_START)
-        except Gone as gone:
-            raise Failure(Exit.FAILED, f"econe-server did not start: {gone}") from None
-        log = ready.settings.log_file or self.installation.log_file
-        return self._say(f"econe-server started (pid {pid}), listens on {_where(ready.settings)}, log {log}")
+            pid = start(self.installation, self._pid_file, self.environ, START_TIMEOUT)
+        except StartFailed as error:
+            raise CommandFailed(Exit.FAILED, f"econe-server did not start: {error}") from None
+        log = loaded.settings.log_file or self.installation.log_file
+        return self._print(f"econe-server started (pid {pid}), listening on {_addresses(loaded.settings)}, log {log}")
 
-    def stop(self, patience: float | None = None) -> Exit:
-        """Have the daemon end, and wait for it: `patience` seconds, else as long as it may take."""
-        if patience is None:
-            patience = self._patience()
+    def stop(self, timeout: float | None = None) -> Exit:
+        """Stop the daemon and wait until it has exited, for `timeout` seconds; default: `_stop_timeout`."""
+        if timeout is None:
+            timeout = self._stop_timeout()
         with self._pid_file.daemon() as process:
             if process is None:
-                self._forget_the_dead()
-                return self._say("econe-server does not run")
+                self._remove_stale_pid_file()
+                return self._print("econe-server is not running")
             self._signal(process, signal.SIGTERM)
-            if not process.wait(patience):
-                raise Failure(
-                    Exit.FAILED, f"econe-server (pid {process.pid}) has not ended {patience:g} s after it was told to"
+            if not process.wait(timeout):
+                raise CommandFailed(
+                    Exit.FAILED,
+                    f"econe-server (pid {process.pid}) is still running {timeout:g} s after the stop signal",
                 )
         self._pid_file.remove()
-        return self._say("econe-server stopped")
+        return self._print("econe-server stopped")
 
     def reload(self) -> Exit:
-        """Have the daemon read its configuration anew. One that it would refuse is found before it is told."""
-        self._prepared()
-        pid = self._tell(signal.SIGHUP)
-        return self._say(f"econe-server (pid {pid}) is told to read its configuration; its log says when it is in use")
+        """Have the daemon reload its configuration. A configuration with errors is reported, and no signal sent."""
+        self._load_configuration()
+        pid = self._signal_daemon(signal.SIGHUP)
+        return self._print(f"econe-server (pid {pid}) is reloading its configuration; its log says when it is in use")
 
     def reopen(self) -> Exit:
-        """Have the daemon open its log anew, after the file was renamed (logrotate)."""
-        pid = self._tell(signal.SIGUSR1)
-        return self._say(f"econe-server (pid {pid}) is told to open its log anew")
+        """Have the daemon reopen its log, after the file was renamed (logrotate)."""
+        pid = self._signal_daemon(signal.SIGUSR1)
+        return self._print(f"econe-server (pid {pid}) is reopening its log")
 
-    def restart(self, patience: float | None = None) -> Exit:
-        """Stop and start. What would keep it from starting is found before it is stopped."""
-        self._prepared()
-        self.stop(patience)
+    def restart(self, timeout: float | None = None) -> Exit:
+        """Stop and start the daemon. A configuration with errors is reported before the daemon is stopped."""
+        self._load_configuration()
+        self.stop(timeout)
         return self.start()
 
     def status(self) -> Exit:
-        """Say whether the daemon runs, and whether it takes connections."""
-        settings = self._settings_if_good()
-        where = "" if settings is None else _where(settings)
-        listens = settings is not None and all(answers(each.host, each.port) for each in places(settings))
+        """Report whether the daemon runs, and whether it accepts connections."""
+        settings = self._valid_settings()
+        addresses = "" if settings is None else _addresses(settings)
+        is_listening = settings is not None and all(
+            accepts_connections(place.host, place.port) for place in places(settings)
+        )
         pid = self._pid_file.holder()
-        if pid is not None and (listens or settings is None):
-            return self._say(f"econe-server runs (pid {pid})" + (f" and listens on {where}" if where else ""))
+        if pid is not None and (is_listening or settings is None):
+            listening = f", listening on {addresses}" if addresses else ""
+            return self._print(f"econe-server is running (pid {pid}){listening}")
         if pid is not None:
-            raise Failure(Exit.FAILED, f"econe-server runs (pid {pid}), but does not listen on {where}")
-        if listens:
-            self._say(f"something else listens on {where}")
+            raise CommandFailed(Exit.FAILED, f"econe-server is running (pid {pid}), but not listening on {addresses}")
+        if is_listening:
+            self._print(f"another process listens on {addresses}")
         if self._pid_file.is_there:
-            raise Failure(Exit.FAILED, f"econe-server does not run, but {self._pid_file.path} is there: it has died")
-        raise Failure(Exit.NOT_RUNNING, "econe-server does not run")
+            text = f"econe-server is not running, but {self._pid_file.path} exists: the daemon has died"
+            raise CommandFailed(Exit.FAILED, text)
+        raise CommandFailed(Exit.NOT_RUNNING, "econe-server is not running")
 
     def run(self) -> Exit:
-        """Become the daemon, in the foreground, with its log on standard output."""
-        ready = self._prepared()
-        begun = systemd.initial()
-        handed = {name: begun[name] for name in systemd.SOCKET_VARIABLES if name in begun}
-        if not systemd.handed_over(handed, os.getpid()):  # else systemd has bound them
-            self._demand_port(ready.settings)
+        """Replace this process by the daemon, in the foreground, with its log on standard output."""
+        loaded = self._load_configuration()
+        initial = systemd.initial()
+        socket_variables = {name: initial[name] for name in systemd.SOCKET_VARIABLES if name in initial}
+        if not systemd.handed_over(socket_variables, os.getpid()):  # else systemd has bound the ports
+            self._check_ports(loaded.settings)
         command = twistd(self.installation, "--nodaemon", "--pidfile=", "--logfile=-")
-        os.execve(command[0], command, {**self.environ, **handed})  # noqa: S606  this very Python, by its path
+        os.execve(command[0], command, {**self.environ, **socket_variables})  # noqa: S606  sys.executable, by its path
 
     def check(self, groups: Sequence[str]) -> Exit:
-        """Hold the configuration against the live oned."""
-        ready = self._prepared()
+        """Check the configuration against the running oned."""
+        loaded = self._load_configuration()
 
-        async def ask(reactor: Any) -> Exit:
-            one = client(reactor, ready)
-            return await check.run(one, ready, groups, self.out, await one.standings())
+        async def run_check(reactor: Any) -> Exit:
+            one = client(reactor, loaded)
+            return await check.run(one, loaded, groups, self.out, await one.standings())
 
-        return in_reactor(ask)
+        return run_in_reactor(run_check)
 
     def doctor(self, fix: bool) -> Exit:
-        """Look for what is not as it should be, and mend it if told to."""
-        ready = self._prepared()
-        return in_reactor(lambda reactor: doctor.run(client(reactor, ready), ready.settings, reactor, fix, self.out))
+        """List inconsistencies in OpenNebula; with `fix`, repair them."""
+        loaded = self._load_configuration()
+        return run_in_reactor(
+            lambda reactor: doctor.run(client(reactor, loaded), loaded.settings, reactor, fix, self.out)
+        )
 
-    def _tell(self, number: signal.Signals) -> int:
-        """Signal the daemon and return its process id."""
+    def _signal_daemon(self, signal_number: signal.Signals) -> int:
+        """Send the daemon a signal and return its process id."""
         with self._pid_file.daemon() as process:
             if process is None:
-                raise Failure(Exit.NOT_RUNNING, "econe-server does not run")
-            self._signal(process, number)
+                raise CommandFailed(Exit.NOT_RUNNING, "econe-server is not running")
+            self._signal(process, signal_number)
             return process.pid
 
-    def _signal(self, process: DaemonProcess, number: signal.Signals) -> None:
+    def _signal(self, process: DaemonProcess, signal_number: signal.Signals) -> None:
         try:
-            process.send(number)
+            process.send(signal_number)
         except PermissionError:
-            raise Failure(
+            raise CommandFailed(
                 Exit.FAILED, f"econe-server (pid {process.pid}) belongs to another user: no signal sent"
             ) from None
 
@@ -159,97 +166,97 @@ class Server:
     def _pid_file(self) -> PidFile:
         return PidFile(self.installation.pid_file)
 
-    def _say(self, text: str) -> Exit:
+    def _print(self, text: str) -> Exit:
         print(text, file=self.out, flush=True)
         return Exit.OK
 
-    def _prepared(self) -> Prepared:
-        ready = prepared(self.installation.conf, self.environ)
-        for finding in ready.findings:
-            self._say(f"warning: {finding}")
-        return ready
+    def _load_configuration(self) -> LoadedConfiguration:
+        loaded = load_configuration(self.installation.conf, self.environ)
+        for warning in loaded.warnings:
+            self._print(f"warning: {warning}")
+        return loaded
 
-    def _settings_if_good(self) -> Settings | None:
+    def _valid_settings(self) -> Settings | None:
         try:
-            return prepared(self.installation.conf, self.environ).settings
+            return load_configuration(self.installation.conf, self.environ).settings
         except ConfigError as error:
-            self._say(f"the configuration cannot be used:\n{error}")
+            self._print(f"invalid configuration:\n{error}")
             return None
 
-    def _forget_the_dead(self) -> None:
+    def _remove_stale_pid_file(self) -> None:
         if self._pid_file.is_there:
-            self._say(f"{self._pid_file.path} is from a process that has died: removed")
             self._pid_file.remove()
+            self._print(f"removed {self._pid_file.path}: its process has died")
 
-    def _demand_port(self, settings: Settings) -> None:
+    def _check_ports(self, settings: Settings) -> None:
         try:
             close(bound(places(settings)))
         except CannotListen as error:
             if error.taken is not None:
-                raise Failure(Exit.PORT_TAKEN, f"another process listens on {error.taken}") from None
-            raise Failure(Exit.BAD_CONFIGURATION, str(error)) from None
+                raise CommandFailed(Exit.PORT_TAKEN, f"another process listens on {error.taken}") from None
+            raise CommandFailed(Exit.BAD_CONFIGURATION, str(error)) from None
 
-    def _patience(self) -> float:
-        """Return the seconds in which the daemon has to end, as far as its configuration tells."""
+    def _stop_timeout(self) -> float:
+        """Return the seconds that the daemon may take to exit; drain_timeout is unknown if econe.conf is invalid."""
         try:
             settings, _ = loading.load(self.installation.conf, self.environ)
         except ConfigError:
-            return 2 * TO_STOP
-        return settings.drain_timeout + TO_STOP
+            return 2 * STOP_TIMEOUT
+        return settings.drain_timeout + STOP_TIMEOUT
 
-    def _demand_directories(self) -> None:
+    def _check_directories(self) -> None:
         for path in (self.installation.pid_file, self.installation.log_file):
             if not os.access(path.parent, os.W_OK):
-                raise Failure(Exit.FAILED, f"{path.parent} is not there, or nothing can be written to it")
+                raise CommandFailed(Exit.FAILED, f"{path.parent} does not exist or is not writable")
 
-    def _greet(self, ready: Prepared) -> None:
-        """Ask oned who this is. One that does not answer may come later; one that refuses will go on refusing."""
+    def _check_credentials(self, loaded: LoadedConfiguration) -> None:
+        """Log in to oned. An oned that is down may come up later; wrong credentials stay wrong."""
 
-        async def ask(reactor: Any) -> OpenNebulaError | None:
+        async def log_in(reactor: Any) -> OpenNebulaError | None:
             try:
-                await Session(client(reactor, ready), None).current_user()
+                await Session(client(reactor, loaded), None).current_user()
             except OpenNebulaError as error:
                 return error
             return None
 
-        error = in_reactor(ask)
+        error = run_in_reactor(log_in)
         if error is None:
             return
-        where = ", ".join(ready.settings.one_xmlrpc)
+        urls = ", ".join(loaded.settings.one_xmlrpc)
         if is_wrong_credentials(error):
-            raise Failure(Exit.REFUSED, f"oned at {where} refuses serveradmin's credentials")
-        self._say(f"warning: oned at {where} does not answer ({error.reason}); requests fail until it does")
+            raise CommandFailed(Exit.REFUSED, f"oned at {urls} rejects serveradmin's credentials")
+        self._print(f"warning: oned at {urls} does not reply ({error.reason}); requests fail until it does")
 
 
-def _where(settings: Settings) -> str:
+def _addresses(settings: Settings) -> str:
     return " and ".join(f"{place} (TLS)" if place.is_tls else str(place) for place in places(settings))
 
 
 def _options(arguments: Sequence[str]) -> Namespace:
-    parser = ArgumentParser(prog="econe-server", description="The EC2 API for OpenNebula: the daemon and its upkeep.")
-    parser.add_argument("--config", "-c", type=Path, metavar="FILE", help="econe.conf")
-    parser.add_argument("--pidfile", type=Path, metavar="FILE", help="where the daemon's process id is")
-    parser.add_argument("--logfile", type=Path, metavar="FILE", help="where the daemon writes its log")
+    parser = ArgumentParser(prog="econe-server", description="Manage the EC2 API daemon for OpenNebula.")
+    parser.add_argument("--config", "-c", type=Path, metavar="FILE", help="path of econe.conf")
+    parser.add_argument("--pidfile", type=Path, metavar="FILE", help="path of the daemon's pid file")
+    parser.add_argument("--logfile", type=Path, metavar="FILE", help="path of the daemon's log")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands.add_parser("start", help="start in the background, and wait until it listens")
-    for name, said in (("stop", "end, and wait for the end"), ("restart", "stop and start")):
-        each = commands.add_parser(name, help=said)
-        each.add_argument("--timeout", type=float, metavar="SECONDS", help="for how long to wait")
-    commands.add_parser("reload", help="have it read its configuration anew")
-    commands.add_parser("reopen", help="have it open its log anew, for logrotate")
-    commands.add_parser("status", help="does it run, does it listen")
+    commands.add_parser("start", help="start in the background and wait until the daemon listens")
+    for name, text in (("stop", "stop the daemon and wait until it has exited"), ("restart", "stop and start")):
+        command = commands.add_parser(name, help=text)
+        command.add_argument("--timeout", type=float, metavar="SECONDS", help="how long to wait for the exit")
+    commands.add_parser("reload", help="reload the configuration")
+    commands.add_parser("reopen", help="reopen the log, for logrotate")
+    commands.add_parser("status", help="report whether the daemon runs and listens")
     commands.add_parser("run", help="run in the foreground")
-    checking = commands.add_parser("check", help="hold the configuration against the live oned")
-    checking.add_argument("--group", action="append", default=[], metavar="NAME", help="a group of EC2 users")
-    doctoring = commands.add_parser("doctor", help="list what is not as it should be")
-    doctoring.add_argument("--fix", action="store_true", help="and mend it")
+    check_parser = commands.add_parser("check", help="check the configuration against the running oned")
+    check_parser.add_argument("--group", action="append", default=[], metavar="NAME", help="a group of EC2 users")
+    doctor_parser = commands.add_parser("doctor", help="list inconsistencies in OpenNebula")
+    doctor_parser.add_argument("--fix", action="store_true", help="repair them")
     return parser.parse_args(arguments)
 
 
 def main(arguments: Sequence[str], environ: Mapping[str, str], out: TextIO, err: TextIO) -> int:
     """Carry out a command and return its exit code."""
     options = _options(arguments)
-    installation = Installation.found(environ, conf=options.config, pid_file=options.pidfile, log_file=options.logfile)
+    installation = Installation.locate(environ, conf=options.config, pid_file=options.pidfile, log_file=options.logfile)
     server = Server(installation, environ, out)
     try:
         match options.command:
@@ -261,19 +268,19 @@ def main(arguments: Sequence[str], environ: Mapping[str, str], out: TextIO, err:
                 return int(server.doctor(options.fix))
             case name:
                 return int(getattr(server, name)())
-    except Failure as failure:
-        print(f"econe-server: {failure.text}", file=err)
-        return int(failure.code)
+    except CommandFailed as error:
+        print(f"econe-server: {error.text}", file=err)
+        return int(error.code)
     except PidFileError as error:
         print(f"econe-server: {error}", file=err)
         return int(Exit.FAILED)
     except ConfigError as error:
-        print(f"econe-server: the configuration cannot be used:\n{error}", file=err)
+        print(f"econe-server: invalid configuration:\n{error}", file=err)
         return int(Exit.BAD_CONFIGURATION)
 
 
 def script() -> None:
-    """Run as the command `econe-server`."""
+    """Entry point of the command `econe-server`."""
     sys.exit(main(sys.argv[1:], os.environ, sys.stdout, sys.stderr))
 
 

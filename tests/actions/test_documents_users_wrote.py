@@ -291,7 +291,7 @@ def test_the_bus_of_an_image_is_one_or_the_usual(prefix: str) -> None:
 
 def test_no_name_of_a_users_is_a_line_of_its_own_for_an_administrator() -> None:
     out = io.StringIO()
-    check.show(
+    check.print_table(
         [Row(Verdict.BAD, "type x\nGOOD  all", "\u009b31mred\u2028of template 7"), Row(Verdict.GOOD, "a", "b")], out
     )
     lines = out.getvalue().splitlines()

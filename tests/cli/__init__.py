@@ -1,1 +1,1 @@
-"""The commands for people, as they are run."""
+"""Tests of the commands in econed.cli."""

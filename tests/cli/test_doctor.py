@@ -1,4 +1,4 @@
-"""`econe-server doctor`: what it finds, what `--fix` does, and that the second look finds nothing."""
+"""`econe-server doctor`: what it finds, what `--fix` repairs, and that nothing is left afterwards."""
 
 from __future__ import annotations
 
@@ -16,93 +16,93 @@ from econed.errors import ReplyTooLarge
 from econed.opennebula.session import Session
 from econed.opennebula.states import VmState
 from econed.sandbox.backend import SandboxBackend
-from tests.cli.test_check import prepared
+from tests.cli.test_check import loaded_configuration
 from tests.support.cloud import Cloud
 
-MADE = f'DISK=[IMAGE_ID="0"]\n{LAUNCH_INDEX}="0"\n'
+LAUNCH = f'DISK=[IMAGE_ID="0"]\n{LAUNCH_INDEX}="0"\n'
 
 
 @pytest.fixture(params=["5.12", "7.4"])
 def cloud(request: pytest.FixtureRequest) -> Cloud:
-    """A fresh cloud of each form of oned."""
+    """A new cloud of each form of oned."""
     return Cloud(request.param)
 
 
-def look(cloud: Cloud, *, fix: bool = False) -> tuple[Exit, str]:
-    """Return the exit code and what was told."""
+def run_doctor(cloud: Cloud, *, fix: bool = False) -> tuple[Exit, str]:
+    """Run the command; return its exit code and its output."""
     out = io.StringIO()
     return cloud.result(doctor.run(cloud.one, cloud.settings, cloud.clock, fix, out)), out.getvalue()
 
 
-def machine(cloud: Cloud, text: str, *, hold: bool = True) -> int:
-    """Make a machine as RunInstances does, and nothing more; return its id."""
+def create_machine(cloud: Cloud, text: str, *, hold: bool = True) -> int:
+    """Create a virtual machine as RunInstances does, without its later steps; return its id."""
     return int(cloud.as_user("alice", "one.template.instantiate", 0, "", hold, text, False))
 
 
-def test_where_all_is_in_order_nothing_is_found_and_every_finder_says_what_it_looked_for(cloud: Cloud) -> None:
-    code, told = look(cloud, fix=True)
+def test_in_a_consistent_cloud_every_finder_reports_none(cloud: Cloud) -> None:
+    code, output = run_doctor(cloud, fix=True)
     assert code is Exit.OK
-    assert told.splitlines() == [f"{doctor.description(finder)} none" for finder in all_finders()]
+    assert output.splitlines() == [f"{doctor.description(finder)} none" for finder in all_finders()]
     assert all(len(doctor.description(finder)) > 10 for finder in all_finders())
     assert cloud.changes == []
 
 
-def test_a_machine_left_on_hold_is_found_when_it_is_old_and_ended_on_demand(cloud: Cloud) -> None:
-    left = machine(cloud, MADE)
-    assert look(cloud)[0] is Exit.OK, "its request may still be under way"
+def test_a_machine_left_on_hold_is_found_after_a_while_and_terminated_by_fix(cloud: Cloud) -> None:
+    machine_id = create_machine(cloud, LAUNCH)
+    assert run_doctor(cloud)[0] is Exit.OK, "its request may still be in progress"
     cloud.clock.advance(HOLD_AGE + 60)
-    before = len(cloud.changes)
-    code, told = look(cloud)
+    changes_before = len(cloud.changes)
+    code, output = run_doctor(cloud)
     assert code is Exit.FAILED
-    assert f"machine {left} of alice was left on HOLD" in told
-    assert len(cloud.changes) == before, "without --fix nothing is changed"
-    code, told = look(cloud, fix=True)
+    assert f"machine {machine_id} of alice was left on HOLD" in output
+    assert len(cloud.changes) == changes_before, "without --fix nothing is changed"
+    code, output = run_doctor(cloud, fix=True)
     assert code is Exit.OK
-    assert "done" in told
+    assert "done" in output
     cloud.wait(10)
-    assert cloud.result(Session(cloud.one, "alice").vm(left)).state is VmState.DONE
-    assert [call.user for call in cloud.changes[before:]] == ["alice", "alice"], "in the session of its owner"
-    assert look(cloud)[0] is Exit.OK
+    assert cloud.result(Session(cloud.one, "alice").vm(machine_id)).state is VmState.DONE
+    assert [call.user for call in cloud.changes[changes_before:]] == ["alice", "alice"], "the owner's session is used"
+    assert run_doctor(cloud)[0] is Exit.OK
 
 
-def test_a_machine_that_was_taken_back_and_lives_is_ended(cloud: Cloud) -> None:
-    alive = machine(cloud, f'{MADE}{DISCARDED}="YES"', hold=False)
+def test_a_machine_marked_as_discarded_that_still_runs_is_terminated(cloud: Cloud) -> None:
+    machine_id = create_machine(cloud, f'{LAUNCH}{DISCARDED}="YES"', hold=False)
     cloud.wait(30)
     cloud.clock.advance(HOLD_AGE + 60)
-    assert f"machine {alive} of alice was taken back" in look(cloud)[1]
-    assert look(cloud, fix=True)[0] is Exit.OK
+    assert f"machine {machine_id} of alice was taken back" in run_doctor(cloud)[1]
+    assert run_doctor(cloud, fix=True)[0] is Exit.OK
     cloud.wait(10)
-    assert cloud.result(Session(cloud.one, "alice").vm(alive)).state is VmState.DONE
+    assert cloud.result(Session(cloud.one, "alice").vm(machine_id)).state is VmState.DONE
 
 
-def test_machines_that_econed_did_not_make_are_nobodys_business(cloud: Cloud) -> None:
-    machine(cloud, 'DISK=[IMAGE_ID="0"]')
+def test_machines_that_econed_did_not_create_are_not_reported(cloud: Cloud) -> None:
+    create_machine(cloud, 'DISK=[IMAGE_ID="0"]')
     cloud.clock.advance(HOLD_AGE + 60)
-    assert look(cloud)[0] is Exit.OK
+    assert run_doctor(cloud)[0] is Exit.OK
 
 
-def test_what_cannot_be_mended_is_told_and_does_not_keep_the_rest(cloud: Cloud) -> None:
-    locked, free = machine(cloud, MADE), machine(cloud, MADE)
+def test_a_failed_repair_is_reported_and_the_others_are_made(cloud: Cloud) -> None:
+    locked, unlocked = create_machine(cloud, LAUNCH), create_machine(cloud, LAUNCH)
     cloud.clock.advance(HOLD_AGE + 60)
     cloud.as_user("alice", "one.vm.lock", locked, 1, False)
-    code, told = look(cloud, fix=True)
+    code, output = run_doctor(cloud, fix=True)
     assert code is Exit.FAILED
-    assert "failed: one.vm" in told
+    assert "failed: one.vm" in output
     cloud.wait(10)
-    assert cloud.result(Session(cloud.one, "alice").vm(free)).state is VmState.DONE
+    assert cloud.result(Session(cloud.one, "alice").vm(unlocked)).state is VmState.DONE
 
 
-def test_users_whose_document_is_too_long_to_be_read_are_told(cloud: Cloud) -> None:
-    """And nobody takes them for users who are gone."""
+def test_users_with_a_document_too_long_to_be_read_are_reported(cloud: Cloud) -> None:
+    """They are not mistaken for deleted users."""
     bob = cloud.user("bob").id
 
     class LongUsers(SandboxBackend):
-        """oned whose user pool is more than may come, as is bob's document."""
+        """An oned whose replies with the user pool and with bob's document are too long."""
 
         async def document(self, user: str | None, method: str, *args: object) -> etree._Element:
-            """Make a call, unless its response is too long."""
+            """Make a call, or raise `OpenNebulaTooLarge` for these documents."""
             if method == "one.userpool.info" or (method == "one.user.info" and args[0] == bob):
-                raise ReplyTooLarge(method, "a response of too many bytes")
+                raise ReplyTooLarge(method, "the reply is too long")
             return await super().document(user, method, *args)
 
     out = io.StringIO()
@@ -114,5 +114,5 @@ def test_users_whose_document_is_too_long_to_be_read_are_told(cloud: Cloud) -> N
 
 
 async def rows_of(one: SandboxBackend) -> list[check.Row]:
-    """Return what `econe-server check` says."""
-    return [row async for row in check.checked(one, prepared(), ())]
+    """Return the rows of `econe-server check`."""
+    return [row async for row in check.cloud_rows(one, loaded_configuration(), ())]

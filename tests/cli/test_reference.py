@@ -1,4 +1,4 @@
-"""The reference of the actions says what the code does."""
+"""The reference of the actions agrees with the code."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def test_the_command_writes_the_reference_that_is_in_the_checkout() -> None:
 
 
 @pytest.mark.parametrize("action", ACTIONS.values(), ids=ACTIONS)
-def test_an_action_has_filters_to_show_if_it_takes_any(action: Action) -> None:
-    """They are found by what its function refers to."""
+def test_the_filters_of_an_action_are_found_if_it_accepts_any(action: Action) -> None:
+    """They are found by the globals to which its function refers."""
     assert ("Filters" in action.accepts.of) == (filters_of(action) is not None)
 
 
-def test_every_section_tells_what_is_required_and_what_is_not() -> None:
-    """As the function's signature has it: a parameter without a default is required."""
+def test_every_section_marks_the_required_parameters() -> None:
+    """A parameter without a default in the function's signature is required."""
     sections = {text.partition("\n")[0]: text for text in reference().split("\n## ")[1:]}
     assert sections.keys() == ACTIONS.keys()
     for name, action in ACTIONS.items():
@@ -40,8 +40,8 @@ def test_every_section_tells_what_is_required_and_what_is_not() -> None:
             assert f"`{parameter}`" in sections[name]
 
 
-def test_members_of_structures_and_values_taken_as_they_are_are_spelled_out() -> None:
-    """As a client writes them."""
+def test_members_of_structures_and_values_accepted_as_is_are_listed() -> None:
+    """They are written as clients write them."""
     run_instances = reference().partition("\n## RunInstances\n")[2].partition("\n## ")[0]
     assert "`Placement` (`AvailabilityZone`)" in run_instances
     assert "`TagSpecifications` (`ResourceType`, `Tags` (`Key`, `Value`))" in run_instances

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from econed.cli.process import answers
+from econed.cli.process import accepts_connections
 from tests.support.clients import boto, exchange
 from tests.support.econed_process import Person
 from tests.support.ports import free_port
@@ -203,7 +203,7 @@ def test_a_low_level_keeps_twistd_quiet_too(tmp_path: Path) -> None:
     conf.write_text(f":debug_level: 0\n:log_file: {log}\n", "utf-8")
     listen = ("--listen", f"tcp:{port}:interface=127.0.0.1")
     server = Process("econed", twistd("econe", "--sandbox", *listen, "--config", str(conf)), tmp_path)
-    until(lambda: answers("127.0.0.1", port), "econed to listen", STARTING)
+    until(lambda: accepts_connections("127.0.0.1", port), "econed to listen", STARTING)
     server.stop()
     assert log.read_bytes() == b""
     assert not [line for line in server.text.splitlines() if not line.startswith("sandbox user: ")]
