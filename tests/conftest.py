@@ -1,4 +1,4 @@
-"""What holds for all tests."""
+"""Set-up for all tests."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import signal
 
 
 def pytest_sessionstart() -> None:
-    """Let SIGINT interrupt what the tests start, also where a shell has it ignored (`nohup make test &`).
+    """Let SIGINT interrupt the programs that tests start, also where the shell ignores it (`nohup make test &`).
 
-    An ignored signal stays ignored in every program that is started, and neither Python nor Twisted then handles it.
+    A program inherits ignored signals, and then neither Python nor Twisted handles them.
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

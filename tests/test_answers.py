@@ -78,7 +78,7 @@ def test_a_user_who_was_removed_after_their_signature_was_verified_is_refused_as
     cloud = Cloud()
     alice = cloud.user("alice")
     cloud.oneadmin("one.user.delete", alice.id)
-    cloud.known["alice"] = alice
+    cloud.cached_users["alice"] = alice
     refused = cloud.refusal("alice", action)
     assert (refused.code, refused.status) == ("AuthFailure", 401)
 

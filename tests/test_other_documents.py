@@ -39,7 +39,7 @@ LISTS = (
 
 def other(cloud: Cloud, *wrong: str, document: str = "<FOO/>") -> None:
     """Let a cloud's oned answer these methods, or all, with another document from now on."""
-    cloud.one = SandboxBackend(OtherDocuments(cloud.oned, wrong or ROOTS, document))  # type: ignore[arg-type]
+    cloud.backend = SandboxBackend(OtherDocuments(cloud.oned, wrong or ROOTS, document))  # type: ignore[arg-type]
 
 
 def test_the_table_has_every_method_that_econed_reads_a_document_from() -> None:
@@ -56,7 +56,7 @@ def test_the_table_has_every_method_that_econed_reads_a_document_from() -> None:
 @pytest.mark.parametrize("action", LISTS)
 def test_a_list_of_which_oned_sends_something_else_is_an_error_and_not_empty(action: str) -> None:
     cloud = AddressCloud()
-    cloud.known["alice"] = cloud.user("alice")
+    cloud.cached_users["alice"] = cloud.user("alice")
     other(cloud)
     refused = cloud.refusal("alice", action)
     assert (refused.code, refused.status) == ("InternalError", 500)
@@ -80,7 +80,7 @@ def test_no_chore_changes_anything_after_another_document() -> None:
     cloud.clock.advance(10 * ORPHAN_AGE)
     before = len(cloud.changes)
     other(cloud, *(method for method in ROOTS if method != "one.userpool.info"))
-    cloud.result(Reconciler(cloud.one, cloud.clock, all_chores()).round())
+    cloud.result(Reconciler(cloud.backend, cloud.clock, all_chores()).round())
     assert cloud.changes[before:] == []
 
 
@@ -112,7 +112,7 @@ def test_no_uploaded_file_is_removed_after_another_document() -> None:
     cloud, files = Cloud(), Files()
     cloud.run("alice", "RunInstances", **RUN, InstanceInitiatedShutdownBehavior="terminate")
     other(cloud, "one.imagepool.info")
-    cloud.result(Reconciler(cloud.one, cloud.clock, [removal(files)]).round())
+    cloud.result(Reconciler(cloud.backend, cloud.clock, [removal(files)]).round())
     assert files.removed == []
 
 
@@ -122,7 +122,7 @@ def test_no_uploaded_file_is_removed_after_another_document() -> None:
 def test_users_are_not_forgotten_because_of_another_document(document: str) -> None:
     """Whoever is known stays known for as long as without an answer, and then oned is at fault, not their signature."""
     cloud = Cloud()
-    directory = UserDirectory(cloud.one, cloud.clock)
+    directory = UserDirectory(cloud.backend, cloud.clock)
     cloud.result(directory.refresh("alice"))
     alice = directory.cached("alice")
     assert alice is not None
@@ -153,7 +153,7 @@ async def _after(cloud: Cloud, seconds: float, work: Any) -> Any:
 
 def test_a_script_is_not_handed_another_document() -> None:
     cloud = AddressCloud()
-    instance, ip = cloud.instance(), cloud.allocated()
+    instance, ip = cloud.run_instance(), cloud.allocate()
     store = Session(SandboxBackend(OtherDocuments(cloud.oned)), None)  # type: ignore[arg-type]
     with pytest.raises(InvalidReply):
         cloud.result(store.network_text(cloud.network))
@@ -166,9 +166,9 @@ def test_the_tools_for_administrators_say_that_it_is_no_answer_and_not_that_all_
     other(cloud)
     ready = LoadedConfiguration(Settings(), Credentials("serveradmin", "serverpassword"), None, ())
     if tool == "check":
-        exit_code = cloud.result(check.run(cloud.one, ready, (), out))
+        exit_code = cloud.result(check.run(cloud.backend, ready, (), out))
     else:
-        exit_code = cloud.result(doctor.run(cloud.one, Settings(), cloud.clock, True, out))
+        exit_code = cloud.result(doctor.run(cloud.backend, Settings(), cloud.clock, True, out))
     assert exit_code == Exit.NO_ANSWER
     assert "root 'FOO'" in out.getvalue()
     assert cloud.changes == []

@@ -37,7 +37,7 @@ def state(cloud: Cloud, instance: str) -> str:
 
 def look(cloud: Cloud, one: IOpenNebula | None = None) -> None:
     """Let a reconciler make a round, and what it begins come to its end."""
-    cloud.result(Reconciler(one or cloud.one, cloud.clock, all_chores()).round())
+    cloud.result(Reconciler(one or cloud.backend, cloud.clock, all_chores()).round())
     cloud.clock.pump([1] * 30)
 
 
@@ -48,7 +48,7 @@ def number(instance: str) -> int:
 
 def watched(cloud: Cloud) -> str:
     """Return until when alice is watched."""
-    return cloud.result(Session(cloud.one, "alice").current_user()).template.text(WATCHED_UNTIL)
+    return cloud.result(Session(cloud.backend, "alice").current_user()).template.text(WATCHED_UNTIL)
 
 
 @pytest.fixture(params=["5.12", "7.4"])
@@ -174,7 +174,7 @@ def test_what_fails_for_one_user_does_not_keep_the_others() -> None:
     run(cloud, "bob", InstanceInitiatedShutdownBehavior="terminate")
     cloud.oned.shut_down_inside(number(instance))
     cloud.clock.pump([1] * 30)
-    look(cloud, Moody(cloud.one, "bob"))  # type: ignore[arg-type]
+    look(cloud, Moody(cloud.backend, "bob"))  # type: ignore[arg-type]
     assert state(cloud, instance) == "terminated"
 
 
@@ -210,7 +210,7 @@ def test_a_user_whose_document_is_too_long_to_be_read_does_not_keep_the_others()
     bob = cloud.user("bob").id
     said: list[LogEvent] = []
     log = Logger(observer=said.append)  # type: ignore[arg-type]
-    one = LongUsers(cloud.one, bob)
+    one = LongUsers(cloud.backend, bob)
     reconciler = Reconciler(one, cloud.clock, all_chores(), log=log, for_all=(for_all,))  # type: ignore[arg-type]
     cloud.result(reconciler.round())
     cloud.clock.pump([1] * 30)

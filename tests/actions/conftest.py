@@ -1,4 +1,4 @@
-"""What the tests of actions share."""
+"""Fixtures of the tests of actions."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from tests.support.cloud import Cloud
 
 @pytest.fixture(params=["5.12", "7.4"])
 def cloud(request: pytest.FixtureRequest) -> Cloud:
-    """A fresh cloud of each form of oned."""
+    """A new cloud of each form of oned."""
     return Cloud(request.param)

@@ -18,14 +18,14 @@ from tests.support.addresses import FIRST, NETWORK, SECOND, AddressCloud
 
 def found(cloud: AddressCloud, settings: Settings | None = None) -> list[str]:
     """Return what doctor says."""
-    users = cloud.result(all_users(Session(cloud.one, None)))
-    examination = Examination(cloud.one, settings or cloud.settings, int(cloud.clock.seconds()), users)
+    users = cloud.result(all_users(Session(cloud.backend, None)))
+    examination = Examination(cloud.backend, settings or cloud.settings, int(cloud.clock.seconds()), users)
     return [each.what for each in cloud.result(examine(examination, addresses_without_owner))]
 
 
 def keeper(cloud: AddressCloud) -> AddressKeeper:
     """Return what looks after the addresses of a cloud."""
-    return AddressKeeper(cloud.one, NETWORK, cloud.scripts, cloud.clock)
+    return AddressKeeper(cloud.backend, NETWORK, cloud.scripts, cloud.clock)
 
 
 def test_ranges_that_are_not_of_size_1_are_reported() -> None:
@@ -38,7 +38,7 @@ def test_ranges_that_are_not_of_size_1_are_reported() -> None:
 
 def test_a_network_as_it_should_be_is_nothing_to_speak_of() -> None:
     cloud = AddressCloud()
-    cloud.associated()
+    cloud.associate()
     with capturedLogs() as events:
         cloud.result(keeper(cloud).report())
     assert events == []
@@ -49,7 +49,7 @@ def test_a_network_as_it_should_be_is_nothing_to_speak_of() -> None:
 def test_doctor_finds_what_is_held_without_an_owner_or_owned_without_a_hold(version: str) -> None:
     cloud = AddressCloud(version)
     cloud.oneadmin("one.vn.hold", NETWORK, f'LEASES=[IP="{FIRST}"]')
-    assert cloud.allocated() == SECOND
+    assert cloud.allocate() == SECOND
     cloud.oneadmin("one.vn.release", NETWORK, f'LEASES=[IP="{SECOND}"]')
     cloud.oneadmin("one.vn.update", NETWORK, 'EC2_ADDRESS_X=[IP="203.0.113.12",UID="99"]', 1)
     assert [(each.split()[0], ip) for each, ip in zip(found(cloud), (FIRST, SECOND, "203.0.113.12"), strict=True)] == [
@@ -66,10 +66,10 @@ def test_doctor_finds_nothing_where_there_are_no_elastic_ips() -> None:
 def test_an_address_whose_hold_was_lost_is_given_to_nobody_else() -> None:
     """Its owner's record counts: an administrator may have released it by mistake."""
     cloud = AddressCloud()
-    ip = cloud.allocated("alice")
+    ip = cloud.allocate("alice")
     cloud.oneadmin("one.vn.release", NETWORK, f'LEASES=[IP="{ip}"]')
-    assert cloud.allocated("bob") != ip
-    assert set(cloud.shown("alice")) == {ip}
+    assert cloud.allocate("bob") != ip
+    assert set(cloud.addresses("alice")) == {ip}
 
 
 def test_the_look_at_the_start_waits_until_oned_answers_and_holds_nothing_up() -> None:

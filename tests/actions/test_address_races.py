@@ -47,16 +47,16 @@ def code(ended: list[Any]) -> str:
 def settle(cloud: AddressCloud) -> None:
     """Let whatever processes left be old enough for the reconciler, and let it look."""
     cloud.clock.advance(LIVELY + 1)
-    cloud.look()
+    cloud.reconcile()
 
 
 def whole(cloud: AddressCloud) -> None:
     """Check that what is held is somebody's, that nobody is busy, and that the network leads where it is said to."""
     pool = cloud.pool()
-    assert cloud.held() == set(map(str, pool.addresses))
+    assert cloud.held_addresses() == set(map(str, pool.addresses))
     assert pool.claims == ()
     links = {ip: each.link for ip, each in pool.addresses.items() if each.link is not None}
-    assert {str(ip): str(link.private_ip) for ip, link in links.items()} == cloud.fake.network
+    assert {str(ip): str(link.private_ip) for ip, link in links.items()} == cloud.fake_scripts.network
     assert all(link.state.value == "ON" for link in links.values())
 
 
@@ -89,7 +89,7 @@ def test_of_200_calls_at_once_in_two_processes_none_gets_what_another_has_and_no
     cloud = AddressCloud(version, limit=20)
     for number in range(8):
         cloud.oneadmin("one.vn.add_ar", NETWORK, f'AR=[TYPE="IP4",IP="198.51.100.{number}",SIZE="1"]')
-    processes = [DelayedOned(cloud.one, cloud.clock, delays(seed)) for seed in (1, 2)]
+    processes = [DelayedOned(cloud.backend, cloud.clock, delays(seed)) for seed in (1, 2)]
     owners = AddressOwners()
     ended: list[Any] = []
     for number in range(100):
@@ -100,7 +100,7 @@ def test_of_200_calls_at_once_in_two_processes_none_gets_what_another_has_and_no
     assert ended == [None] * 100
     assert owners.given >= 16
     assert set(owners.refused) <= {"InsufficientAddressCapacity", "AddressLimitExceeded", "RequestLimitExceeded"}
-    assert cloud.held() == set()
+    assert cloud.held_addresses() == set()
     assert cloud.pool().claims == ()
     assert cloud.pool().addresses == {}
 
@@ -109,11 +109,11 @@ def test_of_200_calls_at_once_in_two_processes_none_gets_what_another_has_and_no
 @given(st.integers(0, 10**6))
 def test_a_user_gets_no_more_than_he_may_have_however_many_he_asks_for_at_once(seed: int) -> None:
     cloud = AddressCloud(limit=3)
-    processes = [DelayedOned(cloud.one, cloud.clock, delays(seed + number)) for number in range(5)]
+    processes = [DelayedOned(cloud.backend, cloud.clock, delays(seed + number)) for number in range(5)]
     answers = [cloud.begin(process, "alice", "AllocateAddress") for process in processes]
     cloud.wait(40)
     assert sorted(map(code, answers)) == ["", "", "", "AddressLimitExceeded", "AddressLimitExceeded"]
-    assert len(cloud.shown()) == 3
+    assert len(cloud.addresses()) == 3
     whole(cloud)
 
 
@@ -121,10 +121,10 @@ def test_a_user_gets_no_more_than_he_may_have_however_many_he_asks_for_at_once(s
 @given(st.integers(0, 10**6))
 def test_an_address_released_twice_at_once_is_not_taken_from_the_next_who_gets_it(seed: int) -> None:
     cloud = AddressCloud()
-    ip = cloud.allocated("alice")
+    ip = cloud.allocate("alice")
     releases = [
         cloud.begin(
-            DelayedOned(cloud.one, cloud.clock, delays(seed + number, 1.0)), "alice", "ReleaseAddress", PublicIp=ip
+            DelayedOned(cloud.backend, cloud.clock, delays(seed + number, 1.0)), "alice", "ReleaseAddress", PublicIp=ip
         )
         for number in range(2)
     ]
@@ -143,7 +143,7 @@ def test_an_address_released_twice_at_once_is_not_taken_from_the_next_who_gets_i
     assert "" in map(code, releases)
     assert set(map(code, releases)) <= {"", "IncorrectState", "InvalidAddress.NotFound"}
     assert taken[0]["PublicIp"] == ip
-    assert set(cloud.shown("bob")) == {ip}
+    assert set(cloud.addresses("bob")) == {ip}
     whole(cloud)
 
 
@@ -151,10 +151,10 @@ def test_an_address_released_twice_at_once_is_not_taken_from_the_next_who_gets_i
 @given(st.integers(0, 10**6))
 def test_of_two_that_lead_one_address_to_different_instances_one_is_told_and_the_other_true(seed: int) -> None:
     cloud = AddressCloud()
-    instances, ip = [cloud.instance(), cloud.instance()], cloud.allocated()
+    instances, ip = [cloud.run_instance(), cloud.run_instance()], cloud.allocate()
     answers = [
         cloud.begin(
-            DelayedOned(cloud.one, cloud.clock, delays(seed + number, 0.8)),
+            DelayedOned(cloud.backend, cloud.clock, delays(seed + number, 0.8)),
             "alice",
             "AssociateAddress",
             PublicIp=ip,
@@ -166,21 +166,21 @@ def test_of_two_that_lead_one_address_to_different_instances_one_is_told_and_the
     codes = list(map(code, answers))
     assert sorted(codes) in (["", "IncorrectState"], ["", ""])
     if codes == ["", ""]:  # one had ended before the other read the address: it was led on
-        assert [run[0] for run in cloud.fake.runs] == ["associate", "disassociate", "associate"]
+        assert [run[0] for run in cloud.fake_scripts.runs] == ["associate", "disassociate", "associate"]
     else:
-        assert cloud.led() == {ip: instances[codes.index("")]}
+        assert cloud.associations() == {ip: instances[codes.index("")]}
     whole(cloud)
 
 
 def test_while_a_script_runs_its_request_is_not_taken_for_dead() -> None:
     cloud = AddressCloud()
-    instances, ip = [cloud.instance(), cloud.instance()], cloud.allocated()
-    cloud.fake.hanging.add("associate")
-    first = cloud.begin(cloud.one, "alice", "AssociateAddress", PublicIp=ip, InstanceId=instances[0])
-    second = cloud.begin(cloud.one, "alice", "AssociateAddress", PublicIp=ip, InstanceId=instances[1])
+    instances, ip = [cloud.run_instance(), cloud.run_instance()], cloud.allocate()
+    cloud.fake_scripts.hanging.add("associate")
+    first = cloud.begin(cloud.backend, "alice", "AssociateAddress", PublicIp=ip, InstanceId=instances[0])
+    second = cloud.begin(cloud.backend, "alice", "AssociateAddress", PublicIp=ip, InstanceId=instances[1])
     cloud.wait(LEASE * 2)
     assert (first, code(second)) == ([], "IncorrectState")
-    assert len(cloud.fake.runs) == 1
+    assert len(cloud.fake_scripts.runs) == 1
 
 
 @implementer(IOpenNebula)
@@ -196,21 +196,21 @@ class LateBeats:
         if 'BEAT="2"' in str(args):
             self.late += 1
             await self._cloud.call_as("alice").pause(5)
-        return await self._cloud.one.call(user, method, *args)
+        return await self._cloud.backend.call(user, method, *args)
 
     async def document(self, user: str | None, method: str, *args: object) -> _Element:
         """Make a call (`IOpenNebula.document`)."""
-        return await self._cloud.one.document(user, method, *args)
+        return await self._cloud.backend.document(user, method, *args)
 
 
 def test_a_claim_that_is_made_anew_late_does_not_come_back_when_all_is_done() -> None:
     cloud = AddressCloud()
-    instance, ip = cloud.instance(), cloud.allocated()
-    cloud.fake.hanging.add("associate")
+    instance, ip = cloud.run_instance(), cloud.allocate()
+    cloud.fake_scripts.hanging.add("associate")
     one = LateBeats(cloud)
     ended = cloud.begin(one, "alice", "AssociateAddress", PublicIp=ip, InstanceId=instance)
     cloud.wait(LEASE / 3 + 1)
-    cloud.fake.go_on.callback(None)
+    cloud.fake_scripts.go_on.callback(None)
     cloud.wait(10)
     assert (one.late, code(ended)) == (1, "")
     whole(cloud)
@@ -218,11 +218,11 @@ def test_a_claim_that_is_made_anew_late_does_not_come_back_when_all_is_done() ->
 
 def test_nobody_is_told_that_an_address_is_led_before_it_is() -> None:
     cloud = AddressCloud()
-    instance, ip = cloud.instance(), cloud.allocated()
-    cloud.fake.hanging.add("associate")
-    cloud.begin(cloud.one, "alice", "AssociateAddress", PublicIp=ip, InstanceId=instance)
-    assert len(cloud.fake.runs) == 1
-    assert cloud.led() == {}
+    instance, ip = cloud.run_instance(), cloud.allocate()
+    cloud.fake_scripts.hanging.add("associate")
+    cloud.begin(cloud.backend, "alice", "AssociateAddress", PublicIp=ip, InstanceId=instance)
+    assert len(cloud.fake_scripts.runs) == 1
+    assert cloud.associations() == {}
 
 
 # Processes that die
@@ -231,36 +231,36 @@ def test_nobody_is_told_that_an_address_is_led_before_it_is() -> None:
 @at_every_step
 def test_a_process_that_dies_giving_an_address_out_leaks_none(step: int, after: int) -> None:
     cloud = AddressCloud()
-    cloud.begin(DyingOned(cloud.one, step, after=bool(after)), "alice", "AllocateAddress")
-    given_out = cloud.allocated()
-    assert given_out in cloud.shown()
+    cloud.begin(DyingOned(cloud.backend, step, after=bool(after)), "alice", "AllocateAddress")
+    given_out = cloud.allocate()
+    assert given_out in cloud.addresses()
     settle(cloud)
     whole(cloud)
-    assert len(cloud.shown()) <= 2
+    assert len(cloud.addresses()) <= 2
 
 
 @at_every_step
 def test_an_address_left_by_a_dead_process_can_be_had_when_it_is_the_last(step: int, after: int) -> None:
     cloud = AddressCloud(limit=8)
     for _ in range(7):
-        cloud.allocated("bob")
-    cloud.begin(DyingOned(cloud.one, step, after=bool(after)), "alice", "AllocateAddress")
-    if not cloud.shown():
-        cloud.allocated("alice")
-    assert len(cloud.shown()) == 1
+        cloud.allocate("bob")
+    cloud.begin(DyingOned(cloud.backend, step, after=bool(after)), "alice", "AllocateAddress")
+    if not cloud.addresses():
+        cloud.allocate("alice")
+    assert len(cloud.addresses()) == 1
     whole(cloud)
 
 
 @at_every_step
 def test_a_process_that_dies_taking_an_address_back_leaves_nothing_in_the_way(step: int, after: int) -> None:
     cloud = AddressCloud()
-    ip = cloud.allocated()
-    cloud.begin(DyingOned(cloud.one, step, after=bool(after)), "alice", "ReleaseAddress", PublicIp=ip)
-    if ip in cloud.shown():
+    ip = cloud.allocate()
+    cloud.begin(DyingOned(cloud.backend, step, after=bool(after)), "alice", "ReleaseAddress", PublicIp=ip)
+    if ip in cloud.addresses():
         cloud.run("alice", "ReleaseAddress", PublicIp=ip)
-    assert cloud.shown() == {}
+    assert cloud.addresses() == {}
     settle(cloud)
-    assert cloud.held() == set()
+    assert cloud.held_addresses() == set()
     whole(cloud)
 
 
@@ -270,46 +270,46 @@ def test_an_association_that_died_at_any_step_can_be_described_and_repeated(
     version: str, step: int, after: int
 ) -> None:
     cloud = AddressCloud(version)
-    instance, ip = cloud.instance(), cloud.allocated()
+    instance, ip = cloud.run_instance(), cloud.allocate()
     wanted: dict[str, Any] = {"PublicIp": ip, "InstanceId": instance}
-    cloud.begin(DyingOned(cloud.one, step, after=bool(after)), "alice", "AssociateAddress", **wanted)
-    assert cloud.led() in ({}, {ip: instance})
+    cloud.begin(DyingOned(cloud.backend, step, after=bool(after)), "alice", "AssociateAddress", **wanted)
+    assert cloud.associations() in ({}, {ip: instance})
     cloud.run("alice", "AssociateAddress", **wanted)
-    assert cloud.led() == {ip: instance}
+    assert cloud.associations() == {ip: instance}
     whole(cloud)
 
 
 @at_every_step
 def test_an_association_that_died_at_any_step_can_be_made_with_another_instance(step: int, after: int) -> None:
     cloud = AddressCloud()
-    instance, other, ip = cloud.instance(), cloud.instance(), cloud.allocated()
-    dying = DyingOned(cloud.one, step, after=bool(after))
+    instance, other, ip = cloud.run_instance(), cloud.run_instance(), cloud.allocate()
+    dying = DyingOned(cloud.backend, step, after=bool(after))
     cloud.begin(dying, "alice", "AssociateAddress", PublicIp=ip, InstanceId=instance)
     cloud.run("alice", "AssociateAddress", PublicIp=ip, InstanceId=other)
-    assert cloud.led() == {ip: other}
+    assert cloud.associations() == {ip: other}
     whole(cloud)
 
 
 @at_every_step
 def test_an_association_that_died_and_is_not_repeated_is_undone_or_true(step: int, after: int) -> None:
     cloud = AddressCloud()
-    instance, ip = cloud.instance(), cloud.allocated()
-    dying = DyingOned(cloud.one, step, after=bool(after))
+    instance, ip = cloud.run_instance(), cloud.allocate()
+    dying = DyingOned(cloud.backend, step, after=bool(after))
     cloud.begin(dying, "alice", "AssociateAddress", PublicIp=ip, InstanceId=instance)
     settle(cloud)
     whole(cloud)
-    assert cloud.led() == ({ip: instance} if cloud.fake.network else {})
+    assert cloud.associations() == ({ip: instance} if cloud.fake_scripts.network else {})
 
 
 @at_every_step
 def test_a_reassociation_that_died_leads_to_one_instance_when_it_is_repeated(step: int, after: int) -> None:
     cloud = AddressCloud()
-    ip, _, _ = cloud.associated()
-    other = cloud.instance()
-    dying = DyingOned(cloud.one, step, after=bool(after))
+    ip, _, _ = cloud.associate()
+    other = cloud.run_instance()
+    dying = DyingOned(cloud.backend, step, after=bool(after))
     cloud.begin(dying, "alice", "AssociateAddress", PublicIp=ip, InstanceId=other)
     cloud.run("alice", "AssociateAddress", PublicIp=ip, InstanceId=other)
-    assert cloud.led() == {ip: other}
+    assert cloud.associations() == {ip: other}
     whole(cloud)
 
 
@@ -317,25 +317,25 @@ def test_a_reassociation_that_died_leads_to_one_instance_when_it_is_repeated(ste
 def test_a_disassociation_that_died_at_any_step_can_be_repeated_or_is_finished(step: int, after: int) -> None:
     for repeated in (True, False):
         cloud = AddressCloud()
-        ip, instance, association = cloud.associated()
-        dying = DyingOned(cloud.one, step, after=bool(after))
+        ip, instance, association = cloud.associate()
+        dying = DyingOned(cloud.backend, step, after=bool(after))
         cloud.begin(dying, "alice", "DisassociateAddress", AssociationId=association)
-        if repeated and cloud.led():
+        if repeated and cloud.associations():
             cloud.run("alice", "DisassociateAddress", AssociationId=association)
-            assert cloud.led() == {}
+            assert cloud.associations() == {}
         settle(cloud)
         whole(cloud)
         if not repeated:
-            assert cloud.led() in ({}, {ip: instance})
+            assert cloud.associations() in ({}, {ip: instance})
 
 
 def test_a_process_killed_while_its_script_runs_is_found_out() -> None:
     """Nobody makes its claim anew: the next request waits until that is certain, and goes on."""
     cloud = AddressCloud()
-    instance, ip = cloud.instance(), cloud.allocated()
-    hanging = type(cloud.fake)()
+    instance, ip = cloud.run_instance(), cloud.allocate()
+    hanging = type(cloud.fake_scripts)()
     hanging.hanging.add("associate")
-    dying = DyingOned(cloud.one, 8)
+    dying = DyingOned(cloud.backend, 8)
     cloud.begin(dying, "alice", "AssociateAddress", hanging, PublicIp=ip, InstanceId=instance)
     cloud.wait(LEASE / 2)
     assert dying.is_dead
@@ -349,16 +349,16 @@ def test_a_process_killed_while_its_script_runs_is_found_out() -> None:
 @at_every_step
 def test_a_reconciler_that_dies_leaves_the_rest_to_the_next(step: int, after: int) -> None:
     cloud = AddressCloud()
-    instance, ip = cloud.instance(), cloud.allocated()
-    cloud.fake.broken.add("associate")
+    instance, ip = cloud.run_instance(), cloud.allocate()
+    cloud.fake_scripts.broken.add("associate")
     cloud.refusal("alice", "AssociateAddress", PublicIp=ip, InstanceId=instance)
-    dying = DyingOned(cloud.one, step, after=bool(after))
-    keeper_of_the_dead = cloud.begin_round(dying)
+    dying = DyingOned(cloud.backend, step, after=bool(after))
+    keeper_of_the_dead = cloud.begin_reconciling(dying)
     cloud.wait(3)
     assert keeper_of_the_dead == [] or not dying.is_dead
     settle(cloud)
     whole(cloud)
-    assert cloud.led() == {}
+    assert cloud.associations() == {}
 
 
 # Machines that end
@@ -368,51 +368,51 @@ def test_a_reconciler_that_dies_leaves_the_rest_to_the_next(step: int, after: in
 @pytest.mark.parametrize("how", ["TerminateInstances", "Sunstone"])
 def test_the_address_of_an_instance_that_ended_is_led_away_and_stays_the_users(version: str, how: str) -> None:
     cloud = AddressCloud(version)
-    ip, instance, _ = cloud.associated()
+    ip, instance, _ = cloud.associate()
     private = cloud.private_ip(instance)
     if how == "Sunstone":
         cloud.oneadmin("one.vm.action", "terminate-hard", int(instance[2:]))
     else:
         cloud.run("alice", "TerminateInstances", InstanceIds=[instance])
     cloud.wait(10)
-    cloud.look()
-    assert cloud.fake.runs[-1] == ("disassociate", ip, private)
-    assert cloud.fake.network == {}
-    assert set(cloud.shown()) == {ip}
+    cloud.reconcile()
+    assert cloud.fake_scripts.runs[-1] == ("disassociate", ip, private)
+    assert cloud.fake_scripts.network == {}
+    assert set(cloud.addresses()) == {ip}
     whole(cloud)
-    cloud.look()
-    assert len(cloud.fake.runs) == 2
+    cloud.reconcile()
+    assert len(cloud.fake_scripts.runs) == 2
 
 
 def test_an_address_leads_to_no_instance_that_has_ended_even_before_the_reconciler_comes() -> None:
     cloud = AddressCloud()
-    ip, instance, _ = cloud.associated()
+    ip, instance, _ = cloud.associate()
     cloud.run("alice", "TerminateInstances", InstanceIds=[instance])
     cloud.wait(10)
-    assert cloud.led() == {}
+    assert cloud.associations() == {}
     cloud.run("alice", "ReleaseAddress", PublicIp=ip)
-    assert cloud.fake.network == {}
+    assert cloud.fake_scripts.network == {}
     whole(cloud)
 
 
 def test_a_script_that_fails_for_an_ended_instance_is_tried_again() -> None:
     cloud = AddressCloud()
-    _, instance, _ = cloud.associated()
+    _, instance, _ = cloud.associate()
     cloud.run("alice", "TerminateInstances", InstanceIds=[instance])
     cloud.wait(10)
-    cloud.fake.failing.add("disassociate")
-    cloud.look()
-    assert cloud.fake.network != {}
-    cloud.fake.failing.clear()
-    cloud.look()
+    cloud.fake_scripts.failing.add("disassociate")
+    cloud.reconcile()
+    assert cloud.fake_scripts.network != {}
+    cloud.fake_scripts.failing.clear()
+    cloud.reconcile()
     whole(cloud)
 
 
 def test_a_round_with_nothing_to_do_only_looks() -> None:
     cloud = AddressCloud()
-    cloud.associated()
+    cloud.associate()
     before = len(cloud.changes)
-    cloud.look()
+    cloud.reconcile()
     assert len(cloud.changes) == before
 
 
@@ -420,5 +420,5 @@ def test_a_hold_that_bears_no_mark_of_ours_is_never_given_back() -> None:
     cloud = AddressCloud()
     cloud.oneadmin("one.vn.hold", NETWORK, f'LEASES=[IP="{SECOND}"]')
     settle(cloud)
-    assert cloud.held() == {SECOND}
-    assert cloud.allocated() == FIRST
+    assert cloud.held_addresses() == {SECOND}
+    assert cloud.allocate() == FIRST

@@ -34,8 +34,8 @@ def test_an_address_is_given_out_shown_and_held(cloud: AddressCloud) -> None:
         "PublicIpv4Pool": "amazon",
         "NetworkBorderGroup": "OpenNebula",
     }
-    assert cloud.shown() == {FIRST: answer}
-    assert cloud.held() == {FIRST}
+    assert cloud.addresses() == {FIRST: answer}
+    assert cloud.held_addresses() == {FIRST}
 
 
 @pytest.mark.parametrize("domain", ["vpc", "standard"])
@@ -44,10 +44,10 @@ def test_old_clients_may_ask_for_a_standard_address_and_get_one_of_the_vpc(domai
 
 
 def test_no_two_users_get_the_same_address_and_neither_sees_the_others(cloud: AddressCloud) -> None:
-    ours, theirs = cloud.allocated("alice"), cloud.allocated("bob")
+    ours, theirs = cloud.allocate("alice"), cloud.allocate("bob")
     assert ours != theirs
-    assert set(cloud.shown("alice")) == {ours}
-    assert set(cloud.shown("bob")) == {theirs}
+    assert set(cloud.addresses("alice")) == {ours}
+    assert set(cloud.addresses("bob")) == {theirs}
 
 
 def test_a_certain_address_can_be_asked_for(cloud: AddressCloud) -> None:
@@ -58,7 +58,7 @@ def test_a_certain_address_can_be_asked_for(cloud: AddressCloud) -> None:
 def test_an_address_that_is_anothers_cannot_be_told_from_one_that_is_not_in_the_pool(
     cloud: AddressCloud, taken: str
 ) -> None:
-    cloud.allocated("bob")
+    cloud.allocate("bob")
     assert cloud.refusal("alice", "AllocateAddress", Address=taken).code == "InvalidAddress.NotFound"
 
 
@@ -80,22 +80,22 @@ def test_a_text_that_is_no_address_is_an_invalid_value(text: str) -> None:
 
 
 def test_a_user_gets_as_many_as_he_may_have_and_others_are_not_counted(cloud: AddressCloud) -> None:
-    cloud.allocated("bob")
+    cloud.allocate("bob")
     for _ in range(5):
-        cloud.allocated("alice")
+        cloud.allocate("alice")
     assert cloud.refusal("alice", "AllocateAddress").code == "AddressLimitExceeded"
     cloud.run("alice", "ReleaseAddress", PublicIp=SECOND)
-    assert cloud.allocated("alice") == SECOND
+    assert cloud.allocate("alice") == SECOND
 
 
 def test_a_pool_that_is_empty_says_so_and_what_is_given_back_can_be_had_at_once() -> None:
     cloud = AddressCloud(limit=20)
     for _ in range(8):
-        cloud.allocated("alice")
+        cloud.allocate("alice")
     refusal = cloud.refusal("bob", "AllocateAddress")
     assert (refusal.code, refusal.status) == ("InsufficientAddressCapacity", 500)
     cloud.run("alice", "ReleaseAddress", PublicIp=FIRST)
-    assert cloud.allocated("bob") == FIRST
+    assert cloud.allocate("bob") == FIRST
 
 
 def test_a_quota_or_a_network_without_addresses_is_nothing_that_sdks_should_try_again() -> None:
@@ -114,11 +114,11 @@ def test_a_quota_or_a_network_without_addresses_is_nothing_that_sdks_should_try_
 def test_an_address_that_an_administrator_holds_or_a_machine_has_is_left_alone(cloud: AddressCloud) -> None:
     cloud.oneadmin("one.vn.hold", NETWORK, f'LEASES=[IP="{FIRST}"]')
     cloud.oneadmin("one.template.instantiate", 0, "", False, f'NIC=[NETWORK_ID="{NETWORK}",IP="{SECOND}"]', False)
-    assert cloud.allocated() == "203.0.113.12"
+    assert cloud.allocate() == "203.0.113.12"
     assert cloud.refusal("alice", "AllocateAddress", Address=FIRST).code == "InvalidAddress.NotFound"
     cloud.clock.advance(10_000)
-    cloud.look()
-    assert FIRST in cloud.held()
+    cloud.reconcile()
+    assert FIRST in cloud.held_addresses()
 
 
 def test_addresses_of_larger_ranges_are_not_given_out(cloud: AddressCloud) -> None:
@@ -143,17 +143,17 @@ def test_without_a_network_there_are_no_elastic_ips() -> None:
 
 def test_a_dry_run_gives_nothing_out(cloud: AddressCloud) -> None:
     assert cloud.refusal("alice", "AllocateAddress", dry_run=True).code == "DryRunOperation"
-    assert cloud.held() == set()
-    ip, instance, _ = cloud.associated()
+    assert cloud.held_addresses() == set()
+    ip, instance, _ = cloud.associate()
     before = cloud.pool().addresses
-    for action, more in (("AssociateAddress", {"InstanceId": cloud.instance()}), ("DisassociateAddress", {})):
+    for action, more in (("AssociateAddress", {"InstanceId": cloud.run_instance()}), ("DisassociateAddress", {})):
         assert cloud.refusal("alice", action, dry_run=True, PublicIp=ip, **more).code == "DryRunOperation"
     assert cloud.pool().addresses == before
-    assert cloud.led() == {ip: instance}
+    assert cloud.associations() == {ip: instance}
 
 
 def test_only_serveradmin_touches_the_network(cloud: AddressCloud) -> None:
-    ip, _, _ = cloud.associated()
+    ip, _, _ = cloud.associate()
     cloud.run("alice", "DisassociateAddress", PublicIp=ip)
     cloud.run("alice", "ReleaseAddress", PublicIp=ip)
     assert {call.user for call in cloud.changes if call.method.startswith("one.vn.")} == {"serveradmin"}
@@ -165,7 +165,7 @@ def test_only_serveradmin_touches_the_network(cloud: AddressCloud) -> None:
 
 
 def test_addresses_are_listed_by_what_they_are_called(cloud: AddressCloud) -> None:
-    cloud.allocated()
+    cloud.allocate()
     second = cloud.run("alice", "AllocateAddress")
     for named in ({"PublicIps": [SECOND]}, {"AllocationIds": [second["AllocationId"]]}):
         (shown,) = cloud.run("alice", "DescribeAddresses", **named)["Addresses"]
@@ -175,14 +175,14 @@ def test_addresses_are_listed_by_what_they_are_called(cloud: AddressCloud) -> No
 
 @pytest.mark.parametrize("missing", [FIRST, "203.0.113.14", "198.51.100.1"])
 def test_of_others_addresses_nothing_can_be_learned(cloud: AddressCloud, missing: str) -> None:
-    cloud.allocated("bob")
+    cloud.allocate("bob")
     assert cloud.refusal("alice", "DescribeAddresses", PublicIps=[missing]).code == "InvalidAddress.NotFound"
     assert cloud.refusal("alice", "ReleaseAddress", PublicIp=missing).code == "InvalidAddress.NotFound"
     assert cloud.refusal("alice", "DisassociateAddress", PublicIp=missing).code == "InvalidAddress.NotFound"
 
 
 def test_ids_of_others_are_not_found_and_what_is_no_id_is_malformed(cloud: AddressCloud) -> None:
-    cloud.allocated("bob")
+    cloud.allocate("bob")
     assert cloud.refusal("alice", "ReleaseAddress", AllocationId=FIRST_ID).code == "InvalidAllocationID.NotFound"
     assert cloud.refusal("alice", "ReleaseAddress", AllocationId="eipalloc-4294967296").code == (
         "InvalidAllocationID.NotFound"
@@ -195,10 +195,10 @@ def test_ids_of_others_are_not_found_and_what_is_no_id_is_malformed(cloud: Addre
 
 
 def test_every_filter_speaks_of_what_is_shown(cloud: AddressCloud) -> None:
-    ip, _, _ = cloud.associated()
-    other = cloud.allocated()
+    ip, _, _ = cloud.associate()
+    other = cloud.allocate()
     cloud.run("alice", "CreateTags", Resources=[FIRST_ID], Tags=[{"Key": "Name", "Value": "web"}])
-    shown = cloud.shown()[ip]
+    shown = cloud.addresses()[ip]
     for name, member in (
         ("allocation-id", "AllocationId"),
         ("association-id", "AssociationId"),
@@ -227,7 +227,7 @@ def test_the_border_group_is_our_region_by_any_of_its_names(cloud: AddressCloud)
     """Shown under the one that the request is signed for."""
     cloud.signed_region = "us-east-1"
     assert cloud.run("alice", "AllocateAddress")["NetworkBorderGroup"] == "us-east-1"
-    (shown,) = cloud.shown().values()
+    (shown,) = cloud.addresses().values()
     assert shown["NetworkBorderGroup"] == "us-east-1"
     for name, found in (("us-east-1", [shown]), ("OpenNebula", [shown]), ("eu-west-1", [])):
         filters = [{"Name": "network-border-group", "Values": [name]}]
@@ -236,7 +236,7 @@ def test_the_border_group_is_our_region_by_any_of_its_names(cloud: AddressCloud)
 
 def test_the_attributes_of_addresses_name_them_and_no_reverse_dns(cloud: AddressCloud) -> None:
     """Terraform asks for them whenever it reads an address."""
-    cloud.allocated()
+    cloud.allocate()
     answer = cloud.run("alice", "DescribeAddressesAttribute", AllocationIds=[FIRST_ID], Attribute="domain-name")
     assert answer["Addresses"] == [{"PublicIp": FIRST, "AllocationId": FIRST_ID}]
 
@@ -245,10 +245,10 @@ def test_the_attributes_of_addresses_name_them_and_no_reverse_dns(cloud: Address
 
 
 def test_an_address_is_led_to_an_instance_by_the_script(cloud: AddressCloud) -> None:
-    ip, instance, association = cloud.associated()
+    ip, instance, association = cloud.associate()
     private = cloud.private_ip(instance)
-    assert cloud.fake.runs == [("associate", ip, private)]
-    shown = cloud.shown()[ip]
+    assert cloud.fake_scripts.runs == [("associate", ip, private)]
+    shown = cloud.addresses()[ip]
     assert shown["InstanceId"] == instance
     assert shown["AssociationId"] == association
     assert shown["PrivateIpAddress"] == private
@@ -256,8 +256,8 @@ def test_an_address_is_led_to_an_instance_by_the_script(cloud: AddressCloud) -> 
 
 
 def test_a_script_gets_the_networks_document_as_oned_gives_it(cloud: AddressCloud) -> None:
-    cloud.associated()
-    (encoded,) = cloud.fake.documents
+    cloud.associate()
+    (encoded,) = cloud.fake_scripts.documents
     assert "\n" not in encoded
     document = base64.b64decode(encoded, validate=True).decode()
     assert document.startswith("<VNET><ID>1</ID>")
@@ -268,8 +268,8 @@ def test_the_document_of_a_network_too_large_for_an_argument_comes_without_its_r
     cloud = AddressCloud()
     for number in range(300):
         cloud.oneadmin("one.vn.add_ar", NETWORK, f'AR=[TYPE="IP4",IP="198.51.{number // 2}.{number % 2}",SIZE="1"]')
-    cloud.associated()
-    (encoded,) = cloud.fake.documents
+    cloud.associate()
+    (encoded,) = cloud.fake_scripts.documents
     assert len(encoded) < 1 << 17
     document = base64.b64decode(encoded).decode()
     assert "<NAME>ElasticIPs</NAME>" in document
@@ -277,8 +277,8 @@ def test_the_document_of_a_network_too_large_for_an_argument_comes_without_its_r
 
 
 def test_instances_show_their_public_address(cloud: AddressCloud) -> None:
-    ip, instance, _ = cloud.associated()
-    other = cloud.instance()
+    ip, instance, _ = cloud.associate()
+    other = cloud.run_instance()
     (reservation,) = cloud.run("alice", "DescribeInstances", InstanceIds=[instance])["Reservations"]
     shown = reservation["Instances"][0]
     assert shown["PublicIpAddress"] == ip
@@ -299,38 +299,38 @@ def test_instances_show_their_public_address(cloud: AddressCloud) -> None:
 )
 def test_instances_are_found_by_their_public_address(name: str) -> None:
     cloud = AddressCloud()
-    ip, instance, _ = cloud.associated()
-    cloud.instance()
+    ip, instance, _ = cloud.associate()
+    cloud.run_instance()
     found = cloud.run("alice", "DescribeInstances", Filters=[{"Name": name, "Values": [ip]}])["Reservations"]
     assert [each["InstanceId"] for reservation in found for each in reservation["Instances"]] == [instance]
 
 
 def test_both_forms_of_request_lead_there_and_back(cloud: AddressCloud) -> None:
-    instance, ip = cloud.instance(), cloud.allocated()
+    instance, ip = cloud.run_instance(), cloud.allocate()
     for form in both_forms(ip):
         made = cloud.run("alice", "AssociateAddress", InstanceId=instance, **form)
-        assert cloud.led() == {ip: instance}
+        assert cloud.associations() == {ip: instance}
         gone = {"PublicIp": ip} if "PublicIp" in form else {"AssociationId": made["AssociationId"]}
         cloud.run("alice", "DisassociateAddress", **gone)
-        assert cloud.led() == {}
-        assert cloud.fake.network == {}
+        assert cloud.associations() == {}
+        assert cloud.fake_scripts.network == {}
     cloud.run("alice", "ReleaseAddress", AllocationId=FIRST_ID)
-    assert cloud.held() == set()
+    assert cloud.held_addresses() == set()
 
 
 def test_an_interface_of_the_instance_can_be_named_in_its_place(cloud: AddressCloud) -> None:
-    instance, ip = cloud.instance(), cloud.allocated()
+    instance, ip = cloud.run_instance(), cloud.allocate()
     interface = f"eni-{instance.removeprefix('i-')}000"
     cloud.run("alice", "AssociateAddress", PublicIp=ip, NetworkInterfaceId=interface)
-    assert cloud.led() == {ip: instance}
-    assert cloud.shown()[ip]["NetworkInterfaceId"] == interface
+    assert cloud.associations() == {ip: instance}
+    assert cloud.addresses()[ip]["NetworkInterfaceId"] == interface
     for wrong, code in (("eni-99999999000", "NotFound"), ("eni-x", "Malformed"), (interface[:-1] + "7", "NotFound")):
         refusal = cloud.refusal("alice", "AssociateAddress", PublicIp=ip, NetworkInterfaceId=wrong)
         assert refusal.code == f"InvalidNetworkInterfaceID.{code}"
 
 
 def test_the_private_address_must_be_one_of_the_instances(cloud: AddressCloud) -> None:
-    instance, ip = cloud.instance(), cloud.allocated()
+    instance, ip = cloud.run_instance(), cloud.allocate()
     named: dict[str, Any] = {"PublicIp": ip, "InstanceId": instance}
     cloud.run("alice", "AssociateAddress", PrivateIpAddress=cloud.private_ip(instance), **named)
     refusal = cloud.refusal("alice", "AssociateAddress", PrivateIpAddress="10.99.0.1", **named)
@@ -338,74 +338,74 @@ def test_the_private_address_must_be_one_of_the_instances(cloud: AddressCloud) -
 
 
 def test_the_same_association_again_is_done_already(cloud: AddressCloud) -> None:
-    ip, instance, association = cloud.associated()
+    ip, instance, association = cloud.associate()
     again = cloud.run("alice", "AssociateAddress", PublicIp=ip, InstanceId=instance)
     assert again["AssociationId"] == association
-    assert len(cloud.fake.runs) == 1
+    assert len(cloud.fake_scripts.runs) == 1
 
 
 def test_an_address_is_led_away_before_it_is_led_elsewhere(cloud: AddressCloud) -> None:
-    ip, first, association = cloud.associated()
-    second = cloud.instance()
+    ip, first, association = cloud.associate()
+    second = cloud.run_instance()
     moved = cloud.run("alice", "AssociateAddress", PublicIp=ip, InstanceId=second)
     assert moved["AssociationId"] != association
-    assert cloud.fake.runs[1:] == [
+    assert cloud.fake_scripts.runs[1:] == [
         ("disassociate", ip, cloud.private_ip(first)),
         ("associate", ip, cloud.private_ip(second)),
     ]
-    assert cloud.led() == {ip: second}
+    assert cloud.associations() == {ip: second}
 
 
 def test_an_old_association_is_not_taken_for_a_newer_one(cloud: AddressCloud) -> None:
-    ip, instance, association = cloud.associated()
+    ip, instance, association = cloud.associate()
     cloud.run("alice", "DisassociateAddress", AssociationId=association)
     cloud.run("alice", "AssociateAddress", PublicIp=ip, InstanceId=instance)
     refusal = cloud.refusal("alice", "DisassociateAddress", AssociationId=association)
     assert refusal.code == "InvalidAssociationID.NotFound"
-    assert cloud.led() == {ip: instance}
+    assert cloud.associations() == {ip: instance}
 
 
 def test_reassociation_can_be_refused(cloud: AddressCloud) -> None:
-    ip, first, _ = cloud.associated()
-    second, free = cloud.instance(), cloud.allocated()
+    ip, first, _ = cloud.associate()
+    second, free = cloud.run_instance(), cloud.allocate()
     calls: list[dict[str, Any]] = [{"PublicIp": ip, "InstanceId": second}, {"PublicIp": free, "InstanceId": first}]
     for named in calls:
         refusal = cloud.refusal("alice", "AssociateAddress", AllowReassociation=False, **named)
         assert refusal.code == "Resource.AlreadyAssociated"
-    assert cloud.led() == {ip: first}
+    assert cloud.associations() == {ip: first}
 
 
 def test_an_instance_gives_up_its_address_for_another(cloud: AddressCloud) -> None:
     """A private address has one elastic IP at most (EC2, AssociateAddress)."""
-    ip, instance, _ = cloud.associated()
-    other = cloud.allocated()
+    ip, instance, _ = cloud.associate()
+    other = cloud.allocate()
     cloud.run("alice", "AssociateAddress", PublicIp=other, InstanceId=instance)
-    assert cloud.led() == {other: instance}
-    assert cloud.fake.network == {other: cloud.private_ip(instance)}
-    assert set(cloud.shown()) == {ip, other}
+    assert cloud.associations() == {other: instance}
+    assert cloud.fake_scripts.network == {other: cloud.private_ip(instance)}
+    assert set(cloud.addresses()) == {ip, other}
 
 
 def test_an_instance_that_one_may_not_manage_gets_no_address(cloud: AddressCloud) -> None:
-    theirs, ip = cloud.instance("bob"), cloud.allocated("alice")
+    theirs, ip = cloud.run_instance("bob"), cloud.allocate("alice")
     refusal = cloud.refusal("alice", "AssociateAddress", PublicIp=ip, InstanceId=theirs)
     assert refusal.code == "InvalidInstanceID.NotFound"
     cloud.oneadmin("one.vm.chmod", int(theirs[2:]), -1, -1, -1, 1, 0, 0, -1, -1, -1)
     refusal = cloud.refusal("alice", "AssociateAddress", PublicIp=ip, InstanceId=theirs)
     assert refusal.code == "UnauthorizedOperation"
-    assert cloud.fake.runs == []
+    assert cloud.fake_scripts.runs == []
     cloud.oneadmin("one.vm.chmod", int(theirs[2:]), -1, -1, -1, 1, 1, 0, -1, -1, -1)
     cloud.run("alice", "AssociateAddress", PublicIp=ip, InstanceId=theirs)
-    assert cloud.led() == {ip: theirs}
+    assert cloud.associations() == {ip: theirs}
 
 
 def test_asking_whether_one_may_leaves_no_trace_on_the_machine(cloud: AddressCloud) -> None:
-    ip, instance, _ = cloud.associated()
+    ip, instance, _ = cloud.associate()
     assert ip not in cloud.oneadmin("one.vm.info", int(instance[2:]), False)
     assert "EC2_ADDRESS" not in cloud.oneadmin("one.vm.info", int(instance[2:]), False)
 
 
 def test_an_instance_that_has_ended_gets_no_address(cloud: AddressCloud) -> None:
-    instance, ip = cloud.instance(), cloud.allocated()
+    instance, ip = cloud.run_instance(), cloud.allocate()
     cloud.run("alice", "TerminateInstances", InstanceIds=[instance])
     cloud.wait(10)
     refusal = cloud.refusal("alice", "AssociateAddress", PublicIp=ip, InstanceId=instance)
@@ -413,7 +413,7 @@ def test_an_instance_that_has_ended_gets_no_address(cloud: AddressCloud) -> None
 
 
 def test_what_is_missing_or_said_twice_is_named(cloud: AddressCloud) -> None:
-    instance, ip = cloud.instance(), cloud.allocated()
+    instance, ip = cloud.run_instance(), cloud.allocate()
     both: dict[str, Any] = {"PublicIp": ip, "AllocationId": FIRST_ID}
     calls: list[tuple[str, dict[str, Any], str]] = [
         ("AssociateAddress", {"PublicIp": ip}, "MissingParameter"),
@@ -433,67 +433,67 @@ def test_what_is_missing_or_said_twice_is_named(cloud: AddressCloud) -> None:
 
 @pytest.mark.parametrize("how", ["failing", "broken"])
 def test_where_the_script_fails_nothing_is_associated(cloud: AddressCloud, how: str) -> None:
-    instance, ip = cloud.instance(), cloud.allocated()
-    getattr(cloud.fake, how).add("associate")
+    instance, ip = cloud.run_instance(), cloud.allocate()
+    getattr(cloud.fake_scripts, how).add("associate")
     refusal = cloud.refusal("alice", "AssociateAddress", PublicIp=ip, InstanceId=instance)
     assert (refusal.code, refusal.status) == ("IncorrectState", 400)
-    assert cloud.led() == {}
+    assert cloud.associations() == {}
     assert "PublicIpAddress" not in str(cloud.run("alice", "DescribeInstances"))
-    getattr(cloud.fake, how).clear()
+    getattr(cloud.fake_scripts, how).clear()
     cloud.run("alice", "AssociateAddress", PublicIp=ip, InstanceId=instance)
-    assert cloud.led() == {ip: instance}
+    assert cloud.associations() == {ip: instance}
 
 
 def test_what_a_broken_off_script_may_have_done_is_undone(cloud: AddressCloud) -> None:
-    instance, ip = cloud.instance(), cloud.allocated()
-    cloud.fake.broken.add("associate")
+    instance, ip = cloud.run_instance(), cloud.allocate()
+    cloud.fake_scripts.broken.add("associate")
     cloud.refusal("alice", "AssociateAddress", PublicIp=ip, InstanceId=instance)
-    cloud.look()
-    assert cloud.fake.runs[1:] == [("disassociate", ip, cloud.private_ip(instance))]
-    cloud.look()
-    assert len(cloud.fake.runs) == 2
+    cloud.reconcile()
+    assert cloud.fake_scripts.runs[1:] == [("disassociate", ip, cloud.private_ip(instance))]
+    cloud.reconcile()
+    assert len(cloud.fake_scripts.runs) == 2
 
 
 def test_what_a_broken_off_script_may_have_done_is_undone_before_the_address_is_given_back(
     cloud: AddressCloud,
 ) -> None:
-    instance, ip = cloud.instance(), cloud.allocated()
-    cloud.fake.broken.add("associate")
+    instance, ip = cloud.run_instance(), cloud.allocate()
+    cloud.fake_scripts.broken.add("associate")
     cloud.refusal("alice", "AssociateAddress", PublicIp=ip, InstanceId=instance)
     cloud.run("alice", "ReleaseAddress", PublicIp=ip)
-    assert cloud.fake.runs[-1] == ("disassociate", ip, cloud.private_ip(instance))
-    assert cloud.held() == set()
+    assert cloud.fake_scripts.runs[-1] == ("disassociate", ip, cloud.private_ip(instance))
+    assert cloud.held_addresses() == set()
 
 
 def test_an_association_stands_where_the_script_cannot_undo_it(cloud: AddressCloud) -> None:
-    ip, instance, association = cloud.associated()
-    cloud.fake.failing.add("disassociate")
-    other = cloud.instance()
+    ip, instance, association = cloud.associate()
+    cloud.fake_scripts.failing.add("disassociate")
+    other = cloud.run_instance()
     assert cloud.refusal("alice", "DisassociateAddress", PublicIp=ip).code == "IncorrectState"
     refusal = cloud.refusal("alice", "AssociateAddress", PublicIp=ip, InstanceId=other)
     assert refusal.code == "IncorrectState"
-    assert cloud.led() == {ip: instance}
-    assert cloud.shown()[ip]["AssociationId"] == association
+    assert cloud.associations() == {ip: instance}
+    assert cloud.addresses()[ip]["AssociationId"] == association
     assert cloud.pool().claims == ()
 
 
 def test_all_scripts_of_a_request_together_have_less_time_than_clients_wait(cloud: AddressCloud) -> None:
-    ip, _, _ = cloud.associated()
-    cloud.run("alice", "AssociateAddress", PublicIp=ip, InstanceId=cloud.instance())
-    assert max(cloud.fake.seconds) <= 45
+    ip, _, _ = cloud.associate()
+    cloud.run("alice", "AssociateAddress", PublicIp=ip, InstanceId=cloud.run_instance())
+    assert max(cloud.fake_scripts.seconds) <= 45
 
 
 def test_without_scripts_associations_are_only_recorded() -> None:
     cloud = AddressCloud()
     cloud.scripts = Cloud().scripts
-    ip, instance, _ = cloud.associated()
-    assert cloud.led() == {ip: instance}
-    assert cloud.fake.runs == []
+    ip, instance, _ = cloud.associate()
+    assert cloud.associations() == {ip: instance}
+    assert cloud.fake_scripts.runs == []
 
 
 def test_instances_are_shown_although_the_network_of_elastic_ips_is_not_there() -> None:
     cloud = AddressCloud(network=99)
-    instance = cloud.instance()
+    instance = cloud.run_instance()
     (reservation,) = cloud.run("alice", "DescribeInstances")["Reservations"]
     assert reservation["Instances"][0]["InstanceId"] == instance
 
@@ -502,13 +502,13 @@ def test_instances_are_shown_although_the_network_of_elastic_ips_is_not_there() 
 
 
 def test_an_address_in_use_is_not_taken_back(cloud: AddressCloud) -> None:
-    ip, _, association = cloud.associated()
+    ip, _, association = cloud.associate()
     for form in both_forms(ip):
         assert cloud.refusal("alice", "ReleaseAddress", **form).code == "InvalidIPAddress.InUse"
     cloud.run("alice", "DisassociateAddress", AssociationId=association)
     cloud.run("alice", "ReleaseAddress", PublicIp=ip)
-    assert cloud.shown() == {}
-    assert cloud.held() == set()
+    assert cloud.addresses() == {}
+    assert cloud.held_addresses() == set()
 
 
 def test_nothing_of_an_address_is_left_on_the_network(cloud: AddressCloud) -> None:
@@ -528,15 +528,15 @@ def test_addresses_are_tagged_when_they_are_given_out_and_later(cloud: AddressCl
     tags = [{"ResourceType": "elastic-ip", "Tags": [{"Key": "Name", "Value": "web"}]}]
     cloud.run("alice", "AllocateAddress", TagSpecifications=tags)
     cloud.run("alice", "CreateTags", Resources=[FIRST_ID], Tags=[{"Key": "über", "Value": ""}])
-    assert cloud.shown()[FIRST]["Tags"] == [{"Key": "Name", "Value": "web"}, {"Key": "über", "Value": ""}]
+    assert cloud.addresses()[FIRST]["Tags"] == [{"Key": "Name", "Value": "web"}, {"Key": "über", "Value": ""}]
     listed = cloud.run("alice", "DescribeTags", Filters=[{"Name": "resource-type", "Values": ["elastic-ip"]}])["Tags"]
     assert [(each["ResourceId"], each["Key"]) for each in listed] == [(FIRST_ID, "Name"), (FIRST_ID, "über")]
     cloud.run("alice", "DeleteTags", Resources=[FIRST_ID], Tags=[{"Key": "Name"}])
-    assert [each["Key"] for each in cloud.shown()[FIRST]["Tags"]] == ["über"]
+    assert [each["Key"] for each in cloud.addresses()[FIRST]["Tags"]] == ["über"]
 
 
 def test_tags_of_others_addresses_are_neither_seen_nor_changed(cloud: AddressCloud) -> None:
-    cloud.allocated("bob")
+    cloud.allocate("bob")
     refusal = cloud.refusal("alice", "CreateTags", Resources=[FIRST_ID], Tags=[{"Key": "a", "Value": "b"}])
     assert refusal.code == "InvalidAllocationID.NotFound"
     cloud.run("bob", "CreateTags", Resources=[FIRST_ID], Tags=[{"Key": "a", "Value": "b"}])
@@ -544,8 +544,8 @@ def test_tags_of_others_addresses_are_neither_seen_nor_changed(cloud: AddressClo
 
 
 def test_the_next_who_gets_an_address_does_not_get_its_tags(cloud: AddressCloud) -> None:
-    cloud.allocated("alice")
+    cloud.allocate("alice")
     cloud.run("alice", "CreateTags", Resources=[FIRST_ID], Tags=[{"Key": "a", "Value": "b"}])
     cloud.run("alice", "ReleaseAddress", AllocationId=FIRST_ID)
-    assert cloud.allocated("bob") == FIRST
-    assert "Tags" not in cloud.shown("bob")[FIRST]
+    assert cloud.allocate("bob") == FIRST
+    assert "Tags" not in cloud.addresses("bob")[FIRST]

@@ -77,7 +77,7 @@ def filled(parameters: Any, digits: str) -> Any:
 def cloud() -> AddressCloud:
     """A cloud in which alice has an instance, a volume and an elastic IP."""
     made = AddressCloud()
-    made.instance()
+    made.run_instance()
     made.run("alice", "AllocateAddress", Address="203.0.113.10")
     assert made.run("alice", "CreateVolume", AvailabilityZone="default", Size=1)["VolumeId"] == "vol-00000002"
     made.wait(5)

@@ -27,7 +27,7 @@ def mappings(cloud: Cloud, instance_id: str) -> dict[str, dict[str, Any]]:
 
 def target(cloud: Cloud, instance_id: str, volume_id: str) -> str:
     """Return the device of the hypervisor that a volume is at."""
-    machine = cloud.result(Session(cloud.one, "alice").vm(int(instance_id[2:])))
+    machine = cloud.result(Session(cloud.backend, "alice").vm(int(instance_id[2:])))
     return next(disk.target for disk in machine.disks if disk.image_id == int(volume_id[4:]))
 
 
@@ -161,7 +161,7 @@ def test_an_attachment_whose_process_died_is_there_or_not_and_the_same_call_make
     cloud = Cloud()
     made, on = volume(cloud), instance(cloud)
     asked: dict[str, Any] = {"VolumeId": made, "InstanceId": on, "Device": "/dev/sdh"}
-    begin(cloud, DyingOned(cloud.one, step, after=after), "AttachVolume", **asked)
+    begin(cloud, DyingOned(cloud.backend, step, after=after), "AttachVolume", **asked)
     assert show(cloud, made)["State"] in ("available", "in-use")
     cloud.run("alice", "AttachVolume", **asked)
     cloud.wait(5)
@@ -174,7 +174,7 @@ def test_a_volume_outlives_its_instance(cloud: Cloud) -> None:
     attach(cloud, made, on)
     cloud.run("alice", "TerminateInstances", InstanceIds=[on])
     cloud.wait(30)
-    cloud.result(Reconciler(cloud.one, cloud.clock, all_chores()).round())
+    cloud.result(Reconciler(cloud.backend, cloud.clock, all_chores()).round())
     cloud.wait(10)
     assert show(cloud, made)["State"] == "available"
 
@@ -246,7 +246,7 @@ def test_of_two_processes_that_attach_one_volume_one_does(one: list[float], two:
     answers = [
         begin(
             cloud,
-            DelayedOned(cloud.one, cloud.clock, cycle(delays)),
+            DelayedOned(cloud.backend, cloud.clock, cycle(delays)),
             "AttachVolume",
             VolumeId=made,
             InstanceId=on,

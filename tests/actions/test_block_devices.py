@@ -32,7 +32,7 @@ def devices(*mappings: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 def images(cloud: Cloud) -> set[int]:
     """Return the ids of alice's images."""
-    return {each.id for each in cloud.result(Session(cloud.one, "alice").images(OwnerFilter.MINE))}
+    return {each.id for each in cloud.result(Session(cloud.backend, "alice").images(OwnerFilter.MINE))}
 
 
 def end(cloud: Cloud, instance_id: str) -> None:
@@ -124,7 +124,7 @@ def test_what_a_dying_process_left_of_a_deletion_the_next_one_does(step: int) ->
     cloud = Cloud()
     on = instance(cloud, **devices(DATA))
     end(cloud, on)
-    dying = Deferred.fromCoroutine(Reconciler(DyingOned(cloud.one, step), cloud.clock, all_chores()).round())
+    dying = Deferred.fromCoroutine(Reconciler(DyingOned(cloud.backend, step), cloud.clock, all_chores()).round())
     look(cloud)
     assert images(cloud) == set()
     dying.addErrback(lambda _: None)
@@ -138,7 +138,7 @@ def test_a_run_that_died_at_any_step_is_finished_by_the_same_call_and_leaves_no_
 ) -> None:
     cloud = Cloud()
     asked = {**RUN, "MinCount": 2, "MaxCount": 2, "ClientToken": "tok", **devices(DATA)}
-    begin(cloud, DyingOned(cloud.one, step, after=after), "RunInstances", **asked)
+    begin(cloud, DyingOned(cloud.backend, step, after=after), "RunInstances", **asked)
     answer = cloud.run("alice", "RunInstances", **asked)
     cloud.wait(30)
     on = [each["InstanceId"] for each in answer["Instances"]]
@@ -157,18 +157,18 @@ def test_a_run_that_died_at_any_step_is_finished_by_the_same_call_and_leaves_no_
 @pytest.mark.parametrize("step", range(30))
 def test_nothing_is_left_of_a_run_that_died_and_was_never_repeated(step: int) -> None:
     cloud = Cloud()
-    begin(cloud, DyingOned(cloud.one, step, after=True), "RunInstances", **RUN, ClientToken="tok", **devices(DATA))
+    begin(cloud, DyingOned(cloud.backend, step, after=True), "RunInstances", **RUN, ClientToken="tok", **devices(DATA))
     cloud.wait(20)
     cloud.clock.advance(ORPHAN_AGE + HOLD_AGE)
     for _ in range(3):
         look(cloud)
         cloud.wait(20)
-    alive = [m for m in cloud.result(Session(cloud.one, "alice").vms(_all(cloud))) if m.state is not VmState.DONE]
+    alive = [m for m in cloud.result(Session(cloud.backend, "alice").vms(_all(cloud))) if m.state is not VmState.DONE]
     assert len(images(cloud)) == len(alive)
 
 
 def _all(cloud: Cloud) -> tuple[int, ...]:
-    return cloud.result(Session(cloud.one, "alice").vm_ids(OwnerFilter.MINE, StateFilter.ANY))
+    return cloud.result(Session(cloud.backend, "alice").vm_ids(OwnerFilter.MINE, StateFilter.ANY))
 
 
 def test_a_volume_of_a_snapshot_comes_with_the_instance(cloud: Cloud) -> None:

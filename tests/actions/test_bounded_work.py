@@ -67,7 +67,7 @@ class Silent:
 def cloud() -> AddressCloud:
     """A cloud in which alice has something of every kind."""
     made = AddressCloud()
-    _, instance, _ = made.associated()
+    _, instance, _ = made.associate()
     volume = made.run("alice", "CreateVolume", AvailabilityZone="default", Size=1)["VolumeId"]
     made.wait(5)
     made.run("alice", "CreateSnapshot", VolumeId=volume)
@@ -122,7 +122,7 @@ def test_disks_of_machines_are_found_by_many_ids_at_once(cloud: AddressCloud) ->
 
 def test_delete_tags_takes_off_what_any_of_many_tags_means(cloud: AddressCloud) -> None:
     """By key and value, by key alone, and not by a value that the tag has not."""
-    instance = cloud.instance()
+    instance = cloud.run_instance()
     put = [{"Key": f"k{number}", "Value": f"v{number}"} for number in range(5)]
     cloud.run("alice", "CreateTags", Resources=[instance], Tags=put)
     meant = [{"Key": "k0"}, {"Key": "k1", "Value": "v1"}, {"Key": "k2", "Value": "other"}, {"Key": "k2", "Value": ""}]
@@ -179,8 +179,8 @@ def test_of_what_is_written_onto_many_objects_no_more_is_in_memory_than_is_being
 ) -> None:
     """The text for one of many machines is made when it is its turn; before the others RunInstances makes the first."""
     cloud = Cloud(vms=MANY)
-    silent = Silent(cloud.one, method, answered=alone)
-    cloud.one = silent
+    silent = Silent(cloud.backend, method, answered=alone)
+    cloud.backend = silent
     tags = (
         {"Tags": LONGEST_TAGS}
         if action == "CreateTags"

@@ -96,7 +96,7 @@ def at_once(cloud: Cloud, *calls: tuple[list[float], dict[str, Any]]) -> list[An
     ended = [
         begin(
             cloud,
-            DelayedOned(cloud.one, cloud.clock, cycle(pace)),
+            DelayedOned(cloud.backend, cloud.clock, cycle(pace)),
             "CopyImage",
             **{**COPY, "ClientToken": "token", **parameters},
         )
@@ -146,7 +146,7 @@ def test_another_copy_with_the_token_of_one_that_broke_off_is_a_mismatch(step: i
     """From the moment on at which the first one has left anything; the same call goes on from there."""
     cloud = Cloud()
     asked: dict[str, Any] = {"Name": "copy", **COPY, "ClientToken": "token"}
-    begin(cloud, DyingOned(cloud.one, step, after=True), "CopyImage", **asked)
+    begin(cloud, DyingOned(cloud.backend, step, after=True), "CopyImage", **asked)
     if made(cloud)[0] or "EC2_NEW_IMAGE" in cloud.as_user("alice", "one.user.info", -1):
         refusal = cloud.refusal("alice", "CopyImage", **asked, Description="another")
         assert refusal.code == "IdempotentParameterMismatch"
@@ -162,7 +162,7 @@ def broken_off() -> tuple[Cloud, dict[str, Any], str]:
         first, second = snapshot(cloud, of), snapshot(cloud, of)
         before = cloud.oneadmin("one.imagepool.info", ALL, -1, -1).count("<IMAGE>")
         asked = {"AvailabilityZone": ZONE, "SnapshotId": first, "ClientToken": "token"}
-        begin(cloud, DyingOned(cloud.one, step, after=True), "CreateVolume", **asked)
+        begin(cloud, DyingOned(cloud.backend, step, after=True), "CreateVolume", **asked)
         if cloud.oneadmin("one.imagepool.info", ALL, -1, -1).count("<IMAGE>") > before:
             cloud.wait(60)
             return cloud, asked, second

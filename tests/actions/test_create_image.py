@@ -51,11 +51,11 @@ def begin(cloud: Cloud, one: IOpenNebula, action: str, parameters: dict[str, Any
 
 
 def reconcile(cloud: Cloud) -> None:
-    cloud.result(Reconciler(cloud.one, cloud.clock, all_chores()).round())
+    cloud.result(Reconciler(cloud.backend, cloud.clock, all_chores()).round())
 
 
 def announcements(cloud: Cloud) -> list[str]:
-    return [new.name for new in announced(cloud.result(Session(cloud.one, "alice").current_user()))]
+    return [new.name for new in announced(cloud.result(Session(cloud.backend, "alice").current_user()))]
 
 
 def asked_of_machines(cloud: Cloud) -> list[str]:
@@ -90,7 +90,7 @@ def test_a_running_instance_is_off_while_its_disk_is_saved_and_then_runs_again(c
 
 def test_when_all_is_done_nothing_is_left_on_the_user(cloud: Cloud) -> None:
     cloud.as_user("alice", "one.user.update", cloud.user("alice").id, 'A="1"', 1)
-    before = cloud.result(Session(cloud.one, "alice").current_user()).template
+    before = cloud.result(Session(cloud.backend, "alice").current_user()).template
     instance = run(cloud)
     cloud.run("alice", "CreateImage", InstanceId=instance, Name="web")
     cloud.wait(20)
@@ -100,7 +100,7 @@ def test_when_all_is_done_nothing_is_left_on_the_user(cloud: Cloud) -> None:
     cloud.run("alice", "TerminateInstances", InstanceIds=[instance])
     cloud.clock.advance(2 * SPAN)
     reconcile(cloud)
-    assert cloud.result(Session(cloud.one, "alice").current_user()).template == before
+    assert cloud.result(Session(cloud.backend, "alice").current_user()).template == before
 
 
 def test_without_a_reboot_the_instance_runs_on(cloud: Cloud) -> None:
@@ -247,7 +247,7 @@ WANTED: dict[str, Any] = {
 def test_a_call_that_died_at_any_step_is_finished_by_the_next(step: int, after: bool) -> None:
     cloud = Cloud()
     instance = run(cloud)
-    dying = DyingOned(cloud.one, step, after=after)
+    dying = DyingOned(cloud.backend, step, after=after)
     ended = begin(cloud, dying, "CreateImage", {"InstanceId": instance, **WANTED})
     cloud.wait(10)
     assert not ended or not dying.is_dead
@@ -277,7 +277,7 @@ def test_what_a_call_that_died_began_is_finished_by_another_process(step: int, a
     """The image is made or it is not; in no case does an instance stay off, or a nameless image remain."""
     cloud = Cloud()
     instance = run(cloud)
-    begin(cloud, DyingOned(cloud.one, step, after=after), "CreateImage", {"InstanceId": instance, **WANTED})
+    begin(cloud, DyingOned(cloud.backend, step, after=after), "CreateImage", {"InstanceId": instance, **WANTED})
     cloud.wait(REQUEST_AGE + 10)
     reconcile(cloud)
     cloud.wait(30)
@@ -291,7 +291,7 @@ def test_what_a_call_that_died_began_is_finished_by_another_process(step: int, a
 def test_a_call_that_is_still_at_work_is_left_alone_by_the_reconciler(cloud: Cloud) -> None:
     instance = run(cloud)
     slow_guest(cloud, instance)
-    ended = begin(cloud, cloud.one, "CreateImage", {"InstanceId": instance, "Name": "web"})
+    ended = begin(cloud, cloud.backend, "CreateImage", {"InstanceId": instance, "Name": "web"})
     cloud.wait(5)
     cloud.oned.cloud.vms.get(int(instance[2:])).enter(VmState.POWEROFF)
     reconcile(cloud)
@@ -402,7 +402,7 @@ def test_a_copy_that_died_at_any_step_is_finished_by_the_next_call_or_process(
     cloud = Cloud()
     cloud.oneadmin("one.image.update", 0, 'EC2_AMI_NAME="noble"\nEC2_TAG_61=[KEY="a",VALUE="b"]', 1)
     wanted: dict[str, Any] = {"SourceImageId": UBUNTU, "SourceRegion": "OpenNebula", "ClientToken": "token", **WANTED}
-    begin(cloud, DyingOned(cloud.one, step, after=after), "CopyImage", wanted)
+    begin(cloud, DyingOned(cloud.backend, step, after=after), "CopyImage", wanted)
     if again:
         cloud.run("alice", "CopyImage", **wanted)
         assert len(own(cloud)) == 1

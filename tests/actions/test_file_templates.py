@@ -39,7 +39,7 @@ def run(cloud: Cloud, **more: Any) -> tuple[dict[str, Any], VirtualMachine]:
     """Run an instance as alice; return it as answered, and the machine that oned has for it."""
     asked = {"ImageId": AMI, "MinCount": 1, "MaxCount": 1, **more}
     (instance,) = cloud.run("alice", "RunInstances", **asked)["Instances"]
-    return instance, cloud.result(Session(cloud.one, "alice").vm(int(instance["InstanceId"][2:])))
+    return instance, cloud.result(Session(cloud.backend, "alice").vm(int(instance["InstanceId"][2:])))
 
 
 def test_the_machine_is_what_the_file_says(files: Cloud) -> None:
@@ -105,13 +105,13 @@ def test_several_instances_start_together_and_share_a_reservation(files: Cloud) 
 def test_a_call_that_died_at_any_step_is_finished_by_the_next(step: int, after: bool) -> None:
     cloud = with_files(Cloud())
     asked: dict[str, Any] = {"ImageId": AMI, "MinCount": 2, "MaxCount": 2, "ClientToken": "tok"}
-    whole, cloud.one = cloud.one, DyingOned(cloud.one, step, after=after)
+    whole, cloud.backend = cloud.backend, DyingOned(cloud.backend, step, after=after)
     _until_it_dies(cloud, asked)
-    cloud.one = whole
+    cloud.backend = whole
     first = [each["InstanceId"] for each in cloud.run("alice", "RunInstances", **asked)["Instances"]]
     again = [each["InstanceId"] for each in cloud.run("alice", "RunInstances", **asked)["Instances"]]
     assert first == again
-    living = cloud.result(Session(cloud.one, "alice").vms(cloud.result(Session(cloud.one, "alice").vm_ids())))
+    living = cloud.result(Session(cloud.backend, "alice").vms(cloud.result(Session(cloud.backend, "alice").vm_ids())))
     assert [machine.state for machine in living if machine.state is VmState.HOLD] == []
     assert len(living) == 2
 

@@ -117,7 +117,7 @@ def test_of_two_processes_one_makes_an_ami_of_a_name(
         ("CopyImage", {"Name": "web", **COPY}) if copied else ("CreateImage", {"Name": "web", "InstanceId": second}),
     ]
     ended = [
-        begin(cloud, DelayedOned(cloud.one, cloud.clock, cycle(delays)), action, **parameters)
+        begin(cloud, DelayedOned(cloud.backend, cloud.clock, cycle(delays)), action, **parameters)
         for (action, parameters), delays in zip(calls, (one, two), strict=True)
     ]
     cloud.clock.pump([0.1] * 2500)
@@ -132,11 +132,11 @@ def test_a_name_that_a_call_that_died_was_about_to_use_is_never_used_twice(step:
     cloud = Cloud()
     image_of(cloud, "alice", "web", "")
     first, second = instance(cloud), instance(cloud)
-    begin(cloud, DyingOned(cloud.one, step, after=True), "CreateImage", Name="web", InstanceId=first, NoReboot=True)
+    begin(cloud, DyingOned(cloud.backend, step, after=True), "CreateImage", Name="web", InstanceId=first, NoReboot=True)
     cloud.wait(5)
     asked: dict[str, Any] = {"Name": "web", "InstanceId": second, "NoReboot": True}
     for _ in range(2):
-        begin(cloud, cloud.one, "CreateImage", **asked)
+        begin(cloud, cloud.backend, "CreateImage", **asked)
         cloud.wait(REQUEST_AGE + 10)
         assert [name for _, name in amis(cloud)] in ([], ["web"])
         look(cloud)

@@ -314,7 +314,7 @@ class Maker:
     """A request for a key pair, in a process of its own, that goes on by steps of one call to oned."""
 
     def __init__(self, cloud: Cloud, name: str) -> None:
-        self._one = Stepping(cloud.one)
+        self._one = Stepping(cloud.backend)
         self.outcome: Any = None
         call = cloud.call_as("alice")
         call = replace(call, one=replace(call.one, oned=self._one))

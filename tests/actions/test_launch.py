@@ -55,7 +55,7 @@ def alive(cloud: Cloud) -> list[str]:
 
 def made(cloud: Cloud) -> int:
     """Return how many machines alice has ever had."""
-    return len(cloud.result(Session(cloud.one, "alice").vm_ids(OwnerFilter.MINE, StateFilter.ANY)))
+    return len(cloud.result(Session(cloud.backend, "alice").vm_ids(OwnerFilter.MINE, StateFilter.ANY)))
 
 
 def test_the_same_call_again_gives_the_same_instances() -> None:
@@ -124,8 +124,8 @@ def test_two_processes_that_get_the_same_call_give_the_same_instances(one: list[
     """Whatever the order in which oned serves their calls: as many live as were asked for, and both name the same."""
     cloud = Cloud()
     answers = [
-        begin(cloud, DelayedOned(cloud.one, cloud.clock, cycle(one)), asked()),
-        begin(cloud, DelayedOned(cloud.one, cloud.clock, cycle(two)), asked()),
+        begin(cloud, DelayedOned(cloud.backend, cloud.clock, cycle(one)), asked()),
+        begin(cloud, DelayedOned(cloud.backend, cloud.clock, cycle(two)), asked()),
     ]
     cloud.clock.pump([0.1] * 4000)
     (first,), (second,) = answers
@@ -140,8 +140,8 @@ def test_two_processes_that_get_the_same_call_give_the_same_instances(one: list[
 def test_of_two_different_calls_with_one_token_one_succeeds(one: list[float], two: list[float]) -> None:
     cloud = Cloud()
     answers = [
-        begin(cloud, DelayedOned(cloud.one, cloud.clock, cycle(one)), asked()),
-        begin(cloud, DelayedOned(cloud.one, cloud.clock, cycle(two)), asked(InstanceType="m1.large")),
+        begin(cloud, DelayedOned(cloud.backend, cloud.clock, cycle(one)), asked()),
+        begin(cloud, DelayedOned(cloud.backend, cloud.clock, cycle(two)), asked(InstanceType="m1.large")),
     ]
     cloud.clock.pump([0.1] * 4000)
     refused = [a.value for (a,) in answers if isinstance(a, Failure)]
@@ -155,7 +155,7 @@ def test_of_two_different_calls_with_one_token_one_succeeds(one: list[float], tw
 @pytest.mark.parametrize("step", range(24))
 def test_a_call_that_died_at_any_step_is_finished_by_the_next(step: int, after: bool) -> None:
     cloud = Cloud()
-    dying = DyingOned(cloud.one, step, after=after)
+    dying = DyingOned(cloud.backend, step, after=after)
     assert begin(cloud, dying, asked()) == [] or not dying.is_dead
     answer = cloud.run("alice", "RunInstances", **asked())
     cloud.clock.pump([1] * 30)
@@ -167,10 +167,10 @@ def test_a_call_that_died_at_any_step_is_finished_by_the_next(step: int, after: 
 @pytest.mark.parametrize("step", range(24))
 def test_what_a_call_that_died_left_on_hold_is_ended_if_nobody_calls_again(step: int) -> None:
     cloud = Cloud()
-    begin(cloud, DyingOned(cloud.one, step, after=True), asked())
+    begin(cloud, DyingOned(cloud.backend, step, after=True), asked())
     cloud.clock.advance(HOLD_AGE + 60)
-    cloud.result(Reconciler(cloud.one, cloud.clock, all_chores()).round())
-    session = Session(cloud.one, "alice")
+    cloud.result(Reconciler(cloud.backend, cloud.clock, all_chores()).round())
+    session = Session(cloud.backend, "alice")
     assert cloud.result(session.vm_ids(OwnerFilter.MINE, VmState.HOLD)) == ()
 
 

@@ -35,7 +35,7 @@ def cloud(request: pytest.FixtureRequest) -> AddressCloud:
     for each in network.address_ranges:
         for lease in each.leases:
             cloud.oneadmin("one.vn.hold", cloud.network, f'LEASES=[IP="{lease.ip}"]')
-    assert cloud.instance("alice") == "i-00000000"
+    assert cloud.run_instance("alice") == "i-00000000"
     return cloud
 
 
@@ -46,18 +46,18 @@ def old_entries(cloud: AddressCloud) -> int:
 
 def test_each_user_has_the_addresses_that_were_his(cloud: AddressCloud) -> None:
     assert (cloud.user("alice").id, cloud.user("bob").id) == (2, 3)
-    assert set(cloud.shown("alice")) == {LED, FREE}
-    assert set(cloud.shown("bob")) == {BOBS}
-    assert cloud.led("alice") == {LED: "i-00000000"}
-    shown = cloud.shown("alice")[LED]
+    assert set(cloud.addresses("alice")) == {LED, FREE}
+    assert set(cloud.addresses("bob")) == {BOBS}
+    assert cloud.associations("alice") == {LED: "i-00000000"}
+    shown = cloud.addresses("alice")[LED]
     assert shown["PrivateIpAddress"] == cloud.private_ip("i-00000000")
     (reservation,) = cloud.run("alice", "DescribeInstances")["Reservations"]
     assert reservation["Instances"][0]["PublicIpAddress"] == LED
 
 
 def test_none_of_them_is_given_to_anybody_else(cloud: AddressCloud) -> None:
-    assert cloud.allocated("bob") == NEXT
-    assert set(cloud.shown("bob")) == {BOBS, NEXT}
+    assert cloud.allocate("bob") == NEXT
+    assert set(cloud.addresses("bob")) == {BOBS, NEXT}
     assert old_entries(cloud) == 3
 
 
@@ -65,69 +65,69 @@ def test_none_of_them_is_given_to_anybody_else(cloud: AddressCloud) -> None:
 def test_an_old_association_ends_by_the_script_with_the_address_that_the_old_server_took(
     cloud: AddressCloud, by: str
 ) -> None:
-    named = LED if by == "PublicIp" else cloud.shown()[LED]["AssociationId"]
+    named = LED if by == "PublicIp" else cloud.addresses()[LED]["AssociationId"]
     parameters: dict[str, Any] = {by: named}
     cloud.run("alice", "DisassociateAddress", **parameters)
-    assert cloud.fake.runs == [("disassociate", LED, cloud.private_ip("i-00000000"))]
-    assert cloud.led("alice") == {}
-    assert set(cloud.shown("alice")) == {LED, FREE}
-    assert set(cloud.shown("bob")) == {BOBS}
+    assert cloud.fake_scripts.runs == [("disassociate", LED, cloud.private_ip("i-00000000"))]
+    assert cloud.associations("alice") == {}
+    assert set(cloud.addresses("alice")) == {LED, FREE}
+    assert set(cloud.addresses("bob")) == {BOBS}
     assert old_entries(cloud) == 3
 
 
 def test_old_addresses_are_led_to_instances(cloud: AddressCloud) -> None:
-    instance = cloud.instance("alice")
+    instance = cloud.run_instance("alice")
     cloud.run("alice", "AssociateAddress", PublicIp=FREE, InstanceId=instance)
-    assert cloud.led("alice") == {LED: "i-00000000", FREE: instance}
+    assert cloud.associations("alice") == {LED: "i-00000000", FREE: instance}
     cloud.run("alice", "AssociateAddress", PublicIp=LED, InstanceId=instance)
-    assert cloud.led("alice") == {LED: instance}
+    assert cloud.associations("alice") == {LED: instance}
 
 
 def test_old_addresses_are_given_back_and_given_out_again(cloud: AddressCloud) -> None:
     assert cloud.refusal("alice", "ReleaseAddress", PublicIp=LED).code == "InvalidIPAddress.InUse"
     cloud.run("alice", "ReleaseAddress", PublicIp=FREE)
-    assert set(cloud.shown("alice")) == {LED}
-    assert set(cloud.shown("bob")) == {BOBS}
-    assert FREE not in cloud.held()
-    assert cloud.allocated("bob") == FREE
-    assert set(cloud.shown("alice")) == {LED}
-    assert set(cloud.shown("bob")) == {FREE, BOBS}
+    assert set(cloud.addresses("alice")) == {LED}
+    assert set(cloud.addresses("bob")) == {BOBS}
+    assert FREE not in cloud.held_addresses()
+    assert cloud.allocate("bob") == FREE
+    assert set(cloud.addresses("alice")) == {LED}
+    assert set(cloud.addresses("bob")) == {FREE, BOBS}
     cloud.run("bob", "ReleaseAddress", PublicIp=FREE)
-    assert set(cloud.shown("alice")) == {LED}
+    assert set(cloud.addresses("alice")) == {LED}
     cloud.oneadmin("one.vn.hold", cloud.network, f'LEASES=[IP="{FREE}"]')
-    assert set(cloud.shown("alice")) == {LED}, "an address given back does not become his again by being held"
+    assert set(cloud.addresses("alice")) == {LED}, "an address given back does not become his again by being held"
 
 
 def test_an_entry_whose_address_the_old_server_had_released_is_nobodys(cloud: AddressCloud) -> None:
     """It released first and wrote afterwards; between the two it could die."""
     cloud.oneadmin("one.vn.release", cloud.network, f'LEASES=[IP="{FREE}"]')
-    assert set(cloud.shown("alice")) == {LED}
+    assert set(cloud.addresses("alice")) == {LED}
     assert cloud.run("bob", "AllocateAddress", Address=FREE)["PublicIp"] == FREE
-    assert set(cloud.shown("alice")) == {LED}
+    assert set(cloud.addresses("alice")) == {LED}
 
 
 def test_old_addresses_are_tagged(cloud: AddressCloud) -> None:
-    allocation = cloud.shown("alice")[FREE]["AllocationId"]
+    allocation = cloud.addresses("alice")[FREE]["AllocationId"]
     cloud.run("alice", "CreateTags", Resources=[allocation], Tags=[{"Key": "Name", "Value": "old"}])
-    assert cloud.shown("alice")[FREE]["Tags"] == [{"Key": "Name", "Value": "old"}]
+    assert cloud.addresses("alice")[FREE]["Tags"] == [{"Key": "Name", "Value": "old"}]
     cloud.run("alice", "ReleaseAddress", AllocationId=allocation)
     assert cloud.run("bob", "AllocateAddress", Address=FREE)["PublicIp"] == FREE
-    assert "Tags" not in cloud.shown("bob")[FREE]
+    assert "Tags" not in cloud.addresses("bob")[FREE]
 
 
 def test_they_count_towards_what_a_user_may_have(cloud: AddressCloud) -> None:
     for _ in range(3):
-        cloud.allocated("alice")
+        cloud.allocate("alice")
     assert cloud.refusal("alice", "AllocateAddress").code == "AddressLimitExceeded"
 
 
 def test_the_machine_of_an_old_association_ends_and_the_address_is_led_away(cloud: AddressCloud) -> None:
     cloud.oneadmin("one.vm.action", "terminate-hard", 0)
     cloud.wait(10)
-    cloud.look()
-    assert cloud.fake.runs == [("disassociate", LED, "10.0.0.10")]
-    assert cloud.led("alice") == {}
-    assert set(cloud.shown("alice")) == {LED, FREE}
+    cloud.reconcile()
+    assert cloud.fake_scripts.runs == [("disassociate", LED, "10.0.0.10")]
+    assert cloud.associations("alice") == {}
+    assert set(cloud.addresses("alice")) == {LED, FREE}
     assert cloud.pool().addresses[IPv4Address(LED)].link is None
 
 

@@ -93,7 +93,7 @@ def test_old_volumes_are_used_changed_and_released_without_loss(cloud: Cloud, ol
     cloud.wait(10)
     assert cloud.run("alice", "DescribeSnapshots")["Snapshots"] == []
     assert listed(cloud, Filters=[{"Name": "status", "Values": ["available"]}]) == []
-    assert cloud.result(Session(cloud.one, "alice").images(-3)) == ()
+    assert cloud.result(Session(cloud.backend, "alice").images(-3)) == ()
 
 
 def test_the_tags_of_an_old_volume_are_listed_with_the_others(cloud: Cloud, old: dict[str, str]) -> None:

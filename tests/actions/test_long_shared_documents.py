@@ -33,7 +33,7 @@ class Zone:
 
     def __init__(self, reactor: Any) -> None:
         self.cloud = Cloud(vms=3)
-        self.cloud.known["alice"] = self.cloud.user("alice")
+        self.cloud.cached_users["alice"] = self.cloud.user("alice")
         self.port = reactor.listenTCP(0, Site(SandboxResource(self.cloud.oned)), interface="127.0.0.1")
         url = f"http://127.0.0.1:{self.port.getHost().port}/RPC2"
         proxy = OnedProxy(reactor, url, oned_endpoint(reactor, url), CallLimits().reply_bytes)
@@ -60,11 +60,11 @@ class Zone:
 
     async def run(self, action: str, **parameters: Any) -> dict[str, Any]:
         """Return the answer to alice; raises the `EC2Error` that she gets."""
-        self.cloud.one, before = self._one, self.cloud.one
+        self.cloud.backend, before = self._one, self.cloud.backend
         try:
             running = Deferred.fromCoroutine(perform(self.cloud.call_as("alice"), action, parameters))
         finally:
-            self.cloud.one = before
+            self.cloud.backend = before
 
         def has_ended() -> bool:
             self.cloud.clock.advance(0)

@@ -121,8 +121,8 @@ def test_no_request_makes_more_than_a_few_calls_at_once() -> None:
         while True:
             yield 0.01
 
-    watched = Watched(DelayedOned(cloud.one, cloud.clock, delays()))
-    cloud.one = watched  # type: ignore[assignment]
+    watched = Watched(DelayedOned(cloud.backend, cloud.clock, delays()))
+    cloud.backend = watched  # type: ignore[assignment]
     ended = cloud.run("alice", "TerminateInstances", InstanceIds=[f"i-{number:08d}" for number in range(40)])
     assert len(ended["TerminatingInstances"]) == 40
     assert watched.most == CALLS_OF_A_REQUEST

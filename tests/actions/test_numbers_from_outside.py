@@ -100,7 +100,7 @@ PREFIXES = sorted({value.prefix for value in vars(ids).values() if isinstance(va
 def cloud() -> AddressCloud:
     """A cloud in which alice has something of every kind."""
     made = AddressCloud()
-    made.instance()
+    made.run_instance()
     made.run("alice", "AllocateAddress")
     made.run("alice", "CreateVolume", AvailabilityZone="default", Size=1)
     made.wait(5)
@@ -195,7 +195,7 @@ WRITTEN = (*NUMBERS[:-2], "253402300799", "253402300800")
 def test_whatever_a_user_writes_where_a_number_belongs_the_lists_are_given(text: str) -> None:
     """Users change their own documents in Sunstone, too: what is no number there counts as not said."""
     cloud = AddressCloud()
-    instance = cloud.instance()
+    instance = cloud.run_instance()
     volume = cloud.run("alice", "CreateVolume", AvailabilityZone="default", Size=1)["VolumeId"]
     cloud.run("alice", "CreateKeyPair", KeyName="laptop")
     cloud.wait(5)

@@ -272,7 +272,7 @@ def test_an_instance_whose_deployment_takes_long_is_shutting_down_and_ended_by_t
     ((before, after),) = changes(cloud.run("alice", "TerminateInstances", InstanceIds=[instance]))
     assert (before, after) == ("pending", "shutting-down")
     assert state(cloud, instance) == "shutting-down"
-    reconciler = Reconciler(cloud.one, cloud.clock, all_chores())
+    reconciler = Reconciler(cloud.backend, cloud.clock, all_chores())
     cloud.result(reconciler.round())
     assert state(cloud, instance) == "shutting-down"
     booted(cloud, instance)

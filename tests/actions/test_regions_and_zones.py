@@ -39,7 +39,7 @@ class Federation:
 
 def federated(**settings: Any) -> Cloud:
     cloud = Cloud(settings=Settings(**settings))
-    cloud.one = Federation(cloud.one)
+    cloud.backend = Federation(cloud.backend)
     return cloud
 
 

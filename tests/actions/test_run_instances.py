@@ -23,7 +23,7 @@ def run(cloud: Cloud, **more: Any) -> tuple[dict[str, Any], VirtualMachine]:
     """Run an instance as alice; return it as answered, and the machine that oned has for it."""
     asked = {"ImageId": AMI, "MinCount": 1, "MaxCount": 1, **more}
     (instance,) = cloud.run("alice", "RunInstances", **asked)["Instances"]
-    return instance, cloud.result(Session(cloud.one, "alice").vm(int(instance["InstanceId"][2:])))
+    return instance, cloud.result(Session(cloud.backend, "alice").vm(int(instance["InstanceId"][2:])))
 
 
 def refused(cloud: Cloud, **more: Any) -> str:

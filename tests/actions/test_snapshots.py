@@ -81,7 +81,7 @@ def test_a_snapshot_whose_process_died_is_one_or_is_not_there_and_another_can_be
     if attached:
         attach(cloud, made, instance(cloud))
     volumes = listed(cloud)
-    begin(cloud, DyingOned(cloud.one, step, after=True), "CreateSnapshot", VolumeId=made)
+    begin(cloud, DyingOned(cloud.backend, step, after=True), "CreateSnapshot", VolumeId=made)
     assert listed(cloud) == volumes
     left = ids(cloud)
     cloud.wait(5)
@@ -212,4 +212,4 @@ def test_ids_of_snapshots_that_are_none(cloud: Cloud) -> None:
     assert cloud.refusal("alice", "DescribeSnapshots", SnapshotIds=[none]).code == "InvalidSnapshot.NotFound"
     assert cloud.refusal("alice", "DeleteSnapshot", SnapshotId=none).code == "InvalidSnapshot.NotFound"
     assert cloud.refusal("alice", "DeleteSnapshot", SnapshotId="snap-x").code == "InvalidSnapshotID.Malformed"
-    assert cloud.result(Session(cloud.one, "alice").images(OwnerFilter.MINE))
+    assert cloud.result(Session(cloud.backend, "alice").images(OwnerFilter.MINE))

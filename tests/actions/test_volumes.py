@@ -67,12 +67,12 @@ def listed(cloud: Cloud, user: str = "alice", **more: Any) -> list[str]:
 
 def image(cloud: Cloud, resource_id: str) -> Any:
     """Return the image behind a volume or snapshot."""
-    return cloud.result(Session(cloud.one, "alice").image(int(resource_id.partition("-")[2])))
+    return cloud.result(Session(cloud.backend, "alice").image(int(resource_id.partition("-")[2])))
 
 
 def look(cloud: Cloud) -> None:
     """Let a reconciler make a round, and what it begins come to its end."""
-    cloud.result(Reconciler(cloud.one, cloud.clock, all_chores()).round())
+    cloud.result(Reconciler(cloud.backend, cloud.clock, all_chores()).round())
     cloud.wait(10)
 
 
@@ -352,7 +352,7 @@ def test_two_processes_with_one_token_make_one_volume(one: list[float], two: lis
         asked["SnapshotId"] = snapshot(cloud, volume(cloud))
     there = {*listed(cloud)}
     answers = [
-        begin(cloud, DelayedOned(cloud.one, cloud.clock, cycle(delays)), "CreateVolume", **asked)
+        begin(cloud, DelayedOned(cloud.backend, cloud.clock, cycle(delays)), "CreateVolume", **asked)
         for delays in (one, two)
     ]
     cloud.clock.pump([0.1] * 1500)
@@ -371,7 +371,7 @@ def test_of_two_different_calls_with_one_token_one_makes_a_volume(one: list[floa
     answers = [
         begin(
             cloud,
-            DelayedOned(cloud.one, cloud.clock, cycle(delays)),
+            DelayedOned(cloud.backend, cloud.clock, cycle(delays)),
             "CreateVolume",
             AvailabilityZone=ZONE,
             Size=size,
@@ -398,7 +398,7 @@ def test_a_copy_that_died_at_any_step_is_finished_by_the_same_call(step: int, af
         "ClientToken": "tok",
         "TagSpecifications": tags,
     }
-    begin(cloud, DyingOned(cloud.one, step, after=after), "CreateVolume", **asked)
+    begin(cloud, DyingOned(cloud.backend, step, after=after), "CreateVolume", **asked)
     answer = cloud.run("alice", "CreateVolume", **asked)
     cloud.wait(5)
     assert {*listed(cloud)} == {original, answer["VolumeId"]}
@@ -411,7 +411,7 @@ def test_a_copy_whose_process_died_is_never_a_snapshot_and_soon_a_volume(step: i
     cloud = Cloud()
     original = volume(cloud)
     saved = snapshot(cloud, original, Description="mine")
-    begin(cloud, DyingOned(cloud.one, step, after=True), "CreateVolume", AvailabilityZone=ZONE, SnapshotId=saved)
+    begin(cloud, DyingOned(cloud.backend, step, after=True), "CreateVolume", AvailabilityZone=ZONE, SnapshotId=saved)
     assert [each["SnapshotId"] for each in cloud.run("alice", "DescribeSnapshots")["Snapshots"]] == [saved]
     cloud.wait(COPY_AGE + 10)
     look(cloud)
@@ -421,6 +421,6 @@ def test_a_copy_whose_process_died_is_never_a_snapshot_and_soon_a_volume(step: i
 
 def test_no_name_is_used_twice(cloud: Cloud) -> None:
     first, second = volume(cloud), volume(cloud)
-    names = {each.name for each in cloud.result(Session(cloud.one, "alice").images(OwnerFilter.MINE))}
+    names = {each.name for each in cloud.result(Session(cloud.backend, "alice").images(OwnerFilter.MINE))}
     assert first != second
     assert len(names) == 2

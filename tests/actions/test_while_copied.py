@@ -215,7 +215,7 @@ def test_what_a_process_that_died_had_written_down_is_done_by_another(action: st
     copying_takes(cloud, 4.0)
     begun(cloud, made)
     parameters = asked(made, on) if action == "AttachVolume" else {"VolumeId": made}
-    begin(cloud, DyingOned(cloud.one, step, after=after), action, **parameters)
+    begin(cloud, DyingOned(cloud.backend, step, after=after), action, **parameters)
     written = {TO_ATTACH, TO_DELETE} & set(image(cloud, made).template.names())
     for _ in range(3):
         cloud.wait(20)
@@ -240,8 +240,8 @@ def test_the_answer_does_not_depend_on_when_the_snapshot_is_begun(
     made, on = volume(cloud), instance(cloud)
     copying_takes(cloud, 3.0)
     parameters = asked(made, on) if action == "AttachVolume" else {"VolumeId": made}
-    begin(cloud, DelayedOned(cloud.one, cloud.clock, cycle(one)), "CreateSnapshot", VolumeId=made)
-    ended = begin(cloud, DelayedOned(cloud.one, cloud.clock, cycle(two)), action, **parameters)
+    begin(cloud, DelayedOned(cloud.backend, cloud.clock, cycle(one)), "CreateSnapshot", VolumeId=made)
+    ended = begin(cloud, DelayedOned(cloud.backend, cloud.clock, cycle(two)), action, **parameters)
     cloud.clock.pump([0.1] * 1500)
     look(cloud)
     look(cloud)
@@ -260,8 +260,8 @@ def test_a_snapshot_is_made_whether_its_volume_is_being_attached_or_detached_or_
         cloud.run("alice", "AttachVolume", **asked(made, on))
         cloud.wait(5)
     action, parameters = ("DetachVolume", {"VolumeId": made}) if attached else ("AttachVolume", asked(made, on))
-    ended = begin(cloud, DelayedOned(cloud.one, cloud.clock, cycle(one)), "CreateSnapshot", VolumeId=made)
-    begin(cloud, DelayedOned(cloud.one, cloud.clock, cycle(two)), action, **parameters)
+    ended = begin(cloud, DelayedOned(cloud.backend, cloud.clock, cycle(one)), "CreateSnapshot", VolumeId=made)
+    begin(cloud, DelayedOned(cloud.backend, cloud.clock, cycle(two)), action, **parameters)
     cloud.clock.pump([0.1] * 1500)
     assert not isinstance(ended[0], Failure), ended
     assert state_of(cloud, ended[0]["SnapshotId"]) == "completed"

@@ -43,7 +43,7 @@ def rows(cloud: Cloud, loaded: LoadedConfiguration | None = None, *groups: str) 
     """Return the rows of the table."""
 
     async def all_rows() -> list[Row]:
-        return [row async for row in check.cloud_rows(cloud.one, loaded or loaded_configuration(), groups)]
+        return [row async for row in check.cloud_rows(cloud.backend, loaded or loaded_configuration(), groups)]
 
     return cloud.result(all_rows())
 
@@ -65,7 +65,7 @@ def test_a_correct_cloud_has_no_bad_rows(cloud: Cloud) -> None:
 
 def test_the_exit_code_is_0_if_no_row_is_bad(cloud: Cloud) -> None:
     def code(loaded: LoadedConfiguration) -> Exit:
-        return cloud.result(check.run(cloud.one, loaded, (), io.StringIO()))
+        return cloud.result(check.run(cloud.backend, loaded, (), io.StringIO()))
 
     assert code(loaded_configuration()) is Exit.OK
     assert code(loaded_configuration(cluster_id=77)) is Exit.FAILED

@@ -31,7 +31,7 @@ def cloud(request: pytest.FixtureRequest) -> Cloud:
 def run_doctor(cloud: Cloud, *, fix: bool = False) -> tuple[Exit, str]:
     """Run the command; return its exit code and its output."""
     out = io.StringIO()
-    return cloud.result(doctor.run(cloud.one, cloud.settings, cloud.clock, fix, out)), out.getvalue()
+    return cloud.result(doctor.run(cloud.backend, cloud.settings, cloud.clock, fix, out)), out.getvalue()
 
 
 def create_machine(cloud: Cloud, text: str, *, hold: bool = True) -> int:
@@ -60,7 +60,7 @@ def test_a_machine_left_on_hold_is_found_after_a_while_and_terminated_by_fix(clo
     assert code is Exit.OK
     assert "done" in output
     cloud.wait(10)
-    assert cloud.result(Session(cloud.one, "alice").vm(machine_id)).state is VmState.DONE
+    assert cloud.result(Session(cloud.backend, "alice").vm(machine_id)).state is VmState.DONE
     assert [call.user for call in cloud.changes[changes_before:]] == ["alice", "alice"], "the owner's session is used"
     assert run_doctor(cloud)[0] is Exit.OK
 
@@ -72,7 +72,7 @@ def test_a_machine_marked_as_discarded_that_still_runs_is_terminated(cloud: Clou
     assert f"machine {machine_id} of alice was taken back" in run_doctor(cloud)[1]
     assert run_doctor(cloud, fix=True)[0] is Exit.OK
     cloud.wait(10)
-    assert cloud.result(Session(cloud.one, "alice").vm(machine_id)).state is VmState.DONE
+    assert cloud.result(Session(cloud.backend, "alice").vm(machine_id)).state is VmState.DONE
 
 
 def test_machines_that_econed_did_not_create_are_not_reported(cloud: Cloud) -> None:
@@ -89,7 +89,7 @@ def test_a_failed_repair_is_reported_and_the_others_are_made(cloud: Cloud) -> No
     assert code is Exit.FAILED
     assert "failed: one.vm" in output
     cloud.wait(10)
-    assert cloud.result(Session(cloud.one, "alice").vm(unlocked)).state is VmState.DONE
+    assert cloud.result(Session(cloud.backend, "alice").vm(unlocked)).state is VmState.DONE
 
 
 def test_users_with_a_document_too_long_to_be_read_are_reported(cloud: Cloud) -> None:

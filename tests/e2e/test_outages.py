@@ -51,16 +51,16 @@ def test_while_oned_fails_clients_are_told_and_afterwards_all_is_well(
     relay: FaultyRelay, behind: Econed, alice: Person, mode: Mode, expected: tuple[int, str]
 ) -> None:
     """Users that are known already get EC2's error, with a request id; the log says what happened; it recovers."""
-    relay.be(Mode.PASS)
+    relay.set_mode(Mode.PASS)
     until(lambda: _ask(alice, behind).status == 200, "econed to be well", PATIENCE)
-    relay.be(mode)
+    relay.set_mode(mode)
     for action in ("DescribeImages", "DescribeInstances", "DescribeKeyPairs"):
         answer = _ask(alice, behind, action)
         assert (answer.status, ec2_error(answer)) == expected
         request_id = answer.xml.findtext("RequestID")
         assert request_id == answer.headers["x-amzn-requestid"]
         assert f"request {request_id}: one." in behind.process.text, "the log says which call failed, and how"
-    relay.be(Mode.PASS)
+    relay.set_mode(Mode.PASS)
     until(lambda: _ask(alice, behind).status == 200, "econed to be well again", PATIENCE)
     assert behind.process.is_running
     assert "Traceback" not in behind.process.text
@@ -69,12 +69,12 @@ def test_while_oned_fails_clients_are_told_and_afterwards_all_is_well(
 def test_econed_starts_while_oned_is_down(cloud: FurnishedCloud, alice: Person) -> None:
     """It says Unavailable until oned is there, and then serves."""
     relay = FaultyRelay(cloud.url)
-    relay.be(Mode.DOWN)
+    relay.set_mode(Mode.DOWN)
     early = cloud.econed(one_url=relay.url, settings={"one_timeout": DEADLINE}, records_elements=False)
     try:
         answer = _ask(alice, early)
         assert (answer.status, ec2_error(answer)) == UNAVAILABLE
-        relay.be(Mode.PASS)
+        relay.set_mode(Mode.PASS)
         until(lambda: _ask(alice, early).status == 200, "econed to find oned", PATIENCE)
     finally:
         relay.close()
@@ -85,7 +85,7 @@ def test_a_launch_that_broke_off_is_finished_by_the_clients_next_try(
     cloud: FurnishedCloud, relay: FaultyRelay, behind: Econed
 ) -> None:
     """With the same ClientToken, as the SDKs send it again after a 503: no machine twice, none forgotten."""
-    relay.be(Mode.PASS)
+    relay.set_mode(Mode.PASS)
     judy = cloud.person("judy")
     client = known(boto(judy, behind.url))
     asked = {
@@ -95,10 +95,10 @@ def test_a_launch_that_broke_off_is_finished_by_the_clients_next_try(
         "MaxCount": "2",
         "ClientToken": "broken off",
     }
-    relay.be(Mode.SILENT)
+    relay.set_mode(Mode.SILENT)
     answer = v2(judy, behind.url, "RunInstances", asked, method="POST")
     assert (answer.status, ec2_error(answer)) == UNAVAILABLE
-    relay.be(Mode.PASS)
+    relay.set_mode(Mode.PASS)
     answer = v2(judy, behind.url, "RunInstances", asked, method="POST")
     assert answer.status == 200
     made = answer.texts("instancesSet", "item", "instanceId")

@@ -96,18 +96,18 @@ def wall(server: Server) -> Iterator[Server]:
 
 
 def _served(cloud: Cloud, settings: Settings) -> Iterator[Server]:
-    one = cloud.one
-    cloud.one = Counted(one)
+    one = cloud.backend
+    cloud.backend = Counted(one)
     running = Server(settings, cloud=cloud)
     yield running
     running.close()
     running.site.abort()
-    cloud.one = one
+    cloud.backend = one
 
 
 def _oned(server: Server) -> Counted:
-    assert isinstance(server.cloud.one, Counted)
-    return server.cloud.one
+    assert isinstance(server.cloud.backend, Counted)
+    return server.cloud.backend
 
 
 async def until(server: Server, condition: Callable[[], object]) -> None:

@@ -78,7 +78,7 @@ class Server(serving.Server):
         return [call for call in self.cloud.changes if call.method != "one.user.update"]
 
     def reconcile(self) -> None:
-        self.cloud.result(Reconciler(self.cloud.one, self.cloud.clock, all_chores(self.uploads)).round())
+        self.cloud.result(Reconciler(self.cloud.backend, self.cloud.clock, all_chores(self.uploads)).round())
 
 
 @pytest.fixture

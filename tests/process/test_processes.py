@@ -192,7 +192,7 @@ def test_told_to_end_it_finishes_the_requests_under_way_and_exits_with_0(
             kept = connection(port)
             path = asked(cloud.alice, url(port))
             assert answer(kept, path) == (200, None)
-            relay.be(Mode.HELD)
+            relay.set_mode(Mode.HELD)
             with ThreadPoolExecutor(1) as pool:
                 running = pool.submit(answer, kept, path)
                 until(lambda: relay.held, "the request to be under way", STARTING)
@@ -200,7 +200,7 @@ def test_told_to_end_it_finishes_the_requests_under_way_and_exits_with_0(
                 daemon.await_told("STOPPING=1")
                 until(lambda: not is_open(port), "the port to close", STARTING)
                 assert daemon.process.poll() is None
-                relay.be(Mode.PASS)
+                relay.set_mode(Mode.PASS)
                 assert running.result(STARTING) == (200, "close")
             assert daemon.wait() == 0
     finally:
@@ -213,7 +213,7 @@ def test_a_change_for_which_nobody_waits_any_more_is_finished_before_the_end(clo
     try:
         with Daemon(cloud, {"port": port, "workers": 1, "one_xmlrpc": relay.url}) as daemon:
             assert once(port, asked(cloud.alice, url(port))) == (200, None)
-            relay.be(Mode.HELD)
+            relay.set_mode(Mode.HELD)
             gone = connection(port)
             gone.request("GET", "/?" + v2_form(cloud.alice, url(port), {"Action": "CreateKeyPair", "KeyName": name}))
             until(lambda: relay.held, "the request to be under way", STARTING)
@@ -221,7 +221,7 @@ def test_a_change_for_which_nobody_waits_any_more_is_finished_before_the_end(clo
             daemon.await_said("0 ClientGone")
             daemon.signal(signal.SIGTERM)
             daemon.await_said("drains: no new connections, 0 to finish")
-            relay.be(Mode.PASS)
+            relay.set_mode(Mode.PASS)
             assert daemon.wait() == 0
         assert name in etree.tostring(cloud.alice.oned.document("one.user.info", -1), encoding="unicode")
     finally:

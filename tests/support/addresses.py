@@ -1,4 +1,4 @@
-"""A cloud with elastic IPs, and what the tests of them ask it."""
+"""A cloud with elastic IPs, for the tests of addresses."""
 
 from __future__ import annotations
 
@@ -24,72 +24,75 @@ FIRST_ID = "eipalloc-3405803786"
 
 
 class AddressCloud(Cloud):
-    """The cloud of the tests, where elastic IPs are taken from the sandbox's network of eight."""
+    """A `Cloud` whose elastic IPs come from a network of the sandbox with eight addresses."""
 
     def __init__(self, version: str = "7.4", *, network: int = NETWORK, limit: int = 5) -> None:
         super().__init__(version, settings=Settings(elasticips_vnet_id=network, elastic_ips_per_user=limit))
         self.network = network
-        self.fake = FakeScripts()
-        self.scripts = self.fake
+        self.fake_scripts = FakeScripts()
+        self.scripts = self.fake_scripts
 
-    def instance(self, user: str = "alice") -> str:
-        """Run an instance until it runs, and return its id."""
-        (made,) = self.run(user, "RunInstances", ImageId="ami-00000000", MinCount=1, MaxCount=1)["Instances"]
+    def run_instance(self, user: str = "alice") -> str:
+        """Launch an instance, wait until it is running, and return its id."""
+        (instance,) = self.run(user, "RunInstances", ImageId="ami-00000000", MinCount=1, MaxCount=1)["Instances"]
         self.wait(10)
-        return str(made["InstanceId"])
+        return str(instance["InstanceId"])
 
     def private_ip(self, instance: str) -> str:
-        """Return the private address of one of alice's instances."""
+        """Return the private address of an instance of alice's."""
         (reservation,) = self.run("alice", "DescribeInstances", InstanceIds=[instance])["Reservations"]
         return str(reservation["Instances"][0]["PrivateIpAddress"])
 
-    def allocated(self, user: str = "alice") -> str:
-        """Give a user an address, and return it."""
+    def allocate(self, user: str = "alice") -> str:
+        """Allocate an address for a user, and return it."""
         return str(self.run(user, "AllocateAddress")["PublicIp"])
 
-    def associated(self, user: str = "alice") -> tuple[str, str, str]:
-        """Return an address and an instance of a user's that it leads to, and the association."""
-        instance, ip = self.instance(user), self.allocated(user)
-        answer = self.run(user, "AssociateAddress", PublicIp=ip, InstanceId=instance)
-        return ip, instance, str(answer["AssociationId"])
+    def associate(self, user: str = "alice") -> tuple[str, str, str]:
+        """Allocate an address and associate it with a new instance; return address, instance id and association id."""
+        instance, ip = self.run_instance(user), self.allocate(user)
+        response = self.run(user, "AssociateAddress", PublicIp=ip, InstanceId=instance)
+        return ip, instance, str(response["AssociationId"])
 
-    def shown(self, user: str = "alice") -> dict[str, dict[str, Any]]:
-        """Return a user's addresses as he sees them, by address."""
-        return {each["PublicIp"]: each for each in self.run(user, "DescribeAddresses")["Addresses"]}
+    def addresses(self, user: str = "alice") -> dict[str, dict[str, Any]]:
+        """Return what DescribeAddresses shows a user, by address."""
+        return {address["PublicIp"]: address for address in self.run(user, "DescribeAddresses")["Addresses"]}
 
-    def led(self, user: str = "alice") -> dict[str, str]:
-        """Return which of a user's addresses lead to which instance, as he sees it."""
-        return {ip: each["InstanceId"] for ip, each in self.shown(user).items() if "InstanceId" in each}
+    def associations(self, user: str = "alice") -> dict[str, str]:
+        """Return the instance of each associated address, as DescribeAddresses shows them to a user."""
+        return {ip: shown["InstanceId"] for ip, shown in self.addresses(user).items() if "InstanceId" in shown}
 
     def pool(self) -> Pool:
-        """Return the network as it stands."""
+        """Return the network of elastic IPs as oned has it."""
         return Pool(VirtualNetwork(etree.fromstring(self.oneadmin("one.vn.info", self.network, False))))
 
-    def held(self) -> set[str]:
+    def held_addresses(self) -> set[str]:
         """Return the addresses that are held."""
         return {str(ip) for ip in self.pool().ips if self.pool().is_held(ip)}
 
     def begin(
-        self, one: IOpenNebula, user: str, action: str, scripts: IScripts | None = None, **parameters: Any
+        self, backend: IOpenNebula, user: str, action: str, scripts: IScripts | None = None, **parameters: Any
     ) -> list[Any]:
-        """Begin a call in a process that sees oned as `one`; the answer or failure comes into the list returned."""
+        """Begin a call in a process with this backend; its result or failure is appended to the list returned."""
         call = replace(
-            self.call_as(user), one=Session(one, user), serveradmin=Session(one, None), scripts=scripts or self.fake
+            self.call_as(user),
+            one=Session(backend, user),
+            serveradmin=Session(backend, None),
+            scripts=scripts or self.fake_scripts,
         )
-        ended: list[Any] = []
-        Deferred.fromCoroutine(perform(call, action, parameters)).addBoth(ended.append)
-        return ended
+        results: list[Any] = []
+        Deferred.fromCoroutine(perform(call, action, parameters)).addBoth(results.append)
+        return results
 
-    def begin_round(self, one: IOpenNebula) -> list[Any]:
-        """Begin a round of a reconciler in a process that sees oned as `one`; what it comes to is in the list."""
-        keeper = AddressKeeper(one, self.network, self.scripts, self.clock)
-        ended: list[Any] = []
-        round_ = Reconciler(one, self.clock, (), for_all=(keeper.round,)).round()
-        Deferred.fromCoroutine(round_).addBoth(ended.append)
-        return ended
+    def begin_reconciling(self, backend: IOpenNebula) -> list[Any]:
+        """Begin a round of the reconciler in a process with this backend; its result comes into the list returned."""
+        keeper = AddressKeeper(backend, self.network, self.scripts, self.clock)
+        results: list[Any] = []
+        round_ = Reconciler(backend, self.clock, (), for_all=(keeper.round,)).round()
+        Deferred.fromCoroutine(round_).addBoth(results.append)
+        return results
 
-    def look(self) -> None:
-        """Let a reconciler make a round, and wait until it has come to its end."""
-        ended = self.begin_round(self.one)
+    def reconcile(self) -> None:
+        """Let a reconciler make a round, and wait until it has ended."""
+        results = self.begin_reconciling(self.backend)
         self.wait(40)
-        assert ended == [None]
+        assert results == [None]

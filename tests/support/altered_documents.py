@@ -1,4 +1,4 @@
-"""An oned whose documents are not what they are in the sandbox."""
+"""The sandbox with altered documents, as other versions of oned or a faulty proxy may return."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from econed.sandbox.oned import Oned
 
 
 class OtherDocuments:
-    """The sandbox's `oned`, which answers the methods in `wrong` with another `document`, as a wrong proxy may."""
+    """The sandbox's `oned`, which replies to the methods in `wrong` with `document`, as a faulty proxy may."""
 
     def __init__(self, oned: Oned, wrong: Container[str] = ROOTS, document: str = "<FOO/>") -> None:
         self._oned = oned
@@ -27,7 +27,7 @@ class OtherDocuments:
 
 
 class RewrittenDocuments:
-    """The sandbox's `oned`, in whose documents of `method` each text of `changes` stands in place of another."""
+    """The sandbox's `oned`, with texts replaced in the documents of `method`: each key of `changes` by its value."""
 
     def __init__(self, oned: Oned, method: str, changes: Mapping[str, str]) -> None:
         self._oned = oned

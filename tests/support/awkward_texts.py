@@ -1,4 +1,4 @@
-"""Texts that oned does not keep as they are, or reads as something else."""
+"""Texts that oned's template syntax does not keep unchanged, or gives a meaning to."""
 
 from __future__ import annotations
 
@@ -12,4 +12,4 @@ AWKWARD = {
     "emoji": "lift-off \N{ROCKET}",
     "attributes": 'x",EVIL="y]\nEVIL=[A="1"]',
 }
-"""By a name for the test's id."""
+"""By the id of the test."""

@@ -1,4 +1,4 @@
-"""A cloud in the sandbox, and EC2 calls on it in its users' names, as boto3 makes and reads them, without HTTP."""
+"""A cloud in the sandbox, and EC2 calls on it as boto3 makes and reads them, without HTTP."""
 
 from __future__ import annotations
 
@@ -43,30 +43,31 @@ from econed.wire.parameters import decode
 _T = TypeVar("_T")
 
 NOW = 1_800_000_000
-"""When every test begins, in seconds since the epoch."""
+"""The time at which every test begins, in seconds since the epoch."""
 
 ENDPOINT = "http://cloud.example:4567"
-"""This server as the clients reach it."""
+"""The URL of econed that clients use."""
 
 VERSION = "2016-11-15"
 REQUEST_ID = "7f0c2f7e-0000-0000-0000-000000000000"
 
 _STEP, _PATIENCE = 0.1, 1200.0
+"""Seconds by which the clock is advanced at a time, and in all, until a result must be there."""
 
 
 @implementer(IScripts)
 class NoScripts:
-    """What there is where no scripts are configured."""
+    """The scripts of an econed that has none configured."""
 
     has_any = False
 
     async def associate(self, elastic_ip: IPv4Address, private_ip: IPv4Address, network: str, most: float) -> None:
-        """Run nothing (`IScripts`)."""
+        """Do nothing (`IScripts`)."""
 
     async def disassociate(
         self, elastic_ip: IPv4Address, private_ip: IPv4Address | None, network: str, most: float
     ) -> None:
-        """Run nothing (`IScripts`)."""
+        """Do nothing (`IScripts`)."""
 
 
 @cache
@@ -87,8 +88,8 @@ def _dispatcher() -> Dispatcher:
 class Cloud:
     """A sandbox with what `populate` makes, and the users alice and bob of the group ec2.
 
-    `clock` stands still but while something is waited for. `one` may be replaced by something that stands before it.
-    `signed_region` is the region that calls are signed for.
+    `clock` advances only while a test waits. A test may replace `backend`. `signed_region` is the region that calls
+    are signed for.
     """
 
     def __init__(self, version: str = "7.4", *, vms: int = 0, settings: Settings | None = None) -> None:
@@ -96,35 +97,35 @@ class Cloud:
         self.clock.advance(NOW)
         self.oned = Oned(self.clock, version=version)
         populate(self.oned, users=[("alice", "alicepw"), ("bob", "bobpw")], vms=vms)
-        self.one: IOpenNebula = SandboxBackend(self.oned)
+        self.backend: IOpenNebula = SandboxBackend(self.oned)
         self.settings = settings or Settings()
         self.file_types: FileTypes | None = None
         self.signed_region: str | None = None
         self.scripts: IScripts = NoScripts()
-        self.known: dict[str, User] = {}
-        """Users who call as they were once read, whatever has become of them since."""
+        self.cached_users: dict[str, User] = {}
+        """Users whose calls are made with these records, whatever has changed in oned since they were read."""
         self.pacer = Pacer(self.clock, now=self.clock.seconds)
         self.shared = SharedReads(LongDocuments(self.clock.seconds))
         self._logged = len(self.oned.calls)
 
     def run(self, user: str, action: str, *, dry_run: bool = False, **parameters: Any) -> dict[str, Any]:
-        """Make an EC2 call and return the answer as boto3 would; raises the `EC2Error` that a client would get."""
+        """Make an EC2 call and return the response as boto3 would; raises the `EC2Error` that a client would get."""
         call = self.call_as(user, dry_run=dry_run)
         return self.result(perform(call, action, parameters))
 
     def refusal(self, user: str, action: str, *, dry_run: bool = False, **parameters: Any) -> EC2Error:
         """Make an EC2 call that must fail, and return the error."""
         try:
-            answer = self.run(user, action, dry_run=dry_run, **parameters)
+            response = self.run(user, action, dry_run=dry_run, **parameters)
         except EC2Error as error:
             return error
-        raise AssertionError(f"{action} did not fail: {answer}")
+        raise AssertionError(f"{action} did not fail: {response}")
 
     def call_as(self, user: str, *, dry_run: bool = False) -> Call:
-        """Return what an action gets when this user calls."""
+        """Return the `Call` that an action gets when this user calls it."""
         call = Call.of(
             self.user(user),
-            self.one,
+            self.backend,
             settings=self.settings,
             clock=self.clock,
             in_thread=_at_once,
@@ -139,46 +140,46 @@ class Cloud:
         return call.as_dry_run() if dry_run else call
 
     def user(self, name: str) -> User:
-        """Return a user as the authenticator knows them."""
-        if name in self.known:
-            return self.known[name]
-        directory = UserDirectory(self.one, self.clock)
+        """Return a user as the authenticator would."""
+        if name in self.cached_users:
+            return self.cached_users[name]
+        directory = UserDirectory(self.backend, self.clock)
         self.result(directory.refresh(name))
         found = directory.cached(name)
         assert found is not None, f"there is no user {name}"
         return found
 
     def result(self, awaited: Coroutine[Any, Any, _T]) -> _T:
-        """Return what an awaitable comes to, letting time pass as long as it takes; raises what it raises."""
-        ended: list[Any] = []
-        Deferred.fromCoroutine(awaited).addBoth(ended.append)
+        """Return the result of a coroutine, or raise its exception; the clock advances until it has ended."""
+        results: list[Any] = []
+        Deferred.fromCoroutine(awaited).addBoth(results.append)
         waited = 0.0
-        while not ended and waited < _PATIENCE:
+        while not results and waited < _PATIENCE:
             self.clock.advance(_STEP)
             waited += _STEP
-        assert ended, f"no result after {waited:.0f} s"
-        if isinstance(ended[0], Failure):
-            ended[0].raiseException()
-        return cast(_T, ended[0])
+        assert results, f"no result after {waited:.0f} s"
+        if isinstance(results[0], Failure):
+            results[0].raiseException()
+        return cast(_T, results[0])
 
     def wait(self, seconds: float) -> None:
-        """Let time pass in small steps, so that what takes several of them comes to its end."""
+        """Advance the clock in small steps, so that work that waits several times comes to its end."""
         for _ in range(round(seconds / _STEP)):
             self.clock.advance(_STEP)
 
     def oneadmin(self, method: str, *args: object) -> Any:
-        """Make a call to oned as oneadmin, which must succeed, and return the value."""
+        """Make a call to oned as oneadmin, which must succeed, and return its value."""
         succeeded, value, *_ = self.oned.execute(method, self.oned.oneadmin, *args)
         assert succeeded is True, value
         return value
 
     def as_user(self, name: str, method: str, *args: object) -> Any:
-        """Make a call to oned in a user's name, which must succeed, and return the value."""
-        return self.result(self.one.call(name, method, *args))
+        """Make a call to oned as a user, which must succeed, and return its value."""
+        return self.result(self.backend.call(name, method, *args))
 
     @property
     def changes(self) -> list[LoggedCall]:
-        """What users have asked oned to change since the cloud was made, refused or not."""
+        """The changes that users have asked oned for since the cloud was made, also those that it refused."""
         return [
             call
             for call in list(self.oned.calls)[self._logged :]
@@ -187,7 +188,7 @@ class Cloud:
 
 
 async def perform(call: Call, action: str, parameters: dict[str, Any]) -> dict[str, Any]:
-    """Make an EC2 call as boto3 would and return the answer as boto3 reads it; raises the `EC2Error` it would get.
+    """Make an EC2 call as boto3 would and return the response as boto3 reads it; raises the `EC2Error` it would get.
 
     It does what `econed.resource` does between authentication and HTTP, with a client around it.
     """
@@ -197,7 +198,7 @@ async def perform(call: Call, action: str, parameters: dict[str, Any]) -> dict[s
 
 
 async def perform_pairs(call: Call, action: str, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """Make an EC2 call of the pairs of a query, as no client might send it, and return the answer as boto3 reads it."""
+    """Make an EC2 call with any pairs of a query, and return the response as boto3 reads it."""
     route = _dispatcher().find(action)
     client = _amazon().operation_model(action)
     admitted = route.admitted(decode(route.operation, pairs, optional=route.optional))
@@ -211,21 +212,21 @@ async def perform_pairs(call: Call, action: str, pairs: Sequence[tuple[str, str]
 
 
 async def whole(action: Action, call: Call) -> dict[str, Any]:
-    """Carry out an action and return its whole result, also of one that comes in parts."""
+    """Carry out an action and return its whole result, also where it comes in parts."""
     result = await action.run(call, **action.keywords(call.parameters))
     if not isinstance(result, AsyncGenerator):
         return dict(result or {})
-    gathered: dict[str, Any] = {}
+    whole_result: dict[str, Any] = {}
     async with aclosing(result) as parts:
         async for part in parts:
             for name, value in part.items():
-                gathered[name] = [*gathered[name], *value] if name in gathered else value
-    return gathered
+                whole_result[name] = [*whole_result[name], *value] if name in whole_result else value
+    return whole_result
 
 
 def _read(client: OperationModel, body: bytes) -> dict[str, Any]:
-    answer = {"status_code": 200, "headers": {}, "body": body}
-    members: dict[str, Any] = create_parser("ec2").parse(answer, cast(Shape, client.output_shape))
+    response = {"status_code": 200, "headers": {}, "body": body}
+    members: dict[str, Any] = create_parser("ec2").parse(response, cast(Shape, client.output_shape))
     del members["ResponseMetadata"]
     return members
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @implementer(IOpenNebula)
 class DelayedOned:
-    """oned behind a network: a call is served after the next of `delays` (seconds), its answer comes after another."""
+    """oned behind a slow network: each call takes the next of `delays` (seconds) to get there, its reply another."""
 
     def __init__(self, one: IOpenNebula, clock: Clock, delays: Iterator[float]) -> None:
         self._one = one
@@ -48,9 +48,9 @@ class DelayedOned:
 
 @implementer(IOpenNebula)
 class DyingOned:
-    """oned as seen by a process that is killed just before, or just after, its call number `calls` (from 0) is served.
+    """oned as used by a process that is killed just before, or just after, its call number `calls` (from 0) is served.
 
-    From then on nothing it asks is done or answered. `served` counts what was.
+    After that no call is served or returns. `served` is the number of calls served.
     """
 
     def __init__(self, one: IOpenNebula, calls: int, *, after: bool = False) -> None:
@@ -61,7 +61,7 @@ class DyingOned:
 
     @property
     def is_dead(self) -> bool:
-        """Whether the process has come to its end."""
+        """Whether the process has been killed."""
         return self.served > self._calls
 
     async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:

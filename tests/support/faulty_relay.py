@@ -1,4 +1,4 @@
-"""What stands between econed and its oned, and can let things go wrong: a TCP relay for tests."""
+"""A TCP relay between econed and oned that can fail in several ways."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _PIECE = 65536
 
 
 class Mode(Enum):
-    """What becomes of connections."""
+    """What the relay does with connections."""
 
     PASS = auto()
     DOWN = auto()
@@ -21,10 +21,10 @@ class Mode(Enum):
     NONSENSE = auto()
     ERROR_PAGE = auto()
     HELD = auto()
-    """They wait until the mode is another, and are then relayed."""
+    """Connections wait until the mode changes, and are then relayed."""
 
 
-_SAID = {
+_RESPONSES = {
     Mode.NONSENSE: b"HTTP/1.1 200 OK\r\nContent-Length: 19\r\nContent-Type: text/xml\r\n\r\n<html>hello</html>\n",
     Mode.ERROR_PAGE: b"HTTP/1.1 500 Oops\r\nContent-Length: 4\r\n\r\nOops",
     Mode.CUT: b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n<?xml version=",
@@ -32,39 +32,39 @@ _SAID = {
 
 
 class FaultyRelay:
-    """A relay to the oned at `url`; its own `url` is what econed is given."""
+    """A relay to the oned at `url`; `self.url` is where the relay listens."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         self._target = (str(parts.hostname), int(parts.port or 80))
         self._path = parts.path
         self._mode = Mode.PASS
-        self._let_go = threading.Event()
+        self._mode_changed = threading.Event()
         self.held = 0
-        """How many connections have been held."""
+        """How many connections have waited in the mode HELD."""
         self._listening: socket.socket | None = None
         self._open: set[socket.socket] = set()
         self._port = 0
         self._listen()
         self.url = f"http://127.0.0.1:{self._port}{self._path}"
 
-    def be(self, mode: Mode) -> None:
-        """Behave so from now on, to connections that are open, too."""
+    def set_mode(self, mode: Mode) -> None:
+        """Change the mode, also for connections that are open."""
         self._mode = mode
         if mode is Mode.HELD:
-            self._let_go.clear()
+            self._mode_changed.clear()
         else:
-            self._let_go.set()
+            self._mode_changed.set()
         if mode is Mode.DOWN:
             self._stop_listening()
-            for each in list(self._open):
-                _close(each)
+            for connection in list(self._open):
+                _close(connection)
         elif self._listening is None:
             self._listen()
 
     def close(self) -> None:
-        """Be gone."""
-        self.be(Mode.DOWN)
+        """Stop listening and close all connections."""
+        self.set_mode(Mode.DOWN)
 
     def _listen(self) -> None:
         listening = socket.socket()
@@ -93,14 +93,14 @@ class FaultyRelay:
         with contextlib.suppress(OSError):
             if mode is Mode.HELD:
                 self.held += 1
-                self._let_go.wait()
+                self._mode_changed.wait()
             if mode in (Mode.PASS, Mode.HELD):
                 self._relay(client)
             else:
                 client.recv(_PIECE)
-                said = _SAID.get(mode)
-                if said is not None:
-                    client.sendall(said)
+                response = _RESPONSES.get(mode)
+                if response is not None:
+                    client.sendall(response)
                 else:
                     while client.recv(_PIECE):
                         pass

@@ -1,4 +1,4 @@
-"""What econed counts, and how Prometheus reads it."""
+"""The metrics of econed, as a snapshot and as Prometheus reads them."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def series_of(snapshot: Snapshot, name: str) -> dict[tuple[str, ...], list[float
 
 
 def samples(snapshot: Snapshot) -> dict[tuple[Any, ...], float]:
-    """Return what Prometheus sees of a snapshot; see `read`."""
+    """Return the samples that Prometheus reads from a snapshot; see `parse_exposition`."""
     return parse_exposition(exposition(snapshot)[0].decode())
 
 
 def parse_exposition(text: str) -> dict[tuple[Any, ...], float]:
-    """Return the values in a text for Prometheus, by name and labels' values in the order of the labels' names."""
+    """Return the values in a text for Prometheus, by name and the values of the labels, ordered by label name."""
     return {
         (sample.name, *(sample.labels[name] for name in sorted(sample.labels))): sample.value
         for family in text_string_to_metric_families(text)
@@ -33,22 +33,22 @@ def parse_exposition(text: str) -> dict[tuple[Any, ...], float]:
 
 
 def busy_metrics() -> Metrics:
-    """Return the numbers of a process to which everything has happened."""
-    made = Metrics(action.name for action in all_actions())
-    made.request_started()
-    made.request_ended(ACTION, "", 0.02)
-    made.track_connections(lambda: 3)
-    made.limit_exceeded("rate")
-    made.oned_call_ended("one.vmpool.infoset", 0.004, "ok")
-    made.track_oned_calls(lambda: 2, lambda: 1)
-    made.track_oned_state(lambda: True, lambda: 1_800_000_000.0)
-    made.cache_lookup("user", "hit")
-    made.upload_ended("received", 1000)
-    made.script_ended("associate", "ok", 0.5)
-    made.round_ended("done")
-    made.set_reactor_lag(0.01)
-    made.set_worker_count(2)
-    made.worker_restarted()
-    made.reloaded("configuration", "refused")
-    made.set_certificate_expiry("cloud.example", 1_900_000_000.0)
-    return made
+    """Return metrics in which every family has a value."""
+    metrics = Metrics(action.name for action in all_actions())
+    metrics.request_started()
+    metrics.request_ended(ACTION, "", 0.02)
+    metrics.track_connections(lambda: 3)
+    metrics.limit_exceeded("rate")
+    metrics.oned_call_ended("one.vmpool.infoset", 0.004, "ok")
+    metrics.track_oned_calls(lambda: 2, lambda: 1)
+    metrics.track_oned_state(lambda: True, lambda: 1_800_000_000.0)
+    metrics.cache_lookup("user", "hit")
+    metrics.upload_ended("received", 1000)
+    metrics.script_ended("associate", "ok", 0.5)
+    metrics.round_ended("done")
+    metrics.set_reactor_lag(0.01)
+    metrics.set_worker_count(2)
+    metrics.worker_restarted()
+    metrics.reloaded("configuration", "refused")
+    metrics.set_certificate_expiry("cloud.example", 1_900_000_000.0)
+    return metrics

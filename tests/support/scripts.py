@@ -1,4 +1,4 @@
-"""Scripts that only note what they were to do, and the network as it would be after them."""
+"""Scripts for elastic IPs that record their runs, and the network as it would be after them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from econed.interfaces import IScripts
 
 @implementer(IScripts)
 class FakeScripts:
-    """`runs` holds what was run, `network` which private address each elastic IP leads to.
+    """`runs` has the arguments of each run, `network` the private address that each elastic IP is associated with.
 
-    What is in `failing` fails by itself, what is in `broken` is ended halfway, and what is in `hanging` waits for
-    `go_on`.
+    A script in `failing` fails by itself, a script in `broken` is killed half-way, and a script in `hanging` waits
+    for `go_on`. `seconds` are the time limits.
     """
 
     has_any = True
@@ -32,14 +32,14 @@ class FakeScripts:
         self.seconds: list[float] = []
 
     async def associate(self, elastic_ip: IPv4Address, private_ip: IPv4Address, network: str, most: float) -> None:
-        """Lead the elastic IP to the private address."""
+        """Associate the elastic IP with the private address."""
         await self._run("associate", elastic_ip, private_ip, network, most)
         self.network[str(elastic_ip)] = str(private_ip)
 
     async def disassociate(
         self, elastic_ip: IPv4Address, private_ip: IPv4Address | None, network: str, most: float
     ) -> None:
-        """Lead the elastic IP nowhere."""
+        """Disassociate the elastic IP."""
         await self._run("disassociate", elastic_ip, private_ip, network, most)
         self.network.pop(str(elastic_ip), None)
 

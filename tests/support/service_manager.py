@@ -1,4 +1,4 @@
-"""A service manager that keeps what it is told."""
+"""A stand-in for systemd's notification socket."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from econed.process.systemd import Notifier
 
 @dataclass(frozen=True)
 class RecordingNotifier(Notifier):
-    """The daemon's end of it; `said` are the lines."""
+    """Keeps the lines of the notifications in `said` in place of sending them."""
 
     said: list[str] = field(default_factory=list)
 

@@ -122,7 +122,7 @@ class Server:
         self.outgoing = _OutgoingConnections()
         self.clients: list[Client] = []
         """Those that `connected` returned."""
-        one, clock, log = self.cloud.one, self.cloud.clock, Logger(observer=self.events.append)  # type: ignore[arg-type]
+        one, clock, log = self.cloud.backend, self.cloud.clock, Logger(observer=self.events.append)  # type: ignore[arg-type]
         service = Service(
             dispatcher=Dispatcher(MODEL, all_actions()),
             authenticator=Authenticator(UserDirectory(one, clock, count_lookup=self.metrics.cache_lookup), clock),

@@ -1,4 +1,4 @@
-"""What is expensive to make and never changed is made once for all the processes that run the tests."""
+"""Builds that take long are made once for all the processes that run the tests."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 
 
 def built_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
-    """Return a directory that `make` has filled, in whichever process of this run came first; the others wait.
+    """Return a directory that `make` has filled: in the first process of this run that asks, while the others wait.
 
-    pytest-xdist gives each of its processes a directory of its own below one that is common to them.
+    pytest-xdist gives each of its processes a directory of its own below a common one.
     """
     base = factory.getbasetemp()
     common = base.parent if base.name.startswith("popen-") else base
@@ -21,7 +21,7 @@ def built_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path]
     with (common / f"{name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not done.exists():
-            shutil.rmtree(directory, ignore_errors=True)  # of one that failed, or was skipped, half-way
+            shutil.rmtree(directory, ignore_errors=True)  # left by a process in which `make` failed or was skipped
             directory.mkdir()
             make(directory)
             done.touch()

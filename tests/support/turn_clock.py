@@ -1,4 +1,4 @@
-"""A clock on which a test gives the reactor its turns one by one."""
+"""A clock that makes delayed calls in turns, as the reactor does."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from twisted.internet.task import Clock
 
 
 class TurnClock(Clock):
-    """A clock that stands still; what is called back at once comes in the next turn, as on a real reactor."""
+    """A clock that does not advance; `callLater(0, …)` is called in the next turn, as by a real reactor."""
 
     def turn(self) -> None:
-        """Make the calls that are due, but none that they add."""
+        """Make the calls that are due, but not those that they add."""
         due = [call for call in self.calls if call.getTime() <= self.seconds()]
         for call in due:
             self.calls.remove(call)

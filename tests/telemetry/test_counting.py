@@ -79,7 +79,7 @@ async def test_what_a_limit_refused_is_counted_by_the_limit(server: Server) -> N
 @pytest_twisted.ensureDeferred
 async def test_a_client_that_does_not_wait_is_counted_and_nothing_stays_in_flight(server: Server) -> None:
     hanging: Deferred[Any] = Deferred()
-    server.cloud.one.document = lambda *asked: hanging  # type: ignore[method-assign,assignment]
+    server.cloud.backend.document = lambda *asked: hanging  # type: ignore[method-assign,assignment]
     client = await connected(server)
     client.send(get(server, signed(server)))
     await wait_until(lambda: samples(server.metrics.snapshot())["econed_requests_in_flight",] == 1)

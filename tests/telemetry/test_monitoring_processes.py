@@ -246,21 +246,21 @@ def test_a_worker_that_stands_still_holds_nobody_up(cloud: FurnishedCloud, port:
 def test_a_daemon_without_its_oned_is_alive_and_not_ready_until_it_is_back(cloud: FurnishedCloud, port: Port) -> None:
     """Also one that booted before oned."""
     relay = FaultyRelay(cloud.url)
-    relay.be(Mode.DOWN)
+    relay.set_mode(Mode.DOWN)
     try:
         with Daemon(cloud, settings_for(port, workers=1, one_xmlrpc=relay.url)) as daemon:
             assert port.await_page("/readyz", 503) == "oned has not answered yet\n"
             assert port.ask("/healthz") == (200, "ok\n")
-            relay.be(Mode.PASS)
+            relay.set_mode(Mode.PASS)
             assert port.await_page("/readyz", 200) == "ok\n"
-            relay.be(Mode.DOWN)
+            relay.set_mode(Mode.DOWN)
             assert "oned last answered at 2" in port.await_page("/readyz", 503)
             daemon.await_said("oned does not answer")
             assert port.ask("/healthz") == (200, "ok\n")
             numbers = port.numbers()
             assert (numbers["econed_ready",], numbers["econed_oned_reachable",]) == (0, 0)
             assert numbers["econed_oned_calls_total", "one.system.version", "unavailable"] >= 1
-            relay.be(Mode.PASS)
+            relay.set_mode(Mode.PASS)
             port.await_page("/readyz", 200)
             daemon.await_said("oned answers again")
     finally:
