@@ -20,7 +20,7 @@ from econed.actions.instance_types import FileTypes
 from econed.actions.pacing import Pacer
 from econed.actions.shared_reads import SharedReads
 from econed.actions.stop_times import StopTimes
-from econed.auth.authenticator import Authenticator
+from econed.auth.authenticator import SignatureAuthenticator
 from econed.auth.users import UserDirectory
 from econed.auth.x509 import CertificateAuthenticator
 from econed.catalogue import all_actions, all_chores
@@ -239,7 +239,7 @@ def _authenticator(making: _Making, users: IUserDirectory) -> IAuthenticator:
     """Return what tells who is calling, as `auth` says."""
     if making.settings.auth == "x509":
         return CertificateAuthenticator(users, making.clock, making.log())
-    return Authenticator(users, making.clock, ssl_server=making.settings.ssl_server)
+    return SignatureAuthenticator(users, making.clock, ssl_server=making.settings.ssl_server)
 
 
 def _uploads(making: _Making) -> UploadDirectory:

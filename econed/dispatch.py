@@ -14,7 +14,7 @@ from botocore.model import ListShape, Shape, StructureShape
 
 from econed.actions.action import NOTHING, Action, Members
 from econed.errors import EC2Error
-from econed.wire.model import Model, Operation
+from econed.wire.model import EC2Operation, Model
 
 
 class ActionError(TypeError):
@@ -25,28 +25,30 @@ class ActionError(TypeError):
 class Route:
     """An operation of Amazon's model and the action that carries it out."""
 
-    operation: Operation
+    operation: EC2Operation
     action: Action
 
     def admitted(self, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the decoded parameters that the action carries out.
 
-        Raises `EC2Error` UnsupportedOperation for one that is neither carried out nor knowingly ignored,
-        MissingParameter or what the action says where one is missing.
+        Raises `EC2Error` UnsupportedOperation for one that is neither carried out nor knowingly ignored, and the error
+        that the action defines for a required one that is missing.
         """
         admitted: Mapping[str, Any] = self._admitted(parameters, self.action.accepts, "")
-        for name in sorted(self.action.required - admitted.keys()):
-            missing = ("MissingParameter", f"The request must contain the parameter {name}")
-            raise EC2Error(*self.action.missing.get(name, missing))
+        for name in sorted(self.action.required & self.action.missing.keys() - admitted.keys()):
+            raise EC2Error(*self.action.missing[name])
         return admitted
 
     @property
-    def optional(self) -> frozenset[str]:
-        """The members on which the model does not have to insist.
+    def required(self) -> tuple[str, ...]:
+        """The members without which a request is refused with MissingParameter, in the model's order.
 
-        Those that the action can do without, since old clients leave some out; and those for which it has an error.
+        The action decides, not the model: old clients omit some members that the model requires by now. Members for
+        which the action defines an error are not among them (see `admitted`).
         """
-        return frozenset(self.action.accepts.of) - (self.action.required - self.action.missing.keys())
+        shape = self.operation.input_shape
+        required = self.action.required - self.action.missing.keys()
+        return () if shape is None else tuple(key for key in shape.members if key in required)
 
     def _admitted(self, value: Any, members: Members, path: str) -> Any:
         if isinstance(value, list):

@@ -39,9 +39,9 @@ from econed.telemetry.access_log import Access, call_logger
 from econed.telemetry.log_lines import harmless
 from econed.telemetry.metrics import Metrics
 from econed.telemetry.observed_calls import ObservedOpenNebula, Tally
-from econed.wire.encoder import Body, Encoder, encode_error
+from econed.wire.encoder import Encoder, ResponseBody, encode_error
 from econed.wire.parameters import decode
-from econed.wire.query import Pairs, value_of
+from econed.wire.query import Pairs, single_value
 from econed.wire.signed_request import SignedRequest
 
 if TYPE_CHECKING:
@@ -198,9 +198,10 @@ class _Exchange:
 
     async def _carried_out(self) -> Answer:
         signed = signed_request(self._request, self._peer.certificate)
-        self._limits.check_parameter_count(signed.parameters)
+        self._limits.check_parameter_count(signed.parameter_count)
         budget = WorkBudget(self._service.pacer)
-        work = PARAMETER * signed.parameters + signed.size  # a unit for each byte, as for each character of a pattern
+        # A unit for each byte, as for each character of a pattern.
+        work = PARAMETER * signed.parameter_count + signed.size
         await budget.spend(work)
         pairs = (*signed.query_pairs, *signed.form_pairs)
         self._action = next((value for name, value in pairs if name == "Action"), "")
@@ -212,7 +213,7 @@ class _Exchange:
         if self._request.upload is not None and action != _WITH_A_FILE:
             raise _unsupported_body()
         await budget.spend(work)
-        parameters = decode(route.operation, pairs, optional=route.optional)
+        parameters = decode(route.operation, pairs, required=route.required)
         dry_run = parameters.pop("DryRun", False)
         admitted = route.admitted(parameters)
         call = Call.of(
@@ -266,7 +267,7 @@ class _Exchange:
             raise
         return Answer(200, begun)
 
-    async def _pieces(self, result: Parts, body: Body) -> AsyncGenerator[deque[bytes], None]:
+    async def _pieces(self, result: Parts, body: ResponseBody) -> AsyncGenerator[deque[bytes], None]:
         """Yield the body of a result that comes in parts, each encoded at once, so that nothing else of it stays."""
         async with aclosing(result):
             while True:
@@ -277,14 +278,14 @@ class _Exchange:
                 yield pieces
         yield deque([body.end()])
 
-    async def _next(self, result: Parts, body: Body) -> deque[bytes] | None:
+    async def _next(self, result: Parts, body: ResponseBody) -> deque[bytes] | None:
         """Return the next part of a result, encoded; None at its end."""
         try:
             part = await result.__anext__()  # anext() with a default takes apart what it is sent, in Python 3.11
         except StopAsyncIteration:
             return None
         pieces = await self._encoded(body, part)
-        pieces.append(body.rest())
+        pieces.append(body.take())
         self._hold(sum(map(len, pieces)))
         return pieces
 
@@ -313,7 +314,7 @@ class _Exchange:
             raise dry_run_succeeded()
         return result
 
-    async def _encoded(self, body: Body, part: Mapping[str, Any]) -> deque[bytes]:
+    async def _encoded(self, body: ResponseBody, part: Mapping[str, Any]) -> deque[bytes]:
         """Encode a part of a result, giving way to other requests between its slices."""
         pieces: deque[bytes] = deque()
         for piece in body.slices(part):
@@ -386,7 +387,7 @@ def _unsupported_body() -> EC2Error:
 
 
 def _asked(pairs: Pairs) -> tuple[str, str]:
-    action, version = value_of(pairs, "Action"), value_of(pairs, "Version")
+    action, version = single_value(pairs, "Action"), single_value(pairs, "Version")
     if not action:
         raise EC2Error("MissingAction", "The request must contain the parameter Action")
     if not version:

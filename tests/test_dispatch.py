@@ -13,6 +13,7 @@ from econed.catalogue import all_actions
 from econed.dispatch import ActionError, Dispatcher, Route
 from econed.errors import EC2Error
 from econed.wire.model import Model
+from econed.wire.parameters import decode
 
 MODEL = Model.load()
 
@@ -123,9 +124,10 @@ def test_what_is_neither_carried_out_nor_declared_is_refused_by_its_name(
     assert named in caught.value.message
 
 
-def test_a_required_member_that_is_missing_is_missed() -> None:
+def test_a_request_without_a_required_member_is_refused() -> None:
+    found = route(run_instances)
     with pytest.raises(EC2Error) as caught:
-        route(run_instances).admitted({})
+        decode(found.operation, (), required=found.required)
     assert (caught.value.code, "ImageId" in caught.value.message) == ("MissingParameter", True)
 
 
@@ -135,14 +137,15 @@ def test_an_action_may_have_an_error_of_its_own_for_what_is_missing() -> None:
         """Reboot instances."""
 
     found = route(reboot_instances)
-    assert "InstanceIds" in found.optional
+    assert found.required == ()
     with pytest.raises(EC2Error) as caught:
         found.admitted({})
     assert (caught.value.code, caught.value.message) == ("InvalidParameterCombination", "No instances specified")
 
 
-def test_what_the_model_insists_on_and_the_action_does_not_is_optional() -> None:
-    assert {"MinCount", "MaxCount"} <= route(run_instances).optional
+def test_the_action_decides_which_members_are_required_and_not_the_model() -> None:
+    """The model requires MinCount and MaxCount, and not ImageId."""
+    assert route(run_instances).required == ("ImageId",)
 
 
 def test_an_action_that_amazon_does_not_have_stops_the_start_and_names_its_line() -> None:

@@ -1,1 +1,1 @@
-"""Who is calling: AWS Signature Version 4 and 2 over the raw request, certificates, the OpenNebula users."""
+"""Authentication: AWS Signature Version 4 and 2 over the raw request, client certificates, and OpenNebula's users."""

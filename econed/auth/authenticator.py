@@ -1,4 +1,4 @@
-"""From a signed request to the OpenNebula user who signed it, or to the error that EC2 gives."""
+"""Authenticates requests by their signature: returns the OpenNebula user who signed, or raises EC2's error."""
 
 from __future__ import annotations
 
@@ -8,27 +8,27 @@ from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from econed.auth import sigv2, sigv4
-from econed.auth.claim import Claim
 from econed.auth.endpoints import Endpoint, Endpoints
 from econed.auth.failures import auth_failure, incomplete_signature, missing_authentication_token
+from econed.auth.signature import SignatureClaim
 from econed.interfaces import IAuthenticator, IUserDirectory
 from econed.user import User
-from econed.wire.query import each_once
+from econed.wire.query import require_unique
 from econed.wire.signed_request import SignedRequest
 
-NOBODY = "0123456789abcdef" * 4
-"""Stands in for the secret of callers who do not exist or may not sign, so that they cost the same time.
+DUMMY_SECRET = "0123456789abcdef" * 4
+"""The secret that is used for users who do not exist or may not sign, so that verification takes the same time.
 
-It lets nobody in. It is as long as the secrets of the driver core: a digest takes longer for a longer key.
+It authenticates nobody. It is as long as the secrets of the driver core, since a digest takes longer for a longer key.
 """
 
 
 @implementer(IAuthenticator)
-class Authenticator:
-    """Tells who is calling by his signature; certificates are not looked at.
+class SignatureAuthenticator:
+    """Authenticates users by their signature; certificates are ignored.
 
-    `clock` gives the time in seconds since the epoch. `ssl_server` is the URL of a proxy in front (econe.conf), None
-    where there is none; `ValueError` is raised if it is no URL.
+    `clock` gives the time in seconds since the epoch. `ssl_server` is the URL of a proxy in front of econed
+    (econe.conf), None if there is none; raises `ValueError` if it is not a URL.
     """
 
     def __init__(self, users: IUserDirectory, clock: IReactorTime, *, ssl_server: str | None = None) -> None:
@@ -41,48 +41,53 @@ class Authenticator:
         claim = read_claim(request)
         claim.validity.check(self._clock.seconds())
         endpoints = self._endpoints.candidates(request)
-        caller = await self._caller(claim, endpoints)
-        if caller is None:
-            # They may be new, or their secret may have changed. Whether there is such a user makes no difference here.
+        user = await self._signer(claim, endpoints)
+        if user is None:
+            # The user may be new, or have a new secret. The refresh must be the same whether or not the user exists.
             await self._users.refresh(claim.access_key)
-            caller = await self._caller(claim, endpoints)
-        if caller is None:
+            user = await self._signer(claim, endpoints)
+        if user is None:
             raise auth_failure()
-        return caller
+        return user
 
-    async def _caller(self, claim: Claim, endpoints: tuple[Endpoint, ...]) -> User | None:
-        """Return the user whose signature a claim is; oned is asked only about users who have shown their secret."""
-        known = _proven(claim, endpoints, self._users.cached(claim.access_key))
-        if known is None:
+    async def _signer(self, claim: SignatureClaim, endpoints: tuple[Endpoint, ...]) -> User | None:
+        """Return the user who signed, or None; oned is asked only about users whose signature was verified."""
+        cached = _verified(claim, endpoints, self._users.cached(claim.access_key))
+        if cached is None:
             return None
-        confirmed = await self._users.confirm(known)
-        return known if confirmed == known else _proven(claim, endpoints, confirmed)
+        current = await self._users.confirm(cached)
+        return cached if current == cached else _verified(claim, endpoints, current)
 
 
-def read_claim(request: SignedRequest) -> Claim:
-    """Return the one signature in a request; raises `EC2Error` if there is none, or two, or if it cannot be one."""
-    claims = (
-        (sigv4.in_header(request), sigv4.read_header),
-        (sigv4.in_query(request), sigv4.read_query),
-        (sigv2.present(request), sigv2.read),
+def read_claim(request: SignedRequest) -> SignatureClaim:
+    """Return the signature in a request, not verified yet.
+
+    Raises `EC2Error` if there is none, or more than one, or if it is malformed; also for duplicates among the
+    parameters that it covers.
+    """
+    methods = (
+        (sigv4.is_in_header(request), sigv4.read_header, request.query_pairs),
+        (sigv4.is_in_query(request), sigv4.read_query, request.query_pairs),
+        (sigv2.is_present(request), sigv2.read, request.query_pairs or request.form_pairs),
     )
-    readers = [read for there, read in claims if there]
-    if not readers:
+    used = [(read, covered) for is_used, read, covered in methods if is_used]
+    if not used:
         raise missing_authentication_token()
-    if len(readers) > 1:
+    if len(used) > 1:
         raise incomplete_signature("Only one way of signing may be used in a request.")
-    each_once(request.query_pairs)
-    return readers[0](request)
+    read, covered = used[0]
+    require_unique(covered)
+    return read(request)
 
 
-def _proven(claim: Claim, endpoints: tuple[Endpoint, ...], user: User | None) -> User | None:
+def _verified(claim: SignatureClaim, endpoints: tuple[Endpoint, ...], user: User | None) -> User | None:
     """Return the user if the signature is theirs, else None.
 
-    It takes the same number of digests whether they exist, or may sign, or not.
+    The number of digests is the same whether or not the user exists and may sign.
     """
     signer = user if user is not None and user.may_sign else None
-    secret = signer.secret if signer is not None else NOBODY
-    found = False
+    secret = signer.secret if signer is not None else DUMMY_SECRET
+    is_match = False
     for endpoint in endpoints:
-        found |= hmac.compare_digest(claim.expected(secret, endpoint), claim.signature)
-    return signer if found else None
+        is_match |= hmac.compare_digest(claim.expected(secret, endpoint), claim.signature)
+    return signer if is_match else None

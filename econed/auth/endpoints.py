@@ -1,9 +1,9 @@
-"""Where a request may have been addressed when it was signed: host and path are part of every signature.
+"""The hosts and paths for which a request may have been signed: both are part of every signature.
 
-A client signs the URL that it was given. What arrives may differ: a proxy that speaks TLS in front of econed may put
-its own Host and take a path prefix away (econe.conf, `ssl_server`: "a URL that may contain a custom path"); boto 2
-and the Perl clients sign Version 2 without the port that they send. So a signature is tried for a few endpoints, all
-of them this server's.
+A client signs the URL that it was configured with. The request that econed receives may differ: a TLS proxy in front of
+econed may replace the Host and remove a path prefix (econe.conf, `ssl_server`: "a URL that may contain a custom path"),
+and boto 2 and the Perl clients sign Version 2 without the port that they send. A signature is therefore verified for
+several endpoints, all of them of this server.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A host, as in a Host header, and an undecoded path under which a request may have been signed."""
+    """A host, as in a Host header, and an undecoded path, for which a request may have been signed."""
 
     host: bytes
     path: bytes
@@ -31,7 +31,7 @@ class Endpoint:
 class Endpoints:
     """The endpoints of this server.
 
-    `ssl_server` is the URL under which a proxy serves the API, None where clients reach econed itself. Raises
+    `ssl_server` is the URL at which a proxy serves the API, None if clients connect to econed directly. Raises
     `ValueError` if it is not an http or https URL with a host.
     """
 
@@ -39,22 +39,22 @@ class Endpoints:
         self._hosts: tuple[bytes, ...] = ()
         self._prefix = b""
         if ssl_server is not None:
-            self._hosts, self._prefix = _parts(ssl_server)
+            self._hosts, self._prefix = _hosts_and_prefix(ssl_server)
 
     def candidates(self, request: SignedRequest) -> tuple[Endpoint, ...]:
-        """Return the endpoints to try for this request, as received first; raises `EC2Error` IncompleteSignature."""
-        received = request.header("host")
-        if len(received) > 1:
+        """Return the endpoints to verify a signature for, as received first; raises `EC2Error` IncompleteSignature."""
+        host_headers = request.header("host")
+        if len(host_headers) > 1:
             raise incomplete_signature("The request must contain one Host header.")
-        host = received[0].strip() if received else b""
+        host = host_headers[0].strip() if host_headers else b""
         path = request.path or b"/"
         hosts = (host, host.lower(), _PORT.sub(b"", host.lower()), *self._hosts)
         paths = (path, self._prefix + b"/", self._prefix, self._prefix + path) if self._prefix else (path,)
-        return tuple(dict.fromkeys(Endpoint(*place) for place in product(hosts, paths)))
+        return tuple(dict.fromkeys(Endpoint(*pair) for pair in product(hosts, paths)))
 
 
-def _parts(ssl_server: str) -> tuple[tuple[bytes, ...], bytes]:
-    """Return the Host headers that stand for the URL, and its path without the slash at its end."""
+def _hosts_and_prefix(ssl_server: str) -> tuple[tuple[bytes, ...], bytes]:
+    """Return the Host headers that clients may send for the URL, and its path without a trailing slash."""
     url = urlsplit(ssl_server)
     if url.scheme not in _DEFAULT_PORTS or not url.hostname:
         raise ValueError(f"not an http or https URL: {ssl_server!r}")

@@ -1,22 +1,22 @@
-"""The answers to a caller who has not shown who he is, as Amazon gives them.
+"""The errors for failed authentication, as Amazon gives them.
 
 | EC2 error code | status | when |
 |---|---|---|
-| MissingAuthenticationToken | 403 | nothing in the request claims to be a signature; no certificate (auth x509) |
-| IncompleteSignature | 400 | a part of the signature is missing, double, unreadable, unknown; or there are two |
+| MissingAuthenticationToken | 403 | the request has no signature, or no certificate (auth x509) |
+| IncompleteSignature | 400 | a part of the signature is missing, duplicate, malformed, unknown; or there are two |
 | MissingParameter | 400 | a Version 2 signature without one of its parameters |
-| InvalidParameterValue | 400 | a Version 2 parameter with a value that there is not; a signed parameter given twice |
+| InvalidParameterValue | 400 | an invalid value of a Version 2 parameter; a duplicate among the signed parameters |
 | InvalidParameterCombination | 400 | Version 2 with both Timestamp and Expires |
-| SignatureDoesNotMatch | 403 | scope, signed headers or body hash contradict the request, whoever signed it |
+| SignatureDoesNotMatch | 403 | scope, signed headers or body hash contradict the request, whatever the secret |
 | RequestExpired | 400 | dated more than 15 minutes ago or ahead, or past its own expiry |
-| InvalidClientTokenId | 403 | an access key that no OpenNebula user can have as his name |
+| InvalidClientTokenId | 403 | an access key that cannot be the name of an OpenNebula user |
 | AuthFailure | 401 | no such user; another secret; a disabled user; a driver (AUTH_DRIVER) without a secret |
-| AuthFailure | 401 | a certificate that is nobody's, or several users', or a disabled user's, or not valid now |
+| AuthFailure | 401 | a certificate that is not valid now, or of no user, several users, or a disabled user |
 
 Sources: EC2 API Reference, "Common errors" and "Error codes for the Amazon EC2 API" (codes, statuses); IAM User Guide,
-"Troubleshoot Signature Version 4" (wording). EC2 itself answers an unknown access key and a wrong secret with the
-same AuthFailure, and so do we: different answers would tell strangers which users there are. For the same reason
-every other row is decided by the request and the time alone, before any user is looked up.
+"Troubleshoot Signature Version 4" (wording). Like EC2, econed returns the same AuthFailure for an unknown access key
+and for a wrong secret: different errors would reveal which users exist. For the same reason every other row depends
+only on the request and the time, and is decided before any user is looked up.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from econed.errors import EC2Error
 
 
 def missing_authentication_token() -> EC2Error:
-    """Return the answer to a request that nothing comes with to tell whose it is."""
+    """Return the error for a request without a signature or certificate."""
     return EC2Error(
         "MissingAuthenticationToken",
         "The request must contain either a valid (registered) AWS access key ID or X.509 certificate.",
@@ -34,37 +34,37 @@ def missing_authentication_token() -> EC2Error:
 
 
 def incomplete_signature(message: str) -> EC2Error:
-    """Return the answer to a signature that is not one by Amazon's rules."""
+    """Return the error for a signature that violates Amazon's rules."""
     return EC2Error("IncompleteSignature", message)
 
 
 def missing_parameter(name: str) -> EC2Error:
-    """Return the answer to a Version 2 signature that lacks a parameter."""
+    """Return the error for a Version 2 signature without one of its parameters."""
     return EC2Error("MissingParameter", f"The request must contain the parameter {name}")
 
 
 def invalid_parameter(name: str, expected: str) -> EC2Error:
-    """Return the answer to a Version 2 parameter with a value that means nothing."""
+    """Return the error for an invalid value of a Version 2 parameter."""
     return EC2Error("InvalidParameterValue", f"The value of the parameter {name} is invalid. It must be {expected}.")
 
 
 def timestamp_and_expires() -> EC2Error:
-    """Return the answer to a Version 2 signature that is limited in two ways."""
+    """Return the error for a Version 2 signature with both Timestamp and Expires."""
     return EC2Error("InvalidParameterCombination", "The parameter Timestamp cannot be used with the parameter Expires")
 
 
 def signature_does_not_match(message: str) -> EC2Error:
-    """Return the answer to a signature that no secret can make right."""
+    """Return the error for a signature that no secret can match."""
     return EC2Error("SignatureDoesNotMatch", message, 403)
 
 
 def request_expired() -> EC2Error:
-    """Return the answer to a signature outside its time."""
+    """Return the error for a signature outside its validity."""
     return EC2Error("RequestExpired", "Request has expired.")
 
 
 def invalid_client_token_id() -> EC2Error:
-    """Return the answer to an access key that cannot be a user's name."""
+    """Return the error for an access key that cannot be a user name."""
     return EC2Error(
         "InvalidClientTokenId",
         "The X.509 certificate or AWS access key ID provided does not exist in our records.",
@@ -73,5 +73,5 @@ def invalid_client_token_id() -> EC2Error:
 
 
 def auth_failure() -> EC2Error:
-    """Return the one answer for users that do not exist, may not sign, or signed with another secret."""
+    """Return the error for users who do not exist, may not sign, or signed with another secret."""
     return EC2Error("AuthFailure", "AWS was not able to validate the provided access credentials", 401)

@@ -1,12 +1,12 @@
-"""AWS Signature Version 2, verified: HmacSHA256 or HmacSHA1, by GET or by POST of a form.
+"""AWS Signature Version 2: HmacSHA256 or HmacSHA1, in a GET or in a POST of a form.
 
 AWS General Reference, "Signature Version 2 signing process". Libcloud, boto 2, the Perl clients and the tools of the
-Ruby econe-server sign so. Covered are the method, the host, the path and the parameters, sorted by name: either those
-of the query string or those of the form. What the signature would leave uncovered (the other of the two, or the order
-of parameters of the same name) is refused.
+Ruby econe-server use it. It covers the method, the host, the path and the parameters, sorted by name: either those of
+the query string or those of the form. What it does not cover is refused: the other of the two, and duplicate
+parameters, whose order it leaves open.
 
-The Ruby tools upload an image by a form with a file at its end (`multipart/form-data`), of which they sign the fields
-as those of any other form, and not the file.
+The Ruby tools upload an image in a form that ends with a file (`multipart/form-data`). They sign its fields as those of
+any other form, and not the file.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
 
-from econed.auth.claim import MAX_LIFE, Validity, epoch, percent_encode, user_name
 from econed.auth.endpoints import Endpoint
 from econed.auth.failures import (
     incomplete_signature,
@@ -26,11 +25,12 @@ from econed.auth.failures import (
     missing_parameter,
     timestamp_and_expires,
 )
-from econed.wire.query import Pairs, each_once
+from econed.auth.signature import MAX_LIFETIME, Validity, epoch_seconds, percent_encode, user_name
+from econed.wire.query import Pairs
 from econed.wire.signed_request import SignedRequest
 
-_METHODS = {"HmacSHA256": "sha256", "HmacSHA1": "sha1"}
-_MARKS = frozenset({"AWSAccessKeyId", "Signature", "SignatureMethod", "SignatureVersion"})
+_DIGESTS = {"HmacSHA256": "sha256", "HmacSHA1": "sha1"}
+_DISTINCTIVE_PARAMETERS = frozenset({"AWSAccessKeyId", "Signature", "SignatureMethod", "SignatureVersion"})
 
 
 @dataclass(frozen=True)
@@ -46,37 +46,40 @@ class SigV2Claim:
 
     @cached_property
     def canonical_query(self) -> bytes:
-        """The parameters as they are signed: encoded, in the byte order of their names."""
+        """The covered parameters, percent-encoded and sorted by the bytes of their names."""
         return b"&".join(
             b"%s=%s" % (percent_encode(name), percent_encode(value)) for name, value in sorted(self.covered)
         )
 
     def expected(self, secret: str, endpoint: Endpoint) -> bytes:
-        """Return the signature of the owner of `secret` for this request at `endpoint`."""
+        """Return the signature for this request that the owner of `secret` would send to `endpoint`."""
         return sign(secret, self.digest, string_to_sign(self, endpoint))
 
 
-def present(request: SignedRequest) -> bool:
-    """Return whether the query string or the form claims to hold a Version 2 signature."""
-    return any(name in _MARKS for name, _ in (*request.query_pairs, *request.form_pairs))
+def is_present(request: SignedRequest) -> bool:
+    """Whether the query string or the form appears to contain a Version 2 signature."""
+    return any(name in _DISTINCTIVE_PARAMETERS for name, _ in (*request.query_pairs, *request.form_pairs))
 
 
 def read(request: SignedRequest) -> SigV2Claim:
-    """Return the claim in the query string or the form; raises `EC2Error` if it cannot be one."""
+    """Return the claim in the query string or the form; raises `EC2Error` if it is malformed.
+
+    The caller must refuse duplicate parameters (`econed.auth.authenticator.read_claim`).
+    """
     if request.query and (request.body or request.fields):
         raise incomplete_signature("Signature Version 2 covers the query string or the form, not both.")
-    given = each_once(request.query_pairs or request.form_pairs)
-    values = dict(given)
-    signature, caller = _required(values, "Signature"), _required(values, "AWSAccessKeyId")
+    pairs = request.query_pairs or request.form_pairs
+    values = dict(pairs)
+    signature, access_key = _required(values, "Signature"), _required(values, "AWSAccessKeyId")
     if _required(values, "SignatureVersion") != "2":
         raise invalid_parameter("SignatureVersion", "2")
-    digest = _METHODS.get(_required(values, "SignatureMethod"))
+    digest = _DIGESTS.get(_required(values, "SignatureMethod"))
     if digest is None:
         raise invalid_parameter("SignatureMethod", "HmacSHA256 or HmacSHA1")
     return SigV2Claim(
         method=request.method,
-        access_key=user_name(caller),
-        covered=tuple(pair for pair in given if pair[0] != "Signature"),
+        access_key=user_name(access_key),
+        covered=tuple(pair for pair in pairs if pair[0] != "Signature"),
         digest=digest,
         signature=signature.encode(),
         validity=_validity(values),
@@ -101,19 +104,19 @@ def _required(values: Mapping[str, str], name: str) -> str:
 
 
 def _validity(values: Mapping[str, str]) -> Validity:
-    """Return the time in which the signature counts: 15 minutes about its Timestamp, or until it Expires."""
-    made, ends = values.get("Timestamp"), values.get("Expires")
-    if made and ends:
+    """Return the validity: 15 minutes before and after Timestamp, or until Expires."""
+    timestamp, expires = values.get("Timestamp"), values.get("Expires")
+    if timestamp and expires:
         raise timestamp_and_expires()
-    if ends:
-        expiry = _epoch("Expires", ends)
-        return Validity(expiry - MAX_LIFE, expiry)
-    return Validity.dated(_epoch("Timestamp", made or _required(values, "Timestamp")))
+    if expires:
+        expiry = _parse_date("Expires", expires)
+        return Validity(expiry - MAX_LIFETIME, expiry)
+    return Validity.around(_parse_date("Timestamp", timestamp or _required(values, "Timestamp")))
 
 
-def _epoch(name: str, text: str) -> float:
-    """Return the time of an ISO 8601 date; without a zone it is in UTC, as Amazon reads it."""
+def _parse_date(name: str, text: str) -> float:
+    """Return an ISO 8601 date in seconds since the epoch; without a time zone it is in UTC, as at Amazon."""
     try:
-        return epoch(datetime.fromisoformat(text))
+        return epoch_seconds(datetime.fromisoformat(text))
     except (ValueError, OverflowError):
         raise invalid_parameter(name, "a date in ISO 8601 format, as 2014-06-20T08:40:23Z") from None

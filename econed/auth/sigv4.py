@@ -1,12 +1,12 @@
-"""AWS Signature Version 4, verified: in the Authorization header, or in the query string ("presigned").
+"""AWS Signature Version 4: in the Authorization header, or in the query string ("presigned").
 
-AWS documentation: "AWS Signature Version 4 for API requests". Pure functions over the raw request. The region and the
-service are those that the claim's own scope names: an OpenNebula cloud has no names of its own for them, and boto 2
-makes them up out of the host.
+AWS documentation: "AWS Signature Version 4 for API requests". Pure functions over the raw request. Any region and
+service are accepted in the scope of a signature: an OpenNebula cloud has no names for them, and boto 2 derives them
+from the host.
 
-Covered are the method, the host, the path, the whole query string, the whole body (by its hash) and the other headers
-that the client signed. A session token (X-Amz-Security-Token) is covered where the client signed it, and means nothing
-here.
+The signature covers the method, the host, the path, the whole query string, the whole body (by its hash) and the other
+headers that the client signed. A session token (X-Amz-Security-Token) is covered if the client signed it, and otherwise
+ignored.
 """
 
 from __future__ import annotations
@@ -20,35 +20,43 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cached_property
 
-from econed.auth.claim import MAX_LIFE, MAX_SKEW, Validity, as_text, epoch, percent_encode, user_name
 from econed.auth.endpoints import Endpoint
 from econed.auth.failures import incomplete_signature, signature_does_not_match
+from econed.auth.signature import (
+    MAX_LIFETIME,
+    MAX_SKEW,
+    Validity,
+    decode_text,
+    epoch_seconds,
+    percent_encode,
+    user_name,
+)
 from econed.errors import EC2Error
-from econed.wire.query import Pairs, each_once
+from econed.wire.query import Pairs
 from econed.wire.signed_request import SignedRequest
 
 ALGORITHM = b"AWS4-HMAC-SHA256"
 TERMINATOR = b"aws4_request"
 UNSIGNED_PAYLOAD = b"UNSIGNED-PAYLOAD"
 
-_STAMP_FORMAT = "%Y%m%dT%H%M%SZ"
 MAX_SIGNED_HEADERS = 500
-"""As many as a request may have: a stranger must not choose how often the headers are looked through."""
+"""As many as a request may have: limits the header lookups for a request whose sender is not authenticated yet."""
 
-_STAMP = re.compile(rb"[0-9]{8}T[0-9]{6}Z")
+_TIMESTAMP_FORMAT = "%Y%m%dT%H%M%SZ"
+_TIMESTAMP = re.compile(rb"[0-9]{8}T[0-9]{6}Z")
 _HASH = re.compile(rb"[0-9a-f]{64}")
 _SECONDS = re.compile(rb"[0-9]{1,6}")
 _REGION = re.compile(rb"[0-9A-Za-z](?:[0-9A-Za-z._-]{0,126}[0-9A-Za-z])?")
 _HEADER_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")
 _PARTS = ("Credential", "SignedHeaders", "Signature")
-_NEXT_PART = re.compile(rb",[ \t]*(?=(?:Credential|SignedHeaders|Signature)=)")
-_QUERY_PARTS = ("X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Date", "X-Amz-SignedHeaders", "X-Amz-Signature")
-_QUERY_MARKS = frozenset({"X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Signature"})
+_PART_SEPARATOR = re.compile(rb",[ \t]*(?=(?:Credential|SignedHeaders|Signature)=)")
+_QUERY_PARAMETERS = ("X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Date", "X-Amz-SignedHeaders", "X-Amz-Signature")
+_DISTINCTIVE_PARAMETERS = frozenset({"X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Signature"})
 
 
 @dataclass(frozen=True)
 class Scope:
-    """What a signing key is good for: `date` (YYYYMMDD), `region` and `service`, as the client named them."""
+    """The scope of a signing key: `date` (YYYYMMDD), `region` and `service`, as the client sent them."""
 
     date: bytes
     region: bytes
@@ -60,10 +68,10 @@ class Scope:
 
 @dataclass(frozen=True)
 class SigV4Claim:
-    """A Version 4 signature as it stands in `request`.
+    """A Version 4 signature in `request`.
 
-    `stamp` is its time in the form that is signed (20150830T123600Z), `query` the query string's parameters without
-    the signature itself, `payload_hash` what is signed in the place of the body.
+    `timestamp` is its date as signed (20150830T123600Z), `query` are the parameters of the query string without the
+    signature itself, and `payload_hash` is signed in place of the body.
     """
 
     request: SignedRequest
@@ -71,74 +79,76 @@ class SigV4Claim:
     scope: Scope
     signed_headers: tuple[str, ...]
     signature: bytes
-    stamp: bytes
+    timestamp: bytes
     validity: Validity
     query: Pairs
     payload_hash: bytes
 
     @cached_property
     def canonical_query(self) -> bytes:
-        """The query string as it is signed: encoded anew, in the order of the encoded names."""
+        """The query string as signed: percent-encoded again and sorted by encoded name and value."""
         return b"&".join(
             b"%s=%s" % pair
             for pair in sorted((percent_encode(name), percent_encode(value)) for name, value in self.query)
         )
 
     def expected(self, secret: str, endpoint: Endpoint) -> bytes:
-        """Return the signature of the owner of `secret` for this request at `endpoint`."""
+        """Return the signature for this request that the owner of `secret` would send to `endpoint`."""
         return sign(secret, self.scope, string_to_sign(self, canonical_request(self, endpoint)))
 
 
-def in_header(request: SignedRequest) -> bool:
-    """Return whether an Authorization header claims to be Amazon's. Others (Basic, Bearer) are none of our business."""
+def is_in_header(request: SignedRequest) -> bool:
+    """Whether an Authorization header is of a scheme of Amazon's. Other schemes (Basic, Bearer) are ignored."""
     return any(value.lstrip().startswith(b"AWS") for value in request.header("authorization"))
 
 
-def in_query(request: SignedRequest) -> bool:
-    """Return whether the query string claims to hold a Version 4 signature."""
-    return any(name in _QUERY_MARKS for name, _ in request.query_pairs)
+def is_in_query(request: SignedRequest) -> bool:
+    """Whether the query string appears to contain a Version 4 signature."""
+    return any(name in _DISTINCTIVE_PARAMETERS for name, _ in request.query_pairs)
 
 
 def read_header(request: SignedRequest) -> SigV4Claim:
-    """Return the claim in the Authorization header; raises `EC2Error` if it cannot be one.
+    """Return the claim in the Authorization header; raises `EC2Error` if it is malformed.
 
-    Whether its query string names a parameter twice is for the caller to look at (`each_once`).
+    The caller must refuse duplicate parameters (`econed.auth.authenticator.read_claim`).
     """
     parts = _authorization(request)
-    stamp, signed_at = _header_date(request, _signed_headers(parts["SignedHeaders"]))
-    return _claim(request, parts, stamp, Validity.dated(signed_at), request.query_pairs)
+    timestamp, signed_at = _header_date(request, _signed_headers(parts["SignedHeaders"]))
+    return _claim(request, parts, timestamp, Validity.around(signed_at), request.query_pairs)
 
 
 def read_query(request: SignedRequest) -> SigV4Claim:
-    """Return the claim in the query string; raises `EC2Error` if it cannot be one."""
-    query = each_once(request.query_pairs)
-    given = {name: value.encode() for name, value in query}
-    _require(given, _QUERY_PARTS, "AWS query-string parameters must include")
-    if given["X-Amz-Algorithm"] != ALGORITHM:
+    """Return the claim in the query string; raises `EC2Error` if it is malformed.
+
+    The caller must refuse duplicate parameters (`econed.auth.authenticator.read_claim`).
+    """
+    parameters = {name: value.encode() for name, value in request.query_pairs}
+    _require(parameters, _QUERY_PARAMETERS, "AWS query-string parameters must include")
+    if parameters["X-Amz-Algorithm"] != ALGORITHM:
         raise _unsupported_algorithm()
-    stamp = given["X-Amz-Date"]
-    validity = _presigned(_parsed(stamp), given.get("X-Amz-Expires"))
-    covered = tuple(pair for pair in query if pair[0] != "X-Amz-Signature")
-    return _claim(request, {part: given[f"X-Amz-{part}"] for part in _PARTS}, stamp, validity, covered)
+    timestamp = parameters["X-Amz-Date"]
+    validity = _presigned_validity(_parse_timestamp(timestamp), parameters.get("X-Amz-Expires"))
+    covered = tuple(pair for pair in request.query_pairs if pair[0] != "X-Amz-Signature")
+    return _claim(request, {part: parameters[f"X-Amz-{part}"] for part in _PARTS}, timestamp, validity, covered)
 
 
 def signed_region(request: SignedRequest) -> str | None:
-    """Return the region in the scope of a signature; None where there is none, or one that no region can be called.
+    """Return the region in the scope of a signature; None if there is none, or if it cannot be a region's name.
 
-    Only a scope of the service ec2 counts: boto 2 makes both up out of a host that it does not know. Nothing is proven
-    by it, since a request that is let in by a certificate may name any.
+    Only scopes of the service ec2 count: boto 2 derives both from a host that it does not know. The region is not
+    verified: a request that is authenticated by a certificate may contain any.
     """
     try:
-        credential = _authorization(request)["Credential"] if in_header(request) else _query_credential(request)
+        credential = _authorization(request)["Credential"] if is_in_header(request) else _query_credential(request)
     except EC2Error:
         return None
     fields = credential.rsplit(b"/", 4)
-    named = _REGION.fullmatch(fields[2]) if len(fields) == 5 and fields[3] == b"ec2" else None
-    return named[0].decode("ascii") if named is not None else None
+    region = _REGION.fullmatch(fields[2]) if len(fields) == 5 and fields[3] == b"ec2" else None
+    return region[0].decode("ascii") if region is not None else None
 
 
 def canonical_request(claim: SigV4Claim, endpoint: Endpoint) -> bytes:
-    """Return the canonical request (task 1 of signing) as it reads at `endpoint`."""
+    """Return the canonical request (task 1 of signing) for `endpoint`."""
     request = claim.request
     headers = (b"%s:%s\n" % (name.encode(), _header_value(request, name, endpoint)) for name in claim.signed_headers)
     return b"\n".join(
@@ -155,11 +165,11 @@ def canonical_request(claim: SigV4Claim, endpoint: Endpoint) -> bytes:
 
 def string_to_sign(claim: SigV4Claim, canonical: bytes) -> bytes:
     """Return the string to sign (task 2) for a canonical request."""
-    return b"\n".join((ALGORITHM, claim.stamp, bytes(claim.scope), hashlib.sha256(canonical).hexdigest().encode()))
+    return b"\n".join((ALGORITHM, claim.timestamp, bytes(claim.scope), hashlib.sha256(canonical).hexdigest().encode()))
 
 
 def sign(secret: str, scope: Scope, text: bytes) -> bytes:
-    """Return the signature in hex (tasks 3 and 4): `text` under the key that `secret` gives for `scope`."""
+    """Return the signature of `text` in hex (tasks 3 and 4), with the key derived from `secret` and `scope`."""
     key = b"AWS4" + secret.encode()
     for step in (scope.date, scope.region, scope.service, TERMINATOR):
         key = hmac.digest(key, step, "sha256")
@@ -167,30 +177,30 @@ def sign(secret: str, scope: Scope, text: bytes) -> bytes:
 
 
 def normalized(path: bytes) -> bytes:
-    """Return the path without `.`, `..` and empty segments (RFC 3986, 5.2.4), as all services but S3 sign it."""
-    kept: list[bytes] = []
+    """Return the path without `.`, `..` and empty segments (RFC 3986, 5.2.4), as signed for all services but S3."""
+    segments: list[bytes] = []
     for segment in path.split(b"/"):
         if segment == b"..":
-            del kept[-1:]
+            del segments[-1:]
         elif segment not in (b"", b"."):
-            kept.append(segment)
-    return b"/" + b"/".join(kept) + (b"/" if kept and path.endswith(b"/") else b"")
+            segments.append(segment)
+    return b"/" + b"/".join(segments) + (b"/" if segments and path.endswith(b"/") else b"")
 
 
 def _claim(
-    request: SignedRequest, parts: Mapping[str, bytes], stamp: bytes, validity: Validity, query: Pairs
+    request: SignedRequest, parts: Mapping[str, bytes], timestamp: bytes, validity: Validity, query: Pairs
 ) -> SigV4Claim:
-    caller, scope = _credential(parts["Credential"], stamp)
+    access_key, scope = _credential(parts["Credential"], timestamp)
     signed_headers = _signed_headers(parts["SignedHeaders"])
     if "host" not in signed_headers:
         raise signature_does_not_match("'Host' must be a 'SignedHeader' in the AWS Authorization.")
     return SigV4Claim(
         request=request,
-        access_key=user_name(as_text(caller)),
+        access_key=user_name(decode_text(access_key)),
         scope=scope,
         signed_headers=signed_headers,
         signature=parts["Signature"],
-        stamp=stamp,
+        timestamp=timestamp,
         validity=validity,
         query=query,
         payload_hash=_payload_hash(request),
@@ -206,8 +216,8 @@ def _authorization(request: SignedRequest) -> dict[str, bytes]:
     if algorithm != ALGORITHM:
         raise _unsupported_algorithm()
     parts: dict[str, bytes] = {}
-    # A user's name may hold a comma or an equals sign: parts begin where their names do, not at any comma.
-    for part in _NEXT_PART.split(rest.strip()):
+    # A user name may contain commas and equals signs, so only a comma before the name of a part separates parts.
+    for part in _PART_SEPARATOR.split(rest.strip()):
         name, _, value = part.partition(b"=")
         key = name.decode("ascii", "replace")
         if key not in _PARTS or key in parts:
@@ -221,8 +231,8 @@ def _query_credential(request: SignedRequest) -> bytes:
     return next((value.encode() for name, value in request.query_pairs if name == "X-Amz-Credential"), b"")
 
 
-def _require(given: Mapping[str, bytes], names: tuple[str, ...], message: str) -> None:
-    missing = [f"'{name}'" for name in names if not given.get(name)]
+def _require(values: Mapping[str, bytes], names: tuple[str, ...], message: str) -> None:
+    missing = [f"'{name}'" for name in names if not values.get(name)]
     if missing:
         raise incomplete_signature(f"{message} {', '.join(missing)}.")
 
@@ -231,27 +241,27 @@ def _unsupported_algorithm() -> EC2Error:
     return incomplete_signature(f"Unsupported AWS algorithm: it must be {ALGORITHM.decode()}.")
 
 
-def _credential(text: bytes, stamp: bytes) -> tuple[bytes, Scope]:
-    """Return the access key and the scope. From the right: a user's name may hold slashes."""
+def _credential(text: bytes, timestamp: bytes) -> tuple[bytes, Scope]:
+    """Return the access key and the scope. Splits from the right, since a user name may contain slashes."""
     fields = text.rsplit(b"/", 4)
     if len(fields) != 5:
         raise incomplete_signature("Credential must have five elements, delimited by slashes.")
-    caller, date, region, service, terminator = fields
+    access_key, date, region, service, terminator = fields
     if terminator != TERMINATOR:
         raise signature_does_not_match(f"Credential should be scoped with a valid terminator: '{TERMINATOR.decode()}'.")
     if not region or not service:
         raise signature_does_not_match("Credential should be scoped to a region and a service.")
-    if date != stamp[:8]:
+    if date != timestamp[:8]:
         raise signature_does_not_match(
             "Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP."
         )
-    return caller, Scope(date, region, service)
+    return access_key, Scope(date, region, service)
 
 
 def _signed_headers(text: bytes) -> tuple[str, ...]:
-    """Return the names in order. Nothing but names: a line break among them would give one signature two readings."""
+    """Return the names, sorted. Other characters are refused: a line break would make a signature ambiguous."""
     if text.count(b";") >= MAX_SIGNED_HEADERS:
-        raise incomplete_signature(f"SignedHeaders must be {MAX_SIGNED_HEADERS} names at most.")
+        raise incomplete_signature(f"SignedHeaders must contain at most {MAX_SIGNED_HEADERS} names.")
     names = sorted(name.strip().lower() for name in text.split(b";"))
     if len(set(names)) != len(names) or not all(_HEADER_NAME.fullmatch(name) for name in names):
         raise incomplete_signature("SignedHeaders must be different names of headers, delimited by semicolons.")
@@ -259,78 +269,77 @@ def _signed_headers(text: bytes) -> tuple[str, ...]:
 
 
 def _header_date(request: SignedRequest, signed_headers: tuple[str, ...]) -> tuple[bytes, float]:
-    """Return the date as it was signed, and in seconds: that of X-Amz-Date, or else of a signed Date."""
-    amz, plain = request.header("x-amz-date"), request.header("date")
-    if len(amz) == 1:
-        stamp = amz[0].strip()
-        return stamp, _parsed(stamp)
-    if amz or len(plain) != 1 or "date" not in signed_headers:
+    """Return the date as signed and in seconds since the epoch: X-Amz-Date, or else a signed Date."""
+    amz_dates, dates = request.header("x-amz-date"), request.header("date")
+    if len(amz_dates) == 1:
+        timestamp = amz_dates[0].strip()
+        return timestamp, _parse_timestamp(timestamp)
+    if amz_dates or len(dates) != 1 or "date" not in signed_headers:
         raise incomplete_signature("Authorization header requires either an 'X-Amz-Date' or a signed 'Date' header.")
-    stamp = plain[0].strip()
-    if _STAMP.fullmatch(stamp):
-        return stamp, _parsed(stamp)
+    date = dates[0].strip()
+    if _TIMESTAMP.fullmatch(date):
+        return date, _parse_timestamp(date)
     try:
-        signed_at = epoch(parsedate_to_datetime(stamp.decode("ascii")))
-        return datetime.fromtimestamp(signed_at, UTC).strftime(_STAMP_FORMAT).encode(), signed_at
+        signed_at = epoch_seconds(parsedate_to_datetime(date.decode("ascii")))
+        return datetime.fromtimestamp(signed_at, UTC).strftime(_TIMESTAMP_FORMAT).encode(), signed_at
     except (ValueError, OverflowError):
-        raise _bad_date() from None
+        raise _invalid_date() from None
 
 
-def _parsed(stamp: bytes) -> float:
-    """Return the time of a stamp in ISO 8601's basic format."""
-    if not _STAMP.fullmatch(stamp):
-        raise _bad_date()
+def _parse_timestamp(timestamp: bytes) -> float:
+    """Return a date in ISO 8601's basic format in seconds since the epoch."""
+    if not _TIMESTAMP.fullmatch(timestamp):
+        raise _invalid_date()
     try:
-        return epoch(datetime.strptime(stamp.decode(), _STAMP_FORMAT))
+        return epoch_seconds(datetime.strptime(timestamp.decode(), _TIMESTAMP_FORMAT))
     except ValueError:
-        raise _bad_date() from None
+        raise _invalid_date() from None
 
 
-def _bad_date() -> EC2Error:
+def _invalid_date() -> EC2Error:
     return incomplete_signature("Date must be in ISO-8601 'basic format', as 20150830T123600Z.")
 
 
-def _presigned(signed_at: float, expires: bytes | None) -> Validity:
-    """Return when a presigned request counts: until its own expiry, or if it names none, like any other."""
+def _presigned_validity(signed_at: float, expires: bytes | None) -> Validity:
+    """Return the validity of a presigned request: until X-Amz-Expires, without it as of other requests."""
     if expires is None:
-        return Validity.dated(signed_at)
-    if not _SECONDS.fullmatch(expires) or not 1 <= int(expires) <= MAX_LIFE:
-        raise incomplete_signature(f"X-Amz-Expires must be a number of seconds from 1 to {MAX_LIFE}.")
+        return Validity.around(signed_at)
+    if not _SECONDS.fullmatch(expires) or not 1 <= int(expires) <= MAX_LIFETIME:
+        raise incomplete_signature(f"X-Amz-Expires must be a number of seconds from 1 to {MAX_LIFETIME}.")
     return Validity(signed_at - MAX_SKEW, signed_at + int(expires))
 
 
 def _payload_hash(request: SignedRequest) -> bytes:
-    """Return the hash of the body that arrived, whatever the client says of it.
+    """Return the hash of the received body.
 
-    A client may name the hash itself; then it must be the right one. UNSIGNED-PAYLOAD is what libcloud says of no
-    body at all, and taken for that only: EC2 has no unsigned bodies.
+    A hash that the client sends must be correct. libcloud sends UNSIGNED-PAYLOAD for an empty body, and it is accepted
+    only for that: EC2 has no unsigned bodies.
     """
     if request.fields is not None:
         return _announced_hash(request)
     actual = hashlib.sha256(request.body).hexdigest().encode()
-    named = request.header("x-amz-content-sha256")
-    if not named or named == (actual,):
+    announced = request.header("x-amz-content-sha256")
+    if not announced or announced == (actual,):
         return actual
-    if named == (UNSIGNED_PAYLOAD,) and not request.body:
+    if announced == (UNSIGNED_PAYLOAD,) and not request.body:
         return UNSIGNED_PAYLOAD
     raise signature_does_not_match("The provided 'x-amz-content-sha256' header does not match what was computed.")
 
 
 def _announced_hash(request: SignedRequest) -> bytes:
-    """Return what the client says of a body that is still to come, which is then signed.
+    """Return the hash that the client sent for a body that has not been received yet; it is signed.
 
-    UNSIGNED-PAYLOAD leaves the body uncovered, as Version 2 leaves the file. Whoever takes the body in holds it against
-    a hash.
+    The receiver of the body checks the hash. With UNSIGNED-PAYLOAD the body is not covered, as the file in Version 2.
     """
-    named = request.header("x-amz-content-sha256")
-    if len(named) != 1 or not (named[0] == UNSIGNED_PAYLOAD or _HASH.fullmatch(named[0])):
+    announced = request.header("x-amz-content-sha256")
+    if len(announced) != 1 or not (announced[0] == UNSIGNED_PAYLOAD or _HASH.fullmatch(announced[0])):
         raise incomplete_signature(
             "A form with a file requires one 'x-amz-content-sha256' header: the hash of the body, or UNSIGNED-PAYLOAD."
         )
-    return named[0]
+    return announced[0]
 
 
 def _header_value(request: SignedRequest, name: str, endpoint: Endpoint) -> bytes:
-    """Return the canonical value: each trimmed, its white space single, all of them joined by commas."""
+    """Return the canonical value of a header: values joined by commas, each trimmed and with single spaces."""
     values = (endpoint.host,) if name == "host" else request.header(name)
     return b",".join(b" ".join(value.split()) for value in values)

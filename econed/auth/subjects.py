@@ -1,12 +1,11 @@
-r"""Whose a certificate is, written as OpenNebula keeps it: the PASSWORD of a user of the driver x509.
+r"""The subject of a certificate as OpenNebula stores it: in the PASSWORD of a user of the driver x509.
 
-`oneuser` writes there what Ruby's `X509::Name#to_s` gives, which is OpenSSL's X509_NAME_oneline:
-`/C=ES/O=ONE/CN=alice`, each byte that is no printable ASCII as `\xC3`. Then blanks become `\20` (OpenNebula 5.12,
-`X509Auth.escape_dn`), for oned takes no PASSWORD with a blank in it. OpenSSL 3 puts a backslash before a `/` or `+`
-within a value, OpenSSL 1 did not: what `oneuser` wrote with that still counts, but for names where it could be read in
-two ways.
+`oneuser` writes the result of Ruby's `X509::Name#to_s`, which is OpenSSL's X509_NAME_oneline: `/C=ES/O=ONE/CN=alice`,
+with each byte that is not printable ASCII as `\xC3`. Spaces are then replaced by `\20` (OpenNebula 5.12,
+`X509Auth.escape_dn`), since oned accepts no PASSWORD with spaces. OpenSSL 3 escapes `/` and `+` within a value by a
+backslash, OpenSSL 1 did not: subjects that `oneuser` wrote with OpenSSL 1 are still accepted unless ambiguous.
 
-Spellings are compared as wholes. A name that could be mistaken for another one in its spelling has none at all.
+Spellings are compared as a whole. A subject whose spelling could also be that of another one has no spelling.
 """
 
 from __future__ import annotations
@@ -59,35 +58,35 @@ _SHORT_NAMES: Final[Mapping[str, str]] = MappingProxyType(
         "1.3.6.1.4.1.311.60.2.1.3": "jurisdictionC",
     }
 )
-"""OpenSSL's short names of what a subject is made of; of anything else it writes the number."""
+"""OpenSSL's short names of attribute types; it writes other types as their dotted number."""
 
-_WIDE: Final = MappingProxyType({"BMPString": "utf-16-be", "UniversalString": "utf-32-be"})
-"""The encodings of the strings that are not of single bytes."""
+_WIDE_ENCODINGS: Final = MappingProxyType({"BMPString": "utf-16-be", "UniversalString": "utf-32-be"})
+"""The encodings of the string types with several bytes per character."""
 
-_BLANK = r"\20"
+_ESCAPED_SPACE = r"\20"
 
-# A backslash in a value that could be taken for one of the escapes, or for that of the separator after the value.
-_LIKE_AN_ESCAPE = re.compile(r"\\(?:x[0-9A-Fa-f]{2}|20|[/+]|\Z)")
-# What could be taken for the next part of the name where it is not escaped.
-_LIKE_A_PART = re.compile(r"[/+][^/+]*=")
+# A backslash in a value that could be read as an escape, or as escaping the separator after the value.
+_APPARENT_ESCAPE = re.compile(r"\\(?:x[0-9A-Fa-f]{2}|20|[/+]|\Z)")
+# Text in a value that could be read as the next part of the name if it is not escaped.
+_APPARENT_PART = re.compile(r"[/+][^/+]*=")
 
 
 def spellings(certificate: Certificate) -> tuple[str, ...]:
-    """Return how OpenNebula may have kept the subject of a certificate, as it is written today first.
+    """Return the spellings of a certificate's subject that OpenNebula may have stored, today's first.
 
-    None at all if the subject is empty, or cannot be told from another one, or is not encoded as X.509 has it.
+    The result is empty if the subject is empty, ambiguous, or not encoded according to X.509.
     """
     try:
         name = certificate.subject
     except ValueError:
         return ()
     values = [_raw(attribute) for attribute in name]
-    if not values or any(_is_doubtful(attribute, raw) for attribute, raw in zip(name, values, strict=True)):
+    if not values or any(_is_ambiguous(attribute, raw) for attribute, raw in zip(name, values, strict=True)):
         return ()
     lines = [_oneline(name)]
-    if all(len(part) == 1 for part in name.rdns) and not any(_LIKE_A_PART.search(_shown(raw)) for raw in values):
+    if all(len(part) == 1 for part in name.rdns) and not any(_APPARENT_PART.search(_printable(raw)) for raw in values):
         lines.append(_oneline(name, escape=False))
-    return tuple(dict.fromkeys(line.replace(" ", _BLANK) for line in lines))
+    return tuple(dict.fromkeys(line.replace(" ", _ESCAPED_SPACE) for line in lines))
 
 
 def _oneline(name: Name, *, escape: bool = True) -> str:
@@ -95,32 +94,32 @@ def _oneline(name: Name, *, escape: bool = True) -> str:
 
 
 def _part(part: RelativeDistinguishedName, escape: bool) -> str:
-    """Return one part of a name; where it has several attributes, OpenSSL 3 joins them by a plus."""
-    return "+".join(f"{_type(each)}={_value(each, escape)}" for each in part)
+    """Return a part of a name; OpenSSL 3 joins several attributes by a plus."""
+    return "+".join(f"{_type(attribute)}={_value(attribute, escape)}" for attribute in part)
 
 
 def _type(attribute: NameAttribute[Any]) -> str:
-    number = attribute.oid.dotted_string
-    return _SHORT_NAMES.get(number, number)
+    oid = attribute.oid.dotted_string
+    return _SHORT_NAMES.get(oid, oid)
 
 
 def _value(attribute: NameAttribute[Any], escape: bool) -> str:
-    shown = _shown(_raw(attribute))
-    return re.sub(r"([/+])", r"\\\1", shown) if escape else shown
+    value = _printable(_raw(attribute))
+    return re.sub(r"([/+])", r"\\\1", value) if escape else value
 
 
 def _raw(attribute: NameAttribute[Any]) -> bytes:
-    """Return the bytes of a value as they stand in the certificate."""
+    """Return the bytes of a value in the certificate."""
     value = attribute.value
-    return value if isinstance(value, bytes) else value.encode(_WIDE.get(attribute._type.name, "utf-8"))
+    return value if isinstance(value, bytes) else value.encode(_WIDE_ENCODINGS.get(attribute._type.name, "utf-8"))
 
 
-def _shown(raw: bytes) -> str:
+def _printable(raw: bytes) -> str:
     return "".join(chr(byte) if 0x20 <= byte <= 0x7E else f"\\x{byte:02X}" for byte in raw)
 
 
-def _is_doubtful(attribute: NameAttribute[Any], raw: bytes) -> bool:
-    """Whether a value, or the bytes of a string of wide characters, could also be those of another one."""
-    if attribute._type.name not in _WIDE and b"\0" in raw:
+def _is_ambiguous(attribute: NameAttribute[Any], raw: bytes) -> bool:
+    """Whether the spelling of a value could also be that of another value."""
+    if attribute._type.name not in _WIDE_ENCODINGS and b"\0" in raw:
         return True
-    return _LIKE_AN_ESCAPE.search(raw.decode("latin-1")) is not None
+    return _APPARENT_ESCAPE.search(raw.decode("latin-1")) is not None

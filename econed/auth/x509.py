@@ -1,9 +1,10 @@
-"""From the certificate of a client to the OpenNebula user whose it is (econe.conf, `auth: x509`).
+"""Authenticates requests by the certificate of the client (econe.conf, `auth: x509`).
 
-A user comes in by the subject of a certificate that his PASSWORD names, and by nothing else. Who issued it is the
-business of whoever verified it, our own TLS or a trusted proxy. The Ruby server also looked for the issuer's name among
-the users, to take proxy certificates (RFC 3820), without looking whether it was one: where a user's PASSWORD named an
-authority, everybody with a certificate of that authority was that user. Proxy certificates are not taken here.
+A user is identified by the subject of their certificate, which their PASSWORD contains, and by nothing else. The issuer
+was checked when the certificate was verified, by our own TLS or by a trusted proxy. The Ruby server also looked for the
+issuer's name among the users, to accept proxy certificates (RFC 3820), without checking that the certificate was one:
+if a user's PASSWORD contained the name of an authority, every certificate of that authority authenticated as that user.
+Proxy certificates are not accepted here.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ from econed.wire.signed_request import SignedRequest
 
 @implementer(IAuthenticator)
 class CertificateAuthenticator:
-    """Tells who is calling by the certificate of the client, which has been verified; signatures are not looked at.
+    """Authenticates users by the verified certificate of the client; signatures are ignored.
 
-    `clock` gives the time in seconds since the epoch. `log` is told where OpenNebula names two users for one subject.
+    `clock` gives the time in seconds since the epoch. `log` receives subjects that several users have.
     """
 
     def __init__(self, users: IUserDirectory, clock: IReactorTime, log: Logger) -> None:
@@ -35,18 +36,18 @@ class CertificateAuthenticator:
         self._log = log
 
     async def authenticate(self, request: SignedRequest) -> User:
-        """Return the user whose certificate came with `request`; raises as `IAuthenticator.authenticate`."""
+        """Return the user of the certificate in `request`; raises as `IAuthenticator.authenticate`."""
         if request.certificate is None:
             raise missing_authentication_token()
-        certificate = _read(request.certificate)
+        certificate = _parse(request.certificate)
         if certificate is None or not self._is_valid(certificate):
             raise auth_failure()
-        subject = spellings(certificate)
-        users = [user for user in await self._users.find_by_subject(subject) if user.enabled]
+        subject_spellings = spellings(certificate)
+        users = [user for user in await self._users.find_by_subject(subject_spellings) if user.enabled]
         if len(users) > 1:
             self._log.warn(
-                "nobody is let in by the certificate of {subject}, it is named for the users {users}",
-                subject=subject[0],
+                "refusing the certificate of {subject}: several users have this subject: {users}",
+                subject=subject_spellings[0],
                 users=", ".join(sorted(user.name for user in users)),
             )
         if len(users) != 1:
@@ -54,12 +55,12 @@ class CertificateAuthenticator:
         return users[0]
 
     def _is_valid(self, certificate: Certificate) -> bool:
-        """Whether it counts now: it may have ended since the connection began."""
+        """Whether the certificate is valid now: it may have expired since the connection was opened."""
         now = datetime.fromtimestamp(self._clock.seconds(), UTC)
         return certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc
 
 
-def _read(der: bytes) -> Certificate | None:
+def _parse(der: bytes) -> Certificate | None:
     try:
         return load_der_x509_certificate(der)
     except ValueError:

@@ -1,5 +1,5 @@
-"""The EC2 Query protocol, by Amazon's own model of it, and nothing of OpenNebula.
+"""The EC2 Query protocol, according to Amazon's own model of it; independent of OpenNebula.
 
-A request travels `query` (bytes to pairs), `parameters` (pairs to the members of the model); its answer travels
-`encoder` (members of the model to XML). `model` is what both go by.
+`signed_request` is a request as received. `query` parses its bytes into pairs, and `parameters` decodes the pairs into
+members of the model. `encoder` writes the members of a result as XML. `model` defines the members for both.
 """

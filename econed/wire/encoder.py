@@ -1,7 +1,7 @@
-"""From the members of the model to XML: `{"Reservations": [...]}` to `<DescribeInstancesResponse>`.
+"""Encodes members of the model as XML: `{"Reservations": [...]}` to `<DescribeInstancesResponse>`.
 
-Every shape is compiled once to closures that append escaped strings: several times faster than building a tree, and a
-long answer can be made in slices, so that the reactor serves others in between.
+Every shape is compiled once to closures that append escaped strings. This is several times faster than building a tree,
+and a long response can be encoded in slices, between which the reactor serves other requests.
 """
 
 from __future__ import annotations
@@ -12,45 +12,50 @@ from urllib.parse import quote
 
 from botocore.model import ListShape, MapShape, Shape, StructureShape
 
-from econed.wire.model import Operation, output_name
-from econed.wire.text import escape, writer_of
+from econed.wire.model import EC2Operation, output_name
+from econed.wire.text import escape, text_formatter
 
-RETURN_BESIDES_RESULT: Final = frozenset(
+ALSO_RETURN_TRUE: Final = frozenset(
     {"AssignPrivateIpAddresses", "AssociateAddress", "CreatePlacementGroup", "CreateSecurityGroup"}
 )
-"""Operations that say `<return>true</return>` beside what they return, though today's model has no such member.
+"""Operations whose responses contain `<return>true</return>`, although today's model has no such member.
 
-The older models (botocore, 2014-09-01) or Amazon's documented answers have it, and libcloud takes the text for success.
+The older models (botocore, 2014-09-01) or Amazon's documented responses have it, and libcloud takes the text for
+success.
 """
 
-SLICE: Final = 1000
-"""After about so many tags and elements a slice ends: 20 to 60 KB, about a millisecond of work."""
+SLICE_LENGTH: Final = 1000
+"""Approximate number of tags and elements in a slice: 20 to 60 KB, about a millisecond of work."""
 
 _DECLARATION: Final = '<?xml version="1.0" encoding="UTF-8"?>\n'
 _NAMESPACE: Final = "http://ec2.amazonaws.com/doc/"
 
 _T = TypeVar("_T")
 _Writer = Callable[[Any, list[str]], None]
-"""Writes an element at once: of what the model itself keeps small."""
+"""Writes a whole element whose size the model bounds."""
 _Stepper = Callable[[Any, list[str]], Iterator[None]]
-"""Writes an element that may hold lists of any length; it yields where a slice may end."""
+"""Writes an element that may contain lists of any length; yields where a slice may end."""
 
 
-class UnfitResult(TypeError):
-    """A result does not fit the model: a member that is not there, or a value of another type. An error of ours."""
+class InvalidResult(TypeError):
+    """The result of an action does not match the model: an unknown member or a value of the wrong type.
+
+    This is a bug in econed, not an error of the client.
+    """
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.reason = reason
         self._path: list[str] = []
+        """The parts of `path`, innermost first."""
 
-    def inside(self, part: str) -> None:
-        """Note that what is wrong lies inside of `part`, said from the inside out."""
+    def prepend(self, part: str) -> None:
+        """Add the enclosing part to the front of `path`."""
         self._path.append(part)
 
     @property
     def path(self) -> str:
-        """Where it is wrong, as `DescribeInstances.Reservations[0].OwnerId`."""
+        """The invalid member, as `DescribeInstances.Reservations[0].OwnerId`."""
         return "".join(reversed(self._path)).lstrip(".")
 
     def __str__(self) -> str:
@@ -58,78 +63,79 @@ class UnfitResult(TypeError):
 
 
 class Encoder:
-    """Makes answers in EC2's XML.
+    """Encodes responses as EC2's XML.
 
-    One for a `Model`: what it has compiled it knows by the names of that model's shapes.
+    An encoder must be used with one `Model` only: it caches compiled shapes by their names in that model.
     """
 
     def __init__(self) -> None:
         self._compiler = _Compiler()
 
-    def encode(self, operation: Operation, result: Mapping[str, Any], *, version: str, request_id: str) -> bytes:
-        """Return the whole answer; raises `UnfitResult`. For long ones see `slices` and `body`."""
+    def encode(self, operation: EC2Operation, result: Mapping[str, Any], *, version: str, request_id: str) -> bytes:
+        """Return a whole response; raises `InvalidResult`. For long responses see `slices` and `body`."""
         return b"".join(self.slices(operation, result, version=version, request_id=request_id))
 
     def slices(
-        self, operation: Operation, result: Mapping[str, Any], *, version: str, request_id: str
+        self, operation: EC2Operation, result: Mapping[str, Any], *, version: str, request_id: str
     ) -> Iterator[bytes]:
-        """Yield the answer piece by piece, each a bounded amount of work (`SLICE`); see `body`."""
+        """Yield a response in slices, each a bounded amount of work (`SLICE_LENGTH`); see `body`."""
         body = self.body(operation, version=version, request_id=request_id)
         yield from body.slices(result)
         yield body.end()
 
-    def body(self, operation: Operation, *, version: str, request_id: str) -> Body:
-        """Return an answer to be written part by part.
+    def body(self, operation: EC2Operation, *, version: str, request_id: str) -> ResponseBody:
+        """Return an empty response body, to which the parts of a result are written.
 
-        `version` is the API version that the request named: clients look for their own in the namespace.
+        `version` is the API version in the request: clients expect their own in the namespace.
         """
-        return Body(self._compiler, operation, _opening(operation.name, version, request_id))
+        return ResponseBody(self._compiler, operation, _opening(operation.name, version, request_id))
 
 
-class Body:
-    """One answer in EC2's XML, written in parts: each has members of the result, and none is kept.
+class ResponseBody:
+    """A response in EC2's XML, encoded from the parts of a result; each part has members of the result.
 
-    A list of the result itself may be continued by the next parts, until a part has another member. Within a part the
-    members come in the model's order. None is left out, an empty list is an empty element. An operation without an
-    output in the model answers `<return>true</return>`.
+    The following parts may continue a top-level list, until a part has another member. The members of a part are
+    written in the model's order. Members that are None are omitted; an empty list becomes an empty element. Operations
+    without an output in the model return `<return>true</return>`.
     """
 
-    def __init__(self, compiler: _Compiler, operation: Operation, opening: str) -> None:
+    def __init__(self, compiler: _Compiler, operation: EC2Operation, opening: str) -> None:
         self._compiler = compiler
         self._operation = operation
         self._out = [_DECLARATION, opening]
         self._written: set[str] = set()
-        """The members that were written, or have begun to be."""
+        """The members that were written, wholly or in part."""
         self._open: tuple[str, _List] | None = None
-        """The list that the next part may go on with, by the name of its member."""
+        """The list that the next part may continue, with the name of its member."""
 
     def slices(self, part: Mapping[str, Any]) -> Iterator[bytes]:
-        """Write a part, and yield what there is each time that a bounded amount of work is done (`SLICE`).
+        """Encode a part, and yield the output after each bounded amount of work (`SLICE_LENGTH`).
 
-        What is left is yielded with the next part, by `rest`, or with the end. `UnfitResult` may be raised by any step.
+        The remaining output is in the first slice of the next part, in `take`, or in `end`. Any step may raise
+        `InvalidResult`.
         """
         try:
-            for _ in self._steps(part):
-                yield self.rest()
-        except UnfitResult as unfit:
-            unfit.inside(self._operation.name)
+            for _ in self._write(part):
+                yield self.take()
+        except InvalidResult as error:
+            error.prepend(self._operation.name)
             raise
 
-    def rest(self) -> bytes:
-        """Return what has been written and not been yielded."""
-        written = "".join(self._out).encode()
+    def take(self) -> bytes:
+        """Return the output that has not been returned yet."""
+        output = "".join(self._out).encode()
         self._out.clear()
-        return written
+        return output
 
     def end(self) -> bytes:
-        """Return what has not been yielded, and the end of the answer."""
-        self._close()
-        if _says_return(self._operation, self._written):
+        """Return the remaining output with the end of the response."""
+        self._close_list()
+        if _has_return(self._operation, self._written):
             self._out.append("<return>true</return>")
         self._out.append(f"</{self._operation.name}Response>")
-        return self.rest()
+        return self.take()
 
-    def _steps(self, part: Mapping[str, Any]) -> Iterator[None]:
+    def _write(self, part: Mapping[str, Any]) -> Iterator[None]:
         shape = self._operation.output_shape
         if shape is not None:
             structure = self._compiler.structure(shape)
@@ -138,21 +144,21 @@ class Body:
                 items = sorted(items, key=self._continues, reverse=True)
             for key, value in items:
                 if value is not None:
-                    yield from self._member(structure, key, value)
+                    yield from self._write_member(structure, key, value)
         elif part:
-            raise UnfitResult(f"the operation returns nothing, not {', '.join(part)}")
+            raise InvalidResult(f"the operation returns nothing, not {', '.join(part)}")
 
     def _continues(self, item: tuple[str, Any]) -> bool:
         return self._open is not None and item[0] == self._open[0]
 
-    def _member(self, structure: _Structure, key: str, value: Any) -> Iterator[None]:
+    def _write_member(self, structure: _Structure, key: str, value: Any) -> Iterator[None]:
         try:
             if self._open is not None and self._open[0] == key:
                 yield from self._open[1].items(value, self._out)
                 return
-            self._close()
+            self._close_list()
             if key in self._written:
-                raise UnfitResult("the member is complete already")
+                raise InvalidResult("the member is already complete")
             stepper = structure.steppers.get(key)
             if isinstance(stepper, _List):
                 self._out.append(stepper.opening)
@@ -163,13 +169,13 @@ class Body:
                 self._written.add(key)
                 yield from stepper(value, self._out)
             else:
-                _found(structure.writers, key)(value, self._out)
+                _member(structure.writers, key)(value, self._out)
                 self._written.add(key)
-        except UnfitResult as unfit:
-            unfit.inside(f".{key}")
+        except InvalidResult as error:
+            error.prepend(f".{key}")
             raise
 
-    def _close(self) -> None:
+    def _close_list(self) -> None:
         if self._open is not None:
             self._out.append(self._open[1].closing)
             self._open = None
@@ -188,19 +194,19 @@ def _opening(name: str, version: str, request_id: str) -> str:
     return f'<{name}Response xmlns="{namespace}"><requestId>{escape(request_id)}</requestId>'
 
 
-def _says_return(operation: Operation, written: Collection[str]) -> bool:
-    """Whether the answer still wants its `<return>true</return>`: EC2 returns it whenever it returns no error."""
-    if operation.output_shape is None or operation.name in RETURN_BESIDES_RESULT:
+def _has_return(operation: EC2Operation, written: Collection[str]) -> bool:
+    """Whether to add `<return>true</return>`, which EC2 returns with every success, unless it was written already."""
+    if operation.output_shape is None or operation.name in ALSO_RETURN_TRUE:
         return True
     members = operation.output_shape.members.items()
-    named = [key for key, member in members if output_name(member, key) == "return" and member.type_name == "boolean"]
-    return any(key not in written for key in named)
+    keys = [key for key, member in members if output_name(member, key) == "return" and member.type_name == "boolean"]
+    return any(key not in written for key in keys)
 
 
 class _Structure:
-    """The members of a structure with what writes them. Filled after it is made, since shapes may hold themselves.
+    """The writers and steppers of a structure's members. Filled after creation, since shapes may be recursive.
 
-    Elements come in the model's order, as Amazon's do: some clients take the first element of a name that they find.
+    Elements are in the model's order, as Amazon's are: some clients use the first element that has a certain name.
     """
 
     def __init__(self, order: Iterable[str]) -> None:
@@ -209,18 +215,18 @@ class _Structure:
         self.steppers: dict[str, _Stepper] = {}
 
     def write(self, value: Any, out: list[str]) -> None:
-        """Append all members, where none of them is a stepper's."""
+        """Append all members of a structure without steppers."""
         writers, items = self.writers, self.items(value)
         try:
             for key, item in items:
                 if item is not None:
-                    _found(writers, key)(item, out)
-        except UnfitResult as unfit:
-            unfit.inside(f".{key}")
+                    _member(writers, key)(item, out)
+        except InvalidResult as error:
+            error.prepend(f".{key}")
             raise
 
     def steps(self, value: Any, out: list[str]) -> Iterator[None]:
-        """Append all members, pausing within long ones."""
+        """Append all members, yielding within long ones."""
         writers, steppers, items = self.writers, self.steppers, self.items(value)
         try:
             for key, item in items:
@@ -229,20 +235,20 @@ class _Structure:
                 if key in writers:
                     writers[key](item, out)
                 else:
-                    yield from _found(steppers, key)(item, out)
-        except UnfitResult as unfit:
-            unfit.inside(f".{key}")
+                    yield from _member(steppers, key)(item, out)
+        except InvalidResult as error:
+            error.prepend(f".{key}")
             raise
 
     def items(self, value: Any) -> Iterable[tuple[str, Any]]:
-        """Return the members that are given in the model's order, those that it has not at the end."""
-        given = _mapping(value)
-        known = [(key, given[key]) for key in self.order if key in given]
-        return known if len(known) == len(given) else [*known, *(item for item in given.items() if item not in known)]
+        """Return the given members in the model's order, unknown ones last."""
+        members = _mapping(value)
+        known = [(key, members[key]) for key in self.order if key in members]
+        return known if len(known) == len(members) else [*known, *(m for m in members.items() if m not in known)]
 
 
 class _List:
-    """What writes a list in an element of its own (`_Stepper`); its items can also be written in several steps."""
+    """A `_Stepper` that writes a list in an element of its own; its items can also be written by several calls."""
 
     def __init__(self, items: _Stepper, name: str) -> None:
         self.opening, self.closing = f"<{name}>", f"</{name}>"
@@ -255,7 +261,7 @@ class _List:
 
 
 class _Compiler:
-    """Shapes to closures, each structure once."""
+    """Compiles shapes to closures, each structure once."""
 
     def __init__(self) -> None:
         self._structures: dict[str, _Structure] = {}
@@ -275,7 +281,7 @@ class _Compiler:
         return compiled
 
     def _is_bounded(self, shape: Shape) -> bool:
-        """Whether the model itself keeps a value small: a scalar, or a structure of such that does not hold itself."""
+        """Whether the model bounds the size of a value: a scalar, or a structure of these that is not recursive."""
         if shape.type_name != "structure":
             return shape.type_name not in ("list", "map")
         if shape.name not in self._bounded:
@@ -287,7 +293,7 @@ class _Compiler:
     def _writer(self, shape: Shape, name: str) -> _Writer:
         if shape.type_name == "structure":
             return _structure_writer(self.structure(cast(StructureShape, shape)), name)
-        return _scalar_writer(writer_of(shape), name)
+        return _scalar_writer(text_formatter(shape), name)
 
     def _stepper(self, shape: Shape, name: str) -> _Stepper:
         if shape.type_name == "structure":
@@ -320,14 +326,14 @@ class _Compiler:
         return _wrapped(steps, name)
 
 
-def _scalar_writer(text_of: Callable[[Any], str], name: str) -> _Writer:
+def _scalar_writer(format_text: Callable[[Any], str], name: str) -> _Writer:
     opening, closing = f"<{name}>", f"</{name}>"
 
     def write(value: Any, out: list[str]) -> None:
         try:
-            out.append(opening + text_of(value) + closing)
+            out.append(opening + format_text(value) + closing)
         except TypeError as error:
-            raise UnfitResult(str(error)) from None
+            raise InvalidResult(str(error)) from None
 
     return write
 
@@ -360,15 +366,15 @@ def _wrapped(inner: _Stepper, name: str) -> _Stepper:
 
 def _list_of_writers(write: _Writer) -> _Stepper:
     def steps(value: Any, out: list[str]) -> Iterator[None]:
-        elements, written = _elements(value), 0
+        elements, index = _elements(value), 0
         try:
             for item in elements:
                 write(item, out)
-                written += 1
-                if len(out) >= SLICE:
+                index += 1
+                if len(out) >= SLICE_LENGTH:
                     yield
-        except UnfitResult as unfit:
-            unfit.inside(f"[{written}]")
+        except InvalidResult as error:
+            error.prepend(f"[{index}]")
             raise
 
     return steps
@@ -376,34 +382,34 @@ def _list_of_writers(write: _Writer) -> _Stepper:
 
 def _list_of_steppers(step: _Stepper) -> _Stepper:
     def steps(value: Any, out: list[str]) -> Iterator[None]:
-        elements, written = _elements(value), 0
+        elements, index = _elements(value), 0
         try:
             for item in elements:
                 yield from step(item, out)
-                written += 1
-                if len(out) >= SLICE:
+                index += 1
+                if len(out) >= SLICE_LENGTH:
                     yield
-        except UnfitResult as unfit:
-            unfit.inside(f"[{written}]")
+        except InvalidResult as error:
+            error.prepend(f"[{index}]")
             raise
 
     return steps
 
 
-def _found(writers: Mapping[str, _T], key: str) -> _T:
+def _member(writers: Mapping[str, _T], key: str) -> _T:
     try:
         return writers[key]
     except KeyError:
-        raise UnfitResult("the model has no such member") from None
+        raise InvalidResult("the model has no such member") from None
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise UnfitResult(f"a mapping is wanted, not {type(value).__name__}")
+        raise InvalidResult(f"expected a mapping, not {type(value).__name__}")
     return value
 
 
 def _elements(value: Any) -> Iterable[Any]:
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
-        raise UnfitResult(f"a list is wanted, not {type(value).__name__}")
+        raise InvalidResult(f"expected a list, not {type(value).__name__}")
     return value

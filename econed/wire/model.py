@@ -1,4 +1,4 @@
-"""Amazon's machine-readable model of EC2, as botocore ships it: the operations and what goes in and out of each."""
+"""Amazon's machine-readable model of EC2, from botocore: the operations with the input and output of each."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from botocore.model import ServiceModel, Shape, StructureShape
 
 
 class ModelError(ValueError):
-    """A model file of ours does not fit beside Amazon's."""
+    """A model file of econed conflicts with Amazon's model."""
 
 
 @dataclass(frozen=True)
-class Operation:
-    """An operation of EC2: its name and the structures that go in and come out, None where there are none."""
+class EC2Operation:
+    """An operation of EC2: its name and the structures of its input and output, None where it has none."""
 
     name: str
     input_shape: StructureShape | None
@@ -35,9 +35,9 @@ class Model:
 
     @classmethod
     def load(cls) -> Model:
-        """Return Amazon's newest EC2 model with our own operations beside it (about 0.3 s and 15 MB).
+        """Return Amazon's newest EC2 model together with econed's own operations (takes about 0.3 s and 15 MB).
 
-        Only what botocore brings is read: a `~/.aws/models` of the daemon's user has no say in what EC2 is.
+        Only the data in botocore's package is read: a `~/.aws/models` directory must not change what EC2 is.
         """
         loader = Loader(extra_search_paths=[Loader.BUILTIN_DATA_PATH], include_default_search_paths=False)
         amazon = loader.load_service_model("ec2", "service-2")
@@ -49,16 +49,16 @@ class Model:
         """The names of all operations."""
         return self._names
 
-    def operation(self, name: str) -> Operation | None:
-        """Return the operation of that name, None if there is none (EC2's names are case-sensitive)."""
+    def operation(self, name: str) -> EC2Operation | None:
+        """Return the operation with this name, None if there is none (EC2's names are case-sensitive)."""
         if name not in self._names:
             return None
         model = self._service.operation_model(name)
-        return Operation(name, _structure(model.input_shape), _structure(model.output_shape))
+        return EC2Operation(name, _structure(model.input_shape), _structure(model.output_shape))
 
 
 def own_models(directory: Traversable) -> list[Mapping[str, Any]]:
-    """Return the model files (`*.json`) of a directory in the order of their names; of one that is not there, none."""
+    """Return the contents of the model files (`*.json`) in a directory, sorted by name; none if it does not exist."""
     if not directory.is_dir():
         return []
     files = sorted((file for file in directory.iterdir() if file.name.endswith(".json")), key=lambda file: file.name)
@@ -66,18 +66,18 @@ def own_models(directory: Traversable) -> list[Mapping[str, Any]]:
 
 
 def merged(amazon: Mapping[str, Any], own: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return a service description of Amazon's with the operations and shapes of others added.
+    """Return Amazon's service description with the operations and shapes of other descriptions added.
 
-    Raises `ModelError` where a name is taken: what Amazon defines is never redefined.
+    Raises `ModelError` for a name that exists already: Amazon's definitions are never replaced.
     """
-    whole = dict(amazon)
+    description = dict(amazon)
     for part in own:
         for kind in ("operations", "shapes"):
             added = part.get(kind, {})
-            if taken := sorted(whole[kind].keys() & added.keys()):
-                raise ModelError(f"{kind} of these names are in the model already: {', '.join(taken)}")
-            whole[kind] = {**whole[kind], **added}
-    return whole
+            if duplicates := sorted(description[kind].keys() & added.keys()):
+                raise ModelError(f"{kind} of these names are in the model already: {', '.join(duplicates)}")
+            description[kind] = {**description[kind], **added}
+    return description
 
 
 def input_name(member: Shape, key: str) -> str:
@@ -90,7 +90,7 @@ def input_name(member: Shape, key: str) -> str:
 
 
 def output_name(member: Shape, key: str) -> str:
-    """Return the name of a member's element in an answer: locationName, else the member's name."""
+    """Return the name of a member's element in a response: locationName, else the member's name."""
     return cast(str, member.serialization.get("name", key))
 
 

@@ -1,8 +1,8 @@
-"""A form with one file at its end (`multipart/form-data`, RFC 7578), taken apart while it arrives.
+"""Parses a form that ends with one file (`multipart/form-data`, RFC 7578), incrementally.
 
-So the tools of the Ruby econe-server send an image: the parameters first, as fields, and then the file. The fields are
-complete when the file begins; nothing of the file is kept here. What comes after the file is refused: no signature
-could have covered it when the file was let in.
+The tools of the Ruby econe-server upload an image in this form: first the parameters, as fields, then the file. The
+fields are complete when the file begins; the file is passed on and not stored here. Parts after the file are refused:
+the upload is authorized before they arrive, so no signature could have covered them.
 """
 
 from __future__ import annotations
@@ -17,88 +17,88 @@ from econed.wire.query import Pairs
 
 MEDIA_TYPE = b"multipart/form-data"
 
-MAX_FIELDS = 1 << 16
-"""Bytes before the file: fields, their headers, and whatever stands in front of the first boundary."""
+MAX_FIELDS_SIZE = 1 << 16
+"""Maximum number of bytes before the file: fields, their headers, and any text before the first boundary."""
 
 _MAX_PARTS = 200
 _BOUNDARY = re.compile(r"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]", re.ASCII)
-"""RFC 2046, 5.1.1: at most 70 characters of these, the last one no space."""
+"""RFC 2046, 5.1.1: at most 70 of these characters, the last not a space."""
 
-_PLAIN = frozenset({"", "7bit", "8bit", "binary"})
+_IDENTITY_ENCODINGS = frozenset({"", "7bit", "8bit", "binary"})
 
 
 class UploadForm:
-    """One form, fed as it comes.
+    """A form, parsed as it is received.
 
-    `fields` are its parameters in their order, complete once `has_file`; `is_complete` says that the form has come to
-    its end. Raises `EC2Error` InvalidRequest for what is no such form, also from `feed` and `close`.
+    `fields` are its parameters in order, complete once `has_file` is true; `is_complete` is true after the end of the
+    form. The constructor, `feed` and `close` raise `EC2Error` InvalidRequest if it is not such a form.
     """
 
     def __init__(self, content_type: str) -> None:
         boundary = parse_options_header(content_type)[1].get("boundary", "")
         if not _BOUNDARY.fullmatch(boundary):
-            raise _invalid("the boundary is missing or not well-formed.")
+            raise _invalid_form("the boundary is missing or not well-formed.")
         self._parser = PushMultipartParser(boundary, max_segment_count=_MAX_PARTS)
         self._fields: list[tuple[str, str]] = []
         self._part: MultipartSegment | None = None
         self._value = bytearray()
-        self._fed = 0
+        self._size = 0
         self.has_file = False
         self.is_complete = False
 
     @property
     def fields(self) -> Pairs:
-        """The parameters, in their order."""
+        """The parameters, in order."""
         return tuple(self._fields)
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Take what has come and yield the pieces of the file in it; to be run to its end before the next call.
+        """Parse received data and yield the pieces of the file in it; must be exhausted before the next call.
 
-        No more is kept between two calls than the fields and the length of a boundary.
+        Between two calls only the fields and at most the length of a boundary are held in memory.
         """
         if not data:
             return
-        self._fed += len(data)
+        self._size += len(data)
         try:
             for event in self._parser.parse(data):
                 if isinstance(event, MultipartSegment):
-                    self._begin(event)
+                    self._begin_part(event)
                 elif event is None:
-                    self._end()
+                    self._end_part()
                 elif self.has_file:
                     yield bytes(event)
                 else:
                     self._value += event
         except MultipartError as error:
-            raise _invalid(f"{error}.") from None
-        if not self.has_file and self._fed > MAX_FIELDS:
-            raise _invalid("its parameters are too long.")
+            raise _invalid_form(f"{error}.") from None
+        if not self.has_file and self._size > MAX_FIELDS_SIZE:
+            raise _invalid_form("its parameters are too long.")
 
     def close(self) -> None:
-        """Take the end of the body; raises `EC2Error` if the form is not complete."""
+        """Handle the end of the body; raises `EC2Error` if the form is not complete."""
         try:
             self._parser.close()
         except MultipartError:
-            raise _invalid("it breaks off.") from None
+            raise _invalid_form("it is truncated.") from None
         self.is_complete = True
 
-    def _begin(self, part: MultipartSegment) -> None:
+    def _begin_part(self, part: MultipartSegment) -> None:
         if self.has_file:
-            raise _invalid("something follows the file, which has to be the last part.")
-        if (part.header("Content-Transfer-Encoding") or "").strip().lower() not in _PLAIN:
-            raise _invalid("a part has a transfer encoding.")
+            raise _invalid_form("a part follows the file, which must be the last part.")
+        if (part.header("Content-Transfer-Encoding") or "").strip().lower() not in _IDENTITY_ENCODINGS:
+            raise _invalid_form("a part has a transfer encoding.")
         self._part = part
         self.has_file = part.filename is not None
 
-    def _end(self) -> None:
+    def _end_part(self) -> None:
         if self.has_file or self._part is None:
             return
         try:
             self._fields.append((self._part.name or "", self._value.decode("utf-8")))
         except UnicodeDecodeError:
-            raise _invalid("a parameter is not UTF-8.") from None
+            raise _invalid_form("a parameter is not UTF-8.") from None
         self._value = bytearray()
 
 
-def _invalid(reason: str) -> EC2Error:
-    return EC2Error("InvalidRequest", f"The request is not a form with one file at its end: {reason}")
+def _invalid_form(reason: str) -> EC2Error:
+    return EC2Error("InvalidRequest", f"The request is not a form that ends with one file: {reason}")

@@ -1,22 +1,22 @@
-"""From the pairs of a request to the members of the model: `InstanceId.1=i-1` to `{"InstanceIds": ["i-1"]}`.
+"""Decodes the pairs of a request into members of the model: `InstanceId.1=i-1` to `{"InstanceIds": ["i-1"]}`.
 
-Lists may start anywhere and have gaps, as real clients send them (libcloud and fog count from 0). What is not
-understood is refused, never left out: a selector that gets lost would mean everything there is.
+Lists may start at any index and have gaps, as clients send them (libcloud and fog count from 0). Unknown parameters are
+refused, never ignored: a request that loses its selector would apply to everything.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
 from botocore.model import ListShape, Shape, StructureShape
 
 from econed.errors import EC2Error
-from econed.wire.model import Operation, input_name
-from econed.wire.query import given_twice, shown
-from econed.wire.scalars import invalid, scalar
+from econed.wire.model import EC2Operation, input_name
+from econed.wire.query import require_unique, shortened
+from econed.wire.scalars import invalid_value, parse_scalar
 
 PROTOCOL_PARAMETERS: Final = frozenset(
     {
@@ -31,7 +31,7 @@ PROTOCOL_PARAMETERS: Final = frozenset(
         "SecurityToken",
     }
 )
-"""What belongs to the Query protocol and its signatures, not to an action; beside these all that begin with X-Amz-."""
+"""Parameters of the Query protocol and its signatures, in addition to those that begin with X-Amz-."""
 
 MAY_BE_EMPTY: Final = frozenset(
     {
@@ -47,19 +47,19 @@ MAY_BE_EMPTY: Final = frozenset(
         ("InstanceBlockDeviceMappingSpecification", "NoDevice"),
     }
 )
-"""The members, by shape, where the empty string is a value; anywhere else it says "not given", as Terraform sends it.
+"""The members, by shape, where the empty string is a value. Elsewhere it means "not given", as Terraform sends it.
 
-DeleteTags of an empty value is not DeleteTags of any value; an attribute is set to nothing by an empty value, a
-description that there is already taken away by an empty one; an empty NoDevice leaves a device out (EC2 API Reference,
-Tag, AttributeValue, CopyImage, BlockDeviceMapping).
+DeleteTags of an empty value is not DeleteTags of any value. An empty value clears an attribute, an empty description
+removes an existing one, and an empty NoDevice omits a device (EC2 API Reference, Tag, AttributeValue, CopyImage,
+BlockDeviceMapping).
 """
 
 MAX_DEPTH: Final = 16
-"""The most parts that a parameter's name may have: EC2's deepest, in RequestSpotFleet, has 11."""
+"""Maximum number of parts of a parameter's name: EC2's deepest, in RequestSpotFleet, has 11."""
 
 MAX_ELEMENTS: Final = 1000
-"""Elements of a list: Amazon's bound on the ids of TerminateInstances and CreateTags, here that of every list
-but those of filters, whose values Amazon counts together (`econed.actions.filters`).
+"""Maximum number of elements of a list: Amazon's limit for the ids of TerminateInstances and CreateTags, here that of
+every list but those of filters, whose values Amazon counts together (`econed.actions.filters`).
 """
 
 _INDEX = re.compile(r"0|[1-9][0-9]{0,8}", re.ASCII)
@@ -71,22 +71,22 @@ def is_protocol_parameter(name: str) -> bool:
 
 
 def decode(
-    operation: Operation, pairs: Iterable[tuple[str, str]], *, optional: Collection[str] = frozenset()
+    operation: EC2Operation, pairs: Iterable[tuple[str, str]], *, required: Sequence[str] | None = None
 ) -> dict[str, Any]:
-    """Return the parameters of a request under the names of the model, as boto3 takes them.
+    """Return the parameters of a request under the names of the model, with the types that boto3 takes.
 
-    A list without an index is a list of one, and one index on a single value is let pass. Empty strings are not given,
-    but for `MAY_BE_EMPTY` and the elements of lists, where `""` stays for the action to refuse: it stands for an id
-    that someone failed to fill in. `optional` names top-level members that are not insisted on although
-    the model requires them.
+    A list without an index is a list of one element, and a single value may have one index. Empty strings count as not
+    given, except in `MAY_BE_EMPTY` and as elements of lists, where the action refuses `""`: it is an id that a client
+    failed to fill in. `required` names the top-level members that must be given; None: those that the model requires.
 
-    Raises `EC2Error` UnknownParameter, MissingParameter, InvalidParameterValue; the latter also for a list of more than
-    `MAX_ELEMENTS`.
+    Raises `EC2Error` UnknownParameter, MissingParameter or InvalidParameterValue, the last also for duplicate
+    parameters and for a list of more than `MAX_ELEMENTS` elements.
     """
     root = _root(pairs)
-    if operation.input_shape is not None:
-        return _members(operation.input_shape, root, "", optional)
-    _expect_no_more(root, "")
+    shape = operation.input_shape
+    if shape is not None:
+        return _members(shape, root, "", shape.required_members if required is None else required)
+    _refuse_children(root, "")
     return {}
 
 
@@ -97,126 +97,125 @@ def wire_names(shape: StructureShape) -> dict[str, str]:
 
 @dataclass(slots=True)
 class _Node:
-    """What a request says under one name: a value, and others under longer names.
+    """A name in a request: its value, and the pairs whose names continue after it.
 
-    Longer names are taken apart only as far as the model goes along, so that those it has not cost nothing.
+    Those names are split only as far as the model goes, so that unknown parameters cost no more than their length.
     """
 
     value: str | None = None
-    longer: list[tuple[str, str]] = field(default_factory=list)
+    descendants: list[tuple[str, str]] = field(default_factory=list)
 
-    def parts(self) -> dict[str, _Node]:
-        """Return what stands under each next part of the longer names, in the order of the request."""
+    def children(self) -> dict[str, _Node]:
+        """Return the nodes by the next part of their names, in the order of the request."""
         nodes: dict[str, _Node] = {}
-        for name, value in self.longer:
+        for name, value in self.descendants:
             part, dot, rest = name.partition(".")
             node = nodes.setdefault(part, _Node())
             if dot:
-                node.longer.append((rest, value))
+                node.descendants.append((rest, value))
             else:
                 node.value = value
         return nodes
 
 
 def _root(pairs: Iterable[tuple[str, str]]) -> _Node:
-    """Return the action's own parameters, none of them given twice, none deeper than any of EC2's."""
-    seen: set[str] = set()
+    """Return the action's own parameters; raises `EC2Error` for duplicates and for names deeper than any of EC2's."""
     own = []
-    for name, value in pairs:
-        if name in seen:
-            raise given_twice(name)
-        seen.add(name)
+    for name, value in require_unique(pairs):
         if name.count(".") >= MAX_DEPTH:
-            raise _unknown(name)
+            raise _unknown_parameter(name)
         if not is_protocol_parameter(name):
             own.append((name, value))
-    return _Node(longer=own)
+    return _Node(descendants=own)
 
 
-def _members(shape: StructureShape, node: _Node, path: str, optional: Collection[str] = frozenset()) -> dict[str, Any]:
-    by_name = wire_names(shape)
+def _members(shape: StructureShape, node: _Node, path: str, required: Sequence[str]) -> dict[str, Any]:
+    """Return the members of a structure; at the top level, or if any is given, all of `required` must be given."""
+    key_by_name = wire_names(shape)
     members: dict[str, Any] = {}
-    for part, child in node.parts().items():
-        where = _join(path, part)
-        if part not in by_name:
-            raise _unknown(where)
-        key = by_name[part]
+    for name, child in node.children().items():
+        child_path = _join(path, name)
+        if name not in key_by_name:
+            raise _unknown_parameter(child_path)
+        key = key_by_name[name]
         member = shape.members[key]
         if member.type_name not in ("structure", "list"):
-            child = _without_index(child, where)
-        most = None if _is_of_filters(shape, member) else MAX_ELEMENTS
-        value = _value(member, child, where, keep_empty=(shape.name, key) in MAY_BE_EMPTY, most=most)
+            child = _without_index(child, child_path)
+        max_elements = None if _is_of_filters(shape, member) else MAX_ELEMENTS
+        keep_empty = (shape.name, key) in MAY_BE_EMPTY
+        value = _value(member, child, child_path, keep_empty=keep_empty, max_elements=max_elements)
         if value is not None:
             members[key] = value
     if members or not path:
-        _insist(shape, members, path, optional)
+        _check_required(shape, members, path, required)
     return members
 
 
-def _insist(shape: StructureShape, members: dict[str, Any], path: str, optional: Collection[str]) -> None:
-    for key in shape.required_members:
-        if key not in members and key not in optional:
-            name = input_name(shape.members[key], key)
-            raise EC2Error("MissingParameter", f"The request must contain the parameter {_join(path, name)}")
+def _check_required(shape: StructureShape, members: dict[str, Any], path: str, required: Sequence[str]) -> None:
+    for key in required:
+        if key not in members:
+            name = _join(path, input_name(shape.members[key], key))
+            raise EC2Error("MissingParameter", f"The request must contain the parameter {name}")
 
 
 def _is_of_filters(shape: Shape, member: Shape) -> bool:
     return shape.name == "Filter" or member.name == "FilterList"
 
 
-def _value(shape: Shape, node: _Node, path: str, *, keep_empty: bool, most: int | None = MAX_ELEMENTS) -> Any:
-    """Return what stands under a name; None for what counts as not given. A list has `most` elements at most."""
+def _value(shape: Shape, node: _Node, path: str, *, keep_empty: bool, max_elements: int | None = MAX_ELEMENTS) -> Any:
+    """Return the value of a node, None if it counts as not given. `max_elements` is the limit for a list."""
     if shape.type_name == "structure":
         if node.value:
-            raise invalid(path, node.value, "It has members, each is given by its own name.")
-        return _members(cast(StructureShape, shape), node, path) or None
+            raise invalid_value(path, node.value, "It has members, each is given by its own name.")
+        structure = cast(StructureShape, shape)
+        return _members(structure, node, path, structure.required_members) or None
     if shape.type_name == "list":
-        return _list(cast(ListShape, shape).member, node, path, most)
-    _expect_no_more(node, path)
+        return _list(cast(ListShape, shape).member, node, path, max_elements)
+    _refuse_children(node, path)
     text = node.value or ""
-    return scalar(shape, text, path) if text or keep_empty else None
+    return parse_scalar(shape, text, path) if text or keep_empty else None
 
 
-def _list(member: Shape, node: _Node, path: str, most: int | None) -> list[Any]:
-    parts = node.parts()
+def _list(member: Shape, node: _Node, path: str, max_elements: int | None) -> list[Any]:
+    children = node.children()
     if node.value is not None:
-        if parts:
-            raise invalid(path, node.value, "It is given with an index and without one.")
+        if children:
+            raise invalid_value(path, node.value, "It is given with an index and without one.")
         return [_element(member, node, path)]
-    if most is not None and len(parts) > most:
-        raise EC2Error("InvalidParameterValue", f"{path} cannot contain over {most} values.")
-    for part in parts:
-        if not _INDEX.fullmatch(part):
-            raise _unknown(_join(path, part))
-    return [_element(member, parts[index], _join(path, index)) for index in sorted(parts, key=int)]
+    if max_elements is not None and len(children) > max_elements:
+        raise EC2Error("InvalidParameterValue", f"{path} cannot contain over {max_elements} values.")
+    for index in children:
+        if not _INDEX.fullmatch(index):
+            raise _unknown_parameter(_join(path, index))
+    return [_element(member, children[index], _join(path, index)) for index in sorted(children, key=int)]
 
 
 def _element(member: Shape, node: _Node, path: str) -> Any:
     value = _value(member, node, path, keep_empty=True)
     if value is None:
-        raise invalid(path, "", "An element of a list must not be empty.")
+        raise invalid_value(path, "", "An element of a list must not be empty.")
     return value
 
 
 def _without_index(node: _Node, path: str) -> _Node:
-    """Return the node of a single value that may have been sent as a list of one (boto 2: `InstanceId.1`)."""
-    parts = node.parts()
-    if not parts or any(not _INDEX.fullmatch(part) or child.value is None for part, child in parts.items()):
+    """Return the node of a single value that may have been sent as a list of one element (boto 2: `InstanceId.1`)."""
+    children = node.children()
+    if not children or any(not _INDEX.fullmatch(name) or child.value is None for name, child in children.items()):
         return node
-    nodes = [*parts.values()] if node.value is None else [node, *parts.values()]
+    nodes = [*children.values()] if node.value is None else [node, *children.values()]
     if len(nodes) > 1:
-        raise invalid(path, ", ".join(one.value or "" for one in nodes[:2]), "It takes one value only.")
+        raise invalid_value(path, ", ".join(given.value or "" for given in nodes[:2]), "It takes one value only.")
     return nodes[0]
 
 
-def _expect_no_more(node: _Node, path: str) -> None:
-    for part in node.parts():
-        raise _unknown(_join(path, part))
+def _refuse_children(node: _Node, path: str) -> None:
+    for name in node.children():
+        raise _unknown_parameter(_join(path, name))
 
 
 def _join(path: str, part: str) -> str:
     return f"{path}.{part}" if path else part
 
 
-def _unknown(name: str) -> EC2Error:
-    return EC2Error("UnknownParameter", f"The parameter {shown(name)} is not recognized")
+def _unknown_parameter(name: str) -> EC2Error:
+    return EC2Error("UnknownParameter", f"The parameter {shortened(name)} is not recognized")

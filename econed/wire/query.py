@@ -1,8 +1,8 @@
-"""A query string or a form body as pairs, exactly as they were sent: what is signed is what is read.
+"""Parses a query string or a form body into pairs, exactly as sent: the bytes that are signed are the bytes parsed.
 
-Twisted's and older parsers also split on `;`, which lets a signed value smuggle in a second Action; and most decode
-leniently, so that two readers of one request may see two different things. Here `&` alone separates, and what is not
-well-formed is refused.
+Twisted's parser and older ones also split on `;`, so that a signed value can smuggle in a second Action. Most decode
+leniently, so that two parsers may read one request differently. Here only `&` separates pairs, and malformed input is
+refused.
 """
 
 from __future__ import annotations
@@ -19,60 +19,53 @@ _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 
 def count_pairs(raw: bytes) -> int:
-    """Return how many pairs `parse_pairs` would find at most, before any is decoded."""
+    """Return an upper bound on the number of pairs in `parse_pairs(raw)`, without decoding any."""
     return raw.count(b"&") + 1 if raw else 0
 
 
 def parse_pairs(raw: bytes) -> Pairs:
-    """Return the names and values of a query string or an `application/x-www-form-urlencoded` body, in their order.
+    """Return the names and values of a query string or an `application/x-www-form-urlencoded` body, in order.
 
-    `&` separates, `+` is a space, a name without `=` has the empty value, nothing between two `&` is nothing. Raises
-    `EC2Error` MalformedQueryString for a bad percent escape or what is not UTF-8.
+    `&` separates pairs, `+` is a space, a name without `=` has the empty value, and empty pairs are ignored. Raises
+    `EC2Error` MalformedQueryString for an invalid percent escape and for text that is not UTF-8.
     """
     return tuple(_pair(piece) for piece in raw.split(b"&") if piece)
 
 
-def value_of(pairs: Iterable[tuple[str, str]], name: str) -> str | None:
-    """Return the value of `name`, None where it is not given; raises `EC2Error` where it is given more than once.
+def require_unique(pairs: Iterable[tuple[str, str]]) -> Pairs:
+    """Return `pairs`; raises `EC2Error` InvalidParameterValue for a duplicate name.
 
-    For the protocol's own parameters (`Action`, `Version`, …): of two Actions none is the right one.
+    A signature that sorts the parameters does not cover the order of duplicates: anyone able to modify the request
+    could swap them, so that the other value is read. Clients that sign do not send duplicates.
     """
-    values = [value for given, value in pairs if given == name]
-    if len(values) > 1:
-        raise given_twice(name)
-    return values[0] if values else None
-
-
-def each_once(pairs: Pairs) -> Pairs:
-    """Return `pairs`, or raise `EC2Error` InvalidParameterValue if a name comes twice.
-
-    A signature that sorts its parameters does not cover the order of equal names: whoever can touch the request could
-    turn it round, and have the other value read.
-    """
+    pairs = tuple(pairs)
     seen: set[str] = set()
     for name, _ in pairs:
         if name in seen:
-            raise given_twice(name)
+            raise EC2Error("InvalidParameterValue", f"The parameter {shortened(name)} is given more than once.")
         seen.add(name)
     return pairs
 
 
-def given_twice(name: str) -> EC2Error:
-    """Return the error for a parameter that a request has more than once."""
-    return EC2Error("InvalidParameterValue", f"The parameter {shown(name)} is given more than once.")
+def single_value(pairs: Iterable[tuple[str, str]], name: str) -> str | None:
+    """Return the value of `name`, or None if it is missing; raises `EC2Error` if it is given more than once.
+
+    For the parameters of the protocol (`Action`, `Version`, …), which are read before the others are decoded.
+    """
+    return dict(require_unique(pair for pair in pairs if pair[0] == name)).get(name)
 
 
-def shown(text: str) -> str:
-    """Return what a client sent, cut short where it is long, to be named in an error."""
+def shortened(text: str) -> str:
+    """Return text from a client for use in an error message, truncated if it is long."""
     return text if len(text) <= 128 else text[:128] + "…"
 
 
 def _pair(piece: bytes) -> tuple[str, str]:
     name, _, value = piece.partition(b"=")
-    return _text(name), _text(value)
+    return _unquote(name), _unquote(value)
 
 
-def _text(quoted: bytes) -> str:
+def _unquote(quoted: bytes) -> str:
     if _BAD_ESCAPE.search(quoted):
         raise EC2Error(
             "MalformedQueryString", "The query string has a % that is not followed by two hexadecimal digits."

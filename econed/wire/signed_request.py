@@ -1,4 +1,4 @@
-"""A request as it was received: the bytes that a signature covers are those that are parsed."""
+"""A request as it was received: the bytes that a signature covers are the bytes that are parsed."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from econed.wire.query import Pairs, count_pairs, parse_pairs
 class SignedRequest:
     """A request exactly as it was received.
 
-    `path` is that of the request line, undecoded, up to the `?`; `query` is what follows it. `headers` have lower-case
-    names and values as received, in their order. `body` is the form (`application/x-www-form-urlencoded`), empty for
-    a GET. `fields` are the parameters of a `multipart/form-data` form whose file is still to come, None of any other
-    request: of such a form a Version 2 signature covers the fields alone. `certificate` is the client's (DER), verified
-    by our own TLS or by a trusted proxy, None where it brought none; no signature covers it.
+    `path` is that of the request line up to the `?`, undecoded; `query` is the rest. `headers` are in order, with names
+    in lower case and unmodified values. `body` is the form (`application/x-www-form-urlencoded`), empty for a GET.
+    `fields` are the parameters of a `multipart/form-data` form whose file has not been received yet, None for any other
+    request; a Version 2 signature of such a form covers the fields alone. `certificate` is the client's (DER), verified
+    by our own TLS or by a trusted proxy, None if the client sent none; no signature covers it.
     """
 
     method: str
@@ -29,8 +29,8 @@ class SignedRequest:
     certificate: bytes | None = None
 
     @property
-    def parameters(self) -> int:
-        """How many parameters there are at most: they are counted, not read."""
+    def parameter_count(self) -> int:
+        """Upper bound on the number of parameters, counted without parsing them."""
         return count_pairs(self.query) + (count_pairs(self.body) if self.fields is None else len(self.fields))
 
     @property
@@ -49,12 +49,12 @@ class SignedRequest:
         return parse_pairs(self.body) if self.fields is None else self.fields
 
     def header(self, name: str) -> tuple[bytes, ...]:
-        """Return the values of all headers called `name` (in lower case), in their order."""
+        """Return the values of all headers called `name` (in lower case), in order."""
         return self._headers_by_name.get(name, ())
 
     @cached_property
     def _headers_by_name(self) -> Mapping[str, tuple[bytes, ...]]:
-        found: dict[str, list[bytes]] = {}
+        by_name: dict[str, list[bytes]] = {}
         for name, value in self.headers:
-            found.setdefault(name, []).append(value)
-        return {name: tuple(values) for name, values in found.items()}
+            by_name.setdefault(name, []).append(value)
+        return {name: tuple(values) for name, values in by_name.items()}

@@ -1,4 +1,4 @@
-"""Text and single values as they stand in an XML document: nothing that is put in can break it."""
+"""Formats text and single values for an XML document, escaped so that no value can break the document."""
 
 from __future__ import annotations
 
@@ -19,29 +19,29 @@ _REPLACEMENT = "\ufffd"
 
 
 def escape(text: str) -> str:
-    """Return `text` as the content of an element.
+    """Return `text` escaped for use as the content of an element.
 
-    A carriage return stays one (parsers turn a bare one into a newline). What XML 1.0 cannot hold in any form (most
-    control characters, half surrogates, U+FFFE and U+FFFF) becomes U+FFFD.
+    A carriage return is preserved by a character reference (parsers turn a bare one into a newline). Characters that
+    XML 1.0 cannot represent (most control characters, lone surrogates, U+FFFE and U+FFFF) become U+FFFD.
     """
-    return _UNSAFE.sub(_escaped, text)
+    return _UNSAFE.sub(_escape_match, text)
 
 
-def writer_of(shape: Shape) -> Callable[[Any], str]:
-    """Return the function that makes XML text of a value of this scalar shape; it raises TypeError for another type."""
+def text_formatter(shape: Shape) -> Callable[[Any], str]:
+    """Return the function that formats values of a scalar shape; it raises TypeError for values of another type."""
     if shape.type_name == "timestamp":
-        return _TIMESTAMPS[shape.serialization.get("timestampFormat", "iso8601")]
-    return _WRITERS[shape.type_name]
+        return _TIMESTAMP_FORMATTERS[shape.serialization.get("timestampFormat", "iso8601")]
+    return _FORMATTERS[shape.type_name]
 
 
-def _escaped(match: re.Match[str]) -> str:
+def _escape_match(match: re.Match[str]) -> str:
     return _ESCAPES.get(match[0], _REPLACEMENT)
 
 
 def _string(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"str wanted, not {type(value).__name__}")
-    return _UNSAFE.sub(_escaped, value)
+        raise TypeError(f"expected str, not {type(value).__name__}")
+    return _UNSAFE.sub(_escape_match, value)
 
 
 def _boolean(value: Any) -> str:
@@ -49,18 +49,18 @@ def _boolean(value: Any) -> str:
         return "true"
     if value is False:
         return "false"
-    raise TypeError(f"bool wanted, not {type(value).__name__}")
+    raise TypeError(f"expected bool, not {type(value).__name__}")
 
 
 def _integer(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"int wanted, not {type(value).__name__}")
+        raise TypeError(f"expected int, not {type(value).__name__}")
     return int.__repr__(value)
 
 
 def _float(value: Any) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"float wanted, not {type(value).__name__}")
+        raise TypeError(f"expected float, not {type(value).__name__}")
     if math.isnan(value):
         return "NaN"
     if math.isinf(value):
@@ -70,29 +70,29 @@ def _float(value: Any) -> str:
 
 def _blob(value: Any) -> str:
     if not isinstance(value, bytes):
-        raise TypeError(f"bytes wanted, not {type(value).__name__}")
+        raise TypeError(f"expected bytes, not {type(value).__name__}")
     return base64.b64encode(value).decode("ascii")
 
 
-def _moment(value: Any) -> datetime:
+def _utc(value: Any) -> datetime:
     if not isinstance(value, datetime) or value.tzinfo is None:
-        raise TypeError(f"datetime with a time zone wanted, not {value!r}")
+        raise TypeError(f"expected datetime with a time zone, not {value!r}")
     return value.astimezone(UTC)
 
 
 def _iso8601(value: Any) -> str:
-    return _moment(value).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
+    return _utc(value).replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
 
 
 def _unix_timestamp(value: Any) -> str:
-    return str(int(_moment(value).timestamp()))
+    return str(int(_utc(value).timestamp()))
 
 
 def _rfc822(value: Any) -> str:
-    return format_datetime(_moment(value), usegmt=True)
+    return format_datetime(_utc(value), usegmt=True)
 
 
-_WRITERS: Mapping[str, Callable[[Any], str]] = MappingProxyType(
+_FORMATTERS: Mapping[str, Callable[[Any], str]] = MappingProxyType(
     {
         "string": _string,
         "character": _string,
@@ -104,6 +104,6 @@ _WRITERS: Mapping[str, Callable[[Any], str]] = MappingProxyType(
         "blob": _blob,
     }
 )
-_TIMESTAMPS: Mapping[str, Callable[[Any], str]] = MappingProxyType(
+_TIMESTAMP_FORMATTERS: Mapping[str, Callable[[Any], str]] = MappingProxyType(
     {"iso8601": _iso8601, "unixTimestamp": _unix_timestamp, "rfc822": _rfc822}
 )

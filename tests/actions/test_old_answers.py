@@ -46,7 +46,7 @@ class Now:
         try:
             route = self.dispatcher.find(action)
             pairs = [(name, self.addresses.get(value, value)) for name, value in params.items()]
-            admitted = route.admitted(decode(route.operation, pairs, optional=route.optional))
+            admitted = route.admitted(decode(route.operation, pairs, required=route.required))
             result = self.cloud.result(whole(route.action, replace(call, parameters=admitted)))
             body = Encoder().encode(route.operation, result, version="2014-10-01", request_id="r")
         except (EC2Error, OpenNebulaError) as error:

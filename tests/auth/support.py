@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from zope.interface import implementer
 
-from econed.auth.authenticator import Authenticator
+from econed.auth.authenticator import SignatureAuthenticator
 from econed.errors import EC2Error
 from econed.interfaces import IUserDirectory
 from econed.user import User
@@ -62,10 +62,10 @@ def _named(name: str, users: tuple[User, ...]) -> User | None:
 def answer(
     request: SignedRequest, now: float, users: IUserDirectory | None = None, ssl_server: str | None = None
 ) -> User:
-    """Return what an `Authenticator` makes of `request` at `now`, or raise what it raises."""
+    """Return what an `SignatureAuthenticator` makes of `request` at `now`, or raise what it raises."""
     clock = Clock()
     clock.rightNow = now
-    authenticator = Authenticator(users or ListedUsers(), clock, ssl_server=ssl_server)
+    authenticator = SignatureAuthenticator(users or ListedUsers(), clock, ssl_server=ssl_server)
     user: User = done(Deferred.fromCoroutine(authenticator.authenticate(request)))
     return user
 

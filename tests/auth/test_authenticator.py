@@ -18,7 +18,7 @@ from twisted.internet.task import Clock
 from zope.interface.verify import verifyObject
 
 from econed.auth import sigv2
-from econed.auth.authenticator import NOBODY, Authenticator
+from econed.auth.authenticator import DUMMY_SECRET, SignatureAuthenticator
 from econed.auth.endpoints import Endpoint, Endpoints
 from econed.errors import EC2Error, OpenNebulaUnavailable
 from econed.interfaces import IUserDirectory
@@ -303,7 +303,7 @@ def test_all_who_may_not_sign_get_one_answer(way: Callable[[], Signed], user: An
     )
 
 
-@pytest.mark.parametrize("secret", ["", NOBODY])
+@pytest.mark.parametrize("secret", ["", DUMMY_SECRET])
 def test_no_secret_and_the_stand_in_for_it_let_nobody_in(secret: str) -> None:
     """Nobody can sign for a user without a password, or for one who is not there, with what stands in for a secret."""
     nobody = replace(ALICE, secret="")
@@ -435,7 +435,7 @@ def test_the_lists_of_these_tests_are_directories() -> None:
 def test_a_bad_ssl_server_is_refused_at_once() -> None:
     """Not when the first request comes."""
     with pytest.raises(ValueError, match="not an http or https URL"):
-        Authenticator(ListedUsers(), Clock(), ssl_server="cloud.example.com")
+        SignatureAuthenticator(ListedUsers(), Clock(), ssl_server="cloud.example.com")
 
 
 def test_secrets_do_not_show() -> None:

@@ -11,8 +11,8 @@ from urllib.parse import quote
 import pytest
 
 from econed.auth import sigv2
-from econed.auth.claim import Validity
 from econed.auth.endpoints import Endpoint
+from econed.auth.signature import Validity
 from econed.wire.signed_request import SignedRequest
 from tests.auth.support import ALICE, answer, refusal, sign_v2
 
@@ -23,7 +23,7 @@ DESCRIBE = {"Action": "DescribeInstances", "Version": "2013-10-15"}
 
 def test_parameters_alone_give_the_known_signature() -> None:
     """The known answer for one parameter, access key foo and secret bar."""
-    claim = sigv2.SigV2Claim("POST", "foo", (("Foo", "✓"),), "sha256", b"", Validity.dated(KNOWN_TIME))
+    claim = sigv2.SigV2Claim("POST", "foo", (("Foo", "✓"),), "sha256", b"", Validity.around(KNOWN_TIME))
     assert claim.expected("bar", NOWHERE) == b"VCtWuwaOL0yMffAT8W4y0AFW3W4KUykBqah9S40rB+Q="
 
 

@@ -14,7 +14,7 @@ from twisted.internet.task import Clock
 from twisted.logger import LogEvent, Logger, formatEvent
 from zope.interface.verify import verifyObject
 
-from econed.auth.authenticator import Authenticator
+from econed.auth.authenticator import SignatureAuthenticator
 from econed.auth.x509 import CertificateAuthenticator
 from econed.errors import EC2Error, OpenNebulaUnavailable
 from econed.interfaces import IAuthenticator, IUserDirectory
@@ -66,7 +66,7 @@ NOBODY = ("AuthFailure", 401)
 def test_both_ways_of_telling_callers_keep_the_interface() -> None:
     """The daemon takes either, by econe.conf."""
     assert verifyObject(IAuthenticator, X509Harness().authenticator)
-    assert verifyObject(IAuthenticator, Authenticator(ListedUsers(), Clock()))
+    assert verifyObject(IAuthenticator, SignatureAuthenticator(ListedUsers(), Clock()))
 
 
 def test_a_user_comes_in_by_his_certificate() -> None:
@@ -114,7 +114,7 @@ def test_with_auth_ec2_certificates_are_not_looked_at() -> None:
     signed = sign_v4(form={"Action": "DescribeInstances", "Version": "2016-11-15"}, user=ALICE)
     clock = Clock()
     clock.rightNow = signed.at
-    authenticator = Authenticator(ListedUsers((ALICE, ANNA)), clock)
+    authenticator = SignatureAuthenticator(ListedUsers((ALICE, ANNA)), clock)
     request = replace(signed.request, certificate=AUTHORITY.client("anna").der)
     assert done(Deferred.fromCoroutine(authenticator.authenticate(request))) == ALICE
     unsigned = SignedRequest("GET", b"/", b"", (), b"", certificate=AUTHORITY.client("anna").der)
@@ -164,7 +164,7 @@ def test_a_subject_of_two_users_lets_neither_in() -> None:
     harness = with_users(ANNA, twin)
     assert harness.refused(AUTHORITY.client("anna").der) == NOBODY
     (event,) = harness.said
-    assert formatEvent(event).endswith(r"/O=ONE\20cloud/CN=anna, it is named for the users anna, bert")
+    assert formatEvent(event).endswith(r"/O=ONE\20cloud/CN=anna: several users have this subject: anna, bert")
     assert event["log_level"].name == "warn"
 
 

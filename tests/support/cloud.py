@@ -201,7 +201,7 @@ async def perform_pairs(call: Call, action: str, pairs: Sequence[tuple[str, str]
     """Make an EC2 call with any pairs of a query, and return the response as boto3 reads it."""
     route = _dispatcher().find(action)
     client = _amazon().operation_model(action)
-    admitted = route.admitted(decode(route.operation, pairs, optional=route.optional))
+    admitted = route.admitted(decode(route.operation, pairs, required=route.required))
     try:
         result = await whole(route.action, replace(call, parameters=admitted))
     except OpenNebulaError as error:

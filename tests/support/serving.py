@@ -19,7 +19,7 @@ from twisted.logger import LogEvent, Logger
 from twisted.python.failure import Failure
 from twisted.web.resource import IResource
 
-from econed.auth.authenticator import Authenticator
+from econed.auth.authenticator import SignatureAuthenticator
 from econed.auth.users import UserDirectory
 from econed.catalogue import all_actions
 from econed.config.settings import Settings
@@ -125,7 +125,9 @@ class Server:
         one, clock, log = self.cloud.backend, self.cloud.clock, Logger(observer=self.events.append)  # type: ignore[arg-type]
         service = Service(
             dispatcher=Dispatcher(MODEL, all_actions()),
-            authenticator=Authenticator(UserDirectory(one, clock, count_lookup=self.metrics.cache_lookup), clock),
+            authenticator=SignatureAuthenticator(
+                UserDirectory(one, clock, count_lookup=self.metrics.cache_lookup), clock
+            ),
             peers=Peers(settings.trusted_proxies, log),
             encoder=Encoder(),
             one=one,

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from lxml import etree
 
-from econed.wire.encoder import SLICE, Body, Encoder, UnfitResult, encode_error
+from econed.wire.encoder import SLICE_LENGTH, Encoder, InvalidResult, ResponseBody, encode_error
 from econed.wire.model import Model
 
 VERSION = "2016-11-15"
@@ -113,13 +113,13 @@ class TestSlices:
 
         def regions() -> Any:
             nonlocal taken
-            for number in range(10 * SLICE):
+            for number in range(10 * SLICE_LENGTH):
                 taken += 1
                 yield {"RegionName": str(number)}
 
         slices = encoder.slices(operation, {"Regions": regions()}, version=VERSION, request_id="req-1")
         next(slices)
-        assert 0 < taken <= SLICE
+        assert 0 < taken <= SLICE_LENGTH
 
     def test_a_short_answer_is_one_slice(self, model: Model, encoder: Encoder) -> None:
         operation = model.operation("DescribeInstances")
@@ -131,13 +131,15 @@ class TestParts:
     """Answers that are written part by part."""
 
     @pytest.fixture
-    def body(self, model: Model, encoder: Encoder) -> Body:
+    def body(self, model: Model, encoder: Encoder) -> ResponseBody:
         operation = model.operation("DescribeInstances")
         assert operation is not None
         return encoder.body(operation, version=VERSION, request_id="req-1")
 
-    def test_parts_make_the_same_document_as_the_whole(self, model: Model, encoder: Encoder, body: Body) -> None:
-        """The list goes on in the next part; what comes behind it ends it."""
+    def test_parts_and_a_whole_result_give_the_same_document(
+        self, model: Model, encoder: Encoder, body: ResponseBody
+    ) -> None:
+        """The list continues in the next part, until a part has another member."""
         reservations = [{"ReservationId": f"r-{number}", "Instances": []} for number in range(5)]
         parts: list[dict[str, Any]] = [
             {"Reservations": reservations[:2]},
@@ -145,14 +147,14 @@ class TestParts:
             {"Reservations": reservations[2:]},
         ]
         parts.append({"NextToken": "t"})
-        made = b"".join(piece for part in parts for piece in (*body.slices(part), body.rest()))
+        made = b"".join(piece for part in parts for piece in (*body.slices(part), body.take()))
         root = etree.fromstring(made + body.end())
         assert texts(root, "reservationSet/item/reservationId") == [each["ReservationId"] for each in reservations]
         assert children(root) == ["requestId", "reservationSet", "nextToken"]
         whole = answer(model, encoder, "DescribeInstances", {"Reservations": reservations})
         assert list(map(etree.tostring, whole))[1:] == list(map(etree.tostring, root))[1:-1]
 
-    def test_a_part_may_end_the_list_and_have_what_comes_behind_it(self, body: Body) -> None:
+    def test_a_part_may_end_the_list_and_have_what_comes_behind_it(self, body: ResponseBody) -> None:
         parts: list[dict[str, Any]] = [
             {"Reservations": [{"ReservationId": "r-1"}]},
             {"NextToken": "t", "Reservations": []},
@@ -161,21 +163,23 @@ class TestParts:
             assert list(body.slices(part)) == []
         assert children(etree.fromstring(body.end())) == ["requestId", "reservationSet", "nextToken"]
 
-    def test_nothing_is_kept_of_a_part_that_was_taken(self, body: Body) -> None:
+    def test_nothing_is_kept_of_a_part_that_was_taken(self, body: ResponseBody) -> None:
         list(body.slices({"Reservations": [{"ReservationId": "r-1"}]}))
-        assert b"r-1" in body.rest()
-        assert body.rest() == b""
+        assert b"r-1" in body.take()
+        assert body.take() == b""
 
     @pytest.mark.parametrize("again", [{"NextToken": "u"}, {"Reservations": []}])
-    def test_a_member_that_is_complete_has_no_more_parts(self, body: Body, again: dict[str, Any]) -> None:
+    def test_a_member_that_is_complete_has_no_more_parts(self, body: ResponseBody, again: dict[str, Any]) -> None:
         list(body.slices({"Reservations": []}))
         list(body.slices({"NextToken": "t"}))
-        with pytest.raises(UnfitResult, match=f"DescribeInstances.{next(iter(again))}: the member is complete"):
+        with pytest.raises(
+            InvalidResult, match=f"DescribeInstances.{next(iter(again))}: the member is already complete"
+        ):
             list(body.slices(again))
 
-    def test_a_part_that_does_not_fit_is_an_error_as_always(self, body: Body) -> None:
+    def test_a_part_that_does_not_fit_is_an_error_as_always(self, body: ResponseBody) -> None:
         list(body.slices({"Reservations": []}))
-        with pytest.raises(UnfitResult, match=r"DescribeInstances.Reservations\[0\].Nothing: the model has no such"):
+        with pytest.raises(InvalidResult, match=r"DescribeInstances.Reservations\[0\].Nothing: the model has no such"):
             list(body.slices({"Reservations": [{"Nothing": 1}]}))
 
 
@@ -197,7 +201,7 @@ class TestErrors:
         assert root.findtext("Errors/Error/Message") == message.replace("\x00", "\ufffd").replace("\ud800", "\ufffd")
 
 
-class TestUnfitResults:
+class TestInvalidResults:
     """Results that an action got wrong."""
 
     @pytest.mark.parametrize(
@@ -232,7 +236,7 @@ class TestUnfitResults:
     def test_a_result_that_does_not_fit_the_model_is_an_error_that_names_the_place(
         self, model: Model, encoder: Encoder, action: str, result: dict[str, Any], path: str
     ) -> None:
-        with pytest.raises(UnfitResult) as caught:
+        with pytest.raises(InvalidResult) as caught:
             answer(model, encoder, action, result)
         assert caught.value.path == path
         assert str(caught.value).startswith(f"{path}: ")

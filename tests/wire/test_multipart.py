@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from econed.errors import EC2Error
-from econed.wire.multipart import MAX_FIELDS, UploadForm
+from econed.wire.multipart import MAX_FIELDS_SIZE, UploadForm
 
 TYPE = 'multipart/form-data; boundary="xyz"'
 
@@ -167,10 +167,10 @@ def test_whatever_comes_is_a_form_or_the_client_s_mistake(header: list[str], bod
             assert (error.code, error.status) == ("InvalidRequest", 400)
 
 
-@pytest.mark.parametrize("endless", [part("Action", b"x" * (MAX_FIELDS + 1)), b"x" * (MAX_FIELDS + 1)])
+@pytest.mark.parametrize("endless", [part("Action", b"x" * (MAX_FIELDS_SIZE + 1)), b"x" * (MAX_FIELDS_SIZE + 1)])
 def test_what_comes_before_the_file_is_bounded(endless: bytes) -> None:
     form = UploadForm(TYPE)
-    *pieces, last = (endless[start : start + 1000] for start in range(0, MAX_FIELDS + 1, 1000))
+    *pieces, last = (endless[start : start + 1000] for start in range(0, MAX_FIELDS_SIZE + 1, 1000))
     assert [list(form.feed(piece)) for piece in pieces] == [[]] * len(pieces)
     with pytest.raises(EC2Error, match="too long"):
         list(form.feed(last))

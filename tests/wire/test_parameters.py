@@ -225,7 +225,7 @@ class TestRefusals:
     def test_a_required_member_may_be_declared_optional(self, model: Model) -> None:
         form = "ImageLocation=ami-00000001"
         assert refusal(model, "RegisterImage", form).message == "The request must contain the parameter Name"
-        assert read(model, "RegisterImage", form, optional={"Name"}) == {"ImageLocation": "ami-00000001"}
+        assert read(model, "RegisterImage", form, required=("ImageLocation",)) == {"ImageLocation": "ami-00000001"}
 
     @pytest.mark.parametrize(
         "form",
@@ -404,10 +404,9 @@ class TestLongLists:
         operation = model.operation(action)
         assert operation is not None
         pairs = [(name.format(number), f"x{number}") for number in range(1001)]
-        optional = operation.input_shape.required_members if operation.input_shape is not None else ()
-        assert decode(operation, pairs[:1000], optional=optional)
+        assert decode(operation, pairs[:1000], required=())
         with pytest.raises(EC2Error, match="cannot contain over 1000 values") as caught:
-            decode(operation, pairs, optional=optional)
+            decode(operation, pairs, required=())
         assert caught.value.code == "InvalidParameterValue"
 
     def test_the_values_of_filters_are_not_counted_here(self, model: Model) -> None:

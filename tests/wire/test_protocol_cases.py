@@ -17,12 +17,12 @@ from botocore.parsers import create_parser
 from lxml import etree
 
 from econed.wire.encoder import Encoder, encode_error
-from econed.wire.model import Model, Operation
+from econed.wire.model import EC2Operation, Model
 from econed.wire.parameters import decode, wire_names
 from econed.wire.query import parse_pairs
 
 DATA = Path(__file__).parent.parent / "data" / "ec2-protocol"
-Case = tuple[Operation, dict[str, Any]]
+Case = tuple[EC2Operation, dict[str, Any]]
 
 
 def cases(file: str) -> list[Any]:
@@ -70,7 +70,7 @@ def same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-def form_of(operation: Operation, case: dict[str, Any]) -> bytes:
+def form_of(operation: EC2Operation, case: dict[str, Any]) -> bytes:
     """The form body of a case; the two about Content-Encoding have none and get what their parameters amount to."""
     if "body" in case["serialized"]:
         body: str = case["serialized"]["body"]
@@ -80,7 +80,7 @@ def form_of(operation: Operation, case: dict[str, Any]) -> bytes:
     return urlencode({names[key]: item for key, item in case["params"].items()}).encode()
 
 
-def expected_parameters(operation: Operation, case: dict[str, Any]) -> Any:
+def expected_parameters(operation: EC2Operation, case: dict[str, Any]) -> Any:
     """The parameters of a case as a server sees them: an empty list is not sent, a token that was missing is."""
     params = {key: item for key, item in value(operation.input_shape, case["params"]).items() if item != []}
     if case["id"] == "Ec2ProtocolIdempotencyTokenAutoFill":

@@ -9,20 +9,20 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from econed.errors import EC2Error
-from econed.wire.query import count_pairs, parse_pairs, value_of
+from econed.wire.query import count_pairs, parse_pairs, single_value
 
 
-class TestValueOf:
+class TestSingleValue:
     """The one value of a name."""
 
     def test_the_value_of_a_name_is_found_and_may_be_missing(self) -> None:
         pairs = parse_pairs(b"Action=DescribeRegions&Version=2016-11-15")
-        assert value_of(pairs, "Action") == "DescribeRegions"
-        assert value_of(pairs, "Signature") is None
+        assert single_value(pairs, "Action") == "DescribeRegions"
+        assert single_value(pairs, "Signature") is None
 
     def test_of_two_values_of_a_name_none_is_taken(self) -> None:
         with pytest.raises(EC2Error) as caught:
-            value_of(parse_pairs(b"Action=DescribeRegions&Action=TerminateInstances"), "Action")
+            single_value(parse_pairs(b"Action=DescribeRegions&Action=TerminateInstances"), "Action")
         assert caught.value.code == "InvalidParameterValue"
 
 

@@ -1,0 +1,88 @@
+"""What both versions of signatures have in common: the claim in a request, its validity, and parsing helpers."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+from urllib.parse import quote
+
+from econed.auth.endpoints import Endpoint
+from econed.auth.failures import invalid_client_token_id, request_expired
+
+MAX_SKEW = 15 * 60
+"""Maximum difference between a signature's date and our clock, in seconds (EC2, RequestExpired)."""
+
+MAX_LIFETIME = 7 * 24 * 60 * 60
+"""Maximum validity of a signature that has an expiry, in seconds (Signature Version 4, X-Amz-Expires)."""
+
+_MAX_NAME_BYTES = 128
+"""Maximum length of a user name in oned (PoolObjectSQL::name_is_valid)."""
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+@dataclass(frozen=True)
+class Validity:
+    """The time in which a signature is valid, both ends included; in seconds since the epoch."""
+
+    begins: float
+    ends: float
+
+    @classmethod
+    def around(cls, signed_at: float) -> Validity:
+        """Return the validity of a signature that has a date and no expiry."""
+        return cls(signed_at - MAX_SKEW, signed_at + MAX_SKEW)
+
+    def check(self, now: float) -> None:
+        """Raise `EC2Error` RequestExpired if the signature is not valid at `now`."""
+        if not self.begins <= now <= self.ends:
+            raise request_expired()
+
+
+class SignatureClaim(Protocol):
+    """A signature in a request, parsed but not verified."""
+
+    @property
+    def access_key(self) -> str:
+        """The claimed signer."""
+
+    @property
+    def signature(self) -> bytes:
+        """The signature as sent."""
+
+    @property
+    def validity(self) -> Validity:
+        """When it is valid."""
+
+    def expected(self, secret: str, endpoint: Endpoint) -> bytes:
+        """Return the signature that the owner of `secret` would have sent to `endpoint`."""
+
+
+def user_name(access_key: str) -> str:
+    """Return the OpenNebula user name of an access key; raises `EC2Error` InvalidClientTokenId if it cannot be one.
+
+    Only names that every version of oned refuses are refused here: empty, over 128 bytes, or with control characters.
+    """
+    if not 0 < len(access_key.encode()) <= _MAX_NAME_BYTES or _CONTROL.search(access_key):
+        raise invalid_client_token_id()
+    return access_key
+
+
+def decode_text(raw: bytes) -> str:
+    """Decode UTF-8, or else ISO-8859-1, which Python's http.client (and so boto3) uses for header values."""
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return raw.decode("iso-8859-1")
+
+
+def epoch_seconds(moment: datetime) -> float:
+    """Return a date in seconds since the epoch; a date without a time zone is in UTC."""
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+
+
+def percent_encode(text: str | bytes, safe: str = "") -> bytes:
+    """Percent-encode as Amazon's signatures require: all but RFC 3986's unreserved characters and `safe`."""
+    return quote(text, safe=safe).encode("ascii")
