@@ -16,7 +16,6 @@ from twisted.logger import Logger, globalLogPublisher
 from twisted.python.failure import Failure
 
 from econed.actions.address_chores import AddressKeeper
-from econed.actions.instance_types import FileTypes
 from econed.actions.pacing import Pacer
 from econed.actions.shared_reads import SharedReads
 from econed.actions.stop_times import StopTimes
@@ -34,6 +33,7 @@ from econed.http.site import EC2Site
 from econed.http.upload_directory import UploadDirectory, UploadLimits
 from econed.interfaces import IAuthenticator, ICallLimiter, InThread, IOpenNebula, IScripts, IUserDirectory
 from econed.opennebula.documents import OnRead
+from econed.opennebula.file_templates import FileTypes
 from econed.opennebula.long_documents import LongDocuments
 from econed.process.admin import AdminPort, WatchedProcess
 from econed.process.certificates import Files

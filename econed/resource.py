@@ -46,12 +46,12 @@ from econed.wire.signed_request import SignedRequest
 
 if TYPE_CHECKING:
     from econed.actions.action import Parts, Result
-    from econed.actions.instance_types import FileTypes
     from econed.config.settings import Settings
     from econed.dispatch import Dispatcher
     from econed.http.peers import Peers
     from econed.http.request import RawRequest
     from econed.interfaces import IAuthenticator, IImageFetcher, InThread, IOpenNebula, IScripts
+    from econed.opennebula.file_templates import FileTypes
     from econed.user import User
 
 _VERSION = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)

@@ -18,8 +18,7 @@ from econed.actions.address_records import Address, Pool
 from econed.actions.address_store import AddressStore, address_store, own_address
 from econed.actions.address_view import ADDRESS_FILTERS, DOMAIN, leads_nowhere, linked_machines, shown_address
 from econed.actions.inputs import Filter, TagSpecification
-from econed.actions.instance_state import InstanceState
-from econed.actions.instance_view import state_of
+from econed.actions.instance_state import InstanceState, state_of
 from econed.actions.machines import is_shown, machines
 from econed.actions.paging import Listing, Paging
 from econed.actions.regions import own_region

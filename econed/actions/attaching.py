@@ -12,13 +12,11 @@ from econed.actions.action import action
 from econed.actions.attachments import EVERY, PATIENCE, Attachment, Volume, settled, volumes
 from econed.actions.devices import Device, demand_free, device_of, disk_text
 from econed.actions.instance_facts import DEVICE
-from econed.actions.instance_state import InstanceState
+from econed.actions.instance_state import InstanceState, state_of
 from econed.actions.instance_times import keep_times
-from econed.actions.instance_view import state_of
 from econed.actions.volume_facts import TO_ATTACH, ZONE, PendingAttachment, is_being_copied, others_may_mark
-from econed.actions.volume_making import MAX_SIZE
+from econed.actions.volume_making import MAX_SIZE, checked_type
 from econed.actions.volume_view import attachment_view, attachments_view, modification_text, modification_view, state
-from econed.actions.volumes import checked_type
 from econed.actions.watch import watch_caller
 from econed.errors import EC2Error, OpenNebulaCode, OpenNebulaRefusal
 from econed.ids import INSTANCE, VOLUME

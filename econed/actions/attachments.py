@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from econed.actions.call import together
-from econed.actions.images import images
+from econed.actions.image_finding import images
 from econed.actions.instance_facts import ATTACH_TIME, DELETE_ON_TERMINATION
 from econed.actions.instance_state import is_busy
 from econed.actions.machines import is_shown, machines

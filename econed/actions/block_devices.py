@@ -18,8 +18,7 @@ from econed.actions.devices import ROOT_DEVICE, Device
 from econed.actions.instance_facts import ATTACH_TIME, DELETE_ON_TERMINATION, DEVICE
 from econed.actions.snapshot_view import found_snapshots
 from econed.actions.volume_facts import FROM_SNAPSHOT, LAUNCHED_AT, VOLUME_TYPE, ZONE, is_snapshot, volume_name
-from econed.actions.volume_making import MAX_SIZE, VolumePlan, checked_size, demand_completed, make_volume
-from econed.actions.volumes import checked_type
+from econed.actions.volume_making import MAX_SIZE, VolumePlan, checked_size, checked_type, demand_completed, make_volume
 from econed.errors import EC2Error, OpenNebulaError
 from econed.ids import SNAPSHOT
 from econed.opennebula.documents import Attributes

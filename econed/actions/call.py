@@ -24,8 +24,8 @@ from econed.slots import CALLS_OF_A_REQUEST, FewAtOnce, Slots
 if TYPE_CHECKING:
     from lxml.etree import _Element
 
-    from econed.actions.instance_types import FileTypes
     from econed.config.settings import Settings
+    from econed.opennebula.file_templates import FileTypes
     from econed.user import User
 
 _T = TypeVar("_T")

@@ -7,14 +7,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from econed.actions.action import action
+from econed.actions.ami_finding import amis
 from econed.actions.client_tokens import REQUEST_DIGEST, ClientToken
+from econed.actions.devices import volume_id
 from econed.actions.image_facts import MARK, MAX_DESCRIPTION, NAME, description_text
 from econed.actions.image_names import demand_name, name_text, refused
 from econed.actions.image_view import is_ami
-from econed.actions.images import amis
 from econed.actions.inputs import TagSpecification, demand_showable
-from econed.actions.instance_state import InstanceState, is_busy
-from econed.actions.instance_view import state_of, volume_id
+from econed.actions.instance_state import InstanceState, is_busy, state_of
 from econed.actions.machines import machines
 from econed.actions.new_images import (
     NewImage,

@@ -11,12 +11,20 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from econed.actions.instance_facts import ATTACH_TIME, DEVICE
+from econed.actions.instance_facts import (
+    ATTACH_TIME,
+    DEVICE,
+)
 from econed.errors import EC2Error
+from econed.ids import (
+    VOLUME,
+    part_of_machine,
+)
 from econed.opennebula.template import vector
 
 if TYPE_CHECKING:
     from econed.opennebula.documents import Disk, VirtualMachine
+
 
 _SPELLING = re.compile(r"(?:/dev/)?(?:sd|xvd|vd|hd)([a-z]{1,2})([1-9][0-9]?)?")
 _TARGET = re.compile(r"(xvd|sd|vd|hd)[a-z]+")
@@ -111,3 +119,10 @@ def demand_free(machine: VirtualMachine, name: str) -> None:
             "InvalidParameterValue",
             f"Invalid value '{name}' for unixDevice. Attachment point {name} is already in use",
         )
+
+
+def volume_id(machine: VirtualMachine, disk: Disk) -> str:
+    """Return the volume that a disk is: a persistent image, or a copy that belongs to the machine alone."""
+    if disk.is_persistent and disk.image_id is not None:
+        return VOLUME.format(disk.image_id)
+    return part_of_machine(VOLUME.prefix, machine.id, disk.disk_id)

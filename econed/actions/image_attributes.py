@@ -7,9 +7,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from econed.actions.action import action
+from econed.actions.ami_finding import amis
 from econed.actions.image_facts import MAX_DESCRIPTION, description, description_text
 from econed.actions.image_view import ami, is_public
-from econed.actions.images import amis
 from econed.actions.inputs import demand_showable
 from econed.actions.sharing import EVERYBODY, PermissionChanges, wanted_sharing
 from econed.errors import EC2Error

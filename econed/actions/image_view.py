@@ -9,8 +9,8 @@ from econed.actions.call import account_id
 from econed.actions.devices import ROOT_DEVICE
 from econed.actions.filters import Filters, field, filter_text, tag_filters
 from econed.actions.image_facts import MARK, NAME, SAVED_FROM, description
-from econed.actions.instance_view import moment
 from econed.actions.tagging import tags_of
+from econed.actions.timestamps import timestamp
 from econed.actions.volume_facts import is_marked_deleted, is_snapshot, is_unfinished
 from econed.ids import IMAGE, INSTANCE, SNAPSHOT
 from econed.opennebula.documents import Right
@@ -120,7 +120,7 @@ def ami(image: Image, owner_alias: str | None = None) -> ImageTypeDef:
         "RootDeviceType": "ebs",
         "RootDeviceName": ROOT_DEVICE,
         "BlockDeviceMappings": [_root_disk(image)],
-        "CreationDate": filter_text(moment(image.regtime)),
+        "CreationDate": filter_text(timestamp(image.regtime)),
     }
     if tags := tags_of(image.template):
         shown["Tags"] = tags

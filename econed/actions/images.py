@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Sequence
-from contextlib import aclosing
-from functools import partial
+from collections.abc import Container, Sequence
 from typing import TYPE_CHECKING, Any
 
 from econed.actions.accounts import account_named, is_owned_by, owner_alias
 from econed.actions.action import Parts, Result, action
-from econed.actions.by_id import named
-from econed.actions.call import account_id, together
+from econed.actions.ami_finding import amis
+from econed.actions.call import account_id
 from econed.actions.image_deletion import delete_image
 from econed.actions.image_facts import MARK, MAX_DESCRIPTION, NAME, description_text, first_description_text
+from econed.actions.image_finding import meant_images
 from econed.actions.image_names import demand_name, name_text
 from econed.actions.image_view import (
     ARCHITECTURES,
@@ -29,11 +28,10 @@ from econed.actions.paging import Listing, Paging
 from econed.actions.tagging import limited, specified, tag_text, tags_of, untag_text
 from econed.actions.url_images import image_of_url, is_url
 from econed.actions.volume_facts import is_marked_deleted, is_of_ami, is_snapshot, parted_text
-from econed.errors import EC2Error, OpenNebulaCode, OpenNebulaRefusal
+from econed.errors import EC2Error
 from econed.ids import IMAGE, SNAPSHOT
 from econed.opennebula.documents import Right
 from econed.opennebula.pools import OwnerFilter
-from econed.opennebula.read_session import SET_SIZE
 from econed.opennebula.states import ImageState, ImageType
 from econed.opennebula.template import attribute, removal, template
 
@@ -41,15 +39,13 @@ if TYPE_CHECKING:
     from types_boto3_ec2.type_defs import ImageTypeDef
 
     from econed.actions.call import Call
-    from econed.actions.listing import Sets
     from econed.opennebula.documents import Image
+
 
 _LISTING = Listing("images", (int,))
 _EVERYBODY = "all"
 _BOOTABLE = frozenset({ImageType.OS, ImageType.CDROM, ImageType.DATABLOCK})
-_READ_ONE_BY_ONE = 8
 _UNFIT = frozenset({ImageState.ERROR, ImageState.DELETE})
-_OUT_OF_SIGHT = frozenset({OpenNebulaCode.NO_EXISTS, OpenNebulaCode.AUTHORIZATION})
 
 
 # No AMI here is ever deprecated, and so there are none to leave out.
@@ -129,7 +125,7 @@ async def register_image(
         )
         return {"ImageId": IMAGE.format(await image_of_url(call, image_location, name, facts))}
     number = _location(image_location)
-    image = await _image(call, number)
+    image = await visible_image(call, number)
     if image is None or is_marked_deleted(image):
         raise IMAGE.not_found(IMAGE.format(number))
     _demand_fit(image, architecture)
@@ -168,73 +164,6 @@ async def deregister_image(call: Call, *, image_id: str, delete_associated_snaps
         return {"Return": True}
     code = "success" if await delete_image(call, image) else "skipped"
     return {"Return": True, "DeleteSnapshotResults": [{"SnapshotId": SNAPSHOT.format(image.id), "ReturnCode": code}]}
-
-
-async def amis(call: Call, image_ids: Sequence[str]) -> tuple[Image, ...]:
-    """Return the AMIs with these ids, in this order and each once.
-
-    Raises `EC2Error` InvalidAMIID.Malformed, or InvalidAMIID.NotFound for what does not exist, is no AMI, or may not be
-    seen by the caller.
-    """
-
-    async def read(numbers: Sequence[int]) -> list[Image]:
-        return [image for image in await images(call, numbers) if is_ami(image)]
-
-    return await named(IMAGE, image_ids, read)
-
-
-async def meant_images(call: Call, is_meant: Callable[[Image], bool], owner: int = OwnerFilter.VISIBLE) -> Sets[Image]:
-    """Yield what reads those of the caller's images that are meant, lowest id first, in sets of a few hundred."""
-    ids, few = await ids_and_few(call, is_meant, owner)
-    async with aclosing(once(few) if few else image_sets(call, ids, owner)) as sets:
-        async for read in sets:
-            yield read
-
-
-async def ids_and_few(
-    call: Call, is_meant: Callable[[Image], bool], owner: int = OwnerFilter.VISIBLE
-) -> tuple[list[int], list[Image]]:
-    """Return the ids of the images that are meant, lowest first, and the images if they are no more than a set.
-
-    The pool is read whole to know which they are. Of more the documents are not kept: `image_sets` reads them again.
-    """
-    found = await call.budget.those(await call.one.images(owner), is_meant)
-    found.sort(key=lambda image: image.id)
-    return [image.id for image in found], found if len(found) <= SET_SIZE else []
-
-
-async def image_sets(call: Call, ids: Sequence[int], owner: int = OwnerFilter.VISIBLE) -> Sets[Image]:
-    """Yield what reads the images with these OpenNebula ids, lowest first, in sets of a few hundred."""
-    for start in range(0, len(ids), SET_SIZE):
-        yield partial(_between, call, owner, ids[start : start + SET_SIZE])
-
-
-async def _between(call: Call, owner: int, ids: Sequence[int]) -> list[Image]:
-    wanted = frozenset(ids)
-    return await call.budget.those(await call.one.images(owner, ids[0], ids[-1]), lambda image: image.id in wanted)
-
-
-async def images(call: Call, numbers: Sequence[int]) -> tuple[Image, ...]:
-    """Return the images with these OpenNebula ids that the caller may see, AMIs or not, each once.
-
-    A few are read one by one, more by one reading of the pool: both show what the caller may use.
-    """
-    wanted = dict.fromkeys(numbers)
-    if len(wanted) > _READ_ONE_BY_ONE:
-        between = await call.one.images(OwnerFilter.VISIBLE, min(wanted), max(wanted))
-        pool = {image.id: image for image in await call.budget.those(between, lambda image: image.id in wanted)}
-        return tuple(pool[number] for number in wanted if number in pool)
-    found = await together(_image(call, number) for number in wanted)
-    return tuple(image for image in found if image is not None)
-
-
-async def _image(call: Call, number: int) -> Image | None:
-    try:
-        return await call.one.image(number)
-    except OpenNebulaRefusal as refusal:
-        if refusal.code in _OUT_OF_SIGHT:
-            return None
-        raise
 
 
 def _is_shared(call: Call, image: Image, users: Container[str]) -> bool:

@@ -7,11 +7,18 @@ from enum import Enum
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from econed.actions.instance_facts import (
+    TERMINATING,
+)
 from econed.opennebula.states import LcmState, VmState
 
 if TYPE_CHECKING:
     from types_boto3_ec2.literals import InstanceStateNameType
-    from types_boto3_ec2.type_defs import InstanceStateTypeDef
+    from types_boto3_ec2.type_defs import (
+        InstanceStateTypeDef,
+    )
+
+    from econed.opennebula.documents import VirtualMachine
 
 
 class InstanceState(Enum):
@@ -164,3 +171,10 @@ def is_busy(state: VmState, lcm_state: LcmState) -> bool:
     if state is not VmState.ACTIVE or lcm_state in (LcmState.RUNNING, LcmState.UNKNOWN) or lcm_state.is_failure:
         return False
     return instance_state(state, lcm_state) in (InstanceState.RUNNING, InstanceState.STOPPED)
+
+
+def state_of(machine: VirtualMachine) -> InstanceState:
+    """Return the EC2 state of a machine; one that is to end is on its way already."""
+    if TERMINATING in machine.user_template and machine.state is not VmState.DONE:
+        return InstanceState.SHUTTING_DOWN
+    return instance_state(machine.state, machine.lcm_state)

@@ -18,7 +18,7 @@ from econed.config.settings import Settings
 from econed.errors import EC2Error, NotKeepable
 from econed.ids import IMAGE
 from econed.opennebula.attributes import Attributes, Vector
-from econed.opennebula.file_templates import FileTemplate, FileTemplateError
+from econed.opennebula.file_templates import FileTemplate, FileTemplateError, FileTypes
 from econed.opennebula.template import attribute, is_storable, render, template
 from econed.opennebula.template_reader import read_template
 
@@ -26,10 +26,6 @@ if TYPE_CHECKING:
     from econed.actions.call import Call
     from econed.opennebula.documents import Image, VMTemplate
     from econed.opennebula.session import Session
-
-
-FileTypes = Mapping[str, FileTemplate]
-"""The files of the instance types, by the names of these."""
 
 
 class InstanceType(Protocol):

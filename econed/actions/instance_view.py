@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from econed.actions.address_view import PublicAddresses, shown_association
 from econed.actions.call import account_id
 from econed.actions.client_tokens import CLIENT_TOKEN
-from econed.actions.devices import shown_device
+from econed.actions.devices import shown_device, volume_id
 from econed.actions.instance_facts import (
     ATTACH_TIME,
     DELETE_ON_TERMINATION,
@@ -18,18 +17,17 @@ from econed.actions.instance_facts import (
     KEY_NAME,
     LAUNCH_INDEX,
     RESERVATION,
-    TERMINATING,
-    ZONE,
 )
-from econed.actions.instance_state import InstanceState, instance_state, is_failure
+from econed.actions.instance_state import InstanceState, is_failure, state_of
 from econed.actions.instance_times import ended, launched, stopped
+from econed.actions.placement import zone_name
 from econed.actions.tagging import tags_of
+from econed.actions.timestamps import timestamp
 from econed.ids import (
     IMAGE,
     INSTANCE,
     SECURITY_GROUP,
     SUBNET,
-    VOLUME,
     part_of_machine,
     reservation_id,
 )
@@ -51,6 +49,7 @@ if TYPE_CHECKING:
     )
 
     from econed.opennebula.documents import Disk, Nic, VirtualMachine
+
 
 CUSTOM_TYPE = "custom"
 """The instance type of a machine that no EC2_INSTANCE_TYPE speaks of, because it was not made by an EC2 client."""
@@ -159,7 +158,7 @@ def instance(
         "StateTransitionReason": transition_reason(machine, state, now),
         "InstanceType": facts.text(INSTANCE_TYPE) or CUSTOM_TYPE,  # type: ignore[typeddict-item]  # names of our own
         "AmiLaunchIndex": whole_number(facts.text(LAUNCH_INDEX)) or 0,
-        "LaunchTime": moment(launched(machine)),
+        "LaunchTime": timestamp(launched(machine)),
         "Placement": {"AvailabilityZone": zone_name(machine, clusters), "Tenancy": "default", "GroupName": ""},
         "Monitoring": {"State": "disabled"},
         "ProductCodes": [],
@@ -194,30 +193,9 @@ def instance(
     return shown
 
 
-def state_of(machine: VirtualMachine) -> InstanceState:
-    """Return the EC2 state of a machine; one that is to end is on its way already."""
-    if TERMINATING in machine.user_template and machine.state is not VmState.DONE:
-        return InstanceState.SHUTTING_DOWN
-    return instance_state(machine.state, machine.lcm_state)
-
-
-def zone_name(machine: VirtualMachine, clusters: Mapping[int, str]) -> str:
-    """Return the availability zone: the cluster it is on, else the one asked for, else one it can come to be on."""
-    asked = whole_number(machine.user_template.text(ZONE))
-    ids = [machine.cluster_id, asked, *_reachable(machine)]
-    return next((clusters[number] for number in ids if number is not None and number in clusters), "")
-
-
 def root_device(machine: VirtualMachine) -> str:
     """Return the device of the disk that was made from the AMI; empty if there is no disk."""
     return shown_device(machine, machine.disks[0]) if machine.disks else ""
-
-
-def volume_id(machine: VirtualMachine, disk: Disk) -> str:
-    """Return the volume that a disk is: a persistent image, or a copy that belongs to the machine alone."""
-    if disk.is_persistent and disk.image_id is not None:
-        return VOLUME.format(disk.image_id)
-    return part_of_machine(VOLUME.prefix, machine.id, disk.disk_id)
 
 
 def state_reason(machine: VirtualMachine, state: InstanceState) -> StateReasonTypeDef | None:
@@ -252,12 +230,7 @@ def transition_reason(machine: VirtualMachine, state: InstanceState, now: int) -
             when = ended(machine)
         case _:
             return ""
-    return f"User initiated ({moment(now if when is None else when):%Y-%m-%d %H:%M:%S} GMT)"
-
-
-def moment(seconds: int) -> datetime:
-    """Return a time of oned's, in seconds since the epoch, as one of a result's."""
-    return datetime.fromtimestamp(seconds, UTC)
+    return f"User initiated ({timestamp(now if when is None else when):%Y-%m-%d %H:%M:%S} GMT)"
 
 
 def _attached(machine: VirtualMachine, addresses: PublicAddresses) -> InstanceTypeDef:
@@ -289,7 +262,7 @@ def _mapping(machine: VirtualMachine, disk: Disk) -> InstanceBlockDeviceMappingT
         "Ebs": {
             "VolumeId": volume_id(machine, disk),
             "Status": "attaching" if disk.is_attaching else "attached",
-            "AttachTime": moment(epoch_seconds(disk.text(ATTACH_TIME)) or machine.stime),
+            "AttachTime": timestamp(epoch_seconds(disk.text(ATTACH_TIME)) or machine.stime),
             "DeleteOnTermination": not disk.is_persistent or disk.text(DELETE_ON_TERMINATION) == "YES",
         },
     }
@@ -310,7 +283,7 @@ def interface(
         "Groups": _groups(machine, nic),
         "Attachment": {
             "AttachmentId": part_of_machine("eni-attach", machine.id, nic.nic_id),
-            "AttachTime": moment(machine.stime),
+            "AttachTime": timestamp(machine.stime),
             "DeleteOnTermination": True,
             "DeviceIndex": index,
             "Status": "attaching" if nic.is_attaching else "attached",
@@ -350,11 +323,6 @@ def _reachability(machine: VirtualMachine, state: InstanceState) -> InstanceStat
     if machine.lcm_state is LcmState.UNKNOWN or machine.lcm_state.is_failure:
         return {"Status": "impaired", "Details": [{"Name": "reachability", "Status": "failed"}]}
     return {"Status": "ok", "Details": [{"Name": "reachability", "Status": "passed"}]}
-
-
-def _reachable(machine: VirtualMachine) -> tuple[int, ...]:
-    """Return the clusters from which the machine's first disk can be reached."""
-    return machine.disks[0].cluster_ids if machine.disks else ()
 
 
 def _reason(code: str, sentence: str) -> StateReasonTypeDef:

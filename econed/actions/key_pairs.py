@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from econed.actions.action import action
 from econed.actions.filters import Filters, field, tag_filters
 from econed.actions.inputs import Filter, TagSpecification, demand_showable
-from econed.actions.instance_view import moment
 from econed.actions.key_store import KeyPair, add, not_found, own_key_pairs, removal_text, user_without
 from econed.actions.public_keys import KeyType, generate, imported
 from econed.actions.tagging import specified
+from econed.actions.timestamps import timestamp
 from econed.errors import EC2Error
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def _info(pair: KeyPair, with_public_key: bool) -> KeyPairInfoTypeDef:
         "Tags": list(pair.tags),
     }
     if pair.created is not None:
-        info["CreateTime"] = moment(pair.created)
+        info["CreateTime"] = timestamp(pair.created)
     if with_public_key:
         info["PublicKey"] = pair.public_key
     return info

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 from econed.actions.action import action
 from econed.actions.call import Call
 from econed.actions.instance_facts import TERMINATING
-from econed.actions.instance_state import InstanceState, is_busy
-from econed.actions.instance_view import state_of
+from econed.actions.instance_state import InstanceState, is_busy, state_of
 from econed.actions.machines import machines
 from econed.actions.watch import watch_termination
 from econed.errors import EC2Error, OpenNebulaCode, OpenNebulaRefusal

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from econed.actions.action import action
+from econed.actions.ami_finding import amis
 from econed.actions.block_devices import BlockDeviceMapping, block_devices
 from econed.actions.client_tokens import ClientToken
-from econed.actions.images import amis
 from econed.actions.inputs import Placement, TagSpecification
 from econed.actions.instance_facts import TERMINATE
 from econed.actions.instance_types import instance_type_named

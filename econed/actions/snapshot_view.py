@@ -10,8 +10,8 @@ from econed.actions.by_id import named
 from econed.actions.call import account_id
 from econed.actions.filters import Filters, field, tag_filters
 from econed.actions.image_facts import SAVED_FROM, description
-from econed.actions.images import images
-from econed.actions.instance_view import moment
+from econed.actions.image_finding import images
+from econed.actions.timestamps import timestamp
 from econed.actions.volume_facts import (
     is_marked_deleted,
     is_of_ami,
@@ -85,7 +85,7 @@ def snapshot_view(image: Image, owner_alias: str | None = None) -> SnapshotTypeD
         "SnapshotId": SNAPSHOT.format(image.id),
         "VolumeId": snapshot_of(image),
         "State": now,
-        "StartTime": moment(image.regtime),
+        "StartTime": timestamp(image.regtime),
         "Progress": "100%" if now == "completed" else "0%",
         "OwnerId": account_id(image.uid),
         "Description": _description(image) if finished else "",

@@ -10,11 +10,10 @@ from econed.actions.action import Parts, Result, action
 from econed.actions.attachments import Attachment, settled, volumes
 from econed.actions.call import account_id
 from econed.actions.image_deletion import delete_image
+from econed.actions.image_finding import meant_images
 from econed.actions.image_view import is_ami, is_public
-from econed.actions.images import meant_images
 from econed.actions.inputs import Filter, TagSpecification, demand_showable
-from econed.actions.instance_state import InstanceState
-from econed.actions.instance_view import state_of
+from econed.actions.instance_state import InstanceState, state_of
 from econed.actions.listing import Page, in_parts, once
 from econed.actions.paging import Listing, Paging
 from econed.actions.regions import own_region

@@ -16,8 +16,8 @@ from econed.actions.action import Parts, Result, action
 from econed.actions.address_store import address_store
 from econed.actions.attachments import own_disks
 from econed.actions.filters import Filters, field
+from econed.actions.image_finding import ids_and_few, image_sets, images
 from econed.actions.image_view import is_ami
-from econed.actions.images import ids_and_few, image_sets, images
 from econed.actions.inputs import Filter
 from econed.actions.key_store import ID_PREFIX, own_key_pairs
 from econed.actions.listing import Page, in_parts, once

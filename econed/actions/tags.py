@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, TypeAlias
 from econed import ids
 from econed.actions.action import action
 from econed.actions.address_store import address_store, tagged_addresses
+from econed.actions.ami_finding import amis
 from econed.actions.attachments import Attachment, volumes
-from econed.actions.images import amis
 from econed.actions.inputs import Tag
 from econed.actions.key_store import ID_PREFIX, KeyPair, key_pairs_by_id, tag_prefix
 from econed.actions.machines import machines

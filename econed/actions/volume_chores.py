@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 from econed.actions.chores import Look
 from econed.actions.devices import disk_text
 from econed.actions.instance_facts import DELETE_ON_TERMINATION
-from econed.actions.instance_state import InstanceState
+from econed.actions.instance_state import InstanceState, state_of
 from econed.actions.instance_times import keep_times
-from econed.actions.instance_view import state_of
 from econed.actions.volume_facts import (
     DELETE_WITH,
     IS_VOLUME,

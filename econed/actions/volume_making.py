@@ -6,9 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from econed.actions.client_tokens import REQUEST_DIGEST, mismatch
+from econed.actions.client_tokens import REQUEST_DIGEST, ClientToken, mismatch
 from econed.actions.tagging import tag_text
-from econed.actions.volume_facts import IS_VOLUME, MADE_AS, finished, is_marked_deleted, is_unfinished, volume_name
+from econed.actions.volume_facts import (
+    IS_VOLUME,
+    MADE_AS,
+    finished,
+    is_marked_deleted,
+    is_unfinished,
+    volume_name,
+)
 from econed.errors import EC2Error, OpenNebulaCode, OpenNebulaRefusal
 from econed.ids import SNAPSHOT
 from econed.opennebula.pools import OwnerFilter
@@ -17,8 +24,8 @@ from econed.opennebula.template import attribute, template
 
 if TYPE_CHECKING:
     from econed.actions.call import Call
-    from econed.actions.client_tokens import ClientToken
     from econed.opennebula.documents import Image
+
 
 MAX_SIZE = 16384
 """GiB of the largest volume (EC2 User Guide, "Amazon EBS volume types")."""
@@ -154,3 +161,13 @@ def _text(call: Call, plan: VolumePlan) -> str:
         **plan.facts,
     }
     return template(*(attribute(name, value) for name, value in wanted.items()), tag_text(plan.tags))
+
+
+def checked_type(volume_type: str) -> str:
+    """Return a VolumeType that is one; raises `EC2Error` InvalidParameterValue."""
+    if volume_type not in _TYPES:
+        raise EC2Error("InvalidParameterValue", f"Invalid volume type '{volume_type}'")
+    return volume_type
+
+
+_TYPES = frozenset({"standard", "io1", "io2", "gp2", "gp3", "sc1", "st1"})

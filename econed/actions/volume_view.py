@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from econed.actions.devices import shown_device
 from econed.actions.filters import Filters, field, tag_filters
-from econed.actions.instance_view import moment, zone_name
+from econed.actions.placement import zone_name
 from econed.actions.tagging import tags_of
+from econed.actions.timestamps import timestamp
 from econed.actions.volume_facts import (
     FROM_SNAPSHOT,
     MODIFICATION,
@@ -169,7 +170,7 @@ def volume_view(volume: Volume, zones: Zones) -> VolumeTypeDef:
         "SnapshotId": image.template.text(FROM_SNAPSHOT) if image is not None and finished else "",
         "AvailabilityZone": zones.name(volume),
         "State": state(volume),
-        "CreateTime": moment(created),
+        "CreateTime": timestamp(created),
         "Attachments": attachments_view(volume),
         "Encrypted": False,
         "VolumeType": volume_type(volume),  # type: ignore[typeddict-item]  # as the client gave it
@@ -195,7 +196,7 @@ def attachment_view(volume: Volume, attached: Attachment) -> VolumeAttachmentTyp
         "InstanceId": INSTANCE.format(attached.machine.id),
         "Device": shown_device(attached.machine, attached.disk),
         "State": attached.status,  # type: ignore[typeddict-item]  # EC2's words
-        "AttachTime": moment(attached.since(volume.image)),
+        "AttachTime": timestamp(attached.since(volume.image)),
         "DeleteOnTermination": attached.deletes_on_termination,
     }
 
@@ -207,7 +208,7 @@ def pending_view(volume: Volume, pending: PendingAttachment) -> VolumeAttachment
         "InstanceId": INSTANCE.format(pending.machine_id),
         "Device": pending.device,
         "State": "attaching",
-        "AttachTime": moment(pending.time),
+        "AttachTime": timestamp(pending.time),
         "DeleteOnTermination": False,
     }
 
@@ -273,13 +274,13 @@ def modification_view(volume: Volume) -> VolumeModificationTypeDef | None:
         "OriginalMultiAttachEnabled": False,
         "TargetMultiAttachEnabled": False,
         "Progress": 100,
-        "StartTime": moment(when),
+        "StartTime": timestamp(when),
     }
     if volume.attachment is not None and volume.attachment.disk.text("RESIZE") == "YES":
         return {**shown, "ModificationState": "modifying", "Progress": 0}
     if volume.size < after:
         return {**shown, "ModificationState": "failed", "Progress": 0}
-    return {**shown, "EndTime": moment(when)}
+    return {**shown, "EndTime": timestamp(when)}
 
 
 def modification_text(volume: Volume, size: int, kind: str, now: int) -> str:

@@ -12,7 +12,7 @@ from econed.actions.attachments import Volume, find_volumes, own_disks, volumes,
 from econed.actions.client_tokens import ClientToken
 from econed.actions.filters import Selection
 from econed.actions.image_deletion import delete_image
-from econed.actions.images import images, meant_images
+from econed.actions.image_finding import images, meant_images
 from econed.actions.inputs import Filter, TagSpecification
 from econed.actions.listing import Page, in_parts
 from econed.actions.machines import is_shown as is_machine_shown
@@ -21,7 +21,14 @@ from econed.actions.paging import Listing, Paging
 from econed.actions.snapshot_view import found_snapshots
 from econed.actions.tagging import specified
 from econed.actions.volume_facts import FROM_SNAPSHOT, VOLUME_TYPE, ZONE, is_being_copied, is_volume, volume_name
-from econed.actions.volume_making import VolumePlan, checked_size, demand_completed, make_volume, make_volume_once
+from econed.actions.volume_making import (
+    VolumePlan,
+    checked_size,
+    checked_type,
+    demand_completed,
+    make_volume,
+    make_volume_once,
+)
 from econed.actions.volume_view import (
     MODIFICATION_FILTERS,
     STATUS_FILTERS,
@@ -47,12 +54,12 @@ if TYPE_CHECKING:
     from econed.actions.listing import Read, Sets
     from econed.opennebula.documents import Image, VirtualMachine
 
+
 _VOLUMES = Listing("volumes", (int, int, int))
 _STATUS = Listing("volume-status", (int, int, int))
 _MODIFICATIONS = Listing("volume-modifications", (int, int, int))
 _T = TypeVar("_T")
 
-_TYPES = frozenset({"standard", "io1", "io2", "gp2", "gp3", "sc1", "st1"})
 _ATTRIBUTES = ("autoEnableIO", "productCodes")
 _DELETABLE = frozenset({ImageState.READY, ImageState.ERROR, ImageState.DISABLED})
 
@@ -177,13 +184,6 @@ async def delete_volume(call: Call, *, volume_id: str) -> None:
     if image.state not in _DELETABLE and not is_being_copied(image):
         raise EC2Error("IncorrectState", f"The volume '{found.id}' is '{state(found)}' and cannot be deleted now.")
     await call.change_all(Right.MANAGE, [image], lambda each: _delete(call, found, each))
-
-
-def checked_type(volume_type: str) -> str:
-    """Return a VolumeType that is one; raises `EC2Error` InvalidParameterValue."""
-    if volume_type not in _TYPES:
-        raise EC2Error("InvalidParameterValue", f"Invalid volume type '{volume_type}'")
-    return volume_type
 
 
 async def _delete(call: Call, found: Volume, image: Image) -> None:

@@ -12,11 +12,12 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 from twisted.python.failure import Failure
 
-from econed.actions.instance_types import FileTypes, configured_file_types
+from econed.actions.instance_types import configured_file_types
 from econed.config import credentials
 from econed.config.loading import ConfigError, ConfigProblem
 from econed.config.settings import Settings
 from econed.errors import OpenNebulaCode, OpenNebulaError, OpenNebulaRefusal
+from econed.opennebula.file_templates import FileTypes
 from econed.xmlrpc_backend import XMLRPCBackend
 
 _T = TypeVar("_T")

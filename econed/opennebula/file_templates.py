@@ -15,12 +15,16 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from types import MappingProxyType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from econed.errors import NotKeepable
 from econed.opennebula.attributes import Attributes, Value
 from econed.opennebula.template import is_quotable, is_storable, is_storable_in_context
 from econed.opennebula.template_reader import TemplateSyntaxError, read_strictly
+
+if TYPE_CHECKING:
+    pass
+
 
 ALWAYS: Final = ("img_id", "ec2_img_id", "instance_type")
 """The values that every machine has."""
@@ -284,3 +288,7 @@ def _filled_text(name: str, text: str, values: Mapping[str, str], keeps: Callabl
     if not all(map(keeps, put_in)) or not is_storable(filled):
         raise NotKeepable(name)
     return filled
+
+
+FileTypes = Mapping[str, FileTemplate]
+"""The files of the instance types, by the names of these."""

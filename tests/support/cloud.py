@@ -20,7 +20,6 @@ from zope.interface import implementer
 
 from econed.actions.action import Action
 from econed.actions.call import Call, dry_run_succeeded
-from econed.actions.instance_types import FileTypes
 from econed.actions.pacing import Pacer, WorkBudget
 from econed.actions.shared_reads import SharedReads
 from econed.answers import failure
@@ -30,6 +29,7 @@ from econed.config.settings import Settings
 from econed.dispatch import Dispatcher
 from econed.errors import EC2Error, OpenNebulaError
 from econed.interfaces import IOpenNebula, IScripts
+from econed.opennebula.file_templates import FileTypes
 from econed.opennebula.long_documents import LongDocuments
 from econed.opennebula.methods import is_read_only
 from econed.sandbox.backend import SandboxBackend
