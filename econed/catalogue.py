@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import econed.actions
 from econed.actions.action import Action, actions_in
-from econed.actions.address_findings import addresses_without_owner
+from econed.actions.addresses.findings import addresses_without_owner
 from econed.actions.chores import Chore
-from econed.actions.ending import end_shut_down, end_terminating
 from econed.actions.findings import Finder, users_left_out
-from econed.actions.launch import end_left_over, machines_left_over
-from econed.actions.new_images import finish_images
-from econed.actions.uploads import removal
-from econed.actions.volume_chores import look_after_volumes
+from econed.actions.images.unfinished import finish_images
+from econed.actions.images.uploads import removal
+from econed.actions.instances.chores import end_shut_down, end_terminating
+from econed.actions.instances.launch import end_left_over, machines_left_over
+from econed.actions.volumes.chores import look_after_volumes
 from econed.interfaces import IUploadedFiles
 
 

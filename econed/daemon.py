@@ -15,10 +15,10 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger, globalLogPublisher
 from twisted.python.failure import Failure
 
-from econed.actions.address_chores import AddressKeeper
+from econed.actions.addresses.chores import AddressKeeper
+from econed.actions.machines.stop_times import StopTimes
 from econed.actions.pacing import Pacer
 from econed.actions.shared_reads import SharedReads
-from econed.actions.stop_times import StopTimes
 from econed.auth.authenticator import SignatureAuthenticator
 from econed.auth.users import UserDirectory
 from econed.auth.x509 import CertificateAuthenticator

@@ -18,7 +18,7 @@ from twisted.logger import Logger
 from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
 
-from econed.actions.instance_types import configured_file_types
+from econed.actions.instances.types import configured_file_types
 from econed.clock import steady
 from econed.config import credentials, loading
 from econed.config.loading import ConfigError, ConfigProblem

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from zope.interface import implementer
 
-from econed.actions.uploads import ORPHAN_AGE, removal
+from econed.actions.images.uploads import ORPHAN_AGE, removal
 from econed.auth.users import USER_MAX_AGE, UserDirectory
 from econed.catalogue import all_chores
 from econed.cli import check, doctor

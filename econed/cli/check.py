@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Final, TextIO
 
-from econed.actions.image_view import is_ami
-from econed.actions.instance_facts import INSTANCE_TYPE
+from econed.actions.images.view import is_ami
+from econed.actions.machines.facts import INSTANCE_TYPE
 from econed.cli.installation import Exit
 from econed.cli.reaching import LoadedConfiguration, is_wrong_credentials
 from econed.config.settings import Settings

@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 
 from econed.catalogue import all_actions
 from econed.errors import EC2Error
-from tests.actions.test_volumes import ZONE, begin, image, snapshot, volume
+from tests.actions.volumes.test_volumes import ZONE, begin, image, snapshot, volume
 from tests.support.cloud import Cloud
 from tests.support.delayed_oned import DelayedOned, DyingOned
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from econed.actions.chores import Look
-from econed.actions.launch import HOLD_AGE
-from econed.actions.new_images import REQUEST_AGE
+from econed.actions.images.unfinished import REQUEST_AGE
+from econed.actions.instances.launch import HOLD_AGE
 from econed.catalogue import all_chores
 from econed.cli import check
 from econed.cli.check import Row, Verdict

@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 
 from econed.actions.filters import Filters, field, filter_text, tag_filters
 from econed.actions.inputs import Filter
-from econed.actions.instance_filters import wants_ended
+from econed.actions.instances.filters import wants_ended
 from econed.actions.pacing import SLICE, Pacer, WorkBudget
 from econed.errors import EC2Error
 from tests.support.turn_clock import TurnClock

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 
-from econed.actions.instance_view import Reservations
+from econed.actions.instances.view import Reservations
 from econed.actions.listing import Page, Sets, in_parts, once
 from econed.actions.paging import Listing, Paging
 from econed.opennebula.read_session import SET_SIZE

@@ -11,8 +11,8 @@ from xml.sax.saxutils import escape
 import pytest
 from lxml import etree
 
-from econed.actions.key_store import MAX_KEY_PAIRS, key_pairs, tag_prefix
-from econed.actions.new_images import MAX_ANNOUNCED, announced
+from econed.actions.images.unfinished import MAX_ANNOUNCED, announced
+from econed.actions.keys.store import MAX_KEY_PAIRS, key_pairs, tag_prefix
 from econed.actions.object_limits import (
     MAX_OF_ADDRESSES,
     MAX_ON_IMAGE,
@@ -28,7 +28,7 @@ from econed.opennebula.attributes import Attributes
 from econed.opennebula.documents import UserDocument
 from econed.opennebula.methods import MAX_USER
 from econed.opennebula.template import hex_name, vector
-from tests.actions.test_public_keys import ED25519
+from tests.actions.keys.test_public_keys import ED25519
 from tests.support.addresses import AddressCloud
 from tests.support.cloud import Cloud
 

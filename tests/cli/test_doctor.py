@@ -7,8 +7,8 @@ import io
 import pytest
 from lxml import etree
 
-from econed.actions.instance_facts import DISCARDED, LAUNCH_INDEX
-from econed.actions.launch import HOLD_AGE
+from econed.actions.instances.launch import HOLD_AGE
+from econed.actions.machines.facts import DISCARDED, LAUNCH_INDEX
 from econed.catalogue import all_finders
 from econed.cli import check, doctor
 from econed.cli.installation import Exit

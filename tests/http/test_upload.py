@@ -25,7 +25,7 @@ from lxml import etree
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import CancelledError, Deferred, succeed
 
-from econed.actions.uploads import FORGOTTEN_AGE, ORPHAN_AGE
+from econed.actions.images.uploads import FORGOTTEN_AGE, ORPHAN_AGE
 from econed.actions.watch import SPAN, WATCHED_UNTIL
 from econed.catalogue import all_chores
 from econed.config.settings import Settings

@@ -17,7 +17,6 @@ LONGEST_MODULE = 450
 # What each room may import of the others, from top to bottom. A room is a folder of `econed`, or a module in its root.
 MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "cli": (
-        "tap",
         "catalogue",
         "xmlrpc_backend",
         "process",
@@ -45,7 +44,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         ),
         *("telemetry", "config", "wire", "opennebula"),
     ),
-    "resource": ("dispatch", "answers", "http", "actions", "auth", "telemetry", "config", "wire"),
+    "resource": ("dispatch", "answers", "http", "actions", "auth", "telemetry", "config", "wire", "opennebula"),
     "dispatch": ("actions", "wire"),
     "answers": ("auth",),
     "catalogue": ("actions",),
@@ -70,6 +69,20 @@ GROUND = ("errors", "ids", "user", "interfaces", "clock", "recurring", "single_f
 
 GROUND_OF_WIRE = ("errors",)
 """Those that wire may import."""
+
+# The folders of `econed/actions`, from top to bottom: each may import those below it that are named, and the modules
+# beside the folders, which import no folder.
+ACTIONS_MAY_IMPORT: dict[str, tuple[str, ...]] = {
+    "tags": ("addresses", "volumes", "images", "keys", "disk_images", "machines"),
+    "instances": ("addresses", "volumes", "images", "keys", "regions", "disk_images", "machines"),
+    "addresses": ("regions", "machines"),
+    "volumes": ("images", "regions", "disk_images", "machines"),
+    "images": ("regions", "disk_images", "machines"),
+    "keys": (),
+    "regions": (),
+    "disk_images": ("machines",),
+    "machines": (),
+}
 
 WITHOUT_WEB_AND_REACTOR = ("wire", "auth", "actions", "opennebula")
 MAY_IMPORT_THE_REACTOR = ("tap", "worker_main", "sandbox.tap", "cli")
@@ -208,12 +221,50 @@ def _is_allowed(module: Module, taken: Import) -> bool:
     return room_of(rest) in (module.room, *ground, *MAY_IMPORT.get(module.room, ()))
 
 
-def test_the_table_points_downwards() -> None:
-    """No room can come to depend on itself by way of another."""
-    order = list(MAY_IMPORT)
-    assert [
-        (room, taken) for room in order for taken in MAY_IMPORT[room] if order.index(taken) <= order.index(room)
-    ] == []
+def test_folders_of_actions_import_only_those_below_them() -> None:
+    """And what is beside the folders imports none of them, so that every resource may use it."""
+    wrong = [
+        f"{module.at(taken.line)}: {taken.name}"
+        for module in modules()
+        if module.room == "actions"
+        for taken in module.imports()
+        if (folder := action_folder(taken.name.removeprefix("econed."))) is not None
+        if folder not in (own := action_folder(module.name), *ACTIONS_MAY_IMPORT.get(own or "", ()))
+    ]
+    assert wrong == []
+
+
+def test_every_folder_of_actions_has_its_place_in_the_order() -> None:
+    """A new one needs a row, and a rule for what it may import."""
+    assert {action_folder(module.name) for module in modules()} == {None, *ACTIONS_MAY_IMPORT}
+    assert {path.parent.name for path in (PACKAGE / "actions").glob("*/__init__.py")} == set(ACTIONS_MAY_IMPORT)
+
+
+def action_folder(name: str) -> str | None:
+    """Return the folder of `econed/actions` that a name is in; None if it is in none."""
+    parts = name.split(".")
+    is_inside = parts[0] == "actions" and len(parts) > 1 and (PACKAGE / "actions" / parts[1]).is_dir()
+    return parts[1] if is_inside else None
+
+
+@pytest.mark.parametrize("table", [MAY_IMPORT, ACTIONS_MAY_IMPORT], ids=["rooms", "actions"])
+def test_the_tables_point_downwards(table: dict[str, tuple[str, ...]]) -> None:
+    """No folder can come to depend on itself by way of another."""
+    order = list(table)
+    assert [(room, taken) for room in order for taken in table[room] if order.index(taken) <= order.index(room)] == []
+
+
+@pytest.mark.parametrize("table", [MAY_IMPORT, ACTIONS_MAY_IMPORT], ids=["rooms", "actions"])
+def test_what_the_tables_allow_is_in_use(table: dict[str, tuple[str, ...]]) -> None:
+    """A permission that nothing needs would let an import in that nobody meant."""
+    used = {
+        (own, other)
+        for module in modules()
+        for taken in module.imports()
+        for rest in [taken.name.removeprefix("econed.")]
+        for own, other in [(module.room, room_of(rest)), (action_folder(module.name), action_folder(rest))]
+    }
+    assert {(room, taken) for room, allowed in table.items() for taken in allowed} - used == set()
 
 
 @pytest.mark.parametrize("forbidden", ["twisted.web", "twisted.internet.reactor"])

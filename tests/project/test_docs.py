@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from econed.actions.instance_state import BY_LCM_STATE, BY_STATE
-from econed.actions.run_instances import DEFAULT_TYPE, MAX_USER_DATA
+from econed.actions.instances.run_instances import DEFAULT_TYPE, MAX_USER_DATA
+from econed.actions.machines.state import BY_LCM_STATE, BY_STATE
 from econed.actions.tagging import MAX_TAGS
 from econed.catalogue import all_actions
 from econed.config.settings import Settings

@@ -8,8 +8,8 @@ from typing import Any
 from lxml import etree
 from twisted.internet.defer import Deferred
 
-from econed.actions.address_chores import AddressKeeper
-from econed.actions.address_records import Pool
+from econed.actions.addresses.chores import AddressKeeper
+from econed.actions.addresses.records import Pool
 from econed.config.settings import Settings
 from econed.interfaces import IOpenNebula, IScripts
 from econed.opennebula.documents import VirtualNetwork

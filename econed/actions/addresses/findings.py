@@ -1,0 +1,36 @@
+"""Elastic IPs that are not as they should be (for `econe-server doctor`)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
+
+from econed.actions.addresses.records import Pool
+from econed.actions.findings import Finding
+
+if TYPE_CHECKING:
+    from econed.actions.findings import Examination
+
+
+async def addresses_without_owner(examination: Examination) -> AsyncIterator[Finding]:
+    """Addresses of the elastic IP network that are held and that no user has, and such of users who are gone.
+
+    Nobody but the administrator can tell his own holds from those that the Ruby server left: none is released here.
+    """
+    network_id = examination.settings.elasticips_vnet_id
+    if network_id is None:
+        return
+    pool = Pool(await examination.serveradmin.network(network_id))
+    for ip in pool.ips:
+        address = pool.addresses.get(ip)
+        if address is None and pool.is_held(ip) and not pool.claims_on(ip):
+            yield Finding(
+                f"{ip} is held in network {network_id} and no user has it; "
+                f"if nobody else needs it: onevnet release {network_id} {ip}"
+            )
+        elif address is not None and address.uid not in examination.users:
+            yield Finding(f"{ip} in network {network_id} belongs to user {address.uid}, who does not exist any more")
+        elif address is not None and not pool.is_taken(ip):
+            yield Finding(
+                f"{ip} belongs to user {address.uid} and is not held; onevnet hold {network_id} {ip} puts that right"
+            )

@@ -1,0 +1,98 @@
+"""The network of elastic IPs, as requests and chores reach it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+
+from econed.actions.addresses.records import Address, Pool
+from econed.errors import EC2Error, OpenNebulaCode, OpenNebulaRefusal
+from econed.ids import ALLOCATION, allocated_ip
+from econed.opennebula.session import Session
+from econed.opennebula.template import template
+
+if TYPE_CHECKING:
+    from ipaddress import IPv4Address
+
+    from econed.actions.call import Call
+
+
+@dataclass(frozen=True)
+class AddressStore:
+    """The network of elastic IPs, in serveradmin's session: it belongs to no user."""
+
+    session: Session
+    network_id: int
+    clock: IReactorTime
+    log: Logger = field(default_factory=partial(Logger, namespace="econed.addresses"))
+
+    @property
+    def now(self) -> float:
+        """The time, in seconds since the epoch."""
+        return self.clock.seconds()
+
+    async def look(self) -> Pool:
+        """Return the pool as it is now."""
+        return Pool(await self.session.network(self.network_id))
+
+    async def write(self, *texts: str) -> None:
+        """Append attributes to the network, all in one step."""
+        await self.session.network_update(self.network_id, template(*texts))
+
+    async def hold(self, ip: IPv4Address) -> bool:
+        """Lease an address; False where another was quicker."""
+        try:
+            await self.session.network_hold(self.network_id, ip)
+        except OpenNebulaRefusal as refusal:
+            if refusal.code != OpenNebulaCode.INTERNAL:
+                raise
+            return False
+        return True
+
+    async def release(self, ip: IPv4Address) -> None:
+        """Give the lease of an address back."""
+        await self.session.network_release(self.network_id, ip)
+
+    async def text(self) -> str:
+        """Return the network's document as oned gives it."""
+        return await self.session.network_text(self.network_id)
+
+    async def pause(self, seconds: float) -> None:
+        """Wait."""
+        over: Deferred[None] = Deferred()
+        self.clock.callLater(seconds, over.callback, None)
+        await over
+
+
+def address_store(call: Call) -> AddressStore:
+    """Return the network of elastic IPs; raises `EC2Error` UnsupportedOperation where none is configured."""
+    if call.settings.elasticips_vnet_id is None:
+        raise EC2Error("UnsupportedOperation", "There are no elastic IP addresses in this cloud.")
+    return AddressStore(call.serveradmin, call.settings.elasticips_vnet_id, call.clock)
+
+
+def own_address(call: Call, pool: Pool, ip: IPv4Address) -> Address | None:
+    """Return an address of the caller's; None if he has it not."""
+    address = pool.addresses.get(ip)
+    return address if address is not None and address.uid == call.caller.id else None
+
+
+async def tagged_addresses(call: Call, allocation_ids: Sequence[str]) -> tuple[Pool | None, tuple[Address, ...]]:
+    """Return the caller's addresses with these allocation ids, and the pool that keeps their tags, if there are any.
+
+    Raises `EC2Error` InvalidAllocationID.Malformed or .NotFound.
+    """
+    ips = {allocated_ip(text): text for text in allocation_ids}
+    if not ips:
+        return None, ()
+    pool = await address_store(call).look()
+    found = {ip: own_address(call, pool, ip) for ip in ips}
+    if missing := [ips[ip] for ip, address in found.items() if address is None]:
+        raise ALLOCATION.not_found(*missing)
+    return pool, tuple(address for address in found.values() if address is not None)

@@ -1,0 +1,30 @@
+"""AMIs by their ids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from econed.actions.by_id import named
+from econed.actions.disk_images.finding import images
+from econed.actions.images.view import (
+    is_ami,
+)
+from econed.ids import IMAGE
+
+if TYPE_CHECKING:
+    from econed.actions.call import Call
+    from econed.opennebula.documents import Image
+
+
+async def amis(call: Call, image_ids: Sequence[str]) -> tuple[Image, ...]:
+    """Return the AMIs with these ids, in this order and each once.
+
+    Raises `EC2Error` InvalidAMIID.Malformed, or InvalidAMIID.NotFound for what does not exist, is no AMI, or may not be
+    seen by the caller.
+    """
+
+    async def read(numbers: Sequence[int]) -> list[Image]:
+        return [image for image in await images(call, numbers) if is_ami(image)]
+
+    return await named(IMAGE, image_ids, read)

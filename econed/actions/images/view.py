@@ -1,0 +1,163 @@
+"""An OpenNebula image as EC2 shows it: an AMI is one with the mark EC2_AMI=YES, as the Ruby server set it."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from econed.actions.call import account_id
+from econed.actions.disk_images.ami_facts import MARK, NAME, SAVED_FROM, description
+from econed.actions.disk_images.volume_facts import is_marked_deleted, is_snapshot, is_unfinished
+from econed.actions.filters import Filters, field, filter_text, tag_filters
+from econed.actions.machines.devices import ROOT_DEVICE
+from econed.actions.tagging import tags_of
+from econed.actions.timestamps import timestamp
+from econed.ids import IMAGE, INSTANCE, SNAPSHOT
+from econed.opennebula.documents import Right
+from econed.opennebula.states import ImageState
+from econed.opennebula.values import whole_number
+
+if TYPE_CHECKING:
+    from types_boto3_ec2.literals import ArchitectureValuesType, ImageStateType
+    from types_boto3_ec2.type_defs import BlockDeviceMappingTypeDef, EbsBlockDeviceTypeDef, ImageTypeDef
+
+    from econed.opennebula.documents import Image
+
+_MB_PER_GIB = 1024
+
+_STATES: MappingProxyType[ImageState, ImageStateType] = MappingProxyType(
+    {
+        ImageState.INIT: "pending",
+        ImageState.READY: "available",
+        ImageState.USED: "available",
+        ImageState.DISABLED: "disabled",
+        ImageState.LOCKED: "pending",
+        ImageState.ERROR: "failed",
+        ImageState.CLONE: "available",
+        ImageState.DELETE: "deregistered",
+        ImageState.USED_PERS: "available",
+        ImageState.LOCKED_USED: "pending",
+        ImageState.LOCKED_USED_PERS: "pending",
+    }
+)
+ARCHITECTURES: MappingProxyType[str, str] = MappingProxyType({"x86_64": "x86_64", "i386": "i686", "arm64": "aarch64"})
+"""What ARCH says, by EC2's word for it."""
+
+_ARCHITECTURES: MappingProxyType[str, ArchitectureValuesType] = MappingProxyType(
+    {"i386": "i386", "i686": "i386", "aarch64": "arm64", "arm64": "arm64"}
+)
+
+# Members of Image that no image here ever has are filters nevertheless: they match nothing, as on Amazon.
+IMAGE_FILTERS = Filters(
+    MappingProxyType(
+        {
+            "architecture": field("Architecture"),
+            "block-device-mapping.delete-on-termination": field("BlockDeviceMappings", "Ebs", "DeleteOnTermination"),
+            "block-device-mapping.device-name": field("BlockDeviceMappings", "DeviceName"),
+            "block-device-mapping.encrypted": field("BlockDeviceMappings", "Ebs", "Encrypted"),
+            "block-device-mapping.snapshot-id": field("BlockDeviceMappings", "Ebs", "SnapshotId"),
+            "block-device-mapping.volume-size": field("BlockDeviceMappings", "Ebs", "VolumeSize"),
+            "block-device-mapping.volume-type": field("BlockDeviceMappings", "Ebs", "VolumeType"),
+            "boot-mode": field("BootMode"),
+            "creation-date": field("CreationDate"),
+            "description": field("Description"),
+            "ena-support": field("EnaSupport"),
+            "hypervisor": field("Hypervisor"),
+            "image-id": field("ImageId"),
+            "image-type": field("ImageType"),
+            "is-public": field("Public"),
+            "kernel-id": field("KernelId"),
+            "manifest-location": field("ImageLocation"),
+            "name": field("Name"),
+            "owner-alias": field("ImageOwnerAlias"),
+            "owner-id": field("OwnerId"),
+            "platform": field("Platform"),
+            "product-code": field("ProductCodes", "ProductCodeId"),
+            "product-code.type": field("ProductCodes", "ProductCodeType"),
+            "ramdisk-id": field("RamdiskId"),
+            "root-device-name": field("RootDeviceName"),
+            "root-device-type": field("RootDeviceType"),
+            "source-instance-id": field("SourceInstanceId"),
+            "sriov-net-support": field("SriovNetSupport"),
+            "state": field("State"),
+            "state-reason-code": field("StateReason", "Code"),
+            "state-reason-message": field("StateReason", "Message"),
+            "virtualization-type": field("VirtualizationType"),
+            **tag_filters(),
+        }
+    )
+)
+"""Of DescribeImages."""
+
+
+def is_ami(image: Image) -> bool:
+    """Whether an image is an AMI, and not just being deleted, nor a copy of one that is to be something else."""
+    is_marked = image.template.text(MARK).upper() == "YES"
+    return (
+        is_marked and image.state is not ImageState.DELETE and not is_marked_deleted(image) and not is_unfinished(image)
+    )
+
+
+def ami(image: Image, owner_alias: str | None = None) -> ImageTypeDef:
+    """Return an image as EC2's Image; `owner_alias` is the alias of its owner, if they have one for the caller.
+
+    Hypervisor is xen, because EC2 knows no other word for what is not its own (Amazon says so of KVM too).
+    """
+    shown: ImageTypeDef = {
+        "ImageId": IMAGE.format(image.id),
+        "Name": ami_name(image),
+        "ImageLocation": f"{account_id(image.uid)}/{ami_name(image)}",
+        "State": _STATES.get(image.state, "transient"),
+        "OwnerId": account_id(image.uid),
+        "Public": is_public(image),
+        "Architecture": architecture(image),
+        "ImageType": "machine",
+        "PlatformDetails": "Linux/UNIX",
+        "UsageOperation": "RunInstances",
+        "EnaSupport": False,
+        "Hypervisor": "xen",
+        "VirtualizationType": "hvm",
+        "RootDeviceType": "ebs",
+        "RootDeviceName": ROOT_DEVICE,
+        "BlockDeviceMappings": [_root_disk(image)],
+        "CreationDate": filter_text(timestamp(image.regtime)),
+    }
+    if tags := tags_of(image.template):
+        shown["Tags"] = tags
+    if owner_alias is not None:
+        shown["ImageOwnerAlias"] = owner_alias
+    if text := description(image):
+        shown["Description"] = text
+    if (machine := whole_number(image.template.text(SAVED_FROM))) is not None:
+        shown["SourceInstanceId"] = INSTANCE.format(machine)
+    if image.state is ImageState.ERROR:
+        reason = image.template.text("ERROR") or "The image could not be copied into its datastore."
+        shown["StateReason"] = {"Code": "Server.InternalError", "Message": reason}
+    return shown
+
+
+def ami_name(image: Image) -> str:
+    """Return the name of the AMI: the one it was registered with, else the image's own."""
+    return image.template.text(NAME) or image.name
+
+
+def is_public(image: Image) -> bool:
+    """Whether others may start machines from an image: its group or everybody (OpenNebula calls that public too)."""
+    return Right.USE in image.permissions.group | image.permissions.other
+
+
+def architecture(image: Image) -> ArchitectureValuesType:
+    """Return the processor an image is for: what its ARCH says, else x86_64."""
+    return _ARCHITECTURES.get(image.template.text("ARCH").lower(), "x86_64")
+
+
+def _root_disk(image: Image) -> BlockDeviceMappingTypeDef:
+    ebs: EbsBlockDeviceTypeDef = {
+        "VolumeSize": -(-image.size // _MB_PER_GIB),
+        "VolumeType": "standard",
+        "DeleteOnTermination": True,
+        "Encrypted": False,
+    }
+    if is_snapshot(image):
+        ebs["SnapshotId"] = SNAPSHOT.format(image.id)
+    return {"DeviceName": ROOT_DEVICE, "Ebs": ebs}

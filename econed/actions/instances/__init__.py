@@ -1,0 +1,1 @@
+"""Instances: running them, their power, and how EC2 shows them."""

@@ -1,0 +1,159 @@
+"""Running instances (EC2 API Reference, RunInstances): an instance type is an OpenNebula template, an AMI an image."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from econed.actions.action import action
+from econed.actions.client_tokens import ClientToken
+from econed.actions.images.finding import amis
+from econed.actions.inputs import Placement, TagSpecification
+from econed.actions.instances.block_devices import BlockDeviceMapping, block_devices
+from econed.actions.instances.launch import launch
+from econed.actions.instances.plan import MAX_COUNT, MAX_VOLUMES, LaunchPlan, check_tags, for_context
+from econed.actions.instances.types import instance_type_named
+from econed.actions.instances.view import merged, reservation
+from econed.actions.keys.key_pairs import key_pair
+from econed.actions.machines.facts import TERMINATE
+from econed.actions.regions.zones import zones
+from econed.actions.tagging import specified
+from econed.actions.watch import watch_caller
+from econed.errors import EC2Error
+from econed.opennebula.states import ImageState
+
+if TYPE_CHECKING:
+    from econed.actions.call import Call
+    from econed.opennebula.documents import Image
+
+DEFAULT_TYPE = "m1.small"
+"""The instance type where none is given (EC2 API Reference, RunInstances)."""
+
+MAX_USER_DATA = 16384
+"""Bytes of user data, before base64 (EC2 User Guide, "Run commands at launch")."""
+
+_LAUNCHABLE = frozenset({ImageState.READY, ImageState.USED, ImageState.CLONE})
+
+# There is no metadata service here whose options could be set, no burst credits to count, and OpenNebula monitors every
+# machine; the others ask for a preference among things that there is one of.
+_IGNORED = (
+    "AdditionalInfo",
+    "CapacityReservationSpecification.CapacityReservationPreference",
+    "CreditSpecification",
+    "EbsOptimized",
+    "MaintenanceOptions",
+    "MetadataOptions",
+    "Monitoring",
+    "NetworkPerformanceOptions",
+    "PrivateDnsNameOptions",
+)
+_AS_IS = {
+    "BlockDeviceMappings.Ebs.Encrypted": False,
+    "DisableApiStop": False,
+    "DisableApiTermination": False,
+    "EnclaveOptions.Enabled": False,
+    "HibernationOptions.Configured": False,
+    "Placement.Tenancy": "default",
+    "SecurityGroups": ["default"],
+}
+
+
+@action(ignores=_IGNORED, as_is=_AS_IS)
+async def run_instances(
+    call: Call,
+    *,
+    min_count: int,
+    max_count: int,
+    image_id: str = "",
+    instance_type: str = DEFAULT_TYPE,
+    key_name: str | None = None,
+    user_data: str | None = None,
+    placement: Placement | None = None,
+    block_device_mappings: Sequence[BlockDeviceMapping] = (),
+    tag_specifications: Sequence[TagSpecification] = (),
+    client_token: str | None = None,
+    instance_initiated_shutdown_behavior: str = "stop",
+) -> dict[str, Any]:
+    """Run instances: between MinCount and MaxCount, or none (EC2 RunInstances; OpenNebula instantiate).
+
+    With a ClientToken, the same call again gives the same instances for `launch.TOKEN_LIFETIME` seconds.
+    """
+    _check_counts(min_count, max_count)
+    zone = await _zone(call, (placement or {}).get("AvailabilityZone"))
+    pair = await key_pair(call, key_name) if key_name is not None else None
+    image = await _image(call, image_id)
+    tags = specified(tag_specifications, "instance", "volume")
+    texts = {
+        "key_name": None if pair is None else pair.name,
+        "public_key": None if pair is None else for_context(pair.public_key),
+        "user_data": _checked_user_data(user_data),
+    }
+    plan = LaunchPlan(
+        instance_type=await instance_type_named(call, instance_type, image, **texts),
+        image=image,
+        least=min_count,
+        most=max_count,
+        token=ClientToken.of(call, client_token),
+        **texts,
+        tags=tags["instance"],
+        zone=zone,
+        cluster_ids=tuple(sorted({number for number in (zone, call.settings.cluster_id) if number is not None})),
+        terminates_on_shutdown=instance_initiated_shutdown_behavior == TERMINATE,
+        devices=await block_devices(call, block_device_mappings, image, tags["volume"]),
+    )
+    _check_volumes(plan)
+    check_tags(plan)
+    await watch_caller(call)
+    machines = await launch(call, plan)
+    clusters = await call.cluster_names()
+    (made,) = merged(reservation(machine, clusters, call.now) for machine in machines)
+    return {**made, "Instances": [{"Tags": [], **instance} for instance in made["Instances"]]}
+
+
+def _check_counts(least: int, most: int) -> None:
+    if least < 1 or most < least:
+        raise EC2Error(
+            "InvalidParameterValue",
+            f"Value ({least}) for parameter minCount is invalid. It must be from 1 to maxCount ({most}).",
+        )
+    if most > MAX_COUNT:
+        raise EC2Error("InstanceLimitExceeded", f"No more than {MAX_COUNT} instances can be run by one request.")
+
+
+def _check_volumes(plan: LaunchPlan) -> None:
+    if plan.most * len(plan.devices.volumes) > MAX_VOLUMES:
+        raise EC2Error("VolumeLimitExceeded", f"No more than {MAX_VOLUMES} volumes can be made by one request.")
+
+
+async def _image(call: Call, image_id: str) -> Image:
+    """Return the image of an AMI from which a machine can be made now."""
+    if not image_id:
+        raise EC2Error("MissingParameter", "The request must contain the parameter ImageId")
+    (image,) = await amis(call, [image_id])
+    if image.state not in _LAUNCHABLE:
+        raise EC2Error("InvalidAMIID.Unavailable", f"The image id '{image_id}' is not available")
+    return image
+
+
+async def _zone(call: Call, name: str | None) -> int | None:
+    """Return the cluster that is the availability zone of this name; None where none is asked for."""
+    if name is None:
+        return None
+    for number, zone_name in (await zones(call)).items():
+        if zone_name == name:
+            return number
+    raise EC2Error("InvalidParameterValue", f"Invalid availability zone: [{name}]")
+
+
+def _checked_user_data(user_data: str | None) -> str | None:
+    if user_data is None:
+        return None
+    try:
+        plain = base64.b64decode("".join(user_data.split()), validate=True)
+    except (binascii.Error, ValueError):
+        raise EC2Error("InvalidUserData.Malformed", "Invalid BASE64 encoding of user data.") from None
+    if len(plain) > MAX_USER_DATA:
+        raise EC2Error("InvalidParameterValue", f"User data is limited to {MAX_USER_DATA} bytes.")
+    return base64.b64encode(plain).decode("ascii")

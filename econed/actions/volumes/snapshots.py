@@ -1,0 +1,263 @@
+"""Snapshots: copies of volumes, as images of their own (EC2 API Reference, CreateSnapshot, DescribeSnapshots, …)."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from econed.actions.accounts import account_named, is_owned_by, owner_alias
+from econed.actions.action import Parts, Result, action
+from econed.actions.call import account_id
+from econed.actions.disk_images.deletion import delete_image
+from econed.actions.disk_images.finding import meant_images
+from econed.actions.disk_images.volume_facts import OF_VOLUME, finished, snapshot_name, snapshot_of
+from econed.actions.images.view import is_ami, is_public
+from econed.actions.inputs import Filter, TagSpecification, demand_showable
+from econed.actions.listing import Page, in_parts, once
+from econed.actions.machines.state import InstanceState, state_of
+from econed.actions.paging import Listing, Paging
+from econed.actions.regions.regions import own_region
+from econed.actions.sharing import EVERYBODY, PermissionChanges, wanted_sharing
+from econed.actions.tagging import specified
+from econed.actions.volumes.attachments import Attachment, settled, volumes
+from econed.actions.volumes.making import demand_completed
+from econed.actions.volumes.snapshot_view import SNAPSHOT_FILTERS, found_snapshots, is_shown, snapshot_view
+from econed.actions.volumes.view import state
+from econed.actions.watch import watch_caller
+from econed.errors import EC2Error, OpenNebulaCode, OpenNebulaRefusal
+from econed.ids import IMAGE, INSTANCE, SNAPSHOT
+from econed.opennebula.documents import OwnedView, Right
+from econed.opennebula.pools import OwnerFilter
+from econed.opennebula.states import ImageState
+
+if TYPE_CHECKING:
+    from types_boto3_ec2.type_defs import SnapshotTypeDef
+
+    from econed.actions.call import Call
+    from econed.actions.volumes.attachments import Volume
+    from econed.opennebula.documents import Image
+
+_LISTING = Listing("snapshots", (int,))
+_MAX_DESCRIPTION = 255
+_PERMISSION = "createVolumePermission"
+_ATTRIBUTES = (_PERMISSION, "productCodes")
+_SAVABLE = frozenset({InstanceState.RUNNING, InstanceState.STOPPED})
+_COPYABLE = frozenset({ImageState.READY, ImageState.USED, ImageState.CLONE})
+
+
+class _NotNow(EC2Error):
+    """No copy of a volume can be made as it is now."""
+
+    def __init__(self, volume: Volume) -> None:
+        super().__init__(
+            "IncorrectState",
+            f"The volume '{volume.id}' is '{state(volume)}', or its instance is busy: no snapshot can be made now.",
+        )
+
+
+@action(as_is={"Location": "regional"})
+async def create_snapshot(
+    call: Call, *, volume_id: str, description: str = "", tag_specifications: Sequence[TagSpecification] = ()
+) -> dict[str, Any]:
+    """Copy a volume (EC2 CreateSnapshot): an attached one by OpenNebula's disk save-as, a free one by an image's clone.
+
+    The copy is a snapshot from its first moment on, by its name; its marks follow at once. Raises `EC2Error`
+    IncorrectState, SnapshotLimitExceeded.
+    """
+    demand_showable("Description", description, _MAX_DESCRIPTION)
+    tags = specified(tag_specifications, "snapshot")["snapshot"]
+    volume = await _savable(call, volume_id)
+    await watch_caller(call)
+    try:
+        number = await _copied(call, volume)
+    except _NotNow:
+        now = await _savable(call, volume_id)
+        if (now.attachment is None) == (volume.attachment is None):
+            raise
+        number = await _copied(call, now)  # it was attached or detached since it was looked at
+    await _finish(call, number, {OF_VOLUME: volume.id}, description, tags)
+    return {"Tags": [], **snapshot_view(await call.one.image(number))}
+
+
+# SDKs add by themselves a PresignedUrl, which leads to the other region, and as its part the region that they sign for.
+@action(ignores=("DestinationRegion", "PresignedUrl"), as_is={"Encrypted": False})
+async def copy_snapshot(
+    call: Call,
+    *,
+    source_snapshot_id: str,
+    source_region: str,
+    description: str = "",
+    tag_specifications: Sequence[TagSpecification] = (),
+) -> dict[str, Any]:
+    """Copy a snapshot within this region (EC2 CopySnapshot; OpenNebula clone). The copy is the caller's own."""
+    demand_showable("Description", description, _MAX_DESCRIPTION)
+    tags = specified(tag_specifications, "snapshot")["snapshot"]
+    region = await own_region(call)
+    if source_region not in region:
+        raise EC2Error("InvalidParameterValue", f"Snapshots can be copied within the region {region.name} only.")
+    (source,) = await found_snapshots(call, [source_snapshot_id])
+    demand_completed(source)
+    await watch_caller(call)
+    number = await _within_quota(call.one.image_clone(source.id, snapshot_name()))
+    await _finish(call, number, {OF_VOLUME: snapshot_of(source)}, description, tags)
+    shown = snapshot_view(await call.one.image(number))
+    return {name: value for name, value in shown.items() if name in ("SnapshotId", "Tags")}
+
+
+@action()
+async def describe_snapshots(
+    call: Call,
+    *,
+    snapshot_ids: Sequence[str] = (),
+    owner_ids: Sequence[str] = (),
+    restorable_by_user_ids: Sequence[str] = (),
+    filters: Sequence[Filter] = (),
+    max_results: int | None = None,
+    next_token: str | None = None,
+) -> Result | Parts:
+    """List the snapshots that the caller may see (EC2 DescribeSnapshots)."""
+    selection = SNAPSHOT_FILTERS.selection(filters, call.budget)
+    paging = Paging.of(_LISTING, max_results, next_token, least=1, ids=snapshot_ids)
+    owners = {account_named(call, owner) for owner in owner_ids}
+    users = {user if user == EVERYBODY else account_named(call, user) for user in restorable_by_user_ids}
+
+    def is_meant(image: Image) -> bool:
+        is_theirs = not owners or is_owned_by(call, image.uid, owners)
+        return is_theirs and (not users or _is_restorable(call, image, users))
+
+    async def shown(image: Image) -> SnapshotTypeDef | None:
+        item = snapshot_view(image, owner_alias(call, image.uid))
+        return item if await selection.admits(item) else None
+
+    if snapshot_ids:
+        sets = once([image for image in await found_snapshots(call, snapshot_ids) if is_meant(image)])
+    else:
+        owner = OwnerFilter.MINE if owners == {call.owner_id} else OwnerFilter.VISIBLE
+        sets = meant_images(call, lambda image: is_shown(image) and is_meant(image), owner)
+    return in_parts("Snapshots", sets, shown, Page(lambda image: (image.id,), paging))
+
+
+@action()
+async def delete_snapshot(call: Call, *, snapshot_id: str) -> None:
+    """Delete a snapshot (EC2 DeleteSnapshot); raises `EC2Error` InvalidSnapshot.InUse while something needs it.
+
+    One of which a copy or a volume is being made is gone at once, and removed when oned has made that.
+    """
+    (image,) = await found_snapshots(call, [snapshot_id])
+    if is_ami(image):
+        raise _in_use(snapshot_id, f"in use by {IMAGE.format(image.id)}")
+
+    async def delete(each: Image) -> None:
+        if not await delete_image(call, each):
+            raise _in_use(snapshot_id, "in use by an instance")
+
+    await call.change_all(Right.MANAGE, [image], delete)
+
+
+@action()
+async def modify_snapshot_attribute(
+    call: Call,
+    *,
+    snapshot_id: str,
+    attribute: str = _PERMISSION,
+    create_volume_permission: PermissionChanges | None = None,
+    operation_type: str = "",
+    group_names: Sequence[str] = (),
+    user_ids: Sequence[str] = (),
+) -> None:
+    """Share a snapshot with everybody, or with nobody (EC2 ModifySnapshotAttribute; OpenNebula's permission bits).
+
+    Raises `EC2Error` as `wanted_sharing` does for whom it cannot be shared with.
+    """
+    if attribute != _PERMISSION:
+        raise EC2Error("InvalidParameterValue", f"The attribute {attribute} of a snapshot cannot be modified.")
+    shared = await wanted_sharing(call, create_volume_permission, operation_type, group_names, user_ids)
+    if shared is None:
+        raise EC2Error("MissingParameter", "The request must contain the parameter CreateVolumePermission")
+    (image,) = await found_snapshots(call, [snapshot_id])
+    await call.change_all(Right.MANAGE, [image], lambda each: call.one.image_share(each.id, shared))
+
+
+@action()
+async def describe_snapshot_attribute(call: Call, *, snapshot_id: str, attribute: str) -> dict[str, Any]:
+    """Show with whom a snapshot is shared (EC2 DescribeSnapshotAttribute)."""
+    (image,) = await found_snapshots(call, [snapshot_id])
+    shown = {"SnapshotId": SNAPSHOT.format(image.id)}
+    if attribute not in _ATTRIBUTES:
+        raise EC2Error("InvalidParameterValue", f"Value ({attribute}) for parameter attribute is invalid.")
+    if attribute != _PERMISSION:
+        return {**shown, "ProductCodes": []}
+    return {**shown, "CreateVolumePermissions": [{"Group": EVERYBODY}] if is_public(image) else []}
+
+
+async def _savable(call: Call, volume_id: str) -> Volume:
+    """Return a volume of which a copy can be made now; raises `EC2Error` IncorrectState for another one."""
+    (volume,) = await volumes(call, [volume_id])
+    if volume.attachment is not None:
+        machine = await settled(call, INSTANCE.format(volume.attachment.machine.id))
+        (volume,) = await volumes(call, [volume_id])
+        if state_of(machine) not in _SAVABLE:
+            raise _NotNow(volume)
+    elif volume.image is None or volume.image.state not in _COPYABLE or state(volume) not in ("available", "in-use"):
+        raise _NotNow(volume)
+    return volume
+
+
+async def _copied(call: Call, volume: Volume) -> int:
+    """Make a copy of a volume that bears the name of a snapshot, and return the image's id at once."""
+    made: list[int] = []
+
+    async def save(_: OwnedView) -> None:
+        attached = volume.attachment
+        if attached is not None:
+            made.append(await _within_quota(_saved(call, volume, attached)))
+        elif volume.image is not None:
+            made.append(await _within_quota(_cloned(call, volume, volume.image)))
+
+    source: OwnedView | None = volume.attachment.machine if volume.attachment is not None else volume.image
+    right = Right.MANAGE if volume.attachment is not None else Right.USE
+    await call.change_all(right, [source] if source is not None else [], save)
+    return made[0]
+
+
+async def _cloned(call: Call, volume: Volume, image: Image) -> int:
+    try:
+        return await call.one.image_clone(image.id, snapshot_name())
+    except OpenNebulaRefusal as refusal:
+        if refusal.code in (OpenNebulaCode.ACTION, OpenNebulaCode.ALLOCATE):  # a machine has taken hold of it
+            raise _NotNow(volume) from refusal
+        raise
+
+
+async def _saved(call: Call, volume: Volume, attached: Attachment) -> int:
+    try:
+        return await call.one.disk_save_as(attached.machine.id, attached.disk.disk_id, snapshot_name(), "DATABLOCK")
+    except OpenNebulaRefusal as refusal:
+        # A machine that is in no state for it, has another save running, or a disk that has no image.
+        if refusal.code in (OpenNebulaCode.ACTION, OpenNebulaCode.INTERNAL):
+            raise _NotNow(volume) from refusal
+        raise
+
+
+async def _finish(call: Call, number: int, facts: Mapping[str, str], description: str, tags: Mapping[str, str]) -> None:
+    await call.one.image_update(number, finished(await call.one.image(number), facts, description, tags))
+
+
+async def _within_quota(making: Any) -> int:
+    try:
+        return int(await making)
+    except OpenNebulaRefusal as refusal:
+        if refusal.is_quota:
+            raise EC2Error("SnapshotLimitExceeded", "Your quota does not allow for another snapshot.") from refusal
+        raise
+
+
+def _is_restorable(call: Call, image: Image, users: Container[str]) -> bool:
+    """Whether RestorableByUserIds lists a snapshot under one of `users`."""
+    if EVERYBODY in users and is_public(image):
+        return True
+    return account_id(image.uid) in users or call.owner_id in users
+
+
+def _in_use(snapshot_id: str, how: str) -> EC2Error:
+    return EC2Error("InvalidSnapshot.InUse", f"The snapshot {snapshot_id} is currently {how}")

@@ -1,0 +1,1 @@
+"""Elastic IPs: addresses of one OpenNebula network."""

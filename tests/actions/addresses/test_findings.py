@@ -1,0 +1,91 @@
+"""What the daemon says of the elastic IP network when it starts, and what doctor finds in it."""
+
+from __future__ import annotations
+
+import pytest
+from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
+
+from econed.actions.addresses.chores import AddressKeeper
+from econed.actions.addresses.findings import addresses_without_owner
+from econed.actions.findings import Examination, all_users, examine
+from econed.config.settings import Settings
+from econed.errors import OpenNebulaUnavailable
+from econed.opennebula.session import Session
+from econed.reconciler import INTERVAL, ReportService
+from tests.support.addresses import FIRST, NETWORK, SECOND, AddressCloud
+
+
+def found(cloud: AddressCloud, settings: Settings | None = None) -> list[str]:
+    """Return what doctor says."""
+    users = cloud.result(all_users(Session(cloud.backend, None)))
+    examination = Examination(cloud.backend, settings or cloud.settings, int(cloud.clock.seconds()), users)
+    return [each.what for each in cloud.result(examine(examination, addresses_without_owner))]
+
+
+def keeper(cloud: AddressCloud) -> AddressKeeper:
+    """Return what looks after the addresses of a cloud."""
+    return AddressKeeper(cloud.backend, NETWORK, cloud.scripts, cloud.clock)
+
+
+def test_ranges_that_are_not_of_size_1_are_reported() -> None:
+    cloud = AddressCloud()
+    cloud.oneadmin("one.vn.add_ar", NETWORK, 'AR=[TYPE="IP4",IP="198.51.100.0",SIZE="4"]')
+    with capturedLogs() as events:
+        cloud.result(keeper(cloud).report())
+    assert [(each["range"], each["size"]) for each in events] == [(8, 4)]
+
+
+def test_a_network_as_it_should_be_is_nothing_to_speak_of() -> None:
+    cloud = AddressCloud()
+    cloud.associate()
+    with capturedLogs() as events:
+        cloud.result(keeper(cloud).report())
+    assert events == []
+    assert found(cloud) == []
+
+
+@pytest.mark.parametrize("version", ["5.12", "7.4"])
+def test_doctor_finds_what_is_held_without_an_owner_or_owned_without_a_hold(version: str) -> None:
+    cloud = AddressCloud(version)
+    cloud.oneadmin("one.vn.hold", NETWORK, f'LEASES=[IP="{FIRST}"]')
+    assert cloud.allocate() == SECOND
+    cloud.oneadmin("one.vn.release", NETWORK, f'LEASES=[IP="{SECOND}"]')
+    cloud.oneadmin("one.vn.update", NETWORK, 'EC2_ADDRESS_X=[IP="203.0.113.12",UID="99"]', 1)
+    assert [(each.split()[0], ip) for each, ip in zip(found(cloud), (FIRST, SECOND, "203.0.113.12"), strict=True)] == [
+        (FIRST, FIRST),
+        (SECOND, SECOND),
+        ("203.0.113.12", "203.0.113.12"),
+    ]
+
+
+def test_doctor_finds_nothing_where_there_are_no_elastic_ips() -> None:
+    assert found(AddressCloud(), Settings()) == []
+
+
+def test_an_address_whose_hold_was_lost_is_given_to_nobody_else() -> None:
+    """Its owner's record counts: an administrator may have released it by mistake."""
+    cloud = AddressCloud()
+    ip = cloud.allocate("alice")
+    cloud.oneadmin("one.vn.release", NETWORK, f'LEASES=[IP="{ip}"]')
+    assert cloud.allocate("bob") != ip
+    assert set(cloud.addresses("alice")) == {ip}
+
+
+def test_the_look_at_the_start_waits_until_oned_answers_and_holds_nothing_up() -> None:
+    clock = Clock()
+    answers: list[Exception | None] = [OpenNebulaUnavailable("one.vn.info", "down"), None]
+    looked: list[object] = []
+
+    async def report() -> None:
+        looked.append(answers[0])
+        if (error := answers.pop(0)) is not None:
+            raise error
+
+    service = ReportService(report, clock)
+    service.startService()
+    assert looked == []
+    clock.pump([0, INTERVAL, INTERVAL, INTERVAL])
+    assert len(looked) == 2
+    service.stopService()
+    assert clock.getDelayedCalls() == []

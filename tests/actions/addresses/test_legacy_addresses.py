@@ -1,0 +1,141 @@
+"""Elastic IPs that the Ruby server gave out, as a real 5.12 holds them: three of two users, one led to a machine."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lxml import etree
+
+from econed.actions.addresses.records import Pool
+from econed.opennebula.documents import VirtualNetwork
+from tests.support.addresses import AddressCloud
+
+DOCUMENT = Path(__file__).parents[2] / "data" / "legacy" / "elastic-ip-vnet.xml"
+LED, FREE, BOBS = "172.16.0.10", "172.16.0.11", "172.16.0.12"
+NEXT = "172.16.0.13"
+
+
+@pytest.fixture(params=["5.12", "7.4"])
+def cloud(request: pytest.FixtureRequest) -> AddressCloud:
+    """A cloud with the network of the document, and machine 0, to which the first address leads."""
+    cloud = AddressCloud(request.param, network=2)
+    network = VirtualNetwork(etree.parse(str(DOCUMENT)).getroot())
+    ranges = [f'AR=[TYPE="IP4",IP="{each.ip}",SIZE="{each.size}"]' for each in network.address_ranges]
+    text = "\n".join(['NAME="legacy"', 'VN_MAD="dummy"', 'BRIDGE="br1"', *ranges])
+    assert cloud.oneadmin("one.vn.allocate", text, 0) == cloud.network
+    cloud.wait(1)
+    entries = [
+        "EC2_ADDRESSES=[" + ",".join(f'{name}="{value}"' for name, value in entry.items()) + "]"
+        for entry in network.template.vectors("EC2_ADDRESSES")
+    ]
+    cloud.oneadmin("one.vn.update", cloud.network, "\n".join(entries), 1)
+    for each in network.address_ranges:
+        for lease in each.leases:
+            cloud.oneadmin("one.vn.hold", cloud.network, f'LEASES=[IP="{lease.ip}"]')
+    assert cloud.run_instance("alice") == "i-00000000"
+    return cloud
+
+
+def old_entries(cloud: AddressCloud) -> int:
+    """Return how many entries of the Ruby server are still there."""
+    return int(cloud.oneadmin("one.vn.info", cloud.network, False).count("<EC2_ADDRESSES>"))
+
+
+def test_each_user_has_the_addresses_that_were_his(cloud: AddressCloud) -> None:
+    assert (cloud.user("alice").id, cloud.user("bob").id) == (2, 3)
+    assert set(cloud.addresses("alice")) == {LED, FREE}
+    assert set(cloud.addresses("bob")) == {BOBS}
+    assert cloud.associations("alice") == {LED: "i-00000000"}
+    shown = cloud.addresses("alice")[LED]
+    assert shown["PrivateIpAddress"] == cloud.private_ip("i-00000000")
+    (reservation,) = cloud.run("alice", "DescribeInstances")["Reservations"]
+    assert reservation["Instances"][0]["PublicIpAddress"] == LED
+
+
+def test_none_of_them_is_given_to_anybody_else(cloud: AddressCloud) -> None:
+    assert cloud.allocate("bob") == NEXT
+    assert set(cloud.addresses("bob")) == {BOBS, NEXT}
+    assert old_entries(cloud) == 3
+
+
+@pytest.mark.parametrize("by", ["PublicIp", "AssociationId"])
+def test_an_old_association_ends_by_the_script_with_the_address_that_the_old_server_took(
+    cloud: AddressCloud, by: str
+) -> None:
+    named = LED if by == "PublicIp" else cloud.addresses()[LED]["AssociationId"]
+    parameters: dict[str, Any] = {by: named}
+    cloud.run("alice", "DisassociateAddress", **parameters)
+    assert cloud.fake_scripts.runs == [("disassociate", LED, cloud.private_ip("i-00000000"))]
+    assert cloud.associations("alice") == {}
+    assert set(cloud.addresses("alice")) == {LED, FREE}
+    assert set(cloud.addresses("bob")) == {BOBS}
+    assert old_entries(cloud) == 3
+
+
+def test_old_addresses_are_led_to_instances(cloud: AddressCloud) -> None:
+    instance = cloud.run_instance("alice")
+    cloud.run("alice", "AssociateAddress", PublicIp=FREE, InstanceId=instance)
+    assert cloud.associations("alice") == {LED: "i-00000000", FREE: instance}
+    cloud.run("alice", "AssociateAddress", PublicIp=LED, InstanceId=instance)
+    assert cloud.associations("alice") == {LED: instance}
+
+
+def test_old_addresses_are_given_back_and_given_out_again(cloud: AddressCloud) -> None:
+    assert cloud.refusal("alice", "ReleaseAddress", PublicIp=LED).code == "InvalidIPAddress.InUse"
+    cloud.run("alice", "ReleaseAddress", PublicIp=FREE)
+    assert set(cloud.addresses("alice")) == {LED}
+    assert set(cloud.addresses("bob")) == {BOBS}
+    assert FREE not in cloud.held_addresses()
+    assert cloud.allocate("bob") == FREE
+    assert set(cloud.addresses("alice")) == {LED}
+    assert set(cloud.addresses("bob")) == {FREE, BOBS}
+    cloud.run("bob", "ReleaseAddress", PublicIp=FREE)
+    assert set(cloud.addresses("alice")) == {LED}
+    cloud.oneadmin("one.vn.hold", cloud.network, f'LEASES=[IP="{FREE}"]')
+    assert set(cloud.addresses("alice")) == {LED}, "an address given back does not become his again by being held"
+
+
+def test_an_entry_whose_address_the_old_server_had_released_is_nobodys(cloud: AddressCloud) -> None:
+    """It released first and wrote afterwards; between the two it could die."""
+    cloud.oneadmin("one.vn.release", cloud.network, f'LEASES=[IP="{FREE}"]')
+    assert set(cloud.addresses("alice")) == {LED}
+    assert cloud.run("bob", "AllocateAddress", Address=FREE)["PublicIp"] == FREE
+    assert set(cloud.addresses("alice")) == {LED}
+
+
+def test_old_addresses_are_tagged(cloud: AddressCloud) -> None:
+    allocation = cloud.addresses("alice")[FREE]["AllocationId"]
+    cloud.run("alice", "CreateTags", Resources=[allocation], Tags=[{"Key": "Name", "Value": "old"}])
+    assert cloud.addresses("alice")[FREE]["Tags"] == [{"Key": "Name", "Value": "old"}]
+    cloud.run("alice", "ReleaseAddress", AllocationId=allocation)
+    assert cloud.run("bob", "AllocateAddress", Address=FREE)["PublicIp"] == FREE
+    assert "Tags" not in cloud.addresses("bob")[FREE]
+
+
+def test_they_count_towards_what_a_user_may_have(cloud: AddressCloud) -> None:
+    for _ in range(3):
+        cloud.allocate("alice")
+    assert cloud.refusal("alice", "AllocateAddress").code == "AddressLimitExceeded"
+
+
+def test_the_machine_of_an_old_association_ends_and_the_address_is_led_away(cloud: AddressCloud) -> None:
+    cloud.oneadmin("one.vm.action", "terminate-hard", 0)
+    cloud.wait(10)
+    cloud.reconcile()
+    assert cloud.fake_scripts.runs == [("disassociate", LED, "10.0.0.10")]
+    assert cloud.associations("alice") == {}
+    assert set(cloud.addresses("alice")) == {LED, FREE}
+    assert cloud.pool().addresses[IPv4Address(LED)].link is None
+
+
+def test_the_document_itself_is_read_as_it_is() -> None:
+    pool = Pool(VirtualNetwork(etree.parse(str(DOCUMENT)).getroot()))
+    assert {str(ip): (each.uid, each.link and each.link.vm_id) for ip, each in pool.addresses.items()} == {
+        LED: (2, 0),
+        FREE: (2, None),
+        BOBS: (3, None),
+    }
+    assert pool.odd_ranges == ()

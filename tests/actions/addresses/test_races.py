@@ -1,0 +1,424 @@
+"""Elastic IPs when requests meet, and when processes die between any two steps."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from itertools import count
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lxml.etree import _Element
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from econed.actions.addresses.chores import LIVELY
+from econed.actions.addresses.claims import LEASE
+from econed.errors import EC2Error
+from econed.interfaces import IOpenNebula
+from tests.support.addresses import FIRST, NETWORK, SECOND, AddressCloud
+from tests.support.cloud import perform
+from tests.support.delayed_oned import DelayedOned, DyingOned
+
+STEPS = 10
+"""Calls to oned that each of the actions makes at most."""
+
+at_every_step = pytest.mark.parametrize(("step", "after"), [(n, after) for n in range(STEPS) for after in (0, 1)])
+
+
+def delays(seed: int, most: float = 0.2) -> Iterator[float]:
+    """Return the times that calls take."""
+    chance = random.Random(seed)
+    return (chance.uniform(0.0, most) for _ in count())
+
+
+def code(ended: list[Any]) -> str:
+    """Return what became of a call: an error's code, or nothing."""
+    (answer,) = ended
+    if not isinstance(answer, Failure):
+        return ""
+    assert isinstance(answer.value, EC2Error), answer
+    return answer.value.code
+
+
+def settle(cloud: AddressCloud) -> None:
+    """Let whatever processes left be old enough for the reconciler, and let it look."""
+    cloud.clock.advance(LIVELY + 1)
+    cloud.reconcile()
+
+
+def whole(cloud: AddressCloud) -> None:
+    """Check that what is held is somebody's, that nobody is busy, and that the network leads where it is said to."""
+    pool = cloud.pool()
+    assert cloud.held_addresses() == set(map(str, pool.addresses))
+    assert pool.claims == ()
+    links = {ip: each.link for ip, each in pool.addresses.items() if each.link is not None}
+    assert {str(ip): str(link.private_ip) for ip, link in links.items()} == cloud.fake_scripts.network
+    assert all(link.state.value == "ON" for link in links.values())
+
+
+class AddressOwners:
+    """Who has which address, as the answers say."""
+
+    def __init__(self) -> None:
+        self.owners: dict[str, str] = {}
+        self.given = 0
+        self.refused: list[str] = []
+
+    async def take_and_give_back(self, cloud: AddressCloud, one: IOpenNebula, user: str) -> None:
+        """Have an address given to a user and take it back."""
+        call = cloud.call_as(user)
+        call = type(call)(**{**vars(call), "one": type(call.one)(one, user), "serveradmin": type(call.one)(one, None)})
+        try:
+            ip = (await perform(call, "AllocateAddress", {}))["PublicIp"]
+            assert ip not in self.owners, f"{ip} is {self.owners[ip]}'s"
+            self.owners[ip] = user
+            self.given += 1
+            await call.pause(0.3)
+            assert self.owners.pop(ip) == user
+            await perform(call, "ReleaseAddress", {"PublicIp": ip})
+        except EC2Error as error:
+            self.refused.append(error.code)
+
+
+@pytest.mark.parametrize("version", ["5.12", "7.4"])
+def test_of_200_calls_at_once_in_two_processes_none_gets_what_another_has_and_nothing_is_left(version: str) -> None:
+    cloud = AddressCloud(version, limit=20)
+    for number in range(8):
+        cloud.oneadmin("one.vn.add_ar", NETWORK, f'AR=[TYPE="IP4",IP="198.51.100.{number}",SIZE="1"]')
+    processes = [DelayedOned(cloud.backend, cloud.clock, delays(seed)) for seed in (1, 2)]
+    owners = AddressOwners()
+    ended: list[Any] = []
+    for number in range(100):
+        user = "alice" if number % 3 else "bob"
+        work = owners.take_and_give_back(cloud, processes[number % 2], user)
+        Deferred.fromCoroutine(work).addBoth(ended.append)
+    cloud.wait(60)
+    assert ended == [None] * 100
+    assert owners.given >= 16
+    assert set(owners.refused) <= {"InsufficientAddressCapacity", "AddressLimitExceeded", "RequestLimitExceeded"}
+    assert cloud.held_addresses() == set()
+    assert cloud.pool().claims == ()
+    assert cloud.pool().addresses == {}
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6))
+def test_a_user_gets_no_more_than_he_may_have_however_many_he_asks_for_at_once(seed: int) -> None:
+    cloud = AddressCloud(limit=3)
+    processes = [DelayedOned(cloud.backend, cloud.clock, delays(seed + number)) for number in range(5)]
+    answers = [cloud.begin(process, "alice", "AllocateAddress") for process in processes]
+    cloud.wait(40)
+    assert sorted(map(code, answers)) == ["", "", "", "AddressLimitExceeded", "AddressLimitExceeded"]
+    assert len(cloud.addresses()) == 3
+    whole(cloud)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6))
+def test_an_address_released_twice_at_once_is_not_taken_from_the_next_who_gets_it(seed: int) -> None:
+    cloud = AddressCloud()
+    ip = cloud.allocate("alice")
+    releases = [
+        cloud.begin(
+            DelayedOned(cloud.backend, cloud.clock, delays(seed + number, 1.0)), "alice", "ReleaseAddress", PublicIp=ip
+        )
+        for number in range(2)
+    ]
+    taken: list[Any] = []
+
+    async def take() -> None:
+        call = cloud.call_as("bob")
+        while not taken:
+            try:
+                taken.append(await perform(call, "AllocateAddress", {"Address": ip}))
+            except EC2Error:
+                await call.pause(0.1)
+
+    Deferred.fromCoroutine(take())
+    cloud.wait(80)
+    assert "" in map(code, releases)
+    assert set(map(code, releases)) <= {"", "IncorrectState", "InvalidAddress.NotFound"}
+    assert taken[0]["PublicIp"] == ip
+    assert set(cloud.addresses("bob")) == {ip}
+    whole(cloud)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(0, 10**6))
+def test_of_two_that_lead_one_address_to_different_instances_one_is_told_and_the_other_true(seed: int) -> None:
+    cloud = AddressCloud()
+    instances, ip = [cloud.run_instance(), cloud.run_instance()], cloud.allocate()
+    answers = [
+        cloud.begin(
+            DelayedOned(cloud.backend, cloud.clock, delays(seed + number, 0.8)),
+            "alice",
+            "AssociateAddress",
+            PublicIp=ip,
+            InstanceId=instance,
+        )
+        for number, instance in enumerate(instances)
+    ]
+    cloud.wait(60)
+    codes = list(map(code, answers))
+    assert sorted(codes) in (["", "IncorrectState"], ["", ""])
+    if codes == ["", ""]:  # one had ended before the other read the address: it was led on
+        assert [run[0] for run in cloud.fake_scripts.runs] == ["associate", "disassociate", "associate"]
+    else:
+        assert cloud.associations() == {ip: instances[codes.index("")]}
+    whole(cloud)
+
+
+def test_while_a_script_runs_its_request_is_not_taken_for_dead() -> None:
+    cloud = AddressCloud()
+    instances, ip = [cloud.run_instance(), cloud.run_instance()], cloud.allocate()
+    cloud.fake_scripts.hanging.add("associate")
+    first = cloud.begin(cloud.backend, "alice", "AssociateAddress", PublicIp=ip, InstanceId=instances[0])
+    second = cloud.begin(cloud.backend, "alice", "AssociateAddress", PublicIp=ip, InstanceId=instances[1])
+    cloud.wait(LEASE * 2)
+    assert (first, code(second)) == ([], "IncorrectState")
+    assert len(cloud.fake_scripts.runs) == 1
+
+
+@implementer(IOpenNebula)
+class LateBeats:
+    """oned to which a claim that is made anew takes seconds, and all else no time."""
+
+    def __init__(self, cloud: AddressCloud) -> None:
+        self._cloud = cloud
+        self.late = 0
+
+    async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:
+        """Make a call (`IOpenNebula.call`)."""
+        if 'BEAT="2"' in str(args):
+            self.late += 1
+            await self._cloud.call_as("alice").pause(5)
+        return await self._cloud.backend.call(user, method, *args)
+
+    async def document(self, user: str | None, method: str, *args: object) -> _Element:
+        """Make a call (`IOpenNebula.document`)."""
+        return await self._cloud.backend.document(user, method, *args)
+
+
+def test_a_claim_that_is_made_anew_late_does_not_come_back_when_all_is_done() -> None:
+    cloud = AddressCloud()
+    instance, ip = cloud.run_instance(), cloud.allocate()
+    cloud.fake_scripts.hanging.add("associate")
+    one = LateBeats(cloud)
+    ended = cloud.begin(one, "alice", "AssociateAddress", PublicIp=ip, InstanceId=instance)
+    cloud.wait(LEASE / 3 + 1)
+    cloud.fake_scripts.go_on.callback(None)
+    cloud.wait(10)
+    assert (one.late, code(ended)) == (1, "")
+    whole(cloud)
+
+
+def test_nobody_is_told_that_an_address_is_led_before_it_is() -> None:
+    cloud = AddressCloud()
+    instance, ip = cloud.run_instance(), cloud.allocate()
+    cloud.fake_scripts.hanging.add("associate")
+    cloud.begin(cloud.backend, "alice", "AssociateAddress", PublicIp=ip, InstanceId=instance)
+    assert len(cloud.fake_scripts.runs) == 1
+    assert cloud.associations() == {}
+
+
+# Processes that die
+
+
+@at_every_step
+def test_a_process_that_dies_giving_an_address_out_leaks_none(step: int, after: int) -> None:
+    cloud = AddressCloud()
+    cloud.begin(DyingOned(cloud.backend, step, after=bool(after)), "alice", "AllocateAddress")
+    given_out = cloud.allocate()
+    assert given_out in cloud.addresses()
+    settle(cloud)
+    whole(cloud)
+    assert len(cloud.addresses()) <= 2
+
+
+@at_every_step
+def test_an_address_left_by_a_dead_process_can_be_had_when_it_is_the_last(step: int, after: int) -> None:
+    cloud = AddressCloud(limit=8)
+    for _ in range(7):
+        cloud.allocate("bob")
+    cloud.begin(DyingOned(cloud.backend, step, after=bool(after)), "alice", "AllocateAddress")
+    if not cloud.addresses():
+        cloud.allocate("alice")
+    assert len(cloud.addresses()) == 1
+    whole(cloud)
+
+
+@at_every_step
+def test_a_process_that_dies_taking_an_address_back_leaves_nothing_in_the_way(step: int, after: int) -> None:
+    cloud = AddressCloud()
+    ip = cloud.allocate()
+    cloud.begin(DyingOned(cloud.backend, step, after=bool(after)), "alice", "ReleaseAddress", PublicIp=ip)
+    if ip in cloud.addresses():
+        cloud.run("alice", "ReleaseAddress", PublicIp=ip)
+    assert cloud.addresses() == {}
+    settle(cloud)
+    assert cloud.held_addresses() == set()
+    whole(cloud)
+
+
+@at_every_step
+@pytest.mark.parametrize("version", ["5.12", "7.4"])
+def test_an_association_that_died_at_any_step_can_be_described_and_repeated(
+    version: str, step: int, after: int
+) -> None:
+    cloud = AddressCloud(version)
+    instance, ip = cloud.run_instance(), cloud.allocate()
+    wanted: dict[str, Any] = {"PublicIp": ip, "InstanceId": instance}
+    cloud.begin(DyingOned(cloud.backend, step, after=bool(after)), "alice", "AssociateAddress", **wanted)
+    assert cloud.associations() in ({}, {ip: instance})
+    cloud.run("alice", "AssociateAddress", **wanted)
+    assert cloud.associations() == {ip: instance}
+    whole(cloud)
+
+
+@at_every_step
+def test_an_association_that_died_at_any_step_can_be_made_with_another_instance(step: int, after: int) -> None:
+    cloud = AddressCloud()
+    instance, other, ip = cloud.run_instance(), cloud.run_instance(), cloud.allocate()
+    dying = DyingOned(cloud.backend, step, after=bool(after))
+    cloud.begin(dying, "alice", "AssociateAddress", PublicIp=ip, InstanceId=instance)
+    cloud.run("alice", "AssociateAddress", PublicIp=ip, InstanceId=other)
+    assert cloud.associations() == {ip: other}
+    whole(cloud)
+
+
+@at_every_step
+def test_an_association_that_died_and_is_not_repeated_is_undone_or_true(step: int, after: int) -> None:
+    cloud = AddressCloud()
+    instance, ip = cloud.run_instance(), cloud.allocate()
+    dying = DyingOned(cloud.backend, step, after=bool(after))
+    cloud.begin(dying, "alice", "AssociateAddress", PublicIp=ip, InstanceId=instance)
+    settle(cloud)
+    whole(cloud)
+    assert cloud.associations() == ({ip: instance} if cloud.fake_scripts.network else {})
+
+
+@at_every_step
+def test_a_reassociation_that_died_leads_to_one_instance_when_it_is_repeated(step: int, after: int) -> None:
+    cloud = AddressCloud()
+    ip, _, _ = cloud.associate()
+    other = cloud.run_instance()
+    dying = DyingOned(cloud.backend, step, after=bool(after))
+    cloud.begin(dying, "alice", "AssociateAddress", PublicIp=ip, InstanceId=other)
+    cloud.run("alice", "AssociateAddress", PublicIp=ip, InstanceId=other)
+    assert cloud.associations() == {ip: other}
+    whole(cloud)
+
+
+@at_every_step
+def test_a_disassociation_that_died_at_any_step_can_be_repeated_or_is_finished(step: int, after: int) -> None:
+    for repeated in (True, False):
+        cloud = AddressCloud()
+        ip, instance, association = cloud.associate()
+        dying = DyingOned(cloud.backend, step, after=bool(after))
+        cloud.begin(dying, "alice", "DisassociateAddress", AssociationId=association)
+        if repeated and cloud.associations():
+            cloud.run("alice", "DisassociateAddress", AssociationId=association)
+            assert cloud.associations() == {}
+        settle(cloud)
+        whole(cloud)
+        if not repeated:
+            assert cloud.associations() in ({}, {ip: instance})
+
+
+def test_a_process_killed_while_its_script_runs_is_found_out() -> None:
+    """Nobody makes its claim anew: the next request waits until that is certain, and goes on."""
+    cloud = AddressCloud()
+    instance, ip = cloud.run_instance(), cloud.allocate()
+    hanging = type(cloud.fake_scripts)()
+    hanging.hanging.add("associate")
+    dying = DyingOned(cloud.backend, 8)
+    cloud.begin(dying, "alice", "AssociateAddress", hanging, PublicIp=ip, InstanceId=instance)
+    cloud.wait(LEASE / 2)
+    assert dying.is_dead
+    assert len(hanging.runs) == 1
+    before = cloud.clock.seconds()
+    cloud.run("alice", "AssociateAddress", PublicIp=ip, InstanceId=instance)
+    assert cloud.clock.seconds() - before < 20
+    whole(cloud)
+
+
+@at_every_step
+def test_a_reconciler_that_dies_leaves_the_rest_to_the_next(step: int, after: int) -> None:
+    cloud = AddressCloud()
+    instance, ip = cloud.run_instance(), cloud.allocate()
+    cloud.fake_scripts.broken.add("associate")
+    cloud.refusal("alice", "AssociateAddress", PublicIp=ip, InstanceId=instance)
+    dying = DyingOned(cloud.backend, step, after=bool(after))
+    keeper_of_the_dead = cloud.begin_reconciling(dying)
+    cloud.wait(3)
+    assert keeper_of_the_dead == [] or not dying.is_dead
+    settle(cloud)
+    whole(cloud)
+    assert cloud.associations() == {}
+
+
+# Machines that end
+
+
+@pytest.mark.parametrize("version", ["5.12", "7.4"])
+@pytest.mark.parametrize("how", ["TerminateInstances", "Sunstone"])
+def test_the_address_of_an_instance_that_ended_is_led_away_and_stays_the_users(version: str, how: str) -> None:
+    cloud = AddressCloud(version)
+    ip, instance, _ = cloud.associate()
+    private = cloud.private_ip(instance)
+    if how == "Sunstone":
+        cloud.oneadmin("one.vm.action", "terminate-hard", int(instance[2:]))
+    else:
+        cloud.run("alice", "TerminateInstances", InstanceIds=[instance])
+    cloud.wait(10)
+    cloud.reconcile()
+    assert cloud.fake_scripts.runs[-1] == ("disassociate", ip, private)
+    assert cloud.fake_scripts.network == {}
+    assert set(cloud.addresses()) == {ip}
+    whole(cloud)
+    cloud.reconcile()
+    assert len(cloud.fake_scripts.runs) == 2
+
+
+def test_an_address_leads_to_no_instance_that_has_ended_even_before_the_reconciler_comes() -> None:
+    cloud = AddressCloud()
+    ip, instance, _ = cloud.associate()
+    cloud.run("alice", "TerminateInstances", InstanceIds=[instance])
+    cloud.wait(10)
+    assert cloud.associations() == {}
+    cloud.run("alice", "ReleaseAddress", PublicIp=ip)
+    assert cloud.fake_scripts.network == {}
+    whole(cloud)
+
+
+def test_a_script_that_fails_for_an_ended_instance_is_tried_again() -> None:
+    cloud = AddressCloud()
+    _, instance, _ = cloud.associate()
+    cloud.run("alice", "TerminateInstances", InstanceIds=[instance])
+    cloud.wait(10)
+    cloud.fake_scripts.failing.add("disassociate")
+    cloud.reconcile()
+    assert cloud.fake_scripts.network != {}
+    cloud.fake_scripts.failing.clear()
+    cloud.reconcile()
+    whole(cloud)
+
+
+def test_a_round_with_nothing_to_do_only_looks() -> None:
+    cloud = AddressCloud()
+    cloud.associate()
+    before = len(cloud.changes)
+    cloud.reconcile()
+    assert len(cloud.changes) == before
+
+
+def test_a_hold_that_bears_no_mark_of_ours_is_never_given_back() -> None:
+    cloud = AddressCloud()
+    cloud.oneadmin("one.vn.hold", NETWORK, f'LEASES=[IP="{SECOND}"]')
+    settle(cloud)
+    assert cloud.held_addresses() == {SECOND}
+    assert cloud.allocate() == FIRST

@@ -1,0 +1,338 @@
+"""BlockDeviceMapping.N of RunInstances: root size, volumes made with the machine, and how they go with it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.defer import Deferred
+
+from econed.actions.disk_images.volume_facts import DELETE_WITH, LAUNCHED_AT
+from econed.actions.instances.launch import HOLD_AGE
+from econed.actions.volumes.chores import ORPHAN_AGE
+from econed.catalogue import all_chores
+from econed.opennebula.pools import OwnerFilter, StateFilter
+from econed.opennebula.session import Session
+from econed.opennebula.states import VmState
+from econed.reconciler import Reconciler
+from tests.actions.volumes.test_attaching import mappings, target
+from tests.actions.volumes.test_volumes import RUN, attach, begin, image, instance, listed, look, show, snapshot, volume
+from tests.support.cloud import Cloud
+from tests.support.delayed_oned import DyingOned
+
+DATA = {"DeviceName": "/dev/sdf", "Ebs": {"VolumeSize": 2}}
+
+
+def devices(*mappings: dict[str, Any], **more: Any) -> dict[str, Any]:
+    """Return the parameters of a RunInstances call with block device mappings."""
+    return {"BlockDeviceMappings": list(mappings), **more}
+
+
+def images(cloud: Cloud) -> set[int]:
+    """Return the ids of alice's images."""
+    return {each.id for each in cloud.result(Session(cloud.backend, "alice").images(OwnerFilter.MINE))}
+
+
+def end(cloud: Cloud, instance_id: str) -> None:
+    """Terminate an instance and let it end; nobody looks after what is left."""
+    cloud.run("alice", "TerminateInstances", InstanceIds=[instance_id])
+    cloud.wait(30)
+
+
+def test_the_root_disk_is_as_large_as_was_asked_for(cloud: Cloud) -> None:
+    on = instance(cloud, **devices({"DeviceName": "/dev/sda1", "Ebs": {"VolumeSize": 8, "VolumeType": "gp2"}}))
+    (root,) = listed(cloud)
+    found = show(cloud, root)
+    assert (found["Size"], found["VolumeType"], found["Attachments"][0]["InstanceId"]) == (8, "gp2", on)
+
+
+def test_a_volume_comes_with_the_instance_and_goes_with_it(cloud: Cloud) -> None:
+    on = instance(cloud, **devices(DATA))
+    data = mappings(cloud, on)["/dev/sdf"]
+    assert data["DeleteOnTermination"] is True
+    found = show(cloud, data["VolumeId"])
+    assert (found["Size"], found["State"]) == (2, "in-use")
+    (attached,) = found["Attachments"]
+    assert (attached["Device"], attached["InstanceId"], attached["DeleteOnTermination"]) == ("/dev/sdf", on, True)
+    end(cloud, on)
+    look(cloud)
+    assert images(cloud) == set()
+
+
+def test_a_volume_that_is_to_stay_stays(cloud: Cloud) -> None:
+    keep = {"DeviceName": "/dev/sdf", "Ebs": {"VolumeSize": 2, "DeleteOnTermination": False}}
+    on = instance(cloud, **devices(keep))
+    data = mappings(cloud, on)["/dev/sdf"]
+    assert data["DeleteOnTermination"] is False
+    end(cloud, on)
+    cloud.wait(ORPHAN_AGE + 60)
+    look(cloud)
+    assert show(cloud, data["VolumeId"])["State"] == "available"
+    kept = image(cloud, data["VolumeId"]).template
+    assert not {LAUNCHED_AT, DELETE_WITH} & set(kept.names())
+
+
+def test_a_volume_that_was_detached_before_outlives_the_instance(cloud: Cloud) -> None:
+    """Also if it was detached in OpenNebula, where nobody told us."""
+    on = instance(cloud, **devices(DATA))
+    made = mappings(cloud, on)["/dev/sdf"]["VolumeId"]
+    cloud.as_user("alice", "one.vm.detach", int(on[2:]), 1)
+    cloud.wait(5)
+    assert show(cloud, made)["State"] == "available"
+    end(cloud, on)
+    for _ in range(2):
+        cloud.wait(ORPHAN_AGE)
+        look(cloud)
+    assert show(cloud, made)["State"] == "available"
+
+
+def test_a_volume_that_was_detached_and_attached_again_outlives_the_instance(cloud: Cloud) -> None:
+    on = instance(cloud, **devices(DATA))
+    made = mappings(cloud, on)["/dev/sdf"]["VolumeId"]
+    cloud.run("alice", "DetachVolume", VolumeId=made)
+    cloud.wait(5)
+    attach(cloud, made, on)
+    assert mappings(cloud, on)["/dev/sdh"]["DeleteOnTermination"] is False
+    end(cloud, on)
+    look(cloud)
+    assert show(cloud, made)["State"] == "available"
+
+
+def test_volumes_go_also_if_the_instance_was_ended_in_opennebula(cloud: Cloud) -> None:
+    on = instance(cloud, **devices(DATA))
+    cloud.oneadmin("one.vm.action", "terminate-hard", int(on[2:]))
+    cloud.wait(30)
+    look(cloud)
+    assert images(cloud) == set()
+
+
+def test_volumes_go_also_long_after_the_instance_was_run(cloud: Cloud) -> None:
+    on = instance(cloud, **devices(DATA))
+    for _ in range(3):
+        cloud.clock.advance(25 * 3600)
+        look(cloud)
+    end(cloud, on)
+    look(cloud)
+    assert images(cloud) == set()
+
+
+@pytest.mark.parametrize("step", range(10))
+def test_what_a_dying_process_left_of_a_deletion_the_next_one_does(step: int) -> None:
+    """The process that answered is dead; the one after it dies at any step; the third one does the work."""
+    cloud = Cloud()
+    on = instance(cloud, **devices(DATA))
+    end(cloud, on)
+    dying = Deferred.fromCoroutine(Reconciler(DyingOned(cloud.backend, step), cloud.clock, all_chores()).round())
+    look(cloud)
+    assert images(cloud) == set()
+    dying.addErrback(lambda _: None)
+    dying.cancel()
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("step", range(30))
+def test_a_run_that_died_at_any_step_is_finished_by_the_same_call_and_leaves_no_volume_behind(
+    step: int, after: bool
+) -> None:
+    cloud = Cloud()
+    asked = {**RUN, "MinCount": 2, "MaxCount": 2, "ClientToken": "tok", **devices(DATA)}
+    begin(cloud, DyingOned(cloud.backend, step, after=after), "RunInstances", **asked)
+    answer = cloud.run("alice", "RunInstances", **asked)
+    cloud.wait(30)
+    on = [each["InstanceId"] for each in answer["Instances"]]
+    assert len(on) == 2
+    wanted = {int(mappings(cloud, each)["/dev/sdf"]["VolumeId"][4:]) for each in on}
+    cloud.wait(ORPHAN_AGE + HOLD_AGE)
+    look(cloud)
+    look(cloud)
+    assert images(cloud) == wanted
+    for each in on:
+        end(cloud, each)
+    look(cloud)
+    assert images(cloud) == set()
+
+
+@pytest.mark.parametrize("step", range(30))
+def test_nothing_is_left_of_a_run_that_died_and_was_never_repeated(step: int) -> None:
+    cloud = Cloud()
+    begin(cloud, DyingOned(cloud.backend, step, after=True), "RunInstances", **RUN, ClientToken="tok", **devices(DATA))
+    cloud.wait(20)
+    cloud.clock.advance(ORPHAN_AGE + HOLD_AGE)
+    for _ in range(3):
+        look(cloud)
+        cloud.wait(20)
+    alive = [m for m in cloud.result(Session(cloud.backend, "alice").vms(_all(cloud))) if m.state is not VmState.DONE]
+    assert len(images(cloud)) == len(alive)
+
+
+def _all(cloud: Cloud) -> tuple[int, ...]:
+    return cloud.result(Session(cloud.backend, "alice").vm_ids(OwnerFilter.MINE, StateFilter.ANY))
+
+
+def test_a_volume_of_a_snapshot_comes_with_the_instance(cloud: Cloud) -> None:
+    for original in (volume(cloud), _attached(cloud)):
+        saved = snapshot(cloud, original)
+        mapping = {"DeviceName": "/dev/xvdg", "Ebs": {"SnapshotId": saved}}
+        on = instance(cloud, **devices(mapping))
+        made = mappings(cloud, on)["/dev/xvdg"]["VolumeId"]
+        assert show(cloud, made)["SnapshotId"] == saved
+        assert image(cloud, made).is_persistent
+
+
+def _attached(cloud: Cloud) -> str:
+    made = volume(cloud)
+    attach(cloud, made, instance(cloud))
+    return made
+
+
+def test_volumes_that_take_long_are_waited_for_by_the_machine_and_not_by_the_request(cloud: Cloud) -> None:
+    cloud.oned.cloud.delays = replace(cloud.oned.cloud.delays, image=60.0)
+    answer = cloud.run("alice", "RunInstances", **RUN, **devices(DATA))
+    (made,) = answer["Instances"]
+    assert made["State"]["Name"] == "pending"
+    cloud.wait(120)
+    look(cloud)
+    cloud.wait(20)
+    (reservation,) = cloud.run("alice", "DescribeInstances")["Reservations"]
+    assert reservation["Instances"][0]["State"]["Name"] == "running"
+    end(cloud, made["InstanceId"])
+    look(cloud)
+    cloud.wait(100)
+    assert images(cloud) == set()
+
+
+def test_tags_for_volumes_are_on_all_of_them(cloud: Cloud) -> None:
+    tags = [
+        {"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": "web"}]},
+        {"ResourceType": "volume", "Tags": [{"Key": "Name", "Value": "disk"}]},
+    ]
+    on = instance(cloud, **devices(DATA, TagSpecifications=tags))
+    assert [show(cloud, each)["Tags"] for each in listed(cloud)] == [tags[1]["Tags"]] * 2
+    (reservation,) = cloud.run("alice", "DescribeInstances", InstanceIds=[on])["Reservations"]
+    assert reservation["Instances"][0]["Tags"] == tags[0]["Tags"]
+
+
+def test_the_disks_of_the_type_are_the_ephemeral_ones_and_can_be_left_out(cloud: Cloud) -> None:
+    cloud.oneadmin("one.template.update", 0, 'DISK=[TYPE="fs",SIZE="100",FORMAT="raw",TARGET="sdb"]', 1)
+    ephemeral = {"DeviceName": "/dev/sdb", "VirtualName": "ephemeral0"}
+    assert len(mappings(cloud, instance(cloud, **devices(ephemeral)))) == 2
+    assert len(mappings(cloud, instance(cloud, **devices({"DeviceName": "/dev/sdb", "NoDevice": ""})))) == 1
+
+
+@pytest.mark.parametrize(
+    ("mapping", "code"),
+    [
+        ([{"DeviceName": "/dev/sda", "Ebs": {"VolumeSize": 0}}], "InvalidBlockDeviceMapping"),
+        ([{"DeviceName": "/dev/sda", "Ebs": {"DeleteOnTermination": False}}], "UnsupportedOperation"),
+        ([{"DeviceName": "/dev/sda", "NoDevice": ""}], "InvalidBlockDeviceMapping"),
+        ([{"DeviceName": "/dev/sdf"}], "InvalidBlockDeviceMapping"),
+        ([{"DeviceName": "floppy", "Ebs": {"VolumeSize": 1}}], "InvalidBlockDeviceMapping"),
+        ([{"Ebs": {"VolumeSize": 1}}], "InvalidBlockDeviceMapping"),
+        ([DATA, {"DeviceName": "/dev/xvdf", "Ebs": {"VolumeSize": 1}}], "InvalidBlockDeviceMapping"),
+        ([{"DeviceName": "/dev/sdf", "Ebs": {"VolumeType": "gp2"}}], "MissingParameter"),
+        ([{"DeviceName": "/dev/sdf", "Ebs": {"SnapshotId": "snap-00000099"}}], "InvalidSnapshot.NotFound"),
+        ([{"DeviceName": "/dev/sdf", "Ebs": {"VolumeSize": 1, "Encrypted": True}}], "UnsupportedOperation"),
+        ([{"DeviceName": "/dev/sdf", "VirtualName": "floppy0"}], "InvalidBlockDeviceMapping"),
+        ([{**DATA, "NoDevice": ""}], "InvalidBlockDeviceMapping"),
+        ([{"DeviceName": "/dev/sdf", "VirtualName": "ephemeral0", "NoDevice": ""}], "InvalidBlockDeviceMapping"),
+        ([{"DeviceName": "/dev/sda", "Ebs": {}}, {"DeviceName": "xvda1", "Ebs": {}}], "InvalidBlockDeviceMapping"),
+        ([{**DATA, "DeviceName": "/dev/sda2"}, {**DATA, "DeviceName": "/dev/xvda2"}], "InvalidBlockDeviceMapping"),
+        ([DATA, {**DATA, "DeviceName": "/dev/sdf1"}], "InvalidBlockDeviceMapping"),
+    ],
+)
+def test_a_mapping_that_cannot_be_is_refused_and_nothing_is_made(mapping: list[dict[str, Any]], code: str) -> None:
+    cloud = Cloud()
+    assert cloud.refusal("alice", "RunInstances", **RUN, BlockDeviceMappings=mapping).code == code
+    assert cloud.changes == []
+
+
+@pytest.mark.parametrize("root", ["/dev/sda", "/dev/sda1", "/dev/xvda", "xvda", "/dev/vda1", "/dev/hda"])
+def test_the_root_device_has_many_spellings(cloud: Cloud, root: str) -> None:
+    instance(cloud, **devices({"DeviceName": root, "Ebs": {"VolumeSize": 8}}))
+    assert [show(cloud, each)["Size"] for each in listed(cloud)] == [8]
+
+
+@pytest.mark.parametrize("name", ["/dev/sda2", "/dev/xvda3", "vda15"])
+def test_another_partition_of_the_root_device_is_a_device_of_its_own_and_the_root_disk_stays_as_it_is(
+    cloud: Cloud, name: str
+) -> None:
+    instance(cloud)
+    (plain,) = listed(cloud)
+    on = instance(cloud, **devices({"DeviceName": name, "Ebs": {"VolumeSize": 5}}, DATA))
+    found = mappings(cloud, on)
+    made = show(cloud, found[name]["VolumeId"])
+    assert (made["Size"], made["Attachments"][0]["Device"], made["Attachments"][0]["State"]) == (5, name, "attached")
+    assert found["/dev/sdf"]["VolumeId"] != made["VolumeId"]
+    assert len(found) == 3
+    (root,) = {*listed(cloud)} - {plain, made["VolumeId"], found["/dev/sdf"]["VolumeId"]}
+    assert show(cloud, root)["Size"] == show(cloud, plain)["Size"]
+
+
+def test_partitions_and_disks_that_are_attached_later_never_take_one_anothers_place(cloud: Cloud) -> None:
+    """The hypervisor has whole disks alone: it puts `/dev/sda2` where there is room, which no client sees."""
+    on = instance(cloud, **devices({"DeviceName": "/dev/sda2", "Ebs": {"VolumeSize": 1}}))
+    hidden = target(cloud, on, mappings(cloud, on)["/dev/sda2"]["VolumeId"])
+    for name in (f"/dev/{hidden}", "/dev/sda3"):
+        attach(cloud, volume(cloud), on, name)
+    other = volume(cloud)
+    for name in ("/dev/xvda2", "sda3", f"/dev/xvd{hidden[2:]}"):
+        refusal = cloud.refusal("alice", "AttachVolume", VolumeId=other, InstanceId=on, Device=name)
+        assert (refusal.code, name) == ("InvalidParameterValue", name)
+    found = mappings(cloud, on)
+    assert {"/dev/sda2", "/dev/sda3", f"/dev/{hidden}"} < set(found)
+    at = {target(cloud, on, found[name]["VolumeId"]) for name in ("/dev/sda2", "/dev/sda3", f"/dev/{hidden}")}
+    assert len(at) == 3
+    made = found["/dev/sda3"]["VolumeId"]
+    cloud.run("alice", "DetachVolume", VolumeId=made, Device="xvda3")
+    cloud.wait(5)
+    assert "/dev/sda3" not in mappings(cloud, on)
+
+
+@pytest.mark.parametrize(("size", "code"), [(1, "InvalidParameterValue"), (3, "UnsupportedOperation")])
+def test_a_volume_of_an_instance_is_as_large_as_its_snapshot(size: int, code: str) -> None:
+    """As `docs/compatibility.md` says; the error says what to do instead."""
+    cloud = Cloud()
+    saved = snapshot(cloud, volume(cloud, Size=2))
+    mapping = {"DeviceName": "/dev/sdf", "Ebs": {"SnapshotId": saved, "VolumeSize": size}}
+    refusal = cloud.refusal("alice", "RunInstances", **RUN, **devices(mapping))
+    assert refusal.code == code
+    assert size < 2 or "ModifyVolume" in refusal.message
+
+
+def test_the_documentation_says_that_a_volume_is_as_large_as_its_snapshot_and_what_to_do_instead() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "compatibility.md").read_text()
+    _, _, rest = page.partition("- A volume from a snapshot")
+    said = " ".join(rest.partition("\n- ")[0].split())
+    assert "a larger Size is `UnsupportedOperation`, a smaller one `InvalidParameterValue`" in said
+    assert said.endswith("Attach the volume, then use ModifyVolume.")
+
+
+def test_a_virtual_name_beside_a_volume_says_nothing(cloud: Cloud) -> None:
+    on = instance(cloud, **devices({**DATA, "VirtualName": "ephemeral0"}))
+    assert show(cloud, mappings(cloud, on)["/dev/sdf"]["VolumeId"])["Size"] == 2
+
+
+def test_a_volume_takes_the_place_of_a_disk_of_the_instance_type(cloud: Cloud) -> None:
+    template = 'NAME="two"\nEC2_INSTANCE_TYPE="two.disks"\nCPU="1"\nMEMORY="64"\nDISK=[TYPE="fs",SIZE="9",TARGET="sdf"]'
+    cloud.as_user("alice", "one.template.allocate", template)
+    on = instance(cloud, **devices(DATA, InstanceType="two.disks"))
+    assert show(cloud, mappings(cloud, on)["/dev/sdf"]["VolumeId"])["Size"] == 2
+    assert len(mappings(cloud, on)) == 2
+
+
+def test_a_machine_that_cannot_be_made_leaves_no_volume(cloud: Cloud) -> None:
+    cloud.oneadmin("one.user.quota", cloud.user("alice").id, 'VM=[VMS="0",CPU="-2",MEMORY="-2"]')
+    assert cloud.refusal("alice", "RunInstances", **RUN, **devices(DATA)).code == "InstanceLimitExceeded"
+    cloud.wait(20)
+    assert images(cloud) == set()
+
+
+def test_a_volume_that_cannot_be_made_leaves_no_machine(cloud: Cloud) -> None:
+    cloud.oneadmin("one.user.quota", cloud.user("alice").id, 'DATASTORE=[ID="1",IMAGES="1",SIZE="-2"]')
+    two = devices(DATA, {"DeviceName": "/dev/sdg", "Ebs": {"VolumeSize": 1}})
+    assert cloud.refusal("alice", "RunInstances", **RUN, **two).code == "VolumeLimitExceeded"
+    cloud.wait(20)
+    assert images(cloud) == set()
+    assert cloud.run("alice", "DescribeInstances")["Reservations"] == []

@@ -1,0 +1,381 @@
+"""Listing instances and their status."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from econed.actions.machines.finding import _NEWEST_ENDED
+from econed.config.settings import Settings
+from econed.opennebula.states import LcmState
+from tests.support.cloud import NOW, Cloud
+
+AMI = "ami-00000000"
+SHOWN_FOR = Settings().terminated_instances_expiration_time
+
+
+def run(cloud: Cloud, count: int = 1, user: str = "alice", **more: Any) -> list[str]:
+    """Run instances, let them start, and return their ids."""
+    answer = cloud.run(user, "RunInstances", ImageId=AMI, MinCount=count, MaxCount=count, **more)
+    cloud.clock.pump([1] * 30)
+    return [instance["InstanceId"] for instance in answer["Instances"]]
+
+
+def listed(cloud: Cloud, user: str = "alice", **asked: Any) -> list[dict[str, Any]]:
+    """Return the instances that a user is shown."""
+    found = cloud.run(user, "DescribeInstances", **asked)["Reservations"]
+    return [instance for reservation in found for instance in reservation["Instances"]]
+
+
+def ids(instances: list[dict[str, Any]]) -> list[str]:
+    """Return the ids of instances."""
+    return [instance["InstanceId"] for instance in instances]
+
+
+def terminate(cloud: Cloud, *instances: str) -> None:
+    """End instances of alice's and let them come to their end."""
+    cloud.run("alice", "TerminateInstances", InstanceIds=list(instances))
+    cloud.clock.pump([1] * 30)
+
+
+def test_a_list_shows_every_field_filled(cloud: Cloud) -> None:
+    cloud.run("alice", "CreateKeyPair", KeyName="mykey")
+    tags = [{"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": "web"}]}]
+    (instance,) = run(cloud, KeyName="mykey", ClientToken="tok", TagSpecifications=tags)
+    (reservation,) = cloud.run("alice", "DescribeInstances")["Reservations"]
+    (shown,) = reservation["Instances"]
+    assert reservation["ReservationId"] == f"r-{instance[2:]}"
+    assert reservation["OwnerId"] == f"{cloud.user('alice').id:012d}"
+    assert shown["InstanceId"] == instance
+    assert shown["ImageId"] == AMI
+    assert shown["InstanceType"] == "m1.small"
+    assert shown["KeyName"] == "mykey"
+    assert shown["ClientToken"] == "tok"
+    assert shown["Tags"] == [{"Key": "Name", "Value": "web"}]
+    assert shown["State"] == {"Code": 16, "Name": "running"}
+    assert shown["LaunchTime"].astimezone(UTC).date() == datetime.fromtimestamp(NOW, UTC).date()
+    assert shown["Placement"]["AvailabilityZone"] == "default"
+    assert shown["RootDeviceName"] == "/dev/sda1"
+    (disk,) = shown["BlockDeviceMappings"]
+    assert disk["DeviceName"] == "/dev/sda1"
+    assert disk["Ebs"]["DeleteOnTermination"] is True
+    assert disk["Ebs"]["Status"] == "attached"
+    (interface,) = shown["NetworkInterfaces"]
+    assert interface["PrivateIpAddress"] == shown["PrivateIpAddress"]
+    assert shown["PrivateIpAddress"].startswith("10.0.0.")
+    assert shown["PrivateDnsName"] == shown["PrivateIpAddress"]
+    assert shown["PublicDnsName"] == ""
+    assert interface["MacAddress"].startswith("02:00:0a:00:00")
+    assert interface["Groups"] == shown["SecurityGroups"] == [{"GroupId": "sg-00000000", "GroupName": "default"}]
+
+
+def test_an_instance_says_what_tools_look_for_on_every_instance(cloud: Cloud) -> None:
+    """As it is here: no metadata service, no adapter of Amazon's, checks of source and destination by the network."""
+    run(cloud)
+    (shown,) = listed(cloud)
+    assert shown["SourceDestCheck"] is True
+    assert [interface["SourceDestCheck"] for interface in shown["NetworkInterfaces"]] == [True]
+    assert (shown["PlatformDetails"], shown["UsageOperation"]) == ("Linux/UNIX", "RunInstances")
+    assert shown["EnaSupport"] is False
+    assert (shown["BootMode"], shown["CurrentInstanceBootMode"]) == ("legacy-bios", "legacy-bios")
+    assert shown["MetadataOptions"] == {
+        "State": "applied",
+        "HttpTokens": "optional",
+        "HttpPutResponseHopLimit": 1,
+        "HttpEndpoint": "disabled",
+        "HttpProtocolIpv6": "disabled",
+        "InstanceMetadataTags": "disabled",
+    }
+
+
+@pytest.mark.parametrize(
+    ("os", "mode"),
+    [
+        ('FIRMWARE="UEFI"', "uefi"),
+        ('FIRMWARE="/usr/share/OVMF/OVMF_CODE.fd"', "uefi"),
+        ('FIRMWARE="BIOS"', "legacy-bios"),
+        ('ARCH="x86_64"', "legacy-bios"),
+    ],
+)
+def test_the_boot_mode_is_the_firmware_of_the_machine(cloud: Cloud, os: str, mode: str) -> None:
+    text = f'NAME="t"\nEC2_INSTANCE_TYPE="firm"\nCPU="1"\nMEMORY="64"\nOS=[{os}]'
+    cloud.as_user("alice", "one.template.allocate", text)
+    run(cloud, InstanceType="firm")
+    (shown,) = listed(cloud)
+    assert (shown["BootMode"], shown["CurrentInstanceBootMode"]) == (mode, mode)
+
+
+@pytest.mark.parametrize("prefix", ["vd", "hd", "xvd", "sd"])
+def test_the_root_device_has_amazons_name_whatever_the_hypervisor_calls_it(cloud: Cloud, prefix: str) -> None:
+    """At the instance, its AMI and its volume; tools know a root device by that name alone."""
+    text = f'NAME="v"\nTYPE="OS"\nPATH="/v"\nSIZE="10"\nEC2_AMI="YES"\nDEV_PREFIX="{prefix}"'
+    image = cloud.as_user("alice", "one.image.allocate", text, 1)
+    cloud.wait(5)
+    cloud.run("alice", "RunInstances", ImageId=f"ami-{image:08d}", MinCount=1, MaxCount=1)
+    (shown,) = listed(cloud)
+    (disk,) = shown["BlockDeviceMappings"]
+    (volume,) = cloud.run("alice", "DescribeVolumes")["Volumes"]
+    (ami,) = cloud.run("alice", "DescribeImages", ImageIds=[f"ami-{image:08d}"])["Images"]
+    names = {shown["RootDeviceName"], disk["DeviceName"], volume["Attachments"][0]["Device"], ami["RootDeviceName"]}
+    assert names | {ami["BlockDeviceMappings"][0]["DeviceName"]} == {"/dev/sda1"}
+
+
+def test_another_disk_of_the_same_letter_is_not_the_root_device(cloud: Cloud) -> None:
+    """A machine may have a vda and a sda."""
+    template = cloud.as_user("alice", "one.template.allocate", 'NAME="two"\nCPU="1"\nMEMORY="64"')
+    disks = 'DISK=[IMAGE_ID="0",TARGET="vda"]\nDISK=[TYPE="fs",SIZE="10",TARGET="sda"]'
+    cloud.as_user("alice", "one.template.instantiate", template, "two", False, disks, False)
+    cloud.wait(5)
+    (shown,) = listed(cloud)
+    assert shown["RootDeviceName"] == "/dev/sda1"
+    assert [disk["DeviceName"] for disk in shown["BlockDeviceMappings"]] == ["/dev/sda1", "/dev/sda"]
+
+
+def test_an_image_and_its_instance_name_the_same_root_device(cloud: Cloud) -> None:
+    run(cloud)
+    (image,) = cloud.run("alice", "DescribeImages", ImageIds=[AMI])["Images"]
+    assert image["RootDeviceName"] == listed(cloud)[0]["RootDeviceName"]
+
+
+def test_a_machine_that_no_ec2_client_made_is_an_instance_too(cloud: Cloud) -> None:
+    machine = cloud.as_user("alice", "one.template.instantiate", 0, "sunstone", False, 'DISK=[IMAGE_ID="0"]', False)
+    (shown,) = listed(cloud)
+    assert shown["InstanceId"] == f"i-{machine:08d}"
+    assert shown["ImageId"] == AMI
+    assert shown["InstanceType"] == "m1.small"
+
+
+def test_ones_own_are_listed_and_those_of_others_are_not(cloud: Cloud) -> None:
+    ours = run(cloud)
+    run(cloud, user="bob")
+    assert ids(listed(cloud)) == ours
+
+
+def test_what_another_shares_is_listed_with_its_owner(cloud: Cloud) -> None:
+    (theirs,) = run(cloud, user="bob")
+    cloud.as_user("bob", "one.vm.chmod", int(theirs[2:]), -1, -1, -1, 1, -1, -1, -1, -1, -1)
+    (reservation,) = cloud.run("alice", "DescribeInstances")["Reservations"]
+    bob = f"{cloud.user('bob').id:012d}"
+    assert reservation["OwnerId"] == bob
+    assert listed(cloud, Filters=[{"Name": "owner-id", "Values": [bob]}]) != []
+    own = [{"Name": "owner-id", "Values": [f"{cloud.user('alice').id:012d}"]}]
+    assert listed(cloud, Filters=own) == []
+
+
+def test_one_id_that_names_nothing_fails_the_whole_call(cloud: Cloud) -> None:
+    ours = run(cloud)
+    refusal = cloud.refusal("alice", "DescribeInstances", InstanceIds=[*ours, "i-00000999", "i-00000998"])
+    assert refusal.code == "InvalidInstanceID.NotFound"
+    assert "i-00000999" in refusal.message
+    assert "i-00000998" in refusal.message
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("instance-id", "{InstanceId}"),
+        ("instance-state-name", "running"),
+        ("instance-state-code", "16"),
+        ("image-id", "ami-*"),
+        ("instance-type", "m1.s?all"),
+        ("key-name", "mykey"),
+        ("private-ip-address", "{PrivateIpAddress}"),
+        ("network-interface.addresses.private-ip-address", "{PrivateIpAddress}"),
+        ("reservation-id", "r-*"),
+        ("availability-zone", "default"),
+        ("tag:env", "prod"),
+        ("tag-key", "env"),
+        ("client-token", "tok"),
+        ("launch-time", "2027-*"),
+        ("root-device-name", "/dev/sda1"),
+        ("block-device-mapping.device-name", "/dev/sda1"),
+        ("boot-mode", "legacy-bios"),
+        ("current-instance-boot-mode", "legacy-bios"),
+        ("ena-support", "false"),
+        ("metadata-options.http-endpoint", "disabled"),
+        ("metadata-options.http-tokens", "optional"),
+        ("metadata-options.state", "applied"),
+        ("network-interface.source-dest-check", "true"),
+        ("platform-details", "Linux/UNIX"),
+        ("source-dest-check", "true"),
+        ("usage-operation", "RunInstances"),
+        ("block-device-mapping.delete-on-termination", "true"),
+        ("instance.group-name", "default"),
+        ("architecture", "x86_64"),
+        ("launch-index", "0"),
+    ],
+)
+def test_a_filter_finds_the_instance_whose_field_it_speaks_of(name: str, value: str) -> None:
+    cloud = Cloud()
+    cloud.run("alice", "CreateKeyPair", KeyName="mykey")
+    tags = [{"ResourceType": "instance", "Tags": [{"Key": "env", "Value": "prod"}]}]
+    run(cloud, KeyName="mykey", ClientToken="tok", TagSpecifications=tags)
+    (shown,) = listed(cloud)
+    found = listed(cloud, Filters=[{"Name": name, "Values": [value.format(**shown)]}])
+    assert ids(found) == [shown["InstanceId"]]
+    assert listed(cloud, Filters=[{"Name": name, "Values": ["something-else"]}]) == []
+
+
+@pytest.mark.parametrize("name", ["vpc-id", "iam-instance-profile.arn", "spot-instance-request-id", "ip-address"])
+def test_a_filter_on_what_no_instance_here_has_finds_nothing(name: str) -> None:
+    assert listed(Cloud(vms=3), Filters=[{"Name": name, "Values": ["*"]}]) == []
+
+
+def test_an_unknown_filter_is_refused() -> None:
+    for action in ("DescribeInstances", "DescribeInstanceStatus"):
+        refusal = Cloud(vms=1).refusal("alice", action, Filters=[{"Name": "colour", "Values": ["red"]}])
+        assert refusal.code == "InvalidParameterValue"
+
+
+def test_the_pages_add_up_to_the_list() -> None:
+    cloud = Cloud(vms=23)
+    whole = ids(listed(cloud))
+    pages: list[str] = []
+    asked: dict[str, Any] = {"MaxResults": 5}
+    while True:
+        answer = cloud.run("alice", "DescribeInstances", **asked)
+        page = [i["InstanceId"] for r in answer["Reservations"] for i in r["Instances"]]
+        assert 0 < len(page) <= 5
+        pages += page
+        if "NextToken" not in answer:
+            break
+        asked["NextToken"] = answer["NextToken"]
+    assert pages == whole
+    assert len(whole) == 23
+
+
+def test_none_that_stays_is_missing_or_doubled_while_machines_come_and_end_between_the_pages(cloud: Cloud) -> None:
+    first = run(cloud, 12)
+    seen: list[str] = []
+    asked: dict[str, Any] = {"MaxResults": 5}
+    for _ in range(20):
+        answer = cloud.run("alice", "DescribeInstances", **asked)
+        seen += [i["InstanceId"] for r in answer["Reservations"] for i in r["Instances"]]
+        if "NextToken" not in answer:
+            break
+        asked["NextToken"] = answer["NextToken"]
+        terminate(cloud, first[1], first[7])
+        if len(seen) < 15:
+            run(cloud, 2)
+    assert len(seen) == len({*seen})
+    assert {*first} - {first[1], first[7]} <= {*seen}
+
+
+def test_a_reservation_may_go_on_on_the_next_page() -> None:
+    cloud = Cloud()
+    run(cloud, 8)
+    answer = cloud.run("alice", "DescribeInstances", MaxResults=5)
+    rest = cloud.run("alice", "DescribeInstances", MaxResults=5, NextToken=answer["NextToken"])
+    (one,), (other,) = answer["Reservations"], rest["Reservations"]
+    assert one["ReservationId"] == other["ReservationId"]
+    assert len(one["Instances"]) + len(other["Instances"]) == 8
+
+
+def test_a_terminated_instance_stays_visible_for_a_while_and_no_longer(cloud: Cloud) -> None:
+    (instance,) = run(cloud)
+    terminate(cloud, instance)
+    (shown,) = listed(cloud)
+    assert shown["State"]["Name"] == "terminated"
+    assert shown["StateReason"]["Code"] == "Client.UserInitiatedShutdown"
+    assert "PrivateIpAddress" not in shown
+    assert listed(cloud, InstanceIds=[instance])
+    cloud.clock.advance(SHOWN_FOR + 60)
+    assert listed(cloud) == []
+    assert cloud.refusal("alice", "DescribeInstances", InstanceIds=[instance]).code == "InvalidInstanceID.NotFound"
+
+
+def test_an_instance_that_ended_while_it_was_still_pending_stays_visible_too(cloud: Cloud) -> None:
+    machine = cloud.as_user("alice", "one.template.instantiate", 0, "", True, 'DISK=[IMAGE_ID="0"]', False)
+    terminate(cloud, f"i-{machine:08d}")
+    assert ids(listed(cloud)) == [f"i-{machine:08d}"]
+
+
+def test_an_old_machine_that_ended_lately_is_seen_behind_many_newer_ones_that_ended_before() -> None:
+    cloud = Cloud()
+    (old,) = run(cloud)
+    others = run(cloud, _NEWEST_ENDED + 10)
+    terminate(cloud, *others)
+    cloud.clock.advance(SHOWN_FOR + 60)
+    terminate(cloud, old)
+    assert ids(listed(cloud)) == [old]
+
+
+def test_the_cost_of_a_list_does_not_grow_with_all_machines_that_ever_ended() -> None:
+    cloud = Cloud()
+    run(cloud)
+
+    def asked_for() -> list[tuple[str, tuple[object, ...]]]:
+        before = len(cloud.oned.calls)
+        listed(cloud)
+        return [(call.method, call.args) for call in list(cloud.oned.calls)[before:] if "infoset" in call.method]
+
+    before = asked_for()
+    others = run(cloud, 50)
+    terminate(cloud, *others)
+    cloud.clock.advance(SHOWN_FOR + 60)
+    assert asked_for() == before
+
+
+def test_with_terminated_instances_turned_off_a_list_shows_none_but_an_id_still_finds_one() -> None:
+    """The waiters of the SDKs ask by id, and take no NotFound for an answer."""
+    cloud = Cloud(settings=Settings(describe_with_terminated_instances=False))
+    (instance,) = run(cloud)
+    terminate(cloud, instance)
+    assert listed(cloud) == []
+    assert listed(cloud, InstanceIds=[instance])[0]["State"]["Name"] == "terminated"
+
+
+def test_without_a_host_that_can_take_it_an_instance_is_pending_and_says_why(cloud: Cloud) -> None:
+    number = cloud.oneadmin(
+        "one.template.allocate", 'NAME="huge"\nEC2_INSTANCE_TYPE="huge"\nCPU="100000"\nMEMORY="999999999"'
+    )
+    cloud.oneadmin("one.template.chmod", number, 1, 1, 0, 1, 0, 0, 1, 0, 0)
+    run(cloud, InstanceType="huge")
+    (shown,) = listed(cloud)
+    assert shown["State"]["Name"] == "pending"
+    assert shown["StateReason"]["Code"] == "Server.InsufficientInstanceCapacity"
+
+
+def test_status_is_of_running_instances_unless_all_are_asked_for(cloud: Cloud) -> None:
+    one, other = run(cloud, 2)
+    cloud.run("alice", "StopInstances", InstanceIds=[other])
+    cloud.clock.pump([1] * 30)
+    (running,) = cloud.run("alice", "DescribeInstanceStatus")["InstanceStatuses"]
+    assert running["InstanceId"] == one
+    assert running["InstanceStatus"]["Status"] == running["SystemStatus"]["Status"] == "ok"
+    assert running["AvailabilityZone"] == "default"
+    every = cloud.run("alice", "DescribeInstanceStatus", IncludeAllInstances=True)["InstanceStatuses"]
+    assert [(each["InstanceId"], each["InstanceStatus"]["Status"]) for each in every] == [
+        (one, "ok"),
+        (other, "not-applicable"),
+    ]
+    named = cloud.run("alice", "DescribeInstanceStatus", InstanceIds=[other])["InstanceStatuses"]
+    assert named == []
+
+
+def test_a_machine_that_oned_lost_sight_of_is_impaired() -> None:
+    cloud = Cloud()
+    (instance,) = run(cloud)
+    machine = cloud.oned.cloud.vms.get(int(instance[2:]))
+    machine.enter(machine.state, LcmState.UNKNOWN)
+    (status,) = cloud.run("alice", "DescribeInstanceStatus")["InstanceStatuses"]
+    assert status["InstanceStatus"]["Status"] == "impaired"
+    impaired = [{"Name": "instance-status.status", "Values": ["impaired"]}]
+    assert cloud.run("alice", "DescribeInstanceStatus", Filters=impaired)["InstanceStatuses"] == [status]
+
+
+def test_status_comes_in_pages_too() -> None:
+    cloud = Cloud(vms=12)
+    answer = cloud.run("alice", "DescribeInstanceStatus", MaxResults=5)
+    assert len(answer["InstanceStatuses"]) == 5
+    rest = cloud.run("alice", "DescribeInstanceStatus", MaxResults=100, NextToken=answer["NextToken"])
+    assert len(rest["InstanceStatuses"]) == 7
+    assert "NextToken" not in rest
+
+
+def test_the_token_of_one_list_is_no_token_of_the_other() -> None:
+    cloud = Cloud(vms=12)
+    token = cloud.run("alice", "DescribeInstanceStatus", MaxResults=5)["NextToken"]
+    assert cloud.refusal("alice", "DescribeInstances", MaxResults=5, NextToken=token).code == "InvalidNextToken"

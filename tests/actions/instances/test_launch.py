@@ -1,0 +1,233 @@
+"""RunInstances with a client token: once, whoever calls, how often, and whatever dies in between."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import cycle
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from econed.actions.client_tokens import CLIENT_TOKEN
+from econed.actions.instances.launch import HOLD_AGE, TOKEN_LIFETIME
+from econed.actions.machines.facts import DISCARDED
+from econed.catalogue import all_chores
+from econed.errors import EC2Error
+from econed.interfaces import IOpenNebula
+from econed.opennebula.pools import OwnerFilter, StateFilter
+from econed.opennebula.session import Session
+from econed.opennebula.states import VmState
+from econed.reconciler import Reconciler
+from tests.support.cloud import Cloud, perform
+from tests.support.delayed_oned import DelayedOned, DyingOned
+
+AMI = "ami-00000000"
+
+
+def asked(count: int = 3, token: str = "tok", **more: Any) -> dict[str, Any]:
+    """Return the parameters of a call for instances."""
+    return {"ImageId": AMI, "MinCount": count, "MaxCount": count, "ClientToken": token, **more}
+
+
+def begin(cloud: Cloud, one: IOpenNebula, parameters: dict[str, Any]) -> list[Any]:
+    """Begin a call in a process that sees oned as `one`; the answer or failure comes into the list returned."""
+    call = replace(cloud.call_as("alice"), one=Session(one, "alice"), serveradmin=Session(one, None))
+    ended: list[Any] = []
+    Deferred.fromCoroutine(perform(call, "RunInstances", parameters)).addBoth(ended.append)
+    return ended
+
+
+def ids(answer: Any) -> list[str]:
+    """Return the ids of the instances in an answer."""
+    assert not isinstance(answer, Failure), answer
+    return [instance["InstanceId"] for instance in answer["Instances"]]
+
+
+def alive(cloud: Cloud) -> list[str]:
+    """Return the ids of alice's machines that have not ended, sorted."""
+    reservations = cloud.run("alice", "DescribeInstances")["Reservations"]
+    return sorted(i["InstanceId"] for r in reservations for i in r["Instances"] if i["State"]["Name"] != "terminated")
+
+
+def made(cloud: Cloud) -> int:
+    """Return how many machines alice has ever had."""
+    return len(cloud.result(Session(cloud.backend, "alice").vm_ids(OwnerFilter.MINE, StateFilter.ANY)))
+
+
+def test_the_same_call_again_gives_the_same_instances() -> None:
+    cloud = Cloud()
+    first = cloud.run("alice", "RunInstances", **asked())
+    again = cloud.run("alice", "RunInstances", **asked())
+    assert ids(first) == ids(again)
+    assert again["ReservationId"] == first["ReservationId"]
+    assert made(cloud) == 3
+
+
+def test_the_same_token_with_other_parameters_is_a_mismatch() -> None:
+    cloud = Cloud()
+    cloud.run("alice", "RunInstances", **asked())
+    refusal = cloud.refusal("alice", "RunInstances", **asked(InstanceType="m1.large"))
+    assert refusal.code == "IdempotentParameterMismatch"
+    assert made(cloud) == 3
+
+
+def test_a_token_is_one_users_own() -> None:
+    cloud = Cloud()
+    ours = ids(cloud.run("alice", "RunInstances", **asked()))
+    theirs = ids(cloud.run("bob", "RunInstances", **asked()))
+    assert not {*ours} & {*theirs}
+
+
+def test_other_tokens_and_no_token_make_other_instances() -> None:
+    cloud = Cloud()
+    cloud.run("alice", "RunInstances", **asked(1))
+    cloud.run("alice", "RunInstances", **asked(1, token="other"))
+    call = cloud.call_as("alice")
+    for _ in range(2):
+        cloud.result(perform(call, "RunInstances", {"ImageId": AMI, "MinCount": 1, "MaxCount": 1, "ClientToken": ""}))
+    assert made(cloud) == 4
+
+
+def test_a_token_whose_instances_have_ended_is_used_up() -> None:
+    cloud = Cloud()
+    instances = ids(cloud.run("alice", "RunInstances", **asked()))
+    cloud.run("alice", "TerminateInstances", InstanceIds=instances)
+    cloud.clock.pump([1] * 30)
+    refusal = cloud.refusal("alice", "RunInstances", **asked())
+    assert refusal.code == "IdempotentInstanceTerminated"
+    assert made(cloud) == 3
+
+
+def test_a_token_is_remembered_for_its_lifetime_and_found_behind_many_other_machines() -> None:
+    cloud = Cloud()
+    first = ids(cloud.run("alice", "RunInstances", **asked()))
+    cloud.clock.advance(TOKEN_LIFETIME - 600)
+    for number in range(3):
+        cloud.run("alice", "RunInstances", **asked(60, token=f"other {number}"))
+    assert ids(cloud.run("alice", "RunInstances", **asked())) == first
+
+
+def test_a_token_is_forgotten_after_its_lifetime() -> None:
+    cloud = Cloud()
+    first = ids(cloud.run("alice", "RunInstances", **asked()))
+    cloud.clock.advance(TOKEN_LIFETIME + 60)
+    assert not {*first} & {*ids(cloud.run("alice", "RunInstances", **asked()))}
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.floats(0.0, 3.0), min_size=8, max_size=40), st.lists(st.floats(0.0, 3.0), min_size=8, max_size=40))
+def test_two_processes_that_get_the_same_call_give_the_same_instances(one: list[float], two: list[float]) -> None:
+    """Whatever the order in which oned serves their calls: as many live as were asked for, and both name the same."""
+    cloud = Cloud()
+    answers = [
+        begin(cloud, DelayedOned(cloud.backend, cloud.clock, cycle(one)), asked()),
+        begin(cloud, DelayedOned(cloud.backend, cloud.clock, cycle(two)), asked()),
+    ]
+    cloud.clock.pump([0.1] * 4000)
+    (first,), (second,) = answers
+    assert ids(first) == ids(second)
+    assert first["ReservationId"] == second["ReservationId"]
+    assert alive(cloud) == ids(first)
+    assert [i["AmiLaunchIndex"] for i in cloud.run("alice", "RunInstances", **asked())["Instances"]] == [0, 1, 2]
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.floats(0.0, 3.0), min_size=8, max_size=40), st.lists(st.floats(0.0, 3.0), min_size=8, max_size=40))
+def test_of_two_different_calls_with_one_token_one_succeeds(one: list[float], two: list[float]) -> None:
+    cloud = Cloud()
+    answers = [
+        begin(cloud, DelayedOned(cloud.backend, cloud.clock, cycle(one)), asked()),
+        begin(cloud, DelayedOned(cloud.backend, cloud.clock, cycle(two)), asked(InstanceType="m1.large")),
+    ]
+    cloud.clock.pump([0.1] * 4000)
+    refused = [a.value for (a,) in answers if isinstance(a, Failure)]
+    given_out = [a for (a,) in answers if not isinstance(a, Failure)]
+    assert len(given_out) == 1
+    assert {error.code for error in refused if isinstance(error, EC2Error)} == {"IdempotentParameterMismatch"}
+    assert alive(cloud) == ids(given_out[0])
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("step", range(24))
+def test_a_call_that_died_at_any_step_is_finished_by_the_next(step: int, after: bool) -> None:
+    cloud = Cloud()
+    dying = DyingOned(cloud.backend, step, after=after)
+    assert begin(cloud, dying, asked()) == [] or not dying.is_dead
+    answer = cloud.run("alice", "RunInstances", **asked())
+    cloud.clock.pump([1] * 30)
+    assert alive(cloud) == ids(answer)
+    states = [i["State"]["Name"] for i in cloud.run("alice", "DescribeInstances")["Reservations"][0]["Instances"]]
+    assert states == ["running"] * 3
+
+
+@pytest.mark.parametrize("step", range(24))
+def test_what_a_call_that_died_left_on_hold_is_ended_if_nobody_calls_again(step: int) -> None:
+    cloud = Cloud()
+    begin(cloud, DyingOned(cloud.backend, step, after=True), asked())
+    cloud.clock.advance(HOLD_AGE + 60)
+    cloud.result(Reconciler(cloud.backend, cloud.clock, all_chores()).round())
+    session = Session(cloud.backend, "alice")
+    assert cloud.result(session.vm_ids(OwnerFilter.MINE, VmState.HOLD)) == ()
+
+
+def test_fewer_than_the_least_are_taken_back_and_never_seen() -> None:
+    cloud = Cloud()
+    cloud.oneadmin("one.user.quota", cloud.user("alice").id, 'VM=[VMS="2",CPU="-2",MEMORY="-2"]')
+    refusal = cloud.refusal("alice", "RunInstances", **asked(3))
+    assert refusal.code == "InstanceLimitExceeded"
+    assert cloud.run("alice", "DescribeInstances")["Reservations"] == []
+
+
+def test_between_least_and_most_the_call_has_as_many_as_there_are_also_when_it_comes_again() -> None:
+    cloud = Cloud()
+    alice = cloud.user("alice").id
+    cloud.oneadmin("one.user.quota", alice, 'VM=[VMS="2",CPU="-2",MEMORY="-2"]')
+    wanted = {**asked(3), "MinCount": 1}
+    first = ids(cloud.run("alice", "RunInstances", **wanted))
+    assert len(first) == 2
+    cloud.oneadmin("one.user.quota", alice, 'VM=[VMS="-2",CPU="-2",MEMORY="-2"]')
+    assert ids(cloud.run("alice", "RunInstances", **wanted)) == first
+
+
+def test_a_call_that_could_not_be_carried_out_can_be_repeated_with_its_token() -> None:
+    cloud = Cloud()
+    alice = cloud.user("alice").id
+    cloud.oneadmin("one.user.quota", alice, 'VM=[VMS="2",CPU="-2",MEMORY="-2"]')
+    cloud.refusal("alice", "RunInstances", **asked(3))
+    cloud.oneadmin("one.user.quota", alice, 'VM=[VMS="-2",CPU="-2",MEMORY="-2"]')
+    assert len(ids(cloud.run("alice", "RunInstances", **asked(3)))) == 3
+
+
+def test_no_machine_runs_before_all_of_its_call_are_there() -> None:
+    cloud = Cloud()
+    cloud.run("alice", "RunInstances", **asked(3))
+    order = [call.method for call in cloud.changes if call.method.startswith(("one.template", "one.vm"))]
+    assert order == ["one.template.instantiate"] * 3 + ["one.vm.action"] * 3
+
+
+def test_a_token_of_the_ruby_server_is_honoured() -> None:
+    """It wrote EC2_CLIENT_TOKEN and no digest."""
+    cloud = Cloud()
+    machine = cloud.as_user(
+        "alice", "one.template.instantiate", 0, "", False, f'DISK=[IMAGE_ID="0"]\n{CLIENT_TOKEN}="tok"', False
+    )
+    answer = cloud.run("alice", "RunInstances", **asked(1))
+    assert ids(answer) == [f"i-{machine:08d}"]
+
+
+def test_a_machine_that_was_taken_back_is_no_instance() -> None:
+    cloud = Cloud()
+    (instance,) = ids(cloud.run("alice", "RunInstances", **asked(1)))
+    cloud.as_user("alice", "one.vm.update", int(instance[2:]), f'{DISCARDED}="YES"', 1)
+    assert cloud.refusal("alice", "DescribeInstances", InstanceIds=[instance]).code == "InvalidInstanceID.NotFound"
+    assert cloud.run("alice", "DescribeInstances")["Reservations"] == []
+
+
+@pytest.mark.parametrize("token", ["x" * 65, "é", "a\\", "]]>"])
+def test_a_token_that_cannot_be_kept_is_refused(token: str) -> None:
+    refusal = Cloud().refusal("alice", "RunInstances", **asked(1, token=token))
+    assert refusal.code == "InvalidParameterValue"

@@ -1,0 +1,1 @@
+"""Key pairs, kept on the OpenNebula user."""

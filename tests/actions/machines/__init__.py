@@ -1,0 +1,1 @@
+"""OpenNebula's virtual machines: finding them, their states, times, devices and attributes."""

@@ -1,0 +1,1 @@
+"""Tags of everything that can be tagged."""
