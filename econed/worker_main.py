@@ -49,7 +49,7 @@ def _listening(reactor: Any, handed: Handed) -> Listening:
     return adopted(reactor, socket.socket(fileno=handed.descriptor), handed.is_tls, handed.where)
 
 
-def script() -> None:
+def main() -> None:
     """Run as the process of a worker; its descriptors are those that the supervisor gave it."""
     from twisted.internet import reactor as installed
 
@@ -70,3 +70,7 @@ def script() -> None:
     StandardIO(protocol, COMMANDS, REPORTS, reactor)  # type: ignore[call-arg]  # that of POSIX
     reactor.run()
     sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

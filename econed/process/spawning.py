@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import site
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -26,9 +28,7 @@ COMMANDS: Final = 3
 REPORTS: Final = 4
 """The descriptor by which it reports."""
 
-_ROOT: Final = Path(__file__).parent.parent
-_RUN: Final = "import sys; sys.path.append(sys.argv.pop(1)); from econed.worker_main import script; script()"
-"""The same econed as the supervisor's, also where only twistd's working directory has led to it."""
+_PARENT_OF_PACKAGE: Final = str(Path(__file__).parent.parent.parent)
 
 _MEMORY: Final = {"MALLOC_ARENA_MAX": "1", "MALLOC_TRIM_THRESHOLD_": "131072"}
 """For glibc (mallopt(3)): large documents are parsed in threads, and an arena for each would keep what they took."""
@@ -47,10 +47,25 @@ class Spawner:
         descriptors: dict[int, int | str] = {0: 0, 1: 1, 2: 2, COMMANDS: "w", REPORTS: "r"}
         descriptors |= {FIRST_SOCKET + number: each.socket.fileno() for number, each in enumerate(sockets)}
         protocol = WorkerProcess(hears, self._log)
-        argv = (sys.executable, "-P", "-c", _RUN, str(_ROOT))
+        argv = (sys.executable, "-P", "-m", "econed.worker_main")
+        environ = {**_MEMORY, **with_econed_importable(self._environ)}
         spawn: Any = self._reactor.spawnProcess
-        spawn(protocol, sys.executable, argv, {**_MEMORY, **self._environ}, childFDs=descriptors)
+        spawn(protocol, sys.executable, argv, environ, childFDs=descriptors)
         return cast(IWorker, protocol)
+
+
+def with_econed_importable(
+    environ: Mapping[str, str], parent: str = _PARENT_OF_PACKAGE, installed: Sequence[str] | None = None
+) -> Mapping[str, str]:
+    """Return an environment in which Python finds the econed in the directory `parent`.
+
+    twistd imports econed also from its working directory; `-P` keeps that out of `sys.path`. `installed` are the
+    directories that Python searches by itself (those of `site` by default).
+    """
+    if parent in (site.getsitepackages() if installed is None else installed):
+        return environ
+    paths = [*filter(None, [environ.get("PYTHONPATH")]), parent]
+    return {**environ, "PYTHONPATH": os.pathsep.join(paths)}
 
 
 @implementer(IWorker)

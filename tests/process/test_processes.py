@@ -428,7 +428,7 @@ def test_if_no_worker_can_start_the_daemon_ends_with_an_error_and_not_in_a_circl
     site = cloud.directory / "thief"
     site.mkdir()
     (site / "sitecustomize.py").write_text(
-        f"import os, econed.spawning as s\n"
+        f"import os, econed.process.spawning as s\n"
         f"real = s.Spawner.__call__\n"
         f"def call(*given):\n"
         f"    if os.path.exists({str(away)!r}):\n"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 from twisted.logger import Logger
 
-from econed.process.spawning import Spawner
+from econed.process.spawning import Spawner, with_econed_importable
 
 
 class Reactor:
@@ -25,3 +28,24 @@ def test_workers_keep_no_arena_for_each_thread_unless_it_is_told_to(own: dict[st
     Spawner(reactor, {"PATH": "/usr/bin", **own}, Logger())((), None)  # type: ignore[arg-type]
     assert reactor.environ["MALLOC_ARENA_MAX"] == said
     assert reactor.environ["PATH"] == "/usr/bin"
+
+
+def test_python_imports_the_econed_of_the_supervisor() -> None:
+    """Without site packages, only PYTHONPATH leads to it."""
+    command = [sys.executable, "-S", "-P", "-c", "import econed; print(econed.__file__)"]
+    environ = with_econed_importable({}, installed=())
+    output = subprocess.run(command, env=environ, cwd="/", capture_output=True, text=True, check=True).stdout
+    assert os.path.samefile(output.strip(), sys.modules["econed"].__file__ or "")
+
+
+def test_an_installed_econed_is_found_without_pythonpath() -> None:
+    """Before the standard library its directory could hide modules of the same name."""
+    environ = {"PATH": "/usr/bin"}
+    assert (
+        with_econed_importable(environ, "/usr/lib/python3/dist-packages", ["/usr/lib/python3/dist-packages"]) == environ
+    )
+
+
+def test_the_directory_of_econed_comes_after_those_of_pythonpath() -> None:
+    """The environment of the supervisor takes precedence."""
+    assert with_econed_importable({"PYTHONPATH": "/a:/b"}, "/c", [])["PYTHONPATH"] == "/a:/b:/c"
