@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -219,6 +220,19 @@ def _is_allowed(module: Module, taken: Import) -> bool:
         return True
     ground = GROUND_OF_WIRE if module.room == "wire" else GROUND
     return room_of(rest) in (module.room, *ground, *MAY_IMPORT.get(module.room, ()))
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    """Not even for the type checker."""
+    names = {module.name for module in modules()}
+    graph = {module.name: {*_imported_modules(module, names)} - {module.name} for module in modules()}
+    tuple(TopologicalSorter(graph).static_order())  # raises CycleError, which names the circle
+
+
+def _imported_modules(module: Module, names: set[str]) -> Iterator[str]:
+    for taken in module.imports():
+        rest = taken.name.removeprefix("econed.")
+        yield from (name for name in (rest, rest.rpartition(".")[0]) if name in names and taken.name != rest)
 
 
 def test_folders_of_actions_import_only_those_below_them() -> None:
