@@ -1,1 +1,1 @@
-"""Tests of who is calling."""
+"""Tests of `econed.auth`."""

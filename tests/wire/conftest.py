@@ -1,4 +1,4 @@
-"""What the tests of the wire share."""
+"""Fixtures for the tests of the wire protocol."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from econed.wire.model import Model
 
 @pytest.fixture(scope="session")
 def model() -> Model:
-    """Amazon's model, as the daemon loads it."""
+    """Return Amazon's model, as the daemon loads it."""
     return Model.load()

@@ -1,4 +1,4 @@
-"""From results to XML: the elements EC2's clients look for, and a document that always parses."""
+"""Results are encoded as the XML that EC2's clients expect, and the document is always well-formed."""
 
 from __future__ import annotations
 
@@ -20,43 +20,43 @@ NS = f"{{http://ec2.amazonaws.com/doc/{VERSION}/}}"
 
 @pytest.fixture(scope="session")
 def encoder() -> Encoder:
-    """One encoder for all, as the daemon has it."""
+    """Return one encoder for all tests, as the daemon has."""
     return Encoder()
 
 
-def answer(
+def response(
     model: Model, encoder: Encoder, action: str, result: Mapping[str, Any], version: str = VERSION
 ) -> etree._Element:
-    """The parsed answer."""
+    """Return the parsed response."""
     operation = model.operation(action)
     assert operation is not None
     return etree.fromstring(encoder.encode(operation, result, version=version, request_id="req-1"))
 
 
 def texts(root: etree._Element, path: str) -> list[str | None]:
-    """The texts of the elements at a path without namespaces."""
+    """Return the texts of the elements at a path without namespaces."""
     return [element.text for element in root.iterfind("/".join(NS + step for step in path.split("/")))]
 
 
 def children(root: etree._Element) -> list[str]:
-    """The names of the elements right below."""
+    """Return the names of the child elements."""
     return [etree.QName(child).localname for child in root]
 
 
-def in_xml(character: str) -> bool:
-    """Whether XML 1.0 has a character (its production 2, Char)."""
+def is_xml_character(character: str) -> bool:
+    """Whether XML 1.0 permits a character (production 2, Char)."""
     code = ord(character)
     return code in (0x9, 0xA, 0xD) or 0x20 <= code <= 0xD7FF or 0xE000 <= code <= 0xFFFD or code >= 0x10000
 
 
 class TestReturn:
-    """Answers that say true."""
+    """Responses that contain `<return>true</return>`."""
 
     @pytest.mark.parametrize(
         "action", ["RebootInstances", "CreateTags", "DeleteTags", "DeleteVolume", "ReleaseAddress"]
     )
     def test_an_operation_without_an_output_returns_true(self, model: Model, encoder: Encoder, action: str) -> None:
-        root = answer(model, encoder, action, {})
+        root = response(model, encoder, action, {})
         assert children(root) == ["requestId", "return"]
         assert root[1].text == "true"
 
@@ -67,34 +67,32 @@ class TestReturn:
             ("CreateSecurityGroup", {"GroupId": "sg-1"}, "groupId"),
         ],
     )
-    def test_some_return_true_beside_what_they_return(
+    def test_some_operations_return_true_in_addition_to_their_result(
         self, model: Model, encoder: Encoder, action: str, result: dict[str, Any], element: str
     ) -> None:
-        """By the text apache-libcloud tells success."""
-        assert children(answer(model, encoder, action, result)) == ["requestId", element, "return"]
+        """apache-libcloud recognizes success by the text."""
+        assert children(response(model, encoder, action, result)) == ["requestId", element, "return"]
 
     @pytest.mark.parametrize("action", ["DeleteKeyPair", "DeregisterImage", "AuthorizeSecurityGroupIngress"])
-    def test_a_return_of_the_model_is_true_where_the_result_does_not_say(
-        self, model: Model, encoder: Encoder, action: str
-    ) -> None:
-        assert texts(answer(model, encoder, action, {}), "return") == ["true"]
-        assert texts(answer(model, encoder, action, {"Return": None}), "return") == ["true"]
+    def test_a_return_member_of_the_model_is_true_by_default(self, model: Model, encoder: Encoder, action: str) -> None:
+        assert texts(response(model, encoder, action, {}), "return") == ["true"]
+        assert texts(response(model, encoder, action, {"Return": None}), "return") == ["true"]
 
-    @pytest.mark.parametrize(("said", "text"), [(True, "true"), (False, "false")])
-    def test_a_return_that_the_result_has_stands_once(
-        self, model: Model, encoder: Encoder, said: bool, text: str
+    @pytest.mark.parametrize(("value", "text"), [(True, "true"), (False, "false")])
+    def test_a_return_member_of_the_result_is_written_once(
+        self, model: Model, encoder: Encoder, value: bool, text: str
     ) -> None:
-        assert texts(answer(model, encoder, "DeleteKeyPair", {"Return": said}), "return") == [text]
+        assert texts(response(model, encoder, "DeleteKeyPair", {"Return": value}), "return") == [text]
 
-    def test_a_describe_returns_no_true(self, model: Model, encoder: Encoder) -> None:
-        assert "return" not in children(answer(model, encoder, "DescribeInstances", {"Reservations": []}))
+    def test_a_describe_operation_does_not_return_true(self, model: Model, encoder: Encoder) -> None:
+        assert "return" not in children(response(model, encoder, "DescribeInstances", {"Reservations": []}))
 
 
 class TestSlices:
-    """Long answers."""
+    """Long responses."""
 
-    def test_a_long_answer_comes_in_slices_that_add_up_to_it(self, model: Model, encoder: Encoder) -> None:
-        """Also where one reservation has all the instances: the work between two slices does not grow with the list."""
+    def test_the_slices_of_a_long_response_add_up_to_the_response(self, model: Model, encoder: Encoder) -> None:
+        """Also if one reservation has all instances: the size of a slice does not depend on the length of a list."""
         operation = model.operation("DescribeInstances")
         assert operation is not None
         instances = [{"InstanceId": f"i-{n:08d}", "Tags": [{"Key": "Name", "Value": f"n{n}"}]} for n in range(3000)]
@@ -106,29 +104,29 @@ class TestSlices:
         root = etree.fromstring(b"".join(slices))
         assert texts(root, "reservationSet/item/instancesSet/item/instanceId") == [i["InstanceId"] for i in instances]
 
-    def test_a_slice_is_made_only_when_it_is_asked_for(self, model: Model, encoder: Encoder) -> None:
+    def test_a_slice_is_encoded_only_when_it_is_requested(self, model: Model, encoder: Encoder) -> None:
         operation = model.operation("DescribeRegions")
         assert operation is not None
-        taken = 0
+        consumed = 0
 
         def regions() -> Any:
-            nonlocal taken
+            nonlocal consumed
             for number in range(10 * SLICE_LENGTH):
-                taken += 1
+                consumed += 1
                 yield {"RegionName": str(number)}
 
         slices = encoder.slices(operation, {"Regions": regions()}, version=VERSION, request_id="req-1")
         next(slices)
-        assert 0 < taken <= SLICE_LENGTH
+        assert 0 < consumed <= SLICE_LENGTH
 
-    def test_a_short_answer_is_one_slice(self, model: Model, encoder: Encoder) -> None:
+    def test_a_short_response_is_one_slice(self, model: Model, encoder: Encoder) -> None:
         operation = model.operation("DescribeInstances")
         assert operation is not None
         assert len(list(encoder.slices(operation, {"Reservations": []}, version=VERSION, request_id="r"))) == 1
 
 
 class TestParts:
-    """Answers that are written part by part."""
+    """Responses that are encoded from several parts."""
 
     @pytest.fixture
     def body(self, model: Model, encoder: Encoder) -> ResponseBody:
@@ -140,21 +138,22 @@ class TestParts:
         self, model: Model, encoder: Encoder, body: ResponseBody
     ) -> None:
         """The list continues in the next part, until a part has another member."""
-        reservations = [{"ReservationId": f"r-{number}", "Instances": []} for number in range(5)]
+        ids = [f"r-{number}" for number in range(5)]
+        reservations = [{"ReservationId": reservation_id, "Instances": []} for reservation_id in ids]
         parts: list[dict[str, Any]] = [
             {"Reservations": reservations[:2]},
             {"Reservations": []},
             {"Reservations": reservations[2:]},
         ]
         parts.append({"NextToken": "t"})
-        made = b"".join(piece for part in parts for piece in (*body.slices(part), body.take()))
-        root = etree.fromstring(made + body.end())
-        assert texts(root, "reservationSet/item/reservationId") == [each["ReservationId"] for each in reservations]
+        output = b"".join(piece for part in parts for piece in (*body.slices(part), body.take()))
+        root = etree.fromstring(output + body.end())
+        assert texts(root, "reservationSet/item/reservationId") == ids
         assert children(root) == ["requestId", "reservationSet", "nextToken"]
-        whole = answer(model, encoder, "DescribeInstances", {"Reservations": reservations})
+        whole = response(model, encoder, "DescribeInstances", {"Reservations": reservations})
         assert list(map(etree.tostring, whole))[1:] == list(map(etree.tostring, root))[1:-1]
 
-    def test_a_part_may_end_the_list_and_have_what_comes_behind_it(self, body: ResponseBody) -> None:
+    def test_a_part_may_end_the_list_and_have_the_members_after_it(self, body: ResponseBody) -> None:
         parts: list[dict[str, Any]] = [
             {"Reservations": [{"ReservationId": "r-1"}]},
             {"NextToken": "t", "Reservations": []},
@@ -163,21 +162,20 @@ class TestParts:
             assert list(body.slices(part)) == []
         assert children(etree.fromstring(body.end())) == ["requestId", "reservationSet", "nextToken"]
 
-    def test_nothing_is_kept_of_a_part_that_was_taken(self, body: ResponseBody) -> None:
+    def test_output_that_was_taken_is_not_kept(self, body: ResponseBody) -> None:
         list(body.slices({"Reservations": [{"ReservationId": "r-1"}]}))
         assert b"r-1" in body.take()
         assert body.take() == b""
 
-    @pytest.mark.parametrize("again", [{"NextToken": "u"}, {"Reservations": []}])
-    def test_a_member_that_is_complete_has_no_more_parts(self, body: ResponseBody, again: dict[str, Any]) -> None:
+    @pytest.mark.parametrize("part", [{"NextToken": "u"}, {"Reservations": []}])
+    def test_a_complete_member_cannot_be_continued(self, body: ResponseBody, part: dict[str, Any]) -> None:
         list(body.slices({"Reservations": []}))
         list(body.slices({"NextToken": "t"}))
-        with pytest.raises(
-            InvalidResult, match=f"DescribeInstances.{next(iter(again))}: the member is already complete"
-        ):
-            list(body.slices(again))
+        (member,) = part
+        with pytest.raises(InvalidResult, match=f"DescribeInstances.{member}: the member is already complete"):
+            list(body.slices(part))
 
-    def test_a_part_that_does_not_fit_is_an_error_as_always(self, body: ResponseBody) -> None:
+    def test_a_part_that_does_not_match_the_model_is_an_error(self, body: ResponseBody) -> None:
         list(body.slices({"Reservations": []}))
         with pytest.raises(InvalidResult, match=r"DescribeInstances.Reservations\[0\].Nothing: the model has no such"):
             list(body.slices({"Reservations": [{"Nothing": 1}]}))
@@ -186,7 +184,7 @@ class TestParts:
 class TestErrors:
     """Error bodies."""
 
-    def test_an_error_has_ec2s_body(self) -> None:
+    def test_an_error_has_the_elements_of_ec2s_errors(self) -> None:
         body = encode_error("InvalidInstanceID.NotFound", "The instance ID 'i-1' does not exist", "req-1")
         root = etree.fromstring(body)
         assert root.tag == "Response"
@@ -194,7 +192,7 @@ class TestErrors:
         assert root.findtext("Errors/Error/Message") == "The instance ID 'i-1' does not exist"
         assert root.findtext("RequestID") == "req-1"
 
-    def test_a_message_cannot_break_out_of_an_error(self) -> None:
+    def test_a_message_cannot_add_elements_to_an_error(self) -> None:
         message = "</Message></Error><Error><Code>Fake</Code> ]]> & \x00 \ud800"
         root = etree.fromstring(encode_error("C", message, "</RequestID>"))
         assert [code.text for code in root.iter("Code")] == ["C"]
@@ -202,7 +200,7 @@ class TestErrors:
 
 
 class TestInvalidResults:
-    """Results that an action got wrong."""
+    """Results that do not match the model."""
 
     @pytest.mark.parametrize(
         ("action", "result", "path"),
@@ -233,11 +231,11 @@ class TestInvalidResults:
             ("CreateVolume", {"Tags": [{"Key": "a"}, {"key": "b"}]}, "CreateVolume.Tags[1].key"),
         ],
     )
-    def test_a_result_that_does_not_fit_the_model_is_an_error_that_names_the_place(
+    def test_an_invalid_result_is_an_error_with_the_path_of_the_member(
         self, model: Model, encoder: Encoder, action: str, result: dict[str, Any], path: str
     ) -> None:
         with pytest.raises(InvalidResult) as caught:
-            answer(model, encoder, action, result)
+            response(model, encoder, action, result)
         assert caught.value.path == path
         assert str(caught.value).startswith(f"{path}: ")
 
@@ -246,23 +244,23 @@ class TestDocument:
     """The document and its elements."""
 
     @pytest.mark.parametrize("version", ["2016-11-15", "2008-12-01"])
-    def test_the_namespace_is_that_of_the_requests_version_with_a_slash(
+    def test_the_namespace_ends_with_the_version_of_the_request_and_a_slash(
         self, model: Model, encoder: Encoder, version: str
     ) -> None:
-        root = answer(model, encoder, "DescribeRegions", {"Regions": []}, version)
+        root = response(model, encoder, "DescribeRegions", {"Regions": []}, version)
         assert root.tag == f"{{http://ec2.amazonaws.com/doc/{version}/}}DescribeRegionsResponse"
 
-    def test_a_version_cannot_break_out_of_the_namespace(self, model: Model, encoder: Encoder) -> None:
-        root = answer(model, encoder, "DescribeRegions", {}, '"><evil a="<&\n\x00')
+    def test_a_version_cannot_add_markup_to_the_document(self, model: Model, encoder: Encoder) -> None:
+        root = response(model, encoder, "DescribeRegions", {}, '"><evil a="<&\n\x00')
         assert etree.QName(root).localname == "DescribeRegionsResponse"
         assert len(root) == 1
 
-    def test_an_answer_begins_with_the_request_id(self, model: Model, encoder: Encoder) -> None:
-        root = answer(model, encoder, "DescribeRegions", {"Regions": [{"RegionName": "one"}]})
+    def test_a_response_begins_with_the_request_id(self, model: Model, encoder: Encoder) -> None:
+        root = response(model, encoder, "DescribeRegions", {"Regions": [{"RegionName": "one"}]})
         assert children(root) == ["requestId", "regionInfo"]
         assert root[0].text == "req-1"
 
-    def test_members_have_the_models_names_and_lists_have_items(self, model: Model, encoder: Encoder) -> None:
+    def test_members_have_the_names_of_the_model_and_lists_have_items(self, model: Model, encoder: Encoder) -> None:
         result = {
             "Reservations": [
                 {
@@ -279,7 +277,7 @@ class TestDocument:
                 }
             ]
         }
-        root = answer(model, encoder, "DescribeInstances", result)
+        root = response(model, encoder, "DescribeInstances", result)
         instance = "reservationSet/item/instancesSet/item"
         assert texts(root, f"{instance}/instanceId") == ["i-1"]
         assert texts(root, f"{instance}/instanceState/code") == ["16"]
@@ -288,14 +286,14 @@ class TestDocument:
         assert texts(root, f"{instance}/tagSet/item/key") == ["a", "c"]
         assert texts(root, f"{instance}/tagSet/item/value") == ["b", None]
 
-    def test_an_empty_list_is_an_empty_element_and_none_is_no_element(self, model: Model, encoder: Encoder) -> None:
-        root = answer(model, encoder, "DescribeInstances", {"Reservations": [], "NextToken": None})
+    def test_an_empty_list_is_an_empty_element_and_none_is_omitted(self, model: Model, encoder: Encoder) -> None:
+        root = response(model, encoder, "DescribeInstances", {"Reservations": [], "NextToken": None})
         assert children(root) == ["requestId", "reservationSet"]
         assert len(root[1]) == 0
 
-    def test_a_time_of_another_zone_is_told_in_utc(self, model: Model, encoder: Encoder) -> None:
+    def test_times_are_converted_to_utc(self, model: Model, encoder: Encoder) -> None:
         moment = datetime(2026, 1, 2, 3, 4, 5, 678_900, tzinfo=timezone(timedelta(hours=2)))
-        root = answer(model, encoder, "CreateVolume", {"CreateTime": moment})
+        root = response(model, encoder, "CreateVolume", {"CreateTime": moment})
         assert texts(root, "createTime") == ["2026-01-02T01:04:05.678Z"]
 
     @given(
@@ -305,16 +303,16 @@ class TestDocument:
     @example("]]>")
     @example("\r\n\r")
     @example("a trailing backslash \\ and $NAME 100$ \U0001f600")
-    def test_any_text_comes_back_from_the_document_but_for_what_xml_cannot_hold(
+    def test_any_text_is_preserved_except_for_characters_that_xml_does_not_permit(
         self, model: Model, encoder: Encoder, text: str
     ) -> None:
-        root = answer(model, encoder, "DescribeTags", {"Tags": [{"Value": text}]})
-        held = "".join(character if in_xml(character) else "\ufffd" for character in text)
-        assert texts(root, "tagSet/item/value") == [held or None]
+        root = response(model, encoder, "DescribeTags", {"Tags": [{"Value": text}]})
+        expected = "".join(character if is_xml_character(character) else "\ufffd" for character in text)
+        assert texts(root, "tagSet/item/value") == [expected or None]
 
 
-def test_elements_come_in_the_models_order_whatever_the_results(model: Model) -> None:
-    """The libcloud library takes the first `name` it finds in a state change for the current state."""
+def test_elements_are_in_the_order_of_the_model_and_not_of_the_result(model: Model) -> None:
+    """Libcloud uses the first `name` in a state change as the current state."""
     change = {"PreviousState": {"Name": "running"}, "InstanceId": "i-1", "CurrentState": {"Name": "stopping"}}
     operation = model.operation("StopInstances")
     assert operation is not None

@@ -1,4 +1,4 @@
-"""Forms with a file at their end, taken apart as they come."""
+"""Forms that end with a file, parsed incrementally."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ END = b"--xyz--\r\n"
 
 @settings(deadline=None)
 @given(st.binary(max_size=300), st.integers(1, 40))
-def test_fields_and_file_come_out_whole_however_they_come_in(content: bytes, size: int) -> None:
+def test_fields_and_file_do_not_depend_on_how_the_body_is_divided(content: bytes, size: int) -> None:
     form, file = parsed(
         FIELDS + part("file", content, "Content-Type: application/octet-stream", file="a.img") + END, size
     )
@@ -48,18 +48,18 @@ def test_fields_and_file_come_out_whole_however_they_come_in(content: bytes, siz
 
 
 @pytest.mark.parametrize("content", [b"\r\n--xy", b"\r\n--xyZ\r\n", b"\r\n" * 20, b"--xyz", b"\r\n--x\r\n--xyz"[:-1]])
-def test_what_looks_like_a_boundary_is_part_of_the_file(content: bytes) -> None:
+def test_text_similar_to_a_boundary_is_part_of_the_file(content: bytes) -> None:
     for size in (1, 2, 3, 7, 100):
         assert parsed(FIELDS + part("file", content, file="f") + END, size)[1] == content
 
 
-def test_the_form_of_the_ruby_tools_without_curl_is_taken() -> None:
-    """The gem multipart-post describes its file at length."""
+def test_the_form_of_the_ruby_tools_without_curl_is_accepted() -> None:
+    """The gem multipart-post sends several headers with the file."""
     headers = ("Content-Length: 4", "Content-Type: application/octet-stream", "Content-Transfer-Encoding: binary")
     assert parsed(FIELDS + part("file", b"data", *headers, file="/tmp/a b.img") + END)[1] == b"data"
 
 
-def test_the_fields_are_complete_when_the_file_begins_and_before_its_first_byte() -> None:
+def test_the_fields_are_complete_before_the_first_byte_of_the_file() -> None:
     form = UploadForm(TYPE)
     whole = FIELDS + part("file", b"data", file="f")
     head = whole[: whole.index(b"\r\n\r\ndata") + 4]
@@ -87,19 +87,19 @@ def test_the_fields_are_complete_when_the_file_begins_and_before_its_first_byte(
     ],
     ids=[
         "no-end",
-        "cut",
+        "truncated",
         "empty",
         "urlencoded",
         "field-after",
         "second-file",
         "not-utf8",
         "base64",
-        "no-form",
-        "header",
-        "many",
+        "not-form-data",
+        "unfinished-header",
+        "many-fields",
     ],
 )
-def test_what_is_no_form_with_one_file_at_its_end_is_refused(body: bytes) -> None:
+def test_any_other_body_is_refused(body: bytes) -> None:
     assert refusal(body).code == "InvalidRequest"
 
 
@@ -118,7 +118,7 @@ def test_what_is_no_form_with_one_file_at_its_end_is_refused(body: bytes) -> Non
         'multipart/form-data; boundary="\xe9"',
     ],
 )
-def test_a_boundary_is_needed_that_can_be_one(content_type: str) -> None:
+def test_a_missing_or_invalid_boundary_is_refused(content_type: str) -> None:
     with pytest.raises(EC2Error) as caught:
         UploadForm(content_type)
     assert (caught.value.code, caught.value.status) == ("InvalidRequest", 400)
@@ -133,17 +133,17 @@ def test_a_boundary_is_needed_that_can_be_one(content_type: str) -> None:
         "a b",
     ],
 )
-def test_the_boundaries_of_clients_are_taken(boundary: str) -> None:
+def test_the_boundaries_of_clients_are_accepted(boundary: str) -> None:
     form = UploadForm(f'multipart/form-data; boundary="{boundary}"')
     assert list(form.feed(f"--{boundary}--\r\n".encode())) == []
     form.close()
     assert form.is_complete
 
 
-_BITS = st.sampled_from(
+_HEADER_PIECES = st.sampled_from(
     ['boundary="', "boundary=", "boundary*=", '"', "a", "\n", "\r", "\\", ";", " ", "=", "\xff", "\x00"]
 )
-_PARTS = st.sampled_from(
+_BODY_PIECES = st.sampled_from(
     [
         *(b"--xyz", b"\r\n", b"\n", b"\r\n\r\n", b"--", b":", b" : v", b"\xff\xfe", b"\x00", b"data"),
         *(b"Content-Disposition: form-data; ", b'name="a"', b'; filename="f"', b"; filename*=x-y''%zz", b'name="\\'),
@@ -153,9 +153,9 @@ _PARTS = st.sampled_from(
 
 
 @settings(deadline=None)
-@given(st.lists(_BITS, max_size=14), st.lists(_PARTS, max_size=12), st.integers(1, 60))
-def test_whatever_comes_is_a_form_or_the_client_s_mistake(header: list[str], body: list[bytes], size: int) -> None:
-    """No other exception leaves the parser, be it in the header, in a part or at the end."""
+@given(st.lists(_HEADER_PIECES, max_size=14), st.lists(_BODY_PIECES, max_size=12), st.integers(1, 60))
+def test_any_input_is_a_form_or_an_error_of_the_client(header: list[str], body: list[bytes], size: int) -> None:
+    """The parser raises no other exception, in the header, in a part or at the end."""
     for content_type in (TYPE, "multipart/form-data; " + "".join(header)):
         content = b"--xyz\r\n" + b"".join(body)
         try:
@@ -167,10 +167,10 @@ def test_whatever_comes_is_a_form_or_the_client_s_mistake(header: list[str], bod
             assert (error.code, error.status) == ("InvalidRequest", 400)
 
 
-@pytest.mark.parametrize("endless", [part("Action", b"x" * (MAX_FIELDS_SIZE + 1)), b"x" * (MAX_FIELDS_SIZE + 1)])
-def test_what_comes_before_the_file_is_bounded(endless: bytes) -> None:
+@pytest.mark.parametrize("content", [part("Action", b"x" * (MAX_FIELDS_SIZE + 1)), b"x" * (MAX_FIELDS_SIZE + 1)])
+def test_the_size_before_the_file_is_limited(content: bytes) -> None:
     form = UploadForm(TYPE)
-    *pieces, last = (endless[start : start + 1000] for start in range(0, MAX_FIELDS_SIZE + 1, 1000))
+    *pieces, last = (content[start : start + 1000] for start in range(0, MAX_FIELDS_SIZE + 1, 1000))
     assert [list(form.feed(piece)) for piece in pieces] == [[]] * len(pieces)
     with pytest.raises(EC2Error, match="too long"):
         list(form.feed(last))

@@ -1,4 +1,4 @@
-"""The 58 cases that Amazon's own SDKs are tested with for this protocol, each read from the server's side."""
+"""The 58 cases with which Amazon tests this protocol in its SDKs, applied to the server."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ Case = tuple[EC2Operation, dict[str, Any]]
 
 
 def cases(file: str) -> list[Any]:
-    """Every case of a file with its operation, named by its id."""
-    found = []
+    """Return every case in a file with its operation, with its id as the name of the test."""
+    params = []
     for suite in json.loads((DATA / file).read_text("utf-8")):
         for case in suite["cases"]:
             name = case["given"]["name"]
@@ -37,12 +37,12 @@ def cases(file: str) -> list[Any]:
                 "shapes": suite["shapes"],
             }
             operation = Model(ServiceModel(description, "ec2")).operation(name)
-            found.append(pytest.param((operation, case), id=case["id"]))
-    return found
+            params.append(pytest.param((operation, case), id=case["id"]))
+    return params
 
 
 def value(shape: Shape | None, given: Any) -> Any:
-    """The Python value of one that a case writes as JSON: numbers for times, words for special floats."""
+    """Return the Python value of a JSON value in a case: a number may be a time, a word a special float."""
     if shape is None:
         return given
     match shape.type_name:
@@ -61,17 +61,19 @@ def value(shape: Shape | None, given: Any) -> Any:
     return given
 
 
-def same(one: Any, other: Any) -> bool:
-    """Equality in which NaN is NaN."""
-    if isinstance(one, dict):
-        return isinstance(other, dict) and one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
-    if isinstance(one, float) and math.isnan(one):
-        return isinstance(other, float) and math.isnan(other)
-    return bool(one == other)
+def is_same(first: Any, second: Any) -> bool:
+    """Whether two values are equal, where NaN equals NaN."""
+    if isinstance(first, dict):
+        if not isinstance(second, dict) or first.keys() != second.keys():
+            return False
+        return all(is_same(first[key], second[key]) for key in first)
+    if isinstance(first, float) and math.isnan(first):
+        return isinstance(second, float) and math.isnan(second)
+    return bool(first == second)
 
 
 def form_of(operation: EC2Operation, case: dict[str, Any]) -> bytes:
-    """The form body of a case; the two about Content-Encoding have none and get what their parameters amount to."""
+    """Return the form of a case. The two cases of Content-Encoding have none; theirs is made from their parameters."""
     if "body" in case["serialized"]:
         body: str = case["serialized"]["body"]
         return body.encode()
@@ -81,7 +83,7 @@ def form_of(operation: EC2Operation, case: dict[str, Any]) -> bytes:
 
 
 def expected_parameters(operation: EC2Operation, case: dict[str, Any]) -> Any:
-    """The parameters of a case as a server sees them: an empty list is not sent, a token that was missing is."""
+    """Return the parameters that a server receives: without empty lists, and with an idempotency token."""
     params = {key: item for key, item in value(operation.input_shape, case["params"]).items() if item != []}
     if case["id"] == "Ec2ProtocolIdempotencyTokenAutoFill":
         return {"token": "00000000-0000-4000-8000-000000000000"}
@@ -89,87 +91,87 @@ def expected_parameters(operation: EC2Operation, case: dict[str, Any]) -> Any:
 
 
 def tree(element: etree._Element) -> Any:
-    """An element as (name, text, children): no namespaces, no white space between elements, times as moments."""
+    """Return an element as (name, text, children), without namespaces and white space, and with parsed times."""
     name = etree.QName(element).localname
     if len(element) or name.endswith("Response"):
         children = [tree(child) for child in element]
         return name, "", [child for child in children if child[0] not in ("requestId", "RequestID")]
-    return name, moment(element.text or ""), []
+    return name, parsed_time(element.text or ""), []
 
 
-def moment(text: str) -> object:
-    """A time as such, so that the same moment written in two ways is the same; other text as it is."""
-    for read in (datetime.fromisoformat, parsedate_to_datetime):
+def parsed_time(text: str) -> object:
+    """Return a time as a datetime, so that different formats of the same time are equal; other text unchanged."""
+    for parse in (datetime.fromisoformat, parsedate_to_datetime):
         try:
-            return read(text) if len(text) > 15 else text
+            return parse(text) if len(text) > 15 else text
         except ValueError:
             continue
     return text
 
 
 OUTPUT = cases("output.json")
-ANSWERS = [case for case in OUTPUT if case.values[0][1]["response"]["status_code"] == 200]
+SUCCESSES = [case for case in OUTPUT if case.values[0][1]["response"]["status_code"] == 200]
 ERRORS = [case for case in OUTPUT if case.values[0][1]["response"]["status_code"] != 200]
 
 
-def answer(case: Case) -> bytes:
-    """Our answer to a case."""
+def response(case: Case) -> bytes:
+    """Return econed's response for a case."""
     operation, given = case
     result = value(operation.output_shape, given["result"])
     return Encoder().encode(operation, result, version="2020-01-08", request_id="requestid")
 
 
 class TestInput:
-    """Forms to parameters."""
+    """Decoding forms."""
 
     @pytest.mark.parametrize("case", cases("input.json"))
-    def test_a_form_is_read_as_the_parameters_it_was_made_of(self, case: Case) -> None:
+    def test_a_form_is_decoded_to_the_parameters_of_the_case(self, case: Case) -> None:
         operation, given = case
         decoded = decode(operation, parse_pairs(form_of(operation, given)))
-        assert same(decoded, expected_parameters(operation, given))
+        assert is_same(decoded, expected_parameters(operation, given))
 
 
 class TestOutput:
-    """Values to XML."""
+    """Encoding results."""
 
-    @pytest.mark.parametrize("case", ANSWERS)
-    def test_an_answer_has_the_elements_of_the_case(self, case: Case) -> None:
+    @pytest.mark.parametrize("case", SUCCESSES)
+    def test_a_response_has_the_elements_of_the_case(self, case: Case) -> None:
         expected = etree.fromstring(case[1]["response"]["body"].encode())
-        assert tree(etree.fromstring(answer(case))) == tree(expected)
+        assert tree(etree.fromstring(response(case))) == tree(expected)
 
-    @pytest.mark.parametrize("case", ANSWERS)
-    def test_an_answer_is_read_by_botocore_as_the_body_of_the_case(self, case: Case) -> None:
+    @pytest.mark.parametrize("case", SUCCESSES)
+    def test_botocore_parses_a_response_as_it_parses_the_body_of_the_case(self, case: Case) -> None:
         operation, given = case
         assert operation.output_shape is not None
         parser = create_parser("ec2")
         parsed = [
             parser.parse({"body": body, "headers": {}, "status_code": 200}, operation.output_shape)
-            for body in (answer(case), given["response"]["body"].encode())
+            for body in (response(case), given["response"]["body"].encode())
         ]
-        metadata = [one.pop("ResponseMetadata") for one in parsed]
-        assert same(*parsed)
+        metadata = [result.pop("ResponseMetadata") for result in parsed]
+        assert is_same(*parsed)
         assert metadata[0]["RequestId"] == "requestid"
 
     @pytest.mark.parametrize("case", ERRORS)
-    def test_an_error_has_code_message_and_request_id_where_the_case_has_them(self, case: Case) -> None:
+    def test_an_error_has_code_message_and_request_id_in_the_elements_of_the_case(self, case: Case) -> None:
         expected = etree.fromstring(case[1]["response"]["body"].encode())
         message = expected.findtext("Errors/Error/Message")
         assert message is not None
-        made = etree.fromstring(encode_error(case[1]["errorCode"], message, "foo-id"))
+        error = etree.fromstring(encode_error(case[1]["errorCode"], message, "foo-id"))
         for path in ("Errors/Error/Code", "Errors/Error/Message", "RequestID"):
-            assert made.findtext(path) == expected.findtext(path)
-            assert made.findtext(path)
+            assert error.findtext(path) == expected.findtext(path)
+            assert error.findtext(path)
 
 
 class TestCases:
-    """The cases as such."""
+    """The cases themselves."""
 
-    def test_there_are_29_cases_each_way(self) -> None:
+    def test_there_are_29_cases_of_input_and_29_of_output(self) -> None:
         assert len(cases("input.json")) == 29
-        assert len(ANSWERS) + len(ERRORS) == 29
+        assert len(SUCCESSES) + len(ERRORS) == 29
 
-    def test_ec2_itself_has_no_errors_with_members_and_no_namespaces_within_an_answer(self) -> None:
-        """What two of the cases show beyond this, EC2's model does not use, and the encoder does not have."""
+    def test_ec2s_model_has_no_error_shapes_and_no_namespaces_of_members(self) -> None:
+        """Two of the cases use these features; the encoder does not support them because EC2 does not use them."""
         loader = Loader(extra_search_paths=[Loader.BUILTIN_DATA_PATH], include_default_search_paths=False)
         description = loader.load_service_model("ec2", "service-2")
         assert not [name for name, shape in description["shapes"].items() if "exception" in shape]

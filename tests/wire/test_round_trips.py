@@ -1,4 +1,4 @@
-"""Against botocore: what its serializer sends we read, what we answer its parser reads, for every operation of EC2."""
+"""For every operation of EC2: requests of botocore's serializer are decoded, and its parser accepts the responses."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from econed.wire.query import parse_pairs
 
 @pytest.fixture(scope="module")
 def service() -> ServiceModel:
-    """Amazon's model as a client of botocore has it."""
+    """Return Amazon's model as botocore's clients load it."""
     loader = Loader(extra_search_paths=[Loader.BUILTIN_DATA_PATH], include_default_search_paths=False)
     return ServiceModel(loader.load_service_model("ec2", "service-2"), "ec2")
 
 
 def sample(shape: Shape, numbers: Iterator[int]) -> Any:
-    """A value with every member given, no two texts or numbers the same where the model leaves the choice."""
+    """Return a value with every member, and unique texts and numbers where the model permits."""
     match shape.type_name:
         case "structure":
             members = cast(StructureShape, shape).members
@@ -37,11 +37,11 @@ def sample(shape: Shape, numbers: Iterator[int]) -> Any:
             member = cast(ListShape, shape).member
             return [sample(member, numbers) for _ in range(2)]
         case "string":
-            allowed = shape.metadata.get("enum")
-            return allowed[0] if allowed else f"a text & more, {next(numbers)}"
+            valid = shape.metadata.get("enum")
+            return valid[0] if valid else f"a text & more, {next(numbers)}"
         case "integer" | "long":
-            least = shape.metadata.get("min", 0)
-            return least if "max" in shape.metadata else least + next(numbers)
+            minimum = shape.metadata.get("min", 0)
+            return minimum if "max" in shape.metadata else minimum + next(numbers)
         case "float" | "double":
             return shape.metadata.get("min", 0.5)
         case "boolean":
@@ -54,14 +54,14 @@ def sample(shape: Shape, numbers: Iterator[int]) -> Any:
 
 
 def sent_by_botocore(service: ServiceModel, name: str, params: Mapping[str, Any]) -> bytes:
-    """The form body that botocore makes."""
+    """Return the form that botocore sends."""
     serializer = create_serializer("ec2", include_validation=False)
     request = serializer.serialize_to_request(dict(params), service.operation_model(name))
     return urlencode(request["body"]).encode()
 
 
-def read_by_botocore(service: ServiceModel, name: str, body: bytes) -> dict[str, Any]:
-    """The result that botocore reads."""
+def parsed_by_botocore(service: ServiceModel, name: str, body: bytes) -> dict[str, Any]:
+    """Return the result that botocore parses."""
     response = {"body": body, "headers": {}, "status_code": 200}
     shape = cast(Shape, service.operation_model(name).output_shape)
     parsed: dict[str, Any] = create_parser("ec2").parse(response, shape)
@@ -87,9 +87,9 @@ RUN = {
 
 
 class TestRoundTrips:
-    """There and back."""
+    """Encoding by one side and decoding by the other."""
 
-    def test_every_parameter_of_every_operation_is_read_as_botocore_sends_it(
+    def test_every_parameter_of_every_operation_is_decoded_as_sent_by_botocore(
         self, model: Model, service: ServiceModel
     ) -> None:
         assert len(service.operation_names) > 700
@@ -101,7 +101,7 @@ class TestRoundTrips:
             params = sample(operation.input_shape, count())
             assert decode(operation, parse_pairs(sent_by_botocore(service, name, params))) == params, name
 
-    def test_every_member_of_every_result_is_read_back_by_botocore(self, model: Model, service: ServiceModel) -> None:
+    def test_every_member_of_every_result_is_parsed_by_botocore(self, model: Model, service: ServiceModel) -> None:
         encoder = Encoder()
         for name in service.operation_names:
             operation = model.operation(name)
@@ -110,7 +110,7 @@ class TestRoundTrips:
                 continue
             result = sample(operation.output_shape, count())
             body = encoder.encode(operation, result, version="2016-11-15", request_id="req-1")
-            assert read_by_botocore(service, name, body) == result, name
+            assert parsed_by_botocore(service, name, body) == result, name
 
     @pytest.mark.parametrize(
         ("name", "params"),
@@ -126,7 +126,7 @@ class TestRoundTrips:
             ("DescribeRegions", {}),
         ],
     )
-    def test_what_a_client_means_is_what_is_read(
+    def test_typical_requests_are_decoded_as_sent_by_botocore(
         self, model: Model, service: ServiceModel, name: str, params: dict[str, Any]
     ) -> None:
         operation = model.operation(name)
