@@ -1,1 +1,1 @@
-"""econe.conf and the server credentials: read once, checked, and typed."""
+"""econe.conf and the credentials of the server account: read once, validated, and typed."""

@@ -1,9 +1,9 @@
-"""The credentials of OpenNebula's account for servers, serveradmin, in whose name econed speaks for its users.
+"""The credentials of OpenNebula's server account, serveradmin, with which econed acts on behalf of its users.
 
-For the driver server_cipher oned writes them when it first starts, one line `serveradmin:PASSWORD`: 5.12 into
-`ec2_auth`, `sunstone_auth` and others, 6.x and 7.x no longer into `ec2_auth`. All hold the same, so the first that is
-there is taken. For the driver server_x509 they are a certificate and its key, which OpenNebula's
-`auth/server_x509_auth.conf` names for oned and its servers alike.
+For the driver server_cipher oned writes them when it first starts, one line `serveradmin:PASSWORD`: 5.12 to
+`ec2_auth`, `sunstone_auth` and others, 6.x and 7.x no longer to `ec2_auth`. All files have the same content, so the
+first that exists is used. For the driver server_x509 they are a certificate and its key, which OpenNebula's
+`auth/server_x509_auth.conf` names for both oned and its servers.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from econed.config import loading
 from econed.config.loading import ConfigError, ConfigProblem
 from econed.config.settings import Settings
 
-_NAMES = ("ec2_auth", "sunstone_auth", "oneflow_auth", "onegate_auth")
-_FORM = "expected one line NAME:PASSWORD"
+_FILE_NAMES = ("ec2_auth", "sunstone_auth", "oneflow_auth", "onegate_auth")
+_EXPECTED = "expected one line NAME:PASSWORD"
 
 
 @dataclass(frozen=True)
 class Credentials:
-    """The name and the password of the server account; the password is never shown."""
+    """The name and the password of the server account; the password is left out of the `repr`."""
 
     name: str
     password: str = field(repr=False)
@@ -38,7 +38,7 @@ class Credentials:
 
 @dataclass(frozen=True)
 class Certificate:
-    """The name of the server account and the private key of its certificate; the key is never shown."""
+    """The name of the server account and the private key of its certificate; the key is left out of the `repr`."""
 
     name: str
     key: RSAPrivateKey = field(repr=False)
@@ -47,8 +47,8 @@ class Certificate:
 def load(environ: Mapping[str, str]) -> tuple[Credentials, tuple[ConfigProblem, ...]]:
     """Read the credentials of the server account; return them, and warnings about their file.
 
-    The file is the one that ONE_CIPHER_AUTH names, else the first there is in oned's directory. Raises `ConfigError`
-    where there is none, or where it cannot be used: the next one is not tried then, the mistake should be seen.
+    The file is the one that ONE_CIPHER_AUTH names, otherwise the first that exists in oned's directory. Raises
+    `ConfigError` if no file exists, or if the file cannot be used: falling back to the next would hide the mistake.
     """
     paths = candidates(environ)
     for path in paths:
@@ -59,7 +59,7 @@ def load(environ: Mapping[str, str]) -> tuple[Credentials, tuple[ConfigProblem, 
         except OSError as error:
             raise _problem(path, f"cannot be read: {error.strerror}") from error
         except UnicodeDecodeError:
-            raise _problem(path, _FORM) from None  # the other error quotes what it could not read
+            raise _problem(path, _EXPECTED) from None  # UnicodeDecodeError quotes the content
         return _parse(path, text), _warnings(path, mode)
     tried = ", ".join(str(path) for path in paths)
     raise ConfigError((ConfigProblem("credentials of serveradmin", f"not found, looked for {tried}"),))
@@ -68,26 +68,26 @@ def load(environ: Mapping[str, str]) -> tuple[Credentials, tuple[ConfigProblem, 
 def load_with_settings(
     where: Path | loading.Source, environ: Mapping[str, str]
 ) -> tuple[Settings, Credentials | Certificate, tuple[ConfigProblem, ...]]:
-    """Read econe.conf and the credentials that it wants; one `ConfigError` says what is wrong with either."""
+    """Read econe.conf and the credentials for its `core_auth`; raises one `ConfigError` with the problems of both."""
     try:
-        settings, about_settings = loading.load(where, environ)
+        settings, settings_warnings = loading.load(where, environ)
     except ConfigError as error:
         raise ConfigError(error.problems + _problems(environ)) from None
     if settings.core_auth == "x509":
-        certificate, about_credentials = load_certificate(environ)
-        return settings, certificate, about_settings + about_credentials
-    credentials, about_credentials = load(environ)
-    return settings, credentials, about_settings + about_credentials
+        certificate, credentials_warnings = load_certificate(environ)
+        return settings, certificate, settings_warnings + credentials_warnings
+    credentials, credentials_warnings = load(environ)
+    return settings, credentials, settings_warnings + credentials_warnings
 
 
 def load_certificate(environ: Mapping[str, str]) -> tuple[Certificate, tuple[ConfigProblem, ...]]:
     """Read the key of the server account's certificate, which OpenNebula's server_x509_auth.conf names.
 
-    Returns it and warnings about its file; raises `ConfigError` with what is wrong.
+    Returns it with warnings about its file. Raises `ConfigError` if key or certificate cannot be used.
     """
     directory = loading.default_path(environ).parent / "auth"
-    said = _read_x509_conf(directory / "server_x509_auth.conf")
-    path = Path(said.get("one_key") or directory / "key.pem")
+    auth_conf = _read_x509_conf(directory / "server_x509_auth.conf")
+    path = Path(auth_conf.get("one_key") or directory / "key.pem")
     try:
         with path.open("rb") as file:
             text, mode = file.read(), os.fstat(file.fileno()).st_mode
@@ -98,27 +98,27 @@ def load_certificate(environ: Mapping[str, str]) -> tuple[Certificate, tuple[Con
         raise _problem(path, "expected a private key in PEM, without a passphrase") from None
     if not isinstance(key, RSAPrivateKey):
         raise _problem(path, "expected an RSA key")
-    _demand_match(Path(said.get("one_cert") or directory / "cert.pem"), key, path)
-    return Certificate(said.get("srv_user") or "serveradmin", key), _warnings(path, mode)
+    _check_match(Path(auth_conf.get("one_cert") or directory / "cert.pem"), key, path)
+    return Certificate(auth_conf.get("srv_user") or "serveradmin", key), _warnings(path, mode)
 
 
 def _read_x509_conf(path: Path) -> Mapping[str, str]:
-    """Return the texts in OpenNebula's own file; where there is none, its defaults hold."""
+    """Return the values in server_x509_auth.conf; none if the file does not exist, so that the defaults apply."""
     try:
-        said = yaml.safe_load(path.read_text("utf-8")) or {}
+        content = yaml.safe_load(path.read_text("utf-8")) or {}
     except FileNotFoundError:
         return {}
     except OSError as error:
         raise _problem(path, f"cannot be read: {error.strerror}") from error
     except (UnicodeDecodeError, yaml.YAMLError):
         raise _problem(path, "is not YAML") from None
-    if not isinstance(said, dict):
+    if not isinstance(content, dict):
         raise _problem(path, "expected keys with values")
-    return {str(name).removeprefix(":"): str(value) for name, value in said.items() if value is not None}
+    return {str(name).removeprefix(":"): str(value) for name, value in content.items() if value is not None}
 
 
-def _demand_match(path: Path, key: RSAPrivateKey, key_path: Path) -> None:
-    """Raise `ConfigError` if the certificate by which oned opens tokens is not that of the key."""
+def _check_match(path: Path, key: RSAPrivateKey, key_path: Path) -> None:
+    """Raise `ConfigError` if the certificate that oned verifies tokens with does not belong to the key."""
     try:
         certificate = load_pem_x509_certificate(path.read_bytes())
     except OSError as error:
@@ -130,13 +130,13 @@ def _demand_match(path: Path, key: RSAPrivateKey, key_path: Path) -> None:
 
 
 def candidates(environ: Mapping[str, str]) -> tuple[Path, ...]:
-    """Return the files that may hold the credentials, in the order in which they are looked for."""
-    named = environ.get("ONE_CIPHER_AUTH")
-    if named:
-        return (Path(named),)
+    """Return the files that may hold the credentials, in the order in which they are tried."""
+    override = environ.get("ONE_CIPHER_AUTH")
+    if override:
+        return (Path(override),)
     location = environ.get("ONE_LOCATION")
     directory = Path(location, "var/.one") if location else Path("/var/lib/one/.one")
-    return tuple(directory / name for name in _NAMES)
+    return tuple(directory / name for name in _FILE_NAMES)
 
 
 def _problems(environ: Mapping[str, str]) -> tuple[ConfigProblem, ...]:
@@ -154,11 +154,11 @@ def _read(path: Path) -> tuple[str, int]:
 
 
 def _parse(path: Path, text: str) -> Credentials:
-    """Return what is in the one line; no message repeats any of it."""
+    """Parse the one line of a credentials file; error messages never quote it."""
     line = text.strip()
     name, _, password = line.partition(":")
     if not name or not password or len(line.splitlines()) != 1:
-        raise _problem(path, _FORM)
+        raise _problem(path, _EXPECTED)
     return Credentials(name, password)
 
 
@@ -170,5 +170,7 @@ def _warnings(path: Path, mode: int) -> tuple[ConfigProblem, ...]:
     if not mode & stat.S_IRWXO:
         return ()
     return (
-        ConfigProblem(str(path), f"is open to every user of this machine (mode {stat.S_IMODE(mode):04o}): chmod o= it"),
+        ConfigProblem(
+            str(path), f"is open to every user of this machine (mode {stat.S_IMODE(mode):04o}): run chmod o= on it"
+        ),
     )

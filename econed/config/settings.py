@@ -1,6 +1,6 @@
-"""What econe.conf can say: one frozen dataclass, its fields the keys, each with the function that reads it.
+"""The settings in econe.conf: a frozen dataclass with a field for each key, and the function that reads it.
 
-docs/configuration.md has the same for administrators; `econed.config.loading` reads the file.
+docs/configuration.md describes them for administrators; `econed.config.loading` reads the file.
 """
 
 from __future__ import annotations
@@ -18,127 +18,127 @@ _LARGEST_ID = 2**31 - 1
 
 @dataclass(frozen=True)
 class Settings:
-    """What econe.conf says. A field is a key; its default is what holds when the key is absent or empty.
+    """The settings in econe.conf. Each field is a key; its default applies if the key is missing or empty.
 
     The annotation of a field holds the function that reads it. Ids are OpenNebula's.
     """
 
     host: Annotated[str, values.host] = "localhost"
     """Name or address to listen on."""
-    port: Annotated[int, values.whole(1, 65535)] = 4567
+    port: Annotated[int, values.integer(1, 65535)] = 4567
     """TCP port to listen on."""
     ssl_server: Annotated[str | None, values.optional(values.url)] = None
-    """URL by which clients reach econed through a proxy; its host and path are then also taken as signed."""
+    """URL of econed behind a proxy; its host and path are then also accepted in signatures."""
     ssl_cert: Annotated[str | None, values.optional(values.readable_file)] = None
-    """PEM file with the certificate of this server; with it econed speaks TLS itself."""
+    """PEM file with the certificate of this server; if set, econed serves TLS itself."""
     ssl_key: Annotated[str | None, values.optional(values.readable_file)] = None
     """PEM file with its private key, without a passphrase."""
     ssl_chain: Annotated[str | None, values.optional(values.readable_file)] = None
-    """PEM file with the certificates between it and the authority; they may stand in ssl_cert too."""
-    ssl_port: Annotated[int | None, values.optional(values.whole(1, 65535))] = None
-    """TCP port for TLS beside the plain one; None: `port` speaks TLS, if there is a certificate."""
+    """PEM file with the intermediate certificates; they may be in ssl_cert as well."""
+    ssl_port: Annotated[int | None, values.optional(values.integer(1, 65535))] = None
+    """TCP port for TLS in addition to the plain one; None: `port` serves TLS, if there is a certificate."""
     ssl_host: Annotated[str | None, values.optional(values.host)] = None
     """Name or address to listen on for TLS; None: `host`."""
     ssl_sni: Annotated[tuple[CertificateFiles, ...], values.certificates] = ()
-    """More certificates, each for the names that it says, for clients that name the server they want (SNI)."""
+    """Further certificates, each for the server names in it, selected by the name that clients send (SNI)."""
     ssl_client_ca: Annotated[str | None, values.optional(values.readable_file)] = None
-    """PEM file with the authorities of the clients' certificates, for auth x509 by econed's own TLS."""
+    """PEM file with the authorities of client certificates, for auth x509 with TLS served by econed."""
     trusted_proxies: Annotated[tuple[Network, ...], values.networks] = ()
-    """Addresses whose X-Forwarded-For, X-Forwarded-Proto and SSL_CLIENT_CERT are believed."""
+    """Addresses whose X-Forwarded-For, X-Forwarded-Proto and SSL_CLIENT_CERT headers are trusted."""
     tmpdir: Annotated[str, values.absolute_path] = "/var/tmp"  # noqa: S108  the default of the Ruby server
-    """Directory for images while they are being uploaded; oned has to be able to read it."""
-    tmpdir_is_shared: Annotated[bool, values.flag] = False
-    """Whether every oned has tmpdir too, under the same name, also one on another machine."""
-    max_upload: Annotated[int, values.whole(1, 2**50, "bytes")] = 50 * 2**30
-    """Most bytes that an uploaded image may have."""
-    upload_share: Annotated[int | None, values.optional(values.whole(1, 2**50, "bytes"))] = None
-    """Most bytes of tmpdir for the images of one user, arriving and waiting for oned; None: half of the disk."""
-    min_upload_rate: Annotated[int, values.whole(1, 2**30, "bytes a second")] = 2**16
-    """Bytes a second that an image has to arrive with, apart from idle_timeout seconds."""
+    """Directory for images during their upload; oned must be able to read it."""
+    tmpdir_is_shared: Annotated[bool, values.boolean] = False
+    """Whether every oned, including those on other machines, can read tmpdir under the same path."""
+    max_upload: Annotated[int, values.integer(1, 2**50, "bytes")] = 50 * 2**30
+    """Maximum size of an uploaded image in bytes."""
+    upload_share: Annotated[int | None, values.optional(values.integer(1, 2**50, "bytes"))] = None
+    """Maximum bytes in tmpdir for one user's images, uploading or waiting for oned; None: half of the disk."""
+    min_upload_rate: Annotated[int, values.integer(1, 2**30, "bytes a second")] = 2**16
+    """Minimum upload rate of an image in bytes/s, with an allowance of idle_timeout seconds."""
     image_url_hosts: Annotated[tuple[str, ...], values.url_hosts] = ()
-    """Hosts whose URLs oned itself fetches for RegisterImage; what is elsewhere on the internet econed fetches."""
-    debug_level: Annotated[int, values.whole(0, 3)] = 2
-    """How much is logged: 0 errors, 1 warnings too, 2 what happens, 3 everything."""
+    """Hosts whose URLs oned itself fetches for RegisterImage; URLs elsewhere on the internet are fetched by econed."""
+    debug_level: Annotated[int, values.integer(0, 3)] = 2
+    """Log level: 0 errors, 1 warnings, 2 information, 3 debugging; each includes those before."""
     log_file: Annotated[str | None, values.optional(values.absolute_path)] = None
-    """File for the log; None: where twistd is told to write it, else standard output, which is systemd's journal."""
+    """File for the log; None: the one given to twistd, otherwise standard output (systemd's journal)."""
     log_format: Annotated[Literal["text", "json"], values.one_of("text", "json")] = "text"
-    """How a line of the log looks: text for people, or one JSON object."""
+    """Format of the lines of the log: text, or one JSON object per line."""
 
     workers: Annotated[int, values.processes] = 1
-    """Processes that serve requests side by side; auto in the file is one for each processor."""
+    """Number of processes that serve requests; auto in the file: one for each processor."""
     drain_timeout: Annotated[float, values.seconds(0, 3600)] = 30.0
-    """Seconds that requests under way have to finish when a process is to end."""
-    admin_port: Annotated[int | None, values.optional(values.whole(1, 65535))] = None
-    """TCP port on 127.0.0.1 for /healthz, /readyz and /metrics; None: there is none."""
+    """Seconds that requests in flight have to finish when a process stops."""
+    admin_port: Annotated[int | None, values.optional(values.integer(1, 65535))] = None
+    """TCP port on 127.0.0.1 for /healthz, /readyz and /metrics; None: no such port."""
 
-    max_body: Annotated[int, values.whole(2**15, 2**30, "bytes")] = 2**20
-    """Most bytes of a request's form; the files of uploads have max_upload."""
-    max_bodies: Annotated[int, values.whole(2**20, 2**40, "bytes")] = 2**26
-    """Most bytes of all forms that one process has at the same time, without the first 64 KiB of each."""
-    max_headers: Annotated[int, values.whole(2**12, 2**24, "bytes")] = 2**16
-    """Most bytes of a request's first line and headers together."""
-    max_parameters: Annotated[int, values.whole(10, 10**6)] = 2500
-    """Most parameters that a request may have."""
-    max_connections_per_address: Annotated[int | None, values.optional(values.whole(1, 10**6))] = 256
-    """Most connections that one address may have with one process, trusted proxies apart; None: any number."""
-    max_requests_per_user: Annotated[int | None, values.optional(values.whole(1, 10**6))] = 50
-    """Most requests that one access key may have under way in one process; None: any number."""
+    max_body: Annotated[int, values.integer(2**15, 2**30, "bytes")] = 2**20
+    """Maximum size of a request's form in bytes; max_upload applies to uploaded files."""
+    max_bodies: Annotated[int, values.integer(2**20, 2**40, "bytes")] = 2**26
+    """Maximum bytes of all forms in one process at the same time, not counting the first 64 KiB of each."""
+    max_headers: Annotated[int, values.integer(2**12, 2**24, "bytes")] = 2**16
+    """Maximum bytes of a request's first line and headers together."""
+    max_parameters: Annotated[int, values.integer(10, 10**6)] = 2500
+    """Maximum number of parameters of a request."""
+    max_connections_per_address: Annotated[int | None, values.optional(values.integer(1, 10**6))] = 256
+    """Maximum connections from one address to one process, except from trusted proxies; None: no limit."""
+    max_requests_per_user: Annotated[int | None, values.optional(values.integer(1, 10**6))] = 50
+    """Maximum requests of one access key in flight in one process; None: no limit."""
     header_timeout: Annotated[float, values.seconds(1, 3600)] = 20.0
-    """Seconds in which first line and headers have to come once the first byte of them has."""
+    """Seconds from the first byte of a request within which its first line and headers must arrive."""
     body_timeout: Annotated[float, values.seconds(1, 3600)] = 60.0
-    """Seconds in which a form has to come; of an upload, the parameters before the file."""
+    """Seconds within which a form must arrive; for an upload, the parameters before the file."""
     idle_timeout: Annotated[float, values.seconds(1, 3600)] = 75.0
-    """Seconds after which a connection on which nothing happens is closed."""
+    """Seconds after which an idle connection is closed."""
     rate_limit: Annotated[float | None, values.optional(values.rate)] = None
-    """Requests a second that one access key may make in the long run; None: any number."""
-    rate_burst: Annotated[int, values.whole(1, 10**6)] = 100
-    """Requests that it may make at once, where there is a rate_limit."""
-    failed_signatures: Annotated[int | None, values.optional(values.whole(1, 10**6))] = 120
-    """Signatures a minute from one address that may be wrong, before it is refused unread; None: any number."""
+    """Sustained rate of requests per second of one access key; None: no limit."""
+    rate_burst: Annotated[int, values.integer(1, 10**6)] = 100
+    """Number of requests that an access key may make in a burst, if there is a rate_limit."""
+    failed_signatures: Annotated[int | None, values.optional(values.integer(1, 10**6))] = 120
+    """Invalid signatures per minute after which an address is refused without reading its requests; None: no limit."""
 
     one_xmlrpc: Annotated[tuple[str, ...], values.urls] = ("http://localhost:2633/RPC2",)
-    """URLs of the XML-RPC API of oned: one, or those of all servers of an OpenNebula HA zone."""
-    one_calls: Annotated[int, values.whole(1, 1000)] = 8
-    """Most calls to oned at the same time; oned serves MAX_CONN (15) for all its clients together."""
+    """URLs of oned's XML-RPC API: a single one, or those of all servers of an OpenNebula HA zone."""
+    one_calls: Annotated[int, values.integer(1, 1000)] = 8
+    """Maximum concurrent calls to oned; oned serves MAX_CONN (15) for all its clients together."""
     one_timeout: Annotated[float, values.seconds(1, 3600)] = 30.0
-    """Seconds that a call to oned may take as a whole, waiting for its turn included."""
+    """Timeout of a call to oned in seconds, including the time in the queue."""
     one_ca_file: Annotated[str | None, values.optional(values.readable_file)] = None
-    """PEM file with the certificate authorities to trust for an https one_xmlrpc, in place of the system's."""
-    one_max_reply: Annotated[int, values.whole(2**16, 2**32, "bytes")] = 2**28
-    """Most bytes that a reply of oned may have."""
+    """PEM file with the certificate authorities to trust for an https one_xmlrpc, instead of the system's."""
+    one_max_reply: Annotated[int, values.integer(2**16, 2**32, "bytes")] = 2**28
+    """Maximum size of a reply of oned in bytes."""
 
     auth: Annotated[Literal["ec2", "x509"], values.one_of("ec2", "x509")] = "ec2"
-    """How clients prove who they are: ec2 is access key and secret key, x509 a certificate."""
+    """How clients authenticate: ec2 is access key and secret key, x509 a certificate."""
     core_auth: Annotated[Literal["cipher", "x509"], values.one_of("cipher", "x509")] = "cipher"
-    """How econed proves to oned in whose name it acts: by oned's driver server_cipher, or server_x509."""
+    """oned's authentication driver for econed: cipher is server_cipher, x509 is server_x509."""
 
     region_names: Annotated[tuple[str, ...], values.region_names] = ()
-    """Further names of our own region, for clients that know Amazon's only and sign by Version 2, which names none."""
+    """Further names of econed's region, for clients that know only Amazon's and sign with Version 2 (no region)."""
     regions: Annotated[Mapping[str, str], values.urls_by_name] = field(default_factory=lambda: MappingProxyType({}))
-    """EC2 endpoint by OpenNebula zone, for the other zones of a federation."""
-    cluster_id: Annotated[int | None, values.optional(values.whole(0, _LARGEST_ID))] = None
-    """Cluster that instances are kept to; None: any."""
-    datastore_id: Annotated[int, values.whole(0, _LARGEST_ID)] = 1
-    """Datastore that uploaded images and new volumes go to."""
-    describe_with_terminated_instances: Annotated[bool, values.flag] = True
-    """Whether DescribeInstances shows instances that ended lately."""
-    terminated_instances_expiration_time: Annotated[int, values.whole(0, 10**9, "seconds")] = 900
-    """Seconds for which an instance that ended is shown."""
-    elasticips_vnet_id: Annotated[int | None, values.optional(values.whole(0, _LARGEST_ID))] = None
-    """Virtual network that elastic IPs are taken from; None: there are no elastic IPs."""
+    """EC2 endpoint by OpenNebula zone, for the other zones of the federation."""
+    cluster_id: Annotated[int | None, values.optional(values.integer(0, _LARGEST_ID))] = None
+    """OpenNebula cluster in which all instances run; None: any."""
+    datastore_id: Annotated[int, values.integer(0, _LARGEST_ID)] = 1
+    """OpenNebula datastore for uploaded images and new volumes."""
+    describe_with_terminated_instances: Annotated[bool, values.boolean] = True
+    """Whether DescribeInstances lists recently terminated instances."""
+    terminated_instances_expiration_time: Annotated[int, values.integer(0, 10**9, "seconds")] = 900
+    """Seconds for which a terminated instance is listed."""
+    elasticips_vnet_id: Annotated[int | None, values.optional(values.integer(0, _LARGEST_ID))] = None
+    """OpenNebula virtual network from which elastic IPs are allocated; None: there are no elastic IPs."""
     associate_script: Annotated[tuple[str, ...] | None, values.optional(values.command)] = None
-    """Command, as an argv, that leads a public address to a private one."""
+    """Argv of the command that associates a public address with a private one."""
     disassociate_script: Annotated[tuple[str, ...] | None, values.optional(values.command)] = None
-    """Command, as an argv, that undoes associate_script."""
+    """Argv of the command that undoes associate_script."""
     script_timeout: Annotated[float, values.seconds(1, 40)] = 20.0
-    """Seconds that one of these commands may take: SDKs wait for an answer for 60."""
-    elastic_ips_per_user: Annotated[int, values.whole(0, 10**6)] = 5
-    """Most elastic IPs that a user can have."""
+    """Timeout of these commands in seconds: SDKs wait 60 seconds for a response."""
+    elastic_ips_per_user: Annotated[int, values.integer(0, 10**6)] = 5
+    """Maximum number of elastic IPs of a user."""
     ebs_fstype: Annotated[str, values.file_system] = "ext3"
-    """File system that new volumes get."""
+    """File system of new volumes."""
 
-    use_file_templates: Annotated[bool, values.flag] = False
-    """Whether instance types are files; otherwise an instance type is an OpenNebula template with EC2_INSTANCE_TYPE."""
+    use_file_templates: Annotated[bool, values.boolean] = False
+    """Whether instance types are files; otherwise they are OpenNebula templates with EC2_INSTANCE_TYPE."""
     instance_types: Annotated[Mapping[str, str], values.templates_by_type] = field(
         default_factory=lambda: MappingProxyType({})
     )

@@ -1,4 +1,4 @@
-"""econe.conf: what is read, what is refused, and how it is said."""
+"""econe.conf: valid values, invalid values, and the messages about them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from econed.config.values import CertificateFiles
 ROOT = Path(__file__).parent.parent.parent
 KEYS = [field.name for field in fields(Settings)]
 
-# The settings that the stock econe.conf of OpenNebula 5.12 makes, in its order and its spelling.
+# The settings in the stock econe.conf of OpenNebula 5.12, in its order and spelling.
 STOCK = """\
 :tmpdir: /var/tmp
 :one_xmlrpc: http://localhost:2633/RPC2
@@ -45,12 +45,12 @@ STOCK = """\
 
 @pytest.fixture
 def conf(tmp_path: Path) -> Path:
-    """Where the tests write their econe.conf."""
+    """The path of the econe.conf that a test writes."""
     return tmp_path / "econe.conf"
 
 
 def settings_of(conf: Path, text: str, environ: dict[str, str] | None = None) -> Settings:
-    """Return the settings of a file with nothing to warn of."""
+    """Return the settings of a file that causes no warnings."""
     conf.write_text(text, encoding="utf-8")
     settings, warnings = load(conf, environ or {})
     assert warnings == ()
@@ -58,27 +58,27 @@ def settings_of(conf: Path, text: str, environ: dict[str, str] | None = None) ->
 
 
 def problems_of(conf: Path, text: str | bytes, environ: dict[str, str] | None = None) -> list[str]:
-    """Return what is said about a file that is refused, without the directory it lies in."""
+    """Return the messages about an invalid file, without its directory."""
     conf.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(ConfigError) as caught:
         load(conf, environ or {})
     return [str(problem).removeprefix(f"{conf.parent}/") for problem in caught.value.problems]
 
 
-# What is read
+# Valid values
 
 
 def test_an_empty_file_gives_the_defaults(conf: Path) -> None:
-    """Nothing has to be said: it then serves a oned on the same machine."""
-    settings = settings_of(conf, "# nothing\n")
+    """By default econed connects to oned on the same machine."""
+    settings = settings_of(conf, "# empty\n")
     assert settings == Settings()
     assert (settings.host, settings.port) == ("localhost", 4567)
     assert settings.one_xmlrpc == ("http://localhost:2633/RPC2",)
     assert (settings.one_calls, settings.one_timeout) == (8, 30)
 
 
-def test_the_stock_file_of_the_ruby_server_loads_as_it_is(conf: Path) -> None:
-    """With its symbols, its empty keys and its `false` for no script."""
+def test_the_stock_file_of_the_ruby_server_loads_unchanged(conf: Path) -> None:
+    """It has symbols, empty keys, and `false` for no script."""
     settings = settings_of(conf, STOCK)
     assert settings == Settings(debug_level=3, instance_types={"m1.small": "m1.small.erb"})
     assert settings.cluster_id is None
@@ -86,15 +86,15 @@ def test_the_stock_file_of_the_ruby_server_loads_as_it_is(conf: Path) -> None:
     assert settings.associate_script is None
 
 
-def test_our_own_file_says_the_defaults(conf: Path) -> None:
-    """What it writes out is what holds without it."""
+def test_the_shipped_file_sets_the_defaults() -> None:
+    """The values that it sets are the defaults of `Settings`."""
     settings, warnings = load(ROOT / "etc/econe.conf", {})
     assert settings == Settings()
     assert warnings == ()
 
 
-def test_what_our_own_file_comments_out_can_be_uncommented(conf: Path, tmp_path: Path) -> None:
-    """Each example is a value that is read, not only a picture of one."""
+def test_the_commented_settings_of_the_shipped_file_are_valid(conf: Path, tmp_path: Path) -> None:
+    """Every example can be uncommented."""
     text = (ROOT / "etc/econe.conf").read_text("utf-8").replace("http://localhost:2633", "https://localhost:2633")
     text = re.sub(r"^#(:|  )", r"\1", text, flags=re.MULTILINE).replace(":auth: ec2", ":auth: x509")
     for name in re.findall(r"/[\w/.-]+\.pem", text):
@@ -112,21 +112,21 @@ def test_what_our_own_file_comments_out_can_be_uncommented(conf: Path, tmp_path:
 
 @pytest.mark.parametrize("line", [":port: 5000", "port: 5000", '":port": 5000', "!ruby/sym port: 5000", "port: '5000'"])
 def test_a_key_may_be_a_symbol_or_plain(conf: Path, line: str) -> None:
-    """However YAML and Ruby let it be written, it is the same key."""
+    """All spellings that YAML and Ruby allow are the same key."""
     assert settings_of(conf, line).port == 5000
 
 
 @pytest.mark.parametrize("value", ["ec2", ":ec2", "!ruby/symbol ec2"])
 def test_a_word_may_be_a_symbol_or_plain(conf: Path, value: str) -> None:
-    """Ruby programs write words so."""
+    """Ruby programs write words as symbols."""
     assert settings_of(conf, f":auth: {value}").auth == "ec2"
 
 
-@pytest.mark.parametrize("nothing", ["", "~", "null"])
+@pytest.mark.parametrize("empty", ["", "~", "null"])
 @pytest.mark.parametrize("key", KEYS)
-def test_an_empty_key_is_a_key_that_is_not_set(conf: Path, key: str, nothing: str) -> None:
-    """The default holds."""
-    assert settings_of(conf, f":{key}: {nothing}\n") == Settings()
+def test_an_empty_key_is_not_set(conf: Path, key: str, empty: str) -> None:
+    """The default applies."""
+    assert settings_of(conf, f":{key}: {empty}\n") == Settings()
 
 
 @pytest.mark.parametrize(
@@ -176,16 +176,16 @@ def test_an_empty_key_is_a_key_that_is_not_set(conf: Path, key: str, nothing: st
         (":region_names:\n  - us-east-1\n  - eu-west-1", "region_names", ("us-east-1", "eu-west-1")),
     ],
 )  # fmt: skip
-def test_values_are_read_in_the_forms_that_people_write(conf: Path, line: str, key: str, value: object) -> None:
-    """One key at a time."""
+def test_values_are_read_in_all_valid_forms(conf: Path, line: str, key: str, value: object) -> None:
+    """One key per file."""
     assert getattr(settings_of(conf, line), key) == value
 
 
-# What is refused
+# Invalid values
 
 
-def test_everything_wrong_is_said_at_once_with_file_line_key_and_what_was_expected(conf: Path) -> None:
-    """One start, one list, in the order of the file; keys that are right do not show in it."""
+def test_all_errors_are_reported_with_file_line_key_and_expected_value(conf: Path) -> None:
+    """The list is in the order of the file, without the valid keys."""
     text = """\
 :port: abc
 :host: localhost
@@ -206,7 +206,7 @@ def test_everything_wrong_is_said_at_once_with_file_line_key_and_what_was_expect
         " got 'ftp://localhost'",
         "econe.conf:7: regions.east: expected an http:// or https:// URL without user, query or fragment,"
         " got 'east.example.org'",
-        "econe.conf:9: regions.east: said twice, first in line 7",
+        "econe.conf:9: regions.east: set twice, first in line 7",
         "econe.conf:10: tmpdir: expected an absolute path, got 'tmp'",
     ]
 
@@ -233,7 +233,7 @@ def test_everything_wrong_is_said_at_once_with_file_line_key_and_what_was_expect
         ("auth: basic", "auth: expected 'ec2' or 'x509', got 'basic'"),
         ("workers: 0", "workers: expected auto or a number from 1 to 64, got '0'"),
         ("workers: many", "workers: expected auto or a number from 1 to 64, got 'many'"),
-        ("rate_limit: 0", "rate_limit: expected a number a second, more than 0 and up to 1000000, got '0'"),
+        ("rate_limit: 0", "rate_limit: expected a number per second, greater than 0 and up to 1000000, got '0'"),
         ("log_file: econe.log", "log_file: expected an absolute path, got 'econe.log'"),
         ("log_format: xml", "log_format: expected 'text' or 'json', got 'xml'"),
         ("image_url_hosts: ['http://images.example.org']",
@@ -251,7 +251,7 @@ def test_everything_wrong_is_said_at_once_with_file_line_key_and_what_was_expect
         ("trusted_proxies: 10.1.2.3/8",
          "trusted_proxies: expected an IP address, a network such as 10.0.0.0/8, or a list of them, got '10.1.2.3/8'"),
         ("ssl_sni: [{cert: /etc/passwd}]",
-         "ssl_sni: expected a list of mappings with cert and key, and chain if need be, got a mapping"),
+         "ssl_sni: expected a list of mappings with cert and key, and optionally chain, got a mapping"),
         ("ssl_sni: [{cert: /nowhere, key: /etc/passwd}]",
          "ssl_sni.cert: expected a file that can be read, got '/nowhere'"),
         ("associate_script: script.sh",
@@ -275,8 +275,8 @@ def test_everything_wrong_is_said_at_once_with_file_line_key_and_what_was_expect
         ("? [a]\n: 1", "expected a key, got a list"),
     ],
 )  # fmt: skip
-def test_a_value_that_cannot_be_is_refused_by_what_was_expected(conf: Path, line: str, problem: str) -> None:
-    """The message is all a person needs to mend it."""
+def test_the_error_for_an_invalid_value_says_what_was_expected(conf: Path, line: str, problem: str) -> None:
+    """The message is enough to fix the file."""
     assert problems_of(conf, line) == [f"econe.conf:1: {problem}"]
 
 
@@ -298,13 +298,13 @@ def test_a_value_that_cannot_be_is_refused_by_what_was_expected(conf: Path, line
         "h:4567",
     ],
 )
-def test_a_url_is_http_with_a_host_and_neither_query_nor_fragment(conf: Path, value: str) -> None:
-    """Anything else would end in a signature that never matches."""
+def test_only_http_urls_with_a_host_and_without_query_or_fragment_are_valid(conf: Path, value: str) -> None:
+    """With any other URL no signature would match."""
     assert len(problems_of(conf, f"ssl_server: '{value}'")) == 1
 
 
-def test_a_password_in_a_url_is_refused_and_not_repeated(conf: Path) -> None:
-    """Neither from the file nor from the environment: messages end in logs."""
+def test_a_password_in_a_url_is_refused_and_not_quoted(conf: Path) -> None:
+    """This holds for the file and the environment: messages may be logged."""
     url = "https://oneadmin:hunter2@localhost/RPC2"
     problems = problems_of(conf, f"one_xmlrpc: {url}", {"ONE_XMLRPC": url})
     assert len(problems) == 2
@@ -313,18 +313,18 @@ def test_a_password_in_a_url_is_refused_and_not_repeated(conf: Path) -> None:
 
 @pytest.fixture
 def pem(tmp_path: Path) -> str:
-    """A file that can be read."""
+    """A readable file."""
     file = tmp_path / "file.pem"
     file.touch()
     return str(file)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("ssl_cert: PEM", "ssl_key: expected the key of ssl_cert"),
         *(
-            (f"{key}: {value}", f"{key}: expected ssl_cert, too")
+            (f"{key}: {value}", f"{key}: expected ssl_cert as well")
             for key, value in (
                 ("ssl_key", "PEM"),
                 ("ssl_chain", "PEM"),
@@ -333,55 +333,55 @@ def pem(tmp_path: Path) -> str:
                 ("ssl_sni", "[{cert: PEM, key: PEM}]"),
             )
         ),
-        ("auth: x509\nssl_client_ca: PEM", "ssl_client_ca: expected ssl_cert, too"),
-        ("ssl_cert: PEM\nssl_key: PEM\nssl_port: 4567", "ssl_port: expected another port than port"),
+        ("auth: x509\nssl_client_ca: PEM", "ssl_client_ca: expected ssl_cert as well"),
+        ("ssl_cert: PEM\nssl_key: PEM\nssl_port: 4567", "ssl_port: expected a port that differs from port"),
         (
             "ssl_cert: PEM\nssl_key: PEM\nssl_port: 4567\nssl_host: localhost",
-            "ssl_port: expected another port than port",
+            "ssl_port: expected a port that differs from port",
         ),
         *(
             (
                 f"auth: x509\n{rest}",
-                "auth: expected ssl_client_ca or trusted_proxies where this is x509: nobody could bring a certificate",
+                "auth: expected ssl_client_ca or trusted_proxies for x509, otherwise no client has a certificate",
             )
             for rest in ("", "ssl_cert: PEM\nssl_key: PEM")
         ),
     ],
 )
-def test_settings_of_tls_that_cannot_be_had_together_are_refused(conf: Path, pem: str, text: str, said: str) -> None:
-    """Each is said by the key that has to be changed, or added."""
-    assert f"econe.conf: {said}" in problems_of(conf, text.replace("PEM", pem))
+def test_conflicting_tls_settings_are_refused(conf: Path, pem: str, text: str, message: str) -> None:
+    """The message names the key to change or to add."""
+    assert f"econe.conf: {message}" in problems_of(conf, text.replace("PEM", pem))
 
 
-def test_tls_may_be_beside_the_plain_port_or_in_its_place_or_on_another_address(conf: Path, pem: str) -> None:
-    """With a certificate and its key, all that goes with it."""
-    own = f"ssl_cert: {pem}\nssl_key: {pem}\n"
-    assert settings_of(conf, own).ssl_port is None
-    assert settings_of(conf, own + "ssl_port: 4568").ssl_port == 4568
-    same = settings_of(conf, own + "ssl_port: 4567\nssl_host: 192.0.2.1")
-    assert (same.ssl_port, same.ssl_host) == (4567, "192.0.2.1")
-    more = settings_of(conf, own + f"ssl_chain: {pem}\nssl_sni:\n- :cert: {pem}\n  key: {pem}\n  chain: {pem}\n")
-    assert (more.ssl_chain, more.ssl_sni) == (pem, (CertificateFiles(pem, pem, pem),))
+def test_tls_may_use_a_second_port_or_the_only_port_or_another_address(conf: Path, pem: str) -> None:
+    """With a certificate and its key, the other TLS settings are valid."""
+    tls = f"ssl_cert: {pem}\nssl_key: {pem}\n"
+    assert settings_of(conf, tls).ssl_port is None
+    assert settings_of(conf, tls + "ssl_port: 4568").ssl_port == 4568
+    same_port = settings_of(conf, tls + "ssl_port: 4567\nssl_host: 192.0.2.1")
+    assert (same_port.ssl_port, same_port.ssl_host) == (4567, "192.0.2.1")
+    with_chain = settings_of(conf, tls + f"ssl_chain: {pem}\nssl_sni:\n- :cert: {pem}\n  key: {pem}\n  chain: {pem}\n")
+    assert (with_chain.ssl_chain, with_chain.ssl_sni) == (pem, (CertificateFiles(pem, pem, pem),))
 
 
 @pytest.mark.parametrize("word", ["x509", ":x509"])
-def test_certificates_of_clients_come_by_our_own_tls_or_by_a_proxy(conf: Path, pem: str, word: str) -> None:
-    """Either will do for auth x509."""
+def test_auth_x509_needs_tls_in_econed_or_a_trusted_proxy(conf: Path, pem: str, word: str) -> None:
+    """Both can pass on the client's certificate."""
     assert settings_of(conf, f":auth: {word}\ntrusted_proxies: 127.0.0.1").auth == "x509"
-    own = f"ssl_cert: {pem}\nssl_key: {pem}\nssl_client_ca: {pem}\n"
-    assert settings_of(conf, f":auth: {word}\n{own}").ssl_client_ca == pem
+    tls = f"ssl_cert: {pem}\nssl_key: {pem}\nssl_client_ca: {pem}\n"
+    assert settings_of(conf, f":auth: {word}\n{tls}").ssl_client_ca == pem
 
 
-def test_authorities_of_clients_have_no_effect_without_auth_x509(conf: Path, pem: str) -> None:
-    """Whoever names them should know that certificates are not looked at."""
+def test_ssl_client_ca_without_auth_x509_is_a_warning(conf: Path, pem: str) -> None:
+    """Client certificates are then not checked."""
     conf.write_text(f"ssl_cert: {pem}\nssl_key: {pem}\nssl_client_ca: {pem}\n")
     settings, warnings = load(conf, {})
     assert settings.auth == "ec2"
     assert [str(each) for each in warnings] == [f"{conf}: ssl_client_ca: has no effect, auth is not x509"]
 
 
-def test_instance_types_from_files_need_a_file(conf: Path) -> None:
-    """Otherwise there would be no instance type at all."""
+def test_use_file_templates_needs_instance_types(conf: Path) -> None:
+    """Without them there would be no instance type."""
     (problem,) = problems_of(conf, ":use_file_templates: true\n")
     assert problem.startswith("econe.conf: use_file_templates: expected instance_types")
     types = ":instance_types:\n  :m1.small:\n    :template: m1.small.erb\n"
@@ -389,10 +389,10 @@ def test_instance_types_from_files_need_a_file(conf: Path) -> None:
     assert (settings.use_file_templates, settings.instance_types) == (True, {"m1.small": "m1.small.erb"})
 
 
-def test_a_key_said_twice_is_refused_whichever_way_it_is_spelled(conf: Path) -> None:
-    """No one can tell which was meant."""
+def test_a_key_set_twice_is_refused_in_any_spelling(conf: Path) -> None:
+    """The intended value is unknown."""
     assert problems_of(conf, ":port: 1\nport: 1\nelastic_ips_vnet: 1\nelasticips_vnet_id: 1\n") == [
-        "econe.conf:2: port: said twice, first in line 1",
+        "econe.conf:2: port: set twice, first in line 1",
         "econe.conf:4: elasticips_vnet_id: the same as elastic_ips_vnet in line 3",
     ]
 
@@ -411,29 +411,29 @@ def test_a_key_said_twice_is_refused_whichever_way_it_is_spelled(conf: Path) -> 
     ],
 )
 def test_a_file_that_is_not_yaml_is_refused_with_its_line(conf: Path, text: str | bytes, problem: str) -> None:
-    """Where there is a line to name."""
-    (said,) = problems_of(conf, text)
-    assert said.startswith(problem)
+    """The parser does not report a line for every error."""
+    (message,) = problems_of(conf, text)
+    assert message.startswith(problem)
 
 
-def test_a_file_that_is_not_there_is_a_problem_that_names_it(conf: Path) -> None:
-    """And not a traceback."""
+def test_the_error_for_a_missing_file_names_it(conf: Path) -> None:
+    """It is a `ConfigError`, not a traceback."""
     with pytest.raises(ConfigError, match=re.escape(f"{conf}: cannot be read: No such file or directory")):
         load(conf, {})
 
 
-def test_yaml_tags_run_nothing(conf: Path, tmp_path: Path) -> None:
-    """A tag that names a Python function is a value like any other, and a wrong one."""
+def test_yaml_tags_run_no_code(conf: Path, tmp_path: Path) -> None:
+    """A tag that names a Python function makes the value invalid."""
     proof = tmp_path / "proof"
     problems_of(conf, f"host: !!python/object/apply:os.mkdir ['{proof}']")
     assert not proof.exists()
 
 
-# What is warned of
+# Warnings
 
 
-def test_an_unknown_key_is_a_warning_with_the_key_that_may_have_been_meant(conf: Path) -> None:
-    """The rest of the file counts."""
+def test_an_unknown_key_is_a_warning_that_suggests_a_similar_key(conf: Path) -> None:
+    """The rest of the file is used."""
     conf.write_text("port: 5000\n:prot: 1\nzzz: [1]\n", encoding="utf-8")
     settings, warnings = load(conf, {})
     assert settings.port == 5000
@@ -444,79 +444,79 @@ def test_an_unknown_key_is_a_warning_with_the_key_that_may_have_been_meant(conf:
 
 
 def test_a_ca_file_for_an_unencrypted_oned_is_a_warning(conf: Path) -> None:
-    """It looks like protection and is none."""
+    """The setting suggests a protection that is not there."""
     conf.write_text(f"one_ca_file: {__file__}\n", encoding="utf-8")
     (warning,) = load(conf, {})[1]
     assert str(warning) == f"{conf}: one_ca_file: has no effect, one_xmlrpc is not an https URL"
     assert load(conf, {"ONE_XMLRPC": "https://one.example.org/RPC2"})[1] == ()
 
 
-def test_a_name_of_our_region_that_another_zone_has_is_a_warning(conf: Path) -> None:
-    """It stays the other's."""
+def test_a_region_name_that_regions_assigns_to_another_zone_is_a_warning(conf: Path) -> None:
+    """The name remains that of the other zone."""
     conf.write_text("regions: {b: 'https://b.example.org/'}\nregion_names: [us-east-1, b]\n", encoding="utf-8")
     (warning,) = load(conf, {})[1]
-    assert str(warning) == f"{conf}: region_names: has no effect for a name that regions gives to another zone"
+    assert str(warning) == f"{conf}: region_names: has no effect for a name that regions assigns to another zone"
 
 
-# Around it
+# Environment and defaults
 
 
 def test_one_xmlrpc_of_the_environment_overrides_the_file(conf: Path) -> None:
-    """As for OpenNebula's own tools; an empty variable is not set."""
+    """OpenNebula's own tools do the same; an empty variable counts as not set."""
     text = "one_xmlrpc: http://file:2633/RPC2"
     assert settings_of(conf, text, {"ONE_XMLRPC": "http://env:2633/RPC2"}).one_xmlrpc == ("http://env:2633/RPC2",)
     assert settings_of(conf, text, {"ONE_XMLRPC": ""}).one_xmlrpc == ("http://file:2633/RPC2",)
 
 
-@pytest.mark.parametrize("between", [",", " ", ", ", "\n", " , "])
-def test_one_xmlrpc_of_the_environment_may_name_several(conf: Path, between: str) -> None:
-    """The environment has no lists: commas or blanks stand between them."""
+@pytest.mark.parametrize("separator", [",", " ", ", ", "\n", " , "])
+def test_one_xmlrpc_of_the_environment_may_list_several_urls(conf: Path, separator: str) -> None:
+    """Commas or blanks separate them."""
     urls = ("http://a:2633/RPC2", "https://b/RPC2")
-    assert settings_of(conf, "", {"ONE_XMLRPC": between.join(urls)}).one_xmlrpc == urls
+    assert settings_of(conf, "", {"ONE_XMLRPC": separator.join(urls)}).one_xmlrpc == urls
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("http://a/ ftp://b", "got 'ftp://b'"),
-        ("http://a/,http://a/", "'http://a/' is there twice"),
+        ("http://a/,http://a/", "'http://a/' is listed twice"),
         (",", "got ','"),
         ("http://a/ b c", "got 'b'"),
     ],
 )
-def test_each_url_of_the_environment_is_looked_at(conf: Path, text: str, said: str) -> None:
-    assert said in problems_of(conf, "", {"ONE_XMLRPC": text})[0]
+def test_each_url_of_the_environment_is_validated(conf: Path, text: str, message: str) -> None:
+    assert message in problems_of(conf, "", {"ONE_XMLRPC": text})[0]
 
 
 @pytest.mark.parametrize(
     "text", ["[http://a:2633/RPC2, 'https://b/RPC2']", "\n  - http://a:2633/RPC2\n  - https://b/RPC2"]
 )
-def test_one_xmlrpc_may_name_all_servers_of_a_zone(conf: Path, text: str) -> None:
-    """In the order in which they stand."""
+def test_one_xmlrpc_may_list_all_servers_of_a_zone(conf: Path, text: str) -> None:
+    """Their order is kept."""
     assert settings_of(conf, f":one_xmlrpc: {text}").one_xmlrpc == ("http://a:2633/RPC2", "https://b/RPC2")
 
 
-def test_every_url_of_a_list_is_looked_at_and_none_may_be_there_twice(conf: Path) -> None:
-    """The same server twice would count as two that agree."""
-    said = problems_of(conf, "one_xmlrpc:\n  - http://a/\n  - ftp://b\n  - [c]\n  - http://a/\n")
-    assert [line.partition(", got")[0].partition(": expected")[0] for line in said] == [
+def test_every_url_of_a_list_is_validated_and_may_be_listed_only_once(conf: Path) -> None:
+    """A server listed twice would count as two that agree."""
+    messages = problems_of(conf, "one_xmlrpc:\n  - http://a/\n  - ftp://b\n  - [c]\n  - http://a/\n")
+    assert [line.partition(", got")[0].partition(": expected")[0] for line in messages] == [
         "econe.conf:3: one_xmlrpc",
         "econe.conf:4: one_xmlrpc",
         "econe.conf:5: one_xmlrpc",
     ]
-    assert "'http://a/' is there twice" in said[2]
+    assert "'http://a/' is listed twice" in messages[2]
     assert "got an empty list" in problems_of(conf, "one_xmlrpc: []")[0]
 
 
-def test_the_file_is_below_one_location_or_in_etc_one() -> None:
-    """Self-contained and system-wide installations of OpenNebula."""
+def test_the_default_path_is_below_one_location_or_in_etc_one() -> None:
+    """These are OpenNebula's self-contained and system-wide installations."""
     assert default_path({"ONE_LOCATION": "/opt/one"}) == Path("/opt/one/etc/econe.conf")
     assert default_path({"ONE_LOCATION": ""}) == Path("/etc/one/econe.conf")
     assert default_path({}) == Path("/etc/one/econe.conf")
 
 
 def test_settings_cannot_be_changed(conf: Path) -> None:
-    """Nor can what they hold."""
+    """The collections in them are immutable too."""
     settings: Any = settings_of(conf, "regions: {a: 'https://a/'}")
     with pytest.raises(FrozenInstanceError):
         settings.port = 1
@@ -526,19 +526,19 @@ def test_settings_cannot_be_changed(conf: Path) -> None:
 
 @pytest.mark.parametrize("key", [*KEYS, "elastic_ips_vnet"])
 def test_every_key_is_documented_in_the_file_and_in_the_reference(key: str) -> None:
-    """etc/econe.conf has it, commented out or not; docs/configuration.md has a row for it."""
+    """etc/econe.conf has it, perhaps commented out; docs/configuration.md has a row for it."""
     assert re.search(
         rf"^#?:{key}:|\b{key} is another name of this key", (ROOT / "etc/econe.conf").read_text("utf-8"), re.M
     )
     assert re.search(rf"^\|[^|]*`{key}`", (ROOT / "docs/configuration.md").read_text("utf-8"), re.M)
 
 
-def test_the_reference_gives_the_defaults_that_hold() -> None:
-    """For every key that has one."""
+def test_the_reference_gives_the_actual_defaults() -> None:
+    """Every key with a default is compared."""
     rows = re.findall(r"^\| `(\w+)`.*?\| .+? \| `(.+?)` \|", (ROOT / "docs/configuration.md").read_text("utf-8"), re.M)
-    documented = {key: default for key, default in rows if key in KEYS}
+    documented = {key: text for key, text in rows if key in KEYS}
     defaults = {key: getattr(Settings(), key) for key in documented}
-    assert documented == {key: _written(value) for key, value in defaults.items()}
+    assert documented == {key: _in_yaml(value) for key, value in defaults.items()}
     assert set(KEYS) - set(documented) == {
         "ssl_server", "ssl_cert", "ssl_key", "ssl_chain", "ssl_port", "ssl_host", "ssl_sni", "ssl_client_ca",
         "trusted_proxies", "upload_share", "log_file", "admin_port", "one_ca_file", "regions", "region_names",
@@ -546,7 +546,7 @@ def test_the_reference_gives_the_defaults_that_hold() -> None:
     }  # fmt: skip
 
 
-def _written(value: object) -> str:
+def _in_yaml(value: object) -> str:
     """Return a default as econe.conf writes it."""
     if value is None or isinstance(value, bool):
         return str(bool(value)).lower()
@@ -555,10 +555,10 @@ def _written(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def test_automatic_workers_are_no_more_than_there_are_calls_to_oned(
+def test_automatic_workers_are_limited_by_the_concurrent_calls_to_oned(
     conf: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A machine with many processors is no mistake; a number that somebody wrote is taken at its word."""
+    """Many processors are not an error; an explicit number of workers that is too high is."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(16)))
     assert settings_of(conf, "workers: auto").workers == Settings().one_calls
     assert settings_of(conf, "workers: auto\none_calls: 12").workers == 12
@@ -566,21 +566,21 @@ def test_automatic_workers_are_no_more_than_there_are_calls_to_oned(
         settings_of(conf, "workers: 16")
 
 
-# Its text, for processes that are to agree on it
+# The text, passed to processes that must use the same configuration
 
 
-def test_what_was_read_once_can_be_handed_on_whatever_stands_in_the_file_by_then(conf: Path) -> None:
-    """Errors and warnings name the file all the same."""
+def test_a_source_is_loaded_independently_of_later_changes_to_the_file(conf: Path) -> None:
+    """Errors and warnings still name the file."""
     conf.write_text(":workers: 3\n:prot: 1\n", "utf-8")
     source = loading.read(conf)
     conf.write_text(":workers: many\n", "utf-8")
-    settings, findings = loading.load(source, {})
+    settings, warnings = loading.load(source, {})
     assert settings.workers == 3
-    assert [(finding.place, finding.line) for finding in findings] == [(str(conf), 2)]
+    assert [(warning.place, warning.line) for warning in warnings] == [(str(conf), 2)]
 
 
-def test_a_file_that_cannot_be_read_is_an_error_before_anything_else_is(tmp_path: Path) -> None:
-    """Not there, or no text."""
+def test_an_unreadable_file_is_an_error(tmp_path: Path) -> None:
+    """It is missing, or not text."""
     with pytest.raises(ConfigError, match="cannot be read: No such file"):
         loading.read(tmp_path / "none.conf")
     (tmp_path / "bytes.conf").write_bytes(b"\xff\xfe")
