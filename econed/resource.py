@@ -56,7 +56,6 @@ if TYPE_CHECKING:
 
 _VERSION = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 _FORM = b"application/x-www-form-urlencoded"
-_WITH_A_FILE = "UploadImage"
 _GONE = "ClientGone"
 """What the log and the metrics say of a request whose client went away before it had the answer."""
 
@@ -210,7 +209,7 @@ class _Exchange:
         self._begin()
         action, version = _asked(pairs)
         route = self._service.dispatcher.find(action)
-        if self._request.upload is not None and action != _WITH_A_FILE:
+        if self._request.upload is not None and not route.action.takes_file:
             raise _unsupported_body()
         await budget.spend(work)
         parameters = decode(route.operation, pairs, required=route.required)

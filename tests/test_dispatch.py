@@ -220,3 +220,7 @@ def test_only_describing_actions_may_be_broken_off() -> None:
     assert {found.name for found in all_actions() if found.only_reads} == {
         found.name for found in all_actions() if found.name.startswith("Describe")
     }
+
+
+def test_upload_image_alone_takes_a_file() -> None:
+    assert [found.name for found in all_actions() if found.takes_file] == ["UploadImage"]

@@ -59,7 +59,8 @@ class Action:
     `accepts` are the parameters it carries out, by member name. `ignores` are dotted paths of members that are
     knowingly not acted on; `as_is` are members of which one value is taken, because it asks for what OpenNebula does
     anyway. Everything else that Amazon's model knows is refused. `missing` has the code and message of the error for
-    a required parameter that is not given, where it is not EC2's MissingParameter.
+    a required parameter that is not given, where it is not EC2's MissingParameter. `takes_file` says that the request
+    may carry a file, as `multipart/form-data`.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Action:
     ignores: frozenset[str]
     as_is: Mapping[str, object]
     missing: Mapping[str, tuple[str, str]]
+    takes_file: bool = False
 
     @property
     def only_reads(self) -> bool:
@@ -91,15 +93,16 @@ def action(
     ignores: Sequence[str] = (),
     as_is: Mapping[str, object] = MappingProxyType({}),
     missing: Mapping[str, tuple[str, str]] = MappingProxyType({}),
+    takes_file: bool = False,
 ) -> Callable[[_F], _F]:
     """Mark an `async def` as the EC2 action of the same name (`run_instances` is RunInstances).
 
     Its keyword-only parameters are the members it carries out, those without a default are required; a TypedDict as a
-    parameter's type names the members of that structure. `ignores`, `as_is` and `missing` are as in `Action`.
+    parameter's type names the members of that structure. The other arguments are as in `Action`.
     """
 
     def describe(run: _F) -> _F:
-        described = (frozenset(ignores), MappingProxyType(dict(as_is)), MappingProxyType(dict(missing)))
+        described = (frozenset(ignores), MappingProxyType(dict(as_is)), MappingProxyType(dict(missing)), takes_file)
         setattr(run, _ATTRIBUTE, described)
         return run
 
@@ -131,7 +134,7 @@ def actions_of(*modules: object) -> tuple[Action, ...]:
 
 
 def _describe(run: Any) -> Action:
-    ignores, as_is, missing = getattr(run, _ATTRIBUTE)
+    ignores, as_is, missing, takes_file = getattr(run, _ATTRIBUTE)
     parameters = [p for p in inspect.signature(run).parameters.values() if p.kind is p.KEYWORD_ONLY]
     # The result's type is imported for the type checker only, so the parameters' types are looked up without it.
     unresolved = SimpleNamespace(__annotations__={p.name: p.annotation for p in parameters})
@@ -144,6 +147,7 @@ def _describe(run: Any) -> Action:
         ignores=ignores,
         as_is=as_is,
         missing=missing,
+        takes_file=takes_file,
     )
 
 

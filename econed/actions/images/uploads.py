@@ -30,7 +30,7 @@ FORGOTTEN_AGE = 7 * ORPHAN_AGE
 """Seconds after which a file is removed whose user nobody looks after: he may have been deleted."""
 
 
-@action()
+@action(takes_file=True)
 async def upload_image(call: Call) -> dict[str, Any]:
     """Make an image of the file that comes with the request, and return the id to register it by (RegisterImage).
 
