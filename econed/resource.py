@@ -6,7 +6,6 @@ else.
 
 from __future__ import annotations
 
-import re
 import uuid
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping
@@ -22,12 +21,11 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
-from econed.actions.call import Call, dry_run_succeeded
+from econed.actions.call import Call
 from econed.actions.pacing import PARAMETER, Pacer, WorkBudget
 from econed.actions.shared_reads import SharedReads
 from econed.answers import failure
 from econed.auth.sigv4 import signed_region
-from econed.dispatch import Route
 from econed.errors import EC2Error
 from econed.http.computations import Computing
 from econed.http.limits import Limits
@@ -35,13 +33,12 @@ from econed.http.malloc import trim
 from econed.http.response import ALLOWED, PRODUCED_FROM, Answer, Response
 from econed.http.response_memory import AnswerMemory
 from econed.http.work_in_progress import WorkInProgress
+from econed.pipeline import Invocation, unsupported_body
 from econed.telemetry.access_log import Access, call_logger
 from econed.telemetry.log_lines import harmless
 from econed.telemetry.metrics import Metrics
 from econed.telemetry.observed_calls import ObservedOpenNebula, Tally
 from econed.wire.encoder import Encoder, ResponseBody, encode_error
-from econed.wire.parameters import decode
-from econed.wire.query import Pairs, single_value
 from econed.wire.signed_request import SignedRequest
 
 if TYPE_CHECKING:
@@ -54,7 +51,6 @@ if TYPE_CHECKING:
     from econed.opennebula.file_templates import FileTypes
     from econed.user import User
 
-_VERSION = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 _FORM = b"application/x-www-form-urlencoded"
 _GONE = "ClientGone"
 """What the log and the metrics say of a request whose client went away before it had the answer."""
@@ -207,47 +203,40 @@ class _Exchange:
         user = await self._caller(signed)
         self._user = user.name
         self._begin()
-        action, version = _asked(pairs)
-        route = self._service.dispatcher.find(action)
-        if self._request.upload is not None and not route.action.takes_file:
-            raise _unsupported_body()
         await budget.spend(work)
-        parameters = decode(route.operation, pairs, required=route.required)
-        dry_run = parameters.pop("DryRun", False)
-        admitted = route.admitted(parameters)
-        call = Call.of(
-            user,
-            ObservedOpenNebula(
-                self._service.one, self._service.clock, self._tally, call_logger(self._service.log, self._id)
-            ),
-            self._service.on_read,
-            settings=self._service.settings,
-            clock=self._service.clock,
-            in_thread=self._computing.of(user.name),
-            scripts=self._service.scripts,
-            budget=budget,
-            endpoint=endpoint(self._request, self._peer.is_secure, self._service.settings.ssl_server),
-            request_id=self._id,
-            file_types=self._service.file_types,
-            parameters=admitted,
-            shared=self._service.shared,
-            upload=self._request.upload,
-            fetcher=self._service.fetcher,
-            signed_region=signed_region(signed),
-        )
-        if dry_run:
-            call = call.as_dry_run()
-        body = self._service.encoder.body(route.operation, version=version, request_id=self._id)
-        result = await self._result(route, call)
+        invocation = Invocation.of(self._service.dispatcher, self._call(user, signed, budget), pairs)
+        body = invocation.body(self._service.encoder)
+        result = await self._result(invocation)
         if isinstance(result, AsyncGenerator):
             return await self._begun(self._pieces(result, body))
         pieces = await self._encoded(body, result or {})
         pieces.append(body.end())
         length = sum(map(len, pieces))
-        if length >= PRODUCED_FROM and route.action.only_reads:
+        if length >= PRODUCED_FROM and invocation.route.action.only_reads:
             self._memory.check_room(self._user)
         self._hold(length)
         return Answer(200, pieces)
+
+    def _call(self, user: User, signed: SignedRequest, budget: WorkBudget) -> Call:
+        """Return the call of this request, without the parameters of its action."""
+        service = self._service
+        return Call.of(
+            user,
+            ObservedOpenNebula(service.one, service.clock, self._tally, call_logger(service.log, self._id)),
+            service.on_read,
+            settings=service.settings,
+            clock=service.clock,
+            in_thread=self._computing.of(user.name),
+            scripts=service.scripts,
+            budget=budget,
+            endpoint=endpoint(self._request, self._peer.is_secure, service.settings.ssl_server),
+            request_id=self._id,
+            file_types=service.file_types,
+            shared=service.shared,
+            upload=self._request.upload,
+            fetcher=service.fetcher,
+            signed_region=signed_region(signed),
+        )
 
     async def _begun(self, sets: AsyncGenerator[deque[bytes], None]) -> Answer:
         """Return an answer as far as it is made before its status goes out: what is short is whole by then.
@@ -299,18 +288,13 @@ class _Exchange:
         self._limits.check_rate(user.name)
         return user
 
-    async def _result(self, route: Route, call: Call) -> Result | Parts:
-        """Run an action to its end: one that changes something is not broken off when the client goes."""
-        running = Deferred.fromCoroutine(route.action.run(call, **route.action.keywords(call.parameters)))
-        if not route.action.only_reads:
+    async def _result(self, invocation: Invocation) -> Result | Parts:
+        """Run an action to its end: one that changes something is not cancelled when the client disconnects."""
+        running = Deferred.fromCoroutine(invocation.run())
+        if not invocation.route.action.only_reads:
             self._changing = running
             running = self._changes.shielded(running)
         result: Result | Parts = await running
-        if call.dry_run:
-            if isinstance(result, AsyncGenerator):
-                async with aclosing(result):
-                    await anext(result)
-            raise dry_run_succeeded()
         return result
 
     async def _encoded(self, body: ResponseBody, part: Mapping[str, Any]) -> deque[bytes]:
@@ -363,7 +347,7 @@ def signed_request(request: RawRequest, certificate: bytes | None = None) -> Sig
     fields = None if request.upload is None else request.upload.fields
     body = request.content.read()
     if body and request.media_type != _FORM:
-        raise _unsupported_body()
+        raise unsupported_body()
     path, _, query = request.uri.partition(b"?")
     headers = tuple(
         (name.decode("latin-1").lower(), value)
@@ -379,18 +363,3 @@ def endpoint(request: RawRequest, is_secure: bool, ssl_server: str | None) -> st
         return ssl_server
     host = request.getHeader(b"host") or request.getRequestHostname()
     return f"{'https' if is_secure else 'http'}://{host.decode('latin-1')}"
-
-
-def _unsupported_body() -> EC2Error:
-    return EC2Error("UnsupportedMediaType", "A body has to be application/x-www-form-urlencoded.", 415)
-
-
-def _asked(pairs: Pairs) -> tuple[str, str]:
-    action, version = single_value(pairs, "Action"), single_value(pairs, "Version")
-    if not action:
-        raise EC2Error("MissingAction", "The request must contain the parameter Action")
-    if not version:
-        raise EC2Error("MissingParameter", "The request must contain the parameter Version")
-    if not _VERSION.fullmatch(version):
-        raise EC2Error("NoSuchVersion", "The requested version of service AmazonEC2 does not exist")
-    return action, version

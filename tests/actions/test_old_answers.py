@@ -8,21 +8,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lxml import etree
 
 from econed.answers import failure
-from econed.catalogue import all_actions
 from econed.config.settings import Settings
-from econed.dispatch import Dispatcher
 from econed.errors import EC2Error, OpenNebulaError
-from econed.wire.encoder import Encoder, encode_error
-from econed.wire.model import Model
-from econed.wire.parameters import decode
-from tests.support.cloud import Cloud, whole
+from econed.wire.encoder import encode_error
+from tests.support.cloud import Cloud, body_of
 
 ROOT = Path(__file__).parents[2]
 ANSWERS = [json.loads(line) for line in (ROOT / "tests/data/legacy/answers.jsonl").read_text("utf-8").splitlines()]
@@ -37,18 +33,14 @@ class Now:
     """The cloud on which the old calls are made again, and how what they name is called there."""
 
     cloud: Cloud
-    dispatcher: Dispatcher
     addresses: dict[str, str]
 
     def answer(self, action: str, params: dict[str, str]) -> tuple[int, bytes]:
         """Make a call as an old client wrote it; return the status and the body."""
         call = self.cloud.call_as("alice")
         try:
-            route = self.dispatcher.find(action)
             pairs = [(name, self.addresses.get(value, value)) for name, value in params.items()]
-            admitted = route.admitted(decode(route.operation, pairs, required=route.required))
-            result = self.cloud.result(whole(route.action, replace(call, parameters=admitted)))
-            body = Encoder().encode(route.operation, result, version="2014-10-01", request_id="r")
+            body = self.cloud.result(body_of(call, action, pairs, version="2014-10-01"))
         except (EC2Error, OpenNebulaError) as error:
             told = failure(error).answer
             return told.status, encode_error(told.code, told.message, "r")
@@ -74,7 +66,7 @@ def leaves(body: str | bytes) -> Iterator[tuple[str, str]]:
 def differences() -> set[tuple[str, str]]:
     """Make all calls again; return the elements with a text that were in an old answer and are not in ours."""
     cloud = Cloud("5.12", settings=Settings(elasticips_vnet_id=ELASTIC_IPS))
-    now = Now(cloud, Dispatcher(Model.load(), all_actions()), {"opennebula": "default"})
+    now = Now(cloud, {"opennebula": "default"})
     found: set[tuple[str, str]] = set()
     for old in ANSWERS:
         status, body = now.answer(old["action"], old["params"])

@@ -45,7 +45,10 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         ),
         *("telemetry", "config", "wire", "opennebula"),
     ),
-    "resource": ("dispatch", "answers", "http", "actions", "auth", "telemetry", "config", "wire", "opennebula"),
+    "resource": (
+        *("pipeline", "dispatch", "answers", "http", "actions", "auth", "telemetry", "config", "wire", "opennebula"),
+    ),
+    "pipeline": ("dispatch", "actions", "wire"),
     "dispatch": ("actions", "wire"),
     "answers": ("auth",),
     "catalogue": ("actions",),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 from functools import cache
 from ipaddress import IPv4Address
 from typing import Any, TypeVar, cast
@@ -18,8 +17,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from econed.actions.action import Action
-from econed.actions.call import Call, dry_run_succeeded
+from econed.actions.call import Call
 from econed.actions.pacing import Pacer, WorkBudget
 from econed.actions.shared_reads import SharedReads
 from econed.answers import failure
@@ -32,13 +30,13 @@ from econed.interfaces import IOpenNebula, IScripts
 from econed.opennebula.file_templates import FileTypes
 from econed.opennebula.long_documents import LongDocuments
 from econed.opennebula.methods import is_read_only
+from econed.pipeline import Invocation
 from econed.sandbox.backend import SandboxBackend
 from econed.sandbox.demo_cloud import populate
 from econed.sandbox.oned import LoggedCall, Oned
 from econed.user import User
 from econed.wire.encoder import Encoder
 from econed.wire.model import Model
-from econed.wire.parameters import decode
 
 _T = TypeVar("_T")
 
@@ -83,6 +81,11 @@ def _model() -> Model:
 @cache
 def _dispatcher() -> Dispatcher:
     return Dispatcher(_model(), all_actions())
+
+
+@cache
+def _encoder() -> Encoder:
+    return Encoder()
 
 
 class Cloud:
@@ -188,10 +191,7 @@ class Cloud:
 
 
 async def perform(call: Call, action: str, parameters: dict[str, Any]) -> dict[str, Any]:
-    """Make an EC2 call as boto3 would and return the response as boto3 reads it; raises the `EC2Error` it would get.
-
-    It does what `econed.resource` does between authentication and HTTP, with a client around it.
-    """
+    """Make an EC2 call as boto3 would and return the response as boto3 reads it; raises the `EC2Error` it would get."""
     client = _amazon().operation_model(action)
     sent = create_serializer("ec2", include_validation=False).serialize_to_request(parameters, client)["body"]
     return await perform_pairs(call, action, _texts(sent))
@@ -199,29 +199,24 @@ async def perform(call: Call, action: str, parameters: dict[str, Any]) -> dict[s
 
 async def perform_pairs(call: Call, action: str, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """Make an EC2 call with any pairs of a query, and return the response as boto3 reads it."""
-    route = _dispatcher().find(action)
-    client = _amazon().operation_model(action)
-    admitted = route.admitted(decode(route.operation, pairs, required=route.required))
     try:
-        result = await whole(route.action, replace(call, parameters=admitted))
+        return _read(_amazon().operation_model(action), await body_of(call, action, pairs))
     except OpenNebulaError as error:
         raise failure(error).answer from error
-    if call.dry_run:
-        raise dry_run_succeeded()
-    return _read(client, Encoder().encode(route.operation, result, version=VERSION, request_id=REQUEST_ID))
 
 
-async def whole(action: Action, call: Call) -> dict[str, Any]:
-    """Carry out an action and return its whole result, also where it comes in parts."""
-    result = await action.run(call, **action.keywords(call.parameters))
-    if not isinstance(result, AsyncGenerator):
-        return dict(result or {})
-    whole_result: dict[str, Any] = {}
-    async with aclosing(result) as parts:
-        async for part in parts:
-            for name, value in part.items():
-                whole_result[name] = [*whole_result[name], *value] if name in whole_result else value
-    return whole_result
+async def body_of(call: Call, action: str, pairs: Sequence[tuple[str, str]], version: str = VERSION) -> bytes:
+    """Send an EC2 call through the daemon's pipeline and return the body of the response, also where it is in parts."""
+    named = [(name, value) for name, value in pairs if name not in ("Action", "Version")]
+    invocation = Invocation.of(_dispatcher(), call, (("Action", action), ("Version", version), *named))
+    body = invocation.body(_encoder())
+    result = await invocation.run()
+    if isinstance(result, AsyncGenerator):
+        async with aclosing(result) as parts:
+            pieces = [piece async for part in parts for piece in body.slices(part)]
+    else:
+        pieces = list(body.slices(result or {}))
+    return b"".join((*pieces, body.end()))
 
 
 def _read(client: OperationModel, body: bytes) -> dict[str, Any]:
