@@ -21,7 +21,7 @@ DEMO := $(VENV)/.demo-installed
 TEST := $(VENV)/.test-installed
 FLOOR := $(FLOOR_VENV)/.test-installed
 
-.PHONY: help demo serve test lint test-live soak attacks test-botocore-floor wheel deb deps clean
+.PHONY: help demo serve test test-fast lint test-live soak attacks test-botocore-floor wheel deb deps clean
 .DELETE_ON_ERROR:
 
 help: ## say what there is
@@ -36,6 +36,9 @@ serve: $(DEMO) ## leave such a server running, for the aws cli (PORT=4567, VERBO
 
 test: lint $(TEST) ## ruff, mypy and the whole test suite
 	$(VENV)/bin/python -m pytest $(PYTEST)
+
+test-fast: $(TEST) ## the tests that are not marked slow, in less than two minutes
+	$(VENV)/bin/python -m pytest -n 2 --dist worksteal -m "not live and not slow"
 
 lint: $(TEST) ## ruff and mypy alone
 	$(VENV)/bin/ruff check

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import signal
+from pathlib import Path
+
+import pytest
+
+SLOW = ("e2e", "packages", "soak")
+"""The directories whose tests are all marked `slow`; a module elsewhere says `pytestmark = pytest.mark.slow`."""
 
 
 def pytest_sessionstart() -> None:
@@ -12,3 +18,11 @@ def pytest_sessionstart() -> None:
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests in the directories of `SLOW`."""
+    root = Path(__file__).parent
+    for item in items:
+        if item.path.relative_to(root).parts[0] in SLOW:
+            item.add_marker(pytest.mark.slow)

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 STUB = Path(__file__).parent / "support" / "firewall.py"
 SCRIPTS = Path(__file__).parent.parent / "etc" / "elastic-ips"
 TOOLS = ("sh", "dirname", "grep", "cat")

@@ -17,6 +17,8 @@ from botocore.config import Config
 from tests.support.ports import free_port
 from tests.support.running import LONG, Running, finished, running, twistd
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent
 SANDBOX = ("econe", "--sandbox", "--listen", "tcp:0:interface=127.0.0.1")
 

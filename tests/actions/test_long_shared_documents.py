@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar
 
+import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
@@ -19,6 +20,8 @@ from econed.xmlrpc.proxy import OnedProxy, oned_endpoint
 from econed.xmlrpc_backend import CallLimits, XMLRPCBackend
 from tests.support.cloud import Cloud, perform
 from tests.support.reactor_turns import wait_until
+
+pytestmark = pytest.mark.slow
 
 T = TypeVar("T")
 MIB = 1024 * 1024

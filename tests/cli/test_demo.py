@@ -12,6 +12,8 @@ import pytest
 from econed.cli.sandbox_server import FORMS, sandbox_server
 from tests.support.running import command, finished, running
 
+pytestmark = pytest.mark.slow
+
 CALLS = (
     "DescribeImages",
     "CreateKeyPair",

@@ -18,6 +18,8 @@ from tests.support.processes import until
 from tests.support.running import LONG, command, running
 from tests.support.tools import require_tool
 
+pytestmark = pytest.mark.slow
+
 
 def environment(lines: list[str]) -> dict[str, str]:
     """Return the variables that the export lines set."""

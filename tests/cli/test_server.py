@@ -21,6 +21,8 @@ from econed.process.pid_file import DaemonProcess, PidFile
 from tests.support import certificates, processes
 from tests.support.ports import free_port
 
+pytestmark = pytest.mark.slow
+
 TIMEOUT = 30.0
 
 

@@ -33,6 +33,8 @@ from tests.support.reactor_turns import one_turn, wait_until, wait_until_unchang
 from tests.support.serving import Client, Server, connected, get, signed
 from tests.support.twisted_privates import unsent_bytes
 
+pytestmark = pytest.mark.slow
+
 SETS = 4
 MACHINES = SETS * SET_SIZE
 READERS = 10

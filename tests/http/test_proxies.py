@@ -39,6 +39,8 @@ from tests.support.processes import until
 from tests.support.proxies import NAMES, Files, Proxy, Way
 from tests.support.tools import require_tool
 
+pytestmark = pytest.mark.slow
+
 PATH = "/cloud/ec2/"
 CLIENT = "127.0.0.9"
 """An address of loopback that is no proxy's."""

@@ -30,6 +30,8 @@ from tests.support.furnished_cloud import FurnishedCloud
 from tests.support.ports import free_port
 from tests.support.processes import STARTING, until
 
+pytestmark = pytest.mark.slow
+
 WORKERS = 2
 
 

@@ -19,6 +19,8 @@ from tests.support.scans import sslscan, testssl
 from tests.support.tools import require_tool
 from tests.test_plugin import environment
 
+pytestmark = pytest.mark.slow
+
 AUTHORITY = Authority()
 KEYS: dict[str, Callable[[], PrivateKey]] = {"rsa": rsa_key, "ec": ec_key}
 VULNERABILITIES = {

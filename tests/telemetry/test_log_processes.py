@@ -22,6 +22,8 @@ from tests.support.processes import STARTING, STOPPING, Process, until
 from tests.support.running import finished, twistd
 from tests.support.tools import require_tool
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parent.parent.parent
 SANDBOX = ("econe", "--sandbox", "--sandbox-user", "alice:secret", "--listen", "tcp:0:interface=127.0.0.1")
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} \[\S+( \d+)?\] .+|\t.+")

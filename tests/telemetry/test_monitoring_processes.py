@@ -26,6 +26,8 @@ from tests.support.ports import free_port
 from tests.support.processes import STARTING, Process, until
 from tests.support.raw_oned import RawOned
 
+pytestmark = pytest.mark.slow
+
 Numbers = Mapping[tuple[Any, ...], float]
 
 AWAY = 60.0

@@ -32,6 +32,8 @@ from tests.support.clients import boto, refusal
 from tests.support.econed_process import Econed, Person, twistd
 from tests.support.processes import Process
 
+pytestmark = pytest.mark.slow
+
 READERS, WRITERS = 3, 4
 WRITES = 12
 BEFORE_THE_FALL = 10

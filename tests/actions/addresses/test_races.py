@@ -23,6 +23,8 @@ from tests.support.addresses import FIRST, NETWORK, SECOND, AddressCloud
 from tests.support.cloud import perform
 from tests.support.delayed_oned import DelayedOned, DyingOned
 
+pytestmark = pytest.mark.slow
+
 STEPS = 10
 """Calls to oned that each of the actions makes at most."""
 

@@ -20,6 +20,8 @@ from tests.actions.volumes.test_volumes import ZONE, begin, image, instance, lis
 from tests.support.cloud import Cloud
 from tests.support.delayed_oned import DelayedOned, DyingOned
 
+pytestmark = pytest.mark.slow
+
 LONG = 120.0
 
 
