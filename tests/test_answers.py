@@ -17,7 +17,7 @@ from econed.errors import (
     XmlRpcFault,
 )
 from tests.support.cloud import Cloud
-from tests.support.serving import Server, asked, get, signed
+from tests.support.serving import Server, get, send_request, signed
 
 SECRET = "/var/lib/one/secret of alice"
 
@@ -87,12 +87,12 @@ def test_a_user_who_was_removed_after_their_signature_was_verified_is_refused_as
 async def test_a_removed_user_is_told_the_same_before_and_after_econed_has_noticed() -> None:
     server = Server(Settings())
     try:
-        first = await asked(server, get(server, signed(server, Action="DescribeInstances")))
+        first = await send_request(server, get(server, signed(server, Action="DescribeInstances")))
         assert first.status == 200
         server.cloud.oneadmin("one.user.delete", server.cloud.user("alice").id)
         answers = []
         for _ in range(5):
-            client = await asked(server, get(server, signed(server, Action="DescribeInstances")))
+            client = await send_request(server, get(server, signed(server, Action="DescribeInstances")))
             answers.append((client.status, client.code))
             server.cloud.clock.advance(1)
         assert answers == [(401, "AuthFailure")] * 5

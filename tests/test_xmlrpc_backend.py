@@ -36,7 +36,7 @@ from econed.telemetry.observed_calls import ObservedOpenNebula
 from econed.xmlrpc.proxy import OnedProxy, oned_endpoint
 from econed.xmlrpc_backend import CallLimits, XMLRPCBackend
 from tests.support.certificates import server_options
-from tests.support.oned_stubs import Behaviour, OnedStub, StubConnection, reply, says
+from tests.support.oned_stubs import Behaviour, OnedStub, StubConnection, reply, replying
 
 T = TypeVar("T")
 DEFAULT = CallLimits()
@@ -156,7 +156,7 @@ async def test_a_backend_is_an_opennebula(harness: BackendHarness) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_a_call_carries_the_users_session_and_its_arguments(harness: BackendHarness) -> None:
-    server = harness.serve(modern(says(True, 42, 0)))
+    server = harness.serve(modern(replying(True, 42, 0)))
     made = await harness.backend(server.url).call("alice", "one.template.instantiate", 5, "wéb", True, 'A="<&>"', False)
     assert made == 42
     assert server.calls == [PROBE, "one.template.instantiate"]
@@ -165,14 +165,14 @@ async def test_a_call_carries_the_users_session_and_its_arguments(harness: Backe
 
 @pytest_twisted.ensureDeferred
 async def test_nobody_is_serveradmin_himself(harness: BackendHarness) -> None:
-    server = harness.serve(modern(says(True, "7.4.0", 0)))
+    server = harness.serve(modern(replying(True, "7.4.0", 0)))
     assert await harness.backend(server.url).call(None, "one.system.version") == "7.4.0"
     assert server.asking[-1].arguments == (token(None),)
 
 
 @pytest_twisted.ensureDeferred
 async def test_the_request_names_host_and_path_of_the_url(harness: BackendHarness) -> None:
-    server = harness.serve(modern(says(True, 1, 0)))
+    server = harness.serve(modern(replying(True, 1, 0)))
     await harness.backend(server.url).call("alice", "one.vm.action", "resume", 1)
     assert server.asking[-1].head[0] == b"POST /RPC2 HTTP/1.0"
     assert b"Host: " + server.url.split("/")[2].encode() in server.asking[-1].head
@@ -180,7 +180,7 @@ async def test_the_request_names_host_and_path_of_the_url(harness: BackendHarnes
 
 @pytest_twisted.ensureDeferred
 async def test_a_document_is_parsed(harness: BackendHarness) -> None:
-    server = harness.serve(modern(says(True, "<VM><ID>7</ID><NAME><![CDATA[a<b]]></NAME></VM>", 0)))
+    server = harness.serve(modern(replying(True, "<VM><ID>7</ID><NAME><![CDATA[a<b]]></NAME></VM>", 0)))
     root = await harness.backend(server.url).document("alice", "one.vm.info", 7, False)
     assert (root.tag, root.findtext("ID"), root.findtext("NAME")) == ("VM", "7", "a<b")
 
@@ -188,11 +188,11 @@ async def test_a_document_is_parsed(harness: BackendHarness) -> None:
 @pytest_twisted.ensureDeferred
 async def test_small_answers_are_decoded_at_once_and_large_ones_in_a_thread(harness: BackendHarness) -> None:
     text = "x" * 300_000
-    server = harness.serve(modern(says(True, f"<VM><A>{text}</A></VM>", 0)))
+    server = harness.serve(modern(replying(True, f"<VM><A>{text}</A></VM>", 0)))
     backend = harness.backend(server.url)
     assert (await backend.document("alice", "one.vm.info", 7, False)).findtext("A") == text
     assert harness.in_threads == 1
-    server.behaviour = modern(says(True, "<VM/>", 0))
+    server.behaviour = modern(replying(True, "<VM/>", 0))
     await backend.document("alice", "one.vm.info", 7, False)
     assert harness.in_threads == 1
 
@@ -207,7 +207,7 @@ async def test_with_the_reactors_own_threads_a_large_answer_is_read_too(harness:
 
 @pytest_twisted.ensureDeferred
 async def test_a_refusal_has_oneds_code_and_is_not_asked_for_again(harness: BackendHarness) -> None:
-    server = harness.serve(modern(says(False, "[one.vm.info] Error getting virtual machine [9].", 1024, 9, -1)))
+    server = harness.serve(modern(replying(False, "[one.vm.info] Error getting virtual machine [9].", 1024, 9, -1)))
     error = await failure_of(harness.backend(server.url).document("alice", "one.vm.info", 9, False))
     assert isinstance(error, OpenNebulaRefusal)
     assert (error.method, error.code) == ("one.vm.info", 1024)
@@ -219,7 +219,7 @@ async def test_a_refusal_has_oneds_code_and_is_not_asked_for_again(harness: Back
 async def test_a_text_that_xml_rpc_cannot_carry_is_refused_before_anything_is_sent(
     harness: BackendHarness, text: str
 ) -> None:
-    server = harness.serve(modern(says(True, 1, 0)))
+    server = harness.serve(modern(replying(True, 1, 0)))
     error = await failure_of(harness.backend(server.url).call("alice", "one.vm.rename", 1, text))
     assert isinstance(error, OpenNebulaRefusal)
     assert error.code == 4096
@@ -231,7 +231,7 @@ async def test_a_text_that_xml_rpc_cannot_carry_is_refused_before_anything_is_se
 async def test_a_value_that_is_no_number_of_oneds_is_refused_before_anything_is_sent(
     harness: BackendHarness, number: object
 ) -> None:
-    server = harness.serve(modern(says(True, 1, 0)))
+    server = harness.serve(modern(replying(True, 1, 0)))
     error = await failure_of(harness.backend(server.url).call("alice", "one.vm.action", "resume", number))
     assert isinstance(error, OpenNebulaRefusal)
     assert server.calls == []
@@ -244,7 +244,7 @@ async def test_a_value_that_is_no_number_of_oneds_is_refused_before_anything_is_
 async def test_the_form_that_oned_takes_is_found_out_with_the_first_call_and_remembered(
     harness: BackendHarness,
 ) -> None:
-    server = harness.serve(taking(CipherForm.ZERO_IV, says(True, 1, 0)))
+    server = harness.serve(taking(CipherForm.ZERO_IV, replying(True, 1, 0)))
     backend = harness.backend(server.url)
     for _ in range(3):
         assert await backend.call("alice", "one.vm.action", "resume", 1) == 1
@@ -258,7 +258,7 @@ async def test_whom_oned_does_not_know_is_told_from_a_server_account_that_it_doe
     harness: BackendHarness, user: str | None, is_the_daemons_fault: bool
 ) -> None:
     """The one is the caller's business (AuthFailure), the other the administrator's (InternalError)."""
-    server = harness.serve(modern(says(*REFUSED)))
+    server = harness.serve(modern(replying(*REFUSED)))
     error = await failure_of(harness.backend(server.url).call(user, "one.vm.action", "resume", 1))
     assert isinstance(error, OpenNebulaRefusal)
     assert error.code == 256
@@ -268,14 +268,14 @@ async def test_whom_oned_does_not_know_is_told_from_a_server_account_that_it_doe
 
 @pytest_twisted.ensureDeferred
 async def test_credentials_that_oned_takes_in_no_form_are_the_daemons_fault(harness: BackendHarness) -> None:
-    server = harness.serve(says(*REFUSED))
+    server = harness.serve(replying(*REFUSED))
     error = await failure_of(harness.backend(server.url).call("alice", "one.vm.action", "resume", 1))
     assert isinstance(error, ServerAccountRefused)
 
 
 @pytest_twisted.ensureDeferred
 async def test_many_first_calls_find_it_out_together(harness: BackendHarness) -> None:
-    server = harness.serve(taking(CipherForm.ZERO_IV, says(True, 1, 0)))
+    server = harness.serve(taking(CipherForm.ZERO_IV, replying(True, 1, 0)))
     backend = harness.backend(server.url)
     await DeferredList([started(backend.call("alice", "one.vm.action", "resume", each)) for each in range(6)])
     assert server.calls.count(PROBE) == 2
@@ -290,8 +290,8 @@ async def test_one_caller_who_gives_up_does_not_stop_the_others_from_finding_out
     first.cancel()
     with pytest.raises(CancelledError):
         await first
-    server.behaviour = modern(says(True, 1, 0))
-    modern(says())(probe)
+    server.behaviour = modern(replying(True, 1, 0))
+    modern(replying())(probe)
     assert await second == 1
 
 
@@ -310,18 +310,18 @@ async def test_nobody_waiting_any_more_ends_the_finding_out(harness: BackendHarn
 async def test_an_oned_that_is_upgraded_beneath_it_is_found_out_again_and_the_call_is_made(
     harness: BackendHarness,
 ) -> None:
-    server = harness.serve(taking(CipherForm.ZERO_IV, says(True, 1, 0)))
+    server = harness.serve(taking(CipherForm.ZERO_IV, replying(True, 1, 0)))
     backend = harness.backend(server.url)
     await backend.call("alice", "one.vm.action", "resume", 1)
     server.asking.clear()
-    server.behaviour = modern(says(True, 2, 0))
+    server.behaviour = modern(replying(True, 2, 0))
     assert await backend.call("alice", "one.vm.action", "resume", 1) == 2
     assert server.calls == ["one.vm.action", PROBE, PROBE, "one.vm.action"]
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_user_whom_oned_does_not_know_is_refused_after_one_look_at_the_form(harness: BackendHarness) -> None:
-    server = harness.serve(modern(says(True, 1, 0)))
+    server = harness.serve(modern(replying(True, 1, 0)))
     error = await failure_of(harness.backend(server.url).call("mallory", "one.vm.action", "resume", 1))
     assert isinstance(error, OpenNebulaRefusal)
     assert error.code == 256
@@ -330,7 +330,7 @@ async def test_a_user_whom_oned_does_not_know_is_refused_after_one_look_at_the_f
 
 @pytest_twisted.ensureDeferred
 async def test_a_name_that_would_shift_the_parts_of_a_session_is_refused_unsent(harness: BackendHarness) -> None:
-    server = harness.serve(modern(says(True, 1, 0)))
+    server = harness.serve(modern(replying(True, 1, 0)))
     error = await failure_of(harness.backend(server.url).call("alice:x", "one.vm.action", "resume", 1))
     assert isinstance(error, OpenNebulaRefusal)
     assert error.code == 256
@@ -339,19 +339,19 @@ async def test_a_name_that_would_shift_the_parts_of_a_session_is_refused_unsent(
 
 @pytest_twisted.ensureDeferred
 async def test_wrong_credentials_are_a_refusal_until_they_are_right(harness: BackendHarness) -> None:
-    server = harness.serve(says(*REFUSED))
+    server = harness.serve(replying(*REFUSED))
     backend = harness.backend(server.url)
     error = await failure_of(backend.call("alice", "one.vm.action", "resume", 1))
     assert isinstance(error, OpenNebulaRefusal)
     assert error.code == 256
     assert server.calls == [PROBE, PROBE]
-    server.behaviour = modern(says(True, 1, 0))
+    server.behaviour = modern(replying(True, 1, 0))
     assert await backend.call("alice", "one.vm.action", "resume", 1) == 1
 
 
 @pytest_twisted.ensureDeferred
 async def test_two_processes_send_the_same_session_string(harness: BackendHarness) -> None:
-    server = harness.serve(modern(says(True, 1, 0)))
+    server = harness.serve(modern(replying(True, 1, 0)))
     for _ in range(2):
         await harness.backend(server.url).call("alice", "one.vm.action", "resume", 1)
     sent = [peer.arguments[0] for peer in server.asking if peer.method != PROBE]
@@ -363,13 +363,13 @@ async def test_two_processes_send_the_same_session_string(harness: BackendHarnes
 
 @pytest_twisted.ensureDeferred
 async def test_a_backend_starts_while_oned_is_down_and_works_when_it_is_there(harness: BackendHarness) -> None:
-    stopped = harness.serve(modern(says(True, 1, 0)))
+    stopped = harness.serve(modern(replying(True, 1, 0)))
     await maybeDeferred(harness.ports.pop().stopListening)
     backend = harness.backend(stopped.url)
     error = await failure_of(backend.call("alice", "one.vm.action", "resume", 1))
     assert isinstance(error, OpenNebulaUnavailable)
     assert "refused" in error.reason
-    harness.serve(modern(says(True, 1, 0)), port=int(stopped.url.split(":")[2].split("/")[0]))
+    harness.serve(modern(replying(True, 1, 0)), port=int(stopped.url.split(":")[2].split("/")[0]))
     assert await backend.call("alice", "one.vm.action", "resume", 1) == 1
 
 
@@ -412,7 +412,7 @@ async def test_an_oned_that_never_answers_the_finding_out_is_unavailable_at_the_
     await server.request(1)
     harness.clock.advance(30)
     assert isinstance(await failure_of(call), OpenNebulaUnavailable)
-    server.behaviour = modern(says(True, 1, 0))
+    server.behaviour = modern(replying(True, 1, 0))
     assert await backend.call("alice", "one.vm.action", "resume", 1) == 1
 
 
@@ -460,7 +460,7 @@ async def test_a_read_that_broke_off_is_tried_again_and_answered(harness: Backen
     server = harness.serve(modern(lambda peer: None))
     call = started(harness.backend(server.url).document("alice", "one.vm.info", 1, False))
     peer = await server.request(2)
-    server.behaviour = modern(says(True, "<VM><ID>1</ID></VM>", 0))
+    server.behaviour = modern(replying(True, "<VM><ID>1</ID></VM>", 0))
     peer.reset()
     assert (await call).findtext("ID") == "1"
 
@@ -518,8 +518,8 @@ NONSENSE: dict[str, Behaviour] = {
     "a web page": lambda peer: peer.answer(b"<html><body>It works!</body></html>"),
     "no text": lambda peer: peer.answer(b"\xff\xfe\x00\x01"),
     "half a document": lambda peer: peer.answer(reply(True, "<VM/>", 0)[:-20]),
-    "another method's reply": says(True, 5, 0),
-    "a reply without a value": says(True),
+    "another method's reply": replying(True, 5, 0),
+    "a reply without a value": replying(True),
 }
 
 
@@ -664,7 +664,7 @@ async def test_cancelling_a_call_closes_its_connection_and_frees_its_turn(harnes
     with pytest.raises(CancelledError):
         await call
     await peer.lost
-    server.behaviour = modern(says(True, 1, 0))
+    server.behaviour = modern(replying(True, 1, 0))
     assert await backend.call("alice", "one.vm.action", "resume", 1) == 1
 
 
@@ -674,10 +674,10 @@ async def test_cancelling_a_call_closes_its_connection_and_frees_its_turn(harnes
 @pytest_twisted.ensureDeferred
 async def test_an_observer_hears_of_every_call_once_with_its_outcome(harness: BackendHarness) -> None:
     seen: list[tuple[str, float, str]] = []
-    server = harness.serve(modern(says(True, "<VM/>", 0)))
+    server = harness.serve(modern(replying(True, "<VM/>", 0)))
     backend = ObservedOpenNebula(harness.backend(server.url), harness.clock, lambda *told: seen.append(told))
     await backend.document("alice", "one.vm.info", 1, False)
-    for behaviour in (says(False, "no", 2048), StubConnection.close, lambda peer: peer.answer(b"?")):
+    for behaviour in (replying(False, "no", 2048), StubConnection.close, lambda peer: peer.answer(b"?")):
         server.behaviour = modern(behaviour)
         await failure_of(backend.call("alice", "one.vm.action", "resume", 1))
     asked = len(server.asking)
@@ -760,7 +760,7 @@ def authority(directory: Path, name: str, host: str) -> Authority:
 @pytest_twisted.ensureDeferred
 async def test_https_trusts_the_authority_it_was_given(harness: BackendHarness, tmp_path: Path) -> None:
     ours = authority(tmp_path, "ours", "127.0.0.1")
-    server = harness.serve(modern(says(True, 1, 0)), tls=ours.options)
+    server = harness.serve(modern(replying(True, 1, 0)), tls=ours.options)
     backend = harness.backend(server.url, ca_file=ours.file)
     assert await backend.call("alice", "one.vm.action", "resume", 1) == 1
 
@@ -770,7 +770,7 @@ async def test_a_file_may_hold_several_authorities(harness: BackendHarness, tmp_
     ours, other = authority(tmp_path, "ours", "127.0.0.1"), authority(tmp_path, "other", "127.0.0.1")
     both = tmp_path / "both.pem"
     both.write_bytes(other.file.read_bytes() + ours.file.read_bytes())
-    server = harness.serve(modern(says(True, 1, 0)), tls=ours.options)
+    server = harness.serve(modern(replying(True, 1, 0)), tls=ours.options)
     assert await harness.backend(server.url, ca_file=both).call("alice", "one.vm.action", "resume", 1) == 1
 
 
@@ -780,7 +780,7 @@ async def test_https_with_a_certificate_of_somebody_else_is_unavailable_and_hear
     harness: BackendHarness, tmp_path: Path, given: str
 ) -> None:
     ours, other = authority(tmp_path, "ours", "127.0.0.1"), authority(tmp_path, "other", "127.0.0.1")
-    server = harness.serve(modern(says(True, 1, 0)), tls=other.options)
+    server = harness.serve(modern(replying(True, 1, 0)), tls=other.options)
     backend = harness.backend(server.url, ca_file=ours.file if given == "another authority" else None)
     error = await failure_of(backend.call("alice", "one.vm.action", "resume", 1))
     assert isinstance(error, OpenNebulaUnavailable)
@@ -793,7 +793,7 @@ async def test_https_with_a_certificate_for_another_host_is_unavailable(
     harness: BackendHarness, tmp_path: Path
 ) -> None:
     ours = authority(tmp_path, "ours", "oned.example")
-    server = harness.serve(modern(says(True, 1, 0)), tls=ours.options)
+    server = harness.serve(modern(replying(True, 1, 0)), tls=ours.options)
     backend = harness.backend(server.url, ca_file=ours.file)
     assert isinstance(await failure_of(backend.call("alice", "one.vm.action", "resume", 1)), OpenNebulaUnavailable)
     assert server.calls == []

@@ -12,7 +12,7 @@ from twisted.logger import formatEvent
 
 from econed.config.settings import Settings
 from tests.support.metrics import samples
-from tests.support.serving import Server, asked, get, signed
+from tests.support.serving import Server, get, send_request, signed
 
 NAMES = ["alice", "disabled", "certified", "nobody", "no-body"]
 """A user, one who is disabled, one who comes by certificate, and two names that are nobody's."""
@@ -35,7 +35,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 async def told(server: Server, name: str, secret: str) -> tuple[list[str], bytes, list[str]]:
     """Return what a request comes to: the calls to oned, the answer, the lines of the log."""
     before, lines = len(server.cloud.oned.calls), len(server.events)
-    client = await asked(server, get(server, signed(server, name, secret)))
+    client = await send_request(server, get(server, signed(server, name, secret)))
     calls = [call.method for call in list(server.cloud.oned.calls)[before:]]
     said = [str(formatEvent(event)) for event in server.events[lines:]]
     answer = _CHANGING.sub(b"", client.received)

@@ -131,7 +131,7 @@ def test_a_bad_pair_is_refused_once_and_the_old_one_goes_on(cloud: FurnishedClou
     site = site_of(cloud, tmp_path)
     old = shown(site)
     replace_file(tmp_path / "own-cert.pem", site.authority.server("localhost", HOST).pem)
-    said = site.econed.process.says(r"the certificates stay as they were: (.*)")
+    said = site.econed.process.await_output(r"the certificates stay as they were: (.*)")
     assert "own-cert.pem: ssl_cert: is not the certificate of the key in" in said
     assert shown(site) == old
 
@@ -140,7 +140,7 @@ def test_a_hangup_has_them_read_anew(cloud: FurnishedCloud, tmp_path: Path) -> N
     """Whether they look changed or not."""
     site = site_of(cloud, tmp_path)
     os.kill(site.econed.process.pid, signal.SIGHUP)
-    site.econed.process.says(r"(new certificates are in use)")
+    site.econed.process.await_output(r"(new certificates are in use)")
 
 
 def asked(connection: http.client.HTTPSConnection) -> bytes:
@@ -236,6 +236,6 @@ def test_a_certificate_of_another_authority_ends_the_handshake(certified: Site, 
     forged = Authority("Forgers").client(issued.certificate.subject)
     with pytest.raises((SSLError, HTTPClientError)):
         certified.client(person, forged).describe_regions()
-    said = certified.econed.process.says(r"the certificate of the client at 127\.0\.0\.1 is refused: (.*)")
+    said = certified.econed.process.await_output(r"the certificate of the client at 127\.0\.0\.1 is refused: (.*)")
     assert said.startswith("CN=anna ")
     assert said.endswith("O=ONE cloud is of an authority that is not in ssl_client_ca")

@@ -14,7 +14,7 @@ from tests.e2e.waiting import wait
 from tests.support.clients import (
     TIMEOUT,
     VERSION,
-    Answer,
+    EC2Response,
     boto,
     ec2_error,
     exchange,
@@ -39,12 +39,12 @@ def _econed_is_none_the_worse(econed: Econed, alice: Person) -> Iterator[None]:
     assert "Unhandled" not in econed.process.text
 
 
-def _refused(answer: Answer) -> str:
+def _refused(answer: EC2Response) -> str:
     assert 400 <= answer.status < 500, (answer.status, answer.body)
     return ec2_error(answer)
 
 
-def _post(econed: Econed, body: bytes, headers: bytes = b"Content-Type: " + FORM) -> Answer:
+def _post(econed: Econed, body: bytes, headers: bytes = b"Content-Type: " + FORM) -> EC2Response:
     head = b"POST / HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n%s\r\nContent-Length: %d\r\n\r\n" % (
         econed.port,
         headers,
@@ -266,7 +266,7 @@ def test_requests_in_one_go_are_answered_in_their_order(econed: Econed, alice: P
         % (v2_form(alice, econed.url, {"Action": action}).encode(), econed.port)
         for action in actions
     )
-    answers = exchange(econed.port, requests, answers=len(actions))
+    answers = exchange(econed.port, requests, responses=len(actions))
     assert [answer.status for answer in answers] == [200, 200, 400, 200]
     assert [answer.xml.tag.rpartition("}")[2] for answer in answers] == [
         "DescribeInstancesResponse",
@@ -303,7 +303,7 @@ def test_a_slow_reader_gets_a_long_answer_whole(cloud: FurnishedCloud, econed: E
             body = response.read()
         assert response.headers["transfer-encoding"] == "chunked"
         assert len(body) > 1 << 16
-        answer = Answer(response.status, {}, body)
+        answer = EC2Response(response.status, {}, body)
         assert answer.texts("instancesSet", "item", "instanceId") == ids
     finally:
         ec2.terminate_instances(InstanceIds=ids)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.support.clients import Answer, boto, refusal, v2
+from tests.support.clients import EC2Response, boto, refusal, v2
 from tests.support.econed_process import Econed, Person, twistd
 from tests.support.furnished_cloud import FurnishedCloud
 from tests.support.processes import Process
@@ -68,7 +68,7 @@ def test_a_thousand_resources_are_tagged_in_one_call(econed: Econed, alice: Pers
 _PARTS = ("Key", "Value")
 
 
-def _texts(answer: Answer, name: str) -> list[str]:
+def _texts(answer: EC2Response, name: str) -> list[str]:
     return answer.texts("instancesSet", "item", name)
 
 
@@ -81,7 +81,7 @@ def limited(tmp_path: Path) -> Iterator[str]:
     arguments += ["--config", str(configuration), "--listen", "tcp:0:interface=127.0.0.1"]
     daemon = Process("econed", [twistd(), *arguments], tmp_path)
     try:
-        yield f"http://127.0.0.1:{daemon.says(r'EC2Site starting on ([0-9]+)')}/"
+        yield f"http://127.0.0.1:{daemon.await_output(r'EC2Site starting on ([0-9]+)')}/"
     finally:
         daemon.stop()
 

@@ -18,7 +18,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from econed.opennebula.tokens import CipherForm, PasswordKey, session_token
-from tests.support.clients import Answer, boto, exchange, send, upload_form, v2_form
+from tests.support.clients import EC2Response, boto, exchange, send, upload_form, v2_form
 from tests.support.econed_process import Econed, Person
 from tests.support.furnished_cloud import PATIENCE, FurnishedCloud
 from tests.support.processes import until
@@ -82,7 +82,7 @@ class Scene:
         client.meta.events.register("before-send.ec2", self._sent)
         return client
 
-    def get(self, query: str) -> Answer:
+    def get(self, query: str) -> EC2Response:
         """Send a query, and take note of the signature in it."""
         self.told.add("signature in a query", *parse_qs(query).get("Signature", ()))
         return send(self.econed.url, "GET", query)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.e2e.waiting import known
-from tests.support.clients import Answer, boto, ec2_error, v2
+from tests.support.clients import EC2Response, boto, ec2_error, v2
 from tests.support.econed_process import Econed, Person
 from tests.support.faulty_relay import FaultyRelay, Mode
 from tests.support.furnished_cloud import PATIENCE, FurnishedCloud
@@ -32,7 +32,7 @@ def behind(cloud: FurnishedCloud, relay: FaultyRelay) -> Econed:
     return cloud.econed(one_url=relay.url, settings={"one_timeout": DEADLINE})
 
 
-def _ask(person: Person, econed: Econed, action: str = "DescribeImages") -> Answer:
+def _ask(person: Person, econed: Econed, action: str = "DescribeImages") -> EC2Response:
     return v2(person, econed.url, action)
 
 

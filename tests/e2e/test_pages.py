@@ -112,7 +112,7 @@ def test_a_list_of_a_thousand_instances_is_whole_and_right(tmp_path: Path) -> No
     arguments += ["--sandbox-vms", str(MANY), "--listen", "tcp:0:interface=127.0.0.1"]
     daemon = Process("econed", [twistd(), *arguments], tmp_path)
     try:
-        url = f"http://127.0.0.1:{daemon.says(r'EC2Site starting on ([0-9]+)')}/"
+        url = f"http://127.0.0.1:{daemon.await_output(r'EC2Site starting on ([0-9]+)')}/"
         ida = boto(Person("ida", 2, "a secret", None), url)  # type: ignore[arg-type]
         whole = ida.describe_instances()["Reservations"]
         instances = [one for each in whole for one in each["Instances"]]

@@ -28,7 +28,7 @@ from econed.reconciler import Reconciler
 from tests.support import serving
 from tests.support.certificates import Authority
 from tests.support.reactor_turns import wait_until
-from tests.support.serving import Client, asked, connected, get, signed
+from tests.support.serving import Client, connected, get, send_request, signed
 from tests.support.web_server import INTERNET, FakeInternet, WebServer, page, redirect
 
 CONTENT = b"an image, whatever is in it " * 40_000
@@ -58,7 +58,7 @@ class Server(serving.Server):
 
     async def register(self, url: str, user: str = "alice", **more: str) -> Client:
         """Register an image from a URL and return the answered connection."""
-        return await asked(self, self.request(url, user, **more))
+        return await send_request(self, self.request(url, user, **more))
 
     async def refusal(self, url: str) -> str:
         """Return the code with which an image from a URL is refused; nothing of it is left."""
@@ -439,7 +439,7 @@ async def test_what_is_no_whole_image_leaves_nothing(server: Server, web: WebSer
     web.pages["/broken"] = answer
     client = await server.begin(url_of(web, "/broken"), web)
     web.connections[0].close()
-    await wait_until(lambda: client.is_answered)
+    await wait_until(lambda: client.has_response)
     assert client.code == NOT_FETCHED
     assert server.files == []
     assert server.images == []
@@ -477,7 +477,7 @@ async def test_a_server_that_does_not_answer_is_given_up(server: Server, web: We
     server.cloud.clock.advance(ANSWER_TIME - 1)
     assert not client.received
     server.cloud.clock.advance(1)
-    await wait_until(lambda: client.is_answered and web.connections[0].is_lost)
+    await wait_until(lambda: client.has_response and web.connections[0].is_lost)
     assert client.code == NOT_FETCHED
     assert server.files == []
 
@@ -493,7 +493,7 @@ async def test_an_image_that_trickles_in_is_given_up(server: Server, web: WebSer
         web.connections[0].send(b"x" * 10)
         await wait_until(lambda: server.outgoing.received == received + 10)  # noqa: B023 - it is run at once
         server.cloud.clock.advance(10)
-    await wait_until(lambda: client.is_answered and web.connections[0].is_lost)
+    await wait_until(lambda: client.has_response and web.connections[0].is_lost)
     assert (client.status, client.code) == (408, "RequestTimeout")
     assert server.files == []
 
@@ -510,7 +510,7 @@ async def test_a_fetch_has_its_part_of_the_disk_like_any_upload(
     assert (await server.register(url_of(web, "/other"))).code == "ResourceLimitExceeded"
     assert (await server.register(url_of(web, "/other"), "bob")).status == 200
     web.connections[0].send(b"x" * ((2 << 20) - 1))
-    await wait_until(lambda: client.is_answered)
+    await wait_until(lambda: client.has_response)
     assert client.status == 200
     await server.port.stopListening()
 
@@ -548,7 +548,7 @@ async def test_one_who_asks_again_while_it_is_fetched_gets_the_same_image(server
     await first.closed
     for connection in web.connections:
         connection.send(page(CONTENT))
-    await wait_until(lambda: second.is_answered and others.is_answered)
+    await wait_until(lambda: second.has_response and others.has_response)
     (image,) = server.images
     assert f"<imageId>ami-{image.id:08d}</imageId>".encode() in second.received
     assert others.status == 200

@@ -139,10 +139,10 @@ async def test_requests_of_one_user_compute_one_after_the_other(server: Server) 
         return sum(call.user in ("alice", "bob") and call.method == "one.user.info" for call in calls) == len(users)
 
     await wait_until(have_come)
-    while not all(client.is_answered for client in clients):
+    while not all(client.has_response for client in clients):
         await wait_until(lambda: server.held)
         assert len(server.held) <= len({user for user, _ in users})
         server.held.pop(0)()
-        await wait_until(lambda: server.held or all(client.is_answered for client in clients))
+        await wait_until(lambda: server.held or all(client.has_response for client in clients))
     for client in clients:
         client.close()

@@ -29,7 +29,7 @@ from econed.http.limits import FREE_BODY
 from econed.http.response import Answer, Response
 from tests.support.certificates import server_options, write_server_pair
 from tests.support.reactor_turns import one_turn, wait_until, wait_until_unchanged
-from tests.support.serving import Client, Server, asked, connected, get, reactor, signed
+from tests.support.serving import Client, Server, connected, get, reactor, send_request, signed
 from tests.support.twisted_privates import unparsed_bytes, unsent_bytes
 
 BEGUN = b"GET /?Action=DescribeRegions HTTP/1.1\r\nHost: x\r\n"
@@ -71,7 +71,7 @@ async def _refused(server: Server, data: bytes) -> Client:
     """Send this and return the connection when it was answered; it must be the last answer on it, in EC2's XML."""
     client = await connected(server)
     client.send(data)
-    await wait_until(lambda: client.is_answered)
+    await wait_until(lambda: client.has_response)
     assert b"connection: close" in client.head, client.head
     assert b"content-type: text/xml" in client.head
     assert b"x-amzn-requestid: " in client.head
@@ -88,7 +88,7 @@ async def test_a_first_line_and_headers_may_have_as_much_as_the_limit_says(serve
     server = serve(max_headers=20_000)
     lines = [b"GET /?A=%s HTTP/1.1" % (b"x" * 10_000), b"Host: x", b"X-More: "]
     lines[-1] += b"y" * (20_000 - sum(map(len, lines)))
-    assert (await asked(server, b"\r\n".join(lines) + b"\r\n\r\n")).code == "MissingAuthenticationToken"
+    assert (await send_request(server, b"\r\n".join(lines) + b"\r\n\r\n")).code == "MissingAuthenticationToken"
     lines[-1] += b"y"
     client = await _refused(server, b"\r\n".join(lines) + b"\r\n\r\n")
     assert (client.status, client.code) == (431, "RequestHeaderSectionTooLarge")
@@ -129,9 +129,9 @@ async def test_a_head_beyond_the_limit_is_refused(serve: Serve, head: bytes, sta
 @pytest_twisted.ensureDeferred
 async def test_a_form_may_have_as_much_as_the_limit_says(serve: Serve) -> None:
     server = serve(max_body=50_000)
-    assert (await asked(server, _post(b"A=" + b"x" * 49_998))).code == "MissingAuthenticationToken"
+    assert (await send_request(server, _post(b"A=" + b"x" * 49_998))).code == "MissingAuthenticationToken"
     whole = b"C350\r\nA=" + b"x" * 49_998 + b"\r\n"
-    assert (await asked(server, _chunked(whole, b"0\r\n\r\n"))).code == "MissingAuthenticationToken"
+    assert (await send_request(server, _chunked(whole, b"0\r\n\r\n"))).code == "MissingAuthenticationToken"
     for data in (_post(b"A=" + b"x" * 49_999), _chunked(whole, b"1\r\nx\r\n")):
         client = await _refused(server, data)
         assert (client.status, client.code) == (413, "RequestEntityTooLarge")
@@ -170,10 +170,10 @@ async def test_a_request_has_no_more_parameters_than_the_limit(serve: Serve) -> 
     """In its query and its form together; they are counted before one of them is decoded."""
     server = serve(max_parameters=10)
     query = "&".join(f"A.{number}=%" for number in range(6))
-    assert (await asked(server, get(server, query))).code == "MalformedQueryString"
-    assert (await asked(server, get(server, query + "&" + query))).code == "InvalidQueryParameter"
+    assert (await send_request(server, get(server, query))).code == "MalformedQueryString"
+    assert (await send_request(server, get(server, query + "&" + query))).code == "InvalidQueryParameter"
     both = _post(query.encode()).replace(b"POST / ", b"POST /?%s " % query.encode())
-    assert (await asked(server, both)).code == "InvalidQueryParameter"
+    assert (await send_request(server, both)).code == "InvalidQueryParameter"
 
 
 # What is too slow
@@ -219,7 +219,7 @@ async def test_a_head_that_begins_in_one_go_with_the_request_before_has_the_same
     server = serve(header_timeout=20, idle_timeout=75)
     client = await connected(server)
     client.send(get(server) + b"GET / HT")
-    await wait_until(lambda: client.is_answered)
+    await wait_until(lambda: client.has_response)
     client.received = b""
     server.cloud.clock.advance(20)
     await wait_until(lambda: client.is_closed)
@@ -313,7 +313,7 @@ async def asked_on(server: Server) -> Client:
     """Return a connection on which a request has been answered, that is kept."""
     client = await connected(server)
     client.send(get(server))
-    await wait_until(lambda: client.is_answered)
+    await wait_until(lambda: client.has_response)
     assert b"connection: close" not in client.head
     client.received = b""
     return client
@@ -511,7 +511,7 @@ async def test_a_request_as_to_a_proxy_is_for_the_host_in_its_first_line(serve: 
     client = await connected(server)
     client.send(request.encode())
     await wait_until(lambda: b"</DescribeRegionsResponse>" in client.received)
-    bare = await asked(server, f"GET http://{server.address}?Action=x HTTP/1.1\r\nHost: y\r\n\r\n".encode())
+    bare = await send_request(server, f"GET http://{server.address}?Action=x HTTP/1.1\r\nHost: y\r\n\r\n".encode())
     assert bare.code == "MissingAuthenticationToken"
 
 
@@ -520,7 +520,7 @@ async def test_a_form_in_thousands_of_chunks_is_read(serve: Serve) -> None:
     """Each of a byte, with an extension, as few senders do and any may."""
     query = b"Action=" + b"x" * 20_000
     chunks = b"".join(b"1;a=b\r\n%c\r\n" % byte for byte in query)
-    client = await asked(serve(), _chunked(chunks, b"0\r\nTrailer: x\r\n\r\n"))
+    client = await send_request(serve(), _chunked(chunks, b"0\r\nTrailer: x\r\n\r\n"))
     assert client.code == "MissingAuthenticationToken"
 
 
@@ -544,7 +544,7 @@ async def test_an_address_has_so_many_connections_and_no_more(serve: Serve) -> N
         assert further.received == b""
     other = await connected(server, "127.0.0.2")
     other.send(get(server))
-    await wait_until(lambda: other.is_answered)
+    await wait_until(lambda: other.has_response)
     assert server.refused == ["max_connections_per_address"] * 2
     said = [event["log_format"] for event in server.events if event["log_level"].name == "warn"]
     assert len(said) == 1, "a flood of connections is no flood of lines"
@@ -590,15 +590,15 @@ async def test_all_large_bodies_together_have_so_much_memory_and_no_more(serve: 
     await wait_until(lambda: _kept(server) == len(large))
     second = await connected(server)
     second.send(_chunked() + chunk + b"x" * 2**18)
-    await wait_until(lambda: second.is_answered)
+    await wait_until(lambda: second.has_response)
     assert (second.status, second.code) == (503, "RequestLimitExceeded")
     assert server.refused == ["max_bodies"]
-    small = await asked(server, _chunked() + b"%x\r\n%s\r\n0\r\n\r\n" % (FREE_BODY, b"x" * FREE_BODY))
+    small = await send_request(server, _chunked() + b"%x\r\n%s\r\n0\r\n\r\n" % (FREE_BODY, b"x" * FREE_BODY))
     assert small.code == "MissingAuthenticationToken"
     first.close()
     await wait_until(lambda: server.site.connections <= 1)
     for _ in range(3):
-        third = await asked(server, _chunked() + b"%x\r\n%s\r\n0\r\n\r\n" % (len(large), large))
+        third = await send_request(server, _chunked() + b"%x\r\n%s\r\n0\r\n\r\n" % (len(large), large))
         assert third.code == "MissingAuthenticationToken"
 
 
@@ -606,7 +606,7 @@ async def test_all_large_bodies_together_have_so_much_memory_and_no_more(serve: 
 async def test_no_body_costs_a_file(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     server = serve()
     monkeypatch.setattr("tempfile.TemporaryFile", None)
-    client = await asked(server, _chunked() + b"3\r\na=b\r\n0\r\n\r\n")
+    client = await send_request(server, _chunked() + b"3\r\na=b\r\n0\r\n\r\n")
     assert client.code == "MissingAuthenticationToken"
 
 
@@ -682,7 +682,7 @@ async def test_refusals_are_answered_over_tls_too_and_the_connection_ends(serve:
     late.send(b"GET /")
     await wait_until(lambda: _stage(server) == "HEAD")
     server.cloud.clock.advance(20)
-    await wait_until(lambda: late.is_answered)
+    await wait_until(lambda: late.has_response)
     assert (late.status, late.code) == (408, "RequestTimeout")
     server.cloud.clock.advance(LINGER)
     await wait_until(lambda: late.is_closed)
@@ -719,7 +719,7 @@ async def test_a_drained_site_gives_each_connection_one_more_answer(serve: Serve
     assert server.site.is_draining
     kept.send(get(server))
     await wait_until(lambda: kept.is_closed)
-    assert kept.is_answered
+    assert kept.has_response
     assert b"connection: close" in kept.head
     assert server.site.connections == 1
     assert not empty.called
@@ -739,7 +739,7 @@ async def test_a_request_under_way_when_the_site_is_drained_is_answered(serve: S
     server.site.drain()
     client.send(b"\r\n\r\n")
     await wait_until(lambda: client.is_closed)
-    assert client.is_answered
+    assert client.has_response
     assert b"connection: close" in client.head
 
 
@@ -762,16 +762,18 @@ async def test_an_access_key_that_asks_too_often_is_told_so_and_nobody_else(serv
     """What it is answered is what SDKs wait after; requests that alice did not sign are not hers."""
     server = serve(rate_limit=1.0, rate_burst=2)
     for _ in range(5):
-        assert (await asked(server, get(server, signed(server, secret="guessed")))).code == "AuthFailure"
+        assert (await send_request(server, get(server, signed(server, secret="guessed")))).code == "AuthFailure"
     for _ in range(2):
         client = await connected(server)
         client.send(get(server, signed(server)))
         await wait_until(lambda: b"</DescribeRegionsResponse>" in client.received)  # noqa: B023 - it is run at once
-    limited = await asked(server, get(server, signed(server)))
+    limited = await send_request(server, get(server, signed(server)))
     assert (limited.status, limited.code) == (503, "RequestLimitExceeded")
-    assert (await asked(server, get(server, signed(server, "bob", "bobpw", Action="Nothing")))).code == "InvalidAction"
+    assert (
+        await send_request(server, get(server, signed(server, "bob", "bobpw", Action="Nothing")))
+    ).code == "InvalidAction"
     server.cloud.clock.advance(1)
-    assert (await asked(server, get(server, signed(server, Action="Nothing")))).code == "InvalidAction"
+    assert (await send_request(server, get(server, signed(server, Action="Nothing")))).code == "InvalidAction"
 
 
 @pytest.mark.parametrize("how", ["AuthFailure", "MissingAuthenticationToken", "nobody", "RequestExpired"])
@@ -787,15 +789,15 @@ async def test_an_address_that_does_not_show_who_it_is_is_refused_unread(serve: 
         "RequestExpired": good.replace(b"Timestamp=20", b"Timestamp=19"),
     }[how]
     for _ in range(3):
-        assert (await asked(server, wrong)).status in (400, 401, 403)
-    limited = await asked(server, good)
+        assert (await send_request(server, wrong)).status in (400, 401, 403)
+    limited = await send_request(server, good)
     assert (limited.status, limited.code) == (503, "RequestLimitExceeded")
     client = await connected(server, "127.0.0.2")
     client.send(good)
-    await wait_until(lambda: client.is_answered)
+    await wait_until(lambda: client.has_response)
     assert client.code == "InvalidAction"
     server.cloud.clock.advance(20)
-    assert (await asked(server, good)).code == "InvalidAction"
+    assert (await send_request(server, good)).code == "InvalidAction"
 
 
 @pytest_twisted.ensureDeferred
@@ -803,9 +805,9 @@ async def test_behind_a_trusted_proxy_it_is_the_client_s_address_that_counts(ser
     """One client's wrong signatures lock out neither the others nor the proxy's own probes."""
     server = serve(failed_signatures=2, trusted_proxies=(ip_network("127.0.0.1"),))
     for _ in range(2):
-        await asked(server, get(server, "", "X-Forwarded-For: 192.0.2.1"))
-    codes = [(await asked(server, get(server, "", *via))).code for via in (["X-Forwarded-For: 192.0.2.1"], [])]
-    codes.append((await asked(server, get(server, "", "X-Forwarded-For: 192.0.2.2"))).code)
+        await send_request(server, get(server, "", "X-Forwarded-For: 192.0.2.1"))
+    codes = [(await send_request(server, get(server, "", *via))).code for via in (["X-Forwarded-For: 192.0.2.1"], [])]
+    codes.append((await send_request(server, get(server, "", "X-Forwarded-For: 192.0.2.2"))).code)
     assert codes == ["RequestLimitExceeded", "MissingAuthenticationToken", "MissingAuthenticationToken"]
 
 
@@ -823,7 +825,7 @@ async def test_a_file_that_trickles_in_is_cut_off(serve: Serve) -> None:
         client.send(b"x" * 10_240)
         await server.received_all()
         server.cloud.clock.advance(10)
-    await wait_until(lambda: client.is_answered)
+    await wait_until(lambda: client.has_response)
     assert (client.status, client.code) == (408, "RequestTimeout")
     assert server.refused == ["idle_timeout"]
 
@@ -842,7 +844,7 @@ async def test_what_stands_around_a_file_in_chunks_buys_it_no_time(serve: Serve)
         client.send(b"1;%s\r\nx\r\n" % (b"y" * 1000))
         await server.received_all()
         server.cloud.clock.advance(10)
-    await wait_until(lambda: client.is_answered)
+    await wait_until(lambda: client.has_response)
     assert (client.status, client.code) == (408, "RequestTimeout")
 
 

@@ -248,7 +248,7 @@ async def test_what_is_read_is_made_and_comes_whole_and_in_order(server: Server)
 async def test_a_short_answer_has_a_length(server: Server) -> None:
     client = await connected(server)
     client.send(listing(server, MaxResults="5"))
-    await until(server, lambda: client.is_answered)
+    await until(server, lambda: client.has_response)
     head, _, body = client.received.partition(b"\r\n\r\n")
     assert f"content-length: {len(body)}".encode() in head.lower()
     assert b"transfer-encoding" not in head.lower()
@@ -291,7 +291,7 @@ async def test_what_fails_before_the_answer_has_begun_is_an_error_as_always(serv
     _oned(server).fails_from = 1
     client = await connected(server)
     client.send(listing(server))
-    await until(server, lambda: client.is_answered)
+    await until(server, lambda: client.has_response)
     assert (client.status, client.code) == (503, "Unavailable")
 
 
@@ -439,7 +439,7 @@ async def test_a_change_is_under_way_until_it_is_done_though_its_client_has_gone
 async def _answer(server: Server, request: bytes) -> Client:
     client = await connected(server)
     client.send(request)
-    await until(server, lambda: client.is_answered)
+    await until(server, lambda: client.has_response)
     client.close()
     await until(server, lambda: client.is_closed)
     return client

@@ -12,7 +12,7 @@ from econed.actions.filters import MAX_LENGTH, MAX_VALUES
 from econed.actions.pacing import PARAMETER, SLICE
 from econed.config.settings import Settings
 from tests.support.reactor_turns import wait_until
-from tests.support.serving import Server, asked, connected, get, signed
+from tests.support.serving import Server, connected, get, send_request, signed
 
 MANY = SLICE // PARAMETER
 
@@ -42,7 +42,7 @@ async def is_answered_at_once(server: Server) -> bool:
     """Whether a small request is, while what was put off stays so."""
     small = await connected(server)
     small.send(get(server, signed(server)))
-    await wait_until(lambda: small.is_answered)
+    await wait_until(lambda: small.has_response)
     return small.status == 200
 
 
@@ -50,14 +50,14 @@ async def is_answered_at_once(server: Server) -> bool:
 async def test_a_request_with_many_parameters_gives_way_before_it_is_authenticated_and_before_it_is_decoded(
     server: Server,
 ) -> None:
-    await asked(server, get(server, signed(server)))
+    await send_request(server, get(server, signed(server)))
     large = await connected(server)
     large.send(form(server, MANY + 500))
     assert await is_answered_at_once(server)
     assert not large.received
     before = len(server.cloud.oned.calls)
     server.cloud.clock.advance(0)
-    await wait_until(lambda: large.is_answered)
+    await wait_until(lambda: large.has_response)
     assert large.code == "InvalidParameterValue"
     assert len(server.cloud.oned.calls) == before
 
@@ -66,19 +66,19 @@ async def test_a_request_with_many_parameters_gives_way_before_it_is_authenticat
 async def test_a_request_with_few_parameters_is_answered_at_once(server: Server) -> None:
     small = await connected(server)
     small.send(form(server, 100))
-    await wait_until(lambda: small.is_answered)
+    await wait_until(lambda: small.has_response)
     assert small.code == "InvalidAMIID.NotFound"
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_request_with_long_patterns_gives_way_before_they_are_compiled(server: Server) -> None:
     """However many such requests come at once: between two of them others are answered."""
-    await asked(server, get(server, signed(server)))
+    await send_request(server, get(server, signed(server)))
     patterns = {f"Filter.1.Value.{number}": f"{'x' * (MAX_LENGTH - 1)}*" for number in range(1, MAX_VALUES + 1)}
     long = await connected(server)
     long.send(posted(server, {"Filter.1.Name": "name", **patterns}))
     assert await is_answered_at_once(server)
     assert not long.received
     server.cloud.clock.advance(0)
-    await wait_until(lambda: long.is_answered)
+    await wait_until(lambda: long.has_response)
     assert long.status == 200

@@ -22,7 +22,7 @@ from botocore.exceptions import ClientError
 from tests.support.certificates import Authority, Issued
 from tests.support.clients import (
     VERSION,
-    Answer,
+    EC2Response,
     boto,
     connected,
     ec2_error,
@@ -36,7 +36,7 @@ from tests.support.cloud_forms import SandboxCloud
 from tests.support.econed_process import Econed, Person
 from tests.support.ports import free_port
 from tests.support.processes import until
-from tests.support.proxies import NAMES, Files, Proxy, Way
+from tests.support.proxies import NAMES, Files, Proxy, ProxyAddresses
 from tests.support.tools import require_tool
 
 pytestmark = pytest.mark.slow
@@ -72,7 +72,7 @@ class Other:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
-                """Answer, or do not."""
+                """EC2Response, or do not."""
                 if self.path == "/?drop":
                     other.dropped += 1
                     self.close_connection = True
@@ -120,7 +120,7 @@ class ProxiedDeployment:
             )
             self._econeds = dict(zip(wanted, found, strict=True))
         for kind, name in ways:
-            way = Way(
+            way = ProxyAddresses(
                 ports[kind, name],
                 "/" if kind in ("root", "x509") else PATH,
                 self.econed(kind, name).port,
@@ -133,13 +133,13 @@ class ProxiedDeployment:
 
     def before(self, other: Other, name: str) -> str:
         """Put a proxy in front of something else than econed, and return where clients reach that."""
-        way = Way(free_port(), "/", other.port, admin=other.port if name == "haproxy" else None)
+        way = ProxyAddresses(free_port(), "/", other.port, admin=other.port if name == "haproxy" else None)
         kind = f"other-{len(self._proxies)}"
         proxy = self._proxies[kind, name] = self._proxy(kind, name, way)
         proxy.await_listening()
         return proxy.url
 
-    def _proxy(self, kind: str, name: str, way: Way) -> Proxy:
+    def _proxy(self, kind: str, name: str, way: ProxyAddresses) -> Proxy:
         return Proxy(name, way, self.files, self._directory / f"{name}-{kind}")
 
     def url(self, kind: str, name: str) -> str:
@@ -164,7 +164,7 @@ class ProxiedDeployment:
             proxy.process.stop()
         self.cloud.remove()
 
-    def access_line(self, econed: Econed, answer: Answer) -> str:
+    def access_line(self, econed: Econed, answer: EC2Response) -> str:
         """Return what the log says of the request that was answered so."""
         number = answer.headers["x-amzn-requestid"]
 
@@ -219,7 +219,7 @@ def _client(deployment: ProxiedDeployment, person: Person, kind: str, name: str,
 
 def _ask(
     deployment: ProxiedDeployment, kind: str, name: str, query: str, client: Issued | None = None, **headers: str
-) -> Answer:
+) -> EC2Response:
     """Send a query through a proxy, from an address that is no proxy's."""
     named = {key.replace("__", "-"): value for key, value in headers.items()}
     return send(deployment.url(kind, name), "GET", query, named, tls=deployment.tls(client), source=CLIENT)

@@ -43,7 +43,7 @@ from tests.support import serving
 from tests.support.cloud import NOW
 from tests.support.metrics import samples
 from tests.support.reactor_turns import wait_until
-from tests.support.serving import Client, asked, connected
+from tests.support.serving import Client, connected, send_request
 
 _T = TypeVar("_T")
 reactor: Any = _reactor
@@ -155,7 +155,7 @@ CONTENT = os.urandom(1 << 16) * 20 + b"\r\n--end"
 @pytest.mark.parametrize("more", [{}, {"SignatureMethod": "HmacSHA1"}])
 @pytest_twisted.ensureDeferred
 async def test_an_image_is_taken_as_the_ruby_tools_send_it(server: Server, more: dict[str, str]) -> None:
-    client = await asked(server, post(server, form(fields_v2(**more), CONTENT)))
+    client = await send_request(server, post(server, form(fields_v2(**more), CONTENT)))
     assert client.status == 200
     (image,) = server.images
     assert f"<imageId>ami-{image.id:08d}</imageId>".encode() in client.received
@@ -168,7 +168,7 @@ async def test_an_image_is_taken_as_the_ruby_tools_send_it(server: Server, more:
 
 @pytest_twisted.ensureDeferred
 async def test_what_was_uploaded_becomes_an_ami_by_registering_it(server: Server) -> None:
-    await asked(server, post(server, form(fields_v2(), CONTENT)))
+    await send_request(server, post(server, form(fields_v2(), CONTENT)))
     (image,) = server.images
     ami = f"ami-{image.id:08d}"
     assert server.cloud.refusal("alice", "DescribeImages", ImageIds=[ami]).code == "InvalidAMIID.NotFound"
@@ -180,7 +180,7 @@ async def test_what_was_uploaded_becomes_an_ami_by_registering_it(server: Server
 async def test_a_body_in_chunks_is_taken(server: Server) -> None:
     body = form(fields_v2(), CONTENT)
     chunks = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in _cut(body, 10_000)) + b"0\r\n\r\n"
-    client = await asked(server, head(server, "Transfer-Encoding: chunked") + chunks)
+    client = await send_request(server, head(server, "Transfer-Encoding: chunked") + chunks)
     assert client.status == 200
     assert [file.read_bytes() for file in server.files] == [CONTENT]
 
@@ -188,13 +188,13 @@ async def test_a_body_in_chunks_is_taken(server: Server) -> None:
 @pytest_twisted.ensureDeferred
 async def test_files_that_came_and_did_not_come_whole_are_counted(server: Server) -> None:
     """One that was not let in is no upload: it is counted as the refused request that it is."""
-    await asked(server, post(server, form(fields_v2(), CONTENT)))
+    await send_request(server, post(server, form(fields_v2(), CONTENT)))
     client = await connected(server)
     client.send(post(server, form(fields_v2(), CONTENT))[: -len(CONTENT) // 2])
     await wait_until(lambda: len(server.files) == 2)
     client.close()
     await wait_until(lambda: len(server.files) == 1)
-    await asked(server, post(server, form(fields_v2(secret="wrong"), CONTENT)))
+    await send_request(server, post(server, form(fields_v2(secret="wrong"), CONTENT)))
     found = samples(server.metrics.snapshot())
     assert (found["econed_uploads_total", "received"], found["econed_uploads_total", "failed"]) == (1, 1)
     assert len(CONTENT) <= found["econed_upload_bytes_total",] < 2 * len(CONTENT)
@@ -206,7 +206,7 @@ async def test_files_that_came_and_did_not_come_whole_are_counted(server: Server
 async def test_version_4_signs_the_hash_of_the_body_or_that_it_is_not_signed(server: Server, is_named: bool) -> None:
     body = form(FIELDS_V4, CONTENT)
     payload_hash = hashlib.sha256(body).hexdigest() if is_named else "UNSIGNED-PAYLOAD"
-    client = await asked(server, post(server, body, *signed_v4(server, payload_hash)))
+    client = await send_request(server, post(server, body, *signed_v4(server, payload_hash)))
     assert client.status == 200, client.received
     assert [file.read_bytes() for file in server.files] == [CONTENT]
 
@@ -215,7 +215,7 @@ async def test_version_4_signs_the_hash_of_the_body_or_that_it_is_not_signed(ser
 async def test_a_body_that_is_not_what_was_signed_leaves_nothing(server: Server) -> None:
     body = form(FIELDS_V4, CONTENT)
     headers = signed_v4(server, hashlib.sha256(body).hexdigest())
-    client = await asked(server, post(server, body.replace(CONTENT[:8], b"changed!", 1), *headers))
+    client = await send_request(server, post(server, body.replace(CONTENT[:8], b"changed!", 1), *headers))
     assert (client.status, client.code) == (403, "SignatureDoesNotMatch")
     assert server.files == []
     assert server.changes() == []
@@ -224,7 +224,7 @@ async def test_a_body_that_is_not_what_was_signed_leaves_nothing(server: Server)
 @pytest.mark.parametrize("named", [None, "x", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"])
 @pytest_twisted.ensureDeferred
 async def test_version_4_has_to_say_what_it_signs_in_place_of_the_body(server: Server, named: str | None) -> None:
-    client = await asked(server, post(server, form(FIELDS_V4, CONTENT), *signed_v4(server, named)))
+    client = await send_request(server, post(server, form(FIELDS_V4, CONTENT), *signed_v4(server, named)))
     assert (client.status, client.code) == (400, "IncompleteSignature")
     assert server.files == []
 
@@ -259,7 +259,7 @@ def beginning(fields: dict[str, str]) -> bytes:
 async def test_who_is_not_let_in_is_told_before_the_first_byte_of_the_file(
     server: Server, fields: dict[str, str], status: int, code: str
 ) -> None:
-    client = await asked(server, head(server, length=MAX_UPLOAD) + beginning(fields))
+    client = await send_request(server, head(server, length=MAX_UPLOAD) + beginning(fields))
     assert (client.status, client.code) == (status, code)
     assert b"connection: close" in client.received.lower()
     assert server.files == []
@@ -269,7 +269,7 @@ async def test_who_is_not_let_in_is_told_before_the_first_byte_of_the_file(
 @pytest_twisted.ensureDeferred
 async def test_a_version_2_signature_over_the_fields_lets_no_query_string_in_beside_them(server: Server) -> None:
     request = post(server, form(fields_v2(), CONTENT)).replace(b"POST / ", b"POST /?DryRun=true ", 1)
-    client = await asked(server, request)
+    client = await send_request(server, request)
     assert (client.status, client.code) == (400, "IncompleteSignature")
     assert server.files == []
 
@@ -288,14 +288,14 @@ async def test_one_who_is_not_let_in_and_goes_on_sending_gets_his_answer_and_is_
 
 @pytest_twisted.ensureDeferred
 async def test_one_who_is_not_let_in_and_has_sent_all_of_it_gets_his_answer(server: Server) -> None:
-    client = await asked(server, post(server, form(fields_v2(secret="wrong"), b"small")))
+    client = await send_request(server, post(server, form(fields_v2(secret="wrong"), b"small")))
     assert client.status == 401
     assert server.files == []
 
 
 @pytest_twisted.ensureDeferred
 async def test_an_image_that_is_too_large_is_refused_by_its_headers_and_nobody_told_to_go_on(server: Server) -> None:
-    client = await asked(server, head(server, "Expect: 100-continue", length=MAX_UPLOAD + 1))
+    client = await send_request(server, head(server, "Expect: 100-continue", length=MAX_UPLOAD + 1))
     assert (client.status, client.code) == (413, "RequestEntityTooLarge")
     assert server.files == []
 
@@ -338,7 +338,7 @@ async def begun(server: Server, length: int, **who: str) -> Client:
 
 async def refused(server: Server, length: int, **who: str) -> tuple[int, str]:
     """Announce an upload that is refused by its announcement, and return status and code."""
-    client = await asked(server, head(server, length=length) + beginning(fields_v2(**who)))
+    client = await send_request(server, head(server, length=length) + beginning(fields_v2(**who)))
     return client.status, client.code
 
 
@@ -354,7 +354,7 @@ async def test_the_disk_has_to_have_room_beside_what_others_were_promised(server
     assert await refused(server, 3 << 20, **BOB) == NO_ROOM
     first.close()
     await wait_until(lambda: not server.files)
-    third = await asked(server, post(server, form(fields_v2(**BOB), b"x" * (2 << 20))))
+    third = await send_request(server, post(server, form(fields_v2(**BOB), b"x" * (2 << 20))))
     assert third.status == 200
 
 
@@ -384,7 +384,7 @@ async def test_the_processes_of_a_machine_have_one_account_of_promises(tmp_path:
     for client in (first, second):
         client.close()
     await wait_until(lambda: not server.files)
-    assert (await asked(sibling, post(sibling, form(fields_v2(), CONTENT)))).status == 200
+    assert (await send_request(sibling, post(sibling, form(fields_v2(), CONTENT)))).status == 200
     await server.port.stopListening()
     await sibling.port.stopListening()
 
@@ -453,7 +453,7 @@ def test_a_user_whose_image_takes_days_to_arrive_is_looked_after_all_the_time(se
 @pytest_twisted.ensureDeferred
 async def test_an_upload_that_died_before_it_was_announced_goes_too(server: Server) -> None:
     """Not at once: a file without a size may be on the point of being announced."""
-    await asked(server, post(server, form(fields_v2(), CONTENT)))
+    await send_request(server, post(server, form(fields_v2(), CONTENT)))
     left = server.directory / f"econe-upload-2-{'0' * 32}.partial"
     left.touch()
     os.utime(left, (NOW, NOW))
@@ -468,18 +468,18 @@ async def test_an_upload_that_died_before_it_was_announced_goes_too(server: Serv
 async def test_a_user_has_a_share_of_the_disk_and_no_more(tmp_path: Path) -> None:
     """What is on its way in counts, and what waits for oned to copy it; others have shares of their own."""
     server = Server(tmp_path, upload_share=3 << 20)
-    await asked(server, post(server, form(fields_v2(), CONTENT)))
+    await send_request(server, post(server, form(fields_v2(), CONTENT)))
     waiting = len(CONTENT)
     client = await begun(server, (3 << 20) - waiting)
     assert await refused(server, 4096) == SHARE_USED
-    await asked(server, post(server, form(fields_v2(**BOB), CONTENT)))
+    await send_request(server, post(server, form(fields_v2(**BOB), CONTENT)))
     assert len(server.files) == 3
     client.close()
     await wait_until(lambda: len(server.files) == 2)
     server.cloud.wait(10)
     server.reconcile()
     assert server.files == []
-    assert (await asked(server, post(server, form(fields_v2(), CONTENT)))).status == 200
+    assert (await send_request(server, post(server, form(fields_v2(), CONTENT)))).status == 200
     await server.port.stopListening()
 
 
@@ -498,14 +498,14 @@ async def test_a_user_has_a_number_of_files_and_no_more(server: Server) -> None:
     for number in range(MAX_FILES):
         (server.directory / f"econe-upload-{alice}-{number:032x}").write_bytes(b"x")
     assert await refused(server, 4096) == SHARE_USED
-    client = await asked(server, post(server, form(fields_v2(**BOB), CONTENT)))
+    client = await send_request(server, post(server, form(fields_v2(**BOB), CONTENT)))
     assert client.status == 200
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_dry_run_says_whether_there_is_room_and_promises_nothing(server: Server) -> None:
     server.free = 1 << 20
-    client = await asked(server, head(server, length=1 << 20) + beginning(fields_v2(DryRun="true")))
+    client = await send_request(server, head(server, length=1 << 20) + beginning(fields_v2(DryRun="true")))
     assert (client.status, client.code) == SHARE_USED
     assert server.files == []
 
@@ -597,7 +597,7 @@ async def test_a_disk_that_is_full_after_all_keeps_nothing(server: Server, monke
 @pytest_twisted.ensureDeferred
 async def test_where_oned_is_on_another_machine_nothing_can_be_uploaded(tmp_path: Path) -> None:
     server = Server(tmp_path, is_here=False)
-    client = await asked(server, head(server, length=MAX_UPLOAD) + beginning(fields_v2()))
+    client = await send_request(server, head(server, length=MAX_UPLOAD) + beginning(fields_v2()))
     assert (client.status, client.code) == (400, "UnsupportedOperation")
     assert server.files == []
     await server.port.stopListening()
@@ -647,7 +647,7 @@ async def test_a_form_that_breaks_off_or_goes_on_leaves_nothing_behind(server: S
     whole = form(fields_v2(), CONTENT)
     more = b"--" + BOUNDARY + b'\r\nContent-Disposition: form-data; name="Action"\r\n\r\nTerminateInstances\r\n'
     for body in (whole[:-50], form(fields_v2(), CONTENT, after=more), whole.replace(b'form-data; name="file"', b"x")):
-        client = await asked(server, post(server, body))
+        client = await send_request(server, post(server, body))
         assert (client.status, client.code) == (400, "InvalidRequest")
         assert server.files == []
         assert server.changes() == []
@@ -657,7 +657,7 @@ async def test_a_form_that_breaks_off_or_goes_on_leaves_nothing_behind(server: S
 async def test_an_image_that_oned_does_not_take_leaves_nothing_behind(server: Server) -> None:
     alice = server.cloud.user("alice").id
     server.cloud.oneadmin("one.user.quota", alice, 'DATASTORE=[ID="1",IMAGES="0",SIZE="1"]')
-    client = await asked(server, post(server, form(fields_v2(), CONTENT)))
+    client = await send_request(server, post(server, form(fields_v2(), CONTENT)))
     assert (client.status, client.code) == (400, "ResourceLimitExceeded")
     assert server.files == []
 
@@ -667,7 +667,7 @@ async def test_an_upload_without_a_file_is_refused(server: Server) -> None:
     query = "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in fields_v2().items())
     lines = ["POST / HTTP/1.1", f"Host: {server.address}", "Content-Type: application/x-www-form-urlencoded"]
     lines.append(f"Content-Length: {len(query)}")
-    client = await asked(server, "\r\n".join(lines).encode() + b"\r\n\r\n" + query.encode())
+    client = await send_request(server, "\r\n".join(lines).encode() + b"\r\n\r\n" + query.encode())
     assert (client.status, client.code) == (400, "MissingParameter")
 
 
@@ -676,7 +676,7 @@ async def test_an_upload_without_a_file_is_refused(server: Server) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_the_file_is_removed_when_oned_has_copied_it_by_whatever_process(server: Server) -> None:
-    await asked(server, post(server, form(fields_v2(), CONTENT)))
+    await send_request(server, post(server, form(fields_v2(), CONTENT)))
     server.reconcile()
     assert server.files
     server.cloud.wait(10)
@@ -689,7 +689,7 @@ async def test_the_file_is_removed_when_oned_has_copied_it_by_whatever_process(s
 @pytest_twisted.ensureDeferred
 async def test_the_file_of_an_image_that_failed_is_removed(server: Server) -> None:
     server.cloud.oned.fail_next_image()
-    await asked(server, post(server, form(fields_v2(), CONTENT)))
+    await send_request(server, post(server, form(fields_v2(), CONTENT)))
     server.cloud.wait(10)
     server.reconcile()
     assert server.files == []

@@ -117,7 +117,7 @@ def test_all_workers_serve_and_a_dead_one_is_replaced_while_the_port_goes_on(clo
         until(lambda: len(set(daemon.workers) - set(first)) == 1, "another worker", STARTING)
         for _ in range(8):
             assert once(port, path) == (200, None)
-        daemon.await_said("serves", WORKERS + 1)
+        daemon.await_logged("serves", WORKERS + 1)
         assert "has died: signal SIGKILL" in daemon.text
         assert first[1] in daemon.workers
 
@@ -140,7 +140,7 @@ def test_a_worker_that_hangs_is_killed_and_replaced(cloud: FurnishedCloud, port:
         (hung,) = daemon.workers
         os.kill(hung, signal.SIGSTOP)
         until(lambda: hung not in daemon.workers and daemon.workers, "another worker", STARTING)
-        daemon.await_said("serves", 2)
+        daemon.await_logged("serves", 2)
         assert "has not reported for" in daemon.text
 
 
@@ -199,7 +199,7 @@ def test_told_to_end_it_finishes_the_requests_under_way_and_exits_with_0(
                 running = pool.submit(answer, kept, path)
                 until(lambda: relay.held, "the request to be under way", STARTING)
                 daemon.signal(number)
-                daemon.await_told("STOPPING=1")
+                daemon.await_notification("STOPPING=1")
                 until(lambda: not is_open(port), "the port to close", STARTING)
                 assert daemon.process.poll() is None
                 relay.set_mode(Mode.PASS)
@@ -220,9 +220,9 @@ def test_a_change_for_which_nobody_waits_any_more_is_finished_before_the_end(clo
             gone.request("GET", "/?" + v2_form(cloud.alice, url(port), {"Action": "CreateKeyPair", "KeyName": name}))
             until(lambda: relay.held, "the request to be under way", STARTING)
             gone.close()
-            daemon.await_said("0 ClientGone")
+            daemon.await_logged("0 ClientGone")
             daemon.signal(signal.SIGTERM)
-            daemon.await_said("drains: no new connections, 0 to finish")
+            daemon.await_logged("drains: no new connections, 0 to finish")
             relay.set_mode(Mode.PASS)
             assert daemon.wait() == 0
         assert name in etree.tostring(cloud.alice.oned.document("one.user.info", -1), encoding="unicode")
@@ -258,7 +258,7 @@ def test_told_a_second_time_it_ends_at_once(cloud: FurnishedCloud, port: int) ->
         kept = connection(port)
         assert answer(kept, asked(cloud.alice, url(port))) == (200, None)
         daemon.signal(signal.SIGTERM)
-        daemon.await_told("STOPPING=1")
+        daemon.await_notification("STOPPING=1")
         daemon.signal(signal.SIGTERM)
         assert daemon.wait() == 0
         assert is_cut(kept)
@@ -273,7 +273,7 @@ def test_one_process_without_a_supervisor_drains_the_same_way(cloud: FurnishedCl
         kept, path = connection(port), asked(cloud.alice, url(port))
         assert answer(kept, path) == (200, None)
         daemon.signal(signal.SIGHUP)
-        daemon.await_told("READY=1", 2)
+        daemon.await_notification("READY=1", 2)
         assert "keeps its settings" in daemon.text
         daemon.signal(signal.SIGTERM)
         until(lambda: not is_open(port), "the port to close", STARTING)
@@ -301,7 +301,7 @@ def test_a_new_configuration_under_load_loses_no_request(
             old = set(daemon.workers)
             daemon.configure({"port": port, "workers": workers, **pair})
             daemon.signal(signal.SIGHUP)
-            daemon.await_told("READY=1", times)
+            daemon.await_notification("READY=1", times)
             until(lambda old=old: not old & set(daemon.workers), "the old workers to end", STARTING)  # type: ignore[misc]
             assert len(daemon.workers) == workers
             load.go_on(20)
@@ -336,13 +336,13 @@ def test_a_bad_configuration_is_refused_and_the_old_one_serves_on(cloud: Furnish
         before = daemon.workers
         daemon.configure({"port": port, "workers": 1, "drain_timeout": "soon"})
         daemon.signal(signal.SIGHUP)
-        daemon.await_told("READY=1", 2)
+        daemon.await_notification("READY=1", 2)
         assert "drain_timeout: expected a number of seconds" in daemon.text
         assert daemon.workers == before
         assert once(port, asked(cloud.alice, url(port))) == (200, None)
         daemon.configure({"port": port, "workers": 1, "drain_timeout": 5})
         daemon.signal(signal.SIGHUP)
-        daemon.await_told("READY=1", 3)
+        daemon.await_notification("READY=1", 3)
         until(lambda: not set(before) & set(daemon.workers), "the old worker to end", STARTING)
 
 
@@ -364,7 +364,7 @@ def test_a_file_of_an_instance_type_that_is_not_understood_is_refused_before_any
     with Daemon(cloud, {"port": port}) as daemon:
         daemon.configure(bad)
         daemon.signal(signal.SIGHUP)
-        daemon.await_told("READY=1", 2)
+        daemon.await_notification("READY=1", 2)
         assert "bad.erb:2: " in daemon.text
         assert once(port, asked(cloud.alice, url(port))) == (200, None)
 
@@ -389,13 +389,13 @@ def test_new_certificates_are_taken_on_a_hangup_and_bad_ones_refused(
         assert answer(kept, "/") == (403, None)
         replace_file(cert, new.encode())
         daemon.signal(signal.SIGHUP)
-        daemon.await_told("READY=1", 2)
+        daemon.await_notification("READY=1", 2)
         assert f"the old one stays: {cert}: ssl_cert: is not the certificate of the key in {key}" in daemon.text
         assert shown().split() == old.split()
         replace_file(key, new_key.read_bytes())
         daemon.signal(signal.SIGHUP)
-        daemon.await_told("READY=1", 3)
-        daemon.await_said("drains: no new connections")
+        daemon.await_notification("READY=1", 3)
+        daemon.await_logged("drains: no new connections")
         assert shown().split() == new.split()
         assert answer(kept, "/") == (403, "close")
 
@@ -446,7 +446,7 @@ def test_if_no_worker_can_start_the_daemon_ends_with_an_error_and_not_in_a_circl
         assert daemon.text.count("has died") == WORKERS
         assert f"looked for {away}" in daemon.text
         assert "no worker can start: the daemon ends" in daemon.text
-        assert "READY=1" not in daemon.hears()
+        assert "READY=1" not in daemon.read_notifications()
     finally:
         daemon.kill()
 
@@ -458,8 +458,8 @@ def test_it_is_ready_although_oned_is_down_and_keeps_the_watchdog_quiet(cloud: F
     """A cloud may boot with oned still to come; that is what /readyz tells."""
     settings = {"port": port, "one_xmlrpc": f"http://127.0.0.1:{free_port()}/RPC2"}
     with Daemon(cloud, settings, environ={"WATCHDOG_USEC": "400000"}) as daemon:
-        daemon.await_told("WATCHDOG=1", 3)
-        assert "STATUS=1 of 1 workers serve" in daemon.told
+        daemon.await_notification("WATCHDOG=1", 3)
+        assert "STATUS=1 of 1 workers serve" in daemon.notifications
 
 
 _SET_CLOCK = """
@@ -489,7 +489,7 @@ def test_where_the_clock_is_put_back_nothing_waits_until_it_is_that_late_again(
     ):
         once(port, asked(cloud.alice, url(port)))  # who connected first has been accepted
         replace_file(set_by, b"-3600")
-        daemon.await_told("WATCHDOG=1", daemon.hears().count("WATCHDOG=1") + 3)
+        daemon.await_notification("WATCHDOG=1", daemon.read_notifications().count("WATCHDOG=1") + 3)
         assert idle.recv(1) == b""
 
 
@@ -539,7 +539,7 @@ def test_the_administrators_port_sums_up_and_moves_with_the_configuration(cloud:
             assert f"\n{name} " in numbers, f"nobody has said {name}"
         daemon.configure({"port": port, "workers": WORKERS, "admin_port": other})
         daemon.signal(signal.SIGHUP)
-        daemon.await_told("READY=1", 2)
+        daemon.await_notification("READY=1", 2)
         until(lambda: is_open(other) and not is_open(admin), "the port to move", STARTING)
         with urlopen(f"http://127.0.0.1:{other}/metrics") as page:
             assert 'econed_requests_total{action="DescribeInstances",code="ok"} 20.0' in page.read().decode()
@@ -568,7 +568,7 @@ def test_a_hangup_opens_the_log_anew_before_it_says_anything(cloud: FurnishedClo
     with Daemon(cloud, {"port": port, "workers": 1, "log_file": str(log)}) as daemon:
         log.rename(moved)
         daemon.signal(signal.SIGHUP)
-        daemon.await_told("READY=1", 2)
+        daemon.await_notification("READY=1", 2)
         said = "a new configuration is read"
         assert (said in log.read_text("utf-8"), said in moved.read_text("utf-8")) == (True, False)
 
@@ -579,7 +579,7 @@ def test_a_new_configuration_may_name_another_log(cloud: FurnishedCloud, port: i
     with Daemon(cloud, settings) as daemon:
         daemon.configure({**settings, "log_file": str(log), "log_format": "json"})
         daemon.signal(signal.SIGHUP)
-        daemon.await_told("READY=1", 2)
+        daemon.await_notification("READY=1", 2)
         daemon.signal(signal.SIGTERM)
         assert daemon.wait() == 0
     lines = [json.loads(line) for line in log.read_text("utf-8").splitlines()]

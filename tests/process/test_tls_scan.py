@@ -48,7 +48,7 @@ def daemon(directory: Path, conf: Path) -> Iterator[int]:
     arguments = ["econe", "--config", str(conf), "--sandbox", "--listen", "tcp:0:interface=127.0.0.1"]
     process = Process("econed", twistd(*arguments)[1:], directory, program=twistd()[0])
     try:
-        yield int(process.says(r"EC2Site \(TLS\) starting on (\d+)"))
+        yield int(process.await_output(r"EC2Site \(TLS\) starting on (\d+)"))
     finally:
         process.stop()
 

@@ -41,12 +41,12 @@ from twisted.internet.ssl import CertificateOptions
 from econed.config.values import CertificateFiles
 
 SUBJECT = "/O=ONE cloud/CN=server"
-"""Whose the certificate is, as openssl writes it."""
+"""The subject of `server_certificate`, as openssl writes it."""
 
 
 @cache
 def server_certificate() -> tuple[rsa.RSAPrivateKey, Certificate]:
-    """Return the key and the certificate, signed by itself, of a server of OpenNebula."""
+    """Return the key and the self-signed certificate of a server of OpenNebula."""
     key = rsa.generate_private_key(65537, 2048)
     names = (NameOID.ORGANIZATION_NAME, "ONE cloud"), (NameOID.COMMON_NAME, "server")
     name = Name([NameAttribute(oid, value) for oid, value in names])
@@ -61,12 +61,12 @@ Subject: TypeAlias = str | Name
 
 @cache
 def rsa_key(bits: int = 2048) -> rsa.RSAPrivateKey:
-    """Return an RSA key, the same each time: making one takes long."""
+    """Return an RSA key, the same each time, since generating one takes long."""
     return rsa.generate_private_key(65537, bits)
 
 
 def ec_key(curve: ec.EllipticCurve | None = None) -> ec.EllipticCurvePrivateKey:
-    """Return a new EC key, on P-256 if nothing else is said."""
+    """Return a new EC key, on P-256 by default."""
     return ec.generate_private_key(curve or ec.SECP256R1())
 
 
@@ -91,8 +91,8 @@ class Issued:
 
     @property
     def pem(self) -> bytes:
-        """The certificate with its chain behind it."""
-        return b"".join(each.public_bytes(Encoding.PEM) for each in (self.certificate, *self.chain))
+        """The certificate, followed by its chain."""
+        return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in (self.certificate, *self.chain))
 
     @property
     def der(self) -> bytes:
@@ -100,7 +100,7 @@ class Issued:
         return self.certificate.public_bytes(Encoding.DER)
 
     def write(self, directory: Path, name: str) -> CertificateFiles:
-        """Write certificate and key, each in one step, and return where they are."""
+        """Write certificate and key, each atomically, and return their paths."""
         cert, key = directory / f"{name}-cert.pem", directory / f"{name}-key.pem"
         replace_file(cert, self.pem)
         replace_file(key, key_pem(self.key))
@@ -108,7 +108,7 @@ class Issued:
 
 
 class Authority:
-    """An authority that issues certificates; with an `issuer` it is one below that."""
+    """An authority that issues certificates; with an `issuer` it is an intermediate one."""
 
     def __init__(self, name: str = "Test Authority", issuer: Authority | None = None) -> None:
         self.key = ec_key()
@@ -127,7 +127,7 @@ class Authority:
 
     @property
     def chain(self) -> tuple[Certificate, ...]:
-        """What is sent along with a certificate that it issued: all up to the root and without it."""
+        """The certificates sent along with one that it issued: all up to the root, without the root."""
         return () if self._issuer is None else (self.certificate, *self._issuer.chain)
 
     def server(self, *names: str, key: PrivateKey | None = None, days: float = 90, since: float = -1) -> Issued:
@@ -169,7 +169,7 @@ class Authority:
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Put a file in the place of another in one step, as those who renew certificates should."""
+    """Replace a file atomically, as a renewal of certificates should."""
     new = path.with_name(f"{path.name}.new")
     new.write_bytes(content)
     new.replace(path)
@@ -201,9 +201,9 @@ def _general(name: str) -> GeneralName:
 
 
 def write_server_pair(directory: Path) -> tuple[Path, Path]:
-    """Write a certificate for this machine's own addresses, signed by itself, and its key; return where they are."""
+    """Write a self-signed certificate for this machine's loopback addresses and its key; return their paths."""
     key, now = ec_key(), datetime.now(UTC)
     builder = _builder(_plain("localhost"), _plain("localhost"), key, now - timedelta(days=1), now + timedelta(days=90))
     names = SubjectAlternativeName([_general(name) for name in ("localhost", "127.0.0.1", "::1")])
-    made = Issued(key, builder.add_extension(names, critical=False).sign(key, SHA256())).write(directory, "server")
-    return Path(made.cert), Path(made.key)
+    issued = Issued(key, builder.add_extension(names, critical=False).sign(key, SHA256())).write(directory, "server")
+    return Path(issued.cert), Path(issued.key)

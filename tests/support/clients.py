@@ -28,17 +28,17 @@ from tests.support.tools import require_tool
 
 VERSION = "2016-11-15"
 TIMEOUT = 120.0
-"""Seconds that an answer may take."""
+"""Seconds that a response may take."""
 
 
 @cache
 def _boto_session() -> boto3.Session:
-    """Return the one session, with no key: what it has read of the API's model serves all clients."""
+    """Return a session without keys, shared by all clients so that the API's model is read once."""
     return boto3.Session(region_name="us-east-1")
 
 
 def boto(person: Person, url: str, *, authority: Path | None = None, **config: Any) -> Any:
-    """Return boto3's EC2 client for a user, which tries nothing twice; `authority` has the certificates it trusts."""
+    """Return boto3's EC2 client for a user, without retries; `authority` is the file of the certificates it trusts."""
     return _boto_session().client(
         "ec2",
         endpoint_url=url,
@@ -55,7 +55,7 @@ def refusal(error: ClientError) -> tuple[str, int]:
 
 
 def aws(person: Person, url: str, *arguments: str, directory: Path) -> subprocess.CompletedProcess[str]:
-    """Run `aws ec2 …` for a user, untouched by whatever else is configured on this machine."""
+    """Run `aws ec2 …` for a user, independently of what is configured on this machine."""
     environment = {
         "PATH": os.environ.get("PATH", ""),
         "HOME": str(directory),
@@ -82,8 +82,8 @@ def aws(person: Person, url: str, *arguments: str, directory: Path) -> subproces
 
 
 @dataclass(frozen=True)
-class Answer:
-    """An HTTP answer of econed's."""
+class EC2Response:
+    """An HTTP response of econed."""
 
     status: int
     headers: Mapping[str, str]
@@ -101,37 +101,37 @@ class Answer:
 
     @property
     def code(self) -> str:
-        """EC2's code of the error that this answer is, empty if it is none."""
+        """The EC2 code of an error response, empty for any other response."""
         return self.xml.findtext("Errors/Error/Code") or ""
 
     def texts(self, *names: str) -> list[str]:
-        """Return the texts at a path of element names, wherever it begins."""
+        """Return the texts of the elements at this path below any element."""
         path = ".//" + "/".join(f"{{{self.namespace}}}{name}" for name in names)
-        return [found.text or "" for found in self.xml.findall(path)]
+        return [element.text or "" for element in self.xml.findall(path)]
 
 
-def ec2_error(answer: Answer) -> str:
-    """Return the code of an answer that has the form of EC2's errors; fails for any other."""
-    root = answer.xml
-    assert root.tag == "Response", answer.body
-    assert [child.tag for child in root] == ["Errors", "RequestID"], answer.body
+def ec2_error(response: EC2Response) -> str:
+    """Return the code of a response in the form of EC2's errors; fails for any other response."""
+    root = response.xml
+    assert root.tag == "Response", response.body
+    assert [child.tag for child in root] == ["Errors", "RequestID"], response.body
     assert root.findtext("RequestID")
     assert root.findtext("Errors/Error/Message")
-    assert b"Traceback" not in answer.body
-    assert answer.headers["content-type"].startswith("text/xml")
-    return answer.code
+    assert b"Traceback" not in response.body
+    assert response.headers["content-type"].startswith("text/xml")
+    return response.code
 
 
 class Signer(Protocol):
-    """Somebody who signs."""
+    """Anything with the keys of a user."""
 
     @property
     def name(self) -> str:
-        """His access key."""
+        """The access key."""
 
     @property
     def secret(self) -> str:
-        """His secret key."""
+        """The secret key."""
 
 
 def v2_form(
@@ -144,7 +144,7 @@ def v2_form(
     secret: str | None = None,
     host: str | None = None,
 ) -> str:
-    """Return a query or form signed by Signature Version 2, written from Amazon's description of it."""
+    """Return a query or form with Signature Version 2, computed as Amazon's documentation describes it."""
     signed = {
         "Version": VERSION,
         **parameters,
@@ -162,22 +162,22 @@ def v2_form(
     return f"{query}&Signature={quote(signature, safe='-_.~')}"
 
 
-def v2(person: Person, url: str, action: str, parameters: Mapping[str, str] | None = None, **how: Any) -> Answer:
-    """Make a call signed by Signature Version 2; `how` is as for `v2_form`."""
+def v2(person: Person, url: str, action: str, parameters: Mapping[str, str] | None = None, **how: Any) -> EC2Response:
+    """Make a call with Signature Version 2; `how` is as for `v2_form`."""
     method = how.get("method", "GET")
     form = v2_form(person, url, {"Action": action, **(parameters or {})}, **how)
     return send(url, method, form)
 
 
-def upload(person: Person, url: str, file: bytes, **parameters: str) -> Answer:
-    """Send a file as the Ruby econe-upload does with curl: a form whose other fields are signed by Version 2."""
+def upload(person: Person, url: str, file: bytes, **parameters: str) -> EC2Response:
+    """Upload a file as the Ruby econe-upload does with curl: a form whose other fields have Signature Version 2."""
     content_type, body = upload_form(person, url, file, **parameters)
     return send(url, "POST", body, {"Content-Type": content_type})
 
 
 def upload_form(person: Signer, url: str, file: bytes, **parameters: str) -> tuple[str, bytes]:
     """Return the content type and the body of such a form."""
-    host = str(urlsplit(url).hostname)  # the Ruby tools sign it without its port
+    host = str(urlsplit(url).hostname)  # the Ruby tools sign the host without its port
     query = v2_form(person, url, {"Action": "UploadImage", **parameters}, method="POST", host=host)
     boundary = "------------------------d74496d66958873e"
     parts = [
@@ -197,8 +197,8 @@ def send(
     *,
     tls: ssl.SSLContext | None = None,
     source: str = "",
-) -> Answer:
-    """Send a query (GET; a text) or a form, as it is, with TLS if `tls` is given, from the address `source`."""
+) -> EC2Response:
+    """Send a query (GET; a text) or a form unchanged; with TLS if `tls` is given, from the address `source`."""
     connection, path = connected(url, tls, source), urlsplit(url).path or "/"
     try:
         if method == "GET":
@@ -215,36 +215,36 @@ def send(
 
 
 def connected(url: str, tls: ssl.SSLContext | None = None, source: str = "") -> http.client.HTTPConnection:
-    """Return a connection to where a URL leads, which is made with the first request."""
+    """Return a connection to the server of a URL; it is opened by the first request."""
     where, address = urlsplit(url).netloc, (source, 0) if source else None
     if tls is None:
         return http.client.HTTPConnection(where, timeout=TIMEOUT, source_address=address)
     return http.client.HTTPSConnection(where, timeout=TIMEOUT, source_address=address, context=tls)
 
 
-def received(response: http.client.HTTPResponse) -> Answer:
-    """Return an answer that http.client reads."""
+def received(response: http.client.HTTPResponse) -> EC2Response:
+    """Return a response of http.client, read whole."""
     headers = {name.lower(): value for name, value in response.getheaders()}
-    return Answer(response.status, headers, response.read())
+    return EC2Response(response.status, headers, response.read())
 
 
-def exchange(port: int, data: bytes, answers: int = 1, methods: Sequence[str] = ()) -> list[Answer]:
-    """Send bytes as they are and read so many answers from the same connection."""
+def exchange(port: int, data: bytes, responses: int = 1, methods: Sequence[str] = ()) -> list[EC2Response]:
+    """Send bytes unchanged and read so many responses from the same connection."""
     with socket.create_connection(("127.0.0.1", port), TIMEOUT) as connection:
         connection.sendall(data)
-        found = []
-        # One buffered reader for all: a second one would miss what the first has read ahead.
+        read = []
+        # They share a buffered reader: a second reader would miss bytes that the first has read ahead.
         shared = _Shared(connection)
-        for number in range(answers):
-            method = methods[number] if number < len(methods) else "GET"
+        for index in range(responses):
+            method = methods[index] if index < len(methods) else "GET"
             response = http.client.HTTPResponse(shared, method=method)  # type: ignore[arg-type]
             response.begin()
-            found.append(received(response))
-        return found
+            read.append(received(response))
+        return read
 
 
 class _Shared:
-    """A connection whose one file every answer is read from."""
+    """A connection that gives the same file to every response."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._file = connection.makefile("rb")
@@ -254,7 +254,7 @@ class _Shared:
 
 
 class _Unclosable:
-    """A file that goes on when one of its readers is done."""
+    """A file that stays open when a response closes it."""
 
     def __init__(self, file: Any) -> None:
         self._file = file
@@ -263,4 +263,4 @@ class _Unclosable:
         return getattr(self._file, name)
 
     def close(self) -> None:
-        """Stay open."""
+        """Do nothing."""

@@ -33,7 +33,7 @@ class SandboxCloud(FurnishedCloud):
         auth_file.touch(mode=0o600)
         auth_file.write_text(f"{_SERVERADMIN}\n", encoding="ascii")
         process = Process("oned", ["-m", "tests.support.sandbox_process", form, "0"], directory)
-        port = process.says(r"listening on (\d+)\.")
+        port = process.await_output(r"listening on (\d+)\.")
         super().__init__(form, f"http://127.0.0.1:{port}/RPC2", "oneadmin:opennebula", auth_file, directory)
         self._processes.append(process)
 

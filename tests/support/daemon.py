@@ -1,4 +1,4 @@
-"""`twistd -n econe` as a service manager runs it: told where to say how it is, and perhaps given its sockets."""
+"""`twistd -n econe` as systemd runs it: with a notification socket, and optionally with listening sockets."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ ROOT = Path(__file__).parents[2]
 
 _ACTIVATED = """
 import fcntl, os, sys
-given = [fcntl.fcntl(int(number), fcntl.F_DUPFD, 64) for number in sys.argv[1].split(",")]
-for place, number in enumerate(given, 3):
-    os.dup2(number, place)
-    os.close(number)
+copies = [fcntl.fcntl(int(descriptor), fcntl.F_DUPFD, 64) for descriptor in sys.argv[1].split(",")]
+for target, copy in enumerate(copies, 3):
+    os.dup2(copy, target)
+    os.close(copy)
 os.environ["LISTEN_PID"] = str(os.getpid())
 os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
 """
-"""What systemd does between fork and exec: the sockets begin at 3, and LISTEN_PID is that of this very process."""
+"""Does what systemd does between fork and exec: moves the sockets to descriptors from 3 on, and sets LISTEN_PID."""
 
 _numbers = itertools.count()
 
 
 class Daemon:
-    """One process of the daemon with its workers, on a cloud; what it tells its manager is in `told`."""
+    """An econed with its workers, on a cloud; `notifications` are the lines that it has sent to the service manager."""
 
     def __init__(
         self,
@@ -50,13 +50,13 @@ class Daemon:
         options: Sequence[str] = (),
         environ: Mapping[str, str] | None = None,
     ) -> None:
-        """Start it; `sockets` are handed over as systemd does it."""
+        """Start it; `sockets` are passed to it as systemd does."""
         self.name = f"daemon-{next(_numbers)}"
         self.directory = cloud.directory
         self.conf = self.directory / f"{self.name}.conf"
         self._base = {"host": "127.0.0.1", "one_xmlrpc": cloud.url, "tmpdir": str(cloud.directory)}
         self.configure(settings)
-        self.told: list[str] = []
+        self.notifications: list[str] = []
         self._manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._manager.bind(f"\0econed-{os.getpid()}-{self.name}")
         self._manager.setblocking(False)
@@ -84,12 +84,12 @@ class Daemon:
             )
 
     def __enter__(self) -> Daemon:
-        """Return it when it serves."""
-        self.await_told("READY=1")
+        """Return it when it is ready."""
+        self.await_notification("READY=1")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """End it, whatever has happened."""
+        """Kill it."""
         self.kill()
 
     def configure(self, settings: Mapping[str, object]) -> None:
@@ -98,7 +98,7 @@ class Daemon:
 
     @property
     def text(self) -> str:
-        """What it has said so far."""
+        """Its output so far."""
         return self._output.read_text("utf-8", "replace")
 
     @property
@@ -107,27 +107,27 @@ class Daemon:
         children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
         return [int(pid) for pid in children.read_text("ascii").split()]
 
-    def hears(self) -> list[str]:
-        """Return all that it has told its manager so far."""
+    def read_notifications(self) -> list[str]:
+        """Return all its notifications so far."""
         try:
             while True:
-                self.told += self._manager.recv(65536).decode().split("\n")
+                self.notifications += self._manager.recv(65536).decode().split("\n")
         except BlockingIOError:
-            return self.told
+            return self.notifications
 
-    def await_told(self, line: str, times: int = 1) -> None:
-        """Wait until it has told its manager something so many times; fails if it ends before."""
+    def await_notification(self, line: str, times: int = 1) -> None:
+        """Wait until it has sent a notification so many times; fails if it exits before."""
 
-        def has_told() -> bool:
-            if self.hears().count(line) >= times:
+        def has_come() -> bool:
+            if self.read_notifications().count(line) >= times:
                 return True
-            assert self.process.poll() is None, f"it ended with {self.process.returncode}:\n{self.text}"
+            assert self.process.poll() is None, f"it exited with {self.process.returncode}:\n{self.text}"
             return False
 
-        until(has_told, f"{self.name} to say {line} {times} times, in place of {self.told}", STARTING)
+        until(has_come, f"{self.name} to notify {line} {times} times, in place of {self.notifications}", STARTING)
 
-    def await_said(self, text: str, times: int = 1) -> None:
-        """Wait until its log has something so many times."""
+    def await_logged(self, text: str, times: int = 1) -> None:
+        """Wait until its output has this text so many times."""
         until(lambda: self.text.count(text) >= times, f"{self.name} to log {text!r}", STARTING)
 
     def signal(self, number: signal.Signals) -> None:
@@ -135,30 +135,30 @@ class Daemon:
         self.process.send_signal(number)
 
     def wait(self, patience: float = STARTING) -> int:
-        """Return its exit code, when it has ended."""
+        """Wait until it exits, and return its exit code."""
         return self.process.wait(patience)
 
     def kill(self) -> None:
-        """End it and its workers at once."""
+        """Kill it, and wait until its workers have exited, too."""
         if self.process.poll() is None:
             workers = self.workers
             self.process.kill()
             self.process.wait()
             for pid in workers:
-                until(lambda pid=pid: not Path(f"/proc/{pid}").exists(), f"{pid} to follow", STARTING)  # type: ignore[misc]
+                until(lambda pid=pid: not Path(f"/proc/{pid}").exists(), f"worker {pid} to exit", STARTING)  # type: ignore[misc]
         self._manager.close()
 
 
 def asked(person: Person, url: str, action: str = "DescribeInstances") -> str:
-    """Return the path of a request, signed for now."""
+    """Return the path of a request, signed now."""
     return "/?" + v2_form(person, url, {"Action": action})
 
 
 class Load:
-    """Clients that ask without a pause on connections that they keep, and never try again: what fails has failed."""
+    """Clients that send requests without a pause on persistent connections, without retries."""
 
     def __init__(self, person: Person, url: str, clients: int = 4, tls: ssl.SSLContext | None = None) -> None:
-        """Ask in a user's name, with TLS if `tls` is given."""
+        """Send requests as this user, with TLS if `tls` is given."""
         self._person = person
         self._url = url
         self._tls = tls
@@ -166,45 +166,45 @@ class Load:
         self.failures: list[str] = []
         self.answered = 0
         self.closed = 0
-        """Answers with `Connection: close`."""
+        """Responses with `Connection: close`."""
         self._threads = [threading.Thread(target=self._ask, daemon=True) for _ in range(clients)]
 
     def __enter__(self) -> Load:
-        """Begin."""
+        """Start."""
         for thread in self._threads:
             thread.start()
         self.go_on(len(self._threads))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """End."""
+        """Stop."""
         self.end()
 
     def end(self) -> None:
-        """Let what is under way be answered, and ask no more."""
+        """Stop after the responses to requests in flight."""
         self._is_over = True
         for thread in self._threads:
             thread.join(STARTING)
 
-    def go_on(self, answers: int) -> None:
-        """Wait for so many answers more."""
-        enough = self.answered + answers
-        until(lambda: self.answered >= enough or self.failures, f"{answers} answers", STARTING)
+    def go_on(self, responses: int) -> None:
+        """Wait for so many more responses."""
+        enough = self.answered + responses
+        until(lambda: self.answered >= enough or self.failures, f"{responses} responses", STARTING)
 
     def _ask(self) -> None:
         connection = connected(self._url, self._tls)
         while not self._is_over:
             try:
                 connection.request("GET", asked(self._person, self._url))
-                answer = connection.getresponse()
-                body = answer.read()
+                response = connection.getresponse()
+                body = response.read()
             except (OSError, http.client.HTTPException) as failure:
                 self.failures.append(repr(failure))
                 connection.close()
                 continue
-            self.closed += answer.getheader("connection") == "close"
-            if answer.status == 200:
+            self.closed += response.getheader("connection") == "close"
+            if response.status == 200:
                 self.answered += 1
             else:
-                self.failures.append(f"{answer.status} {body!r}")
+                self.failures.append(f"{response.status} {body!r}")
         connection.close()

@@ -47,7 +47,7 @@ class Econed:
     def __init__(self, process: Process, notes: Path | None) -> None:
         self.process = process
         self._notes = notes
-        self.port = int(process.says(r"EC2Site(?: \(TLS\))? starting on (\d+)"))
+        self.port = int(process.await_output(r"EC2Site(?: \(TLS\))? starting on (\d+)"))
         self.url = f"{'https' if 'EC2Site (TLS)' in process.text else 'http'}://127.0.0.1:{self.port}/"
 
     @property

@@ -1,8 +1,8 @@
-"""econed with a notebook: the elements of oned's documents that it reads go to the file that ECONED_NOTES names.
+"""econed that writes the elements of oned's documents that it reads to the file ECONED_NOTES, for tests.
 
-For the tests: `econe.tac` with one thing added. ECONE_CONF names the configuration, ECONED_LISTEN where to listen,
-ECONED_INTERVAL the seconds from one round of the reconciler to the next, if they are to be other than always. While
-there is a file ECONED_FAILS_WITH, every reading fails, with what is in that file as the message of the exception.
+ECONE_CONF is the path of the configuration, ECONED_LISTEN the endpoint to listen on, ECONED_INTERVAL the time between
+two rounds of the reconciler in seconds, if not the default. While the file ECONED_FAILS_WITH exists, reading any
+element fails with the text of that file as the message.
 """
 
 import os
@@ -18,7 +18,7 @@ failing = Path(os.environ["ECONED_FAILS_WITH"]) if "ECONED_FAILS_WITH" in os.env
 
 
 def note(element: str) -> None:
-    """Write an element down the first time that it is read."""
+    """Write an element to the file when it is read for the first time."""
     if failing is not None and failing.exists():
         raise RuntimeError(failing.read_text("utf-8"))
     if element not in seen:

@@ -1,4 +1,4 @@
-"""A stand-in for `nft` and `iptables`: `firewall.py COMMAND STATE ARGUMENT…`, which keeps in a file what it is told."""
+"""A stand-in for `nft` and `iptables`: `firewall.py COMMAND STATE ARGUMENT…` keeps the rules in the file STATE."""
 
 from __future__ import annotations
 
@@ -8,63 +8,63 @@ import sys
 from pathlib import Path
 from typing import Any
 
-Kept = dict[str, Any]
+Rules = dict[str, Any]
 
 
-def nft(kept: Kept, arguments: list[str]) -> None:
-    """Carry out what the scripts ask of nft: a transaction, and looking for and deleting elements of maps."""
+def nft(state: Rules, arguments: list[str]) -> None:
+    """Carry out the commands of nft that the scripts use: a transaction, and getting and deleting elements of maps."""
     if arguments == ["-f", "-"]:
         for line in sys.stdin.read().splitlines():
-            _add(kept, line.split())
+            _add(state, line.split())
         return
-    found, (key,) = _element(kept, arguments[2:])
-    if found is None or key not in found:
+    elements, (key,) = _element(state, arguments[2:])
+    if elements is None or key not in elements:
         sys.exit("No such file or directory")
     if arguments[:2] == ["get", "element"]:
-        sys.stdout.write(f"map x {{\n elements = {{ {key} : {found[key]} }}\n}}\n")
+        sys.stdout.write(f"map x {{\n elements = {{ {key} : {elements[key]} }}\n}}\n")
     elif arguments[:2] == ["delete", "element"]:
-        del found[key]
+        del elements[key]
 
 
-def _add(kept: Kept, words: list[str]) -> None:
+def _add(state: Rules, words: list[str]) -> None:
     if words[:2] == ["add", "map"]:
-        kept["maps"].setdefault(words[4], {})
+        state["maps"].setdefault(words[4], {})
     elif words[:2] == ["add", "element"]:
-        found, (key, value) = _element(kept, words[2:])
-        assert found is not None
-        if found.setdefault(key, value) != value:
+        elements, (key, value) = _element(state, words[2:])
+        assert elements is not None
+        if elements.setdefault(key, value) != value:
             sys.exit("File exists")
     elif words[:2] == ["flush", "chain"]:
-        kept["rules"] = [each for each in kept["rules"] if each.split()[0] != words[4]]
+        state["rules"] = [each for each in state["rules"] if each.split()[0] != words[4]]
     elif words[:2] == ["add", "rule"]:
-        kept["rules"].append(" ".join(words[4:]))
+        state["rules"].append(" ".join(words[4:]))
 
 
-def _element(kept: Kept, words: list[str]) -> tuple[dict[str, str] | None, list[str]]:
+def _element(state: Rules, words: list[str]) -> tuple[dict[str, str] | None, list[str]]:
     match = re.fullmatch(r"ip econed (\w+) \{ (.*) \}", " ".join(words))
     assert match is not None, words
-    return kept["maps"].get(match[1]), match[2].split(" : ")
+    return state["maps"].get(match[1]), match[2].split(" : ")
 
 
-def iptables(kept: Kept, arguments: list[str]) -> None:
-    """Carry out what the scripts ask of iptables: adding, listing and deleting rules of the table nat."""
+def iptables(state: Rules, arguments: list[str]) -> None:
+    """Carry out the commands of iptables that the scripts use: adding, listing and deleting rules of the table nat."""
     assert arguments[:3] == ["-w", "-t", "nat"], arguments
     command, *rest = arguments[3:]
     rule = " ".join(rest)
     if command == "-S":
         sys.stdout.writelines(
-            f"{each}\n" for each in ("-P PREROUTING ACCEPT", *(f"-A {rule}" for rule in kept["rules"]))
+            f"{each}\n" for each in ("-P PREROUTING ACCEPT", *(f"-A {rule}" for rule in state["rules"]))
         )
     elif command in ("-A", "-I"):
-        kept["rules"].append(re.sub(r"(-[sd] [0-9.]+)(?= )", r"\1/32", rule))
-    elif rule in kept["rules"]:
-        kept["rules"].remove(rule)
+        state["rules"].append(re.sub(r"(-[sd] [0-9.]+)(?= )", r"\1/32", rule))
+    elif rule in state["rules"]:
+        state["rules"].remove(rule)
     else:
         sys.exit("iptables: Bad rule (does a matching rule exist in that chain?).")
 
 
 if __name__ == "__main__":
-    state = Path(sys.argv[2])
-    known: Kept = json.loads(state.read_text("utf-8")) if state.exists() else {"maps": {}, "rules": []}
-    {"nft": nft, "iptables": iptables}[sys.argv[1]](known, sys.argv[3:])
-    state.write_text(json.dumps(known), "utf-8")
+    state_path = Path(sys.argv[2])
+    saved: Rules = json.loads(state_path.read_text("utf-8")) if state_path.exists() else {"maps": {}, "rules": []}
+    {"nft": nft, "iptables": iptables}[sys.argv[1]](saved, sys.argv[3:])
+    state_path.write_text(json.dumps(saved), "utf-8")

@@ -1,4 +1,4 @@
-"""Connections to a `ServerTLS` without a network: OpenSSL of the system's Python on the other end."""
+"""Connections to a `ServerTLS` without a network, with Python's `ssl` module as the client."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _ROUNDS = 20
 
 @implementer(IStreamServerEndpoint)
 class Nowhere:
-    """An endpoint that listens nowhere and keeps the factory."""
+    """An endpoint that does not listen, and keeps the factory."""
 
     def listen(self, protocolFactory: IProtocolFactory) -> Deferred[IListeningPort]:
         """Keep the factory."""
@@ -36,25 +36,25 @@ class Nowhere:
 
 
 class Echo(Protocol):
-    """Sends back what comes, and knows the client's certificate."""
+    """Sends the data back, and has the client's certificate."""
 
     ended: Any = None
 
     def dataReceived(self, data: bytes) -> None:
-        """Send it back."""
+        """Send the data back."""
         assert self.transport is not None
         self.transport.write(data)
 
     def connectionLost(self, reason: Any = None) -> None:
-        """Keep why."""
+        """Keep the reason."""
         self.ended = reason
 
     @property
     def client(self) -> Certificate | None:
         """The client's certificate."""
         transport: Any = self.transport
-        found = transport.getPeerCertificate()
-        return None if found is None else found.to_cryptography()
+        certificate = transport.getPeerCertificate()
+        return None if certificate is None else certificate.to_cryptography()
 
 
 class Connection:
@@ -70,7 +70,7 @@ class Connection:
 
     @property
     def server(self) -> Echo:
-        """What the connection leads to."""
+        """The application protocol on the server."""
         wrapped: Echo = self._protocol.wrappedProtocol
         return wrapped
 
@@ -82,12 +82,12 @@ class Connection:
         return load_der_x509_certificate(der)
 
     def shake_hands(self) -> Connection:
-        """Go through the handshake; raises `ssl.SSLError` where either side ends it."""
+        """Do the handshake; raises `ssl.SSLError` if either side aborts it."""
         self._until(self.tls.do_handshake)
         return self
 
     def ask(self, text: bytes = b"hello") -> bytes:
-        """Send something and return what comes back; raises `ssl.SSLError` where the server has ended it."""
+        """Send data and return the data that comes back; raises `ssl.SSLError` if the server has closed."""
         self.tls.write(text)
         return bytes(self._until(lambda: self.tls.read(len(text))))
 
@@ -115,7 +115,7 @@ class Connection:
 
 @dataclass
 class Server:
-    """A `ServerTLS` over files, its time and its log."""
+    """A `ServerTLS` over certificate files, its clock and its log."""
 
     files: Files
     clock: Clock = field(default_factory=Clock)
@@ -137,7 +137,7 @@ class Server:
     def connection(
         self, context: ssl.SSLContext | None = None, name: str | None = None, session: Any = None
     ) -> Connection:
-        """Return a connection that has not begun its handshake."""
+        """Return a connection before its handshake."""
         return Connection(self._factory, context or trusting(), name, session, self.clock)
 
     def connected(
@@ -147,12 +147,12 @@ class Server:
         return self.connection(context, name, session).shake_hands()
 
     def lines(self, *levels: str) -> list[str]:
-        """Return what the log says at these levels."""
+        """Return the log lines of these levels."""
         return [formatEvent(event) for event in self.said if event["log_level"].name in levels]
 
 
 def trusting(certificate: Any = None, **options: Any) -> ssl.SSLContext:
-    """Return a client that takes any certificate, and brings one if it is given the files of one.
+    """Return a client context that accepts any certificate, and sends one if it is given its files.
 
     `options` are attributes of the context; `ciphers` is OpenSSL's list.
     """

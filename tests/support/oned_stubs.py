@@ -1,4 +1,4 @@
-"""Servers for tests, on loopback: they take what a client of oned sends, and answer as they are told, or badly."""
+"""Stand-ins for oned on loopback: they read the requests of a client, and reply as a test says, or badly."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 
 
 class StubConnection(Protocol):
-    """One connection of a client: what it asked, and the means to answer."""
+    """A connection of a client: its request, and methods to reply."""
 
     def __init__(self, server: OnedStub) -> None:
         self.server = server
@@ -23,11 +23,11 @@ class StubConnection(Protocol):
         self.lost: Deferred[None] = Deferred()
 
     def connectionMade(self) -> None:
-        """Let the server know."""
+        """Tell the server."""
         self.server.connected(self)
 
     def dataReceived(self, data: bytes) -> None:
-        """Collect the request, and let the server answer when it is whole."""
+        """Collect the request, and pass it to the server when it is whole."""
         self.received += data
         head, separator, body = self.received.partition(b"\r\n\r\n")
         if not separator or self.head:
@@ -42,11 +42,11 @@ class StubConnection(Protocol):
         self.server.asked(self)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Let a test know."""
+        """Fire `lost`."""
         self.lost.callback(None)
 
     def answer(self, body: bytes, status: str = "200 OK", length: int | None = None) -> None:
-        """Send an HTTP answer and close, as oned does."""
+        """Send an HTTP response and close the connection, as oned does."""
         announced = len(body) if length is None else length
         self.send(f"HTTP/1.1 {status}\r\nContent-Length: {announced}\r\n\r\n".encode() + body)
         self.close()
@@ -62,7 +62,7 @@ class StubConnection(Protocol):
         self.transport.loseConnection()
 
     def reset(self) -> None:
-        """Break the connection off."""
+        """Abort the connection."""
         if not self.lost.called:
             self.transport.abortConnection()  # type: ignore[union-attr]
 
@@ -71,7 +71,7 @@ Behaviour: TypeAlias = Callable[[StubConnection], None]
 
 
 class OnedStub(Factory):
-    """A server with one way to behave at a time; `calls` holds the method of every request that came whole."""
+    """A server whose `behaviour` is called with the connection of each whole request."""
 
     noisy = False
 
@@ -85,21 +85,21 @@ class OnedStub(Factory):
 
     @property
     def calls(self) -> list[str]:
-        """The methods called, in order."""
+        """The methods of the whole requests, in order."""
         return [peer.method for peer in self.asking]
 
     def buildProtocol(self, addr: object) -> StubConnection:
-        """Take a connection."""
+        """Return the protocol of a new connection."""
         return StubConnection(self)
 
     def connected(self, peer: StubConnection) -> None:
-        """Behave towards a new connection."""
+        """Record a new connection."""
         self.peers.append(peer)
         if self.on_connect is not None:
             self.on_connect(peer)
 
     def asked(self, peer: StubConnection) -> None:
-        """Behave towards a whole request."""
+        """Handle a whole request."""
         self.asking.append(peer)
         self.behaviour(peer)
         due = [each for each in self._awaited if each[0] <= len(self.asking)]
@@ -108,7 +108,7 @@ class OnedStub(Factory):
             heard.callback(self.asking[number - 1])
 
     def request(self, number: int) -> Deferred[StubConnection]:
-        """Return the connection of the request of this number, from 1, when it has come."""
+        """Return the connection of the request of this number, from 1, once it has been received."""
         heard: Deferred[StubConnection] = Deferred()
         if len(self.asking) >= number:
             heard.callback(self.asking[number - 1])
@@ -122,6 +122,6 @@ def reply(*values: object) -> bytes:
     return xmlrpc.client.dumps((list(values),), methodresponse=True).encode()
 
 
-def says(*values: object) -> Behaviour:
-    """Return the behaviour of answering so."""
+def replying(*values: object) -> Behaviour:
+    """Return the behaviour of replying with these values."""
     return lambda peer: peer.answer(reply(*values))

@@ -1,4 +1,4 @@
-"""econed as it is handed out: wheel, sdist and Debian package, built from a copy of the checkout."""
+"""The distributions of econed: wheel, sdist and Debian package, built from a copy of the checkout."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.tools import require_tool
 ROOT = Path(__file__).parents[2]
 DEBIAN_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 LONG = 600
-"""Seconds after which a build hangs."""
+"""Seconds after which a build is taken to hang."""
 
 _LEFT_OUT = shutil.ignore_patterns(
     *(
@@ -36,7 +36,7 @@ _LEFT_OUT = shutil.ignore_patterns(
 
 
 def ran(*command: str | Path, cwd: Path | None = None, **environment: str) -> str:
-    """Run a command, with more in its environment, and return all that it says; fails if it fails."""
+    """Run a command with additional environment variables, and return its output; fails if it fails."""
     done = subprocess.run(
         list(map(str, command)),
         cwd=cwd,
@@ -53,9 +53,9 @@ def ran(*command: str | Path, cwd: Path | None = None, **environment: str) -> st
 
 
 def _tracked() -> set[Path] | None:
-    """Return the files of the checkout that git tracks, None where this is no checkout, as in an unpacked sdist.
+    """Return the files of the checkout that git tracks; None where there is no checkout, as in an unpacked sdist.
 
-    What else lies about in it, such as the key that the README's first session saves, is nobody's to hand out.
+    Other files in it, such as the key that the README's first session saves, must not be distributed.
     """
     if not (ROOT / ".git").exists() or shutil.which("git") is None:
         return None
@@ -64,7 +64,7 @@ def _tracked() -> set[Path] | None:
 
 
 def copied(target: Path) -> None:
-    """Copy the checkout, without what was made in it."""
+    """Copy the checkout, without generated files."""
     tracked = _tracked()
     if tracked is None:
         shutil.copytree(ROOT, target, ignore=_LEFT_OUT)
@@ -94,7 +94,7 @@ def source(factory: pytest.TempPathFactory) -> Path:
 
 
 def files(root: Path, *parts: str) -> set[Path]:
-    """Return the files below a directory of a checkout, by their paths in it, without what was made in it."""
+    """Return the relative paths of the files below a directory of a checkout, without generated files."""
     found = set()
     for directory, names, kept in os.walk(root.joinpath(*parts)):
         left_out = _LEFT_OUT(directory, [*names, *kept])

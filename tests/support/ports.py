@@ -1,4 +1,4 @@
-"""Ports for tests that have to name one beforehand: in a file, 0 is none."""
+"""Free ports, for tests that have to write one into a file before it is bound."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import socket
 from contextlib import suppress
 
 _PORTS = range(20_000, 32_000)
-"""Below those that Linux gives to outgoing connections, of which any other program may get the one that was free."""
+"""Below the range of Linux for outgoing connections, from which another program could get the port meanwhile."""
 
 _ANY = random.SystemRandom()
 

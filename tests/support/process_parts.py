@@ -1,4 +1,4 @@
-"""What a process that serves is made of, as stand-ins: connections, where it listens, a reactor with its signals."""
+"""Stand-ins for the parts of a serving process: its connections, its endpoints, and a reactor with signals."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from econed.interfaces import IDrainable
 
 @implementer(IDrainable)
 class Connections:
-    """Connections that come and go as a test says."""
+    """Connections whose number a test sets."""
 
     def __init__(self) -> None:
         self.connections = 0
@@ -25,7 +25,7 @@ class Connections:
         self._waiting: list[Deferred[None]] = []
 
     def drain(self) -> None:
-        """Take note."""
+        """Record it."""
         self.is_draining = True
 
     async def empty(self) -> None:
@@ -36,19 +36,19 @@ class Connections:
             await waiting
 
     def abort(self) -> None:
-        """Take note."""
+        """Record it."""
         self.is_aborted = True
         self.connections = 0
 
     def go(self) -> None:
-        """Let all of them end."""
+        """End all of them."""
         self.connections = 0
-        for each in self._waiting:
-            each.callback(None)
+        for waiting in self._waiting:
+            waiting.callback(None)
 
 
 class Endpoint:
-    """Where nobody really listens."""
+    """An endpoint that does not really listen."""
 
     def __init__(self, error: Exception | None = None, stopped: Deferred[None] | None = None) -> None:
         self._error = error
@@ -57,22 +57,22 @@ class Endpoint:
 
     def listen(self, factory: object) -> Deferred[Any]:
         """Listen, or fail."""
-        made: Deferred[Any] = Deferred()
+        result: Deferred[Any] = Deferred()
         if self._error is not None:
-            made.errback(self._error)
+            result.errback(self._error)
         else:
             self.is_listening = True
-            made.callback(self)
-        return made
+            result.callback(self)
+        return result
 
     def stopListening(self) -> Deferred[None]:
-        """Listen no more."""
+        """Stop listening."""
         self.is_listening = False
         return self._stopped
 
 
 class Reactor(Clock):
-    """A reactor that runs, and whose signals are calls of a test."""
+    """A running reactor that gets its signals from a test."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -88,13 +88,13 @@ class Reactor(Clock):
         work()
 
     def stop(self) -> None:
-        """Take note."""
+        """Record it."""
         self.stops.append("stopped")
 
     def install(self, number: int, handler: Callable[..., None]) -> None:
-        """Have a signal lead to a handler."""
+        """Install the handler of a signal."""
         self.handlers[number] = handler
 
     def signal(self, number: signal.Signals) -> None:
-        """Be sent a signal."""
+        """Handle a signal."""
         self.handlers[number](number, None)

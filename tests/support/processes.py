@@ -1,4 +1,4 @@
-"""Real processes for end-to-end tests: started, waited for, and ended whatever happens."""
+"""Real processes for tests: started, waited for, and always ended."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from typing import TypeVar
 _T = TypeVar("_T")
 
 STARTING = 60.0
-"""Seconds that a process may take to say that it is ready, on a machine that is busy."""
+"""Seconds that a process may take to become ready, on a busy machine."""
 
 STOPPING = 15.0
-"""Seconds that a process may take to end after it was asked to."""
+"""Seconds that a process may take to exit after SIGTERM."""
 
 _EVERY = 0.05
 PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR")
-"""What processes under test get to see of the environment: nothing of OpenNebula's, nothing of Amazon's."""
+"""Environment variables that processes under test inherit: none of OpenNebula's or Amazon's."""
 
 
 def until(condition: Callable[[], _T], what: str, patience: float, every: float = _EVERY) -> _T:
-    """Return what `condition` gives once that is true; fails after `patience` seconds, saying `what` was waited for.
+    """Return the value of `condition` once it is true; fails after `patience` seconds, with `what` in the message.
 
-    This is for other processes, whose clocks no test can turn.
+    This is for other processes, whose clocks a test cannot advance.
     """
     deadline = time.monotonic() + patience
     while True:
-        found = condition()
-        if found:
-            return found
+        value = condition()
+        if value:
+            return value
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {patience:g} s in vain for: {what}")
         time.sleep(every)
@@ -66,7 +66,7 @@ class Process:
 
     @property
     def text(self) -> str:
-        """What it has said so far."""
+        """Its output so far."""
         return self.output.read_text(encoding="utf-8", errors="replace")
 
     @property
@@ -76,26 +76,26 @@ class Process:
 
     @property
     def is_running(self) -> bool:
-        """Whether it has not ended."""
+        """Whether it has not exited."""
         return self._process.poll() is None
 
-    def says(self, pattern: str) -> str:
-        """Return the first group of a pattern once the output has it; fails if the process ends before."""
+    def await_output(self, pattern: str) -> str:
+        """Return the first group of a pattern once the output matches it; fails if the process exits before."""
 
-        def said() -> str:
-            found = re.search(pattern, self.text)
-            if found is None and not self.is_running:
-                raise AssertionError(f"{self.name} ended with {self._process.returncode}:\n{self.text}")
-            return "" if found is None else str(found.group(1))
+        def matched() -> str:
+            match = re.search(pattern, self.text)
+            if match is None and not self.is_running:
+                raise AssertionError(f"{self.name} exited with {self._process.returncode}:\n{self.text}")
+            return "" if match is None else str(match.group(1))
 
-        return until(said, f"{self.name} to say {pattern}", STARTING)
+        return until(matched, f"{self.name} to print {pattern}", STARTING)
 
     def stop(self) -> None:
-        """End it: politely, then by force."""
+        """End it by SIGTERM, or by SIGKILL if it does not exit."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it at once, as a crash would."""
+        """End it by SIGKILL, as a crash would."""
         self._end(signal.SIGKILL)
 
     def _end(self, by: signal.Signals) -> None:

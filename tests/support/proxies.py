@@ -1,6 +1,6 @@
-"""The proxies of Debian in front of econed, with the configurations of etc/proxies, on loopback and by any account.
+"""The proxies of Debian in front of econed, with the configurations of etc/proxies, on loopback, without root rights.
 
-Only ports, paths of files and the path of the URL are replaced in them, so what is tested is what is documented.
+Only ports, file paths and the path of the URL are replaced in the configurations, so the documented ones are tested.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from tests.support.tools import require_tool
 
 CONFIGURATIONS = Path(__file__).parents[2] / "etc/proxies"
 FOR_CERTIFICATES, WITHOUT_CERTIFICATES = "#x509 ", "# remove for x509"
-"""Stand before the lines that only `auth: x509` wants, and behind those that it does not."""
+"""Prefix of the lines that `auth: x509` needs, and suffix of the lines that it must not have."""
 
 FOR_HEALTH = "#readyz "
-"""Stands before the lines that ask the admin port whether econed is ready."""
+"""Prefix of the lines that check readiness at the admin port."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,10 @@ class Files:
 
 
 @dataclass(frozen=True)
-class Way:
-    """What lies before and behind a proxy: its own port and path, econed's port, and where it asks for its health.
+class ProxyAddresses:
+    """The addresses around a proxy: its own port and path, econed's port, and econed's admin port for health checks.
 
-    `host` is what it sends as Host, None for what the client sent; nginx alone can be told so here.
+    `host` is the Host header that it sends; None for that of the client. Only nginx can be configured so here.
     """
 
     port: int
@@ -49,53 +49,53 @@ class Way:
 
 
 class Proxy:
-    """A proxy that runs; `url` is where clients reach econed through it."""
+    """A running proxy; `url` is that of econed through it."""
 
-    def __init__(self, name: str, way: Way, files: Files, directory: Path) -> None:
+    def __init__(self, name: str, addresses: ProxyAddresses, files: Files, directory: Path) -> None:
         directory.mkdir()
-        arguments = _KINDS[name](way, files, directory)
+        arguments = _KINDS[name](addresses, files, directory)
         self.name = name
-        self.way = way
+        self.addresses = addresses
         self.process = Process(name, arguments, directory, program=require_tool(name))
-        self.url = f"https://localhost:{way.port}{way.path}"
+        self.url = f"https://localhost:{addresses.port}{addresses.path}"
 
     def await_listening(self) -> None:
-        """Wait until it takes connections; fails if it ends, or does not."""
+        """Wait until it accepts connections; fails if it exits."""
 
         def is_listening() -> bool:
-            assert self.process.is_running, f"{self.name} has ended:\n{self.process.text}"
+            assert self.process.is_running, f"{self.name} has exited:\n{self.process.text}"
             with socket.socket() as probe:
-                return probe.connect_ex(("127.0.0.1", self.way.port)) == 0
+                return probe.connect_ex(("127.0.0.1", self.addresses.port)) == 0
 
         until(is_listening, f"{self.name} to listen", STARTING)
 
 
-def documented(name: str, way: Way, replaced: Mapping[str, str]) -> str:
-    """Return a documented configuration with some of its text replaced; fails where that text is not in it."""
+def documented(name: str, addresses: ProxyAddresses, replaced: Mapping[str, str]) -> str:
+    """Return a documented configuration with some texts replaced; fails if one of them is not in it."""
     text = (CONFIGURATIONS / name).read_text(encoding="utf-8")
-    if way.with_certificates:
+    if addresses.with_certificates:
         kept = [line for line in text.splitlines(True) if not line.rstrip().endswith(WITHOUT_CERTIFICATES)]
         text = "".join(kept).replace(FOR_CERTIFICATES, "")
-    if way.admin is not None:
-        replaced = {**replaced, FOR_HEALTH: "", " check port 4569 ": f" check port {way.admin} "}
+    if addresses.admin is not None:
+        replaced = {**replaced, FOR_HEALTH: "", " check port 4569 ": f" check port {addresses.admin} "}
     for old, new in replaced.items():
         assert old in text, f"{name} does not have {old!r}"
         text = text.replace(old, new)
     return text
 
 
-def _nginx(way: Way, files: Files, directory: Path) -> list[str]:
+def _nginx(addresses: ProxyAddresses, files: Files, directory: Path) -> list[str]:
     replaced = {
-        "listen 443 ": f"listen 127.0.0.1:{way.port} ",
-        "127.0.0.1:4567": f"127.0.0.1:{way.econed}",
-        "location / {": f"location {way.path} {{",
+        "listen 443 ": f"listen 127.0.0.1:{addresses.port} ",
+        "127.0.0.1:4567": f"127.0.0.1:{addresses.econed}",
+        "location / {": f"location {addresses.path} {{",
         "/etc/one/econe/cert.pem": str(files.cert),
         "/etc/one/econe/key.pem": str(files.key),
         "/etc/one/econe/clients-ca.pem": str(files.clients),
     }
-    if way.host is not None:
-        replaced["$http_host"] = way.host
-    _write(directory / "econed.conf", documented("nginx.conf", way, replaced))
+    if addresses.host is not None:
+        replaced["$http_host"] = addresses.host
+    _write(directory / "econed.conf", documented("nginx.conf", addresses, replaced))
     kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     temporary = "".join(f"{kind}_temp_path {directory}/{kind};" for kind in kinds)
     main = _write(
@@ -106,31 +106,31 @@ def _nginx(way: Way, files: Files, directory: Path) -> list[str]:
     return ["-p", str(directory), "-e", "stderr", "-c", str(main)]
 
 
-def _haproxy(way: Way, files: Files, directory: Path) -> list[str]:
+def _haproxy(addresses: ProxyAddresses, files: Files, directory: Path) -> list[str]:
     replaced = {
-        "bind :443 ": f"bind 127.0.0.1:{way.port} ",
-        "127.0.0.1:4567": f"127.0.0.1:{way.econed}",
-        "path_beg / ": f"path_beg {way.path} ",
-        "replace-path /(": f"replace-path {way.path}(",
+        "bind :443 ": f"bind 127.0.0.1:{addresses.port} ",
+        "127.0.0.1:4567": f"127.0.0.1:{addresses.econed}",
+        "path_beg / ": f"path_beg {addresses.path} ",
+        "replace-path /(": f"replace-path {addresses.path}(",
         "/etc/one/econe/both.pem": str(files.both),
         "/etc/one/econe/clients-ca.pem": str(files.clients),
     }
-    text = documented("haproxy.cfg", way, replaced)
+    text = documented("haproxy.cfg", addresses, replaced)
     return ["-db", "-f", str(_write(directory / "haproxy.cfg", text))]
 
 
-def _lighttpd(way: Way, files: Files, directory: Path) -> list[str]:
+def _lighttpd(addresses: ProxyAddresses, files: Files, directory: Path) -> list[str]:
     replaced = {
-        '== ":443"': f'== "127.0.0.1:{way.port}"',
-        '"port" => 4567': f'"port" => {way.econed}',
-        '=^ "/"': f'=^ "{way.path}"',
-        '"/" => "/"': f'"{way.path}" => "/"',
+        '== ":443"': f'== "127.0.0.1:{addresses.port}"',
+        '"port" => 4567': f'"port" => {addresses.econed}',
+        '=^ "/"': f'=^ "{addresses.path}"',
+        '"/" => "/"': f'"{addresses.path}" => "/"',
         "/etc/one/econe/cert.pem": str(files.cert),
         "/etc/one/econe/key.pem": str(files.key),
         "/etc/one/econe/clients-ca.pem": str(files.clients),
         "/etc/lighttpd/econed-client-certificate.lua": str(CONFIGURATIONS / "lighttpd-client-certificate.lua"),
     }
-    _write(directory / "econed.conf", documented("lighttpd.conf", way, replaced))
+    _write(directory / "econed.conf", documented("lighttpd.conf", addresses, replaced))
     main = _write(
         directory / "lighttpd.conf",
         f'server.document-root = "{directory}"\nserver.upload-dirs = ( "{directory}" )\n'
@@ -155,9 +155,9 @@ _DEBIANS_PARSING = """server.http-parseopts = (
   "url-path-dotseg-remove" => "enable",
 )
 """
-"""What Debian's own lighttpd.conf does to URLs before they are passed on."""
+"""How Debian's own lighttpd.conf normalizes URLs."""
 
-_Written: TypeAlias = Callable[[Way, Files, Path], list[str]]
+_Written: TypeAlias = Callable[[ProxyAddresses, Files, Path], list[str]]
 """Writes a configuration into a directory and returns the arguments to run the proxy with it, in the foreground."""
 
 _KINDS: Final[Mapping[str, _Written]] = MappingProxyType({"lighttpd": _lighttpd, "nginx": _nginx, "haproxy": _haproxy})

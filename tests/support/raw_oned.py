@@ -1,4 +1,4 @@
-"""oned as scripts speak to it: blocking XML-RPC, in any session. Nothing of econed is in it."""
+"""A client of oned as in a script: blocking XML-RPC, in any session, without code of econed."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from cryptography.hazmat.primitives.padding import PKCS7
 from lxml import etree
 
 NO_EXISTS = 1024
-"""The code with which oned says that there is no such object."""
+"""The error code of oned for an object that does not exist."""
 
 _LIFETIME = 3600
 
 
 class Refused(Exception):
-    """oned said no: `code` is oned's, or the negative number of a fault."""
+    """oned refused a call: `code` is oned's, or the negative number of a fault."""
 
     def __init__(self, method: str, code: int, text: str) -> None:
         super().__init__(f"{method}: {text} ({code})")
@@ -29,7 +29,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class RawOned:
-    """An oned at `url`, in the session that `session` gives for every call."""
+    """An oned at `url`; `session` returns the session of each call."""
 
     url: str
     session: Callable[[], str]
@@ -48,13 +48,13 @@ class RawOned:
         return reply[1]
 
     def make(self, method: str, *args: object) -> int:
-        """Call a method that answers with an id."""
-        made = self(method, *args)
-        assert isinstance(made, int)
-        return made
+        """Call a method whose reply is an id."""
+        object_id = self(method, *args)
+        assert isinstance(object_id, int)
+        return object_id
 
     def document(self, method: str, *args: object) -> etree._Element:
-        """Call a method that answers with a document."""
+        """Call a method whose reply is a document."""
         return etree.fromstring(str(self(method, *args)).encode())
 
 

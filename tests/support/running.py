@@ -13,16 +13,16 @@ from pathlib import Path
 from tests.support.tools import require_tool
 
 LONG = 120
-"""Seconds after which something hangs; nothing takes so long."""
+"""Seconds after which a command is taken to hang."""
 
 
 def twistd(*arguments: str) -> list[str]:
-    """Return the command line of twistd in the foreground; it leaves no file behind."""
+    """Return the command line of twistd in the foreground, without a pid file."""
     return [require_tool("twistd"), "--nodaemon", "--pidfile=", *arguments]
 
 
 def command(module: str, *arguments: str) -> list[str]:
-    """Return the command line of a command."""
+    """Return the command line of a command of econed."""
     return [sys.executable, "-m", f"econed.cli.{module}", *arguments]
 
 
@@ -33,19 +33,19 @@ def finished(argv: list[str], cwd: Path, env: Mapping[str, str] | None = None) -
 
 @dataclass(frozen=True)
 class Running:
-    """A command that goes on, and what it has said."""
+    """A running command and its output."""
 
     process: subprocess.Popen[str]
 
     def lines_until(self, last: str) -> list[str]:
-        """Return what it says next, up to a line that holds `last`."""
+        """Return the next lines of its output, up to one that contains `last`."""
         assert self.process.stdout is not None
         lines = []
         for line in self.process.stdout:
             lines.append(line.strip())
             if last in line:
                 return lines
-        raise AssertionError("\n".join((f"it ended without saying {last!r}", *lines)))
+        raise AssertionError("\n".join((f"it exited without printing {last!r}", *lines)))
 
     def interrupted(self, number: signal.Signals) -> int:
         """Send it a signal and return its exit code."""

@@ -1,7 +1,7 @@
-"""The sandbox in a process of its own, with a window on its log: `python -m tests.support.sandbox_process FORM PORT`.
+"""The sandbox in a process of its own: `python -m tests.support.sandbox_process FORM PORT`.
 
-`/RPC2` is what clients of oned see. `/control/` is for tests: what was called, how often oned had to ask an auth
-driver, and making it fail.
+`/RPC2` is the API of oned. `/control/` is for tests: the log of calls, how often oned ran an auth driver, and making
+it fail.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ DELAYS = Delays(
     network=0.05,
     monitor=0.1,
 )
-"""Shorter than life, so that tests are quick, but long enough for every passing state to be seen."""
+"""Shorter than in reality, so that tests are quick, but long enough for every transient state to be seen."""
 
 
 class Control(Resource):
-    """The window for tests."""
+    """The control interface for tests."""
 
     isLeaf = True
 
@@ -47,27 +47,27 @@ class Control(Resource):
         self._oned = oned
 
     def render_GET(self, request: Request) -> bytes:
-        """Answer `calls/N`, the calls from the Nth on with their number in all, and `authentications`."""
-        what, *rest = [part.decode() for part in request.postpath or []]
-        if what == "calls":
+        """Serve `calls/N`, the number of calls and the list of them from the Nth on, and `authentications`."""
+        path, *rest = [part.decode() for part in request.postpath or []]
+        if path == "calls":
             calls = list(self._oned.calls)
             shown = [[call.user, call.method, list(call.args), call.code] for call in calls[int(rest[0]) :]]
             return json.dumps([len(calls), shown], default=str).encode()
-        assert what == "authentications"
+        assert path == "authentications"
         return json.dumps(self._oned.authentications).encode()
 
     def render_POST(self, request: Request) -> bytes:
-        """Do `fail-next-deployment`."""
+        """Serve `fail-next-deployment`."""
         assert (request.postpath or []) == [b"fail-next-deployment"]
         self._oned.fail_next_deployment()
         return b"{}"
 
 
 def main(form: str, port: str) -> None:
-    """Serve a cloud of that form until the process is ended; says the port it listens on."""
+    """Serve a cloud of that form until the process is killed; prints the port it listens on."""
     reactor: Any = installed
     oned = Oned(reactor, version=form, delays=DELAYS)
-    oned.calls = deque()  # all of them, not the last ones only
+    oned.calls = deque()  # all calls, not only the last ones
     populate(oned)
     root: Any = Resource()
     root.putChild(b"RPC2", SandboxResource(oned))

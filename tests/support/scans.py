@@ -1,4 +1,4 @@
-"""What scanners of TLS find wrong with a server: sslscan and testssl, both of Debian."""
+"""Scans of a TLS server by sslscan and testssl, as packaged by Debian."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lxml import etree
 from tests.support.tools import require_tool
 
 LONG = 600
-"""Seconds that a scan may take on a machine that is busy."""
+"""Seconds that a scan may take on a busy machine."""
 
 _PROTOCOLS = {("tls", "1.2"), ("tls", "1.3")}
 _CIPHER = re.compile(
@@ -23,7 +23,7 @@ _SEVERITIES = {"LOW", "MEDIUM", "HIGH", "CRITICAL", "FATAL"}
 
 
 def sslscan(port: int, directory: Path) -> tuple[set[str], set[str]]:
-    """Return what sslscan finds wrong on a port, and the names of the ciphers it found."""
+    """Return the faults that sslscan finds on a port, and the names of the ciphers offered there."""
     report = directory / "sslscan.xml"
     argv = [require_tool("sslscan"), f"--xml={report}", f"127.0.0.1:{port}"]
     subprocess.run(argv, check=True, capture_output=True, timeout=LONG)
@@ -45,7 +45,7 @@ def sslscan(port: int, directory: Path) -> tuple[set[str], set[str]]:
 
 
 def testssl(port: int, directory: Path, *what: str) -> tuple[set[str], set[str]]:
-    """Return what testssl finds wrong on a port, and the ids of all that it looked at; `what` are its options."""
+    """Return the faults that testssl finds on a port, and the ids of all its checks; `what` are its options."""
     report = directory / "testssl.json"
     argv = [require_tool("testssl"), "--quiet", "--color", "0", "--warnings", "off", "--jsonfile", str(report), *what]
     done = subprocess.run([*argv, f"127.0.0.1:{port}"], capture_output=True, text=True, timeout=LONG, check=False)
@@ -55,4 +55,4 @@ def testssl(port: int, directory: Path, *what: str) -> tuple[set[str], set[str]]
     return wrong, {each["id"] for each in findings}
 
 
-testssl.__test__ = False  # type: ignore[attr-defined]  # pytest takes its name for that of a test
+testssl.__test__ = False  # type: ignore[attr-defined]  # pytest would take it for a test by its name

@@ -1,4 +1,4 @@
-"""econed on a port of its own in the process of the tests, with a sandbox and a clock that stands still."""
+"""econed on a port in the process of the tests, with a sandbox, and a clock that the test advances."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ _T = TypeVar("_T")
 reactor: Any = _reactor
 MODEL = Model.load()
 _FREE = 1 << 30
-"""Bytes that are free on the disk of uploads, unless a test says otherwise."""
+"""Free bytes on the disk of uploads, by default."""
 
 NOWHERE = Place(lambda host, port: (), lambda address: False)
-"""A world without names and addresses, from which no image can be fetched."""
+"""A network without names and addresses, from which no image can be fetched."""
 
 
 class _CountingFactory:
@@ -90,7 +90,7 @@ class _OutgoingConnections:
 
 
 class Server:
-    """A daemon on a port of 127.0.0.1. `events` is what it logs, `refused` what was refused unread."""
+    """An econed on a port of 127.0.0.1. `events` is its log, `refused` the limits that refused requests."""
 
     def __init__(
         self,
@@ -104,7 +104,7 @@ class Server:
         resource: IResource | None = None,
         cloud: Cloud | None = None,
     ) -> None:
-        """Serve at once, the EC2 API or `resource`; `wrapped` puts something around what listens, as TLS."""
+        """Serve the EC2 API, or `resource`; `wrapped` wraps the factory that listens, for example in TLS."""
         self.cloud = cloud or Cloud()
         self.metrics = Metrics(action.name for action in all_actions())
         self.uploads = UploadDirectory(
@@ -116,7 +116,7 @@ class Server:
             free,
         )
         self.held: list[Callable[[], None]] | None = None
-        """What threads have to do, if a test keeps them from it."""
+        """Work for threads that a test holds back; None if it is done at once."""
         self.events: list[LogEvent] = []
         self.refused: list[str] = []
         self.outgoing = _OutgoingConnections()
@@ -156,7 +156,7 @@ class Server:
         self.address = f"127.0.0.1:{self.number}"
 
     def in_thread(self, work: Callable[[], _T]) -> Awaitable[_T]:
-        """Do it at once, or when the test lets it (`held`)."""
+        """Do the work at once, or when the test runs it (`held`)."""
         if self.held is None:
             return _done(work)
         waiting: Deferred[_T] = Deferred()
@@ -180,7 +180,7 @@ def _done(work: Callable[[], _T]) -> Deferred[_T]:
 
 
 class Client(Protocol):
-    """A connection of a client: what it was answered, and when it was closed."""
+    """A connection of a client, the bytes received on it, and whether it is closed."""
 
     def __init__(self) -> None:
         self.received = b""
@@ -189,11 +189,11 @@ class Client(Protocol):
         self.is_closed = False
 
     def dataReceived(self, data: bytes) -> None:
-        """Keep what comes."""
+        """Keep the data."""
         self.received += data
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Let the test know."""
+        """Record that it is closed."""
         self.is_closed = True
         self.closed.callback(None)
 
@@ -204,23 +204,23 @@ class Client(Protocol):
         self.bytes_sent += len(data)
 
     def close(self) -> None:
-        """Go away."""
+        """Close the connection."""
         with suppress(AttributeError):
             self.transport.loseConnection()  # type: ignore[union-attr]
 
     @property
-    def is_answered(self) -> bool:
-        """Whether an answer has come to its end."""
+    def has_response(self) -> bool:
+        """Whether a whole response has been received."""
         return self.received.partition(b"\r\n\r\n")[2].endswith(b"Response>")
 
     @property
     def status(self) -> int:
-        """The status of the (first) answer, 0 before it."""
+        """The status of the (first) response, 0 before it."""
         return int(self.received.split(b" ", 2)[1]) if self.received else 0
 
     @property
     def head(self) -> bytes:
-        """The head of the (first) answer, in lower case."""
+        """The head of the (first) response, in lower case."""
         return self.received.partition(b"\r\n\r\n")[0].lower()
 
     @property
@@ -232,8 +232,8 @@ class Client(Protocol):
 def signed(
     server: Server, user: str = "alice", secret: str = "alicepw", *, method: str = "GET", **parameters: str
 ) -> str:
-    """Return a query signed by Signature Version 2, as Amazon describes it, at the time of the server's clock."""
-    given = {
+    """Return a query with Signature Version 2, as Amazon describes it, at the time of the server's clock."""
+    fields = {
         "Action": "DescribeRegions",
         "Version": VERSION,
         **parameters,
@@ -242,34 +242,36 @@ def signed(
         "AWSAccessKeyId": user,
         "Timestamp": datetime.fromtimestamp(server.cloud.clock.seconds(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
-    query = "&".join(f"{quote(name, safe='-_.~')}={quote(value, safe='-_.~')}" for name, value in sorted(given.items()))
+    query = "&".join(
+        f"{quote(name, safe='-_.~')}={quote(value, safe='-_.~')}" for name, value in sorted(fields.items())
+    )
     digest = hmac.digest(secret.encode(), f"{method}\n{server.address}\n/\n{query}".encode(), "sha256")
     return f"{query}&Signature={quote(base64.b64encode(digest), safe='')}"
 
 
 def get(server: Server, query: str = "", *headers: str) -> bytes:
-    """Return a request for a query."""
+    """Return a GET request with a query."""
     return "\r\n".join((f"GET /?{query} HTTP/1.1", f"Host: {server.address}", *headers, "\r\n")).encode()
 
 
 async def connected(server: Server, source: str = "127.0.0.1") -> Client:
-    """Return a new connection, from this address."""
+    """Return a new connection from this address."""
     endpoint = TCP4ClientEndpoint(reactor, "127.0.0.1", server.number, bindAddress=(source, 0))
     client: Client = await connectProtocol(endpoint, Client())
     server.clients.append(client)
     return client
 
 
-async def asked(server: Server, request: bytes) -> Client:
-    """Send a request and return its connection when it was answered; what the server has put off goes on."""
+async def send_request(server: Server, request: bytes) -> Client:
+    """Send a request, and return its connection when the response has come; calls that are due are made."""
     client = await connected(server)
     client.send(request)
 
-    def is_answered() -> bool:
+    def has_response() -> bool:
         server.cloud.clock.advance(0)
-        return client.is_answered
+        return client.has_response
 
-    await wait_until(is_answered)
+    await wait_until(has_response)
     client.close()
     await client.closed
     return client

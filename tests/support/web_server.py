@@ -15,11 +15,11 @@ from tests.support.certificates import Issued, key_pem, server_options
 
 reactor: Any = _reactor
 INTERNET = "127.0.0.1"
-"""The one address that the tests take for one of the internet."""
+"""The one address that the tests take for a public one."""
 
 
 class Connection(Protocol):
-    """A connection to it."""
+    """A connection to the web server."""
 
     factory: WebServer
     is_lost = False
@@ -29,7 +29,7 @@ class Connection(Protocol):
         self._received = b""
 
     def dataReceived(self, data: bytes) -> None:
-        """Answer a request when its head is complete."""
+        """Respond to a request when its head is complete."""
         self._received += data
         head, end, _ = self._received.partition(b"\r\n\r\n")
         if end:
@@ -37,7 +37,7 @@ class Connection(Protocol):
             self.factory.asked(self, head.decode("latin-1"))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Take note."""
+        """Record it."""
         self.is_lost = True
 
     def send(self, data: bytes) -> None:
@@ -52,7 +52,7 @@ class Connection(Protocol):
 
 
 class WebServer(ServerFactory):
-    """The server. `pages` are its answers, whole, by path; what has none stays without, on its connection."""
+    """The server. `pages` are its whole responses by path; a request for another path gets no response."""
 
     protocol = Connection  # type: ignore[assignment]  # its factory is this one
     noisy = False
@@ -60,9 +60,9 @@ class WebServer(ServerFactory):
     def __init__(self, certificate: Issued | None = None, address: str = INTERNET) -> None:
         self.pages: dict[str, bytes] = {}
         self.requests: list[str] = []
-        """The heads of the requests, in their order."""
+        """The heads of the requests, in order."""
         self.connections: list[Connection] = []
-        """Those on which something was asked, likewise."""
+        """The connections of the requests, in the same order."""
         if certificate is None:
             self.port = reactor.listenTCP(0, self, interface=address)
         else:
@@ -71,7 +71,7 @@ class WebServer(ServerFactory):
         self.number: int = self.port.getHost().port
 
     def asked(self, connection: Connection, head: str) -> None:
-        """Answer a request."""
+        """Respond to a request."""
         self.requests.append(head)
         self.connections.append(connection)
         page = self.pages.get(head.split(" ", 2)[1])
@@ -80,9 +80,9 @@ class WebServer(ServerFactory):
 
 
 class FakeInternet:
-    """Names with their addresses, and which of these are the internet's.
+    """Host names with their addresses, and a rule which addresses are public.
 
-    `lookups` are the names that were looked up, in their order.
+    `lookups` are the names that were looked up, in order.
     """
 
     def __init__(
@@ -101,11 +101,11 @@ class FakeInternet:
 
 
 def page(body: bytes, *headers: str, status: str = "200 OK", length: int | None = None) -> bytes:
-    """Return a whole answer."""
+    """Return a whole response."""
     lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body) if length is None else length}", *headers]
     return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
 def redirect(location: str, status: str = "302 Found") -> bytes:
-    """Return an answer that sends the client elsewhere."""
+    """Return a redirect."""
     return page(b"", f"Location: {location}", status=status)

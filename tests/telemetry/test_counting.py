@@ -29,7 +29,7 @@ from econed.xmlrpc_backend import CallLimits, XMLRPCBackend
 from tests.support.certificates import Authority
 from tests.support.metrics import samples, series_of
 from tests.support.reactor_turns import wait_until
-from tests.support.serving import Server, asked, connected, get, signed
+from tests.support.serving import Server, connected, get, send_request, signed
 
 reactor: Any = _reactor
 ADDRESSES = IPv4Address("203.0.113.10"), IPv4Address("10.0.0.5")
@@ -53,17 +53,17 @@ def requests(server: Server) -> dict[tuple[str, ...], float]:
 
 @pytest_twisted.ensureDeferred
 async def test_requests_are_counted_by_what_they_asked_for_and_what_they_got(server: Server) -> None:
-    await asked(server, get(server, signed(server)))
-    await asked(server, get(server, signed(server, Action="DescribeInstances", MaxResults="many")))
+    await send_request(server, get(server, signed(server)))
+    await send_request(server, get(server, signed(server, Action="DescribeInstances", MaxResults="many")))
     assert requests(server) == {("DescribeRegions", "ok"): 1, ("DescribeInstances", "InvalidParameterValue"): 1}
 
 
 @pytest_twisted.ensureDeferred
 async def test_of_a_stranger_nothing_becomes_a_label(server: Server) -> None:
-    await asked(server, get(server, signed(server, Action="Evil{}")))
-    await asked(server, get(server, signed(server, Action="Evil2", secret="guessed")))
-    await asked(server, get(server, "Action=Evil3"))
-    await asked(server, get(server))
+    await send_request(server, get(server, signed(server, Action="Evil{}")))
+    await send_request(server, get(server, signed(server, Action="Evil2", secret="guessed")))
+    await send_request(server, get(server, "Action=Evil3"))
+    await send_request(server, get(server))
     assert {action for action, _ in requests(server)} == {UNKNOWN}
     assert sum(requests(server).values()) == 4
 
@@ -71,7 +71,7 @@ async def test_of_a_stranger_nothing_becomes_a_label(server: Server) -> None:
 @pytest_twisted.ensureDeferred
 async def test_what_a_limit_refused_is_counted_by_the_limit(server: Server) -> None:
     for _ in range(3):
-        await asked(server, get(server, signed(server)))
+        await send_request(server, get(server, signed(server)))
     assert series_of(server.metrics.snapshot(), "econed_refusals") == {("rate_limit",): [1]}
     assert sum(value for (_, code), value in requests(server).items() if code == "RequestLimitExceeded") == 1
 
@@ -97,12 +97,12 @@ async def test_a_user_is_read_once_and_then_known(server: Server) -> None:
     def lookups() -> dict[tuple[str, ...], float]:
         return {k: v for k, (v,) in series_of(server.metrics.snapshot(), "econed_cache_lookups").items()}
 
-    await asked(server, get(server, signed(server)))
+    await send_request(server, get(server, signed(server)))
     assert lookups() == {("userpool", "miss"): 1, ("user", "hit"): 1}
-    await asked(server, get(server, signed(server)))
+    await send_request(server, get(server, signed(server)))
     assert lookups() == {("userpool", "miss"): 1, ("user", "hit"): 2}
     server.cloud.clock.advance(USER_MAX_AGE)
-    await asked(server, get(server, signed(server)))
+    await send_request(server, get(server, signed(server)))
     assert lookups() == {("userpool", "miss"): 1, ("user", "hit"): 2, ("user", "miss"): 1}
 
 

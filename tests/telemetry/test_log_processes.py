@@ -189,7 +189,7 @@ def test_json_is_for_all_that_twistd_says(tmp_path: Path) -> None:
     conf = tmp_path / "econe.conf"
     conf.write_text(":log_format: json\n:debug_level: 3\n", "utf-8")
     server = Process("econed", twistd("--logfile=-", *SANDBOX, "--config", str(conf)), tmp_path)
-    server.says(r"EC2Site starting on (\d+)")
+    server.await_output(r"EC2Site starting on (\d+)")
     ask(server.output)
     await_line(server.output, "DescribeRegions")
     server.stop()
