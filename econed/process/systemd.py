@@ -117,6 +117,7 @@ def _taken(descriptor: int) -> socket.socket:
     except OSError as error:
         raise ValueError(f"descriptor {descriptor} of LISTEN_FDS is no socket: {error.strerror}") from None
     if taken.type != socket.SOCK_STREAM or not listens:
+        taken.close()
         raise ValueError(f"descriptor {descriptor} of LISTEN_FDS is no socket that listens for connections")
     taken.setblocking(False)
     return taken
