@@ -12,18 +12,18 @@ from twisted.application.service import Application
 
 from econed import reconciler, tap
 
-seen: set[str] = set()
-notes = Path(os.environ["ECONED_NOTES"])
+recorded: set[str] = set()
+elements_path = Path(os.environ["ECONED_NOTES"])
 failing = Path(os.environ["ECONED_FAILS_WITH"]) if "ECONED_FAILS_WITH" in os.environ else None
 
 
-def note(element: str) -> None:
+def record_element(element: str) -> None:
     """Write an element to the file when it is read for the first time."""
     if failing is not None and failing.exists():
         raise RuntimeError(failing.read_text("utf-8"))
-    if element not in seen:
-        seen.add(element)
-        with notes.open("a", encoding="utf-8") as file:
+    if element not in recorded:
+        recorded.add(element)
+        with elements_path.open("a", encoding="utf-8") as file:
             file.write(f"{element}\n")
 
 
@@ -34,4 +34,4 @@ options = tap.Options()
 options.parseOptions(["--config", os.environ["ECONE_CONF"], "--listen", os.environ["ECONED_LISTEN"]])
 
 application = Application("econe")
-tap.makeService(options, note=note).setServiceParent(application)
+tap.makeService(options, on_read=record_element).setServiceParent(application)
