@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from econed.actions.action import action
@@ -34,10 +35,11 @@ from econed.actions.images.unfinished import (
 from econed.actions.images.view import is_ami
 from econed.actions.inputs import TagSpecification, demand_showable
 from econed.actions.machines.devices import volume_id
-from econed.actions.machines.finding import machines
-from econed.actions.machines.state import InstanceState, is_busy, state_of
+from econed.actions.machines.finding import settled
+from econed.actions.machines.state import InstanceState, state_of
 from econed.actions.regions.regions import own_region
 from econed.actions.tagging import PREFIX, limited, specified, tag_text, tags_of
+from econed.actions.waiting import wait_until
 from econed.errors import EC2Error, OpenNebulaCode, OpenNebulaError, OpenNebulaRefusal
 from econed.ids import IMAGE, INSTANCE
 from econed.opennebula.documents import Right
@@ -55,7 +57,6 @@ _PATIENCE = 12
 _POWER_OFF_PATIENCE = 20
 """Seconds that a guest has to shut down. With oned's own answers a request stays below the 60 s of the SDKs."""
 
-_EVERY = 0.5
 _LONGEST_TOKEN = 128
 """Characters of a ClientToken of CopyImage (Amazon's model)."""
 
@@ -85,7 +86,7 @@ async def create_image(
     demand_name(name)
     tags = specified(tag_specifications, "image", "snapshot")
     demand_showable("Description", description, MAX_DESCRIPTION)
-    machine = await _at_rest(call, instance_id)
+    (machine,) = await settled(call, (instance_id,), timeout=_PATIENCE)
     owned, user = await call.one.images(OwnerFilter.MINE), await call.one.current_user()
     announcement = announcement_of_machine(name, machine.id)
     before = next((new for new in announced(user) if new.name == name and new.machine == machine.id), None)
@@ -222,7 +223,7 @@ async def _saved(call: Call, user: UserDocument, new: NewImage, machine: Virtual
         raise (_incorrect_state(machine) if refusal.code == OpenNebulaCode.ACTION else refusal) from refusal
     try:
         if powers_off:
-            await _is_off(call, machine)
+            await _wait_until_off(call, machine)
         return await call.one.disk_save_as(machine.id, machine.disks[0].disk_id, new.image_name, "OS")
     except OpenNebulaRefusal as refusal:
         await _give_up(call, user, new)
@@ -271,35 +272,28 @@ async def _give_up(call: Call, user: UserDocument, new: NewImage) -> None:
 
 async def _restart(call: Call, user: UserDocument, new: NewImage) -> None:
     """Start a machine again when its disk is saved, if that is soon; the image is made, whatever becomes of this."""
-    until = call.clock.seconds() + _PATIENCE
     try:
-        while new.machine is not None and not await restarted(call.one, new.machine):
-            if call.clock.seconds() >= until:
+        if new.machine is not None:
+            start_again = partial(restarted, call.one, new.machine)
+            if not await wait_until(call, bool, start_again, timeout=_PATIENCE):
                 return
-            await call.pause(_EVERY)
         await withdraw(call.one, user, new)
     except OpenNebulaError:
         return  # the reconciler tries again
 
 
-async def _at_rest(call: Call, instance_id: str) -> VirtualMachine:
-    """Return a machine once it is in no passing state any more, or as it is when patience is over."""
-    until = call.clock.seconds() + _PATIENCE
-    while True:
-        (machine,) = await machines(call, (instance_id,))
-        if not is_busy(machine.state, machine.lcm_state) or call.clock.seconds() >= until:
-            return machine
-        await call.pause(_EVERY)
-
-
-async def _is_off(call: Call, machine: VirtualMachine) -> None:
+async def _wait_until_off(call: Call, machine: VirtualMachine) -> None:
     """Wait for the guest to shut down; raises `EC2Error` IncorrectInstanceState if it does not in time."""
-    until = call.clock.seconds() + _POWER_OFF_PATIENCE
-    while call.clock.seconds() < until:
+
+    async def read() -> VirtualMachine:
         (now,) = await call.one.vms([machine.id]) or (machine,)
-        if now.state is VmState.POWEROFF:
-            return
-        await call.pause(_EVERY)
+        return now
+
+    def is_off(now: VirtualMachine) -> bool:
+        return now.state is VmState.POWEROFF
+
+    if is_off(await wait_until(call, is_off, read, timeout=_POWER_OFF_PATIENCE)):
+        return
     raise EC2Error(
         "IncorrectInstanceState",
         f"The instance '{INSTANCE.format(machine.id)}' does not shut down. Stop it first, or use NoReboot.",

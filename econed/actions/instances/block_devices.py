@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypedDict
 
@@ -33,6 +34,7 @@ from econed.actions.volumes.making import (
     make_volume,
 )
 from econed.actions.volumes.snapshot_view import found_snapshots
+from econed.actions.waiting import wait_until
 from econed.errors import EC2Error, OpenNebulaError
 from econed.ids import SNAPSHOT
 from econed.opennebula.documents import Attributes
@@ -46,7 +48,6 @@ if TYPE_CHECKING:
 _MB_PER_GIB = 1024
 _EPHEMERAL = "ephemeral"
 _PATIENCE = 20
-_EVERY = 0.5
 
 
 class EbsBlockDevice(TypedDict, total=False):
@@ -184,14 +185,15 @@ async def take_back(call: Call, made: Iterable[int]) -> None:
 
 
 async def _persistent(call: Call, number: int) -> None:
-    until = call.clock.seconds() + _PATIENCE
-    while not (image := await call.one.image(number)).is_persistent:
-        if image.state is ImageState.READY:
-            await call.one.image_persistent(number, True)
-            return
-        if image.state is ImageState.ERROR or call.clock.seconds() >= until:
-            raise EC2Error("IncorrectState", "A snapshot could not be copied in time: make a volume of it first.")
-        await call.pause(_EVERY)
+    def is_copied(image: Image) -> bool:
+        return image.is_persistent or image.state in (ImageState.READY, ImageState.ERROR)
+
+    image = await wait_until(call, is_copied, partial(call.one.image, number), timeout=_PATIENCE)
+    if image.is_persistent:
+        return
+    if image.state is not ImageState.READY:
+        raise EC2Error("IncorrectState", "A snapshot could not be copied in time: make a volume of it first.")
+    await call.one.image_persistent(number, True)
 
 
 def _plan(call: Call, volume: NewVolume, zone: int | None, tags: Mapping[str, str]) -> VolumePlan:

@@ -33,6 +33,7 @@ from econed.actions.machines.facts import (
 )
 from econed.actions.pacing import ITEM
 from econed.actions.volumes.chores import give_volumes
+from econed.actions.waiting import wait_until
 from econed.errors import EC2Error, NotKeepable, OpenNebulaError, OpenNebulaRefusal
 from econed.ids import reservation_id
 from econed.opennebula.pools import OwnerFilter, StateFilter
@@ -56,7 +57,6 @@ HOLD_AGE = 600
 _PATIENCE = 15
 """Seconds to wait for volumes that are made with their machines."""
 
-_EVERY = 0.5
 _PAGE = 100
 _ROUNDS = 4
 
@@ -240,10 +240,12 @@ async def _concluded(call: Call, machines: Sequence[VirtualMachine]) -> tuple[Vi
 
 async def _released(call: Call, machines: Sequence[VirtualMachine]) -> tuple[VirtualMachine, ...]:
     """Let machines go that are held; one that waits for its volumes yet is let go by the chore, if that takes long."""
-    until = call.clock.seconds() + _PATIENCE
-    while any(each.state is VmState.CLONING for each in machines) and call.clock.seconds() < until:
-        await call.pause(_EVERY)
-        machines = await call.one.vms([machine.id for machine in machines])
+
+    def have_volumes(found: Sequence[VirtualMachine]) -> bool:
+        return not any(machine.state is VmState.CLONING for machine in found)
+
+    read = partial(call.one.vms, [machine.id for machine in machines])
+    machines = await wait_until(call, have_volumes, read, timeout=_PATIENCE, known=machines)
     for machine in machines:
         if machine.state is VmState.CLONING:
             await call.one.vm_update(machine.id, attribute(TO_RELEASE, "YES"))

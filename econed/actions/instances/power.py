@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from econed.actions.action import action
 from econed.actions.call import Call
 from econed.actions.machines.facts import TERMINATING
-from econed.actions.machines.finding import machines
-from econed.actions.machines.state import InstanceState, is_busy, state_of
+from econed.actions.machines.finding import settled
+from econed.actions.machines.state import InstanceState, state_of
+from econed.actions.waiting import wait_until
 from econed.actions.watch import watch_termination
 from econed.errors import EC2Error, OpenNebulaCode, OpenNebulaRefusal
 from econed.ids import INSTANCE
@@ -23,9 +25,6 @@ if TYPE_CHECKING:
 
 _PATIENCE = 15
 """Seconds to wait for a machine to come out of a passing state: a disk is being attached, or it is booting."""
-
-_EVERY = 0.5
-"""Seconds between two looks at such a machine."""
 
 _SHOWN_WITHIN = 2.0
 """Seconds within which a change that oned has taken shows."""
@@ -125,16 +124,6 @@ async def terminate_instances(call: Call, *, instance_ids: Sequence[str]) -> dic
     return {"TerminatingInstances": await _carry_out(call, _TERMINATE, instance_ids, _end)}
 
 
-async def _settled(call: Call, instance_ids: Sequence[str]) -> tuple[VirtualMachine, ...]:
-    """Return the machines once none is in a passing state any more, or as they are when patience is over."""
-    until = call.clock.seconds() + _PATIENCE
-    while True:
-        found = await machines(call, instance_ids)
-        if not any(is_busy(machine.state, machine.lcm_state) for machine in found) or call.clock.seconds() >= until:
-            return found
-        await call.pause(_EVERY)
-
-
 async def _act(call: Call, change: _Change, machine: VirtualMachine) -> None:
     if await _taken(call, change, machine):
         return
@@ -146,16 +135,16 @@ async def _act(call: Call, change: _Change, machine: VirtualMachine) -> None:
 
 async def _end(call: Call, change: _Change, machine: VirtualMachine) -> None:
     """End a machine now, or as soon as oned takes it: from PROLOG and BOOT it does not."""
-    until = call.clock.seconds() + _PATIENCE
-    while not await _taken(call, change, machine):
-        (machine,) = await call.one.vms([machine.id]) or (machine,)
-        if state_of(machine) in change.done:
-            return
-        if call.clock.seconds() >= until:
-            await watch_termination(call.one, await call.one.current_user(), call.now)
-            await call.one.vm_update(machine.id, attribute(TERMINATING, "YES"))
-            return
-        await call.pause(_EVERY)
+
+    async def attempt() -> bool:
+        if await _taken(call, change, machine):
+            return True
+        (now,) = await call.one.vms([machine.id]) or (machine,)
+        return state_of(now) in change.done
+
+    if not await wait_until(call, bool, attempt, timeout=_PATIENCE):
+        await watch_termination(call.one, await call.one.current_user(), call.now)
+        await call.one.vm_update(machine.id, attribute(TERMINATING, "YES"))
 
 
 async def _taken(call: Call, change: _Change, machine: VirtualMachine) -> bool:
@@ -173,7 +162,7 @@ async def _carry_out(
     call: Call, change: _Change, instance_ids: Sequence[str], act: _Act = _act
 ) -> list[InstanceStateChangeTypeDef]:
     """Do to all instances what is not done yet, or to none if one of them does not allow it."""
-    before = await _settled(call, instance_ids)
+    before = await settled(call, instance_ids, timeout=_PATIENCE)
     for machine in before:
         _check(change, machine)
     to_change = [machine for machine in before if state_of(machine) not in change.done]
@@ -188,12 +177,11 @@ async def _shown(call: Call, change: _Change, changed: Sequence[int]) -> None:
     Of some changes oned only takes note, and shows the old state for a while: a client that looks again at once must
     not find that nothing has happened.
     """
-    until = call.clock.seconds() + _SHOWN_WITHIN
-    while call.clock.seconds() < until:
-        now = await call.one.vms(changed)
-        if {change.leads_to, *change.done}.issuperset(map(state_of, now)):
-            return
-        await call.pause(_SOON)
+
+    def are_shown(machines: Sequence[VirtualMachine]) -> bool:
+        return {change.leads_to, *change.done}.issuperset(map(state_of, machines))
+
+    await wait_until(call, are_shown, partial(call.one.vms, changed), timeout=_SHOWN_WITHIN, interval=_SOON)
 
 
 def _state_change(change: _Change, before: VirtualMachine) -> InstanceStateChangeTypeDef:

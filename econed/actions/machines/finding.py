@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from econed.actions.by_id import named
 from econed.actions.machines.facts import DISCARDED
+from econed.actions.machines.state import is_busy
+from econed.actions.waiting import wait_until
 from econed.ids import INSTANCE
 from econed.opennebula.pools import OwnerFilter, StateFilter
 from econed.opennebula.read_session import SET_SIZE
@@ -39,6 +41,18 @@ async def machines(call: Call, instance_ids: Sequence[str]) -> tuple[VirtualMach
     or may not be seen by the caller.
     """
     return await named(INSTANCE, instance_ids, partial(_shown, call))
+
+
+async def settled(call: Call, instance_ids: Sequence[str], *, timeout: float) -> tuple[VirtualMachine, ...]:
+    """Return the machines once none is in a transitional state, or as they are after `timeout` seconds.
+
+    Raises as `machines`.
+    """
+
+    def are_settled(found: tuple[VirtualMachine, ...]) -> bool:
+        return not any(is_busy(machine.state, machine.lcm_state) for machine in found)
+
+    return await wait_until(call, are_settled, partial(machines, call, instance_ids), timeout=timeout)
 
 
 async def listed_ids(call: Call, *, ended: bool = True, owner: int = OwnerFilter.VISIBLE) -> tuple[int, ...]:

@@ -12,11 +12,13 @@ from econed.actions.action import action
 from econed.actions.disk_images.volume_facts import TO_ATTACH, ZONE, PendingAttachment, is_being_copied, others_may_mark
 from econed.actions.machines.devices import Device, demand_free, device_of, disk_text
 from econed.actions.machines.facts import DEVICE
+from econed.actions.machines.finding import settled
 from econed.actions.machines.state import InstanceState, state_of
 from econed.actions.machines.times import keep_times
-from econed.actions.volumes.attachments import EVERY, PATIENCE, Attachment, Volume, settled, volumes
+from econed.actions.volumes.attachments import PATIENCE, Attachment, Volume, settled_machine, volumes
 from econed.actions.volumes.making import MAX_SIZE, checked_type
 from econed.actions.volumes.view import attachment_view, attachments_view, modification_text, modification_view, state
+from econed.actions.waiting import INTERVAL
 from econed.actions.watch import watch_caller
 from econed.errors import EC2Error, OpenNebulaCode, OpenNebulaRefusal
 from econed.ids import INSTANCE, VOLUME
@@ -47,7 +49,7 @@ async def attach_volume(call: Call, *, volume_id: str, instance_id: str, device:
     that is in use or is none.
     """
     (volume,) = await volumes(call, [volume_id])
-    machine = await settled(call, instance_id)
+    (machine,) = await settled(call, [instance_id], timeout=PATIENCE)
     if _is_the_same(volume, machine, device):
         return dict(attachments_view(volume)[0])
     image = _demand_available(volume)
@@ -93,7 +95,7 @@ async def detach_volume(
         await call.change_all(Right.MANAGE, [volume.image], lambda each: call.one.image_update(each.id, _NOT_PENDING))
         return shown
     attached = _demand_attached(volume, instance_id, device)
-    machine = await settled(call, INSTANCE.format(attached.machine.id))
+    machine = await settled_machine(call, attached.machine.id)
     if volume.image is None or (attached.is_root and state_of(machine) is not InstanceState.STOPPED):
         raise _not_permitted(volume, attached)
     (volume,) = await volumes(call, [volume_id])
@@ -137,7 +139,7 @@ async def modify_volume(
             raise EC2Error(
                 "UnsupportedOperation", f"The volume '{volume.id}' can only grow while it is attached to an instance."
             )
-        machine = await settled(call, INSTANCE.format(attached.machine.id))
+        machine = await settled_machine(call, attached.machine.id)
         if state_of(machine) not in _PLUGGABLE:
             raise _not_running(machine)
     text = modification_text(volume, wanted, kind, call.now)
@@ -207,7 +209,7 @@ async def _attach_later(call: Call, image: Image, machine: VirtualMachine, given
     await call.one.image_update(image.id, PendingAttachment(machine.id, given, call.now).text)
     until = call.clock.seconds() + PATIENCE
     while True:
-        await call.pause(EVERY)
+        await call.pause(INTERVAL)
         image = await call.one.image(image.id)
         if PendingAttachment.on(image) is None:  # carried out, or taken back, by another process
             return
@@ -216,7 +218,7 @@ async def _attach_later(call: Call, image: Image, machine: VirtualMachine, given
             if is_over:
                 return
             continue
-        machine = await settled(call, INSTANCE.format(machine.id))
+        machine = await settled_machine(call, machine.id)
         try:
             if await _attach(call, image, machine, given):
                 break

@@ -10,8 +10,7 @@ from econed.actions.call import together
 from econed.actions.disk_images.finding import images
 from econed.actions.disk_images.volume_facts import HINT, PendingAttachment, is_unfinished, is_volume
 from econed.actions.machines.facts import ATTACH_TIME, DELETE_ON_TERMINATION
-from econed.actions.machines.finding import is_shown, machines
-from econed.actions.machines.state import is_busy
+from econed.actions.machines.finding import is_shown, settled
 from econed.actions.tagging import disk_tag_prefix, tags_under
 from econed.ids import INSTANCE, VOLUME, machine_and_part, part_of_machine
 from econed.opennebula.states import VmState
@@ -25,9 +24,6 @@ if TYPE_CHECKING:
 
 PATIENCE = 15
 """Seconds to wait for a machine that comes out of a passing state by itself: another disk is being attached."""
-
-EVERY = 0.5
-"""Seconds between two looks at it."""
 
 _MB_PER_GIB = 1024
 _DISK_DETACH = 22
@@ -175,14 +171,13 @@ def own_disks(machine: VirtualMachine) -> list[Volume]:
     return [Volume(None, Attachment(machine, disk)) for disk in machine.disks if not disk.is_persistent]
 
 
-async def settled(call: Call, instance_id: str) -> VirtualMachine:
-    """Return a machine once it is in no passing state any more, or as it is when patience is over."""
-    until = call.clock.seconds() + PATIENCE
-    while True:
-        (machine,) = await machines(call, [instance_id])
-        if not is_busy(machine.state, machine.lcm_state) or call.clock.seconds() >= until:
-            return machine
-        await call.pause(EVERY)
+async def settled_machine(call: Call, machine_id: int) -> VirtualMachine:
+    """Return a machine once it is in no transitional state, or as it is after `PATIENCE` seconds.
+
+    Raises `EC2Error` InvalidInstanceID.NotFound where it has gone.
+    """
+    (machine,) = await settled(call, [INSTANCE.format(machine_id)], timeout=PATIENCE)
+    return machine
 
 
 def _own_disks_by_part(machine: VirtualMachine) -> dict[tuple[int, int], Volume]:

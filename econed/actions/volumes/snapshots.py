@@ -19,13 +19,13 @@ from econed.actions.paging import Listing, Paging
 from econed.actions.regions.regions import own_region
 from econed.actions.sharing import EVERYBODY, PermissionChanges, wanted_sharing
 from econed.actions.tagging import specified
-from econed.actions.volumes.attachments import Attachment, settled, volumes
+from econed.actions.volumes.attachments import Attachment, settled_machine, volumes
 from econed.actions.volumes.making import demand_completed
 from econed.actions.volumes.snapshot_view import SNAPSHOT_FILTERS, found_snapshots, is_shown, snapshot_view
 from econed.actions.volumes.view import state
 from econed.actions.watch import watch_caller
 from econed.errors import EC2Error, OpenNebulaCode, OpenNebulaRefusal
-from econed.ids import IMAGE, INSTANCE, SNAPSHOT
+from econed.ids import IMAGE, SNAPSHOT
 from econed.opennebula.documents import OwnedView, Right
 from econed.opennebula.pools import OwnerFilter
 from econed.opennebula.states import ImageState
@@ -194,7 +194,7 @@ async def _savable(call: Call, volume_id: str) -> Volume:
     """Return a volume of which a copy can be made now; raises `EC2Error` IncorrectState for another one."""
     (volume,) = await volumes(call, [volume_id])
     if volume.attachment is not None:
-        machine = await settled(call, INSTANCE.format(volume.attachment.machine.id))
+        machine = await settled_machine(call, volume.attachment.machine.id)
         (volume,) = await volumes(call, [volume_id])
         if state_of(machine) not in _SAVABLE:
             raise _NotNow(volume)
