@@ -1,1 +1,1 @@
-"""What oned is, and nothing of EC2: its states, documents, template text, session tokens, and its calls."""
+"""OpenNebula's side, without anything of EC2: oned's states, documents, template text, session tokens and calls."""

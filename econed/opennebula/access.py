@@ -1,4 +1,4 @@
-"""Who may do what by oned's access control lists (OpenNebula, "Managing ACL Rules"), and the groups they speak of."""
+"""oned's access control lists (OpenNebula, "Managing ACL Rules") and the groups that their rules apply to."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ID = 0xFFFFFFFF
 
 
 class Resource(IntFlag):
-    """Kinds of objects, as rules name them in their numbers (oned, `PoolObjectSQL::ObjectType`)."""
+    """The bits for kinds of objects in the RESOURCE of a rule (oned, `PoolObjectSQL::ObjectType`)."""
 
     VM = 0x1000000000
     HOST = 0x2000000000
@@ -24,7 +24,7 @@ class Resource(IntFlag):
 
 
 class Operation(IntEnum):
-    """What a rule lets one do (oned, `AuthRequest::Operation`)."""
+    """The bits for operations in the RIGHTS of a rule (oned, `AuthRequest::Operation`)."""
 
     USE = 1
     MANAGE = 2
@@ -47,30 +47,30 @@ class Group(View):
 
     @property
     def user_ids(self) -> tuple[int, ...]:
-        """The ids of the users who are in it, whether it is their primary group or another of theirs."""
+        """The ids of its members, whether it is their primary group or a secondary one."""
         return self._numbers("USERS/ID")
 
 
 class Rule(View):
-    """A rule: whom it is for, what it is about, and what it lets them do."""
+    """A rule: the users it applies to, the objects it covers, and the operations it grants."""
 
     def grants(self, group_id: int, resource: Resource, operation: Operation) -> bool:
-        """Whether it lets every user of a group do this with at least some objects of this kind.
+        """Whether it grants every user of a group an operation on at least some objects of a kind.
 
-        To create, it has to be about all objects: there is no other yet.
+        CREATE is granted only by a rule that covers all objects of the kind, since a new object has no id yet.
         """
-        whom, what = self._hex("USER"), self._hex("RESOURCE")
-        is_meant = bool(whom & _ALL or (whom & _GROUP and whom & _ID == group_id))
-        is_about = bool(what & _ALL) if operation is Operation.CREATE else True
-        return is_meant and is_about and bool(what & resource) and bool(self._hex("RIGHTS") & operation)
+        users, resources = self._hex("USER"), self._hex("RESOURCE")
+        applies = bool(users & _ALL or (users & _GROUP and users & _ID == group_id))
+        covers = bool(resources & resource) and (operation is not Operation.CREATE or bool(resources & _ALL))
+        return applies and covers and bool(self._hex("RIGHTS") & operation)
 
     def _hex(self, path: str) -> int:
         try:
             return int(self._text(path), 16)
         except ValueError:
-            raise InvalidReply(self._path, f"{path} is no hexadecimal number") from None
+            raise InvalidReply(self._path, f"{path} is not a hexadecimal number") from None
 
 
 def is_granted(rules: Collection[Rule], group_id: int, resource: Resource, operation: Operation) -> bool:
-    """Whether any rule lets every user of a group do this."""
+    """Whether any of the rules grants every user of a group an operation on a kind of objects."""
     return any(rule.grants(group_id, resource, operation) for rule in rules)

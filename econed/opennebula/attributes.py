@@ -1,4 +1,4 @@
-"""What a template of oned holds: attributes that are texts or vectors, several of which may share a name."""
+"""The content of an oned template: attributes that are texts or vectors, several of which may share a name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Vector: TypeAlias = Mapping[str, str]
 
 Value: TypeAlias = str | Vector
 
-_LAST = "\U0010ffff"
+_LAST_CHARACTER = "\U0010ffff"
 _NO_MEMBERS: Vector = MappingProxyType({})
 
 
@@ -55,12 +55,12 @@ class Attributes:
     def names_starting_with(self, prefix: str) -> tuple[str, ...]:
         """Return every name that begins with `prefix`, in alphabetical order.
 
-        It costs no more than what it returns: of one object many prefixes may be asked for.
+        The cost grows with the number of names returned, not of all names: callers try many prefixes on one object.
         """
         if self._sorted is None:
             self._sorted = tuple(sorted(self._by_name))
-        begin = bisect_left(self._sorted, prefix)
-        return self._sorted[begin : bisect_left(self._sorted, f"{prefix}{_LAST}", begin)]
+        start = bisect_left(self._sorted, prefix)
+        return self._sorted[start : bisect_left(self._sorted, f"{prefix}{_LAST_CHARACTER}", start)]
 
     def all(self, name: str) -> tuple[Value, ...]:
         """Return every value under `name`."""
@@ -71,17 +71,17 @@ class Attributes:
         return next((value for value in self.all(name) if isinstance(value, str)), default)
 
     def vectors(self, name: str) -> tuple[Vector, ...]:
-        """Return every vector under `name`. One without members is a text to oned, and so is left out."""
+        """Return every vector under `name`. A vector without members is left out: oned stores it as a text."""
         return tuple(value for value in self.all(name) if not isinstance(value, str))
 
     def vector(self, name: str) -> Vector:
-        """Return the first vector under `name`; one without members if there is none."""
+        """Return the first vector under `name`; an empty vector if there is none."""
         return next(iter(self.vectors(name)), _NO_MEMBERS)
 
     def only(self, *names: str) -> Attributes:
-        """Return the attributes of these names, in oned's order."""
+        """Return the attributes with these names, in oned's order."""
         return Attributes(item for item in self._items if item[0] in names)
 
     def without(self, *names: str) -> Attributes:
-        """Return the attributes of all other names, in oned's order."""
+        """Return the attributes with all other names, in oned's order."""
         return Attributes(item for item in self._items if item[0] not in names)

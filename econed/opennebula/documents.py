@@ -1,4 +1,4 @@
-"""Views of oned's documents: images, templates, users, datastores, zones and clusters; and all others, by name.
+"""Views of oned's documents: images, templates, users, datastores, zones and clusters; other views are re-exported.
 
 Source of the element names: OpenNebula's XSD files, and recordings of 5.12 and 7.4.
 """
@@ -44,7 +44,7 @@ _DEV_PREFIX = re.compile(r"[a-z]{2,3}", re.ASCII)
 
 
 class Image(OwnedView):
-    """An image: a disk to start machines from, a persistent disk, or a file."""
+    """An image: a disk that machines boot from, a persistent disk, or a file."""
 
     @property
     def state(self) -> ImageState:
@@ -63,42 +63,43 @@ class Image(OwnedView):
 
     @property
     def is_persistent(self) -> bool:
-        """Whether a machine uses it itself, not a copy; only one machine then can."""
+        """Whether a machine uses the image itself, not a copy; then only one machine can use it."""
         return self._flag("PERSISTENT")
 
     @property
     def format(self) -> str:
-        """How its bytes are arranged (raw, qcow2); until 5.12 that and the file system were one, FSTYPE."""
+        """The disk format (raw, qcow2); until 5.12 FSTYPE stood for both the format and the file system."""
         return self._text("FORMAT") or self._text("FSTYPE")
 
     @property
     def file_system(self) -> str:
-        """The file system that was asked for when it was made empty; may be unknown."""
+        """The file system requested when it was created empty; may be unknown."""
         return self._text("FS") or self._text("FSTYPE")
 
     @property
     def dev_prefix(self) -> str:
-        """How the targets of disks made of it begin (DEV_PREFIX: sd, vd, …); sd where that is none."""
-        return found if _DEV_PREFIX.fullmatch(found := self.template.text("DEV_PREFIX")) else "sd"
+        """The prefix of the targets of its disks (DEV_PREFIX: sd, vd, …); sd where DEV_PREFIX is missing or invalid."""
+        prefix = self.template.text("DEV_PREFIX")
+        return prefix if _DEV_PREFIX.fullmatch(prefix) else "sd"
 
     @property
     def path(self) -> str:
-        """The file or URL that it was made from; of a copy, where oned keeps the one that was copied."""
+        """The file or URL it was created from; for a copy, where oned stores the image that was copied."""
         return self._text("PATH")
 
     @property
     def datastore_id(self) -> int:
-        """The datastore it lies in; -1 where there is none yet."""
+        """The id of its datastore; -1 where there is none yet."""
         return self._number("DATASTORE_ID", -1)
 
     @property
     def datastore(self) -> str:
-        """The name of that datastore."""
+        """The name of its datastore."""
         return self._text("DATASTORE")
 
     @property
     def regtime(self) -> int:
-        """When it was made, in seconds since the epoch."""
+        """When it was created, in seconds since the epoch."""
         return self._number("REGTIME")
 
     @property
@@ -108,7 +109,7 @@ class Image(OwnedView):
 
     @property
     def vm_ids(self) -> tuple[int, ...]:
-        """The machines that use it."""
+        """The ids of the machines that use it."""
         return self._numbers("VMS/ID")
 
     @cached_property
@@ -118,16 +119,16 @@ class Image(OwnedView):
 
 
 class VMTemplate(OwnedView):
-    """A template to make machines from."""
+    """A template for machines."""
 
     @property
     def regtime(self) -> int:
-        """When it was made, in seconds since the epoch."""
+        """When it was created, in seconds since the epoch."""
         return self._number("REGTIME")
 
     @cached_property
     def template(self) -> Attributes:
-        """What it says of the machines: capacity, DISKs, NICs, CONTEXT and free attributes."""
+        """The attributes of its machines: capacity, DISKs, NICs, CONTEXT and free attributes."""
         return self._attributes("TEMPLATE")
 
 
@@ -141,12 +142,12 @@ class UserDocument(View):
 
     @property
     def name(self) -> str:
-        """The name one logs in with."""
+        """The login name."""
         return self._text("NAME")
 
     @property
     def gid(self) -> int:
-        """The primary group."""
+        """The id of the primary group."""
         return self._number("GID")
 
     @property
@@ -156,59 +157,59 @@ class UserDocument(View):
 
     @property
     def group_ids(self) -> frozenset[int]:
-        """All groups, the primary one among them."""
+        """The ids of all groups, the primary group included."""
         return frozenset(self._numbers("GROUPS/ID")) | {self.gid}
 
     @property
     def password(self) -> str:
-        """What oned keeps of the password: a hash of it, itself, or a DN, by the driver."""
+        """The password as stored by oned: a hash, the password itself, or a DN, depending on the driver."""
         return self._text("PASSWORD")
 
     @property
     def driver(self) -> str:
-        """How he logs in (AUTH_DRIVER): core, public, x509, server_cipher, …."""
+        """The authentication driver (AUTH_DRIVER): core, public, x509, server_cipher, …."""
         return self._text("AUTH_DRIVER")
 
     @property
     def is_enabled(self) -> bool:
-        """Whether he may log in. oned does not look at it when serveradmin speaks for him."""
+        """Whether the user may log in. oned ignores it when serveradmin makes a call in the user's name."""
         return self._flag("ENABLED")
 
     def attribute(self, name: str) -> str:
-        """Return the text of one free attribute, empty if there is none, without reading the others."""
+        """Return the text of a free attribute, empty if there is none, without reading the others."""
         return self._named("TEMPLATE", name)
 
-    def attributes_named(self, prefix: str, most: int) -> Attributes:
-        """Return the free attributes whose names begin with `prefix`, the first `most` of them."""
-        return self._attributes("TEMPLATE", prefix, most)
+    def attributes_named(self, prefix: str, max_count: int) -> Attributes:
+        """Return the first `max_count` free attributes whose names begin with `prefix`."""
+        return self._attributes("TEMPLATE", prefix, max_count)
 
     @cached_property
     def template(self) -> Attributes:
-        """The free attributes; a second's work where a user has made their document as long as may be."""
+        """The free attributes; reading them takes about a second where a user's document is as long as allowed."""
         return self._attributes("TEMPLATE")
 
 
 class Datastore(OwnedView):
-    """A place for images, for the disks of running machines, or for files."""
+    """A datastore for images, for the disks of running machines, or for files."""
 
     @property
     def type(self) -> DatastoreType:
-        """What it is for."""
+        """What it stores."""
         return DatastoreType(self._number("TYPE"))
 
     @property
     def is_usable(self) -> bool:
-        """Whether it is switched on (STATE 0)."""
+        """Whether it is enabled (STATE 0)."""
         return self._number("STATE", 0) == 0
 
     @property
     def cluster_ids(self) -> tuple[int, ...]:
-        """The clusters whose hosts reach it."""
+        """The ids of the clusters whose hosts can access it."""
         return self._numbers("CLUSTERS/ID")
 
     @property
     def free_mb(self) -> int:
-        """The free space in MB, as last seen."""
+        """The free space in MB, as last monitored."""
         return self._number("FREE_MB", 0)
 
     @cached_property
@@ -218,7 +219,7 @@ class Datastore(OwnedView):
 
 
 class Zone(View):
-    """A zone of a federation; a cloud of its own is zone 0."""
+    """A zone of a federation; a cloud outside any federation is zone 0."""
 
     @property
     def id(self) -> int:
@@ -251,15 +252,15 @@ class Cluster(View):
 
     @property
     def host_ids(self) -> tuple[int, ...]:
-        """Its hosts."""
+        """The ids of its hosts."""
         return self._numbers("HOSTS/ID")
 
     @property
     def datastore_ids(self) -> tuple[int, ...]:
-        """The datastores its hosts reach."""
+        """The ids of the datastores that its hosts can access."""
         return self._numbers("DATASTORES/ID")
 
     @property
     def network_ids(self) -> tuple[int, ...]:
-        """The networks its hosts reach."""
+        """The ids of the networks that its hosts can access."""
         return self._numbers("VNETS/ID")

@@ -1,8 +1,8 @@
-"""How lists are read although users have made some of the documents in them too long.
+"""Reading lists in which users have made some of the documents too long.
 
-Any user can make documents of their own long and share them with everybody, and oned sends a pool whole. So the reply
-to a pool has a bound (`econed.opennebula.methods`), what is beyond it is read in halves, and an object whose document
-alone is beyond it is left out.
+Any user can make the documents of their own objects long and share the objects with everybody, and oned sends a pool
+as one reply. So replies with pools are limited (`econed.opennebula.methods`). A list that exceeds the limit is read in
+halves, and an object whose document alone exceeds it is left out.
 """
 
 from __future__ import annotations
@@ -19,39 +19,39 @@ from econed.errors import ReplyTooLarge
 _T = TypeVar("_T")
 
 SKIP_SECONDS: Final = 60.0
-"""Seconds for which a document that was too long is not asked for again."""
+"""Seconds before a document that was too long is requested again."""
 
 MAX_SKIPPED: Final = 1000
-"""How many such documents are remembered; the oldest is forgotten first."""
+"""Maximum number of such documents to remember; the oldest is forgotten first."""
 
 MAX_CALLS: Final = 256
-"""Calls to oned that one list takes at most; what they have not read is left out."""
+"""Maximum calls to oned for a list; objects not read by then are left out."""
 
 _LAST_ID: Final = 2**31 - 1
 
 
 class LongDocuments:
-    """The objects whose documents were too long lately, and how others are read without them.
+    """Reads lists without the objects whose documents were too long recently.
 
-    One is shared by a whole process. `now` tells the seconds on a clock. Objects are known by the method that reads
-    their pool and their ids: a document is equally long for whoever reads it.
+    All sessions of a process share an instance. `now` returns a time in seconds. Objects are identified by the method
+    that reads their pool and by their ids: a document has the same length for every user.
     """
 
     def __init__(self, now: Callable[[], float] = time.monotonic, log: Logger | None = None) -> None:
         self._now = now
         self._log = log or Logger(namespace="econed")
-        self._noted: OrderedDict[tuple[str, int], float] = OrderedDict()
+        self._too_long_at: OrderedDict[tuple[str, int], float] = OrderedDict()
 
     async def by_ids(
         self, method: str, ids: Iterable[int], read: Callable[[Sequence[int]], Awaitable[Sequence[_T]]]
     ) -> tuple[_T, ...]:
-        """Return what `read` returns for these ids, without those whose documents are too long.
+        """Return what `read` returns for these ids, without objects whose documents are too long.
 
-        One call where nothing is. Raises what `read` raises but `ReplyTooLarge`.
+        This is one call where no document is too long. Raises what `read` raises, except `ReplyTooLarge`.
         """
-        known = self._known(method)
-        wanted = [each for each in ids if each not in known]
-        return await self._in_halves(method, [wanted] if wanted else [], read)
+        skipped = self._skipped_ids(method)
+        readable = [object_id for object_id in ids if object_id not in skipped]
+        return await self._read_in_halves(method, [readable] if readable else [], read)
 
     async def by_range(
         self,
@@ -62,75 +62,73 @@ class LongDocuments:
         *,
         of_all: bool = True,
     ) -> tuple[_T, ...]:
-        """Return what `read` returns for the ids from `first` to `last`, without what is too long; -1 is no bound.
+        """Return what `read` returns for the ids from `first` to `last` (-1: no bound), without long documents.
 
-        As `by_ids`. `of_all` says whether it reads the objects of all users: where it does not, it begins with one call
-        whatever is known, because long ones of others are none of these. The order is that of oned where one call is
-        enough, otherwise the highest ids come first.
+        Errors are those of `by_ids`. `of_all` says whether `read` lists the objects of all users. If not, the whole
+        range is tried first, because the documents known to be too long may be other users'. The order is oned's where
+        one call is enough, otherwise the highest ids come first.
         """
         whole = range(_LAST_ID if last < 0 else last, max(first, 0) - 1, -1)
 
         async def read_part(ids: Sequence[int]) -> Sequence[_T]:
             return await (read(first, last) if ids == whole else read(ids[-1], ids[0]))
 
-        known = sorted(self._known(method), reverse=True) if of_all else ()
-        parts = list(_between(whole, known))
-        return await self._in_halves(method, parts, read_part)
+        skipped = sorted(self._skipped_ids(method), reverse=True) if of_all else ()
+        return await self._read_in_halves(method, _parts_without(whole, skipped), read_part)
 
-    async def _in_halves(
+    async def _read_in_halves(
         self, method: str, parts: Iterable[Sequence[int]], read: Callable[[Sequence[int]], Awaitable[Sequence[_T]]]
     ) -> tuple[_T, ...]:
-        found: list[_T] = []
-        waiting = list(parts)[::-1]
-        calls, is_bounded = 0, False
-        while waiting and calls < MAX_CALLS:
-            part = waiting.pop()
+        objects: list[_T] = []
+        unread = list(parts)[::-1]
+        calls, highest_is_known = 0, False
+        while unread and calls < MAX_CALLS:
+            part = unread.pop()
             calls += 1
             try:
-                found += await read(part)
+                objects += await read(part)
             except ReplyTooLarge as error:
                 if len(part) == 1:
-                    self._note(method, part[0], error)
+                    self._skip(method, part[0], error)
                     continue
-                if part[0] == _LAST_ID and not is_bounded:
-                    is_bounded = True
-                    part = part[_LAST_ID - await _highest(part, read) :]
+                if part[0] == _LAST_ID and not highest_is_known:
+                    highest_is_known = True
+                    part = part[_LAST_ID - await _highest_possible_id(part, read) :]
                     calls += _CALLS_FOR_HIGHEST
                 middle = len(part) // 2
-                waiting += [half for half in (part[middle:], part[:middle]) if half]
-        if waiting:
+                unread += [half for half in (part[middle:], part[:middle]) if half]
+        if unread:
             self._log.warn(
-                "a list is not whole: {method} was called {calls} times, and of ids from {first} to {last} not all "
-                "are read",
+                "list truncated: not all ids from {first} to {last} read after {calls} calls of {method}",
                 method=method,
                 calls=calls,
-                first=min(min(part[0], part[-1]) for part in waiting),
-                last=max(max(part[0], part[-1]) for part in waiting),
+                first=min(min(part[0], part[-1]) for part in unread),
+                last=max(max(part[0], part[-1]) for part in unread),
             )
-        return tuple(found)
+        return tuple(objects)
 
-    def _known(self, method: str) -> set[int]:
-        """Return the ids of what is left out of a pool now."""
+    def _skipped_ids(self, method: str) -> set[int]:
+        """Return the ids that are currently left out of a pool."""
         now = self._now()
-        while self._noted and not 0 <= now - next(iter(self._noted.values())) < SKIP_SECONDS:
-            self._noted.popitem(last=False)
-        return {object_id for of, object_id in self._noted if of == method}
+        while self._too_long_at and not 0 <= now - next(iter(self._too_long_at.values())) < SKIP_SECONDS:
+            self._too_long_at.popitem(last=False)
+        return {object_id for skipped_method, object_id in self._too_long_at if skipped_method == method}
 
-    def _note(self, method: str, object_id: int, error: ReplyTooLarge) -> None:
-        """Remember that a document is too long, and say so in the log."""
+    def _skip(self, method: str, object_id: int, error: ReplyTooLarge) -> None:
+        """Remember that a document is too long, and log it."""
         key = (method, object_id)
-        if key not in self._noted:
-            self._log.warn("object {id} is left out of lists: {error}", id=object_id, error=str(error))
-        self._noted[key] = self._now()
-        self._noted.move_to_end(key)
-        if len(self._noted) > MAX_SKIPPED:
-            self._noted.popitem(last=False)
+        if key not in self._too_long_at:
+            self._log.warn("leaving object {id} out of lists: {error}", id=object_id, error=str(error))
+        self._too_long_at[key] = self._now()
+        self._too_long_at.move_to_end(key)
+        if len(self._too_long_at) > MAX_SKIPPED:
+            self._too_long_at.popitem(last=False)
 
 
-def _between(whole: range, left_out: Iterable[int]) -> Iterator[range]:
-    """Yield the parts of a range of falling ids between these, which fall too."""
+def _parts_without(whole: range, skipped: Iterable[int]) -> Iterator[range]:
+    """Yield the parts of a descending range of ids between the skipped ids, which are also in descending order."""
     start = whole.start
-    for object_id in left_out:
+    for object_id in skipped:
         if object_id in whole:
             if start > object_id:
                 yield range(start, object_id, -1)
@@ -142,23 +140,23 @@ def _between(whole: range, left_out: Iterable[int]) -> Iterator[range]:
 _CALLS_FOR_HIGHEST: Final = 5
 
 
-async def _highest(ids: Sequence[int], read: Callable[[Sequence[int]], Awaitable[Sequence[object]]]) -> int:
-    """Return a number above which none of these ids, which fall from `_LAST_ID`, is that of an object.
+async def _highest_possible_id(ids: Sequence[int], read: Callable[[Sequence[int]], Awaitable[Sequence[object]]]) -> int:
+    """Return an upper bound of the ids in use, of ids that descend from `_LAST_ID`.
 
-    The ids in use are low, and halves of all numbers that could be ids would be read in vain: so the number of bits
-    of the highest is looked for, in `_CALLS_FOR_HIGHEST` calls.
+    The ids in use are low, so that halving the range of all possible ids would waste calls. This is a binary search for
+    the number of bits of the highest id, in `_CALLS_FOR_HIGHEST` calls.
     """
-    least, most = 0, _LAST_ID.bit_length()
-    while least < most:
-        bits = (least + most) // 2
-        if (1 << bits) <= ids[-1] or await _is_any(ids[: _LAST_ID - (1 << bits) + 1], read):
-            least = bits + 1
+    low, high = 0, _LAST_ID.bit_length()
+    while low < high:
+        bits = (low + high) // 2
+        if (1 << bits) <= ids[-1] or await _has_objects(ids[: _LAST_ID - (1 << bits) + 1], read):
+            low = bits + 1
         else:
-            most = bits
-    return (1 << least) - 1
+            high = bits
+    return (1 << low) - 1
 
 
-async def _is_any(ids: Sequence[int], read: Callable[[Sequence[int]], Awaitable[Sequence[object]]]) -> bool:
+async def _has_objects(ids: Sequence[int], read: Callable[[Sequence[int]], Awaitable[Sequence[object]]]) -> bool:
     try:
         return bool(await read(ids))
     except ReplyTooLarge:

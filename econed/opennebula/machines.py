@@ -17,17 +17,17 @@ class Disk(View):
 
     @property
     def disk_id(self) -> int:
-        """The number of the disk within its machine, as attach and detach use it."""
+        """The id of the disk within its machine, as attach and detach take it."""
         return self._number("DISK_ID")
 
     @property
     def image_id(self) -> int | None:
-        """The image the disk was made from, or is; None for a volatile disk (TYPE fs or swap)."""
-        return self._whole("IMAGE_ID")
+        """The id of the image that the disk is or was copied from; None for a volatile disk (TYPE fs or swap)."""
+        return self._user_number("IMAGE_ID")
 
     @property
     def image(self) -> str:
-        """The name of that image when the disk was made."""
+        """The name of that image when the disk was created."""
         return self._text("IMAGE")
 
     @property
@@ -38,7 +38,7 @@ class Disk(View):
     @property
     def size(self) -> int:
         """The size in MB; 0 where oned does not know it yet."""
-        return self._whole("SIZE") or 0
+        return self._user_number("SIZE") or 0
 
     @property
     def type(self) -> str:
@@ -67,16 +67,16 @@ class Disk(View):
 
     @property
     def datastore_id(self) -> int | None:
-        """The datastore of its image, or, for a volatile disk, of the machine."""
-        return self._whole("DATASTORE_ID")
+        """The id of the datastore of its image or, for a volatile disk, of the machine."""
+        return self._user_number("DATASTORE_ID")
 
     @property
     def cluster_ids(self) -> tuple[int, ...]:
-        """The clusters whose hosts reach it."""
-        return _listed(self._text("CLUSTER_ID"))
+        """The ids of the clusters whose hosts can access it."""
+        return _ids(self._text("CLUSTER_ID"))
 
     def text(self, name: str) -> str:
-        """Return one attribute that is not oned's own, but was given with the disk; empty if there is none."""
+        """Return an attribute that was sent with the disk and is not oned's own; empty if there is none."""
         return self._named("", name)
 
     @cached_property
@@ -90,21 +90,21 @@ class Nic(View):
 
     @property
     def nic_id(self) -> int:
-        """The number of the interface within its machine."""
+        """The id of the interface within its machine."""
         return self._number("NIC_ID")
 
     @property
     def ip(self) -> IPv4Address | None:
-        """The IPv4 address that its network gave it; None where there is none, or it is on no network.
+        """The IPv4 address from its network; None where there is none, or the interface has no network.
 
-        What an interface on no network says is whatever its user typed. Whether the network still says so, too, only
-        its leases tell (`VirtualNetwork.leases_of`).
+        The addresses of an interface without a network are texts that its user wrote. Whether the network still leases
+        the address to the machine is known only from the network's leases (`VirtualNetwork.leases_of`).
         """
         return None if self.network_id is None else ipv4(self._text("IP"))
 
     @property
     def ip6(self) -> IPv6Address | None:
-        """The global IPv6 address, as `ip`."""
+        """The global IPv6 address, under the same conditions as `ip`."""
         return None if self.network_id is None else ipv6(self._text("IP6_GLOBAL") or self._text("IP6"))
 
     @property
@@ -114,18 +114,18 @@ class Nic(View):
 
     @property
     def network_id(self) -> int | None:
-        """The network it is on; None where the scheduler has yet to choose one, or where it is on none."""
-        return self._whole("NETWORK_ID")
+        """The id of its network; None where it has none, or the scheduler has not chosen one yet."""
+        return self._user_number("NETWORK_ID")
 
     @property
     def network(self) -> str:
-        """The name of that network; of an interface on no network, what its user typed."""
+        """The name of its network; for an interface without a network, any text that its user wrote."""
         return self._text("NETWORK")
 
     @property
     def security_group_ids(self) -> tuple[int, ...]:
-        """The security groups whose rules hold for it."""
-        return _listed(self._text("SECURITY_GROUPS"))
+        """The ids of the security groups whose rules apply to it."""
+        return _ids(self._text("SECURITY_GROUPS"))
 
     @property
     def is_attaching(self) -> bool:
@@ -139,16 +139,16 @@ class Nic(View):
 
 
 class HistoryRecord(View):
-    """One stay of a machine on a host (HISTORY_RECORDS/HISTORY). Times are seconds since the epoch, 0 for not yet."""
+    """A period of a machine on a host (HISTORY_RECORDS/HISTORY). Times are seconds since the epoch, 0 for not yet."""
 
     @property
     def sequence(self) -> int:
-        """The number of the stay, from 0."""
+        """The sequence number of the record, from 0."""
         return self._number("SEQ")
 
     @property
     def hostname(self) -> str:
-        """The host."""
+        """The name of the host."""
         return self._text("HOSTNAME")
 
     @property
@@ -158,22 +158,22 @@ class HistoryRecord(View):
 
     @property
     def cluster_id(self) -> int:
-        """The cluster of the host; -1 for none."""
+        """The id of the host's cluster; -1 for none."""
         return self._number("CID", -1)
 
     @property
     def stime(self) -> int:
-        """When the stay began."""
+        """When the period began."""
         return self._number("STIME", 0)
 
     @property
     def etime(self) -> int:
-        """When it ended."""
+        """When the period ended."""
         return self._number("ETIME", 0)
 
     @property
     def pstime(self) -> int:
-        """When its files began to be brought to the host; 0 where nothing had to be brought."""
+        """When the transfer of its files to the host began (prolog); 0 where no transfer was needed."""
         return self._number("PSTIME", 0)
 
     @property
@@ -183,12 +183,12 @@ class HistoryRecord(View):
 
     @property
     def retime(self) -> int:
-        """When it stopped running there."""
+        """When the machine stopped running on the host."""
         return self._number("RETIME", 0)
 
     @property
     def estime(self) -> int:
-        """When its files began to be taken from the host."""
+        """When the transfer of its files from the host began (epilog)."""
         return self._number("ESTIME", 0)
 
     @property
@@ -200,23 +200,23 @@ class HistoryRecord(View):
 class VirtualMachine(OwnedView):
     """A virtual machine. Times are seconds since the epoch.
 
-    The short form of the pool (`one.vmpool.info`) has an empty USER_TEMPLATE and no CONTEXT: only ids and states are
-    to be taken from it.
+    The short form in the pool (`one.vmpool.info`) has an empty USER_TEMPLATE and no CONTEXT: use only ids and states
+    of it.
     """
 
     @property
     def state(self) -> VmState:
-        """What has become of it on the whole."""
+        """The main state."""
         return VmState(self._number("STATE"))
 
     @property
     def lcm_state(self) -> LcmState:
-        """What happens to it while it is ACTIVE."""
+        """The state within ACTIVE."""
         return LcmState(self._number("LCM_STATE"))
 
     @property
     def state_name(self) -> str:
-        """The one name for how it is, as OpenNebula's tools show it."""
+        """The name of its state as OpenNebula's tools show it."""
         return state_name(self.state, self.lcm_state)
 
     @property
@@ -226,107 +226,105 @@ class VirtualMachine(OwnedView):
 
     @property
     def etime(self) -> int:
-        """When it ended (DONE); 0 while it has not."""
+        """When it became DONE; 0 before."""
         return self._number("ETIME", 0)
 
     @property
     def deploy_id(self) -> str:
-        """What the hypervisor calls it; empty until it was deployed."""
+        """The hypervisor's name for it; empty until it was deployed."""
         return self._text("DEPLOY_ID")
 
     @property
     def boots_with_uefi(self) -> bool:
-        """Whether its firmware is UEFI: OS/FIRMWARE is UEFI, or a file of it; without one, or BIOS, it is not."""
+        """Whether its firmware is UEFI: OS/FIRMWARE is UEFI or the path of UEFI firmware, neither missing nor BIOS."""
         return self._text("TEMPLATE/OS/FIRMWARE").upper() not in ("", "BIOS")
 
     @property
     def template_id(self) -> int | None:
-        """The template it was made from; None if it was made without one."""
-        return self._whole("TEMPLATE/TEMPLATE_ID")
+        """The id of the template it was created from; None if there was none."""
+        return self._user_number("TEMPLATE/TEMPLATE_ID")
 
     def template_text(self, name: str) -> str:
-        """Return one attribute of its TEMPLATE (CPU, VCPU, MEMORY, …); empty if there is none."""
+        """Return an attribute of its TEMPLATE (CPU, VCPU, MEMORY, …); empty if there is none."""
         return self._named("TEMPLATE", name)
 
     @cached_property
     def disks(self) -> tuple[Disk, ...]:
-        """Its disks, in oned's order. The CONTEXT image is none of them."""
-        return tuple(Disk(each, self._on_read, self._below("TEMPLATE/DISK")) for each in self._all("TEMPLATE/DISK"))
+        """Its disks, in oned's order, without the CONTEXT image."""
+        return self._views(Disk, "TEMPLATE/DISK")
 
     @cached_property
     def nics(self) -> tuple[Nic, ...]:
         """Its network interfaces, in oned's order."""
-        return tuple(Nic(each, self._on_read, self._below("TEMPLATE/NIC")) for each in self._all("TEMPLATE/NIC"))
+        return self._views(Nic, "TEMPLATE/NIC")
 
     @cached_property
     def context(self) -> Vector:
-        """What the machine is told at boot, variables expanded, oned's own (ETH0_…) among it."""
+        """The CONTEXT that the machine reads at boot, variables expanded, oned's own members (ETH0_…) included."""
         return self._members("TEMPLATE/CONTEXT")
 
     def context_text(self, name: str) -> str:
-        """Return one member of CONTEXT; empty if there is none."""
+        """Return a member of CONTEXT; empty if there is none."""
         return self._named("TEMPLATE/CONTEXT", name)
 
     def decoded_context_text(self, name: str) -> str | None:
-        """Return a text that `encode_member` put into CONTEXT; None if there is none."""
-        return decode_member({each: text for each in member_names(name) if (text := self.context_text(each))}, name)
+        """Return a member of CONTEXT that `encode_member` encoded; None if there is none."""
+        return decode_member({key: text for key in member_names(name) if (text := self.context_text(key))}, name)
 
     @cached_property
     def user_template(self) -> Attributes:
-        """The free attributes: what is not oned's own to know."""
+        """The free attributes, which have no meaning to oned."""
         return self._attributes("USER_TEMPLATE")
 
     @property
     def sched_message(self) -> str:
-        """Why the scheduler found no place for it; empty otherwise."""
+        """Why the scheduler found no host for it; empty otherwise."""
         return self._text("USER_TEMPLATE/SCHED_MESSAGE")
 
     @property
     def error(self) -> str:
-        """What a driver said when something failed; empty otherwise. It may be of some time ago."""
+        """The message of the last driver error, which may be old; empty if there was none."""
         return self._text("USER_TEMPLATE/ERROR")
 
     @cached_property
     def history(self) -> tuple[HistoryRecord, ...]:
-        """Its stays on hosts, oldest first. Pools give the last one only."""
-        path = "HISTORY_RECORDS/HISTORY"
-        return tuple(HistoryRecord(each, self._on_read, self._below(path)) for each in self._all(path))
+        """Its history records, oldest first. Pools have only the last record."""
+        return self._views(HistoryRecord, "HISTORY_RECORDS/HISTORY")
 
     @property
     def last_record(self) -> HistoryRecord | None:
-        """The newest record; None if it was never on a host."""
+        """The newest history record; None if it was never on a host."""
         return self.history[-1] if self.history else None
 
     @property
     def hostname(self) -> str:
-        """The host it is on, or was on last; empty if it never had one."""
+        """The name of its current or last host; empty if it was never on a host."""
         return self.history[-1].hostname if self.history else ""
 
     @property
     def hid(self) -> int | None:
-        """The id of that host."""
+        """The id of its current or last host; None if it was never on a host."""
         return self.history[-1].hid if self.history else None
 
     @property
     def cluster_id(self) -> int | None:
-        """The cluster of that host; None if it never had one."""
+        """The id of that host's cluster; None if it was never on a host, or the host has no cluster."""
         return self.history[-1].cluster_id if self.history and self.history[-1].cluster_id >= 0 else None
 
     @property
     def security_group_names(self) -> dict[int, str]:
-        """The names of the security groups whose rules hold for it, by id."""
-        path = "TEMPLATE/SECURITY_GROUP_RULE"
-        rules = [SecurityGroupRule(each, self._on_read, self._below(path)) for each in self._all(path)]
+        """The names of the security groups whose rules apply to it, by id."""
+        rules = self._views(SecurityGroupRule, "TEMPLATE/SECURITY_GROUP_RULE")
         return {rule.group_id: rule.group_name for rule in rules if rule.group_id is not None}
 
 
 class SecurityGroupRule(View):
-    """A rule that holds for a machine (VM/TEMPLATE/SECURITY_GROUP_RULE)."""
+    """A security group rule that applies to a machine (VM/TEMPLATE/SECURITY_GROUP_RULE)."""
 
     @property
     def group_id(self) -> int | None:
-        """The security group it comes from."""
-        return self._whole("SECURITY_GROUP_ID")
+        """The id of the security group that it belongs to."""
+        return self._user_number("SECURITY_GROUP_ID")
 
     @property
     def group_name(self) -> str:
@@ -334,7 +332,7 @@ class SecurityGroupRule(View):
         return self._text("SECURITY_GROUP_NAME")
 
 
-def _listed(text: str) -> tuple[int, ...]:
-    """Return the ids in a text with commas between."""
-    numbers = (whole_number(each.strip()) for each in text.split(","))
-    return tuple(number for number in numbers if number is not None)
+def _ids(text: str) -> tuple[int, ...]:
+    """Return the ids in a comma-separated list; anything else in it is left out."""
+    ids = (whole_number(part.strip()) for part in text.split(","))
+    return tuple(item_id for item_id in ids if item_id is not None)

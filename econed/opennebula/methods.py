@@ -1,4 +1,4 @@
-"""What is known of oned's methods by their names."""
+"""Properties of oned's methods by their names: limits on replies, root elements, reads and writes."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from econed.opennebula.template import is_sendable
 _MIB = 1024 * 1024
 
 MAX_USER = 8 * _MIB
-"""Bytes of the longest response that is one user's document, as it is sent; any user may make theirs long."""
+"""Maximum bytes of a response with one user's document, on the wire; any user may make their document long."""
 
 MAX_USER_POOL = 32 * _MIB
-"""Bytes of the longest response that is the documents of all users; it is read by pieces where it would be longer."""
+"""Maximum bytes of a response with all users; where it would be longer, users are read one by one."""
 
 MAX_GROUP_POOL = 8 * _MIB
-"""Bytes of the longest response that is the documents of all groups, which administrators of groups can make long."""
+"""Maximum bytes of a response with all groups, whose documents group administrators can make long."""
 
 MAX_LIST = 32 * _MIB
-"""Bytes of the longest response that is documents which users can share; see `econed.opennebula.long_documents`."""
+"""Maximum bytes of a response with objects that users can share; see `econed.opennebula.long_documents`."""
 
 _MAX_RESPONSE: Mapping[str, int] = MappingProxyType(
     {
@@ -34,23 +34,23 @@ _MAX_RESPONSE: Mapping[str, int] = MappingProxyType(
     }
 )
 
-_READING = frozenset({"info", "infoset", "infoextended", "accounting", "showback", "monitoring", "version", "config"})
+_READ_ONLY = frozenset({"info", "infoset", "infoextended", "accounting", "showback", "monitoring", "version", "config"})
 
 
 def is_read_only(method: str) -> bool:
-    """Whether a method (`one.vm.info`) only asks. Every other one may change something."""
-    return method.rpartition(".")[2] in _READING
+    """Whether a method only reads (`one.vm.info`). All other methods may change something."""
+    return method.rpartition(".")[2] in _READ_ONLY
 
 
 def check_arguments(method: str, arguments: Sequence[object]) -> None:
-    """Raise `OpenNebulaRefusal` for what XML-RPC cannot carry: a number beyond 32 bits, a text that XML cannot hold.
+    """Raise `OpenNebulaRefusal` for arguments that XML-RPC cannot carry: numbers beyond 32 bits, texts invalid in XML.
 
-    oned answers that with a fault, for the whole call.
+    oned would reply to the whole call with a fault.
     """
     for value in arguments:
         number_fits = isinstance(value, int) and -(2**31) <= value < 2**31
         if not (is_sendable(value) if isinstance(value, str) else number_fits):
-            raise OpenNebulaRefusal(method, OpenNebulaCode.XML_RPC_API, "an argument that cannot be sent")
+            raise OpenNebulaRefusal(method, OpenNebulaCode.XML_RPC_API, "an argument cannot be sent")
 
 
 _OBJECTS: Mapping[str, str] = MappingProxyType(
@@ -71,7 +71,7 @@ _OBJECTS: Mapping[str, str] = MappingProxyType(
         "zone": "ZONE",
     }
 )
-"""The element that is an object, by the name that the object has in methods."""
+"""The element of an object, by its name in methods."""
 
 ROOTS: Mapping[str, str] = MappingProxyType(
     {
@@ -89,7 +89,7 @@ ROOTS: Mapping[str, str] = MappingProxyType(
         "one.zone.raftstatus": "RAFT",
     }
 )
-"""The root element of the document with which a method answers (recordings of 5.12 and 7.4)."""
+"""The root element of the document that a method returns (recordings of 5.12 and 7.4)."""
 
 ELEMENTS_READ: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
     {
@@ -97,12 +97,12 @@ ELEMENTS_READ: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
         "one.vmpool.info": {"VM": frozenset({"ID", "HISTORY_RECORDS"}), "HISTORY": frozenset({"SEQ"})},
     }
 )
-"""Of long documents of which little is read: the children of an element that are. Others are dropped while parsing."""
+"""For long documents of which little is read: the children to keep, by element. Others are dropped while parsing."""
 
 NEVER_EMPTY: Mapping[str, str] = MappingProxyType({"one.userpool.info": "USER", "one.grouppool.info": "GROUP"})
-"""Pools that hold at least one object, and its element: whoever asks is a user, and in a group."""
+"""Pools that are never empty, and their element: the session's user exists and is in a group."""
 
 
-def max_response(method: str, of_all: int) -> int:
-    """Return how many bytes the response to a method may have, where `of_all` is the bound of every method."""
-    return min(of_all, _MAX_RESPONSE.get(method, of_all))
+def max_response(method: str, default: int) -> int:
+    """Return the maximum bytes of a response to a method; `default` is the configured limit for all methods."""
+    return min(default, _MAX_RESPONSE.get(method, default))

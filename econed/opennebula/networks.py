@@ -13,7 +13,7 @@ from econed.opennebula.values import ipv4, mac
 from econed.opennebula.views import OwnedView, View
 
 HELD = -1
-"""The VM of a lease that nobody uses but nobody else can have (`one.vn.hold`)."""
+"""The VM of a lease that is held: not in use, and not available (`one.vn.hold`)."""
 
 
 class Lease(View):
@@ -31,12 +31,12 @@ class Lease(View):
 
     @property
     def vm_id(self) -> int:
-        """The machine that has it; `HELD` if it is held. Meaningless where a network or router has it."""
+        """The id of the machine that uses it; `HELD` if it is held. Undefined where a network or router uses it."""
         return self._number("VM", HELD)
 
     @property
     def is_held(self) -> bool:
-        """Whether it is held, and not used by a machine, a virtual router or a reservation."""
+        """Whether it is held rather than used by a machine, a virtual router or a reservation."""
         return self._text("VM") == str(HELD)
 
 
@@ -45,7 +45,7 @@ class AddressRange(View):
 
     @property
     def ar_id(self) -> int:
-        """The number of the range within its network."""
+        """The id of the range within its network."""
         return self._number("AR_ID")
 
     @property
@@ -60,26 +60,26 @@ class AddressRange(View):
 
     @property
     def size(self) -> int:
-        """How many addresses it has."""
+        """The number of its addresses."""
         return self._number("SIZE")
 
     @property
     def used_leases(self) -> int:
-        """How many of them are taken or held."""
+        """The number of its addresses that are in use or held."""
         return self._number("USED_LEASES", 0)
 
     def covers(self, ip: IPv4Address) -> bool:
-        """Whether an address is one of the range's."""
+        """Whether an address is in the range."""
         return self.ip is not None and 0 <= int(ip) - int(self.ip) < self.size
 
     @cached_property
     def leases(self) -> tuple[Lease, ...]:
-        """The addresses that are taken or held; not in the document of the pool."""
-        return tuple(Lease(each, self._on_read, self._below("LEASES/LEASE")) for each in self._all("LEASES/LEASE"))
+        """The addresses in use or held; empty in the document of the pool."""
+        return self._views(Lease, "LEASES/LEASE")
 
     @cached_property
     def attributes(self) -> Vector:
-        """All its attributes, those of `one.vn.update_ar` among them."""
+        """All its attributes, those set by `one.vn.update_ar` included."""
         return self._members("")
 
 
@@ -88,68 +88,67 @@ class VirtualNetwork(OwnedView):
 
     @property
     def state(self) -> NetworkState:
-        """Its state; before 6.4 there is none and it is ready."""
+        """Its state; READY before 6.4, which has no states of networks."""
         return NetworkState(self._number("STATE", NetworkState.READY))
 
     @property
     def cluster_ids(self) -> tuple[int, ...]:
-        """The clusters whose hosts reach it."""
+        """The ids of the clusters whose hosts can access it."""
         return self._numbers("CLUSTERS/ID")
 
     @property
     def parent_network_id(self) -> int | None:
-        """The network it was reserved from; None if it is no reservation."""
-        number = self._number("PARENT_NETWORK_ID", -1)
-        return None if number < 0 else number
+        """The id of the network it was reserved from; None if it is not a reservation."""
+        network_id = self._number("PARENT_NETWORK_ID", -1)
+        return None if network_id < 0 else network_id
 
     @property
     def used_leases(self) -> int:
-        """How many of its addresses are taken or held."""
+        """The number of its addresses that are in use or held."""
         return self._number("USED_LEASES", 0)
 
     @property
     def size(self) -> int:
-        """How many addresses its ranges have in all."""
-        return sum(each.size for each in self.address_ranges)
+        """The number of addresses in all its ranges."""
+        return sum(address_range.size for address_range in self.address_ranges)
 
     @property
     def free(self) -> int:
-        """How many of them are neither taken nor held."""
+        """The number of its addresses that are neither in use nor held."""
         return self.size - self.used_leases
 
     @cached_property
     def address_ranges(self) -> tuple[AddressRange, ...]:
         """Its address ranges, in oned's order."""
-        path = "AR_POOL/AR"
-        return tuple(AddressRange(each, self._on_read, self._below(path)) for each in self._all(path))
+        return self._views(AddressRange, "AR_POOL/AR")
 
     def leases_of(self, vm_id: int) -> tuple[Lease, ...]:
-        """Return the leases that name a machine. oned alone writes them; a user sees those of machines they may see."""
+        """Return the leases of a machine. Only oned writes them; users see those of machines that they may see."""
         return self._leases("VM", vm_id)
 
     def leases_to(self, network_id: int) -> tuple[Lease, ...]:
-        """Return the leases that name a reservation, another network that has its addresses from this one."""
+        """Return the leases of a reservation, another network whose addresses come from this network."""
         return self._leases("VNET", network_id)
 
-    def _leases(self, holder: str, number: int) -> tuple[Lease, ...]:
-        path, named = "AR_POOL/AR/LEASES/LEASE", str(number)
-        found = (each for each in self._all(path) if each.findtext(holder) == named)
-        return tuple(Lease(each, self._on_read, self._below(path)) for each in found)
+    def _leases(self, holder: str, holder_id: int) -> tuple[Lease, ...]:
+        path, id_text = "AR_POOL/AR/LEASES/LEASE", str(holder_id)
+        elements = (element for element in self._all(path) if element.findtext(holder) == id_text)
+        return tuple(self._view(Lease, path, element) for element in elements)
 
     @cached_property
     def template(self) -> Attributes:
-        """Its free attributes and the network's own (GATEWAY, NETWORK_ADDRESS, DNS, …)."""
+        """Its attributes: those of networks (GATEWAY, NETWORK_ADDRESS, DNS, …) and free ones."""
         return self._attributes("TEMPLATE")
 
     def template_text(self, name: str) -> str:
-        """Return one attribute of its TEMPLATE; empty if there is none."""
+        """Return an attribute of its TEMPLATE; empty if there is none."""
         return self._named("TEMPLATE", name)
 
 
 def without_address_ranges(document: str) -> str:
-    """Return a network's document as oned gives it with nothing in its AR_POOL, which makes most of a large one."""
+    """Return a network's document with an empty AR_POOL, which is the largest part of a large network's document."""
     parser = etree.XMLParser(resolve_entities=False, no_network=True, huge_tree=True, strip_cdata=False)
     root = etree.fromstring(document, parser)
-    for ranges in root.findall("AR_POOL"):
-        ranges[:] = []
+    for address_ranges in root.findall("AR_POOL"):
+        address_ranges[:] = []
     return etree.tostring(root, encoding="unicode")

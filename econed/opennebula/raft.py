@@ -1,4 +1,4 @@
-"""How the servers of an OpenNebula HA zone stand to each other (OpenNebula source, RaftManager.h, Request.cc)."""
+"""The Raft roles of the servers of an OpenNebula HA zone (OpenNebula source, RaftManager.h, Request.cc)."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ if TYPE_CHECKING:
     from lxml.etree import _Element
 
 RAFT_STATUS_METHOD: Final = "one.zone.raftstatus"
-"""The method that says how a server stands, for users who may ADMIN the zone; every server answers for itself."""
+"""The method that returns a server's own Raft status, for users who may ADMIN the zone."""
 
-_NOT_BEGUN: Final = (
+_NOT_STARTED: Final = (
     "Cannot process request, oned cluster in election mode",
     "Cannot process request, oned cluster is replicating log",
     "Cannot process request, no leader found",
 )
-"""What a server says that has looked at nothing but who leads: the same from 5.4 to 7.4."""
+"""Refusals by a server that has checked nothing but who the leader is: the same texts from 5.4 to 7.4."""
 
 AMBIGUOUS_CODES: Final = frozenset({OpenNebulaCode.INTERNAL, OpenNebulaCode.REPLICATION})
-"""The codes by which a server may mean itself and not the call. INTERNAL is also that of bad attributes."""
+"""The codes of refusals that may concern the server and not the call. INTERNAL also stands for bad attributes."""
 
 
 class RaftState(IntEnum):
-    """What a server is; SOLO is one outside of any HA zone. Those that are no leader pass writes on, or refuse them."""
+    """A server's role; SOLO is outside of any HA zone. Servers that are not leaders forward writes or refuse them."""
 
     SOLO = 0
     CANDIDATE = 1
@@ -36,14 +36,14 @@ class RaftState(IntEnum):
 
 @dataclass(frozen=True)
 class RaftStatus:
-    """What a server says of itself; `term` grows with every election that it has heard of."""
+    """The status that a server reports; `term` increases with each election that it has learned of."""
 
     state: RaftState
     term: int
 
 
 def parse_raft_status(document: _Element) -> RaftStatus:
-    """Return what the document of `RAFT_STATUS_METHOD` says; raises `InvalidReply` for another."""
+    """Return the status in a document of `RAFT_STATUS_METHOD`; raises `InvalidReply` for another document."""
     try:
         return RaftStatus(RaftState(int(document.findtext("STATE") or "")), int(document.findtext("TERM") or ""))
     except ValueError:
@@ -51,9 +51,9 @@ def parse_raft_status(document: _Element) -> RaftStatus:
 
 
 def was_not_started(refusal: OpenNebulaRefusal) -> bool:
-    """Whether a server refused a call before it began with it, because nobody leads.
+    """Whether a server refused a call before starting it, because the zone has no leader.
 
-    The one thing that only the text tells: the code is that of any refusal, and the state may have changed since. A
-    text that is not known costs the second try of a write, and never makes a second machine.
+    Only the text shows this: the code is that of many refusals, and the state may have changed since. With an unknown
+    text a write is not retried, so that it is never carried out twice.
     """
-    return refusal.code == OpenNebulaCode.INTERNAL and refusal.reason.endswith(_NOT_BEGUN)
+    return refusal.code == OpenNebulaCode.INTERNAL and refusal.reason.endswith(_NOT_STARTED)

@@ -1,7 +1,7 @@
-"""The states that oned gives its objects, by OpenNebula's own names and numbers (5.12 to 7.4).
+"""The states of oned's objects, with OpenNebula's own names and numbers (5.12 to 7.4).
 
 Source: OpenNebula's "Virtual Machine States Reference" and the enumerations of oned (VirtualMachine.h, Image.h,
-Datastore.h, VirtualNetwork.h). Names that a version has dropped stay: an old machine may still carry their number.
+Datastore.h, VirtualNetwork.h). Names that a version has removed stay: an old machine may still have such a state.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from enum import IntEnum
 from typing import Self
 
 
-class _OnedState(IntEnum):
-    """A number of oned's; one that a newer oned has invented is kept as a nameless member, not an error."""
+class _OnedNumber(IntEnum):
+    """A number in an oned document. A number that only a newer oned knows becomes a member, not an error."""
 
     @classmethod
     def _missing_(cls, value: object) -> Self | None:
@@ -28,8 +28,8 @@ class _OnedState(IntEnum):
         return self.value in type(self)._value2member_map_
 
 
-class VmState(_OnedState):
-    """VM/STATE: what has become of a machine on the whole. Only while ACTIVE does `LcmState` say more."""
+class VmState(_OnedNumber):
+    """VM/STATE: the main state of a machine. Only while it is ACTIVE does `LcmState` refine it."""
 
     INIT = 0
     PENDING = 1
@@ -46,15 +46,15 @@ class VmState(_OnedState):
 
     @property
     def is_resumable(self) -> bool:
-        """Whether the action `resume` brings the machine back from here."""
+        """Whether the action `resume` starts the machine again from this state."""
         return self in _RESUMABLE
 
 
 _RESUMABLE = frozenset({VmState.STOPPED, VmState.SUSPENDED, VmState.POWEROFF, VmState.UNDEPLOYED})
 
 
-class LcmState(_OnedState):
-    """VM/LCM_STATE: what happens to a machine that is ACTIVE. In every other STATE it means nothing."""
+class LcmState(_OnedNumber):
+    """VM/LCM_STATE: the state of a machine within ACTIVE. It has no meaning in any other STATE."""
 
     LCM_INIT = 0
     PROLOG = 1
@@ -131,11 +131,11 @@ class LcmState(_OnedState):
 
     @property
     def is_failure(self) -> bool:
-        """Whether the machine stands still here until somebody recovers or ends it."""
+        """Whether the machine stays in this state until somebody recovers or terminates it."""
         return self.name.endswith("FAILURE")
 
 
-class ImageState(_OnedState):
+class ImageState(_OnedNumber):
     """IMAGE/STATE."""
 
     INIT = 0
@@ -152,14 +152,14 @@ class ImageState(_OnedState):
 
     @property
     def is_being_written(self) -> bool:
-        """Whether its content is not there yet, or not for anybody else: copied, uploaded, saved."""
+        """Whether its content is still being written (copied, uploaded or saved), so that nobody else can use it."""
         return self in _BEING_WRITTEN
 
 
 _BEING_WRITTEN = frozenset({ImageState.INIT, ImageState.LOCKED, ImageState.LOCKED_USED, ImageState.LOCKED_USED_PERS})
 
 
-class ImageType(_OnedState):
+class ImageType(_OnedNumber):
     """IMAGE/TYPE."""
 
     OS = 0
@@ -172,7 +172,7 @@ class ImageType(_OnedState):
     FILESYSTEM = 7
 
 
-class DatastoreType(_OnedState):
+class DatastoreType(_OnedNumber):
     """DATASTORE/TYPE."""
 
     IMAGE_DS = 0
@@ -181,8 +181,8 @@ class DatastoreType(_OnedState):
     BACKUP_DS = 3
 
 
-class NetworkState(_OnedState):
-    """VNET/STATE, since 6.4. Before, a network had no state and was ready at once."""
+class NetworkState(_OnedNumber):
+    """VNET/STATE, since 6.4. Before, networks had no state and were ready at once."""
 
     INIT = 0
     READY = 1
@@ -193,8 +193,8 @@ class NetworkState(_OnedState):
     UPDATE_FAILURE = 6
 
 
-class LockLevel(_OnedState):
-    """LOCK/LOCKED: which actions a lock keeps away ("XML-RPC API", one.vm.lock)."""
+class LockLevel(_OnedNumber):
+    """LOCK/LOCKED: the actions that a lock prevents ("XML-RPC API", one.vm.lock)."""
 
     NONE = 0
     USE = 1
@@ -204,5 +204,5 @@ class LockLevel(_OnedState):
 
 
 def state_name(state: VmState, lcm_state: LcmState) -> str:
-    """Return the one name that says how a machine is, as OpenNebula's own tools show it."""
+    """Return the name of a machine's state as OpenNebula's own tools show it."""
     return lcm_state.name if state is VmState.ACTIVE else state.name

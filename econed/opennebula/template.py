@@ -1,8 +1,8 @@
-"""Template text: the one place where it is built.
+"""Construction of template text; no other module builds it.
 
-Template text is `NAME="value"` or `NAME=[K="value",…]`, one on a line (OpenNebula, "Template Syntax"). Inside quotes
-oned's parser knows one escape, `\\"`; every other backslash stands for itself. What it cannot keep is refused here,
-with `NotKeepable`, never sent; `encode_member` encodes it, where a text from outside must survive whatever it holds.
+Template text is `NAME="value"` or `NAME=[K="value",…]`, one attribute a line (OpenNebula, "Template Syntax"). Inside
+quotes oned's parser has one escape, `\\"`; every other backslash is literal. A text that oned would not store
+unchanged is never sent: it raises `NotKeepable`, or is encoded where any text must be stored (`encode_member`).
 """
 
 from __future__ import annotations
@@ -18,44 +18,44 @@ from econed.opennebula.attributes import Attributes, Value
 _NAME = re.compile(r"[A-Z_][A-Z0-9_]*", re.ASCII)
 
 # All but tab, newline and the printable characters of the Basic Multilingual Plane. Carriage returns become newlines in
-# XML, other control characters cannot be written in it, and a character beyond that plane fails the call (fault -503).
+# XML, other control characters are invalid in it, and a character outside that plane fails the call (fault -503).
 _UNSENDABLE = re.compile(r"[^\t\n\x20-\uD7FF\uE000-\uFFFD]")
 
 _BLANKS = " \t\n"
 
-_ENCODED = "_BASE64"
+_BASE64_SUFFIX = "_BASE64"
 
-# How oned itself joins the members of CONTEXT before it expands variables and takes them apart again.
+# With this oned joins the members of CONTEXT, before it expands variables and splits them again.
 _CONTEXT_SEPARATOR = "@^_^@"
 
 
 def is_sendable(text: str) -> bool:
-    """Whether a text can go to oned in an XML-RPC call at all and arrive unchanged."""
+    """Whether a text arrives unchanged in an XML-RPC call to oned."""
     return _UNSENDABLE.search(text) is None
 
 
 def is_quotable(text: str) -> bool:
-    """Whether oned reads a text, quoted, as that text.
+    """Whether oned's parser reads a text, quoted, as that text.
 
-    Not what cannot be sent; not `]]>`, at which oned's parser stops ("Parse error.") or which breaks the document that
-    it stores; not a backslash at the end, which swallows the closing quote.
+    False for a text that cannot be sent; with `]]>`, which stops oned's parser ("Parse error.") or breaks the document
+    that it stores; or with a backslash at the end, which escapes the closing quote.
     """
     return is_sendable(text) and "]]>" not in text and not text.endswith("\\")
 
 
 def is_storable(text: str) -> bool:
-    """Whether every version of oned keeps a text, quoted, exactly as it is.
+    """Whether every version of oned stores a text, quoted, unchanged.
 
-    Not with blanks or line ends before or after it: 7.4 takes them off, 5.12 does not.
+    False with leading or trailing blanks or newlines: 7.4 strips them, 5.12 does not.
     """
     return is_quotable(text) and text == text.strip(_BLANKS)
 
 
 def is_storable_in_context(text: str) -> bool:
-    """Whether oned keeps a text exactly as it is inside CONTEXT.
+    """Whether oned stores a text unchanged inside CONTEXT.
 
-    There it expands `$` (`$NAME`, `$USER[…]`; a lone one makes the instantiation fail), and before it does so it joins
-    all members by a separator of its own.
+    There it expands `$` (`$NAME`, `$USER[…]`; a single `$` makes the instantiation fail), after joining all members
+    with a separator of its own.
     """
     return is_storable(text) and "$" not in text and _CONTEXT_SEPARATOR not in text
 
@@ -64,17 +64,17 @@ def attribute(name: str, value: str) -> str:
     """Return `NAME="value"`; raises `NotKeepable`."""
     if not is_storable(value):
         raise NotKeepable(name)
-    return f"{_checked(name)}={_quoted(name, value)}"
+    return f"{_checked_name(name)}={_quoted(name, value)}"
 
 
 def removal(name: str) -> str:
-    """Return the text that takes an attribute away when it is appended: `NAME=[]`.
+    """Return the text that removes an attribute when it is appended: `NAME=[]`; no error if there is none.
 
-    oned drops a vector without members when it merges, and so what it was to replace; `NAME=""` leaves an empty
-    attribute for good. What is not there is as good as taken away. One text must not both set an attribute and take it
-    away: machines and networks then have it, users and images keep what comes last.
+    When merging, oned drops a vector without members together with the attribute that it replaces; `NAME=""` would
+    leave an empty attribute. A template text must not both set and remove an attribute: machines and networks then
+    have it, users and images have the last one.
     """
-    return f"{_checked(name)}=[]"
+    return f"{_checked_name(name)}=[]"
 
 
 def vector(name: str, members: Mapping[str, str]) -> str:
@@ -85,59 +85,59 @@ def vector(name: str, members: Mapping[str, str]) -> str:
     return _vector(name, members)
 
 
-def context(kept: Mapping[str, str], added: Mapping[str, str]) -> str:
-    """Return a CONTEXT of what a template had, variables and all, and of texts `added` that must stay as they are.
+def context(inherited: Mapping[str, str], added: Mapping[str, str]) -> str:
+    """Return a CONTEXT with the members `inherited` from a template, variables included, and the literal texts `added`.
 
-    oned takes a CONTEXT that is sent in place of the template's whole one. Raises `NotKeepable` where an added text
-    would be expanded.
+    oned replaces the template's whole CONTEXT with a CONTEXT that is sent. Raises `NotKeepable` where oned would
+    expand an added text.
     """
     for name, value in added.items():
         if not is_storable_in_context(value):
             raise NotKeepable(f"CONTEXT/{name}")
-    return _vector("CONTEXT", {**kept, **added})
+    return _vector("CONTEXT", {**inherited, **added})
 
 
 def template(*attributes: str) -> str:
-    """Return the template text of these attributes, each made by a function of this module; empty ones are left out."""
-    return "\n".join(each for each in attributes if each)
+    """Return the template text of these attributes, each from a function of this module; empty texts are left out."""
+    return "\n".join(text for text in attributes if text)
 
 
 def render(attributes: Attributes) -> str:
-    """Return the template text of attributes that were read from a document of oned's, unchanged.
+    """Return the template text of attributes that were read from a document of oned, unchanged.
 
-    Blanks around a text are no reason to refuse it here: the oned that showed them keeps them. Raises `NotKeepable` for
-    what oned got by another way than template text and would not read back.
+    Leading and trailing blanks are allowed here: the oned that returned them also stores them. Raises `NotKeepable`
+    for a text that oned did not receive as template text and could not parse.
     """
-    return template(*(_any(name, value) for name, value in attributes))
+    return template(*(_attribute_or_vector(name, value) for name, value in attributes))
 
 
 def hex_name(prefix: str, key: str) -> str:
-    """Return an attribute name of its own for a text: `prefix` and the upper-case hex of its UTF-8 bytes.
+    """Return a unique attribute name for a text: `prefix` and the upper-case hex of its UTF-8 bytes.
 
-    oned upper-cases attribute names and takes only `[A-Z0-9_]`: any other mapping would make two keys one.
+    oned upper-cases attribute names and accepts only `[A-Z0-9_]`: a mapping that is not injective would merge keys.
     """
-    return _checked(prefix + key.encode("utf-8", "surrogatepass").hex().upper())
+    return _checked_name(prefix + key.encode("utf-8", "surrogatepass").hex().upper())
 
 
 def encode_member(name: str, text: str, *, in_context: bool = False) -> dict[str, str]:
-    """Return the member of a vector that keeps `text` whatever it holds: as it is, or `NAME_BASE64`."""
+    """Return the vector member that stores any `text`: `NAME` with the text itself, or `NAME_BASE64`."""
     if is_storable_in_context(text) if in_context else is_storable(text):
         return {name: text}
     try:
         encoded = text.encode("utf-8")
     except UnicodeEncodeError:
         raise NotKeepable(name) from None
-    return {name + _ENCODED: base64.b64encode(encoded).decode("ascii")}
+    return {name + _BASE64_SUFFIX: base64.b64encode(encoded).decode("ascii")}
 
 
 def member_names(name: str) -> tuple[str, str]:
-    """Return the two names under which `encode_member` may have put a text."""
-    return name, name + _ENCODED
+    """Return the two names that `encode_member` uses for a member."""
+    return name, name + _BASE64_SUFFIX
 
 
 def decode_member(members: Mapping[str, str], name: str) -> str | None:
-    """Return the text that `encode_member` put under `name`; None if there is none or its encoding is invalid."""
-    encoded = members.get(name + _ENCODED)
+    """Return the text that `encode_member` stored for `name`; None if there is none, or its encoding is invalid."""
+    encoded = members.get(name + _BASE64_SUFFIX)
     if encoded is None:
         return members.get(name)
     try:
@@ -147,11 +147,11 @@ def decode_member(members: Mapping[str, str], name: str) -> str | None:
 
 
 def is_name(text: str) -> bool:
-    """Whether a text is an attribute name as oned spells them."""
+    """Whether a text is an attribute name in the form that oned stores."""
     return _NAME.fullmatch(text) is not None
 
 
-def _checked(name: str) -> str:
+def _checked_name(name: str) -> str:
     if not is_name(name):
         raise NotKeepable(name)
     return name
@@ -164,9 +164,9 @@ def _quoted(name: str, text: str) -> str:
 
 
 def _vector(name: str, members: Mapping[str, str]) -> str:
-    inner = ",".join(f"{_checked(key)}={_quoted(f'{name}/{key}', value)}" for key, value in members.items())
-    return f"{_checked(name)}=[{inner}]"
+    inner = ",".join(f"{_checked_name(key)}={_quoted(f'{name}/{key}', value)}" for key, value in members.items())
+    return f"{_checked_name(name)}=[{inner}]"
 
 
-def _any(name: str, value: Value) -> str:
-    return f"{_checked(name)}={_quoted(name, value)}" if isinstance(value, str) else _vector(name, value)
+def _attribute_or_vector(name: str, value: Value) -> str:
+    return f"{_checked_name(name)}={_quoted(name, value)}" if isinstance(value, str) else _vector(name, value)

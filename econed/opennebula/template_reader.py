@@ -1,9 +1,9 @@
-"""Reading template text as oned reads it (OpenNebula, `src/parsers/template_parser.l` and `template_syntax.y`).
+"""A parser of template text that follows oned's (OpenNebula, `src/parsers/template_parser.l`, `template_syntax.y`).
 
 `NAME="value"` and `NAME=[K="value",…]`: names in `[A-Za-z0-9_]`, upper-cased; `\\"` is the one escape; a value without
-quotes ends before the next blank or one of ``=#,[]``. The scanner takes the longest token and passes over characters
-that begin none, which is why a backslash before the closing quote swallows it, `"1"B` is a value with quotes in it, and
-`A==1` is read as `A=1`. A line of a value with `]]>` in it cannot be kept: values travel in CDATA.
+quotes ends before the next blank or one of ``=#,[]``. The scanner takes the longest token and skips characters that
+begin none. So a backslash before the closing quote escapes it, `"1"B` is a value that contains quotes, and `A==1` is
+read as `A=1`. oned cannot store a line of a value with `]]>` in it: it puts values in CDATA sections.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from econed.opennebula.attributes import Value
 
 _Rules: TypeAlias = tuple[tuple[str, re.Pattern[str]], ...]
 
-# The rules of the scanner: the longest match counts, of equally long ones the first. None of them matches nothing.
+# The rules of the scanner: the longest match wins, among equally long ones the first. No rule matches the empty string.
 _PLAIN: Final[_Rules] = (
     ("", re.compile(r"[ \t]*#[^\n]*\n|[ \t\n]+")),
     ("name", re.compile(r"[A-Za-z0-9_]+")),
     ("=", re.compile(r"[ \t]*=[ \t]*")),
-    ("=nothing", re.compile(r"[ \t]*=[ \t]*\n")),
+    ("=empty", re.compile(r"[ \t]*=[ \t]*\n")),
     (",", re.compile(r"[ \t\n]*,[ \t\n]*")),
     ("]", re.compile(r"[ \t\n]*\][ \t\n]*")),
 )
@@ -34,31 +34,31 @@ _VALUE: Final[_Rules] = (
 
 
 class TemplateSyntaxError(ValueError):
-    """A text is no template text. `at` is where it stops being one: the characters before that."""
+    """A text is not template text; `position` is the index of the first character that does not fit."""
 
-    def __init__(self, at: int) -> None:
-        super().__init__("no template text")
-        self.at = at
+    def __init__(self, position: int) -> None:
+        super().__init__("not template text")
+        self.position = position
 
 
 class _Token(NamedTuple):
-    """A piece of template text: what it is, how it reads, and the characters before it."""
+    """A token of template text; `position` is the index of its first character."""
 
     kind: str
     text: str
-    at: int
+    position: int
 
 
 def read_template(text: str) -> Iterator[tuple[str, Value]]:
-    """Yield the attributes that a template text holds, names in capitals; raises `TemplateSyntaxError` on the way."""
+    """Yield the attributes of a template text, names in upper case; raises `TemplateSyntaxError` while iterating."""
     for _, name, value in _read(_tokens(text)):
         yield name, value
 
 
 def read_strictly(text: str) -> Iterator[tuple[int, str, Value]]:
-    """Yield the same as `read_template`, each with where it begins: the characters before it.
+    """Yield the attributes as `read_template` does, each with the index of its first character.
 
-    What oned's scanner would pass over is no template text here.
+    Characters that oned's scanner would skip raise `TemplateSyntaxError` here.
     """
     return _read(_tokens(text, strictly=True))
 
@@ -67,25 +67,25 @@ def _read(tokens: Iterator[_Token]) -> Iterator[tuple[int, str, Value]]:
     for name in tokens:
         if name.kind == "end":
             return
-        _demand(name, "name")
-        equal = _demand(next(tokens), "=", "=nothing")
-        yield name.at, name.text.upper(), "" if equal.kind == "=nothing" else _value(tokens)
+        _expect(name, "name")
+        equals = _expect(next(tokens), "=", "=empty")
+        yield name.position, name.text.upper(), "" if equals.kind == "=empty" else _value(tokens)
 
 
 def _tokens(text: str, *, strictly: bool = False) -> Iterator[_Token]:
-    at = 0
+    position = 0
     rules = _PLAIN
-    while at < len(text):
-        found = [(kind, match) for kind, rule in rules if (match := rule.match(text, at))]
-        if not found:
+    while position < len(text):
+        matches = [(kind, match) for kind, rule in rules if (match := rule.match(text, position))]
+        if not matches:
             if strictly:
-                raise TemplateSyntaxError(at)
-            at += 1
+                raise TemplateSyntaxError(position)
+            position += 1
             continue
-        kind, match = max(found, key=lambda each: each[1].end())
+        kind, match = max(matches, key=lambda kind_and_match: kind_and_match[1].end())
         if kind:
-            yield _Token(kind, match[0], at)
-        at = match.end()
+            yield _Token(kind, match[0], position)
+        position = match.end()
         rules = _VALUE if kind == "=" else _PLAIN
     yield _Token("end", "", len(text))
 
@@ -96,7 +96,7 @@ def _value(tokens: Iterator[_Token]) -> Value:
 
 
 def _single(token: _Token) -> str:
-    _demand(token, "quoted", "bare")
+    _expect(token, "quoted", "bare")
     return (token.text[1:-1] if token.kind == "quoted" else token.text).replace('\\"', '"')
 
 
@@ -105,15 +105,15 @@ def _vector(tokens: Iterator[_Token]) -> dict[str, str]:
     for name in tokens:
         if name.kind == "]" and not vector:
             break
-        _demand(name, "name")
-        _demand(next(tokens), "=")
+        _expect(name, "name")
+        _expect(next(tokens), "=")
         vector.setdefault(name.text.upper(), _single(next(tokens)))
-        if _demand(next(tokens), "]", ",").kind == "]":
+        if _expect(next(tokens), "]", ",").kind == "]":
             break
     return vector
 
 
-def _demand(token: _Token, *kinds: str) -> _Token:
+def _expect(token: _Token, *kinds: str) -> _Token:
     if token.kind not in kinds:
-        raise TemplateSyntaxError(token.at)
+        raise TemplateSyntaxError(token.position)
     return token

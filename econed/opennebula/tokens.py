@@ -1,7 +1,7 @@
-"""Server tokens: how serveradmin speaks to oned in the name of a user (auth drivers `server_cipher`, `server_x509`).
+"""Server tokens: serveradmin's credentials for calls in users' names (auth drivers `server_cipher`, `server_x509`).
 
-A token is a pure function of the credentials, the user and a window of time: oned remembers one token per user,
-and a different one costs it a run of its auth driver (about 0.3 s), so all processes must send the same string.
+A token is a pure function of the credentials, the user and a time window. oned caches one token per user, and runs its
+auth driver for a different token (about 0.3 s), so all processes must send the same string.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 DEFAULT_WINDOW = 1800
-"""Seconds for which all processes send the same token of a user (oned itself forgets it after 900)."""
+"""Seconds for which all processes send the same token of a user (oned's own cache expires after 900)."""
 
 DEFAULT_SERVER_USER = "serveradmin"
 
 _PADDING = 11
-"""Bytes of an RSA key's length that PKCS #1 v1.5 needs for itself."""
+"""Bytes of padding that PKCS #1 v1.5 needs."""
 
 
 class CipherForm(Enum):
-    """How oned wants server tokens encrypted; either kind refuses the other's (error 256)."""
+    """The initialisation vector of encrypted server tokens; each oned refuses the other form (error 256)."""
 
     KEY_IV = "key-iv"
-    """From 6.2 on: the initialisation vector is the first 16 characters of the key."""
+    """From 6.2 on: the first 16 characters of the key."""
     ZERO_IV = "zero-iv"
-    """Up to 6.0: the initialisation vector is 16 zero bytes."""
+    """Up to 6.0: 16 zero bytes."""
 
     @property
     def other(self) -> CipherForm:
@@ -46,23 +46,23 @@ class CipherForm(Enum):
 
 
 class ServerKey(Protocol):
-    """What serveradmin proves himself with. One key makes the same token of the same text in every process."""
+    """serveradmin's key. The same key makes the same token of the same text in every process."""
 
     @property
     def forms(self) -> Sequence[CipherForm]:
-        """The forms of tokens that oned may want of such a key, the likeliest first."""
+        """The forms of tokens that oned may accept with this kind of key, the most likely first."""
 
     def seal(self, text: str, form: CipherForm) -> str:
-        """Return `SERVER:TARGET:EXPIRES` as oned's driver opens it; raises `UnusableName` where it cannot."""
+        """Return `SERVER:TARGET:EXPIRES` encrypted or signed for oned's driver; raises `UnusableName` if impossible."""
 
 
 class UnusableName(ValueError):
-    """A user name that would change the meaning of a session string: `:` separates its parts."""
+    """A user name that cannot be part of a session string: empty, too long, or with `:`, which separates the parts."""
 
 
 @dataclass(frozen=True)
 class PasswordKey:
-    """The password of serveradmin, for the driver `server_cipher`; it is never shown.
+    """serveradmin's password, for the driver `server_cipher`; never shown in logs.
 
     AES-256-CBC with PKCS#7; the key is the first 32 characters of the hex SHA-256 of the password (OpenNebula,
     `server_cipher_auth.rb`).
@@ -77,35 +77,35 @@ class PasswordKey:
         vector = bytes(16) if form is CipherForm.ZERO_IV else key[:16]
         padder = PKCS7(128).padder()
         encryptor = Cipher(algorithms.AES(key), modes.CBC(vector)).encryptor()
-        sealed = encryptor.update(padder.update(text.encode()) + padder.finalize()) + encryptor.finalize()
-        return base64.b64encode(sealed).decode("ascii")
+        ciphertext = encryptor.update(padder.update(text.encode()) + padder.finalize()) + encryptor.finalize()
+        return base64.b64encode(ciphertext).decode("ascii")
 
 
 @dataclass(frozen=True)
 class CertificateKey:
-    """The private key of the server's certificate, for the driver `server_x509`; it is never shown.
+    """The private key of the server's certificate, for the driver `server_x509`; never shown in logs.
 
-    The text is signed as it is, without a digest (PKCS #1 v1.5), and put into base64 twice, as OpenNebula's
-    `server_x509_auth.rb` does and undoes. There is one form for all versions of oned.
+    The text is signed without a digest (PKCS #1 v1.5) and base64-encoded twice, as in OpenNebula's
+    `server_x509_auth.rb`. All versions of oned accept the same form.
     """
 
     key: RSAPrivateKey = field(repr=False)
     forms: ClassVar[Sequence[CipherForm]] = (CipherForm.KEY_IV,)
 
     def seal(self, text: str, form: CipherForm) -> str:
-        """Return the text signed; a name too long for the key is `UnusableName`."""
+        """Return the text signed; raises `UnusableName` for a name too long for the key."""
         plain = text.encode()
         if len(plain) > self.key.key_size // 8 - _PADDING:
             raise UnusableName(text)
-        signed = self.key.sign(plain, PKCS1v15(), NoDigestInfo())
-        return base64.b64encode(base64.b64encode(signed)).decode("ascii")
+        signature = self.key.sign(plain, PKCS1v15(), NoDigestInfo())
+        return base64.b64encode(base64.b64encode(signature)).decode("ascii")
 
 
 def server_token(key: ServerKey, server_user: str, target: str, expires: int, form: CipherForm) -> str:
-    """Return the session string by which `server_user`, whose key is given, speaks as `target`.
+    """Return the session string for calls by `server_user`, who owns `key`, in the name of `target`.
 
-    `expires` is in seconds since the epoch. Raises `UnusableName` for a target that no user of OpenNebula can be
-    called.
+    `expires` is in seconds since the epoch. Raises `UnusableName` for a target that is not a possible user name in
+    OpenNebula.
     """
     if not target or ":" in target:
         raise UnusableName(target)
@@ -121,18 +121,18 @@ def server_cipher_token(
 
 
 def window_end(now: float, window: int = DEFAULT_WINDOW, phase: int = 0) -> int:
-    """Return when a token used at `now` expires: the same for every moment of one window.
+    """Return the expiry of a token used at `now`: the same throughout a window.
 
-    All times are in seconds. The token stays good for one whole window after its own, so that it ends within no
-    call's deadline, and clocks that differ by less than that do no harm. `phase` shifts the windows.
+    All times are in seconds. The token stays valid for one whole window after its own, so that it does not expire
+    before a call's deadline, and clocks may differ by less than a window. `phase` shifts the windows.
     """
     return (int(now + phase) // window + 2) * window - phase
 
 
 def session_token(server_user: str, key: ServerKey, target: str | None, now: float, form: CipherForm) -> str:
-    """Return the session string for `target` (None: the server user) that every process sends at this time.
+    """Return the session string for `target` (None: the server user) that every process sends at `now`.
 
-    Each user's windows begin at a moment of his own, so that they do not all come to oned's auth driver at once.
+    The windows of different users begin at different times, so that oned's auth driver does not run for all at once.
     """
     name = server_user if target is None else target
     expires = window_end(now, phase=zlib.crc32(name.encode()) % DEFAULT_WINDOW)

@@ -1,7 +1,7 @@
-"""Texts of oned's documents as values: what users can write there is a value of its type, or none at all.
+"""Conversion of texts in oned's documents to values.
 
-A user may write any text where oned puts numbers and addresses: into a network interface on no network, into
-USER_TEMPLATE, into a user or an image. So nothing here raises, and nothing here returns text.
+Users may write any text in some places where oned itself writes numbers and addresses: in a network interface without
+a network, in USER_TEMPLATE, in a user or an image. So these functions raise nothing, and return a valid value or none.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 MAX_ID: Final = 2**31 - 1
-"""The largest number that oned takes in a call, and so the largest id that anything has."""
+"""The largest number that oned accepts in a call, and so the largest id."""
 
 MAX_TIME: Final = 253_402_300_799
-"""The last second, since the epoch, of the year 9999: there is no later date in an answer."""
+"""The last second, since the epoch, of the year 9999: the latest date that a response can contain."""
 
 _NUMBER = re.compile(r"[0-9]{1,12}", re.ASCII)
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", re.ASCII | re.IGNORECASE)
 
 
 def whole_number(text: str, largest: int = MAX_ID) -> int | None:
-    """Return the number from 0 to `largest` that a text is; None if it is none."""
+    """Return a text as a number from 0 to `largest`; None if it is not such a number."""
     if _NUMBER.fullmatch(text) is None:
         return None
     number = int(text)
@@ -29,12 +29,12 @@ def whole_number(text: str, largest: int = MAX_ID) -> int | None:
 
 
 def epoch_seconds(text: str) -> int | None:
-    """Return the date, in seconds since the epoch, that a text is; None if it is none."""
+    """Return a text as a time in seconds since the epoch; None if it is not one."""
     return whole_number(text, MAX_TIME)
 
 
 def ipv4(text: str) -> IPv4Address | None:
-    """Return the IPv4 address that a text is, as four decimal numbers; None if it is none."""
+    """Return a text as an IPv4 address in dotted decimal notation; None if it is not one."""
     try:
         return IPv4Address(text)
     except ValueError:
@@ -42,7 +42,7 @@ def ipv4(text: str) -> IPv4Address | None:
 
 
 def ipv6(text: str) -> IPv6Address | None:
-    """Return the IPv6 address that a text is; None if it is none, or has a scope, which may be any text."""
+    """Return a text as an IPv6 address; None if it is not one, or has a scope id, which may be any text."""
     try:
         address = IPv6Address(text)
     except ValueError:
@@ -51,5 +51,5 @@ def ipv6(text: str) -> IPv6Address | None:
 
 
 def mac(text: str) -> str:
-    """Return the MAC address that a text is, in lower case; empty if it is none."""
+    """Return a text as a MAC address in lower case; empty if it is not one."""
     return text.lower() if _MAC.fullmatch(text) is not None else ""

@@ -1,7 +1,7 @@
-"""Typed views over the XML documents of oned: what all of them share.
+"""Typed views of oned's XML documents: the base classes.
 
-A view holds an element and reads it when it is asked, no sooner: a list of ten thousand machines costs only what is
-looked at. Every read goes through one function of `View`, which can note what was read.
+A view holds an element and reads it lazily, so that a list of ten thousand machines costs only the attributes that are
+used. Every read goes through `View._all`, which reports the path to a callback.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from enum import Enum
 from functools import cached_property
 from itertools import islice
 from types import MappingProxyType
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from econed.errors import InvalidReply
 from econed.opennebula.attributes import Attributes, Value, Vector
@@ -24,11 +24,13 @@ if TYPE_CHECKING:
     from lxml.etree import _Element
 
 OnRead: TypeAlias = Callable[[str], None]
-"""Is told the path of each element that a view reads: `VM/TEMPLATE/DISK/TARGET`, `VM/USER_TEMPLATE/*` for all in it."""
+"""Called with the path of each element that a view reads: `VM/TEMPLATE/DISK/TARGET`, `VM/USER_TEMPLATE/*` for all."""
+
+_V = TypeVar("_V", bound="View")
 
 
 class View:
-    """A part of a document of oned's. Parts that are taken from it note what they read to the same `note`."""
+    """A part of an oned document. `on_read` is passed on to the views of its own parts."""
 
     def __init__(self, element: _Element, on_read: OnRead | None = None, path: str | None = None) -> None:
         self._element = element
@@ -36,64 +38,68 @@ class View:
         self._path = path or str(element.tag)
 
     def _all(self, path: str) -> list[_Element]:
-        """Return the elements at `path` below this one. Every read of a document comes through here."""
+        """Return the elements at `path` below this element. Every read of a document goes through this method."""
         if self._on_read is not None:
             self._on_read(f"{self._path}/{path}")
-        found = [self._element]
-        for tag in path.split("/"):  # three times as quick as findall, which lists of ten thousand machines feel
-            found = [child for parent in found for child in parent.iterchildren(tag)]
-        return found
+        elements = [self._element]
+        for tag in path.split("/"):  # three times as fast as findall, which matters in lists of ten thousand machines
+            elements = [child for parent in elements for child in parent.iterchildren(tag)]
+        return elements
+
+    def _views(self, kind: type[_V], path: str) -> tuple[_V, ...]:
+        """Return views of the elements at `path`, in oned's order."""
+        return tuple(self._view(kind, path, element) for element in self._all(path))
+
+    def _view(self, kind: type[_V], path: str, element: _Element) -> _V:
+        return kind(element, self._on_read, f"{self._path}/{path}")
 
     def _text(self, path: str, default: str = "") -> str:
-        found = self._all(path)
-        return (found[0].text or "") if found else default
+        elements = self._all(path)
+        return (elements[0].text or "") if elements else default
 
     def _named(self, path: str, name: str) -> str:
-        """Return the text of the child `name` at `path`; names come from other modules, so they are checked."""
+        """Return the text of the child `name` at `path`. Names come from other modules, so they are checked."""
         if not is_name(name):
             raise ValueError(f"not an attribute name: {name!r}")
         return self._text(f"{path}/{name}" if path else name)
 
     def _number(self, path: str, default: int | None = None) -> int:
-        """Return the whole number at `path`, or `default` where there is none or it is empty."""
+        """Return the number at `path`; `default` where the element is missing or empty."""
         text = self._text(path).strip()
         if not text and default is not None:
             return default
         try:
             return int(text)
         except ValueError:
-            raise InvalidReply(self._path, f"{path} is no number: {text[:40]!r}") from None
+            raise InvalidReply(self._path, f"{path} is not a number: {text[:40]!r}") from None
 
-    def _whole(self, path: str) -> int | None:
-        """Return the whole number at `path`, where a user may have written anything; None where there is none."""
+    def _user_number(self, path: str) -> int | None:
+        """Return the number at `path`, where a user may write any text; None for anything but a whole number."""
         return whole_number(self._text(path))
 
     def _flag(self, path: str) -> bool:
-        """Return whether oned says yes at `path`, in any of its spellings."""
+        """Return whether the text at `path` is true, in any of the spellings that oned uses."""
         return self._text(path).upper() in ("1", "YES", "TRUE")
 
     def _numbers(self, path: str) -> tuple[int, ...]:
         """Return the ids in the list at `path` (`…/ID`)."""
         try:
-            return tuple(int(each.text or "") for each in self._all(path))
+            return tuple(int(element.text or "") for element in self._all(path))
         except ValueError:
-            raise InvalidReply(self._path, f"{path} holds something that is no id") from None
+            raise InvalidReply(self._path, f"{path} contains something that is not an id") from None
 
-    def _attributes(self, path: str, prefix: str = "", most: int | None = None) -> Attributes:
-        """Return all that stands at `path`, a template of free attributes.
+    def _attributes(self, path: str, prefix: str = "", max_count: int | None = None) -> Attributes:
+        """Return the attributes of the template at `path`.
 
-        With a `prefix` only those whose names begin so, and no more than `most` of them; the others cost little.
+        With a `prefix` only those whose names begin with it, at most `max_count` of them; skipping others is cheap.
         """
         elements = self._all(f"{path}/*" if path else "*")
-        wanted = (each for each in elements if isinstance(each.tag, str) and each.tag.startswith(prefix))
-        return Attributes((str(each.tag), _value(each)) for each in islice(wanted, most))
+        matching = (element for element in elements if isinstance(element.tag, str) and element.tag.startswith(prefix))
+        return Attributes((str(element.tag), _value(element)) for element in islice(matching, max_count))
 
     def _members(self, path: str) -> Vector:
-        """Return the texts that stand at `path`, a vector attribute."""
+        """Return the members of the vector attribute at `path`."""
         return MappingProxyType({name: value for name, value in self._attributes(path) if isinstance(value, str)})
-
-    def _below(self, path: str) -> str:
-        return f"{self._path}/{path}"
 
 
 def _value(element: _Element) -> Value:
@@ -103,7 +109,7 @@ def _value(element: _Element) -> Value:
 
 
 class Right(Enum):
-    """What one may do with an object (OpenNebula, "Managing Permissions")."""
+    """A right on an object (OpenNebula, "Managing Permissions")."""
 
     USE = "U"
     MANAGE = "M"
@@ -163,11 +169,11 @@ class OwnedView(View):
 
     @cached_property
     def permissions(self) -> Permissions:
-        """The permission bits. The short form of the VM pool has none: nobody may, then."""
+        """The permission bits; none in the short form of the VM pool, which grants nothing."""
         return Permissions(self._rights("OWNER"), self._rights("GROUP"), self._rights("OTHER"))
 
-    def _rights(self, whose: str) -> frozenset[Right]:
-        return frozenset(right for right in Right if self._flag(f"PERMISSIONS/{whose}_{right.value}"))
+    def _rights(self, holder: str) -> frozenset[Right]:
+        return frozenset(right for right in Right if self._flag(f"PERMISSIONS/{holder}_{right.value}"))
 
     @property
     def lock(self) -> Lock | None:
@@ -178,10 +184,10 @@ class OwnedView(View):
         return Lock(level, self._number("LOCK/OWNER", -1), self._number("LOCK/TIME", 0))
 
     def allows(self, user_id: int, group_ids: Collection[int], right: Right) -> bool:
-        """Whether a user in these groups has a right on the object by its permission bits.
+        """Whether the permission bits grant a right on the object to a user in these groups.
 
-        oneadmin (user 0) and the members of his group (group 0) may do everything. Access control lists may grant
-        more: only oned knows.
+        oneadmin (user 0) and the members of its group (group 0) have all rights. Access control lists may grant more:
+        only oned can tell.
         """
         if user_id == 0 or 0 in group_ids:
             return True

@@ -56,8 +56,8 @@ def _attributes(text: str) -> Iterator[tuple[str, Value]]:
         for name, value in read_template(text):
             yield _named(name), value if isinstance(value, str) else dict(value)
     except TemplateSyntaxError as error:
-        line = text.count("\n", 0, error.at)
-        column = error.at - text.rfind("\n", 0, error.at) - 1
+        line = text.count("\n", 0, error.position)
+        column = error.position - text.rfind("\n", 0, error.position) - 1
         raise internal(f"Parse error: syntax error at line {line}, columns {column}:{column + 1}") from None
 
 

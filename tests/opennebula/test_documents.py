@@ -286,12 +286,12 @@ def test_a_name_from_elsewhere_never_becomes_a_path(name: str) -> None:
 
 @pytest.mark.parametrize("document", ["<VM/>", "<VM><ID/></VM>", "<VM><ID>seven</ID></VM>"])
 def test_a_document_without_a_number_where_one_must_be_is_nonsense(document: str) -> None:
-    with pytest.raises(InvalidReply, match="ID is no number"):
+    with pytest.raises(InvalidReply, match="ID is not a number"):
         _ = VirtualMachine(element(document)).id
 
 
 def test_a_list_of_ids_with_something_else_in_it_is_nonsense() -> None:
-    with pytest.raises(InvalidReply, match="no id"):
+    with pytest.raises(InvalidReply, match="not an id"):
         _ = Image(element("<IMAGE><VMS><ID>1</ID><ID/></VMS></IMAGE>")).vm_ids
 
 
