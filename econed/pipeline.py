@@ -44,7 +44,11 @@ class Invocation:
         parameters = decode(route.operation, pairs, required=route.required)
         dry_run = parameters.pop("DryRun", False)
         call = replace(call, parameters=route.admitted(parameters))
-        return cls(route, version, call.as_dry_run() if dry_run else call)
+        if dry_run:
+            call = call.as_dry_run()
+        elif route.action.only_reads and not call.dry_run:
+            call = call.as_read_only()
+        return cls(route, version, call)
 
     async def run(self) -> Result | Parts:
         """Run the action and return its result; raises what the action raises, and at the end of a dry run `EC2Error`.

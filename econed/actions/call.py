@@ -101,11 +101,19 @@ class Call:
         An action does all its checks before its first change, so one that gets there would have worked as far as can be
         told without oned (EC2, DryRun).
         """
+        return replace(self._with_changes_refused(lambda method: dry_run_succeeded()), dry_run=True)
+
+    def as_read_only(self) -> Call:
+        """Return this call with sessions in which a change is a fault of econed's, for an action that only reads."""
+        return self._with_changes_refused(
+            lambda method: AssertionError(f"{method} called by an action that is to change nothing")
+        )
+
+    def _with_changes_refused(self, error_for: Callable[[str], Exception]) -> Call:
         return replace(
             self,
-            dry_run=True,
-            one=replace(self.one, oned=_ReadOnly(self.one.oned)),
-            serveradmin=replace(self.serveradmin, oned=_ReadOnly(self.serveradmin.oned)),
+            one=replace(self.one, oned=_ReadOnly(self.one.oned, error_for)),
+            serveradmin=replace(self.serveradmin, oned=_ReadOnly(self.serveradmin.oned, error_for)),
         )
 
     async def change_all(
@@ -164,18 +172,19 @@ async def together(coroutines: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
 
 @implementer(IOpenNebula)
 class _ReadOnly:
-    """oned for a dry run: it answers questions, and the first change ends the call with EC2's DryRunOperation."""
+    """oned without its methods that may change something: they raise the error that `error_for` makes of their name."""
 
-    def __init__(self, one: IOpenNebula) -> None:
-        self._one = one
+    def __init__(self, oned: IOpenNebula, error_for: Callable[[str], Exception]) -> None:
+        self._oned = oned
+        self._error_for = error_for
 
     async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:
         if not is_read_only(method):
-            raise dry_run_succeeded()
-        return await self._one.call(user, method, *args)
+            raise self._error_for(method)
+        return await self._oned.call(user, method, *args)
 
     async def document(self, user: str | None, method: str, *args: object) -> _Element:
-        return await self._one.document(user, method, *args)
+        return await self._oned.document(user, method, *args)
 
 
 def dry_run_succeeded() -> EC2Error:
