@@ -34,10 +34,10 @@ from econed.http.response import ALLOWED, PRODUCED_FROM, Answer, Response
 from econed.http.response_memory import AnswerMemory
 from econed.http.work_in_progress import WorkInProgress
 from econed.pipeline import Invocation, unsupported_body
-from econed.telemetry.access_log import Access, call_logger
-from econed.telemetry.log_lines import harmless
+from econed.telemetry.access_log import AccessRecord, call_logger
+from econed.telemetry.log_lines import safe_message
 from econed.telemetry.metrics import Metrics
-from econed.telemetry.observed_calls import ObservedOpenNebula, Tally
+from econed.telemetry.observed_calls import CallCounter, ObservedOpenNebula
 from econed.wire.encoder import Encoder, ResponseBody, encode_error
 from econed.wire.signed_request import SignedRequest
 
@@ -129,7 +129,7 @@ class _Exchange:
         self._held = 0
         self._changing: Deferred[Any] | None = None
         self._is_counted = False
-        self._tally = Tally()
+        self._tally = CallCounter()
 
     async def run(self) -> None:
         """Answer the request, count it, and say so in the log."""
@@ -148,7 +148,7 @@ class _Exchange:
             self._release(self._held)
             self._end()
             self._service.metrics.request_ended(self._action, code, self._service.clock.seconds() - began)
-        Access(
+        AccessRecord(
             action=self._action,
             user=self._user,
             source=self._peer.address,
@@ -159,7 +159,7 @@ class _Exchange:
             oned_calls=self._tally.calls,
             oned_seconds=self._tally.seconds,
             request_id=self._id,
-        ).say(self._service.log)
+        ).write(self._service.log)
 
     async def _sent(self, response: Response, answer: Answer) -> str:
         """Send an answer; return EC2's code of what went wrong before or while it was sent."""
@@ -185,9 +185,9 @@ class _Exchange:
         if told.is_unforeseen:
             self._service.log.failure("request {request_id} failed", failure=Failure(error), request_id=self._id)
         elif error is not told.answer:
-            self._service.log.warn("request {request_id}: {error}", error=harmless(error), request_id=self._id)
+            self._service.log.warn("request {request_id}: {error}", error=safe_message(error), request_id=self._id)
         else:
-            self._service.log.debug("request {request_id}: {error}", error=harmless(error), request_id=self._id)
+            self._service.log.debug("request {request_id}: {error}", error=safe_message(error), request_id=self._id)
         answer = told.answer
         return Answer(answer.status, deque([encode_error(answer.code, answer.message, self._id)]), answer.code)
 

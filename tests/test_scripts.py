@@ -187,10 +187,10 @@ async def test_what_a_script_prints_is_one_line_of_the_log_and_no_long_one(
     """Also where each byte is shown as four."""
     await run(scripts("head -c 100000 /dev/zero"))
     (event,) = logged
-    line = log_lines.text()({**event, "log_time": 0.0})
+    line = log_lines.text_formatter()({**event, "log_time": 0.0})
     assert line is not None
     assert "\n" not in line
-    assert len(line.encode()) <= log_lines.LONGEST
+    assert len(line.encode()) <= log_lines.MAX_LINE
 
 
 @pytest_twisted.ensureDeferred

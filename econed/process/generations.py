@@ -162,7 +162,7 @@ class Counts:
 
     def ended(self, worker: Worker) -> None:
         """Keep what a worker counted that has ended."""
-        self._snapshots.process_ended(worker.number)
+        self._snapshots.process_exited(worker.number)
 
     async def asked(self, workers: Iterable[Worker]) -> tuple[Snapshot, ...]:
         """Ask these, and return what all have counted, `ASK_FOR` seconds later at most."""

@@ -1,4 +1,4 @@
-"""The one line that each request gets in the log, and what the log says of calls to oned at its highest level."""
+"""The access log: a line for each request, and at the debug level a line for each call to oned."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from twisted.logger import Logger
 from econed.telemetry.log_lines import quoted
 from econed.telemetry.observed_calls import CallObserver
 
-_LONGEST = 200
+_MAX_WORD = 200
 
 
 @dataclass(frozen=True)
-class Access:
-    """What there is to say of a request that is over; its `str` is the line.
+class AccessRecord:
+    """The facts about a finished request; its `str` is the line in the log.
 
-    `action` is what the client asked for, which need not exist; `user` who he has proved to be. Both are empty where it
-    never came to that. `source` is the client's address, `status` HTTP's (0 if the client went away before an answer),
-    `code` EC2's error code, empty if there was none, `length` the bytes of the body, `seconds` from the request to the
-    answer. `oned_calls` and `oned_seconds` are of the calls that were made for this request alone: how many have ended,
-    and the sum of how long each took, so that calls at the same time may add up to more than `seconds`.
+    `action` is the requested action, which need not exist; `user` is the authenticated user. Both are empty if the
+    request failed before they were known. `source` is the client's address, `status` the HTTP status (0 if the client
+    disconnected before the response), `code` EC2's error code (empty on success), `length` the size of the response
+    body in bytes, `seconds` the time from request to response. `oned_calls` and `oned_seconds` are the number and the
+    total duration of the finished calls made for this request alone; concurrent calls may add up to more than
+    `seconds`.
     """
 
     action: str
@@ -35,19 +36,19 @@ class Access:
     request_id: str
 
     def __str__(self) -> str:
-        who = f"{_word(self.action)} by {_word(self.user)} from {_word(self.source)}"
-        what = f"{self.status} {self.code or 'ok'}, {self.length} bytes in {_milliseconds(self.seconds)} ms"
+        request = f"{_word(self.action)} by {_word(self.user)} from {_word(self.source)}"
+        response = f"{self.status} {self.code or 'ok'}, {self.length} bytes in {_milliseconds(self.seconds)} ms"
         oned = f"{self.oned_calls} oned calls in {_milliseconds(self.oned_seconds)} ms"
-        return f"{who}: {what}, {oned}, id {self.request_id}"
+        return f"{request}: {response}, {oned}, id {self.request_id}"
 
-    def say(self, log: Logger) -> None:
-        """Write the line."""
+    def write(self, log: Logger) -> None:
+        """Write the line to `log`."""
         log.info(
             "{access}",
             access=self,
-            action=self.action[:_LONGEST],
-            user=self.user[:_LONGEST],
-            source=self.source[:_LONGEST],
+            action=self.action[:_MAX_WORD],
+            user=self.user[:_MAX_WORD],
+            source=self.source[:_MAX_WORD],
             status=self.status,
             code=self.code or "ok",
             bytes=self.length,
@@ -59,9 +60,9 @@ class Access:
 
 
 def call_logger(log: Logger, request_id: str = "") -> CallObserver:
-    """Return an observer that writes a line for each call to oned, for debugging; `request_id` is whom it was for."""
+    """Return an observer that logs each call to oned at the debug level, with the id of the request it was made for."""
 
-    def say(method: str, seconds: float, outcome: str) -> None:
+    def log_call(method: str, seconds: float, outcome: str) -> None:
         log.debug(
             "oned: {method} {outcome} in {milliseconds} ms, for {request_id}",
             method=method,
@@ -70,12 +71,12 @@ def call_logger(log: Logger, request_id: str = "") -> CallObserver:
             request_id=request_id or "no request",
         )
 
-    return say
+    return log_call
 
 
-def _word(given: str) -> str:
-    return quoted(given, _LONGEST) if given else "-"
+def _word(text: str) -> str:
+    return quoted(text, _MAX_WORD) if text else "-"
 
 
 def _milliseconds(seconds: float) -> int:
-    return round(max(seconds, 0.0) * 1000)  # the time of day may be set back
+    return round(max(seconds, 0.0) * 1000)  # the clock may be set back

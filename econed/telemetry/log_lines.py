@@ -1,7 +1,7 @@
-"""How an event of the log looks: a line of text as Twisted writes it, or an object of JSON.
+"""The formats of log events: lines of text like Twisted's, or JSON objects.
 
-Nobody outside can forge a line or a part of one, and what failed is told by where it did and by what, never by
-something that a client sent: the message of an exception may hold anything.
+Input from clients cannot forge a line or a part of one. A failure is logged with its traceback and type, but without
+anything that a client sent: the message of an exception may contain client data.
 """
 
 from __future__ import annotations
@@ -20,38 +20,38 @@ from twisted.python.failure import Failure
 from econed.errors import EC2Error, OpenNebulaError, ScriptFailed
 
 Formatter: TypeAlias = Callable[[LogEvent], str | None]
-"""Returns the line of an event without the newline at its end; None if there is nothing to be said."""
+"""Returns the line of an event without the final newline; None for an event without a message."""
 
-_OURS = "econed"
+_NAMESPACE = "econed"
 _UNFORMATTABLE = ("Unable to format event ", "MESSAGE LOST: ")
-"""How Twisted begins where it can only show all the fields of an event as they are, with whatever is in them."""
+"""Prefixes of Twisted's messages that consist of the raw fields of an event, which may contain secrets."""
 
-LONGEST = 4096
-"""Bytes that a line of text may have, and the longest value in an object of JSON; longer ones are cut in the middle."""
+MAX_LINE = 4096
+"""Maximum bytes of a line of text, and of a value in a JSON object; longer ones are cut in the middle."""
 
-LONGEST_OBJECT = 2 * LONGEST
-"""Bytes that an object of JSON may have: a message and a traceback, both in one line."""
+MAX_OBJECT = 2 * MAX_LINE
+"""Maximum bytes of a JSON object, which has message and traceback in one line."""
 
-_LONGEST_MESSAGE = 1024
-"""Bytes of an exception's message: what oned says may be of any length."""
+_MAX_MESSAGE = 1024
+"""Maximum bytes of an exception's message: replies of oned may be of any length."""
 
-_LONGEST_READ = 1 << 14
-"""Characters of such a message that are searched for secrets; more of it is not looked at and not shown."""
+_MAX_SEARCHED = 1 << 14
+"""Characters of a message that are searched for secrets; the rest is dropped."""
 
 _MARGIN = 8
-"""Bytes of a line for the tab or the priority at its beginning, and the end of the line."""
+"""Bytes reserved for the tab or the priority at the beginning of a line, and for the newline."""
 
-_SHORTEST = 64
-"""Bytes to which no value is cut down in favour of others."""
+_MIN_VALUE = 64
+"""Bytes that a value keeps when an object is shortened."""
 
-_LARGEST_NUMBER = 2**63
-_CUT = "…"
+_MAX_INTEGER = 2**63
+_ELLIPSIS = "…"
 
-_MOST_FRAMES = 60
-_MOST_CAUSES = 8
+_MAX_FRAMES = 60
+_MAX_CAUSES = 8
 _PLAIN = re.compile(r"[\w.:@/+=,-]+", re.ASCII)
 
-_SAYS_WHAT_IT_IS = (
+_SAFE_EXCEPTIONS = (
     AttributeError,
     ImportError,
     IndexError,
@@ -62,7 +62,7 @@ _SAYS_WHAT_IT_IS = (
     TypeError,
     ZeroDivisionError,
 )
-"""Exceptions of Python's own whose messages are about code and not about data."""
+"""Built-in exceptions whose messages are about code, not about data."""
 
 _SECRET = re.compile(
     r"-----BEGIN[^-]*PRIVATE KEY-----.*?(?:-----END[^-]*-----|$)"
@@ -74,147 +74,147 @@ _SECRET = re.compile(
     r"(?:=\s{0,4}|:\s{0,4}(?!\s|[A-Za-z]{1,15}[,;.)]?(?:\s|$)))\S+",
     re.DOTALL,
 )
-"""What a secret looks like, or is called. Of what stands behind a colon a plain word is none: `InvalidToken: The …`."""
+"""Patterns and names of secrets. A plain word after a colon is not a secret: `InvalidToken: The …`."""
 
 
-def text(worker: int | None = None) -> Formatter:
-    """Return what writes lines as Twisted always has: `time [logger#level] message`; `worker` is this one's number.
+def text_formatter(worker: int | None = None) -> Formatter:
+    """Return a formatter for lines like Twisted's: `time [logger#level] message`.
 
-    What stands on lines of its own in a traceback begins with a tab.
+    `worker` is the number of the worker that this process is, if any. The lines of a traceback begin with a tab.
     """
-    mark = "" if worker is None else f",worker {worker}"
+    suffix = "" if worker is None else f",worker {worker}"
 
     def line(event: LogEvent) -> str | None:
-        message, failure = _said(event)
+        message, failure = _message(event)
         if not message and failure is None:
             return None
-        lines = [f"{formatTime(event.get('log_time'))} [{printable(_system(event))}{mark}] {printable(message)}"]
+        lines = [f"{formatTime(event.get('log_time'))} [{printable(_system(event))}{suffix}] {printable(message)}"]
         if failure is not None:
-            lines += map(printable, told(failure))
-        return "\n\t".join(cut(each, LONGEST - _MARGIN) for each in lines)
+            lines += map(printable, traceback_lines(failure))
+        return "\n\t".join(cut(part, MAX_LINE - _MARGIN) for part in lines)
 
     return line
 
 
-def as_json(pid: Callable[[], int], worker: int | None = None) -> Formatter:
-    """Return what writes objects of JSON, one a line; `pid` and `worker` say which process it is, when it says so.
+def json_formatter(pid: Callable[[], int], worker: int | None = None) -> Formatter:
+    """Return a formatter for JSON objects, one per line, with the process id and the number of the worker, if any.
 
-    The fields of econed's own events stand beside those that every event has.
+    Events of econed have their own fields in addition to the common ones.
     """
-    number = {} if worker is None else {"worker": worker}
+    worker_field = {} if worker is None else {"worker": worker}
 
     def line(event: LogEvent) -> str | None:
-        message, failure = _said(event)
+        message, failure = _message(event)
         if not message and failure is None:
             return None
-        always: dict[str, object] = {
+        common: dict[str, object] = {
             "time": _utc(event.get("log_time")),
             "level": level(event).name,
             "logger": str(event.get("log_namespace", "-")),
             "message": message,
             "pid": pid(),
-            **number,
+            **worker_field,
         }
         if failure is not None:
-            always["traceback"] = "\n".join(told(failure))
-        return _object({**always, **{key: value for key, value in _fields(event) if key not in always}})
+            common["traceback"] = "\n".join(traceback_lines(failure))
+        return _object({**common, **{key: value for key, value in _fields(event) if key not in common}})
 
     return line
 
 
 def level(event: LogEvent) -> Any:
-    """Return the level of an event; what has none is information."""
+    """Return the level of an event; the default is info."""
     return event.get("log_level") or LogLevel.info
 
 
-def printable(given: str) -> str:
-    """Return a text without line ends and anything else that does not print; it stands there escaped."""
-    if given.isprintable():
-        return given
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in given)
+def printable(text: str) -> str:
+    """Return a text with newlines and all other characters that are not printable escaped."""
+    if text.isprintable():
+        return text
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
 
 
-def cut(given: str, most: int = LONGEST) -> str:
-    """Return a printable text with what is in the middle left out, if it has more than `most` bytes in UTF-8.
+def cut(text: str, maximum: int = MAX_LINE) -> str:
+    """Return a printable text with its middle removed, if it has more than `maximum` bytes in UTF-8.
 
-    Both ends stay: at the beginning stands what it is about, at the end often why, or an id.
+    Both ends are kept: the beginning says what the text is about, the end often has the reason or an id.
     """
-    if len(given) * 4 <= most:
-        return given
-    whole = given.encode("utf-8", "backslashreplace")
-    if len(whole) <= most:
-        return given
-    end = (most - len(_CUT.encode())) // 2
-    return f"{whole[:end].decode('utf-8', 'ignore')}{_CUT}{whole[-end:].decode('utf-8', 'ignore')}"
+    if len(text) * 4 <= maximum:
+        return text
+    encoded = text.encode("utf-8", "backslashreplace")
+    if len(encoded) <= maximum:
+        return text
+    half = (maximum - len(_ELLIPSIS.encode())) // 2
+    return f"{encoded[:half].decode('utf-8', 'ignore')}{_ELLIPSIS}{encoded[-half:].decode('utf-8', 'ignore')}"
 
 
-def quoted(given: str, most: int = 200) -> str:
-    """Return a word from outside for a line of words: as it is if it is one, else in quotation marks, and cut off.
+def quoted(word: str, maximum: int = 200) -> str:
+    """Return a word from a client for a line of words: unchanged if it is plain, otherwise quoted; truncated if long.
 
-    Where it is escaped it may be longer than `most` characters, but not by more than twice.
+    With escapes the result may have up to twice `maximum` characters.
     """
-    if len(given) > most:
-        given = given[:most] + _CUT
-    if _PLAIN.fullmatch(given):
-        return given
-    shown = printable(json.dumps(given, ensure_ascii=False))
-    return shown if len(shown) <= 2 * most else f'{shown[: 2 * most]}{_CUT}"'
+    if len(word) > maximum:
+        word = word[:maximum] + _ELLIPSIS
+    if _PLAIN.fullmatch(word):
+        return word
+    escaped = printable(json.dumps(word, ensure_ascii=False))
+    return escaped if len(escaped) <= 2 * maximum else f'{escaped[: 2 * maximum]}{_ELLIPSIS}"'
 
 
-def told(failure: Failure) -> list[str]:
-    """Return what failed and where, line by line: the frames, and of exceptions what `harmless` lets through.
+def traceback_lines(failure: Failure) -> list[str]:
+    """Return the lines of a failure's traceback: the frames, and each exception with its `safe_message`.
 
-    No values of variables, no arguments.
+    Values of variables and arguments are left out.
     """
     lines: list[str] = []
     error: BaseException | None = failure.value
     frames: TracebackType | None = failure.getTracebackObject()
-    for each in _causes(error):
-        lines.append("Traceback (most recent call last):" if not lines else "which came of (most recent call last):")
-        lines += _frames(frames if each is error else each.__traceback__)
-        lines.append(f"{_name(each)}: {harmless(each)}")
+    for exception in _causes(error):
+        lines.append("Traceback (most recent call last):" if not lines else "caused by (most recent call last):")
+        lines += _frames(frames if exception is error else exception.__traceback__)
+        lines.append(f"{_name(exception)}: {safe_message(exception)}")
     return lines
 
 
-def harmless(error: BaseException) -> str:
-    """Return the message of an exception, if it can hold nothing that a client sent or that is secret."""
-    return cut(_harmless(error), _LONGEST_MESSAGE)
+def safe_message(error: BaseException) -> str:
+    """Return the message of an exception without secrets; a placeholder if it may contain client data."""
+    return cut(_safe_message(error), _MAX_MESSAGE)
 
 
-def _harmless(error: BaseException) -> str:
+def _safe_message(error: BaseException) -> str:
     match error:
         case EC2Error():
-            return f"{error.code}: {redacted(error.message)}"  # codes are our own words
+            return f"{error.code}: {redacted(error.message)}"  # codes are constants
         case OpenNebulaError() | ScriptFailed():
             return redacted(str(error))
         case OSError(strerror=str()):
             return redacted(f"[Errno {error.errno}] {error.strerror}")
         case UnicodeDecodeError() | UnicodeEncodeError():
             return redacted(f"{error.encoding}, position {error.start}: {error.reason}")
-        case _ if type(error) in _SAYS_WHAT_IT_IS or type(error).__module__ == "twisted.internet.error":
+        case _ if type(error) in _SAFE_EXCEPTIONS or type(error).__module__ == "twisted.internet.error":
             return redacted(str(error))
     return "(its message is not shown: it may hold what a client sent)" if str(error) else ""
 
 
-def redacted(said: str) -> str:
-    """Return a text without what looks like a key, a signature, a token, or a password.
+def redacted(text: str) -> str:
+    """Return a text with everything that looks like a key, a signature, a token or a password replaced.
 
-    Of a very long one the beginning is returned, without its last word: half a secret would not be known for one.
+    A very long text is truncated before its last word: the first half of a secret would not be recognized.
     """
-    if len(said) > _LONGEST_READ:
-        beginning = said[:_LONGEST_READ].rstrip()
-        return redacted(beginning[: max(map(beginning.rfind, " \t\n"), default=-1) + 1]) + _CUT
-    return _SECRET.sub("[redacted]", said)
+    if len(text) > _MAX_SEARCHED:
+        beginning = text[:_MAX_SEARCHED].rstrip()
+        return redacted(beginning[: max(map(beginning.rfind, " \t\n"), default=-1) + 1]) + _ELLIPSIS
+    return _SECRET.sub("[redacted]", text)
 
 
-def _said(event: LogEvent) -> tuple[str, Failure | None]:
-    """Return the message of an event, and what failed if it is about that."""
+def _message(event: LogEvent) -> tuple[str, Failure | None]:
+    """Return the message of an event, and its failure, if any."""
     failure = event.get("log_failure")
-    if "log_text" in event and isinstance(event.get("failure"), Failure):  # of log.err: its text has the traceback
+    if "log_text" in event and isinstance(event.get("failure"), Failure):  # from log.err, whose text has the traceback
         return str(event.get("why") or "Unhandled Error"), event["failure"]
     message = formatEvent(event)
     if message.startswith(_UNFORMATTABLE):
-        message = "an event that cannot be shown; it has " + ", ".join(sorted(map(str, event)))
+        message = "an event that cannot be formatted, with the fields " + ", ".join(sorted(map(str, event)))
     return message, failure if isinstance(failure, Failure) else None
 
 
@@ -226,48 +226,48 @@ def _system(event: LogEvent) -> str:
 
 
 def _fields(event: LogEvent) -> Iterator[tuple[str, object]]:
-    """Yield what an event of econed's own says beside its message; those of others can hold any object."""
-    if str(event.get("log_namespace", "")).partition(".")[0] != _OURS:
+    """Yield the fields of an event of econed; events of other packages may hold arbitrary objects."""
+    if str(event.get("log_namespace", "")).partition(".")[0] != _NAMESPACE:
         return
     for key, value in event.items():
         if key.startswith("log_"):
             continue
-        if isinstance(value, int) and abs(value) >= _LARGEST_NUMBER:  # Python refuses to write one of 5,000 digits
+        if isinstance(value, int) and abs(value) >= _MAX_INTEGER:  # Python refuses to convert more than 4,300 digits
             yield key, f"{value:#x}"
         elif value is None or isinstance(value, str | int | float):
             yield key, value
 
 
 def _object(values: dict[str, object]) -> str:
-    """Return an object of JSON; the longest of its texts are cut until it is no longer than it may be."""
-    shown = {key: cut(value) if isinstance(value, str) else value for key, value in values.items()}
-    while len(line := json.dumps(shown)) > LONGEST_OBJECT:
-        sizes = {key: len(json.dumps(value)) for key, value in shown.items() if isinstance(value, str)}
+    """Return a JSON object of at most `MAX_OBJECT` bytes; its longest strings are cut until it fits."""
+    shortened = {key: cut(value) if isinstance(value, str) else value for key, value in values.items()}
+    while len(line := json.dumps(shortened)) > MAX_OBJECT:
+        sizes = {key: len(json.dumps(value)) for key, value in shortened.items() if isinstance(value, str)}
         longest = max(sizes, key=lambda key: sizes[key], default="")
-        if sizes.get(longest, 0) <= _SHORTEST * 6:  # by as much a character may grow in JSON
+        if sizes.get(longest, 0) <= _MIN_VALUE * 6:  # a character may take 6 bytes in JSON
             break
-        text = str(shown[longest])
-        shown[longest] = cut(text, len(text.encode("utf-8", "backslashreplace")) // 2)
+        text = str(shortened[longest])
+        shortened[longest] = cut(text, len(text.encode("utf-8", "backslashreplace")) // 2)
     return line
 
 
-def _utc(when: float | None) -> str | None:
-    if when is None:
+def _utc(timestamp: float | None) -> str | None:
+    if timestamp is None:
         return None
-    return datetime.fromtimestamp(when, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return datetime.fromtimestamp(timestamp, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an exception, what it came of, and so on."""
+    """Yield an exception, its cause or context, and so on."""
     seen: list[BaseException] = []
-    while error is not None and not any(error is each for each in seen) and len(seen) < _MOST_CAUSES:
+    while error is not None and not any(error is other for other in seen) and len(seen) < _MAX_CAUSES:
         seen.append(error)
         yield error
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
 def _frames(frames: TracebackType | None) -> Iterator[str]:
-    for frame in traceback.extract_tb(frames, limit=-_MOST_FRAMES):
+    for frame in traceback.extract_tb(frames, limit=-_MAX_FRAMES):
         yield f'  File "{frame.filename}", line {frame.lineno}, in {frame.name}'
         if frame.line:
             yield f"    {frame.line}"

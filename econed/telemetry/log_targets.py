@@ -1,4 +1,4 @@
-"""Where the lines of the log go: a file that every process appends to, or a stream. Neither can end the daemon."""
+"""The targets of the log: a file to which all processes append, or a stream. Errors never stop the daemon."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from contextlib import suppress
 from threading import Lock
 from typing import Protocol, TypeAlias
 
-Complain: TypeAlias = Callable[[str], bytes]
-"""Makes a line of the log, its newline included, of what is wrong with the log itself."""
+FormatError: TypeAlias = Callable[[str], bytes]
+"""Returns the line, with its newline, for an error of the log itself."""
 
 STDOUT = 1
 STDERR = 2
 
 
 class LogTarget(Protocol):
-    """Takes lines. All methods may raise `OSError`."""
+    """Something that lines are written to. All methods may raise `OSError`."""
 
     def write(self, lines: bytes) -> None:
-        """Write lines, the last newline included, so that no other process's come between."""
+        """Write lines, with the last newline, so that lines of other processes are not mixed in."""
 
     def reopen(self) -> None:
-        """Go on in a new file, if this one has been renamed."""
+        """Open a new file, if this one has been renamed."""
 
     def close(self) -> None:
-        """Let go of what was opened."""
+        """Close what this target has opened."""
 
 
 class Stream:
-    """A descriptor that is open already, and not ours to close."""
+    """A descriptor that somebody else has opened, and will close."""
 
     def __init__(self, descriptor: int = STDOUT) -> None:
         self._descriptor = descriptor
@@ -40,46 +40,46 @@ class Stream:
             lines = lines[os.write(self._descriptor, lines) :]
 
     def reopen(self) -> None:
-        """Do nothing: whoever opened it is in charge."""
+        """Do nothing: the descriptor belongs to somebody else."""
 
     def close(self) -> None:
-        """Do nothing, for the same reason."""
+        """Do nothing (`reopen`)."""
 
 
 class AppendedFile:
-    """A file to which several processes append, each line by one write, so that lines stay whole (O_APPEND).
+    """A file to which several processes append, with a single write per event, so that lines stay whole (O_APPEND).
 
-    Where it cannot be opened, that is tried again with every line.
+    If it cannot be opened, every write tries again.
     """
 
     def __init__(self, path: str) -> None:
         self._path = path
         self._descriptor: int | None = None
-        self._is_torn = False
-        self._turn = Lock()  # threads log too, and none may write to a descriptor that is somebody else's by now
+        self._ends_mid_line = False
+        self._lock = Lock()  # threads log too, and the descriptor may be reused once it is closed
 
     def write(self, lines: bytes) -> None:
-        """Write lines (`LogTarget`). Where a full disk has cut one off, the next begins on a line of its own."""
-        with self._turn:
+        """Write lines (`LogTarget`). After a line truncated by a full disk, the next starts on a new line."""
+        with self._lock:
             if self._descriptor is None:
-                self._descriptor = self._opened()
-            given = b"\n" + lines if self._is_torn else lines
-            written = os.write(self._descriptor, given)
+                self._descriptor = self._open()
+            data = b"\n" + lines if self._ends_mid_line else lines
+            written = os.write(self._descriptor, data)
             if written:
-                self._is_torn = written < len(given)
-            if written < len(given):
-                raise OSError(f"only {written} of {len(given)} bytes could be written")
+                self._ends_mid_line = written < len(data)
+            if written < len(data):
+                raise OSError(f"only {written} of {len(data)} bytes could be written")
 
     def reopen(self) -> None:
-        """Open the file anew (`LogTarget`); if that fails, the one that is open stays."""
-        with self._turn:
-            opened = self._opened()
+        """Open the file again (`LogTarget`); on failure the current one stays open."""
+        with self._lock:
+            descriptor = self._open()
             self._close()
-            self._descriptor, self._is_torn = opened, False
+            self._descriptor, self._ends_mid_line = descriptor, False
 
     def close(self) -> None:
-        """Let go of the file; it is opened again if another line comes."""
-        with self._turn:
+        """Close the file; the next write opens it again."""
+        with self._lock:
             self._close()
 
     def _close(self) -> None:
@@ -87,59 +87,60 @@ class AppendedFile:
             os.close(self._descriptor)
             self._descriptor = None
 
-    def _opened(self) -> int:
+    def _open(self) -> int:
         return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY, 0o640)
 
 
-class Unfailing:
-    """A target that never raises: what cannot be written goes to standard error, after one complaint."""
+class FallbackTarget:
+    """A target that never raises: lines that cannot be written go to standard error, after one error message."""
 
-    def __init__(self, target: LogTarget, complain: Complain, last_resort: LogTarget | None = None) -> None:
-        """Write to `target`; `last_resort` is what to use in its place, in place of standard error."""
+    def __init__(self, target: LogTarget, format_error: FormatError, fallback: LogTarget | None = None) -> None:
+        """Write to `target`, and to `fallback` if that fails; the default is standard error."""
         self._target = target
-        self._complain = complain
-        self._last_resort = last_resort or Stream(STDERR)
-        self._lost: int | None = None
+        self._format_error = format_error
+        self._fallback = fallback or Stream(STDERR)
+        self._missing: int | None = None
+        """Number of events that the target lacks; None while it works."""
 
     def write(self, lines: bytes) -> None:
-        """Write lines, if only somewhere."""
+        """Write lines to the target or the fallback."""
         try:
             self._target.write(lines)
         except OSError as error:
-            if self._lost is None:
-                self._lost = 0
-                self._say_elsewhere(self._complain(f"the log cannot be written: {error}"))
-            self._lost += 1
-            self._say_elsewhere(lines)
+            if self._missing is None:
+                self._missing = 0
+                self._write_to_fallback(self._format_error(f"the log cannot be written: {error}"))
+            self._missing += 1
+            self._write_to_fallback(lines)
             return
-        if self._lost is not None:
-            lost, self._lost = self._lost, None
-            self.write(self._complain(f"the log can be written again; {lost} events are not in it"))
+        if self._missing is not None:
+            missing, self._missing = self._missing, None
+            self.write(self._format_error(f"the log can be written again; {missing} events are not in it"))
 
     def reopen(self) -> None:
-        """Go on in a new file; if there can be none, where it went before, with a complaint there and elsewhere."""
+        """Reopen the target; on failure report that to both the target and the fallback."""
         try:
             self._target.reopen()
         except OSError as error:
-            complaint = self._complain(f"the log cannot be opened: {error}")
-            self._say_elsewhere(complaint)
-            self.write(complaint)
+            error_line = self._format_error(f"the log cannot be opened: {error}")
+            self._write_to_fallback(error_line)
+            self.write(error_line)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the target."""
         with suppress(OSError):
             self._target.close()
 
-    def _say_elsewhere(self, lines: bytes) -> None:
-        with suppress(OSError):  # there is nowhere left to say so
-            self._last_resort.write(lines)
+    def _write_to_fallback(self, lines: bytes) -> None:
+        with suppress(OSError):  # nowhere left to report it
+            self._fallback.write(lines)
 
 
 def is_journal(descriptor: int, environ: Mapping[str, str]) -> bool:
-    """Whether a descriptor leads to systemd's journal (systemd.exec(5), JOURNAL_STREAM)."""
+    """Whether a descriptor is systemd's journal (systemd.exec(5), JOURNAL_STREAM)."""
     device, _, inode = environ.get("JOURNAL_STREAM", "").partition(":")
     try:
-        is_open_as = os.fstat(descriptor)
+        status = os.fstat(descriptor)
     except OSError:
         return False
-    return (device, inode) == (str(is_open_as.st_dev), str(is_open_as.st_ino))
+    return (device, inode) == (str(status.st_dev), str(status.st_ino))

@@ -1,7 +1,7 @@
-"""The log of a process: how much is said, how it looks, and where it goes.
+"""The log of a process: its level, its format, and its target.
 
-What Twisted and twistd say goes the same way as what econed says. Every process writes for itself, all to one place:
-`log_file`, else where twistd was told to, else standard output.
+Events of Twisted and twistd are treated like those of econed. Every process writes its own lines, all of them to the
+same target: `log_file`, otherwise the one given to twistd, otherwise standard output.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from twisted.logger import (
     LogEvent,
     Logger,
     LogLevel,
-    LogLevelFilterPredicate,
+    PredicateResult,
     globalLogBeginner,
 )
 from twisted.python.components import Componentized
@@ -32,31 +32,43 @@ from zope.interface import implementer
 
 from econed.config.settings import Settings
 from econed.telemetry import log_lines
-from econed.telemetry.log_targets import STDOUT, AppendedFile, Stream, Unfailing, is_journal
+from econed.telemetry.log_targets import STDOUT, AppendedFile, FallbackTarget, Stream, is_journal
 
 _Kind: TypeAlias = Literal["stdout", "file", "syslog", "logger", "unknown"]
 
 _LEVELS = (LogLevel.error, LogLevel.warn, LogLevel.info, LogLevel.debug)
 
 _PRIORITIES = {LogLevel.debug: 7, LogLevel.info: 6, LogLevel.warn: 4, LogLevel.error: 3, LogLevel.critical: 3}
-"""As syslog(3) numbers them; to Twisted whatever failed is critical."""
+"""The priorities of syslog(3); Twisted logs failures at the critical level."""
+
+
+def level_filter(observer: ILogObserver, debug_level: int) -> ILogObserver:
+    """Return an observer that passes on to `observer` the events that `debug_level` admits.
+
+    0 admits errors, 1 warnings as well, 2 information as well, 3 everything (OpenNebula 5.12, econe.conf).
+    """
+    minimum = _LEVELS[debug_level]
+
+    def predicate(event: LogEvent) -> Any:
+        return PredicateResult.maybe if log_lines.level(event) >= minimum else PredicateResult.no
+
+    return FilteringLogObserver(observer, [predicate])  # type: ignore[list-item]
 
 
 def logger(namespace: str, debug_level: int, observer: ILogObserver) -> Logger:
-    """Return a logger that passes on to `observer` what `debug_level` lets through.
+    """Return a logger whose events go to `observer` if `debug_level` admits them.
 
-    0 is errors alone, 1 warnings too, 2 what happens, 3 everything (OpenNebula 5.12, econe.conf).
+    `ProcessLog` filters by level too; this one is for processes whose log is left to twistd, which does not filter.
     """
-    enough = LogLevelFilterPredicate(defaultLogLevel=_LEVELS[debug_level])
-    return Logger(namespace=namespace, observer=FilteringLogObserver(observer, [enough]))
+    return Logger(namespace=namespace, observer=level_filter(observer, debug_level))
 
 
 @dataclass(frozen=True)
 class LogPlace:
-    """Where twistd would write the log, in a form that can be handed to other processes.
+    """The target of twistd's log, in a form that can be passed to other processes.
 
-    `name` is the path of the file, the prefix for syslog, or the name of the factory of a log observer (--logger);
-    the place is unknown where it is not twistd that runs econed.
+    `name` is the path of the file, the prefix for syslog, or the name of the factory of a log observer (--logger).
+    The kind is unknown if econed was not started by twistd.
     """
 
     kind: _Kind
@@ -64,7 +76,7 @@ class LogPlace:
 
     @classmethod
     def of(cls, twistd: Mapping[str, Any] | None) -> LogPlace:
-        """Return the place that these options of twistd's name (`options.parent` of its command's)."""
+        """Return the target that twistd's options select (`options.parent` of its subcommand's options)."""
         if twistd is None:
             return cls("unknown")
         logfile = twistd.get("logfile") or ""
@@ -73,20 +85,20 @@ class LogPlace:
         if twistd.get("syslog"):
             return cls("syslog", twistd.get("prefix") or "")
         if not twistd.get("nodaemon"):
-            # To write to standard output then is an error: twistd says so if it is left to it.
+            # A daemon cannot log to standard output: twistd reports that error itself.
             return cls("unknown") if logfile == "-" else cls("file", os.path.abspath(logfile or "twistd.log"))
         return cls("stdout") if logfile in ("", "-") else cls("file", os.path.abspath(logfile))
 
     def is_left_to_twistd(self, settings: Settings) -> bool:
-        """Whether the process that twistd runs logs as twistd does: it was told how, or nobody else knows where to."""
+        """Whether twistd's process keeps twistd's log: options select syslog or a logger, or no target is known."""
         return self.kind in ("syslog", "logger") or (self.kind == "unknown" and settings.log_file is None)
 
 
 @implementer(ILogObserver)
 class ProcessLog:
-    """The log of one process, which every event goes through: econed's, Twisted's, and what is printed.
+    """The log of one process, for all events: econed's, Twisted's, and output captured from `print`.
 
-    It never raises and never ends the process; what cannot be written goes to standard error.
+    It never raises; lines that cannot be written to their target go to standard error.
     """
 
     def __init__(
@@ -96,72 +108,78 @@ class ProcessLog:
         worker: int | None = None,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
-        """Write to `log_file`, or to `place`, which is a file or standard output; `worker` is the number of this one.
+        """Write to `log_file`, or to `place`, which is a file or standard output.
 
-        `environ` tells whether that is the journal.
+        `worker` is the number of the worker that this process is, if any. `environ` shows whether standard output is
+        the journal.
         """
         self._place = place
         self._worker = worker
         self._environ = environ
-        self._follow(settings)
+        self._configure(settings)
 
     def __call__(self, event: LogEvent) -> None:
-        """Write an event down, if it matters enough (`ILogObserver`)."""
-        if log_lines.level(event) >= self._least:
-            line = self._written(event)
-            if line is not None:
-                self._target.write(line)
+        """Write an event, if its level is admitted (`ILogObserver`)."""
+        self._filtered(event)
 
     def follow(self, settings: Settings) -> None:
-        """Go on as these settings say: level, form, file."""
-        before = self._target
-        self._follow(settings)
-        before.close()
+        """Apply new settings: level, format and file."""
+        previous = self._target
+        self._configure(settings)
+        previous.close()
 
     def reopen(self) -> None:
-        """Go on in a new file, after the one that is open has been renamed (logrotate)."""
+        """Open a new file, after the current one has been renamed (logrotate)."""
         self._target.reopen()
 
-    def _follow(self, settings: Settings) -> None:
+    def _configure(self, settings: Settings) -> None:
         is_json = settings.log_format == "json"
-        self._format = log_lines.as_json(os.getpid, self._worker) if is_json else log_lines.text(self._worker)
-        self._least = _LEVELS[settings.debug_level]
+        self._format = (
+            log_lines.json_formatter(os.getpid, self._worker) if is_json else log_lines.text_formatter(self._worker)
+        )
+        self._filtered = level_filter(self._write, settings.debug_level)  # type: ignore[arg-type]
         path = settings.log_file or (self._place.name if self._place.kind == "file" else None)
         self._has_priorities = path is None and is_journal(STDOUT, self._environ)
-        self._target = Unfailing(Stream() if path is None else AppendedFile(path), self._complaint)
+        self._target = FallbackTarget(Stream() if path is None else AppendedFile(path), self._own_line)
         self._target.reopen()
 
-    def _written(self, event: LogEvent) -> bytes | None:
-        line = self._format(event)
-        if line is None:
+    def _write(self, event: LogEvent) -> None:
+        lines = self._encoded(event)
+        if lines is not None:
+            self._target.write(lines)
+
+    def _encoded(self, event: LogEvent) -> bytes | None:
+        lines = self._format(event)
+        if lines is None:
             return None
         if self._has_priorities:
-            mark = f"<{_PRIORITIES.get(log_lines.level(event), 6)}>"
-            line = "\n".join(mark + each for each in line.split("\n"))
-        return f"{line}\n".encode("utf-8", "backslashreplace")
+            prefix = f"<{_PRIORITIES.get(log_lines.level(event), 6)}>"
+            lines = "\n".join(prefix + line for line in lines.split("\n"))
+        return f"{lines}\n".encode("utf-8", "backslashreplace")
 
-    def _complaint(self, said: str) -> bytes:
-        event = {"log_format": "{said}", "said": said, "log_level": LogLevel.error, "log_namespace": "econed.logs"}
-        return self._written({**event, "log_time": time.time()}) or b""
+    def _own_line(self, message: str) -> bytes:
+        """Return the line for an error of the log itself."""
+        event = {"log_format": "{said}", "said": message, "log_level": LogLevel.error}
+        return self._encoded({**event, "log_namespace": "econed.logs", "log_time": time.time()}) or b""
 
 
 class LoggedService(MultiService):
-    """A service that brings the log with it: the application that it becomes part of logs so (`twistd`)."""
+    """A service that sets the log observer of its application, which twistd uses."""
 
     def __init__(self, log: ProcessLog | None) -> None:
-        """Log to `log`; None: as twistd does."""
+        """Log to `log`; None: leave the log to twistd."""
         super().__init__()  # type: ignore[no-untyped-call]
         self._log = log
 
     def setServiceParent(self, parent: Any) -> None:
-        """Become part of an application, or of another service (`IService`)."""
+        """Join an application or another service (`IService`); set the observer of an application."""
         super().setServiceParent(parent)  # type: ignore[no-untyped-call]
         if self._log is not None and isinstance(parent, Componentized):
             parent.setComponent(ILogObserver, self._log)
 
 
-class _Again(ServerOptions):
-    """twistd's options, read a second time: whatever they do besides being read has been done."""
+class _ParsedAgain(ServerOptions):
+    """twistd's options, parsed a second time without their side effects."""
 
     def opt_reactor(self, name: str) -> None:
         """Do nothing."""
@@ -177,10 +195,10 @@ class _Again(ServerOptions):
 
 
 def twistd_options(arguments: Sequence[str]) -> Mapping[str, Any] | None:
-    """Return the options of twistd, by its command line: a .tac file is not told them. None if it is no twistd's."""
+    """Parse twistd's command line, whose options are not passed to a .tac file; None if it is not twistd's."""
     if not arguments or os.path.basename(arguments[0]) != "twistd":
         return None
-    options = _Again()  # type: ignore[no-untyped-call]
+    options = _ParsedAgain()  # type: ignore[no-untyped-call]
     try:
         options.parseOptions(list(arguments[1:]))  # type: ignore[no-untyped-call]
     except UsageError:
@@ -189,7 +207,7 @@ def twistd_options(arguments: Sequence[str]) -> Mapping[str, Any] | None:
 
 
 def log_for_twistd(twistd: Mapping[str, Any] | None, settings: Settings) -> ProcessLog | None:
-    """Return the log of the process that twistd runs with these options; None if that is left to twistd."""
+    """Return the log for a process that twistd runs with these options; None if the log is left to twistd."""
     place = LogPlace.of(twistd)
     return None if place.is_left_to_twistd(settings) else ProcessLog(settings, place)
 
@@ -197,19 +215,21 @@ def log_for_twistd(twistd: Mapping[str, Any] | None, settings: Settings) -> Proc
 def begin(
     settings: Settings, place: LogPlace, worker: int | None = None, beginner: LogBeginner = globalLogBeginner
 ) -> Callable[[], None]:
-    """Have a process that twistd does not run log to where twistd's does; return what reopens the log."""
-    elsewhere = _told_to_twistd(place)
-    if elsewhere is not None:
-        enough = LogLevelFilterPredicate(defaultLogLevel=_LEVELS[settings.debug_level])
-        beginner.beginLoggingTo([FilteringLogObserver(elsewhere, [enough])])
+    """Start logging in a process that twistd does not run, to the target of twistd's log.
+
+    Returns the function that reopens the log.
+    """
+    observer = _twistd_observer(place)
+    if observer is not None:
+        beginner.beginLoggingTo([level_filter(observer, settings.debug_level)])
         return lambda: None
     log = ProcessLog(settings, place, worker)
     beginner.beginLoggingTo([log])
     return log.reopen
 
 
-def _told_to_twistd(place: LogPlace) -> ILogObserver | None:
-    """Return what twistd would log to, where it was told what."""
+def _twistd_observer(place: LogPlace) -> ILogObserver | None:
+    """Return twistd's log observer for --syslog or --logger; None for other targets."""
     observer: Any
     match place.kind:
         case "syslog":
@@ -220,5 +240,5 @@ def _told_to_twistd(place: LogPlace) -> ILogObserver | None:
             observer = namedAny(place.name)()
         case _:
             return None
-    is_new = ILogObserver.providedBy(observer)
-    return cast(ILogObserver, observer if is_new else LegacyLogObserverWrapper(observer))
+    is_legacy = not ILogObserver.providedBy(observer)
+    return cast(ILogObserver, LegacyLogObserverWrapper(observer) if is_legacy else observer)

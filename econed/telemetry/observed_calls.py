@@ -1,4 +1,4 @@
-"""oned with onlookers: for the metrics of a process, the log, and the calls that one request made."""
+"""Observation of calls to oned: for the metrics of a process, the log, and the calls of a single request."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 OUTCOMES = ("ok", "refused", "unavailable", "nonsense", "cancelled", "failed")
-"""How a call can end; failed is a fault of econed's own."""
+"""The outcomes of a call; failed is a bug in econed."""
 
 
 class CallObserver(Protocol):
-    """Is told of every call that has ended. It may not raise."""
+    """A function that is called after every call to oned. It must not raise."""
 
     def __call__(self, method: str, seconds: float, outcome: str, /) -> None:
-        """Take note: `method` as oned names it, `seconds` from the call to its end, waiting for its turn included.
+        """Record a call: `method` is oned's name, `seconds` the duration, including the time in the queue.
 
-        `outcome` is one of `OUTCOMES`. Neither the session nor an argument is told: they hold secrets.
+        `outcome` is one of `OUTCOMES`. Session and arguments are not passed on: they contain secrets.
         """
 
 
 @implementer(IOpenNebula)
 class ObservedOpenNebula:
-    """oned, each call of which is told to all observers, once, when it has ended, however it ends."""
+    """A client of oned that reports every call to its observers, once, when it ends in any way."""
 
     def __init__(self, one: IOpenNebula, clock: IReactorTime, *observers: CallObserver) -> None:
-        """Pass everything on to `one`, unchanged; `clock` times it."""
+        """Pass all calls on to `one` unchanged; `clock` measures their duration."""
         self._one = one
         self._clock = clock
         self._observers = observers
@@ -50,7 +50,7 @@ class ObservedOpenNebula:
         return await self._observed(method, self._one.document(user, method, *args))
 
     async def _observed(self, method: str, work: Awaitable[_T]) -> _T:
-        outcome, began = "cancelled", self._clock.seconds()
+        outcome, start = "cancelled", self._clock.seconds()
         try:
             result = await work
             outcome = "ok"
@@ -58,15 +58,15 @@ class ObservedOpenNebula:
         except Exception as error:
             outcome = _outcome(error)
             raise
-        finally:  # also of a coroutine that is closed
+        finally:  # reached by a coroutine that is closed, too
             for observer in self._observers:
-                observer(method, self._clock.seconds() - began, outcome)
+                observer(method, self._clock.seconds() - start, outcome)
 
 
-class Tally:
-    """An observer that counts: for the calls of one request.
+class CallCounter:
+    """An observer that counts the calls of one request.
 
-    `seconds` is the sum over the calls, so calls that overlap in time may add up to more than the request took.
+    `seconds` is the total duration of the calls; concurrent calls may add up to more than the duration of the request.
     """
 
     def __init__(self) -> None:
@@ -74,7 +74,7 @@ class Tally:
         self.seconds = 0.0
 
     def __call__(self, method: str, seconds: float, outcome: str) -> None:
-        """Count a call, however it ended."""
+        """Count a call with any outcome."""
         self.calls += 1
         self.seconds += seconds
 

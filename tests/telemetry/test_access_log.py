@@ -12,9 +12,9 @@ from twisted.logger import LogEvent, Logger, LogLevel
 
 from econed.http.request import RawRequest
 from econed.telemetry import log_lines
-from econed.telemetry.access_log import Access, call_logger
+from econed.telemetry.access_log import AccessRecord, call_logger
 
-ONE = Access(
+ONE = AccessRecord(
     action="RunInstances",
     user="alice",
     source="10.0.0.7",
@@ -28,24 +28,24 @@ ONE = Access(
 )
 
 
-def event(access: Access) -> LogEvent:
+def event(access: AccessRecord) -> LogEvent:
     """Return the event of a request."""
     events: list[LogEvent] = []
-    access.say(Logger(namespace="econed", observer=events.append))  # type: ignore[arg-type]
+    access.write(Logger(namespace="econed", observer=events.append))  # type: ignore[arg-type]
     (only,) = events
     return only
 
 
-def text(access: Access) -> str:
+def text(access: AccessRecord) -> str:
     """Return its line of text, without the time."""
-    line = log_lines.text()(event(access))
+    line = log_lines.text_formatter()(event(access))
     assert line is not None
     return line.partition(" ")[2]
 
 
-def as_json(access: Access) -> dict[str, Any]:
+def as_json(access: AccessRecord) -> dict[str, Any]:
     """Return its line of JSON, read."""
-    line = log_lines.as_json(lambda: 1)(event(access))
+    line = log_lines.json_formatter(lambda: 1)(event(access))
     assert line is not None
     return json.loads(line)  # type: ignore[no-any-return]
 
@@ -123,7 +123,7 @@ def test_calls_to_oned_are_told_for_debugging_with_whom_they_were_for() -> None:
     call_logger(log, "0b9ae2a4")("one.vm.info", 0.0123, "ok")
     call_logger(log)("one.userpool.info", 30.0, "unavailable")
     assert [event["log_level"] for event in events] == [LogLevel.debug] * 2
-    assert [str(log_lines.text()(event)).partition("] ")[2] for event in events] == [
+    assert [str(log_lines.text_formatter()(event)).partition("] ")[2] for event in events] == [
         "oned: one.vm.info ok in 12 ms, for 0b9ae2a4",
         "oned: one.userpool.info unavailable in 30000 ms, for no request",
     ]

@@ -34,14 +34,14 @@ def event(form: str = "it is {what}", **fields: Any) -> LogEvent:
 
 def text(given: LogEvent) -> str:
     """Return its line of text."""
-    line = log_lines.text()(given)
+    line = log_lines.text_formatter()(given)
     assert line is not None
     return line
 
 
 def as_json(given: LogEvent, worker: int | None = None) -> dict[str, Any]:
     """Return its line of JSON, read."""
-    line = log_lines.as_json(lambda: 4711, worker)(given)
+    line = log_lines.json_formatter(lambda: 4711, worker)(given)
     assert line is not None
     assert "\n" not in line
     return json.loads(line)  # type: ignore[no-any-return]
@@ -71,7 +71,7 @@ def test_text_is_as_twisted_writes_it() -> None:
 
 
 def test_a_worker_says_which_it_is() -> None:
-    assert log_lines.text(3)(event(what="so")).endswith(" [econed#info,worker 3] it is so")  # type: ignore[union-attr]
+    assert log_lines.text_formatter(3)(event(what="so")).endswith(" [econed#info,worker 3] it is so")  # type: ignore[union-attr]
     assert as_json(event(what="so"), worker=3)["worker"] == 3
 
 
@@ -103,13 +103,13 @@ def test_objects_and_fields_of_others_are_not_in_json() -> None:
 
 
 def test_an_event_that_says_nothing_has_no_line() -> None:
-    assert log_lines.text()({"log_time": NOW}) is None
-    assert log_lines.as_json(lambda: 1)({"log_time": NOW}) is None
+    assert log_lines.text_formatter()({"log_time": NOW}) is None
+    assert log_lines.json_formatter(lambda: 1)({"log_time": NOW}) is None
 
 
 def test_an_event_that_cannot_be_shown_names_its_fields_and_shows_none() -> None:
     line = text(event("{there_is_none}", password="hidden"))
-    assert "an event that cannot be shown; it has" in line
+    assert "an event that cannot be formatted, with the fields" in line
     assert "password" in line
     assert "hidden" not in line
 
@@ -203,7 +203,7 @@ def test_what_an_exception_says_of_code_or_the_system_is_shown(error: Any, shown
         with pytest.raises(UnicodeDecodeError) as failed:
             error()
         error = failed.value
-    assert log_lines.harmless(error) == shown
+    assert log_lines.safe_message(error) == shown
 
 
 @pytest.mark.parametrize(
@@ -255,13 +255,15 @@ def test_plain_words_are_not_taken_for_secrets(said: str) -> None:
     """What stands behind the name of an error is the beginning of a sentence."""
     assert log_lines.redacted(said) == said
     code, _, message = said.partition(": ")
-    assert log_lines.harmless(EC2Error(code, message)) == said
+    assert log_lines.safe_message(EC2Error(code, message)) == said
 
 
 def test_an_error_code_is_never_taken_for_the_name_of_a_secret() -> None:
     """Whatever its message begins with; what is secret in the message itself goes."""
-    assert log_lines.harmless(EC2Error("InvalidClientTokenId", "'X' is none")) == "InvalidClientTokenId: 'X' is none"
-    assert SECRET_KEY not in log_lines.harmless(EC2Error("InvalidClientTokenId", SECRET_KEY))
+    assert (
+        log_lines.safe_message(EC2Error("InvalidClientTokenId", "'X' is none")) == "InvalidClientTokenId: 'X' is none"
+    )
+    assert SECRET_KEY not in log_lines.safe_message(EC2Error("InvalidClientTokenId", SECRET_KEY))
 
 
 def test_what_helps_an_administrator_is_not_taken_for_a_secret() -> None:
@@ -283,7 +285,7 @@ def test_no_line_of_text_is_longer_than_a_few_kilobytes(long: str) -> None:
     """The newline at its end and the priority of systemd's at its beginning have room too."""
     failed = raised(OpenNebulaRefusal("one.vm.action", 2048, long))
     line = text(event("{what} and {more}", what=long, more="the end", log_namespace=long, log_failure=failed))
-    assert all(len(each.encode()) <= log_lines.LONGEST - len("<6>\n") for each in line.split("\n"))
+    assert all(len(each.encode()) <= log_lines.MAX_LINE - len("<6>\n") for each in line.split("\n"))
     assert line.split("\n")[0].endswith(" and the end")
 
 
@@ -292,9 +294,9 @@ def test_no_object_of_json_is_longer_than_a_few_kilobytes(long: str) -> None:
     """Whichever of its values is long, or all of them; the short ones stay."""
     failed = raised(OpenNebulaRefusal("one.vm.action", 2048, long))
     given = event("{what}", what=long, another=long, third=long, short="so", log_namespace="econed", log_failure=failed)
-    line = log_lines.as_json(lambda: 1)(given)
+    line = log_lines.json_formatter(lambda: 1)(given)
     assert line is not None
-    assert len(line.encode()) <= log_lines.LONGEST_OBJECT
+    assert len(line.encode()) <= log_lines.MAX_OBJECT
     said = json.loads(line)
     assert said["short"] == "so"
     assert said["traceback"].startswith("Traceback")
@@ -308,7 +310,7 @@ def test_a_number_that_python_does_not_write_does_not_keep_a_line_from_being_wri
 
 @pytest.mark.parametrize("long", LONG, ids=ascii_name)
 def test_what_an_exception_says_is_cut_too(long: str) -> None:
-    assert len(log_lines.harmless(EC2Error("Invalid", long)).encode("utf-8", "backslashreplace")) <= 1024
+    assert len(log_lines.safe_message(EC2Error("Invalid", long)).encode("utf-8", "backslashreplace")) <= 1024
 
 
 @pytest.mark.parametrize("before", [*range(16_300, 16_400, 7), 16_384, 5, 500])
@@ -331,7 +333,7 @@ def test_causes_are_told_too_and_no_variable_of_any() -> None:
         except KeyError as cause:
             raise RuntimeError(hidden) from cause
     except RuntimeError:
-        lines = log_lines.told(Failure())
+        lines = log_lines.traceback_lines(Failure())
     assert [line.partition(":")[0] for line in lines if line.startswith(("KeyError", "RuntimeError"))] == [
         "RuntimeError",
         "KeyError",
@@ -342,13 +344,16 @@ def test_causes_are_told_too_and_no_variable_of_any() -> None:
 def test_exceptions_that_are_each_others_cause_come_to_an_end() -> None:
     first, second = ValueError(), KeyError()
     first.__cause__, second.__cause__ = second, first
-    assert len([line for line in log_lines.told(Failure(first)) if line.startswith(("ValueError", "KeyError"))]) == 2
+    assert (
+        len([line for line in log_lines.traceback_lines(Failure(first)) if line.startswith(("ValueError", "KeyError"))])
+        == 2
+    )
 
 
 def test_a_failure_without_its_traceback_is_told_all_the_same() -> None:
     failure = raised(ZeroDivisionError("division by zero"))
     failure.cleanFailure()
-    lines = log_lines.told(failure)
+    lines = log_lines.traceback_lines(failure)
     assert lines[-1] == "ZeroDivisionError: division by zero"
     assert any("in fails" in line for line in lines)
 

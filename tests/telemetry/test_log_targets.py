@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from econed.telemetry.log_targets import AppendedFile, Stream, Unfailing, is_journal
+from econed.telemetry.log_targets import AppendedFile, FallbackTarget, Stream, is_journal
 
 
 class Told:
@@ -159,7 +159,7 @@ def test_lines_of_several_processes_stay_whole(path: Path) -> None:
 
 def test_what_cannot_be_written_goes_elsewhere_after_one_complaint() -> None:
     target, elsewhere = Told(), Told()
-    log = Unfailing(target, complaint, elsewhere)
+    log = FallbackTarget(target, complaint, elsewhere)
     target.fails = True
     log.write(b"one\n")
     log.write(b"two\n")
@@ -177,7 +177,7 @@ def test_what_cannot_be_written_goes_elsewhere_after_one_complaint() -> None:
 
 def test_it_complains_anew_when_it_fails_anew() -> None:
     target, elsewhere = Told(), Told()
-    log = Unfailing(target, complaint, elsewhere)
+    log = FallbackTarget(target, complaint, elsewhere)
     for fails in (True, False, True):
         target.fails = fails
         log.write(b"x\n")
@@ -187,7 +187,7 @@ def test_it_complains_anew_when_it_fails_anew() -> None:
 def test_it_does_not_fail_where_nothing_can_be_written_at_all() -> None:
     target, elsewhere = Told(), Told()
     target.fails = elsewhere.fails = True
-    log = Unfailing(target, complaint, elsewhere)
+    log = FallbackTarget(target, complaint, elsewhere)
     log.write(b"one\n")
     log.reopen()
     log.close()
@@ -199,7 +199,7 @@ def test_a_file_that_cannot_be_opened_anew_is_the_old_one_still(path: Path) -> N
     directory = path.parent / "log"
     directory.mkdir()
     elsewhere = Told()
-    log = Unfailing(AppendedFile(str(directory / "econe.log")), complaint, elsewhere)
+    log = FallbackTarget(AppendedFile(str(directory / "econe.log")), complaint, elsewhere)
     log.write(b"one\n")
     moved = directory.rename(path.parent / "gone")
     log.reopen()
@@ -218,7 +218,7 @@ def test_a_file_that_cannot_be_opened_anew_is_the_old_one_still(path: Path) -> N
 def test_a_file_that_could_not_be_opened_is_tried_again(path: Path) -> None:
     directory = path.parent / "not-yet"
     elsewhere = Told()
-    log = Unfailing(AppendedFile(str(directory / "econe.log")), complaint, elsewhere)
+    log = FallbackTarget(AppendedFile(str(directory / "econe.log")), complaint, elsewhere)
     log.write(b"one\n")
     directory.mkdir()
     log.write(b"two\n")

@@ -105,7 +105,7 @@ def test_no_sum_goes_down_when_a_process_ends() -> None:
     kept.update(1, answering(0.1, 0.1) | series("econed_connections", 5.0))
     kept.update(2, answering(0.1) | series("econed_connections", 7.0))
     before = merged(kept.all())
-    kept.process_ended(1)
+    kept.process_exited(1)
     after = merged(kept.all())
     assert series_of(before, "econed_requests") == series_of(after, "econed_requests") == {(ACTION, "ok"): [3]}
     assert (gauge(before, "econed_connections"), gauge(after, "econed_connections")) == (12.0, 7.0)
@@ -122,14 +122,14 @@ def test_many_that_end_one_after_the_other_take_no_more_room_than_one() -> None:
     kept = ProcessSnapshots()
     for number in range(100):
         kept.update(number, answering(0.1))
-        kept.process_ended(number)
+        kept.process_exited(number)
     assert len(kept.all()) == 1
     assert series_of(merged(kept.all()), "econed_requests") == {(ACTION, "ok"): [100]}
 
 
 def test_a_process_that_ended_before_it_said_anything_counts_nothing() -> None:
     kept = ProcessSnapshots()
-    kept.process_ended(1)
+    kept.process_exited(1)
     assert merged(kept.all()) == {}
 
 
@@ -140,7 +140,7 @@ def test_every_family_is_named_also_without_a_number() -> None:
     """Whoever looks for a name finds what it is for."""
     text = exposition({})[0].decode()
     for family in FAMILIES:
-        assert f"# HELP {family.shown_as} {family.help}\n# TYPE {family.shown_as} {family.kind}\n" in text
+        assert f"# HELP {family.exposed_name} {family.help}\n# TYPE {family.exposed_name} {family.kind}\n" in text
 
 
 def test_a_label_cannot_break_out_of_its_quotes() -> None:

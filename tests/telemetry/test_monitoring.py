@@ -64,7 +64,7 @@ def test_no_alert_is_untested() -> None:
 def test_alerts_are_about_numbers_that_there_are() -> None:
     """With labels that they have; `up` is Prometheus' own."""
     labels = {"job", "instance", "le"}
-    known = {"up": labels} | {each.shown_as: {*each.labels, *labels} for each in FAMILIES}
+    known = {"up": labels} | {each.exposed_name: {*each.labels, *labels} for each in FAMILIES}
     for name, rule in alerts().items():
         used = re.findall(r"\b(up|(?:econed|process)_\w+)(?:\{(.*?)\})?", rule["expr"])
         assert used, name
@@ -101,7 +101,7 @@ def test_the_page_names_every_number_with_its_kind_and_labels() -> None:
     """No more and no fewer."""
     rows = table_of("What is counted")
     shown = [(name, kind, tuple(re.findall(r"`(\w+)`", labels))) for name, kind, labels, _ in rows]
-    assert shown == [(f"`{each.shown_as}`", each.kind, each.labels) for each in FAMILIES]
+    assert shown == [(f"`{each.exposed_name}`", each.kind, each.labels) for each in FAMILIES]
 
 
 def test_the_page_names_every_alert() -> None:

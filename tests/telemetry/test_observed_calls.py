@@ -16,7 +16,7 @@ from econed.interfaces import IOpenNebula
 from econed.sandbox.backend import SandboxBackend
 from econed.sandbox.demo_cloud import populate
 from econed.sandbox.oned import Oned
-from econed.telemetry.observed_calls import OUTCOMES, ObservedOpenNebula, Tally
+from econed.telemetry.observed_calls import OUTCOMES, CallCounter, ObservedOpenNebula
 
 
 @implementer(IOpenNebula)
@@ -127,7 +127,7 @@ def test_a_coroutine_that_is_closed_is_told_as_cancelled(watching: Watching) -> 
 
 def test_all_observers_are_told_and_an_observed_oned_can_be_observed_again(watching: Watching) -> None:
     """As it is in the daemon: one round the client of oned for the metrics, one for each request round that."""
-    first, second = Tally(), Tally()
+    first, second = CallCounter(), CallCounter()
     again = ObservedOpenNebula(watching.one, watching.clock, first, second)
     Deferred.fromCoroutine(again.call(None, "one.user.info"))
     watching.clock.advance(1)
@@ -137,7 +137,7 @@ def test_all_observers_are_told_and_an_observed_oned_can_be_observed_again(watch
 
 
 def test_a_tally_adds_up_calls_that_overlap(watching: Watching) -> None:
-    tally = Tally()
+    tally = CallCounter()
     one = ObservedOpenNebula(watching.slow, watching.clock, tally)
     for _ in range(2):
         Deferred.fromCoroutine(one.call(None, "one.vm.info")).addErrback(lambda _: None)
