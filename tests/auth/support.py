@@ -1,4 +1,4 @@
-"""What the tests of this room share: users, a directory that answers from a list, requests that botocore signed."""
+"""Shared by the tests of authentication: users, a directory over a list, and requests signed by botocore."""
 
 from __future__ import annotations
 
@@ -28,41 +28,41 @@ FORM = "application/x-www-form-urlencoded; charset=utf-8"
 @implementer(IUserDirectory)
 @dataclass
 class ListedUsers:
-    """A directory that answers from a list, and from another when it is asked to look again."""
+    """A directory over a list of users, which another list replaces on a refresh."""
 
     users: tuple[User, ...] = (ALICE,)
-    later: tuple[User, ...] | None = None
-    asked: list[tuple[str, str]] = field(default_factory=list)
-    """What was asked that costs calls to oned, and for which name."""
+    refreshed: tuple[User, ...] | None = None
+    calls: list[tuple[str, str]] = field(default_factory=list)
+    """The calls that would cost calls to oned, each with the name of the user."""
 
     def cached(self, access_key: str) -> User | None:
-        return _named(access_key, self.users)
+        return _with_name(access_key, self.users)
 
     async def confirm(self, user: User) -> User | None:
-        self.asked.append(("confirmed", user.name))
-        return _named(user.name, self.users)
+        self.calls.append(("confirm", user.name))
+        return _with_name(user.name, self.users)
 
     async def refresh(self, access_key: str) -> None:
-        self.asked.append(("look again", access_key))
-        if self.later is not None:
-            self.users = self.later
+        self.calls.append(("refresh", access_key))
+        if self.refreshed is not None:
+            self.users = self.refreshed
 
     async def find_by_subject(self, spellings: Sequence[str]) -> Sequence[User]:
         for spelling in spellings:
-            found = [user for user in self.users if spelling in user.subjects]
-            if found:
-                return found
+            users = [user for user in self.users if spelling in user.subjects]
+            if users:
+                return users
         return ()
 
 
-def _named(name: str, users: tuple[User, ...]) -> User | None:
+def _with_name(name: str, users: tuple[User, ...]) -> User | None:
     return next((user for user in users if user.name == name), None)
 
 
-def answer(
+def authenticated(
     request: SignedRequest, now: float, users: IUserDirectory | None = None, ssl_server: str | None = None
 ) -> User:
-    """Return what an `SignatureAuthenticator` makes of `request` at `now`, or raise what it raises."""
+    """Return the user that a `SignatureAuthenticator` returns for `request` at `now`, or raise what it raises."""
     clock = Clock()
     clock.rightNow = now
     authenticator = SignatureAuthenticator(users or ListedUsers(), clock, ssl_server=ssl_server)
@@ -73,12 +73,12 @@ def answer(
 def refusal(
     request: SignedRequest, now: float, users: IUserDirectory | None = None, ssl_server: str | None = None
 ) -> EC2Error:
-    """Return the error that `request` gets."""
+    """Return the error for `request`."""
     try:
-        user = answer(request, now, users, ssl_server)
+        user = authenticated(request, now, users, ssl_server)
     except EC2Error as error:
         return error
-    raise AssertionError(f"{user} was let in")
+    raise AssertionError(f"{user} was authenticated")
 
 
 def done(deferred: Deferred[Any]) -> Any:
@@ -88,13 +88,13 @@ def done(deferred: Deferred[Any]) -> Any:
     deferred.addCallbacks(results.append, failures.append)
     if failures:
         raise failures[0].value
-    assert results, "it has not fired"
+    assert results, "the Deferred has not fired"
     return results[0]
 
 
 @dataclass(frozen=True)
 class Signed:
-    """A request that botocore signed, and the time at which it did."""
+    """A request signed by botocore, and when it was signed (epoch seconds)."""
 
     request: SignedRequest
     at: float
@@ -111,7 +111,7 @@ def sign_v4(
     token: str | None = None,
     scope: tuple[str, str] = ("us-east-1", "ec2"),
 ) -> Signed:
-    """Sign as boto3 and the aws cli do: Version 4 in the Authorization header."""
+    """Sign as boto3 and the AWS CLI do: Version 4 in the Authorization header."""
     unsigned = AWSRequest(method, url, _headers(form, headers), dict(form or {}), dict(query or {}))
     unsigned = AWSRequest(method, url, _headers(form, headers), unsigned.prepare().body, dict(query or {}))
     SigV4Auth(Credentials(user.name, user.secret, token), scope[1], scope[0]).add_auth(unsigned)
@@ -148,14 +148,14 @@ def sign_v2(
     unsigned = AWSRequest(method, url, _headers(form, None), form, query)
     SigV2Auth(Credentials(user.name, user.secret, token)).add_auth(unsigned)
     request = _received(unsigned)
-    stamp = parse_qs((request.query or request.body).decode())["Timestamp"][0]
-    return Signed(request, datetime.fromisoformat(stamp).timestamp())
+    timestamp = parse_qs((request.query or request.body).decode())["Timestamp"][0]
+    return Signed(request, datetime.fromisoformat(timestamp).timestamp())
 
 
 def with_header(request: SignedRequest, name: str, *values: bytes) -> SignedRequest:
-    """Return `request` with these values of a header and no others."""
-    kept = tuple(pair for pair in request.headers if pair[0] != name)
-    return replace(request, headers=(*kept, *((name, value) for value in values)))
+    """Return `request` with exactly these values of a header."""
+    others = tuple(pair for pair in request.headers if pair[0] != name)
+    return replace(request, headers=(*others, *((name, value) for value in values)))
 
 
 def _headers(form: Mapping[str, str] | None, headers: Mapping[str, str] | None) -> dict[str, str]:
@@ -163,7 +163,7 @@ def _headers(form: Mapping[str, str] | None, headers: Mapping[str, str] | None) 
 
 
 def _received(signed: AWSRequest) -> SignedRequest:
-    """Return a request as a server receives what botocore would send."""
+    """Return the request that a server receives from botocore."""
     prepared = signed.prepare()
     url = urlsplit(prepared.url)
     body: Any = prepared.body or b""
@@ -179,5 +179,5 @@ def _received(signed: AWSRequest) -> SignedRequest:
     )
 
 
-def _seconds(stamp: str) -> float:
-    return datetime.strptime(stamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()
+def _seconds(timestamp: str) -> float:
+    return datetime.strptime(timestamp, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC).timestamp()

@@ -1,4 +1,4 @@
-"""Who is let in and who is not: every row of the table of answers, times, tampering, and secrets that change."""
+"""Authentication by signature: every row of the table of errors, validity, tampering, and changed secrets."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.auth.support import (
     ALICE,
     ListedUsers,
     Signed,
-    answer,
+    authenticated,
     presign_v4,
     refusal,
     sign_v2,
@@ -42,33 +42,33 @@ MINUTES = 60
 
 @cache
 def posted() -> Signed:
-    """Return a form signed by Version 4."""
+    """Return a form signed with Version 4."""
     return sign_v4("POST", form=DESCRIBE, token="token")
 
 
 @cache
 def presigned() -> Signed:
-    """Return a query string that holds its Version 4 signature."""
+    """Return a query string with a Version 4 signature."""
     return presign_v4(query=DESCRIBE)
 
 
 @cache
 def v2_get() -> Signed:
-    """Return a query string signed by Version 2."""
+    """Return a query string signed with Version 2."""
     return sign_v2("GET", DESCRIBE)
 
 
 @cache
 def v2_post() -> Signed:
-    """Return a form signed by Version 2."""
+    """Return a form signed with Version 2."""
     return sign_v2("POST", DESCRIBE)
 
 
-every_way = pytest.mark.parametrize("way", [posted, presigned, v2_get, v2_post])
+every_method = pytest.mark.parametrize("method", [posted, presigned, v2_get, v2_post])
 
 
 def edited(request: SignedRequest, old: bytes, new: bytes) -> SignedRequest:
-    """Return `request` with `old` replaced by `new` wherever it stands; fails if it stands nowhere."""
+    """Return `request` with every `old` replaced by `new`; fails if there is none."""
     changed = replace(
         request,
         query=request.query.replace(old, new),
@@ -142,61 +142,61 @@ ROWS: list[tuple[str, int, Callable[[], Signed], Callable[[SignedRequest], Signe
 ]
 
 
-@pytest.mark.parametrize(("code", "status", "way", "spoil"), ROWS)
-def test_each_way_to_sign_wrong_has_amazons_answer(
-    code: str, status: int, way: Callable[[], Signed], spoil: Callable[[SignedRequest], SignedRequest]
+@pytest.mark.parametrize(("code", "status", "method", "modify"), ROWS)
+def test_each_invalid_signature_gets_amazons_error(
+    code: str, status: int, method: Callable[[], Signed], modify: Callable[[SignedRequest], SignedRequest]
 ) -> None:
-    """The rows that do not depend on time."""
-    signed = way()
-    error = refusal(spoil(signed.request), signed.at)
+    """The rows of the table that do not depend on time."""
+    signed = method()
+    error = refusal(modify(signed.request), signed.at)
     assert (error.code, error.status) == (code, status)
 
 
-@every_way
-def test_who_is_asked_for_is_looked_up_only_for_a_signature_that_could_be_one(way: Callable[[], Signed]) -> None:
-    """A request that is too old costs no look at the users."""
-    signed, users = way(), ListedUsers()
+@every_method
+def test_no_user_is_looked_up_for_an_expired_signature(method: Callable[[], Signed]) -> None:
+    """The time is checked first."""
+    signed, users = method(), ListedUsers()
     refusal(signed.request, signed.at + 8 * 24 * 60 * MINUTES, users)
-    assert users.asked == []
+    assert users.calls == []
 
 
-# Time
+# Validity
 
 
-@pytest.mark.parametrize("way", [posted, v2_get, v2_post])
-@pytest.mark.parametrize("late", [-15 * MINUTES, 0, 15 * MINUTES])
-def test_a_signature_counts_15_minutes_either_way(way: Callable[[], Signed], late: float) -> None:
-    """Clocks differ: 15 minutes to the second are allowed for it."""
-    signed = way()
-    assert answer(signed.request, signed.at + late) == ALICE
+@pytest.mark.parametrize("method", [posted, v2_get, v2_post])
+@pytest.mark.parametrize("delay", [-15 * MINUTES, 0, 15 * MINUTES])
+def test_a_signature_is_valid_15_minutes_before_and_after_its_date(method: Callable[[], Signed], delay: float) -> None:
+    """To the second, to allow for clocks that differ."""
+    signed = method()
+    assert authenticated(signed.request, signed.at + delay) == ALICE
 
 
-@every_way
-@pytest.mark.parametrize("late", [-15 * MINUTES - 1, 60 * MINUTES + 1])
-def test_a_signature_from_another_time_has_expired(way: Callable[[], Signed], late: float) -> None:
-    """RequestExpired, 400, for one that is too old as for one that is too far ahead."""
-    signed = way()
-    error = refusal(signed.request, signed.at + late)
+@every_method
+@pytest.mark.parametrize("delay", [-15 * MINUTES - 1, 60 * MINUTES + 1])
+def test_a_signature_with_an_earlier_or_later_date_is_refused(method: Callable[[], Signed], delay: float) -> None:
+    """Both get RequestExpired, 400."""
+    signed = method()
+    error = refusal(signed.request, signed.at + delay)
     assert (error.code, error.status, error.message) == ("RequestExpired", 400, "Request has expired.")
 
 
-@pytest.mark.parametrize("way", [posted, v2_get, v2_post])
-def test_a_signature_has_expired_a_second_after_15_minutes(way: Callable[[], Signed]) -> None:
-    """The far edge of those that carry no expiry of their own."""
-    signed = way()
+@pytest.mark.parametrize("method", [posted, v2_get, v2_post])
+def test_a_signature_expires_after_15_minutes(method: Callable[[], Signed]) -> None:
+    """Signatures without an expiry of their own, a second later."""
+    signed = method()
     assert refusal(signed.request, signed.at + 15 * MINUTES + 1).code == "RequestExpired"
 
 
 @pytest.mark.parametrize("expires", [1, 60, 604800])
-def test_a_presigned_request_counts_until_its_own_expiry(expires: int) -> None:
-    """X-Amz-Expires, from a second to a week, without the 15 minutes' grace."""
+def test_a_presigned_request_is_valid_until_its_expiry(expires: int) -> None:
+    """X-Amz-Expires, from a second to a week, without an allowance of 15 minutes."""
     signed = presign_v4(query=DESCRIBE, expires=expires)
-    assert answer(signed.request, signed.at + expires) == ALICE
+    assert authenticated(signed.request, signed.at + expires) == ALICE
     assert refusal(signed.request, signed.at + expires + 1).code == "RequestExpired"
 
 
 def expiring(at: str) -> SignedRequest:
-    """Return a Version 2 GET, well signed, that Expires at `at`."""
+    """Return a correctly signed Version 2 GET that expires at `at`."""
     query = f"AWSAccessKeyId=alice&Expires={at}&SignatureMethod=HmacSHA256&SignatureVersion=2&Signature="
     claim = sigv2.read(SignedRequest("GET", b"/", query.encode() + b"x", (), b""))
     signature = claim.expected(ALICE.secret, Endpoint(b"h", b"/")).replace(b"+", b"%2B")
@@ -204,14 +204,14 @@ def expiring(at: str) -> SignedRequest:
 
 
 @pytest.mark.parametrize(
-    ("early", "code"), [(0, None), (24 * 60 * MINUTES, None), (-1, "RequestExpired"), (604801, "RequestExpired")]
+    ("remaining", "code"), [(0, None), (24 * 60 * MINUTES, None), (-1, "RequestExpired"), (604801, "RequestExpired")]
 )
 @pytest.mark.parametrize("at", ["2014-06-20T08:40:23Z", "2014-06-20T08:40:23", "2014-06-20T10:40:23.000%2B02:00"])
-def test_a_version_2_signature_may_expire_within_a_week(at: str, early: float, code: str | None) -> None:
-    """Expires, in the spellings of ISO 8601 that clients have, is taken to the second and up to a week ahead."""
-    now = 1403253623.0 - early
+def test_a_version_2_signature_may_expire_within_a_week(at: str, remaining: float, code: str | None) -> None:
+    """Expires, in the formats of ISO 8601 that clients send."""
+    now = 1403253623.0 - remaining
     if code is None:
-        assert answer(expiring(at), now) == ALICE
+        assert authenticated(expiring(at), now) == ALICE
     else:
         assert refusal(expiring(at), now).code == code
 
@@ -232,13 +232,13 @@ TAMPERED: list[Callable[[SignedRequest], SignedRequest]] = [
 ]
 
 
-@every_way
+@every_method
 @pytest.mark.parametrize("tamper", TAMPERED)
-def test_whatever_is_changed_on_the_way_breaks_the_signature(
-    way: Callable[[], Signed], tamper: Callable[[SignedRequest], SignedRequest]
+def test_any_change_to_a_signed_request_is_refused(
+    method: Callable[[], Signed], tamper: Callable[[SignedRequest], SignedRequest]
 ) -> None:
-    """Method, path, host, each parameter's name and value, one more, one less, another signer."""
-    signed = way()
+    """Method, path, host, name and value of a parameter, an additional, a missing parameter, another signer."""
+    signed = method()
     bob = replace(ALICE, id=3, name="bob", secret="another")
     assert refusal(tamper(signed.request), signed.at, ListedUsers((ALICE, bob))).code == "AuthFailure"
 
@@ -256,22 +256,24 @@ def test_whatever_is_changed_on_the_way_breaks_the_signature(
         lambda r: replace(r, body=r.body + b"&"),
     ],
 )
-def test_whatever_else_version_4_covers_is_covered(tamper: Callable[[SignedRequest], SignedRequest]) -> None:
-    """The signed headers, the scope, the query string beside a form, and each byte of the body."""
+def test_any_change_that_version_4_covers_is_refused(
+    tamper: Callable[[SignedRequest], SignedRequest],
+) -> None:
+    """The signed headers, the scope, the query string of a form, and each byte of the body."""
     signed = posted()
     assert refusal(tamper(signed.request), signed.at).code == "AuthFailure"
 
 
 @given(st.data())
-def test_a_byte_changed_is_refused_unless_nothing_else_is_read(data: st.DataObject) -> None:
-    """Whatever byte of a request's parameters becomes another: it is not let in, or the same parameters are read."""
+def test_a_changed_byte_is_refused_unless_the_parameters_stay_the_same(data: st.DataObject) -> None:
+    """For any byte of the parameters."""
     signed = data.draw(st.sampled_from([posted(), presigned(), v2_get(), v2_post()]))
     request = signed.request
     raw = bytearray(request.body or request.query)
     raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
     changed = replace(request, body=bytes(raw)) if request.body else replace(request, query=bytes(raw))
     try:
-        answer(changed, signed.at)
+        authenticated(changed, signed.at)
     except EC2Error:
         return
     assert sorted((*changed.query_pairs, *changed.form_pairs)) == sorted((*request.query_pairs, *request.form_pairs))
@@ -280,7 +282,7 @@ def test_a_byte_changed_is_refused_unless_nothing_else_is_read(data: st.DataObje
 # Users
 
 
-@every_way
+@every_method
 @pytest.mark.parametrize(
     "user",
     [
@@ -292,9 +294,9 @@ def test_a_byte_changed_is_refused_unless_nothing_else_is_read(data: st.DataObje
         None,
     ],
 )
-def test_all_who_may_not_sign_get_one_answer(way: Callable[[], Signed], user: Any) -> None:
-    """Disabled, without a secret by their driver, with another secret, or not there at all: nothing tells which."""
-    signed = way()
+def test_all_users_who_may_not_sign_get_the_same_error(method: Callable[[], Signed], user: Any) -> None:
+    """Disabled, of a driver without a secret, with another secret, or nonexistent."""
+    signed = method()
     error = refusal(signed.request, signed.at, ListedUsers((user,) if user else ()))
     assert (error.code, error.status, error.message) == (
         "AuthFailure",
@@ -304,74 +306,74 @@ def test_all_who_may_not_sign_get_one_answer(way: Callable[[], Signed], user: An
 
 
 @pytest.mark.parametrize("secret", ["", DUMMY_SECRET])
-def test_no_secret_and_the_stand_in_for_it_let_nobody_in(secret: str) -> None:
-    """Nobody can sign for a user without a password, or for one who is not there, with what stands in for a secret."""
-    nobody = replace(ALICE, secret="")
+def test_the_empty_secret_and_the_dummy_secret_authenticate_nobody(secret: str) -> None:
+    """Neither as a user without a password nor as a nonexistent user."""
+    without_secret = replace(ALICE, secret="")
     signed = sign_v4("POST", form=DESCRIBE, user=replace(ALICE, secret=secret))
-    assert refusal(signed.request, signed.at, ListedUsers((nobody,))).code == "AuthFailure"
+    assert refusal(signed.request, signed.at, ListedUsers((without_secret,))).code == "AuthFailure"
     assert refusal(signed.request, signed.at, ListedUsers(())).code == "AuthFailure"
 
 
 @pytest.mark.parametrize("driver", ["core", "public"])
-def test_users_of_core_and_public_are_let_in(driver: str) -> None:
-    """The drivers whose PASSWORD is a secret."""
+def test_users_of_the_drivers_core_and_public_may_sign(driver: str) -> None:
+    """Their PASSWORD is a secret."""
     user = replace(ALICE, driver=driver)
     signed = posted()
-    assert answer(signed.request, signed.at, ListedUsers((user,))) == user
+    assert authenticated(signed.request, signed.at, ListedUsers((user,))) == user
 
 
-def test_a_changed_password_is_looked_up_once_and_taken() -> None:
-    """When a signature does not match, users are looked at again."""
+def test_a_changed_password_is_accepted_after_a_refresh() -> None:
+    """A signature that does not match causes one."""
     changed = replace(ALICE, secret="new")
     signed = sign_v4("POST", form=DESCRIBE, user=changed)
-    users = ListedUsers((ALICE,), later=(changed,))
-    assert answer(signed.request, signed.at, users) == changed
-    assert users.asked == [("look again", "alice"), ("confirmed", "alice")]
+    users = ListedUsers((ALICE,), refreshed=(changed,))
+    assert authenticated(signed.request, signed.at, users) == changed
+    assert users.calls == [("refresh", "alice"), ("confirm", "alice")]
 
 
-def test_an_enabled_user_is_looked_up_once_and_taken() -> None:
-    """The same for a user who was disabled a moment ago."""
-    users = ListedUsers((replace(ALICE, enabled=False),), later=(ALICE,))
+def test_an_enabled_user_is_accepted_after_a_refresh() -> None:
+    """The cached user is disabled."""
+    users = ListedUsers((replace(ALICE, enabled=False),), refreshed=(ALICE,))
     signed = posted()
-    assert answer(signed.request, signed.at, users) == ALICE
+    assert authenticated(signed.request, signed.at, users) == ALICE
 
 
-@pytest.mark.parametrize("later", [(), (replace(ALICE, secret="new"),), (replace(ALICE, enabled=False),)])
-def test_a_wrong_signature_stays_wrong_when_the_user_changed(later: tuple[Any, ...]) -> None:
-    """Removed, with yet another secret, or disabled meanwhile."""
+@pytest.mark.parametrize("refreshed", [(), (replace(ALICE, secret="new"),), (replace(ALICE, enabled=False),)])
+def test_a_wrong_signature_is_refused_also_after_a_refresh(refreshed: tuple[Any, ...]) -> None:
+    """The user was removed, has a third secret, or was disabled meanwhile."""
     signed = sign_v4("POST", form=DESCRIBE, user=replace(ALICE, secret="wrong"))
-    assert refusal(signed.request, signed.at, ListedUsers((ALICE,), later=later)).code == "AuthFailure"
+    assert refusal(signed.request, signed.at, ListedUsers((ALICE,), refreshed=refreshed)).code == "AuthFailure"
 
 
-def test_a_right_signature_asks_only_whether_its_user_is_still_as_known() -> None:
-    """Only what does not match is looked up anew."""
+def test_a_correct_signature_only_confirms_its_user() -> None:
+    """A refresh is for signatures that do not match."""
     users, signed = ListedUsers(), posted()
-    answer(signed.request, signed.at, users)
-    assert users.asked == [("confirmed", "alice")]
+    authenticated(signed.request, signed.at, users)
+    assert users.calls == [("confirm", "alice")]
 
 
-@pytest.mark.parametrize("confirmed", [(), (replace(ALICE, secret="new"),), (replace(ALICE, enabled=False),)])
-def test_a_signature_by_what_was_known_counts_only_while_oned_says_the_same(confirmed: tuple[Any, ...]) -> None:
-    """A user who was removed or disabled, or whose secret is another one now, is not let in by what a cache says."""
+@pytest.mark.parametrize("current", [(), (replace(ALICE, secret="new"),), (replace(ALICE, enabled=False),)])
+def test_a_signature_that_matches_an_outdated_user_is_refused(current: tuple[Any, ...]) -> None:
+    """The user was removed or disabled, or has a new secret since."""
 
     class Stale(ListedUsers):
         def cached(self, access_key: str) -> User | None:
             return ALICE
 
     signed = posted()
-    assert refusal(signed.request, signed.at, Stale(confirmed)).code == "AuthFailure"
+    assert refusal(signed.request, signed.at, Stale(current)).code == "AuthFailure"
 
 
 @contextmanager
-def digests_counted() -> Iterator[list[int]]:
-    """Have every call of `hmac.digest` counted, by the interpreter."""
+def counting_digests() -> Iterator[list[int]]:
+    """Count the calls of `hmac.digest`, by the interpreter's profiler."""
     digests: list[int] = []
 
-    def seen(frame: FrameType, event: str, _: object) -> None:
+    def profile(frame: FrameType, event: str, _: object) -> None:
         if event == "call" and frame.f_code is hmac.digest.__code__:
             digests.append(1)
 
-    sys.setprofile(seen)
+    sys.setprofile(profile)
     try:
         yield digests
     finally:
@@ -392,27 +394,27 @@ SIGNERS = [
 @pytest.mark.parametrize("ssl_server", [None, "https://cloud.example.com/ec2"])
 @pytest.mark.parametrize("version", ["v4", "v4 presigned", "v2"])
 @pytest.mark.parametrize("user", SIGNERS)
-def test_a_failed_signature_costs_the_same_digests_and_questions_whoever_is_named(
+def test_a_failed_signature_costs_the_same_digests_and_calls_for_any_user(
     user: User | None, version: str, ssl_server: str | None
 ) -> None:
-    """Twice one chain of HMACs for each endpoint, and one look, whether there is such a user or not, and may sign."""
+    """Two chains of HMACs for each endpoint, and one refresh, whether or not the user exists and may sign."""
     stranger = replace(ALICE, secret="wrong")
-    ways = {
+    signers = {
         "v4": lambda: sign_v4("POST", form=DESCRIBE, user=stranger),
         "v4 presigned": lambda: presign_v4(query=DESCRIBE, user=stranger),
         "v2": lambda: sign_v2("GET", DESCRIBE, user=stranger),
     }
-    signed = ways[version]()
+    signed = signers[version]()
     users = ListedUsers(() if user is None else (user,))
-    with digests_counted() as digests:
+    with counting_digests() as digests:
         assert refusal(signed.request, signed.at, users, ssl_server).code == "AuthFailure"
     endpoints = len(Endpoints(ssl_server).candidates(signed.request))
     assert sum(digests) == 2 * endpoints * (1 if version == "v2" else 5)
-    assert users.asked == [("look again", "alice")]
+    assert users.calls == [("refresh", "alice")]
 
 
-def test_when_oned_does_not_answer_nobody_is_told_anything_of_the_caller() -> None:
-    """The error of the directory passes through, to be answered as Unavailable, for a right signature and for none."""
+def test_while_oned_is_unavailable_errors_do_not_depend_on_the_user() -> None:
+    """The error of the directory is raised for correct and for wrong signatures, and becomes Unavailable."""
 
     class Down(ListedUsers):
         async def confirm(self, user: User) -> User | None:
@@ -424,20 +426,20 @@ def test_when_oned_does_not_answer_nobody_is_told_anything_of_the_caller() -> No
     signed = posted()
     for users in (Down(), Down((replace(ALICE, secret="another"),)), Down(())):
         with pytest.raises(OpenNebulaUnavailable):
-            answer(signed.request, signed.at, users)
+            authenticated(signed.request, signed.at, users)
 
 
-def test_the_lists_of_these_tests_are_directories() -> None:
-    """They keep the interface."""
+def test_the_directory_of_these_tests_provides_its_interface() -> None:
+    """`IUserDirectory`."""
     assert verifyObject(IUserDirectory, ListedUsers())
 
 
-def test_a_bad_ssl_server_is_refused_at_once() -> None:
-    """Not when the first request comes."""
+def test_an_invalid_ssl_server_is_refused_by_the_constructor() -> None:
+    """Not at the first request."""
     with pytest.raises(ValueError, match="not an http or https URL"):
         SignatureAuthenticator(ListedUsers(), Clock(), ssl_server="cloud.example.com")
 
 
-def test_secrets_do_not_show() -> None:
-    """A user in a log or a traceback is shown without his secret."""
+def test_the_repr_of_a_user_does_not_contain_the_secret() -> None:
+    """It may be in a log or a traceback."""
     assert ALICE.secret not in repr(ALICE)

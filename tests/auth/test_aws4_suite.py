@@ -1,4 +1,4 @@
-"""The public test suite of Signature Version 4: each request gives the canonical request and the signature there."""
+"""The public test suite of Signature Version 4: canonical requests, strings to sign and signatures are the suite's."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from econed.auth.endpoints import Endpoint
 from econed.errors import EC2Error
 from econed.user import User
 from econed.wire.signed_request import SignedRequest
-from tests.auth.support import ListedUsers, answer, refusal
+from tests.auth.support import ListedUsers, authenticated, refusal
 
 SUITE = Path(__file__).parent.parent / "data" / "aws4_testsuite"
 CASES = sorted(path.with_suffix("") for path in SUITE.rglob("*.req"))
 SECRET = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
 NOW = 1440938160.0  # 2015-08-30T12:36:00Z
 EXAMPLE = User(id=7, name="AKIDEXAMPLE", gid=1, groups=(1,), secret=SECRET, driver="public", enabled=True)
-SAME_NAME_TWICE = {"get-vanilla-query-order-key", "get-vanilla-query-order-value"}
+WITH_DUPLICATES = {"get-vanilla-query-order-key", "get-vanilla-query-order-value"}
 
 each_case = pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 
 
-def test_all_of_the_suite_is_here() -> None:
-    """The suite has 34 requests."""
+def test_the_suite_is_complete() -> None:
+    """It has 34 requests."""
     assert len(CASES) == 34
 
 
 @each_case
-def test_canonical_request_string_to_sign_and_signature_are_the_suites(case: Path) -> None:
-    """Each of the three steps gives, byte for byte, what the suite's files say."""
+def test_canonical_request_string_to_sign_and_signature_match_the_suite(case: Path) -> None:
+    """The results of the three steps are identical to the suite's files."""
     claim = sigv4.read_header(request_of(case))
     endpoint = Endpoint(b"example.amazonaws.com", claim.request.path)
 
@@ -43,40 +43,40 @@ def test_canonical_request_string_to_sign_and_signature_are_the_suites(case: Pat
 
 
 @each_case
-def test_the_suites_signatures_are_let_in(case: Path) -> None:
-    """Each request authenticates its signer, but for those whose parameters could be swapped unseen."""
+def test_the_signatures_of_the_suite_are_accepted(case: Path) -> None:
+    """Except for requests with duplicate parameters, which could be swapped without changing the signature."""
     users = ListedUsers((EXAMPLE,))
-    if case.name in SAME_NAME_TWICE:
+    if case.name in WITH_DUPLICATES:
         assert refusal(request_of(case), NOW, users).code == "InvalidParameterValue"
     else:
-        assert answer(request_of(case), NOW, users) == EXAMPLE
+        assert authenticated(request_of(case), NOW, users) == EXAMPLE
 
 
 @each_case
-def test_the_suites_signatures_need_the_suites_secret(case: Path) -> None:
-    """With another secret not one of them is let in."""
+def test_the_signatures_of_the_suite_are_refused_for_another_secret(case: Path) -> None:
+    """The secret in lower case."""
     users = ListedUsers((User(7, EXAMPLE.name, 1, (1,), SECRET.lower(), "public", True),))
     with pytest.raises(EC2Error):
-        answer(request_of(case), NOW, users)
+        authenticated(request_of(case), NOW, users)
 
 
 def read(case: Path, suffix: str) -> bytes:
-    """Return a file of a case."""
+    """Return the contents of a file of a case."""
     return case.with_name(case.name + suffix).read_bytes()
 
 
 def request_of(case: Path) -> SignedRequest:
-    """Return the signed request of a case: .sreq, with the Authorization of .authz (one .sreq has another)."""
+    """Return the request in .sreq with the Authorization in .authz (one .sreq has a different one)."""
     head, _, body = read(case, ".sreq").partition(b"\n\n")
     line, *lines = head.split(b"\n")
     method, _, target = line.removesuffix(b" HTTP/1.1").partition(b" ")
     path, _, query = target.partition(b"?")
     headers: list[tuple[str, bytes]] = []
-    for each in lines:
-        if each.startswith(b" "):  # a value that goes on, as HTTP/1.0 allowed
-            headers[-1] = (headers[-1][0], headers[-1][1] + b" " + each)
+    for header in lines:
+        if header.startswith(b" "):  # a continuation line, as HTTP/1.0 permitted
+            headers[-1] = (headers[-1][0], headers[-1][1] + b" " + header)
         else:
-            name, _, value = each.partition(b":")
+            name, _, value = header.partition(b":")
             headers.append((name.decode().lower(), value))
     unsigned = tuple(pair for pair in headers if pair[0] != "authorization")
     return SignedRequest(method.decode(), path, query, (*unsigned, ("authorization", read(case, ".authz"))), body)

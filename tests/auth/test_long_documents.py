@@ -1,4 +1,4 @@
-"""Users who make their own document long keep nobody else out; over real sockets, by the real client of oned."""
+"""Users with a long document do not affect other users; over real sockets, with the real client of oned."""
 
 from __future__ import annotations
 
@@ -30,33 +30,33 @@ MIB = 1024 * 1024
 
 @dataclass
 class Zone:
-    """An oned on a socket, and the way of one process to it."""
+    """An oned on a socket, and the client of one process."""
 
     oned: Oned
     one: XMLRPCBackend
     clock: Clock
 
     def lengthen(self, name: str, size: int) -> None:
-        """Make the document of a user `size` bytes longer, as the user themselves can with `oneuser update`."""
+        """Make the document of a user `size` bytes longer, as users themselves can with `oneuser update`."""
         token = self.oned.oneadmin
-        user = next(each for each in self.oned.cloud.users if each.name == name)
+        user = next(user for user in self.oned.cloud.users if user.name == name)
         for number in range(-(-size // MIB)):
             succeeded, *_ = self.oned.execute("one.user.update", token, user.id, f'A{number}="{"x" * MIB}"', 1)
             assert succeeded
 
-    async def lets_in(self, directory: UserDirectory, name: str) -> User | None:
-        """Return who is found by a name, as an authenticator looks for them."""
+    async def find(self, directory: UserDirectory, name: str) -> User | None:
+        """Return the user with this name, looked up as by an authenticator."""
         for _ in range(2):
-            known = directory.cached(name)
-            if known is not None and (confirmed := await directory.confirm(known)) is not None:
-                return confirmed
+            cached = directory.cached(name)
+            if cached is not None and (current := await directory.confirm(cached)) is not None:
+                return current
             await directory.refresh(name)
         return None
 
 
 @pytest_twisted.async_yield_fixture
 async def zone() -> AsyncIterator[Zone]:
-    """Return a cloud with alice, bob and three users who are up to no good."""
+    """Return a cloud with alice, bob and three malicious users."""
     from twisted.internet import reactor as installed
 
     reactor: Any = installed
@@ -66,48 +66,48 @@ async def zone() -> AsyncIterator[Zone]:
     populate(oned, users=tuple((name, f"{name}pw") for name in ("alice", "bob", "mallory", "trudy", "eve")))
     port = reactor.listenTCP(0, Site(SandboxResource(oned)), interface="127.0.0.1")
 
-    async def at_once(work: Callable[[], T]) -> T:
+    async def run_now(work: Callable[[], T]) -> T:
         return work()
 
     url = f"http://127.0.0.1:{port.getHost().port}/RPC2"
     name, _, password = oned.serveradmin.partition(":")
     proxy = OnedProxy(reactor, url, oned_endpoint(reactor, url), CallLimits().reply_bytes)
-    one = XMLRPCBackend(proxy, name, PasswordKey(password), clock, at_once, now=clock.seconds)
+    one = XMLRPCBackend(proxy, name, PasswordKey(password), clock, run_now, now=clock.seconds)
     yield Zone(oned, one, clock)
     await maybeDeferred(port.stopListening)
 
 
 @pytest_twisted.ensureDeferred
-async def test_documents_too_long_to_be_read_keep_only_their_users_out(zone: Zone) -> None:
-    """A process that knows everybody, and one that is new, let all others in, users who are new too."""
-    before = UserDirectory(zone.one, zone.clock)
-    assert await zone.lets_in(before, "alice") is not None
+async def test_documents_that_are_too_long_affect_only_their_users(zone: Zone) -> None:
+    """With a filled and with an empty cache, also for new users."""
+    filled = UserDirectory(zone.one, zone.clock)
+    assert await zone.find(filled, "alice") is not None
     for name in ("mallory", "trudy", "eve"):
         zone.lengthen(name, MAX_USER_POOL // 3 + MIB)
     zone.clock.advance(USER_MAX_AGE)
     zone.oned.execute("one.user.allocate", zone.oned.oneadmin, "newcomer", "newcomerpw", "core", [])
-    for directory in (before, UserDirectory(zone.one, zone.clock)):
+    for directory in (filled, UserDirectory(zone.one, zone.clock)):
         logged = len(zone.oned.calls)
-        found = {name: await zone.lets_in(directory, name) for name in ("alice", "bob", "newcomer", "mallory")}
-        assert {name for name, user in found.items() if user is not None} == {"alice", "bob", "newcomer"}
+        users = {name: await zone.find(directory, name) for name in ("alice", "bob", "newcomer", "mallory")}
+        assert {name for name, user in users.items() if user is not None} == {"alice", "bob", "newcomer"}
         calls = [call.method for call in list(zone.oned.calls)[logged:]]
         assert len(calls) < 20
-    user = next(each for each in zone.oned.cloud.users if each.name == "mallory")
+    user = next(user for user in zone.oned.cloud.users if user.name == "mallory")
     zone.oned.execute("one.user.update", zone.oned.oneadmin, user.id, "", 0)
     zone.clock.advance(60)
-    assert await zone.lets_in(before, "mallory") is not None
+    assert await zone.find(filled, "mallory") is not None
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_long_document_costs_who_tries_unknown_names_no_more_than_a_short_one(zone: Zone) -> None:
-    """Once everybody is known their documents are not read whole again, whatever names strangers try."""
+async def test_a_long_document_does_not_increase_the_calls_for_unknown_names(zone: Zone) -> None:
+    """Once the cache is filled the whole pool is not read again, whatever names strangers send."""
     directory = UserDirectory(zone.one, zone.clock)
-    assert await zone.lets_in(directory, "alice") is not None
+    assert await zone.find(directory, "alice") is not None
     zone.lengthen("mallory", MAX_USER + MIB)
     logged = len(zone.oned.calls)
     for number in range(20):
         zone.clock.advance(1)
-        assert await zone.lets_in(directory, f"stranger-{number}") is None
+        assert await zone.find(directory, f"stranger-{number}") is None
     calls = [call.method for call in list(zone.oned.calls)[logged:]]
     assert "one.userpool.info" not in calls
     assert calls.count("one.grouppool.info") == 10
@@ -115,10 +115,10 @@ async def test_a_long_document_costs_who_tries_unknown_names_no_more_than_a_shor
 
 @pytest.mark.parametrize("method", ["one.user.info", "one.userpool.info"])
 @pytest_twisted.ensureDeferred
-async def test_a_document_within_the_bounds_is_read(zone: Zone, method: str) -> None:
-    """As long as it may be: nobody is kept out by what econed itself keeps on them."""
+async def test_a_document_within_the_limits_is_read(zone: Zone, method: str) -> None:
+    """At its maximum length: what econed itself stores in a document must not lock its user out."""
     zone.lengthen("mallory", MAX_USER - MIB)
-    mallory = next(each for each in zone.oned.cloud.users if each.name == "mallory")
+    mallory = next(user for user in zone.oned.cloud.users if user.name == "mallory")
     names: list[str] = []
     if method == "one.user.info":
         names.append((await Session(zone.one, None).user_by_id(mallory.id)).name)

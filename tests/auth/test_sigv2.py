@@ -1,4 +1,4 @@
-"""Signature Version 2: known answers, what libcloud and botocore sign, and what it cannot cover."""
+"""Signature Version 2: known signatures, requests of libcloud and botocore, and what it cannot cover."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from econed.auth import sigv2
 from econed.auth.endpoints import Endpoint
 from econed.auth.signature import Validity
 from econed.wire.signed_request import SignedRequest
-from tests.auth.support import ALICE, answer, refusal, sign_v2
+from tests.auth.support import ALICE, authenticated, refusal, sign_v2
 
 KNOWN_TIME = 1403253623.0  # 2014-06-20T08:40:23Z
-NOWHERE = Endpoint(b"", b"/")
+ROOT = Endpoint(b"", b"/")
 DESCRIBE = {"Action": "DescribeInstances", "Version": "2013-10-15"}
 
 
-def test_parameters_alone_give_the_known_signature() -> None:
-    """The known answer for one parameter, access key foo and secret bar."""
+def test_parameters_have_the_known_signature() -> None:
+    """The signature of a single parameter with the secret bar."""
     claim = sigv2.SigV2Claim("POST", "foo", (("Foo", "✓"),), "sha256", b"", Validity.around(KNOWN_TIME))
-    assert claim.expected("bar", NOWHERE) == b"VCtWuwaOL0yMffAT8W4y0AFW3W4KUykBqah9S40rB+Q="
+    assert claim.expected("bar", ROOT) == b"VCtWuwaOL0yMffAT8W4y0AFW3W4KUykBqah9S40rB+Q="
 
 
-def test_a_signed_form_gives_the_known_signature() -> None:
-    """The known answer for a whole form, the same access key and secret."""
+def test_a_form_has_the_known_signature() -> None:
+    """The signature of a whole form with the same secret."""
     form = (
         b"Foo=%E2%9C%93&AWSAccessKeyId=foo&SignatureMethod=HmacSHA256&SignatureVersion=2"
         b"&Timestamp=2014-06-20T08%3A40%3A23Z&Signature=Tiecw%2Bt51tok4dTT8B4bg47zxHEM%2FKcD55f2%2Fx6K22o%3D"
     )
     request = SignedRequest("POST", b"/", b"", (), form)
-    assert sigv2.read(request).expected("bar", NOWHERE) == b"Tiecw+t51tok4dTT8B4bg47zxHEM/KcD55f2/x6K22o="
+    assert sigv2.read(request).expected("bar", ROOT) == b"Tiecw+t51tok4dTT8B4bg47zxHEM/KcD55f2/x6K22o="
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
 @pytest.mark.parametrize(
-    "more",
+    "parameters",
     [
         {},
         {"Tag.1.Key": "name", "Tag.1.Value": "a b+c/d=e&f%20;g~h*i"},
@@ -48,14 +48,14 @@ def test_a_signed_form_gives_the_known_signature() -> None:
         {"B": "1", "a": "2", "A": "3", "A.10": "4", "A.2": "5", "A-1": "6", "A_1": "7"},
     ],
 )
-def test_what_botocore_signs_is_let_in(method: str, more: dict[str, str]) -> None:
-    """Query strings and forms, with every kind of character, as botocore's Version 2 signer makes them."""
-    signed = sign_v2(method, {**DESCRIBE, **more}, token="a session token")
-    assert answer(signed.request, signed.at) == ALICE
+def test_requests_signed_by_botocore_are_accepted(method: str, parameters: dict[str, str]) -> None:
+    """Query strings and forms with all kinds of characters."""
+    signed = sign_v2(method, {**DESCRIBE, **parameters}, token="a session token")
+    assert authenticated(signed.request, signed.at) == ALICE
 
 
-def made_by_hand(digest: str, host: bytes, path: bytes = b"/") -> SignedRequest:
-    """Return a GET as the Perl and Ruby clients make it, signed for `host` and `path`, sent to port 4567."""
+def signed_manually(digest: str, host: bytes, path: bytes = b"/") -> SignedRequest:
+    """Return a GET as the Perl and Ruby clients send it: signed for `host` and `path`, sent to port 4567."""
     query = (
         b"AWSAccessKeyId=alice&Action=DescribeImages&SignatureMethod=" + digest.encode() + b"&SignatureVersion=2"
         b"&Timestamp=2014-06-20T08%3A40%3A23Z&Version=2013-10-15"
@@ -69,33 +69,33 @@ def made_by_hand(digest: str, host: bytes, path: bytes = b"/") -> SignedRequest:
 
 @pytest.mark.parametrize("digest", ["HmacSHA1", "HmacSHA256"])
 @pytest.mark.parametrize("host", [b"cloud.example.com:4567", b"cloud.example.com"])
-def test_both_hashes_are_taken_with_and_without_the_port(digest: str, host: bytes) -> None:
-    """The host is signed in lower case; boto 2 and the Perl clients leave out the port that they send."""
-    assert answer(made_by_hand(digest, host), KNOWN_TIME) == ALICE
+def test_both_hashes_are_accepted_with_and_without_the_port(digest: str, host: bytes) -> None:
+    """The host is signed in lower case; boto 2 and the Perl clients omit the port that they send."""
+    assert authenticated(signed_manually(digest, host), KNOWN_TIME) == ALICE
 
 
 def test_a_plus_sign_in_the_query_string_is_a_space() -> None:
-    """Libcloud sends spaces so, and signs %20."""
+    """Libcloud sends it and signs %20."""
     signed = sign_v2("GET", {**DESCRIBE, "Tag.1.Value": "two words"})
     request = replace(signed.request, query=signed.request.query.replace(b"two%20words", b"two+words"))
     assert b"two+words" in request.query
-    assert answer(request, signed.at) == ALICE
+    assert authenticated(request, signed.at) == ALICE
 
 
-def test_the_other_place_for_parameters_must_be_empty() -> None:
-    """A query string beside a signed form, and a form beside a signed query string, would not be covered."""
-    posted, got = sign_v2("POST", DESCRIBE), sign_v2("GET", DESCRIBE)
-    assert refusal(replace(posted.request, query=b"DryRun=true"), posted.at).code == "IncompleteSignature"
-    assert refusal(replace(got.request, body=b"DryRun=true"), got.at).code == "IncompleteSignature"
+def test_parameters_in_both_query_string_and_form_are_refused() -> None:
+    """The signature covers only the query string or the form."""
+    in_form, in_query = sign_v2("POST", DESCRIBE), sign_v2("GET", DESCRIBE)
+    assert refusal(replace(in_form.request, query=b"DryRun=true"), in_form.at).code == "IncompleteSignature"
+    assert refusal(replace(in_query.request, body=b"DryRun=true"), in_query.at).code == "IncompleteSignature"
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_a_parameter_given_twice_is_refused(method: str) -> None:
-    """Sorted for the signature, two of one name could be swapped unseen."""
+def test_duplicate_parameters_are_refused(method: str) -> None:
+    """They are sorted for the signature, so swapping them would not change it."""
     signed = sign_v2(method, DESCRIBE)
-    twice = replace(
+    with_duplicate = replace(
         signed.request,
         query=signed.request.query and signed.request.query + b"&Action=TerminateInstances",
         body=signed.request.body and signed.request.body + b"&Action=TerminateInstances",
     )
-    assert refusal(twice, signed.at).code == "InvalidParameterValue"
+    assert refusal(with_duplicate, signed.at).code == "InvalidParameterValue"

@@ -1,4 +1,4 @@
-"""Signature Version 4 as clients make it: in header and query string, with odd scopes, names, dates and bodies."""
+"""Signature Version 4 of clients: in header and query string, with unusual scopes, names, dates and bodies."""
 
 from __future__ import annotations
 
@@ -15,40 +15,40 @@ from econed.auth import sigv4
 from econed.auth.endpoints import Endpoint
 from econed.errors import EC2Error
 from econed.wire.signed_request import SignedRequest
-from tests.auth.support import ALICE, ListedUsers, Signed, answer, presign_v4, refusal, sign_v4, with_header
+from tests.auth.support import ALICE, ListedUsers, Signed, authenticated, presign_v4, refusal, sign_v4, with_header
 
 DESCRIBE = {"Action": "DescribeInstances", "Version": "2016-11-15"}
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
-TEXTS = st.dictionaries(TEXT.map("Name{}".format), TEXT).map(lambda more: {**more, **DESCRIBE})
+TEXTS = st.dictionaries(TEXT.map("Name{}".format), TEXT).map(lambda parameters: {**parameters, **DESCRIBE})
 
 
 @given(TEXTS)
-def test_any_form_that_botocore_signs_is_let_in(form: dict[str, str]) -> None:
-    """boto3 and the aws cli: POST of a form."""
+def test_any_form_signed_by_botocore_is_accepted(form: dict[str, str]) -> None:
+    """As boto3 and the AWS CLI send it."""
     signed = sign_v4("POST", form=form)
-    assert answer(signed.request, signed.at) == ALICE
+    assert authenticated(signed.request, signed.at) == ALICE
 
 
 @given(TEXTS)
-def test_any_query_string_that_botocore_signs_is_let_in(query: dict[str, str]) -> None:
-    """GET, with names and values of every kind of character."""
+def test_any_query_string_signed_by_botocore_is_accepted(query: dict[str, str]) -> None:
+    """With all kinds of characters."""
     signed = sign_v4("GET", query=query)
-    assert answer(signed.request, signed.at) == ALICE
+    assert authenticated(signed.request, signed.at) == ALICE
 
 
 @given(TEXTS)
-def test_any_query_string_that_botocore_presigns_is_let_in(query: dict[str, str]) -> None:
-    """The signature in the query string."""
+def test_any_query_string_presigned_by_botocore_is_accepted(query: dict[str, str]) -> None:
+    """The signature is in the query string."""
     signed = presign_v4(query=query)
-    assert answer(signed.request, signed.at) == ALICE
+    assert authenticated(signed.request, signed.at) == ALICE
 
 
 @pytest.mark.parametrize(
     "signed", [sign_v4("POST", form=DESCRIBE, token="token//=="), presign_v4(query=DESCRIBE, token="t")]
 )
-def test_a_session_token_is_covered_and_means_nothing(signed: Signed) -> None:
-    """X-Amz-Security-Token, in a header or in the query string, is part of what is signed."""
-    assert answer(signed.request, signed.at) == ALICE
+def test_a_session_token_is_covered_and_otherwise_ignored(signed: Signed) -> None:
+    """X-Amz-Security-Token in a header or in the query string is signed."""
+    assert authenticated(signed.request, signed.at) == ALICE
 
 
 @pytest.mark.parametrize(
@@ -67,14 +67,14 @@ def test_a_session_token_is_covered_and_means_nothing(signed: Signed) -> None:
         (("x" * 200, "ec2"), None),
     ],
 )
-def test_the_region_of_the_scope_is_told_where_it_can_be_one(
+def test_the_region_of_the_scope_is_returned_if_it_can_be_one(
     sign: Callable[[tuple[str, str]], Signed], scope: tuple[str, str], region: str | None
 ) -> None:
-    """For the service ec2 alone: what boto 2 makes up out of a host is no region that anybody would look for."""
+    """For the service ec2 only: what boto 2 derives from a host is not a region."""
     assert sigv4.signed_region(sign(scope).request) == region
 
 
-def test_a_request_without_a_signature_of_version_4_names_no_region() -> None:
+def test_a_request_without_a_version_4_signature_has_no_region() -> None:
     signed = sign_v4("POST", form=DESCRIBE)
     headers = (b"Basic YTpi", b"AWS4-HMAC-SHA256 Credential=", b"AWS4-HMAC-SHA256 Credential=a/b/c,SignedHeaders=host")
     for header in headers:
@@ -82,57 +82,57 @@ def test_a_request_without_a_signature_of_version_4_names_no_region() -> None:
 
 
 @pytest.mark.parametrize("scope", [("0", "127"), ("localhost", "localhost"), ("ONE", "ec2"), ("eu west", "größe")])
-def test_any_region_and_service_may_be_signed_for(scope: tuple[str, str]) -> None:
-    """The client library boto 2 takes them out of the host, so that 127.0.0.1 is region 0 of the service 127."""
+def test_any_region_and_service_is_accepted(scope: tuple[str, str]) -> None:
+    """Boto 2 derives them from the host, so that 127.0.0.1 is region 0 of the service 127."""
     signed = sign_v4("POST", form=DESCRIBE, scope=scope)
-    assert answer(signed.request, signed.at) == ALICE
+    assert authenticated(signed.request, signed.at) == ALICE
 
 
 @pytest.mark.parametrize(
     "name", ["a/b", "a,b=c", "Signature=x", "x,SignedHeaders", "with space", "größe", "日本", "user@example.com"]
 )
 @pytest.mark.parametrize("presigned", [False, True], ids=["header", "query"])
-def test_a_users_name_may_be_odd(name: str, presigned: bool) -> None:
-    """Slashes, commas, equals signs, spaces and letters beyond ASCII in an access key."""
+def test_user_names_may_contain_special_characters(name: str, presigned: bool) -> None:
+    """Slashes, commas, equals signs, spaces and non-ASCII letters in an access key."""
     user = replace(ALICE, name=name)
     signed = presign_v4(query=DESCRIBE, user=user) if presigned else sign_v4("POST", form=DESCRIBE, user=user)
-    assert answer(signed.request, signed.at, ListedUsers((user,))) == user
+    assert authenticated(signed.request, signed.at, ListedUsers((user,))) == user
 
 
-def test_a_users_name_may_come_in_latin_1() -> None:
-    """Python's http.client sends header values in ISO-8859-1, whatever they are."""
+def test_user_names_may_be_sent_in_latin_1() -> None:
+    """Python's http.client sends all header values in ISO-8859-1."""
     user = replace(ALICE, name="größe")
     signed = sign_v4("POST", form=DESCRIBE, user=user)
     header = signed.request.header("authorization")[0].decode().encode("iso-8859-1")
-    assert answer(with_header(signed.request, "authorization", header), signed.at, ListedUsers((user,))) == user
+    assert authenticated(with_header(signed.request, "authorization", header), signed.at, ListedUsers((user,))) == user
 
 
-def test_the_authorization_header_may_do_without_spaces() -> None:
-    """The client library boto 2 joins its parts by commas alone."""
+def test_the_authorization_header_may_have_no_spaces() -> None:
+    """Boto 2 joins its parts by commas alone."""
     signed = sign_v4("POST", form=DESCRIBE)
     header = signed.request.header("authorization")[0].replace(b", ", b",")
-    assert answer(with_header(signed.request, "authorization", header), signed.at) == ALICE
+    assert authenticated(with_header(signed.request, "authorization", header), signed.at) == ALICE
 
 
 def test_spaces_sent_as_plus_signs_are_signed_as_spaces() -> None:
-    """Libcloud's way of sending a query string."""
+    """Libcloud sends them."""
     signed = sign_v4("GET", query={**DESCRIBE, "Tag.1.Value": "two words"})
     request = replace(signed.request, query=signed.request.query.replace(b"%20", b"+"))
     assert b"two+words" in request.query
-    assert answer(request, signed.at) == ALICE
+    assert authenticated(request, signed.at) == ALICE
 
 
 def test_a_query_string_and_a_form_are_both_covered() -> None:
-    """One of them is in the canonical request, the other in its hash."""
+    """The query string is in the canonical request, and so is the hash of the form."""
     signed = sign_v4("POST", query={"Action": "DescribeInstances"}, form={"Version": "2016-11-15"})
-    assert answer(signed.request, signed.at) == ALICE
+    assert authenticated(signed.request, signed.at) == ALICE
     for changed in (replace(signed.request, query=b""), replace(signed.request, body=b"")):
         assert refusal(changed, signed.at).code == "AuthFailure"
 
 
-def dated_by_date(date: bytes, stamp: bytes, signed_headers: bytes = b"date;host") -> SignedRequest:
-    """Return a GET of `/` that has a Date and no X-Amz-Date, signed by the steps that the aws4 suite proves."""
-    scope = sigv4.Scope(stamp[:8], b"one", b"ec2")
+def signed_with_date(date: bytes, timestamp: bytes, signed_headers: bytes = b"date;host") -> SignedRequest:
+    """Return a GET of `/` with a Date and no X-Amz-Date, signed by the functions that the aws4 suite tests."""
+    scope = sigv4.Scope(timestamp[:8], b"one", b"ec2")
     headers = b"".join(
         b"%s:%s\n" % pair for pair in ((b"date", date), (b"host", b"h")) if pair[0] in signed_headers.split(b";")
     )
@@ -140,7 +140,7 @@ def dated_by_date(date: bytes, stamp: bytes, signed_headers: bytes = b"date;host
     canonical = b"\n".join((b"GET", b"/", b"", headers, signed_headers, empty))
     unsigned = sigv4.read_header(
         SignedRequest(
-            "GET", b"/", b"", (("x-amz-date", stamp), ("authorization", credential(scope, b"host", b"?"))), b""
+            "GET", b"/", b"", (("x-amz-date", timestamp), ("authorization", credential(scope, b"host", b"?"))), b""
         )
     )
     signature = sigv4.sign(ALICE.secret, scope, sigv4.string_to_sign(unsigned, canonical))
@@ -159,34 +159,34 @@ MOMENT = datetime(2015, 8, 30, 12, 36, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("date", [format_datetime(MOMENT, usegmt=True).encode(), b"20150830T123600Z"])
-def test_a_signed_date_header_stands_in_for_x_amz_date(date: bytes) -> None:
-    """In HTTP's form or in ISO 8601's; the string to sign has the latter."""
-    assert answer(dated_by_date(date, b"20150830T123600Z"), MOMENT.timestamp()) == ALICE
+def test_a_signed_date_header_replaces_x_amz_date(date: bytes) -> None:
+    """In the format of HTTP or of ISO 8601; the string to sign has the latter."""
+    assert authenticated(signed_with_date(date, b"20150830T123600Z"), MOMENT.timestamp()) == ALICE
 
 
-def test_a_date_header_that_is_not_signed_is_none() -> None:
-    """Otherwise whoever can touch the request could date it."""
-    request = dated_by_date(b"20150830T123600Z", b"20150830T123600Z", b"host")
+def test_a_date_header_that_is_not_signed_is_ignored() -> None:
+    """Anyone able to modify the request could change it."""
+    request = signed_with_date(b"20150830T123600Z", b"20150830T123600Z", b"host")
     assert refusal(request, MOMENT.timestamp()).code == "IncompleteSignature"
 
 
-def test_the_client_may_name_the_hash_of_the_body() -> None:
-    """x-amz-content-sha256, as libcloud and the S3-minded send it, must be the hash of the body that came."""
+def test_a_hash_of_the_body_in_a_header_must_be_correct() -> None:
+    """x-amz-content-sha256, which libcloud and clients of S3 send."""
     digest = "91ab6b8d0c46c0d2c1a4bfe9d1f0b0e6bd8a5c8cdfa18b6ad9b5c8ea3a3fdd75"
     wrong = sign_v4("POST", form=DESCRIBE, headers={"X-Amz-Content-SHA256": digest})
     assert refusal(wrong.request, wrong.at).code == "SignatureDoesNotMatch"
     right_digest = sigv4.read_header(sign_v4("POST", form=DESCRIBE).request).payload_hash.decode()
     right = sign_v4("POST", form=DESCRIBE, headers={"X-Amz-Content-SHA256": right_digest})
-    assert answer(right.request, right.at) == ALICE
+    assert authenticated(right.request, right.at) == ALICE
 
 
-def test_an_unsigned_payload_must_be_no_payload() -> None:
-    """Libcloud says so of a POST without a body; with a body it is refused, though the signature is right."""
+def test_an_unsigned_payload_must_be_empty() -> None:
+    """Libcloud sends it with a POST without a body; with a body it is refused, although the signature is correct."""
     headers = {"X-Amz-Content-SHA256": "UNSIGNED-PAYLOAD"}
     empty = sign_v4("POST", query=DESCRIBE, headers=headers)
-    assert answer(empty.request, empty.at) == ALICE
-    full = sign_v4("POST", form=DESCRIBE, headers=headers)
-    assert refusal(full.request, full.at).code == "SignatureDoesNotMatch"
+    assert authenticated(empty.request, empty.at) == ALICE
+    non_empty = sign_v4("POST", form=DESCRIBE, headers=headers)
+    assert refusal(non_empty.request, non_empty.at).code == "SignatureDoesNotMatch"
 
 
 @pytest.mark.parametrize(
@@ -201,12 +201,12 @@ def test_an_unsigned_payload_must_be_no_payload() -> None:
     ],
 )
 def test_paths_are_normalized(path: bytes, canonical: bytes) -> None:
-    """Dots and double slashes go, a slash at the end stays."""
+    """Dots and double slashes are removed, a trailing slash is preserved."""
     assert sigv4.normalized(path) == canonical
 
 
 def test_a_line_break_among_the_signed_headers_is_refused() -> None:
-    """It could make the canonical request of one request read like that of another."""
+    """With it two different requests could have the same canonical request."""
     signed = presign_v4(query=DESCRIBE)
     request = replace(
         signed.request, query=signed.request.query.replace(b"SignedHeaders=host", b"SignedHeaders=host%0Ax")
@@ -215,19 +215,19 @@ def test_a_line_break_among_the_signed_headers_is_refused() -> None:
         sigv4.read_query(request)
 
 
-def test_a_stranger_may_not_name_more_signed_headers_than_a_request_may_have() -> None:
-    """Each is looked for among the headers, at each of our endpoints, before it is known who asks."""
+def test_a_signature_may_not_cover_more_headers_than_a_request_may_have() -> None:
+    """Each is looked up for each endpoint before the sender is authenticated."""
     scope = sigv4.Scope(b"20150830", b"us-east-1", b"ec2")
     names = [b"host", *(b"h%d" % number for number in range(sigv4.MAX_SIGNED_HEADERS))]
-    stamp = ("x-amz-date", b"20150830T123600Z")
-    most = ("authorization", credential(scope, b";".join(names[:-1]), b"0" * 64))
-    assert len(sigv4.read_header(SignedRequest("GET", b"/", b"", (stamp, most), b"")).signed_headers) == 500
-    more = ("authorization", credential(scope, b";".join(names), b"0" * 64))
+    date = ("x-amz-date", b"20150830T123600Z")
+    at_limit = ("authorization", credential(scope, b";".join(names[:-1]), b"0" * 64))
+    assert len(sigv4.read_header(SignedRequest("GET", b"/", b"", (date, at_limit), b"")).signed_headers) == 500
+    over_limit = ("authorization", credential(scope, b";".join(names), b"0" * 64))
     with pytest.raises(EC2Error, match="SignedHeaders must contain at most 500 names"):
-        sigv4.read_header(SignedRequest("GET", b"/", b"", (stamp, more), b""))
+        sigv4.read_header(SignedRequest("GET", b"/", b"", (date, over_limit), b""))
 
 
-def test_headers_are_found_by_name_without_looking_at_all_of_them() -> None:
+def test_headers_are_looked_up_by_name_without_comparing_all_of_them() -> None:
     compared: list[object] = []
 
     class Name(str):
@@ -247,8 +247,8 @@ def test_headers_are_found_by_name_without_looking_at_all_of_them() -> None:
     assert request.header("missing") == ()
 
 
-def test_the_canonical_request_names_the_host_of_the_endpoint() -> None:
-    """Behind a proxy the client signed another host than the one that arrives."""
+def test_the_canonical_request_has_the_host_of_the_endpoint() -> None:
+    """Behind a proxy the client signed another host than econed receives."""
     claim = sigv4.read_header(sign_v4("POST", form=DESCRIBE).request)
     canonical = sigv4.canonical_request(claim, Endpoint(b"proxy.example.com:8443", b"/ec2/"))
     assert b"\nhost:proxy.example.com:8443\n" in canonical

@@ -1,4 +1,4 @@
-"""Who is let in by a certificate (`auth: x509`), and who is not."""
+"""Authentication by certificate (`auth: x509`)."""
 
 from __future__ import annotations
 
@@ -30,28 +30,28 @@ BERT = replace(ANNA, id=8, name="bert", secret=r"/O=ONE\20cloud/CN=bert|/C=ES/CN
 
 @dataclass
 class X509Harness:
-    """An authenticator of certificates with its users, its time and its log."""
+    """An authenticator of certificates with its users, clock and log."""
 
     users: IUserDirectory = field(default_factory=lambda: ListedUsers((ALICE, ANNA, BERT)))
     clock: Clock = field(default_factory=Clock)
-    said: list[LogEvent] = field(default_factory=list)
+    events: list[LogEvent] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.clock.rightNow = datetime.now(UTC).timestamp()
-        log = Logger("test", observer=self.said.append)  # type: ignore[arg-type]
+        log = Logger("test", observer=self.events.append)  # type: ignore[arg-type]
         self.authenticator = CertificateAuthenticator(self.users, self.clock, log)
 
-    def let_in(self, certificate: bytes | None, request: SignedRequest | None = None) -> User:
-        """Return who is let in with this certificate."""
+    def authenticated(self, certificate: bytes | None, request: SignedRequest | None = None) -> User:
+        """Return the user who is authenticated by this certificate."""
         unsigned = SignedRequest("GET", b"/", b"Action=DescribeInstances&Version=2016-11-15", (), b"")
-        asked = replace(request or unsigned, certificate=certificate)
-        user: User = done(Deferred.fromCoroutine(self.authenticator.authenticate(asked)))
+        certified = replace(request or unsigned, certificate=certificate)
+        user: User = done(Deferred.fromCoroutine(self.authenticator.authenticate(certified)))
         return user
 
-    def refused(self, certificate: bytes | None, request: SignedRequest | None = None) -> tuple[str, int]:
-        """Return code and status of the error that a certificate gets."""
+    def refusal(self, certificate: bytes | None, request: SignedRequest | None = None) -> tuple[str, int]:
+        """Return code and status of the error for a certificate."""
         with pytest.raises(EC2Error) as caught:
-            self.let_in(certificate, request)
+            self.authenticated(certificate, request)
         return caught.value.code, caught.value.status
 
 
@@ -60,57 +60,57 @@ def with_users(*users: User) -> X509Harness:
     return X509Harness(ListedUsers(users))
 
 
-NOBODY = ("AuthFailure", 401)
+AUTH_FAILURE = ("AuthFailure", 401)
 
 
-def test_both_ways_of_telling_callers_keep_the_interface() -> None:
-    """The daemon takes either, by econe.conf."""
+def test_both_authenticators_provide_their_interface() -> None:
+    """`IAuthenticator`."""
     assert verifyObject(IAuthenticator, X509Harness().authenticator)
     assert verifyObject(IAuthenticator, SignatureAuthenticator(ListedUsers(), Clock()))
 
 
-def test_a_user_comes_in_by_his_certificate() -> None:
-    """Its subject is his PASSWORD."""
-    assert X509Harness().let_in(AUTHORITY.client("anna").der) == ANNA
+def test_a_user_is_authenticated_by_their_certificate() -> None:
+    """Its subject is in their PASSWORD."""
+    assert X509Harness().authenticated(AUTHORITY.client("anna").der) == ANNA
 
 
 @pytest.mark.parametrize(
     "subject", ["bert", named((NameOID.COUNTRY_NAME, "ES"), (NameOID.COMMON_NAME, "bert two"))], ids=["first", "second"]
 )
-def test_a_password_may_name_several_subjects(subject: Any) -> None:
-    """Separated by a bar."""
-    assert X509Harness().let_in(AUTHORITY.client(subject).der) == BERT
+def test_a_password_may_contain_several_subjects(subject: Any) -> None:
+    """Separated by bars."""
+    assert X509Harness().authenticated(AUTHORITY.client(subject).der) == BERT
 
 
-def test_a_subject_that_differs_in_a_blank_is_another() -> None:
-    """An authority may give out both."""
-    squeezed = replace(ANNA, secret="/O=ONEcloud/CN=anna")
-    assert with_users(squeezed).refused(AUTHORITY.client("anna").der) == NOBODY
+def test_a_subject_without_the_space_is_another_subject() -> None:
+    """An authority may issue both."""
+    without_space = replace(ANNA, secret="/O=ONEcloud/CN=anna")
+    assert with_users(without_space).refusal(AUTHORITY.client("anna").der) == AUTH_FAILURE
 
 
-def test_a_subject_that_an_older_openssl_spelled_counts() -> None:
-    """With a slash in a value as it is; today's spelling goes first."""
+def test_a_subject_written_with_openssl_1_is_accepted() -> None:
+    """With an unescaped slash in a value; today's spelling takes precedence."""
     old = replace(ANNA, secret=r"/O=ONE\20cloud/CN=host/node")
-    today = replace(BERT, secret=r"/O=ONE\20cloud/CN=host\/node")
+    current = replace(BERT, secret=r"/O=ONE\20cloud/CN=host\/node")
     certificate = AUTHORITY.client("host/node").der
-    assert with_users(old).let_in(certificate) == old
-    assert with_users(old, today).let_in(certificate) == today
+    assert with_users(old).authenticated(certificate) == old
+    assert with_users(old, current).authenticated(certificate) == current
 
 
-def test_without_a_certificate_nobody_comes_in() -> None:
-    """Amazon's answer to a request that nothing proves."""
-    assert X509Harness().refused(None) == ("MissingAuthenticationToken", 403)
+def test_a_request_without_a_certificate_is_refused() -> None:
+    """With Amazon's error for requests without authentication."""
+    assert X509Harness().refusal(None) == ("MissingAuthenticationToken", 403)
 
 
-def test_signatures_are_not_looked_at() -> None:
-    """The right one lets nobody in, and a user's certificate does whoever signed."""
+def test_signatures_are_ignored() -> None:
+    """A correct signature is not enough, and a certificate is, whoever signed."""
     signed = sign_v4(form={"Action": "DescribeInstances", "Version": "2016-11-15"}, user=ALICE).request
-    assert X509Harness().refused(None, signed) == ("MissingAuthenticationToken", 403)
-    assert X509Harness().let_in(AUTHORITY.client("anna").der, signed) == ANNA
+    assert X509Harness().refusal(None, signed) == ("MissingAuthenticationToken", 403)
+    assert X509Harness().authenticated(AUTHORITY.client("anna").der, signed) == ANNA
 
 
-def test_with_auth_ec2_certificates_are_not_looked_at() -> None:
-    """They neither help nor harm."""
+def test_with_auth_ec2_certificates_are_ignored() -> None:
+    """A signature is required and sufficient."""
     signed = sign_v4(form={"Action": "DescribeInstances", "Version": "2016-11-15"}, user=ALICE)
     clock = Clock()
     clock.rightNow = signed.at
@@ -123,87 +123,89 @@ def test_with_auth_ec2_certificates_are_not_looked_at() -> None:
 
 
 @pytest.mark.parametrize("subject", ["ann", "anna2", "xanna", "ANNA", "anna/CN=x"])
-def test_subjects_are_compared_as_wholes(subject: str) -> None:
-    """No part of one, no other case, nothing around it."""
-    assert X509Harness().refused(AUTHORITY.client(subject).der) == NOBODY
+def test_subjects_are_compared_as_a_whole(subject: str) -> None:
+    """A part, another case and additional text are refused."""
+    assert X509Harness().refusal(AUTHORITY.client(subject).der) == AUTH_FAILURE
 
 
-def test_who_issued_a_certificate_lets_nobody_in() -> None:
-    """Were the authority's own name some user's, all its certificates would be his on the Ruby server."""
+def test_the_issuer_of_a_certificate_authenticates_nobody() -> None:
+    """On the Ruby server, a user with the name of an authority could be authenticated by all its certificates."""
     authority = replace(ANNA, secret=r"/O=ONE\20cloud/CN=ONE\20Authority")
     harness = with_users(authority)
-    assert harness.refused(AUTHORITY.client("anna").der) == NOBODY
-    assert harness.refused(AUTHORITY.client(named((NameOID.COMMON_NAME, "whoever"))).der) == NOBODY
+    assert harness.refusal(AUTHORITY.client("anna").der) == AUTH_FAILURE
+    assert harness.refusal(AUTHORITY.client(named((NameOID.COMMON_NAME, "whoever"))).der) == AUTH_FAILURE
 
 
-def test_a_proxy_certificate_is_not_its_issuers() -> None:
-    """RFC 3820: its subject is the user's with a CN more, its issuer the user."""
+def test_a_proxy_certificate_does_not_authenticate_its_issuer() -> None:
+    """RFC 3820: its issuer is the user, its subject the user's with an additional CN."""
     user = AUTHORITY.client("anna")
     proxy = Authority("proxies")
     proxy.name = user.certificate.subject
-    parts = [(each.oid, str(each.value)) for each in user.certificate.subject]
+    parts = [(attribute.oid, str(attribute.value)) for attribute in user.certificate.subject]
     delegated = proxy.client(named(*parts, (NameOID.COMMON_NAME, "1234567")))
     assert delegated.certificate.issuer == user.certificate.subject
-    assert X509Harness().refused(delegated.der) == NOBODY
+    assert X509Harness().refusal(delegated.der) == AUTH_FAILURE
 
 
 @pytest.mark.parametrize("driver", ["core", "public", "server_x509", "server_cipher", "ldap", ""])
-def test_only_users_of_the_driver_x509_come_in(driver: str) -> None:
-    """What others have for a PASSWORD is no subject, even if it reads like one."""
-    assert with_users(replace(ANNA, driver=driver)).refused(AUTHORITY.client("anna").der) == NOBODY
+def test_only_users_of_the_driver_x509_are_accepted(driver: str) -> None:
+    """The PASSWORD of other users is not a subject, even if it looks like one."""
+    assert with_users(replace(ANNA, driver=driver)).refusal(AUTHORITY.client("anna").der) == AUTH_FAILURE
 
 
 def test_a_disabled_user_is_refused() -> None:
     """As with signatures."""
-    assert with_users(replace(ANNA, enabled=False)).refused(AUTHORITY.client("anna").der) == NOBODY
+    assert with_users(replace(ANNA, enabled=False)).refusal(AUTHORITY.client("anna").der) == AUTH_FAILURE
 
 
-def test_a_subject_of_two_users_lets_neither_in() -> None:
-    """Which of them it is nobody can say; the log names both."""
+def test_a_subject_of_two_users_authenticates_neither() -> None:
+    """It is ambiguous; the log contains both names."""
     twin = replace(BERT, secret=f"/CN=other|{ANNA.secret}")
     harness = with_users(ANNA, twin)
-    assert harness.refused(AUTHORITY.client("anna").der) == NOBODY
-    (event,) = harness.said
+    assert harness.refusal(AUTHORITY.client("anna").der) == AUTH_FAILURE
+    (event,) = harness.events
     assert formatEvent(event).endswith(r"/O=ONE\20cloud/CN=anna: several users have this subject: anna, bert")
     assert event["log_level"].name == "warn"
 
 
-def test_of_two_users_with_a_subject_the_one_who_is_enabled_comes_in() -> None:
-    """The other one's account has been replaced."""
+def test_of_two_users_with_a_subject_only_the_enabled_one_is_accepted() -> None:
+    """The account of the disabled one has been replaced."""
     harness = with_users(replace(ANNA, enabled=False), replace(BERT, secret=ANNA.secret))
-    assert harness.let_in(AUTHORITY.client("anna").der).name == "bert"
-    assert harness.said == []
+    assert harness.authenticated(AUTHORITY.client("anna").der).name == "bert"
+    assert harness.events == []
 
 
 @pytest.mark.parametrize(
-    "issued", [AUTHORITY.client("anna", days=-1, since=-5), AUTHORITY.client("anna", since=1)], ids=["ended", "to come"]
+    "issued",
+    [AUTHORITY.client("anna", days=-1, since=-5), AUTHORITY.client("anna", since=1)],
+    ids=["expired", "not yet valid"],
 )
-def test_a_certificate_out_of_its_time_is_refused(issued: Issued) -> None:
-    """Whoever verified it may have done so when the connection began, days ago."""
-    assert X509Harness().refused(issued.der) == NOBODY
+def test_a_certificate_outside_its_validity_is_refused(issued: Issued) -> None:
+    """It may have been verified when the connection was opened, days ago."""
+    assert X509Harness().refusal(issued.der) == AUTH_FAILURE
 
 
-def test_a_certificate_that_ends_while_the_connection_goes_on_ends_with_it() -> None:
-    """The time of the request counts."""
+def test_a_certificate_may_expire_during_a_connection() -> None:
+    """Its validity is checked at the time of the request."""
     harness = X509Harness()
     issued = AUTHORITY.client("anna", days=1)
-    assert harness.let_in(issued.der) == ANNA
+    assert harness.authenticated(issued.der) == ANNA
     harness.clock.advance(timedelta(days=2).total_seconds())
-    assert harness.refused(issued.der) == NOBODY
+    assert harness.refusal(issued.der) == AUTH_FAILURE
 
 
-@pytest.mark.parametrize("nonsense", [b"", b"nonsense", AUTHORITY.client("anna").der[:-9]])
-def test_what_is_no_certificate_is_refused(nonsense: bytes) -> None:
-    """Not an error of ours."""
-    assert X509Harness().refused(nonsense) == NOBODY
+@pytest.mark.parametrize("invalid", [b"", b"nonsense", AUTHORITY.client("anna").der[:-9]])
+def test_an_invalid_certificate_is_refused(invalid: bytes) -> None:
+    """As an error of the client."""
+    assert X509Harness().refusal(invalid) == AUTH_FAILURE
 
 
-def test_when_oned_does_not_answer_that_is_the_answer() -> None:
-    """Not that the user does not exist."""
+def test_while_oned_is_unavailable_the_error_says_so() -> None:
+    """It does not say that the user does not exist."""
 
     class Down(ListedUsers):
         async def find_by_subject(self, spellings: Sequence[str]) -> Sequence[User]:
             raise OpenNebulaUnavailable("one.userpool.info", "connection refused")
 
     with pytest.raises(OpenNebulaUnavailable):
-        X509Harness(Down()).let_in(AUTHORITY.client("anna").der)
+        X509Harness(Down()).authenticated(AUTHORITY.client("anna").der)
