@@ -6,7 +6,7 @@ import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from econed.actions.call import dry_run_succeeded
 from econed.errors import EC2Error
@@ -50,13 +50,13 @@ class Invocation:
             call = call.as_read_only()
         return cls(route, version, call)
 
-    async def run(self) -> Result | Parts:
+    async def run(self) -> Result | Parts[Any]:
         """Run the action and return its result; raises what the action raises, and at the end of a dry run `EC2Error`.
 
         A result in parts has not begun yet, and is closed by the caller (`contextlib.aclosing`).
         """
         action, call = self.route.action, self.call
-        result: Result | Parts = await action.run(call, **action.keywords(call.parameters))
+        result: Result | Parts[Any] = await action.run(call, **action.keywords(call.parameters))
         if call.dry_run:
             if isinstance(result, AsyncGenerator):
                 async with aclosing(result):

@@ -255,7 +255,7 @@ class _Exchange:
             raise
         return Answer(200, begun)
 
-    async def _pieces(self, result: Parts, body: ResponseBody) -> AsyncGenerator[deque[bytes], None]:
+    async def _pieces(self, result: Parts[Any], body: ResponseBody) -> AsyncGenerator[deque[bytes], None]:
         """Yield the body of a result that comes in parts, each encoded at once, so that nothing else of it stays."""
         async with aclosing(result):
             while True:
@@ -266,7 +266,7 @@ class _Exchange:
                 yield pieces
         yield deque([body.end()])
 
-    async def _next(self, result: Parts, body: ResponseBody) -> deque[bytes] | None:
+    async def _next(self, result: Parts[Any], body: ResponseBody) -> deque[bytes] | None:
         """Return the next part of a result, encoded; None at its end."""
         try:
             part = await result.__anext__()  # anext() with a default takes apart what it is sent, in Python 3.11
@@ -288,13 +288,13 @@ class _Exchange:
         self._limits.check_rate(user.name)
         return user
 
-    async def _result(self, invocation: Invocation) -> Result | Parts:
+    async def _result(self, invocation: Invocation) -> Result | Parts[Any]:
         """Run an action to its end: one that changes something is not cancelled when the client disconnects."""
         running = Deferred.fromCoroutine(invocation.run())
         if not invocation.route.action.only_reads:
             self._changing = running
             running = self._changes.shielded(running)
-        result: Result | Parts = await running
+        result: Result | Parts[Any] = await running
         return result
 
     async def _encoded(self, body: ResponseBody, part: Mapping[str, Any]) -> deque[bytes]:

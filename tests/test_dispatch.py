@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 
 import pytest
 
-from econed.actions.action import Action, action, actions_of
+from econed.actions.action import Action, Parts, action, actions_of
 from econed.catalogue import all_actions
 from econed.dispatch import ActionError, Dispatcher, Route
 from econed.errors import EC2Error
@@ -174,6 +174,39 @@ def test_a_member_that_amazon_does_not_have_stops_the_start() -> None:
     for run, named in ((reboot_instances, "Colour"), (start_instances, "Placement.Colour")):
         with pytest.raises(ActionError, match=named):
             route(run)
+
+
+class Repainted(TypedDict):
+    """A result with a member of its own invention."""
+
+    Instances: list[Any]
+    Colour: str
+
+
+def test_a_member_of_the_result_that_amazon_does_not_have_stops_the_start() -> None:
+    @action()
+    async def run_instances(call: object) -> Repainted:
+        """Run instances."""
+        return {"Instances": [], "Colour": "red"}
+
+    @action()
+    async def describe_instances(call: object) -> Parts[Repainted]:
+        """Describe instances."""
+        raise NotImplementedError
+
+    for run in (run_instances, describe_instances):
+        with pytest.raises(ActionError, match="Colour"):
+            route(run)
+
+
+def test_every_action_names_the_members_of_its_result() -> None:
+    """In a TypedDict of its own, or one of types_boto3_ec2."""
+    untyped = [
+        found.name
+        for found in all_actions()
+        if found.returns is None and not found.run.__annotations__["return"].endswith("TypeDef")
+    ]
+    assert untyped == []
 
 
 def _one_way() -> Action:

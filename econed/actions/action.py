@@ -17,17 +17,19 @@ from dataclasses import dataclass
 from types import MappingProxyType, ModuleType, SimpleNamespace, UnionType
 from typing import Any, TypeAlias, TypeVar
 
+_R = TypeVar("_R", bound=Mapping[str, Any])
+
 Result: TypeAlias = Mapping[str, Any] | None
 """What an action returns: members of Amazon's model, or nothing where the model has no output."""
 
-Parts: TypeAlias = AsyncGenerator[Mapping[str, Any], None]
+Parts: TypeAlias = AsyncGenerator[_R, None]
 """A result in parts: each has members of the model, and a list of the result is continued by the next part that has it.
 
 While the iterator waits for its reader it holds no documents of oned's and nothing of the part that it has yielded.
 Whoever leaves it before its end closes it (`contextlib.aclosing`).
 """
 
-Run = Callable[..., Coroutine[Any, Any, Result | Parts]]
+Run = Callable[..., Coroutine[Any, Any, Result | Parts[Any]]]
 _F = TypeVar("_F", bound=Callable[..., Coroutine[Any, Any, Any]])
 
 _ATTRIBUTE = "__ec2_action__"
@@ -60,7 +62,8 @@ class Action:
     knowingly not acted on; `as_is` are members of which one value is taken, because it asks for what OpenNebula does
     anyway. Everything else that Amazon's model knows is refused. `missing` has the code and message of the error for
     a required parameter that is not given, where it is not EC2's MissingParameter. `takes_file` says that the request
-    may carry a file, as `multipart/form-data`.
+    may carry a file, as `multipart/form-data`. `returns` are the members of its result; None where its type names none,
+    or is Amazon's own (types_boto3_ec2), which the type checker has checked.
     """
 
     name: str
@@ -70,7 +73,8 @@ class Action:
     ignores: frozenset[str]
     as_is: Mapping[str, object]
     missing: Mapping[str, tuple[str, str]]
-    takes_file: bool = False
+    takes_file: bool
+    returns: frozenset[str] | None
 
     @property
     def only_reads(self) -> bool:
@@ -148,7 +152,20 @@ def _describe(run: Any) -> Action:
         as_is=as_is,
         missing=missing,
         takes_file=takes_file,
+        returns=_returned(run),
     )
+
+
+def _returned(run: Any) -> frozenset[str] | None:
+    """Return the members that the type of an action's result names (`Action.returns`)."""
+    text = str(run.__annotations__.get("return", "None"))
+    if text.endswith("TypeDef"):  # imported for the type checker only
+        return None
+    hint = typing.get_type_hints(SimpleNamespace(__annotations__={"return": text}), globalns=run.__globals__)["return"]
+    result = next(iter(typing.get_args(hint)), hint)  # that of Parts
+    if result is type(None):
+        return frozenset()
+    return result.__required_keys__ | result.__optional_keys__ if typing.is_typeddict(result) else None
 
 
 def _members(hint: Any) -> Members:

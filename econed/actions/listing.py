@@ -36,7 +36,7 @@ async def in_parts(
     shown: Callable[[_D], Awaitable[_T | None]],
     page: Page[_D],
     arrangement: Arrangement[_T] | None = None,
-) -> Parts:
+) -> Parts[Any]:
     """Yield a result in parts: a list, `member`, up to the page's end, and NextToken if more is left to look at.
 
     `shown` returns what the client gets to see of a document, None for one that is not shown.

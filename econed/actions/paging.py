@@ -6,12 +6,18 @@ import base64
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypedDict, TypeVar
 
 from econed.errors import EC2Error
 
 _T = TypeVar("_T")
 Position = tuple[int | str, ...]
+
+
+class NextToken(TypedDict, total=False):
+    """The member of a result that says where the next page begins; absent on the last page."""
+
+    NextToken: str
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,7 @@ class Paging:
         ordered = sorted(items, key=position)
         return ordered if self.after is None else [item for item in ordered if position(item) > self.after]
 
-    def page(self, items: Iterable[_T], position: Callable[[_T], Any]) -> tuple[list[_T], dict[str, str]]:
+    def page(self, items: Iterable[_T], position: Callable[[_T], Any]) -> tuple[list[_T], NextToken]:
         """Return this page of a whole list, and the NextToken member of the result (empty at the end)."""
         rest = self.rest(items, position)
         if self.limit is None or len(rest) <= self.limit:

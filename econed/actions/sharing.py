@@ -6,7 +6,7 @@ Single accounts cannot be named by permission bits; access control lists, which 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Final, TypedDict
 
 from econed.actions.call import user_of
 from econed.errors import EC2Error, OpenNebulaCode, OpenNebulaRefusal
@@ -14,7 +14,7 @@ from econed.errors import EC2Error, OpenNebulaCode, OpenNebulaRefusal
 if TYPE_CHECKING:
     from econed.actions.call import Call
 
-EVERYBODY = "all"
+EVERYBODY: Final = "all"
 """The one group that EC2 knows."""
 
 

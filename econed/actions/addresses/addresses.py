@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict, TypeVar
 
 from econed.actions.action import action
 from econed.actions.addresses.claims import Busy, Claim, alone
@@ -39,6 +39,9 @@ from econed.opennebula.template import removal
 from econed.opennebula.values import ipv4
 
 if TYPE_CHECKING:
+    from types_boto3_ec2.literals import DomainTypeType
+    from types_boto3_ec2.type_defs import AddressAttributeTypeDef, AddressTypeDef
+
     from econed.actions.call import Call
     from econed.opennebula.documents import Nic, VirtualMachine
 
@@ -54,10 +57,39 @@ _WRITE_CHECK = "EC2_ADDRESS_CHECK"
 """An attribute that no machine has; taking it away changes nothing, and oned says whether the caller might."""
 
 
+class AllocateAddressResult(TypedDict):
+    """EC2 AllocateAddressResult."""
+
+    PublicIp: str
+    AllocationId: str
+    Domain: DomainTypeType
+    PublicIpv4Pool: str
+    NetworkBorderGroup: str
+
+
+class DescribeAddressesResult(TypedDict):
+    """EC2 DescribeAddressesResult."""
+
+    Addresses: list[AddressTypeDef]
+
+
+class DescribeAddressesAttributeResult(TypedDict):
+    """EC2 DescribeAddressesAttributeResult."""
+
+    Addresses: list[AddressAttributeTypeDef]
+    NextToken: NotRequired[str]
+
+
+class AssociateAddressResult(TypedDict):
+    """EC2 AssociateAddressResult."""
+
+    AssociationId: str
+
+
 @action(as_is={"PublicIpv4Pool": "amazon"})
 async def allocate_address(
     call: Call, *, domain: str = DOMAIN, address: str = "", tag_specifications: Sequence[TagSpecification] = ()
-) -> dict[str, Any]:
+) -> AllocateAddressResult:
     """Give the caller an elastic IP, or the one of the pool that Address names (EC2 AllocateAddress).
 
     Domain may be `standard`, as old clients ask for it; every address is of the domain `vpc`.
@@ -87,7 +119,7 @@ async def describe_addresses(
     public_ips: Sequence[str] = (),
     allocation_ids: Sequence[str] = (),
     filters: Sequence[Filter] = (),
-) -> dict[str, Any]:
+) -> DescribeAddressesResult:
     """List the caller's elastic IPs (EC2 DescribeAddresses; the list does not come in pages)."""
     store, region = address_store(call), await own_region(call)
     border_groups = ADDRESS_FILTERS.reading("network-border-group", lambda _: region.names)
@@ -107,12 +139,15 @@ async def describe_addresses_attribute(
     attribute: Literal["domain-name"] = "domain-name",
     max_results: int | None = None,
     next_token: str | None = None,
-) -> dict[str, Any]:
+) -> DescribeAddressesAttributeResult:
     """List the caller's elastic IPs with the names that their reverse DNS has: none, nothing here keeps any."""
     paging = Paging.of(_ATTRIBUTES, max_results, next_token, least=1, ids=allocation_ids)
     listed = _listed(call, await address_store(call).look(), (), allocation_ids)
     page, last = paging.page((allocation_id(address.ip) for address in listed), lambda each: (each,))
-    return {"Addresses": [{"PublicIp": str(allocated_ip(each)), "AllocationId": each} for each in page], **last}
+    attributes: list[AddressAttributeTypeDef] = [
+        {"PublicIp": str(allocated_ip(each)), "AllocationId": each} for each in page
+    ]
+    return {"Addresses": attributes, **last}
 
 
 @action()
@@ -125,7 +160,7 @@ async def associate_address(
     network_interface_id: str = "",
     private_ip_address: str = "",
     allow_reassociation: bool = True,
-) -> dict[str, Any]:
+) -> AssociateAddressResult:
     """Lead an elastic IP to an instance, by the administrator's script (EC2 AssociateAddress).
 
     With AllowReassociation false it fails where the address leads to another instance, or another of the caller's
@@ -314,7 +349,7 @@ def _of_association(call: Call, pool: Pool, text: str) -> Address:
     return address
 
 
-def _associated(address: Address) -> dict[str, Any]:
+def _associated(address: Address) -> AssociateAddressResult:
     assert address.link is not None  # noqa: S101 - that is what was done
     return {"AssociationId": association_id(address.ip, address.link.number)}
 

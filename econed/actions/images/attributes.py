@@ -16,6 +16,13 @@ from econed.errors import EC2Error
 from econed.opennebula.documents import Right
 
 if TYPE_CHECKING:
+    from types_boto3_ec2.type_defs import (
+        AttributeValueTypeDef,
+        BlockDeviceMappingTypeDef,
+        LaunchPermissionTypeDef,
+        ProductCodeTypeDef,
+    )
+
     from econed.actions.call import Call
     from econed.opennebula.documents import Image
 
@@ -28,8 +35,18 @@ class AttributeValue(TypedDict, total=False):
     Value: str
 
 
+class ImageAttribute(TypedDict, total=False):
+    """EC2 ImageAttribute: the id, and of the rest what was asked for."""
+
+    ImageId: str
+    BlockDeviceMappings: list[BlockDeviceMappingTypeDef]
+    Description: AttributeValueTypeDef
+    LaunchPermissions: list[LaunchPermissionTypeDef]
+    ProductCodes: list[ProductCodeTypeDef]
+
+
 # What is not shown is what no image here has; an image answers with its id alone then, as on Amazon.
-_SHOWN: Mapping[str, Callable[[Image], dict[str, Any]]] = MappingProxyType(
+_SHOWN: Mapping[str, Callable[[Image], ImageAttribute]] = MappingProxyType(
     {
         _DESCRIPTION: lambda image: {"Description": {"Value": description(image)}},
         _LAUNCH_PERMISSION: lambda image: {
@@ -45,7 +62,7 @@ _SHOWN: Mapping[str, Callable[[Image], dict[str, Any]]] = MappingProxyType(
 
 
 @action()
-async def describe_image_attribute(call: Call, *, image_id: str, attribute: str) -> dict[str, Any]:
+async def describe_image_attribute(call: Call, *, image_id: str, attribute: str) -> ImageAttribute:
     """Show one attribute of an AMI; launchPermission only to those who manage it."""
     show = _SHOWN.get(attribute)
     if show is None:
@@ -53,7 +70,7 @@ async def describe_image_attribute(call: Call, *, image_id: str, attribute: str)
     (image,) = await amis(call, (image_id,))
     if attribute == _LAUNCH_PERMISSION and not image.allows(call.caller.id, call.caller.groups, Right.MANAGE):
         raise EC2Error("AuthFailure", f"Not authorized for image:{image_id}", 403)
-    return {"ImageId": image_id, **show(image)}
+    return {**show(image), "ImageId": image_id}
 
 
 @action()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from econed.actions.action import action
 from econed.actions.client_tokens import REQUEST_DIGEST, ClientToken
@@ -64,6 +64,18 @@ _MARKS = template(attribute(MARK, "YES"), attribute(IS_SNAPSHOT, "YES"), attribu
 """What makes an image an AMI and the snapshot that the AMI has on Amazon."""
 
 
+class CreateImageResult(TypedDict):
+    """EC2 CreateImageResult."""
+
+    ImageId: str
+
+
+class CopyImageResult(TypedDict):
+    """EC2 CopyImageResult."""
+
+    ImageId: str
+
+
 @action()
 async def create_image(
     call: Call,
@@ -73,7 +85,7 @@ async def create_image(
     description: str = "",
     no_reboot: bool = False,
     tag_specifications: Sequence[TagSpecification] = (),
-) -> dict[str, Any]:
+) -> CreateImageResult:
     """Save the root disk of an instance as an AMI (EC2 CreateImage; OpenNebula disk-saveas).
 
     A running instance is powered off first and started again when its disk is saved, by the reconciler if that takes
@@ -130,7 +142,7 @@ async def copy_image(
     client_token: str = "",
     copy_image_tags: bool = False,
     tag_specifications: Sequence[TagSpecification] = (),
-) -> dict[str, Any]:
+) -> CopyImageResult:
     """Copy an AMI under a name of its own (EC2 CopyImage; OpenNebula image clone).
 
     The copy is the caller's, with no launch permissions; it has the tags of the original if CopyImageTags is given, and

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from econed.actions.accounts import account_named, is_owned_by, owner_alias
-from econed.actions.action import Parts, Result, action
+from econed.actions.action import Parts, action
 from econed.actions.call import account_id
 from econed.actions.disk_images.ami_facts import MARK, MAX_DESCRIPTION, NAME, description_text, first_description_text
 from econed.actions.disk_images.deletion import delete_image
@@ -36,7 +36,7 @@ from econed.opennebula.states import ImageState, ImageType
 from econed.opennebula.template import attribute, removal, template
 
 if TYPE_CHECKING:
-    from types_boto3_ec2.type_defs import ImageTypeDef
+    from types_boto3_ec2.type_defs import DeleteSnapshotReturnCodeTypeDef, ImageTypeDef
 
     from econed.actions.call import Call
     from econed.opennebula.documents import Image
@@ -46,6 +46,26 @@ _LISTING = Listing("images", (int,))
 _EVERYBODY = "all"
 _BOOTABLE = frozenset({ImageType.OS, ImageType.CDROM, ImageType.DATABLOCK})
 _UNFIT = frozenset({ImageState.ERROR, ImageState.DELETE})
+
+
+class DescribeImagesResult(TypedDict):
+    """EC2 DescribeImagesResult."""
+
+    Images: list[ImageTypeDef]
+    NextToken: NotRequired[str]
+
+
+class RegisterImageResult(TypedDict):
+    """EC2 RegisterImageResult."""
+
+    ImageId: str
+
+
+class DeregisterImageResult(TypedDict):
+    """EC2 DeregisterImageResult."""
+
+    Return: bool
+    DeleteSnapshotResults: NotRequired[list[DeleteSnapshotReturnCodeTypeDef]]
 
 
 # No AMI here is ever deprecated, and so there are none to leave out.
@@ -60,7 +80,7 @@ async def describe_images(
     include_disabled: bool = False,
     max_results: int | None = None,
     next_token: str | None = None,
-) -> Result | Parts:
+) -> Parts[DescribeImagesResult]:
     """List the AMIs that the caller may see.
 
     A disabled image is listed only if it is named or IncludeDisabled is given. Of Amazon's aliases of owners `amazon`
@@ -99,7 +119,7 @@ async def register_image(
     description: str | None = None,
     architecture: str = "",
     tag_specifications: Sequence[TagSpecification] = (),
-) -> dict[str, Any]:
+) -> RegisterImageResult:
     """Make an AMI of an image that is in OpenNebula, or of one at a URL (EC2 RegisterImage).
 
     `ImageLocation` is an http or https URL, or `ami-…` or the image's number, as the Ruby server took it. Such
@@ -147,7 +167,9 @@ async def register_image(
 
 
 @action()
-async def deregister_image(call: Call, *, image_id: str, delete_associated_snapshots: bool = False) -> dict[str, Any]:
+async def deregister_image(
+    call: Call, *, image_id: str, delete_associated_snapshots: bool = False
+) -> DeregisterImageResult:
     """Take the mark off an image: it is no AMI any more, and its name is free. The image itself stays.
 
     One that CreateImage or CopyImage made stays as the snapshot that the AMI had, and DeleteSnapshot removes it, or
@@ -162,8 +184,11 @@ async def deregister_image(call: Call, *, image_id: str, delete_associated_snaps
     await call.change_all(Right.MANAGE, (image,), unmark)
     if not delete_associated_snapshots or not is_snapshot(image):
         return {"Return": True}
-    code = "success" if await delete_image(call, image) else "skipped"
-    return {"Return": True, "DeleteSnapshotResults": [{"SnapshotId": SNAPSHOT.format(image.id), "ReturnCode": code}]}
+    deleted: DeleteSnapshotReturnCodeTypeDef = {
+        "SnapshotId": SNAPSHOT.format(image.id),
+        "ReturnCode": "success" if await delete_image(call, image) else "skipped",
+    }
+    return {"Return": True, "DeleteSnapshotResults": [deleted]}
 
 
 def _is_shared(call: Call, image: Image, users: Container[str]) -> bool:

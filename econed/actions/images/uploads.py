@@ -7,7 +7,7 @@ The file is kept on this machine until oned, which runs here too, has copied it.
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from econed.actions.action import action
 from econed.actions.call import dry_run_succeeded
@@ -30,8 +30,14 @@ FORGOTTEN_AGE = 7 * ORPHAN_AGE
 """Seconds after which a file is removed whose user nobody looks after: he may have been deleted."""
 
 
+class UploadImageResult(TypedDict):
+    """EC2 UploadImageResult."""
+
+    ImageId: str
+
+
 @action(takes_file=True)
-async def upload_image(call: Call) -> dict[str, Any]:
+async def upload_image(call: Call) -> UploadImageResult:
     """Make an image of the file that comes with the request, and return the id to register it by (RegisterImage).
 
     The image is in the configured datastore and is no AMI yet; oned copies the file behind the answer. Raises

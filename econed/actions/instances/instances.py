@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
-from econed.actions.action import Parts, Result, action
+from econed.actions.action import Parts, action
 from econed.actions.addresses.store import address_store
 from econed.actions.addresses.view import PublicAddresses
 from econed.actions.call import user_of
@@ -31,6 +31,20 @@ _INSTANCES = Listing("instances", (int,))
 _STATUS = Listing("instance-status", (int,))
 
 
+class DescribeInstancesResult(TypedDict):
+    """EC2 DescribeInstancesResult."""
+
+    Reservations: list[ReservationTypeDef]
+    NextToken: NotRequired[str]
+
+
+class DescribeInstanceStatusResult(TypedDict):
+    """EC2 DescribeInstanceStatusResult."""
+
+    InstanceStatuses: list[InstanceStatusTypeDef]
+    NextToken: NotRequired[str]
+
+
 @action(ignores=("IncludeManagedResources",))
 async def describe_instances(
     call: Call,
@@ -39,7 +53,7 @@ async def describe_instances(
     filters: Sequence[Filter] = (),
     max_results: int | None = None,
     next_token: str | None = None,
-) -> Result | Parts:
+) -> Parts[DescribeInstancesResult]:
     """List instances: all machines that the caller may see, those that ended lately among them (EC2 DescribeInstances).
 
     With MaxResults, a page ends after so many instances; a reservation may go on in the next.
@@ -67,7 +81,7 @@ async def describe_instance_status(
     include_all_instances: bool = False,
     max_results: int | None = None,
     next_token: str | None = None,
-) -> Result | Parts:
+) -> Parts[DescribeInstanceStatusResult]:
     """List the status of running instances, or with IncludeAllInstances of all (EC2 DescribeInstanceStatus)."""
     selection = STATUS_FILTERS.selection(filters, call.budget)
     paging = Paging.of(_STATUS, max_results, next_token, ids=instance_ids)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from econed.actions.action import action
 from econed.actions.call import Call
@@ -92,8 +92,26 @@ _NO_INSTANCES = {"InstanceIds": ("InvalidParameterCombination", "No instances sp
 _PROTECTING = frozenset({LockLevel.USE, LockLevel.MANAGE, LockLevel.ALL})
 
 
+class StartInstancesResult(TypedDict):
+    """EC2 StartInstancesResult."""
+
+    StartingInstances: list[InstanceStateChangeTypeDef]
+
+
+class StopInstancesResult(TypedDict):
+    """EC2 StopInstancesResult."""
+
+    StoppingInstances: list[InstanceStateChangeTypeDef]
+
+
+class TerminateInstancesResult(TypedDict):
+    """EC2 TerminateInstancesResult."""
+
+    TerminatingInstances: list[InstanceStateChangeTypeDef]
+
+
 @action(ignores=("AdditionalInfo",), missing=_NO_INSTANCES)
-async def start_instances(call: Call, *, instance_ids: Sequence[str]) -> dict[str, Any]:
+async def start_instances(call: Call, *, instance_ids: Sequence[str]) -> StartInstancesResult:
     """Start stopped instances (EC2 StartInstances; OpenNebula resume)."""
     return {"StartingInstances": await _carry_out(call, _START, instance_ids)}
 
@@ -101,7 +119,7 @@ async def start_instances(call: Call, *, instance_ids: Sequence[str]) -> dict[st
 @action(as_is={"Hibernate": False}, missing=_NO_INSTANCES)
 async def stop_instances(
     call: Call, *, instance_ids: Sequence[str], force: bool = False, skip_os_shutdown: bool = False
-) -> dict[str, Any]:
+) -> StopInstancesResult:
     """Power instances off, softly unless Force or SkipOsShutdown is given (EC2 StopInstances; OpenNebula poweroff)."""
     if force or skip_os_shutdown:
         return {"StoppingInstances": await _carry_out(call, _FORCED_STOP, instance_ids)}
@@ -115,7 +133,7 @@ async def reboot_instances(call: Call, *, instance_ids: Sequence[str]) -> None:
 
 
 @action(ignores=("Force", "SkipOsShutdown"), missing=_NO_INSTANCES)
-async def terminate_instances(call: Call, *, instance_ids: Sequence[str]) -> dict[str, Any]:
+async def terminate_instances(call: Call, *, instance_ids: Sequence[str]) -> TerminateInstancesResult:
     """End instances for good (EC2 TerminateInstances; OpenNebula terminate-hard).
 
     It is always the hard form: a soft one waits for the guest, and a guest that does not listen goes on running. A

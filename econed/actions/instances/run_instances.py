@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from econed.actions.action import action
 from econed.actions.client_tokens import ClientToken
@@ -25,6 +25,8 @@ from econed.errors import EC2Error
 from econed.opennebula.states import ImageState
 
 if TYPE_CHECKING:
+    from types_boto3_ec2.type_defs import ReservationTypeDef
+
     from econed.actions.call import Call
     from econed.opennebula.documents import Image
 
@@ -75,7 +77,7 @@ async def run_instances(
     tag_specifications: Sequence[TagSpecification] = (),
     client_token: str | None = None,
     instance_initiated_shutdown_behavior: str = "stop",
-) -> dict[str, Any]:
+) -> ReservationTypeDef:
     """Run instances: between MinCount and MaxCount, or none (EC2 RunInstances; OpenNebula instantiate).
 
     With a ClientToken, the same call again gives the same instances for `launch.TOKEN_LIFETIME` seconds.

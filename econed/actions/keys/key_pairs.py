@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from econed.actions.action import action
 from econed.actions.filters import Filters, field, tag_filters
@@ -17,7 +17,7 @@ from econed.actions.timestamps import timestamp
 from econed.errors import EC2Error
 
 if TYPE_CHECKING:
-    from types_boto3_ec2.type_defs import KeyPairInfoTypeDef
+    from types_boto3_ec2.type_defs import KeyPairInfoTypeDef, TagTypeDef
 
     from econed.actions.call import Call
 
@@ -35,10 +35,38 @@ _FILTERS = Filters(
 )
 
 
+class ImportKeyPairResult(TypedDict):
+    """EC2 ImportKeyPairResult."""
+
+    KeyPairId: str
+    KeyName: str
+    KeyFingerprint: str
+    Tags: NotRequired[list[TagTypeDef]]
+
+
+class DescribeKeyPairsResult(TypedDict):
+    """EC2 DescribeKeyPairsResult."""
+
+    KeyPairs: list[KeyPairInfoTypeDef]
+
+
+class DeleteKeyPairResult(TypedDict):
+    """EC2 DeleteKeyPairResult."""
+
+    Return: bool
+    KeyPairId: NotRequired[str]
+
+
+class CreateKeyPairResult(ImportKeyPairResult):
+    """EC2 CreateKeyPairResult."""
+
+    KeyMaterial: str
+
+
 @action(as_is={"KeyFormat": "pem"})
 async def create_key_pair(
     call: Call, *, key_name: str, key_type: KeyType = "rsa", tag_specifications: Sequence[TagSpecification] = ()
-) -> dict[str, Any]:
+) -> CreateKeyPairResult:
     """Make a key pair; the private key is in the answer and nowhere else. Its name is the comment of the public key."""
     tags = specified(tag_specifications, "key-pair")["key-pair"]
     demand_showable("KeyName", key_name, _MAX_NAME)
@@ -51,7 +79,7 @@ async def create_key_pair(
 @action()
 async def import_key_pair(
     call: Call, *, key_name: str, public_key_material: bytes, tag_specifications: Sequence[TagSpecification] = ()
-) -> dict[str, Any]:
+) -> ImportKeyPairResult:
     """Keep a public key that the caller brings, with its comment."""
     tags = specified(tag_specifications, "key-pair")["key-pair"]
     demand_showable("KeyName", key_name, _MAX_NAME)
@@ -68,7 +96,7 @@ async def describe_key_pairs(
     key_pair_ids: Sequence[str] = (),
     include_public_key: bool = False,
     filters: Sequence[Filter] = (),
-) -> dict[str, Any]:
+) -> DescribeKeyPairsResult:
     """List the caller's key pairs, by name.
 
     Raises `EC2Error` InvalidKeyPair.NotFound for a name or an id that he has not.
@@ -92,7 +120,7 @@ async def describe_key_pairs(
 
 
 @action()
-async def delete_key_pair(call: Call, *, key_name: str = "", key_pair_id: str = "") -> dict[str, Any]:
+async def delete_key_pair(call: Call, *, key_name: str = "", key_pair_id: str = "") -> DeleteKeyPairResult:
     """Remove a key pair; one that does not exist is as good as removed. Instances that have the key keep it."""
     if not key_name and not key_pair_id:
         raise EC2Error("MissingParameter", "The request must contain the parameter KeyName or KeyPairId")
@@ -115,13 +143,15 @@ async def key_pair(call: Call, name: str) -> KeyPair:
     return pairs[name]
 
 
-def _identity(pair: KeyPair) -> dict[str, Any]:
-    return {
+def _identity(pair: KeyPair) -> ImportKeyPairResult:
+    identity: ImportKeyPairResult = {
         "KeyPairId": pair.id,
         "KeyName": pair.name,
         "KeyFingerprint": pair.fingerprint,
-        **({"Tags": list(pair.tags)} if pair.tags else {}),
     }
+    if pair.tags:
+        identity["Tags"] = list(pair.tags)
+    return identity
 
 
 def _info(pair: KeyPair, with_public_key: bool) -> KeyPairInfoTypeDef:

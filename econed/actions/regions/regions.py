@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final, TypedDict
 from urllib.parse import urlsplit
 
 from econed.actions.action import action
@@ -57,11 +57,17 @@ class OwnRegion:
         return self.name if self.name in asked or not asked else asked[0]
 
 
+class DescribeRegionsResult(TypedDict):
+    """EC2 DescribeRegionsResult."""
+
+    Regions: list[RegionTypeDef]
+
+
 # AllRegions also shows regions that the caller has not opted in to: there are none.
 @action(ignores=("AllRegions",))
 async def describe_regions(
     call: Call, *, region_names: Sequence[str] = (), filters: Sequence[Filter] = ()
-) -> dict[str, Any]:
+) -> DescribeRegionsResult:
     """List our own zone, and those other zones of a federation whose EC2 endpoint the configuration names.
 
     The endpoint of our own is this server as the client reached it: clients go on there. Raises `EC2Error`

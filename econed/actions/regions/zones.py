@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from econed.actions.action import action
 from econed.actions.filters import Filters, field
@@ -39,11 +39,17 @@ _FILTERS = Filters(
 )
 
 
+class DescribeAvailabilityZonesResult(TypedDict):
+    """EC2 DescribeAvailabilityZonesResult."""
+
+    AvailabilityZones: list[AvailabilityZoneTypeDef]
+
+
 # AllAvailabilityZones also shows zones that the caller has not opted in to: there are none.
 @action(ignores=("AllAvailabilityZones",))
 async def describe_availability_zones(
     call: Call, *, zone_names: Sequence[str] = (), zone_ids: Sequence[str] = (), filters: Sequence[Filter] = ()
-) -> dict[str, Any]:
+) -> DescribeAvailabilityZonesResult:
     """List the clusters in which the caller can run instances.
 
     Raises `EC2Error` InvalidParameterValue for a zone that is none of them.

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from functools import partial
 from types import MappingProxyType
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NotRequired, TypedDict, TypeVar
 
-from econed.actions.action import Parts, Result, action
+from econed.actions.action import Parts, action
 from econed.actions.addresses.store import address_store
 from econed.actions.disk_images.finding import ids_and_few, image_sets, images
 from econed.actions.disk_images.volume_facts import is_volume, snapshot_tags
@@ -60,6 +60,13 @@ _FILTERS = Filters(
 )
 
 
+class DescribeTagsResult(TypedDict):
+    """EC2 DescribeTagsResult."""
+
+    Tags: list[TagDescriptionTypeDef]
+    NextToken: NotRequired[str]
+
+
 @action()
 async def describe_tags(
     call: Call,
@@ -67,7 +74,7 @@ async def describe_tags(
     filters: Sequence[Filter] = (),
     max_results: int | None = None,
     next_token: str | None = None,
-) -> Result | Parts:
+) -> Parts[DescribeTagsResult]:
     """List the tags of what the caller may see, and of their own key pairs and elastic IPs."""
     selection = _FILTERS.selection(filters, call.budget)
     paging = Paging.of(_LISTING, max_results, next_token)

@@ -6,7 +6,7 @@ for. What the client said of an attachment goes with the disk itself, in the one
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, TypedDict
 
 from econed.actions.action import action
 from econed.actions.disk_images.volume_facts import TO_ATTACH, ZONE, PendingAttachment, is_being_copied, others_may_mark
@@ -28,6 +28,9 @@ from econed.opennebula.template import removal
 from econed.opennebula.values import whole_number
 
 if TYPE_CHECKING:
+    from types_boto3_ec2.literals import VolumeAttachmentStateType
+    from types_boto3_ec2.type_defs import VolumeAttachmentTypeDef, VolumeModificationTypeDef
+
     from econed.actions.call import Call
     from econed.opennebula.documents import Image, VirtualMachine
 
@@ -37,8 +40,14 @@ _NOT_PENDING = removal(TO_ATTACH)
 _PLUGGABLE = frozenset({InstanceState.RUNNING, InstanceState.STOPPED})
 
 
+class ModifyVolumeResult(TypedDict):
+    """EC2 ModifyVolumeResult."""
+
+    VolumeModification: VolumeModificationTypeDef
+
+
 @action()
-async def attach_volume(call: Call, *, volume_id: str, instance_id: str, device: str) -> dict[str, Any]:
+async def attach_volume(call: Call, *, volume_id: str, instance_id: str, device: str) -> VolumeAttachmentTypeDef:
     """Attach a volume to an instance (EC2 AttachVolume; OpenNebula attach).
 
     The same call again, whose answer may have been lost, finds its attachment and gives it. A volume that oned is
@@ -51,7 +60,7 @@ async def attach_volume(call: Call, *, volume_id: str, instance_id: str, device:
     (volume,) = await volumes(call, [volume_id])
     (machine,) = await settled(call, [instance_id], timeout=PATIENCE)
     if _is_the_same(volume, machine, device):
-        return dict(attachments_view(volume)[0])
+        return attachments_view(volume)[0]
     image = _demand_available(volume)
     if state_of(machine) not in _PLUGGABLE:
         raise _not_running(machine)
@@ -71,7 +80,7 @@ async def attach_volume(call: Call, *, volume_id: str, instance_id: str, device:
     await call.change_all(Right.MANAGE, [machine], attach)
     (volume,) = await volumes(call, [volume_id])
     if volume.pending is not None:
-        return dict(attachments_view(volume)[0])
+        return attachments_view(volume)[0]
     if volume.attachment is None:  # oned let go of it again already: the hypervisor would not take it
         raise EC2Error("IncorrectState", f"The volume '{volume.id}' could not be attached.")
     return _attached_view(volume, "attaching")
@@ -81,7 +90,7 @@ async def attach_volume(call: Call, *, volume_id: str, instance_id: str, device:
 @action(ignores=("Force",))
 async def detach_volume(
     call: Call, *, volume_id: str, instance_id: str | None = None, device: str | None = None
-) -> dict[str, Any]:
+) -> VolumeAttachmentTypeDef:
     """Detach a volume from the instance it is attached to (EC2 DetachVolume; OpenNebula detach).
 
     InstanceId and Device, where given, must name that instance and device. Raises `EC2Error` IncorrectState,
@@ -91,7 +100,7 @@ async def detach_volume(
         INSTANCE.parse(instance_id)
     (volume,) = await volumes(call, [volume_id])
     if volume.image is not None and _is_pending(volume, instance_id, device):
-        shown = {**attachments_view(volume)[0], "State": "detaching"}
+        shown: VolumeAttachmentTypeDef = {**attachments_view(volume)[0], "State": "detaching"}
         await call.change_all(Right.MANAGE, [volume.image], lambda each: call.one.image_update(each.id, _NOT_PENDING))
         return shown
     attached = _demand_attached(volume, instance_id, device)
@@ -121,7 +130,7 @@ async def detach_volume(
 @action(as_is={"MultiAttachEnabled": False})
 async def modify_volume(
     call: Call, *, volume_id: str, size: int | None = None, volume_type: str = ""
-) -> dict[str, Any]:
+) -> ModifyVolumeResult:
     """Have an attached volume grow, or note another VolumeType (EC2 ModifyVolume; OpenNebula diskresize).
 
     Raises `EC2Error` UnsupportedOperation for a volume that is to grow while no machine has it: OpenNebula has disks
@@ -295,10 +304,10 @@ def _demand_growth(volume: Volume, size: int) -> None:
         )
 
 
-def _attached_view(volume: Volume, status: str = "") -> dict[str, Any]:
+def _attached_view(volume: Volume, status: VolumeAttachmentStateType | None = None) -> VolumeAttachmentTypeDef:
     assert volume.attachment is not None  # noqa: S101  callers have looked
-    shown = dict(attachment_view(volume, volume.attachment))
-    return {**shown, "State": status} if status else shown
+    view = attachment_view(volume, volume.attachment)
+    return {**view, "State": status} if status else view
 
 
 def _not_running(machine: VirtualMachine) -> EC2Error:

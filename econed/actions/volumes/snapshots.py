@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from econed.actions.accounts import account_named, is_owned_by, owner_alias
-from econed.actions.action import Parts, Result, action
+from econed.actions.action import Parts, action
 from econed.actions.call import account_id
 from econed.actions.disk_images.deletion import delete_image
 from econed.actions.disk_images.finding import meant_images
-from econed.actions.disk_images.volume_facts import OF_VOLUME, finished, snapshot_name, snapshot_of
+from econed.actions.disk_images.volume_facts import OF_VOLUME, finished, snapshot_name, snapshot_of, snapshot_tags
 from econed.actions.images.view import is_ami, is_public
 from econed.actions.inputs import Filter, TagSpecification, demand_showable
 from econed.actions.listing import Page, in_parts, once
@@ -31,7 +31,7 @@ from econed.opennebula.pools import OwnerFilter
 from econed.opennebula.states import ImageState
 
 if TYPE_CHECKING:
-    from types_boto3_ec2.type_defs import SnapshotTypeDef
+    from types_boto3_ec2.type_defs import CreateVolumePermissionTypeDef, ProductCodeTypeDef, SnapshotTypeDef, TagTypeDef
 
     from econed.actions.call import Call
     from econed.actions.volumes.attachments import Volume
@@ -55,10 +55,32 @@ class _NotNow(EC2Error):
         )
 
 
+class CopySnapshotResult(TypedDict):
+    """EC2 CopySnapshotResult."""
+
+    SnapshotId: str
+    Tags: NotRequired[list[TagTypeDef]]
+
+
+class DescribeSnapshotsResult(TypedDict):
+    """EC2 DescribeSnapshotsResult."""
+
+    Snapshots: list[SnapshotTypeDef]
+    NextToken: NotRequired[str]
+
+
+class DescribeSnapshotAttributeResult(TypedDict):
+    """EC2 DescribeSnapshotAttributeResult."""
+
+    SnapshotId: str
+    CreateVolumePermissions: NotRequired[list[CreateVolumePermissionTypeDef]]
+    ProductCodes: NotRequired[list[ProductCodeTypeDef]]
+
+
 @action(as_is={"Location": "regional"})
 async def create_snapshot(
     call: Call, *, volume_id: str, description: str = "", tag_specifications: Sequence[TagSpecification] = ()
-) -> dict[str, Any]:
+) -> SnapshotTypeDef:
     """Copy a volume (EC2 CreateSnapshot): an attached one by OpenNebula's disk save-as, a free one by an image's clone.
 
     The copy is a snapshot from its first moment on, by its name; its marks follow at once. Raises `EC2Error`
@@ -88,7 +110,7 @@ async def copy_snapshot(
     source_region: str,
     description: str = "",
     tag_specifications: Sequence[TagSpecification] = (),
-) -> dict[str, Any]:
+) -> CopySnapshotResult:
     """Copy a snapshot within this region (EC2 CopySnapshot; OpenNebula clone). The copy is the caller's own."""
     demand_showable("Description", description, _MAX_DESCRIPTION)
     tags = specified(tag_specifications, "snapshot")["snapshot"]
@@ -100,8 +122,10 @@ async def copy_snapshot(
     await watch_caller(call)
     number = await _within_quota(call.one.image_clone(source.id, snapshot_name()))
     await _finish(call, number, {OF_VOLUME: snapshot_of(source)}, description, tags)
-    shown = snapshot_view(await call.one.image(number))
-    return {name: value for name, value in shown.items() if name in ("SnapshotId", "Tags")}
+    result: CopySnapshotResult = {"SnapshotId": SNAPSHOT.format(number)}
+    if copied := snapshot_tags(await call.one.image(number)):
+        result["Tags"] = copied
+    return result
 
 
 @action()
@@ -114,7 +138,7 @@ async def describe_snapshots(
     filters: Sequence[Filter] = (),
     max_results: int | None = None,
     next_token: str | None = None,
-) -> Result | Parts:
+) -> Parts[DescribeSnapshotsResult]:
     """List the snapshots that the caller may see (EC2 DescribeSnapshots)."""
     selection = SNAPSHOT_FILTERS.selection(filters, call.budget)
     paging = Paging.of(_LISTING, max_results, next_token, least=1, ids=snapshot_ids)
@@ -179,15 +203,17 @@ async def modify_snapshot_attribute(
 
 
 @action()
-async def describe_snapshot_attribute(call: Call, *, snapshot_id: str, attribute: str) -> dict[str, Any]:
+async def describe_snapshot_attribute(
+    call: Call, *, snapshot_id: str, attribute: str
+) -> DescribeSnapshotAttributeResult:
     """Show with whom a snapshot is shared (EC2 DescribeSnapshotAttribute)."""
     (image,) = await found_snapshots(call, [snapshot_id])
-    shown = {"SnapshotId": SNAPSHOT.format(image.id)}
     if attribute not in _ATTRIBUTES:
         raise EC2Error("InvalidParameterValue", f"Value ({attribute}) for parameter attribute is invalid.")
     if attribute != _PERMISSION:
-        return {**shown, "ProductCodes": []}
-    return {**shown, "CreateVolumePermissions": [{"Group": EVERYBODY}] if is_public(image) else []}
+        return {"SnapshotId": SNAPSHOT.format(image.id), "ProductCodes": []}
+    permissions: list[CreateVolumePermissionTypeDef] = [{"Group": EVERYBODY}] if is_public(image) else []
+    return {"SnapshotId": SNAPSHOT.format(image.id), "CreateVolumePermissions": permissions}
 
 
 async def _savable(call: Call, volume_id: str) -> Volume:

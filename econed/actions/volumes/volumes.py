@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, TypeVar
 
-from econed.actions.action import Parts, Result, action
+from econed.actions.action import Parts, action
 from econed.actions.client_tokens import ClientToken
 from econed.actions.disk_images.deletion import delete_image
 from econed.actions.disk_images.finding import images, meant_images
@@ -55,7 +55,13 @@ from econed.opennebula.documents import Right
 from econed.opennebula.states import ImageState
 
 if TYPE_CHECKING:
-    from types_boto3_ec2.type_defs import VolumeModificationTypeDef
+    from types_boto3_ec2.type_defs import (
+        AttributeBooleanValueTypeDef,
+        ProductCodeTypeDef,
+        VolumeModificationTypeDef,
+        VolumeStatusItemTypeDef,
+        VolumeTypeDef,
+    )
 
     from econed.actions.call import Call
     from econed.actions.listing import Read, Sets
@@ -71,6 +77,35 @@ _ATTRIBUTES = ("autoEnableIO", "productCodes")
 _DELETABLE = frozenset({ImageState.READY, ImageState.ERROR, ImageState.DISABLED})
 
 
+class DescribeVolumesResult(TypedDict):
+    """EC2 DescribeVolumesResult."""
+
+    Volumes: list[VolumeTypeDef]
+    NextToken: NotRequired[str]
+
+
+class DescribeVolumeStatusResult(TypedDict):
+    """EC2 DescribeVolumeStatusResult."""
+
+    VolumeStatuses: list[VolumeStatusItemTypeDef]
+    NextToken: NotRequired[str]
+
+
+class DescribeVolumesModificationsResult(TypedDict):
+    """EC2 DescribeVolumesModificationsResult."""
+
+    VolumesModifications: list[VolumeModificationTypeDef]
+    NextToken: NotRequired[str]
+
+
+class DescribeVolumeAttributeResult(TypedDict):
+    """EC2 DescribeVolumeAttributeResult."""
+
+    VolumeId: str
+    AutoEnableIO: NotRequired[AttributeBooleanValueTypeDef]
+    ProductCodes: NotRequired[list[ProductCodeTypeDef]]
+
+
 @action(as_is={"Encrypted": False, "MultiAttachEnabled": False})
 async def create_volume(
     call: Call,
@@ -82,7 +117,7 @@ async def create_volume(
     volume_type: str = "",
     tag_specifications: Sequence[TagSpecification] = (),
     client_token: str | None = None,
-) -> dict[str, Any]:
+) -> VolumeTypeDef:
     """Make a volume, empty or from a snapshot (EC2 CreateVolume; OpenNebula a persistent DATABLOCK).
 
     The VolumeType is noted and told again; what it promises, OpenNebula does not. With a ClientToken the same call
@@ -121,7 +156,7 @@ async def describe_volumes(
     filters: Sequence[Filter] = (),
     max_results: int | None = None,
     next_token: str | None = None,
-) -> Result | Parts:
+) -> Parts[DescribeVolumesResult]:
     """List volumes, also the disks that belong to instances alone (EC2 DescribeVolumes)."""
     selection = VOLUME_FILTERS.selection(filters, call.budget)
     paging = Paging.of(_VOLUMES, max_results, next_token, least=1, ids=volume_ids)
@@ -137,7 +172,7 @@ async def describe_volume_status(
     filters: Sequence[Filter] = (),
     max_results: int | None = None,
     next_token: str | None = None,
-) -> Result | Parts:
+) -> Parts[DescribeVolumeStatusResult]:
     """List the status of volumes (EC2 DescribeVolumeStatus): ok, but where OpenNebula has an image in error."""
     selection = STATUS_FILTERS.selection(filters, call.budget)
     paging = Paging.of(_STATUS, max_results, next_token, least=1, ids=volume_ids)
@@ -153,7 +188,7 @@ async def describe_volumes_modifications(
     filters: Sequence[Filter] = (),
     max_results: int | None = None,
     next_token: str | None = None,
-) -> Result | Parts:
+) -> Parts[DescribeVolumesModificationsResult]:
     """List the last modification of each volume that was ever modified (EC2 DescribeVolumesModifications)."""
     selection = MODIFICATION_FILTERS.selection(filters, call.budget)
     paging = Paging.of(_MODIFICATIONS, max_results, next_token, least=1, ids=volume_ids)
@@ -165,7 +200,7 @@ async def describe_volumes_modifications(
 
 
 @action()
-async def describe_volume_attribute(call: Call, *, volume_id: str, attribute: str) -> dict[str, Any]:
+async def describe_volume_attribute(call: Call, *, volume_id: str, attribute: str) -> DescribeVolumeAttributeResult:
     """Show an attribute of a volume (EC2 DescribeVolumeAttribute): input and output are never held back here."""
     (found,) = await volumes(call, [volume_id])
     if attribute not in _ATTRIBUTES:
@@ -211,7 +246,7 @@ async def _listed(
     paging: Paging,
     view: Callable[[Volume, Zones], _T | None],
     selection: Selection,
-) -> Result | Parts:
+) -> Parts[Any]:
     """Return the views of the volumes that match as a list, `member`; one of which there is no view is not shown."""
     where = _Where(call)
 
