@@ -1,1 +1,1 @@
-"""What oned is."""
+"""Tests of econed.opennebula."""

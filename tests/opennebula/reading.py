@@ -1,4 +1,4 @@
-"""An independent reader of template text, by the rules of oned's own scanner and grammar; and recorded documents."""
+"""An independent parser of template text, by the rules of oned's scanner and grammar; and recorded documents."""
 
 from __future__ import annotations
 
@@ -11,71 +11,74 @@ from lxml import etree
 RECORDINGS = Path(__file__).parent.parent / "data" / "recordings"
 VERSIONS = ("5.12", "7.4")
 
-# oned's scanner takes the longest match: a quote after a backslash is part of the text wherever another quote follows.
+# oned's scanner takes the longest match: a quote after a backslash belongs to the text wherever another quote follows.
 _STRING = re.compile(r'"((?:\\"|[^"])*)"')
 _NAME = re.compile(r"[A-Za-z0-9_]+")
 
 
 class ParseError(Exception):
-    """What oned answers with "Parse error."."""
+    """A text for which oned replies "Parse error."."""
 
 
-def read_template(text: str, trims: bool = True) -> list[tuple[str, str | dict[str, str]]]:
-    """Return the attributes that oned would keep of quoted template text; `trims` as 7.4 does, and 5.12 does not."""
-    found: list[tuple[str, str | dict[str, str]]] = []
-    at = 0
-    while (at := _skip(text, at)) < len(text):
-        name, at = _take_name(text, at)
-        if text[at : at + 1] == "[":
-            members, at = _take_vector(text, at + 1)
-            found.append((name, {key: _kept(value, trims) for key, value in members.items()}))
+def read_template(text: str, strips: bool = True) -> list[tuple[str, str | dict[str, str]]]:
+    """Return the attributes that oned would store for quoted template text.
+
+    `strips` says whether it strips blanks around values, as 7.4 does and 5.12 does not.
+    """
+    attributes: list[tuple[str, str | dict[str, str]]] = []
+    position = 0
+    while (position := _skip_blanks(text, position)) < len(text):
+        name, position = _take_name(text, position)
+        if text[position : position + 1] == "[":
+            members, position = _take_vector(text, position + 1)
+            attributes.append((name, {key: _stored(value, strips) for key, value in members.items()}))
         else:
-            value, at = _take_string(text, at)
-            found.append((name, _kept(value, trims)))
-    return found
+            value, position = _take_string(text, position)
+            attributes.append((name, _stored(value, strips)))
+    return attributes
 
 
-def _take_vector(text: str, at: int) -> tuple[dict[str, str], int]:
+def _take_vector(text: str, position: int) -> tuple[dict[str, str], int]:
     members: dict[str, str] = {}
-    while text[at : at + 1] != "]":
-        name, at = _take_name(text, at)
-        value, at = _take_string(text, at)
+    while text[position : position + 1] != "]":
+        name, position = _take_name(text, position)
+        value, position = _take_string(text, position)
         members.setdefault(name, value)
-        if text[at : at + 1] == ",":
-            at += 1
-        elif text[at : at + 1] != "]":
-            raise ParseError(text[at : at + 20])
-    return members, at + 1
+        if text[position : position + 1] == ",":
+            position += 1
+        elif text[position : position + 1] != "]":
+            raise ParseError(text[position : position + 20])
+    return members, position + 1
 
 
-def _take_name(text: str, at: int) -> tuple[str, int]:
-    match = _NAME.match(text, at)
+def _take_name(text: str, position: int) -> tuple[str, int]:
+    match = _NAME.match(text, position)
     if not match or text[match.end() : match.end() + 1] != "=":
-        raise ParseError(text[at : at + 20])
+        raise ParseError(text[position : position + 20])
     return match.group().upper(), match.end() + 1
 
 
-def _take_string(text: str, at: int) -> tuple[str, int]:
-    if "]]>" in text[at:].split("\n", 1)[0]:
+def _take_string(text: str, position: int) -> tuple[str, int]:
+    if "]]>" in text[position:].split("\n", 1)[0]:
         raise ParseError("]]>")
-    match = _STRING.match(text, at)
+    match = _STRING.match(text, position)
     if not match:
-        raise ParseError(text[at : at + 20])
+        raise ParseError(text[position : position + 20])
     return through_xml(match.group(1).replace('\\"', '"')), match.end()
 
 
-def _kept(value: str, trims: bool) -> str:
-    return value.strip(" \t\n") if trims else value
+def _stored(value: str, strips: bool) -> str:
+    return value.strip(" \t\n") if strips else value
 
 
-def _skip(text: str, at: int) -> int:
-    while text[at : at + 1] in (" ", "\t", "\n") and at < len(text):
-        at += 1
-    return at
+def _skip_blanks(text: str, position: int) -> int:
+    while text[position : position + 1] in (" ", "\t", "\n") and position < len(text):
+        position += 1
+    return position
 
 
 def through_xml(text: str) -> str:
-    """Return what becomes of a text in the CDATA section in which oned stores and shows it."""
+    """Return a text as parsed from the CDATA section in which oned stores it."""
     try:
         root = etree.fromstring(f"<A><![CDATA[{text}]]></A>")
     except (etree.XMLSyntaxError, ValueError) as error:
@@ -84,7 +87,7 @@ def through_xml(text: str) -> str:
 
 
 def recorded(version: str, method: str) -> list[etree._Element]:
-    """Return the root of every document that a real oned answered `method` with, in order."""
+    """Return the roots of all documents that a real oned returned from `method`, in order."""
     documents = []
     with (RECORDINGS / f"{version}.jsonl").open(encoding="utf-8") as lines:
         for line in lines:

@@ -1,4 +1,4 @@
-"""The views read what real oned 5.12 and 7.4 say; expectations come from the recorded calls, not from the views."""
+"""Views of documents that real oned 5.12 and 7.4 returned; expectations come from the recorded calls, not the views."""
 
 from __future__ import annotations
 
@@ -32,22 +32,22 @@ every_version = pytest.mark.parametrize("version", VERSIONS)
 
 def machine(version: str, vm_id: int, state: VmState, lcm_state: int = 0) -> VirtualMachine:
     """Return the last recorded document of a machine in this state."""
-    found = [
-        each
-        for each in recorded(version, "one.vm.info")
-        if (each.findtext("ID"), each.findtext("STATE"), each.findtext("LCM_STATE"))
+    documents = [
+        document
+        for document in recorded(version, "one.vm.info")
+        if (document.findtext("ID"), document.findtext("STATE"), document.findtext("LCM_STATE"))
         == (str(vm_id), str(int(state)), str(lcm_state))
     ]
-    return VirtualMachine(found[-1])
+    return VirtualMachine(documents[-1])
 
 
 def element(text: str) -> etree._Element:
-    """Return a document made up for one test."""
+    """Return the root of a document written for a test."""
     return etree.fromstring(text)
 
 
 @every_version
-def test_a_running_machine_shows_its_owner_state_disks_and_interfaces(version: str) -> None:
+def test_a_running_machine_has_its_owner_state_disks_and_interfaces(version: str) -> None:
     vm = machine(version, 0, VmState.ACTIVE, LcmState.RUNNING)
     assert (vm.id, vm.uname, vm.uid, vm.gname, vm.gid) == (0, "alice", 2, "ec2", 100)
     assert (vm.state, vm.lcm_state, vm.state_name) == (VmState.ACTIVE, LcmState.RUNNING, "RUNNING")
@@ -76,7 +76,7 @@ def test_a_running_machine_shows_its_owner_state_disks_and_interfaces(version: s
 
 @every_version
 def test_an_attached_volume_is_a_persistent_disk_of_its_image(version: str) -> None:
-    vms = [VirtualMachine(each) for each in recorded(version, "one.vm.info")]
+    vms = [VirtualMachine(document) for document in recorded(version, "one.vm.info")]
     volumes = [disk for vm in vms for disk in vm.disks if disk.image_id == 2]
     assert any(disk.is_attaching for disk in volumes)
     assert all(disk.is_persistent and not disk.is_cloned and disk.target == "sdh" for disk in volumes)
@@ -84,7 +84,7 @@ def test_an_attached_volume_is_a_persistent_disk_of_its_image(version: str) -> N
 
 @every_version
 def test_a_volatile_disk_has_no_image(version: str) -> None:
-    vms = [VirtualMachine(each) for each in recorded(version, "one.vm.info")]
+    vms = [VirtualMachine(document) for document in recorded(version, "one.vm.info")]
     volatile = [disk for vm in vms for disk in vm.disks if disk.type == "fs"]
     assert volatile
     assert {disk.image_id for disk in volatile} == {None}
@@ -97,37 +97,38 @@ def test_a_machine_on_hold_has_no_host_and_no_cluster(version: str) -> None:
 
 
 @every_version
-def test_a_machine_that_ended_says_when(version: str) -> None:
-    ended = [vm for each in recorded(version, "one.vm.info") if (vm := VirtualMachine(each)).state is VmState.DONE]
+def test_a_terminated_machine_has_the_time_it_ended(version: str) -> None:
+    machines = [VirtualMachine(document) for document in recorded(version, "one.vm.info")]
+    ended = [vm for vm in machines if vm.state is VmState.DONE]
     assert ended
     assert all(vm.etime >= vm.stime for vm in ended)
 
 
 @every_version
-def test_a_lock_shows_its_level_and_its_owner(version: str) -> None:
-    locks = [lock for each in recorded(version, "one.vm.info") if (lock := VirtualMachine(each).lock)]
+def test_a_lock_has_its_level_and_its_owner(version: str) -> None:
+    locks = [lock for document in recorded(version, "one.vm.info") if (lock := VirtualMachine(document).lock)]
     assert {LockLevel.USE, LockLevel.MANAGE} <= {lock.level for lock in locks}
     assert {lock.owner for lock in locks} == {2}
     assert machine(version, 0, VmState.ACTIVE, LcmState.RUNNING).lock is None
 
 
 @every_version
-def test_the_reason_that_no_host_can_take_a_machine_is_read(version: str) -> None:
-    messages = [VirtualMachine(each).sched_message for each in recorded(version, "one.vm.info")]
+def test_a_machine_that_fits_on_no_host_has_the_schedulers_message(version: str) -> None:
+    messages = [VirtualMachine(document).sched_message for document in recorded(version, "one.vm.info")]
     assert any("Not enough" in message for message in messages)
 
 
 @every_version
-def test_the_short_form_of_a_pool_gives_ids_and_states(version: str) -> None:
+def test_the_short_form_of_a_pool_has_ids_and_states_only(version: str) -> None:
     [pool, *_] = recorded(version, "one.vmpool.info")
-    vms = [VirtualMachine(each) for each in pool]
+    vms = [VirtualMachine(vm) for vm in pool]
     assert vms
     assert all(isinstance(vm.state, VmState) and len(vm.user_template) == 0 for vm in vms)
 
 
 @every_version
-def test_an_image_is_read_in_both_versions_forms(version: str) -> None:
-    ebs = next(image for each in recorded(version, "one.image.info") if (image := Image(each)).id == 4)
+def test_an_image_is_read_in_the_form_of_each_version(version: str) -> None:
+    ebs = next(image for image in map(Image, recorded(version, "one.image.info")) if image.id == 4)
     assert (ebs.name, ebs.uname, ebs.size, ebs.is_persistent) == ("ec2-snap-1", "alice", 2048, True)
     assert (ebs.state, ebs.type, ebs.datastore_id, ebs.datastore) == (
         ImageState.READY,
@@ -141,7 +142,7 @@ def test_an_image_is_read_in_both_versions_forms(version: str) -> None:
     assert ebs.regtime > 1_700_000_000
 
 
-def test_the_format_is_fstype_in_5_12_and_format_later() -> None:
+def test_the_format_is_read_from_fstype_in_5_12_and_from_format_later() -> None:
     old = Image(element("<IMAGE><FSTYPE>ext3</FSTYPE></IMAGE>"))
     new = Image(element("<IMAGE><FORMAT>qcow2</FORMAT><FS>ext4</FS></IMAGE>"))
     assert (old.format, old.file_system) == ("ext3", "ext3")
@@ -149,15 +150,15 @@ def test_the_format_is_fstype_in_5_12_and_format_later() -> None:
 
 
 @every_version
-def test_an_image_in_use_names_its_machines(version: str) -> None:
-    used = [image for each in recorded(version, "one.image.info") if (image := Image(each)).vm_ids]
+def test_an_image_in_use_has_the_ids_of_its_machines(version: str) -> None:
+    used = [image for image in map(Image, recorded(version, "one.image.info")) if image.vm_ids]
     assert {ImageState.USED_PERS, ImageState.USED} >= {image.state for image in used}
     assert any(image.vm_ids == (0,) for image in used)
 
 
 @every_version
-def test_a_template_holds_what_its_machines_get(version: str) -> None:
-    restricted = next(t for each in recorded(version, "one.template.info") if (t := VMTemplate(each)).id == 5)
+def test_a_template_has_the_attributes_of_its_machines(version: str) -> None:
+    restricted = next(t for t in map(VMTemplate, recorded(version, "one.template.info")) if t.id == 5)
     assert (restricted.name, restricted.uid, restricted.gid) == ("restricted", 0, 100)
     assert restricted.template.vectors("NIC") == ({"INBOUND_AVG_BW": "1000", "NETWORK_ID": "0"},)
     assert restricted.template.text("SCHED_REQUIREMENTS") == "CLUSTER_ID=0"
@@ -165,7 +166,7 @@ def test_a_template_holds_what_its_machines_get(version: str) -> None:
 
 
 @every_version
-def test_users_have_drivers_secrets_and_groups(version: str) -> None:
+def test_users_have_drivers_passwords_and_groups(version: str) -> None:
     pools = recorded(version, "one.userpool.info")
     users = {user.name: user for pool in pools for user in map(UserDocument, pool.iterchildren("USER"))}
     alice = users["alice"]
@@ -177,38 +178,44 @@ def test_users_have_drivers_secrets_and_groups(version: str) -> None:
 
 
 @every_version
-def test_the_members_of_all_groups_are_all_users(version: str) -> None:
-    """By these ids users are found where the user pool is too long to be read."""
-    groups = [Group(each) for pool in recorded(version, "one.grouppool.info") for each in pool.iterchildren("GROUP")]
-    last = recorded(version, "one.userpool.info")[-1]
+def test_the_members_of_all_groups_are_all_the_users(version: str) -> None:
+    """Users are read by these ids where the user pool is too long."""
+    pools = recorded(version, "one.grouppool.info")
+    groups = [Group(group) for pool in pools for group in pool.iterchildren("GROUP")]
+    user_pool = recorded(version, "one.userpool.info")[-1]
     assert {user_id for group in groups for user_id in group.user_ids} == {
-        user.id for user in map(UserDocument, last.iterchildren("USER"))
+        user.id for user in map(UserDocument, user_pool.iterchildren("USER"))
     }
     assert len(groups) > 2
 
 
-def test_a_disabled_user_shows_as_such() -> None:
+def test_a_disabled_user_is_not_enabled() -> None:
     assert UserDocument(element("<USER><ENABLED>1</ENABLED></USER>")).is_enabled
     assert not UserDocument(element("<USER><ENABLED>0</ENABLED></USER>")).is_enabled
 
 
 @every_version
-def test_a_network_shows_its_ranges_and_its_leases(version: str) -> None:
-    networks = [VirtualNetwork(each) for each in recorded(version, "one.vn.info")]
+def test_a_network_has_its_address_ranges_and_leases(version: str) -> None:
+    networks = [VirtualNetwork(document) for document in recorded(version, "one.vn.info")]
     private = networks[0] if networks[0].name == "private" else next(n for n in networks if n.name == "private")
     assert (private.id, private.cluster_ids, private.parent_network_id) == (0, (0,), None)
     assert private.template_text("GATEWAY") == "10.0.0.1"
-    (found,) = private.address_ranges
-    assert (found.ar_id, found.ip, found.size, found.type) == (0, IPv4Address("10.0.0.10"), 20000, "IP4")
+    (address_range,) = private.address_ranges
+    assert (address_range.ar_id, address_range.ip, address_range.size, address_range.type) == (
+        0,
+        IPv4Address("10.0.0.10"),
+        20000,
+        "IP4",
+    )
     held = [lease for n in networks if n.name == "ElasticIPs" for ar in n.address_ranges for lease in ar.leases]
     assert any(lease.ip == IPv4Address("203.0.113.1") and lease.is_held and lease.vm_id == HELD for lease in held)
     attributes = [ar.attributes for n in networks for ar in n.address_ranges]
-    assert any(each.get("EC2_UID") == "2" for each in attributes)
+    assert any(vector.get("EC2_UID") == "2" for vector in attributes)
 
 
-def test_a_network_of_5_12_has_no_state_and_is_ready() -> None:
-    assert {VirtualNetwork(each).state for each in recorded("5.12", "one.vn.info")} == {NetworkState.READY}
-    states = {VirtualNetwork(each).state for each in recorded("7.4", "one.vn.info")}
+def test_a_network_of_5_12_has_no_state_and_counts_as_ready() -> None:
+    assert {network.state for network in map(VirtualNetwork, recorded("5.12", "one.vn.info"))} == {NetworkState.READY}
+    states = {network.state for network in map(VirtualNetwork, recorded("7.4", "one.vn.info"))}
     assert states <= set(NetworkState)
     assert NetworkState.READY in states
 
@@ -222,10 +229,10 @@ def test_datastores_zones_and_clusters_are_read(version: str) -> None:
         "files": DatastoreType.FILE_DS,
     }
     assert all(store.cluster_ids == (0,) and store.is_usable for store in stores.values())
-    [zone] = [Zone(each) for each in recorded(version, "one.zonepool.info")[-1]]
+    [zone] = map(Zone, recorded(version, "one.zonepool.info")[-1])
     assert (zone.id, zone.name) == (0, "OpenNebula")
     assert zone.endpoint.endswith("/RPC2")
-    [cluster] = [Cluster(each) for each in recorded(version, "one.clusterpool.info")[0]]
+    [cluster] = map(Cluster, recorded(version, "one.clusterpool.info")[0])
     assert (cluster.id, cluster.name, cluster.datastore_ids) == (0, "default", (0, 1, 2))
 
 
@@ -253,7 +260,9 @@ OWNED = """<IMAGE><ID>1</ID><UID>2</UID><GID>100</GID><PERMISSIONS><OWNER_U>{}</
         ("000000000", 2, {100}, ""),
     ],
 )
-def test_the_permission_bits_say_who_may_what(bits: str, user: int, groups: set[int], rights: str) -> None:
+def test_permission_bits_grant_rights_to_owner_group_and_others(
+    bits: str, user: int, groups: set[int], rights: str
+) -> None:
     image = Image(element(OWNED.format(*bits)))
     assert "".join(right.value for right in Right if image.allows(user, groups, right)) == rights
 
@@ -261,41 +270,41 @@ def test_the_permission_bits_say_who_may_what(bits: str, user: int, groups: set[
 # Reading
 
 
-def test_every_element_that_is_read_is_noted_also_by_the_parts_of_a_document() -> None:
-    notes: list[str] = []
+def test_every_read_of_an_element_is_reported_also_by_the_views_of_parts() -> None:
+    paths: list[str] = []
     [vm_document, *_] = recorded("7.4", "one.vm.info")
-    vm = VirtualMachine(vm_document, notes.append)
-    assert notes == []
+    vm = VirtualMachine(vm_document, paths.append)
+    assert paths == []
     _ = (vm.state, vm.disks[0].target, vm.user_template, vm.context_text("EC2_KEYNAME"), vm.hostname)
-    assert notes[:5] == [
+    assert paths[:5] == [
         "VM/STATE",
         "VM/TEMPLATE/DISK",
         "VM/TEMPLATE/DISK/TARGET",
         "VM/USER_TEMPLATE/*",
         "VM/TEMPLATE/CONTEXT/EC2_KEYNAME",
     ]
-    assert notes[-1].startswith("VM/HISTORY_RECORDS/HISTORY")
+    assert paths[-1].startswith("VM/HISTORY_RECORDS/HISTORY")
 
 
 @pytest.mark.parametrize("name", ["A/B", "*", ".", "a", "A[1]", "", "../NAME"])
-def test_a_name_from_elsewhere_never_becomes_a_path(name: str) -> None:
+def test_an_invalid_attribute_name_is_refused_and_never_used_as_a_path(name: str) -> None:
     vm = VirtualMachine(element("<VM><NAME>x</NAME><TEMPLATE><A>1</A></TEMPLATE></VM>"))
     with pytest.raises(ValueError, match="not an attribute name"):
         vm.template_text(name)
 
 
 @pytest.mark.parametrize("document", ["<VM/>", "<VM><ID/></VM>", "<VM><ID>seven</ID></VM>"])
-def test_a_document_without_a_number_where_one_must_be_is_nonsense(document: str) -> None:
+def test_a_document_with_a_missing_or_invalid_number_is_an_invalid_reply(document: str) -> None:
     with pytest.raises(InvalidReply, match="ID is not a number"):
         _ = VirtualMachine(element(document)).id
 
 
-def test_a_list_of_ids_with_something_else_in_it_is_nonsense() -> None:
+def test_a_list_of_ids_with_anything_else_in_it_is_an_invalid_reply() -> None:
     with pytest.raises(InvalidReply, match="not an id"):
         _ = Image(element("<IMAGE><VMS><ID>1</ID><ID/></VMS></IMAGE>")).vm_ids
 
 
-def test_a_view_holds_nothing_that_it_was_not_asked_for() -> None:
+def test_a_new_view_has_read_nothing() -> None:
     assert set(vars(View(element("<VM/>")))) == {"_element", "_on_read", "_path"}
 
 
@@ -304,21 +313,21 @@ def test_a_view_holds_nothing_that_it_was_not_asked_for() -> None:
 ATTRIBUTES = Attributes([("DISK", {"A": "1"}), ("CPU", "2"), ("DISK", {"A": "3"}), ("CPU", "4")])
 
 
-def test_attributes_keep_all_namesakes_in_order() -> None:
+def test_attributes_with_the_same_name_keep_their_order() -> None:
     assert ATTRIBUTES.vectors("DISK") == ({"A": "1"}, {"A": "3"})
     assert ATTRIBUTES.all("CPU") == ("2", "4")
     assert ATTRIBUTES.names() == ("DISK", "CPU")
     assert [name for name, _ in ATTRIBUTES] == ["DISK", "CPU", "DISK", "CPU"]
 
 
-def test_the_first_of_a_kind_is_taken_where_one_is_wanted() -> None:
+def test_text_and_vector_return_the_first_attribute_of_their_type() -> None:
     assert ATTRIBUTES.text("CPU") == "2"
     assert ATTRIBUTES.vector("DISK") == {"A": "1"}
     assert ATTRIBUTES.text("DISK", "none") == "none"
     assert ATTRIBUTES.vector("CPU") == {}
 
 
-def test_attributes_cannot_be_changed_through_what_they_were_made_of_or_gave() -> None:
+def test_attributes_cannot_be_changed_through_their_source_or_their_values() -> None:
     members = {"A": "1"}
     attributes = Attributes([("V", members)])
     members["A"] = "2"
@@ -327,8 +336,8 @@ def test_attributes_cannot_be_changed_through_what_they_were_made_of_or_gave() -
         attributes.vector("V")["A"] = "3"  # type: ignore[index]
 
 
-def test_legacy_keeps_out_of_here() -> None:
-    """Nothing of EC2 stands in the package that says what oned is."""
+def test_no_module_of_the_package_mentions_ec2() -> None:
+    """Apart from the docstring that says so."""
     package = Path(__file__).parent.parent.parent / "econed" / "opennebula"
-    named = [path.name for path in package.glob("*.py") if "EC2" in path.read_text(encoding="utf-8")]
-    assert named == ["__init__.py"]
+    mentioning = [path.name for path in package.glob("*.py") if "EC2" in path.read_text(encoding="utf-8")]
+    assert mentioning == ["__init__.py"]

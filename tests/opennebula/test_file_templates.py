@@ -1,4 +1,4 @@
-"""Files of instance types: which of ERB they may have, and that a value stays a value wherever it is put."""
+"""Files of instance types: the part of ERB that they may use, and that inserted values stay values."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ KEY = {"public_key": "ssh-rsa AAAA me@home", "key_name": "mine"}
 DATA = {"user_data": "IyEvYmluL3No"}
 
 
-def said(text: str, **values: str) -> dict[str, object]:
-    """Return the attributes of a file with these values besides those that there always are."""
+def attributes_of(text: str, **values: str) -> dict[str, object]:
+    """Return the attributes of a file with these values and those that every machine has."""
     attributes = FileTemplate.parse(text).attributes({**PLAIN, **values})
     return {name: value if isinstance(value, str) else dict(value) for name, value in attributes}
 
 
-def test_a_file_like_the_stock_one_reads_as_the_ruby_server_read_it() -> None:
+def test_a_file_like_the_shipped_one_reads_as_in_the_ruby_server() -> None:
     text = STOCK.read_text("utf-8")
-    plain = said(text)
+    plain = attributes_of(text)
     assert (plain["NAME"], plain["CPU"], plain["MEMORY"]) == ("small-from-file", "0.5", "64")
     assert (plain["IMAGE_ID"], plain["EC2_INSTANCE_TYPE"]) == ("ami-00000007", "m1.small")
     assert "CONTEXT" not in plain
-    assert said(text, **DATA)["CONTEXT"] == {"NETWORK": "YES", "EC2_USER_DATA": DATA["user_data"]}
-    assert said(text, **KEY)["CONTEXT"] == {
+    assert attributes_of(text, **DATA)["CONTEXT"] == {"NETWORK": "YES", "EC2_USER_DATA": DATA["user_data"]}
+    assert attributes_of(text, **KEY)["CONTEXT"] == {
         "NETWORK": "YES",
         "EC2_PUBLIC_KEY": KEY["public_key"],
         "EC2_KEYNAME": KEY["key_name"],
     }
-    assert said(text, **KEY, **DATA)["CONTEXT"] == {
+    assert attributes_of(text, **KEY, **DATA)["CONTEXT"] == {
         "NETWORK": "YES",
         "HOST": "$NAME",
         "EC2_USER_DATA": DATA["user_data"],
@@ -61,51 +61,61 @@ def test_a_file_like_the_stock_one_reads_as_the_ruby_server_read_it() -> None:
         ("!(erb_vm_info[:key_name] || erb_vm_info[:user_data])", False, False),
     ],
 )
-def test_a_condition_asks_which_values_there_are(condition: str, with_key: bool, with_data: bool) -> None:
+def test_a_condition_is_true_when_its_values_are_present(condition: str, with_key: bool, with_data: bool) -> None:
     text = f"<% if {condition} %>A = yes<% else %>A = no<%end%>\n"
-    assert said(text, **KEY)["A"] == ("yes" if with_key else "no")
-    assert said(text, **DATA)["A"] == ("yes" if with_data else "no")
+    assert attributes_of(text, **KEY)["A"] == ("yes" if with_key else "no")
+    assert attributes_of(text, **DATA)["A"] == ("yes" if with_data else "no")
 
 
-def test_conditions_may_stand_inside_each_other() -> None:
+def test_conditions_may_be_nested() -> None:
     text = (
         "<% if erb_vm_info[:user_data] %><% if erb_vm_info[:key_name] %>A = both<% else %>A = data<% end %>"
         "<% elsif erb_vm_info[:key_name] %>A = key<% end %>\n"
     )
-    assert [said(text, **each).get("A") for each in ({**KEY, **DATA}, DATA, KEY, {})] == ["both", "data", "key", None]
+    assert [attributes_of(text, **values).get("A") for values in ({**KEY, **DATA}, DATA, KEY, {})] == [
+        "both",
+        "data",
+        "key",
+        None,
+    ]
 
 
-def test_a_value_that_is_not_there_is_empty() -> None:
-    assert said('A = <%= erb_vm_info[:user_data] %>\nB = "<%= erb_vm_info[:key_name] %>"\n') == {"A": "", "B": ""}
+def test_a_missing_value_is_inserted_as_an_empty_text() -> None:
+    assert attributes_of('A = <%= erb_vm_info[:user_data] %>\nB = "<%= erb_vm_info[:key_name] %>"\n') == {
+        "A": "",
+        "B": "",
+    }
 
 
-def test_values_may_stand_in_the_middle_of_a_text() -> None:
+def test_values_may_be_inserted_within_a_text() -> None:
     text = 'A = vm-<%= erb_vm_info[:img_id] %>-x\nB = [ C = "<%= erb_vm_info[:instance_type] %> of \\"us\\"" ]'
-    assert said(text) == {"A": "vm-7-x", "B": {"C": 'm1.small of "us"'}}
+    assert attributes_of(text) == {"A": "vm-7-x", "B": {"C": 'm1.small of "us"'}}
 
 
-def test_a_value_in_a_comment_is_of_no_effect() -> None:
-    assert said("# for <%= erb_vm_info[:key_name] %>\nA = 1", public_key="x", key_name="a\nEVIL = 1") == {"A": "1"}
+def test_a_value_in_a_comment_has_no_effect() -> None:
+    assert attributes_of("# for <%= erb_vm_info[:key_name] %>\nA = 1", public_key="x", key_name="a\nEVIL = 1") == {
+        "A": "1"
+    }
 
 
 @pytest.mark.parametrize("text", AWKWARD.values(), ids=AWKWARD.keys())
 @pytest.mark.parametrize("place", ['"<%= erb_vm_info[:key_name] %>"', "<%= erb_vm_info[:key_name] %>"])
 @pytest.mark.parametrize("around", ["N = {}\n", "N = [ C = {}, D = 1 ]\n", "CONTEXT = [ C = {}, D = 1 ]\n"])
-def test_no_value_becomes_anything_but_that_value(around: str, place: str, text: str) -> None:
-    """It is in the attribute where the file puts it, whole, or the machine is refused."""
+def test_a_value_is_inserted_unchanged_or_refused(around: str, place: str, text: str) -> None:
+    """No value can change another attribute or the structure of the template."""
     file = FileTemplate.parse(around.format(place) + "END = 1")
     try:
         attributes = file.attributes({**PLAIN, "public_key": "k", "key_name": text})
     except NotKeepable:
         return
-    again = dict(read_template(render(attributes) + "\n"))
-    assert again.keys() == {around.split()[0], "END"}
-    held = again[around.split()[0]]
-    assert held == (text if isinstance(held, str) else {"C": text, "D": "1"})
+    reread = dict(read_template(render(attributes) + "\n"))
+    assert reread.keys() == {around.split()[0], "END"}
+    value = reread[around.split()[0]]
+    assert value == (text if isinstance(value, str) else {"C": text, "D": "1"})
 
 
 @given(st.text())
-def test_no_text_at_all_breaks_out_of_its_place(text: str) -> None:
+def test_any_text_is_inserted_unchanged_or_refused(text: str) -> None:
     file = FileTemplate.parse('A = <%= erb_vm_info[:key_name] %>\nB = [ C = "<%= erb_vm_info[:key_name] %>" ]\n')
     try:
         attributes = file.attributes({**PLAIN, "public_key": "k", "key_name": text})
@@ -114,15 +124,15 @@ def test_no_text_at_all_breaks_out_of_its_place(text: str) -> None:
     assert dict(read_template(render(attributes) + "\n")) == {"A": text, "B": {"C": text}}
 
 
-def test_a_dollar_is_refused_in_context_where_oned_would_expand_it_and_kept_elsewhere() -> None:
+def test_a_dollar_sign_is_refused_in_context_and_stored_elsewhere() -> None:
     text = 'A = "<%= erb_vm_info[:key_name] %>"\n'
-    assert said(text, public_key="k", key_name="100$")["A"] == "100$"
+    assert attributes_of(text, public_key="k", key_name="100$")["A"] == "100$"
     with pytest.raises(NotKeepable):
-        said(f"CONTEXT = [ {text.strip()} ]\n", public_key="k", key_name="100$")
+        attributes_of(f"CONTEXT = [ {text.strip()} ]\n", public_key="k", key_name="100$")
 
 
 @pytest.mark.parametrize(
-    ("text", "line", "says"),
+    ("text", "line", "message"),
     [
         ("A = 1\n<%= `id` %>", 2, "Ruby code is not run"),
         ("A = <%= erb_vm_info[:user] %>", 1, "has no :user"),
@@ -153,8 +163,8 @@ def test_a_dollar_is_refused_in_context_where_oned_would_expand_it_and_kept_else
         ("A = 1\nB = \0", 2, "NUL"),
     ],
 )  # fmt: skip
-def test_what_is_not_understood_is_an_error_that_names_the_line(text: str, line: int, says: str) -> None:
-    """When the file is read, not when the first machine is made, and in branches that are seldom taken too."""
-    with pytest.raises(FileTemplateError, match=says) as caught:
+def test_an_unsupported_file_raises_an_error_with_the_line(text: str, line: int, message: str) -> None:
+    """When the file is parsed, not when the first machine is launched, and in all branches."""
+    with pytest.raises(FileTemplateError, match=message) as caught:
         FileTemplate.parse(text)
     assert caught.value.line == line

@@ -1,4 +1,4 @@
-"""Replies of oned's: values, refusals, faults; and what is none."""
+"""oned's replies are parsed to values, refusals and faults; anything else is an invalid reply."""
 
 from __future__ import annotations
 
@@ -28,43 +28,43 @@ def fault(code: int, text: str) -> bytes:
 
 
 @pytest.mark.parametrize("value", ["", "<VM/>", "a < b & c\nd", 0, 42, -1, True, False])
-def test_a_success_gives_its_value_with_its_type(value: str | int | bool) -> None:
-    found = parse_value(METHOD, reply(True, value, 0))
-    assert found == value
-    assert type(found) is type(value)
+def test_a_successful_reply_has_its_value_with_its_type(value: str | int | bool) -> None:
+    parsed = parse_value(METHOD, reply(True, value, 0))
+    assert parsed == value
+    assert type(parsed) is type(value)
 
 
-def test_a_text_without_a_type_is_a_string() -> None:
+def test_a_value_without_a_type_is_a_string() -> None:
     assert parse_value(METHOD, reply(True, "5", 0).replace(b"<string>5</string>", b"5")) == "5"
 
 
-def test_a_document_is_parsed_with_its_cdata_as_it_was() -> None:
+def test_cdata_in_a_document_is_unchanged() -> None:
     root = parse_document(METHOD, reply(True, "<VM><ID>3</ID><NAME>é</NAME><N><![CDATA[ <&\n ]]></N></VM>", 0))
     assert (root.tag, root.findtext("NAME"), root.findtext("N")) == ("VM", "é", " <&\n ")
 
 
-def test_a_text_of_tens_of_megabytes_is_read() -> None:
+def test_a_text_of_twelve_megabytes_is_parsed() -> None:
     text = "x" * 12_000_000
     assert parse_document(METHOD, reply(True, f"<VM><A>{text}</A></VM>", 0)).findtext("A") == text
 
 
-def otherwise(body: bytes) -> bytes:
-    """Return the same reply in a form that oned does not write, which is parsed as a whole."""
+def in_unusual_form(body: bytes) -> bytes:
+    """Return the same reply in a form that oned does not write, so that it is parsed as a whole."""
     return body.replace(b"<value><string>", b"<value ><string>", 1)
 
 
 @pytest.mark.parametrize("before", range(1, 9))
 @pytest.mark.parametrize("text", ["&lt;", "&amp;", "&amp;lt;", "é", "&#233;"])
-def test_wherever_a_long_document_is_cut_it_is_the_same(before: int, text: str) -> None:
-    """Within the escape of a character, within a character, within an escape that is escaped."""
+def test_the_boundary_between_pieces_does_not_change_a_document(before: int, text: str) -> None:
+    """Also within an escape, within a multi-byte character, or within a doubly escaped character."""
     body = reply(True, f"<VM><A>{'x' * (PIECE - len('<VM><A>') * 2 - before)}{text}</A><B>é]]&gt;</B></VM>", 0)
-    assert etree.tostring(parse_document(METHOD, body)) == etree.tostring(parse_document(METHOD, otherwise(body)))
+    assert etree.tostring(parse_document(METHOD, body)) == etree.tostring(parse_document(METHOD, in_unusual_form(body)))
 
 
 @pytest.mark.parametrize(
     "escaped", [b"&#60;VM&#62;&#60;ID&#62;3&#60;/ID&#62;&#60;/VM&#62;", b"<![CDATA[<VM><ID>3</ID></VM>]]>"]
 )
-def test_a_document_that_is_escaped_in_another_way_is_read_too(escaped: bytes) -> None:
+def test_a_document_with_other_escapes_is_parsed(escaped: bytes) -> None:
     body = reply(True, "", 0).replace(b"<string></string>", b"<string>" + escaped + b"</string>")
     assert parse_document(METHOD, body).findtext("ID") == "3"
 
@@ -78,40 +78,40 @@ def test_a_document_that_is_escaped_in_another_way_is_read_too(escaped: bytes) -
         (b"<boolean>1</boolean>", b"<boolean>0</boolean>"),
     ],
 )
-def test_a_document_counts_only_if_all_around_it_is_a_success(right: bytes, wrong: bytes) -> None:
+def test_a_document_is_refused_unless_the_reply_around_it_is_a_success(right: bytes, wrong: bytes) -> None:
     body = reply(True, "<VM><ID>3</ID></VM>", 0)
     assert body.count(right) == 1
     with pytest.raises((InvalidReply, OpenNebulaRefusal)):
         parse_document(METHOD, body.replace(right, wrong))
 
 
-@pytest.mark.parametrize("form", [bytes, otherwise])
-def test_what_nobody_reads_of_a_long_pool_is_dropped_whatever_users_wrote_into_it(
+@pytest.mark.parametrize("form", [bytes, in_unusual_form])
+def test_unread_elements_of_a_long_pool_are_dropped_also_with_misleading_content(
     form: Callable[[bytes], bytes],
 ) -> None:
-    """Attributes of users may be called like the elements that are dropped, and hold text that looks like them."""
-    written = "<VM><OID>8</OID><VM><![CDATA[</VM></HISTORY><HISTORY><OID>9</OID>]]></VM></VM>"
-    record = f"<HISTORY><OID>7</OID>{written}<SEQ>0</SEQ></HISTORY>"
+    """Users' attributes may have the names of elements that are read, and contain text that looks like markup."""
+    content = "<VM><OID>8</OID><VM><![CDATA[</VM></HISTORY><HISTORY><OID>9</OID>]]></VM></VM>"
+    record = f"<HISTORY><OID>7</OID>{content}<SEQ>0</SEQ></HISTORY>"
     body = reply(True, f"<HISTORY_RECORDS>{record * 2}</HISTORY_RECORDS>", 0)
     root = parse_document("one.vmpool.accounting", form(body))
-    left = "<HISTORY><OID>7</OID></HISTORY>"
-    assert etree.tostring(root, encoding="unicode") == f"<HISTORY_RECORDS>{left * 2}</HISTORY_RECORDS>"
+    remaining = "<HISTORY><OID>7</OID></HISTORY>"
+    assert etree.tostring(root, encoding="unicode") == f"<HISTORY_RECORDS>{remaining * 2}</HISTORY_RECORDS>"
 
 
-def test_a_failure_is_a_refusal_with_oneds_code_and_text() -> None:
+def test_a_failure_raises_a_refusal_with_oneds_code_and_text() -> None:
     with pytest.raises(OpenNebulaRefusal) as refused:
         parse_value(METHOD, reply(False, "[one.vm.info] Error getting virtual machine [7].", 1024, 7, -1))
     assert (refused.value.method, refused.value.code) == (METHOD, 1024)
     assert "Error getting virtual machine [7]." in refused.value.reason
 
 
-def test_a_fault_is_a_refusal_with_its_negative_number() -> None:
+def test_a_fault_raises_a_refusal_with_its_negative_code() -> None:
     with pytest.raises(OpenNebulaRefusal) as refused:
         parse_value(METHOD, fault(-506, "Method 'one.nonsense' not defined"))
     assert (refused.value.code, refused.value.reason) == (-506, "Method 'one.nonsense' not defined")
 
 
-def test_a_call_that_did_not_complete_is_a_refusal_without_a_reason() -> None:
+def test_a_call_that_did_not_complete_raises_a_refusal_without_a_reason() -> None:
     with pytest.raises(OpenNebulaRefusal) as refused:
         parse_value(METHOD, fault(-500, "Unexpected error ... already instantiated xmlrpc_c::value"))
     assert (refused.value.code, refused.value.reason) == (-500, "no reason given")
@@ -150,7 +150,7 @@ BILLION_LAUGHS = b'<?xml version="1.0"?><!DOCTYPE m [<!ENTITY a "ha"><!ENTITY b 
         b"<!-- x -->" + reply(True, "x", 0),
     ],
 )
-def test_what_is_no_reply_of_oneds_is_nonsense(body: bytes) -> None:
+def test_anything_but_a_valid_reply_raises_invalid_reply(body: bytes) -> None:
     with pytest.raises(InvalidReply):
         parse_value(METHOD, body)
 
@@ -161,7 +161,7 @@ def test_what_is_no_reply_of_oneds_is_nonsense(body: bytes) -> None:
         "",
         5,
         True,
-        "no xml",
+        "not xml",
         "<VM>",
         "<VM></VM",
         "<VM/><VM/>",
@@ -172,31 +172,31 @@ def test_what_is_no_reply_of_oneds_is_nonsense(body: bytes) -> None:
         '<?xml version="1.0"?><!DOCTYPE VM><VM/>',
     ],
 )
-def test_a_value_that_is_no_document_is_nonsense_where_one_is_wanted(value: str | int | bool) -> None:
+def test_a_value_that_is_not_the_expected_document_raises_invalid_reply(value: str | int | bool) -> None:
     with pytest.raises(InvalidReply):
         parse_document(METHOD, reply(True, value, 0))
 
 
 @pytest.mark.parametrize("method", ROOTS)
-def test_a_document_with_another_root_than_the_methods_is_nonsense(method: str) -> None:
-    """Read as a pool it would be an empty one, from which nothing may be concluded."""
+def test_a_document_with_another_root_than_the_methods_raises_invalid_reply(method: str) -> None:
+    """Read as a pool it would look like an empty pool."""
     with pytest.raises(InvalidReply):
         parse_document(method, reply(True, "<FOO/>", 0))
 
 
-def test_a_pool_of_users_in_which_not_even_the_one_who_asks_is_found_is_nonsense() -> None:
+def test_a_pool_without_any_users_raises_invalid_reply() -> None:
     with pytest.raises(InvalidReply):
         parse_document("one.userpool.info", reply(True, "<USER_POOL/>", 0))
     assert parse_document("one.imagepool.info", reply(True, "<IMAGE_POOL/>", 0)).tag == "IMAGE_POOL"
 
 
 @pytest.mark.parametrize("version", ["5.12", "7.4"])
-def test_recorded_documents_have_the_roots_of_the_table(version: str) -> None:
-    seen: dict[str, set[str]] = {}
+def test_recorded_documents_have_the_root_elements_in_roots(version: str) -> None:
+    recorded_roots: dict[str, set[str]] = {}
     for line in (RECORDINGS / f"{version}.jsonl").read_text("utf-8").splitlines():
         call = json.loads(line)
         if isinstance(call["reply"], list) and call["reply"][0] is True and call["method"] in ROOTS:
-            found = re.match(r"<(\w+)", str(call["reply"][1]))
-            seen.setdefault(call["method"], set()).add(found[1] if found is not None else "")
-    assert len(seen) > 15
-    assert seen == {method: {ROOTS[method]} for method in seen}
+            match = re.match(r"<(\w+)", str(call["reply"][1]))
+            recorded_roots.setdefault(call["method"], set()).add(match[1] if match is not None else "")
+    assert len(recorded_roots) > 15
+    assert recorded_roots == {method: {ROOTS[method]} for method in recorded_roots}

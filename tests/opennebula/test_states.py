@@ -1,4 +1,4 @@
-"""The states of oned's objects have OpenNebula's names."""
+"""The states of oned's objects have OpenNebula's names and numbers."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ def test_lcm_states_are_named_as_in_the_states_reference(number: int, name: str)
     assert LcmState(number).name == name
 
 
-def test_a_number_of_a_newer_oned_is_kept_and_known_to_be_strange() -> None:
-    strange = LcmState(72)
-    assert (strange, strange.name, strange.is_known) == (72, "LCMSTATE_72", False)
+def test_a_number_that_only_a_newer_oned_has_is_kept_and_marked_as_unknown() -> None:
+    unknown = LcmState(72)
+    assert (unknown, unknown.name, unknown.is_known) == (72, "LCMSTATE_72", False)
     assert LcmState(71).is_known
-    assert not strange.is_failure
+    assert not unknown.is_failure
 
 
-def test_what_is_no_number_of_a_state_is_an_error() -> None:
+def test_a_negative_number_is_not_a_state() -> None:
     with pytest.raises(ValueError, match="is not a valid"):
         VmState(-1)
 
 
-def test_failures_are_the_states_in_which_a_machine_stands_still() -> None:
+def test_failures_are_the_states_that_need_recovery_by_an_administrator() -> None:
     failures = {state.name for state in LcmState if state.is_failure}
     assert failures == {
         "FAILURE",
@@ -61,12 +61,12 @@ def test_failures_are_the_states_in_which_a_machine_stands_still() -> None:
     }
 
 
-def test_resume_brings_back_from_four_states() -> None:
+def test_machines_can_be_resumed_from_four_states() -> None:
     resumable = {state.name for state in VmState if state.is_resumable}
     assert resumable == {"STOPPED", "SUSPENDED", "POWEROFF", "UNDEPLOYED"}
 
 
-def test_the_lcm_state_counts_only_while_active() -> None:
+def test_the_lcm_state_is_used_only_while_the_machine_is_active() -> None:
     assert state_name(VmState.ACTIVE, LcmState.BOOT) == "BOOT"
     assert state_name(VmState.POWEROFF, LcmState.BOOT) == "POWEROFF"
 
