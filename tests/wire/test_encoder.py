@@ -11,7 +11,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from lxml import etree
 
-from econed.wire.encoder import SLICE_LENGTH, Encoder, InvalidResult, ResponseBody, encode_error
+from econed.wire.compiler import SLICE_LENGTH, InvalidResult
+from econed.wire.encoder import Encoder, ResponseBody, encode_error
 from econed.wire.model import Model
 
 VERSION = "2016-11-15"
