@@ -51,7 +51,7 @@ from econed.resource import EC2Resource, Service
 from econed.scripts import Scripts
 from econed.telemetry.access_log import call_logger
 from econed.telemetry.logs import ProcessLog, logger
-from econed.telemetry.metrics import Metrics, Snapshot
+from econed.telemetry.metrics import Metrics
 from econed.telemetry.observed_calls import ObservedOpenNebula
 from econed.wire.encoder import Encoder
 from econed.wire.model import Model
@@ -61,15 +61,11 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Serving:
-    """One process that serves, put together: what it is, what it has counted, and how it renews its certificates."""
+    """A serving process with its metrics; `renew_certificates` is None without TLS."""
 
     process: Process
     metrics: Metrics
     renew_certificates: Callable[[], Awaitable[object]] | None
-
-    def counted(self) -> Snapshot:
-        """Return what it has counted so far."""
-        return self.metrics.snapshot()
 
 
 def make_process(
@@ -127,9 +123,10 @@ def make_one_process(
         Signals(reactor),
         notifier,
         reactor,
-        log=log,
-        renewed=serving.renew_certificates,
-        stop=Stop(reactor),
+        process_log=log,
+        renew_certificates=serving.renew_certificates,
+        stop_reactor=Stop(reactor),
+        log=Logger(namespace="econed"),
     )
     serving.metrics.set_worker_count(1)
     watched = WatchedProcess(serving.metrics, lambda: serving.process.is_draining)
@@ -151,8 +148,8 @@ def make_supervisor(
         jitter=random.random,
         notifier=notifier,
         metrics=metrics,
-        ended=Stop(reactor),
-        taken=lambda plan: followed(plan.settings),
+        on_exit=Stop(reactor),
+        on_reload=lambda plan: followed(plan.settings),
         log=said,
     )
     service = Supervised(supervisor, Signals(reactor), notifier, reactor, log)
@@ -194,7 +191,7 @@ def _watched(making: _Making, one: IOpenNebula) -> IOpenNebula:
     if ICallLimiter.providedBy(one):
         metrics.track_oned_calls(lambda: one.calls_in_flight, lambda: one.calls_waiting)
     state = OnedState(clock)
-    metrics.track_oned_state(lambda: state.is_reachable, lambda: state.last_answer)
+    metrics.track_oned_state(lambda: state.is_reachable, lambda: state.last_reply)
     observed = ObservedOpenNebula(one, clock, metrics.oned_call_ended, state)
     OnedWatch(observed, state, clock, log).setServiceParent(making.beside)
     LagWatch(metrics.set_reactor_lag, time.monotonic, clock, log).setServiceParent(making.beside)

@@ -165,7 +165,7 @@ def _supervised(
 ) -> IService:
     """Return the daemon as a supervisor with workers."""
 
-    def load(before: tuple[Bound, ...]) -> Plan:
+    def load(current: tuple[Bound, ...]) -> Plan:
         source = loading.read(config_path(options, environ))
         settings, server, findings = credentials.load_with_settings(source, environ)
         _warn(findings)
@@ -177,7 +177,7 @@ def _supervised(
             XMLRPCBackend.configured(reactor, settings, server)
         except ValueError as error:
             raise ConfigError((ConfigProblem(str(source.path), str(error)),)) from None
-        return Plan(source, settings, _sockets(options, settings, handed, before), logs.LogPlace.of(_twistd(options)))
+        return Plan(source, settings, _sockets(options, settings, handed, current), logs.LogPlace.of(_twistd(options)))
 
     plan = load(())
     if plan.log.kind == "unknown" and plan.settings.log_file is None:

@@ -1,4 +1,4 @@
-"""A worker as a process: started by the supervisor, never by a person."""
+"""The main module of a worker's process, which only the supervisor starts."""
 
 from __future__ import annotations
 
@@ -18,58 +18,58 @@ from econed.clock import steady
 from econed.config import credentials
 from econed.config.loading import ConfigError, Source
 from econed.daemon import make_process
-from econed.process.generations import share
+from econed.process.generations import worker_share
 from econed.process.lifecycle import Signals
 from econed.process.listening import Listening, adopted
-from econed.process.messages import Begin, Handed
+from econed.process.messages import Begin, PassedSocket
 from econed.process.spawning import COMMANDS, REPORTS
-from econed.process.worker import CannotStart, Made, WorkerProtocol
+from econed.process.worker import CannotStart, WorkerParts, WorkerProtocol
 from econed.telemetry import logs
 from econed.xmlrpc_backend import XMLRPCBackend
 
 
-async def made(reactor: Any, environ: Mapping[str, str], begin: Begin) -> Made:
-    """Put a worker together, as the supervisor says; raises `CannotStart`."""
+async def make_worker(reactor: Any, environ: Mapping[str, str], begin: Begin) -> WorkerParts:
+    """Set up a worker as the supervisor's first command says; raises `CannotStart`."""
     source = Source(Path(begin.path), begin.text)
     try:
-        whole, server, _ = credentials.load_with_settings(source, environ)  # the supervisor has told of its findings
-        settings = share(whole, begin.index, begin.of)
+        whole, server, _ = credentials.load_with_settings(source, environ)  # the supervisor has logged the warnings
+        settings = worker_share(whole, begin.index, begin.of)
         reopen_log = logs.begin(settings, logs.LogPlace(**dict(begin.log)), begin.index + 1)  # type: ignore[arg-type]
         backend = XMLRPCBackend.configured(reactor, settings, server)
         types = configured_file_types(source.path, settings)
-        listening = [_listening(reactor, handed) for handed in begin.sockets]
+        listening = [_listening(reactor, passed) for passed in begin.sockets]
         serving = make_process(reactor, settings, backend, listening, types=types)
     except (ConfigError, ValueError, OSError) as error:
         raise CannotStart(str(error)) from error
-    return Made(serving.process, serving.counted, reopen_log)
+    return WorkerParts(serving.process, serving.metrics.snapshot, reopen_log)
 
 
-def _listening(reactor: Any, handed: Handed) -> Listening:
-    os.set_inheritable(handed.descriptor, False)
-    return adopted(reactor, socket.socket(fileno=handed.descriptor), handed.is_tls, handed.where)
+def _listening(reactor: Any, passed: PassedSocket) -> Listening:
+    os.set_inheritable(passed.descriptor, False)
+    return adopted(reactor, socket.socket(fileno=passed.descriptor), passed.is_tls, passed.where)
 
 
 def main() -> None:
-    """Run as the process of a worker; its descriptors are those that the supervisor gave it."""
+    """Run a worker on the descriptors that the supervisor has passed to this process."""
     from twisted.internet import reactor as installed
 
     reactor: Any = installed
     steady(reactor)
-    code = 0
+    exit_code = 0
 
-    def ended(said: int) -> None:
-        nonlocal code
-        code = said
+    def stop_reactor(code: int) -> None:
+        nonlocal exit_code
+        exit_code = code
         if reactor.running:
             reactor.stop()
 
     for descriptor in (COMMANDS, REPORTS):
         os.set_inheritable(descriptor, False)
-    make = partial(made, reactor, os.environ)
-    protocol = WorkerProtocol(make, Signals(reactor), reactor, ended, Logger(namespace="econed.worker"))
-    StandardIO(protocol, COMMANDS, REPORTS, reactor)  # type: ignore[call-arg]  # that of POSIX
+    make = partial(make_worker, reactor, os.environ)
+    protocol = WorkerProtocol(make, Signals(reactor), reactor, stop_reactor, Logger(namespace="econed.worker"))
+    StandardIO(protocol, COMMANDS, REPORTS, reactor)  # type: ignore[call-arg]  # the one for POSIX
     reactor.run()
-    sys.exit(code)
+    sys.exit(exit_code)
 
 
 if __name__ == "__main__":

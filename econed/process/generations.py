@@ -1,4 +1,4 @@
-"""The workers as their supervisor sees them: one after the other in its place, a generation on one configuration."""
+"""The workers as the supervisor sees them. A generation is all workers on one configuration."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from zope.interface import Attribute, Interface
 from econed.config.loading import Source
 from econed.config.settings import Settings
 from econed.process.listening import Bound
-from econed.process.messages import Ask, Begin, Command, Handed, Report
+from econed.process.messages import Begin, Command, GetCounts, PassedSocket, Report
 from econed.telemetry.logs import LogPlace
 from econed.telemetry.merging import ProcessSnapshots
 from econed.telemetry.metrics import Snapshot
 
 FIRST_SOCKET = 5
-"""The descriptor of the first listening socket in a worker; before it are those of every process, and two pipes."""
+"""The descriptor of the first listening socket in a worker, after the standard ones and those of two pipes."""
 
-FIRST_WAIT = 0.5
-"""Seconds, at most, until a worker is replaced that died for the first time in a while."""
+MIN_RESTART_DELAY = 0.5
+"""Maximum seconds before a worker is replaced that exited for the first time in a while."""
 
-LONGEST_WAIT = 60.0
-"""Seconds, at most, until one is replaced that always dies."""
+MAX_RESTART_DELAY = 60.0
+"""Maximum seconds before a worker is replaced that exits again and again."""
 
-ASK_FOR = 1.0
-"""Seconds that workers have to say what they have counted."""
+COUNTS_TIMEOUT = 1.0
+"""Seconds that workers have to report their counts."""
 
-STEADY = 60
-"""Looks for which a worker has to have served for its death to be the first in a while."""
+STABLE_AFTER = 60
+"""Health checks that a worker must have served for its restart delay to begin at `MIN_RESTART_DELAY` again."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What workers run on: econe.conf, what it says, and where they listen. `log` is where twistd has its log."""
+    """What workers run on: econe.conf, its settings, and the listening sockets. `log` is where twistd logs."""
 
     source: Source
     settings: Settings
@@ -46,44 +46,45 @@ class Plan:
     log: LogPlace
 
     def begin(self, index: int) -> Begin:
-        """Return the first command to worker `index`, for the descriptors that it is spawned with."""
+        """Return the first command to worker `index`, with the descriptors that it is spawned with."""
         sockets = tuple(
-            Handed(FIRST_SOCKET + number, each.is_tls, each.where) for number, each in enumerate(self.sockets)
+            PassedSocket(descriptor, bound.is_tls, bound.where)
+            for descriptor, bound in enumerate(self.sockets, FIRST_SOCKET)
         )
         return Begin(self.source.text, str(self.source.path), index, self.settings.workers, sockets, asdict(self.log))
 
 
 class IWorker(Interface):
-    """A worker's process."""
+    """The process of a worker."""
 
     pid: int = Attribute("Its process id.")
 
     def send(command: Command) -> None:
-        """Give it a command; nothing happens if it has ended."""
+        """Send a command; does nothing if the process has exited."""
 
     def kill() -> None:
-        """End it at once, whatever it does."""
+        """Send SIGKILL."""
 
 
-class Hears(Protocol):
-    """Is told of a worker."""
+class WorkerEvents(Protocol):
+    """Receives the reports of one worker, and its exit."""
 
-    def told(self, report: Report) -> None:
-        """It has reported."""
+    def reported(self, report: Report) -> None:
+        """The worker sent a report."""
 
-    def ended(self, how: str) -> None:
-        """It has ended, and how, in words; there is nothing after this."""
+    def exited(self, how: str) -> None:
+        """The process exited; `how` is its exit code or signal in words. No event follows."""
 
 
 class Spawn(Protocol):
     """Starts the process of a worker, with these sockets as its descriptors from `FIRST_SOCKET` on."""
 
-    def __call__(self, sockets: tuple[Bound, ...], hears: Hears) -> IWorker:
-        """Return the process; raises `OSError` where there can be none."""
+    def __call__(self, sockets: tuple[Bound, ...], events: WorkerEvents) -> IWorker:
+        """Return the process; raises `OSError` if it cannot be started."""
 
 
 class State(Enum):
-    """What a worker is doing."""
+    """The state of a worker."""
 
     STARTING = "starting"
     SERVING = "serving"
@@ -92,110 +93,113 @@ class State(Enum):
 
 
 class Worker:
-    """One worker, from its start to its end; `number` is that of no other."""
+    """One worker, from its start to its exit.
 
-    def __init__(self, number: int, generation: Generation, place: int) -> None:
-        self.number = number
+    `serial` is unique in this daemon; `index` is its place in its generation, which its replacement takes over.
+    """
+
+    def __init__(self, serial: int, generation: Generation, index: int) -> None:
+        self.serial = serial
         self.generation = generation
-        self.place = place
+        self.index = index
         self.state = State.STARTING
         self.process: IWorker | None = None
-        self.quiet = 0
-        """Looks since it last reported. Looks, not seconds: that the clock is set, or the machine sleeps, is no
-        silence."""
-        self.served = 0
-        """Looks for which it has served."""
-        self.reason = ""
-        """Why it cannot start, as it said itself."""
+        self.missed_reports = 0
+        """Health checks since its last report. Counted in checks, not seconds, so that neither setting the clock nor
+        suspending the machine looks like a hang."""
+        self.checks_served = 0
+        """Health checks during which it has served."""
+        self.failure_reason = ""
+        """Why it cannot start, from its report."""
 
     def __str__(self) -> str:
         pid = "" if self.process is None else f" (pid {self.process.pid})"
-        return f"worker {self.place + 1} of {self.generation.size}{pid}"
+        return f"worker {self.index + 1} of {self.generation.size}{pid}"
 
     def send(self, command: Command) -> None:
-        """Give it a command."""
+        """Send a command to the process, if there is one."""
         if self.process is not None:
             self.process.send(command)
 
 
 class Generation:
-    """The workers that run on one plan: a place for each, and what came of the first attempt to fill it."""
+    """The workers on one plan: an index for each, and the outcome of the first attempt to start it."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.size = plan.settings.workers
         self.outcomes: dict[int, bool] = {}
-        self.deaths = dict.fromkeys(range(self.size), 0)
-        """Deaths in a row, by place."""
+        self.consecutive_deaths = dict.fromkeys(range(self.size), 0)
+        """Unexpected exits in a row, by index."""
 
     @property
     def is_settled(self) -> bool:
-        """Whether every place has once been filled, or could not be."""
+        """Whether the first attempt of every worker has succeeded or failed."""
         return len(self.outcomes) == self.size
 
-    def wait(self, worker: Worker, jitter: Callable[[], float]) -> float:
-        """Return the seconds to wait until a worker that died is replaced: longer each time, and never in step."""
-        deaths = 0 if worker.served >= STEADY else self.deaths[worker.place]
-        self.deaths[worker.place] = deaths + 1
-        return float(min(LONGEST_WAIT, FIRST_WAIT * 2 ** min(deaths, 16)) * (0.5 + 0.5 * jitter()))
+    def restart_delay(self, worker: Worker, jitter: Callable[[], float]) -> float:
+        """Return the seconds to wait before `worker` is replaced: exponential backoff with jitter."""
+        deaths = 0 if worker.checks_served >= STABLE_AFTER else self.consecutive_deaths[worker.index]
+        self.consecutive_deaths[worker.index] = deaths + 1
+        delay = min(MAX_RESTART_DELAY, MIN_RESTART_DELAY * 2 ** min(deaths, 16))
+        return float(delay * (0.5 + 0.5 * jitter()))
 
 
 class Counts:
-    """What workers have counted: what they say when they are asked, else what they said last, also before their end."""
+    """The counts of all workers: as replied on request, else as last reported, also of workers that have exited."""
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
         self._snapshots = ProcessSnapshots()
         self._numbers = count(1)
-        self._asked: dict[tuple[int, int], Deferred[None]] = {}
+        self._pending: dict[tuple[int, int], Deferred[None]] = {}
 
-    def heard(self, worker: Worker, counted: Mapping[str, Any]) -> None:
-        """Take what a worker says of itself."""
-        self._snapshots.update(worker.number, dict(counted))
+    def record(self, worker: Worker, counts: Mapping[str, Any]) -> None:
+        """Store the counts that a worker has reported."""
+        self._snapshots.update(worker.serial, dict(counts))
 
-    def answered(self, worker: Worker, number: int, counted: Mapping[str, Any]) -> None:
-        """Take what a worker says because it was asked, by `Ask` with this number."""
-        self.heard(worker, counted)
-        waiting = self._asked.pop((worker.number, number), None)
-        if waiting is not None:
-            waiting.callback(None)
+    def record_reply(self, worker: Worker, number: int, counts: Mapping[str, Any]) -> None:
+        """Store the counts that a worker has reported in reply to the `GetCounts` with this number."""
+        self.record(worker, counts)
+        pending = self._pending.pop((worker.serial, number), None)
+        if pending is not None:
+            pending.callback(None)
 
-    def ended(self, worker: Worker) -> None:
-        """Keep what a worker counted that has ended."""
-        self._snapshots.process_exited(worker.number)
+    def record_exit(self, worker: Worker) -> None:
+        """Keep the last counts of a worker that has exited."""
+        self._snapshots.process_exited(worker.serial)
 
-    async def asked(self, workers: Iterable[Worker]) -> tuple[Snapshot, ...]:
-        """Ask these, and return what all have counted, `ASK_FOR` seconds later at most."""
-        await DeferredList([self._ask(worker) for worker in workers])
+    async def collect(self, workers: Iterable[Worker]) -> tuple[Snapshot, ...]:
+        """Request the counts of `workers` and return the counts of all, after at most `COUNTS_TIMEOUT` seconds."""
+        await DeferredList([self._request(worker) for worker in workers])
         return self._snapshots.all()
 
-    def _ask(self, worker: Worker) -> Deferred[None]:
+    def _request(self, worker: Worker) -> Deferred[None]:
         number = next(self._numbers)
-        key = (worker.number, number)
+        key = (worker.serial, number)
 
-        def too_late(_: object) -> None:
-            """What it said last has to do."""
-            self._asked.pop(key, None)
+        def use_last_report(_: object) -> None:
+            self._pending.pop(key, None)
 
-        answer = self._asked[key] = Deferred()
-        answer.addTimeout(ASK_FOR, self._clock)
-        answer.addErrback(too_late)
-        worker.send(Ask(number))
-        return answer
+        reply = self._pending[key] = Deferred()
+        reply.addTimeout(COUNTS_TIMEOUT, self._clock)
+        reply.addErrback(use_last_report)
+        worker.send(GetCounts(number))
+        return reply
 
 
-def share(settings: Settings, index: int, of: int) -> Settings:
-    """Return what worker `index` of `of` has of the budgets that are for the whole daemon.
+def worker_share(settings: Settings, index: int, of: int) -> Settings:
+    """Return the settings of worker `index` of `of`, with its share of the limits that are for the whole daemon.
 
-    The shares of one_calls add up to the whole. Everybody has one call and one request at once, at least.
+    The shares of one_calls add up to the whole. Every worker may make at least one call and one request at a time.
     """
     return replace(
         settings,
-        one_calls=max(1, _part(settings.one_calls, index, of)),
+        one_calls=max(1, _share(settings.one_calls, index, of)),
         rate_limit=None if settings.rate_limit is None else settings.rate_limit / of,
-        rate_burst=max(1, _part(settings.rate_burst, index, of)),
+        rate_burst=max(1, _share(settings.rate_burst, index, of)),
     )
 
 
-def _part(whole: int, index: int, of: int) -> int:
-    return whole // of + (index < whole % of)
+def _share(total: int, index: int, of: int) -> int:
+    return total // of + (index < total % of)

@@ -1,4 +1,4 @@
-"""What a process watches of itself and of oned, for the administrator's port and the log."""
+"""Health checks of a process: whether oned is reachable, and how much the reactor lags."""
 
 from __future__ import annotations
 
@@ -13,134 +13,134 @@ from econed.errors import OpenNebulaError, OpenNebulaUnavailable
 from econed.interfaces import IOpenNebula
 from econed.recurring import Recurring
 
-QUIET_FOR = 15.0
-"""Seconds without a word of oned after which it is asked."""
+PROBE_AFTER = 15.0
+"""Seconds without a reply from oned after which a probe is sent."""
 
-LOOK_EVERY = 5.0
-"""Seconds between two looks whether it has to be; and between two calls to one that does not answer."""
+CHECK_INTERVAL = 5.0
+"""Seconds between two checks whether a probe is due, and between two probes while oned does not reply."""
 
-ASK_FOR = 10.0
-"""Seconds after which a call that is only to see whether oned answers is given up."""
+PROBE_TIMEOUT = 10.0
+"""Timeout of a probe in seconds."""
 
-DOUBT_FOR = 10.0
-"""Seconds after an answer in which a call that failed proves nothing: a single one may only have been too slow."""
+FAILURE_GRACE = 10.0
+"""Seconds after a reply during which a failed call does not count: a single call may just have been too slow."""
 
-HEARD_FOR = QUIET_FOR + LOOK_EVERY + ASK_FOR
-"""Seconds after an answer for which oned is taken to be there, at most."""
+REPLY_VALID_FOR = PROBE_AFTER + CHECK_INTERVAL + PROBE_TIMEOUT
+"""Maximum seconds after a reply for which oned counts as reachable."""
 
 PROBE = "one.system.version"
-"""What oned is asked: it costs next to nothing and names nobody's data."""
+"""The method of the probe: it is cheap and reads no user's data."""
 
-LAG_EVERY = 1.0
+LAG_INTERVAL = 1.0
 """Seconds between two measurements of the reactor's lag."""
 
-LAG_KEPT = 60
-"""How many of them the largest is of."""
+LAG_SAMPLES = 60
+"""The number of measurements of which the largest is reported."""
 
 
 class OnedState:
-    """Whether oned is reachable, by the outcome of all calls of this process.
+    """Whether oned is reachable, from the outcomes of all calls of this process.
 
     It is an `econed.telemetry.observed_calls.CallObserver`.
 
-    That oned refuses shows that it is there. That a call fails shows it only when nothing has been heard for a while.
+    A refusal counts as a reply. A failed call counts only `FAILURE_GRACE` seconds after the last reply.
     """
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
-        self._failed = False
-        self.last_answer: float | None = None
-        """When oned last answered (epoch seconds); None: not yet."""
+        self._has_failed = False
+        self.last_reply: float | None = None
+        """When oned last replied (epoch seconds); None if it has not yet."""
 
     def __call__(self, method: str, seconds: float, outcome: str) -> None:
-        """Take note of a call that ended."""
+        """Record the outcome of a call."""
         if outcome in ("ok", "refused"):
-            self._failed = False
-            self.last_answer = self._clock.seconds()
+            self._has_failed = False
+            self.last_reply = self._clock.seconds()
         elif outcome in ("unavailable", "nonsense"):
-            self._failed = True
+            self._has_failed = True
 
     @property
     def is_reachable(self) -> bool:
-        """Whether oned has lately answered."""
-        silent = self._silent_for()
-        return silent is not None and silent < (DOUBT_FOR if self._failed else HEARD_FOR)
+        """Whether oned has replied recently."""
+        silence = self._seconds_since_reply()
+        return silence is not None and silence < (FAILURE_GRACE if self._has_failed else REPLY_VALID_FOR)
 
     @property
-    def is_worth_asking(self) -> bool:
-        """Whether it should be asked: it has been quiet, or a call has failed."""
-        silent = self._silent_for()
-        return self._failed or silent is None or silent >= QUIET_FOR
+    def is_probe_due(self) -> bool:
+        """Whether a probe should be sent: a call has failed, or there was no reply for `PROBE_AFTER` seconds."""
+        silence = self._seconds_since_reply()
+        return self._has_failed or silence is None or silence >= PROBE_AFTER
 
-    def _silent_for(self) -> float | None:
-        """Return for how many seconds oned has not answered; where the clock was set back, for none."""
-        return None if self.last_answer is None else max(0.0, self._clock.seconds() - self.last_answer)
+    def _seconds_since_reply(self) -> float | None:
+        """Return the seconds since the last reply, at least 0: the clock may have been set back."""
+        return None if self.last_reply is None else max(0.0, self._clock.seconds() - self.last_reply)
 
 
 class OnedWatch(Recurring):
-    """Asks oned for its version when nothing else was asked, and says in the log when it goes away and comes back.
+    """Calls oned when no request does, and logs when it becomes unreachable or reachable.
 
-    `one` is asked as serveradmin, and has to tell `state` of its calls (`ObservedOpenNebula`).
+    `one` is called as serveradmin. It must report its calls to `state` (`ObservedOpenNebula`).
     """
 
     def __init__(self, one: IOpenNebula, state: OnedState, clock: IReactorTime, log: Logger) -> None:
-        super().__init__(self._look, 0.0, clock, log, what="a look at oned", after_failure=LOOK_EVERY)
+        super().__init__(self._check, 0.0, clock, log, what="checking oned", after_failure=CHECK_INTERVAL)
         self._one = one
         self._state = state
         self._clock = clock
         self._log = log
         self._was_reachable: bool | None = None
 
-    async def _look(self) -> float:
-        if self._state.is_worth_asking:
-            await self._ask()
+    async def _check(self) -> float:
+        if self._state.is_probe_due:
+            await self._probe()
         is_reachable = self._state.is_reachable
         if is_reachable != self._was_reachable:
-            self._say(is_reachable)
+            self._log_change(is_reachable)
             self._was_reachable = is_reachable
-        return LOOK_EVERY
+        return CHECK_INTERVAL
 
-    async def _ask(self) -> None:
-        asking = Deferred.fromCoroutine(self._one.call(None, PROBE))
+    async def _probe(self) -> None:
+        probing = Deferred.fromCoroutine(self._one.call(None, PROBE))
         try:
-            await asking.addTimeout(ASK_FOR, self._clock, onTimeoutCancel=_too_late)
+            await probing.addTimeout(PROBE_TIMEOUT, self._clock, onTimeoutCancel=_raise_timeout)
         except OpenNebulaUnavailable as error:
-            self._state(PROBE, ASK_FOR, "unavailable")  # whoever observes was told that the call was cancelled
-            self._log.debug("oned was asked whether it is there: {error}", error=str(error))
+            self._state(PROBE, PROBE_TIMEOUT, "unavailable")  # observers were told that the call was cancelled
+            self._log.debug("probing oned: {error}", error=str(error))
         except OpenNebulaError as error:
-            self._log.debug("oned was asked whether it is there: {error}", error=str(error))
+            self._log.debug("probing oned: {error}", error=str(error))
 
-    def _say(self, is_reachable: bool) -> None:
+    def _log_change(self, is_reachable: bool) -> None:
         if not is_reachable:
-            self._log.warn("oned does not answer")
+            self._log.warn("oned is unreachable")
         elif self._was_reachable is False:
-            self._log.info("oned answers again")
+            self._log.info("oned is reachable again")
 
 
 class LagWatch(Recurring):
-    """Measures by how much the reactor comes too late: what holds it up, holds up every client.
+    """Measures how late the reactor runs a timed call: whatever delays that call, delays every client.
 
-    `now` is a clock in seconds that nobody sets (`time.monotonic`).
+    `report` receives the largest lag of the last `LAG_SAMPLES` measurements in seconds. `now` is a monotonic clock in
+    seconds (`time.monotonic`).
     """
 
     def __init__(
-        self, tell: Callable[[float], None], now: Callable[[], float], clock: IReactorTime, log: Logger
+        self, report: Callable[[float], None], now: Callable[[], float], clock: IReactorTime, log: Logger
     ) -> None:
-        super().__init__(self._measure, 0.0, clock, log, what="a measurement of the lag", after_failure=LAG_EVERY)
-        self._tell = tell
+        super().__init__(self._measure, 0.0, clock, log, what="measuring the reactor's lag", after_failure=LAG_INTERVAL)
+        self._report = report
         self._now = now
         self._due: float | None = None
-        self._lags: deque[float] = deque(maxlen=LAG_KEPT)
+        self._lags: deque[float] = deque(maxlen=LAG_SAMPLES)
 
     async def _measure(self) -> float:
-        """Tell the largest lag of the last minute."""
         now = self._now()
         if self._due is not None:
             self._lags.append(max(0.0, now - self._due))
-            self._tell(max(self._lags))
-        self._due = now + LAG_EVERY
-        return LAG_EVERY
+            self._report(max(self._lags))
+        self._due = now + LAG_INTERVAL
+        return LAG_INTERVAL
 
 
-def _too_late(result: object, seconds: float) -> object:
-    raise OpenNebulaUnavailable(PROBE, f"no answer within {seconds:g} s")
+def _raise_timeout(result: object, seconds: float) -> object:
+    raise OpenNebulaUnavailable(PROBE, f"no reply within {seconds:g} s")

@@ -1,4 +1,4 @@
-"""What the administrator's port reads of the daemon."""
+"""The view of the daemon that the administrator's port has."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from econed.telemetry.metrics import Snapshot
 
 
 class IWatched(Interface):
-    """The daemon as its administrator's port sees it: one process that serves, or the supervisor of several.
+    """The state of the daemon for the administrator's port: of one serving process, or of the supervisor of several.
 
-    Nothing here asks oned; whether oned is reachable is in the snapshots.
+    No method calls oned; whether oned is reachable is in the snapshots.
     """
 
     def unready() -> str | None:
-        """Return in words why no requests should be sent here now: draining, or nobody listens; None if they may."""
+        """Return why no requests should be sent here now (draining, or no worker listens); None if they may."""
 
     async def snapshots() -> Sequence[Snapshot]:
-        """Return what has been counted: by each process that runs, and all together by those that have ended.
+        """Return the counts of each running process, and the sum of those of processes that have exited.
 
-        In bounded time (a second or two): of a process that does not answer, what it said last. See `ProcessSnapshots`
-        in `econed.telemetry.merging`, which keeps that.
+        Takes at most a second or two: of a process that does not reply, the counts that it reported last. See
+        `ProcessSnapshots` in `econed.telemetry.merging`.
         """

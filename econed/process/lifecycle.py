@@ -1,4 +1,4 @@
-"""One process that serves, from its first connection to its orderly end, and the signals that it gets."""
+"""A serving process: it listens, drains and stops. And signal handlers that run in the reactor."""
 
 from __future__ import annotations
 
@@ -18,104 +18,108 @@ Handler = Callable[[], None]
 
 
 class Process:
-    """One process that serves: where it listens, its site, and what runs beside it.
+    """A serving process: its listeners, its site, and the services that run in the background.
 
-    `site` is the factory of the connections and `IDrainable`; `beside` what else runs for as long as requests are
-    taken; `work` is what goes on although nobody waits for it any more, and is waited for.
+    `site` is the factory of the connections, and `IDrainable`. `background_services` run for as long as requests are
+    accepted. Each of `pending_work` waits until some work has ended that goes on although its client has gone away.
     """
 
     def __init__(
         self,
         site: Any,
-        places: Sequence[Listening],
-        beside: IService,
+        listeners: Sequence[Listening],
+        background_services: IService,
         clock: IReactorTime,
         drain_timeout: float,
         log: Logger,
-        work: Sequence[Callable[[], Awaitable[None]]] = (),
+        pending_work: Sequence[Callable[[], Awaitable[None]]] = (),
     ) -> None:
         self._site = site
-        self._places = places
-        self._beside = beside
+        self._listeners = listeners
+        self._background_services = background_services
         self._clock = clock
         self.drain_timeout = drain_timeout
-        """Seconds after which a drain cuts what is left."""
+        """Seconds after which draining closes the connections that are left."""
         self._log = log
-        self._work = work
+        self._pending_work = pending_work
         self._ports: list[IListeningPort] = []
         self.is_draining = False
-        """Whether it takes no more connections."""
+        """Whether it accepts no more connections."""
 
     async def listen(self) -> None:
-        """Take connections; raises what the endpoint does where that cannot be, `CannotListenError` most of all."""
+        """Start to listen; raises what the endpoints raise, most often `CannotListenError`."""
         factory: IProtocolFactory = self._site
-        for place in self._places:
-            self._ports.append(await place.endpoint.listen(factory))
+        for listener in self._listeners:
+            self._ports.append(await listener.endpoint.listen(factory))
 
     def start(self) -> None:
-        """Have what runs beside the requests run."""
-        self._beside.startService()
+        """Start the background services."""
+        self._background_services.startService()
 
     def stop(self) -> Any:
-        """Stop what runs beside the requests; a process that has drained has done so."""
-        return self._beside.stopService() if self._beside.running else None
+        """Stop the background services, unless draining has stopped them."""
+        return self._background_services.stopService() if self._background_services.running else None
 
     async def drain(self) -> None:
-        """Take no more connections, finish the requests under way, and return when nothing is left.
+        """Stop listening, finish the requests in progress, and return when no connection and no work is left.
 
-        After `drain_timeout` seconds what is left is cut. This is done once.
+        Connections that are left after `drain_timeout` seconds are closed. May be called once.
         """
         self.is_draining = True
         connections: IDrainable = self._site
         self._log.info(
-            "drains: no new connections, {connections} to finish in {timeout:g} s at most",
+            "draining: {connections} connections to finish within {timeout:g} s",
             connections=connections.connections,
             timeout=self.drain_timeout,
         )
         connections.drain()
         stopping = [maybeDeferred(stop) for stop in (*(port.stopListening for port in self._ports), self.stop)]
         finishing = Deferred.fromCoroutine(self._finish(connections, stopping))
-        too_long = self._clock.callLater(self.drain_timeout, finishing.cancel)
+        timeout = self._clock.callLater(self.drain_timeout, finishing.cancel)
         try:
             await finishing
         except CancelledError:
-            say = self._log.warn if connections.busy else self._log.info
-            say(
-                "cut after {timeout:g} s: {connections} connections were left, {busy} of them with a request under way",
+            log = self._log.warn if connections.busy else self._log.info
+            log(
+                "closing {connections} connections, {busy} with a request in progress:"
+                " not finished after {timeout:g} s",
                 timeout=self.drain_timeout,
                 connections=connections.connections,
                 busy=connections.busy,
             )
             connections.abort()
         else:
-            too_long.cancel()
-            self._log.info("nothing is left to finish")
+            timeout.cancel()
+            self._log.info("drained: all requests are finished")
 
     def drained(self) -> Deferred[None]:
-        """Drain, and be done whatever goes wrong with that, which is then in the log."""
+        """Drain; errors are logged, and the result is always None."""
         draining = Deferred.fromCoroutine(self.drain())
-        draining.addErrback(lambda failure: self._log.failure("the drain failed", failure=failure))
+        draining.addErrback(lambda failure: self._log.failure("draining failed", failure=failure))
         return draining
 
     async def _finish(self, connections: IDrainable, stopping: Sequence[Deferred[Any]]) -> None:
         for stopped in stopping:
             await stopped
         await connections.empty()
-        for idle in self._work:
-            await idle()
+        for wait in self._pending_work:
+            await wait()
 
 
 class Signals:
-    """Signals as calls in the reactor; installed when the reactor runs, because it installs its own then."""
+    """Installs signal handlers that run in the reactor.
 
-    def __init__(self, reactor: Any, install: Callable[[int, Any], object] = signal.signal) -> None:
+    They are installed when the reactor runs, because it installs its own handlers when it starts.
+    """
+
+    def __init__(self, reactor: Any, set_handler: Callable[[int, Any], object] = signal.signal) -> None:
         self._reactor = reactor
-        self._install = install
+        self._set_handler = set_handler
 
-    def lead_to(self, handlers: Mapping[signal.Signals, Handler]) -> None:
-        """Have each signal call its handler from now on, or from when the reactor runs."""
-        self._reactor.callWhenRunning(self._install_all, dict(handlers))
+    def install(self, handlers: Mapping[signal.Signals, Handler]) -> None:
+        """Install the handlers, now or when the reactor runs."""
+        self._reactor.callWhenRunning(self._install_now, dict(handlers))
 
-    def _install_all(self, handlers: Mapping[signal.Signals, Handler]) -> None:
+    def _install_now(self, handlers: Mapping[signal.Signals, Handler]) -> None:
         for number, handler in handlers.items():
-            self._install(number, lambda *_, handler=handler: self._reactor.callFromThread(handler))
+            self._set_handler(number, lambda *_, handler=handler: self._reactor.callFromThread(handler))

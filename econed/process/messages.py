@@ -1,6 +1,6 @@
-"""What the supervisor and its workers tell each other: one JSON object a line, each of a type that stands here.
+"""The messages between the supervisor and its workers: one JSON object a line, each of a type that is defined here.
 
-The supervisor sends commands, a worker reports. Whatever a line holds that is none of these is `Garbled`.
+The supervisor sends commands, a worker sends reports. Any other line is an `InvalidMessage`.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, TypeAlias
 
-LONGEST: Final = 1 << 24
-"""Bytes that a line may have; the longest hold a configuration, or what a worker has counted."""
+MAX_LINE: Final = 1 << 24
+"""Maximum length of a line in bytes; the longest lines hold a configuration, or the counts of a worker."""
 
 
 @dataclass(frozen=True)
-class Handed:
-    """A socket that listens, handed to a worker: its descriptor there, what it speaks, and where it is, in words."""
+class PassedSocket:
+    """A listening socket passed to a worker: its descriptor there, its protocol, and its address for log messages."""
 
     descriptor: int
     is_tls: bool
@@ -25,114 +25,114 @@ class Handed:
 
 @dataclass(frozen=True)
 class Begin:
-    """Serve: with this text of econe.conf, which stands at `path`, as worker `index` of `of`, on these sockets.
+    """Serve as worker `index` of `of` on these sockets. `text` is the content of econe.conf, read from `path`.
 
-    `log` says where the log goes if econe.conf does not (the fields of `econed.telemetry.logs.LogPlace`).
+    `log` is where the log goes unless econe.conf sets it (the fields of `econed.telemetry.logs.LogPlace`).
     """
 
     text: str
     path: str
     index: int
     of: int
-    sockets: tuple[Handed, ...]
+    sockets: tuple[PassedSocket, ...]
     log: Mapping[str, str]
 
     def __post_init__(self) -> None:
-        made = (each if isinstance(each, Handed) else Handed(**each) for each in self.sockets)
-        object.__setattr__(self, "sockets", tuple(made))
+        sockets = (item if isinstance(item, PassedSocket) else PassedSocket(**item) for item in self.sockets)
+        object.__setattr__(self, "sockets", tuple(sockets))
 
 
 @dataclass(frozen=True)
 class Drain:
-    """Take no more connections, finish the requests under way, and end."""
+    """Accept no more connections, finish the requests in progress, and exit."""
 
 
 @dataclass(frozen=True)
 class ReopenLog:
-    """The file of the log has been moved away: open it anew."""
+    """Reopen the log file: it was renamed."""
 
 
 @dataclass(frozen=True)
-class Ask:
-    """Tell what has been counted; the answer bears the same number."""
+class GetCounts:
+    """Report the current counts. The reply has the same number."""
 
     number: int
 
 
 @dataclass(frozen=True)
 class Ready:
-    """This worker takes connections."""
+    """The worker accepts connections."""
 
 
 @dataclass(frozen=True)
 class Failed:
-    """This worker cannot start, and why; it ends."""
+    """The worker cannot start, for this reason, and exits."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class Draining:
-    """This worker has been told to end, by somebody else: it takes no more connections."""
+    """The worker received a signal to stop, and accepts no more connections."""
 
 
 @dataclass(frozen=True)
-class Beat:
-    """This worker's reactor runs; with it what it has counted."""
+class Heartbeat:
+    """The worker's reactor runs. Holds its current counts."""
 
-    counted: Mapping[str, Any] = field(default_factory=dict)
+    counts: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Counted:
-    """The answer to `Ask`."""
+class CountsReply:
+    """The reply to `GetCounts`."""
 
     number: int
-    counted: Mapping[str, Any] = field(default_factory=dict)
+    counts: Mapping[str, Any] = field(default_factory=dict)
 
 
-Command: TypeAlias = Begin | Drain | ReopenLog | Ask
-Report: TypeAlias = Ready | Failed | Draining | Beat | Counted
-_COMMANDS: Final = {each.__name__: each for each in (Begin, Drain, ReopenLog, Ask)}
-_REPORTS: Final = {each.__name__: each for each in (Ready, Failed, Draining, Beat, Counted)}
+Command: TypeAlias = Begin | Drain | ReopenLog | GetCounts
+Report: TypeAlias = Ready | Failed | Draining | Heartbeat | CountsReply
+_COMMANDS: Final = {kind.__name__: kind for kind in (Begin, Drain, ReopenLog, GetCounts)}
+_REPORTS: Final = {kind.__name__: kind for kind in (Ready, Failed, Draining, Heartbeat, CountsReply)}
 
 
-class Garbled(Exception):
-    """A line is no message."""
+class InvalidMessage(Exception):
+    """A line is not a message."""
 
 
 def encode(message: Command | Report) -> bytes:
     """Return a message as a line."""
-    return json.dumps({"is": type(message).__name__, **asdict(message)}, separators=(",", ":")).encode() + b"\n"
+    return json.dumps({"type": type(message).__name__, **asdict(message)}, separators=(",", ":")).encode() + b"\n"
 
 
-def command(line: bytes) -> Command:
-    """Return the command in a line; raises `Garbled`."""
-    return _decoded(line, _COMMANDS)  # type: ignore[no-any-return]
+def parse_command(line: bytes) -> Command:
+    """Return the command in a line; raises `InvalidMessage`."""
+    return _decode(line, _COMMANDS)  # type: ignore[no-any-return]
 
 
-def report(line: bytes) -> Report:
-    """Return the report in a line; raises `Garbled`."""
-    return _decoded(line, _REPORTS)  # type: ignore[no-any-return]
+def parse_report(line: bytes) -> Report:
+    """Return the report in a line; raises `InvalidMessage`."""
+    return _decode(line, _REPORTS)  # type: ignore[no-any-return]
 
 
-def _decoded(line: bytes, kinds: Mapping[str, Any]) -> Any:
+def _decode(line: bytes, types: Mapping[str, Any]) -> Any:
     try:
-        said = json.loads(line)
-        return kinds[said.pop("is")](**said)
+        fields = json.loads(line)
+        return types[fields.pop("type")](**fields)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise Garbled(f"{type(error).__name__}: {error}") from None
+        raise InvalidMessage(f"{type(error).__name__}: {error}") from None
 
 
-class Lines:
-    """Cuts what comes through a pipe into lines."""
+class LineBuffer:
+    """Splits the data from a pipe into lines."""
 
     def __init__(self) -> None:
-        self._begun = b""
+        self._partial = b""
 
-    def of(self, data: bytes) -> list[bytes]:
-        """Return the lines that are whole now; raises `Garbled` for one that never ends."""
-        *whole, self._begun = (self._begun + data).split(b"\n")
-        if len(self._begun) > LONGEST:
-            raise Garbled("a line is too long")
-        return whole
+    def feed(self, data: bytes) -> list[bytes]:
+        """Return the lines that `data` completes; raises `InvalidMessage` if a line is too long."""
+        *lines, self._partial = (self._partial + data).split(b"\n")
+        if len(self._partial) > MAX_LINE:
+            raise InvalidMessage("a line is too long")
+        return lines

@@ -1,4 +1,4 @@
-"""What twistd runs: the daemon as one process, or as a supervisor with its workers; and how that ends."""
+"""The services that twistd runs: the daemon as one process, or as a supervisor with workers. And their exit."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from econed.process.lifecycle import Handler, Process, Signals
-from econed.process.supervisor import GRACE, Supervisor
+from econed.process.supervisor import EXIT_GRACE, Supervisor
 from econed.process.systemd import Notifier
 from econed.telemetry.logs import LoggedService, ProcessLog
 
 
 def watchdog(notifier: Notifier, clock: IReactorTime) -> TimerService | None:
-    """Return a service that keeps systemd's watchdog quiet for as long as the reactor runs; None if there is none."""
+    """Return a service that notifies systemd's watchdog for as long as the reactor runs; None without a watchdog."""
     if notifier.watchdog is None:
         return None
     service = TimerService(notifier.watchdog / 2, notifier.alive)
@@ -34,24 +34,24 @@ def watchdog(notifier: Notifier, clock: IReactorTime) -> TimerService | None:
 
 
 class Stop:
-    """Ends the process by its reactor, once, with an exit code: twistd itself knows none but 0 and those of signals."""
+    """Stops the reactor, once, and sets the exit code of the process: twistd itself exits only with 0 or a signal."""
 
     def __init__(self, reactor: Any, at_exit: Callable[..., object] = atexit.register) -> None:
         self._reactor = reactor
         self._at_exit = at_exit
-        self._is_told = False
+        self._was_called = False
 
     def __call__(self, code: int = 0) -> None:
-        """End, as soon as what is to be done before has been done."""
-        if self._is_told:
+        """Stop the reactor, when it runs, and exit with this code."""
+        if self._was_called:
             return
-        self._is_told = True
+        self._was_called = True
         if code:
             self._at_exit(_exit, code)
         self._reactor.callWhenRunning(self._stop)
 
     def _stop(self) -> None:
-        with suppress(ReactorNotRunning):  # something else has stopped it
+        with suppress(ReactorNotRunning):  # stopped already, by twistd for example
             self._reactor.stop()
 
 
@@ -62,9 +62,9 @@ def _exit(code: int) -> None:
 
 
 class OneProcess(LoggedService):
-    """The daemon as one process, without a supervisor: what twistd runs for `--listen` and `--sandbox`.
+    """The daemon as one process, without a supervisor (`--listen` and `--sandbox`).
 
-    `renewed` is called to read the certificates anew, `stop` to end the process.
+    `renew_certificates` reads the certificates again, `stop_reactor` ends the process.
     """
 
     def __init__(
@@ -74,66 +74,63 @@ class OneProcess(LoggedService):
         notifier: Notifier,
         clock: IReactorTime,
         *,
-        log: ProcessLog | None,
-        renewed: Callable[[], Awaitable[object]] | None,
-        stop: Handler,
+        process_log: ProcessLog | None,
+        renew_certificates: Callable[[], Awaitable[object]] | None,
+        stop_reactor: Handler,
+        log: Logger,
     ) -> None:
-        super().__init__(log)
+        super().__init__(process_log)
         self._process = process
         self._signals = signals
         self._notifier = notifier
-        self._renewed = renewed
-        self._stop = stop
-        self._said = Logger(namespace="econed")
-        _guard(notifier, clock, self)
+        self._renew_certificates = renew_certificates
+        self._stop_reactor = stop_reactor
+        self._log = log
+        _add_watchdog(notifier, clock, self)
 
     def startService(self) -> None:
-        """Serve: the ports listen already."""
+        """Start the process, which listens already, and install the signal handlers."""
         super().startService()
         self._process.start()
-        self._signals.lead_to(
+        self._signals.install(
             {
-                signal.SIGTERM: self.end,
-                signal.SIGINT: self.end,
-                signal.SIGHUP: self.renew,
+                signal.SIGTERM: self.stop,
+                signal.SIGINT: self.stop,
+                signal.SIGHUP: self.reload,
                 signal.SIGUSR1: self.reopen_log,
             }
         )
-        self._notifier.ready("serves")
+        self._notifier.ready("serving")
 
     def stopService(self) -> Any:
-        """Stop what runs beside the requests, if the end came without a drain."""
+        """Stop the background services, if the reactor stops without draining."""
         return defer.gatherResults([defer.maybeDeferred(self._process.stop), defer.maybeDeferred(super().stopService)])
 
-    def reopen_log(self) -> None:
-        """Open the log anew."""
-        _reopen(self._log)
-
-    def end(self) -> None:
-        """Drain and end the process; called again, end it at once."""
+    def stop(self) -> None:
+        """Drain and exit; exit immediately on the second call."""
         if self._process.is_draining:
-            self._said.warn("told to end a second time: ends at once")
-            self._stop()
+            self._log.warn("second stop signal: exiting immediately")
+            self._stop_reactor()
             return
-        self._notifier.stopping("finishes the requests under way", self._process.drain_timeout + GRACE)
-        self._process.drained().addBoth(lambda _: self._stop())
+        self._notifier.stopping("finishing the requests in progress", self._process.drain_timeout + EXIT_GRACE)
+        self._process.drained().addBoth(lambda _: self._stop_reactor())
 
-    def renew(self) -> None:
-        """Open the log anew, and read the certificates anew; the configuration stays, which is said."""
+    def reload(self) -> None:
+        """Reopen the log file and read the certificates again, but not the configuration, as the log says."""
         self._notifier.reloading()
         self.reopen_log()
-        self._said.info("SIGHUP: log and certificates are read anew; a process without supervisor keeps its settings")
-        renewing = Deferred.fromCoroutine(self._renew())
-        renewing.addErrback(lambda failure: self._said.failure("the certificates were not read anew", failure=failure))
-        renewing.addBoth(lambda _: self._notifier.ready("serves"))
+        self._log.info("SIGHUP: reloading log and certificates; without a supervisor the configuration is not reloaded")
+        reloading = Deferred.fromCoroutine(self._reload_certificates())
+        reloading.addErrback(lambda failure: self._log.failure("reloading the certificates failed", failure=failure))
+        reloading.addBoth(lambda _: self._notifier.ready("serving"))
 
-    async def _renew(self) -> None:
-        if self._renewed is not None:
-            await self._renewed()
+    async def _reload_certificates(self) -> None:
+        if self._renew_certificates is not None:
+            await self._renew_certificates()
 
 
 class Supervised(LoggedService):
-    """The daemon as a supervisor with its workers: what twistd runs."""
+    """The daemon as a supervisor with its workers."""
 
     def __init__(
         self,
@@ -141,49 +138,44 @@ class Supervised(LoggedService):
         signals: Signals,
         notifier: Notifier,
         reactor: Any,
-        log: ProcessLog | None,
+        process_log: ProcessLog | None,
     ) -> None:
-        super().__init__(log)
+        super().__init__(process_log)
         self._supervisor = supervisor
         self._signals = signals
         self._reactor = reactor
-        _guard(notifier, reactor, self)
+        _add_watchdog(notifier, reactor, self)
 
     def startService(self) -> None:
-        """Start the workers when the reactor runs."""
+        """Start the workers when the reactor runs, and install the signal handlers."""
         super().startService()
         self._reactor.callWhenRunning(self._supervisor.start)
-        self._signals.lead_to(
+        self._signals.install(
             {
-                signal.SIGTERM: self._supervisor.end,
-                signal.SIGINT: self._supervisor.end,
-                signal.SIGHUP: self.renew,
+                signal.SIGTERM: self._supervisor.stop,
+                signal.SIGINT: self._supervisor.stop,
+                signal.SIGHUP: self.reload,
                 signal.SIGUSR1: self.reopen_log,
             }
         )
 
     def stopService(self) -> Any:
-        """End the workers at once, if they have not ended before."""
+        """Kill the workers that still run."""
         self._supervisor.kill()
         return super().stopService()
 
     def reopen_log(self) -> None:
-        """Open the log anew, in all processes."""
-        _reopen(self._log)
+        """Reopen the log file in all processes."""
+        super().reopen_log()
         self._supervisor.reopen_log()
 
-    def renew(self) -> None:
-        """Open the log anew and read the configuration anew; new workers read the certificates."""
+    def reload(self) -> None:
+        """Reopen the log file and reload the configuration; new workers read the certificates."""
         self.reopen_log()
         self._supervisor.reload()
 
 
-def _guard(notifier: Notifier, clock: IReactorTime, parent: MultiService) -> None:
-    guard = watchdog(notifier, clock)
-    if guard is not None:
-        guard.setServiceParent(parent)
-
-
-def _reopen(log: ProcessLog | None) -> None:
-    if log is not None:
-        log.reopen()
+def _add_watchdog(notifier: Notifier, clock: IReactorTime, parent: MultiService) -> None:
+    service = watchdog(notifier, clock)
+    if service is not None:
+        service.setServiceParent(parent)

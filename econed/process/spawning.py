@@ -1,4 +1,4 @@
-"""The processes of workers, by Twisted: their descriptors, and the two pipes between them and the supervisor."""
+"""Starts the processes of workers with Twisted: their descriptors, and two pipes to the supervisor."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from econed.process.generations import FIRST_SOCKET, Hears, IWorker
+from econed.process.generations import FIRST_SOCKET, IWorker, WorkerEvents
 from econed.process.listening import Bound
-from econed.process.messages import Command, Garbled, Lines, encode, report
+from econed.process.messages import Command, InvalidMessage, LineBuffer, encode, parse_report
 
 COMMANDS: Final = 3
-"""The descriptor by which a worker is told what to do; its end says that there is no supervisor any more."""
+"""The descriptor from which a worker reads commands. End of file means that the supervisor has exited."""
 
 REPORTS: Final = 4
-"""The descriptor by which it reports."""
+"""The descriptor to which a worker writes reports."""
 
 _PARENT_OF_PACKAGE: Final = str(Path(__file__).parent.parent.parent)
 
 _MEMORY: Final = {"MALLOC_ARENA_MAX": "1", "MALLOC_TRIM_THRESHOLD_": "131072"}
-"""For glibc (mallopt(3)): large documents are parsed in threads, and an arena for each would keep what they took."""
+"""For glibc (mallopt(3)): large documents are parsed in threads, and an arena for each would keep their memory."""
 
 
 class Spawner:
-    """Starts workers: this very Python and econed, with the environment of the supervisor, whose word counts."""
+    """Starts workers: the same Python and econed as the supervisor's, in its environment."""
 
     def __init__(self, reactor: IReactorProcess, environ: Mapping[str, str], log: Logger) -> None:
         self._reactor = reactor
         self._environ = environ
         self._log = log
 
-    def __call__(self, sockets: Sequence[Bound], hears: Hears) -> IWorker:
-        """Start one (`Spawn`)."""
+    def __call__(self, sockets: Sequence[Bound], events: WorkerEvents) -> IWorker:
+        """Start a worker (`Spawn`)."""
         descriptors: dict[int, int | str] = {0: 0, 1: 1, 2: 2, COMMANDS: "w", REPORTS: "r"}
-        descriptors |= {FIRST_SOCKET + number: each.socket.fileno() for number, each in enumerate(sockets)}
-        protocol = WorkerProcess(hears, self._log)
+        descriptors |= {descriptor: bound.socket.fileno() for descriptor, bound in enumerate(sockets, FIRST_SOCKET)}
+        protocol = WorkerProcess(events, self._log)
         argv = (sys.executable, "-P", "-m", "econed.worker_main")
         environ = {**_MEMORY, **with_econed_importable(self._environ)}
         spawn: Any = self._reactor.spawnProcess
@@ -70,22 +70,22 @@ def with_econed_importable(
 
 @implementer(IWorker)
 class WorkerProcess(ProcessProtocol):
-    """A worker's process, and what it reports."""
+    """The supervisor's end of the pipes to one worker."""
 
     transport: Any
 
-    def __init__(self, hears: Hears, log: Logger) -> None:
-        self._hears = hears
+    def __init__(self, events: WorkerEvents, log: Logger) -> None:
+        self._events = events
         self._log = log
-        self._lines = Lines()
+        self._lines = LineBuffer()
 
     @property
     def pid(self) -> int:
-        """Its process id; 0 when it has ended."""
+        """Its process id, also after it has exited."""
         return self._pid
 
     def connectionMade(self) -> None:
-        """Keep its process id, which the transport forgets."""
+        """Keep the process id: the transport forgets it when the process exits."""
         self._pid: int = self.transport.pid
 
     def send(self, command: Command) -> None:
@@ -99,20 +99,20 @@ class WorkerProcess(ProcessProtocol):
             self.transport.signalProcess("KILL")
 
     def childDataReceived(self, descriptor: int, data: bytes) -> None:
-        """Pass on what it reports; one that talks nonsense is not ours any more."""
+        """Pass on the reports; kill a worker that sends anything else."""
         try:
-            for line in self._lines.of(data):
-                self._hears.told(report(line))
-        except Garbled as error:
-            self._log.error("worker with pid {pid} reports nonsense, it is killed: {error}", pid=self.pid, error=error)
+            for line in self._lines.feed(data):
+                self._events.reported(parse_report(line))
+        except InvalidMessage as error:
+            self._log.error("killing worker with pid {pid}: invalid report: {error}", pid=self.pid, error=error)
             self.kill()
 
     def processEnded(self, reason: Failure) -> None:
-        """Say that it has ended."""
-        self._hears.ended(_how(reason.value))
+        """Pass on that the process has exited."""
+        self._events.exited(_describe_exit(reason.value))
 
 
-def _how(end: BaseException | None) -> str:
-    if isinstance(end, ProcessTerminated):
-        return f"signal {Signals(end.signal).name}" if end.signal else f"exit code {end.exitCode}"
+def _describe_exit(reason: BaseException | None) -> str:
+    if isinstance(reason, ProcessTerminated):
+        return f"signal {Signals(reason.signal).name}" if reason.signal else f"exit code {reason.exitCode}"
     return "exit code 0"

@@ -1,4 +1,4 @@
-"""Keeps workers running: replaces those that die or hang, brings in a new configuration, and ends them in order."""
+"""Keeps workers running: replaces workers that exit or hang, applies a new configuration, and stops all in order."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from econed.process.admin import DRAINING
 from econed.process.generations import Counts, Generation, Plan, Spawn, State, Worker
 from econed.process.interfaces import IWatched
 from econed.process.listening import Bound, CannotListen, close
-from econed.process.messages import Beat, Counted, Drain, Draining, Failed, Ready, ReopenLog, Report
+from econed.process.messages import CountsReply, Drain, Draining, Failed, Heartbeat, Ready, ReopenLog, Report
 from econed.process.systemd import Notifier
 from econed.telemetry.metrics import Metrics, Snapshot
 
-LOOK_EVERY = 1.0
-"""Seconds between two looks at the workers; they report as often."""
+CHECK_INTERVAL = 1.0
+"""Seconds between two health checks of the workers. Workers report at the same interval."""
 
-STARTING = 60
-"""Looks that a worker may take until it listens."""
+MAX_START_CHECKS = 60
+"""Health checks after which a worker that does not listen counts as hung."""
 
-QUIET = 30
-"""Looks for which one that serves may not report: its reactor hangs."""
+MAX_MISSED_REPORTS = 30
+"""Health checks a serving worker may miss before it counts as hung."""
 
-GRACE = 10.0
-"""Seconds beyond drain_timeout after which a worker that should have ended is killed."""
+EXIT_GRACE = 10.0
+"""Seconds beyond drain_timeout after which a worker that has not exited is killed."""
 
 
 class Load(Protocol):
-    """Reads the configuration: what workers are to run on, `before` being the sockets that there are already."""
+    """Reads the configuration into a plan. `current` are the sockets that are open already."""
 
-    def __call__(self, before: tuple[Bound, ...]) -> Plan:
+    def __call__(self, current: tuple[Bound, ...]) -> Plan:
         """Return a plan; raises `ConfigError`, or `CannotListen`."""
 
 
@@ -43,8 +43,8 @@ class Load(Protocol):
 class Supervisor:
     """The workers of one daemon.
 
-    `ended` is told the exit code when all is over, `taken` a plan when its workers have taken over. `jitter` returns a
-    number from 0 to 1.
+    `on_exit` is called once with the exit code of the daemon, `on_reload` with each new plan when its workers have
+    replaced the old ones. `jitter` returns a number from 0 to 1.
     """
 
     def __init__(
@@ -57,8 +57,8 @@ class Supervisor:
         jitter: Callable[[], float],
         notifier: Notifier,
         metrics: Metrics,
-        ended: Callable[[int], None],
-        taken: Callable[[Plan], None] = lambda plan: None,
+        on_exit: Callable[[int], None],
+        on_reload: Callable[[Plan], None] = lambda plan: None,
         log: Logger,
     ) -> None:
         self._spawn = spawn
@@ -67,248 +67,249 @@ class Supervisor:
         self._jitter = jitter
         self._notifier = notifier
         self._metrics = metrics
-        self._ended = ended
-        self._taken = taken
+        self._on_exit = on_exit
+        self._on_reload = on_reload
         self._log = log
         self._current = Generation(plan)
         self._next: Generation | None = None
         self._alive: list[Worker] = []
-        self._to_come: set[IDelayedCall] = set()
-        self._started = 0
-        self._is_ending = False
-        self._is_over = False
-        self._reload_again = False
+        self._delayed_starts: set[IDelayedCall] = set()
+        self._last_serial = 0
+        self._is_stopping = False
+        self._has_exited = False
+        self._is_reload_pending = False
         self._counts = Counts(clock)
-        self._looks = TimerService(LOOK_EVERY, self._look)
-        self._looks.clock = clock
+        self._checks = TimerService(CHECK_INTERVAL, self._check_workers)
+        self._checks.clock = clock
 
-    # What it is told to do
+    # Commands
 
     def start(self) -> None:
-        """Start the first workers; when they listen, systemd is told. If none can start, all is over."""
-        self._looks.startService()
-        for place in range(self._current.size):
-            self._start_worker(self._current, place)
+        """Start the first workers, and notify systemd when they listen. If none can start, the daemon exits with 1."""
+        self._checks.startService()
+        for index in range(self._current.size):
+            self._start_worker(self._current, index)
 
     def reload(self) -> None:
-        """Have workers on a new configuration take over from the ones there are.
+        """Read the configuration, and replace the workers by workers that run on it.
 
-        One that is bad, or on which not all workers can start, is refused: the log says why, and the old ones go on.
+        If it is invalid, or not all workers can start on it, the log says why and the old workers go on.
         """
-        if self._is_ending:
-            self._log.info("no new configuration is read: the daemon ends")
+        if self._is_stopping:
+            self._log.info("not reloading the configuration: the daemon is stopping")
             return
         if self._next is not None or not self._current.is_settled:
-            self._reload_again = True
+            self._is_reload_pending = True
             return
         self._notifier.reloading()
         try:
             plan = self._load(self._current.plan.sockets)
-        except Exception as error:  # noqa: BLE001 - systemd waits for the end of the reading, whatever is wrong
+        except Exception as error:  # noqa: BLE001 - systemd waits for the end of the reload, whatever the error
             if not isinstance(error, ConfigError | CannotListen):
-                self._log.failure("the new configuration could not be read")
+                self._log.failure("reading the new configuration failed")
             self._refuse(str(error))
             return
-        self._log.info("a new configuration is read: new workers start")
+        self._log.info("starting workers on the new configuration")
         self._next = Generation(plan)
-        for place in range(self._next.size):
-            self._start_worker(self._next, place)
+        for index in range(self._next.size):
+            self._start_worker(self._next, index)
 
     def reopen_log(self) -> None:
-        """Have all workers open the log anew."""
+        """Have all workers reopen the log file."""
         for worker in tuple(self._alive):
             worker.send(ReopenLog())
 
-    def end(self) -> None:
-        """Have all workers finish what they have and end; told so again, end them at once."""
-        if self._is_ending:
-            self._log.warn("told to end a second time: ends at once")
+    def stop(self) -> None:
+        """Have all workers finish their requests and exit. The second call kills them."""
+        if self._is_stopping:
+            self._log.warn("second stop signal: exiting immediately")
             self.kill()
             return
-        self._is_ending = True
-        self._log.info("ends: {count} workers finish the requests under way", count=len(self._alive))
+        self._is_stopping = True
+        self._log.info("stopping: {count} workers finish the requests in progress", count=len(self._alive))
         longest = max(worker.generation.plan.settings.drain_timeout for worker in self._alive) if self._alive else 0.0
-        self._notifier.stopping("finishes the requests under way", longest + 2 * GRACE)
-        self._replace_nobody()
+        self._notifier.stopping("finishing the requests in progress", longest + 2 * EXIT_GRACE)
+        self._cancel_delayed_starts()
         close(self._current.plan.sockets)
         if self._next is not None:
             close(self._next.plan.sockets)
         for worker in tuple(self._alive):
             self._drain(worker)
-        self._end_if_nothing_is_left()
+        self._exit_if_no_worker_is_left()
 
     def kill(self) -> None:
-        """End all workers at once."""
-        self._is_ending = True
+        """Kill all workers and exit."""
+        self._is_stopping = True
         for worker in tuple(self._alive):
             if worker.process is not None:
                 worker.process.kill()
-        self._over(0)
+        self._exit(0)
 
-    # How it is
+    # Health and counts
 
     @property
     def serving(self) -> int:
-        """How many workers take connections."""
+        """The number of workers that accept connections."""
         return sum(worker.state is State.SERVING for worker in self._alive)
 
     def unready(self) -> str | None:
         """See `IWatched`."""
-        if self._is_ending:
+        if self._is_stopping:
             return DRAINING
-        return None if self.serving else "no worker takes connections"
+        return None if self.serving else "no worker accepts connections"
 
     async def snapshots(self) -> Sequence[Snapshot]:
         """See `IWatched`."""
-        counted = await self._counts.asked(worker for worker in self._alive if worker.state is not State.STARTING)
-        return (self._metrics.snapshot(), *counted)
+        counts = await self._counts.collect(worker for worker in self._alive if worker.state is not State.STARTING)
+        return (self._metrics.snapshot(), *counts)
 
-    # What workers do
+    # Events of workers
 
-    def _start_worker(self, generation: Generation, place: int) -> None:
-        self._started += 1
-        worker = Worker(self._started, generation, place)
+    def _start_worker(self, generation: Generation, index: int) -> None:
+        self._last_serial += 1
+        worker = Worker(self._last_serial, generation, index)
         try:
-            worker.process = self._spawn(generation.plan.sockets, _Ear(self, worker))
+            worker.process = self._spawn(generation.plan.sockets, _WorkerListener(self, worker))
         except OSError as error:
             self._alive.append(worker)
-            self.lost(worker, f"no process can be started: {error.strerror}")
+            self.worker_exited(worker, f"starting the process failed: {error.strerror}")
             return
         self._alive.append(worker)
-        worker.send(generation.plan.begin(place))
+        worker.send(generation.plan.begin(index))
 
-    def told(self, worker: Worker, report: Report) -> None:
-        """Take a worker's report."""
-        worker.quiet = 0
+    def worker_reported(self, worker: Worker, report: Report) -> None:
+        """Handle a report."""
+        worker.missed_reports = 0
         match report:
             case Ready():
-                self._log.info("{worker} serves", worker=str(worker))
+                self._log.info("{worker} listens", worker=str(worker))
                 if worker.state is State.STARTING:
                     worker.state = State.SERVING
-                self._count()
-                self._filled(worker, True)
+                self._publish_serving()
+                self._record_outcome(worker, has_started=True)
             case Failed(reason):
-                worker.reason = reason
+                worker.failure_reason = reason
             case Draining():
-                self._leaves(worker)
-            case Beat(counted):
-                self._counts.heard(worker, counted)
-            case Counted(number, counted):
-                self._counts.answered(worker, number, counted)
+                self._replace_draining(worker)
+            case Heartbeat(counts):
+                self._counts.record(worker, counts)
+            case CountsReply(number, counts):
+                self._counts.record_reply(worker, number, counts)
 
-    def lost(self, worker: Worker, how: str) -> None:
-        """Take a worker's end."""
+    def worker_exited(self, worker: Worker, how: str) -> None:
+        """Handle the exit of a worker, and replace it if it was not draining."""
         before, worker.state = worker.state, State.ENDED
         self._alive.remove(worker)
-        self._counts.ended(worker)
-        self._count()
+        self._counts.record_exit(worker)
+        self._publish_serving()
         if before is State.DRAINING:
-            self._log.info("{worker} has ended: {how}", worker=str(worker), how=how)
+            self._log.info("{worker} exited: {how}", worker=str(worker), how=how)
         else:
-            self._log.error("{worker} has died: {how}", worker=str(worker), how=worker.reason or how)
+            self._log.error("{worker} died: {how}", worker=str(worker), how=worker.failure_reason or how)
             self._metrics.worker_restarted()
-        if self._is_ending:
-            self._end_if_nothing_is_left()
+        if self._is_stopping:
+            self._exit_if_no_worker_is_left()
         elif before is not State.DRAINING:
             self._replace_later(worker)
-            self._filled(worker, False)
+            self._record_outcome(worker, has_started=False)
 
-    def _leaves(self, worker: Worker) -> None:
-        """A worker was told to end by somebody else: another takes its place at once."""
+    def _replace_draining(self, worker: Worker) -> None:
+        """Start the replacement of a worker that drains because it received a signal itself."""
         if worker.state is State.DRAINING:
             return
         was_starting = worker.state is State.STARTING
-        self._log.info("{worker} was told to end: it is replaced", worker=str(worker))
-        self._is_to_end(worker)
+        self._log.info("replacing {worker}: it received a stop signal", worker=str(worker))
+        self._kill_if_late(worker)
         if was_starting:
-            self._filled(worker, False)
-        elif not self._is_ending and worker.generation in (self._current, self._next):
-            self._start_worker(worker.generation, worker.place)
+            self._record_outcome(worker, has_started=False)
+        elif not self._is_stopping and worker.generation in (self._current, self._next):
+            self._start_worker(worker.generation, worker.index)
 
     def _replace_later(self, worker: Worker) -> None:
         generation = worker.generation
         if generation is not self._current or not generation.is_settled:
             return
-        seconds = generation.wait(worker, self._jitter)
-        self._log.info("another takes its place in {seconds:.1f} s", seconds=seconds)
-        self._later(seconds, lambda: self._start_worker(generation, worker.place))
+        seconds = generation.restart_delay(worker, self._jitter)
+        self._log.info("starting its replacement in {seconds:.1f} s", seconds=seconds)
+        self._call_later(seconds, lambda: self._start_worker(generation, worker.index))
 
-    def _later(self, seconds: float, work: Callable[[], None]) -> None:
+    def _call_later(self, seconds: float, work: Callable[[], None]) -> None:
         def run() -> None:
-            self._to_come.discard(call)
+            self._delayed_starts.discard(call)
             work()
 
         call = self._clock.callLater(seconds, run)
-        self._to_come.add(call)
+        self._delayed_starts.add(call)
 
-    def _replace_nobody(self) -> None:
-        """Start none of those workers whose time was still to come."""
-        for call in self._to_come:
+    def _cancel_delayed_starts(self) -> None:
+        for call in self._delayed_starts:
             call.cancel()
-        self._to_come.clear()
+        self._delayed_starts.clear()
 
-    def _filled(self, worker: Worker, well: bool) -> None:
-        """Take note of what came of a first attempt, and go on when there is an outcome for each place."""
+    # Generations
+
+    def _record_outcome(self, worker: Worker, has_started: bool) -> None:
+        """Record the outcome of a first attempt, and decide on the generation when all its outcomes are known."""
         generation = worker.generation
-        if generation.is_settled or self._is_ending:
+        if generation.is_settled or self._is_stopping:
             return
-        generation.outcomes[worker.place] = well
+        generation.outcomes[worker.index] = has_started
         if not generation.is_settled:
             return
         if generation is self._next and all(generation.outcomes.values()):
-            self._take_over(generation)
+            self._switch_to(generation)
         elif generation is self._next:
-            self._give_up(generation)
+            self._abandon(generation)
         elif any(generation.outcomes.values()):
-            self._serve_with_what_there_is()
+            self._serve_with_started_workers()
         else:
-            self._log.critical("no worker can start: the daemon ends")
-            self._over(1)
+            self._log.critical("no worker can start: exiting")
+            self._exit(1)
 
-    def _serve_with_what_there_is(self) -> None:
-        self._say_ready()
-        for place, well in self._current.outcomes.items():
-            if not well:
-                self._replace_later(Worker(0, self._current, place))
-        self._go_on()
+    def _serve_with_started_workers(self) -> None:
+        self._notify_ready()
+        for index, has_started in self._current.outcomes.items():
+            if not has_started:
+                self._replace_later(Worker(0, self._current, index))
+        self._run_pending_reload()
 
-    def _take_over(self, new: Generation) -> None:
+    def _switch_to(self, new: Generation) -> None:
         old, self._current, self._next = self._current, new, None
-        self._replace_nobody()
+        self._cancel_delayed_starts()
         self._drain_all(old)
         close(old.plan.sockets, but=self._current.plan.sockets)
         self._metrics.reloaded("configuration", "taken")
         self._log.info("the new configuration is in use")
-        self._taken(self._current.plan)
-        self._say_ready()
-        self._go_on()
+        self._on_reload(self._current.plan)
+        self._notify_ready()
+        self._run_pending_reload()
 
-    def _give_up(self, failed: Generation) -> None:
+    def _abandon(self, failed: Generation) -> None:
         self._next = None
         self._drain_all(failed)
         close(failed.plan.sockets, but=self._current.plan.sockets)
-        self._refuse("not all workers can start on it")
-        self._go_on()
+        self._refuse("not all workers can start with it")
+        self._run_pending_reload()
 
-    def _refuse(self, why: str) -> None:
+    def _refuse(self, reason: str) -> None:
         self._metrics.reloaded("configuration", "refused")
-        self._log.error("the new configuration is not used, the old one stays: {why}", why=why)
-        self._say_ready()
+        self._log.error("new configuration refused, keeping the old one: {reason}", reason=reason)
+        self._notify_ready()
 
-    def _go_on(self) -> None:
-        if self._reload_again:
-            self._reload_again = False
+    def _run_pending_reload(self) -> None:
+        if self._is_reload_pending:
+            self._is_reload_pending = False
             self.reload()
 
-    def _say_ready(self) -> None:
+    def _notify_ready(self) -> None:
         self._notifier.ready(f"{self.serving} of {self._current.size} workers serve")
 
-    def _count(self) -> None:
+    def _publish_serving(self) -> None:
         self._metrics.set_worker_count(self.serving)
-        if self._current.is_settled and not self._is_ending and self._next is None:
+        if self._current.is_settled and not self._is_stopping and self._next is None:
             self._notifier.status(f"{self.serving} of {self._current.size} workers serve")
 
-    # The end of workers
+    # Draining, killing, exiting
 
     def _drain_all(self, generation: Generation) -> None:
         for worker in tuple(self._alive):
@@ -317,59 +318,61 @@ class Supervisor:
 
     def _drain(self, worker: Worker) -> None:
         worker.send(Drain())
-        self._is_to_end(worker)
+        self._kill_if_late(worker)
 
-    def _is_to_end(self, worker: Worker) -> None:
-        """Kill a worker that has not ended when it should have."""
+    def _kill_if_late(self, worker: Worker) -> None:
+        """Mark a worker as draining, and kill it if it has not exited `EXIT_GRACE` seconds after its drain_timeout."""
         if worker.state is State.DRAINING:
             return
         worker.state = State.DRAINING
-        self._count()
+        self._publish_serving()
+        deadline = worker.generation.plan.settings.drain_timeout + EXIT_GRACE
 
         def kill() -> None:
             if worker.state is not State.ENDED:
-                self._kill(worker, "has not ended in time")
+                self._kill(worker, f"not exited after {deadline:g} s")
 
-        self._clock.callLater(worker.generation.plan.settings.drain_timeout + GRACE, kill)
+        self._clock.callLater(deadline, kill)
 
-    def _kill(self, worker: Worker, why: str) -> None:
-        self._log.error("{worker} {why}: it is killed", worker=str(worker), why=why)
+    def _kill(self, worker: Worker, reason: str) -> None:
+        self._log.error("killing {worker}: {reason}", worker=str(worker), reason=reason)
         if worker.process is not None:
             worker.process.kill()
 
-    def _look(self) -> None:
+    def _check_workers(self) -> None:
+        """Kill the workers that hang (run every `CHECK_INTERVAL`)."""
         for worker in tuple(self._alive):
-            worker.quiet += 1
-            worker.served += worker.state is State.SERVING
-            if worker.state is State.STARTING and worker.quiet == STARTING:
-                self._kill(worker, "does not come to listen")
-            elif worker.state is not State.STARTING and worker.quiet == QUIET:
-                self._kill(worker, f"has not reported for {QUIET} s")
+            worker.missed_reports += 1
+            worker.checks_served += worker.state is State.SERVING
+            if worker.state is State.STARTING and worker.missed_reports == MAX_START_CHECKS:
+                self._kill(worker, f"not listening after {MAX_START_CHECKS} s")
+            elif worker.state is not State.STARTING and worker.missed_reports == MAX_MISSED_REPORTS:
+                self._kill(worker, f"no report for {MAX_MISSED_REPORTS} s")
 
-    def _end_if_nothing_is_left(self) -> None:
+    def _exit_if_no_worker_is_left(self) -> None:
         if not self._alive:
-            self._log.info("all workers have ended")
-            self._over(0)
+            self._log.info("all workers have exited")
+            self._exit(0)
 
-    def _over(self, code: int) -> None:
-        if not self._is_over:
-            self._is_over = self._is_ending = True
-            if self._looks.running:
-                self._looks.stopService()
-            self._ended(code)
+    def _exit(self, code: int) -> None:
+        if not self._has_exited:
+            self._has_exited = self._is_stopping = True
+            if self._checks.running:
+                self._checks.stopService()
+            self._on_exit(code)
 
 
-class _Ear:
-    """Hears one worker for the supervisor."""
+class _WorkerListener:
+    """Passes the events of one worker on to the supervisor (`WorkerEvents`)."""
 
     def __init__(self, supervisor: Supervisor, worker: Worker) -> None:
         self._supervisor = supervisor
         self._worker = worker
 
-    def told(self, report: Report) -> None:
-        """See `Hears`."""
-        self._supervisor.told(self._worker, report)
+    def reported(self, report: Report) -> None:
+        """See `WorkerEvents`."""
+        self._supervisor.worker_reported(self._worker, report)
 
-    def ended(self, how: str) -> None:
-        """See `Hears`."""
-        self._supervisor.lost(self._worker, how)
+    def exited(self, how: str) -> None:
+        """See `WorkerEvents`."""
+        self._supervisor.worker_exited(self._worker, how)

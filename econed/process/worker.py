@@ -1,4 +1,4 @@
-"""One of the processes that serve side by side: does what the supervisor says, and reports to it."""
+"""A worker: one of the processes that serve side by side. It obeys the supervisor and reports to it."""
 
 from __future__ import annotations
 
@@ -16,169 +16,169 @@ from twisted.python.failure import Failure
 
 from econed.process.lifecycle import Handler, Process, Signals
 from econed.process.messages import (
-    Ask,
-    Beat,
     Begin,
     Command,
-    Counted,
+    CountsReply,
     Drain,
     Draining,
     Failed,
-    Garbled,
-    Lines,
+    GetCounts,
+    Heartbeat,
+    InvalidMessage,
+    LineBuffer,
     Ready,
     ReopenLog,
     Report,
-    command,
     encode,
+    parse_command,
 )
 
-BEAT_EVERY = 1.0
-"""Seconds between two reports of a worker whose reactor runs."""
+HEARTBEAT_INTERVAL = 1.0
+"""Seconds between two heartbeats of a worker whose reactor runs."""
 
-LAST_WORDS = 5.0
-"""Seconds that the last report has to be read, before the worker ends all the same."""
+FINAL_REPORT_TIMEOUT = 5.0
+"""Seconds a worker waits for its final report to be read before exiting anyway."""
 
 
 @dataclass(frozen=True)
-class Made:
-    """What a worker is made of: the process, what it has counted, how its log is opened anew."""
+class WorkerParts:
+    """What a worker consists of: its process, its counts, and a function that reopens its log file."""
 
     process: Process
-    counted: Callable[[], Mapping[str, Any]]
+    counts: Callable[[], Mapping[str, Any]]
     reopen_log: Handler
 
 
 class CannotStart(Exception):
-    """A worker cannot be put together; the message says why."""
+    """The worker cannot be set up; the message says why."""
 
 
 class WorkerProtocol(Protocol):
-    """A worker at its end of the two pipes.
+    """The worker's end of the two pipes to the supervisor.
 
-    `make` puts it together from its first command, or raises `CannotStart`. `ended` is told the exit code. When the
-    supervisor is gone, however that came, the worker finishes what it has and ends.
+    `make` sets the worker up from its first command, or raises `CannotStart`. `on_exit` is called with the exit code.
+    When the supervisor exits, for any reason, the worker finishes its requests and exits.
     """
 
     def __init__(
         self,
-        make: Callable[[Begin], Awaitable[Made]],
+        make: Callable[[Begin], Awaitable[WorkerParts]],
         signals: Signals,
         clock: IReactorTime,
-        ended: Callable[[int], None],
+        on_exit: Callable[[int], None],
         log: Logger,
     ) -> None:
         self._make = make
         self._signals = signals
         self._clock = clock
-        self._ended = ended
+        self._on_exit = on_exit
         self._log = log
-        self._lines = Lines()
-        self._made: Made | None = None
-        self._is_alone = False
+        self._lines = LineBuffer()
+        self._parts: WorkerParts | None = None
+        self._is_orphaned = False
         self._was_signalled = False
-        self._code: int | None = None
-        self._beats = TimerService(BEAT_EVERY, self._beat)
-        self._beats.clock = clock
+        self._exit_code: int | None = None
+        self._heartbeats = TimerService(HEARTBEAT_INTERVAL, self._send_heartbeat)
+        self._heartbeats.clock = clock
 
     def connectionMade(self) -> None:
-        """Take signals from now on: they come also to a worker alone."""
-        self._signals.lead_to(
+        """Install signal handlers: a signal may be sent to this worker only."""
+        self._signals.install(
             {
-                signal.SIGTERM: self._told_to_end,
-                signal.SIGINT: self._told_to_end,
-                signal.SIGHUP: self._reopen_log,  # a new configuration comes by way of the supervisor
+                signal.SIGTERM: self._stop_signal,
+                signal.SIGINT: self._stop_signal,
+                signal.SIGHUP: self._reopen_log,  # only the supervisor reloads the configuration
                 signal.SIGUSR1: self._reopen_log,
             }
         )
 
     def dataReceived(self, data: bytes) -> None:
-        """Do what the supervisor says."""
+        """Carry out the commands of the supervisor."""
         try:
-            for line in self._lines.of(data):
-                self._do(command(line))
-        except Garbled as error:
-            self._log.error("the supervisor talks nonsense: {error}", error=str(error))
+            for line in self._lines.feed(data):
+                self._carry_out(parse_command(line))
+        except InvalidMessage as error:
+            self._log.error("draining: invalid command from the supervisor: {error}", error=str(error))
             self._drain()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """End: that is what was waited for, or there is no supervisor any more."""
-        if self._code is not None:
-            self._ended(self._code)
+        """Exit if the worker has finished; drain if the supervisor has exited."""
+        if self._exit_code is not None:
+            self._on_exit(self._exit_code)
             return
-        self._is_alone = True
-        self._log.error("the supervisor is gone: finishes the requests under way and ends")
+        self._is_orphaned = True
+        self._log.error("draining: the supervisor has exited")
         self._drain()
 
-    def _do(self, told: Command) -> None:
-        match told:
+    def _carry_out(self, command: Command) -> None:
+        match command:
             case Begin():
-                beginning = Deferred.fromCoroutine(self._begin(told))
-                beginning.addErrback(self._cannot_start)
+                beginning = Deferred.fromCoroutine(self._begin(command))
+                beginning.addErrback(self._report_failure)
             case Drain():
                 self._drain()
             case ReopenLog():
                 self._reopen_log()
-            case Ask(number):
-                self._report(Counted(number, self._counted()))
+            case GetCounts(number):
+                self._report(CountsReply(number, self._counts()))
 
     async def _begin(self, begin: Begin) -> None:
-        made = await self._make(begin)
-        await made.process.listen()
-        made.process.start()
-        self._made = made
+        parts = await self._make(begin)
+        await parts.process.listen()
+        parts.process.start()
+        self._parts = parts
         self._report(Ready())
-        self._beats.startService()
+        self._heartbeats.startService()
 
-    def _cannot_start(self, failure: Failure) -> None:
+    def _report_failure(self, failure: Failure) -> None:
         if failure.check(CannotStart):
-            self._log.error("cannot start: {reason}", reason=str(failure.value))
+            self._log.error("starting failed: {reason}", reason=str(failure.value))
         else:
-            self._log.failure("cannot start", failure=failure)
+            self._log.failure("starting failed", failure=failure)
         self._report(Failed(failure.getErrorMessage()))
-        self._end(1)
+        self._exit(1)
 
-    def _told_to_end(self) -> None:
-        """Drain; told so a second time, by a signal again, end at once."""
-        if self._made is None or (self._made.process.is_draining and self._was_signalled):
-            self._ended(0)
+    def _stop_signal(self) -> None:
+        """Drain; exit immediately on the second signal."""
+        if self._parts is None or (self._parts.process.is_draining and self._was_signalled):
+            self._on_exit(0)
             return
         self._was_signalled = True
-        if not self._made.process.is_draining:
+        if not self._parts.process.is_draining:
             self._report(Draining())
         self._drain()
 
     def _drain(self) -> None:
-        if self._made is None:
-            self._end(0)
-        elif not self._made.process.is_draining:
-            self._made.process.drained().addBoth(lambda _: self._end(0))
+        if self._parts is None:
+            self._exit(0)
+        elif not self._parts.process.is_draining:
+            self._parts.process.drained().addBoth(lambda _: self._exit(0))
 
     def _reopen_log(self) -> None:
-        if self._made is not None:
-            self._made.reopen_log()
+        if self._parts is not None:
+            self._parts.reopen_log()
 
-    def _beat(self) -> None:
-        self._report(Beat(self._counted()))
+    def _send_heartbeat(self) -> None:
+        self._report(Heartbeat(self._counts()))
 
-    def _counted(self) -> Mapping[str, Any]:
-        return {} if self._made is None else self._made.counted()
+    def _counts(self) -> Mapping[str, Any]:
+        return {} if self._parts is None else self._parts.counts()
 
     def _report(self, report: Report) -> None:
-        if self.transport is not None and not self._is_alone:
+        if self.transport is not None and not self._is_orphaned:
             self.transport.write(encode(report))
 
-    def _end(self, code: int) -> None:
-        """End when the supervisor has the last report, or could not be told."""
-        if self._code is not None:
+    def _exit(self, code: int) -> None:
+        """Exit when the supervisor has read the final report, or after `FINAL_REPORT_TIMEOUT`."""
+        if self._exit_code is not None:
             return
-        if self._made is not None:
-            self._report(Beat(self._counted()))
-        self._code = code
-        if self._beats.running:
-            self._beats.stopService()
-        if not self._is_alone and self.transport is not None:
-            self._clock.callLater(LAST_WORDS, self._ended, code)
+        if self._parts is not None:
+            self._send_heartbeat()
+        self._exit_code = code
+        if self._heartbeats.running:
+            self._heartbeats.stopService()
+        if not self._is_orphaned and self.transport is not None:
+            self._clock.callLater(FINAL_REPORT_TIMEOUT, self._on_exit, code)
             self.transport.loseConnection()
         else:
-            self._ended(code)
+            self._on_exit(code)

@@ -166,16 +166,21 @@ class ProcessLog:
 class LoggedService(MultiService):
     """A service that sets the log observer of its application, which twistd uses."""
 
-    def __init__(self, log: ProcessLog | None) -> None:
-        """Log to `log`; None: leave the log to twistd."""
+    def __init__(self, process_log: ProcessLog | None) -> None:
+        """Log to `process_log`; None: leave the log to twistd."""
         super().__init__()  # type: ignore[no-untyped-call]
-        self._log = log
+        self._process_log = process_log
 
     def setServiceParent(self, parent: Any) -> None:
         """Join an application or another service (`IService`); set the observer of an application."""
         super().setServiceParent(parent)  # type: ignore[no-untyped-call]
-        if self._log is not None and isinstance(parent, Componentized):
-            parent.setComponent(ILogObserver, self._log)
+        if self._process_log is not None and isinstance(parent, Componentized):
+            parent.setComponent(ILogObserver, self._process_log)
+
+    def reopen_log(self) -> None:
+        """Reopen the log file, if this process has one."""
+        if self._process_log is not None:
+            self._process_log.reopen()
 
 
 class _ParsedAgain(ServerOptions):

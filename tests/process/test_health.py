@@ -1,4 +1,4 @@
-"""What a process notices by itself: an oned that is away, and a reactor that comes too late."""
+"""Health checks of a process: an unreachable oned, and a reactor that lags."""
 
 from __future__ import annotations
 
@@ -14,48 +14,48 @@ from zope.interface import implementer
 from econed.errors import InvalidReply, OpenNebulaRefusal, OpenNebulaUnavailable
 from econed.interfaces import IOpenNebula
 from econed.process.health import (
-    ASK_FOR,
-    DOUBT_FOR,
-    HEARD_FOR,
-    LAG_EVERY,
-    LAG_KEPT,
-    LOOK_EVERY,
+    CHECK_INTERVAL,
+    FAILURE_GRACE,
+    LAG_INTERVAL,
+    LAG_SAMPLES,
     PROBE,
-    QUIET_FOR,
+    PROBE_AFTER,
+    PROBE_TIMEOUT,
+    REPLY_VALID_FOR,
     LagWatch,
     OnedState,
     OnedWatch,
 )
 from econed.telemetry.observed_calls import ObservedOpenNebula
 
-AWAY = OpenNebulaUnavailable(PROBE, "connection refused")
+UNREACHABLE = OpenNebulaUnavailable(PROBE, "connection refused")
 REFUSED = OpenNebulaRefusal(PROBE, 256, "no")
-NONSENSE = InvalidReply(PROBE, "not XML")
+INVALID = InvalidReply(PROBE, "not XML")
 
 
 @implementer(IOpenNebula)
 class FakeOned:
-    """An oned that answers, raises, or hangs, as the test has it."""
+    """An oned that replies, raises, or hangs, as the test sets it."""
 
     def __init__(self) -> None:
-        self.raises: Exception | None = None
-        self.hangs = False
+        self.error: Exception | None = None
+        self.is_hanging = False
         self.calls: list[tuple[object, ...]] = []
 
     async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:
         self.calls.append((user, method, *args))
-        if self.hangs:
+        if self.is_hanging:
             await Deferred()
-        if self.raises is not None:
-            raise self.raises
+        if self.error is not None:
+            raise self.error
         return "7.4.0"
 
     async def document(self, user: str | None, method: str, *args: object) -> etree._Element:
-        raise AssertionError("nobody asks for documents")
+        raise AssertionError("no document is read")
 
 
-class Watch:
-    """A process that watches an oned."""
+class WatchHarness:
+    """An `OnedWatch` with a clock and a stand-in for oned."""
 
     def __init__(self) -> None:
         self.clock = Clock()
@@ -66,89 +66,89 @@ class Watch:
         self.logged: list[LogEvent] = []
         self.service = OnedWatch(self.one, self.state, self.clock, Logger("test", observer=self.logged.append))  # type: ignore[arg-type]
 
-    def goes_on(self, seconds: float) -> None:
-        """Let time pass."""
+    def advance(self, seconds: float) -> None:
+        """Advance the clock."""
         for _ in range(int(seconds)):
             self.clock.advance(1)
 
-    def said(self) -> list[tuple[str, str]]:
-        """Return what an administrator reads at the usual level."""
+    def log_lines(self) -> list[tuple[str, str]]:
+        """Return the level and text of everything logged but debug messages."""
         return [(e["log_level"].name, e["log_format"]) for e in self.logged if e["log_level"].name != "debug"]
 
 
 @pytest.fixture
 def watch() -> Any:
-    """Return one that has begun."""
-    made = Watch()
-    made.service.startService()
-    made.clock.advance(0)
-    yield made
-    made.service.stopService()
+    """An `OnedWatch` that is started."""
+    harness = WatchHarness()
+    harness.service.startService()
+    harness.clock.advance(0)
+    yield harness
+    harness.service.stopService()
 
 
-def test_oned_is_asked_for_its_version_as_serveradmin_at_once(watch: Watch) -> None:
+def test_the_first_probe_is_sent_at_once_as_serveradmin(watch: WatchHarness) -> None:
     assert watch.oned.calls == [(None, "one.system.version")]
     assert watch.state.is_reachable
-    assert watch.state.last_answer == 1_800_000_000
+    assert watch.state.last_reply == 1_800_000_000
 
 
-def test_before_anything_was_heard_oned_is_not_there() -> None:
+def test_oned_is_unreachable_before_its_first_reply() -> None:
     """A cloud may boot with oned still down."""
-    assert not Watch().state.is_reachable
+    assert not WatchHarness().state.is_reachable
 
 
-def test_a_quiet_oned_is_asked_again_and_again_but_seldom(watch: Watch) -> None:
-    watch.goes_on(600)
-    assert 600 / (QUIET_FOR + LOOK_EVERY) <= len(watch.oned.calls) <= 1 + 600 / QUIET_FOR
+def test_probes_without_other_calls_are_sent_at_long_intervals(watch: WatchHarness) -> None:
+    watch.advance(600)
+    assert 600 / (PROBE_AFTER + CHECK_INTERVAL) <= len(watch.oned.calls) <= 1 + 600 / PROBE_AFTER
     assert watch.state.is_reachable
 
 
-def test_an_oned_that_answers_others_is_not_asked(watch: Watch) -> None:
+def test_no_probe_is_sent_while_oned_replies_to_other_calls(watch: WatchHarness) -> None:
     for _ in range(100):
-        watch.goes_on(10)
+        watch.advance(10)
         watch.state("one.vmpool.info", 0.1, "ok")
     assert len(watch.oned.calls) == 1
 
 
-@pytest.mark.parametrize("error", [AWAY, NONSENSE])
-def test_an_oned_that_does_not_answer_is_away_after_a_moment(watch: Watch, error: Exception) -> None:
-    """What answers something else at its address is no oned either."""
-    watch.oned.raises = error
-    watch.goes_on(QUIET_FOR + LOOK_EVERY + 1)
+@pytest.mark.parametrize("error", [UNREACHABLE, INVALID])
+def test_an_oned_that_does_not_reply_is_unreachable(watch: WatchHarness, error: Exception) -> None:
+    """So is a server at its address that sends invalid replies."""
+    watch.oned.error = error
+    watch.advance(PROBE_AFTER + CHECK_INTERVAL + 1)
     assert not watch.state.is_reachable
-    assert watch.said() == [("warn", "oned does not answer")]
+    assert watch.log_lines() == [("warn", "oned is unreachable")]
 
 
-def test_an_oned_that_refuses_is_there(watch: Watch) -> None:
-    watch.oned.raises = REFUSED
-    watch.goes_on(600)
+def test_an_oned_that_refuses_calls_is_reachable(watch: WatchHarness) -> None:
+    watch.oned.error = REFUSED
+    watch.advance(600)
     assert watch.state.is_reachable
-    assert watch.said() == []
+    assert watch.log_lines() == []
 
 
-def test_an_oned_that_is_away_is_asked_more_often_and_noticed_when_it_comes_back(watch: Watch) -> None:
-    watch.oned.raises = AWAY
-    watch.goes_on(300)
-    asked = len(watch.oned.calls)
-    watch.oned.raises = None
-    watch.goes_on(LOOK_EVERY)
-    assert len(watch.oned.calls) == asked + 1
+def test_an_unreachable_oned_is_probed_more_often_and_its_first_reply_is_logged(watch: WatchHarness) -> None:
+    watch.oned.error = UNREACHABLE
+    watch.advance(300)
+    calls_before = len(watch.oned.calls)
+    watch.oned.error = None
+    watch.advance(CHECK_INTERVAL)
+    assert len(watch.oned.calls) == calls_before + 1
     assert watch.state.is_reachable
-    assert [text for _, text in watch.said()] == ["oned does not answer", "oned answers again"]
+    assert [text for _, text in watch.log_lines()] == ["oned is unreachable", "oned is reachable again"]
 
 
-def test_one_call_that_was_too_slow_proves_nothing(watch: Watch) -> None:
-    """Others have just been answered; it is asked at the next look, and that counts."""
+def test_one_call_that_times_out_does_not_make_oned_unreachable(watch: WatchHarness) -> None:
+    """Other calls were answered shortly before. The next check sends a probe, whose outcome counts."""
     watch.state("one.vmpool.info", 30.0, "unavailable")
     assert watch.state.is_reachable
-    watch.goes_on(LOOK_EVERY)
+    watch.advance(CHECK_INTERVAL)
     assert len(watch.oned.calls) == 2
     assert watch.state.is_reachable
 
 
-def test_a_failure_counts_when_nothing_was_heard_since_a_while(watch: Watch) -> None:
-    watch.oned.raises = AWAY
-    watch.clock.advance(DOUBT_FOR - 1)
+def test_a_failed_call_counts_when_the_last_reply_is_older_than_the_grace_period(watch: WatchHarness) -> None:
+    watch.oned.error = UNREACHABLE
+    watch.clock.advance(FAILURE_GRACE - 1)
     watch.state("one.vm.info", 0.1, "unavailable")
     assert watch.state.is_reachable
     watch.clock.advance(1)
@@ -156,82 +156,84 @@ def test_a_failure_counts_when_nothing_was_heard_since_a_while(watch: Watch) -> 
 
 
 @pytest.mark.parametrize("outcome", ["cancelled", "failed"])
-def test_a_call_that_somebody_gave_up_says_nothing(watch: Watch, outcome: str) -> None:
-    watch.clock.advance(DOUBT_FOR + 1)
+def test_a_cancelled_call_does_not_change_the_state(watch: WatchHarness, outcome: str) -> None:
+    watch.clock.advance(FAILURE_GRACE + 1)
     watch.state("one.vm.info", 0.1, outcome)
     assert watch.state.is_reachable
-    assert watch.state.last_answer == 1_800_000_000
+    assert watch.state.last_reply == 1_800_000_000
 
 
-def test_an_oned_that_takes_the_call_and_never_answers_is_away(watch: Watch) -> None:
-    """It is not waited for as long as a request would."""
-    watch.oned.hangs = True
-    watch.goes_on(HEARD_FOR)
+def test_an_oned_that_accepts_calls_and_never_replies_is_unreachable(watch: WatchHarness) -> None:
+    """The timeout of a probe is shorter than that of a request."""
+    watch.oned.is_hanging = True
+    watch.advance(REPLY_VALID_FOR)
     assert not watch.state.is_reachable
-    watch.oned.hangs = False
-    watch.goes_on(ASK_FOR + LOOK_EVERY)
+    watch.oned.is_hanging = False
+    watch.advance(PROBE_TIMEOUT + CHECK_INTERVAL)
     assert watch.state.is_reachable
 
 
-def test_a_fault_of_our_own_does_not_end_the_watch(watch: Watch) -> None:
-    watch.oned.raises = ValueError("a mistake")
-    watch.goes_on(QUIET_FOR)
+def test_an_unexpected_error_does_not_end_the_checks(watch: WatchHarness) -> None:
+    watch.oned.error = ValueError("a mistake")
+    watch.advance(PROBE_AFTER)
     assert [event["log_failure"].type for event in watch.logged if "log_failure" in event] == [ValueError]
-    watch.oned.raises = None
-    watch.goes_on(LOOK_EVERY)
+    watch.oned.error = None
+    watch.advance(CHECK_INTERVAL)
     assert watch.state.is_reachable
 
 
-def test_a_clock_that_is_set_back_makes_nothing_of_it(watch: Watch) -> None:
-    """What was heard in the future was heard just now."""
+def test_setting_the_clock_back_does_not_make_oned_unreachable(watch: WatchHarness) -> None:
+    """A reply in the future counts as one just now."""
     watch.clock.rightNow -= 3600
     assert watch.state.is_reachable
 
 
-def test_the_watch_ends_with_the_daemon_also_while_it_asks(watch: Watch) -> None:
-    watch.oned.hangs = True
-    watch.goes_on(QUIET_FOR + LOOK_EVERY)
+def test_stopping_the_service_cancels_a_probe_in_flight(watch: WatchHarness) -> None:
+    watch.oned.is_hanging = True
+    watch.advance(PROBE_AFTER + CHECK_INTERVAL)
     watch.service.stopService()
-    asked = len(watch.oned.calls)
-    watch.goes_on(600)
-    assert len(watch.oned.calls) == asked
+    calls_before = len(watch.oned.calls)
+    watch.advance(600)
+    assert len(watch.oned.calls) == calls_before
     assert watch.clock.getDelayedCalls() == []
 
 
 # The reactor's lag
 
 
-class Lagging:
-    """A process that measures its reactor, which is as late as the test has it."""
+class LagHarness:
+    """A `LagWatch` on a reactor that lags as the test sets it."""
 
     def __init__(self) -> None:
         self.clock = Clock()
-        self.told: list[float] = []
-        self.late = 0.0
-        self.service = LagWatch(self.told.append, lambda: self.clock.seconds() + self.late, self.clock, Logger("test"))
+        self.reported: list[float] = []
+        self.total_lag = 0.0
+        self.service = LagWatch(
+            self.reported.append, lambda: self.clock.seconds() + self.total_lag, self.clock, Logger("test")
+        )
         self.service.startService()
         self.clock.advance(0)
 
-    def tick(self, late: float = 0.0, times: int = 1) -> None:
-        """Let the reactor come by, each time so much later than it was asked to."""
+    def measure(self, lag: float = 0.0, times: int = 1) -> None:
+        """Have the reactor run the measurement, `lag` seconds late each time."""
         for _ in range(times):
-            self.late += late
-            self.clock.advance(LAG_EVERY)
+            self.total_lag += lag
+            self.clock.advance(LAG_INTERVAL)
 
 
-def test_a_reactor_that_is_in_time_has_no_lag() -> None:
-    lagging = Lagging()
-    lagging.tick(times=3)
-    assert lagging.told == [0.0, 0.0, 0.0]
+def test_a_reactor_that_is_on_time_has_no_lag() -> None:
+    harness = LagHarness()
+    harness.measure(times=3)
+    assert harness.reported == [0.0, 0.0, 0.0]
 
 
-def test_the_lag_is_the_largest_of_the_last_minute() -> None:
-    """So no scrape misses it, and it is over a minute later."""
-    lagging = Lagging()
-    lagging.tick(late=0.5)
-    lagging.tick(late=2.0)
-    lagging.tick(times=LAG_KEPT - 1)
-    assert lagging.told[0] == pytest.approx(0.5)
-    assert lagging.told[1:] == pytest.approx([2.0] * LAG_KEPT)
-    lagging.tick()
-    assert lagging.told[-1] == pytest.approx(0.0)
+def test_the_reported_lag_is_the_largest_of_the_last_minute() -> None:
+    """So that a scrape every minute sees it."""
+    harness = LagHarness()
+    harness.measure(lag=0.5)
+    harness.measure(lag=2.0)
+    harness.measure(times=LAG_SAMPLES - 1)
+    assert harness.reported[0] == pytest.approx(0.5)
+    assert harness.reported[1:] == pytest.approx([2.0] * LAG_SAMPLES)
+    harness.measure()
+    assert harness.reported[-1] == pytest.approx(0.0)

@@ -1,4 +1,4 @@
-"""One process from its first connection to its end, on a clock that is turned by hand."""
+"""A serving process from its first connection to its exit, on a clock that the tests advance."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ TIMEOUT = 30.0
 
 @dataclass
 class ProcessHarness:
-    """A process with what is around it."""
+    """A process with stand-ins for its environment."""
 
     reactor: Reactor = field(default_factory=Reactor)
     connections: Connections = field(default_factory=Connections)
     endpoints: list[Endpoint] = field(default_factory=lambda: [Endpoint(), Endpoint()])
-    beside: MultiService = field(default_factory=MultiService)
+    background_services: MultiService = field(default_factory=MultiService)
     changes: WorkInProgress = field(default_factory=WorkInProgress)
     events: list[LogEvent] = field(default_factory=list)
     exits: list[tuple[Any, ...]] = field(default_factory=list)
@@ -43,29 +43,31 @@ class ProcessHarness:
     renewals: int = 0
 
     def __post_init__(self) -> None:
-        self.runs = Service()
-        self.runs.setServiceParent(self.beside)
+        self.background_service = Service()
+        self.background_service.setServiceParent(self.background_services)
+        log = Logger(observer=self.events.append)  # type: ignore[arg-type]
         self.process = Process(
             self.connections,
             [Listening(endpoint, False, "here") for endpoint in self.endpoints],  # type: ignore[arg-type]
-            self.beside,
+            self.background_services,
             self.reactor,
             TIMEOUT,
-            Logger(observer=self.events.append),  # type: ignore[arg-type]
-            work=(self.changes.drained,),
+            log,
+            pending_work=(self.changes.drained,),
         )
         self.service = OneProcess(
             self.process,
             Signals(self.reactor, self.reactor.install),
             self.manager,
             self.reactor,
-            log=None,
-            renewed=self.renew,
-            stop=Stop(self.reactor, lambda *given: self.exits.append(given)),
+            process_log=None,
+            renew_certificates=self.renew,
+            stop_reactor=Stop(self.reactor, lambda *given: self.exits.append(given)),
+            log=log,
         )
 
     async def renew(self) -> None:
-        """Read certificates."""
+        """Count the call."""
         self.renewals += 1
 
     def begin(self) -> ProcessHarness:
@@ -77,12 +79,12 @@ class ProcessHarness:
 
 @pytest.fixture
 def harness() -> ProcessHarness:
-    """One that serves."""
+    """A process that serves."""
     return ProcessHarness().begin()
 
 
-def test_the_site_and_its_stand_in_are_what_a_process_drains() -> None:
-    """By the interface."""
+def test_the_site_and_its_stand_in_provide_the_interface() -> None:
+    """`IDrainable`."""
     assert verifyObject(IDrainable, Connections())
     server = Server(Settings())
     try:
@@ -91,8 +93,8 @@ def test_the_site_and_its_stand_in_are_what_a_process_drains() -> None:
         server.close()
 
 
-def test_it_listens_everywhere_or_says_why_not() -> None:
-    """A place that cannot be had is an error, whatever there is beside it."""
+def test_listening_fails_if_one_endpoint_fails() -> None:
+    """With the error of that endpoint."""
     harness = ProcessHarness()
     harness.begin()
     assert all(endpoint.is_listening for endpoint in harness.endpoints)
@@ -103,15 +105,15 @@ def test_it_listens_everywhere_or_says_why_not() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_told_to_end_it_closes_its_ports_and_ends_when_nothing_is_left(
+def test_on_a_stop_signal_it_closes_its_ports_and_exits_when_all_connections_are_closed(
     harness: ProcessHarness, number: signal.Signals
 ) -> None:
-    """What runs beside the requests stops at once."""
+    """The background services stop at once."""
     harness.connections.connections = 2
     harness.reactor.signal(number)
     assert not any(endpoint.is_listening for endpoint in harness.endpoints)
     assert harness.connections.is_draining
-    assert not harness.runs.running
+    assert not harness.background_service.running
     assert {"STOPPING=1", "EXTEND_TIMEOUT_USEC=40000000"} <= {*harness.manager.said}
     assert harness.reactor.stops == []
     harness.connections.go()
@@ -121,8 +123,8 @@ def test_told_to_end_it_closes_its_ports_and_ends_when_nothing_is_left(
     assert [call for call in harness.reactor.getDelayedCalls() if call.getTime() >= TIMEOUT] == []
 
 
-def test_what_is_left_after_the_drain_timeout_is_cut(harness: ProcessHarness) -> None:
-    """With a word in the log: a warning if a request was under way."""
+def test_connections_are_closed_after_the_drain_timeout(harness: ProcessHarness) -> None:
+    """That is logged as a warning if a request was in progress."""
     harness.connections.connections, harness.connections.busy = 2, 1
     harness.reactor.signal(signal.SIGTERM)
     harness.reactor.advance(TIMEOUT - 1)
@@ -130,29 +132,31 @@ def test_what_is_left_after_the_drain_timeout_is_cut(harness: ProcessHarness) ->
     harness.reactor.advance(1)
     assert harness.connections.is_aborted
     assert harness.reactor.stops == ["stopped"]
-    (cut,) = (event for event in harness.events if "cut after 30 s: 2 connections were left" in str(formatEvent(event)))
-    assert cut["log_level"] is LogLevel.warn
+    expected = "closing 2 connections, 1 with a request in progress: not finished after 30 s"
+    (closing,) = (event for event in harness.events if formatEvent(event) == expected)
+    assert closing["log_level"] is LogLevel.warn
 
 
-def test_that_only_idle_connections_are_cut_is_no_warning(harness: ProcessHarness) -> None:
-    """Clients keep theirs for as long as they like."""
+def test_closing_only_idle_connections_is_not_a_warning(harness: ProcessHarness) -> None:
+    """Clients may keep idle connections open."""
     harness.connections.connections = 2
     harness.reactor.signal(signal.SIGTERM)
     harness.reactor.advance(TIMEOUT)
-    (cut,) = (event for event in harness.events if "2 connections were left, 0 of them" in str(formatEvent(event)))
-    assert cut["log_level"] is LogLevel.info
+    expected = "closing 2 connections, 0 with a request in progress: not finished after 30 s"
+    (closing,) = (event for event in harness.events if formatEvent(event) == expected)
+    assert closing["log_level"] is LogLevel.info
 
 
-def test_a_port_that_does_not_close_holds_nobody_up_for_longer() -> None:
-    """The time is for all of it."""
+def test_the_drain_timeout_includes_the_time_to_close_the_ports() -> None:
+    """A port that never closes does not prevent the exit."""
     harness = ProcessHarness(endpoints=[Endpoint(stopped=Deferred())]).begin()
     harness.reactor.signal(signal.SIGTERM)
     harness.reactor.advance(TIMEOUT)
     assert harness.reactor.stops == ["stopped"]
 
 
-def test_a_change_whose_client_has_gone_is_finished_first(harness: ProcessHarness) -> None:
-    """It has no connection any more, and oned may be half-way through."""
+def test_a_change_whose_client_has_disconnected_is_finished_before_the_exit(harness: ProcessHarness) -> None:
+    """Oned may have carried out part of it."""
     running: Deferred[str] = Deferred()
     harness.changes.shielded(running).cancel()
     harness.reactor.signal(signal.SIGTERM)
@@ -161,45 +165,45 @@ def test_a_change_whose_client_has_gone_is_finished_first(harness: ProcessHarnes
     assert harness.reactor.stops == ["stopped"]
 
 
-def test_a_second_signal_ends_it_at_once(harness: ProcessHarness) -> None:
-    """Whatever is under way."""
+def test_a_second_stop_signal_ends_it_immediately(harness: ProcessHarness) -> None:
+    """Also with requests in progress."""
     harness.connections.connections = 1
     harness.reactor.signal(signal.SIGTERM)
     harness.reactor.signal(signal.SIGINT)
     assert harness.reactor.stops == ["stopped"]
 
 
-def test_what_goes_wrong_on_the_way_out_is_in_the_log_and_holds_nothing_up(harness: ProcessHarness) -> None:
-    """It was to end, and nobody would end it a second time."""
+def test_an_error_while_draining_is_logged_and_does_not_prevent_the_exit(harness: ProcessHarness) -> None:
+    """No second signal is needed."""
     harness.endpoints[0].stopListening = lambda: fail(ValueError("a fault"))  # type: ignore[method-assign]
     harness.reactor.signal(signal.SIGTERM)
     assert harness.reactor.stops == ["stopped"]
     assert [event["log_failure"].type for event in harness.events if "log_failure" in event] == [ValueError]
 
 
-def test_a_hangup_renews_what_can_be_renewed_and_says_that_the_settings_stay(harness: ProcessHarness) -> None:
-    """Without a supervisor there is nobody who could start another."""
+def test_sighup_reloads_certificates_but_not_the_configuration(harness: ProcessHarness) -> None:
+    """Systemd is notified of the begin and the end."""
     harness.manager.said.clear()
     harness.reactor.signal(signal.SIGHUP)
     assert harness.renewals == 1
     assert [word for word in harness.manager.said if word.endswith("=1")] == ["RELOADING=1", "READY=1"]
 
 
-def test_the_watchdog_hears_of_it_twice_in_its_time(harness: ProcessHarness) -> None:
+def test_the_watchdog_is_notified_twice_in_its_interval(harness: ProcessHarness) -> None:
     """As long as the reactor runs."""
     harness.manager.said.clear()
     harness.reactor.pump([5.0] * 4)
     assert harness.manager.said == ["WATCHDOG=1"] * 4
 
 
-def test_stopped_by_its_reactor_it_stops_what_runs_beside(harness: ProcessHarness) -> None:
-    """Twistd stops services so, whatever the reason."""
+def test_stopping_the_service_stops_the_background_services(harness: ProcessHarness) -> None:
+    """Twistd stops services when the reactor stops, whatever the reason."""
     harness.service.stopService()
-    assert not harness.runs.running
+    assert not harness.background_service.running
 
 
-def test_an_exit_code_is_left_for_the_very_end_and_told_once() -> None:
-    """Twistd has its pid file to remove first."""
+def test_the_first_exit_code_is_used_when_python_exits() -> None:
+    """Twistd removes its pid file before."""
     reactor, exits = Reactor(), []
     stop = Stop(reactor, lambda *given: exits.append(given))
     stop(1)
@@ -208,11 +212,11 @@ def test_an_exit_code_is_left_for_the_very_end_and_told_once() -> None:
     assert [given[1] for given in exits] == [1]
 
 
-# What is under way
+# Work in progress
 
 
-def test_a_change_goes_on_when_nobody_waits_for_it_and_gives_its_result_to_who_does() -> None:
-    """Failures too."""
+def test_draining_waits_for_all_shielded_changes_which_return_their_results() -> None:
+    """And their failures."""
     changes = WorkInProgress()
     first, second = Deferred[str](), Deferred[str]()
     results: list[Any] = []

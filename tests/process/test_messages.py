@@ -1,4 +1,4 @@
-"""The lines between supervisor and workers."""
+"""The messages between the supervisor and its workers."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import pytest
 
 from econed.process import messages
 from econed.process.messages import (
-    Ask,
-    Beat,
     Begin,
     Command,
-    Counted,
+    CountsReply,
     Drain,
     Draining,
     Failed,
-    Garbled,
-    Handed,
-    Lines,
+    GetCounts,
+    Heartbeat,
+    InvalidMessage,
+    LineBuffer,
+    PassedSocket,
     Ready,
     ReopenLog,
     Report,
@@ -30,27 +30,28 @@ BEGIN = Begin(
     "/etc/one/econe.conf",
     1,
     2,
-    (Handed(5, True, "0.0.0.0:4568"), Handed(6, False, "[::1]:4567")),
+    (PassedSocket(5, True, "0.0.0.0:4568"), PassedSocket(6, False, "[::1]:4567")),
     {"kind": "file", "name": "/var/log/one/econe.log"},
 )
 
 
-@pytest.mark.parametrize("command", [BEGIN, Drain(), ReopenLog(), Ask(7)])
-def test_a_command_arrives_as_it_was_sent(command: Command) -> None:
-    """On one line."""
+@pytest.mark.parametrize("command", [BEGIN, Drain(), ReopenLog(), GetCounts(7)])
+def test_a_command_is_decoded_as_it_was_encoded(command: Command) -> None:
+    """From one line."""
     line = encode(command)
     assert line.count(b"\n") == 1
-    assert messages.command(line) == command
+    assert messages.parse_command(line) == command
 
 
 @pytest.mark.parametrize(
-    "report", [Ready(), Failed("no such file:\nx"), Draining(), Beat({"a": [[[], [1.5]]]}), Counted(7, {"a": []})]
+    "report",
+    [Ready(), Failed("no such file:\nx"), Draining(), Heartbeat({"a": [[[], [1.5]]]}), CountsReply(7, {"a": []})],
 )
-def test_a_report_arrives_as_it_was_sent(report: Report) -> None:
-    """On one line, whatever it says."""
+def test_a_report_is_decoded_as_it_was_encoded(report: Report) -> None:
+    """From one line, also with line ends in its text."""
     line = encode(report)
     assert line.count(b"\n") == 1
-    assert messages.report(line) == report
+    assert messages.parse_report(line) == report
 
 
 @pytest.mark.parametrize(
@@ -60,38 +61,38 @@ def test_a_report_arrives_as_it_was_sent(report: Report) -> None:
         b"nonsense",
         b"[]",
         b"{}",
-        b'{"is": "Exit"}',
-        b'{"is": "Drain", "now": true}',
-        b'{"is": "Ask"}',
-        b'{"is": ["Drain"]}',
+        b'{"type": "Exit"}',
+        b'{"type": "Drain", "now": true}',
+        b'{"type": "GetCounts"}',
+        b'{"type": ["Drain"]}',
         b"\xff",
         encode(Ready()),
-        json.dumps({"is": "Begin", "text": "", "path": "", "index": 0, "of": 1, "sockets": 3, "log": {}}).encode(),
+        json.dumps({"type": "Begin", "text": "", "path": "", "index": 0, "of": 1, "sockets": 3, "log": {}}).encode(),
     ],
 )
-def test_what_is_no_command_is_garbled(line: bytes) -> None:
-    """A report is none either."""
-    with pytest.raises(Garbled):
-        messages.command(line)
+def test_a_line_that_is_not_a_command_is_invalid(line: bytes) -> None:
+    """Also a report."""
+    with pytest.raises(InvalidMessage):
+        messages.parse_command(line)
 
 
-def test_a_command_is_no_report() -> None:
-    """Each side takes what it is meant to get."""
-    with pytest.raises(Garbled):
-        messages.report(encode(Drain()))
+def test_a_command_is_not_a_valid_report() -> None:
+    """The supervisor accepts reports only."""
+    with pytest.raises(InvalidMessage):
+        messages.parse_report(encode(Drain()))
 
 
-def test_lines_come_in_any_pieces() -> None:
-    """As pipes cut them."""
-    lines = Lines()
-    data = encode(Drain()) + encode(Ask(1)) + encode(Ask(2))
-    found = [line for number in range(len(data)) for line in lines.of(data[number : number + 1])]
-    assert [messages.command(line) for line in found] == [Drain(), Ask(1), Ask(2)]
-    assert len(lines.of(data)) == 3
+def test_lines_may_arrive_in_any_pieces() -> None:
+    """Pipes do not preserve the boundaries of writes."""
+    lines = LineBuffer()
+    data = encode(Drain()) + encode(GetCounts(1)) + encode(GetCounts(2))
+    complete = [line for start in range(len(data)) for line in lines.feed(data[start : start + 1])]
+    assert [messages.parse_command(line) for line in complete] == [Drain(), GetCounts(1), GetCounts(2)]
+    assert len(lines.feed(data)) == 3
 
 
-def test_a_line_without_an_end_is_garbled(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before it takes all memory."""
-    monkeypatch.setattr(messages, "LONGEST", 100)
-    with pytest.raises(Garbled):
-        Lines().of(b"x" * 101)
+def test_a_line_that_is_too_long_is_invalid(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before its end arrives: it would use up the memory."""
+    monkeypatch.setattr(messages, "MAX_LINE", 100)
+    with pytest.raises(InvalidMessage):
+        LineBuffer().feed(b"x" * 101)

@@ -1,6 +1,6 @@
-"""The daemon as processes: workers that die and are replaced, signals, drains, new configurations, new processes.
+"""The daemon as processes: replacement of workers, signals, draining, new configurations, restarts.
 
-Real processes on a sandbox. What is tried under load has clients that try nothing twice, and no failure is allowed.
+Real processes on a sandbox. The clients of tests under load never retry, and no request may fail.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import socket
 import ssl
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -37,53 +37,43 @@ WORKERS = 2
 
 @pytest.fixture(scope="module")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FurnishedCloud]:
-    """An oned with a user."""
+    """An oned with a user account."""
     with furnished_cloud("7.4", tmp_path_factory.mktemp("cloud")) as made:
         yield made
 
 
 @pytest.fixture
 def port() -> int:
-    """Where the daemon is to listen."""
+    """The port on which the daemon listens."""
     return free_port()
 
 
 def url(port: int) -> str:
-    """Return where clients find it."""
+    """Return the URL for clients."""
     return f"http://127.0.0.1:{port}/"
 
 
 def connection(port: int) -> http.client.HTTPConnection:
-    """Return a connection that is kept."""
+    """Return a persistent connection."""
     return http.client.HTTPConnection("127.0.0.1", port, timeout=STARTING)
 
 
 def answer(kept: http.client.HTTPConnection, path: str) -> tuple[int, str | None]:
-    """Ask, and return the status and the header Connection."""
+    """Send a request, and return the status and the Connection header of the response."""
     kept.request("GET", path)
     response = kept.getresponse()
     response.read()
     return response.status, response.getheader("connection")
 
 
-@contextmanager
-def ended(daemons: list[Daemon]) -> Iterator[list[Daemon]]:
-    """See to it that none of them runs on."""
-    try:
-        yield daemons
-    finally:
-        for each in daemons:
-            each.kill()
-
-
 def once(port: int, path: str) -> tuple[int, str | None]:
-    """Ask on a connection of its own."""
+    """Send a request on a new connection, and return as `answer`."""
     with closing(connection(port)) as short:
         return answer(short, path)
 
 
-def is_cut(kept: http.client.HTTPConnection) -> bool:
-    """Whether the other side has closed a connection, in whichever way."""
+def is_closed(kept: http.client.HTTPConnection) -> bool:
+    """Whether the server has closed or reset a connection."""
     assert kept.sock is not None
     try:
         return kept.sock.recv(1) == b""
@@ -92,16 +82,18 @@ def is_cut(kept: http.client.HTTPConnection) -> bool:
 
 
 def is_open(port: int) -> bool:
-    """Whether somebody listens."""
+    """Whether a process listens on a port."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-# Side by side
+# Several workers
 
 
-def test_all_workers_serve_and_a_dead_one_is_replaced_while_the_port_goes_on(cloud: FurnishedCloud, port: int) -> None:
-    """Killed as the kernel does it when memory is short."""
+def test_all_workers_serve_and_a_killed_worker_is_replaced_while_the_port_stays_open(
+    cloud: FurnishedCloud, port: int
+) -> None:
+    """Killed by SIGKILL, as the kernel does when memory is exhausted."""
     path = asked(cloud.alice, url(port))
     with Daemon(cloud, {"port": port, "workers": WORKERS}) as daemon:
         first = daemon.workers
@@ -117,77 +109,78 @@ def test_all_workers_serve_and_a_dead_one_is_replaced_while_the_port_goes_on(clo
         until(lambda: len(set(daemon.workers) - set(first)) == 1, "another worker", STARTING)
         for _ in range(8):
             assert once(port, path) == (200, None)
-        daemon.await_logged("serves", WORKERS + 1)
-        assert "has died: signal SIGKILL" in daemon.text
+        daemon.await_logged("listens", WORKERS + 1)
+        assert "died: signal SIGKILL" in daemon.text
         assert first[1] in daemon.workers
 
 
-def test_a_worker_alone_that_is_told_to_end_drains_and_is_replaced(cloud: FurnishedCloud, port: int) -> None:
-    """Its end is no death, and nothing is missing meanwhile."""
+def test_a_worker_that_receives_sigterm_drains_and_is_replaced(cloud: FurnishedCloud, port: int) -> None:
+    """No request fails, and its exit is not logged as an error."""
     with Daemon(cloud, {"port": port, "workers": 1}) as daemon, Load(cloud.alice, url(port)) as load:
         (alone,) = daemon.workers
         os.kill(alone, signal.SIGTERM)
-        until(lambda: alone not in daemon.workers, "its end", STARTING)
+        until(lambda: alone not in daemon.workers, "its exit", STARTING)
         load.go_on(20)
-        assert "has ended: exit code 0" in daemon.text
-        assert "has died" not in daemon.text
+        assert "exited: exit code 0" in daemon.text
+        assert "died" not in daemon.text
     assert load.failures == []
 
 
 def test_a_worker_that_hangs_is_killed_and_replaced(cloud: FurnishedCloud, port: int) -> None:
-    """It is stopped here; the looks are what is counted, so this takes as long as they do."""
-    with Daemon(cloud, {"port": port, "workers": 1}, environ={"PYTHONPATH": hurried(cloud.directory)}) as daemon:
+    """SIGSTOP makes it hang. Missed health checks are counted, so the test takes as long as they do."""
+    environ = {"PYTHONPATH": with_short_checks(cloud.directory)}
+    with Daemon(cloud, {"port": port, "workers": 1}, environ=environ) as daemon:
         (hung,) = daemon.workers
         os.kill(hung, signal.SIGSTOP)
         until(lambda: hung not in daemon.workers and daemon.workers, "another worker", STARTING)
-        daemon.await_logged("serves", 2)
-        assert "has not reported for" in daemon.text
+        daemon.await_logged("listens", 2)
+        assert ": no report for" in daemon.text
 
 
-def hurried(directory: Path) -> str:
-    """Return a PYTHONPATH with which the supervisor is quick to take silence for a hanging reactor."""
-    site = directory / "hurried"
+def with_short_checks(directory: Path) -> str:
+    """Return a PYTHONPATH with which the supervisor checks its workers more often."""
+    site = directory / "short-checks"
     site.mkdir(exist_ok=True)
     (site / "sitecustomize.py").write_text(
-        "import econed.process.supervisor\neconed.supervisor.LOOK_EVERY, econed.supervisor.QUIET = 0.2, 15\n", "utf-8"
+        "import econed.process.supervisor as s\ns.CHECK_INTERVAL, s.MAX_MISSED_REPORTS = 0.2, 15\n", "utf-8"
     )
     return f"{site}:{Path(__file__).parents[2]}"
 
 
-def test_without_their_supervisor_workers_end_too(cloud: FurnishedCloud, port: int) -> None:
-    """Nobody would look after them, and the port would be taken for the next."""
+def test_workers_exit_when_their_supervisor_was_killed(cloud: FurnishedCloud, port: int) -> None:
+    """Otherwise they would keep the port, without supervision."""
     with Daemon(cloud, {"port": port, "workers": WORKERS}) as daemon:
         workers = daemon.workers
         daemon.process.kill()
         daemon.wait()
         for pid in workers:
-            until(lambda pid=pid: not Path(f"/proc/{pid}").exists(), f"the end of {pid}", STARTING)  # type: ignore[misc]
-    assert "the supervisor is gone" in daemon.text
+            until(lambda pid=pid: not Path(f"/proc/{pid}").exists(), f"the exit of {pid}", STARTING)  # type: ignore[misc]
+    assert "draining: the supervisor has exited" in daemon.text
 
 
-def test_every_worker_has_its_share_of_what_the_whole_daemon_may(cloud: FurnishedCloud, port: int) -> None:
-    """Of a burst of two requests one, with two workers: on one connection there is one of them."""
+def test_every_worker_has_its_share_of_the_limits_of_the_daemon(cloud: FurnishedCloud, port: int) -> None:
+    """One request of a burst of two, with two workers: one worker serves the connection."""
     settings = {"port": port, "workers": WORKERS, "rate_limit": 0.001, "rate_burst": WORKERS}
     with Daemon(cloud, settings), closing(connection(port)) as kept:
         path = asked(cloud.alice, url(port))
         assert [answer(kept, path)[0] for _ in range(2)] == [200, 503]
 
 
-def test_a_proxy_that_is_trusted_may_have_any_number_of_connections(cloud: FurnishedCloud, port: int) -> None:
-    """Here two, where anybody else may have one."""
+def test_a_trusted_proxy_may_open_any_number_of_connections(cloud: FurnishedCloud, port: int) -> None:
+    """Two, where other addresses may open one."""
     settings = {"port": port, "workers": 1, "max_connections_per_address": 1, "trusted_proxies": "127.0.0.1"}
-    with Daemon(cloud, settings), closing(connection(port)) as one, closing(connection(port)) as other:
-        assert [answer(each, "/")[0] for each in (one, other, one)] == [403] * 3
+    with Daemon(cloud, settings), closing(connection(port)) as first, closing(connection(port)) as second:
+        assert [answer(kept, "/")[0] for kept in (first, second, first)] == [403] * 3
 
 
-# The end
+# Draining and exit
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_told_to_end_it_finishes_the_requests_under_way_and_exits_with_0(
+def test_a_stop_signal_lets_requests_finish_and_the_exit_code_is_0(
     cloud: FurnishedCloud, port: int, number: signal.Signals
 ) -> None:
-    """No new connections meanwhile; the kept one whose request runs is closed after its answer."""
+    """The port closes at once; the connection with a request in progress is closed after its response."""
     relay = FaultyRelay(cloud.url)
     try:
         with Daemon(cloud, {"port": port, "workers": WORKERS, "one_xmlrpc": relay.url}) as daemon:
@@ -197,7 +190,7 @@ def test_told_to_end_it_finishes_the_requests_under_way_and_exits_with_0(
             relay.set_mode(Mode.HELD)
             with ThreadPoolExecutor(1) as pool:
                 running = pool.submit(answer, kept, path)
-                until(lambda: relay.held, "the request to be under way", STARTING)
+                until(lambda: relay.held, "the request to be in progress", STARTING)
                 daemon.signal(number)
                 daemon.await_notification("STOPPING=1")
                 until(lambda: not is_open(port), "the port to close", STARTING)
@@ -209,8 +202,8 @@ def test_told_to_end_it_finishes_the_requests_under_way_and_exits_with_0(
         relay.close()
 
 
-def test_a_change_for_which_nobody_waits_any_more_is_finished_before_the_end(cloud: FurnishedCloud, port: int) -> None:
-    """Its client has gone away, and no connection is left."""
+def test_a_change_whose_client_has_disconnected_is_finished_before_the_exit(cloud: FurnishedCloud, port: int) -> None:
+    """Although no connection is left."""
     relay, name = FaultyRelay(cloud.url), f"left-behind-{port}"
     try:
         with Daemon(cloud, {"port": port, "workers": 1, "one_xmlrpc": relay.url}) as daemon:
@@ -218,11 +211,11 @@ def test_a_change_for_which_nobody_waits_any_more_is_finished_before_the_end(clo
             relay.set_mode(Mode.HELD)
             gone = connection(port)
             gone.request("GET", "/?" + v2_form(cloud.alice, url(port), {"Action": "CreateKeyPair", "KeyName": name}))
-            until(lambda: relay.held, "the request to be under way", STARTING)
+            until(lambda: relay.held, "the request to be in progress", STARTING)
             gone.close()
             daemon.await_logged("0 ClientGone")
             daemon.signal(signal.SIGTERM)
-            daemon.await_logged("drains: no new connections, 0 to finish")
+            daemon.await_logged("draining: 0 connections to finish")
             relay.set_mode(Mode.PASS)
             assert daemon.wait() == 0
         assert name in etree.tostring(cloud.alice.oned.document("one.user.info", -1), encoding="unicode")
@@ -230,8 +223,10 @@ def test_a_change_for_which_nobody_waits_any_more_is_finished_before_the_end(clo
         relay.close()
 
 
-def test_a_connection_that_is_kept_gets_one_more_answer_and_is_closed_with_it(cloud: FurnishedCloud, port: int) -> None:
-    """And then nothing is left, and the daemon ends long before drain_timeout."""
+def test_a_persistent_connection_gets_one_more_response_and_is_closed_after_it(
+    cloud: FurnishedCloud, port: int
+) -> None:
+    """Then no connection is left, and the daemon exits long before drain_timeout."""
     with Daemon(cloud, {"port": port, "workers": 1, "drain_timeout": 600}) as daemon:
         kept, path = connection(port), asked(cloud.alice, url(port))
         assert answer(kept, path) == (200, None)
@@ -241,19 +236,19 @@ def test_a_connection_that_is_kept_gets_one_more_answer_and_is_closed_with_it(cl
         assert daemon.wait() == 0
 
 
-def test_what_is_not_finished_in_time_is_cut(cloud: FurnishedCloud, port: int) -> None:
-    """An idle connection too; the exit code is 0 all the same."""
+def test_connections_are_closed_after_drain_timeout(cloud: FurnishedCloud, port: int) -> None:
+    """Also an idle connection; the exit code is 0."""
     with Daemon(cloud, {"port": port, "workers": 1, "drain_timeout": 0.5}) as daemon:
         kept = connection(port)
         assert answer(kept, asked(cloud.alice, url(port))) == (200, None)
         daemon.signal(signal.SIGTERM)
         assert daemon.wait() == 0
-        assert "1 connections were left" in daemon.text
-        assert is_cut(kept)
+        assert "closing 1 connections, 0 with a request in progress: not finished after 0.5 s" in daemon.text
+        assert is_closed(kept)
 
 
-def test_told_a_second_time_it_ends_at_once(cloud: FurnishedCloud, port: int) -> None:
-    """With its workers, however much time they were to have."""
+def test_a_second_stop_signal_ends_the_daemon_immediately(cloud: FurnishedCloud, port: int) -> None:
+    """And its workers, whatever drain_timeout is."""
     with Daemon(cloud, {"port": port, "workers": WORKERS, "drain_timeout": 600}) as daemon:
         kept = connection(port)
         assert answer(kept, asked(cloud.alice, url(port))) == (200, None)
@@ -261,11 +256,11 @@ def test_told_a_second_time_it_ends_at_once(cloud: FurnishedCloud, port: int) ->
         daemon.await_notification("STOPPING=1")
         daemon.signal(signal.SIGTERM)
         assert daemon.wait() == 0
-        assert is_cut(kept)
+        assert is_closed(kept)
 
 
 def test_one_process_without_a_supervisor_drains_the_same_way(cloud: FurnishedCloud, port: int) -> None:
-    """That of --listen; SIGHUP leaves its configuration, which it says."""
+    """With --listen. SIGHUP does not reload its configuration, and the log says so."""
     listen = ("--listen", f"tcp:{port}:interface=127.0.0.1")
     with Daemon(cloud, {"drain_timeout": 600, "workers": 3}, options=listen) as daemon:
         assert daemon.workers == []
@@ -274,21 +269,21 @@ def test_one_process_without_a_supervisor_drains_the_same_way(cloud: FurnishedCl
         assert answer(kept, path) == (200, None)
         daemon.signal(signal.SIGHUP)
         daemon.await_notification("READY=1", 2)
-        assert "keeps its settings" in daemon.text
+        assert "without a supervisor the configuration is not reloaded" in daemon.text
         daemon.signal(signal.SIGTERM)
         until(lambda: not is_open(port), "the port to close", STARTING)
         assert answer(kept, path) == (200, "close")
         assert daemon.wait() == 0
 
 
-# Nothing is lost
+# No request is lost
 
 
 @pytest.mark.parametrize("with_tls", [False, True], ids=["plain", "over TLS"])
 def test_a_new_configuration_under_load_loses_no_request(
     cloud: FurnishedCloud, port: int, tmp_path: Path, *, with_tls: bool
 ) -> None:
-    """Twice, with other numbers of workers; the port never closes."""
+    """Two reloads, with different numbers of workers; the port never closes."""
     pair, tls = {}, None
     if with_tls:
         cert, key = write_server_pair(tmp_path)
@@ -302,15 +297,15 @@ def test_a_new_configuration_under_load_loses_no_request(
             daemon.configure({"port": port, "workers": workers, **pair})
             daemon.signal(signal.SIGHUP)
             daemon.await_notification("READY=1", times)
-            until(lambda old=old: not old & set(daemon.workers), "the old workers to end", STARTING)  # type: ignore[misc]
+            until(lambda old=old: not old & set(daemon.workers), "the old workers to exit", STARTING)  # type: ignore[misc]
             assert len(daemon.workers) == workers
             load.go_on(20)
     assert load.failures == []
-    assert load.closed >= 4, "connections to the old workers were closed after an answer"
+    assert load.closed >= 4, "connections to the old workers were closed after a response"
 
 
 def test_a_restart_under_socket_activation_loses_no_request_under_load(cloud: FurnishedCloud) -> None:
-    """The socket is held by somebody else, as systemd does; process after process is given it."""
+    """The test holds the socket, as systemd does, and passes it to one process after the other."""
     with socket.create_server(("127.0.0.1", 0), backlog=1024) as held:
         where = url(held.getsockname()[1])
         with Daemon(cloud, {"workers": WORKERS}, sockets=[held]) as first, Load(cloud.alice, where) as load:
@@ -327,11 +322,11 @@ def test_a_restart_under_socket_activation_loses_no_request_under_load(cloud: Fu
     assert load.closed >= 4
 
 
-# What is refused
+# Refused configurations
 
 
-def test_a_bad_configuration_is_refused_and_the_old_one_serves_on(cloud: FurnishedCloud, port: int) -> None:
-    """With the reason in the log; once it is mended it is taken."""
+def test_an_invalid_configuration_is_refused_and_the_old_one_stays_in_use(cloud: FurnishedCloud, port: int) -> None:
+    """The log has the reason. When it is corrected, it is used."""
     with Daemon(cloud, {"port": port, "workers": 1}) as daemon:
         before = daemon.workers
         daemon.configure({"port": port, "workers": 1, "drain_timeout": "soon"})
@@ -343,13 +338,13 @@ def test_a_bad_configuration_is_refused_and_the_old_one_serves_on(cloud: Furnish
         daemon.configure({"port": port, "workers": 1, "drain_timeout": 5})
         daemon.signal(signal.SIGHUP)
         daemon.await_notification("READY=1", 3)
-        until(lambda: not set(before) & set(daemon.workers), "the old worker to end", STARTING)
+        until(lambda: not set(before) & set(daemon.workers), "the old worker to exit", STARTING)
 
 
-def test_a_file_of_an_instance_type_that_is_not_understood_is_refused_before_any_worker_starts(
+def test_an_invalid_file_of_an_instance_type_is_refused_before_any_worker_starts(
     cloud: FurnishedCloud, port: int
 ) -> None:
-    """At the start by one line with file and line, on SIGHUP by the log, and what serves serves on."""
+    """At the start with file and line on standard error, on SIGHUP in the log; the old workers go on."""
     files = cloud.directory / "ec2query_templates"
     files.mkdir(exist_ok=True)
     (files / "bad.erb").write_text('CPU="1"\n<% system("id") %>\n', "ascii")
@@ -369,10 +364,10 @@ def test_a_file_of_an_instance_type_that_is_not_understood_is_refused_before_any
         assert once(port, asked(cloud.alice, url(port))) == (200, None)
 
 
-def test_new_certificates_are_taken_on_a_hangup_and_bad_ones_refused(
+def test_sighup_loads_new_certificates_and_refuses_invalid_ones(
     cloud: FurnishedCloud, port: int, tmp_path: Path
 ) -> None:
-    """They are for new workers; a connection that is there is not dropped."""
+    """New workers use them; existing connections stay open."""
     (tmp_path / "new").mkdir()
     (cert, key), (new_cert, new_key) = write_server_pair(tmp_path), write_server_pair(tmp_path / "new")
     old, new = cert.read_text("ascii"), new_cert.read_text("ascii")
@@ -390,18 +385,20 @@ def test_new_certificates_are_taken_on_a_hangup_and_bad_ones_refused(
         replace_file(cert, new.encode())
         daemon.signal(signal.SIGHUP)
         daemon.await_notification("READY=1", 2)
-        assert f"the old one stays: {cert}: ssl_cert: is not the certificate of the key in {key}" in daemon.text
+        assert f"keeping the old one: {cert}: ssl_cert: is not the certificate of the key in {key}" in daemon.text
         assert shown().split() == old.split()
         replace_file(key, new_key.read_bytes())
         daemon.signal(signal.SIGHUP)
         daemon.await_notification("READY=1", 3)
-        daemon.await_logged("drains: no new connections")
+        daemon.await_logged("draining: ")
         assert shown().split() == new.split()
         assert answer(kept, "/") == (403, "close")
 
 
-def test_plain_http_where_others_can_reach_it_is_warned_of_at_the_start(cloud: FurnishedCloud, port: int) -> None:
-    """And on loopback it is not."""
+def test_plain_http_on_an_address_that_others_can_reach_is_logged_as_a_warning(
+    cloud: FurnishedCloud, port: int
+) -> None:
+    """Not on loopback."""
     everywhere = "0.0.0.0"
     with Daemon(cloud, {"host": everywhere, "port": port}) as daemon:
         assert f"plain HTTP on {everywhere}:{port}, which other machines can reach" in daemon.text
@@ -409,8 +406,8 @@ def test_plain_http_where_others_can_reach_it_is_warned_of_at_the_start(cloud: F
         assert "plain HTTP on" not in daemon.text
 
 
-def test_a_port_that_is_taken_ends_the_start_with_one_line(cloud: FurnishedCloud) -> None:
-    """On standard error, without a traceback, and with an exit code that says so."""
+def test_a_port_in_use_ends_the_start_with_one_line_and_exit_code_1(cloud: FurnishedCloud) -> None:
+    """On standard error, without a traceback."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         daemon = Daemon(cloud, {"port": port})
@@ -421,31 +418,31 @@ def test_a_port_that_is_taken_ends_the_start_with_one_line(cloud: FurnishedCloud
             daemon.kill()
 
 
-def test_if_no_worker_can_start_the_daemon_ends_with_an_error_and_not_in_a_circle(
+def test_if_no_worker_can_start_the_daemon_exits_with_an_error_without_a_restart(
     cloud: FurnishedCloud, port: int
 ) -> None:
-    """What keeps them from it is said; here the credentials go away after the supervisor has read them."""
-    away = cloud.directory / "away"
-    away.write_text("serveradmin:serverpassword\n", "ascii")
-    site = cloud.directory / "thief"
+    """The log has the reason: here the credentials are removed after the supervisor has read them."""
+    credentials = cloud.directory / "removed"
+    credentials.write_text("serveradmin:serverpassword\n", "ascii")
+    site = cloud.directory / "remover"
     site.mkdir()
     (site / "sitecustomize.py").write_text(
         f"import os, econed.process.spawning as s\n"
         f"real = s.Spawner.__call__\n"
-        f"def call(*given):\n"
-        f"    if os.path.exists({str(away)!r}):\n"
-        f"        os.remove({str(away)!r})\n"
-        f"    return real(*given)\n"
+        f"def call(*args):\n"
+        f"    if os.path.exists({str(credentials)!r}):\n"
+        f"        os.remove({str(credentials)!r})\n"
+        f"    return real(*args)\n"
         f"s.Spawner.__call__ = call\n",
         "utf-8",
     )
-    environ = {"ONE_CIPHER_AUTH": str(away), "PYTHONPATH": f"{site}:{Path(__file__).parents[2]}"}
+    environ = {"ONE_CIPHER_AUTH": str(credentials), "PYTHONPATH": f"{site}:{Path(__file__).parents[2]}"}
     daemon = Daemon(cloud, {"port": port, "workers": WORKERS}, environ=environ)
     try:
         assert daemon.wait() == 1
-        assert daemon.text.count("has died") == WORKERS
-        assert f"looked for {away}" in daemon.text
-        assert "no worker can start: the daemon ends" in daemon.text
+        assert daemon.text.count(" died: ") == WORKERS
+        assert f"looked for {credentials}" in daemon.text
+        assert "no worker can start: exiting" in daemon.text
         assert "READY=1" not in daemon.read_notifications()
     finally:
         daemon.kill()
@@ -454,8 +451,8 @@ def test_if_no_worker_can_start_the_daemon_ends_with_an_error_and_not_in_a_circl
 # systemd
 
 
-def test_it_is_ready_although_oned_is_down_and_keeps_the_watchdog_quiet(cloud: FurnishedCloud, port: int) -> None:
-    """A cloud may boot with oned still to come; that is what /readyz tells."""
+def test_systemd_is_notified_also_while_oned_is_unreachable(cloud: FurnishedCloud, port: int) -> None:
+    """A cloud may boot with oned started later; /readyz reports that."""
     settings = {"port": port, "one_xmlrpc": f"http://127.0.0.1:{free_port()}/RPC2"}
     with Daemon(cloud, settings, environ={"WATCHDOG_USEC": "400000"}) as daemon:
         daemon.await_notification("WATCHDOG=1", 3)
@@ -471,10 +468,8 @@ time.time = now
 """
 
 
-def test_where_the_clock_is_put_back_nothing_waits_until_it_is_that_late_again(
-    cloud: FurnishedCloud, port: int, tmp_path: Path
-) -> None:
-    """The watchdog hears of the supervisor, and a worker closes the idle connection that it had before."""
+def test_setting_the_clock_back_delays_no_timer(cloud: FurnishedCloud, port: int, tmp_path: Path) -> None:
+    """The supervisor notifies the watchdog, and a worker closes a connection that was idle before."""
     (tmp_path / "sitecustomize.py").write_text(_SET_CLOCK, "ascii")
     set_by = tmp_path / "seconds"
     set_by.write_text("0", "ascii")
@@ -487,29 +482,29 @@ def test_where_the_clock_is_put_back_nothing_waits_until_it_is_that_late_again(
         Daemon(cloud, {"port": port, "idle_timeout": 3}, environ=environ) as daemon,
         socket.create_connection(("127.0.0.1", port), STARTING) as idle,
     ):
-        once(port, asked(cloud.alice, url(port)))  # who connected first has been accepted
+        once(port, asked(cloud.alice, url(port)))  # so `idle`, which connected earlier, was accepted
         replace_file(set_by, b"-3600")
         daemon.await_notification("WATCHDOG=1", daemon.read_notifications().count("WATCHDOG=1") + 3)
         assert idle.recv(1) == b""
 
 
-def test_nothing_of_systemds_variables_reaches_the_workers(cloud: FurnishedCloud) -> None:
-    """Nor the scripts that they run."""
+def test_workers_do_not_inherit_the_variables_of_systemd(cloud: FurnishedCloud) -> None:
+    """Nor do the scripts that they run."""
     environ = {"WATCHDOG_USEC": "5000000"}
     with (
         socket.create_server(("127.0.0.1", 0)) as held,
         Daemon(cloud, {"workers": 1}, sockets=[held], environ=environ) as daemon,
     ):
         (worker,) = daemon.workers
-        seen = Path(f"/proc/{worker}/environ").read_bytes()
-        assert b"ONE_CIPHER_AUTH=" in seen
+        inherited = Path(f"/proc/{worker}/environ").read_bytes()
+        assert b"ONE_CIPHER_AUTH=" in inherited
         for name in (b"NOTIFY_SOCKET", b"LISTEN_", b"WATCHDOG_"):
-            assert name not in seen
+            assert name not in inherited
         assert once(held.getsockname()[1], "/")[0] == 403
 
 
-def test_of_handed_sockets_that_on_ssl_port_speaks_tls(cloud: FurnishedCloud) -> None:
-    """And the other plain HTTP."""
+def test_of_the_sockets_from_systemd_the_one_on_ssl_port_serves_tls(cloud: FurnishedCloud) -> None:
+    """The other serves plain HTTP."""
     cert, key = write_server_pair(cloud.directory)
     with socket.create_server(("127.0.0.1", 0)) as plain, socket.create_server(("127.0.0.1", 0)) as tls:
         port = tls.getsockname()[1]
@@ -521,11 +516,11 @@ def test_of_handed_sockets_that_on_ssl_port_speaks_tls(cloud: FurnishedCloud) ->
             assert once(plain.getsockname()[1], "/")[0] == 403
 
 
-# Where everything comes together
+# Administrator's port and log
 
 
-def test_the_administrators_port_sums_up_and_moves_with_the_configuration(cloud: FurnishedCloud, port: int) -> None:
-    """It is the supervisor's."""
+def test_the_administrators_port_adds_up_the_workers_and_moves_on_reload(cloud: FurnishedCloud, port: int) -> None:
+    """The supervisor listens on it."""
     admin, other = free_port(), free_port()
     with Daemon(cloud, {"port": port, "workers": WORKERS, "admin_port": admin}) as daemon:
         path = asked(cloud.alice, url(port))
@@ -536,7 +531,7 @@ def test_the_administrators_port_sums_up_and_moves_with_the_configuration(cloud:
         assert 'econed_requests_total{action="DescribeInstances",code="ok"} 20.0' in numbers
         assert f"econed_workers {WORKERS}.0" in numbers
         for name in ("econed_oned_calls_in_flight", "econed_oned_calls_waiting", "econed_connections"):
-            assert f"\n{name} " in numbers, f"nobody has said {name}"
+            assert f"\n{name} " in numbers, f"{name} is missing"
         daemon.configure({"port": port, "workers": WORKERS, "admin_port": other})
         daemon.signal(signal.SIGHUP)
         daemon.await_notification("READY=1", 2)
@@ -545,8 +540,8 @@ def test_the_administrators_port_sums_up_and_moves_with_the_configuration(cloud:
             assert 'econed_requests_total{action="DescribeInstances",code="ok"} 20.0' in page.read().decode()
 
 
-def test_the_log_of_all_processes_is_opened_anew(cloud: FurnishedCloud, port: int) -> None:
-    """After it has been moved away, on SIGUSR1."""
+def test_sigusr1_makes_all_processes_reopen_the_log_file(cloud: FurnishedCloud, port: int) -> None:
+    """After it was renamed."""
     log, moved = cloud.directory / "econe.log", cloud.directory / "econe.log.1"
     with Daemon(cloud, {"port": port, "workers": WORKERS, "log_file": str(log)}) as daemon:
         log.rename(moved)
@@ -562,19 +557,23 @@ def test_the_log_of_all_processes_is_opened_anew(cloud: FurnishedCloud, port: in
         until(both_write, "both workers to write to the new file", STARTING)
 
 
-def test_a_hangup_opens_the_log_anew_before_it_says_anything(cloud: FurnishedCloud, port: int, tmp_path: Path) -> None:
-    """Also that of the supervisor."""
+def test_sighup_reopens_the_log_file_before_anything_is_logged(
+    cloud: FurnishedCloud, port: int, tmp_path: Path
+) -> None:
+    """Also in the supervisor."""
     log, moved = tmp_path / "econe.log", tmp_path / "econe.log.1"
     with Daemon(cloud, {"port": port, "workers": 1, "log_file": str(log)}) as daemon:
         log.rename(moved)
         daemon.signal(signal.SIGHUP)
         daemon.await_notification("READY=1", 2)
-        said = "a new configuration is read"
-        assert (said in log.read_text("utf-8"), said in moved.read_text("utf-8")) == (True, False)
+        message = "starting workers on the new configuration"
+        assert (message in log.read_text("utf-8"), message in moved.read_text("utf-8")) == (True, False)
 
 
-def test_a_new_configuration_may_name_another_log(cloud: FurnishedCloud, port: int, tmp_path: Path) -> None:
-    """It is then that of the workers and of the supervisor itself, in the form that it names."""
+def test_a_new_configuration_may_change_the_log_file_and_its_format(
+    cloud: FurnishedCloud, port: int, tmp_path: Path
+) -> None:
+    """For the workers and the supervisor."""
     settings, log = {"port": port, "workers": 1, "log_file": str(tmp_path / "old.log")}, tmp_path / "new.log"
     with Daemon(cloud, settings) as daemon:
         daemon.configure({**settings, "log_file": str(log), "log_format": "json"})
@@ -583,5 +582,5 @@ def test_a_new_configuration_may_name_another_log(cloud: FurnishedCloud, port: i
         daemon.signal(signal.SIGTERM)
         assert daemon.wait() == 0
     lines = [json.loads(line) for line in log.read_text("utf-8").splitlines()]
-    assert "all workers have ended" in [each["message"] for each in lines if "worker" not in each]
-    assert "nothing is left to finish" in [each["message"] for each in lines if each.get("worker") == 1]
+    assert "all workers have exited" in [line["message"] for line in lines if "worker" not in line]
+    assert "drained: all requests are finished" in [line["message"] for line in lines if line.get("worker") == 1]

@@ -1,4 +1,4 @@
-"""A worker at its end of the pipes, with the tests in the part of the supervisor."""
+"""A worker at its end of the pipes; the tests take the part of the supervisor."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from econed.process import messages
 from econed.process.lifecycle import Process, Signals
 from econed.process.listening import Listening
 from econed.process.messages import (
-    Ask,
-    Beat,
     Begin,
     Command,
-    Counted,
+    CountsReply,
     Drain,
     Draining,
     Failed,
+    GetCounts,
+    Heartbeat,
     Ready,
     ReopenLog,
     Report,
 )
-from econed.process.worker import BEAT_EVERY, LAST_WORDS, CannotStart, Made, WorkerProtocol
+from econed.process.worker import FINAL_REPORT_TIMEOUT, HEARTBEAT_INTERVAL, CannotStart, WorkerParts, WorkerProtocol
 from tests.support.process_parts import Connections, Endpoint, Reactor
 
 TIMEOUT = 30.0
@@ -38,187 +38,187 @@ BEGIN = Begin(":port: 1\n", "/etc/one/econe.conf", 0, 2, (), {"kind": "stdout", 
 
 @dataclass
 class WorkerHarness:
-    """A worker with what is around it."""
+    """A worker with stand-ins for its environment."""
 
     reactor: Reactor = field(default_factory=Reactor)
     connections: Connections = field(default_factory=Connections)
     endpoint: Endpoint = field(default_factory=Endpoint)
     transport: StringTransport = field(default_factory=StringTransport)
-    beside: MultiService = field(default_factory=MultiService)
-    exits: list[int] = field(default_factory=list)
-    begun: list[Begin] = field(default_factory=list)
+    background_services: MultiService = field(default_factory=MultiService)
+    exit_codes: list[int] = field(default_factory=list)
+    begins: list[Begin] = field(default_factory=list)
     events: list[LogEvent] = field(default_factory=list)
-    reopened: int = 0
-    cannot: Exception | None = None
+    times_reopened: int = 0
+    error: Exception | None = None
 
     def __post_init__(self) -> None:
         log = Logger(observer=self.events.append)  # type: ignore[arg-type]
-        place = Listening(self.endpoint, False, "here")  # type: ignore[arg-type]
-        self.process = Process(self.connections, [place], self.beside, self.reactor, TIMEOUT, log)
+        listening = Listening(self.endpoint, False, "here")  # type: ignore[arg-type]
+        self.process = Process(self.connections, [listening], self.background_services, self.reactor, TIMEOUT, log)
         signals = Signals(self.reactor, self.reactor.install)
-        self.worker = WorkerProtocol(self.make, signals, self.reactor, self.exits.append, log)
+        self.worker = WorkerProtocol(self.make, signals, self.reactor, self.exit_codes.append, log)
         self.worker.makeConnection(self.transport)  # type: ignore[no-untyped-call]
 
-    async def make(self, begin: Begin) -> Made:
-        """Put it together."""
-        self.begun.append(begin)
-        if self.cannot is not None:
-            raise self.cannot
-        return Made(self.process, lambda: {"econed_uploads": [[["ok"], [1.0]]]}, self.reopen)
+    async def make(self, begin: Begin) -> WorkerParts:
+        """Set the worker up, or raise `error`."""
+        self.begins.append(begin)
+        if self.error is not None:
+            raise self.error
+        return WorkerParts(self.process, lambda: {"econed_uploads": [[["ok"], [1.0]]]}, self.reopen)
 
     def reopen(self) -> None:
-        """Open the log anew."""
-        self.reopened += 1
+        """Count the call."""
+        self.times_reopened += 1
 
-    def told(self, *commands: Command) -> WorkerHarness:
-        """Have the supervisor say something."""
+    def send(self, *commands: Command) -> WorkerHarness:
+        """Send commands to the worker."""
         self.worker.dataReceived(b"".join(map(messages.encode, commands)))
         return self
 
     def reports(self) -> list[Report]:
-        """Return what it has reported since this was asked."""
-        said = self.transport.value()
+        """Return the reports since the last call."""
+        data = self.transport.value()
         self.transport.clear()
-        return [messages.report(line) for line in said.splitlines()]
+        return [messages.parse_report(line) for line in data.splitlines()]
 
-    def read(self) -> None:
-        """Have the supervisor read the last report."""
+    def read_final_report(self) -> None:
+        """Read the final report, and see the worker close the pipe."""
         assert self.transport.disconnecting
         self.worker.connectionLost()
 
 
 @pytest.fixture
 def harness() -> WorkerHarness:
-    """One that serves."""
-    made = WorkerHarness().told(BEGIN)
-    made.reports()
-    return made
+    """A worker that serves."""
+    serving = WorkerHarness().send(BEGIN)
+    serving.reports()
+    return serving
 
 
-def test_it_listens_as_it_is_told_and_says_so() -> None:
-    """And reports from then on, with what it has counted."""
-    harness = WorkerHarness().told(BEGIN)
-    assert harness.begun == [BEGIN]
+def test_it_listens_and_reports_that_it_does() -> None:
+    """From then on it sends heartbeats with its counts."""
+    harness = WorkerHarness().send(BEGIN)
+    assert harness.begins == [BEGIN]
     assert harness.endpoint.is_listening
-    assert harness.beside.running
-    assert [type(report) for report in harness.reports()] == [Ready, Beat]
-    harness.reactor.pump([BEAT_EVERY] * 3)
-    assert harness.reports() == [Beat({"econed_uploads": [[["ok"], [1.0]]]})] * 3
+    assert harness.background_services.running
+    assert [type(report) for report in harness.reports()] == [Ready, Heartbeat]
+    harness.reactor.pump([HEARTBEAT_INTERVAL] * 3)
+    assert harness.reports() == [Heartbeat({"econed_uploads": [[["ok"], [1.0]]]})] * 3
 
 
-def test_one_that_cannot_start_says_why_and_ends_with_an_error() -> None:
-    """When the supervisor has read it."""
-    harness = WorkerHarness(cannot=CannotStart("m1.small.erb: cannot be read"))
-    harness.told(BEGIN)
+def test_a_worker_that_cannot_start_reports_the_reason_and_exits_with_1() -> None:
+    """When the supervisor has read the report."""
+    harness = WorkerHarness(error=CannotStart("m1.small.erb: cannot be read"))
+    harness.send(BEGIN)
     assert harness.reports() == [Failed("m1.small.erb: cannot be read")]
-    assert harness.exits == []
-    harness.read()
-    assert harness.exits == [1]
+    assert harness.exit_codes == []
+    harness.read_final_report()
+    assert harness.exit_codes == [1]
 
 
-def test_a_fault_of_ours_is_no_different_but_for_the_traceback() -> None:
-    """It must not hang half-made."""
-    harness = WorkerHarness(cannot=KeyError("oops"))
-    harness.told(BEGIN)
-    harness.read()
-    assert harness.exits == [1]
+def test_an_unexpected_error_at_the_start_is_logged_with_a_traceback() -> None:
+    """And the worker exits with 1."""
+    harness = WorkerHarness(error=KeyError("oops"))
+    harness.send(BEGIN)
+    harness.read_final_report()
+    assert harness.exit_codes == [1]
     assert any("log_failure" in event for event in harness.events)
 
 
-def test_told_to_drain_it_ends_when_nothing_is_left(harness: WorkerHarness) -> None:
-    """With what it has counted to the last."""
+def test_when_it_drains_it_exits_after_the_last_connection(harness: WorkerHarness) -> None:
+    """With its final counts."""
     harness.connections.connections = 1
-    harness.told(Drain(), Drain())
+    harness.send(Drain(), Drain())
     assert not harness.endpoint.is_listening
-    harness.reactor.advance(BEAT_EVERY)
-    assert isinstance(harness.reports()[-1], Beat), "it goes on to report"
+    harness.reactor.advance(HEARTBEAT_INTERVAL)
+    assert isinstance(harness.reports()[-1], Heartbeat), "it continues to report"
     harness.connections.go()
-    assert isinstance(harness.reports()[-1], Beat)
-    harness.read()
-    assert harness.exits == [0]
+    assert isinstance(harness.reports()[-1], Heartbeat)
+    harness.read_final_report()
+    assert harness.exit_codes == [0]
 
 
-def test_a_supervisor_that_does_not_read_does_not_keep_it(harness: WorkerHarness) -> None:
-    """Not for long."""
-    harness.told(Drain())
-    assert harness.exits == []
-    harness.reactor.advance(LAST_WORDS)
-    assert harness.exits == [0]
+def test_it_exits_although_the_supervisor_does_not_read_the_final_report(harness: WorkerHarness) -> None:
+    """After `FINAL_REPORT_TIMEOUT`."""
+    harness.send(Drain())
+    assert harness.exit_codes == []
+    harness.reactor.advance(FINAL_REPORT_TIMEOUT)
+    assert harness.exit_codes == [0]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_told_to_end_by_somebody_else_it_says_so_and_drains(harness: WorkerHarness, number: signal.Signals) -> None:
-    """So that another takes its place; what the supervisor says after it changes nothing."""
+def test_on_a_stop_signal_it_reports_that_it_drains(harness: WorkerHarness, number: signal.Signals) -> None:
+    """So that it is replaced. A `Drain` command after it has no effect."""
     harness.connections.connections = 1
     harness.reactor.signal(number)
     assert harness.reports()[0] == Draining()
-    harness.told(Drain())
-    assert harness.exits == []
+    harness.send(Drain())
+    assert harness.exit_codes == []
     harness.connections.go()
-    harness.read()
-    assert harness.exits == [0]
+    harness.read_final_report()
+    assert harness.exit_codes == [0]
 
 
-def test_a_signal_that_comes_with_the_supervisors_word_is_not_a_second_one(harness: WorkerHarness) -> None:
-    """ctrl-C reaches all processes of a terminal; only when it comes again it means at once."""
+def test_a_stop_signal_after_the_command_to_drain_is_not_a_second_signal(harness: WorkerHarness) -> None:
+    """ctrl-C reaches all processes of a terminal; only the second one ends the worker immediately."""
     harness.connections.connections = 1
-    harness.told(Drain())
+    harness.send(Drain())
     harness.reactor.signal(signal.SIGINT)
-    assert harness.exits == []
+    assert harness.exit_codes == []
     harness.reactor.signal(signal.SIGINT)
-    assert harness.exits == [0]
+    assert harness.exit_codes == [0]
 
 
-def test_without_a_supervisor_it_finishes_and_ends(harness: WorkerHarness) -> None:
-    """However the supervisor came to be gone."""
+def test_it_drains_and_exits_when_the_supervisor_has_exited(harness: WorkerHarness) -> None:
+    """For any reason."""
     harness.connections.connections = 1
     harness.worker.connectionLost(Failure(ConnectionError()))
-    assert harness.exits == []
+    assert harness.exit_codes == []
     harness.connections.go()
-    assert harness.exits == [0]
+    assert harness.exit_codes == [0]
 
 
-def test_without_a_supervisor_before_it_has_begun_it_ends() -> None:
-    """There is nothing to finish."""
+def test_it_exits_when_the_supervisor_exits_before_the_first_command() -> None:
+    """There is no request to finish."""
     harness = WorkerHarness()
     harness.worker.connectionLost(Failure(ConnectionError()))
-    assert harness.exits == [0]
+    assert harness.exit_codes == [0]
 
 
-def test_nonsense_from_the_supervisor_is_as_if_it_were_gone(harness: WorkerHarness) -> None:
-    """It is said, and the worker drains."""
+def test_an_invalid_command_makes_it_drain(harness: WorkerHarness) -> None:
+    """And is logged."""
     harness.worker.dataReceived(b"nonsense\n")
-    assert any("talks nonsense" in str(formatEvent(event)) for event in harness.events)
-    harness.read()
-    assert harness.exits == [0]
+    assert any("draining: invalid command" in str(formatEvent(event)) for event in harness.events)
+    harness.read_final_report()
+    assert harness.exit_codes == [0]
 
 
-def test_it_tells_what_it_has_counted_when_it_is_asked(harness: WorkerHarness) -> None:
-    """With the number of the question."""
-    harness.told(Ask(7))
-    assert harness.reports() == [Counted(7, {"econed_uploads": [[["ok"], [1.0]]]})]
+def test_it_replies_with_its_counts_on_request(harness: WorkerHarness) -> None:
+    """With the number of the request."""
+    harness.send(GetCounts(7))
+    assert harness.reports() == [CountsReply(7, {"econed_uploads": [[["ok"], [1.0]]]})]
 
 
-def test_the_log_is_opened_anew_when_the_supervisor_says_so_and_on_signals(harness: WorkerHarness) -> None:
-    """A SIGHUP that comes to a worker alone does not end it."""
-    harness.told(ReopenLog())
+def test_it_reopens_the_log_file_on_command_and_on_signals(harness: WorkerHarness) -> None:
+    """SIGHUP does not end it."""
+    harness.send(ReopenLog())
     harness.reactor.signal(signal.SIGUSR1)
     harness.reactor.signal(signal.SIGHUP)
-    assert harness.reopened == 3
-    assert harness.exits == []
+    assert harness.times_reopened == 3
+    assert harness.exit_codes == []
 
 
-def test_commands_may_come_before_it_is_made() -> None:
-    """Told to drain while it starts, it ends."""
-    waiting: Deferred[Any] = Deferred()
+def test_it_accepts_commands_while_it_starts() -> None:
+    """`Drain` makes it exit."""
+    never: Deferred[Any] = Deferred()
     harness = WorkerHarness()
 
-    async def slowly(begin: Begin) -> Made:
-        await waiting
+    async def make_slowly(begin: Begin) -> WorkerParts:
+        await never
         return await harness.make(begin)
 
-    harness.worker._make = slowly
-    harness.told(BEGIN, ReopenLog(), Ask(1), Drain())
-    assert harness.reports() == [Counted(1, {})]
-    harness.read()
-    assert harness.exits == [0]
+    harness.worker._make = make_slowly
+    harness.send(BEGIN, ReopenLog(), GetCounts(1), Drain())
+    assert harness.reports() == [CountsReply(1, {})]
+    harness.read_final_report()
+    assert harness.exit_codes == [0]

@@ -250,7 +250,7 @@ def _said(log: Path) -> list[dict[str, Any]]:
 
 
 def _all_serve(log: Path) -> bool:
-    return {1, 2} <= {each.get("worker") for each in _said(log)} and text(log).count(' serves"') >= 2
+    return {1, 2} <= {each.get("worker") for each in _said(log)} and text(log).count(' listens"') >= 2
 
 
 @pytest.mark.parametrize("how", ["plugin", "tac"])
@@ -263,7 +263,7 @@ def test_supervisor_and_workers_log_to_the_one_file_of_twistd_and_all_reopen_it(
     auth = {"ONE_CIPHER_AUTH": str(tmp_path / "server_auth"), "ECONE_CONF": str(conf)}
     server = Process("econed", twistd(f"--logfile={log}", *what), tmp_path, auth)
     try:
-        until(lambda: _all_serve(log), "both workers to serve", STARTING)
+        until(lambda: _all_serve(log), "both workers to listen", STARTING)
         log.rename(old)
         os.kill(server.pid, signal.SIGUSR1)
         until(log.exists, "a new file", STARTING)
@@ -292,7 +292,7 @@ def test_workers_write_to_the_journal_as_the_supervisor_does(conf: Path, tmp_pat
     try:
         await_line(output, "#info,worker 1] ")
         await_line(output, "#info,worker 2] ")
-        until(lambda: text(output).count(" serves\n") == 2, "both workers to serve", STARTING)
+        until(lambda: text(output).count(" listens\n") == 2, "both workers to listen", STARTING)
     finally:
         process.terminate()
         process.wait(STOPPING)

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from econed.process.admin import PATIENCE
-from econed.process.health import DOUBT_FOR, LOOK_EVERY, QUIET_FOR
+from econed.process.health import CHECK_INTERVAL, FAILURE_GRACE, PROBE_AFTER
 from econed.telemetry.metrics import FAMILIES
 from tests.support.tools import require_tool
 
@@ -111,9 +111,9 @@ def test_the_page_names_every_alert() -> None:
 def test_the_page_gives_the_seconds_that_the_code_has() -> None:
     text = " ".join(GUIDE.split())
     assert f"Each answers within {PATIENCE:g} seconds." in text
-    assert f"for {DOUBT_FOR:g} seconds" in text
-    assert f"for {QUIET_FOR:g} seconds, each process asks" in text
-    assert f"every {LOOK_EVERY:g} seconds while there is no answer" in text
+    assert f"for {FAILURE_GRACE:g} seconds" in text
+    assert f"for {PROBE_AFTER:g} seconds, each process asks" in text
+    assert f"every {CHECK_INTERVAL:g} seconds while there is no answer" in text
 
 
 def test_prometheus_takes_the_configuration_of_the_page(tmp_path: Path) -> None:

@@ -257,14 +257,14 @@ def test_a_daemon_without_its_oned_is_alive_and_not_ready_until_it_is_back(cloud
             assert port.await_page("/readyz", 200) == "ok\n"
             relay.set_mode(Mode.DOWN)
             assert "oned last answered at 2" in port.await_page("/readyz", 503)
-            daemon.await_logged("oned does not answer")
+            daemon.await_logged("oned is unreachable")
             assert port.ask("/healthz") == (200, "ok\n")
             numbers = port.numbers()
             assert (numbers["econed_ready",], numbers["econed_oned_reachable",]) == (0, 0)
             assert numbers["econed_oned_calls_total", "one.system.version", "unavailable"] >= 1
             relay.set_mode(Mode.PASS)
             port.await_page("/readyz", 200)
-            daemon.await_logged("oned answers again")
+            daemon.await_logged("oned is reachable again")
     finally:
         relay.close()
 
