@@ -5,8 +5,8 @@ service are accepted in the scope of a signature: an OpenNebula cloud has no nam
 from the host.
 
 The signature covers the method, the host, the path, the whole query string, the whole body (by its hash) and the other
-headers that the client signed. A session token (X-Amz-Security-Token) is covered if the client signed it, and otherwise
-ignored.
+headers that the client signed. A session token (X-Amz-Security-Token) is covered if the client signed it, and has no
+other effect.
 """
 
 from __future__ import annotations
