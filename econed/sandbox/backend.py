@@ -1,4 +1,4 @@
-"""`IOpenNebula` straight onto a sandbox in the same process."""
+"""`IOpenNebula` on a sandbox in the same process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @implementer(IOpenNebula)
 class SandboxBackend:
-    """The sandbox's oned without a socket, in the session of any user, by server tokens of serveradmin's."""
+    """Calls an `Oned` without a socket, as any user, with server tokens of serveradmin."""
 
     def __init__(self, oned: Oned) -> None:
         self._oned = oned
@@ -30,7 +30,7 @@ class SandboxBackend:
 
     def _session(self, user: str | None) -> str:
         cloud = self._oned.cloud
-        form = CipherForm.KEY_IV if cloud.version.modern else CipherForm.ZERO_IV
+        form = CipherForm.KEY_IV if cloud.version.is_v7 else CipherForm.ZERO_IV
         return session_token(self._server_user, self._key, user, cloud.clock.seconds(), form)
 
     async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:

@@ -1,8 +1,8 @@
-"""What a cloud has when oned starts for the first time."""
+"""The users, groups, ACL rules, cluster and datastores of a new cloud."""
 
 from __future__ import annotations
 
-from econed.sandbox.accounts import kept_password, new_group, new_user
+from econed.sandbox.accounts import new_group, new_user, stored_password
 from econed.sandbox.cloud import Cloud
 from econed.sandbox.objects.base import Kind, Permissions, Right
 from econed.sandbox.objects.infrastructure import Cluster, Datastore
@@ -10,7 +10,7 @@ from econed.sandbox.objects.security_groups import default_group
 from econed.sandbox.rights import ALL, GROUP, INDIVIDUAL
 from econed.sandbox.template import Template
 
-_FIRST_REAL_GROUP = 100
+_FIRST_GROUP_ID = 100
 _SUNSTONE = {
     "DEFAULT_VIEW": "cloud",
     "GROUP_ADMIN_DEFAULT_VIEW": "groupadmin",
@@ -20,25 +20,25 @@ _SUNSTONE = {
 
 
 def bootstrap(cloud: Cloud, *, oneadmin: str, serveradmin: str) -> None:
-    """Create what a new oned has: `oneadmin` and `serveradmin` are `NAME:PASSWORD`."""
+    """Add the objects that oned creates when it first starts; `oneadmin` and `serveradmin` are `NAME:PASSWORD`."""
     for name in ("oneadmin", "users"):
         new_group(cloud, name)
     cloud.rights.reset()
     _add_first_rules(cloud)
-    cloud.groups.skip_to(_FIRST_REAL_GROUP)
+    cloud.groups.skip_to(_FIRST_GROUP_ID)
     cloud.groups.get(1).template = Template([("SUNSTONE", dict(_SUNSTONE))])
     name, _, password = oneadmin.partition(":")
-    new_user(cloud, name, kept_password("core", password), "core", [0])
+    new_user(cloud, name, stored_password("core", password), "core", [0])
     name, _, password = serveradmin.partition(":")
-    new_user(cloud, name, kept_password("server_cipher", password), "server_cipher", [0])
+    new_user(cloud, name, stored_password("server_cipher", password), "server_cipher", [0])
     _add_infrastructure(cloud)
-    cloud.security_groups.put(default_group())
+    cloud.security_groups.add(default_group())
 
 
 def _add_first_rules(cloud: Cloud) -> None:
     rights = cloud.rights
     kinds = [Kind.VM, Kind.IMAGE, Kind.TEMPLATE, Kind.DOCUMENT, Kind.SECGROUP, Kind.VMGROUP]
-    if cloud.version.modern:
+    if cloud.version.is_v7:
         kinds.append(Kind.BACKUPJOB)
     rights.add(GROUP | 1, sum(kind.bit for kind in kinds) | ALL, Right.CREATE, ALL)
     rights.add(ALL, Kind.ZONE.bit | ALL, Right.USE, ALL)
@@ -49,27 +49,28 @@ def _add_first_rules(cloud: Cloud) -> None:
 
 
 def _add_infrastructure(cloud: Cloud) -> None:
-    """Make what every cloud starts with: cluster `default`, and datastores `system`, `default` and `files`."""
+    """Add the cluster `default` and the datastores `system`, `default` and `files`."""
     reserved = Template([("RESERVED_CPU", ""), ("RESERVED_MEM", "")])
-    cluster = Cluster(cloud.clusters.take_id(), 0, 0, "oneadmin", "oneadmin", "default", template=reserved)
-    cloud.clusters.put(cluster)
-    driver = "local" if cloud.version.modern else "ssh"
-    for name, kind in (("system", "SYSTEM_DS"), ("default", "IMAGE_DS"), ("files", "FILE_DS")):
-        template = Template([("TM_MAD", driver), ("TYPE", kind), ("RESTRICTED_DIRS", "/"), ("SAFE_DIRS", "/var/tmp")])  # noqa: S108
-        if kind != "SYSTEM_DS":
+    cluster = Cluster(cloud.clusters.allocate_id(), 0, 0, "oneadmin", "oneadmin", "default", template=reserved)
+    cloud.clusters.add(cluster)
+    driver = "local" if cloud.version.is_v7 else "ssh"
+    for name, type_name in (("system", "SYSTEM_DS"), ("default", "IMAGE_DS"), ("files", "FILE_DS")):
+        template = Template([("TM_MAD", driver), ("TYPE", type_name), ("RESTRICTED_DIRS", "/")])
+        template.add("SAFE_DIRS", "/var/tmp")  # noqa: S108  the default of oned
+        if type_name != "SYSTEM_DS":
             template.replace("DS_MAD", "fs")
-        if kind != "FILE_DS":
+        if type_name != "FILE_DS":
             template.replace("DISK_TYPE", "FILE")
         store = Datastore(
-            cloud.datastores.take_id(),
+            cloud.datastores.allocate_id(),
             0,
             0,
             "oneadmin",
             "oneadmin",
             name,
-            permissions=Permissions.octal("640"),
-            clusters={0},
+            permissions=Permissions.from_octal("640"),
+            cluster_ids={0},
             template=template,
         )
-        store.derive(modern=cloud.version.modern)
-        cloud.datastores.put(store)
+        store.derive(is_v7=cloud.version.is_v7)
+        cloud.datastores.add(store)

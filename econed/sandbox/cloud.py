@@ -1,18 +1,17 @@
-"""The state of the cloud: its pools, its clock, and the few questions that everything asks of them."""
+"""The state of the cloud: its pools, its clock, its ACL rules, its quotas."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TypeVar
 
 from twisted.internet.interfaces import IReactorTime
 
 from econed.opennebula.pools import OwnerFilter
-from econed.sandbox.objects.base import Kind, PoolObject, Right
+from econed.sandbox.objects.base import Kind, Right
 from econed.sandbox.objects.images import Image
 from econed.sandbox.objects.infrastructure import Cluster, Datastore, Host
 from econed.sandbox.objects.networks import Network
-from econed.sandbox.objects.pools import Pool
+from econed.sandbox.objects.pools import Pool, PoolObjectT
 from econed.sandbox.objects.security_groups import SecurityGroup
 from econed.sandbox.objects.users import Group, User
 from econed.sandbox.objects.virtual_machines import VirtualMachine
@@ -23,14 +22,12 @@ from econed.sandbox.rights import Rights
 from econed.sandbox.template import Restricted, Template, parse
 from econed.sandbox.versions import Delays, Version
 
-Member = TypeVar("Member", bound=PoolObject)
-
-NOTHING: Restricted = {}
+_UNRESTRICTED: Restricted = {}
 _REPLACE, _MERGE = 0, 1
 
 
 class Cloud:
-    """Everything that the sandbox knows. The services that serve the calls share one of these."""
+    """The state that all calls of the sandbox share."""
 
     def __init__(self, clock: IReactorTime, version: Version, delays: Delays) -> None:
         self.clock = clock
@@ -49,112 +46,134 @@ class Cloud:
         self.vms: Pool[VirtualMachine] = Pool(Kind.VM)
 
     def now(self) -> int:
-        """Return the time as oned writes it down: whole epoch seconds."""
+        """Return the time as oned stores it, in whole epoch seconds."""
         return int(self.clock.seconds())
 
-    def later(self, delay: float, act: Callable[[], None]) -> None:
-        """Do something after `delay` seconds."""
+    def call_later(self, delay: float, act: Callable[[], None]) -> None:
+        """Call `act` after `delay` seconds."""
         self.clock.callLater(delay, act)
 
-    def user_named(self, name: str) -> User | None:
+    def continue_later(self, machine: VirtualMachine, delay: float, act: Callable[[VirtualMachine], None]) -> None:
+        """Call `act` with a machine after `delay` seconds, unless another action on it has begun by then."""
+        epoch = machine.epoch
+
+        def act_if_current() -> None:
+            if machine.epoch == epoch:
+                act(machine)
+
+        self.call_later(delay, act_if_current)
+
+    def find_user(self, name: str) -> User | None:
         """Return the user with this name, or None."""
         return next((user for user in self.users if user.name == name), None)
 
-    def demand(self, user: User, right: Right, pool: Pool[Member], number: int, *, locks: bool = True) -> Member:
+    def get_authorized(
+        self, user: User, right: Right, pool: Pool[PoolObjectT], object_id: int, *, locks: bool = True
+    ) -> PoolObjectT:
         """Return an object on which `user` has `right`; refuses with 1024 or 512.
 
-        A number below 0 names no object: who may not do it to all of the kind is refused, the others find nothing.
+        With an id below 0 oned checks the right on the whole kind before it finds no such object.
         """
-        if number < 0:
-            self.rights.demand(user, right, pool.kind, None)
-        member = pool.get(number)
-        self.rights.demand(user, right, pool.kind, member, locks=locks)
-        return member
+        if object_id < 0:
+            self.rights.check(user, right, pool.kind, None)
+        pool_object = pool.get(object_id)
+        self.rights.check(user, right, pool.kind, pool_object, locks=locks)
+        return pool_object
 
-    def read(self, text: str) -> Template:
-        """Return what this version of oned reads of template text."""
-        return parse(text, trims=self.version.modern)
+    def parse(self, text: str) -> Template:
+        """Return template text as this version of oned parses it."""
+        return parse(text, strips_values=self.version.is_v7)
 
-    def updated(
+    def updated_template(
         self,
         caller: User,
-        held: Template,
+        current: Template,
         text: str,
-        how: int,
-        restricted: Restricted = NOTHING,
+        mode: int,
+        restricted: Restricted = _UNRESTRICTED,
         *,
         unique: bool = False,
     ) -> Template:
-        """Return what a template becomes by `one.*.update`: `text` in its place (0), or merged into it (1).
+        """Return the template after `one.*.update`: `text` replaces `current` (mode 0), or is merged into it (1).
 
-        Refuses restricted attributes (8192) but of oneadmin's. What cannot be stored changes nothing, and is no error.
-        `unique` is for templates that hold each name once.
+        Refuses changes to restricted attributes (8192) by users other than oneadmin. Text that cannot be stored changes
+        nothing and is no error. `unique` is for templates that contain each name once.
         """
-        if how not in (_REPLACE, _MERGE):
+        if mode not in (_REPLACE, _MERGE):
             raise bad_call("Wrong update type")
         try:
-            sent = self.read(text)
+            update = self.parse(text)
         except Refused as refusal:
             raise internal(f"Cannot update template. {refusal.text}") from refusal
         if not caller.is_oneadmin:
-            whole = self.version.modern and how == _REPLACE
-            changed = sent.restricted_against(held, restricted, whole=whole)
-            if changed:
-                raise internal(f"Cannot update template. Tried to change restricted attribute: {changed}")
-            sent.keep(held, (name for name, keys in restricted.items() if not keys))
+            replaces = self.version.is_v7 and mode == _REPLACE
+            attribute = update.first_restricted_change(current, restricted, replaces=replaces)
+            if attribute:
+                raise internal(f"Cannot update template. Tried to change restricted attribute: {attribute}")
+            update.add_missing(current, (name for name, keys in restricted.items() if not keys))
         if unique:
-            sent = sent.unique()
-        result = held.copy() if how == _MERGE else Template()
-        result.merge(sent)
-        return result.stored() or held
+            update = update.unique()
+        result = current.copy() if mode == _MERGE else Template()
+        result.merge(update)
+        return result.stored() or current
 
     def visible(
-        self, user: User, members: Iterable[Member], kind: Kind, flag: int, *, narrowly: bool = False
-    ) -> list[Member]:
-        """Return those of `members` that `user` may use and that the filter `flag` asks for.
+        self,
+        user: User,
+        pool_objects: Iterable[PoolObjectT],
+        kind: Kind,
+        owner: int,
+        *,
+        ignores_wide_rules: bool = False,
+    ) -> list[PoolObjectT]:
+        """Return those of `pool_objects` that `user` may use and that match `owner`, an `OwnerFilter` or a user's id.
 
-        `narrowly` leaves rules for all of a kind, or of a cluster, out of account.
+        With `ignores_wide_rules`, ACL rules for all objects of a kind or of a cluster do not count.
         """
-        if flag < OwnerFilter.GROUP:
+        if owner < min(OwnerFilter):
             raise bad_call("Incorrect filter_flag")
-        everything = user.is_oneadmin
-        rules = [] if everything else self.rights.rules_for(user, Right.USE, kind)
-        if narrowly:
+        is_oneadmin = user.is_oneadmin
+        rules = [] if is_oneadmin else self.rights.rules_for(user, Right.USE, kind)
+        if ignores_wide_rules:
             rules = [rule for rule in rules if not rule.is_wide]
 
-        def usable(member: Member) -> bool:
+        def is_usable(member: PoolObjectT) -> bool:
             return (
-                everything
+                is_oneadmin
                 or member.uid == user.id
-                or bool(member.permissions.bits[6])
-                or (member.gid in user.gids and bool(member.permissions.bits[3]))
+                or member.permissions.allows(Right.USE, 2)
+                or (member.gid in user.gids and member.permissions.allows(Right.USE, 1))
                 or any(rule.covers(kind, member) for rule in rules)
             )
 
-        if flag == OwnerFilter.MINE:
-            return [member for member in members if member.uid == user.id]
-        if flag == OwnerFilter.MINE_AND_GROUPS:
-            return [m for m in members if m.uid == user.id or (m.gid in user.gids and usable(m))]
-        if flag == OwnerFilter.GROUP:
-            return [member for member in members if member.gid == user.gid and usable(member)]
-        if flag == OwnerFilter.VISIBLE:
-            return [member for member in members if usable(member)]
-        return [member for member in members if member.uid == flag and (flag == user.id or usable(member))]
+        def matches(member: PoolObjectT) -> bool:
+            is_own = member.uid == user.id
+            if owner == OwnerFilter.MINE:
+                return is_own
+            if owner == OwnerFilter.MINE_AND_GROUPS:
+                return is_own or (member.gid in user.gids and is_usable(member))
+            if owner == OwnerFilter.GROUP:
+                return member.gid == user.gid and is_usable(member)
+            if owner == OwnerFilter.VISIBLE:
+                return is_usable(member)
+            return member.uid == owner and (is_own or is_usable(member))
+
+        return [member for member in pool_objects if matches(member)]
 
     def charge(self, user: User, gid: int, charges: Sequence[Charge]) -> None:
-        """Count `charges` against the user and his group; refuses with 512, and counts nothing, beyond a limit."""
+        """Count `charges` for a user and a group; refuses with 512, and counts nothing, if a limit is exceeded."""
         group = self.groups.get(gid)
         for charge in charges:
             if not user.is_oneadmin:
-                for who, number, quotas in (("user", user.id, user.quotas), ("group", group.id, group.quotas)):
-                    beyond = quotas.exceeded(charge)
-                    if beyond:
-                        text = refusal_text(who, number, charge, *beyond)
+                for label, owner in (("user", user), ("group", group)):
+                    exceeded = owner.quotas.exceeded_limit(charge)
+                    if exceeded:
+                        text = refusal_text(label, owner.id, charge, *exceeded)
                         raise unauthorized(f"User [{user.id}] : {text}")
-        self.count(user.id, gid, charges)
+        self.count_usage(user.id, gid, charges)
 
-    def count(self, uid: int, gid: int, charges: Sequence[Charge], sign: int = 1) -> None:
-        """Count what a user and a group have, without asking for limits; oned keeps no count for oneadmin."""
+    def count_usage(self, uid: int, gid: int, charges: Sequence[Charge], sign: int = 1) -> None:
+        """Add `charges` to the usage of a user and a group without checking limits; oned counts none for oneadmin."""
         user, group = self.users.find(uid), self.groups.find(gid)
         for charge in charges:
             if user is not None and user.id != 0:
@@ -162,18 +181,8 @@ class Cloud:
             if group is not None and group.id != 0:
                 group.quotas.add(charge, sign)
 
-    def recharge(self, machine: VirtualMachine) -> None:
-        """Count anew what a machine takes of quotas, after a change that oned allows in any case."""
-        self.count(machine.uid, machine.gid, machine.charges, -1)
+    def recount_usage(self, machine: VirtualMachine) -> None:
+        """Count the usage of a machine again, after a change for which oned checks no limits."""
+        self.count_usage(machine.uid, machine.gid, machine.charges, -1)
         machine.charges = machine.current_charges()
-        self.count(machine.uid, machine.gid, machine.charges)
-
-    def step(self, machine: VirtualMachine, delay: float, act: Callable[[VirtualMachine], None]) -> None:
-        """Call `act` with a machine after `delay` seconds, unless another action has begun on it until then."""
-        epoch = machine.epoch
-
-        def act_if_current() -> None:
-            if machine.epoch == epoch:
-                act(machine)
-
-        self.later(delay, act_if_current)
+        self.count_usage(machine.uid, machine.gid, machine.charges)

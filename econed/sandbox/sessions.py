@@ -1,4 +1,4 @@
-"""Who is calling: passwords, login tokens, server tokens, and the one session that oned remembers of each user."""
+"""Authentication by password, login token and server token, and the token that oned caches for each user."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from econed.sandbox.objects.users import Session, User
 from econed.sandbox.refusals import Refused
 
 SESSION_EXPIRATION_TIME = 900
-"""For how many seconds oned takes a token again without asking its driver (oned.conf)."""
+"""Seconds for which oned accepts a token again without calling its auth driver (oned.conf)."""
 
 _BLOCK_BITS = 128
 _KEY_LENGTH = 32
@@ -33,53 +33,53 @@ def _denied() -> Refused:
     return Refused(OpenNebulaCode.AUTHENTICATION, "User couldn't be authenticated, aborting call.")
 
 
-def read_server_token(text: str, password: str, *, modern: bool) -> tuple[str, str, int]:
-    """Return (server user, target, expiry) that a server_cipher token holds; ValueError where it is none.
+def read_server_token(text: str, password: str, *, is_v7: bool) -> tuple[str, str, int]:
+    """Return the server user, target user and expiry in a server_cipher token; ValueError if it is invalid.
 
-    `password` is what oned keeps of the server user: its first 32 characters are the AES-256 key. The IV is 16 zero
+    The first 32 characters of `password`, as oned stores it for the server user, are the AES-256 key. The IV is 16 zero
     bytes up to 6.0 and the first 16 characters of the key from 6.2 on.
     """
     key = password[:_KEY_LENGTH].encode()
-    vector = key[:_IV_LENGTH] if modern else bytes(_IV_LENGTH)
+    iv = key[:_IV_LENGTH] if is_v7 else bytes(_IV_LENGTH)
     try:
-        sealed = base64.b64decode(text, validate=False)
-        decryptor = Cipher(algorithms.AES(key), modes.CBC(vector)).decryptor()
+        ciphertext = base64.b64decode(text, validate=False)
+        decryptor = Cipher(algorithms.AES(key), modes.CBC(iv)).decryptor()
         unpadder = padding.PKCS7(_BLOCK_BITS).unpadder()
-        plain = unpadder.update(decryptor.update(sealed) + decryptor.finalize()) + unpadder.finalize()
+        plain = unpadder.update(decryptor.update(ciphertext) + decryptor.finalize()) + unpadder.finalize()
         server, target, expires = plain.decode().split(":")
         return server, target, int(expires)
-    except (ValueError, binascii.Error) as problem:
-        raise ValueError("no server token") from problem
+    except (ValueError, binascii.Error) as error:
+        raise ValueError("invalid server token") from error
 
 
 def read_certificate_token(text: str, certificate: Certificate) -> tuple[str, str, int]:
-    """Return (server user, target, expiry) that a server_x509 token holds; ValueError where it is none.
+    """Return the server user, target user and expiry in a server_x509 token; ValueError if it is invalid.
 
-    What the certificate's key signed, without a digest, in base64 twice.
+    The token is signed with the certificate's key, without a digest, and encoded in base64 twice.
     """
     key = certificate.public_key()
     if not isinstance(key, RSAPublicKey):
-        raise ValueError("no RSA certificate")
+        raise ValueError("not an RSA certificate")
     try:
         signed = base64.b64decode(base64.b64decode(text))
         server, target, expires = (
             key.recover_data_from_signature(signed, PKCS1v15(), NoDigestInfo()).decode().split(":")
         )
         return server, target, int(expires)
-    except (ValueError, InvalidSignature) as problem:
-        raise ValueError("no server token") from problem
+    except (ValueError, InvalidSignature) as error:
+        raise ValueError("invalid server token") from error
 
 
 def distinguished_name(certificate: Certificate) -> str:
-    """Return whose a certificate is as oned keeps it in PASSWORD: `/C=ES/CN=server`, blanks as their hex."""
+    """Return the subject of a certificate as oned stores it in PASSWORD: `/C=ES/CN=server`, with spaces as `\\20`."""
     parts = (attribute.rfc4514_string() for attribute in certificate.subject)
     return "".join(f"/{part}" for part in parts).replace(" ", "\\20")
 
 
 class Sessions:
-    """Authenticates calls as oned does; `authentications` counts, by user, how often a driver had to be asked.
+    """Authenticates calls as oned does; `authentications` counts the calls of auth drivers by user name.
 
-    `certificate` is the server's, which oned finds by server_x509_auth.conf; without one no server_x509 token is taken.
+    `certificate` is the one that server_x509_auth.conf configures; without it no server_x509 token is accepted.
     """
 
     def __init__(self, cloud: Cloud) -> None:
@@ -88,61 +88,61 @@ class Sessions:
         self.certificate: Certificate | None = None
 
     def authenticate(self, session: str) -> User:
-        """Return the user in whose name a call with `session` runs; refuses with code 256."""
+        """Return the user as whom a call with `session` runs; refuses with code 256."""
         name, colon, token = session.partition(":")
-        user = self._cloud.user_named(name)
+        user = self._cloud.find_user(name)
         if not colon or user is None:
             raise _denied()
         if user.driver.startswith("server"):
-            return self._by_server(user, token)
-        return self._by_himself(user, token)
+            return self._authenticate_target(user, token)
+        return self._authenticate_user(user, token)
 
-    def _by_himself(self, user: User, token: str) -> User:
-        if not user.enabled:
+    def _authenticate_user(self, user: User, token: str) -> User:
+        if not user.is_enabled:
             raise _denied()
-        if self._remembered(user, token) or self._by_login_token(user, token):
+        if self._is_cached(user, token) or self._has_login_token(user, token):
             return user
         self.authentications[user.name] += 1
         hashed = (hashlib.sha256(token.encode()).hexdigest(), hashlib.sha1(token.encode()).hexdigest())  # noqa: S324
         if user.driver != "core" or not any(hmac.compare_digest(user.password, digest) for digest in hashed):
             raise _denied()
-        self._remember(user, token, self._cloud.clock.seconds() + SESSION_EXPIRATION_TIME)
-        user.password = hashed[0]  # an old installation's SHA-1 is replaced at the next login
+        self._cache(user, token, self._cloud.clock.seconds() + SESSION_EXPIRATION_TIME)
+        user.password = hashed[0]  # oned replaces the SHA-1 of an old installation at the next login
         return user
 
-    def _by_login_token(self, user: User, token: str) -> bool:
+    def _has_login_token(self, user: User, token: str) -> bool:
         now = self._cloud.clock.seconds()
-        return any(held.token == token and (held.expires < 0 or held.expires > now) for held in user.login_tokens)
+        return any(login.token == token and (login.expires < 0 or login.expires > now) for login in user.login_tokens)
 
-    def _by_server(self, server: User, text: str) -> User:
+    def _authenticate_target(self, server: User, text: str) -> User:
         target_name, colon, token = text.partition(":")
-        target = self._cloud.user_named(target_name)
+        target = self._cloud.find_user(target_name)
         if not colon or target is None:
             raise _denied()
-        if self._remembered(target, token):
+        if self._is_cached(target, token):
             return target
         self.authentications[target.name] += 1
         now = self._cloud.clock.seconds()
         try:
-            named, _, expires = self._opened(server, token)
+            server_name, _, expires = self._read_token(server, token)
         except ValueError:
             raise _denied() from None
-        if named != server.name or expires <= now:
+        if server_name != server.name or expires <= now:
             raise _denied()
-        self._remember(target, token, min(expires, now + SESSION_EXPIRATION_TIME))
+        self._cache(target, token, min(expires, now + SESSION_EXPIRATION_TIME))
         return target
 
-    def _opened(self, server: User, token: str) -> tuple[str, str, int]:
-        """Return what is in a token, by the driver of the server user."""
+    def _read_token(self, server: User, token: str) -> tuple[str, str, int]:
+        """Return the server user, target user and expiry in a token, by the auth driver of the server user."""
         if server.driver != "server_x509":
-            return read_server_token(token, server.password, modern=self._cloud.version.modern)
+            return read_server_token(token, server.password, is_v7=self._cloud.version.is_v7)
         if self.certificate is None or distinguished_name(self.certificate) != server.password:
-            raise ValueError("no certificate of the server user's")
+            raise ValueError("not the server user's certificate")
         return read_certificate_token(token, self.certificate)
 
-    def _remembered(self, user: User, token: str) -> bool:
+    def _is_cached(self, user: User, token: str) -> bool:
         session = user.session
-        return session is not None and session.token == token and session.until > self._cloud.clock.seconds()
+        return session is not None and session.token == token and session.expires > self._cloud.clock.seconds()
 
-    def _remember(self, user: User, token: str, until: float) -> None:
-        user.session = Session(token, until)
+    def _cache(self, user: User, token: str, expires: float) -> None:
+        user.session = Session(token, expires)

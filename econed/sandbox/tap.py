@@ -1,4 +1,4 @@
-"""`twistd econe-sandbox`: the sandbox alone, as an XML-RPC server in the place of oned."""
+"""`twistd econe-sandbox`: the sandbox as an XML-RPC server in place of oned."""
 
 from __future__ import annotations
 
@@ -20,25 +20,23 @@ from econed.sandbox.server import SandboxResource
 class Options(UsageOptions):
     """The options of `twistd econe-sandbox`."""
 
-    longdesc = "An OpenNebula in memory, served as oned serves it; nothing is kept."
+    longdesc = "An OpenNebula in memory, with oned's XML-RPC API; nothing is stored."
     optParameters: ClassVar[list[list[Any]]] = [
         ["port", "p", 2633, "TCP port to listen on.", int],
         ["interface", "i", "127.0.0.1", "Address to listen on."],
-        ["form", None, "7.4", "The OpenNebula to be like: 5.12 or 7.4."],
+        ["form", None, "7.4", "The version of OpenNebula to behave as: 5.12 or 7.4."],
         ["oneadmin", None, "oneadmin:opennebula", "Name and password of the administrator."],
-        ["serveradmin", None, "serveradmin:serverpassword", "Name and password that server tokens are made with."],
-        ["vms", None, 0, "How many running machines to begin with.", int],
+        ["serveradmin", None, "serveradmin:serverpassword", "Name and password of the user of server tokens."],
+        ["vms", None, 0, "Number of running machines at the start.", int],
     ]
-    optFlags: ClassVar[list[list[Any]]] = [
-        ["empty", None, "Begin as oned does when it is new, without the demo cloud."]
-    ]
+    optFlags: ClassVar[list[list[Any]]] = [["empty", None, "Start like a new oned, without the demo cloud."]]
 
     def __init__(self) -> None:
         super().__init__()
         self["users"] = []
 
     def opt_user(self, user: str) -> None:
-        """A user NAME:SECRET of the demo cloud, the secret as EC2 clients use it; may be given repeatedly."""
+        """A user NAME:SECRET of the demo cloud, with the secret key of EC2 clients; may be given repeatedly."""
         name, colon, secret = user.partition(":")
         if not (name and colon and secret):
             raise UsageError("--user takes NAME:SECRET")
@@ -60,6 +58,6 @@ def makeService(options: Options) -> IService:
     if not options["empty"]:
         populate(oned, users=options["users"], vms=options["vms"])
     endpoint = serverFromString(reactor, f"tcp:{options['port']}:interface={options['interface']}")
-    listening = StreamServerEndpointService(endpoint, Site(SandboxResource(oned)))
-    listening._raiseSynchronously = True  # a port that is taken ends the start
-    return listening
+    service = StreamServerEndpointService(endpoint, Site(SandboxResource(oned)))
+    service._raiseSynchronously = True  # a port in use aborts the start
+    return service

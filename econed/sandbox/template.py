@@ -1,6 +1,6 @@
-"""OpenNebula's template text: what oned reads, keeps, merges and shows.
+"""OpenNebula's templates as oned parses, merges, stores and shows them.
 
-The grammar is that of `econed.opennebula.template_reader`.
+`econed.opennebula.template_reader` has the grammar.
 """
 
 from __future__ import annotations
@@ -18,43 +18,43 @@ Value: TypeAlias = str | Vector
 Restricted: TypeAlias = Mapping[str, frozenset[str]]
 
 _CDATA_END: Final = "]]>"
-_TRIMMED: Final = " \t\n\r\f\v"
+_BLANKS: Final = " \t\n\r\f\v"
 
 
 def cdata(name: str, value: object) -> str:
-    """Return an element whose text is kept as it is; one with `]]>` in it breaks the document."""
+    """Return an element with `value` as CDATA; as in oned, a value that contains `]]>` breaks the document."""
     return f"<{name}><![CDATA[{value}]]></{name}>"
 
 
-def parse(text: str, *, trims: bool = False) -> Template:
-    """Read template text, or a template as XML, as oned's `parse_str_or_xml` does; refuses with "Parse error".
+def parse(text: str, *, strips_values: bool = False) -> Template:
+    """Parse template text, or a template as XML, as oned's `parse_str_or_xml` does; refuses with "Parse error".
 
-    7.x `trims` every value; 5.12 takes off what is blank at the end of NAME, and no more.
+    7.x `strips_values`; 5.12 strips only the end of NAME.
     """
-    read = Template(_elements(_root(text)) if text.startswith("<") else _attributes(text))
-    if trims:
-        return Template((name, _trimmed(value)) for name, value in read)
-    if "NAME" in read:
-        read.replace("NAME", read.get("NAME").rstrip(_TRIMMED))
-    return read
+    template = Template(_elements(_root(text)) if text.startswith("<") else _attributes(text))
+    if strips_values:
+        return Template((name, _stripped(value)) for name, value in template)
+    if "NAME" in template:
+        template.replace("NAME", template.get("NAME").rstrip(_BLANKS))
+    return template
 
 
-def _named(name: str) -> str:
-    """Return the name of an attribute as oned keeps it; one that could not name an element of XML gets a prefix."""
+def _stored_name(name: str) -> str:
+    """Return the name under which oned stores an attribute; a name that XML does not allow gets a prefix."""
     upper = name.upper()
     return f"ONE_{upper}" if upper[0].isdigit() or upper.startswith("XML") else upper
 
 
-def _trimmed(value: Value) -> Value:
+def _stripped(value: Value) -> Value:
     if isinstance(value, str):
-        return value.strip(_TRIMMED)
-    return {name: part.strip(_TRIMMED) for name, part in value.items()}
+        return value.strip(_BLANKS)
+    return {key: member.strip(_BLANKS) for key, member in value.items()}
 
 
 def _attributes(text: str) -> Iterator[tuple[str, Value]]:
     try:
         for name, value in read_template(text):
-            yield _named(name), value if isinstance(value, str) else dict(value)
+            yield _stored_name(name), value if isinstance(value, str) else dict(value)
     except TemplateSyntaxError as error:
         line = text.count("\n", 0, error.position)
         column = error.position - text.rfind("\n", 0, error.position) - 1
@@ -70,17 +70,17 @@ def _root(text: str) -> etree._Element:
 
 def _elements(root: etree._Element) -> Iterator[tuple[str, Value]]:
     for element in root.iterchildren("*"):
-        inner = [child for child in element.iterchildren("*") if child.text]
-        if inner:
-            yield _named(str(element.tag)), {str(child.tag): child.text or "" for child in inner}
+        members = [child for child in element.iterchildren("*") if child.text]
+        if members:
+            yield _stored_name(str(element.tag)), {str(member.tag): member.text or "" for member in members}
         elif len(element) == 0 and element.text:
-            yield _named(str(element.tag)), element.text
+            yield _stored_name(str(element.tag)), element.text
 
 
 class Template:
-    """A multimap of attributes: single ones are text, vectors map names to text.
+    """A multimap of attributes: single attributes are strings, vector attributes map names to strings.
 
-    oned keeps it sorted by name; attributes of one name keep the order in which they came.
+    As in oned, attributes are sorted by name; attributes of the same name keep their order.
     """
 
     def __init__(self, attributes: Iterable[tuple[str, Value]] = ()) -> None:
@@ -97,19 +97,19 @@ class Template:
                 yield name, value
 
     def copy(self) -> Template:
-        """Return a template of one's own with the same attributes."""
+        """Return a deep copy."""
         return Template((name, dict(value) if isinstance(value, dict) else value) for name, value in self)
 
     def add(self, name: str, value: Value) -> None:
-        """Add one more attribute of this name."""
+        """Add an attribute of this name to those that exist."""
         self._attributes.setdefault(name, []).append(value)
 
     def replace(self, name: str, value: Value) -> None:
-        """Let this be the only attribute of this name."""
+        """Replace all attributes of this name with this one."""
         self._attributes[name] = [value]
 
     def pop(self, name: str) -> list[Value]:
-        """Take all attributes of this name out."""
+        """Remove all attributes of this name and return them."""
         return self._attributes.pop(name, [])
 
     def get(self, name: str, default: str = "") -> str:
@@ -124,9 +124,9 @@ class Template:
         return [value for value in self._attributes.get(name, ()) if isinstance(value, dict)]
 
     def merge(self, other: Template) -> None:
-        """Take over `other`: each of its names replaces all attributes of that name (`update(..., 1)`).
+        """Merge `other`: each of its names replaces all attributes of that name (`update(..., 1)`).
 
-        A vector without members is not put in their place: the attribute is gone (oned: `Template::merge`).
+        A vector without members removes the attribute (oned: `Template::merge`).
         """
         for name in other._attributes:
             self._attributes.pop(name, None)
@@ -135,12 +135,13 @@ class Template:
                 self.add(name, value)
 
     def stored(self) -> Template | None:
-        """Return the template as oned reads it back from its database, or None where it cannot be stored there.
+        """Return the template as oned loads it from its database, or None if it cannot be stored.
 
-        Vectors with nothing in them are lost. What makes no well-formed document is not stored, though oned answers
-        success: `]]>` in a value (its scanner lets it through after a line end), a digit at the begin of a part's name.
+        Empty vectors are lost. oned does not store a template whose document is not well-formed, though it replies with
+        success: `]]>` in a value (its scanner accepts it after a newline), a vector member whose name begins with a
+        digit.
         """
-        if not any(_is_doubtful(value) for _, value in self):
+        if not any(_may_break_xml(value) for _, value in self):
             return Template((name, value) for name, value in self if value != {})
         try:
             return Template(_elements(_root(self.xml())))
@@ -148,40 +149,40 @@ class Template:
             return None
 
     def unique(self) -> Template:
-        """Return the template as users and images read one: of several attributes of one name, the last only."""
+        """Return the template as users and images store it: only the last attribute of each name."""
         return Template((name, values[-1]) for name, values in self._attributes.items())
 
     def body(self) -> str:
-        """Return the attributes as oned shows them, without the element around them."""
-        return "".join(render(name, value) for name, value in self)
+        """Return the elements of the attributes."""
+        return "".join(attribute_xml(name, value) for name, value in self)
 
     def xml(self, element: str = "TEMPLATE") -> str:
-        """Return the attributes as oned shows them, in `element`."""
+        """Return the elements of the attributes, in `element`."""
         return f"<{element}>{self.body()}</{element}>"
 
-    def restricted_against(self, base: Template, restricted: Restricted, *, whole: bool = False) -> str | None:
-        """Return the name of a restricted attribute that is not as in `base`, or None.
+    def first_restricted_change(self, base: Template, restricted: Restricted, *, replaces: bool = False) -> str | None:
+        """Return the name of a restricted attribute whose value differs from that in `base`, or None.
 
-        A vector sent must repeat the restricted values of the base's vectors, no more and no fewer; where the `whole`
-        base is to be replaced, it must be sent (oned: `Template::check_restricted`).
+        Vectors must repeat exactly the restricted values of the base's vectors. They may only be left out if this
+        template is merged and does not replace the base (`replaces`) (oned: `Template::check_restricted`).
         """
         for name, keys in restricted.items():
             if keys:
-                mine, theirs = self._restricted_values(name, keys), base._restricted_values(name, keys)
-                if mine != theirs and (name in self or whole):
+                values, base_values = self._restricted_values(name, keys), base._restricted_values(name, keys)
+                if values != base_values and (name in self or replaces):
                     return name
             elif name in self and self.get(name) != base.get(name):
                 return name
         return None
 
-    def keep(self, base: Template, names: Iterable[str]) -> None:
-        """Take over from `base` the single attributes of these names that are not here."""
+    def add_missing(self, base: Template, names: Iterable[str]) -> None:
+        """Add the single attributes of `base` with these names that are missing here."""
         for name in names:
             if name not in self and base.get(name):
                 self.add(name, base.get(name))
 
-    def restricted(self, restricted: Restricted) -> str | None:
-        """Return the name of a restricted attribute that is here at all, or None."""
+    def first_restricted(self, restricted: Restricted) -> str | None:
+        """Return the name of a restricted attribute that the template contains, or None."""
         for name, keys in restricted.items():
             if keys:
                 for key in sorted(keys):
@@ -195,23 +196,23 @@ class Template:
         return sorted(vector[key] for vector in self.vectors(name) for key in keys if key in vector)
 
 
-def _is_doubtful(value: Value) -> bool:
+def _may_break_xml(value: Value) -> bool:
     if isinstance(value, str):
         return _CDATA_END in value
-    return any(_CDATA_END in part or name[0].isdigit() for name, part in value.items())
+    return any(_CDATA_END in member or key[0].isdigit() for key, member in value.items())
 
 
-def render(name: str, value: Value) -> str:
-    """Return one attribute as oned shows it: CDATA, the parts of a vector sorted by name."""
+def attribute_xml(name: str, value: Value) -> str:
+    """Return the element of an attribute; the members of a vector are sorted by name."""
     if isinstance(value, str):
         return cdata(name, value)
     return f"<{name}>{''.join(cdata(key, value[key]) for key in sorted(value))}</{name}>"
 
 
 def restricted_attributes(*paths: str) -> Restricted:
-    """Return the restricted attributes of oned.conf (`NIC/MAC`, `EMULATOR`) in the form that `Template` checks."""
-    found: dict[str, set[str]] = {}
+    """Return the restricted attributes of oned.conf (`NIC/MAC`, `EMULATOR`) as `Template` checks them."""
+    restricted: dict[str, set[str]] = {}
     for path in paths:
         name, _, key = path.partition("/")
-        found.setdefault(name, set()).update([key] if key else [])
-    return {name: frozenset(keys) for name, keys in found.items()}
+        restricted.setdefault(name, set()).update([key] if key else [])
+    return {name: frozenset(keys) for name, keys in restricted.items()}

@@ -1,4 +1,4 @@
-"""The two forms of oned that the sandbox can take, and how long its drivers take for things."""
+"""The two versions of oned that the sandbox can behave as, and the delays of its drivers."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Version:
-    """A version of oned; `answer` is what `one.system.version` says."""
+    """A version of oned; `reported` is the value of `one.system.version`."""
 
-    answer: str
-    modern: bool
+    reported: str
+    is_v7: bool
 
     @classmethod
     def of(cls, text: str) -> Version:
-        """Return the version that `text` names: "5.12", "7.4" or a full number of one of them."""
+        """Return the version of `text`: "5.12", "7.4", or a full version number of either."""
         major, _, rest = text.partition(".")
         minor = rest.partition(".")[0]
         if (major, minor) == ("5", "12"):
-            return cls("5.12.0.5" if text == "5.12" else text, modern=False)
+            return cls("5.12.0.5" if text == "5.12" else text, is_v7=False)
         if (major, minor) == ("7", "4"):
-            return cls("7.4.0" if text == "7.4" else text, modern=True)
-        raise ValueError(f"the sandbox knows oned 5.12 and 7.4, not {text!r}")
+            return cls("7.4.0" if text == "7.4" else text, is_v7=True)
+        raise ValueError(f"the sandbox supports oned 5.12 and 7.4, not {text!r}")
 
 
 @dataclass(frozen=True)
 class Delays:
-    """How long things take, in seconds.
+    """The delays of the sandbox, in seconds.
 
-    `queue` is how long an accepted action waits for oned's life cycle thread; `delete` the same for clearing away a
-    machine that failed. `network` passes until a network of 7.x is READY, `removal` until a deleted image is gone.
+    `queue` passes before oned's life cycle thread begins an accepted action, `network` until a network of 7.x is READY,
+    `removal` until a deleted image no longer exists.
     """
 
     schedule: float = 0.2

@@ -270,7 +270,7 @@ class TestLists:
         demo.call("alice", "one.vm.action", "terminate", 2)
         return demo
 
-    def ids(self, demo: DemoCloud, method: str, *args: object, user: str = "alice") -> list[int]:
+    def ids_xml(self, demo: DemoCloud, method: str, *args: object, user: str = "alice") -> list[int]:
         return [int(found.text or "") for found in demo.document(user, method, *args).iterfind("VM/ID")]
 
     @pytest.mark.parametrize(
@@ -287,13 +287,13 @@ class TestLists:
         ],
     )
     def test_pages_and_spans(self, demo: DemoCloud, start: int, end: int, state: int, listed: list[int]) -> None:
-        assert self.ids(demo, "one.vmpool.infoextended", -2, start, end, state, "") == listed
-        assert self.ids(demo, "one.vmpool.info", -2, start, end, state, "") == listed
+        assert self.ids_xml(demo, "one.vmpool.infoextended", -2, start, end, state, "") == listed
+        assert self.ids_xml(demo, "one.vmpool.info", -2, start, end, state, "") == listed
 
     def test_a_set_keeps_done_machines_and_leaves_out_what_is_not_to_be_seen(self, demo: DemoCloud) -> None:
         demo.run(user="bob", hold=True)
-        assert self.ids(demo, "one.vmpool.infoset", "0,2,6,99", True) == [2, 0]
-        assert self.ids(demo, "one.vmpool.infoset", "", True) == []
+        assert self.ids_xml(demo, "one.vmpool.infoset", "0,2,6,99", True) == [2, 0]
+        assert self.ids_xml(demo, "one.vmpool.infoset", "", True) == []
 
     @pytest.mark.parametrize(
         ("numbers", "listed"), [("1,,0", [1, 0]), (" 1", [1]), ("x,1", [1]), ("1,1", [1]), ("1;0", [1]), (",", [])]
@@ -301,7 +301,7 @@ class TestLists:
     def test_a_set_is_read_number_by_number_and_what_is_none_is_left_out(
         self, demo: DemoCloud, numbers: str, listed: list[int]
     ) -> None:
-        assert self.ids(demo, "one.vmpool.infoset", numbers, True) == listed
+        assert self.ids_xml(demo, "one.vmpool.infoset", numbers, True) == listed
 
     @pytest.mark.parametrize(
         ("flag", "state", "code"), [(-5, -1, 4096), (-2, -3, 4096), (-2, 99, 4096), (-4, -1, 0), (77, -1, 0)]

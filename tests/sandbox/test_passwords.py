@@ -21,7 +21,7 @@ def oned(request: pytest.FixtureRequest) -> Oned:
 
 def anna(oned: Oned) -> tuple[int, str, str]:
     """Return her id, her PASSWORD and her driver."""
-    user = oned.cloud.user_named("anna")
+    user = oned.cloud.find_user("anna")
     assert user is not None
     return user.id, user.password, user.driver
 
@@ -32,7 +32,7 @@ def test_no_user_is_made_with_a_password_with_white_space(oned: Oned, password: 
     """It is refused, not changed."""
     reply = oned.execute("one.user.allocate", oned.oneadmin, "bert", password, driver, [])
     assert (reply[0], reply[2]) == (False, INTERNAL)
-    assert oned.cloud.user_named("bert") is None
+    assert oned.cloud.find_user("bert") is None
 
 
 @pytest.mark.parametrize("call", [("one.user.passwd",), ("one.user.chauth", "x509")])

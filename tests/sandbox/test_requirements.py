@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from econed.sandbox.machines.requirements import Unreadable, satisfied
+from econed.sandbox.machines.requirements import InvalidExpression, is_satisfied
 
 FACTS = {"ID": "3", "NAME": "host-3", "CLUSTER_ID": "0", "CLUSTERS/ID": "0,100", "FREE_CPU": "400"}
 
@@ -30,10 +30,10 @@ FACTS = {"ID": "3", "NAME": "host-3", "CLUSTER_ID": "0", "CLUSTERS/ID": "0,100",
     ],
 )
 def test_an_expression_is_met_or_not(expression: str, met: bool) -> None:
-    assert satisfied(expression, FACTS) is met
+    assert is_satisfied(expression, FACTS) is met
 
 
 @pytest.mark.parametrize("expression", ["CLUSTER_ID=", "=0", "(ID=3", "ID=3)", "ID 3", "ID=3 &", "&", '"ID'])
 def test_what_is_no_expression_is_unreadable(expression: str) -> None:
-    with pytest.raises(Unreadable):
-        satisfied(expression, FACTS)
+    with pytest.raises(InvalidExpression):
+        is_satisfied(expression, FACTS)

@@ -7,7 +7,7 @@ from twisted.internet.task import Clock
 
 from econed.opennebula.raft import RaftState, was_not_started
 from econed.opennebula.replies import parse_refusal
-from econed.sandbox.ha_zone import HAZone, Member
+from econed.sandbox.ha_zone import HAZone, ZoneServer
 from econed.sandbox.oned import Oned
 from tests.support.oned_stubs import reply
 
@@ -26,7 +26,7 @@ def oned(request: pytest.FixtureRequest) -> Oned:
     return Oned(Clock(), version=request.param)
 
 
-def call(server: Oned | Member, method: str, *args: object, session: str | None = None) -> list[object]:
+def call(server: Oned | ZoneServer, method: str, *args: object, session: str | None = None) -> list[object]:
     """Call a server, as oneadmin if nobody else is named."""
     return server.execute(method, session or "oneadmin:opennebula", *args)
 
@@ -36,7 +36,7 @@ def test_a_server_that_is_alone_says_so_to_those_who_may_administer_the_zone(one
     assert call(oned, "one.zone.raftstatus") == [True, ALONE, 0]
     assert call(oned, "one.zone.raftstatus", 1) == [True, ALONE, 0]
     call(oned, "one.user.allocate", "carol", "x", "", [])
-    number = oned.cloud.user_named("carol").id  # type: ignore[union-attr]
+    number = oned.cloud.find_user("carol").id  # type: ignore[union-attr]
     assert call(oned, "one.zone.raftstatus", session="carol:x") == [
         False, f"[one.zone.raftstatus] User [{number}] : Not authorized to perform ADMIN ZONE [0].", 512, -1, -1,
     ]  # fmt: skip
@@ -47,7 +47,7 @@ def test_a_server_that_is_alone_says_so_to_those_who_may_administer_the_zone(one
 
 def test_each_server_says_how_it_stands_itself(oned: Oned) -> None:
     zone = HAZone(oned)
-    said = [str(call(each, "one.zone.raftstatus")[1]) for each in zone.members]
+    said = [str(call(each, "one.zone.raftstatus")[1]) for each in zone.servers]
     assert [
         "<STATE>3</STATE><TERM>1</TERM>" in said[0],
         *("<STATE>2</STATE><TERM>1</TERM>" in each for each in said[1:]),
@@ -57,9 +57,9 @@ def test_each_server_says_how_it_stands_itself(oned: Oned) -> None:
 
 def test_a_follower_passes_on_what_only_the_leader_does(oned: Oned) -> None:
     zone = HAZone(oned)
-    assert call(zone.members[1], *WRITE)[0] is True
-    assert oned.cloud.user_named("dave") is not None
-    assert call(zone.members[1], *WRITE)[2] == 8192, "and the leader's refusals on to the client"
+    assert call(zone.servers[1], *WRITE)[0] is True
+    assert oned.cloud.find_user("dave") is not None
+    assert call(zone.servers[1], *WRITE)[2] == 8192, "and the leader's refusals on to the client"
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_without_a_leader_nothing_is_changed_and_documents_are_answered_all_the_
 ) -> None:
     """By each server from its own database; only whom it does not know it refuses."""
     zone = HAZone(oned)
-    server = zone.members[0]
+    server = zone.servers[0]
     match state:
         case "election":
             zone.begin_election()
@@ -85,9 +85,9 @@ def test_without_a_leader_nothing_is_changed_and_documents_are_answered_all_the_
         case "nobody":
             server.state = RaftState.FOLLOWER
         case "dead":
-            server.is_up, server = False, zone.members[1]
+            server.is_up, server = False, zone.servers[1]
     assert call(server, *WRITE) == [False, f"[one.user.allocate] {text}", 8192, -1, -1]
-    assert oned.cloud.user_named("dave") is None
+    assert oned.cloud.find_user("dave") is None
     assert call(server, "one.system.version")[2] == 8192
     assert call(server, "one.userpool.info")[0] is True
     assert call(server, *WRITE, session="oneadmin:wrong")[2] == 256

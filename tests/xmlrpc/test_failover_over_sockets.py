@@ -25,7 +25,7 @@ from twisted.web.server import NOT_DONE_YET, Request, Site
 
 from econed.opennebula.raft import RAFT_STATUS_METHOD
 from econed.sandbox.demo_cloud import populate
-from econed.sandbox.ha_zone import HAZone, Member
+from econed.sandbox.ha_zone import HAZone, ZoneServer
 from econed.sandbox.oned import Oned
 from econed.sandbox.server import SandboxResource
 from tests.support.clients import boto, refusal
@@ -49,7 +49,7 @@ class Door(Resource):
 
     isLeaf = True
 
-    def __init__(self, member: Member) -> None:
+    def __init__(self, member: ZoneServer) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._resource = SandboxResource(member)
         self.calls: Counter[str] = Counter()
@@ -94,7 +94,7 @@ class HADeployment:
         self.alice = Person("alice", 2, secrets.token_hex(20), None)  # type: ignore[arg-type]
         populate(self.oned, users=[("alice", self.alice.secret)])
         self.zone = HAZone(self.oned, servers=2)
-        for member in self.zone.members:
+        for member in self.zone.servers:
             self.doors.append(Door(member))
             self.ports.append(self._listening(len(self.doors) - 1, 0))
         self.numbers = [port.getHost().port for port in self.ports]
@@ -124,14 +124,14 @@ class HADeployment:
 
     def kill(self, number: int) -> None:
         """Let a server die: its port is closed, its connections are cut."""
-        self.zone.members[number].is_up = False
+        self.zone.servers[number].is_up = False
         self.ports[number].stopListening()
         for connection in list(self.open[number].protocols):
             connection.transport.abortConnection()
 
     def revive(self, number: int) -> None:
         """Let it come back, as a follower."""
-        self.zone.members[number].is_up = True
+        self.zone.servers[number].is_up = True
         self.ports[number] = self._listening(number, self.numbers[number])
 
     async def until(self, condition: Callable[[], Any], what: str) -> None:
@@ -262,4 +262,4 @@ async def fall(deployment: HADeployment, number: int, successor: int, is_abrupt:
     looked = deployment.doors[successor].calls[RAFT_STATUS_METHOD]
     calls = deployment.doors[successor].calls
     await deployment.until(lambda: calls[RAFT_STATUS_METHOD] >= looked + LOOKS, "looks for a leader")
-    deployment.zone.elect(deployment.zone.members[successor])
+    deployment.zone.elect(deployment.zone.servers[successor])

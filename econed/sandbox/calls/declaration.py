@@ -1,4 +1,4 @@
-"""Methods of the API as they are declared and called: a name, typed parameters, a handler."""
+"""Declaration of the API's methods: a name, typed parameters, a handler."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from econed.sandbox.refusals import wrong_parameter
 
 Handler = TypeVar("Handler", bound=Callable[..., object])
 
-_CALLED: Mapping[type, str] = {int: "integer", bool: "boolean", str: "string"}
+_TYPE_NAMES: Mapping[type, str] = {int: "integer", bool: "boolean", str: "string"}
 _MAX_INT = 2**31 - 1
 
 
 @dataclass(frozen=True)
 class Method:
-    """One method of the API.
+    """A method of the API.
 
-    `required` are the types of the parameters after the session, `optional` those of further ones; what a caller sends
-    beyond them is not looked at, as in oned.
+    `required` are the types of the parameters after the session, `optional` those of further parameters. As in oned,
+    surplus parameters are ignored.
     """
 
     name: str
@@ -27,40 +27,40 @@ class Method:
     optional: Sequence[type]
 
     def arguments(self, params: Sequence[object]) -> list[object]:
-        """Check `params` against the declaration; faults with -501 as xmlrpc-c does."""
+        """Check `params` against the declaration; raises `Fault` -501 as xmlrpc-c does."""
         if len(params) < len(self.required):
             raise wrong_parameter("Not enough parameters")
-        declared = [*self.required, *self.optional]
-        return [_checked(value, kind) for value, kind in zip(params, declared, strict=False)]
+        types = [*self.required, *self.optional]
+        return [_checked(value, expected) for value, expected in zip(params, types, strict=False)]
 
 
-def _checked(value: object, kind: type) -> object:
-    if kind is object:
+def _checked(value: object, expected: type) -> object:
+    if expected is object:
         return value
-    right = isinstance(value, kind) and (kind is not int or not isinstance(value, bool))
-    if not right or (kind is int and isinstance(value, int) and abs(value) > _MAX_INT):
-        raise wrong_parameter(f"Parameter that is supposed to be {_CALLED.get(kind, 'array')} is not")
+    has_type = isinstance(value, expected) and (expected is not int or not isinstance(value, bool))
+    if not has_type or (expected is int and isinstance(value, int) and abs(value) > _MAX_INT):
+        raise wrong_parameter(f"Parameter that is supposed to be {_TYPE_NAMES.get(expected, 'array')} is not")
     return value
 
 
 def serves(name: str, *required: type, optional: Sequence[type] = ()) -> Callable[[Handler], Handler]:
-    """Declare that a function of a service handles the method `name`. Nothing is registered: `methods` finds it."""
+    """Declare that a method of a class handles the API method `name`; `methods` collects the handlers."""
 
-    def declare(handler: Handler) -> Handler:
+    def decorate(handler: Handler) -> Handler:
         declared: tuple[Method, ...] = getattr(handler, "_serves", ())
         handler._serves = (*declared, Method(name, required, optional))  # type: ignore[attr-defined]
         return handler
 
-    return declare
+    return decorate
 
 
 def methods(services: Sequence[object]) -> dict[str, tuple[Method, Callable[..., object]]]:
-    """Return the methods that `services` declare, by name."""
-    found: dict[str, tuple[Method, Callable[..., object]]] = {}
+    """Return the methods that `services` declare, with their handlers, by name."""
+    handlers: dict[str, tuple[Method, Callable[..., object]]] = {}
     for service in services:
         for attribute in dir(type(service)):
             for method in getattr(getattr(type(service), attribute), "_serves", ()):
-                if method.name in found:
+                if method.name in handlers:
                     raise ValueError(f"{method.name} is declared twice, again by {type(service).__name__}.{attribute}")
-                found[method.name] = (method, getattr(service, attribute))
-    return found
+                handlers[method.name] = (method, getattr(service, attribute))
+    return handlers

@@ -5,14 +5,14 @@ from __future__ import annotations
 from econed.sandbox.accounts import new_group
 from econed.sandbox.calls.declaration import serves
 from econed.sandbox.cloud import Cloud
-from econed.sandbox.objects.base import Kind, Right, demand_name
+from econed.sandbox.objects.base import Kind, Right, check_name
 from econed.sandbox.objects.users import Group, User
 from econed.sandbox.quotas import Quotas
 from econed.sandbox.refusals import internal
 from econed.sandbox.rights import GROUP, INDIVIDUAL
 from econed.sandbox.template import cdata
 
-_FIRST_REAL_GROUP = 100
+_FIRST_GROUP_ID = 100
 
 
 class GroupCalls:
@@ -23,95 +23,98 @@ class GroupCalls:
 
     @serves("one.group.allocate", str)
     def allocate(self, caller: User, name: str) -> int:
-        """Make a group."""
-        self._cloud.rights.demand(caller, Right.CREATE, Kind.GROUP, None)
-        demand_name(name)
-        taken = next((group for group in self._cloud.groups if group.name == name), None)
-        if taken:
-            raise internal(f"NAME is already taken by GROUP {taken.id}.")
+        """Allocate a group."""
+        self._cloud.rights.check(caller, Right.CREATE, Kind.GROUP, None)
+        check_name(name)
+        namesake = next((group for group in self._cloud.groups if group.name == name), None)
+        if namesake:
+            raise internal(f"NAME is already taken by GROUP {namesake.id}.")
         return new_group(self._cloud, name).id
 
     @serves("one.group.info", int, optional=(bool,))
-    def info(self, caller: User, number: int, _decrypt: bool = False) -> str:
-        """Show a group; -1 is the caller's own."""
-        return self._seen(caller, caller.gid if number == -1 else number).full_xml(modern=self._cloud.version.modern)
+    def info(self, caller: User, group_id: int, _decrypt: bool = False) -> str:
+        """Return the document of a group; -1 is the caller's primary group."""
+        group = self._visible(caller, caller.gid if group_id == -1 else group_id)
+        return group.full_xml(is_v7=self._cloud.version.is_v7)
 
-    def _seen(self, caller: User, number: int) -> Group:
-        if number in caller.gids:
-            return self._cloud.groups.get(number)
-        return self._cloud.demand(caller, Right.USE, self._cloud.groups, number, locks=False)
+    def _visible(self, caller: User, group_id: int) -> Group:
+        if group_id in caller.gids:
+            return self._cloud.groups.get(group_id)
+        return self._cloud.get_authorized(caller, Right.USE, self._cloud.groups, group_id, locks=False)
 
     @serves("one.grouppool.info")
     def pool(self, caller: User) -> str:
-        """Show the groups that the caller may see: his own, or all."""
-        modern, rights = self._cloud.version.modern, self._cloud.rights
-        shown = [
+        """Return the document of the groups that the caller may see: their own, or all."""
+        is_v7, rights = self._cloud.version.is_v7, self._cloud.rights
+        groups = [
             group
             for group in self._cloud.groups.newest_first()
-            if group.id in caller.gids or rights.may(caller, Right.USE, Kind.GROUP, group)
+            if group.id in caller.gids or rights.allows(caller, Right.USE, Kind.GROUP, group)
         ]
-        each = "".join(
-            f"{group.xml()}<QUOTAS><ID>{group.id}</ID>{group.quotas.xml(modern=modern)}</QUOTAS>"
-            + (f"<VLAN_RULES>{cdata('ID', group.id)}</VLAN_RULES>" if modern else "")
-            for group in shown
+        elements = "".join(
+            f"{group.xml()}<QUOTAS><ID>{group.id}</ID>{group.quotas.xml(is_v7=is_v7)}</QUOTAS>"
+            + (f"<VLAN_RULES>{cdata('ID', group.id)}</VLAN_RULES>" if is_v7 else "")
+            for group in groups
         )
-        defaults = f"<DEFAULT_GROUP_QUOTAS>{Quotas().xml(modern=modern)}</DEFAULT_GROUP_QUOTAS>"
-        return f"<GROUP_POOL>{each}{defaults}</GROUP_POOL>"
+        defaults = f"<DEFAULT_GROUP_QUOTAS>{Quotas().xml(is_v7=is_v7)}</DEFAULT_GROUP_QUOTAS>"
+        return f"<GROUP_POOL>{elements}{defaults}</GROUP_POOL>"
 
     @serves("one.group.update", int, str, optional=(int,))
-    def update(self, caller: User, number: int, text: str, append: int = 0) -> int:
+    def update(self, caller: User, group_id: int, text: str, append: int = 0) -> int:
         """Replace a group's attributes (0), or merge into them (1)."""
-        group = self._cloud.demand(caller, Right.MANAGE, self._cloud.groups, number)
-        group.template = self._cloud.updated(caller, group.template, text, append)
-        return number
+        group = self._cloud.get_authorized(caller, Right.MANAGE, self._cloud.groups, group_id)
+        group.template = self._cloud.updated_template(caller, group.template, text, append)
+        return group_id
 
     @serves("one.group.quota", int, str)
-    def quota(self, caller: User, number: int, text: str) -> int:
-        """Set limits of a group."""
-        self._cloud.demand(caller, Right.ADMIN, self._cloud.groups, number).quotas.set_limits(self._cloud.read(text))
-        return number
+    def quota(self, caller: User, group_id: int, text: str) -> int:
+        """Set quota limits of a group."""
+        self._cloud.get_authorized(caller, Right.ADMIN, self._cloud.groups, group_id).quotas.set_limits(
+            self._cloud.parse(text)
+        )
+        return group_id
 
     @serves("one.group.delete", int)
-    def delete(self, caller: User, number: int) -> int:
-        """Remove a group that has no users."""
-        group = self._cloud.demand(caller, Right.MANAGE, self._cloud.groups, number)
-        if group.members or group.id < _FIRST_REAL_GROUP:
+    def delete(self, caller: User, group_id: int) -> int:
+        """Delete a group that has no users."""
+        group = self._cloud.get_authorized(caller, Right.MANAGE, self._cloud.groups, group_id)
+        if group.user_ids or group.id < _FIRST_GROUP_ID:
             raise internal("Cannot delete group: it has users.")
-        self._cloud.groups.drop(group)
+        self._cloud.groups.remove(group)
         for rule in self._cloud.rights.rules():
-            if rule.user == GROUP | number:
+            if rule.user == GROUP | group_id:
                 self._cloud.rights.remove(rule.id)
-        return number
+        return group_id
 
 
 class AclCalls:
-    """`one.acl.*`: rules in hexadecimal, as oned's own tools send them."""
+    """`one.acl.*`, with rules in hexadecimal."""
 
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
 
     @serves("one.acl.info")
     def info(self, caller: User) -> str:
-        """Show the rules; 7.x sorts them by whom they are for."""
+        """Return the document of the rules; 7.x sorts them by user."""
         rules = self._cloud.rights.rules()
-        if self._cloud.version.modern:
+        if self._cloud.version.is_v7:
             rules.sort(key=lambda rule: rule.user)
         return f"<ACL_POOL>{''.join(rule.xml() for rule in rules)}</ACL_POOL>"
 
     @serves("one.acl.addrule", str, str, str, optional=(str,))
     def addrule(self, caller: User, user: str, resource: str, rights: str, zone: str = "") -> int:
-        """Add a rule; without a zone it is for this one."""
-        self._cloud.rights.demand(caller, Right.MANAGE, Kind.ACL, None)
+        """Add a rule, by default for this zone."""
+        self._cloud.rights.check(caller, Right.MANAGE, Kind.ACL, None)
         try:
-            numbers = [int(text, 16) for text in (user, resource, rights)]
-            place = int(zone, 16) if zone else INDIVIDUAL | 0
+            components = [int(text, 16) for text in (user, resource, rights)]
+            zone_component = int(zone, 16) if zone else INDIVIDUAL | 0
         except ValueError:
             raise internal("Rule is malformed") from None
-        return self._cloud.rights.add(numbers[0], numbers[1], numbers[2], place)
+        return self._cloud.rights.add(components[0], components[1], components[2], zone_component)
 
     @serves("one.acl.delrule", int)
-    def delrule(self, caller: User, number: int) -> int:
-        """Remove a rule."""
-        self._cloud.rights.demand(caller, Right.MANAGE, Kind.ACL, None)
-        self._cloud.rights.remove(number)
-        return number
+    def delrule(self, caller: User, rule_id: int) -> int:
+        """Delete a rule."""
+        self._cloud.rights.check(caller, Right.MANAGE, Kind.ACL, None)
+        self._cloud.rights.remove(rule_id)
+        return rule_id

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from functools import partial
 
+from econed.opennebula.states import NetworkState
 from econed.sandbox.calls.declaration import serves
 from econed.sandbox.cloud import Cloud
-from econed.sandbox.objects.base import Kind, Right, demand_name
+from econed.sandbox.objects.base import Kind, Right, check_name
 from econed.sandbox.objects.networks import (
     HELD,
-    LOCK_CREATE,
-    READY,
     AddressRange,
-    Holder,
     Lease,
+    LeaseHolder,
     Network,
     free_attributes,
     network_template,
@@ -39,225 +38,239 @@ class NetworkCalls:
         self._cloud = cloud
 
     @serves("one.vn.allocate", str, optional=(int,))
-    def allocate(self, caller: User, text: str, cluster: int = 0) -> int:
-        """Make a network in a cluster; 7.x needs a moment until it is READY."""
+    def allocate(self, caller: User, text: str, cluster_id: int = 0) -> int:
+        """Allocate a network in a cluster; in 7.x it is READY after a delay."""
         cloud = self._cloud
-        template = self._cloud.read(text)
-        cloud.rights.demand(caller, Right.CREATE, Kind.NET, None)
-        where = cloud.demand(caller, Right.ADMIN, cloud.clusters, max(cluster, 0))
+        template = self._cloud.parse(text)
+        cloud.rights.check(caller, Right.CREATE, Kind.NET, None)
+        cluster = cloud.get_authorized(caller, Right.ADMIN, cloud.clusters, max(cluster_id, 0))
         name = self._free_name(caller.id, template.get("NAME"))
         if not template.get("VN_MAD"):
             raise internal("No VN_MAD in template for Virtual Network.")
         network = Network(
-            cloud.networks.take_id(), caller.id, caller.gid, caller.name, caller.gname, name, clusters={where.id}
+            cloud.networks.allocate_id(),
+            caller.id,
+            caller.gid,
+            caller.name,
+            caller.gname,
+            name,
+            cluster_ids={cluster.id},
         )
         network.template = network_template(template)
-        cloud.networks.put(network)
-        ready = partial(network.become_ready, modern=cloud.version.modern)
-        if cloud.version.modern:
-            network.state = LOCK_CREATE
-            cloud.later(cloud.delays.network, ready)
+        cloud.networks.add(network)
+        become_ready = partial(network.become_ready, is_v7=cloud.version.is_v7)
+        if cloud.version.is_v7:
+            network.state = NetworkState.LOCK_CREATE
+            cloud.call_later(cloud.delays.network, become_ready)
         else:
-            ready()
+            become_ready()
         return network.id
 
     def _free_name(self, uid: int, name: str) -> str:
-        taken = next((net for net in self._cloud.networks if (net.uid, net.name) == (uid, name)), None)
-        if taken:
-            raise internal(f"NAME is already taken by NET {taken.id}.")
-        return demand_name(name)
+        namesake = self._cloud.networks.find_by_name(uid, name)
+        if namesake:
+            raise internal(f"NAME is already taken by NET {namesake.id}.")
+        return check_name(name)
 
-    def _seen_vms(self, caller: User, network: Network) -> set[int]:
-        rights, vms = self._cloud.rights, self._cloud.vms
-        found = (vms.find(number) for number in network.vms)
-        return {vm.id for vm in found if vm and rights.may(caller, Right.USE, Kind.VM, vm, locks=False)}
+    def _visible_vm_ids(self, caller: User, network: Network) -> set[int]:
+        rights = self._cloud.rights
+        machines = (self._cloud.vms.find(vm_id) for vm_id in network.vm_ids)
+        return {
+            machine.id
+            for machine in machines
+            if machine and rights.allows(caller, Right.USE, Kind.VM, machine, locks=False)
+        }
 
     @serves("one.vn.info", int, optional=(bool,))
-    def info(self, caller: User, number: int, _decrypt: bool = False) -> str:
-        """Show a network with the leases of the machines and networks that the caller may see."""
-        network = self._cloud.demand(caller, Right.USE, self._cloud.networks, number, locks=False)
-        vms = self._seen_vms(caller, network)
+    def info(self, caller: User, network_id: int, _decrypt: bool = False) -> str:
+        """Return the document of a network, with the leases of machines and reservations that the caller may see."""
+        network = self._cloud.get_authorized(caller, Right.USE, self._cloud.networks, network_id, locks=False)
+        vm_ids = self._visible_vm_ids(caller, network)
         rights, networks = self._cloud.rights, self._cloud.networks
 
-        def shown(lease: Lease) -> bool:
+        def is_visible(lease: Lease) -> bool:
             if caller.is_oneadmin:
                 return True
-            if lease.holder is Holder.VM:
-                return lease.number in vms
-            child = networks.find(lease.number)
-            return child is not None and rights.may(caller, Right.USE, Kind.NET, child, locks=False)
+            if lease.holder is LeaseHolder.VM:
+                return lease.holder_id in vm_ids
+            reservation = networks.find(lease.holder_id)
+            return reservation is not None and rights.allows(caller, Right.USE, Kind.NET, reservation, locks=False)
 
-        return network.xml(modern=self._cloud.version.modern, vms=vms, shown=shown)
+        return network.xml(is_v7=self._cloud.version.is_v7, vm_ids=vm_ids, is_visible=is_visible)
 
     @serves("one.vnpool.info", int, int, int)
-    def pool(self, caller: User, flag: int, start: int, end: int) -> str:
-        """Show networks, without leases. Rules for all networks show no reservations."""
-        cloud, modern = self._cloud, self._cloud.version.modern
-        plain = [net for net in cloud.networks if net.parent is None]
-        reserved = [net for net in cloud.networks if net.parent is not None]
-        networks = cloud.visible(caller, plain, Kind.NET, flag)
-        networks += cloud.visible(caller, reserved, Kind.NET, flag, narrowly=True)
-        networks.sort(key=lambda net: -net.id)
-        each = (net.xml(modern=modern, vms=set(net.vms)) for net in page(networks, start, end))
-        return f"<VNET_POOL>{''.join(each)}</VNET_POOL>"
+    def pool(self, caller: User, owner: int, start: int, end: int) -> str:
+        """Return the document of networks, without leases. ACL rules for all networks do not cover reservations."""
+        cloud, is_v7 = self._cloud, self._cloud.version.is_v7
+        plain = [network for network in cloud.networks if network.parent_id is None]
+        reservations = [network for network in cloud.networks if network.parent_id is not None]
+        networks = cloud.visible(caller, plain, Kind.NET, owner)
+        networks += cloud.visible(caller, reservations, Kind.NET, owner, ignores_wide_rules=True)
+        networks.sort(key=lambda network: -network.id)
+        elements = (network.xml(is_v7=is_v7, vm_ids=set(network.vm_ids)) for network in page(networks, start, end))
+        return f"<VNET_POOL>{''.join(elements)}</VNET_POOL>"
 
-    def _ready(self, caller: User, number: int, right: Right = Right.MANAGE) -> Network:
-        network = self._cloud.demand(caller, right, self._cloud.networks, number)
-        if network.state != READY:
+    def _ready(self, caller: User, network_id: int, right: Right = Right.MANAGE) -> Network:
+        network = self._cloud.get_authorized(caller, right, self._cloud.networks, network_id)
+        if network.state is not NetworkState.READY:
             raise wrong_state("Action not available for Virtual Network in state LOCK_CREATE")
         return network
 
     @serves("one.vn.update", int, str, optional=(int,))
-    def update(self, caller: User, number: int, text: str, append: int = 0) -> int:
-        """Replace a network's attributes (0), or merge into them (1); ranges have calls of their own."""
-        network = self._ready(caller, number)
-        held = network.template
-        template = self._cloud.updated(caller, held, text, append, _RESTRICTED)
-        if template is not held:
+    def update(self, caller: User, network_id: int, text: str, append: int = 0) -> int:
+        """Replace a network's attributes (0), or merge into them (1); address ranges have their own calls."""
+        network = self._ready(caller, network_id)
+        current = network.template
+        template = self._cloud.updated_template(caller, current, text, append, _RESTRICTED)
+        if template is not current:
             template.pop("AR")
-            template.keep(held, ("BRIDGE", "BRIDGE_TYPE"))
-            if not template.get("VN_MAD") and self._cloud.version.modern:
+            template.add_missing(current, ("BRIDGE", "BRIDGE_TYPE"))
+            if not template.get("VN_MAD") and self._cloud.version.is_v7:
                 raise internal("Cannot update template. No VN_MAD in template for Virtual Network.")
             network.template = network_template(template)
-            network.name_vlans()
-        return number
+            network.add_vlan_attributes()
+        return network_id
 
     @serves("one.vn.hold", int, str)
-    def hold(self, caller: User, number: int, text: str) -> int:
-        """Hold an address for nobody; refuses, in one step, one that is taken or outside (8192)."""
-        network = self._ready(caller, number)
-        place = _place(network, self._cloud.read(text))
-        if place is None or place[1] in place[0].leases:
+    def hold(self, caller: User, network_id: int, text: str) -> int:
+        """Put an address on hold, atomically; refuses (8192) an address that is leased or not in the network."""
+        network = self._ready(caller, network_id)
+        position = _position(network, self._cloud.parse(text))
+        if position is None or position[1] in position[0].leases:
             raise internal(_NOT_FREE)
-        span, index = place
-        span.leases[index] = Lease(Holder.VM, HELD)
-        return number
+        address_range, index = position
+        address_range.leases[index] = Lease(LeaseHolder.VM, HELD)
+        return network_id
 
     @serves("one.vn.release", int, str)
-    def release(self, caller: User, number: int, text: str) -> int:
-        """Give a held address back; it is no error that nothing was held."""
-        network = self._ready(caller, number)
-        place = _place(network, self._cloud.read(text))
-        if place is not None and place[0].leases.get(place[1]) == Lease(Holder.VM, HELD):
-            place[0].free(place[1])
-        return number
+    def release(self, caller: User, network_id: int, text: str) -> int:
+        """Release an address on hold; it is no error if the address is not on hold."""
+        network = self._ready(caller, network_id)
+        position = _position(network, self._cloud.parse(text))
+        if position is not None and position[0].leases.get(position[1]) == Lease(LeaseHolder.VM, HELD):
+            position[0].release(position[1])
+        return network_id
 
     @serves("one.vn.add_ar", int, str)
-    def add_ar(self, caller: User, number: int, text: str) -> int:
+    def add_ar(self, caller: User, network_id: int, text: str) -> int:
         """Add address ranges."""
-        network = self._ready(caller, number, Right.ADMIN)
-        for asked in self._ranges_in(text):
-            if not network.add_range(asked):
+        network = self._ready(caller, network_id, Right.ADMIN)
+        for requested in self._requested_ranges(text):
+            if not network.add_range(requested):
                 raise internal("Wrong address range")
-        return number
+        return network_id
 
-    def _ranges_in(self, text: str) -> list[Vector]:
-        asked = self._cloud.read(text).vectors("AR")
-        if not asked:
+    def _requested_ranges(self, text: str) -> list[Vector]:
+        requested = self._cloud.parse(text).vectors("AR")
+        if not requested:
             raise internal("Wrong AR definition. AR attribute is not defined.")
-        return asked
+        return requested
 
     @serves("one.vn.update_ar", int, str)
-    def update_ar(self, caller: User, number: int, text: str) -> int:
-        """Replace the free attributes of ranges; SIZE is taken too, the addresses stay."""
-        network = self._ready(caller, number)
-        for asked in self._ranges_in(text):
-            wanted = asked.get("AR_ID", "")
-            span = network.range(int(wanted)) if wanted.isdigit() else None
-            if span is None:
-                raise internal(f"Address Range with ID {wanted} was not found.")
-            size = asked.get("SIZE", "")
-            if size and not size.isdigit() and self._cloud.version.modern:
+    def update_ar(self, caller: User, network_id: int, text: str) -> int:
+        """Replace the attributes of ranges that users may set, and SIZE; the addresses stay."""
+        network = self._ready(caller, network_id)
+        for requested in self._requested_ranges(text):
+            range_id = requested.get("AR_ID", "")
+            address_range = network.range(int(range_id)) if range_id.isdigit() else None
+            if address_range is None:
+                raise internal(f"Address Range with ID {range_id} was not found.")
+            size = requested.get("SIZE", "")
+            if size and not size.isdigit() and self._cloud.version.is_v7:
                 raise internal("Unable to read the SIZE attribute, it must be number >= 0")
-            if size.isdigit() and int(size) <= max(span.leases, default=-1):
+            if size.isdigit() and int(size) <= max(address_range.leases, default=-1):
                 raise internal("New SIZE cannot be applied. There are used leases that would fall outside the range.")
-            if Template([("AR", asked)]).stored() is None:
+            if Template([("AR", requested)]).stored() is None:
                 continue
-            span.attributes = free_attributes(asked)
-            span.size = int(size) if size.isdigit() else span.size
-        return number
+            address_range.attributes = free_attributes(requested)
+            address_range.size = int(size) if size.isdigit() else address_range.size
+        return network_id
 
     @serves("one.vn.rm_ar", int, int, optional=(bool,))
-    def rm_ar(self, caller: User, number: int, range_id: int, _force: bool = False) -> int:
-        """Remove a range none of whose addresses is taken."""
-        network = self._ready(caller, number, Right.ADMIN)
-        span = network.range(range_id)
-        if span is None:
+    def rm_ar(self, caller: User, network_id: int, range_id: int, _force: bool = False) -> int:
+        """Delete a range without leases."""
+        network = self._ready(caller, network_id, Right.ADMIN)
+        address_range = network.range(range_id)
+        if address_range is None:
             raise internal(f"Address Range with ID {range_id} was not found.")
-        if span.leases:
+        if address_range.leases:
             raise internal("Address Range has leases in use.")
-        network.ranges.remove(span)
-        return number
+        network.ranges.remove(address_range)
+        return network_id
 
     @serves("one.vn.reserve", int, str)
-    def reserve(self, caller: User, number: int, text: str) -> int:
-        """Reserve addresses of a network as a network of the caller's own."""
+    def reserve(self, caller: User, network_id: int, text: str) -> int:
+        """Reserve addresses of a network, as a network of the caller."""
         cloud = self._cloud
-        network = self._ready(caller, number, Right.USE)
-        asked = self._cloud.read(text)
-        size = asked.get("SIZE")
+        network = self._ready(caller, network_id, Right.USE)
+        requested = self._cloud.parse(text)
+        size, address = requested.get("SIZE"), requested.get("IP")
         if not size.isdigit() or int(size) < 1:
             raise internal("Reservation SIZE must be a greater than 0")
-        if asked.get("IP") and not asked.get("AR_ID"):
+        if address and not requested.get("AR_ID"):
             raise wrong_state("AR_ID must be specified for IP/MAC based reservations")
-        name = self._free_name(caller.id, asked.get("NAME"))
-        charge = Charge("NETWORK", str(number), {"LEASES": int(size)})
+        name = self._free_name(caller.id, requested.get("NAME"))
+        charge = Charge("NETWORK", str(network_id), {"LEASES": int(size)})
         cloud.charge(caller, caller.gid, [charge])
-        child = Network(
-            cloud.networks.take_id(), caller.id, caller.gid, caller.name, caller.gname, name, parent=network.id
+        reservation = Network(
+            cloud.networks.allocate_id(), caller.id, caller.gid, caller.name, caller.gname, name, parent_id=network.id
         )
-        child.template, child.clusters = network.template.copy(), set(network.clusters)
-        lease = Lease(Holder.NETWORK, child.id)
-        for span in network.ranges:
-            if not asked.get("IP"):
-                index = span.take_run(int(size), lease, modern=cloud.version.modern)
-            elif str(span.id) == asked.get("AR_ID"):
-                index = span.take_from(asked.get("IP"), int(size), lease)
+        reservation.template, reservation.cluster_ids = network.template.copy(), set(network.cluster_ids)
+        lease = Lease(LeaseHolder.NETWORK, reservation.id)
+        for parent in network.ranges:
+            if not address:
+                index = parent.lease_consecutive(int(size), lease, is_v7=cloud.version.is_v7)
+            elif str(parent.id) == requested.get("AR_ID"):
+                index = parent.lease_from(address, int(size), lease)
             else:
                 continue
             if index is not None:
-                child.add_range({"TYPE": "IP4", "SIZE": size, **span.addresses(index), **span.attributes})
-                child.ranges[0].parent = span.id
-                cloud.networks.put(child)
-                return child.id
-        cloud.count(caller.id, caller.gid, [charge], -1)
-        if asked.get("IP"):
-            raise wrong_state(f"Not enough free addresses in address range {asked.get('AR_ID')}, or it does not exist")
+                reservation.add_range({"TYPE": "IP4", "SIZE": size, **parent.addresses(index), **parent.attributes})
+                reservation.ranges[0].parent_id = parent.id
+                cloud.networks.add(reservation)
+                return reservation.id
+        cloud.count_usage(caller.id, caller.gid, [charge], -1)
+        if address:
+            range_id = requested.get("AR_ID")
+            raise wrong_state(f"Not enough free addresses in address range {range_id}, or it does not exist")
         raise not_allocated("Not enough free addresses in an address range")
 
     @serves("one.vn.delete", int, optional=(bool,))
-    def delete(self, caller: User, number: int, _force: bool = False) -> int:
-        """Remove a network none of whose addresses is taken; a reservation goes back to its network."""
-        network = self._ready(caller, number)
-        if network.used():
+    def delete(self, caller: User, network_id: int, _force: bool = False) -> int:
+        """Delete a network without leases; the addresses of a reservation are released in its parent network."""
+        network = self._ready(caller, network_id)
+        if network.used_leases():
             raise internal("Can not remove a virtual network with leases in use")
-        self._cloud.networks.drop(network)
-        parent = self._cloud.networks.find(network.parent) if network.parent is not None else None
+        self._cloud.networks.remove(network)
+        parent = self._cloud.networks.find(network.parent_id) if network.parent_id is not None else None
         if parent is not None:
-            give_back = partial(_unreserve, parent, network.id)
-            if self._cloud.version.modern:
-                self._cloud.later(self._cloud.delays.network, give_back)
+            release = partial(_release_reservation, parent, network.id)
+            if self._cloud.version.is_v7:
+                self._cloud.call_later(self._cloud.delays.network, release)
             else:
-                give_back()
-            size = sum(span.size for span in network.ranges)
-            self._cloud.count(network.uid, network.gid, [Charge("NETWORK", str(parent.id), {"LEASES": size})], -1)
-        return number
+                release()
+            size = sum(address_range.size for address_range in network.ranges)
+            charge = Charge("NETWORK", str(parent.id), {"LEASES": size})
+            self._cloud.count_usage(network.uid, network.gid, [charge], -1)
+        return network_id
 
     @serves("one.vn.rename", int, str)
-    def rename(self, caller: User, number: int, name: str) -> int:
+    def rename(self, caller: User, network_id: int, name: str) -> int:
         """Rename a network."""
-        network = self._ready(caller, number)
+        network = self._ready(caller, network_id)
         network.name = self._free_name(network.uid, name)
-        return number
+        return network_id
 
 
-def _unreserve(parent: Network, child: int) -> None:
-    for span in parent.ranges:
-        for index in [index for index, lease in span.leases.items() if lease == Lease(Holder.NETWORK, child)]:
-            span.free(index)
+def _release_reservation(parent: Network, reservation_id: int) -> None:
+    reserved = Lease(LeaseHolder.NETWORK, reservation_id)
+    for address_range in parent.ranges:
+        for index in [index for index, lease in address_range.leases.items() if lease == reserved]:
+            address_range.release(index)
 
 
-def _address(template: Template) -> tuple[str, str]:
+def _requested_address(template: Template) -> tuple[str, str]:
+    """Return the IP and the AR_ID, which may be empty, of a LEASES vector."""
     leases = template.vectors("LEASES")
     if not leases:
         raise internal("Empty lease description.")
@@ -266,8 +279,8 @@ def _address(template: Template) -> tuple[str, str]:
     return leases[0]["IP"], leases[0].get("AR_ID", "")
 
 
-def _place(network: Network, template: Template) -> tuple[AddressRange, int] | None:
-    """Return range and index of the address that a call names, or None where it is not of the network or the range."""
-    address, wanted = _address(template)
-    place = network.find(address)
-    return None if place is None or wanted not in ("", str(place[0].id)) else place
+def _position(network: Network, template: Template) -> tuple[AddressRange, int] | None:
+    """Return the range and the index of the address in a call, or None if it is not in the network or the range."""
+    address, range_id = _requested_address(template)
+    position = network.locate(address)
+    return None if position is None or range_id not in ("", str(position[0].id)) else position

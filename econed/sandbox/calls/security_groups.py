@@ -8,16 +8,16 @@ from functools import partial
 from econed.sandbox.calls.declaration import serves
 from econed.sandbox.cloud import Cloud
 from econed.sandbox.machines.security_rules import refresh_rules
-from econed.sandbox.objects.base import Kind, Right, demand_name
+from econed.sandbox.objects.base import Kind, Right, check_name
 from econed.sandbox.objects.pools import page
 from econed.sandbox.objects.security_groups import DEFAULT_GROUP, SecurityGroup
 from econed.sandbox.objects.users import User
 from econed.sandbox.refusals import internal, wrong_state
 from econed.sandbox.template import Template, Vector
 
-_FIRST_REAL = 100
+_FIRST_GROUP_ID = 100
 _PROTOCOLS = ("TCP", "UDP", "ICMP", "ICMPV6", "IPSEC", "ALL")
-_RANGE = re.compile(r"[0-9]+(:[0-9]+)?(,[0-9]+(:[0-9]+)?)*")
+_PORT_RANGES = re.compile(r"[0-9]+(:[0-9]+)?(,[0-9]+(:[0-9]+)?)*")
 _MAX_PORT = 65536
 
 
@@ -29,113 +29,119 @@ class SecurityGroupCalls:
 
     @serves("one.secgroup.allocate", str)
     def allocate(self, caller: User, text: str) -> int:
-        """Make a group."""
+        """Allocate a group."""
         cloud = self._cloud
-        template = self._cloud.read(text)
-        cloud.rights.demand(caller, Right.CREATE, Kind.SECGROUP, None)
+        template = self._cloud.parse(text)
+        cloud.rights.check(caller, Right.CREATE, Kind.SECGROUP, None)
         name = self._free_name(caller.id, template.get("NAME"))
-        _check_rules(template, modern=cloud.version.modern)
+        _check_rules(template, is_v7=cloud.version.is_v7)
         template.pop("NAME")
-        cloud.security_groups.skip_to(_FIRST_REAL)
-        made = SecurityGroup(
-            cloud.security_groups.take_id(), caller.id, caller.gid, caller.name, caller.gname, name, template=template
+        cloud.security_groups.skip_to(_FIRST_GROUP_ID)
+        group = SecurityGroup(
+            cloud.security_groups.allocate_id(),
+            caller.id,
+            caller.gid,
+            caller.name,
+            caller.gname,
+            name,
+            template=template,
         )
-        cloud.security_groups.put(made)
-        return made.id
+        cloud.security_groups.add(group)
+        return group.id
 
     def _free_name(self, uid: int, name: str) -> str:
-        taken = next((group for group in self._cloud.security_groups if (group.uid, group.name) == (uid, name)), None)
-        if taken:
-            raise internal(f"NAME is already taken by SecurityGroup {taken.id}.")
-        return demand_name(name)
+        namesake = self._cloud.security_groups.find_by_name(uid, name)
+        if namesake:
+            raise internal(f"NAME is already taken by SecurityGroup {namesake.id}.")
+        return check_name(name)
 
     @serves("one.secgroup.info", int, optional=(bool,))
-    def info(self, caller: User, number: int, _decrypt: bool = False) -> str:
-        """Show a group."""
-        group = self._cloud.demand(caller, Right.USE, self._cloud.security_groups, number, locks=False)
-        return group.xml(modern=self._cloud.version.modern)
+    def info(self, caller: User, group_id: int, _decrypt: bool = False) -> str:
+        """Return the document of a group."""
+        group = self._cloud.get_authorized(caller, Right.USE, self._cloud.security_groups, group_id, locks=False)
+        return group.xml(is_v7=self._cloud.version.is_v7)
 
     @serves("one.secgrouppool.info", int, int, int)
-    def pool(self, caller: User, flag: int, start: int, end: int) -> str:
-        """Show groups."""
-        groups = self._cloud.security_groups.newest_first()
-        modern, shown = self._cloud.version.modern, self._cloud.visible(caller, groups, Kind.SECGROUP, flag)
-        each = "".join(group.xml(modern=modern) for group in page(shown, start, end))
-        return f"<SECURITY_GROUP_POOL>{each}</SECURITY_GROUP_POOL>"
+    def pool(self, caller: User, owner: int, start: int, end: int) -> str:
+        """Return the document of the groups that the caller may use."""
+        is_v7, pool = self._cloud.version.is_v7, self._cloud.security_groups
+        groups = self._cloud.visible(caller, pool.newest_first(), Kind.SECGROUP, owner)
+        elements = "".join(group.xml(is_v7=is_v7) for group in page(groups, start, end))
+        return f"<SECURITY_GROUP_POOL>{elements}</SECURITY_GROUP_POOL>"
 
     @serves("one.secgroup.update", int, str, optional=(int,))
-    def update(self, caller: User, number: int, text: str, append: int = 0) -> int:
-        """Replace a group's attributes (0), or merge into them (1); machines get the rules by `commit`."""
-        group = self._cloud.demand(caller, Right.MANAGE, self._cloud.security_groups, number)
-        template = self._cloud.updated(caller, group.template, text, append)
-        _check_rules(template, modern=self._cloud.version.modern)
+    def update(self, caller: User, group_id: int, text: str, append: int = 0) -> int:
+        """Replace a group's attributes (0), or merge into them (1); the rules are committed to the machines."""
+        group = self._cloud.get_authorized(caller, Right.MANAGE, self._cloud.security_groups, group_id)
+        template = self._cloud.updated_template(caller, group.template, text, append)
+        _check_rules(template, is_v7=self._cloud.version.is_v7)
         group.template = template
         self._commit(group)
-        return number
+        return group_id
 
     @serves("one.secgroup.commit", int, bool)
-    def commit(self, caller: User, number: int, _recover: bool) -> int:
-        """Bring the rules to the machines."""
-        self._commit(self._cloud.demand(caller, Right.MANAGE, self._cloud.security_groups, number))
-        return number
+    def commit(self, caller: User, group_id: int, _recover: bool) -> int:
+        """Commit the rules of a group to its machines."""
+        self._commit(self._cloud.get_authorized(caller, Right.MANAGE, self._cloud.security_groups, group_id))
+        return group_id
 
     def _commit(self, group: SecurityGroup) -> None:
-        group.updating |= group.updated
-        group.updated = set()
-        self._cloud.later(self._cloud.delays.hotplug, partial(self._committed, group))
+        group.updating_vm_ids |= group.updated_vm_ids
+        group.updated_vm_ids = set()
+        self._cloud.call_later(self._cloud.delays.hotplug, partial(self._committed, group))
 
     def _committed(self, group: SecurityGroup) -> None:
-        for number in sorted(group.updating):
-            machine = self._cloud.vms.find(number)
+        for vm_id in sorted(group.updating_vm_ids):
+            machine = self._cloud.vms.find(vm_id)
             if machine is not None:
                 refresh_rules(self._cloud, machine)
-        group.updated |= group.updating
-        group.updating = set()
+        group.updated_vm_ids |= group.updating_vm_ids
+        group.updating_vm_ids = set()
 
     @serves("one.secgroup.rename", int, str)
-    def rename(self, caller: User, number: int, name: str) -> int:
+    def rename(self, caller: User, group_id: int, name: str) -> int:
         """Rename a group."""
-        group = self._cloud.demand(caller, Right.MANAGE, self._cloud.security_groups, number)
+        group = self._cloud.get_authorized(caller, Right.MANAGE, self._cloud.security_groups, group_id)
         group.name = self._free_name(group.uid, name)
-        return number
+        return group_id
 
     @serves("one.secgroup.clone", int, str)
-    def clone(self, caller: User, number: int, name: str) -> int:
-        """Copy a group, for the caller."""
-        group = self._cloud.demand(caller, Right.USE, self._cloud.security_groups, number)
-        copied = group.template.copy()
-        copied.replace("NAME", name)
-        return self.allocate(caller, "".join(["<TEMPLATE>", copied.body(), "</TEMPLATE>"]))
+    def clone(self, caller: User, group_id: int, name: str) -> int:
+        """Copy a group to a group of the caller."""
+        group = self._cloud.get_authorized(caller, Right.USE, self._cloud.security_groups, group_id)
+        template = group.template.copy()
+        template.replace("NAME", name)
+        return self.allocate(caller, template.xml())
 
     @serves("one.secgroup.delete", int)
-    def delete(self, caller: User, number: int) -> int:
-        """Remove a group that no machine uses."""
-        group = self._cloud.demand(caller, Right.MANAGE, self._cloud.security_groups, number)
+    def delete(self, caller: User, group_id: int) -> int:
+        """Delete a group that no machine uses."""
+        group = self._cloud.get_authorized(caller, Right.MANAGE, self._cloud.security_groups, group_id)
         if group.id == DEFAULT_GROUP:
             raise wrong_state("The default security group (ID 0) cannot be deleted.")
-        if group.vms:
+        if group.vm_ids:
             raise wrong_state("Cannot delete security group. The security group has VMs using it")
-        self._cloud.security_groups.drop(group)
-        return number
+        self._cloud.security_groups.remove(group)
+        return group_id
 
 
-def _check_rules(template: Template, *, modern: bool) -> None:
+def _check_rules(template: Template, *, is_v7: bool) -> None:
     for rule in template.vectors("RULE"):
         protocol, direction = rule.get("PROTOCOL", "").upper(), rule.get("RULE_TYPE", "").upper()
         if protocol not in _PROTOCOLS:
             raise internal(f"Wrong PROTOCOL in rule. Valid options: {', '.join(_PROTOCOLS)}.")
         if direction not in ("INBOUND", "OUTBOUND"):
             raise internal("Wrong RULE_TYPE in rule. Valid options: INBOUND, OUTBOUND.")
-        _check_details(rule, protocol, modern=modern)
+        _check_details(rule, protocol, is_v7=is_v7)
 
 
-def _check_details(rule: Vector, protocol: str, *, modern: bool) -> None:
+def _check_details(rule: Vector, protocol: str, *, is_v7: bool) -> None:
     if "RANGE" in rule:
         if protocol not in ("TCP", "UDP"):
             raise internal("RANGE is supported only for TCP and UDP protocols")
-        if not _RANGE.fullmatch(rule["RANGE"]):
+        if not _PORT_RANGES.fullmatch(rule["RANGE"]):
             raise internal("Wrong RANGE in rule.")
-        if modern and any(int(port) > _MAX_PORT for port in re.findall("[0-9]+", rule["RANGE"])):
+        if is_v7 and any(int(port) > _MAX_PORT for port in re.findall("[0-9]+", rule["RANGE"])):
             raise internal(f"RANGE out of bounds 0-{_MAX_PORT}.")
     if "ICMP_TYPE" in rule and (protocol != "ICMP" or not rule["ICMP_TYPE"].isdigit()):
         raise internal("ICMP_TYPE is supported only for ICMP protocol, and must be integer")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import secrets
 
 from econed.errors import OpenNebulaCode
-from econed.sandbox.accounts import kept_password, new_user
+from econed.sandbox.accounts import new_user, stored_password
 from econed.sandbox.calls.declaration import serves
 from econed.sandbox.cloud import Cloud
-from econed.sandbox.objects.base import Kind, Right, demand_name
+from econed.sandbox.objects.base import Kind, Right, check_name
 from econed.sandbox.objects.users import ONEADMIN, SERVERADMIN, LoginToken, User
 from econed.sandbox.quotas import Quotas
 from econed.sandbox.refusals import Refused, internal, wrong_state
@@ -16,141 +16,149 @@ from econed.sandbox.template import restricted_attributes
 
 _FORBIDDEN_IN_USERS = " :\t\n\v\f\r"
 _FORBIDDEN_IN_PASSWORDS = " \t\n\v\f\r"
-_FOREVER = -1
+_NEVER = -1
 _RESTRICTED = restricted_attributes("VM_USE_OPERATIONS", "VM_MANAGE_OPERATIONS", "VM_ADMIN_OPERATIONS")
 
 
 class UserCalls:
-    """`one.user.*`, `one.userpool.info`, `one.group.*`, `one.grouppool.info`, `one.acl.*`."""
+    """`one.user.*`, `one.userpool.info`."""
 
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
 
     @serves("one.user.allocate", str, str, optional=(str, list))
     def allocate(self, caller: User, name: str, password: str, driver: str = "", gids: object = ()) -> int:
-        """Make a user; an empty driver is core, no groups are `users`."""
+        """Allocate a user. The default auth driver is core, the default group `users`."""
         cloud = self._cloud
-        cloud.rights.demand(caller, Right.CREATE, Kind.USER, None)
-        demand_name(name, _FORBIDDEN_IN_USERS)
-        if fault := _fault_of_password(password):
-            raise internal(f"{fault}.")
-        if cloud.user_named(name):
-            raise internal(f"NAME is already taken by USER {cloud.user_named(name).id}.")  # type: ignore[union-attr]
-        groups = [int(gid) for gid in gids] if isinstance(gids, list | tuple) and gids else [1]
-        for gid in groups:
-            cloud.demand(caller, Right.MANAGE, cloud.groups, gid)
+        cloud.rights.check(caller, Right.CREATE, Kind.USER, None)
+        check_name(name, _FORBIDDEN_IN_USERS)
+        if reason := _password_error(password):
+            raise internal(f"{reason}.")
+        namesake = cloud.find_user(name)
+        if namesake is not None:
+            raise internal(f"NAME is already taken by USER {namesake.id}.")
+        group_ids = [int(gid) for gid in gids] if isinstance(gids, list | tuple) and gids else [1]
+        for group_id in group_ids:
+            cloud.get_authorized(caller, Right.MANAGE, cloud.groups, group_id)
         driver = driver or "core"
-        return new_user(cloud, name, kept_password(driver, password), driver, groups).id
+        return new_user(cloud, name, stored_password(driver, password), driver, group_ids).id
 
     @serves("one.user.info", int, optional=(bool,))
-    def info(self, caller: User, number: int, _decrypt: bool = False) -> str:
-        """Show a user; -1 is the caller himself."""
-        user = caller if number == -1 else self._cloud.demand(caller, Right.USE, self._cloud.users, number, locks=False)
-        return user.full_xml(modern=self._cloud.version.modern)
+    def info(self, caller: User, user_id: int, _decrypt: bool = False) -> str:
+        """Return the document of a user; -1 is the caller."""
+        cloud = self._cloud
+        is_caller = user_id == -1
+        user = caller if is_caller else cloud.get_authorized(caller, Right.USE, cloud.users, user_id, locks=False)
+        return user.full_xml(is_v7=cloud.version.is_v7)
 
     @serves("one.userpool.info")
     def pool(self, caller: User) -> str:
-        """Show the users that the caller may see: himself, or all."""
-        modern = self._cloud.version.modern
-        shown = [u for u in self._cloud.users.newest_first() if self._cloud.rights.may(caller, Right.USE, Kind.USER, u)]
-        each = "".join(f"{u.xml()}<QUOTAS><ID>{u.id}</ID>{u.quotas.xml(modern=modern)}</QUOTAS>" for u in shown)
-        defaults = f"<DEFAULT_USER_QUOTAS>{Quotas().xml(modern=modern)}</DEFAULT_USER_QUOTAS>"
-        return f"<USER_POOL>{each}{defaults}</USER_POOL>"
+        """Return the document of the users that the caller may see: only the caller, or all."""
+        is_v7, rights = self._cloud.version.is_v7, self._cloud.rights
+        elements = "".join(
+            f"{user.xml()}<QUOTAS><ID>{user.id}</ID>{user.quotas.xml(is_v7=is_v7)}</QUOTAS>"
+            for user in self._cloud.users.newest_first()
+            if rights.allows(caller, Right.USE, Kind.USER, user)
+        )
+        defaults = f"<DEFAULT_USER_QUOTAS>{Quotas().xml(is_v7=is_v7)}</DEFAULT_USER_QUOTAS>"
+        return f"<USER_POOL>{elements}{defaults}</USER_POOL>"
 
-    def _managed(self, caller: User, number: int) -> User:
-        return self._cloud.demand(caller, Right.MANAGE, self._cloud.users, number)
+    def _managed(self, caller: User, user_id: int) -> User:
+        return self._cloud.get_authorized(caller, Right.MANAGE, self._cloud.users, user_id)
 
     @serves("one.user.update", int, str, optional=(int,))
-    def update(self, caller: User, number: int, text: str, append: int = 0) -> int:
+    def update(self, caller: User, user_id: int, text: str, append: int = 0) -> int:
         """Replace a user's attributes (0), or merge into them (1)."""
-        user = self._managed(caller, number)
-        user.template = self._cloud.updated(caller, user.template, text, append, _RESTRICTED, unique=True)
-        return number
+        user = self._managed(caller, user_id)
+        user.template = self._cloud.updated_template(caller, user.template, text, append, _RESTRICTED, unique=True)
+        return user_id
 
     @serves("one.user.passwd", int, str)
-    def passwd(self, caller: User, number: int, password: str) -> int:
-        """Change a password; the remembered session is forgotten."""
-        user = self._managed(caller, number)
-        if fault := _fault_of_password(password):
-            raise wrong_state(fault)
-        user.password, user.session = kept_password(user.driver, password), None
-        return number
+    def passwd(self, caller: User, user_id: int, password: str) -> int:
+        """Change a user's password; the cached session is dropped."""
+        user = self._managed(caller, user_id)
+        if reason := _password_error(password):
+            raise wrong_state(reason)
+        user.password, user.session = stored_password(user.driver, password), None
+        return user_id
 
     @serves("one.user.chauth", int, str, optional=(str,))
-    def chauth(self, caller: User, number: int, driver: str, password: str = "") -> int:
-        """Change a user's driver, and password where one is given; session and login tokens are forgotten."""
-        user = self._cloud.demand(caller, Right.ADMIN, self._cloud.users, number)
-        if password and (fault := _fault_of_password(password)):
-            raise wrong_state(fault)
+    def chauth(self, caller: User, user_id: int, driver: str, password: str = "") -> int:
+        """Change a user's auth driver and, if it is not empty, password; session and login tokens are dropped."""
+        user = self._cloud.get_authorized(caller, Right.ADMIN, self._cloud.users, user_id)
+        if password and (reason := _password_error(password)):
+            raise wrong_state(reason)
         user.driver, user.session, user.login_tokens = driver, None, []
         if password:
-            user.password = kept_password(driver, password)
-        return number
+            user.password = stored_password(driver, password)
+        return user_id
 
     @serves("one.user.enable", int, bool)
-    def enable(self, caller: User, number: int, enabled: bool) -> int:
-        """Let a user log in or not; server tokens for him go on working."""
-        user = self._cloud.demand(caller, Right.ADMIN, self._cloud.users, number)
-        user.enabled = enabled
+    def enable(self, caller: User, user_id: int, enabled: bool) -> int:
+        """Enable or disable a user; server tokens for disabled users remain valid."""
+        user = self._cloud.get_authorized(caller, Right.ADMIN, self._cloud.users, user_id)
+        user.is_enabled = enabled
         if not enabled:
             user.session, user.login_tokens = None, []
-        return number
+        return user_id
 
     @serves("one.user.login", str, str, int, optional=(int,))
     def login(self, caller: User, name: str, token: str, valid: int, egid: int = -1) -> str:
-        """Give a login token that is valid so many seconds; 0 takes one away, -1 gives one for ever."""
-        user = self._cloud.user_named(name)
+        """Issue a login token valid for `valid` seconds, or for ever (-1); 0 removes a token."""
+        user = self._cloud.find_user(name)
         if user is None:
             raise Refused(OpenNebulaCode.NO_EXISTS, f"Error getting user [{name}].")
-        self._cloud.rights.demand(caller, Right.MANAGE, Kind.USER, user)
+        self._cloud.rights.check(caller, Right.MANAGE, Kind.USER, user)
         if valid == 0:
-            user.login_tokens = [held for held in user.login_tokens if token and held.token != token]
+            user.login_tokens = [login for login in user.login_tokens if token and login.token != token]
             return ""
-        expires = _FOREVER if valid < 0 else int(self._cloud.clock.seconds()) + valid
+        expires = _NEVER if valid < 0 else int(self._cloud.clock.seconds()) + valid
         user.login_tokens.append(LoginToken(token or secrets.token_hex(32), expires, egid))
         return user.login_tokens[-1].token
 
     @serves("one.user.delete", int)
-    def delete(self, caller: User, number: int) -> int:
-        """Remove a user."""
-        user = self._managed(caller, number)
+    def delete(self, caller: User, user_id: int) -> int:
+        """Delete a user."""
+        user = self._managed(caller, user_id)
         if user.id in (ONEADMIN, SERVERADMIN) or user.id == caller.id:
             raise internal("oneadmin cannot be deleted.")
         for gid in user.gids:
-            self._cloud.groups.get(gid).members.discard(user.id)
-        self._cloud.users.drop(user)
-        return number
+            self._cloud.groups.get(gid).user_ids.discard(user.id)
+        self._cloud.users.remove(user)
+        return user_id
 
     @serves("one.user.chgrp", int, int)
-    def chgrp(self, caller: User, number: int, gid: int) -> int:
+    def chgrp(self, caller: User, user_id: int, gid: int) -> int:
         """Change a user's primary group."""
-        user = self._managed(caller, number)
-        group = self._cloud.demand(caller, Right.MANAGE, self._cloud.groups, gid)
-        self._cloud.groups.get(user.gid).members.discard(user.id)
+        user = self._managed(caller, user_id)
+        group = self._cloud.get_authorized(caller, Right.MANAGE, self._cloud.groups, gid)
+        self._cloud.groups.get(user.gid).user_ids.discard(user.id)
         user.gids = sorted({gid, *user.gids} - {user.gid})
         user.gid, user.gname = gid, group.name
-        group.members.add(user.id)
-        return number
+        group.user_ids.add(user.id)
+        return user_id
 
     @serves("one.user.addgroup", int, int)
-    def addgroup(self, caller: User, number: int, gid: int) -> int:
-        """Put a user into one more group."""
-        user = self._managed(caller, number)
-        group = self._cloud.demand(caller, Right.MANAGE, self._cloud.groups, gid)
+    def addgroup(self, caller: User, user_id: int, gid: int) -> int:
+        """Add a user to a secondary group."""
+        user = self._managed(caller, user_id)
+        group = self._cloud.get_authorized(caller, Right.MANAGE, self._cloud.groups, gid)
         user.gids = sorted({gid, *user.gids})
-        group.members.add(user.id)
-        return number
+        group.user_ids.add(user.id)
+        return user_id
 
     @serves("one.user.quota", int, str)
-    def quota(self, caller: User, number: int, text: str) -> int:
-        """Set limits of a user."""
-        self._cloud.demand(caller, Right.ADMIN, self._cloud.users, number).quotas.set_limits(self._cloud.read(text))
-        return number
+    def quota(self, caller: User, user_id: int, text: str) -> int:
+        """Set quota limits of a user."""
+        self._cloud.get_authorized(caller, Right.ADMIN, self._cloud.users, user_id).quotas.set_limits(
+            self._cloud.parse(text)
+        )
+        return user_id
 
 
-def _fault_of_password(password: str) -> str:
-    """Return what oned finds wrong with a password, empty if nothing (User::pass_is_valid)."""
+def _password_error(password: str) -> str:
+    """Return why oned refuses a password, or an empty text if it accepts it (oned: User::pass_is_valid)."""
     if not password:
         return "Invalid password, it cannot be empty"
-    found = next((each for each in password if each in _FORBIDDEN_IN_PASSWORDS), None)
-    return "" if found is None else f"Invalid password, character '{found}' is not allowed"
+    forbidden = next((character for character in password if character in _FORBIDDEN_IN_PASSWORDS), None)
+    return "" if forbidden is None else f"Invalid password, character '{forbidden}' is not allowed"

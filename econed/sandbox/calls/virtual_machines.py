@@ -1,167 +1,168 @@
-"""The calls on virtual machines that neither plug devices nor list pools."""
+"""The calls on virtual machines, except those on devices and pools."""
 
 from __future__ import annotations
 
 from econed.opennebula.states import LcmState, VmState
 from econed.sandbox.calls.declaration import serves
 from econed.sandbox.cloud import Cloud
-from econed.sandbox.machines.assembly import Assembly
+from econed.sandbox.machines.allocation import MachineAllocator
 from econed.sandbox.machines.context import fill_context
 from econed.sandbox.machines.deployment import Deployment
 from econed.sandbox.machines.hot_plug import plug
 from econed.sandbox.machines.lifecycle import Lifecycle
-from econed.sandbox.machines.restrictions import demand_unrestricted, vm_restricted
-from econed.sandbox.objects.base import Kind, Right, demand_name
+from econed.sandbox.machines.restrictions import check_restricted_attributes, restricted_vm_attributes
+from econed.sandbox.objects.base import Kind, Right, check_name
 from econed.sandbox.objects.history import HistoryAction
 from econed.sandbox.objects.users import User
 from econed.sandbox.objects.virtual_machines import VirtualMachine
 from econed.sandbox.refusals import internal, wrong_state
 from econed.sandbox.template import Template
 
-_CONFIGURABLE = ("OS", "FEATURES", "INPUT", "GRAPHICS", "VIDEO", "RAW", "CPU_MODEL")
-_UNCONFIGURABLE = (VmState.INIT, VmState.DONE, VmState.SUSPENDED, VmState.STOPPED)
+_CONFIGURABLE_VECTORS = ("OS", "FEATURES", "INPUT", "GRAPHICS", "VIDEO", "RAW", "CPU_MODEL")
+_UNCONFIGURABLE_STATES = (VmState.INIT, VmState.DONE, VmState.SUSPENDED, VmState.STOPPED)
 _ADMIN_ACTIONS = ("resched", "unresched")
 
 
 class VmCalls:
-    """`one.vm.*`, as far as it is about the machine as a whole."""
+    """`one.vm.*`, except the calls on devices."""
 
-    def __init__(self, cloud: Cloud, deployment: Deployment, lifecycle: Lifecycle, assembly: Assembly) -> None:
+    def __init__(self, cloud: Cloud, deployment: Deployment, lifecycle: Lifecycle, allocator: MachineAllocator) -> None:
         self._cloud = cloud
         self._deployment = deployment
         self._lifecycle = lifecycle
-        self._assembly = assembly
+        self._allocator = allocator
 
-    def _vm(self, caller: User, number: int, right: Right = Right.MANAGE) -> VirtualMachine:
-        return self._cloud.demand(caller, right, self._cloud.vms, number)
+    def _authorized(self, caller: User, vm_id: int, right: Right = Right.MANAGE) -> VirtualMachine:
+        return self._cloud.get_authorized(caller, right, self._cloud.vms, vm_id)
 
     @serves("one.vm.allocate", str, optional=(bool,))
     def allocate(self, caller: User, text: str, on_hold: bool = False) -> int:
-        """Make a machine without a template of the pool."""
-        template = self._cloud.read(text)
-        demand_unrestricted(self._cloud.version, caller, template)
-        self._cloud.rights.demand(caller, Right.CREATE, Kind.VM, None)
+        """Allocate a machine from template text, not from a VM template."""
+        template = self._cloud.parse(text)
+        check_restricted_attributes(self._cloud.version, caller, template)
+        self._cloud.rights.check(caller, Right.CREATE, Kind.VM, None)
         template.pop("TEMPLATE_NAME")
-        return self._assembly.make(caller, template, template.get("NAME"), on_hold=on_hold).id
+        return self._allocator.allocate(caller, template, template.get("NAME"), on_hold=on_hold).id
 
     @serves("one.vm.info", int, optional=(bool,))
-    def info(self, caller: User, number: int, _decrypt: bool = False) -> str:
-        """Show a machine."""
-        return self._cloud.demand(caller, Right.USE, self._cloud.vms, number, locks=False).info_xml()
+    def info(self, caller: User, vm_id: int, _decrypt: bool = False) -> str:
+        """Return the document of a machine."""
+        return self._cloud.get_authorized(caller, Right.USE, self._cloud.vms, vm_id, locks=False).info_xml()
 
     @serves("one.vm.action", str, int)
-    def action(self, caller: User, action: str, number: int) -> int:
-        """Do what `Lifecycle.act` does."""
-        machine = self._vm(caller, number, Right.ADMIN if action in _ADMIN_ACTIONS else Right.MANAGE)
-        self._lifecycle.act(machine, action, caller)
-        return number
+    def action(self, caller: User, action: str, vm_id: int) -> int:
+        """Perform an action (`Lifecycle.perform`)."""
+        machine = self._authorized(caller, vm_id, Right.ADMIN if action in _ADMIN_ACTIONS else Right.MANAGE)
+        self._lifecycle.perform(machine, action, caller)
+        return vm_id
 
     @serves("one.vm.update", int, str, optional=(int,))
-    def update(self, caller: User, number: int, text: str, append: int = 0) -> int:
+    def update(self, caller: User, vm_id: int, text: str, append: int = 0) -> int:
         """Replace a machine's user attributes (0), or merge into them (1)."""
-        machine = self._vm(caller, number)
-        restricted = vm_restricted(self._cloud.version)
-        machine.user_template = self._cloud.updated(caller, machine.user_template, text, append, restricted)
-        machine.changed()
+        machine = self._authorized(caller, vm_id)
+        restricted = restricted_vm_attributes(self._cloud.version)
+        machine.user_template = self._cloud.updated_template(caller, machine.user_template, text, append, restricted)
+        machine.invalidate()
         self._deployment.reconsider()
-        return number
+        return vm_id
 
     @serves("one.vm.rename", int, str)
-    def rename(self, caller: User, number: int, name: str) -> int:
+    def rename(self, caller: User, vm_id: int, name: str) -> int:
         """Rename a machine; names of machines need not be unique."""
-        machine = self._vm(caller, number)
-        machine.name = demand_name(name)
-        machine.changed()
-        return number
+        machine = self._authorized(caller, vm_id)
+        machine.name = check_name(name)
+        machine.invalidate()
+        return vm_id
 
     @serves("one.vm.resize", int, str, bool)
-    def resize(self, caller: User, number: int, text: str, _enforce: bool) -> int:
-        """Change CPU, MEMORY and VCPU of a machine that does not run; the dummy driver cannot while it runs."""
-        machine = self._vm(caller, number)
-        template = self._cloud.read(text)
-        demand_unrestricted(self._cloud.version, caller, template)
-        wanted = _capacity(template)
-        if machine.state is VmState.ACTIVE and machine.lcm_state is LcmState.RUNNING and machine.modern:
+    def resize(self, caller: User, vm_id: int, text: str, _enforce: bool) -> int:
+        """Change CPU, MEMORY and VCPU of a machine; the dummy driver cannot resize a running machine."""
+        machine = self._authorized(caller, vm_id)
+        template = self._cloud.parse(text)
+        check_restricted_attributes(self._cloud.version, caller, template)
+        capacity = _requested_capacity(template)
+        if machine.state is VmState.ACTIVE and machine.lcm_state is LcmState.RUNNING and machine.is_v7:
             raise wrong_state("Hotplug resize not supported by driver dummy")
         if machine.state not in (VmState.POWEROFF, VmState.UNDEPLOYED, VmState.PENDING, VmState.HOLD, VmState.INIT):
             raise wrong_state(f"Cannot resize a VM in state {machine.state_name}")
-        host = self._cloud.hosts.find(machine.history[-1].host) if machine.history else None
-        on_host = host is not None and machine.id in host.vms
-        if host is not None and on_host:
-            host.give_back(machine.id, machine.cpu, machine.memory)
-        for name, value in wanted.items():
+        host = self._cloud.hosts.find(machine.history[-1].host_id) if machine.history else None
+        if host is not None and machine.id not in host.vm_ids:
+            host = None
+        if host is not None:
+            host.remove_machine(machine.id, machine.cpu, machine.memory)
+        for name, value in capacity.items():
             machine.template.replace(name, value)
-        if host is not None and on_host:
-            host.take(machine.id, machine.cpu, machine.memory)
-        machine.changed()
-        self._cloud.recharge(machine)
-        self._close_record(machine, caller)
-        return number
+        if host is not None:
+            host.add_machine(machine.id, machine.cpu, machine.memory)
+        machine.invalidate()
+        self._cloud.recount_usage(machine)
+        self._record_resize(machine, caller)
+        return vm_id
 
-    def _close_record(self, machine: VirtualMachine, caller: User) -> None:
-        if machine.modern and machine.state is VmState.POWEROFF and machine.history:
-            before, now = machine.history[-1], self._cloud.now()
-            machine.record(action=HistoryAction.RESIZE, by=(caller.id, caller.gid), ended=now)
-            machine.next_record(now, before.action)
-            machine.record(running=(now, now))
+    def _record_resize(self, machine: VirtualMachine, caller: User) -> None:
+        if machine.is_v7 and machine.state is VmState.POWEROFF and machine.history:
+            record, now = machine.history[-1], self._cloud.now()
+            machine.update_record(action=HistoryAction.RESIZE, by=(caller.id, caller.gid), ended=now)
+            machine.next_record(now, record.action)
+            machine.update_record(running=(now, now))
 
     @serves("one.vm.updateconf", int, str, optional=(int,))
-    def updateconf(self, caller: User, number: int, text: str, append: int = 0) -> int:
+    def updateconf(self, caller: User, vm_id: int, text: str, append: int = 0) -> int:
         """Change OS, FEATURES, INPUT, GRAPHICS, RAW and CONTEXT: vectors are replaced (0) or, in 7.x, merged (1)."""
-        machine = self._vm(caller, number)
-        if machine.state in _UNCONFIGURABLE or (
+        machine = self._authorized(caller, vm_id)
+        if machine.state in _UNCONFIGURABLE_STATES or (
             machine.state is VmState.ACTIVE and machine.lcm_state is not LcmState.RUNNING
         ):
             raise internal(f"configuration cannot be updated in state {machine.state_name}")
-        template = self._cloud.read(text)
-        demand_unrestricted(self._cloud.version, caller, template)
-        merging = machine.modern and append == 1
-        for name in _CONFIGURABLE:
-            self._replace_vector(machine.template, template, name, append=merging)
+        template = self._cloud.parse(text)
+        check_restricted_attributes(self._cloud.version, caller, template)
+        merges = machine.is_v7 and append == 1
+        for name in _CONFIGURABLE_VECTORS:
+            self._replace_vector(machine.template, template, name, merges=merges)
         contexts = template.vectors("CONTEXT")
         if contexts:
             if machine.context is None:
                 raise internal("Virtual machine does not have context, cannot add a new one.")
-            kept = machine.context_asked
-            machine.context_asked = {**kept, **contexts[0]} if merging else contexts[0]
+            current = machine.requested_context if merges else {}
+            machine.requested_context = {**current, **contexts[0]}
             fill_context(machine, self._cloud)
-        machine.changed()
+        machine.invalidate()
         if machine.state is VmState.ACTIVE:
-            plug(self._cloud, machine, LcmState.HOTPLUG, LcmState.HOTPLUG, machine.changed)
-        return number
+            plug(self._cloud, machine, LcmState.HOTPLUG, LcmState.HOTPLUG, machine.invalidate)
+        return vm_id
 
     @staticmethod
-    def _replace_vector(held: Template, sent: Template, name: str, *, append: bool) -> None:
-        vectors = sent.vectors(name)
+    def _replace_vector(current: Template, update: Template, name: str, *, merges: bool) -> None:
+        vectors = update.vectors(name)
         if vectors:
-            before = held.vectors(name)
-            held.replace(name, {**(before[0] if before and append else {}), **vectors[0]})
+            current_vectors = current.vectors(name) if merges else []
+            current.replace(name, {**(current_vectors[0] if current_vectors else {}), **vectors[0]})
 
     @serves("one.vm.recover", int, int)
-    def recover(self, caller: User, number: int, operation: int) -> int:
-        """Do what `Lifecycle.recover` does; it wants ADMIN rights."""
-        self._lifecycle.recover(self._vm(caller, number, Right.ADMIN), operation)
-        return number
+    def recover(self, caller: User, vm_id: int, operation: int) -> int:
+        """Recover a machine (`Lifecycle.recover`); requires ADMIN rights."""
+        self._lifecycle.recover(self._authorized(caller, vm_id, Right.ADMIN), operation)
+        return vm_id
 
     @serves("one.vm.deploy", int, int, optional=(bool, int, str))
-    def deploy(self, caller: User, number: int, host: int, *_further: object) -> int:
-        """Put a PENDING or HOLD machine on a host."""
-        machine = self._vm(caller, number, Right.ADMIN)
-        self._cloud.demand(caller, Right.MANAGE, self._cloud.hosts, host)
+    def deploy(self, caller: User, vm_id: int, host_id: int, *_surplus: object) -> int:
+        """Deploy a PENDING or HOLD machine on a host."""
+        machine = self._authorized(caller, vm_id, Right.ADMIN)
+        self._cloud.get_authorized(caller, Right.MANAGE, self._cloud.hosts, host_id)
         if machine.state not in (VmState.PENDING, VmState.HOLD):
             raise wrong_state("Deploy action is not available for state " + machine.state_name)
         machine.epoch += 1
-        self._deployment.deploy(machine, host)
-        return number
+        self._deployment.deploy(machine, host_id)
+        return vm_id
 
 
-def _capacity(template: Template) -> dict[str, str]:
-    wanted = {name: template.get(name) for name in ("CPU", "MEMORY", "VCPU") if template.get(name)}
-    for name, value in wanted.items():
+def _requested_capacity(template: Template) -> dict[str, str]:
+    capacity = {name: template.get(name) for name in ("CPU", "MEMORY", "VCPU") if template.get(name)}
+    for name, value in capacity.items():
         try:
-            positive = float(value) > 0 if name == "CPU" else int(value) > 0
+            is_positive = float(value) > 0 if name == "CPU" else int(value) > 0
         except ValueError:
-            positive = False
-        if not positive:
+            is_positive = False
+        if not is_positive:
             raise internal(f"{name} must be a positive number")
-    return wanted
+    return capacity

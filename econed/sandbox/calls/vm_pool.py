@@ -1,4 +1,4 @@
-"""The calls that list machines: short, in full, by number, and what accounting says of them."""
+"""The calls on the machine pool: short and full lists, lists by id, accounting."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from econed.sandbox.objects.users import User
 from econed.sandbox.objects.virtual_machines import VirtualMachine
 from econed.sandbox.refusals import bad_call, internal
 
-_NUMBER = re.compile(r"\s*[0-9]+")
-"""What oned takes for a number in a list: the digits that a part begins with."""
+_ID = re.compile(r"\s*[0-9]+")
+"""oned reads the digits with which an item of a list of ids begins."""
 
 
 class VmPoolCalls:
@@ -25,11 +25,11 @@ class VmPoolCalls:
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
 
-    def _listed(
-        self, caller: User, flag: int, start: int, end: int, state: int, search: str
+    def _select(
+        self, caller: User, owner: int, start: int, end: int, state: int, search: str
     ) -> Sequence[VirtualMachine]:
         if search:
-            kind = "JSON query" if self._cloud.version.modern else "Full text"
+            kind = "JSON query" if self._cloud.version.is_v7 else "Full text"
             raise internal(f"{kind} search is not supported by the SQL backend")
         if state < StateFilter.ANY:
             raise bad_call("Incorrect filter_flag, state")
@@ -41,38 +41,42 @@ class VmPoolCalls:
             machines = [machine for machine in self._cloud.vms.newest_first() if machine.state is not VmState.DONE]
         else:
             machines = [machine for machine in self._cloud.vms.newest_first() if machine.state == state]
-        return page(self._cloud.visible(caller, machines, Kind.VM, flag), start, end)
+        return page(self._cloud.visible(caller, machines, Kind.VM, owner), start, end)
 
     @serves("one.vmpool.info", int, int, int, int, optional=(str,))
-    def info(self, caller: User, flag: int, start: int, end: int, state: int, search: str = "") -> str:
-        """List machines in the short form."""
-        machines = self._listed(caller, flag, start, end, state, search)
+    def info(self, caller: User, owner: int, start: int, end: int, state: int, search: str = "") -> str:
+        """Return the machines in the short form."""
+        machines = self._select(caller, owner, start, end, state, search)
         return f"<VM_POOL>{''.join([machine.short_xml() for machine in machines])}</VM_POOL>"
 
     @serves("one.vmpool.infoextended", int, int, int, int, optional=(str,))
-    def infoextended(self, caller: User, flag: int, start: int, end: int, state: int, search: str = "") -> str:
-        """List machines in full."""
-        machines = self._listed(caller, flag, start, end, state, search)
+    def infoextended(self, caller: User, owner: int, start: int, end: int, state: int, search: str = "") -> str:
+        """Return the machines in full."""
+        machines = self._select(caller, owner, start, end, state, search)
         return f"<VM_POOL>{''.join([machine.xml() for machine in machines])}</VM_POOL>"
 
     @serves("one.vmpool.infoset", str, bool)
-    def infoset(self, caller: User, numbers: str, extended: bool) -> str:
-        """Show the machines with these numbers, also DONE ones; those that are not to be seen are left out."""
-        wanted = {int(match[0]) for match in map(_NUMBER.match, numbers.split(",")) if match}
-        found = (self._cloud.vms.find(number) for number in sorted(wanted, reverse=True))
+    def infoset(self, caller: User, ids: str, is_extended: bool) -> str:
+        """Return the machines with these ids, including those in DONE, that the caller may see."""
+        vm_ids = {int(match[0]) for match in map(_ID.match, ids.split(",")) if match}
+        machines = (self._cloud.vms.find(vm_id) for vm_id in sorted(vm_ids, reverse=True))
         rights = self._cloud.rights
-        seen = [vm for vm in found if vm is not None and rights.may(caller, Right.USE, Kind.VM, vm, locks=False)]
-        return f"<VM_POOL>{''.join([vm.xml() if extended else vm.short_xml() for vm in seen])}</VM_POOL>"
+        elements = [
+            machine.xml() if is_extended else machine.short_xml()
+            for machine in machines
+            if machine is not None and rights.allows(caller, Right.USE, Kind.VM, machine, locks=False)
+        ]
+        return f"<VM_POOL>{''.join(elements)}</VM_POOL>"
 
     @serves("one.vmpool.accounting", int, int, int)
-    def accounting(self, caller: User, flag: int, start: int, end: int) -> str:
-        """Show the history records of machines that ran in a window of time (epoch seconds, -1 open)."""
-        modern, parts = self._cloud.version.modern, []
-        for machine in self._cloud.visible(caller, self._cloud.vms, Kind.VM, flag):
+    def accounting(self, caller: User, owner: int, start: int, end: int) -> str:
+        """Return the history records of machines that overlap a period (epoch seconds, -1 for an open end)."""
+        is_v7, elements = self._cloud.version.is_v7, []
+        for machine in self._cloud.visible(caller, self._cloud.vms, Kind.VM, owner):
             for record in machine.history:
-                begun = end == -1 or record.started <= end
-                lasting = start == -1 or not record.ended or record.ended >= start
-                if begun and lasting:
-                    inside = machine.frozen.get(record.sequence, "")
-                    parts.append(record.xml(machine.id, modern=modern, inside=inside))
-        return f"<HISTORY_RECORDS>{''.join(parts)}</HISTORY_RECORDS>"
+                starts_before_end = end == -1 or record.started <= end
+                ends_after_start = start == -1 or not record.ended or record.ended >= start
+                if starts_before_end and ends_after_start:
+                    inside = machine.accounting_xml.get(record.sequence, "")
+                    elements.append(record.xml(machine.id, is_v7=is_v7, inside=inside))
+        return f"<HISTORY_RECORDS>{''.join(elements)}</HISTORY_RECORDS>"

@@ -1,7 +1,7 @@
-"""CONTEXT: what oned makes of it when a machine is made or changed (oned: `VirtualMachineContext`).
+"""The CONTEXT of machines, which oned generates when a machine is allocated or changed (oned: `VirtualMachineContext`).
 
-oned replaces `$NAME`, `$NAME[ATTR]` and `$NAME[ATTR, KEY=VALUE]` in it, by nothing where there is no such thing; any
-other `$` is a syntax error that makes the whole call fail. With NETWORK="YES" it adds ETHn_* for every NIC.
+oned replaces `$NAME`, `$NAME[ATTR]` and `$NAME[ATTR, KEY=VALUE]`, unknown ones by an empty text; any other `$` is a
+syntax error that fails the whole call. With NETWORK="YES" it adds ETHn_* for every NIC.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ _COMMON = (
     ("IP6_PREFIX_LENGTH", "PREFIX_LENGTH", _INHERITED),
     ("VROUTER_IP6", "VROUTER_IP6_GLOBAL", _NIC_ONLY),
 )
-_OLD = (
+_ONLY_5_12 = (
     ("CONTEXT_FORCE_IPV4", "CONTEXT_FORCE_IPV4", _INHERITED),
     ("GATEWAY6", "GATEWAY6", _INHERITED),
     ("METRIC6", "METRIC6", _INHERITED),
 )
-_NEW = (
+_ONLY_7 = (
     ("METHOD", "METHOD", _INHERITED),
     ("ROUTES", "ROUTES", _INHERITED),
     ("IP6_GATEWAY", "GATEWAY6", _INHERITED),
@@ -49,7 +49,7 @@ _NEW = (
 _VARIABLE = re.compile(
     r"(?P<escaped>\\.)"
     r"|\$(?P<name>\w+)(?!\w)"
-    r"(?:\[[ \t]*(?P<part>\w+)(?:[ \t]*,[ \t]*(?P<key>\w+)[ \t]*=[ \t]*(?P<value>\"[^\"]*\"|\w+))?[ \t]*\]"
+    r"(?:\[[ \t]*(?P<attribute>\w+)(?:[ \t]*,[ \t]*(?P<key>\w+)[ \t]*=[ \t]*(?P<value>\"[^\"]*\"|\w+))?[ \t]*\]"
     r"|(?![ \t]*[\[\]=,]))",
     re.ASCII | re.DOTALL,
 )
@@ -57,49 +57,50 @@ _SEPARATOR = "@^_^@"
 
 
 def fill_context(machine: VirtualMachine, cloud: Cloud) -> None:
-    """Set the machine's CONTEXT from what was asked for; refuses a `$` that oned cannot read (16384)."""
+    """Set the machine's CONTEXT from the requested context; refuses a `$` that oned cannot parse (16384)."""
     if machine.context is None:
         return
     fixed: Vector = {name: machine.context[name] for name in ("DISK_ID", "TARGET") if name in machine.context}
-    merged: Vector = {**_taken_apart(machine.context_asked), **fixed}
-    if any("$" in value for value in merged.values()):
-        merged = {name: _expand(value, machine, cloud) for name, value in merged.items()}
-    if machine.context_asked.get("NETWORK", "").upper() == "YES":
+    context: Vector = {**_resplit(machine.requested_context), **fixed}
+    if any("$" in value for value in context.values()):
+        context = {name: _expand(value, machine, cloud) for name, value in context.items()}
+    if machine.requested_context.get("NETWORK", "").upper() == "YES":
         for nic in machine.nics:
-            is_leased = nic["NIC_ID"] not in machine.without_network
-            if is_leased or not is_automatic(nic):
-                network = cloud.networks.find(int(nic["NETWORK_ID"])) if is_leased else None
-                merged.update(_network_context(nic, machine.modern, network))
-    machine.context = merged
-    machine.changed()
+            is_connected = nic["NIC_ID"] not in machine.nic_ids_without_network
+            if is_connected or not is_automatic(nic):
+                network = cloud.networks.find(int(nic["NETWORK_ID"])) if is_connected else None
+                context.update(_network_context(nic, network, is_v7=machine.is_v7))
+    machine.context = context
+    machine.invalidate()
 
 
-def _taken_apart(asked: Vector) -> Vector:
-    """Return the members as oned has them again after it joined them all, to expand their variables.
+def _resplit(requested: Vector) -> Vector:
+    """Return the members after oned has joined them with a separator, to expand variables, and split them again.
 
-    A value with the separator in it so becomes several members; what then has no `=` is lost.
+    A value that contains the separator becomes several members; those without `=` are lost.
     """
-    joined = _SEPARATOR.join(f"{name}={value}" for name, value in asked.items())
-    parts = (part.partition("=") for part in joined.split(_SEPARATOR))
-    return {name: value for name, equal, value in parts if equal}
+    joined = _SEPARATOR.join(f"{name}={value}" for name, value in requested.items())
+    members = (member.partition("=") for member in joined.split(_SEPARATOR))
+    return {name: value for name, equals_sign, value in members if equals_sign}
 
 
-def _network_context(nic: Vector, modern: bool, network: Network | None) -> Vector:
-    found: Vector = {}
-    for name, source, inherited in (*_COMMON, *(_NEW if modern else _OLD)):
+def _network_context(nic: Vector, network: Network | None, *, is_v7: bool) -> Vector:
+    context: Vector = {}
+    for name, source, inherited in (*_COMMON, *(_ONLY_7 if is_v7 else _ONLY_5_12)):
         value = nic.get(source, "")
         if not value and inherited and network is not None:
-            span = network.range(int(nic["AR_ID"]))
-            value = (span.attributes.get(source, "") if span else "") or network.template.get(source)
-        found[f"ETH{nic['NIC_ID']}_{name}"] = value
-    return found
+            address_range = network.range(int(nic["AR_ID"]))
+            value = address_range.attributes.get(source, "") if address_range else ""
+            value = value or network.template.get(source)
+        context[f"ETH{nic['NIC_ID']}_{name}"] = value
+    return context
 
 
 def _expand(text: str, machine: VirtualMachine, cloud: Cloud) -> str:
-    def value_of(match: re.Match[str]) -> str:
-        return match[0] if match["escaped"] else _variable(match, machine, cloud)
+    def replacement(match: re.Match[str]) -> str:
+        return match[0] if match["escaped"] else _value(match, machine, cloud)
 
-    expanded = _VARIABLE.sub(value_of, text)
+    expanded = _VARIABLE.sub(replacement, text)
     if "$" in _VARIABLE.sub("", text):
         raise not_allocated(
             f"Error allocating a new virtual machine template. Error parsing: {text}. syntax error, unexpected EOA, "
@@ -108,27 +109,28 @@ def _expand(text: str, machine: VirtualMachine, cloud: Cloud) -> str:
     return expanded
 
 
-def _variable(match: re.Match[str], machine: VirtualMachine, cloud: Cloud) -> str:
-    name, part = match["name"].upper(), match["part"]
-    if part is None:
+def _value(match: re.Match[str], machine: VirtualMachine, cloud: Cloud) -> str:
+    """Return the value of a variable, or an empty text if it is unknown."""
+    name = match["name"].upper()
+    if match["attribute"] is None:
         own = {"NAME": machine.name, "UID": str(machine.uid), "UNAME": machine.uname, "VMID": str(machine.id)}
         return own.get(name) or machine.template.get(name) or machine.user_template.get(name)
-    wanted, value = (match["key"] or "").upper(), (match["value"] or "").strip('"')
+    attribute, key, value = match["attribute"].upper(), (match["key"] or "").upper(), (match["value"] or "").strip('"')
     if name == "USER":
         user = cloud.users.find(machine.uid)
-        return user.template.get(part.upper()) if user is not None else ""
-    vectors = {"NIC": machine.nics, "DISK": machine.disks}.get(name) or machine.user_template.vectors(name)
+        return user.template.get(attribute) if user is not None else ""
     if name == "NETWORK":
-        return _of_network(part.upper(), wanted, value, machine, cloud)
+        return _network_value(attribute, key, value, machine, cloud)
+    vectors = {"NIC": machine.nics, "DISK": machine.disks}.get(name) or machine.user_template.vectors(name)
     for vector in vectors:
-        if not wanted or vector.get(wanted) == value:
-            return vector.get(part.upper(), "")
+        if not key or vector.get(key) == value:
+            return vector.get(attribute, "")
     return ""
 
 
-def _of_network(part: str, key: str, value: str, machine: VirtualMachine, cloud: Cloud) -> str:
-    for nic in machine.leased_nics if key else ():
+def _network_value(attribute: str, key: str, value: str, machine: VirtualMachine, cloud: Cloud) -> str:
+    for nic in machine.connected_nics if key else ():
         network = cloud.networks.find(int(nic["NETWORK_ID"]))
         if network is not None and (value in (nic.get(key), network.template.get(key))):
-            return network.template.get(part)
+            return network.template.get(attribute)
     return ""

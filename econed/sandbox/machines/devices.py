@@ -1,6 +1,6 @@
-"""Disks and NICs as oned makes them of what a template asks for: authorised, acquired, filled in.
+"""Disks and NICs of machines: authorization, images and addresses, and the attributes that oned adds.
 
-The order is oned's: rights on what is named, quotas, addresses, images, targets.
+oned checks rights first, then quotas, then acquires addresses and images, then assigns targets.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from string import ascii_lowercase
 
 from econed.opennebula.values import whole_number
 from econed.sandbox.cloud import Cloud
-from econed.sandbox.machines.requirements import Unreadable, satisfied
+from econed.sandbox.machines.requirements import InvalidExpression, is_satisfied
 from econed.sandbox.machines.security_rules import join_groups
 from econed.sandbox.objects.base import Kind, Right
 from econed.sandbox.objects.images import Image
 from econed.sandbox.objects.networks import Network, is_automatic
+from econed.sandbox.objects.pools import Pool, PoolObjectT
 from econed.sandbox.objects.users import User
 from econed.sandbox.objects.virtual_machines import VirtualMachine
 from econed.sandbox.refusals import unauthorized, wrong_state
@@ -27,234 +28,229 @@ _INHERITED_FROM_RANGE = ("VLAN_ID", "BRIDGE", "PHYDEV")
 
 
 @dataclass(frozen=True)
-class Asked:
-    """The disks and NICs that a call asks for, with the images and networks that they name, or None."""
+class RequestedDevices:
+    """The disks and NICs in a call, with the images and networks that they name, or None."""
 
     disks: Sequence[tuple[Vector, Image | None]]
     nics: Sequence[tuple[Vector, Network | None]]
 
 
-def resolve(cloud: Cloud, caller: User, disks: Sequence[Vector], nics: Sequence[Vector]) -> Asked:
-    """Find what disks and NICs name, by number or by name and owner."""
-    return Asked(
-        [(disk, _image(cloud, caller, disk)) for disk in disks],
-        [(nic, _network(cloud, caller, nic)) for nic in nics],
+def resolve(cloud: Cloud, caller: User, disks: Sequence[Vector], nics: Sequence[Vector]) -> RequestedDevices:
+    """Find the images of disks and the networks of NICs, by id or by name and owner."""
+    return RequestedDevices(
+        [(disk, _find(cloud, caller, cloud.images, disk, "IMAGE")) for disk in disks],
+        [(nic, _find(cloud, caller, cloud.networks, nic, "NETWORK")) for nic in nics],
     )
 
 
-def _image(cloud: Cloud, caller: User, disk: Vector) -> Image | None:
-    number = disk.get("IMAGE_ID", "")
-    if number:
-        return cloud.images.find(int(number)) if number.isdigit() else None
-    owner = _owner(cloud, caller, disk, "IMAGE")
-    name = disk.get("IMAGE")
-    return next((image for image in cloud.images if name and (image.name, image.uid) == (name, owner)), None)
+def _find(cloud: Cloud, caller: User, pool: Pool[PoolObjectT], device: Vector, key: str) -> PoolObjectT | None:
+    object_id, name = device.get(f"{key}_ID", ""), device.get(key)
+    if object_id:
+        return pool.find(int(object_id)) if object_id.isdigit() else None
+    return pool.find_by_name(_owner_id(cloud, caller, device, key), name) if name else None
 
 
-def _network(cloud: Cloud, caller: User, nic: Vector) -> Network | None:
-    number = nic.get("NETWORK_ID", "")
-    if number:
-        return cloud.networks.find(int(number)) if number.isdigit() else None
-    owner = _owner(cloud, caller, nic, "NETWORK")
-    name = nic.get("NETWORK")
-    return next((net for net in cloud.networks if name and (net.name, net.uid) == (name, owner)), None)
+def _owner_id(cloud: Cloud, caller: User, device: Vector, key: str) -> int:
+    uid, name = device.get(f"{key}_UID", ""), device.get(f"{key}_UNAME", "")
+    if uid.isdigit():
+        return int(uid)
+    owner = cloud.find_user(name) if name else None
+    return owner.id if owner is not None else caller.id
 
 
-def _owner(cloud: Cloud, caller: User, vector: Vector, of: str) -> int:
-    number, name = vector.get(f"{of}_UID", ""), vector.get(f"{of}_UNAME", "")
-    if number.isdigit():
-        return int(number)
-    named = cloud.user_named(name) if name else None
-    return named.id if named is not None else caller.id
+def authorize(cloud: Cloud, caller: User, devices: RequestedDevices, *, checks_image_ids: bool = True) -> None:
+    """Refuse (512) images, networks and security groups of NICs that the caller may not use.
 
-
-def authorize(cloud: Cloud, caller: User, asked: Asked, *, numbered_images: bool = True) -> None:
-    """Refuse (512) what the caller may not use: images, networks, and the security groups of NICs.
-
-    `numbered_images` says whether that is asked of images named by IMAGE_ID too: oned does not where it makes a
-    machine of a template, but lets anybody use them there.
+    `checks_image_ids` is False for the instantiation of a template: oned does not check the rights on images that are
+    named by IMAGE_ID there.
     """
-    for disk, image in asked.disks:
-        _demand_number(caller, disk.get("IMAGE_ID", ""))
-        if image is not None and (numbered_images or not disk.get("IMAGE_ID")):
-            cloud.rights.demand(caller, Right.USE, Kind.IMAGE, image)
-    for nic, network in asked.nics:
-        _demand_number(caller, nic.get("NETWORK_ID", ""))
+    for disk, image in devices.disks:
+        _check_id(caller, disk.get("IMAGE_ID", ""))
+        if image is not None and (checks_image_ids or not disk.get("IMAGE_ID")):
+            cloud.rights.check(caller, Right.USE, Kind.IMAGE, image)
+    for nic, network in devices.nics:
+        _check_id(caller, nic.get("NETWORK_ID", ""))
         if network is not None:
-            cloud.rights.demand(caller, Right.USE, Kind.NET, network)
-        for number in _numbers(nic.get("SECURITY_GROUPS", "")):
-            group = cloud.security_groups.find(number)
+            cloud.rights.check(caller, Right.USE, Kind.NET, network)
+        for group_id in _parse_ids(nic.get("SECURITY_GROUPS", "")):
+            group = cloud.security_groups.find(group_id)
             if group is not None:
-                cloud.rights.demand(caller, Right.USE, Kind.SECGROUP, group)
+                cloud.rights.check(caller, Right.USE, Kind.SECGROUP, group)
 
 
-def _demand_number(caller: User, text: str) -> None:
+def _check_id(caller: User, text: str) -> None:
     if text and not text.isdigit():
         raise unauthorized(f"User [{caller.id}] : user [{caller.id}] String '{text}' is not a valid ID.")
 
 
-def _numbers(text: str) -> list[int]:
-    found = (whole_number(part.strip()) for part in text.split(","))
-    return [number for number in found if number is not None]
+def _parse_ids(text: str) -> list[int]:
+    ids = (whole_number(part.strip()) for part in text.split(","))
+    return [object_id for object_id in ids if object_id is not None]
 
 
-def add_nic(cloud: Cloud, machine: VirtualMachine, asked: Vector, network: Network | None) -> Vector:
-    """Return the machine's new NIC, with an address of its network; refuses (2048) where it cannot be had.
+def _ids_text(ids: set[int]) -> str:
+    return ",".join(str(object_id) for object_id in sorted(ids))
 
-    One that names no network, or leaves it to the scheduler (NETWORK_MODE="auto"), is kept as it was typed.
+
+def add_nic(cloud: Cloud, machine: VirtualMachine, requested: Vector, network: Network | None) -> Vector:
+    """Add a NIC to a machine and return it, with an address of `network`; refuses (2048) if the address is not free.
+
+    A NIC without a network, or whose network the scheduler chooses (NETWORK_MODE="auto"), is stored as it is requested.
     """
-    number = str(machine.next_nic)
-    nic = {**asked, "NIC_ID": number}
-    nic.setdefault("NAME", f"NIC{number}")
+    nic_id = str(machine.next_nic_id)
+    nic = {**requested, "NIC_ID": nic_id}
+    nic.setdefault("NAME", f"NIC{nic_id}")
     if network is not None:
-        _lease(cloud, machine, nic, network)
-    elif not is_automatic(asked) and (asked.get("NETWORK_ID") or asked.get("NETWORK")):
-        named = asked.get("NETWORK_ID") or asked.get("NETWORK", "")
-        raise wrong_state(f"Virtual network with ID: {named} does not exist")
+        _connect(machine, nic, network)
+    elif not is_automatic(requested) and (requested.get("NETWORK_ID") or requested.get("NETWORK")):
+        name = requested.get("NETWORK_ID") or requested.get("NETWORK", "")
+        raise wrong_state(f"Virtual network with ID: {name} does not exist")
     else:
-        machine.without_network.add(number)
+        machine.nic_ids_without_network.add(nic_id)
     machine.nics.append(nic)
-    machine.next_nic += 1
+    machine.next_nic_id += 1
     join_groups(cloud, machine)
     return nic
 
 
-def _lease(cloud: Cloud, machine: VirtualMachine, nic: Vector, network: Network) -> None:
-    """Fill in what a NIC gets by being on a network."""
-    place = network.lease(machine.id, nic.get("IP", ""), modern=machine.modern)
-    if place is None:
+def _connect(machine: VirtualMachine, nic: Vector, network: Network) -> None:
+    """Lease an address of a network for a NIC and set the attributes that follow from the network."""
+    position = network.lease(machine.id, nic.get("IP", ""), is_v7=machine.is_v7)
+    if position is None:
         raise wrong_state(f"Cannot get IP/MAC lease from virtual network {network.id}.")
-    span, index = place
-    asked_groups = nic.get("SECURITY_GROUPS", "")
-    nic.update(span.addresses(index))
-    nic.update(AR_ID=str(span.id), NETWORK=network.name, NETWORK_ID=str(network.id))
+    address_range, index = position
+    requested_groups = nic.get("SECURITY_GROUPS", "")
+    nic.update(address_range.addresses(index))
+    nic.update(AR_ID=str(address_range.id), NETWORK=network.name, NETWORK_ID=str(network.id))
     nic.update(VN_MAD=network.template.get("VN_MAD"), BRIDGE=network.template.get("BRIDGE"))
     nic.update(BRIDGE_TYPE=network.template.get("BRIDGE_TYPE"), TARGET=f"one-{machine.id}-{nic['NIC_ID']}")
-    nic["CLUSTER_ID"] = ",".join(str(each) for each in sorted(network.clusters))
-    for name in _INHERITED_FROM_NETWORK if machine.modern else ():
-        value = span.attributes.get(name) or network.template.get(name)
+    nic["CLUSTER_ID"] = _ids_text(network.cluster_ids)
+    for name in _INHERITED_FROM_NETWORK if machine.is_v7 else ():
+        value = address_range.attributes.get(name) or network.template.get(name)
         if value:
             nic.setdefault(name, value)
     for name in _INHERITED_FROM_RANGE:
-        if span.attributes.get(name):
-            nic[name] = span.attributes[name]
-    groups = {*_numbers(network.template.get("SECURITY_GROUPS")), *_numbers(asked_groups)}
-    groups |= set(_numbers(span.attributes.get("SECURITY_GROUPS", "")))
-    nic["SECURITY_GROUPS"] = ",".join(str(group) for group in sorted(groups))
-    network.vms.add(machine.id)
+        if address_range.attributes.get(name):
+            nic[name] = address_range.attributes[name]
+    group_ids = {*_parse_ids(network.template.get("SECURITY_GROUPS")), *_parse_ids(requested_groups)}
+    group_ids |= set(_parse_ids(address_range.attributes.get("SECURITY_GROUPS", "")))
+    nic["SECURITY_GROUPS"] = _ids_text(group_ids)
+    network.vm_ids.add(machine.id)
 
 
 def choose_networks(cloud: Cloud, machine: VirtualMachine) -> None:
-    """Put the NICs that leave it to the scheduler on networks, the first that the owner may use and the NIC asks for.
+    """Connect each automatic NIC to the first suitable network that the machine's owner may use.
 
-    Refuses (2048) where there is none with the address that is asked for; what it has leased until then stays.
+    Refuses (2048) if there is none; addresses leased until then stay leased.
     """
     owner = cloud.users.find(machine.uid)
     for nic in machine.nics:
-        if nic["NIC_ID"] in machine.without_network and is_automatic(nic) and owner is not None:
-            for network in sorted(cloud.networks, key=lambda each: each.id):
-                if cloud.rights.may(owner, Right.USE, Kind.NET, network) and _suits(nic, network):
-                    _lease(cloud, machine, nic, network)
-                    machine.without_network.remove(nic["NIC_ID"])
+        if nic["NIC_ID"] in machine.nic_ids_without_network and is_automatic(nic) and owner is not None:
+            for network in sorted(cloud.networks, key=lambda network: network.id):
+                if cloud.rights.allows(owner, Right.USE, Kind.NET, network) and _is_suitable(nic, network):
+                    _connect(machine, nic, network)
+                    machine.nic_ids_without_network.remove(nic["NIC_ID"])
                     break
             else:
                 raise wrong_state(f"No network for NIC {nic['NIC_ID']}")
     join_groups(cloud, machine)
 
 
-def _suits(nic: Vector, network: Network) -> bool:
-    facts = {"ID": str(network.id), "NAME": network.name}
+def _is_suitable(nic: Vector, network: Network) -> bool:
+    attributes = {"ID": str(network.id), "NAME": network.name}
     try:
-        return satisfied(nic.get("SCHED_REQUIREMENTS", ""), facts) and network.has_free(nic.get("IP", ""))
-    except Unreadable:
+        return is_satisfied(nic.get("SCHED_REQUIREMENTS", ""), attributes) and network.has_free(nic.get("IP", ""))
+    except InvalidExpression:
         return False
 
 
-def drop_nic(cloud: Cloud, machine: VirtualMachine, nic: Vector, *, keep: bool = False) -> None:
-    """Give a NIC's address back; `keep` leaves the NIC in the document, as of a machine that ended."""
-    network = None if nic["NIC_ID"] in machine.without_network else cloud.networks.find(int(nic["NETWORK_ID"]))
+def release_nic(cloud: Cloud, machine: VirtualMachine, nic: Vector, *, keep: bool = False) -> None:
+    """Release the address of a NIC and remove the NIC; with `keep`, as for a terminated machine, its element stays."""
+    is_connected = nic["NIC_ID"] not in machine.nic_ids_without_network
+    network = cloud.networks.find(int(nic["NETWORK_ID"])) if is_connected else None
     if network is not None:
-        place = network.find(nic["IP"])
-        if place is not None and place[0].leases.get(place[1], None) is not None:
-            span, index = place
-            if span.leases[index].number == machine.id:
-                span.free(index)
+        position = network.locate(nic["IP"])
+        if position is not None:
+            address_range, index = position
+            lease = address_range.leases.get(index)
+            if lease is not None and lease.holder_id == machine.id:
+                address_range.release(index)
         others = [
-            other for other in machine.leased_nics if other is not nic and other["NETWORK_ID"] == nic["NETWORK_ID"]
+            other for other in machine.connected_nics if other is not nic and other["NETWORK_ID"] == nic["NETWORK_ID"]
         ]
         if keep or not others:
-            network.vms.discard(machine.id)
+            network.vm_ids.discard(machine.id)
     if not keep:
         machine.nics.remove(nic)
-        machine.without_network.discard(nic["NIC_ID"])
+        machine.nic_ids_without_network.discard(nic["NIC_ID"])
         join_groups(cloud, machine)
 
 
 def add_disk(
-    cloud: Cloud, machine: VirtualMachine, asked: Vector, image: Image | None, *, attach: bool = False
+    cloud: Cloud, machine: VirtualMachine, requested: Vector, image: Image | None, *, attach: bool = False
 ) -> Vector:
-    """Acquire an image, or make a volatile disk; return the new disk, without TARGET where none is given."""
-    number = machine.next_disk
-    if not asked.get("SIZE", "1").isdigit():
+    """Add a disk to a machine and return it: acquire its image, or make it volatile. It may still lack a TARGET."""
+    disk_id = machine.next_disk_id
+    if not requested.get("SIZE", "1").isdigit():
         raise wrong_state("Wrong SIZE attribute of a disk: it must be a positive number")
     if image is not None:
-        _demand_size(image, asked)
+        _check_size(image, requested)
         image.acquire(machine.id, attach=attach)
-        store = cloud.datastores.get(image.datastore)
-        disk = image.disk(store, asked, modern=machine.modern)
+        store = cloud.datastores.get(image.datastore_id)
+        disk = image.disk(store, requested, is_v7=machine.is_v7)
         if int(disk["SIZE"]) < image.size:
             image.release(machine.id)
             raise wrong_state(f"SIZE of {disk['SIZE']}MB is less than the image original SIZE of {image.size}MB")
-        disk["CLUSTER_ID"] = ",".join(str(each) for each in sorted(store.clusters))
-    elif asked.get("TYPE", "").upper() in _VOLATILE:
-        disk = _volatile(machine, asked)
+        disk["CLUSTER_ID"] = _ids_text(store.cluster_ids)
+    elif requested.get("TYPE", "").upper() in _VOLATILE:
+        disk = _volatile_disk(machine, requested)
     else:
-        named = asked.get("IMAGE_ID") or asked.get("IMAGE", "")
-        raise wrong_state(f"Image with ID: {named} does not exist")
-    disk["DISK_ID"] = str(number)
+        name = requested.get("IMAGE_ID") or requested.get("IMAGE", "")
+        raise wrong_state(f"Image with ID: {name} does not exist")
+    disk["DISK_ID"] = str(disk_id)
     machine.disks.append(disk)
-    machine.next_disk += 1
+    machine.next_disk_id += 1
     return disk
 
 
-def _demand_size(image: Image, asked: Vector) -> None:
-    """Refuse a SIZE for a disk that is its image itself, and one that is less than the image's for a copy."""
-    size = asked.get("SIZE", "")
+def _check_size(image: Image, requested: Vector) -> None:
+    """Refuse a SIZE for a disk of a persistent image, and a SIZE smaller than the image for a copy."""
+    size = requested.get("SIZE", "")
     if not size:
         return
-    if image.persistent:
+    if image.is_persistent:
         raise wrong_state(f"SIZE attribute is not supported for persistent image [{image.id}].")
     if int(size) < image.size:
         raise wrong_state(f"SIZE of {size}MB is less than the image [{image.id}] size of {image.size}MB.")
 
 
-def _volatile(machine: VirtualMachine, asked: Vector) -> Vector:
-    if not asked.get("SIZE", "").isdigit() or int(asked["SIZE"]) < 1:
+def _volatile_disk(machine: VirtualMachine, requested: Vector) -> Vector:
+    if not requested.get("SIZE", "").isdigit() or int(requested["SIZE"]) < 1:
         raise wrong_state("Wrong size for a volatile disk: SIZE must be a positive number")
-    disk = dict(asked)
+    disk = dict(requested)
     disk.setdefault("DEV_PREFIX", "sd")
     disk["DISK_TYPE"] = "FILE"
-    if machine.modern:
+    if machine.is_v7:
         disk.setdefault("FORMAT", "raw")
         disk["DRIVER"] = disk["FORMAT"]
     return disk
 
 
-def deploy_disks(cloud: Cloud, machine: VirtualMachine, disks: Sequence[Vector]) -> None:
-    """Fill in what a disk gets by lying on a host: for volatile ones, the system datastore."""
+def place_disks(cloud: Cloud, machine: VirtualMachine, disks: Sequence[Vector]) -> None:
+    """Set the attributes that disks get on a host: for volatile disks, those of the system datastore."""
     store = cloud.datastores.get(0)
     for disk in disks:
         if "IMAGE_ID" not in disk:
             disk.update(DATASTORE=store.name, DATASTORE_ID=str(store.id), TM_MAD=store.template.get("TM_MAD"))
-            disk["CLUSTER_ID"] = ",".join(str(each) for each in sorted(store.clusters))
+            disk["CLUSTER_ID"] = _ids_text(store.cluster_ids)
             disk["ALLOW_ORPHANS"] = store.template.get("ALLOW_ORPHANS")
-            if machine.modern:
+            if machine.is_v7:
                 disk["PERSISTENT_SNAPSHOTS"] = "YES"
-    machine.changed()
+    machine.invalidate()
 
 
-def drop_disk(cloud: Cloud, machine: VirtualMachine, disk: Vector, *, keep: bool = False) -> None:
-    """Let go of a disk's image; `keep` leaves the disk in the document, as of a machine that ended."""
+def release_disk(cloud: Cloud, machine: VirtualMachine, disk: Vector, *, keep: bool = False) -> None:
+    """Release the image of a disk and remove the disk; with `keep`, as for a terminated machine, its element stays."""
     if not keep:
         machine.disks.remove(disk)
     image = cloud.images.find(int(disk["IMAGE_ID"])) if "IMAGE_ID" in disk else None
@@ -263,32 +259,32 @@ def drop_disk(cloud: Cloud, machine: VirtualMachine, disk: Vector, *, keep: bool
         if disk.get("PERSISTENT") == "YES" and int(disk.get("SIZE", "0")) > image.size:
             image.size = int(disk["SIZE"])
         if disk.get("PERSISTENT") == "YES":
-            image.snapshots = False
+            image.has_snapshot_chain = False
 
 
 def targets_in_use(machine: VirtualMachine) -> set[str]:
-    """Return the device names that the machine has given."""
-    used = {disk["TARGET"] for disk in machine.disks if disk.get("TARGET")}
+    """Return the device names of the machine's disks and of its CONTEXT."""
+    targets = {disk["TARGET"] for disk in machine.disks if disk.get("TARGET")}
     if machine.context is not None and machine.context.get("TARGET"):
-        used.add(machine.context["TARGET"])
-    return used
+        targets.add(machine.context["TARGET"])
+    return targets
 
 
 def assign_target(machine: VirtualMachine, disk: Vector) -> None:
-    """Give a disk without TARGET the first free device name of its prefix."""
+    """Set the TARGET of a disk without one to the first free device name of its prefix."""
     if not disk.get("TARGET"):
         disk["TARGET"] = free_target(machine, disk.get("DEV_PREFIX", "sd"))
 
 
 def free_target(machine: VirtualMachine, prefix: str) -> str:
     """Return the first free device name of a prefix."""
-    used = targets_in_use(machine)
-    return next((prefix + letter for letter in ascii_lowercase if prefix + letter not in used), f"{prefix}aa")
+    targets = targets_in_use(machine)
+    return next((prefix + letter for letter in ascii_lowercase if prefix + letter not in targets), f"{prefix}aa")
 
 
-def undo(cloud: Cloud, machine: VirtualMachine) -> None:
-    """Give everything back that a machine had acquired when making it failed."""
+def release_devices(cloud: Cloud, machine: VirtualMachine) -> None:
+    """Release all addresses and images of a machine whose allocation failed."""
     for nic in list(machine.nics):
-        drop_nic(cloud, machine, nic)
+        release_nic(cloud, machine, nic)
     for disk in list(machine.disks):
-        drop_disk(cloud, machine, disk)
+        release_disk(cloud, machine, disk)

@@ -24,11 +24,11 @@ def record_change(cloud: Cloud, machine: VirtualMachine, caller: User, action: H
     record, now = machine.history[-1], cloud.now()
     is_powered_off = machine.state is VmState.POWEROFF
     running = (record.running[0], record.running[1] or now)
-    machine.record(ended=now, running=running, action=action, by=(caller.id, caller.gid))
-    machine.freeze()
+    machine.update_record(ended=now, running=running, action=action, by=(caller.id, caller.gid))
+    machine.save_for_accounting()
     machine.next_record(now, record.action if is_powered_off else HistoryAction.NONE)
-    if is_powered_off and machine.modern:
-        machine.record(running=(now, now))
+    if is_powered_off and machine.is_v7:
+        machine.update_record(running=(now, now))
 
 
 def plug(
@@ -40,11 +40,11 @@ def plug(
     """
     state_before = machine.state
     machine.epoch += 1
-    machine.enter(VmState.ACTIVE, running if state_before is VmState.ACTIVE else powered_off)
+    machine.set_state(VmState.ACTIVE, running if state_before is VmState.ACTIVE else powered_off)
 
     def plugged(_: VirtualMachine) -> None:
-        machine.enter(state_before, LcmState.RUNNING if state_before is VmState.ACTIVE else LcmState.LCM_INIT)
+        machine.set_state(state_before, LcmState.RUNNING if state_before is VmState.ACTIVE else LcmState.LCM_INIT)
         finish()
-        machine.changed()
+        machine.invalidate()
 
-    cloud.step(machine, cloud.delays.hotplug, plugged)
+    cloud.continue_later(machine, cloud.delays.hotplug, plugged)

@@ -1,4 +1,4 @@
-"""SCHED_REQUIREMENTS: whether a host is one that a machine asks for (oned: `expr_bool`)."""
+"""Evaluation of SCHED_REQUIREMENTS (oned: `expr_bool`)."""
 
 from __future__ import annotations
 
@@ -11,98 +11,97 @@ from typing import Final
 _TOKEN: Final = re.compile(r'\s*(?:(?P<op>!=|@>|>=|<=|[=<>&|!()])|"(?P<quoted>[^"]*)"|(?P<word>[^\s=!<>&|()"]+))')
 
 
-class Unreadable(ValueError):
-    """The expression is none that oned's scheduler can read; such a machine is never placed."""
+class InvalidExpression(ValueError):
+    """The scheduler cannot parse the expression, so it never places the machine."""
 
 
-def satisfied(expression: str, facts: Mapping[str, str]) -> bool:
-    """Whether `facts` of a host meet `expression`; an empty one is always met. Raises `Unreadable`."""
-    tokens = _read(expression)
+def is_satisfied(expression: str, attributes: Mapping[str, str]) -> bool:
+    """Whether the attributes of a host or network satisfy `expression`; an empty expression is always satisfied.
+
+    Raises `InvalidExpression`.
+    """
+    tokens = _tokenize(expression)
     if not tokens:
         return True
-    reader = _Reader(tokens, facts)
-    value = reader.any()
-    if reader.left():
-        raise Unreadable(expression)
+    evaluator = _Evaluator(tokens, attributes)
+    value = evaluator.disjunction()
+    if not evaluator.is_at_end():
+        raise InvalidExpression(expression)
     return value
 
 
 @lru_cache(maxsize=256)
-def _read(expression: str) -> tuple[tuple[str, str], ...]:
-    found: list[tuple[str, str]] = []
-    at, text = 0, expression.rstrip()
-    while at < len(text):
-        match = _TOKEN.match(text, at)
+def _tokenize(expression: str) -> tuple[tuple[str, str], ...]:
+    tokens: list[tuple[str, str]] = []
+    position, text = 0, expression.rstrip()
+    while position < len(text):
+        match = _TOKEN.match(text, position)
         if not match:
-            raise Unreadable(expression)
+            raise InvalidExpression(expression)
         kind = str(match.lastgroup)
-        found.append(("op" if kind == "op" else "text", match[kind]))
-        at = match.end()
-    return tuple(found)
+        tokens.append(("op" if kind == "op" else "text", match[kind]))
+        position = match.end()
+    return tuple(tokens)
 
 
-class _Reader:
-    def __init__(self, tokens: tuple[tuple[str, str], ...], facts: Mapping[str, str]) -> None:
+class _Evaluator:
+    def __init__(self, tokens: tuple[tuple[str, str], ...], attributes: Mapping[str, str]) -> None:
         self._tokens = tokens
-        self._facts = facts
-        self._at = 0
+        self._attributes = attributes
+        self._position = 0
 
-    def left(self) -> bool:
-        return self._at < len(self._tokens)
+    def is_at_end(self) -> bool:
+        return self._position == len(self._tokens)
 
     def _peek(self) -> str:
-        kind, text = self._tokens[self._at] if self.left() else ("", "")
+        kind, text = ("", "") if self.is_at_end() else self._tokens[self._position]
         return text if kind == "op" else ""
 
-    def _next(self, wanted: str) -> str:
-        if not self.left() or self._tokens[self._at][0] != wanted:
-            raise Unreadable("unexpected end or token")
-        self._at += 1
-        return self._tokens[self._at - 1][1]
+    def _next(self, kind: str) -> str:
+        if self.is_at_end() or self._tokens[self._position][0] != kind:
+            raise InvalidExpression("unexpected end or token")
+        self._position += 1
+        return self._tokens[self._position - 1][1]
 
-    def any(self) -> bool:
-        value = self._all()
+    def disjunction(self) -> bool:
+        value = self._conjunction()
         while self._peek() == "|":
-            self._at += 1
-            value = self._all() or value
+            self._position += 1
+            value = self._conjunction() or value
         return value
 
-    def _all(self) -> bool:
-        value = self._one()
+    def _conjunction(self) -> bool:
+        value = self._factor()
         while self._peek() == "&":
-            self._at += 1
-            value = self._one() and value
+            self._position += 1
+            value = self._factor() and value
         return value
 
-    def _one(self) -> bool:
+    def _factor(self) -> bool:
         if self._peek() == "!":
-            self._at += 1
-            return not self._one()
+            self._position += 1
+            return not self._factor()
         if self._peek() == "(":
-            self._at += 1
-            value = self.any()
+            self._position += 1
+            value = self.disjunction()
             if self._next("op") != ")":
-                raise Unreadable("missing )")
+                raise InvalidExpression("missing )")
             return value
-        name, operator, wanted = self._next("text"), self._next("op"), self._next("text")
-        return _compare(self._facts.get(name.upper(), ""), operator, wanted)
+        name, operator, operand = self._next("text"), self._next("op"), self._next("text")
+        return _compare(self._attributes.get(name.upper(), ""), operator, operand)
 
 
-def _compare(have: str, operator: str, wanted: str) -> bool:
+def _compare(value: str, operator: str, operand: str) -> bool:
+    are_numbers = _is_number(value) and _is_number(operand)
     if operator == "@>":
-        return wanted in have.split(",")
+        return operand in value.split(",")
     if operator in ("=", "!="):
-        same = _number(have) == _number(wanted) if _is_number(wanted) and _is_number(have) else None
-        equal = fnmatch.fnmatchcase(have, wanted) if same is None else same
-        return equal == (operator == "=")
-    if operator in (">", "<") and _is_number(have) and _is_number(wanted):
-        return _number(have) > _number(wanted) if operator == ">" else _number(have) < _number(wanted)
+        is_equal = float(value) == float(operand) if are_numbers else fnmatch.fnmatchcase(value, operand)
+        return is_equal == (operator == "=")
+    if operator in (">", "<") and are_numbers:
+        return float(value) > float(operand) if operator == ">" else float(value) < float(operand)
     return False
 
 
 def _is_number(text: str) -> bool:
     return bool(re.fullmatch(r"-?[0-9]+(\.[0-9]+)?", text))
-
-
-def _number(text: str) -> float:
-    return float(text)

@@ -1,4 +1,4 @@
-"""What all objects of oned's pools have: number, owner, group, name, permissions, lock."""
+"""The attributes that the objects of all pools have: id, owner, group, name, permissions, lock."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from econed.sandbox.template import Template
 
 
 class Kind(Enum):
-    """The kinds of objects: oned's name in refusals, in "Error getting ...", and the bit of ACL rules."""
+    """The kinds of objects: label in ACL rules and refusals, name in "Error getting …", bit in ACL rules."""
 
     VM = ("VM", "virtual machine", 0x1000000000)
     HOST = ("HOST", "host", 0x2000000000)
@@ -36,14 +36,14 @@ class Kind(Enum):
     VNTEMPLATE = ("VNTEMPLATE", "virtual network template", 0x40000000000000)
     BACKUPJOB = ("BACKUPJOB", "backup job", 0x100000000000000)
 
-    def __init__(self, label: str, called: str, bit: int) -> None:
+    def __init__(self, label: str, long_name: str, bit: int) -> None:
         self.label = label
-        self.called = called
+        self.long_name = long_name
         self.bit = bit
 
 
 class Right(IntEnum):
-    """The rights of permissions and ACL rules; a lock of level N keeps away all rights from N on."""
+    """The rights of permissions and ACL rules; a lock of level N denies all rights from N on."""
 
     USE = 1
     MANAGE = 2
@@ -56,35 +56,35 @@ _BITS = ("OWNER_U", "OWNER_M", "OWNER_A", "GROUP_U", "GROUP_M", "GROUP_A", "OTHE
 
 @dataclass
 class Permissions:
-    """The nine permission bits of an object, in the order of `one.*.chmod`. The default is DEFAULT_UMASK 177."""
+    """The nine permission bits of an object, in the order of `one.*.chmod`; by default those of DEFAULT_UMASK 177."""
 
     bits: list[int] = field(default_factory=lambda: [1, 1, 0, 0, 0, 0, 0, 0, 0])
 
     @classmethod
-    def octal(cls, mode: str) -> Permissions:
-        """Return permissions from three octal digits, as `640`."""
+    def from_octal(cls, mode: str) -> Permissions:
+        """Return the permissions of three octal digits, such as `640`."""
         return cls([int(digit) >> shift & 1 for digit in mode for shift in (2, 1, 0)])
 
-    def allows(self, right: Right, who: int) -> bool:
-        """Whether `who` (0 owner, 1 group, 2 others) has `right` by these bits."""
-        return right is not Right.CREATE and bool(self.bits[3 * who + {1: 0, 2: 1, 4: 2}[right]])
+    def allows(self, right: Right, user_class: int) -> bool:
+        """Whether these bits grant `right` to a class of users (0 owner, 1 group, 2 others)."""
+        return right is not Right.CREATE and bool(self.bits[3 * user_class + {1: 0, 2: 1, 4: 2}[right]])
 
     def xml(self) -> str:
-        """Return the element as oned shows it."""
-        inner = "".join(f"<{name}>{bit}</{name}>" for name, bit in zip(_BITS, self.bits, strict=True))
-        return f"<PERMISSIONS>{inner}</PERMISSIONS>"
+        """Return the PERMISSIONS element."""
+        bits = "".join(f"<{name}>{bit}</{name}>" for name, bit in zip(_BITS, self.bits, strict=True))
+        return f"<PERMISSIONS>{bits}</PERMISSIONS>"
 
 
 @dataclass(frozen=True)
 class Lock:
-    """A lock that a user put on an object (`one.*.lock`); `since` in epoch seconds."""
+    """A lock that a user acquired on an object (`one.*.lock`); `since` in epoch seconds."""
 
     level: int
     owner: int
     since: int
 
     def xml(self) -> str:
-        """Return the element as oned shows it."""
+        """Return the LOCK element."""
         return (
             f"<LOCK><LOCKED>{self.level}</LOCKED><OWNER>{self.owner}</OWNER>"
             f"<TIME>{self.since}</TIME><REQ_ID>0</REQ_ID></LOCK>"
@@ -93,7 +93,7 @@ class Lock:
 
 @dataclass(eq=False)
 class PoolObject:
-    """An object of a pool. `uname` and `gname` are the names of owner and group when they were given."""
+    """An object of a pool. `uname` and `gname` are the names that owner and group had when they were set."""
 
     id: int
     uid: int
@@ -103,20 +103,20 @@ class PoolObject:
     name: str
     permissions: Permissions = field(default_factory=Permissions, kw_only=True)
     lock: Lock | None = field(default=None, kw_only=True)
-    clusters: set[int] = field(default_factory=set, kw_only=True)
+    cluster_ids: set[int] = field(default_factory=set, kw_only=True)
     template: Template = field(default_factory=Template, kw_only=True)
 
     kind = Kind.VM
 
-    def taken(self) -> Sequence[Charge]:
-        """Return what the object takes of its owner's quotas."""
+    def quota_charges(self) -> Sequence[Charge]:
+        """Return the usage that the object counts in its owner's quotas."""
         return ()
 
-    def changed(self) -> None:
-        """Forget what was rendered of this object; called after every change."""
+    def invalidate(self) -> None:
+        """Drop cached documents of this object; called after every change."""
 
     def head(self) -> str:
-        """Return the elements that the documents of all owned objects begin with."""
+        """Return the elements with which the documents of all owned objects begin."""
         return (
             f"<ID>{self.id}</ID><UID>{self.uid}</UID><GID>{self.gid}</GID>"
             f"<UNAME>{escape(self.uname)}</UNAME><GNAME>{escape(self.gname)}</GNAME>"
@@ -124,24 +124,24 @@ class PoolObject:
         )
 
     def lock_xml(self) -> str:
-        """Return the LOCK element, or nothing."""
+        """Return the LOCK element, or an empty text."""
         return self.lock.xml() if self.lock else ""
 
 
-def ids(element: str, numbers: set[int] | list[int]) -> str:
-    """Return an element with one ID for each of `numbers`, in ascending order."""
-    return f"<{element}>{''.join(f'<ID>{number}</ID>' for number in sorted(numbers))}</{element}>"
+def ids_xml(element: str, ids: set[int] | list[int]) -> str:
+    """Return an element with an ID element for each of `ids`, in ascending order."""
+    return f"<{element}>{''.join(f'<ID>{object_id}</ID>' for object_id in sorted(ids))}</{element}>"
 
 
 NAME_MAX = 128
-"""The most bytes a NAME may have (oned: `PoolObjectSQL::name_is_valid`)."""
+"""Maximum length of a NAME in bytes (oned: `PoolObjectSQL::name_is_valid`)."""
 
 _FORBIDDEN_IN_NAMES = "&|:\\\";/'#{}$<>\n"
-"""Only 7.x refuses a line end."""
+"""Only 7.x refuses a newline."""
 
 
-def check_name(name: str, also_forbidden: str = "") -> str:
-    """Return why oned does not take `name`, or an empty text."""
+def name_error(name: str, also_forbidden: str = "") -> str:
+    """Return why oned refuses `name`, or an empty text if it accepts it."""
     if not name:
         return "Invalid NAME, it cannot be empty"
     for character in name:
@@ -152,9 +152,9 @@ def check_name(name: str, also_forbidden: str = "") -> str:
     return ""
 
 
-def demand_name(name: str, also_forbidden: str = "") -> str:
-    """Return `name` if oned takes it, else refuse as oned does when an object is made (8192)."""
-    reason = check_name(name, also_forbidden)
+def check_name(name: str, also_forbidden: str = "") -> str:
+    """Return `name`; refuses an invalid one as oned does when it allocates an object (8192)."""
+    reason = name_error(name, also_forbidden)
     if reason:
         raise internal(reason)
     return name

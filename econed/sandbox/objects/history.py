@@ -49,9 +49,9 @@ class HistoryRecord:
     """
 
     sequence: int
-    host: int
+    host_id: int
     host_name: str
-    cluster: int
+    cluster_id: int
     started: int
     ended: int = 0
     prolog: tuple[int, int] = (0, 0)
@@ -60,13 +60,13 @@ class HistoryRecord:
     action: HistoryAction = HistoryAction.NONE
     by: tuple[int, int] = (-1, -1)
 
-    def xml(self, machine_id: int, *, modern: bool, inside: str = "") -> str:
+    def xml(self, machine_id: int, *, is_v7: bool, inside: str = "") -> str:
         """Return the element; `inside` is the machine's own element, which accounting adds."""
         request = 0 if self.by[0] >= 0 else -1
-        plan = "<PLAN_ID>-1</PLAN_ID><ACTION_ID>0</ACTION_ID>" if modern else ""
+        plan = "<PLAN_ID>-1</PLAN_ID><ACTION_ID>0</ACTION_ID>" if is_v7 else ""
         return (
             f"<HISTORY><OID>{machine_id}</OID><SEQ>{self.sequence}</SEQ><HOSTNAME>{escape(self.host_name)}</HOSTNAME>"
-            f"<HID>{self.host}</HID><CID>{self.cluster}</CID><STIME>{self.started}</STIME><ETIME>{self.ended}</ETIME>"
+            f"<HID>{self.host_id}</HID><CID>{self.cluster_id}</CID><STIME>{self.started}</STIME><ETIME>{self.ended}</ETIME>"
             f"{cdata('VM_MAD', 'dummy')}{cdata('TM_MAD', 'dummy')}<DS_ID>0</DS_ID>{plan}"
             f"<PSTIME>{self.prolog[0]}</PSTIME><PETIME>{self.prolog[1]}</PETIME>"
             f"<RSTIME>{self.running[0]}</RSTIME><RETIME>{self.running[1]}</RETIME>"
@@ -74,11 +74,11 @@ class HistoryRecord:
             f"<UID>{self.by[0]}</UID><GID>{self.by[1]}</GID><REQUEST_ID>{request}</REQUEST_ID>{inside}</HISTORY>"
         )
 
-    def short_xml(self, machine_id: int, *, modern: bool) -> str:
-        """Return the element as the short form of the pool shows it."""
-        drivers = f"{cdata('VM_MAD', 'dummy')}{cdata('TM_MAD', 'dummy')}" if modern else ""
+    def short_xml(self, machine_id: int, *, is_v7: bool) -> str:
+        """Return the element in the short form of the machine pool."""
+        drivers = f"{cdata('VM_MAD', 'dummy')}{cdata('TM_MAD', 'dummy')}" if is_v7 else ""
         return (
             f"<HISTORY><OID>{machine_id}</OID><SEQ>{self.sequence}</SEQ>{cdata('HOSTNAME', self.host_name)}"
-            f"<HID>{self.host}</HID><CID>{self.cluster}</CID><DS_ID>0</DS_ID>{drivers}"
+            f"<HID>{self.host_id}</HID><CID>{self.cluster_id}</CID><DS_ID>0</DS_ID>{drivers}"
             f"{cdata('ACTION', int(self.action))}</HISTORY>"
         )

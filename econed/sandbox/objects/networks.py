@@ -7,18 +7,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 
-from econed.sandbox.objects.base import Kind, PoolObject, ids
+from econed.opennebula.states import NetworkState
+from econed.sandbox.objects.base import Kind, PoolObject, ids_xml
 from econed.sandbox.template import Template, Vector, cdata
 
-MAC_PREFIX = 0x0200
-LOCK_CREATE, READY = 2, 1
 HELD = -1
+"""The holder id of an address that is on hold."""
+
+_MAC_PREFIX = 0x0200
 _DERIVED = ("AR_ID", "IP", "MAC", "SIZE", "TYPE", "NEXT_INDEX", "SHARED", "PARENT_NETWORK_AR_ID", "IP_END", "MAC_END")
 _DEFAULT_SIZE = 1
 
 
-class Holder(Enum):
-    """What a lease may belong to."""
+class LeaseHolder(Enum):
+    """The kinds of objects that hold leases; the value is the name of their element."""
 
     VM = "VM"
     NETWORK = "VNET"
@@ -26,29 +28,27 @@ class Holder(Enum):
 
 @dataclass(frozen=True)
 class Lease:
-    """An address that is taken: by a machine (-1 when it is only held) or by a reserved network."""
+    """The lease of an address by a machine (`HELD` if the address is on hold) or by a reservation."""
 
-    holder: Holder
-    number: int
+    holder: LeaseHolder
+    holder_id: int
 
     def stored(self) -> int:
-        """Return the lease as oned stores it: the bit of the holder's kind and its number in 32 bits."""
-        kind = Kind.VM if self.holder is Holder.VM else Kind.NET
-        return kind.bit | (self.number & 0xFFFFFFFF)
+        """Return the lease as oned stores it: the bit of the holder's kind, and its id in 32 bits."""
+        kind = Kind.VM if self.holder is LeaseHolder.VM else Kind.NET
+        return kind.bit | (self.holder_id & 0xFFFFFFFF)
 
 
-def mac_of(address: int) -> int:
-    """Return the MAC that oned makes of an IPv4 address: 02:00 and its four bytes."""
-    return (MAC_PREFIX << 32) | address
+def _default_mac(ip: int) -> int:
+    """Return the MAC address that oned derives from an IPv4 address: 02:00 and its four bytes."""
+    return (_MAC_PREFIX << 32) | ip
 
 
-def show_mac(mac: int) -> str:
-    """Return a MAC as oned writes it."""
+def _mac_text(mac: int) -> str:
     return mac.to_bytes(6, "big").hex(":")
 
 
-def read_ip(text: str) -> int | None:
-    """Return an IPv4 address as a number, or None."""
+def _parse_ip(text: str) -> int | None:
     try:
         return int(ipaddress.IPv4Address(text))
     except ValueError:
@@ -57,9 +57,10 @@ def read_ip(text: str) -> int | None:
 
 @dataclass
 class AddressRange:
-    """An address range of type IP4; `attributes` are the free ones, `leases` by index from its first address.
+    """An address range of type IP4.
 
-    7.x goes on from where it gave the last address (`next_index`), 5.12 gives the lowest free one.
+    `attributes` are those that users may set; `leases` are by index from the first address. 7.x leases the next free
+    address after the last lease (`next_index`), 5.12 the lowest free address.
     """
 
     id: int
@@ -69,231 +70,241 @@ class AddressRange:
     attributes: Vector = field(default_factory=dict)
     leases: dict[int, Lease] = field(default_factory=dict)
     next_index: int = 0
-    parent: int | None = None
-    _lowest: int = 0
+    parent_id: int | None = None
+    _lowest_free: int = 0
 
     @property
     def first_ip(self) -> str:
-        """The first address."""
+        """The first IP address."""
         return str(ipaddress.IPv4Address(self.ip))
 
     @property
     def first_mac(self) -> str:
-        """The first MAC."""
-        return show_mac(self.mac)
+        """The first MAC address."""
+        return _mac_text(self.mac)
 
     def index(self, address: str) -> int | None:
-        """Return the index of an address, or None where it is not of this range."""
-        number = read_ip(address)
-        if number is None or not 0 <= number - self.ip < self.size:
+        """Return the index of an IP address, or None if it is not in this range."""
+        ip = _parse_ip(address)
+        if ip is None or not 0 <= ip - self.ip < self.size:
             return None
-        return number - self.ip
+        return ip - self.ip
 
-    def take_next(self, lease: Lease, *, modern: bool) -> int | None:
-        """Lease a free address and return its index, or None where there is none."""
-        start = self.next_index if modern else self._lowest
-        index = self._free_from(start, 1)
+    def lease_next(self, lease: Lease, *, is_v7: bool) -> int | None:
+        """Lease a free address and return its index, or None if there is none."""
+        start = self.next_index if is_v7 else self._lowest_free
+        index = self._find_free(start, 1)
         if index is None:
-            index = self._free_from(0, 1)
+            index = self._find_free(0, 1)
         if index is None:
             return None
         self.leases[index] = lease
-        self._lowest = max(self._lowest, index + 1) if not modern else 0
-        self.next_index = (index + 1) % self.size if modern else 0
+        self._lowest_free = max(self._lowest_free, index + 1) if not is_v7 else 0
+        self.next_index = (index + 1) % self.size if is_v7 else 0
         return index
 
-    def take_run(self, count: int, lease: Lease, *, modern: bool) -> int | None:
-        """Lease `count` addresses in a row and return the first index, or None."""
-        start = self.next_index if modern else 0
-        index = self._free_from(start, count)
-        if index is None:
-            index = self._free_from(0, count)
-        if index is None:
+    def lease_consecutive(self, count: int, lease: Lease, *, is_v7: bool) -> int | None:
+        """Lease `count` consecutive addresses and return the first index, or None if there are none."""
+        start = self.next_index if is_v7 else 0
+        first = self._find_free(start, count)
+        if first is None:
+            first = self._find_free(0, count)
+        if first is None:
             return None
-        for each in range(index, index + count):
-            self.leases[each] = lease
-        if modern:
-            self.next_index = (index + count) % self.size
-        return index
+        for index in range(first, first + count):
+            self.leases[index] = lease
+        if is_v7:
+            self.next_index = (first + count) % self.size
+        return first
 
-    def take_from(self, address: str, count: int, lease: Lease) -> int | None:
-        """Lease `count` addresses from this one on, also beyond the end of the range; None where it cannot be."""
-        index = self.index(address)
-        if index is None or any(each in self.leases for each in range(index, index + count)):
+    def lease_from(self, address: str, count: int, lease: Lease) -> int | None:
+        """Lease `count` addresses from `address` on, which oned allows beyond the end of the range.
+
+        Returns the first index, or None if the address is not in the range or one of them is leased.
+        """
+        first = self.index(address)
+        if first is None or any(index in self.leases for index in range(first, first + count)):
             return None
-        for each in range(index, min(index + count, self.size)):
-            self.leases[each] = lease
-        return index
+        for index in range(first, min(first + count, self.size)):
+            self.leases[index] = lease
+        return first
 
-    def _free_from(self, start: int, count: int) -> int | None:
-        run = 0
+    def _find_free(self, start: int, count: int) -> int | None:
+        """Return the first index from `start` on with `count` free addresses, or None."""
+        free = 0
         for index in range(start, self.size):
-            run = 0 if index in self.leases else run + 1
-            if run == count:
+            free = 0 if index in self.leases else free + 1
+            if free == count:
                 return index - count + 1
         return None
 
-    def free(self, index: int) -> None:
-        """Give an address back."""
+    def release(self, index: int) -> None:
+        """Release an address."""
         self.leases.pop(index, None)
-        self._lowest = min(self._lowest, index)
+        self._lowest_free = min(self._lowest_free, index)
 
     def addresses(self, index: int) -> Vector:
-        """Return IP and MAC of an index."""
-        return {"IP": str(ipaddress.IPv4Address(self.ip + index)), "MAC": show_mac(self.mac + index)}
+        """Return the IP and MAC of an index."""
+        return {"IP": str(ipaddress.IPv4Address(self.ip + index)), "MAC": _mac_text(self.mac + index)}
 
-    def _allocated(self) -> str:
-        each = (f" {index} {lease.stored()}" for index, lease in sorted(self.leases.items()))
-        return cdata("ALLOCATED", "".join(each)) if self.leases else ""
+    def _allocated_xml(self) -> str:
+        leases = (f" {index} {lease.stored()}" for index, lease in sorted(self.leases.items()))
+        return cdata("ALLOCATED", "".join(leases)) if self.leases else ""
 
-    def xml(self, *, modern: bool, shown: Callable[[Lease], bool] | None = None) -> str:
-        """Return the AR element; with leases where `shown` says which of them the caller may see."""
-        values = {"AR_ID": str(self.id), "SIZE": str(self.size), "TYPE": "IP4", **self.attributes, **self.addresses(0)}
-        if modern:
-            values.update(NEXT_INDEX=str(self.next_index), SHARED="NO")
-        if self.parent is not None:
-            values["PARENT_NETWORK_AR_ID"] = str(self.parent)
-        body = "".join(cdata(name, values[name]) for name in sorted(values))
-        if shown is None:
-            return f"<AR>{self._allocated()}{body}</AR>"
-        last = self.addresses(self.size - 1)
-        leases = "".join(
-            f"<LEASE>{cdata('IP', place['IP'])}{cdata('MAC', place['MAC'])}"
-            f"<{lease.holder.value}>{lease.number}</{lease.holder.value}></LEASE>"
-            for index, lease in sorted(self.leases.items())
-            if shown(lease)
-            for place in (self.addresses(index),)
-        )
+    def _lease_xml(self, index: int, lease: Lease) -> str:
+        addresses, holder = self.addresses(index), lease.holder.value
         return (
-            f"<AR>{body}{cdata('MAC_END', last['MAC'])}{cdata('IP_END', last['IP'])}"
+            f"<LEASE>{cdata('IP', addresses['IP'])}{cdata('MAC', addresses['MAC'])}"
+            f"<{holder}>{lease.holder_id}</{holder}></LEASE>"
+        )
+
+    def xml(self, *, is_v7: bool, is_visible: Callable[[Lease], bool] | None = None) -> str:
+        """Return the AR element, with the leases for which `is_visible` is true; without it, as the pool shows it."""
+        values = {"AR_ID": str(self.id), "SIZE": str(self.size), "TYPE": "IP4", **self.attributes, **self.addresses(0)}
+        if is_v7:
+            values.update(NEXT_INDEX=str(self.next_index), SHARED="NO")
+        if self.parent_id is not None:
+            values["PARENT_NETWORK_AR_ID"] = str(self.parent_id)
+        body = "".join(cdata(name, values[name]) for name in sorted(values))
+        if is_visible is None:
+            return f"<AR>{self._allocated_xml()}{body}</AR>"
+        end = self.addresses(self.size - 1)
+        leases = "".join(self._lease_xml(*item) for item in sorted(self.leases.items()) if is_visible(item[1]))
+        return (
+            f"<AR>{body}{cdata('MAC_END', end['MAC'])}{cdata('IP_END', end['IP'])}"
             f"<USED_LEASES>{len(self.leases)}</USED_LEASES><LEASES>{leases}</LEASES></AR>"
         )
 
 
-def range_of(number: int, asked: Vector) -> AddressRange | None:
-    """Return the range that an AR vector asks for, or None where it makes none (wrong SIZE, type or address)."""
-    size = asked.get("SIZE", str(_DEFAULT_SIZE))
-    ip = read_ip(asked.get("IP", ""))
-    if not size.isdigit() or int(size) < 1 or asked.get("TYPE", "IP4").upper() != "IP4" or ip is None:
+def _make_range(range_id: int, requested: Vector) -> AddressRange | None:
+    """Return the range that an AR vector requests, or None if its SIZE, type or address is invalid."""
+    size = requested.get("SIZE", str(_DEFAULT_SIZE))
+    ip = _parse_ip(requested.get("IP", ""))
+    if not size.isdigit() or int(size) < 1 or requested.get("TYPE", "IP4").upper() != "IP4" or ip is None:
         return None
-    mac = asked.get("MAC", "")
+    mac = requested.get("MAC", "")
     try:
-        first = int(mac.replace(":", ""), 16) if mac else mac_of(ip)
+        first_mac = int(mac.replace(":", ""), 16) if mac else _default_mac(ip)
     except ValueError:
         return None
-    return AddressRange(number, ip, first, int(size), free_attributes(asked))
+    return AddressRange(range_id, ip, first_mac, int(size), free_attributes(requested))
 
 
-def free_attributes(asked: Vector) -> Vector:
-    """Return the attributes of an AR vector that are the user's own."""
-    return {name: value for name, value in asked.items() if name not in _DERIVED}
+def free_attributes(requested: Vector) -> Vector:
+    """Return the attributes of an AR vector that users may set."""
+    return {name: value for name, value in requested.items() if name not in _DERIVED}
 
 
 @dataclass(eq=False)
 class Network(PoolObject):
-    """A virtual network. In 7.x it is LOCK_CREATE for a moment, its ranges yet unmade; then READY."""
+    """A virtual network. In 7.x it is LOCK_CREATE at first, without ranges, then READY.
+
+    `parent_id` is the network of a reservation. `vm_ids` are the machines connected to the network.
+    """
 
     ranges: list[AddressRange] = field(default_factory=list)
-    state: int = READY
-    parent: int | None = None
-    vms: set[int] = field(default_factory=set)
-    _next_range: int = 0
+    state: NetworkState = NetworkState.READY
+    parent_id: int | None = None
+    vm_ids: set[int] = field(default_factory=set)
+    _next_range_id: int = 0
 
     kind = Kind.NET
 
-    def add_range(self, asked: Vector) -> bool:
-        """Add a range; False where the vector makes none."""
-        made = range_of(self._next_range, asked)
-        if made is None:
+    def add_range(self, requested: Vector) -> bool:
+        """Add the range that an AR vector requests; False if it is invalid."""
+        address_range = _make_range(self._next_range_id, requested)
+        if address_range is None:
             return False
-        self.ranges.append(made)
-        self._next_range += 1
+        self.ranges.append(address_range)
+        self._next_range_id += 1
         return True
 
-    def range(self, number: int) -> AddressRange | None:
-        """Return the range with this number, or None."""
-        return next((span for span in self.ranges if span.id == number), None)
+    def range(self, range_id: int) -> AddressRange | None:
+        """Return the range with this id, or None."""
+        return next((address_range for address_range in self.ranges if address_range.id == range_id), None)
 
-    def used(self) -> int:
-        """Return how many addresses are taken."""
-        return sum(len(span.leases) for span in self.ranges)
+    def used_leases(self) -> int:
+        """Return the number of leased addresses."""
+        return sum(len(address_range.leases) for address_range in self.ranges)
 
-    def become_ready(self, *, modern: bool) -> None:
-        """Make the ranges that the template asked for, and be READY."""
-        if modern:
-            self.name_vlans()
-        for asked in self.template.vectors("AR"):
-            self.add_range(asked)
+    def become_ready(self, *, is_v7: bool) -> None:
+        """Create the ranges of the template and set the state READY."""
+        if is_v7:
+            self.add_vlan_attributes()
+        for requested in self.template.vectors("AR"):
+            self.add_range(requested)
         self.template.pop("AR")
-        self.state = READY
+        self.state = NetworkState.READY
 
-    def name_vlans(self) -> None:
-        """Let the template name its VLANs, if with nothing: oned does so when it has looked for them."""
+    def add_vlan_attributes(self) -> None:
+        """Add the VLAN attributes that the template lacks, empty, as oned does when it has looked for VLANs."""
         for name in ("VLAN_ID", "OUTER_VLAN_ID"):
             if name not in self.template:
                 self.template.replace(name, "")
 
-    def lease(self, vm: int, address: str, *, modern: bool) -> tuple[AddressRange, int] | None:
-        """Lease `address`, or any free one where it is empty; None where it cannot be had."""
-        lease = Lease(Holder.VM, vm)
-        for span in self.ranges:
+    def lease(self, vm_id: int, address: str, *, is_v7: bool) -> tuple[AddressRange, int] | None:
+        """Lease `address` to a machine, or any free address if it is empty.
+
+        Returns the range and the index, or None if the address is not free.
+        """
+        lease = Lease(LeaseHolder.VM, vm_id)
+        for address_range in self.ranges:
             if address:
-                index = span.index(address)
-                if index is not None and index not in span.leases:
-                    span.leases[index] = lease
-                    return span, index
+                index = address_range.index(address)
+                if index is not None and index not in address_range.leases:
+                    address_range.leases[index] = lease
+                    return address_range, index
             else:
-                index = span.take_next(lease, modern=modern)
+                index = address_range.lease_next(lease, is_v7=is_v7)
                 if index is not None:
-                    return span, index
+                    return address_range, index
         return None
 
     def has_free(self, address: str) -> bool:
-        """Whether `address`, or any where it is empty, could be leased."""
+        """Whether `address` is free, or any address if it is empty."""
         if address:
-            place = self.find(address)
-            return place is not None and place[1] not in place[0].leases
-        return any(len(span.leases) < span.size for span in self.ranges)
+            position = self.locate(address)
+            return position is not None and position[1] not in position[0].leases
+        return any(len(address_range.leases) < address_range.size for address_range in self.ranges)
 
-    def find(self, address: str) -> tuple[AddressRange, int] | None:
-        """Return range and index of an address, or None."""
-        for span in self.ranges:
-            index = span.index(address)
+    def locate(self, address: str) -> tuple[AddressRange, int] | None:
+        """Return the range and the index of an IP address, or None."""
+        for address_range in self.ranges:
+            index = address_range.index(address)
             if index is not None:
-                return span, index
+                return address_range, index
         return None
 
-    def _own_xml(self, *, modern: bool, vms: set[int]) -> str:
-        vlan, state, parent = self.template.get("VLAN_ID"), "", ""
-        if modern:
-            previous = self.state if self.state == READY else 0
-            state = cdata("STATE", self.state) + cdata("PREV_STATE", previous)
-        parent = str(self.parent) if self.parent is not None else ""
-        groups = "<UPDATED_VMS/><OUTDATED_VMS/><UPDATING_VMS/><ERROR_VMS/>" if modern else ""
-        if modern and vms:
-            groups = f"{ids('UPDATED_VMS', vms)}<OUTDATED_VMS/><UPDATING_VMS/><ERROR_VMS/>"
+    def _own_xml(self, *, is_v7: bool, vm_ids: set[int]) -> str:
+        vlan, state, groups = self.template.get("VLAN_ID"), "", ""
+        if is_v7:
+            previous = int(self.state) if self.state is NetworkState.READY else 0
+            state = cdata("STATE", int(self.state)) + cdata("PREV_STATE", previous)
+            updated = ids_xml("UPDATED_VMS", vm_ids) if vm_ids else "<UPDATED_VMS/>"
+            groups = f"{updated}<OUTDATED_VMS/><UPDATING_VMS/><ERROR_VMS/>"
+        parent = str(self.parent_id) if self.parent_id is not None else ""
         return (
-            f"{self.head()}{self.lock_xml()}{ids('CLUSTERS', self.clusters)}"
+            f"{self.head()}{self.lock_xml()}{ids_xml('CLUSTERS', self.cluster_ids)}"
             f"{cdata('BRIDGE', self.template.get('BRIDGE'))}"
             f"{cdata('BRIDGE_TYPE', self.template.get('BRIDGE_TYPE', 'linux'))}{state}"
-            f"<PARENT_NETWORK_ID>{parent}</PARENT_NETWORK_ID>{'<TEMPLATE_ID/>' if modern else ''}"
+            f"<PARENT_NETWORK_ID>{parent}</PARENT_NETWORK_ID>{'<TEMPLATE_ID/>' if is_v7 else ''}"
             f"{cdata('VN_MAD', self.template.get('VN_MAD'))}{cdata('PHYDEV', self.template.get('PHYDEV'))}"
             f"{cdata('VLAN_ID', vlan)}<OUTER_VLAN_ID/><VLAN_ID_AUTOMATIC>0</VLAN_ID_AUTOMATIC>"
-            f"<OUTER_VLAN_ID_AUTOMATIC>0</OUTER_VLAN_ID_AUTOMATIC><USED_LEASES>{self.used()}</USED_LEASES>"
+            f"<OUTER_VLAN_ID_AUTOMATIC>0</OUTER_VLAN_ID_AUTOMATIC><USED_LEASES>{self.used_leases()}</USED_LEASES>"
             f"<VROUTERS></VROUTERS>{groups}{self.template.xml()}"
         )
 
-    def xml(self, *, modern: bool, vms: set[int], shown: Callable[[Lease], bool] | None = None) -> str:
-        """Return the element: with leases where `shown` says which, without them as in the pool.
+    def xml(self, *, is_v7: bool, vm_ids: set[int], is_visible: Callable[[Lease], bool] | None = None) -> str:
+        """Return the VNET element, with the leases for which `is_visible` is true; without it, as the pool shows it.
 
-        `vms` are the machines on the network that the caller may see.
+        `vm_ids` are the machines on the network that the caller may see.
         """
-        spans = "".join(span.xml(modern=modern, shown=shown) for span in self.ranges)
-        return f"<VNET>{self._own_xml(modern=modern, vms=vms)}<AR_POOL>{spans}</AR_POOL></VNET>"
+        ranges = "".join(address_range.xml(is_v7=is_v7, is_visible=is_visible) for address_range in self.ranges)
+        return f"<VNET>{self._own_xml(is_v7=is_v7, vm_ids=vm_ids)}<AR_POOL>{ranges}</AR_POOL></VNET>"
 
 
 def network_template(template: Template) -> Template:
-    """Return a network's template with what oned adds to it."""
+    """Return a network's template with the attributes that oned adds to it."""
     template.pop("NAME")
     for name, value in (("BRIDGE_TYPE", "linux"), ("PHYDEV", ""), ("SECURITY_GROUPS", "0")):
         if not template.get(name):
@@ -302,5 +313,5 @@ def network_template(template: Template) -> Template:
 
 
 def is_automatic(nic: Vector) -> bool:
-    """Whether a NIC leaves it to the scheduler which network it is on."""
+    """Whether the scheduler chooses the network of a NIC."""
     return nic.get("NETWORK_MODE", "").upper() == "AUTO"

@@ -8,69 +8,73 @@ from typing import Generic, TypeVar
 from econed.sandbox.objects.base import Kind, PoolObject
 from econed.sandbox.refusals import no_such
 
-Member = TypeVar("Member", bound=PoolObject)
+PoolObjectT = TypeVar("PoolObjectT", bound=PoolObject)
 
 
-class Pool(Generic[Member]):
-    """The objects of one kind, by number, with the number of the next one."""
+class Pool(Generic[PoolObjectT]):
+    """The objects of a kind, by id, and the id of the next object."""
 
-    def __init__(self, kind: Kind, first: int = 0) -> None:
+    def __init__(self, kind: Kind) -> None:
         self.kind = kind
-        self._members: dict[int, Member] = {}
-        self._next = first
+        self._objects: dict[int, PoolObjectT] = {}
+        self._next_id = 0
 
-    def __iter__(self) -> Iterator[Member]:
-        return iter(self._members.values())
+    def __iter__(self) -> Iterator[PoolObjectT]:
+        return iter(self._objects.values())
 
     def __len__(self) -> int:
-        return len(self._members)
+        return len(self._objects)
 
-    def take_id(self) -> int:
-        """Return the number for the next object."""
-        self._next += 1
-        return self._next - 1
+    def allocate_id(self) -> int:
+        """Return the id for the next object."""
+        self._next_id += 1
+        return self._next_id - 1
 
-    def give_back_id(self, number: int) -> None:
-        """Let the next object have this number after all, as making one failed."""
-        if self._next == number + 1:
-            self._next = number
+    def release_id(self, object_id: int) -> None:
+        """Let the next object have this id, because its allocation failed."""
+        if self._next_id == object_id + 1:
+            self._next_id = object_id
 
-    def skip_to(self, number: int) -> None:
-        """Let the next object have at least this number."""
-        self._next = max(self._next, number)
+    def skip_to(self, object_id: int) -> None:
+        """Let the next object have at least this id."""
+        self._next_id = max(self._next_id, object_id)
 
-    def put(self, member: Member) -> None:
-        """Add an object; numbers grow, so the pool stays in their order."""
-        self._members[member.id] = member
+    def add(self, pool_object: PoolObjectT) -> None:
+        """Add an object; ids grow, so the pool stays sorted by id."""
+        self._objects[pool_object.id] = pool_object
 
-    def drop(self, member: Member) -> None:
+    def remove(self, pool_object: PoolObjectT) -> None:
         """Remove an object."""
-        self._members.pop(member.id, None)
+        self._objects.pop(pool_object.id, None)
 
-    def find(self, number: int) -> Member | None:
-        """Return the object with this number, or None."""
-        return self._members.get(number)
+    def find(self, object_id: int) -> PoolObjectT | None:
+        """Return the object with this id, or None."""
+        return self._objects.get(object_id)
 
-    def get(self, number: int) -> Member:
-        """Return the object with this number; refuses with code 1024."""
-        member = self._members.get(number)
-        if member is None:
-            raise no_such(self.kind.called, number)
-        return member
+    def find_by_name(self, uid: int, name: str) -> PoolObjectT | None:
+        """Return the object of this name that the user owns, or None."""
+        return next((member for member in self if (member.uid, member.name) == (uid, name)), None)
 
-    def newest_first(self) -> list[Member]:
-        """Return all objects, the highest number first, as oned lists them."""
-        return list(reversed(self._members.values()))
+    def get(self, object_id: int) -> PoolObjectT:
+        """Return the object with this id; refuses with code 1024."""
+        pool_object = self._objects.get(object_id)
+        if pool_object is None:
+            raise no_such(self.kind.long_name, object_id)
+        return pool_object
+
+    def newest_first(self) -> list[PoolObjectT]:
+        """Return all objects, the highest id first, as oned lists them."""
+        return list(reversed(self._objects.values()))
 
 
-def page(members: Sequence[Member], start: int, end: int) -> Sequence[Member]:
-    """Return the page or span of `members`, which come newest first.
+def page(pool_objects: Sequence[PoolObjectT], start: int, end: int) -> Sequence[PoolObjectT]:
+    """Return the page or the range of ids of `pool_objects`, which are sorted newest first.
 
-    `end < -1` with `start >= 0` is a page: -end objects from offset `start`. Otherwise both are numbers: from `start`
+    `end < -1` with `start >= 0` is a page: -end objects from offset `start`. Otherwise both are ids: from `start`
     (if not -1) up to `end` (if not -1).
     """
     if end < -1 and start >= 0:
-        return members[start : start - end]
+        return pool_objects[start : start - end]
     if start < 0 or end < -1:
-        return members
-    return [member for member in members if member.id >= start and (end == -1 or member.id <= end)]
+        return pool_objects
+    return [member for member in pool_objects if member.id >= start and (end == -1 or member.id <= end)]

@@ -1,4 +1,4 @@
-"""Virtual machines: what they are, and how oned shows them, in full and in short."""
+"""Virtual machines and their elements, in full and in the short form of the pool."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from econed.opennebula.states import LcmState, VmState
 from econed.sandbox.objects.base import Kind, PoolObject
 from econed.sandbox.objects.history import HistoryAction, HistoryRecord
 from econed.sandbox.quotas import Charge
-from econed.sandbox.template import Template, Value, Vector, cdata, render
+from econed.sandbox.template import Template, Value, Vector, attribute_xml, cdata
 
-_SHORT_DISK = (
+_SHORT_DISK_KEYS = (
     *("DISK_ID", "DATASTORE", "DATASTORE_ID", "IMAGE", "IMAGE_ID", "SIZE", "TYPE", "CLONE", "CLONE_TARGET"),
     *("LN_TARGET", "DISK_SNAPSHOT_TOTAL_SIZE"),
 )
 _NO_NETWORK = {"MAC": "", "NETWORK": "", "NETWORK_ID": "", "SECURITY_GROUPS": ""}
-_SHORT_NIC = ("IP", "MAC", "NETWORK", "NETWORK_ID", "NIC_ID", "SECURITY_GROUPS")
-_SEVERAL = 2
-_NOT_RUNNING = (VmState.POWEROFF, VmState.SUSPENDED, VmState.STOPPED, VmState.UNDEPLOYED)
+_SHORT_NIC_KEYS = ("IP", "MAC", "NETWORK", "NETWORK_ID", "NIC_ID", "SECURITY_GROUPS")
+
+_NOT_RUNNING_STATES = (VmState.POWEROFF, VmState.SUSPENDED, VmState.STOPPED, VmState.UNDEPLOYED)
 
 
 @dataclass(eq=False)
 class VirtualMachine(PoolObject):
-    """A machine. `template` holds the single attributes of its TEMPLATE, `user_template` what is the user's.
+    """A machine. `template` holds the single attributes of its TEMPLATE, `user_template` the USER_TEMPLATE.
 
-    `without_network` are the NIC_IDs of the NICs that are on no network, and have no address of oned's. `epoch` grows
-    with every action, so that a step that was planned before one does nothing after it.
+    `nic_ids_without_network` are the NIC_IDs of the NICs that are not connected to a network and have no address.
+    `epoch` grows with every action, so that delayed steps of earlier actions are dropped.
     """
 
-    modern: bool = True
+    is_v7: bool = True
     state: VmState = VmState.PENDING
     lcm_state: LcmState = LcmState.LCM_INIT
     started: int = 0
@@ -39,116 +39,117 @@ class VirtualMachine(PoolObject):
     user_template: Template = field(default_factory=Template)
     disks: list[Vector] = field(default_factory=list)
     nics: list[Vector] = field(default_factory=list)
-    without_network: set[str] = field(default_factory=set)
+    nic_ids_without_network: set[str] = field(default_factory=set)
     rules: list[Vector] = field(default_factory=list)
     context: Vector | None = None
-    context_asked: Vector = field(default_factory=dict)
+    requested_context: Vector = field(default_factory=dict)
     history: list[HistoryRecord] = field(default_factory=list)
-    next_disk: int = 0
-    next_nic: int = 0
+    next_disk_id: int = 0
+    next_nic_id: int = 0
     epoch: int = 0
     charges: list[Charge] = field(default_factory=list)
     snapshots: dict[int, list[Vector]] = field(default_factory=dict)
     on_hold: bool = False
-    when_images_ready: Callable[[VirtualMachine], None] | None = None
-    frozen: dict[int, str] = field(default_factory=dict)
-    _full: str | None = None
-    _short: str | None = None
+    on_images_ready: Callable[[VirtualMachine], None] | None = None
+    accounting_xml: dict[int, str] = field(default_factory=dict)
+    _cached_xml: str | None = None
+    _cached_short_xml: str | None = None
 
     kind = Kind.VM
 
-    def changed(self) -> None:
-        """Forget what was rendered of this machine."""
-        self._full = self._short = None
+    def invalidate(self) -> None:
+        """Drop the cached elements of this machine."""
+        self._cached_xml = self._cached_short_xml = None
 
-    def enter(self, state: VmState, lcm_state: LcmState = LcmState.LCM_INIT) -> None:
+    def set_state(self, state: VmState, lcm_state: LcmState = LcmState.LCM_INIT) -> None:
         """Change the state."""
         self.state, self.lcm_state = state, lcm_state
-        self.changed()
+        self.invalidate()
 
     @property
     def state_name(self) -> str:
-        """The state as oned spells it in refusals: LCM_STATE while ACTIVE, else STATE."""
+        """The state as refusals name it: LCM_STATE while ACTIVE, else STATE."""
         return self.lcm_state.name if self.state is VmState.ACTIVE else self.state.name
 
     @property
     def cpu(self) -> int:
-        """What the machine takes of a host, in hundredths of a CPU."""
+        """The capacity that the machine needs on a host, in hundredths of a CPU."""
         return round(float(self.template.get("CPU", "0")) * 100)
 
     @property
     def memory(self) -> int:
-        """What the machine takes of a host, in KiB."""
+        """The memory that the machine needs on a host, in KiB."""
         return int(self.template.get("MEMORY", "0")) * 1024
 
-    def disk(self, number: int) -> Vector | None:
+    def disk(self, disk_id: int) -> Vector | None:
         """Return the disk with this DISK_ID, or None."""
-        return next((disk for disk in self.disks if disk["DISK_ID"] == str(number)), None)
+        return next((disk for disk in self.disks if disk["DISK_ID"] == str(disk_id)), None)
 
-    def nic(self, number: int) -> Vector | None:
+    def nic(self, nic_id: int) -> Vector | None:
         """Return the NIC with this NIC_ID, or None."""
-        return next((nic for nic in self.nics if nic["NIC_ID"] == str(number)), None)
+        return next((nic for nic in self.nics if nic["NIC_ID"] == str(nic_id)), None)
 
     @property
-    def leased_nics(self) -> list[Vector]:
-        """The NICs that are on a network; the others are as they were typed."""
-        return [nic for nic in self.nics if nic["NIC_ID"] not in self.without_network]
+    def connected_nics(self) -> list[Vector]:
+        """The NICs that are connected to a network; the others are stored as the user wrote them."""
+        return [nic for nic in self.nics if nic["NIC_ID"] not in self.nic_ids_without_network]
 
     def image_copied(self) -> None:
-        """Go on, or fail, when an image that the machine waits for has been copied."""
-        if self.state is VmState.CLONING and self.when_images_ready is not None:
-            self.when_images_ready(self)
+        """Continue when an image for which the machine waits has been copied, or could not be."""
+        if self.state is VmState.CLONING and self.on_images_ready is not None:
+            self.on_images_ready(self)
 
-    def security_groups(self) -> list[int]:
-        """Return the numbers of the security groups of all NICs."""
-        return sorted({int(g) for nic in self.leased_nics for g in nic.get("SECURITY_GROUPS", "").split(",") if g})
+    def security_group_ids(self) -> list[int]:
+        """Return the ids of the security groups of all NICs."""
+        ids = (group_id for nic in self.connected_nics for group_id in nic.get("SECURITY_GROUPS", "").split(","))
+        return sorted({int(group_id) for group_id in ids if group_id})
 
-    def taken(self) -> list[Charge]:
-        """Return what is counted of the machine in its owner's quotas."""
+    def quota_charges(self) -> list[Charge]:
+        """Return the usage that is counted for the machine in its owner's quotas."""
         return self.charges
 
     def current_charges(self) -> list[Charge]:
-        """Return what the machine takes of its owner's quotas as it is now."""
+        """Return the machine's usage in its present state."""
         if self.state is VmState.DONE:
             return []
         cpu, memory = float(self.template.get("CPU", "0")), float(self.template.get("MEMORY", "0"))
         amounts = {"VMS": 1.0, "CPU": cpu, "MEMORY": memory, "SYSTEM_DISK_SIZE": float(self._system_disk_size())}
-        if self.state not in _NOT_RUNNING and (self.modern or self.state is not VmState.HOLD):
+        if self.state not in _NOT_RUNNING_STATES and (self.is_v7 or self.state is not VmState.HOLD):
             amounts.update(RUNNING_VMS=1.0, RUNNING_CPU=cpu, RUNNING_MEMORY=memory)
-        found = [Charge("VM", "", amounts)]
-        found += [Charge("NETWORK", nic["NETWORK_ID"], {"LEASES": 1}) for nic in self.leased_nics]
-        found += [Charge("IMAGE", disk["IMAGE_ID"], {"RVMS": 1}) for disk in self.disks if "IMAGE_ID" in disk]
-        return found
+        charges = [Charge("VM", "", amounts)]
+        charges += [Charge("NETWORK", nic["NETWORK_ID"], {"LEASES": 1}) for nic in self.connected_nics]
+        charges += [Charge("IMAGE", disk["IMAGE_ID"], {"RVMS": 1}) for disk in self.disks if "IMAGE_ID" in disk]
+        return charges
 
     def _system_disk_size(self) -> int:
         return sum(int(disk.get("SIZE", "0")) for disk in self.disks if disk.get("PERSISTENT") != "YES")
 
-    def record(self, **changes: object) -> None:
+    def update_record(self, **changes: object) -> None:
         """Change the newest history record."""
         if self.history:
             self.history[-1] = replace(self.history[-1], **changes)  # type: ignore[arg-type]
-            self.changed()
+            self.invalidate()
 
     def next_record(self, now: int, action: HistoryAction = HistoryAction.NONE) -> None:
         """Open a history record on the same host, as after a hot-plug or a boot."""
         last = self.history[-1]
         self.history.append(
-            HistoryRecord(len(self.history), last.host, last.host_name, last.cluster, now, running=(now, 0))
+            HistoryRecord(len(self.history), last.host_id, last.host_name, last.cluster_id, now, running=(now, 0))
         )
-        self.record(action=action)
-        self.freeze()
+        self.update_record(action=action)
+        self.save_for_accounting()
 
     def stop_running(self, now: int) -> None:
         """Record when the machine stopped running on its host, which oned does from 6.0 on."""
-        if self.modern:
-            self.record(running=(self.history[-1].running[0], now))
+        if self.is_v7:
+            self.update_record(running=(self.history[-1].running[0], now))
 
-    def freeze(self) -> None:
-        """Keep what accounting shows of the machine in its newest history record."""
+    def save_for_accounting(self) -> None:
+        """Store the machine's element that accounting shows in the newest history record."""
         if self.history:
-            self.frozen[self.history[-1].sequence] = self._frozen_xml()
+            self.accounting_xml[self.history[-1].sequence] = self._accounting_xml()
 
-    def _frozen_xml(self) -> str:
+    def _accounting_xml(self) -> str:
         return f"<VM>{self._state_xml()}{self._attributes_xml()}{self.user_template.xml('USER_TEMPLATE')}</VM>"
 
     def _state_xml(self) -> str:
@@ -157,7 +158,7 @@ class VirtualMachine(PoolObject):
             f"<LCM_STATE>{int(self.lcm_state)}</LCM_STATE><PREV_STATE>{int(self.state)}</PREV_STATE>"
             f"<PREV_LCM_STATE>{int(self.lcm_state)}</PREV_LCM_STATE><RESCHED>0</RESCHED><STIME>{self.started}</STIME>"
             f"<ETIME>{self.ended}</ETIME><DEPLOY_ID>{escape(self.deploy_id)}</DEPLOY_ID>{self.lock_xml()}"
-            f"<MONITORING></MONITORING>{'<SCHED_ACTIONS></SCHED_ACTIONS>' if self.modern else ''}"
+            f"<MONITORING></MONITORING>{'<SCHED_ACTIONS></SCHED_ACTIONS>' if self.is_v7 else ''}"
         )
 
     def _attributes_xml(self) -> str:
@@ -168,49 +169,49 @@ class VirtualMachine(PoolObject):
         if self.context is not None:
             attributes.append(("CONTEXT", self.context))
         attributes.sort(key=lambda attribute: attribute[0])
-        return f"<TEMPLATE>{''.join(render(*attribute) for attribute in attributes)}</TEMPLATE>"
+        return f"<TEMPLATE>{''.join(attribute_xml(*attribute) for attribute in attributes)}</TEMPLATE>"
 
     def _snapshots_xml(self) -> str:
         parts = []
-        for disk, kept in self.snapshots.items():
-            each = "".join(f"<SNAPSHOT>{''.join(cdata(k, v) for k, v in sorted(s.items()))}</SNAPSHOT>" for s in kept)
-            chain = cdata("ALLOW_ORPHANS", "NO") + cdata("NEXT_SNAPSHOT", len(kept))
-            parts.append(f"<SNAPSHOTS>{chain}{cdata('DISK_ID', disk)}{each}</SNAPSHOTS>")
+        for disk_id, snapshots in self.snapshots.items():
+            elements = "".join(_snapshot_xml(snapshot) for snapshot in snapshots)
+            chain = cdata("ALLOW_ORPHANS", "NO") + cdata("NEXT_SNAPSHOT", len(snapshots))
+            parts.append(f"<SNAPSHOTS>{chain}{cdata('DISK_ID', disk_id)}{elements}</SNAPSHOTS>")
         return "".join(parts)
 
     def info_xml(self) -> str:
-        """Return the element as `one.vm.info` shows it: in full, with all history records."""
-        return self.xml() if len(self.history) < _SEVERAL else self._render(self.history)
+        """Return the VM element of `one.vm.info`, with all history records."""
+        return self._render(self.history) if len(self.history) > 1 else self.xml()
 
     def xml(self) -> str:
-        """Return the element as `infoextended` and `infoset` show it: of its history, the newest record only."""
-        if self._full is None:
-            self._full = self._render(self.history[-1:])
-        return self._full
+        """Return the VM element of `infoextended` and `infoset`, with only the newest history record."""
+        if self._cached_xml is None:
+            self._cached_xml = self._render(self.history[-1:])
+        return self._cached_xml
 
     def _render(self, history: list[HistoryRecord]) -> str:
-        records = "".join(record.xml(self.id, modern=self.modern) for record in history)
-        backups = "<BACKUPS><BACKUP_CONFIG/><BACKUP_IDS></BACKUP_IDS></BACKUPS>" if self.modern else ""
+        records = "".join(record.xml(self.id, is_v7=self.is_v7) for record in history)
+        backups = "<BACKUPS><BACKUP_CONFIG/><BACKUP_IDS></BACKUP_IDS></BACKUPS>" if self.is_v7 else ""
         return (
             f"<VM>{self._state_xml()}{self._attributes_xml()}{self.user_template.xml('USER_TEMPLATE')}"
             f"<HISTORY_RECORDS>{records}</HISTORY_RECORDS>{self._snapshots_xml()}{backups}</VM>"
         )
 
     def short_xml(self) -> str:
-        """Return the element as `one.vmpool.info` shows it since 5.8: no CONTEXT, nothing of USER_TEMPLATE."""
-        if self._short is None:
-            self._short = self._render_short()
-        return self._short
+        """Return the VM element of `one.vmpool.info` since 5.8, without CONTEXT and with an empty USER_TEMPLATE."""
+        if self._cached_short_xml is None:
+            self._cached_short_xml = self._render_short()
+        return self._cached_short_xml
 
     def _render_short(self) -> str:
         capacity = "".join(
             f"<{name}>{escape(self.template.get(name))}</{name}>"
             for name in ("CPU", "MEMORY", "VCPU")
-            if name in self.template or (self.modern and name == "VCPU")
+            if name in self.template or (self.is_v7 and name == "VCPU")
         )
-        disks = "".join(_some("DISK", disk, _SHORT_DISK) for disk in self.disks)
-        nics = "".join(_some("NIC", {**_NO_NETWORK, **nic}, _SHORT_NIC) for nic in self.nics)
-        record = self.history[-1].short_xml(self.id, modern=self.modern) if self.history else ""
+        disks = "".join(_selected_xml("DISK", disk, _SHORT_DISK_KEYS) for disk in self.disks)
+        nics = "".join(_selected_xml("NIC", {**_NO_NETWORK, **nic}, _SHORT_NIC_KEYS) for nic in self.nics)
+        record = self.history[-1].short_xml(self.id, is_v7=self.is_v7) if self.history else ""
         return (
             f"<VM><ID>{self.id}</ID><UID>{self.uid}</UID><GID>{self.gid}</GID><UNAME>{escape(self.uname)}</UNAME>"
             f"<GNAME>{escape(self.gname)}</GNAME><NAME>{escape(self.name)}</NAME><LAST_POLL>0</LAST_POLL>"
@@ -221,5 +222,9 @@ class VirtualMachine(PoolObject):
         )
 
 
-def _some(name: str, vector: Vector, keys: tuple[str, ...]) -> str:
+def _snapshot_xml(snapshot: Vector) -> str:
+    return f"<SNAPSHOT>{''.join(cdata(key, value) for key, value in sorted(snapshot.items()))}</SNAPSHOT>"
+
+
+def _selected_xml(name: str, vector: Vector, keys: tuple[str, ...]) -> str:
     return f"<{name}>{''.join(cdata(key, vector[key]) for key in keys if key in vector)}</{name}>"

@@ -16,7 +16,7 @@ class VmTemplate(PoolObject):
     kind = Kind.TEMPLATE
 
     def xml(self) -> str:
-        """Return the element as oned shows it."""
+        """Return the VMTEMPLATE element."""
         return (
             f"<VMTEMPLATE>{self.head()}{self.lock_xml()}<REGTIME>{self.registered}</REGTIME>"
             f"{self.template.xml()}</VMTEMPLATE>"

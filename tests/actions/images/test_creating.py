@@ -168,7 +168,7 @@ def test_only_ones_own_instances_in_a_lasting_state_become_images(cloud: Cloud) 
     assert missing.code == "InvalidInstanceID.NotFound"
     cloud.as_user("bob", "one.vm.chmod", int(theirs[2:]), -1, -1, -1, 1, -1, -1, -1, -1, -1)
     assert cloud.refusal("alice", "CreateImage", InstanceId=theirs, Name="web").code == "UnauthorizedOperation"
-    cloud.oned.cloud.vms.get(int(mine[2:])).enter(VmState.ACTIVE, LcmState.BOOT)
+    cloud.oned.cloud.vms.get(int(mine[2:])).set_state(VmState.ACTIVE, LcmState.BOOT)
     assert cloud.refusal("alice", "CreateImage", InstanceId=mine, Name="web").code == "IncorrectInstanceState"
     assert announcements(cloud) == []
     assert own(cloud) == [] == own(cloud, "bob")
@@ -198,7 +198,7 @@ def slow_guest(cloud: Cloud, instance: str) -> None:
 
     def execute(method: str, *params: Any) -> list[object]:
         if method == "one.vm.action" and params[1] == "poweroff":
-            machine.enter(VmState.ACTIVE, LcmState.SHUTDOWN_POWEROFF)
+            machine.set_state(VmState.ACTIVE, LcmState.SHUTDOWN_POWEROFF)
             return [True, machine.id, 0]
         return asked(method, *params)
 
@@ -212,7 +212,7 @@ def test_a_guest_that_does_not_shut_down_makes_no_image_and_runs_again_when_it_i
     assert own(cloud) == []
     reconcile(cloud)
     assert announcements(cloud) != []
-    cloud.oned.cloud.vms.get(int(instance[2:])).enter(VmState.POWEROFF)
+    cloud.oned.cloud.vms.get(int(instance[2:])).set_state(VmState.POWEROFF)
     reconcile(cloud)
     cloud.wait(20)
     assert state(cloud, instance) == "running"
@@ -293,7 +293,7 @@ def test_a_call_that_is_still_at_work_is_left_alone_by_the_reconciler(cloud: Clo
     slow_guest(cloud, instance)
     ended = begin(cloud, cloud.backend, "CreateImage", {"InstanceId": instance, "Name": "web"})
     cloud.wait(5)
-    cloud.oned.cloud.vms.get(int(instance[2:])).enter(VmState.POWEROFF)
+    cloud.oned.cloud.vms.get(int(instance[2:])).set_state(VmState.POWEROFF)
     reconcile(cloud)
     assert ended == []
     assert "resume" not in asked_of_machines(cloud)

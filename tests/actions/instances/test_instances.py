@@ -359,7 +359,7 @@ def test_a_machine_that_oned_lost_sight_of_is_impaired() -> None:
     cloud = Cloud()
     (instance,) = run(cloud)
     machine = cloud.oned.cloud.vms.get(int(instance[2:]))
-    machine.enter(machine.state, LcmState.UNKNOWN)
+    machine.set_state(machine.state, LcmState.UNKNOWN)
     (status,) = cloud.run("alice", "DescribeInstanceStatus")["InstanceStatuses"]
     assert status["InstanceStatus"]["Status"] == "impaired"
     impaired = [{"Name": "instance-status.status", "Values": ["impaired"]}]

@@ -211,7 +211,7 @@ def test_a_machine_that_moved_on_before_oned_was_asked_is_taken_as_it_is_now() -
 
     def moved_on_before(method: str, *params: object) -> list[object]:
         if method == "one.vm.action":
-            machine.enter(VmState.POWEROFF)
+            machine.set_state(VmState.POWEROFF)
         return asked(method, *params)
 
     cloud.oned.execute = moved_on_before  # type: ignore[method-assign]
@@ -248,13 +248,13 @@ def slow_boot(cloud: Cloud) -> str:
     (instance,) = answer["Instances"]
     machine = cloud.oned.cloud.vms.get(int(instance["InstanceId"][2:]))
     cloud.clock.pump([0.05] * 200)
-    machine.enter(VmState.ACTIVE, LcmState.BOOT)
+    machine.set_state(VmState.ACTIVE, LcmState.BOOT)
     return str(instance["InstanceId"])
 
 
 def booted(cloud: Cloud, instance: str) -> None:
     """Let such an instance run at last."""
-    cloud.oned.cloud.vms.get(int(instance[2:])).enter(VmState.ACTIVE, LcmState.RUNNING)
+    cloud.oned.cloud.vms.get(int(instance[2:])).set_state(VmState.ACTIVE, LcmState.RUNNING)
 
 
 def test_an_instance_that_is_being_deployed_ends_when_oned_takes_it(cloud: Cloud) -> None:

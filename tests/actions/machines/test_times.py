@@ -303,7 +303,7 @@ def test_a_live_migration_moves_no_time() -> None:
     settle(cloud, 1000)
     machine = cloud.oned.cloud.vms.get(int(instance[2:]))
     machine.next_record(now(cloud))
-    machine.record(started=now(cloud), running=(now(cloud) + 3, 0))
+    machine.update_record(started=now(cloud), running=(now(cloud) + 3, 0))
     assert launched(cloud, instance) == NOW
 
 
