@@ -1,4 +1,4 @@
-"""Each request gets one line that says who wanted what, and what came of it; nobody outside can forge it."""
+"""Each request is logged in one line with user, action and result; a client cannot forge it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from econed.http.request import RawRequest
 from econed.telemetry import log_lines
 from econed.telemetry.access_log import AccessRecord, call_logger
 
-ONE = AccessRecord(
+RECORD = AccessRecord(
     action="RunInstances",
     user="alice",
     source="10.0.0.7",
@@ -29,36 +29,36 @@ ONE = AccessRecord(
 
 
 def event(access: AccessRecord) -> LogEvent:
-    """Return the event of a request."""
+    """Return the log event of a request."""
     events: list[LogEvent] = []
     access.write(Logger(namespace="econed", observer=events.append))  # type: ignore[arg-type]
-    (only,) = events
-    return only
+    (logged,) = events
+    return logged
 
 
 def text(access: AccessRecord) -> str:
-    """Return its line of text, without the time."""
+    """Return the line of text, without the time."""
     line = log_lines.text_formatter()(event(access))
     assert line is not None
     return line.partition(" ")[2]
 
 
 def as_json(access: AccessRecord) -> dict[str, Any]:
-    """Return its line of JSON, read."""
+    """Return the parsed line of JSON."""
     line = log_lines.json_formatter(lambda: 1)(event(access))
     assert line is not None
     return json.loads(line)  # type: ignore[no-any-return]
 
 
-def test_the_line_says_who_wanted_what_and_what_came_of_it() -> None:
-    assert text(ONE) == (
+def test_the_line_has_action_user_source_and_result() -> None:
+    assert text(RECORD) == (
         "[econed#info] RunInstances by alice from 10.0.0.7: 200 ok, 1234 bytes in 251 ms, "
         "4 oned calls in 400 ms, id 0b9ae2a4-3c34-4f8c-8a4e-9b4a6b5b8f0e"
     )
 
 
-def test_json_has_the_same_in_fields() -> None:
-    fields = as_json(ONE)
+def test_json_has_the_same_facts_in_fields() -> None:
+    fields = as_json(RECORD)
     assert {key: fields[key] for key in fields if key not in ("time", "level", "logger", "message", "pid")} == {
         "action": "RunInstances",
         "user": "alice",
@@ -71,11 +71,11 @@ def test_json_has_the_same_in_fields() -> None:
         "oned_milliseconds": 400,
         "request_id": "0b9ae2a4-3c34-4f8c-8a4e-9b4a6b5b8f0e",
     }
-    assert text(ONE).endswith(fields["message"])
+    assert text(RECORD).endswith(fields["message"])
 
 
-def test_what_never_became_known_is_a_dash() -> None:
-    refused = replace(ONE, action="", user="", source="", status=400, code="MissingAction")
+def test_unknown_action_user_and_source_are_dashes() -> None:
+    refused = replace(RECORD, action="", user="", source="", status=400, code="MissingAction")
     assert "] - by - from -: 400 MissingAction, " in text(refused)
     assert (as_json(refused)["action"], as_json(refused)["user"]) == ("", "")
 
@@ -90,34 +90,34 @@ def test_what_never_became_known_is_a_dash() -> None:
         "\x1b[2Jx\u2028\x85",
     ],
 )
-def test_nobody_can_forge_it(field: str, hostile: str) -> None:
-    """Taken apart from the left, with what is in quotation marks as one word, it says what it should."""
-    line = text(replace(ONE, **{field: hostile}))  # type: ignore[arg-type]
+def test_a_client_cannot_forge_the_line(field: str, hostile: str) -> None:
+    """Parsed from the left, with quoted text as one word, the line has the right fields."""
+    line = text(replace(RECORD, **{field: hostile}))  # type: ignore[arg-type]
     assert line.isprintable()
     word = r'("(?:[^"\\]|\\.)*"|\S+)'
-    found = re.fullmatch(
+    match = re.fullmatch(
         rf"\[econed#info\] {word} by {word} from {word}: 200 ok, 1234 bytes in 251 ms, "
         r"4 oned calls in 400 ms, id [0-9a-f-]{36}",
         line,
     )
-    assert found is not None
-    words = dict(zip(("action", "user", "source"), found.groups(), strict=True))
+    assert match is not None
+    words = dict(zip(("action", "user", "source"), match.groups(), strict=True))
     assert words.pop(field).startswith('"')
-    assert words == {each: getattr(ONE, each) for each in words}
-    assert as_json(replace(ONE, **{field: hostile}))[field] == hostile  # type: ignore[arg-type]
+    assert words == {name: getattr(RECORD, name) for name in words}
+    assert as_json(replace(RECORD, **{field: hostile}))[field] == hostile  # type: ignore[arg-type]
 
 
-def test_a_word_from_outside_is_cut_off_where_it_is_very_long() -> None:
-    long = replace(ONE, action="x" * 100_000)
+def test_a_very_long_word_from_a_client_is_truncated() -> None:
+    long = replace(RECORD, action="x" * 100_000)
     assert len(text(long)) < 500
     assert len(as_json(long)["action"]) == 200
 
 
-def test_a_clock_that_was_set_back_makes_no_negative_time() -> None:
-    assert "bytes in 0 ms" in text(replace(ONE, seconds=-3.0))
+def test_a_duration_is_never_negative() -> None:
+    assert "bytes in 0 ms" in text(replace(RECORD, seconds=-3.0))
 
 
-def test_calls_to_oned_are_told_for_debugging_with_whom_they_were_for() -> None:
+def test_calls_to_oned_are_logged_at_debug_level_with_the_request_id() -> None:
     events: list[LogEvent] = []
     log = Logger(namespace="econed", observer=events.append)  # type: ignore[arg-type]
     call_logger(log, "0b9ae2a4")("one.vm.info", 0.0123, "ok")
@@ -129,8 +129,8 @@ def test_calls_to_oned_are_told_for_debugging_with_whom_they_were_for() -> None:
     ]
 
 
-def test_a_request_of_twisteds_does_not_show_its_query() -> None:
-    """Whoever logs it logs its signature, in a URL that is signed."""
+def test_the_string_of_a_raw_request_does_not_contain_the_query() -> None:
+    """The query of a signed URL contains the signature, which must not be logged."""
     request = RawRequest.__new__(RawRequest)
     request.method, request.uri, request.clientproto = b"GET", b"/?Signature=x", b"HTTP/1.1"
     assert "Signature" not in f"{request} {request!r}"

@@ -1,4 +1,4 @@
-"""What happens is counted where it happens: over real connections, with real scripts and certificates."""
+"""Metrics count real requests over connections, scripts and certificates."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ ADDRESSES = IPv4Address("203.0.113.10"), IPv4Address("10.0.0.5")
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    """Return a daemon on a port of its own."""
+    """A daemon on its own port."""
     running = Server(Settings(tmpdir=str(tmp_path), rate_limit=0.001, rate_burst=2))
     yield running
     running.close()
 
 
 def requests(server: Server) -> dict[tuple[str, ...], float]:
-    """Return how many requests were counted, by action and code."""
+    """Return the number of requests by action and code."""
     return {labels: value for labels, (value,) in series_of(server.metrics.snapshot(), "econed_requests").items()}
 
 
@@ -52,14 +52,14 @@ def requests(server: Server) -> dict[tuple[str, ...], float]:
 
 
 @pytest_twisted.ensureDeferred
-async def test_requests_are_counted_by_what_they_asked_for_and_what_they_got(server: Server) -> None:
+async def test_requests_are_counted_by_action_and_code(server: Server) -> None:
     await send_request(server, get(server, signed(server)))
     await send_request(server, get(server, signed(server, Action="DescribeInstances", MaxResults="many")))
     assert requests(server) == {("DescribeRegions", "ok"): 1, ("DescribeInstances", "InvalidParameterValue"): 1}
 
 
 @pytest_twisted.ensureDeferred
-async def test_of_a_stranger_nothing_becomes_a_label(server: Server) -> None:
+async def test_text_from_unauthenticated_clients_never_becomes_a_label(server: Server) -> None:
     await send_request(server, get(server, signed(server, Action="Evil{}")))
     await send_request(server, get(server, signed(server, Action="Evil2", secret="guessed")))
     await send_request(server, get(server, "Action=Evil3"))
@@ -69,7 +69,7 @@ async def test_of_a_stranger_nothing_becomes_a_label(server: Server) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_a_limit_refused_is_counted_by_the_limit(server: Server) -> None:
+async def test_refused_requests_are_counted_by_limit(server: Server) -> None:
     for _ in range(3):
         await send_request(server, get(server, signed(server)))
     assert series_of(server.metrics.snapshot(), "econed_refusals") == {("rate_limit",): [1]}
@@ -77,7 +77,7 @@ async def test_what_a_limit_refused_is_counted_by_the_limit(server: Server) -> N
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_client_that_does_not_wait_is_counted_and_nothing_stays_in_flight(server: Server) -> None:
+async def test_the_request_of_a_client_that_disconnects_is_counted_and_no_longer_in_flight(server: Server) -> None:
     hanging: Deferred[Any] = Deferred()
     server.cloud.backend.document = lambda *asked: hanging  # type: ignore[method-assign,assignment]
     client = await connected(server)
@@ -91,8 +91,8 @@ async def test_a_client_that_does_not_wait_is_counted_and_nothing_stays_in_fligh
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_user_is_read_once_and_then_known(server: Server) -> None:
-    """The first look is into a pool that was never read; after some seconds he alone is read anew."""
+async def test_a_user_is_cached_until_the_entry_expires(server: Server) -> None:
+    """The first lookup reads the whole pool; after expiry only the user is read again."""
 
     def lookups() -> dict[tuple[str, ...], float]:
         return {k: v for k, (v,) in series_of(server.metrics.snapshot(), "econed_cache_lookups").items()}
@@ -115,41 +115,41 @@ _REPLY = (
 )
 
 
-def test_calls_on_their_way_and_calls_that_wait_for_a_turn_are_told_apart() -> None:
-    """With two turns and five calls; the first finds out which tokens oned takes."""
+def test_calls_in_flight_and_queued_calls_are_counted_separately() -> None:
+    """There are five calls and a limit of two; the first call detects which tokens oned accepts."""
 
     class Proxy:
-        """An oned that answers when the test has it answer."""
+        """An oned that replies when the test fires a Deferred."""
 
         def __init__(self) -> None:
-            self.asked: list[Deferred[bytes]] = []
+            self.replies: list[Deferred[bytes]] = []
 
         def callRemote(self, method: str, session: str, *args: object) -> Deferred[bytes]:
-            self.asked.append(Deferred())
-            return self.asked[-1]
+            self.replies.append(Deferred())
+            return self.replies[-1]
 
     proxy, limits = Proxy(), CallLimits(calls=2)
-    made: Any = proxy
-    one = XMLRPCBackend(made, "serveradmin", PasswordKey("secret"), Clock(), succeed, limits=limits)  # type: ignore[arg-type]
+    untyped: Any = proxy
+    one = XMLRPCBackend(untyped, "serveradmin", PasswordKey("secret"), Clock(), succeed, limits=limits)  # type: ignore[arg-type]
     assert verifyObject(ICallLimiter, one)
     metrics = Metrics()
     metrics.track_oned_calls(lambda: one.calls_in_flight, lambda: one.calls_waiting)
 
-    def turns() -> tuple[float, float]:
-        found = samples(metrics.snapshot())
-        return found["econed_oned_calls_in_flight",], found["econed_oned_calls_waiting",]
+    def gauges() -> tuple[float, float]:
+        values = samples(metrics.snapshot())
+        return values["econed_oned_calls_in_flight",], values["econed_oned_calls_waiting",]
 
-    assert turns() == (0, 0)
+    assert gauges() == (0, 0)
     calls = [Deferred.fromCoroutine(one.call(None, "one.system.version")) for _ in range(5)]
-    proxy.asked.pop(0).callback(_REPLY)
-    assert turns() == (2, 3)
+    proxy.replies.pop(0).callback(_REPLY)
+    assert gauges() == (2, 3)
     for expected in ((2, 2), (2, 1), (2, 0), (1, 0), (0, 0)):
-        proxy.asked.pop(0).callback(_REPLY)
-        assert turns() == expected
-    assert [each.result for each in calls] == ["7.4.0"] * 5
+        proxy.replies.pop(0).callback(_REPLY)
+        assert gauges() == expected
+    assert [call.result for call in calls] == ["7.4.0"] * 5
 
 
-# What goes on beside the requests
+# Scripts and the reconciler
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_calls_on_their_way_and_calls_that_wait_for_a_turn_are_told_apart() -> N
     [("exit 0", "ok"), ("exit 3", "failed"), ("kill -9 $$", "broken_off"), ("exec sleep 60", "broken_off")],
 )
 @pytest_twisted.ensureDeferred
-async def test_a_script_is_counted_by_how_it_ended(tmp_path: Path, text: str, outcome: str) -> None:
+async def test_a_script_is_counted_by_its_outcome(tmp_path: Path, text: str, outcome: str) -> None:
     metrics = Metrics()
     timeout = 0.2 if "sleep" in text else 30.0
     scripts = Scripts(reactor, None, ["/bin/sh", "-c", text], timeout, ended=metrics.script_ended)
@@ -166,14 +166,14 @@ async def test_a_script_is_counted_by_how_it_ended(tmp_path: Path, text: str, ou
     except ScriptFailed:
         assert outcome != "ok"
     await scripts.associate(*ADDRESSES, "", 30.0)
-    found = samples(metrics.snapshot())
-    assert found["econed_scripts_total", outcome, "disassociate"] == 1
-    assert found["econed_script_duration_seconds_count", "disassociate"] == 1
-    assert not [key for key in found if "associate" in key], "what is not configured is not run"
+    values = samples(metrics.snapshot())
+    assert values["econed_scripts_total", outcome, "disassociate"] == 1
+    assert values["econed_script_duration_seconds_count", "disassociate"] == 1
+    assert not [key for key in values if "associate" in key], "the other script is not configured"
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_script_that_nobody_waits_for_any_more_is_counted_as_that() -> None:
+async def test_a_cancelled_script_is_counted_as_cancelled() -> None:
     metrics = Metrics()
     scripts = Scripts(reactor, ["/bin/sh", "-c", "exec sleep 60"], None, 30.0, ended=metrics.script_ended)
     running = Deferred.fromCoroutine(scripts.associate(*ADDRESSES, "", 30.0))
@@ -183,15 +183,15 @@ async def test_a_script_that_nobody_waits_for_any_more_is_counted_as_that() -> N
     assert samples(metrics.snapshot())["econed_scripts_total", "cancelled", "associate"] == 1
 
 
-def test_a_round_of_the_reconciler_is_counted_by_what_came_of_it() -> None:
+def test_a_round_of_the_reconciler_is_counted_by_its_outcome() -> None:
     class Rounds:
-        """A reconciler whose rounds end one after the other in every way."""
+        """A reconciler whose rounds have all outcomes in turn."""
 
         def __init__(self) -> None:
             self.errors = [None, OpenNebulaUnavailable("one.userpool.info", "down"), ValueError("a bug"), None]
 
         async def round(self) -> None:
-            """Do nothing, or fail."""
+            """Succeed or fail, as the test has set."""
             error = self.errors.pop(0)
             if error is not None:
                 raise error
@@ -210,25 +210,25 @@ def test_a_round_of_the_reconciler_is_counted_by_what_came_of_it() -> None:
 # Certificates
 
 
-def test_the_end_of_each_certificate_is_known_and_what_came_of_a_new_one(tmp_path: Path) -> None:
+def test_the_expiry_of_each_certificate_and_the_outcome_of_reloads_are_recorded(tmp_path: Path) -> None:
     authority, metrics, clock = Authority(), Metrics(), Clock()
     files = authority.server("a.example.org").write(tmp_path, "own")
     tls = ServerTLS(Files(files), clock, lambda work: succeed(work()), Logger("test"), metrics)
     name = "econed_certificate_expiry_timestamp_seconds"
-    (first,) = series_of(metrics.snapshot(), name)[files.cert,]
+    (old_expiry,) = series_of(metrics.snapshot(), name)[files.cert,]
     authority.server("a.example.org", days=900).write(tmp_path, "own")
-    _now(tls.reload())
-    (second,) = series_of(metrics.snapshot(), name)[files.cert,]
-    assert second > first
+    _run(tls.reload())
+    (new_expiry,) = series_of(metrics.snapshot(), name)[files.cert,]
+    assert new_expiry > old_expiry
     Path(files.cert).write_text("nothing", "utf-8")
-    _now(tls.reload())
-    assert series_of(metrics.snapshot(), name) == {(files.cert,): [second]}
-    found = samples(metrics.snapshot())
-    assert found["econed_reloads_total", "taken", "certificates"] == 1
-    assert found["econed_reloads_total", "refused", "certificates"] == 1
+    _run(tls.reload())
+    assert series_of(metrics.snapshot(), name) == {(files.cert,): [new_expiry]}
+    values = samples(metrics.snapshot())
+    assert values["econed_reloads_total", "taken", "certificates"] == 1
+    assert values["econed_reloads_total", "refused", "certificates"] == 1
 
 
-def _now(coroutine: Any) -> None:
-    done: list[object] = []
-    Deferred.fromCoroutine(coroutine).addBoth(done.append)
-    assert done == [None]
+def _run(coroutine: Any) -> None:
+    results: list[object] = []
+    Deferred.fromCoroutine(coroutine).addBoth(results.append)
+    assert results == [None]

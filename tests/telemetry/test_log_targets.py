@@ -1,4 +1,4 @@
-"""Lines stay whole, a file that was renamed is let go, and a log that cannot be written ends nothing."""
+"""Targets of the log: lines stay whole, renamed files are replaced, and write errors never raise."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ import pytest
 from econed.telemetry.log_targets import AppendedFile, FallbackTarget, Stream, is_journal
 
 
-class Told:
-    """A target that keeps what it is given, and fails when it is told to."""
+class FakeTarget:
+    """A target that records its lines, and fails if `is_failing` is set."""
 
     def __init__(self) -> None:
         self.lines: list[bytes] = []
-        self.fails = False
+        self.is_failing = False
 
     def write(self, lines: bytes) -> None:
         self._check()
@@ -34,22 +34,22 @@ class Told:
         self._check()
 
     def _check(self) -> None:
-        if self.fails:
+        if self.is_failing:
             raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def complaint(said: str) -> bytes:
-    """Return a complaint as a line."""
-    return f"! {said}\n".encode()
+def error_line(message: str) -> bytes:
+    """Return the line for an error of the log itself."""
+    return f"! {message}\n".encode()
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Return where a log may be."""
+    """The path of a log."""
     return tmp_path / "econe.log"
 
 
-def test_a_file_is_appended_to(path: Path) -> None:
+def test_lines_are_appended_to_an_existing_file(path: Path) -> None:
     path.write_bytes(b"before\n")
     file = AppendedFile(str(path))
     file.write(b"one\n")
@@ -57,24 +57,24 @@ def test_a_file_is_appended_to(path: Path) -> None:
     assert path.read_bytes() == b"before\none\ntwo\n"
 
 
-def test_a_new_file_is_for_its_owner_and_group(path: Path) -> None:
-    before = os.umask(0o022)
+def test_a_new_file_is_readable_by_owner_and_group_only(path: Path) -> None:
+    umask = os.umask(0o022)
     try:
         AppendedFile(str(path)).write(b"one\n")
     finally:
-        os.umask(before)
+        os.umask(umask)
     assert path.stat().st_mode & 0o777 == 0o640
 
 
-def test_a_file_that_was_renamed_is_written_to_until_it_is_reopened(path: Path) -> None:
-    """As logrotate wants it: what is written in between is in the old file, and nothing is lost."""
+def test_a_renamed_file_is_written_to_until_reopen(path: Path) -> None:
+    """Lines logged during a rotation by logrotate are in the old file; none is lost."""
     file = AppendedFile(str(path))
     file.write(b"one\n")
-    old = path.rename(path.with_suffix(".1"))
+    renamed = path.rename(path.with_suffix(".1"))
     file.write(b"two\n")
     file.reopen()
     file.write(b"three\n")
-    assert old.read_bytes() == b"one\ntwo\n"
+    assert renamed.read_bytes() == b"one\ntwo\n"
     assert path.read_bytes() == b"three\n"
 
 
@@ -89,7 +89,7 @@ def test_reopening_leaves_no_descriptor_open(path: Path) -> None:
     assert len(os.listdir("/proc/self/fd")) == before - 1
 
 
-def test_a_file_that_was_closed_is_opened_again_by_the_next_line(path: Path) -> None:
+def test_a_closed_file_is_opened_again_by_the_next_write(path: Path) -> None:
     file = AppendedFile(str(path))
     file.write(b"one\n")
     file.close()
@@ -97,14 +97,14 @@ def test_a_file_that_was_closed_is_opened_again_by_the_next_line(path: Path) -> 
     assert path.read_bytes() == b"one\ntwo\n"
 
 
-def test_no_other_program_inherits_the_file(path: Path) -> None:
+def test_child_processes_do_not_inherit_the_descriptor(path: Path) -> None:
     file = AppendedFile(str(path))
     file.write(b"one\n")
     listing = subprocess.run(["ls", "-l", "/proc/self/fd"], capture_output=True, text=True, close_fds=False, check=True)
     assert str(path) not in listing.stdout
 
 
-def test_a_stream_takes_all_of_a_line() -> None:
+def test_a_stream_writes_all_of_a_line_and_is_never_closed() -> None:
     reading, writing = os.pipe()
     stream = Stream(writing)
     stream.write(b"x" * 5000 + b"\n")
@@ -154,80 +154,80 @@ def test_lines_of_several_processes_stay_whole(path: Path) -> None:
         assert numbers == list(range(2000))
 
 
-# When it cannot be written
+# Errors
 
 
-def test_what_cannot_be_written_goes_elsewhere_after_one_complaint() -> None:
-    target, elsewhere = Told(), Told()
-    log = FallbackTarget(target, complaint, elsewhere)
-    target.fails = True
+def test_lines_that_cannot_be_written_go_to_the_fallback_after_one_error_line() -> None:
+    target, fallback = FakeTarget(), FakeTarget()
+    log = FallbackTarget(target, error_line, fallback)
+    target.is_failing = True
     log.write(b"one\n")
     log.write(b"two\n")
-    assert elsewhere.lines == [
+    assert fallback.lines == [
         b"! the log cannot be written: [Errno 28] No space left on device\n",
         b"one\n",
         b"two\n",
     ]
-    target.fails = False
+    target.is_failing = False
     log.write(b"three\n")
     log.write(b"four\n")
     assert target.lines == [b"three\n", b"! the log can be written again; 2 events are not in it\n", b"four\n"]
-    assert len(elsewhere.lines) == 3
+    assert len(fallback.lines) == 3
 
 
-def test_it_complains_anew_when_it_fails_anew() -> None:
-    target, elsewhere = Told(), Told()
-    log = FallbackTarget(target, complaint, elsewhere)
-    for fails in (True, False, True):
-        target.fails = fails
+def test_every_new_failure_is_reported() -> None:
+    target, fallback = FakeTarget(), FakeTarget()
+    log = FallbackTarget(target, error_line, fallback)
+    for is_failing in (True, False, True):
+        target.is_failing = is_failing
         log.write(b"x\n")
-    assert [line[:1] for line in elsewhere.lines] == [b"!", b"x", b"!", b"x"]
+    assert [line[:1] for line in fallback.lines] == [b"!", b"x", b"!", b"x"]
 
 
-def test_it_does_not_fail_where_nothing_can_be_written_at_all() -> None:
-    target, elsewhere = Told(), Told()
-    target.fails = elsewhere.fails = True
-    log = FallbackTarget(target, complaint, elsewhere)
+def test_no_error_is_raised_if_the_fallback_fails_too() -> None:
+    target, fallback = FakeTarget(), FakeTarget()
+    target.is_failing = fallback.is_failing = True
+    log = FallbackTarget(target, error_line, fallback)
     log.write(b"one\n")
     log.reopen()
     log.close()
-    assert target.lines == elsewhere.lines == []
+    assert target.lines == fallback.lines == []
 
 
-def test_a_file_that_cannot_be_opened_anew_is_the_old_one_still(path: Path) -> None:
-    """A directory that is gone: both the old file and standard error say so."""
+def test_the_old_file_stays_open_if_reopening_fails(path: Path) -> None:
+    """The directory is gone; the error is reported in the old file and on the fallback."""
     directory = path.parent / "log"
     directory.mkdir()
-    elsewhere = Told()
-    log = FallbackTarget(AppendedFile(str(directory / "econe.log")), complaint, elsewhere)
+    fallback = FakeTarget()
+    log = FallbackTarget(AppendedFile(str(directory / "econe.log")), error_line, fallback)
     log.write(b"one\n")
-    moved = directory.rename(path.parent / "gone")
+    renamed = directory.rename(path.parent / "renamed")
     log.reopen()
     log.write(b"two\n")
-    said = (moved / "econe.log").read_text("utf-8").splitlines()
-    assert said[0] == "one"
-    assert said[1].startswith("! the log cannot be opened: [Errno 2]")
-    assert said[2] == "two"
-    assert len(elsewhere.lines) == 1
+    lines = (renamed / "econe.log").read_text("utf-8").splitlines()
+    assert lines[0] == "one"
+    assert lines[1].startswith("! the log cannot be opened: [Errno 2]")
+    assert lines[2] == "two"
+    assert len(fallback.lines) == 1
     directory.mkdir()
     log.reopen()
     log.write(b"three\n")
     assert (directory / "econe.log").read_bytes() == b"three\n"
 
 
-def test_a_file_that_could_not_be_opened_is_tried_again(path: Path) -> None:
+def test_opening_the_file_is_tried_again_by_the_next_write(path: Path) -> None:
     directory = path.parent / "not-yet"
-    elsewhere = Told()
-    log = FallbackTarget(AppendedFile(str(directory / "econe.log")), complaint, elsewhere)
+    fallback = FakeTarget()
+    log = FallbackTarget(AppendedFile(str(directory / "econe.log")), error_line, fallback)
     log.write(b"one\n")
     directory.mkdir()
     log.write(b"two\n")
-    assert elsewhere.lines[-1] == b"one\n"
+    assert fallback.lines[-1] == b"one\n"
     assert (directory / "econe.log").read_bytes() == b"two\n! the log can be written again; 1 events are not in it\n"
 
 
-def test_on_a_full_disk_the_line_that_was_cut_off_does_not_run_into_the_next(path: Path) -> None:
-    """A file may not grow beyond RLIMIT_FSIZE, which cuts a write off as a full disk does."""
+def test_after_a_line_truncated_by_a_full_disk_the_next_starts_on_a_new_line(path: Path) -> None:
+    """RLIMIT_FSIZE truncates a write, as a full disk does."""
     code = f"""
 import resource, signal
 from econed.telemetry.log_targets import AppendedFile
@@ -245,27 +245,27 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
 file.write(b"four\\n")
 """
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[1] == resource.RLIM_INFINITY
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert ended.stdout.splitlines() == ["only 2 of 4 bytes could be written", "[Errno 27] File too large"]
+    finished = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert finished.stdout.splitlines() == ["only 2 of 4 bytes could be written", "[Errno 27] File too large"]
     assert path.read_bytes() == b"one\ntw\nfour\n"
 
 
 # The journal
 
 
-def test_the_journal_is_known_by_what_systemd_says_of_it(tmp_path: Path) -> None:
+def test_the_journal_is_recognized_by_journal_stream(tmp_path: Path) -> None:
     with (tmp_path / "journal").open("wb") as file, (tmp_path / "another").open("wb") as another:
-        told = os.fstat(file.fileno())
-        environ = {"JOURNAL_STREAM": f"{told.st_dev}:{told.st_ino}"}
+        status = os.fstat(file.fileno())
+        environ = {"JOURNAL_STREAM": f"{status.st_dev}:{status.st_ino}"}
         assert is_journal(file.fileno(), environ)
         assert not is_journal(another.fileno(), environ)
         assert not is_journal(file.fileno(), {})
         assert not is_journal(file.fileno(), {"JOURNAL_STREAM": "nonsense"})
-    assert not is_journal(file_closed(), environ)
+    assert not is_journal(closed_descriptor(), environ)
 
 
-def file_closed() -> int:
-    """Return a descriptor that is not open."""
+def closed_descriptor() -> int:
+    """Return a descriptor that has been closed."""
     reading, writing = os.pipe()
     os.close(reading)
     os.close(writing)

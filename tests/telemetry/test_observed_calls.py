@@ -1,4 +1,4 @@
-"""Whoever looks on hears of every call of oned once, with how long it took and how it ended, and of nothing else."""
+"""Observers are called once for every call to oned, with its duration and outcome."""
 
 from __future__ import annotations
 
@@ -20,72 +20,72 @@ from econed.telemetry.observed_calls import OUTCOMES, CallCounter, ObservedOpenN
 
 
 @implementer(IOpenNebula)
-class Slow:
-    """An oned that answers when the test has it answer."""
+class DelayedOpenNebula:
+    """An oned that replies when the test fires a Deferred."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[object, ...]] = []
-        self.answers: list[Deferred[Any]] = []
+        self.calls: list[tuple[object, ...]] = []
+        self.replies: list[Deferred[Any]] = []
 
     async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:
-        return await self._answer("call", user, method, *args)  # type: ignore[no-any-return]
+        return await self._reply("call", user, method, *args)  # type: ignore[no-any-return]
 
     async def document(self, user: str | None, method: str, *args: object) -> etree._Element:
-        return await self._answer("document", user, method, *args)  # type: ignore[no-any-return]
+        return await self._reply("document", user, method, *args)  # type: ignore[no-any-return]
 
-    def _answer(self, *asked: object) -> Deferred[Any]:
-        self.asked.append(asked)
-        self.answers.append(Deferred())
-        return self.answers[-1]
+    def _reply(self, *call: object) -> Deferred[Any]:
+        self.calls.append(call)
+        self.replies.append(Deferred())
+        return self.replies[-1]
 
 
-class Watching:
-    """An oned that is slow, one that is observed, and what the observer heard."""
+class ObservationHarness:
+    """A delayed oned, its observed client, and what the observer recorded."""
 
     def __init__(self) -> None:
         self.clock = Clock()
-        self.slow = Slow()
-        self.heard: list[tuple[str, float, str]] = []
-        self.one = ObservedOpenNebula(self.slow, self.clock, lambda *told: self.heard.append(told))
+        self.delayed = DelayedOpenNebula()
+        self.observed: list[tuple[str, float, str]] = []
+        self.one = ObservedOpenNebula(self.delayed, self.clock, lambda *call: self.observed.append(call))
 
     def call(self, method: str, *args: object) -> Deferred[Any]:
-        """Call, without waiting for the answer."""
+        """Call `method` without waiting for the reply."""
         return Deferred.fromCoroutine(self.one.call("alice", method, *args))
 
 
 @pytest.fixture
-def watching() -> Watching:
-    """Return one."""
-    return Watching()
+def harness() -> ObservationHarness:
+    """A new harness."""
+    return ObservationHarness()
 
 
-def test_it_is_an_oned_as_what_it_is_put_round(watching: Watching) -> None:
-    verifyObject(IOpenNebula, watching.one)
-    verifyObject(IOpenNebula, watching.slow)
+def test_the_observed_client_provides_the_interface_of_a_client(harness: ObservationHarness) -> None:
+    verifyObject(IOpenNebula, harness.one)
+    verifyObject(IOpenNebula, harness.delayed)
 
 
-def test_a_call_and_its_value_pass_unchanged(watching: Watching) -> None:
-    came: list[object] = []
-    watching.call("one.vm.action", "resume", 7).addCallback(came.append)
-    Deferred.fromCoroutine(watching.one.document(None, "one.vm.info", 7, False)).addCallback(came.append)
-    assert watching.slow.asked == [
+def test_calls_and_values_are_passed_on_unchanged(harness: ObservationHarness) -> None:
+    results: list[object] = []
+    harness.call("one.vm.action", "resume", 7).addCallback(results.append)
+    Deferred.fromCoroutine(harness.one.document(None, "one.vm.info", 7, False)).addCallback(results.append)
+    assert harness.delayed.calls == [
         ("call", "alice", "one.vm.action", "resume", 7),
         ("document", None, "one.vm.info", 7, False),
     ]
     root = etree.Element("VM")
-    watching.slow.answers[0].callback(7)
-    watching.slow.answers[1].callback(root)
-    assert came == [7, root]
+    harness.delayed.replies[0].callback(7)
+    harness.delayed.replies[1].callback(root)
+    assert results == [7, root]
 
 
-def test_each_call_is_told_when_it_ends_with_the_seconds_it_took(watching: Watching) -> None:
-    first, second = watching.call("one.vm.info"), watching.call("one.image.info")
-    watching.clock.advance(2)
-    assert watching.heard == []
-    watching.slow.answers[1].callback(1)
-    watching.clock.advance(1.5)
-    watching.slow.answers[0].callback(1)
-    assert watching.heard == [("one.image.info", 2.0, "ok"), ("one.vm.info", 3.5, "ok")]
+def test_the_observer_is_called_at_the_end_of_a_call_with_its_duration(harness: ObservationHarness) -> None:
+    first, second = harness.call("one.vm.info"), harness.call("one.image.info")
+    harness.clock.advance(2)
+    assert harness.observed == []
+    harness.delayed.replies[1].callback(1)
+    harness.clock.advance(1.5)
+    harness.delayed.replies[0].callback(1)
+    assert harness.observed == [("one.image.info", 2.0, "ok"), ("one.vm.info", 3.5, "ok")]
     assert first.result == second.result == 1
 
 
@@ -98,71 +98,71 @@ def test_each_call_is_told_when_it_ends_with_the_seconds_it_took(watching: Watch
         (ZeroDivisionError("ours"), "failed"),
     ],
 )
-def test_an_error_is_told_by_its_kind_and_goes_on_to_the_caller(
-    watching: Watching, error: Exception, outcome: str
+def test_the_outcome_is_the_kind_of_error_and_the_error_reaches_the_caller(
+    harness: ObservationHarness, error: Exception, outcome: str
 ) -> None:
-    call = watching.call("one.vm.action")
-    failed: list[Any] = []
-    call.addErrback(failed.append)
-    watching.slow.answers[0].errback(error)
-    assert failed[0].value is error
-    assert watching.heard == [("one.vm.action", 0.0, outcome)]
+    call = harness.call("one.vm.action")
+    failures: list[Any] = []
+    call.addErrback(failures.append)
+    harness.delayed.replies[0].errback(error)
+    assert failures[0].value is error
+    assert harness.observed == [("one.vm.action", 0.0, outcome)]
     assert outcome in OUTCOMES
 
 
-def test_a_call_that_is_given_up_is_told_as_cancelled(watching: Watching) -> None:
-    call = watching.call("one.vm.action")
+def test_the_outcome_of_a_cancelled_call_is_cancelled(harness: ObservationHarness) -> None:
+    call = harness.call("one.vm.action")
     call.addErrback(lambda failure: failure.trap(CancelledError))
-    watching.clock.advance(3)
+    harness.clock.advance(3)
     call.cancel()
-    assert watching.heard == [("one.vm.action", 3.0, "cancelled")]
+    assert harness.observed == [("one.vm.action", 3.0, "cancelled")]
 
 
-def test_a_coroutine_that_is_closed_is_told_as_cancelled(watching: Watching) -> None:
-    coroutine = watching.one.call("alice", "one.vm.action")
+def test_the_outcome_of_a_closed_coroutine_is_cancelled(harness: ObservationHarness) -> None:
+    coroutine = harness.one.call("alice", "one.vm.action")
     coroutine.send(None)
     coroutine.close()
-    assert watching.heard == [("one.vm.action", 0.0, "cancelled")]
+    assert harness.observed == [("one.vm.action", 0.0, "cancelled")]
 
 
-def test_all_observers_are_told_and_an_observed_oned_can_be_observed_again(watching: Watching) -> None:
-    """As it is in the daemon: one round the client of oned for the metrics, one for each request round that."""
+def test_all_observers_are_called_and_an_observed_client_can_be_observed_again(harness: ObservationHarness) -> None:
+    """The daemon observes the client of oned for the metrics, and the observed client again for each request."""
     first, second = CallCounter(), CallCounter()
-    again = ObservedOpenNebula(watching.one, watching.clock, first, second)
-    Deferred.fromCoroutine(again.call(None, "one.user.info"))
-    watching.clock.advance(1)
-    watching.slow.answers[0].callback(1)
-    assert watching.heard == [("one.user.info", 1.0, "ok")]
+    observed_again = ObservedOpenNebula(harness.one, harness.clock, first, second)
+    Deferred.fromCoroutine(observed_again.call(None, "one.user.info"))
+    harness.clock.advance(1)
+    harness.delayed.replies[0].callback(1)
+    assert harness.observed == [("one.user.info", 1.0, "ok")]
     assert (first.calls, first.seconds) == (second.calls, second.seconds) == (1, 1.0)
 
 
-def test_a_tally_adds_up_calls_that_overlap(watching: Watching) -> None:
-    tally = CallCounter()
-    one = ObservedOpenNebula(watching.slow, watching.clock, tally)
+def test_a_call_counter_sums_the_durations_of_concurrent_calls(harness: ObservationHarness) -> None:
+    counter = CallCounter()
+    one = ObservedOpenNebula(harness.delayed, harness.clock, counter)
     for _ in range(2):
         Deferred.fromCoroutine(one.call(None, "one.vm.info")).addErrback(lambda _: None)
-    watching.clock.advance(2)
-    watching.slow.answers[0].callback(1)
-    watching.slow.answers[1].errback(OpenNebulaUnavailable("one.vm.info", "away"))
-    assert (tally.calls, tally.seconds) == (2, 4.0)
+    harness.clock.advance(2)
+    harness.delayed.replies[0].callback(1)
+    harness.delayed.replies[1].errback(OpenNebulaUnavailable("one.vm.info", "away"))
+    assert (counter.calls, counter.seconds) == (2, 4.0)
 
 
 def test_the_sandbox_can_be_observed() -> None:
     clock = Clock()
     oned = Oned(clock)
     populate(oned, users=[("alice", "secret")])
-    heard: list[tuple[str, str]] = []
-    one = ObservedOpenNebula(SandboxBackend(oned), clock, lambda method, _, outcome: heard.append((method, outcome)))
-    assert _now(one.document("alice", "one.user.info", -1, False)).findtext("NAME") == "alice"
+    calls: list[tuple[str, str]] = []
+    one = ObservedOpenNebula(SandboxBackend(oned), clock, lambda method, _, outcome: calls.append((method, outcome)))
+    assert _result(one.document("alice", "one.user.info", -1, False)).findtext("NAME") == "alice"
     with pytest.raises(OpenNebulaError):
-        _now(one.document("alice", "one.vm.info", 4711, False))
-    assert heard == [("one.user.info", "ok"), ("one.vm.info", "refused")]
+        _result(one.document("alice", "one.vm.info", 4711, False))
+    assert calls == [("one.user.info", "ok"), ("one.vm.info", "refused")]
 
 
-def _now(coroutine: Any) -> Any:
-    """Return what a coroutine that waits for nothing comes to."""
+def _result(coroutine: Any) -> Any:
+    """Return the result of a coroutine that does not wait."""
     try:
         coroutine.send(None)
-    except StopIteration as done:
-        return done.value
-    raise AssertionError("it waits")
+    except StopIteration as stop:
+        return stop.value
+    raise AssertionError("the coroutine waits")
