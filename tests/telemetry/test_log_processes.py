@@ -31,34 +31,34 @@ LOGROTATE = ROOT / "etc" / "logrotate.d" / "econed"
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """Return this environment without what says where OpenNebula is."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("ONE_", "ECONE_"))}
-    return {**kept, "PYTHONPATH": str(ROOT), **changes}
+    """Return this process's environment without OpenNebula's variables."""
+    others = {name: value for name, value in os.environ.items() if not name.startswith(("ONE_", "ECONE_"))}
+    return {**others, "PYTHONPATH": str(ROOT), **changes}
 
 
 def text(path: Path) -> str:
-    """Return what is in a log; nothing if there is none."""
+    """Return the text of a log; empty if it does not exist."""
     return path.read_text("utf-8") if path.exists() else ""
 
 
-def await_line(path: Path, said: str) -> str:
-    """Return the first line of a log with this, once it is there."""
+def await_line(path: Path, part: str) -> str:
+    """Wait for a line of a log that contains `part`, and return the first."""
 
-    def found() -> str:
-        return next((line for line in text(path).splitlines() if said in line), "")
+    def first_line() -> str:
+        return next((line for line in text(path).splitlines() if part in line), "")
 
-    return until(found, f"{said!r} in {path.name}", STARTING)
+    return until(first_line, f"{part!r} in {path.name}", STARTING)
 
 
-def ask(path: Path) -> None:
-    """Ask the econed on a sandbox whose log this is for something."""
+def send_request(path: Path) -> None:
+    """Send a request to the sandbox with this log."""
     port = re.search(r"EC2Site starting on (\d+)", text(path))
     assert port is not None
     boto(Person("alice", 2, "secret", None), f"http://127.0.0.1:{port[1]}/").describe_regions()  # type: ignore[arg-type]
 
 
-def has_ended(pid: int) -> bool:
-    """Whether a process is gone."""
+def has_exited(pid: int) -> bool:
+    """Whether a process has exited."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -68,42 +68,42 @@ def has_ended(pid: int) -> bool:
 
 @dataclass(frozen=True)
 class Daemon:
-    """A daemon in the background, its process id and its log."""
+    """A daemon in the background: its process id and its log."""
 
     pid: int
     log: Path
 
     def signal(self, number: signal.Signals) -> None:
-        """Send it a signal."""
+        """Send a signal to the daemon."""
         os.kill(self.pid, number)
 
     def stop(self) -> None:
-        """End it and wait."""
+        """Stop the daemon and wait for it to exit."""
         self.signal(signal.SIGTERM)
-        until(lambda: has_ended(self.pid), "the daemon to end", STOPPING)
+        until(lambda: has_exited(self.pid), "the daemon to exit", STOPPING)
 
 
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[Daemon]:
-    """A daemon on a sandbox, which logs where twistd is told to."""
+    """A sandbox as a daemon, with twistd's option --logfile."""
     log, pid_file = tmp_path / "log" / "econe.log", tmp_path / "pid"
-    log.parent.mkdir(mode=0o750)  # logrotate looks for one that others cannot write to
+    log.parent.mkdir(mode=0o750)  # logrotate refuses a directory that others can write to
     argv = [require_tool("twistd"), f"--pidfile={pid_file}", f"--logfile={log}", *SANDBOX]
-    done = finished(argv, tmp_path, environment())
-    assert done.returncode == 0, done.stderr
+    started = finished(argv, tmp_path, environment())
+    assert started.returncode == 0, started.stderr
     until(lambda: text(pid_file).strip(), "the process id", STARTING)
-    made = Daemon(int(text(pid_file)), log)
+    running = Daemon(int(text(pid_file)), log)
     try:
         await_line(log, "EC2Site starting on")
-        yield made
+        yield running
     finally:
-        if not has_ended(made.pid):
-            made.signal(signal.SIGKILL)
+        if not has_exited(running.pid):
+            running.signal(signal.SIGKILL)
 
 
-def test_a_daemon_logs_where_twistd_is_told_to_until_it_ends(daemon: Daemon) -> None:
-    """What Twisted says too, and all of it in one form."""
-    ask(daemon.log)
+def test_a_daemon_logs_to_the_file_of_twistd_until_it_exits(daemon: Daemon) -> None:
+    """Events of Twisted are in the same file and format."""
+    send_request(daemon.log)
     line = await_line(daemon.log, "DescribeRegions")
     assert re.search(
         r"\[econed#info\] DescribeRegions by alice from 127\.0\.0\.1: 200 ok, \d+ bytes in \d+ ms, "
@@ -113,44 +113,44 @@ def test_a_daemon_logs_where_twistd_is_told_to_until_it_ends(daemon: Daemon) -> 
     daemon.stop()
     lines = text(daemon.log).splitlines()
     assert lines[-1].endswith("Server Shut Down.")
-    assert [each for each in lines if not LINE.fullmatch(each)] == []
+    assert [line for line in lines if not LINE.fullmatch(line)] == []
 
 
-def test_a_request_that_is_refused_unread_gets_its_line_too(daemon: Daemon) -> None:
-    """Neither its headers nor its query are in it."""
+def test_a_request_that_is_refused_before_it_is_read_is_logged(daemon: Daemon) -> None:
+    """Its headers and its query are not logged."""
     port = re.search(r"EC2Site starting on (\d+)", text(daemon.log))
     assert port is not None
     query = b"Action=DescribeRegions&Signature=a-signature-of-somebody"
-    (answer,) = exchange(int(port[1]), b"GET /?" + query + b" HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 70_000)
-    line = await_line(daemon.log, answer.code)
-    assert f"] - by - from 127.0.0.1: {answer.status} {answer.code}, " in line
+    (response,) = exchange(int(port[1]), b"GET /?" + query + b" HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 70_000)
+    line = await_line(daemon.log, response.code)
+    assert f"] - by - from 127.0.0.1: {response.status} {response.code}, " in line
     assert "a-signature-of" not in text(daemon.log)
     assert "yyyy" not in text(daemon.log)
     daemon.stop()
 
 
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGHUP])
-def test_a_log_that_was_renamed_goes_on_in_a_new_file_after_a_signal(daemon: Daemon, number: signal.Signals) -> None:
-    old = daemon.log.with_suffix(".1")
-    ask(daemon.log)
-    daemon.log.rename(old)
-    ask(old)
-    until(lambda: text(old).count("DescribeRegions") == 2, "the line in the old file", STARTING)
+def test_after_a_signal_a_renamed_log_is_continued_in_a_new_file(daemon: Daemon, number: signal.Signals) -> None:
+    renamed = daemon.log.with_suffix(".1")
+    send_request(daemon.log)
+    daemon.log.rename(renamed)
+    send_request(renamed)
+    until(lambda: text(renamed).count("DescribeRegions") == 2, "the line in the old file", STARTING)
     daemon.signal(number)
     until(daemon.log.exists, "a new file", STARTING)
-    ask(old)
+    send_request(renamed)
     await_line(daemon.log, "DescribeRegions")
-    assert text(old).count("DescribeRegions") == 2
+    assert text(renamed).count("DescribeRegions") == 2
     daemon.stop()
 
 
-def test_a_directory_that_has_vanished_ends_nothing(daemon: Daemon) -> None:
-    """It goes on in the file that is open, says so there, and takes the directory when it is there again."""
-    gone = daemon.log.parent.rename(daemon.log.parent.with_name("gone"))
+def test_a_daemon_keeps_running_when_the_directory_of_its_log_is_gone(daemon: Daemon) -> None:
+    """It reports the error in the open file, and uses the directory when it is there again."""
+    renamed = daemon.log.parent.rename(daemon.log.parent.with_name("renamed"))
     daemon.signal(signal.SIGUSR1)
-    await_line(gone / "econe.log", "the log cannot be opened: [Errno 2]")
-    ask(gone / "econe.log")
-    await_line(gone / "econe.log", "DescribeRegions")
+    await_line(renamed / "econe.log", "the log cannot be opened: [Errno 2]")
+    send_request(renamed / "econe.log")
+    await_line(renamed / "econe.log", "DescribeRegions")
     daemon.log.parent.mkdir()
     daemon.signal(signal.SIGUSR1)
     until(daemon.log.exists, "a new file", STARTING)
@@ -158,26 +158,26 @@ def test_a_directory_that_has_vanished_ends_nothing(daemon: Daemon) -> None:
     assert "Server Shut Down." in text(daemon.log)
 
 
-def test_logrotate_takes_the_log_away_and_no_line_is_lost(daemon: Daemon, tmp_path: Path) -> None:
-    """By the rules that are shipped, with the paths and the user of this test, and the signal in place of systemd's."""
+def test_no_line_is_lost_when_logrotate_renames_the_log(daemon: Daemon, tmp_path: Path) -> None:
+    """The rules are the shipped ones, with the path and user of this test, and kill instead of systemctl."""
     rules = LOGROTATE.read_text("utf-8")
     changed, logs = re.subn(r"^/var/log\S+", str(daemon.log), rules, flags=re.MULTILINE)
     changed = re.sub(r"^\s*(su|create) .*$", "", changed, flags=re.MULTILINE)
-    told = f"postrotate\n        kill -USR1 {daemon.pid}\n    endscript"
-    changed, scripts = re.subn(r"postrotate.*?endscript", told, changed, flags=re.DOTALL)
+    script = f"postrotate\n        kill -USR1 {daemon.pid}\n    endscript"
+    changed, scripts = re.subn(r"postrotate.*?endscript", script, changed, flags=re.DOTALL)
     assert (logs, scripts) == (1, 1), rules
     conf, state = tmp_path / "logrotate.conf", tmp_path / "state"
     conf.write_text(changed, "utf-8")
     conf.chmod(0o600)
-    ask(daemon.log)
-    before = text(daemon.log)
+    send_request(daemon.log)
+    text_before = text(daemon.log)
     command = [require_tool("logrotate"), "--force", "--state", str(state), str(conf)]
     rotated = subprocess.run(command, capture_output=True, text=True, check=False)
     assert rotated.returncode == 0, rotated.stderr
     until(daemon.log.exists, "a new file", STARTING)
-    (old,) = (path for path in daemon.log.parent.iterdir() if path != daemon.log)
-    assert text(old).startswith(before)
-    ask(old)
+    (renamed,) = (path for path in daemon.log.parent.iterdir() if path != daemon.log)
+    assert text(renamed).startswith(text_before)
+    send_request(renamed)
     await_line(daemon.log, "DescribeRegions")
     daemon.stop()
 
@@ -185,22 +185,22 @@ def test_logrotate_takes_the_log_away_and_no_line_is_lost(daemon: Daemon, tmp_pa
 # In the foreground
 
 
-def test_json_is_for_all_that_twistd_says(tmp_path: Path) -> None:
+def test_events_of_twistd_are_logged_as_json(tmp_path: Path) -> None:
     conf = tmp_path / "econe.conf"
     conf.write_text(":log_format: json\n:debug_level: 3\n", "utf-8")
     server = Process("econed", twistd("--logfile=-", *SANDBOX, "--config", str(conf)), tmp_path)
     server.await_output(r"EC2Site starting on (\d+)")
-    ask(server.output)
+    send_request(server.output)
     await_line(server.output, "DescribeRegions")
     server.stop()
-    said = [json.loads(line) for line in server.text.splitlines()]
-    assert all(each["time"].endswith("Z") and each["pid"] for each in said)
-    assert said[-1]["message"] == "Server Shut Down."
-    (request,) = [each for each in said if each.get("action") == "DescribeRegions"]
+    events = [json.loads(line) for line in server.text.splitlines()]
+    assert all(event["time"].endswith("Z") and event["pid"] for event in events)
+    assert events[-1]["message"] == "Server Shut Down."
+    (request,) = [event for event in events if event.get("action") == "DescribeRegions"]
     assert (request["user"], request["source"], request["status"]) == ("alice", "127.0.0.1", 200)
 
 
-def test_a_low_level_keeps_twistd_quiet_too(tmp_path: Path) -> None:
+def test_a_low_level_applies_to_events_of_twistd(tmp_path: Path) -> None:
     conf, log, port = tmp_path / "econe.conf", tmp_path / "econe.log", free_port()
     conf.write_text(f":debug_level: 0\n:log_file: {log}\n", "utf-8")
     listen = ("--listen", f"tcp:{port}:interface=127.0.0.1")
@@ -211,21 +211,21 @@ def test_a_low_level_keeps_twistd_quiet_too(tmp_path: Path) -> None:
     assert not [line for line in server.text.splitlines() if not line.startswith("sandbox user: ")]
 
 
-def test_in_the_journal_every_line_says_how_much_it_matters(tmp_path: Path) -> None:
-    """By JOURNAL_STREAM systemd tells that standard output is the journal; here it is a file."""
+def test_in_the_journal_every_line_has_its_priority(tmp_path: Path) -> None:
+    """The variable JOURNAL_STREAM says that standard output is the journal; here it is a file."""
     output = tmp_path / "journal"
     with output.open("wb") as journal:
-        told = os.fstat(journal.fileno())
+        status = os.fstat(journal.fileno())
         process = subprocess.Popen(
             twistd(*SANDBOX),
             cwd=tmp_path,
-            env=environment(JOURNAL_STREAM=f"{told.st_dev}:{told.st_ino}"),
+            env=environment(JOURNAL_STREAM=f"{status.st_dev}:{status.st_ino}"),
             stdout=journal,
             stderr=subprocess.STDOUT,
         )
     try:
         await_line(output, "EC2Site starting on")
-        ask(output)
+        send_request(output)
         assert await_line(output, "DescribeRegions").startswith("<6>2")
     finally:
         process.terminate()
@@ -235,53 +235,51 @@ def test_in_the_journal_every_line_says_how_much_it_matters(tmp_path: Path) -> N
 
 @pytest.fixture
 def conf(tmp_path: Path) -> Path:
-    """The configuration of an econed whose oned is away."""
+    """The configuration of an econed whose oned does not run."""
     auth = tmp_path / "server_auth"
     auth.write_text("serveradmin:password-of-serveradmin\n", "ascii")
     auth.chmod(0o600)
-    written = tmp_path / "econe.conf"
-    where = f":host: 127.0.0.1\n:port: {free_port()}\n:one_xmlrpc: http://127.0.0.1:9/RPC2\n"
-    written.write_text(f"{where}:log_format: json\n:workers: 2\n", "utf-8")
-    return written
+    path = tmp_path / "econe.conf"
+    addresses = f":host: 127.0.0.1\n:port: {free_port()}\n:one_xmlrpc: http://127.0.0.1:9/RPC2\n"
+    path.write_text(f"{addresses}:log_format: json\n:workers: 2\n", "utf-8")
+    return path
 
 
-def _said(log: Path) -> list[dict[str, Any]]:
+def _events(log: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text(log).splitlines()]
 
 
-def _all_serve(log: Path) -> bool:
-    return {1, 2} <= {each.get("worker") for each in _said(log)} and text(log).count(' listens"') >= 2
+def _both_workers_listen(log: Path) -> bool:
+    return {1, 2} <= {event.get("worker") for event in _events(log)} and text(log).count(' listens"') >= 2
 
 
 @pytest.mark.parametrize("how", ["plugin", "tac"])
-def test_supervisor_and_workers_log_to_the_one_file_of_twistd_and_all_reopen_it(
-    how: str, conf: Path, tmp_path: Path
-) -> None:
-    """Also where it is a .tac file that twistd runs, which is not told its options."""
-    log, old = tmp_path / "twistd's.log", tmp_path / "old"
-    what = ["econe", "--config", str(conf)] if how == "plugin" else ["-y", str(ROOT / "econe.tac")]
-    auth = {"ONE_CIPHER_AUTH": str(tmp_path / "server_auth"), "ECONE_CONF": str(conf)}
-    server = Process("econed", twistd(f"--logfile={log}", *what), tmp_path, auth)
+def test_supervisor_and_workers_log_to_the_file_of_twistd_and_reopen_it(how: str, conf: Path, tmp_path: Path) -> None:
+    """This also holds for a .tac file, to which twistd does not pass its options."""
+    log, renamed = tmp_path / "twistd's.log", tmp_path / "old"
+    arguments = ["econe", "--config", str(conf)] if how == "plugin" else ["-y", str(ROOT / "econe.tac")]
+    variables = {"ONE_CIPHER_AUTH": str(tmp_path / "server_auth"), "ECONE_CONF": str(conf)}
+    server = Process("econed", twistd(f"--logfile={log}", *arguments), tmp_path, variables)
     try:
-        until(lambda: _all_serve(log), "both workers to listen", STARTING)
-        log.rename(old)
+        until(lambda: _both_workers_listen(log), "both workers to listen", STARTING)
+        log.rename(renamed)
         os.kill(server.pid, signal.SIGUSR1)
         until(log.exists, "a new file", STARTING)
     finally:
         server.stop()
     assert server.text == ""
-    assert len({each["pid"] for each in _said(old)}) == 3
-    assert {None, 1, 2} <= {each.get("worker") for each in _said(log)}
-    assert _said(log)[-1]["message"] == "Server Shut Down."
+    assert len({event["pid"] for event in _events(renamed)}) == 3
+    assert {None, 1, 2} <= {event.get("worker") for event in _events(log)}
+    assert _events(log)[-1]["message"] == "Server Shut Down."
 
 
-def test_workers_write_to_the_journal_as_the_supervisor_does(conf: Path, tmp_path: Path) -> None:
-    """Their standard output is the supervisor's."""
+def test_workers_and_supervisor_write_to_the_journal(conf: Path, tmp_path: Path) -> None:
+    """Workers inherit the supervisor's standard output."""
     conf.write_text(conf.read_text("utf-8").replace("json", "text"), "utf-8")
     output = tmp_path / "journal"
     with output.open("wb") as journal:
-        told = os.fstat(journal.fileno())
-        stream = f"{told.st_dev}:{told.st_ino}"
+        status = os.fstat(journal.fileno())
+        stream = f"{status.st_dev}:{status.st_ino}"
         process = subprocess.Popen(
             twistd("econe", "--config", str(conf)),
             cwd=tmp_path,

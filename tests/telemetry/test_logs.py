@@ -1,4 +1,4 @@
-"""How much is said, in which form, and where it goes; and what time it is."""
+"""Levels, formats and targets of the log; and the clock."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LEVELS = (LogLevel.critical, LogLevel.error, LogLevel.warn, LogLevel.info, LogLe
 
 
 @pytest.mark.parametrize(
-    ("debug_level", "said"),
+    ("debug_level", "logged"),
     [
         (0, ["critical", "error"]),
         (1, ["critical", "error", "warn"]),
@@ -37,67 +37,67 @@ LEVELS = (LogLevel.critical, LogLevel.error, LogLevel.warn, LogLevel.info, LogLe
         (3, ["critical", "error", "warn", "info", "debug"]),
     ],
 )
-def test_the_debug_level_says_how_much_is_logged(debug_level: int, said: list[str]) -> None:
+def test_the_debug_level_limits_what_is_logged(debug_level: int, logged: list[str]) -> None:
     events: list[LogEvent] = []
     log = logger("econed", debug_level, events.append)  # type: ignore[arg-type]
-    for level in (LogLevel.critical, LogLevel.error, LogLevel.warn, LogLevel.info, LogLevel.debug):
+    for level in LEVELS:
         log.emit(level, "x")
-    assert [event["log_level"].name for event in events] == said
+    assert [event["log_level"].name for event in events] == logged
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Return where a log may be."""
+    """The path of a log."""
     return tmp_path / "econe.log"
 
 
-def said(log: ProcessLog, what: str = "so", level: Any = LogLevel.info, namespace: str = "econed") -> None:
-    """Have something said."""
-    Logger(namespace=namespace, observer=log).emit(level, "it is {what}", what=what)
+def log_value(log: ProcessLog, value: str = "so", level: Any = LogLevel.info, namespace: str = "econed") -> None:
+    """Log an event."""
+    Logger(namespace=namespace, observer=log).emit(level, "value is {value}", value=value)
 
 
 def lines(path: Path) -> list[str]:
-    """Return what was said in a file."""
+    """Return the lines of a log."""
     return path.read_text("utf-8").splitlines()
 
 
 @pytest.mark.parametrize(("debug_level", "count"), [(0, 2), (1, 3), (2, 4), (3, 5)])
 @pytest.mark.parametrize("namespace", ["econed", "twisted.web.http", "log_legacy", "stdout"])
-def test_the_debug_level_is_for_all_that_the_process_says(
+def test_the_debug_level_applies_to_all_events_of_the_process(
     path: Path, debug_level: int, count: int, namespace: str
 ) -> None:
-    """A failure is critical to Twisted, and an error for econe.conf."""
+    """Twisted's critical level, for failures, counts as an error."""
     log = ProcessLog(Settings(debug_level=debug_level, log_file=str(path)))
     verifyObject(ILogObserver, log)
     for level in LEVELS:
-        said(log, level=level, namespace=namespace)
+        log_value(log, level=level, namespace=namespace)
     assert [re.findall(r"#(\w+)\]", line)[0] for line in lines(path)] == [level.name for level in LEVELS[:count]]
 
 
-def test_the_form_is_the_configured_one(path: Path) -> None:
+def test_the_format_is_configurable(path: Path) -> None:
     log = ProcessLog(Settings(log_file=str(path), log_format="json"), worker=2)
-    said(log)
-    assert {"message": "it is so", "worker": 2, "pid": os.getpid(), "what": "so"}.items() <= json.loads(
+    log_value(log)
+    assert {"message": "value is so", "worker": 2, "pid": os.getpid(), "value": "so"}.items() <= json.loads(
         path.read_text("utf-8")
     ).items()
 
 
-def test_the_configured_file_comes_before_that_of_twistd(path: Path, tmp_path: Path) -> None:
+def test_the_configured_file_takes_precedence_over_that_of_twistd(path: Path, tmp_path: Path) -> None:
     twistd = LogPlace("file", str(tmp_path / "twistd.log"))
-    said(ProcessLog(Settings(log_file=str(path)), twistd))
+    log_value(ProcessLog(Settings(log_file=str(path)), twistd))
     assert len(lines(path)) == 1
     assert not Path(twistd.name).exists()
-    said(ProcessLog(Settings(), twistd))
+    log_value(ProcessLog(Settings(), twistd))
     assert len(lines(Path(twistd.name))) == 1
 
 
-def test_without_a_file_it_goes_to_standard_output(capfd: pytest.CaptureFixture[str]) -> None:
-    said(ProcessLog(Settings()), "é")
-    assert capfd.readouterr().out.endswith("[econed#info] it is é\n")
+def test_the_default_target_is_standard_output(capfd: pytest.CaptureFixture[str]) -> None:
+    log_value(ProcessLog(Settings()), "é")
+    assert capfd.readouterr().out.endswith("[econed#info] value is é\n")
 
 
 @pytest.mark.parametrize(
-    ("level", "mark"),
+    ("level", "prefix"),
     [
         (LogLevel.debug, "<7>"),
         (LogLevel.info, "<6>"),
@@ -106,67 +106,67 @@ def test_without_a_file_it_goes_to_standard_output(capfd: pytest.CaptureFixture[
         (LogLevel.critical, "<3>"),
     ],
 )
-def test_the_journal_is_told_how_much_each_line_matters(
-    capfd: pytest.CaptureFixture[str], level: Any, mark: str
+def test_lines_for_the_journal_begin_with_their_priority(
+    capfd: pytest.CaptureFixture[str], level: Any, prefix: str
 ) -> None:
     stdout = os.fstat(1)
     log = ProcessLog(EVERYTHING, environ={"JOURNAL_STREAM": f"{stdout.st_dev}:{stdout.st_ino}"})
-    said(log, level=level)
-    assert re.fullmatch(re.escape(mark) + r"[0-9T:+-]+ \[.*\] it is so\n", capfd.readouterr().out)
+    log_value(log, level=level)
+    assert re.fullmatch(re.escape(prefix) + r"[0-9T:+-]+ \[.*\] value is so\n", capfd.readouterr().out)
 
 
-def test_of_a_traceback_it_is_told_for_every_line(capfd: pytest.CaptureFixture[str]) -> None:
-    """The journal makes an entry of each."""
+def test_every_line_of_a_traceback_begins_with_the_priority(capfd: pytest.CaptureFixture[str]) -> None:
+    """The journal makes every line an entry."""
     stdout = os.fstat(1)
     log = ProcessLog(EVERYTHING, environ={"JOURNAL_STREAM": f"{stdout.st_dev}:{stdout.st_ino}"})
     try:
         raise ZeroDivisionError
     except ZeroDivisionError:
         Logger(namespace="econed", observer=log).failure("it failed")
-    told = capfd.readouterr().out.splitlines()
-    assert len(told) > 2
-    assert all(line.startswith("<3>") for line in told)
+    printed = capfd.readouterr().out.splitlines()
+    assert len(printed) > 2
+    assert all(line.startswith("<3>") for line in printed)
 
 
-def test_a_file_has_no_such_marks(path: Path) -> None:
+def test_lines_in_a_file_have_no_priority(path: Path) -> None:
     stdout = os.fstat(1)
     environ = {"JOURNAL_STREAM": f"{stdout.st_dev}:{stdout.st_ino}"}
-    said(ProcessLog(Settings(log_file=str(path)), environ=environ))
+    log_value(ProcessLog(Settings(log_file=str(path)), environ=environ))
     assert not lines(path)[0].startswith("<")
 
 
-def test_it_goes_on_in_a_new_file_when_the_old_one_was_renamed(path: Path) -> None:
+def test_reopen_starts_a_new_file_after_the_old_one_was_renamed(path: Path) -> None:
     log = ProcessLog(Settings(log_file=str(path)))
-    said(log, "one")
-    old = path.rename(path.with_suffix(".1"))
-    said(log, "two")
+    log_value(log, "one")
+    renamed = path.rename(path.with_suffix(".1"))
+    log_value(log, "two")
     log.reopen()
-    said(log, "three")
-    assert [line.rpartition(" ")[2] for line in lines(old)] == ["one", "two"]
+    log_value(log, "three")
+    assert [line.rpartition(" ")[2] for line in lines(renamed)] == ["one", "two"]
     assert [line.rpartition(" ")[2] for line in lines(path)] == ["three"]
 
 
-def test_it_follows_new_settings(path: Path, tmp_path: Path) -> None:
+def test_new_settings_are_applied(path: Path, tmp_path: Path) -> None:
     log = ProcessLog(Settings(log_file=str(path)))
-    said(log)
+    log_value(log)
     another = tmp_path / "another.log"
     log.follow(replace(EVERYTHING, log_file=str(another), log_format="json"))
-    said(log, level=LogLevel.debug)
+    log_value(log, level=LogLevel.debug)
     assert len(lines(path)) == 1
     assert json.loads(another.read_text("utf-8"))["level"] == "debug"
-    assert str(path) not in [os.readlink(each) for each in Path("/proc/self/fd").iterdir() if each.is_symlink()]
+    assert str(path) not in [os.readlink(link) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
 
 
-def test_a_file_that_cannot_be_opened_is_said_at_once_and_ends_nothing(
+def test_a_file_that_cannot_be_opened_is_reported_at_once_without_an_exception(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     log = ProcessLog(Settings(log_file=str(tmp_path / "nowhere" / "econe.log")))
     assert "[econed.logs#error] the log cannot be opened: [Errno 2] No such file" in capfd.readouterr().err
-    said(log)
-    assert "it is so" in capfd.readouterr().err
+    log_value(log)
+    assert "value is so" in capfd.readouterr().err
 
 
-# Where twistd was told to write it
+# The target of twistd's log
 
 
 @pytest.mark.parametrize(
@@ -183,8 +183,8 @@ def test_a_file_that_cannot_be_opened_is_said_at_once_and_ends_nothing(
         (None, LogPlace("unknown")),
     ],
 )
-def test_the_place_is_where_twistd_would_write(options: dict[str, Any] | None, place: LogPlace) -> None:
-    """`Options of twistd`: --nodaemon, --logfile, --syslog, --prefix, --logger."""
+def test_the_place_follows_from_the_options_of_twistd(options: dict[str, Any] | None, place: LogPlace) -> None:
+    """The options are --nodaemon, --logfile, --syslog, --prefix and --logger."""
     assert LogPlace.of(options) == place
     assert LogPlace(**json.loads(json.dumps(asdict(place)))) == place
 
@@ -200,7 +200,7 @@ def test_the_place_is_where_twistd_would_write(options: dict[str, Any] | None, p
         (LogPlace("unknown"), None, True),
     ],
 )
-def test_what_twistd_was_told_explicitly_is_left_to_it(place: LogPlace, log_file: str | None, is_left: bool) -> None:
+def test_syslog_and_logger_are_left_to_twistd(place: LogPlace, log_file: str | None, is_left: bool) -> None:
     assert place.is_left_to_twistd(Settings(log_file=log_file)) is is_left
 
 
@@ -215,12 +215,12 @@ def test_what_twistd_was_told_explicitly_is_left_to_it(place: LogPlace, log_file
         ("", LogPlace("unknown")),
     ],
 )
-def test_a_tac_file_gets_it_from_the_command_line_of_twistd(line: str, place: LogPlace) -> None:
-    """Which hands its options to its own commands only."""
+def test_the_place_for_a_tac_file_follows_from_the_command_line_of_twistd(line: str, place: LogPlace) -> None:
+    """The options of twistd are only passed to its subcommands."""
     assert LogPlace.of(logs.twistd_options(line.split())) == place
 
 
-def test_the_application_logs_as_the_service_says(path: Path) -> None:
+def test_the_service_sets_the_log_of_the_application(path: Path) -> None:
     log = logs.log_for_twistd({"nodaemon": True}, Settings(log_file=str(path)))
     assert log is not None
     application = Application("econe")
@@ -230,54 +230,54 @@ def test_the_application_logs_as_the_service_says(path: Path) -> None:
     assert list(IServiceCollection(application)) == [service]
 
 
-def test_it_logs_as_twistd_does_where_that_was_told_how() -> None:
+def test_the_service_leaves_the_log_of_twistd_alone_with_syslog() -> None:
     assert logs.log_for_twistd({"nodaemon": True, "syslog": True}, Settings()) is None
     application = Application("econe")
     LoggedService(None).setServiceParent(application)
     assert application.getComponent(ILogObserver, None) is None
 
 
-def test_a_service_of_another_one_changes_no_log(path: Path) -> None:
+def test_a_service_in_another_service_does_not_change_the_log(path: Path) -> None:
     parent = LoggedService(None)
     child = LoggedService(ProcessLog(Settings(log_file=str(path))))
     child.setServiceParent(parent)
     assert list(parent) == [child]
 
 
-# A process that twistd does not run
+# Processes that twistd does not run
 
 
-class Standard:
-    """What stands for `sys` and `warnings`, which begin to be logged with the rest."""
+class FakeSys:
+    """A stand-in for `sys` and `warnings`, whose output Twisted redirects to the log."""
 
     def __init__(self) -> None:
         self.stdout = self.stderr = None
         self.showwarning = None
 
 
-class Beginning:
-    """The log of a process before it has begun."""
+class UnstartedLog:
+    """The log of a process before logging has started."""
 
     def __init__(self) -> None:
         self.publisher = LogPublisher()
-        self.standard = Standard()
-        with open(os.devnull, "w") as nowhere:
-            self.beginner = LogBeginner(self.publisher, nowhere, self.standard, self.standard)
+        self.sys = FakeSys()
+        with open(os.devnull, "w") as null:
+            self.beginner = LogBeginner(self.publisher, null, self.sys, self.sys)
         self.log = Logger(namespace="econed", observer=self.publisher)
 
 
-def test_a_worker_begins_to_log_where_the_supervisor_does(path: Path) -> None:
-    beginning = Beginning()
-    beginning.log.info("before")
-    reopen = logs.begin(Settings(), LogPlace("file", str(path)), 1, beginning.beginner)
-    beginning.log.info("after")
+def test_a_worker_logs_to_the_target_of_the_supervisor(path: Path) -> None:
+    unstarted = UnstartedLog()
+    unstarted.log.info("before")
+    reopen = logs.begin(Settings(), LogPlace("file", str(path)), 1, unstarted.beginner)
+    unstarted.log.info("after")
     assert [line.rpartition(" ")[2] for line in lines(path)] == ["before", "after"]
     assert "[econed#info,worker 1]" in lines(path)[0]
-    print("printed", file=beginning.standard.stdout)
+    print("printed", file=unstarted.sys.stdout)
     assert lines(path)[-1].endswith("[stdout#info,worker 1] printed")
     path.unlink()
     reopen()
-    beginning.log.info("in a new file")
+    unstarted.log.info("in a new file")
     assert len(lines(path)) == 1
 
 
@@ -286,57 +286,57 @@ SEEN: list[LogEvent] = []
 
 @pytest.fixture
 def seen() -> Iterator[list[LogEvent]]:
-    """Return what `factory` has observed."""
+    """The events that the observer from `factory` has received."""
     SEEN.clear()
     yield SEEN
     SEEN.clear()
 
 
 def factory() -> Any:
-    """Return a log observer, as `twistd --logger` is given one."""
+    """Return a log observer, like a factory for `twistd --logger`."""
     from twisted.logger import FilteringLogObserver
 
     return FilteringLogObserver(SEEN.append, [])  # type: ignore[arg-type]
 
 
-def test_a_worker_uses_the_logger_that_twistd_was_given(seen: list[LogEvent], path: Path) -> None:
+def test_a_worker_uses_the_observer_given_to_twistd(seen: list[LogEvent], path: Path) -> None:
     place = LogPlace.of({"logger": factory})
     assert place == LogPlace("logger", f"{__name__}.factory")
-    beginning = Beginning()
-    reopen = logs.begin(Settings(debug_level=1, log_file=str(path)), place, 1, beginning.beginner)
-    beginning.log.info("too little")
-    beginning.log.warn("enough")
+    unstarted = UnstartedLog()
+    reopen = logs.begin(Settings(debug_level=1, log_file=str(path)), place, 1, unstarted.beginner)
+    unstarted.log.info("too little")
+    unstarted.log.warn("enough")
     reopen()
     assert [event["log_format"] for event in seen] == ["enough"]
 
 
-def test_a_worker_uses_syslog_as_twistd_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[tuple[Any, ...]] = []
+def test_a_worker_logs_to_syslog_if_twistd_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[Any, ...]] = []
     for name in ("openlog", "syslog"):
-        monkeypatch.setattr(SyslogObserver, name, staticmethod(lambda *what: told.append(what)))
-    beginning = Beginning()
-    logs.begin(Settings(), LogPlace("syslog", "econe-x"), 1, beginning.beginner)
-    beginning.log.info("it is so")
-    assert told[0][0] == "econe-x"
-    assert "it is so" in told[-1][-1]
+        monkeypatch.setattr(SyslogObserver, name, staticmethod(lambda *args: calls.append(args)))
+    unstarted = UnstartedLog()
+    logs.begin(Settings(), LogPlace("syslog", "econe-x"), 1, unstarted.beginner)
+    unstarted.log.info("value is so")
+    assert calls[0][0] == "econe-x"
+    assert "value is so" in calls[-1][-1]
 
 
-# The time of day
+# The clock
 
 
-def test_the_time_of_day_does_not_depend_on_the_reactor() -> None:
-    """The clock of asyncio's reactor counts from its start, and every signature would be too old."""
+def test_the_time_does_not_depend_on_the_reactor() -> None:
+    """The clock of the asyncio reactor starts at 0, which would make every signature too old."""
     clock = WallClock(Clock())
     verifyObject(IReactorTime, clock)
     before = time.time()
     assert before <= clock.seconds() <= time.time()
 
 
-def test_what_is_to_come_later_is_left_to_the_reactor() -> None:
+def test_delayed_calls_are_left_to_the_reactor() -> None:
     reactor = Clock()
-    came: list[str] = []
+    calls: list[str] = []
     clock = WallClock(reactor)
-    clock.callLater(5, came.append, "now")
+    clock.callLater(5, calls.append, "now")
     assert len(clock.getDelayedCalls()) == 1
     reactor.advance(5)
-    assert came == ["now"]
+    assert calls == ["now"]
