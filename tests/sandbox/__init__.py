@@ -1,1 +1,1 @@
-"""Tests of the sandbox, and its contract with real oned."""
+"""Tests of the sandbox, and of its contract with real oned."""

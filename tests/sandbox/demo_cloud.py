@@ -1,4 +1,4 @@
-"""A sandbox with its demo cloud, as the unit tests use it."""
+"""A sandbox with its demo cloud, for unit tests."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from econed.sandbox.oned import Oned
 
 T = TypeVar("T")
 BEGIN = 1_800_000_000
-LONG = 10.0
-"""Seconds after which everything that was begun has come to its end."""
+REST_TIME = 10.0
+"""Seconds after which nothing is in progress any more."""
 
 
 def result(work: Coroutine[Any, Any, T]) -> T:
-    """Return what a coroutine returns that waits for nothing."""
+    """Return the result of a coroutine that never waits."""
     try:
         work.send(None)
     except StopIteration as end:
         value: T = end.value
         return value
-    raise AssertionError("it waits for something")
+    raise AssertionError("the coroutine waits for something")
 
 
 class DemoCloud:
-    """The demo cloud of users alice and bob, at a time that stands still until it is told to go on."""
+    """The demo cloud of users alice and bob, with a clock that only the test advances."""
 
     def __init__(self, version: str = "7.4") -> None:
         self.clock = Clock()
@@ -41,11 +41,11 @@ class DemoCloud:
         self.wait()
 
     def wait(self) -> None:
-        """Let time pass until everything that was begun has come to its end."""
-        self.clock.pump([0.05] * int(LONG / 0.05))
+        """Advance the clock until nothing is in progress any more."""
+        self.clock.pump([0.05] * int(REST_TIME / 0.05))
 
     def call(self, user: str | None, method: str, *args: object) -> Any:
-        """Call oned as `user`, None being serveradmin."""
+        """Call oned as `user`, or as serveradmin (None)."""
         return result(self.backend.call(user, method, *args))
 
     def admin(self, method: str, *args: object) -> list[object]:
@@ -53,42 +53,42 @@ class DemoCloud:
         return self.oned.execute(method, self.oned.oneadmin, *args)
 
     def document(self, user: str | None, method: str, *args: object) -> etree._Element:
-        """Call oned and return the document."""
+        """Call oned and return the document in the reply."""
         return result(self.backend.document(user, method, *args))
 
     def code(self, user: str | None, method: str, *args: object) -> int:
-        """Return the code of oned's refusal, or 0."""
+        """Return the code of oned's refusal, 0 for success."""
         try:
             self.call(user, method, *args)
         except OpenNebulaRefusal as refusal:
             return refusal.code
         return 0
 
-    def run(self, extra: str = 'DISK=[IMAGE_ID="0"]', user: str = "alice", *, hold: bool = False) -> int:
-        """Make a machine of m1.small."""
+    def create_machine(self, extra: str = 'DISK=[IMAGE_ID="0"]', user: str = "alice", *, hold: bool = False) -> int:
+        """Create a machine from the template m1.small and return its id."""
         return int(self.call(user, "one.template.instantiate", 0, "", hold, extra, False))
 
-    def running(self, extra: str = 'DISK=[IMAGE_ID="0"]', user: str = "alice") -> int:
-        """Make a machine, and wait until it runs."""
-        machine = self.run(extra, user)
+    def run_machine(self, extra: str = 'DISK=[IMAGE_ID="0"]', user: str = "alice") -> int:
+        """Create a machine, wait until it is RUNNING, and return its id."""
+        vm_id = self.create_machine(extra, user)
         self.wait()
-        assert self.state(machine) == (3, 3)
-        return machine
+        assert self.state(vm_id) == (3, 3)
+        return vm_id
 
-    def vm(self, number: int) -> etree._Element:
-        """Return a machine's document as oneadmin's group sees it."""
-        return self.document(None, "one.vm.info", number, False)
+    def vm(self, vm_id: int) -> etree._Element:
+        """Return a machine's document as the group oneadmin sees it."""
+        return self.document(None, "one.vm.info", vm_id, False)
 
-    def state(self, number: int) -> tuple[int, int]:
+    def state(self, vm_id: int) -> tuple[int, int]:
         """Return STATE and LCM_STATE of a machine."""
-        found = self.vm(number)
-        return int(found.findtext("STATE", "")), int(found.findtext("LCM_STATE", ""))
+        document = self.vm(vm_id)
+        return int(document.findtext("STATE", "")), int(document.findtext("LCM_STATE", ""))
 
-    def through(self, number: int, step: float = 0.005) -> list[tuple[int, int]]:
-        """Return the states that a machine goes through from now on."""
-        seen = [self.state(number)]
-        for _ in range(int(LONG / step) // 5):
+    def states_until_rest(self, vm_id: int, step: float = 0.005) -> list[tuple[int, int]]:
+        """Return the present state of a machine and those that it passes through until it no longer changes."""
+        states = [self.state(vm_id)]
+        for _ in range(int(REST_TIME / step) // 5):
             self.clock.advance(step)
-            if self.state(number) != seen[-1]:
-                seen.append(self.state(number))
-        return seen
+            if self.state(vm_id) != states[-1]:
+                states.append(self.state(vm_id))
+        return states

@@ -1,4 +1,4 @@
-"""Replays a recording of real oned against a sandbox, over real XML-RPC, and tells where the two differ."""
+"""Replays a recording of real oned against a sandbox, over real XML-RPC, and reports the differences."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from econed.sandbox.server import SandboxResource
 RECORDINGS = Path(__file__).parent.parent / "data" / "recordings"
 PASSWORDS = {"oneadmin": "opennebula", "alice": "alicepw", "bob": "bobpw", "carol": "carolpw", "nobody": "nothing"}
 ADMINISTRATORS = ("oneadmin", "serveradmin")
-"""Whose passwords the recording does not tell."""
+"""Users whose passwords are not in the recording."""
 
 BEGIN = 1_800_000_000
-"""The time at which a replay begins, in epoch seconds."""
+"""The time at which a replay starts, in epoch seconds."""
 
-STEP, PATIENCE, BETWEEN_WRITES = 0.005, 5.0, 0.008
-"""In seconds: how far the clock goes at a time, how far at most for one reading, and before each writing call."""
+STEP, MAX_WAIT, TIME_BEFORE_WRITE = 0.005, 5.0, 0.008
+"""Seconds by which the clock is advanced at a time, at most for a read, and before each write."""
 
-PROGRESS = ("STATE", "LCM_STATE", "CLONING_OPS", "TEMPLATE/SECURITY_GROUP_RULE/RANGE")
-"""What changes by itself: a reading is repeated, the clock going on, until the sandbox shows what was recorded."""
+CHANGING = ("STATE", "LCM_STATE", "CLONING_OPS", "TEMPLATE/SECURITY_GROUP_RULE/RANGE")
+"""Elements that change with time: a read is repeated until they have the recorded values in the sandbox."""
 
 WAIT_AFTER_DELETE = 2.0
 """Seconds that the recording waited after deleting an image."""
@@ -41,10 +41,10 @@ WAIT_AFTER_DELETE = 2.0
 
 @dataclass(frozen=True)
 class Call:
-    """One line of a recording."""
+    """A line of a recording."""
 
     line: int
-    scene: str
+    scenario: str
     actor: str
     method: str
     args: Sequence[Any]
@@ -53,16 +53,16 @@ class Call:
     volatile: bool
 
     def __str__(self) -> str:
-        return f"line {self.line} ({self.scene}) {self.actor}: {self.method}{self.args!r}"
+        return f"line {self.line} ({self.scenario}) {self.actor}: {self.method}{self.args!r}"
 
 
 def read(version: str) -> list[Call]:
-    """Return the calls of a recording."""
+    """Return the calls in the recording of a version."""
     with (RECORDINGS / f"{version}.jsonl").open(encoding="utf-8") as lines:
         parsed = [json.loads(line) for line in lines]
     return [
         Call(
-            number,
+            line,
             record["scene"],
             record["as"],
             record["method"],
@@ -71,38 +71,38 @@ def read(version: str) -> list[Call]:
             record.get("until"),
             bool(record.get("volatile")),
         )
-        for number, record in enumerate(parsed, 1)
+        for line, record in enumerate(parsed, 1)
     ]
 
 
 def outcome(reply: Any) -> tuple[str, int]:
-    """Return what a reply comes to: ok, refused with a code, or a fault with a number."""
+    """Return the outcome of a reply: ok, refused with a code, or a fault with a code."""
     if isinstance(reply, dict):
         return "fault", int(reply["fault"][0])
     return ("ok", 0) if reply[0] is True else ("refused", int(reply[2]))
 
 
 def document(reply: Any) -> etree._Element | None:
-    """Return the document that a reply carries, or None."""
+    """Return the document in a reply, or None."""
     if isinstance(reply, list) and reply[0] is True and isinstance(reply[1], str) and reply[1].startswith("<"):
         return etree.fromstring(reply[1].encode())
     return None
 
 
-RECORDED_MOMENT = re.compile(r"HISTORY_RECORDS/HISTORY/[A-Z]+TIME$")
-"""When something happened in a record of a machine, or 0 where it has not."""
+_HISTORY_TIME = re.compile(r"HISTORY_RECORDS/HISTORY/[A-Z]+TIME$")
+"""The paths of times in history records; a time is 0 until the event has happened."""
 
 
 def leaves(root: etree._Element) -> Iterator[tuple[str, str]]:
-    """Yield every element without children: its path from the root, and its text.
+    """Yield the path from the root and the text of every element without children.
 
-    Of the moments in a machine's records there is only whether they have come.
+    Times in history records are replaced by whether they are set.
     """
 
     def walk(element: etree._Element, path: str) -> Iterator[tuple[str, str]]:
         if len(element) == 0:
             text = element.text or ""
-            yield path, "a moment" if RECORDED_MOMENT.search(path) and text != "0" else text
+            yield path, "a time" if _HISTORY_TIME.search(path) and text != "0" else text
         for child in element:
             yield from walk(child, f"{path}/{child.tag}")
 
@@ -110,54 +110,48 @@ def leaves(root: etree._Element) -> Iterator[tuple[str, str]]:
 
 
 def _states(root: etree._Element) -> Counter[tuple[str, str]]:
-    """Return what changes by itself of the objects in a document, in a pool of all of them."""
+    """Return the elements of `CHANGING` of an object, or of all objects in a pool."""
     return Counter(
-        (path, found.text or "") for element in [root, *root] for path in PROGRESS for found in element.findall(path)
+        (path, element.text or "") for parent in [root, *root] for path in CHANGING for element in parent.findall(path)
     )
 
 
 @dataclass
-class Replayed:
-    """What came of a replay: where outcomes differ, and where elements do (with how often, by path).
+class Differences:
+    """The result of a replay: calls with different outcomes, and different elements.
 
-    `seen` counts the recorded elements that were compared, by path.
+    `compared` counts the recorded elements that were compared, by path.
     """
 
     outcomes: list[str] = field(default_factory=list)
     elements: list[str] = field(default_factory=list)
-    paths: Counter[str] = field(default_factory=Counter)
-    seen: Counter[str] = field(default_factory=Counter)
-
-    @property
-    def compared(self) -> int:
-        """How many elements were compared."""
-        return self.seen.total()
+    compared: Counter[str] = field(default_factory=Counter)
 
 
 class IdMapping:
-    """How the sandbox of a replay differs from the recorded cloud: not at all, here."""
+    """Maps names and ids between the recording and the sandbox; here they are the same."""
 
     def prepare(self, oned: Oned, clock: Clock) -> None:
-        """Make what must be there before the first call."""
+        """Create objects that must exist before the first call."""
 
     def name(self, recorded: str) -> str:
-        """Return the user name in place of a recorded one."""
+        """Return the user name in the sandbox for a recorded name."""
         return recorded
 
     def arguments(self, call: Call) -> Sequence[Any]:
-        """Return the arguments in place of the recorded ones."""
+        """Return the arguments of a recorded call for the sandbox."""
         return call.args
 
     def learn(self, call: Call, value: Any) -> None:
-        """Take note of what an allocating call returned."""
+        """Learn the id of the object that a call has created."""
 
     def recorded(self, leaf: tuple[str, str]) -> tuple[str, str]:
-        """Return an element of the sandbox's as it is in the recording."""
+        """Return an element from the sandbox with recorded names and ids."""
         return leaf
 
 
 class Replay:
-    """A sandbox on a loopback port, driven call by call."""
+    """A sandbox on a loopback port, to which recorded calls are sent one by one."""
 
     def __init__(self, version: str, mapping: IdMapping, *, ignored: Sequence[str]) -> None:
         self._clock = Clock()
@@ -169,63 +163,63 @@ class Replay:
         self._mapping = mapping
         self._ignored = [re.compile(pattern) for pattern in ignored]
         self._token = ""
-        self._failing = False
+        self._has_failed_deployment = False
         mapping.prepare(self._oned, self._clock)
 
-    async def run(self, calls: Sequence[Call]) -> Replayed:
-        """Replay all calls; the port is closed afterwards."""
+    async def run(self, calls: Sequence[Call]) -> Differences:
+        """Replay all calls and return the differences."""
         site: Any = Site(SandboxResource(self._oned))
         port: Any = cast(IReactorTCP, reactor).listenTCP(0, site, interface="127.0.0.1")
         proxy = Proxy(b"http://127.0.0.1:%d/RPC2" % port.getHost().port, allowNone=False, connectTimeout=5.0)
-        result = Replayed()
+        result = Differences()
         try:
             for call in calls:
-                await self._one(proxy, call, result)
+                await self._replay(proxy, call, result)
         finally:
             await port.stopListening()
         return result
 
-    async def _one(self, proxy: Proxy, call: Call, result: Replayed) -> None:
+    async def _replay(self, proxy: Proxy, call: Call, result: Differences) -> None:
         if document(call.reply) is None:
-            self._clock.advance(BETWEEN_WRITES)
-        if call.scene == "failures" and not self._failing:
-            self._failing = True
+            self._clock.advance(TIME_BEFORE_WRITE)
+        if call.scenario == "failures" and not self._has_failed_deployment:
+            self._has_failed_deployment = True
             self._oned.fail_next_deployment()
-        reply = await self._settled(proxy, call)
+        reply = await self._reply(proxy, call)
         if outcome(reply) != outcome(call.reply):
             result.outcomes.append(f"{call}\n    recorded {call.reply!r:.200}\n    sandbox  {reply!r:.200}")
         elif outcome(reply) == ("ok", 0):
-            self._after(call, reply)
+            self._follow_up(call, reply)
             self._compare(call, reply, result)
 
-    def _after(self, call: Call, reply: Any) -> None:
+    def _follow_up(self, call: Call, reply: Any) -> None:
         self._mapping.learn(call, reply[1])
         if call.method == "one.user.login":
             self._token = str(reply[1])
         if call.method == "one.image.delete":
             self._clock.advance(WAIT_AFTER_DELETE)
 
-    async def _settled(self, proxy: Proxy, call: Call) -> Any:
-        """Make a call; repeat a reading, the clock going on, until it shows the state that was recorded."""
-        reply = await self._made(proxy, call)
+    async def _reply(self, proxy: Proxy, call: Call) -> Any:
+        """Make a call; repeat a read, advancing the clock, until the reply has the recorded states."""
+        reply = await self._send(proxy, call)
         waited = 0.0
-        while waited < PATIENCE and not self._is_then(call, reply):
+        while waited < MAX_WAIT and not self._has_recorded_states(call, reply):
             self._clock.advance(STEP)
             waited += STEP
-            reply = await self._made(proxy, call)
+            reply = await self._send(proxy, call)
         return reply
 
-    def _is_then(self, call: Call, reply: Any) -> bool:
-        wanted, found = document(call.reply), document(reply)
-        if wanted is None or found is None or call.volatile:
+    def _has_recorded_states(self, call: Call, reply: Any) -> bool:
+        recorded, replayed = document(call.reply), document(reply)
+        if recorded is None or replayed is None or call.volatile:
             return True
-        if _states(wanted) != _states(found):
+        if _states(recorded) != _states(replayed):
             return False
         message = "USER_TEMPLATE/SCHED_MESSAGE"
-        pending = wanted.tag == "VM" and wanted.findtext("STATE") == "1"
-        return not pending or (wanted.find(message) is None) == (found.find(message) is None)
+        is_pending = recorded.tag == "VM" and recorded.findtext("STATE") == "1"
+        return not is_pending or (recorded.find(message) is None) == (replayed.find(message) is None)
 
-    async def _made(self, proxy: Proxy, call: Call) -> Any:
+    async def _send(self, proxy: Proxy, call: Call) -> Any:
         args = list(self._mapping.arguments(call))
         if call.volatile and call.method == "one.vmpool.accounting":
             args[1] = BEGIN
@@ -235,30 +229,29 @@ class Replay:
             return {"fault": [fault.faultCode, fault.faultString]}
 
     def _session(self, actor: str) -> str:
-        actor, _, how = actor.partition("/")
+        actor, _, credentials = actor.partition("/")
         server, tilde, target = actor.partition("~")
         if tilde:
             target = target if target == "serveradmin" else self._mapping.name(target)
-            zero_iv = self._modern if how == "other-iv" else not self._modern
+            zero_iv = self._modern if credentials == "other-iv" else not self._modern
             return server_cipher_token("secret", target, BEGIN + 86_400, zero_iv, server_user=server)
         name = self._mapping.name(actor) if actor not in ("oneadmin", "nobody") else actor
-        return f"{name}:{self._token if how == 'token' else PASSWORDS[actor]}"
+        return f"{name}:{self._token if credentials == 'token' else PASSWORDS[actor]}"
 
-    def _compare(self, call: Call, reply: Any, result: Replayed) -> None:
-        wanted, found = document(call.reply), document(reply)
-        if wanted is None or found is None:
+    def _compare(self, call: Call, reply: Any, result: Differences) -> None:
+        recorded, replayed = document(call.reply), document(reply)
+        if recorded is None or replayed is None:
             return
-        if wanted.findtext("NAME") in ADMINISTRATORS:
-            for password in wanted.findall("PASSWORD") + found.findall("PASSWORD"):
+        if recorded.findtext("NAME") in ADMINISTRATORS:
+            for password in recorded.findall("PASSWORD") + replayed.findall("PASSWORD"):
                 password.text = ""
-        theirs = Counter(leaf for leaf in leaves(wanted) if not self._is_ignored(leaf[0]))
-        ours = Counter(leaf for leaf in map(self._mapping.recorded, leaves(found)) if not self._is_ignored(leaf[0]))
+        theirs = Counter(leaf for leaf in leaves(recorded) if not self._is_ignored(leaf[0]))
+        ours = Counter(leaf for leaf in map(self._mapping.recorded, leaves(replayed)) if not self._is_ignored(leaf[0]))
         for (path, _), count in theirs.items():
-            result.seen[path] += count
-        for sign, only in (("recorded", theirs - ours), ("sandbox ", ours - theirs)):
-            for (path, value), count in sorted(only.items()):
-                result.paths[path] += count
-                result.elements.append(f"{call.line} {call.method} {sign} {path}={value!r:.120}")
+            result.compared[path] += count
+        for source, only in (("recorded", theirs - ours), ("sandbox ", ours - theirs)):
+            for path, value in sorted(only):
+                result.elements.append(f"{call.line} {call.method} {source} {path}={value!r:.120}")
 
     def _is_ignored(self, path: str) -> bool:
         return any(pattern.search(path) for pattern in self._ignored)

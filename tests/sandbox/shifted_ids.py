@@ -1,4 +1,4 @@
-"""The recorded scenes in a cloud where users have other names and all objects other numbers."""
+"""The mapping for a sandbox in which users have other names, and all objects other ids, than in the recordings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.sandbox.replay import Call, IdMapping
 NAMES = {"alice": "zoe", "bob": "yves", "carol": "xenia", "dave": "walt"}
 _GROUP_RULE = 0x200000000
 
-_PREFIXES = {
+_KINDS_BY_METHOD = {
     "user": "user",
     "group": "group",
     "host": "host",
@@ -24,7 +24,7 @@ _PREFIXES = {
     "vm": "vm",
     "secgroup": "secgroup",
 }
-_ROOTS = {
+_KINDS_BY_ELEMENT = {
     "USER": "user",
     "GROUP": "group",
     "HOST": "host",
@@ -34,11 +34,11 @@ _ROOTS = {
     "VM": "vm",
     "SECURITY_GROUP": "secgroup",
 }
-_MAKES = {"one.template.instantiate": "vm", "one.vm.disksaveas": "image", "one.image.clone": "image"}
-_MAKES |= {"one.vn.reserve": "net", "one.template.clone": "template"}
+_CREATING_METHODS = {"one.template.instantiate": "vm", "one.vm.disksaveas": "image", "one.image.clone": "image"}
+_CREATING_METHODS |= {"one.vn.reserve": "net", "one.template.clone": "template"}
 
-# Where numbers stand in documents: the first pattern that matches a path says of what kind they are.
-_PLACES: Sequence[tuple[str, str]] = (
+# Paths of ids in documents: the first matching pattern determines the kind of object.
+_ID_PATHS: Sequence[tuple[str, str]] = (
     (r"/(TEMPLATE|USER_TEMPLATE)/EC2_\w+/|/USER_TEMPLATE/", ""),
     (r"_QUOTA/NETWORK/ID$|/VNETS/ID$|/LEASE/VNET$|NETWORK_ID$", "net"),
     (r"IMAGE_QUOTA/IMAGE/ID$|/CLONES/ID$|/CLONING_ID$|/IMAGES/ID$|/(SAVED_)?IMAGE_ID$", "image"),
@@ -49,7 +49,7 @@ _PLACES: Sequence[tuple[str, str]] = (
     (r"^VM(_POOL/VM)?/TEMPLATE/TEMPLATE_ID$", "template"),
     (r"/SECURITY_GROUP_ID$|/SECURITY_GROUPS$", "secgroup"),
 )
-_TEXTS: Sequence[tuple[str, str]] = (
+_ID_TEXTS: Sequence[tuple[str, str]] = (
     (r'((?<!_)IMAGE_ID=")(\d+)', "image"),
     (r'(NETWORK_ID="?)(\d+)', "net"),
     (r'(SECURITY_GROUPS=")(\d+)', "secgroup"),
@@ -58,133 +58,142 @@ _TEXTS: Sequence[tuple[str, str]] = (
 
 
 class ShiftedIds(IdMapping):
-    """Makes and removes things before the first call, so that numbers differ, by kind; and renames the users."""
+    """Creates and deletes objects before the first call, so that ids differ for each kind, and renames the users."""
 
     def __init__(self) -> None:
-        self._there: dict[tuple[str, int], int] = {("template", -1): -1}
-        self._back: dict[tuple[str, int], int] = {}
-        self._words: dict[str, str] = {}
+        self._sandbox_ids: dict[tuple[str, int], int] = {("template", -1): -1}
+        self._recorded_ids: dict[tuple[str, int], int] = {}
+        self._recorded_suffixes: dict[str, str] = {}
+        """The ends of generated names of machines in the recording, by those in the sandbox."""
 
     def prepare(self, oned: Oned, clock: Clock) -> None:
-        """Take numbers: two hosts, one network, three templates, two images, four machines, one of each else."""
+        """Use up ids: two hosts, a network, three templates, two images, four machines, and one of each other kind."""
 
         def do(method: str, *args: object) -> int:
             reply = oned.execute(method, oned.oneadmin, *args)
             assert reply[0] is True, reply
             return int(str(reply[1]))
 
-        made: list[tuple[str, int]] = [("user", do("one.user.allocate", "early", "secret", "core", [0]))]
-        made += [("host", do("one.host.allocate", f"early-{n}", "dummy", "dummy", 0)) for n in range(2)]
-        made += [("vn", do("one.vn.allocate", 'NAME="early" VN_MAD="dummy" BRIDGE="b" AR=[IP="1.2.3.4",SIZE="1"]', 0))]
-        made += [("template", do("one.template.allocate", f'NAME="early-{n}"')) for n in range(3)]
-        made += [
+        created: list[tuple[str, int]] = [("user", do("one.user.allocate", "early", "secret", "core", [0]))]
+        created += [("host", do("one.host.allocate", f"early-{n}", "dummy", "dummy", 0)) for n in range(2)]
+        created += [
+            ("vn", do("one.vn.allocate", 'NAME="early" VN_MAD="dummy" BRIDGE="b" AR=[IP="1.2.3.4",SIZE="1"]', 0))
+        ]
+        created += [("template", do("one.template.allocate", f'NAME="early-{n}"')) for n in range(3)]
+        created += [
             ("image", do("one.image.allocate", f'NAME="early-{n}" TYPE="DATABLOCK" SIZE="1"', 1)) for n in range(2)
         ]
-        made += [("secgroup", do("one.secgroup.allocate", 'NAME="early"'))]
-        made += [("group", do("one.group.allocate", "early"))]
+        created += [("secgroup", do("one.secgroup.allocate", 'NAME="early"'))]
+        created += [("group", do("one.group.allocate", "early"))]
         for _ in range(4):
             do("one.vm.action", "terminate", do("one.vm.allocate", 'CPU="1" MEMORY="1"', True))
         clock.advance(10)
-        for prefix, number in made:
-            do(f"one.{prefix}.delete", number)
+        for prefix, object_id in created:
+            do(f"one.{prefix}.delete", object_id)
         clock.advance(10)
 
     def name(self, recorded: str) -> str:
-        """Return the other name."""
+        """Return the user name in the sandbox."""
         return NAMES.get(recorded, recorded)
 
     def learn(self, call: Call, value: Any) -> None:
-        """Take note of the number of what was made."""
+        """Learn the id of the object that a call has created."""
         prefix, _, action = call.method.removeprefix("one.").partition(".")
-        kind = _MAKES.get(call.method, _PREFIXES.get(prefix, "") if action == "allocate" else "")
+        kind = _CREATING_METHODS.get(call.method, _KINDS_BY_METHOD.get(prefix, "") if action == "allocate" else "")
         if kind:
-            self._there[kind, int(call.reply[1])] = int(value)
-            self._back[kind, int(value)] = int(call.reply[1])
+            self._sandbox_ids[kind, int(call.reply[1])] = int(value)
+            self._recorded_ids[kind, int(value)] = int(call.reply[1])
         if call.method == "one.template.instantiate" and not call.args[1]:
-            self._words[f"-{value}"] = f"-{call.reply[1]}"
+            self._recorded_suffixes[f"-{value}"] = f"-{call.reply[1]}"
 
-    def _actual(self, kind: str, number: int) -> int:
-        return self._there.get((kind, number), number)
+    def sandbox_id(self, kind: str, recorded_id: int) -> int:
+        """Return the id in the sandbox of a recorded object."""
+        return self._sandbox_ids.get((kind, recorded_id), recorded_id)
 
     def arguments(self, call: Call) -> Sequence[Any]:
-        """Return the arguments with the other names and numbers."""
+        """Return the arguments with names and ids of the sandbox."""
         handler = _ARGUMENTS.get(call.method)
         args = [self._text(arg) if isinstance(arg, str) else arg for arg in call.args]
         if handler is not None:
             return handler(self, args)
         prefix, _, action = call.method.removeprefix("one.").partition(".")
-        if prefix in _PREFIXES and action != "allocate" and args and type(args[0]) is int:
-            args[0] = self._actual(_PREFIXES[prefix], args[0])
+        if prefix in _KINDS_BY_METHOD and action != "allocate" and args and type(args[0]) is int:
+            args[0] = self.sandbox_id(_KINDS_BY_METHOD[prefix], args[0])
         return args
 
     def _text(self, text: str) -> str:
-        for pattern, kind in _TEXTS:
-            text = re.sub(pattern, lambda found, kind=kind: found[1] + str(self._actual(kind, int(found[2]))), text)  # type: ignore[misc]
+        for pattern, kind in _ID_TEXTS:
+            text = re.sub(pattern, lambda match, kind=kind: match[1] + str(self.sandbox_id(kind, int(match[2]))), text)  # type: ignore[misc]
         return text
 
     def recorded(self, leaf: tuple[str, str]) -> tuple[str, str]:
-        """Return an element with the recorded names and numbers."""
+        """Return an element with recorded names and ids."""
         path, value = leaf
         if re.search(r"/UNAME$|USER/NAME$", path):
-            return path, next((name for name, other in NAMES.items() if other == value), value)
+            return path, next((name for name, sandbox_name in NAMES.items() if sandbox_name == value), value)
         if re.search(r"^VM(_POOL/VM)?/(NAME|DEPLOY_ID)$", path):
-            for word, before in self._words.items():
-                value = value.replace(word, before)
+            for suffix, recorded_suffix in self._recorded_suffixes.items():
+                value = value.replace(suffix, recorded_suffix)
             return path, value
-        return path, self._renumbered(path, value)
+        return path, self._with_recorded_ids(path, value)
 
-    def _renumbered(self, path: str, value: str) -> str:
-        target = re.fullmatch(r"one-(\d+)-(\d+)", value)
-        if target:
-            return f"one-{self._back.get(('vm', int(target[1])), int(target[1]))}-{target[2]}"
+    def _with_recorded_ids(self, path: str, value: str) -> str:
+        deploy_id = re.fullmatch(r"one-(\d+)-(\d+)", value)
+        if deploy_id:
+            vm_id = int(deploy_id[1])
+            return f"one-{self._recorded_ids.get(('vm', vm_id), vm_id)}-{deploy_id[2]}"
         kind = self._kind(path)
         if kind and re.fullmatch(r"\d+(,\d+)*", value):
-            return ",".join(str(self._back.get((kind, int(part)), int(part))) for part in value.split(","))
+            return ",".join(str(self._recorded_ids.get((kind, int(part)), int(part))) for part in value.split(","))
         return value
 
     @staticmethod
     def _kind(path: str) -> str:
-        for pattern, kind in _PLACES:
+        for pattern, kind in _ID_PATHS:
             if re.search(pattern, path):
                 return kind
         parts = path.split("/")
-        return _ROOTS.get(parts[-2], "") if parts[-1] == "ID" and len(parts) in (2, 3) else ""
+        return _KINDS_BY_ELEMENT.get(parts[-2], "") if parts[-1] == "ID" and len(parts) in (2, 3) else ""
 
 
 def _user_allocate(mapping: ShiftedIds, args: list[Any]) -> list[Any]:
-    return [mapping.name(args[0]), *args[1:3], [mapping._actual("group", gid) for gid in args[3]]]
+    return [mapping.name(args[0]), *args[1:3], [mapping.sandbox_id("group", gid) for gid in args[3]]]
 
 
 def _chown(kind: str) -> Callable[[ShiftedIds, list[Any]], list[Any]]:
     def handle(mapping: ShiftedIds, args: list[Any]) -> list[Any]:
-        return [mapping._actual(kind, args[0]), mapping._actual("user", args[1]), mapping._actual("group", args[2])]
+        return [
+            mapping.sandbox_id(kind, args[0]),
+            mapping.sandbox_id("user", args[1]),
+            mapping.sandbox_id("group", args[2]),
+        ]
 
     return handle
 
 
-def _action(mapping: ShiftedIds, args: list[Any]) -> list[Any]:
-    return [args[0], mapping._actual("vm", args[1])]
+def _vm_action(mapping: ShiftedIds, args: list[Any]) -> list[Any]:
+    return [args[0], mapping.sandbox_id("vm", args[1])]
 
 
-def _listed(mapping: ShiftedIds, args: list[Any]) -> list[Any]:
+def _vm_pool(mapping: ShiftedIds, args: list[Any]) -> list[Any]:
     if args[2] < -1:
         return args
-    return [args[0], mapping._actual("vm", args[1]), mapping._actual("vm", args[2]), *args[3:]]
+    return [args[0], mapping.sandbox_id("vm", args[1]), mapping.sandbox_id("vm", args[2]), *args[3:]]
 
 
-def _set(mapping: ShiftedIds, args: list[Any]) -> list[Any]:
-    return [",".join(str(mapping._actual("vm", int(number))) for number in args[0].split(",")), args[1]]
+def _vm_set(mapping: ShiftedIds, args: list[Any]) -> list[Any]:
+    return [",".join(str(mapping.sandbox_id("vm", int(vm_id))) for vm_id in args[0].split(",")), args[1]]
 
 
-def _rule(mapping: ShiftedIds, args: list[Any]) -> list[Any]:
+def _acl_rule(mapping: ShiftedIds, args: list[Any]) -> list[Any]:
     user = int(args[0], 16)
     if user & _GROUP_RULE:
-        user = _GROUP_RULE | mapping._actual("group", user & 0xFFFFFFFF)
+        user = _GROUP_RULE | mapping.sandbox_id("group", user & 0xFFFFFFFF)
     return [f"{user:x}", *args[1:]]
 
 
-def _group(mapping: ShiftedIds, args: list[Any]) -> list[Any]:
-    return [mapping._actual("vm", args[0]), args[1], mapping._actual("secgroup", args[2])]
+def _security_group(mapping: ShiftedIds, args: list[Any]) -> list[Any]:
+    return [mapping.sandbox_id("vm", args[0]), args[1], mapping.sandbox_id("secgroup", args[2])]
 
 
 _ARGUMENTS: Mapping[str, Callable[[ShiftedIds, list[Any]], list[Any]]] = {
@@ -193,11 +202,11 @@ _ARGUMENTS: Mapping[str, Callable[[ShiftedIds, list[Any]], list[Any]]] = {
     "one.vn.chown": _chown("net"),
     "one.template.chown": _chown("template"),
     "one.image.chown": _chown("image"),
-    "one.vm.action": _action,
-    "one.vmpool.info": _listed,
-    "one.vmpool.infoextended": _listed,
-    "one.vmpool.infoset": _set,
-    "one.acl.addrule": _rule,
-    "one.vm.attachsg": _group,
-    "one.vm.detachsg": _group,
+    "one.vm.action": _vm_action,
+    "one.vmpool.info": _vm_pool,
+    "one.vmpool.infoextended": _vm_pool,
+    "one.vmpool.infoset": _vm_set,
+    "one.acl.addrule": _acl_rule,
+    "one.vm.attachsg": _security_group,
+    "one.vm.detachsg": _security_group,
 }

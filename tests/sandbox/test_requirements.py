@@ -1,4 +1,4 @@
-"""SCHED_REQUIREMENTS."""
+"""The expressions in SCHED_REQUIREMENTS."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ FACTS = {"ID": "3", "NAME": "host-3", "CLUSTER_ID": "0", "CLUSTERS/ID": "0,100",
 
 
 @pytest.mark.parametrize(
-    ("expression", "met"),
+    ("expression", "expected"),
     [
         ("", True),
         ("CLUSTER_ID=0", True),
@@ -29,11 +29,11 @@ FACTS = {"ID": "3", "NAME": "host-3", "CLUSTER_ID": "0", "CLUSTERS/ID": "0,100",
         ("(CLUSTER_ID = 0) & !(PUBLIC_CLOUD = YES) & !(PIN_POLICY = PINNED)", True),
     ],
 )
-def test_an_expression_is_met_or_not(expression: str, met: bool) -> None:
-    assert is_satisfied(expression, FACTS) is met
+def test_an_expression_is_evaluated_for_a_host(expression: str, expected: bool) -> None:
+    assert is_satisfied(expression, FACTS) is expected
 
 
 @pytest.mark.parametrize("expression", ["CLUSTER_ID=", "=0", "(ID=3", "ID=3)", "ID 3", "ID=3 &", "&", '"ID'])
-def test_what_is_no_expression_is_unreadable(expression: str) -> None:
+def test_an_invalid_expression_is_refused(expression: str) -> None:
     with pytest.raises(InvalidExpression):
         is_satisfied(expression, FACTS)

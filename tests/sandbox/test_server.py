@@ -1,4 +1,4 @@
-"""The sandbox as a server and as a backend, and the cloud that it begins with."""
+"""The sandbox as a server and as a backend, and the cloud that it starts with."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def _exchange(port: int, body: bytes) -> bytes:
     return b"".join(parts)
 
 
-async def answer(oned: Oned, body: bytes) -> bytes:
-    """Send one call over a socket, and return all that comes back until the server closes."""
+async def response(oned: Oned, body: bytes) -> bytes:
+    """Send a call over a socket, and return the response up to the close of the connection."""
     site: Any = Site(SandboxResource(oned))
     port: Any = cast(IReactorTCP, reactor).listenTCP(0, site, interface="127.0.0.1")
     try:
@@ -47,8 +47,8 @@ async def answer(oned: Oned, body: bytes) -> bytes:
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_server_closes_every_connection_and_says_how_long_its_answer_is() -> None:
-    reply = await answer(Oned(Clock()), CALL % (b"one.system.version", SESSION))
+async def test_the_server_sends_the_content_length_and_closes_the_connection() -> None:
+    reply = await response(Oned(Clock()), CALL % (b"one.system.version", SESSION))
     head, _, body = reply.partition(b"\r\n\r\n")
     assert b"connection: close" in head.lower()
     assert b"content-length: %d" % len(body) in head.lower()
@@ -70,23 +70,23 @@ async def test_the_server_closes_every_connection_and_says_how_long_its_answer_i
     ],
 )
 @pytest_twisted.ensureDeferred
-async def test_malformed_calls_are_faults(body: bytes, code: bytes) -> None:
-    reply = await answer(Oned(Clock()), body)
+async def test_malformed_calls_get_faults(body: bytes, code: bytes) -> None:
+    reply = await response(Oned(Clock()), body)
     assert b"<fault>" in reply
     assert code in reply
 
 
-def test_the_backend_is_an_opennebula() -> None:
+def test_the_backend_provides_the_interface() -> None:
     assert verifyObject(IOpenNebula, DemoCloud().backend)
 
 
-def test_a_reply_that_is_no_document_is_nonsense_where_one_was_asked_for() -> None:
+def test_a_reply_without_a_document_raises_invalid_reply_where_one_was_requested() -> None:
     demo = DemoCloud()
     with pytest.raises(InvalidReply):
         result(demo.backend.document(None, "one.system.version"))
 
 
-def test_there_is_no_oned_of_another_version() -> None:
+def test_an_unknown_version_is_refused() -> None:
     with pytest.raises(ValueError, match=r"6\.4"):
         Version.of("6.4")
 
@@ -100,13 +100,13 @@ def test_the_demo_cloud_has_what_an_ec2_user_needs(version: str) -> None:
     assert {e.text for e in images.iterfind("IMAGE/STATE")} == {"1"}
     assert [e.text for e in images.iterfind("IMAGE/TEMPLATE/EC2_AMI")] == ["YES"]
     assert len(images) == 2
-    elastic = demo.document(None, "one.vn.info", 1, False)
-    assert elastic.findtext("NAME") == "ElasticIPs"
-    assert tuple(e.text for e in elastic.iterfind("AR_POOL/AR/IP")) == PUBLIC_ADDRESSES
-    assert demo.state(demo.running()) == (3, 3)
+    elastic_network = demo.document(None, "one.vn.info", 1, False)
+    assert elastic_network.findtext("NAME") == "ElasticIPs"
+    assert tuple(e.text for e in elastic_network.iterfind("AR_POOL/AR/IP")) == PUBLIC_ADDRESSES
+    assert demo.state(demo.run_machine()) == (3, 3)
 
 
-def test_a_cloud_may_begin_with_running_machines_of_its_first_user() -> None:
+def test_a_cloud_may_start_with_running_machines_of_its_first_user() -> None:
     oned = Oned(Clock())
     populate(oned, users=[("alice", "s"), ("bob", "t")], vms=300)
     machines = list(oned.cloud.vms)
@@ -118,6 +118,6 @@ def test_a_cloud_may_begin_with_running_machines_of_its_first_user() -> None:
     assert len({m.nics[0]["IP"] for m in machines}) == 300
 
 
-def test_a_user_cannot_be_made_twice() -> None:
+def test_a_user_cannot_be_created_twice() -> None:
     with pytest.raises(ValueError, match="serveradmin"):
         populate(Oned(Clock()), users=[("serveradmin", "x")])
