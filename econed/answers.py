@@ -1,4 +1,4 @@
-"""The one map from what went wrong to what the client is told; nothing of the inside passes it."""
+"""The one map from exceptions to the errors that clients get; it lets no internal details through."""
 
 from __future__ import annotations
 
@@ -21,24 +21,26 @@ from econed.errors import (
 _INTERNAL = EC2Error("InternalError", "An internal error has occurred.", 500)
 _UNAVAILABLE = EC2Error("Unavailable", "The server is overloaded and can't handle the request.", 503)
 _UNAUTHORIZED = EC2Error("UnauthorizedOperation", "You are not authorized to perform this operation.", 403)
-_NOT_KEPT = EC2Error("InvalidParameterValue", "A text that the request leads to is one that OpenNebula does not keep.")
-_NOT_NOW = EC2Error("IncorrectState", "The resource is not in a state that allows this operation.")
+_NOT_STORABLE = EC2Error(
+    "InvalidParameterValue", "A text that the request leads to is one that OpenNebula does not keep."
+)
+_INCORRECT_STATE = EC2Error("IncorrectState", "The resource is not in a state that allows this operation.")
 
 _REFUSALS: Mapping[int, EC2Error] = MappingProxyType(
     {
-        # A user who was removed, or renamed, after their signature had been verified.
+        # The user was deleted or renamed after their signature had been verified.
         OpenNebulaCode.AUTHENTICATION: auth_failure(),
         OpenNebulaCode.AUTHORIZATION: _UNAUTHORIZED,
         OpenNebulaCode.NO_EXISTS: EC2Error(
             "InvalidParameterValue", "A resource that the request names does not exist."
         ),
-        OpenNebulaCode.ACTION: _NOT_NOW,
+        OpenNebulaCode.ACTION: _INCORRECT_STATE,
         OpenNebulaCode.XML_RPC_API: EC2Error(
             "InvalidParameterValue", "The request holds a value that OpenNebula does not take."
         ),
         OpenNebulaCode.INTERNAL: EC2Error("InvalidRequest", "OpenNebula cannot carry out this request."),
         OpenNebulaCode.ALLOCATE: EC2Error("InvalidRequest", "OpenNebula cannot create this resource."),
-        OpenNebulaCode.LOCKED: _NOT_NOW,
+        OpenNebulaCode.LOCKED: _INCORRECT_STATE,
         OpenNebulaCode.REPLICATION: _UNAVAILABLE,
         XmlRpcFault.NOT_COMPLETED: _UNAUTHORIZED,
         XmlRpcFault.WRONG_PARAMETERS: _INTERNAL,
@@ -52,17 +54,17 @@ _REFUSALS: Mapping[int, EC2Error] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Failure:
-    """What a client is told, and whether the log must say more because nobody foresaw it."""
+    """The error for the client, and whether the exception is unforeseen, so that its traceback is logged."""
 
-    answer: EC2Error
+    error: EC2Error
     is_unforeseen: bool
 
 
 def failure(error: BaseException) -> Failure:
-    """Return what a request that ended with `error` is answered.
+    """Return the failure of a request that ended with `error`.
 
-    What oned refuses and the action had no better word for becomes a 4xx, since the SDKs repeat a 5xx; 5xx are for oned
-    being away, for answers that are none, and for our own faults.
+    A refusal by oned that the action has no error of its own for becomes a 4xx, since SDKs send a request again after a
+    5xx. A 5xx is for an unreachable oned, for invalid replies, and for faults of econed.
     """
     if isinstance(error, EC2Error):
         return Failure(error, is_unforeseen=False)
@@ -71,7 +73,7 @@ def failure(error: BaseException) -> Failure:
     if isinstance(error, InvalidReply):
         return Failure(_INTERNAL, is_unforeseen=False)
     if isinstance(error, NotKeepable):
-        return Failure(_NOT_KEPT, is_unforeseen=False)
+        return Failure(_NOT_STORABLE, is_unforeseen=False)
     if isinstance(error, OpenNebulaRefusal):
         return Failure(_refusal(error), is_unforeseen=False)
     return Failure(_INTERNAL, is_unforeseen=True)

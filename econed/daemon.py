@@ -27,7 +27,7 @@ from econed.clock import WallClock
 from econed.config.settings import Settings
 from econed.dispatch import Dispatcher
 from econed.fetching.fetcher import ImageFetcher
-from econed.fetching.own_host import has_tmpdir
+from econed.fetching.own_host import can_oned_read_tmpdir
 from econed.http.peers import Peers
 from econed.http.site import EC2Site
 from econed.http.upload_directory import UploadDirectory, UploadLimits
@@ -218,7 +218,7 @@ def _service(
         authenticator=_authenticator(making, users),
         peers=Peers(making.settings.trusted_proxies, making.log()),
         encoder=Encoder(),
-        one=one,
+        oned=one,
         settings=making.settings,
         clock=making.clock,
         in_thread=making.in_thread,
@@ -228,7 +228,7 @@ def _service(
         log=making.log(),
         on_read=making.on_read,
         metrics=making.metrics,
-        shared=SharedReads(LongDocuments(making.clock.seconds, making.log())),
+        shared_reads=SharedReads(LongDocuments(making.clock.seconds, making.log())),
     )
 
 
@@ -241,9 +241,9 @@ def _authenticator(making: _Making, users: IUserDirectory) -> IAuthenticator:
 
 def _uploads(making: _Making) -> UploadDirectory:
     settings = making.settings
-    is_here = partial(has_tmpdir, settings)
+    can_oned_read = partial(can_oned_read_tmpdir, settings)
     limits = UploadLimits(settings.max_upload, settings.upload_share)
-    return UploadDirectory(settings.tmpdir, limits, making.in_thread, is_here, making.metrics.upload_ended)
+    return UploadDirectory(settings.tmpdir, limits, making.in_thread, can_oned_read, making.metrics.upload_ended)
 
 
 def _fetcher(making: _Making, uploads: UploadDirectory) -> ImageFetcher:

@@ -1,6 +1,6 @@
-"""From the name of an action to its function; actions held against Amazon's model, parameters against the actions.
+"""Finds the function of an action by its name; checks actions against Amazon's model, and parameters against actions.
 
-A member that the model has and the action does not take is dropped where the action declares so, and refused otherwise.
+A parameter that the model has and the action does not take is dropped if the action declares so, else refused.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from econed.wire.model import EC2Operation, Model
 
 
 class ActionError(TypeError):
-    """An action does not fit Amazon's model. Said when the daemon starts, with the line to mend."""
+    """An action does not fit Amazon's model; raised when the daemon starts, with the file and line of the action."""
 
 
 @dataclass(frozen=True)
@@ -28,62 +28,62 @@ class Route:
     operation: EC2Operation
     action: Action
 
-    def admitted(self, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
+    def accepted(self, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the decoded parameters that the action carries out.
 
-        Raises `EC2Error` UnsupportedOperation for one that is neither carried out nor knowingly ignored, and the error
-        that the action defines for a required one that is missing.
+        Raises `EC2Error` UnsupportedOperation for a parameter that is neither carried out nor declared as ignored, and
+        the error that the action defines for a required parameter that is missing.
         """
-        admitted: Mapping[str, Any] = self._admitted(parameters, self.action.accepts, "")
-        for name in sorted(self.action.required & self.action.missing.keys() - admitted.keys()):
+        accepted: Mapping[str, Any] = self._accepted(parameters, self.action.accepts, "")
+        for name in sorted(self.action.required & self.action.missing.keys() - accepted.keys()):
             raise EC2Error(*self.action.missing[name])
-        return admitted
+        return accepted
 
     @property
     def required(self) -> tuple[str, ...]:
         """The members without which a request is refused with MissingParameter, in the model's order.
 
         The action decides, not the model: old clients omit some members that the model requires by now. Members for
-        which the action defines an error are not among them (see `admitted`).
+        which the action defines an error are not among them (see `accepted`).
         """
         shape = self.operation.input_shape
         required = self.action.required - self.action.missing.keys()
         return () if shape is None else tuple(key for key in shape.members if key in required)
 
-    def _admitted(self, value: Any, members: Members, path: str) -> Any:
+    def _accepted(self, value: Any, members: Members, path: str) -> Any:
         if isinstance(value, list):
-            return [self._admitted(item, members, path) for item in value]
+            return [self._accepted(item, members, path) for item in value]
         if not isinstance(value, dict):
             return value
-        admitted = {}
+        accepted = {}
         for name, inner in value.items():
-            where = f"{path}.{name}" if path else name
-            taken = members.find(name)
-            if taken is not None:
-                admitted[name] = self._admitted(inner, taken, where)
-            elif not self._is_declared(where, inner):
-                self._check_declared_below(where, inner)
-        return admitted
+            inner_path = f"{path}.{name}" if path else name
+            inner_members = members.find(name)
+            if inner_members is not None:
+                accepted[name] = self._accepted(inner, inner_members, inner_path)
+            elif not self._is_declared(inner_path, inner):
+                self._check_declared_below(inner_path, inner)
+        return accepted
 
-    def _is_declared(self, where: str, value: Any) -> bool:
+    def _is_declared(self, path: str, value: Any) -> bool:
         action = self.action
-        return where in action.ignores or (where in action.as_is and value == action.as_is[where])
+        return path in action.ignores or (path in action.as_is and value == action.as_is[path])
 
-    def _check_declared_below(self, where: str, value: Any) -> None:
-        """Refuse a parameter that is not carried out, unless all that it holds is ignored or as is.
+    def _check_declared_below(self, path: str, value: Any) -> None:
+        """Refuse a parameter that is not carried out, unless all its members are in `ignores` or `as_is`.
 
-        Raises `EC2Error` UnsupportedOperation naming the member that is neither.
+        Raises `EC2Error` UnsupportedOperation naming the first member that is not.
         """
         declared = (*self.action.ignores, *self.action.as_is)
-        if not value or not isinstance(value, dict | list) or not any(d.startswith(f"{where}.") for d in declared):
-            raise EC2Error("UnsupportedOperation", f"The parameter {where} is not supported here.")
-        self._admitted(value, NOTHING, where)
+        if not value or not isinstance(value, dict | list) or not any(d.startswith(f"{path}.") for d in declared):
+            raise EC2Error("UnsupportedOperation", f"The parameter {path} is not supported here.")
+        self._accepted(value, NOTHING, path)
 
 
 class Dispatcher:
     """All actions by name.
 
-    Raises `ActionError` for an action that Amazon's model has not, or not with these members, and for two of one name.
+    Raises `ActionError` for an action or a member that is not in Amazon's model, and for two actions with one name.
     """
 
     def __init__(self, model: Model, actions: Iterable[Action]) -> None:
@@ -92,12 +92,12 @@ class Dispatcher:
         )
 
     def find(self, name: str) -> Route:
-        """Return the route of an action; raises `EC2Error` InvalidAction, as Amazon words it (never a 5xx)."""
+        """Return the route of an action; raises `EC2Error` InvalidAction, in Amazon's words (never a 5xx)."""
         try:
             return self.routes[name]
         except KeyError:
-            shown = name if len(name) <= 64 else name[:64] + "…"
-            raise EC2Error("InvalidAction", f"The action {shown} is not valid for this web service.") from None
+            shortened = name if len(name) <= 64 else name[:64] + "…"
+            raise EC2Error("InvalidAction", f"The action {shortened} is not valid for this web service.") from None
 
 
 def _by_name(actions: Iterable[Action]) -> dict[str, Action]:

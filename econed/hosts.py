@@ -1,4 +1,4 @@
-"""Hosts: names, and addresses in their one usual spelling; which addresses are the internet's."""
+"""Host names and addresses: their normal form, and which addresses are on the internet."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ Address: TypeAlias = IPv4Address | IPv6Address
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?", re.ASCII)
 
 _GLOBAL_UNICAST = IPv6Network("2000::/3")
-"""Whatever of IPv6 is assigned on the internet (RFC 4291, 2.4)."""
+"""The part of IPv6 that is assigned on the internet (RFC 4291, 2.4)."""
 
-# Python's own `is_global` is another in each of its versions.
+# Python's `is_global` differs between its versions.
 _SPECIAL_IPV4 = tuple(
     map(
         IPv4Network,
@@ -26,25 +26,25 @@ _SPECIAL_IPV4 = tuple(
     )
 )
 _SPECIAL_IPV6 = tuple(map(IPv6Network, ("2001::/23", "2001:db8::/32", "3fff::/20")))
-"""What is no host of the internet (IANA, IPv4 and IPv6 Special-Purpose Address Registries), Teredo among it."""
+"""Networks not on the internet (IANA, IPv4 and IPv6 Special-Purpose Address Registries), including Teredo."""
 
 _NAT64 = IPv6Network("64:ff9b::/96")
-"""By which a network without IPv4 reaches it: the address is in the last 32 bits (RFC 6052)."""
+"""Prefix by which IPv6-only networks reach IPv4 addresses, which are in the last 32 bits (RFC 6052)."""
 
 
 def is_host(text: str) -> bool:
-    """Whether `text` is an IP address or can be a host name (RFC 1123; underscores, as many sites have them)."""
+    """Whether `text` is an IP address or a valid host name (RFC 1123, and underscores, which many sites use)."""
     if address_of(text) is not None:
         return True
     labels = text.removesuffix(".").split(".")
-    numeric = labels[-1].isdigit()  # such as 10.0.0.300: an address with a slip, not a name
-    return len(text) <= 253 and not numeric and all(_LABEL.fullmatch(label) for label in labels)
+    is_numeric = labels[-1].isdigit()  # such as 10.0.0.300: a mistyped address, not a name
+    return len(text) <= 253 and not is_numeric and all(_LABEL.fullmatch(label) for label in labels)
 
 
 def normal_host(text: str) -> str | None:
-    """Return a host in the form in which hosts are compared, None for what is none.
+    """Return a host in the form in which hosts are compared, None if the text is not a host.
 
-    That is in lower case, without a final dot, and an IPv6 address without brackets in its shortest form.
+    That is lower case, without a final dot; an IPv6 address is in its shortest form, without brackets.
     """
     bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
     address = address_of(bare)
@@ -53,25 +53,27 @@ def normal_host(text: str) -> str | None:
     name = text.lower().removesuffix(".")
     if name.endswith(".") or not is_host(name) or address_of(name) is not None:
         return None
-    return None if name.rpartition(".")[2].startswith("0x") else name  # 0x7f.1 is an address to getaddrinfo
+    return None if name.rpartition(".")[2].startswith("0x") else name  # getaddrinfo reads 0x7f.1 as an address
 
 
 def address_of(host: str) -> Address | None:
-    """Return the address that a host is, None if it is a name."""
+    """Return the address if a host is one, None if it is a name."""
     try:
         return ip_address(host)
     except ValueError:
         return None
 
 
-def is_named(host: str, names: Sequence[str]) -> bool:
-    """Whether a host is among `names`, each a host, or `*.` and a domain; all in the form of `normal_host`."""
+def matches_any(host: str, patterns: Sequence[str]) -> bool:
+    """Whether a host matches a pattern: a host, or `*.` and a domain; all in the form of `normal_host`."""
     is_name = address_of(host) is None
-    return any(host == name or (is_name and name.startswith("*.") and host.endswith(name[1:])) for name in names)
+    return any(
+        host == pattern or (is_name and pattern.startswith("*.") and host.endswith(pattern[1:])) for pattern in patterns
+    )
 
 
 def is_global(address: Address) -> bool:
-    """Whether an address is one of the internet and of no network behind it, by every address that it stands for."""
+    """Whether an address is on the internet; if it embeds an IPv4 address, whether that one is."""
     if isinstance(address, IPv4Address):
         return not any(address in network for network in _SPECIAL_IPV4)
     if address.ipv4_mapped is not None:
@@ -84,5 +86,5 @@ def is_global(address: Address) -> bool:
 
 
 def unmapped(address: Address) -> Address:
-    """Return the IPv4 address for one that IPv6 maps."""
+    """Return the IPv4 address for an IPv4-mapped IPv6 address, every other address unchanged."""
     return getattr(address, "ipv4_mapped", None) or address

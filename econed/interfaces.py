@@ -118,15 +118,15 @@ class IAuthenticator(Interface):
 
 
 class IUpload(Interface):
-    """A file on its way in, of which nothing has been taken yet: its sender waits."""
+    """A file in a request that has not been received yet: reading is paused."""
 
-    async def admit(owner: int) -> None:
-        """Raise `EC2Error` if the file cannot be taken for a user: the disk is too full, or oned elsewhere."""
+    async def check_acceptable(owner: int) -> None:
+        """Raise `EC2Error` if the file cannot be received for a user: no room, or oned cannot read it."""
 
     async def receive(owner: int) -> str:
-        """Take the file in for the OpenNebula user `owner` and return its path, which oned can read.
+        """Receive the file for the OpenNebula user `owner` and return its path, which oned can read.
 
-        Raises `EC2Error` if it does not come whole, or not as it was signed; then nothing of it is left.
+        Raises `EC2Error` if it is incomplete, or differs from what was signed; then it is removed.
         """
 
     async def discard() -> None:
@@ -134,55 +134,56 @@ class IUpload(Interface):
 
 
 class IUploadedFiles(Interface):
-    """The files that were uploaded to this machine and are still there."""
+    """The files in the directory of uploads on this machine."""
 
-    async def of(owner: int | None) -> Sequence[tuple[str, float]]:
-        """Return the paths of the complete files of a user, or of all, each with its last change (epoch seconds)."""
+    async def complete_files(owner: int | None) -> Sequence[tuple[str, float]]:
+        """Return the path and last change (epoch seconds) of each complete file of a user (None: of all users)."""
 
     async def remove(path: str) -> None:
-        """Remove one of them, unless it is gone already."""
+        """Remove a file, if it exists."""
 
     async def is_receiving(owner: int) -> bool:
-        """Whether a file of a user is on its way in, to whatever process of this machine."""
+        """Whether any process on this machine is receiving a file of a user."""
 
     async def remove_abandoned(before: float) -> Sequence[str]:
         """Remove the partial files of processes that have died, and return their paths.
 
-        One that its process has not even announced is removed if it was made `before` then (epoch seconds).
+        An empty file may belong to a process that has just created it, so it is removed only if its last change was
+        `before` then (epoch seconds).
         """
 
 
 class IImageFetcher(Interface):
-    """Fetches images from URLs of users, from nowhere but the internet, into the directory of uploads."""
+    """Fetches images from URLs of users into the directory of uploads, only from hosts on the internet."""
 
-    async def admit(url: ImageURL, owner: int) -> None:
-        """Raise `EC2Error` if it can be said before asking anybody that a URL cannot be fetched for a user."""
+    async def check_url(url: ImageURL, owner: int) -> None:
+        """Raise `EC2Error` if it is certain without a lookup that a URL cannot be fetched for a user."""
 
     async def fetch(url: ImageURL, owner: int) -> str:
-        """Fetch what is at a URL for the OpenNebula user `owner` and return its path, which oned can read.
+        """Fetch an image for the OpenNebula user `owner` and return the path of its file, which oned can read.
 
-        Raises `EC2Error`: InvalidParameterValue where there is nothing to be fetched, or nothing that may be, and what
-        `IUpload.receive` raises. Then nothing of it is left.
+        Raises `EC2Error`: InvalidParameterValue if there is no image at the URL or it may not be fetched, and what
+        `IUpload.receive` raises. Then the file is removed.
         """
 
     async def discard(path: str) -> None:
         """Remove a file that was fetched."""
 
-    async def once(key: Hashable, work: Callable[[], Coroutine[Deferred[Any], Any, _T]]) -> _T:
-        """Run `work`, or wait for the run with this key that is under way in this process, and return what it does."""
+    async def run_once(key: Hashable, work: Callable[[], Coroutine[Deferred[Any], Any, _T]]) -> _T:
+        """Return the result of `work`, or of the run with the same key that is in progress in this process."""
 
 
 class IDrainable(Interface):
-    """The connections of one process, which are to be led to their end before it ends."""
+    """The connections of one process, which are closed before it exits."""
 
     connections: int = Attribute("How many there are.")
-    busy: int = Attribute("How many of them have a request that is not answered yet.")
+    busy: int = Attribute("How many of them have a request in flight.")
 
     def drain() -> None:
-        """Let each answer from now on be the last of its connection; idle ones end at their idle timeout."""
+        """Close each connection after its next response; idle connections are closed at their idle timeout."""
 
-    async def empty() -> None:
-        """Wait until there is no connection."""
+    async def all_closed() -> None:
+        """Wait until there are no connections."""
 
     def abort() -> None:
-        """Close all connections at once, whatever is under way on them."""
+        """Abort all connections, also those with requests in flight."""

@@ -43,7 +43,7 @@ class Invocation:
             raise unsupported_body()
         parameters = decode(route.operation, pairs, required=route.required)
         dry_run = parameters.pop("DryRun", False)
-        call = replace(call, parameters=route.admitted(parameters))
+        call = replace(call, parameters=route.accepted(parameters))
         if dry_run:
             call = call.as_dry_run()
         elif route.action.only_reads and not call.dry_run:

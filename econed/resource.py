@@ -1,7 +1,6 @@
-"""The resource at the root: HTTP in, the one pipeline through which every request goes, HTTP out.
+"""The root resource: it authenticates a request, checks the limits, runs the action and sends the response.
 
-Decode, authenticate, dispatch, run, encode; whatever fails on the way becomes an answer in `econed.answers` and nowhere
-else.
+An exception anywhere in between becomes an error response by `econed.answers`, and nowhere else.
 """
 
 from __future__ import annotations
@@ -27,11 +26,11 @@ from econed.actions.shared_reads import SharedReads
 from econed.answers import failure
 from econed.auth.sigv4 import signed_region
 from econed.errors import EC2Error
-from econed.http.computations import Computing
+from econed.http.computations import Computations
+from econed.http.heap import trim
 from econed.http.limits import Limits
-from econed.http.malloc import trim
-from econed.http.response import ALLOWED, PRODUCED_FROM, Answer, Response
-from econed.http.response_memory import AnswerMemory
+from econed.http.response import ALLOWED_METHODS, PRODUCED_FROM, EncodedResponse, ResponseWriter
+from econed.http.response_memory import ResponseMemory
 from econed.http.work_in_progress import WorkInProgress
 from econed.pipeline import Invocation, unsupported_body
 from econed.telemetry.access_log import AccessRecord, call_logger
@@ -52,19 +51,19 @@ if TYPE_CHECKING:
     from econed.user import User
 
 _FORM = b"application/x-www-form-urlencoded"
-_GONE = "ClientGone"
-"""What the log and the metrics say of a request whose client went away before it had the answer."""
+_CLIENT_GONE = "ClientGone"
+"""The code in the log and the metrics of a request whose client disconnected before it had the response."""
 
 
 @dataclass(frozen=True)
 class Service:
-    """What requests are carried out with, put together once when the daemon starts."""
+    """The parts of the daemon that requests are carried out with, put together once when it starts."""
 
     dispatcher: Dispatcher
     authenticator: IAuthenticator
     peers: Peers
     encoder: Encoder
-    one: IOpenNebula
+    oned: IOpenNebula
     settings: Settings
     clock: IReactorTime
     in_thread: InThread
@@ -72,19 +71,19 @@ class Service:
     scripts: IScripts
     pacer: Pacer
     file_types: FileTypes | None = None
-    """The files of the instance types by their names; None where they are OpenNebula templates."""
+    """The files of the instance types by name; None if instance types are OpenNebula templates."""
     fetcher: IImageFetcher | None = None
-    """Fetches images from URLs; None: oned alone does."""
+    """Fetches images from URLs; None: only oned does."""
     on_read: Callable[[str], None] | None = None
     """Called with each element read from oned's documents; for tests."""
     metrics: Metrics = field(default_factory=Metrics)
-    shared: SharedReads = field(default_factory=SharedReads)
-    give_back: Callable[[], None] = trim
-    """Gives memory that was freed back to the system."""
+    shared_reads: SharedReads = field(default_factory=SharedReads)
+    trim_heap: Callable[[], None] = trim
+    """Returns freed memory to the system."""
 
 
 class EC2Resource(Resource):
-    """Answers every request, whatever its path: a proxy in front may have one of its own."""
+    """Serves every request, whatever its path: a proxy in front may add a path."""
 
     isLeaf = True
 
@@ -93,105 +92,106 @@ class EC2Resource(Resource):
         self._service = service
         self.changes = WorkInProgress()
         self._limits = Limits(service.settings, service.clock, service.peers.trusts, service.metrics.limit_exceeded)
-        self.memory = AnswerMemory(service.clock, service.give_back)
-        self._computing = Computing(service.in_thread)
+        self.memory = ResponseMemory(service.clock, service.trim_heap)
+        self._computations = Computations(service.in_thread)
 
     def render(self, request: RawRequest) -> int:
-        """Take a request through the pipeline; whatever comes of it, it is answered, unless the client has gone."""
-        exchange = _Exchange(self._service, self._limits, self.changes, self.memory, self._computing, request)
+        """Carry a request out; it always gets a response, unless the client disconnects before."""
+        exchange = _Exchange(self._service, self._limits, self.changes, self.memory, self._computations, request)
         running = Deferred.fromCoroutine(exchange.run())
         request.notifyFinish().addErrback(lambda _: running.cancel())
         return NOT_DONE_YET
 
 
 class _Exchange:
-    """One request and its answer."""
+    """One request and its response."""
 
     def __init__(
         self,
         service: Service,
         limits: Limits,
         changes: WorkInProgress,
-        memory: AnswerMemory,
-        computing: Computing,
+        memory: ResponseMemory,
+        computations: Computations,
         request: RawRequest,
     ) -> None:
         self._service = service
         self._limits = limits
         self._changes = changes
         self._memory = memory
-        self._computing = computing
+        self._computations = computations
         self._request = request
         self._peer = service.peers.of(request)
         self._id = str(uuid.uuid4())
         self._action = ""
         self._user = ""
-        self._held = 0
-        self._changing: Deferred[Any] | None = None
-        self._is_counted = False
-        self._tally = CallCounter()
+        self._held_bytes = 0
+        self._running_change: Deferred[Any] | None = None
+        self._is_in_flight = False
+        self._oned_calls = CallCounter()
 
     async def run(self) -> None:
-        """Answer the request, count it, and say so in the log."""
+        """Carry the request out, send the response, then count and log the request."""
         began = self._service.clock.seconds()
         self._service.metrics.request_started()
-        response = Response(self._request, self._id, self._release)
-        answer, code = Answer(0, deque()), _GONE
+        writer = ResponseWriter(self._request, self._id, self._release)
+        response, code = EncodedResponse(0, deque()), _CLIENT_GONE
         try:
-            answer = await self._answer()
-            code = await self._sent(response, answer)
+            response = await self._response()
+            code = await self._send(writer, response)
         except CancelledError:
             pass
         finally:
-            if answer.rest is not None:
-                await answer.rest.aclose()
-            self._release(self._held)
-            self._end()
+            if response.rest is not None:
+                await response.rest.aclose()
+            self._release(self._held_bytes)
+            self._end_request()
             self._service.metrics.request_ended(self._action, code, self._service.clock.seconds() - began)
         AccessRecord(
             action=self._action,
             user=self._user,
             source=self._peer.address,
-            status=answer.status,
+            status=response.status,
             code=code,
-            length=response.length,
+            length=writer.length,
             seconds=self._service.clock.seconds() - began,
-            oned_calls=self._tally.calls,
-            oned_seconds=self._tally.seconds,
+            oned_calls=self._oned_calls.calls,
+            oned_seconds=self._oned_calls.seconds,
             request_id=self._id,
         ).write(self._service.log)
 
-    async def _sent(self, response: Response, answer: Answer) -> str:
-        """Send an answer; return EC2's code of what went wrong before or while it was sent."""
+    async def _send(self, writer: ResponseWriter, response: EncodedResponse) -> str:
+        """Send a response; return EC2's error code if the request failed before or while it was sent, else ""."""
         try:
-            await response.send(answer)
+            await writer.send(response)
         except CancelledError:
             raise
-        except Exception as error:  # noqa: BLE001 - the one boundary: the status is out, only the end can tell
-            response.break_off()
-            return self._failed(error).code
-        return answer.code
+        except Exception as error:  # noqa: BLE001 - the status is sent: only aborting can tell the client
+            writer.abort()
+            return self._error_response(error).code
+        return response.code
 
-    async def _answer(self) -> Answer:
+    async def _response(self) -> EncodedResponse:
         try:
-            return await self._carried_out()
+            return await self._carry_out()
         except CancelledError:
             raise
-        except Exception as error:  # noqa: BLE001 - the one boundary: nothing else may reach the client
-            return self._failed(error)
+        except Exception as error:  # noqa: BLE001 - every exception becomes an error response here
+            return self._error_response(error)
 
-    def _failed(self, error: Exception) -> Answer:
-        told = failure(error)
-        if told.is_unforeseen:
+    def _error_response(self, error: Exception) -> EncodedResponse:
+        failed = failure(error)
+        if failed.is_unforeseen:
             self._service.log.failure("request {request_id} failed", failure=Failure(error), request_id=self._id)
-        elif error is not told.answer:
+        elif error is not failed.error:
             self._service.log.warn("request {request_id}: {error}", error=safe_message(error), request_id=self._id)
         else:
             self._service.log.debug("request {request_id}: {error}", error=safe_message(error), request_id=self._id)
-        answer = told.answer
-        return Answer(answer.status, deque([encode_error(answer.code, answer.message, self._id)]), answer.code)
+        ec2_error = failed.error
+        body = encode_error(ec2_error.code, ec2_error.message, self._id)
+        return EncodedResponse(ec2_error.status, deque([body]), ec2_error.code)
 
-    async def _carried_out(self) -> Answer:
+    async def _carry_out(self) -> EncodedResponse:
         signed = signed_request(self._request, self._peer.certificate)
         self._limits.check_parameter_count(signed.parameter_count)
         budget = WorkBudget(self._service.pacer)
@@ -200,85 +200,85 @@ class _Exchange:
         await budget.spend(work)
         pairs = (*signed.query_pairs, *signed.form_pairs)
         self._action = next((value for name, value in pairs if name == "Action"), "")
-        user = await self._caller(signed)
+        user = await self._authenticate(signed)
         self._user = user.name
-        self._begin()
+        self._begin_request()
         await budget.spend(work)
         invocation = Invocation.of(self._service.dispatcher, self._call(user, signed, budget), pairs)
         body = invocation.body(self._service.encoder)
-        result = await self._result(invocation)
+        result = await self._run(invocation)
         if isinstance(result, AsyncGenerator):
-            return await self._begun(self._pieces(result, body))
-        pieces = await self._encoded(body, result or {})
+            return await self._long_response(self._encode_parts(result, body))
+        pieces = await self._encode(body, result or {})
         pieces.append(body.end())
         length = sum(map(len, pieces))
         if length >= PRODUCED_FROM and invocation.route.action.only_reads:
             self._memory.check_room(self._user)
         self._hold(length)
-        return Answer(200, pieces)
+        return EncodedResponse(200, pieces)
 
     def _call(self, user: User, signed: SignedRequest, budget: WorkBudget) -> Call:
         """Return the call of this request, without the parameters of its action."""
         service = self._service
         return Call.of(
             user,
-            ObservedOpenNebula(service.one, service.clock, self._tally, call_logger(service.log, self._id)),
+            ObservedOpenNebula(service.oned, service.clock, self._oned_calls, call_logger(service.log, self._id)),
             service.on_read,
             settings=service.settings,
             clock=service.clock,
-            in_thread=self._computing.of(user.name),
+            in_thread=self._computations.of(user.name),
             scripts=service.scripts,
             budget=budget,
             endpoint=endpoint(self._request, self._peer.is_secure, service.settings.ssl_server),
             request_id=self._id,
             file_types=service.file_types,
-            shared=service.shared,
+            shared=service.shared_reads,
             upload=self._request.upload,
             fetcher=service.fetcher,
             signed_region=signed_region(signed),
         )
 
-    async def _begun(self, sets: AsyncGenerator[deque[bytes], None]) -> Answer:
-        """Return an answer as far as it is made before its status goes out: what is short is whole by then.
+    async def _long_response(self, encoded_parts: AsyncGenerator[deque[bytes], None]) -> EncodedResponse:
+        """Return a response with its first `PRODUCED_FROM` bytes encoded, which is all of a short response.
 
-        What fails until here is an error that the client is told.
+        An exception until then becomes an error response; later the status is sent already.
         """
-        begun: deque[bytes] = deque()
+        beginning: deque[bytes] = deque()
         try:
-            async for pieces in sets:
-                begun.extend(pieces)
+            async for pieces in encoded_parts:
+                beginning.extend(pieces)
                 pieces.clear()
-                if sum(map(len, begun)) >= PRODUCED_FROM:
-                    return Answer(200, begun, rest=sets)
+                if sum(map(len, beginning)) >= PRODUCED_FROM:
+                    return EncodedResponse(200, beginning, rest=encoded_parts)
         except BaseException:
-            await sets.aclose()
+            await encoded_parts.aclose()
             raise
-        return Answer(200, begun)
+        return EncodedResponse(200, beginning)
 
-    async def _pieces(self, result: Parts[Any], body: ResponseBody) -> AsyncGenerator[deque[bytes], None]:
-        """Yield the body of a result that comes in parts, each encoded at once, so that nothing else of it stays."""
+    async def _encode_parts(self, result: Parts[Any], body: ResponseBody) -> AsyncGenerator[deque[bytes], None]:
+        """Yield the body of a result that comes in parts; each part is encoded at once and then dropped."""
         async with aclosing(result):
             while True:
                 async with self._memory.turn(self._user):
-                    pieces = await self._next(result, body)
+                    pieces = await self._encode_next(result, body)
                 if pieces is None:
                     break
                 yield pieces
         yield deque([body.end()])
 
-    async def _next(self, result: Parts[Any], body: ResponseBody) -> deque[bytes] | None:
+    async def _encode_next(self, result: Parts[Any], body: ResponseBody) -> deque[bytes] | None:
         """Return the next part of a result, encoded; None at its end."""
         try:
-            part = await result.__anext__()  # anext() with a default takes apart what it is sent, in Python 3.11
+            part = await result.__anext__()  # anext() with a default unpacks what is sent to it, in Python 3.11
         except StopAsyncIteration:
             return None
-        pieces = await self._encoded(body, part)
+        pieces = await self._encode(body, part)
         pieces.append(body.take())
         self._hold(sum(map(len, pieces)))
         return pieces
 
-    async def _caller(self, signed: SignedRequest) -> User:
-        """Return who sent the request, unless there are too many from where it comes, or of his."""
+    async def _authenticate(self, signed: SignedRequest) -> User:
+        """Return the user who sent the request; raises `EC2Error` if authentication fails or a limit is exceeded."""
         self._limits.check_address(self._peer.address)
         try:
             user = await self._service.authenticator.authenticate(signed)
@@ -288,62 +288,62 @@ class _Exchange:
         self._limits.check_rate(user.name)
         return user
 
-    async def _result(self, invocation: Invocation) -> Result | Parts[Any]:
+    async def _run(self, invocation: Invocation) -> Result | Parts[Any]:
         """Run an action to its end: one that changes something is not cancelled when the client disconnects."""
         running = Deferred.fromCoroutine(invocation.run())
         if not invocation.route.action.only_reads:
-            self._changing = running
+            self._running_change = running
             running = self._changes.shielded(running)
         result: Result | Parts[Any] = await running
         return result
 
-    async def _encoded(self, body: ResponseBody, part: Mapping[str, Any]) -> deque[bytes]:
-        """Encode a part of a result, giving way to other requests between its slices."""
+    async def _encode(self, body: ResponseBody, part: Mapping[str, Any]) -> deque[bytes]:
+        """Encode a part of a result, letting the reactor run between its slices."""
         pieces: deque[bytes] = deque()
         for piece in body.slices(part):
             pieces.append(piece)
             await self._service.pacer.turn()
         return pieces
 
-    # What the request takes
+    # Limits that the request counts against
 
-    def _begin(self) -> None:
-        self._limits.begin(self._user)
-        self._is_counted = True
+    def _begin_request(self) -> None:
+        self._limits.begin_request(self._user)
+        self._is_in_flight = True
 
-    def _end(self) -> None:
-        """Let the caller have another request, as soon as what this one changes is done."""
-        if not self._is_counted:
+    def _end_request(self) -> None:
+        """Stop counting the request as in flight, if it makes a change as soon as that is complete."""
+        if not self._is_in_flight:
             return
-        if self._changing is None or self._changing.called:
-            self._limits.end(self._user)
+        if self._running_change is None or self._running_change.called:
+            self._limits.end_request(self._user)
         else:
-            self._changing.addBoth(self._ended)
+            self._running_change.addBoth(self._on_change_end)
 
-    def _ended(self, result: Any) -> Any:
-        self._limits.end(self._user)
+    def _on_change_end(self, result: Any) -> Any:
+        self._limits.end_request(self._user)
         return result
 
     def _hold(self, count: int) -> None:
-        self._held += count
+        self._held_bytes += count
         self._memory.hold(self._user, count)
 
     def _release(self, count: int) -> None:
-        count = min(count, self._held)
-        self._held -= count
+        count = min(count, self._held_bytes)
+        self._held_bytes -= count
         self._memory.release(self._user, count)
 
 
 def signed_request(request: RawRequest, certificate: bytes | None = None) -> SignedRequest:
-    """Return a request as it was received; raises `EC2Error` for one that cannot be EC2's at all.
+    """Return a request as it was received; raises `EC2Error` for a request that cannot be one for EC2.
 
-    `certificate` is the client's (DER), if it brought one.
+    `certificate` is the client's (DER), if it presented one.
     """
     if request.refusal is not None:
         raise request.refusal
-    if request.method not in ALLOWED:
+    if request.method not in ALLOWED_METHODS:
         raise EC2Error("MethodNotAllowed", "Only GET and POST are taken.", HTTPStatus.METHOD_NOT_ALLOWED)
-    assert request.content is not None  # noqa: S101 - read in full before it is rendered
+    assert request.content is not None  # noqa: S101 - received in full before it is rendered
     fields = None if request.upload is None else request.upload.fields
     body = request.content.read()
     if body and request.media_type != _FORM:
@@ -358,7 +358,7 @@ def signed_request(request: RawRequest, certificate: bytes | None = None) -> Sig
 
 
 def endpoint(request: RawRequest, is_secure: bool, ssl_server: str | None) -> str:
-    """Return the URL of this server as the client reached it: `ssl_server` if that is set, else by its Host header."""
+    """Return the URL of this server as the client reached it: `ssl_server` if set, else from the Host header."""
     if ssl_server is not None:
         return ssl_server
     host = request.getHeader(b"host") or request.getRequestHostname()

@@ -24,7 +24,7 @@ SECRET = "/var/lib/one/secret of alice"
 
 def test_an_error_of_ec2s_is_told_as_it_is() -> None:
     error = EC2Error("InvalidAMIID.NotFound", "The image id 'ami-1' does not exist")
-    assert failure(error).answer is error
+    assert failure(error).error is error
     assert not failure(error).is_unforeseen
 
 
@@ -43,7 +43,7 @@ def test_an_error_of_ec2s_is_told_as_it_is() -> None:
     ],
 )
 def test_nothing_of_the_inside_is_told(error: Exception, code: str, status: int) -> None:
-    answer = failure(error).answer
+    answer = failure(error).error
     assert (answer.code, answer.status) == (code, status)
     assert SECRET not in answer.message
 
@@ -68,7 +68,7 @@ OF_ONED: dict[int, tuple[str, int]] = {
 
 @pytest.mark.parametrize("code", [*OpenNebulaCode, *XmlRpcFault])
 def test_every_code_of_oneds_has_its_error_of_ec2s(code: int) -> None:
-    answer = failure(OpenNebulaRefusal("one.vm.action", code, SECRET)).answer
+    answer = failure(OpenNebulaRefusal("one.vm.action", code, SECRET)).error
     assert (answer.code, answer.status) == OF_ONED[code]
     assert SECRET not in answer.message
 
@@ -103,7 +103,7 @@ async def test_a_removed_user_is_told_the_same_before_and_after_econed_has_notic
 def test_a_quota_that_is_used_up_is_told_from_a_missing_right() -> None:
     reason = "User [3] : user [3] limit of 0 reached for IMAGES quota in DATASTORE with ID: 1."
     refusal = OpenNebulaRefusal("one.image.allocate", OpenNebulaCode.AUTHORIZATION, reason)
-    assert failure(refusal).answer.code == "ResourceLimitExceeded"
+    assert failure(refusal).error.code == "ResourceLimitExceeded"
 
 
 def test_only_what_nobody_foresaw_asks_for_a_traceback_in_the_log() -> None:

@@ -64,14 +64,14 @@ def test_parameters_reach_the_function_under_its_own_names() -> None:
 
 def test_an_ignored_member_is_dropped_with_all_that_is_in_it() -> None:
     asked = {"ImageId": "ami-1", "Monitoring": {"Enabled": True}}
-    assert route(run_instances).admitted(asked) == {"ImageId": "ami-1"}
+    assert route(run_instances).accepted(asked) == {"ImageId": "ami-1"}
 
 
 def test_a_member_that_asks_for_what_is_so_anyway_is_dropped_with_that_value_only() -> None:
     found = route(run_instances)
-    assert found.admitted({"ImageId": "ami-1", "EbsOptimized": False}) == {"ImageId": "ami-1"}
+    assert found.accepted({"ImageId": "ami-1", "EbsOptimized": False}) == {"ImageId": "ami-1"}
     with pytest.raises(EC2Error) as caught:
-        found.admitted({"ImageId": "ami-1", "EbsOptimized": True})
+        found.accepted({"ImageId": "ami-1", "EbsOptimized": True})
     assert caught.value.code == "UnsupportedOperation"
     assert "EbsOptimized" in caught.value.message
 
@@ -86,7 +86,7 @@ def test_a_member_that_asks_for_what_is_so_anyway_is_dropped_with_that_value_onl
 def test_a_structure_that_is_not_carried_out_is_dropped_if_all_that_it_holds_is_declared(
     parameters: dict[str, Any],
 ) -> None:
-    assert route(run_instances).admitted({"ImageId": "ami-1", **parameters}) == {"ImageId": "ami-1"}
+    assert route(run_instances).accepted({"ImageId": "ami-1", **parameters}) == {"ImageId": "ami-1"}
 
 
 def test_an_action_without_parameters_takes_none() -> None:
@@ -94,9 +94,9 @@ def test_an_action_without_parameters_takes_none() -> None:
     async def describe_account_attributes(call: object) -> None:
         """Describe the account."""
 
-    assert route(describe_account_attributes).admitted({}) == {}
+    assert route(describe_account_attributes).accepted({}) == {}
     with pytest.raises(EC2Error) as caught:
-        route(describe_account_attributes).admitted({"AttributeNames": ["default-vpc"]})
+        route(describe_account_attributes).accepted({"AttributeNames": ["default-vpc"]})
     assert caught.value.code == "UnsupportedOperation"
 
 
@@ -119,7 +119,7 @@ def test_what_is_neither_carried_out_nor_declared_is_refused_by_its_name(
     parameters: dict[str, Any], named: str
 ) -> None:
     with pytest.raises(EC2Error) as caught:
-        route(run_instances).admitted({"ImageId": "ami-1", **parameters})
+        route(run_instances).accepted({"ImageId": "ami-1", **parameters})
     assert caught.value.code == "UnsupportedOperation"
     assert named in caught.value.message
 
@@ -139,7 +139,7 @@ def test_an_action_may_have_an_error_of_its_own_for_what_is_missing() -> None:
     found = route(reboot_instances)
     assert found.required == ()
     with pytest.raises(EC2Error) as caught:
-        found.admitted({})
+        found.accepted({})
     assert (caught.value.code, caught.value.message) == ("InvalidParameterCombination", "No instances specified")
 
 

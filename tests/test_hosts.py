@@ -7,7 +7,7 @@ from ipaddress import ip_address
 import pytest
 
 from econed.fetching.own_host import is_own_address
-from econed.hosts import is_global, is_named, normal_host
+from econed.hosts import is_global, matches_any, normal_host
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_what_could_be_read_in_two_ways_is_no_host(text: str) -> None:
     ],
 )
 def test_a_host_is_named_as_it_is_or_by_its_domain(host: str, names: list[str], expected: bool) -> None:
-    assert is_named(host, names) is expected
+    assert matches_any(host, names) is expected
 
 
 @pytest.mark.parametrize(("address", "expected"), [("127.0.0.1", True), ("192.0.2.1", False), ("2001:db8::1", False)])

@@ -91,7 +91,7 @@ class Files:
     def __init__(self) -> None:
         self.removed: list[str] = []
 
-    async def of(self, owner: int | None) -> list[tuple[str, float]]:
+    async def complete_files(self, owner: int | None) -> list[tuple[str, float]]:
         """Return the file (`IUploadedFiles`)."""
         return [("/var/tmp/econed/upload", 0.0)]
 

@@ -15,7 +15,7 @@ from econed.cli.installation import Exit
 from econed.cli.reaching import LoadedConfiguration, is_wrong_credentials
 from econed.config.settings import Settings
 from econed.errors import OpenNebulaError, OpenNebulaRefusal
-from econed.fetching.own_host import has_tmpdir
+from econed.fetching.own_host import can_oned_read_tmpdir
 from econed.interfaces import IOpenNebula
 from econed.opennebula.access import Group, Operation, Resource, Rule, is_granted
 from econed.opennebula.documents import OwnedView, Right, UserDocument, VirtualNetwork
@@ -305,7 +305,7 @@ def _check_host(loaded: LoadedConfiguration) -> Iterator[Row]:
 def _check_image_urls(settings: Settings) -> Row:
     """Return whether oned or econed downloads images for RegisterImage, and from which hosts."""
     hosts = ", ".join(settings.image_url_hosts)
-    if has_tmpdir(settings):
+    if can_oned_read_tmpdir(settings):
         return Row(
             Verdict.GOOD, "image URLs", f"{hosts}: by oned; others by econed" if hosts else "downloaded by econed"
         )

@@ -1,1 +1,1 @@
-"""Images that econed downloads from URLs of users."""
+"""Downloads of images from URLs that users give."""

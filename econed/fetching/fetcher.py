@@ -1,8 +1,8 @@
-"""Images that econed fetches from users' URLs, as nobody but an outsider could: only what the internet offers to all.
+"""Fetches images from URLs that users give, from public addresses only, so that no internal server can be reached.
 
-Names are looked up once for each URL, all addresses must be the internet's, and the connection goes to one of exactly
-these, while Host header and certificate are the name's. Redirects are followed here, each checked like the first URL.
-What arrives is an upload like those of clients: the same account of the disk, the same limits.
+The host of each URL is looked up once, all its addresses must be on the internet, and the connection is made to one of
+exactly these addresses, while the Host header and the certificate are for the name. Redirects are followed here, each
+checked like the first URL. An image is stored as an upload, under the same limits.
 """
 
 from __future__ import annotations
@@ -31,30 +31,30 @@ from zope.interface import implementer
 from econed.config.settings import Settings
 from econed.errors import EC2Error
 from econed.fetching.own_host import is_own_address
-from econed.fetching.pinned_agent import PinnedAgent, UnfitResponse
+from econed.fetching.pinned_agent import PinnedAgent, UnusableResponse
 from econed.hosts import Address, is_global, unmapped
 from econed.http.channel import Deadline
-from econed.http.inflow import Inflow
+from econed.http.file_buffer import FileBuffer
 from econed.http.upload_directory import UploadDirectory
 from econed.http.work_in_progress import WorkInProgress
-from econed.image_urls import ImageURL, strange_host, unfit
+from econed.image_urls import ImageURL, forbidden_host, invalid_location
 from econed.interfaces import IImageFetcher, InThread
 from econed.single_flight import SingleFlight
 
 _T = TypeVar("_T")
 
 MAX_FETCHES = 8
-"""Images that one user may have fetched at the same time by one process."""
+"""Images that one process fetches at the same time for one user."""
 
 MAX_REDIRECTS = 5
 MAX_ADDRESSES = 3
-"""Of a name, the addresses that are tried."""
+"""Addresses of a host that are tried."""
 
-ANSWER_TIME = 30.0
-"""Seconds in which a name has to be looked up and its server to begin its answer."""
+RESPONSE_TIMEOUT = 30.0
+"""Seconds from looking a host up to the end of the headers of its response."""
 
-_LOOKUPS = 4
-"""Names that are looked up at the same time: each takes a thread, for as long as the name service wants."""
+_MAX_LOOKUPS = 4
+"""Hosts that are looked up at the same time: each lookup keeps a thread until the name service replies."""
 
 _OK = 200
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -64,18 +64,18 @@ _UNREACHABLE = (
     ConnectingCancelledError,
     CancelledError,
     ResponseFailed,
-    UnfitResponse,
+    UnusableResponse,
     UnicodeError,
 )
-"""Why a server cannot be asked, or does not answer; no certificate is for a host that IDNA has no rule for."""
+"""Raised if a server cannot be reached or sends no usable response; `UnicodeError` for a host invalid in IDNA."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """The outside world as a fetcher sees it, for tests to have another.
+class Internet:
+    """The network as a fetcher uses it; tests have their own.
 
-    `lookup` returns the addresses of a host and may take its time, `is_allowed` says which are connected to; both run
-    in a thread. `trust_root` is as `twisted.internet.ssl.optionsForClientTLS` takes it.
+    `lookup` returns the addresses of a host, `is_allowed` whether a connection to an address is allowed. Both may block
+    and run in a thread. `trust_root` is as for `twisted.internet.ssl.optionsForClientTLS`.
     """
 
     lookup: Callable[[str, int], Sequence[str]]
@@ -83,34 +83,34 @@ class Place:
     trust_root: Any = None
 
 
-def internet() -> Place:
-    """Return the real one. Addresses of this machine are not of it: what listens on them trusts those inside."""
-    return Place(_looked_up, lambda address: is_global(address) and not is_own_address(str(address)))
+def public_internet() -> Internet:
+    """Return the real one. Addresses of this machine are not allowed: services on them may trust local clients."""
+    return Internet(_lookup, lambda address: is_global(address) and not is_own_address(str(address)))
 
 
-class _Literal(EncodedURL):
-    """A URL that is sent as it is: `ImageURL` has checked it, and treq would refuse hosts that IDNA has no rule for."""
+class _UnchangedURL(EncodedURL):
+    """A URL that is sent unchanged: `ImageURL` has checked it, and treq refuses hosts that are invalid in IDNA."""
 
     def to_uri(self) -> EncodedURL:
         return self
 
 
 @dataclass
-class _User:
-    """What is under way for one user: fetches, and one lookup at a time."""
+class _UserActivity:
+    """The fetches of one user, and the lock by which one host at a time is looked up for them."""
 
     fetches: int = 0
     lookup: DeferredLock = field(default_factory=DeferredLock)
 
     @property
     def is_busy(self) -> bool:
-        """Whether there is anything."""
+        """Whether there is a fetch or a lookup."""
         return self.fetches > 0 or self.lookup.locked
 
 
 @implementer(IImageFetcher)
 class ImageFetcher:
-    """Fetches images into the directory of uploads, as `settings` limit them, on an injected `clock`."""
+    """Fetches images into the directory of uploads, within the limits of `settings`, on an injected `clock`."""
 
     def __init__(
         self,
@@ -120,7 +120,7 @@ class ImageFetcher:
         settings: Settings,
         in_thread: InThread,
         log: Logger,
-        place: Place | None = None,
+        internet: Internet | None = None,
     ) -> None:
         self._reactor = reactor
         self._clock = clock
@@ -128,94 +128,94 @@ class ImageFetcher:
         self._settings = settings
         self._in_thread = in_thread
         self._log = log
-        self._place = place or internet()
-        self._turns = DeferredSemaphore(_LOOKUPS)
-        self._lookups = WorkInProgress()
-        self._users: dict[int, _User] = {}
-        self._flights: dict[Hashable, SingleFlight[Any]] = {}
+        self._internet = internet or public_internet()
+        self._lookup_slots = DeferredSemaphore(_MAX_LOOKUPS)
+        self._lookups_in_progress = WorkInProgress()
+        self._activities: dict[int, _UserActivity] = {}
+        self._shared_runs: dict[Hashable, SingleFlight[Any]] = {}
 
-    async def admit(self, url: ImageURL, owner: int) -> None:
-        """See `IImageFetcher.admit`."""
+    async def check_url(self, url: ImageURL, owner: int) -> None:
+        """See `IImageFetcher.check_url`."""
         if not await self._directory.is_readable_by_oned():
             raise EC2Error(
                 "UnsupportedOperation",
                 "Images can be registered here only from hosts that the administrator has named (image_url_hosts): "
                 "OpenNebula runs on another machine.",
             )
-        url.check_place()
+        url.check_origin()
         if url.address is not None:
-            await self._in_thread(partial(_allowed, self._place, url))
+            await self._in_thread(partial(_allowed_addresses, self._internet, url))
         await self._directory.check_room(owner, 0)
 
-    async def once(self, key: Hashable, work: Callable[[], Any]) -> Any:
-        """See `IImageFetcher.once`."""
-        if key in self._flights:
-            return await self._flights[key].join()
-        flight = self._flights[key] = SingleFlight(work)
+    async def run_once(self, key: Hashable, work: Callable[[], Any]) -> Any:
+        """See `IImageFetcher.run_once`."""
+        if key in self._shared_runs:
+            return await self._shared_runs[key].join()
+        run = self._shared_runs[key] = SingleFlight(work)
         try:
-            return await flight.join()
+            return await run.join()
         finally:
-            del self._flights[key]
+            del self._shared_runs[key]
 
     async def fetch(self, url: ImageURL, owner: int) -> str:
         """See `IImageFetcher.fetch`."""
-        user = self._users.setdefault(owner, _User())
+        user = self._activities.setdefault(owner, _UserActivity())
         if user.fetches >= MAX_FETCHES:
             raise EC2Error("RequestLimitExceeded", f"{MAX_FETCHES} images are being fetched for you already.", 503)
         user.fetches += 1
         try:
-            agent, response = await self._followed(url, user)
-            return await self._received(agent, response, owner)
+            agent, response = await self._follow(url, user)
+            return await self._receive(agent, response, owner)
         finally:
             user.fetches -= 1
-            self._users = {each: user for each, user in self._users.items() if user.is_busy}
+            self._activities = {id_: user for id_, user in self._activities.items() if user.is_busy}
 
     async def discard(self, path: str) -> None:
         """See `IImageFetcher.discard`."""
         await self._directory.remove(path)
 
-    async def _followed(self, url: ImageURL, user: _User) -> tuple[PinnedAgent, IResponse]:
-        """Return the answer in which the image is, and its connection, following redirects."""
+    async def _follow(self, url: ImageURL, user: _UserActivity) -> tuple[PinnedAgent, IResponse]:
+        """Follow redirects and return the response that has the image, with its connection."""
         for _ in range(MAX_REDIRECTS + 1):
-            agent, response = await self._answer(url, user)
+            agent, response = await self._request(url, user)
             if response.code == _OK:
                 return agent, response
             agent.abort()
             if response.code not in _REDIRECTS:
-                raise unfit(f"its server answered with the status {response.code}.")
+                raise invalid_location(f"its server answered with the status {response.code}.")
             locations = response.headers.getRawHeaders(b"location", [])
             if len(locations) != 1:
-                raise unfit("its server redirects, and does not say where to.")
+                raise invalid_location("its server redirects, and does not say where to.")
             url = url.redirected(locations[0].decode("latin-1"))
-        raise unfit("its server redirects too often.")
+        raise invalid_location("its server redirects too often.")
 
-    async def _answer(self, url: ImageURL, user: _User) -> tuple[PinnedAgent, IResponse]:
-        """Return what the server of a URL answers, to the end of its headers, within `ANSWER_TIME`."""
-        url.check_place()
-        asking = Deferred.fromCoroutine(self._asked(url, user))
-        too_late = self._clock.callLater(ANSWER_TIME, asking.cancel)
+    async def _request(self, url: ImageURL, user: _UserActivity) -> tuple[PinnedAgent, IResponse]:
+        """Request a URL and return the response once its headers are complete, within `RESPONSE_TIMEOUT`."""
+        url.check_origin()
+        requesting = Deferred.fromCoroutine(self._try_addresses(url, user))
+        timeout = self._clock.callLater(RESPONSE_TIMEOUT, requesting.cancel)
         try:
-            return await asking
+            return await requesting
         except _UNREACHABLE as error:
-            self._log.info("an image cannot be fetched from {host}: {why}", host=url.host, why=type(error).__name__)
-            raise unfit("its server does not answer as one should that images are fetched from.") from error
+            self._log.info("fetching an image from {host}: {reason}", host=url.host, reason=type(error).__name__)
+            raise invalid_location("its server does not answer as one should that images are fetched from.") from error
         finally:
-            if too_late.active():
-                too_late.cancel()
+            if timeout.active():
+                timeout.cancel()
 
-    async def _asked(self, url: ImageURL, user: _User) -> tuple[PinnedAgent, IResponse]:
+    async def _try_addresses(self, url: ImageURL, user: _UserActivity) -> tuple[PinnedAgent, IResponse]:
         *others, last = await self._addresses(url, user)
         for address in others:
             with suppress(ConnectError):
-                return await self._asked_at(url, address)
-        return await self._asked_at(url, last)
+                return await self._request_from(url, address)
+        return await self._request_from(url, last)
 
-    async def _asked_at(self, url: ImageURL, address: Address) -> tuple[PinnedAgent, IResponse]:
-        agent = PinnedAgent(self._reactor, address, self._place.trust_root, timeout=ANSWER_TIME)
+    async def _request_from(self, url: ImageURL, address: Address) -> tuple[PinnedAgent, IResponse]:
+        agent = PinnedAgent(self._reactor, address, self._internet.trust_root, timeout=RESPONSE_TIMEOUT)
         headers = Headers({b"User-Agent": [b"econed"]})
         try:
             response: IResponse = await HTTPClient(agent).get(
-                _Literal.from_text(url.canonical),
+                _UnchangedURL.from_text(url.canonical),
                 headers=headers,
                 allow_redirects=False,
                 unbuffered=True,
@@ -226,45 +226,45 @@ class ImageFetcher:
             raise
         return agent, response
 
-    async def _addresses(self, url: ImageURL, user: _User) -> Sequence[Address]:
-        """Return the addresses of a host, looked up once; raises `EC2Error` if any of them is not the internet's.
+    async def _addresses(self, url: ImageURL, user: _UserActivity) -> Sequence[Address]:
+        """Look a host up and return its addresses; raises `EC2Error` if any of them is not on the internet.
 
-        One that is no name has nothing to be looked up, and stands for itself. A user has one name looked up at a time,
-        so that one whose names take long does not keep others waiting.
+        A host that is an address needs no lookup. One host at a time is looked up for each user, so that slow lookups
+        of one user do not block others.
         """
         await user.lookup.acquire()
         try:
-            await self._turns.acquire()
+            await self._lookup_slots.acquire()
         except CancelledError:
             user.lookup.release()
             raise
-        looking_up = Deferred.fromCoroutine(self._looked_up(url, user))
-        addresses: Sequence[Address] = await self._lookups.shielded(looking_up)
+        lookup = Deferred.fromCoroutine(self._lookup_in_thread(url, user))
+        addresses: Sequence[Address] = await self._lookups_in_progress.shielded(lookup)
         return addresses
 
-    async def _looked_up(self, url: ImageURL, user: _User) -> Sequence[Address]:
-        """Look a name up; the turn lasts to the end of the thread, which nothing can cut short."""
+    async def _lookup_in_thread(self, url: ImageURL, user: _UserActivity) -> Sequence[Address]:
+        """Look a host up; the slot is held until the thread has ended, since a thread cannot be cancelled."""
         try:
-            return await self._in_thread(partial(_allowed, self._place, url))
+            return await self._in_thread(partial(_allowed_addresses, self._internet, url))
         finally:
-            self._turns.release()
+            self._lookup_slots.release()
             user.lookup.release()
 
-    async def _received(self, agent: PinnedAgent, response: IResponse, owner: int) -> str:
-        """Take the body in as an upload and return its path."""
-        body = _Body(self._clock, self._directory.check_size, self._settings, agent.abort)
+    async def _receive(self, agent: PinnedAgent, response: IResponse, owner: int) -> str:
+        """Store the body as an upload and return its path."""
+        body = _ImageBody(self._clock, self._directory.check_size, self._settings, agent.abort)
         try:
             length = response.length if isinstance(response.length, int) else None
             self._directory.check_size(length or 0)
             response.deliverBody(body)
-            return await self._directory.receive(owner, length, body.inflow.next)
+            return await self._directory.receive(owner, length, body.buffer.next_piece)
         finally:
-            body.give_up()
+            body.stop()
             agent.abort()
 
 
-class _Body(Protocol):
-    """The body of an answer as it arrives: counted, no faster than the disk, and no slower than `min_upload_rate`."""
+class _ImageBody(Protocol):
+    """The body of a response: received no faster than the disk, and aborted if slower than `min_upload_rate`."""
 
     def __init__(
         self,
@@ -273,46 +273,48 @@ class _Body(Protocol):
         settings: Settings,
         abort: Callable[[], None],
     ) -> None:
-        self.inflow = Inflow(self)
+        self.buffer = FileBuffer(self)
         self._check_size = check_size
-        self._rate, self._grace = settings.min_upload_rate, settings.idle_timeout
+        self._min_rate, self._idle_timeout = settings.min_upload_rate, settings.idle_timeout
         self._abort = abort
-        self._taken = 0
+        self._received = 0
         self._deadline = Deadline(clock, self._expired)
-        self._deadline.set(self._grace)
+        self._deadline.set(self._idle_timeout)
 
     def dataReceived(self, data: bytes) -> None:
-        """Take a piece."""
-        self._taken += len(data)
-        self._deadline.put_off(len(data) / self._rate, most=self._grace)
+        """Process a piece of the body."""
+        self._received += len(data)
+        self._deadline.extend(len(data) / self._min_rate, limit=self._idle_timeout)
         try:
-            self._check_size(self._taken)
+            self._check_size(self._received)
         except EC2Error as error:
             self._fail(error)
             return
-        self.inflow.put(data)
-        self.inflow.throttle()
+        self.buffer.put(data)
+        self.buffer.throttle()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Take the end: only one that the server has announced is the end of an image."""
+        """Process the end of the connection: the image is complete only if the server sent its length or chunks."""
         self._deadline.set(None)
         if reason.check(ResponseDone):
-            self.inflow.end()
+            self.buffer.end()
         else:
-            self.inflow.fail(unfit("the image did not arrive whole, or its server does not say how long it is."))
+            self.buffer.fail(
+                invalid_location("the image did not arrive whole, or its server does not say how long it is.")
+            )
 
-    def hold(self) -> None:
-        """See `econed.http.inflow.Flow`: the server is not slow meanwhile."""
-        self._deadline.hold()
+    def pause_reading(self) -> None:
+        """See `econed.http.file_buffer.BodySource`; the deadline is paused too, since the server is not slow."""
+        self._deadline.pause()
         self._transport().pauseProducing()
 
-    def go_on(self) -> None:
-        """See `econed.http.inflow.Flow`."""
-        self._deadline.go_on()
+    def resume_reading(self) -> None:
+        """See `econed.http.file_buffer.BodySource`."""
+        self._deadline.resume()
         self._transport().resumeProducing()
 
-    def give_up(self) -> None:
-        """Wait for nothing more."""
+    def stop(self) -> None:
+        """Stop the deadline."""
         self._deadline.set(None)
 
     def _transport(self) -> Any:
@@ -322,26 +324,26 @@ class _Body(Protocol):
         self._fail(EC2Error("RequestTimeout", "The image did not arrive in time.", 408))
 
     def _fail(self, error: EC2Error) -> None:
-        self.inflow.fail(error)
+        self.buffer.fail(error)
         self._abort()
 
 
-def _looked_up(host: str, port: int) -> Sequence[str]:
-    """Return the addresses of a host as this machine's name service has them."""
+def _lookup(host: str, port: int) -> Sequence[str]:
+    """Return the addresses of a host from this machine's name service, none if there is an error."""
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        entries = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         return ()
-    return [str(address[0]) for _, _, _, _, address in found]
+    return [str(address[0]) for _, _, _, _, address in entries]
 
 
-def _allowed(place: Place, url: ImageURL) -> Sequence[Address]:
-    """Return what to connect to for a URL; raises `EC2Error` if there is nothing, or anything else among it."""
-    texts = [url.host] if url.address is not None else place.lookup(url.host, url.port)
+def _allowed_addresses(internet: Internet, url: ImageURL) -> Sequence[Address]:
+    """Return the addresses for a URL; raises `EC2Error` if it has none, or any that is not allowed."""
+    texts = [url.host] if url.address is not None else internet.lookup(url.host, url.port)
     try:
         addresses = list(dict.fromkeys(unmapped(ip_address(text)) for text in texts))
     except ValueError:
-        raise strange_host() from None
-    if not addresses or not all(place.is_allowed(address) for address in addresses):
-        raise strange_host()
+        raise forbidden_host() from None
+    if not addresses or not all(internet.is_allowed(address) for address in addresses):
+        raise forbidden_host()
     return addresses[:MAX_ADDRESSES]

@@ -1,4 +1,4 @@
-"""Which addresses are this machine's own, and whether oned, too, is on it."""
+"""Which addresses are this machine's own, and whether oned runs on this machine."""
 
 from __future__ import annotations
 
@@ -13,34 +13,35 @@ _IPV4 = 4
 _ANY_PORT = 9
 
 
-def has_tmpdir(settings: Settings) -> bool:
-    """Whether oned can read what is kept in tmpdir: it is on this machine, or has tmpdir all the same.
+def can_oned_read_tmpdir(settings: Settings) -> bool:
+    """Whether oned can read files in tmpdir: it runs on this machine, or tmpdir is shared with its machine.
 
-    Of several oneds each may come to lead at any time, also while an image is being copied. May ask the name service.
+    All oneds must be able to: any of them may become the leader, also while an image is being copied. May block on the
+    name service.
     """
     return settings.tmpdir_is_shared or all(is_own_url(url) for url in settings.one_xmlrpc)
 
 
 def is_own_url(url: str) -> bool:
-    """Whether the host of a URL is this machine: it has an address of this machine's. May ask the name service."""
+    """Whether the host of a URL has an address of this machine. May block on the name service."""
     try:
-        found = socket.getaddrinfo(urlsplit(url).hostname, None, type=socket.SOCK_DGRAM)
+        entries = socket.getaddrinfo(urlsplit(url).hostname, None, type=socket.SOCK_DGRAM)
     except (OSError, ValueError):
         return False
-    return any(is_own_address(str(address[0])) for _, _, _, _, address in found)
+    return any(is_own_address(str(address[0])) for _, _, _, _, address in entries)
 
 
 def is_own_address(address: str) -> bool:
-    """Whether an IP address, given as text, is this machine's.
+    """Whether a text is an IP address of this machine.
 
-    What is sent to such a one comes from itself; nothing is sent to find out. (Whether it can be listened on tells
-    nothing where net.ipv4.ip_nonlocal_bind is set, as load balancers have it.)
+    Packets to an own address have that address as their source; none is sent to find out. (Binding to the address would
+    prove nothing where net.ipv4.ip_nonlocal_bind is set, as on load balancers.)
     """
-    known = address_of(address)
-    if known is None or known.is_loopback or known.is_unspecified:
-        return known is not None
-    family = socket.AF_INET if known.version == _IPV4 else socket.AF_INET6
+    ip = address_of(address)
+    if ip is None or ip.is_loopback or ip.is_unspecified:
+        return ip is not None
+    family = socket.AF_INET if ip.version == _IPV4 else socket.AF_INET6
     with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
         probe.connect((address, _ANY_PORT))
-        return address_of(str(probe.getsockname()[0])) == known
+        return address_of(str(probe.getsockname()[0])) == ip
     return False

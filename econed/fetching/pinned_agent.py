@@ -1,4 +1,4 @@
-"""HTTP requests to a server at one address, whatever its name: nothing is looked up, and nothing is taken on trust."""
+"""HTTP requests to one fixed address, with TLS verified against the host of the URL; nothing is looked up."""
 
 # mypy: allow-untyped-calls
 
@@ -20,19 +20,19 @@ from zope.interface import implementer
 
 from econed.hosts import Address
 
-MAX_HEAD = 1 << 16
-"""Bytes that the status line and the headers of an answer may have."""
+MAX_HEADERS_SIZE = 1 << 16
+"""Bytes that the status line and the headers of a response may have."""
 
 
-class UnfitResponse(Exception):
-    """An answer that is no plain image: compressed on its way, or all head."""
+class UnusableResponse(Exception):
+    """A response with a content encoding, so that its body is not the image itself."""
 
 
 @implementer(IAgent)
 class PinnedAgent:
-    """Sends one request to `address`, with TLS verified against the host of the URL; used once.
+    """Sends one request to `address`; not to be used again.
 
-    `trust_root` is as `optionsForClientTLS` takes it, `timeout` the seconds in which a connection has to be made.
+    `trust_root` is as for `optionsForClientTLS`, `timeout` is the connection timeout in seconds.
     """
 
     def __init__(self, reactor: Any, address: Address, trust_root: Any, timeout: float) -> None:
@@ -42,21 +42,21 @@ class PinnedAgent:
     def request(
         self, method: bytes, uri: bytes, headers: Headers | None = None, bodyProducer: IBodyProducer | None = None
     ) -> Deferred[IResponse]:
-        """Send a request for the bytes as they are: an archive inside the answer could become any number of them."""
-        sent = Headers() if headers is None else headers.copy()
-        sent.setRawHeaders(b"accept-encoding", [b"identity"])
-        answer: Deferred[IResponse] = self._agent.request(method, uri, sent, bodyProducer)
-        return answer.addCallback(self._checked)
+        """Send a request for the body without content encoding: a compressed body could expand to any size."""
+        own_headers = Headers() if headers is None else headers.copy()
+        own_headers.setRawHeaders(b"accept-encoding", [b"identity"])
+        response: Deferred[IResponse] = self._agent.request(method, uri, own_headers, bodyProducer)
+        return response.addCallback(self._check)
 
     def abort(self) -> None:
         """Close the connection at once, if there is one."""
         self._endpoints.abort()
 
-    def _checked(self, response: IResponse) -> IResponse:
-        self._endpoints.is_in_head = False
+    def _check(self, response: IResponse) -> IResponse:
+        self._endpoints.is_reading_headers = False
         encodings = response.headers.getRawHeaders(b"content-encoding", [])
-        if any(each.strip().lower() not in (b"", b"identity") for each in encodings):
-            raise UnfitResponse("it is compressed on its way")
+        if any(encoding.strip().lower() not in (b"", b"identity") for encoding in encodings):
+            raise UnusableResponse("the response has a content encoding")
         return response
 
 
@@ -69,80 +69,82 @@ class _PinnedEndpoints:
         self._address = address
         self._trust_root = trust_root
         self._timeout = timeout
-        self._connection: _Connection | None = None
-        self.is_in_head = True
-        """Whether the headers of the answer have not come to their end."""
+        self._connection: _CountingConnection | None = None
+        self.is_reading_headers = True
+        """Whether the headers of the response are not complete."""
 
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
-        """Return the address in place of what the host of the URI would be looked up as."""
-        kind = TCP4ClientEndpoint if self._address.version == 4 else TCP6ClientEndpoint
-        endpoint: IStreamClientEndpoint = kind(self._reactor, str(self._address), uri.port, timeout=self._timeout)
+        """Return an endpoint at the fixed address, whatever the host of the URI."""
+        endpoint_class = TCP4ClientEndpoint if self._address.version == 4 else TCP6ClientEndpoint
+        endpoint: IStreamClientEndpoint = endpoint_class(
+            self._reactor, str(self._address), uri.port, timeout=self._timeout
+        )
         if uri.scheme == b"https":
             options = optionsForClientTLS(uri.host.decode("ascii"), trustRoot=self._trust_root)
             endpoint = wrapClientTLS(options, endpoint)
-        return _Watched(endpoint, self)
+        return _CountingEndpoint(endpoint, self)
 
-    def connected(self, connection: _Connection) -> None:
-        """Take note of the connection."""
+    def connected(self, connection: _CountingConnection) -> None:
+        """Set the connection that `abort` closes."""
         self._connection = connection
 
     def abort(self) -> None:
-        """Close it."""
+        """Abort the connection, if there is one."""
         if self._connection is not None:
             self._connection.abort()
 
 
 @implementer(IStreamClientEndpoint)
-class _Watched:
-    """An endpoint whose connection counts what arrives before the end of the headers."""
+class _CountingEndpoint:
+    """An endpoint whose connections limit the size of the headers."""
 
-    def __init__(self, endpoint: IStreamClientEndpoint, of: _PinnedEndpoints) -> None:
+    def __init__(self, endpoint: IStreamClientEndpoint, endpoints: _PinnedEndpoints) -> None:
         self._endpoint = endpoint
-        self._of = of
+        self._endpoints = endpoints
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        """Connect; the protocol that is returned is the factory's own."""
-        connecting: Deferred[Any] = self._endpoint.connect(_Watching(protocolFactory, self._of))
+        """Connect; the Deferred fires with the protocol of `protocolFactory`, not its wrapper."""
+        connecting: Deferred[Any] = self._endpoint.connect(_CountingFactory(protocolFactory, self._endpoints))
         return connecting.addCallback(lambda connection: connection.wrappedProtocol)
 
 
-class _Connection(ProtocolWrapper):
-    """A connection that is closed where its head has no end."""
+class _CountingConnection(ProtocolWrapper):
+    """A connection that is aborted if the headers of the response are too large."""
 
-    factory: _Watching
+    factory: _CountingFactory
     transport: Any
-    _taken = 0
+    _received = 0
     _is_lost = False
 
     def makeConnection(self, transport: Any) -> None:
-        """Be what `abort` closes."""
-        self.factory.of.connected(self)
+        """Register the connection with its endpoints."""
+        self.factory.endpoints.connected(self)
         super().makeConnection(transport)
 
     def dataReceived(self, data: bytes) -> None:
-        """Count what arrives before the headers have ended."""
+        """Count the received bytes while the headers are not complete."""
         super().dataReceived(data)
-        self._taken += len(data)
-        if self._taken > MAX_HEAD and self.factory.of.is_in_head:
+        self._received += len(data)
+        if self._received > MAX_HEADERS_SIZE and self.factory.endpoints.is_reading_headers:
             self.abort()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Be closed."""
+        """Record that the connection is closed."""
         self._is_lost = True
         super().connectionLost(reason)
 
     def abort(self) -> None:
-        """Close it at once."""
+        """Abort the connection, unless it is closed."""
         if not self._is_lost:
             self.transport.abortConnection()
 
 
-class _Watching(WrappingFactory[_Connection]):
-    """Makes connections that are watched."""
+class _CountingFactory(WrappingFactory[_CountingConnection]):
+    """Wraps the protocols of another factory in `_CountingConnection`."""
 
-    protocol = _Connection
+    protocol = _CountingConnection
     noisy = False
 
-    def __init__(self, wrapped: IProtocolFactory, of: _PinnedEndpoints) -> None:
+    def __init__(self, wrapped: IProtocolFactory, endpoints: _PinnedEndpoints) -> None:
         super().__init__(wrapped)
-        self.of = of
+        self.endpoints = endpoints

@@ -1,1 +1,1 @@
-"""HTTP: connections, requests whose bytes are kept as received, limits, uploads, responses."""
+"""HTTP: connections, requests, limits, uploads, responses."""

@@ -1,8 +1,8 @@
-"""One connection: HTTP/1.1 as Twisted reads it, stricter where two readers could differ, and never without a deadline.
+"""One connection: Twisted's HTTP/1.1 channel, stricter where parsers could differ, and always with a deadline.
 
-Whatever ends a request before it is read is answered by the same pipeline as every request (`RawRequest.refuse`), in
-EC2's XML; what is still to come is then dropped for a while, since a connection that is closed on a client who is still
-sending is reset, and the answer lost with it.
+A request that is refused before it is complete gets its response like every other request (`RawRequest.refuse`), in
+EC2's XML. Afterwards incoming bytes are discarded for a while: if a connection is closed while the client is still
+sending, TCP resets it, and the client may lose the response.
 """
 
 from __future__ import annotations
@@ -20,83 +20,83 @@ from econed.config.settings import Settings
 from econed.errors import EC2Error
 from econed.http.request import RawRequest, RequestChannel
 
-LINGER = 5.0
-"""Seconds for which what a client still sends is dropped when it has its answer already."""
+LINGER_TIME = 5.0
+"""Seconds for which bytes of a client that already has its response are discarded."""
 
-ANSWER_RATE = 8192
-"""Least rate in bytes/s at which a client takes an answer: each byte taken extends its time by 1/ANSWER_RATE s."""
+MIN_RESPONSE_RATE = 8192
+"""Minimum rate in bytes/s at which a client reads a response; each byte read extends its deadline by 1/8192 s."""
 
 MAX_HEADERS = 500
-"""How many headers a request may have; the largest client known sends about 20."""
+"""Headers that a request may have; no known client sends more than about 20."""
 
-_LONGEST_LENGTH = 18
-"""Digits of a Content-Length: 10**18 bytes are more than any disk holds, and Python reads no number of 5,000 digits."""
+_MAX_LENGTH_DIGITS = 18
+"""Digits of a Content-Length: 10**18 bytes are more than any disk has, and `int` refuses 5,000 digits."""
 
 _SCHEMES = (b"http://", b"https://")
 
 
 class Stage(Enum):
-    """What a connection is waiting for; its deadline hangs on that."""
+    """What a connection is waiting for, which determines its deadline."""
 
     IDLE = auto()
-    """The first byte of a request."""
+    """Waiting for the first byte of a request."""
     HEAD = auto()
-    """The end of its headers."""
+    """Waiting for the end of its headers."""
     BODY = auto()
-    """The end of its form; of an upload, the beginning of the file."""
+    """Waiting for the end of the body, or if it has a file, for the beginning of the file."""
     FILE = auto()
-    """More of the file."""
-    ANSWER = auto()
-    """Us."""
+    """Waiting for more of the file."""
+    RESPONSE = auto()
+    """Waiting for econed to send the response."""
     LINGERING = auto()
-    """The client, who has its answer, to close."""
+    """Waiting for the client, which has its response, to close the connection."""
     CLOSING = auto()
-    """The last bytes of an answer to be taken."""
+    """Waiting for the client to read the rest of the last response."""
 
 
-_TIMED = {Stage.HEAD: "header_timeout", Stage.BODY: "body_timeout", Stage.FILE: "idle_timeout"}
-"""The keys of the times that a client has, where it is its turn."""
+_TIMEOUTS = {Stage.HEAD: "header_timeout", Stage.BODY: "body_timeout", Stage.FILE: "idle_timeout"}
+"""The keys in econe.conf of the timeouts after which a client gets an error."""
 
 
 class Deadline:
-    """One call in the future on an injected clock, that can be put off, held and let go on."""
+    """Calls `expired` once, at a time on an injected clock that can be set, extended, paused and resumed."""
 
     def __init__(self, clock: IReactorTime, expired: Callable[[], None]) -> None:
         self._clock = clock
         self._expired = expired
         self._call: IDelayedCall | None = None
-        self._left: float | None = None
+        self._remaining_if_paused: float | None = None
 
     def set(self, seconds: float | None) -> None:
-        """Let it come in so many seconds, or not at all (None)."""
-        self._left = None
+        """Set the deadline to so many seconds from now, or to none (None)."""
+        self._remaining_if_paused = None
         if self._call is not None:
             self._call.cancel()
-        self._call = None if seconds is None else self._clock.callLater(seconds, self._come)
+        self._call = None if seconds is None else self._clock.callLater(seconds, self._expire)
 
-    def put_off(self, seconds: float, *, most: float) -> None:
-        """Let it come so much later, but no later than `most` seconds from now, or from when the time goes on."""
+    def extend(self, seconds: float, *, limit: float) -> None:
+        """Extend the deadline by `seconds`, to at most `limit` seconds from now, or from when it is resumed."""
         if self._call is not None:
-            self.set(min(self._remaining(self._call) + seconds, most))
-        elif self._left is not None:
-            self._left = min(self._left + seconds, most)
+            self.set(min(self._remaining(self._call) + seconds, limit))
+        elif self._remaining_if_paused is not None:
+            self._remaining_if_paused = min(self._remaining_if_paused + seconds, limit)
 
-    def hold(self) -> None:
-        """Stop the time."""
+    def pause(self) -> None:
+        """Pause the deadline until `resume`."""
         if self._call is not None:
-            left = self._remaining(self._call)
+            remaining = self._remaining(self._call)
             self.set(None)
-            self._left = left
+            self._remaining_if_paused = remaining
 
-    def go_on(self) -> None:
-        """Let the time go on after `hold`."""
-        if self._left is not None:
-            self.set(self._left)
+    def resume(self) -> None:
+        """Resume the deadline after `pause`."""
+        if self._remaining_if_paused is not None:
+            self.set(self._remaining_if_paused)
 
     def _remaining(self, call: IDelayedCall) -> float:
         return max(0.0, call.getTime() - self._clock.seconds())
 
-    def _come(self) -> None:
+    def _expire(self) -> None:
         self._call = None
         self._expired()
 
@@ -107,74 +107,74 @@ class ChannelOwner(Protocol):
     settings: Settings
     reactor: IReactorTime
     is_draining: bool
-    """Whether each response is the last of its connection."""
+    """Whether each connection is closed after its next response."""
     refused: Callable[[str], object]
     """Called with the key of the limit that a request exceeded."""
 
     def connected(self, channel: EC2Channel, address: str | None) -> bool:
-        """Register a connection; return whether its address may have it."""
+        """Register a connection; return whether it is within the limits."""
 
     def disconnected(self, channel: EC2Channel) -> None:
         """Unregister a connection."""
 
 
 class EC2Channel(RequestChannel):
-    """A connection: one whose request may be answered before its body has come, and that can be kept waiting."""
+    """A connection whose requests may get a response before their body is complete, and whose reading can be paused."""
 
     transport: Any
     site: ChannelOwner
     maxHeaders = MAX_HEADERS
-    timeOut = None  # Twisted's own timer is put off by every byte
+    timeOut = None  # Twisted's own timer is restarted by every byte
     _stage = Stage.IDLE
     _sent = 0
-    """Bytes of answers that were handed to the transport since it last took all that it had."""
+    """Bytes of responses written to the transport since its buffer was last empty."""
 
-    # The connection
+    # Connection
 
     def connectionMade(self) -> None:
-        """Let the connection begin, if its address may have another. With TLS, the handshake is still to come."""
+        """Start the connection, if it is within the limits. With TLS, the handshake has not started yet."""
         limits = self.site.settings
         self.MAX_LENGTH = self.totalHeadersSize = limits.max_headers
         self._deadline = Deadline(self.site.reactor, self._expired)
-        self._taking = Deadline(self.site.reactor, self.abort)
-        self._begin_taking()
+        self._client_read_deadline = Deadline(self.site.reactor, self.abort)
+        self._reset_client_read_deadline()
         super().connectionMade()
-        self._wait(Stage.IDLE, limits.idle_timeout)
+        self._enter_stage(Stage.IDLE, limits.idle_timeout)
         if not self.site.connected(self, getattr(self.getPeer(), "host", None)):
             self.abort()
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
-        """Give up what was under way."""
+        """Stop the deadlines and fail the requests in flight."""
         self._deadline.set(None)
-        self._taking.set(None)
+        self._client_read_deadline.set(None)
         super().connectionLost(reason)
         self.site.disconnected(self)
 
     def loseConnection(self) -> None:
-        """Close when the last answer has been taken, for which there is a time too."""
-        self._taking.set(None)
-        self._wait(Stage.CLOSING, self.site.settings.idle_timeout)
+        """Close the connection when the client has read the last response, for which there is a deadline too."""
+        self._client_read_deadline.set(None)
+        self._enter_stage(Stage.CLOSING, self.site.settings.idle_timeout)
         super().loseConnection()
 
     def abort(self) -> None:
-        """Close at once, whatever is still to be sent."""
-        self._wait(Stage.CLOSING, None)
+        """Abort the connection, also if bytes are still to be sent."""
+        self._enter_stage(Stage.CLOSING, None)
         self.transport.abortConnection()
 
-    # What comes in
+    # Receiving
 
     def dataReceived(self, data: bytes) -> None:
-        """Take what comes, unless there is an answer already."""
+        """Process received bytes, or discard them after the last response."""
         if self._stage in (Stage.LINGERING, Stage.CLOSING):
             return
-        LineReceiver.dataReceived(self, data)  # not HTTPChannel's, which would begin its own timer anew
-        if self.paused:  # HTTPChannel reads on if it was stopped in the middle of an answer
+        LineReceiver.dataReceived(self, data)  # not HTTPChannel's, which would restart its own timer
+        if self.paused:  # HTTPChannel resumes reading even if it was paused while a response was written
             self.transport.pauseProducing()
         if self._stage is Stage.IDLE and self._buffer:
             self._begin_head()
 
     def lineReceived(self, line: bytes) -> None:
-        """Take a line of a request's head."""
+        """Process the request line or a header line."""
         if self._stage is Stage.IDLE:
             self._begin_head()
         if self._receivedHeaderSize + len(line) > self.totalHeadersSize:
@@ -186,63 +186,63 @@ class EC2Channel(RequestChannel):
             self.requests[-1].begin(self._command, self._path, self._version)
 
     def lineLengthExceeded(self, line: bytes) -> None:
-        """Refuse a line that is longer than a whole head may be."""
+        """Refuse a line that is longer than all headers together may be."""
         if self._stage is Stage.IDLE:
             self._begin_head()
         self._refuse_head()
 
     def headerReceived(self, line: bytes) -> bool:
-        """Take a header, unless another reader could find another end of the body by it (RFC 9112, 6.1 to 6.3)."""
+        """Process a header, unless it might make another parser end the body elsewhere (RFC 9112, 6.1 to 6.3)."""
         name, _, value = line.partition(b":")
         name, value = name.lower(), value.strip(b" \t")
         if (name == b"transfer-encoding" and (value.lower() != b"chunked" or self._version != b"HTTP/1.1")) or (
-            name == b"content-length" and len(value) > _LONGEST_LENGTH
+            name == b"content-length" and len(value) > _MAX_LENGTH_DIGITS
         ):
             self._respondToBadRequestAndDisconnect()
             return False
         return bool(super().headerReceived(line))
 
     def allHeadersReceived(self) -> None:
-        """Wait for the body."""
+        """Check the request line and headers, then wait for the body."""
         request: RawRequest = self.requests[-1]
-        self._wait(Stage.BODY, self.site.settings.body_timeout)
-        wrong = _what_is_wrong(request)
-        if wrong is not None:
-            self.refuse("http", EC2Error("InvalidRequest", wrong))
+        self._enter_stage(Stage.BODY, self.site.settings.body_timeout)
+        problem = _normalize_target(request)
+        if problem is not None:
+            self.refuse("http", EC2Error("InvalidRequest", problem))
         else:
             super().allHeadersReceived()
             request.headers_received()
 
     def rawDataReceived(self, data: bytes) -> None:
-        """Take a piece of a body."""
+        """Process a piece of a body."""
         if self._stage not in (Stage.LINGERING, Stage.CLOSING):
             super().rawDataReceived(data)
 
     def allContentReceived(self) -> None:
-        """Take the end of a body, unless it has been answered already."""
+        """Process the end of a body, unless its response was sent already."""
         if self._stage is Stage.LINGERING:
             self.loseConnection()
         elif self._stage is not Stage.CLOSING:
-            self._wait(Stage.ANSWER, None)
+            self._enter_stage(Stage.RESPONSE, None)
             super().allContentReceived()
 
     # Refusals
 
     def refuse(self, limit: str, error: EC2Error) -> None:
-        """Answer a request that has not come whole with `error`, and read no more of this connection.
+        """Respond with `error` to a request that is not complete, and process nothing more on this connection.
 
         `limit` is the key of the limit that was exceeded (`econed.http.site.EC2Site`).
         """
         self.clearLineBuffer()
         self.persistent = False
-        self._wait(Stage.LINGERING, None)
+        self._enter_stage(Stage.LINGERING, None)
         if not self.requests:
             self.requests.append(self.requestFactory(self))
         self.site.refused(limit)
         self.requests[-1].refuse(error)
 
     def _respondToBadRequestAndDisconnect(self) -> None:
-        """Refuse what Twisted finds to be no HTTP; it would answer `400 Bad Request` and nothing else."""
+        """Refuse what Twisted finds to be invalid HTTP; Twisted would send a bare `400 Bad Request`."""
         if self._stage in (Stage.LINGERING, Stage.CLOSING):
             return
         if self._receivedHeaderCount > self.maxHeaders:
@@ -256,10 +256,10 @@ class EC2Channel(RequestChannel):
 
     def _expired(self) -> None:
         if self._waitingForTransport and self._stage in (Stage.IDLE, Stage.HEAD):
-            self._deadline.set(self.site.settings.idle_timeout)  # it is `_taking` that counts
-        elif self._stage in _TIMED:
-            late = EC2Error("RequestTimeout", "The request did not arrive in time.", 408)
-            self.refuse(_TIMED[self._stage], late)
+            self._deadline.set(self.site.settings.idle_timeout)  # `_client_read_deadline` applies
+        elif self._stage in _TIMEOUTS:
+            error = EC2Error("RequestTimeout", "The request did not arrive in time.", 408)
+            self.refuse(_TIMEOUTS[self._stage], error)
         elif self._stage is Stage.CLOSING:
             self.abort()
         else:
@@ -268,110 +268,110 @@ class EC2Channel(RequestChannel):
     # Uploads
 
     def file_received(self, length: int) -> None:
-        """Extend the deadline of a file by what its bytes pay for: `min_upload_rate` of them for each second.
+        """Extend the deadline of a file by one second for each `min_upload_rate` bytes.
 
-        Only its own bytes count, not those of chunked encoding, which may be a thousand times as many.
+        Only bytes of the file count. Those of the chunked encoding may be a thousand times as many.
         """
         if self._stage is Stage.FILE:
             limits = self.site.settings
-            self._deadline.put_off(length / limits.min_upload_rate, most=limits.idle_timeout)
+            self._deadline.extend(length / limits.min_upload_rate, limit=limits.idle_timeout)
 
-    def hold(self) -> None:
-        """See `econed.http.inflow.Flow`: the client is not idle meanwhile."""
+    def pause_reading(self) -> None:
+        """See `econed.http.file_buffer.BodySource`; the deadline is paused too, since the client is not idle."""
         self.transport.pauseProducing()
-        self._deadline.hold()
+        self._deadline.pause()
 
-    def go_on(self) -> None:
-        """See `econed.http.inflow.Flow`."""
+    def resume_reading(self) -> None:
+        """See `econed.http.file_buffer.BodySource`."""
         if self._stage is Stage.BODY:
-            self._wait(Stage.FILE, self.site.settings.idle_timeout)
+            self._enter_stage(Stage.FILE, self.site.settings.idle_timeout)
         if self._stage is Stage.FILE:
-            self._deadline.go_on()
+            self._deadline.resume()
             self.transport.resumeProducing()
 
-    # What goes out
+    # Sending
 
     def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Headers) -> None:
-        """Begin an answer; where it is the last of this connection, it says so."""
+        """Begin a response, with `Connection: close` if it is the last of this connection."""
         if self.site.is_draining or not self.requests[0].is_received:
             self.persistent = False
         if not self.persistent:
             headers.setRawHeaders(b"connection", [b"close"])
         if not self._waitingForTransport:
-            self._begin_taking()
+            self._reset_client_read_deadline()
         super().writeHeaders(version, code, reason, headers)
 
     def write(self, data: bytes) -> None:
-        """Send some bytes, and count them."""
+        """Send bytes and count them."""
         self._sent += len(data)
         super().write(data)
 
     def writeSequence(self, iovec: Sequence[bytes]) -> None:
-        """Send some bytes, and count them."""
+        """Send bytes and count them."""
         self._sent += sum(map(len, iovec))
         super().writeSequence(iovec)
 
     @property
     def is_waiting_for_client(self) -> bool:
-        """Whether there is as much to be taken by the client as is kept for it."""
+        """Whether the transport's buffer is full: the client has to read some of it before more may be written."""
         return bool(self._waitingForTransport)
 
     def requestDone(self, request: RawRequest) -> None:
-        """Go on after an answer; before the end of a body there is nothing to go on with."""
-        is_sending_on = self._buffer or self._dataBuffer
-        if not request.is_received or (is_sending_on and not self.persistent):
+        """Go on after a response; if the request was not complete, there is no next request to go on with."""
+        has_more_data = self._buffer or self._dataBuffer
+        if not request.is_received or (has_more_data and not self.persistent):
             self.requests.remove(request)
             self._linger()
             return
         if self.persistent:
-            self._wait(Stage.IDLE, self.site.settings.idle_timeout)
+            self._enter_stage(Stage.IDLE, self.site.settings.idle_timeout)
         super().requestDone(request)
 
     def pauseProducing(self) -> None:
-        """Send and read no more until the client has taken what was sent; the time that it has for that goes on."""
+        """Pause writing and reading until the client has read what was sent; the deadline for that runs meanwhile."""
         if not self._waitingForTransport and self._stage is not Stage.CLOSING:
-            self._taking.go_on()
+            self._client_read_deadline.resume()
         self.paused = True
         super().pauseProducing()
 
     def resumeProducing(self) -> None:
-        """Go on, also with what came in one go with the request before (pipelining)."""
-        self._taking.hold()
-        self._taking.put_off(self._sent / ANSWER_RATE, most=self.site.settings.idle_timeout)
+        """Resume, also with requests that were received together with the previous one (pipelining)."""
+        self._client_read_deadline.pause()
+        self._client_read_deadline.extend(self._sent / MIN_RESPONSE_RATE, limit=self.site.settings.idle_timeout)
         self._sent = 0
         self.paused = False
         super().resumeProducing()
-        if self._buffer and not self.paused:  # it may have been stopped again by what was sent meanwhile
+        if self._buffer and not self.paused:  # bytes that were written meanwhile may have paused it again
             self.dataReceived(b"")
 
     def _linger(self) -> None:
-        self._wait(Stage.LINGERING, LINGER)
+        self._enter_stage(Stage.LINGERING, LINGER_TIME)
         self.transport.resumeProducing()
         if ITCPTransport.providedBy(self.transport) and not ISSLTransport.providedBy(self.transport):
             self.transport.loseWriteConnection()
 
-    # Time
+    # Deadlines
 
-    def _begin_taking(self) -> None:
-        """Give the client the time that it has to take an answer; it runs while there is something to be taken."""
+    def _reset_client_read_deadline(self) -> None:
+        """Reset the deadline for reading a response; it runs while the transport's buffer is full."""
         self._sent = 0
-        self._taking.set(self.site.settings.idle_timeout)
-        self._taking.hold()
+        self._client_read_deadline.set(self.site.settings.idle_timeout)
+        self._client_read_deadline.pause()
 
     def _begin_head(self) -> None:
-        self._wait(Stage.HEAD, self.site.settings.header_timeout)
+        self._enter_stage(Stage.HEAD, self.site.settings.header_timeout)
 
-    def _wait(self, stage: Stage, seconds: float | None) -> None:
+    def _enter_stage(self, stage: Stage, timeout: float | None) -> None:
         self._stage = stage
-        self._deadline.set(seconds)
+        self._deadline.set(timeout)
 
 
-def _what_is_wrong(request: RawRequest) -> str | None:
-    """Return why a request line and the Host header make no sense together, None if they do (RFC 9112, 3.2)."""
+def _normalize_target(request: RawRequest) -> str | None:
+    """Make the target of a request a path, and return what is wrong with it or the Host header (RFC 9112, 3.2)."""
     hosts = request.requestHeaders.getRawHeaders(b"host", [])
     if len(hosts) > 1 or (not hosts and request.clientproto == b"HTTP/1.1"):
         return "The request must have one Host header."
-    if request.uri.lower().startswith(_SCHEMES):  # as if to a proxy: its host is what counts
+    if request.uri.lower().startswith(_SCHEMES):  # absolute form: its host overrides the header
         host, slash, rest = request.uri.partition(b"://")[2].partition(b"/")
         host, mark, query = host.partition(b"?")
         request.uri = slash + rest if slash else b"/" + mark + query

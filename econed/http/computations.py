@@ -1,8 +1,8 @@
-"""Long computations of requests, in threads: few at a time, and one of each user's.
+"""Long computations of requests in threads: few at a time, and one of each user.
 
-Python computes in one thread at a time. Whenever the reactor has waited for the network, it waits for its turn beside
-the threads that compute, and the longer the more of them there are. And what oned answers is decoded in the same
-threads, of which there are ten.
+Python runs one thread at a time. Whenever the reactor returns from waiting for the network, it competes with the
+computing threads, and waits the longer the more of them there are. Replies of oned are decoded in the same pool of ten
+threads.
 """
 
 from __future__ import annotations
@@ -18,52 +18,52 @@ from econed.slots import Slots
 
 _T = TypeVar("_T")
 
-AT_A_TIME = 2
+MAX_COMPUTATIONS = 2
 """Computations at a time in one process.
 
-Beside two threads that read 5,000 key pairs, the reactor waits for its turn for 50 ms at most, beside ten for 130
-(measured); with one, nobody could have a key made while another's key pairs are read.
+Beside two threads that read 5,000 key pairs, the reactor waits for 50 ms at most, beside ten threads for 130 ms
+(measured). With one thread, no user could create a key pair while another user's key pairs are read.
 """
 
 
-class Computing:
-    """The long computations of one process, in the order of asking, but for a user's own: these wait for each other."""
+class Computations:
+    """The long computations of one process in their order; those of the same user run one after the other."""
 
     def __init__(self, in_thread: InThread) -> None:
         self._in_thread = in_thread
-        self._all = Slots(AT_A_TIME)
-        self._users: dict[str, Slots] = {}
-        """The one slot of each user who has anything to compute."""
-        self._computations = WorkInProgress()
+        self._slots = Slots(MAX_COMPUTATIONS)
+        self._user_slots: dict[str, Slots] = {}
+        """One slot for each user with a computation that runs or waits."""
+        self._in_progress = WorkInProgress()
 
     def of(self, user: str) -> InThread:
-        """Return what runs the computations of a user in a thread, one after the other."""
+        """Return a function that runs computations of a user in a thread, one after the other."""
 
         def in_thread(work: Callable[[], _T]) -> Awaitable[_T]:
-            return self._computed(user, work)
+            return self._compute(user, work)
 
         return in_thread
 
-    async def _computed(self, user: str, work: Callable[[], _T]) -> _T:
-        own = self._users.setdefault(user, Slots(1))
-        await own.acquire()
+    async def _compute(self, user: str, work: Callable[[], _T]) -> _T:
+        user_slot = self._user_slots.setdefault(user, Slots(1))
+        await user_slot.acquire()
         try:
-            await self._all.acquire()
+            await self._slots.acquire()
         except CancelledError:
-            self._leave(user, own)
+            self._release(user, user_slot)
             raise
-        result: _T = await self._computations.shielded(Deferred.fromCoroutine(self._run(user, own, work)))
+        result: _T = await self._in_progress.shielded(Deferred.fromCoroutine(self._run(user, user_slot, work)))
         return result
 
-    async def _run(self, user: str, own: Slots, work: Callable[[], _T]) -> _T:
-        """Compute; the slots are taken to the end of the thread, which nothing can cut short."""
+    async def _run(self, user: str, user_slot: Slots, work: Callable[[], _T]) -> _T:
+        """Compute; both slots are held until the thread has ended, since a thread cannot be cancelled."""
         try:
             return await self._in_thread(work)
         finally:
-            self._all.release()
-            self._leave(user, own)
+            self._slots.release()
+            self._release(user, user_slot)
 
-    def _leave(self, user: str, own: Slots) -> None:
-        own.release()
-        if not own.taken and not own.waiting:
-            del self._users[user]
+    def _release(self, user: str, user_slot: Slots) -> None:
+        user_slot.release()
+        if not user_slot.taken and not user_slot.waiting:
+            del self._user_slots[user]

@@ -1,8 +1,7 @@
-"""Who is at the other end of a connection: the client itself, or a proxy that says who is behind it.
+"""The client of a request: the peer of its connection, or the client that a trusted proxy names in headers.
 
-What a proxy says stands in headers, which anybody can write: they are believed of the addresses in `trusted_proxies`
-and have no effect whatever from anyone else. Which address that is, the connection says and nothing in it. A socket of
-the file system has no address, so nobody who comes by one is trusted.
+Anybody can send such headers. They count only if the address of the connection itself is in `trusted_proxies`; from
+other peers they have no effect. A Unix socket has no address, so its peers are never trusted.
 """
 
 from __future__ import annotations
@@ -31,23 +30,23 @@ _Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 FORWARDED_FOR = b"x-forwarded-for"
 FORWARDED_PROTO = b"x-forwarded-proto"
 CLIENT_CERTIFICATE = b"ssl_client_cert"
-"""The one name for it, with underscores: a proxy that sets this header replaces what a client sent under this name.
+"""The only accepted spelling, with underscores: a proxy that sets this header replaces one that the client sent.
 
-Were SSL-Client-Cert taken too, which the Ruby server could not tell from it, a client could send that beside the
-proxy's, or where the proxy has none to set.
+If SSL-Client-Cert were accepted too, which the Ruby server could not tell from it, a client could send that beside the
+proxy's header, or when the proxy sets none.
 """
 
-_IN_BRACKETS = re.compile(r"\[([^\]]*)\](?::[0-9]{1,5})?", re.ASCII)
-_WITH_A_PORT = re.compile(r"([0-9.]+):[0-9]{1,5}", re.ASCII)
+_ADDRESS_IN_BRACKETS = re.compile(r"\[([^\]]*)\](?::[0-9]{1,5})?", re.ASCII)
+_ADDRESS_WITH_PORT = re.compile(r"([0-9.]+):[0-9]{1,5}", re.ASCII)
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----", re.ASCII)
-_NO_CERTIFICATE = (b"", b"(null)")  # Apache writes the second
-_MAPPED = 96
-"""Bits before an IPv4 address that is mapped into IPv6 (RFC 4291, 2.5.5.2)."""
+_NO_CERTIFICATE = (b"", b"(null)")  # the latter from Apache
+_MAPPED_PREFIX = 96
+"""Bits before the IPv4 address in an IPv4-mapped IPv6 address (RFC 4291, 2.5.5.2)."""
 
 
 @dataclass(frozen=True)
 class Peer:
-    """The client of a request: its address, whether it speaks TLS, and its certificate (DER) if it brought one."""
+    """The client of a request: its address, whether it uses TLS, and its certificate (DER) if it presented one."""
 
     address: str
     is_secure: bool
@@ -55,64 +54,67 @@ class Peer:
 
 
 class Peers:
-    """Tells the clients of requests, by what the proxies in the networks `trusted` say of those behind them."""
+    """Finds the clients of requests; headers of proxies in the networks `trusted` are believed."""
 
     def __init__(self, trusted: Sequence[Network], log: Logger) -> None:
         self._trusted = tuple(map(_unmapped_network, trusted))
         self._log = log
 
     def of(self, request: RawRequest) -> Peer:
-        """Return the client of a request; what it, or a proxy, sends can make this fail in no way."""
-        near = str(getattr(request.getClientAddress(), "host", "unix"))
-        address = _address(near)
+        """Return the client of a request; never fails, whatever headers were sent."""
+        peer = str(getattr(request.getClientAddress(), "host", "unix"))
+        address = _address(peer)
         if address is None or not self._is_trusted(address):
-            return Peer(near if address is None else str(address), request.isSecure(), _own_certificate(request))
+            return Peer(peer if address is None else str(address), request.isSecure(), _own_certificate(request))
         return Peer(
-            str(self._furthest(address, _values(request, FORWARDED_FOR))),
+            str(self._client_address(address, _values(request, FORWARDED_FOR))),
             _is_secure(_values(request, FORWARDED_PROTO), request.isSecure()),
-            self._handed_over(_values(request, CLIENT_CERTIFICATE)),
+            self._forwarded_certificate(_values(request, CLIENT_CERTIFICATE)),
         )
 
     def trusts(self, address: str) -> bool:
-        """Whether this address, as a connection has it, is a trusted proxy's."""
-        known = _address(address)
-        return known is not None and self._is_trusted(known)
+        """Whether this address of a connection is a trusted proxy's."""
+        ip = _address(address)
+        return ip is not None and self._is_trusted(ip)
 
     def _is_trusted(self, address: _Address) -> bool:
         return any(address in network for network in self._trusted)
 
-    def _furthest(self, proxy: _Address, values: Sequence[bytes]) -> _Address:
-        """Return the first address, from the right, that is no trusted proxy's, else the last before nonsense.
+    def _client_address(self, proxy: _Address, values: Sequence[bytes]) -> _Address:
+        """Return the first address from the right of X-Forwarded-For that is not a trusted proxy's.
 
-        Each proxy adds at the right where its request came from, so what stands further left is the client's to say.
+        Each proxy appends the address that its request came from, so the client controls what is further left. If
+        something that is not an address comes first, or all are proxies', return the last address before.
         """
-        found = proxy
+        client = proxy
         for text in reversed(_elements(values)):
-            said = _address(_without_port(text))
-            if said is None:
+            address = _address(_without_port(text))
+            if address is None:
                 break
-            found = said
-            if not self._is_trusted(said):
+            client = address
+            if not self._is_trusted(address):
                 break
-        return found
+        return client
 
-    def _handed_over(self, values: Sequence[bytes]) -> bytes | None:
-        """Return the certificate that a proxy hands over, or None; of two nobody knows which one is the proxy's."""
+    def _forwarded_certificate(self, values: Sequence[bytes]) -> bytes | None:
+        """Return the certificate in a proxy's header, or None; of two headers, either could be the client's."""
         if len(values) > 1:
-            self._log.warn("a trusted proxy sent SSL_CLIENT_CERT more than once: no certificate is taken")
+            self._log.warn("ignoring the client certificate: a trusted proxy sent SSL_CLIENT_CERT more than once")
             return None
         if not values or values[0].strip() in _NO_CERTIFICATE:
             return None
         certificate = read_certificate(values[0].strip())
         if certificate is None:
-            self._log.warn("a trusted proxy sent something in SSL_CLIENT_CERT that is no certificate")
+            self._log.warn(
+                "ignoring the client certificate: a trusted proxy sent an SSL_CLIENT_CERT that is not a certificate"
+            )
         return certificate
 
 
 def read_certificate(text: bytes) -> bytes | None:
-    """Return the certificate (DER) that a header holds; None if it holds anything but one.
+    """Return the certificate (DER) in the value of a header; None if the value is anything else.
 
-    Proxies write PEM with blanks or tabs for newlines (Apache, the script for lighttpd), PEM percent-encoded (nginx's
+    Proxies send PEM with blanks or tabs for newlines (Apache, the script for lighttpd), PEM percent-encoded (nginx's
     $ssl_client_escaped_cert), or the DER in base64 (HAProxy's ssl_c_der,base64).
     """
     if b"%" in text:
@@ -126,7 +128,7 @@ def read_certificate(text: bytes) -> bytes | None:
 
 
 def _own_certificate(request: RawRequest) -> bytes | None:
-    """Return the certificate that the client brought to our own TLS, which has verified it."""
+    """Return the certificate that the client presented in the TLS handshake, which has verified it."""
     transport = request.channel.transport if request.channel is not None else None
     if not ISSLTransport.providedBy(transport):
         return None
@@ -134,10 +136,10 @@ def _own_certificate(request: RawRequest) -> bytes | None:
     return None if certificate is None else bytes(certificate.to_cryptography().public_bytes(Encoding.DER))
 
 
-def _is_secure(values: Sequence[bytes], own: bool) -> bool:
-    """Return whether the client speaks TLS, as the nearest proxy says; `own` holds where it does not say it."""
-    said = [element.lower() for element in _elements(values)][-1:]
-    return said == ["https"] if said in (["https"], ["http"]) else own
+def _is_secure(values: Sequence[bytes], default: bool) -> bool:
+    """Return whether the client uses TLS according to the last element of X-Forwarded-Proto, else `default`."""
+    last = [element.lower() for element in _elements(values)][-1:]
+    return last == ["https"] if last in (["https"], ["http"]) else default
 
 
 def _values(request: RawRequest, name: bytes) -> Sequence[bytes]:
@@ -145,18 +147,18 @@ def _values(request: RawRequest, name: bytes) -> Sequence[bytes]:
 
 
 def _elements(values: Iterable[bytes]) -> list[str]:
-    """Return the elements of a list that may come as several headers (RFC 9110, 5.3), without empty ones."""
-    return [text for text in (each.strip() for each in b",".join(values).decode("latin-1").split(",")) if text]
+    """Return the non-empty elements of a list that may be in several headers (RFC 9110, 5.3)."""
+    return [text for text in map(str.strip, b",".join(values).decode("latin-1").split(",")) if text]
 
 
 def _without_port(text: str) -> str:
-    """Return an address as it stands in X-Forwarded-For without the port and the brackets it may have."""
-    found = _IN_BRACKETS.fullmatch(text) or _WITH_A_PORT.fullmatch(text)
-    return found[1] if found else text
+    """Return an element of X-Forwarded-For without the port and the brackets it may have."""
+    match = _ADDRESS_IN_BRACKETS.fullmatch(text) or _ADDRESS_WITH_PORT.fullmatch(text)
+    return match[1] if match else text
 
 
 def _address(text: str) -> _Address | None:
-    """Return an address, None if it is none; IPv4 where it is mapped into IPv6, and without the zone of a link."""
+    """Return an address without its scope, IPv4 if it is IPv4-mapped; None if the text is not an address."""
     try:
         address = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
@@ -165,8 +167,8 @@ def _address(text: str) -> _Address | None:
 
 
 def _unmapped_network(network: Network) -> Network:
-    """Return a network of IPv4 addresses mapped into IPv6 as the IPv4 network that it is."""
+    """Return a network of IPv4-mapped IPv6 addresses as the IPv4 network."""
     inner = network.network_address.ipv4_mapped if isinstance(network, ipaddress.IPv6Network) else None
-    if inner is None or network.prefixlen < _MAPPED:
+    if inner is None or network.prefixlen < _MAPPED_PREFIX:
         return network
-    return ipaddress.IPv4Network((inner, network.prefixlen - _MAPPED))
+    return ipaddress.IPv4Network((inner, network.prefixlen - _MAPPED_PREFIX))

@@ -1,4 +1,4 @@
-"""A request whose bytes are kept as they came: what was signed is what is read."""
+"""Requests whose bytes are kept as received: the bytes that were signed are the bytes that are parsed."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from econed.http.upload import Upload
 from econed.http.upload_directory import UploadDirectory
 from econed.wire.multipart import MEDIA_TYPE
 
-_UNREAD = b"-"
-"""Stands for the method of a request of which not even the first line could be read."""
+_UNKNOWN_METHOD = b"-"
+"""The method of a request whose request line could not be read."""
 
 
 class RequestChannel(HTTPChannel, ABC):
-    """What a request needs of its connection, besides what Twisted's has."""
+    """What a request needs of its connection beyond Twisted's channel."""
 
     @abstractmethod
     def refuse(self, limit: str, error: EC2Error) -> None:
@@ -30,58 +30,60 @@ class RequestChannel(HTTPChannel, ABC):
         """Extend the deadline for `length` bytes of the file."""
 
     @abstractmethod
-    def hold(self) -> None:
-        """Read no more for now (`econed.http.inflow.Flow`)."""
+    def pause_reading(self) -> None:
+        """See `econed.http.file_buffer.BodySource`."""
 
     @abstractmethod
-    def go_on(self) -> None:
-        """Read on (`econed.http.inflow.Flow`)."""
+    def resume_reading(self) -> None:
+        """See `econed.http.file_buffer.BodySource`."""
 
 
 class RawRequest(Request):
-    """A request whose body and query are left alone.
+    """A request whose query and body Twisted does not parse.
 
-    Twisted would parse them into `args` by rules of its own (it splits on `;` too); here a signature covers the very
-    bytes that are parsed, so only one parser may see them (`econed.wire.query`). A form with a file (`upload`) is
-    processed as soon as its parameters are there: the file is let in, or refused, by what they say. So is a request
-    that cannot be taken, whatever is still to come of it: `refusal` is then what it is answered.
+    Twisted would parse them into `args` by rules of its own (it splits on `;` too). A signature covers the very bytes
+    that are parsed, so only one parser may read them (`econed.wire.query`).
+
+    A form with a file (`upload`) is processed as soon as its parameters are complete, since they decide whether the
+    file is received. A request that is refused before it is complete is processed at once, too; `refusal` is the error
+    for the response.
     """
 
     channel: RequestChannel
 
     refusal: EC2Error | None = None
     is_received = False
-    """Whether the whole body has come."""
+    """Whether the whole body was received."""
 
     upload: Upload | None = None
-    _has_begun = False
+    _has_request_line = False
     _is_processed = False
-    _taken = 0
+    _body_length = 0
 
     def __init__(self, uploads: UploadDirectory, max_body: int, bodies: BodyBudget, channel: RequestChannel) -> None:
         super().__init__(channel)
         self._uploads = uploads
         self._max_body = max_body
         self._bodies = bodies
-        self._charged = 0
+        self._reserved = 0
 
-    def __repr__(self) -> str:  # that of Twisted shows the query, in which signatures stand
+    def __repr__(self) -> str:  # Twisted's shows the query, which has the signature
         return f"<{type(self).__name__} {id(self):#x}>"
 
     @property
     def media_type(self) -> bytes:
-        """What the body is said to be, in lower case and without parameters."""
+        """The media type of the body, in lower case and without parameters."""
         return (self.getHeader(b"content-type") or b"").partition(b";")[0].strip().lower()
 
     def begin(self, command: bytes, target: bytes, version: bytes) -> None:
-        """Take note of the request line."""
-        self._has_begun = True
+        """Set the request line."""
+        self._has_request_line = True
         self.args = {}
         self.method, self.uri, self.clientproto = command, target, version
-        self.path = b"/"  # one resource answers for every path
+        self.path = b"/"  # one resource serves every path
 
     def gotLength(self, length: int | None) -> None:
-        """Make ready for a body: a file goes to disk on its own way, and its connection serves nothing after it."""
+        """Prepare for the body. A file is written to disk as it arrives, and its connection serves no other request."""
         if self.media_type == MEDIA_TYPE:
             super().gotLength(0)
             content_type = (self.getHeader(b"content-type") or b"").decode("latin-1")
@@ -94,36 +96,36 @@ class RawRequest(Request):
             super().gotLength(0 if is_too_large else length)
             if is_too_large:
                 self.refusal = _too_large(self._max_body)
-        if self._is_known:  # nobody is told to go on (100 Continue) with what is refused already
+        if self._can_be_processed:  # then Twisted must not send 100 Continue
             self.requestHeaders.removeHeader(b"expect")
 
     def headers_received(self) -> None:
-        """Go on with a request of which the headers alone say that it is refused."""
+        """Process a request that is refused because of its headers alone."""
         if self.refusal is not None:
             self.channel.refuse("max_body", self.refusal)
-        elif self._is_known:
+        elif self._can_be_processed:
             self._process_once()
 
     def handleContentChunk(self, data: bytes) -> None:
-        """Keep a piece of the body; with more than may come, the request is refused."""
+        """Keep a piece of the body; refuse the request if the body is too large."""
         if self.upload is not None:
             self.channel.file_received(len(data))
             self.upload.data_received(data)
-            if self.upload.is_known:
+            if self.upload.is_ready:
                 self._process_once()
             return
-        self._taken += len(data)
+        self._body_length += len(data)
         if self.refusal is not None:
             return
-        if self._taken > self._max_body:
+        if self._body_length > self._max_body:
             self.channel.refuse("max_body", _too_large(self._max_body))
-        elif not self._charge():
+        elif not self._reserve():
             self.channel.refuse("max_bodies", too_many_bodies())
         else:
             super().handleContentChunk(data)
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
-        """Go on with a request that has arrived whole, without parsing its query or body."""
+        """Process a complete request, without parsing its query or body as Twisted would."""
         assert self.content is not None  # noqa: S101 - the channel has opened it
         self.content.seek(0)
         self.is_received = True
@@ -132,35 +134,35 @@ class RawRequest(Request):
         self._process_once()
 
     def refuse(self, error: EC2Error) -> None:
-        """Answer with `error`, whatever has come; where a file is on its way in, whoever takes it in is told."""
+        """Respond with `error`, or if an upload is already being processed, fail it with `error`."""
         if not self._is_processed:
             self.refusal = error
-            if not self._has_begun:
-                self.begin(_UNREAD, b"/", b"HTTP/1.1")
+            if not self._has_request_line:
+                self.begin(_UNKNOWN_METHOD, b"/", b"HTTP/1.1")
             self._process_once()
         elif self.upload is not None:
-            self.upload.break_off(error)
+            self.upload.fail(error)
 
     def connectionLost(self, reason: Failure) -> None:
-        """Give up what was still to come."""
+        """Fail an upload whose connection is lost."""
         super().connectionLost(reason)
         if self.upload is not None:
             self.upload.connection_lost()
 
-    def _charge(self) -> bool:
-        """Have the bytes that have come counted until the request is done; False where there is no room for them."""
-        more = self._taken - FREE_BODY - self._charged
+    def _reserve(self) -> bool:
+        """Reserve room for the body received so far, until the request is finished; False if there is none."""
+        more = self._body_length - FREE_BODY - self._reserved
         if more > 0:
-            if not self._bodies.take(more):
+            if not self._bodies.reserve(more):
                 return False
-            if not self._charged:
-                self.notifyFinish().addBoth(lambda _: self._bodies.give_back(self._charged))
-            self._charged += more
+            if not self._reserved:
+                self.notifyFinish().addBoth(lambda _: self._bodies.release(self._reserved))
+            self._reserved += more
         return True
 
     @property
-    def _is_known(self) -> bool:
-        return self.refusal is not None or (self.upload is not None and self.upload.is_known)
+    def _can_be_processed(self) -> bool:
+        return self.refusal is not None or (self.upload is not None and self.upload.is_ready)
 
     def _process_once(self) -> None:
         if not self._is_processed:
@@ -168,5 +170,5 @@ class RawRequest(Request):
             self.process()
 
 
-def _too_large(most: int) -> EC2Error:
-    return EC2Error("RequestEntityTooLarge", f"A form of more than {most} bytes is not taken.", 413)
+def _too_large(max_body: int) -> EC2Error:
+    return EC2Error("RequestEntityTooLarge", f"A form of more than {max_body} bytes is not taken.", 413)

@@ -1,4 +1,4 @@
-"""HTTP out: a short answer whole, a long one as fast as the client takes it and no faster than that."""
+"""Sending responses: a short one at once, a long one no faster than the client reads it."""
 
 from __future__ import annotations
 
@@ -15,21 +15,20 @@ from zope.interface import implementer
 if TYPE_CHECKING:
     from econed.http.request import RawRequest
 
-ALLOWED = (b"GET", b"POST")
-"""The methods that are carried out."""
+ALLOWED_METHODS = (b"GET", b"POST")
 
 PRODUCED_FROM = 1 << 16
-"""Bytes from which an answer is sent no faster than the client reads it; at once, Twisted would cut a slow one off."""
+"""Bytes from which a body is sent through a producer; if it were written at once, a slow client would be cut off."""
 
 _CONTENT_TYPE = b"text/xml;charset=UTF-8"
-_SERVER = b"AmazonEC2"  # what Amazon says; a version would tell strangers which holes to try
+_SERVER = b"AmazonEC2"  # as Amazon's own; a version would tell attackers which faults to try
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What goes back: an HTTP status, the body in pieces, and EC2's code of what went wrong (empty if nothing did).
+class EncodedResponse:
+    """A response to be sent: HTTP status, pieces of the body, and EC2's error code (empty if there is none).
 
-    `pieces` are taken out as they are sent. Where they are not the whole body, `rest` makes the others.
+    Pieces are removed from `pieces` as they are sent. If they are not the whole body, `rest` yields the others.
     """
 
     status: int
@@ -39,70 +38,70 @@ class Answer:
 
     @property
     def length(self) -> int:
-        """The bytes of the pieces that there are."""
+        """Bytes of `pieces`."""
         return sum(map(len, self.pieces))
 
 
-class Response:
-    """One answer on its way to a client. `taken` is told of each piece that the client has, by its length."""
+class ResponseWriter:
+    """Sends the response to one request. `on_sent` is called with the length of each piece that the client has read."""
 
-    def __init__(self, request: RawRequest, request_id: str, taken: Callable[[int], None]) -> None:
+    def __init__(self, request: RawRequest, request_id: str, on_sent: Callable[[int], None]) -> None:
         self._request: Any = request  # Twisted's half has no types
         self._request_id = request_id
-        self._taken = taken
+        self._on_sent = on_sent
         self.length = 0
-        """The bytes of the body that were sent."""
+        """Bytes of the body that were sent."""
 
-    async def send(self, answer: Answer) -> None:
-        """Send an answer to its end; raises what the making of its rest raises, which `break_off` is for.
+    async def send(self, response: EncodedResponse) -> None:
+        """Send a response to its end; raises what its `rest` raises, after which `abort` is to be called.
 
-        One whose length is not known goes in chunks, or to a client of HTTP/1.0 until the connection is closed
+        If the length is not known, the body is sent in chunks, or with HTTP/1.0 until the connection is closed
         (RFC 9112, 6.1 and 6.3).
         """
-        self._head(answer)
-        if answer.rest is None and answer.length < PRODUCED_FROM:
-            self._write(b"".join(answer.pieces))
-            self._taken(self.length)
+        self._send_headers(response)
+        if response.rest is None and response.length < PRODUCED_FROM:
+            self._write(b"".join(response.pieces))
+            self._on_sent(self.length)
         else:
-            await self._produce(answer)
+            await self._produce(response)
         self._request.finish()
 
-    def break_off(self) -> None:
-        """End an answer that cannot be finished, so that the client sees that it is not whole."""
+    def abort(self) -> None:
+        """Abort the connection in the middle of a response, so that the client sees that it is incomplete."""
         if self._request.channel is not None:
             self._request.channel.abort()
 
-    def _head(self, answer: Answer) -> None:
+    def _send_headers(self, response: EncodedResponse) -> None:
         request = self._request
-        request.setResponseCode(answer.status)
+        request.setResponseCode(response.status)
         request.setHeader(b"server", _SERVER)
         request.setHeader(b"content-type", _CONTENT_TYPE)
-        if answer.rest is None:
-            request.setHeader(b"content-length", b"%d" % answer.length)
+        if response.rest is None:
+            request.setHeader(b"content-length", b"%d" % response.length)
         request.setHeader(b"x-amzn-requestid", self._request_id.encode())
         request.setHeader(b"cache-control", b"no-cache, no-store")
-        if answer.status == HTTPStatus.METHOD_NOT_ALLOWED:
-            request.setHeader(b"allow", b", ".join(ALLOWED))  # RFC 9110, 15.5.6
+        if response.status == HTTPStatus.METHOD_NOT_ALLOWED:
+            request.setHeader(b"allow", b", ".join(ALLOWED_METHODS))  # RFC 9110, 15.5.6
 
-    async def _produce(self, answer: Answer) -> None:
-        client = _Client(is_waited_for=self._request.channel.is_waiting_for_client)
-        self._request.registerProducer(client, True)
+    async def _produce(self, response: EncodedResponse) -> None:
+        producer = _ResponseProducer(is_paused=self._request.channel.is_waiting_for_client)
+        self._request.registerProducer(producer, True)
         try:
-            await self._drain(answer.pieces, client)
-            if answer.rest is not None:
-                async for pieces in answer.rest:
-                    await self._drain(pieces, client)
+            await self._send_pieces(response.pieces, producer)
+            if response.rest is not None:
+                async for pieces in response.rest:
+                    await self._send_pieces(pieces, producer)
         finally:
-            if self._request.channel is not None:  # it has none when the client has gone
+            if self._request.channel is not None:  # None once the client has disconnected
                 self._request.unregisterProducer()
 
-    async def _drain(self, pieces: deque[bytes], client: _Client) -> None:
+    async def _send_pieces(self, pieces: deque[bytes], producer: _ResponseProducer) -> None:
         while pieces:
-            await client.has_taken()
+            await producer.resumed()
             piece = pieces.popleft()
             self._write(piece)
-            await client.has_taken()
-            self._taken(len(piece))
+            await producer.resumed()
+            self._on_sent(len(piece))
 
     def _write(self, piece: bytes) -> None:
         self.length += len(piece)
@@ -110,27 +109,27 @@ class Response:
 
 
 @implementer(IPushProducer)
-class _Client:
-    """Whether the client has taken what was sent, as the transport says it."""
+class _ResponseProducer:
+    """Knows from the transport whether more of a response may be written."""
 
-    def __init__(self, *, is_waited_for: bool) -> None:
-        self._is_waited_for = is_waited_for
+    def __init__(self, *, is_paused: bool) -> None:
+        self._is_paused = is_paused
         self._waiting: Deferred[None] | None = None
 
-    async def has_taken(self) -> None:
-        """Wait until the client has taken so much that more may be sent."""
-        while self._is_waited_for:
+    async def resumed(self) -> None:
+        """Wait until more may be written."""
+        while self._is_paused:
             self._waiting = Deferred()
             await self._waiting
 
     def pauseProducing(self) -> None:
-        self._is_waited_for = True
+        self._is_paused = True
 
     def resumeProducing(self) -> None:
-        self._is_waited_for = False
+        self._is_paused = False
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
             waiting.callback(None)
 
     def stopProducing(self) -> None:
-        self._is_waited_for = True
+        self._is_paused = True

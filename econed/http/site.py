@@ -1,4 +1,4 @@
-"""The listening side of HTTP: connections counted, limited, and led to their end when the process is to end."""
+"""The HTTP site: it counts and limits connections, and closes them when the process is to exit."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from econed.interfaces import IDrainable
 
 @implementer(IDrainable)
 class EC2Site(Site):
-    """The listening side: `RawRequest` over HTTP/1.1, within the limits of `settings`, on an injected clock.
+    """Serves `RawRequest`s over HTTP/1.1, within the limits of `settings`, on an injected clock.
 
-    `max_connections` are those of all addresses together; `is_exempt` tells addresses that may have any number of
-    them: those of trusted proxies. `refused` is told of each request that is not read to its end and each connection
-    that is not taken: the key of the limit in econe.conf, `descriptors` for `max_connections`, or `http` for what is
-    not HTTP.
+    `max_connections` is the limit for all addresses together. `is_exempt` says whether an address may have any number
+    of connections, as trusted proxies may. `refused` is called for each connection that is refused, and each request
+    that is refused before it is complete, with the key of the limit in econe.conf, `descriptors` for
+    `max_connections`, or `http` for invalid HTTP.
     """
 
-    protocol = EC2Channel  # type: ignore[assignment]  # the other one would add HTTP/2
+    protocol = EC2Channel  # type: ignore[assignment]  # Twisted's default adds HTTP/2
 
     def __init__(
         self,
@@ -57,95 +57,95 @@ class EC2Site(Site):
         self._max_connections = max_connections
         self._is_exempt = is_exempt
         self._log = log or Logger(namespace="econed")
-        self._is_full = False
-        """Whether the log has said that there are too many connections."""
+        self._has_warned = False
+        """Whether it was logged that there are too many connections; reset when half of them are closed."""
         self._channels: dict[EC2Channel, str | None] = {}
-        """The connections, each with what it is counted under, None where it is not."""
+        """The connections, each with the network that it is counted under, None if it is not counted."""
         self._counts: Counter[str] = Counter()
-        self._told: set[str] = set()
-        """Of whom the log has said that they have too many."""
+        self._warned_networks: set[str] = set()
+        """Networks already logged as over the connection limit."""
         self._waiting: list[Deferred[None]] = []
 
     def getContentFile(self, length: int | None) -> BytesIO:
-        """Keep bodies in memory (a hook of Twisted's Request): in files, each would cost the disk and a descriptor."""
+        """Return a file in memory for a body (called by Twisted's Request): one on disk would cost a descriptor."""
         return BytesIO()
 
     def log(self, request: object) -> None:
-        """Say nothing: the resource has the one line that each request gets."""
+        """Log nothing: the resource logs each request."""
 
     def acceptableProtocols(self) -> list[bytes]:
-        """Offer HTTP/1.1 alone to clients of TLS: `protocol` speaks nothing else."""
+        """Return the protocols offered to TLS clients (ALPN): `protocol` supports HTTP/1.1 only."""
         return [b"http/1.1"]
 
-    # Where the process is to end
+    # Stopping (IDrainable)
 
     @property
     def connections(self) -> int:
-        """How many connections there are, with those whose TLS handshake is still to come."""
+        """How many connections there are, including those whose TLS handshake is not complete."""
         return len(self._channels)
 
     @property
     def busy(self) -> int:
-        """How many connections have a request that is not answered yet."""
+        """How many connections have a request in flight."""
         return sum(bool(channel.requests) for channel in self._channels)
 
     def drain(self) -> None:
-        """Let each answer from now on be the last of its connection; idle connections end at their idle timeout."""
+        """Close each connection after its next response; idle connections are closed at their idle timeout."""
         self.is_draining = True
 
-    async def empty(self) -> None:
-        """Wait until there is no connection."""
+    async def all_closed(self) -> None:
+        """Wait until there are no connections."""
         if self._channels:
             waiting: Deferred[None] = Deferred()
             self._waiting.append(waiting)
             await waiting
 
     def abort(self) -> None:
-        """Close all connections at once, whatever is under way on them."""
+        """Abort all connections, also those with requests in flight."""
         for channel in tuple(self._channels):
             channel.abort()
 
-    # From the connections
+    # Called by the connections (ChannelOwner)
 
     def connected(self, channel: EC2Channel, address: str | None) -> bool:
-        """Take note of a connection; return whether its address may have it. A socket of the file system has none."""
+        """Register a connection; return whether it is within the limits. The peer of a Unix socket has no address."""
         if self._max_connections is not None and len(self._channels) >= self._max_connections:
             self._channels[channel] = None
             self.refused("descriptors")
-            if not self._is_full:
-                self._is_full = True
-                self._log.warn("there are {count} connections: more are closed at once", count=self._max_connections)
+            if not self._has_warned:
+                self._has_warned = True
+                self._log.warn("refusing connections: {count} are open", count=self._max_connections)
             return False
-        counted = None if address is None or self._is_exempt(address) else network_of(address)
-        most = self.settings.max_connections_per_address
-        if counted is None or most is None:
+        network = None if address is None or self._is_exempt(address) else network_of(address)
+        limit = self.settings.max_connections_per_address
+        if network is None or limit is None:
             self._channels[channel] = None
             return True
-        if self._counts[counted] >= most:
+        if self._counts[network] >= limit:
             self._channels[channel] = None
             self.refused("max_connections_per_address")
-            if counted not in self._told:
-                self._told.add(counted)
-                self._log.warn("{address} has {most} connections: more are closed at once", address=address, most=most)
+            if network not in self._warned_networks:
+                self._warned_networks.add(network)
+                self._log.warn("refusing connections from {address}: {count} are open", address=address, count=limit)
             return False
-        self._counts[counted] += 1
-        self._channels[channel] = counted
+        self._counts[network] += 1
+        self._channels[channel] = network
         return True
 
     def disconnected(self, channel: EC2Channel) -> None:
-        """Take note of the end of a connection."""
-        counted = self._channels.pop(channel)
-        if self._is_full and len(self._channels) < (self._max_connections or 0) // 2:
-            self._is_full = False
-        if counted is not None:
-            self._counts[counted] -= 1
-            if not self._counts[counted]:
-                del self._counts[counted]
-                self._told.discard(counted)
+        """Unregister a connection."""
+        network = self._channels.pop(channel)
+        if self._has_warned and len(self._channels) < (self._max_connections or 0) // 2:
+            self._has_warned = False
+        if network is not None:
+            self._counts[network] -= 1
+            if not self._counts[network]:
+                del self._counts[network]
+                self._warned_networks.discard(network)
         if not self._channels:
             waiting, self._waiting = self._waiting, []
-            for each in waiting:
-                each.callback(None)
+            for deferred in waiting:
+                deferred.callback(None)
 
 
 def _request(

@@ -1,8 +1,8 @@
-"""Forms with a file on their way in: from a connection to a file that oned can read, in bounded memory.
+"""Forms with a file: written to a file that oned can read as they arrive, in bounded memory.
 
-A file is let in when its sender is known, which is when the fields of the form, which come first, have been looked at.
-Until then, and whenever the disk is slower than the network, the sender is paused. A file that does not come whole, or
-not as it was signed, leaves nothing behind (`econed.http.upload_directory`).
+The fields of the form come first. The file is received once they have been authenticated; until then, and whenever the
+disk is slower than the network, reading is paused. A file that is incomplete, or differs from what was signed, is
+removed (`econed.http.upload_directory`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from zope.interface import implementer
 
 from econed.auth.failures import signature_does_not_match
 from econed.errors import EC2Error
-from econed.http.inflow import Flow, Inflow
+from econed.http.file_buffer import BodySource, FileBuffer
 from econed.http.upload_directory import UploadDirectory
 from econed.interfaces import IUpload
 from econed.wire.multipart import UploadForm
@@ -26,91 +26,96 @@ _HASH = re.compile(rb"[0-9a-f]{64}")
 
 @implementer(IUpload)
 class Upload:
-    """One form with a file, on its way in.
+    """A form with a file that is being received.
 
-    `length` is the announced size of the whole body, None if it comes in chunks; `payload_hash` is the hash that the
-    request names for it, if it does. It is fed from below (`data_received`, `body_ended`, `connection_lost`) and asked
-    from above (`fields`, and as `IUpload`).
+    `length` is the Content-Length of the body, None if it is chunked. `payload_hash` is the value of the header
+    x-amz-content-sha256, None if there is none. The request calls `data_received`, `body_ended`, `fail` and
+    `connection_lost`; the action reads `fields` and uses `IUpload`.
     """
 
     def __init__(
-        self, uploads: UploadDirectory, content_type: str, length: int | None, payload_hash: bytes | None, flow: Flow
+        self,
+        uploads: UploadDirectory,
+        content_type: str,
+        length: int | None,
+        payload_hash: bytes | None,
+        source: BodySource,
     ) -> None:
         self._uploads = uploads
         self._length = length
-        self._expected = payload_hash if payload_hash is not None and _HASH.fullmatch(payload_hash) else None
+        self._expected_hash = payload_hash if payload_hash is not None and _HASH.fullmatch(payload_hash) else None
         self._hash = hashlib.sha256()
-        self._inflow = Inflow(flow)
-        self._taken = 0
+        self._buffer = FileBuffer(source)
+        self._received = 0
         self._path: str | None = None
         self._form: UploadForm | None = None
         try:
             uploads.check_size(length or 0)
             self._form = UploadForm(content_type)
         except EC2Error as error:
-            self._inflow.fail(error)
+            self._buffer.fail(error)
 
-    # From below
+    # Called by the request
 
     def data_received(self, data: bytes) -> None:
-        """Take a piece of the body."""
-        if self._form is None or self._inflow.error is not None:
+        """Process a piece of the body."""
+        if self._form is None or self._buffer.error is not None:
             return
-        self._taken += len(data)
-        if self._expected is not None:
+        self._received += len(data)
+        if self._expected_hash is not None:
             self._hash.update(data)
         try:
-            self._uploads.check_size(self._taken)
+            self._uploads.check_size(self._received)
             for piece in self._form.feed(data):
-                self._inflow.put(piece)
+                self._buffer.put(piece)
         except EC2Error as error:
-            self._inflow.fail(error)
+            self._buffer.fail(error)
             return
         if self._form.has_file:
-            self._inflow.throttle()
+            self._buffer.throttle()
 
     def body_ended(self) -> None:
-        """Take the end of the body."""
-        if self._form is not None and self._inflow.error is None:
+        """Process the end of the body."""
+        if self._form is not None and self._buffer.error is None:
             try:
                 self._form.close()
                 self._check_hash()
             except EC2Error as error:
-                self._inflow.fail(error)
-        self._inflow.end()
+                self._buffer.fail(error)
+        self._buffer.end()
 
-    def break_off(self, error: EC2Error) -> None:
-        """Take note that no more will come, and why."""
-        if not self._inflow.has_ended:
-            self._inflow.fail(error)
+    def fail(self, error: EC2Error) -> None:
+        """Fail the upload, unless the body is complete."""
+        if not self._buffer.has_ended:
+            self._buffer.fail(error)
 
     def connection_lost(self) -> None:
-        """Take note that the sender has gone."""
-        self.break_off(EC2Error("RequestTimeout", "The connection broke off before the image had arrived.", 408))
+        """Fail the upload because its connection was lost."""
+        self.fail(EC2Error("RequestTimeout", "The connection broke off before the image had arrived.", 408))
 
     @property
-    def is_known(self) -> bool:
-        """Whether it can be told what this is: the fields are complete, or it will never be anything."""
-        return self._inflow.error is not None or self._inflow.has_ended or self._has_file
+    def is_ready(self) -> bool:
+        """Whether the request can be processed: the fields are complete, or the upload has failed."""
+        return self._buffer.error is not None or self._buffer.has_ended or self._has_file
 
     @property
     def buffered(self) -> int:
         """Bytes of the file that are in memory."""
-        return self._inflow.buffered
+        return self._buffer.size
 
-    # From above
+    # Used by the action
 
     @property
     def fields(self) -> Pairs:
-        """The parameters before the file; raises `EC2Error` if what came is no form with a file."""
-        if self._inflow.error is not None:
-            raise self._inflow.error
+        """The parameters before the file; raises `EC2Error` if the body is not a form with a file."""
+        if self._buffer.error is not None:
+            raise self._buffer.error
         if self._form is None or not self._form.has_file:
             raise EC2Error("InvalidRequest", "The form has no file.")
         return self._form.fields
 
-    async def admit(self, owner: int) -> None:
-        """See `IUpload.admit`."""
+    async def check_acceptable(self, owner: int) -> None:
+        """See `IUpload.check_acceptable`."""
         if not await self._uploads.is_readable_by_oned():
             raise EC2Error(
                 "UnsupportedOperation",
@@ -120,7 +125,7 @@ class Upload:
 
     async def receive(self, owner: int) -> str:
         """See `IUpload.receive`."""
-        self._path = await self._uploads.receive(owner, self._length, self._inflow.next)
+        self._path = await self._uploads.receive(owner, self._length, self._buffer.next_piece)
         return self._path
 
     async def discard(self) -> None:
@@ -133,7 +138,9 @@ class Upload:
         return self._form is not None and self._form.has_file
 
     def _check_hash(self) -> None:
-        if self._expected is not None and not hmac.compare_digest(self._hash.hexdigest().encode(), self._expected):
+        if self._expected_hash is not None and not hmac.compare_digest(
+            self._hash.hexdigest().encode(), self._expected_hash
+        ):
             raise signature_does_not_match(
                 "The provided 'x-amz-content-sha256' header does not match what was computed."
             )

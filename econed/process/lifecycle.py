@@ -101,7 +101,7 @@ class Process:
     async def _finish(self, connections: IDrainable, stopping: Sequence[Deferred[Any]]) -> None:
         for stopped in stopping:
             await stopped
-        await connections.empty()
+        await connections.all_closed()
         for wait in self._pending_work:
             await wait()
 

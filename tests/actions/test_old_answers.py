@@ -42,7 +42,7 @@ class Now:
             pairs = [(name, self.addresses.get(value, value)) for name, value in params.items()]
             body = self.cloud.result(body_of(call, action, pairs, version="2014-10-01"))
         except (EC2Error, OpenNebulaError) as error:
-            told = failure(error).answer
+            told = failure(error).error
             return told.status, encode_error(told.code, told.message, "r")
         self.cloud.clock.pump([1] * 30)
         return 200, body

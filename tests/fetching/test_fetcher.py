@@ -19,10 +19,10 @@ from twisted.python.failure import Failure
 from econed.catalogue import all_chores
 from econed.config.settings import Settings
 from econed.errors import EC2Error
-from econed.fetching.fetcher import ANSWER_TIME, MAX_FETCHES, MAX_REDIRECTS, ImageFetcher, internet
-from econed.fetching.pinned_agent import MAX_HEAD
+from econed.fetching.fetcher import MAX_FETCHES, MAX_REDIRECTS, RESPONSE_TIMEOUT, ImageFetcher, public_internet
+from econed.fetching.pinned_agent import MAX_HEADERS_SIZE
 from econed.hosts import is_global
-from econed.image_urls import ImageURL, strange_host
+from econed.image_urls import ImageURL, forbidden_host
 from econed.opennebula.documents import Image
 from econed.reconciler import Reconciler
 from tests.support import serving
@@ -38,9 +38,11 @@ MAX_UPLOAD = 1 << 23
 class Server(serving.Server):
     """A daemon that fetches images into a directory, resolving names in a `FakeInternet`."""
 
-    def __init__(self, directory: Path, fake_internet: FakeInternet, *, is_here: bool = True, **settings: Any) -> None:
+    def __init__(
+        self, directory: Path, fake_internet: FakeInternet, *, can_oned_read: bool = True, **settings: Any
+    ) -> None:
         given = {"tmpdir": str(directory), "max_upload": MAX_UPLOAD, **settings}
-        super().__init__(Settings(**given), is_here=is_here, place=fake_internet.place)
+        super().__init__(Settings(**given), can_oned_read=can_oned_read, internet=fake_internet.internet)
         self.directory = directory
 
     @property
@@ -226,7 +228,7 @@ async def test_a_url_that_leads_inside_is_refused_in_whatever_disguise(tmp_path:
 
 def test_an_address_of_this_machine_is_not_of_the_internet(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where it is global: what listens on it may trust whoever is inside."""
-    is_allowed = internet().is_allowed
+    is_allowed = public_internet().is_allowed
     assert is_allowed(ip_address("8.8.8.8"))
     monkeypatch.setattr("econed.fetching.fetcher.is_own_address", lambda address: address == "8.8.8.8")
     assert not is_allowed(ip_address("8.8.8.8"))
@@ -277,7 +279,7 @@ class SlowNames:
         return waiting
 
     def answer(self) -> None:
-        self.pending.pop(0).errback(Failure(strange_host()))
+        self.pending.pop(0).errback(Failure(forbidden_host()))
 
 
 def test_a_user_has_one_name_looked_up_at_a_time_to_the_end_of_its_thread(
@@ -285,7 +287,7 @@ def test_a_user_has_one_name_looked_up_at_a_time_to_the_end_of_its_thread(
 ) -> None:
     """One whose names take long does not keep others waiting, nor by giving up and asking for more."""
     names, clock = SlowNames(), Clock()
-    fetcher = ImageFetcher(None, clock, server.uploads, Settings(), names.in_thread, Logger(), fake_internet.place)
+    fetcher = ImageFetcher(None, clock, server.uploads, Settings(), names.in_thread, Logger(), fake_internet.internet)
     failed: list[int] = []
 
     def fetch(owner: int) -> None:
@@ -297,7 +299,7 @@ def test_a_user_has_one_name_looked_up_at_a_time_to_the_end_of_its_thread(
     assert len(names.pending) == 2
     names.answer()
     assert (failed, len(names.pending)) == ([2], 2)
-    clock.advance(ANSWER_TIME)
+    clock.advance(RESPONSE_TIMEOUT)
     assert failed == [2, 2, 2, 3]
     fetch(2)
     assert len(names.pending) == 2
@@ -466,7 +468,7 @@ async def test_an_image_that_is_too_large_is_given_up(server: Server, web: WebSe
 
 @pytest_twisted.ensureDeferred
 async def test_a_head_without_an_end_is_given_up(server: Server, web: WebServer) -> None:
-    web.pages["/endless"] = b"HTTP/1.1 200 OK\r\n" + b"X-More: and more\r\n" * (MAX_HEAD // 10)
+    web.pages["/endless"] = b"HTTP/1.1 200 OK\r\n" + b"X-More: and more\r\n" * (MAX_HEADERS_SIZE // 10)
     assert await server.refusal(url_of(web, "/endless")) == NOT_FETCHED
     await wait_until(lambda: web.connections[0].is_lost)
 
@@ -474,7 +476,7 @@ async def test_a_head_without_an_end_is_given_up(server: Server, web: WebServer)
 @pytest_twisted.ensureDeferred
 async def test_a_server_that_does_not_answer_is_given_up(server: Server, web: WebServer) -> None:
     client = await server.begin(url_of(web, "/silent"), web)
-    server.cloud.clock.advance(ANSWER_TIME - 1)
+    server.cloud.clock.advance(RESPONSE_TIMEOUT - 1)
     assert not client.received
     server.cloud.clock.advance(1)
     await wait_until(lambda: client.has_response and web.connections[0].is_lost)
@@ -564,7 +566,7 @@ async def test_one_who_asks_again_while_it_is_fetched_gets_the_same_image(server
 async def test_where_oned_is_on_another_machine_only_named_hosts_are_registered_from(
     tmp_path: Path, web: WebServer, fake_internet: FakeInternet
 ) -> None:
-    server = Server(tmp_path, fake_internet, is_here=False, image_url_hosts=("images.example",))
+    server = Server(tmp_path, fake_internet, can_oned_read=False, image_url_hosts=("images.example",))
     assert (await server.register("http://other.example/x")).code == "UnsupportedOperation"
     assert (await server.register(url_of(web))).status == 200
     assert [image.path for image in server.images] == [url_of(web)]

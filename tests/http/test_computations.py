@@ -12,7 +12,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
 from econed.config.settings import Settings
-from econed.http.computations import AT_A_TIME, Computing
+from econed.http.computations import MAX_COMPUTATIONS, Computations
 from tests.support.reactor_turns import wait_until
 from tests.support.serving import Server, connected, get, signed
 
@@ -45,21 +45,21 @@ def threads() -> Threads:
 
 
 @pytest.fixture
-def computing(threads: Threads) -> Computing:
-    return Computing(threads)
+def computations(threads: Threads) -> Computations:
+    return Computations(threads)
 
 
-def begun(computing: Computing, user: str, result: object = None) -> Deferred[Any]:
+def begun(computations: Computations, user: str, result: object = None) -> Deferred[Any]:
     """Have something computed for a user, and return what comes of it."""
 
     async def wait() -> object:
-        return await computing.of(user)(lambda: result)
+        return await computations.of(user)(lambda: result)
 
     return Deferred.fromCoroutine(wait())
 
 
-def test_of_one_user_one_computation_is_made_at_a_time(computing: Computing, threads: Threads) -> None:
-    ended = [begun(computing, "alice", number) for number in range(3)]
+def test_of_one_user_one_computation_is_made_at_a_time(computations: Computations, threads: Threads) -> None:
+    ended = [begun(computations, "alice", number) for number in range(3)]
     results = []
     while threads.works:
         assert len(threads.works) == 1
@@ -69,32 +69,34 @@ def test_of_one_user_one_computation_is_made_at_a_time(computing: Computing, thr
 
 
 def test_of_all_users_together_few_are_made_at_a_time_in_the_order_of_asking(
-    computing: Computing, threads: Threads
+    computations: Computations, threads: Threads
 ) -> None:
-    users = [f"user{number}" for number in range(3 * AT_A_TIME)]
+    users = [f"user{number}" for number in range(3 * MAX_COMPUTATIONS)]
     for user in users:
-        begun(computing, user, user)
+        begun(computations, user, user)
     results = []
     while threads.works:
-        assert len(threads.works) <= AT_A_TIME
+        assert len(threads.works) <= MAX_COMPUTATIONS
         results.append(threads.finish())
     assert results == users
 
 
-def test_however_many_one_user_asks_for_another_waits_for_one_of_them(computing: Computing, threads: Threads) -> None:
+def test_however_many_one_user_asks_for_another_waits_for_one_of_them(
+    computations: Computations, threads: Threads
+) -> None:
     for user in ("alice", "carol"):
         for _ in range(50):
-            begun(computing, user, user)
-    begun(computing, "bob", "bob")
+            begun(computations, user, user)
+    begun(computations, "bob", "bob")
     assert [threads.finish() for _ in range(3)].count("bob") == 1
     while threads.works:
         threads.finish()
 
 
 def test_who_goes_away_while_computing_leaves_the_place_to_the_next_when_the_thread_is_done(
-    computing: Computing, threads: Threads
+    computations: Computations, threads: Threads
 ) -> None:
-    first, second, third = (begun(computing, "alice", number) for number in range(3))
+    first, second, third = (begun(computations, "alice", number) for number in range(3))
     first.cancel()
     second.cancel()
     for gone in (first, second):
@@ -106,15 +108,15 @@ def test_who_goes_away_while_computing_leaves_the_place_to_the_next_when_the_thr
     assert third.result == 2
 
 
-def test_who_goes_away_while_waiting_for_others_takes_no_place(computing: Computing, threads: Threads) -> None:
-    for number in range(AT_A_TIME):
-        begun(computing, f"user{number}", number)
-    gone, kept = begun(computing, "alice", "gone"), begun(computing, "alice", "kept")
+def test_who_goes_away_while_waiting_for_others_takes_no_place(computations: Computations, threads: Threads) -> None:
+    for number in range(MAX_COMPUTATIONS):
+        begun(computations, f"user{number}", number)
+    gone, kept = begun(computations, "alice", "gone"), begun(computations, "alice", "kept")
     gone.cancel()
     gone.addErrback(lambda _: None)
-    assert [threads.finish() for _ in range(AT_A_TIME + 1)] == [*range(AT_A_TIME), "kept"]
+    assert [threads.finish() for _ in range(MAX_COMPUTATIONS + 1)] == [*range(MAX_COMPUTATIONS), "kept"]
     assert kept.result == "kept"
-    assert not computing._users
+    assert not computations._user_slots
 
 
 @pytest.fixture

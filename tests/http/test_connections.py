@@ -24,9 +24,9 @@ from twisted.web.resource import IResource, Resource
 from twisted.web.server import NOT_DONE_YET
 
 from econed.config.settings import Settings
-from econed.http.channel import LINGER, MAX_HEADERS, Deadline
+from econed.http.channel import LINGER_TIME, MAX_HEADERS, Deadline
 from econed.http.limits import FREE_BODY
-from econed.http.response import Answer, Response
+from econed.http.response import EncodedResponse, ResponseWriter
 from tests.support.certificates import server_options, write_server_pair
 from tests.support.reactor_turns import one_turn, wait_until, wait_until_unchanged
 from tests.support.serving import Client, Server, connected, get, reactor, send_request, signed
@@ -160,7 +160,7 @@ async def test_a_client_that_goes_on_sending_what_is_too_large_gets_its_answer_a
             await one_turn()
         assert server.site.connections == 1
         assert _held(server) == 0
-        server.cloud.clock.advance(LINGER)
+        server.cloud.clock.advance(LINGER_TIME)
         await wait_until(lambda: server.site.connections == 0)
         assert connection.recv(1000).startswith(b"HTTP/1.1 413 ")
 
@@ -304,7 +304,7 @@ async def test_a_connection_that_never_closes_is_cut_off_when_it_was_refused(ser
     with socket.create_connection(("127.0.0.1", server.number)) as connection:
         connection.sendall(b"nonsense\r\n\r\n")
         await wait_until(lambda: _stage(server) == "LINGERING")
-        server.cloud.clock.advance(LINGER)
+        server.cloud.clock.advance(LINGER_TIME)
         await wait_until(lambda: server.site.connections == 0)
         assert connection.recv(1000).startswith(b"HTTP/1.1 400")
 
@@ -384,8 +384,8 @@ class _Long(Resource):
         """Those that are not sent yet."""
 
     def render(self, request: Any) -> int:
-        answer = Answer(200, self.pieces)
-        sending = Deferred.fromCoroutine(Response(request, "r", lambda _: None).send(answer))
+        answer = EncodedResponse(200, self.pieces)
+        sending = Deferred.fromCoroutine(ResponseWriter(request, "r", lambda _: None).send(answer))
         request.notifyFinish().addErrback(lambda _: sending.cancel())
         sending.addErrback(lambda failure: failure.trap(CancelledError))
         return NOT_DONE_YET
@@ -684,7 +684,7 @@ async def test_refusals_are_answered_over_tls_too_and_the_connection_ends(serve:
     server.cloud.clock.advance(20)
     await wait_until(lambda: late.has_response)
     assert (late.status, late.code) == (408, "RequestTimeout")
-    server.cloud.clock.advance(LINGER)
+    server.cloud.clock.advance(LINGER_TIME)
     await wait_until(lambda: late.is_closed)
 
 
@@ -714,7 +714,7 @@ async def test_a_long_answer_that_nobody_takes_is_given_up_over_tls_too(serve: S
 async def test_a_drained_site_gives_each_connection_one_more_answer(serve: Serve) -> None:
     server = serve()
     kept, idle = await asked_on(server), await asked_on(server)
-    empty = Deferred.fromCoroutine(server.site.empty())
+    empty = Deferred.fromCoroutine(server.site.all_closed())
     server.site.drain()
     assert server.site.is_draining
     kept.send(get(server))
@@ -727,7 +727,7 @@ async def test_a_drained_site_gives_each_connection_one_more_answer(serve: Serve
     await wait_until(lambda: idle.is_closed)
     assert idle.received == b""
     await empty
-    await Deferred.fromCoroutine(server.site.empty())
+    await Deferred.fromCoroutine(server.site.all_closed())
 
 
 @pytest_twisted.ensureDeferred
@@ -747,7 +747,7 @@ async def test_a_request_under_way_when_the_site_is_drained_is_answered(serve: S
 async def test_an_aborted_site_has_no_connection(serve: Serve) -> None:
     server = serve()
     clients = [await asked_on(server), await connected(server)]
-    empty = Deferred.fromCoroutine(server.site.empty())
+    empty = Deferred.fromCoroutine(server.site.all_closed())
     server.site.abort()
     await empty
     await wait_until(lambda: all(each.is_closed for each in clients))
@@ -865,15 +865,15 @@ async def test_a_file_that_is_slow_but_comes_is_waited_for(serve: Serve) -> None
 # The deadline itself
 
 
-def test_time_that_is_held_can_be_put_off() -> None:
+def test_a_paused_deadline_can_be_extended() -> None:
     """What arrives in one go is paid for, also where the sender is paused in the middle of it."""
     clock, came = Clock(), list[float]()
     deadline = Deadline(clock, lambda: came.append(clock.seconds()))
     deadline.set(10)
     clock.advance(4)
-    deadline.hold()
-    deadline.put_off(2, most=9)
-    deadline.go_on()
+    deadline.pause()
+    deadline.extend(2, limit=9)
+    deadline.resume()
     clock.advance(7.5)
     assert came == []
     clock.advance(1)
@@ -885,26 +885,26 @@ def test_time_that_is_held_does_not_pass() -> None:
     deadline = Deadline(clock, lambda: came.append(clock.seconds()))
     deadline.set(10)
     clock.advance(4)
-    deadline.hold()
-    deadline.hold()
+    deadline.pause()
+    deadline.pause()
     clock.advance(100)
-    deadline.go_on()
-    deadline.go_on()
+    deadline.resume()
+    deadline.resume()
     clock.advance(5.5)
     assert came == []
     clock.advance(0.5)
     assert came == [110]
 
 
-def test_a_deadline_can_be_put_off_up_to_a_point() -> None:
+def test_a_deadline_is_extended_up_to_its_limit() -> None:
     clock, came = Clock(), list[float]()
     deadline = Deadline(clock, lambda: came.append(clock.seconds()))
     deadline.set(10)
     clock.advance(8)
-    deadline.put_off(3, most=10)
+    deadline.extend(3, limit=10)
     clock.advance(4)
     assert came == []
-    deadline.put_off(1000, most=10)
+    deadline.extend(1000, limit=10)
     clock.advance(9)
     assert came == []
     clock.advance(1)

@@ -57,8 +57,8 @@ def test_a_bucket_gives_its_burst_at_once_and_then_what_flows_back() -> None:
 def test_an_empty_bucket_is_empty_for_its_own_key_alone() -> None:
     buckets = Buckets(_clock(), rate=1, burst=1)
     assert buckets.take("a")
-    assert not buckets.has_one("a")
-    assert buckets.has_one("b")
+    assert not buckets.has_token("a")
+    assert buckets.has_token("b")
 
 
 def test_asking_in_vain_costs_nothing() -> None:
@@ -75,7 +75,7 @@ def test_asking_in_vain_costs_nothing() -> None:
 
 def test_looking_takes_nothing() -> None:
     buckets = Buckets(_clock(), rate=1, burst=1)
-    assert all(buckets.has_one("a") for _ in range(5))
+    assert all(buckets.has_token("a") for _ in range(5))
 
 
 def test_a_bucket_that_is_full_again_is_forgotten() -> None:
@@ -90,17 +90,17 @@ def test_a_bucket_that_is_full_again_is_forgotten() -> None:
 
 
 def test_a_flood_of_keys_is_remembered_in_part_and_the_latest_of_it() -> None:
-    buckets = Buckets(_clock(), rate=1, burst=1, most=100)
+    buckets = Buckets(_clock(), rate=1, burst=1, max_keys=100)
     for number in range(10_000):
         assert buckets.take(f"key {number}")
         assert len(buckets) <= 100
-    assert not buckets.has_one("key 9999")
-    assert not buckets.has_one("key 9900")
-    assert buckets.has_one("key 0")
+    assert not buckets.has_token("key 9999")
+    assert not buckets.has_token("key 9900")
+    assert buckets.has_token("key 0")
 
 
 def test_a_key_in_use_outlives_a_flood_of_others() -> None:
-    buckets = Buckets(_clock(), rate=1, burst=1000, most=100)
+    buckets = Buckets(_clock(), rate=1, burst=1000, max_keys=100)
     for number in range(999):
         assert buckets.take("mine")
         buckets.take(f"key {number}")
@@ -138,30 +138,30 @@ def test_no_key_ever_gets_more_than_its_burst_and_its_rate(asked: list[tuple[int
 def test_an_access_key_has_so_many_requests_under_way_and_each_that_ends_makes_room() -> None:
     refused = list[str]()
     limits = _limits(_clock(), refused=refused, max_requests_per_user=2)
-    limits.begin("alice")
-    limits.begin("alice")
+    limits.begin_request("alice")
+    limits.begin_request("alice")
     with pytest.raises(EC2Error) as caught:
-        limits.begin("alice")
+        limits.begin_request("alice")
     assert (caught.value.code, caught.value.status) == ("RequestLimitExceeded", 503)
     assert refused == ["max_requests_per_user"]
-    limits.begin("bob")
-    limits.end("alice")
-    limits.begin("alice")
+    limits.begin_request("bob")
+    limits.end_request("alice")
+    limits.begin_request("alice")
 
 
 def test_without_that_limit_an_access_key_has_any_number() -> None:
     limits = _limits(_clock(), max_requests_per_user=None)
     for _ in range(10_000):
-        limits.begin("alice")
-        limits.begin("bob")
+        limits.begin_request("alice")
+        limits.begin_request("bob")
 
 
 def test_nothing_is_remembered_of_an_access_key_without_requests() -> None:
     limits = _limits(_clock(), max_requests_per_user=2)
     for number in range(100):
-        limits.begin(f"key {number}")
-        limits.end(f"key {number}")
-    assert not limits._requests_of
+        limits.begin_request(f"key {number}")
+        limits.end_request(f"key {number}")
+    assert not limits._requests_in_flight
 
 
 # Requests of an access key

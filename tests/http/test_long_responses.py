@@ -22,9 +22,9 @@ from zope.interface import implementer
 
 from econed.config.settings import Settings
 from econed.errors import OpenNebulaUnavailable
-from econed.http.channel import ANSWER_RATE
+from econed.http.channel import MIN_RESPONSE_RATE
 from econed.http.response import PRODUCED_FROM
-from econed.http.response_memory import BYTES_PER_USER, SETS_PER_USER, AnswerMemory
+from econed.http.response_memory import MAX_BYTES_PER_USER, MAX_PARTS_PER_USER, ResponseMemory
 from econed.interfaces import IOpenNebula
 from econed.opennebula.read_session import SET_SIZE
 from econed.resource import EC2Resource
@@ -35,11 +35,11 @@ from tests.support.twisted_privates import unsent_bytes
 
 pytestmark = pytest.mark.slow
 
-SETS = 4
-MACHINES = SETS * SET_SIZE
+PARTS = 4
+MACHINES = PARTS * SET_SIZE
 READERS = 10
 PUBLIC_KEY = b"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJaTttRaXbZqQ+XP0KMNAglZTHmWCYi/rPR7zO6tHUQ5 alice"
-ENOUGH = 2 * int(ANSWER_RATE * Settings.idle_timeout)
+ENOUGH = 2 * int(MIN_RESPONSE_RATE * Settings.idle_timeout)
 """Bytes of an answer at half the least rate, by which the time for it is up."""
 
 
@@ -176,7 +176,7 @@ def _held(server: Server) -> int:
     return sum(map(unsent_bytes, transports)) + _memory(server).held
 
 
-def _memory(server: Server) -> AnswerMemory:
+def _memory(server: Server) -> ResponseMemory:
     resource = server.site.resource
     assert isinstance(resource, EC2Resource)
     return resource.memory
@@ -194,7 +194,7 @@ async def test_of_what_nobody_reads_no_more_than_a_set_is_made(server: Server) -
         await _quiet(server)
         assert _oned(server).sets == READERS
         assert _held(server) <= READERS * (one + (1 << 17))
-        assert _memory(server).making == 0
+        assert _memory(server).producing == 0
     await until(server, lambda: server.site.connections == 0)
     assert _held(server) == 0
     await _quiet(server)
@@ -210,7 +210,7 @@ async def test_few_instances_that_are_named_are_read_in_turns_too(server: Server
     for client in clients:
         client.send(request)
     await until(server, lambda: all(each.received.endswith(f"</{action}Response>".encode()) for each in clients))
-    assert _oned(server).most_at_once == SETS_PER_USER
+    assert _oned(server).most_at_once == MAX_PARTS_PER_USER
 
 
 async def _one_set(server: Server) -> tuple[int, bytes, bytes]:
@@ -237,7 +237,7 @@ async def test_what_is_read_is_made_and_comes_whole_and_in_order(server: Server)
     found = instances(body)
     assert len(found) == MACHINES
     assert found == sorted(set(found))
-    assert _oned(server).sets == SETS
+    assert _oned(server).sets == PARTS
     assert _held(server) == 0
     client.send(get(server, signed(server)))
     await until(server, lambda: client.received.endswith(b"</DescribeRegionsResponse>"))
@@ -358,7 +358,7 @@ async def test_a_client_that_takes_less_than_the_least_rate_is_cut_off_in_the_mi
                 while taken < began + (1 << 17) and server.site.connections:
                     taken += _some_of(connection)
                     await _turn(server)
-                server.cloud.clock.advance((taken - began) / (ANSWER_RATE * share))
+                server.cloud.clock.advance((taken - began) / (MIN_RESPONSE_RATE * share))
                 await _turn(server)
             assert bool(server.site.connections) is comes_through
         await until(server, lambda: server.site.connections == 0)
@@ -377,12 +377,12 @@ async def test_long_answers_that_are_made_whole_have_their_bound_too(server: Ser
         name = f"{number:03}{'k' * 200}"
         server.cloud.run("alice", "ImportKeyPair", KeyName=name, PublicKeyMaterial=PUBLIC_KEY)
     memory = _memory(server)
-    memory.hold("alice", BYTES_PER_USER)
+    memory.hold("alice", MAX_BYTES_PER_USER)
     keys = get(server, signed(server, Action="DescribeKeyPairs"))
     refused = await _answer(server, keys)
     assert (refused.status, refused.code) == (503, "RequestLimitExceeded")
     assert (await _answer(server, get(server, signed(server)))).status == 200
-    memory.release("alice", BYTES_PER_USER)
+    memory.release("alice", MAX_BYTES_PER_USER)
     answer = await _answer(server, keys)
     assert answer.status == 200
     assert len(answer.received) > PRODUCED_FROM

@@ -284,7 +284,7 @@ def test_anything_else_is_no_certificate_and_the_log_says_so_without_showing_it(
 ) -> None:
     assert harness.asked(PROXY, ("SSL_CLIENT_CERT", written)).certificate is None
     (event,) = harness.events
-    assert "no certificate" in event["log_format"]
+    assert "not a certificate" in event["log_format"]
     assert {key for key in event if not key.startswith("log_")} == set()
 
 

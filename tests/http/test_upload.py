@@ -30,9 +30,9 @@ from econed.actions.watch import SPAN, WATCHED_UNTIL
 from econed.catalogue import all_chores
 from econed.config.settings import Settings
 from econed.errors import EC2Error
-from econed.fetching.own_host import has_tmpdir, is_own_url
-from econed.http.channel import LINGER
-from econed.http.inflow import PIECE
+from econed.fetching.own_host import can_oned_read_tmpdir, is_own_url
+from econed.http.channel import LINGER_TIME
+from econed.http.file_buffer import PIECE
 from econed.http.upload import Upload
 from econed.http.upload_directory import MAX_FILES, UploadDirectory, UploadLimits
 from econed.opennebula.documents import Image
@@ -57,9 +57,9 @@ MODEL = Model.load()
 class Server(serving.Server):
     """A daemon that takes uploads into a directory."""
 
-    def __init__(self, directory: Path, *, is_here: bool = True, free: int = 1 << 30, **settings: Any) -> None:
+    def __init__(self, directory: Path, *, can_oned_read: bool = True, free: int = 1 << 30, **settings: Any) -> None:
         given = {"tmpdir": str(directory), "max_upload": MAX_UPLOAD, **settings}
-        super().__init__(Settings(**given), is_here=is_here, free=lambda path: self.free)
+        super().__init__(Settings(**given), can_oned_read=can_oned_read, free=lambda path: self.free)
         self.directory = directory
         self.free = free
         """Bytes that are free on the disk."""
@@ -280,7 +280,7 @@ async def test_one_who_is_not_let_in_and_goes_on_sending_gets_his_answer_and_is_
     client.send(head(server, length=MAX_UPLOAD) + beginning(fields_v2(secret="wrong")))
     client.send(b"x" * (MAX_UPLOAD // 2))
     await wait_until(lambda: b"AuthFailure" in client.received)
-    server.cloud.clock.advance(LINGER)
+    server.cloud.clock.advance(LINGER_TIME)
     await client.closed
     assert client.status == 401
     assert server.files == []
@@ -518,8 +518,8 @@ class SmallDisk:
         self._size = size
         self.promised: list[int] = []
         """What the file was promised whenever it asked for a piece."""
-        limits = UploadLimits(8 << 20, share=8 << 20, step=1 << 20)
-        self.uploads = UploadDirectory(str(directory), limits, _at_once, lambda: True, free=self._free)
+        limits = UploadLimits(8 << 20, max_per_user=8 << 20, reservation_step=1 << 20)
+        self.uploads = UploadDirectory(str(directory), limits, _at_once, lambda: True, free_space=self._free)
 
     @property
     def files(self) -> list[os.stat_result]:
@@ -560,7 +560,9 @@ async def test_what_there_is_no_room_for_is_not_even_announced(tmp_path: Path) -
         announced.append(sum(each.stat().st_size for each in tmp_path.iterdir()))
         return 1 << 20
 
-    uploads = UploadDirectory(str(tmp_path), UploadLimits(8 << 20, share=4 << 20), _at_once, lambda: True, free=free)
+    uploads = UploadDirectory(
+        str(tmp_path), UploadLimits(8 << 20, max_per_user=4 << 20), _at_once, lambda: True, free_space=free
+    )
     for size in (2 << 20, 5 << 20):
         with pytest.raises(EC2Error):
             await uploads.receive(2, size, Deferred)
@@ -596,7 +598,7 @@ async def test_a_disk_that_is_full_after_all_keeps_nothing(server: Server, monke
 
 @pytest_twisted.ensureDeferred
 async def test_where_oned_is_on_another_machine_nothing_can_be_uploaded(tmp_path: Path) -> None:
-    server = Server(tmp_path, is_here=False)
+    server = Server(tmp_path, can_oned_read=False)
     client = await send_request(server, head(server, length=MAX_UPLOAD) + beginning(fields_v2()))
     assert (client.status, client.code) == (400, "UnsupportedOperation")
     assert server.files == []
@@ -748,17 +750,17 @@ async def test_what_another_user_of_this_machine_has_put_there_under_such_a_name
 # In memory
 
 
-class Sender:
-    """Somebody who sends, as an upload sees him."""
+class Source:
+    """A connection that can be paused (`BodySource`)."""
 
     def __init__(self) -> None:
-        self.is_held = False
+        self.is_paused = False
 
-    def hold(self) -> None:
-        self.is_held = True
+    def pause_reading(self) -> None:
+        self.is_paused = True
 
-    def go_on(self) -> None:
-        self.is_held = False
+    def resume_reading(self) -> None:
+        self.is_paused = False
 
 
 def test_no_more_is_in_memory_than_a_piece_and_what_one_read_brings(tmp_path: Path) -> None:
@@ -774,19 +776,19 @@ def test_no_more_is_in_memory_than_a_piece_and_what_one_read_brings(tmp_path: Pa
         work, waiting = writing.pop(0)
         waiting.callback(work())
 
-    sender = Sender()
+    sender = Source()
     uploads = UploadDirectory(str(tmp_path), UploadLimits(1 << 30), in_thread, lambda: True)
     upload = Upload(uploads, f"multipart/form-data; boundary={BOUNDARY.decode()}", None, None, sender)
     body = form({"Action": "UploadImage"}, b"x" * (PIECE * 20))
     pieces = iter(_cut(body, server_read))
     upload.data_received(next(pieces))
-    assert sender.is_held, "nobody has let him in"
+    assert sender.is_paused, "nobody has let him in"
     ended: list[Any] = []
     Deferred.fromCoroutine(upload.receive(2)).addBoth(ended.append)
     most = 0
     while not ended:
-        if sender.is_held or not (piece := next(pieces, b"")):
-            if not sender.is_held:
+        if sender.is_paused or not (piece := next(pieces, b"")):
+            if not sender.is_paused:
                 upload.body_ended()
             if writing:
                 work_once()
@@ -826,4 +828,4 @@ def test_any_other_address_is_not(url: str) -> None:
 )
 def test_each_of_several_oneds_has_to_have_the_files(settings: Settings, expected: bool) -> None:
     """Whichever leads when an image is registered, or a moment later, copies it."""
-    assert has_tmpdir(settings) is expected
+    assert can_oned_read_tmpdir(settings) is expected

@@ -107,7 +107,7 @@ def sent(claim: Claim) -> tuple[dict[str, Any], Any]:
     body = create_serializer("ec2", include_validation=False).serialize_to_request(parameters, client)["body"]
     pairs = [(name, str(value).lower() if isinstance(value, bool) else str(value)) for name, value in body.items()]
     decoded = decode(route.operation, pairs, required=route.required)
-    return decoded, route.admitted(decoded)
+    return decoded, route.accepted(decoded)
 
 
 def found(value: Any, path: list[str]) -> bool:

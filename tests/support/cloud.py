@@ -202,7 +202,7 @@ async def perform_pairs(call: Call, action: str, pairs: Sequence[tuple[str, str]
     try:
         return _read(_amazon().operation_model(action), await body_of(call, action, pairs))
     except OpenNebulaError as error:
-        raise failure(error).answer from error
+        raise failure(error).error from error
 
 
 async def body_of(call: Call, action: str, pairs: Sequence[tuple[str, str]], version: str = VERSION) -> bytes:

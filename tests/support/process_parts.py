@@ -28,7 +28,7 @@ class Connections:
         """Record it."""
         self.is_draining = True
 
-    async def empty(self) -> None:
+    async def all_closed(self) -> None:
         """Wait for `go`."""
         if self.connections:
             waiting: Deferred[None] = Deferred()

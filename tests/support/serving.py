@@ -24,7 +24,7 @@ from econed.auth.users import UserDirectory
 from econed.catalogue import all_actions
 from econed.config.settings import Settings
 from econed.dispatch import Dispatcher
-from econed.fetching.fetcher import ImageFetcher, Place
+from econed.fetching.fetcher import ImageFetcher, Internet
 from econed.http.peers import Peers
 from econed.http.site import EC2Site
 from econed.http.upload_directory import UploadDirectory, UploadLimits
@@ -41,7 +41,7 @@ MODEL = Model.load()
 _FREE = 1 << 30
 """Free bytes on the disk of uploads, by default."""
 
-NOWHERE = Place(lambda host, port: (), lambda address: False)
+NO_INTERNET = Internet(lambda host, port: (), lambda address: False)
 """A network without names and addresses, from which no image can be fetched."""
 
 
@@ -96,9 +96,9 @@ class Server:
         self,
         settings: Settings,
         *,
-        is_here: bool = True,
+        can_oned_read: bool = True,
         free: Callable[[str], int] = lambda path: _FREE,
-        place: Place | None = None,
+        internet: Internet | None = None,
         max_connections: int | None = None,
         wrapped: Callable[[Any], Any] | None = None,
         resource: IResource | None = None,
@@ -111,7 +111,7 @@ class Server:
             settings.tmpdir,
             UploadLimits(settings.max_upload, settings.upload_share),
             self.in_thread,
-            lambda: is_here,
+            lambda: can_oned_read,
             self.metrics.upload_ended,
             free,
         )
@@ -130,13 +130,15 @@ class Server:
             ),
             peers=Peers(settings.trusted_proxies, log),
             encoder=Encoder(),
-            one=one,
+            oned=one,
             settings=settings,
             clock=clock,
             in_thread=self.in_thread,
             scripts=self.cloud.scripts,
             pacer=self.cloud.pacer,
-            fetcher=ImageFetcher(self.outgoing, clock, self.uploads, settings, self.in_thread, log, place or NOWHERE),
+            fetcher=ImageFetcher(
+                self.outgoing, clock, self.uploads, settings, self.in_thread, log, internet or NO_INTERNET
+            ),
             log=log,
             metrics=self.metrics,
         )

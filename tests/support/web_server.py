@@ -9,7 +9,7 @@ from twisted.internet import reactor as _reactor
 from twisted.internet.protocol import Protocol, ServerFactory, connectionDone
 from twisted.python.failure import Failure
 
-from econed.fetching.fetcher import Place
+from econed.fetching.fetcher import Internet
 from econed.hosts import Address
 from tests.support.certificates import Issued, key_pem, server_options
 
@@ -93,7 +93,7 @@ class FakeInternet:
     ) -> None:
         self.names = dict(names)
         self.lookups: list[str] = []
-        self.place = Place(self._lookup, is_allowed, trust_root)
+        self.internet = Internet(self._lookup, is_allowed, trust_root)
 
     def _lookup(self, host: str, port: int) -> Sequence[str]:
         self.lookups.append(host)

@@ -47,7 +47,7 @@ async def upload_image(call: Call) -> UploadImageResult:
     if call.upload is None:
         raise EC2Error("MissingParameter", "The request must contain the file of the image, as a multipart/form-data.")
     await demand_datastore(call)
-    await call.upload.admit(call.caller.id)
+    await call.upload.check_acceptable(call.caller.id)
     if call.dry_run:
         raise dry_run_succeeded()
     await watch_caller(call)
@@ -67,8 +67,8 @@ def removal(files: IUploadedFiles) -> Chore:
     async def remove_uploads(look: Look) -> None:
         for path in await files.remove_abandoned(look.now - ORPHAN_AGE):
             look.log.info("removing the partial file {path}: the process that received it has died", path=path)
-        waiting = await files.of(look.user.id)
-        for path, written in await files.of(None):
+        waiting = await files.complete_files(look.user.id)
+        for path, written in await files.complete_files(None):
             if written < look.now - FORGOTTEN_AGE and (path, written) not in waiting:
                 look.log.info("removing the uploaded file {path}, which was forgotten", path=path)
                 await files.remove(path)

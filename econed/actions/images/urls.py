@@ -17,8 +17,8 @@ from econed.actions.images.names import demand_name, refused
 from econed.actions.images.unfinished import new_image_name
 from econed.actions.watch import watch_caller
 from econed.errors import EC2Error, OpenNebulaRefusal
-from econed.hosts import is_named
-from econed.image_urls import ImageURL, strange_host
+from econed.hosts import matches_any
+from econed.image_urls import ImageURL, forbidden_host
 from econed.opennebula.pools import OwnerFilter
 from econed.opennebula.template import attribute, template
 
@@ -39,18 +39,18 @@ async def image_of_url(call: Call, location: str, name: str, facts: str) -> int:
     takes long. Raises `EC2Error`, see `econed.actions.images.images.register_image`.
     """
     url = ImageURL.parse(location)
-    if is_named(url.host, call.settings.image_url_hosts):
+    if matches_any(url.host, call.settings.image_url_hosts):
         await demand_datastore(call)
         return await _allocated(call, url.text, name, facts)
     if call.fetcher is None:
-        raise strange_host()
-    await call.fetcher.admit(url, call.caller.id)
+        raise forbidden_host()
+    await call.fetcher.check_url(url, call.caller.id)
     await _own_name(call, name)
     await demand_datastore(call)
     if call.dry_run:
         raise dry_run_succeeded()
     key = (call.caller.id, url.text, name, facts)
-    return await call.fetcher.once(key, partial(_fetched, call, call.fetcher, url, name, facts))
+    return await call.fetcher.run_once(key, partial(_fetched, call, call.fetcher, url, name, facts))
 
 
 async def _fetched(call: Call, fetcher: IImageFetcher, url: ImageURL, name: str, facts: str) -> int:
