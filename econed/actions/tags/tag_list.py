@@ -160,8 +160,7 @@ def _on_machine(machine: VirtualMachine) -> Iterator[TagDescriptionTypeDef]:
     """Yield the tags that a machine keeps: its own, and those of its disks."""
     yield from _descriptions(INSTANCE.format(machine.id), "instance", tags_of(machine.user_template))
     for volume in own_disks(machine):
-        if volume.attachment is not None:
-            yield from _descriptions(volume.id, "volume", volume.attachment.own_tags)
+        yield from _descriptions(volume.id, "volume", volume.tags)
 
 
 async def _on_key_pairs(call: Call) -> list[TagDescriptionTypeDef]:

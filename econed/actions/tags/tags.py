@@ -31,7 +31,7 @@ from econed.actions.tagging import (
     too_many,
     untag_text,
 )
-from econed.actions.volumes.attachments import Attachment, volumes
+from econed.actions.volumes.attachments import Attachment, DiskVolume, ImageVolume, volumes
 from econed.actions.volumes.snapshot_view import found_snapshots
 from econed.errors import EC2Error
 from econed.ids import ALLOCATION, IMAGE, INSTANCE, SNAPSHOT, VOLUME
@@ -207,7 +207,7 @@ async def _find(call: Call, resource_ids: Sequence[str]) -> _Resources:
             raise kind.not_found(*of_kind[kind.prefix])
     marked = await amis(call, of_kind[IMAGE.prefix])
     found = await volumes(call, of_kind[VOLUME.prefix])
-    of_volumes = [each.image for each in found if each.image is not None]
+    of_volumes = [volume.image for volume in found if isinstance(volume, ImageVolume)]
     pool, addresses = await tagged_addresses(call, of_kind[ALLOCATION.prefix])
     return _Resources(
         pool=pool,
@@ -216,7 +216,7 @@ async def _find(call: Call, resource_ids: Sequence[str]) -> _Resources:
         images=tuple({image.id: image for image in (*marked, *of_volumes)}.values()),
         snapshots=await found_snapshots(call, of_kind[SNAPSHOT.prefix]),
         key_pairs=await key_pairs_by_id(call, of_kind[_KEY_PAIR]),
-        disks=[each.attachment for each in found if each.image is None and each.attachment is not None],
+        disks=[volume.attachment for volume in found if isinstance(volume, DiskVolume)],
     )
 
 

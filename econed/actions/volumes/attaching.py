@@ -15,7 +15,15 @@ from econed.actions.machines.facts import DEVICE
 from econed.actions.machines.finding import settled
 from econed.actions.machines.state import InstanceState, state_of
 from econed.actions.machines.times import keep_times
-from econed.actions.volumes.attachments import PATIENCE, Attachment, Volume, settled_machine, volumes
+from econed.actions.volumes.attachments import (
+    PATIENCE,
+    Attachment,
+    DiskVolume,
+    ImageVolume,
+    Volume,
+    settled_machine,
+    volumes,
+)
 from econed.actions.volumes.making import MAX_SIZE, checked_type
 from econed.actions.volumes.view import attachment_view, attachments_view, modification_text, modification_view, state
 from econed.actions.waiting import INTERVAL
@@ -99,13 +107,13 @@ async def detach_volume(
     if instance_id is not None:
         INSTANCE.parse(instance_id)
     (volume,) = await volumes(call, [volume_id])
-    if volume.image is not None and _is_pending(volume, instance_id, device):
+    if isinstance(volume, ImageVolume) and _is_pending(volume, instance_id, device):
         shown: VolumeAttachmentTypeDef = {**attachments_view(volume)[0], "State": "detaching"}
         await call.change_all(Right.MANAGE, [volume.image], lambda each: call.one.image_update(each.id, _NOT_PENDING))
         return shown
     attached = _demand_attached(volume, instance_id, device)
     machine = await settled_machine(call, attached.machine.id)
-    if volume.image is None or (attached.is_root and state_of(machine) is not InstanceState.STOPPED):
+    if isinstance(volume, DiskVolume) or (attached.is_root and state_of(machine) is not InstanceState.STOPPED):
         raise _not_permitted(volume, attached)
     (volume,) = await volumes(call, [volume_id])
     attached = _demand_attached(volume, instance_id, device)
@@ -152,12 +160,12 @@ async def modify_volume(
         if state_of(machine) not in _PLUGGABLE:
             raise _not_running(machine)
     text = modification_text(volume, wanted, kind, call.now)
-    if volume.image is not None:
+    if isinstance(volume, ImageVolume):
         await call.change_all(Right.MANAGE, [volume.image], lambda each: call.one.image_update(each.id, text))
-    elif attached is not None:
+    else:
         if kind:
             raise EC2Error("UnsupportedOperation", "The type of a disk that belongs to an instance cannot be changed.")
-        await call.change_all(Right.MANAGE, [attached.machine], lambda each: call.one.vm_update(each.id, text))
+        await call.change_all(Right.MANAGE, [volume.attachment.machine], lambda each: call.one.vm_update(each.id, text))
     if attached is not None and wanted > volume.size:
 
         async def grow(now: VirtualMachine) -> None:
@@ -240,17 +248,16 @@ async def _attach_later(call: Call, image: Image, machine: VirtualMachine, given
 
 
 def _demand_available(volume: Volume, *, is_expected: bool = False) -> Image:
-    image = volume.image
-    if image is None or volume.attachment is not None or image.vm_ids:
+    if isinstance(volume, DiskVolume) or volume.attachment is not None or volume.image.vm_ids:
         where = f" to {INSTANCE.format(volume.attachment.machine.id)}" if volume.attachment is not None else ""
         raise EC2Error("VolumeInUse", f"{volume.id} is already attached{where or ' to an instance'}")
     if volume.pending is not None and not is_expected:
         raise EC2Error(
             "VolumeInUse", f"{volume.id} is already attached to {INSTANCE.format(volume.pending.machine_id)}"
         )
-    if image.state not in _ATTACHABLE or state(volume) not in ("available", "in-use"):
+    if volume.image.state not in _ATTACHABLE or state(volume) not in ("available", "in-use"):
         raise EC2Error("IncorrectState", f"{volume.id} is not 'available'.")
-    return image
+    return volume.image
 
 
 def _demand_attached(volume: Volume, instance_id: str | None, given: str | None) -> Attachment:

@@ -1,17 +1,17 @@
-"""Volumes and where they are attached: read from the disks of machines, which are the truth."""
+"""Volumes and where they are attached, which the disks of the machines say."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from econed.actions.call import together
 from econed.actions.disk_images.finding import images
-from econed.actions.disk_images.volume_facts import HINT, PendingAttachment, is_unfinished, is_volume
+from econed.actions.disk_images.volume_facts import HINT, MODIFICATION, PendingAttachment, is_unfinished, is_volume
 from econed.actions.machines.facts import ATTACH_TIME, DELETE_ON_TERMINATION
 from econed.actions.machines.finding import is_shown, settled
-from econed.actions.tagging import disk_tag_prefix, tags_under
+from econed.actions.tagging import disk_tag_prefix, tags_of, tags_under
 from econed.ids import INSTANCE, VOLUME, machine_and_part, part_of_machine
 from econed.opennebula.states import VmState
 from econed.opennebula.values import epoch_seconds
@@ -32,7 +32,7 @@ _DISK_DETACH = 22
 
 @dataclass(frozen=True)
 class Attachment:
-    """A disk of a machine that is a volume; `detaching` while it is being plugged out."""
+    """A disk of a machine that is a volume; `detaching` while it is being detached."""
 
     machine: VirtualMachine
     disk: Disk
@@ -73,35 +73,94 @@ class Attachment:
 
 
 @dataclass(frozen=True)
-class Volume:
-    """A volume: an image, or a disk that belongs to a machine alone (`image` None), with where it is attached.
+class ImageVolume:
+    """A volume that is an image, with where it is attached: oned lets one machine at a time use a persistent image."""
 
-    oned lets one machine at a time use a persistent image.
-    """
-
-    image: Image | None
+    image: Image
     attachment: Attachment | None
-
-    @property
-    def pending(self) -> PendingAttachment | None:
-        """To which machine it is attached as soon as oned has copied it."""
-        is_free = self.image is not None and not self.image.vm_ids and not is_unfinished(self.image)
-        return PendingAttachment.on(self.image) if self.image is not None and is_free else None
 
     @property
     def id(self) -> str:
         """The EC2 id."""
-        if self.image is not None:
-            return VOLUME.format(self.image.id)
-        assert self.attachment is not None  # noqa: S101  what is no image is a disk
+        return VOLUME.format(self.image.id)
+
+    @property
+    def pending(self) -> PendingAttachment | None:
+        """To which machine it is attached as soon as oned has copied it."""
+        return None if self.image.vm_ids or is_unfinished(self.image) else PendingAttachment.on(self.image)
+
+    @property
+    def size(self) -> int:
+        """The size in GiB; the image learns of the growth of its disk a moment later."""
+        return _gib(max(self.image.size, self.attachment.disk.size if self.attachment is not None else 0))
+
+    @property
+    def created(self) -> int:
+        """When it was created, in seconds since the epoch."""
+        return self.image.regtime
+
+    @property
+    def tags(self) -> list[TagTypeDef]:
+        """The tags, by key."""
+        return tags_of(self.image.template)
+
+    @property
+    def position(self) -> Position:
+        """Where it stands in a list: images come before disks, by number."""
+        return 0, self.image.id, 0
+
+    @property
+    def modification(self) -> tuple[str, Mapping[str, str]]:
+        """The attribute of the image that keeps the last modification, and its members."""
+        return MODIFICATION, self.image.template.vector(MODIFICATION)
+
+
+@dataclass(frozen=True)
+class DiskVolume:
+    """A volume that is a disk which belongs to a machine alone: an instance's root disk, as a rule."""
+
+    attachment: Attachment
+    pending: ClassVar[None] = None
+
+    @property
+    def id(self) -> str:
+        """The EC2 id."""
         return part_of_machine(VOLUME.prefix, self.attachment.machine.id, self.attachment.disk.disk_id)
 
     @property
     def size(self) -> int:
-        """The size in GiB; an image learns of the growth of its disk a moment later."""
-        sizes = [self.image.size if self.image is not None else 0]
-        sizes += [self.attachment.disk.size] if self.attachment is not None else []
-        return -(-max(sizes) // _MB_PER_GIB)
+        """The size in GiB."""
+        return _gib(self.attachment.disk.size)
+
+    @property
+    def created(self) -> int:
+        """When it was created, in seconds since the epoch: with its machine."""
+        return self.attachment.machine.stime
+
+    @property
+    def tags(self) -> list[TagTypeDef]:
+        """The tags, which the machine keeps, by key."""
+        return self.attachment.own_tags
+
+    @property
+    def position(self) -> Position:
+        """Where it stands in a list: behind all images, by machine and number."""
+        return 1, self.attachment.machine.id, self.attachment.disk.disk_id
+
+    @property
+    def modification(self) -> tuple[str, Mapping[str, str]]:
+        """The attribute of the machine that keeps the last modification, and its members."""
+        name = f"{MODIFICATION}_{self.attachment.disk.disk_id}"
+        return name, self.attachment.machine.user_template.vector(name)
+
+
+Volume: TypeAlias = ImageVolume | DiskVolume
+Position: TypeAlias = tuple[int, int, int]
+"""In lists of volumes."""
+
+
+def _gib(megabytes: int) -> int:
+    return -(-megabytes // _MB_PER_GIB)
 
 
 async def volumes(call: Call, volume_ids: Sequence[str]) -> tuple[Volume, ...]:
@@ -127,17 +186,17 @@ async def find_volumes(call: Call, volume_ids: Iterable[str]) -> Mapping[str, Vo
             parts[text] = part
         elif (number := VOLUME.number(text)) is not None:
             numbers[text] = number
-    own: dict[tuple[int, int], Volume] = {}
+    own: dict[tuple[int, int], DiskVolume] = {}
     for machine in await call.one.vms(sorted({machine for machine, _ in parts.values()})):
         own |= _own_disks_by_part(machine) if is_shown(call, machine) else {}
-    found = {text: own[part] for text, part in parts.items() if part in own}
+    found: dict[str, Volume] = {text: own[part] for text, part in parts.items() if part in own}
     marked = [image for image in await images(call, sorted(set(numbers.values()))) if is_volume(image)]
-    by_number = {each.image.id: each for each in await with_attachments(call, marked) if each.image is not None}
+    by_number = {volume.image.id: volume for volume in await with_attachments(call, marked)}
     found |= {text: by_number[each] for text, each in numbers.items() if each in by_number}
     return found
 
 
-async def with_attachments(call: Call, found: Sequence[Image]) -> list[Volume]:
+async def with_attachments(call: Call, found: Sequence[Image]) -> list[ImageVolume]:
     """Return images that are volumes with where they are attached; only machines that use one of them are read."""
     users = await call.one.vms(sorted({number for image in found for number in image.vm_ids}))
     attached = {
@@ -148,12 +207,12 @@ async def with_attachments(call: Call, found: Sequence[Image]) -> list[Volume]:
         if disk.is_persistent and disk.image_id is not None
     }
 
-    async def one(image: Image) -> Volume:
+    async def volume_of(image: Image) -> ImageVolume:
         if image.id not in attached:
-            return Volume(image, None)
-        return Volume(image, await attachment(call, *attached[image.id]))
+            return ImageVolume(image, None)
+        return ImageVolume(image, await attachment(call, *attached[image.id]))
 
-    return await together(one(image) for image in found)
+    return await together(volume_of(image) for image in found)
 
 
 async def attachment(call: Call, machine: VirtualMachine, disk: Disk) -> Attachment:
@@ -164,11 +223,11 @@ async def attachment(call: Call, machine: VirtualMachine, disk: Disk) -> Attachm
     return Attachment(machine, disk, detaching=len(history) > 1 and history[-2].action == _DISK_DETACH)
 
 
-def own_disks(machine: VirtualMachine) -> list[Volume]:
+def own_disks(machine: VirtualMachine) -> list[DiskVolume]:
     """Return the disks that belong to a machine alone, as volumes."""
     if machine.state is VmState.DONE:
         return []
-    return [Volume(None, Attachment(machine, disk)) for disk in machine.disks if not disk.is_persistent]
+    return [DiskVolume(Attachment(machine, disk)) for disk in machine.disks if not disk.is_persistent]
 
 
 async def settled_machine(call: Call, machine_id: int) -> VirtualMachine:
@@ -180,7 +239,6 @@ async def settled_machine(call: Call, machine_id: int) -> VirtualMachine:
     return machine
 
 
-def _own_disks_by_part(machine: VirtualMachine) -> dict[tuple[int, int], Volume]:
+def _own_disks_by_part(machine: VirtualMachine) -> dict[tuple[int, int], DiskVolume]:
     """Return the disks that belong to a machine alone by its number and theirs."""
-    found = ((volume, volume.attachment) for volume in own_disks(machine))
-    return {(machine.id, attached.disk.disk_id): volume for volume, attached in found if attached is not None}
+    return {(machine.id, volume.attachment.disk.disk_id): volume for volume in own_disks(machine)}

@@ -224,7 +224,7 @@ async def _savable(call: Call, volume_id: str) -> Volume:
         (volume,) = await volumes(call, [volume_id])
         if state_of(machine) not in _SAVABLE:
             raise _NotNow(volume)
-    elif volume.image is None or volume.image.state not in _COPYABLE or state(volume) not in ("available", "in-use"):
+    elif volume.image.state not in _COPYABLE or state(volume) not in ("available", "in-use"):
         raise _NotNow(volume)
     return volume
 
@@ -234,15 +234,14 @@ async def _copied(call: Call, volume: Volume) -> int:
     made: list[int] = []
 
     async def save(_: OwnedView) -> None:
-        attached = volume.attachment
-        if attached is not None:
-            made.append(await _within_quota(_saved(call, volume, attached)))
-        elif volume.image is not None:
+        if volume.attachment is not None:
+            made.append(await _within_quota(_saved(call, volume, volume.attachment)))
+        else:
             made.append(await _within_quota(_cloned(call, volume, volume.image)))
 
-    source: OwnedView | None = volume.attachment.machine if volume.attachment is not None else volume.image
+    source: OwnedView = volume.attachment.machine if volume.attachment is not None else volume.image
     right = Right.MANAGE if volume.attachment is not None else Right.USE
-    await call.change_all(right, [source] if source is not None else [], save)
+    await call.change_all(right, [source], save)
     return made[0]
 
 

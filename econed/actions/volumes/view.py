@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from econed.actions.disk_images.volume_facts import (
     FROM_SNAPSHOT,
-    MODIFICATION,
     VOLUME_TYPE,
     ZONE,
     is_marked_deleted,
@@ -18,8 +17,8 @@ from econed.actions.disk_images.volume_facts import (
 from econed.actions.filters import Filters, field, tag_filters
 from econed.actions.machines.devices import shown_device
 from econed.actions.machines.placement import zone_name
-from econed.actions.tagging import tags_of
 from econed.actions.timestamps import timestamp
+from econed.actions.volumes.attachments import DiskVolume, ImageVolume
 from econed.ids import INSTANCE
 from econed.opennebula.states import ImageState
 from econed.opennebula.template import attribute, template, vector
@@ -28,7 +27,6 @@ from econed.opennebula.values import epoch_seconds, whole_number
 if TYPE_CHECKING:
     from types_boto3_ec2.literals import VolumeStateType
     from types_boto3_ec2.type_defs import (
-        TagTypeDef,
         VolumeAttachmentTypeDef,
         VolumeModificationTypeDef,
         VolumeStatusItemTypeDef,
@@ -38,6 +36,7 @@ if TYPE_CHECKING:
     from econed.actions.call import Call
     from econed.actions.disk_images.volume_facts import PendingAttachment
     from econed.actions.volumes.attachments import Attachment, Volume
+    from econed.opennebula.documents import Image
 
 DEFAULT_TYPE = "standard"
 """The VolumeType of what was asked for without one: OpenNebula promises nothing."""
@@ -144,49 +143,45 @@ class Zones:
 
     def name(self, volume: Volume) -> str:
         """Return the zone of a volume: as it was asked for, else of its machine, else one where it can be used."""
-        if volume.image is not None:
-            asked = whole_number(volume.image.template.text(ZONE))
-            if asked is not None:
-                return self.names.get(asked, "")
+        if isinstance(volume, DiskVolume):
+            return zone_name(volume.attachment.machine, self.names)
+        asked = whole_number(volume.image.template.text(ZONE))
+        if asked is not None:
+            return self.names.get(asked, "")
         if volume.attachment is not None:
             return zone_name(volume.attachment.machine, self.names)
-        clusters = self.of_datastore.get(volume.image.datastore_id, ()) if volume.image is not None else ()
+        clusters = self.of_datastore.get(volume.image.datastore_id, ())
         return next((self.names[each] for each in sorted(clusters) if each in self.names), "")
 
 
 def _is_silent(volume: Volume) -> bool:
     """Whether a volume does not say its zone itself."""
-    return volume.image is not None and volume.attachment is None and not volume.image.template.text(ZONE)
+    return isinstance(volume, ImageVolume) and volume.attachment is None and not volume.image.template.text(ZONE)
 
 
 def volume_view(volume: Volume, zones: Zones) -> VolumeTypeDef:
     """Return a volume as EC2's Volume."""
-    image, attached = volume.image, volume.attachment
-    created = image.regtime if image is not None else attached.machine.stime if attached is not None else 0
-    finished = image is not None and not is_unfinished(image)
+    image = _finished_image(volume)
     shown: VolumeTypeDef = {
         "VolumeId": volume.id,
         "Size": volume.size,
-        "SnapshotId": image.template.text(FROM_SNAPSHOT) if image is not None and finished else "",
+        "SnapshotId": image.template.text(FROM_SNAPSHOT) if image is not None else "",
         "AvailabilityZone": zones.name(volume),
         "State": state(volume),
-        "CreateTime": timestamp(created),
+        "CreateTime": timestamp(volume.created),
         "Attachments": attachments_view(volume),
         "Encrypted": False,
         "VolumeType": volume_type(volume),  # type: ignore[typeddict-item]  # as the client gave it
         "MultiAttachEnabled": False,
     }
-    if (finished or image is None) and (tags := volume_tags(volume)):
-        shown["Tags"] = tags
+    if (image is not None or isinstance(volume, DiskVolume)) and volume.tags:
+        shown["Tags"] = volume.tags
     return shown
 
 
-def volume_tags(volume: Volume) -> list[TagTypeDef]:
-    """Return the tags of a volume; the machine keeps those of a disk of its own."""
-    if volume.image is not None:
-        return tags_of(volume.image.template)
-    assert volume.attachment is not None  # noqa: S101  what is no image is a disk
-    return volume.attachment.own_tags
+def _finished_image(volume: Volume) -> Image | None:
+    """Return the image of a volume; None where it has none, or its attributes are still those of the original."""
+    return volume.image if isinstance(volume, ImageVolume) and not is_unfinished(volume.image) else None
 
 
 def attachment_view(volume: Volume, attached: Attachment) -> VolumeAttachmentTypeDef:
@@ -196,7 +191,7 @@ def attachment_view(volume: Volume, attached: Attachment) -> VolumeAttachmentTyp
         "InstanceId": INSTANCE.format(attached.machine.id),
         "Device": shown_device(attached.machine, attached.disk),
         "State": attached.status,  # type: ignore[typeddict-item]  # EC2's words
-        "AttachTime": timestamp(attached.since(volume.image)),
+        "AttachTime": timestamp(attached.since(volume.image if isinstance(volume, ImageVolume) else None)),
         "DeleteOnTermination": attached.deletes_on_termination,
     }
 
@@ -222,7 +217,7 @@ def attachments_view(volume: Volume) -> list[VolumeAttachmentTypeDef]:
 
 def state(volume: Volume) -> VolumeStateType:
     """Return the state of a volume: that of its image; what is a machine's own is in use."""
-    if volume.image is None:
+    if isinstance(volume, DiskVolume):
         return "in-use"
     if is_unfinished(volume.image):
         return "creating"
@@ -258,7 +253,7 @@ def modification_view(volume: Volume) -> VolumeModificationTypeDef | None:
 
     It was noted before oned was asked: as long as the disk is not as large, it is on its way or has failed.
     """
-    noted = _modification(volume)
+    _, noted = volume.modification
     before, after = (whole_number(noted.get(name, "")) for name in ("ORIGINAL_SIZE", "TARGET_SIZE"))
     when = epoch_seconds(noted.get("TIME", ""))
     if before is None or after is None or when is None:
@@ -291,26 +286,13 @@ def modification_text(volume: Volume, size: int, kind: str, now: int) -> str:
         "ORIGINAL_TYPE": volume_type(volume),
         "TIME": str(now),
     }
-    return template(vector(_modification_name(volume), members), attribute(VOLUME_TYPE, kind) if kind else "")
+    name, _ = volume.modification
+    return template(vector(name, members), attribute(VOLUME_TYPE, kind) if kind else "")
 
 
 def volume_type(volume: Volume) -> str:
     """Return the VolumeType a volume was asked for with, or last changed to."""
-    noted = volume.image.template.text(VOLUME_TYPE) if volume.image is not None else ""
+    noted = volume.image.template.text(VOLUME_TYPE) if isinstance(volume, ImageVolume) else ""
     if not noted and volume.attachment is not None:
         noted = volume.attachment.disk.text(VOLUME_TYPE)
     return noted or DEFAULT_TYPE
-
-
-def _modification(volume: Volume) -> Mapping[str, str]:
-    if volume.image is not None:
-        return volume.image.template.vector(MODIFICATION)
-    assert volume.attachment is not None  # noqa: S101  what is no image is a disk
-    return volume.attachment.machine.user_template.vector(_modification_name(volume))
-
-
-def _modification_name(volume: Volume) -> str:
-    if volume.image is not None:
-        return MODIFICATION
-    assert volume.attachment is not None  # noqa: S101  what is no image is a disk
-    return f"{MODIFICATION}_{volume.attachment.disk.disk_id}"

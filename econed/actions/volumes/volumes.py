@@ -27,7 +27,7 @@ from econed.actions.machines.finding import listed_ids, machine_sets
 from econed.actions.paging import Listing, Paging
 from econed.actions.regions.zones import zones
 from econed.actions.tagging import specified
-from econed.actions.volumes.attachments import Volume, find_volumes, own_disks, volumes, with_attachments
+from econed.actions.volumes.attachments import ImageVolume, Volume, find_volumes, own_disks, volumes, with_attachments
 from econed.actions.volumes.making import (
     VolumePlan,
     checked_size,
@@ -218,11 +218,11 @@ async def delete_volume(call: Call, *, volume_id: str) -> None:
     IncorrectState for one that is not made yet.
     """
     (found,) = await volumes(call, [volume_id])
-    image = found.image
-    if found.attachment is not None or image is None or image.vm_ids or found.pending is not None:
+    if not isinstance(found, ImageVolume) or found.attachment is not None or found.image.vm_ids or found.pending:
         raise _in_use(found)
     if state(found) == "deleting":
         return
+    image = found.image
     if image.state not in _DELETABLE and not is_being_copied(image):
         raise EC2Error("IncorrectState", f"The volume '{found.id}' is '{state(found)}' and cannot be deleted now.")
     await call.change_all(Right.MANAGE, [image], lambda each: _delete(call, found, each))
@@ -254,7 +254,8 @@ async def _listed(
         item = view(volume, await where.zones(volume))
         return item if await selection.admits(item) else None
 
-    return in_parts(member, _sets(call, volume_ids, filters, paging), shown, Page(_position, paging))
+    page = Page[Volume](lambda volume: volume.position, paging)
+    return in_parts(member, _sets(call, volume_ids, filters, paging), shown, page)
 
 
 class _Where:
@@ -272,7 +273,7 @@ class _Where:
 
 
 async def _sets(call: Call, volume_ids: Sequence[str], filters: Sequence[Filter], paging: Paging) -> Sets[Volume]:
-    """Yield what reads the volumes that the ids, or else the filters, leave, in the order of `_position`.
+    """Yield what reads the volumes that the ids, or else the filters, leave, in the order of their `position`.
 
     Machines are read only as far as their disks can be among them: for a filter that names instances those, for the
     volumes that are images the ones that use them.
@@ -313,7 +314,7 @@ async def _attached(call: Call, machine_ids: Sequence[int]) -> list[Volume]:
 
 
 async def _with_attachments(call: Call, read: Read[Image]) -> list[Volume]:
-    return await with_attachments(call, list(await read()))
+    return [*await with_attachments(call, list(await read()))]
 
 
 async def _own_disks(read: Read[VirtualMachine]) -> list[Volume]:
@@ -330,14 +331,6 @@ def _can_be_own_disks(filters: Sequence[Filter]) -> bool:
 
 def _is_behind(paging: Paging, image: Image) -> bool:
     return paging.after is None or (0, image.id, 0) > paging.after
-
-
-def _position(volume: Volume) -> tuple[int, int, int]:
-    """Return where a volume stands in the list: images by number, then disks by machine and number."""
-    if volume.image is not None:
-        return 0, volume.image.id, 0
-    assert volume.attachment is not None  # noqa: S101  what is no image is a disk
-    return 1, volume.attachment.machine.id, volume.attachment.disk.disk_id
 
 
 def _ids(texts: Iterable[str]) -> list[str]:
