@@ -19,10 +19,11 @@ from econed.actions.paging import Listing, Paging
 from econed.actions.regions.regions import own_region
 from econed.actions.sharing import EVERYBODY, PermissionChanges, wanted_sharing
 from econed.actions.tagging import specified
-from econed.actions.volumes.attachments import Attachment, settled_machine, volumes
+from econed.actions.volumes.attachments import PATIENCE, Attachment, settled_machine, volumes
 from econed.actions.volumes.making import demand_completed
 from econed.actions.volumes.snapshot_view import SNAPSHOT_FILTERS, found_snapshots, is_shown, snapshot_view
 from econed.actions.volumes.view import state
+from econed.actions.waiting import wait_until
 from econed.actions.watch import watch_caller
 from econed.errors import EC2Error, OpenNebulaCode, OpenNebulaRefusal
 from econed.ids import IMAGE, SNAPSHOT
@@ -217,8 +218,20 @@ async def describe_snapshot_attribute(
 
 
 async def _savable(call: Call, volume_id: str) -> Volume:
-    """Return a volume of which a copy can be made now; raises `EC2Error` IncorrectState for another one."""
-    (volume,) = await volumes(call, [volume_id])
+    """Return a volume of which a copy can be made now; raises `EC2Error` IncorrectState for another one.
+
+    One whose image names a machine that has no disk of it any more, or not yet, was read while it was being detached or
+    attached: it is read again.
+    """
+
+    async def read() -> Volume:
+        (volume,) = await volumes(call, [volume_id])
+        return volume
+
+    def is_consistent(volume: Volume) -> bool:
+        return volume.attachment is not None or not volume.image.vm_ids
+
+    volume = await wait_until(call, is_consistent, read, timeout=PATIENCE)
     if volume.attachment is not None:
         machine = await settled_machine(call, volume.attachment.machine.id)
         (volume,) = await volumes(call, [volume_id])

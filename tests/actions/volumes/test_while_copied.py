@@ -7,7 +7,7 @@ from itertools import cycle
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from twisted.python.failure import Failure
 
@@ -253,6 +253,7 @@ def test_the_answer_does_not_depend_on_when_the_snapshot_is_begun(
 
 @settings(max_examples=30, deadline=None)
 @given(PACE, PACE, st.booleans())
+@example([0.0, 0.0, 1.0, 0.0, 0.0, 0.0], [0.0], True)  # detached between the reads of the image and of its machine
 def test_a_snapshot_is_made_whether_its_volume_is_being_attached_or_detached_or_neither(
     one: list[float], two: list[float], attached: bool
 ) -> None:
