@@ -289,7 +289,7 @@ class _Exchange:
         return user
 
     async def _run(self, invocation: Invocation) -> Result | Parts[Any]:
-        """Run an action to its end: one that changes something is not cancelled when the client disconnects."""
+        """Run the action; if it may change something, it is not cancelled when the client disconnects."""
         running = Deferred.fromCoroutine(invocation.run())
         if not invocation.route.action.only_reads:
             self._running_change = running

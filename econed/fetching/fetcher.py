@@ -84,7 +84,7 @@ class Internet:
 
 
 def public_internet() -> Internet:
-    """Return the real one. Addresses of this machine are not allowed: services on them may trust local clients."""
+    """Return the real internet. Addresses of this machine are not allowed: services on them may trust local clients."""
     return Internet(_lookup, lambda address: is_global(address) and not is_own_address(str(address)))
 
 

@@ -24,7 +24,7 @@ LINGER_TIME = 5.0
 """Seconds for which bytes of a client that already has its response are discarded."""
 
 MIN_RESPONSE_RATE = 8192
-"""Minimum rate in bytes/s at which a client reads a response; each byte read extends its deadline by 1/8192 s."""
+"""Minimum rate in bytes/s at which a client reads a response; each byte read extends its deadline by 1/rate s."""
 
 MAX_HEADERS = 500
 """Headers that a request may have; no known client sends more than about 20."""
