@@ -1,4 +1,4 @@
-"""Connections at their limits, over real sockets: what is too large, too slow, too many, or not HTTP."""
+"""Connections at their limits, over real sockets: requests that are too large or too slow, and invalid HTTP."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from tests.support.reactor_turns import one_turn, wait_until, wait_until_unchang
 from tests.support.serving import Client, Server, connected, get, reactor, send_request, signed
 from tests.support.twisted_privates import unparsed_bytes, unsent_bytes
 
-BEGUN = b"GET /?Action=DescribeRegions HTTP/1.1\r\nHost: x\r\n"
+PARTIAL_REQUEST = b"GET /?Action=DescribeRegions HTTP/1.1\r\nHost: x\r\n"
 ROOT = Path(__file__).parent.parent.parent
 FORM = b"Content-Type: application/x-www-form-urlencoded\r\n"
 
@@ -41,26 +41,26 @@ Serve = Callable[..., Server]
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Serve]:
-    """Make servers with these settings; they end with the test, and say that nothing unforeseen happened."""
-    running: list[Server] = []
+    """Start servers with these settings; they stop after the test and must not have logged an unforeseen failure."""
+    servers: list[Server] = []
 
-    def started(
+    def start(
         resource: IResource | None = None, wrapped: Any = None, max_connections: int | None = None, **settings: Any
     ) -> Server:
-        given = Settings(tmpdir=str(tmp_path), **settings)
-        running.append(Server(given, resource=resource, wrapped=wrapped, max_connections=max_connections))
-        return running[-1]
+        all_settings = Settings(tmpdir=str(tmp_path), **settings)
+        servers.append(Server(all_settings, resource=resource, wrapped=wrapped, max_connections=max_connections))
+        return servers[-1]
 
-    yield started
-    for each in running:
-        each.close()
-        each.site.abort()
-        assert [event for event in each.events if "log_failure" in event] == []
+    yield start
+    for server in servers:
+        server.close()
+        server.site.abort()
+        assert [event for event in server.events if "log_failure" in event] == []
 
 
 def _post(body: bytes, *, length: int | None = None) -> bytes:
-    said = len(body) if length is None else length
-    return b"POST / HTTP/1.1\r\nHost: x\r\n" + FORM + b"Content-Length: %d\r\n\r\n" % said + body
+    content_length = len(body) if length is None else length
+    return b"POST / HTTP/1.1\r\nHost: x\r\n" + FORM + b"Content-Length: %d\r\n\r\n" % content_length + body
 
 
 def _chunked(*chunks: bytes) -> bytes:
@@ -68,7 +68,7 @@ def _chunked(*chunks: bytes) -> bytes:
 
 
 async def _refused(server: Server, data: bytes) -> Client:
-    """Send this and return the connection when it was answered; it must be the last answer on it, in EC2's XML."""
+    """Send this and return the connection; the response must be in EC2's XML, and the last on the connection."""
     client = await connected(server)
     client.send(data)
     await wait_until(lambda: client.has_response)
@@ -79,12 +79,12 @@ async def _refused(server: Server, data: bytes) -> Client:
     return client
 
 
-# What is too large
+# Too large
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_first_line_and_headers_may_have_as_much_as_the_limit_says(serve: Serve) -> None:
-    """Together, without the ends of their lines."""
+async def test_the_request_line_and_headers_may_be_as_long_as_the_limit(serve: Serve) -> None:
+    """Together, without their line ends."""
     server = serve(max_headers=20_000)
     lines = [b"GET /?A=%s HTTP/1.1" % (b"x" * 10_000), b"Host: x", b"X-More: "]
     lines[-1] += b"y" * (20_000 - sum(map(len, lines)))
@@ -96,51 +96,51 @@ async def test_a_first_line_and_headers_may_have_as_much_as_the_limit_says(serve
 
 
 @pytest.mark.parametrize(
-    ("head", "status"),
+    ("data", "status"),
     [
         (b"GET /" + b"x" * 20_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 414),
         (b"GET /" + b"x" * 20_000, 414),
         (b"x" * 200_000, 414),
-        (BEGUN + b"A: " + b"x" * 20_000 + b"\r\n\r\n", 431),
-        (BEGUN + b"A: " + b"x" * 20_000, 431),
-        (BEGUN + b"A: b\r\n x\r\n" * 2_000 + b"\r\n", 431),
-        (BEGUN + b"A: b\r\n" * (MAX_HEADERS + 1) + b"\r\n", 431),
-        (BEGUN + b"A: b\r\n" * 100_000, 431),
+        (PARTIAL_REQUEST + b"A: " + b"x" * 20_000 + b"\r\n\r\n", 431),
+        (PARTIAL_REQUEST + b"A: " + b"x" * 20_000, 431),
+        (PARTIAL_REQUEST + b"A: b\r\n x\r\n" * 2_000 + b"\r\n", 431),
+        (PARTIAL_REQUEST + b"A: b\r\n" * (MAX_HEADERS + 1) + b"\r\n", 431),
+        (PARTIAL_REQUEST + b"A: b\r\n" * 100_000, 431),
     ],
     ids=[
-        "line",
-        "line without an end",
-        "no line",
+        "request line",
+        "incomplete request line",
+        "not a request line",
         "header",
-        "header without an end",
-        "folded",
-        "headers",
-        "headers and headers",
+        "incomplete header",
+        "folded header",
+        "too many headers",
+        "far too many headers",
     ],
 )
 @pytest_twisted.ensureDeferred
-async def test_a_head_beyond_the_limit_is_refused(serve: Serve, head: bytes, status: int) -> None:
+async def test_headers_beyond_the_limit_are_refused(serve: Serve, data: bytes, status: int) -> None:
     server = serve(max_headers=16_000)
-    client = await _refused(server, head)
+    client = await _refused(server, data)
     assert (client.status, client.code) == (status, "RequestHeaderSectionTooLarge")
     assert server.refused == ["max_headers"]
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_form_may_have_as_much_as_the_limit_says(serve: Serve) -> None:
+async def test_a_form_may_be_as_long_as_the_limit(serve: Serve) -> None:
     server = serve(max_body=50_000)
     assert (await send_request(server, _post(b"A=" + b"x" * 49_998))).code == "MissingAuthenticationToken"
-    whole = b"C350\r\nA=" + b"x" * 49_998 + b"\r\n"
-    assert (await send_request(server, _chunked(whole, b"0\r\n\r\n"))).code == "MissingAuthenticationToken"
-    for data in (_post(b"A=" + b"x" * 49_999), _chunked(whole, b"1\r\nx\r\n")):
+    chunk = b"C350\r\nA=" + b"x" * 49_998 + b"\r\n"
+    assert (await send_request(server, _chunked(chunk, b"0\r\n\r\n"))).code == "MissingAuthenticationToken"
+    for data in (_post(b"A=" + b"x" * 49_999), _chunked(chunk, b"1\r\nx\r\n")):
         client = await _refused(server, data)
         assert (client.status, client.code) == (413, "RequestEntityTooLarge")
     assert server.refused == ["max_body"] * 2
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_form_that_says_that_it_is_too_large_is_refused_before_it_comes(serve: Serve) -> None:
-    """Nobody who asks first is told to send it."""
+async def test_a_form_with_too_large_a_content_length_is_refused_before_its_body(serve: Serve) -> None:
+    """A client that sends `Expect: 100-continue` gets no 100 Continue."""
     head = _post(b"", length=1 << 40).replace(b"Host: x", b"Host: x\r\nExpect: 100-continue")
     client = await _refused(serve(), head)
     assert (client.status, client.code) == (413, "RequestEntityTooLarge")
@@ -148,15 +148,15 @@ async def test_a_form_that_says_that_it_is_too_large_is_refused_before_it_comes(
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_client_that_goes_on_sending_what_is_too_large_gets_its_answer_and_is_cut_off(serve: Serve) -> None:
-    """It has time to read it."""
+async def test_a_client_that_keeps_sending_too_large_a_form_gets_its_response_and_is_disconnected(serve: Serve) -> None:
+    """It has `LINGER_TIME` to read the response."""
     server = serve(max_body=40_000)
     with socket.create_connection(("127.0.0.1", server.number)) as connection:
         connection.setblocking(False)
         connection.send(_chunked(b"FFFFFFFF\r\n"))
         sent = 0
         while sent < 10_000_000:
-            sent += _sent(connection, b"x" * 100_000)
+            sent += _send(connection, b"x" * 100_000)
             await one_turn()
         assert server.site.connections == 1
         assert _held(server) == 0
@@ -166,8 +166,8 @@ async def test_a_client_that_goes_on_sending_what_is_too_large_gets_its_answer_a
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_request_has_no_more_parameters_than_the_limit(serve: Serve) -> None:
-    """In its query and its form together; they are counted before one of them is decoded."""
+async def test_a_request_with_more_parameters_than_the_limit_is_refused(serve: Serve) -> None:
+    """Those of the query and the form together are counted, before any is decoded."""
     server = serve(max_parameters=10)
     query = "&".join(f"A.{number}=%" for number in range(6))
     assert (await send_request(server, get(server, query))).code == "MalformedQueryString"
@@ -176,12 +176,12 @@ async def test_a_request_has_no_more_parameters_than_the_limit(serve: Serve) -> 
     assert (await send_request(server, both)).code == "InvalidQueryParameter"
 
 
-# What is too slow
+# Too slow
 
 
 @pytest_twisted.ensureDeferred
-async def test_headers_that_trickle_in_are_refused_in_time(serve: Serve) -> None:
-    """Slow loris: a byte now and then puts nothing off."""
+async def test_headers_that_arrive_slowly_are_refused_at_the_deadline(serve: Serve) -> None:
+    """Slow loris: single bytes do not extend the deadline."""
     server = serve(header_timeout=20)
     client = await connected(server)
     client.send(b"G")
@@ -198,14 +198,14 @@ async def test_headers_that_trickle_in_are_refused_in_time(serve: Serve) -> None
     assert server.refused == ["header_timeout"]
 
 
-@pytest.mark.parametrize("begun", [b"G", b"\r\n", BEGUN, BEGUN + b"Content-Le"])
+@pytest.mark.parametrize("data", [b"G", b"\r\n", PARTIAL_REQUEST, PARTIAL_REQUEST + b"Content-Le"])
 @pytest_twisted.ensureDeferred
-async def test_a_head_has_its_time_from_its_first_byte(serve: Serve, begun: bytes) -> None:
-    """Not from the connection, and not from the request before it."""
+async def test_the_header_timeout_starts_with_the_first_byte(serve: Serve, data: bytes) -> None:
+    """Not with the connection or the end of the previous request."""
     server = serve(header_timeout=20, idle_timeout=75)
-    client = await asked_on(server)
+    client = await used_connection(server)
     server.cloud.clock.advance(60)
-    client.send(begun)
+    client.send(data)
     await wait_until(lambda: _stage(server) == "HEAD")
     server.cloud.clock.advance(19)
     assert client.received == b""
@@ -215,7 +215,7 @@ async def test_a_head_has_its_time_from_its_first_byte(serve: Serve, begun: byte
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_head_that_begins_in_one_go_with_the_request_before_has_the_same_time(serve: Serve) -> None:
+async def test_the_header_timeout_applies_to_a_request_received_with_the_one_before(serve: Serve) -> None:
     server = serve(header_timeout=20, idle_timeout=75)
     client = await connected(server)
     client.send(get(server) + b"GET / HT")
@@ -228,7 +228,7 @@ async def test_a_head_that_begins_in_one_go_with_the_request_before_has_the_same
 
 @pytest.mark.parametrize("chunked", [True, False])
 @pytest_twisted.ensureDeferred
-async def test_a_form_that_trickles_in_is_refused_in_time(serve: Serve, chunked: bool) -> None:
+async def test_a_form_that_arrives_slowly_is_refused_at_the_deadline(serve: Serve, chunked: bool) -> None:
     server = serve(body_timeout=60)
     client = await connected(server)
     client.send(_chunked() if chunked else _post(b"", length=1000))
@@ -244,7 +244,7 @@ async def test_a_form_that_trickles_in_is_refused_in_time(serve: Serve, chunked:
 
 
 def _upload(server: Server) -> bytes:
-    """Return the beginning of a form with a file that alice has signed: its parameters."""
+    """Return the beginning of a form with a file, signed by alice: all parameters, without the file."""
     pairs = parse_qsl(signed(server, method="POST", Action="UploadImage", Version="2008-12-01"))
     part = "--x\r\nContent-Disposition: form-data; name="
     parts = "".join(f'{part}"{name}"\r\n\r\n{value}\r\n' for name, value in pairs)
@@ -256,7 +256,7 @@ _FILE = b'--x\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_parameters_of_an_upload_have_the_time_of_a_form(serve: Serve) -> None:
+async def test_the_body_timeout_applies_to_the_parameters_of_an_upload(serve: Serve) -> None:
     server = serve(body_timeout=60)
     client = await connected(server)
     client.send(_upload(server))
@@ -272,10 +272,10 @@ async def test_the_parameters_of_an_upload_have_the_time_of_a_form(serve: Serve)
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_connection_that_says_nothing_is_closed_in_time(serve: Serve) -> None:
-    """Before its first request, and after one; without a word, since nobody asked."""
+async def test_an_idle_connection_is_closed(serve: Serve) -> None:
+    """Before its first request and after a response; no response is sent, since there is no request."""
     server = serve(idle_timeout=75)
-    silent, client = await connected(server), await asked_on(server)
+    silent, client = await connected(server), await used_connection(server)
     server.cloud.clock.advance(74)
     assert server.site.connections == 2
     server.cloud.clock.advance(1)
@@ -285,8 +285,8 @@ async def test_a_connection_that_says_nothing_is_closed_in_time(serve: Serve) ->
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_connection_is_busy_from_the_head_of_a_request_to_its_answer(serve: Serve) -> None:
-    """That is what an end of the process should not cut."""
+async def test_a_connection_is_busy_from_the_headers_of_a_request_to_its_response(serve: Serve) -> None:
+    """A process that exits should not interrupt that."""
     server = serve()
     client = await connected(server)
     assert server.site.busy == 0
@@ -299,7 +299,7 @@ async def test_a_connection_is_busy_from_the_head_of_a_request_to_its_answer(ser
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_connection_that_never_closes_is_cut_off_when_it_was_refused(serve: Serve) -> None:
+async def test_a_connection_that_the_client_never_closes_is_closed_after_a_refusal(serve: Serve) -> None:
     server = serve()
     with socket.create_connection(("127.0.0.1", server.number)) as connection:
         connection.sendall(b"nonsense\r\n\r\n")
@@ -309,8 +309,8 @@ async def test_a_connection_that_never_closes_is_cut_off_when_it_was_refused(ser
         assert connection.recv(1000).startswith(b"HTTP/1.1 400")
 
 
-async def asked_on(server: Server) -> Client:
-    """Return a connection on which a request has been answered, that is kept."""
+async def used_connection(server: Server) -> Client:
+    """Return a persistent connection on which a request has had its response."""
     client = await connected(server)
     client.send(get(server))
     await wait_until(lambda: client.has_response)
@@ -320,15 +320,15 @@ async def asked_on(server: Server) -> Client:
 
 
 def _stage(server: Server) -> str:
-    """Return what the one connection is waiting for."""
+    """Return the stage of the only connection."""
     return "".join(channel._stage.name for channel in server.site._channels)
 
 
-# Answers that nobody takes
+# Responses that are not read
 
 
 def _reader(server: Server) -> socket.socket:
-    """Return a connection that takes little at a time."""
+    """Return a connection with a small receive buffer."""
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     connection.connect(("127.0.0.1", server.number))
@@ -337,25 +337,25 @@ def _reader(server: Server) -> socket.socket:
 
 
 def _held(server: Server) -> int:
-    """Return how many bytes the server keeps of and for its one connection."""
+    """Return the bytes that the server holds of requests and responses of its only connection."""
     (channel,) = server.site._channels
     return unsent_bytes(channel.transport) + unparsed_bytes(channel)
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_client_that_pipelines_and_does_not_read_makes_nothing_grow_and_is_cut_off(serve: Serve) -> None:
-    """Its requests are as short as they can be; the answers are fifty times as long."""
+async def test_a_client_that_pipelines_and_does_not_read_uses_bounded_memory_and_is_disconnected(serve: Serve) -> None:
+    """Its requests are as short as possible; the responses are fifty times as long."""
     server = serve(idle_timeout=75, failed_signatures=None)
-    request, sent, most, idle = b"GET / HTTP/1.1\r\nHost:\r\n\r\n" * 1000, 0, 0, 0
+    requests, sent, max_held, idle = b"GET / HTTP/1.1\r\nHost:\r\n\r\n" * 1000, 0, 0, 0
     with _reader(server) as connection:
         await wait_until(lambda: server.site.connections)
         while idle < 200:
-            now = _sent(connection, request)
-            sent, idle = sent + now, 0 if now else idle + 1
+            count = _send(connection, requests)
+            sent, idle = sent + count, 0 if count else idle + 1
             await one_turn()
-            most = max(most, _held(server))
+            max_held = max(max_held, _held(server))
         assert sent > 100_000
-        assert most < 1 << 19
+        assert max_held < 1 << 19
         server.cloud.clock.advance(74)
         await one_turn()
         assert server.site.connections == 1
@@ -364,8 +364,8 @@ async def test_a_client_that_pipelines_and_does_not_read_makes_nothing_grow_and_
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_client_that_pipelines_and_reads_gets_every_answer(serve: Serve) -> None:
-    """In as many turns as it takes: reading goes on where it stopped."""
+async def test_a_client_that_pipelines_and_reads_gets_every_response(serve: Serve) -> None:
+    """Parsing resumes where it was paused."""
     server = serve(failed_signatures=None)
     client = await connected(server)
     client.send(get(server) * 3000)
@@ -373,37 +373,37 @@ async def test_a_client_that_pipelines_and_reads_gets_every_answer(serve: Serve)
     assert client.received.count(b"HTTP/1.1 403 ") == 3000
 
 
-class _Long(Resource):
-    """Answers with 32 MiB, as long answers are sent."""
+class _LongResponse(Resource):
+    """Responds with 32 MiB through a producer."""
 
     isLeaf = True
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.pieces = deque([bytes(1 << 16)] * (1 << 9))
-        """Those that are not sent yet."""
+        """Pieces that are not sent yet."""
 
     def render(self, request: Any) -> int:
-        answer = EncodedResponse(200, self.pieces)
-        sending = Deferred.fromCoroutine(ResponseWriter(request, "r", lambda _: None).send(answer))
+        response = EncodedResponse(200, self.pieces)
+        sending = Deferred.fromCoroutine(ResponseWriter(request, "r", lambda _: None).send(response))
         request.notifyFinish().addErrback(lambda _: sending.cancel())
         sending.addErrback(lambda failure: failure.trap(CancelledError))
         return NOT_DONE_YET
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_long_answer_that_nobody_takes_is_given_up(serve: Serve) -> None:
-    """As long as some of it is taken, it is sent, and no more of it is kept than a piece or two."""
-    server = serve(_Long(), idle_timeout=75)
+async def test_a_long_response_that_is_not_read_is_aborted(serve: Serve) -> None:
+    """While the client reads it is sent, and only a few pieces are in memory."""
+    server = serve(_LongResponse(), idle_timeout=75)
     with _reader(server) as connection:
         await wait_until(lambda: server.site.connections)
         connection.send(get(server))
         await wait_until(lambda: _held(server) >= 1 << 16)
         for _ in range(3):
             server.cloud.clock.advance(70)
-            taken = 0
-            while taken < 1 << 23:
-                taken += _taken(connection)
+            received = 0
+            while received < 1 << 23:
+                received += _receive(connection)
                 await one_turn()
             assert _held(server) <= 1 << 18
         assert server.site.connections == 1
@@ -411,25 +411,25 @@ async def test_a_long_answer_that_nobody_takes_is_given_up(serve: Serve) -> None
         await wait_until(lambda: server.site.connections == 0)
 
 
-def _taken(connection: socket.socket) -> int:
+def _receive(connection: socket.socket) -> int:
     try:
         return len(connection.recv(1 << 20))
     except BlockingIOError:
         return 0
 
 
-def _sent(connection: socket.socket, data: bytes) -> int:
+def _send(connection: socket.socket, data: bytes) -> int:
     try:
         return connection.send(data)
     except BlockingIOError:
         return 0
 
 
-# What is not HTTP, or could be read in two ways
+# Invalid or ambiguous HTTP
 
 
 def _with(*headers: bytes, line: bytes = b"POST / HTTP/1.1", host: bytes = b"Host: x\r\n") -> bytes:
-    return line + b"\r\n" + host + b"".join(each + b"\r\n" for each in headers) + b"\r\n"
+    return line + b"\r\n" + host + b"".join(header + b"\r\n" for header in headers) + b"\r\n"
 
 
 @pytest.mark.parametrize(
@@ -493,8 +493,8 @@ def _with(*headers: bytes, line: bytes = b"POST / HTTP/1.1", host: bytes = b"Hos
     ids=repr,
 )
 @pytest_twisted.ensureDeferred
-async def test_what_two_readers_could_read_differently_is_refused(serve: Serve, data: bytes) -> None:
-    """And nothing behind it is read: there is one answer, and the connection is closed (RFC 9112, 11.2)."""
+async def test_ambiguous_or_invalid_http_is_refused(serve: Serve, data: bytes) -> None:
+    """Nothing after it is processed: there is one response, and the connection is closed (RFC 9112, 11.2)."""
     server = serve()
     client = await _refused(server, data + b"GET / HTTP/1.1\r\nHost: smuggled\r\n\r\n")
     assert (client.status, client.code) == (400, "InvalidRequest")
@@ -503,21 +503,23 @@ async def test_what_two_readers_could_read_differently_is_refused(serve: Serve, 
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_request_as_to_a_proxy_is_for_the_host_in_its_first_line(serve: Serve) -> None:
-    """RFC 9112, 3.2.2: its Host header has no say, so a signature for the host in the line holds."""
+async def test_the_host_of_a_request_in_absolute_form_is_that_of_the_request_line(serve: Serve) -> None:
+    """Its Host header is ignored, so a signature for the host in the request line is valid (RFC 9112, 3.2.2)."""
     server = serve()
     query = signed(server)
     request = f"GET http://{server.address}/?{query} HTTP/1.1\r\nHost: example.org\r\n\r\n"
     client = await connected(server)
     client.send(request.encode())
     await wait_until(lambda: b"</DescribeRegionsResponse>" in client.received)
-    bare = await send_request(server, f"GET http://{server.address}?Action=x HTTP/1.1\r\nHost: y\r\n\r\n".encode())
-    assert bare.code == "MissingAuthenticationToken"
+    without_path = await send_request(
+        server, f"GET http://{server.address}?Action=x HTTP/1.1\r\nHost: y\r\n\r\n".encode()
+    )
+    assert without_path.code == "MissingAuthenticationToken"
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_form_in_thousands_of_chunks_is_read(serve: Serve) -> None:
-    """Each of a byte, with an extension, as few senders do and any may."""
+async def test_a_form_in_thousands_of_chunks_is_accepted(serve: Serve) -> None:
+    """Each has one byte and an extension, which is valid although few clients send it."""
     query = b"Action=" + b"x" * 20_000
     chunks = b"".join(b"1;a=b\r\n%c\r\n" % byte for byte in query)
     client = await send_request(serve(), _chunked(chunks, b"0\r\nTrailer: x\r\n\r\n"))
@@ -525,69 +527,69 @@ async def test_a_form_in_thousands_of_chunks_is_read(serve: Serve) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_http_1_0_needs_no_host_and_is_closed(serve: Serve) -> None:
+async def test_an_http_1_0_request_needs_no_host_and_its_connection_is_closed(serve: Serve) -> None:
     client = await _refused(serve(), b"GET /?A=b HTTP/1.0\r\n\r\n")
     assert (client.status, client.code) == (403, "MissingAuthenticationToken")
 
 
-# Connections of an address
+# Number of connections
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_address_has_so_many_connections_and_no_more(serve: Serve) -> None:
-    """Further ones are closed at once; others have theirs, and one that ends makes room."""
+async def test_the_connections_of_an_address_are_limited(serve: Serve) -> None:
+    """Further connections are closed at once; other addresses are not affected; a closed connection makes room."""
     server = serve(max_connections_per_address=3)
-    kept = [await asked_on(server) for _ in range(3)]
+    clients = [await used_connection(server) for _ in range(3)]
     for _ in range(2):
-        further = await connected(server)
-        await wait_until(lambda: further.is_closed)  # noqa: B023 - it is run at once
-        assert further.received == b""
+        refused = await connected(server)
+        await wait_until(lambda: refused.is_closed)  # noqa: B023 - called at once
+        assert refused.received == b""
     other = await connected(server, "127.0.0.2")
     other.send(get(server))
     await wait_until(lambda: other.has_response)
     assert server.refused == ["max_connections_per_address"] * 2
-    said = [event["log_format"] for event in server.events if event["log_level"].name == "warn"]
-    assert len(said) == 1, "a flood of connections is no flood of lines"
-    kept[0].close()
+    warnings = [event["log_format"] for event in server.events if event["log_level"].name == "warn"]
+    assert len(warnings) == 1, "a flood of connections must not flood the log"
+    clients[0].close()
     await wait_until(lambda: server.site.connections == 3)
-    await asked_on(server)
+    await used_connection(server)
 
 
 @pytest_twisted.ensureDeferred
-async def test_all_addresses_together_leave_files_for_what_a_process_has_to_open_itself(serve: Serve) -> None:
-    """Else many addresses could keep it from oned; one that ends makes room."""
+async def test_connections_leave_descriptors_for_the_files_of_the_process_itself(serve: Serve) -> None:
+    """Otherwise many addresses could keep it from connecting to oned. A closed connection makes room."""
     server = serve(max_connections=3)
-    kept = [await asked_on(server) for _ in range(3)]
+    clients = [await used_connection(server) for _ in range(3)]
     for source in ("127.0.0.2", "127.0.0.3"):
-        further = await connected(server, source)
-        await wait_until(lambda: further.is_closed)  # noqa: B023 - it is run at once
+        refused = await connected(server, source)
+        await wait_until(lambda: refused.is_closed)  # noqa: B023 - called at once
     assert server.refused == ["descriptors"] * 2
     assert [event["count"] for event in server.events if event["log_level"].name == "warn"] == [3]
-    kept[0].close()
+    clients[0].close()
     await wait_until(lambda: server.site.connections == 2)
-    await asked_on(server)
+    await used_connection(server)
 
 
-def test_the_connections_that_a_process_can_have_follow_from_the_files_that_it_may_open() -> None:
+def test_the_connection_limit_follows_from_the_descriptor_limit() -> None:
     command = "import resource; from econed.process.listening import max_connections; print(max_connections())"
     counts = []
-    for files in (1024, 300):
-        shell = f"ulimit -n {files}; exec {sys.executable} -c '{command}'"
+    for descriptors in (1024, 300):
+        shell = f"ulimit -n {descriptors}; exec {sys.executable} -c '{command}'"
         counts.append(subprocess.run(["/bin/sh", "-c", shell], capture_output=True, check=True, cwd=ROOT).stdout)
-    assert [int(each) for each in counts] == [768, 150]
+    assert [int(count) for count in counts] == [768, 150]
 
 
-# Bodies of all connections
+# Memory for bodies
 
 
 @pytest_twisted.ensureDeferred
-async def test_all_large_bodies_together_have_so_much_memory_and_no_more(serve: Serve) -> None:
-    """Whoever sends them; small ones are always taken, and what is done or given up makes room."""
+async def test_the_memory_for_all_large_bodies_together_is_limited(serve: Serve) -> None:
+    """Whether authenticated or not. Small bodies are always accepted; requests that end make room."""
     server = serve(max_body=2**20, max_bodies=2**20, body_timeout=60)
     large, chunk = b"x" * (2**20 - 1), b"%x\r\n" % (2**20)
     first = await connected(server)
     first.send(_chunked() + chunk + large)
-    await wait_until(lambda: _kept(server) == len(large))
+    await wait_until(lambda: _body_length(server) == len(large))
     second = await connected(server)
     second.send(_chunked() + chunk + b"x" * 2**18)
     await wait_until(lambda: second.has_response)
@@ -603,29 +605,29 @@ async def test_all_large_bodies_together_have_so_much_memory_and_no_more(serve: 
 
 
 @pytest_twisted.ensureDeferred
-async def test_no_body_costs_a_file(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_body_is_kept_in_a_file(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     server = serve()
     monkeypatch.setattr("tempfile.TemporaryFile", None)
     client = await send_request(server, _chunked() + b"3\r\na=b\r\n0\r\n\r\n")
     assert client.code == "MissingAuthenticationToken"
 
 
-def _kept(server: Server) -> int:
-    """Return how many bytes of the first connection's body are there."""
+def _body_length(server: Server) -> int:
+    """Return how many bytes of the body were received on the first connection."""
     requests = next(iter(server.site._channels)).requests
     return requests[0].content.tell() if requests else 0
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_trusted_proxy_has_any_number_of_connections(serve: Serve) -> None:
+async def test_a_trusted_proxy_may_have_any_number_of_connections(serve: Serve) -> None:
     server = serve(max_connections_per_address=1, trusted_proxies=(ip_network("127.0.0.1"),))
     for _ in range(5):
-        await asked_on(server)
+        await used_connection(server)
     assert server.site.connections == 5
 
 
 @pytest_twisted.ensureDeferred
-async def test_nothing_is_remembered_of_addresses_without_connections(serve: Serve) -> None:
+async def test_addresses_without_connections_are_forgotten(serve: Serve) -> None:
     server = serve()
     for number in range(2, 10):
         (await connected(server, f"127.0.0.{number}")).close()
@@ -634,11 +636,11 @@ async def test_nothing_is_remembered_of_addresses_without_connections(serve: Ser
     assert not server.site._channels
 
 
-# Over TLS
+# TLS
 
 
 class _TLS:
-    """A certificate for this machine, and the means to listen and to connect with it."""
+    """Wraps a site in TLS, with a certificate for this machine."""
 
     def __init__(self, directory: Path) -> None:
         cert, key = write_server_pair(directory)
@@ -649,8 +651,10 @@ class _TLS:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_handshake_that_does_not_come_or_trickles_in_is_not_waited_for(serve: Serve, tmp_path: Path) -> None:
-    """The idle timeout runs from the connection; the bytes of a handshake do not put it off."""
+async def test_a_connection_without_a_complete_handshake_is_closed_at_the_idle_timeout(
+    serve: Serve, tmp_path: Path
+) -> None:
+    """The idle timeout starts with the connection; bytes of a handshake do not extend it."""
     server = serve(wrapped=_TLS(tmp_path), idle_timeout=75)
     silent, slow = await connected(server), await connected(server)
     hello = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"
@@ -665,40 +669,42 @@ async def test_a_handshake_that_does_not_come_or_trickles_in_is_not_waited_for(s
 
 
 @pytest_twisted.ensureDeferred
-async def test_connections_are_counted_before_the_handshake(serve: Serve, tmp_path: Path) -> None:
+async def test_connections_are_counted_before_the_tls_handshake(serve: Serve, tmp_path: Path) -> None:
     server = serve(wrapped=_TLS(tmp_path), max_connections_per_address=2)
-    kept = [await connected(server) for _ in range(2)]
-    further = await connected(server)
-    await wait_until(lambda: further.is_closed)
-    assert not any(each.is_closed for each in kept)
+    clients = [await connected(server) for _ in range(2)]
+    refused = await connected(server)
+    await wait_until(lambda: refused.is_closed)
+    assert not any(client.is_closed for client in clients)
     assert server.refused == ["max_connections_per_address"]
 
 
 @pytest_twisted.ensureDeferred
-async def test_refusals_are_answered_over_tls_too_and_the_connection_ends(serve: Serve, tmp_path: Path) -> None:
+async def test_a_refused_request_gets_a_response_over_tls_and_the_connection_is_closed(
+    serve: Serve, tmp_path: Path
+) -> None:
     server = serve(wrapped=_TLS(tmp_path), header_timeout=20)
     endpoint = wrapClientTLS(CertificateOptions(), TCP4ClientEndpoint(reactor, "127.0.0.1", server.number))
-    late: Any = await connectProtocol(endpoint, Client())
-    late.send(b"GET /")
+    client: Any = await connectProtocol(endpoint, Client())
+    client.send(b"GET /")
     await wait_until(lambda: _stage(server) == "HEAD")
     server.cloud.clock.advance(20)
-    await wait_until(lambda: late.has_response)
-    assert (late.status, late.code) == (408, "RequestTimeout")
+    await wait_until(lambda: client.has_response)
+    assert (client.status, client.code) == (408, "RequestTimeout")
     server.cloud.clock.advance(LINGER_TIME)
-    await wait_until(lambda: late.is_closed)
+    await wait_until(lambda: client.is_closed)
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_long_answer_that_nobody_takes_is_given_up_over_tls_too(serve: Serve, tmp_path: Path) -> None:
-    answer = _Long()
-    server = serve(answer, _TLS(tmp_path), idle_timeout=75)
+async def test_a_long_response_that_is_not_read_is_aborted_over_tls_too(serve: Serve, tmp_path: Path) -> None:
+    resource = _LongResponse()
+    server = serve(resource, _TLS(tmp_path), idle_timeout=75)
     endpoint = wrapClientTLS(CertificateOptions(), TCP4ClientEndpoint(reactor, "127.0.0.1", server.number))
     client: Any = await connectProtocol(endpoint, Client())
     client.send(get(server))
     await wait_until(lambda: client.received)
     client.transport.transport.pauseProducing()
-    await wait_until_unchanged(lambda: len(answer.pieces))
-    assert answer.pieces
+    await wait_until_unchanged(lambda: len(resource.pieces))
+    assert resource.pieces
     server.cloud.clock.advance(74)
     await one_turn()
     assert server.site.connections == 1
@@ -707,31 +713,31 @@ async def test_a_long_answer_that_nobody_takes_is_given_up_over_tls_too(serve: S
     client.transport.abortConnection()
 
 
-# Where the process is to end
+# Stopping
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_drained_site_gives_each_connection_one_more_answer(serve: Serve) -> None:
+async def test_a_drained_site_closes_each_connection_after_one_more_response(serve: Serve) -> None:
     server = serve()
-    kept, idle = await asked_on(server), await asked_on(server)
-    empty = Deferred.fromCoroutine(server.site.all_closed())
+    active, idle = await used_connection(server), await used_connection(server)
+    all_closed = Deferred.fromCoroutine(server.site.all_closed())
     server.site.drain()
     assert server.site.is_draining
-    kept.send(get(server))
-    await wait_until(lambda: kept.is_closed)
-    assert kept.has_response
-    assert b"connection: close" in kept.head
+    active.send(get(server))
+    await wait_until(lambda: active.is_closed)
+    assert active.has_response
+    assert b"connection: close" in active.head
     assert server.site.connections == 1
-    assert not empty.called
+    assert not all_closed.called
     server.cloud.clock.advance(Settings.idle_timeout)
     await wait_until(lambda: idle.is_closed)
     assert idle.received == b""
-    await empty
+    await all_closed
     await Deferred.fromCoroutine(server.site.all_closed())
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_request_under_way_when_the_site_is_drained_is_answered(serve: Serve) -> None:
+async def test_a_request_in_flight_when_the_site_is_drained_gets_its_response(serve: Serve) -> None:
     server = serve()
     client = await connected(server)
     client.send(get(server)[:-4])
@@ -744,29 +750,29 @@ async def test_a_request_under_way_when_the_site_is_drained_is_answered(serve: S
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_aborted_site_has_no_connection(serve: Serve) -> None:
+async def test_an_aborted_site_has_no_connections(serve: Serve) -> None:
     server = serve()
-    clients = [await asked_on(server), await connected(server)]
-    empty = Deferred.fromCoroutine(server.site.all_closed())
+    clients = [await used_connection(server), await connected(server)]
+    all_closed = Deferred.fromCoroutine(server.site.all_closed())
     server.site.abort()
-    await empty
-    await wait_until(lambda: all(each.is_closed for each in clients))
+    await all_closed
+    await wait_until(lambda: all(client.is_closed for client in clients))
     assert server.site.connections == 0
 
 
-# Who may ask how often
+# Rate limits
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_access_key_that_asks_too_often_is_told_so_and_nobody_else(serve: Serve) -> None:
-    """What it is answered is what SDKs wait after; requests that alice did not sign are not hers."""
+async def test_an_access_key_over_the_rate_limit_is_refused_and_no_other(serve: Serve) -> None:
+    """The error is the one after which SDKs wait. Requests with a wrong signature do not count for the access key."""
     server = serve(rate_limit=1.0, rate_burst=2)
     for _ in range(5):
         assert (await send_request(server, get(server, signed(server, secret="guessed")))).code == "AuthFailure"
     for _ in range(2):
         client = await connected(server)
         client.send(get(server, signed(server)))
-        await wait_until(lambda: b"</DescribeRegionsResponse>" in client.received)  # noqa: B023 - it is run at once
+        await wait_until(lambda: b"</DescribeRegionsResponse>" in client.received)  # noqa: B023 - called at once
     limited = await send_request(server, get(server, signed(server)))
     assert (limited.status, limited.code) == (503, "RequestLimitExceeded")
     assert (
@@ -776,37 +782,39 @@ async def test_an_access_key_that_asks_too_often_is_told_so_and_nobody_else(serv
     assert (await send_request(server, get(server, signed(server, Action="Nothing")))).code == "InvalidAction"
 
 
-@pytest.mark.parametrize("how", ["AuthFailure", "MissingAuthenticationToken", "nobody", "RequestExpired"])
+@pytest.mark.parametrize("failure", ["AuthFailure", "MissingAuthenticationToken", "UnknownUser", "RequestExpired"])
 @pytest_twisted.ensureDeferred
-async def test_an_address_that_does_not_show_who_it_is_is_refused_unread(serve: Serve, how: str) -> None:
-    """Even with a signature that is right; the same one holds from elsewhere, and from here when time has passed."""
+async def test_an_address_with_too_many_authentication_failures_is_refused(serve: Serve, failure: str) -> None:
+    """Also with a valid signature, which is accepted from another address, and from this one some time later."""
     server = serve(failed_signatures=3)
-    good = get(server, signed(server, Action="Nothing"))
-    wrong = {
+    valid = get(server, signed(server, Action="Nothing"))
+    invalid = {
         "AuthFailure": get(server, signed(server, secret="guessed")),
         "MissingAuthenticationToken": get(server),
-        "nobody": get(server, signed(server, "nobody")),
-        "RequestExpired": good.replace(b"Timestamp=20", b"Timestamp=19"),
-    }[how]
+        "UnknownUser": get(server, signed(server, "nobody")),
+        "RequestExpired": valid.replace(b"Timestamp=20", b"Timestamp=19"),
+    }[failure]
     for _ in range(3):
-        assert (await send_request(server, wrong)).status in (400, 401, 403)
-    limited = await send_request(server, good)
+        assert (await send_request(server, invalid)).status in (400, 401, 403)
+    limited = await send_request(server, valid)
     assert (limited.status, limited.code) == (503, "RequestLimitExceeded")
     client = await connected(server, "127.0.0.2")
-    client.send(good)
+    client.send(valid)
     await wait_until(lambda: client.has_response)
     assert client.code == "InvalidAction"
     server.cloud.clock.advance(20)
-    assert (await send_request(server, good)).code == "InvalidAction"
+    assert (await send_request(server, valid)).code == "InvalidAction"
 
 
 @pytest_twisted.ensureDeferred
-async def test_behind_a_trusted_proxy_it_is_the_client_s_address_that_counts(serve: Serve) -> None:
-    """One client's wrong signatures lock out neither the others nor the proxy's own probes."""
+async def test_authentication_failures_behind_a_trusted_proxy_count_for_the_client_address(serve: Serve) -> None:
+    """One client's wrong signatures block neither other clients nor the proxy's own health checks."""
     server = serve(failed_signatures=2, trusted_proxies=(ip_network("127.0.0.1"),))
     for _ in range(2):
         await send_request(server, get(server, "", "X-Forwarded-For: 192.0.2.1"))
-    codes = [(await send_request(server, get(server, "", *via))).code for via in (["X-Forwarded-For: 192.0.2.1"], [])]
+    codes = [
+        (await send_request(server, get(server, "", *headers))).code for headers in (["X-Forwarded-For: 192.0.2.1"], [])
+    ]
     codes.append((await send_request(server, get(server, "", "X-Forwarded-For: 192.0.2.2"))).code)
     assert codes == ["RequestLimitExceeded", "MissingAuthenticationToken", "MissingAuthenticationToken"]
 
@@ -815,8 +823,8 @@ async def test_behind_a_trusted_proxy_it_is_the_client_s_address_that_counts(ser
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_file_that_trickles_in_is_cut_off(serve: Serve) -> None:
-    """Each byte buys it as much time as it takes at the least rate, so 1 KiB a second do not keep it alive."""
+async def test_an_upload_below_the_minimum_rate_is_refused(serve: Serve) -> None:
+    """Each byte extends the deadline by the time it takes at the minimum rate, so 1 KiB/s is too slow."""
     server = serve(idle_timeout=75)
     client = await connected(server)
     client.send(_upload(server) + _FILE)
@@ -831,13 +839,13 @@ async def test_a_file_that_trickles_in_is_cut_off(serve: Serve) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_stands_around_a_file_in_chunks_buys_it_no_time(serve: Serve) -> None:
-    """A chunk may have one byte of the file and a thousand that say nothing."""
+async def test_the_chunked_encoding_of_an_upload_does_not_count_as_progress(serve: Serve) -> None:
+    """A chunk may have one byte of the file and a thousand bytes of extensions."""
     server = serve(idle_timeout=75, min_upload_rate=100)
     client = await connected(server)
-    whole = _upload(server) + _FILE
-    head, _, form = whole.partition(b"\r\n\r\n")
-    chunked = re.sub(rb"Content-Length: [0-9]+", b"Transfer-Encoding: chunked", head)
+    request = _upload(server) + _FILE
+    headers, _, form = request.partition(b"\r\n\r\n")
+    chunked = re.sub(rb"Content-Length: [0-9]+", b"Transfer-Encoding: chunked", headers)
     client.send(chunked + b"\r\n\r\n" + b"%x\r\n%s\r\n" % (len(form), form))
     await wait_until(lambda: _stage(server) == "FILE")
     for _ in range(8):
@@ -849,7 +857,7 @@ async def test_what_stands_around_a_file_in_chunks_buys_it_no_time(serve: Serve)
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_file_that_is_slow_but_comes_is_waited_for(serve: Serve) -> None:
+async def test_an_upload_at_the_minimum_rate_is_accepted(serve: Serve) -> None:
     server = serve(idle_timeout=75, min_upload_rate=1000)
     client = await connected(server)
     client.send(_upload(server) + _FILE)
@@ -862,27 +870,27 @@ async def test_a_file_that_is_slow_but_comes_is_waited_for(serve: Serve) -> None
     assert server.site.connections == 1
 
 
-# The deadline itself
+# Deadline
 
 
 def test_a_paused_deadline_can_be_extended() -> None:
-    """What arrives in one go is paid for, also where the sender is paused in the middle of it."""
-    clock, came = Clock(), list[float]()
-    deadline = Deadline(clock, lambda: came.append(clock.seconds()))
+    """Bytes count also if they make the server pause reading."""
+    clock, expirations = Clock(), list[float]()
+    deadline = Deadline(clock, lambda: expirations.append(clock.seconds()))
     deadline.set(10)
     clock.advance(4)
     deadline.pause()
     deadline.extend(2, limit=9)
     deadline.resume()
     clock.advance(7.5)
-    assert came == []
+    assert expirations == []
     clock.advance(1)
-    assert len(came) == 1
+    assert len(expirations) == 1
 
 
-def test_time_that_is_held_does_not_pass() -> None:
-    clock, came = Clock(), list[float]()
-    deadline = Deadline(clock, lambda: came.append(clock.seconds()))
+def test_a_paused_deadline_does_not_expire() -> None:
+    clock, expirations = Clock(), list[float]()
+    deadline = Deadline(clock, lambda: expirations.append(clock.seconds()))
     deadline.set(10)
     clock.advance(4)
     deadline.pause()
@@ -891,21 +899,21 @@ def test_time_that_is_held_does_not_pass() -> None:
     deadline.resume()
     deadline.resume()
     clock.advance(5.5)
-    assert came == []
+    assert expirations == []
     clock.advance(0.5)
-    assert came == [110]
+    assert expirations == [110]
 
 
 def test_a_deadline_is_extended_up_to_its_limit() -> None:
-    clock, came = Clock(), list[float]()
-    deadline = Deadline(clock, lambda: came.append(clock.seconds()))
+    clock, expirations = Clock(), list[float]()
+    deadline = Deadline(clock, lambda: expirations.append(clock.seconds()))
     deadline.set(10)
     clock.advance(8)
     deadline.extend(3, limit=10)
     clock.advance(4)
-    assert came == []
+    assert expirations == []
     deadline.extend(1000, limit=10)
     clock.advance(9)
-    assert came == []
+    assert expirations == []
     clock.advance(1)
-    assert came == [22]
+    assert expirations == [22]

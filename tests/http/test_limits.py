@@ -250,7 +250,7 @@ def test_an_address_is_limited_by_itself_or_its_smallest_network(address: str, n
 # Parameters
 
 
-def test_a_request_has_no_more_parameters_than_the_limit() -> None:
+def test_a_request_with_more_parameters_than_the_limit_is_refused() -> None:
     refused: list[str] = []
     limits = _limits(_clock(), refused=refused, max_parameters=10)
     limits.check_parameter_count(10)
