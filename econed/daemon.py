@@ -36,11 +36,11 @@ from econed.opennebula.documents import OnRead
 from econed.opennebula.file_templates import FileTypes
 from econed.opennebula.long_documents import LongDocuments
 from econed.process.admin import AdminPort, WatchedProcess
-from econed.process.certificates import Files
+from econed.process.certificates import TLSFiles
 from econed.process.generations import Plan
 from econed.process.health import LagWatch, OnedState, OnedWatch
 from econed.process.lifecycle import Process, Signals
-from econed.process.listening import CannotListen, Listening, max_connections
+from econed.process.listening import CannotListen, Listener, max_connections
 from econed.process.services import OneProcess, Stop, Supervised
 from econed.process.spawning import Spawner
 from econed.process.supervisor import Load, Supervisor
@@ -72,7 +72,7 @@ def make_process(
     reactor: Any,
     settings: Settings,
     one: IOpenNebula,
-    places: Sequence[Listening],
+    places: Sequence[Listener],
     on_read: OnRead | None = None,
     *,
     types: FileTypes | None = None,
@@ -282,7 +282,7 @@ def _reconcile(making: _Making, one: IOpenNebula, uploads: UploadDirectory, scri
 
 
 def _tls(making: _Making) -> ServerTLS | None:
-    files = Files.of(making.settings)
+    files = TLSFiles.of(making.settings)
     if files is None:
         return None
     tls = ServerTLS(files, making.clock, making.in_thread, making.log("econed.tls"), making.metrics)
@@ -290,7 +290,7 @@ def _tls(making: _Making) -> ServerTLS | None:
     return tls
 
 
-def _over_tls(place: Listening, tls: ServerTLS | None) -> Listening:
+def _over_tls(place: Listener, tls: ServerTLS | None) -> Listener:
     if tls is None or not place.is_tls:
         return place
     return replace(place, endpoint=tls.over(place.endpoint))

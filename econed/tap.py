@@ -27,9 +27,18 @@ from econed.daemon import make_one_process, make_process, make_supervisor
 from econed.interfaces import IOpenNebula
 from econed.opennebula.documents import OnRead
 from econed.process import systemd
-from econed.process.certificates import Files
+from econed.process.certificates import TLSFiles
 from econed.process.generations import Plan
-from econed.process.listening import Bound, CannotListen, adopted, bound, described, handed_over, places, warn_of_plain
+from econed.process.listening import (
+    BoundSocket,
+    CannotListen,
+    adopt,
+    bind_all,
+    from_description,
+    places,
+    sockets_from_systemd,
+    warn_of_plain_http,
+)
 from econed.process.pid_file import HeldPidFile, PidFile
 from econed.process.systemd import Notifier
 from econed.telemetry import logs
@@ -125,7 +134,7 @@ def makeService(options: Options, on_read: OnRead | None = None) -> IService:
 
 def _handed_over(options: Options, environ: MutableMapping[str, str]) -> tuple[socket, ...]:
     """Return the sockets that systemd has bound, unless the options say where to listen."""
-    descriptors = systemd.handed_over(systemd.initial(), os.getpid())
+    descriptors = systemd.passed_descriptors(systemd.initial_environment(), os.getpid())
     systemd.forget_sockets(environ)
     if not options["listen"]:
         try:
@@ -152,10 +161,10 @@ def _one_process(
         log.warn("workers has no effect with --sandbox and --listen: one process serves")
     types = configured_file_types(config_path(options, environ), settings)
     if options["listen"]:
-        places = [described(reactor, description, settings) for description in options["listen"]]
+        places = [from_description(reactor, description, settings) for description in options["listen"]]
     else:
         sockets = _sockets(options, settings, handed)
-        places = [adopted(reactor, each.socket, each.is_tls, each.where) for each in sockets]
+        places = [adopt(reactor, each.socket, each.is_tls, each.where) for each in sockets]
     serving = make_process(reactor, settings, one, places, on_read, types=types)
     return make_one_process(reactor, settings, serving, notifier, logs.log_for_twistd(_twistd(options), settings))
 
@@ -165,12 +174,12 @@ def _supervised(
 ) -> IService:
     """Return the daemon as a supervisor with workers."""
 
-    def load(current: tuple[Bound, ...]) -> Plan:
+    def load(current: tuple[BoundSocket, ...]) -> Plan:
         source = loading.read(config_path(options, environ))
         settings, server, findings = credentials.load_with_settings(source, environ)
         _warn(findings)
         configured_file_types(source.path, settings)
-        files = Files.of(settings)
+        files = TLSFiles.of(settings)
         if files is not None:
             files.read()
         try:
@@ -186,16 +195,16 @@ def _supervised(
 
 
 def _sockets(
-    options: Options, settings: Settings, handed: Sequence[socket], before: tuple[Bound, ...] = ()
-) -> tuple[Bound, ...]:
+    options: Options, settings: Settings, handed: Sequence[socket], before: tuple[BoundSocket, ...] = ()
+) -> tuple[BoundSocket, ...]:
     """Return what to listen on: what systemd has handed over, else as the options and the settings say."""
     if handed:
         if options["port"] is not None:
             raise UsageError("--port has no effect where systemd hands sockets over")
-        found = handed_over(handed, settings)
+        found = sockets_from_systemd(handed, settings)
     else:
-        found = bound(places(settings, options["port"]), before)
-    warn_of_plain(found, log)
+        found = bind_all(places(settings, options["port"]), before)
+    warn_of_plain_http(found, log)
     return found
 
 

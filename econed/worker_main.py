@@ -20,7 +20,7 @@ from econed.config.loading import ConfigError, Source
 from econed.daemon import make_process
 from econed.process.generations import worker_share
 from econed.process.lifecycle import Signals
-from econed.process.listening import Listening, adopted
+from econed.process.listening import Listener, adopt
 from econed.process.messages import Begin, PassedSocket
 from econed.process.spawning import COMMANDS, REPORTS
 from econed.process.worker import CannotStart, WorkerParts, WorkerProtocol
@@ -44,9 +44,9 @@ async def make_worker(reactor: Any, environ: Mapping[str, str], begin: Begin) ->
     return WorkerParts(serving.process, serving.metrics.snapshot, reopen_log)
 
 
-def _listening(reactor: Any, passed: PassedSocket) -> Listening:
+def _listening(reactor: Any, passed: PassedSocket) -> Listener:
     os.set_inheritable(passed.descriptor, False)
-    return adopted(reactor, socket.socket(fileno=passed.descriptor), passed.is_tls, passed.where)
+    return adopt(reactor, socket.socket(fileno=passed.descriptor), passed.is_tls, passed.where)
 
 
 def main() -> None:

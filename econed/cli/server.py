@@ -21,7 +21,7 @@ from econed.config.settings import Settings
 from econed.errors import OpenNebulaError
 from econed.opennebula.session import Session
 from econed.process import systemd
-from econed.process.listening import CannotListen, bound, close, places
+from econed.process.listening import CannotListen, bind_all, close_all, places
 from econed.process.pid_file import DaemonProcess, PidFile, PidFileError
 
 START_TIMEOUT: Final = 30.0
@@ -122,9 +122,9 @@ class Server:
     def run(self) -> Exit:
         """Replace this process by the daemon, in the foreground, with its log on standard output."""
         loaded = self._load_configuration()
-        initial = systemd.initial()
+        initial = systemd.initial_environment()
         socket_variables = {name: initial[name] for name in systemd.SOCKET_VARIABLES if name in initial}
-        if not systemd.handed_over(socket_variables, os.getpid()):  # else systemd has bound the ports
+        if not systemd.passed_descriptors(socket_variables, os.getpid()):  # else systemd has bound the ports
             self._check_ports(loaded.settings)
         command = twistd(self.installation, "--nodaemon", "--pidfile=", "--logfile=-")
         os.execve(command[0], command, {**self.environ, **socket_variables})  # noqa: S606  sys.executable, by its path
@@ -190,10 +190,10 @@ class Server:
 
     def _check_ports(self, settings: Settings) -> None:
         try:
-            close(bound(places(settings)))
+            close_all(bind_all(places(settings)))
         except CannotListen as error:
-            if error.taken is not None:
-                raise CommandFailed(Exit.PORT_TAKEN, f"another process listens on {error.taken}") from None
+            if error.in_use is not None:
+                raise CommandFailed(Exit.PORT_TAKEN, f"another process listens on {error.in_use}") from None
             raise CommandFailed(Exit.BAD_CONFIGURATION, str(error)) from None
 
     def _stop_timeout(self) -> float:

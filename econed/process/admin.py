@@ -1,7 +1,7 @@
-"""The administrator's port: whether econed lives, whether it is ready, and what it counts.
+"""The administrator's port: liveness, readiness and metrics of econed.
 
-It is plain HTTP on 127.0.0.1, apart from the port of the clients: it answers when that is full, and nobody from outside
-can ask it.
+It serves plain HTTP on 127.0.0.1, separate from the port for clients: it responds also when that has no connection
+left, and other machines cannot reach it.
 """
 
 from __future__ import annotations
@@ -23,36 +23,36 @@ from twisted.web.server import NOT_DONE_YET, Request, Site
 from zope.interface import implementer
 
 from econed.process.interfaces import IWatched
-from econed.process.listening import CannotListen, Place, adopted, bound
+from econed.process.listening import CannotListen, Place, adopt, bind_all
 from econed.telemetry.merging import exposition, gauge, merged
 from econed.telemetry.metrics import Metrics, Snapshot
 
 HOST = "127.0.0.1"
 
-PATIENCE = 5.0
-"""Seconds after which a request is answered, whatever the processes do that are asked for it."""
+TIMEOUT = 5.0
+"""Seconds after which a response is sent, also if the serving processes have not replied."""
 
-_IDLE = 60
-"""Seconds after which a connection on which nothing happens is closed."""
+_IDLE_TIMEOUT = 60
+"""Seconds after which an idle connection is closed."""
 
 _TEXT = "text/plain; charset=utf-8"
 
 
 def admin_service(reactor: Any, port: int, watched: IWatched, log: Logger) -> StreamServerEndpointService:
-    """Return the service that tells what is to be known of `watched` on `port`; 0 is any free one.
+    """Return the service that serves the state of `watched` on `port`; 0 is any free port.
 
-    The port is bound at once, so that one that is taken is found before anything runs: raises `CannotListen`.
+    The port is bound at once, so that a port in use is an error before anything starts: raises `CannotListen`.
     """
     try:
-        (socket,) = bound((Place(HOST, port, is_tls=False),))
+        (bound,) = bind_all((Place(HOST, port, is_tls=False),))
     except CannotListen as error:
         raise CannotListen(f"admin_port: {error}") from None
-    place = adopted(reactor, socket.socket, is_tls=False, where=socket.where)
-    return StreamServerEndpointService(place.endpoint, AdminSite(AdminResource(watched, reactor, log), reactor))
+    listener = adopt(reactor, bound.socket, is_tls=False, where=bound.where)
+    return StreamServerEndpointService(listener.endpoint, AdminSite(AdminResource(watched, reactor, log), reactor))
 
 
 class AdminPort:
-    """The administrator's port as part of the service `parent`, and where the configuration wants it."""
+    """The administrator's port as a child of the service `parent`; a reload may move it."""
 
     def __init__(self, reactor: Any, watched: IWatched, parent: MultiService, log: Logger) -> None:
         self._reactor = reactor
@@ -63,32 +63,32 @@ class AdminPort:
         self._service: StreamServerEndpointService | None = None
 
     def follow(self, port: int | None) -> None:
-        """Listen on `port`, if on any; raises `CannotListen`, and then stays where it is."""
+        """Listen on `port`, or not at all if None; raises `CannotListen`, and then keeps the current port."""
         if port == self._port:
             return
-        made = None if port is None else admin_service(self._reactor, port, self._watched, self._log)
+        service = None if port is None else admin_service(self._reactor, port, self._watched, self._log)
         if self._service is not None:
             self._service.disownServiceParent()
-        if made is not None:
-            made.setServiceParent(self._parent)
-        self._port, self._service = port, made
+        if service is not None:
+            service.setServiceParent(self._parent)
+        self._port, self._service = port, service
 
 
 class _Request(Request):
-    """A request of which nobody wants a body: none is kept."""
+    """A request whose body is ignored."""
 
     def handleContentChunk(self, data: bytes) -> None:
-        """Drop it."""
+        """Discard the data."""
 
 
 class AdminSite(Site):
-    """The administrator's port as HTTP; it says nothing in the log, since it is asked every few seconds."""
+    """The HTTP server of the administrator's port. It has no access log: it is polled every few seconds."""
 
     def __init__(self, resource: Resource, reactor: IReactorTime) -> None:
-        super().__init__(resource, requestFactory=_Request, reactor=reactor, timeout=_IDLE)
+        super().__init__(resource, requestFactory=_Request, reactor=reactor, timeout=_IDLE_TIMEOUT)
 
     def log(self, request: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 class AdminResource(Resource):
@@ -104,54 +104,55 @@ class AdminResource(Resource):
         self._pages = {b"/healthz": self._health, b"/readyz": self._readiness, b"/metrics": self._metrics}
 
     def render(self, request: Request) -> bytes | int:
-        """Answer a GET or HEAD of one of the paths, in `PATIENCE` seconds."""
+        """Respond to GET or HEAD of one of the paths, within `TIMEOUT` seconds."""
         page = self._pages.get(request.path)
         if page is None:
-            return _answered(request, 404, "There are /healthz, /readyz and /metrics.")
+            return _text_body(request, 404, "The paths are /healthz, /readyz and /metrics.")
         if request.method not in (b"GET", b"HEAD"):
             request.setHeader(b"allow", b"GET, HEAD")
-            return _answered(request, 405, "Only GET and HEAD are taken.")
-        answering = Deferred.fromCoroutine(page(request))
-        request.notifyFinish().addErrback(lambda _: answering.cancel())
-        answering.addTimeout(PATIENCE, self._clock)
-        answering.addCallbacks(partial(_send, request), partial(self._failed, request))
+            return _text_body(request, 405, "The methods are GET and HEAD.")
+        rendering = Deferred.fromCoroutine(page(request))
+        request.notifyFinish().addErrback(lambda _: rendering.cancel())
+        rendering.addTimeout(TIMEOUT, self._clock)
+        rendering.addCallbacks(partial(_send, request), partial(self._send_error, request))
         return NOT_DONE_YET
 
     async def _health(self, request: Request) -> bytes:
-        """Answer that it answers: nothing else would be mended by a restart."""
-        return _worded(request, None)
+        """Respond "ok" always: a restart would fix nothing that is not visible by the lack of a response."""
+        return _status_body(request, None)
 
     async def _readiness(self, request: Request) -> bytes:
-        return _worded(request, self._watched.unready() or oned_missing(merged(await self._watched.snapshots())))
+        reason = self._watched.unready() or oned_unreachable(merged(await self._watched.snapshots()))
+        return _status_body(request, reason)
 
     async def _metrics(self, request: Request) -> bytes:
-        numbers = merged(await self._watched.snapshots())
-        is_ready = (self._watched.unready() or oned_missing(numbers)) is None
-        numbers["econed_ready"] = [([], [float(is_ready)])]
-        text, media_type = exposition(numbers, (request.getHeader("accept") or ""))
+        counts = merged(await self._watched.snapshots())
+        is_ready = (self._watched.unready() or oned_unreachable(counts)) is None
+        counts["econed_ready"] = [([], [float(is_ready)])]
+        text, media_type = exposition(counts, (request.getHeader("accept") or ""))
         request.setHeader(b"content-type", media_type.encode())
         return text
 
-    def _failed(self, request: Request, failure: Failure) -> None:
+    def _send_error(self, request: Request, failure: Failure) -> None:
         if failure.check(CancelledError):
             return
         if failure.check(DeferredTimeout):
-            _send(request, _answered(request, 503, "The processes that serve do not answer."))
+            _send(request, _text_body(request, 503, "The serving processes do not reply."))
         else:
-            self._log.failure("the administrator's port could not answer", failure=failure)
-            _send(request, _answered(request, 500, "What happened is in the log."))
+            self._log.failure("request to the administrator's port failed", failure=failure)
+            _send(request, _text_body(request, 500, "The error is in the log."))
 
 
 @implementer(IWatched)
 class WatchedProcess:
-    """One process that serves, without a supervisor."""
+    """One serving process, without a supervisor."""
 
     def __init__(self, metrics: Metrics, is_draining: Callable[[], bool]) -> None:
         self._metrics = metrics
         self._is_draining = is_draining
 
     def unready(self) -> str | None:
-        """See `IWatched.unready`; there is no process that does not listen."""
+        """See `IWatched.unready`; a process that runs listens."""
         return DRAINING if self._is_draining() else None
 
     async def snapshots(self) -> tuple[Snapshot, ...]:
@@ -159,25 +160,26 @@ class WatchedProcess:
         return (self._metrics.snapshot(),)
 
 
-DRAINING = "draining: it is about to end and takes no new connections"
-"""Why a daemon is not ready that is to end."""
+DRAINING = "draining: the daemon is stopping and accepts no new connections"
+"""Why a stopping daemon is not ready."""
 
 
-def oned_missing(numbers: Snapshot) -> str | None:
-    """Return in words that oned has lately not answered to any process, None if it has."""
-    if gauge(numbers, "econed_oned_reachable"):
+def oned_unreachable(counts: Snapshot) -> str | None:
+    """Return since when oned has not replied to any process; None if it is reachable."""
+    if gauge(counts, "econed_oned_reachable"):
         return None
-    last = gauge(numbers, "econed_oned_last_answer_timestamp_seconds")
-    if not last:
-        return "oned has not answered yet"
-    return f"oned last answered at {datetime.fromtimestamp(last, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    last_reply = gauge(counts, "econed_oned_last_answer_timestamp_seconds")
+    if not last_reply:
+        return "oned has not replied yet"
+    return f"oned last replied at {datetime.fromtimestamp(last_reply, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def _worded(request: Request, trouble: str | None) -> bytes:
-    return _answered(request, 200 if trouble is None else 503, trouble or "ok")
+def _status_body(request: Request, reason: str | None) -> bytes:
+    return _text_body(request, 200 if reason is None else 503, reason or "ok")
 
 
-def _answered(request: Request, status: int, text: str) -> bytes:
+def _text_body(request: Request, status: int, text: str) -> bytes:
+    """Set the status and type of the response, and return its body."""
     request.setResponseCode(status)
     request.setHeader(b"content-type", _TEXT.encode())
     return f"{text}\n".encode()

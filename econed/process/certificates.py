@@ -1,7 +1,7 @@
-"""The certificates of this server and the authorities of its clients: read from their files and looked through.
+"""Reads and checks the certificates of this server, and those of its clients' authorities.
 
-What cannot work is refused before anybody is served with it: a key of another certificate, one with a passphrase, one
-that is too weak. What works and will not for long, or not for everybody, is worth a warning.
+Files that cannot work are refused before they are used: a key of another certificate, a key with a passphrase, a weak
+key. Certificates that will expire soon, or that some clients will not accept, are a warning.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ from econed.config.settings import Settings
 from econed.config.values import CertificateFiles
 
 _Key: TypeAlias = RSAPrivateKey | EllipticCurvePrivateKey
-Stamp: TypeAlias = tuple[tuple[int, int, int] | None, ...]
+Fingerprint: TypeAlias = tuple[tuple[int, int, int] | None, ...]
 
 WARN_BEFORE = timedelta(days=14)
-"""How long before a certificate ends there is a warning; those who renew by ACME do so 30 days before."""
+"""How long before the expiry of a certificate warnings begin; ACME clients renew 30 days before it."""
 
-_LEAST_RSA_BITS = 2048
+_MIN_RSA_BITS = 2048
 _CURVES = (SECP256R1, SECP384R1, SECP521R1)
 
 
 @dataclass(frozen=True)
 class Identity:
-    """A certificate of this server, its key, and the certificates between it and the authority, nearest first.
+    """A certificate of this server, its key, and the certificates between it and the root, nearest first.
 
-    `place` is where it was read, `setting` the key of econe.conf that names it.
+    `path` is its file, `setting` the key of econe.conf that names the file.
     """
 
-    place: str
+    path: str
     setting: str
     certificate: Certificate
     key: _Key
@@ -56,85 +56,87 @@ class Identity:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names of servers for which it is, in lower case; one may begin with `*.`."""
-        return tuple(name.value.lower() for name in self._alternatives() if isinstance(name, DNSName))
+        """The DNS names in the certificate, in lower case; a name may begin with `*.`."""
+        return tuple(name.value.lower() for name in self._alternative_names() if isinstance(name, DNSName))
 
-    def _alternatives(self) -> Iterable[GeneralName]:
+    def _alternative_names(self) -> Iterable[GeneralName]:
         try:
             return self.certificate.extensions.get_extension_for_class(SubjectAlternativeName).value
         except (ExtensionNotFound, ValueError):
             return ()
 
     def warnings(self, now: float) -> Iterator[ConfigProblem]:
-        """Yield what a person should know of it at `now` (seconds since the epoch)."""
-        for text in _of_its_time(self.certificate, now):
-            yield ConfigProblem(self.place, text, key=self.setting)
-        if not any(isinstance(name, DNSName | IPAddress) for name in self._alternatives()):
+        """Yield the warnings for the administrator at `now` (seconds since the epoch)."""
+        for text in _validity_warnings(self.certificate, now):
+            yield ConfigProblem(self.path, text, key=self.setting)
+        if not any(isinstance(name, DNSName | IPAddress) for name in self._alternative_names()):
             yield ConfigProblem(
-                self.place, "names no server (subjectAltName), so clients will not take it", key=self.setting
+                self.path, "names no server (subjectAltName), so clients will not accept it", key=self.setting
             )
         if isinstance(self.certificate.signature_hash_algorithm, MD5 | SHA1):
             yield ConfigProblem(
-                self.place, "is signed over MD5 or SHA-1, so clients will not take it", key=self.setting
+                self.path, "is signed with MD5 or SHA-1, so clients will not accept it", key=self.setting
             )
         for issued, issuer in zip((self.certificate, *self.chain), self.chain, strict=False):
             if issued.issuer != issuer.subject:
                 yield ConfigProblem(
-                    self.place, "has a chain that is not in order: each issued by the next", key=self.setting
+                    self.path,
+                    "has a chain in the wrong order: each certificate must be issued by the next",
+                    key=self.setting,
                 )
                 break
 
 
 @dataclass(frozen=True)
 class Certificates:
-    """What TLS is served with: this server's own certificate, others by name, and whose clients' are taken.
+    """The certificates for TLS: the default certificate of this server, others by name, and the clients' authorities.
 
-    `authorities` is None where clients are not asked for a certificate.
+    `authorities` is None if clients are not asked for a certificate.
     """
 
     own: Identity
     others: tuple[Identity, ...]
     authorities: tuple[Certificate, ...] | None
-    authorities_place: str = ""
+    authorities_path: str = ""
 
     def warnings(self, now: float) -> tuple[ConfigProblem, ...]:
-        """Return what a person should know of them at `now` (seconds since the epoch)."""
-        found = [finding for each in (self.own, *self.others) for finding in each.warnings(now)]
+        """Return the warnings for the administrator at `now` (seconds since the epoch)."""
+        warnings = [warning for identity in (self.own, *self.others) for warning in identity.warnings(now)]
         for authority in self.authorities or ():
             name = authority.subject.rfc4514_string()
-            found += (
-                ConfigProblem(self.authorities_place, f"the authority {name} {text}", key="ssl_client_ca")
-                for text in _of_its_time(authority, now)
+            warnings += (
+                ConfigProblem(self.authorities_path, f"the authority {name} {text}", key="ssl_client_ca")
+                for text in _validity_warnings(authority, now)
             )
-        return tuple(found)
+        return tuple(warnings)
 
 
 @dataclass(frozen=True)
-class Files:
-    """Where the certificates are."""
+class TLSFiles:
+    """The paths of all certificate files."""
 
     own: CertificateFiles
     others: tuple[CertificateFiles, ...] = ()
     client_ca: str | None = None
 
     @classmethod
-    def of(cls, settings: Settings) -> Files | None:
-        """Return the files that econe.conf names, None where it names none: there is no TLS then."""
+    def of(cls, settings: Settings) -> TLSFiles | None:
+        """Return the files that econe.conf names; None without a certificate, which means no TLS."""
         if settings.ssl_cert is None or settings.ssl_key is None:
             return None
         own = CertificateFiles(settings.ssl_cert, settings.ssl_key, settings.ssl_chain)
         return cls(own, settings.ssl_sni, settings.ssl_client_ca if settings.auth == "x509" else None)
 
-    def stamp(self) -> Stamp:
-        """Return what is another after the files have changed: inode, size and date of each, None where one is not."""
-        named = [name for each in (self.own, *self.others) for name in (each.cert, each.key, each.chain)]
-        return tuple(_stamp(name) for name in (*named, self.client_ca) if name is not None)
+    def fingerprint(self) -> Fingerprint:
+        """Return inode, size and modification time of each file (None if missing), which differ after a change."""
+        paths = [path for files in (self.own, *self.others) for path in (files.cert, files.key, files.chain)]
+        return tuple(_fingerprint(path) for path in (*paths, self.client_ca) if path is not None)
 
     def read(self) -> Certificates:
-        """Read all of them; raises `ConfigError` with what is wrong with any."""
+        """Read and check all files; raises `ConfigError` with all problems."""
         problems: list[ConfigProblem] = []
-        own = _tried(problems, self.own, "ssl_cert", "ssl_key", "ssl_chain")
-        others = [_tried(problems, each, "ssl_sni", "ssl_sni", "ssl_sni") for each in self.others]
+        own = _read_identity(problems, self.own, "ssl_cert", "ssl_key", "ssl_chain")
+        others = [_read_identity(problems, files, "ssl_sni", "ssl_sni", "ssl_sni") for files in self.others]
         authorities: tuple[Certificate, ...] | None = None
         try:
             if self.client_ca is not None:
@@ -143,18 +145,23 @@ class Files:
             problems += error.problems
         if problems or own is None:
             raise ConfigError(tuple(problems))
-        return Certificates(own, tuple(each for each in others if each), authorities, self.client_ca or "")
+        return Certificates(own, tuple(identity for identity in others if identity), authorities, self.client_ca or "")
 
 
-def _tried(problems: list[ConfigProblem], files: CertificateFiles, cert: str, key: str, chain: str) -> Identity | None:
-    """Return the certificate in `files`, or None with what is wrong with it in `problems`; the rest are settings."""
+def _read_identity(
+    problems: list[ConfigProblem], files: CertificateFiles, cert: str, key: str, chain: str
+) -> Identity | None:
+    """Return the certificate in `files`; if it is invalid, add to `problems` and return None.
+
+    `cert`, `key` and `chain` are the keys of econe.conf that name the files.
+    """
     try:
         first, *rest = _certificates(files.cert, cert)
         if files.chain is not None:
             rest += _certificates(files.chain, chain)
         private = _private_key(files.key, key)
         if first.public_key() != private.public_key():
-            text = f"is not the certificate of the key in {files.key}; the server's own has to stand first"
+            text = f"is not the certificate of the key in {files.key}; the server's certificate must come first"
             raise _problem(files.cert, cert, text)
     except ConfigError as error:
         problems += error.problems
@@ -163,8 +170,8 @@ def _tried(problems: list[ConfigProblem], files: CertificateFiles, cert: str, ke
 
 
 def _without_repetition(first: Certificate, rest: Sequence[Certificate]) -> tuple[Certificate, ...]:
-    """Return the chain: what stands both behind the certificate and in a file of its own counts once."""
-    return tuple(each for each in dict.fromkeys(rest) if each != first)
+    """Return the chain without duplicates: it may be in the file of the certificate and in a file of its own."""
+    return tuple(certificate for certificate in dict.fromkeys(rest) if certificate != first)
 
 
 def _certificates(path: str, setting: str) -> tuple[Certificate, ...]:
@@ -182,8 +189,8 @@ def _private_key(path: str, setting: str) -> _Key:
     except (ValueError, UnsupportedAlgorithm):
         raise _problem(path, setting, "expected a private key in PEM") from None
     if isinstance(key, RSAPrivateKey):
-        if key.key_size < _LEAST_RSA_BITS:
-            text = f"is too weak: expected an RSA key of {_LEAST_RSA_BITS} bits or more, got {key.key_size}"
+        if key.key_size < _MIN_RSA_BITS:
+            text = f"is too weak: expected an RSA key of {_MIN_RSA_BITS} bits or more, got {key.key_size}"
             raise _problem(path, setting, text)
         return key
     if isinstance(key, EllipticCurvePrivateKey) and isinstance(key.curve, _CURVES):
@@ -199,24 +206,24 @@ def _content(path: str, setting: str) -> bytes:
         raise _problem(path, setting, f"cannot be read: {error.strerror}") from None
 
 
-def _of_its_time(certificate: Certificate, now: float) -> Iterator[str]:
-    """Yield what is to say about when a certificate is valid."""
+def _validity_warnings(certificate: Certificate, now: float) -> Iterator[str]:
+    """Yield the warnings about the validity period of a certificate."""
     moment = datetime.fromtimestamp(now, UTC)
-    ends = certificate.not_valid_after_utc
+    expiry = certificate.not_valid_after_utc
     if certificate.not_valid_before_utc > moment:
         yield f"is not valid before {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC"
-    if ends <= moment:
-        yield f"has expired at {ends:%Y-%m-%d %H:%M} UTC"
-    elif ends - moment < WARN_BEFORE:
-        yield f"expires soon, at {ends:%Y-%m-%d %H:%M} UTC"
+    if expiry <= moment:
+        yield f"expired at {expiry:%Y-%m-%d %H:%M} UTC"
+    elif expiry - moment < WARN_BEFORE:
+        yield f"expires soon, at {expiry:%Y-%m-%d %H:%M} UTC"
 
 
-def _stamp(path: str) -> tuple[int, int, int] | None:
+def _fingerprint(path: str) -> tuple[int, int, int] | None:
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except OSError:
         return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _problem(path: str, setting: str, text: str) -> ConfigError:

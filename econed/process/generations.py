@@ -14,7 +14,7 @@ from zope.interface import Attribute, Interface
 
 from econed.config.loading import Source
 from econed.config.settings import Settings
-from econed.process.listening import Bound
+from econed.process.listening import BoundSocket
 from econed.process.messages import Begin, Command, GetCounts, PassedSocket, Report
 from econed.telemetry.logs import LogPlace
 from econed.telemetry.merging import ProcessSnapshots
@@ -42,7 +42,7 @@ class Plan:
 
     source: Source
     settings: Settings
-    sockets: tuple[Bound, ...]
+    sockets: tuple[BoundSocket, ...]
     log: LogPlace
 
     def begin(self, index: int) -> Begin:
@@ -79,7 +79,7 @@ class WorkerEvents(Protocol):
 class Spawn(Protocol):
     """Starts the process of a worker, with these sockets as its descriptors from `FIRST_SOCKET` on."""
 
-    def __call__(self, sockets: tuple[Bound, ...], events: WorkerEvents) -> IWorker:
+    def __call__(self, sockets: tuple[BoundSocket, ...], events: WorkerEvents) -> IWorker:
         """Return the process; raises `OSError` if it cannot be started."""
 
 

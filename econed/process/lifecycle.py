@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IReact
 from twisted.logger import Logger
 
 from econed.interfaces import IDrainable
-from econed.process.listening import Listening
+from econed.process.listening import Listener
 
 Handler = Callable[[], None]
 
@@ -27,7 +27,7 @@ class Process:
     def __init__(
         self,
         site: Any,
-        listeners: Sequence[Listening],
+        listeners: Sequence[Listener],
         background_services: IService,
         clock: IReactorTime,
         drain_timeout: float,

@@ -1,7 +1,8 @@
-"""What to listen on: the configured hosts and ports, sockets handed over by systemd, or Twisted's own descriptions.
+"""Listening sockets: on the configured hosts and ports, passed by systemd, or from Twisted's endpoint descriptions.
 
-Sockets are bound before anything runs, so that a port that is taken is found at once, and while the daemon may still
-be root. They outlive the processes that accept from them: what arrives while one drains waits for the next.
+Sockets are bound before anything else starts, so that a port in use is an error at once, and while the daemon may
+still be root. They stay open while processes come and go: connections that arrive while one process drains are
+accepted by the next.
 """
 
 from __future__ import annotations
@@ -22,33 +23,32 @@ from twisted.logger import Logger
 from econed.config.settings import Settings
 
 BACKLOG = 1024
-"""Connections that may wait to be accepted; the system's own limit (net.core.somaxconn) holds too."""
+"""Connections that may wait to be accepted; limited by the system too (net.core.somaxconn)."""
 
-
-_RESERVED = 256
+_RESERVED_FILES = 256
 """Open files of a process that are not connections of clients: calls to oned, uploads, fetches, scripts, logs."""
 
 
 def max_connections() -> int | None:
-    """Return how many connections this process can have and still do its own work; None: any number."""
+    """Return how many connections of clients this process can have within its limit of open files; None: any number."""
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return None if files == resource.RLIM_INFINITY else max(files - _RESERVED, files // 2)
+    return None if files == resource.RLIM_INFINITY else max(files - _RESERVED_FILES, files // 2)
 
 
 class CannotListen(Exception):
-    """There is a place where nothing can listen; the message says which and why.
+    """Listening failed; the message says where and why.
 
-    `taken` is the place, if another process listens there.
+    `in_use` is the place, if another process listens there.
     """
 
-    def __init__(self, message: str, taken: Place | None = None) -> None:
+    def __init__(self, message: str, in_use: Place | None = None) -> None:
         super().__init__(message)
-        self.taken = taken
+        self.in_use = in_use
 
 
 @dataclass(frozen=True)
 class Place:
-    """A host and a port to listen on, and whether TLS is spoken there."""
+    """A host and a port to listen on, with TLS or without."""
 
     host: str
     port: int
@@ -59,8 +59,8 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Bound:
-    """A socket that listens, and whether TLS is spoken there; `place` is what it was bound for, None if handed over."""
+class BoundSocket:
+    """A listening socket, with TLS or without. `place` is the place it was bound for, None if systemd passed it."""
 
     socket: socket.socket
     is_tls: bool
@@ -68,19 +68,19 @@ class Bound:
 
     @property
     def where(self) -> str:
-        """Its address, for people."""
+        """Its address, for log messages."""
         host, port = self.socket.getsockname()[:2]
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
     @property
     def is_loopback(self) -> bool:
-        """Whether nobody but this machine can reach it."""
+        """Whether only this machine can reach it."""
         return ipaddress.ip_address(self.socket.getsockname()[0].partition("%")[0]).is_loopback
 
 
 @dataclass(frozen=True)
-class Listening:
-    """An endpoint to listen by, whether TLS is to be spoken over it, and where it is, for people."""
+class Listener:
+    """An endpoint to listen on, with TLS or without; `where` is its address for log messages."""
 
     endpoint: IStreamServerEndpoint
     is_tls: bool
@@ -88,105 +88,105 @@ class Listening:
 
 
 def places(settings: Settings, port: int | None = None) -> tuple[Place, ...]:
-    """Return where to listen as the settings say; `port`, if given, in place of theirs.
+    """Return the places to listen on by the settings; `port`, if given, replaces theirs.
 
-    With a certificate, TLS is on ssl_port beside the plain port, and without an ssl_port on the one port there is.
+    With a certificate, TLS is on ssl_port in addition to the plain port; without an ssl_port it is on the only port.
     """
-    plain = settings.port if port is None else port
-    for_tls = settings.ssl_host or settings.host
+    plain_port = settings.port if port is None else port
+    tls_host = settings.ssl_host or settings.host
     if settings.ssl_cert is None:
-        return (Place(settings.host, plain, False),)
+        return (Place(settings.host, plain_port, False),)
     if settings.ssl_port is None:
-        return (Place(for_tls, plain, True),)
-    return (Place(settings.host, plain, False), Place(for_tls, settings.ssl_port, True))
+        return (Place(tls_host, plain_port, True),)
+    return (Place(settings.host, plain_port, False), Place(tls_host, settings.ssl_port, True))
 
 
-def bound(wanted: Iterable[Place], before: Sequence[Bound] = ()) -> tuple[Bound, ...]:
-    """Return a socket for each place: one of `before` where that has it already, else a new one.
+def bind_all(places: Iterable[Place], current: Sequence[BoundSocket] = ()) -> tuple[BoundSocket, ...]:
+    """Return a socket for each place: one of `current` if its place is the same, else a new one.
 
-    Raises `CannotListen`; nothing new is then left open.
+    Raises `CannotListen`; then no new socket is left open.
     """
-    had = {(each.place.host, each.place.port): each.socket for each in before if each.place is not None}
-    made: list[Bound] = []
-    for place in wanted:
-        known = had.get((place.host, place.port))
+    open_sockets = {(bound.place.host, bound.place.port): bound.socket for bound in current if bound.place is not None}
+    sockets: list[BoundSocket] = []
+    for place in places:
+        open_socket = open_sockets.get((place.host, place.port))
         try:
-            made.append(Bound(known or _bind(place), place.is_tls, place))
+            sockets.append(BoundSocket(open_socket or _bind(place), place.is_tls, place))
         except OSError as error:
-            close(made, but=before)
-            taken = place if error.errno == errno.EADDRINUSE else None
-            raise CannotListen(f"nothing can listen on {place}: {error.strerror}", taken) from None
-    return tuple(made)
+            close_all(sockets, but=current)
+            in_use = place if error.errno == errno.EADDRINUSE else None
+            raise CannotListen(f"nothing can listen on {place}: {error.strerror}", in_use) from None
+    return tuple(sockets)
 
 
-def handed_over(sockets: Sequence[socket.socket], settings: Settings) -> tuple[Bound, ...]:
-    """Return the sockets that systemd has bound, each with what is to be spoken there; raises `CannotListen`.
+def sockets_from_systemd(sockets: Sequence[socket.socket], settings: Settings) -> tuple[BoundSocket, ...]:
+    """Return the sockets that systemd has passed, each with TLS or without; raises `CannotListen`.
 
-    Its unit says where they are, econe.conf what they speak: one on ssl_port TLS, and all of them where econed speaks
-    nothing else.
+    The socket unit sets the addresses, econe.conf the protocol: TLS on ssl_port, or on all sockets if a certificate is
+    configured and no ssl_port.
     """
-    for each in sockets:
-        if each.family not in (socket.AF_INET, socket.AF_INET6):
-            raise CannotListen(f"{each.getsockname()!r} is no TCP socket, and was handed over in LISTEN_FDS")
-    found = tuple(Bound(each, speaks_tls(settings, each.getsockname()[1])) for each in sockets)
-    if settings.ssl_port is not None and not any(each.is_tls for each in found):
+    for sock in sockets:
+        if sock.family not in (socket.AF_INET, socket.AF_INET6):
+            raise CannotListen(f"a socket in LISTEN_FDS is not a TCP socket: {sock.getsockname()!r}")
+    bound = tuple(BoundSocket(sock, is_tls_port(settings, sock.getsockname()[1])) for sock in sockets)
+    if settings.ssl_port is not None and not any(item.is_tls for item in bound):
         raise CannotListen(f"none of the sockets in LISTEN_FDS is on ssl_port ({settings.ssl_port})")
-    return found
+    return bound
 
 
-def speaks_tls(settings: Settings, port: int | None) -> bool:
-    """Whether TLS is spoken on a port, that somebody else has chosen."""
+def is_tls_port(settings: Settings, port: int | None) -> bool:
+    """Whether TLS is served on a port that the socket unit or an endpoint description has set."""
     if settings.ssl_cert is None:
         return False
     return settings.ssl_port is None or port == settings.ssl_port
 
 
-def close(sockets: Iterable[Bound], but: Iterable[Bound] = ()) -> None:
-    """Close sockets that are none of `but`. They stay open in the processes that have them, too."""
-    kept = {id(each.socket) for each in but}
-    for each in sockets:
-        if id(each.socket) not in kept:
-            each.socket.close()
+def close_all(sockets: Iterable[BoundSocket], but: Iterable[BoundSocket] = ()) -> None:
+    """Close the sockets that are not in `but`. In other processes that have them they stay open."""
+    kept = {id(bound.socket) for bound in but}
+    for bound in sockets:
+        if id(bound.socket) not in kept:
+            bound.socket.close()
 
 
-def adopted(reactor: Any, sock: socket.socket, is_tls: bool, where: str) -> Listening:
-    """Return the way to accept from a socket that listens already; the socket is used up."""
+def adopt(reactor: Any, sock: socket.socket, is_tls: bool, where: str) -> Listener:
+    """Return a listener for a socket that listens already. The socket object is detached."""
     sock.setblocking(False)
-    return Listening(AdoptedStreamServerEndpoint(reactor, sock.detach(), sock.family), is_tls, where)
+    return Listener(AdoptedStreamServerEndpoint(reactor, sock.detach(), sock.family), is_tls, where)
 
 
-def described(reactor: Any, description: str, settings: Settings) -> Listening:
-    """Return where to listen by one of Twisted's descriptions; raises `CannotListen` for one that is none."""
+def from_description(reactor: Any, description: str, settings: Settings) -> Listener:
+    """Return a listener for one of Twisted's endpoint descriptions; raises `CannotListen` for an invalid one."""
     try:
         endpoint = serverFromString(reactor, description)
-    except (ValueError, TypeError, LookupError, OSError) as error:  # what endpoint parsers raise, each its own
+    except (ValueError, TypeError, LookupError, OSError) as error:  # each endpoint parser raises its own
         raise CannotListen(f"nothing can listen on {description!r}: {error}") from None
     tcp = re.match(r"tcp6?:(?:port=)?([0-9]+)", description)
-    return Listening(endpoint, tcp is not None and speaks_tls(settings, int(tcp[1])), description)
+    return Listener(endpoint, tcp is not None and is_tls_port(settings, int(tcp[1])), description)
 
 
-def warn_of_plain(sockets: Iterable[Bound], log: Logger) -> None:
-    """Say where others than this machine are served without TLS."""
-    for each in sockets:
-        if not (each.is_tls or each.is_loopback):
+def warn_of_plain_http(sockets: Iterable[BoundSocket], log: Logger) -> None:
+    """Log a warning for each socket without TLS that other machines can reach."""
+    for bound in sockets:
+        if not (bound.is_tls or bound.is_loopback):
             log.warn(
-                "plain HTTP on {where}, which other machines can reach: what goes over it can be read and changed;"
-                " set ssl_cert, or listen on loopback behind a proxy that speaks TLS",
-                where=each.where,
+                "plain HTTP on {where}, which other machines can reach: requests can be read and modified;"
+                " set ssl_cert, or listen on loopback behind a proxy with TLS",
+                where=bound.where,
             )
 
 
 def _bind(place: Place) -> socket.socket:
-    """Return a socket that listens there; of a name the IPv4 address, if it has one."""
-    found = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    family, kind, protocol, _, address = min(found, key=lambda each: each[0] != socket.AF_INET)
-    made = socket.socket(family, kind, protocol)
+    """Return a listening socket; of a host name with several addresses, an IPv4 address is preferred."""
+    addresses = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, kind, protocol, _, address = min(addresses, key=lambda info: info[0] != socket.AF_INET)
+    sock = socket.socket(family, kind, protocol)
     try:
-        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.bind(address)
-        made.listen(BACKLOG)
-        made.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+        sock.listen(BACKLOG)
+        sock.setblocking(False)
     except OSError:
-        made.close()
+        sock.close()
         raise
-    return made
+    return sock

@@ -1,8 +1,8 @@
-"""The daemon's pid file, and the proof that a process is the daemon: it holds a lock on that file until it ends.
+"""The daemon's pid file. The daemon holds a lock on it until it exits, which identifies its process.
 
-A number in a file proves nothing: the process may have ended, and its number gone to another. The kernel names the
-process that holds a lock (fcntl(2), F_GETLK), and the lock ends with the process, however that ends. Only who may write
-to the file can hold a lock for writing.
+The pid in the file identifies nothing: the process may have exited, and its pid may have been reused. The kernel names
+the process that holds a lock (fcntl(2), F_GETLK), and releases the lock when the process exits for any reason. Only
+processes that may write the file can acquire a write lock.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ _FLAGS: Final = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 class PidFileError(Exception):
-    """The pid file cannot be used, or it cannot be told who holds it; the text says why."""
+    """The pid file cannot be used, or the holder of its lock cannot be identified; the message says why."""
 
 
 @dataclass(frozen=True)
 class DaemonProcess:
-    """The daemon's process, by a descriptor that can never come to mean another process (pidfd_open(2))."""
+    """The daemon's process, with a descriptor that never refers to another process (pidfd_open(2))."""
 
     pid: int
     descriptor: int
 
     def send(self, number: signal.Signals) -> None:
-        """Send a signal; nothing happens if it has ended. Raises `PermissionError` if it is somebody else's."""
+        """Send a signal; does nothing if the process has exited. Raises `PermissionError` as kill(2)."""
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.descriptor, number)
 
     def wait(self, seconds: float) -> bool:
-        """Wait until it ends, for so many seconds at most; return whether it has."""
+        """Wait for its exit, at most so many seconds; return whether it has exited."""
         poll = select.poll()
         poll.register(self.descriptor, select.POLLIN)
         return bool(poll.poll(max(seconds, 0.0) * 1000))
@@ -55,22 +55,22 @@ class DaemonProcess:
 
 @dataclass(frozen=True)
 class PidFile:
-    """The file that twistd writes the daemon's process id to, and removes when it ends in order.
+    """The file to which twistd writes the daemon's pid, and which it removes when the daemon stops.
 
-    All that look at the file raise `PidFileError` if it may not be read, or is held where this process sees no
-    processes (in another container, on another machine).
+    Methods that read the file raise `PidFileError` if it cannot be read, or if its lock is held by a process that is
+    not visible here (in another container, on another machine).
     """
 
     path: Path
 
     def holder(self) -> int | None:
-        """Return the id of the daemon's process; None if it does not run, whatever the file says."""
+        """Return the daemon's pid; None if it does not run, whatever the file contains."""
         with self._opened(os.O_RDONLY) as descriptor:
             return None if descriptor is None else self._holder(descriptor)
 
     @contextmanager
     def daemon(self) -> Iterator[DaemonProcess | None]:
-        """Find the daemon's process, to signal it or to wait for its end; None if it does not run."""
+        """Return the daemon's process, to signal it or to wait for its exit; None if it does not run."""
         with self._opened(os.O_RDONLY) as descriptor:
             pid = None if descriptor is None else self._holder(descriptor)
             if descriptor is None or pid is None:
@@ -81,18 +81,18 @@ class PidFile:
                 yield None
                 return
             try:
-                # Before the descriptor was opened the holder may have ended, and its number gone to another process.
+                # Before the descriptor was opened the holder may have exited, and its pid may have been reused.
                 yield DaemonProcess(pid, process) if self._holder(descriptor) == pid else None
             finally:
                 os.close(process)
 
     @property
     def is_there(self) -> bool:
-        """Whether there is a file, right or wrong."""
+        """Whether the file exists, whatever it contains."""
         return os.path.lexists(self.path)
 
     def remove(self) -> None:
-        """Remove the file of a process that has ended; one that a process holds stays."""
+        """Remove the file, unless a process holds its lock."""
         with self._opened(os.O_RDWR) as descriptor:
             if descriptor is None:
                 return
@@ -104,10 +104,10 @@ class PidFile:
                 self.path.unlink(missing_ok=True)
 
     def hold(self) -> None:
-        """Hold the file for as long as this process lives, which twistd has just written its id to.
+        """Lock the file, to which twistd has just written the pid of this process, until the process exits.
 
-        It must not be opened a second time in this process: closing any descriptor of it would end the lock. Where a
-        mere reader has locked it, as any can, another file is put in its place, locked before it has the name.
+        It must not be opened again in this process: closing any of its descriptors releases the lock. If a reader
+        holds a lock, as any reader may, the file is replaced by another that is locked before it gets the name.
         """
         descriptor = self._open(os.O_RDWR)
         if descriptor is None:
@@ -122,7 +122,7 @@ class PidFile:
             os.close(descriptor)
 
     def _lock(self, descriptor: int) -> bool:
-        """Lock the file; False if readers alone keep it from being locked."""
+        """Lock the file; return False if readers hold locks."""
         is_held = True
         try:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -132,7 +132,7 @@ class PidFile:
                 raise PidFileError(f"{self.path} is held by process {holder}") from None
             is_held = False
         if not self._is(descriptor) or os.read(descriptor, 32).strip() != b"%d" % os.getpid():
-            raise PidFileError(f"{self.path} is another process's")
+            raise PidFileError(f"{self.path} belongs to another process")
         return is_held
 
     def _replace(self, mode: int) -> None:
@@ -146,9 +146,7 @@ class PidFile:
             os.close(descriptor)
             with suppress(FileNotFoundError):
                 os.unlink(name)
-            raise PidFileError(
-                f"{self.path} cannot be put in place of one that readers hold: {error.strerror}"
-            ) from None
+            raise PidFileError(f"replacing {self.path}, which a reader has locked, failed: {error.strerror}") from None
 
     @contextmanager
     def _opened(self, flags: int) -> Iterator[int | None]:
@@ -160,39 +158,39 @@ class PidFile:
                 os.close(descriptor)
 
     def _open(self, flags: int) -> int | None:
-        """Return a descriptor of the file, which must be a plain one: a link could lead to what others hold."""
+        """Open the file, which must be a regular file: a link could refer to a file that others lock."""
         try:
             descriptor = os.open(self.path, flags | _FLAGS)
         except FileNotFoundError:
             return None
         except OSError as error:
-            why = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror
-            raise PidFileError(f"{self.path} cannot be opened: {why}") from None
+            reason = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror
+            raise PidFileError(f"{self.path} cannot be opened: {reason}") from None
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
-            raise PidFileError(f"{self.path} is no plain file")
+            raise PidFileError(f"{self.path} is not a regular file")
         return descriptor
 
     def _is(self, descriptor: int) -> bool:
-        """Whether the file is still the one that was opened."""
+        """Whether the path still refers to the opened file."""
         try:
             return os.path.samestat(os.lstat(self.path), os.fstat(descriptor))
         except FileNotFoundError:
             return False
 
     def _holder(self, descriptor: int) -> int | None:
-        """Return who holds the file for writing; who holds it for reading is of no account, as any reader may."""
-        asked = _FLOCK.pack(fcntl.F_RDLCK, *_WHOLE, 0)
-        kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(descriptor, fcntl.F_GETLK, asked))
+        """Return the pid of the process with a write lock. Read locks are ignored: any reader may have one."""
+        request = _FLOCK.pack(fcntl.F_RDLCK, *_WHOLE, 0)
+        kind, _, _, _, pid = _FLOCK.unpack(fcntl.fcntl(descriptor, fcntl.F_GETLK, request))
         if kind == fcntl.F_UNLCK:
             return None
         if pid <= 0:
-            raise PidFileError(f"{self.path} is held by a process that cannot be seen from here")
+            raise PidFileError(f"{self.path} is held by a process that is not visible here")
         return int(pid)
 
 
 def _opened_process(pid: int) -> int | None:
-    """Return a descriptor of a process; None if it has ended."""
+    """Return a descriptor of a process; None if it has exited."""
     try:
         return os.pidfd_open(pid)
     except ProcessLookupError:
@@ -202,12 +200,12 @@ def _opened_process(pid: int) -> int | None:
 
 
 class HeldPidFile(Service):
-    """Holds the daemon's pid file from its start on, which twistd writes after it has become a daemon."""
+    """Locks the daemon's pid file when the daemon starts: twistd writes it after it has detached."""
 
     def __init__(self, file: PidFile) -> None:
         self._file = file
 
     def privilegedStartService(self) -> None:
-        """Hold it while that is allowed: twistd has written it, and has not yet given up its rights (--uid)."""
+        """Lock the file: twistd has written it, and has not dropped its privileges yet (--uid)."""
         super().privilegedStartService()  # type: ignore[no-untyped-call]
         self._file.hold()

@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from econed.process.generations import FIRST_SOCKET, IWorker, WorkerEvents
-from econed.process.listening import Bound
+from econed.process.listening import BoundSocket
 from econed.process.messages import Command, InvalidMessage, LineBuffer, encode, parse_report
 
 COMMANDS: Final = 3
@@ -42,7 +42,7 @@ class Spawner:
         self._environ = environ
         self._log = log
 
-    def __call__(self, sockets: Sequence[Bound], events: WorkerEvents) -> IWorker:
+    def __call__(self, sockets: Sequence[BoundSocket], events: WorkerEvents) -> IWorker:
         """Start a worker (`Spawn`)."""
         descriptors: dict[int, int | str] = {0: 0, 1: 1, 2: 2, COMMANDS: "w", REPORTS: "r"}
         descriptors |= {descriptor: bound.socket.fileno() for descriptor, bound in enumerate(sockets, FIRST_SOCKET)}

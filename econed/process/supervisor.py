@@ -14,7 +14,7 @@ from econed.config.loading import ConfigError
 from econed.process.admin import DRAINING
 from econed.process.generations import Counts, Generation, Plan, Spawn, State, Worker
 from econed.process.interfaces import IWatched
-from econed.process.listening import Bound, CannotListen, close
+from econed.process.listening import BoundSocket, CannotListen, close_all
 from econed.process.messages import CountsReply, Drain, Draining, Failed, Heartbeat, Ready, ReopenLog, Report
 from econed.process.systemd import Notifier
 from econed.telemetry.metrics import Metrics, Snapshot
@@ -35,7 +35,7 @@ EXIT_GRACE = 10.0
 class Load(Protocol):
     """Reads the configuration into a plan. `current` are the sockets that are open already."""
 
-    def __call__(self, current: tuple[Bound, ...]) -> Plan:
+    def __call__(self, current: tuple[BoundSocket, ...]) -> Plan:
         """Return a plan; raises `ConfigError`, or `CannotListen`."""
 
 
@@ -130,9 +130,9 @@ class Supervisor:
         longest = max(worker.generation.plan.settings.drain_timeout for worker in self._alive) if self._alive else 0.0
         self._notifier.stopping("finishing the requests in progress", longest + 2 * EXIT_GRACE)
         self._cancel_delayed_starts()
-        close(self._current.plan.sockets)
+        close_all(self._current.plan.sockets)
         if self._next is not None:
-            close(self._next.plan.sockets)
+            close_all(self._next.plan.sockets)
         for worker in tuple(self._alive):
             self._drain(worker)
         self._exit_if_no_worker_is_left()
@@ -277,7 +277,7 @@ class Supervisor:
         old, self._current, self._next = self._current, new, None
         self._cancel_delayed_starts()
         self._drain_all(old)
-        close(old.plan.sockets, but=self._current.plan.sockets)
+        close_all(old.plan.sockets, but=self._current.plan.sockets)
         self._metrics.reloaded("configuration", "taken")
         self._log.info("the new configuration is in use")
         self._on_reload(self._current.plan)
@@ -287,7 +287,7 @@ class Supervisor:
     def _abandon(self, failed: Generation) -> None:
         self._next = None
         self._drain_all(failed)
-        close(failed.plan.sockets, but=self._current.plan.sockets)
+        close_all(failed.plan.sockets, but=self._current.plan.sockets)
         self._refuse("not all workers can start with it")
         self._run_pending_reload()
 

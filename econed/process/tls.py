@@ -1,7 +1,7 @@
-"""TLS of this server, over any endpoint: 1.2 and 1.3, certificates by the name that a client asks for, renewed at work.
+"""TLS of this server, over any endpoint: versions 1.2 and 1.3, certificates by SNI, reloaded without a restart.
 
-A connection keeps the certificates with which it began; new files are for those that come after. Sessions are never
-resumed: a client's certificate is asked for and verified each time, and no key outlives the connection it was made for.
+A connection keeps the certificates with which it began; new files apply to later connections. Sessions are never
+resumed: a client's certificate is requested and verified on each connection, and no key outlives its connection.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from zope.interface import implementer
 
 from econed.config.loading import ConfigError, ConfigProblem
 from econed.interfaces import InThread
-from econed.process.certificates import Certificates, Files, Identity
+from econed.process.certificates import Certificates, Identity, TLSFiles
 from econed.recurring import Recurring
 from econed.telemetry.metrics import Metrics
 
-LOOK_EVERY = 10.0
-"""Seconds from one look at the files to the next."""
+CHECK_INTERVAL = 10.0
+"""Seconds between two checks whether the files have changed."""
 
-WARN_EVERY = 24 * 60 * 60.0
-"""Seconds after which a certificate that expires soon is warned of again."""
+WARN_INTERVAL = 24 * 60 * 60.0
+"""Seconds between two warnings of the same certificate."""
 
 CIPHERS: Final = b"@SECLEVEL=2:ECDHE+AESGCM:ECDHE+CHACHA20"
-"""For TLS 1.2: an ephemeral key and authenticated encryption; those of TLS 1.3 are all so."""
+"""For TLS 1.2: ephemeral keys and authenticated encryption, which all ciphers of TLS 1.3 have."""
 
 _OPTIONS: Final = SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION | SSL.OP_CIPHER_SERVER_PREFERENCE | SSL.OP_NO_TICKET
 _PROTOCOL = b"http/1.1"
@@ -44,84 +44,85 @@ _PROTOCOL = b"http/1.1"
 _REASONS: Final[Mapping[int, str]] = {
     9: "is not valid yet",
     10: "has expired",
-    18: "is signed by itself and not in ssl_client_ca",
-    19: "is of an authority that is not in ssl_client_ca",
-    20: "is of an authority that is not in ssl_client_ca",
-    21: "is of an authority that is not in ssl_client_ca",
+    18: "is self-signed and not in ssl_client_ca",
+    19: "is issued by an authority that is not in ssl_client_ca",
+    20: "is issued by an authority that is not in ssl_client_ca",
+    21: "is issued by an authority that is not in ssl_client_ca",
     26: "is not for clients (extendedKeyUsage)",
     40: "is a proxy certificate",
 }
-"""What is wrong with a client's certificate, by OpenSSL's number for it (x509_vfy.h)."""
+"""Why a client's certificate is invalid, by OpenSSL's error number (x509_vfy.h)."""
 
 
 @implementer(IOpenSSLServerConnectionCreator)
 class ServerTLS(Recurring):
-    """Makes TLS of plain endpoints, and takes new files as soon as they are whole.
+    """Adds TLS to plain endpoints, and loads new certificate files as soon as they are valid.
 
-    `clock` gives the time in seconds since the epoch. Files are read by `in_thread`, but for the first time, when
-    nobody is served yet: then `ConfigError` says what is wrong with them. As a running service it looks every
-    `LOOK_EVERY` seconds whether they have changed. `metrics` is told when certificates end, and what came of new ones.
+    `clock` returns seconds since the epoch. The files are read by `in_thread`, except in the constructor, which raises
+    `ConfigError` if they are invalid. While the service runs, it checks every `CHECK_INTERVAL` seconds whether they
+    have changed. `metrics` counts reloads, and has the expiry of each certificate.
     """
 
     name = "tls"
 
     def __init__(
-        self, files: Files, clock: IReactorTime, in_thread: InThread, log: Logger, metrics: Metrics | None = None
+        self, files: TLSFiles, clock: IReactorTime, in_thread: InThread, log: Logger, metrics: Metrics | None = None
     ) -> None:
         super().__init__(
-            self._look, LOOK_EVERY, clock, log, what="a look at the certificates", after_failure=LOOK_EVERY
+            self._check, CHECK_INTERVAL, clock, log, what="checking the certificates", after_failure=CHECK_INTERVAL
         )
         self._files = files
         self._in_thread = in_thread
         self._metrics = metrics or Metrics()
-        self._one_at_a_time = DeferredLock()
-        self._seen = files.stamp()
+        self._reload_lock = DeferredLock()
+        self._fingerprint = files.fingerprint()
         self._certificates, self._context = self._read()
-        self._count()
+        self._set_expiry_metrics()
         self._warn()
 
     def over(self, endpoint: IStreamServerEndpoint) -> IStreamServerEndpoint:
-        """Return an endpoint that speaks TLS where this one listens."""
+        """Return an endpoint that serves TLS over `endpoint`."""
         return _TLSEndpoint(endpoint, self, self._clock)
 
     def serverConnectionForTLS(self, protocol: TLSMemoryBIOProtocol) -> SSL.Connection:
-        """Begin a connection with the certificates there are now (`IOpenSSLServerConnectionCreator`)."""
+        """Return a connection with the current certificates (`IOpenSSLServerConnectionCreator`)."""
         return SSL.Connection(self._context, None)
 
     async def reload(self) -> None:
-        """Read the files anew and take them for connections to come; if anything is wrong, say so and leave them."""
-        await self._one_at_a_time.run(lambda: Deferred.fromCoroutine(self._renew()))
+        """Read the files and use them for later connections; if invalid, log why and keep the current ones."""
+        await self._reload_lock.run(lambda: Deferred.fromCoroutine(self._reload()))
 
-    async def _look(self) -> float:
-        if await self._in_thread(self._files.stamp) != self._seen:
+    async def _check(self) -> float:
+        if await self._in_thread(self._files.fingerprint) != self._fingerprint:
             await self.reload()
-        elif self._clock.seconds() >= self._warned_at + WARN_EVERY:
+        elif self._clock.seconds() >= self._warned_at + WARN_INTERVAL:
             self._warn()
-        return LOOK_EVERY
+        return CHECK_INTERVAL
 
-    async def _renew(self) -> None:
-        # Before they are read: what changes meanwhile is seen by the next look.
-        self._seen = await self._in_thread(self._files.stamp)
+    async def _reload(self) -> None:
+        # Before the files are read, so that the next check notices changes made meanwhile.
+        self._fingerprint = await self._in_thread(self._files.fingerprint)
         try:
             self._certificates, self._context = await self._in_thread(self._read)
         except ConfigError as error:
             for problem in error.problems:
-                self._log.error("the certificates stay as they were: {problem}", problem=str(problem))
+                self._log.error("new certificates refused, keeping the old ones: {problem}", problem=str(problem))
             self._metrics.reloaded("certificates", "refused")
             return
         self._metrics.reloaded("certificates", "taken")
-        self._count()
-        ends = f"{self._certificates.own.certificate.not_valid_after_utc:%Y-%m-%d %H:%M}"
-        self._log.info("new certificates are in use, the first until {ends} UTC", ends=ends)
+        self._set_expiry_metrics()
+        expiry = f"{self._certificates.own.certificate.not_valid_after_utc:%Y-%m-%d %H:%M}"
+        self._log.info("new certificates are in use; ssl_cert expires at {expiry} UTC", expiry=expiry)
         self._warn()
 
     def _read(self) -> tuple[Certificates, SSL.Context]:
         certificates = self._files.read()
-        return certificates, context_of(certificates, self._log)
+        return certificates, make_context(certificates, self._log)
 
-    def _count(self) -> None:
-        for each in (self._certificates.own, *self._certificates.others):
-            self._metrics.set_certificate_expiry(each.place, each.certificate.not_valid_after_utc.timestamp())
+    def _set_expiry_metrics(self) -> None:
+        for identity in (self._certificates.own, *self._certificates.others):
+            expiry = identity.certificate.not_valid_after_utc.timestamp()
+            self._metrics.set_certificate_expiry(identity.path, expiry)
 
     def _warn(self) -> None:
         self._warned_at = self._clock.seconds()
@@ -131,7 +132,7 @@ class ServerTLS(Recurring):
 
 @implementer(IStreamServerEndpoint)
 class _TLSEndpoint:
-    """Where another endpoint listens, with TLS."""
+    """TLS over another endpoint."""
 
     def __init__(self, endpoint: IStreamServerEndpoint, tls: ServerTLS, clock: IReactorTime) -> None:
         self._endpoint = endpoint
@@ -143,13 +144,13 @@ class _TLSEndpoint:
         return self._endpoint.listen(TLSMemoryBIOFactory(self._tls, False, protocolFactory, self._clock))
 
 
-def context_of(certificates: Certificates, log: Logger) -> SSL.Context:
-    """Return what OpenSSL needs to serve with these certificates; raises `ConfigError` for one that it refuses."""
+def make_context(certificates: Certificates, log: Logger) -> SSL.Context:
+    """Return the context for these certificates; raises `ConfigError` for a certificate that OpenSSL refuses."""
     own = _context(certificates.own, certificates, log)
-    others = [(each, _context(each, certificates, log)) for each in certificates.others]
+    others = [(identity, _context(identity, certificates, log)) for identity in certificates.others]
     by_name: dict[str, SSL.Context] = {}
     for identity, context in ((certificates.own, own), *others):
-        context.set_app_data(own)  # whose callbacks a connection goes on using with another's certificate
+        context.set_app_data(own)  # keeps `own` alive: connections use its callbacks also with another's certificate
         for name in identity.names:
             by_name.setdefault(name, context)
     own.set_tlsext_servername_callback(partial(_choose, by_name))
@@ -157,16 +158,16 @@ def context_of(certificates: Certificates, log: Logger) -> SSL.Context:
 
 
 def _choose(by_name: Mapping[str, SSL.Context], connection: SSL.Connection) -> None:
-    """Give a connection the certificate for the name that its client asks for, if there is one."""
-    asked = connection.get_servername()
-    chosen = None if asked is None else for_name(by_name, asked.decode("latin-1"))
-    if chosen is not None:
-        connection.set_context(chosen)
+    """Switch a connection to the certificate for the requested server name (SNI), if there is one."""
+    server_name = connection.get_servername()
+    context = None if server_name is None else lookup_name(by_name, server_name.decode("latin-1"))
+    if context is not None:
+        connection.set_context(context)
 
 
-def for_name(by_name: Mapping[str, Any], asked: str) -> Any | None:
-    """Return what is there for the name of a server, else for the wildcard that has it (RFC 6125: of one label)."""
-    name = asked.lower().removesuffix(".")
+def lookup_name(by_name: Mapping[str, Any], server_name: str) -> Any | None:
+    """Return the value for a server name, else for the wildcard that matches it (RFC 6125: exactly one label)."""
+    name = server_name.lower().removesuffix(".")
     label, _, parent = name.partition(".")
     return by_name.get(name) or (by_name.get(f"*.{parent}") if label and parent else None)
 
@@ -181,22 +182,22 @@ def _context(identity: Identity, certificates: Certificates, log: Logger) -> SSL
     try:
         context.use_certificate(identity.certificate)
         context.use_privatekey(identity.key)
-        for each in identity.chain:
-            context.add_extra_chain_cert(each)
+        for certificate in identity.chain:
+            context.add_extra_chain_cert(certificate)
         context.check_privatekey()
     except SSL.Error as error:
         text = f"is refused by OpenSSL: {_reason(error)}"
-        raise ConfigError((ConfigProblem(identity.place, text, key=identity.setting),)) from None
+        raise ConfigError((ConfigProblem(identity.path, text, key=identity.setting),)) from None
     if certificates.authorities is not None:
-        _ask_for_certificates(context, certificates, log)
+        _request_client_certificates(context, certificates, log)
     return context
 
 
-def _ask_for_certificates(context: SSL.Context, certificates: Certificates, log: Logger) -> None:
-    """Have clients asked for a certificate; one that brings none is answered, one that brings a bad one is not."""
+def _request_client_certificates(context: SSL.Context, certificates: Certificates, log: Logger) -> None:
+    """Have clients send a certificate. Clients without one are accepted; an invalid one fails the handshake."""
     store = context.get_cert_store()
     assert store is not None  # noqa: S101 - a context that has not been used has one
-    # An authority in the file is trusted by itself, also where the one above it is not there.
+    # An authority in the file is trusted also if its issuer is not in the file.
     store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
     for authority in certificates.authorities or ():
         store.add_cert(crypto.X509.from_cryptography(authority))
@@ -205,25 +206,25 @@ def _ask_for_certificates(context: SSL.Context, certificates: Certificates, log:
 
 
 def _verified(
-    log: Logger, connection: SSL.Connection, certificate: crypto.X509, error: int, depth: int, is_good: int
+    log: Logger, connection: SSL.Connection, certificate: crypto.X509, error: int, depth: int, is_valid: int
 ) -> bool:
-    """Say in the log why a client's certificate is refused: the client itself learns next to nothing."""
-    if not is_good:
+    """Log why a client's certificate is refused: the TLS alert tells the client next to nothing."""
+    if not is_valid:
         protocol: Any = connection.get_app_data()
         log.info(
-            "the certificate of the client at {address} is refused: {subject} {reason}",
+            "certificate of the client at {address} refused: {subject} {reason}",
             address=getattr(protocol.getPeer(), "host", "unix"),
             subject=_subject(certificate),
-            reason=_REASONS.get(error, f"does not hold (OpenSSL's verification error {error})"),
+            reason=_REASONS.get(error, f"is invalid (OpenSSL's verification error {error})"),
         )
-    return bool(is_good)
+    return bool(is_valid)
 
 
 def _subject(certificate: crypto.X509) -> str:
     try:
         return certificate.to_cryptography().subject.rfc4514_string()
     except ValueError:
-        return "(not encoded as X.509 has it)"
+        return "(not valid X.509)"
 
 
 def _select_protocol(_: SSL.Connection, offered: Sequence[bytes]) -> Any:
@@ -231,6 +232,6 @@ def _select_protocol(_: SSL.Connection, offered: Sequence[bytes]) -> Any:
 
 
 def _reason(error: SSL.Error) -> str:
-    """Return what OpenSSL says, in its last words."""
+    """Return the last message in OpenSSL's error queue."""
     queue = error.args[0] if error.args else ()
     return str(queue[-1][-1]) if queue else "no reason given"

@@ -131,7 +131,7 @@ def test_a_bad_pair_is_refused_once_and_the_old_one_goes_on(cloud: FurnishedClou
     site = site_of(cloud, tmp_path)
     old = shown(site)
     replace_file(tmp_path / "own-cert.pem", site.authority.server("localhost", HOST).pem)
-    said = site.econed.process.await_output(r"the certificates stay as they were: (.*)")
+    said = site.econed.process.await_output(r"new certificates refused, keeping the old ones: (.*)")
     assert "own-cert.pem: ssl_cert: is not the certificate of the key in" in said
     assert shown(site) == old
 
@@ -236,6 +236,6 @@ def test_a_certificate_of_another_authority_ends_the_handshake(certified: Site, 
     forged = Authority("Forgers").client(issued.certificate.subject)
     with pytest.raises((SSLError, HTTPClientError)):
         certified.client(person, forged).describe_regions()
-    said = certified.econed.process.await_output(r"the certificate of the client at 127\.0\.0\.1 is refused: (.*)")
+    said = certified.econed.process.await_output(r"certificate of the client at 127\.0\.0\.1 refused: (.*)")
     assert said.startswith("CN=anna ")
-    assert said.endswith("O=ONE cloud is of an authority that is not in ssl_client_ca")
+    assert said.endswith("O=ONE cloud is issued by an authority that is not in ssl_client_ca")

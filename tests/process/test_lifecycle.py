@@ -17,7 +17,7 @@ from econed.config.settings import Settings
 from econed.http.work_in_progress import WorkInProgress
 from econed.interfaces import IDrainable
 from econed.process.lifecycle import Process, Signals
-from econed.process.listening import Listening
+from econed.process.listening import Listener
 from econed.process.services import OneProcess, Stop
 from tests.support.process_parts import Connections, Endpoint, Reactor
 from tests.support.service_manager import RecordingNotifier
@@ -48,7 +48,7 @@ class ProcessHarness:
         log = Logger(observer=self.events.append)  # type: ignore[arg-type]
         self.process = Process(
             self.connections,
-            [Listening(endpoint, False, "here") for endpoint in self.endpoints],  # type: ignore[arg-type]
+            [Listener(endpoint, False, "here") for endpoint in self.endpoints],  # type: ignore[arg-type]
             self.background_services,
             self.reactor,
             TIMEOUT,

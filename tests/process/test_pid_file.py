@@ -1,4 +1,4 @@
-"""Who holds the pid file: proved by the kernel, of real processes, whatever the file says."""
+"""The holder of the pid file, as the kernel identifies it: with real processes, whatever the file contains."""
 
 from __future__ import annotations
 
@@ -54,18 +54,18 @@ finally:
     os.waitpid(reader, 0)
 """,
 )
-"""The reader stops itself with its lock, and is ended when the daemon has another file."""
+"""The reader stops itself while it has a lock, and is killed when the daemon has replaced the file."""
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> PidFile:
-    """A pid file that is not there yet."""
+    """A pid file that does not exist yet."""
     return PidFile(tmp_path / "daemon.pid")
 
 
 @contextmanager
 def process(script: str, file: PidFile) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a process that does something with the file, until its input ends."""
+    """Run a script on the file until its input is closed."""
     with subprocess.Popen(
         [sys.executable, "-c", script, str(file.path)],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -78,78 +78,78 @@ def process(script: str, file: PidFile) -> Iterator[subprocess.Popen[bytes]]:
         started.communicate()
 
 
-def test_the_holder_is_the_process_that_lives(file: PidFile) -> None:
+def test_the_holder_is_the_process_with_the_lock(file: PidFile) -> None:
     with process(_HOLDS, file) as daemon:
         assert file.holder() == daemon.pid
-        with file.daemon() as found:
-            assert found is not None
-            assert found.pid == daemon.pid
-            assert not found.wait(0)
-            found.send(signal.SIGTERM)
-            assert found.wait(30)
+        with file.daemon() as holder:
+            assert holder is not None
+            assert holder.pid == daemon.pid
+            assert not holder.wait(0)
+            holder.send(signal.SIGTERM)
+            assert holder.wait(30)
             assert daemon.wait() == -signal.SIGTERM
-            found.send(signal.SIGTERM)  # to a process that has ended, which is no error
+            holder.send(signal.SIGTERM)  # the process has exited, which is not an error
     assert file.holder() is None
-    assert file.path.read_text("ascii") == str(daemon.pid), "the file has stayed"
+    assert file.path.read_text("ascii") == str(daemon.pid), "the file was not removed"
 
 
-def test_a_number_in_the_file_is_nobody(file: PidFile) -> None:
-    """Of a process that lives, or nonsense."""
+def test_a_pid_in_the_file_without_a_lock_is_ignored(file: PidFile) -> None:
+    """Also that of a running process."""
     for text in (str(os.getppid()), str(os.getpid()), "0", "-1", "1" * 5000, "", "x"):
         file.path.write_text(text, "ascii")
         assert file.holder() is None
-        with file.daemon() as found:
-            assert found is None
+        with file.daemon() as holder:
+            assert holder is None
 
 
-def test_without_a_file_nobody_runs(file: PidFile) -> None:
+def test_without_a_file_there_is_no_daemon(file: PidFile) -> None:
     assert file.holder() is None
     assert not file.is_there
     file.remove()
 
 
-def test_the_lock_of_a_mere_reader_says_nothing(file: PidFile) -> None:
-    """Whoever may read the file can have one; they are neither the daemon, nor the way to a signal."""
+def test_a_process_with_a_read_lock_is_not_the_daemon(file: PidFile) -> None:
+    """Any reader of the file can acquire one, and must not be sent signals."""
     file.path.write_text("1", "ascii")
     with process(_READS, file):
         assert file.holder() is None
-        with file.daemon() as found:
-            assert found is None
+        with file.daemon() as holder:
+            assert holder is None
 
 
-def test_a_reader_who_is_quicker_does_not_keep_the_daemon_from_holding_its_file(file: PidFile) -> None:
-    """Any user of the machine who may read the file may lock it against writers, just after it was written."""
+def test_a_read_lock_does_not_prevent_the_daemon_from_holding_its_file(file: PidFile) -> None:
+    """Any user who may read the file may lock it against writers, just after it was written."""
     file.path.touch(0o640)
     with process(_HOLDS_WHAT_A_READER_HAS_LOCKED, file) as daemon:
         assert file.holder() == daemon.pid
         assert file.path.read_text("ascii") == str(daemon.pid)
         assert file.path.stat().st_mode & 0o777 == 0o640
-        assert [each.name for each in file.path.parent.iterdir()] == [file.path.name]
+        assert [path.name for path in file.path.parent.iterdir()] == [file.path.name]
     assert file.holder() is None
 
 
-def test_a_link_is_not_followed_to_what_somebody_else_holds(file: PidFile, tmp_path: Path) -> None:
-    """Root stops what oneadmin's file names: it must not lead to a lock of root's own."""
+def test_a_symbolic_link_is_refused(file: PidFile, tmp_path: Path) -> None:
+    """If root stops the daemon, a link of oneadmin's must not refer to a file that a process of root has locked."""
     other = PidFile(tmp_path / "other")
     file.path.symlink_to(other.path)
     with process(_HOLDS, other) as holder:
-        for look in (file.holder, file.remove, file.hold):
+        for method in (file.holder, file.remove, file.hold):
             with pytest.raises(PidFileError, match="symbolic link"):
-                look()
+                method()
         assert holder.poll() is None
     assert file.is_there
     assert other.is_there
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
-def test_what_is_no_plain_file_is_refused_and_blocks_nobody(file: PidFile, make: object) -> None:
+def test_a_fifo_or_directory_is_refused_without_blocking(file: PidFile, make: object) -> None:
     assert callable(make)
     make(file.path)
-    with pytest.raises(PidFileError, match=r"is no plain file|cannot be opened"):
+    with pytest.raises(PidFileError, match=r"is not a regular file|cannot be opened"):
         file.holder()
 
 
-def test_only_a_file_that_nobody_holds_is_removed(file: PidFile) -> None:
+def test_a_file_is_removed_only_if_no_process_holds_it(file: PidFile) -> None:
     with process(_HOLDS, file) as daemon:
         file.remove()
         assert file.holder() == daemon.pid
@@ -157,21 +157,19 @@ def test_only_a_file_that_nobody_holds_is_removed(file: PidFile) -> None:
     assert not file.is_there
 
 
-def test_a_file_that_is_not_its_own_is_not_held(file: PidFile) -> None:
-    """It was removed or replaced between twistd's writing and the daemon's lock, or another process has it."""
+def test_a_file_of_another_process_is_not_held(file: PidFile) -> None:
+    """It was removed or replaced after twistd wrote it and before the daemon locked it, or another process holds it."""
     with pytest.raises(PidFileError, match="has been removed"):
         file.hold()
     file.path.write_text(str(os.getppid()), "ascii")
-    with pytest.raises(PidFileError, match="another process's"):
+    with pytest.raises(PidFileError, match="belongs to another process"):
         file.hold()
     with process(_HOLDS, file) as daemon, pytest.raises(PidFileError, match=f"held by process {daemon.pid}"):
         file.hold()
 
 
-def test_where_a_process_cannot_be_signalled_safely_it_is_not_signalled(
-    file: PidFile, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As on a kernel without pidfd_open(2)."""
+def test_without_pidfd_open_no_signal_is_sent(file: PidFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on an old kernel: the pid could be reused before the signal is sent."""
 
     def missing(pid: int) -> int:
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
@@ -183,20 +181,20 @@ def test_where_a_process_cannot_be_signalled_safely_it_is_not_signalled(
         assert daemon.poll() is None
 
 
-def test_a_process_that_ends_before_it_can_be_signalled_is_nobody(
+def test_a_pid_that_is_reused_before_the_process_is_opened_is_not_the_daemon(
     file: PidFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between the question who holds the file and the descriptor of that process its number may go to another."""
-    opened = os.pidfd_open
+    """The holder exits after its pid was read and before pidfd_open(2)."""
+    pidfd_open = os.pidfd_open
     with process(_HOLDS, file) as daemon, process("print('holds', flush=True)\ninput()", file) as other:
 
-        def late(pid: int) -> int:
+        def open_other_process(pid: int) -> int:
             daemon.kill()
-            until(lambda: file.holder() is None, "its end", STARTING)
-            return opened(other.pid)
+            until(lambda: file.holder() is None, "its exit", STARTING)
+            return pidfd_open(other.pid)
 
-        monkeypatch.setattr(os, "pidfd_open", late)
-        with file.daemon() as found:
-            assert found is None
+        monkeypatch.setattr(os, "pidfd_open", open_other_process)
+        with file.daemon() as holder:
+            assert holder is None
         other.communicate(b"\n")
         assert other.returncode == 0

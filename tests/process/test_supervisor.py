@@ -30,7 +30,7 @@ from econed.process.generations import (
     worker_share,
 )
 from econed.process.interfaces import IWatched
-from econed.process.listening import Bound, CannotListen
+from econed.process.listening import BoundSocket, CannotListen
 from econed.process.messages import (
     Begin,
     Command,
@@ -56,7 +56,7 @@ DRAIN_TIMEOUT = 30.0
 class FakeWorker:
     """The process of a worker, which reports and exits when the test calls `reports` and `exits`."""
 
-    def __init__(self, pid: int, sockets: tuple[Bound, ...], events: WorkerEvents) -> None:
+    def __init__(self, pid: int, sockets: tuple[BoundSocket, ...], events: WorkerEvents) -> None:
         self.pid = pid
         self.sockets = sockets
         self.reports = events.reported
@@ -117,7 +117,7 @@ class SupervisorHarness:
         self.supervisor.start()
         return self
 
-    def spawn(self, sockets: tuple[Bound, ...], events: WorkerEvents) -> IWorker:
+    def spawn(self, sockets: tuple[BoundSocket, ...], events: WorkerEvents) -> IWorker:
         """Start a worker (`Spawn`)."""
         if self.cannot_spawn:
             raise OSError(11, "Resource temporarily unavailable")
@@ -125,7 +125,7 @@ class SupervisorHarness:
         self.fake_workers.append(fake_worker)
         return fake_worker
 
-    def load(self, current: tuple[Bound, ...]) -> Plan:
+    def load(self, current: tuple[BoundSocket, ...]) -> Plan:
         """Return or raise `next_plan` (`Load`)."""
         if isinstance(self.next_plan, Exception):
             raise self.next_plan
@@ -152,7 +152,7 @@ class SupervisorHarness:
         return [formatEvent(event) for event in self.events if event["log_level"] is level]
 
 
-def plan(workers: int = 2, text: str = ":port: 4567\n", sockets: tuple[Bound, ...] = ()) -> Plan:
+def plan(workers: int = 2, text: str = ":port: 4567\n", sockets: tuple[BoundSocket, ...] = ()) -> Plan:
     """Return a plan for so many workers."""
     settings = Settings(workers=workers, drain_timeout=DRAIN_TIMEOUT)
     return Plan(Source(Path("/etc/one/econe.conf"), text), settings, sockets, logs.LogPlace("stdout"))
@@ -165,10 +165,10 @@ def harness() -> SupervisorHarness:
 
 
 @pytest.fixture
-def listener() -> Iterator[Bound]:
+def listener() -> Iterator[BoundSocket]:
     """A listening socket."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        yield Bound(server, False)
+        yield BoundSocket(server, False)
 
 
 def test_the_supervisor_and_the_stand_in_for_workers_provide_their_interfaces(
@@ -184,7 +184,7 @@ def test_the_supervisor_and_the_stand_in_for_workers_provide_their_interfaces(
 
 
 def test_every_worker_is_sent_the_configuration_its_index_and_its_sockets(
-    harness: SupervisorHarness, listener: Bound
+    harness: SupervisorHarness, listener: BoundSocket
 ) -> None:
     """The text, not the path: a changed file is for the next generation."""
     harness.supervisor = Supervisor(
@@ -469,7 +469,7 @@ def test_a_second_reload_during_the_first_is_carried_out_after_it(harness: Super
 
 def test_sockets_that_the_new_configuration_does_not_have_are_closed(harness: SupervisorHarness) -> None:
     """In the supervisor; the old workers close theirs when they drain. Also those of a refused configuration."""
-    first, second, third = (Bound(socket.create_server(("127.0.0.1", 0)), False) for _ in range(3))
+    first, second, third = (BoundSocket(socket.create_server(("127.0.0.1", 0)), False) for _ in range(3))
     harness.serve()
     for fake_worker in reloaded(harness, plan(1, sockets=(first, second))):
         fake_worker.reports(Ready())

@@ -1,4 +1,4 @@
-"""systemd's protocols, with the tests in the part of systemd: real datagram sockets, real descriptors."""
+"""systemd's protocols; the tests take the part of systemd, with real datagram sockets and descriptors."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ PID = 4711
 
 @pytest.fixture(params=["path", "abstract"])
 def manager(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[socket.socket, str]]:
-    """The manager's socket, and its address as NOTIFY_SOCKET gives it."""
+    """The manager's socket, and its address as in NOTIFY_SOCKET."""
     name = str(tmp_path / "notify") if request.param == "path" else f"@econed-test-{os.getpid()}"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as made:
-        made.bind(name.replace("@", "\0"))
-        made.setblocking(False)
-        yield made, name
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind(name.replace("@", "\0"))
+        sock.setblocking(False)
+        yield sock, name
 
 
-def told(manager: tuple[socket.socket, str]) -> list[str]:
+def received(manager: tuple[socket.socket, str]) -> list[str]:
     """Return the lines of the next datagram."""
     return manager[0].recv(65536).decode().split("\n")
 
 
-def test_every_word_goes_to_the_manager_as_one_datagram(manager: tuple[socket.socket, str]) -> None:
-    """As sd_notify(3) has it, to a socket in the file system or an abstract one."""
-    notes = Notifier(manager[1], monotonic=lambda: 12.5)
-    notes.ready("2 of 2 workers serve")
-    assert told(manager) == ["READY=1", "STATUS=2 of 2 workers serve"]
-    notes.reloading()
-    assert told(manager) == ["RELOADING=1", "MONOTONIC_USEC=12500000", "STATUS=reading its configuration"]
-    notes.status("two\nlines")
-    assert told(manager) == ["STATUS=two lines"]
-    notes.alive()
-    assert told(manager) == ["WATCHDOG=1"]
-    notes.stopping("finishes", 50.0)
-    assert told(manager) == ["STOPPING=1", "EXTEND_TIMEOUT_USEC=50000000", "STATUS=finishes"]
+def test_every_notification_is_one_datagram(manager: tuple[socket.socket, str]) -> None:
+    """In the format of sd_notify(3), to a socket in the file system or an abstract one."""
+    notifier = Notifier(manager[1], monotonic=lambda: 12.5)
+    notifier.ready("2 of 2 workers serve")
+    assert received(manager) == ["READY=1", "STATUS=2 of 2 workers serve"]
+    notifier.reloading()
+    assert received(manager) == ["RELOADING=1", "MONOTONIC_USEC=12500000", "STATUS=reloading"]
+    notifier.status("two\nlines")
+    assert received(manager) == ["STATUS=two lines"]
+    notifier.alive()
+    assert received(manager) == ["WATCHDOG=1"]
+    notifier.stopping("finishes", 50.0)
+    assert received(manager) == ["STOPPING=1", "EXTEND_TIMEOUT_USEC=50000000", "STATUS=finishes"]
 
 
 def test_notifications_are_dropped_while_the_manager_does_not_listen_and_sent_when_it_does(tmp_path: Path) -> None:
@@ -55,7 +55,7 @@ def test_notifications_are_dropped_while_the_manager_does_not_listen_and_sent_wh
         manager.bind(str(tmp_path / "notify"))
         manager.setblocking(False)
         notifier.status("the manager listens")
-        assert told((manager, "")) == ["STATUS=the manager listens"]
+        assert received((manager, "")) == ["STATUS=the manager listens"]
         with pytest.raises(BlockingIOError):
             manager.recv(1)
 
@@ -74,14 +74,14 @@ def test_notifications_are_dropped_while_the_managers_queue_is_full(tmp_path: Pa
                 queued += 1
         assert 0 < queued < sent
         notifier.status("there is room again")
-        assert told((manager, "")) == ["STATUS=there is room again"]
+        assert received((manager, "")) == ["STATUS=there is room again"]
 
 
-def test_where_to_tell_is_taken_out_of_the_environment() -> None:
-    """No worker and no script is to speak for the daemon."""
+def test_the_variables_for_notifications_are_removed_from_the_environment() -> None:
+    """Workers and scripts do not notify systemd."""
     environ = {"NOTIFY_SOCKET": "@x", "WATCHDOG_USEC": "60000000", "WATCHDOG_PID": str(PID), "HOME": "/"}
-    found = notifier(environ, PID)
-    assert (found.address, found.watchdog) == ("@x", 60.0)
+    configured = notifier(environ, PID)
+    assert (configured.address, configured.watchdog) == ("@x", 60.0)
     assert environ == {"HOME": "/"}
 
 
@@ -95,14 +95,14 @@ def test_where_to_tell_is_taken_out_of_the_environment() -> None:
         ({"WATCHDOG_USEC": "soon"}, None),
     ],
 )
-def test_the_watchdog_is_that_of_this_process(environ: dict[str, str], watchdog: float | None) -> None:
-    """As sd_watchdog_enabled(3)."""
+def test_a_watchdog_for_another_process_is_ignored(environ: dict[str, str], watchdog: float | None) -> None:
+    """As by sd_watchdog_enabled(3)."""
     assert notifier(dict(environ), PID).watchdog == watchdog
 
 
 @pytest.mark.parametrize("address", ["", "notify", "@", "/"])
-def test_an_address_that_is_none_is_nobodys(address: str) -> None:
-    """Nothing is sent anywhere."""
+def test_an_invalid_address_is_ignored(address: str) -> None:
+    """No notification is sent."""
     assert notifier({"NOTIFY_SOCKET": address}, PID).address is None
 
 
@@ -118,46 +118,46 @@ def test_an_address_that_is_none_is_nobodys(address: str) -> None:
         ({}, 0),
     ],
 )
-def test_sockets_are_those_from_3_on_that_were_meant_for_this_process(environ: dict[str, str], count: int) -> None:
-    """As sd_listen_fds(3); with names or without."""
-    assert list(systemd.handed_over(environ, PID)) == list(range(3, 3 + count))
+def test_sockets_for_this_process_are_the_descriptors_from_3_on(environ: dict[str, str], count: int) -> None:
+    """As in sd_listen_fds(3), with names or without."""
+    assert list(systemd.passed_descriptors(environ, PID)) == list(range(3, 3 + count))
 
 
-def test_what_says_so_is_taken_out_of_the_environment() -> None:
-    """All of it."""
+def test_the_variables_for_sockets_are_removed_from_the_environment() -> None:
+    """All of them."""
     environ = {"LISTEN_FDS": "1", "LISTEN_PID": "1", "LISTEN_FDNAMES": "a", "LISTEN_PIDFDID": "7", "HOME": "/"}
     systemd.forget_sockets(environ)
     assert environ == {"HOME": "/"}
 
 
-def test_a_socket_that_listens_is_taken_and_kept_from_programs_that_are_started() -> None:
-    """It waits for nobody, and no script gets to have it."""
-    with socket.create_server(("127.0.0.1", 0)) as made:
-        descriptor = os.dup(made.fileno())
+def test_a_passed_socket_is_made_non_blocking_and_not_inheritable() -> None:
+    """Scripts do not inherit it."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        descriptor = os.dup(server.fileno())
         os.set_inheritable(descriptor, True)
-        (taken,) = systemd.sockets([descriptor])
-        with taken:
-            assert taken.getsockname() == made.getsockname()
-            assert not taken.get_inheritable()
-            assert not taken.getblocking()
+        (passed,) = systemd.sockets([descriptor])
+        with passed:
+            assert passed.getsockname() == server.getsockname()
+            assert not passed.get_inheritable()
+            assert not passed.getblocking()
 
 
-def test_what_accepts_no_connections_is_refused(tmp_path: Path) -> None:
-    """With its number: a unit file says something wrong."""
+def test_a_descriptor_that_is_not_a_listening_socket_is_refused(tmp_path: Path) -> None:
+    """The message has its number, for the unit file."""
     with (tmp_path / "file").open("wb") as file:
         descriptor = os.dup(file.fileno())
-        with pytest.raises(ValueError, match=f"descriptor {descriptor} of LISTEN_FDS is no socket"):
+        with pytest.raises(ValueError, match=f"descriptor {descriptor} in LISTEN_FDS is not a socket"):
             systemd.sockets([descriptor])
         os.close(descriptor)
     for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM):
-        with socket.socket(socket.AF_INET, kind) as other, pytest.raises(ValueError, match="no socket that listens"):
+        with socket.socket(socket.AF_INET, kind) as other, pytest.raises(ValueError, match="not a listening socket"):
             systemd.sockets([os.dup(other.fileno())])
 
 
-def test_the_environment_at_the_start_is_known_whatever_was_taken_out_since(tmp_path: Path) -> None:
-    """As the kernel tells it."""
+def test_the_initial_environment_has_variables_that_were_removed_since(tmp_path: Path) -> None:
+    """As the kernel keeps it."""
     path = tmp_path / "environ"
     path.write_bytes(b"LISTEN_FDS=1\0EMPTY=\0ODD=a=b\0")
-    assert systemd.initial(path) == {"LISTEN_FDS": "1", "EMPTY": "", "ODD": "a=b"}
-    assert systemd.initial(tmp_path / "none") == {}
-    assert systemd.initial()["PATH"]
+    assert systemd.initial_environment(path) == {"LISTEN_FDS": "1", "EMPTY": "", "ODD": "a=b"}
+    assert systemd.initial_environment(tmp_path / "none") == {}
+    assert systemd.initial_environment()["PATH"]

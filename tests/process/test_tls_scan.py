@@ -1,4 +1,4 @@
-"""The daemon's TLS as scanners see it: no weak protocol, no weak cipher, no known vulnerability."""
+"""Scans of the daemon's TLS: no weak protocol, no weak cipher, no known vulnerability."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ VULNERABILITIES = {
 
 
 def own(key: str) -> Issued:
-    """Return a certificate for this machine with a key of this kind."""
+    """Return a certificate for this machine with a key of this type."""
     return AUTHORITY.server("localhost", "127.0.0.1", key=KEYS[key]())
 
 
 def configured(directory: Path, issued: Issued, **settings: Any) -> Path:
-    """Write an econe.conf with this certificate and these settings, and return where it is."""
+    """Write an econe.conf with this certificate and these settings, and return its path."""
     files = issued.write(directory, "own")
     conf = directory / "econe.conf"
     conf.write_text(yaml.safe_dump({"host": "127.0.0.1", "ssl_cert": files.cert, "ssl_key": files.key, **settings}))
@@ -44,7 +44,7 @@ def configured(directory: Path, issued: Issued, **settings: Any) -> Path:
 
 @contextmanager
 def daemon(directory: Path, conf: Path) -> Iterator[int]:
-    """Run the daemon on a cloud in memory for as long as the block does, and give its port."""
+    """Run the daemon with --sandbox during the block, and yield its port."""
     arguments = ["econe", "--config", str(conf), "--sandbox", "--listen", "tcp:0:interface=127.0.0.1"]
     process = Process("econed", twistd(*arguments)[1:], directory, program=twistd()[0])
     try:
@@ -55,7 +55,7 @@ def daemon(directory: Path, conf: Path) -> Iterator[int]:
 
 @contextmanager
 def weak(directory: Path, *options: str) -> Iterator[int]:
-    """Run OpenSSL's own server, made weak by these options, and give its port."""
+    """Run OpenSSL's server with these options, which make it weak, and yield its port."""
     port = free_port()
     files = own("ec").write(directory, "weak")
     argv = ["s_server", "-accept", f"127.0.0.1:{port}", "-cert", files.cert, "-key", files.key, "-www", *options]
@@ -71,13 +71,13 @@ def weak(directory: Path, *options: str) -> Iterator[int]:
 def test_sslscan_finds_nothing_weak(tmp_path: Path, key: str) -> None:
     """TLS 1.2 and 1.3, with ephemeral keys and authenticated encryption, without compression and renegotiation."""
     with daemon(tmp_path, configured(tmp_path, own(key))) as port:
-        wrong, ciphers = sslscan(port, tmp_path)
-    assert wrong == set()
+        weaknesses, ciphers = sslscan(port, tmp_path)
+    assert weaknesses == set()
     assert len(ciphers) == 6, "three of TLS 1.2 and three of TLS 1.3"
 
 
-def test_sslscan_finds_nothing_weak_where_clients_bring_certificates(tmp_path: Path) -> None:
-    """Asking for them makes nothing weaker."""
+def test_sslscan_finds_nothing_weak_with_client_certificates(tmp_path: Path) -> None:
+    """With auth x509."""
     ca = tmp_path / "ca.pem"
     ca.write_bytes(AUTHORITY.pem)
     with daemon(tmp_path, configured(tmp_path, own("ec"), auth="x509", ssl_client_ca=str(ca))) as port:
@@ -85,11 +85,11 @@ def test_sslscan_finds_nothing_weak_where_clients_bring_certificates(tmp_path: P
 
 
 def test_testssl_finds_nothing_weak_and_nothing_vulnerable(tmp_path: Path) -> None:
-    """Protocols, ciphers, forward secrecy, preferences, and all the vulnerabilities that it knows."""
+    """Protocols, ciphers, forward secrecy, preferences, and all vulnerabilities that it knows."""
     with daemon(tmp_path, configured(tmp_path, own("rsa"))) as port:
-        wrong, looked_at = testssl(port, tmp_path, "-p", "-s", "-f", "-P", "-U")
-    assert wrong == set()
-    assert looked_at >= {"SSLv2", "SSLv3", "TLS1", "TLS1_1", "TLS1_2", "TLS1_3", "cipherlist_STRONG"} | VULNERABILITIES
+        weaknesses, checks = testssl(port, tmp_path, "-p", "-s", "-f", "-P", "-U")
+    assert weaknesses == set()
+    assert checks >= {"SSLv2", "SSLv3", "TLS1", "TLS1_1", "TLS1_2", "TLS1_3", "cipherlist_STRONG"} | VULNERABILITIES
 
 
 WEAK = {
@@ -103,24 +103,24 @@ WEAK = {
 
 
 @pytest.mark.parametrize(("options", "by_sslscan", "by_testssl"), WEAK.values(), ids=WEAK.keys())
-def test_the_same_scans_find_fault_with_a_weak_server(
+def test_the_scans_find_the_weakness_of_a_weak_server(
     tmp_path: Path, options: tuple[str, ...], by_sslscan: str, by_testssl: str
 ) -> None:
-    """So that they can fail."""
+    """So the tests above can fail."""
     with weak(tmp_path, *options) as port:
         assert by_sslscan in sslscan(port, tmp_path)[0]
-        wrong, _ = testssl(port, tmp_path, "-p", "-s")
-    assert [each for each in wrong if each.startswith(by_testssl)], wrong
+        weaknesses, _ = testssl(port, tmp_path, "-p", "-s")
+    assert [weakness for weakness in weaknesses if weakness.startswith(by_testssl)], weaknesses
 
 
-# What is wrong is said, and ends the start
+# Invalid certificates
 
 
 @pytest.mark.parametrize("arguments", [("--sandbox",), ()], ids=["one process", "with a supervisor"])
-def test_a_certificate_with_another_key_ends_the_start_with_its_setting(
+def test_a_certificate_with_another_key_ends_the_start_with_an_error(
     tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:
-    """No traceback, no worker that tries again and again."""
+    """Without a traceback, and without workers that start again and again."""
     conf = configured(tmp_path, own("ec"), port=free_port())
     own("ec").write(tmp_path, "other")
     conf.write_text(conf.read_text().replace("own-key.pem", "other-key.pem"))
@@ -132,6 +132,8 @@ def test_a_certificate_with_another_key_ends_the_start_with_its_setting(
         environment(ONE_CIPHER_AUTH=str(tmp_path / "auth")),
     )
     assert done.returncode != 0
-    said = done.stdout + done.stderr
-    assert re.search(r"own-cert\.pem: ssl_cert: is not the certificate of the key in \S+/other-key\.pem", said), said
-    assert "Traceback" not in said
+    output = done.stdout + done.stderr
+    assert re.search(r"own-cert\.pem: ssl_cert: is not the certificate of the key in \S+/other-key\.pem", output), (
+        output
+    )
+    assert "Traceback" not in output

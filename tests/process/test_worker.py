@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 
 from econed.process import messages
 from econed.process.lifecycle import Process, Signals
-from econed.process.listening import Listening
+from econed.process.listening import Listener
 from econed.process.messages import (
     Begin,
     Command,
@@ -53,7 +53,7 @@ class WorkerHarness:
 
     def __post_init__(self) -> None:
         log = Logger(observer=self.events.append)  # type: ignore[arg-type]
-        listening = Listening(self.endpoint, False, "here")  # type: ignore[arg-type]
+        listening = Listener(self.endpoint, False, "here")  # type: ignore[arg-type]
         self.process = Process(self.connections, [listening], self.background_services, self.reactor, TIMEOUT, log)
         signals = Signals(self.reactor, self.reactor.install)
         self.worker = WorkerProtocol(self.make, signals, self.reactor, self.exit_codes.append, log)

@@ -17,7 +17,7 @@ from twisted.internet.testing import StringTransport
 from twisted.logger import LogEvent, Logger, formatEvent
 from zope.interface import implementer
 
-from econed.process.certificates import Files
+from econed.process.certificates import TLSFiles
 from econed.process.tls import ServerTLS
 
 _T = TypeVar("_T")
@@ -117,7 +117,7 @@ class Connection:
 class Server:
     """A `ServerTLS` over certificate files, its clock and its log."""
 
-    files: Files
+    files: TLSFiles
     clock: Clock = field(default_factory=Clock)
     said: list[LogEvent] = field(default_factory=list)
 

@@ -13,5 +13,5 @@ class RecordingNotifier(Notifier):
 
     said: list[str] = field(default_factory=list)
 
-    def _tell(self, *lines: str) -> None:
+    def _send(self, *lines: str) -> None:
         self.said.extend(lines)

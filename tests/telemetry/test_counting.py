@@ -20,7 +20,7 @@ from econed.config.settings import Settings
 from econed.errors import OpenNebulaUnavailable, ScriptFailed
 from econed.interfaces import ICallLimiter
 from econed.opennebula.tokens import PasswordKey
-from econed.process.certificates import Files
+from econed.process.certificates import TLSFiles
 from econed.process.tls import ServerTLS
 from econed.reconciler import INTERVAL, ReconcilerService
 from econed.scripts import Scripts
@@ -213,7 +213,7 @@ def test_a_round_of_the_reconciler_is_counted_by_its_outcome() -> None:
 def test_the_expiry_of_each_certificate_and_the_outcome_of_reloads_are_recorded(tmp_path: Path) -> None:
     authority, metrics, clock = Authority(), Metrics(), Clock()
     files = authority.server("a.example.org").write(tmp_path, "own")
-    tls = ServerTLS(Files(files), clock, lambda work: succeed(work()), Logger("test"), metrics)
+    tls = ServerTLS(TLSFiles(files), clock, lambda work: succeed(work()), Logger("test"), metrics)
     name = "econed_certificate_expiry_timestamp_seconds"
     (old_expiry,) = series_of(metrics.snapshot(), name)[files.cert,]
     authority.server("a.example.org", days=900).write(tmp_path, "own")

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from econed.process.admin import PATIENCE
+from econed.process.admin import TIMEOUT
 from econed.process.health import CHECK_INTERVAL, FAILURE_GRACE, PROBE_AFTER
 from econed.telemetry.metrics import FAMILIES
 from tests.support.tools import require_tool
@@ -110,7 +110,7 @@ def test_the_page_names_every_alert() -> None:
 
 def test_the_page_gives_the_seconds_that_the_code_has() -> None:
     text = " ".join(GUIDE.split())
-    assert f"Each answers within {PATIENCE:g} seconds." in text
+    assert f"Each answers within {TIMEOUT:g} seconds." in text
     assert f"for {FAILURE_GRACE:g} seconds" in text
     assert f"for {PROBE_AFTER:g} seconds, each process asks" in text
     assert f"every {CHECK_INTERVAL:g} seconds while there is no answer" in text

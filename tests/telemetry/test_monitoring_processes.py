@@ -251,12 +251,12 @@ def test_a_daemon_without_its_oned_is_alive_and_not_ready_until_it_is_back(cloud
     relay.set_mode(Mode.DOWN)
     try:
         with Daemon(cloud, settings_for(port, workers=1, one_xmlrpc=relay.url)) as daemon:
-            assert port.await_page("/readyz", 503) == "oned has not answered yet\n"
+            assert port.await_page("/readyz", 503) == "oned has not replied yet\n"
             assert port.ask("/healthz") == (200, "ok\n")
             relay.set_mode(Mode.PASS)
             assert port.await_page("/readyz", 200) == "ok\n"
             relay.set_mode(Mode.DOWN)
-            assert "oned last answered at 2" in port.await_page("/readyz", 503)
+            assert "oned last replied at 2" in port.await_page("/readyz", 503)
             daemon.await_logged("oned is unreachable")
             assert port.ask("/healthz") == (200, "ok\n")
             numbers = port.numbers()
