@@ -31,12 +31,12 @@ from econed.opennebula.file_templates import FileTypes
 from econed.opennebula.long_documents import LongDocuments
 from econed.opennebula.methods import is_read_only
 from econed.pipeline import Invocation
-from econed.sandbox.backend import SandboxBackend
 from econed.sandbox.demo_cloud import populate
 from econed.sandbox.oned import LoggedCall, Oned
 from econed.user import User
 from econed.wire.encoder import Encoder
 from econed.wire.model import Model
+from tests.support.sandbox_connection import sandbox_backend
 
 _T = TypeVar("_T")
 
@@ -100,7 +100,7 @@ class Cloud:
         self.clock.advance(NOW)
         self.oned = Oned(self.clock, version=version)
         populate(self.oned, users=[("alice", "alicepw"), ("bob", "bobpw")], vms=vms)
-        self.backend: IOpenNebula = SandboxBackend(self.oned)
+        self.backend: IOpenNebula = sandbox_backend(self.oned, self.clock)
         self.settings = settings or Settings()
         self.file_types: FileTypes | None = None
         self.signed_region: str | None = None
@@ -109,6 +109,7 @@ class Cloud:
         """Users whose calls are made with these records, whatever has changed in oned since they were read."""
         self.pacer = Pacer(self.clock, now=self.clock.seconds)
         self.shared = SharedReads(LongDocuments(self.clock.seconds))
+        self.as_user("alice", "one.system.version")  # the backend finds out which tokens oned takes
         self._logged = len(self.oned.calls)
 
     def run(self, user: str, action: str, *, dry_run: bool = False, **parameters: Any) -> dict[str, Any]:
