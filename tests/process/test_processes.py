@@ -183,8 +183,8 @@ def test_a_stop_signal_lets_requests_finish_and_the_exit_code_is_0(
     """The port closes at once; the connection with a request in progress is closed after its response."""
     relay = FaultyRelay(cloud.url)
     try:
-        with Daemon(cloud, {"port": port, "workers": WORKERS, "one_xmlrpc": relay.url}) as daemon:
-            kept = connection(port)
+        settings = {"port": port, "workers": WORKERS, "one_xmlrpc": relay.url}
+        with Daemon(cloud, settings) as daemon, closing(connection(port)) as kept:
             path = asked(cloud.alice, url(port))
             assert answer(kept, path) == (200, None)
             relay.set_mode(Mode.HELD)
@@ -227,8 +227,9 @@ def test_a_persistent_connection_gets_one_more_response_and_is_closed_after_it(
     cloud: FurnishedCloud, port: int
 ) -> None:
     """Then no connection is left, and the daemon exits long before drain_timeout."""
-    with Daemon(cloud, {"port": port, "workers": 1, "drain_timeout": 600}) as daemon:
-        kept, path = connection(port), asked(cloud.alice, url(port))
+    settings = {"port": port, "workers": 1, "drain_timeout": 600}
+    with Daemon(cloud, settings) as daemon, closing(connection(port)) as kept:
+        path = asked(cloud.alice, url(port))
         assert answer(kept, path) == (200, None)
         daemon.signal(signal.SIGTERM)
         until(lambda: not is_open(port), "the port to close", STARTING)
@@ -238,8 +239,8 @@ def test_a_persistent_connection_gets_one_more_response_and_is_closed_after_it(
 
 def test_connections_are_closed_after_drain_timeout(cloud: FurnishedCloud, port: int) -> None:
     """Also an idle connection; the exit code is 0."""
-    with Daemon(cloud, {"port": port, "workers": 1, "drain_timeout": 0.5}) as daemon:
-        kept = connection(port)
+    settings = {"port": port, "workers": 1, "drain_timeout": 0.5}
+    with Daemon(cloud, settings) as daemon, closing(connection(port)) as kept:
         assert answer(kept, asked(cloud.alice, url(port))) == (200, None)
         daemon.signal(signal.SIGTERM)
         assert daemon.wait() == 0
@@ -249,8 +250,8 @@ def test_connections_are_closed_after_drain_timeout(cloud: FurnishedCloud, port:
 
 def test_a_second_stop_signal_ends_the_daemon_immediately(cloud: FurnishedCloud, port: int) -> None:
     """And its workers, whatever drain_timeout is."""
-    with Daemon(cloud, {"port": port, "workers": WORKERS, "drain_timeout": 600}) as daemon:
-        kept = connection(port)
+    settings = {"port": port, "workers": WORKERS, "drain_timeout": 600}
+    with Daemon(cloud, settings) as daemon, closing(connection(port)) as kept:
         assert answer(kept, asked(cloud.alice, url(port))) == (200, None)
         daemon.signal(signal.SIGTERM)
         daemon.await_notification("STOPPING=1")
@@ -262,10 +263,11 @@ def test_a_second_stop_signal_ends_the_daemon_immediately(cloud: FurnishedCloud,
 def test_one_process_without_a_supervisor_drains_the_same_way(cloud: FurnishedCloud, port: int) -> None:
     """With --listen. SIGHUP does not reload its configuration, and the log says so."""
     listen = ("--listen", f"tcp:{port}:interface=127.0.0.1")
-    with Daemon(cloud, {"drain_timeout": 600, "workers": 3}, options=listen) as daemon:
+    settings = {"drain_timeout": 600, "workers": 3}
+    with Daemon(cloud, settings, options=listen) as daemon, closing(connection(port)) as kept:
         assert daemon.workers == []
         assert "workers has no effect with --sandbox and --listen" in daemon.text
-        kept, path = connection(port), asked(cloud.alice, url(port))
+        path = asked(cloud.alice, url(port))
         assert answer(kept, path) == (200, None)
         daemon.signal(signal.SIGHUP)
         daemon.await_notification("READY=1", 2)
