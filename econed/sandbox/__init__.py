@@ -1,4 +1,4 @@
-"""A small oned in process: the OpenNebula that econed is tried on and tested with.
+"""An oned in process, to try and test econed without OpenNebula.
 
-It refuses what oned refuses, for oned's reasons; `tests/sandbox/` replays recordings of real oned against it.
+It refuses the same calls as oned, with the same codes; `tests/sandbox/` replays recordings of real oned against it.
 """

@@ -125,7 +125,7 @@ def _add_machines(oned: Oned, owner: User, count: int) -> None:
     template.merge(parse(f'DISK=[IMAGE_ID="{image.id}"]\nIMAGE_ID="ami-{image.id:08d}"'))
     template.replace("TEMPLATE_NAME", vm_template.name)
     template.replace("TEMPLATE_ID", str(vm_template.id))
-    for number in range(count):
+    for index in range(count):
         machine_template = template.copy()
-        machine_template.replace("EC2_RESERVATION_ID", f"r-{number:08d}")
+        machine_template.replace("EC2_RESERVATION_ID", f"r-{index:08d}")
         oned.deployment.run_at_once(oned.allocator.allocate(owner, machine_template, "", on_hold=False, start=False))

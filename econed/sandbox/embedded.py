@@ -14,7 +14,7 @@ from econed.sandbox.demo_cloud import elastic_ips, populate
 from econed.sandbox.oned import Oned
 
 VERSIONS = ("5.12", "7.4")
-"""The versions of OpenNebula that the sandbox can behave as, the default last."""
+"""The versions of OpenNebula as which the sandbox can behave, the default last."""
 
 REGIONS = ("us-east-1",)
 """Further names of the sandbox's region, so that existing scripts run unchanged."""
@@ -23,10 +23,10 @@ REGIONS = ("us-east-1",)
 def embedded(
     reactor: Any, version: str | None, users: Sequence[tuple[str, str]], machines: int
 ) -> tuple[SandboxBackend, int]:
-    """Return a furnished sandbox as the daemon's OpenNebula, and the id of its network of elastic IPs.
+    """Return a sandbox with the demo cloud as the daemon's OpenNebula, and the id of its network for elastic IPs.
 
-    `users` are names with their secret keys; without any, user `demo` is made and its secret key is printed.
-    `machines` is the number of running machines. Raises `UsageError`.
+    `users` are names with their secret keys; if there are none, user `demo` is added and its secret key printed.
+    `machines` is the number of machines that run at the start. Raises `UsageError`.
     """
     oned = Oned(WallClock(reactor), version=version or VERSIONS[-1])
     accounts = users or [("demo", secrets.token_hex(20))]

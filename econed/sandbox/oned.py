@@ -134,7 +134,7 @@ class Oned:
         all_methods = {**methods(services), **OwnershipCalls(cloud).methods()}
         if cloud.version.is_v7:
             return all_methods
-        return {name: served for name, served in all_methods.items() if name not in _ONLY_IN_7}
+        return {name: entry for name, entry in all_methods.items() if name not in _ONLY_IN_7}
 
     def execute(self, method: str, *params: object) -> list[object]:
         """Serve a call; `params[0]` is the session.
@@ -162,11 +162,11 @@ class Oned:
     def _find(self, method: str, params: tuple[object, ...]) -> tuple[Method, Callable[..., object]]:
         if any(isinstance(value, str) and _UNSENDABLE.search(value) for value in params):
             raise unparsable()
-        served = self._methods.get(method)
-        if served is None:
+        entry = self._methods.get(method)
+        if entry is None:
             raise unknown_method(method)
         if not params:
             raise wrong_parameter("Not enough parameters")
         if not isinstance(params[0], str):
             raise wrong_parameter("Parameter that is supposed to be string is not")
-        return served
+        return entry

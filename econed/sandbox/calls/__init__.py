@@ -1,1 +1,1 @@
-"""The methods of oned's API, a module per kind of object."""
+"""The methods of oned's API, with a module for each kind of object."""

@@ -95,7 +95,7 @@ def _ids_text(ids: set[int]) -> str:
 def add_nic(cloud: Cloud, machine: VirtualMachine, requested: Vector, network: Network | None) -> Vector:
     """Add a NIC to a machine and return it, with an address of `network`; refuses (2048) if the address is not free.
 
-    A NIC without a network, or whose network the scheduler chooses (NETWORK_MODE="auto"), is stored as it is requested.
+    A NIC without a network, or whose network the scheduler chooses (NETWORK_MODE="auto"), is stored as requested.
     """
     nic_id = str(machine.next_nic_id)
     nic = {**requested, "NIC_ID": nic_id}

@@ -1,1 +1,1 @@
-"""The objects of oned's pools, and the pools; nothing here knows the cloud that holds them."""
+"""The pools of oned and their objects. Nothing here imports the cloud that has the pools."""

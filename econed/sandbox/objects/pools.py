@@ -31,12 +31,12 @@ class Pool(Generic[PoolObjectT]):
         return self._next_id - 1
 
     def release_id(self, object_id: int) -> None:
-        """Let the next object have this id, because its allocation failed."""
+        """Give an id back if it was the last one allocated, because the allocation of its object failed."""
         if self._next_id == object_id + 1:
             self._next_id = object_id
 
     def skip_to(self, object_id: int) -> None:
-        """Let the next object have at least this id."""
+        """Make sure that the next id is at least this one."""
         self._next_id = max(self._next_id, object_id)
 
     def add(self, pool_object: PoolObjectT) -> None:

@@ -132,9 +132,9 @@ class VirtualMachine(PoolObject):
 
     def next_record(self, now: int, action: HistoryAction = HistoryAction.NONE) -> None:
         """Open a history record on the same host, as after a hot-plug or a boot."""
-        last = self.history[-1]
+        record = self.history[-1]
         self.history.append(
-            HistoryRecord(len(self.history), last.host_id, last.host_name, last.cluster_id, now, running=(now, 0))
+            HistoryRecord(len(self.history), record.host_id, record.host_name, record.cluster_id, now, running=(now, 0))
         )
         self.update_record(action=action)
         self.save_for_accounting()
