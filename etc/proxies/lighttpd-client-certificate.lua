@@ -1,4 +1,4 @@
--- For auth x509 behind lighttpd: hands the client's certificate over to econed, and nothing that a client says is one.
+-- For auth x509 behind lighttpd: forwards the client's certificate to econed, and replaces a header sent by the client.
 -- /etc/lighttpd/econed-client-certificate.lua
 local certificate = nil
 if lighty.r.req_env["SSL_CLIENT_VERIFY"] == "SUCCESS" then
