@@ -20,7 +20,7 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
-from econed.actions.call import Call
+from econed.actions.call import Call, sessions_of
 from econed.actions.pacing import PARAMETER, Pacer, WorkBudget
 from econed.actions.shared_reads import SharedReads
 from econed.answers import failure
@@ -220,10 +220,12 @@ class _Exchange:
     def _call(self, user: User, signed: SignedRequest, budget: WorkBudget) -> Call:
         """Return the call of this request, without the parameters of its action."""
         service = self._service
-        return Call.of(
-            user,
-            ObservedOpenNebula(service.oned, service.clock, self._oned_calls, call_logger(service.log, self._id)),
-            service.on_read,
+        oned = ObservedOpenNebula(service.oned, service.clock, self._oned_calls, call_logger(service.log, self._id))
+        session, serveradmin = sessions_of(user, oned, service.shared_reads, service.on_read)
+        return Call(
+            caller=user,
+            session=session,
+            serveradmin=serveradmin,
             settings=service.settings,
             clock=service.clock,
             in_thread=self._computations.of(user.name),

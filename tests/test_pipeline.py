@@ -21,14 +21,14 @@ MODEL = Model.load()
 @action()
 async def describe_regions(call: Call) -> dict[str, Any]:
     """Change something, which no action that only reads may do."""
-    await call.one.vm_action("poweroff", 0)
+    await call.session.vm_action("poweroff", 0)
     return {}
 
 
 @action()
 async def reboot_instances(call: Call, *, instance_ids: object = ()) -> None:
     """Change something."""
-    await call.one.vm_action("poweroff", 0)
+    await call.session.vm_action("poweroff", 0)
 
 
 def invocation(cloud: Cloud, *pairs: tuple[str, str]) -> Invocation:

@@ -1,4 +1,4 @@
-"""What an action is given besides its parameters: who asks, oned in his name, and the settings."""
+"""What an action is given besides its parameters: the caller, sessions at oned, and the settings."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 from zope.interface import implementer
 
 from econed.actions.pacing import WorkBudget
@@ -34,21 +35,20 @@ _Owned = TypeVar("_Owned", bound=OwnedView)
 
 @dataclass(frozen=True)
 class Call:
-    """One EC2 call on its way through OpenNebula.
+    """One call of an EC2 action: everything that the action uses besides its parameters.
 
-    `one` is the caller's own session, in which everything is done, so that oned decides what he may. `serveradmin` is
-    for what no user can see: users and secrets, clusters, the network of elastic IPs. `endpoint` is the URL of this
-    server as the client reached it, `parameters` are those of the request that are carried out, by member name;
-    `in_thread` is for what keeps a processor busy for longer than others should wait. `file_types` are the files of the
-    instance types by their names, None where they are OpenNebula templates. `upload` is the file that comes with the
-    request, if one does; `fetcher` fetches images from URLs, None where oned alone does. `scripts` lead elastic IPs to
-    instances. `budget` counts work that keeps the reactor from others. `signed_region` is
-    the region that the request is signed for, None where its signature names none. `shared` are the reads that the
-    requests of a user share.
+    Everything is done in `session`, the caller's own, so that oned decides what they may do. `serveradmin` is for what
+    no user can read: users and secrets, clusters, the network of elastic IPs. `endpoint` is the URL of this server as
+    the client reached it. `parameters` are those that the action carries out, by member name. `in_thread` runs long
+    computations, and `budget` bounds the work that a request may cause. `file_types` are the files of the instance
+    types by name, None where the types are OpenNebula templates. `upload` is the file that the request carries, if it
+    carries one; `fetcher` downloads images from URLs, None where only oned does. `scripts` associate elastic IPs.
+    `signed_region` is the region that the request is signed for, None where its signature names none. `shared` are
+    the reads that the requests of one user share.
     """
 
     caller: User
-    one: Session
+    session: Session
     serveradmin: Session
     settings: Settings
     clock: IReactorTime
@@ -57,33 +57,13 @@ class Call:
     in_thread: InThread
     scripts: IScripts
     budget: WorkBudget
+    shared: SharedReads
     file_types: FileTypes | None = None
     parameters: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     upload: IUpload | None = None
     fetcher: IImageFetcher | None = None
     dry_run: bool = False
     signed_region: str | None = None
-    shared: SharedReads = field(default_factory=SharedReads)
-
-    @classmethod
-    def of(
-        cls,
-        caller: User,
-        one: IOpenNebula,
-        on_read: OnRead | None = None,
-        shared: SharedReads | None = None,
-        **rest: Any,
-    ) -> Call:
-        """Return a call of this user on oned; `on_read` is told what is read of oned's documents.
-
-        It makes no more than `CALLS_OF_A_REQUEST` calls to oned at once, both sessions together. `shared` is
-        what the calls of a process have in common.
-        """
-        few = FewAtOnce(one, Slots(CALLS_OF_A_REQUEST))
-        shared = shared or SharedReads()
-        serveradmin = Session(few, None, on_read, shared.long_documents)
-        one_as_caller = replace(serveradmin, user=caller.name)
-        return cls(caller=caller, one=one_as_caller, serveradmin=serveradmin, shared=shared, **rest)
 
     @property
     def now(self) -> int:
@@ -96,15 +76,15 @@ class Call:
         return account_id(self.caller.id)
 
     def as_dry_run(self) -> Call:
-        """Return this call with nothing in it that can change anything: the first attempt ends it.
+        """Return this call with sessions in which the first change ends it with EC2's DryRunOperation.
 
-        An action does all its checks before its first change, so one that gets there would have worked as far as can be
-        told without oned (EC2, DryRun).
+        An action does all its checks before its first change, so one that gets there would have succeeded, as far as
+        can be told without oned.
         """
         return replace(self._with_changes_refused(lambda method: dry_run_succeeded()), dry_run=True)
 
     def as_read_only(self) -> Call:
-        """Return this call with sessions in which a change is a fault of econed's, for an action that only reads."""
+        """Return this call with sessions in which a change raises `AssertionError`, for an action that only reads."""
         return self._with_changes_refused(
             lambda method: AssertionError(f"{method} called by an action that is to change nothing")
         )
@@ -112,57 +92,68 @@ class Call:
     def _with_changes_refused(self, error_for: Callable[[str], Exception]) -> Call:
         return replace(
             self,
-            one=replace(self.one, oned=_ReadOnly(self.one.oned, error_for)),
+            session=replace(self.session, oned=_ReadOnly(self.session.oned, error_for)),
             serveradmin=replace(self.serveradmin, oned=_ReadOnly(self.serveradmin.oned, error_for)),
         )
 
     async def change_all(
         self, right: Right, objects: Iterable[_Owned], change: Callable[[_Owned], Coroutine[Any, Any, object]]
     ) -> None:
-        """Change objects that all have passed every other check; `right` is what the change needs.
+        """Change objects that have passed every other check; `right` is what the change needs.
 
-        Those whose permission bits deny it come first and one by one: a rule of the access control lists may still
-        grant it, and if oned refuses, nothing has changed yet. The others follow at the same time. In a dry run oned is
-        not asked, and the bits decide: `EC2Error` UnauthorizedOperation.
+        Objects whose permission bits deny it are changed first and one by one: an access control list may still grant
+        it, and where oned refuses, nothing has changed yet. The others are changed concurrently. A dry run does not ask
+        oned, so the bits decide: `EC2Error` UnauthorizedOperation.
         """
         doubtful: list[_Owned] = []
         clear: list[_Owned] = []
-        for each in objects:
-            allowed = each.allows(self.caller.id, self.caller.groups, right)
-            (clear if allowed else doubtful).append(each)
+        for target in objects:
+            is_allowed = target.allows(self.caller.id, self.caller.groups, right)
+            (clear if is_allowed else doubtful).append(target)
         if doubtful and self.dry_run:
             raise EC2Error("UnauthorizedOperation", "You are not authorized to perform this operation.", 403)
-        for each in doubtful:
-            await change(each)
-        await together(change(each) for each in clear)
+        for target in doubtful:
+            await change(target)
+        await together(change(target) for target in clear)
 
     async def pause(self, seconds: float) -> None:
-        """Wait, giving way to everything else."""
-        done: Deferred[None] = Deferred()
-        self.clock.callLater(seconds, done.callback, None)
-        await done
+        """Wait for some seconds."""
+        await deferLater(self.clock, seconds)
 
     async def cluster_names(self) -> Mapping[int, str]:
-        """Return the clusters of the cloud by id; a user of his own cannot list them."""
+        """Return the names of the clusters by id, which only serveradmin can list."""
         return {cluster.id: cluster.name for cluster in await self.serveradmin.clusters()}
 
 
+def sessions_of(
+    user: User, oned: IOpenNebula, shared: SharedReads, on_read: OnRead | None = None
+) -> tuple[Session, Session]:
+    """Return the sessions of a user and of serveradmin for one request.
+
+    Together they make at most `CALLS_OF_A_REQUEST` calls to oned at once. `on_read` is called with what is read of
+    oned's documents.
+    """
+    limited = FewAtOnce(oned, Slots(CALLS_OF_A_REQUEST))
+    serveradmin = Session(limited, None, on_read, shared.long_documents)
+    return replace(serveradmin, user=user.name), serveradmin
+
+
 def account_id(user_id: int) -> str:
-    """Return the EC2 account number of an OpenNebula user: his id, in twelve digits as Amazon's are."""
+    """Return the EC2 account number of an OpenNebula user: the id in twelve digits, as Amazon's have."""
     return f"{user_id:012d}"
 
 
 def user_of(account: str) -> int | None:
-    """Return the OpenNebula user whose EC2 account number this is; None for a number that nobody can have."""
+    """Return the id of the OpenNebula user with this EC2 account number; None for what is no account number."""
     return whole_number(account) if len(account) == len(account_id(0)) else None
 
 
 async def together(coroutines: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
-    """Run coroutines at the same time and return their results in order; of their calls to oned, few are made at once.
+    """Run coroutines concurrently and return their results in order.
 
-    All have ended when the first failure is raised: nothing goes on behind an answer.
+    The first failure is raised when all have ended, so that nothing runs on after the response.
     """
-    running = [Deferred.fromCoroutine(each) for each in coroutines]
+    running = [Deferred.fromCoroutine(coroutine) for coroutine in coroutines]
     ended: list[tuple[bool, Any]] = await DeferredList(running, consumeErrors=True)
     for succeeded, result in ended:
         if not succeeded:
@@ -188,5 +179,5 @@ class _ReadOnly:
 
 
 def dry_run_succeeded() -> EC2Error:
-    """Return what a dry run ends with when the request would have been carried out."""
+    """Return the error that ends a dry run which would have succeeded (EC2, DryRun)."""
     return EC2Error("DryRunOperation", "Request would have succeeded, but DryRun flag is set.", 412)

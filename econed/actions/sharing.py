@@ -70,7 +70,7 @@ async def _exists(call: Call, account: str) -> bool:
     if user_id is None:
         return False
     try:
-        await call.one.user_by_id(user_id)
+        await call.session.user_by_id(user_id)
     except OpenNebulaRefusal as refusal:
         if refusal.code not in (OpenNebulaCode.NO_EXISTS, OpenNebulaCode.AUTHORIZATION):
             raise

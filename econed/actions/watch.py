@@ -48,7 +48,7 @@ async def watch_caller(call: Call) -> None:
     Not in a dry run, which has yet to say whether it would be begun at all.
     """
     if not call.dry_run:
-        await watch(call.one, await call.one.current_user(), call.now)
+        await watch(call.session, await call.session.current_user(), call.now)
 
 
 async def unwatch(session: Session, user: UserDocument) -> None:

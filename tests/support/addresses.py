@@ -75,7 +75,7 @@ class AddressCloud(Cloud):
         """Begin a call in a process with this backend; its result or failure is appended to the list returned."""
         call = replace(
             self.call_as(user),
-            one=Session(backend, user),
+            session=Session(backend, user),
             serveradmin=Session(backend, None),
             scripts=scripts or self.fake_scripts,
         )

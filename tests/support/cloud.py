@@ -17,7 +17,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from econed.actions.call import Call
+from econed.actions.call import Call, sessions_of
 from econed.actions.pacing import Pacer, WorkBudget
 from econed.actions.shared_reads import SharedReads
 from econed.answers import failure
@@ -127,9 +127,12 @@ class Cloud:
 
     def call_as(self, user: str, *, dry_run: bool = False) -> Call:
         """Return the `Call` that an action gets when this user calls it."""
-        call = Call.of(
-            self.user(user),
-            self.backend,
+        caller = self.user(user)
+        session, serveradmin = sessions_of(caller, self.backend, self.shared)
+        call = Call(
+            caller=caller,
+            session=session,
+            serveradmin=serveradmin,
             settings=self.settings,
             clock=self.clock,
             in_thread=_at_once,

@@ -126,7 +126,7 @@ async def describe_addresses(
     selection = border_groups.selection(filters, call.budget)
     pool = await store.look()
     listed = _listed(call, pool, public_ips, allocation_ids)
-    seen = {machine.id: machine for machine in await call.one.vms(linked_machines(listed))}
+    seen = {machine.id: machine for machine in await call.session.vms(linked_machines(listed))}
     shown = (shown_address(address, pool, seen, region.name) for address in listed)
     return {"Addresses": await selection.of(shown)}
 
@@ -185,8 +185,8 @@ async def associate_address(
         raise _already_associated(address if address.association is not None else in_the_way[0])
     if any(each.uid != call.caller.id for each in in_the_way):
         raise _already_associated(in_the_way[0])
-    await call.change_all(Right.MANAGE, [machine], lambda each: call.one.vm_update(each.id, removal(_WRITE_CHECK)))
-    work = _Work(store, Leader(call.scripts, call.one, until), until)
+    await call.change_all(Right.MANAGE, [machine], lambda each: call.session.vm_update(each.id, removal(_WRITE_CHECK)))
+    work = _Work(store, Leader(call.scripts, call.session, until), until)
     for each in in_the_way:
         await work.alone_with(each, work.disconnect)
 
@@ -207,7 +207,7 @@ async def disassociate_address(call: Call, *, association_id: str = "", public_i
     address = _of_association(call, pool, association_id) if association_id else _of_ip(call, pool, public_ip)
     if address.association is None:
         raise EC2Error("InvalidAssociationID.NotFound", f"The address '{address.ip}' is not associated.")
-    work = _Work(store, Leader(call.scripts, call.one, until), until)
+    work = _Work(store, Leader(call.scripts, call.session, until), until)
     await work.alone_with(address, work.disconnect)
 
 
@@ -220,10 +220,10 @@ async def release_address(call: Call, *, allocation_id: str = "", public_ip: str
     pool = await store.look()
     address = _one_address(call, pool, allocation_id, public_ip)
     if (link := address.association) is not None:
-        found = {machine.id: machine for machine in await call.one.vms([link.vm_id])}
+        found = {machine.id: machine for machine in await call.session.vms([link.vm_id])}
         if not leads_nowhere(address, found.get(link.vm_id)):
             raise EC2Error("InvalidIPAddress.InUse", f"Address {address.ip} is in use.")
-    work = _Work(store, Leader(call.scripts, call.one, until), until)
+    work = _Work(store, Leader(call.scripts, call.session, until), until)
 
     async def take_back(claim: Claim, pool: Pool) -> None:
         if address.link is not None:
@@ -283,7 +283,7 @@ async def _target(
     wanted = ipv4(private_ip)
     for nic in nics:
         if nic.ip is not None and (not private_ip or nic.ip == wanted):
-            if await is_leased(call.one, call.serveradmin, machine, nic):
+            if await is_leased(call.session, call.serveradmin, machine, nic):
                 return machine, Target(machine.id, nic.ip, nic.nic_id)
             break
     what = f"the private address '{private_ip}'" if private_ip else "a private IPv4 address"
@@ -297,7 +297,7 @@ async def _of_interface(call: Call, text: str) -> tuple[VirtualMachine, tuple[Ni
         NETWORK_INTERFACE.number(text)  # malformed?
         raise NETWORK_INTERFACE.not_found(text)
     number, part = place
-    for machine in await call.one.vms([number]):
+    for machine in await call.session.vms([number]):
         nics = tuple(nic for nic in machine.nics if nic.nic_id == part)
         if nics and is_shown(call, machine):
             return machine, nics

@@ -13,6 +13,6 @@ if TYPE_CHECKING:
 
 async def demand_datastore(call: Call) -> None:
     """Raise `EC2Error` UnauthorizedOperation where the caller does not see the datastore that new images go to."""
-    stores = [store for store in await call.one.datastores() if store.id == call.settings.datastore_id]
+    stores = [store for store in await call.session.datastores() if store.id == call.settings.datastore_id]
     if not any(store.type is DatastoreType.IMAGE_DS for store in stores):
         raise EC2Error("UnauthorizedOperation", "You may not use the datastore that new images go to.", 403)

@@ -33,16 +33,16 @@ async def delete_image(call: Call, image: Image) -> bool:
         await _mark(call, image)
     while True:
         try:
-            await call.one.image_delete(image.id)
+            await call.session.image_delete(image.id)
         except OpenNebulaRefusal as refusal:
             if refusal.code == OpenNebulaCode.NO_EXISTS:
                 return True
             if refusal.code != OpenNebulaCode.ACTION:
                 raise
-            image = await call.one.image(image.id)
+            image = await call.session.image(image.id)
             if image.vm_ids:
                 if marked:
-                    await call.one.image_update(image.id, removal(TO_DELETE))
+                    await call.session.image_update(image.id, removal(TO_DELETE))
                 return False
             if marked or image.state is ImageState.DELETE:
                 return True
@@ -56,4 +56,4 @@ async def delete_image(call: Call, image: Image) -> bool:
 
 async def _mark(call: Call, image: Image) -> None:
     await watch_caller(call)
-    await call.one.image_update(image.id, attribute(TO_DELETE, "YES"))
+    await call.session.image_update(image.id, attribute(TO_DELETE, "YES"))

@@ -40,7 +40,7 @@ async def ids_and_few(
 
     The pool is read whole to know which they are. Of more the documents are not kept: `image_sets` reads them again.
     """
-    found = await call.budget.those(await call.one.images(owner), is_meant)
+    found = await call.budget.those(await call.session.images(owner), is_meant)
     found.sort(key=lambda image: image.id)
     return [image.id for image in found], found if len(found) <= SET_SIZE else []
 
@@ -53,7 +53,7 @@ async def image_sets(call: Call, ids: Sequence[int], owner: int = OwnerFilter.VI
 
 async def _between(call: Call, owner: int, ids: Sequence[int]) -> list[Image]:
     wanted = frozenset(ids)
-    return await call.budget.those(await call.one.images(owner, ids[0], ids[-1]), lambda image: image.id in wanted)
+    return await call.budget.those(await call.session.images(owner, ids[0], ids[-1]), lambda image: image.id in wanted)
 
 
 async def images(call: Call, numbers: Sequence[int]) -> tuple[Image, ...]:
@@ -63,7 +63,7 @@ async def images(call: Call, numbers: Sequence[int]) -> tuple[Image, ...]:
     """
     wanted = dict.fromkeys(numbers)
     if len(wanted) > _READ_ONE_BY_ONE:
-        between = await call.one.images(OwnerFilter.VISIBLE, min(wanted), max(wanted))
+        between = await call.session.images(OwnerFilter.VISIBLE, min(wanted), max(wanted))
         pool = {image.id: image for image in await call.budget.those(between, lambda image: image.id in wanted)}
         return tuple(pool[number] for number in wanted if number in pool)
     found = await together(visible_image(call, number) for number in wanted)
@@ -73,7 +73,7 @@ async def images(call: Call, numbers: Sequence[int]) -> tuple[Image, ...]:
 async def visible_image(call: Call, image_id: int) -> Image | None:
     """Return the image with this OpenNebula id; None where there is none that the caller may see."""
     try:
-        return await call.one.image(image_id)
+        return await call.session.image(image_id)
     except OpenNebulaRefusal as refusal:
         if refusal.code in _OUT_OF_SIGHT:
             return None

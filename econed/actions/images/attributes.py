@@ -105,7 +105,7 @@ async def modify_image_attribute(
     if text is not None:
         await call.change_all(Right.MANAGE, found, _description_change(call, text))
     elif public is not None:
-        await call.change_all(Right.MANAGE, found, lambda image: call.one.image_share(image.id, public))
+        await call.change_all(Right.MANAGE, found, lambda image: call.session.image_share(image.id, public))
 
 
 @action()
@@ -114,12 +114,12 @@ async def reset_image_attribute(call: Call, *, image_id: str, attribute: str) ->
     if attribute != _LAUNCH_PERMISSION:
         raise _unknown(attribute)
     found = await amis(call, (image_id,))
-    await call.change_all(Right.MANAGE, found, lambda image: call.one.image_share(image.id, False))
+    await call.change_all(Right.MANAGE, found, lambda image: call.session.image_share(image.id, False))
 
 
 def _description_change(call: Call, text: str) -> Callable[[Image], Any]:
     demand_showable("Description", text, MAX_DESCRIPTION)
-    return lambda image: call.one.image_update(image.id, description_text(text))
+    return lambda image: call.session.image_update(image.id, description_text(text))
 
 
 def _unknown(attribute: str) -> EC2Error:

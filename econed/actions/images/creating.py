@@ -99,7 +99,7 @@ async def create_image(
     tags = specified(tag_specifications, "image", "snapshot")
     demand_showable("Description", description, MAX_DESCRIPTION)
     (machine,) = await settled(call, (instance_id,), timeout=_PATIENCE)
-    owned, user = await call.one.images(OwnerFilter.MINE), await call.one.current_user()
+    owned, user = await call.session.images(OwnerFilter.MINE), await call.session.current_user()
     announcement = announcement_of_machine(name, machine.id)
     before = next((new for new in announced(user) if new.name == name and new.machine == machine.id), None)
     image = _made_before(owned, before)
@@ -122,7 +122,7 @@ async def create_image(
     async def make(machine: VirtualMachine) -> None:
         await _announce(call, user, new, before)
         number = image.id if image is not None else await _saved(call, user, new, machine, powers_off)
-        await conclude(call.one, user, new, number)
+        await conclude(call.session, user, new, number)
         made.append(number)
 
     await call.change_all(Right.MANAGE, (machine,), make)
@@ -159,7 +159,7 @@ async def copy_image(
         raise EC2Error("UnsupportedOperation", "Images are copied within a region only.")
     (source,) = await amis(call, (source_image_id,))
     limited(tags_of(source.template) if copy_image_tags else (), tags["image"])
-    owned, user = await call.one.images(OwnerFilter.MINE), await call.one.current_user()
+    owned, user = await call.session.images(OwnerFilter.MINE), await call.session.current_user()
     announcement = announcement_of_copy(name, source.id, token)
     before = next((new for new in announced(user) if new.attribute == announcement), None)
     image = _made_before(owned, before) or _made_with(token, owned)
@@ -175,7 +175,7 @@ async def copy_image(
     if token is not None and image is None:
         image = await _made_meanwhile(call, user, new, token)
     number = image.id if image is not None else await _cloned(call, user, new, source)
-    await conclude(call.one, user, new, number)
+    await conclude(call.session, user, new, number)
     return {"ImageId": IMAGE.format(number)}
 
 
@@ -204,10 +204,10 @@ async def _made_meanwhile(call: Call, user: UserDocument, new: NewImage, token: 
     both may be refused, but never both carried out. Raises `EC2Error` IdempotentParameterMismatch.
     """
     try:
-        _demand_same(token, await call.one.current_user())
-        return _made_with(token, await call.one.images(OwnerFilter.MINE))
+        _demand_same(token, await call.session.current_user())
+        return _made_with(token, await call.session.images(OwnerFilter.MINE))
     except EC2Error:
-        await withdraw(call.one, user, new)
+        await withdraw(call.session, user, new)
         raise
 
 
@@ -222,21 +222,21 @@ async def _announce(call: Call, user: UserDocument, new: NewImage, before: NewIm
     """Announce an image, in place of what a call that broke off announced."""
     await announce(call, user, new)
     if before is not None and before.attribute != new.attribute:
-        await withdraw(call.one, user, before)
+        await withdraw(call.session, user, before)
 
 
 async def _saved(call: Call, user: UserDocument, new: NewImage, machine: VirtualMachine, powers_off: bool) -> int:
     """Save the root disk of a machine, powered off first if it has to be; whatever fails, it is left as it was."""
     try:
         if powers_off:
-            await call.one.vm_action("poweroff", machine.id)
+            await call.session.vm_action("poweroff", machine.id)
     except OpenNebulaRefusal as refusal:
-        await withdraw(call.one, user, new)
+        await withdraw(call.session, user, new)
         raise (_incorrect_state(machine) if refusal.code == OpenNebulaCode.ACTION else refusal) from refusal
     try:
         if powers_off:
             await _wait_until_off(call, machine)
-        return await call.one.disk_save_as(machine.id, machine.disks[0].disk_id, new.image_name, "OS")
+        return await call.session.disk_save_as(machine.id, machine.disks[0].disk_id, new.image_name, "OS")
     except OpenNebulaRefusal as refusal:
         await _give_up(call, user, new)
         if refusal.code == OpenNebulaCode.ACTION:
@@ -249,11 +249,11 @@ async def _saved(call: Call, user: UserDocument, new: NewImage, machine: Virtual
 
 async def _cloned(call: Call, user: UserDocument, new: NewImage, source: Image) -> int:
     try:
-        return await call.one.image_clone(source.id, new.image_name)
+        return await call.session.image_clone(source.id, new.image_name)
     except OpenNebulaRefusal as refusal:
         if refusal.code == OpenNebulaCode.ALLOCATE and (made := await _made_by_same_call(call, new)) is not None:
             return made.id
-        await withdraw(call.one, user, new)
+        await withdraw(call.session, user, new)
         raise await refused(call, new.image_name, new.name, refusal) from refusal
 
 
@@ -264,9 +264,9 @@ async def _made_by_same_call(call: Call, new: NewImage) -> Image | None:
     """
     if new.token is None:
         return None
-    user = await call.one.current_user()
+    user = await call.session.current_user()
     others = [other for other in announced(user) if other.facts and other.attribute != new.attribute]
-    for image in await call.one.images(OwnerFilter.MINE):
+    for image in await call.session.images(OwnerFilter.MINE):
         if new.is_made_of(image) and is_ami(image):
             is_of_other = any(other.is_made_of(image) for other in others)
             is_same = new.token.is_on(image.template) if is_marked(image) else not is_of_other
@@ -276,20 +276,20 @@ async def _made_by_same_call(call: Call, new: NewImage) -> Image | None:
 
 async def _give_up(call: Call, user: UserDocument, new: NewImage) -> None:
     """Have nothing left of an image that is not made; a machine that is still shutting down is started again later."""
-    if new.restart and new.machine is not None and not await restarted(call.one, new.machine):
-        await call.one.user_update(user.id, replace(new, began=0, facts="").text)
+    if new.restart and new.machine is not None and not await restarted(call.session, new.machine):
+        await call.session.user_update(user.id, replace(new, began=0, facts="").text)
     else:
-        await withdraw(call.one, user, new)
+        await withdraw(call.session, user, new)
 
 
 async def _restart(call: Call, user: UserDocument, new: NewImage) -> None:
     """Start a machine again when its disk is saved, if that is soon; the image is made, whatever becomes of this."""
     try:
         if new.machine is not None:
-            start_again = partial(restarted, call.one, new.machine)
+            start_again = partial(restarted, call.session, new.machine)
             if not await wait_until(call, bool, start_again, timeout=_PATIENCE):
                 return
-        await withdraw(call.one, user, new)
+        await withdraw(call.session, user, new)
     except OpenNebulaError:
         return  # the reconciler tries again
 
@@ -298,7 +298,7 @@ async def _wait_until_off(call: Call, machine: VirtualMachine) -> None:
     """Wait for the guest to shut down; raises `EC2Error` IncorrectInstanceState if it does not in time."""
 
     async def read() -> VirtualMachine:
-        (now,) = await call.one.vms([machine.id]) or (machine,)
+        (now,) = await call.session.vms([machine.id]) or (machine,)
         return now
 
     def is_off(now: VirtualMachine) -> bool:

@@ -151,7 +151,7 @@ async def register_image(
     _demand_fit(image, architecture)
     if name:
         demand_name(name)
-    owned, user = await call.one.images(OwnerFilter.MINE), await call.one.current_user()
+    owned, user = await call.session.images(OwnerFilter.MINE), await call.session.current_user()
     demand_unused(call, owned, user, name or image.name, besides=image.id)
     parted = "" if is_ami(image) else parted_text(image, added)
     limited(() if parted else tags_of(image.template), added)
@@ -162,7 +162,7 @@ async def register_image(
         "" if description is None else description_text(description),
         tag_text(added),
     )
-    await call.change_all(Right.MANAGE, (image,), lambda each: call.one.image_update(each.id, text))
+    await call.change_all(Right.MANAGE, (image,), lambda each: call.session.image_update(each.id, text))
     return {"ImageId": IMAGE.format(image.id)}
 
 
@@ -178,7 +178,7 @@ async def deregister_image(
 
     async def unmark(image: Image) -> None:
         of_ami = untag_text(tag["Key"] for tag in tags_of(image.template)) if is_of_ami(image) else ""
-        await call.one.image_update(image.id, template(attribute(MARK, "NO"), removal(NAME), of_ami))
+        await call.session.image_update(image.id, template(attribute(MARK, "NO"), removal(NAME), of_ami))
 
     (image,) = await amis(call, (image_id,))
     await call.change_all(Right.MANAGE, (image,), unmark)

@@ -73,7 +73,7 @@ async def refused(call: Call, image_name: str, name: str, refusal: OpenNebulaRef
     Its name in OpenNebula was free a moment ago: whoever has taken it is about to have an AMI of the same name.
     """
     if refusal.code == OpenNebulaCode.ALLOCATE:
-        owned = await call.one.images(OwnerFilter.MINE)
+        owned = await call.session.images(OwnerFilter.MINE)
         taken: Sequence[Image] = [image for image in owned if image.name == image_name]
         if taken:
             return duplicate(name, IMAGE.format(taken[0].id))

@@ -148,7 +148,7 @@ async def new_image_name(
     own_name = image_name(owned, name)
     if own_name != name:
         # An image that has the name and no announcement is none that becomes an AMI: or it has become one since.
-        demand_free(await call.one.images(OwnerFilter.MINE), name)
+        demand_free(await call.session.images(OwnerFilter.MINE), name)
     return own_name
 
 
@@ -178,8 +178,8 @@ async def announce(call: Call, user: UserDocument, new: NewImage) -> None:
     if len(user.attributes_named(PREFIX, MAX_ANNOUNCED)) >= MAX_ANNOUNCED:
         raise full
     await call.in_thread(lambda: check_size(user.template, new.text, MAX_ON_USER, full))
-    await watch(call.one, user, new.began)
-    await call.one.user_update(user.id, new.text)
+    await watch(call.session, user, new.began)
+    await call.session.user_update(user.id, new.text)
 
 
 async def withdraw(session: Session, user: UserDocument, new: NewImage) -> None:

@@ -54,7 +54,7 @@ async def upload_image(call: Call) -> UploadImageResult:
     path = await call.upload.receive(call.caller.id)
     text = template(attribute("NAME", f"ec2-{uuid.uuid4()}"), attribute("TYPE", "OS"), attribute("PATH", path))
     try:
-        number = await call.one.image_allocate(text, call.settings.datastore_id)
+        number = await call.session.image_allocate(text, call.settings.datastore_id)
     except OpenNebulaRefusal:
         await call.upload.discard()
         raise

@@ -69,7 +69,7 @@ async def _allocated(call: Call, path: str, name: str, facts: str) -> int:
     made_of = template(attribute("NAME", own_name), attribute("TYPE", "OS"), attribute("PATH", path))
     named = attribute(NAME, name) if name not in ("", own_name) else ""
     try:
-        return await call.one.image_allocate(template(made_of, named, facts), call.settings.datastore_id)
+        return await call.session.image_allocate(template(made_of, named, facts), call.settings.datastore_id)
     except OpenNebulaRefusal as refusal:
         raise await refused(call, own_name, name, refusal) from refusal
 
@@ -79,4 +79,6 @@ async def _own_name(call: Call, name: str) -> str:
     if not name:
         return f"ec2-{uuid.uuid4()}"
     demand_name(name)
-    return await new_image_name(call, await call.one.images(OwnerFilter.MINE), await call.one.current_user(), name)
+    return await new_image_name(
+        call, await call.session.images(OwnerFilter.MINE), await call.session.current_user(), name
+    )

@@ -177,7 +177,7 @@ async def take_back(call: Call, made: Iterable[int]) -> None:
 
     async def one(number: int) -> None:
         try:
-            await call.one.image_delete(number)
+            await call.session.image_delete(number)
         except OpenNebulaError:
             return
 
@@ -188,12 +188,12 @@ async def _persistent(call: Call, number: int) -> None:
     def is_copied(image: Image) -> bool:
         return image.is_persistent or image.state in (ImageState.READY, ImageState.ERROR)
 
-    image = await wait_until(call, is_copied, partial(call.one.image, number), timeout=_PATIENCE)
+    image = await wait_until(call, is_copied, partial(call.session.image, number), timeout=_PATIENCE)
     if image.is_persistent:
         return
     if image.state is not ImageState.READY:
         raise EC2Error("IncorrectState", "A snapshot could not be copied in time: make a volume of it first.")
-    await call.one.image_persistent(number, True)
+    await call.session.image_persistent(number, True)
 
 
 def _plan(call: Call, volume: NewVolume, zone: int | None, tags: Mapping[str, str]) -> VolumePlan:

@@ -43,7 +43,7 @@ async def _lacks_addresses(call: Call, plan: LaunchPlan) -> bool:
     interfaces = [nic for nic in plan.instance_type.attributes.vectors("NIC") if "IP" not in nic]
     if not interfaces:
         return False
-    networks = await call.one.networks()
+    networks = await call.session.networks()
     wanted = Counter(network.id for nic in interfaces for network in _networks_of(call, nic, networks))
     return any(
         network.free < wanted[network.id] and network.size >= wanted[network.id] * plan.least

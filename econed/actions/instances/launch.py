@@ -117,9 +117,9 @@ async def launch(call: Call, plan: LaunchPlan) -> tuple[VirtualMachine, ...]:
     made = await _make(call, plan, plan.most, _Known((), -1))
     if len(made.ids) < plan.least:
         reason = await shortage(call, plan, made.error)
-        await discard(call.one, made.ids)
+        await discard(call.session, made.ids)
         raise reason
-    return await _released(call, await call.one.vms(made.ids))
+    return await _released(call, await call.session.vms(made.ids))
 
 
 async def _launch_once(call: Call, plan: LaunchPlan, token: ClientToken) -> tuple[VirtualMachine, ...]:
@@ -130,11 +130,11 @@ async def _launch_once(call: Call, plan: LaunchPlan, token: ClientToken) -> tupl
         try:
             token.demand_same(known.digest)
         except EC2Error:
-            await discard(call.one, ours)
+            await discard(call.session, ours)
             raise
         wanted = known.wanted(plan)
         if len(known.machines) >= wanted:
-            await discard(call.one, ours - {*known.ids[:wanted]})
+            await discard(call.session, ours - {*known.ids[:wanted]})
             return await _concluded(call, known.machines[:wanted])
         if error is None:
             made = await _make(call, plan, wanted - len(known.machines), known)
@@ -142,7 +142,7 @@ async def _launch_once(call: Call, plan: LaunchPlan, token: ClientToken) -> tupl
         else:
             await _settle_for_fewer(call, plan, known, ours, error)
         known = await _look_again(call, token, known)
-    await discard(call.one, ours)
+    await discard(call.session, ours)
     raise EC2Error("IncorrectState", "Another request with the same client token is being carried out.")
 
 
@@ -154,9 +154,9 @@ async def _settle_for_fewer(
         raise error  # it may have been done: the client's next try finds out
     if len(known.machines) < plan.least:
         reason = await shortage(call, plan, error)
-        await discard(call.one, ours)
+        await discard(call.session, ours)
         raise reason
-    await call.one.vm_update(known.ids[0], attribute(LAUNCH_COUNT, str(len(known.machines))))
+    await call.session.vm_update(known.ids[0], attribute(LAUNCH_COUNT, str(len(known.machines))))
 
 
 async def _look(call: Call, token: ClientToken, *, back_to: Callable[[VirtualMachine], bool]) -> _Known:
@@ -167,7 +167,7 @@ async def _look(call: Call, token: ClientToken, *, back_to: Callable[[VirtualMac
     found: dict[int, VirtualMachine] = {}
     newest = -1
     for offset in count(0, _PAGE):
-        page = await call.one.vm_page(_PAGE, offset, owner=OwnerFilter.MINE, state=StateFilter.ANY)
+        page = await call.session.vm_page(_PAGE, offset, owner=OwnerFilter.MINE, state=StateFilter.ANY)
         newest = max([newest, *(machine.id for machine in page)])
         found |= {machine.id: machine for machine in page if _carries(machine, token) and not back_to(machine)}
         if len(page) < _PAGE or any(back_to(machine) for machine in page):
@@ -178,7 +178,7 @@ async def _look(call: Call, token: ClientToken, *, back_to: Callable[[VirtualMac
 async def _look_again(call: Call, token: ClientToken, known: _Known) -> _Known:
     """Read what was known again, and what has come since."""
     since = await _look(call, token, back_to=lambda machine: machine.id <= known.newest)
-    again = [machine for machine in await call.one.vms(known.ids) if _carries(machine, token)]
+    again = [machine for machine in await call.session.vms(known.ids) if _carries(machine, token)]
     found = {machine.id: machine for machine in (*again, *since.machines)}
     return _Known.of(found, since.newest)
 
@@ -209,7 +209,7 @@ async def _instantiate(call: Call, plan: LaunchPlan, indexes: Iterable[int], res
                 volumes = await make_volumes(call, plan.devices, plan.zone)
                 await call.budget.spend(ITEM)
                 text = machine_text(plan, index, reservation, plan.devices.disks(volumes, call.now))
-                made.append(await plan.instance_type.make(call.one, name, text))
+                made.append(await plan.instance_type.make(call.session, name, text))
         except (OpenNebulaError, EC2Error, NotKeepable) as error:
             errors.append(_not_kept() if isinstance(error, NotKeepable) else error)
             await take_back(call, volumes)
@@ -232,7 +232,7 @@ async def _concluded(call: Call, machines: Sequence[VirtualMachine]) -> tuple[Vi
         if facts.text(LAUNCH_INDEX) == str(index) and reservation_of(machine) == reservation:
             return
         text = template(attribute(LAUNCH_INDEX, str(index)), attribute(RESERVATION, reservation))
-        await call.one.vm_update(machine.id, text)
+        await call.session.vm_update(machine.id, text)
 
     await together(number(index, machine) for index, machine in enumerate(machines))
     return await _released(call, machines)
@@ -244,13 +244,13 @@ async def _released(call: Call, machines: Sequence[VirtualMachine]) -> tuple[Vir
     def have_volumes(found: Sequence[VirtualMachine]) -> bool:
         return not any(machine.state is VmState.CLONING for machine in found)
 
-    read = partial(call.one.vms, [machine.id for machine in machines])
+    read = partial(call.session.vms, [machine.id for machine in machines])
     machines = await wait_until(call, have_volumes, read, timeout=_PATIENCE, known=machines)
     for machine in machines:
         if machine.state is VmState.CLONING:
-            await call.one.vm_update(machine.id, attribute(TO_RELEASE, "YES"))
-    await together(release(call.one, machine) for machine in machines if machine.state is VmState.HOLD)
-    return await call.one.vms([machine.id for machine in machines])
+            await call.session.vm_update(machine.id, attribute(TO_RELEASE, "YES"))
+    await together(release(call.session, machine) for machine in machines if machine.state is VmState.HOLD)
+    return await call.session.vms([machine.id for machine in machines])
 
 
 async def release(session: Session, machine: VirtualMachine) -> None:

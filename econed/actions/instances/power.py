@@ -146,7 +146,7 @@ async def _act(call: Call, change: _Change, machine: VirtualMachine) -> None:
     if await _taken(call, change, machine):
         return
     # It has moved on since it was read: to where it was to go, or to where it cannot.
-    for now in await call.one.vms([machine.id]):
+    for now in await call.session.vms([machine.id]):
         if state_of(now) not in change.done:
             raise _incorrect_state(change, machine)
 
@@ -157,18 +157,18 @@ async def _end(call: Call, change: _Change, machine: VirtualMachine) -> None:
     async def attempt() -> bool:
         if await _taken(call, change, machine):
             return True
-        (now,) = await call.one.vms([machine.id]) or (machine,)
+        (now,) = await call.session.vms([machine.id]) or (machine,)
         return state_of(now) in change.done
 
     if not await wait_until(call, bool, attempt, timeout=_PATIENCE):
-        await watch_termination(call.one, await call.one.current_user(), call.now)
-        await call.one.vm_update(machine.id, attribute(TERMINATING, "YES"))
+        await watch_termination(call.session, await call.session.current_user(), call.now)
+        await call.session.vm_update(machine.id, attribute(TERMINATING, "YES"))
 
 
 async def _taken(call: Call, change: _Change, machine: VirtualMachine) -> bool:
     """Have oned do it; False if the machine is in no state in which it does."""
     try:
-        await call.one.vm_action(change.one_action, machine.id)
+        await call.session.vm_action(change.one_action, machine.id)
     except OpenNebulaRefusal as refusal:
         if refusal.code != OpenNebulaCode.ACTION:
             raise
@@ -199,7 +199,7 @@ async def _shown(call: Call, change: _Change, changed: Sequence[int]) -> None:
     def are_shown(machines: Sequence[VirtualMachine]) -> bool:
         return {change.leads_to, *change.done}.issuperset(map(state_of, machines))
 
-    await wait_until(call, are_shown, partial(call.one.vms, changed), timeout=_SHOWN_WITHIN, interval=_SOON)
+    await wait_until(call, are_shown, partial(call.session.vms, changed), timeout=_SHOWN_WITHIN, interval=_SOON)
 
 
 def _state_change(change: _Change, before: VirtualMachine) -> InstanceStateChangeTypeDef:

@@ -163,7 +163,7 @@ async def instance_type_named(
 
 async def _template(call: Call, name: str) -> VMTemplate:
     """Return the template of an instance type; of several one's own, then the oldest."""
-    found = [each for each in await call.one.templates() if each.template.text(INSTANCE_TYPE) == name]
+    found = [each for each in await call.session.templates() if each.template.text(INSTANCE_TYPE) == name]
     if not found:
         raise _unknown(name)
     return min(found, key=lambda each: (each.uid != call.caller.id, each.id))

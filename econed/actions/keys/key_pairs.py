@@ -130,7 +130,7 @@ async def delete_key_pair(call: Call, *, key_name: str = "", key_pair_id: str = 
     for pair in pairs.values():
         if key_pair_id == pair.id or key_name == pair.name:
             text = await call.in_thread(partial(removal_text, user, pair))
-            await call.one.user_update(user.id, text)
+            await call.session.user_update(user.id, text)
             return {"Return": True, "KeyPairId": pair.id}
     return {"Return": True}
 

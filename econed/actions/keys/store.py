@@ -73,7 +73,7 @@ class KeyPair:
 
 async def own_key_pairs(call: Call) -> tuple[UserDocument, dict[str, KeyPair]]:
     """Return the caller, and their key pairs by name, in the order of their names."""
-    user = await call.one.current_user()
+    user = await call.session.current_user()
     return user, await call.in_thread(lambda: key_pairs(user))
 
 
@@ -146,13 +146,13 @@ async def add(call: Call, user: UserDocument, name: str, key: PublicKey, tags: M
     added = template(_text(name, key, announced), tag_text(tags, tag_prefix(user.id, name)))
     await call.in_thread(lambda: check_size(user.template, added, MAX_ON_USER, _too_many()))
     claim = _CLAIM + secrets.token_hex(8).upper()
-    await call.one.user_update(user.id, vector(claim, {**encode_member("NAME", name), "TIME": str(announced)}))
+    await call.session.user_update(user.id, vector(claim, {**encode_member("NAME", name), "TIME": str(announced)}))
     try:
         seen = await user_without(call, name, added)
         if _others(call, seen.template, name, claim) or call.now - announced > _CLAIM_USABLE:
             raise _under_way()
         stale = {tag["Key"] for tag in _tags(seen, name)} - tags.keys()
-        await call.one.user_update(
+        await call.session.user_update(
             user.id,
             template(
                 added,
@@ -162,7 +162,7 @@ async def add(call: Call, user: UserDocument, name: str, key: PublicKey, tags: M
             ),
         )
     except (EC2Error, OpenNebulaRefusal):
-        await call.one.user_update(user.id, removal(claim))
+        await call.session.user_update(user.id, removal(claim))
         raise
     return KeyPair(
         id=key_pair_id(user.id, name),

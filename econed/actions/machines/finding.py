@@ -66,11 +66,11 @@ async def listed_ids(call: Call, *, ended: bool = True, owner: int = OwnerFilter
 
 
 async def _listed_ids(call: Call, ended: bool, owner: int) -> tuple[int, ...]:
-    living = await call.one.vm_ids(owner, StateFilter.NOT_DONE)
+    living = await call.session.vm_ids(owner, StateFilter.NOT_DONE)
     if not (ended and call.settings.describe_with_terminated_instances):
         return tuple(sorted(living))
-    lately = await call.one.vm_ids_since(_forgotten_before(call), owner)
-    newest = await call.one.newest_vms(_NEWEST_ENDED, owner, VmState.DONE)
+    lately = await call.session.vm_ids_since(_forgotten_before(call), owner)
+    newest = await call.session.newest_vms(_NEWEST_ENDED, owner, VmState.DONE)
     shown = await call.budget.those(newest, partial(is_shown, call))
     return tuple(sorted({*living, *lately, *(machine.id for machine in shown)}))
 
@@ -82,7 +82,7 @@ async def machine_sets(call: Call, ids: Sequence[int]) -> Sets[VirtualMachine]:
 
 
 async def _shown(call: Call, ids: Sequence[int]) -> list[VirtualMachine]:
-    return await call.budget.those(await call.one.vms(ids), partial(is_shown, call))
+    return await call.budget.those(await call.session.vms(ids), partial(is_shown, call))
 
 
 def _forgotten_before(call: Call) -> int:

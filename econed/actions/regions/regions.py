@@ -73,7 +73,7 @@ async def describe_regions(
     The endpoint of our own is this server as the client reached it: clients go on there. Raises `EC2Error`
     InvalidParameterValue for a name that is none of these.
     """
-    zones = await call.one.zones()
+    zones = await call.session.zones()
     own = _own_region(call, zones)
     others = {zone.name: call.settings.regions[zone.name] for zone in zones if zone.name in call.settings.regions}
     others.pop(_own_zone(call, zones).name, None)
@@ -99,7 +99,7 @@ def named_by(filters: Sequence[Filter]) -> frozenset[str]:
 
 async def own_region(call: Call) -> OwnRegion:
     """Return the region that this server is the endpoint of."""
-    return _own_region(call, await call.one.zones())
+    return _own_region(call, await call.session.zones())
 
 
 def _own_region(call: Call, zones: Sequence[Zone]) -> OwnRegion:

@@ -76,11 +76,11 @@ async def zones(call: Call) -> Mapping[int, str]:
     """
     datastores = {
         cluster
-        for datastore in await call.one.datastores()
+        for datastore in await call.session.datastores()
         if datastore.type in _FOR_DISKS and datastore.is_usable
         for cluster in datastore.cluster_ids
     }
-    networks = await call.one.networks()
+    networks = await call.session.networks()
     usable = (
         datastores & {cluster for network in networks for cluster in network.cluster_ids} if networks else datastores
     )

@@ -231,7 +231,7 @@ async def _check_sizes(call: Call, found: _Resources, added: Mapping[str, str]) 
         text = template(*(tag_text(added, each.prefix) for each in on_image.tagged()))
         check_size(on_image.image.template, text, MAX_ON_IMAGE, too_many())
     if found.key_pairs:
-        user = await call.one.current_user()
+        user = await call.session.current_user()
         text = template(*(tag_text(added, tag_prefix(call.caller.id, pair.name)) for pair in found.key_pairs))
         await call.in_thread(lambda: check_size(user.template, text, MAX_ON_USER, too_many()))
     if found.pool is not None:
@@ -264,9 +264,9 @@ async def _change(call: Call, found: _Resources, text: _Text) -> None:
             await call.budget.spend(ITEM)
             if isinstance(thing, VirtualMachine):
                 if changed := template(*map(text, on_machines[thing.id].tagged())):
-                    await call.one.vm_update(thing.id, changed)
+                    await call.session.vm_update(thing.id, changed)
             elif isinstance(thing, Image) and (changed := template(*map(text, images[thing.id].tagged()))):
-                await call.one.image_update(thing.id, changed)
+                await call.session.image_update(thing.id, changed)
 
     owned = (*(each.machine for each in on_machines.values()), *(each.image for each in images.values()))
     await call.change_all(Right.MANAGE, owned, change)
@@ -274,7 +274,7 @@ async def _change(call: Call, found: _Resources, text: _Text) -> None:
         call, text, (_Tagged(pair.tags, tag_prefix(call.caller.id, pair.name)) for pair in found.key_pairs)
     )
     if on_user:
-        await call.one.user_update(call.caller.id, on_user)
+        await call.session.user_update(call.caller.id, on_user)
     if found.pool is not None:
         pool = found.pool
         on_pool = await _texts(call, text, (_Tagged(pool.tags(each), each.tag_prefix) for each in found.addresses))

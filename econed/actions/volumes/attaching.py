@@ -109,7 +109,9 @@ async def detach_volume(
     (volume,) = await volumes(call, [volume_id])
     if isinstance(volume, ImageVolume) and _is_pending(volume, instance_id, device):
         shown: VolumeAttachmentTypeDef = {**attachments_view(volume)[0], "State": "detaching"}
-        await call.change_all(Right.MANAGE, [volume.image], lambda each: call.one.image_update(each.id, _NOT_PENDING))
+        await call.change_all(
+            Right.MANAGE, [volume.image], lambda each: call.session.image_update(each.id, _NOT_PENDING)
+        )
         return shown
     attached = _demand_attached(volume, instance_id, device)
     machine = await settled_machine(call, attached.machine.id)
@@ -124,12 +126,12 @@ async def detach_volume(
 
     async def detach(_: OwnedView) -> None:
         try:
-            await call.one.disk_detach(attached.machine.id, attached.disk.disk_id)
+            await call.session.disk_detach(attached.machine.id, attached.disk.disk_id)
         except OpenNebulaRefusal as refusal:
             if refusal.code != OpenNebulaCode.ACTION:
                 raise
             raise _not_running(attached.machine) from refusal
-        await keep_times(call.one, attached.machine)
+        await keep_times(call.session, attached.machine)
 
     await call.change_all(Right.MANAGE, [attached.machine], detach)
     return _attached_view(volume, "detaching")
@@ -161,16 +163,18 @@ async def modify_volume(
             raise _not_running(machine)
     text = modification_text(volume, wanted, kind, call.now)
     if isinstance(volume, ImageVolume):
-        await call.change_all(Right.MANAGE, [volume.image], lambda each: call.one.image_update(each.id, text))
+        await call.change_all(Right.MANAGE, [volume.image], lambda each: call.session.image_update(each.id, text))
     else:
         if kind:
             raise EC2Error("UnsupportedOperation", "The type of a disk that belongs to an instance cannot be changed.")
-        await call.change_all(Right.MANAGE, [volume.attachment.machine], lambda each: call.one.vm_update(each.id, text))
+        await call.change_all(
+            Right.MANAGE, [volume.attachment.machine], lambda each: call.session.vm_update(each.id, text)
+        )
     if attached is not None and wanted > volume.size:
 
         async def grow(now: VirtualMachine) -> None:
             await _grow(call, attached, wanted)
-            await keep_times(call.one, now)
+            await keep_times(call.session, now)
 
         await call.change_all(Right.MANAGE, [machine], grow)
     (changed,) = await volumes(call, [volume_id])
@@ -183,7 +187,7 @@ async def modify_volume(
 
 async def _grow(call: Call, attached: Attachment, size: int) -> None:
     try:
-        await call.one.disk_resize(attached.machine.id, attached.disk.disk_id, size * _MB_PER_GIB)
+        await call.session.disk_resize(attached.machine.id, attached.disk.disk_id, size * _MB_PER_GIB)
     except OpenNebulaRefusal as refusal:
         if refusal.code == OpenNebulaCode.ACTION:
             raise _not_running(attached.machine) from refusal
@@ -195,8 +199,8 @@ async def _attach(call: Call, image: Image, machine: VirtualMachine, given: str)
     try:
         # A copy of a snapshot that was not persistent; oned did not let it be changed until it was there.
         if not image.is_persistent:
-            await call.one.image_persistent(image.id, True)
-        await call.one.disk_attach(machine.id, disk_text(machine, image.id, given, call.now))
+            await call.session.image_persistent(image.id, True)
+        await call.session.disk_attach(machine.id, disk_text(machine, image.id, given, call.now))
     except OpenNebulaRefusal as refusal:
         if refusal.code not in (OpenNebulaCode.ACTION, OpenNebulaCode.INTERNAL):
             raise
@@ -205,12 +209,12 @@ async def _attach(call: Call, image: Image, machine: VirtualMachine, given: str)
         if _is_attached(volume, machine, given):
             return True
         if not is_being_copied(_demand_available(volume, is_expected=True)):
-            (now,) = await call.one.vms([machine.id]) or (machine,)
+            (now,) = await call.session.vms([machine.id]) or (machine,)
             demand_free(now, given)
             if state_of(now) not in _PLUGGABLE:
                 raise _not_running(now) from refusal
         return False
-    await keep_times(call.one, machine)
+    await keep_times(call.session, machine)
     return True
 
 
@@ -223,11 +227,11 @@ async def _attach_later(call: Call, image: Image, machine: VirtualMachine, given
     if image.uid != call.caller.id or others_may_mark(image):
         raise EC2Error("IncorrectState", f"{VOLUME.format(image.id)} is not 'available'.")
     await watch_caller(call)
-    await call.one.image_update(image.id, PendingAttachment(machine.id, given, call.now).text)
+    await call.session.image_update(image.id, PendingAttachment(machine.id, given, call.now).text)
     until = call.clock.seconds() + PATIENCE
     while True:
         await call.pause(INTERVAL)
-        image = await call.one.image(image.id)
+        image = await call.session.image(image.id)
         if PendingAttachment.on(image) is None:  # carried out, or taken back, by another process
             return
         is_over = call.clock.seconds() >= until
@@ -242,9 +246,9 @@ async def _attach_later(call: Call, image: Image, machine: VirtualMachine, given
             if is_over:
                 raise _not_running(machine)
         except (EC2Error, OpenNebulaRefusal):
-            await call.one.image_update(image.id, _NOT_PENDING)
+            await call.session.image_update(image.id, _NOT_PENDING)
             raise
-    await call.one.image_update(image.id, _NOT_PENDING)
+    await call.session.image_update(image.id, _NOT_PENDING)
 
 
 def _demand_available(volume: Volume, *, is_expected: bool = False) -> Image:

@@ -187,7 +187,7 @@ async def find_volumes(call: Call, volume_ids: Iterable[str]) -> Mapping[str, Vo
         elif (number := VOLUME.number(text)) is not None:
             numbers[text] = number
     own: dict[tuple[int, int], DiskVolume] = {}
-    for machine in await call.one.vms(sorted({machine for machine, _ in parts.values()})):
+    for machine in await call.session.vms(sorted({machine for machine, _ in parts.values()})):
         own |= _own_disks_by_part(machine) if is_shown(call, machine) else {}
     found: dict[str, Volume] = {text: own[part] for text, part in parts.items() if part in own}
     marked = [image for image in await images(call, sorted(set(numbers.values()))) if is_volume(image)]
@@ -198,7 +198,7 @@ async def find_volumes(call: Call, volume_ids: Iterable[str]) -> Mapping[str, Vo
 
 async def with_attachments(call: Call, found: Sequence[Image]) -> list[ImageVolume]:
     """Return images that are volumes with where they are attached; only machines that use one of them are read."""
-    users = await call.one.vms(sorted({number for image in found for number in image.vm_ids}))
+    users = await call.session.vms(sorted({number for image in found for number in image.vm_ids}))
     attached = {
         disk.image_id: (machine, disk)
         for machine in users
@@ -219,7 +219,7 @@ async def attachment(call: Call, machine: VirtualMachine, disk: Disk) -> Attachm
     """Return a disk as an attachment. Which way one is going that is on its way only a machine's history says."""
     if not disk.is_attaching:
         return Attachment(machine, disk)
-    history = (await call.one.vm(machine.id)).history
+    history = (await call.session.vm(machine.id)).history
     return Attachment(machine, disk, detaching=len(history) > 1 and history[-2].action == _DISK_DETACH)
 
 

@@ -91,8 +91,8 @@ async def make_volume(call: Call, plan: VolumePlan) -> int:
     """Make a volume and return its image's id at once. Raises `EC2Error` VolumeLimitExceeded by oned's quota."""
     try:
         if plan.snapshot is None:
-            return await call.one.image_allocate(_text(call, plan), call.settings.datastore_id)
-        number = await call.one.image_clone(plan.snapshot.id, plan.name)
+            return await call.session.image_allocate(_text(call, plan), call.settings.datastore_id)
+        number = await call.session.image_clone(plan.snapshot.id, plan.name)
     except OpenNebulaRefusal as refusal:
         if refusal.is_quota:
             raise EC2Error("VolumeLimitExceeded", "Your quota does not allow for another volume.") from refusal
@@ -115,11 +115,11 @@ async def make_volume_once(call: Call, plan: VolumePlan, token: ClientToken) -> 
             if refusal.code not in _TAKEN:
                 raise
             refused = refusal
-        there = next((each for each in await call.one.images(OwnerFilter.MINE) if each.name == plan.name), None)
+        there = next((each for each in await call.session.images(OwnerFilter.MINE) if each.name == plan.name), None)
         if there is None and refused.code == OpenNebulaCode.INTERNAL:
             raise refused
         if there is not None and is_marked_deleted(there):
-            await call.one.image_rename(there.id, volume_name())
+            await call.session.image_rename(there.id, volume_name())
             continue
         if there is not None and there.state is not ImageState.DELETE and not is_unfinished(there):
             token.demand_same(there.template.text(REQUEST_DIGEST))
@@ -144,7 +144,7 @@ def _is_copy_of(image: Image, snapshot: Image | None) -> bool:
 
 
 async def _finish(call: Call, plan: VolumePlan, number: int) -> None:
-    await call.one.image_update(number, finished(await call.one.image(number), plan.facts, tags=plan.tags))
+    await call.session.image_update(number, finished(await call.session.image(number), plan.facts, tags=plan.tags))
 
 
 def _text(call: Call, plan: VolumePlan) -> str:

@@ -99,7 +99,7 @@ async def create_snapshot(
             raise
         number = await _copied(call, now)  # it was attached or detached since it was looked at
     await _finish(call, number, {OF_VOLUME: volume.id}, description, tags)
-    return {"Tags": [], **snapshot_view(await call.one.image(number))}
+    return {"Tags": [], **snapshot_view(await call.session.image(number))}
 
 
 # SDKs add by themselves a PresignedUrl, which leads to the other region, and as its part the region that they sign for.
@@ -121,10 +121,10 @@ async def copy_snapshot(
     (source,) = await found_snapshots(call, [source_snapshot_id])
     demand_completed(source)
     await watch_caller(call)
-    number = await _within_quota(call.one.image_clone(source.id, snapshot_name()))
+    number = await _within_quota(call.session.image_clone(source.id, snapshot_name()))
     await _finish(call, number, {OF_VOLUME: snapshot_of(source)}, description, tags)
     result: CopySnapshotResult = {"SnapshotId": SNAPSHOT.format(number)}
-    if copied := snapshot_tags(await call.one.image(number)):
+    if copied := snapshot_tags(await call.session.image(number)):
         result["Tags"] = copied
     return result
 
@@ -200,7 +200,7 @@ async def modify_snapshot_attribute(
     if shared is None:
         raise EC2Error("MissingParameter", "The request must contain the parameter CreateVolumePermission")
     (image,) = await found_snapshots(call, [snapshot_id])
-    await call.change_all(Right.MANAGE, [image], lambda each: call.one.image_share(each.id, shared))
+    await call.change_all(Right.MANAGE, [image], lambda each: call.session.image_share(each.id, shared))
 
 
 @action()
@@ -260,7 +260,7 @@ async def _copied(call: Call, volume: Volume) -> int:
 
 async def _cloned(call: Call, volume: Volume, image: Image) -> int:
     try:
-        return await call.one.image_clone(image.id, snapshot_name())
+        return await call.session.image_clone(image.id, snapshot_name())
     except OpenNebulaRefusal as refusal:
         if refusal.code in (OpenNebulaCode.ACTION, OpenNebulaCode.ALLOCATE):  # a machine has taken hold of it
             raise _NotNow(volume) from refusal
@@ -269,7 +269,7 @@ async def _cloned(call: Call, volume: Volume, image: Image) -> int:
 
 async def _saved(call: Call, volume: Volume, attached: Attachment) -> int:
     try:
-        return await call.one.disk_save_as(attached.machine.id, attached.disk.disk_id, snapshot_name(), "DATABLOCK")
+        return await call.session.disk_save_as(attached.machine.id, attached.disk.disk_id, snapshot_name(), "DATABLOCK")
     except OpenNebulaRefusal as refusal:
         # A machine that is in no state for it, has another save running, or a disk that has no image.
         if refusal.code in (OpenNebulaCode.ACTION, OpenNebulaCode.INTERNAL):
@@ -278,7 +278,7 @@ async def _saved(call: Call, volume: Volume, attached: Attachment) -> int:
 
 
 async def _finish(call: Call, number: int, facts: Mapping[str, str], description: str, tags: Mapping[str, str]) -> None:
-    await call.one.image_update(number, finished(await call.one.image(number), facts, description, tags))
+    await call.session.image_update(number, finished(await call.session.image(number), facts, description, tags))
 
 
 async def _within_quota(making: Any) -> int:

@@ -138,7 +138,7 @@ class Zones:
     @classmethod
     async def of(cls, call: Call, found: Iterable[Volume]) -> Zones:
         """Return the zones; datastores are read only where a volume does not say its zone itself, as the old ones."""
-        stores = await call.one.datastores() if any(map(_is_silent, found)) else ()
+        stores = await call.session.datastores() if any(map(_is_silent, found)) else ()
         return cls(await call.cluster_names(), {store.id: store.cluster_ids for store in stores})
 
     def name(self, volume: Volume) -> str:

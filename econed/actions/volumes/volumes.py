@@ -306,7 +306,7 @@ async def _found(call: Call, volume_ids: Sequence[str]) -> list[Volume]:
 
 async def _attached(call: Call, machine_ids: Sequence[int]) -> list[Volume]:
     """Return the volumes of machines: images that are attached to them, and the disks that are theirs alone."""
-    machines = [machine for machine in await call.one.vms(sorted(machine_ids)) if is_machine_shown(call, machine)]
+    machines = [machine for machine in await call.session.vms(sorted(machine_ids)) if is_machine_shown(call, machine)]
     numbers = {disk.image_id for machine in machines for disk in machine.disks if disk.is_persistent}
     found = await images(call, sorted(each for each in numbers if each is not None))
     attached = await with_attachments(call, [image for image in found if is_volume(image)])

@@ -73,7 +73,9 @@ class AddressOwners:
     async def take_and_give_back(self, cloud: AddressCloud, one: IOpenNebula, user: str) -> None:
         """Have an address given to a user and take it back."""
         call = cloud.call_as(user)
-        call = type(call)(**{**vars(call), "one": type(call.one)(one, user), "serveradmin": type(call.one)(one, None)})
+        call = type(call)(
+            **{**vars(call), "one": type(call.session)(one, user), "serveradmin": type(call.session)(one, None)}
+        )
         try:
             ip = (await perform(call, "AllocateAddress", {}))["PublicIp"]
             assert ip not in self.owners, f"{ip} is {self.owners[ip]}'s"

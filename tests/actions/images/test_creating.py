@@ -44,7 +44,7 @@ def own(cloud: Cloud, user: str = "alice") -> list[dict[str, Any]]:
 
 def begin(cloud: Cloud, one: IOpenNebula, action: str, parameters: dict[str, Any]) -> list[Any]:
     """Begin a call in a process that sees oned as `one`; the answer or failure comes into the list returned."""
-    call = replace(cloud.call_as("alice"), one=Session(one, "alice"), serveradmin=Session(one, None))
+    call = replace(cloud.call_as("alice"), session=Session(one, "alice"), serveradmin=Session(one, None))
     ended: list[Any] = []
     Deferred.fromCoroutine(perform(call, action, parameters)).addBoth(ended.append)
     return ended

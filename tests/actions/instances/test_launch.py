@@ -35,7 +35,7 @@ def asked(count: int = 3, token: str = "tok", **more: Any) -> dict[str, Any]:
 
 def begin(cloud: Cloud, one: IOpenNebula, parameters: dict[str, Any]) -> list[Any]:
     """Begin a call in a process that sees oned as `one`; the answer or failure comes into the list returned."""
-    call = replace(cloud.call_as("alice"), one=Session(one, "alice"), serveradmin=Session(one, None))
+    call = replace(cloud.call_as("alice"), session=Session(one, "alice"), serveradmin=Session(one, None))
     ended: list[Any] = []
     Deferred.fromCoroutine(perform(call, "RunInstances", parameters)).addBoth(ended.append)
     return ended

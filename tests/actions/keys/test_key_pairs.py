@@ -317,7 +317,7 @@ class Maker:
         self._one = Stepping(cloud.backend)
         self.outcome: Any = None
         call = cloud.call_as("alice")
-        call = replace(call, one=replace(call.one, oned=self._one))
+        call = replace(call, session=replace(call.session, oned=self._one))
         made = Deferred.fromCoroutine(import_key_pair(call, key_name=name, public_key_material=MATERIAL))
         made.addBoth(lambda outcome: setattr(self, "outcome", outcome))
 

@@ -78,7 +78,7 @@ def look(cloud: Cloud) -> None:
 
 def begin(cloud: Cloud, one: IOpenNebula, action: str, **parameters: Any) -> list[Any]:
     """Begin a call in a process that sees oned as `one`; the answer or failure comes into the list returned."""
-    call = replace(cloud.call_as("alice"), one=Session(one, "alice"), serveradmin=Session(one, None))
+    call = replace(cloud.call_as("alice"), session=Session(one, "alice"), serveradmin=Session(one, None))
     ended: list[Any] = []
     Deferred.fromCoroutine(perform(call, action, parameters)).addBoth(ended.append)
     return ended
