@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -19,6 +20,7 @@ from econed.actions.addresses.chores import LIVELY
 from econed.actions.addresses.claims import LEASE
 from econed.errors import EC2Error
 from econed.interfaces import IOpenNebula
+from econed.opennebula.session import Session
 from tests.support.addresses import FIRST, NETWORK, SECOND, AddressCloud
 from tests.support.cloud import perform
 from tests.support.delayed_oned import DelayedOned, DyingOned
@@ -70,12 +72,9 @@ class AddressOwners:
         self.given = 0
         self.refused: list[str] = []
 
-    async def take_and_give_back(self, cloud: AddressCloud, one: IOpenNebula, user: str) -> None:
+    async def take_and_give_back(self, cloud: AddressCloud, oned: IOpenNebula, user: str) -> None:
         """Have an address given to a user and take it back."""
-        call = cloud.call_as(user)
-        call = type(call)(
-            **{**vars(call), "one": type(call.session)(one, user), "serveradmin": type(call.session)(one, None)}
-        )
+        call = replace(cloud.call_as(user), session=Session(oned, user), serveradmin=Session(oned, None))
         try:
             ip = (await perform(call, "AllocateAddress", {}))["PublicIp"]
             assert ip not in self.owners, f"{ip} is {self.owners[ip]}'s"
