@@ -1,4 +1,4 @@
-"""Images that econed fetches from users' URLs, over real connections on this machine: from where, and how much."""
+"""Images that econed fetches from users' URLs, over real connections on this machine."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.support.reactor_turns import wait_until
 from tests.support.serving import Client, connected, get, send_request, signed
 from tests.support.web_server import INTERNET, FakeInternet, WebServer, page, redirect
 
-CONTENT = b"an image, whatever is in it " * 40_000
+CONTENT = b"the bytes of a disk image " * 40_000
 MAX_UPLOAD = 1 << 23
 
 
@@ -41,8 +41,8 @@ class Server(serving.Server):
     def __init__(
         self, directory: Path, fake_internet: FakeInternet, *, can_oned_read: bool = True, **settings: Any
     ) -> None:
-        given = {"tmpdir": str(directory), "max_upload": MAX_UPLOAD, **settings}
-        super().__init__(Settings(**given), can_oned_read=can_oned_read, internet=fake_internet.internet)
+        all_settings = {"tmpdir": str(directory), "max_upload": MAX_UPLOAD, **settings}
+        super().__init__(Settings(**all_settings), can_oned_read=can_oned_read, internet=fake_internet.internet)
         self.directory = directory
 
     @property
@@ -52,25 +52,25 @@ class Server(serving.Server):
     @property
     def images(self) -> list[Image]:
         pool = etree.fromstring(self.cloud.oneadmin("one.imagepool.info", -2, -1, -1))
-        return [image for each in pool if (image := Image(each)).uname == "alice"]
+        return [image for element in pool if (image := Image(element)).uname == "alice"]
 
     def request(self, url: str, user: str = "alice", **more: str) -> bytes:
         secret = f"{user}pw"
         return get(self, signed(self, user, secret, Action="RegisterImage", ImageLocation=url, **more))
 
     async def register(self, url: str, user: str = "alice", **more: str) -> Client:
-        """Register an image from a URL and return the answered connection."""
+        """Register an image from a URL and return the connection with the response."""
         return await send_request(self, self.request(url, user, **more))
 
     async def refusal(self, url: str) -> str:
-        """Return the code with which an image from a URL is refused; nothing of it is left."""
+        """Return the error code for an image from a URL; no file and no image must be left."""
         client = await self.register(url)
         assert self.files == []
         assert self.images == []
         return client.code
 
     async def begin(self, url: str, web: WebServer, user: str = "alice", **more: str) -> Client:
-        """Ask for an image from a URL, and return when its server has been asked for it."""
+        """Send a request for an image from a URL, and return when the web server has received its request."""
         before = len(web.requests)
         client = await connected(self)
         client.send(self.request(url, user, **more))
@@ -80,10 +80,10 @@ class Server(serving.Server):
 
 @pytest.fixture
 def web() -> Iterator[WebServer]:
-    running = WebServer()
-    running.pages["/disk.img"] = page(CONTENT)
-    yield running
-    running.port.stopListening()
+    web = WebServer()
+    web.pages["/disk.img"] = page(CONTENT)
+    yield web
+    web.port.stopListening()
 
 
 @pytest.fixture
@@ -93,9 +93,9 @@ def fake_internet() -> FakeInternet:
 
 @pytest.fixture
 def server(tmp_path: Path, fake_internet: FakeInternet) -> Iterator[Server]:
-    running = Server(tmp_path, fake_internet)
-    yield running
-    running.port.stopListening()
+    server = Server(tmp_path, fake_internet)
+    yield server
+    server.port.stopListening()
 
 
 def url_of(web: WebServer, path: str = "/disk.img", host: str = "images.example") -> str:
@@ -106,23 +106,23 @@ NOT_FETCHED = "InvalidParameterValue"
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_image_is_fetched_before_the_answer_and_becomes_an_ami(
+async def test_an_image_is_fetched_before_the_response_and_becomes_an_ami(
     server: Server, web: WebServer, fake_internet: FakeInternet
 ) -> None:
-    more = {"Name": "noble", "Description": "from a URL", "Architecture": "arm64"}
-    client = await server.register(url_of(web), **more)
+    parameters = {"Name": "noble", "Description": "from a URL", "Architecture": "arm64"}
+    client = await server.register(url_of(web), **parameters)
     assert client.status == 200
     (image,), (file,) = server.images, server.files
     assert file.read_bytes() == CONTENT
     assert (image.path, image.name, image.datastore_id) == (str(file), "noble", 1)
     assert f"<imageId>ami-{image.id:08d}</imageId>".encode() in client.received
-    shown = server.cloud.run("alice", "DescribeImages", Owners=["self"])["Images"][0]
-    assert (shown["Name"], shown["Description"], shown["Architecture"]) == ("noble", "from a URL", "arm64")
+    ami = server.cloud.run("alice", "DescribeImages", Owners=["self"])["Images"][0]
+    assert (ami["Name"], ami["Description"], ami["Architecture"]) == ("noble", "from a URL", "arm64")
     assert fake_internet.lookups == ["images.example"]
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_file_goes_when_oned_has_copied_it(server: Server, web: WebServer) -> None:
+async def test_the_fetched_file_is_removed_when_oned_has_copied_it(server: Server, web: WebServer) -> None:
     await server.register(url_of(web))
     server.cloud.wait(10)
     server.cloud.result(Reconciler(server.cloud.backend, server.cloud.clock, all_chores(server.uploads)).round())
@@ -131,8 +131,8 @@ async def test_the_file_goes_when_oned_has_copied_it(server: Server, web: WebSer
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_server_is_told_no_more_than_what_is_wanted(server: Server, web: WebServer) -> None:
-    """Its own name, and nothing of who asks."""
+async def test_a_web_server_gets_no_more_than_the_url_and_the_host(server: Server, web: WebServer) -> None:
+    """Nothing about the user."""
     web.pages["/disk.img?key=a%2Fb&v=1"] = redirect("/disk.img")
     await server.register(url_of(web, "/disk.img?key=a%2Fb&v=1"))
     lines = [line.lower() for line in web.requests[1].split("\r\n")]
@@ -146,7 +146,7 @@ async def test_a_server_is_told_no_more_than_what_is_wanted(server: Server, web:
     ]
 
 
-# Where it leads
+# Hosts
 
 
 @pytest.mark.parametrize(
@@ -206,8 +206,8 @@ async def test_a_server_is_told_no_more_than_what_is_wanted(server: Server, web:
     ],
 )
 @pytest_twisted.ensureDeferred
-async def test_a_url_that_leads_inside_is_refused_in_whatever_disguise(tmp_path: Path, url: str) -> None:
-    """By the rule that holds outside of tests; nothing is connected to."""
+async def test_a_url_of_an_internal_host_is_refused_in_every_notation(tmp_path: Path, url: str) -> None:
+    """By the rule for the real internet; no connection is made."""
     fake_internet = FakeInternet(
         {
             "localhost.localdomain": ["127.0.0.1"],
@@ -226,8 +226,8 @@ async def test_a_url_that_leads_inside_is_refused_in_whatever_disguise(tmp_path:
     await server.port.stopListening()
 
 
-def test_an_address_of_this_machine_is_not_of_the_internet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where it is global: what listens on it may trust whoever is inside."""
+def test_addresses_of_this_machine_are_not_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if they are global: a service on them may trust local clients."""
     is_allowed = public_internet().is_allowed
     assert is_allowed(ip_address("8.8.8.8"))
     monkeypatch.setattr("econed.fetching.fetcher.is_own_address", lambda address: address == "8.8.8.8")
@@ -235,30 +235,30 @@ def test_an_address_of_this_machine_is_not_of_the_internet(monkeypatch: pytest.M
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_name_is_looked_up_once_and_connected_to_where_it_was_then(
+async def test_a_name_is_looked_up_once_and_connected_to_at_that_address(
     server: Server, web: WebServer, fake_internet: FakeInternet
 ) -> None:
-    """An answer that was another a moment later would lead inside."""
-    answers = iter([[INTERNET], ["10.0.0.1"]])
-    fake_internet.names["rebinds.example"] = Once(answers)
+    """Otherwise a second lookup could return an internal address."""
+    replies = iter([[INTERNET], ["10.0.0.1"]])
+    fake_internet.names["rebinds.example"] = ChangingAddresses(replies)
     assert (await server.register(url_of(web, host="rebinds.example"))).status == 200
     assert fake_internet.lookups == ["rebinds.example"]
     assert len(web.requests) == 1
 
 
-class Once(list[str]):
-    """Addresses that are others each time they are read."""
+class ChangingAddresses(list[str]):
+    """Addresses that change each time they are read."""
 
-    def __init__(self, answers: Iterator[list[str]]) -> None:
+    def __init__(self, replies: Iterator[list[str]]) -> None:
         super().__init__()
-        self._answers = answers
+        self._replies = replies
 
     def __iter__(self) -> Iterator[str]:
-        return iter(next(self._answers))
+        return iter(next(self._replies))
 
 
 @pytest_twisted.ensureDeferred
-async def test_of_several_addresses_the_next_is_tried_where_nobody_listens(tmp_path: Path, web: WebServer) -> None:
+async def test_the_next_address_is_tried_if_the_connection_is_refused(tmp_path: Path, web: WebServer) -> None:
     allowed = {"127.0.0.2", INTERNET}
     fake_internet = FakeInternet({"images.example": ["127.0.0.2", INTERNET]}, lambda address: str(address) in allowed)
     server = Server(tmp_path, fake_internet)
@@ -268,7 +268,7 @@ async def test_of_several_addresses_the_next_is_tried_where_nobody_listens(tmp_p
 
 
 class SlowNames:
-    """A name service that answers when a test says: each lookup holds a thread so long."""
+    """A name service that replies when a test calls `fail_first`; until then each lookup keeps a thread."""
 
     def __init__(self) -> None:
         self.pending: list[Deferred[Any]] = []
@@ -278,14 +278,14 @@ class SlowNames:
         self.pending.append(waiting)
         return waiting
 
-    def answer(self) -> None:
+    def fail_first(self) -> None:
         self.pending.pop(0).errback(Failure(forbidden_host()))
 
 
-def test_a_user_has_one_name_looked_up_at_a_time_to_the_end_of_its_thread(
+def test_one_name_at_a_time_is_looked_up_for_a_user_until_its_thread_ends(
     server: Server, fake_internet: FakeInternet
 ) -> None:
-    """One whose names take long does not keep others waiting, nor by giving up and asking for more."""
+    """Slow lookups of one user do not block others, even if that user cancels them and starts more."""
     names, clock = SlowNames(), Clock()
     fetcher = ImageFetcher(None, clock, server.uploads, Settings(), names.in_thread, Logger(), fake_internet.internet)
     failed: list[int] = []
@@ -297,20 +297,20 @@ def test_a_user_has_one_name_looked_up_at_a_time_to_the_end_of_its_thread(
     for owner in (2, 2, 2, 3):
         fetch(owner)
     assert len(names.pending) == 2
-    names.answer()
+    names.fail_first()
     assert (failed, len(names.pending)) == ([2], 2)
     clock.advance(RESPONSE_TIMEOUT)
     assert failed == [2, 2, 2, 3]
     fetch(2)
     assert len(names.pending) == 2
-    names.answer()
-    names.answer()
+    names.fail_first()
+    names.fail_first()
     assert len(names.pending) == 1
 
 
 @pytest.mark.parametrize("host", ["a_b.example", "r1---b.example"])
 @pytest_twisted.ensureDeferred
-async def test_a_name_that_idna_has_no_rule_for_is_fetched_from_where_no_certificate_has_to_be_its(
+async def test_a_name_that_is_invalid_in_idna_is_fetched_from_by_http_only(
     server: Server, web: WebServer, fake_internet: FakeInternet, host: str
 ) -> None:
     fake_internet.names[host] = [INTERNET]
@@ -320,7 +320,7 @@ async def test_a_name_that_idna_has_no_rule_for_is_fetched_from_where_no_certifi
 
 @pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="a machine without IPv6")
 @pytest_twisted.ensureDeferred
-async def test_an_address_of_ipv6_is_fetched_from(tmp_path: Path) -> None:
+async def test_an_image_is_fetched_from_an_ipv6_address(tmp_path: Path) -> None:
     fake_internet, web = FakeInternet({}, lambda address: str(address) == "::1"), WebServer(address="::1")
     server = Server(tmp_path, fake_internet)
     web.pages["/disk.img"] = page(CONTENT)
@@ -335,7 +335,7 @@ async def test_an_address_of_ipv6_is_fetched_from(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("status", ["301 Moved", "302 Found", "303 See Other", "307 Temporary", "308 Permanent"])
 @pytest_twisted.ensureDeferred
-async def test_a_redirect_is_followed_and_looked_up_anew(
+async def test_a_redirect_is_followed_and_its_host_is_looked_up(
     server: Server, web: WebServer, fake_internet: FakeInternet, status: str
 ) -> None:
     fake_internet.names["mirror.example"] = [INTERNET]
@@ -368,10 +368,10 @@ async def test_a_redirect_is_followed_and_looked_up_anew(
     ],
 )
 @pytest_twisted.ensureDeferred
-async def test_a_redirect_that_leads_inside_is_not_followed(
+async def test_a_redirect_to_an_internal_host_is_not_followed(
     server: Server, web: WebServer, fake_internet: FakeInternet, location: str
 ) -> None:
-    """The address of other clouds' instance metadata, and whatever else is not the internet's."""
+    """Such as the address of the instance metadata in other clouds."""
     fake_internet.names["metadata.example"] = ["169.254.169.254"]
     web.pages["/moved"] = redirect(location.replace("{port}", str(web.number)))
     assert await server.refusal(url_of(web, "/moved")) == NOT_FETCHED
@@ -380,14 +380,14 @@ async def test_a_redirect_that_leads_inside_is_not_followed(
 
 
 @pytest_twisted.ensureDeferred
-async def test_redirects_that_have_no_end_are_given_up(server: Server, web: WebServer) -> None:
+async def test_endless_redirects_are_aborted(server: Server, web: WebServer) -> None:
     web.pages["/a"], web.pages["/b"] = redirect("/b"), redirect("/a")
     assert await server.refusal(url_of(web, "/a")) == NOT_FETCHED
     assert len(web.requests) == MAX_REDIRECTS + 1
     await wait_until(lambda: all(connection.is_lost for connection in web.connections))
 
 
-def test_a_redirect_does_not_leave_tls() -> None:
+def test_a_redirect_from_https_to_http_is_refused() -> None:
     with pytest.raises(EC2Error):
         ImageURL.parse("https://images.example/x").redirected("http://images.example/x")
     assert ImageURL.parse("http://images.example/x").redirected("https://images.example/x").scheme == "https"
@@ -401,24 +401,24 @@ async def test_a_certificate_is_verified_against_the_name_in_the_url(tmp_path: P
     authority = Authority()
     web = WebServer(authority.server("images.example"))
     web.pages["/disk.img"] = page(CONTENT)
-    trusted = trustRootFromCertificates([Certificate.loadPEM(authority.pem)])
+    trust_root = trustRootFromCertificates([Certificate.loadPEM(authority.pem)])
     names = {"images.example": [INTERNET], "other.example": [INTERNET]}
-    server = Server(tmp_path, FakeInternet(names, trust_root=trusted))
+    server = Server(tmp_path, FakeInternet(names, trust_root=trust_root))
     https = url_of(web).replace("http:", "https:")
     assert await server.refusal(https.replace("images.", "other.")) == NOT_FETCHED
     assert (await server.register(https)).status == 200
     assert len(web.requests) == 1
-    stranger = Server(tmp_path, FakeInternet(names))
-    assert (await stranger.register(https)).code == NOT_FETCHED
-    for each in (web, server, stranger):
-        await each.port.stopListening()
+    without_authority = Server(tmp_path, FakeInternet(names))
+    assert (await without_authority.register(https)).code == NOT_FETCHED
+    for listener in (web, server, without_authority):
+        await listener.port.stopListening()
 
 
-# What arrives
+# Responses
 
 
 @pytest.mark.parametrize(
-    "answer",
+    "response",
     [
         page(b"", status="404 Not Found"),
         page(CONTENT, status="206 Partial Content"),
@@ -436,9 +436,11 @@ async def test_a_certificate_is_verified_against_the_name_in_the_url(tmp_path: P
     ],
 )
 @pytest_twisted.ensureDeferred
-async def test_what_is_no_whole_image_leaves_nothing(server: Server, web: WebServer, answer: bytes) -> None:
-    """An error, a part, something compressed on its way, and what may have been cut off."""
-    web.pages["/broken"] = answer
+async def test_a_response_that_is_not_a_complete_image_leaves_nothing(
+    server: Server, web: WebServer, response: bytes
+) -> None:
+    """An error, a range, a compressed body, a truncated body or one that may be."""
+    web.pages["/broken"] = response
     client = await server.begin(url_of(web, "/broken"), web)
     web.connections[0].close()
     await wait_until(lambda: client.has_response)
@@ -448,33 +450,33 @@ async def test_what_is_no_whole_image_leaves_nothing(server: Server, web: WebSer
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_image_in_chunks_is_taken(server: Server, web: WebServer) -> None:
+async def test_an_image_in_chunks_is_accepted(server: Server, web: WebServer) -> None:
     chunks = b"%x\r\n%s\r\n0\r\n\r\n" % (len(CONTENT), CONTENT)
     web.pages["/chunks"] = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks
     assert (await server.register(url_of(web, "/chunks"))).status == 200
     assert [file.read_bytes() for file in server.files] == [CONTENT]
 
 
-@pytest.mark.parametrize("is_announced", [True, False])
+@pytest.mark.parametrize("has_length", [True, False])
 @pytest_twisted.ensureDeferred
-async def test_an_image_that_is_too_large_is_given_up(server: Server, web: WebServer, is_announced: bool) -> None:
+async def test_the_fetch_of_too_large_an_image_is_aborted(server: Server, web: WebServer, has_length: bool) -> None:
     web.pages["/large"] = page(b"x", length=MAX_UPLOAD + 1)
-    if not is_announced:
-        head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
-        web.pages["/large"] = head + b"%x\r\n" % (MAX_UPLOAD + 1) + b"x" * (MAX_UPLOAD + 1)
+    if not has_length:
+        headers = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+        web.pages["/large"] = headers + b"%x\r\n" % (MAX_UPLOAD + 1) + b"x" * (MAX_UPLOAD + 1)
     assert await server.refusal(url_of(web, "/large")) == "RequestEntityTooLarge"
     await wait_until(lambda: web.connections[0].is_lost)
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_head_without_an_end_is_given_up(server: Server, web: WebServer) -> None:
+async def test_a_response_with_endless_headers_is_aborted(server: Server, web: WebServer) -> None:
     web.pages["/endless"] = b"HTTP/1.1 200 OK\r\n" + b"X-More: and more\r\n" * (MAX_HEADERS_SIZE // 10)
     assert await server.refusal(url_of(web, "/endless")) == NOT_FETCHED
     await wait_until(lambda: web.connections[0].is_lost)
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_server_that_does_not_answer_is_given_up(server: Server, web: WebServer) -> None:
+async def test_a_web_server_that_does_not_respond_times_out(server: Server, web: WebServer) -> None:
     client = await server.begin(url_of(web, "/silent"), web)
     server.cloud.clock.advance(RESPONSE_TIMEOUT - 1)
     assert not client.received
@@ -485,15 +487,15 @@ async def test_a_server_that_does_not_answer_is_given_up(server: Server, web: We
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_image_that_trickles_in_is_given_up(server: Server, web: WebServer) -> None:
-    """It has to come as fast as one that a client uploads."""
+async def test_an_image_that_arrives_below_the_minimum_rate_is_aborted(server: Server, web: WebServer) -> None:
+    """The minimum rate is that of uploads."""
     web.pages["/slow"] = page(b"x", length=MAX_UPLOAD)
     client = await server.begin(url_of(web, "/slow"), web)
     await wait_until(lambda: server.files)
     for _ in range(8):
         received = server.outgoing.received
         web.connections[0].send(b"x" * 10)
-        await wait_until(lambda: server.outgoing.received == received + 10)  # noqa: B023 - it is run at once
+        await wait_until(lambda: server.outgoing.received == received + 10)  # noqa: B023 - called at once
         server.cloud.clock.advance(10)
     await wait_until(lambda: client.has_response and web.connections[0].is_lost)
     assert (client.status, client.code) == (408, "RequestTimeout")
@@ -501,7 +503,7 @@ async def test_an_image_that_trickles_in_is_given_up(server: Server, web: WebSer
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_fetch_has_its_part_of_the_disk_like_any_upload(
+async def test_a_fetch_counts_against_the_upload_limit_of_its_user(
     tmp_path: Path, web: WebServer, fake_internet: FakeInternet
 ) -> None:
     server = Server(tmp_path, fake_internet, upload_share=3 << 20)
@@ -518,7 +520,7 @@ async def test_a_fetch_has_its_part_of_the_disk_like_any_upload(
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_user_has_a_number_of_images_fetched_at_once(server: Server, web: WebServer) -> None:
+async def test_the_fetches_of_a_user_are_limited(server: Server, web: WebServer) -> None:
     for number in range(MAX_FETCHES):
         await server.begin(url_of(web, f"/{number}"), web)
     client = await server.register(url_of(web))
@@ -530,40 +532,40 @@ async def test_a_user_has_a_number_of_images_fetched_at_once(server: Server, web
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_image_that_oned_does_not_take_leaves_nothing(server: Server, web: WebServer) -> None:
+async def test_a_fetched_image_that_oned_refuses_leaves_nothing(server: Server, web: WebServer) -> None:
     alice = server.cloud.user("alice").id
     server.cloud.oneadmin("one.user.quota", alice, 'DATASTORE=[ID="1",IMAGES="0",SIZE="1"]')
     assert await server.refusal(url_of(web)) == "ResourceLimitExceeded"
 
 
-# Who asks again
+# Repeated requests
 
 
 @pytest_twisted.ensureDeferred
-async def test_one_who_asks_again_while_it_is_fetched_gets_the_same_image(server: Server, web: WebServer) -> None:
-    """SDKs send a call anew after a minute without an answer; whether the first connection lives or not."""
+async def test_a_request_repeated_during_the_fetch_returns_the_same_image(server: Server, web: WebServer) -> None:
+    """SDKs repeat a request after a minute without a response, with or without closing the first connection."""
     first = await server.begin(url_of(web, "/late"), web, Name="late")
     second = await connected(server)
     second.send(server.request(url_of(web, "/late"), Name="late"))
-    others = await server.begin(url_of(web, "/late"), web, "bob", Name="late")
+    bobs = await server.begin(url_of(web, "/late"), web, "bob", Name="late")
     first.close()
     await first.closed
     for connection in web.connections:
         connection.send(page(CONTENT))
-    await wait_until(lambda: second.has_response and others.has_response)
+    await wait_until(lambda: second.has_response and bobs.has_response)
     (image,) = server.images
     assert f"<imageId>ami-{image.id:08d}</imageId>".encode() in second.received
-    assert others.status == 200
+    assert bobs.status == 200
     assert len(web.requests) == 2
-    again = await server.register(url_of(web, "/late"), Name="late")
-    assert again.code == "InvalidAMIName.Duplicate"
+    duplicate = await server.register(url_of(web, "/late"), Name="late")
+    assert duplicate.code == "InvalidAMIName.Duplicate"
 
 
-# Where it is not done
+# Refusals and dry runs
 
 
 @pytest_twisted.ensureDeferred
-async def test_where_oned_is_on_another_machine_only_named_hosts_are_registered_from(
+async def test_if_oned_is_on_another_machine_only_image_url_hosts_are_allowed(
     tmp_path: Path, web: WebServer, fake_internet: FakeInternet
 ) -> None:
     server = Server(tmp_path, fake_internet, can_oned_read=False, image_url_hosts=("images.example",))
@@ -575,7 +577,7 @@ async def test_where_oned_is_on_another_machine_only_named_hosts_are_registered_
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_dry_run_asks_nobody(server: Server, web: WebServer, fake_internet: FakeInternet) -> None:
+async def test_a_dry_run_connects_to_no_server(server: Server, web: WebServer, fake_internet: FakeInternet) -> None:
     client = await server.register(url_of(web), DryRun="true")
     assert (client.status, client.code) == (412, "DryRunOperation")
     assert (await server.register("http://10.0.0.1/x", DryRun="true")).code == NOT_FETCHED

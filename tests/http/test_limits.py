@@ -1,4 +1,4 @@
-"""Who may ask how often: token buckets on a clock, and what they forget."""
+"""Rate limits: token buckets on a clock, and which keys they forget."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def _clock() -> Clock:
     return clock
 
 
-def _is_let_through(limits: Limits, key: str) -> bool:
+def _is_within_rate(limits: Limits, key: str) -> bool:
     try:
         limits.check_rate(key)
     except EC2Error as error:
@@ -27,7 +27,7 @@ def _is_let_through(limits: Limits, key: str) -> bool:
     return True
 
 
-def _is_heard(limits: Limits, address: str) -> bool:
+def _is_accepted(limits: Limits, address: str) -> bool:
     try:
         limits.check_address(address)
     except EC2Error as error:
@@ -44,7 +44,7 @@ def _limits(clock: Clock, trusted: tuple[str, ...] = (), refused: list[str] | No
 # Buckets
 
 
-def test_a_bucket_gives_its_burst_at_once_and_then_what_flows_back() -> None:
+def test_a_bucket_allows_its_burst_and_then_its_rate() -> None:
     clock = _clock()
     buckets = Buckets(clock, rate=2, burst=3)
     assert [buckets.take("a") for _ in range(4)] == [True, True, True, False]
@@ -54,15 +54,15 @@ def test_a_bucket_gives_its_burst_at_once_and_then_what_flows_back() -> None:
     assert [buckets.take("a") for _ in range(4)] == [True, True, True, False]
 
 
-def test_an_empty_bucket_is_empty_for_its_own_key_alone() -> None:
+def test_each_key_has_its_own_bucket() -> None:
     buckets = Buckets(_clock(), rate=1, burst=1)
     assert buckets.take("a")
     assert not buckets.has_token("a")
     assert buckets.has_token("b")
 
 
-def test_asking_in_vain_costs_nothing() -> None:
-    """Who goes on asking while he has to wait waits no longer for it."""
+def test_a_failed_take_costs_nothing() -> None:
+    """A client that keeps trying does not have to wait longer."""
     clock = _clock()
     buckets = Buckets(clock, rate=1, burst=1)
     assert buckets.take("a")
@@ -73,7 +73,7 @@ def test_asking_in_vain_costs_nothing() -> None:
     assert buckets.take("a")
 
 
-def test_looking_takes_nothing() -> None:
+def test_has_token_takes_no_token() -> None:
     buckets = Buckets(_clock(), rate=1, burst=1)
     assert all(buckets.has_token("a") for _ in range(5))
 
@@ -85,11 +85,11 @@ def test_a_bucket_that_is_full_again_is_forgotten() -> None:
         buckets.take(f"key {number}")
     assert len(buckets) == 1000
     clock.advance(10.5)
-    buckets.take("one more")
+    buckets.take("another")
     assert len(buckets) == 1
 
 
-def test_a_flood_of_keys_is_remembered_in_part_and_the_latest_of_it() -> None:
+def test_only_the_latest_of_too_many_keys_are_remembered() -> None:
     buckets = Buckets(_clock(), rate=1, burst=1, max_keys=100)
     for number in range(10_000):
         assert buckets.take(f"key {number}")
@@ -99,7 +99,7 @@ def test_a_flood_of_keys_is_remembered_in_part_and_the_latest_of_it() -> None:
     assert buckets.has_token("key 0")
 
 
-def test_a_key_in_use_outlives_a_flood_of_others() -> None:
+def test_a_key_in_use_is_not_forgotten_in_a_flood_of_others() -> None:
     buckets = Buckets(_clock(), rate=1, burst=1000, max_keys=100)
     for number in range(999):
         assert buckets.take("mine")
@@ -108,8 +108,8 @@ def test_a_key_in_use_outlives_a_flood_of_others() -> None:
     assert not buckets.take("mine")
 
 
-def test_a_clock_that_is_put_back_keeps_nobody_waiting() -> None:
-    """The time of day is set back by an hour; who had to wait a second still waits a second."""
+def test_setting_the_clock_back_blocks_no_key() -> None:
+    """If the time of day is set back by an hour, a client that had to wait for a second still waits for a second."""
     clock = _clock()
     buckets = Buckets(clock, rate=1, burst=1)
     assert buckets.take("a")
@@ -120,22 +120,22 @@ def test_a_clock_that_is_put_back_keeps_nobody_waiting() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 100)), max_size=200))
-def test_no_key_ever_gets_more_than_its_burst_and_its_rate(asked: list[tuple[int, int]]) -> None:
-    """Whatever the order and the times in which keys ask. Times are in quarters of a second, which add up exactly."""
+def test_no_key_gets_more_than_its_burst_and_its_rate(calls: list[tuple[int, int]]) -> None:
+    """In any order and at any times, which are in quarters of a second because these add up exactly."""
     clock = _clock()
     began = clock.seconds()
     buckets = Buckets(clock, rate=2, burst=5)
-    given_out = [0, 0, 0]
-    for key, quarters in asked:
+    taken = [0, 0, 0]
+    for key, quarters in calls:
         clock.advance(quarters / 4)
-        given_out[key] += buckets.take(str(key))
-        assert given_out[key] <= 5 + 2 * (clock.seconds() - began)
+        taken[key] += buckets.take(str(key))
+        assert taken[key] <= 5 + 2 * (clock.seconds() - began)
 
 
-# Requests at a time
+# Requests in flight
 
 
-def test_an_access_key_has_so_many_requests_under_way_and_each_that_ends_makes_room() -> None:
+def test_the_requests_in_flight_of_an_access_key_are_limited() -> None:
     refused = list[str]()
     limits = _limits(_clock(), refused=refused, max_requests_per_user=2)
     limits.begin_request("alice")
@@ -149,14 +149,14 @@ def test_an_access_key_has_so_many_requests_under_way_and_each_that_ends_makes_r
     limits.begin_request("alice")
 
 
-def test_without_that_limit_an_access_key_has_any_number() -> None:
+def test_without_the_limit_an_access_key_may_have_any_number_of_requests_in_flight() -> None:
     limits = _limits(_clock(), max_requests_per_user=None)
     for _ in range(10_000):
         limits.begin_request("alice")
         limits.begin_request("bob")
 
 
-def test_nothing_is_remembered_of_an_access_key_without_requests() -> None:
+def test_an_access_key_without_requests_in_flight_is_forgotten() -> None:
     limits = _limits(_clock(), max_requests_per_user=2)
     for number in range(100):
         limits.begin_request(f"key {number}")
@@ -164,72 +164,72 @@ def test_nothing_is_remembered_of_an_access_key_without_requests() -> None:
     assert not limits._requests_in_flight
 
 
-# Requests of an access key
+# Rate of an access key
 
 
-def test_an_access_key_may_make_so_many_requests_and_no_more() -> None:
+def test_the_rate_of_an_access_key_is_limited() -> None:
     clock, refused = _clock(), list[str]()
     limits = _limits(clock, refused=refused, rate_limit=8.0, rate_burst=5)
-    assert [_is_let_through(limits, "alice") for _ in range(7)] == [True] * 5 + [False] * 2
-    assert _is_let_through(limits, "bob")
+    assert [_is_within_rate(limits, "alice") for _ in range(7)] == [True] * 5 + [False] * 2
+    assert _is_within_rate(limits, "bob")
     assert refused == ["rate_limit"] * 2
     clock.advance(0.125)
-    assert _is_let_through(limits, "alice")
+    assert _is_within_rate(limits, "alice")
 
 
-def test_without_a_rate_limit_an_access_key_may_make_any_number() -> None:
+def test_without_a_rate_limit_an_access_key_may_make_any_number_of_requests() -> None:
     limits = _limits(_clock())
-    assert all(_is_let_through(limits, "alice") for _ in range(10_000))
+    assert all(_is_within_rate(limits, "alice") for _ in range(10_000))
 
 
-# Signatures that are wrong
+# Authentication failures
 
 
-def test_an_address_of_wrong_signatures_is_refused_until_time_has_passed() -> None:
+def test_an_address_with_too_many_failures_is_refused_for_some_time() -> None:
     clock, refused = _clock(), list[str]()
     limits = _limits(clock, refused=refused, failed_signatures=6)
     for _ in range(6):
-        assert _is_heard(limits, "192.0.2.1")
+        assert _is_accepted(limits, "192.0.2.1")
         limits.record_failure("192.0.2.1")
-    assert not _is_heard(limits, "192.0.2.1")
-    assert _is_heard(limits, "192.0.2.2")
+    assert not _is_accepted(limits, "192.0.2.1")
+    assert _is_accepted(limits, "192.0.2.2")
     assert refused == ["failed_signatures"]
     clock.advance(9.5)
-    assert not _is_heard(limits, "192.0.2.1")
+    assert not _is_accepted(limits, "192.0.2.1")
     clock.advance(0.5)
-    assert _is_heard(limits, "192.0.2.1")
+    assert _is_accepted(limits, "192.0.2.1")
 
 
-def test_requests_that_are_signed_well_cost_their_address_nothing_and_win_it_nothing() -> None:
+def test_authenticated_requests_neither_count_as_failures_nor_reset_them() -> None:
     limits = _limits(_clock(), failed_signatures=3)
     for _ in range(2):
         limits.record_failure("192.0.2.1")
-    assert all(_is_heard(limits, "192.0.2.1") for _ in range(100))
+    assert all(_is_accepted(limits, "192.0.2.1") for _ in range(100))
     limits.record_failure("192.0.2.1")
-    assert not _is_heard(limits, "192.0.2.1")
+    assert not _is_accepted(limits, "192.0.2.1")
 
 
-def test_a_trusted_proxy_is_heard_whatever_it_sends() -> None:
-    """The probes of a load balancer have no signature; refused, they would take econed out of service."""
+def test_a_trusted_proxy_is_accepted_whatever_it_sends() -> None:
+    """The health checks of a load balancer have no signature; if they were refused, it would send no more requests."""
     limits = _limits(_clock(), ("10.0.0.1",), failed_signatures=1)
     for _ in range(10):
         limits.record_failure("10.0.0.1")
-    assert _is_heard(limits, "10.0.0.1")
+    assert _is_accepted(limits, "10.0.0.1")
 
 
-def test_without_a_limit_of_wrong_signatures_everybody_is_heard() -> None:
+def test_without_a_limit_of_wrong_signatures_everybody_is_accepted() -> None:
     limits = _limits(_clock(), failed_signatures=None)
     for _ in range(1000):
         limits.record_failure("192.0.2.1")
-    assert _is_heard(limits, "192.0.2.1")
+    assert _is_accepted(limits, "192.0.2.1")
 
 
-def test_one_customer_s_ipv6_addresses_are_one() -> None:
+def test_the_ipv6_addresses_of_one_customer_count_together() -> None:
     limits = _limits(_clock(), failed_signatures=3)
     for number in range(3):
         limits.record_failure(f"2001:db8:0:1::{number}")
-    assert not _is_heard(limits, "2001:db8:0:1:ffff::1")
-    assert _is_heard(limits, "2001:db8:0:2::1")
+    assert not _is_accepted(limits, "2001:db8:0:1:ffff::1")
+    assert _is_accepted(limits, "2001:db8:0:2::1")
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_one_customer_s_ipv6_addresses_are_one() -> None:
         ("unix", "unix"),
     ],
 )
-def test_an_address_is_limited_by_itself_or_its_smallest_network(address: str, network: str) -> None:
+def test_an_address_is_limited_under_itself_or_its_ipv6_network(address: str, network: str) -> None:
     assert network_of(address) == network
 
 

@@ -1,4 +1,4 @@
-"""Long answers over real sockets: made set by set as the client takes them, and never a half for the whole."""
+"""Long responses over real sockets: produced in parts as the client reads them, and never mistaken when incomplete."""
 
 from __future__ import annotations
 
@@ -40,21 +40,21 @@ MACHINES = PARTS * SET_SIZE
 READERS = 10
 PUBLIC_KEY = b"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJaTttRaXbZqQ+XP0KMNAglZTHmWCYi/rPR7zO6tHUQ5 alice"
 ENOUGH = 2 * int(MIN_RESPONSE_RATE * Settings.idle_timeout)
-"""Bytes of an answer at half the least rate, by which the time for it is up."""
+"""Bytes of a response after which the deadline has expired at half the minimum rate."""
 
 
 @implementer(IOpenNebula)
-class Counted:
-    """oned, with a count of the sets of machines that are read; from `fails_from` on it is away.
+class CountingOned:
+    """oned, with a count of the sets of machines that are read; from the set `fails_from` on it is unavailable.
 
-    Changes of users wait for `held`, if there is one.
+    Changes of users wait for `held`, if it is set.
     """
 
     def __init__(self, one: IOpenNebula) -> None:
         self._one = one
         self.sets = 0
-        self.reading = 0
-        self.most_at_once = 0
+        self.reads_in_flight = 0
+        self.max_in_flight = 0
         self.fails_from: int | None = None
         self.held: Deferred[None] | None = None
 
@@ -68,69 +68,69 @@ class Counted:
         """Pass a call on (`IOpenNebula`)."""
         if method == "one.vmpool.infoset":
             self.sets += 1
-            self.reading += 1
-            self.most_at_once = max(self.most_at_once, self.reading)
+            self.reads_in_flight += 1
+            self.max_in_flight = max(self.max_in_flight, self.reads_in_flight)
             await one_turn()
-            self.reading -= 1
+            self.reads_in_flight -= 1
             if self.fails_from is not None and self.sets >= self.fails_from:
-                raise OpenNebulaUnavailable(method, "it is away")
+                raise OpenNebulaUnavailable(method, "not reachable")
         return await self._one.document(user, method, *args)
 
 
 @pytest.fixture(scope="module")
 def cloud() -> Cloud:
-    """A cloud with machines enough for a dozen sets."""
+    """A cloud with machines for four sets."""
     return Cloud(vms=MACHINES)
 
 
 @pytest.fixture
 def server(cloud: Cloud, tmp_path: Path) -> Iterator[Server]:
-    """Econed in front of it."""
+    """A server for this cloud."""
     yield from _served(cloud, Settings(tmpdir=str(tmp_path), describe_with_terminated_instances=False))
 
 
 @pytest.fixture
-def wall(server: Server) -> Iterator[Server]:
-    """The same at the time of day, by which boto3 signs."""
-    was, server.cloud.clock.rightNow = server.cloud.clock.rightNow, time.time()
+def server_at_wall_time(server: Server) -> Iterator[Server]:
+    """The same server at the time of day, with which boto3 signs."""
+    fake_time, server.cloud.clock.rightNow = server.cloud.clock.rightNow, time.time()
     yield server
-    server.cloud.clock.rightNow = was
+    server.cloud.clock.rightNow = fake_time
 
 
 def _served(cloud: Cloud, settings: Settings) -> Iterator[Server]:
-    one = cloud.backend
-    cloud.backend = Counted(one)
-    running = Server(settings, cloud=cloud)
-    yield running
-    running.close()
-    running.site.abort()
-    cloud.backend = one
+    oned = cloud.backend
+    cloud.backend = CountingOned(oned)
+    server = Server(settings, cloud=cloud)
+    yield server
+    server.close()
+    server.site.abort()
+    cloud.backend = oned
 
 
-def _oned(server: Server) -> Counted:
-    assert isinstance(server.cloud.backend, Counted)
+def _oned(server: Server) -> CountingOned:
+    assert isinstance(server.cloud.backend, CountingOned)
     return server.cloud.backend
 
 
 async def until(server: Server, condition: Callable[[], object]) -> None:
-    """Wait until `condition` is true; in each turn the calls that the server has put off to it are made, too."""
+    """Wait until `condition` is true, running the delayed calls of the server meanwhile."""
     await wait_until(condition, lambda: server.cloud.clock.advance(0))
 
 
 async def _turn(server: Server) -> None:
-    """Let the reactor make one turn, and the server make the calls that it has put off to it."""
+    """Let the reactor run once, with the delayed calls of the server."""
     server.cloud.clock.advance(0)
     await one_turn()
 
 
 async def _quiet(server: Server) -> None:
-    """Wait until nothing more is read of oned and nothing is being made."""
+    """Wait until nothing more is read from oned."""
     await wait_until_unchanged(lambda: _oned(server).sets, each_turn=lambda: server.cloud.clock.advance(0))
 
 
 @contextmanager
 def reader(server: Server, request: bytes) -> Iterator[socket.socket]:
-    """Ask on a connection with a small buffer, and read nothing."""
+    """Send a request on a connection with a small receive buffer, and read nothing."""
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.connect(("127.0.0.1", server.number))
@@ -144,14 +144,14 @@ def listing(server: Server, *headers: str, **parameters: str) -> bytes:
     return get(server, signed(server, Action="DescribeInstances", **parameters), *headers)
 
 
-def small(server: Server) -> None:
-    """Let connections of the server's have as little room in the kernel as those of the readers."""
+def use_small_send_buffers(server: Server) -> None:
+    """Give the server's connections send buffers as small as the receive buffers of `reader`."""
     server.port.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
 
 
 def body_of(received: bytes) -> tuple[bytes, bytes]:
-    """Return the head and the body of an answer in chunks, taken apart as RFC 9112, 7.1 says; it has to be complete."""
-    head, _, rest = received.partition(b"\r\n\r\n")
+    """Return the headers and the decoded body of a complete chunked response (RFC 9112, 7.1)."""
+    headers, _, rest = received.partition(b"\r\n\r\n")
     body = b""
     while True:
         size, _, rest = rest.partition(b"\r\n")
@@ -161,17 +161,17 @@ def body_of(received: bytes) -> tuple[bytes, bytes]:
         rest = rest[length + 2 :]
         if not length:
             assert rest == b""
-            return head.lower(), body
+            return headers.lower(), body
 
 
 def instances(body: bytes) -> list[str]:
-    """Return the ids of the instances in an answer, in its order."""
-    found = etree.fromstring(body).findall(".//{*}instancesSet/{*}item/{*}instanceId")
-    return [str(each.text) for each in found]
+    """Return the ids of the instances in a response, in order."""
+    elements = etree.fromstring(body).findall(".//{*}instancesSet/{*}item/{*}instanceId")
+    return [str(element.text) for element in elements]
 
 
 def _held(server: Server) -> int:
-    """Return the bytes that are kept in the process for clients: encoded, and handed to transports."""
+    """Return the bytes in memory for clients: encoded, or in the buffers of transports."""
     transports = [channel.transport for channel in server.site._channels]
     return sum(map(unsent_bytes, transports)) + _memory(server).held
 
@@ -183,111 +183,114 @@ def _memory(server: Server) -> ResponseMemory:
 
 
 @pytest_twisted.ensureDeferred
-async def test_of_what_nobody_reads_no_more_than_a_set_is_made(server: Server) -> None:
-    """Clients that do not read have a set each, and bytes of no more than that, however long the list is."""
-    small(server)
-    one, _, _ = await _one_set(server)
+async def test_one_part_of_a_response_is_produced_if_the_client_does_not_read(server: Server) -> None:
+    """For each client that does not read, one part is in memory, however long the list is."""
+    use_small_send_buffers(server)
+    part_length, _, _ = await _one_part(server)
     with ExitStack() as readers:
         for _ in range(READERS):
             readers.enter_context(reader(server, listing(server)))
         await until(server, lambda: _oned(server).sets >= READERS)
         await _quiet(server)
         assert _oned(server).sets == READERS
-        assert _held(server) <= READERS * (one + (1 << 17))
+        assert _held(server) <= READERS * (part_length + (1 << 17))
         assert _memory(server).producing == 0
     await until(server, lambda: server.site.connections == 0)
     assert _held(server) == 0
     await _quiet(server)
-    assert _oned(server).sets == READERS, "who has gone away has nothing more read"
+    assert _oned(server).sets == READERS, "nothing more is read for a client that has disconnected"
 
 
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize("action", ["DescribeInstances", "DescribeInstanceStatus"])
-async def test_few_instances_that_are_named_are_read_in_turns_too(server: Server, action: str) -> None:
-    """Their documents may be long, and a user may ask for them many times at the same time."""
+async def test_a_few_instances_given_by_id_are_read_in_turns_too(server: Server, action: str) -> None:
+    """Their documents may be long, and a user may send many such requests at a time."""
     request = get(server, signed(server, Action=action, **{"InstanceId.1": "i-00000000", "InstanceId.2": "i-00000001"}))
     clients = [await connected(server) for _ in range(READERS)]
     for client in clients:
         client.send(request)
-    await until(server, lambda: all(each.received.endswith(f"</{action}Response>".encode()) for each in clients))
-    assert _oned(server).most_at_once == MAX_PARTS_PER_USER
+    await until(server, lambda: all(client.received.endswith(f"</{action}Response>".encode()) for client in clients))
+    assert _oned(server).max_in_flight == MAX_PARTS_PER_USER
 
 
-async def _one_set(server: Server) -> tuple[int, bytes, bytes]:
-    """Return how long an answer is that shows one set of machines, and the answer; and forget that it was read."""
+async def _one_part(server: Server) -> tuple[int, bytes, bytes]:
+    """Return the length, headers and body of a response with one set of machines, and reset the count of sets."""
     client = await connected(server)
     client.send(listing(server, MaxResults=str(SET_SIZE)))
     await until(server, lambda: client.received.endswith(b"\r\n0\r\n\r\n"))
     client.close()
     await client.closed
-    head, body = body_of(client.received)
+    headers, body = body_of(client.received)
     _oned(server).sets = 0
-    return len(body), head, body
+    return len(body), headers, body
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_is_read_is_made_and_comes_whole_and_in_order(server: Server) -> None:
-    """In chunks, in one well-formed document, with each instance once."""
+async def test_a_client_that_reads_gets_all_instances_in_order(server: Server) -> None:
+    """In one well-formed document in chunks, with each instance once."""
     client = await connected(server)
     client.send(listing(server))
     await until(server, lambda: client.received.endswith(b"\r\n0\r\n\r\n"))
-    head, body = body_of(client.received)
-    assert b"transfer-encoding: chunked" in head
-    assert b"content-length" not in head
-    found = instances(body)
-    assert len(found) == MACHINES
-    assert found == sorted(set(found))
+    headers, body = body_of(client.received)
+    assert b"transfer-encoding: chunked" in headers
+    assert b"content-length" not in headers
+    ids = instances(body)
+    assert len(ids) == MACHINES
+    assert ids == sorted(set(ids))
     assert _oned(server).sets == PARTS
     assert _held(server) == 0
     client.send(get(server, signed(server)))
     await until(server, lambda: client.received.endswith(b"</DescribeRegionsResponse>"))
-    assert client.received.count(b"HTTP/1.1 200") == 2, "the connection serves on"
+    assert client.received.count(b"HTTP/1.1 200") == 2, "the connection is persistent"
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_short_answer_has_a_length(server: Server) -> None:
+async def test_a_short_response_has_a_content_length(server: Server) -> None:
     client = await connected(server)
     client.send(listing(server, MaxResults="5"))
     await until(server, lambda: client.has_response)
-    head, _, body = client.received.partition(b"\r\n\r\n")
-    assert f"content-length: {len(body)}".encode() in head.lower()
-    assert b"transfer-encoding" not in head.lower()
+    headers, _, body = client.received.partition(b"\r\n\r\n")
+    assert f"content-length: {len(body)}".encode() in headers.lower()
+    assert b"transfer-encoding" not in headers.lower()
     assert len(instances(body)) == 5
     assert etree.fromstring(body).findtext("{*}nextToken")
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_page_of_several_sets_ends_with_its_token(server: Server) -> None:
-    """The token is known when the last of them has been looked at, and stands behind the list."""
+async def test_a_page_of_several_parts_ends_with_its_token(server: Server) -> None:
+    """The token is known only after the last part, so it follows the list."""
     client = await connected(server)
     client.send(listing(server, MaxResults="600"))
     await until(server, lambda: client.received.endswith(b"\r\n0\r\n\r\n"))
     _, body = body_of(client.received)
-    first = instances(body)
-    assert len(first) == 600
-    assert [etree.QName(each).localname for each in etree.fromstring(body)][-2:] == ["reservationSet", "nextToken"]
+    first_page = instances(body)
+    assert len(first_page) == 600
+    assert [etree.QName(element).localname for element in etree.fromstring(body)][-2:] == [
+        "reservationSet",
+        "nextToken",
+    ]
     token = str(etree.fromstring(body).findtext("{*}nextToken"))
     client.received = b""
     client.send(listing(server, MaxResults="1000", NextToken=token))
     await until(server, lambda: client.received.endswith(b"\r\n0\r\n\r\n"))
-    assert min(instances(body_of(client.received)[1])) > max(first)
+    assert min(instances(body_of(client.received)[1])) > max(first_page)
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_client_of_http_1_0_gets_the_same_until_the_connection_ends(server: Server) -> None:
+async def test_an_http_1_0_client_gets_the_body_until_the_connection_is_closed(server: Server) -> None:
     client = await connected(server)
     client.send(listing(server).replace(b"HTTP/1.1", b"HTTP/1.0"))
     await until(server, lambda: client.is_closed)
-    head, _, body = client.received.partition(b"\r\n\r\n")
-    assert b"transfer-encoding" not in head.lower()
+    headers, _, body = client.received.partition(b"\r\n\r\n")
+    assert b"transfer-encoding" not in headers.lower()
     assert len(instances(body)) == MACHINES
 
 
-# Where it goes wrong
+# Failures
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_fails_before_the_answer_has_begun_is_an_error_as_always(server: Server) -> None:
+async def test_a_failure_before_the_status_is_sent_becomes_an_error_response(server: Server) -> None:
     _oned(server).fails_from = 1
     client = await connected(server)
     client.send(listing(server))
@@ -296,8 +299,8 @@ async def test_what_fails_before_the_answer_has_begun_is_an_error_as_always(serv
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_fails_in_the_middle_ends_the_connection_and_is_logged_and_counted(server: Server) -> None:
-    """The client has a body without its end; the request's line has the status that was sent, and the code."""
+async def test_a_failure_in_the_middle_aborts_the_connection_and_is_logged_and_counted(server: Server) -> None:
+    """The body is incomplete; the access log has the status that was sent, and the error code."""
     _oned(server).fails_from = 4
     client = await connected(server)
     client.send(listing(server))
@@ -317,9 +320,9 @@ def _outcomes(server: Server) -> list[list[str]]:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_client_that_goes_away_ends_the_reading_of_oned(server: Server) -> None:
-    """The iterator is closed, its place is free again, and the line says that it went away."""
-    small(server)
+async def test_no_more_is_read_from_oned_after_the_client_disconnects(server: Server) -> None:
+    """The iterator is closed, its memory is released, and the access log says that the client has gone."""
+    use_small_send_buffers(server)
     with reader(server, listing(server)):
         await until(server, lambda: _oned(server).sets == 1)
         await _quiet(server)
@@ -332,9 +335,9 @@ async def test_a_client_that_goes_away_ends_the_reading_of_oned(server: Server) 
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_client_that_takes_nothing_is_cut_off(server: Server) -> None:
-    """By the clock, after the idle timeout."""
-    small(server)
+async def test_a_client_that_reads_nothing_is_disconnected(server: Server) -> None:
+    """After the idle timeout."""
+    use_small_send_buffers(server)
     with reader(server, listing(server)):
         await until(server, lambda: _oned(server).sets == 1)
         await _quiet(server)
@@ -346,97 +349,101 @@ async def test_a_client_that_takes_nothing_is_cut_off(server: Server) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_client_that_takes_less_than_the_least_rate_is_cut_off_in_the_middle(server: Server) -> None:
-    """Each byte that is taken buys as much time as it may take, and no more; one that is fast enough gets all."""
-    small(server)
-    for share, comes_through in ((0.5, False), (2.0, True)):
+async def test_a_client_that_reads_below_the_minimum_rate_is_disconnected(server: Server) -> None:
+    """Each byte extends the deadline by the time it takes at the minimum rate; a faster client gets everything."""
+    use_small_send_buffers(server)
+    for factor, is_fast_enough in ((0.5, False), (2.0, True)):
         with reader(server, listing(server)) as connection:
             await until(server, lambda: server.site.connections == 1)
-            taken = 0
-            while server.site.connections and taken < ENOUGH:
-                began = taken
-                while taken < began + (1 << 17) and server.site.connections:
-                    taken += _some_of(connection)
+            received = 0
+            while server.site.connections and received < ENOUGH:
+                before = received
+                while received < before + (1 << 17) and server.site.connections:
+                    received += _receive(connection)
                     await _turn(server)
-                server.cloud.clock.advance((taken - began) / (MIN_RESPONSE_RATE * share))
+                server.cloud.clock.advance((received - before) / (MIN_RESPONSE_RATE * factor))
                 await _turn(server)
-            assert bool(server.site.connections) is comes_through
+            assert bool(server.site.connections) is is_fast_enough
         await until(server, lambda: server.site.connections == 0)
 
 
-def _some_of(connection: socket.socket) -> int:
+def _receive(connection: socket.socket) -> int:
     with suppress(BlockingIOError, ConnectionResetError):
         return len(connection.recv(1 << 16))
     return 0
 
 
 @pytest_twisted.ensureDeferred
-async def test_long_answers_that_are_made_whole_have_their_bound_too(server: Server) -> None:
-    """A user who leaves as much untaken as may be is refused another; what is short is answered."""
+async def test_long_responses_that_do_not_come_in_parts_are_limited_too(server: Server) -> None:
+    """A user with the maximum of unread bytes is refused another one; short responses are still sent."""
     for number in range(200):
         name = f"{number:03}{'k' * 200}"
         server.cloud.run("alice", "ImportKeyPair", KeyName=name, PublicKeyMaterial=PUBLIC_KEY)
     memory = _memory(server)
     memory.hold("alice", MAX_BYTES_PER_USER)
     keys = get(server, signed(server, Action="DescribeKeyPairs"))
-    refused = await _answer(server, keys)
+    refused = await _response(server, keys)
     assert (refused.status, refused.code) == (503, "RequestLimitExceeded")
-    assert (await _answer(server, get(server, signed(server)))).status == 200
+    assert (await _response(server, get(server, signed(server)))).status == 200
     memory.release("alice", MAX_BYTES_PER_USER)
-    answer = await _answer(server, keys)
-    assert answer.status == 200
-    assert len(answer.received) > PRODUCED_FROM
+    accepted = await _response(server, keys)
+    assert accepted.status == 200
+    assert len(accepted.received) > PRODUCED_FROM
     assert memory.held == 0
 
 
-# How many requests a user has under way
+# Requests in flight
 
 
 @pytest.fixture
-def narrow(cloud: Cloud, tmp_path: Path) -> Iterator[Server]:
-    """One with two requests at a time for each user."""
+def limited_server(cloud: Cloud, tmp_path: Path) -> Iterator[Server]:
+    """A server that allows each user two requests in flight."""
     settings = Settings(tmpdir=str(tmp_path), describe_with_terminated_instances=False, max_requests_per_user=2)
     yield from _served(cloud, settings)
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_user_has_so_many_requests_under_way_and_no_more(narrow: Server) -> None:
-    """An answer that is not taken is under way; when one of the clients has gone, there is a place again."""
-    small(narrow)
-    with reader(narrow, listing(narrow)):
-        with reader(narrow, listing(narrow)):
-            await until(narrow, lambda: _oned(narrow).sets == 2)
-            await _quiet(narrow)
-            refused = await _answer(narrow, get(narrow, signed(narrow)))
+async def test_the_requests_in_flight_of_a_user_are_limited(limited_server: Server) -> None:
+    """A request is in flight until its response has been read, or its client has disconnected."""
+    use_small_send_buffers(limited_server)
+    with reader(limited_server, listing(limited_server)):
+        with reader(limited_server, listing(limited_server)):
+            await until(limited_server, lambda: _oned(limited_server).sets == 2)
+            await _quiet(limited_server)
+            refused = await _response(limited_server, get(limited_server, signed(limited_server)))
             assert (refused.status, refused.code) == (503, "RequestLimitExceeded")
-            assert (await _answer(narrow, get(narrow, signed(narrow, "bob", "bobpw")))).status == 200
-        await until(narrow, lambda: narrow.site.connections == 1)
-        assert (await _answer(narrow, get(narrow, signed(narrow)))).status == 200
-        assert (await _answer(narrow, get(narrow, signed(narrow)))).status == 200
-    assert narrow.metrics.snapshot()["econed_refusals"] == [(["max_requests_per_user"], [1])]
+            assert (
+                await _response(limited_server, get(limited_server, signed(limited_server, "bob", "bobpw")))
+            ).status == 200
+        await until(limited_server, lambda: limited_server.site.connections == 1)
+        assert (await _response(limited_server, get(limited_server, signed(limited_server)))).status == 200
+        assert (await _response(limited_server, get(limited_server, signed(limited_server)))).status == 200
+    assert limited_server.metrics.snapshot()["econed_refusals"] == [(["max_requests_per_user"], [1])]
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_change_is_under_way_until_it_is_done_though_its_client_has_gone(narrow: Server) -> None:
-    """Or a client that goes away each time could have any number of them made."""
-    _oned(narrow).held = Deferred()
+async def test_a_change_is_in_flight_until_it_is_complete_even_if_the_client_disconnects(
+    limited_server: Server,
+) -> None:
+    """Otherwise a client that disconnects each time could start any number of changes."""
+    _oned(limited_server).held = Deferred()
     material = base64.b64encode(PUBLIC_KEY).decode()
-    query = signed(narrow, Action="ImportKeyPair", KeyName="held", PublicKeyMaterial=material)
+    query = signed(limited_server, Action="ImportKeyPair", KeyName="held", PublicKeyMaterial=material)
     for _ in range(2):
-        with reader(narrow, get(narrow, query)):
-            await until(narrow, lambda: narrow.site.busy == 1)
-            await _quiet(narrow)
-        await until(narrow, lambda: narrow.site.connections == 0)
-    refused = await _answer(narrow, get(narrow, signed(narrow)))
+        with reader(limited_server, get(limited_server, query)):
+            await until(limited_server, lambda: limited_server.site.busy == 1)
+            await _quiet(limited_server)
+        await until(limited_server, lambda: limited_server.site.connections == 0)
+    refused = await _response(limited_server, get(limited_server, signed(limited_server)))
     assert (refused.status, refused.code) == (503, "RequestLimitExceeded")
-    held, _oned(narrow).held = _oned(narrow).held, None
+    held, _oned(limited_server).held = _oned(limited_server).held, None
     assert held is not None
     held.callback(None)
-    await _quiet(narrow)
-    assert (await _answer(narrow, get(narrow, signed(narrow)))).status == 200
+    await _quiet(limited_server)
+    assert (await _response(limited_server, get(limited_server, signed(limited_server)))).status == 200
 
 
-async def _answer(server: Server, request: bytes) -> Client:
+async def _response(server: Server, request: bytes) -> Client:
     client = await connected(server)
     client.send(request)
     await until(server, lambda: client.has_response)
@@ -445,7 +452,7 @@ async def _answer(server: Server, request: bytes) -> Client:
     return client
 
 
-# As boto3 sees it
+# With boto3
 
 
 def _boto(server: Server) -> Any:
@@ -454,29 +461,29 @@ def _boto(server: Server) -> Any:
     return session.client("ec2", endpoint_url=f"http://{server.address}/", config=config)
 
 
-async def _of_boto(server: Server, work: Callable[[Any], Any]) -> Any:
-    """Return what boto3 returns, or the exception that it raises; the server goes on meanwhile."""
-    ended: list[Any] = []
-    deferToThread(lambda: work(_boto(server))).addBoth(ended.append)
-    await until_slowly(server, ended)
-    return ended[0]
+async def _with_boto(server: Server, work: Callable[[Any], Any]) -> Any:
+    """Return what boto3 returns, or a Failure with what it raises, while the server runs."""
+    results: list[Any] = []
+    deferToThread(lambda: work(_boto(server))).addBoth(results.append)
+    await until_slowly(server, results)
+    return results[0]
 
 
-async def until_slowly(server: Server, ended: list[Any]) -> None:
-    """Let the server go on until something has ended in a thread."""
-    while not ended:
+async def until_slowly(server: Server, results: list[Any]) -> None:
+    """Let the server run until a thread has added its result."""
+    while not results:
         await _turn(server)
 
 
 @pytest_twisted.ensureDeferred
-async def test_boto3_reads_a_long_list(wall: Server) -> None:
-    found = await _of_boto(wall, lambda ec2: ec2.describe_instances())
-    ids = [each["InstanceId"] for reservation in found["Reservations"] for each in reservation["Instances"]]
+async def test_boto3_reads_a_long_list(server_at_wall_time: Server) -> None:
+    response = await _with_boto(server_at_wall_time, lambda ec2: ec2.describe_instances())
+    ids = [instance["InstanceId"] for reservation in response["Reservations"] for instance in reservation["Instances"]]
     assert len(set(ids)) == len(ids) == MACHINES
 
 
 @pytest_twisted.ensureDeferred
-async def test_boto3_does_not_take_half_a_list_for_the_whole(wall: Server) -> None:
-    _oned(wall).fails_from = 4
-    failed = await _of_boto(wall, lambda ec2: ec2.describe_instances())
-    assert failed.check(BotoCoreError, ClientError), failed
+async def test_boto3_raises_an_error_for_half_a_list(server_at_wall_time: Server) -> None:
+    _oned(server_at_wall_time).fails_from = 4
+    failure = await _with_boto(server_at_wall_time, lambda ec2: ec2.describe_instances())
+    assert failure.check(BotoCoreError, ClientError), failure

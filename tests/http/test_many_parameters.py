@@ -1,4 +1,4 @@
-"""Requests with very many parameters, over real sockets: they are read in turns, between which others are answered."""
+"""Requests with very many parameters, over real sockets: other requests run between the steps of parsing them."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ MANY = SLICE // PARAMETER
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    """A server whose clock stands still: what gives way goes on when the test lets time pass."""
-    made = Server(Settings(tmpdir=str(tmp_path)))
-    yield made
-    made.close()
-    made.site.abort()
+    """A server whose clock stands still: paused work is resumed when the test advances the clock."""
+    server = Server(Settings(tmpdir=str(tmp_path)))
+    yield server
+    server.close()
+    server.site.abort()
 
 
-def form(server: Server, count: int) -> bytes:
-    """Return a request that names so many images."""
-    return posted(server, {f"ImageId.{number}": f"ami-{number:08d}" for number in range(1, count + 1)})
+def many_images(server: Server, count: int) -> bytes:
+    """Return a request with so many image ids."""
+    return form_of(server, {f"ImageId.{number}": f"ami-{number:08d}" for number in range(1, count + 1)})
 
 
-def posted(server: Server, parameters: dict[str, str]) -> bytes:
-    """Return a request for images, as a form."""
+def form_of(server: Server, parameters: dict[str, str]) -> bytes:
+    """Return a DescribeImages request as a form."""
     body = signed(server, method="POST", Action="DescribeImages", **parameters).encode()
     head = f"POST / HTTP/1.1\r\nHost: {server.address}\r\nContent-Type: application/x-www-form-urlencoded\r\n"
     return f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
-async def is_answered_at_once(server: Server) -> bool:
-    """Whether a small request is, while what was put off stays so."""
+async def small_request_succeeds(server: Server) -> bool:
+    """Whether a small request succeeds while the clock stands still."""
     small = await connected(server)
     small.send(get(server, signed(server)))
     await wait_until(lambda: small.has_response)
@@ -47,13 +47,13 @@ async def is_answered_at_once(server: Server) -> bool:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_request_with_many_parameters_gives_way_before_it_is_authenticated_and_before_it_is_decoded(
+async def test_other_requests_run_before_one_with_many_parameters_is_authenticated_and_decoded(
     server: Server,
 ) -> None:
     await send_request(server, get(server, signed(server)))
     large = await connected(server)
-    large.send(form(server, MANY + 500))
-    assert await is_answered_at_once(server)
+    large.send(many_images(server, MANY + 500))
+    assert await small_request_succeeds(server)
     assert not large.received
     before = len(server.cloud.oned.calls)
     server.cloud.clock.advance(0)
@@ -63,21 +63,21 @@ async def test_a_request_with_many_parameters_gives_way_before_it_is_authenticat
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_request_with_few_parameters_is_answered_at_once(server: Server) -> None:
+async def test_a_request_with_few_parameters_small_request_succeeds(server: Server) -> None:
     small = await connected(server)
-    small.send(form(server, 100))
+    small.send(many_images(server, 100))
     await wait_until(lambda: small.has_response)
     assert small.code == "InvalidAMIID.NotFound"
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_request_with_long_patterns_gives_way_before_they_are_compiled(server: Server) -> None:
-    """However many such requests come at once: between two of them others are answered."""
+async def test_other_requests_run_before_long_patterns_are_compiled(server: Server) -> None:
+    """However many such requests there are, other requests run between them."""
     await send_request(server, get(server, signed(server)))
     patterns = {f"Filter.1.Value.{number}": f"{'x' * (MAX_LENGTH - 1)}*" for number in range(1, MAX_VALUES + 1)}
     long = await connected(server)
-    long.send(posted(server, {"Filter.1.Name": "name", **patterns}))
-    assert await is_answered_at_once(server)
+    long.send(form_of(server, {"Filter.1.Name": "name", **patterns}))
+    assert await small_request_succeeds(server)
     assert not long.received
     server.cloud.clock.advance(0)
     await wait_until(lambda: long.has_response)

@@ -1,4 +1,4 @@
-"""Who a request comes from: by the connection, and by what trusted proxies, and nobody else, say of it."""
+"""The client of a request: the peer of the connection, or the client named by a trusted proxy, and only by one."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ PEM = server_certificate()[1].public_bytes(Encoding.PEM)
 ONE_LINE = PEM.strip().replace(b"\n", b" ")
 
 
-class Asked(Resource):
-    """Notes who asks."""
+class PeerRecorder(Resource):
+    """Records the client of each request."""
 
     isLeaf = True
 
@@ -55,18 +55,18 @@ class Asked(Resource):
 
 
 class SiteHarness:
-    """A site that trusts the proxies, and what was said in the log."""
+    """A site that trusts `PROXIES`, and its log events."""
 
     def __init__(self, trusted: Sequence[str] = PROXIES) -> None:
         self.events: list[LogEvent] = []
-        networks: list[Network] = [ipaddress.ip_network(each) for each in trusted]
+        networks: list[Network] = [ipaddress.ip_network(text) for text in trusted]
         self.peers = Peers(networks, Logger(observer=self.events.append))  # type: ignore[arg-type]
-        self.resource = Asked(self.peers)
+        self.resource = PeerRecorder(self.peers)
         self.site = Site(self.resource, timeout=None)
 
-    def asked(self, near: Any, *headers: tuple[str, str | bytes]) -> Peer:
-        """Return who a request with these headers, over a connection from this address, comes from."""
-        transport = StringTransport(peerAddress=_address(near) if isinstance(near, str) else near)
+    def client_of(self, peer: Any, *headers: tuple[str, str | bytes]) -> Peer:
+        """Return the client of a request with these headers, over a connection from this address."""
+        transport = StringTransport(peerAddress=_address(peer) if isinstance(peer, str) else peer)
         protocol = self.site.buildProtocol(None)
         protocol.makeConnection(transport)
         lines = [b"GET / HTTP/1.1", b"Host: cloud.example.com"]
@@ -89,36 +89,36 @@ def harness() -> SiteHarness:
     return SiteHarness()
 
 
-# Whom to believe
+# Trusted proxies
 
-EVERYTHING = (
+ALL_HEADERS = (
     ("X-Forwarded-For", "203.0.113.9"),
     ("X-Forwarded-Proto", "https"),
     ("SSL_CLIENT_CERT", ONE_LINE),
 )
 
 
-def test_a_trusted_proxy_says_who_is_behind_it(harness: SiteHarness) -> None:
-    assert harness.asked(PROXY, *EVERYTHING) == Peer("203.0.113.9", True, DER)
+def test_the_headers_of_a_trusted_proxy_are_believed(harness: SiteHarness) -> None:
+    assert harness.client_of(PROXY, *ALL_HEADERS) == Peer("203.0.113.9", True, DER)
 
 
-@pytest.mark.parametrize("near", [CLIENT, "10.0.0.2", "2001:db8::1", "::ffff:198.51.100.7"])
-def test_what_anyone_else_says_has_no_effect_whatever(harness: SiteHarness, near: str) -> None:
-    """Nor does it get a line in the log, with which a stranger could fill it."""
-    assert harness.asked(near, *EVERYTHING) == Peer(near.removeprefix("::ffff:"), False, None)
-    assert harness.asked(near, ("SSL_CLIENT_CERT", "nonsense")).certificate is None
+@pytest.mark.parametrize("peer", [CLIENT, "10.0.0.2", "2001:db8::1", "::ffff:198.51.100.7"])
+def test_the_headers_of_other_peers_have_no_effect(harness: SiteHarness, peer: str) -> None:
+    """They are not logged either, since anybody could fill the log with them."""
+    assert harness.client_of(peer, *ALL_HEADERS) == Peer(peer.removeprefix("::ffff:"), False, None)
+    assert harness.client_of(peer, ("SSL_CLIENT_CERT", "nonsense")).certificate is None
     assert harness.events == []
 
 
-def test_nobody_is_trusted_unless_the_configuration_says_so() -> None:
-    """Not even this machine itself."""
-    assert SiteHarness(()).asked("127.0.0.1", *EVERYTHING) == Peer("127.0.0.1", False, None)
+def test_no_proxy_is_trusted_by_default() -> None:
+    """Not even this machine."""
+    assert SiteHarness(()).client_of("127.0.0.1", *ALL_HEADERS) == Peer("127.0.0.1", False, None)
 
 
-def test_a_socket_of_the_file_system_has_no_address_and_is_not_trusted() -> None:
+def test_the_peer_of_a_unix_socket_is_not_trusted() -> None:
     harness = SiteHarness(("0.0.0.0/0", "::/0"))
-    assert harness.asked(UNIXAddress("/run/econe.sock"), *EVERYTHING) == Peer("unix", False, None)
-    assert harness.asked(UNIXAddress(None)) == Peer("unix", False, None)
+    assert harness.client_of(UNIXAddress("/run/econe.sock"), *ALL_HEADERS) == Peer("unix", False, None)
+    assert harness.client_of(UNIXAddress(None)) == Peer("unix", False, None)
 
 
 @pytest.mark.parametrize(
@@ -139,8 +139,8 @@ def test_networks_and_single_addresses_are_trusted(harness: SiteHarness, address
     assert harness.peers.trusts(address) is is_trusted
 
 
-def test_ipv4_written_as_ipv6_is_ipv4_on_both_sides() -> None:
-    """A listener on :: sees IPv4 clients so, and an administrator may have copied what it logged."""
+def test_ipv4_mapped_addresses_and_networks_are_compared_as_ipv4() -> None:
+    """A listener on :: reports IPv4 clients as IPv4-mapped, and an administrator may copy that from the log."""
     harness = SiteHarness(("::ffff:10.0.0.0/104",))
     assert harness.peers.trusts("10.1.2.3")
     assert harness.peers.trusts("::ffff:10.1.2.3")
@@ -152,7 +152,7 @@ def test_ipv4_written_as_ipv6_is_ipv4_on_both_sides() -> None:
 
 
 @pytest.mark.parametrize(
-    ("said", "address"),
+    ("header", "address"),
     [
         (CLIENT, CLIENT),
         (f"{CLIENT}:51234", CLIENT),
@@ -168,17 +168,17 @@ def test_ipv4_written_as_ipv6_is_ipv4_on_both_sides() -> None:
         (f"{CLIENT}, [2001:db8:9::4]:80", CLIENT),
     ],
 )
-def test_the_client_is_the_first_from_the_right_who_is_no_trusted_proxy(
-    harness: SiteHarness, said: str, address: str
+def test_the_client_is_the_first_address_from_the_right_that_is_not_a_trusted_proxy(
+    harness: SiteHarness, header: str, address: str
 ) -> None:
-    """What stands left of it the client can have written himself."""
-    assert harness.asked(PROXY, ("X-Forwarded-For", said)).address == address
+    """The client may have sent everything further left."""
+    assert harness.client_of(PROXY, ("X-Forwarded-For", header)).address == address
 
 
-def test_several_headers_are_one_list(harness: SiteHarness) -> None:
-    """HAProxy adds one of its own after the client's."""
-    said = [("X-Forwarded-For", "203.0.113.9"), ("x-forwarded-for", CLIENT), ("X-FORWARDED-FOR", SECOND_PROXY)]
-    assert harness.asked(PROXY, *said).address == CLIENT
+def test_several_x_forwarded_for_headers_are_one_list(harness: SiteHarness) -> None:
+    """HAProxy adds its own header after the client's."""
+    headers = [("X-Forwarded-For", "203.0.113.9"), ("x-forwarded-for", CLIENT), ("X-FORWARDED-FOR", SECOND_PROXY)]
+    assert harness.client_of(PROXY, *headers).address == CLIENT
 
 
 @pytest.mark.parametrize(
@@ -200,24 +200,24 @@ def test_several_headers_are_one_list(harness: SiteHarness) -> None:
         b"\xff\xfe",
     ],
 )
-def test_what_is_no_address_is_taken_for_none(harness: SiteHarness, garbage: str | bytes) -> None:
-    """Then it is the proxy's that counts, the one that wrote it."""
-    assert harness.asked(PROXY, ("X-Forwarded-For", garbage)).address == PROXY
-    assert harness.asked(PROXY, ("X-Forwarded-For", _raw(garbage) + b", 10.9.7.7")).address == SECOND_PROXY
-    assert harness.asked(PROXY, ("X-Forwarded-For", _raw(garbage) + b", 198.51.100.7")).address == CLIENT
+def test_text_that_is_not_an_address_ends_the_list(harness: SiteHarness, garbage: str | bytes) -> None:
+    """The client is then the proxy that added the text."""
+    assert harness.client_of(PROXY, ("X-Forwarded-For", garbage)).address == PROXY
+    assert harness.client_of(PROXY, ("X-Forwarded-For", _raw(garbage) + b", 10.9.7.7")).address == SECOND_PROXY
+    assert harness.client_of(PROXY, ("X-Forwarded-For", _raw(garbage) + b", 198.51.100.7")).address == CLIENT
 
 
-def test_where_all_are_trusted_proxies_it_is_the_furthest(harness: SiteHarness) -> None:
-    assert harness.asked(PROXY).address == PROXY
-    assert harness.asked(PROXY, ("X-Forwarded-For", "")).address == PROXY
-    assert harness.asked(PROXY, ("X-Forwarded-For", f"10.9.1.1, {SECOND_PROXY}")).address == "10.9.1.1"
+def test_the_client_is_the_leftmost_address_if_all_are_trusted_proxies(harness: SiteHarness) -> None:
+    assert harness.client_of(PROXY).address == PROXY
+    assert harness.client_of(PROXY, ("X-Forwarded-For", "")).address == PROXY
+    assert harness.client_of(PROXY, ("X-Forwarded-For", f"10.9.1.1, {SECOND_PROXY}")).address == "10.9.1.1"
 
 
 # X-Forwarded-Proto
 
 
 @pytest.mark.parametrize(
-    ("said", "is_secure"),
+    ("headers", "is_secure"),
     [
         (["https"], True),
         (["HTTPS"], True),
@@ -229,21 +229,21 @@ def test_where_all_are_trusted_proxies_it_is_the_furthest(harness: SiteHarness) 
         (["https", "http"], False),
     ],
 )
-def test_a_trusted_proxy_says_whether_the_client_speaks_tls(
-    harness: SiteHarness, said: list[str], is_secure: bool
+def test_a_trusted_proxy_reports_whether_the_client_uses_tls(
+    harness: SiteHarness, headers: list[str], is_secure: bool
 ) -> None:
-    """Where several do, the nearest."""
-    assert harness.asked(PROXY, *(("X-Forwarded-Proto", each) for each in said)).is_secure is is_secure
+    """If several do, the last one counts."""
+    assert harness.client_of(PROXY, *(("X-Forwarded-Proto", value) for value in headers)).is_secure is is_secure
 
 
 # SSL_CLIENT_CERT
 
 
 @pytest.mark.parametrize(
-    "written",
+    "value",
     [
         pytest.param(ONE_LINE, id="blanks for newlines, as Apache and lighttpd's script"),
-        pytest.param(ONE_LINE + b" ", id="with the last one"),
+        pytest.param(ONE_LINE + b" ", id="with a final blank"),
         pytest.param(PEM.strip().replace(b"\n", b"\t"), id="tabs for newlines"),
         pytest.param(PEM.strip().replace(b"\n", b"\r\n\t"), id="folded"),
         pytest.param(PEM.strip().replace(b"\n", b" \t"), id="blanks and tabs"),
@@ -252,20 +252,20 @@ def test_a_trusted_proxy_says_whether_the_client_speaks_tls(
         pytest.param(base64.b64encode(DER), id="the DER in base64, as HAProxy"),
     ],
 )
-def test_a_certificate_is_read_as_proxies_write_it(harness: SiteHarness, written: str | bytes) -> None:
-    assert harness.asked(PROXY, ("SSL_CLIENT_CERT", written)).certificate == DER
+def test_certificates_are_read_in_the_formats_of_proxies(harness: SiteHarness, value: str | bytes) -> None:
+    assert harness.client_of(PROXY, ("SSL_CLIENT_CERT", value)).certificate == DER
     assert harness.events == []
 
 
-@pytest.mark.parametrize("written", ["", "(null)", " "])
-def test_a_proxy_may_say_that_there_is_none(harness: SiteHarness, written: str) -> None:
-    """An empty header, or what Apache writes for a variable that is not set."""
-    assert harness.asked(PROXY, ("SSL_CLIENT_CERT", written)).certificate is None
+@pytest.mark.parametrize("value", ["", "(null)", " "])
+def test_a_proxy_may_report_that_there_is_no_certificate(harness: SiteHarness, value: str) -> None:
+    """An empty header, or `(null)`, which Apache sends for a variable that is not set."""
+    assert harness.client_of(PROXY, ("SSL_CLIENT_CERT", value)).certificate is None
     assert harness.events == []
 
 
 @pytest.mark.parametrize(
-    "written",
+    "value",
     [
         b"nonsense",
         b"-----BEGIN CERTIFICATE----- -----END CERTIFICATE-----",
@@ -279,41 +279,39 @@ def test_a_proxy_may_say_that_there_is_none(harness: SiteHarness, written: str) 
         b"\xff\xfe",
     ],
 )
-def test_anything_else_is_no_certificate_and_the_log_says_so_without_showing_it(
-    harness: SiteHarness, written: bytes
-) -> None:
-    assert harness.asked(PROXY, ("SSL_CLIENT_CERT", written)).certificate is None
+def test_anything_else_is_ignored_and_logged_without_its_text(harness: SiteHarness, value: bytes) -> None:
+    assert harness.client_of(PROXY, ("SSL_CLIENT_CERT", value)).certificate is None
     (event,) = harness.events
     assert "not a certificate" in event["log_format"]
     assert {key for key in event if not key.startswith("log_")} == set()
 
 
-def test_of_two_headers_neither_is_taken(harness: SiteHarness) -> None:
-    """One of them may be the client's, which a proxy passed on beside its own."""
-    both = [("SSL_CLIENT_CERT", ONE_LINE), ("ssl_client_cert", ONE_LINE)]
-    assert harness.asked(PROXY, *both).certificate is None
-    assert harness.asked(PROXY, both[0], ("SSL_CLIENT_CERT", "")).certificate is None
+def test_two_certificate_headers_are_ignored(harness: SiteHarness) -> None:
+    """One of them may be the client's, passed on by a proxy in addition to its own."""
+    headers = [("SSL_CLIENT_CERT", ONE_LINE), ("ssl_client_cert", ONE_LINE)]
+    assert harness.client_of(PROXY, *headers).certificate is None
+    assert harness.client_of(PROXY, headers[0], ("SSL_CLIENT_CERT", "")).certificate is None
     assert ["more than once" in event["log_format"] for event in harness.events] == [True, True]
 
 
 @pytest.mark.parametrize("name", ["SSL-Client-Cert", "X-SSL-Client-Cert", "HTTP_SSL_CLIENT_CERT", "SSL_CLIENT-CERT"])
-def test_there_is_one_name_for_it(harness: SiteHarness, name: str) -> None:
-    """A proxy replaces the header that it sets; one that only looks like it, it would pass on."""
-    assert harness.asked(PROXY, (name, ONE_LINE)).certificate is None
-    assert harness.asked(PROXY, (name, "nonsense"), ("SSL_CLIENT_CERT", ONE_LINE)).certificate == DER
+def test_no_other_header_name_is_accepted(harness: SiteHarness, name: str) -> None:
+    """A proxy replaces the header that it sets, but passes on similar ones."""
+    assert harness.client_of(PROXY, (name, ONE_LINE)).certificate is None
+    assert harness.client_of(PROXY, (name, "nonsense"), ("SSL_CLIENT_CERT", ONE_LINE)).certificate == DER
 
 
-def test_something_that_is_no_x509_is_no_certificate() -> None:
-    """Base64 of anything can be written."""
+def test_base64_of_anything_but_x509_is_not_a_certificate() -> None:
+    """The base64 is valid, but not its content."""
     assert read_certificate(base64.b64encode(b"0\x03\x02\x01\x01")) is None
     assert read_certificate(ONE_LINE) == DER
 
 
-# Our own TLS
+# TLS of econed itself
 
 
-def _paired(directory: Path) -> tuple[Path, Any]:
-    """Return a file with key and certificate, and a server's TLS that has them and asks clients for theirs."""
+def _mutual_tls(directory: Path) -> tuple[Path, Any]:
+    """Return a file with key and certificate, and the TLS options of a server that requests client certificates."""
     private, _ = server_certificate()
     file = directory / "both.pem"
     file.touch(mode=0o600)
@@ -322,19 +320,21 @@ def _paired(directory: Path) -> tuple[Path, Any]:
     return file, server_options(file.read_bytes(), verify=True, caCerts=authorities, requireCertificate=False)
 
 
-@pytest.mark.parametrize(("near", "brings"), [("127.0.0.1", True), ("127.0.0.1", False), (PROXY, True)])
+@pytest.mark.parametrize(("peer", "has_certificate"), [("127.0.0.1", True), ("127.0.0.1", False), (PROXY, True)])
 @pytest_twisted.ensureDeferred
-async def test_a_client_brings_its_certificate_to_our_own_tls_itself(tmp_path: Path, near: str, brings: bool) -> None:
-    """But that of a trusted proxy is the proxy's own, and says nothing of the client."""
-    harness = SiteHarness(("127.0.0.1",) if near == PROXY else PROXIES)
-    file, options = _paired(tmp_path)
+async def test_the_certificate_of_a_tls_handshake_is_the_clients(
+    tmp_path: Path, peer: str, has_certificate: bool
+) -> None:
+    """But that of a trusted proxy is the proxy's own, not the client's."""
+    harness = SiteHarness(("127.0.0.1",) if peer == PROXY else PROXIES)
+    file, options = _mutual_tls(tmp_path)
     factory = TLSMemoryBIOFactory(options, False, harness.site)
     port = reactor.listenTCP(0, factory, interface="127.0.0.1")
 
     def ask() -> int:
         context = ssl.create_default_context(cafile=file)
         context.check_hostname = False
-        if brings:
+        if has_certificate:
             context.load_cert_chain(file)
         connection = http.client.HTTPSConnection("127.0.0.1", port.getHost().port, timeout=60, context=context)
         connection.request("GET", "/", headers={"SSL_CLIENT_CERT": "(null)"})
@@ -346,5 +346,5 @@ async def test_a_client_brings_its_certificate_to_our_own_tls_itself(tmp_path: P
         assert await deferToThread(ask) == 200
     finally:
         await maybeDeferred(port.stopListening)
-    expected = DER if brings and near != PROXY else None
+    expected = DER if has_certificate and peer != PROXY else None
     assert harness.resource.seen == [Peer("127.0.0.1", True, expected)]

@@ -1,4 +1,4 @@
-"""What long answers may take of a process's memory: turns for making sets, and bytes that clients have not taken."""
+"""Limits on the memory for long responses: turns for producing parts, and bytes that clients have not read."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ from econed.http.response_memory import (
 )
 
 
-class Maker:
-    """Somebody who makes a set, and has it in hand until told to end."""
+class Producer:
+    """Produces a part; it has its turn until `finish`."""
 
     def __init__(self, memory: ResponseMemory, user: str) -> None:
         self.has_turn = False
         self._done: Deferred[None] = Deferred()
         self.result: Any = None
-        self.running = Deferred.fromCoroutine(self._make(memory, user))
-        self.running.addBoth(self._ended)
+        self.running = Deferred.fromCoroutine(self._produce(memory, user))
+        self.running.addBoth(self._set_result)
 
-    async def _make(self, memory: ResponseMemory, user: str) -> str:
+    async def _produce(self, memory: ResponseMemory, user: str) -> str:
         async with memory.turn(user):
             self.has_turn = True
             await self._done
-        return "made"
+        return "produced"
 
-    def _ended(self, result: Any) -> None:
+    def _set_result(self, result: Any) -> None:
         self.result = result
 
-    def end(self) -> None:
-        """Have the set made."""
+    def finish(self) -> None:
+        """Finish the part."""
         self._done.callback(None)
 
 
@@ -52,95 +52,95 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def given_back() -> list[float]:
-    """When memory was given back to the system."""
+def trims() -> list[float]:
+    """The times at which the heap was trimmed."""
     return []
 
 
 @pytest.fixture
-def memory(clock: Clock, given_back: list[float]) -> ResponseMemory:
-    return ResponseMemory(clock, lambda: given_back.append(clock.seconds()))
+def memory(clock: Clock, trims: list[float]) -> ResponseMemory:
+    return ResponseMemory(clock, lambda: trims.append(clock.seconds()))
 
 
-def test_a_user_has_a_few_sets_made_at_a_time_and_the_next_when_one_is_done(memory: ResponseMemory) -> None:
-    makers = [Maker(memory, "alice") for _ in range(MAX_PARTS_PER_USER + 2)]
-    assert [each.has_turn for each in makers] == [True] * MAX_PARTS_PER_USER + [False] * 2
-    makers[0].end()
-    assert [each.has_turn for each in makers] == [True] * (MAX_PARTS_PER_USER + 1) + [False]
-    assert makers[0].result == "made"
+def test_a_limited_number_of_parts_is_produced_at_a_time_for_a_user(memory: ResponseMemory) -> None:
+    producers = [Producer(memory, "alice") for _ in range(MAX_PARTS_PER_USER + 2)]
+    assert [producer.has_turn for producer in producers] == [True] * MAX_PARTS_PER_USER + [False] * 2
+    producers[0].finish()
+    assert [producer.has_turn for producer in producers] == [True] * (MAX_PARTS_PER_USER + 1) + [False]
+    assert producers[0].result == "produced"
 
 
-def test_what_one_user_waits_for_nobody_else_does(memory: ResponseMemory) -> None:
+def test_users_do_not_wait_for_the_turns_of_another_user(memory: ResponseMemory) -> None:
     for _ in range(50):
-        Maker(memory, "alice")
-    assert Maker(memory, "bob").has_turn
+        Producer(memory, "alice")
+    assert Producer(memory, "bob").has_turn
 
 
-def test_all_users_together_have_no_more_than_so_many_made_and_take_turns(memory: ResponseMemory) -> None:
-    """Whoever has just had a turn comes after those who wait."""
+def test_a_limited_number_of_parts_is_produced_at_a_time_for_all_users_in_turns(memory: ResponseMemory) -> None:
+    """A user who has just had a turn comes after those who wait."""
     users = [f"user{number}" for number in range(MAX_PARTS)]
-    first = [Maker(memory, user) for user in users]
-    waiting = [Maker(memory, user) for user in ("alice", "alice", "bob")]
+    first = [Producer(memory, user) for user in users]
+    waiting = [Producer(memory, user) for user in ("alice", "alice", "bob")]
     assert memory.producing == MAX_PARTS
-    assert not any(each.has_turn for each in waiting)
-    first[0].end()
-    first[1].end()
-    assert [each.has_turn for each in waiting] == [True, False, True]
+    assert not any(producer.has_turn for producer in waiting)
+    first[0].finish()
+    first[1].finish()
+    assert [producer.has_turn for producer in waiting] == [True, False, True]
     assert memory.producing == MAX_PARTS
 
 
-def test_bytes_that_a_user_does_not_take_keep_further_sets_of_this_user_from_being_made(memory: ResponseMemory) -> None:
+def test_no_part_is_produced_for_a_user_with_too_many_unread_bytes(memory: ResponseMemory) -> None:
     memory.hold("alice", MAX_BYTES_PER_USER)
-    maker = Maker(memory, "alice")
-    assert not maker.has_turn
-    assert Maker(memory, "bob").has_turn
+    producer = Producer(memory, "alice")
+    assert not producer.has_turn
+    assert Producer(memory, "bob").has_turn
     memory.release("alice", 1)
-    assert maker.has_turn
+    assert producer.has_turn
 
 
-def test_bytes_that_all_do_not_take_keep_further_sets_of_those_who_hold_many_from_being_made(
+def test_too_many_unread_bytes_of_all_users_block_users_who_hold_many(
     memory: ResponseMemory,
 ) -> None:
     for number in range(5):
         memory.hold(f"user{number}", MAX_BYTES // 5 + 1)
     assert memory.held > MAX_BYTES
-    maker = Maker(memory, "user1")
-    assert not maker.has_turn
+    producer = Producer(memory, "user1")
+    assert not producer.has_turn
     memory.release("user0", MAX_BYTES // 5 + 1)
-    assert maker.has_turn
+    assert producer.has_turn
 
 
-def test_a_few_who_take_nothing_do_not_keep_others_waiting(memory: ResponseMemory) -> None:
-    """Whoever has taken nearly all that was made for them has a reserve, which has its bound, too."""
+def test_some_users_who_read_nothing_do_not_block_the_others(memory: ResponseMemory) -> None:
+    """Users who have read nearly everything may use a reserve, which is limited too."""
     for number in range(MAX_BYTES // MAX_BYTES_PER_USER):
         memory.hold(f"user{number}", MAX_BYTES_PER_USER)
     memory.check_room("alice")
-    first = Maker(memory, "alice")
+    first = Producer(memory, "alice")
     assert first.has_turn
     memory.hold("alice", FEW_BYTES)
-    first.end()
-    second = Maker(memory, "alice")
+    first.finish()
+    second = Producer(memory, "alice")
     assert not second.has_turn
     memory.release("alice", 1)
     assert second.has_turn
-    second.end()
+    second.finish()
     for number in range(RESERVED_BYTES // MAX_BYTES_PER_USER):
         memory.hold(f"another{number}", MAX_BYTES_PER_USER)
-    assert not Maker(memory, "alice").has_turn
+    assert not Producer(memory, "alice").has_turn
     with pytest.raises(EC2Error):
         memory.check_room("alice")
 
 
-def test_what_one_user_does_not_take_keeps_nobody_else_waiting_however_much_it_is(memory: ResponseMemory) -> None:
-    """One set of a user may be as large as that user's machines are; the beginning of a short answer is held too."""
+def test_the_unread_bytes_of_one_user_do_not_block_other_users_however_many_they_are(memory: ResponseMemory) -> None:
+    """One part may be as large as the user's machines are. The beginning of a short response is held, too."""
     memory.hold("mallory", 2 * (MAX_BYTES + RESERVED_BYTES))
     memory.hold("alice", 190)
     memory.check_room("alice")
-    assert Maker(memory, "alice").has_turn
-    assert not Maker(memory, "mallory").has_turn
+    assert Producer(memory, "alice").has_turn
+    assert not Producer(memory, "mallory").has_turn
 
 
-def test_a_long_answer_that_is_made_whole_is_refused_where_there_is_no_room_for_it(memory: ResponseMemory) -> None:
+def test_a_long_response_is_refused_if_there_is_no_room_for_it(memory: ResponseMemory) -> None:
     memory.hold("alice", MAX_BYTES_PER_USER)
     with pytest.raises(EC2Error) as caught:
         memory.check_room("alice")
@@ -155,51 +155,51 @@ def test_a_long_answer_that_is_made_whole_is_refused_where_there_is_no_room_for_
     memory.check_room("bob")
 
 
-def test_who_waits_too_long_is_told_so_and_takes_no_turn(memory: ResponseMemory, clock: Clock) -> None:
-    makers = [Maker(memory, "alice") for _ in range(MAX_PARTS_PER_USER + 1)]
+def test_waiting_for_a_turn_times_out(memory: ResponseMemory, clock: Clock) -> None:
+    producers = [Producer(memory, "alice") for _ in range(MAX_PARTS_PER_USER + 1)]
     clock.advance(TURN_TIMEOUT)
-    error = makers[-1].result.value
+    error = producers[-1].result.value
     assert isinstance(error, EC2Error)
     assert (error.code, error.status) == ("RequestLimitExceeded", 503)
-    for each in makers[:-1]:
-        each.end()
+    for producer in producers[:-1]:
+        producer.finish()
     assert (memory.producing, memory.held) == (0, 0)
-    assert Maker(memory, "alice").has_turn
+    assert Producer(memory, "alice").has_turn
 
 
-def test_who_goes_away_while_waiting_or_making_leaves_nothing_behind(memory: ResponseMemory) -> None:
-    makers = [Maker(memory, "alice") for _ in range(MAX_PARTS_PER_USER + 2)]
-    makers[-1].running.cancel()
-    makers[0].running.cancel()
-    assert all(each.result.check(CancelledError) for each in (makers[-1], makers[0]))
-    assert makers[MAX_PARTS_PER_USER].has_turn
-    for each in makers[1:-1]:
-        each.end()
+def test_cancelled_turns_are_released(memory: ResponseMemory) -> None:
+    producers = [Producer(memory, "alice") for _ in range(MAX_PARTS_PER_USER + 2)]
+    producers[-1].running.cancel()
+    producers[0].running.cancel()
+    assert all(producer.result.check(CancelledError) for producer in (producers[-1], producers[0]))
+    assert producers[MAX_PARTS_PER_USER].has_turn
+    for producer in producers[1:-1]:
+        producer.finish()
     assert memory.producing == 0
     assert not memory._waiting
     assert not memory._producing
 
 
-def test_what_was_freed_goes_back_to_the_system_a_while_later_and_once(
-    memory: ResponseMemory, clock: Clock, given_back: list[float]
+def test_the_heap_is_trimmed_once_some_time_after_memory_was_freed(
+    memory: ResponseMemory, clock: Clock, trims: list[float]
 ) -> None:
-    """After a set was made, and after bytes were taken or thrown away."""
-    makers = [Maker(memory, user) for user in ("alice", "bob")]
-    for each in makers:
-        each.end()
+    """After a part was produced, and after bytes were read or dropped."""
+    producers = [Producer(memory, user) for user in ("alice", "bob")]
+    for producer in producers:
+        producer.finish()
     clock.advance(TRIM_DELAY)
-    assert given_back == [TRIM_DELAY]
+    assert trims == [TRIM_DELAY]
     clock.advance(60)
-    assert len(given_back) == 1
+    assert len(trims) == 1
     memory.hold("alice", 1 << 20)
     memory.release("alice", 1 << 19)
     memory.release("alice", 1 << 19)
     clock.advance(TRIM_DELAY)
-    assert len(given_back) == 2
+    assert len(trims) == 2
 
 
-def test_giving_back_what_is_free_leaves_what_is_in_use() -> None:
-    """By the C library itself; elsewhere nothing happens."""
-    kept = [bytes([number]) * 3000 for number in range(100)]
+def test_trimming_the_heap_leaves_memory_in_use_alone() -> None:
+    """With the C library itself; where it has no malloc_trim, nothing happens."""
+    blocks = [bytes([number]) * 3000 for number in range(100)]
     trim()
-    assert [each[0] for each in kept] == list(range(100))
+    assert [block[0] for block in blocks] == list(range(100))

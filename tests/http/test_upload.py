@@ -1,4 +1,4 @@
-"""Images as clients send them, over real connections: who is let in, how much is kept, and what is left behind."""
+"""Uploads of images over real connections: which are accepted, how much disk they use, and what is removed."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ MODEL = Model.load()
 
 
 class Server(serving.Server):
-    """A daemon that takes uploads into a directory."""
+    """A daemon that stores uploads in a directory."""
 
     def __init__(self, directory: Path, *, can_oned_read: bool = True, free: int = 1 << 30, **settings: Any) -> None:
-        given = {"tmpdir": str(directory), "max_upload": MAX_UPLOAD, **settings}
-        super().__init__(Settings(**given), can_oned_read=can_oned_read, free=lambda path: self.free)
+        all_settings = {"tmpdir": str(directory), "max_upload": MAX_UPLOAD, **settings}
+        super().__init__(Settings(**all_settings), can_oned_read=can_oned_read, free=lambda path: self.free)
         self.directory = directory
         self.free = free
-        """Bytes that are free on the disk."""
+        """Free bytes on the disk."""
 
     @property
     def files(self) -> list[Path]:
@@ -72,7 +72,7 @@ class Server(serving.Server):
     def images(self) -> list[Image]:
         """The images of users, newest first."""
         pool = etree.fromstring(self.cloud.oneadmin("one.imagepool.info", -2, -1, -1))
-        return [image for each in pool if (image := Image(each)).uname == "alice"]
+        return [image for element in pool if (image := Image(element)).uname == "alice"]
 
     def changes(self) -> list[LoggedCall]:
         return [call for call in self.cloud.changes if call.method != "one.user.update"]
@@ -83,14 +83,14 @@ class Server(serving.Server):
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    running = Server(tmp_path)
-    yield running
-    running.port.stopListening()
+    server = Server(tmp_path)
+    yield server
+    server.port.stopListening()
 
 
 def fields_v2(host: str = "127.0.0.1", secret: str = SECRET, **more: str) -> dict[str, str]:
-    """Return the fields as econe-upload signs them: POST, the host without its port, the path `/`, no file."""
-    given = {
+    """Return fields signed as by econe-upload: POST, the host without its port, the path `/`, without the file."""
+    fields = {
         "Action": "UploadImage",
         "SignatureVersion": "2",
         "SignatureMethod": "HmacSHA256",
@@ -99,15 +99,15 @@ def fields_v2(host: str = "127.0.0.1", secret: str = SECRET, **more: str) -> dic
         "Timestamp": datetime.fromtimestamp(NOW, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         **more,
     }
-    query = "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in sorted(given.items()))
+    query = "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in sorted(fields.items()))
     text = f"POST\n{host}\n/\n{query}"
-    digest = given["SignatureMethod"].removeprefix("Hmac").lower()
+    digest = fields["SignatureMethod"].removeprefix("Hmac").lower()
     signature = base64.b64encode(hmac.digest(secret.encode(), text.encode(), digest)).decode()
-    return {**given, "Signature": signature}
+    return {**fields, "Signature": signature}
 
 
 def form(fields: dict[str, str], file: bytes, after: bytes = b"") -> bytes:
-    """Return a form as curl makes it."""
+    """Return a form as curl sends it."""
     parts = [f'Content-Disposition: form-data; name="{name}"\r\n\r\n{value}'.encode() for name, value in fields.items()]
     parts.append(
         b'Content-Disposition: form-data; name="file"; filename="disk.img"\r\n'
@@ -154,7 +154,7 @@ CONTENT = os.urandom(1 << 16) * 20 + b"\r\n--end"
 
 @pytest.mark.parametrize("more", [{}, {"SignatureMethod": "HmacSHA1"}])
 @pytest_twisted.ensureDeferred
-async def test_an_image_is_taken_as_the_ruby_tools_send_it(server: Server, more: dict[str, str]) -> None:
+async def test_an_upload_in_the_format_of_the_ruby_tools_is_accepted(server: Server, more: dict[str, str]) -> None:
     client = await send_request(server, post(server, form(fields_v2(**more), CONTENT)))
     assert client.status == 200
     (image,) = server.images
@@ -167,7 +167,7 @@ async def test_an_image_is_taken_as_the_ruby_tools_send_it(server: Server, more:
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_was_uploaded_becomes_an_ami_by_registering_it(server: Server) -> None:
+async def test_an_uploaded_image_becomes_an_ami_by_register_image(server: Server) -> None:
     await send_request(server, post(server, form(fields_v2(), CONTENT)))
     (image,) = server.images
     ami = f"ami-{image.id:08d}"
@@ -177,7 +177,7 @@ async def test_what_was_uploaded_becomes_an_ami_by_registering_it(server: Server
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_body_in_chunks_is_taken(server: Server) -> None:
+async def test_an_upload_in_chunks_is_accepted(server: Server) -> None:
     body = form(fields_v2(), CONTENT)
     chunks = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in _cut(body, 10_000)) + b"0\r\n\r\n"
     client = await send_request(server, head(server, "Transfer-Encoding: chunked") + chunks)
@@ -186,8 +186,8 @@ async def test_a_body_in_chunks_is_taken(server: Server) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_files_that_came_and_did_not_come_whole_are_counted(server: Server) -> None:
-    """One that was not let in is no upload: it is counted as the refused request that it is."""
+async def test_complete_and_failed_uploads_are_counted(server: Server) -> None:
+    """An upload that was refused before its file is counted only as a request."""
     await send_request(server, post(server, form(fields_v2(), CONTENT)))
     client = await connected(server)
     client.send(post(server, form(fields_v2(), CONTENT))[: -len(CONTENT) // 2])
@@ -195,24 +195,24 @@ async def test_files_that_came_and_did_not_come_whole_are_counted(server: Server
     client.close()
     await wait_until(lambda: len(server.files) == 1)
     await send_request(server, post(server, form(fields_v2(secret="wrong"), CONTENT)))
-    found = samples(server.metrics.snapshot())
-    assert (found["econed_uploads_total", "received"], found["econed_uploads_total", "failed"]) == (1, 1)
-    assert len(CONTENT) <= found["econed_upload_bytes_total",] < 2 * len(CONTENT)
-    assert found["econed_requests_total", "UploadImage", "ok"] == 1
+    values = samples(server.metrics.snapshot())
+    assert (values["econed_uploads_total", "received"], values["econed_uploads_total", "failed"]) == (1, 1)
+    assert len(CONTENT) <= values["econed_upload_bytes_total",] < 2 * len(CONTENT)
+    assert values["econed_requests_total", "UploadImage", "ok"] == 1
 
 
-@pytest.mark.parametrize("is_named", [True, False])
+@pytest.mark.parametrize("is_signed", [True, False])
 @pytest_twisted.ensureDeferred
-async def test_version_4_signs_the_hash_of_the_body_or_that_it_is_not_signed(server: Server, is_named: bool) -> None:
+async def test_version_4_signs_the_hash_of_the_body_or_unsigned_payload(server: Server, is_signed: bool) -> None:
     body = form(FIELDS_V4, CONTENT)
-    payload_hash = hashlib.sha256(body).hexdigest() if is_named else "UNSIGNED-PAYLOAD"
+    payload_hash = hashlib.sha256(body).hexdigest() if is_signed else "UNSIGNED-PAYLOAD"
     client = await send_request(server, post(server, body, *signed_v4(server, payload_hash)))
     assert client.status == 200, client.received
     assert [file.read_bytes() for file in server.files] == [CONTENT]
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_body_that_is_not_what_was_signed_leaves_nothing(server: Server) -> None:
+async def test_an_upload_that_differs_from_the_signed_hash_leaves_nothing(server: Server) -> None:
     body = form(FIELDS_V4, CONTENT)
     headers = signed_v4(server, hashlib.sha256(body).hexdigest())
     client = await send_request(server, post(server, body.replace(CONTENT[:8], b"changed!", 1), *headers))
@@ -221,10 +221,10 @@ async def test_a_body_that_is_not_what_was_signed_leaves_nothing(server: Server)
     assert server.changes() == []
 
 
-@pytest.mark.parametrize("named", [None, "x", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"])
+@pytest.mark.parametrize("payload_hash", [None, "x", "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"])
 @pytest_twisted.ensureDeferred
-async def test_version_4_has_to_say_what_it_signs_in_place_of_the_body(server: Server, named: str | None) -> None:
-    client = await send_request(server, post(server, form(FIELDS_V4, CONTENT), *signed_v4(server, named)))
+async def test_version_4_requires_a_valid_content_hash_header(server: Server, payload_hash: str | None) -> None:
+    client = await send_request(server, post(server, form(FIELDS_V4, CONTENT), *signed_v4(server, payload_hash)))
     assert (client.status, client.code) == (400, "IncompleteSignature")
     assert server.files == []
 
@@ -256,7 +256,7 @@ def beginning(fields: dict[str, str]) -> bytes:
     ],
 )
 @pytest_twisted.ensureDeferred
-async def test_who_is_not_let_in_is_told_before_the_first_byte_of_the_file(
+async def test_an_upload_is_refused_before_the_first_byte_of_the_file(
     server: Server, fields: dict[str, str], status: int, code: str
 ) -> None:
     client = await send_request(server, head(server, length=MAX_UPLOAD) + beginning(fields))
@@ -267,7 +267,7 @@ async def test_who_is_not_let_in_is_told_before_the_first_byte_of_the_file(
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_version_2_signature_over_the_fields_lets_no_query_string_in_beside_them(server: Server) -> None:
+async def test_a_query_string_beside_fields_signed_with_version_2_is_refused(server: Server) -> None:
     request = post(server, form(fields_v2(), CONTENT)).replace(b"POST / ", b"POST /?DryRun=true ", 1)
     client = await send_request(server, request)
     assert (client.status, client.code) == (400, "IncompleteSignature")
@@ -275,7 +275,9 @@ async def test_a_version_2_signature_over_the_fields_lets_no_query_string_in_bes
 
 
 @pytest_twisted.ensureDeferred
-async def test_one_who_is_not_let_in_and_goes_on_sending_gets_his_answer_and_is_cut_off(server: Server) -> None:
+async def test_a_client_that_keeps_sending_a_refused_upload_gets_its_response_and_is_disconnected(
+    server: Server,
+) -> None:
     client = await connected(server)
     client.send(head(server, length=MAX_UPLOAD) + beginning(fields_v2(secret="wrong")))
     client.send(b"x" * (MAX_UPLOAD // 2))
@@ -287,21 +289,21 @@ async def test_one_who_is_not_let_in_and_goes_on_sending_gets_his_answer_and_is_
 
 
 @pytest_twisted.ensureDeferred
-async def test_one_who_is_not_let_in_and_has_sent_all_of_it_gets_his_answer(server: Server) -> None:
+async def test_a_client_that_has_sent_all_of_a_refused_upload_gets_its_response(server: Server) -> None:
     client = await send_request(server, post(server, form(fields_v2(secret="wrong"), b"small")))
     assert client.status == 401
     assert server.files == []
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_image_that_is_too_large_is_refused_by_its_headers_and_nobody_told_to_go_on(server: Server) -> None:
+async def test_an_upload_with_too_large_a_content_length_is_refused_without_100_continue(server: Server) -> None:
     client = await send_request(server, head(server, "Expect: 100-continue", length=MAX_UPLOAD + 1))
     assert (client.status, client.code) == (413, "RequestEntityTooLarge")
     assert server.files == []
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_client_that_asks_first_is_told_to_go_on(server: Server) -> None:
+async def test_a_client_that_expects_100_continue_gets_it(server: Server) -> None:
     client = await connected(server)
     body = form(fields_v2(), CONTENT)
     client.send(head(server, "Expect: 100-continue", length=len(body)))
@@ -312,7 +314,7 @@ async def test_a_client_that_asks_first_is_told_to_go_on(server: Server) -> None
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_image_that_grows_too_large_on_its_way_is_cut_off(server: Server) -> None:
+async def test_an_upload_in_chunks_that_grows_too_large_is_aborted(server: Server) -> None:
     client = await connected(server)
     client.send(head(server, "Transfer-Encoding: chunked"))
     body = beginning(fields_v2()) + b"x" * (MAX_UPLOAD + 1)
@@ -327,8 +329,8 @@ async def test_an_image_that_grows_too_large_on_its_way_is_cut_off(server: Serve
 BOB = {"AWSAccessKeyId": "bob", "secret": "bobpw"}
 
 
-async def begun(server: Server, length: int, **who: str) -> Client:
-    """Announce an upload, send it up to the first byte of its file, and return the connection when it was let in."""
+async def start_upload(server: Server, length: int, **who: str) -> Client:
+    """Send an upload up to the first byte of its file, and return the connection when it was accepted."""
     before = len(server.files)
     client = await connected(server)
     client.send(head(server, length=length) + beginning(fields_v2(**who)))
@@ -337,19 +339,19 @@ async def begun(server: Server, length: int, **who: str) -> Client:
 
 
 async def refused(server: Server, length: int, **who: str) -> tuple[int, str]:
-    """Announce an upload that is refused by its announcement, and return status and code."""
+    """Send an upload up to the first byte of its file, which must be refused, and return status and code."""
     client = await send_request(server, head(server, length=length) + beginning(fields_v2(**who)))
     return client.status, client.code
 
 
 NO_ROOM = (507, "InsufficientVolumeCapacity")
-SHARE_USED = (400, "ResourceLimitExceeded")
+LIMIT_EXCEEDED = (400, "ResourceLimitExceeded")
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_disk_has_to_have_room_beside_what_others_were_promised(server: Server) -> None:
+async def test_an_upload_needs_room_beyond_the_reservations_of_others(server: Server) -> None:
     server.free = 8 << 20
-    first = await begun(server, 4 << 20)
+    first = await start_upload(server, 4 << 20)
     server.free = 6 << 20
     assert await refused(server, 3 << 20, **BOB) == NO_ROOM
     first.close()
@@ -359,14 +361,14 @@ async def test_the_disk_has_to_have_room_beside_what_others_were_promised(server
 
 
 @pytest_twisted.ensureDeferred
-async def test_bytes_that_have_arrived_are_not_promised_any_more(server: Server) -> None:
-    """They are on the disk, which has so much less that is free."""
+async def test_received_bytes_are_no_longer_reserved(server: Server) -> None:
+    """They are on the disk, which has less free space instead."""
     server.free = 8 << 20
-    first = await begun(server, 4 << 20)
+    first = await start_upload(server, 4 << 20)
     first.send(b"x" * (2 << 20))
     await wait_until(lambda: server.files[0].stat().st_blocks * 512 >= (2 << 20) - PIECE)
     server.free = 6 << 20
-    second = await begun(server, 3 << 20, **BOB)
+    second = await start_upload(server, 3 << 20, **BOB)
     assert len(server.files) == 2
     second.close()
     first.close()
@@ -374,12 +376,12 @@ async def test_bytes_that_have_arrived_are_not_promised_any_more(server: Server)
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_processes_of_a_machine_have_one_account_of_promises(tmp_path: Path) -> None:
-    """Each of them counts what the others have promised, for the disk and for the share of a user."""
+async def test_the_processes_of_a_machine_share_their_reservations(tmp_path: Path) -> None:
+    """Each process counts the reservations of the others, for the disk and for the limit of a user."""
     server, sibling = (Server(tmp_path, free=8 << 20, upload_share=8 << 20) for _ in range(2))
-    first = await begun(server, 4 << 20)
-    assert await refused(sibling, 5 << 20) == SHARE_USED
-    second = await begun(sibling, 3 << 20, **BOB)
+    first = await start_upload(server, 4 << 20)
+    assert await refused(sibling, 5 << 20) == LIMIT_EXCEEDED
+    second = await start_upload(sibling, 3 << 20, **BOB)
     assert await refused(server, 2 << 20, **BOB) == NO_ROOM
     for client in (first, second):
         client.close()
@@ -401,39 +403,39 @@ sys.stdin.read()
 """
 
 
-def _receiving(command: list[str]) -> subprocess.Popen[bytes]:
+def _start_receiving(command: list[str]) -> subprocess.Popen[bytes]:
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=ROOT)
     assert process.stdout is not None
     assert process.stdout.readline() == b"receiving\n"
     return process
 
 
-def _killed(process: subprocess.Popen[bytes]) -> None:
+def _kill(process: subprocess.Popen[bytes]) -> None:
     with process:
         process.kill()
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_promises_of_a_process_end_with_it_however_it_ends(server: Server) -> None:
-    """Its partial file counts for nobody from then on, and the next round of any other process removes it."""
+async def test_the_reservations_of_a_process_end_when_it_is_killed(server: Server) -> None:
+    """Its partial file no longer counts, and is removed in the next round of any process."""
     server.free = 8 << 20
     alice = server.cloud.user("alice").id
     command = [sys.executable, "-c", RECEIVES, str(server.directory), str(alice), str(4 << 20)]
-    process = _receiving(command)
-    (left,) = server.files
-    assert await refused(server, 2 << 20) == SHARE_USED
-    _killed(process)
-    client = await begun(server, 4 << 20)
+    process = _start_receiving(command)
+    (partial,) = server.files
+    assert await refused(server, 2 << 20) == LIMIT_EXCEEDED
+    _kill(process)
+    client = await start_upload(server, 4 << 20)
     assert len(server.files) == 2
     server.reconcile()
     assert len(server.files) == 1
-    assert left not in server.files, "the one that is still being received stays"
+    assert partial not in server.files, "a file that is still being received stays"
     client.close()
     await wait_until(lambda: not server.files)
 
 
-def test_a_user_whose_image_takes_days_to_arrive_is_looked_after_all_the_time(server: Server) -> None:
-    """Else nobody would remove the file when oned has copied it; whatever process receives it."""
+def test_a_user_with_an_upload_of_several_days_is_watched_all_the_time(server: Server) -> None:
+    """Otherwise the file would not be removed when oned has copied it; any process may receive it."""
     alice = server.cloud.user("alice").id
     other_process = UploadDirectory(str(server.directory), UploadLimits(MAX_UPLOAD), _at_once, lambda: True)
     receiving = Deferred.fromCoroutine(other_process.receive(alice, 4096, Deferred))
@@ -451,27 +453,26 @@ def test_a_user_whose_image_takes_days_to_arrive_is_looked_after_all_the_time(se
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_upload_that_died_before_it_was_announced_goes_too(server: Server) -> None:
-    """Not at once: a file without a size may be on the point of being announced."""
+async def test_an_empty_partial_file_is_removed_after_a_day(server: Server) -> None:
+    """Not at once, since a process may have just created it."""
     await send_request(server, post(server, form(fields_v2(), CONTENT)))
-    left = server.directory / f"econe-upload-2-{'0' * 32}.partial"
-    left.touch()
-    os.utime(left, (NOW, NOW))
+    file = server.directory / f"econe-upload-2-{'0' * 32}.partial"
+    file.touch()
+    os.utime(file, (NOW, NOW))
     server.reconcile()
-    assert left in server.files
+    assert file in server.files
     server.cloud.clock.advance(ORPHAN_AGE + 60)
     server.reconcile()
-    assert left not in server.files
+    assert file not in server.files
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_user_has_a_share_of_the_disk_and_no_more(tmp_path: Path) -> None:
-    """What is on its way in counts, and what waits for oned to copy it; others have shares of their own."""
+async def test_the_disk_space_of_a_user_is_limited(tmp_path: Path) -> None:
+    """Files being received count, and files that oned has not copied yet; each user has a limit of their own."""
     server = Server(tmp_path, upload_share=3 << 20)
     await send_request(server, post(server, form(fields_v2(), CONTENT)))
-    waiting = len(CONTENT)
-    client = await begun(server, (3 << 20) - waiting)
-    assert await refused(server, 4096) == SHARE_USED
+    client = await start_upload(server, (3 << 20) - len(CONTENT))
+    assert await refused(server, 4096) == LIMIT_EXCEEDED
     await send_request(server, post(server, form(fields_v2(**BOB), CONTENT)))
     assert len(server.files) == 3
     client.close()
@@ -484,40 +485,40 @@ async def test_a_user_has_a_share_of_the_disk_and_no_more(tmp_path: Path) -> Non
 
 
 @pytest_twisted.ensureDeferred
-async def test_without_a_setting_a_share_is_half_of_what_uploads_can_have(server: Server) -> None:
+async def test_the_default_limit_of_a_user_is_half_of_the_space_for_uploads(server: Server) -> None:
     server.free = 4 << 20
-    assert await refused(server, (2 << 20) + 1) == SHARE_USED
-    client = await begun(server, 2 << 20)
+    assert await refused(server, (2 << 20) + 1) == LIMIT_EXCEEDED
+    client = await start_upload(server, 2 << 20)
     client.close()
     await wait_until(lambda: not server.files)
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_user_has_a_number_of_files_and_no_more(server: Server) -> None:
+async def test_the_number_of_files_of_a_user_is_limited(server: Server) -> None:
     alice = server.cloud.user("alice").id
     for number in range(MAX_FILES):
         (server.directory / f"econe-upload-{alice}-{number:032x}").write_bytes(b"x")
-    assert await refused(server, 4096) == SHARE_USED
+    assert await refused(server, 4096) == LIMIT_EXCEEDED
     client = await send_request(server, post(server, form(fields_v2(**BOB), CONTENT)))
     assert client.status == 200
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_dry_run_says_whether_there_is_room_and_promises_nothing(server: Server) -> None:
+async def test_a_dry_run_checks_the_room_and_reserves_nothing(server: Server) -> None:
     server.free = 1 << 20
     client = await send_request(server, head(server, length=1 << 20) + beginning(fields_v2(DryRun="true")))
-    assert (client.status, client.code) == SHARE_USED
+    assert (client.status, client.code) == LIMIT_EXCEEDED
     assert server.files == []
 
 
 class SmallDisk:
-    """A directory on a disk of so many bytes, and ten pieces for a file in it."""
+    """A directory on a disk of `size` bytes, and ten pieces for a file in it."""
 
     def __init__(self, directory: Path, size: int) -> None:
         self._directory = directory
         self._size = size
-        self.promised: list[int] = []
-        """What the file was promised whenever it asked for a piece."""
+        self.reservations: list[int] = []
+        """The bytes reserved for the file each time that a piece was read."""
         limits = UploadLimits(8 << 20, max_per_user=8 << 20, reservation_step=1 << 20)
         self.uploads = UploadDirectory(str(directory), limits, _at_once, lambda: True, free_space=self._free)
 
@@ -526,38 +527,38 @@ class SmallDisk:
         return [path.stat() for path in self._directory.iterdir()]
 
     async def piece(self) -> bytes:
-        self.promised.append(self.files[0].st_size)
-        return b"x" * PIECE if len(self.promised) <= 10 else b""
+        self.reservations.append(self.files[0].st_size)
+        return b"x" * PIECE if len(self.reservations) <= 10 else b""
 
     def _free(self, path: str) -> int:
         return self._size - sum(file.st_blocks * 512 for file in self.files)
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_does_not_say_how_long_it_is_is_promised_step_by_step(tmp_path: Path) -> None:
+async def test_space_for_a_file_of_unknown_length_is_reserved_in_steps(tmp_path: Path) -> None:
     disk = SmallDisk(tmp_path, 4 << 20)
     await disk.uploads.receive(2, None, disk.piece)
     assert [file.st_size for file in disk.files] == [10 * PIECE]
-    assert disk.promised == [1 << 20] * 5 + [2 << 20] * 4 + [3 << 20] * 2
+    assert disk.reservations == [1 << 20] * 5 + [2 << 20] * 4 + [3 << 20] * 2
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_step_that_the_disk_has_no_room_for_ends_the_upload(tmp_path: Path) -> None:
+async def test_an_upload_fails_at_the_step_for_which_there_is_no_room(tmp_path: Path) -> None:
     disk = SmallDisk(tmp_path, 2 << 20)
     with pytest.raises(EC2Error) as raised:
         await disk.uploads.receive(2, None, disk.piece)
     assert raised.value.code == "InsufficientVolumeCapacity"
-    assert len(disk.promised) == 9
+    assert len(disk.reservations) == 9
     assert disk.files == []
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_there_is_no_room_for_is_not_even_announced(tmp_path: Path) -> None:
-    """Else whoever asks for too much again and again would keep others out in between."""
-    announced: list[int] = []
+async def test_a_file_without_room_reserves_nothing(tmp_path: Path) -> None:
+    """Otherwise repeated uploads that are too large could keep other users out."""
+    reservations: list[int] = []
 
     def free(path: str) -> int:
-        announced.append(sum(each.stat().st_size for each in tmp_path.iterdir()))
+        reservations.append(sum(file.stat().st_size for file in tmp_path.iterdir()))
         return 1 << 20
 
     uploads = UploadDirectory(
@@ -566,13 +567,13 @@ async def test_what_there_is_no_room_for_is_not_even_announced(tmp_path: Path) -
     for size in (2 << 20, 5 << 20):
         with pytest.raises(EC2Error):
             await uploads.receive(2, size, Deferred)
-    assert announced == [0, 0]
+    assert reservations == [0, 0]
 
 
 @pytest_twisted.ensureDeferred
-async def test_nothing_but_a_thread_touches_the_disk_for_an_upload(server: Server) -> None:
-    """Removing a large file takes seconds: nobody else waits for it."""
-    client = await begun(server, 4 << 20)
+async def test_the_file_of_an_upload_is_removed_in_a_thread(server: Server) -> None:
+    """Removing a large file takes seconds, in which other requests must not wait."""
+    client = await start_upload(server, 4 << 20)
     server.held = []
     client.close()
     await wait_until(lambda: server.held)
@@ -584,7 +585,9 @@ async def test_nothing_but_a_thread_touches_the_disk_for_an_upload(server: Serve
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_disk_that_is_full_after_all_keeps_nothing(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_upload_onto_a_disk_that_became_full_leaves_nothing(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(descriptor: int, data: bytes) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -597,7 +600,7 @@ async def test_a_disk_that_is_full_after_all_keeps_nothing(server: Server, monke
 
 
 @pytest_twisted.ensureDeferred
-async def test_where_oned_is_on_another_machine_nothing_can_be_uploaded(tmp_path: Path) -> None:
+async def test_uploads_are_refused_if_oned_is_on_another_machine(tmp_path: Path) -> None:
     server = Server(tmp_path, can_oned_read=False)
     client = await send_request(server, head(server, length=MAX_UPLOAD) + beginning(fields_v2()))
     assert (client.status, client.code) == (400, "UnsupportedOperation")
@@ -606,7 +609,7 @@ async def test_where_oned_is_on_another_machine_nothing_can_be_uploaded(tmp_path
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_client_that_goes_away_leaves_nothing_behind(server: Server) -> None:
+async def test_the_upload_of_a_client_that_disconnects_leaves_nothing(server: Server) -> None:
     client = await connected(server)
     body = form(fields_v2(), CONTENT)
     client.send(post(server, body)[: -len(CONTENT) // 2])
@@ -617,7 +620,7 @@ async def test_a_client_that_goes_away_leaves_nothing_behind(server: Server) -> 
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_client_that_stalls_is_cut_off_and_leaves_nothing_behind(server: Server) -> None:
+async def test_a_stalled_upload_times_out_and_leaves_nothing(server: Server) -> None:
     client = await connected(server)
     client.send(post(server, form(fields_v2(), CONTENT))[: -len(CONTENT) // 2])
     await wait_until(lambda: server.files and server.files[0].stat().st_size)
@@ -631,7 +634,7 @@ async def test_a_client_that_stalls_is_cut_off_and_leaves_nothing_behind(server:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_sender_whom_we_keep_waiting_is_not_idle(server: Server) -> None:
+async def test_the_time_for_writing_to_the_disk_is_not_idle_time(server: Server) -> None:
     server.held = []
     client = await connected(server)
     client.send(post(server, form(fields_v2(), CONTENT)))
@@ -645,10 +648,14 @@ async def test_a_sender_whom_we_keep_waiting_is_not_idle(server: Server) -> None
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_form_that_breaks_off_or_goes_on_leaves_nothing_behind(server: Server) -> None:
-    whole = form(fields_v2(), CONTENT)
-    more = b"--" + BOUNDARY + b'\r\nContent-Disposition: form-data; name="Action"\r\n\r\nTerminateInstances\r\n'
-    for body in (whole[:-50], form(fields_v2(), CONTENT, after=more), whole.replace(b'form-data; name="file"', b"x")):
+async def test_an_incomplete_form_or_parameters_after_the_file_leave_nothing(server: Server) -> None:
+    complete = form(fields_v2(), CONTENT)
+    parameter = b"--" + BOUNDARY + b'\r\nContent-Disposition: form-data; name="Action"\r\n\r\nTerminateInstances\r\n'
+    for body in (
+        complete[:-50],
+        form(fields_v2(), CONTENT, after=parameter),
+        complete.replace(b'form-data; name="file"', b"x"),
+    ):
         client = await send_request(server, post(server, body))
         assert (client.status, client.code) == (400, "InvalidRequest")
         assert server.files == []
@@ -656,7 +663,7 @@ async def test_a_form_that_breaks_off_or_goes_on_leaves_nothing_behind(server: S
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_image_that_oned_does_not_take_leaves_nothing_behind(server: Server) -> None:
+async def test_an_uploaded_image_that_oned_refuses_leaves_nothing(server: Server) -> None:
     alice = server.cloud.user("alice").id
     server.cloud.oneadmin("one.user.quota", alice, 'DATASTORE=[ID="1",IMAGES="0",SIZE="1"]')
     client = await send_request(server, post(server, form(fields_v2(), CONTENT)))
@@ -673,11 +680,11 @@ async def test_an_upload_without_a_file_is_refused(server: Server) -> None:
     assert (client.status, client.code) == (400, "MissingParameter")
 
 
-# What stays behind an answer
+# Removal of files
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_file_is_removed_when_oned_has_copied_it_by_whatever_process(server: Server) -> None:
+async def test_the_uploaded_file_is_removed_when_oned_has_copied_it(server: Server) -> None:
     await send_request(server, post(server, form(fields_v2(), CONTENT)))
     server.reconcile()
     assert server.files
@@ -698,7 +705,7 @@ async def test_the_file_of_an_image_that_failed_is_removed(server: Server) -> No
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_file_whose_process_died_before_there_was_an_image_is_removed_after_a_day(server: Server) -> None:
+async def test_a_file_without_an_image_is_removed_after_a_day(server: Server) -> None:
     client = await connected(server)
     client.send(head(server, length=MAX_UPLOAD) + beginning(fields_v2()))
     await wait_until(lambda: server.files)
@@ -706,9 +713,9 @@ async def test_a_file_whose_process_died_before_there_was_an_image_is_removed_af
     client.transport.abortConnection()  # type: ignore[union-attr]
     await wait_until(lambda: not server.files)
     others = [file.with_name(file.name.replace("upload-2-", "upload-3-")), file.with_name("econe-upload-2-x")]
-    for each in (file, *others):
-        each.write_bytes(b"half")
-        os.utime(each, (NOW, NOW))
+    for path in (file, *others):
+        path.write_bytes(b"half")
+        os.utime(path, (NOW, NOW))
     server.cloud.wait(3600)
     server.reconcile()
     assert len(server.files) == 3
@@ -718,36 +725,34 @@ async def test_a_file_whose_process_died_before_there_was_an_image_is_removed_af
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_file_of_a_user_who_is_no_more_is_removed_after_a_week(server: Server) -> None:
-    left = server.directory / f"econe-upload-77-{'0' * 32}"
-    left.write_bytes(b"half")
-    os.utime(left, (NOW, NOW))
+async def test_the_file_of_a_deleted_user_is_removed_after_a_week(server: Server) -> None:
+    file = server.directory / f"econe-upload-77-{'0' * 32}"
+    file.write_bytes(b"half")
+    os.utime(file, (NOW, NOW))
     server.cloud.clock.advance(FORGOTTEN_AGE - 60)
     server.cloud.oneadmin("one.user.update", server.cloud.user("alice").id, 'EC2_WATCHED_UNTIL="1900000000"', 1)
     server.reconcile()
-    assert server.files == [left]
+    assert server.files == [file]
     server.cloud.clock.advance(61)
     server.reconcile()
     assert server.files == []
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_another_user_of_this_machine_has_put_there_under_such_a_name_is_none_of_ours(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """In /var/tmp nobody can remove what is not his: trying to would end every round."""
-    left = server.directory / f"econe-upload-77-{'0' * 32}"
-    left.write_bytes(b"whatever")
-    os.utime(left, (NOW, NOW))
+async def test_files_of_other_system_users_are_left_alone(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In /var/tmp they cannot be removed, and the attempt would make every round fail."""
+    file = server.directory / f"econe-upload-77-{'0' * 32}"
+    file.write_bytes(b"content")
+    os.utime(file, (NOW, NOW))
     someone_else = os.geteuid() + 1
     monkeypatch.setattr(os, "geteuid", lambda: someone_else)
     server.cloud.clock.advance(FORGOTTEN_AGE + 60)
     server.cloud.oneadmin("one.user.update", server.cloud.user("alice").id, 'EC2_WATCHED_UNTIL="1900000000"', 1)
     server.reconcile()
-    assert server.files == [left]
+    assert server.files == [file]
 
 
-# In memory
+# Memory
 
 
 class Source:
@@ -763,7 +768,7 @@ class Source:
         self.is_paused = False
 
 
-def test_no_more_is_in_memory_than_a_piece_and_what_one_read_brings(tmp_path: Path) -> None:
+def test_at_most_a_piece_and_one_read_are_in_memory(tmp_path: Path) -> None:
     server_read = 1 << 16
     writing: list[tuple[Callable[[], Any], Deferred[Any]]] = []
 
@@ -776,30 +781,30 @@ def test_no_more_is_in_memory_than_a_piece_and_what_one_read_brings(tmp_path: Pa
         work, waiting = writing.pop(0)
         waiting.callback(work())
 
-    sender = Source()
+    source = Source()
     uploads = UploadDirectory(str(tmp_path), UploadLimits(1 << 30), in_thread, lambda: True)
-    upload = Upload(uploads, f"multipart/form-data; boundary={BOUNDARY.decode()}", None, None, sender)
+    upload = Upload(uploads, f"multipart/form-data; boundary={BOUNDARY.decode()}", None, None, source)
     body = form({"Action": "UploadImage"}, b"x" * (PIECE * 20))
     pieces = iter(_cut(body, server_read))
     upload.data_received(next(pieces))
-    assert sender.is_paused, "nobody has let him in"
-    ended: list[Any] = []
-    Deferred.fromCoroutine(upload.receive(2)).addBoth(ended.append)
-    most = 0
-    while not ended:
-        if sender.is_paused or not (piece := next(pieces, b"")):
-            if not sender.is_paused:
+    assert source.is_paused, "the upload is not accepted yet"
+    results: list[Any] = []
+    Deferred.fromCoroutine(upload.receive(2)).addBoth(results.append)
+    max_buffered = 0
+    while not results:
+        if source.is_paused or not (piece := next(pieces, b"")):
+            if not source.is_paused:
                 upload.body_ended()
             if writing:
                 work_once()
             continue
         upload.data_received(piece)
-        most = max(most, upload.buffered)
-    assert most <= PIECE + server_read
-    assert Path(ended[0]).stat().st_size == PIECE * 20
+        max_buffered = max(max_buffered, upload.buffered)
+    assert max_buffered <= PIECE + server_read
+    assert Path(results[0]).stat().st_size == PIECE * 20
 
 
-# Where oned is
+# The machine of oned
 
 
 @pytest.mark.parametrize("url", ["http://localhost:2633/RPC2", "http://127.0.0.1/RPC2", "https://[::1]:2634/RPC2"])
@@ -812,7 +817,7 @@ def test_loopback_is_this_machine(url: str) -> None:
 @pytest.mark.parametrize(
     "url", ["http://192.0.2.1:2633/RPC2", "http://no-such-host.invalid/RPC2", "nonsense", "http://"]
 )
-def test_any_other_address_is_not(url: str) -> None:
+def test_other_hosts_are_not_this_machine(url: str) -> None:
     assert not is_own_url(url)
 
 
@@ -826,6 +831,6 @@ def test_any_other_address_is_not(url: str) -> None:
         (Settings(one_xmlrpc=("http://192.0.2.1/RPC2", "http://192.0.2.2/RPC2"), tmpdir_is_shared=True), True),
     ],
 )
-def test_each_of_several_oneds_has_to_have_the_files(settings: Settings, expected: bool) -> None:
-    """Whichever leads when an image is registered, or a moment later, copies it."""
+def test_every_one_of_several_oneds_must_be_able_to_read_the_files(settings: Settings, expected: bool) -> None:
+    """Any of them may be the leader that copies the image."""
     assert can_oned_read_tmpdir(settings) is expected
