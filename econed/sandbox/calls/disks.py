@@ -187,7 +187,7 @@ class DiskCalls:
         snapshot["SIZE"] = disk.get("SIZE", "0")
         snapshots.append(snapshot)
         record_change(self._cloud, machine, caller, HistoryAction.DISK_SNAPSHOT_CREATE)
-        plug(self._cloud, machine, LcmState.DISK_SNAPSHOT, LcmState.DISK_SNAPSHOT_POWEROFF, _no_change)
+        plug(self._cloud, machine, LcmState.DISK_SNAPSHOT, LcmState.DISK_SNAPSHOT_POWEROFF)
         return int(snapshot["ID"])
 
     def _check_pluggable(self, machine: VirtualMachine, change: str) -> None:
@@ -210,7 +210,7 @@ class DiskCalls:
         if machine.state is not VmState.POWEROFF:
             raise wrong_state(f"Could not revert disk of VM {vm_id}, wrong state {machine.state_name}.")
         record_change(self._cloud, machine, caller, HistoryAction.DISK_SNAPSHOT_REVERT)
-        plug(self._cloud, machine, LcmState.DISK_SNAPSHOT_REVERT, LcmState.DISK_SNAPSHOT_REVERT_POWEROFF, _no_change)
+        plug(self._cloud, machine, LcmState.DISK_SNAPSHOT_REVERT, LcmState.DISK_SNAPSHOT_REVERT_POWEROFF)
         return snapshot_id
 
     @serves("one.vm.disksnapshotdelete", int, int, int)
@@ -226,7 +226,3 @@ class DiskCalls:
 
         plug(self._cloud, machine, LcmState.DISK_SNAPSHOT_DELETE, LcmState.DISK_SNAPSHOT_DELETE_POWEROFF, deleted)
         return snapshot_id
-
-
-def _no_change() -> None:
-    return None

@@ -69,9 +69,8 @@ class GroupCalls:
     @serves("one.group.quota", int, str)
     def quota(self, caller: User, group_id: int, text: str) -> int:
         """Set quota limits of a group."""
-        self._cloud.get_authorized(caller, Right.ADMIN, self._cloud.groups, group_id).quotas.set_limits(
-            self._cloud.parse(text)
-        )
+        group = self._cloud.get_authorized(caller, Right.ADMIN, self._cloud.groups, group_id)
+        group.quotas.set_limits(self._cloud.parse(text))
         return group_id
 
     @serves("one.group.delete", int)

@@ -143,34 +143,32 @@ class ClusterCalls:
     def add_datastore(self, caller: User, cluster_id: int, datastore_id: int) -> int:
         """Add a datastore to a cluster."""
         self._cloud.get_authorized(caller, Right.ADMIN, self._cloud.clusters, cluster_id)
-        self._cloud.get_authorized(caller, Right.ADMIN, self._cloud.datastores, datastore_id).cluster_ids.add(
-            cluster_id
-        )
+        datastore = self._cloud.get_authorized(caller, Right.ADMIN, self._cloud.datastores, datastore_id)
+        datastore.cluster_ids.add(cluster_id)
         return cluster_id
 
     @serves("one.cluster.deldatastore", int, int)
     def del_datastore(self, caller: User, cluster_id: int, datastore_id: int) -> int:
         """Remove a datastore from a cluster."""
         self._cloud.get_authorized(caller, Right.ADMIN, self._cloud.clusters, cluster_id)
-        self._cloud.get_authorized(caller, Right.ADMIN, self._cloud.datastores, datastore_id).cluster_ids.discard(
-            cluster_id
-        )
+        datastore = self._cloud.get_authorized(caller, Right.ADMIN, self._cloud.datastores, datastore_id)
+        datastore.cluster_ids.discard(cluster_id)
         return cluster_id
 
     @serves("one.cluster.addvnet", int, int)
     def add_network(self, caller: User, cluster_id: int, network_id: int) -> int:
         """Add a network to a cluster."""
         self._cloud.get_authorized(caller, Right.ADMIN, self._cloud.clusters, cluster_id)
-        self._cloud.get_authorized(caller, Right.ADMIN, self._cloud.networks, network_id).cluster_ids.add(cluster_id)
+        network = self._cloud.get_authorized(caller, Right.ADMIN, self._cloud.networks, network_id)
+        network.cluster_ids.add(cluster_id)
         return cluster_id
 
     @serves("one.cluster.delvnet", int, int)
     def del_network(self, caller: User, cluster_id: int, network_id: int) -> int:
         """Remove a network from a cluster."""
         self._cloud.get_authorized(caller, Right.ADMIN, self._cloud.clusters, cluster_id)
-        self._cloud.get_authorized(caller, Right.ADMIN, self._cloud.networks, network_id).cluster_ids.discard(
-            cluster_id
-        )
+        network = self._cloud.get_authorized(caller, Right.ADMIN, self._cloud.networks, network_id)
+        network.cluster_ids.discard(cluster_id)
         return cluster_id
 
 

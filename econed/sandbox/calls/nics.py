@@ -113,12 +113,8 @@ class NicCalls:
             raise wrong_state(f"Could not change security groups of VM {machine.id}, wrong state {machine.state_name}.")
         nic["SECURITY_GROUPS"] = ",".join(str(group_id) for group_id in group_ids)
         join_groups(self._cloud, machine)
-        plug(self._cloud, machine, LcmState.HOTPLUG_NIC, LcmState.HOTPLUG_NIC_POWEROFF, _no_change)
+        plug(self._cloud, machine, LcmState.HOTPLUG_NIC, LcmState.HOTPLUG_NIC_POWEROFF)
 
 
 def _group_ids(nic: Vector) -> list[int]:
     return [int(group_id) for group_id in nic.get("SECURITY_GROUPS", "").split(",") if group_id]
-
-
-def _no_change() -> None:
-    return None

@@ -29,7 +29,7 @@ class SecurityGroupCalls:
 
     @serves("one.secgroup.allocate", str)
     def allocate(self, caller: User, text: str) -> int:
-        """Allocate a group."""
+        """Allocate a security group."""
         cloud = self._cloud
         template = self._cloud.parse(text)
         cloud.rights.check(caller, Right.CREATE, Kind.SECGROUP, None)
@@ -57,13 +57,13 @@ class SecurityGroupCalls:
 
     @serves("one.secgroup.info", int, optional=(bool,))
     def info(self, caller: User, group_id: int, _decrypt: bool = False) -> str:
-        """Return the document of a group."""
+        """Return the document of a security group."""
         group = self._cloud.get_authorized(caller, Right.USE, self._cloud.security_groups, group_id, locks=False)
         return group.xml(is_v7=self._cloud.version.is_v7)
 
     @serves("one.secgrouppool.info", int, int, int)
     def pool(self, caller: User, owner: int, start: int, end: int) -> str:
-        """Return the document of the groups that the caller may use."""
+        """Return the document of the security groups that the caller may use."""
         is_v7, pool = self._cloud.version.is_v7, self._cloud.security_groups
         groups = self._cloud.visible(caller, pool.newest_first(), Kind.SECGROUP, owner)
         elements = "".join(group.xml(is_v7=is_v7) for group in page(groups, start, end))
@@ -71,7 +71,7 @@ class SecurityGroupCalls:
 
     @serves("one.secgroup.update", int, str, optional=(int,))
     def update(self, caller: User, group_id: int, text: str, append: int = 0) -> int:
-        """Replace a group's attributes (0), or merge into them (1); the rules are committed to the machines."""
+        """Replace a security group's attributes (0), or merge into them (1); machines get the new rules."""
         group = self._cloud.get_authorized(caller, Right.MANAGE, self._cloud.security_groups, group_id)
         template = self._cloud.updated_template(caller, group.template, text, append)
         _check_rules(template, is_v7=self._cloud.version.is_v7)
@@ -81,7 +81,7 @@ class SecurityGroupCalls:
 
     @serves("one.secgroup.commit", int, bool)
     def commit(self, caller: User, group_id: int, _recover: bool) -> int:
-        """Commit the rules of a group to its machines."""
+        """Commit the rules of a security group to its machines."""
         self._commit(self._cloud.get_authorized(caller, Right.MANAGE, self._cloud.security_groups, group_id))
         return group_id
 
@@ -100,14 +100,14 @@ class SecurityGroupCalls:
 
     @serves("one.secgroup.rename", int, str)
     def rename(self, caller: User, group_id: int, name: str) -> int:
-        """Rename a group."""
+        """Rename a security group."""
         group = self._cloud.get_authorized(caller, Right.MANAGE, self._cloud.security_groups, group_id)
         group.name = self._free_name(group.uid, name)
         return group_id
 
     @serves("one.secgroup.clone", int, str)
     def clone(self, caller: User, group_id: int, name: str) -> int:
-        """Copy a group to a group of the caller."""
+        """Copy a security group to a security group of the caller."""
         group = self._cloud.get_authorized(caller, Right.USE, self._cloud.security_groups, group_id)
         template = group.template.copy()
         template.replace("NAME", name)
@@ -115,7 +115,7 @@ class SecurityGroupCalls:
 
     @serves("one.secgroup.delete", int)
     def delete(self, caller: User, group_id: int) -> int:
-        """Delete a group that no machine uses."""
+        """Delete a security group that no machine uses."""
         group = self._cloud.get_authorized(caller, Right.MANAGE, self._cloud.security_groups, group_id)
         if group.id == DEFAULT_GROUP:
             raise wrong_state("The default security group (ID 0) cannot be deleted.")

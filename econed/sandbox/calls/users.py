@@ -150,9 +150,8 @@ class UserCalls:
     @serves("one.user.quota", int, str)
     def quota(self, caller: User, user_id: int, text: str) -> int:
         """Set quota limits of a user."""
-        self._cloud.get_authorized(caller, Right.ADMIN, self._cloud.users, user_id).quotas.set_limits(
-            self._cloud.parse(text)
-        )
+        user = self._cloud.get_authorized(caller, Right.ADMIN, self._cloud.users, user_id)
+        user.quotas.set_limits(self._cloud.parse(text))
         return user_id
 
 

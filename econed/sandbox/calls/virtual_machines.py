@@ -128,7 +128,7 @@ class VmCalls:
             fill_context(machine, self._cloud)
         machine.invalidate()
         if machine.state is VmState.ACTIVE:
-            plug(self._cloud, machine, LcmState.HOTPLUG, LcmState.HOTPLUG, machine.invalidate)
+            plug(self._cloud, machine, LcmState.HOTPLUG, LcmState.HOTPLUG)
         return vm_id
 
     @staticmethod

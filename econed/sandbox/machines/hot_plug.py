@@ -32,11 +32,15 @@ def record_change(cloud: Cloud, machine: VirtualMachine, caller: User, action: H
 
 
 def plug(
-    cloud: Cloud, machine: VirtualMachine, running: LcmState, powered_off: LcmState, finish: Callable[[], None]
+    cloud: Cloud,
+    machine: VirtualMachine,
+    running: LcmState,
+    powered_off: LcmState,
+    finish: Callable[[], None] | None = None,
 ) -> None:
     """Keep a machine in the LCM_STATE `running` or `powered_off` for the delay of a hot-plug, then call `finish`.
 
-    The state before decides which of the two it is, and the machine returns to it.
+    The state before decides which of the two it is; the machine returns to that state.
     """
     state_before = machine.state
     machine.epoch += 1
@@ -44,7 +48,8 @@ def plug(
 
     def plugged(_: VirtualMachine) -> None:
         machine.set_state(state_before, LcmState.RUNNING if state_before is VmState.ACTIVE else LcmState.LCM_INIT)
-        finish()
+        if finish is not None:
+            finish()
         machine.invalidate()
 
     cloud.continue_later(machine, cloud.delays.hotplug, plugged)
