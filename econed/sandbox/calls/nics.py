@@ -49,7 +49,7 @@ class NicCalls:
             cloud.count_usage(caller.id, machine.gid, [charge], -1)
         nic = add_nic(cloud, machine, requested, network)
         nic["ATTACH"] = "YES"
-        fill_context(machine, cloud)
+        fill_context(cloud, machine)
         record_change(self._cloud, machine, caller, HistoryAction.NIC_ATTACH)
         cloud.recount_usage(machine)
 
@@ -73,7 +73,7 @@ class NicCalls:
 
         def detached() -> None:
             release_nic(self._cloud, machine, nic)
-            fill_context(machine, self._cloud)
+            fill_context(self._cloud, machine)
             self._cloud.recount_usage(machine)
 
         plug(self._cloud, machine, LcmState.HOTPLUG_NIC, LcmState.HOTPLUG_NIC_POWEROFF, detached)

@@ -125,7 +125,7 @@ class VmCalls:
                 raise internal("Virtual machine does not have context, cannot add a new one.")
             current = machine.requested_context if merges else {}
             machine.requested_context = {**current, **contexts[0]}
-            fill_context(machine, self._cloud)
+            fill_context(self._cloud, machine)
         machine.invalidate()
         if machine.state is VmState.ACTIVE:
             plug(self._cloud, machine, LcmState.HOTPLUG, LcmState.HOTPLUG)

@@ -151,7 +151,7 @@ class MachineAllocator:
         machine.context = {"DISK_ID": str(machine.next_disk_id)}
         machine.context["TARGET"] = requested.get("TARGET") or free_target(machine, requested.get("DEV_PREFIX", "hd"))
         machine.next_disk_id += 1
-        fill_context(machine, self._cloud)
+        fill_context(self._cloud, machine)
 
     def _derive(self, machine: VirtualMachine) -> None:
         """Set the attributes that oned derives from the machine and its clusters."""

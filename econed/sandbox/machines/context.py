@@ -56,7 +56,7 @@ _VARIABLE = re.compile(
 _SEPARATOR = "@^_^@"
 
 
-def fill_context(machine: VirtualMachine, cloud: Cloud) -> None:
+def fill_context(cloud: Cloud, machine: VirtualMachine) -> None:
     """Set the machine's CONTEXT from the requested context; refuses a `$` that oned cannot parse (16384)."""
     if machine.context is None:
         return

@@ -83,7 +83,7 @@ class Deployment:
             choose_networks(self._cloud, machine)
         except Refused as refusal:
             raise PlacementFailed(f"[NIC] {refusal.text}") from refusal
-        fill_context(machine, self._cloud)
+        fill_context(self._cloud, machine)
         self._cloud.recount_usage(machine)
 
     def deploy(self, machine: VirtualMachine, host_id: int) -> None:

@@ -61,7 +61,7 @@ class HistoryRecord:
     by: tuple[int, int] = (-1, -1)
 
     def xml(self, machine_id: int, *, is_v7: bool, inside: str = "") -> str:
-        """Return the element; `inside` is the machine's own element, which accounting adds."""
+        """Return the HISTORY element; `inside` is the VM element, which only accounting contains."""
         request = 0 if self.by[0] >= 0 else -1
         plan = "<PLAN_ID>-1</PLAN_ID><ACTION_ID>0</ACTION_ID>" if is_v7 else ""
         return (
@@ -75,7 +75,7 @@ class HistoryRecord:
         )
 
     def short_xml(self, machine_id: int, *, is_v7: bool) -> str:
-        """Return the element in the short form of the machine pool."""
+        """Return the HISTORY element in the short form of the machine pool."""
         drivers = f"{cdata('VM_MAD', 'dummy')}{cdata('TM_MAD', 'dummy')}" if is_v7 else ""
         return (
             f"<HISTORY><OID>{machine_id}</OID><SEQ>{self.sequence}</SEQ>{cdata('HOSTNAME', self.host_name)}"
