@@ -7,7 +7,7 @@ from econed.actions.action import Action, actions_in
 from econed.actions.addresses.findings import addresses_without_owner
 from econed.actions.chores import Chore
 from econed.actions.findings import Finder, users_left_out
-from econed.actions.images.unfinished import finish_images
+from econed.actions.images.announcements import finish_images
 from econed.actions.images.uploads import removal
 from econed.actions.instances.chores import end_shut_down, end_terminating
 from econed.actions.instances.launch import end_left_over, machines_left_over

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from econed.actions.chores import Look
-from econed.actions.images.unfinished import REQUEST_AGE
+from econed.actions.images.announcements import REQUEST_AGE
 from econed.actions.instances.launch import HOLD_AGE
 from econed.catalogue import all_chores
 from econed.cli import check

@@ -11,7 +11,7 @@ from xml.sax.saxutils import escape
 import pytest
 from lxml import etree
 
-from econed.actions.images.unfinished import MAX_ANNOUNCED, announced
+from econed.actions.images.announcements import MAX_ANNOUNCED, announced
 from econed.actions.keys.store import MAX_KEY_PAIRS, key_pairs, tag_prefix
 from econed.actions.object_limits import (
     MAX_OF_ADDRESSES,

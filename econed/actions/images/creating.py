@@ -18,9 +18,7 @@ from econed.actions.disk_images.volume_facts import (
     SNAPSHOT_TAG_PREFIX,
     inherited,
 )
-from econed.actions.images.finding import amis
-from econed.actions.images.names import demand_name, name_text, refused
-from econed.actions.images.unfinished import (
+from econed.actions.images.announcements import (
     NewImage,
     announce,
     announced,
@@ -32,6 +30,8 @@ from econed.actions.images.unfinished import (
     restarted,
     withdraw,
 )
+from econed.actions.images.finding import amis
+from econed.actions.images.names import demand_name, name_text, refused
 from econed.actions.images.view import is_ami
 from econed.actions.inputs import TagSpecification, demand_showable
 from econed.actions.machines.devices import volume_id

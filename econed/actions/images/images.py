@@ -9,12 +9,12 @@ from econed.actions.accounts import account_named, is_owned_by, owner_alias
 from econed.actions.action import Parts, action
 from econed.actions.call import account_id
 from econed.actions.disk_images.ami_facts import MARK, MAX_DESCRIPTION, NAME, description_text, first_description_text
-from econed.actions.disk_images.deletion import delete_image
+from econed.actions.disk_images.deleting import delete_image
 from econed.actions.disk_images.finding import meant_images, visible_image
 from econed.actions.disk_images.volume_facts import is_marked_deleted, is_of_ami, is_snapshot, parted_text
+from econed.actions.images.announcements import demand_unused
 from econed.actions.images.finding import amis
 from econed.actions.images.names import demand_name, name_text
-from econed.actions.images.unfinished import demand_unused
 from econed.actions.images.urls import image_of_url, is_url
 from econed.actions.images.view import (
     ARCHITECTURES,

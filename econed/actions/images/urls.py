@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from econed.actions.call import dry_run_succeeded
 from econed.actions.disk_images.ami_facts import NAME
 from econed.actions.disk_images.datastore import demand_datastore
+from econed.actions.images.announcements import new_image_name
 from econed.actions.images.names import demand_name, refused
-from econed.actions.images.unfinished import new_image_name
 from econed.actions.watch import watch_caller
 from econed.errors import EC2Error, OpenNebulaRefusal
 from econed.hosts import matches_any

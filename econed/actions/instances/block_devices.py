@@ -25,7 +25,7 @@ from econed.actions.disk_images.volume_facts import (
 )
 from econed.actions.machines.devices import ROOT_DEVICE, Device
 from econed.actions.machines.facts import ATTACH_TIME, DELETE_ON_TERMINATION, DEVICE
-from econed.actions.volumes.making import (
+from econed.actions.volumes.creating import (
     MAX_SIZE,
     VolumePlan,
     checked_size,

@@ -24,7 +24,7 @@ from econed.actions.listing import Page, in_parts, once
 from econed.actions.machines.finding import listed_ids, machine_sets
 from econed.actions.paging import Listing, Paging, Position
 from econed.actions.tagging import tags_of
-from econed.actions.volumes.attachments import own_disks
+from econed.actions.volumes.finding import own_disks
 from econed.actions.volumes.snapshot_view import is_shown
 from econed.ids import ALLOCATION, IMAGE, INSTANCE, SNAPSHOT, VOLUME, Kind, allocation_id, machine_and_part
 from econed.opennebula.documents import Image, VirtualMachine

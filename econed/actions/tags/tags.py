@@ -31,7 +31,7 @@ from econed.actions.tagging import (
     too_many,
     untag_text,
 )
-from econed.actions.volumes.attachments import Attachment, DiskVolume, ImageVolume, volumes
+from econed.actions.volumes.finding import Attachment, DiskVolume, ImageVolume, volumes
 from econed.actions.volumes.snapshot_view import found_snapshots
 from econed.errors import EC2Error
 from econed.ids import ALLOCATION, IMAGE, INSTANCE, SNAPSHOT, VOLUME

@@ -15,7 +15,8 @@ from econed.actions.machines.facts import DEVICE
 from econed.actions.machines.finding import settled
 from econed.actions.machines.state import InstanceState, state_of
 from econed.actions.machines.times import keep_times
-from econed.actions.volumes.attachments import (
+from econed.actions.volumes.creating import MAX_SIZE, checked_type
+from econed.actions.volumes.finding import (
     PATIENCE,
     Attachment,
     DiskVolume,
@@ -24,7 +25,6 @@ from econed.actions.volumes.attachments import (
     settled_machine,
     volumes,
 )
-from econed.actions.volumes.making import MAX_SIZE, checked_type
 from econed.actions.volumes.view import attachment_view, attachments_view, modification_text, modification_view, state
 from econed.actions.waiting import INTERVAL
 from econed.actions.watch import watch_caller

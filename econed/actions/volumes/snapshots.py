@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 from econed.actions.accounts import account_named, is_owned_by, owner_alias
 from econed.actions.action import Parts, action
 from econed.actions.call import account_id
-from econed.actions.disk_images.deletion import delete_image
+from econed.actions.disk_images.deleting import delete_image
 from econed.actions.disk_images.finding import meant_images
 from econed.actions.disk_images.volume_facts import OF_VOLUME, finished, snapshot_name, snapshot_of, snapshot_tags
 from econed.actions.images.view import is_ami, is_public
@@ -19,8 +19,8 @@ from econed.actions.paging import Listing, Paging
 from econed.actions.regions.regions import own_region
 from econed.actions.sharing import EVERYBODY, PermissionChanges, wanted_sharing
 from econed.actions.tagging import specified
-from econed.actions.volumes.attachments import PATIENCE, Attachment, settled_machine, volumes
-from econed.actions.volumes.making import demand_completed
+from econed.actions.volumes.creating import demand_completed
+from econed.actions.volumes.finding import PATIENCE, Attachment, settled_machine, volumes
 from econed.actions.volumes.snapshot_view import SNAPSHOT_FILTERS, found_snapshots, is_shown, snapshot_view
 from econed.actions.volumes.view import state
 from econed.actions.waiting import wait_until
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from types_boto3_ec2.type_defs import CreateVolumePermissionTypeDef, ProductCodeTypeDef, SnapshotTypeDef, TagTypeDef
 
     from econed.actions.call import Call
-    from econed.actions.volumes.attachments import Volume
+    from econed.actions.volumes.finding import Volume
     from econed.opennebula.documents import Image
 
 _LISTING = Listing("snapshots", (int,))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, TypeVar
 
 from econed.actions.action import Parts, action
 from econed.actions.client_tokens import ClientToken
-from econed.actions.disk_images.deletion import delete_image
+from econed.actions.disk_images.deleting import delete_image
 from econed.actions.disk_images.finding import images, meant_images
 from econed.actions.disk_images.volume_facts import (
     FROM_SNAPSHOT,
@@ -27,8 +27,7 @@ from econed.actions.machines.finding import listed_ids, machine_sets
 from econed.actions.paging import Listing, Paging
 from econed.actions.regions.zones import zones
 from econed.actions.tagging import specified
-from econed.actions.volumes.attachments import ImageVolume, Volume, find_volumes, own_disks, volumes, with_attachments
-from econed.actions.volumes.making import (
+from econed.actions.volumes.creating import (
     VolumePlan,
     checked_size,
     checked_type,
@@ -36,6 +35,7 @@ from econed.actions.volumes.making import (
     make_volume,
     make_volume_once,
 )
+from econed.actions.volumes.finding import ImageVolume, Volume, find_volumes, own_disks, volumes, with_attachments
 from econed.actions.volumes.snapshot_view import found_snapshots
 from econed.actions.volumes.view import (
     MODIFICATION_FILTERS,

@@ -10,7 +10,7 @@ from lxml import etree
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from econed.actions.images.unfinished import REQUEST_AGE, announced
+from econed.actions.images.announcements import REQUEST_AGE, announced
 from econed.actions.watch import SPAN
 from econed.catalogue import all_chores
 from econed.interfaces import IOpenNebula

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lxml import etree
 from twisted.python.failure import Failure
 
-from econed.actions.images.unfinished import REQUEST_AGE
+from econed.actions.images.announcements import REQUEST_AGE
 from econed.errors import EC2Error
 from tests.actions.images.test_images import image_of
 from tests.actions.keys.test_key_pairs import import_key
