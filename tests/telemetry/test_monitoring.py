@@ -1,4 +1,4 @@
-"""What is installed and written for those who watch econed: alert rules that work, and a page that names everything."""
+"""The installed alert rules work, and docs/guide/monitoring.md documents all metrics and alerts."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ GUIDE = (ROOT / "docs/guide/monitoring.md").read_text("utf-8")
 
 
 def alerts() -> dict[str, dict[str, Any]]:
-    """Return the alerts by their names."""
+    """Return the alerts by name."""
     (group,) = yaml.safe_load(RULES.read_text("utf-8"))["groups"]
     assert group["rules"]
     return {rule["alert"]: rule for rule in group["rules"]}
 
 
 def promtool(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """Run promtool to its end."""
+    """Run promtool."""
     command = [require_tool("promtool"), *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
 
 def table_of(heading: str) -> list[list[str]]:
-    """Return the cells of the first table below a heading of the page, without its head."""
+    """Return the cells of the first table below a heading of the page, without the header row."""
     section = re.split(rf"^#+ {heading}$", GUIDE, flags=re.M)[1]
     rows = re.search(r"(?:^\|.*\n)+", section, re.M)
     assert rows is not None
@@ -45,26 +45,26 @@ def table_of(heading: str) -> list[list[str]]:
 # The rules
 
 
-def test_prometheus_takes_the_rules() -> None:
-    checked = promtool("check", "rules", RULES)
-    assert checked.returncode == 0, checked.stderr
-    assert f"{len(alerts())} rules found" in checked.stdout
+def test_the_rules_pass_the_check_of_promtool() -> None:
+    check = promtool("check", "rules", RULES)
+    assert check.returncode == 0, check.stderr
+    assert f"{len(alerts())} rules found" in check.stdout
 
 
-def test_every_alert_is_raised_when_it_should_be_and_no_other() -> None:
-    """By Prometheus' own unit tests, on numbers of an ordinary day and of bad ones."""
-    tested = promtool("test", "rules", UNIT_TESTS)
-    assert tested.returncode == 0, tested.stdout + tested.stderr
+def test_alerts_fire_exactly_for_the_series_in_the_unit_tests() -> None:
+    """The unit tests of promtool have series of a normal day and of failures."""
+    result = promtool("test", "rules", UNIT_TESTS)
+    assert result.returncode == 0, result.stdout + result.stderr
 
 
-def test_no_alert_is_untested() -> None:
+def test_every_alert_has_a_unit_test() -> None:
     assert [name for name in alerts() if f'"{name}"' not in UNIT_TESTS.read_text("utf-8")] == []
 
 
-def test_alerts_are_about_numbers_that_there_are() -> None:
-    """With labels that they have; `up` is Prometheus' own."""
+def test_alerts_use_existing_metrics_and_labels() -> None:
+    """The metric `up` is Prometheus' own."""
     labels = {"job", "instance", "le"}
-    known = {"up": labels} | {each.exposed_name: {*each.labels, *labels} for each in FAMILIES}
+    known = {"up": labels} | {family.exposed_name: {*family.labels, *labels} for family in FAMILIES}
     for name, rule in alerts().items():
         used = re.findall(r"\b(up|(?:econed|process)_\w+)(?:\{(.*?)\})?", rule["expr"])
         assert used, name
@@ -72,22 +72,22 @@ def test_alerts_are_about_numbers_that_there_are() -> None:
             assert set(re.findall(r"(\w+)!?=", matchers)) <= known[metric.removesuffix("_bucket")], name
 
 
-def test_every_alert_says_how_bad_it_is_and_what_has_happened_where() -> None:
+def test_every_alert_has_severity_summary_and_description() -> None:
     for name, rule in alerts().items():
         assert rule["labels"]["severity"] in ("warning", "critical"), name
         assert "$labels.instance" in rule["annotations"]["summary"], name
         assert rule["annotations"]["description"], name
 
 
-def test_the_codes_that_raise_an_alert_are_codes_that_econed_gives() -> None:
+def test_the_error_codes_in_alerts_are_codes_of_econed() -> None:
     answers = (ROOT / "econed/answers.py").read_text("utf-8")
     (codes,) = re.findall(r'code=~"([^"]*)"', alerts()["EconedServerErrors"]["expr"])
     assert [code for code in codes.split("|") if f'"{code}"' not in answers] == []
 
 
 @pytest.mark.parametrize("code", ["InsufficientInstanceCapacity", "InsufficientAddressCapacity"])
-def test_a_lack_of_capacity_is_no_fault_of_the_server_though_it_is_answered_with_5xx(code: str) -> None:
-    """Neither for the alert nor for the share of failed requests that the page shows how to ask for."""
+def test_a_lack_of_capacity_does_not_count_as_a_server_error_despite_its_status_5xx(code: str) -> None:
+    """This holds for the alert and for the page's query of the share of failed requests."""
     for text in (alerts()["EconedServerErrors"]["expr"], GUIDE):
         counted = re.findall(r'econed_requests_total\{code=~"([^"]*)"', text)
         assert counted
@@ -97,18 +97,18 @@ def test_a_lack_of_capacity_is_no_fault_of_the_server_though_it_is_answered_with
 # The page
 
 
-def test_the_page_names_every_number_with_its_kind_and_labels() -> None:
-    """No more and no fewer."""
+def test_the_page_lists_all_metrics_with_kind_and_labels() -> None:
+    """It lists no others."""
     rows = table_of("What is counted")
-    shown = [(name, kind, tuple(re.findall(r"`(\w+)`", labels))) for name, kind, labels, _ in rows]
-    assert shown == [(f"`{each.exposed_name}`", each.kind, each.labels) for each in FAMILIES]
+    listed = [(name, kind, tuple(re.findall(r"`(\w+)`", labels))) for name, kind, labels, _ in rows]
+    assert listed == [(f"`{family.exposed_name}`", family.kind, family.labels) for family in FAMILIES]
 
 
-def test_the_page_names_every_alert() -> None:
+def test_the_page_lists_all_alerts() -> None:
     assert [row[0].strip("`") for row in table_of("Alerts")] == list(alerts())
 
 
-def test_the_page_gives_the_seconds_that_the_code_has() -> None:
+def test_the_durations_on_the_page_are_those_of_the_code() -> None:
     text = " ".join(GUIDE.split())
     assert f"Each answers within {TIMEOUT:g} seconds." in text
     assert f"for {FAILURE_GRACE:g} seconds" in text
@@ -116,21 +116,21 @@ def test_the_page_gives_the_seconds_that_the_code_has() -> None:
     assert f"every {CHECK_INTERVAL:g} seconds while there is no answer" in text
 
 
-def test_prometheus_takes_the_configuration_of_the_page(tmp_path: Path) -> None:
-    """With the rules that are installed."""
+def test_the_configuration_on_the_page_passes_the_check_of_promtool(tmp_path: Path) -> None:
+    """It uses the installed rules."""
     section = GUIDE.partition("\n## Prometheus\n")[2].partition("\nThe rules expect")[0]
     text = section.replace("/etc/prometheus/econed.rules.yml", str(RULES))
     configuration = tmp_path / "prometheus.yml"
     configuration.write_text(re.sub(r"^ {4}", "", text, flags=re.M), "utf-8")
-    checked = promtool("check", "config", configuration)
-    assert checked.returncode == 0, checked.stderr
+    check = promtool("check", "config", configuration)
+    assert check.returncode == 0, check.stderr
     assert yaml.safe_load(configuration.read_text("utf-8"))["scrape_configs"][0]["job_name"] == "econed"
 
 
 @pytest.mark.parametrize("query", re.findall(r"^    (?!#)((?:sum|hist|topk|rate).*)$", GUIDE, flags=re.M))
-def test_prometheus_understands_the_questions_of_the_page(query: str, tmp_path: Path) -> None:
-    """Each as the expression of a rule."""
+def test_the_queries_on_the_page_pass_the_check_of_promtool(query: str, tmp_path: Path) -> None:
+    """Each query is check as the expression of a rule."""
     rules = tmp_path / "rules.yml"
     rules.write_text(yaml.safe_dump({"groups": [{"name": "g", "rules": [{"record": "r", "expr": query}]}]}), "utf-8")
-    checked = promtool("check", "rules", rules)
-    assert checked.returncode == 0, checked.stderr
+    check = promtool("check", "rules", rules)
+    assert check.returncode == 0, check.stderr
