@@ -1,4 +1,4 @@
-"""Every parameter that docs/actions.md names as carried out, ignored or as is passes the dispatcher."""
+"""Every parameter listed in docs/actions.md is handled by the dispatcher as the page says."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SCALARS = {"string": "text", "boolean": True, "integer": 1, "long": 1, "float": 
 
 @dataclass(frozen=True)
 class Claim:
-    """A parameter that the page names, by its dotted path; `value` is the text of the one value of an *As is*."""
+    """A parameter listed on the page, by its dotted path; `value` is the only value accepted by an *As is*."""
 
     action: str
     kind: str
@@ -38,7 +38,7 @@ class Claim:
 
 
 def claims() -> Iterator[Claim]:
-    """Yield what the page says of parameters, section by section."""
+    """Yield the claims of the page, section by section."""
     for section in PAGE.read_text("utf-8").split("\n## ")[1:]:
         action = section.partition("\n")[0]
         for kind, listed in re.findall(r"^- \*(Carried out|Ignored|As is)\*: (.*)$", section, re.MULTILINE):
@@ -51,15 +51,15 @@ def claims() -> Iterator[Claim]:
 
 
 def paths(listed: str) -> Iterator[str]:
-    """Yield the dotted paths of a list whose members stand in brackets: `A` (`B`, `C`) is A, A.B and A.C."""
+    """Yield the dotted paths of a list with members in brackets: `A` (`B`, `C`) is A, A.B and A.C."""
     outer: list[str] = []
-    last = ""
+    previous = ""
     for code, bracket in re.findall(r"`([^`]+)`|([()])", listed):
         if code:
-            last = code
+            previous = code
             yield ".".join((*outer, code))
         elif bracket == "(":
-            outer.append(last)
+            outer.append(previous)
         else:
             outer.pop()
 
@@ -75,7 +75,7 @@ def _amazon() -> ServiceModel:
 
 
 def sample(shape: Shape) -> Any:
-    """Return some value of a shape, with every member in it."""
+    """Return a valid value of a shape, with all its members."""
     if isinstance(shape, StructureShape):
         return {key: sample(member) for key, member in shape.members.items()}
     if isinstance(shape, ListShape):
@@ -85,53 +85,53 @@ def sample(shape: Shape) -> Any:
     return "2027-01-15T08:00:00Z" if shape.type_name == "timestamp" else SCALARS[shape.type_name]
 
 
-def holding(shape: Shape, path: list[str], value: str = "") -> Any:
-    """Return a value of a shape with nothing in it but what the path leads to: a sample, or the value of that text."""
+def value_with(shape: Shape, path: list[str], value: str = "") -> Any:
+    """Return a value of a shape with only the member at the path: a sample, or the value given as text."""
     if isinstance(shape, ListShape):
-        return [holding(shape.member, path, value)]
+        return [value_with(shape.member, path, value)]
     if path:
         assert isinstance(shape, StructureShape), path
-        return {path[0]: holding(shape.members[path[0]], path[1:], value)}
+        return {path[0]: value_with(shape.members[path[0]], path[1:], value)}
     if not value:
         return sample(shape)
     return value == "true" if shape.type_name == "boolean" else value
 
 
-def sent(claim: Claim) -> tuple[dict[str, Any], Any]:
-    """Send what a claim names with all that the action requires; return it as decoded, and what was let through."""
+def send(claim: Claim) -> tuple[dict[str, Any], Any]:
+    """Send a claimed parameter and the required ones; return the decoded parameters and the accepted ones."""
     route = _dispatcher().find(claim.action)
     client = _amazon().operation_model(claim.action)
     assert client.input_shape is not None
     required = {name: sample(client.input_shape.members[name]) for name in route.action.required}
-    parameters = {**required, **holding(client.input_shape, claim.path.split("."), claim.value)}
+    parameters = {**required, **value_with(client.input_shape, claim.path.split("."), claim.value)}
     body = create_serializer("ec2", include_validation=False).serialize_to_request(parameters, client)["body"]
     pairs = [(name, str(value).lower() if isinstance(value, bool) else str(value)) for name, value in body.items()]
     decoded = decode(route.operation, pairs, required=route.required)
     return decoded, route.accepted(decoded)
 
 
-def found(value: Any, path: list[str]) -> bool:
-    """Whether something stands under a path, through lists too."""
+def contains(value: Any, path: list[str]) -> bool:
+    """Whether a value has a member at a path, through lists too."""
     if isinstance(value, list):
-        return any(found(item, path) for item in value)
-    return not path or (isinstance(value, dict) and path[0] in value and found(value[path[0]], path[1:]))
+        return any(contains(item, path) for item in value)
+    return not path or (isinstance(value, dict) and path[0] in value and contains(value[path[0]], path[1:]))
 
 
 ALL = list(claims())
 WITH_MEMBERS = {(claim.action, claim.path.rpartition(".")[0]) for claim in ALL if claim.kind == CARRIED_OUT}
-"""The structures of which the page names the members that are carried out."""
+"""The structures whose supported members are listed on the page."""
 
 
-@pytest.mark.parametrize("claim", [each for each in ALL if (each.action, each.path) not in WITH_MEMBERS], ids=str)
-def test_a_parameter_that_the_page_names_is_taken_as_it_says(claim: Claim) -> None:
-    """What is carried out reaches the action; what is ignored or as is does not, and is not refused."""
-    decoded, admitted = sent(claim)
-    assert found(decoded, claim.path.split("."))
-    assert found(admitted, claim.path.split(".")) == (claim.kind == CARRIED_OUT)
+@pytest.mark.parametrize("claim", [claim for claim in ALL if (claim.action, claim.path) not in WITH_MEMBERS], ids=str)
+def test_a_listed_parameter_is_handled_as_the_page_says(claim: Claim) -> None:
+    """A supported parameter reaches the action; an ignored or *As is* one does not, and is not refused."""
+    decoded, accepted = send(claim)
+    assert contains(decoded, claim.path.split("."))
+    assert contains(accepted, claim.path.split(".")) == (claim.kind == CARRIED_OUT)
 
 
-def test_the_page_is_read_whole() -> None:
-    """Every list of parameters, and within it every name."""
+def test_the_whole_page_is_parsed() -> None:
+    """All lists of parameters and all names in them are found."""
     assert {claim.action for claim in ALL} >= {"RunInstances", "DescribeInstances", "CreateTags"}
     names = re.sub(r"^- \*Filters\*.*$", "", PAGE.read_text("utf-8").partition("\n## ")[2], flags=re.MULTILINE)
     listed = [line for line in names.splitlines() if line.startswith("- *")]

@@ -1,4 +1,4 @@
-"""What the documentation says of tables and names in the code is so."""
+"""The documentation agrees with the tables, names and limits in the code."""
 
 from __future__ import annotations
 
@@ -16,51 +16,53 @@ COMPATIBILITY = (ROOT / "docs/compatibility.md").read_text("utf-8")
 
 
 def table_below(heading: str) -> list[list[str]]:
-    """Return the cells of the first table below a heading of the page on compatibility, without its head."""
+    """Return the cells of the first table below a heading of docs/compatibility.md, without the header row."""
     section = COMPATIBILITY.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     rows = [line.strip("| \n").split("|") for line in section.splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in row] for row in rows[2:]]
 
 
-def test_every_state_stands_in_the_table_of_states_under_what_it_is_to_ec2() -> None:
-    """Each once."""
-    shown = [
+def test_the_table_of_states_has_the_ec2_state_for_every_opennebula_state() -> None:
+    """Every state is listed once."""
+    documented = [
         (column, name, row[0])
         for row in table_below("States")
         for column, cell in enumerate(row[1:])
         for name in filter(None, cell.split(", "))
     ]
-    kept = [(0, state.name, ec2.ec2_name) for state, ec2 in BY_STATE.items()]
-    kept += [(1, state.name, ec2.ec2_name) for state, ec2 in BY_LCM_STATE.items()]
-    assert sorted(shown) == sorted(kept)
+    expected = [(0, state.name, ec2.ec2_name) for state, ec2 in BY_STATE.items()]
+    expected += [(1, state.name, ec2.ec2_name) for state, ec2 in BY_LCM_STATE.items()]
+    assert sorted(documented) == sorted(expected)
 
 
-def test_the_readme_lists_the_actions_that_there_are() -> None:
-    """No more and no fewer."""
+def test_the_readme_lists_all_actions() -> None:
+    """It lists no others."""
     readme = (ROOT / "README.md").read_text("utf-8")
     table = readme.partition("## What works\n")[2].partition("\n\n")[0]
     assert sorted(re.findall(r"\b[A-Z][a-z]+[A-Z]\w+", table)) == sorted(action.name for action in all_actions())
 
 
-def test_limits_are_those_of_the_code() -> None:
-    """In the words of the page."""
+def test_the_documented_limits_are_those_of_the_code() -> None:
+    """The page is searched for these sentences."""
     assert f"At most {MAX_TAGS} on a resource" in COMPATIBILITY
     assert f"may have {MAX_USER_DATA:,} bytes" in COMPATIBILITY
     assert f"`{DEFAULT_TYPE}` if none is given" in COMPATIBILITY
-    ended = Settings().terminated_instances_expiration_time
-    assert f"`terminated_instances_expiration_time` seconds ({ended})" in COMPATIBILITY
+    lifetime = Settings().terminated_instances_expiration_time
+    assert f"`terminated_instances_expiration_time` seconds ({lifetime})" in COMPATIBILITY
 
 
-def test_links_between_the_pages_lead_somewhere() -> None:
-    """Those to files of the checkout, and to headings in them, which are named as GitHub names them."""
+def test_links_between_the_pages_have_targets() -> None:
+    """The targets are files and headings; GitHub's anchors of headings are used."""
     links = 0
     pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
     for page in pages:
         for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)", page.read_text("utf-8")):
             links += 1
-            found = (page.parent / target).resolve() if target else page
-            assert found.is_file(), f"{page.name}: {target}"
+            path = (page.parent / target).resolve() if target else page
+            assert path.is_file(), f"{page.name}: {target}"
             if anchor:
-                headings = re.findall(r"^#+ (.*)$", found.read_text("utf-8"), re.MULTILINE)
-                assert anchor in {re.sub(r"[^\w -]", "", each.lower()).replace(" ", "-") for each in headings}, anchor
+                headings = re.findall(r"^#+ (.*)$", path.read_text("utf-8"), re.MULTILINE)
+                assert anchor in {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}, (
+                    anchor
+                )
     assert links > len(pages)

@@ -1,4 +1,4 @@
-"""What docstrings and pages name of the code and of the checkout is there."""
+"""Names of code and paths in docstrings, comments and pages exist."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ ROOT = Path(__file__).parent.parent.parent
 TOP = {path.name for path in ROOT.iterdir()}
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
 
-OF_OTHERS = {
+EXTERNAL_NAMES = {
     *("CannotListenError", "contextlib.aclosing", "oneuser", "X509Auth.escape_dn", "server_cipher_auth.rb"),
     *("expr_bool", "AuthRequest", "AclManager", "VirtualMachineContext", "parse_str_or_xml", "template_syntax.y"),
     *("UserPoolInfo", "sda", "sdf", "vdf", "xvdf", "swap", "ephemeralN", "NAME_BASE64", "EMULATOR"),
@@ -23,19 +23,19 @@ OF_OTHERS = {
 
 @cache
 def modules() -> dict[Path, ast.Module]:
-    """Return the syntax trees of econed's modules."""
+    """Return the syntax trees of econed's modules by path."""
     return {path: ast.parse(path.read_text("utf-8")) for path in sorted((ROOT / "econed").rglob("*.py"))}
 
 
 def docstrings(tree: ast.Module) -> Iterator[ast.Constant]:
-    """Yield the docstrings of a module, those of its constants too."""
+    """Yield the docstrings of a module, including those of constants."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
             yield node.value
 
 
 def words_in(tree: ast.Module) -> Iterator[str]:
-    """Yield the words of the texts of a module, without those of docstrings."""
+    """Yield the words in the string literals of a module, without those of docstrings."""
     bare = {id(text) for text in docstrings(tree)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in bare:
@@ -43,7 +43,7 @@ def words_in(tree: ast.Module) -> Iterator[str]:
 
 
 def names_in(tree: ast.Module) -> Iterator[str]:
-    """Yield what the code of a module names: what it defines, imports and uses."""
+    """Yield the names that a module defines, imports or uses."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Name):
             yield node.id
@@ -58,7 +58,7 @@ def names_in(tree: ast.Module) -> Iterator[str]:
 
 
 def texts() -> Iterator[tuple[str, str]]:
-    """Yield the docstrings, the comments and the lines of the pages, each with where it stands."""
+    """Yield the place and text of docstrings, comments and lines of pages."""
     for path, tree in modules().items():
         where = path.relative_to(ROOT)
         yield from ((f"{where}:{text.lineno}", text.value) for text in docstrings(tree) if isinstance(text.value, str))
@@ -70,51 +70,51 @@ def texts() -> Iterator[tuple[str, str]]:
 
 
 def in_backquotes(pattern: str) -> Iterator[tuple[str, str]]:
-    """Yield what stands in backquotes, if it is like the pattern as a whole, and where."""
+    """Yield the place and text of backquoted names that match the pattern."""
     for where, text in texts():
         yield from ((where, name) for name in re.findall(rf"`({pattern})`", text))
 
 
-def is_there(name: str) -> bool:
-    """Whether a dotted name of econed is a module, or something in one."""
+def exists(name: str) -> bool:
+    """Whether a dotted name of econed is a module, or a name in a module."""
     module, *rest = name.split(".")
-    found: object = importlib.import_module(module)
+    value: object = importlib.import_module(module)
     for part in rest:
         module = f"{module}.{part}"
-        if not hasattr(found, part):
+        if not hasattr(value, part):
             try:
                 importlib.import_module(module)
             except ModuleNotFoundError:
                 return False
-        found = getattr(found, part)
+        value = getattr(value, part)
     return True
 
 
 def test_dotted_names_of_econed_exist() -> None:
-    """Modules and what is in them, wherever they are named."""
-    found = list(in_backquotes(r"econed(?:\.\w+)+"))
-    assert len(found) > 10
-    assert [(where, name) for where, name in found if not is_there(name)] == []
+    """This covers modules and the names in them."""
+    names = list(in_backquotes(r"econed(?:\.\w+)+"))
+    assert len(names) > 10
+    assert [(where, name) for where, name in names if not exists(name)] == []
 
 
 def test_paths_of_the_checkout_exist() -> None:
-    """Those that begin with something that stands at its top."""
-    found = [(where, path) for where, path in in_backquotes(r"[\w.-]+(?:/[\w.-]+)+/?") if path.split("/")[0] in TOP]
-    assert len(found) > 10
-    assert [(where, path) for where, path in found if not (ROOT / path).exists()] == []
+    """Only paths that begin with a file or folder in the root are checked."""
+    paths = [(where, path) for where, path in in_backquotes(r"[\w.-]+(?:/[\w.-]+)+/?") if path.split("/")[0] in TOP]
+    assert len(paths) > 10
+    assert [(where, path) for where, path in paths if not (ROOT / path).exists()] == []
 
 
-def test_files_that_are_named_without_their_folder_exist() -> None:
-    """As the table of the rooms has them."""
+def test_file_names_without_a_folder_exist() -> None:
+    """The table of components has such names."""
     names = {path.name for path in (*modules(), *(ROOT / "tests").rglob("*.py"), *ROOT.glob("*.py"))}
     names |= {path.name for folder in ("deb", "etc", "twisted") for path in (ROOT / folder).rglob("*.py")}
-    found = list(in_backquotes(r"\w+\.py"))
-    assert len(found) > 10
-    assert [(where, name) for where, name in found if name not in names] == []
+    named = list(in_backquotes(r"\w+\.py"))
+    assert len(named) > 10
+    assert [(where, name) for where, name in named if name not in names] == []
 
 
 def test_names_in_docstrings_are_known_to_the_code() -> None:
-    """A function, class, attribute or parameter that was renamed or removed is named no more."""
+    """No docstring names a function, class, attribute or parameter that was renamed or removed."""
     known = {part for path in modules() for part in path.relative_to(ROOT).with_suffix("").parts}
     for tree in modules().values():
         known.update(names_in(tree), words_in(tree))
@@ -123,13 +123,13 @@ def test_names_in_docstrings_are_known_to_the_code() -> None:
         for path, tree in modules().items()
         for text in docstrings(tree)
         for name in re.findall(r"`([A-Za-z_]\w*(?:\.\w+)*)(?:\(\))?`", str(text.value))
-        if name not in OF_OTHERS and not known.issuperset(name.split("."))
+        if name not in EXTERNAL_NAMES and not known.issuperset(name.split("."))
     ]
     assert wrong == []
 
 
 def test_constants_in_docstrings_exist_under_that_name() -> None:
-    """One that was renamed is not taken for an attribute of oned's that happens to be called so in another module."""
+    """The name must be in the same module, or in code: strings of other modules do not count."""
     constants = {name for tree in modules().values() for name in names_in(tree)}
     wrong = [
         f"{path.relative_to(ROOT)}:{text.lineno}: {name}"
@@ -137,13 +137,13 @@ def test_constants_in_docstrings_exist_under_that_name() -> None:
         for known in [{*words_in(tree)}]
         for text in docstrings(tree)
         for name in re.findall(r"`(_?[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)*)`", str(text.value))
-        if name not in OF_OTHERS | known | constants
+        if name not in EXTERNAL_NAMES | known | constants
     ]
     assert wrong == []
 
 
-def test_texts_name_no_page_that_is_not_in_the_checkout() -> None:
-    """A page is named as a reader finds it: docs/…, README.md, CONTRIBUTING.md."""
+def test_pages_named_in_texts_exist() -> None:
+    """Pages are named by their path: docs/…, README.md, CONTRIBUTING.md."""
     wrong = [where for where, text in texts() if re.search(r"\bDESIGN\b|\bdecision \d", text)]
     wrong += [
         f"{where}: {page}"

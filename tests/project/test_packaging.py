@@ -1,4 +1,4 @@
-"""What is pinned, and how twistd finds the daemon; tests/packages has what is handed out."""
+"""Pinned requirements, the plugin of twistd, and econe.tac; tests/packages tests the packages."""
 
 from __future__ import annotations
 
@@ -21,55 +21,57 @@ PIN = re.compile(r"([A-Za-z0-9._-]+)==([A-Za-z0-9.]+)")
 
 
 def pins(name: str) -> dict[str, str]:
-    """Return the versions by name that a requirements file pins, with the files that it takes in."""
-    found: dict[str, str] = {}
+    """Return the pinned versions by name in a requirements file and the files that it includes."""
+    pinned: dict[str, str] = {}
     for line in (ROOT / "requirements" / name).read_text("utf-8").splitlines():
         if line.startswith("-r "):
-            found |= pins(line.removeprefix("-r "))
+            pinned |= pins(line.removeprefix("-r "))
         elif line and not line.startswith("#"):
             pin = PIN.fullmatch(line)
             assert pin, f"{name}: {line!r} pins nothing"
-            found[canonicalize_name(pin[1])] = pin[2]
-    return found
+            pinned[canonicalize_name(pin[1])] = pin[2]
+    return pinned
 
 
-def wanted(*extras: str) -> list[Requirement]:
-    """Return what setup.cfg asks for, with some of its extras."""
+def requirements(*extras: str) -> list[Requirement]:
+    """Return the requirements in setup.cfg, with some of its extras."""
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     texts = [setup["options"]["install_requires"], *(setup["options.extras_require"][extra] for extra in extras)]
     return [Requirement(line) for line in "\n".join(texts).splitlines() if line]
 
 
-def unmet(requirements: list[Requirement], name: str) -> list[str]:
-    """Return the requirements that no pin of a file meets."""
+def unmet(required: list[Requirement], name: str) -> list[str]:
+    """Return the requirements that no pin of a file satisfies."""
     pinned = pins(name)
     return [
-        str(each) for each in requirements if not each.specifier.contains(pinned.get(canonicalize_name(each.name), "0"))
+        str(requirement)
+        for requirement in required
+        if not requirement.specifier.contains(pinned.get(canonicalize_name(requirement.name), "0"))
     ]
 
 
-# What is pinned
+# Pins
 
 
 @pytest.mark.parametrize(
     ("name", "extras"),
     [("daemon.txt", ()), ("demo.txt", ()), ("test.txt", ("test", "lint")), ("botocore-floor.txt", ())],
 )
-def test_the_pins_meet_what_setup_cfg_asks_for(name: str, extras: tuple[str, ...]) -> None:
-    """So that --no-deps leaves nothing out."""
-    assert unmet(wanted(*extras), name) == []
+def test_the_pins_satisfy_the_requirements_in_setup_cfg(name: str, extras: tuple[str, ...]) -> None:
+    """An installation with --no-deps is then complete."""
+    assert unmet(requirements(*extras), name) == []
 
 
-def test_the_demo_brings_the_clients_that_drive_it() -> None:
-    """boto3, and the aws cli for `make serve`."""
+def test_the_requirements_of_the_demo_include_its_clients() -> None:
+    """These are boto3, and the AWS CLI for `make serve`."""
     assert {"boto3", "awscli"} <= pins("demo.txt").keys()
 
 
 def test_botocore_is_tested_at_both_ends_of_its_range() -> None:
-    """The floor is the lower bound itself; the other end is in the highest series that is allowed."""
-    (botocore,) = (each for each in wanted() if each.name == "botocore")
-    bounds = {each.operator: each.version for each in botocore.specifier}
+    """One pin is the lower bound itself, the other is in the highest allowed series."""
+    (botocore,) = (requirement for requirement in requirements() if requirement.name == "botocore")
+    bounds = {specifier.operator: specifier.version for specifier in botocore.specifier}
     assert pins("botocore-floor.txt")["botocore"] == bounds[">="]
     major, minor = bounds["<"].split(".")
     assert pins("test.txt")["botocore"].startswith(f"{major}.{int(minor) - 1}.")
@@ -79,7 +81,7 @@ def test_botocore_is_tested_at_both_ends_of_its_range() -> None:
 
 
 def test_looking_for_plugins_imports_neither_econed_nor_a_reactor(tmp_path: Path) -> None:
-    """All plugins are read whenever twistd runs, for whatever."""
+    """Twistd reads all plugins at every start, for any service."""
     script = (
         "import runpy, sys; runpy.run_path(sys.argv[1]);"
         "assert not [name for name in sys.modules if name == 'twisted.internet.reactor' or name.startswith('econed')]"
@@ -89,20 +91,20 @@ def test_looking_for_plugins_imports_neither_econed_nor_a_reactor(tmp_path: Path
 
 
 class RecordedService(Service):
-    """A service that knows which configuration it was made for."""
+    """A service that records its configuration."""
 
     def __init__(self, config: str) -> None:
         self.config = config
 
 
 class ConfigOption(Options):
-    """The one option that econe.tac gives."""
+    """The option that econe.tac sets."""
 
-    optParameters = [["config", "c", None, ""]]  # noqa: RUF012  Twisted's way to declare them
+    optParameters = [["config", "c", None, ""]]  # noqa: RUF012  declared as Twisted requires
 
 
-def test_the_tac_makes_the_daemon_from_the_file_that_econe_conf_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the same options and the same makeService as the plugin."""
+def test_the_tac_file_creates_the_daemon_with_the_file_named_by_econe_conf(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It uses the same options and makeService as the plugin."""
     tap = ModuleType("econed.tap")
     vars(tap).update(Options=ConfigOption, makeService=lambda options: RecordedService(options["config"]))
     monkeypatch.setitem(sys.modules, "econed.tap", tap)
@@ -114,8 +116,8 @@ def test_the_tac_makes_the_daemon_from_the_file_that_econe_conf_names(monkeypatc
     assert service.config == "/etc/one/econe.conf"
 
 
-def test_the_tac_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In place of a KeyError."""
+def test_the_tac_file_requires_econe_conf(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error is a clear message, not a KeyError."""
     monkeypatch.setitem(sys.modules, "econed.tap", ModuleType("econed.tap"))
     monkeypatch.setattr("econed.tap", ModuleType("econed.tap"), raising=False)
     monkeypatch.delenv("ECONE_CONF", raising=False)

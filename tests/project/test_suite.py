@@ -1,4 +1,4 @@
-"""The suite runs wherever and however a person starts it."""
+"""The test suite works in every environment that starts it."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ sys.exit(signal.getsignal(signal.SIGINT) is signal.SIG_IGN)
 """
 
 
-def test_programs_that_tests_start_can_be_interrupted() -> None:
-    """By SIGINT, as ctrl-C sends it."""
+def test_child_processes_can_be_interrupted() -> None:
+    """Ctrl-C sends SIGINT."""
     assert subprocess.run([sys.executable, "-c", _IGNORED_IN_A_CHILD], check=False).returncode == 0
 
 
-def test_they_can_where_the_shell_ignores_interrupts() -> None:
-    """As it does for `nohup make test &`: the test above, by a pytest that was started so."""
+def test_child_processes_can_be_interrupted_if_the_shell_ignores_sigint() -> None:
+    """A shell does so for `nohup make test &`; pytest is started in this way to run the test above."""
     pytest_run = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist"]
-    wanted = f"{__file__}::{test_programs_that_tests_start_can_be_interrupted.__name__}"
-    done = subprocess.run(
-        ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *pytest_run, wanted],
+    test_id = f"{__file__}::{test_child_processes_can_be_interrupted.__name__}"
+    finished = subprocess.run(
+        ["sh", "-c", 'trap "" INT; exec "$@"', "sh", *pytest_run, test_id],
         cwd=ROOT,
         capture_output=True,
         text=True,
         timeout=LONG,
         check=False,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "1 passed" in done.stdout
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    assert "1 passed" in finished.stdout
 
 
-def test_what_could_not_be_made_once_is_tried_again_by_the_next_test(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """What it lacks is then said of each, and what was left half-made is gone."""
+def test_a_failed_shared_build_is_tried_again_by_the_next_test(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Every attempt reports the error, and its incomplete output is removed."""
 
     def fail(directory: Path) -> None:
         (directory / "half").touch()
-        raise RuntimeError("it lacks something")
+        raise RuntimeError("a tool is missing")
 
     for _ in range(2):
-        with pytest.raises(RuntimeError, match="it lacks something"):
-            built_once(tmp_path_factory, "made-by-a-test", fail)
-    made = built_once(tmp_path_factory, "made-by-a-test", lambda directory: (directory / "whole").touch())
-    assert [path.name for path in made.iterdir()] == ["whole"]
+        with pytest.raises(RuntimeError, match="a tool is missing"):
+            built_once(tmp_path_factory, "built-by-a-test", fail)
+    directory = built_once(tmp_path_factory, "built-by-a-test", lambda directory: (directory / "whole").touch())
+    assert [path.name for path in directory.iterdir()] == ["whole"]

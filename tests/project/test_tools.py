@@ -1,4 +1,4 @@
-"""A test whose tool is missing is skipped for a person and fails in CI."""
+"""A test whose tool is missing is skipped, except in CI, where it fails."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from tests.support.tools import require_tool
 MISSING = "no-such-tool-anywhere"
 
 
-def test_a_tool_of_the_virtual_environment_is_found_by_its_path() -> None:
-    """Also when PATH does not name the virtual environment."""
+def test_a_tool_in_the_virtual_environment_is_found() -> None:
+    """PATH need not contain the virtual environment."""
     assert require_tool("pytest").startswith(sys.prefix)
 
 
-def test_a_missing_tool_skips_the_test_of_a_person_and_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_tool_skips_the_test_outside_of_ci(monkeypatch: pytest.MonkeyPatch) -> None:
     """The reason names the tool."""
     monkeypatch.delenv("ECONED_CI", raising=False)
     with pytest.raises(pytest.skip.Exception, match=MISSING):
@@ -24,7 +24,7 @@ def test_a_missing_tool_skips_the_test_of_a_person_and_says_which(monkeypatch: p
 
 
 def test_a_missing_tool_fails_the_test_in_ci(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A skip in CI would be a test that nobody runs."""
+    """With a skip in CI the test would never run."""
     monkeypatch.setenv("ECONED_CI", "1")
     with pytest.raises(pytest.fail.Exception, match=MISSING):
         require_tool(MISSING)
