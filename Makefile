@@ -1,4 +1,4 @@
-# Everything a person needs to do with a checkout of econed. `make` alone says what there is.
+# All development tasks of econed. `make` without a target lists them.
 
 PYTHON ?= python3
 VENV := .venv
@@ -9,14 +9,14 @@ DEBIAN_PACKAGES := python3-venv gcc make \
     nginx-light haproxy lighttpd lighttpd-mod-openssl lighttpd-modules-lua \
     openssl sslscan testssl.sh
 
-# Forbids packages to start what they bring while it is there: of the servers the tests want the programs alone.
+# While this file exists, packages do not start their services: the tests need only the programs of the servers.
 NO_START := /usr/sbin/policy-rc.d
 
-# The whole suite, and the part of it that depends on botocore's model.
+# The whole test suite, and the tests that depend on botocore's model.
 PYTEST := -n 3 --dist worksteal -m "not live"
 WIRE_TESTS := $(wildcard tests/wire tests/test_wire*.py)
 
-# A stamp in a virtual environment says that what it is named for is installed there.
+# A stamp file in a virtual environment marks that the requirements of that name are installed.
 DEMO := $(VENV)/.demo-installed
 TEST := $(VENV)/.test-installed
 FLOOR := $(FLOOR_VENV)/.test-installed
@@ -24,58 +24,58 @@ FLOOR := $(FLOOR_VENV)/.test-installed
 .PHONY: help demo serve test test-fast lint test-live soak attacks test-botocore-floor wheel deb deps clean
 .DELETE_ON_ERROR:
 
-help: ## say what there is
+help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | column -t -s '|' 2>/dev/null \
 	    || sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1: \2/p' Makefile
 
-demo: $(DEMO) ## start econed on an embedded OpenNebula and drive it with boto3
+demo: $(DEMO) ## start econed with an OpenNebula in memory and use it with boto3
 	$(VENV)/bin/python -m econed.cli.demo
 
-serve: $(DEMO) ## leave such a server running, for the aws cli (PORT=4567, VERBOSE=1 shows its log)
+serve: $(DEMO) ## start such a server and leave it running, for the AWS CLI (PORT=4567, VERBOSE=1 prints its log)
 	$(VENV)/bin/python -m econed.cli.serve $(if $(PORT),--port $(PORT)) $(if $(VERBOSE),--verbose)
 
 test: lint $(TEST) ## ruff, mypy and the whole test suite
 	$(VENV)/bin/python -m pytest $(PYTEST)
 
-test-fast: $(TEST) ## the tests that are not marked slow, in less than two minutes
+test-fast: $(TEST) ## the tests without the mark `slow`, in less than two minutes
 	$(VENV)/bin/python -m pytest -n 2 --dist worksteal -m "not live and not slow"
 
-lint: $(TEST) ## ruff and mypy alone
+lint: $(TEST) ## only ruff and mypy
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
 
-# The values go by the environment, as they are: a password is neither expanded nor shown.
+# The values are passed unchanged in the environment, so that a password is neither expanded nor printed.
 test-live: export ECONED_LIVE_ONED = $(value ONED)
 test-live: export ECONED_LIVE_ONEADMIN = $(value ONEADMIN)
 test-live: export ECONED_LIVE_AUTH_FILE = $(value AUTH_FILE)
 test-live: $(TEST) ## the end-to-end tests on a real oned: ONED=URL ONEADMIN=user:password AUTH_FILE=path
 	@[ -n "$$ECONED_LIVE_ONED" ] && [ -n "$$ECONED_LIVE_ONEADMIN" ] && [ -r "$$ECONED_LIVE_AUTH_FILE" ] || { \
-	    echo "usage: make test-live ONED=URL ONEADMIN=user:password AUTH_FILE=path (a file that can be read)" >&2; exit 2; }
+	    echo "usage: make test-live ONED=URL ONEADMIN=user:password AUTH_FILE=path (a readable file)" >&2; exit 2; }
 	$(VENV)/bin/python -m pytest -m live
 
-test-botocore-floor: $(FLOOR) ## the tests of the wire with the oldest botocore that econed may have
-	@[ -n "$(WIRE_TESTS)" ] || { echo "there are no tests of the wire" >&2; exit 1; }
+test-botocore-floor: $(FLOOR) ## the tests of econed.wire with the oldest supported botocore
+	@[ -n "$(WIRE_TESTS)" ] || { echo "there are no tests of econed.wire" >&2; exit 1; }
 	$(FLOOR_VENV)/bin/python -m pytest $(PYTEST) $(WIRE_TESTS)
 
-soak: $(TEST) ## work two processes with TLS for ten minutes and watch what they hold (MINUTES=10)
+soak: $(TEST) ## soak test: load on two workers with TLS for ten minutes, with memory measurements (MINUTES=10)
 	$(VENV)/bin/python -m tests.soak $(if $(MINUTES),--minutes $(MINUTES))
 
-attacks: $(TEST) ## attack an econed on loopback as a hostile user would, and say what it cost another (NAMES="filters ids …")
+attacks: $(TEST) ## attack an econed on loopback and measure the effect on another user (NAMES="filters ids …")
 	$(VENV)/bin/python -m tests.attacks $(NAMES)
 
-wheel: $(DEMO) ## build the wheel and the source archive into dist/
+wheel: $(DEMO) ## build the wheel and the source archive in dist/
 	rm -f dist/econed-*.whl dist/econed-*.tar.gz
 	$(VENV)/bin/python -m build --no-isolation --outdir dist
 
-deb: wheel ## build the package for this release of Debian or Ubuntu into dist/
+deb: wheel ## build the package for this release of Debian or Ubuntu in dist/
 	$(VENV)/bin/python deb/build.py dist/econed-*.whl dist
 
-deps: ## install the Debian packages that are missing (the one step that needs root)
+deps: ## install missing Debian packages (the only step that needs root)
 	@missing=$$(for package in $(DEBIAN_PACKAGES); do \
 	    dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q 'install ok installed' || echo $$package; done); \
 	if [ -z "$$missing" ]; then echo "nothing is missing"; exit 0; fi; \
-	command -v apt-get >/dev/null || { echo "this is no Debian; what is wanted is:" $$missing >&2; exit 1; }; \
+	command -v apt-get >/dev/null || { echo "this is not a Debian system; install:" $$missing >&2; exit 1; }; \
 	if [ "$$(id -u)" = 0 ]; then root=; else root=sudo; fi; \
 	if [ ! -e $(NO_START) ]; then \
 	    trap "$$root rm -f $(NO_START)" EXIT; \
@@ -83,11 +83,11 @@ deps: ## install the Debian packages that are missing (the one step that needs r
 	fi; \
 	$$root apt-get update && $$root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $$missing
 
-clean: ## remove all that was made here
+clean: ## remove all generated files
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis _trial_temp*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The project is installed as a link to the checkout, and by the pinned setuptools, so that nothing unpinned is fetched.
+# The project is installed in editable mode, with the pinned setuptools, so that no unpinned package is downloaded.
 define install
 	$(1)/bin/python -m pip install --quiet --disable-pip-version-check -r $(2)
 	$(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
@@ -107,6 +107,6 @@ $(VENV)/bin/python $(FLOOR_VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	    || { echo "econed needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
-	    || { echo "$(PYTHON) cannot make virtual environments. On Debian and Ubuntu: make deps" \
+	    || { echo "$(PYTHON) cannot create virtual environments. On Debian and Ubuntu: make deps" \
 	              "(or: apt-get install python3-venv)" >&2; exit 1; }
 	$(PYTHON) -m venv $(@D:/bin=)

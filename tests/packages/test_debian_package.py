@@ -234,7 +234,7 @@ def test_beside_the_old_server_its_files_are_left_to_it_and_are_there_again_at_t
     root.run("useradd", "--system", "--user-group", "--home-dir", "/var/lib/one", "--shell", "/bin/bash", "oneadmin")
     root.dpkg("--install", _package_of_opennebula(tmp_path / "opennebula"))
     said = root.dpkg("--install", debian_package(tmp_path_factory))
-    assert f"{CONF} is left as it is" in said
+    assert f"{CONF} is not changed" in said
     assert (root / CONF).read_text("utf-8") == THEIRS
     assert root.run("getent", "passwd", "oneadmin").endswith(":/bin/bash\n")
     assert "usage: econe-server" in root.run("econe-server", "--help")
