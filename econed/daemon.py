@@ -16,7 +16,7 @@ from twisted.logger import Logger, globalLogPublisher
 from twisted.python.failure import Failure
 
 from econed.actions.addresses.chores import AddressKeeper
-from econed.actions.machines.stop_times import StopTimes
+from econed.actions.machines.stop_times import StopTimeRecorder
 from econed.actions.pacing import Pacer
 from econed.actions.shared_reads import SharedReads
 from econed.auth.authenticator import SignatureAuthenticator
@@ -269,7 +269,7 @@ def _site(making: _Making, resource: EC2Resource, uploads: UploadDirectory, peer
 def _reconcile(making: _Making, one: IOpenNebula, uploads: UploadDirectory, scripts: IScripts) -> None:
     """Have what requests leave behind finished, beside them."""
     clock, log = making.clock, making.log("econed.reconciler")
-    stops = StopTimes(one, clock, making.on_read, log)
+    stops = StopTimeRecorder(one, clock, making.on_read, log)
     long_documents = LongDocuments(clock.seconds, log)
     reconciler = Reconciler(one, clock, all_chores(uploads), making.on_read, log, (stops.round,), long_documents)
     network = making.settings.elasticips_vnet_id

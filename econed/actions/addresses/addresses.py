@@ -18,7 +18,7 @@ from econed.actions.addresses.records import Address, Pool
 from econed.actions.addresses.store import AddressStore, address_store, own_address
 from econed.actions.addresses.view import ADDRESS_FILTERS, DOMAIN, leads_nowhere, linked_machines, shown_address
 from econed.actions.inputs import Filter, TagSpecification
-from econed.actions.machines.finding import is_shown, machines
+from econed.actions.machines.finding import find_machines, is_instance
 from econed.actions.machines.state import InstanceState, state_of
 from econed.actions.paging import Listing, Paging
 from econed.actions.regions.regions import own_region
@@ -271,7 +271,7 @@ async def _target(
     if network_interface_id:
         machine, nics = await _of_interface(call, network_interface_id)
     elif instance_id:
-        (machine,) = await machines(call, [instance_id])
+        (machine,) = await find_machines(call, [instance_id])
         nics = machine.nics
     else:
         raise EC2Error("MissingParameter", "Either 'InstanceId' or 'NetworkInterfaceId' must be provided.")
@@ -299,7 +299,7 @@ async def _of_interface(call: Call, text: str) -> tuple[VirtualMachine, tuple[Ni
     number, part = place
     for machine in await call.session.vms([number]):
         nics = tuple(nic for nic in machine.nics if nic.nic_id == part)
-        if nics and is_shown(call, machine):
+        if nics and is_instance(call, machine):
             return machine, nics
     raise NETWORK_INTERFACE.not_found(text)
 

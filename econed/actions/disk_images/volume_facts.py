@@ -167,7 +167,7 @@ class PendingAttachment:
         members = image.template.vector(TO_ATTACH)
         machine_id, time = whole_number(members.get("VMID", "")), epoch_seconds(members.get("TIME", ""))
         device = members.get("DEVICE", "")
-        if machine_id is None or time is None or Device.read(device) is None:
+        if machine_id is None or time is None or Device.find(device) is None:
             return None
         return cls(machine_id, device, time)
 

@@ -21,7 +21,7 @@ from econed.actions.disk_images.ami_facts import SAVED_FROM
 from econed.actions.disk_images.volume_facts import MADE_AS
 from econed.actions.images.names import demand_free, duplicate, image_name
 from econed.actions.machines.state import is_busy
-from econed.actions.machines.times import keep_launch
+from econed.actions.machines.times import preserve_launch_time
 from econed.actions.object_limits import MAX_ON_USER, check_size
 from econed.actions.watch import watch
 from econed.errors import EC2Error
@@ -210,7 +210,7 @@ async def restarted(session: Session, machine_id: int) -> bool:
     """Let a machine run again that was powered off; False if it is not to be told yet what will become of it."""
     for machine in await session.vms([machine_id]):
         if machine.state is VmState.POWEROFF:
-            await keep_launch(session, machine)
+            await preserve_launch_time(session, machine)
             await unless_moved_on(session.vm_action("resume", machine_id))
         elif _is_on_its_way(machine):
             return False

@@ -35,7 +35,7 @@ from econed.actions.images.names import demand_name, name_text, refused
 from econed.actions.images.view import is_ami
 from econed.actions.inputs import TagSpecification, demand_showable
 from econed.actions.machines.devices import volume_id
-from econed.actions.machines.finding import settled
+from econed.actions.machines.finding import find_settled_machines
 from econed.actions.machines.state import InstanceState, state_of
 from econed.actions.regions.regions import own_region
 from econed.actions.tagging import PREFIX, limited, specified, tag_text, tags_of
@@ -98,7 +98,7 @@ async def create_image(
     demand_name(name)
     tags = specified(tag_specifications, "image", "snapshot")
     demand_showable("Description", description, MAX_DESCRIPTION)
-    (machine,) = await settled(call, (instance_id,), timeout=_PATIENCE)
+    (machine,) = await find_settled_machines(call, (instance_id,), timeout=_PATIENCE)
     owned, user = await call.session.images(OwnerFilter.MINE), await call.session.current_user()
     announcement = announcement_of_machine(name, machine.id)
     before = next((new for new in announced(user) if new.name == name and new.machine == machine.id), None)

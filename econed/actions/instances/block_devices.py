@@ -134,14 +134,14 @@ async def block_devices(
     seen: set[Device] = set()
     for mapping in mappings:
         name = mapping.get("DeviceName", "")
-        device = Device.read(name)
+        device = Device.find(name)
         if device is None:
             raise _invalid(f"Invalid device name '{name}'")
         if device in seen:
             raise _invalid(f"The device '{name}' is used in more than one block-device mapping")
         seen.add(device)
         _demand_form(mapping)
-        ebs, place = mapping.get("Ebs"), device.place(prefix)
+        ebs, place = mapping.get("Ebs"), device.target_members(prefix)
         if device.is_root:
             if ebs is None:
                 raise _invalid(f"The root device '{name}' must be a volume")

@@ -14,7 +14,7 @@ from econed.actions.inputs import Filter
 from econed.actions.instances.filters import INSTANCE_FILTERS, STATUS_FILTERS, wants_ended
 from econed.actions.instances.view import Reservations, reservation, status
 from econed.actions.listing import Page, in_parts, one_set
-from econed.actions.machines.finding import listed_ids, machine_sets, machines
+from econed.actions.machines.finding import find_machines, listed_machine_ids, machine_sets
 from econed.actions.machines.state import InstanceState
 from econed.actions.paging import Listing, Paging
 from econed.errors import OpenNebulaRefusal
@@ -101,11 +101,11 @@ async def _sets(
 ) -> Sets[VirtualMachine]:
     """Return what reads the machines with these ids, or all behind the place where a page begins, lowest id first.
 
-    `owner` is as for `listed_ids`, None where no machine can be meant.
+    `owner` is as for `listed_machine_ids`, None where no machine can be meant.
     """
     if instance_ids:
-        return one_set(partial(machines, call, instance_ids))
-    ids = () if owner is None else await listed_ids(call, ended=ended, owner=owner)
+        return one_set(partial(find_machines, call, instance_ids))
+    ids = () if owner is None else await listed_machine_ids(call, ended=ended, owner=owner)
     return machine_sets(call, paging.rest(ids, _position))
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from econed.actions.instances.block_devices import NONE, BlockDevices
 from econed.actions.machines.facts import (
+    AVAILABILITY_ZONE,
     IMAGE_ID,
     KEY_NAME,
     LAUNCH_COUNT,
@@ -19,7 +20,6 @@ from econed.actions.machines.facts import (
     SHUTDOWN_BEHAVIOR,
     TERMINATE,
     USER_DATA,
-    ZONE,
 )
 from econed.actions.object_limits import MAX_ON_MACHINE, check_size
 from econed.actions.tagging import disk_tag_prefix, tag_text, too_many
@@ -84,7 +84,7 @@ def machine_text(plan: LaunchPlan, index: int, reservation: str | None, disks: I
     if plan.token is not None:
         facts |= {**plan.token.facts, LAUNCH_COUNT: str(plan.most)}
     if plan.zone is not None:
-        facts[ZONE] = str(plan.zone)
+        facts[AVAILABILITY_ZONE] = str(plan.zone)
     if plan.terminates_on_shutdown:
         facts[SHUTDOWN_BEHAVIOR] = TERMINATE
     of_type = plan.devices.without_left_out(plan.instance_type.other_disks(plan.image))

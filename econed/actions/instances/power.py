@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from econed.actions.action import action
 from econed.actions.call import Call
 from econed.actions.machines.facts import TERMINATING
-from econed.actions.machines.finding import settled
+from econed.actions.machines.finding import find_settled_machines
 from econed.actions.machines.state import InstanceState, state_of
 from econed.actions.waiting import wait_until
 from econed.actions.watch import watch_termination
@@ -180,7 +180,7 @@ async def _carry_out(
     call: Call, change: _Change, instance_ids: Sequence[str], act: _Act = _act
 ) -> list[InstanceStateChangeTypeDef]:
     """Do to all instances what is not done yet, or to none if one of them does not allow it."""
-    before = await settled(call, instance_ids, timeout=_PATIENCE)
+    before = await find_settled_machines(call, instance_ids, timeout=_PATIENCE)
     for machine in before:
         _check(change, machine)
     to_change = [machine for machine in before if state_of(machine) not in change.done]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from econed.actions.addresses.view import PublicAddresses, shown_association
 from econed.actions.call import account_id
 from econed.actions.client_tokens import CLIENT_TOKEN
-from econed.actions.machines.devices import shown_device, volume_id
+from econed.actions.machines.devices import device_name, volume_id
 from econed.actions.machines.facts import (
     ATTACH_TIME,
     DELETE_ON_TERMINATION,
@@ -18,9 +18,9 @@ from econed.actions.machines.facts import (
     LAUNCH_INDEX,
     RESERVATION,
 )
-from econed.actions.machines.placement import zone_name
+from econed.actions.machines.placement import availability_zone_of
 from econed.actions.machines.state import InstanceState, is_failure, state_of
-from econed.actions.machines.times import ended, launched, stopped
+from econed.actions.machines.times import launch_time, stop_time, termination_time
 from econed.actions.tagging import tags_of
 from econed.actions.timestamps import timestamp
 from econed.ids import (
@@ -134,7 +134,7 @@ def status(machine: VirtualMachine, clusters: Mapping[int, str]) -> InstanceStat
     summary = _reachability(machine, state)
     return {
         "InstanceId": INSTANCE.format(machine.id),
-        "AvailabilityZone": zone_name(machine, clusters),
+        "AvailabilityZone": availability_zone_of(machine, clusters),
         "InstanceState": state.member,
         "InstanceStatus": summary,
         "SystemStatus": summary,
@@ -158,8 +158,12 @@ def instance(
         "StateTransitionReason": transition_reason(machine, state, now),
         "InstanceType": facts.text(INSTANCE_TYPE) or CUSTOM_TYPE,  # type: ignore[typeddict-item]  # names of our own
         "AmiLaunchIndex": whole_number(facts.text(LAUNCH_INDEX)) or 0,
-        "LaunchTime": timestamp(launched(machine)),
-        "Placement": {"AvailabilityZone": zone_name(machine, clusters), "Tenancy": "default", "GroupName": ""},
+        "LaunchTime": timestamp(launch_time(machine)),
+        "Placement": {
+            "AvailabilityZone": availability_zone_of(machine, clusters),
+            "Tenancy": "default",
+            "GroupName": "",
+        },
         "Monitoring": {"State": "disabled"},
         "ProductCodes": [],
         "PrivateDnsName": "",
@@ -195,7 +199,7 @@ def instance(
 
 def root_device(machine: VirtualMachine) -> str:
     """Return the device of the disk that was made from the AMI; empty if there is no disk."""
-    return shown_device(machine, machine.disks[0]) if machine.disks else ""
+    return device_name(machine, machine.disks[0]) if machine.disks else ""
 
 
 def state_reason(machine: VirtualMachine, state: InstanceState) -> StateReasonTypeDef | None:
@@ -225,9 +229,9 @@ def transition_reason(machine: VirtualMachine, state: InstanceState, now: int) -
     """
     match state:
         case InstanceState.STOPPED | InstanceState.STOPPING:
-            when = stopped(machine)
+            when = stop_time(machine)
         case InstanceState.TERMINATED | InstanceState.SHUTTING_DOWN:
-            when = ended(machine)
+            when = termination_time(machine)
         case _:
             return ""
     return f"User initiated ({timestamp(now if when is None else when):%Y-%m-%d %H:%M:%S} GMT)"
@@ -258,7 +262,7 @@ def _attached(machine: VirtualMachine, addresses: PublicAddresses) -> InstanceTy
 
 def _mapping(machine: VirtualMachine, disk: Disk) -> InstanceBlockDeviceMappingTypeDef:
     return {
-        "DeviceName": shown_device(machine, disk),
+        "DeviceName": device_name(machine, disk),
         "Ebs": {
             "VolumeId": volume_id(machine, disk),
             "Status": "attaching" if disk.is_attaching else "attached",

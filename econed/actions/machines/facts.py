@@ -1,4 +1,4 @@
-"""Which attributes of a virtual machine keep which EC2 facts; the first five are those of the Ruby server."""
+"""The attributes of a virtual machine that store EC2 facts; the first five are those of the Ruby server."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ PUBLIC_KEY = "EC2_PUBLIC_KEY"
 USER_DATA = "EC2_USER_DATA"
 
 RESERVATION = "EC2_RESERVATION_ID"
-"""On every machine of a RunInstances call but the first, from whose id it is made."""
+"""On every machine of a RunInstances call except the first, whose id it is derived from."""
 LAUNCH_INDEX = "EC2_LAUNCH_INDEX"
 LAUNCH_COUNT = "EC2_LAUNCH_COUNT"
-"""How many instances a RunInstances call with a client token is to have. The word of its lowest id counts."""
-ZONE = "EC2_AVAILABILITY_ZONE"
-"""The cluster that was asked for, by its OpenNebula id."""
+"""The number of instances of a RunInstances call with a client token; the machine with the lowest id is decisive."""
+AVAILABILITY_ZONE = "EC2_AVAILABILITY_ZONE"
+"""The OpenNebula id of the requested cluster."""
 SHUTDOWN_BEHAVIOR = "EC2_SHUTDOWN_BEHAVIOR"
 DISCARDED = "EC2_DISCARDED"
-"""A machine that RunInstances made and took back: it was never an instance to anybody."""
+"""Marks a machine that RunInstances created and discarded: no client has ever seen it as an instance."""
 
 TERMINATING = "EC2_TERMINATING"
-"""A machine that is to end as soon as oned takes it: it was told so while it was being deployed."""
+"""Marks a machine that was to be terminated during its deployment: to be terminated as soon as oned allows it."""
 
 TERMINATE = "terminate"
 
 TO_RELEASE = "EC2_TO_RELEASE"
-"""A machine that is to be released as soon as it is on HOLD: it waits for its volumes, its request is over."""
+"""Marks a machine to be released as soon as it is on HOLD: it waits for its volumes, its request has ended."""
 
 DEVICE = "EC2_DEVICE"
-"""On a disk, as are the next two: the Device that the client gave, which he wants to read again."""
+"""On a disk, as are the next two: the Device that the client gave, to be shown in the same spelling."""
 ATTACH_TIME = "EC2_ATTACH_TIME"
 DELETE_ON_TERMINATION = "EC2_DELETE_ON_TERMINATION"
-"""YES or NO; only RunInstances says it. A volume that is detached loses it with the disk."""
+"""YES or NO; set only by RunInstances. Detaching a volume removes it, with the disk."""

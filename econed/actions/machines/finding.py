@@ -1,4 +1,4 @@
-"""Which of the caller's virtual machines EC2 shows, and finding them by instance id."""
+"""Which of the caller's virtual machines are EC2 instances, and finding them by instance id."""
 
 from __future__ import annotations
 
@@ -20,70 +20,77 @@ if TYPE_CHECKING:
     from econed.actions.listing import Sets
     from econed.opennebula.documents import VirtualMachine
 
-_NEWEST_ENDED = 200
+NEWEST_ENDED = 200
+"""How many of the newest ended machines are checked for machines that never ran on a host."""
 
 
-def is_shown(call: Call, machine: VirtualMachine) -> bool:
-    """Whether a machine is an instance to EC2: not one that was taken back, and if it has ended, not long ago.
+def is_instance(call: Call, machine: VirtualMachine) -> bool:
+    """Whether a machine is an instance to EC2: not discarded, and not ended too long ago.
 
-    What has ended stays visible for terminated_instances_expiration_time, as Amazon's does for about an hour: the
-    waiters of the SDKs take no NotFound for an answer.
+    Ended machines stay visible for terminated_instances_expiration_time, on Amazon for about an hour: the SDKs' waiters
+    fail on a NotFound error.
     """
     if DISCARDED in machine.user_template:
         return False
-    return machine.state is not VmState.DONE or machine.etime > _forgotten_before(call)
+    return machine.state is not VmState.DONE or machine.etime > _ended_visible_since(call)
 
 
-async def machines(call: Call, instance_ids: Sequence[str]) -> tuple[VirtualMachine, ...]:
-    """Return the machines with these instance ids, in this order and each once.
+async def find_machines(call: Call, instance_ids: Sequence[str]) -> tuple[VirtualMachine, ...]:
+    """Return the machines with these instance ids, in this order, each once.
 
-    Raises `EC2Error` InvalidInstanceID.Malformed, or InvalidInstanceID.NotFound for what does not exist, is not shown,
-    or may not be seen by the caller.
+    Raises `EC2Error` InvalidInstanceID.Malformed, or InvalidInstanceID.NotFound for a machine that does not exist, is
+    not an instance (`is_instance`), or is not visible to the caller.
     """
-    return await named(INSTANCE, instance_ids, partial(_shown, call))
+    return await named(INSTANCE, instance_ids, partial(_read_instances, call))
 
 
-async def settled(call: Call, instance_ids: Sequence[str], *, timeout: float) -> tuple[VirtualMachine, ...]:
+async def find_settled_machines(
+    call: Call, instance_ids: Sequence[str], *, timeout: float
+) -> tuple[VirtualMachine, ...]:
     """Return the machines once none is in a transitional state, or as they are after `timeout` seconds.
 
-    Raises as `machines`.
+    Raises the errors of `find_machines`.
     """
 
-    def are_settled(found: tuple[VirtualMachine, ...]) -> bool:
-        return not any(is_busy(machine.state, machine.lcm_state) for machine in found)
+    def are_settled(machines: tuple[VirtualMachine, ...]) -> bool:
+        return not any(is_busy(machine.state, machine.lcm_state) for machine in machines)
 
-    return await wait_until(call, are_settled, partial(machines, call, instance_ids), timeout=timeout)
+    return await wait_until(call, are_settled, partial(find_machines, call, instance_ids), timeout=timeout)
 
 
-async def listed_ids(call: Call, *, ended: bool = True, owner: int = OwnerFilter.VISIBLE) -> tuple[int, ...]:
+async def listed_machine_ids(call: Call, *, ended: bool = True, owner: int = OwnerFilter.VISIBLE) -> tuple[int, ...]:
     """Return the ids of all machines that may be instances to the caller, lowest first.
 
-    These are all that live and, with `ended`, those that ended lately. The cost does not grow with all machines that
-    ever ended: accounting knows what was on a host lately, whenever it was made, and one that ended before it ever ran
-    is in no account, but among the newest of the ended. Requests of a user that wait for this share one reading.
+    These are all machines that are not DONE and, with `ended`, those that ended recently. The cost does not grow with
+    the number of all machines that ever ended: accounting lists machines that were on a host recently, whatever their
+    age; a machine that ended without having been on a host is in no accounting record, but among the newest of the
+    ended machines. Concurrent requests of a user share one reading.
     """
-    return await call.shared.get(call.caller.name, ("machines", ended, owner), lambda: _listed_ids(call, ended, owner))
+    return await call.shared.get(
+        call.caller.name, ("machines", ended, owner), lambda: _listed_machine_ids(call, ended, owner)
+    )
 
 
-async def _listed_ids(call: Call, ended: bool, owner: int) -> tuple[int, ...]:
-    living = await call.session.vm_ids(owner, StateFilter.NOT_DONE)
+async def _listed_machine_ids(call: Call, ended: bool, owner: int) -> tuple[int, ...]:
+    not_done = await call.session.vm_ids(owner, StateFilter.NOT_DONE)
     if not (ended and call.settings.describe_with_terminated_instances):
-        return tuple(sorted(living))
-    lately = await call.session.vm_ids_since(_forgotten_before(call), owner)
-    newest = await call.session.newest_vms(_NEWEST_ENDED, owner, VmState.DONE)
-    shown = await call.budget.those(newest, partial(is_shown, call))
-    return tuple(sorted({*living, *lately, *(machine.id for machine in shown)}))
+        return tuple(sorted(not_done))
+    recently_on_a_host = await call.session.vm_ids_since(_ended_visible_since(call), owner)
+    newest_ended = await call.session.newest_vms(NEWEST_ENDED, owner, VmState.DONE)
+    instances = await call.budget.those(newest_ended, partial(is_instance, call))
+    return tuple(sorted({*not_done, *recently_on_a_host, *(machine.id for machine in instances)}))
 
 
-async def machine_sets(call: Call, ids: Sequence[int]) -> Sets[VirtualMachine]:
-    """Yield what reads the machines with these OpenNebula ids that are instances to EC2, in sets of a few hundred."""
-    for start in range(0, len(ids), SET_SIZE):
-        yield partial(_shown, call, ids[start : start + SET_SIZE])
+async def machine_sets(call: Call, machine_ids: Sequence[int]) -> Sets[VirtualMachine]:
+    """Yield readers of the machines with these OpenNebula ids that are instances to EC2, for sets of a few hundred."""
+    for start in range(0, len(machine_ids), SET_SIZE):
+        yield partial(_read_instances, call, machine_ids[start : start + SET_SIZE])
 
 
-async def _shown(call: Call, ids: Sequence[int]) -> list[VirtualMachine]:
-    return await call.budget.those(await call.session.vms(ids), partial(is_shown, call))
+async def _read_instances(call: Call, machine_ids: Sequence[int]) -> list[VirtualMachine]:
+    return await call.budget.those(await call.session.vms(machine_ids), partial(is_instance, call))
 
 
-def _forgotten_before(call: Call) -> int:
+def _ended_visible_since(call: Call) -> int:
+    """Return the time (epoch seconds) after which a machine must have ended to be visible."""
     return call.now - call.settings.terminated_instances_expiration_time

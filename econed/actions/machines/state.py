@@ -1,4 +1,4 @@
-"""The one table from OpenNebula's machine states to EC2's instance states, and what a failure is called there."""
+"""The mapping of OpenNebula's machine states to EC2's instance states, and which states are failures."""
 
 from __future__ import annotations
 
@@ -7,16 +7,12 @@ from enum import Enum
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from econed.actions.machines.facts import (
-    TERMINATING,
-)
+from econed.actions.machines.facts import TERMINATING
 from econed.opennebula.states import LcmState, VmState
 
 if TYPE_CHECKING:
     from types_boto3_ec2.literals import InstanceStateNameType
-    from types_boto3_ec2.type_defs import (
-        InstanceStateTypeDef,
-    )
+    from types_boto3_ec2.type_defs import InstanceStateTypeDef
 
     from econed.opennebula.documents import VirtualMachine
 
@@ -33,7 +29,7 @@ class InstanceState(Enum):
 
     @property
     def ec2_name(self) -> InstanceStateNameType:
-        """The name on the wire."""
+        """The name in requests and responses (`shutting-down`)."""
         return self.name.lower().replace("_", "-")  # type: ignore[return-value]
 
     @property
@@ -66,10 +62,10 @@ BY_STATE: Mapping[VmState, InstanceState] = MappingProxyType(
         VmState.CLONING_FAILURE: _P,
     }
 )
-"""For every STATE but ACTIVE."""
+"""For every STATE except ACTIVE."""
 
-# A machine that has not booted is pending, whatever oned is doing to it; one that oned works on while its guest runs is
-# running; one whose disks move while it is off is stopped. A failure counts as where the machine was on its way from.
+# A machine that has not booted is pending; one whose guest runs during an operation of oned is running; one whose disks
+# are moved while it is powered off is stopped. A failed transition has the state of the transition.
 BY_LCM_STATE: Mapping[LcmState, InstanceState] = MappingProxyType(
     {
         LcmState.LCM_INIT: _P,
@@ -150,23 +146,23 @@ BY_LCM_STATE: Mapping[LcmState, InstanceState] = MappingProxyType(
 
 
 def instance_state(state: VmState, lcm_state: LcmState) -> InstanceState:
-    """Return the EC2 state of a machine. One that a newer oned invented counts as running: the guest may be."""
+    """Return the EC2 state for oned's state. An unknown LCM_STATE is running, an unknown STATE pending."""
     if state is VmState.ACTIVE:
         return BY_LCM_STATE.get(lcm_state, InstanceState.RUNNING)
     return BY_STATE.get(state, InstanceState.PENDING)
 
 
 def is_failure(state: VmState, lcm_state: LcmState) -> bool:
-    """Whether the machine stands still after a failure, until an administrator recovers it or its owner ends it."""
+    """Whether the machine remains in a failure until an administrator recovers it or its owner terminates it."""
     if state is VmState.ACTIVE:
         return lcm_state.is_failure
     return state in (VmState.FAILED, VmState.CLONING_FAILURE)
 
 
 def is_busy(state: VmState, lcm_state: LcmState) -> bool:
-    """Whether a machine that is running or stopped is in a passing state in which oned refuses actions.
+    """Whether a running or stopped machine is in a transitional state, in which oned refuses actions.
 
-    Attaching, saving, resizing, migrating and the like end by themselves: it is worth waiting.
+    Attaching, saving, resizing, migrating and similar operations end without intervention, so waiting is useful.
     """
     if state is not VmState.ACTIVE or lcm_state in (LcmState.RUNNING, LcmState.UNKNOWN) or lcm_state.is_failure:
         return False
@@ -174,7 +170,7 @@ def is_busy(state: VmState, lcm_state: LcmState) -> bool:
 
 
 def state_of(machine: VirtualMachine) -> InstanceState:
-    """Return the EC2 state of a machine; one that is to end is on its way already."""
+    """Return the EC2 state of a machine; a machine marked to be terminated is already shutting down."""
     if TERMINATING in machine.user_template and machine.state is not VmState.DONE:
         return InstanceState.SHUTTING_DOWN
     return instance_state(machine.state, machine.lcm_state)

@@ -1,7 +1,7 @@
-"""Noting when machines were powered off or suspended, on an oned that records no time for that (before 6.0).
+"""Noting when machines were powered off or suspended, for an oned that does not record these times (before 6.0).
 
-However that came about: by EC2, by Sunstone, by the guest. Tools that look for instances which have been stopped for
-long need the time; the note is later than the stop by a round of the reconciler at most, never earlier.
+Whatever caused the stop: EC2, Sunstone or the guest. Tools that look for instances stopped long ago need the time. The
+noted time is at most one round of the reconciler later than the stop, never earlier.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from twisted.logger import Logger
 
-from econed.actions.machines.times import noted_stop
+from econed.actions.machines.times import stop_note
 from econed.errors import InvalidReply, OpenNebulaRefusal
 from econed.opennebula.pools import OwnerFilter
 from econed.opennebula.session import Session
@@ -25,31 +25,31 @@ if TYPE_CHECKING:
     from econed.interfaces import IOpenNebula
     from econed.opennebula.documents import OnRead
 
-_UNTIMED: Final = (VmState.POWEROFF, VmState.SUSPENDED)
+_STATES_WITHOUT_TIME: Final = (VmState.POWEROFF, VmState.SUSPENDED)
 _RECORDED_SINCE: Final = 6
-"""The first version of OpenNebula that records these times by itself."""
+"""The first major version of OpenNebula that records these times."""
 
 
-class StopTimes:
-    """Notes the stops of all users' machines, each in its owner's session."""
+class StopTimeRecorder:
+    """Notes when machines were stopped, for all users, each in the session of its owner."""
 
     def __init__(
-        self, one: IOpenNebula, clock: IReactorTime, on_read: OnRead | None = None, log: Logger | None = None
+        self, oned: IOpenNebula, clock: IReactorTime, on_read: OnRead | None = None, log: Logger | None = None
     ) -> None:
-        self._one = one
+        self._oned = oned
         self._clock = clock
         self._on_read = on_read
         self._log = log or Logger(namespace="econed.reconciler")
         self._is_needed: bool | None = None
-        self._seen: Mapping[int, int] = {}
-        """The records of the machines that have been looked at, by their ids: they need not be read again."""
+        self._examined: Mapping[int, int] = {}
+        """The last records of the machines examined so far, by machine id: they need not be read again."""
 
-    async def round(self, names: Mapping[int, str]) -> None:
-        """Look once at all machines that are off; `names` are those of all users by their ids.
+    async def round(self, user_names: Mapping[int, str]) -> None:
+        """Examine all machines that are off; `user_names` are the names of all users by id.
 
-        Raises `OpenNebulaError`; a stop that oned does not let be noted is logged, and does not keep the others.
+        Raises `OpenNebulaError`; if oned refuses one note, that is logged, and the other machines are still examined.
         """
-        session = Session(self._one, None, self._on_read)
+        session = Session(self._oned, None, self._on_read)
         if self._is_needed is None:
             major = whole_number((await session.version()).partition(".")[0])
             if major is None:
@@ -57,24 +57,27 @@ class StopTimes:
             self._is_needed = major < _RECORDED_SINCE
         if not self._is_needed:
             return
-        off = {}
-        for state in _UNTIMED:
+        last_records: dict[int, int] = {}
+        for state in _STATES_WITHOUT_TIME:
             for machine in await session.vms_in_short_form(OwnerFilter.VISIBLE, state):
                 if machine.last_record is not None:
-                    off[machine.id] = machine.last_record.sequence
-        unseen = [number for number, record in off.items() if self._seen.get(number) != record]
-        left_out = set(unseen)
-        async with aclosing(session.vm_sets(unseen)) as sets:
+                    last_records[machine.id] = machine.last_record.sequence
+        unexamined = [
+            machine_id for machine_id, record in last_records.items() if self._examined.get(machine_id) != record
+        ]
+        unread = set(unexamined)
+        async with aclosing(session.vm_sets(unexamined)) as sets:
             async for machines in sets:
                 for machine in machines:
-                    left_out.discard(machine.id)
-                    text = noted_stop(machine, int(self._clock.seconds())) if machine.state in _UNTIMED else ""
-                    if text and machine.uid in names:
-                        await self._write(machine.id, names[machine.uid], text)
-        self._seen = {number: record for number, record in off.items() if number not in left_out}
+                    unread.discard(machine.id)
+                    is_off = machine.state in _STATES_WITHOUT_TIME
+                    note = stop_note(machine, int(self._clock.seconds())) if is_off else ""
+                    if note and machine.uid in user_names:
+                        await self._write(machine.id, user_names[machine.uid], note)
+        self._examined = {machine_id: record for machine_id, record in last_records.items() if machine_id not in unread}
 
-    async def _write(self, number: int, owner: str, text: str) -> None:
+    async def _write(self, machine_id: int, owner_name: str, note: str) -> None:
         try:
-            await Session(self._one, owner, self._on_read).vm_update(number, text)
+            await Session(self._oned, owner_name, self._on_read).vm_update(machine_id, note)
         except OpenNebulaRefusal as refusal:
-            self._log.warn("the stop of machine {id} is not noted: {refusal}", id=number, refusal=str(refusal))
+            self._log.warn("noting when machine {id} was stopped: {refusal}", id=machine_id, refusal=str(refusal))

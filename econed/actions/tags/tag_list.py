@@ -21,7 +21,7 @@ from econed.actions.images.view import is_ami
 from econed.actions.inputs import Filter
 from econed.actions.keys.store import ID_PREFIX, own_key_pairs
 from econed.actions.listing import Page, in_parts, once
-from econed.actions.machines.finding import listed_ids, machine_sets
+from econed.actions.machines.finding import listed_machine_ids, machine_sets
 from econed.actions.paging import Listing, Paging, Position
 from econed.actions.tagging import tags_of
 from econed.actions.volumes.finding import own_disks
@@ -105,7 +105,7 @@ async def _described(call: Call, filters: Sequence[Filter], after: Position | No
         yield partial(_on_addresses, call)
     if is_wanted(INSTANCE.prefix, "instance", "volume"):
         ended = types is None or "instance" in types
-        listed = await listed_ids(call, ended=ended) if named is None else _machine_numbers(named)
+        listed = await listed_machine_ids(call, ended=ended) if named is None else _machine_numbers(named)
         rest = [each for each in listed if prefix != INSTANCE.prefix or each >= int(number)]
         async with aclosing(machine_sets(call, rest)) as machines:
             async for read_machines in machines:

@@ -17,7 +17,7 @@ from econed.actions.disk_images.volume_facts import SNAPSHOT_TAG_PREFIX, is_of_a
 from econed.actions.images.finding import amis
 from econed.actions.inputs import Tag
 from econed.actions.keys.store import ID_PREFIX, KeyPair, key_pairs_by_id, tag_prefix
-from econed.actions.machines.finding import machines
+from econed.actions.machines.finding import find_machines
 from econed.actions.object_limits import MAX_OF_ADDRESSES, MAX_ON_IMAGE, MAX_ON_MACHINE, MAX_ON_USER, check_size
 from econed.actions.pacing import ITEM
 from econed.actions.tagging import (
@@ -212,7 +212,7 @@ async def _find(call: Call, resource_ids: Sequence[str]) -> _Resources:
     return _Resources(
         pool=pool,
         addresses=addresses,
-        machines=await machines(call, of_kind[INSTANCE.prefix]),
+        machines=await find_machines(call, of_kind[INSTANCE.prefix]),
         images=tuple({image.id: image for image in (*marked, *of_volumes)}.values()),
         snapshots=await found_snapshots(call, of_kind[SNAPSHOT.prefix]),
         key_pairs=await key_pairs_by_id(call, of_kind[_KEY_PAIR]),

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, TypedDict
 
 from econed.actions.action import action
 from econed.actions.disk_images.volume_facts import TO_ATTACH, ZONE, PendingAttachment, is_being_copied, others_may_mark
-from econed.actions.machines.devices import Device, demand_free, device_of, disk_text
+from econed.actions.machines.devices import Device, check_device_is_free, device_of, disk_text
 from econed.actions.machines.facts import DEVICE
-from econed.actions.machines.finding import settled
+from econed.actions.machines.finding import find_settled_machines
 from econed.actions.machines.state import InstanceState, state_of
-from econed.actions.machines.times import keep_times
+from econed.actions.machines.times import preserve_times
 from econed.actions.volumes.creating import MAX_SIZE, checked_type
 from econed.actions.volumes.finding import (
     PATIENCE,
@@ -66,7 +66,7 @@ async def attach_volume(call: Call, *, volume_id: str, instance_id: str, device:
     that is in use or is none.
     """
     (volume,) = await volumes(call, [volume_id])
-    (machine,) = await settled(call, [instance_id], timeout=PATIENCE)
+    (machine,) = await find_settled_machines(call, [instance_id], timeout=PATIENCE)
     if _is_the_same(volume, machine, device):
         return attachments_view(volume)[0]
     image = _demand_available(volume)
@@ -79,7 +79,7 @@ async def attach_volume(call: Call, *, volume_id: str, instance_id: str, device:
             f"The volume '{volume.id}' is not in the same availability zone as instance "
             f"'{INSTANCE.format(machine.id)}'",
         )
-    demand_free(machine, device)
+    check_device_is_free(machine, device)
 
     async def attach(_: OwnedView) -> None:
         if is_being_copied(image) or not await _attach(call, image, machine, device):
@@ -131,7 +131,7 @@ async def detach_volume(
             if refusal.code != OpenNebulaCode.ACTION:
                 raise
             raise _not_running(attached.machine) from refusal
-        await keep_times(call.session, attached.machine)
+        await preserve_times(call.session, attached.machine)
 
     await call.change_all(Right.MANAGE, [attached.machine], detach)
     return _attached_view(volume, "detaching")
@@ -174,7 +174,7 @@ async def modify_volume(
 
         async def grow(now: VirtualMachine) -> None:
             await _grow(call, attached, wanted)
-            await keep_times(call.session, now)
+            await preserve_times(call.session, now)
 
         await call.change_all(Right.MANAGE, [machine], grow)
     (changed,) = await volumes(call, [volume_id])
@@ -210,11 +210,11 @@ async def _attach(call: Call, image: Image, machine: VirtualMachine, given: str)
             return True
         if not is_being_copied(_demand_available(volume, is_expected=True)):
             (now,) = await call.session.vms([machine.id]) or (machine,)
-            demand_free(now, given)
+            check_device_is_free(now, given)
             if state_of(now) not in _PLUGGABLE:
                 raise _not_running(now) from refusal
         return False
-    await keep_times(call.session, machine)
+    await preserve_times(call.session, machine)
     return True
 
 
@@ -286,7 +286,7 @@ def _is_pending(volume: Volume, instance_id: str | None, given: str | None) -> b
     return (
         pending is not None
         and (instance_id is None or INSTANCE.parse(instance_id) == pending.machine_id)
-        and (given is None or Device.read(given) == Device.read(pending.device))
+        and (given is None or Device.find(given) == Device.find(pending.device))
     )
 
 
@@ -301,7 +301,7 @@ def _is_attached(volume: Volume, machine: VirtualMachine, given: str) -> bool:
         and not attached.detaching
         and attached.machine.id == machine.id
         and attached.disk.text(DEVICE) != ""
-        and device_of(attached.disk) == Device.read(given)
+        and device_of(attached.disk) == Device.find(given)
     )
 
 

@@ -20,7 +20,7 @@ from econed.actions.disk_images.volume_facts import (
 from econed.actions.machines.devices import disk_text
 from econed.actions.machines.facts import DELETE_ON_TERMINATION
 from econed.actions.machines.state import InstanceState, state_of
-from econed.actions.machines.times import keep_times
+from econed.actions.machines.times import preserve_times
 from econed.errors import OpenNebulaCode, OpenNebulaRefusal
 from econed.opennebula.pools import OwnerFilter
 from econed.opennebula.session import Session
@@ -135,7 +135,7 @@ async def _attach_pending(look: Look, image: Image, pending: PendingAttachment, 
 
 async def _attach(look: Look, image: Image, pending: PendingAttachment, machine: VirtualMachine) -> None:
     await look.session.disk_attach(machine.id, disk_text(machine, image.id, pending.device, look.now))
-    await keep_times(look.session, machine)
+    await preserve_times(look.session, machine)
 
 
 async def _look_after_launched(look: Look, image: Image, machines: dict[int, VirtualMachine]) -> None:

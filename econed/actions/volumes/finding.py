@@ -10,7 +10,7 @@ from econed.actions.call import together
 from econed.actions.disk_images.finding import images
 from econed.actions.disk_images.volume_facts import HINT, MODIFICATION, PendingAttachment, is_unfinished, is_volume
 from econed.actions.machines.facts import ATTACH_TIME, DELETE_ON_TERMINATION
-from econed.actions.machines.finding import is_shown, settled
+from econed.actions.machines.finding import find_settled_machines, is_instance
 from econed.actions.tagging import disk_tag_prefix, tags_of, tags_under
 from econed.ids import INSTANCE, VOLUME, machine_and_part, part_of_machine
 from econed.opennebula.states import VmState
@@ -188,7 +188,7 @@ async def find_volumes(call: Call, volume_ids: Iterable[str]) -> Mapping[str, Vo
             numbers[text] = number
     own: dict[tuple[int, int], DiskVolume] = {}
     for machine in await call.session.vms(sorted({machine for machine, _ in parts.values()})):
-        own |= _own_disks_by_part(machine) if is_shown(call, machine) else {}
+        own |= _own_disks_by_part(machine) if is_instance(call, machine) else {}
     found: dict[str, Volume] = {text: own[part] for text, part in parts.items() if part in own}
     marked = [image for image in await images(call, sorted(set(numbers.values()))) if is_volume(image)]
     by_number = {volume.image.id: volume for volume in await with_attachments(call, marked)}
@@ -235,7 +235,7 @@ async def settled_machine(call: Call, machine_id: int) -> VirtualMachine:
 
     Raises `EC2Error` InvalidInstanceID.NotFound where it has gone.
     """
-    (machine,) = await settled(call, [INSTANCE.format(machine_id)], timeout=PATIENCE)
+    (machine,) = await find_settled_machines(call, [INSTANCE.format(machine_id)], timeout=PATIENCE)
     return machine
 
 

@@ -15,8 +15,8 @@ from econed.actions.disk_images.volume_facts import (
     is_unfinished,
 )
 from econed.actions.filters import Filters, field, tag_filters
-from econed.actions.machines.devices import shown_device
-from econed.actions.machines.placement import zone_name
+from econed.actions.machines.devices import device_name
+from econed.actions.machines.placement import availability_zone_of
 from econed.actions.timestamps import timestamp
 from econed.actions.volumes.finding import DiskVolume, ImageVolume
 from econed.ids import INSTANCE
@@ -144,12 +144,12 @@ class Zones:
     def name(self, volume: Volume) -> str:
         """Return the zone of a volume: as it was asked for, else of its machine, else one where it can be used."""
         if isinstance(volume, DiskVolume):
-            return zone_name(volume.attachment.machine, self.names)
+            return availability_zone_of(volume.attachment.machine, self.names)
         asked = whole_number(volume.image.template.text(ZONE))
         if asked is not None:
             return self.names.get(asked, "")
         if volume.attachment is not None:
-            return zone_name(volume.attachment.machine, self.names)
+            return availability_zone_of(volume.attachment.machine, self.names)
         clusters = self.of_datastore.get(volume.image.datastore_id, ())
         return next((self.names[each] for each in sorted(clusters) if each in self.names), "")
 
@@ -189,7 +189,7 @@ def attachment_view(volume: Volume, attached: Attachment) -> VolumeAttachmentTyp
     return {
         "VolumeId": volume.id,
         "InstanceId": INSTANCE.format(attached.machine.id),
-        "Device": shown_device(attached.machine, attached.disk),
+        "Device": device_name(attached.machine, attached.disk),
         "State": attached.status,  # type: ignore[typeddict-item]  # EC2's words
         "AttachTime": timestamp(attached.since(volume.image if isinstance(volume, ImageVolume) else None)),
         "DeleteOnTermination": attached.deletes_on_termination,

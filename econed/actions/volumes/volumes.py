@@ -22,8 +22,7 @@ from econed.actions.disk_images.volume_facts import (
 from econed.actions.filters import Selection
 from econed.actions.inputs import Filter, TagSpecification
 from econed.actions.listing import Page, in_parts
-from econed.actions.machines.finding import is_shown as is_machine_shown
-from econed.actions.machines.finding import listed_ids, machine_sets
+from econed.actions.machines.finding import is_instance, listed_machine_ids, machine_sets
 from econed.actions.paging import Listing, Paging
 from econed.actions.regions.zones import zones
 from econed.actions.tagging import specified
@@ -294,7 +293,7 @@ async def _sets(call: Call, volume_ids: Sequence[str], filters: Sequence[Filter]
             yield partial(_with_attachments, call, read)
     if _can_be_own_disks(filters):
         first = paging.after[1] if paging.after is not None and paging.after[0] == 1 else 0
-        ids = [each for each in await listed_ids(call, ended=False) if each >= int(first)]
+        ids = [each for each in await listed_machine_ids(call, ended=False) if each >= int(first)]
         async with aclosing(machine_sets(call, ids)) as machines:
             async for read_machines in machines:
                 yield partial(_own_disks, read_machines)
@@ -306,7 +305,7 @@ async def _found(call: Call, volume_ids: Sequence[str]) -> list[Volume]:
 
 async def _attached(call: Call, machine_ids: Sequence[int]) -> list[Volume]:
     """Return the volumes of machines: images that are attached to them, and the disks that are theirs alone."""
-    machines = [machine for machine in await call.session.vms(sorted(machine_ids)) if is_machine_shown(call, machine)]
+    machines = [machine for machine in await call.session.vms(sorted(machine_ids)) if is_instance(call, machine)]
     numbers = {disk.image_id for machine in machines for disk in machine.disks if disk.is_persistent}
     found = await images(call, sorted(each for each in numbers if each is not None))
     attached = await with_attachments(call, [image for image in found if is_volume(image)])

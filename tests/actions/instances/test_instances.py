@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from econed.actions.machines.finding import _NEWEST_ENDED
+from econed.actions.machines.finding import NEWEST_ENDED
 from econed.config.settings import Settings
 from econed.opennebula.states import LcmState
 from tests.support.cloud import NOW, Cloud
@@ -295,7 +295,7 @@ def test_an_instance_that_ended_while_it_was_still_pending_stays_visible_too(clo
 def test_an_old_machine_that_ended_lately_is_seen_behind_many_newer_ones_that_ended_before() -> None:
     cloud = Cloud()
     (old,) = run(cloud)
-    others = run(cloud, _NEWEST_ENDED + 10)
+    others = run(cloud, NEWEST_ENDED + 10)
     terminate(cloud, *others)
     cloud.clock.advance(SHOWN_FOR + 60)
     terminate(cloud, old)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from zope.interface import implementer
 
-from econed.actions.machines.stop_times import StopTimes
+from econed.actions.machines.stop_times import StopTimeRecorder
 from econed.errors import InvalidReply, ReplyTooLarge
 from econed.interfaces import IOpenNebula
 from econed.opennebula.states import VmState
@@ -84,7 +84,7 @@ def stop(cloud: Cloud, how: str, instance: str) -> None:
 WAYS = ["StopInstances", "inside", "poweroff", "poweroff-hard", "suspend", "stop", "undeploy", "undeploy-hard"]
 
 
-def reconcile(cloud: Cloud, stops: StopTimes) -> None:
+def reconcile(cloud: Cloud, stops: StopTimeRecorder) -> None:
     """Let a round of the reconciler look at what is off."""
     cloud.result(stops.round({cloud.user(name).id: name for name in ("alice", "bob")}))
 
@@ -92,7 +92,7 @@ def reconcile(cloud: Cloud, stops: StopTimes) -> None:
 @pytest.mark.parametrize("how", WAYS)
 def test_a_stopped_instance_says_when_it_was_stopped_however_it_was(cloud: Cloud, how: str) -> None:
     """Exactly where oned records it, else to a round of the reconciler; and it does not change any more."""
-    stops = StopTimes(cloud.backend, cloud.clock)
+    stops = StopTimeRecorder(cloud.backend, cloud.clock)
     instance = run(cloud)
     assert shown(cloud, instance)["StateTransitionReason"] == ""
     settle(cloud, 3600)
@@ -174,7 +174,7 @@ def test_a_reboot_moves_nothing(cloud: Cloud) -> None:
 
 def test_an_image_of_a_running_instance_moves_nothing(cloud: Cloud) -> None:
     """It is powered off for that and started again, which is a reboot to EC2; the next stop has its own time."""
-    stops = StopTimes(cloud.backend, cloud.clock)
+    stops = StopTimeRecorder(cloud.backend, cloud.clock)
     instance = run(cloud)
     settle(cloud, 1000)
     begin(cloud, cloud.backend, "CreateImage", InstanceId=instance, Name="web")
@@ -200,7 +200,7 @@ def test_an_image_of_a_running_instance_moves_nothing(cloud: Cloud) -> None:
 @pytest.mark.parametrize("is_off", [False, True])
 def test_attaching_growing_and_detaching_a_volume_move_neither_time(cloud: Cloud, is_off: bool) -> None:
     """Oned begins a new record for each."""
-    stops = StopTimes(cloud.backend, cloud.clock)
+    stops = StopTimeRecorder(cloud.backend, cloud.clock)
     instance = run(cloud)
     settle(cloud, 500)
     stop(cloud, "poweroff", instance)
@@ -272,7 +272,7 @@ def test_the_reason_tells_a_shutdown_from_inside_from_one_that_was_asked_for(clo
 
 def test_filters_go_by_these_times(cloud: Cloud) -> None:
     """Of the last launch, the first, and the stop."""
-    stops = StopTimes(cloud.backend, cloud.clock)
+    stops = StopTimeRecorder(cloud.backend, cloud.clock)
     instance, other = run(cloud), run(cloud)
     stop(cloud, "poweroff", instance)
     settle(cloud, 24 * 3600)
@@ -325,7 +325,7 @@ def test_a_live_migration_moves_no_time() -> None:
 )
 def test_a_note_that_can_be_none_of_ours_is_none(cloud: Cloud, note: str) -> None:
     """Users can write them onto their machines; a machine may be made from another's template."""
-    stops = StopTimes(cloud.backend, cloud.clock)
+    stops = StopTimeRecorder(cloud.backend, cloud.clock)
     instance = run(cloud)
     settle(cloud, 1000)
     stop(cloud, "poweroff", instance)
@@ -361,7 +361,7 @@ def test_times_cost_a_list_no_call(cloud: Cloud) -> None:
 
 def test_what_is_off_is_looked_at_once_and_where_oned_records_stops_never(cloud: Cloud) -> None:
     """A round costs the short form of what is off, and each stop one note, in the owner's session."""
-    stops = StopTimes(cloud.backend, cloud.clock)
+    stops = StopTimeRecorder(cloud.backend, cloud.clock)
     mine, other = run(cloud), run(cloud)
     for instance in (mine, other):
         stop(cloud, "poweroff", instance)
@@ -397,7 +397,7 @@ def test_the_stop_of_one_machine_that_cannot_be_noted_keeps_nobody_from_the_othe
         stop(cloud, "poweroff", instance)
     settle(cloud)
     cloud.as_user("alice", "one.vm.lock", int(mine[2:]), 2, False)
-    reconcile(cloud, StopTimes(cloud.backend, cloud.clock))
+    reconcile(cloud, StopTimeRecorder(cloud.backend, cloud.clock))
     settle(cloud, 100)
     assert stopped(cloud, other) == now(cloud) - 100
     assert cloud.oned.cloud.vms.get(int(mine[2:])).state is VmState.POWEROFF
@@ -411,7 +411,7 @@ def test_the_stop_of_a_machine_that_was_too_long_to_be_read_is_noted_when_it_is_
         stop(cloud, "poweroff", instance)
     settle(cloud)
     one = _Bounded(cloud.backend, mine[2:].lstrip("0") or "0")
-    stops = StopTimes(one, cloud.clock)
+    stops = StopTimeRecorder(one, cloud.clock)
     reconcile(cloud, stops)
     settle(cloud, 100)
     assert stopped(cloud, other) == now(cloud) - 100
@@ -427,7 +427,7 @@ def test_the_stop_of_a_machine_that_was_too_long_to_be_read_is_noted_when_it_is_
 @pytest.mark.parametrize("answer", ["", "x.1", "-5.12", "²"])
 def test_an_oned_that_does_not_tell_its_version_is_asked_again_in_the_next_round(answer: str) -> None:
     cloud = Cloud("5.12")
-    stops = StopTimes(_Versioned(cloud.backend, answer), cloud.clock)
+    stops = StopTimeRecorder(_Versioned(cloud.backend, answer), cloud.clock)
     for _ in range(2):
         with pytest.raises(InvalidReply):
             reconcile(cloud, stops)
