@@ -183,7 +183,7 @@ def _supervised(
         if files is not None:
             files.read()
         try:
-            XMLRPCBackend.configured(reactor, settings, server)
+            XMLRPCBackend.configured(reactor, settings, server, log)
         except ValueError as error:
             raise ConfigError((ConfigProblem(str(source.path), str(error)),)) from None
         return Plan(source, settings, _sockets(options, settings, handed, current), logs.LogPlace.of(_twistd(options)))
@@ -217,7 +217,7 @@ def _configured(options: Options, environ: Mapping[str, str], reactor: Any) -> t
     settings, server, findings = credentials.load_with_settings(config_path(options, environ), environ)
     _warn(findings)
     try:
-        return settings, XMLRPCBackend.configured(reactor, settings, server)
+        return settings, XMLRPCBackend.configured(reactor, settings, server, log)
     except ValueError as error:
         raise UsageError(str(error)) from None
 

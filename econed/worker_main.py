@@ -35,7 +35,7 @@ async def make_worker(reactor: Any, environ: Mapping[str, str], begin: Begin) ->
         whole, server, _ = credentials.load_with_settings(source, environ)  # the supervisor has logged the warnings
         settings = worker_share(whole, begin.index, begin.of)
         reopen_log = logs.begin(settings, logs.LogPlace(**dict(begin.log)), begin.index + 1)  # type: ignore[arg-type]
-        backend = XMLRPCBackend.configured(reactor, settings, server)
+        backend = XMLRPCBackend.configured(reactor, settings, server, Logger(namespace="econed"))
         types = configured_file_types(source.path, settings)
         listening = [_listening(reactor, passed) for passed in begin.sockets]
         serving = make_process(reactor, settings, backend, listening, types=types)

@@ -1,7 +1,7 @@
 """The client of oned: `IOpenNebula` over Twisted's XML-RPC proxy.
 
-oned closes the connection after every answer, so none is kept. What the proxy lacks is added here: a session for each
-user, one deadline for a whole call, a bound on calls at once, a second try for reads, decoding that holds up nobody.
+It adds to the proxy: a session for each user, one deadline for a whole call, a limit on concurrent calls, one retry of
+reading calls, and decoding of large replies in a thread. oned closes the connection after every reply, so none is kept.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ from econed.opennebula.replies import Scalar, parse_document, parse_value
 from econed.opennebula.tokens import CertificateKey, CipherForm, PasswordKey, ServerKey, UnusableName, session_token
 from econed.single_flight import SingleFlight
 from econed.slots import Slots
-from econed.xmlrpc.failover import TO_CONNECT, as_one
-from econed.xmlrpc.leader import Standing, Zone
+from econed.xmlrpc.failover import CONNECT_TIMEOUT, proxy_for
+from econed.xmlrpc.leader import ServerGroup, ServerStatus
 from econed.xmlrpc.proxy import OnedProxy, oned_endpoint
 
 if TYPE_CHECKING:
@@ -43,19 +43,17 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-_LOG = Logger(namespace="econed")
-
-_INLINE_BYTES = 256 * 1024
-"""Answers up to this size are decoded at once (a few milliseconds), larger ones in a thread."""
+_MAX_INLINE = 256 * 1024
+"""Maximum bytes of a reply that is decoded in the reactor's thread (a few milliseconds), not in another."""
 
 
 @dataclass(frozen=True)
 class CallLimits:
     """The limits on the calls of one client of oned.
 
-    `deadline` is in seconds and for a whole call: waiting in the queue, connecting, a second attempt, decoding.
-    `reply_bytes` is the longest reply that is read. `calls` is how many are in flight at once: oned serves 15
-    (MAX_CONN) for all its clients together.
+    `deadline` is in seconds and for a whole call: waiting for a slot, connecting, a retry, decoding. `reply_bytes` is
+    the maximum length of a reply. `calls` is the maximum number of calls in flight: oned serves 15 (MAX_CONN) for all
+    its clients together.
     """
 
     deadline: float = 30.0
@@ -75,16 +73,15 @@ class XMLRPCBackend:
         clock: IReactorTime,
         in_thread: InThread,
         *,
+        log: Logger,
         limits: CallLimits = CallLimits(),
         now: Callable[[], float] = time.time,
-        zone: Zone | None = None,
-        log: Logger = _LOG,
+        group: ServerGroup | None = None,
     ) -> None:
-        """Speak to oned through `proxy`, as the server user (serveradmin) whom it trusts to speak for others.
+        """Call oned through `proxy`, as the server user (serveradmin), whom it trusts to act for other users.
 
-        `key` is what he proves himself with. `clock` times the deadlines, `now` (seconds since the epoch) the tokens;
-        large answers are decoded by `in_thread`. `zone` is only for `standings`; `log` hears of calls that are made
-        a second time. Nothing is sent before the first call.
+        `key` is the server user's. `clock` times the deadlines, `now` (seconds since the epoch) the tokens. Large
+        replies are decoded by `in_thread`. `group` is only for `statuses`. Nothing is sent before the first call.
         """
         self._proxy = proxy
         self._server_user = server_user
@@ -93,10 +90,10 @@ class XMLRPCBackend:
         self._in_thread = in_thread
         self._limits = limits
         self._now = now
-        self._zone = zone
+        self._group = group
         self._log = log
         self._slots = Slots(limits.calls)
-        self._forms = _CipherForms(self._takes, key.forms)
+        self._forms = _CipherForms(self._is_accepted, key.forms)
 
     @classmethod
     def at(
@@ -106,13 +103,13 @@ class XMLRPCBackend:
         server_user: str,
         key: ServerKey,
         *,
+        log: Logger,
         ca_file: Path | None = None,
         limits: CallLimits = CallLimits(),
-        log: Logger = _LOG,
     ) -> XMLRPCBackend:
-        """Return the backend for the oned at one URL or several, with the reactor's clock, connections and threads.
+        """Return the backend for oned at one or several URLs, with the reactor's clock, connections and threads.
 
-        For https URLs `ca_file` names the authorities to trust in place of the system's. Raises as `oned_endpoint`.
+        For https URLs `ca_file` has authorities that replace the system's. Raises as `oned_endpoint`.
         """
 
         def in_thread(work: Callable[[], _T]) -> Deferred[_T]:
@@ -121,31 +118,32 @@ class XMLRPCBackend:
         def sessions() -> list[str]:
             return [session_token(server_user, key, None, time.time(), form) for form in key.forms]
 
-        to_connect = limits.deadline if len(urls) == 1 else min(limits.deadline, TO_CONNECT)
+        timeout = limits.deadline if len(urls) == 1 else min(limits.deadline, CONNECT_TIMEOUT)
         proxies = [
-            OnedProxy(reactor, url, oned_endpoint(reactor, url, ca_file, to_connect), limits.reply_bytes)
-            for url in urls
+            OnedProxy(reactor, url, oned_endpoint(reactor, url, ca_file, timeout), limits.reply_bytes) for url in urls
         ]
-        zone = Zone(proxies, sessions, reactor)
-        proxy = as_one(zone, reactor, random.random, log)
-        return cls(proxy, server_user, key, reactor, in_thread, limits=limits, zone=zone, log=log)
+        group = ServerGroup(proxies, sessions, reactor)
+        proxy = proxy_for(group, reactor, random.random, log)
+        return cls(proxy, server_user, key, reactor, in_thread, log=log, limits=limits, group=group)
 
     @classmethod
-    def configured(cls, reactor: Any, settings: Settings, server: Credentials | Certificate) -> XMLRPCBackend:
-        """Return the backend that econe.conf describes, with these server credentials; raises as `at`."""
+    def configured(
+        cls, reactor: Any, settings: Settings, server: Credentials | Certificate, log: Logger
+    ) -> XMLRPCBackend:
+        """Return the backend for the settings of econe.conf, with these server credentials; raises as `at`."""
         key = CertificateKey(server.key) if isinstance(server, Certificate) else PasswordKey(server.password)
         limits = CallLimits(settings.one_timeout, settings.one_max_reply, settings.one_calls)
         ca_file = None if settings.one_ca_file is None else Path(settings.one_ca_file)
-        return cls.at(reactor, settings.one_xmlrpc, server.name, key, ca_file=ca_file, limits=limits)
+        return cls.at(reactor, settings.one_xmlrpc, server.name, key, log=log, ca_file=ca_file, limits=limits)
 
     @property
     def calls_in_flight(self) -> int:
-        """How many calls are being made (`ICallLimiter`)."""
+        """The number of calls in flight (`ICallLimiter`)."""
         return self._slots.taken
 
     @property
     def calls_waiting(self) -> int:
-        """How many wait for their turn (`ICallLimiter`)."""
+        """The number of calls waiting for a slot (`ICallLimiter`)."""
         return self._slots.waiting
 
     async def call(self, user: str | None, method: str, *args: object) -> Scalar:
@@ -156,40 +154,40 @@ class XMLRPCBackend:
         """Call `method` and return the root of the document in the reply (`IOpenNebula.document`)."""
         return await self._checked(user, method, args, parse_document)
 
-    async def standings(self) -> Sequence[Standing]:
-        """Return how the servers stand to each other, asked now, each for itself."""
-        return () if self._zone is None else await self._zone.standings()
+    async def statuses(self) -> Sequence[ServerStatus]:
+        """Return the current Raft status of each server."""
+        return () if self._group is None else await self._group.statuses()
 
     async def _checked(
         self, user: str | None, method: str, args: tuple[object, ...], decode: Callable[[str, bytes], _T]
     ) -> _T:
         check_arguments(method, args)
-        return await self._in_time(method, self._authenticated(user, method, args, decode))
+        return await self._with_deadline(method, self._authenticated(user, method, args, decode))
 
-    async def _in_time(self, method: str, work: Coroutine[Deferred[Any], Any, _T]) -> _T:
+    async def _with_deadline(self, method: str, work: Coroutine[Deferred[Any], Any, _T]) -> _T:
         try:
             return await Deferred.fromCoroutine(work).addTimeout(self._limits.deadline, self._clock)
         except DeferredTimeout:
-            raise OpenNebulaUnavailable(method, f"no answer within {self._limits.deadline:g} s") from None
+            raise OpenNebulaUnavailable(method, f"no reply within {self._limits.deadline:g} s") from None
 
     async def _authenticated(
         self, user: str | None, method: str, args: tuple[object, ...], decode: Callable[[str, bytes], _T]
     ) -> _T:
-        """Make a call with a token of the form that oned takes; a form it has stopped taking is found out anew."""
-        form = await self._forms.known()
+        """Make a call with a token of the form that oned accepts; if it refuses the form, find the accepted one."""
+        form = await self._forms.accepted()
         try:
-            return await self._tried(user, form, method, args, decode)
+            return await self._with_retry(user, form, method, args, decode)
         except OpenNebulaRefusal as refusal:
-            # Refused before anything was done, so also a write may be called again.
+            # The call was refused before it began, so a changing call may be repeated too.
             if refusal.code != OpenNebulaCode.AUTHENTICATION:
                 raise
-            if await self._forms.still(form):  # so the token was good, and it is the user whom oned does not know
+            if await self._forms.is_still_accepted(form):  # so the token is valid, and oned does not know the user
                 if user is None:
                     raise ServerAccountRefused(method, refusal.code, refusal.reason) from refusal
                 raise
-        return await self._tried(user, await self._forms.known(), method, args, decode)
+        return await self._with_retry(user, await self._forms.accepted(), method, args, decode)
 
-    async def _tried(
+    async def _with_retry(
         self,
         user: str | None,
         form: CipherForm,
@@ -202,27 +200,27 @@ class XMLRPCBackend:
         except UnusableName:
             raise OpenNebulaRefusal(method, OpenNebulaCode.AUTHENTICATION, "no user can have this name") from None
         try:
-            body = await self._turn(method, session, args)
+            body = await self._limited(method, session, args)
         except OpenNebulaUnavailable as error:
             if not is_read_only(method):
                 raise
-            self._log.debug("called a second time: {error}", error=str(error))
-            body = await self._turn(method, session, args)
-        if len(body) <= _INLINE_BYTES:
+            self._log.debug("retrying: {error}", error=str(error))
+            body = await self._limited(method, session, args)
+        if len(body) <= _MAX_INLINE:
             return decode(method, body)
-        only = [body]
-        del body  # so that the decoder can let go of it
-        return await self._in_thread(lambda: decode(method, only.pop()))
+        last_reference = [body]
+        del body  # so that the decoder can free it while it decodes
+        return await self._in_thread(lambda: decode(method, last_reference.pop()))
 
-    async def _turn(self, method: str, session: str, args: tuple[object, ...]) -> bytes:
+    async def _limited(self, method: str, session: str, args: tuple[object, ...]) -> bytes:
         async with self._slots:
             return await self._proxy.callRemote(method, session, *args)
 
-    async def _takes(self, form: CipherForm) -> bool:
-        """Whether oned takes tokens of this form, by asking who the server account is."""
+    async def _is_accepted(self, form: CipherForm) -> bool:
+        """Whether oned accepts tokens of this form, by reading the server user."""
         method = "one.user.info"
         try:
-            await self._in_time(method, self._tried(None, form, method, (-1, False), parse_value))
+            await self._with_deadline(method, self._with_retry(None, form, method, (-1, False), parse_value))
         except OpenNebulaRefusal as refusal:
             if refusal.code == OpenNebulaCode.AUTHENTICATION:
                 return False
@@ -231,20 +229,20 @@ class XMLRPCBackend:
 
 
 class _CipherForms:
-    """Which form of server tokens oned takes: found out once, and again when oned may have been upgraded."""
+    """The form of server tokens that oned accepts: determined once, and again when oned may have been upgraded."""
 
-    def __init__(self, takes: Callable[[CipherForm], Awaitable[bool]], forms: Sequence[CipherForm]) -> None:
-        self._takes = takes
+    def __init__(self, is_accepted: Callable[[CipherForm], Awaitable[bool]], forms: Sequence[CipherForm]) -> None:
+        self._is_accepted = is_accepted
         self._forms = forms
         self._form: CipherForm | None = None if len(forms) > 1 else forms[0]
         self._search = SingleFlight(self._find)
 
-    async def known(self) -> CipherForm:
-        """Return the form; raises what the calls to find out raise, a refusal if oned takes neither."""
+    async def accepted(self) -> CipherForm:
+        """Return the accepted form; raises what the calls for it raise, a refusal if oned accepts no form."""
         return self._form or await self._search.join()
 
-    async def still(self, form: CipherForm) -> bool:
-        """Whether oned takes this form still, which it took before; if not, `known` has the other one after this."""
+    async def is_still_accepted(self, form: CipherForm) -> bool:
+        """Whether oned accepts the form that it accepted before; if not, `accepted` has the other one afterwards."""
         if self._form is not form:
             return False
         return await self._search.join() is form
@@ -252,8 +250,8 @@ class _CipherForms:
     async def _find(self) -> CipherForm:
         first = self._form or self._forms[0]
         for form in (first, *(other for other in self._forms if other is not first)):
-            if await self._takes(form):
+            if await self._is_accepted(form):
                 self._form = form
                 return form
-        reason = "oned takes no token of the server account: wrong credentials?"
+        reason = "oned accepts no token of the server account: wrong credentials?"
         raise ServerAccountRefused("one.user.info", OpenNebulaCode.AUTHENTICATION, reason)

@@ -10,6 +10,7 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.task import Clock
+from twisted.logger import Logger
 from twisted.web.server import Site
 from zope.interface.verify import verifyObject
 
@@ -86,7 +87,9 @@ def over_socket(reactor: Any, port: int, oned: Oned, clock: Clock, key: ServerKe
     url = f"http://127.0.0.1:{port}/RPC2"
     name, _, password = oned.serveradmin.partition(":")
     proxy = OnedProxy(reactor, url, oned_endpoint(reactor, url), MOST)
-    backend: IOpenNebula = XMLRPCBackend(proxy, name, key or PasswordKey(password), clock, at_once, now=clock.seconds)
+    backend: IOpenNebula = XMLRPCBackend(
+        proxy, name, key or PasswordKey(password), clock, at_once, now=clock.seconds, log=Logger("test")
+    )
     return backend
 
 

@@ -200,7 +200,7 @@ async def test_small_answers_are_decoded_at_once_and_large_ones_in_a_thread(harn
 @pytest_twisted.ensureDeferred
 async def test_with_the_reactors_own_threads_a_large_answer_is_read_too(harness: BackendHarness) -> None:
     server = harness.serve(lambda peer: peer.answer(reply(True, f"<VM><A>{'x' * 300_000}</A></VM>", 0)))
-    backend = XMLRPCBackend.at(harness.reactor, (server.url,), "serveradmin", PasswordKey(PASSWORD))
+    backend = XMLRPCBackend.at(harness.reactor, (server.url,), "serveradmin", PasswordKey(PASSWORD), log=Logger("test"))
     root = await backend.document("alice", "one.vm.info", 7, False)
     assert len(root.findtext("A") or "") == 300_000
 
@@ -706,7 +706,7 @@ async def test_the_log_hears_of_a_second_try_at_its_highest_level(harness: Backe
     assert harness.said == []
     await failure_of(backend.document("alice", "one.vm.info", 1, False))
     assert [event["log_level"] for event in harness.said] == [LogLevel.debug]
-    assert formatEvent(harness.said[0]).startswith("called a second time: one.vm.info: ")
+    assert formatEvent(harness.said[0]).startswith("retrying: one.vm.info: ")
 
 
 # TLS

@@ -23,7 +23,7 @@ from econed.opennebula.raft import RaftState, RaftStatus
 from econed.opennebula.session import Session
 from econed.opennebula.states import DatastoreType, ImageState
 from econed.telemetry.log_lines import printable
-from econed.xmlrpc.leader import Standing, leader_of
+from econed.xmlrpc.leader import ServerStatus, leader_of
 
 _TESTED_VERSIONS: Final = ("5.12", "6.", "7.")
 _NO_USER: Final = -1
@@ -71,10 +71,10 @@ async def run(
     loaded: LoadedConfiguration,
     groups: Sequence[str],
     out: TextIO,
-    standings: Sequence[Standing] = (),
+    statuses: Sequence[ServerStatus] = (),
 ) -> Exit:
-    """Run all checks and print the table; OK if no row is BAD. `standings` are the Raft states of the oneds."""
-    rows = list(server_rows(standings))
+    """Run all checks and print the table; OK if no row is BAD. `statuses` are the Raft states of the oneds."""
+    rows = list(server_rows(statuses))
     exit_code = Exit.OK
     try:
         rows += [row async for row in cloud_rows(one, loaded, groups)]
@@ -130,26 +130,26 @@ async def cloud_rows(
         yield row
 
 
-def server_rows(standings: Sequence[Standing]) -> Iterator[Row]:
+def server_rows(statuses: Sequence[ServerStatus]) -> Iterator[Row]:
     """Yield a row for each of several oneds; for a single oned only if it is part of an HA zone."""
-    if len(standings) == 1:
-        raft = standings[0].raft
+    if len(statuses) == 1:
+        raft = statuses[0].raft
         if raft is not None and raft.state is not RaftState.SOLO:
             text = f"{_role(raft)} in an HA zone: one_xmlrpc should name all its servers, or its floating address"
             yield Row(Verdict.NOTE, "server", text)
         return
-    leader = leader_of(standings)
-    for standing in standings:
-        raft, url = standing.raft, standing.server.url
+    leader = leader_of(statuses)
+    for status in statuses:
+        raft, url = status.raft, status.server.url
         if raft is None:
-            yield Row(Verdict.BAD, "server", f"{url}: {standing.trouble}")
+            yield Row(Verdict.BAD, "server", f"{url}: {status.error}")
         elif raft.state is RaftState.SOLO:
             yield Row(Verdict.BAD, "server", f"{url}: standalone, not in an HA zone with the others")
         else:
-            is_stale = raft.state is RaftState.LEADER and (leader is None or leader.server is not standing.server)
+            is_stale = raft.state is RaftState.LEADER and (leader is None or leader.server is not status.server)
             text = f"{url}: {_role(raft)}{', but another server has a newer term' if is_stale else ''}"
             yield Row(Verdict.NOTE if is_stale or raft.state is RaftState.CANDIDATE else Verdict.GOOD, "server", text)
-    if standings and leader is None:
+    if statuses and leader is None:
         yield Row(Verdict.BAD, "servers", "no leader: nothing can be changed, requests wait")
 
 

@@ -59,7 +59,7 @@ def start(installation: Installation, pid_file: PidFile, environ: Mapping[str, s
             pid = pid_file.holder()
             if _is_ready(notifications) and pid is not None:
                 return pid
-            if pid is None and not pid_file.is_there:
+            if pid is None and not pid_file.exists:
                 raise StartFailed("\n".join(("the daemon exited; end of its log:", *last_lines(installation.log_file))))
     raise StartFailed(f"not ready after {timeout:g} s; see {installation.log_file}")
 

@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import react
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from econed.actions.instances.types import configured_file_types
@@ -46,7 +47,7 @@ def client(reactor: Any, loaded: LoadedConfiguration) -> XMLRPCBackend:
     """Return a client of oned with a timeout of at most `INTERACTIVE_TIMEOUT`; raises `ConfigError`."""
     settings = replace(loaded.settings, one_timeout=min(loaded.settings.one_timeout, INTERACTIVE_TIMEOUT))
     try:
-        return XMLRPCBackend.configured(reactor, settings, loaded.server)
+        return XMLRPCBackend.configured(reactor, settings, loaded.server, Logger(namespace="econed"))
     except ValueError as error:
         raise ConfigError((ConfigProblem("one_xmlrpc", str(error)),)) from None
 

@@ -114,7 +114,7 @@ class Server:
             raise CommandFailed(Exit.FAILED, f"econe-server is running (pid {pid}), but not listening on {addresses}")
         if is_listening:
             self._print(f"another process listens on {addresses}")
-        if self._pid_file.is_there:
+        if self._pid_file.exists:
             text = f"econe-server is not running, but {self._pid_file.path} exists: the daemon has died"
             raise CommandFailed(Exit.FAILED, text)
         raise CommandFailed(Exit.NOT_RUNNING, "econe-server is not running")
@@ -135,7 +135,7 @@ class Server:
 
         async def run_check(reactor: Any) -> Exit:
             one = client(reactor, loaded)
-            return await check.run(one, loaded, groups, self.out, await one.standings())
+            return await check.run(one, loaded, groups, self.out, await one.statuses())
 
         return run_in_reactor(run_check)
 
@@ -184,7 +184,7 @@ class Server:
             return None
 
     def _remove_stale_pid_file(self) -> None:
-        if self._pid_file.is_there:
+        if self._pid_file.exists:
             self._pid_file.remove()
             self._print(f"removed {self._pid_file.path}: its process has died")
 

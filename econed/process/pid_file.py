@@ -87,7 +87,7 @@ class PidFile:
                 os.close(process)
 
     @property
-    def is_there(self) -> bool:
+    def exists(self) -> bool:
         """Whether the file exists, whatever it contains."""
         return os.path.lexists(self.path)
 

@@ -1,7 +1,7 @@
-"""Several oneds as if they were one: calls go to the one that leads, and find the next when it falls.
+"""Failover between the oneds of a zone: calls go to the leader, and to the new leader when it fails.
 
-A call is made again only where that can do no harm: one that only reads always, one that changes something where it is
-certain that it was never begun. The deadline of a call is its caller's, who cancels it.
+A call is repeated only where that is safe: a reading call always, a changing call only if it was certainly never begun.
+The caller sets the deadline of a call, by cancelling it.
 """
 
 from __future__ import annotations
@@ -22,197 +22,203 @@ from econed.opennebula.methods import is_read_only
 from econed.opennebula.raft import AMBIGUOUS_CODES, was_not_started
 from econed.opennebula.replies import parse_refusal
 from econed.single_flight import SingleFlight
-from econed.xmlrpc.leader import Leader, Standing, Zone
+from econed.xmlrpc.leader import RaftLeader, ServerGroup, ServerStatus
 
-TO_CONNECT: Final = 2.0
-"""Seconds in which one of several servers has to take a connection."""
+CONNECT_TIMEOUT: Final = 2.0
+"""Timeout in seconds for a connection to one of several servers."""
 
-FRESH: Final = 3.0
-"""Seconds for which a leader is taken for one unasked: one that was put aside goes on answering reads, out of date."""
+FRESH_FOR: Final = 3.0
+"""Seconds for which a known leader is used without a new lookup; a deposed leader still answers reads, out of date."""
 
-STALE: Final = 15.0
-"""Seconds after which that is looked up before the next call, and no longer beside it."""
+STALE_AFTER: Final = 15.0
+"""Seconds after which a call waits for the lookup, which otherwise runs in the background."""
 
-WATCH: Final = 3.0
-"""Seconds after which, again and again, a call without an answer has it looked up whether its server still leads."""
+WATCH_INTERVAL: Final = 3.0
+"""Seconds between two lookups of the leader while a call has no reply, to notice that its server was replaced."""
 
-_FIRST_PAUSE: Final = 0.2
-_LONGEST_PAUSE: Final = 2.0
+_MIN_PAUSE: Final = 0.2
+_MAX_PAUSE: Final = 2.0
 
 
-class Leadership:
-    """Who leads, as far as is known: looked up when it is needed, for all who wait at once."""
+class LeaderTracker:
+    """The current leader of a group, looked up when needed. Concurrent callers share one lookup."""
 
-    def __init__(self, zone: Zone, clock: IReactorTime, chance: Callable[[], float], log: Logger) -> None:
-        """Look at `zone`. `chance` (0 to 1) spreads the pauses of many processes; `log` is told of changes."""
-        self._zone = zone
+    def __init__(self, group: ServerGroup, clock: IReactorTime, jitter: Callable[[], float], log: Logger) -> None:
+        """Track the leader of `group`. `jitter` (0 to 1) spreads the pauses of many processes; changes are logged."""
+        self._group = group
         self._clock = clock
-        self._chance = chance
+        self._jitter = jitter
         self._log = log
-        self._known: Leader | None = None
-        self._since = 0.0
-        self._said: IOnedProxy | None = None
-        self._is_missed = False
+        self._leader: RaftLeader | None = None
+        self._looked_up_at = 0.0
+        self._logged_server: IOnedProxy | None = None
+        self._was_missing = False
         self._search = SingleFlight(self._find)
-        self._renewal = SingleFlight(self.looked_up)
+        self._refresh = SingleFlight(self.look_up)
 
-    async def leader(self) -> Leader:
-        """Return who leads; waits for as long as nobody does."""
-        known = self._known
-        if known is None or self._age > STALE:
+    async def leader(self) -> RaftLeader:
+        """Return the leader; waits until there is one."""
+        leader = self._leader
+        if leader is None or self._age > STALE_AFTER:
             return await self._search.join()
-        if self._age > FRESH and not self._renewal.is_running:
-            self._renewal.join()  # nobody waits for it
-        return self._known or known
+        if self._age > FRESH_FOR and not self._refresh.is_running:
+            self._refresh.join()  # in the background
+        return self._leader or leader
 
-    async def renewed(self) -> Leader | None:
-        """Return who leads, or led a moment ago; None if nobody does."""
-        if self._known is not None and self._age <= FRESH:
-            return self._known
-        return await self._renewal.join()
+    async def recent_leader(self) -> RaftLeader | None:
+        """Return the leader, at most `FRESH_FOR` seconds old; None if there is none."""
+        if self._leader is not None and self._age <= FRESH_FOR:
+            return self._leader
+        return await self._refresh.join()
 
-    def doubt(self, leader: Leader) -> None:
-        """Take note that this one does not do what a leader does."""
-        if self._known == leader:
-            self._known = None
+    def invalidate(self, leader: RaftLeader) -> None:
+        """Forget this leader: it did not act as one."""
+        if self._leader == leader:
+            self._leader = None
 
-    async def looked_up(self) -> Leader | None:
-        """Return who leads now; None if nobody does. This look began when it was asked for, and is for nobody else."""
-        found, heard = await self._zone.leader(self._known)
-        self._learn(found, heard)
-        return found
+    async def look_up(self) -> RaftLeader | None:
+        """Look up the leader now, in a lookup that is not shared; return None if there is none."""
+        leader, statuses = await self._group.leader(self._leader)
+        self._record(leader, statuses)
+        return leader
 
-    async def pause(self, number: int) -> None:
-        """Wait before the next attempt, the longer the more there were, and not all at the same time."""
-        longest = min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**number)
-        await deferLater(self._clock, longest * (1 + self._chance()) / 2)
+    async def pause(self, attempt: int) -> None:
+        """Wait before the next attempt: exponential backoff with jitter."""
+        longest = min(_MAX_PAUSE, _MIN_PAUSE * 2**attempt)
+        await deferLater(self._clock, longest * (1 + self._jitter()) / 2)
 
     @property
     def _age(self) -> float:
-        return self._clock.seconds() - self._since
+        return self._clock.seconds() - self._looked_up_at
 
-    async def _find(self) -> Leader:
-        number = 0
-        while (found := await self.looked_up()) is None:
-            await self.pause(min(number, 10))
-            number += 1
-        return found
+    async def _find(self) -> RaftLeader:
+        attempt = 0
+        while (leader := await self.look_up()) is None:
+            await self.pause(min(attempt, 10))
+            attempt += 1
+        return leader
 
-    def _learn(self, found: Leader | None, heard: Sequence[Standing]) -> None:
-        self._known, self._since = found, self._clock.seconds()
-        if found is None:
-            if not self._is_missed:
-                self._log.warn("no oned leads: {standings}", standings="; ".join(map(str, heard)))
-            self._is_missed = True
+    def _record(self, leader: RaftLeader | None, statuses: Sequence[ServerStatus]) -> None:
+        self._leader, self._looked_up_at = leader, self._clock.seconds()
+        if leader is None:
+            if not self._was_missing:
+                self._log.warn("no oned leads: {statuses}", statuses="; ".join(map(str, statuses)))
+            self._was_missing = True
             return
-        if self._said is None:
-            self._log.info("oned at {url} leads", url=found.server.url)
-        elif found.server is not self._said:
-            self._log.warn("oned at {url} leads now, not {old}", url=found.server.url, old=self._said.url)
-        elif self._is_missed:
-            self._log.warn("oned at {url} leads again", url=found.server.url)
-        self._said, self._is_missed = found.server, False
+        if self._logged_server is None:
+            self._log.info("oned at {url} leads", url=leader.server.url)
+        elif leader.server is not self._logged_server:
+            self._log.warn("oned at {url} leads now, not {old}", url=leader.server.url, old=self._logged_server.url)
+        elif self._was_missing:
+            self._log.warn("oned at {url} leads again", url=leader.server.url)
+        self._logged_server, self._was_missing = leader.server, False
 
 
 @implementer(IOnedProxy)
-class OnedServers:
-    """The servers of a zone as one (`IOnedProxy`)."""
+class FailoverProxy:
+    """The servers of a group as one proxy (`IOnedProxy`)."""
 
-    def __init__(self, zone: Zone, leadership: Leadership, clock: IReactorTime) -> None:
-        """Call the leader of `zone`, whom `leadership` knows; `clock` times how long one is waited for."""
-        self.url = ", ".join(server.url for server in zone.servers)
-        self._leadership = leadership
+    def __init__(self, group: ServerGroup, tracker: LeaderTracker, clock: IReactorTime) -> None:
+        """Call the leader of `group`, which `tracker` knows."""
+        self.url = ", ".join(server.url for server in group.servers)
+        self._tracker = tracker
         self._clock = clock
 
     def callRemote(self, method: str, session: str, *args: object) -> Deferred[bytes]:
-        """Call `method` on the server that leads (`IOnedProxy.callRemote`).
+        """Call `method` on the leader (`IOnedProxy.callRemote`).
 
-        It waits for one to lead, for as long as it is not cancelled. A call that only reads fails with nothing but
-        `InvalidReply`; any other one with `OpenNebulaUnavailable` where it may have been begun.
+        Waits for a leader until cancelled. A reading call fails only with `InvalidReply`, a changing call also with
+        `OpenNebulaUnavailable` if it may have been begun.
         """
         return Deferred.fromCoroutine(self._call(method, session, args))
 
     async def _call(self, method: str, session: str, args: tuple[object, ...]) -> bytes:
-        attempt = _Attempts(self._leadership)
+        attempts = _Attempts(self._tracker)
         while True:
-            leader = await attempt.leader()
+            leader = await attempts.next_leader()
             try:
-                body = await self._watched(leader, method, session, args)
+                body = await self._call_while_leading(leader, method, session, args)
             except OpenNebulaUnavailable as error:
-                self._leadership.doubt(leader)
+                self._tracker.invalidate(leader)
                 if error.never_sent or is_read_only(method):
                     continue
                 raise
-            if not await self._is_to_be_repeated(leader, method, body):
+            if not await self._must_repeat(leader, method, body):
                 return body
 
-    async def _is_to_be_repeated(self, leader: Leader, method: str, body: bytes) -> bool:
-        """Whether an answer is only about the server; raises `OpenNebulaUnavailable` where part may have been done."""
+    async def _must_repeat(self, leader: RaftLeader, method: str, body: bytes) -> bool:
+        """Whether a reply is a refusal because of the server's Raft state.
+
+        Raises `OpenNebulaUnavailable` if a changing call may have been carried out in part.
+        """
         refusal = parse_refusal(method, body)
         if refusal is None or refusal.code not in AMBIGUOUS_CODES:
             return False
         if was_not_started(refusal):
-            self._leadership.doubt(leader)
+            self._tracker.invalidate(leader)
             return True
-        if await self._leadership.looked_up() == leader:
+        if await self._tracker.look_up() == leader:
             return False
         if is_read_only(method):
             return True
-        reason = f"{leader.server.url} does not lead any more, and refused: {refusal.reason}"
+        reason = f"{leader.server.url} is no longer the leader, and refused: {refusal.reason}"
         raise OpenNebulaUnavailable(method, reason)
 
-    async def _watched(self, leader: Leader, method: str, session: str, args: tuple[object, ...]) -> bytes:
-        """Call a server; given up when another has been elected meanwhile, as a machine without power says nothing."""
-        answer = leader.server.callRemote(method, session, *args)
-        successors: list[Leader] = []
+    async def _call_while_leading(
+        self, leader: RaftLeader, method: str, session: str, args: tuple[object, ...]
+    ) -> bytes:
+        """Call the leader, and cancel the call when another is elected: a machine without power closes nothing."""
+        reply = leader.server.callRemote(method, session, *args)
+        successors: list[RaftLeader] = []
 
-        def give_up(successor: Leader) -> None:
+        def cancel(successor: RaftLeader) -> None:
             successors.append(successor)
-            answer.cancel()
+            reply.cancel()
 
         watch = Deferred.fromCoroutine(self._successor(leader))
-        watch.addCallbacks(give_up, _unless_cancelled)
+        watch.addCallbacks(cancel, _trap_cancelled)
         try:
-            return await answer
+            return await reply
         except CancelledError:
             if not successors:
                 raise
-            reason = f"no answer of {leader.server.url}, and {successors[0].server.url} leads now"
+            reason = f"no reply from {leader.server.url}, and {successors[0].server.url} leads now"
             raise OpenNebulaUnavailable(method, reason) from None
         finally:
             watch.cancel()
 
-    async def _successor(self, leader: Leader) -> Leader:
+    async def _successor(self, leader: RaftLeader) -> RaftLeader:
+        """Return the leader on another server, when there is one."""
         while True:
-            await deferLater(self._clock, WATCH)
-            now = await self._leadership.renewed()
-            if now is not None and now.server is not leader.server:
-                return now
+            await deferLater(self._clock, WATCH_INTERVAL)
+            current = await self._tracker.recent_leader()
+            if current is not None and current.server is not leader.server:
+                return current
 
 
 class _Attempts:
-    """The attempts of one call: the next one at once if another server leads, else after a pause."""
+    """The attempts of one call: the next one follows at once on a new leader, after a pause on the same leader."""
 
-    def __init__(self, leadership: Leadership) -> None:
-        self._leadership = leadership
-        self._last: Leader | None = None
+    def __init__(self, tracker: LeaderTracker) -> None:
+        self._tracker = tracker
+        self._last_leader: RaftLeader | None = None
         self._pauses: Iterator[int] = iter(range(10))
 
-    async def leader(self) -> Leader:
-        leader = await self._leadership.leader()
-        if leader == self._last:
-            await self._leadership.pause(next(self._pauses, 10))
-            leader = await self._leadership.leader()
-        self._last = leader
+    async def next_leader(self) -> RaftLeader:
+        leader = await self._tracker.leader()
+        if leader == self._last_leader:
+            await self._tracker.pause(next(self._pauses, 10))
+            leader = await self._tracker.leader()
+        self._last_leader = leader
         return leader
 
 
-def _unless_cancelled(failure: Failure) -> None:
+def _trap_cancelled(failure: Failure) -> None:
     failure.trap(CancelledError)
 
 
-def as_one(zone: Zone, clock: IReactorTime, chance: Callable[[], float], log: Logger) -> IOnedProxy:
-    """Return the way to oned: to the one server itself, or to several."""
-    if len(zone.servers) == 1:
-        return zone.servers[0]
-    return OnedServers(zone, Leadership(zone, clock, chance, log), clock)
+def proxy_for(group: ServerGroup, clock: IReactorTime, jitter: Callable[[], float], log: Logger) -> IOnedProxy:
+    """Return a proxy for a group: that of its only server, or one with failover."""
+    if len(group.servers) == 1:
+        return group.servers[0]
+    return FailoverProxy(group, LeaderTracker(group, clock, jitter, log), clock)

@@ -1,4 +1,4 @@
-"""Which oned leads: the servers of a zone, asked all at once how they stand (`one.zone.raftstatus`)."""
+"""Finds the leader among the configured oneds, by calling `one.zone.raftstatus` on all of them at once."""
 
 from __future__ import annotations
 
@@ -16,156 +16,158 @@ from econed.interfaces import IOnedProxy
 from econed.opennebula.raft import RAFT_STATUS_METHOD, RaftState, RaftStatus, parse_raft_status
 from econed.opennebula.replies import parse_document
 
-TO_ANSWER: Final = 3.0
-"""Seconds that a server has to say how it stands; at its first token it may have to start a driver for it."""
+STATUS_TIMEOUT: Final = 3.0
+"""Timeout of the call in seconds; for its first token a server may have to start an authentication driver."""
 
-GRACE: Final = 0.25
-"""Seconds that the others have to contradict one who says that it leads, where most have not answered yet."""
+CONTRADICTION_WAIT: Final = 0.25
+"""Seconds to wait for contradicting statuses when one server says that it leads and most have not replied yet."""
 
 
 @dataclass(frozen=True)
-class Standing:
-    """How one server stands. `raft` is None where it does not say; then `trouble` says in words why.
+class ServerStatus:
+    """The Raft status of one server. If it did not return one, `raft` is None and `error` says why.
 
-    `is_silent`: no answer in time. `is_there`: it answers, be it with a refusal.
+    `is_silent`: no reply in time. `is_reachable`: it replied, with its status or a refusal.
     """
 
     server: IOnedProxy
     raft: RaftStatus | None = None
-    trouble: str = ""
+    error: str = ""
     is_silent: bool = False
-    is_there: bool = False
+    is_reachable: bool = False
 
     def __str__(self) -> str:
-        return f"{self.server.url}: {self.raft.state.name.lower() if self.raft else self.trouble}"
+        return f"{self.server.url}: {self.raft.state.name.lower() if self.raft else self.error}"
 
 
 @dataclass(frozen=True)
-class Leader:
-    """The server to which calls go, and since which election."""
+class RaftLeader:
+    """The server to which calls go, and the term in which it was elected."""
 
     server: IOnedProxy
     term: int
 
 
-class Zone:
-    """The servers of one zone."""
+class ServerGroup:
+    """The oneds of `one_xmlrpc`: a single server, or those of one HA zone."""
 
     def __init__(
         self, servers: Sequence[IOnedProxy], sessions: Callable[[], Sequence[str]], clock: IReactorTime
     ) -> None:
-        """Ask `servers` in one of `sessions`: serveradmin's, a token of each form that oned may take."""
+        """Call `servers` with one of `sessions`: a token of serveradmin in each form that oned may accept."""
         self.servers = tuple(servers)
         self._sessions = sessions
         self._clock = clock
-        self._taken: dict[IOnedProxy, int] = {}
+        self._accepted_forms: dict[IOnedProxy, int] = {}
 
-    async def standings(self) -> tuple[Standing, ...]:
-        """Return how all servers stand, after `TO_ANSWER` seconds at most for each token that is tried."""
-        return await self._asked(in_hurry=False)
+    async def statuses(self) -> tuple[ServerStatus, ...]:
+        """Return the status of all servers, after at most `STATUS_TIMEOUT` seconds for each token that is tried."""
+        return await self._collect(until_leader_is_certain=False)
 
-    async def leader(self, known: Leader | None = None) -> tuple[Leader | None, tuple[Standing, ...]]:
-        """Return who leads, and what was heard until that was certain; `known` is who led, as in `leader_of`."""
-        heard = await self._asked(in_hurry=True)
-        return leader_of(heard, known), heard
+    async def leader(self, known: RaftLeader | None = None) -> tuple[RaftLeader | None, tuple[ServerStatus, ...]]:
+        """Return the leader, and the statuses received until it was certain; `known` is that of `leader_of`."""
+        statuses = await self._collect(until_leader_is_certain=True)
+        return leader_of(statuses, known), statuses
 
-    async def _asked(self, in_hurry: bool) -> tuple[Standing, ...]:
-        gathering = _Gathering(len(self.servers), self._clock, in_hurry)
-        asked = [Deferred.fromCoroutine(self._ask(server)) for server in self.servers]
-        for each in asked:
-            each.addCallbacks(gathering.hear, gathering.fail)
+    async def _collect(self, *, until_leader_is_certain: bool) -> tuple[ServerStatus, ...]:
+        collector = _StatusCollector(len(self.servers), self._clock, until_leader_is_certain)
+        calls = [Deferred.fromCoroutine(self._status(server)) for server in self.servers]
+        for call in calls:
+            call.addCallbacks(collector.add, collector.fail)
         try:
-            await gathering.enough
+            await collector.done
         finally:
-            gathering.end()
-            for each in asked:
-                each.cancel()
-        return tuple(sorted(gathering.heard, key=lambda standing: self.servers.index(standing.server)))
+            collector.cancel_wait()
+            for call in calls:
+                call.cancel()
+        return tuple(sorted(collector.statuses, key=lambda status: self.servers.index(status.server)))
 
-    async def _ask(self, server: IOnedProxy) -> Standing:
-        standing = Standing(server)
+    async def _status(self, server: IOnedProxy) -> ServerStatus:
+        """Return the status of a server, trying the form of token first that it accepted last."""
+        status = ServerStatus(server)
         sessions = self._sessions()
-        first = self._taken.get(server, 0)
-        for number in (first, *(each for each in range(len(sessions)) if each != first)):
-            standing, is_taken = await self._ask_in(server, sessions[number])
-            if is_taken:
-                self._taken[server] = number
-            if is_taken or not standing.is_there:
+        first = self._accepted_forms.get(server, 0)
+        for form in (first, *(other for other in range(len(sessions)) if other != first)):
+            status, is_accepted = await self._status_in(server, sessions[form])
+            if is_accepted:
+                self._accepted_forms[server] = form
+            if is_accepted or not status.is_reachable:
                 break
-        return standing
+        return status
 
-    async def _ask_in(self, server: IOnedProxy, session: str) -> tuple[Standing, bool]:
-        """Return how a server stands, and whether it took the session."""
+    async def _status_in(self, server: IOnedProxy, session: str) -> tuple[ServerStatus, bool]:
+        """Return the status of a server, and whether it accepted the session."""
         try:
-            body = await server.callRemote(RAFT_STATUS_METHOD, session).addTimeout(TO_ANSWER, self._clock)
+            body = await server.callRemote(RAFT_STATUS_METHOD, session).addTimeout(STATUS_TIMEOUT, self._clock)
             raft = parse_raft_status(parse_document(RAFT_STATUS_METHOD, body))
         except DeferredTimeout:
-            return Standing(server, trouble=f"no answer within {TO_ANSWER:g} s", is_silent=True), False
+            return ServerStatus(server, error=f"no reply within {STATUS_TIMEOUT:g} s", is_silent=True), False
         except OpenNebulaRefusal as refusal:
-            standing = Standing(server, trouble=f"{refusal.reason} ({refusal.code})", is_there=True)
-            return standing, refusal.code != OpenNebulaCode.AUTHENTICATION
+            status = ServerStatus(server, error=f"{refusal.reason} ({refusal.code})", is_reachable=True)
+            return status, refusal.code != OpenNebulaCode.AUTHENTICATION
         except OpenNebulaError as error:
-            return Standing(server, trouble=error.reason), False
-        return Standing(server, raft, is_there=True), True
+            return ServerStatus(server, error=error.reason), False
+        return ServerStatus(server, raft, is_reachable=True), True
 
 
-class _Gathering:
-    """What has been heard, until it is enough."""
+class _StatusCollector:
+    """Collects statuses. `done` fires when all servers have replied or, if asked for, when the leader is certain."""
 
-    def __init__(self, most: int, clock: IReactorTime, in_hurry: bool) -> None:
-        self.heard: list[Standing] = []
-        self.enough: Deferred[None] = Deferred()
-        self._most = most
+    def __init__(self, servers: int, clock: IReactorTime, until_leader_is_certain: bool) -> None:
+        self.statuses: list[ServerStatus] = []
+        self.done: Deferred[None] = Deferred()
+        self._servers = servers
         self._clock = clock
-        self._in_hurry = in_hurry
-        self._grace: IDelayedCall | None = None
+        self._until_leader_is_certain = until_leader_is_certain
+        self._wait: IDelayedCall | None = None
 
-    def hear(self, standing: Standing) -> None:
-        self.heard.append(standing)
-        if len(self.heard) == self._most:
+    def add(self, status: ServerStatus) -> None:
+        self.statuses.append(status)
+        if len(self.statuses) == self._servers:
             self._finish()
-        elif self._in_hurry and self._has_leader():
-            if len(self.heard) > self._most // 2:
+        elif self._until_leader_is_certain and self._has_leader():
+            if len(self.statuses) > self._servers // 2:
                 self._finish()
-            elif self._grace is None:
-                self._grace = self._clock.callLater(GRACE, self._finish)
+            elif self._wait is None:
+                self._wait = self._clock.callLater(CONTRADICTION_WAIT, self._finish)
 
     def fail(self, failure: Failure) -> None:
-        """Pass on what should not have happened; once it is enough, servers are no longer waited for."""
-        if not self.enough.called:
-            self.enough.errback(failure)
+        """Fail on an unexpected error; after `done` has fired, errors are those of cancelled calls."""
+        if not self.done.called:
+            self.done.errback(failure)
 
-    def end(self) -> None:
-        if self._grace is not None and self._grace.active():
-            self._grace.cancel()
+    def cancel_wait(self) -> None:
+        if self._wait is not None and self._wait.active():
+            self._wait.cancel()
 
     def _has_leader(self) -> bool:
-        leads = any(each.raft is not None and each.raft.state is RaftState.LEADER for each in self.heard)
-        return leads and leader_of(self.heard) is not None
+        is_claimed = any(status.raft is not None and status.raft.state is RaftState.LEADER for status in self.statuses)
+        return is_claimed and leader_of(self.statuses) is not None
 
     def _finish(self) -> None:
-        if not self.enough.called:
-            self.enough.callback(None)
+        if not self.done.called:
+            self.done.callback(None)
 
 
-def leader_of(standings: Sequence[Standing], known: Leader | None = None) -> Leader | None:
-    """Return who leads; None while nobody does.
+def leader_of(statuses: Sequence[ServerStatus], known: RaftLeader | None = None) -> RaftLeader | None:
+    """Return the leader by these statuses; None if there is none.
 
-    Who was elected last, unless a follower knows of a later election. Without an HA zone, the first that is alone. If
-    nobody leads and the one `known` to lead is silent, it goes on: it may be busy, and calls will show. If no server
-    says how it stands, the first that answers: its refusal of the call says more than silence.
+    It is the server that was elected last, unless a follower knows of a later election. Without an HA zone it is the
+    first server in state SOLO. If there is none and the `known` leader is silent, that stays the leader: it may be
+    busy, and calls will show. If no server returned its status, it is the first reachable server: its refusal of the
+    call tells the caller more than a timeout.
     """
-    said = [(standing.server, standing.raft) for standing in standings if standing.raft is not None]
-    leaders = [Leader(server, raft.term) for server, raft in said if raft.state is RaftState.LEADER]
+    rafts = [(status.server, status.raft) for status in statuses if status.raft is not None]
+    leaders = [RaftLeader(server, raft.term) for server, raft in rafts if raft.state is RaftState.LEADER]
     if leaders:
-        last = max(leaders, key=lambda leader: leader.term)
-        later = any(raft.state is RaftState.FOLLOWER and raft.term > last.term for _, raft in said)
-        return None if later else last
-    alone = next((Leader(server, raft.term) for server, raft in said if raft.state is RaftState.SOLO), None)
-    if alone is not None:
-        return alone
-    if known is not None and any(each.server is known.server and each.is_silent for each in standings):
+        latest = max(leaders, key=lambda leader: leader.term)
+        is_deposed = any(raft.state is RaftState.FOLLOWER and raft.term > latest.term for _, raft in rafts)
+        return None if is_deposed else latest
+    solo = next((RaftLeader(server, raft.term) for server, raft in rafts if raft.state is RaftState.SOLO), None)
+    if solo is not None:
+        return solo
+    if known is not None and any(status.server is known.server and status.is_silent for status in statuses):
         return known
-    if said:
+    if rafts:
         return None
-    return next((Leader(each.server, 0) for each in standings if each.is_there), None)
+    return next((RaftLeader(status.server, 0) for status in statuses if status.is_reachable), None)

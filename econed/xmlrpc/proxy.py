@@ -1,7 +1,7 @@
-"""How one call reaches oned and its answer comes back as bytes: Twisted's XML-RPC proxy, made wary.
+"""Twisted's XML-RPC proxy with limits on size, time and trust; it returns replies as bytes.
 
-Twisted's own trusts the other side: it takes any number of bytes, decodes them while everything else waits, and knows
-only the system's certificate authorities. Here an answer is counted as it arrives and handed on undecoded.
+Twisted's own proxy reads any number of bytes, decodes them in the reactor's thread, and knows only the system's
+certificate authorities. This one counts bytes as they arrive, and leaves decoding to the caller.
 """
 
 # mypy: allow-untyped-calls
@@ -30,22 +30,22 @@ from econed.interfaces import IOnedProxy
 from econed.opennebula.methods import max_response
 
 with warnings.catch_warnings():
-    # Twisted 24.7 deprecates the HTTP client on which its own XML-RPC client goes on standing.
+    # Twisted 24.7 deprecates HTTPClient, on which its own XML-RPC client is still based.
     warnings.filterwarnings("ignore", message=r"twisted\.web\.http\.HTTPClient", category=DeprecationWarning)
     from twisted.web.xmlrpc import Proxy, QueryFactory, QueryProtocol
 
-_HEAD_BYTES = 64 * 1024
-"""What the status line and the headers of an answer may take."""
+_MAX_HEAD = 64 * 1024
+"""Maximum bytes of the status line and the headers of a response."""
 
-_DOWN = frozenset({b"502", b"503", b"504"})
-"""What a web server in front of oned answers when oned is not there."""
+_UNAVAILABLE = frozenset({b"502", b"503", b"504"})
+"""The HTTP status codes of a web server in front of oned when oned is down."""
 
 
 def oned_endpoint(reactor: Any, url: str, ca_file: Path | None = None, timeout: float = 30.0) -> IStreamClientEndpoint:
-    """Return where the oned of `url` is reached; https verifies the chain and the host name.
+    """Return the endpoint for the oned at `url`; https verifies the chain and the host name.
 
-    `ca_file` is a PEM file of the authorities to trust in place of the system's. Raises ValueError for a URL or a file
-    that cannot be used, OSError for a file that cannot be read. A connection is made within `timeout` seconds.
+    `ca_file` is a PEM file of authorities that replace the system's. Raises ValueError for an invalid URL or file,
+    OSError for a file that cannot be read. `timeout` is that of the connection in seconds.
     """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -62,13 +62,13 @@ def _trust_root(ca_file: Path | None) -> Any:
         return None
     authorities = load_pem_x509_certificates(ca_file.read_bytes())
     return ssl.trustRootFromCertificates(
-        [ssl.Certificate.loadPEM(each.public_bytes(Encoding.PEM)) for each in authorities]
+        [ssl.Certificate.loadPEM(authority.public_bytes(Encoding.PEM)) for authority in authorities]
     )
 
 
 @implementer(IHandshakeListener)
-class _AnswerProtocol(QueryProtocol):
-    """One call on one connection; its factory gets what came of it."""
+class _ReplyProtocol(QueryProtocol):
+    """One call on one connection; passes the outcome to its factory."""
 
     factory: _CallFactory
 
@@ -77,68 +77,68 @@ class _AnswerProtocol(QueryProtocol):
         self._received = 0
         self._in_head = True
         self.factory.transport = self.transport
-        # Over TLS nothing leaves before the other side has proved who it is.
+        # Over TLS nothing is sent before the server's certificate is verified.
         self.factory.is_sent = not ISSLTransport.providedBy(self.transport)
         super().connectionMade()
 
     def handshakeCompleted(self) -> None:
-        """Note that from now on the call may have arrived."""
+        """Record that the call may have arrived from now on."""
         self.factory.is_sent = True
 
     def dataReceived(self, data: bytes) -> None:
-        """Count what arrives before anything is made of it."""
+        """Count the bytes before they are parsed."""
         self._received += len(data)
-        if self._received > self.factory.max_reply + _HEAD_BYTES:
+        if self._received > self.factory.max_reply + _MAX_HEAD:
             self.factory.too_large()
             return
         super().dataReceived(data)
-        if self._in_head and self._received > _HEAD_BYTES:
-            self.factory.nonsense("not HTTP: a head without an end")
+        if self._in_head and self._received > _MAX_HEAD:
+            self.factory.invalid("not HTTP: a head without an end")
 
     def lineReceived(self, line: bytes) -> None:
-        """Read a line of the head; garbage ends the call, not the reactor's turn with a traceback."""
+        """Parse a line of the head; an invalid one fails the call."""
         try:
             super().lineReceived(line)
         except (ValueError, IndexError):
-            self.factory.nonsense(f"not HTTP: {line[:60]!r}")
+            self.factory.invalid(f"not HTTP: {line[:60]!r}")
 
     def lineLengthExceeded(self, line: bytes) -> None:
-        """Give up on a head without line ends."""
-        self.factory.nonsense("not HTTP: a line without an end")
+        """Fail the call: the head has no line ends."""
+        self.factory.invalid("not HTTP: a line without an end")
 
     def handleStatus(self, version: bytes, status: bytes, message: bytes) -> None:
-        """Go on with an answer of 200 only."""
+        """Fail the call unless the status is 200."""
         if not version.startswith(b"HTTP/"):
-            self.factory.nonsense(f"not HTTP: {version[:60]!r}")
-        elif status in _DOWN:
+            self.factory.invalid(f"not HTTP: {version[:60]!r}")
+        elif status in _UNAVAILABLE:
             self.factory.unavailable(f"HTTP status {status.decode('ascii')}")
         elif status != b"200":
-            self.factory.nonsense(f"HTTP status {status[:20]!r}")
+            self.factory.invalid(f"HTTP status {status[:20]!r}")
 
     def handleEndHeaders(self) -> None:
-        """Refuse an answer that announces too much before it comes."""
+        """Fail the call if the announced length is beyond the limit."""
         self._in_head = False
         if self.length is not None and self.length > self.factory.max_reply:
             self.factory.too_large()
 
     def handleResponse(self, contents: bytes) -> None:
-        """Take an answer that has all arrived, or that the end of the connection has ended."""
+        """Accept a complete response; without a length, it ends with the connection."""
         if self.length:
-            self.factory.unavailable(f"the answer broke off, {self.length} bytes short")
+            self.factory.unavailable(f"the connection was closed {self.length} bytes before the end of the reply")
         else:
             self.factory.parseResponse(contents)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Settle what the end of the connection means where nothing has yet."""
+        """Complete or fail the call when the connection is closed, if that has not been done."""
         if reason.check(ConnectionDone):
             self.handleResponseEnd()
         self.factory.clientConnectionLost(None, reason)
 
 
 class _CallFactory(QueryFactory):
-    """One call to oned. Its `deferred` fires with the answer's bytes, or with an `OpenNebulaError`, once."""
+    """One call to oned. Its `deferred` fires once, with the bytes of the reply or an `OpenNebulaError`."""
 
-    protocol = _AnswerProtocol
+    protocol = _ReplyProtocol
     noisy = False
 
     def __init__(self, max_reply: int, method: str, path: bytes, host: bytes, *rest: Any) -> None:
@@ -149,32 +149,32 @@ class _CallFactory(QueryFactory):
         self.is_sent = False
 
     def parseResponse(self, contents: bytes) -> None:
-        """Hand the answer on as it is: decoding is for where it holds up nobody."""
+        """Return the reply undecoded."""
         self._settle(contents)
 
     def clientConnectionLost(self, _: object, reason: Failure) -> None:
-        """Fail, unless the answer is there."""
+        """Fail the call, unless it has completed."""
         error = reason.value
         if not isinstance(error, OpenNebulaError):
-            error = OpenNebulaUnavailable(self.method, _why(reason), never_sent=not self.is_sent)
+            error = OpenNebulaUnavailable(self.method, _describe(reason), never_sent=not self.is_sent)
         self._settle(error)
 
     clientConnectionFailed = clientConnectionLost
 
     def unavailable(self, reason: str) -> None:
-        """End the call: oned is not there."""
+        """Fail the call: oned is unavailable."""
         self._settle(OpenNebulaUnavailable(self.method, reason))
 
-    def nonsense(self, reason: str) -> None:
-        """End the call: this is no answer of oned's."""
+    def invalid(self, reason: str) -> None:
+        """Fail the call: the response is not a valid oned reply."""
         self._settle(InvalidReply(self.method, reason))
 
     def too_large(self) -> None:
-        """End the call: more bytes than may come."""
+        """Fail the call: the response is longer than the limit."""
         self._settle(ReplyTooLarge(self.method, f"a response of more than {self.max_reply} bytes"))
 
     def hang_up(self) -> None:
-        """Close the connection at once; what it still holds is for nobody."""
+        """Close the connection, and discard its buffers."""
         if self.transport is not None:
             self.transport.abortConnection()
 
@@ -194,7 +194,7 @@ class OnedProxy(Proxy):
     """oned at one URL."""
 
     def __init__(self, reactor: Any, url: str, endpoint: IStreamClientEndpoint, max_reply: int) -> None:
-        """Reach `url` through `endpoint` (`oned_endpoint`); no answer may have more than `max_reply` bytes."""
+        """Call `url` through `endpoint` (`oned_endpoint`); `max_reply` is the maximum length of a reply in bytes."""
         super().__init__(url.encode("ascii"), reactor=reactor)
         self.url = url
         self.host = urlsplit(url).netloc.rpartition("@")[2].encode("ascii")
@@ -202,7 +202,7 @@ class OnedProxy(Proxy):
         self._max_reply = max_reply
 
     def callRemote(self, method: str, session: str, *args: object) -> Deferred[bytes]:
-        """Call `method` and return the body of the answer; cancelling closes the connection.
+        """Call `method` and return the body of the response; cancelling closes the connection.
 
         Fails with `OpenNebulaUnavailable` or `InvalidReply`.
         """
@@ -223,13 +223,13 @@ class OnedProxy(Proxy):
             (session, *args),
             cancel,
         )
-        answer = factory.deferred
+        reply = factory.deferred
         connecting = self._endpoint.connect(factory)
         connecting.addErrback(lambda failure: factory.clientConnectionFailed(None, failure))
-        return cast("Deferred[bytes]", answer)
+        return cast("Deferred[bytes]", reply)
 
 
-def _why(reason: Failure) -> str:
+def _describe(reason: Failure) -> str:
     if isinstance(reason.value, SSL.Error):
-        return "TLS: " + "; ".join(str(each[-1]) for each in reason.value.args[0] if each)
+        return "TLS: " + "; ".join(str(entry[-1]) for entry in reason.value.args[0] if entry)
     return reason.getErrorMessage() or type(reason.value).__name__

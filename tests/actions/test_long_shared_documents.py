@@ -9,6 +9,7 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
+from twisted.logger import Logger
 from twisted.web.server import Site
 
 from econed.errors import EC2Error
@@ -41,7 +42,9 @@ class Zone:
         url = f"http://127.0.0.1:{self.port.getHost().port}/RPC2"
         proxy = OnedProxy(reactor, url, oned_endpoint(reactor, url), CallLimits().reply_bytes)
         name, _, password = self.cloud.oned.serveradmin.partition(":")
-        self._one = XMLRPCBackend(proxy, name, PasswordKey(password), Clock(), _at_once, now=self.cloud.clock.seconds)
+        self._one = XMLRPCBackend(
+            proxy, name, PasswordKey(password), Clock(), _at_once, now=self.cloud.clock.seconds, log=Logger("test")
+        )
 
     def made(self, kind: str, method: str, *args: object, size: int) -> int:
         """Have bob make something, share it with everybody and make its document long, and return its id."""

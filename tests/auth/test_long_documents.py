@@ -10,6 +10,7 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import maybeDeferred
 from twisted.internet.task import Clock
+from twisted.logger import Logger
 from twisted.web.server import Site
 
 from econed.auth.users import USER_MAX_AGE, UserDirectory
@@ -72,7 +73,7 @@ async def zone() -> AsyncIterator[Zone]:
     url = f"http://127.0.0.1:{port.getHost().port}/RPC2"
     name, _, password = oned.serveradmin.partition(":")
     proxy = OnedProxy(reactor, url, oned_endpoint(reactor, url), CallLimits().reply_bytes)
-    one = XMLRPCBackend(proxy, name, PasswordKey(password), clock, run_now, now=clock.seconds)
+    one = XMLRPCBackend(proxy, name, PasswordKey(password), clock, run_now, now=clock.seconds, log=Logger("test"))
     yield Zone(oned, one, clock)
     await maybeDeferred(port.stopListening)
 

@@ -20,7 +20,7 @@ from econed.config.settings import Settings
 from econed.errors import OpenNebulaUnavailable
 from econed.interfaces import IOpenNebula
 from econed.opennebula.raft import RaftState, RaftStatus
-from econed.xmlrpc.leader import Standing
+from econed.xmlrpc.leader import ServerStatus
 from econed.xmlrpc.proxy import OnedProxy
 from tests.support.cloud import Cloud
 
@@ -159,17 +159,17 @@ def test_the_table_says_whether_oned_or_econed_downloads_images(
     assert (row.verdict, text in row.text) == (verdict, True), row
 
 
-def _standing(name: str, state: RaftState | None, term: int = 4, trouble: str = "") -> Standing:
+def _status(name: str, state: RaftState | None, term: int = 4, trouble: str = "") -> ServerStatus:
     server = OnedProxy(None, f"http://{name}/RPC2", None, 1)  # type: ignore[arg-type]
-    return Standing(server, None if state is None else RaftStatus(state, term), trouble)
+    return ServerStatus(server, None if state is None else RaftStatus(state, term), trouble)
 
 
-def _server_rows(*standings: Standing) -> list[tuple[Verdict, str]]:
-    return [(row.verdict, row.text) for row in check.server_rows(standings)]
+def _server_rows(*statuses: ServerStatus) -> list[tuple[Verdict, str]]:
+    return [(row.verdict, row.text) for row in check.server_rows(statuses)]
 
 
 def test_each_of_several_oneds_has_a_row_with_its_role() -> None:
-    servers = (_standing("a", RaftState.FOLLOWER), _standing("b", RaftState.LEADER), _standing("c", None, 0, "refused"))
+    servers = (_status("a", RaftState.FOLLOWER), _status("b", RaftState.LEADER), _status("c", None, 0, "refused"))
     assert _server_rows(*servers) == [
         (Verdict.GOOD, "http://a/RPC2: follower (term 4)"),
         (Verdict.GOOD, "http://b/RPC2: leader (term 4)"),
@@ -178,15 +178,15 @@ def test_each_of_several_oneds_has_a_row_with_its_role() -> None:
 
 
 def test_servers_without_a_leader_and_standalone_servers_are_bad() -> None:
-    assert _server_rows(_standing("a", RaftState.CANDIDATE), _standing("b", RaftState.FOLLOWER)) == [
+    assert _server_rows(_status("a", RaftState.CANDIDATE), _status("b", RaftState.FOLLOWER)) == [
         (Verdict.NOTE, "http://a/RPC2: candidate (term 4)"),
         (Verdict.GOOD, "http://b/RPC2: follower (term 4)"),
         (Verdict.BAD, "no leader: nothing can be changed, requests wait"),
     ]
-    assert {verdict for verdict, _ in _server_rows(_standing("a", RaftState.SOLO), _standing("b", RaftState.SOLO))} == {
+    assert {verdict for verdict, _ in _server_rows(_status("a", RaftState.SOLO), _status("b", RaftState.SOLO))} == {
         Verdict.BAD
     }
-    stale, leader = _standing("a", RaftState.LEADER, 4), _standing("b", RaftState.LEADER, 5)
+    stale, leader = _status("a", RaftState.LEADER, 4), _status("b", RaftState.LEADER, 5)
     assert _server_rows(stale, leader)[0] == (
         Verdict.NOTE,
         "http://a/RPC2: leader (term 4), but another server has a newer term",
@@ -196,19 +196,19 @@ def test_servers_without_a_leader_and_standalone_servers_are_bad() -> None:
 def test_a_single_oned_has_a_row_only_if_it_is_part_of_an_ha_zone() -> None:
     assert (
         _server_rows()
-        == _server_rows(_standing("a", RaftState.SOLO))
-        == _server_rows(_standing("a", None, 0, "refused"))
+        == _server_rows(_status("a", RaftState.SOLO))
+        == _server_rows(_status("a", None, 0, "refused"))
         == []
     )
-    ((verdict, text),) = _server_rows(_standing("a", RaftState.FOLLOWER))
+    ((verdict, text),) = _server_rows(_status("a", RaftState.FOLLOWER))
     assert verdict is Verdict.NOTE
     assert "one_xmlrpc should name all its servers" in text
 
 
 def test_the_servers_are_listed_even_if_oned_is_unavailable(cloud: Cloud) -> None:
     out = io.StringIO()
-    standings = [_standing("a", RaftState.LEADER)] * 2
-    code = cloud.result(check.run(Unreachable(), loaded_configuration(), (), out, standings))
+    statuses = [_status("a", RaftState.LEADER)] * 2
+    code = cloud.result(check.run(Unreachable(), loaded_configuration(), (), out, statuses))
     assert code is Exit.NO_ANSWER
     assert out.getvalue().startswith("ok    server  http://a/RPC2: leader")
     assert "BAD   oned    http://localhost:2633/RPC2: one.user.info: unreachable" in out.getvalue()

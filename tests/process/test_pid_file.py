@@ -104,7 +104,7 @@ def test_a_pid_in_the_file_without_a_lock_is_ignored(file: PidFile) -> None:
 
 def test_without_a_file_there_is_no_daemon(file: PidFile) -> None:
     assert file.holder() is None
-    assert not file.is_there
+    assert not file.exists
     file.remove()
 
 
@@ -137,8 +137,8 @@ def test_a_symbolic_link_is_refused(file: PidFile, tmp_path: Path) -> None:
             with pytest.raises(PidFileError, match="symbolic link"):
                 method()
         assert holder.poll() is None
-    assert file.is_there
-    assert other.is_there
+    assert file.exists
+    assert other.exists
 
 
 @pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
@@ -154,7 +154,7 @@ def test_a_file_is_removed_only_if_no_process_holds_it(file: PidFile) -> None:
         file.remove()
         assert file.holder() == daemon.pid
     file.remove()
-    assert not file.is_there
+    assert not file.exists
 
 
 def test_a_file_of_another_process_is_not_held(file: PidFile) -> None:

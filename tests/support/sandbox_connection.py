@@ -12,6 +12,7 @@ from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -31,7 +32,7 @@ def sandbox_backend(oned: Oned, clock: Clock) -> XMLRPCBackend:
     """Return econed's client of oned, connected to a sandbox; each call has ended when its connection is made."""
     user, _, password = oned.serveradmin.partition(":")
     proxy = OnedProxy(clock, URL, SandboxEndpoint(oned), _MAX_REPLY)
-    return XMLRPCBackend(proxy, user, PasswordKey(password), clock, _at_once, now=clock.seconds)
+    return XMLRPCBackend(proxy, user, PasswordKey(password), clock, _at_once, now=clock.seconds, log=Logger("test"))
 
 
 @implementer(IStreamClientEndpoint)

@@ -130,7 +130,15 @@ def test_calls_in_flight_and_queued_calls_are_counted_separately() -> None:
 
     proxy, limits = Proxy(), CallLimits(calls=2)
     untyped: Any = proxy
-    one = XMLRPCBackend(untyped, "serveradmin", PasswordKey("secret"), Clock(), succeed, limits=limits)  # type: ignore[arg-type]
+    one = XMLRPCBackend(
+        untyped,
+        "serveradmin",
+        PasswordKey("secret"),
+        Clock(),
+        succeed,  # type: ignore[arg-type]
+        limits=limits,
+        log=Logger("test"),
+    )
     assert verifyObject(ICallLimiter, one)
     metrics = Metrics()
     metrics.track_oned_calls(lambda: one.calls_in_flight, lambda: one.calls_waiting)
