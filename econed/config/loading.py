@@ -87,15 +87,15 @@ def load(where: Path | Source, environ: Mapping[str, str]) -> tuple[Settings, tu
     """
     source = read(where) if isinstance(where, Path) else where
     report = _Report(str(source.path))
-    given = _read_keys(_compose(source.text, report), report)
+    arguments = _read_keys(_compose(source.text, report), report)
     override = environ.get("ONE_XMLRPC")
     if override:
-        given["one_xmlrpc"], texts = values.urls_in(override)
+        arguments["one_xmlrpc"], texts = values.urls_in(override)
         report.problems += (ConfigProblem("ONE_XMLRPC", text) for text in texts)
-    if given.get("use_file_templates") and not given.get("instance_types"):
+    if arguments.get("use_file_templates") and not arguments.get("instance_types"):
         report.add("use_file_templates", "expected instance_types with a template for each type if this is true")
     report.raise_if_any()
-    settings = Settings(**given)
+    settings = Settings(**arguments)
     if isinstance(settings.workers, values.AutoCount):
         settings = replace(settings, workers=min(settings.workers, settings.one_calls))  # each needs at least one call
     for key, text in _conflicts(settings):
@@ -147,7 +147,7 @@ def _compose(text: str, report: _Report) -> yaml.Node | None:
 
 
 def _read_keys(root: yaml.Node | None, report: _Report) -> dict[str, Any]:
-    """Return the settings in the file by name; an empty value leaves the default."""
+    """Return the arguments of `Settings` from the file; an empty value leaves the default."""
     if root is None or nodes.is_empty(root):
         return {}
     if not isinstance(root, yaml.MappingNode):
@@ -157,7 +157,7 @@ def _read_keys(root: yaml.Node | None, report: _Report) -> dict[str, Any]:
     entries, problems = nodes.entries_of(root)
     for problem in problems:
         report.add_at(problem)
-    given: dict[str, Any] = {}
+    arguments: dict[str, Any] = {}
     seen: dict[str, nodes.Entry] = {}
     for entry in entries:
         name = _ALIASES.get(entry.name, entry.name)
@@ -168,18 +168,18 @@ def _read_keys(root: yaml.Node | None, report: _Report) -> dict[str, Any]:
             report.add_at(NodeProblem(entry.key, text), entry.name)
         else:
             seen[name] = entry
-            _read_value(entry, name, readers[name], given, report)
-    return given
+            _read_value(entry, name, readers[name], arguments, report)
+    return arguments
 
 
 def _read_value(
-    entry: nodes.Entry, name: str, read: values.Reader[Any], given: dict[str, Any], report: _Report
+    entry: nodes.Entry, name: str, read: values.Reader[Any], arguments: dict[str, Any], report: _Report
 ) -> None:
-    """Read one value into `given`; an empty one leaves the default."""
+    """Read one value into `arguments`; an empty one leaves the default."""
     if nodes.is_empty(entry.value):
         return
     try:
-        given[name] = read(entry.value)
+        arguments[name] = read(entry.value)
     except InvalidValue as error:
         for problem in error.problems:
             report.add_at(problem, entry.name)

@@ -103,10 +103,10 @@ def scalar(node: yaml.Node, what: str) -> yaml.ScalarNode:
 
 def word(node: yaml.Node, what: str) -> str:
     """Return the text of a scalar, without the colon of a plain symbol; raises `InvalidValue` like `scalar`."""
-    given = scalar(node, what)
-    text = str(given.value)
+    scalar_node = scalar(node, what)
+    text = str(scalar_node.value)
     symbol = _SYMBOL.fullmatch(text)
-    return symbol[1] if symbol and given.style is None else text
+    return symbol[1] if symbol and scalar_node.style is None else text
 
 
 def _key_name(node: yaml.Node) -> str:

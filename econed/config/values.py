@@ -68,10 +68,10 @@ def one_of(*words: str) -> Reader[str]:
 
 def boolean(node: yaml.Node) -> bool:
     """Read true or false, in any of YAML's spellings."""
-    given = scalar(node, "true or false")
-    if given.tag != _BOOLEAN:
+    scalar_node = scalar(node, "true or false")
+    if scalar_node.tag != _BOOLEAN:
         raise InvalidValue.expected("true or false", node)
-    return yaml.SafeLoader.bool_values[given.value.lower()]
+    return yaml.SafeLoader.bool_values[scalar_node.value.lower()]
 
 
 def optional(read: Reader[T]) -> Reader[T | None]:

@@ -176,10 +176,10 @@ class Metrics:
         self._gauge("econed_oned_calls_in_flight", in_flight)
         self._gauge("econed_oned_calls_waiting", waiting)
 
-    def track_oned_state(self, is_reachable: Callable[[], bool], last_answer: Callable[[], float | None]) -> None:
+    def track_oned_state(self, is_reachable: Callable[[], bool], last_reply: Callable[[], float | None]) -> None:
         """Set the functions that return whether oned is reachable and its last reply (epoch seconds; None: never)."""
         self._gauge("econed_oned_reachable", is_reachable)
-        self._gauge("econed_oned_last_answer_timestamp_seconds", lambda: last_answer() or 0.0)
+        self._gauge("econed_oned_last_answer_timestamp_seconds", lambda: last_reply() or 0.0)
 
     def cache_lookup(self, cache: str, result: str) -> None:
         """Count a lookup in a cache: a hit, a miss, joined to a call in flight, or failed from a cached failure."""

@@ -328,7 +328,7 @@ def test_a_secret_at_the_end_of_a_truncated_message_is_not_logged_in_part(positi
 
 
 @pytest.mark.parametrize("word", LONG, ids=ascii_name)
-def test_a_word_from_a_client_is_truncated_whatever_its_characters(word: str) -> None:
+def test_a_long_word_of_any_characters_is_truncated(word: str) -> None:
     assert len(log_lines.quoted(word, 200)) <= 402
 
 

@@ -73,9 +73,9 @@ class Daemon:
     pid: int
     log: Path
 
-    def signal(self, number: signal.Signals) -> None:
+    def signal(self, signum: signal.Signals) -> None:
         """Send a signal to the daemon."""
-        os.kill(self.pid, number)
+        os.kill(self.pid, signum)
 
     def stop(self) -> None:
         """Stop the daemon and wait for it to exit."""
@@ -129,14 +129,14 @@ def test_a_request_that_is_refused_before_it_is_read_is_logged(daemon: Daemon) -
     daemon.stop()
 
 
-@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGHUP])
-def test_after_a_signal_a_renamed_log_is_continued_in_a_new_file(daemon: Daemon, number: signal.Signals) -> None:
+@pytest.mark.parametrize("signum", [signal.SIGUSR1, signal.SIGHUP])
+def test_after_a_signal_a_renamed_log_is_continued_in_a_new_file(daemon: Daemon, signum: signal.Signals) -> None:
     renamed = daemon.log.with_suffix(".1")
     send_request(daemon.log)
     daemon.log.rename(renamed)
     send_request(renamed)
     until(lambda: text(renamed).count("DescribeRegions") == 2, "the line in the old file", STARTING)
-    daemon.signal(number)
+    daemon.signal(signum)
     until(daemon.log.exists, "a new file", STARTING)
     send_request(renamed)
     await_line(daemon.log, "DescribeRegions")

@@ -150,8 +150,8 @@ def test_families_without_values_are_in_the_text() -> None:
 
 
 def test_a_label_cannot_break_out_of_its_quotes() -> None:
-    found = samples(series("econed_refusals", 1.0, 'a"} 2\nb\\'))
-    assert found["econed_refusals_total", 'a"} 2\nb\\'] == 1
+    values = samples(series("econed_refusals", 1.0, 'a"} 2\nb\\'))
+    assert values["econed_refusals_total", 'a"} 2\nb\\'] == 1
 
 
 def test_the_default_is_the_format_of_prometheus() -> None:
@@ -166,5 +166,5 @@ def test_openmetrics_is_used_if_the_accept_header_requests_it() -> None:
     text, media_type = exposition(busy_metrics().snapshot(), accept)
     assert media_type.startswith("application/openmetrics-text; version=")
     families = open_metrics(text.decode())  # type: ignore[no-untyped-call]
-    found = {sample.name: sample.value for family in families for sample in family.samples}
-    assert found["econed_requests_total"] == 1
+    values = {sample.name: sample.value for family in families for sample in family.samples}
+    assert values["econed_requests_total"] == 1

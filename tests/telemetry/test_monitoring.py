@@ -129,7 +129,7 @@ def test_the_configuration_on_the_page_passes_the_check_of_promtool(tmp_path: Pa
 
 @pytest.mark.parametrize("query", re.findall(r"^    (?!#)((?:sum|hist|topk|rate).*)$", GUIDE, flags=re.M))
 def test_the_queries_on_the_page_pass_the_check_of_promtool(query: str, tmp_path: Path) -> None:
-    """Each query is check as the expression of a rule."""
+    """Each query is checked as the expression of a rule."""
     rules = tmp_path / "rules.yml"
     rules.write_text(yaml.safe_dump({"groups": [{"name": "g", "rules": [{"record": "r", "expr": query}]}]}), "utf-8")
     check = promtool("check", "rules", rules)
