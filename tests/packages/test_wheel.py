@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.packages.serving import images, sandboxed, serving
-from tests.support.packages import ROOT, built, copied, files, ran, source
+from tests.support.packages import ROOT, built, copy_checkout, files, ran, source
 from tests.support.ports import free_port
 
 _QUIET = ("--quiet", "--disable-pip-version-check", "--no-deps")
@@ -62,7 +62,7 @@ def test_the_copy_that_is_built_from_has_no_key_of_a_first_session(
     left_behind.write_text("a private key", "utf-8")
     try:
         directory = tmp_path_factory.mktemp("copy")
-        copied(directory)
+        copy_checkout(directory)
     finally:
         left_behind.unlink()
     assert Path("setup.cfg") in files(directory)

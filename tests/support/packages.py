@@ -63,7 +63,7 @@ def _tracked() -> set[Path] | None:
     return {Path(name) for name in listed.stdout.split("\0") if name} if listed.returncode == 0 else None
 
 
-def copied(target: Path) -> None:
+def copy_checkout(target: Path) -> None:
     """Copy the checkout, without generated files."""
     tracked = _tracked()
     if tracked is None:
@@ -77,7 +77,7 @@ def copied(target: Path) -> None:
 
 def _built(directory: Path) -> None:
     source = directory / "source"
-    copied(source)
+    copy_checkout(source)
     ran(sys.executable, "-m", "build", "--no-isolation", "--outdir", directory, source)
 
 
