@@ -1,1 +1,1 @@
-"""What is handed out, installed as administrators do it: wheel, sdist, Debian package, units, rotation of the log."""
+"""Wheel, sdist, Debian package, units and log rotation, installed as administrators install them."""

@@ -1,4 +1,4 @@
-"""A root directory with a small Debian in it: `dpkg --root` installs packages there, chroot runs what is in them."""
+"""A root directory with a minimal Debian: `dpkg --root` installs packages in it, chroot runs their programs."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _DEPENDENCIES = "python3,adduser,ucf"
 
 
 def require_root() -> None:
-    """Skip a test that wants to change the root directory, where that is not allowed; in CI it fails."""
+    """Skip a test that needs chroot if this process is not root; fail it in CI."""
     if os.geteuid() == 0:
         return
-    reason = "to install a package into a root directory, and to run it there, one has to be root"
+    reason = "installing a package in a root directory and running it there requires root"
     if os.environ.get("ECONED_CI"):
         pytest.fail(reason)
     pytest.skip(reason)
@@ -28,21 +28,21 @@ def require_root() -> None:
 
 @dataclass(frozen=True)
 class Root:
-    """The directory."""
+    """A root directory."""
 
     path: Path
 
     def __truediv__(self, path: str) -> Path:
-        """Return where a file of the system in it is."""
+        """Return the path of a file in it, given its absolute path in the root."""
         return self.path / path.removeprefix("/")
 
     def dpkg(self, *arguments: str | Path) -> str:
-        """Run dpkg on it, as nobody would answer its questions; return all that it says."""
+        """Run dpkg on it, non-interactively; return its output."""
         options = ("--root", self.path, "--log=/dev/null", "--force-unsafe-io")
         return ran("dpkg", *options, *arguments, PATH=DEBIAN_PATH, DEBIAN_FRONTEND="noninteractive", LC_ALL="C.UTF-8")
 
     def run(self, *command: str) -> str:
-        """Run a command in it and return all that it says."""
+        """Run a command in it and return its output."""
         return ran(*self.command(*command), PATH=DEBIAN_PATH, LC_ALL="C.UTF-8")
 
     def command(self, *command: str, user: str = "root") -> list[str]:
@@ -50,7 +50,7 @@ class Root:
         return ["/usr/sbin/chroot", f"--userspec={user}:{user}", str(self.path), *command]
 
     def copy(self, to: Path) -> Root:
-        """Return a copy of it. What is in /usr is shared: dpkg never writes into a file that is there already."""
+        """Return a copy. Files in /usr are hard links: dpkg never modifies an existing file."""
         to.mkdir(exist_ok=True)
         for path in self.path.iterdir():
             ran("cp", "--archive", *(["--link"] if path.name == "usr" else []), path, to)
@@ -58,24 +58,24 @@ class Root:
 
 
 def _bare(directory: Path) -> None:
-    """Fill it from where apt gets its packages on this machine, with what econed depends on and no more."""
+    """Install a minimal system and the dependencies of econed, from this machine's apt sources."""
     codename = platform.freedesktop_os_release()["VERSION_CODENAME"]
     options = ("--variant=essential", f"--include={_DEPENDENCIES}", "--dpkgopt=force-unsafe-io", "--quiet")
     ran(require_tool("mmdebstrap"), *options, codename, directory, PATH=DEBIAN_PATH)
-    (directory / "etc/hosts").write_text("127.0.0.1 localhost\n", "utf-8")  # the installer of Debian writes it
+    (directory / "etc/hosts").write_text("127.0.0.1 localhost\n", "utf-8")  # as the Debian installer writes it
 
 
 def bare_root(factory: pytest.TempPathFactory) -> Root:
-    """Return a root without econed. Not to be changed, only copied."""
+    """Return a root without econed. Copy it, do not change it."""
     require_root()
     return Root(built_once(factory, "bare-root", _bare))
 
 
 def root_with_econed(factory: pytest.TempPathFactory) -> Root:
-    """Return a root with econed installed where there was neither it nor OpenNebula. Not to be changed, only copied."""
+    """Return a root without OpenNebula in which econed is installed. Copy it, do not change it."""
     bare, package = bare_root(factory), debian_package(factory)
 
-    def make(directory: Path) -> None:
+    def install(directory: Path) -> None:
         bare.copy(directory).dpkg("--install", package)
 
-    return Root(built_once(factory, "root-with-econed", make))
+    return Root(built_once(factory, "root-with-econed", install))

@@ -1,4 +1,4 @@
-"""Rotation of the log by the real logrotate, of the file that a running econed writes."""
+"""Rotation of the log of a running econed by the real logrotate."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ PIDS = "/run/one"
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
-    """The file of the log, in a directory that stands in for /var/log/one."""
+    """The path of the log, in a directory that takes the place of /var/log/one."""
     (tmp_path / "log").mkdir(mode=0o750)
     return tmp_path / "log/econe.log"
 
 
 @pytest.fixture
 def econed(log: Path, tmp_path: Path) -> Iterator[tuple[Running, int]]:
-    """An econed that writes there, and its port."""
+    """A running econed that writes this log, and its port."""
     port = free_port()
     conf = tmp_path / "econe.conf"
     conf.write_text(f":log_file: {log}\n", "utf-8")
@@ -45,17 +45,17 @@ def econed(log: Path, tmp_path: Path) -> Iterator[tuple[Running, int]]:
 
 
 def _rotate(directory: Path, systemctl: str) -> None:
-    """Rotate at once by the file as it is, but for where it is; `systemctl` is a script to run in place of that."""
+    """Rotate the log with the installed rules, with other paths; `systemctl` is the script of a replacement for it."""
     me, group = pwd.getpwuid(os.getuid()).pw_name, grp.getgrgid(os.getgid()).gr_name
     text = (ROOT / "etc/logrotate.d/econed").read_text("utf-8")
-    for is_there, stands_in in (
+    for path, replacement in (
         (LOGS, str(directory / "log")),
         (PIDS, str(directory)),
         ("/opt/econed/bin", str(directory / "bin")),
         ("oneadmin oneadmin", f"{me} {group}"),
     ):
-        assert is_there in text
-        text = text.replace(is_there, stands_in)
+        assert path in text
+        text = text.replace(path, replacement)
     (directory / "rotation.conf").write_text(text, "utf-8")
     (directory / "rotation.conf").chmod(0o644)
     commands = directory / "bin"
@@ -66,55 +66,55 @@ def _rotate(directory: Path, systemctl: str) -> None:
     (commands / "systemctl").chmod(0o755)
     tool = shutil.which("logrotate", path=DEBIAN_PATH) or require_tool("logrotate")
     options = ("--force", "--state", directory / "state", directory / "rotation.conf")
-    said = ran(tool, *options, PATH=f"{commands}:{DEBIAN_PATH}", PYTHONPATH=str(ROOT))
-    assert "error" not in said, said
+    output = ran(tool, *options, PATH=f"{commands}:{DEBIAN_PATH}", PYTHONPATH=str(ROOT))
+    assert "error" not in output, output
 
 
 def _lines(directory: Path) -> int:
-    """Return how many requests the logs in a directory have lines of."""
+    """Return the number of requests in the logs of a directory."""
     return sum(path.read_text("utf-8").count("DescribeImages") for path in directory.iterdir())
 
 
-def _asked_until_in(log: Path, port: int) -> int:
-    """Make requests until the log has the line of one; return how many were made."""
-    made = 0
+def _send_until_logged(log: Path, port: int) -> int:
+    """Send requests until one is logged; return how many were sent."""
+    sent = 0
 
-    def is_there() -> bool:
-        nonlocal made
-        made += 1
+    def is_logged() -> bool:
+        nonlocal sent
+        sent += 1
         assert images(port)
         return "DescribeImages" in log.read_text("utf-8")
 
-    until(is_there, f"a line in {log}", STARTING)
-    return made
+    until(is_logged, f"a line in {log}", STARTING)
+    return sent
 
 
-def test_the_service_goes_on_in_a_new_file_and_no_line_is_lost(
+def test_the_service_continues_in_a_new_file_without_losing_a_line(
     log: Path, econed: tuple[Running, int], tmp_path: Path
 ) -> None:
-    """What systemctl is told to do is done here in its place."""
+    """A replacement for systemctl sends the signal."""
     server, port = econed
-    made = _asked_until_in(log, port)
-    asked_for = "kill --kill-whom=main --signal=SIGUSR1 econe.service"
-    _rotate(tmp_path, f'[ "$*" = "{asked_for}" ] && kill -USR1 {server.process.pid}')
-    made += _asked_until_in(log, port)
+    sent = _send_until_logged(log, port)
+    expected_arguments = "kill --kill-whom=main --signal=SIGUSR1 econe.service"
+    _rotate(tmp_path, f'[ "$*" = "{expected_arguments}" ] && kill -USR1 {server.process.pid}')
+    sent += _send_until_logged(log, port)
     assert len(list(log.parent.iterdir())) == 2
-    until(lambda: _lines(log.parent) == made, f"{made} lines in both files", STARTING)
+    until(lambda: _lines(log.parent) == sent, f"{sent} lines in both files", STARTING)
 
 
-def test_one_that_econe_server_started_is_told_by_its_process_id(
+def test_an_econed_started_by_econe_server_is_signalled_through_its_pid_file(
     log: Path, econed: tuple[Running, int], tmp_path: Path
 ) -> None:
-    """There is no such service then, which is no error."""
+    """There is no such service then, which is not an error."""
     _, port = econed
-    made = _asked_until_in(log, port)
+    sent = _send_until_logged(log, port)
     _rotate(tmp_path, "exit 5")
-    made += _asked_until_in(log, port)
-    until(lambda: _lines(log.parent) == made, f"{made} lines in both files", STARTING)
+    sent += _send_until_logged(log, port)
+    until(lambda: _lines(log.parent) == sent, f"{sent} lines in both files", STARTING)
 
 
-def test_a_process_that_has_got_the_number_of_an_econed_that_died_gets_no_signal(log: Path, tmp_path: Path) -> None:
-    """SIGUSR1 would end most; also one that has `econe` in its command line."""
+def test_a_process_that_reuses_the_id_of_a_dead_econed_gets_no_signal(log: Path, tmp_path: Path) -> None:
+    """SIGUSR1 would kill it, even though its command line contains `econe`."""
     log.write_text("a line\n", "utf-8")
     with subprocess.Popen(["sh", "-c", "read line; : econe", "econe"], stdin=subprocess.PIPE) as other:
         (tmp_path / "econe-server.pid").write_text(f"{other.pid}\n", "utf-8")
