@@ -8,10 +8,10 @@ from econed.actions.addresses.findings import addresses_without_owner
 from econed.actions.chores import Chore
 from econed.actions.findings import Finder, users_left_out
 from econed.actions.images.announcements import finish_images
-from econed.actions.images.uploads import removal
+from econed.actions.images.uploads import upload_chore
 from econed.actions.instances.chores import end_shut_down, end_terminating
 from econed.actions.instances.launch import end_left_over, machines_left_over
-from econed.actions.volumes.chores import look_after_volumes
+from econed.actions.volumes.chores import reconcile_volumes
 from econed.interfaces import IUploadedFiles
 
 
@@ -22,8 +22,8 @@ def all_actions() -> tuple[Action, ...]:
 
 def all_chores(files: IUploadedFiles | None = None) -> tuple[Chore, ...]:
     """Return every chore, for the reconciler; `files` are the uploads to look after, if there may be any."""
-    of_files = () if files is None else (removal(files),)
-    return end_left_over, end_shut_down, end_terminating, look_after_volumes, finish_images, *of_files
+    of_files = () if files is None else (upload_chore(files),)
+    return end_left_over, end_shut_down, end_terminating, reconcile_volumes, finish_images, *of_files
 
 
 def all_finders() -> tuple[Finder, ...]:

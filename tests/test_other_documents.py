@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from zope.interface import implementer
 
-from econed.actions.images.uploads import ORPHAN_AGE, removal
+from econed.actions.images.uploads import ORPHAN_AGE, upload_chore
 from econed.auth.users import USER_MAX_AGE, UserDirectory
 from econed.catalogue import all_chores
 from econed.cli import check, doctor
@@ -112,7 +112,7 @@ def test_no_uploaded_file_is_removed_after_another_document() -> None:
     cloud, files = Cloud(), Files()
     cloud.run("alice", "RunInstances", **RUN, InstanceInitiatedShutdownBehavior="terminate")
     other(cloud, "one.imagepool.info")
-    cloud.result(Reconciler(cloud.backend, cloud.clock, [removal(files)]).round())
+    cloud.result(Reconciler(cloud.backend, cloud.clock, [upload_chore(files)]).round())
     assert files.removed == []
 
 

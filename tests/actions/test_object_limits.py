@@ -11,7 +11,7 @@ from xml.sax.saxutils import escape
 import pytest
 from lxml import etree
 
-from econed.actions.images.announcements import MAX_ANNOUNCED, announced
+from econed.actions.images.announcements import MAX_ANNOUNCED, announced_images
 from econed.actions.keys.store import MAX_KEY_PAIRS, key_pairs, tag_prefix
 from econed.actions.object_limits import (
     MAX_OF_ADDRESSES,
@@ -182,7 +182,7 @@ def test_a_user_has_a_number_of_images_made_at_once_and_no_more() -> None:
         for number in range(MAX_ANNOUNCED + 5)
     ]
     cloud.oneadmin("one.user.update", ALICE, "\n".join(texts), 1)
-    assert len(announced(UserDocument(etree.fromstring(cloud.oneadmin("one.user.info", ALICE, False))))) == 1000
+    assert len(announced_images(UserDocument(etree.fromstring(cloud.oneadmin("one.user.info", ALICE, False))))) == 1000
     error = cloud.refusal("alice", "CopyImage", SourceImageId="ami-00000000", SourceRegion="OpenNebula", Name="copy")
     assert error.code == "ResourceLimitExceeded"
     assert cloud.changes == []
@@ -208,7 +208,7 @@ def test_what_is_looked_for_on_a_user_costs_little_however_long_their_document_i
         return made[0]
 
     assert calls(1000, watched_until) == calls(10, watched_until)
-    assert calls(1010, announced) - calls(10, announced) < 3 * 1000
+    assert calls(1010, announced_images) - calls(10, announced_images) < 3 * 1000
 
 
 def test_the_work_of_reading_key_pairs_grows_with_their_number_and_no_faster() -> None:

@@ -9,13 +9,13 @@ from econed.opennebula.template import attribute, decode_member, encode_member, 
 if TYPE_CHECKING:
     from econed.opennebula.documents import Image
 
-MARK = "EC2_AMI"
+IS_AMI = "EC2_AMI"
 """The attribute that makes an image an AMI, if it is YES."""
 
-NAME = "EC2_AMI_NAME"
+AMI_NAME = "EC2_AMI_NAME"
 """The Name an image was registered with, where it is not its name in OpenNebula."""
 
-SAVED_FROM = "SAVED_VM_ID"
+SAVED_FROM_MACHINE = "SAVED_VM_ID"
 """oned's own note of the machine whose disk an image was saved from."""
 
 MAX_DESCRIPTION = 255
@@ -31,7 +31,7 @@ def description(image: Image) -> str:
     return text or decode_member({_ENCODED_DESCRIPTION: image.template.text(_ENCODED_DESCRIPTION)}, _DESCRIPTION) or ""
 
 
-def first_description_text(text: str) -> str:
+def new_description_text(text: str) -> str:
     """Return the template text that describes an image still to be made by `text`, whatever it holds.
 
     OpenNebula's own DESCRIPTION keeps it where it can, so that Sunstone shows it; else it stands beside it, encoded.
@@ -42,7 +42,7 @@ def first_description_text(text: str) -> str:
 def description_text(text: str) -> str:
     """Return the template text that describes an image that there is by `text`; what was said before goes."""
     gone = (name for name in member_names(_DESCRIPTION) if name not in _spelled(text))
-    return template(first_description_text(text), *map(removal, gone))
+    return template(new_description_text(text), *map(removal, gone))
 
 
 def _spelled(description: str) -> dict[str, str]:

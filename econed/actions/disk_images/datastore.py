@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from econed.actions.call import Call
 
 
-async def demand_datastore(call: Call) -> None:
+async def check_datastore(call: Call) -> None:
     """Raise `EC2Error` UnauthorizedOperation where the caller does not see the datastore that new images go to."""
     stores = [store for store in await call.session.datastores() if store.id == call.settings.datastore_id]
     if not any(store.type is DatastoreType.IMAGE_DS for store in stores):

@@ -25,15 +25,17 @@ _READ_ONE_BY_ONE = 8
 _OUT_OF_SIGHT = frozenset({OpenNebulaCode.NO_EXISTS, OpenNebulaCode.AUTHORIZATION})
 
 
-async def meant_images(call: Call, is_meant: Callable[[Image], bool], owner: int = OwnerFilter.VISIBLE) -> Sets[Image]:
+async def matching_images(
+    call: Call, is_meant: Callable[[Image], bool], owner: int = OwnerFilter.VISIBLE
+) -> Sets[Image]:
     """Yield what reads those of the caller's images that are meant, lowest id first, in sets of a few hundred."""
-    ids, few = await ids_and_few(call, is_meant, owner)
+    ids, few = await matching_ids(call, is_meant, owner)
     async with aclosing(once(few) if few else image_sets(call, ids, owner)) as sets:
         async for read in sets:
             yield read
 
 
-async def ids_and_few(
+async def matching_ids(
     call: Call, is_meant: Callable[[Image], bool], owner: int = OwnerFilter.VISIBLE
 ) -> tuple[list[int], list[Image]]:
     """Return the ids of the images that are meant, lowest first, and the images if they are no more than a set.
@@ -56,7 +58,7 @@ async def _between(call: Call, owner: int, ids: Sequence[int]) -> list[Image]:
     return await call.budget.those(await call.session.images(owner, ids[0], ids[-1]), lambda image: image.id in wanted)
 
 
-async def images(call: Call, numbers: Sequence[int]) -> tuple[Image, ...]:
+async def images_by_id(call: Call, numbers: Sequence[int]) -> tuple[Image, ...]:
     """Return the images with these OpenNebula ids that the caller may see, AMIs or not, each once.
 
     A few are read one by one, more by one reading of the pool: both show what the caller may use.

@@ -3,7 +3,7 @@
 A volume is a persistent image with EBS_VOLUME="YES", a snapshot one with EBS_SNAPSHOT="YES", as the Ruby server made
 them. A copy inherits all attributes of what it was made from, and oned has no call that copies and marks in one step.
 So the *name* says what a copy is to be from its first moment on: it counts as that and nothing else until its marks
-agree, and whoever comes next can put them right (`finished`, and the chore in `econed.actions.volumes.chores`).
+agree, and whoever comes next can put them right (`finishing_text`, and the chore in `econed.actions.volumes.chores`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from econed.actions.disk_images.ami_facts import MARK, description_text
+from econed.actions.disk_images.ami_facts import IS_AMI, description_text
 from econed.actions.machines.devices import Device
 from econed.actions.tagging import PREFIX, older_keys, tag_text, tags_of, tags_under, untag_text
 from econed.opennebula.states import ImageState
@@ -31,16 +31,16 @@ if TYPE_CHECKING:
 
 IS_VOLUME = "EBS_VOLUME"
 IS_SNAPSHOT = "EBS_SNAPSHOT"
-HINT = "EBS"
+ATTACHMENT_HINT = "EBS"
 """[INSTANCE_ID, DEVICE, ATTACH_TIME] of an attached volume, from the Ruby server. The machine's disks are the truth."""
 
-ZONE = "EC2_AVAILABILITY_ZONE"
+AVAILABILITY_ZONE = "EC2_AVAILABILITY_ZONE"
 """The cluster a volume was made for, by its OpenNebula id."""
 VOLUME_TYPE = "EC2_VOLUME_TYPE"
 """The VolumeType a volume was asked for with, which clients want to read again; on a disk too."""
-FROM_SNAPSHOT = "EC2_SNAPSHOT_ID"
+SOURCE_SNAPSHOT = "EC2_SNAPSHOT_ID"
 """The snapshot a volume was made from, by its EC2 id."""
-OF_VOLUME = "EBS_SNAPSHOT_VOLUME"
+SOURCE_VOLUME = "EBS_SNAPSHOT_VOLUME"
 """The volume a snapshot was made of, by its EC2 id."""
 MODIFICATION = "EC2_VOLUME_MODIFICATION"
 """[ORIGINAL_SIZE, TARGET_SIZE, TIME] of the last ModifyVolume: GiB and seconds since the epoch."""
@@ -49,11 +49,11 @@ LAUNCHED_AT = "EC2_LAUNCHED_AT"
 DELETE_WITH = "EC2_DELETE_WITH"
 """The machine, by its OpenNebula id, after whose end a volume is to go, if that machine ends with it."""
 
-OF_AMI = "EC2_SNAPSHOT_OF_AMI"
+IS_AMI_SNAPSHOT = "EC2_SNAPSHOT_OF_AMI"
 """YES on a snapshot whose image is, or was, an AMI too: its tags are attributes of their own beside the AMI's."""
 SNAPSHOT_TAG_PREFIX = "EC2_SNAPSHOT_TAG_"
 """How the attributes of the tags of such a snapshot begin."""
-MADE_AS = "EC2_IMAGE_ID"
+MARKED_IMAGE_ID = "EC2_IMAGE_ID"
 """The OpenNebula id of the image that was marked as what its name says. A copy has that of its original at first."""
 
 TO_DELETE = "EC2_TO_DELETE"
@@ -107,10 +107,10 @@ def is_unfinished(image: Image) -> bool:
         return False
     wanted, other = (IS_VOLUME, IS_SNAPSHOT) if is_volume(image) else (IS_SNAPSHOT, IS_VOLUME)
     is_marked = _says(image, wanted) and not _says(image, other)
-    return not is_marked or image.template.text(MADE_AS) not in ("", str(image.id))
+    return not is_marked or image.template.text(MARKED_IMAGE_ID) not in ("", str(image.id))
 
 
-def inherited(image: Image, kept: Container[str]) -> list[str]:
+def inherited_attributes(image: Image, kept: Container[str]) -> list[str]:
     """Return the attributes by which a copy, or what will be one, says of itself what is true of its original only.
 
     `kept` are those that the copy is to have.
@@ -118,16 +118,18 @@ def inherited(image: Image, kept: Container[str]) -> list[str]:
     return [name for name in image.template.names() if name.startswith(_OURS) and name not in kept]
 
 
-def finished(image: Image, facts: Mapping[str, str], description: str = "", tags: Mapping[str, str] = _NOTHING) -> str:
-    """Return the template text that makes a copy what its name says, with these facts, and takes off what it inherited.
+def finishing_text(
+    image: Image, facts: Mapping[str, str], description: str = "", tags: Mapping[str, str] = _NOTHING
+) -> str:
+    """Return the template text that makes a copy what its name says, with these facts, and removes what it inherited.
 
     It is one append, so it is done or not done. Doing it once more changes nothing.
     """
     marks = {IS_VOLUME: "YES", IS_SNAPSHOT: "NO"} if is_volume(image) else {IS_VOLUME: "NO", IS_SNAPSHOT: "YES"}
-    wanted = {MARK: "NO", MADE_AS: str(image.id), **marks, **facts}
+    wanted = {IS_AMI: "NO", MARKED_IMAGE_ID: str(image.id), **marks, **facts}
     return template(
         *(attribute(name, value) for name, value in wanted.items()),
-        *map(removal, inherited(image, {*wanted, *(hex_name(PREFIX, key) for key in tags)})),
+        *map(removal, inherited_attributes(image, {*wanted, *(hex_name(PREFIX, key) for key in tags)})),
         description_text(description),
         tag_text(tags),
     )
@@ -143,7 +145,7 @@ def is_being_copied(image: Image) -> bool:
     return image.state is ImageState.CLONE or (image.state is ImageState.USED and not image.vm_ids)
 
 
-def others_may_mark(image: Image) -> bool:
+def is_writable_by_others(image: Image) -> bool:
     """Whether the permission bits of an image let others than its owner write attributes on it.
 
     What is then marked on it says nothing of what may be done to the owner's other things.
@@ -162,7 +164,7 @@ class PendingAttachment:
     @classmethod
     def on(cls, image: Image) -> PendingAttachment | None:
         """Return the attachment that an image is marked with; None if there is none, or others may have written it."""
-        if others_may_mark(image):
+        if is_writable_by_others(image):
             return None
         members = image.template.vector(TO_ATTACH)
         machine_id, time = whole_number(members.get("VMID", "")), epoch_seconds(members.get("TIME", ""))
@@ -178,31 +180,31 @@ class PendingAttachment:
         return vector(TO_ATTACH, members)
 
 
-def is_of_ami(image: Image) -> bool:
+def is_ami_snapshot(image: Image) -> bool:
     """Whether the image of a snapshot is, or was, an AMI too."""
-    return _says(image, OF_AMI)
+    return _says(image, IS_AMI_SNAPSHOT)
 
 
 def snapshot_tags(image: Image) -> list[TagTypeDef]:
     """Return the tags of a snapshot, by key."""
-    return tags_under(image.template, SNAPSHOT_TAG_PREFIX) if is_of_ami(image) else tags_of(image.template)
+    return tags_under(image.template, SNAPSHOT_TAG_PREFIX) if is_ami_snapshot(image) else tags_of(image.template)
 
 
-def parted_text(image: Image, ami_tags: Container[str]) -> str:
+def separate_tags_text(image: Image, ami_tags: Container[str]) -> str:
     """Return the template text that keeps a snapshot's tags apart from those of the AMI that its image becomes too.
 
     `ami_tags` are the keys of the AMI's. Empty for what is no snapshot, or is kept apart already.
     """
-    if not is_snapshot(image) or is_of_ami(image):
+    if not is_snapshot(image) or is_ami_snapshot(image):
         return ""
     tags = {tag["Key"]: tag["Value"] for tag in tags_of(image.template)}
     gone = untag_text((key for key in tags if key not in ami_tags), older=older_keys(image.template))
-    return template(attribute(OF_AMI, "YES"), tag_text(tags, SNAPSHOT_TAG_PREFIX), gone)
+    return template(attribute(IS_AMI_SNAPSHOT, "YES"), tag_text(tags, SNAPSHOT_TAG_PREFIX), gone)
 
 
-def snapshot_of(image: Image) -> str:
+def source_volume_id(image: Image) -> str:
     """Return the id of the volume a snapshot was made of; as on Amazon `vol-ffffffff`, where nobody noted it."""
-    return image.template.text(OF_VOLUME) or _UNKNOWN_VOLUME
+    return image.template.text(SOURCE_VOLUME) or _UNKNOWN_VOLUME
 
 
 def _says(image: Image, mark: str) -> bool:

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 from econed.actions.chores import unless_moved_on
 from econed.actions.client_tokens import ClientToken
-from econed.actions.disk_images.ami_facts import SAVED_FROM
-from econed.actions.disk_images.volume_facts import MADE_AS
+from econed.actions.disk_images.ami_facts import SAVED_FROM_MACHINE
+from econed.actions.disk_images.volume_facts import MARKED_IMAGE_ID
 from econed.actions.images.names import demand_free, duplicate, image_name
 from econed.actions.machines.state import is_busy
 from econed.actions.machines.times import preserve_launch_time
@@ -112,10 +112,10 @@ class NewImage:
         """Whether an image is this one, and not another to which its name was given."""
         if image.name != self.image_name or image.regtime < self.began - _CLOCKS:
             return False
-        return self.machine is None or image.template.text(SAVED_FROM) == str(self.machine)
+        return self.machine is None or image.template.text(SAVED_FROM_MACHINE) == str(self.machine)
 
 
-def announced(user: UserDocument) -> tuple[NewImage, ...]:
+def announced_images(user: UserDocument) -> tuple[NewImage, ...]:
     """Return the images that a user has announced and that are not finished, `MAX_ANNOUNCED` at most."""
     attributes = user.attributes_named(PREFIX, MAX_ANNOUNCED)
     found = (NewImage.read(name, attributes.vector(name)) for name in attributes.names())
@@ -144,7 +144,7 @@ async def new_image_name(
     `owned` are the caller's images, read before `user`; `announcement` is the attribute that announces this AMI. Raises
     `EC2Error` InvalidAMIName.Duplicate if there is an AMI of the name, or another one is being made.
     """
-    demand_unused(call, owned, user, name, announcement)
+    check_name_available(call, owned, user, name, announcement)
     own_name = image_name(owned, name)
     if own_name != name:
         # An image that has the name and no announcement is none that becomes an AMI: or it has become one since.
@@ -152,7 +152,7 @@ async def new_image_name(
     return own_name
 
 
-def demand_unused(
+def check_name_available(
     call: Call,
     owned: Sequence[Image],
     user: UserDocument,
@@ -165,7 +165,7 @@ def demand_unused(
     It is being made as long as a call is at work on it, and after that if there is its image, not yet marked.
     """
     demand_free(owned, name, besides)
-    for new in announced(user):
+    for new in announced_images(user):
         if new.name == name and new.facts and new.attribute != announcement:
             made = [image for image in owned if new.is_made_of(image)]
             if made or new.began > call.now - REQUEST_AGE:
@@ -182,31 +182,31 @@ async def announce(call: Call, user: UserDocument, new: NewImage) -> None:
     await call.session.user_update(user.id, new.text)
 
 
-async def withdraw(session: Session, user: UserDocument, new: NewImage) -> None:
+async def remove_announcement(session: Session, user: UserDocument, new: NewImage) -> None:
     """Take an announcement back: nothing is left to do."""
     await session.user_update(user.id, removal(new.attribute))
 
 
-async def conclude(session: Session, user: UserDocument, new: NewImage, image_id: int) -> None:
+async def complete_image(session: Session, user: UserDocument, new: NewImage, image_id: int) -> None:
     """Make the image an AMI; what is then left is to let its machine run again, if it has to."""
     if new.facts:
         await session.image_update(image_id, _marks(new, image_id))
     if new.restart:
         await session.user_update(user.id, replace(new, began=0, facts="").text)
     else:
-        await withdraw(session, user, new)
+        await remove_announcement(session, user, new)
 
 
 def is_marked(image: Image) -> bool:
     """Whether an image has been made the AMI that it was announced as; a copy has its original's marks until then."""
-    return image.template.text(MADE_AS) == str(image.id)
+    return image.template.text(MARKED_IMAGE_ID) == str(image.id)
 
 
 def _marks(new: NewImage, image_id: int) -> str:
-    return template(new.facts, attribute(MADE_AS, str(image_id)))
+    return template(new.facts, attribute(MARKED_IMAGE_ID, str(image_id)))
 
 
-async def restarted(session: Session, machine_id: int) -> bool:
+async def restart_machine(session: Session, machine_id: int) -> bool:
     """Let a machine run again that was powered off; False if it is not to be told yet what will become of it."""
     for machine in await session.vms([machine_id]):
         if machine.state is VmState.POWEROFF:
@@ -227,7 +227,7 @@ async def finish_images(look: Look) -> None:
 
     Not more than `_AT_A_LOOK` at a time: the user may have written any number of announcements.
     """
-    all_announced = announced(look.user)
+    all_announced = announced_images(look.user)
     due = [new for new in all_announced if new.began <= look.now - REQUEST_AGE][:_AT_A_LOOK]
     if len(due) < len(all_announced):
         look.keep()
@@ -239,7 +239,7 @@ async def finish_images(look: Look) -> None:
         if image is not None and new.facts:
             look.log.info("image {id} becomes the AMI that it was made for", id=image.id)
             await look.session.image_update(image.id, _marks(new, image.id))
-        if new.restart and new.machine is not None and not await restarted(look.session, new.machine):
+        if new.restart and new.machine is not None and not await restart_machine(look.session, new.machine):
             look.keep()
             continue
-        await withdraw(look.session, look.user, new)
+        await remove_announcement(look.session, look.user, new)

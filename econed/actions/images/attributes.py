@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from econed.actions.action import action
 from econed.actions.disk_images.ami_facts import MAX_DESCRIPTION, description, description_text
-from econed.actions.images.finding import amis
+from econed.actions.images.finding import amis_by_id
 from econed.actions.images.view import ami, is_public
 from econed.actions.inputs import demand_showable
 from econed.actions.sharing import EVERYBODY, PermissionChanges, wanted_sharing
@@ -67,7 +67,7 @@ async def describe_image_attribute(call: Call, *, image_id: str, attribute: str)
     show = _SHOWN.get(attribute)
     if show is None:
         raise _unknown(attribute)
-    (image,) = await amis(call, (image_id,))
+    (image,) = await amis_by_id(call, (image_id,))
     if attribute == _LAUNCH_PERMISSION and not image.allows(call.caller.id, call.caller.groups, Right.MANAGE):
         raise EC2Error("AuthFailure", f"Not authorized for image:{image_id}", 403)
     return {**show(image), "ImageId": image_id}
@@ -101,7 +101,7 @@ async def modify_image_attribute(
         raise EC2Error("InvalidParameterCombination", "No attributes specified.")
     if text is not None and public is not None:
         raise EC2Error("InvalidParameterCombination", "Only one attribute can be modified at a time.")
-    found = await amis(call, (image_id,))
+    found = await amis_by_id(call, (image_id,))
     if text is not None:
         await call.change_all(Right.MANAGE, found, _description_change(call, text))
     elif public is not None:
@@ -113,7 +113,7 @@ async def reset_image_attribute(call: Call, *, image_id: str, attribute: str) ->
     """Let nobody but its owner start instances from an AMI."""
     if attribute != _LAUNCH_PERMISSION:
         raise _unknown(attribute)
-    found = await amis(call, (image_id,))
+    found = await amis_by_id(call, (image_id,))
     await call.change_all(Right.MANAGE, found, lambda image: call.session.image_share(image.id, False))
 
 

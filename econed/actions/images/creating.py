@@ -9,29 +9,29 @@ from typing import TYPE_CHECKING, TypedDict
 
 from econed.actions.action import action
 from econed.actions.client_tokens import REQUEST_DIGEST, ClientToken
-from econed.actions.disk_images.ami_facts import MARK, MAX_DESCRIPTION, NAME, description_text
+from econed.actions.disk_images.ami_facts import AMI_NAME, IS_AMI, MAX_DESCRIPTION, description_text
 from econed.actions.disk_images.volume_facts import (
+    IS_AMI_SNAPSHOT,
     IS_SNAPSHOT,
-    MADE_AS,
-    OF_AMI,
-    OF_VOLUME,
+    MARKED_IMAGE_ID,
     SNAPSHOT_TAG_PREFIX,
-    inherited,
+    SOURCE_VOLUME,
+    inherited_attributes,
 )
 from econed.actions.images.announcements import (
     NewImage,
     announce,
-    announced,
+    announced_images,
     announcement_of_copy,
     announcement_of_machine,
-    conclude,
+    complete_image,
     is_marked,
     new_image_name,
-    restarted,
-    withdraw,
+    remove_announcement,
+    restart_machine,
 )
-from econed.actions.images.finding import amis
-from econed.actions.images.names import demand_name, name_text, refused
+from econed.actions.images.finding import amis_by_id
+from econed.actions.images.names import check_name, name_text, refused
 from econed.actions.images.view import is_ami
 from econed.actions.inputs import TagSpecification, demand_showable
 from econed.actions.machines.devices import volume_id
@@ -60,7 +60,7 @@ _POWER_OFF_PATIENCE = 20
 _LONGEST_TOKEN = 128
 """Characters of a ClientToken of CopyImage (Amazon's model)."""
 
-_MARKS = template(attribute(MARK, "YES"), attribute(IS_SNAPSHOT, "YES"), attribute(OF_AMI, "YES"))
+_MARKS = template(attribute(IS_AMI, "YES"), attribute(IS_SNAPSHOT, "YES"), attribute(IS_AMI_SNAPSHOT, "YES"))
 """What makes an image an AMI and the snapshot that the AMI has on Amazon."""
 
 
@@ -95,13 +95,13 @@ async def create_image(
     Raises `EC2Error` InvalidAMIName.Malformed and .Duplicate, IncorrectInstanceState for an instance that is neither
     running nor stopped, or that does not shut down in time: it is then left running.
     """
-    demand_name(name)
+    check_name(name)
     tags = specified(tag_specifications, "image", "snapshot")
     demand_showable("Description", description, MAX_DESCRIPTION)
     (machine,) = await find_settled_machines(call, (instance_id,), timeout=_PATIENCE)
     owned, user = await call.session.images(OwnerFilter.MINE), await call.session.current_user()
     announcement = announcement_of_machine(name, machine.id)
-    before = next((new for new in announced(user) if new.name == name and new.machine == machine.id), None)
+    before = next((new for new in announced_images(user) if new.name == name and new.machine == machine.id), None)
     image = _made_before(owned, before)
     own_name = image.name if image else await new_image_name(call, owned, user, name, announcement)
     state = state_of(machine)
@@ -122,7 +122,7 @@ async def create_image(
     async def make(machine: VirtualMachine) -> None:
         await _announce(call, user, new, before)
         number = image.id if image is not None else await _saved(call, user, new, machine, powers_off)
-        await conclude(call.session, user, new, number)
+        await complete_image(call.session, user, new, number)
         made.append(number)
 
     await call.change_all(Right.MANAGE, (machine,), make)
@@ -151,17 +151,17 @@ async def copy_image(
     Raises `EC2Error` InvalidAMIName.Malformed and .Duplicate, InvalidAMIID.Unavailable for an AMI that is not ready,
     IdempotentParameterMismatch, and UnsupportedOperation for an AMI in another region.
     """
-    demand_name(name)
+    check_name(name)
     tags = specified(tag_specifications, "image", "snapshot")
     demand_showable("Description", description or "", MAX_DESCRIPTION)
     token = ClientToken.of(call, client_token, _LONGEST_TOKEN)
     if source_region not in await own_region(call):
         raise EC2Error("UnsupportedOperation", "Images are copied within a region only.")
-    (source,) = await amis(call, (source_image_id,))
+    (source,) = await amis_by_id(call, (source_image_id,))
     limited(tags_of(source.template) if copy_image_tags else (), tags["image"])
     owned, user = await call.session.images(OwnerFilter.MINE), await call.session.current_user()
     announcement = announcement_of_copy(name, source.id, token)
-    before = next((new for new in announced(user) if new.attribute == announcement), None)
+    before = next((new for new in announced_images(user) if new.attribute == announcement), None)
     image = _made_before(owned, before) or _made_with(token, owned)
     _demand_same(token, user)
     if image is not None and before is None:
@@ -175,7 +175,7 @@ async def copy_image(
     if token is not None and image is None:
         image = await _made_meanwhile(call, user, new, token)
     number = image.id if image is not None else await _cloned(call, user, new, source)
-    await conclude(call.session, user, new, number)
+    await complete_image(call.session, user, new, number)
     return {"ImageId": IMAGE.format(number)}
 
 
@@ -207,13 +207,13 @@ async def _made_meanwhile(call: Call, user: UserDocument, new: NewImage, token: 
         _demand_same(token, await call.session.current_user())
         return _made_with(token, await call.session.images(OwnerFilter.MINE))
     except EC2Error:
-        await withdraw(call.session, user, new)
+        await remove_announcement(call.session, user, new)
         raise
 
 
 def _demand_same(token: ClientToken | None, user: UserDocument) -> None:
     """Raise `EC2Error` IdempotentParameterMismatch if another call with the token is being carried out."""
-    for other in announced(user):
+    for other in announced_images(user):
         if token is not None and other.facts and other.token is not None and other.token.text == token.text:
             token.demand_same(other.token.digest)
 
@@ -222,7 +222,7 @@ async def _announce(call: Call, user: UserDocument, new: NewImage, before: NewIm
     """Announce an image, in place of what a call that broke off announced."""
     await announce(call, user, new)
     if before is not None and before.attribute != new.attribute:
-        await withdraw(call.session, user, before)
+        await remove_announcement(call.session, user, before)
 
 
 async def _saved(call: Call, user: UserDocument, new: NewImage, machine: VirtualMachine, powers_off: bool) -> int:
@@ -231,7 +231,7 @@ async def _saved(call: Call, user: UserDocument, new: NewImage, machine: Virtual
         if powers_off:
             await call.session.vm_action("poweroff", machine.id)
     except OpenNebulaRefusal as refusal:
-        await withdraw(call.session, user, new)
+        await remove_announcement(call.session, user, new)
         raise (_incorrect_state(machine) if refusal.code == OpenNebulaCode.ACTION else refusal) from refusal
     try:
         if powers_off:
@@ -253,7 +253,7 @@ async def _cloned(call: Call, user: UserDocument, new: NewImage, source: Image) 
     except OpenNebulaRefusal as refusal:
         if refusal.code == OpenNebulaCode.ALLOCATE and (made := await _made_by_same_call(call, new)) is not None:
             return made.id
-        await withdraw(call.session, user, new)
+        await remove_announcement(call.session, user, new)
         raise await refused(call, new.image_name, new.name, refusal) from refusal
 
 
@@ -265,7 +265,7 @@ async def _made_by_same_call(call: Call, new: NewImage) -> Image | None:
     if new.token is None:
         return None
     user = await call.session.current_user()
-    others = [other for other in announced(user) if other.facts and other.attribute != new.attribute]
+    others = [other for other in announced_images(user) if other.facts and other.attribute != new.attribute]
     for image in await call.session.images(OwnerFilter.MINE):
         if new.is_made_of(image) and is_ami(image):
             is_of_other = any(other.is_made_of(image) for other in others)
@@ -276,20 +276,20 @@ async def _made_by_same_call(call: Call, new: NewImage) -> Image | None:
 
 async def _give_up(call: Call, user: UserDocument, new: NewImage) -> None:
     """Have nothing left of an image that is not made; a machine that is still shutting down is started again later."""
-    if new.restart and new.machine is not None and not await restarted(call.session, new.machine):
+    if new.restart and new.machine is not None and not await restart_machine(call.session, new.machine):
         await call.session.user_update(user.id, replace(new, began=0, facts="").text)
     else:
-        await withdraw(call.session, user, new)
+        await remove_announcement(call.session, user, new)
 
 
 async def _restart(call: Call, user: UserDocument, new: NewImage) -> None:
     """Start a machine again when its disk is saved, if that is soon; the image is made, whatever becomes of this."""
     try:
         if new.machine is not None:
-            start_again = partial(restarted, call.session, new.machine)
+            start_again = partial(restart_machine, call.session, new.machine)
             if not await wait_until(call, bool, start_again, timeout=_PATIENCE):
                 return
-        await withdraw(call.session, user, new)
+        await remove_announcement(call.session, user, new)
     except OpenNebulaError:
         return  # the reconciler tries again
 
@@ -321,7 +321,7 @@ def _incorrect_state(machine: VirtualMachine) -> EC2Error:
 
 def _saved_text(machine: VirtualMachine, named: str, description: str, tags: Mapping[str, Mapping[str, str]]) -> str:
     """Return the template text that makes a saved disk an AMI with a snapshot of the disk."""
-    of_volume = attribute(OF_VOLUME, volume_id(machine, machine.disks[0]))
+    of_volume = attribute(SOURCE_VOLUME, volume_id(machine, machine.disks[0]))
     described = description_text(description) if description else ""
     return template(_MARKS, named, of_volume, described, _tags_text(tags))
 
@@ -342,7 +342,9 @@ def _copied_text(
     }
     foreign = [
         each
-        for each in inherited(source, {MARK, NAME, IS_SNAPSHOT, OF_AMI, MADE_AS, *facts, *given})
+        for each in inherited_attributes(
+            source, {IS_AMI, AMI_NAME, IS_SNAPSHOT, IS_AMI_SNAPSHOT, MARKED_IMAGE_ID, *facts, *given}
+        )
         if not (keep_tags and each.startswith((PREFIX, "EC2_TAGS")))
     ]
     return template(

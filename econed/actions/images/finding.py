@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from econed.actions.by_id import named
-from econed.actions.disk_images.finding import images
+from econed.actions.disk_images.finding import images_by_id
 from econed.actions.images.view import (
     is_ami,
 )
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from econed.opennebula.documents import Image
 
 
-async def amis(call: Call, image_ids: Sequence[str]) -> tuple[Image, ...]:
+async def amis_by_id(call: Call, image_ids: Sequence[str]) -> tuple[Image, ...]:
     """Return the AMIs with these ids, in this order and each once.
 
     Raises `EC2Error` InvalidAMIID.Malformed, or InvalidAMIID.NotFound for what does not exist, is no AMI, or may not be
@@ -25,6 +25,6 @@ async def amis(call: Call, image_ids: Sequence[str]) -> tuple[Image, ...]:
     """
 
     async def read(numbers: Sequence[int]) -> list[Image]:
-        return [image for image in await images(call, numbers) if is_ami(image)]
+        return [image for image in await images_by_id(call, numbers) if is_ami(image)]
 
     return await named(IMAGE, image_ids, read)

@@ -8,14 +8,20 @@ from typing import TYPE_CHECKING, NotRequired, TypedDict
 from econed.actions.accounts import account_named, is_owned_by, owner_alias
 from econed.actions.action import Parts, action
 from econed.actions.call import account_id
-from econed.actions.disk_images.ami_facts import MARK, MAX_DESCRIPTION, NAME, description_text, first_description_text
+from econed.actions.disk_images.ami_facts import (
+    AMI_NAME,
+    IS_AMI,
+    MAX_DESCRIPTION,
+    description_text,
+    new_description_text,
+)
 from econed.actions.disk_images.deleting import delete_image
-from econed.actions.disk_images.finding import meant_images, visible_image
-from econed.actions.disk_images.volume_facts import is_marked_deleted, is_of_ami, is_snapshot, parted_text
-from econed.actions.images.announcements import demand_unused
-from econed.actions.images.finding import amis
-from econed.actions.images.names import demand_name, name_text
-from econed.actions.images.urls import image_of_url, is_url
+from econed.actions.disk_images.finding import matching_images, visible_image
+from econed.actions.disk_images.volume_facts import is_ami_snapshot, is_marked_deleted, is_snapshot, separate_tags_text
+from econed.actions.images.announcements import check_name_available
+from econed.actions.images.finding import amis_by_id
+from econed.actions.images.names import check_name, name_text
+from econed.actions.images.urls import image_from_url, is_url
 from econed.actions.images.view import (
     ARCHITECTURES,
     IMAGE_FILTERS,
@@ -103,9 +109,11 @@ async def describe_images(
         return item if await selection.admits(item) else None
 
     if image_ids:
-        sets = once([image for image in await amis(call, image_ids) if is_meant(image)])
+        sets = once([image for image in await amis_by_id(call, image_ids) if is_meant(image)])
     else:
-        sets = meant_images(call, is_listed, OwnerFilter.MINE if accounts == {call.owner_id} else OwnerFilter.VISIBLE)
+        sets = matching_images(
+            call, is_listed, OwnerFilter.MINE if accounts == {call.owner_id} else OwnerFilter.VISIBLE
+        )
     return in_parts("Images", sets, shown, Page(lambda image: (image.id,), paging))
 
 
@@ -138,25 +146,25 @@ async def register_image(
     demand_showable("Description", description or "", MAX_DESCRIPTION)
     if is_url(image_location):
         facts = template(
-            attribute(MARK, "YES"),
+            attribute(IS_AMI, "YES"),
             _arch_text(architecture),
-            first_description_text(description or ""),
+            new_description_text(description or ""),
             tag_text(added),
         )
-        return {"ImageId": IMAGE.format(await image_of_url(call, image_location, name, facts))}
+        return {"ImageId": IMAGE.format(await image_from_url(call, image_location, name, facts))}
     number = _location(image_location)
     image = await visible_image(call, number)
     if image is None or is_marked_deleted(image):
         raise IMAGE.not_found(IMAGE.format(number))
     _demand_fit(image, architecture)
     if name:
-        demand_name(name)
+        check_name(name)
     owned, user = await call.session.images(OwnerFilter.MINE), await call.session.current_user()
-    demand_unused(call, owned, user, name or image.name, besides=image.id)
-    parted = "" if is_ami(image) else parted_text(image, added)
+    check_name_available(call, owned, user, name or image.name, besides=image.id)
+    parted = "" if is_ami(image) else separate_tags_text(image, added)
     limited(() if parted else tags_of(image.template), added)
     text = template(
-        attribute(MARK, "YES"),
+        attribute(IS_AMI, "YES"),
         parted,
         name_text(name or image.name, image.name),
         "" if description is None else description_text(description),
@@ -177,10 +185,10 @@ async def deregister_image(
     """
 
     async def unmark(image: Image) -> None:
-        of_ami = untag_text(tag["Key"] for tag in tags_of(image.template)) if is_of_ami(image) else ""
-        await call.session.image_update(image.id, template(attribute(MARK, "NO"), removal(NAME), of_ami))
+        of_ami = untag_text(tag["Key"] for tag in tags_of(image.template)) if is_ami_snapshot(image) else ""
+        await call.session.image_update(image.id, template(attribute(IS_AMI, "NO"), removal(AMI_NAME), of_ami))
 
-    (image,) = await amis(call, (image_id,))
+    (image,) = await amis_by_id(call, (image_id,))
     await call.change_all(Right.MANAGE, (image,), unmark)
     if not delete_associated_snapshots or not is_snapshot(image):
         return {"Return": True}

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
 from typing import TYPE_CHECKING
 
-from econed.actions.disk_images.ami_facts import NAME
+from econed.actions.disk_images.ami_facts import AMI_NAME
 from econed.actions.disk_images.volume_facts import is_reserved
 from econed.actions.images.view import ami_name, is_ami
 from econed.errors import EC2Error, OpenNebulaCode, OpenNebulaRefusal
@@ -31,7 +31,7 @@ _LONGEST = 128
 _NAME = re.compile(r"[A-Za-z0-9()\[\] ./\-'@_]{3,128}", re.ASCII)
 
 
-def demand_name(name: str) -> None:
+def check_name(name: str) -> None:
     """Raise `EC2Error` InvalidAMIName.Malformed for a name that Amazon would not take, or oned not keep."""
     if not _NAME.fullmatch(name) or name != name.strip():
         raise EC2Error(
@@ -64,7 +64,7 @@ def image_name(owned: Iterable[Image], name: str) -> str:
 
 def name_text(name: str, image_name: str) -> str:
     """Return the template text that gives an AMI its name, where it is not its image's."""
-    return attribute(NAME, name) if name != image_name else removal(NAME)
+    return attribute(AMI_NAME, name) if name != image_name else removal(AMI_NAME)
 
 
 async def refused(call: Call, image_name: str, name: str, refusal: OpenNebulaRefusal) -> Exception:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypedDict
 
 from econed.actions.action import action
 from econed.actions.call import dry_run_succeeded
-from econed.actions.disk_images.datastore import demand_datastore
+from econed.actions.disk_images.datastore import check_datastore
 from econed.actions.watch import watch_caller
 from econed.errors import EC2Error, OpenNebulaRefusal
 from econed.ids import IMAGE
@@ -46,7 +46,7 @@ async def upload_image(call: Call) -> UploadImageResult:
     """
     if call.upload is None:
         raise EC2Error("MissingParameter", "The request must contain the file of the image, as a multipart/form-data.")
-    await demand_datastore(call)
+    await check_datastore(call)
     await call.upload.check_acceptable(call.caller.id)
     if call.dry_run:
         raise dry_run_succeeded()
@@ -61,7 +61,7 @@ async def upload_image(call: Call) -> UploadImageResult:
     return {"ImageId": IMAGE.format(number)}
 
 
-def removal(files: IUploadedFiles) -> Chore:
+def upload_chore(files: IUploadedFiles) -> Chore:
     """Return the chore that removes the `files` of images that have been copied, and those that no image names."""
 
     async def remove_uploads(look: Look) -> None:

@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from econed.actions.call import account_id
-from econed.actions.disk_images.ami_facts import MARK, NAME, SAVED_FROM, description
+from econed.actions.disk_images.ami_facts import AMI_NAME, IS_AMI, SAVED_FROM_MACHINE, description
 from econed.actions.disk_images.volume_facts import is_marked_deleted, is_snapshot, is_unfinished
 from econed.actions.filters import Filters, field, filter_text, tag_filters
 from econed.actions.machines.devices import ROOT_DEVICE
@@ -92,7 +92,7 @@ IMAGE_FILTERS = Filters(
 
 def is_ami(image: Image) -> bool:
     """Whether an image is an AMI, and not just being deleted, nor a copy of one that is to be something else."""
-    is_marked = image.template.text(MARK).upper() == "YES"
+    is_marked = image.template.text(IS_AMI).upper() == "YES"
     return (
         is_marked and image.state is not ImageState.DELETE and not is_marked_deleted(image) and not is_unfinished(image)
     )
@@ -128,7 +128,7 @@ def ami(image: Image, owner_alias: str | None = None) -> ImageTypeDef:
         shown["ImageOwnerAlias"] = owner_alias
     if text := description(image):
         shown["Description"] = text
-    if (machine := whole_number(image.template.text(SAVED_FROM))) is not None:
+    if (machine := whole_number(image.template.text(SAVED_FROM_MACHINE))) is not None:
         shown["SourceInstanceId"] = INSTANCE.format(machine)
     if image.state is ImageState.ERROR:
         reason = image.template.text("ERROR") or "The image could not be copied into its datastore."
@@ -138,7 +138,7 @@ def ami(image: Image, owner_alias: str | None = None) -> ImageTypeDef:
 
 def ami_name(image: Image) -> str:
     """Return the name of the AMI: the one it was registered with, else the image's own."""
-    return image.template.text(NAME) or image.name
+    return image.template.text(AMI_NAME) or image.name
 
 
 def is_public(image: Image) -> bool:

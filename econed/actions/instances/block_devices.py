@@ -1,7 +1,7 @@
 """BlockDeviceMapping.N of RunInstances: the size of the root disk, and volumes that are made with each machine.
 
 A volume is made before its machine, as an image that says so (LAUNCHED_AT), and goes into the machine's first template:
-so it is there when the guest boots. Before the machine is released `econed.actions.volumes.chores.give_volumes` notes
+so it is there when the guest boots. Before the machine is released `econed.actions.volumes.chores.assign_volumes` notes
 on the volume that it is the machine's. If a process dies in between, a volume is left that no released machine has, and
 the chore deletes it.
 """
@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, TypedDict
 
 from econed.actions.call import together
 from econed.actions.disk_images.volume_facts import (
-    FROM_SNAPSHOT,
+    AVAILABILITY_ZONE,
     LAUNCHED_AT,
+    SOURCE_SNAPSHOT,
     VOLUME_TYPE,
-    ZONE,
     is_snapshot,
     volume_name,
 )
@@ -28,12 +28,12 @@ from econed.actions.machines.facts import ATTACH_TIME, DELETE_ON_TERMINATION, DE
 from econed.actions.volumes.creating import (
     MAX_SIZE,
     VolumePlan,
+    check_completed,
     checked_size,
     checked_type,
-    demand_completed,
     make_volume,
 )
-from econed.actions.volumes.snapshot_view import found_snapshots
+from econed.actions.volumes.snapshot_view import snapshots_by_id
 from econed.actions.waiting import wait_until
 from econed.errors import EC2Error, OpenNebulaError
 from econed.ids import SNAPSHOT
@@ -199,9 +199,9 @@ async def _persistent(call: Call, number: int) -> None:
 def _plan(call: Call, volume: NewVolume, zone: int | None, tags: Mapping[str, str]) -> VolumePlan:
     facts = {LAUNCHED_AT: str(call.now)}
     if zone is not None:
-        facts[ZONE] = str(zone)
+        facts[AVAILABILITY_ZONE] = str(zone)
     if volume.snapshot is not None:
-        facts[FROM_SNAPSHOT] = SNAPSHOT.format(volume.snapshot.id)
+        facts[SOURCE_SNAPSHOT] = SNAPSHOT.format(volume.snapshot.id)
     if volume.volume_type:
         facts[VOLUME_TYPE] = volume.volume_type
     return VolumePlan(volume_name(), volume.size, volume.snapshot, facts, tags)
@@ -242,9 +242,9 @@ def _root(ebs: EbsBlockDevice, image: Image) -> Mapping[str, str]:
 
 
 async def _volume(call: Call, ebs: EbsBlockDevice, device: str, place: Mapping[str, str]) -> NewVolume:
-    snapshot = (await found_snapshots(call, [ebs["SnapshotId"]]))[0] if "SnapshotId" in ebs else None
+    snapshot = (await snapshots_by_id(call, [ebs["SnapshotId"]]))[0] if "SnapshotId" in ebs else None
     if snapshot is not None:
-        demand_completed(snapshot)
+        check_completed(snapshot)
     return NewVolume(
         device=device,
         place=place,

@@ -32,7 +32,7 @@ from econed.actions.machines.facts import (
     TO_RELEASE,
 )
 from econed.actions.pacing import ITEM
-from econed.actions.volumes.chores import give_volumes
+from econed.actions.volumes.chores import assign_volumes
 from econed.actions.waiting import wait_until
 from econed.errors import EC2Error, NotKeepable, OpenNebulaError, OpenNebulaRefusal
 from econed.ids import reservation_id
@@ -255,7 +255,7 @@ async def _released(call: Call, machines: Sequence[VirtualMachine]) -> tuple[Vir
 
 async def release(session: Session, machine: VirtualMachine) -> None:
     """Let a machine go that is held, with the volumes that were made for it."""
-    await give_volumes(session, machine)
+    await assign_volumes(session, machine)
     await unless_moved_on(session.vm_action("release", machine.id))
 
 

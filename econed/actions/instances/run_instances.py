@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from econed.actions.action import action
 from econed.actions.client_tokens import ClientToken
-from econed.actions.images.finding import amis
+from econed.actions.images.finding import amis_by_id
 from econed.actions.inputs import Placement, TagSpecification
 from econed.actions.instances.block_devices import BlockDeviceMapping, block_devices
 from econed.actions.instances.launch import launch
@@ -133,7 +133,7 @@ async def _image(call: Call, image_id: str) -> Image:
     """Return the image of an AMI from which a machine can be made now."""
     if not image_id:
         raise EC2Error("MissingParameter", "The request must contain the parameter ImageId")
-    (image,) = await amis(call, [image_id])
+    (image,) = await amis_by_id(call, [image_id])
     if image.state not in _LAUNCHABLE:
         raise EC2Error("InvalidAMIID.Unavailable", f"The image id '{image_id}' is not available")
     return image

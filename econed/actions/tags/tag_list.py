@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NotRequired, TypedDict, TypeVar
 
 from econed.actions.action import Parts, action
 from econed.actions.addresses.store import address_store
-from econed.actions.disk_images.finding import ids_and_few, image_sets, images
+from econed.actions.disk_images.finding import image_sets, images_by_id, matching_ids
 from econed.actions.disk_images.volume_facts import is_volume, snapshot_tags
 from econed.actions.filters import Filters, field
 from econed.actions.images.view import is_ami
@@ -117,10 +117,10 @@ async def _described(call: Call, filters: Sequence[Filter], after: Position | No
 async def _on_images(call: Call, named: Iterable[str] | None) -> Sets[TagDescriptionTypeDef]:
     """Yield what reads the tags of images: those of few at once, of many those of one kind after the other."""
     if named is None:
-        ids, few = await ids_and_few(call, lambda _: True)
+        ids, few = await matching_ids(call, lambda _: True)
     else:
         numbers = {number for kind in (IMAGE, SNAPSHOT, VOLUME) for number in _numbers(kind, named)}
-        ids, few = [], list(await images(call, sorted(numbers)))
+        ids, few = [], list(await images_by_id(call, sorted(numbers)))
     if ids and not few:
         for tags_of_kind in _TAGS_ON_IMAGES:
             async with aclosing(image_sets(call, ids)) as sets:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, TypeAlias
 from econed import ids
 from econed.actions.action import action
 from econed.actions.addresses.store import address_store, tagged_addresses
-from econed.actions.disk_images.volume_facts import SNAPSHOT_TAG_PREFIX, is_of_ami, snapshot_tags
-from econed.actions.images.finding import amis
+from econed.actions.disk_images.volume_facts import SNAPSHOT_TAG_PREFIX, is_ami_snapshot, snapshot_tags
+from econed.actions.images.finding import amis_by_id
 from econed.actions.inputs import Tag
 from econed.actions.keys.store import ID_PREFIX, KeyPair, key_pairs_by_id, tag_prefix
 from econed.actions.machines.finding import find_machines
@@ -31,8 +31,8 @@ from econed.actions.tagging import (
     too_many,
     untag_text,
 )
-from econed.actions.volumes.finding import Attachment, DiskVolume, ImageVolume, volumes
-from econed.actions.volumes.snapshot_view import found_snapshots
+from econed.actions.volumes.finding import Attachment, DiskVolume, ImageVolume, volumes_by_id
+from econed.actions.volumes.snapshot_view import snapshots_by_id
 from econed.errors import EC2Error
 from econed.ids import ALLOCATION, IMAGE, INSTANCE, SNAPSHOT, VOLUME
 from econed.opennebula.documents import Image, OwnedView, Right, VirtualMachine
@@ -103,9 +103,9 @@ class _OnImage:
 
     def tagged(self) -> Iterator[_Tagged]:
         """Yield what is tagged there."""
-        if self.is_tagged or not is_of_ami(self.image):
+        if self.is_tagged or not is_ami_snapshot(self.image):
             yield _Tagged.itself(self.image.template)
-        if self.is_snapshot and is_of_ami(self.image):
+        if self.is_snapshot and is_ami_snapshot(self.image):
             yield _Tagged(snapshot_tags(self.image), SNAPSHOT_TAG_PREFIX)
 
 
@@ -205,8 +205,8 @@ async def _find(call: Call, resource_ids: Sequence[str]) -> _Resources:
     for kind in _NOT_TAGGED_HERE:
         if kind.prefix in of_kind:
             raise kind.not_found(*of_kind[kind.prefix])
-    marked = await amis(call, of_kind[IMAGE.prefix])
-    found = await volumes(call, of_kind[VOLUME.prefix])
+    marked = await amis_by_id(call, of_kind[IMAGE.prefix])
+    found = await volumes_by_id(call, of_kind[VOLUME.prefix])
     of_volumes = [volume.image for volume in found if isinstance(volume, ImageVolume)]
     pool, addresses = await tagged_addresses(call, of_kind[ALLOCATION.prefix])
     return _Resources(
@@ -214,7 +214,7 @@ async def _find(call: Call, resource_ids: Sequence[str]) -> _Resources:
         addresses=addresses,
         machines=await find_machines(call, of_kind[INSTANCE.prefix]),
         images=tuple({image.id: image for image in (*marked, *of_volumes)}.values()),
-        snapshots=await found_snapshots(call, of_kind[SNAPSHOT.prefix]),
+        snapshots=await snapshots_by_id(call, of_kind[SNAPSHOT.prefix]),
         key_pairs=await key_pairs_by_id(call, of_kind[_KEY_PAIR]),
         disks=[volume.attachment for volume in found if isinstance(volume, DiskVolume)],
     )

@@ -9,7 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypedDict
 
 from econed.actions.action import action
-from econed.actions.disk_images.volume_facts import TO_ATTACH, ZONE, PendingAttachment, is_being_copied, others_may_mark
+from econed.actions.disk_images.volume_facts import (
+    AVAILABILITY_ZONE,
+    TO_ATTACH,
+    PendingAttachment,
+    is_being_copied,
+    is_writable_by_others,
+)
 from econed.actions.machines.devices import Device, check_device_is_free, device_of, disk_text
 from econed.actions.machines.facts import DEVICE
 from econed.actions.machines.finding import find_settled_machines
@@ -17,13 +23,13 @@ from econed.actions.machines.state import InstanceState, state_of
 from econed.actions.machines.times import preserve_times
 from econed.actions.volumes.creating import MAX_SIZE, checked_type
 from econed.actions.volumes.finding import (
-    PATIENCE,
+    SETTLE_TIMEOUT,
     Attachment,
     DiskVolume,
     ImageVolume,
     Volume,
     settled_machine,
-    volumes,
+    volumes_by_id,
 )
 from econed.actions.volumes.view import attachment_view, attachments_view, modification_text, modification_view, state
 from econed.actions.waiting import INTERVAL
@@ -65,14 +71,14 @@ async def attach_volume(call: Call, *, volume_id: str, instance_id: str, device:
     Raises `EC2Error` VolumeInUse, IncorrectState, InvalidVolume.ZoneMismatch, and InvalidParameterValue for a device
     that is in use or is none.
     """
-    (volume,) = await volumes(call, [volume_id])
-    (machine,) = await find_settled_machines(call, [instance_id], timeout=PATIENCE)
+    (volume,) = await volumes_by_id(call, [volume_id])
+    (machine,) = await find_settled_machines(call, [instance_id], timeout=SETTLE_TIMEOUT)
     if _is_the_same(volume, machine, device):
         return attachments_view(volume)[0]
     image = _demand_available(volume)
     if state_of(machine) not in _PLUGGABLE:
         raise _not_running(machine)
-    asked = whole_number(image.template.text(ZONE))
+    asked = whole_number(image.template.text(AVAILABILITY_ZONE))
     if asked is not None and machine.cluster_id not in (None, asked):
         raise EC2Error(
             "InvalidVolume.ZoneMismatch",
@@ -86,7 +92,7 @@ async def attach_volume(call: Call, *, volume_id: str, instance_id: str, device:
             await _attach_later(call, image, machine, device)
 
     await call.change_all(Right.MANAGE, [machine], attach)
-    (volume,) = await volumes(call, [volume_id])
+    (volume,) = await volumes_by_id(call, [volume_id])
     if volume.pending is not None:
         return attachments_view(volume)[0]
     if volume.attachment is None:  # oned let go of it again already: the hypervisor would not take it
@@ -106,7 +112,7 @@ async def detach_volume(
     """
     if instance_id is not None:
         INSTANCE.parse(instance_id)
-    (volume,) = await volumes(call, [volume_id])
+    (volume,) = await volumes_by_id(call, [volume_id])
     if isinstance(volume, ImageVolume) and _is_pending(volume, instance_id, device):
         shown: VolumeAttachmentTypeDef = {**attachments_view(volume)[0], "State": "detaching"}
         await call.change_all(
@@ -117,7 +123,7 @@ async def detach_volume(
     machine = await settled_machine(call, attached.machine.id)
     if isinstance(volume, DiskVolume) or (attached.is_root and state_of(machine) is not InstanceState.STOPPED):
         raise _not_permitted(volume, attached)
-    (volume,) = await volumes(call, [volume_id])
+    (volume,) = await volumes_by_id(call, [volume_id])
     attached = _demand_attached(volume, instance_id, device)
     if attached.detaching:
         return _attached_view(volume)
@@ -148,7 +154,7 @@ async def modify_volume(
     """
     if size is None and not volume_type:
         raise EC2Error("MissingParameter", "The request must contain the parameter Size or VolumeType")
-    (volume,) = await volumes(call, [volume_id])
+    (volume,) = await volumes_by_id(call, [volume_id])
     kind = checked_type(volume_type) if volume_type else ""
     wanted = volume.size if size is None else size
     _demand_growth(volume, wanted)
@@ -177,7 +183,7 @@ async def modify_volume(
             await preserve_times(call.session, now)
 
         await call.change_all(Right.MANAGE, [machine], grow)
-    (changed,) = await volumes(call, [volume_id])
+    (changed,) = await volumes_by_id(call, [volume_id])
     shown = modification_view(changed)
     assert shown is not None  # noqa: S101  it has just been noted
     if shown["ModificationState"] != "completed":  # oned has taken it on: a failure would show later
@@ -205,7 +211,7 @@ async def _attach(call: Call, image: Image, machine: VirtualMachine, given: str)
         if refusal.code not in (OpenNebulaCode.ACTION, OpenNebulaCode.INTERNAL):
             raise
         # Something has changed since it was looked at: the image, the device or the machine.
-        (volume,) = await volumes(call, [VOLUME.format(image.id)])
+        (volume,) = await volumes_by_id(call, [VOLUME.format(image.id)])
         if _is_attached(volume, machine, given):
             return True
         if not is_being_copied(_demand_available(volume, is_expected=True)):
@@ -224,11 +230,11 @@ async def _attach_later(call: Call, image: Image, machine: VirtualMachine, given
     Raises `EC2Error` IncorrectState for another user's, which the chore would not look for in the caller's name, and
     for one that others may mark, whose mark would attach it to any machine of the owner's.
     """
-    if image.uid != call.caller.id or others_may_mark(image):
+    if image.uid != call.caller.id or is_writable_by_others(image):
         raise EC2Error("IncorrectState", f"{VOLUME.format(image.id)} is not 'available'.")
     await watch_caller(call)
     await call.session.image_update(image.id, PendingAttachment(machine.id, given, call.now).text)
-    until = call.clock.seconds() + PATIENCE
+    until = call.clock.seconds() + SETTLE_TIMEOUT
     while True:
         await call.pause(INTERVAL)
         image = await call.session.image(image.id)

@@ -12,7 +12,7 @@ from econed.actions.disk_images.volume_facts import (
     TO_ATTACH,
     TO_DELETE,
     PendingAttachment,
-    finished,
+    finishing_text,
     is_being_copied,
     is_marked_deleted,
     is_unfinished,
@@ -47,7 +47,7 @@ _NOT_IN_STATE = frozenset({OpenNebulaCode.ACTION, OpenNebulaCode.INTERNAL, OpenN
 _REMOVABLE = frozenset({ImageState.READY, ImageState.ERROR})
 
 
-async def look_after_volumes(look: Look) -> None:
+async def reconcile_volumes(look: Look) -> None:
     """Mark copies that were left unmarked, make volumes persistent that are not, attach and delete what was to be.
 
     Volumes go that RunInstances made for a machine that never came to be, and those of machines that have ended,
@@ -79,7 +79,7 @@ async def look_after_volumes(look: Look) -> None:
             await _delete_with(look, image, machines.get(machine))
 
 
-async def give_volumes(session: Session, machine: VirtualMachine) -> None:
+async def assign_volumes(session: Session, machine: VirtualMachine) -> None:
     """Note on the volumes that were made for a machine that they are its own, before it is released.
 
     From then on they go with it, or stay as they were asked to: they are no left-overs any more.
@@ -94,7 +94,7 @@ async def _finish(look: Look, image: Image) -> None:
         look.keep()
         return
     look.log.info("image {id} is a copy that was never marked as what it is", id=image.id)
-    await look.session.image_update(image.id, finished(image, {}))
+    await look.session.image_update(image.id, finishing_text(image, {}))
     look.keep()
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from econed.actions.client_tokens import REQUEST_DIGEST, ClientToken, mismatch
 from econed.actions.disk_images.volume_facts import (
     IS_VOLUME,
-    MADE_AS,
-    finished,
+    MARKED_IMAGE_ID,
+    finishing_text,
     is_marked_deleted,
     is_unfinished,
     volume_name,
@@ -81,7 +81,7 @@ def checked_size(size: int | None, snapshot: Image | None) -> int:
     return least
 
 
-def demand_completed(snapshot: Image) -> None:
+def check_completed(snapshot: Image) -> None:
     """Raise `EC2Error` IncorrectState for a snapshot that is not complete."""
     if snapshot.state not in _COPYABLE or is_unfinished(snapshot):
         raise EC2Error("IncorrectState", f"Snapshot is not in the completed state: {SNAPSHOT.format(snapshot.id)}")
@@ -140,11 +140,13 @@ def _is_abandoned(call: Call, image: Image) -> bool:
 
 def _is_copy_of(image: Image, snapshot: Image | None) -> bool:
     """Whether a copy without its marks may be one of this snapshot: those that we made say so on every copy."""
-    return snapshot is not None and image.template.text(MADE_AS) in ("", str(snapshot.id))
+    return snapshot is not None and image.template.text(MARKED_IMAGE_ID) in ("", str(snapshot.id))
 
 
 async def _finish(call: Call, plan: VolumePlan, number: int) -> None:
-    await call.session.image_update(number, finished(await call.session.image(number), plan.facts, tags=plan.tags))
+    await call.session.image_update(
+        number, finishing_text(await call.session.image(number), plan.facts, tags=plan.tags)
+    )
 
 
 def _text(call: Call, plan: VolumePlan) -> str:

@@ -7,8 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from econed.actions.call import together
-from econed.actions.disk_images.finding import images
-from econed.actions.disk_images.volume_facts import HINT, MODIFICATION, PendingAttachment, is_unfinished, is_volume
+from econed.actions.disk_images.finding import images_by_id
+from econed.actions.disk_images.volume_facts import (
+    ATTACHMENT_HINT,
+    MODIFICATION,
+    PendingAttachment,
+    is_unfinished,
+    is_volume,
+)
 from econed.actions.machines.facts import ATTACH_TIME, DELETE_ON_TERMINATION
 from econed.actions.machines.finding import find_settled_machines, is_instance
 from econed.actions.tagging import disk_tag_prefix, tags_of, tags_under
@@ -22,7 +28,7 @@ if TYPE_CHECKING:
     from econed.actions.call import Call
     from econed.opennebula.documents import Disk, Image, VirtualMachine
 
-PATIENCE = 15
+SETTLE_TIMEOUT = 15
 """Seconds to wait for a machine that comes out of a passing state by itself: another disk is being attached."""
 
 _MB_PER_GIB = 1024
@@ -65,7 +71,7 @@ class Attachment:
         noted = epoch_seconds(self.disk.text(ATTACH_TIME))
         if noted is not None:
             return noted
-        hint: Mapping[str, str] = image.template.vector(HINT) if image is not None else {}
+        hint: Mapping[str, str] = image.template.vector(ATTACHMENT_HINT) if image is not None else {}
         hinted = epoch_seconds(hint.get("ATTACH_TIME", ""))
         if hinted is not None and hint.get("INSTANCE_ID") == INSTANCE.format(self.machine.id):
             return hinted
@@ -163,7 +169,7 @@ def _gib(megabytes: int) -> int:
     return -(-megabytes // _MB_PER_GIB)
 
 
-async def volumes(call: Call, volume_ids: Sequence[str]) -> tuple[Volume, ...]:
+async def volumes_by_id(call: Call, volume_ids: Sequence[str]) -> tuple[Volume, ...]:
     """Return the volumes with these ids, in this order and each once.
 
     Raises `EC2Error` InvalidVolumeID.Malformed, or InvalidVolume.NotFound for what does not exist, is no volume, or may
@@ -190,7 +196,7 @@ async def find_volumes(call: Call, volume_ids: Iterable[str]) -> Mapping[str, Vo
     for machine in await call.session.vms(sorted({machine for machine, _ in parts.values()})):
         own |= _own_disks_by_part(machine) if is_instance(call, machine) else {}
     found: dict[str, Volume] = {text: own[part] for text, part in parts.items() if part in own}
-    marked = [image for image in await images(call, sorted(set(numbers.values()))) if is_volume(image)]
+    marked = [image for image in await images_by_id(call, sorted(set(numbers.values()))) if is_volume(image)]
     by_number = {volume.image.id: volume for volume in await with_attachments(call, marked)}
     found |= {text: by_number[each] for text, each in numbers.items() if each in by_number}
     return found
@@ -210,12 +216,12 @@ async def with_attachments(call: Call, found: Sequence[Image]) -> list[ImageVolu
     async def volume_of(image: Image) -> ImageVolume:
         if image.id not in attached:
             return ImageVolume(image, None)
-        return ImageVolume(image, await attachment(call, *attached[image.id]))
+        return ImageVolume(image, await read_attachment(call, *attached[image.id]))
 
     return await together(volume_of(image) for image in found)
 
 
-async def attachment(call: Call, machine: VirtualMachine, disk: Disk) -> Attachment:
+async def read_attachment(call: Call, machine: VirtualMachine, disk: Disk) -> Attachment:
     """Return a disk as an attachment. Which way one is going that is on its way only a machine's history says."""
     if not disk.is_attaching:
         return Attachment(machine, disk)
@@ -231,11 +237,11 @@ def own_disks(machine: VirtualMachine) -> list[DiskVolume]:
 
 
 async def settled_machine(call: Call, machine_id: int) -> VirtualMachine:
-    """Return a machine once it is in no transitional state, or as it is after `PATIENCE` seconds.
+    """Return a machine once it is in no transitional state, or as it is after `SETTLE_TIMEOUT` seconds.
 
     Raises `EC2Error` InvalidInstanceID.NotFound where it has gone.
     """
-    (machine,) = await find_settled_machines(call, [INSTANCE.format(machine_id)], timeout=PATIENCE)
+    (machine,) = await find_settled_machines(call, [INSTANCE.format(machine_id)], timeout=SETTLE_TIMEOUT)
     return machine
 
 

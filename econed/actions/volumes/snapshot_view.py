@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 from econed.actions.by_id import named
 from econed.actions.call import account_id
-from econed.actions.disk_images.ami_facts import SAVED_FROM, description
-from econed.actions.disk_images.finding import images
+from econed.actions.disk_images.ami_facts import SAVED_FROM_MACHINE, description
+from econed.actions.disk_images.finding import images_by_id
 from econed.actions.disk_images.volume_facts import (
+    is_ami_snapshot,
     is_marked_deleted,
-    is_of_ami,
     is_snapshot,
     is_unfinished,
-    snapshot_of,
     snapshot_tags,
+    source_volume_id,
 )
 from econed.actions.filters import Filters, field, tag_filters
 from econed.actions.timestamps import timestamp
@@ -56,7 +56,7 @@ SNAPSHOT_FILTERS = Filters(
 """Of DescribeSnapshots."""
 
 
-async def found_snapshots(call: Call, snapshot_ids: Sequence[str]) -> tuple[Image, ...]:
+async def snapshots_by_id(call: Call, snapshot_ids: Sequence[str]) -> tuple[Image, ...]:
     """Return the images that are the snapshots with these ids, in this order and each once.
 
     Raises `EC2Error` InvalidSnapshotID.Malformed, or InvalidSnapshot.NotFound for what does not exist, is no snapshot,
@@ -64,7 +64,7 @@ async def found_snapshots(call: Call, snapshot_ids: Sequence[str]) -> tuple[Imag
     """
 
     async def read(numbers: Sequence[int]) -> list[Image]:
-        return [image for image in await images(call, numbers) if is_shown(image)]
+        return [image for image in await images_by_id(call, numbers) if is_shown(image)]
 
     return await named(SNAPSHOT, snapshot_ids, read)
 
@@ -83,7 +83,7 @@ def snapshot_view(image: Image, owner_alias: str | None = None) -> SnapshotTypeD
     finished = not is_unfinished(image)
     shown: SnapshotTypeDef = {
         "SnapshotId": SNAPSHOT.format(image.id),
-        "VolumeId": snapshot_of(image),
+        "VolumeId": source_volume_id(image),
         "State": now,
         "StartTime": timestamp(image.regtime),
         "Progress": "100%" if now == "completed" else "0%",
@@ -111,9 +111,9 @@ def state(image: Image) -> SnapshotStateType:
 
 def _description(image: Image) -> str:
     """Return what is said of a snapshot; of the one behind an AMI, whose description is the AMI's, what Amazon says."""
-    if not is_of_ami(image):
+    if not is_ami_snapshot(image):
         return description(image)
-    machine = whole_number(image.template.text(SAVED_FROM))
+    machine = whole_number(image.template.text(SAVED_FROM_MACHINE))
     if machine is not None:
         return f"Created by CreateImage({INSTANCE.format(machine)}) for {IMAGE.format(image.id)}"
     return f"Copied for DestinationAmi {IMAGE.format(image.id)}"

@@ -9,8 +9,14 @@ from econed.actions.accounts import account_named, is_owned_by, owner_alias
 from econed.actions.action import Parts, action
 from econed.actions.call import account_id
 from econed.actions.disk_images.deleting import delete_image
-from econed.actions.disk_images.finding import meant_images
-from econed.actions.disk_images.volume_facts import OF_VOLUME, finished, snapshot_name, snapshot_of, snapshot_tags
+from econed.actions.disk_images.finding import matching_images
+from econed.actions.disk_images.volume_facts import (
+    SOURCE_VOLUME,
+    finishing_text,
+    snapshot_name,
+    snapshot_tags,
+    source_volume_id,
+)
 from econed.actions.images.view import is_ami, is_public
 from econed.actions.inputs import Filter, TagSpecification, demand_showable
 from econed.actions.listing import Page, in_parts, once
@@ -19,9 +25,9 @@ from econed.actions.paging import Listing, Paging
 from econed.actions.regions.regions import own_region
 from econed.actions.sharing import EVERYBODY, PermissionChanges, wanted_sharing
 from econed.actions.tagging import specified
-from econed.actions.volumes.creating import demand_completed
-from econed.actions.volumes.finding import PATIENCE, Attachment, settled_machine, volumes
-from econed.actions.volumes.snapshot_view import SNAPSHOT_FILTERS, found_snapshots, is_shown, snapshot_view
+from econed.actions.volumes.creating import check_completed
+from econed.actions.volumes.finding import SETTLE_TIMEOUT, Attachment, settled_machine, volumes_by_id
+from econed.actions.volumes.snapshot_view import SNAPSHOT_FILTERS, is_shown, snapshot_view, snapshots_by_id
 from econed.actions.volumes.view import state
 from econed.actions.waiting import wait_until
 from econed.actions.watch import watch_caller
@@ -98,7 +104,7 @@ async def create_snapshot(
         if (now.attachment is None) == (volume.attachment is None):
             raise
         number = await _copied(call, now)  # it was attached or detached since it was looked at
-    await _finish(call, number, {OF_VOLUME: volume.id}, description, tags)
+    await _finish(call, number, {SOURCE_VOLUME: volume.id}, description, tags)
     return {"Tags": [], **snapshot_view(await call.session.image(number))}
 
 
@@ -118,11 +124,11 @@ async def copy_snapshot(
     region = await own_region(call)
     if source_region not in region:
         raise EC2Error("InvalidParameterValue", f"Snapshots can be copied within the region {region.name} only.")
-    (source,) = await found_snapshots(call, [source_snapshot_id])
-    demand_completed(source)
+    (source,) = await snapshots_by_id(call, [source_snapshot_id])
+    check_completed(source)
     await watch_caller(call)
     number = await _within_quota(call.session.image_clone(source.id, snapshot_name()))
-    await _finish(call, number, {OF_VOLUME: snapshot_of(source)}, description, tags)
+    await _finish(call, number, {SOURCE_VOLUME: source_volume_id(source)}, description, tags)
     result: CopySnapshotResult = {"SnapshotId": SNAPSHOT.format(number)}
     if copied := snapshot_tags(await call.session.image(number)):
         result["Tags"] = copied
@@ -155,10 +161,10 @@ async def describe_snapshots(
         return item if await selection.admits(item) else None
 
     if snapshot_ids:
-        sets = once([image for image in await found_snapshots(call, snapshot_ids) if is_meant(image)])
+        sets = once([image for image in await snapshots_by_id(call, snapshot_ids) if is_meant(image)])
     else:
         owner = OwnerFilter.MINE if owners == {call.owner_id} else OwnerFilter.VISIBLE
-        sets = meant_images(call, lambda image: is_shown(image) and is_meant(image), owner)
+        sets = matching_images(call, lambda image: is_shown(image) and is_meant(image), owner)
     return in_parts("Snapshots", sets, shown, Page(lambda image: (image.id,), paging))
 
 
@@ -168,7 +174,7 @@ async def delete_snapshot(call: Call, *, snapshot_id: str) -> None:
 
     One of which a copy or a volume is being made is gone at once, and removed when oned has made that.
     """
-    (image,) = await found_snapshots(call, [snapshot_id])
+    (image,) = await snapshots_by_id(call, [snapshot_id])
     if is_ami(image):
         raise _in_use(snapshot_id, f"in use by {IMAGE.format(image.id)}")
 
@@ -199,7 +205,7 @@ async def modify_snapshot_attribute(
     shared = await wanted_sharing(call, create_volume_permission, operation_type, group_names, user_ids)
     if shared is None:
         raise EC2Error("MissingParameter", "The request must contain the parameter CreateVolumePermission")
-    (image,) = await found_snapshots(call, [snapshot_id])
+    (image,) = await snapshots_by_id(call, [snapshot_id])
     await call.change_all(Right.MANAGE, [image], lambda each: call.session.image_share(each.id, shared))
 
 
@@ -208,7 +214,7 @@ async def describe_snapshot_attribute(
     call: Call, *, snapshot_id: str, attribute: str
 ) -> DescribeSnapshotAttributeResult:
     """Show with whom a snapshot is shared (EC2 DescribeSnapshotAttribute)."""
-    (image,) = await found_snapshots(call, [snapshot_id])
+    (image,) = await snapshots_by_id(call, [snapshot_id])
     if attribute not in _ATTRIBUTES:
         raise EC2Error("InvalidParameterValue", f"Value ({attribute}) for parameter attribute is invalid.")
     if attribute != _PERMISSION:
@@ -225,16 +231,16 @@ async def _savable(call: Call, volume_id: str) -> Volume:
     """
 
     async def read() -> Volume:
-        (volume,) = await volumes(call, [volume_id])
+        (volume,) = await volumes_by_id(call, [volume_id])
         return volume
 
     def is_consistent(volume: Volume) -> bool:
         return volume.attachment is not None or not volume.image.vm_ids
 
-    volume = await wait_until(call, is_consistent, read, timeout=PATIENCE)
+    volume = await wait_until(call, is_consistent, read, timeout=SETTLE_TIMEOUT)
     if volume.attachment is not None:
         machine = await settled_machine(call, volume.attachment.machine.id)
-        (volume,) = await volumes(call, [volume_id])
+        (volume,) = await volumes_by_id(call, [volume_id])
         if state_of(machine) not in _SAVABLE:
             raise _NotNow(volume)
     elif volume.image.state not in _COPYABLE or state(volume) not in ("available", "in-use"):
@@ -278,7 +284,7 @@ async def _saved(call: Call, volume: Volume, attached: Attachment) -> int:
 
 
 async def _finish(call: Call, number: int, facts: Mapping[str, str], description: str, tags: Mapping[str, str]) -> None:
-    await call.session.image_update(number, finished(await call.session.image(number), facts, description, tags))
+    await call.session.image_update(number, finishing_text(await call.session.image(number), facts, description, tags))
 
 
 async def _within_quota(making: Any) -> int:

@@ -8,9 +8,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from econed.actions.disk_images.volume_facts import (
-    FROM_SNAPSHOT,
+    AVAILABILITY_ZONE,
+    SOURCE_SNAPSHOT,
     VOLUME_TYPE,
-    ZONE,
     is_marked_deleted,
     is_unfinished,
 )
@@ -145,7 +145,7 @@ class Zones:
         """Return the zone of a volume: as it was asked for, else of its machine, else one where it can be used."""
         if isinstance(volume, DiskVolume):
             return availability_zone_of(volume.attachment.machine, self.names)
-        asked = whole_number(volume.image.template.text(ZONE))
+        asked = whole_number(volume.image.template.text(AVAILABILITY_ZONE))
         if asked is not None:
             return self.names.get(asked, "")
         if volume.attachment is not None:
@@ -156,7 +156,11 @@ class Zones:
 
 def _is_silent(volume: Volume) -> bool:
     """Whether a volume does not say its zone itself."""
-    return isinstance(volume, ImageVolume) and volume.attachment is None and not volume.image.template.text(ZONE)
+    return (
+        isinstance(volume, ImageVolume)
+        and volume.attachment is None
+        and not volume.image.template.text(AVAILABILITY_ZONE)
+    )
 
 
 def volume_view(volume: Volume, zones: Zones) -> VolumeTypeDef:
@@ -165,7 +169,7 @@ def volume_view(volume: Volume, zones: Zones) -> VolumeTypeDef:
     shown: VolumeTypeDef = {
         "VolumeId": volume.id,
         "Size": volume.size,
-        "SnapshotId": image.template.text(FROM_SNAPSHOT) if image is not None else "",
+        "SnapshotId": image.template.text(SOURCE_SNAPSHOT) if image is not None else "",
         "AvailabilityZone": zones.name(volume),
         "State": state(volume),
         "CreateTime": timestamp(volume.created),
@@ -196,7 +200,7 @@ def attachment_view(volume: Volume, attached: Attachment) -> VolumeAttachmentTyp
     }
 
 
-def pending_view(volume: Volume, pending: PendingAttachment) -> VolumeAttachmentTypeDef:
+def pending_attachment_view(volume: Volume, pending: PendingAttachment) -> VolumeAttachmentTypeDef:
     """Return where a volume is to be attached as EC2's VolumeAttachment."""
     return {
         "VolumeId": volume.id,
@@ -212,7 +216,7 @@ def attachments_view(volume: Volume) -> list[VolumeAttachmentTypeDef]:
     """Return where a volume is attached, or is to be."""
     if volume.attachment is not None:
         return [attachment_view(volume, volume.attachment)]
-    return [] if volume.pending is None else [pending_view(volume, volume.pending)]
+    return [] if volume.pending is None else [pending_attachment_view(volume, volume.pending)]
 
 
 def state(volume: Volume) -> VolumeStateType:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, TypeVar
 from econed.actions.action import Parts, action
 from econed.actions.client_tokens import ClientToken
 from econed.actions.disk_images.deleting import delete_image
-from econed.actions.disk_images.finding import images, meant_images
+from econed.actions.disk_images.finding import images_by_id, matching_images
 from econed.actions.disk_images.volume_facts import (
-    FROM_SNAPSHOT,
+    AVAILABILITY_ZONE,
+    SOURCE_SNAPSHOT,
     VOLUME_TYPE,
-    ZONE,
     is_being_copied,
     is_volume,
     volume_name,
@@ -28,14 +28,14 @@ from econed.actions.regions.zones import zones
 from econed.actions.tagging import specified
 from econed.actions.volumes.creating import (
     VolumePlan,
+    check_completed,
     checked_size,
     checked_type,
-    demand_completed,
     make_volume,
     make_volume_once,
 )
-from econed.actions.volumes.finding import ImageVolume, Volume, find_volumes, own_disks, volumes, with_attachments
-from econed.actions.volumes.snapshot_view import found_snapshots
+from econed.actions.volumes.finding import ImageVolume, Volume, find_volumes, own_disks, volumes_by_id, with_attachments
+from econed.actions.volumes.snapshot_view import snapshots_by_id
 from econed.actions.volumes.view import (
     MODIFICATION_FILTERS,
     STATUS_FILTERS,
@@ -123,12 +123,12 @@ async def create_volume(
     again gives the same volume, as long as there is that volume.
     """
     zone = await _zone(call, availability_zone, availability_zone_id)
-    snapshot = (await found_snapshots(call, [snapshot_id]))[0] if snapshot_id is not None else None
+    snapshot = (await snapshots_by_id(call, [snapshot_id]))[0] if snapshot_id is not None else None
     if snapshot is not None:
-        demand_completed(snapshot)
-    facts = {ZONE: str(zone)}
+        check_completed(snapshot)
+    facts = {AVAILABILITY_ZONE: str(zone)}
     if snapshot is not None:
-        facts[FROM_SNAPSHOT] = SNAPSHOT.format(snapshot.id)
+        facts[SOURCE_SNAPSHOT] = SNAPSHOT.format(snapshot.id)
     if volume_type:
         facts[VOLUME_TYPE] = checked_type(volume_type)
     token = ClientToken.of(call, client_token)
@@ -143,7 +143,7 @@ async def create_volume(
     )
     await watch_caller(call)
     number = await (make_volume(call, plan) if token is None else make_volume_once(call, plan, token))
-    (made,) = await volumes(call, [VOLUME.format(number)])
+    (made,) = await volumes_by_id(call, [VOLUME.format(number)])
     return {"Tags": [], **volume_view(made, await Zones.of(call, [made]))}
 
 
@@ -201,7 +201,7 @@ async def describe_volumes_modifications(
 @action()
 async def describe_volume_attribute(call: Call, *, volume_id: str, attribute: str) -> DescribeVolumeAttributeResult:
     """Show an attribute of a volume (EC2 DescribeVolumeAttribute): input and output are never held back here."""
-    (found,) = await volumes(call, [volume_id])
+    (found,) = await volumes_by_id(call, [volume_id])
     if attribute not in _ATTRIBUTES:
         raise EC2Error("InvalidParameterValue", f"Value ({attribute}) for parameter attribute is invalid.")
     if attribute == "productCodes":
@@ -216,7 +216,7 @@ async def delete_volume(call: Call, *, volume_id: str) -> None:
     One of which a snapshot is being made is deleted when oned has made it. Raises `EC2Error` VolumeInUse, or
     IncorrectState for one that is not made yet.
     """
-    (found,) = await volumes(call, [volume_id])
+    (found,) = await volumes_by_id(call, [volume_id])
     if not isinstance(found, ImageVolume) or found.attachment is not None or found.image.vm_ids or found.pending:
         raise _in_use(found)
     if state(found) == "deleting":
@@ -278,7 +278,7 @@ async def _sets(call: Call, volume_ids: Sequence[str], filters: Sequence[Filter]
     volumes that are images the ones that use them.
     """
     if volume_ids:
-        yield partial(volumes, call, volume_ids)
+        yield partial(volumes_by_id, call, volume_ids)
         return
     named = VOLUME_FILTERS.values_of("volume-id", filters)
     if named is not None:
@@ -288,7 +288,7 @@ async def _sets(call: Call, volume_ids: Sequence[str], filters: Sequence[Filter]
     if instances is not None:
         yield partial(_attached, call, [INSTANCE.parse(each) for each in instances if INSTANCE.is_id(each)])
         return
-    async with aclosing(meant_images(call, lambda each: is_volume(each) and _is_behind(paging, each))) as sets:
+    async with aclosing(matching_images(call, lambda each: is_volume(each) and _is_behind(paging, each))) as sets:
         async for read in sets:
             yield partial(_with_attachments, call, read)
     if _can_be_own_disks(filters):
@@ -307,7 +307,7 @@ async def _attached(call: Call, machine_ids: Sequence[int]) -> list[Volume]:
     """Return the volumes of machines: images that are attached to them, and the disks that are theirs alone."""
     machines = [machine for machine in await call.session.vms(sorted(machine_ids)) if is_instance(call, machine)]
     numbers = {disk.image_id for machine in machines for disk in machine.disks if disk.is_persistent}
-    found = await images(call, sorted(each for each in numbers if each is not None))
+    found = await images_by_id(call, sorted(each for each in numbers if each is not None))
     attached = await with_attachments(call, [image for image in found if is_volume(image)])
     return [*attached, *(volume for machine in machines for volume in own_disks(machine))]
 

@@ -10,7 +10,7 @@ from lxml import etree
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from econed.actions.images.announcements import REQUEST_AGE, announced
+from econed.actions.images.announcements import REQUEST_AGE, announced_images
 from econed.actions.watch import SPAN
 from econed.catalogue import all_chores
 from econed.interfaces import IOpenNebula
@@ -55,7 +55,7 @@ def reconcile(cloud: Cloud) -> None:
 
 
 def announcements(cloud: Cloud) -> list[str]:
-    return [new.name for new in announced(cloud.result(Session(cloud.backend, "alice").current_user()))]
+    return [new.name for new in announced_images(cloud.result(Session(cloud.backend, "alice").current_user()))]
 
 
 def asked_of_machines(cloud: Cloud) -> list[str]:
