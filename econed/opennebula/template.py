@@ -120,7 +120,7 @@ def hex_name(prefix: str, key: str) -> str:
 
 
 def encode_member(name: str, text: str, *, in_context: bool = False) -> dict[str, str]:
-    """Return the vector member that stores any `text`: `NAME` with the text itself, or `NAME_BASE64`."""
+    """Return the vector member that stores any `text`: under `name` itself, or encoded under `<name>_BASE64`."""
     if is_storable_in_context(text) if in_context else is_storable(text):
         return {name: text}
     try:
