@@ -1,4 +1,4 @@
-"""What a client is told when something went wrong."""
+"""The errors that clients get for exceptions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.serving import Server, get, send_request, signed
 SECRET = "/var/lib/one/secret of alice"
 
 
-def test_an_error_of_ec2s_is_told_as_it_is() -> None:
+def test_an_ec2_error_is_returned_unchanged() -> None:
     error = EC2Error("InvalidAMIID.NotFound", "The image id 'ami-1' does not exist")
     assert failure(error).error is error
     assert not failure(error).is_unforeseen
@@ -42,13 +42,13 @@ def test_an_error_of_ec2s_is_told_as_it_is() -> None:
         (ServerAccountRefused("one.user.info", OpenNebulaCode.AUTHENTICATION, SECRET), "InternalError", 500),
     ],
 )
-def test_nothing_of_the_inside_is_told(error: Exception, code: str, status: int) -> None:
-    answer = failure(error).error
-    assert (answer.code, answer.status) == (code, status)
-    assert SECRET not in answer.message
+def test_no_internal_details_reach_the_client(error: Exception, code: str, status: int) -> None:
+    returned = failure(error).error
+    assert (returned.code, returned.status) == (code, status)
+    assert SECRET not in returned.message
 
 
-OF_ONED: dict[int, tuple[str, int]] = {
+ERROR_FOR_CODE: dict[int, tuple[str, int]] = {
     OpenNebulaCode.AUTHENTICATION: ("AuthFailure", 401),
     OpenNebulaCode.AUTHORIZATION: ("UnauthorizedOperation", 403),
     OpenNebulaCode.NO_EXISTS: ("InvalidParameterValue", 400),
@@ -63,49 +63,49 @@ OF_ONED: dict[int, tuple[str, int]] = {
     XmlRpcFault.NOT_A_CALL: ("InternalError", 500),
     XmlRpcFault.UNKNOWN_METHOD: ("UnsupportedOperation", 400),
 }
-"""What a client is told for each code of oned's: 5xx only where oned cannot answer, or the call itself was wrong."""
+"""The error for each code of oned: 5xx only if oned cannot reply, or the call itself was wrong."""
 
 
 @pytest.mark.parametrize("code", [*OpenNebulaCode, *XmlRpcFault])
-def test_every_code_of_oneds_has_its_error_of_ec2s(code: int) -> None:
-    answer = failure(OpenNebulaRefusal("one.vm.action", code, SECRET)).error
-    assert (answer.code, answer.status) == OF_ONED[code]
-    assert SECRET not in answer.message
+def test_each_code_of_oned_has_its_ec2_error(code: int) -> None:
+    error = failure(OpenNebulaRefusal("one.vm.action", code, SECRET)).error
+    assert (error.code, error.status) == ERROR_FOR_CODE[code]
+    assert SECRET not in error.message
 
 
 @pytest.mark.parametrize("action", ["DescribeInstances", "DescribeKeyPairs", "DescribeRegions", "DescribeVolumes"])
-def test_a_user_who_was_removed_after_their_signature_was_verified_is_refused_as_nobody(action: str) -> None:
+def test_a_user_deleted_after_authentication_is_refused_like_an_unknown_user(action: str) -> None:
     cloud = Cloud()
     alice = cloud.user("alice")
     cloud.oneadmin("one.user.delete", alice.id)
     cloud.cached_users["alice"] = alice
-    refused = cloud.refusal("alice", action)
-    assert (refused.code, refused.status) == ("AuthFailure", 401)
+    error = cloud.refusal("alice", action)
+    assert (error.code, error.status) == ("AuthFailure", 401)
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_removed_user_is_told_the_same_before_and_after_econed_has_noticed() -> None:
+async def test_a_deleted_user_gets_the_same_error_while_they_are_cached() -> None:
     server = Server(Settings())
     try:
         first = await send_request(server, get(server, signed(server, Action="DescribeInstances")))
         assert first.status == 200
         server.cloud.oneadmin("one.user.delete", server.cloud.user("alice").id)
-        answers = []
+        responses = []
         for _ in range(5):
             client = await send_request(server, get(server, signed(server, Action="DescribeInstances")))
-            answers.append((client.status, client.code))
+            responses.append((client.status, client.code))
             server.cloud.clock.advance(1)
-        assert answers == [(401, "AuthFailure")] * 5
+        assert responses == [(401, "AuthFailure")] * 5
     finally:
         server.close()
 
 
-def test_a_quota_that_is_used_up_is_told_from_a_missing_right() -> None:
+def test_an_exceeded_quota_is_distinguished_from_a_missing_right() -> None:
     reason = "User [3] : user [3] limit of 0 reached for IMAGES quota in DATASTORE with ID: 1."
     refusal = OpenNebulaRefusal("one.image.allocate", OpenNebulaCode.AUTHORIZATION, reason)
     assert failure(refusal).error.code == "ResourceLimitExceeded"
 
 
-def test_only_what_nobody_foresaw_asks_for_a_traceback_in_the_log() -> None:
+def test_only_unforeseen_exceptions_need_a_traceback() -> None:
     assert failure(ValueError("x")).is_unforeseen
     assert not failure(OpenNebulaUnavailable("one.vm.info", "x")).is_unforeseen

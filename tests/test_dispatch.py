@@ -1,4 +1,4 @@
-"""How an action describes itself, is held against Amazon's model, and gets its parameters."""
+"""How actions are described, checked against Amazon's model, and given their parameters."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from econed.wire.parameters import decode
 MODEL = Model.load()
 
 
-class Placed(TypedDict, total=False):
-    """A structure of which one member is carried out."""
+class PartOfPlacement(TypedDict, total=False):
+    """A structure of which one member is accepted."""
 
     AvailabilityZone: str
 
@@ -28,8 +28,8 @@ def described(run: Any) -> Action:
     """Return the action that a function describes."""
     module = ModuleType(run.__module__)
     setattr(module, run.__name__, run)
-    (found,) = actions_of(module)
-    return found
+    (described_action,) = actions_of(module)
+    return described_action
 
 
 def route(run: Any) -> Route:
@@ -42,7 +42,7 @@ def route(run: Any) -> Route:
     as_is={"EbsOptimized": False, "Placement.Tenancy": "default", "LicenseSpecifications.LicenseConfigurationArn": "a"},
 )
 async def run_instances(
-    call: object, *, image_id: str, min_count: int = 1, max_count: int = 1, placement: Placed | None = None
+    call: object, *, image_id: str, min_count: int = 1, max_count: int = 1, placement: PartOfPlacement | None = None
 ) -> None:
     """Run instances."""
 
@@ -51,27 +51,27 @@ def test_the_name_of_the_function_is_the_name_of_the_action() -> None:
     assert described(run_instances).name == "RunInstances"
 
 
-def test_keyword_parameters_are_the_members_it_carries_out_and_those_without_default_are_required() -> None:
-    found = described(run_instances)
-    assert set(found.accepts.of) == {"ImageId", "MinCount", "MaxCount", "Placement"}
-    assert found.required == {"ImageId"}
+def test_keyword_parameters_are_accepted_and_required_if_they_have_no_default() -> None:
+    run = described(run_instances)
+    assert set(run.accepts.of) == {"ImageId", "MinCount", "MaxCount", "Placement"}
+    assert run.required == {"ImageId"}
 
 
-def test_parameters_reach_the_function_under_its_own_names() -> None:
-    asked = {"ImageId": "ami-1", "MinCount": 2}
-    assert described(run_instances).keywords(asked) == {"image_id": "ami-1", "min_count": 2}
+def test_parameters_are_passed_under_the_names_of_the_function() -> None:
+    parameters = {"ImageId": "ami-1", "MinCount": 2}
+    assert described(run_instances).keywords(parameters) == {"image_id": "ami-1", "min_count": 2}
 
 
-def test_an_ignored_member_is_dropped_with_all_that_is_in_it() -> None:
-    asked = {"ImageId": "ami-1", "Monitoring": {"Enabled": True}}
-    assert route(run_instances).accepted(asked) == {"ImageId": "ami-1"}
+def test_an_ignored_member_is_dropped_with_its_members() -> None:
+    parameters = {"ImageId": "ami-1", "Monitoring": {"Enabled": True}}
+    assert route(run_instances).accepted(parameters) == {"ImageId": "ami-1"}
 
 
-def test_a_member_that_asks_for_what_is_so_anyway_is_dropped_with_that_value_only() -> None:
-    found = route(run_instances)
-    assert found.accepted({"ImageId": "ami-1", "EbsOptimized": False}) == {"ImageId": "ami-1"}
+def test_an_as_is_member_is_dropped_with_its_declared_value_only() -> None:
+    run = route(run_instances)
+    assert run.accepted({"ImageId": "ami-1", "EbsOptimized": False}) == {"ImageId": "ami-1"}
     with pytest.raises(EC2Error) as caught:
-        found.accepted({"ImageId": "ami-1", "EbsOptimized": True})
+        run.accepted({"ImageId": "ami-1", "EbsOptimized": True})
     assert caught.value.code == "UnsupportedOperation"
     assert "EbsOptimized" in caught.value.message
 
@@ -83,13 +83,13 @@ def test_a_member_that_asks_for_what_is_so_anyway_is_dropped_with_that_value_onl
         {"LicenseSpecifications": [{"LicenseConfigurationArn": "a"}, {"LicenseConfigurationArn": "a"}]},
     ],
 )
-def test_a_structure_that_is_not_carried_out_is_dropped_if_all_that_it_holds_is_declared(
+def test_a_structure_is_dropped_if_all_its_members_are_declared(
     parameters: dict[str, Any],
 ) -> None:
     assert route(run_instances).accepted({"ImageId": "ami-1", **parameters}) == {"ImageId": "ami-1"}
 
 
-def test_an_action_without_parameters_takes_none() -> None:
+def test_an_action_without_parameters_accepts_none() -> None:
     @action()
     async def describe_account_attributes(call: object) -> None:
         """Describe the account."""
@@ -101,7 +101,7 @@ def test_an_action_without_parameters_takes_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("parameters", "named"),
+    ("parameters", "name"),
     [
         ({"KernelId": "aki-1"}, "KernelId"),
         ({"Placement": {"AvailabilityZone": "a", "GroupName": "g"}}, "Placement.GroupName"),
@@ -115,31 +115,31 @@ def test_an_action_without_parameters_takes_none() -> None:
         ({"BlockDeviceMappings": [{"DeviceName": "/dev/sda"}]}, "BlockDeviceMappings"),
     ],
 )
-def test_what_is_neither_carried_out_nor_declared_is_refused_by_its_name(
-    parameters: dict[str, Any], named: str
+def test_a_parameter_that_is_neither_accepted_nor_declared_is_refused_by_name(
+    parameters: dict[str, Any], name: str
 ) -> None:
     with pytest.raises(EC2Error) as caught:
         route(run_instances).accepted({"ImageId": "ami-1", **parameters})
     assert caught.value.code == "UnsupportedOperation"
-    assert named in caught.value.message
+    assert name in caught.value.message
 
 
 def test_a_request_without_a_required_member_is_refused() -> None:
-    found = route(run_instances)
+    run = route(run_instances)
     with pytest.raises(EC2Error) as caught:
-        decode(found.operation, (), required=found.required)
+        decode(run.operation, (), required=run.required)
     assert (caught.value.code, "ImageId" in caught.value.message) == ("MissingParameter", True)
 
 
-def test_an_action_may_have_an_error_of_its_own_for_what_is_missing() -> None:
+def test_an_action_may_define_the_error_for_a_missing_parameter() -> None:
     @action(missing={"InstanceIds": ("InvalidParameterCombination", "No instances specified")})
     async def reboot_instances(call: object, *, instance_ids: Sequence[str]) -> None:
         """Reboot instances."""
 
-    found = route(reboot_instances)
-    assert found.required == ()
+    reboot = route(reboot_instances)
+    assert reboot.required == ()
     with pytest.raises(EC2Error) as caught:
-        found.accepted({})
+        reboot.accepted({})
     assert (caught.value.code, caught.value.message) == ("InvalidParameterCombination", "No instances specified")
 
 
@@ -148,7 +148,7 @@ def test_the_action_decides_which_members_are_required_and_not_the_model() -> No
     assert route(run_instances).required == ("ImageId",)
 
 
-def test_an_action_that_amazon_does_not_have_stops_the_start_and_names_its_line() -> None:
+def test_an_action_that_is_not_in_amazons_model_is_an_error_with_its_line() -> None:
     @action()
     async def paint_instances(call: object) -> None:
         """Paint instances."""
@@ -157,9 +157,9 @@ def test_an_action_that_amazon_does_not_have_stops_the_start_and_names_its_line(
         route(paint_instances)
 
 
-def test_a_member_that_amazon_does_not_have_stops_the_start() -> None:
+def test_a_member_that_is_not_in_amazons_model_is_an_error() -> None:
     class Odd(TypedDict, total=False):
-        """A structure with a member of its own invention."""
+        """A structure with a member that the model does not have."""
 
         Colour: str
 
@@ -171,19 +171,19 @@ def test_a_member_that_amazon_does_not_have_stops_the_start() -> None:
     async def start_instances(call: object, *, instance_ids: Sequence[str]) -> None:
         """Start instances."""
 
-    for run, named in ((reboot_instances, "Colour"), (start_instances, "Placement.Colour")):
-        with pytest.raises(ActionError, match=named):
+    for run, name in ((reboot_instances, "Colour"), (start_instances, "Placement.Colour")):
+        with pytest.raises(ActionError, match=name):
             route(run)
 
 
 class Repainted(TypedDict):
-    """A result with a member of its own invention."""
+    """A result with a member that the model does not have."""
 
     Instances: list[Any]
     Colour: str
 
 
-def test_a_member_of_the_result_that_amazon_does_not_have_stops_the_start() -> None:
+def test_a_member_of_the_result_that_is_not_in_amazons_model_is_an_error() -> None:
     @action()
     async def run_instances(call: object) -> Repainted:
         """Run instances."""
@@ -200,16 +200,16 @@ def test_a_member_of_the_result_that_amazon_does_not_have_stops_the_start() -> N
 
 
 def test_every_action_names_the_members_of_its_result() -> None:
-    """In a TypedDict of its own, or one of types_boto3_ec2."""
+    """In a TypedDict of its module, or one of types_boto3_ec2."""
     untyped = [
-        found.name
-        for found in all_actions()
-        if found.returns is None and not found.run.__annotations__["return"].endswith("TypeDef")
+        known.name
+        for known in all_actions()
+        if known.returns is None and not known.run.__annotations__["return"].endswith("TypeDef")
     ]
     assert untyped == []
 
 
-def _one_way() -> Action:
+def _first_definition() -> Action:
     @action()
     async def reboot_instances(call: object, *, instance_ids: Sequence[str]) -> None:
         """Reboot instances."""
@@ -217,7 +217,7 @@ def _one_way() -> Action:
     return described(reboot_instances)
 
 
-def _another_way() -> Action:
+def _second_definition() -> Action:
     @action()
     async def reboot_instances(call: object, *, instance_ids: Sequence[str]) -> None:
         """Reboot instances otherwise."""
@@ -225,8 +225,8 @@ def _another_way() -> Action:
     return described(reboot_instances)
 
 
-def test_two_actions_of_one_name_stop_the_start_and_both_their_lines_are_named() -> None:
-    first, second = _one_way(), _another_way()
+def test_two_actions_of_one_name_are_an_error_with_both_lines() -> None:
+    first, second = _first_definition(), _second_definition()
     assert first.where != second.where
     with pytest.raises(ActionError) as caught:
         Dispatcher(MODEL, [first, second])
@@ -234,7 +234,7 @@ def test_two_actions_of_one_name_stop_the_start_and_both_their_lines_are_named()
 
 
 @pytest.mark.parametrize("name", ["", "runInstances", "__class__", "keywords", "CreateVpc" * 100])
-def test_an_unknown_action_is_ec2s_invalid_action(name: str) -> None:
+def test_an_unknown_action_is_refused_with_invalid_action(name: str) -> None:
     with pytest.raises(EC2Error) as caught:
         Dispatcher(MODEL, all_actions()).find(name)
     assert (caught.value.code, caught.value.status) == ("InvalidAction", 400)
@@ -245,15 +245,15 @@ def test_every_action_fits_amazons_model() -> None:
     assert set(Dispatcher(MODEL, all_actions()).routes) >= {"RunInstances", "DescribeInstances", "CreateTags"}
 
 
-def test_every_action_says_what_it_is_for() -> None:
-    assert [found.name for found in all_actions() if not found.run.__doc__] == []
+def test_every_action_has_a_docstring() -> None:
+    assert [known.name for known in all_actions() if not known.run.__doc__] == []
 
 
-def test_only_describing_actions_may_be_broken_off() -> None:
-    assert {found.name for found in all_actions() if found.only_reads} == {
-        found.name for found in all_actions() if found.name.startswith("Describe")
+def test_only_describe_actions_may_be_cancelled() -> None:
+    assert {known.name for known in all_actions() if known.only_reads} == {
+        known.name for known in all_actions() if known.name.startswith("Describe")
     }
 
 
-def test_upload_image_alone_takes_a_file() -> None:
-    assert [found.name for found in all_actions() if found.takes_file] == ["UploadImage"]
+def test_only_upload_image_takes_a_file() -> None:
+    assert [known.name for known in all_actions() if known.takes_file] == ["UploadImage"]

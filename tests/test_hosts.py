@@ -1,4 +1,4 @@
-"""Hosts: in how many ways an address can be written, and which addresses are the internet's."""
+"""Hosts: the notations of addresses, and which addresses are public."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from econed.hosts import is_global, matches_any, normal_host
     "address",
     ["8.8.8.8", "2606:4700:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808", "2002:808:808::1", "192.0.1.9"],
 )
-def test_an_address_of_the_internet_is_global_however_it_is_reached(address: str) -> None:
+def test_a_public_address_is_global_in_every_notation(address: str) -> None:
     assert is_global(ip_address(address))
 
 
@@ -59,7 +59,7 @@ def test_an_address_of_the_internet_is_global_however_it_is_reached(address: str
         "4000::1",
     ],
 )
-def test_what_is_inside_a_network_is_not_global_in_whatever_disguise(address: str) -> None:
+def test_an_address_that_is_not_public_is_not_global_in_any_notation(address: str) -> None:
     assert not is_global(ip_address(address))
 
 
@@ -73,7 +73,7 @@ def test_what_is_inside_a_network_is_not_global_in_whatever_disguise(address: st
         ("my_host", "my_host"),
     ],
 )
-def test_a_host_has_one_form(text: str, host: str) -> None:
+def test_a_host_has_a_normal_form(text: str, host: str) -> None:
     assert normal_host(text) == host
 
 
@@ -103,12 +103,12 @@ def test_a_host_has_one_form(text: str, host: str) -> None:
         "ｌocalhost",
     ],
 )
-def test_what_could_be_read_in_two_ways_is_no_host(text: str) -> None:
+def test_an_ambiguous_or_invalid_text_is_not_a_host(text: str) -> None:
     assert normal_host(text) is None
 
 
 @pytest.mark.parametrize(
-    ("host", "names", "expected"),
+    ("host", "patterns", "expected"),
     [
         ("images.example.org", ["images.example.org"], True),
         ("images.example.org", ["*.example.org"], True),
@@ -121,11 +121,11 @@ def test_what_could_be_read_in_two_ways_is_no_host(text: str) -> None:
         ("images.example.org", [], False),
     ],
 )
-def test_a_host_is_named_as_it_is_or_by_its_domain(host: str, names: list[str], expected: bool) -> None:
-    assert matches_any(host, names) is expected
+def test_a_host_matches_itself_or_a_pattern_of_its_domain(host: str, patterns: list[str], expected: bool) -> None:
+    assert matches_any(host, patterns) is expected
 
 
 @pytest.mark.parametrize(("address", "expected"), [("127.0.0.1", True), ("192.0.2.1", False), ("2001:db8::1", False)])
-def test_an_address_of_this_machine_is_known(address: str, expected: bool) -> None:
-    """Services that listen on it may trust whoever is inside, although it is one of the internet."""
+def test_an_address_of_this_machine_is_recognized(address: str, expected: bool) -> None:
+    """Services on it may trust local clients even if the address is public."""
     assert is_own_address(address) is expected
