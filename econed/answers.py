@@ -10,7 +10,7 @@ from econed.auth.failures import auth_failure
 from econed.errors import (
     EC2Error,
     InvalidReply,
-    NotKeepable,
+    NotStorable,
     OpenNebulaCode,
     OpenNebulaRefusal,
     OpenNebulaUnavailable,
@@ -72,7 +72,7 @@ def failure(error: BaseException) -> Failure:
         return Failure(_UNAVAILABLE, is_unforeseen=False)
     if isinstance(error, InvalidReply):
         return Failure(_INTERNAL, is_unforeseen=False)
-    if isinstance(error, NotKeepable):
+    if isinstance(error, NotStorable):
         return Failure(_NOT_STORABLE, is_unforeseen=False)
     if isinstance(error, OpenNebulaRefusal):
         return Failure(_refusal(error), is_unforeseen=False)

@@ -1,4 +1,4 @@
-"""What econed carries out: the actions, which are found, and the chores and finders, which are listed here."""
+"""All actions, chores and finders. Actions are discovered; chores and finders are listed here."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from econed.interfaces import IUploadedFiles
 
 
 def all_actions() -> tuple[Action, ...]:
-    """Return every action, for the dispatcher: those of all modules in `econed.actions`."""
+    """Return the actions of all modules in `econed.actions`, for the dispatcher."""
     return actions_in(econed.actions)
 
 
 def all_chores(files: IUploadedFiles | None = None) -> tuple[Chore, ...]:
-    """Return every chore, for the reconciler; `files` are the uploads to look after, if there may be any."""
+    """Return all chores, for the reconciler; `files` are the uploads to remove when they are not needed, if any."""
     of_files = () if files is None else (upload_chore(files),)
     return end_left_over, end_shut_down, end_terminating, reconcile_volumes, finish_images, *of_files
 
 
 def all_finders() -> tuple[Finder, ...]:
-    """Return everything that `econe-server doctor` looks for."""
+    """Return all finders, for `econe-server doctor`."""
     return machines_left_over, addresses_without_owner, users_left_out

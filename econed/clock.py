@@ -1,4 +1,4 @@
-"""Time on a reactor. Signatures, tokens and OpenNebula's dates are in seconds since the epoch; timers are not."""
+"""The clocks of a reactor: wall-clock time for signatures, tokens and OpenNebula's dates, monotonic time for timers."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
 
-def steady(reactor: Any) -> None:
-    """Have the timers of a reactor go by a clock that nobody sets, where none of them runs yet.
+def use_monotonic_timers(reactor: Any) -> None:
+    """Make the timers of a reactor use the monotonic clock, unless it has timers already.
 
-    Twisted's go by the time of day. Were that put back by an hour, whatever is to come would come an hour late: the end
-    of what is idle, the replacement of a worker, the word to systemd's watchdog, which ends the daemon for want of it.
+    Twisted's timers use wall-clock time. If that were set back by an hour, all of them would be an hour late: idle
+    timeouts, the replacement of workers, and notifications of systemd's watchdog, which would kill the daemon.
     """
     if not reactor.getDelayedCalls():
         reactor.seconds = time.monotonic
@@ -22,7 +22,7 @@ def steady(reactor: Any) -> None:
 
 @implementer(IReactorTime)
 class WallClock:
-    """A reactor's clock whose `seconds` are the time of day, whatever the reactor's own timers go by."""
+    """A reactor's clock whose `seconds` are wall-clock time, also with `use_monotonic_timers`."""
 
     def __init__(self, reactor: IReactorTime) -> None:
         self._reactor = reactor
@@ -32,9 +32,9 @@ class WallClock:
         return time.time()
 
     def callLater(self, delay: float, callable: Callable[..., Any], *args: object, **kwargs: object) -> IDelayedCall:
-        """Call something in so many seconds (`IReactorTime.callLater`)."""
+        """Call a function after `delay` seconds (`IReactorTime.callLater`)."""
         return self._reactor.callLater(delay, callable, *args, **kwargs)
 
     def getDelayedCalls(self) -> Sequence[IDelayedCall]:
-        """Return the calls that are to come (`IReactorTime.getDelayedCalls`)."""
+        """Return the pending calls (`IReactorTime.getDelayedCalls`)."""
         return self._reactor.getDelayedCalls()

@@ -271,7 +271,7 @@ def _reconcile(making: _Making, one: IOpenNebula, uploads: UploadDirectory, scri
     clock, log = making.clock, making.log("econed.reconciler")
     stops = StopTimeRecorder(one, clock, making.on_read, log)
     long_documents = LongDocuments(clock.seconds, log)
-    reconciler = Reconciler(one, clock, all_chores(uploads), making.on_read, log, (stops.round,), long_documents)
+    reconciler = Reconciler(one, clock, all_chores(uploads), log, making.on_read, (stops.round,), long_documents)
     network = making.settings.elasticips_vnet_id
     if network is not None:
         keeper = AddressKeeper(one, network, scripts, clock, making.on_read, log)

@@ -1,8 +1,7 @@
-"""What can go wrong, in the two languages spoken here: EC2's towards clients, oned's towards OpenNebula.
+"""The errors of EC2, for clients, and those of oned.
 
-Everything that is meant for a client is an `EC2Error`; everything that oned answered, or failed to answer, is an
-`OpenNebulaError`. The one place where the second becomes the first, for lack of anything better an action knows,
-is `econed.answers`.
+Errors for clients are `EC2Error`, failures of calls to oned are `OpenNebulaError`. If an action does not convert the
+latter itself, `econed.answers` does.
 """
 
 from __future__ import annotations
@@ -11,14 +10,14 @@ from enum import IntEnum
 from typing import Final
 
 MAX_MESSAGE: Final = 2000
-"""Characters of a message that a client gets; it may hold what the client sent, which may be as long as a request."""
+"""Maximum characters of a message to a client; it may quote the request, which may be long."""
 
 
 class EC2Error(Exception):
-    """An error as Amazon EC2 words it; the client gets it as it is.
+    """An error in Amazon EC2's wording, which is sent to the client unchanged.
 
-    `code` is one of EC2's API error codes, `message` a sentence that shows nothing of the inside, `status` the HTTP
-    status that goes with it (EC2 API Reference, "Error codes for the Amazon EC2 API").
+    `code` is one of EC2's API error codes, `message` a sentence without internal details, `status` the HTTP status for
+    the code (EC2 API Reference, "Error codes for the Amazon EC2 API").
     """
 
     def __init__(self, code: str, message: str, status: int = 400) -> None:
@@ -33,18 +32,18 @@ class EC2Error(Exception):
 
 
 class ScriptFailed(Exception):
-    """A script of the administrator's did not do its work; what it printed is in the log.
+    """A script of the administrator failed; its output is in the log.
 
-    `broken_off` says that it did not come to its own end, so that part of its work may be done.
+    `was_killed` says that it did not exit by itself, so it may have done part of its work.
     """
 
-    def __init__(self, how: str, *, broken_off: bool) -> None:
+    def __init__(self, how: str, *, was_killed: bool) -> None:
         super().__init__(how)
-        self.broken_off = broken_off
+        self.was_killed = was_killed
 
 
-class NotKeepable(ValueError):
-    """A name or a text that oned would not keep as it is. `name` is the attribute that was to hold it."""
+class NotStorable(ValueError):
+    """oned cannot store a text unchanged. `name` is the attribute for it."""
 
     def __init__(self, name: str) -> None:
         super().__init__(f"{name} cannot hold this text")
@@ -66,17 +65,17 @@ class OpenNebulaCode(IntEnum):
 
 
 class XmlRpcFault(IntEnum):
-    """The faults with which oned's XML-RPC library answers what it does not carry out (xmlrpc-c)."""
+    """The faults of oned's XML-RPC library for calls that it does not carry out (xmlrpc-c)."""
 
     NOT_COMPLETED = -500
-    """Of 5.12, in place of some refusals."""
+    """Returned by 5.12 in place of some refusals."""
     WRONG_PARAMETERS = -501
     NOT_A_CALL = -503
     UNKNOWN_METHOD = -506
 
 
 class OpenNebulaError(Exception):
-    """Anything that kept a call to oned from doing what was asked. `method` is oned's name of the call."""
+    """A call to oned failed. `method` is the XML-RPC method."""
 
     def __init__(self, method: str, reason: str) -> None:
         super().__init__(method, reason)
@@ -88,10 +87,10 @@ class OpenNebulaError(Exception):
 
 
 class OpenNebulaRefusal(OpenNebulaError):
-    """oned answered `[false, text, code]`, or with a fault: it did not do it.
+    """oned replied `[false, text, code]`, or with a fault: it did not carry out the call.
 
-    `code` is oned's (`OpenNebulaCode` names those that are documented), or the negative number of an XML-RPC fault.
-    The text differs between versions: decide by the code and by states, never by the text.
+    `code` is oned's (`OpenNebulaCode` has the documented ones), or the negative number of an XML-RPC fault. The text
+    differs between versions: decide by the code and by states, never by the text.
     """
 
     def __init__(self, method: str, code: int, reason: str) -> None:
@@ -103,18 +102,18 @@ class OpenNebulaRefusal(OpenNebulaError):
 
     @property
     def is_quota(self) -> bool:
-        """Whether a quota is exhausted: oned gives it the code of a missing right, only the text tells."""
+        """Whether a quota is exceeded: oned returns the same code as for a missing right, only the text differs."""
         return self.code == OpenNebulaCode.AUTHORIZATION and " quota in " in self.reason
 
 
 class ServerAccountRefused(OpenNebulaRefusal):
-    """oned does not take the session of the server account: the daemon's credentials are wrong, not a user's."""
+    """oned refuses the session of the server account: the daemon's credentials are wrong, not a user's."""
 
 
 class OpenNebulaUnavailable(OpenNebulaError):
-    """oned could not be reached, broke off, or did not answer in time. A writing call may or may not have been done.
+    """oned was unreachable, closed the connection, or did not reply in time. A changing call may have been carried out.
 
-    `never_sent` says for certain that it was not: there was no connection over which the call could have gone.
+    `never_sent` says that it was certainly not carried out: there was no connection to send it.
     """
 
     def __init__(self, method: str, reason: str, *, never_sent: bool = False) -> None:

@@ -1,12 +1,11 @@
-"""EC2 resource ids: a prefix and the decimal OpenNebula id, as the Ruby econe-server wrote them (`i-00000042`).
+"""EC2 resource ids: a prefix and the decimal OpenNebula id, as in the Ruby econe-server (`i-00000042`).
 
-Ids are handed out with at least eight digits and read with any number up to ten, as many as OpenNebula's may have, so
-that every id the old server gave goes on naming the same thing. Parts of a machine that are no objects of their own in
-OpenNebula, its own disks and its interfaces, carry the machine's number and theirs, in eleven digits or more.
+Ids are formatted with at least eight digits and parsed with up to ten, the maximum of OpenNebula, so all ids of the old
+server remain valid. Parts of a virtual machine that are not objects in OpenNebula (its own disks, its interfaces) have
+ids of the machine's id and their number, in eleven digits or more.
 
-Ids of Amazon's own form, eight or seventeen hexadecimal digits, are well-formed too and name nothing here, nor do
-numbers beyond OpenNebula's: they do not exist. Tools that clean up go on after that, and give up where an id is
-malformed.
+Ids of Amazon's form, eight or seventeen hexadecimal digits, are well-formed too, but do not exist here, and neither do
+numbers beyond OpenNebula's. Clean-up tools continue after "does not exist", but stop at a malformed id.
 """
 
 from __future__ import annotations
@@ -19,77 +18,78 @@ from econed.errors import EC2Error
 
 _DIGITS = re.compile(r"[0-9]{1,10}", re.ASCII)
 _PART_DIGITS = re.compile(r"[0-9]{11,13}", re.ASCII)
-_AMAZONS = re.compile(r"[0-9a-f]{8}|[0-9a-f]{17}", re.ASCII | re.IGNORECASE)
+_AMAZON_DIGITS = re.compile(r"[0-9a-f]{8}|[0-9a-f]{17}", re.ASCII | re.IGNORECASE)
 _ASSOCIATION_DIGITS = re.compile(r"([0-9]{10})([0-9]{10})", re.ASCII)
-_OR_OF_PARTS = (_DIGITS, _PART_DIGITS)
+_OBJECTS_AND_PARTS = (_DIGITS, _PART_DIGITS)
 _MAX_OPENNEBULA_ID = 2**31 - 1
-_NAMED = 50
+_MAX_IDS_IN_MESSAGE = 50
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of EC2 resource: how its ids begin and how EC2's errors name them.
+    """A type of EC2 resource: the prefix of its ids, and EC2's errors for them.
 
-    `missing` and `malformed_code` are EC2's error codes for it, `called` is what EC2's messages call it. `largest` is
-    the largest number that it has here. `forms` are those of the digits of our own ids, beside Amazon's.
+    `not_found_code` and `malformed_code` are EC2's error codes, `noun` is the word in EC2's messages. `largest` is the
+    largest number of an id here. `forms` are those of the digits of econed's ids, in addition to Amazon's.
     """
 
     prefix: str
-    missing: str
+    not_found_code: str
     malformed_code: str
-    called: str
+    noun: str
     largest: int = _MAX_OPENNEBULA_ID
     forms: tuple[re.Pattern[str], ...] = (_DIGITS,)
 
-    def format(self, number: int) -> str:
-        """Return the EC2 id of the OpenNebula object `number`."""
-        return f"{self.prefix}-{number:08d}"
+    def format(self, opennebula_id: int) -> str:
+        """Return the EC2 id of an OpenNebula object."""
+        return f"{self.prefix}-{opennebula_id:08d}"
 
-    def number(self, text: str) -> int | None:
-        """Return the OpenNebula id in `text`, None for an id that no object has here.
+    def opennebula_id(self, text: str) -> int | None:
+        """Return the OpenNebula id in an EC2 id; None if no object can have it.
 
-        The id of a part of a machine is no object's. Raises `EC2Error` Invalid….Malformed.
+        None also for the id of a part of a virtual machine. Raises `EC2Error` Invalid….Malformed.
         """
         if not self.is_well_formed(text):
             raise self.malformed(text)
         digits = text.removeprefix(f"{self.prefix}-")
-        is_number = _DIGITS in self.forms and _DIGITS.fullmatch(digits) is not None
-        return int(digits) if is_number and int(digits) <= self.largest else None
+        is_decimal = _DIGITS in self.forms and _DIGITS.fullmatch(digits) is not None
+        return int(digits) if is_decimal and int(digits) <= self.largest else None
 
     def parse(self, text: str) -> int:
-        """Return the OpenNebula id in `text`; raises `EC2Error` Invalid….Malformed or .NotFound."""
-        number = self.number(text)
-        if number is None:
+        """Return the OpenNebula id in an EC2 id; raises `EC2Error` Invalid….Malformed or .NotFound."""
+        opennebula_id = self.opennebula_id(text)
+        if opennebula_id is None:
             raise self.not_found(text)
-        return number
+        return opennebula_id
 
     def is_id(self, text: str) -> bool:
-        """Whether a text is an id that an object of this kind may have here."""
-        return self.is_well_formed(text) and self.number(text) is not None
+        """Whether a text is an id that an object can have here."""
+        return self.is_well_formed(text) and self.opennebula_id(text) is not None
 
     def is_well_formed(self, text: str) -> bool:
-        """Whether a text has the form of an id of this kind, ours or Amazon's."""
+        """Whether a text has the form of an id of this type, econed's or Amazon's."""
         head, dash, digits = text.partition("-")
-        has_form = any(form.fullmatch(digits) for form in (*self.forms, _AMAZONS))
+        has_form = any(form.fullmatch(digits) for form in (*self.forms, _AMAZON_DIGITS))
         return head == self.prefix and dash != "" and has_form
 
     def malformed(self, text: str) -> EC2Error:
-        """Return the error for a text that is no id of this kind."""
+        """Return the error for a text that is not an id of this type."""
         return EC2Error(self.malformed_code, f'Invalid id: "{text}"')
 
     def not_found(self, *texts: str) -> EC2Error:
-        """Return the one error for ids that do not exist, are of another kind, or belong to someone else.
+        """Return the error for ids that do not exist, are of another type, or belong to another user.
 
-        Of many the message names the first `_NAMED`: clients take them out of it and try again without them.
+        The message has at most the first `_MAX_IDS_IN_MESSAGE`: clients parse it and retry without these ids.
         """
         if len(texts) == 1:
-            return EC2Error(self.missing, f"The {self.called} '{texts[0]}' does not exist")
-        return EC2Error(self.missing, f"The {self.called}s '{', '.join(texts[:_NAMED])}' do not exist")
+            return EC2Error(self.not_found_code, f"The {self.noun} '{texts[0]}' does not exist")
+        ids = ", ".join(texts[:_MAX_IDS_IN_MESSAGE])
+        return EC2Error(self.not_found_code, f"The {self.noun}s '{ids}' do not exist")
 
 
 INSTANCE = Kind("i", "InvalidInstanceID.NotFound", "InvalidInstanceID.Malformed", "instance ID")
 IMAGE = Kind("ami", "InvalidAMIID.NotFound", "InvalidAMIID.Malformed", "image id")
-VOLUME = Kind("vol", "InvalidVolume.NotFound", "InvalidVolumeID.Malformed", "volume", forms=_OR_OF_PARTS)
+VOLUME = Kind("vol", "InvalidVolume.NotFound", "InvalidVolumeID.Malformed", "volume", forms=_OBJECTS_AND_PARTS)
 SNAPSHOT = Kind("snap", "InvalidSnapshot.NotFound", "InvalidSnapshotID.Malformed", "snapshot")
 SECURITY_GROUP = Kind("sg", "InvalidGroup.NotFound", "InvalidGroupId.Malformed", "security group")
 SUBNET = Kind("subnet", "InvalidSubnetID.NotFound", "InvalidSubnetID.Malformed", "subnet ID")
@@ -98,7 +98,7 @@ NETWORK_INTERFACE = Kind(
     "InvalidNetworkInterfaceID.NotFound",
     "InvalidNetworkInterfaceID.Malformed",
     "network interface ID",
-    forms=_OR_OF_PARTS,
+    forms=_OBJECTS_AND_PARTS,
 )
 ALLOCATION = Kind(
     "eipalloc",
@@ -107,7 +107,7 @@ ALLOCATION = Kind(
     "allocation ID",
     largest=2**32 - 1,
 )
-"""Its number is the IPv4 address."""
+"""The number in the id is the IPv4 address."""
 
 ASSOCIATION = Kind(
     "eipassoc",
@@ -119,24 +119,24 @@ ASSOCIATION = Kind(
 
 RESERVATION = Kind("r", "InvalidReservationID.NotFound", "InvalidReservationID.Malformed", "reservation ID")
 KEY_PAIR = Kind("key", "InvalidKeyPair.NotFound", "InvalidKeyPair.NotFound", "key pair", forms=())
-"""Its ids are seventeen hexadecimal digits here too, and follow from user and name."""
+"""Ids of key pairs have seventeen hexadecimal digits, derived from user and name."""
 
 ASSOCIATION_DIGITS = 10
-"""Digits of the number that tells one association of an elastic IP from all others."""
+"""Digits of the number that is unique among the associations of an elastic IP."""
 
 
-def part_of_machine(prefix: str, machine: int, part: int) -> str:
-    """Return the id of a disk or interface of a machine: the machine's number, then three digits for its own."""
-    return f"{prefix}-{machine:08d}{part:03d}"
+def part_of_machine(prefix: str, machine_id: int, part: int) -> str:
+    """Return the id of a disk or interface of a virtual machine: the machine's id and three digits for the part."""
+    return f"{prefix}-{machine_id:08d}{part:03d}"
 
 
 def machine_and_part(prefix: str, text: str) -> tuple[int, int] | None:
-    """Return the machine and the part of it in an id that `part_of_machine` made; None if it is none of those."""
+    """Return the machine's id and the part in an id of `part_of_machine`; None for another id."""
     head, dash, digits = text.partition("-")
     if head != prefix or not dash or _PART_DIGITS.fullmatch(digits) is None:
         return None
-    machine = int(digits[:-3])
-    return (machine, int(digits[-3:])) if machine <= _MAX_OPENNEBULA_ID else None
+    machine_id = int(digits[:-3])
+    return (machine_id, int(digits[-3:])) if machine_id <= _MAX_OPENNEBULA_ID else None
 
 
 def allocation_id(ip: IPv4Address) -> str:
@@ -145,12 +145,12 @@ def allocation_id(ip: IPv4Address) -> str:
 
 
 def association_id(ip: IPv4Address, number: int) -> str:
-    """Return the id of an association of an elastic IP: the address, then the association's own number."""
+    """Return the id of an association of an elastic IP: the address and the number of the association."""
     return f"eipassoc-{int(ip):010d}{number:0{ASSOCIATION_DIGITS}d}"
 
 
 def allocated_ip(text: str) -> IPv4Address:
-    """Return the elastic IP that an allocation id speaks of.
+    """Return the elastic IP of an allocation id.
 
     Raises `EC2Error` InvalidAllocationID.Malformed or .NotFound.
     """
@@ -158,7 +158,7 @@ def allocated_ip(text: str) -> IPv4Address:
 
 
 def association(text: str) -> tuple[IPv4Address, int]:
-    """Return the elastic IP and the number in an association id.
+    """Return the elastic IP of an association id, and the number of the association.
 
     Raises `EC2Error` InvalidAssociationID.Malformed or .NotFound.
     """
@@ -170,6 +170,6 @@ def association(text: str) -> tuple[IPv4Address, int]:
     return IPv4Address(int(match[1])), int(match[2])
 
 
-def reservation_id(machine: int) -> str:
-    """Return the id of the reservation whose first instance is this machine."""
-    return RESERVATION.format(machine)
+def reservation_id(machine_id: int) -> str:
+    """Return the id of the reservation whose first instance is this virtual machine."""
+    return RESERVATION.format(machine_id)

@@ -21,36 +21,36 @@ _T = TypeVar("_T")
 
 
 class InThread(Protocol):
-    """Runs in a thread what would hold up everybody else; a function, and so no zope Interface."""
+    """Runs blocking work in a thread. It is a function, and so not a zope Interface."""
 
     def __call__(self, work: Callable[[], _T], /) -> Awaitable[_T]:
-        """Run `work` and return its result, or raise what it raised."""
+        """Run `work` in a thread and return its result, or raise its exception."""
 
 
 class IOpenNebula(Interface):
-    """oned's XML-RPC API, called in the name of users.
+    """oned's XML-RPC API, called in the sessions of users.
 
-    `user` is the OpenNebula name of the user in whose session a call runs (a server token of serveradmin's for
-    that user); `None` is serveradmin himself. Raises `OpenNebulaRefusal` when oned says no, `OpenNebulaUnavailable`
-    when it does not answer in time, `InvalidReply` when what it says is no reply of oned's.
+    `user` is the OpenNebula name of the user in whose session a call runs (a server token of serveradmin for that
+    user); `None` is serveradmin. Raises `OpenNebulaRefusal` when oned refuses the call, `OpenNebulaUnavailable` when it
+    does not reply in time, `InvalidReply` when the response is not a valid oned reply.
     """
 
     async def call(user: str | None, method: str, *args: object) -> str | int | bool:
         """Call `method` (as `one.vm.action`) with `args` after the session, and return the value of the reply."""
 
     async def document(user: str | None, method: str, *args: object) -> _Element:
-        """Call a `method` that answers with a document and return its root, parsed without holding up the reactor."""
+        """Call a `method` that returns a document and return its root, parsed without blocking the reactor."""
 
 
 class IOnedProxy(Interface):
-    """The way to oned for one call at a time, as bytes: one server, or those of a zone as if they were one."""
+    """An XML-RPC proxy that returns replies as bytes: for one oned, or for several with failover."""
 
-    url: str = Attribute("Where that is; of several servers, all of them.")
+    url: str = Attribute("The URL of oned; of several servers, all URLs.")
 
     def callRemote(method: str, session: str, *args: object) -> Deferred[bytes]:
-        """Call `method` and return the body of the answer; cancelling breaks the call off.
+        """Call `method` and return the body of the response; cancelling closes the connection.
 
-        Fails with `OpenNebulaUnavailable`, or `InvalidReply` where the answer is not even HTTP.
+        Fails with `OpenNebulaUnavailable`, or with `InvalidReply` if the response is not HTTP with status 200.
         """
 
 
@@ -62,20 +62,22 @@ class ICallLimiter(Interface):
 
 
 class IScripts(Interface):
-    """The scripts that lead elastic IPs to instances, one at a time for each elastic IP.
+    """The scripts that associate elastic IPs with instances, one at a time for each elastic IP.
 
-    `network` is the elastic IP network's document as oned gives it, in base64; `most` is how many seconds a script may
-    take at most, whatever the configuration says. Where no script is configured, nothing is run. Both raise
-    `ScriptFailed` where a script ends with anything but success, or not in time.
+    `network` is the elastic IP network's document as oned returns it, in base64. `max_seconds` limits the run in
+    addition to the configured timeout. Without a configured script nothing is run. Both methods raise `ScriptFailed`
+    if a script fails or times out.
     """
 
-    has_any: bool = Attribute("Whether there is a script at all.")
+    has_any: bool = Attribute("Whether a script is configured.")
 
-    async def associate(elastic_ip: IPv4Address, private_ip: IPv4Address, network: str, most: float) -> None:
-        """Lead the elastic IP to the private address."""
+    async def associate(elastic_ip: IPv4Address, private_ip: IPv4Address, network: str, max_seconds: float) -> None:
+        """Associate the elastic IP with the private address."""
 
-    async def disassociate(elastic_ip: IPv4Address, private_ip: IPv4Address | None, network: str, most: float) -> None:
-        """Lead the elastic IP nowhere any more; None where the private address is not known any more."""
+    async def disassociate(
+        elastic_ip: IPv4Address, private_ip: IPv4Address | None, network: str, max_seconds: float
+    ) -> None:
+        """Disassociate the elastic IP; `private_ip` is None if the private address is no longer known."""
 
 
 class IUserDirectory(Interface):

@@ -1,7 +1,7 @@
-"""Finishes what requests began and could not wait for, in whatever process it runs, also when theirs has died.
+"""The reconciler finishes work of requests that outlives them, also after the process of the request has died.
 
-What is to be done stands on OpenNebula's objects; whose are worth reading stands on the users (`econed.actions.watch`).
-Everything is done in the session of the user it belongs to, by the chores of `econed.actions.chores`.
+The work is recorded in attributes of OpenNebula's objects, and users with such work in their own attributes
+(`econed.actions.watch`). All work is done in the session of its user, by the chores of `econed.actions.chores`.
 """
 
 from __future__ import annotations
@@ -23,75 +23,69 @@ from econed.opennebula.session import Session
 from econed.recurring import Recurring
 
 INTERVAL = 60.0
-"""Seconds from one round to the next, on average."""
-
-
-def _logger() -> Logger:
-    return Logger(namespace="econed.reconciler")
+"""Average seconds between two rounds."""
 
 
 @dataclass(frozen=True)
 class Reconciler:
-    """One round after the other through the users for whom something may be left to do.
+    """Runs the chores for all users with unfinished work.
 
-    `for_all` is what a round does once, whoever is watched: it is told the names of all users, by their ids.
+    Each of `for_all` is called once in a round, with the names of all users by id.
     """
 
     one: IOpenNebula
     clock: IReactorTime
     chores: Sequence[Chore]
+    log: Logger
     on_read: OnRead | None = None
-    log: Logger = field(default_factory=_logger)
     for_all: Sequence[Callable[[Mapping[int, str]], Awaitable[None]]] = ()
     long_documents: LongDocuments = field(default_factory=LongDocuments)
 
     async def round(self) -> None:
-        """Look once through all watched users. What fails for one user is logged, and does not keep the others.
+        """Run the chores for all watched users once. An error for one user is logged, and the others go on.
 
-        If anything failed that nobody foresaw, the first failure is raised when all have been looked after.
+        After all users the first unexpected error, if any, is raised.
         """
         names: dict[int, str] = {}
         watched: list[int] = []
-        unforeseen: list[Exception] = []
+        unexpected: list[Exception] = []
 
         async def visit(user: UserDocument) -> None:
             names[user.id] = user.name
             try:
-                if await self._looked_after(user):
+                if await self._reconcile_if_watched(user):
                     watched.append(user.id)
             except CancelledError:
                 raise
-            except Exception as error:  # noqa: BLE001 - what one user has written must not keep the others
-                self.log.failure("looking after user {id} failed", id=user.id)
-                unforeseen.append(error)
+            except Exception as error:  # noqa: BLE001 - the attributes of one user must not affect the others
+                self.log.failure("reconciling user {id} failed", id=user.id)
+                unexpected.append(error)
 
-        await Session(self.one, None, self.on_read).visit_users(visit, self._left_out)
+        await Session(self.one, None, self.on_read).visit_users(visit, self._skip)
         for look_after in self.for_all:
             try:
                 await look_after(names)
             except OpenNebulaError as error:
-                self.log.warn("what is left to do for all users waits: {error}", error=str(error))
-        self.log.debug(
-            "a round is done: looked after {watched} of {users} users", watched=len(watched), users=len(names)
-        )
-        if unforeseen:
-            raise unforeseen[0]
+                self.log.warn("postponing work for all users: {error}", error=str(error))
+        self.log.debug("reconciled {watched} of {users} users", watched=len(watched), users=len(names))
+        if unexpected:
+            raise unexpected[0]
 
-    def _left_out(self, user_id: int) -> None:
-        self.log.warn("what is left to do for user {id} waits: their document is too long to be read", id=user_id)
+    def _skip(self, user_id: int) -> None:
+        self.log.warn("postponing work for user {id}: their document is too long", id=user_id)
 
-    async def _looked_after(self, user: UserDocument) -> bool:
-        """Look after a user if they are watched, and return whether they are."""
+    async def _reconcile_if_watched(self, user: UserDocument) -> bool:
+        """Run the chores for a user if they are watched, and return whether they are."""
         until = watched_until(user)
         if until is None:
             return False
         try:
-            await self._look_after(user, until)
+            await self._reconcile(user, until)
         except OpenNebulaError as error:
-            self.log.warn("what is left to do for user {name} waits: {error}", name=user.name, error=str(error))
+            self.log.warn("postponing work for user {name}: {error}", name=user.name, error=str(error))
         return True
 
-    async def _look_after(self, user: UserDocument, until: int) -> None:
+    async def _reconcile(self, user: UserDocument, until: int) -> None:
         now = int(self.clock.seconds())
         session = Session(self.one, user.name, self.on_read, self.long_documents)
         look = Look(session, user, now, thorough=until <= now, log=self.log)
@@ -104,9 +98,10 @@ class Reconciler:
 
 
 class ReconcilerService(Recurring):
-    """Runs rounds at intervals that keep several processes out of step.
+    """Runs rounds at intervals with jitter, so that several processes do not run them at the same time.
 
-    `jitter` returns a number from 0 to 1. `ended` is told of every round: done, waits (for oned), or failed.
+    `jitter` returns a number from 0 to 1. `on_round` is called with the outcome of every round: done, waits (for oned),
+    or failed.
     """
 
     def __init__(
@@ -114,14 +109,14 @@ class ReconcilerService(Recurring):
         reconciler: Reconciler,
         clock: IReactorTime,
         jitter: Callable[[], float],
-        log: Logger | None = None,
-        ended: Callable[[str], None] | None = None,
+        log: Logger,
+        on_round: Callable[[str], None] = lambda outcome: None,
     ) -> None:
         first = INTERVAL * jitter()
-        super().__init__(self._round, first, clock, log or _logger(), what="a round", after_failure=INTERVAL)
+        super().__init__(self._round, first, clock, log, what="reconciling", after_failure=INTERVAL)
         self._reconciler = reconciler
         self._jitter = jitter
-        self._ended = ended
+        self._on_round = on_round
 
     async def _round(self) -> float:
         outcome = "done"
@@ -131,29 +126,25 @@ class ReconcilerService(Recurring):
             raise
         except OpenNebulaError as error:
             outcome = "waits"
-            self._log.warn("no round this time: {error}", error=str(error))
+            self._log.warn("postponing the round: {error}", error=str(error))
         except Exception:
-            self._tell("failed")
+            self._on_round("failed")
             raise
-        self._tell(outcome)
+        self._on_round(outcome)
         return INTERVAL * (0.5 + self._jitter())
-
-    def _tell(self, outcome: str) -> None:
-        if self._ended is not None:
-            self._ended(outcome)
 
 
 class ReportService(Recurring):
-    """Has something looked at once when the daemon starts, and again until oned has answered."""
+    """Runs a report once when the daemon starts, and again until oned has replied."""
 
-    def __init__(self, report: Callable[[], Awaitable[None]], clock: IReactorTime, log: Logger | None = None) -> None:
-        super().__init__(self._look, 0.0, clock, log or _logger(), what="a look at the start", after_failure=None)
+    def __init__(self, report: Callable[[], Awaitable[None]], clock: IReactorTime, log: Logger) -> None:
+        super().__init__(self._run_report, 0.0, clock, log, what="the report at the start", after_failure=None)
         self._report = report
 
-    async def _look(self) -> float | None:
+    async def _run_report(self) -> float | None:
         try:
             await self._report()
         except OpenNebulaError as error:
-            self._log.warn("the look at the start waits: {error}", error=str(error))
+            self._log.warn("postponing the report at the start: {error}", error=str(error))
             return INTERVAL
         return None

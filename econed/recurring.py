@@ -1,4 +1,4 @@
-"""What a daemon does again and again while it runs, on an injected clock."""
+"""A service that runs something repeatedly, on an injected clock."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from twisted.logger import Logger
 
 
 class Recurring(Service):
-    """Runs something on the clock, one run after the other, for as long as the daemon does.
+    """Runs something repeatedly, one run after the other, while the service runs.
 
-    The first run comes `first` seconds after the start; each returns the seconds until the next, None for no more. One
-    that fails as nobody foresaw is logged, as `what` it is, and the next comes `after_failure` seconds later.
+    The first run begins `first` seconds after the start. Each run returns the seconds until the next, or None.
+    An unexpected error of a run is logged as "`what` failed", and the next run begins `after_failure` seconds later.
     """
 
     def __init__(
@@ -37,12 +37,12 @@ class Recurring(Service):
         self._running: Deferred[None] | None = None
 
     def startService(self) -> None:
-        """Have the first run come."""
+        """Schedule the first run."""
         super().startService()
         self._run_after(self._first)
 
     def stopService(self) -> Deferred[None] | None:
-        """Have no more runs; one that is under way is broken off, the next process goes on with it."""
+        """Cancel the current or next run; the next process continues the work."""
         super().stopService()
         if self._next is not None:
             self._next.cancel()
@@ -59,15 +59,15 @@ class Recurring(Service):
         self._running = Deferred.fromCoroutine(self._run_on())
 
     async def _run_on(self) -> None:
-        again: float | None = None
+        delay: float | None = None
         try:
-            again = await self._run()
+            delay = await self._run()
         except CancelledError:
-            self._log.debug("broken off, as the daemon stops")
-        except Exception:  # noqa: BLE001 - one bad run must not be the last
+            self._log.debug("{what} cancelled: the daemon stops", what=self._what)
+        except Exception:  # noqa: BLE001 - the next run must follow in any case
             self._log.failure("{what} failed", what=self._what)
-            again = self._after_failure
+            delay = self._after_failure
         finally:
             self._running = None
-        if again is not None and self.running:
-            self._run_after(again)
+        if delay is not None and self.running:
+            self._run_after(delay)

@@ -1,9 +1,9 @@
-"""The administrator's scripts that lead elastic IPs to instances: `IScripts` by Twisted's ProcessProtocol.
+"""Runs the administrator's scripts that associate elastic IPs: `IScripts` with Twisted's ProcessProtocol.
 
-A script is run by its argv, never by a shell: `SCRIPT elastic_ip private_ip vnet_template_base64`. It gets an
-environment of PATH and LANG, an empty standard input, and a session of its own, so that it and all it starts can be
-ended together: TERM when its time is over, KILL a little later. What it prints goes to the log and nowhere else.
-Addresses come here as addresses, and are written out only here: no text of a user's can become an argument.
+A script is run by its argv, never by a shell: `SCRIPT elastic_ip private_ip vnet_template_base64`. It has an
+environment of PATH and LANG, an empty standard input, and its own session, so that it can be killed together with its
+child processes: by SIGTERM after its timeout, by SIGKILL shortly after. Its output goes only to the log. Addresses are
+passed as address objects and formatted only here, so no text of a user can become an argument.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IDelayedCall
     from twisted.python.failure import Failure
 
-MOST_OUTPUT = 1 << 10
-"""Bytes that are kept of the beginning of a script's output, and as many of its end; the middle is dropped."""
+MAX_OUTPUT = 1 << 10
+"""Bytes of the beginning of a script's output that are logged, and of its end; the middle is dropped."""
 
-GRACE = 2.0
-"""Seconds from TERM to KILL."""
+KILL_DELAY = 2.0
+"""Seconds from SIGTERM to SIGKILL."""
 
 _LINGER = 1.0
-"""Seconds for which output is still read when a script has ended: something that it started may keep the pipe open."""
+"""Seconds for which output is read after a script has exited: a child process may keep the pipe open."""
 
 ENVIRONMENT: Mapping[str, str] = MappingProxyType(
     {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 )
-"""All that a script finds in its environment."""
+"""The environment of a script."""
 
-# Neither Twisted nor posix_spawn makes a session. Python ignores SIGPIPE, which would be handed down to the script.
+# Neither Twisted nor posix_spawn creates a session. Python ignores SIGPIPE, which the script would inherit.
 _LEADER = (
     "import os, signal, sys; os.setsid(); signal.signal(signal.SIGPIPE, signal.SIG_DFL); "
     "os.execv(sys.argv[1], sys.argv[1:])"
@@ -53,11 +53,11 @@ _LEADER = (
 
 @implementer(IScripts)
 class Scripts:
-    """The scripts of one process, one at a time for each elastic IP.
+    """Runs the scripts, in one process one at a time for each elastic IP.
 
-    `associate` and `disassociate` are argvs, None where there is no such script and nothing is to be run; `timeout` is
-    in seconds. `ended` is told of every run: which of the two it was, how it ended (ok, failed, broken_off,
-    cancelled), and the seconds that it took.
+    `associate` and `disassociate` are argvs, None if no script is configured; `timeout` is in seconds. `on_exit` is
+    called after every run with the name of the script, its outcome (ok, failed, broken_off, cancelled), and the seconds
+    that it took.
     """
 
     def __init__(
@@ -66,177 +66,177 @@ class Scripts:
         associate: Sequence[str] | None,
         disassociate: Sequence[str] | None,
         timeout: float,
-        log: Logger | None = None,
-        ended: Callable[[str, str, float], None] | None = None,
+        log: Logger,
+        on_exit: Callable[[str, str, float], None] = lambda script, outcome, seconds: None,
     ) -> None:
         self._reactor = reactor
         self._associate = associate
         self._disassociate = disassociate
         self._timeout = timeout
-        self._log = log or Logger(namespace="econed.scripts")
-        self._ended = ended
-        self._turns: dict[IPv4Address, DeferredLock] = {}
+        self._log = log
+        self._on_exit = on_exit
+        self._locks: dict[IPv4Address, DeferredLock] = {}
 
     @property
     def has_any(self) -> bool:
-        """Whether there is a script at all (`IScripts`)."""
+        """Whether a script is configured (`IScripts`)."""
         return self._associate is not None or self._disassociate is not None
 
-    async def associate(self, elastic_ip: IPv4Address, private_ip: IPv4Address, network: str, most: float) -> None:
-        """Lead an elastic IP to a private address (`IScripts`)."""
-        await self._run_in_turn("associate", self._associate, elastic_ip, private_ip, network, most)
+    async def associate(
+        self, elastic_ip: IPv4Address, private_ip: IPv4Address, network: str, max_seconds: float
+    ) -> None:
+        """Associate an elastic IP with a private address (`IScripts`)."""
+        await self._run_exclusively("associate", self._associate, elastic_ip, private_ip, network, max_seconds)
 
     async def disassociate(
-        self, elastic_ip: IPv4Address, private_ip: IPv4Address | None, network: str, most: float
+        self, elastic_ip: IPv4Address, private_ip: IPv4Address | None, network: str, max_seconds: float
     ) -> None:
-        """Undo that (`IScripts`)."""
-        await self._run_in_turn("disassociate", self._disassociate, elastic_ip, private_ip, network, most)
+        """Disassociate an elastic IP (`IScripts`)."""
+        await self._run_exclusively("disassociate", self._disassociate, elastic_ip, private_ip, network, max_seconds)
 
-    async def _run_in_turn(
+    async def _run_exclusively(
         self,
         name: str,
         script: Sequence[str] | None,
         elastic_ip: IPv4Address,
         private_ip: IPv4Address | None,
         network: str,
-        most: float,
+        max_seconds: float,
     ) -> None:
+        """Run a script while no other runs for this elastic IP."""
         if script is None:
             return
         argv = (*script, _argument(elastic_ip), _argument(private_ip), network)
-        turns = self._turns.setdefault(elastic_ip, DeferredLock())
-        await turns.acquire()
+        lock = self._locks.setdefault(elastic_ip, DeferredLock())
+        await lock.acquire()
         try:
-            await self._counted(name, argv, elastic_ip, min(self._timeout, most))
+            await self._run_measured(name, argv, elastic_ip, min(self._timeout, max_seconds))
         finally:
-            turns.release()
-            if not turns.locked and self._turns.get(elastic_ip) is turns:
-                del self._turns[elastic_ip]
+            lock.release()
+            if not lock.locked and self._locks.get(elastic_ip) is lock:
+                del self._locks[elastic_ip]
 
-    async def _counted(self, name: str, argv: Sequence[str], elastic_ip: IPv4Address, seconds: float) -> None:
+    async def _run_measured(self, name: str, argv: Sequence[str], elastic_ip: IPv4Address, timeout: float) -> None:
         outcome, began = "cancelled", self._reactor.seconds()
         try:
-            await self._run(argv, elastic_ip, seconds)
+            await self._run(argv, elastic_ip, timeout)
             outcome = "ok"
         except ScriptFailed as error:
-            outcome = "broken_off" if error.broken_off else "failed"
+            outcome = "broken_off" if error.was_killed else "failed"
             raise
         finally:
-            if self._ended is not None:
-                self._ended(name, outcome, self._reactor.seconds() - began)
+            self._on_exit(name, outcome, self._reactor.seconds() - began)
 
-    async def _run(self, argv: Sequence[str], elastic_ip: IPv4Address, seconds: float) -> None:
-        """Run a script to its end; raises `ScriptFailed`."""
-        running = _Running(self._reactor)
+    async def _run(self, argv: Sequence[str], elastic_ip: IPv4Address, timeout: float) -> None:
+        """Run a script until it exits; raises `ScriptFailed`."""
+        script = _ScriptProcess(self._reactor)
         leader = (sys.executable, "-I", "-S", "-c", _LEADER, *argv)
         try:
-            self._reactor.spawnProcess(running, leader[0], leader, env=dict(ENVIRONMENT), path="/")
+            self._reactor.spawnProcess(script, leader[0], leader, env=dict(ENVIRONMENT), path="/")
         except OSError as error:
-            self._log.warn(
-                "{script} for {ip} could not be started: {error}", script=argv[0], ip=elastic_ip, error=error
-            )
-            raise ScriptFailed("could not be started", broken_off=False) from None
-        running.end_after(seconds)
+            self._log.warn("starting {script} for {ip} failed: {error}", script=argv[0], ip=elastic_ip, error=error)
+            raise ScriptFailed("could not be started", was_killed=False) from None
+        script.kill_after(timeout)
         try:
-            ended = await running.ended
+            failure = await script.exited
         except CancelledError:
-            running.end()
+            script.kill()
             raise
-        how = "was ended, its time was over" if running.was_ended else _in_words(ended)
-        say = self._log.info if ended is None and not running.was_ended else self._log.warn
-        say("{script} for {ip} {how}; output: {output}", script=argv[0], ip=elastic_ip, how=how, output=running.output)
-        if ended is not None or running.was_ended:
-            by_signal = ended is not None and ended.signal is not None
-            raise ScriptFailed(how, broken_off=running.was_ended or by_signal)
+        how = "was killed after its timeout" if script.was_killed else _describe_exit(failure)
+        log = self._log.info if failure is None and not script.was_killed else self._log.warn
+        log("{script} for {ip} {how}; output: {output}", script=argv[0], ip=elastic_ip, how=how, output=script.output)
+        if failure is not None or script.was_killed:
+            by_signal = failure is not None and failure.signal is not None
+            raise ScriptFailed(how, was_killed=script.was_killed or by_signal)
 
 
-class _Running(ProcessProtocol):
-    """A script while it runs. `ended` comes to None where it succeeded, and to how it ended otherwise."""
+class _ScriptProcess(ProcessProtocol):
+    """The process of a script. `exited` fires with None after success, else with the reason of the failure."""
 
     def __init__(self, reactor: Any) -> None:
         self._reactor = reactor
         self._beginning = bytearray()
         self._end = bytearray()
-        self._is_cut = False
-        self._later: list[IDelayedCall] = []
+        self._is_truncated = False
+        self._delayed_calls: list[IDelayedCall] = []
         self._pid: int | None = None
-        self.ended: Deferred[ProcessTerminated | None] = Deferred()
-        self.was_ended = False
+        self.exited: Deferred[ProcessTerminated | None] = Deferred()
+        self.was_killed = False
 
     @property
     def output(self) -> str:
-        """What it printed, as one line, without what is in the middle where it is long."""
-        between = b" ... " if self._is_cut else b""
+        """Its output as one line, without the middle if it is long."""
+        between = b" ... " if self._is_truncated else b""
         return ascii((self._beginning + between + self._end).decode("utf-8", "replace").strip())
 
-    def end_after(self, seconds: float) -> None:
-        """Have it ended when so many seconds are over."""
-        self._schedule(seconds, self.end)
+    def kill_after(self, seconds: float) -> None:
+        """Kill it after so many seconds."""
+        self._schedule(seconds, self.kill)
 
-    def end(self) -> None:
-        """End it and all that it started."""
-        self.was_ended = True
+    def kill(self) -> None:
+        """Kill it and its child processes."""
+        self.was_killed = True
         self._signal(signal.SIGTERM)
-        self._schedule(GRACE, self._signal, signal.SIGKILL)
+        self._schedule(KILL_DELAY, self._signal, signal.SIGKILL)
 
     def connectionMade(self) -> None:
-        """Let it find nothing on its standard input."""
+        """Close its standard input."""
         assert self.transport is not None  # noqa: S101 - Twisted has just set it
         self._pid = self.transport.pid
         self.transport.closeStdin()
 
     def outReceived(self, data: bytes) -> None:
-        """Keep the beginning and the end of what it prints."""
-        room = MOST_OUTPUT - len(self._beginning)
+        """Keep the beginning and the end of its output."""
+        room = MAX_OUTPUT - len(self._beginning)
         self._beginning += data[:room]
         self._end += data[room:]
-        if len(self._end) > MOST_OUTPUT:
-            self._is_cut = True
-            del self._end[:-MOST_OUTPUT]
+        if len(self._end) > MAX_OUTPUT:
+            self._is_truncated = True
+            del self._end[:-MAX_OUTPUT]
 
     errReceived = outReceived
 
     def processExited(self, reason: Failure) -> None:
-        """Wait no longer than a moment for the rest of its output."""
+        """Close the pipes after `_LINGER` seconds."""
         assert self.transport is not None  # noqa: S101
         self._cancel()
-        if self.was_ended:
+        if self.was_killed:
             self._signal(signal.SIGKILL)
         self._schedule(_LINGER, self.transport.loseConnection)
 
     def processEnded(self, reason: Failure) -> None:
-        """Say how it ended."""
+        """Fire `exited`."""
         self._cancel()
-        if not self.ended.called:
-            ended = reason.value
-            self.ended.callback(ended if isinstance(ended, ProcessTerminated) else None)
+        if not self.exited.called:
+            error = reason.value
+            self.exited.callback(error if isinstance(error, ProcessTerminated) else None)
 
     def _signal(self, number: signal.Signals) -> None:
         assert self._pid is not None  # noqa: S101
         try:
             os.killpg(self._pid, number)
-        except (ProcessLookupError, PermissionError):  # not yet the leader of its group, or all of it gone
+        except (ProcessLookupError, PermissionError):  # it is not the leader of its group yet, or the group has exited
             with suppress(ProcessExitedAlready, OSError):
                 self.transport.signalProcess(int(number))  # type: ignore[union-attr]
 
-    def _schedule(self, seconds: float, what: Any, *args: object) -> None:
-        self._later.append(self._reactor.callLater(seconds, what, *args))
+    def _schedule(self, seconds: float, function: Any, *args: object) -> None:
+        self._delayed_calls.append(self._reactor.callLater(seconds, function, *args))
 
     def _cancel(self) -> None:
-        for each in self._later:
-            if each.active():
-                each.cancel()
-        self._later.clear()
+        for call in self._delayed_calls:
+            if call.active():
+                call.cancel()
+        self._delayed_calls.clear()
 
 
 def _argument(address: IPv4Address | None) -> str:
-    """Return an address as scripts are given it; what is no address has no such form."""
+    """Return an address as an argument of a script; raises `AttributeError` for anything but an address."""
     return "" if address is None else address.exploded
 
 
-def _in_words(ended: ProcessTerminated | None) -> str:
-    if ended is None:
+def _describe_exit(failure: ProcessTerminated | None) -> str:
+    if failure is None:
         return "succeeded"
-    if ended.signal is not None:
-        return f"was ended by signal {ended.signal}"
-    return f"failed with exit status {ended.exitCode}"
+    if failure.signal is not None:
+        return f"was killed by signal {failure.signal}"
+    return f"failed with exit status {failure.exitCode}"

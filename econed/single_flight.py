@@ -1,4 +1,4 @@
-"""Work that many wait for and that is done once."""
+"""Coalesces concurrent requests for the same work into one run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _T = TypeVar("_T")
 
 
 class SingleFlight(Generic[_T]):
-    """One run of something for all who ask while it is under way; it is given up when nobody waits any more."""
+    """Shares one run of `start` between all callers that join while it runs; cancels it when all have left."""
 
     def __init__(self, start: Callable[[], Coroutine[Deferred[Any], Any, _T]]) -> None:
         self._start = start
@@ -21,25 +21,25 @@ class SingleFlight(Generic[_T]):
 
     @property
     def is_running(self) -> bool:
-        """Whether somebody waits for it."""
+        """Whether a run with waiting callers is in progress."""
         return bool(self._waiting)
 
     def join(self) -> Deferred[_T]:
-        """Return what comes of the run under way, or of a new one."""
+        """Return the result of the current run, or of a new one. Cancel the Deferred to leave."""
         waiter: Deferred[_T] = Deferred(self._leave)
         waiting = self._waiting
         waiting[waiter] = None
         if len(waiting) == 1:
             self._run = Deferred.fromCoroutine(self._start())
-            self._run.addBoth(self._land, waiting)
+            self._run.addBoth(self._finish, waiting)
         return waiter
 
-    def _land(self, result: _T | Failure, waiting: dict[Deferred[_T], None]) -> None:
-        """Answer those who waited for this run; beside one that was given up and ends late there may be another."""
+    def _finish(self, result: _T | Failure, waiting: dict[Deferred[_T], None]) -> None:
+        """Pass the result to the callers of this run; a cancelled run may end while a new one is in progress."""
         if self._waiting is waiting:
             self._waiting = {}
         for waiter in tuple(waiting):
-            if not waiter.called:  # one who was answered may have cancelled another
+            if not waiter.called:  # a callback of an earlier waiter may have cancelled it
                 waiter.callback(result)
 
     def _leave(self, waiter: Deferred[_T]) -> None:

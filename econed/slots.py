@@ -1,4 +1,4 @@
-"""A bounded number of things at once: calls that are made to oned, by a whole process or for one request."""
+"""Limits on concurrent calls to oned, for a whole process or for one request."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from lxml.etree import _Element
 
 CALLS_OF_A_REQUEST = 5
-"""Calls to oned that one request makes at once. What it has to do beyond them waits within the request."""
+"""Maximum concurrent calls to oned for one request; further calls wait within the request."""
 
 
 class Slots:
-    """So many slots, given in the order in which they are asked for.
+    """A semaphore with `limit` slots, acquired in the order of the requests.
 
-    Asking, giving back and leaving the queue cost the same however many wait: a request with thousands of calls that
-    is cancelled must not hold up the reactor.
+    Acquiring, releasing and cancelling take constant time: a cancelled request with thousands of waiting calls must not
+    block the reactor.
     """
 
     def __init__(self, limit: int) -> None:
@@ -32,16 +32,16 @@ class Slots:
 
     @property
     def taken(self) -> int:
-        """How many slots are taken."""
+        """The number of acquired slots."""
         return self.limit - self._free
 
     @property
     def waiting(self) -> int:
-        """How many wait for one."""
+        """The number of callers waiting for a slot."""
         return len(self._queue)
 
     def acquire(self) -> Deferred[None]:
-        """Return what fires when a slot is the caller's; whoever cancels it leaves the queue."""
+        """Return a Deferred that fires when the caller has a slot; cancelling it leaves the queue."""
         if self._free and not self._queue:
             self._free -= 1
             return succeed(None)
@@ -50,10 +50,10 @@ class Slots:
         return waiting
 
     def release(self) -> None:
-        """Give a slot back."""
+        """Release a slot."""
         self._free += 1
         if self._is_granting:
-            return  # called by one who has just got a slot and needed it no longer: the loop below goes on
+            return  # called by a caller that has just acquired its slot in the loop below, which continues
         self._is_granting = True
         try:
             while self._free and self._queue:
@@ -72,7 +72,7 @@ class Slots:
 
 @implementer(IOpenNebula)
 class FewAtOnce:
-    """oned for one request: no more than `slots` of its calls are made at once, whatever it has to do."""
+    """A client of oned for one request, with a limit on its concurrent calls."""
 
     def __init__(self, one: IOpenNebula, slots: Slots) -> None:
         self._one = one

@@ -19,7 +19,7 @@ from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
 
 from econed.actions.instances.types import configured_file_types
-from econed.clock import steady
+from econed.clock import use_monotonic_timers
 from econed.config import credentials, loading
 from econed.config.loading import ConfigError, ConfigProblem
 from econed.config.settings import Settings
@@ -113,7 +113,7 @@ def makeService(options: Options, on_read: OnRead | None = None) -> IService:
     """
     from twisted.internet import reactor
 
-    steady(reactor)
+    use_monotonic_timers(reactor)
     environ = os.environ
     try:
         notifier = systemd.notifier(environ, os.getpid())

@@ -14,7 +14,7 @@ from twisted.internet.stdio import StandardIO
 from twisted.logger import Logger
 
 from econed.actions.instances.types import configured_file_types
-from econed.clock import steady
+from econed.clock import use_monotonic_timers
 from econed.config import credentials
 from econed.config.loading import ConfigError, Source
 from econed.daemon import make_process
@@ -54,7 +54,7 @@ def main() -> None:
     from twisted.internet import reactor as installed
 
     reactor: Any = installed
-    steady(reactor)
+    use_monotonic_timers(reactor)
     exit_code = 0
 
     def stop_reactor(code: int) -> None:

@@ -69,10 +69,10 @@ def test_an_id_of_amazons_form_that_names_nothing_here_is_well_formed_and_not_th
     text = f"{kind.prefix}-{digits}"
     assert kind.is_well_formed(text)
     assert not kind.is_id(text)
-    assert kind.number(text) is None
+    assert kind.opennebula_id(text) is None
     with pytest.raises(EC2Error) as caught:
         kind.parse(text)
-    assert caught.value.code == kind.missing
+    assert caught.value.code == kind.not_found_code
 
 
 @pytest.mark.parametrize("text", ["i-2147483648", "i-9999999999"])

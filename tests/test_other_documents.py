@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from econed.actions.images.uploads import ORPHAN_AGE, upload_chore
@@ -80,7 +81,7 @@ def test_no_chore_changes_anything_after_another_document() -> None:
     cloud.clock.advance(10 * ORPHAN_AGE)
     before = len(cloud.changes)
     other(cloud, *(method for method in ROOTS if method != "one.userpool.info"))
-    cloud.result(Reconciler(cloud.backend, cloud.clock, all_chores()).round())
+    cloud.result(Reconciler(cloud.backend, cloud.clock, all_chores(), Logger("test")).round())
     assert cloud.changes[before:] == []
 
 
@@ -112,7 +113,7 @@ def test_no_uploaded_file_is_removed_after_another_document() -> None:
     cloud, files = Cloud(), Files()
     cloud.run("alice", "RunInstances", **RUN, InstanceInitiatedShutdownBehavior="terminate")
     other(cloud, "one.imagepool.info")
-    cloud.result(Reconciler(cloud.backend, cloud.clock, [upload_chore(files)]).round())
+    cloud.result(Reconciler(cloud.backend, cloud.clock, [upload_chore(files)], Logger("test")).round())
     assert files.removed == []
 
 

@@ -37,7 +37,7 @@ def state(cloud: Cloud, instance: str) -> str:
 
 def look(cloud: Cloud, one: IOpenNebula | None = None) -> None:
     """Let a reconciler make a round, and what it begins come to its end."""
-    cloud.result(Reconciler(one or cloud.backend, cloud.clock, all_chores()).round())
+    cloud.result(Reconciler(one or cloud.backend, cloud.clock, all_chores(), Logger("test")).round())
     cloud.clock.pump([1] * 30)
 
 
@@ -211,7 +211,7 @@ def test_a_user_whose_document_is_too_long_to_be_read_does_not_keep_the_others()
     said: list[LogEvent] = []
     log = Logger(observer=said.append)  # type: ignore[arg-type]
     one = LongUsers(cloud.backend, bob)
-    reconciler = Reconciler(one, cloud.clock, all_chores(), log=log, for_all=(for_all,))  # type: ignore[arg-type]
+    reconciler = Reconciler(one, cloud.clock, all_chores(), log, for_all=(for_all,))  # type: ignore[arg-type]
     cloud.result(reconciler.round())
     cloud.clock.pump([1] * 30)
     assert state(cloud, instance) == "terminated"
@@ -238,7 +238,7 @@ class Counting:
 def test_rounds_go_on_whatever_happens_in_one_and_end_with_the_service() -> None:
     clock = Clock()
     rounds = Counting(OpenNebulaUnavailable("one.userpool.info", "down"), ValueError("a bug"))
-    service = ReconcilerService(rounds, clock, lambda: 0.5)  # type: ignore[arg-type]
+    service = ReconcilerService(rounds, clock, lambda: 0.5, Logger("test"))  # type: ignore[arg-type]
     service.startService()
     clock.pump([INTERVAL / 2, INTERVAL, INTERVAL, INTERVAL])
     assert rounds.rounds == 4
@@ -252,7 +252,7 @@ def test_processes_do_not_keep_in_step() -> None:
     clock = Clock()
     rounds = [Counting(), Counting()]
     for jitter, each in zip((0.1, 0.9), rounds, strict=True):
-        ReconcilerService(each, clock, lambda jitter=jitter: jitter).startService()  # type: ignore[arg-type, misc]
+        ReconcilerService(each, clock, lambda jitter=jitter: jitter, Logger("test")).startService()  # type: ignore[arg-type, misc]
     clock.pump([INTERVAL / 10] * 40)
     assert rounds[0].rounds > rounds[1].rounds > 0
 

@@ -13,12 +13,12 @@ import pytest
 import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, DeferredList
-from twisted.logger import LogEvent, capturedLogs
+from twisted.logger import LogEvent, Logger, capturedLogs
 from zope.interface.verify import verifyObject
 
 from econed.errors import ScriptFailed
 from econed.interfaces import IScripts
-from econed.scripts import MOST_OUTPUT, Scripts
+from econed.scripts import MAX_OUTPUT, Scripts
 from econed.telemetry import log_lines
 from tests.support.cloud import NoScripts
 from tests.support.scripts import FakeScripts
@@ -38,7 +38,7 @@ def scripts(tmp_path: Path) -> Make:
         script = tmp_path / "script"
         script.write_text(f'#!/bin/sh\nhere="{tmp_path}"\n{text}\n', "utf-8")
         script.chmod(0o755)
-        return Scripts(reactor, [str(script), "first"], [str(script)], timeout)
+        return Scripts(reactor, [str(script), "first"], [str(script)], timeout, Logger("econed.scripts"))
 
     return make
 
@@ -50,15 +50,15 @@ def logged() -> Any:
         yield events
 
 
-async def run(made: Scripts, ip: IPv4Address = IP, most: float = LONG) -> None:
+async def run(made: Scripts, ip: IPv4Address = IP, max_seconds: float = LONG) -> None:
     """Run the associate script."""
-    await made.associate(ip, PRIVATE, DOCUMENT, most)
+    await made.associate(ip, PRIVATE, DOCUMENT, max_seconds)
 
 
-async def failed(made: Scripts, most: float = LONG) -> ScriptFailed:
+async def failed(made: Scripts, max_seconds: float = LONG) -> ScriptFailed:
     """Run a script that must fail, and return how."""
     try:
-        await run(made, most=most)
+        await run(made, max_seconds=max_seconds)
     except ScriptFailed as error:
         return error
     raise AssertionError("it did not fail")
@@ -73,7 +73,7 @@ def is_alive(pid: int) -> bool:
 
 
 def test_all_that_run_scripts_are_alike() -> None:
-    assert verifyObject(IScripts, Scripts(reactor, None, None, 1.0))
+    assert verifyObject(IScripts, Scripts(reactor, None, None, 1.0, Logger("test")))
     assert verifyObject(IScripts, FakeScripts())
     assert verifyObject(IScripts, NoScripts())
 
@@ -129,7 +129,7 @@ async def test_a_script_that_fails_says_so_and_its_output_is_in_the_log_alone(
     scripts: Make, logged: list[LogEvent]
 ) -> None:
     error = await failed(scripts("echo the reason; echo more >&2; exit 3"))
-    assert not error.broken_off
+    assert not error.was_killed
     assert "reason" not in str(error)
     (event,) = logged
     assert "the reason" in event["output"]
@@ -139,18 +139,18 @@ async def test_a_script_that_fails_says_so_and_its_output_is_in_the_log_alone(
 
 @pytest_twisted.ensureDeferred
 async def test_a_script_that_cannot_be_run_fails(tmp_path: Path) -> None:
-    error = await failed(Scripts(reactor, [str(tmp_path / "missing")], None, LONG))
-    assert not error.broken_off
+    error = await failed(Scripts(reactor, [str(tmp_path / "missing")], None, LONG, Logger("test")))
+    assert not error.was_killed
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_script_ended_by_somebody_else_may_have_done_half(scripts: Make) -> None:
-    assert (await failed(scripts("kill -9 $$"))).broken_off
+    assert (await failed(scripts("kill -9 $$"))).was_killed
 
 
 @pytest_twisted.ensureDeferred
 async def test_without_a_script_nothing_is_run() -> None:
-    none = Scripts(reactor, None, None, LONG)
+    none = Scripts(reactor, None, None, LONG, Logger("test"))
     await none.associate(IP, PRIVATE, DOCUMENT, LONG)
     await none.disassociate(IP, PRIVATE, DOCUMENT, LONG)
     assert not none.has_any
@@ -159,7 +159,7 @@ async def test_without_a_script_nothing_is_run() -> None:
 @pytest_twisted.ensureDeferred
 async def test_a_script_that_hangs_is_ended_with_all_that_it_started(scripts: Make, tmp_path: Path) -> None:
     made = scripts('sleep 600 & echo $! > "$here/child"; echo $$ > "$here/pid"; wait', timeout=0.5)
-    assert (await failed(made)).broken_off
+    assert (await failed(made)).was_killed
     for name in ("pid", "child"):
         assert not is_alive(int((tmp_path / name).read_text("utf-8")))
 
@@ -167,7 +167,7 @@ async def test_a_script_that_hangs_is_ended_with_all_that_it_started(scripts: Ma
 @pytest_twisted.ensureDeferred
 async def test_a_script_that_ignores_term_is_killed(scripts: Make, tmp_path: Path) -> None:
     made = scripts("trap '' TERM; echo $$ > \"$here/pid\"; while :; do sleep 0.1; done")
-    assert (await failed(made, most=0.5)).broken_off
+    assert (await failed(made, max_seconds=0.5)).was_killed
     assert not is_alive(int((tmp_path / "pid").read_text("utf-8")))
 
 
@@ -175,7 +175,7 @@ async def test_a_script_that_ignores_term_is_killed(scripts: Make, tmp_path: Pat
 async def test_a_script_that_prints_megabytes_is_read_and_not_kept(scripts: Make, logged: list[LogEvent]) -> None:
     await run(scripts("echo first; head -c 10000000 /dev/zero | tr '\\0' x; echo last"))
     (event,) = logged
-    assert len(event["output"]) <= 2 * MOST_OUTPUT + len("' ... '")
+    assert len(event["output"]) <= 2 * MAX_OUTPUT + len("' ... '")
     assert event["output"].startswith("'first")
     assert event["output"].endswith("last'")
 
@@ -211,4 +211,4 @@ async def test_scripts_for_one_address_take_turns_and_others_do_not_wait(scripts
     )
     ended = await DeferredList([Deferred.fromCoroutine(run(made, ip)) for ip in (IP, IP, IP + 1)])
     assert [succeeded for succeeded, _ in ended] == [True] * 3
-    assert made._turns == {}
+    assert made._locks == {}

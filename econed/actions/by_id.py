@@ -19,7 +19,7 @@ async def named(
     `read` gives those of some OpenNebula ids that there are for the caller. Raises `EC2Error` Invalid….Malformed before
     anything is read, or .NotFound, which names all that are missing.
     """
-    numbers = {text: kind.number(text) for text in texts}
+    numbers = {text: kind.opennebula_id(text) for text in texts}
     wanted = [number for number in dict.fromkeys(numbers.values()) if number is not None]
     found = {each.id: each for each in await read(wanted)} if wanted else {}
     missing = [text for text, number in numbers.items() if number not in found]

@@ -17,7 +17,7 @@ from itertools import product
 from types import MappingProxyType
 from typing import Final, TypeAlias
 
-from econed.errors import NotKeepable
+from econed.errors import NotStorable
 from econed.opennebula.attributes import Attributes, Value
 from econed.opennebula.template import is_quotable, is_storable, is_storable_in_context
 from econed.opennebula.template_reader import TemplateSyntaxError, read_strictly
@@ -90,7 +90,7 @@ class FileTemplate:
     def attributes(self, values: Mapping[str, str]) -> Attributes:
         """Return the attributes for a machine with these values, by key.
 
-        Raises `NotKeepable` for a value that oned would not store unchanged where the file uses it.
+        Raises `NotStorable` for a value that oned would not store unchanged where the file uses it.
         """
         attributes = self._attributes_by_keys[frozenset(values)]
         return Attributes((name, _filled(name, value, values)) for name, value in attributes)
@@ -268,7 +268,7 @@ def _line_of(parts: Sequence[_Text], position: int) -> int:
 
 
 def _filled(name: str, value: Value, values: Mapping[str, str]) -> Value:
-    """Replace the placeholders by the values; raises `NotKeepable` for values that oned would not store unchanged."""
+    """Replace the placeholders by the values; raises `NotStorable` for values that oned would not store unchanged."""
     if isinstance(value, str):
         return _filled_text(name, value, values, is_storable)
     can_store = is_storable_in_context if name == "CONTEXT" else is_storable
@@ -282,7 +282,7 @@ def _filled_text(name: str, text: str, values: Mapping[str, str], can_store: Cal
     inserted = [values.get(key, "") for key in _PLACEHOLDER.findall(text)]
     filled = _PLACEHOLDER.sub(lambda match: values.get(match[1], ""), text)
     if not all(map(can_store, inserted)) or not is_storable(filled):
-        raise NotKeepable(name)
+        raise NotStorable(name)
     return filled
 
 

@@ -2,7 +2,7 @@
 
 Template text is `NAME="value"` or `NAME=[K="value",…]`, one attribute a line (OpenNebula, "Template Syntax"). Inside
 quotes oned's parser has one escape, `\\"`; every other backslash is literal. A text that oned would not store
-unchanged is never sent: it raises `NotKeepable`, or is encoded where any text must be stored (`encode_member`).
+unchanged is never sent: it raises `NotStorable`, or is encoded where any text must be stored (`encode_member`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import binascii
 import re
 from collections.abc import Mapping
 
-from econed.errors import NotKeepable
+from econed.errors import NotStorable
 from econed.opennebula.attributes import Attributes, Value
 
 _NAME = re.compile(r"[A-Z_][A-Z0-9_]*", re.ASCII)
@@ -61,9 +61,9 @@ def is_storable_in_context(text: str) -> bool:
 
 
 def attribute(name: str, value: str) -> str:
-    """Return `NAME="value"`; raises `NotKeepable`."""
+    """Return `NAME="value"`; raises `NotStorable`."""
     if not is_storable(value):
-        raise NotKeepable(name)
+        raise NotStorable(name)
     return f"{_checked_name(name)}={_quoted(name, value)}"
 
 
@@ -78,22 +78,22 @@ def removal(name: str) -> str:
 
 
 def vector(name: str, members: Mapping[str, str]) -> str:
-    """Return `NAME=[K="v",…]`; raises `NotKeepable`."""
+    """Return `NAME=[K="v",…]`; raises `NotStorable`."""
     for key, value in members.items():
         if not is_storable(value):
-            raise NotKeepable(f"{name}/{key}")
+            raise NotStorable(f"{name}/{key}")
     return _vector(name, members)
 
 
 def context(inherited: Mapping[str, str], added: Mapping[str, str]) -> str:
     """Return a CONTEXT with the members `inherited` from a template, variables included, and the literal texts `added`.
 
-    oned replaces the template's whole CONTEXT with a CONTEXT that is sent. Raises `NotKeepable` where oned would
+    oned replaces the template's whole CONTEXT with a CONTEXT that is sent. Raises `NotStorable` where oned would
     expand an added text.
     """
     for name, value in added.items():
         if not is_storable_in_context(value):
-            raise NotKeepable(f"CONTEXT/{name}")
+            raise NotStorable(f"CONTEXT/{name}")
     return _vector("CONTEXT", {**inherited, **added})
 
 
@@ -105,7 +105,7 @@ def template(*attributes: str) -> str:
 def render(attributes: Attributes) -> str:
     """Return the template text of attributes that were read from a document of oned, unchanged.
 
-    Leading and trailing blanks are allowed here: the oned that returned them also stores them. Raises `NotKeepable`
+    Leading and trailing blanks are allowed here: the oned that returned them also stores them. Raises `NotStorable`
     for a text that oned did not receive as template text and could not parse.
     """
     return template(*(_attribute_or_vector(name, value) for name, value in attributes))
@@ -126,7 +126,7 @@ def encode_member(name: str, text: str, *, in_context: bool = False) -> dict[str
     try:
         encoded = text.encode("utf-8")
     except UnicodeEncodeError:
-        raise NotKeepable(name) from None
+        raise NotStorable(name) from None
     return {name + _BASE64_SUFFIX: base64.b64encode(encoded).decode("ascii")}
 
 
@@ -153,13 +153,13 @@ def is_name(text: str) -> bool:
 
 def _checked_name(name: str) -> str:
     if not is_name(name):
-        raise NotKeepable(name)
+        raise NotStorable(name)
     return name
 
 
 def _quoted(name: str, text: str) -> str:
     if not is_quotable(text):
-        raise NotKeepable(name)
+        raise NotStorable(name)
     return '"' + text.replace('"', '\\"') + '"'
 
 

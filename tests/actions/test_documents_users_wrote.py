@@ -6,6 +6,7 @@ import io
 from typing import Any
 
 import pytest
+from twisted.logger import Logger
 
 from econed.actions.chores import Look
 from econed.actions.images.announcements import REQUEST_AGE
@@ -91,7 +92,7 @@ def shared(cloud: Cloud, kind: str, number: int) -> None:
 
 def a_round(cloud: Cloud) -> None:
     """Let a reconciler make a round, which must not fail."""
-    cloud.result(Reconciler(cloud.backend, cloud.clock, all_chores()).round())
+    cloud.result(Reconciler(cloud.backend, cloud.clock, all_chores(), Logger("test")).round())
 
 
 @pytest.mark.parametrize("value", VALUES)
@@ -193,7 +194,7 @@ def test_what_fails_for_one_user_in_a_way_that_nobody_foresaw_keeps_no_other() -
             raise ValueError("a text that was not thought of")
 
     with pytest.raises(ValueError, match="not thought of"):
-        cloud.result(Reconciler(cloud.backend, cloud.clock, [failing]).round())
+        cloud.result(Reconciler(cloud.backend, cloud.clock, [failing], Logger("test")).round())
     assert sorted(seen) == ["alice", "bob"]
 
 

@@ -125,7 +125,9 @@ async def test_an_image_is_fetched_before_the_response_and_becomes_an_ami(
 async def test_the_fetched_file_is_removed_when_oned_has_copied_it(server: Server, web: WebServer) -> None:
     await server.register(url_of(web))
     server.cloud.wait(10)
-    server.cloud.result(Reconciler(server.cloud.backend, server.cloud.clock, all_chores(server.uploads)).round())
+    server.cloud.result(
+        Reconciler(server.cloud.backend, server.cloud.clock, all_chores(server.uploads), Logger("test")).round()
+    )
     assert server.files == []
     assert [image.state.name for image in server.images] == ["READY"]
 

@@ -24,6 +24,7 @@ from botocore.credentials import Credentials
 from lxml import etree
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.logger import Logger
 
 from econed.actions.images.uploads import FORGOTTEN_AGE, ORPHAN_AGE
 from econed.actions.watch import SPAN, WATCHED_UNTIL
@@ -78,7 +79,9 @@ class Server(serving.Server):
         return [call for call in self.cloud.changes if call.method != "one.user.update"]
 
     def reconcile(self) -> None:
-        self.cloud.result(Reconciler(self.cloud.backend, self.cloud.clock, all_chores(self.uploads)).round())
+        self.cloud.result(
+            Reconciler(self.cloud.backend, self.cloud.clock, all_chores(self.uploads), Logger("test")).round()
+        )
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from econed.errors import NotKeepable
+from econed.errors import NotStorable
 from econed.opennebula.file_templates import FileTemplate, FileTemplateError
 from econed.opennebula.template import render
 from econed.opennebula.template_reader import read_template
@@ -106,7 +106,7 @@ def test_a_value_is_inserted_unchanged_or_refused(around: str, place: str, text:
     file = FileTemplate.parse(around.format(place) + "END = 1")
     try:
         attributes = file.attributes({**PLAIN, "public_key": "k", "key_name": text})
-    except NotKeepable:
+    except NotStorable:
         return
     reread = dict(read_template(render(attributes) + "\n"))
     assert reread.keys() == {around.split()[0], "END"}
@@ -119,7 +119,7 @@ def test_any_text_is_inserted_unchanged_or_refused(text: str) -> None:
     file = FileTemplate.parse('A = <%= erb_vm_info[:key_name] %>\nB = [ C = "<%= erb_vm_info[:key_name] %>" ]\n')
     try:
         attributes = file.attributes({**PLAIN, "public_key": "k", "key_name": text})
-    except NotKeepable:
+    except NotStorable:
         return
     assert dict(read_template(render(attributes) + "\n")) == {"A": text, "B": {"C": text}}
 
@@ -127,7 +127,7 @@ def test_any_text_is_inserted_unchanged_or_refused(text: str) -> None:
 def test_a_dollar_sign_is_refused_in_context_and_stored_elsewhere() -> None:
     text = 'A = "<%= erb_vm_info[:key_name] %>"\n'
     assert attributes_of(text, public_key="k", key_name="100$")["A"] == "100$"
-    with pytest.raises(NotKeepable):
+    with pytest.raises(NotStorable):
         attributes_of(f"CONTEXT = [ {text.strip()} ]\n", public_key="k", key_name="100$")
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from econed.errors import NotKeepable
+from econed.errors import NotStorable
 from econed.opennebula import template
 from econed.opennebula.attributes import Attributes
 from econed.opennebula.documents import VMTemplate
@@ -64,9 +64,9 @@ def test_a_storable_text_is_read_back_unchanged(text: str, strips: bool) -> None
 @pytest.mark.parametrize("text", NOT_STORED_UNCHANGED)
 def test_a_text_that_oned_would_change_is_refused(text: str) -> None:
     assert not template.is_storable(text)
-    with pytest.raises(NotKeepable):
+    with pytest.raises(NotStorable):
         template.attribute("A", text)
-    with pytest.raises(NotKeepable) as refused:
+    with pytest.raises(NotStorable) as refused:
         template.vector("V", {"A": text})
     assert refused.value.name == "V/A"
 
@@ -81,7 +81,7 @@ def test_any_text_between_others_is_stored_unchanged_or_refused(before: str, tex
         sent = template.template(
             template.attribute("B", text), template.vector("V", values), template.attribute("Z", after)
         )
-    except NotKeepable:
+    except NotStorable:
         assert not all(map(template.is_storable, values.values()))
         return
     for strips in (True, False):
@@ -103,7 +103,7 @@ def test_a_member_is_base64_encoded_only_where_necessary() -> None:
 
 
 def test_a_text_that_is_not_valid_unicode_cannot_be_encoded() -> None:
-    with pytest.raises(NotKeepable):
+    with pytest.raises(NotStorable):
         template.encode_member("VALUE", "\ud800")
 
 
@@ -115,11 +115,11 @@ def test_a_member_with_an_invalid_encoding_decodes_to_none() -> None:
 
 @pytest.mark.parametrize("name", ["", "a", "A B", "A=B", 'A"', "1A", "A-B", "Ä", "A\n"])
 def test_a_name_that_oned_would_change_or_misread_is_refused(name: str) -> None:
-    with pytest.raises(NotKeepable):
+    with pytest.raises(NotStorable):
         template.attribute(name, "x")
-    with pytest.raises(NotKeepable):
+    with pytest.raises(NotStorable):
         template.vector("V", {name: "x"})
-    with pytest.raises(NotKeepable):
+    with pytest.raises(NotStorable):
         template.vector(name, {"A": "x"})
 
 
@@ -137,7 +137,7 @@ def test_every_key_has_an_attribute_name(key: str) -> None:
 @pytest.mark.parametrize("text", ["$NAME", "100$", "$$", "${X}", "a@^_^@FILES=/etc/passwd", "ends\\"])
 def test_a_text_that_oned_would_expand_or_split_is_refused_in_context(text: str) -> None:
     assert not template.is_storable_in_context(text)
-    with pytest.raises(NotKeepable):
+    with pytest.raises(NotStorable):
         template.context({}, {"KEY": text})
 
 
@@ -166,7 +166,7 @@ def test_rendering_keeps_blanks_around_values() -> None:
 
 
 def test_rendering_a_text_that_is_impossible_in_template_text_is_refused() -> None:
-    with pytest.raises(NotKeepable):
+    with pytest.raises(NotStorable):
         template.render(Attributes([("A", "ends\\")]))
 
 
@@ -178,5 +178,5 @@ def test_rendering_keeps_attributes_with_the_same_name_in_order() -> None:
 
 def test_an_attribute_is_removed_by_a_vector_without_members() -> None:
     assert template.removal("EC2_X") == "EC2_X=[]"
-    with pytest.raises(NotKeepable):
+    with pytest.raises(NotStorable):
         template.removal("no name")

@@ -7,6 +7,7 @@ from typing import Any
 
 from lxml import etree
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 
 from econed.actions.addresses.chores import AddressKeeper
 from econed.actions.addresses.records import Pool
@@ -87,7 +88,7 @@ class AddressCloud(Cloud):
         """Begin a round of the reconciler in a process with this backend; its result comes into the list returned."""
         keeper = AddressKeeper(backend, self.network, self.scripts, self.clock)
         results: list[Any] = []
-        round_ = Reconciler(backend, self.clock, (), for_all=(keeper.round,)).round()
+        round_ = Reconciler(backend, self.clock, (), Logger("test"), for_all=(keeper.round,)).round()
         Deferred.fromCoroutine(round_).addBoth(results.append)
         return results
 

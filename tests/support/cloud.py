@@ -59,11 +59,13 @@ class NoScripts:
 
     has_any = False
 
-    async def associate(self, elastic_ip: IPv4Address, private_ip: IPv4Address, network: str, most: float) -> None:
+    async def associate(
+        self, elastic_ip: IPv4Address, private_ip: IPv4Address, network: str, max_seconds: float
+    ) -> None:
         """Do nothing (`IScripts`)."""
 
     async def disassociate(
-        self, elastic_ip: IPv4Address, private_ip: IPv4Address | None, network: str, most: float
+        self, elastic_ip: IPv4Address, private_ip: IPv4Address | None, network: str, max_seconds: float
     ) -> None:
         """Do nothing (`IScripts`)."""
 

@@ -31,27 +31,29 @@ class FakeScripts:
         self.go_on: Deferred[None] = Deferred()
         self.seconds: list[float] = []
 
-    async def associate(self, elastic_ip: IPv4Address, private_ip: IPv4Address, network: str, most: float) -> None:
+    async def associate(
+        self, elastic_ip: IPv4Address, private_ip: IPv4Address, network: str, max_seconds: float
+    ) -> None:
         """Associate the elastic IP with the private address."""
-        await self._run("associate", elastic_ip, private_ip, network, most)
+        await self._run("associate", elastic_ip, private_ip, network, max_seconds)
         self.network[str(elastic_ip)] = str(private_ip)
 
     async def disassociate(
-        self, elastic_ip: IPv4Address, private_ip: IPv4Address | None, network: str, most: float
+        self, elastic_ip: IPv4Address, private_ip: IPv4Address | None, network: str, max_seconds: float
     ) -> None:
         """Disassociate the elastic IP."""
-        await self._run("disassociate", elastic_ip, private_ip, network, most)
+        await self._run("disassociate", elastic_ip, private_ip, network, max_seconds)
         self.network.pop(str(elastic_ip), None)
 
     async def _run(
-        self, what: str, elastic_ip: IPv4Address, private_ip: IPv4Address | None, network: str, most: float
+        self, what: str, elastic_ip: IPv4Address, private_ip: IPv4Address | None, network: str, max_seconds: float
     ) -> None:
         self.runs.append((what, str(elastic_ip), "" if private_ip is None else str(private_ip)))
         self.documents.append(network)
-        self.seconds.append(most)
+        self.seconds.append(max_seconds)
         if what in self.hanging:
             await self.go_on
         if what in self.broken:
-            raise ScriptFailed("was ended", broken_off=True)
+            raise ScriptFailed("was ended", was_killed=True)
         if what in self.failing:
-            raise ScriptFailed("failed", broken_off=False)
+            raise ScriptFailed("failed", was_killed=False)

@@ -168,7 +168,7 @@ def test_calls_in_flight_and_queued_calls_are_counted_separately() -> None:
 async def test_a_script_is_counted_by_its_outcome(tmp_path: Path, text: str, outcome: str) -> None:
     metrics = Metrics()
     timeout = 0.2 if "sleep" in text else 30.0
-    scripts = Scripts(reactor, None, ["/bin/sh", "-c", text], timeout, ended=metrics.script_ended)
+    scripts = Scripts(reactor, None, ["/bin/sh", "-c", text], timeout, Logger("test"), metrics.script_ended)
     try:
         await scripts.disassociate(*ADDRESSES, "", 30.0)
     except ScriptFailed:
@@ -183,7 +183,7 @@ async def test_a_script_is_counted_by_its_outcome(tmp_path: Path, text: str, out
 @pytest_twisted.ensureDeferred
 async def test_a_cancelled_script_is_counted_as_cancelled() -> None:
     metrics = Metrics()
-    scripts = Scripts(reactor, ["/bin/sh", "-c", "exec sleep 60"], None, 30.0, ended=metrics.script_ended)
+    scripts = Scripts(reactor, ["/bin/sh", "-c", "exec sleep 60"], None, 30.0, Logger("test"), metrics.script_ended)
     running = Deferred.fromCoroutine(scripts.associate(*ADDRESSES, "", 30.0))
     running.cancel()
     with pytest.raises(CancelledError):

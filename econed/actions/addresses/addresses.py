@@ -294,7 +294,7 @@ async def _of_interface(call: Call, text: str) -> tuple[VirtualMachine, tuple[Ni
     """Return the machine of an interface, and that interface; raises `EC2Error` InvalidNetworkInterfaceID.…."""
     place = machine_and_part(NETWORK_INTERFACE.prefix, text)
     if place is None:
-        NETWORK_INTERFACE.number(text)  # malformed?
+        NETWORK_INTERFACE.opennebula_id(text)  # malformed?
         raise NETWORK_INTERFACE.not_found(text)
     number, part = place
     for machine in await call.session.vms([number]):

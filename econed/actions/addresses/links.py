@@ -90,7 +90,7 @@ class Leader:
         try:
             await claim.during(self._associate(claim, target.private_ip))
         except ScriptFailed as failed:
-            if not failed.broken_off:
+            if not failed.was_killed:
                 await claim.conclude(address.with_link(None).text())
             raise _not_done("associated", claim.ip) from None
         connected = address.with_link(replace(link, state=LinkState.ON))
@@ -117,7 +117,7 @@ class Leader:
             await claim.during(self._disassociate(claim, link))
         except ScriptFailed as failed:
             if must:
-                if not failed.broken_off and link.is_shown:
+                if not failed.was_killed and link.is_shown:
                     await claim.record(address.with_link(replace(link, state=LinkState.ON)))
                 raise _not_done("disassociated", claim.ip) from None
             claim.store.log.warn(

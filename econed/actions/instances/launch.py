@@ -34,7 +34,7 @@ from econed.actions.machines.facts import (
 from econed.actions.pacing import ITEM
 from econed.actions.volumes.chores import assign_volumes
 from econed.actions.waiting import wait_until
-from econed.errors import EC2Error, NotKeepable, OpenNebulaError, OpenNebulaRefusal
+from econed.errors import EC2Error, NotStorable, OpenNebulaError, OpenNebulaRefusal
 from econed.ids import reservation_id
 from econed.opennebula.pools import OwnerFilter, StateFilter
 from econed.opennebula.session import Session
@@ -210,8 +210,8 @@ async def _instantiate(call: Call, plan: LaunchPlan, indexes: Iterable[int], res
                 await call.budget.spend(ITEM)
                 text = machine_text(plan, index, reservation, plan.devices.disks(volumes, call.now))
                 made.append(await plan.instance_type.make(call.session, name, text))
-        except (OpenNebulaError, EC2Error, NotKeepable) as error:
-            errors.append(_not_kept() if isinstance(error, NotKeepable) else error)
+        except (OpenNebulaError, EC2Error, NotStorable) as error:
+            errors.append(_not_kept() if isinstance(error, NotStorable) else error)
             await take_back(call, volumes)
 
     await together(one(index) for index in indexes)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 from econed.actions.machines.facts import INSTANCE_TYPE
 from econed.config.loading import TEMPLATE_DIRECTORY, ConfigError, ConfigProblem
 from econed.config.settings import Settings
-from econed.errors import EC2Error, NotKeepable
+from econed.errors import EC2Error, NotStorable
 from econed.ids import IMAGE
 from econed.opennebula.attributes import Attributes, Vector
 from econed.opennebula.file_templates import FileTemplate, FileTemplateError, FileTypes
@@ -153,7 +153,7 @@ async def instance_type_named(
     }
     try:
         attributes = file.attributes({key: value for key, value in values.items() if value is not None})
-    except NotKeepable as error:
+    except NotStorable as error:
         raise EC2Error(
             "InvalidParameterValue",
             f"Instances of type '{name}' cannot keep the name of this key pair or another text ({error.name}).",

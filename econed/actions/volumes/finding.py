@@ -190,7 +190,7 @@ async def find_volumes(call: Call, volume_ids: Iterable[str]) -> Mapping[str, Vo
         part = machine_and_part(VOLUME.prefix, text)
         if part is not None:
             parts[text] = part
-        elif (number := VOLUME.number(text)) is not None:
+        elif (number := VOLUME.opennebula_id(text)) is not None:
             numbers[text] = number
     own: dict[tuple[int, int], DiskVolume] = {}
     for machine in await call.session.vms(sorted({machine for machine, _ in parts.values()})):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from twisted.internet.task import Clock
-from twisted.logger import capturedLogs
+from twisted.logger import Logger, capturedLogs
 
 from econed.actions.addresses.chores import AddressKeeper
 from econed.actions.addresses.findings import addresses_without_owner
@@ -82,7 +82,7 @@ def test_the_look_at_the_start_waits_until_oned_answers_and_holds_nothing_up() -
         if (error := answers.pop(0)) is not None:
             raise error
 
-    service = ReportService(report, clock)
+    service = ReportService(report, clock, Logger("test"))
     service.startService()
     assert looked == []
     clock.pump([0, INTERVAL, INTERVAL, INTERVAL])

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from lxml import etree
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from econed.actions.images.announcements import REQUEST_AGE, announced_images
@@ -51,7 +52,7 @@ def begin(cloud: Cloud, one: IOpenNebula, action: str, parameters: dict[str, Any
 
 
 def reconcile(cloud: Cloud) -> None:
-    cloud.result(Reconciler(cloud.backend, cloud.clock, all_chores()).round())
+    cloud.result(Reconciler(cloud.backend, cloud.clock, all_chores(), Logger("test")).round())
 
 
 def announcements(cloud: Cloud) -> list[str]:

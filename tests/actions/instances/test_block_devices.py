@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 
 from econed.actions.disk_images.volume_facts import DELETE_WITH, LAUNCHED_AT
 from econed.actions.instances.launch import HOLD_AGE
@@ -124,7 +125,9 @@ def test_what_a_dying_process_left_of_a_deletion_the_next_one_does(step: int) ->
     cloud = Cloud()
     on = instance(cloud, **devices(DATA))
     end(cloud, on)
-    dying = Deferred.fromCoroutine(Reconciler(DyingOned(cloud.backend, step), cloud.clock, all_chores()).round())
+    dying = Deferred.fromCoroutine(
+        Reconciler(DyingOned(cloud.backend, step), cloud.clock, all_chores(), Logger("test")).round()
+    )
     look(cloud)
     assert images(cloud) == set()
     dying.addErrback(lambda _: None)

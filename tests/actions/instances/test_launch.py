@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from econed.actions.client_tokens import CLIENT_TOKEN
@@ -169,7 +170,7 @@ def test_what_a_call_that_died_left_on_hold_is_ended_if_nobody_calls_again(step:
     cloud = Cloud()
     begin(cloud, DyingOned(cloud.backend, step, after=True), asked())
     cloud.clock.advance(HOLD_AGE + 60)
-    cloud.result(Reconciler(cloud.backend, cloud.clock, all_chores()).round())
+    cloud.result(Reconciler(cloud.backend, cloud.clock, all_chores(), Logger("test")).round())
     session = Session(cloud.backend, "alice")
     assert cloud.result(session.vm_ids(OwnerFilter.MINE, VmState.HOLD)) == ()
 

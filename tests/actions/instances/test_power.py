@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from twisted.logger import Logger
 
 from econed.catalogue import all_chores
 from econed.opennebula.states import LcmState, VmState
@@ -272,7 +273,7 @@ def test_an_instance_whose_deployment_takes_long_is_shutting_down_and_ended_by_t
     ((before, after),) = changes(cloud.run("alice", "TerminateInstances", InstanceIds=[instance]))
     assert (before, after) == ("pending", "shutting-down")
     assert state(cloud, instance) == "shutting-down"
-    reconciler = Reconciler(cloud.backend, cloud.clock, all_chores())
+    reconciler = Reconciler(cloud.backend, cloud.clock, all_chores(), Logger("test"))
     cloud.result(reconciler.round())
     assert state(cloud, instance) == "shutting-down"
     booted(cloud, instance)

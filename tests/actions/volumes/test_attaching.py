@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from econed.catalogue import all_chores
@@ -174,7 +175,7 @@ def test_a_volume_outlives_its_instance(cloud: Cloud) -> None:
     attach(cloud, made, on)
     cloud.run("alice", "TerminateInstances", InstanceIds=[on])
     cloud.wait(30)
-    cloud.result(Reconciler(cloud.backend, cloud.clock, all_chores()).round())
+    cloud.result(Reconciler(cloud.backend, cloud.clock, all_chores(), Logger("test")).round())
     cloud.wait(10)
     assert show(cloud, made)["State"] == "available"
 

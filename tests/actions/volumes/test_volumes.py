@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from econed.actions.volumes.chores import COPY_AGE
@@ -72,7 +73,7 @@ def image(cloud: Cloud, resource_id: str) -> Any:
 
 def look(cloud: Cloud) -> None:
     """Let a reconciler make a round, and what it begins come to its end."""
-    cloud.result(Reconciler(cloud.backend, cloud.clock, all_chores()).round())
+    cloud.result(Reconciler(cloud.backend, cloud.clock, all_chores(), Logger("test")).round())
     cloud.wait(10)
 
 
