@@ -1,1 +1,1 @@
-"""End-to-end tests: real clients, a real econed process, and an oned, of the sandbox or a real one."""
+"""End-to-end tests: real clients, a real econed process, and an oned: the sandbox or a real one."""

@@ -1,4 +1,4 @@
-"""The clouds that end-to-end tests run on: each test once on each form, or on what it asks for with `forms`."""
+"""The clouds of the end-to-end tests: each test runs once on each form, or on those that it selects with `forms`."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def _forms() -> list[Any]:
 
 @pytest.fixture(scope="session", params=_forms())
 def cloud(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FurnishedCloud]:
-    """An oned of this form with what the tests need in it, which is removed at the end."""
-    with furnished_cloud(request.param, tmp_path_factory.mktemp(f"cloud-{request.param}")) as made:
-        yield made
+    """An oned of this form with the objects that tests need, which are removed at the end."""
+    with furnished_cloud(request.param, tmp_path_factory.mktemp(f"cloud-{request.param}")) as furnished:
+        yield furnished
 
 
 @pytest.fixture(scope="session")
 def econed(cloud: FurnishedCloud) -> Econed:
-    """An econed on the cloud, which notes what it reads."""
+    """An econed on the cloud that records the elements that it reads."""
     return cloud.econed()
 
 
@@ -64,7 +64,7 @@ def _reported() -> set[str]:
 
 @pytest.fixture(autouse=True)
 def _every_element_read_is_listed(request: pytest.FixtureRequest, _reported: set[str]) -> Iterator[None]:
-    """What econed reads of oned's documents is what the contract test holds the sandbox to: the list must be whole."""
+    """Check that the list of elements for the contract test of the sandbox has every element that econed read."""
     yield
     if "cloud" not in request.fixturenames:
         return
@@ -76,7 +76,7 @@ def _every_element_read_is_listed(request: pytest.FixtureRequest, _reported: set
 
 @pytest.fixture
 def launch(cloud: FurnishedCloud, ec2: Any) -> Iterator[Callable[..., list[dict[str, Any]]]]:
-    """Runs instances of alice's and gives them as RunInstances showed them; the test's end is theirs."""
+    """Runs instances of alice's and returns them as RunInstances showed them; they are terminated after the test."""
     launched: list[str] = []
 
     def run(count: int = 1, client: Any = ec2, **parameters: Any) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""For every action of econed: calls that would work, and calls with what belongs to somebody else."""
+"""For every action of econed: calls that would succeed, and the same calls with objects of another user."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Parameters = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Things:
-    """What a user has: each by its EC2 name, and the OpenNebula object it is, by kind."""
+    """The objects of a user: each by its EC2 name, and the OpenNebula objects, by kind and id."""
 
     owner: Person
     region: str
@@ -37,22 +37,26 @@ class Things:
     attached: str
     snapshot: str
     free_address: Mapping[str, Any]
-    led_address: Mapping[str, Any]
-    """As DescribeAddresses shows them: one that leads nowhere, and one that leads to the instance."""
+    associated_address: Mapping[str, Any]
+    """As DescribeAddresses shows them: a free one, and one that is associated with the instance."""
 
     objects: Sequence[tuple[str, int]]
 
     def documents(self, cloud: FurnishedCloud) -> dict[tuple[str, int], str]:
-        """Return all of it as oned keeps it."""
+        """Return all the objects' documents."""
         found = {(kind, number): cloud.document(kind, number) for kind, number in self.objects}
         return {**found, ("address", self.owner.id): cloud.address_records(self.owner)}
 
     def names(self) -> tuple[str, ...]:
-        """Return what none of may stand in an answer to somebody else."""
+        """Return the names that must not appear in a response to another user."""
         return (
             *(self.instance, self.stopped, self.image, self.unregistered, self.key_id, self.instance_type, self.token),
-            *(self.volume, self.attached, self.snapshot, self.led_address["AssociationId"]),
-            *(each[name] for each in (self.free_address, self.led_address) for name in ("PublicIp", "AllocationId")),
+            *(self.volume, self.attached, self.snapshot, self.associated_address["AssociationId"]),
+            *(
+                each[name]
+                for each in (self.free_address, self.associated_address)
+                for name in ("PublicIp", "AllocationId")
+            ),
         )
 
 
@@ -60,8 +64,8 @@ class Things:
 class Example:
     """One call of an action.
 
-    `refused_with` are the codes of which somebody else gets one for the owner's things; empty where the call concerns
-    only his own, and so is done, or shows nothing of the owner's.
+    `refused_with` are the codes of which another user gets one for the owner's objects; empty where the call concerns
+    the caller's own objects only: then it succeeds, and shows nothing of the owner's.
     """
 
     parameters: Parameters
@@ -178,9 +182,13 @@ _OF_ADDRESSES: Mapping[str, _Make] = {
         Example({"PublicIps": [t.free_address["PublicIp"]]}, NO_ADDRESS),
         Example({"AllocationIds": [t.free_address["AllocationId"]]}, NO_ALLOCATION),
         Example(
-            {"Filters": [{"Name": "public-ip", "Values": [t.free_address["PublicIp"], t.led_address["PublicIp"]]}]}
+            {
+                "Filters": [
+                    {"Name": "public-ip", "Values": [t.free_address["PublicIp"], t.associated_address["PublicIp"]]}
+                ]
+            }
         ),
-        Example({"Filters": [{"Name": "association-id", "Values": [t.led_address["AssociationId"]]}]}),
+        Example({"Filters": [{"Name": "association-id", "Values": [t.associated_address["AssociationId"]]}]}),
     ),
     "DescribeAddressesAttribute": lambda t: (
         Example({"Attribute": "domain-name"}),
@@ -191,8 +199,8 @@ _OF_ADDRESSES: Mapping[str, _Make] = {
         Example({"AllocationId": t.free_address["AllocationId"], "InstanceId": t.stopped}, NO_ALLOCATION | NO_INSTANCE),
     ),
     "DisassociateAddress": lambda t: (
-        Example({"PublicIp": t.led_address["PublicIp"]}, NO_ADDRESS),
-        Example({"AssociationId": t.led_address["AssociationId"]}, NO_ASSOCIATION),
+        Example({"PublicIp": t.associated_address["PublicIp"]}, NO_ADDRESS),
+        Example({"AssociationId": t.associated_address["AssociationId"]}, NO_ASSOCIATION),
     ),
     "ReleaseAddress": lambda t: (
         Example({"PublicIp": t.free_address["PublicIp"]}, NO_ADDRESS),
@@ -263,7 +271,7 @@ EXAMPLES: Mapping[str, _Make] = {
         ),
     ),
 }
-"""By action. A new action has to be put here, or the tests of every action say that it is missing."""
+"""By action. A new action must be added here: a test fails while it is missing."""
 
 ON_SHARED: Mapping[str, _Make] = {
     "DeregisterImage": lambda t: (Example({"ImageId": t.image}),),
@@ -299,11 +307,11 @@ ON_SHARED: Mapping[str, _Make] = {
         for each in (t.instance, t.image, t.volume, t.attached, t.snapshot)
     ),
 }
-"""By action: changes of what may be used but not changed."""
+"""By action: changes of objects that the caller may use but not change."""
 
 
-def furnished(cloud: FurnishedCloud, ec2: Any, owner: Person) -> Things:
-    """Give a user of everything that there is."""
+def furnish(cloud: FurnishedCloud, ec2: Any, owner: Person) -> Things:
+    """Create objects of every kind for a user."""
     name = f"{owner.name}-own"
     common_image = f"ami-{cloud.ami:08d}"
     image, unregistered = cloud.image(f"{name}-ami", 'EC2_AMI="YES"', owner), cloud.image(f"{name}-plain", "", owner)
@@ -330,8 +338,8 @@ def furnished(cloud: FurnishedCloud, ec2: Any, owner: Person) -> Things:
     attached(ec2, used)
     wait_for(ec2, "snapshot_completed", SnapshotIds=[snapshot])
     wait_for(ec2, "volume_available", VolumeIds=[free])
-    free_ip, led_ip = (ec2.allocate_address()["PublicIp"] for _ in range(2))
-    ec2.associate_address(PublicIp=led_ip, InstanceId=running)
+    free_ip, associated_ip = (ec2.allocate_address()["PublicIp"] for _ in range(2))
+    ec2.associate_address(PublicIp=associated_ip, InstanceId=running)
     addresses = {each["PublicIp"]: each for each in ec2.describe_addresses()["Addresses"]}
     tagged = [f"ami-{image:08d}", key["KeyPairId"], free, used, snapshot, addresses[free_ip]["AllocationId"]]
     ec2.create_tags(Resources=tagged, Tags=[{"Key": "secret", "Value": name}])
@@ -353,7 +361,7 @@ def furnished(cloud: FurnishedCloud, ec2: Any, owner: Person) -> Things:
         attached=used,
         snapshot=snapshot,
         free_address=addresses[free_ip],
-        led_address=addresses[led_ip],
+        associated_address=addresses[associated_ip],
         objects=(
             *(("vm", int(each[2:])) for each in (running, stopped)),
             *(("image", number) for number in (image, unregistered)),

@@ -1,4 +1,4 @@
-"""The aws cli as people use it, waiters and pages and errors included. Each run of it costs a second: they are few."""
+"""The aws cli as people use it: waiters, pages and errors. Each run takes a second, so there are few."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def _json(done: subprocess.CompletedProcess[str]) -> Any:
     return json.loads(done.stdout)
 
 
-def test_the_aws_cli_runs_waits_for_and_ends_an_instance(cloud: FurnishedCloud, ec2: Any, cli: Aws) -> None:
+def test_the_aws_cli_runs_waits_for_and_terminates_an_instance(cloud: FurnishedCloud, ec2: Any, cli: Aws) -> None:
     """run-instances, wait instance-running, describe-instances with filters, terminate, wait instance-terminated."""
     tags = "ResourceType=instance,Tags=[{Key=by,Value=cli}]"
     image, kind = f"ami-{cloud.ami:08d}", cloud.instance_type
@@ -86,7 +86,7 @@ def test_the_aws_cli_attaches_a_volume_and_allocates_an_address(
 
 
 def test_the_aws_cli_reads_a_list_in_pages(ec2: Any, cli: Aws, launch: Any) -> None:
-    """--page-size asks for smaller answers and shows all of them; --max-items stops, and its token goes on."""
+    """--page-size makes responses smaller and shows all of them; --max-items stops, and its token continues."""
     made = launch(count=7, TagSpecifications=[{"ResourceType": "instance", "Tags": [{"Key": "pages", "Value": "x"}]}])
     expected = sorted(each["InstanceId"] for each in made)
     asked = (
@@ -128,8 +128,8 @@ def test_the_aws_cli_reads_a_list_in_pages(ec2: Any, cli: Aws, launch: Any) -> N
     ],
     ids=["malformed id", "unknown id", "unknown action"],
 )
-def test_the_aws_cli_shows_what_went_wrong(cli: Aws, arguments: tuple[str, ...], said: str) -> None:
-    """An error of the service is exit status 255 with EC2's code and words, at once."""
+def test_the_aws_cli_shows_errors(cli: Aws, arguments: tuple[str, ...], said: str) -> None:
+    """An error of the service is exit status 255 with EC2's code and message, without retries."""
     done = cli(*arguments)
     assert done.returncode == 255
     assert said in done.stderr

@@ -1,4 +1,4 @@
-"""TLS and client certificates from end to end: boto3, the aws cli and Python's own TLS against `twistd econe`."""
+"""TLS and client certificates end to end: boto3, the aws cli and Python's own TLS against `twistd econe`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ HOST = "127.0.0.1"
 
 @dataclass(frozen=True)
 class Site:
-    """An econed that speaks TLS, the authority of its certificate and of its clients', and where files are."""
+    """An econed with TLS, the authority of its certificate and of its clients', and the directory of the files."""
 
     econed: Econed
     authority: Authority
@@ -37,7 +37,7 @@ class Site:
 
     @property
     def ca(self) -> Path:
-        """The file with the authority."""
+        """The file with the authority's certificate."""
         return self.directory / "ca.pem"
 
     def client(self, person: Person, certificate: Issued | None = None) -> Any:
@@ -49,13 +49,13 @@ class Site:
         return boto(person, self.econed.url, authority=self.ca, **how)
 
     def connection(self) -> http.client.HTTPSConnection:
-        """Return a connection of Python's own."""
+        """Return a connection of Python's own HTTPS client."""
         context = ssl.create_default_context(cafile=self.ca)
         return http.client.HTTPSConnection(HOST, self.econed.port, timeout=PATIENCE, context=context)
 
 
 def site_of(cloud: FurnishedCloud, directory: Path, **settings: object) -> Site:
-    """Start an econed with a certificate, and with these settings; AUTHORITY in them is the file of the authority."""
+    """Start an econed with a certificate and these settings; AUTHORITY in them stands for the file of the authority."""
     authority = Authority()
     (directory / "ca.pem").write_bytes(authority.pem)
     own = authority.server("localhost", HOST).write(directory, "own")
@@ -67,13 +67,13 @@ def site_of(cloud: FurnishedCloud, directory: Path, **settings: object) -> Site:
 
 @pytest.fixture(scope="module")
 def signed(cloud: FurnishedCloud, tmp_path_factory: pytest.TempPathFactory) -> Site:
-    """An econed over TLS whose callers sign."""
+    """An econed with TLS whose clients sign their requests."""
     return site_of(cloud, tmp_path_factory.mktemp("signed"))
 
 
 @pytest.fixture(scope="module")
 def certified(cloud: FurnishedCloud, tmp_path_factory: pytest.TempPathFactory) -> Site:
-    """An econed over TLS whose callers bring certificates."""
+    """An econed with TLS whose clients authenticate by certificate."""
     return site_of(cloud, tmp_path_factory.mktemp("certified"), auth="x509", ssl_client_ca="AUTHORITY")
 
 
@@ -81,7 +81,7 @@ def certified(cloud: FurnishedCloud, tmp_path_factory: pytest.TempPathFactory) -
 
 
 def test_boto3_signs_over_tls(signed: Site, alice: Person) -> None:
-    """And takes the certificate by its authority."""
+    """It verifies the server's certificate by its authority."""
     client = signed.client(alice)
     client.create_key_pair(KeyName="over-tls")
     assert [each["KeyName"] for each in client.describe_key_pairs()["KeyPairs"]] == ["over-tls"]
@@ -95,14 +95,14 @@ def test_the_aws_cli_signs_over_tls(signed: Site, alice: Person, tmp_path: Path)
     assert json.loads(done.stdout)["Regions"]
 
 
-def test_a_client_that_does_not_know_the_authority_goes_no_further(signed: Site, alice: Person) -> None:
-    """So the certificate that it is shown is the configured one."""
+def test_a_client_that_does_not_trust_the_authority_refuses_the_server(signed: Site, alice: Person) -> None:
+    """So the certificate that the server sends is the configured one."""
     with pytest.raises(SSLError, match="CERTIFICATE_VERIFY_FAILED"):
         boto(alice, signed.econed.url).describe_regions()
 
 
-def test_plain_http_on_the_port_of_tls_is_no_http(signed: Site) -> None:
-    """Nothing is answered before there is TLS."""
+def test_plain_http_on_the_tls_port_gets_no_http_response(signed: Site) -> None:
+    """The connection is closed."""
     connection = http.client.HTTPConnection(HOST, signed.econed.port, timeout=PATIENCE)
     connection.request("GET", "/")
     with pytest.raises((http.client.BadStatusLine, ConnectionError)):
@@ -110,47 +110,47 @@ def test_plain_http_on_the_port_of_tls_is_no_http(signed: Site) -> None:
     connection.close()
 
 
-def test_new_files_are_taken_without_dropping_a_connection(
+def test_new_certificate_files_are_loaded_without_closing_connections(
     cloud: FurnishedCloud, tmp_path: Path, alice: Person
 ) -> None:
-    """Certificate and key are copied over the old ones, as a deploy hook does; no signal is sent."""
+    """Certificate and key are overwritten, as a deploy hook does; no signal is sent."""
     site = site_of(cloud, tmp_path)
     kept = site.connection()
-    first = asked(kept)
+    first = error_code(kept)
     new = site.authority.server("localhost", HOST, key=rsa_key())
     (tmp_path / "own-key.pem").write_bytes(key_pem(new.key))
     (tmp_path / "own-cert.pem").write_bytes(new.pem)
-    until(lambda: shown(site) == new.certificate, "the new certificate to be shown", PATIENCE)
-    assert asked(kept) == first == b"MissingAuthenticationToken"
+    until(lambda: server_certificate(site) == new.certificate, "the new certificate to be server_certificate", PATIENCE)
+    assert error_code(kept) == first == b"MissingAuthenticationToken"
     kept.close()
     assert site.client(alice).describe_regions()["Regions"]
 
 
-def test_a_bad_pair_is_refused_once_and_the_old_one_goes_on(cloud: FurnishedCloud, tmp_path: Path) -> None:
-    """With an error in the log that names the setting."""
+def test_a_bad_pair_is_logged_once_and_the_old_pair_stays_in_use(cloud: FurnishedCloud, tmp_path: Path) -> None:
+    """The log line names the setting."""
     site = site_of(cloud, tmp_path)
-    old = shown(site)
+    old = server_certificate(site)
     replace_file(tmp_path / "own-cert.pem", site.authority.server("localhost", HOST).pem)
     said = site.econed.process.await_output(r"new certificates refused, keeping the old ones: (.*)")
     assert "own-cert.pem: ssl_cert: is not the certificate of the key in" in said
-    assert shown(site) == old
+    assert server_certificate(site) == old
 
 
-def test_a_hangup_has_them_read_anew(cloud: FurnishedCloud, tmp_path: Path) -> None:
-    """Whether they look changed or not."""
+def test_a_hangup_reloads_the_certificates(cloud: FurnishedCloud, tmp_path: Path) -> None:
+    """Whether the files have changed or not."""
     site = site_of(cloud, tmp_path)
     os.kill(site.econed.process.pid, signal.SIGHUP)
     site.econed.process.await_output(r"(new certificates are in use)")
 
 
-def asked(connection: http.client.HTTPSConnection) -> bytes:
-    """Ask for something on a connection that is kept, and return the code of the error."""
+def error_code(connection: http.client.HTTPSConnection) -> bytes:
+    """Send a request on a persistent connection, and return the code of the error."""
     connection.request("GET", "/?Action=DescribeRegions&Version=2016-11-15")
     return connection.getresponse().read().partition(b"<Code>")[2].partition(b"</Code>")[0]
 
 
-def shown(site: Site) -> Certificate:
-    """Return the certificate that a new connection is shown."""
+def server_certificate(site: Site) -> Certificate:
+    """Return the certificate that the server sends on a new connection."""
     connection = site.connection()
     connection.connect()
     assert isinstance(connection.sock, ssl.SSLSocket)
@@ -165,15 +165,15 @@ def shown(site: Site) -> Certificate:
 
 @pytest.fixture
 def anna(cloud: FurnishedCloud, certified: Site) -> tuple[Person, Issued]:
-    """A user who comes by certificate, of an organization with a blank, made as `oneuser` makes one; and hers."""
+    """A user of the driver x509 whose organization has a blank, created as by `oneuser`; and their certificate."""
     name = f"anna {secrets.token_hex(4)}"
     issued = certified.authority.client(named((NameOID.ORGANIZATION_NAME, "ONE cloud"), (NameOID.COMMON_NAME, name)))
     subject = f"/O=ONE cloud/CN={name}".replace(" ", r"\20")
     return cloud.x509_person("anna", rf"/CN=somebody\20else|{subject}"), issued
 
 
-def answered(client: Any) -> tuple[str, int] | None:
-    """Ask for something and return the error, None if there is none."""
+def error_of(client: Any) -> tuple[str, int] | None:
+    """Make a call and return the error, None if there is none."""
     try:
         client.describe_key_pairs()
     except ClientError as error:
@@ -181,16 +181,16 @@ def answered(client: Any) -> tuple[str, int] | None:
     return None
 
 
-def let_in(client: Any) -> Any:
-    """Return the client of a new user once it is let in, which takes seconds."""
-    until(lambda: answered(client) is None, "a new user to be let in", PATIENCE)
+def once_accepted(client: Any) -> Any:
+    """Return the client of a new user once econed accepts it, which takes seconds."""
+    until(lambda: error_of(client) is None, "a new user to be let in", PATIENCE)
     return client
 
 
-def test_a_user_works_by_certificate(certified: Site, anna: tuple[Person, Issued]) -> None:
-    """In his own name, and whatever his client signs with."""
+def test_a_user_authenticates_by_certificate(certified: Site, anna: tuple[Person, Issued]) -> None:
+    """Calls are made as this user, whatever key the client signs with."""
     person, issued = anna
-    client = let_in(certified.client(replace(person, name="whoever", secret="whatever"), issued))
+    client = once_accepted(certified.client(replace(person, name="whoever", secret="whatever"), issued))
     client.create_key_pair(KeyName="by-certificate")
     assert [each["KeyName"] for each in client.describe_key_pairs()["KeyPairs"]] == ["by-certificate"]
     user = person.oned.document("one.user.info", person.id, False)
@@ -198,26 +198,26 @@ def test_a_user_works_by_certificate(certified: Site, anna: tuple[Person, Issued
     client.delete_key_pair(KeyName="by-certificate")
 
 
-def test_oned_takes_no_subject_with_a_blank_as_it_is(cloud: FurnishedCloud) -> None:
-    """So there is one way in which it can be kept: as `oneuser` escapes it."""
+def test_oned_refuses_a_subject_with_an_unescaped_blank(cloud: FurnishedCloud) -> None:
+    """So a subject can only be stored as `oneuser` escapes it."""
     with pytest.raises(Refused, match="Invalid password, character ' ' is not allowed"):
         cloud.x509_person("bert", "/O=ONE cloud/CN=Bert Berg")
 
 
-def test_an_open_connection_ends_with_the_right_to_it(
+def test_a_removed_certificate_is_refused_on_an_open_connection_too(
     cloud: FurnishedCloud, certified: Site, anna: tuple[Person, Issued]
 ) -> None:
-    """A user whose DN is taken away is refused within seconds, on the connection that he has."""
+    """Within seconds after the DN is removed from the user."""
     person, issued = anna
-    client = let_in(certified.client(person, issued))
+    client = once_accepted(certified.client(person, issued))
     cloud.admin("one.user.passwd", person.id, "/CN=nobody")
 
-    refused = until(lambda: answered(client), "the user to be refused", PATIENCE)
+    refused = until(lambda: error_of(client), "the user to be refused", PATIENCE)
     assert refused == ("AuthFailure", 401)
 
 
-def test_a_request_without_a_certificate_is_answered(certified: Site, alice: Person) -> None:
-    """With what is missing; a signature that would be right elsewhere does not help."""
+def test_a_request_without_a_certificate_is_refused_with_an_ec2_error(certified: Site, alice: Person) -> None:
+    """A valid signature does not replace the certificate."""
     with pytest.raises(ClientError) as caught:
         certified.client(alice).describe_regions()
     assert refusal(caught.value) == ("MissingAuthenticationToken", 403)
@@ -230,8 +230,8 @@ def test_a_certificate_that_no_user_has_is_refused(certified: Site, alice: Perso
     assert refusal(caught.value) == ("AuthFailure", 401)
 
 
-def test_a_certificate_of_another_authority_ends_the_handshake(certified: Site, anna: tuple[Person, Issued]) -> None:
-    """Whatever it says; the log says why."""
+def test_a_certificate_of_another_authority_fails_the_handshake(certified: Site, anna: tuple[Person, Issued]) -> None:
+    """Whatever its subject is; the log says why."""
     person, issued = anna
     forged = Authority("Forgers").client(issued.certificate.subject)
     with pytest.raises((SSLError, HTTPClientError)):

@@ -1,4 +1,4 @@
-"""Elastic IPs by boto3: from the pool to an instance and back, by scripts, also by two processes at once."""
+"""Elastic IPs by boto3: from allocation to association and back, with the scripts, also by two processes at once."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from tests.support.furnished_cloud import PATIENCE, FurnishedCloud
 from tests.support.processes import until
 
 LIMIT = 5
-"""Elastic IPs that a user may have where the configuration does not say."""
+"""Elastic IPs of one user at most, by default."""
 
 POOL = 16
 CALLS = 200
 """AllocateAddress and ReleaseAddress together."""
 
 AT_ONCE = 5
-"""Requests at once of each user to each process: more in all than the pool has addresses."""
+"""Concurrent requests of each user to each process: more in all than the pool has addresses."""
 
 _MAY_BE_REFUSED = frozenset({"InsufficientAddressCapacity", "AddressLimitExceeded", "RequestLimitExceeded"})
 
 
 @pytest.fixture
 def address(ec2: Any) -> Iterator[Callable[[], dict[str, Any]]]:
-    """Allocates addresses for alice; those that she still has are released at the test's end."""
+    """Allocates addresses for alice, which are released after the test."""
     made: list[str] = []
 
     def allocate() -> dict[str, Any]:
@@ -65,10 +65,10 @@ def _given(run: ScriptRun) -> tuple[str, str, str]:
     return run.script, run.elastic_ip, run.private_ip
 
 
-def test_an_elastic_ip_leads_to_an_instance_and_away_again(
+def test_an_elastic_ip_is_associated_and_disassociated(
     cloud: FurnishedCloud, ec2: Any, launch: Any, address: Callable[[], dict[str, Any]]
 ) -> None:
-    """Allocate, associate, see it in both lists, disassociate, release: the scripts are run once each."""
+    """Allocate, associate, see it in both lists, disassociate, release: each script runs once."""
     made = address()
     ip, allocation = made["PublicIp"], made["AllocationId"]
     assert made["Domain"] == "vpc"
@@ -104,10 +104,10 @@ def test_an_elastic_ip_leads_to_an_instance_and_away_again(
     assert refusal(raised.value) == ("InvalidAllocationID.NotFound", 400)
 
 
-def test_the_address_of_an_instance_that_ended_is_led_away_by_any_process(
+def test_the_address_of_a_terminated_instance_is_disassociated_by_any_process(
     cloud: FurnishedCloud, ec2: Any, launch: Any, address: Callable[[], dict[str, Any]]
 ) -> None:
-    """It stays its owner's."""
+    """It stays allocated."""
     made, instance = address(), _running(ec2, launch)
     ec2.associate_address(PublicIp=made["PublicIp"], InstanceId=instance["InstanceId"])
     before = len(cloud.script_runs())
@@ -123,10 +123,10 @@ def test_the_address_of_an_instance_that_ended_is_led_away_by_any_process(
     assert "AssociationId" not in _shown(ec2, made["AllocationId"])
 
 
-def test_an_address_leads_to_nobody_elses_instance(
+def test_an_address_cannot_be_associated_with_an_instance_of_another_user(
     cloud: FurnishedCloud, econed: Econed, ec2: Any, bob: Person, launch: Any
 ) -> None:
-    """Neither to one that he does not see, nor to one that he may only use; no script is run."""
+    """Neither with an invisible one, nor with one that the user may only use; no script runs."""
     others, instance = boto(bob, econed.url), _running(ec2, launch)
     own = others.allocate_address()
     before = len(cloud.script_runs())
@@ -142,10 +142,10 @@ def test_an_address_leads_to_nobody_elses_instance(
 
 
 @pytest.mark.parametrize("typed", ['IP="10.0.0.99 } ; flush ruleset ; {"', 'NETWORK_MODE="auto",IP="--help $(id)"'])
-def test_what_a_user_typed_as_an_address_reaches_no_script(
+def test_an_address_that_a_user_wrote_into_a_template_reaches_no_script(
     cloud: FurnishedCloud, alice: Person, ec2: Any, address: Callable[[], dict[str, Any]], typed: str
 ) -> None:
-    """An interface on no network keeps whatever its user typed: it has no address, and so none to associate."""
+    """An interface without a network keeps any text as its address: such an instance has no address to associate."""
     text = f'DISK=[IMAGE_ID="{cloud.ami}"]\nNIC=[{typed}]'
     number = alice.oned.make("one.template.instantiate", cloud.type_template, "typed", True, text, False)
     instance, allocation = f"i-{number:08d}", address()["AllocationId"]
@@ -162,8 +162,10 @@ def test_what_a_user_typed_as_an_address_reaches_no_script(
     assert "AssociationId" not in _shown(ec2, allocation)
 
 
-def test_a_user_has_no_more_addresses_than_he_may(cloud: FurnishedCloud, econed: Econed, second_econed: Econed) -> None:
-    """However many requests come at once, to whichever process."""
+def test_a_user_gets_no_more_addresses_than_the_limit(
+    cloud: FurnishedCloud, econed: Econed, second_econed: Econed
+) -> None:
+    """However many requests are made at once, to either process."""
     henry = cloud.person("henry")
     clients = [known(boto(henry, each.url)) for each in (econed, second_econed)]
 
@@ -184,8 +186,8 @@ def test_a_user_has_no_more_addresses_than_he_may(cloud: FurnishedCloud, econed:
         clients[1].release_address(AllocationId=each)
 
 
-def test_two_processes_never_give_one_address_to_two_and_lose_none(cloud: FurnishedCloud) -> None:
-    """Calls of two users at once to two processes on a small pool: each address is its owner's until he releases it."""
+def test_two_processes_never_allocate_one_address_twice_and_lose_none(cloud: FurnishedCloud) -> None:
+    """Two users call two processes with a small pool: each address belongs to its user until it is released."""
     network = cloud.elastic_network(POOL)
     settings = {"elasticips_vnet_id": network, "elastic_ips_per_user": POOL}
     processes = [cloud.econed(records_elements=False, settings=settings) for _ in range(2)]
@@ -195,8 +197,8 @@ def test_two_processes_never_give_one_address_to_two_and_lose_none(cloud: Furnis
     lock = threading.Lock()
     problems: list[str] = []
 
-    def turn(number: int) -> int:
-        """Allocate an address and release it, as often as that makes the calls; return how often there was none."""
+    def allocate_and_release(number: int) -> int:
+        """Allocate an address and release it repeatedly; return how often none was free."""
         person, client = callers[number % len(callers)]
         refused = 0
         for _ in range(CALLS // 2 // (AT_ONCE * len(callers))):
@@ -220,7 +222,7 @@ def test_two_processes_never_give_one_address_to_two_and_lose_none(cloud: Furnis
 
     turns = AT_ONCE * len(callers)
     with ThreadPoolExecutor(turns) as pool:
-        refused = sum(pool.map(turn, range(turns)))
+        refused = sum(pool.map(allocate_and_release, range(turns)))
     assert problems == []
     assert refused < CALLS // 2, "nobody ever got an address"
     for _, client in callers:

@@ -1,4 +1,4 @@
-"""Clients of bad manners: whatever they send, the answer is EC2's XML with a 4xx, and others are served on."""
+"""Misbehaving clients: every response is EC2's XML with a 4xx, and other clients are served."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ TOO_MUCH = 2 << 20
 
 
 @pytest.fixture(autouse=True)
-def _econed_is_none_the_worse(econed: Econed, alice: Person) -> Iterator[None]:
-    """After each of these, econed serves on and has nothing in its log that nobody foresaw."""
+def _econed_is_unaffected(econed: Econed, alice: Person) -> Iterator[None]:
+    """Check after each test that econed serves, and has logged no unexpected exception."""
     yield
     assert v2(alice, econed.url, "DescribeKeyPairs").status == 200
     assert "Traceback" not in econed.process.text
@@ -84,7 +84,7 @@ def _post(econed: Econed, body: bytes, headers: bytes = b"Content-Type: " + FORM
 )
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_an_unsigned_or_mangled_request_is_refused(econed: Econed, query: bytes, method: str) -> None:
-    """Nothing of it reaches an action."""
+    """It reaches no action."""
     if method == "GET":
         (answer,) = exchange(econed.port, b"GET /?%s HTTP/1.1\r\nHost: x\r\n\r\n" % query)
     else:
@@ -135,16 +135,16 @@ def test_an_unsigned_or_mangled_request_is_refused(econed: Econed, query: bytes,
         ({"Action": "CreateTags", "ResourceId.1": "vol-1", "Tag.1.Key": "a"}, "InvalidVolume.NotFound"),
     ],
 )
-def test_a_signed_request_that_makes_no_sense_is_refused(
+def test_a_signed_but_invalid_request_is_refused(
     econed: Econed, alice: Person, parameters: dict[str, Any], code: str | None
 ) -> None:
-    """By EC2's own word for it, where EC2 has one."""
+    """With EC2's code, where EC2 has one."""
     form = v2_form(alice, econed.url, parameters)
     refused = _refused(send(econed.url, "GET", form))
     assert code is None or refused == code
 
 
-def test_a_semicolon_separates_nothing(econed: Econed, alice: Person) -> None:
+def test_a_semicolon_does_not_separate_parameters(econed: Econed, alice: Person) -> None:
     """A signed value cannot smuggle in a second parameter."""
     form = v2_form(alice, econed.url, {"Action": "DescribeKeyPairs", "KeyName.1": "x"}).replace(
         "KeyName.1=x", "KeyName.1=x;KeyName.2=y"
@@ -165,22 +165,22 @@ def test_an_action_given_twice_is_refused(econed: Econed, alice: Person) -> None
 
 @pytest.mark.parametrize("content_type", [b"application/json", b"text/xml", b""])
 def test_a_body_that_is_no_form_is_refused(econed: Econed, content_type: bytes) -> None:
-    """Parameters come in a form; with a file, in a multipart one."""
+    """Parameters come in a form; with a file, in a multipart form."""
     answer = _post(econed, b"Action=DescribeImages", b"Content-Type: " + content_type)
     assert answer.status == 415
     assert _refused(answer) == "UnsupportedMediaType"
 
 
-def test_a_multipart_form_that_is_none_is_refused(econed: Econed) -> None:
-    """The body has no part at all, whatever its type says."""
+def test_a_multipart_form_without_parts_is_refused(econed: Econed) -> None:
+    """Whatever its content type says."""
     answer = _post(econed, b"Action=DescribeImages", b"Content-Type: multipart/form-data; boundary=x")
     assert answer.status == 400
     assert _refused(answer)
 
 
 @pytest.mark.parametrize("boundary", [b'"a\nb"', b'"a\\nb"', b"%0a", b'"\x00"', b'"a "', b"\xff", b'"x\\"y"', b'";"'])
-def test_a_boundary_that_can_be_none_is_refused(econed: Econed, boundary: bytes) -> None:
-    """As the client's mistake, whatever stands there: not one of them is a fault of the server."""
+def test_an_invalid_boundary_is_refused(econed: Econed, boundary: bytes) -> None:
+    """As the client's mistake, not as a fault of the server."""
     answer = _post(econed, b"Action=UploadImage", b"Content-Type: multipart/form-data; boundary=" + boundary)
     assert answer.status == 400
     assert _refused(answer) == "InvalidRequest"
@@ -188,7 +188,7 @@ def test_a_boundary_that_can_be_none_is_refused(econed: Econed, boundary: bytes)
 
 @pytest.mark.parametrize("method", ["HEAD", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "BREW"])
 def test_other_methods_are_refused(econed: Econed, method: str) -> None:
-    """With 405 and the methods that are allowed (RFC 9110, 15.5.6), and for HEAD without a body."""
+    """With 405 and the allowed methods (RFC 9110, 15.5.6), and for HEAD without a body."""
     (answer,) = exchange(econed.port, b"%s / HTTP/1.1\r\nHost: x\r\n\r\n" % method.encode(), methods=[method])
     assert answer.status == 405
     assert answer.headers["allow"] == "GET, POST"
@@ -197,13 +197,13 @@ def test_other_methods_are_refused(econed: Econed, method: str) -> None:
 
 
 def test_a_body_that_is_too_large_is_refused(econed: Econed) -> None:
-    """It is not kept, however much comes."""
+    """It is not kept, whatever its size."""
     answer = _post(econed, b"A=" + b"x" * TOO_MUCH)
     assert (answer.status, _refused(answer)) == (413, "RequestEntityTooLarge")
 
 
-def test_a_body_in_chunks_is_counted_too(econed: Econed) -> None:
-    """Without a length announced the limit is the same."""
+def test_the_limit_holds_for_a_body_in_chunks_too(econed: Econed) -> None:
+    """It has no announced length."""
     head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: %s\r\nTransfer-Encoding: chunked\r\n\r\n" % FORM
     chunk = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
     (answer,) = exchange(econed.port, head + chunk * 32 + b"0\r\n\r\n")
@@ -223,8 +223,7 @@ def test_a_body_in_chunks_is_counted_too(econed: Econed) -> None:
     ],
     ids=["negative length", "two lengths", "nonsense", "HTTP/9.9", "long path", "many headers", "TLS"],
 )
-def test_what_is_no_http_never_gets_more_than_a_refusal(econed: Econed, head: bytes) -> None:
-    """Twisted answers 400, or closes."""
+def test_input_that_is_not_http_gets_400_or_is_closed(econed: Econed, head: bytes) -> None:
     with socket.create_connection(("127.0.0.1", econed.port), TIMEOUT) as connection:
         connection.settimeout(TIMEOUT)
         try:
@@ -233,7 +232,7 @@ def test_what_is_no_http_never_gets_more_than_a_refusal(econed: Econed, head: by
             said = connection.recv(65536)
         except TimeoutError:
             raise
-        except OSError:  # it was closed before all was sent
+        except OSError:  # the server closed it before all was sent
             said = b""
     assert said == b"" or said.startswith(b"HTTP/1.1 4"), said
     assert b"Traceback" not in said
@@ -243,14 +242,14 @@ def test_what_is_no_http_never_gets_more_than_a_refusal(econed: Econed, head: by
     ("number", "code"),
     [(1_000, "InvalidInstanceID.NotFound"), (2_400, "InvalidParameterValue"), (2_500, "InvalidQueryParameter")],
 )
-def test_thousands_of_parameters_are_answered(econed: Econed, alice: Person, number: int, code: str) -> None:
-    """A long list is read, and its ids are looked for; one without measure is refused."""
+def test_thousands_of_parameters_are_read(econed: Econed, alice: Person, number: int, code: str) -> None:
+    """A long list of ids is looked up; one beyond the limit is refused."""
     parameters = {f"InstanceId.{index}": f"i-{index + 500_000}" for index in range(number)}
     assert _refused(v2(alice, econed.url, "DescribeInstances", parameters, method="POST")) == code
 
 
 def test_http_1_0_without_a_host_is_served(econed: Econed, alice: Person) -> None:
-    """What is signed then is the address that the client knows, which is refused here, in good form."""
+    """The signature is for the address that the client knows; it is refused here with an EC2 error."""
     (answer,) = exchange(econed.port, b"GET /?Action=DescribeRegions&Version=2016-11-15 HTTP/1.0\r\n\r\n")
     assert _refused(answer)
     form = v2_form(alice, econed.url, {"Action": "DescribeRegions"}).encode()
@@ -258,8 +257,8 @@ def test_http_1_0_without_a_host_is_served(econed: Econed, alice: Person) -> Non
     assert answer.status == 200
 
 
-def test_requests_in_one_go_are_answered_in_their_order(econed: Econed, alice: Person) -> None:
-    """Pipelining: the answers come in the order of the requests, each whole."""
+def test_pipelined_requests_are_answered_in_order(econed: Econed, alice: Person) -> None:
+    """Each response is whole."""
     actions = ["DescribeInstances", "DescribeKeyPairs", "NoSuchAction", "DescribeRegions"]
     requests = b"".join(
         b"GET /?%s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n"
@@ -276,7 +275,7 @@ def test_requests_in_one_go_are_answered_in_their_order(econed: Econed, alice: P
     ]
 
 
-def test_a_slow_reader_gets_a_long_answer_whole(cloud: FurnishedCloud, econed: Econed, alice: Person) -> None:
+def test_a_slow_reader_gets_a_long_response_whole(cloud: FurnishedCloud, econed: Econed, alice: Person) -> None:
     """It is sent as it is read, and others are served meanwhile."""
     names = [{"Key": f"key {number}", "Value": "v" * 250} for number in range(45)]
     ec2 = boto(alice, econed.url)
@@ -309,10 +308,8 @@ def test_a_slow_reader_gets_a_long_answer_whole(cloud: FurnishedCloud, econed: E
         ec2.terminate_instances(InstanceIds=ids)
 
 
-def test_a_launch_is_carried_through_when_its_client_goes_away(
-    cloud: FurnishedCloud, econed: Econed, alice: Person
-) -> None:
-    """Machines are released, numbered and tagged; nothing is left half-made."""
+def test_a_launch_is_finished_when_its_client_disconnects(cloud: FurnishedCloud, econed: Econed, alice: Person) -> None:
+    """The machines are released, numbered and tagged."""
     token = f"gone {uuid.uuid4()}"
     parameters = {
         "Action": "RunInstances",
@@ -344,8 +341,8 @@ def test_a_launch_is_carried_through_when_its_client_goes_away(
         ec2.terminate_instances(InstanceIds=ids)
 
 
-def test_clients_that_connect_and_say_nothing_do_no_harm(econed: Econed, alice: Person) -> None:
-    """A hundred of them, and some that begin a request and stop."""
+def test_clients_that_connect_and_send_nothing_do_no_harm(econed: Econed, alice: Person) -> None:
+    """A hundred of them, and some that send a part of a request."""
     silent = [socket.create_connection(("127.0.0.1", econed.port), TIMEOUT) for _ in range(100)]
     try:
         for each in silent[::2]:
@@ -356,8 +353,8 @@ def test_clients_that_connect_and_say_nothing_do_no_harm(econed: Econed, alice: 
             each.close()
 
 
-def test_an_error_shows_markup_as_text(econed: Econed, alice: Person) -> None:
-    """What the client sent comes back quoted."""
+def test_markup_is_escaped_in_an_error(econed: Econed, alice: Person) -> None:
+    """The text that the client sent appears in the message."""
     answer = v2(alice, econed.url, "<script>]]>&amp;\"'")
     assert _refused(answer) == "InvalidAction"
     assert "<script>]]>&amp;\"'" in (answer.xml.findtext("Errors/Error/Message") or "")
@@ -365,6 +362,6 @@ def test_an_error_shows_markup_as_text(econed: Econed, alice: Person) -> None:
     assert _refused(answer) == "InvalidAction"
 
 
-def test_an_answer_names_the_server_as_amazon_does_and_no_version(econed: Econed, alice: Person) -> None:
+def test_a_response_names_the_server_as_amazon_does_and_no_version(econed: Econed, alice: Person) -> None:
     for answer in (v2(alice, econed.url, "DescribeKeyPairs"), send(econed.url, "GET", "Action=Nothing")):
         assert answer.headers["server"] == "AmazonEC2"

@@ -1,4 +1,4 @@
-"""AMIs of instances, of other AMIs, of URLs and of files, by the clients that make them."""
+"""AMIs made from instances, other AMIs, URLs and files, by the clients that do so."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ def _image(ec2: Any, image_id: str) -> dict[str, Any]:
     return dict(found)
 
 
-def _starts(cloud: FurnishedCloud, ec2: Any, image_id: str) -> None:
-    """Start an instance of an AMI, and end it."""
+def _launches(cloud: FurnishedCloud, ec2: Any, image_id: str) -> None:
+    """Launch an instance of an AMI, and terminate it."""
     made = ec2.run_instances(ImageId=image_id, InstanceType=cloud.instance_type, MinCount=1, MaxCount=1)
     ids = [each["InstanceId"] for each in made["Instances"]]
     wait(ec2, "instance_running", ids)
@@ -33,8 +33,10 @@ def _starts(cloud: FurnishedCloud, ec2: Any, image_id: str) -> None:
     wait(ec2, "instance_terminated", ids)
 
 
-def test_an_image_of_an_instance_starts_others(cloud: FurnishedCloud, alice: Person, ec2: Any, launch: Any) -> None:
-    """The instance is shut down for it and runs again; the waiter of the SDKs sees the image become available."""
+def test_instances_can_be_launched_from_an_image_of_an_instance(
+    cloud: FurnishedCloud, alice: Person, ec2: Any, launch: Any
+) -> None:
+    """The instance is shut down for it and runs again; the SDK's waiter sees the image become available."""
     (made,) = launch()
     instance, name = made["InstanceId"], _name()
     wait(ec2, "instance_running", [instance])
@@ -51,7 +53,7 @@ def test_an_image_of_an_instance_starts_others(cloud: FurnishedCloud, alice: Per
     with pytest.raises(ClientError) as raised:
         ec2.create_image(InstanceId=instance, Name=name, NoReboot=True)
     assert refusal(raised.value) == ("InvalidAMIName.Duplicate", 400)
-    _starts(cloud, ec2, image)
+    _launches(cloud, ec2, image)
     ec2.deregister_image(ImageId=image)
     with pytest.raises(ClientError) as raised:
         ec2.describe_images(ImageIds=[image])
@@ -59,7 +61,7 @@ def test_an_image_of_an_instance_starts_others(cloud: FurnishedCloud, alice: Per
 
 
 def test_an_image_and_its_snapshot_have_their_own_tags_and_the_name_is_free_again(ec2: Any, launch: Any) -> None:
-    """As Packer and Ansible go about it: make, tag, deregister, remove the snapshot, make under the same name."""
+    """As Packer and Ansible do: create, tag, deregister, delete the snapshot, create under the same name."""
     (made,) = launch()
     wait(ec2, "instance_running", [made["InstanceId"]])
     asked = {"InstanceId": made["InstanceId"], "Name": _name(), "NoReboot": True}
@@ -83,8 +85,8 @@ def test_an_image_and_its_snapshot_have_their_own_tags_and_the_name_is_free_agai
     assert refusal(raised.value)[0] == "InvalidSnapshot.NotFound"
 
 
-def test_a_copy_of_an_image_is_the_callers_own(cloud: FurnishedCloud, alice: Person, ec2: Any) -> None:
-    """Of one that is the administrator's; the same ClientToken gives the same copy."""
+def test_a_copy_of_an_image_belongs_to_the_caller(cloud: FurnishedCloud, alice: Person, ec2: Any) -> None:
+    """The original is the administrator's; the same ClientToken returns the same copy."""
     region = ec2.describe_regions()["Regions"][0]["RegionName"]
     source = f"ami-{cloud.ami:08d}"
     asked = {"Name": _name(), "SourceImageId": source, "SourceRegion": region, "ClientToken": uuid.uuid4().hex}
@@ -93,13 +95,13 @@ def test_a_copy_of_an_image_is_the_callers_own(cloud: FurnishedCloud, alice: Per
     wait_for(ec2, "image_available", ImageIds=[copy])
     assert (_image(ec2, copy)["Name"], _image(ec2, copy)["OwnerId"]) == (asked["Name"], f"{alice.id:012d}")
     assert ec2.copy_image(**asked)["ImageId"] == copy
-    _starts(cloud, ec2, copy)
+    _launches(cloud, ec2, copy)
 
 
-def test_launch_permission_lets_others_start_instances(
+def test_launch_permission_lets_others_launch_instances(
     cloud: FurnishedCloud, econed: Econed, ec2: Any, bob: Person
 ) -> None:
-    """Everybody, or nobody but the owner again."""
+    """For all users, or for the owner only again."""
     others = boto(bob, econed.url)
     region = ec2.describe_regions()["Regions"][0]["RegionName"]
     image = ec2.copy_image(Name=_name(), SourceImageId=f"ami-{cloud.ami:08d}", SourceRegion=region)["ImageId"]
@@ -116,7 +118,7 @@ def test_launch_permission_lets_others_start_instances(
     ec2.modify_image_attribute(ImageId=image, LaunchPermission={"Add": [{"Group": "all"}]})
     assert permissions() == [{"Group": "all"}]
     assert _image(others, image)["Public"] is True
-    _starts(cloud, others, image)
+    _launches(cloud, others, image)
     ec2.reset_image_attribute(ImageId=image, Attribute="launchPermission")
     assert permissions() == []
     with pytest.raises(ClientError) as raised:
@@ -124,8 +126,8 @@ def test_launch_permission_lets_others_start_instances(
     assert refusal(raised.value)[0] == "InvalidAMIID.NotFound"
 
 
-def test_an_image_of_a_url_of_a_named_host_is_fetched_by_oned(ec2: Any) -> None:
-    """It is an AMI at once; what becomes of it the URL decides, and whether oned can fetch at all."""
+def test_an_image_from_a_url_of_an_allowed_host_is_downloaded_by_oned(ec2: Any) -> None:
+    """It is an AMI at once; whether it becomes available depends on the URL and on oned."""
     url = "http://images.invalid/disk.qcow2?size=1"
     name = _name()
     image = ec2.register_image(ImageLocation=url, Name=name)["ImageId"]
@@ -143,10 +145,10 @@ def test_an_image_of_a_url_of_a_named_host_is_fetched_by_oned(ec2: Any) -> None:
         assert refusal(raised.value) == ("InvalidParameterValue", 400)
 
 
-def test_an_uploaded_image_becomes_an_ami_and_its_file_goes(
+def test_an_uploaded_image_becomes_an_ami_and_its_file_is_removed(
     cloud: FurnishedCloud, econed: Econed, alice: Person, ec2: Any
 ) -> None:
-    """As the Ruby tools do it: a signed form by curl, then RegisterImage; the file stays only until it is copied."""
+    """As the Ruby tools do: a signed form by curl, then RegisterImage; the file exists only until it is copied."""
     before = set(cloud.uploads.iterdir())
     caretaker = cloud.econed(interval=QUICK)
     try:
@@ -166,9 +168,7 @@ def test_an_uploaded_image_becomes_an_ami_and_its_file_goes(
         caretaker.process.stop()
 
 
-def test_an_upload_that_is_not_signed_right_leaves_nothing(
-    cloud: FurnishedCloud, econed: Econed, alice: Person
-) -> None:
+def test_an_upload_with_a_wrong_signature_leaves_nothing(cloud: FurnishedCloud, econed: Econed, alice: Person) -> None:
     """Neither a file nor an image."""
     before = set(cloud.uploads.iterdir())
     stranger = Person(alice.name, alice.id, "not the secret", alice.oned)

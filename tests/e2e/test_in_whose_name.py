@@ -1,4 +1,4 @@
-"""Every action runs in the caller's own session: what is another's is not shown and not changed."""
+"""Every action runs in the caller's own session: objects of other users are neither shown nor changed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 
 from econed.catalogue import all_actions
 from econed.opennebula.methods import is_read_only
-from tests.e2e.every_action import EXAMPLES, ON_SHARED, Example, Things, furnished
+from tests.e2e.every_action import EXAMPLES, ON_SHARED, Example, Things, furnish
 from tests.e2e.waiting import known, wait_for
 from tests.support.clients import boto, refusal, upload
 from tests.support.econed_process import Econed, Person
@@ -23,30 +23,30 @@ ACTIONS = sorted(action.name for action in all_actions())
 OF_SERVERADMIN = frozenset(
     {"one.userpool.info", "one.user.info", "one.grouppool.info", "one.clusterpool.info", "one.system.version"}
 )
-"""What serveradmin's own session is for: users and secrets, clusters, and whether oned answers at all."""
+"""Calls in serveradmin's own session: users and secrets, clusters, and whether oned replies at all."""
 
 OF_STOP_TIMES = frozenset({"one.vmpool.info", "one.vmpool.infoset"})
-"""And, on an oned that does not record when machines were stopped, which machines are off."""
+"""And, on an oned that does not record when machines were stopped, the list of machines that are off."""
 
 AFTER_A_WRONG_SIGNATURE = frozenset({"one.grouppool.info"})
-"""What it makes of these only if there was a wrong signature before, long enough after all users were read."""
+"""Of these, the calls that are made only after a wrong signature, some time after all users were read."""
 
 OF_ELASTIC_IPS = frozenset({"one.vn.info", "one.vn.update", "one.vn.hold", "one.vn.release"})
-"""And the network of elastic IPs, of all networks, on which users have no rights."""
+"""And calls on the network of elastic IPs only, on which users have no rights."""
 
 
 @pytest.fixture(scope="session")
 def owned(cloud: FurnishedCloud, econed: Econed) -> Things:
-    """What a user has who shares nothing."""
+    """The objects of a user who shares nothing."""
     erin = cloud.person("erin")
-    return furnished(cloud, known(boto(erin, econed.url)), erin)
+    return furnish(cloud, known(boto(erin, econed.url)), erin)
 
 
 @pytest.fixture(scope="session")
 def shared(cloud: FurnishedCloud, econed: Econed) -> Things:
-    """What a user has who lets his group use his instances and his AMI."""
+    """The objects of a user whose group may use their instances and their AMI."""
     frank = cloud.person("frank")
-    things = furnished(cloud, known(boto(frank, econed.url)), frank)
+    things = furnish(cloud, known(boto(frank, econed.url)), frank)
     for kind, number in things.objects:
         if kind in ("vm", "image"):
             cloud.share(kind, number, frank)
@@ -55,21 +55,21 @@ def shared(cloud: FurnishedCloud, econed: Econed) -> Things:
 
 @pytest.fixture(scope="session")
 def stranger(cloud: FurnishedCloud, econed: Econed) -> Caller:
-    """A user of the same group who has nothing."""
+    """A user of the same group who has no objects."""
     grace = cloud.person("grace")
     return Caller(grace, econed.url, known(boto(grace, econed.url)))
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Somebody with his client."""
+    """A user and their client."""
 
     person: Person
     url: str
     client: Any
 
     def call(self, action: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
-        """Make a call; one that Amazon does not have is made as the Ruby tools made it."""
+        """Make a call; UploadImage, which boto3 does not have, is sent as the Ruby tools do."""
         if action != "UploadImage":
             answer: dict[str, Any] = self.client._make_api_call(action, dict(parameters))
             return answer
@@ -82,12 +82,12 @@ class Caller:
 
 
 def _as_dry_run(example: Example) -> dict[str, Any]:
-    """Return the parameters of a dry run; without a token, which would find what was made with it before."""
+    """Return the parameters of a dry run, without a token, which would find the objects of an earlier call."""
     return {**{key: value for key, value in example.parameters.items() if key != "ClientToken"}, "DryRun": True}
 
 
-def _end(client: Any, action: str, answer: Mapping[str, Any]) -> None:
-    """Take back what was made."""
+def _remove(client: Any, action: str, answer: Mapping[str, Any]) -> None:
+    """Remove the objects that a call created."""
     if action == "RunInstances":
         client.terminate_instances(InstanceIds=[each["InstanceId"] for each in answer["Instances"]])
     elif action == "AllocateAddress":
@@ -97,8 +97,8 @@ def _end(client: Any, action: str, answer: Mapping[str, Any]) -> None:
         client.delete_volume(VolumeId=answer["VolumeId"])
 
 
-def _told(answer: Mapping[str, Any], caller: Caller) -> str:
-    """Return an answer as text, without the client tokens of the caller's own instances: he may have used the same."""
+def _text_of(answer: Mapping[str, Any], caller: Caller) -> str:
+    """Return a response as text, without the client tokens of the caller's own instances, which may be the same."""
     own = f"{caller.person.id:012d}"
     for reservation in answer.get("Reservations", ()):
         for instance in reservation["Instances"] if reservation["OwnerId"] == own else ():
@@ -107,12 +107,12 @@ def _told(answer: Mapping[str, Any], caller: Caller) -> str:
 
 
 def _shows(told: str, name: str) -> bool:
-    """Whether an answer has a name as a whole: i-00000003 is no part of ami-00000003, nor 10.0.0.1 of 10.0.0.12."""
+    """Whether a response has a name as a whole: i-00000003 is not part of ami-00000003, nor 10.0.0.1 of 10.0.0.12."""
     return re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-]|\.\w)", told) is not None
 
 
 def test_a_name_is_looked_for_as_a_whole() -> None:
-    """In whatever stands around it."""
+    """Whatever characters are around it."""
     told = repr({"ImageId": "ami-00000003", "PublicIp": "192.0.2.12", "Message": "the instance i-00000004."})
     assert not _shows(told, "i-00000003")
     assert not _shows(told, "192.0.2.1")
@@ -122,15 +122,15 @@ def test_a_name_is_looked_for_as_a_whole() -> None:
 
 
 def test_every_action_is_in_the_tables() -> None:
-    """A new action is held to the same."""
+    """So that a new action is tested, too."""
     assert sorted(EXAMPLES) == ACTIONS
 
 
 @pytest.mark.parametrize("action", ACTIONS)
-def test_what_is_anothers_is_neither_shown_nor_changed(
+def test_objects_of_others_are_neither_shown_nor_changed(
     cloud: FurnishedCloud, owned: Things, stranger: Caller, action: str
 ) -> None:
-    """For every action and every kind of id: NotFound, and the owner's objects are as they were, byte for byte."""
+    """For every action and every kind of id: NotFound, and the owner's documents are unchanged, byte for byte."""
     before = owned.documents(cloud)
     for example in EXAMPLES[action](owned):
         try:
@@ -141,9 +141,9 @@ def test_what_is_anothers_is_neither_shown_nor_changed(
             assert status == 400
         else:
             assert not example.refused_with, f"{example} was answered: {answer}"
-            _end(stranger.client, action, answer)
+            _remove(stranger.client, action, answer)
             if action != "RunInstances":
-                told = _told(answer, stranger)
+                told = _text_of(answer, stranger)
                 assert not [name for name in owned.names() if _shows(told, name)], f"{example} shows {answer}"
             else:
                 assert not _shows(repr(answer), owned.instance)
@@ -151,10 +151,10 @@ def test_what_is_anothers_is_neither_shown_nor_changed(
 
 
 @pytest.mark.parametrize("action", sorted(ON_SHARED))
-def test_what_may_be_used_may_not_be_changed(
+def test_objects_that_may_only_be_used_cannot_be_changed(
     cloud: FurnishedCloud, shared: Things, stranger: Caller, action: str
 ) -> None:
-    """A group's right to USE makes a thing visible; each change is refused by oned."""
+    """With the group's right to USE an object is visible; oned refuses each change."""
     before = shared.documents(cloud)
     for example in ON_SHARED[action](shared):
         with pytest.raises(ClientError) as raised:
@@ -163,8 +163,8 @@ def test_what_may_be_used_may_not_be_changed(
     assert shared.documents(cloud) == before
 
 
-def test_what_may_be_used_is_visible(shared: Things, stranger: Caller) -> None:
-    """In every list, with its owner; a machine can be made of it."""
+def test_objects_that_may_be_used_are_visible(shared: Things, stranger: Caller) -> None:
+    """In every list, with their owner; instances can be launched of the AMI."""
     ec2 = stranger.client
     reservations = ec2.describe_instances(InstanceIds=[shared.instance, shared.stopped])["Reservations"]
     assert {each["OwnerId"] for each in reservations} == {f"{shared.owner.id:012d}"}
@@ -184,20 +184,20 @@ def test_what_may_be_used_is_visible(shared: Things, stranger: Caller) -> None:
     assert snapshot["OwnerId"] == f"{shared.owner.id:012d}"
     assert not ec2.describe_addresses()["Addresses"]
     made = ec2.run_instances(ImageId=shared.image, InstanceType=shared.common_type, MinCount=1, MaxCount=1)
-    _end(ec2, "RunInstances", made)
+    _remove(ec2, "RunInstances", made)
 
 
 @pytest.mark.parametrize("action", ACTIONS)
-def test_a_dry_run_of_every_action_says_that_it_would_have_worked(
+def test_a_dry_run_of_every_action_returns_dry_run_operation(
     cloud: FurnishedCloud, owned: Things, econed: Econed, action: str
 ) -> None:
-    """All checks are made, nothing is changed, and oned is not even asked to change anything."""
+    """All checks are made, and oned is not asked to change anything."""
     owner = Caller(owned.owner, econed.url, boto(owned.owner, econed.url))
     before = owned.documents(cloud)
     log = cloud.call_count() if cloud.has_call_log else None
     for example in EXAMPLES[action](owned):
         if owned.unregistered in example.parameters.get("Resources", ()):
-            continue  # it is no AMI, and so nothing that has tags
+            continue  # it is no AMI, and so has no tags
         with pytest.raises(ClientError) as raised:
             owner.call(action, _as_dry_run(example))
         assert refusal(raised.value) == ("DryRunOperation", 412), example
@@ -207,10 +207,10 @@ def test_a_dry_run_of_every_action_says_that_it_would_have_worked(
 
 
 @pytest.mark.parametrize("action", sorted(ON_SHARED))
-def test_a_dry_run_says_that_permission_is_missing(
+def test_a_dry_run_reports_missing_permission(
     cloud: FurnishedCloud, shared: Things, stranger: Caller, action: str
 ) -> None:
-    """By the permission bits of what would be changed, without trying."""
+    """By the permission bits of the object, without trying the change."""
     before = shared.documents(cloud)
     for example in ON_SHARED[action](shared):
         with pytest.raises(ClientError) as raised:
@@ -220,8 +220,8 @@ def test_a_dry_run_says_that_permission_is_missing(
 
 
 @pytest.mark.parametrize("action", ACTIONS)
-def test_a_dry_run_finds_everything_else_that_is_wrong_first(owned: Things, stranger: Caller, action: str) -> None:
-    """What does not exist for the caller is said as without DryRun."""
+def test_a_dry_run_reports_other_errors_first(owned: Things, stranger: Caller, action: str) -> None:
+    """For an object that does not exist for the caller, the error is the same as without DryRun."""
     for example in EXAMPLES[action](owned):
         with pytest.raises(ClientError) as raised:
             stranger.call(action, _as_dry_run(example))
@@ -231,18 +231,18 @@ def test_a_dry_run_finds_everything_else_that_is_wrong_first(owned: Things, stra
 
 def _assert_nothing_written(cloud: FurnishedCloud, since: int, person: Person) -> None:
     calls = [call for call in cloud.calls(since) if call.user in (person.name, "serveradmin")]
-    assert [call for call in calls if not is_read_only(call.method) and not _notes_a_stop(call)] == []
+    assert [call for call in calls if not is_read_only(call.method) and not _records_a_stop(call)] == []
 
 
-def _notes_a_stop(call: Any) -> bool:
-    """Whether the reconciler made a call, beside all requests: it notes when a machine was stopped."""
+def _records_a_stop(call: Any) -> bool:
+    """Whether the reconciler made a call, independently of requests: it records when a machine was stopped."""
     return call.method == "one.vm.update" and str(call.args[1]).startswith("EC2_STOPPED=")
 
 
-def test_serveradmins_own_session_is_for_users_clusters_elastic_ips_and_a_sign_of_life_alone(
+def test_serveradmins_own_session_is_used_only_for_users_clusters_elastic_ips_and_health(
     cloud: FurnishedCloud, econed: Econed, alice: Person, ec2: Any, launch: Any
 ) -> None:
-    """Read off the log of all that has been done on this cloud so far, a launch and an end among it."""
+    """From the log of all calls on this cloud so far, among them a launch and a termination."""
     launch()
     ec2.describe_availability_zones()
     ec2.release_address(PublicIp=ec2.allocate_address()["PublicIp"])
@@ -259,7 +259,7 @@ def test_serveradmins_own_session_is_for_users_clusters_elastic_ips_and_a_sign_o
 
 
 def test_only_the_administrator_of_the_test_made_calls_as_oneadmin(cloud: FurnishedCloud, ec2: Any) -> None:
-    """There is no way to be oneadmin: every call in a user's session names that user."""
+    """Econed makes none: every call in a user's session names that user."""
     before = cloud.call_count()
     ec2.describe_instances()
     ec2.describe_images()

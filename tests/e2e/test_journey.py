@@ -1,4 +1,4 @@
-"""A user's way through the whole of it with boto3: from no instance to none again."""
+"""A user's whole session with boto3: from no instance to none again."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def _ids(instances: list[dict[str, Any]]) -> list[str]:
 def _check_running(
     cloud: FurnishedCloud, shown: dict[str, Any], document: etree._Element, owner: Person, launched: tuple[float, float]
 ) -> None:
-    """Hold an instance as DescribeInstances shows it against the machine as oned has it."""
+    """Compare an instance as DescribeInstances shows it with oned's document of the machine."""
     nic = document.find("TEMPLATE/NIC")
     assert nic is not None
     machine = int(str(document.findtext("ID")))
@@ -60,10 +60,10 @@ def _check_running(
     assert "StateReason" not in shown
 
 
-def test_a_user_runs_two_instances_and_takes_them_through_their_whole_life(
+def test_two_instances_from_launch_to_termination(
     cloud: FurnishedCloud, econed: Econed, alice: Person, ec2: Any
 ) -> None:
-    """What the demo shows, on every form of oned, with every field of an instance looked at."""
+    """The steps of the demo, on every form of oned, with every field of an instance checked."""
     (image,) = ec2.describe_images(ImageIds=[f"ami-{cloud.ami:08d}"])["Images"]
     assert (image["Name"], image["State"], image["OwnerId"]) == (f"{cloud.prefix}-ami", "available", "000000000000")
     assert image["ImageId"] in {each["ImageId"] for each in ec2.describe_images()["Images"]}
@@ -143,10 +143,8 @@ def _stop_and_start(cloud: FurnishedCloud, ec2: Any, ids: list[str]) -> None:
         assert each["StateTransitionReason"] == ""
 
 
-def test_key_and_user_data_reach_the_machine_in_the_old_and_in_the_new_way(
-    cloud: FurnishedCloud, ec2: Any, launch: Any
-) -> None:
-    """As the Ruby server wrote them, and as today's context packages and cloud-init read them by themselves."""
+def test_key_and_user_data_reach_the_machine_in_both_forms(cloud: FurnishedCloud, ec2: Any, launch: Any) -> None:
+    """As the Ruby server wrote them, and as current context packages and cloud-init read them."""
     ec2.create_key_pair(KeyName="reaches", KeyType="ed25519")
     (pair,) = ec2.describe_key_pairs(KeyNames=["reaches"], IncludePublicKey=True)["KeyPairs"]
     (made,) = launch(KeyName="reaches", UserData=USER_DATA)
@@ -163,8 +161,8 @@ def test_key_and_user_data_reach_the_machine_in_the_old_and_in_the_new_way(
     ec2.delete_key_pair(KeyName="reaches")
 
 
-def test_a_failed_deployment_is_seen_and_can_be_ended(cloud: FurnishedCloud, ec2: Any, launch: Any) -> None:
-    """A machine that no hypervisor starts is no riddle: its state and the reason are shown."""
+def test_a_failed_deployment_is_shown_and_can_be_terminated(cloud: FurnishedCloud, ec2: Any, launch: Any) -> None:
+    """With its state and the reason."""
     cloud.fail_next_deployment()
     (made,) = launch()
     number = int(made["InstanceId"][2:])
@@ -175,8 +173,8 @@ def test_a_failed_deployment_is_seen_and_can_be_ended(cloud: FurnishedCloud, ec2
     wait(ec2, "instance_terminated", [made["InstanceId"]])
 
 
-def test_a_user_of_the_driver_public_signs_with_his_password(cloud: FurnishedCloud, econed: Econed) -> None:
-    """The password of such a user is kept as it is, and so it is the secret key."""
+def test_a_user_of_the_driver_public_signs_with_the_password(cloud: FurnishedCloud, econed: Econed) -> None:
+    """Oned keeps their password unhashed, so it is the secret key."""
     carol = cloud.person("carol", driver="public")
     ec2 = boto(carol, econed.url)
     known(ec2)

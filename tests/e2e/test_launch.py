@@ -1,4 +1,4 @@
-"""RunInstances on an oned that has its own say: quotas, restricted attributes, what the template brings."""
+"""RunInstances where oned decides: quotas, restricted attributes, attributes of the template."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ QUOTA = 3
 
 @pytest.fixture(scope="module")
 def limited(cloud: FurnishedCloud, econed: Econed) -> tuple[Person, Any]:
-    """A user who may have three machines, and his client."""
+    """A user with a quota of three machines, and their client."""
     liz = cloud.person("liz")
     quota = f'VM=[VMS="{QUOTA}",RUNNING_VMS="-1",CPU="-1",RUNNING_CPU="-1",MEMORY="-1",RUNNING_MEMORY="-1",'
     cloud.admin("one.user.quota", liz.id, f'{quota}SYSTEM_DISK_SIZE="-1"]')
@@ -40,8 +40,8 @@ def _end(client: Any, ids: list[str]) -> None:
     wait(client, "instance_terminated", ids)
 
 
-def test_fewer_than_min_count_is_none_at_all(cloud: FurnishedCloud, limited: tuple[Person, Any]) -> None:
-    """What was made before the quota was met is taken back, and was never seen as an instance."""
+def test_fewer_than_min_count_launches_none(cloud: FurnishedCloud, limited: tuple[Person, Any]) -> None:
+    """Machines created before the quota was reached are removed, and were never visible as instances."""
     liz, client = limited
     with pytest.raises(ClientError) as raised:
         client.run_instances(**_asked(cloud, QUOTA + 1, QUOTA + 2, uuid.uuid4().hex))
@@ -51,10 +51,10 @@ def test_fewer_than_min_count_is_none_at_all(cloud: FurnishedCloud, limited: tup
     assert cloud.vm_ids(liz, -1) == []
 
 
-def test_between_min_and_max_count_it_is_as_many_as_there_may_be(
+def test_between_min_and_max_count_as_many_as_the_quota_allows_are_launched(
     cloud: FurnishedCloud, limited: tuple[Person, Any]
 ) -> None:
-    """And the same again for the same token."""
+    """The same token returns the same instances."""
     liz, client = limited
     asked = _asked(cloud, 1, QUOTA + 2, uuid.uuid4().hex)
     made = [each["InstanceId"] for each in client.run_instances(**asked)["Instances"]]
@@ -68,7 +68,7 @@ def test_between_min_and_max_count_it_is_as_many_as_there_may_be(
         _end(client, made)
 
 
-def test_what_the_template_brings_is_kept(cloud: FurnishedCloud, ec2: Any, alice: Person) -> None:
+def test_attributes_of_the_template_are_kept(cloud: FurnishedCloud, ec2: Any, alice: Person) -> None:
     """Its own disks, its CONTEXT with variables, its capacity, its free attributes, its restricted values."""
     extra = cloud.image(f"{cloud.prefix}-extra", "")
     cloud.admin("one.image.chmod", extra, 1, 1, 0, 1, 0, 0, 1, 0, 0)
@@ -110,18 +110,16 @@ def test_what_the_template_brings_is_kept(cloud: FurnishedCloud, ec2: Any, alice
         cloud.admin("one.template.delete", number, False)
 
 
-def test_a_tag_name_is_the_name_of_the_machine_where_it_can_be(cloud: FurnishedCloud, launch: Any) -> None:
-    """So that administrators find it in Sunstone; what makes no name stays a tag."""
+def test_the_tag_name_becomes_the_name_of_the_machine_if_it_is_valid(cloud: FurnishedCloud, launch: Any) -> None:
+    """So that administrators find it in Sunstone; otherwise it is a tag only."""
     for name, expected in (("web server 1", "web server 1"), ("a/b", None), ("x" * 200, None)):
         (made,) = launch(TagSpecifications=[{"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": name}]}])
         kept = cloud.vm(int(made["InstanceId"][2:])).findtext("NAME")
         assert kept == expected or (expected is None and kept != name)
 
 
-def test_an_instance_that_is_to_end_on_shutdown_says_so_on_its_machine(
-    cloud: FurnishedCloud, alice: Person, launch: Any
-) -> None:
-    """And its user is one whom the reconciler looks after: any process finishes it."""
+def test_terminate_on_shutdown_is_recorded_on_the_machine(cloud: FurnishedCloud, alice: Person, launch: Any) -> None:
+    """And its user is watched by the reconciler of every process, which terminates it."""
     (made,) = launch(InstanceInitiatedShutdownBehavior="terminate")
     facts = cloud.vm(int(made["InstanceId"][2:])).find("USER_TEMPLATE")
     assert facts is not None
@@ -143,10 +141,10 @@ def test_an_instance_that_is_to_end_on_shutdown_says_so_on_its_machine(
         ({"InstanceInitiatedShutdownBehavior": "explode"}, "InvalidParameterValue"),
     ],
 )
-def test_what_is_wrong_with_a_launch_is_said_before_anything_is_made(
+def test_an_invalid_launch_is_refused_before_anything_is_created(
     cloud: FurnishedCloud, alice: Person, ec2: Any, wrong: dict[str, Any], code: str
 ) -> None:
-    """By EC2's codes."""
+    """With EC2's codes."""
     before = cloud.vm_ids(alice)
     with pytest.raises(ClientError) as raised:
         ec2.run_instances(**{**_asked(cloud, 1, 1, uuid.uuid4().hex), **wrong})

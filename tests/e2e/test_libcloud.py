@@ -1,4 +1,4 @@
-"""apache-libcloud's EC2 driver, with its signatures by Version 2 or 4, its lists from 0 and its old API version."""
+"""apache-libcloud's EC2 driver, with Signature Version 2 or 4, its lists counted from 0 and its old API version."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.furnished_cloud import FurnishedCloud
 
 @pytest.fixture(params=["2", "4"], ids=["signature v2", "signature v4"])
 def driver(request: pytest.FixtureRequest, econed: Econed, alice: Person) -> Any:
-    """The driver for alice, for the region that it has when nobody says another."""
+    """The driver for alice, for its default region."""
     where = urlsplit(econed.url)
     return EC2NodeDriver(  # type: ignore[no-untyped-call]
         alice.name,
@@ -40,7 +40,7 @@ def _image(driver: Any, cloud: FurnishedCloud) -> NodeImage:
     return image  # type: ignore[no-any-return]
 
 
-def test_libcloud_takes_a_node_through_its_life(cloud: FurnishedCloud, ec2: Any, driver: Any) -> None:
+def test_libcloud_manages_nodes(cloud: FurnishedCloud, ec2: Any, driver: Any) -> None:
     """Create, list, tag, stop, start, reboot, destroy."""
     node = driver.create_node(name="by libcloud", size=_size(driver, cloud.instance_type), image=_image(driver, cloud))
     try:
@@ -63,8 +63,8 @@ def test_libcloud_takes_a_node_through_its_life(cloud: FurnishedCloud, ec2: Any,
     wait(ec2, "instance_terminated", [node.id])
 
 
-def test_libcloud_attaches_volumes_and_leads_addresses(cloud: FurnishedCloud, ec2: Any, driver: Any) -> None:
-    """Create, attach, list, save, detach, destroy; allocate, associate, list with the node, disassociate, release."""
+def test_libcloud_manages_volumes_and_addresses(cloud: FurnishedCloud, ec2: Any, driver: Any) -> None:
+    """Create, attach, list, snapshot, detach, destroy; allocate, associate, list, disassociate, release."""
     node = driver.create_node(name="node", size=_size(driver, cloud.instance_type), image=_image(driver, cloud))
     try:
         wait(ec2, "instance_running", [node.id])
@@ -118,8 +118,8 @@ def test_libcloud_manages_key_pairs(driver: Any, cloud: FurnishedCloud, econed: 
     assert not {"libcloud one", "libcloud two"} & {each.name for each in driver.list_key_pairs()}
 
 
-def test_libcloud_sees_the_zones_of_the_region_that_it_believes_to_be_in(driver: Any, cloud: FurnishedCloud) -> None:
-    """It knows Amazon's regions only, and lists zones by the name of its own; its locations are those zones."""
+def test_libcloud_sees_the_zones_of_its_own_region(driver: Any, cloud: FurnishedCloud) -> None:
+    """It knows Amazon's regions only, and lists zones by the name of its region; its locations are those zones."""
     assert driver.region_name == "us-east-1"
     assert cloud.zone in {zone.name for zone in driver.ex_list_availability_zones()}
     assert cloud.zone in {each.availability_zone.name for each in driver.list_locations()}

@@ -1,4 +1,4 @@
-"""Limits as clients meet them: the largest that real ones send goes through, and who is told to wait waits."""
+"""Limits as clients meet them: the largest requests of real clients succeed, and throttled clients retry."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from tests.support.furnished_cloud import FurnishedCloud
 from tests.support.processes import Process
 
 USER_DATA = bytes(range(256)) * 64
-"""16 KiB, the most that EC2 takes, of which base64 and percent-encoding make the most."""
+"""16 KiB, EC2's limit, of bytes that become longest in base64 and percent-encoding."""
 
 THOUSAND = 1000
-"""Resources that one CreateTags may name, ids that one DescribeInstances may."""
+"""Resources of one CreateTags at most, and ids of one DescribeInstances."""
 
 
 def _ids(count: int) -> dict[str, str]:
@@ -27,8 +27,8 @@ def _ids(count: int) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_a_thousand_ids_are_looked_for(econed: Econed, alice: Person, method: str) -> None:
-    """27 KiB of a query."""
+def test_a_thousand_ids_are_looked_up(econed: Econed, alice: Person, method: str) -> None:
+    """A query of 27 KiB."""
     answer = v2(alice, econed.url, "DescribeInstances", _ids(THOUSAND), method=method)
     assert (answer.status, answer.code) == (400, "InvalidInstanceID.NotFound")
 
@@ -57,7 +57,7 @@ def test_the_largest_user_data_arrives(
 
 
 def test_a_thousand_resources_are_tagged_in_one_call(econed: Econed, alice: Person) -> None:
-    """With fifty tags each: 1,100 parameters, of which the first resource is looked for."""
+    """With fifty tags each: 1,100 parameters, of which the first resource is looked up."""
     ids = {f"ResourceId.{number}": f"i-{number + 500_000:08d}" for number in range(1, THOUSAND + 1)}
     tags = {f"Tag.{number}.{part}": f"{part} {number} " + "ü" * 100 for number in range(1, 51) for part in _PARTS}
     answer = v2(alice, econed.url, "CreateTags", {**ids, **tags}, method="POST")
@@ -86,8 +86,8 @@ def limited(tmp_path: Path) -> Iterator[str]:
         daemon.stop()
 
 
-def test_boto3_waits_and_tries_again_where_there_is_a_rate_limit(limited: str) -> None:
-    """In its standard mode, as any program of its users has it; one that tries nothing twice is told."""
+def test_boto3_waits_and_retries_at_a_rate_limit(limited: str) -> None:
+    """In its standard mode, as most programs use it; a client without retries gets the error."""
     ida = Person("ida", 2, "a secret", None)  # type: ignore[arg-type]
     patient = boto(ida, limited, retries={"mode": "standard", "total_max_attempts": 10})
     answers = [patient.describe_regions()["ResponseMetadata"] for _ in range(5)]
@@ -103,8 +103,8 @@ def _ask_often(ec2: Any) -> None:
         ec2.describe_regions()
 
 
-def test_who_guesses_at_secrets_is_not_listened_to(limited: str) -> None:
-    """After three wrong ones even the right one is refused, from here."""
+def test_an_address_that_guesses_secrets_is_refused(limited: str) -> None:
+    """After three wrong signatures a right one from the same address is refused, too."""
     guessing = boto(Person("ida", 2, "guessed", None), limited)  # type: ignore[arg-type]
     codes = []
     for _ in range(4):

@@ -1,4 +1,4 @@
-"""Machines that no EC2 client made: what was started in Sunstone or by a script is an instance, too."""
+"""Machines that no EC2 client made: those started in Sunstone or by a script are instances, too."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ def disk(cloud: FurnishedCloud, alice: Person) -> int:
 
 @pytest.fixture
 def machine(cloud: FurnishedCloud, alice: Person, ec2: Any, disk: int) -> Iterator[int]:
-    """A machine of alice's that she started by XML-RPC, from an image and with a persistent disk."""
+    """A machine that alice started by XML-RPC, from an image and with a persistent disk."""
     text = f'DISK=[IMAGE_ID="{cloud.ami}"]\nDISK=[IMAGE_ID="{disk}"]\nEC2_TAGS=[Old="from Ruby"]\n'
     number = alice.oned.make("one.template.instantiate", cloud.type_template, "by hand", False, text, False)
     yield number
     ec2.terminate_instances(InstanceIds=[f"i-{number:08d}"])
 
 
-def test_a_machine_made_by_hand_is_an_instance(
+def test_a_machine_started_by_xml_rpc_is_an_instance(
     cloud: FurnishedCloud, alice: Person, ec2: Any, machine: int, disk: int
 ) -> None:
-    """Its AMI is the image of its first disk, its reservation its own, its persistent disk a volume that stays."""
+    """Its AMI is the image of its first disk, it has its own reservation, and its persistent disk is a volume."""
     instance = f"i-{machine:08d}"
     wait(ec2, "instance_running", [instance])
     (reservation,) = ec2.describe_instances(InstanceIds=[instance])["Reservations"]
@@ -50,10 +50,8 @@ def test_a_machine_made_by_hand_is_an_instance(
     wait(ec2, "instance_stopped", [instance])
 
 
-def test_what_happens_in_opennebula_is_seen_at_once(
-    cloud: FurnishedCloud, alice: Person, ec2: Any, launch: Any
-) -> None:
-    """Nothing is kept in econed: an instance that oned powers off or ends is stopped or terminated."""
+def test_changes_in_opennebula_are_visible_at_once(cloud: FurnishedCloud, alice: Person, ec2: Any, launch: Any) -> None:
+    """Econed keeps no state: an instance that oned powers off or terminates is stopped or terminated."""
     (made,) = launch()
     number = int(made["InstanceId"][2:])
     wait(ec2, "instance_running", [made["InstanceId"]])
@@ -65,7 +63,7 @@ def test_what_happens_in_opennebula_is_seen_at_once(
 
 
 def test_a_machine_on_hold_or_without_a_host_is_pending(cloud: FurnishedCloud, alice: Person, ec2: Any) -> None:
-    """With the reason, where the scheduler gives one."""
+    """With the reason, if the scheduler gives one."""
     text = f'DISK=[IMAGE_ID="{cloud.ami}"]\nSCHED_REQUIREMENTS="NAME = \\"no-such-host\\""\n'
     number = alice.oned.make("one.template.instantiate", cloud.type_template, "nowhere", False, text, False)
     instance = f"i-{number:08d}"

@@ -12,11 +12,11 @@ from tests.support.econed_process import Person
 from tests.support.furnished_cloud import FurnishedCloud
 
 ON_A_SANDBOX = pytest.mark.parametrize("cloud", ["5.12", "7.4"], indirect=True, scope="session")
-"""Only a sandbox tells its calls."""
+"""Only a sandbox has a call log."""
 
 
 @ON_A_SANDBOX
-def test_a_thousand_unknown_images_cost_oned_a_handful_of_calls(cloud: FurnishedCloud, ec2: Any, alice: Person) -> None:
+def test_a_thousand_unknown_images_take_few_calls_to_oned(cloud: FurnishedCloud, ec2: Any, alice: Person) -> None:
     ec2.describe_regions()
     before = cloud.call_count()
     with pytest.raises(ClientError) as raised:
@@ -26,7 +26,7 @@ def test_a_thousand_unknown_images_cost_oned_a_handful_of_calls(cloud: Furnished
 
 
 @ON_A_SANDBOX
-def test_more_than_a_thousand_ids_cost_oned_nothing(cloud: FurnishedCloud, ec2: Any, alice: Person) -> None:
+def test_more_than_a_thousand_ids_take_no_call_to_oned(cloud: FurnishedCloud, ec2: Any, alice: Person) -> None:
     ec2.describe_regions()
     before = cloud.call_count()
     with pytest.raises(ClientError) as raised:

@@ -1,4 +1,4 @@
-"""oned down, restarting, slow or talking nonsense under a running econed: clients hear so, and it goes on by itself."""
+"""oned down, restarting, slow or sending invalid replies: clients get an error, and econed recovers."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ INTERNAL = (500, "InternalError")
 
 @pytest.fixture(scope="module")
 def relay(cloud: FurnishedCloud) -> Iterator[FaultyRelay]:
-    """What is between econed and oned here."""
+    """A relay between econed and oned."""
     made = FaultyRelay(cloud.url)
     yield made
     made.close()
 
 
 @pytest.fixture(scope="module")
-def behind(cloud: FurnishedCloud, relay: FaultyRelay) -> Econed:
-    """An econed that reaches oned through the relay, and waits no longer than it must."""
+def econed_behind_relay(cloud: FurnishedCloud, relay: FaultyRelay) -> Econed:
+    """An econed that reaches oned through the relay, with a short timeout."""
     return cloud.econed(one_url=relay.url, settings={"one_timeout": DEADLINE})
 
 
@@ -47,27 +47,29 @@ def _ask(person: Person, econed: Econed, action: str = "DescribeImages") -> EC2R
     ],
     ids=["down", "silent", "breaking off", "another server", "an error page"],
 )
-def test_while_oned_fails_clients_are_told_and_afterwards_all_is_well(
-    relay: FaultyRelay, behind: Econed, alice: Person, mode: Mode, expected: tuple[int, str]
+def test_while_oned_fails_clients_get_an_error_and_afterwards_econed_recovers(
+    relay: FaultyRelay, econed_behind_relay: Econed, alice: Person, mode: Mode, expected: tuple[int, str]
 ) -> None:
-    """Users that are known already get EC2's error, with a request id; the log says what happened; it recovers."""
+    """Users that are cached get EC2's error with a request id; the log has the reason."""
     relay.set_mode(Mode.PASS)
-    until(lambda: _ask(alice, behind).status == 200, "econed to be well", PATIENCE)
+    until(lambda: _ask(alice, econed_behind_relay).status == 200, "econed to be well", PATIENCE)
     relay.set_mode(mode)
     for action in ("DescribeImages", "DescribeInstances", "DescribeKeyPairs"):
-        answer = _ask(alice, behind, action)
+        answer = _ask(alice, econed_behind_relay, action)
         assert (answer.status, ec2_error(answer)) == expected
         request_id = answer.xml.findtext("RequestID")
         assert request_id == answer.headers["x-amzn-requestid"]
-        assert f"request {request_id}: one." in behind.process.text, "the log says which call failed, and how"
+        assert f"request {request_id}: one." in econed_behind_relay.process.text, (
+            "the log says which call failed, and how"
+        )
     relay.set_mode(Mode.PASS)
-    until(lambda: _ask(alice, behind).status == 200, "econed to be well again", PATIENCE)
-    assert behind.process.is_running
-    assert "Traceback" not in behind.process.text
+    until(lambda: _ask(alice, econed_behind_relay).status == 200, "econed to be well again", PATIENCE)
+    assert econed_behind_relay.process.is_running
+    assert "Traceback" not in econed_behind_relay.process.text
 
 
 def test_econed_starts_while_oned_is_down(cloud: FurnishedCloud, alice: Person) -> None:
-    """It says Unavailable until oned is there, and then serves."""
+    """It responds with Unavailable until oned is up, and then serves."""
     relay = FaultyRelay(cloud.url)
     relay.set_mode(Mode.DOWN)
     early = cloud.econed(one_url=relay.url, settings={"one_timeout": DEADLINE}, records_elements=False)
@@ -81,13 +83,13 @@ def test_econed_starts_while_oned_is_down(cloud: FurnishedCloud, alice: Person) 
         early.process.stop()
 
 
-def test_a_launch_that_broke_off_is_finished_by_the_clients_next_try(
-    cloud: FurnishedCloud, relay: FaultyRelay, behind: Econed
+def test_an_interrupted_launch_is_finished_by_the_clients_retry(
+    cloud: FurnishedCloud, relay: FaultyRelay, econed_behind_relay: Econed
 ) -> None:
-    """With the same ClientToken, as the SDKs send it again after a 503: no machine twice, none forgotten."""
+    """With the same ClientToken, as SDKs retry after a 503: each machine exists once, and none is lost."""
     relay.set_mode(Mode.PASS)
     judy = cloud.person("judy")
-    client = known(boto(judy, behind.url))
+    client = known(boto(judy, econed_behind_relay.url))
     asked = {
         "ImageId": f"ami-{cloud.ami:08d}",
         "InstanceType": cloud.instance_type,
@@ -96,10 +98,10 @@ def test_a_launch_that_broke_off_is_finished_by_the_clients_next_try(
         "ClientToken": "broken off",
     }
     relay.set_mode(Mode.SILENT)
-    answer = v2(judy, behind.url, "RunInstances", asked, method="POST")
+    answer = v2(judy, econed_behind_relay.url, "RunInstances", asked, method="POST")
     assert (answer.status, ec2_error(answer)) == UNAVAILABLE
     relay.set_mode(Mode.PASS)
-    answer = v2(judy, behind.url, "RunInstances", asked, method="POST")
+    answer = v2(judy, econed_behind_relay.url, "RunInstances", asked, method="POST")
     assert answer.status == 200
     made = answer.texts("instancesSet", "item", "instanceId")
     try:

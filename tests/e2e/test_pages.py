@@ -1,4 +1,4 @@
-"""Lists in pages, while machines start and end between the pages."""
+"""Lists in pages, while machines start and terminate between the pages."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ MANY = 1000
 
 @pytest.fixture(scope="module")
 def henry(cloud: FurnishedCloud, econed: Econed) -> Any:
-    """The client of a user whose lists hold only what these tests make."""
+    """The client of a user whose lists have only the objects of these tests."""
     return known(boto(cloud.person("henry"), econed.url))
 
 
 @pytest.fixture
 def staying(cloud: FurnishedCloud, henry: Any) -> Iterator[list[str]]:
-    """Instances that are there all the time."""
+    """Instances that exist all the time."""
     made = _run(cloud, henry, STAYING)
     wait(henry, "instance_running", made)
     yield made
@@ -48,7 +48,7 @@ def _run(cloud: FurnishedCloud, client: Any, count: int) -> list[str]:
 def _paged(
     ask: Callable[..., dict[str, Any]], between: Callable[[], object], **parameters: Any
 ) -> Iterator[dict[str, Any]]:
-    """Yield the pages of a list; something happens between any two."""
+    """Yield the pages of a list; `between` is called between two pages."""
     token: dict[str, str] = {}
     while True:
         page = ask(MaxResults=5, **token, **parameters)
@@ -60,10 +60,10 @@ def _paged(
 
 
 @pytest.mark.parametrize("action", ["describe_instances", "describe_instance_status", "describe_tags"])
-def test_no_page_misses_or_doubles_what_stays(
+def test_pages_show_unchanged_instances_exactly_once(
     cloud: FurnishedCloud, henry: Any, staying: list[str], action: str
 ) -> None:
-    """Between any two pages one instance starts and one ends."""
+    """Between two pages one instance is launched and one terminated."""
     passing = _run(cloud, henry, 2)
 
     def between() -> None:
@@ -87,8 +87,8 @@ def test_no_page_misses_or_doubles_what_stays(
     assert set(seen.values()) == {1}
 
 
-def test_no_page_of_images_misses_or_doubles_what_stays(cloud: FurnishedCloud, alice: Person, ec2: Any) -> None:
-    """Between any two pages an image becomes an AMI and another is none any more."""
+def test_pages_show_unchanged_images_exactly_once(cloud: FurnishedCloud, alice: Person, ec2: Any) -> None:
+    """Between two pages one image becomes an AMI and another is deregistered."""
     kept = [cloud.image(f"{cloud.prefix}-page-{number}", 'EC2_AMI="YES"', alice) for number in range(6)]
     passing = [cloud.image(f"{cloud.prefix}-passing-{number}", 'EC2_AMI="YES"', alice) for number in range(2)]
     spare = [cloud.image(f"{cloud.prefix}-spare-{number}", "", alice) for number in range(2)]
@@ -106,8 +106,8 @@ def test_no_page_of_images_misses_or_doubles_what_stays(cloud: FurnishedCloud, a
     assert set(seen.values()) == {1}
 
 
-def test_a_list_of_a_thousand_instances_is_whole_and_right(tmp_path: Path) -> None:
-    """On the embedded sandbox, as `--sandbox-vms` gives it: every field of every instance, and the pages add up."""
+def test_a_list_of_a_thousand_instances_is_complete(tmp_path: Path) -> None:
+    """With the sandbox of `--sandbox-vms`: every field of every instance, and the pages add up."""
     arguments = ["-n", "--pidfile=", "econe", "--sandbox", "--sandbox-user", "ida:a secret"]
     arguments += ["--sandbox-vms", str(MANY), "--listen", "tcp:0:interface=127.0.0.1"]
     daemon = Process("econed", [twistd(), *arguments], tmp_path)

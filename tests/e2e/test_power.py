@@ -1,4 +1,4 @@
-"""Starting, stopping and ending at awkward moments, of which oned refuses many."""
+"""Starting, stopping and terminating in states in which oned refuses much of it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ LCM_PROLOG, LCM_BOOT = "1", "2"
 
 
 @pytest.mark.parametrize("moment", ["at once", "while it boots"])
-def test_an_instance_can_be_ended_at_any_moment_of_its_start(
+def test_an_instance_can_be_terminated_at_any_moment_of_its_start(
     cloud: FurnishedCloud, ec2: Any, launch: Any, moment: str
 ) -> None:
-    """Oned refuses to end what it is just copying or booting; EC2 does not, and a client need not know."""
+    """Oned refuses to terminate a machine while it is copied or booting; EC2 does not."""
     (made,) = launch()
     number = int(made["InstanceId"][2:])
     if moment != "at once":
@@ -31,8 +31,8 @@ def test_an_instance_can_be_ended_at_any_moment_of_its_start(
     wait(ec2, "instance_terminated", [made["InstanceId"]])
 
 
-def test_ending_an_instance_again_does_no_harm(ec2: Any, launch: Any) -> None:
-    """Three times at once, and once more when it has ended."""
+def test_terminating_an_instance_again_succeeds(ec2: Any, launch: Any) -> None:
+    """Three times at once, and once more when it is terminated."""
     (made,) = launch()
     ids = [made["InstanceId"]]
     wait(ec2, "instance_running", ids)
@@ -44,8 +44,8 @@ def test_ending_an_instance_again_does_no_harm(ec2: Any, launch: Any) -> None:
     assert (ended["PreviousState"]["Name"], ended["CurrentState"]["Name"]) == ("terminated", "terminated")
 
 
-def test_what_the_state_does_not_allow_is_an_incorrect_state_and_nothing_is_done(ec2: Any, launch: Any) -> None:
-    """If one of the instances of a call does not allow it, the others are left alone."""
+def test_a_change_that_a_state_does_not_allow_is_incorrect_state_and_changes_nothing(ec2: Any, launch: Any) -> None:
+    """If one instance of a call does not allow it, the others are not changed."""
     stopped, running = (each["InstanceId"] for each in launch(count=2))
     wait(ec2, "instance_running", [stopped, running])
     (change,) = ec2.start_instances(InstanceIds=[running])["StartingInstances"]
@@ -65,8 +65,8 @@ def test_what_the_state_does_not_allow_is_an_incorrect_state_and_nothing_is_done
     assert shown["State"]["Name"] == "running"
 
 
-def test_a_stop_right_after_the_launch_stops_the_instance_or_says_why_not(ec2: Any, launch: Any) -> None:
-    """Never a 500, as the Ruby server answered."""
+def test_a_stop_right_after_the_launch_stops_the_instance_or_is_incorrect_state(ec2: Any, launch: Any) -> None:
+    """Never a 500, as from the Ruby server."""
     (made,) = launch()
     try:
         ec2.stop_instances(InstanceIds=[made["InstanceId"]])
@@ -76,10 +76,8 @@ def test_a_stop_right_after_the_launch_stops_the_instance_or_says_why_not(ec2: A
         wait(ec2, "instance_stopped", [made["InstanceId"]])
 
 
-def test_a_locked_instance_is_protected_from_being_ended(
-    cloud: FurnishedCloud, alice: Person, ec2: Any, launch: Any
-) -> None:
-    """An OpenNebula lock is what EC2 calls disableApiTermination."""
+def test_a_locked_instance_cannot_be_terminated(cloud: FurnishedCloud, alice: Person, ec2: Any, launch: Any) -> None:
+    """An OpenNebula lock is EC2's disableApiTermination."""
     (made,) = launch()
     number = int(made["InstanceId"][2:])
     wait(ec2, "instance_running", [made["InstanceId"]])
@@ -90,8 +88,10 @@ def test_a_locked_instance_is_protected_from_being_ended(
     alice.oned("one.vm.unlock", number)
 
 
-def test_a_changed_password_and_a_removed_user_count_within_seconds(cloud: FurnishedCloud, econed: Econed) -> None:
-    """The old secret key lets nobody in, the new one does; who is removed stays out."""
+def test_a_changed_password_and_a_removed_user_take_effect_within_seconds(
+    cloud: FurnishedCloud, econed: Econed
+) -> None:
+    """The old secret key is refused, the new one accepted; a removed user is refused."""
     kim = cloud.person("kim", driver="public")
     old = boto(kim, econed.url)
 

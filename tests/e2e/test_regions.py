@@ -1,4 +1,4 @@
-"""The region under the names that clients have for it: the one they sign for, or one that econe.conf lists."""
+"""The region under the names that clients use: the one they sign for, or one that econe.conf lists."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from tests.support.furnished_cloud import FurnishedCloud
 
 
 @pytest.mark.parametrize("region", ["eu-north-1", "wherever"])
-def test_the_region_that_an_sdk_signs_for_is_the_region_that_it_finds(
+def test_the_region_that_an_sdk_signs_for_is_the_region_that_it_is_shown(
     cloud: FurnishedCloud, econed: Econed, alice: Person, region: str
 ) -> None:
-    """Though no configuration names it: one region, at this server, with its zones, and copies within it are made."""
+    """Without configuration: one region, at this server, with its zones; copies within it succeed."""
     session = boto3.Session(alice.name, alice.secret, region_name=region)
     ec2 = session.client("ec2", endpoint_url=econed.url)
     (shown,) = ec2.describe_regions()["Regions"]
@@ -28,8 +28,8 @@ def test_the_region_that_an_sdk_signs_for_is_the_region_that_it_finds(
     ec2.deregister_image(ImageId=copy["ImageId"])
 
 
-def test_a_client_of_version_2_asks_for_the_region_by_a_name_that_is_configured(econed: Econed, alice: Person) -> None:
-    """VM::EC2 asks for its region by name before anything else, and goes on at the endpoint that it is told."""
+def test_a_client_of_signature_version_2_finds_the_region_by_a_configured_name(econed: Econed, alice: Person) -> None:
+    """VM::EC2 looks up its region by name first, and continues at the endpoint in the response."""
     answer = v2(alice, econed.url, "DescribeRegions", {"RegionName.1": "us-east-1"})
     assert answer.texts("regionInfo", "item", "regionName") == ["us-east-1"]
     assert answer.texts("regionInfo", "item", "regionEndpoint") == [econed.url.rstrip("/")]

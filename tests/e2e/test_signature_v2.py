@@ -1,4 +1,4 @@
-"""Clients from before Signature Version 4: boto 2 and the Perl modules, by requests that are written out here."""
+"""Clients from before Signature Version 4: boto 2 and the Perl modules, as requests that are written out here."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OLD_VERSIONS = ("2015-10-01", "2014-10-01", "2014-06-15", "2014-05-01", "2013-10
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
 @pytest.mark.parametrize("algorithm", ["HmacSHA256", "HmacSHA1"])
-def test_a_request_signed_by_version_2_is_answered(
+def test_a_request_with_signature_version_2_succeeds(
     cloud: FurnishedCloud, econed: Econed, alice: Person, method: str, algorithm: str
 ) -> None:
     """Both digests, by query and by form."""
@@ -26,23 +26,23 @@ def test_a_request_signed_by_version_2_is_answered(
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_a_signature_by_another_secret_is_refused(econed: Econed, alice: Person, method: str) -> None:
-    """Nothing is shown to who does not have the secret key."""
+    """The response shows nothing."""
     answer = v2(alice, econed.url, "DescribeImages", method=method, secret="not hers")
     assert (answer.status, ec2_error(answer)) == (401, "AuthFailure")
 
 
 def test_a_request_that_was_changed_after_it_was_signed_is_refused(econed: Econed, alice: Person) -> None:
-    """The signature covers every byte that is acted on."""
+    """The signature covers every byte that is used."""
     form = v2_form(alice, econed.url, {"Action": "DescribeImages"}).replace("DescribeImages", "DescribeTags")
     answer = send(econed.url, "GET", form)
     assert (answer.status, ec2_error(answer)) == (401, "AuthFailure")
 
 
 @pytest.mark.parametrize("version", OLD_VERSIONS)
-def test_the_version_of_the_request_is_in_the_namespace_of_the_answer(
+def test_the_version_of_the_request_is_in_the_namespace_of_the_response(
     econed: Econed, alice: Person, version: str
 ) -> None:
-    """With the slash: libcloud reads nothing otherwise."""
+    """With the slash, without which libcloud reads nothing."""
     answer = v2(alice, econed.url, "DescribeRegions", {"Version": version})
     assert answer.namespace == f"http://ec2.amazonaws.com/doc/{version}/"
     assert answer.xml.tag == f"{{{answer.namespace}}}DescribeRegionsResponse"
@@ -57,17 +57,17 @@ def test_the_version_of_the_request_is_in_the_namespace_of_the_answer(
     ],
     ids=["from 1", "from 0", "with gaps"],
 )
-def test_lists_of_ids_are_understood_however_they_are_counted(
+def test_lists_of_ids_are_read_whatever_index_they_start_with(
     econed: Econed, alice: Person, launch: Any, selector: dict[str, int]
 ) -> None:
-    """A selector that is not understood must never be read as no selector."""
+    """An id that is not read must never select all objects."""
     ids = [each["InstanceId"] for each in launch(count=3)]
     answer = v2(alice, econed.url, "DescribeInstances", {name: ids[index] for name, index in selector.items()})
     assert answer.texts("instancesSet", "item", "instanceId") == ids[:2]
 
 
-def test_one_instance_alone_is_ended_by_a_list_from_0(econed: Econed, alice: Person, launch: Any) -> None:
-    """As fog sends it: the others live on."""
+def test_a_list_from_0_terminates_only_its_instance(econed: Econed, alice: Person, launch: Any) -> None:
+    """As fog sends it."""
     one, other = (each["InstanceId"] for each in launch(count=2))
     answer = v2(alice, econed.url, "TerminateInstances", {"InstanceId.0": one}, method="POST")
     assert answer.texts("instancesSet", "item", "instanceId") == [one]
@@ -76,7 +76,7 @@ def test_one_instance_alone_is_ended_by_a_list_from_0(econed: Econed, alice: Per
 
 
 def test_actions_without_an_output_say_return_true(econed: Econed, alice: Person, launch: Any) -> None:
-    """Old clients look for it."""
+    """Old clients read it."""
     (made,) = launch()
     answer = v2(
         alice,

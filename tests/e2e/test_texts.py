@@ -1,4 +1,4 @@
-"""Texts from clients survive whatever they hold, or are refused in EC2's words; nothing beside them changes."""
+"""Texts from clients are kept unchanged, or refused with an EC2 error; nothing else is changed."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ every_text = pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS.keys())
 
 
 def _without_tags(document: str, of: str) -> bytes:
-    """Return a document without the tags of its object, and without what they are kept in."""
+    """Return a document without the tags of its object and without the attributes that store them."""
     root = etree.fromstring(document)
     attributes = root.find(of)
     assert attributes is not None
@@ -51,7 +51,7 @@ def _without_tags(document: str, of: str) -> bytes:
 
 @pytest.fixture(scope="module")
 def instance(cloud: FurnishedCloud, ec2: Any) -> Any:
-    """One instance that all texts are put on."""
+    """One instance, on which all texts are set."""
     made = ec2.run_instances(ImageId=f"ami-{cloud.ami:08d}", InstanceType=cloud.instance_type, MinCount=1, MaxCount=1)
     (one,) = made["Instances"]
     wait(ec2, "instance_running", [one["InstanceId"]])
@@ -61,7 +61,7 @@ def instance(cloud: FurnishedCloud, ec2: Any) -> Any:
 
 @every_text
 def test_a_tag_keeps_any_key_and_any_value(cloud: FurnishedCloud, ec2: Any, instance: str, text: str) -> None:
-    """What was written is read in every place, filters find it, DeleteTags takes exactly it away."""
+    """It is shown in every list, filters find it, and DeleteTags removes exactly this tag."""
     number = int(instance[2:])
     before = _without_tags(cloud.document("vm", number), "USER_TEMPLATE")
     key = text[:100]
@@ -81,7 +81,7 @@ def test_a_tag_keeps_any_key_and_any_value(cloud: FurnishedCloud, ec2: Any, inst
 
 @every_text
 def test_a_key_pair_keeps_any_name_and_any_comment(cloud: FurnishedCloud, alice: Person, ec2: Any, text: str) -> None:
-    """Imported, listed, used to launch, deleted; another key of the user stays as it is, and so does he."""
+    """Imported, listed, used to launch, deleted; another key pair and the rest of the user's document are unchanged."""
     before = cloud.document("user", alice.id)
     name = f"{text} {uuid.uuid4().hex[:6]}" if not text.startswith(" ") else text
     comment = text.replace("\n", " ").strip()  # a line of authorized_keys is one line
@@ -97,7 +97,7 @@ def test_a_key_pair_keeps_any_name_and_any_comment(cloud: FurnishedCloud, alice:
 
 @every_text
 def test_a_machine_gets_any_user_data_and_any_key_name(cloud: FurnishedCloud, ec2: Any, launch: Any, text: str) -> None:
-    """Byte for byte, and with a key whose name and comment hold the same text."""
+    """Byte for byte, and with a key pair whose name and comment have the same text."""
     name = f"{text}-key"
     line = f"{' '.join(PUBLIC_KEY.decode().split()[:2])} {text.replace(chr(10), ' ').strip()}"
     ec2.import_key_pair(KeyName=name, PublicKeyMaterial=line.encode())
@@ -126,7 +126,7 @@ def test_a_machine_gets_any_user_data_and_any_key_name(cloud: FurnishedCloud, ec
 def test_an_image_keeps_any_description(
     cloud: FurnishedCloud, alice: Person, ec2: Any, text: str, described_image: int
 ) -> None:
-    """As RegisterImage wrote it; the image is else as it was."""
+    """As RegisterImage set it; the rest of the image's document is unchanged."""
     ami = f"ami-{described_image:08d}"
     ec2.register_image(ImageLocation=ami, Name=f"{cloud.prefix}-described", Description=text)
     (shown,) = ec2.describe_images(ImageIds=[ami])["Images"]
@@ -148,8 +148,8 @@ def described_image(cloud: FurnishedCloud, alice: Person) -> int:
     return cloud.image(f"{cloud.prefix}-described", "", alice)
 
 
-def test_what_no_xml_can_hold_is_refused_clearly(ec2: Any, instance: str) -> None:
-    """Control characters are no part of any document of oned's: the client hears so, and nothing is changed."""
+def test_characters_that_xml_cannot_hold_are_refused(ec2: Any, instance: str) -> None:
+    """Control characters cannot be in a document of oned: the client gets an error, and nothing is changed."""
     before = described(ec2, instance)
     for key, value in (("bell\x07", "x"), ("x", "nul\x00")):
         with pytest.raises(ClientError) as raised:

@@ -1,4 +1,4 @@
-"""Any number of econed processes serve one cloud: what two of them do at once is as if one did it."""
+"""Several econed processes serve one cloud: concurrent calls to two of them act as if there were one."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def _alive(cloud: FurnishedCloud, person: Person) -> set[str]:
 
 
 @pytest.mark.parametrize("repetition", range(REPEATED))
-def test_one_client_token_sent_to_both_at_once_makes_the_machines_once(
+def test_one_client_token_sent_to_both_at_once_launches_once(
     cloud: FurnishedCloud, alice: Person, clients: tuple[Any, Any], repetition: int
 ) -> None:
-    """Both answers name the same instances, and no machine beside them lives on."""
+    """Both responses have the same instances, and no other machine remains."""
     before = _alive(cloud, alice)
     asked = _asked(cloud, f"at-once-{repetition}-{uuid.uuid4().hex[:8]}")
     with ThreadPoolExecutor(2) as pool:
@@ -59,7 +59,7 @@ def test_one_client_token_sent_to_both_at_once_makes_the_machines_once(
         wait(clients[0], "instance_running", made)
         alive = _alive(cloud, alice) - before
         doomed = alive - set(made)
-        for each in doomed:  # taken back, and on the way out
+        for each in doomed:  # removed, and shutting down
             assert cloud.vm(int(each[2:])).findtext("USER_TEMPLATE/EC2_DISCARDED") == "YES"
         listed = {
             each["InstanceId"]
@@ -73,10 +73,10 @@ def test_one_client_token_sent_to_both_at_once_makes_the_machines_once(
         clients[0].terminate_instances(InstanceIds=made)
 
 
-def test_a_client_token_holds_for_all_processes_and_after_a_restart(
+def test_a_client_token_is_known_to_all_processes_and_after_a_restart(
     cloud: FurnishedCloud, alice: Person, clients: tuple[Any, Any]
 ) -> None:
-    """Nothing of it is in a process: the machines carry it."""
+    """It is stored on the machines, not in a process."""
     asked = _asked(cloud, f"restart-{uuid.uuid4().hex[:8]}", count=1)
     made = _ids(clients[0].run_instances(**asked))
     try:
@@ -97,10 +97,10 @@ def test_a_client_token_holds_for_all_processes_and_after_a_restart(
 
 
 @pytest.mark.parametrize("repetition", range(REPEATED))
-def test_of_two_key_pairs_of_one_name_made_at_once_at_most_one_is_made(
+def test_of_two_key_pairs_of_one_name_created_at_once_at_most_one_is_created(
     clients: tuple[Any, Any], repetition: int
 ) -> None:
-    """The loser hears so; the private key of the winner belongs to the public key that is kept."""
+    """The other call fails; the private key returned belongs to the stored public key."""
     name = f"at once {repetition} {uuid.uuid4().hex[:8]}"
 
     def create(client: Any) -> str:
@@ -119,8 +119,8 @@ def test_of_two_key_pairs_of_one_name_made_at_once_at_most_one_is_made(
     clients[1].delete_key_pair(KeyName=name)
 
 
-def test_tags_put_on_at_once_by_both_are_all_kept(clients: tuple[Any, Any], launch: Any) -> None:
-    """Each is an attribute of its own: nobody writes over another's."""
+def test_tags_created_at_once_by_both_are_all_kept(clients: tuple[Any, Any], launch: Any) -> None:
+    """Each is an attribute of its own, so none is overwritten."""
     (made,) = launch()
     names = [f"tag {number}" for number in range(16)]
 
@@ -134,10 +134,10 @@ def test_tags_put_on_at_once_by_both_are_all_kept(clients: tuple[Any, Any], laun
     assert {tag["Key"]: tag["Value"] for tag in tags} == {name: str(number) for number, name in enumerate(names)}
 
 
-def test_a_thousand_requests_over_two_processes_cost_oned_one_or_two_authentications(
+def test_a_thousand_requests_over_two_processes_take_one_or_two_authentications(
     cloud: FurnishedCloud, econed: Econed, second_econed: Econed
 ) -> None:
-    """Both send oned the same token at any time, so the one session that it remembers of a user serves them all."""
+    """Both use the same token at any time, so the session that oned caches for a user serves both."""
     cloud.skip_where_machines_are_slow()
     dora = cloud.person("dora")
     for each in (econed, second_econed):

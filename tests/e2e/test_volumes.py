@@ -1,4 +1,4 @@
-"""Volumes and snapshots by boto3, on every form of oned: their whole life, and those that live with an instance."""
+"""Volumes and snapshots by boto3, on every form of oned, also those created with an instance."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.processes import until
 
 @pytest.fixture
 def volume(cloud: FurnishedCloud, ec2: Any) -> Iterator[Callable[..., str]]:
-    """Makes volumes of alice's and waits until they are available; the test's end is theirs, free as they must be."""
+    """Creates volumes of alice's and waits until they are available; they are deleted after the test."""
     made: list[str] = []
 
     def make(**parameters: Any) -> str:
@@ -46,10 +46,10 @@ def _running(ec2: Any, launch: Any) -> str:
     return str(made["InstanceId"])
 
 
-def test_a_volume_is_made_attached_detached_and_deleted(
+def test_a_volume_is_created_attached_detached_and_deleted(
     cloud: FurnishedCloud, alice: Person, ec2: Any, launch: Any
 ) -> None:
-    """With the waiters of the SDKs; OpenNebula has it as a persistent datablock of the user's, on the device asked."""
+    """With the SDK's waiters; in OpenNebula it is a persistent datablock of the user's, on the requested device."""
     tags = [{"ResourceType": "volume", "Tags": [{"Key": "Name", "Value": "data"}]}]
     made = ec2.create_volume(AvailabilityZone=cloud.zone, Size=2, VolumeType="gp3", TagSpecifications=tags)
     volume_id = made["VolumeId"]
@@ -87,8 +87,8 @@ def test_a_volume_is_made_attached_detached_and_deleted(
     assert refusal(raised.value) == ("InvalidVolume.NotFound", 400)
 
 
-def test_snapshots_are_made_of_free_and_of_attached_volumes(ec2: Any, launch: Any, volume: Any) -> None:
-    """A copy of either is completed after a while, and another volume can be made of it."""
+def test_snapshots_are_created_of_free_and_of_attached_volumes(ec2: Any, launch: Any, volume: Any) -> None:
+    """Each is completed after a while, and another volume can be created from it."""
     free, used = volume(), volume(Size=2)
     instance = _running(ec2, launch)
     ec2.attach_volume(VolumeId=used, InstanceId=instance, Device="/dev/sdg")
@@ -122,7 +122,7 @@ def _listed(ec2: Any, ids: list[str]) -> set[str]:
 
 
 def test_an_attached_volume_survives_its_instance(ec2: Any, launch: Any, volume: Any) -> None:
-    """Volumes that were attached are there when the instance is gone."""
+    """Attached volumes exist after the instance is terminated."""
     kept, instance = volume(), _running(ec2, launch)
     ec2.attach_volume(VolumeId=kept, InstanceId=instance, Device="/dev/sdf")
     attached(ec2, kept)
@@ -131,10 +131,10 @@ def test_an_attached_volume_survives_its_instance(ec2: Any, launch: Any, volume:
     wait_for(ec2, "volume_available", VolumeIds=[kept])
 
 
-def test_volumes_that_are_made_with_an_instance_go_with_it_if_they_are_to(
+def test_volumes_created_with_an_instance_are_deleted_with_it_if_requested(
     cloud: FurnishedCloud, ec2: Any, launch: Any, volume: Any
 ) -> None:
-    """The reconciler of any process deletes them, also of one that made neither; the others stay."""
+    """By the reconciler of any process, also one that created neither; other volumes remain."""
     devices = [
         {"DeviceName": "/dev/sdf", "Ebs": {"VolumeSize": 1, "DeleteOnTermination": True}},
         {"DeviceName": "/dev/sdg", "Ebs": {"VolumeSize": 1, "DeleteOnTermination": False}},

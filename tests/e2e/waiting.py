@@ -1,4 +1,4 @@
-"""Waiting as the SDKs do, by their own waiters, only more often."""
+"""Waiting with the waiters of the SDKs, polling more often."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.processes import until
 _EVERY = 0.2
 
 QUICK = 1.0
-"""Seconds from one round of a reconciler to the next where a test waits for what it does."""
+"""Seconds between two rounds of a reconciler, in tests that wait for its work."""
 
 
 def wait(ec2: Any, waiter: str, instance_ids: Sequence[str]) -> None:
@@ -23,13 +23,13 @@ def wait(ec2: Any, waiter: str, instance_ids: Sequence[str]) -> None:
 
 
 def wait_for(ec2: Any, waiter: str, **what: Any) -> None:
-    """Wait by one of boto3's waiters (`volume_available`, …) for what its parameters name."""
+    """Wait for the objects of these parameters with one of boto3's waiters (`volume_available`, …)."""
     config = {"Delay": _EVERY, "MaxAttempts": int(PATIENCE / _EVERY)}
     ec2.get_waiter(waiter).wait(**what, WaiterConfig=config)
 
 
 def attached(ec2: Any, volume_id: str) -> dict[str, Any]:
-    """Return a volume once it is attached in full, and its instance free for the next change of disks."""
+    """Return a volume once it is attached, and its instance ready for the next change of disks."""
 
     def found() -> dict[str, Any] | None:
         (volume,) = ec2.describe_volumes(VolumeIds=[volume_id])["Volumes"]
@@ -51,7 +51,7 @@ def described(ec2: Any, *instance_ids: str) -> list[dict[str, Any]]:
 
 
 def known(ec2: Any) -> Any:
-    """Return a client once econed knows its user, which takes it a few seconds after he was made."""
+    """Return a client once econed accepts its user, which takes a few seconds after the user was created."""
 
     def is_known() -> bool:
         try:
