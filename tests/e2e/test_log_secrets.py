@@ -44,11 +44,7 @@ class Secrets:
 
     def seen_in(self, text: str) -> list[str]:
         """Return the descriptions of the secrets of which a text contains a part."""
-        return [
-            description
-            for description, secret in self.by_description.items()
-            if _parts(secret) and _is_in(secret, text)
-        ]
+        return [description for description, secret in self.by_description.items() if _is_in(secret, text)]
 
 
 def _parts(secret: str) -> Iterable[str]:
