@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -58,7 +58,12 @@ class Call:
 
 def read(version: str) -> list[Call]:
     """Return the calls in the recording of a version."""
-    with (RECORDINGS / f"{version}.jsonl").open(encoding="utf-8") as lines:
+    return read_file(RECORDINGS / f"{version}.jsonl")
+
+
+def read_file(path: Path) -> list[Call]:
+    """Return the calls in a recording, as `tests.sandbox.record` writes it."""
+    with path.open(encoding="utf-8") as lines:
         parsed = [json.loads(line) for line in lines]
     return [
         Call(
@@ -150,6 +155,33 @@ class IdMapping:
         return leaf
 
 
+@dataclass(frozen=True)
+class Sessions:
+    """The sessions of the actors of a recording.
+
+    An actor is a user's name; `NAME/token` is the user with the login token that was created last, `serveradmin~NAME`
+    serveradmin on behalf of the user, `serveradmin~NAME/other-iv` the same with the token of another version of oned.
+    `name` maps recorded names of users; `expiry` of server tokens is in epoch seconds.
+    """
+
+    passwords: Mapping[str, str]
+    server_password: str
+    expiry: int
+    is_v7: bool
+    name: Callable[[str], str] = str
+
+    def of(self, actor: str, token: str) -> str:
+        """Return the session of an actor; `token` is the login token that was created last."""
+        actor, _, credentials = actor.partition("/")
+        server, tilde, target = actor.partition("~")
+        if tilde:
+            target = target if target == "serveradmin" else self.name(target)
+            has_zero_iv = self.is_v7 if credentials == "other-iv" else not self.is_v7
+            return server_cipher_token(self.server_password, target, self.expiry, has_zero_iv, server_user=server)
+        name = actor if actor in ("oneadmin", "nobody") else self.name(actor)
+        return f"{name}:{token if credentials == 'token' else self.passwords[actor]}"
+
+
 class Replay:
     """A sandbox on a loopback port, to which recorded calls are sent one by one."""
 
@@ -229,14 +261,7 @@ class Replay:
             return {"fault": [fault.faultCode, fault.faultString]}
 
     def _session(self, actor: str) -> str:
-        actor, _, credentials = actor.partition("/")
-        server, tilde, target = actor.partition("~")
-        if tilde:
-            target = target if target == "serveradmin" else self._mapping.name(target)
-            zero_iv = self._modern if credentials == "other-iv" else not self._modern
-            return server_cipher_token("secret", target, BEGIN + 86_400, zero_iv, server_user=server)
-        name = self._mapping.name(actor) if actor not in ("oneadmin", "nobody") else actor
-        return f"{name}:{self._token if credentials == 'token' else PASSWORDS[actor]}"
+        return Sessions(PASSWORDS, "secret", BEGIN + 86_400, self._modern, self._mapping.name).of(actor, self._token)
 
     def _compare(self, call: Call, reply: Any, result: Differences) -> None:
         recorded, replayed = document(call.reply), document(reply)

@@ -1,0 +1,94 @@
+"""Records what a real oned replies: `python -m tests.sandbox.record SCRIPT --oned URL --users FILE >RECORDING`.
+
+SCRIPT has a call in each line, a JSON object: `scene`, a name for what is recorded; `as`, who calls
+(`tests.sandbox.replay.Sessions`); `method` and `args`, without the session; for a read also `until`, a path of the
+document and the texts of which one must be there: the read is repeated until it is. FILE has the session
+NAME:PASSWORD of each user in a line, those of oneadmin and serveradmin too. The recording has the same lines, each with
+the `reply`. The calls are made one after the other, and refused calls are recorded as well.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+import xmlrpc.client
+from argparse import ArgumentParser
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from lxml import etree
+
+from tests.sandbox.replay import WAIT_AFTER_DELETE, Sessions
+
+INTERVAL, MAX_WAIT = 0.2, 120.0
+"""Seconds between two reads of what is waited for, and for which it is waited at most."""
+
+_LIFETIME = 3600
+
+
+def recorded(
+    script: Iterable[Mapping[str, Any]],
+    url: str,
+    passwords: Mapping[str, str],
+    now: Callable[[], float] = time.time,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Iterator[dict[str, Any]]:
+    """Make the calls of a script at the oned at `url` and yield each with its reply.
+
+    `passwords` are those of the users, serveradmin included. Raises `TimeoutError` for a state that does not come.
+    """
+    proxy = xmlrpc.client.ServerProxy(url)
+    is_v7 = not str(proxy.one.system.version(f"oneadmin:{passwords['oneadmin']}")[1]).startswith("5")  # type: ignore[index]
+    sessions = Sessions(passwords, passwords.get("serveradmin", ""), int(now()) + _LIFETIME, is_v7)
+    token = ""
+    for call in script:
+        reply = _reply(proxy, call, sessions.of(call["as"], token))
+        deadline = now() + MAX_WAIT
+        while not _has_state(reply, call.get("until")):
+            if now() > deadline:
+                raise TimeoutError(f"{call}: {reply}")
+            sleep(INTERVAL)
+            reply = _reply(proxy, call, sessions.of(call["as"], token))
+        if call["method"] == "one.user.login" and isinstance(reply, list):
+            token = str(reply[1])
+        if call["method"] == "one.image.delete":
+            sleep(WAIT_AFTER_DELETE)
+        yield {**call, "reply": reply}
+
+
+def _reply(proxy: xmlrpc.client.ServerProxy, call: Mapping[str, Any], session: str) -> Any:
+    try:
+        return getattr(proxy, call["method"])(session, *call["args"])
+    except xmlrpc.client.Fault as fault:
+        return {"fault": [fault.faultCode, fault.faultString]}
+    finally:
+        proxy("close")()
+
+
+def _has_state(reply: Any, until: Mapping[str, Any] | None) -> bool:
+    if until is None:
+        return True
+    if not isinstance(reply, list) or reply[0] is not True:
+        return False
+    return etree.fromstring(str(reply[1]).encode()).findtext(until["path"]) in until["in"]
+
+
+def main(arguments: list[str]) -> None:
+    """Record, and print the recording."""
+    parser = ArgumentParser(prog="python -m tests.sandbox.record", description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("script", type=Path)
+    parser.add_argument("--oned", required=True, metavar="URL")
+    parser.add_argument("--users", required=True, type=Path, metavar="FILE")
+    options = parser.parse_args(arguments)
+    users = [line.partition(":") for line in options.users.read_text("utf-8").splitlines() if line]
+    passwords = {name: password for name, _, password in users}
+    script = [json.loads(line) for line in options.script.read_text("utf-8").splitlines()]
+    for call in recorded(script, options.oned, passwords):
+        sys.stdout.write(json.dumps(call) + "\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
