@@ -13,7 +13,7 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
-from econed.actions.chores import Chore, Look
+from econed.actions.chores import Chore, ChoreRun
 from econed.actions.watch import unwatch, watch, watched_until
 from econed.errors import OpenNebulaError
 from econed.interfaces import IOpenNebula
@@ -88,13 +88,13 @@ class Reconciler:
     async def _reconcile(self, user: UserDocument, until: int) -> None:
         now = int(self.clock.seconds())
         session = Session(self.one, user.name, self.on_read, self.long_documents)
-        look = Look(session, user, now, thorough=until <= now, log=self.log)
+        run = ChoreRun(session, user, now, is_thorough=until <= now, log=self.log)
         for chore in self.chores:
-            await chore(look)
-        if look.kept and look.thorough:
-            await watch(look.session, user, now)
-        elif look.thorough:
-            await unwatch(look.session, user)
+            await chore(run)
+        if run.keeps_watching and run.is_thorough:
+            await watch(run.session, user, now)
+        elif run.is_thorough:
+            await unwatch(run.session, user)
 
 
 class ReconcilerService(Recurring):

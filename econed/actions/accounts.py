@@ -23,7 +23,7 @@ _ALIASES = frozenset({PROVIDER, "aws-backup-vault", "aws-marketplace", "microsof
 _ACCOUNT = re.compile(r"[0-9]{1,12}", re.ASCII)
 
 
-def account_named(call: Call, owner: str) -> str:
+def resolve_account(call: Call, owner: str) -> str:
     """Return what an element of Owners, OwnerIds, … means: an account number of twelve digits, or an alias.
 
     Leading zeros may be missing, since clients take account numbers for integers. Raises `EC2Error`
@@ -44,5 +44,5 @@ def owner_alias(call: Call, user_id: int) -> str | None:
 
 
 def is_owned_by(call: Call, user_id: int, owners: Container[str]) -> bool:
-    """Whether what a user owns is asked for by one of `owners`, as `account_named` gives them."""
+    """Whether what a user owns is asked for by one of `owners`, as `resolve_account` gives them."""
     return account_id(user_id) in owners or owner_alias(call, user_id) in owners

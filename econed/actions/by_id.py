@@ -11,7 +11,7 @@ from econed.opennebula.documents import OwnedView
 _T = TypeVar("_T", bound=OwnedView)
 
 
-async def named(
+async def find_by_ids(
     kind: Kind, texts: Sequence[str], read: Callable[[Sequence[int]], Awaitable[Iterable[_T]]]
 ) -> tuple[_T, ...]:
     """Return the objects with these ids, in this order and each once.

@@ -114,7 +114,7 @@ class Call:
             raise EC2Error("UnauthorizedOperation", "You are not authorized to perform this operation.", 403)
         for target in doubtful:
             await change(target)
-        await together(change(target) for target in clear)
+        await gather(change(target) for target in clear)
 
     async def pause(self, seconds: float) -> None:
         """Wait for some seconds."""
@@ -143,12 +143,12 @@ def account_id(user_id: int) -> str:
     return f"{user_id:012d}"
 
 
-def user_of(account: str) -> int | None:
+def user_id_of(account: str) -> int | None:
     """Return the id of the OpenNebula user with this EC2 account number; None for what is no account number."""
     return whole_number(account) if len(account) == len(account_id(0)) else None
 
 
-async def together(coroutines: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
+async def gather(coroutines: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
     """Run coroutines concurrently and return their results in order.
 
     The first failure is raised when all have ended, so that nothing runs on after the response.

@@ -1,8 +1,8 @@
-"""Work that outlives requests: what a chore is given, and how it says that something may still be left to do.
+"""Work that outlives requests: what a chore is given, and how it reports that work may be left to do.
 
-A chore finishes one kind of thing that requests begin and cannot wait for (docs/design.md, "What outlives a request is
-written down first"). What is to be done stands on OpenNebula's objects, so that any process can do it; doing it twice
-does no harm. Chores are listed in `econed.catalogue` and run by `econed.reconciler`.
+A chore finishes one kind of work that requests begin and cannot wait for (docs/design.md, "What outlives a request is
+written down first"). The work is recorded on OpenNebula's objects, so any process can do it, and doing it twice does no
+harm. Chores are listed in `econed.catalogue` and run by `econed.reconciler`.
 """
 
 from __future__ import annotations
@@ -24,39 +24,40 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Look:
-    """One look after one user: his session, in which everything is done, and the time in seconds since the epoch.
+class ChoreRun:
+    """One run of the chores for one user; `now` is in seconds since the epoch.
 
-    A `thorough` look comes when the user has been watched for his span; a chore then looks for everything that it
-    may ever have to finish, and calls `keep` if there is anything. Nobody keeping, the user is watched no more.
+    Everything is done in `session`, the user's own. When the user's watch expires the run is thorough: each chore then
+    looks for everything that it may ever have to finish, and calls `keep_watching` if there is anything. If no chore
+    does, the user is no longer watched.
     """
 
     session: Session
     user: UserDocument
     now: int
-    thorough: bool
+    is_thorough: bool
     log: Logger
-    kept: bool = field(default=False, init=False)
+    keeps_watching: bool = field(default=False, init=False)
 
-    def keep(self) -> None:
-        """Say that something may still be left to do later."""
-        self.kept = True
+    def keep_watching(self) -> None:
+        """Report that work may be left to do later."""
+        self.keeps_watching = True
 
     async def machines(
         self, state: VmState | StateFilter, owner: int = OwnerFilter.MINE
     ) -> AsyncGenerator[VirtualMachine, None]:
         """Yield the machines in a state, or `StateFilter.NOT_DONE`, with all their attributes."""
         async with aclosing(self.session.vm_sets(await self.session.vm_ids(owner, state))) as sets:
-            async for each in sets:
-                for machine in each:
+            async for machines in sets:
+                for machine in machines:
                     yield machine
 
 
-Chore = Callable[[Look], Awaitable[None]]
+Chore = Callable[[ChoreRun], Awaitable[None]]
 
 
-async def unless_moved_on(change: Coroutine[Any, Any, None]) -> None:
-    """Make a change that another process may have made already."""
+async def change_unless_done(change: Coroutine[Any, Any, None]) -> None:
+    """Make a change; the refusal that oned gives if another process has made it already is ignored."""
     try:
         await change
     except OpenNebulaRefusal as refusal:

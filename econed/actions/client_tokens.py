@@ -60,7 +60,7 @@ class ClientToken:
         """Whether what has these attributes was made with this token, whatever was asked for."""
         return attributes.text(CLIENT_TOKEN) == self.text
 
-    def demand_same(self, digest: str) -> None:
+    def check_same_call(self, digest: str) -> None:
         """Raise `EC2Error` IdempotentParameterMismatch if the token was used for a call with another digest.
 
         None is known of what the Ruby server made, and so it fits every call.

@@ -53,7 +53,7 @@ class Filters:
             )
         return Selection(tuple(self._condition(each) for each in given), budget)
 
-    def reading(self, name: str, values: Values) -> Filters:
+    def with_values(self, name: str, values: Values) -> Filters:
         """Return these filters with one of them reading other values off an item, such as all the names that it has."""
         return replace(self, known={**self.known, name: values})
 
@@ -113,7 +113,7 @@ class Selection:
     conditions: tuple[_Condition, ...]
     budget: WorkBudget
 
-    async def admits(self, item: Any | None) -> bool:
+    async def matches(self, item: Any | None) -> bool:
         """Whether one item, which was made just now, passes all filters; None, for what is not shown, does not."""
         await self.budget.spend(ITEM)
         if item is None:
@@ -125,9 +125,9 @@ class Selection:
                 return False
         return True
 
-    async def of(self, items: Iterable[_T]) -> list[_T]:
+    async def matching(self, items: Iterable[_T]) -> list[_T]:
         """Return the items that pass all filters; where `items` makes them one by one, others are served in between."""
-        return [item for item in items if await self.admits(item)]
+        return [item for item in items if await self.matches(item)]
 
     async def _holds(self, condition: _Condition, item: Any) -> bool:
         for value in condition.values(item):

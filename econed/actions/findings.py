@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 class Finding:
     """One thing that is not as it should be.
 
-    `what` is it in words, with the names under which OpenNebula's own commands know it. `mend` puts it right and
+    `what` is it in words, with the names under which OpenNebula's own commands know it. `repair` puts it right and
     `remedy` says how; both are None where only a person can.
     """
 
     what: str
     remedy: str | None = None
-    mend: Callable[[], Awaitable[None]] | None = None
+    repair: Callable[[], Awaitable[None]] | None = None
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Examination:
     time in seconds since the epoch. `serveradmin` sees everything and is for looking.
     """
 
-    one: IOpenNebula
+    oned: IOpenNebula
     settings: Settings
     now: int
     users: Mapping[int, str | None]
@@ -51,12 +51,12 @@ class Examination:
     @property
     def serveradmin(self) -> Session:
         """Return serveradmin's own session."""
-        return Session(self.one, None)
+        return Session(self.oned, None)
 
     def session_of(self, user_id: int) -> Session | None:
         """Return the session of a user, in which what is theirs is mended; None if their name is not known."""
         name = self.users.get(user_id)
-        return None if name is None else Session(self.one, name)
+        return None if name is None else Session(self.oned, name)
 
     async def machines(
         self, state: VmState | StateFilter, owner: int = OwnerFilter.VISIBLE

@@ -38,7 +38,7 @@ class Placement(TypedDict, total=False):
     AvailabilityZone: str
 
 
-def demand_showable(parameter: str, text: str, most: int) -> None:
+def check_text(parameter: str, text: str, most: int) -> None:
     """Raise `EC2Error` InvalidParameterValue for a text that could not be shown again as it was given.
 
     XML has no control characters but tab and line ends: an answer could not hold them. `most` is how many

@@ -50,18 +50,18 @@ async def in_parts(
     yield {member: [] if arrangement is None else arrangement.rest(), **page.next_token()}
 
 
-async def one_set(read: Read[_D]) -> Sets[_D]:
+async def single_set(read: Read[_D]) -> Sets[_D]:
     """Yield what reads the only set."""
     yield read
 
 
-def once(documents: list[_D]) -> Sets[_D]:
+def set_of(documents: list[_D]) -> Sets[_D]:
     """Return one set of documents that are there already; nothing of them is kept when they are read."""
 
     async def read() -> list[_D]:
         return _taken(documents)
 
-    return one_set(read)
+    return single_set(read)
 
 
 class Page(Generic[_D]):

@@ -100,7 +100,7 @@ class WorkBudget:
             self._spent = 0
             await self._pacer.turn()
 
-    async def those(self, items: Iterable[_T], is_wanted: Callable[[_T], bool]) -> list[_T]:
+    async def filtered(self, items: Iterable[_T], is_wanted: Callable[[_T], bool]) -> list[_T]:
         """Return the items that are wanted; each that is looked at counts, since its document is read for that."""
         found = []
         for item in items:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, TypedDict
 
-from econed.actions.call import user_of
+from econed.actions.call import user_id_of
 from econed.errors import EC2Error, OpenNebulaCode, OpenNebulaRefusal
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class PermissionChanges(TypedDict, total=False):
     Remove: Sequence[Permission]
 
 
-async def wanted_sharing(
+async def requested_sharing(
     call: Call, changes: PermissionChanges | None, operation: str, groups: Sequence[str], accounts: Sequence[str]
 ) -> bool | None:
     """Return whether everybody is to be let, or nobody any more; None if nothing is said of it.
@@ -66,7 +66,7 @@ async def wanted_sharing(
 
 async def _exists(call: Call, account: str) -> bool:
     """Whether there is an account of this number. oned says so to everybody: it refuses to show a user who is there."""
-    user_id = user_of(account)
+    user_id = user_id_of(account)
     if user_id is None:
         return False
     try:

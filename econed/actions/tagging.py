@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from econed.actions.inputs import Tag, demand_showable
+from econed.actions.inputs import Tag, check_text
 from econed.errors import EC2Error
 from econed.opennebula.template import attribute, decode_member, encode_member, hex_name, removal, template, vector
 
@@ -57,7 +57,7 @@ def tag_text(tags: Mapping[str, str], prefix: str = PREFIX) -> str:
     )
 
 
-def older_keys(attributes: Attributes) -> frozenset[str]:
+def legacy_keys(attributes: Attributes) -> frozenset[str]:
     """Return the keys of the tags that the Ruby server put on an object, whatever became of them since."""
     return frozenset(attributes.vector(_OF_THE_RUBY_SERVER))
 
@@ -65,13 +65,13 @@ def older_keys(attributes: Attributes) -> frozenset[str]:
 def untag_text(keys: Iterable[str], prefix: str = PREFIX, *, older: Container[str] = ()) -> str:
     """Return the template text that takes the tags with these keys off an object.
 
-    Those in `older` (`older_keys`) would be seen again if nothing were laid over them.
+    Those in `older` (`legacy_keys`) would be seen again if nothing were laid over them.
     """
     names = ((hex_name(prefix, key), key in older) for key in keys)
     return template(*(attribute(name, "") if is_older else removal(name) for name, is_older in names))
 
 
-def checked(tags: Sequence[Tag]) -> dict[str, str]:
+def validated_tags(tags: Sequence[Tag]) -> dict[str, str]:
     """Return tags as a client gave them, by key; a missing value is an empty one.
 
     Raises `EC2Error` for what EC2 refuses too: keys that are empty, longer than 128 characters, given twice or Amazon's
@@ -84,21 +84,21 @@ def checked(tags: Sequence[Tag]) -> dict[str, str]:
             raise EC2Error("InvalidParameterValue", "Tag keys cannot be empty.")
         if key in by_key:
             raise EC2Error("InvalidParameterValue", f"Duplicate tag key '{key}' specified.")
-        demand_showable("Tag key", key, _MAX_KEY)
-        demand_showable("Tag value", value, _MAX_VALUE)
+        check_text("Tag key", key, _MAX_KEY)
+        check_text("Tag value", value, _MAX_VALUE)
         if key.lower().startswith("aws:"):
             raise EC2Error("InvalidParameterValue", "Tag keys starting with 'aws:' are reserved for internal use.")
         by_key[key] = value
     if len(by_key) > MAX_TAGS:
-        raise too_many()
+        raise too_many_tags()
     return by_key
 
 
-def specified(specifications: Sequence[TagSpecification], *resource_types: str) -> dict[str, dict[str, str]]:
+def specified_tags(specifications: Sequence[TagSpecification], *resource_types: str) -> dict[str, dict[str, str]]:
     """Return the tags for each of the `resource_types` that an action makes, by type; none where none are given.
 
     Raises `EC2Error` as EC2 does: InvalidParameterValue for a type that is missing, is specified twice, or is not made
-    by the action, InvalidTagKey.Malformed for a specification without tags, and what `checked` raises.
+    by the action, InvalidTagKey.Malformed for a specification without tags, and what `validated_tags` raises.
     """
     found: dict[str, dict[str, str]] = {}
     for specification in specifications:
@@ -111,19 +111,19 @@ def specified(specifications: Sequence[TagSpecification], *resource_types: str) 
             )
         if said in found:
             raise EC2Error("InvalidParameterValue", f"Duplicate tag specification for resource type '{said}'.")
-        found[said] = checked(specification.get("Tags", ()))
+        found[said] = validated_tags(specification.get("Tags", ()))
         if not found[said]:
             raise EC2Error("InvalidTagKey.Malformed", "Tag specification must have at least one tag")
     return {resource_type: found.get(resource_type, {}) for resource_type in resource_types}
 
 
-def limited(present: Iterable[TagTypeDef], added: Mapping[str, str]) -> None:
+def check_tag_count(present: Iterable[TagTypeDef], added: Mapping[str, str]) -> None:
     """Raise `EC2Error` TagLimitExceeded if a resource would have more tags than EC2 allows with these on it too."""
     if len({tag["Key"] for tag in present} | added.keys()) > MAX_TAGS:
-        raise too_many()
+        raise too_many_tags()
 
 
-def too_many() -> EC2Error:
+def too_many_tags() -> EC2Error:
     """Return the error for more tags on a resource than EC2 allows."""
     return EC2Error("TagLimitExceeded", "The maximum number of Tags for a resource has been reached.")
 

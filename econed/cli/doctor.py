@@ -50,13 +50,13 @@ def description(finder: Finder) -> str:
 async def _handle(finding: Finding, fix: bool, out: TextIO) -> bool:
     """Print a finding, repair it if `fix`, and return whether it is repaired."""
     print(f"  {printable(finding.what)}", file=out)
-    if finding.mend is None:
+    if finding.repair is None:
         return False
     print(f"    -> {printable(finding.remedy or '')}", file=out)
     if not fix:
         return False
     try:
-        await finding.mend()
+        await finding.repair()
     except OpenNebulaError as error:
         print(f"    failed: {printable(str(error))}", file=out)
         return False

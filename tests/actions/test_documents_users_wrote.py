@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from twisted.logger import Logger
 
-from econed.actions.chores import Look
+from econed.actions.chores import ChoreRun
 from econed.actions.images.announcements import REQUEST_AGE
 from econed.actions.instances.launch import HOLD_AGE
 from econed.catalogue import all_chores
@@ -188,8 +188,8 @@ def test_what_fails_for_one_user_in_a_way_that_nobody_foresaw_keeps_no_other() -
         cloud.run(user, "RunInstances", **RUN)
     seen: list[str] = []
 
-    async def failing(look: Look) -> None:
-        seen.append(look.user.name)
+    async def failing(run: ChoreRun) -> None:
+        seen.append(run.user.name)
         if len(seen) == 1:
             raise ValueError("a text that was not thought of")
 

@@ -32,7 +32,7 @@ def selected(filters: list[Filter] | None, items: list[Any]) -> list[Any]:
     clock = Clock()
     selection = FILTERS.selection(filters, WorkBudget(Pacer(clock, now=clock.seconds)))
     chosen: list[list[Any]] = []
-    Deferred.fromCoroutine(selection.of(items)).addCallback(chosen.append)
+    Deferred.fromCoroutine(selection.matching(items)).addCallback(chosen.append)
     while not chosen:
         assert clock.getDelayedCalls()
         clock.advance(0)
@@ -141,7 +141,7 @@ def turns_taken(filters: list[Filter], items: list[Any]) -> int:
     clock = TurnClock()
     pacer = Pacer(clock, is_over=lambda: lambda: True, now=clock.seconds)
     ended: list[Any] = []
-    Deferred.fromCoroutine(FILTERS.selection(filters, WorkBudget(pacer)).of(items)).addCallback(ended.append)
+    Deferred.fromCoroutine(FILTERS.selection(filters, WorkBudget(pacer)).matching(items)).addCallback(ended.append)
     turns = 0
     while not ended:
         clock.turn()

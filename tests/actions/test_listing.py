@@ -10,7 +10,7 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from econed.actions.instances.view import Reservations
-from econed.actions.listing import Page, Sets, in_parts, once
+from econed.actions.listing import Page, Sets, in_parts, set_of
 from econed.actions.paging import Listing, Paging
 from econed.opennebula.read_session import SET_SIZE
 from tests.support.cloud import Cloud
@@ -124,7 +124,7 @@ def test_a_set_comes_in_the_order_of_its_positions() -> None:
 
 def test_documents_that_are_there_already_are_read_once_and_let_go() -> None:
     documents = [Document(2)]
-    sets = once(documents)
+    sets = set_of(documents)
     read = result_of(sets.__anext__())
     assert [each.number for each in result_of(read())] == [2]
     assert documents == []

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from econed import ids
 from econed.actions.action import Action, Members
-from econed.actions.call import account_id, user_of
+from econed.actions.call import account_id, user_id_of
 from econed.catalogue import all_actions
 from econed.cli.reference import filters_of
 from econed.dispatch import Dispatcher
@@ -182,10 +182,10 @@ def test_machines_of_an_account_that_nobody_can_have_are_an_empty_list(owner: st
 
 
 def test_an_account_number_is_that_of_one_user_or_of_none() -> None:
-    assert user_of(account_id(3)) == 3
-    assert user_of("002147483647") == 2**31 - 1
+    assert user_id_of(account_id(3)) == 3
+    assert user_id_of("002147483647") == 2**31 - 1
     for text in ("002147483648", "3", "0000000000003", "-00000000003", "00000000000٣", "00000000000²", ""):
-        assert user_of(text) is None
+        assert user_id_of(text) is None
 
 
 WRITTEN = (*NUMBERS[:-2], "253402300799", "253402300800")

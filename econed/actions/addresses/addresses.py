@@ -22,7 +22,7 @@ from econed.actions.machines.finding import find_machines, is_instance
 from econed.actions.machines.state import InstanceState, state_of
 from econed.actions.paging import Listing, Paging
 from econed.actions.regions.regions import own_region
-from econed.actions.tagging import specified
+from econed.actions.tagging import specified_tags
 from econed.errors import EC2Error
 from econed.ids import (
     ALLOCATION,
@@ -99,7 +99,7 @@ async def allocate_address(
     wanted = ipv4(address)
     if address and wanted is None:
         raise _no_address("Address", address)
-    tags = specified(tag_specifications, "elastic-ip")["elastic-ip"]
+    tags = specified_tags(tag_specifications, "elastic-ip")["elastic-ip"]
     wish = Wish(call.caller.id, call.settings.elastic_ips_per_user, wanted, tags)
     store, region = address_store(call), await own_region(call)
     given = await allocate(store, wish)
@@ -122,13 +122,13 @@ async def describe_addresses(
 ) -> DescribeAddressesResult:
     """List the caller's elastic IPs (EC2 DescribeAddresses; the list does not come in pages)."""
     store, region = address_store(call), await own_region(call)
-    border_groups = ADDRESS_FILTERS.reading("network-border-group", lambda _: region.names)
+    border_groups = ADDRESS_FILTERS.with_values("network-border-group", lambda _: region.names)
     selection = border_groups.selection(filters, call.budget)
-    pool = await store.look()
+    pool = await store.read_pool()
     listed = _listed(call, pool, public_ips, allocation_ids)
     seen = {machine.id: machine for machine in await call.session.vms(linked_machines(listed))}
     shown = (shown_address(address, pool, seen, region.name) for address in listed)
-    return {"Addresses": await selection.of(shown)}
+    return {"Addresses": await selection.matching(shown)}
 
 
 @action()
@@ -142,7 +142,7 @@ async def describe_addresses_attribute(
 ) -> DescribeAddressesAttributeResult:
     """List the caller's elastic IPs with the names that their reverse DNS has: none, nothing here keeps any."""
     paging = Paging.of(_ATTRIBUTES, max_results, next_token, least=1, ids=allocation_ids)
-    listed = _listed(call, await address_store(call).look(), (), allocation_ids)
+    listed = _listed(call, await address_store(call).read_pool(), (), allocation_ids)
     page, last = paging.page((allocation_id(address.ip) for address in listed), lambda each: (each,))
     attributes: list[AddressAttributeTypeDef] = [
         {"PublicIp": str(allocated_ip(each)), "AllocationId": each} for each in page
@@ -169,7 +169,7 @@ async def associate_address(
     """
     until = call.clock.seconds() + _TIME
     store = address_store(call)
-    pool = await store.look()
+    pool = await store.read_pool()
     address = _one_address(call, pool, allocation_id, public_ip)
     machine, target = await _target(call, instance_id, network_interface_id, private_ip_address)
     if (link := address.association) is not None and link.leads_to(target.vm_id, target.private_ip):
@@ -201,7 +201,7 @@ async def disassociate_address(call: Call, *, association_id: str = "", public_i
     """Lead an elastic IP nowhere any more, by the administrator's script (EC2 DisassociateAddress)."""
     until = call.clock.seconds() + _TIME
     store = address_store(call)
-    pool = await store.look()
+    pool = await store.read_pool()
     if association_id and public_ip:
         raise _not_both("AssociationId", "PublicIp")
     address = _of_association(call, pool, association_id) if association_id else _of_ip(call, pool, public_ip)
@@ -217,7 +217,7 @@ async def release_address(call: Call, *, allocation_id: str = "", public_ip: str
     """Give an elastic IP back (EC2 ReleaseAddress); as long as it leads to an instance, it is in use."""
     until = call.clock.seconds() + _TIME
     store = address_store(call)
-    pool = await store.look()
+    pool = await store.read_pool()
     address = _one_address(call, pool, allocation_id, public_ip)
     if (link := address.association) is not None:
         found = {machine.id: machine for machine in await call.session.vms([link.vm_id])}

@@ -41,7 +41,7 @@ _TIME = 60.0
 class AddressKeeper:
     """Looks after the elastic IPs of all users."""
 
-    one: IOpenNebula
+    oned: IOpenNebula
     network_id: int
     scripts: IScripts
     clock: IReactorTime
@@ -51,11 +51,11 @@ class AddressKeeper:
     @property
     def store(self) -> AddressStore:
         """The network of elastic IPs."""
-        return AddressStore(Session(self.one, None, self.on_read), self.network_id, self.clock, self.log)
+        return AddressStore(Session(self.oned, None, self.on_read), self.network_id, self.clock, self.log)
 
     async def report(self) -> None:
         """Say in the log which ranges of the network are of no use. Raises `OpenNebulaError`."""
-        pool = await self.store.look()
+        pool = await self.store.read_pool()
         for each in pool.odd_ranges:
             self.log.warn(
                 "network {network} (elasticips_vnet_id): address range {range} is of SIZE {size} and type {type}; no "
@@ -71,7 +71,7 @@ class AddressKeeper:
 
         What fails for one address is logged, and does not keep the others.
         """
-        pool = await self.store.look()
+        pool = await self.store.read_pool()
         over = await self._leading_nowhere(pool, names)
         now = self.store.now
         lively = {note.ip for note in pool.claims if now - note.time < LIVELY}
@@ -90,7 +90,7 @@ class AddressKeeper:
         for uid, name in names.items():
             linked = {each.link.vm_id: each.ip for each in pool.of(uid) if each.link is not None}
             if linked:
-                seen = await Session(self.one, name, self.on_read).vms(tuple(linked))
+                seen = await Session(self.oned, name, self.on_read).vms(tuple(linked))
                 linked_to = ((each, _by_id(seen, each.link.vm_id)) for each in pool.of(uid) if each.link is not None)
                 found |= {each.ip for each, machine in linked_to if leads_nowhere(each, machine)}
         return found
@@ -115,7 +115,7 @@ class AddressKeeper:
             return
         name = names.get(address.uid)
         if address.link is not None and name is not None:
-            owner = Session(self.one, name, self.on_read)
+            owner = Session(self.oned, name, self.on_read)
             machine = _by_id(await owner.vms([address.link.vm_id]), address.link.vm_id)
             if leads_nowhere(address, machine) or address.link.state is not LinkState.ON:
                 self.log.info("{ip} leads to machine {vm} no more", ip=claim.ip, vm=address.link.vm_id)

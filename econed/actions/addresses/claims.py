@@ -114,7 +114,7 @@ class Claim:
         while True:
             if not self._stands or not self._is_fresh:
                 await self._make()
-            pool = await self.store.look()
+            pool = await self.store.read_pool()
             rivals = [note for note in pool.claims_on(self.ip) if note.name != self.name]
             living = observer.living(rivals)
             if not living and self._is_fresh:
@@ -136,7 +136,7 @@ class Claim:
         """Wait, with no claim of one's own, until no other is seen to be alive."""
         while self.store.now < until:
             await self.store.pause(_EVERY * (1 + self.nonce / 2**64))  # out of step with the others who wait
-            if not observer.living((await self.store.look()).claims_on(self.ip)):
+            if not observer.living((await self.store.read_pool()).claims_on(self.ip)):
                 return
 
     @property
@@ -189,7 +189,7 @@ class Claim:
             await self._make()
         if not self._may_be_lost:
             return
-        pool = await self.store.look()
+        pool = await self.store.read_pool()
         others = {note.name for note in pool.claims_on(self.ip)} - {self.name} - self.left_by
         if others or not self._is_fresh or pool.addresses.get(self.ip) != self.address:
             raise Busy(self.ip)

@@ -22,7 +22,7 @@ from econed.actions.addresses.claims import Busy, Claim, Observer, alone
 from econed.actions.addresses.records import Address, ClaimNote, Pool, recorded_text
 from econed.actions.addresses.store import AddressStore
 from econed.actions.object_limits import MAX_OF_ADDRESSES, check_size
-from econed.actions.tagging import tag_text, too_many
+from econed.actions.tagging import tag_text, too_many_tags
 from econed.errors import EC2Error
 from econed.opennebula.template import removal
 
@@ -50,7 +50,7 @@ class Wish:
             raise EC2Error("UnsupportedOperation", "There are no elastic IP addresses in this cloud.")
         if len(pool.of(self.uid)) >= self.limit:
             raise limit_exceeded()
-        check_size(pool.kept_for(self.uid), tag_text(self.tags), MAX_OF_ADDRESSES, too_many())
+        check_size(pool.kept_for(self.uid), tag_text(self.tags), MAX_OF_ADDRESSES, too_many_tags())
         if self.ip is not None and (self.ip not in pool.ips or not _may_be_free(pool, self.ip)):
             raise EC2Error("InvalidAddress.NotFound", f"The address '{self.ip}' is not available.")
         if not any(_may_be_free(pool, ip) for ip in pool.ips):
@@ -90,7 +90,7 @@ async def allocate(store: AddressStore, wish: Wish) -> Address:
     """
     search = _Search(store, wish, store.now + PATIENCE, Observer(store))
     while True:
-        pool = await store.look()
+        pool = await store.read_pool()
         wish.check(pool)
         found = search.candidate(pool)
         if found is None:
@@ -135,7 +135,7 @@ async def _within_limit(search: _Search, claim: Claim, pool: Pool) -> Pool:
     """
     wish = search.wish
     while True:
-        check_size(pool.kept_for(wish.uid), tag_text(wish.tags), MAX_OF_ADDRESSES, too_many())
+        check_size(pool.kept_for(wish.uid), tag_text(wish.tags), MAX_OF_ADDRESSES, too_many_tags())
         wish_left = wish.limit - len(pool.of(wish.uid))
         others = [note for note in search.observer.living(pool.claims) if _competes(note, claim, wish, pool)]
         if wish_left <= 0 or (len(others) >= wish_left and search.is_over):
@@ -146,7 +146,7 @@ async def _within_limit(search: _Search, claim: Claim, pool: Pool) -> Pool:
             raise Busy(claim.ip)  # to come back when the others are done
         await search.store.pause(_EVERY)
         await claim.assure()
-        pool = await search.store.look()
+        pool = await search.store.read_pool()
 
 
 def _competes(note: ClaimNote, claim: Claim, wish: Wish, pool: Pool) -> bool:

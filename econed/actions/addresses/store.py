@@ -37,7 +37,7 @@ class AddressStore:
         """The time, in seconds since the epoch."""
         return self.clock.seconds()
 
-    async def look(self) -> Pool:
+    async def read_pool(self) -> Pool:
         """Return the pool as it is now."""
         return Pool(await self.session.network(self.network_id))
 
@@ -91,7 +91,7 @@ async def tagged_addresses(call: Call, allocation_ids: Sequence[str]) -> tuple[P
     ips = {allocated_ip(text): text for text in allocation_ids}
     if not ips:
         return None, ()
-    pool = await address_store(call).look()
+    pool = await address_store(call).read_pool()
     found = {ip: own_address(call, pool, ip) for ip in ips}
     if missing := [ips[ip] for ip, address in found.items() if address is None]:
         raise ALLOCATION.not_found(*missing)

@@ -7,8 +7,8 @@ from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING
 
-from econed.actions.call import together
-from econed.actions.listing import once
+from econed.actions.call import gather
+from econed.actions.listing import set_of
 from econed.errors import OpenNebulaCode, OpenNebulaRefusal
 from econed.opennebula.pools import OwnerFilter
 from econed.opennebula.read_session import SET_SIZE
@@ -30,7 +30,7 @@ async def matching_images(
 ) -> Sets[Image]:
     """Yield what reads those of the caller's images that are meant, lowest id first, in sets of a few hundred."""
     ids, few = await matching_ids(call, is_meant, owner)
-    async with aclosing(once(few) if few else image_sets(call, ids, owner)) as sets:
+    async with aclosing(set_of(few) if few else image_sets(call, ids, owner)) as sets:
         async for read in sets:
             yield read
 
@@ -42,7 +42,7 @@ async def matching_ids(
 
     The pool is read whole to know which they are. Of more the documents are not kept: `image_sets` reads them again.
     """
-    found = await call.budget.those(await call.session.images(owner), is_meant)
+    found = await call.budget.filtered(await call.session.images(owner), is_meant)
     found.sort(key=lambda image: image.id)
     return [image.id for image in found], found if len(found) <= SET_SIZE else []
 
@@ -55,7 +55,9 @@ async def image_sets(call: Call, ids: Sequence[int], owner: int = OwnerFilter.VI
 
 async def _between(call: Call, owner: int, ids: Sequence[int]) -> list[Image]:
     wanted = frozenset(ids)
-    return await call.budget.those(await call.session.images(owner, ids[0], ids[-1]), lambda image: image.id in wanted)
+    return await call.budget.filtered(
+        await call.session.images(owner, ids[0], ids[-1]), lambda image: image.id in wanted
+    )
 
 
 async def images_by_id(call: Call, numbers: Sequence[int]) -> tuple[Image, ...]:
@@ -66,9 +68,9 @@ async def images_by_id(call: Call, numbers: Sequence[int]) -> tuple[Image, ...]:
     wanted = dict.fromkeys(numbers)
     if len(wanted) > _READ_ONE_BY_ONE:
         between = await call.session.images(OwnerFilter.VISIBLE, min(wanted), max(wanted))
-        pool = {image.id: image for image in await call.budget.those(between, lambda image: image.id in wanted)}
+        pool = {image.id: image for image in await call.budget.filtered(between, lambda image: image.id in wanted)}
         return tuple(pool[number] for number in wanted if number in pool)
-    found = await together(visible_image(call, number) for number in wanted)
+    found = await gather(visible_image(call, number) for number in wanted)
     return tuple(image for image in found if image is not None)
 
 

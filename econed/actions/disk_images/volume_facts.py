@@ -18,7 +18,7 @@ from uuid import uuid4
 
 from econed.actions.disk_images.ami_facts import IS_AMI, description_text
 from econed.actions.machines.devices import Device
-from econed.actions.tagging import PREFIX, older_keys, tag_text, tags_of, tags_under, untag_text
+from econed.actions.tagging import PREFIX, legacy_keys, tag_text, tags_of, tags_under, untag_text
 from econed.opennebula.states import ImageState
 from econed.opennebula.template import attribute, hex_name, removal, template, vector
 from econed.opennebula.values import epoch_seconds, whole_number
@@ -198,7 +198,7 @@ def separate_tags_text(image: Image, ami_tags: Container[str]) -> str:
     if not is_snapshot(image) or is_ami_snapshot(image):
         return ""
     tags = {tag["Key"]: tag["Value"] for tag in tags_of(image.template)}
-    gone = untag_text((key for key in tags if key not in ami_tags), older=older_keys(image.template))
+    gone = untag_text((key for key in tags if key not in ami_tags), older=legacy_keys(image.template))
     return template(attribute(IS_AMI_SNAPSHOT, "YES"), tag_text(tags, SNAPSHOT_TAG_PREFIX), gone)
 
 

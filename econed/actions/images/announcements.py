@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from econed.actions.chores import unless_moved_on
+from econed.actions.chores import change_unless_done
 from econed.actions.client_tokens import ClientToken
 from econed.actions.disk_images.ami_facts import SAVED_FROM_MACHINE
 from econed.actions.disk_images.volume_facts import MARKED_IMAGE_ID
@@ -33,7 +33,7 @@ from econed.opennebula.values import epoch_seconds, whole_number
 
 if TYPE_CHECKING:
     from econed.actions.call import Call
-    from econed.actions.chores import Look
+    from econed.actions.chores import ChoreRun
     from econed.opennebula.documents import Image, UserDocument, VirtualMachine
     from econed.opennebula.session import Session
 
@@ -211,7 +211,7 @@ async def restart_machine(session: Session, machine_id: int) -> bool:
     for machine in await session.vms([machine_id]):
         if machine.state is VmState.POWEROFF:
             await preserve_launch_time(session, machine)
-            await unless_moved_on(session.vm_action("resume", machine_id))
+            await change_unless_done(session.vm_action("resume", machine_id))
         elif _is_on_its_way(machine):
             return False
     return True
@@ -222,24 +222,24 @@ def _is_on_its_way(machine: VirtualMachine) -> bool:
     return shutting_down or is_busy(machine.state, machine.lcm_state)
 
 
-async def finish_images(look: Look) -> None:
+async def finish_images(run: ChoreRun) -> None:
     """Finish the images that requests announced and did not see through (a chore).
 
     Not more than `_AT_A_LOOK` at a time: the user may have written any number of announcements.
     """
-    all_announced = announced_images(look.user)
-    due = [new for new in all_announced if new.began <= look.now - REQUEST_AGE][:_AT_A_LOOK]
+    all_announced = announced_images(run.user)
+    due = [new for new in all_announced if new.began <= run.now - REQUEST_AGE][:_AT_A_LOOK]
     if len(due) < len(all_announced):
-        look.keep()
+        run.keep_watching()
     if not due:
         return
-    images = await look.session.images(OwnerFilter.MINE) if any(new.facts for new in due) else ()
+    images = await run.session.images(OwnerFilter.MINE) if any(new.facts for new in due) else ()
     for new in due:
         image = next((image for image in images if new.is_made_of(image)), None)
         if image is not None and new.facts:
-            look.log.info("image {id} becomes the AMI that it was made for", id=image.id)
-            await look.session.image_update(image.id, _marks(new, image.id))
-        if new.restart and new.machine is not None and not await restart_machine(look.session, new.machine):
-            look.keep()
+            run.log.info("image {id} becomes the AMI that it was made for", id=image.id)
+            await run.session.image_update(image.id, _marks(new, image.id))
+        if new.restart and new.machine is not None and not await restart_machine(run.session, new.machine):
+            run.keep_watching()
             continue
-        await remove_announcement(look.session, look.user, new)
+        await remove_announcement(run.session, run.user, new)

@@ -10,8 +10,8 @@ from econed.actions.action import action
 from econed.actions.disk_images.ami_facts import MAX_DESCRIPTION, description, description_text
 from econed.actions.images.finding import amis_by_id
 from econed.actions.images.view import ami, is_public
-from econed.actions.inputs import demand_showable
-from econed.actions.sharing import EVERYBODY, PermissionChanges, wanted_sharing
+from econed.actions.inputs import check_text
+from econed.actions.sharing import EVERYBODY, PermissionChanges, requested_sharing
 from econed.errors import EC2Error
 from econed.opennebula.documents import Right
 
@@ -89,12 +89,12 @@ async def modify_image_attribute(
     """Let everybody start instances from an AMI, or its owner alone; or describe it.
 
     Takes the newer form (LaunchPermission, Description) and the older one (Attribute with OperationType and UserGroup,
-    or with Value). Raises `EC2Error` as `wanted_sharing` does for whom it cannot be shared with.
+    or with Value). Raises `EC2Error` as `requested_sharing` does for whom it cannot be shared with.
     """
     text = description.get("Value", "") if description is not None else None
     if attribute == _DESCRIPTION and text is None:
         text = value or ""
-    public = await wanted_sharing(call, launch_permission, operation_type, user_groups, user_ids)
+    public = await requested_sharing(call, launch_permission, operation_type, user_groups, user_ids)
     if attribute not in ("", _DESCRIPTION, _LAUNCH_PERMISSION):
         raise _unknown(attribute)
     if text is None and public is None:
@@ -118,7 +118,7 @@ async def reset_image_attribute(call: Call, *, image_id: str, attribute: str) ->
 
 
 def _description_change(call: Call, text: str) -> Callable[[Image], Any]:
-    demand_showable("Description", text, MAX_DESCRIPTION)
+    check_text("Description", text, MAX_DESCRIPTION)
     return lambda image: call.session.image_update(image.id, description_text(text))
 
 

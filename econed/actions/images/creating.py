@@ -33,12 +33,12 @@ from econed.actions.images.announcements import (
 from econed.actions.images.finding import amis_by_id
 from econed.actions.images.names import check_name, name_text, refused
 from econed.actions.images.view import is_ami
-from econed.actions.inputs import TagSpecification, demand_showable
+from econed.actions.inputs import TagSpecification, check_text
 from econed.actions.machines.devices import volume_id
 from econed.actions.machines.finding import find_settled_machines
 from econed.actions.machines.state import InstanceState, state_of
 from econed.actions.regions.regions import own_region
-from econed.actions.tagging import PREFIX, limited, specified, tag_text, tags_of
+from econed.actions.tagging import PREFIX, check_tag_count, specified_tags, tag_text, tags_of
 from econed.actions.waiting import wait_until
 from econed.errors import EC2Error, OpenNebulaCode, OpenNebulaError, OpenNebulaRefusal
 from econed.ids import IMAGE, INSTANCE
@@ -96,8 +96,8 @@ async def create_image(
     running nor stopped, or that does not shut down in time: it is then left running.
     """
     check_name(name)
-    tags = specified(tag_specifications, "image", "snapshot")
-    demand_showable("Description", description, MAX_DESCRIPTION)
+    tags = specified_tags(tag_specifications, "image", "snapshot")
+    check_text("Description", description, MAX_DESCRIPTION)
     (machine,) = await find_settled_machines(call, (instance_id,), timeout=_PATIENCE)
     owned, user = await call.session.images(OwnerFilter.MINE), await call.session.current_user()
     announcement = announcement_of_machine(name, machine.id)
@@ -152,13 +152,13 @@ async def copy_image(
     IdempotentParameterMismatch, and UnsupportedOperation for an AMI in another region.
     """
     check_name(name)
-    tags = specified(tag_specifications, "image", "snapshot")
-    demand_showable("Description", description or "", MAX_DESCRIPTION)
+    tags = specified_tags(tag_specifications, "image", "snapshot")
+    check_text("Description", description or "", MAX_DESCRIPTION)
     token = ClientToken.of(call, client_token, _LONGEST_TOKEN)
     if source_region not in await own_region(call):
         raise EC2Error("UnsupportedOperation", "Images are copied within a region only.")
     (source,) = await amis_by_id(call, (source_image_id,))
-    limited(tags_of(source.template) if copy_image_tags else (), tags["image"])
+    check_tag_count(tags_of(source.template) if copy_image_tags else (), tags["image"])
     owned, user = await call.session.images(OwnerFilter.MINE), await call.session.current_user()
     announcement = announcement_of_copy(name, source.id, token)
     before = next((new for new in announced_images(user) if new.attribute == announcement), None)
@@ -193,7 +193,7 @@ def _made_with(token: ClientToken | None, owned: Iterable[Image]) -> Image | Non
     if token is None or not made:
         return None
     first = min(made, key=lambda each: each.id)
-    token.demand_same(first.template.text(REQUEST_DIGEST))
+    token.check_same_call(first.template.text(REQUEST_DIGEST))
     return first
 
 
@@ -215,7 +215,7 @@ def _demand_same(token: ClientToken | None, user: UserDocument) -> None:
     """Raise `EC2Error` IdempotentParameterMismatch if another call with the token is being carried out."""
     for other in announced_images(user):
         if token is not None and other.facts and other.token is not None and other.token.text == token.text:
-            token.demand_same(other.token.digest)
+            token.check_same_call(other.token.digest)
 
 
 async def _announce(call: Call, user: UserDocument, new: NewImage, before: NewImage | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from econed.actions.by_id import named
+from econed.actions.by_id import find_by_ids
 from econed.actions.disk_images.finding import images_by_id
 from econed.actions.images.view import (
     is_ami,
@@ -27,4 +27,4 @@ async def amis_by_id(call: Call, image_ids: Sequence[str]) -> tuple[Image, ...]:
     async def read(numbers: Sequence[int]) -> list[Image]:
         return [image for image in await images_by_id(call, numbers) if is_ami(image)]
 
-    return await named(IMAGE, image_ids, read)
+    return await find_by_ids(IMAGE, image_ids, read)

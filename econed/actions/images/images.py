@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Sequence
 from typing import TYPE_CHECKING, NotRequired, TypedDict
 
-from econed.actions.accounts import account_named, is_owned_by, owner_alias
+from econed.actions.accounts import is_owned_by, owner_alias, resolve_account
 from econed.actions.action import Parts, action
 from econed.actions.call import account_id
 from econed.actions.disk_images.ami_facts import (
@@ -30,10 +30,10 @@ from econed.actions.images.view import (
     is_ami,
     is_public,
 )
-from econed.actions.inputs import Filter, TagSpecification, demand_showable
-from econed.actions.listing import Page, in_parts, once
+from econed.actions.inputs import Filter, TagSpecification, check_text
+from econed.actions.listing import Page, in_parts, set_of
 from econed.actions.paging import Listing, Paging
-from econed.actions.tagging import limited, specified, tag_text, tags_of, untag_text
+from econed.actions.tagging import check_tag_count, specified_tags, tag_text, tags_of, untag_text
 from econed.errors import EC2Error
 from econed.ids import IMAGE, SNAPSHOT
 from econed.opennebula.documents import Right
@@ -94,8 +94,8 @@ async def describe_images(
     """
     selection = IMAGE_FILTERS.selection(filters, call.budget)
     paging = Paging.of(_LISTING, max_results, next_token, least=1, ids=image_ids)
-    accounts = {account_named(call, owner) for owner in owners}
-    users = {user if user == _EVERYBODY else account_named(call, user) for user in executable_users}
+    accounts = {resolve_account(call, owner) for owner in owners}
+    users = {user if user == _EVERYBODY else resolve_account(call, user) for user in executable_users}
 
     def is_meant(image: Image) -> bool:
         is_theirs = not owners or is_owned_by(call, image.uid, accounts)
@@ -106,10 +106,10 @@ async def describe_images(
 
     async def shown(image: Image) -> ImageTypeDef | None:
         item = ami(image, owner_alias(call, image.uid))
-        return item if await selection.admits(item) else None
+        return item if await selection.matches(item) else None
 
     if image_ids:
-        sets = once([image for image in await amis_by_id(call, image_ids) if is_meant(image)])
+        sets = set_of([image for image in await amis_by_id(call, image_ids) if is_meant(image)])
     else:
         sets = matching_images(
             call, is_listed, OwnerFilter.MINE if accounts == {call.owner_id} else OwnerFilter.VISIBLE
@@ -142,8 +142,8 @@ async def register_image(
     InvalidAMIName.Malformed and .Duplicate, IncorrectState for an image whose copy failed, and for a URL what an upload
     ends with.
     """
-    added = specified(tag_specifications, "image")["image"]
-    demand_showable("Description", description or "", MAX_DESCRIPTION)
+    added = specified_tags(tag_specifications, "image")["image"]
+    check_text("Description", description or "", MAX_DESCRIPTION)
     if is_url(image_location):
         facts = template(
             attribute(IS_AMI, "YES"),
@@ -162,7 +162,7 @@ async def register_image(
     owned, user = await call.session.images(OwnerFilter.MINE), await call.session.current_user()
     check_name_available(call, owned, user, name or image.name, besides=image.id)
     parted = "" if is_ami(image) else separate_tags_text(image, added)
-    limited(() if parted else tags_of(image.template), added)
+    check_tag_count(() if parted else tags_of(image.template), added)
     text = template(
         attribute(IS_AMI, "YES"),
         parted,

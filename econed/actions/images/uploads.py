@@ -20,7 +20,7 @@ from econed.opennebula.template import attribute, template
 
 if TYPE_CHECKING:
     from econed.actions.call import Call
-    from econed.actions.chores import Chore, Look
+    from econed.actions.chores import Chore, ChoreRun
     from econed.interfaces import IUploadedFiles
 
 ORPHAN_AGE = 24 * 3600
@@ -64,26 +64,26 @@ async def upload_image(call: Call) -> UploadImageResult:
 def upload_chore(files: IUploadedFiles) -> Chore:
     """Return the chore that removes the `files` of images that have been copied, and those that no image names."""
 
-    async def remove_uploads(look: Look) -> None:
-        for path in await files.remove_abandoned(look.now - ORPHAN_AGE):
-            look.log.info("removing the partial file {path}: the process that received it has died", path=path)
-        waiting = await files.complete_files(look.user.id)
+    async def remove_uploads(run: ChoreRun) -> None:
+        for path in await files.remove_abandoned(run.now - ORPHAN_AGE):
+            run.log.info("removing the partial file {path}: the process that received it has died", path=path)
+        waiting = await files.complete_files(run.user.id)
         for path, written in await files.complete_files(None):
-            if written < look.now - FORGOTTEN_AGE and (path, written) not in waiting:
-                look.log.info("removing the uploaded file {path}, which was forgotten", path=path)
+            if written < run.now - FORGOTTEN_AGE and (path, written) not in waiting:
+                run.log.info("removing the uploaded file {path}, which was forgotten", path=path)
                 await files.remove(path)
-        if await files.is_receiving(look.user.id):
-            look.keep()
+        if await files.is_receiving(run.user.id):
+            run.keep_watching()
         if not waiting:
             return
-        by_path = {image.path: image for image in await look.session.images(OwnerFilter.MINE)}
+        by_path = {image.path: image for image in await run.session.images(OwnerFilter.MINE)}
         for path, written in waiting:
             image = by_path.get(path)
-            is_needed = written > look.now - ORPHAN_AGE if image is None else image.state.is_being_written
+            is_needed = written > run.now - ORPHAN_AGE if image is None else image.state.is_being_written
             if is_needed:
-                look.keep()
+                run.keep_watching()
             else:
-                look.log.info("removing the uploaded file {path}, which nothing needs any more", path=path)
+                run.log.info("removing the uploaded file {path}, which nothing needs any more", path=path)
                 await files.remove(path)
 
     return remove_uploads

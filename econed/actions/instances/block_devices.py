@@ -14,7 +14,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypedDict
 
-from econed.actions.call import together
+from econed.actions.call import gather
 from econed.actions.disk_images.volume_facts import (
     AVAILABILITY_ZONE,
     LAUNCHED_AT,
@@ -165,7 +165,7 @@ async def make_volumes(call: Call, devices: BlockDevices, zone: int | None) -> t
         for volume in devices.volumes:
             number = await make_volume(call, _plan(call, volume, zone, devices.tags))
             made.append(number)
-        await together(_persistent(call, number) for number in made)
+        await gather(_persistent(call, number) for number in made)
     except (EC2Error, OpenNebulaError):
         await take_back(call, made)
         raise
@@ -181,7 +181,7 @@ async def take_back(call: Call, made: Iterable[int]) -> None:
         except OpenNebulaError:
             return
 
-    await together(one(number) for number in made)
+    await gather(one(number) for number in made)
 
 
 async def _persistent(call: Call, number: int) -> None:

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, NotRequired, TypedDict
 from econed.actions.action import Parts, action
 from econed.actions.addresses.store import address_store
 from econed.actions.addresses.view import PublicAddresses
-from econed.actions.call import user_of
+from econed.actions.call import user_id_of
 from econed.actions.inputs import Filter
 from econed.actions.instances.filters import INSTANCE_FILTERS, STATUS_FILTERS, wants_ended
 from econed.actions.instances.view import Reservations, reservation, status
-from econed.actions.listing import Page, in_parts, one_set
+from econed.actions.listing import Page, in_parts, single_set
 from econed.actions.machines.finding import find_machines, listed_machine_ids, machine_sets
 from econed.actions.machines.state import InstanceState
 from econed.actions.paging import Listing, Paging
@@ -66,7 +66,7 @@ async def describe_instances(
     async def shown(machine: VirtualMachine) -> ReservationTypeDef | None:
         whole = reservation(machine, clusters, call.now, addresses)
         beside = {"OwnerId": whole["OwnerId"], "ReservationId": whole["ReservationId"]}
-        return whole if await selection.admits({**whole["Instances"][0], **beside}) else None
+        return whole if await selection.matches({**whole["Instances"][0], **beside}) else None
 
     sets = await _sets(call, instance_ids, paging, ended=wants_ended(filters), owner=_owner(filters))
     return in_parts("Reservations", sets, shown, _page(paging, instance_ids), Reservations())
@@ -90,7 +90,7 @@ async def describe_instance_status(
     async def shown(machine: VirtualMachine) -> InstanceStatusTypeDef | None:
         one = status(machine, clusters)
         is_meant = include_all_instances or one["InstanceState"] == InstanceState.RUNNING.member
-        return one if await selection.admits(one) and is_meant else None
+        return one if await selection.matches(one) and is_meant else None
 
     sets = await _sets(call, instance_ids, paging, ended=include_all_instances)
     return in_parts("InstanceStatuses", sets, shown, _page(paging, instance_ids))
@@ -104,7 +104,7 @@ async def _sets(
     `owner` is as for `listed_machine_ids`, None where no machine can be meant.
     """
     if instance_ids:
-        return one_set(partial(find_machines, call, instance_ids))
+        return single_set(partial(find_machines, call, instance_ids))
     ids = () if owner is None else await listed_machine_ids(call, ended=ended, owner=owner)
     return machine_sets(call, paging.rest(ids, _position))
 
@@ -118,7 +118,7 @@ async def _addresses(call: Call) -> PublicAddresses | None:
         return None
     store = address_store(call)
     try:
-        return PublicAddresses.of(await store.look())
+        return PublicAddresses.of(await store.read_pool())
     except OpenNebulaRefusal as refusal:
         store.log.warn("public addresses are not shown: {refusal}", refusal=str(refusal))
         return None
@@ -133,7 +133,7 @@ def _owner(filters: Sequence[Filter]) -> int | None:
     if owners is None or len(owners) != 1:
         return OwnerFilter.VISIBLE
     (owner,) = owners
-    return user_of(owner)
+    return user_id_of(owner)
 
 
 def _page(paging: Paging, instance_ids: Sequence[str]) -> Page[VirtualMachine]:

@@ -16,8 +16,8 @@ from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING
 
-from econed.actions.call import together
-from econed.actions.chores import unless_moved_on
+from econed.actions.call import gather
+from econed.actions.chores import change_unless_done
 from econed.actions.client_tokens import REQUEST_DIGEST, ClientToken
 from econed.actions.findings import Examination, Finding
 from econed.actions.instances.block_devices import make_volumes, take_back
@@ -45,7 +45,7 @@ from econed.slots import CALLS_OF_A_REQUEST, Slots
 
 if TYPE_CHECKING:
     from econed.actions.call import Call
-    from econed.actions.chores import Look
+    from econed.actions.chores import ChoreRun
     from econed.opennebula.documents import VirtualMachine
 
 TOKEN_LIFETIME = 24 * 3600
@@ -128,7 +128,7 @@ async def _launch_once(call: Call, plan: LaunchPlan, token: ClientToken) -> tupl
     error: OpenNebulaError | EC2Error | None = None
     for _ in range(_ROUNDS):
         try:
-            token.demand_same(known.digest)
+            token.check_same_call(known.digest)
         except EC2Error:
             await discard(call.session, ours)
             raise
@@ -214,7 +214,7 @@ async def _instantiate(call: Call, plan: LaunchPlan, indexes: Iterable[int], res
             errors.append(_not_kept() if isinstance(error, NotStorable) else error)
             await take_back(call, volumes)
 
-    await together(one(index) for index in indexes)
+    await gather(one(index) for index in indexes)
     return _Made(tuple(sorted(made)), errors[0] if errors else None)
 
 
@@ -234,7 +234,7 @@ async def _concluded(call: Call, machines: Sequence[VirtualMachine]) -> tuple[Vi
         text = template(attribute(LAUNCH_INDEX, str(index)), attribute(RESERVATION, reservation))
         await call.session.vm_update(machine.id, text)
 
-    await together(number(index, machine) for index, machine in enumerate(machines))
+    await gather(number(index, machine) for index, machine in enumerate(machines))
     return await _released(call, machines)
 
 
@@ -249,14 +249,14 @@ async def _released(call: Call, machines: Sequence[VirtualMachine]) -> tuple[Vir
     for machine in machines:
         if machine.state is VmState.CLONING:
             await call.session.vm_update(machine.id, attribute(TO_RELEASE, "YES"))
-    await together(release(call.session, machine) for machine in machines if machine.state is VmState.HOLD)
+    await gather(release(call.session, machine) for machine in machines if machine.state is VmState.HOLD)
     return await call.session.vms([machine.id for machine in machines])
 
 
 async def release(session: Session, machine: VirtualMachine) -> None:
     """Let a machine go that is held, with the volumes that were made for it."""
     await assign_volumes(session, machine)
-    await unless_moved_on(session.vm_action("release", machine.id))
+    await change_unless_done(session.vm_action("release", machine.id))
 
 
 async def discard(session: Session, machine_ids: Iterable[int]) -> None:
@@ -264,27 +264,25 @@ async def discard(session: Session, machine_ids: Iterable[int]) -> None:
 
     async def one(machine_id: int) -> None:
         await session.vm_update(machine_id, attribute(DISCARDED, "YES"))
-        await unless_moved_on(session.vm_action("terminate-hard", machine_id))
+        await change_unless_done(session.vm_action("terminate-hard", machine_id))
 
-    await together(one(machine_id) for machine_id in machine_ids)
+    await gather(one(machine_id) for machine_id in machine_ids)
 
 
-async def end_left_over(look: Look) -> None:
+async def end_left_over(run: ChoreRun) -> None:
     """End the machines that a request left on HOLD and never came back for (a chore)."""
-    async with aclosing(look.machines(VmState.HOLD)) as machines:
+    async with aclosing(run.machines(VmState.HOLD)) as machines:
         async for machine in machines:
             facts = machine.user_template
             if LAUNCH_INDEX not in facts:
                 continue
             if TO_RELEASE in facts and DISCARDED not in facts:
-                await release(look.session, machine)
-            elif DISCARDED in facts or machine.stime < look.now - HOLD_AGE:
-                look.log.info(
-                    "ending machine {id}, left on HOLD by a request that never came to its end", id=machine.id
-                )
-                await discard(look.session, [machine.id])
+                await release(run.session, machine)
+            elif DISCARDED in facts or machine.stime < run.now - HOLD_AGE:
+                run.log.info("ending machine {id}, left on HOLD by a request that never came to its end", id=machine.id)
+                await discard(run.session, [machine.id])
             else:
-                look.keep()
+                run.keep_watching()
 
 
 async def machines_left_over(examination: Examination) -> AsyncGenerator[Finding, None]:

@@ -22,7 +22,7 @@ from econed.actions.machines.facts import (
     USER_DATA,
 )
 from econed.actions.object_limits import MAX_ON_MACHINE, check_size
-from econed.actions.tagging import disk_tag_prefix, tag_text, too_many
+from econed.actions.tagging import disk_tag_prefix, tag_text, too_many_tags
 from econed.ids import IMAGE
 from econed.opennebula.attributes import Attributes
 from econed.opennebula.template import (
@@ -101,7 +101,7 @@ def machine_text(plan: LaunchPlan, index: int, reservation: str | None, disks: I
 
 def check_tags(plan: LaunchPlan) -> None:
     """Raise `EC2Error` TagLimitExceeded for more tags, on an instance and its disks, than a machine may keep."""
-    check_size(Attributes(), _tags(plan), MAX_ON_MACHINE, too_many())
+    check_size(Attributes(), _tags(plan), MAX_ON_MACHINE, too_many_tags())
 
 
 def _tags(plan: LaunchPlan) -> str:

@@ -19,7 +19,7 @@ from econed.actions.instances.view import merged, reservation
 from econed.actions.keys.key_pairs import key_pair
 from econed.actions.machines.facts import TERMINATE
 from econed.actions.regions.zones import zones
-from econed.actions.tagging import specified
+from econed.actions.tagging import specified_tags
 from econed.actions.watch import watch_caller
 from econed.errors import EC2Error
 from econed.opennebula.states import ImageState
@@ -86,7 +86,7 @@ async def run_instances(
     zone = await _zone(call, (placement or {}).get("AvailabilityZone"))
     pair = await key_pair(call, key_name) if key_name is not None else None
     image = await _image(call, image_id)
-    tags = specified(tag_specifications, "instance", "volume")
+    tags = specified_tags(tag_specifications, "instance", "volume")
     texts = {
         "key_name": None if pair is None else pair.name,
         "public_key": None if pair is None else for_context(pair.public_key),

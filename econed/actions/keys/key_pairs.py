@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from econed.actions.action import action
 from econed.actions.filters import Filters, field, tag_filters
-from econed.actions.inputs import Filter, TagSpecification, demand_showable
+from econed.actions.inputs import Filter, TagSpecification, check_text
 from econed.actions.keys.public_keys import KeyType, generate, imported
 from econed.actions.keys.store import KeyPair, add, not_found, own_key_pairs, removal_text, user_without
-from econed.actions.tagging import specified
+from econed.actions.tagging import specified_tags
 from econed.actions.timestamps import timestamp
 from econed.errors import EC2Error
 
@@ -68,8 +68,8 @@ async def create_key_pair(
     call: Call, *, key_name: str, key_type: KeyType = "rsa", tag_specifications: Sequence[TagSpecification] = ()
 ) -> CreateKeyPairResult:
     """Make a key pair; the private key is in the answer and nowhere else. Its name is the comment of the public key."""
-    tags = specified(tag_specifications, "key-pair")["key-pair"]
-    demand_showable("KeyName", key_name, _MAX_NAME)
+    tags = specified_tags(tag_specifications, "key-pair")["key-pair"]
+    check_text("KeyName", key_name, _MAX_NAME)
     user = await user_without(call, key_name)
     key = await call.in_thread(lambda: generate(key_type, key_name))
     pair = await add(call, user, key_name, key.public, tags)
@@ -81,8 +81,8 @@ async def import_key_pair(
     call: Call, *, key_name: str, public_key_material: bytes, tag_specifications: Sequence[TagSpecification] = ()
 ) -> ImportKeyPairResult:
     """Keep a public key that the caller brings, with its comment."""
-    tags = specified(tag_specifications, "key-pair")["key-pair"]
-    demand_showable("KeyName", key_name, _MAX_NAME)
+    tags = specified_tags(tag_specifications, "key-pair")["key-pair"]
+    check_text("KeyName", key_name, _MAX_NAME)
     key = imported(public_key_material)
     user = await user_without(call, key_name)
     return _identity(await add(call, user, key_name, key, tags))
@@ -116,7 +116,7 @@ async def describe_key_pairs(
         for pair in pairs.values()
         if (pair.name in names or not names) and (pair.id in wanted or not wanted)
     )
-    return {"KeyPairs": await selection.of(shown)}
+    return {"KeyPairs": await selection.matching(shown)}
 
 
 @action()

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from econed.actions.by_id import named
+from econed.actions.by_id import find_by_ids
 from econed.actions.machines.facts import DISCARDED
 from econed.actions.machines.state import is_busy
 from econed.actions.waiting import wait_until
@@ -41,7 +41,7 @@ async def find_machines(call: Call, instance_ids: Sequence[str]) -> tuple[Virtua
     Raises `EC2Error` InvalidInstanceID.Malformed, or InvalidInstanceID.NotFound for a machine that does not exist, is
     not an instance (`is_instance`), or is not visible to the caller.
     """
-    return await named(INSTANCE, instance_ids, partial(_read_instances, call))
+    return await find_by_ids(INSTANCE, instance_ids, partial(_read_instances, call))
 
 
 async def find_settled_machines(
@@ -77,7 +77,7 @@ async def _listed_machine_ids(call: Call, ended: bool, owner: int) -> tuple[int,
         return tuple(sorted(not_done))
     recently_on_a_host = await call.session.vm_ids_since(_ended_visible_since(call), owner)
     newest_ended = await call.session.newest_vms(NEWEST_ENDED, owner, VmState.DONE)
-    instances = await call.budget.those(newest_ended, partial(is_instance, call))
+    instances = await call.budget.filtered(newest_ended, partial(is_instance, call))
     return tuple(sorted({*not_done, *recently_on_a_host, *(machine.id for machine in instances)}))
 
 
@@ -88,7 +88,7 @@ async def machine_sets(call: Call, machine_ids: Sequence[int]) -> Sets[VirtualMa
 
 
 async def _read_instances(call: Call, machine_ids: Sequence[int]) -> list[VirtualMachine]:
-    return await call.budget.those(await call.session.vms(machine_ids), partial(is_instance, call))
+    return await call.budget.filtered(await call.session.vms(machine_ids), partial(is_instance, call))
 
 
 def _ended_visible_since(call: Call) -> int:

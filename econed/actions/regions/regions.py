@@ -81,7 +81,7 @@ async def describe_regions(
         if name not in own and name not in others:
             raise EC2Error("InvalidParameterValue", f"Invalid region: [{name}]")
     shown = own.shown_as((*region_names, *named_by(filters)))
-    by_any_name = _FILTERS.reading(_NAME, lambda each: own.names if each[_MEMBER] == shown else (each[_MEMBER],))
+    by_any_name = _FILTERS.with_values(_NAME, lambda each: own.names if each[_MEMBER] == shown else (each[_MEMBER],))
     selection = by_any_name.selection(filters, call.budget)
     wanted = {shown if name in own else name for name in region_names} or {shown, *others}
     regions: list[RegionTypeDef] = [
@@ -89,7 +89,7 @@ async def describe_regions(
         for name, endpoint in sorted({**others, shown: call.endpoint}.items())
         if name in wanted
     ]
-    return {"Regions": await selection.of(regions)}
+    return {"Regions": await selection.matching(regions)}
 
 
 def named_by(filters: Sequence[Filter]) -> frozenset[str]:

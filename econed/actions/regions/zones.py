@@ -56,7 +56,7 @@ async def describe_availability_zones(
     """
     own = await own_region(call)
     region = own.shown_as(named_by(filters))
-    selection = _FILTERS.reading("region-name", lambda _: own.names).selection(filters, call.budget)
+    selection = _FILTERS.with_values("region-name", lambda _: own.names).selection(filters, call.budget)
     found = [_zone(number, name, region) for number, name in (await zones(call)).items()]
     _demand("availability zone", zone_names, {zone["ZoneName"] for zone in found})
     _demand("availability zone-id", zone_ids, {zone["ZoneId"] for zone in found})
@@ -65,7 +65,7 @@ async def describe_availability_zones(
         for zone in found
         if (zone["ZoneName"] in zone_names or not zone_names) and (zone["ZoneId"] in zone_ids or not zone_ids)
     )
-    return {"AvailabilityZones": await selection.of(named)}
+    return {"AvailabilityZones": await selection.matching(named)}
 
 
 async def zones(call: Call) -> Mapping[int, str]:

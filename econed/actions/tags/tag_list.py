@@ -20,7 +20,7 @@ from econed.actions.filters import Filters, field
 from econed.actions.images.view import is_ami
 from econed.actions.inputs import Filter
 from econed.actions.keys.store import ID_PREFIX, own_key_pairs
-from econed.actions.listing import Page, in_parts, once
+from econed.actions.listing import Page, in_parts, set_of
 from econed.actions.machines.finding import listed_machine_ids, machine_sets
 from econed.actions.paging import Listing, Paging, Position
 from econed.actions.tagging import tags_of
@@ -80,7 +80,7 @@ async def describe_tags(
     paging = Paging.of(_LISTING, max_results, next_token)
 
     async def shown(tag: TagDescriptionTypeDef) -> TagDescriptionTypeDef | None:
-        return tag if await selection.admits(tag) else None
+        return tag if await selection.matches(tag) else None
 
     return in_parts("Tags", _described(call, filters, paging.after), shown, Page(_position, paging))
 
@@ -127,7 +127,7 @@ async def _on_images(call: Call, named: Iterable[str] | None) -> Sets[TagDescrip
                 async for read in sets:
                     yield partial(_tags_on, [tags_of_kind], read)
         return
-    async with aclosing(once(few)) as sets:
+    async with aclosing(set_of(few)) as sets:
         async for read in sets:
             yield partial(_tags_on, _TAGS_ON_IMAGES, read)
 
@@ -172,7 +172,7 @@ async def _on_addresses(call: Call) -> list[TagDescriptionTypeDef]:
     """Return the tags of the caller's elastic IPs."""
     if call.settings.elasticips_vnet_id is None:
         return []
-    pool = await address_store(call).look()
+    pool = await address_store(call).read_pool()
     own = [address for address in pool.addresses.values() if address.uid == call.caller.id]
     return [tag for each in own for tag in _descriptions(allocation_id(each.ip), "elastic-ip", pool.tags(each))]
 

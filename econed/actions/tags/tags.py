@@ -22,14 +22,14 @@ from econed.actions.object_limits import MAX_OF_ADDRESSES, MAX_ON_IMAGE, MAX_ON_
 from econed.actions.pacing import ITEM
 from econed.actions.tagging import (
     PREFIX,
-    checked,
+    check_tag_count,
     disk_tag_prefix,
-    limited,
-    older_keys,
+    legacy_keys,
     tag_text,
     tags_of,
-    too_many,
+    too_many_tags,
     untag_text,
+    validated_tags,
 )
 from econed.actions.volumes.finding import Attachment, DiskVolume, ImageVolume, volumes_by_id
 from econed.actions.volumes.snapshot_view import snapshots_by_id
@@ -70,7 +70,7 @@ class _Tagged:
     @classmethod
     def itself(cls, attributes: Attributes) -> _Tagged:
         """Return the tags of what is an object in OpenNebula, with these attributes."""
-        return cls(tags_of(attributes), older=older_keys(attributes))
+        return cls(tags_of(attributes), older=legacy_keys(attributes))
 
 
 _Text: TypeAlias = Callable[[_Tagged], str]
@@ -156,11 +156,11 @@ class _Resources:
 @action()
 async def create_tags(call: Call, *, resources: Sequence[str], tags: Sequence[Tag]) -> None:
     """Put tags on resources; a tag whose key is there already gets the new value."""
-    added = checked(tags)
+    added = validated_tags(tags)
     found = await _find(call, resources)
     for present in found.tags():
         await call.budget.spend(ITEM)
-        limited(present, added)
+        check_tag_count(present, added)
     await _check_sizes(call, found, added)
     await _change(call, found, lambda tagged: tag_text(added, tagged.prefix))
 
@@ -225,18 +225,18 @@ async def _check_sizes(call: Call, found: _Resources, added: Mapping[str, str]) 
     for on_machine in found.on_machines():
         await call.budget.spend(ITEM)
         text = template(*(tag_text(added, each.prefix) for each in on_machine.tagged()))
-        check_size(on_machine.machine.user_template, text, MAX_ON_MACHINE, too_many())
+        check_size(on_machine.machine.user_template, text, MAX_ON_MACHINE, too_many_tags())
     for on_image in found.on_images().values():
         await call.budget.spend(ITEM)
         text = template(*(tag_text(added, each.prefix) for each in on_image.tagged()))
-        check_size(on_image.image.template, text, MAX_ON_IMAGE, too_many())
+        check_size(on_image.image.template, text, MAX_ON_IMAGE, too_many_tags())
     if found.key_pairs:
         user = await call.session.current_user()
         text = template(*(tag_text(added, tag_prefix(call.caller.id, pair.name)) for pair in found.key_pairs))
-        await call.in_thread(lambda: check_size(user.template, text, MAX_ON_USER, too_many()))
+        await call.in_thread(lambda: check_size(user.template, text, MAX_ON_USER, too_many_tags()))
     if found.pool is not None:
         text = template(*(tag_text(added, each.tag_prefix) for each in found.addresses))
-        check_size(found.pool.kept_for(call.caller.id), text, MAX_OF_ADDRESSES, too_many())
+        check_size(found.pool.kept_for(call.caller.id), text, MAX_OF_ADDRESSES, too_many_tags())
 
 
 def _values_by_key(tags: Sequence[Tag]) -> Mapping[str, set[str] | None]:

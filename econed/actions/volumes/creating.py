@@ -122,7 +122,7 @@ async def make_volume_once(call: Call, plan: VolumePlan, token: ClientToken) -> 
             await call.session.image_rename(there.id, volume_name())
             continue
         if there is not None and there.state is not ImageState.DELETE and not is_unfinished(there):
-            token.demand_same(there.template.text(REQUEST_DIGEST))
+            token.check_same_call(there.template.text(REQUEST_DIGEST))
             return there.id
         if there is not None and there.state is not ImageState.DELETE and _is_abandoned(call, there):
             if not _is_copy_of(there, plan.snapshot):

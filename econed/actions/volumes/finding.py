@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
-from econed.actions.call import together
+from econed.actions.call import gather
 from econed.actions.disk_images.finding import images_by_id
 from econed.actions.disk_images.volume_facts import (
     ATTACHMENT_HINT,
@@ -218,7 +218,7 @@ async def with_attachments(call: Call, found: Sequence[Image]) -> list[ImageVolu
             return ImageVolume(image, None)
         return ImageVolume(image, await read_attachment(call, *attached[image.id]))
 
-    return await together(volume_of(image) for image in found)
+    return await gather(volume_of(image) for image in found)
 
 
 async def read_attachment(call: Call, machine: VirtualMachine, disk: Disk) -> Attachment:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from econed.actions.by_id import named
+from econed.actions.by_id import find_by_ids
 from econed.actions.call import account_id
 from econed.actions.disk_images.ami_facts import SAVED_FROM_MACHINE, description
 from econed.actions.disk_images.finding import images_by_id
@@ -66,7 +66,7 @@ async def snapshots_by_id(call: Call, snapshot_ids: Sequence[str]) -> tuple[Imag
     async def read(numbers: Sequence[int]) -> list[Image]:
         return [image for image in await images_by_id(call, numbers) if is_shown(image)]
 
-    return await named(SNAPSHOT, snapshot_ids, read)
+    return await find_by_ids(SNAPSHOT, snapshot_ids, read)
 
 
 def is_shown(image: Image) -> bool:

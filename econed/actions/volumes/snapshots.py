@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
-from econed.actions.accounts import account_named, is_owned_by, owner_alias
+from econed.actions.accounts import is_owned_by, owner_alias, resolve_account
 from econed.actions.action import Parts, action
 from econed.actions.call import account_id
 from econed.actions.disk_images.deleting import delete_image
@@ -18,13 +18,13 @@ from econed.actions.disk_images.volume_facts import (
     source_volume_id,
 )
 from econed.actions.images.view import is_ami, is_public
-from econed.actions.inputs import Filter, TagSpecification, demand_showable
-from econed.actions.listing import Page, in_parts, once
+from econed.actions.inputs import Filter, TagSpecification, check_text
+from econed.actions.listing import Page, in_parts, set_of
 from econed.actions.machines.state import InstanceState, state_of
 from econed.actions.paging import Listing, Paging
 from econed.actions.regions.regions import own_region
-from econed.actions.sharing import EVERYBODY, PermissionChanges, wanted_sharing
-from econed.actions.tagging import specified
+from econed.actions.sharing import EVERYBODY, PermissionChanges, requested_sharing
+from econed.actions.tagging import specified_tags
 from econed.actions.volumes.creating import check_completed
 from econed.actions.volumes.finding import SETTLE_TIMEOUT, Attachment, settled_machine, volumes_by_id
 from econed.actions.volumes.snapshot_view import SNAPSHOT_FILTERS, is_shown, snapshot_view, snapshots_by_id
@@ -93,8 +93,8 @@ async def create_snapshot(
     The copy is a snapshot from its first moment on, by its name; its marks follow at once. Raises `EC2Error`
     IncorrectState, SnapshotLimitExceeded.
     """
-    demand_showable("Description", description, _MAX_DESCRIPTION)
-    tags = specified(tag_specifications, "snapshot")["snapshot"]
+    check_text("Description", description, _MAX_DESCRIPTION)
+    tags = specified_tags(tag_specifications, "snapshot")["snapshot"]
     volume = await _savable(call, volume_id)
     await watch_caller(call)
     try:
@@ -119,8 +119,8 @@ async def copy_snapshot(
     tag_specifications: Sequence[TagSpecification] = (),
 ) -> CopySnapshotResult:
     """Copy a snapshot within this region (EC2 CopySnapshot; OpenNebula clone). The copy is the caller's own."""
-    demand_showable("Description", description, _MAX_DESCRIPTION)
-    tags = specified(tag_specifications, "snapshot")["snapshot"]
+    check_text("Description", description, _MAX_DESCRIPTION)
+    tags = specified_tags(tag_specifications, "snapshot")["snapshot"]
     region = await own_region(call)
     if source_region not in region:
         raise EC2Error("InvalidParameterValue", f"Snapshots can be copied within the region {region.name} only.")
@@ -149,8 +149,8 @@ async def describe_snapshots(
     """List the snapshots that the caller may see (EC2 DescribeSnapshots)."""
     selection = SNAPSHOT_FILTERS.selection(filters, call.budget)
     paging = Paging.of(_LISTING, max_results, next_token, least=1, ids=snapshot_ids)
-    owners = {account_named(call, owner) for owner in owner_ids}
-    users = {user if user == EVERYBODY else account_named(call, user) for user in restorable_by_user_ids}
+    owners = {resolve_account(call, owner) for owner in owner_ids}
+    users = {user if user == EVERYBODY else resolve_account(call, user) for user in restorable_by_user_ids}
 
     def is_meant(image: Image) -> bool:
         is_theirs = not owners or is_owned_by(call, image.uid, owners)
@@ -158,10 +158,10 @@ async def describe_snapshots(
 
     async def shown(image: Image) -> SnapshotTypeDef | None:
         item = snapshot_view(image, owner_alias(call, image.uid))
-        return item if await selection.admits(item) else None
+        return item if await selection.matches(item) else None
 
     if snapshot_ids:
-        sets = once([image for image in await snapshots_by_id(call, snapshot_ids) if is_meant(image)])
+        sets = set_of([image for image in await snapshots_by_id(call, snapshot_ids) if is_meant(image)])
     else:
         owner = OwnerFilter.MINE if owners == {call.owner_id} else OwnerFilter.VISIBLE
         sets = matching_images(call, lambda image: is_shown(image) and is_meant(image), owner)
@@ -198,11 +198,11 @@ async def modify_snapshot_attribute(
 ) -> None:
     """Share a snapshot with everybody, or with nobody (EC2 ModifySnapshotAttribute; OpenNebula's permission bits).
 
-    Raises `EC2Error` as `wanted_sharing` does for whom it cannot be shared with.
+    Raises `EC2Error` as `requested_sharing` does for whom it cannot be shared with.
     """
     if attribute != _PERMISSION:
         raise EC2Error("InvalidParameterValue", f"The attribute {attribute} of a snapshot cannot be modified.")
-    shared = await wanted_sharing(call, create_volume_permission, operation_type, group_names, user_ids)
+    shared = await requested_sharing(call, create_volume_permission, operation_type, group_names, user_ids)
     if shared is None:
         raise EC2Error("MissingParameter", "The request must contain the parameter CreateVolumePermission")
     (image,) = await snapshots_by_id(call, [snapshot_id])

@@ -25,7 +25,7 @@ from econed.actions.listing import Page, in_parts
 from econed.actions.machines.finding import is_instance, listed_machine_ids, machine_sets
 from econed.actions.paging import Listing, Paging
 from econed.actions.regions.zones import zones
-from econed.actions.tagging import specified
+from econed.actions.tagging import specified_tags
 from econed.actions.volumes.creating import (
     VolumePlan,
     check_completed,
@@ -139,7 +139,7 @@ async def create_volume(
         size=checked_size(size, snapshot),
         snapshot=snapshot,
         facts=facts,
-        tags=specified(tag_specifications, "volume")["volume"],
+        tags=specified_tags(tag_specifications, "volume")["volume"],
     )
     await watch_caller(call)
     number = await (make_volume(call, plan) if token is None else make_volume_once(call, plan, token))
@@ -251,7 +251,7 @@ async def _listed(
 
     async def shown(volume: Volume) -> _T | None:
         item = view(volume, await where.zones(volume))
-        return item if await selection.admits(item) else None
+        return item if await selection.matches(item) else None
 
     page = Page[Volume](lambda volume: volume.position, paging)
     return in_parts(member, _sets(call, volume_ids, filters, paging), shown, page)
