@@ -159,25 +159,25 @@ class ImageFetcher:
 
     async def fetch(self, url: ImageURL, owner: int) -> str:
         """See `IImageFetcher.fetch`."""
-        user = self._activities.setdefault(owner, _UserActivity())
-        if user.fetches >= MAX_FETCHES:
+        activity = self._activities.setdefault(owner, _UserActivity())
+        if activity.fetches >= MAX_FETCHES:
             raise EC2Error("RequestLimitExceeded", f"{MAX_FETCHES} images are being fetched for you already.", 503)
-        user.fetches += 1
+        activity.fetches += 1
         try:
-            agent, response = await self._follow(url, user)
+            agent, response = await self._follow(url, activity)
             return await self._receive(agent, response, owner)
         finally:
-            user.fetches -= 1
-            self._activities = {id_: user for id_, user in self._activities.items() if user.is_busy}
+            activity.fetches -= 1
+            self._activities = {key: value for key, value in self._activities.items() if value.is_busy}
 
     async def discard(self, path: str) -> None:
         """See `IImageFetcher.discard`."""
         await self._directory.remove(path)
 
-    async def _follow(self, url: ImageURL, user: _UserActivity) -> tuple[PinnedAgent, IResponse]:
+    async def _follow(self, url: ImageURL, activity: _UserActivity) -> tuple[PinnedAgent, IResponse]:
         """Follow redirects and return the response that has the image, with its connection."""
         for _ in range(MAX_REDIRECTS + 1):
-            agent, response = await self._request(url, user)
+            agent, response = await self._request(url, activity)
             if response.code == _OK:
                 return agent, response
             agent.abort()
@@ -189,10 +189,10 @@ class ImageFetcher:
             url = url.redirected(locations[0].decode("latin-1"))
         raise invalid_location("its server redirects too often.")
 
-    async def _request(self, url: ImageURL, user: _UserActivity) -> tuple[PinnedAgent, IResponse]:
+    async def _request(self, url: ImageURL, activity: _UserActivity) -> tuple[PinnedAgent, IResponse]:
         """Request a URL and return the response once its headers are complete, within `RESPONSE_TIMEOUT`."""
         url.check_origin()
-        requesting = Deferred.fromCoroutine(self._try_addresses(url, user))
+        requesting = Deferred.fromCoroutine(self._try_addresses(url, activity))
         timeout = self._clock.callLater(RESPONSE_TIMEOUT, requesting.cancel)
         try:
             return await requesting
@@ -203,8 +203,8 @@ class ImageFetcher:
             if timeout.active():
                 timeout.cancel()
 
-    async def _try_addresses(self, url: ImageURL, user: _UserActivity) -> tuple[PinnedAgent, IResponse]:
-        *others, last = await self._addresses(url, user)
+    async def _try_addresses(self, url: ImageURL, activity: _UserActivity) -> tuple[PinnedAgent, IResponse]:
+        *others, last = await self._addresses(url, activity)
         for address in others:
             with suppress(ConnectError):
                 return await self._request_from(url, address)
@@ -226,29 +226,29 @@ class ImageFetcher:
             raise
         return agent, response
 
-    async def _addresses(self, url: ImageURL, user: _UserActivity) -> Sequence[Address]:
+    async def _addresses(self, url: ImageURL, activity: _UserActivity) -> Sequence[Address]:
         """Look a host up and return its addresses; raises `EC2Error` if any of them is not on the internet.
 
         A host that is an address needs no lookup. One host at a time is looked up for each user, so that slow lookups
         of one user do not block others.
         """
-        await user.lookup.acquire()
+        await activity.lookup.acquire()
         try:
             await self._lookup_slots.acquire()
         except CancelledError:
-            user.lookup.release()
+            activity.lookup.release()
             raise
-        lookup = Deferred.fromCoroutine(self._lookup_in_thread(url, user))
+        lookup = Deferred.fromCoroutine(self._lookup_in_thread(url, activity))
         addresses: Sequence[Address] = await self._lookups_in_progress.shielded(lookup)
         return addresses
 
-    async def _lookup_in_thread(self, url: ImageURL, user: _UserActivity) -> Sequence[Address]:
+    async def _lookup_in_thread(self, url: ImageURL, activity: _UserActivity) -> Sequence[Address]:
         """Look a host up; the slot is held until the thread has ended, since a thread cannot be cancelled."""
         try:
             return await self._in_thread(partial(_allowed_addresses, self._internet, url))
         finally:
             self._lookup_slots.release()
-            user.lookup.release()
+            activity.lookup.release()
 
     async def _receive(self, agent: PinnedAgent, response: IResponse, owner: int) -> str:
         """Store the body as an upload and return its path."""

@@ -317,7 +317,7 @@ class EC2Channel(RequestChannel):
         return bool(self._waitingForTransport)
 
     def requestDone(self, request: RawRequest) -> None:
-        """Continue after a response: with the next request, or by closing the connection if this one was not complete."""
+        """Continue after a response with the next request; if this one was not complete, close the connection."""
         has_more_data = self._buffer or self._dataBuffer
         if not request.is_received or (has_more_data and not self.persistent):
             self.requests.remove(request)
