@@ -1,1 +1,1 @@
-"""What a hostile user tried, over real sockets, and what it cost another user: a benchmark, run by `make attacks`."""
+"""Attacks by a hostile user over real sockets, and their effect on another user: a benchmark for `make attacks`."""

@@ -1,4 +1,4 @@
-"""Another user meanwhile: one request after the other on a kept connection, and how long each took."""
+"""Requests of another user during an attack, on one connection, and the duration of each."""
 
 from __future__ import annotations
 
@@ -17,59 +17,61 @@ _PAUSE = 0.005
 
 
 @dataclass(frozen=True)
-class Named:
-    """A user who signs."""
+class Signer:
+    """The name and secret key with which a user signs."""
 
     name: str
     secret: str = SECRET
 
 
 @dataclass
-class Waits:
-    """How long each request took, in seconds, and what was answered that was no 200."""
+class Measurement:
+    """The durations of requests in seconds, and the statuses other than 200."""
 
     seconds: list[float] = field(default_factory=list)
-    refused: list[int] = field(default_factory=list)
+    other_statuses: list[int] = field(default_factory=list)
 
-    def told(self) -> str:
-        """Return them in words."""
+    def summary(self) -> str:
+        """Return them as text."""
         if not self.seconds:
-            return "no request was answered"
+            return "no request was completed"
         median, worst = statistics.median(self.seconds), max(self.seconds)
-        told = f"{len(self.seconds)} requests, median {median * 1000:.0f} ms, worst {worst * 1000:.0f} ms"
-        return told + (f", {len(self.refused)} refused: {sorted(set(self.refused))}" if self.refused else "")
+        text = f"{len(self.seconds)} requests, median {median * 1000:.0f} ms, worst {worst * 1000:.0f} ms"
+        if self.other_statuses:
+            text += f", {len(self.other_statuses)} failed: {sorted(set(self.other_statuses))}"
+        return text
 
 
 @contextmanager
-def waiting(url: str, user: Named, action: str) -> Iterator[Waits]:
-    """Ask for as long as the block runs, and once more after it."""
-    waits, over = Waits(), threading.Event()
-    thread = threading.Thread(target=_ask, args=(url, user, action, waits, over), daemon=True)
+def measured_requests(url: str, user: Signer, action: str) -> Iterator[Measurement]:
+    """Send requests while the block runs, and one more after it."""
+    measurement, stopped = Measurement(), threading.Event()
+    thread = threading.Thread(target=_send_requests, args=(url, user, action, measurement, stopped), daemon=True)
     thread.start()
     try:
-        yield waits
+        yield measurement
     finally:
-        over.set()
+        stopped.set()
         thread.join(120)
 
 
-def _ask(url: str, user: Named, action: str, waits: Waits, over: threading.Event) -> None:
+def _send_requests(url: str, user: Signer, action: str, measurement: Measurement, stopped: threading.Event) -> None:
     connection = connected(url)
     is_last = False
     while not is_last:
-        is_last = over.is_set()
+        is_last = stopped.is_set()
         path = f"{urlsplit(url).path}?{v2_form(user, url, {'Action': action})}"
-        began = time.monotonic()
+        start = time.monotonic()
         try:
             connection.request("GET", path)
             response = connection.getresponse()
             response.read()
         except OSError:
             connection.close()
-            waits.refused.append(0)
+            measurement.other_statuses.append(0)
         else:
             if response.status != 200:
-                waits.refused.append(response.status)
-        waits.seconds.append(time.monotonic() - began)
+                measurement.other_statuses.append(response.status)
+        measurement.seconds.append(time.monotonic() - start)
         time.sleep(_PAUSE)
     connection.close()

@@ -1,1 +1,1 @@
-"""A soak: real clients at work on real processes for minutes; memory and descriptors are watched (`make soak`)."""
+"""A soak test: real clients use real processes for minutes, with memory measurements (`make soak`)."""

@@ -1,6 +1,6 @@
-"""`python -m tests.soak [--minutes 10] [--workers 2]`: work econed for a while and say what became of it.
+"""`python -m tests.soak [--minutes 10] [--workers 2]`: run the soak test and print its results.
 
-Ends with 1 if a request failed, a process ended, or memory or descriptors grew once it had warmed up.
+Exits with 1 if a request failed, a process exited, or memory or descriptors grew after the warm-up.
 """
 
 from __future__ import annotations
@@ -17,18 +17,30 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tests.soak.watching import Sample, children, growth, look
-from tests.soak.work import Person, Tally, go_on, instances, keys, looking, past, refused, rude, snapshots, uploading
+from tests.soak.sampling import Sample, children, growth, sample
+from tests.soak.work import (
+    CloudUser,
+    Tally,
+    broken_connections,
+    create_terminated_instances,
+    describe_all,
+    instances,
+    key_pairs,
+    rejected_calls,
+    repeat,
+    snapshots,
+    uploads,
+)
 from tests.support.certificates import write_server_pair
 from tests.support.deployment import SECRET, deployed
 
 WARM_UP = 0.2
-"""Of the whole time: how long it may still grow."""
+"""The fraction of the duration in which processes may grow."""
 
-MOST_GROWTH = 1 << 20
-"""Bytes a minute that a process may gain after that: what the allocator still moves."""
+MAX_GROWTH = 1 << 20
+"""Bytes per minute by which a process may grow afterwards, because of fragmentation."""
 
-_EVERY = 2.0
+_SAMPLE_INTERVAL = 2.0
 _SETTINGS = {
     "terminated_instances_expiration_time": 30,
     "associate_script": "/bin/true",
@@ -38,103 +50,103 @@ _SETTINGS = {
 
 @dataclass(frozen=True)
 class Plan:
-    """How long, with how many workers, and who does what: a kind of work with the seconds between two rounds of it."""
+    """Duration, number of workers, and for each client a task with the seconds between two rounds of it."""
 
     seconds: float
     workers: int
-    people: Sequence[tuple[Callable[[Person, Any], None], float]] = (
+    clients: Sequence[tuple[Callable[[CloudUser, Any], None], float]] = (
         *((instances, 0.1),) * 4,
-        (keys, 0.5),
-        (looking, 0.1),
-        (looking, 1.0),
+        (key_pairs, 0.5),
+        (describe_all, 0.1),
+        (describe_all, 1.0),
         (snapshots, 1.0),
-        (uploading, 20.0),
-        (refused, 5.0),
-        (rude, 1.0),
+        (uploads, 20.0),
+        (rejected_calls, 5.0),
+        (broken_connections, 1.0),
     )
 
 
 @dataclass
-class Watch:
-    """What was seen of the processes, by their names."""
+class ProcessSamples:
+    """Samples of the processes, by name, and the processes that have exited."""
 
-    samples: dict[str, list[Sample]] = field(default_factory=dict)
-    ended: list[str] = field(default_factory=list)
+    by_process: dict[str, list[Sample]] = field(default_factory=dict)
+    exited: list[str] = field(default_factory=list)
 
-    def look(self, processes: dict[str, int], at: float) -> None:
-        """Look at each."""
+    def add(self, processes: dict[str, int], at: float) -> None:
+        """Take a sample of each process."""
         for name, pid in processes.items():
             try:
-                sample = look(pid, at)
+                new_sample = sample(pid, at)
             except (FileNotFoundError, ProcessLookupError):
-                self.ended.append(name)
+                self.exited.append(name)
             else:
-                self.samples.setdefault(name, []).append(sample)
+                self.by_process.setdefault(name, []).append(new_sample)
 
 
-def soak(plan: Plan, directory: Path, say: Callable[[str], None]) -> bool:
-    """Run the plan and say what became of it; return whether all was well."""
-    tally, watch = Tally(), Watch()
-    with ExitStack() as ends:
+def soak(plan: Plan, directory: Path, report: Callable[[str], None]) -> bool:
+    """Run the plan and report its results; return whether it succeeded."""
+    tally, samples = Tally(), ProcessSamples()
+    with ExitStack() as stack:
         cert, key = write_server_pair(directory)
-        names = [f"user{n}" for n in range(len(plan.people))]
+        names = [f"user{n}" for n in range(len(plan.clients))]
         settings = {**_SETTINGS, "ssl_cert": cert, "ssl_key": key, "workers": plan.workers}
-        econed = ends.enter_context(deployed(directory, names, settings))
+        econed = stack.enter_context(deployed(directory, names, settings))
         pid = econed.supervisor
         processes = {"supervisor": pid} | {f"worker {n}": worker for n, worker in enumerate(children(pid))}
-        over = threading.Event()
-        ends.callback(over.set)
-        people = [Person(name, SECRET, econed.url, str(cert), tally) for name in names]
-        for person, (work, _) in zip(people, plan.people, strict=True):
-            if work is instances:
-                past(person)
+        stopped = threading.Event()
+        stack.callback(stopped.set)
+        users = [CloudUser(name, SECRET, econed.url, str(cert), tally) for name in names]
+        for user, (task, _) in zip(users, plan.clients, strict=True):
+            if task is instances:
+                create_terminated_instances(user)
         threads = [
-            threading.Thread(target=go_on, args=(person, work, pause, over), daemon=True)
-            for person, (work, pause) in zip(people, plan.people, strict=True)
+            threading.Thread(target=repeat, args=(user, task, pause, stopped), daemon=True)
+            for user, (task, pause) in zip(users, plan.clients, strict=True)
         ]
-        began = time.monotonic()
+        start = time.monotonic()
         for thread in threads:
             thread.start()
-        while (passed := time.monotonic() - began) < plan.seconds:
-            watch.look(processes, passed)
-            over.wait(_EVERY)
-        over.set()
+        while (elapsed := time.monotonic() - start) < plan.seconds:
+            samples.add(processes, elapsed)
+            stopped.wait(_SAMPLE_INTERVAL)
+        stopped.set()
         for thread in threads:
             thread.join(120)
-        watch.look(processes, time.monotonic() - began)
+        samples.add(processes, time.monotonic() - start)
         if children(pid) != sorted(processes[name] for name in processes if name != "supervisor"):
-            watch.ended.append("a worker, which was replaced")
-    return told(plan, tally, watch, say)
+            samples.exited.append("a worker, which was replaced")
+    return summarize(plan, tally, samples, report)
 
 
-def told(plan: Plan, tally: Tally, watch: Watch, say: Callable[[str], None]) -> bool:
-    """Say what became of a soak; return whether all was well."""
-    say(f"{sum(tally.calls.values())} calls in {plan.seconds:.0f} s, {sum(tally.failures.values())} of them failed")
+def summarize(plan: Plan, tally: Tally, samples: ProcessSamples, report: Callable[[str], None]) -> bool:
+    """Report the results of a soak test; return whether it succeeded."""
+    report(f"{sum(tally.calls.values())} calls in {plan.seconds:.0f} s, {sum(tally.failures.values())} of them failed")
     for action, count in sorted(tally.calls.items()):
-        say(f"  {count:7} {action}")
+        report(f"  {count:7} {action}")
     for failure, count in tally.failures.most_common(20):
-        say(f"  FAILED {count} x {failure}")
-    for name in watch.ended:
-        say(f"  ENDED {name}")
-    grows = False
-    for name, samples in watch.samples.items():
-        warm = [sample for sample in samples if sample.at >= plan.seconds * WARM_UP] or samples
+        report(f"  FAILED {count} x {failure}")
+    for name in samples.exited:
+        report(f"  EXITED {name}")
+    has_grown = False
+    for name, all_samples in samples.by_process.items():
+        warm = [item for item in all_samples if item.at >= plan.seconds * WARM_UP] or all_samples
         memory, descriptors = growth(warm, "memory"), growth(warm, "descriptors")
-        grows |= memory > MOST_GROWTH or descriptors > 1
-        open_ones = [each.descriptors for each in warm]
-        say(
+        has_grown |= memory > MAX_GROWTH or descriptors > 1
+        open_descriptors = [item.descriptors for item in warm]
+        report(
             f"{name}: {warm[0].memory / 2**20:.1f} MiB after the warm-up, {warm[-1].memory / 2**20:.1f} at the end"
-            f" ({memory / 2**10:+.0f} KiB a minute); descriptors {min(open_ones)} to {max(open_ones)},"
-            f" {open_ones[-1]} at the end"
+            f" ({memory / 2**10:+.0f} KiB per minute); descriptors {min(open_descriptors)} to {max(open_descriptors)},"
+            f" {open_descriptors[-1]} at the end"
         )
-    if grows:
-        say("memory or descriptors GROW")
-    return not (tally.failures or watch.ended or grows)
+    if has_grown:
+        report("memory or descriptors GROW")
+    return not (tally.failures or samples.exited or has_grown)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run as a command."""
-    parser = argparse.ArgumentParser(prog="python -m tests.soak", description="Work econed for a while.")
+    """Run the soak test as a command."""
+    parser = argparse.ArgumentParser(prog="python -m tests.soak", description="Run the soak test of econed.")
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--workers", type=int, default=2)
     options = parser.parse_args(arguments)
