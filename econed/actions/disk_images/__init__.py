@@ -1,1 +1,1 @@
-"""OpenNebula's images, of which EC2 makes AMIs, volumes and snapshots: finding, deleting, attributes."""
+"""OpenNebula's images, which are EC2's AMIs, volumes and snapshots: finding and deleting them, and their attributes."""

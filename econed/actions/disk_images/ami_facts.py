@@ -1,4 +1,4 @@
-"""Which attributes of an image keep what EC2 says of it as an AMI; its description, which snapshots have too."""
+"""The attributes of an image that store EC2's facts about it as an AMI; its description, also of snapshots."""
 
 from __future__ import annotations
 
@@ -10,40 +10,40 @@ if TYPE_CHECKING:
     from econed.opennebula.documents import Image
 
 IS_AMI = "EC2_AMI"
-"""The attribute that makes an image an AMI, if it is YES."""
+"""YES makes an image an AMI."""
 
 AMI_NAME = "EC2_AMI_NAME"
-"""The Name an image was registered with, where it is not its name in OpenNebula."""
+"""The Name that an AMI was registered with, if it differs from the image's name in OpenNebula."""
 
 SAVED_FROM_MACHINE = "SAVED_VM_ID"
-"""oned's own note of the machine whose disk an image was saved from."""
+"""The id of the machine whose disk an image was saved from; set by oned."""
 
 MAX_DESCRIPTION = 255
-"""Characters of a description (EC2, RegisterImage)."""
+"""Maximum length of a description in characters (EC2, RegisterImage)."""
 
 _DESCRIPTION = "DESCRIPTION"
 _ENCODED_DESCRIPTION = "DESCRIPTION_BASE64"
 
 
 def description(image: Image) -> str:
-    """Return what is said of an image, in OpenNebula's own attribute or beside it."""
+    """Return the description of an image, from OpenNebula's own attribute or its encoded form."""
     text = image.template.text(_DESCRIPTION)
     return text or decode_member({_ENCODED_DESCRIPTION: image.template.text(_ENCODED_DESCRIPTION)}, _DESCRIPTION) or ""
 
 
 def new_description_text(text: str) -> str:
-    """Return the template text that describes an image still to be made by `text`, whatever it holds.
+    """Return the template text that sets the description of an image that is being created.
 
-    OpenNebula's own DESCRIPTION keeps it where it can, so that Sunstone shows it; else it stands beside it, encoded.
+    It is stored in OpenNebula's own DESCRIPTION if oned can store it, so that Sunstone shows it; otherwise encoded.
     """
-    return template(*(attribute(name, value) for name, value in _spelled(text).items()))
+    return template(*(attribute(name, value) for name, value in _description_attributes(text).items()))
 
 
 def description_text(text: str) -> str:
-    """Return the template text that describes an image that there is by `text`; what was said before goes."""
-    gone = (name for name in member_names(_DESCRIPTION) if name not in _spelled(text))
-    return template(new_description_text(text), *map(removal, gone))
+    """Return the template text that replaces the description of an existing image."""
+    unused_names = (name for name in member_names(_DESCRIPTION) if name not in _description_attributes(text))
+    return template(new_description_text(text), *map(removal, unused_names))
 
 
-def _spelled(description: str) -> dict[str, str]:
+def _description_attributes(description: str) -> dict[str, str]:
     return encode_member(_DESCRIPTION, description) if description else {}

@@ -1,4 +1,4 @@
-"""Where new images go: the datastore that the configuration names."""
+"""The configured datastore for new images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 async def check_datastore(call: Call) -> None:
-    """Raise `EC2Error` UnauthorizedOperation where the caller does not see the datastore that new images go to."""
-    stores = [store for store in await call.session.datastores() if store.id == call.settings.datastore_id]
-    if not any(store.type is DatastoreType.IMAGE_DS for store in stores):
-        raise EC2Error("UnauthorizedOperation", "You may not use the datastore that new images go to.", 403)
+    """Raise `EC2Error` UnauthorizedOperation if the caller cannot see the configured datastore for new images."""
+    datastores = [store for store in await call.session.datastores() if store.id == call.settings.datastore_id]
+    if not any(store.type is DatastoreType.IMAGE_DS for store in datastores):
+        raise EC2Error("UnauthorizedOperation", "You are not authorized to use the datastore for new images.", 403)

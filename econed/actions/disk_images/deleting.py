@@ -1,7 +1,8 @@
-"""Deleting the image of a volume or a snapshot, of which a copy may be being made.
+"""Deleting the image of a volume or a snapshot, which oned may be copying.
 
-EC2 deletes at once what it has a snapshot or a volume of under way; oned refuses to delete an image that it copies. So
-the image is marked (TO_DELETE): it is gone for everybody from then on, and the chore removes it when oned lets it.
+EC2 deletes a volume or a snapshot immediately, even while a copy of it is being made; oned refuses to delete an image
+while it copies it. Such an image is therefore marked (TO_DELETE): econed no longer shows it to anybody, and the chore
+deletes it as soon as oned allows it.
 """
 
 from __future__ import annotations
@@ -18,18 +19,18 @@ if TYPE_CHECKING:
     from econed.actions.call import Call
     from econed.opennebula.documents import Image
 
-_COPIED = frozenset({ImageState.READY, ImageState.USED, ImageState.CLONE})
-"""Being copied, or a moment ago."""
+_STATES_DURING_COPY = frozenset({ImageState.READY, ImageState.USED, ImageState.CLONE})
+"""States of an image that is being copied, or was when oned refused to delete it."""
 
 
 async def delete_image(call: Call, image: Image) -> bool:
-    """Delete an image, now or as soon as oned has copied it; False, and it stays as it is, if a machine uses it.
+    """Delete an image, now or as soon as oned has copied it; return False and leave it unchanged if a machine uses it.
 
-    Another user's image, which the reconciler would not look for in the caller's name, is deleted now or not at all.
+    Another user's image is deleted now or not at all: the reconciler looks only for images that the caller owns.
     """
     is_own = image.uid == call.caller.id
-    marked = is_own and is_being_copied(image)
-    if marked:
+    is_marked = is_own and is_being_copied(image)
+    if is_marked:
         await _mark(call, image)
     while True:
         try:
@@ -41,14 +42,14 @@ async def delete_image(call: Call, image: Image) -> bool:
                 raise
             image = await call.session.image(image.id)
             if image.vm_ids:
-                if marked:
+                if is_marked:
                     await call.session.image_update(image.id, removal(TO_DELETE))
                 return False
-            if marked or image.state is ImageState.DELETE:
+            if is_marked or image.state is ImageState.DELETE:
                 return True
-            if not is_own or image.state not in _COPIED:
+            if not is_own or image.state not in _STATES_DURING_COPY:
                 raise
-            marked = True
+            is_marked = True
             await _mark(call, image)
         else:
             return True

@@ -1,4 +1,4 @@
-"""OpenNebula's images as far as the caller may use them, by id or in sets."""
+"""Finding the OpenNebula images that the caller may use, by id or in sets."""
 
 from __future__ import annotations
 
@@ -19,66 +19,67 @@ if TYPE_CHECKING:
     from econed.opennebula.documents import Image
 
 
-_READ_ONE_BY_ONE = 8
+_MAX_SINGLE_READS = 8
+"""Number of images up to which each is read by its own call; more are read from the pool."""
 
-
-_OUT_OF_SIGHT = frozenset({OpenNebulaCode.NO_EXISTS, OpenNebulaCode.AUTHORIZATION})
+_NOT_VISIBLE = frozenset({OpenNebulaCode.NO_EXISTS, OpenNebulaCode.AUTHORIZATION})
 
 
 async def matching_images(
-    call: Call, is_meant: Callable[[Image], bool], owner: int = OwnerFilter.VISIBLE
+    call: Call, matches: Callable[[Image], bool], owner: int = OwnerFilter.VISIBLE
 ) -> Sets[Image]:
-    """Yield what reads those of the caller's images that are meant, lowest id first, in sets of a few hundred."""
-    ids, few = await matching_ids(call, is_meant, owner)
-    async with aclosing(set_of(few) if few else image_sets(call, ids, owner)) as sets:
+    """Yield functions that each read a few hundred of the visible images that match, lowest id first."""
+    ids, images = await matching_ids(call, matches, owner)
+    async with aclosing(set_of(images) if images else image_sets(call, ids, owner)) as sets:
         async for read in sets:
             yield read
 
 
 async def matching_ids(
-    call: Call, is_meant: Callable[[Image], bool], owner: int = OwnerFilter.VISIBLE
+    call: Call, matches: Callable[[Image], bool], owner: int = OwnerFilter.VISIBLE
 ) -> tuple[list[int], list[Image]]:
-    """Return the ids of the images that are meant, lowest first, and the images if they are no more than a set.
+    """Return the ids of the images that match, lowest first, and the images themselves if they fit in one set.
 
-    The pool is read whole to know which they are. Of more the documents are not kept: `image_sets` reads them again.
+    The whole pool is read to find them. The documents of more than one set are not kept in memory: `image_sets` reads
+    them again.
     """
-    found = await call.budget.filtered(await call.session.images(owner), is_meant)
-    found.sort(key=lambda image: image.id)
-    return [image.id for image in found], found if len(found) <= SET_SIZE else []
+    images = await call.budget.filtered(await call.session.images(owner), matches)
+    images.sort(key=lambda image: image.id)
+    return [image.id for image in images], images if len(images) <= SET_SIZE else []
 
 
 async def image_sets(call: Call, ids: Sequence[int], owner: int = OwnerFilter.VISIBLE) -> Sets[Image]:
-    """Yield what reads the images with these OpenNebula ids, lowest first, in sets of a few hundred."""
+    """Yield functions that each read a few hundred of the images with these OpenNebula ids; `ids` are sorted."""
     for start in range(0, len(ids), SET_SIZE):
-        yield partial(_between, call, owner, ids[start : start + SET_SIZE])
+        yield partial(_read_images, call, owner, ids[start : start + SET_SIZE])
 
 
-async def _between(call: Call, owner: int, ids: Sequence[int]) -> list[Image]:
-    wanted = frozenset(ids)
+async def _read_images(call: Call, owner: int, ids: Sequence[int]) -> list[Image]:
+    requested = frozenset(ids)
     return await call.budget.filtered(
-        await call.session.images(owner, ids[0], ids[-1]), lambda image: image.id in wanted
+        await call.session.images(owner, ids[0], ids[-1]), lambda image: image.id in requested
     )
 
 
-async def images_by_id(call: Call, numbers: Sequence[int]) -> tuple[Image, ...]:
+async def images_by_id(call: Call, image_ids: Sequence[int]) -> tuple[Image, ...]:
     """Return the images with these OpenNebula ids that the caller may see, AMIs or not, each once.
 
-    A few are read one by one, more by one reading of the pool: both show what the caller may use.
+    A few are read one by one, more with one read of the pool; both give the images that the caller may use.
     """
-    wanted = dict.fromkeys(numbers)
-    if len(wanted) > _READ_ONE_BY_ONE:
-        between = await call.session.images(OwnerFilter.VISIBLE, min(wanted), max(wanted))
-        pool = {image.id: image for image in await call.budget.filtered(between, lambda image: image.id in wanted)}
-        return tuple(pool[number] for number in wanted if number in pool)
-    found = await gather(visible_image(call, number) for number in wanted)
-    return tuple(image for image in found if image is not None)
+    unique_ids = dict.fromkeys(image_ids)
+    if len(unique_ids) > _MAX_SINGLE_READS:
+        pool = await call.session.images(OwnerFilter.VISIBLE, min(unique_ids), max(unique_ids))
+        by_id = {image.id: image for image in await call.budget.filtered(pool, lambda image: image.id in unique_ids)}
+        return tuple(by_id[image_id] for image_id in unique_ids if image_id in by_id)
+    images = await gather(visible_image(call, image_id) for image_id in unique_ids)
+    return tuple(image for image in images if image is not None)
 
 
 async def visible_image(call: Call, image_id: int) -> Image | None:
-    """Return the image with this OpenNebula id; None where there is none that the caller may see."""
+    """Return the image with this OpenNebula id, or None if it does not exist or the caller may not see it."""
     try:
         return await call.session.image(image_id)
     except OpenNebulaRefusal as refusal:
-        if refusal.code in _OUT_OF_SIGHT:
+        if refusal.code in _NOT_VISIBLE:
             return None
         raise

@@ -125,7 +125,7 @@ async def detach_volume(
         raise _not_permitted(volume, attached)
     (volume,) = await volumes_by_id(call, [volume_id])
     attached = _demand_attached(volume, instance_id, device)
-    if attached.detaching:
+    if attached.is_detaching:
         return _attached_view(volume)
     if state_of(machine) not in _PLUGGABLE:
         raise _not_running(machine)
@@ -238,7 +238,7 @@ async def _attach_later(call: Call, image: Image, machine: VirtualMachine, given
     while True:
         await call.pause(INTERVAL)
         image = await call.session.image(image.id)
-        if PendingAttachment.on(image) is None:  # carried out, or taken back, by another process
+        if PendingAttachment.from_image(image) is None:  # carried out, or taken back, by another process
             return
         is_over = call.clock.seconds() >= until
         if is_being_copied(image):
@@ -304,7 +304,7 @@ def _is_attached(volume: Volume, machine: VirtualMachine, given: str) -> bool:
     attached = volume.attachment
     return (
         attached is not None
-        and not attached.detaching
+        and not attached.is_detaching
         and attached.machine.id == machine.id
         and attached.disk.text(DEVICE) != ""
         and device_of(attached.disk) == Device.find(given)

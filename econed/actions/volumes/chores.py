@@ -58,7 +58,7 @@ async def reconcile_volumes(run: ChoreRun) -> None:
     wanted = {whole_number(image.template.text(DELETE_WITH)) for image in mine}
     launched = [image for image in mine if epoch_seconds(image.template.text(LAUNCHED_AT)) is not None]
     wanted |= {machine_id for image in launched for machine_id in image.vm_ids}
-    wanted |= {pending.machine_id for image in mine if (pending := PendingAttachment.on(image)) is not None}
+    wanted |= {pending.machine_id for image in mine if (pending := PendingAttachment.from_image(image)) is not None}
     machines = {each.id: each for each in await run.session.vms(sorted(each for each in wanted if each is not None))}
     for image in mine:
         if is_unfinished(image):
@@ -69,7 +69,7 @@ async def reconcile_volumes(run: ChoreRun) -> None:
             continue
         if image.template.text(IS_VOLUME) == "YES" and not image.is_persistent:
             await _make_persistent(run, image)
-        elif (pending := PendingAttachment.on(image)) is not None:
+        elif (pending := PendingAttachment.from_image(image)) is not None:
             await _attach_pending(run, image, pending, machines.get(pending.machine_id))
         elif TO_ATTACH in image.template:
             await run.session.image_update(image.id, removal(TO_ATTACH))

@@ -195,7 +195,7 @@ def attachment_view(volume: Volume, attached: Attachment) -> VolumeAttachmentTyp
         "InstanceId": INSTANCE.format(attached.machine.id),
         "Device": device_name(attached.machine, attached.disk),
         "State": attached.status,  # type: ignore[typeddict-item]  # EC2's words
-        "AttachTime": timestamp(attached.since(volume.image if isinstance(volume, ImageVolume) else None)),
+        "AttachTime": timestamp(attached.attach_time(volume.image if isinstance(volume, ImageVolume) else None)),
         "DeleteOnTermination": attached.deletes_on_termination,
     }
 
