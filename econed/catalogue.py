@@ -9,8 +9,8 @@ from econed.actions.chores import Chore
 from econed.actions.findings import Finder, users_left_out
 from econed.actions.images.announcements import finish_images
 from econed.actions.images.uploads import upload_chore
-from econed.actions.instances.chores import end_shut_down, end_terminating
-from econed.actions.instances.launch import end_left_over, machines_left_over
+from econed.actions.instances.chores import terminate_marked, terminate_shut_down
+from econed.actions.instances.launch import machines_left_over, terminate_left_over
 from econed.actions.volumes.chores import reconcile_volumes
 from econed.interfaces import IUploadedFiles
 
@@ -23,7 +23,7 @@ def all_actions() -> tuple[Action, ...]:
 def all_chores(files: IUploadedFiles | None = None) -> tuple[Chore, ...]:
     """Return all chores, for the reconciler; `files` are the uploads to remove when they are not needed, if any."""
     of_files = () if files is None else (upload_chore(files),)
-    return end_left_over, end_shut_down, end_terminating, reconcile_volumes, finish_images, *of_files
+    return terminate_left_over, terminate_shut_down, terminate_marked, reconcile_volumes, finish_images, *of_files
 
 
 def all_finders() -> tuple[Finder, ...]:

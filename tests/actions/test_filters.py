@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 
 from econed.actions.filters import Filters, field, filter_text, tag_filters
 from econed.actions.inputs import Filter
-from econed.actions.instances.filters import wants_ended
+from econed.actions.instances.filters import may_match_terminated
 from econed.actions.pacing import SLICE, Pacer, WorkBudget
 from econed.errors import EC2Error
 from tests.support.turn_clock import TurnClock
@@ -194,4 +194,4 @@ def test_plain_values_are_known_so_that_oned_can_be_asked_for_no_more() -> None:
 def test_ended_machines_are_only_looked_for_if_they_can_match(
     filters: list[tuple[str, list[str]]], wanted: bool
 ) -> None:
-    assert wants_ended([{"Name": name, "Values": values} for name, values in filters]) is wanted
+    assert may_match_terminated([{"Name": name, "Values": values} for name, values in filters]) is wanted

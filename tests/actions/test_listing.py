@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 
-from econed.actions.instances.view import Reservations
+from econed.actions.instances.view import ReservationMerger
 from econed.actions.listing import Page, Sets, in_parts, set_of
 from econed.actions.paging import Listing, Paging
 from econed.opennebula.read_session import SET_SIZE
@@ -142,7 +142,7 @@ def _flat(reservations: list[Any]) -> list[tuple[str, list[str]]]:
 
 
 def test_the_last_reservation_of_a_set_is_kept_back_and_goes_on_in_the_next() -> None:
-    reservations = Reservations()
+    reservations = ReservationMerger()
     assert _flat(reservations.of(_of(("r-1", "a"), ("r-2", "b"), ("r-1", "c"), ("r-2", "d")))) == [("r-1", ["a", "c"])]
     assert _flat(reservations.of(_of(("r-2", "e"), ("r-3", "f")))) == [("r-2", ["b", "d", "e"])]
     assert reservations.of([]) == []
@@ -152,7 +152,7 @@ def test_the_last_reservation_of_a_set_is_kept_back_and_goes_on_in_the_next() ->
 
 def test_a_large_reservation_is_not_kept_back() -> None:
     """Or it would grow in memory for as long as it goes on."""
-    reservations = Reservations()
+    reservations = ReservationMerger()
     shown = reservations.of(_of(*(("r-1", str(number)) for number in range(150))))
     assert len(shown[0]["Instances"]) == 150
     assert reservations.rest() == []

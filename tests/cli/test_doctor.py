@@ -69,7 +69,7 @@ def test_a_machine_marked_as_discarded_that_still_runs_is_terminated(cloud: Clou
     machine_id = create_machine(cloud, f'{LAUNCH}{DISCARDED}="YES"', hold=False)
     cloud.wait(30)
     cloud.clock.advance(HOLD_AGE + 60)
-    assert f"machine {machine_id} of alice was taken back" in run_doctor(cloud)[1]
+    assert f"machine {machine_id} of alice was discarded" in run_doctor(cloud)[1]
     assert run_doctor(cloud, fix=True)[0] is Exit.OK
     cloud.wait(10)
     assert cloud.result(Session(cloud.backend, "alice").vm(machine_id)).state is VmState.DONE

@@ -1,1 +1,1 @@
-"""Instances: running them, their power, and how EC2 shows them."""
+"""Instances: launching them, changing their state, and EC2's view of them."""

@@ -1,9 +1,9 @@
-"""BlockDeviceMapping.N of RunInstances: the size of the root disk, and volumes that are made with each machine.
+"""BlockDeviceMapping.N of RunInstances: the size of the root disk, and the volumes created with each machine.
 
-A volume is made before its machine, as an image that says so (LAUNCHED_AT), and goes into the machine's first template:
-so it is there when the guest boots. Before the machine is released `econed.actions.volumes.chores.assign_volumes` notes
-on the volume that it is the machine's. If a process dies in between, a volume is left that no released machine has, and
-the chore deletes it.
+A volume is created before its machine, as an image with the attribute LAUNCHED_AT, and is part of the machine's first
+template, so that it is attached when the guest boots. Before the machine is released,
+`econed.actions.volumes.chores.assign_volumes` notes on the volume that it belongs to the machine. If a process dies in
+between, a volume remains that no released machine has, and the chore deletes it.
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ if TYPE_CHECKING:
 
 _MB_PER_GIB = 1024
 _EPHEMERAL = "ephemeral"
-_PATIENCE = 20
+
+_COPY_TIMEOUT = 20
+"""Seconds to wait until the copy of a snapshot is complete."""
 
 
 class EbsBlockDevice(TypedDict, total=False):
@@ -60,7 +62,7 @@ class EbsBlockDevice(TypedDict, total=False):
 
 
 class BlockDeviceMapping(TypedDict, total=False):
-    """What is to be at a device (EC2 BlockDeviceMapping)."""
+    """The volume or disk for a device (EC2 BlockDeviceMapping)."""
 
     DeviceName: str
     NoDevice: str
@@ -70,13 +72,13 @@ class BlockDeviceMapping(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class NewVolume:
-    """A volume that each machine of a launch gets: `size` in GiB.
+    """A volume that is created for each machine of a launch; `size` in GiB.
 
-    `device` is as the client gave it, `place` the members of the DISK that put it there.
+    `device` is the name that the client gave, `target_members` are the members of the DISK for it.
     """
 
     device: str
-    place: Mapping[str, str]
+    target_members: Mapping[str, str]
     size: int
     snapshot: Image | None
     volume_type: str
@@ -85,31 +87,33 @@ class NewVolume:
 
 @dataclass(frozen=True)
 class BlockDevices:
-    """The mappings of a launch, checked.
+    """The checked mappings of a launch.
 
-    `root` are members for the root disk, `tags` those of all volumes. `left_out` are the targets at which there is to
-    be no disk of the instance type's: none at all, or a volume.
+    `root` are members of the root disk, `tags` those of all volumes. `excluded_targets` are the targets at which the
+    instance type's disk is omitted or replaced by a volume.
     """
 
     root: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     volumes: tuple[NewVolume, ...] = ()
     tags: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    left_out: frozenset[str] = frozenset()
+    excluded_targets: frozenset[str] = frozenset()
 
-    def without_left_out(self, disks: Attributes) -> Attributes:
-        """Return the other disks of an instance type but for those that a mapping leaves out or takes the place of."""
+    def without_excluded(self, disks: Attributes) -> Attributes:
+        """Return the disks of an instance type without those that a mapping omits or replaces."""
         return Attributes(
-            (name, disk) for name, disk in disks if isinstance(disk, str) or disk.get("TARGET", "") not in self.left_out
+            (name, disk)
+            for name, disk in disks
+            if isinstance(disk, str) or disk.get("TARGET", "") not in self.excluded_targets
         )
 
-    def disks(self, made: Sequence[int], now: int) -> Iterable[str]:
-        """Return the DISKs of a machine for which these images were made."""
-        for volume, number in zip(self.volumes, made, strict=True):
+    def disks(self, image_ids: Sequence[int], now: int) -> Iterable[str]:
+        """Yield the DISKs for a machine's volumes; `image_ids` are the images created for them."""
+        for volume, image_id in zip(self.volumes, image_ids, strict=True):
             yield vector(
                 "DISK",
                 {
-                    "IMAGE_ID": str(number),
-                    **volume.place,
+                    "IMAGE_ID": str(image_id),
+                    **volume.target_members,
                     DEVICE: volume.device,
                     ATTACH_TIME: str(now),
                     DELETE_ON_TERMINATION: "YES" if volume.deletes_on_termination else "NO",
@@ -117,86 +121,89 @@ class BlockDevices:
             )
 
 
-NONE = BlockDevices()
-"""No mapping at all."""
+NO_BLOCK_DEVICES = BlockDevices()
+"""A launch without mappings."""
 
 
 async def block_devices(
     call: Call, mappings: Sequence[BlockDeviceMapping], image: Image, tags: Mapping[str, str]
 ) -> BlockDevices:
-    """Return what mappings ask for, looked up and checked; `tags` are for all volumes, that of the root disk too.
+    """Return the checked mappings of a launch; `tags` are those of all volumes, including the one of the root disk.
 
-    `ephemeralN` is the Nth disk of its own that the instance type has anyway; where it has none, the mapping is passed
-    over, as Amazon does. Raises `EC2Error` InvalidBlockDeviceMapping, and what `checked_size` raises.
+    `ephemeralN` is the Nth of the instance type's own disks, which the machine has in any case; if there is no such
+    disk, the mapping is ignored, as on Amazon. Raises `EC2Error` InvalidBlockDeviceMapping, and the errors of
+    `checked_size`.
     """
     prefix = image.dev_prefix
-    found = BlockDevices(tags=tags)
-    seen: set[Device] = set()
+    devices = BlockDevices(tags=tags)
+    mapped: set[Device] = set()
     for mapping in mappings:
         name = mapping.get("DeviceName", "")
         device = Device.find(name)
         if device is None:
             raise _invalid(f"Invalid device name '{name}'")
-        if device in seen:
+        if device in mapped:
             raise _invalid(f"The device '{name}' is used in more than one block-device mapping")
-        seen.add(device)
-        _demand_form(mapping)
-        ebs, place = mapping.get("Ebs"), device.target_members(prefix)
+        mapped.add(device)
+        _check_form(mapping)
+        ebs, target_members = mapping.get("Ebs"), device.target_members(prefix)
         if device.is_root:
             if ebs is None:
                 raise _invalid(f"The root device '{name}' must be a volume")
-            found = replace(found, root=_root(ebs, image))
+            devices = replace(devices, root=_root_members(ebs, image))
             continue
         if ebs is not None:
-            found = replace(found, volumes=(*found.volumes, await _volume(call, ebs, name, place)))
+            volume = await _new_volume(call, ebs, name, target_members)
+            devices = replace(devices, volumes=(*devices.volumes, volume))
         if (ebs is not None or "NoDevice" in mapping) and device.is_whole:
-            found = replace(found, left_out=found.left_out | {place["TARGET"]})
-    return found
+            excluded_targets = devices.excluded_targets | {target_members["TARGET"]}
+            devices = replace(devices, excluded_targets=excluded_targets)
+    return devices
 
 
-async def make_volumes(call: Call, devices: BlockDevices, zone: int | None) -> tuple[int, ...]:
-    """Make the volumes of one machine and return their images' ids; all of them, or none and what kept them from it.
+async def create_volumes(call: Call, devices: BlockDevices, zone: int | None) -> tuple[int, ...]:
+    """Create the volumes of one machine and return their images' ids; if one fails, delete the others and raise.
 
-    A copy of a snapshot that was not persistent must be there before it can be a volume: that is waited for, and
-    `EC2Error` IncorrectState if it takes too long.
+    The copy of a non-persistent snapshot must be complete before it can become persistent: this waits for it, and
+    raises `EC2Error` IncorrectState if it takes too long.
     """
-    made: list[int] = []
+    image_ids: list[int] = []
     try:
         for volume in devices.volumes:
-            number = await make_volume(call, _plan(call, volume, zone, devices.tags))
-            made.append(number)
-        await gather(_persistent(call, number) for number in made)
+            image_id = await make_volume(call, _volume_plan(call, volume, zone, devices.tags))
+            image_ids.append(image_id)
+        await gather(_make_persistent(call, image_id) for image_id in image_ids)
     except (EC2Error, OpenNebulaError):
-        await take_back(call, made)
+        await delete_volumes(call, image_ids)
         raise
-    return tuple(made)
+    return tuple(image_ids)
 
 
-async def take_back(call: Call, made: Iterable[int]) -> None:
-    """Delete volumes whose machine could not be made, as far as oned does it now; the chore does the rest."""
+async def delete_volumes(call: Call, image_ids: Iterable[int]) -> None:
+    """Delete volumes whose machine could not be created; those that oned cannot delete now are left to the chore."""
 
-    async def one(number: int) -> None:
+    async def delete(image_id: int) -> None:
         try:
-            await call.session.image_delete(number)
+            await call.session.image_delete(image_id)
         except OpenNebulaError:
             return
 
-    await gather(one(number) for number in made)
+    await gather(delete(image_id) for image_id in image_ids)
 
 
-async def _persistent(call: Call, number: int) -> None:
+async def _make_persistent(call: Call, image_id: int) -> None:
     def is_copied(image: Image) -> bool:
         return image.is_persistent or image.state in (ImageState.READY, ImageState.ERROR)
 
-    image = await wait_until(call, is_copied, partial(call.session.image, number), timeout=_PATIENCE)
+    image = await wait_until(call, is_copied, partial(call.session.image, image_id), timeout=_COPY_TIMEOUT)
     if image.is_persistent:
         return
     if image.state is not ImageState.READY:
-        raise EC2Error("IncorrectState", "A snapshot could not be copied in time: make a volume of it first.")
-    await call.session.image_persistent(number, True)
+        raise EC2Error("IncorrectState", "The snapshot could not be copied in time. Create a volume from it first.")
+    await call.session.image_persistent(image_id, True)
 
 
-def _plan(call: Call, volume: NewVolume, zone: int | None, tags: Mapping[str, str]) -> VolumePlan:
+def _volume_plan(call: Call, volume: NewVolume, zone: int | None, tags: Mapping[str, str]) -> VolumePlan:
     facts = {LAUNCHED_AT: str(call.now)}
     if zone is not None:
         facts[AVAILABILITY_ZONE] = str(zone)
@@ -207,10 +214,10 @@ def _plan(call: Call, volume: NewVolume, zone: int | None, tags: Mapping[str, st
     return VolumePlan(volume_name(), volume.size, volume.snapshot, facts, tags)
 
 
-def _demand_form(mapping: BlockDeviceMapping) -> None:
-    """Raise `EC2Error` InvalidBlockDeviceMapping for a mapping to nothing, or to several things.
+def _check_form(mapping: BlockDeviceMapping) -> None:
+    """Raise `EC2Error` InvalidBlockDeviceMapping unless a mapping has exactly one of Ebs, NoDevice and VirtualName.
 
-    A VirtualName beside Ebs says nothing: it is of instance store volumes (EC2 API Reference, BlockDeviceMapping).
+    A VirtualName next to Ebs is ignored: it applies to instance store volumes (EC2 API Reference, BlockDeviceMapping).
     """
     name, virtual = mapping.get("DeviceName", ""), mapping.get("VirtualName")
     is_virtual = virtual is not None and "Ebs" not in mapping
@@ -220,18 +227,18 @@ def _demand_form(mapping: BlockDeviceMapping) -> None:
         raise _invalid(f"Invalid device virtual name '{virtual}'")
 
 
-def _root(ebs: EbsBlockDevice, image: Image) -> Mapping[str, str]:
-    """Return what the root disk has beside its image. It is a copy, and goes with its machine."""
+def _root_members(ebs: EbsBlockDevice, image: Image) -> Mapping[str, str]:
+    """Return the members of the root disk in addition to its image; it is a copy and is deleted with its machine."""
     if "SnapshotId" in ebs and not (is_snapshot(image) and ebs["SnapshotId"] == SNAPSHOT.format(image.id)):
         raise _invalid(f"The snapshot of the root device '{ROOT_DEVICE}' cannot be changed")
     if ebs.get("DeleteOnTermination") is False:
-        raise EC2Error("UnsupportedOperation", "The root volume of an instance always goes with the instance here.")
+        raise EC2Error("UnsupportedOperation", "The root volume is always deleted with the instance here.")
     members: dict[str, str] = {}
     size = ebs.get("VolumeSize")
     if size is not None:
-        least = -(-image.size // _MB_PER_GIB)
-        if size < least:
-            raise _invalid(f"Volume of size {size}GB is smaller than its image, expect size >= {least}GB")
+        min_size = -(-image.size // _MB_PER_GIB)
+        if size < min_size:
+            raise _invalid(f"Volume of size {size}GB is smaller than its image, expect size >= {min_size}GB")
         if size > MAX_SIZE:
             raise EC2Error("InvalidParameterValue", f"Volume of size {size}GiB is invalid.")
         if size * _MB_PER_GIB > image.size:
@@ -241,13 +248,13 @@ def _root(ebs: EbsBlockDevice, image: Image) -> Mapping[str, str]:
     return members
 
 
-async def _volume(call: Call, ebs: EbsBlockDevice, device: str, place: Mapping[str, str]) -> NewVolume:
+async def _new_volume(call: Call, ebs: EbsBlockDevice, device: str, target_members: Mapping[str, str]) -> NewVolume:
     snapshot = (await snapshots_by_id(call, [ebs["SnapshotId"]]))[0] if "SnapshotId" in ebs else None
     if snapshot is not None:
         check_completed(snapshot)
     return NewVolume(
         device=device,
-        place=place,
+        target_members=target_members,
         size=checked_size(ebs.get("VolumeSize"), snapshot),
         snapshot=snapshot,
         volume_type=checked_type(ebs["VolumeType"]) if "VolumeType" in ebs else "",

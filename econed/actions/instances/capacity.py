@@ -1,7 +1,7 @@
-"""What a client is told when oned makes fewer machines than a launch needs.
+"""The error of a launch for which oned created too few machines.
 
-oned gives a machine its addresses when it makes it, and its host later. So a launch can fail for want of addresses, and
-never for want of hosts: a machine that no host can take is made, and stays PENDING.
+oned assigns a machine's addresses when it creates the machine, and its host later. So a launch can fail for lack of
+addresses, but never for lack of hosts: a machine for which no host has capacity is created and stays PENDING.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ if TYPE_CHECKING:
     from econed.opennebula.networks import VirtualNetwork
 
 
-async def shortage(call: Call, plan: LaunchPlan, error: OpenNebulaError | EC2Error | None) -> Exception:
-    """Return what ends a launch of which oned refused machines; call it before those that were made are taken back.
+async def launch_error(call: Call, plan: LaunchPlan, error: OpenNebulaError | EC2Error | None) -> Exception:
+    """Return the exception for a launch of which oned refused machines; call it before the created ones are discarded.
 
-    InstanceLimitExceeded for a quota. InsufficientInstanceCapacity, a 500 as Amazon's, only where a network of the
-    instance type has no address left and is large enough: that passes, and SDKs try again. Otherwise `error` itself.
+    InstanceLimitExceeded for a quota. InsufficientInstanceCapacity, a 500 as on Amazon, only if a network of the
+    instance type has too few free addresses but is large enough in all: that is temporary, and SDKs retry. Otherwise
+    `error` itself.
     """
     if isinstance(error, OpenNebulaRefusal):
         if error.is_quota:
@@ -36,31 +37,31 @@ async def shortage(call: Call, plan: LaunchPlan, error: OpenNebulaError | EC2Err
 
 
 async def _lacks_addresses(call: Call, plan: LaunchPlan) -> bool:
-    """Whether a network gives fewer addresses now than one machine of this type takes, but has enough in all.
+    """Whether a network has fewer free addresses than one machine of this type needs, but enough addresses in all.
 
-    An interface that asks for an address of its own is not counted: another one would not do.
+    An interface that requests a specific address is not counted: no other address would do.
     """
     interfaces = [nic for nic in plan.instance_type.attributes.vectors("NIC") if "IP" not in nic]
     if not interfaces:
         return False
     networks = await call.session.networks()
-    wanted = Counter(network.id for nic in interfaces for network in _networks_of(call, nic, networks))
+    needed = Counter(network.id for nic in interfaces for network in _networks_of(call, nic, networks))
     return any(
-        network.free < wanted[network.id] and network.size >= wanted[network.id] * plan.least
+        network.free < needed[network.id] and network.size >= needed[network.id] * plan.min_count
         for network in networks
-        if network.id in wanted
+        if network.id in needed
     )
 
 
 def _networks_of(call: Call, nic: Vector, networks: tuple[VirtualNetwork, ...]) -> Iterator[VirtualNetwork]:
-    """Yield the network that a NIC names: by number, or by name and owner (OpenNebula, NIC in a VM template)."""
+    """Yield the network of a NIC, which gives its id, or its name and owner (OpenNebula, NIC in a VM template)."""
     for network in networks:
         if "NETWORK_ID" in nic:
-            is_named = nic["NETWORK_ID"] == str(network.id)
+            is_network_of_nic = nic["NETWORK_ID"] == str(network.id)
         elif "NETWORK_UID" in nic:
-            is_named = (nic.get("NETWORK"), nic["NETWORK_UID"]) == (network.name, str(network.uid))
+            is_network_of_nic = (nic.get("NETWORK"), nic["NETWORK_UID"]) == (network.name, str(network.uid))
         else:
             owner = nic.get("NETWORK_UNAME", call.caller.name)
-            is_named = (nic.get("NETWORK"), owner) == (network.name, network.uname)
-        if is_named:
+            is_network_of_nic = (nic.get("NETWORK"), owner) == (network.name, network.uname)
+        if is_network_of_nic:
             yield network

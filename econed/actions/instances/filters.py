@@ -1,7 +1,7 @@
-"""The filters of DescribeInstances and DescribeInstanceStatus: every documented one that speaks of something we have.
+"""The filters of DescribeInstances and DescribeInstanceStatus: every documented filter on a field that instances have.
 
-Filters on what no instance here ever has (spot requests, placement groups, IAM profiles, …) are known too and match
-nothing, as on Amazon for an instance without them.
+Filters on fields that instances never have here (spot requests, placement groups, IAM profiles, …) are accepted and
+match nothing, as on Amazon for an instance without them.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from econed.actions.filters import Filters, Values, field, tag_filters
 if TYPE_CHECKING:
     from econed.actions.inputs import Filter
 
-_ENDED = "terminated"
+_TERMINATED_NAME = "terminated"
+_TERMINATED_CODE = "48"
 
-_NEVER_HERE = (
+_NEVER_SET = (
     "affinity",
     "capacity-reservation-id",
     "host-id",
@@ -44,12 +45,12 @@ _NEVER_HERE = (
 )
 
 
-def _nothing(_: Any) -> Iterable[object]:
+def _no_values(_: Any) -> Iterable[object]:
     return ()
 
 
-def _each(names: Mapping[str, Sequence[str]]) -> Mapping[str, Values]:
-    return {name: field(*path) for name, path in names.items()}
+def _fields(paths: Mapping[str, Sequence[str]]) -> Mapping[str, Values]:
+    return {name: field(*path) for name, path in paths.items()}
 
 
 _INTERFACE = "NetworkInterfaces"
@@ -57,7 +58,7 @@ _ATTACHMENT = (_INTERFACE, "Attachment")
 _MAPPING = "BlockDeviceMappings"
 _METADATA = "MetadataOptions"
 
-_FIELDS: Mapping[str, Sequence[str]] = {
+_FIELD_PATHS: Mapping[str, Sequence[str]] = {
     "architecture": ("Architecture",),
     "availability-zone": ("Placement", "AvailabilityZone"),
     "block-device-mapping.attach-time": (_MAPPING, "Ebs", "AttachTime"),
@@ -137,14 +138,14 @@ _FIELDS: Mapping[str, Sequence[str]] = {
 }
 
 INSTANCE_FILTERS = Filters(
-    MappingProxyType({**dict.fromkeys(_NEVER_HERE, _nothing), **_each(_FIELDS), **tag_filters()})
+    MappingProxyType({**dict.fromkeys(_NEVER_SET, _no_values), **_fields(_FIELD_PATHS), **tag_filters()})
 )
-"""Of DescribeInstances. They look at an instance with the ReservationId and OwnerId of its reservation beside it."""
+"""Of DescribeInstances. They apply to an instance with the ReservationId and OwnerId of its reservation added."""
 
 STATUS_FILTERS = Filters(
     MappingProxyType(
         {
-            **_each(
+            **_fields(
                 {
                     "availability-zone": ("AvailabilityZone",),
                     "instance-state-code": ("InstanceState", "Code"),
@@ -157,7 +158,7 @@ STATUS_FILTERS = Filters(
             ),
             **dict.fromkeys(
                 ("event.code", "event.description", "event.not-after", "event.not-before", "event.instance-event-id"),
-                _nothing,
+                _no_values,
             ),
         }
     )
@@ -165,8 +166,8 @@ STATUS_FILTERS = Filters(
 """Of DescribeInstanceStatus."""
 
 
-def wants_ended(filters: Sequence[Filter] | None) -> bool:
-    """Whether instances that have ended can be among those that the filters of DescribeInstances let through."""
+def may_match_terminated(filters: Sequence[Filter] | None) -> bool:
+    """Whether terminated instances can pass these filters of DescribeInstances."""
     names = INSTANCE_FILTERS.values_of("instance-state-name", filters)
     codes = INSTANCE_FILTERS.values_of("instance-state-code", filters)
-    return (names is None or _ENDED in names) and (codes is None or "48" in codes)
+    return (names is None or _TERMINATED_NAME in names) and (codes is None or _TERMINATED_CODE in codes)

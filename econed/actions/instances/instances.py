@@ -11,8 +11,8 @@ from econed.actions.addresses.store import address_store
 from econed.actions.addresses.view import PublicAddresses
 from econed.actions.call import user_id_of
 from econed.actions.inputs import Filter
-from econed.actions.instances.filters import INSTANCE_FILTERS, STATUS_FILTERS, wants_ended
-from econed.actions.instances.view import Reservations, reservation, status
+from econed.actions.instances.filters import INSTANCE_FILTERS, STATUS_FILTERS, may_match_terminated
+from econed.actions.instances.view import ReservationMerger, reservation_view, status_view
 from econed.actions.listing import Page, in_parts, single_set
 from econed.actions.machines.finding import find_machines, listed_machine_ids, machine_sets
 from econed.actions.machines.state import InstanceState
@@ -54,22 +54,26 @@ async def describe_instances(
     max_results: int | None = None,
     next_token: str | None = None,
 ) -> Parts[DescribeInstancesResult]:
-    """List instances: all machines that the caller may see, those that ended lately among them (EC2 DescribeInstances).
+    """List instances: all that are visible to the caller, including recently terminated ones (EC2 DescribeInstances).
 
-    With MaxResults, a page ends after so many instances; a reservation may go on in the next.
+    With MaxResults, a page ends after that many instances; a reservation may continue on the next page.
     """
     selection = INSTANCE_FILTERS.selection(filters, call.budget)
     paging = Paging.of(_INSTANCES, max_results, next_token, ids=instance_ids)
     clusters = await call.cluster_names()
     addresses = await _addresses(call)
 
-    async def shown(machine: VirtualMachine) -> ReservationTypeDef | None:
-        whole = reservation(machine, clusters, call.now, addresses)
-        beside = {"OwnerId": whole["OwnerId"], "ReservationId": whole["ReservationId"]}
-        return whole if await selection.matches({**whole["Instances"][0], **beside}) else None
+    async def view_if_selected(machine: VirtualMachine) -> ReservationTypeDef | None:
+        reservation = reservation_view(machine, clusters, call.now, addresses)
+        filterable = {
+            **reservation["Instances"][0],
+            "OwnerId": reservation["OwnerId"],
+            "ReservationId": reservation["ReservationId"],
+        }
+        return reservation if await selection.matches(filterable) else None
 
-    sets = await _sets(call, instance_ids, paging, ended=wants_ended(filters), owner=_owner(filters))
-    return in_parts("Reservations", sets, shown, _page(paging, instance_ids), Reservations())
+    sets = await _sets(call, instance_ids, paging, ended=may_match_terminated(filters), owner=_owner(filters))
+    return in_parts("Reservations", sets, view_if_selected, _page(paging, instance_ids), ReservationMerger())
 
 
 @action(ignores=("IncludeManagedResources",))
@@ -82,26 +86,26 @@ async def describe_instance_status(
     max_results: int | None = None,
     next_token: str | None = None,
 ) -> Parts[DescribeInstanceStatusResult]:
-    """List the status of running instances, or with IncludeAllInstances of all (EC2 DescribeInstanceStatus)."""
+    """List the status of running instances, or of all with IncludeAllInstances (EC2 DescribeInstanceStatus)."""
     selection = STATUS_FILTERS.selection(filters, call.budget)
     paging = Paging.of(_STATUS, max_results, next_token, ids=instance_ids)
     clusters = await call.cluster_names()
 
-    async def shown(machine: VirtualMachine) -> InstanceStatusTypeDef | None:
-        one = status(machine, clusters)
-        is_meant = include_all_instances or one["InstanceState"] == InstanceState.RUNNING.member
-        return one if await selection.matches(one) and is_meant else None
+    async def view_if_selected(machine: VirtualMachine) -> InstanceStatusTypeDef | None:
+        status = status_view(machine, clusters)
+        is_included = include_all_instances or status["InstanceState"] == InstanceState.RUNNING.member
+        return status if await selection.matches(status) and is_included else None
 
     sets = await _sets(call, instance_ids, paging, ended=include_all_instances)
-    return in_parts("InstanceStatuses", sets, shown, _page(paging, instance_ids))
+    return in_parts("InstanceStatuses", sets, view_if_selected, _page(paging, instance_ids))
 
 
 async def _sets(
     call: Call, instance_ids: Sequence[str], paging: Paging, *, ended: bool, owner: int | None = OwnerFilter.VISIBLE
 ) -> Sets[VirtualMachine]:
-    """Return what reads the machines with these ids, or all behind the place where a page begins, lowest id first.
+    """Return readers of the machines with these ids, or of all from the beginning of the page, lowest id first.
 
-    `owner` is as for `listed_machine_ids`, None where no machine can be meant.
+    `owner` is as for `listed_machine_ids`; None if no machine can be selected.
     """
     if instance_ids:
         return single_set(partial(find_machines, call, instance_ids))
@@ -110,9 +114,9 @@ async def _sets(
 
 
 async def _addresses(call: Call) -> PublicAddresses | None:
-    """Return the elastic IPs that lead to instances; None in a cloud that has none.
+    """Return the associations of elastic IPs with instances; None in a cloud without elastic IPs.
 
-    A network that is not there, or not to be read, is a mistake in the configuration: instances are shown all the same.
+    A network that does not exist or cannot be read is an error in the configuration: instances are listed nevertheless.
     """
     if call.settings.elasticips_vnet_id is None:
         return None
@@ -120,14 +124,14 @@ async def _addresses(call: Call) -> PublicAddresses | None:
     try:
         return PublicAddresses.of(await store.read_pool())
     except OpenNebulaRefusal as refusal:
-        store.log.warn("public addresses are not shown: {refusal}", refusal=str(refusal))
+        store.log.warn("listing instances without public addresses: {refusal}", refusal=str(refusal))
         return None
 
 
 def _owner(filters: Sequence[Filter]) -> int | None:
-    """Return what oned is asked for: the machines of the one owner that a filter names, else all.
+    """Return the owner filter for oned: the owner if a filter has exactly one, else all visible machines.
 
-    None where nobody can be that owner, and nothing need be asked.
+    None if no user can be that owner, so that nothing needs to be read.
     """
     owners = INSTANCE_FILTERS.values_of("owner-id", filters)
     if owners is None or len(owners) != 1:

@@ -1,4 +1,4 @@
-"""What a RunInstances call comes to in OpenNebula: the template text for a machine of an instance type and an AMI."""
+"""A checked RunInstances call, and the template text for its machines: from an instance type and an AMI."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from econed.actions.instances.block_devices import NONE, BlockDevices
+from econed.actions.instances.block_devices import NO_BLOCK_DEVICES, BlockDevices
 from econed.actions.machines.facts import (
     AVAILABILITY_ZONE,
     IMAGE_ID,
@@ -41,26 +41,26 @@ if TYPE_CHECKING:
     from econed.opennebula.documents import Image
 
 MAX_COUNT = 1000
-"""Instances that one call can ask for."""
+"""Maximum number of instances of one call."""
 
 MAX_VOLUMES = 1000
-"""Volumes that one call can have made for all its instances together."""
+"""Maximum number of volumes that one call creates for all its instances together."""
 
-_NAME = re.compile(r"[\w.:@() -]{1,128}")
+_MACHINE_NAME = re.compile(r"[\w.:@() -]{1,128}")
 
 
 @dataclass(frozen=True)
 class LaunchPlan:
-    """A RunInstances call with everything it names looked up and checked.
+    """A RunInstances call after all objects in it were found and all values checked.
 
-    `public_key` is such that CONTEXT keeps it, `user_data` is base64, as the client sent it. `cluster_ids` are the
-    clusters it is kept to, by the zone it asks for and by the configuration.
+    `public_key` is text that CONTEXT stores unchanged, `user_data` is base64. `zone` is the OpenNebula id of the
+    requested availability zone, `cluster_ids` are the clusters that the request and the configuration restrict it to.
     """
 
     instance_type: InstanceType
     image: Image
-    least: int
-    most: int
+    min_count: int
+    max_count: int
     token: ClientToken | None = None
     key_name: str | None = None
     public_key: str | None = None
@@ -69,28 +69,28 @@ class LaunchPlan:
     zone: int | None = None
     cluster_ids: tuple[int, ...] = ()
     terminates_on_shutdown: bool = False
-    devices: BlockDevices = NONE
+    devices: BlockDevices = NO_BLOCK_DEVICES
 
 
 def machine_text(plan: LaunchPlan, index: int, reservation: str | None, disks: Iterable[str] = ()) -> str:
-    """Return what goes over the instance type when the `index`th machine of a plan is made; `disks` are its volumes.
+    """Return the template text that is merged into the instance type for the `index`th machine of a plan.
 
-    A DISK that is sent replaces all disks of the type and a CONTEXT the whole CONTEXT, so what the type has of them is
-    sent along as it is; NICs, capacity and restricted attributes are not sent and stay.
+    `disks` are its volumes. A DISK in this text replaces all disks of the type and a CONTEXT the whole CONTEXT, so
+    those of the type are included unchanged; NICs, capacity and restricted attributes are not included and remain.
     """
     facts = {IMAGE_ID: IMAGE.format(plan.image.id), LAUNCH_INDEX: str(index)}
     if reservation is not None:
         facts[RESERVATION] = reservation
     if plan.token is not None:
-        facts |= {**plan.token.facts, LAUNCH_COUNT: str(plan.most)}
+        facts |= {**plan.token.facts, LAUNCH_COUNT: str(plan.max_count)}
     if plan.zone is not None:
         facts[AVAILABILITY_ZONE] = str(plan.zone)
     if plan.terminates_on_shutdown:
         facts[SHUTDOWN_BEHAVIOR] = TERMINATE
-    of_type = plan.devices.without_left_out(plan.instance_type.other_disks(plan.image))
+    type_disks = plan.devices.without_excluded(plan.instance_type.other_disks(plan.image))
     return template(
         vector("DISK", {**plan.instance_type.root_disk(plan.image), **plan.devices.root}),
-        render(of_type),
+        render(type_disks),
         *disks,
         *(attribute(name, value) for name, value in facts.items()),
         _context(plan),
@@ -100,12 +100,12 @@ def machine_text(plan: LaunchPlan, index: int, reservation: str | None, disks: I
 
 
 def check_tags(plan: LaunchPlan) -> None:
-    """Raise `EC2Error` TagLimitExceeded for more tags, on an instance and its disks, than a machine may keep."""
+    """Raise `EC2Error` TagLimitExceeded if the tags of an instance and its disks exceed what one machine may store."""
     check_size(Attributes(), _tags(plan), MAX_ON_MACHINE, too_many_tags())
 
 
 def _tags(plan: LaunchPlan) -> str:
-    disks = ("root", *plan.devices.without_left_out(plan.instance_type.other_disks(plan.image)))
+    disks = ("root", *plan.devices.without_excluded(plan.instance_type.other_disks(plan.image)))
     return template(
         tag_text(plan.tags),
         *(tag_text(plan.devices.tags, disk_tag_prefix(disk_id)) for disk_id, _ in enumerate(disks)),
@@ -113,18 +113,18 @@ def _tags(plan: LaunchPlan) -> str:
 
 
 def machine_name(plan: LaunchPlan) -> str:
-    """Return the name of the machines: their tag Name where it makes a name, else empty, and oned finds one."""
+    """Return the name of the machines: their tag Name if it is a valid name, else empty, and oned chooses one."""
     name = plan.tags.get("Name", "")
-    return name if _NAME.fullmatch(name) else ""
+    return name if _MACHINE_NAME.fullmatch(name) else ""
 
 
-def for_context(public_key: str) -> str:
-    """Return a public key that OpenNebula keeps in CONTEXT as it is: the comment is no part of the key."""
+def storable_public_key(public_key: str) -> str:
+    """Return a public key that OpenNebula stores in CONTEXT unchanged, if need be without the comment."""
     return public_key if is_storable_in_context(public_key) else " ".join(public_key.split()[:2])
 
 
 def _context(plan: LaunchPlan) -> str:
-    """Return the CONTEXT: key and user data as the Ruby server wrote them, and as the context packages read them."""
+    """Return the CONTEXT, with key and user data in the Ruby server's members and in those of the context packages."""
     added: dict[str, str] = {}
     if plan.key_name is not None and plan.public_key is not None:
         added |= {PUBLIC_KEY: plan.public_key, "SSH_PUBLIC_KEY": plan.public_key}
@@ -135,10 +135,10 @@ def _context(plan: LaunchPlan) -> str:
 
 
 def _requirements(plan: LaunchPlan) -> str:
-    """Return where the machine may run: where its template says, and in all of the clusters it is kept to."""
+    """Return the SCHED_REQUIREMENTS: those of the template, joined with the clusters of the plan."""
     if not plan.cluster_ids:
         return ""
-    own = plan.instance_type.attributes.text("SCHED_REQUIREMENTS")
-    parts = [f"({own})"] if own else []
-    parts += [f"CLUSTER_ID = {number}" for number in plan.cluster_ids]
+    of_type = plan.instance_type.attributes.text("SCHED_REQUIREMENTS")
+    parts = [f"({of_type})"] if of_type else []
+    parts += [f"CLUSTER_ID = {cluster_id}" for cluster_id in plan.cluster_ids]
     return attribute("SCHED_REQUIREMENTS", " & ".join(parts))

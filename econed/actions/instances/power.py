@@ -1,4 +1,4 @@
-"""Starting, stopping, rebooting and ending instances (EC2 API Reference, "Instance lifecycle")."""
+"""Starting, stopping, rebooting and terminating instances (EC2 API Reference, "Instance lifecycle")."""
 
 from __future__ import annotations
 
@@ -23,73 +23,75 @@ from econed.opennebula.template import attribute
 if TYPE_CHECKING:
     from types_boto3_ec2.type_defs import InstanceStateChangeTypeDef
 
-_PATIENCE = 15
-"""Seconds to wait for a machine to come out of a passing state: a disk is being attached, or it is booting."""
+_TRANSITION_TIMEOUT = 15
+"""Seconds to wait for the end of a transitional state: a disk is being attached, or the machine is booting."""
 
-_SHOWN_WITHIN = 2.0
-"""Seconds within which a change that oned has taken shows."""
+_VISIBILITY_TIMEOUT = 2.0
+"""Seconds to wait until oned reports a change that it has accepted."""
 
-_SOON = 0.1
-"""Seconds between two looks for that."""
+_VISIBILITY_INTERVAL = 0.1
+"""Seconds between two reads while waiting for that."""
 
 
 @dataclass(frozen=True)
 class _Change:
-    """What an action makes of an instance: from which states it can be done, and in which it is done already."""
+    """A change of an instance's state: the states that allow it, and those in which there is nothing to do."""
 
-    one_action: str
-    onto: frozenset[InstanceState]
-    done: frozenset[InstanceState]
-    participle: str
-    leads_to: InstanceState
-    """What an instance is said to be from then on."""
+    vm_action: str
+    """The action of one.vm.action."""
+
+    allowed_from: frozenset[InstanceState]
+    already_in: frozenset[InstanceState]
+    past_participle: str
+    reported_state: InstanceState
+    """The current state in the response."""
 
     protection: str = ""
-    """The EC2 attribute by which an instance is kept from it; an OpenNebula lock is what that attribute is here."""
+    """The EC2 attribute that protects an instance from the change; an OpenNebula lock has its effect here."""
 
 
 _START = _Change(
-    one_action="resume",
-    onto=frozenset({InstanceState.STOPPED}),
-    done=frozenset({InstanceState.RUNNING, InstanceState.PENDING}),
-    participle="started",
-    leads_to=InstanceState.PENDING,
+    vm_action="resume",
+    allowed_from=frozenset({InstanceState.STOPPED}),
+    already_in=frozenset({InstanceState.RUNNING, InstanceState.PENDING}),
+    past_participle="started",
+    reported_state=InstanceState.PENDING,
 )
 _STOP = _Change(
-    one_action="poweroff",
-    onto=frozenset({InstanceState.RUNNING}),
-    done=frozenset({InstanceState.STOPPED, InstanceState.STOPPING}),
-    participle="stopped",
-    leads_to=InstanceState.STOPPING,
+    vm_action="poweroff",
+    allowed_from=frozenset({InstanceState.RUNNING}),
+    already_in=frozenset({InstanceState.STOPPED, InstanceState.STOPPING}),
+    past_participle="stopped",
+    reported_state=InstanceState.STOPPING,
     protection="disableApiStop",
 )
 _FORCED_STOP = _Change(
-    one_action="poweroff-hard",
-    onto=frozenset({InstanceState.RUNNING, InstanceState.STOPPING}),
-    done=frozenset({InstanceState.STOPPED}),
-    participle="stopped",
-    leads_to=InstanceState.STOPPING,
+    vm_action="poweroff-hard",
+    allowed_from=frozenset({InstanceState.RUNNING, InstanceState.STOPPING}),
+    already_in=frozenset({InstanceState.STOPPED}),
+    past_participle="stopped",
+    reported_state=InstanceState.STOPPING,
     protection="disableApiStop",
 )
 _REBOOT = _Change(
-    one_action="reboot",
-    onto=frozenset({InstanceState.RUNNING}),
-    done=frozenset(),
-    participle="rebooted",
-    leads_to=InstanceState.RUNNING,
+    vm_action="reboot",
+    allowed_from=frozenset({InstanceState.RUNNING}),
+    already_in=frozenset(),
+    past_participle="rebooted",
+    reported_state=InstanceState.RUNNING,
 )
 _TERMINATE = _Change(
-    one_action="terminate-hard",
-    onto=frozenset(InstanceState) - {InstanceState.SHUTTING_DOWN, InstanceState.TERMINATED},
-    done=frozenset({InstanceState.SHUTTING_DOWN, InstanceState.TERMINATED}),
-    participle="terminated",
-    leads_to=InstanceState.SHUTTING_DOWN,
+    vm_action="terminate-hard",
+    allowed_from=frozenset(InstanceState) - {InstanceState.SHUTTING_DOWN, InstanceState.TERMINATED},
+    already_in=frozenset({InstanceState.SHUTTING_DOWN, InstanceState.TERMINATED}),
+    past_participle="terminated",
+    reported_state=InstanceState.SHUTTING_DOWN,
     protection="disableApiTermination",
 )
 
-_Act = Callable[[Call, _Change, VirtualMachine], Coroutine[Any, Any, None]]
+_ChangeOne = Callable[[Call, _Change, VirtualMachine], Coroutine[Any, Any, None]]
 _NO_INSTANCES = {"InstanceIds": ("InvalidParameterCombination", "No instances specified")}
-_PROTECTING = frozenset({LockLevel.USE, LockLevel.MANAGE, LockLevel.ALL})
+_PROTECTING_LOCKS = frozenset({LockLevel.USE, LockLevel.MANAGE, LockLevel.ALL})
 
 
 class StartInstancesResult(TypedDict):
@@ -120,7 +122,10 @@ async def start_instances(call: Call, *, instance_ids: Sequence[str]) -> StartIn
 async def stop_instances(
     call: Call, *, instance_ids: Sequence[str], force: bool = False, skip_os_shutdown: bool = False
 ) -> StopInstancesResult:
-    """Power instances off, softly unless Force or SkipOsShutdown is given (EC2 StopInstances; OpenNebula poweroff)."""
+    """Stop instances, with a shutdown of the guest unless Force or SkipOsShutdown is given (EC2 StopInstances).
+
+    In OpenNebula that is poweroff or poweroff-hard.
+    """
     if force or skip_os_shutdown:
         return {"StoppingInstances": await _carry_out(call, _FORCED_STOP, instance_ids)}
     return {"StoppingInstances": await _carry_out(call, _STOP, instance_ids)}
@@ -134,41 +139,41 @@ async def reboot_instances(call: Call, *, instance_ids: Sequence[str]) -> None:
 
 @action(ignores=("Force", "SkipOsShutdown"), missing=_NO_INSTANCES)
 async def terminate_instances(call: Call, *, instance_ids: Sequence[str]) -> TerminateInstancesResult:
-    """End instances for good (EC2 TerminateInstances; OpenNebula terminate-hard).
+    """Terminate instances (EC2 TerminateInstances; OpenNebula terminate-hard).
 
-    It is always the hard form: a soft one waits for the guest, and a guest that does not listen goes on running. A
-    machine that is being deployed ends when it has booted, by the reconciler if that takes long.
+    It is always the hard form: the soft one waits for the guest, and a guest that ignores the request continues to run.
+    An instance that is being deployed is terminated once it has booted, by the reconciler if that takes long.
     """
-    return {"TerminatingInstances": await _carry_out(call, _TERMINATE, instance_ids, _end)}
+    return {"TerminatingInstances": await _carry_out(call, _TERMINATE, instance_ids, _terminate)}
 
 
-async def _act(call: Call, change: _Change, machine: VirtualMachine) -> None:
-    if await _taken(call, change, machine):
+async def _change_state(call: Call, change: _Change, machine: VirtualMachine) -> None:
+    if await _accepted(call, change, machine):
         return
-    # It has moved on since it was read: to where it was to go, or to where it cannot.
-    for now in await call.session.vms([machine.id]):
-        if state_of(now) not in change.done:
+    # Its state has changed since it was read: to the intended state, or to a state that does not allow the change.
+    for current in await call.session.vms([machine.id]):
+        if state_of(current) not in change.already_in:
             raise _incorrect_state(change, machine)
 
 
-async def _end(call: Call, change: _Change, machine: VirtualMachine) -> None:
-    """End a machine now, or as soon as oned takes it: from PROLOG and BOOT it does not."""
+async def _terminate(call: Call, change: _Change, machine: VirtualMachine) -> None:
+    """Terminate a machine now, or as soon as oned accepts it: in PROLOG and BOOT oned refuses."""
 
     async def attempt() -> bool:
-        if await _taken(call, change, machine):
+        if await _accepted(call, change, machine):
             return True
-        (now,) = await call.session.vms([machine.id]) or (machine,)
-        return state_of(now) in change.done
+        (current,) = await call.session.vms([machine.id]) or (machine,)
+        return state_of(current) in change.already_in
 
-    if not await wait_until(call, bool, attempt, timeout=_PATIENCE):
+    if not await wait_until(call, bool, attempt, timeout=_TRANSITION_TIMEOUT):
         await watch_termination(call.session, await call.session.current_user(), call.now)
         await call.session.vm_update(machine.id, attribute(TERMINATING, "YES"))
 
 
-async def _taken(call: Call, change: _Change, machine: VirtualMachine) -> bool:
-    """Have oned do it; False if the machine is in no state in which it does."""
+async def _accepted(call: Call, change: _Change, machine: VirtualMachine) -> bool:
+    """Request a change from oned; False if oned refuses because of the machine's state."""
     try:
-        await call.session.vm_action(change.one_action, machine.id)
+        await call.session.vm_action(change.vm_action, machine.id)
     except OpenNebulaRefusal as refusal:
         if refusal.code != OpenNebulaCode.ACTION:
             raise
@@ -177,54 +182,60 @@ async def _taken(call: Call, change: _Change, machine: VirtualMachine) -> bool:
 
 
 async def _carry_out(
-    call: Call, change: _Change, instance_ids: Sequence[str], act: _Act = _act
+    call: Call, change: _Change, instance_ids: Sequence[str], change_one: _ChangeOne = _change_state
 ) -> list[InstanceStateChangeTypeDef]:
-    """Do to all instances what is not done yet, or to none if one of them does not allow it."""
-    before = await find_settled_machines(call, instance_ids, timeout=_PATIENCE)
-    for machine in before:
-        _check(change, machine)
-    to_change = [machine for machine in before if state_of(machine) not in change.done]
-    await call.change_all(Right.MANAGE, to_change, lambda machine: act(call, change, machine))
-    await _shown(call, change, [machine.id for machine in to_change])
-    return [_state_change(change, machine) for machine in before]
+    """Change all instances that are not yet in the intended state, or none if one of them does not allow it."""
+    machines = await find_settled_machines(call, instance_ids, timeout=_TRANSITION_TIMEOUT)
+    for machine in machines:
+        _check_allowed(change, machine)
+    to_change = [machine for machine in machines if state_of(machine) not in change.already_in]
+    await call.change_all(Right.MANAGE, to_change, lambda machine: change_one(call, change, machine))
+    await _wait_until_visible(call, change, [machine.id for machine in to_change])
+    return [_state_change(change, machine) for machine in machines]
 
 
-async def _shown(call: Call, change: _Change, changed: Sequence[int]) -> None:
-    """Wait until the change shows in all machines, or a moment longer.
+async def _wait_until_visible(call: Call, change: _Change, machine_ids: Sequence[int]) -> None:
+    """Wait until oned reports the new state of all machines, for a limited time.
 
-    Of some changes oned only takes note, and shows the old state for a while: a client that looks again at once must
-    not find that nothing has happened.
+    oned only queues some changes and reports the old state for a while: a client that reads the instances immediately
+    must not see the old state.
     """
 
-    def are_shown(machines: Sequence[VirtualMachine]) -> bool:
-        return {change.leads_to, *change.done}.issuperset(map(state_of, machines))
+    def are_changed(machines: Sequence[VirtualMachine]) -> bool:
+        return {change.reported_state, *change.already_in}.issuperset(map(state_of, machines))
 
-    await wait_until(call, are_shown, partial(call.session.vms, changed), timeout=_SHOWN_WITHIN, interval=_SOON)
+    await wait_until(
+        call,
+        are_changed,
+        partial(call.session.vms, machine_ids),
+        timeout=_VISIBILITY_TIMEOUT,
+        interval=_VISIBILITY_INTERVAL,
+    )
 
 
 def _state_change(change: _Change, before: VirtualMachine) -> InstanceStateChangeTypeDef:
-    """Return from where to where an instance goes.
+    """Return the previous and the current state of an instance for the response.
 
-    It is on its way, as on Amazon, even if it has come there by now: libcloud takes nothing else for success.
+    The current state is the transitional one, as on Amazon, even if the change is complete: libcloud accepts no other.
     """
     previous = state_of(before)
     return {
         "InstanceId": INSTANCE.format(before.id),
-        "CurrentState": (previous if previous in change.done else change.leads_to).member,
+        "CurrentState": (previous if previous in change.already_in else change.reported_state).member,
         "PreviousState": previous.member,
     }
 
 
-def _check(change: _Change, machine: VirtualMachine) -> None:
+def _check_allowed(change: _Change, machine: VirtualMachine) -> None:
     state = state_of(machine)
-    if state in change.done:
+    if state in change.already_in:
         return
-    if state not in change.onto:
+    if state not in change.allowed_from:
         raise _incorrect_state(change, machine)
-    if change.protection and machine.lock is not None and machine.lock.level in _PROTECTING:
+    if change.protection and machine.lock is not None and machine.lock.level in _PROTECTING_LOCKS:
         raise EC2Error(
             "OperationNotPermitted",
-            f"The instance '{INSTANCE.format(machine.id)}' may not be {change.participle}. "
+            f"The instance '{INSTANCE.format(machine.id)}' may not be {change.past_participle}. "
             f"Modify its '{change.protection}' instance attribute and try again.",
         )
 
@@ -232,5 +243,6 @@ def _check(change: _Change, machine: VirtualMachine) -> None:
 def _incorrect_state(change: _Change, machine: VirtualMachine) -> EC2Error:
     return EC2Error(
         "IncorrectInstanceState",
-        f"The instance '{INSTANCE.format(machine.id)}' is not in a state from which it can be {change.participle}.",
+        f"The instance '{INSTANCE.format(machine.id)}' is not in a state from which "
+        f"it can be {change.past_participle}.",
     )

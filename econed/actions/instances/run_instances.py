@@ -13,9 +13,9 @@ from econed.actions.images.finding import amis_by_id
 from econed.actions.inputs import Placement, TagSpecification
 from econed.actions.instances.block_devices import BlockDeviceMapping, block_devices
 from econed.actions.instances.launch import launch
-from econed.actions.instances.plan import MAX_COUNT, MAX_VOLUMES, LaunchPlan, check_tags, for_context
-from econed.actions.instances.types import instance_type_named
-from econed.actions.instances.view import merged, reservation
+from econed.actions.instances.plan import MAX_COUNT, MAX_VOLUMES, LaunchPlan, check_tags, storable_public_key
+from econed.actions.instances.types import find_instance_type
+from econed.actions.instances.view import merge_reservations, reservation_view
 from econed.actions.keys.key_pairs import key_pair
 from econed.actions.machines.facts import TERMINATE
 from econed.actions.regions.zones import zones
@@ -31,15 +31,15 @@ if TYPE_CHECKING:
     from econed.opennebula.documents import Image
 
 DEFAULT_TYPE = "m1.small"
-"""The instance type where none is given (EC2 API Reference, RunInstances)."""
+"""The instance type if the request has none (EC2 API Reference, RunInstances)."""
 
 MAX_USER_DATA = 16384
-"""Bytes of user data, before base64 (EC2 User Guide, "Run commands at launch")."""
+"""Maximum size of user data in bytes, before base64 (EC2 User Guide, "Run commands at launch")."""
 
 _LAUNCHABLE = frozenset({ImageState.READY, ImageState.USED, ImageState.CLONE})
 
-# There is no metadata service here whose options could be set, no burst credits to count, and OpenNebula monitors every
-# machine; the others ask for a preference among things that there is one of.
+# There is no metadata service with options, there are no burst credits, and OpenNebula monitors every machine; the
+# others select among variants of which there is only one here.
 _IGNORED = (
     "AdditionalInfo",
     "CapacityReservationSpecification.CapacityReservationPreference",
@@ -80,7 +80,7 @@ async def run_instances(
 ) -> ReservationTypeDef:
     """Run instances: between MinCount and MaxCount, or none (EC2 RunInstances; OpenNebula instantiate).
 
-    With a ClientToken, the same call again gives the same instances for `launch.TOKEN_LIFETIME` seconds.
+    With a ClientToken, a repeated call returns the same instances for `launch.TOKEN_LIFETIME` seconds.
     """
     _check_counts(min_count, max_count)
     zone = await _zone(call, (placement or {}).get("AvailabilityZone"))
@@ -89,19 +89,19 @@ async def run_instances(
     tags = specified_tags(tag_specifications, "instance", "volume")
     texts = {
         "key_name": None if pair is None else pair.name,
-        "public_key": None if pair is None else for_context(pair.public_key),
+        "public_key": None if pair is None else storable_public_key(pair.public_key),
         "user_data": _checked_user_data(user_data),
     }
     plan = LaunchPlan(
-        instance_type=await instance_type_named(call, instance_type, image, **texts),
+        instance_type=await find_instance_type(call, instance_type, image, **texts),
         image=image,
-        least=min_count,
-        most=max_count,
+        min_count=min_count,
+        max_count=max_count,
         token=ClientToken.of(call, client_token),
         **texts,
         tags=tags["instance"],
         zone=zone,
-        cluster_ids=tuple(sorted({number for number in (zone, call.settings.cluster_id) if number is not None})),
+        cluster_ids=tuple(sorted({cluster for cluster in (zone, call.settings.cluster_id) if cluster is not None})),
         terminates_on_shutdown=instance_initiated_shutdown_behavior == TERMINATE,
         devices=await block_devices(call, block_device_mappings, image, tags["volume"]),
     )
@@ -110,27 +110,27 @@ async def run_instances(
     await watch_caller(call)
     machines = await launch(call, plan)
     clusters = await call.cluster_names()
-    (made,) = merged(reservation(machine, clusters, call.now) for machine in machines)
-    return {**made, "Instances": [{"Tags": [], **instance} for instance in made["Instances"]]}
+    (reservation,) = merge_reservations(reservation_view(machine, clusters, call.now) for machine in machines)
+    return {**reservation, "Instances": [{"Tags": [], **instance} for instance in reservation["Instances"]]}
 
 
-def _check_counts(least: int, most: int) -> None:
-    if least < 1 or most < least:
+def _check_counts(min_count: int, max_count: int) -> None:
+    if min_count < 1 or max_count < min_count:
         raise EC2Error(
             "InvalidParameterValue",
-            f"Value ({least}) for parameter minCount is invalid. It must be from 1 to maxCount ({most}).",
+            f"Value ({min_count}) for parameter minCount is invalid. It must be from 1 to maxCount ({max_count}).",
         )
-    if most > MAX_COUNT:
+    if max_count > MAX_COUNT:
         raise EC2Error("InstanceLimitExceeded", f"No more than {MAX_COUNT} instances can be run by one request.")
 
 
 def _check_volumes(plan: LaunchPlan) -> None:
-    if plan.most * len(plan.devices.volumes) > MAX_VOLUMES:
-        raise EC2Error("VolumeLimitExceeded", f"No more than {MAX_VOLUMES} volumes can be made by one request.")
+    if plan.max_count * len(plan.devices.volumes) > MAX_VOLUMES:
+        raise EC2Error("VolumeLimitExceeded", f"No more than {MAX_VOLUMES} volumes can be created by one request.")
 
 
 async def _image(call: Call, image_id: str) -> Image:
-    """Return the image of an AMI from which a machine can be made now."""
+    """Return the image of an AMI; raises `EC2Error`, InvalidAMIID.Unavailable if it is not ready for machines."""
     if not image_id:
         raise EC2Error("MissingParameter", "The request must contain the parameter ImageId")
     (image,) = await amis_by_id(call, [image_id])
@@ -140,12 +140,12 @@ async def _image(call: Call, image_id: str) -> Image:
 
 
 async def _zone(call: Call, name: str | None) -> int | None:
-    """Return the cluster that is the availability zone of this name; None where none is asked for."""
+    """Return the id of the cluster that is the availability zone of this name; None if `name` is None."""
     if name is None:
         return None
-    for number, zone_name in (await zones(call)).items():
-        if zone_name == name:
-            return number
+    for cluster_id, cluster_name in (await zones(call)).items():
+        if cluster_name == name:
+            return cluster_id
     raise EC2Error("InvalidParameterValue", f"Invalid availability zone: [{name}]")
 
 
@@ -153,9 +153,9 @@ def _checked_user_data(user_data: str | None) -> str | None:
     if user_data is None:
         return None
     try:
-        plain = base64.b64decode("".join(user_data.split()), validate=True)
+        decoded = base64.b64decode("".join(user_data.split()), validate=True)
     except (binascii.Error, ValueError):
         raise EC2Error("InvalidUserData.Malformed", "Invalid BASE64 encoding of user data.") from None
-    if len(plain) > MAX_USER_DATA:
+    if len(decoded) > MAX_USER_DATA:
         raise EC2Error("InvalidParameterValue", f"User data is limited to {MAX_USER_DATA} bytes.")
-    return base64.b64encode(plain).decode("ascii")
+    return base64.b64encode(decoded).decode("ascii")

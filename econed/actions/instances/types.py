@@ -1,7 +1,7 @@
-"""Instance types: OpenNebula templates with EC2_INSTANCE_TYPE, or files where the configuration says so.
+"""Instance types: OpenNebula templates with EC2_INSTANCE_TYPE, or files if configured.
 
-Either can make a machine of the text that `econed.actions.instances.plan` writes, by the same rule: an attribute that
-is sent replaces all of that name in the type.
+Both create a machine from the text of `econed.actions.instances.plan`, by the same rule: an attribute in that text
+replaces all attributes of the same name in the type.
 """
 
 from __future__ import annotations
@@ -29,74 +29,74 @@ if TYPE_CHECKING:
 
 
 class InstanceType(Protocol):
-    """What a machine is made of, but for what a RunInstances call adds."""
+    """What a machine is created from, without what a RunInstances call adds."""
 
     @property
     def attributes(self) -> Attributes:
-        """What it says of its machines."""
+        """The attributes of its machines."""
 
     def root_disk(self, image: Image) -> Vector:
-        """Return the members of the DISK that the AMI is on."""
+        """Return the members of the DISK of the AMI."""
 
     def other_disks(self, image: Image) -> Attributes:
-        """Return the DISKs that its machines have besides."""
+        """Return the other DISKs of its machines."""
 
-    async def make(self, session: Session, name: str, text: str) -> int:
-        """Make a machine on HOLD and return its id.
+    async def create_machine(self, session: Session, name: str, text: str) -> int:
+        """Create a machine on HOLD and return its id.
 
-        `text` goes over what the type has; an empty `name` leaves the name to oned.
+        The attributes in `text` replace those of the type; with an empty `name`, oned chooses the name.
         """
 
 
 @dataclass(frozen=True)
 class TemplateType:
-    """An instance type that is an OpenNebula template: its own DISKs come behind the AMI's."""
+    """An instance type that is an OpenNebula template: its own DISKs follow the AMI's."""
 
     template: VMTemplate
 
     @property
     def attributes(self) -> Attributes:
-        """What the template holds."""
+        """The attributes of the template."""
         return self.template.template
 
     def root_disk(self, image: Image) -> Vector:
-        """Return a DISK of the image, and nothing else."""
+        """Return a DISK of the image without other members."""
         return {"IMAGE_ID": str(image.id)}
 
     def other_disks(self, image: Image) -> Attributes:
         """Return all DISKs of the template."""
         return self.attributes.only("DISK")
 
-    async def make(self, session: Session, name: str, text: str) -> int:
+    async def create_machine(self, session: Session, name: str, text: str) -> int:
         """Instantiate the template (one.template.instantiate)."""
         return await session.instantiate(self.template.id, name, True, text)
 
 
 @dataclass(frozen=True)
 class FileType:
-    """An instance type that is a file, filled in for one call: the DISK for the AMI is the file's own."""
+    """An instance type that is a file, rendered for one call; its DISK for the AMI is the file's."""
 
     name: str
     attributes: Attributes
 
     def root_disk(self, image: Image) -> Vector:
-        """Return the file's DISK of the image with all that it says of it, or a plain one if it has none."""
-        return next((disk for disk in self.attributes.vectors("DISK") if _holds(disk, image)), _disk_of(image))
+        """Return the file's DISK of the image with all its members, or a plain one if the file has none."""
+        return next((disk for disk in self.attributes.vectors("DISK") if _is_disk_of(disk, image)), _plain_disk(image))
 
     def other_disks(self, image: Image) -> Attributes:
-        """Return the file's DISKs but that one."""
+        """Return the file's DISKs except that one."""
         root = self.root_disk(image)
         return Attributes(("DISK", disk) for disk in self.attributes.vectors("DISK") if disk is not root)
 
-    async def make(self, session: Session, name: str, text: str) -> int:
-        """Make a machine of the file (one.vm.allocate)."""
-        named = template(attribute("NAME", name) if name else "", attribute(INSTANCE_TYPE, self.name), text)
-        sent = {sent for sent, _ in read_template(named)}
-        return await session.vm_allocate(template(render(self.attributes.without(*sent)), named), True)
+    async def create_machine(self, session: Session, name: str, text: str) -> int:
+        """Create a machine from the file (one.vm.allocate)."""
+        added = template(attribute("NAME", name) if name else "", attribute(INSTANCE_TYPE, self.name), text)
+        replaced = {attribute_name for attribute_name, _ in read_template(added)}
+        return await session.vm_allocate(template(render(self.attributes.without(*replaced)), added), True)
 
 
 def configured_file_types(conf: Path, settings: Settings) -> FileTypes | None:
-    """Return the files of the instance types beside econe.conf (`conf`); None where the types are OpenNebula templates.
+    """Return the files of the instance types, next to econe.conf (`conf`); None if the types are OpenNebula templates.
 
     Raises `ConfigError`.
     """
@@ -106,20 +106,20 @@ def configured_file_types(conf: Path, settings: Settings) -> FileTypes | None:
 
 
 def read_file_types(directory: Path, files: Mapping[str, str]) -> FileTypes:
-    """Read the files of the instance types, given by type, that lie in a directory.
+    """Read the files of the instance types in a directory; `files` are their names by instance type.
 
-    Raises one `ConfigError` for all that cannot be read or understood, with file and line.
+    Raises one `ConfigError` for all files that cannot be read or parsed, with file and line.
     """
     problems: list[ConfigProblem] = []
-    found: dict[str, FileTemplate] = {}
+    templates: dict[str, FileTemplate] = {}
     for name, file in files.items():
         path = directory / file
         if not is_storable(name):
             problems.append(
-                ConfigProblem(str(path), "its instance type has a name that OpenNebula does not keep", key=name)
+                ConfigProblem(str(path), "the name of its instance type cannot be stored in OpenNebula", key=name)
             )
         try:
-            found[name] = FileTemplate.parse(path.read_text("utf-8"))
+            templates[name] = FileTemplate.parse(path.read_text("utf-8"))
         except OSError as error:
             problems.append(ConfigProblem(str(path), f"cannot be read: {error.strerror}", key=name))
         except UnicodeDecodeError:
@@ -128,21 +128,21 @@ def read_file_types(directory: Path, files: Mapping[str, str]) -> FileTypes:
             problems.append(ConfigProblem(str(path), error.text, error.line, name))
     if problems:
         raise ConfigError(tuple(problems))
-    return MappingProxyType(found)
+    return MappingProxyType(templates)
 
 
-async def instance_type_named(
+async def find_instance_type(
     call: Call, name: str, image: Image, *, key_name: str | None, public_key: str | None, user_data: str | None
 ) -> InstanceType:
-    """Return the instance type of this name, for a machine from this image with this key pair and user data.
+    """Return the instance type with this name, for machines from this image with this key pair and user data.
 
-    Raises `EC2Error` InvalidParameterValue where there is none, or where its file has no place for one of these texts.
+    Raises `EC2Error` InvalidParameterValue if there is none, or if its file cannot store one of these texts.
     """
     if call.file_types is None:
         return TemplateType(await _template(call, name))
     file = call.file_types.get(name)
     if file is None:
-        raise _unknown(name)
+        raise _unknown_type(name)
     values = {
         "img_id": str(image.id),
         "ec2_img_id": IMAGE.format(image.id),
@@ -156,26 +156,26 @@ async def instance_type_named(
     except NotStorable as error:
         raise EC2Error(
             "InvalidParameterValue",
-            f"Instances of type '{name}' cannot keep the name of this key pair or another text ({error.name}).",
+            f"OpenNebula cannot store a text of this request in instances of type '{name}' ({error.name}).",
         ) from None
     return FileType(name, attributes)
 
 
 async def _template(call: Call, name: str) -> VMTemplate:
-    """Return the template of an instance type; of several one's own, then the oldest."""
-    found = [each for each in await call.session.templates() if each.template.text(INSTANCE_TYPE) == name]
-    if not found:
-        raise _unknown(name)
-    return min(found, key=lambda each: (each.uid != call.caller.id, each.id))
+    """Return the template of an instance type; of several, one of the caller's own, then the oldest."""
+    templates = [each for each in await call.session.templates() if each.template.text(INSTANCE_TYPE) == name]
+    if not templates:
+        raise _unknown_type(name)
+    return min(templates, key=lambda each: (each.uid != call.caller.id, each.id))
 
 
-def _unknown(name: str) -> EC2Error:
+def _unknown_type(name: str) -> EC2Error:
     return EC2Error("InvalidParameterValue", f"Invalid value '{name}' for InstanceType.")
 
 
-def _disk_of(image: Image) -> Vector:
+def _plain_disk(image: Image) -> Vector:
     return MappingProxyType({"IMAGE_ID": str(image.id)})
 
 
-def _holds(disk: Vector, image: Image) -> bool:
+def _is_disk_of(disk: Vector, image: Image) -> bool:
     return disk.get("IMAGE_ID") == str(image.id)

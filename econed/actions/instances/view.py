@@ -1,4 +1,4 @@
-"""How a virtual machine of OpenNebula looks as an EC2 instance: pure functions from its document."""
+"""EC2's view of a virtual machine as an instance: pure functions of its document."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 
 CUSTOM_TYPE = "custom"
-"""The instance type of a machine that no EC2_INSTANCE_TYPE speaks of, because it was not made by an EC2 client."""
+"""The instance type of a machine without EC2_INSTANCE_TYPE, because no EC2 client created it."""
 
 _NO_METADATA_SERVICE: InstanceMetadataOptionsResponseTypeDef = {
     "State": "applied",
@@ -62,74 +62,83 @@ _NO_METADATA_SERVICE: InstanceMetadataOptionsResponseTypeDef = {
     "HttpProtocolIpv6": "disabled",
     "InstanceMetadataTags": "disabled",
 }
-"""Guests get what they need from the CONTEXT image, so the endpoint of EC2's service is off."""
+"""Guests get their metadata from the CONTEXT image, so the endpoint of EC2's metadata service is disabled."""
 
-_GONE_DOWN = frozenset(
+_STOPPED_OR_TERMINATED = frozenset(
     {InstanceState.STOPPING, InstanceState.STOPPED, InstanceState.SHUTTING_DOWN, InstanceState.TERMINATED}
 )
 
-_KEPT_BACK = 100
-"""Instances from which on a reservation is not kept back for more of them."""
+_MAX_DEFERRED = 100
+"""Reservations with at least this many instances are not deferred for further ones."""
 
 GUEST_POWERED_OFF = 44
-"""HISTORY/ACTION of a machine that oned's monitoring found off, as after a shutdown from inside (MONITOR_ACTION)."""
+"""HISTORY/ACTION of a machine that oned's monitoring found off, as after a shutdown by its guest (MONITOR_ACTION)."""
 
 
-def reservation(
+def reservation_view(
     machine: VirtualMachine, clusters: Mapping[int, str], now: int, addresses: PublicAddresses | None = None
 ) -> ReservationTypeDef:
-    """Return a machine as the one instance of the reservation that its RunInstances call made; see `instance`."""
+    """Return the reservation of a machine with this machine as its only instance; see `instance_view`."""
     return {
-        "ReservationId": reservation_of(machine),
+        "ReservationId": reservation_id_of(machine),
         "OwnerId": account_id(machine.uid),
         "Groups": [],
-        "Instances": [instance(machine, clusters, now, addresses)],
+        "Instances": [instance_view(machine, clusters, now, addresses)],
     }
 
 
-def merged(reservations: Iterable[ReservationTypeDef]) -> list[ReservationTypeDef]:
-    """Return reservations with those of the same owner and id made one: anybody may write another's id on a machine."""
-    whole: dict[tuple[str, str], ReservationTypeDef] = {}
-    for each in reservations:
-        key = (each.get("OwnerId", ""), each["ReservationId"])
-        found = whole.setdefault(key, {**each, "Instances": []})
-        found["Instances"].extend(each["Instances"])
-    return list(whole.values())
+def merge_reservations(reservations: Iterable[ReservationTypeDef]) -> list[ReservationTypeDef]:
+    """Merge the reservations with the same id and the same owner.
+
+    The owner counts too, because any user can write the reservation id of another user on a machine.
+    """
+    merged: dict[tuple[str, str], ReservationTypeDef] = {}
+    for reservation in reservations:
+        key = (reservation.get("OwnerId", ""), reservation["ReservationId"])
+        merged_reservation = merged.setdefault(key, {**reservation, "Instances": []})
+        merged_reservation["Instances"].extend(reservation["Instances"])
+    return list(merged.values())
 
 
-def reservation_of(machine: VirtualMachine) -> str:
-    """Return the id of the reservation of a machine: as RunInstances noted it, else the one of the machine alone."""
-    noted = machine.user_template.text(RESERVATION)
-    return noted if RESERVATION_ID.is_id(noted) else reservation_id(machine.id)
+def reservation_id_of(machine: VirtualMachine) -> str:
+    """Return the id of a machine's reservation: the one that RunInstances stored, else one derived from its own id."""
+    stored_id = machine.user_template.text(RESERVATION)
+    return stored_id if RESERVATION_ID.is_id(stored_id) else reservation_id(machine.id)
 
 
-class Reservations:
-    """Reservations of machines that come in sets: those of the same id are made one within a set.
+class ReservationMerger:
+    """Merges the reservations of machines that are read in sets, within each set.
 
-    The last one of a set is kept back for the next, in which most of those go on that are split; but not a large one.
-    See `econed.actions.listing.Arrangement`.
+    The last reservation of a set is deferred to the next one, where most split reservations continue, unless it is
+    large. See `econed.actions.listing.Arrangement`.
     """
 
     def __init__(self) -> None:
-        self._open: list[ReservationTypeDef] = []
+        self._deferred: list[ReservationTypeDef] = []
 
     def of(self, items: list[ReservationTypeDef]) -> list[ReservationTypeDef]:
-        """Return the reservations that are to be shown now."""
+        """Return the reservations to be sent now."""
         if not items:
             return []
-        last = items[-1]["ReservationId"]
-        whole = merged([*self.rest(), *items])
-        self._open = [each for each in whole if each["ReservationId"] == last and len(each["Instances"]) < _KEPT_BACK]
-        return whole if not self._open else [each for each in whole if each["ReservationId"] != last]
+        last_id = items[-1]["ReservationId"]
+        merged = merge_reservations([*self.rest(), *items])
+        self._deferred = [
+            reservation
+            for reservation in merged
+            if reservation["ReservationId"] == last_id and len(reservation["Instances"]) < _MAX_DEFERRED
+        ]
+        if not self._deferred:
+            return merged
+        return [reservation for reservation in merged if reservation["ReservationId"] != last_id]
 
     def rest(self) -> list[ReservationTypeDef]:
-        """Return the one that was kept back."""
-        kept, self._open = self._open, []
-        return kept
+        """Return the deferred reservations."""
+        deferred, self._deferred = self._deferred, []
+        return deferred
 
 
-def status(machine: VirtualMachine, clusters: Mapping[int, str]) -> InstanceStatusTypeDef:
-    """Return the status of a machine: what oned's monitoring says of a running one stands for both of EC2's checks."""
+def status_view(machine: VirtualMachine, clusters: Mapping[int, str]) -> InstanceStatusTypeDef:
+    """Return the status of a machine; both of EC2's checks have the result of oned's monitoring."""
     state = state_of(machine)
     summary = _reachability(machine, state)
     return {
@@ -141,22 +150,22 @@ def status(machine: VirtualMachine, clusters: Mapping[int, str]) -> InstanceStat
     }
 
 
-def instance(
+def instance_view(
     machine: VirtualMachine, clusters: Mapping[int, str], now: int, addresses: PublicAddresses | None = None
 ) -> InstanceTypeDef:
-    """Return a machine as an instance.
+    """Return the instance of a machine.
 
     `clusters` are the names of the clusters, which are the availability zones; `addresses` are the elastic IPs; `now`
     is the time in seconds since the epoch.
     """
     facts = machine.user_template
     state = state_of(machine)
-    shown: InstanceTypeDef = {
+    view: InstanceTypeDef = {
         "InstanceId": INSTANCE.format(machine.id),
         "ImageId": _image_id(machine),
         "State": state.member,
         "StateTransitionReason": transition_reason(machine, state, now),
-        "InstanceType": facts.text(INSTANCE_TYPE) or CUSTOM_TYPE,  # type: ignore[typeddict-item]  # names of our own
+        "InstanceType": facts.text(INSTANCE_TYPE) or CUSTOM_TYPE,  # type: ignore[typeddict-item]  # the cloud's own names
         "AmiLaunchIndex": whole_number(facts.text(LAUNCH_INDEX)) or 0,
         "LaunchTime": timestamp(launch_time(machine)),
         "Placement": {
@@ -183,84 +192,84 @@ def instance(
         "NetworkInterfaces": [],
         "SecurityGroups": [],
     }
-    shown["BootMode"] = shown["CurrentInstanceBootMode"] = "uefi" if machine.boots_with_uefi else "legacy-bios"
+    view["BootMode"] = view["CurrentInstanceBootMode"] = "uefi" if machine.boots_with_uefi else "legacy-bios"
     if tags := tags_of(facts):
-        shown["Tags"] = tags
+        view["Tags"] = tags
     if key_name := machine.decoded_context_text(KEY_NAME):
-        shown["KeyName"] = key_name
+        view["KeyName"] = key_name
     if vcpus := whole_number(machine.template_text("VCPU")) or 1:
-        shown["CpuOptions"] = {"CoreCount": vcpus, "ThreadsPerCore": 1}
+        view["CpuOptions"] = {"CoreCount": vcpus, "ThreadsPerCore": 1}
     if reason := state_reason(machine, state):
-        shown["StateReason"] = reason
+        view["StateReason"] = reason
     if state is not InstanceState.TERMINATED:
-        shown |= _attached(machine, addresses or PublicAddresses({}))
-    return shown
+        view |= _devices_view(machine, addresses or PublicAddresses({}))
+    return view
 
 
 def root_device(machine: VirtualMachine) -> str:
-    """Return the device of the disk that was made from the AMI; empty if there is no disk."""
+    """Return the device name of the machine's first disk, which is the AMI's; empty if there is no disk."""
     return device_name(machine, machine.disks[0]) if machine.disks else ""
 
 
 def state_reason(machine: VirtualMachine, state: InstanceState) -> StateReasonTypeDef | None:
-    """Return why a machine is as it is, where EC2 says so (EC2 API Reference, StateReason); None while it runs."""
+    """Return the reason for a machine's state (EC2 API Reference, StateReason); None for states without a reason."""
     if is_failure(machine.state, machine.lcm_state):
         return _reason("Server.InternalError", "Internal error on launch or while changing state")
     if machine.state is VmState.PENDING and machine.sched_message:
         return _reason("Server.InsufficientInstanceCapacity", "There is not enough capacity for this instance")
-    if state in (InstanceState.STOPPED, InstanceState.STOPPING) and was_shut_down_inside(machine):
+    if state in (InstanceState.STOPPED, InstanceState.STOPPING) and was_shut_down_by_guest(machine):
         return _reason("Client.InstanceInitiatedShutdown", "Instance initiated shutdown")
-    if state in _GONE_DOWN:
+    if state in _STOPPED_OR_TERMINATED:
         return _reason("Client.UserInitiatedShutdown", "User initiated shutdown")
     return None
 
 
-def was_shut_down_inside(machine: VirtualMachine) -> bool:
-    """Whether a machine is off because its guest shut down, not because somebody asked OpenNebula."""
-    last = machine.last_record
-    may_be = machine.state is VmState.POWEROFF or machine.lcm_state is LcmState.SHUTDOWN_POWEROFF
-    return may_be and last is not None and last.action == GUEST_POWERED_OFF
+def was_shut_down_by_guest(machine: VirtualMachine) -> bool:
+    """Whether a machine is off because its guest shut down, not because of a request to OpenNebula."""
+    record = machine.last_record
+    is_off = machine.state is VmState.POWEROFF or machine.lcm_state is LcmState.SHUTDOWN_POWEROFF
+    return is_off and record is not None and record.action == GUEST_POWERED_OFF
 
 
 def transition_reason(machine: VirtualMachine, state: InstanceState, now: int) -> str:
-    """Return why and when a machine was stopped or ended, as Amazon words it; empty for one that is to run.
+    """Return why and when a machine was stopped or terminated, in Amazon's wording; empty for all other states.
 
-    There is always a time in it, which clients read: where oned has recorded none (yet), it is `now`.
+    The text always contains a time, because clients parse it: `now`, if oned has recorded none (yet).
     """
     match state:
         case InstanceState.STOPPED | InstanceState.STOPPING:
-            when = stop_time(machine)
+            time = stop_time(machine)
         case InstanceState.TERMINATED | InstanceState.SHUTTING_DOWN:
-            when = termination_time(machine)
+            time = termination_time(machine)
         case _:
             return ""
-    return f"User initiated ({timestamp(now if when is None else when):%Y-%m-%d %H:%M:%S} GMT)"
+    return f"User initiated ({timestamp(now if time is None else time):%Y-%m-%d %H:%M:%S} GMT)"
 
 
-def _attached(machine: VirtualMachine, addresses: PublicAddresses) -> InstanceTypeDef:
-    """Return what a machine has only until it ends: its disks, its interfaces and their addresses."""
-    interfaces = [interface(machine, nic, index, addresses) for index, nic in enumerate(machine.nics)]
-    attached: InstanceTypeDef = {
-        "BlockDeviceMappings": [_mapping(machine, disk) for disk in machine.disks if disk.target],
+def _devices_view(machine: VirtualMachine, addresses: PublicAddresses) -> InstanceTypeDef:
+    """Return the members that an instance has until it is terminated: disks, interfaces and their addresses."""
+    interfaces = [interface_view(machine, nic, index, addresses) for index, nic in enumerate(machine.nics)]
+    view: InstanceTypeDef = {
+        "BlockDeviceMappings": [_mapping_view(machine, disk) for disk in machine.disks if disk.target],
         "NetworkInterfaces": interfaces,
         "SourceDestCheck": True,
     }
     if interfaces:
-        first = machine.nics[0]
-        attached["SecurityGroups"] = interfaces[0]["Groups"]
-        if first.ip is not None:
-            # Addresses stand for the names that there are none of, as with the Ruby server: by them clients connect.
-            attached["PrivateIpAddress"] = attached["PrivateDnsName"] = str(first.ip)
-            if first.ip.is_global:
-                attached["PublicDnsName"] = str(first.ip)
-        if (public := interfaces[0].get("Association")) is not None:
-            attached["PublicIpAddress"] = attached["PublicDnsName"] = public.get("PublicIp", "")
-        if first.network_id is not None:
-            attached["SubnetId"] = SUBNET.format(first.network_id)
-    return attached
+        primary_nic = machine.nics[0]
+        view["SecurityGroups"] = interfaces[0]["Groups"]
+        if primary_nic.ip is not None:
+            # Clients connect to the DNS names; there are none here, so these are addresses, as with the Ruby server.
+            view["PrivateIpAddress"] = view["PrivateDnsName"] = str(primary_nic.ip)
+            if primary_nic.ip.is_global:
+                view["PublicDnsName"] = str(primary_nic.ip)
+        if (association := interfaces[0].get("Association")) is not None:
+            view["PublicIpAddress"] = view["PublicDnsName"] = association.get("PublicIp", "")
+        if primary_nic.network_id is not None:
+            view["SubnetId"] = SUBNET.format(primary_nic.network_id)
+    return view
 
 
-def _mapping(machine: VirtualMachine, disk: Disk) -> InstanceBlockDeviceMappingTypeDef:
+def _mapping_view(machine: VirtualMachine, disk: Disk) -> InstanceBlockDeviceMappingTypeDef:
     return {
         "DeviceName": device_name(machine, disk),
         "Ebs": {
@@ -272,11 +281,11 @@ def _mapping(machine: VirtualMachine, disk: Disk) -> InstanceBlockDeviceMappingT
     }
 
 
-def interface(
+def interface_view(
     machine: VirtualMachine, nic: Nic, index: int, addresses: PublicAddresses | None = None
 ) -> InstanceNetworkInterfaceTypeDef:
-    """Return a network interface of a machine, the `index`th, from 0."""
-    shown: InstanceNetworkInterfaceTypeDef = {
+    """Return a network interface of a machine; `index` is its position, from 0."""
+    view: InstanceNetworkInterfaceTypeDef = {
         "NetworkInterfaceId": part_of_machine("eni", machine.id, nic.nic_id),
         "OwnerId": account_id(machine.uid),
         "MacAddress": nic.mac,
@@ -296,28 +305,28 @@ def interface(
         "Ipv6Addresses": [{"Ipv6Address": str(nic.ip6)}] if nic.ip6 is not None else [],
     }
     if nic.network_id is not None:
-        shown["SubnetId"] = SUBNET.format(nic.network_id)
+        view["SubnetId"] = SUBNET.format(nic.network_id)
     if nic.ip is not None:
-        shown["PrivateIpAddress"] = str(nic.ip)
-        shown["PrivateIpAddresses"] = [{"Primary": True, "PrivateIpAddress": str(nic.ip)}]
+        view["PrivateIpAddress"] = str(nic.ip)
+        view["PrivateIpAddresses"] = [{"Primary": True, "PrivateIpAddress": str(nic.ip)}]
         if addresses is not None and (address := addresses.on(machine, nic)) is not None:
-            shown["Association"] = shown_association(address)
-            shown["PrivateIpAddresses"][0]["Association"] = shown_association(address)
-    return shown
+            view["Association"] = shown_association(address)
+            view["PrivateIpAddresses"][0]["Association"] = shown_association(address)
+    return view
 
 
 def _groups(machine: VirtualMachine, nic: Nic) -> list[GroupIdentifierTypeDef]:
     names = machine.security_group_names
     return [
-        {"GroupId": SECURITY_GROUP.format(number), "GroupName": names.get(number, "")}
-        for number in nic.security_group_ids
+        {"GroupId": SECURITY_GROUP.format(group_id), "GroupName": names.get(group_id, "")}
+        for group_id in nic.security_group_ids
     ]
 
 
 def _image_id(machine: VirtualMachine) -> str:
-    """Return the AMI: as RunInstances noted it, else the image of the first disk that was made from one."""
-    if IMAGE.is_id(noted := machine.user_template.text(IMAGE_ID)):
-        return noted
+    """Return the AMI's id: the one that RunInstances stored, else that of the first disk with an image."""
+    if IMAGE.is_id(stored_id := machine.user_template.text(IMAGE_ID)):
+        return stored_id
     return next((IMAGE.format(disk.image_id) for disk in machine.disks if disk.image_id is not None), "")
 
 
