@@ -1,6 +1,6 @@
 """Work that outlives a request, and how any process finds it: a date on the user for whom something may be left to do.
 
-What is to be done is written on the object that it concerns (docs/design.md, "What outlives a request is written down
+What is to be done is written on the object that it concerns (docs/design.md, "Work after a request is recorded
 first"). Reading the objects of all users just to find them would cost oned more than the users do; the date says whose
 are worth reading.
 """
