@@ -16,6 +16,8 @@ from tests.actions.volumes.test_volumes import ZONE, begin, image, snapshot, vol
 from tests.support.cloud import Cloud
 from tests.support.delayed_oned import DelayedOned, DyingOned
 
+pytestmark = pytest.mark.slow
+
 UBUNTU = "ami-00000000"
 ALL = -2
 COPY: dict[str, Any] = {"SourceImageId": UBUNTU, "SourceRegion": "OpenNebula"}

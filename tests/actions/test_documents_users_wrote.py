@@ -17,6 +17,8 @@ from econed.cli.check import Row, Verdict
 from econed.reconciler import Reconciler
 from tests.support.cloud import NOW, Cloud
 
+pytestmark = pytest.mark.slow
+
 RUN: dict[str, Any] = {"ImageId": "ami-00000000", "MinCount": 1, "MaxCount": 1}
 DISK = 'DISK=[IMAGE_ID="0"]'
 DIGITS = "9" * 5000

@@ -22,6 +22,8 @@ from econed.wire.model import Model, input_name
 from tests.support.addresses import AddressCloud
 from tests.support.cloud import Cloud, perform, perform_pairs
 
+pytestmark = pytest.mark.slow
+
 MODEL = Model.load()
 ACTIONS = sorted(all_actions(), key=lambda each: each.name)
 ROUTES = Dispatcher(MODEL, ACTIONS).routes

@@ -24,6 +24,8 @@ from econed.user import User
 from econed.xmlrpc.proxy import OnedProxy, oned_endpoint
 from econed.xmlrpc_backend import CallLimits, XMLRPCBackend
 
+pytestmark = pytest.mark.slow
+
 T = TypeVar("T")
 NOW = 1_795_337_859.0
 MIB = 1024 * 1024

@@ -16,6 +16,8 @@ import pytest
 from tests.support.packages import copy_checkout
 from tests.support.running import command, finished, running
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
 FILES = re.compile(r"^\d\. [^\n]*?\*\*([\w/]+\.py)\*\*[^\n]*\n\n   ```python\n(.*?)\n   ```$", re.MULTILINE | re.DOTALL)

@@ -14,6 +14,8 @@ from econed.sandbox.oned import Oned
 from tests.sandbox.replay import Call, Differences, IdMapping, Replay, document, leaves, read
 from tests.sandbox.shifted_ids import ShiftedIds
 
+pytestmark = pytest.mark.slow
+
 VERSIONS = ("5.12", "7.4")
 
 NOT_IN_THE_SANDBOX: frozenset[str] = frozenset({"one.nonsense.info"})
