@@ -149,7 +149,9 @@ def test_another_copy_with_the_token_of_one_that_broke_off_is_a_mismatch(step: i
     cloud = Cloud()
     asked: dict[str, Any] = {"Name": "copy", **COPY, "ClientToken": "token"}
     begin(cloud, DyingOned(cloud.backend, step, after=True), "CopyImage", **asked)
-    if made(cloud)[0] or "EC2_NEW_IMAGE" in cloud.as_user("alice", "one.user.info", -1):
+    has_left_something = made(cloud)[0] or "EC2_NEW_IMAGE" in cloud.as_user("alice", "one.user.info", -1)
+    assert has_left_something or step < 5
+    if has_left_something:
         refusal = cloud.refusal("alice", "CopyImage", **asked, Description="another")
         assert refusal.code == "IdempotentParameterMismatch"
     cloud.run("alice", "CopyImage", **asked)

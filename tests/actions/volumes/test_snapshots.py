@@ -95,8 +95,8 @@ def test_a_snapshot_whose_process_died_is_one_or_is_not_there_and_another_can_be
 
 def test_a_volume_that_is_not_made_yet_or_whose_machine_is_starting_has_no_snapshot(cloud: Cloud) -> None:
     made = cloud.run("alice", "CreateVolume", AvailabilityZone="default", Size=1)["VolumeId"]
-    if show(cloud, made)["State"] == "creating":
-        assert cloud.refusal("alice", "CreateSnapshot", VolumeId=made).code == "IncorrectState"
+    assert show(cloud, made)["State"] == "creating"
+    assert cloud.refusal("alice", "CreateSnapshot", VolumeId=made).code == "IncorrectState"
     cloud.wait(5)
     cloud.run("alice", "RunInstances", ImageId="ami-00000000", MinCount=1, MaxCount=1)
     root = listed(cloud)[-1]
