@@ -1,4 +1,4 @@
-"""Processes of the daemon: everything they are made of, put together once from the settings and handed down."""
+"""Creates the processes of the daemon: all their parts, once, from the settings; parts get others by injection."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 from twisted.application.service import IService, MultiService
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
-from twisted.logger import Logger, globalLogPublisher
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from econed.actions.addresses.chores import AddressKeeper
@@ -50,13 +50,16 @@ from econed.reconciler import Reconciler, ReconcilerService, ReportService
 from econed.resource import EC2Resource, Service
 from econed.scripts import Scripts
 from econed.telemetry.access_log import call_logger
-from econed.telemetry.logs import ProcessLog, logger
+from econed.telemetry.logs import ProcessLog
 from econed.telemetry.metrics import Metrics
 from econed.telemetry.observed_calls import ObservedOpenNebula
 from econed.wire.encoder import Encoder
 from econed.wire.model import Model
 
 _T = TypeVar("_T")
+
+MakeLogger: TypeAlias = Callable[[str], Logger]
+"""Returns the logger of a namespace; `Logger` itself where the log of the process filters by level."""
 
 
 @dataclass(frozen=True)
@@ -68,51 +71,51 @@ class Serving:
     renew_certificates: Callable[[], Awaitable[object]] | None
 
 
-def make_process(
-    reactor: Any,
-    settings: Settings,
-    one: IOpenNebula,
-    places: Sequence[Listener],
-    on_read: OnRead | None = None,
-    *,
-    types: FileTypes | None = None,
-) -> Serving:
-    """Put a process that serves together: everything it needs is made here, once, and handed down.
+# A supervisor, or one process without it
 
-    `places` are where it listens, `types` the files of the instance types. Raises `ConfigError` for certificates that
-    cannot be used.
-    """
-    making = _Making(
+
+def make_supervisor(
+    reactor: Any, plan: Plan, load: Load, environ: Mapping[str, str], notifier: Notifier, process_log: ProcessLog | None
+) -> IService:
+    """Return the daemon as a supervisor, which starts its workers when the reactor runs."""
+    log, metrics = Logger(namespace="econed.supervisor"), Metrics()
+
+    def on_reload(plan: Plan) -> None:
+        """Apply the log and the administrator's port of a new configuration to the supervisor itself."""
+        if process_log is not None:
+            process_log.follow(plan.settings)
+        try:
+            admin.follow(plan.settings.admin_port)
+        except CannotListen as error:
+            log.error("moving the administrator's port failed: {error}", error=str(error))
+
+    supervisor = Supervisor(
+        plan,
+        Spawner(reactor, environ, log),
+        load,
         reactor,
-        settings,
-        WallClock(reactor),
-        Metrics(each.name for each in all_actions()),
-        _in_thread(reactor),
-        MultiService(),
-        on_read,
+        jitter=random.random,
+        notifier=notifier,
+        metrics=metrics,
+        on_exit=Stop(reactor),
+        on_reload=on_reload,
+        log=log,
     )
-    one = _watched(making, one)
-    unasked = ObservedOpenNebula(
-        one, making.clock, call_logger(making.log())
-    )  # what no single request is the reason for
-    scripts = _scripts(making)
-    uploads = _uploads(making)
-    users = UserDirectory(unasked, making.clock, on_read, making.metrics.cache_lookup, making.log())
-    service = replace(_service(making, one, users, scripts, types), fetcher=_fetcher(making, uploads))
-    resource = EC2Resource(service)
-    site = _site(making, resource, uploads, service.peers)
-    _reconcile(making, unasked, uploads, scripts)
-    tls = _tls(making)
-    listening = [_over_tls(place, tls) for place in places]
-    work = (resource.changes.drained,)
-    process = Process(site, listening, making.beside, reactor, settings.drain_timeout, making.log(), work)
-    return Serving(process, making.metrics, None if tls is None else tls.reload)
+    service = Supervised(supervisor, Signals(reactor), notifier, reactor, process_log)
+    admin = AdminPort(reactor, supervisor, service, Logger(namespace="econed.admin"))
+    admin.follow(plan.settings.admin_port)
+    return service
 
 
 def make_one_process(
-    reactor: Any, settings: Settings, serving: Serving, notifier: Notifier, log: ProcessLog | None
+    reactor: Any,
+    settings: Settings,
+    serving: Serving,
+    notifier: Notifier,
+    process_log: ProcessLog | None,
+    make_logger: MakeLogger,
 ) -> IService:
-    """Return the daemon as one process without a supervisor, which listens from now on; raises `CannotListen`."""
+    """Return the daemon as one process without a supervisor. It listens at once; raises `CannotListen`."""
     listening = Deferred.fromCoroutine(serving.process.listen())
     failures: list[Failure] = []
     listening.addErrback(failures.append)
@@ -123,181 +126,196 @@ def make_one_process(
         Signals(reactor),
         notifier,
         reactor,
-        process_log=log,
+        process_log=process_log,
         renew_certificates=serving.renew_certificates,
         stop_reactor=Stop(reactor),
-        log=Logger(namespace="econed"),
+        log=make_logger("econed"),
     )
     serving.metrics.set_worker_count(1)
     watched = WatchedProcess(serving.metrics, lambda: serving.process.is_draining)
-    AdminPort(reactor, watched, service, Logger(namespace="econed.admin")).follow(settings.admin_port)
+    AdminPort(reactor, watched, service, make_logger("econed.admin")).follow(settings.admin_port)
     return service
 
 
-def make_supervisor(
-    reactor: Any, plan: Plan, load: Load, environ: Mapping[str, str], notifier: Notifier, log: ProcessLog | None
-) -> IService:
-    """Return the daemon as a supervisor with workers, which start when the reactor runs."""
-    said = Logger(namespace="econed.supervisor")
-    metrics = Metrics()
-    supervisor = Supervisor(
-        plan,
-        Spawner(reactor, environ, said),
-        load,
-        reactor,
-        jitter=random.random,
-        notifier=notifier,
-        metrics=metrics,
-        on_exit=Stop(reactor),
-        on_reload=lambda plan: followed(plan.settings),
-        log=said,
+# A serving process
+
+
+def make_process(
+    reactor: Any,
+    settings: Settings,
+    oned: IOpenNebula,
+    listeners: Sequence[Listener],
+    make_logger: MakeLogger,
+    *,
+    file_types: FileTypes | None = None,
+    on_read: OnRead | None = None,
+) -> Serving:
+    """Return a serving process: a worker, or the only process of the daemon.
+
+    `file_types` are the files of the instance types, if any. Raises `ConfigError` for invalid certificates.
+    """
+    metrics = Metrics(action.name for action in all_actions())
+    parts = _Parts(
+        reactor, settings, WallClock(reactor), metrics, make_logger, _threads(reactor), MultiService(), on_read
     )
-    service = Supervised(supervisor, Signals(reactor), notifier, reactor, log)
-    admin = AdminPort(reactor, supervisor, service, Logger(namespace="econed.admin"))
-    admin.follow(plan.settings.admin_port)
-
-    def followed(settings: Settings) -> None:
-        """Have the supervisor itself go by a new configuration, as its workers do."""
-        if log is not None:
-            log.follow(settings)
-        try:
-            admin.follow(settings.admin_port)
-        except CannotListen as error:
-            said.error("the administrator's port stays where it is: {error}", error=str(error))
-
-    return service
+    observed = _observe(parts, oned)
+    background_oned = ObservedOpenNebula(observed, parts.clock, call_logger(parts.log()))  # calls of no single request
+    scripts = _scripts(parts)
+    uploads = _uploads(parts)
+    users = UserDirectory(background_oned, parts.clock, on_read, metrics.cache_lookup, parts.log())
+    service = _service(parts, observed, users, scripts, _fetcher(parts, uploads), file_types)
+    resource = EC2Resource(service)
+    site = _site(parts, resource, uploads, service.peers)
+    _add_reconciler(parts, background_oned, uploads, scripts)
+    tls = _add_tls(parts)
+    process = Process(
+        site,
+        [_with_tls(listener, tls) for listener in listeners],
+        parts.background_services,
+        reactor,
+        settings.drain_timeout,
+        parts.log(),
+        pending_work=(resource.changes.drained,),
+    )
+    return Serving(process, metrics, None if tls is None else tls.reload)
 
 
 @dataclass(frozen=True)
-class _Making:
-    """What all parts of a process are made with. `beside` takes those that run beside the requests."""
+class _Parts:
+    """What all parts of a serving process are made with. `background_services` run beside the requests."""
 
     reactor: Any
     settings: Settings
     clock: WallClock
     metrics: Metrics
+    make_logger: MakeLogger
     in_thread: InThread
-    beside: MultiService
+    background_services: MultiService
     on_read: OnRead | None
 
     def log(self, namespace: str = "econed") -> Logger:
-        """Return the logger of one part, as loud as econe.conf says."""
-        return logger(namespace, self.settings.debug_level, globalLogPublisher)
+        """Return the logger of one part."""
+        return self.make_logger(namespace)
 
 
-def _watched(making: _Making, one: IOpenNebula) -> IOpenNebula:
-    """Return oned with every call counted; what watches it, and the reactor, runs beside the requests."""
-    clock, metrics, log = making.clock, making.metrics, making.log("econed.watch")
-    if ICallLimiter.providedBy(one):
-        metrics.track_oned_calls(lambda: one.calls_in_flight, lambda: one.calls_waiting)
-    state = OnedState(clock)
-    metrics.track_oned_state(lambda: state.is_reachable, lambda: state.last_reply)
-    observed = ObservedOpenNebula(one, clock, metrics.oned_call_ended, state)
-    OnedWatch(observed, state, clock, log).setServiceParent(making.beside)
-    LagWatch(metrics.set_reactor_lag, time.monotonic, clock, log).setServiceParent(making.beside)
-    return observed
-
-
-def _scripts(making: _Making) -> Scripts:
-    settings = making.settings
-    return Scripts(
-        making.reactor,
-        settings.associate_script,
-        settings.disassociate_script,
-        settings.script_timeout,
-        making.log("econed.scripts"),
-        making.metrics.script_ended,
-    )
-
-
-def _service(
-    making: _Making, one: IOpenNebula, users: IUserDirectory, scripts: IScripts, types: FileTypes | None
-) -> Service:
-    return Service(
-        dispatcher=Dispatcher(Model.load(), all_actions()),
-        authenticator=_authenticator(making, users),
-        peers=Peers(making.settings.trusted_proxies, making.log()),
-        encoder=Encoder(),
-        oned=one,
-        settings=making.settings,
-        clock=making.clock,
-        in_thread=making.in_thread,
-        scripts=scripts,
-        pacer=Pacer(making.clock),
-        file_types=types,
-        log=making.log(),
-        on_read=making.on_read,
-        metrics=making.metrics,
-        shared_reads=SharedReads(LongDocuments(making.clock.seconds, making.log())),
-    )
-
-
-def _authenticator(making: _Making, users: IUserDirectory) -> IAuthenticator:
-    """Return what tells who is calling, as `auth` says."""
-    if making.settings.auth == "x509":
-        return CertificateAuthenticator(users, making.clock, making.log())
-    return SignatureAuthenticator(users, making.clock, ssl_server=making.settings.ssl_server)
-
-
-def _uploads(making: _Making) -> UploadDirectory:
-    settings = making.settings
-    can_oned_read = partial(can_oned_read_tmpdir, settings)
-    limits = UploadLimits(settings.max_upload, settings.upload_share)
-    return UploadDirectory(settings.tmpdir, limits, making.in_thread, can_oned_read, making.metrics.upload_ended)
-
-
-def _fetcher(making: _Making, uploads: UploadDirectory) -> ImageFetcher:
-    log = making.log("econed.fetching")
-    return ImageFetcher(making.reactor, making.reactor, uploads, making.settings, making.in_thread, log)
-
-
-def _site(making: _Making, resource: EC2Resource, uploads: UploadDirectory, peers: Peers) -> EC2Site:
-    site = EC2Site(
-        resource,
-        making.reactor,
-        uploads,
-        making.settings,
-        max_connections=max_connections(),
-        is_exempt=peers.trusts,
-        refused=making.metrics.limit_exceeded,
-        log=making.log(),
-    )
-    making.metrics.track_connections(lambda: site.connections)
-    return site
-
-
-def _reconcile(making: _Making, one: IOpenNebula, uploads: UploadDirectory, scripts: IScripts) -> None:
-    """Have what requests leave behind finished, beside them."""
-    clock, log = making.clock, making.log("econed.reconciler")
-    stops = StopTimeRecorder(one, clock, making.on_read, log)
-    long_documents = LongDocuments(clock.seconds, log)
-    reconciler = Reconciler(one, clock, all_chores(uploads), log, making.on_read, (stops.round,), long_documents)
-    network = making.settings.elasticips_vnet_id
-    if network is not None:
-        keeper = AddressKeeper(one, network, scripts, clock, making.on_read, log)
-        reconciler = replace(reconciler, for_all=(stops.round, keeper.round))
-        ReportService(keeper.report, clock, log).setServiceParent(making.beside)
-    rounds = ReconcilerService(reconciler, clock, random.random, log, making.metrics.round_ended)
-    rounds.setServiceParent(making.beside)
-
-
-def _tls(making: _Making) -> ServerTLS | None:
-    files = TLSFiles.of(making.settings)
-    if files is None:
-        return None
-    tls = ServerTLS(files, making.clock, making.in_thread, making.log("econed.tls"), making.metrics)
-    tls.setServiceParent(making.beside)
-    return tls
-
-
-def _over_tls(place: Listener, tls: ServerTLS | None) -> Listener:
-    if tls is None or not place.is_tls:
-        return place
-    return replace(place, endpoint=tls.over(place.endpoint))
-
-
-def _in_thread(reactor: Any) -> InThread:
+def _threads(reactor: Any) -> InThread:
     def in_thread(work: Callable[[], _T]) -> Awaitable[_T]:
         return deferToThreadPool(reactor, reactor.getThreadPool(), work)
 
     return in_thread
+
+
+def _observe(parts: _Parts, oned: IOpenNebula) -> IOpenNebula:
+    """Return a client of oned that counts its calls, and add the health checks of oned and the reactor."""
+    clock, metrics, log = parts.clock, parts.metrics, parts.log("econed.watch")
+    if ICallLimiter.providedBy(oned):
+        metrics.track_oned_calls(lambda: oned.calls_in_flight, lambda: oned.calls_waiting)
+    state = OnedState(clock)
+    metrics.track_oned_state(lambda: state.is_reachable, lambda: state.last_reply)
+    observed = ObservedOpenNebula(oned, clock, metrics.oned_call_ended, state)
+    OnedWatch(observed, state, clock, log).setServiceParent(parts.background_services)
+    LagWatch(metrics.set_reactor_lag, time.monotonic, clock, log).setServiceParent(parts.background_services)
+    return observed
+
+
+def _scripts(parts: _Parts) -> Scripts:
+    settings = parts.settings
+    return Scripts(
+        parts.reactor,
+        settings.associate_script,
+        settings.disassociate_script,
+        settings.script_timeout,
+        parts.log("econed.scripts"),
+        parts.metrics.script_ended,
+    )
+
+
+def _uploads(parts: _Parts) -> UploadDirectory:
+    settings = parts.settings
+    can_oned_read = partial(can_oned_read_tmpdir, settings)
+    limits = UploadLimits(settings.max_upload, settings.upload_share)
+    return UploadDirectory(settings.tmpdir, limits, parts.in_thread, can_oned_read, parts.metrics.upload_ended)
+
+
+def _fetcher(parts: _Parts, uploads: UploadDirectory) -> ImageFetcher:
+    log = parts.log("econed.fetching")
+    return ImageFetcher(parts.reactor, parts.reactor, uploads, parts.settings, parts.in_thread, log)
+
+
+def _service(
+    parts: _Parts,
+    oned: IOpenNebula,
+    users: IUserDirectory,
+    scripts: IScripts,
+    fetcher: ImageFetcher,
+    file_types: FileTypes | None,
+) -> Service:
+    return Service(
+        dispatcher=Dispatcher(Model.load(), all_actions()),
+        authenticator=_authenticator(parts, users),
+        peers=Peers(parts.settings.trusted_proxies, parts.log()),
+        encoder=Encoder(),
+        oned=oned,
+        settings=parts.settings,
+        clock=parts.clock,
+        in_thread=parts.in_thread,
+        scripts=scripts,
+        pacer=Pacer(parts.clock),
+        file_types=file_types,
+        fetcher=fetcher,
+        log=parts.log(),
+        on_read=parts.on_read,
+        metrics=parts.metrics,
+        shared_reads=SharedReads(LongDocuments(parts.clock.seconds, parts.log())),
+    )
+
+
+def _authenticator(parts: _Parts, users: IUserDirectory) -> IAuthenticator:
+    if parts.settings.auth == "x509":
+        return CertificateAuthenticator(users, parts.clock, parts.log())
+    return SignatureAuthenticator(users, parts.clock, ssl_server=parts.settings.ssl_server)
+
+
+def _site(parts: _Parts, resource: EC2Resource, uploads: UploadDirectory, peers: Peers) -> EC2Site:
+    site = EC2Site(
+        resource,
+        parts.reactor,
+        uploads,
+        parts.settings,
+        max_connections=max_connections(),
+        is_exempt=peers.trusts,
+        refused=parts.metrics.limit_exceeded,
+        log=parts.log(),
+    )
+    parts.metrics.track_connections(lambda: site.connections)
+    return site
+
+
+def _add_reconciler(parts: _Parts, oned: IOpenNebula, uploads: UploadDirectory, scripts: IScripts) -> None:
+    """Add the services that finish work of requests in the background."""
+    clock, log = parts.clock, parts.log("econed.reconciler")
+    stops = StopTimeRecorder(oned, clock, parts.on_read, log)
+    long_documents = LongDocuments(clock.seconds, log)
+    reconciler = Reconciler(oned, clock, all_chores(uploads), log, parts.on_read, (stops.round,), long_documents)
+    network_id = parts.settings.elasticips_vnet_id
+    if network_id is not None:
+        keeper = AddressKeeper(oned, network_id, scripts, clock, parts.on_read, log)
+        reconciler = replace(reconciler, for_all=(stops.round, keeper.round))
+        ReportService(keeper.report, clock, log).setServiceParent(parts.background_services)
+    rounds = ReconcilerService(reconciler, clock, random.random, log, parts.metrics.round_ended)
+    rounds.setServiceParent(parts.background_services)
+
+
+def _add_tls(parts: _Parts) -> ServerTLS | None:
+    files = TLSFiles.of(parts.settings)
+    if files is None:
+        return None
+    tls = ServerTLS(files, parts.clock, parts.in_thread, parts.log("econed.tls"), parts.metrics)
+    tls.setServiceParent(parts.background_services)
+    return tls
+
+
+def _with_tls(listener: Listener, tls: ServerTLS | None) -> Listener:
+    if tls is None or not listener.is_tls:
+        return listener
+    return replace(listener, endpoint=tls.over(listener.endpoint))

@@ -36,15 +36,15 @@ async def make_worker(reactor: Any, environ: Mapping[str, str], begin: Begin) ->
         settings = worker_share(whole, begin.index, begin.of)
         reopen_log = logs.begin(settings, logs.LogPlace(**dict(begin.log)), begin.index + 1)  # type: ignore[arg-type]
         backend = XMLRPCBackend.configured(reactor, settings, server, Logger(namespace="econed"))
-        types = configured_file_types(source.path, settings)
-        listening = [_listening(reactor, passed) for passed in begin.sockets]
-        serving = make_process(reactor, settings, backend, listening, types=types)
+        file_types = configured_file_types(source.path, settings)
+        listeners = [_listener(reactor, passed) for passed in begin.sockets]
+        serving = make_process(reactor, settings, backend, listeners, Logger, file_types=file_types)
     except (ConfigError, ValueError, OSError) as error:
         raise CannotStart(str(error)) from error
     return WorkerParts(serving.process, serving.metrics.snapshot, reopen_log)
 
 
-def _listening(reactor: Any, passed: PassedSocket) -> Listener:
+def _listener(reactor: Any, passed: PassedSocket) -> Listener:
     os.set_inheritable(passed.descriptor, False)
     return adopt(reactor, socket.socket(fileno=passed.descriptor), passed.is_tls, passed.where)
 

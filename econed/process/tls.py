@@ -126,8 +126,8 @@ class ServerTLS(Recurring):
 
     def _warn(self) -> None:
         self._warned_at = self._clock.seconds()
-        for finding in self._certificates.warnings(self._warned_at):
-            self._log.warn("{finding}", finding=str(finding))
+        for warning in self._certificates.warnings(self._warned_at):
+            self._log.warn("{warning}", warning=str(warning))
 
 
 @implementer(IStreamServerEndpoint)

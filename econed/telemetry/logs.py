@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, cast
 
@@ -26,8 +26,6 @@ from twisted.logger import (
 )
 from twisted.python.components import Componentized
 from twisted.python.reflect import fullyQualifiedName, namedAny
-from twisted.python.usage import UsageError
-from twisted.scripts.twistd import ServerOptions  # type: ignore[attr-defined]
 from zope.interface import implementer
 
 from econed.config.settings import Settings
@@ -181,34 +179,6 @@ class LoggedService(MultiService):
         """Reopen the log file, if this process has one."""
         if self._process_log is not None:
             self._process_log.reopen()
-
-
-class _ParsedAgain(ServerOptions):
-    """twistd's options, parsed a second time without their side effects."""
-
-    def opt_reactor(self, name: str) -> None:
-        """Do nothing."""
-
-    def opt_spew(self) -> None:
-        """Do nothing."""
-
-    def opt_debug(self) -> None:
-        """Do nothing."""
-
-    opt_r = opt_reactor
-    opt_b = opt_debug
-
-
-def twistd_options(arguments: Sequence[str]) -> Mapping[str, Any] | None:
-    """Parse twistd's command line, whose options are not passed to a .tac file; None if it is not twistd's."""
-    if not arguments or os.path.basename(arguments[0]) != "twistd":
-        return None
-    options = _ParsedAgain()  # type: ignore[no-untyped-call]
-    try:
-        options.parseOptions(list(arguments[1:]))  # type: ignore[no-untyped-call]
-    except UsageError:
-        return None
-    return cast(Mapping[str, Any], options)
 
 
 def log_for_twistd(twistd: Mapping[str, Any] | None, settings: Settings) -> ProcessLog | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -383,3 +385,12 @@ def test_no_module_is_too_long() -> None:
     """A longer module contains more than one idea."""
     lengths = {module.at(1): len(module.path.read_text("utf-8").splitlines()) for module in modules()}
     assert {where: length for where, length in lengths.items() if length > MAX_MODULE_LINES} == {}
+
+
+def test_workers_import_neither_the_sandbox_nor_the_options_of_twistd() -> None:
+    """They would take memory in every worker."""
+    command = "import sys, econed.worker_main; print(*sys.modules)"
+    output = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True).stdout
+    loaded = output.split()
+    assert "econed.daemon" in loaded
+    assert [name for name in loaded if name.startswith(("econed.sandbox", "econed.tap", "twisted.python.usage"))] == []

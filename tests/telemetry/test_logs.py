@@ -21,6 +21,7 @@ from zope.interface.verify import verifyObject
 
 from econed.clock import WallClock
 from econed.config.settings import Settings
+from econed.process.twistd import twistd_options
 from econed.telemetry import logs
 from econed.telemetry.logs import LoggedService, LogPlace, ProcessLog, logger
 
@@ -217,7 +218,7 @@ def test_syslog_and_logger_are_left_to_twistd(place: LogPlace, log_file: str | N
 )
 def test_the_place_for_a_tac_file_follows_from_the_command_line_of_twistd(line: str, place: LogPlace) -> None:
     """The options of twistd are only passed to its subcommands."""
-    assert LogPlace.of(logs.twistd_options(line.split())) == place
+    assert LogPlace.of(twistd_options(line.split())) == place
 
 
 def test_the_service_sets_the_log_of_the_application(path: Path) -> None:
