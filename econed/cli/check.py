@@ -67,7 +67,7 @@ class Survey:
 
 
 async def run(
-    one: IOpenNebula,
+    oned: IOpenNebula,
     loaded: LoadedConfiguration,
     groups: Sequence[str],
     out: TextIO,
@@ -77,7 +77,7 @@ async def run(
     rows = list(server_rows(statuses))
     exit_code = Exit.OK
     try:
-        rows += [row async for row in cloud_rows(one, loaded, groups)]
+        rows += [row async for row in cloud_rows(oned, loaded, groups)]
     except OpenNebulaError as error:
         rows += [Row(Verdict.BAD, "oned", f"{', '.join(loaded.settings.one_xmlrpc)}: {error}")]
         exit_code = Exit.REFUSED if is_wrong_credentials(error) else Exit.NO_ANSWER
@@ -94,10 +94,10 @@ def print_table(rows: Sequence[Row], out: TextIO) -> None:
 
 
 async def cloud_rows(
-    one: IOpenNebula, loaded: LoadedConfiguration, group_names: Sequence[str]
+    oned: IOpenNebula, loaded: LoadedConfiguration, group_names: Sequence[str]
 ) -> AsyncGenerator[Row, None]:
     """Yield the rows of all checks of the cloud and of this host; raises `OpenNebulaError` if oned does not reply."""
-    serveradmin = Session(one, None)
+    serveradmin = Session(oned, None)
     await serveradmin.current_user()
     version = await serveradmin.version()
     yield Row(Verdict.GOOD, "oned", ", ".join(loaded.settings.one_xmlrpc))

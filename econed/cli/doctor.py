@@ -19,10 +19,10 @@ from econed.opennebula.session import Session
 from econed.telemetry.log_lines import printable
 
 
-async def run(one: IOpenNebula, settings: Settings, clock: IReactorTime, fix: bool, out: TextIO) -> Exit:
+async def run(oned: IOpenNebula, settings: Settings, clock: IReactorTime, fix: bool, out: TextIO) -> Exit:
     """Print all findings, repair them if `fix`; OK if none is left."""
     try:
-        examination = Examination(one, settings, int(clock.seconds()), await all_users(Session(one, None)))
+        examination = Examination(oned, settings, int(clock.seconds()), await all_users(Session(oned, None)))
         return await run_finders(examination, all_finders(), fix, out)
     except OpenNebulaError as error:
         print(f"oned: {printable(str(error))}", file=out)

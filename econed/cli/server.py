@@ -134,8 +134,8 @@ class Server:
         loaded = self._load_configuration()
 
         async def run_check(reactor: Any) -> Exit:
-            one = client(reactor, loaded)
-            return await check.run(one, loaded, groups, self.out, await one.statuses())
+            oned = client(reactor, loaded)
+            return await check.run(oned, loaded, groups, self.out, await oned.statuses())
 
         return run_in_reactor(run_check)
 

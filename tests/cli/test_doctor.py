@@ -106,13 +106,13 @@ def test_users_with_a_document_too_long_to_be_read_are_reported(cloud: Cloud) ->
             return await super().document(user, method, *args)
 
     out = io.StringIO()
-    one = LongUsers(cloud.oned)
-    assert cloud.result(doctor.run(one, cloud.settings, cloud.clock, False, out)) is Exit.FAILED
+    oned = LongUsers(cloud.oned)
+    assert cloud.result(doctor.run(oned, cloud.settings, cloud.clock, False, out)) is Exit.FAILED
     assert f"the document of user {bob} is too long to be read" in out.getvalue()
-    rows = [row for row in cloud.result(rows_of(one)) if row.subject == f"user {bob}"]
+    rows = [row for row in cloud.result(rows_of(oned)) if row.subject == f"user {bob}"]
     assert [row.verdict for row in rows] == [check.Verdict.BAD]
 
 
-async def rows_of(one: SandboxBackend) -> list[check.Row]:
+async def rows_of(oned: SandboxBackend) -> list[check.Row]:
     """Return the rows of `econe-server check`."""
-    return [row async for row in check.cloud_rows(one, loaded_configuration(), ())]
+    return [row async for row in check.cloud_rows(oned, loaded_configuration(), ())]
