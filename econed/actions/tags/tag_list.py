@@ -25,7 +25,7 @@ from econed.actions.machines.finding import listed_machine_ids, machine_sets
 from econed.actions.paging import Listing, Paging, Position
 from econed.actions.tagging import tags_of
 from econed.actions.volumes.finding import own_disks
-from econed.actions.volumes.snapshot_view import is_shown
+from econed.actions.volumes.snapshot_view import is_listed_snapshot
 from econed.ids import ALLOCATION, IMAGE, INSTANCE, SNAPSHOT, VOLUME, Kind, allocation_id, machine_and_part
 from econed.opennebula.documents import Image, VirtualMachine
 
@@ -143,7 +143,9 @@ def _ami_tags(image: Image) -> list[TagDescriptionTypeDef]:
 
 
 def _snapshot_tags(image: Image) -> list[TagDescriptionTypeDef]:
-    return _descriptions(SNAPSHOT.format(image.id), "snapshot", snapshot_tags(image)) if is_shown(image) else []
+    return (
+        _descriptions(SNAPSHOT.format(image.id), "snapshot", snapshot_tags(image)) if is_listed_snapshot(image) else []
+    )
 
 
 def _volume_tags(image: Image) -> list[TagDescriptionTypeDef]:

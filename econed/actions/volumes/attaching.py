@@ -31,7 +31,13 @@ from econed.actions.volumes.finding import (
     settled_machine,
     volumes_by_id,
 )
-from econed.actions.volumes.view import attachment_view, attachments_view, modification_text, modification_view, state
+from econed.actions.volumes.view import (
+    attachment_view,
+    attachments_view,
+    modification_text,
+    modification_view,
+    volume_state,
+)
 from econed.actions.waiting import INTERVAL
 from econed.actions.watch import watch_caller
 from econed.errors import EC2Error, OpenNebulaCode, OpenNebulaRefusal
@@ -265,7 +271,7 @@ def _demand_available(volume: Volume, *, is_expected: bool = False) -> Image:
         raise EC2Error(
             "VolumeInUse", f"{volume.id} is already attached to {INSTANCE.format(volume.pending.machine_id)}"
         )
-    if volume.image.state not in _ATTACHABLE or state(volume) not in ("available", "in-use"):
+    if volume.image.state not in _ATTACHABLE or volume_state(volume) not in ("available", "in-use"):
         raise EC2Error("IncorrectState", f"{volume.id} is not 'available'.")
     return volume.image
 
@@ -275,7 +281,7 @@ def _demand_attached(volume: Volume, instance_id: str | None, given: str | None)
     if attached is None and volume.pending is not None:
         raise _no_such_attachment(volume, instance_id or INSTANCE.format(volume.pending.machine_id), given)
     if attached is None:
-        raise EC2Error("IncorrectState", f"Volume '{volume.id}' is in the '{state(volume)}' state.")
+        raise EC2Error("IncorrectState", f"Volume '{volume.id}' is in the '{volume_state(volume)}' state.")
     is_meant = instance_id is None or INSTANCE.parse(instance_id) == attached.machine.id
     if not is_meant or (given is not None and not _is_at(attached, given)):
         raise _no_such_attachment(volume, instance_id or INSTANCE.format(attached.machine.id), given)

@@ -1,4 +1,7 @@
-"""Making volumes: empty ones by one call of oned's, those from a snapshot by a copy and its marks; once for a token."""
+"""Creating volumes: empty ones with one call to oned, those from a snapshot by copying and marking it.
+
+With a client token a volume is created once.
+"""
 
 from __future__ import annotations
 
@@ -28,23 +31,24 @@ if TYPE_CHECKING:
 
 
 MAX_SIZE = 16384
-"""GiB of the largest volume (EC2 User Guide, "Amazon EBS volume types")."""
+"""Size of the largest volume in GiB (EC2 User Guide, "Amazon EBS volume types")."""
 
 _MB_PER_GIB = 1024
-_ROUNDS = 20
-_PAUSE = 0.5
-"""Seconds between two looks at a volume that another process is making with the same token."""
+_MAX_ATTEMPTS = 20
+_RETRY_INTERVAL = 0.5
+"""Seconds between two reads of a volume that another process is creating with the same token."""
 
-_ABANDONED = 5
-"""Seconds after which a copy without its marks was left by a process that died: they come right behind it."""
+_UNMARKED_TIMEOUT = 5
+"""Seconds after which an unmarked copy was abandoned by a process that died: copies are marked immediately."""
 
-_TAKEN = frozenset({OpenNebulaCode.ALLOCATE, OpenNebulaCode.INTERNAL})
+_TYPES = frozenset({"standard", "io1", "io2", "gp2", "gp3", "sc1", "st1"})
+_NAME_TAKEN = frozenset({OpenNebulaCode.ALLOCATE, OpenNebulaCode.INTERNAL})
 _COPYABLE = frozenset({ImageState.READY, ImageState.USED, ImageState.CLONE})
 
 
 @dataclass(frozen=True)
 class VolumePlan:
-    """A volume that is to be made, everything about it looked up and checked: `size` in GiB, `facts` as attributes."""
+    """A volume to create, with everything looked up and checked: `size` in GiB, `facts` as attributes."""
 
     name: str
     size: int
@@ -54,10 +58,10 @@ class VolumePlan:
 
 
 def checked_size(size: int | None, snapshot: Image | None) -> int:
-    """Return the size of a new volume in GiB: as asked for, else as large as the snapshot.
+    """Return the size of a new volume in GiB: the requested size, else that of the snapshot.
 
     Raises `EC2Error` MissingParameter without either, InvalidParameterValue, and UnsupportedOperation for a volume
-    larger than its snapshot: OpenNebula copies an image as it is, and cannot make it grow before a machine has it.
+    larger than its snapshot: OpenNebula can only resize disks of machines, not images.
     """
     if snapshot is None and size is None:
         raise EC2Error("MissingParameter", "The request must contain the parameter size or snapshotId")
@@ -65,94 +69,103 @@ def checked_size(size: int | None, snapshot: Image | None) -> int:
         raise EC2Error("InvalidParameterValue", f"Volume of size {size}GiB is invalid, it must be 1 to {MAX_SIZE}GiB.")
     if snapshot is None:
         return size or 1
-    least = -(-snapshot.size // _MB_PER_GIB)
-    if size is not None and size < least:
+    snapshot_size = -(-snapshot.size // _MB_PER_GIB)
+    if size is not None and size < snapshot_size:
         raise EC2Error(
             "InvalidParameterValue",
             f"Volume of size {size}GiB is smaller than snapshot '{SNAPSHOT.format(snapshot.id)}', "
-            f"expect size >= {least}GiB",
+            f"expect size >= {snapshot_size}GiB",
         )
-    if size is not None and size > least:
+    if size is not None and size > snapshot_size:
         raise EC2Error(
             "UnsupportedOperation",
-            f"A volume from the snapshot '{SNAPSHOT.format(snapshot.id)}' has its size, {least}GiB, at first: "
-            "attach it and use ModifyVolume to have it grow.",
+            f"A volume from the snapshot '{SNAPSHOT.format(snapshot.id)}' is created with the snapshot's size, "
+            f"{snapshot_size}GiB. To enlarge it, attach it and use ModifyVolume.",
         )
-    return least
+    return snapshot_size
 
 
 def check_completed(snapshot: Image) -> None:
-    """Raise `EC2Error` IncorrectState for a snapshot that is not complete."""
+    """Raise `EC2Error` IncorrectState if a snapshot is not completed."""
     if snapshot.state not in _COPYABLE or is_unfinished(snapshot):
         raise EC2Error("IncorrectState", f"Snapshot is not in the completed state: {SNAPSHOT.format(snapshot.id)}")
 
 
 async def make_volume(call: Call, plan: VolumePlan) -> int:
-    """Make a volume and return its image's id at once. Raises `EC2Error` VolumeLimitExceeded by oned's quota."""
+    """Create a volume and return the id of its image without waiting for oned to finish it.
+
+    Raises `EC2Error` VolumeLimitExceeded if oned's quota is exceeded.
+    """
     try:
         if plan.snapshot is None:
-            return await call.session.image_allocate(_text(call, plan), call.settings.datastore_id)
-        number = await call.session.image_clone(plan.snapshot.id, plan.name)
+            return await call.session.image_allocate(_volume_text(call, plan), call.settings.datastore_id)
+        image_id = await call.session.image_clone(plan.snapshot.id, plan.name)
     except OpenNebulaRefusal as refusal:
         if refusal.is_quota:
-            raise EC2Error("VolumeLimitExceeded", "Your quota does not allow for another volume.") from refusal
+            raise EC2Error("VolumeLimitExceeded", "Your quota does not allow another volume.") from refusal
         raise
-    await _finish(call, plan, number)
-    return number
+    await _finish(call, plan, image_id)
+    return image_id
 
 
 async def make_volume_once(call: Call, plan: VolumePlan, token: ClientToken) -> int:
-    """Make a volume whose name belongs to a client token, or return the one that was made with it.
+    """Create a volume with a client token, or return the one that was created with it.
 
-    oned refuses a second image of a name, so however many processes try, one makes it; it is found by its name. The
-    token is free again when the volume has been deleted. Raises `EC2Error` IdempotentParameterMismatch.
+    The volume's name is derived from the token. oned refuses a second image with the same name, so of any number of
+    processes only one creates it, and the others find it by its name. The token can be used again when the volume has
+    been deleted. Raises `EC2Error` IdempotentParameterMismatch.
     """
-    refused: OpenNebulaRefusal | None = None
-    for _ in range(_ROUNDS):
+    last_refusal: OpenNebulaRefusal | None = None
+    for _ in range(_MAX_ATTEMPTS):
         try:
             return await make_volume(call, plan)
         except OpenNebulaRefusal as refusal:
-            if refusal.code not in _TAKEN:
+            if refusal.code not in _NAME_TAKEN:
                 raise
-            refused = refusal
-        there = next((each for each in await call.session.images(OwnerFilter.MINE) if each.name == plan.name), None)
-        if there is None and refused.code == OpenNebulaCode.INTERNAL:
-            raise refused
-        if there is not None and is_marked_deleted(there):
-            await call.session.image_rename(there.id, volume_name())
+            last_refusal = refusal
+        existing = await _own_image(call, plan.name)
+        if existing is None and last_refusal.code == OpenNebulaCode.INTERNAL:
+            raise last_refusal
+        if existing is not None and is_marked_deleted(existing):
+            await call.session.image_rename(existing.id, volume_name())
             continue
-        if there is not None and there.state is not ImageState.DELETE and not is_unfinished(there):
-            token.check_same_call(there.template.text(REQUEST_DIGEST))
-            return there.id
-        if there is not None and there.state is not ImageState.DELETE and _is_abandoned(call, there):
-            if not _is_copy_of(there, plan.snapshot):
+        if existing is not None and existing.state is not ImageState.DELETE and not is_unfinished(existing):
+            token.check_same_call(existing.template.text(REQUEST_DIGEST))
+            return existing.id
+        if existing is not None and existing.state is not ImageState.DELETE and _is_abandoned(call, existing):
+            if not _is_copy_of(existing, plan.snapshot):
                 raise mismatch()
-            await _finish(call, plan, there.id)
-            return there.id
-        await call.pause(_PAUSE)
-    assert refused is not None  # noqa: S101  there was a round
-    raise refused
+            await _finish(call, plan, existing.id)
+            return existing.id
+        await call.pause(_RETRY_INTERVAL)
+    assert last_refusal is not None  # noqa: S101  there was an attempt
+    raise last_refusal
+
+
+async def _own_image(call: Call, name: str) -> Image | None:
+    images = await call.session.images(OwnerFilter.MINE)
+    return next((image for image in images if image.name == name), None)
 
 
 def _is_abandoned(call: Call, image: Image) -> bool:
-    return image.regtime < call.now - _ABANDONED
+    return image.regtime < call.now - _UNMARKED_TIMEOUT
 
 
 def _is_copy_of(image: Image, snapshot: Image | None) -> bool:
-    """Whether a copy without its marks may be one of this snapshot: those that we made say so on every copy."""
+    """Whether an unmarked copy may be one of this snapshot: copies of snapshots that econed marked have their id."""
     return snapshot is not None and image.template.text(MARKED_IMAGE_ID) in ("", str(snapshot.id))
 
 
-async def _finish(call: Call, plan: VolumePlan, number: int) -> None:
+async def _finish(call: Call, plan: VolumePlan, image_id: int) -> None:
     await call.session.image_update(
-        number, finishing_text(await call.session.image(number), plan.facts, tags=plan.tags)
+        image_id, finishing_text(await call.session.image(image_id), plan.facts, tags=plan.tags)
     )
 
 
-def _text(call: Call, plan: VolumePlan) -> str:
-    # FSTYPE is the file system up to 5.12, FS since.
+def _volume_text(call: Call, plan: VolumePlan) -> str:
+    # OpenNebula up to 5.12 reads the file system from FSTYPE, later versions from FS.
     file_system = call.settings.ebs_fstype
-    wanted = {
+    attributes = {
         "NAME": plan.name,
         "TYPE": "DATABLOCK",
         "SIZE": str(plan.size * _MB_PER_GIB),
@@ -162,14 +175,11 @@ def _text(call: Call, plan: VolumePlan) -> str:
         IS_VOLUME: "YES",
         **plan.facts,
     }
-    return template(*(attribute(name, value) for name, value in wanted.items()), tag_text(plan.tags))
+    return template(*(attribute(name, value) for name, value in attributes.items()), tag_text(plan.tags))
 
 
 def checked_type(volume_type: str) -> str:
-    """Return a VolumeType that is one; raises `EC2Error` InvalidParameterValue."""
+    """Return a VolumeType; raises `EC2Error` InvalidParameterValue for an unknown one."""
     if volume_type not in _TYPES:
         raise EC2Error("InvalidParameterValue", f"Invalid volume type '{volume_type}'")
     return volume_type
-
-
-_TYPES = frozenset({"standard", "io1", "io2", "gp2", "gp3", "sc1", "st1"})

@@ -1,4 +1,4 @@
-"""A snapshot as EC2 shows it: an image with the mark EBS_SNAPSHOT=YES, as the Ruby server set it."""
+"""Finding snapshots, and EC2's representation of them: images marked EBS_SNAPSHOT=YES, as by the Ruby server."""
 
 from __future__ import annotations
 
@@ -53,56 +53,56 @@ SNAPSHOT_FILTERS = Filters(
         }
     )
 )
-"""Of DescribeSnapshots."""
+"""The filters of DescribeSnapshots."""
 
 
 async def snapshots_by_id(call: Call, snapshot_ids: Sequence[str]) -> tuple[Image, ...]:
-    """Return the images that are the snapshots with these ids, in this order and each once.
+    """Return the images of the snapshots with these ids, in this order and each once.
 
-    Raises `EC2Error` InvalidSnapshotID.Malformed, or InvalidSnapshot.NotFound for what does not exist, is no snapshot,
-    is being deleted, or may not be seen by the caller.
+    Raises `EC2Error` InvalidSnapshotID.Malformed, or InvalidSnapshot.NotFound if one does not exist, is no snapshot, is
+    being deleted, or may not be seen by the caller.
     """
 
-    async def read(numbers: Sequence[int]) -> list[Image]:
-        return [image for image in await images_by_id(call, numbers) if is_shown(image)]
+    async def read(image_ids: Sequence[int]) -> list[Image]:
+        return [image for image in await images_by_id(call, image_ids) if is_listed_snapshot(image)]
 
     return await find_by_ids(SNAPSHOT, snapshot_ids, read)
 
 
-def is_shown(image: Image) -> bool:
-    """Whether an image is a snapshot, and not just being deleted: EC2 has no state for that."""
+def is_listed_snapshot(image: Image) -> bool:
+    """Whether an image is a snapshot that is not being deleted, for which EC2 has no state."""
     return is_snapshot(image) and image.state is not ImageState.DELETE and not is_marked_deleted(image)
 
 
 def snapshot_view(image: Image, owner_alias: str | None = None) -> SnapshotTypeDef:
-    """Return an image as EC2's Snapshot; `owner_alias` is the alias of its owner, if they have one for the caller.
+    """Return an image as EC2's Snapshot; `owner_alias` is its owner's alias as the caller sees it, if there is one.
 
-    How far a copy has come OpenNebula does not say.
+    OpenNebula does not report the progress of a copy.
     """
-    now = state(image)
-    finished = not is_unfinished(image)
-    shown: SnapshotTypeDef = {
+    state = snapshot_state(image)
+    is_finished = not is_unfinished(image)
+    view: SnapshotTypeDef = {
         "SnapshotId": SNAPSHOT.format(image.id),
         "VolumeId": source_volume_id(image),
-        "State": now,
+        "State": state,
         "StartTime": timestamp(image.regtime),
-        "Progress": "100%" if now == "completed" else "0%",
+        "Progress": "100%" if state == "completed" else "0%",
         "OwnerId": account_id(image.uid),
-        "Description": _description(image) if finished else "",
+        "Description": _description(image) if is_finished else "",
         "VolumeSize": -(-image.size // _MB_PER_GIB),
         "Encrypted": False,
         "StorageTier": "standard",
     }
-    if finished and (tags := snapshot_tags(image)):
-        shown["Tags"] = tags
+    if is_finished and (tags := snapshot_tags(image)):
+        view["Tags"] = tags
     if owner_alias is not None:
-        shown["OwnerAlias"] = owner_alias
-    if now == "error":
-        shown["StateMessage"] = image.template.text("ERROR") or "The volume could not be copied."
-    return shown
+        view["OwnerAlias"] = owner_alias
+    if state == "error":
+        view["StateMessage"] = image.template.text("ERROR") or "The volume could not be copied."
+    return view
 
 
-def state(image: Image) -> SnapshotStateType:
+def snapshot_state(image: Image) -> SnapshotStateType:
     """Return the state of a snapshot."""
     if image.state in (ImageState.ERROR, ImageState.DISABLED):
         return "error"
@@ -110,10 +110,10 @@ def state(image: Image) -> SnapshotStateType:
 
 
 def _description(image: Image) -> str:
-    """Return what is said of a snapshot; of the one behind an AMI, whose description is the AMI's, what Amazon says."""
+    """Return the description of a snapshot; for an AMI's image, whose own description is the AMI's, Amazon's text."""
     if not is_ami_snapshot(image):
         return description(image)
-    machine = whole_number(image.template.text(SAVED_FROM_MACHINE))
-    if machine is not None:
-        return f"Created by CreateImage({INSTANCE.format(machine)}) for {IMAGE.format(image.id)}"
+    machine_id = whole_number(image.template.text(SAVED_FROM_MACHINE))
+    if machine_id is not None:
+        return f"Created by CreateImage({INSTANCE.format(machine_id)}) for {IMAGE.format(image.id)}"
     return f"Copied for DestinationAmi {IMAGE.format(image.id)}"

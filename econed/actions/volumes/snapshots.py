@@ -1,4 +1,4 @@
-"""Snapshots: copies of volumes, as images of their own (EC2 API Reference, CreateSnapshot, DescribeSnapshots, …)."""
+"""Snapshots: copies of volumes, stored as images (EC2 API Reference, CreateSnapshot, DescribeSnapshots, …)."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from econed.actions.sharing import EVERYBODY, PermissionChanges, requested_shari
 from econed.actions.tagging import specified_tags
 from econed.actions.volumes.creating import check_completed
 from econed.actions.volumes.finding import SETTLE_TIMEOUT, Attachment, settled_machine, volumes_by_id
-from econed.actions.volumes.snapshot_view import SNAPSHOT_FILTERS, is_shown, snapshot_view, snapshots_by_id
-from econed.actions.volumes.view import state
+from econed.actions.volumes.snapshot_view import SNAPSHOT_FILTERS, is_listed_snapshot, snapshot_view, snapshots_by_id
+from econed.actions.volumes.view import volume_state
 from econed.actions.waiting import wait_until
 from econed.actions.watch import watch_caller
 from econed.errors import EC2Error, OpenNebulaCode, OpenNebulaRefusal
@@ -48,17 +48,18 @@ _LISTING = Listing("snapshots", (int,))
 _MAX_DESCRIPTION = 255
 _PERMISSION = "createVolumePermission"
 _ATTRIBUTES = (_PERMISSION, "productCodes")
-_SAVABLE = frozenset({InstanceState.RUNNING, InstanceState.STOPPED})
+_STATES_FOR_DISK_SAVE = frozenset({InstanceState.RUNNING, InstanceState.STOPPED})
 _COPYABLE = frozenset({ImageState.READY, ImageState.USED, ImageState.CLONE})
 
 
-class _NotNow(EC2Error):
-    """No copy of a volume can be made as it is now."""
+class _CannotCopyNow(EC2Error):
+    """A volume cannot be copied in its present state."""
 
     def __init__(self, volume: Volume) -> None:
         super().__init__(
             "IncorrectState",
-            f"The volume '{volume.id}' is '{state(volume)}', or its instance is busy: no snapshot can be made now.",
+            f"The volume '{volume.id}' is '{volume_state(volume)}', or its instance is busy: "
+            "a snapshot cannot be created now.",
         )
 
 
@@ -88,27 +89,27 @@ class DescribeSnapshotAttributeResult(TypedDict):
 async def create_snapshot(
     call: Call, *, volume_id: str, description: str = "", tag_specifications: Sequence[TagSpecification] = ()
 ) -> SnapshotTypeDef:
-    """Copy a volume (EC2 CreateSnapshot): an attached one by OpenNebula's disk save-as, a free one by an image's clone.
+    """Copy a volume to a snapshot (EC2 CreateSnapshot; OpenNebula disk save-as, or clone if it is not attached).
 
-    The copy is a snapshot from its first moment on, by its name; its marks follow at once. Raises `EC2Error`
+    Its name makes the copy a snapshot immediately; its marks are set directly afterwards. Raises `EC2Error`
     IncorrectState, SnapshotLimitExceeded.
     """
     check_text("Description", description, _MAX_DESCRIPTION)
     tags = specified_tags(tag_specifications, "snapshot")["snapshot"]
-    volume = await _savable(call, volume_id)
+    volume = await _copyable_volume(call, volume_id)
     await watch_caller(call)
     try:
-        number = await _copied(call, volume)
-    except _NotNow:
-        now = await _savable(call, volume_id)
-        if (now.attachment is None) == (volume.attachment is None):
+        image_id = await _copy(call, volume)
+    except _CannotCopyNow:
+        current_volume = await _copyable_volume(call, volume_id)
+        if (current_volume.attachment is None) == (volume.attachment is None):
             raise
-        number = await _copied(call, now)  # it was attached or detached since it was looked at
-    await _finish(call, number, {SOURCE_VOLUME: volume.id}, description, tags)
-    return {"Tags": [], **snapshot_view(await call.session.image(number))}
+        image_id = await _copy(call, current_volume)  # it has been attached or detached since it was read
+    await _finish(call, image_id, {SOURCE_VOLUME: volume.id}, description, tags)
+    return {"Tags": [], **snapshot_view(await call.session.image(image_id))}
 
 
-# SDKs add by themselves a PresignedUrl, which leads to the other region, and as its part the region that they sign for.
+# SDKs add a PresignedUrl, which is the URL of the source region, and DestinationRegion, which is part of it.
 @action(ignores=("DestinationRegion", "PresignedUrl"), as_is={"Encrypted": False})
 async def copy_snapshot(
     call: Call,
@@ -118,20 +119,20 @@ async def copy_snapshot(
     description: str = "",
     tag_specifications: Sequence[TagSpecification] = (),
 ) -> CopySnapshotResult:
-    """Copy a snapshot within this region (EC2 CopySnapshot; OpenNebula clone). The copy is the caller's own."""
+    """Copy a snapshot within this region (EC2 CopySnapshot; OpenNebula clone). The caller owns the copy."""
     check_text("Description", description, _MAX_DESCRIPTION)
     tags = specified_tags(tag_specifications, "snapshot")["snapshot"]
     region = await own_region(call)
     if source_region not in region:
-        raise EC2Error("InvalidParameterValue", f"Snapshots can be copied within the region {region.name} only.")
+        raise EC2Error("InvalidParameterValue", f"Snapshots can only be copied within the region {region.name}.")
     (source,) = await snapshots_by_id(call, [source_snapshot_id])
     check_completed(source)
     await watch_caller(call)
-    number = await _within_quota(call.session.image_clone(source.id, snapshot_name()))
-    await _finish(call, number, {SOURCE_VOLUME: source_volume_id(source)}, description, tags)
-    result: CopySnapshotResult = {"SnapshotId": SNAPSHOT.format(number)}
-    if copied := snapshot_tags(await call.session.image(number)):
-        result["Tags"] = copied
+    image_id = await _within_quota(call.session.image_clone(source.id, snapshot_name()))
+    await _finish(call, image_id, {SOURCE_VOLUME: source_volume_id(source)}, description, tags)
+    result: CopySnapshotResult = {"SnapshotId": SNAPSHOT.format(image_id)}
+    if copied_tags := snapshot_tags(await call.session.image(image_id)):
+        result["Tags"] = copied_tags
     return result
 
 
@@ -152,34 +153,34 @@ async def describe_snapshots(
     owners = {resolve_account(call, owner) for owner in owner_ids}
     users = {user if user == EVERYBODY else resolve_account(call, user) for user in restorable_by_user_ids}
 
-    def is_meant(image: Image) -> bool:
-        is_theirs = not owners or is_owned_by(call, image.uid, owners)
-        return is_theirs and (not users or _is_restorable(call, image, users))
+    def is_selected(image: Image) -> bool:
+        is_owner_selected = not owners or is_owned_by(call, image.uid, owners)
+        return is_owner_selected and (not users or _is_restorable(call, image, users))
 
-    async def shown(image: Image) -> SnapshotTypeDef | None:
+    async def view(image: Image) -> SnapshotTypeDef | None:
         item = snapshot_view(image, owner_alias(call, image.uid))
         return item if await selection.matches(item) else None
 
     if snapshot_ids:
-        sets = set_of([image for image in await snapshots_by_id(call, snapshot_ids) if is_meant(image)])
+        sets = set_of([image for image in await snapshots_by_id(call, snapshot_ids) if is_selected(image)])
     else:
         owner = OwnerFilter.MINE if owners == {call.owner_id} else OwnerFilter.VISIBLE
-        sets = matching_images(call, lambda image: is_shown(image) and is_meant(image), owner)
-    return in_parts("Snapshots", sets, shown, Page(lambda image: (image.id,), paging))
+        sets = matching_images(call, lambda image: is_listed_snapshot(image) and is_selected(image), owner)
+    return in_parts("Snapshots", sets, view, Page(lambda image: (image.id,), paging))
 
 
 @action()
 async def delete_snapshot(call: Call, *, snapshot_id: str) -> None:
-    """Delete a snapshot (EC2 DeleteSnapshot); raises `EC2Error` InvalidSnapshot.InUse while something needs it.
+    """Delete a snapshot (EC2 DeleteSnapshot); raises `EC2Error` InvalidSnapshot.InUse if an AMI or an instance uses it.
 
-    One of which a copy or a volume is being made is gone at once, and removed when oned has made that.
+    A snapshot that is being copied disappears immediately, and its image is deleted when oned has copied it.
     """
     (image,) = await snapshots_by_id(call, [snapshot_id])
     if is_ami(image):
         raise _in_use(snapshot_id, f"in use by {IMAGE.format(image.id)}")
 
-    async def delete(each: Image) -> None:
-        if not await delete_image(call, each):
+    async def delete(image: Image) -> None:
+        if not await delete_image(call, image):
             raise _in_use(snapshot_id, "in use by an instance")
 
     await call.change_all(Right.MANAGE, [image], delete)
@@ -196,24 +197,24 @@ async def modify_snapshot_attribute(
     group_names: Sequence[str] = (),
     user_ids: Sequence[str] = (),
 ) -> None:
-    """Share a snapshot with everybody, or with nobody (EC2 ModifySnapshotAttribute; OpenNebula's permission bits).
+    """Share a snapshot with everybody, or stop sharing it (EC2 ModifySnapshotAttribute; OpenNebula's permission bits).
 
-    Raises `EC2Error` as `requested_sharing` does for whom it cannot be shared with.
+    Raises `EC2Error` as `requested_sharing` does if the snapshot cannot be shared as requested.
     """
     if attribute != _PERMISSION:
         raise EC2Error("InvalidParameterValue", f"The attribute {attribute} of a snapshot cannot be modified.")
-    shared = await requested_sharing(call, create_volume_permission, operation_type, group_names, user_ids)
-    if shared is None:
+    is_shared = await requested_sharing(call, create_volume_permission, operation_type, group_names, user_ids)
+    if is_shared is None:
         raise EC2Error("MissingParameter", "The request must contain the parameter CreateVolumePermission")
     (image,) = await snapshots_by_id(call, [snapshot_id])
-    await call.change_all(Right.MANAGE, [image], lambda each: call.session.image_share(each.id, shared))
+    await call.change_all(Right.MANAGE, [image], lambda image: call.session.image_share(image.id, is_shared))
 
 
 @action()
 async def describe_snapshot_attribute(
     call: Call, *, snapshot_id: str, attribute: str
 ) -> DescribeSnapshotAttributeResult:
-    """Show with whom a snapshot is shared (EC2 DescribeSnapshotAttribute)."""
+    """Show whether a snapshot is shared (EC2 DescribeSnapshotAttribute)."""
     (image,) = await snapshots_by_id(call, [snapshot_id])
     if attribute not in _ATTRIBUTES:
         raise EC2Error("InvalidParameterValue", f"Value ({attribute}) for parameter attribute is invalid.")
@@ -223,11 +224,11 @@ async def describe_snapshot_attribute(
     return {"SnapshotId": SNAPSHOT.format(image.id), "CreateVolumePermissions": permissions}
 
 
-async def _savable(call: Call, volume_id: str) -> Volume:
-    """Return a volume of which a copy can be made now; raises `EC2Error` IncorrectState for another one.
+async def _copyable_volume(call: Call, volume_id: str) -> Volume:
+    """Return a volume once it can be copied; raises `EC2Error` IncorrectState if it cannot.
 
-    One whose image names a machine that has no disk of it any more, or not yet, was read while it was being detached or
-    attached: it is read again.
+    If its image names a machine that does not have the disk, the volume was read while it was being attached or
+    detached: it is read again.
     """
 
     async def read() -> Volume:
@@ -241,58 +242,64 @@ async def _savable(call: Call, volume_id: str) -> Volume:
     if volume.attachment is not None:
         machine = await settled_machine(call, volume.attachment.machine.id)
         (volume,) = await volumes_by_id(call, [volume_id])
-        if state_of(machine) not in _SAVABLE:
-            raise _NotNow(volume)
-    elif volume.image.state not in _COPYABLE or state(volume) not in ("available", "in-use"):
-        raise _NotNow(volume)
+        if state_of(machine) not in _STATES_FOR_DISK_SAVE:
+            raise _CannotCopyNow(volume)
+    elif volume.image.state not in _COPYABLE or volume_state(volume) not in ("available", "in-use"):
+        raise _CannotCopyNow(volume)
     return volume
 
 
-async def _copied(call: Call, volume: Volume) -> int:
-    """Make a copy of a volume that bears the name of a snapshot, and return the image's id at once."""
-    made: list[int] = []
+async def _copy(call: Call, volume: Volume) -> int:
+    """Have oned copy a volume under the name of a snapshot, and return the id of the image without waiting."""
+    image_ids: list[int] = []
 
-    async def save(_: OwnedView) -> None:
+    async def copy(_: OwnedView) -> None:
         if volume.attachment is not None:
-            made.append(await _within_quota(_saved(call, volume, volume.attachment)))
+            image_ids.append(await _within_quota(_save_disk(call, volume, volume.attachment)))
         else:
-            made.append(await _within_quota(_cloned(call, volume, volume.image)))
+            image_ids.append(await _within_quota(_clone(call, volume, volume.image)))
 
     source: OwnedView = volume.attachment.machine if volume.attachment is not None else volume.image
     right = Right.MANAGE if volume.attachment is not None else Right.USE
-    await call.change_all(right, [source], save)
-    return made[0]
+    await call.change_all(right, [source], copy)
+    return image_ids[0]
 
 
-async def _cloned(call: Call, volume: Volume, image: Image) -> int:
+async def _clone(call: Call, volume: Volume, image: Image) -> int:
     try:
         return await call.session.image_clone(image.id, snapshot_name())
     except OpenNebulaRefusal as refusal:
-        if refusal.code in (OpenNebulaCode.ACTION, OpenNebulaCode.ALLOCATE):  # a machine has taken hold of it
-            raise _NotNow(volume) from refusal
+        if refusal.code in (OpenNebulaCode.ACTION, OpenNebulaCode.ALLOCATE):  # a machine uses it now
+            raise _CannotCopyNow(volume) from refusal
         raise
 
 
-async def _saved(call: Call, volume: Volume, attached: Attachment) -> int:
+async def _save_disk(call: Call, volume: Volume, attachment: Attachment) -> int:
     try:
-        return await call.session.disk_save_as(attached.machine.id, attached.disk.disk_id, snapshot_name(), "DATABLOCK")
+        return await call.session.disk_save_as(
+            attachment.machine.id, attachment.disk.disk_id, snapshot_name(), "DATABLOCK"
+        )
     except OpenNebulaRefusal as refusal:
-        # A machine that is in no state for it, has another save running, or a disk that has no image.
+        # The machine is in the wrong state or saving another disk, or the disk has no image.
         if refusal.code in (OpenNebulaCode.ACTION, OpenNebulaCode.INTERNAL):
-            raise _NotNow(volume) from refusal
+            raise _CannotCopyNow(volume) from refusal
         raise
 
 
-async def _finish(call: Call, number: int, facts: Mapping[str, str], description: str, tags: Mapping[str, str]) -> None:
-    await call.session.image_update(number, finishing_text(await call.session.image(number), facts, description, tags))
+async def _finish(
+    call: Call, image_id: int, facts: Mapping[str, str], description: str, tags: Mapping[str, str]
+) -> None:
+    await call.session.image_update(
+        image_id, finishing_text(await call.session.image(image_id), facts, description, tags)
+    )
 
 
-async def _within_quota(making: Any) -> int:
+async def _within_quota(copying: Any) -> int:
     try:
-        return int(await making)
+        return int(await copying)
     except OpenNebulaRefusal as refusal:
         if refusal.is_quota:
-            raise EC2Error("SnapshotLimitExceeded", "Your quota does not allow for another snapshot.") from refusal
+            raise EC2Error("SnapshotLimitExceeded", "Your quota does not allow another snapshot.") from refusal
         raise
 
 
@@ -303,5 +310,5 @@ def _is_restorable(call: Call, image: Image, users: Container[str]) -> bool:
     return account_id(image.uid) in users or call.owner_id in users
 
 
-def _in_use(snapshot_id: str, how: str) -> EC2Error:
-    return EC2Error("InvalidSnapshot.InUse", f"The snapshot {snapshot_id} is currently {how}")
+def _in_use(snapshot_id: str, usage: str) -> EC2Error:
+    return EC2Error("InvalidSnapshot.InUse", f"The snapshot {snapshot_id} is currently {usage}")

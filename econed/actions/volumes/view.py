@@ -1,4 +1,4 @@
-"""A volume as EC2 shows it, its status and its last modification; and the filters on them."""
+"""EC2's representation of a volume, its status and its last modification, and the filters on them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from econed.opennebula.documents import Image
 
 DEFAULT_TYPE = "standard"
-"""The VolumeType of what was asked for without one: OpenNebula promises nothing."""
+"""The VolumeType of volumes created without one. OpenNebula has no volume types."""
 
 _STATES: MappingProxyType[ImageState, VolumeStateType] = MappingProxyType(
     {
@@ -85,7 +85,7 @@ VOLUME_FILTERS = Filters(
         }
     )
 )
-"""Of DescribeVolumes."""
+"""The filters of DescribeVolumes."""
 
 STATUS_FILTERS = Filters(
     MappingProxyType(
@@ -104,7 +104,7 @@ STATUS_FILTERS = Filters(
         }
     )
 )
-"""Of DescribeVolumeStatus. Nothing is ever scheduled for a volume here: filters on that match nothing."""
+"""The filters of DescribeVolumeStatus. Volumes never have events or actions here: filters on them match nothing."""
 
 MODIFICATION_FILTERS = Filters(
     MappingProxyType(
@@ -121,41 +121,41 @@ MODIFICATION_FILTERS = Filters(
         }
     )
 )
-"""Of DescribeVolumesModifications."""
+"""The filters of DescribeVolumesModifications."""
 
 
 @dataclass(frozen=True)
 class Zones:
-    """The availability zones of volumes: the names of the clusters, and the clusters of each datastore."""
+    """The availability zones of volumes: the names of the clusters by id, and the cluster ids of each datastore."""
 
-    names: Mapping[int, str]
-    of_datastore: Mapping[int, Sequence[int]]
+    cluster_names: Mapping[int, str]
+    datastore_clusters: Mapping[int, Sequence[int]]
 
-    def tell(self, volume: Volume) -> bool:
-        """Whether these are enough to say where a volume is."""
-        return bool(self.of_datastore) or not _is_silent(volume)
+    def suffice_for(self, volume: Volume) -> bool:
+        """Whether the zone of a volume can be determined without reading the datastores."""
+        return bool(self.datastore_clusters) or not _has_no_zone(volume)
 
     @classmethod
-    async def of(cls, call: Call, found: Iterable[Volume]) -> Zones:
-        """Return the zones; datastores are read only where a volume does not say its zone itself, as the old ones."""
-        stores = await call.session.datastores() if any(map(_is_silent, found)) else ()
-        return cls(await call.cluster_names(), {store.id: store.cluster_ids for store in stores})
+    async def of(cls, call: Call, volumes: Iterable[Volume]) -> Zones:
+        """Return the zones; datastores are read only for volumes without a zone, as those of the Ruby server."""
+        datastores = await call.session.datastores() if any(map(_has_no_zone, volumes)) else ()
+        return cls(await call.cluster_names(), {datastore.id: datastore.cluster_ids for datastore in datastores})
 
     def name(self, volume: Volume) -> str:
-        """Return the zone of a volume: as it was asked for, else of its machine, else one where it can be used."""
+        """Return the zone of a volume: the one it was created for, else its machine's, else one of its datastore's."""
         if isinstance(volume, DiskVolume):
-            return availability_zone_of(volume.attachment.machine, self.names)
-        asked = whole_number(volume.image.template.text(AVAILABILITY_ZONE))
-        if asked is not None:
-            return self.names.get(asked, "")
+            return availability_zone_of(volume.attachment.machine, self.cluster_names)
+        cluster_id = whole_number(volume.image.template.text(AVAILABILITY_ZONE))
+        if cluster_id is not None:
+            return self.cluster_names.get(cluster_id, "")
         if volume.attachment is not None:
-            return availability_zone_of(volume.attachment.machine, self.names)
-        clusters = self.of_datastore.get(volume.image.datastore_id, ())
-        return next((self.names[each] for each in sorted(clusters) if each in self.names), "")
+            return availability_zone_of(volume.attachment.machine, self.cluster_names)
+        cluster_ids = self.datastore_clusters.get(volume.image.datastore_id, ())
+        return next((self.cluster_names[each] for each in sorted(cluster_ids) if each in self.cluster_names), "")
 
 
-def _is_silent(volume: Volume) -> bool:
-    """Whether a volume does not say its zone itself."""
+def _has_no_zone(volume: Volume) -> bool:
+    """Whether a volume has no zone of its own and no machine."""
     return (
         isinstance(volume, ImageVolume)
         and volume.attachment is None
@@ -166,12 +166,12 @@ def _is_silent(volume: Volume) -> bool:
 def volume_view(volume: Volume, zones: Zones) -> VolumeTypeDef:
     """Return a volume as EC2's Volume."""
     image = _finished_image(volume)
-    shown: VolumeTypeDef = {
+    view: VolumeTypeDef = {
         "VolumeId": volume.id,
         "Size": volume.size,
         "SnapshotId": image.template.text(SOURCE_SNAPSHOT) if image is not None else "",
         "AvailabilityZone": zones.name(volume),
-        "State": state(volume),
+        "State": volume_state(volume),
         "CreateTime": timestamp(volume.created),
         "Attachments": attachments_view(volume),
         "Encrypted": False,
@@ -179,29 +179,29 @@ def volume_view(volume: Volume, zones: Zones) -> VolumeTypeDef:
         "MultiAttachEnabled": False,
     }
     if (image is not None or isinstance(volume, DiskVolume)) and volume.tags:
-        shown["Tags"] = volume.tags
-    return shown
+        view["Tags"] = volume.tags
+    return view
 
 
 def _finished_image(volume: Volume) -> Image | None:
-    """Return the image of a volume; None where it has none, or its attributes are still those of the original."""
+    """Return the image of a volume; None if it has none, or the attributes are still those of its original."""
     return volume.image if isinstance(volume, ImageVolume) and not is_unfinished(volume.image) else None
 
 
-def attachment_view(volume: Volume, attached: Attachment) -> VolumeAttachmentTypeDef:
-    """Return where a volume is attached as EC2's VolumeAttachment."""
+def attachment_view(volume: Volume, attachment: Attachment) -> VolumeAttachmentTypeDef:
+    """Return an attachment of a volume as EC2's VolumeAttachment."""
     return {
         "VolumeId": volume.id,
-        "InstanceId": INSTANCE.format(attached.machine.id),
-        "Device": device_name(attached.machine, attached.disk),
-        "State": attached.status,  # type: ignore[typeddict-item]  # EC2's words
-        "AttachTime": timestamp(attached.attach_time(volume.image if isinstance(volume, ImageVolume) else None)),
-        "DeleteOnTermination": attached.deletes_on_termination,
+        "InstanceId": INSTANCE.format(attachment.machine.id),
+        "Device": device_name(attachment.machine, attachment.disk),
+        "State": attachment.status,  # type: ignore[typeddict-item]  # EC2's words
+        "AttachTime": timestamp(attachment.attach_time(volume.image if isinstance(volume, ImageVolume) else None)),
+        "DeleteOnTermination": attachment.deletes_on_termination,
     }
 
 
 def pending_attachment_view(volume: Volume, pending: PendingAttachment) -> VolumeAttachmentTypeDef:
-    """Return where a volume is to be attached as EC2's VolumeAttachment."""
+    """Return the deferred attachment of a volume as EC2's VolumeAttachment."""
     return {
         "VolumeId": volume.id,
         "InstanceId": INSTANCE.format(pending.machine_id),
@@ -213,14 +213,14 @@ def pending_attachment_view(volume: Volume, pending: PendingAttachment) -> Volum
 
 
 def attachments_view(volume: Volume) -> list[VolumeAttachmentTypeDef]:
-    """Return where a volume is attached, or is to be."""
+    """Return the attachment of a volume, present or deferred, as a list."""
     if volume.attachment is not None:
         return [attachment_view(volume, volume.attachment)]
     return [] if volume.pending is None else [pending_attachment_view(volume, volume.pending)]
 
 
-def state(volume: Volume) -> VolumeStateType:
-    """Return the state of a volume: that of its image; what is a machine's own is in use."""
+def volume_state(volume: Volume) -> VolumeStateType:
+    """Return the state of a volume: that of its image; a disk that is not an image of its own is in use."""
     if isinstance(volume, DiskVolume):
         return "in-use"
     if is_unfinished(volume.image):
@@ -233,10 +233,10 @@ def state(volume: Volume) -> VolumeStateType:
 
 
 def status_view(volume: Volume, zones: Zones) -> VolumeStatusItemTypeDef:
-    """Return the status of a volume: what has not been made, or could not be, is not ok."""
-    now = state(volume)
-    status = "impaired" if now == "error" else "insufficient-data" if now == "creating" else "ok"
-    passed = {"ok": "passed", "impaired": "failed"}.get(status, "not-applicable")
+    """Return the status of a volume: ok unless it is still being created, or failed."""
+    state = volume_state(volume)
+    status = "impaired" if state == "error" else "insufficient-data" if state == "creating" else "ok"
+    io_enabled = {"ok": "passed", "impaired": "failed"}.get(status, "not-applicable")
     return {
         "VolumeId": volume.id,
         "AvailabilityZone": zones.name(volume),
@@ -245,7 +245,7 @@ def status_view(volume: Volume, zones: Zones) -> VolumeStatusItemTypeDef:
         "VolumeStatus": {
             "Status": status,  # type: ignore[typeddict-item]  # EC2's words
             "Details": [
-                {"Name": "io-enabled", "Status": passed},
+                {"Name": "io-enabled", "Status": io_enabled},
                 {"Name": "io-performance", "Status": "not-applicable"},
             ],
         },
@@ -255,35 +255,35 @@ def status_view(volume: Volume, zones: Zones) -> VolumeStatusItemTypeDef:
 def modification_view(volume: Volume) -> VolumeModificationTypeDef | None:
     """Return the last modification of a volume; None if there was none.
 
-    It was noted before oned was asked: as long as the disk is not as large, it is on its way or has failed.
+    It is recorded before oned is called: while the disk is smaller than the target, it is in progress or has failed.
     """
-    _, noted = volume.modification
-    before, after = (whole_number(noted.get(name, "")) for name in ("ORIGINAL_SIZE", "TARGET_SIZE"))
-    when = epoch_seconds(noted.get("TIME", ""))
-    if before is None or after is None or when is None:
+    _, members = volume.modification
+    original_size, target_size = (whole_number(members.get(name, "")) for name in ("ORIGINAL_SIZE", "TARGET_SIZE"))
+    time = epoch_seconds(members.get("TIME", ""))
+    if original_size is None or target_size is None or time is None:
         return None
-    kind = volume_type(volume)
-    shown: VolumeModificationTypeDef = {
+    target_type = volume_type(volume)
+    view: VolumeModificationTypeDef = {
         "VolumeId": volume.id,
         "ModificationState": "completed",
-        "OriginalSize": before,
-        "TargetSize": after,
-        "OriginalVolumeType": noted.get("ORIGINAL_TYPE", kind),  # type: ignore[typeddict-item]  # as the client gave it
-        "TargetVolumeType": kind,  # type: ignore[typeddict-item]
+        "OriginalSize": original_size,
+        "TargetSize": target_size,
+        "OriginalVolumeType": members.get("ORIGINAL_TYPE", target_type),  # type: ignore[typeddict-item]  # as the client gave it
+        "TargetVolumeType": target_type,  # type: ignore[typeddict-item]
         "OriginalMultiAttachEnabled": False,
         "TargetMultiAttachEnabled": False,
         "Progress": 100,
-        "StartTime": timestamp(when),
+        "StartTime": timestamp(time),
     }
     if volume.attachment is not None and volume.attachment.disk.text("RESIZE") == "YES":
-        return {**shown, "ModificationState": "modifying", "Progress": 0}
-    if volume.size < after:
-        return {**shown, "ModificationState": "failed", "Progress": 0}
-    return {**shown, "EndTime": timestamp(when)}
+        return {**view, "ModificationState": "modifying", "Progress": 0}
+    if volume.size < target_size:
+        return {**view, "ModificationState": "failed", "Progress": 0}
+    return {**view, "EndTime": timestamp(time)}
 
 
-def modification_text(volume: Volume, size: int, kind: str, now: int) -> str:
-    """Return the template text that notes a modification, for the image, or for the machine whose own disk it is."""
+def modification_text(volume: Volume, size: int, new_type: str, now: int) -> str:
+    """Return the template text that records a modification, on the image or on the machine whose disk it is."""
     members = {
         "ORIGINAL_SIZE": str(volume.size),
         "TARGET_SIZE": str(size),
@@ -291,12 +291,12 @@ def modification_text(volume: Volume, size: int, kind: str, now: int) -> str:
         "TIME": str(now),
     }
     name, _ = volume.modification
-    return template(vector(name, members), attribute(VOLUME_TYPE, kind) if kind else "")
+    return template(vector(name, members), attribute(VOLUME_TYPE, new_type) if new_type else "")
 
 
 def volume_type(volume: Volume) -> str:
-    """Return the VolumeType a volume was asked for with, or last changed to."""
-    noted = volume.image.template.text(VOLUME_TYPE) if isinstance(volume, ImageVolume) else ""
-    if not noted and volume.attachment is not None:
-        noted = volume.attachment.disk.text(VOLUME_TYPE)
-    return noted or DEFAULT_TYPE
+    """Return the VolumeType that was last requested for a volume."""
+    requested = volume.image.template.text(VOLUME_TYPE) if isinstance(volume, ImageVolume) else ""
+    if not requested and volume.attachment is not None:
+        requested = volume.attachment.disk.text(VOLUME_TYPE)
+    return requested or DEFAULT_TYPE

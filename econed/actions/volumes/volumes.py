@@ -43,8 +43,8 @@ from econed.actions.volumes.view import (
     Zones,
     attachments_view,
     modification_view,
-    state,
     status_view,
+    volume_state,
     volume_view,
 )
 from econed.actions.watch import watch_caller
@@ -219,11 +219,13 @@ async def delete_volume(call: Call, *, volume_id: str) -> None:
     (found,) = await volumes_by_id(call, [volume_id])
     if not isinstance(found, ImageVolume) or found.attachment is not None or found.image.vm_ids or found.pending:
         raise _in_use(found)
-    if state(found) == "deleting":
+    if volume_state(found) == "deleting":
         return
     image = found.image
     if image.state not in _DELETABLE and not is_being_copied(image):
-        raise EC2Error("IncorrectState", f"The volume '{found.id}' is '{state(found)}' and cannot be deleted now.")
+        raise EC2Error(
+            "IncorrectState", f"The volume '{found.id}' is '{volume_state(found)}' and cannot be deleted now."
+        )
     await call.change_all(Right.MANAGE, [image], lambda each: _delete(call, found, each))
 
 
@@ -266,7 +268,7 @@ class _Where:
 
     async def zones(self, volume: Volume) -> Zones:
         """Return the zones, as far as they say where this volume is."""
-        if self._zones is None or not self._zones.tell(volume):
+        if self._zones is None or not self._zones.suffice_for(volume):
             self._zones = await Zones.of(self._call, [volume])
         return self._zones
 
