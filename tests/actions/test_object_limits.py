@@ -12,7 +12,7 @@ import pytest
 from lxml import etree
 
 from econed.actions.images.announcements import MAX_ANNOUNCED, announced_images
-from econed.actions.keys.store import MAX_KEY_PAIRS, key_pairs, tag_prefix
+from econed.actions.keys.store import MAX_KEY_PAIRS, key_pair_tag_prefix, key_pairs
 from econed.actions.object_limits import (
     MAX_OF_ADDRESSES,
     MAX_ON_IMAGE,
@@ -85,7 +85,7 @@ def test_the_measure_is_that_of_the_text_that_is_written() -> None:
 
 def test_a_user_who_is_full_of_the_shortest_tags_can_be_read() -> None:
     """The shortest grow the most when they become XML, in XML: still their user's document may come from oned."""
-    name = hex_name(tag_prefix(2**31 - 1, "n"), "k")
+    name = hex_name(key_pair_tag_prefix(2**31 - 1, "n"), "k")
     members = {"KEY": "k", "VALUE": ""}
     document = f"<{name}>{''.join(f'<{each}><![CDATA[{text}]]></{each}>' for each, text in members.items())}</{name}>"
     tags = MAX_ON_USER // size_of([(name, members)])
@@ -130,7 +130,7 @@ def test_a_user_has_5000_key_pairs_at_most() -> None:
 def test_a_user_who_keeps_as_much_as_may_be_gets_no_more_key_pairs_and_no_more_tags_on_them() -> None:
     cloud = Cloud()
     key = import_key(cloud, "mine")["KeyPairId"]
-    fill(cloud, "one.user.update", ALICE, MAX_ON_USER, tag_prefix(ALICE, "mine"))
+    fill(cloud, "one.user.update", ALICE, MAX_ON_USER, key_pair_tag_prefix(ALICE, "mine"))
 
     def refused() -> None:
         assert (
@@ -216,7 +216,7 @@ def test_the_work_of_reading_key_pairs_grows_with_their_number_and_no_faster() -
         """Return how many functions of C are called to read as many key pairs with a tag each."""
         cloud = Cloud()
         with_key_pairs(cloud, count)
-        tags = "\n".join(tag_text({"a": "b"}, tag_prefix(ALICE, f"k{number}")) for number in range(count))
+        tags = "\n".join(tag_text({"a": "b"}, key_pair_tag_prefix(ALICE, f"k{number}")) for number in range(count))
         cloud.oneadmin("one.user.update", ALICE, tags, 1)
         user = UserDocument(etree.fromstring(cloud.oneadmin("one.user.info", ALICE, False)))
         made = [0]

@@ -16,9 +16,9 @@ from econed.actions.instances.launch import launch
 from econed.actions.instances.plan import MAX_COUNT, MAX_VOLUMES, LaunchPlan, check_tags, storable_public_key
 from econed.actions.instances.types import find_instance_type
 from econed.actions.instances.view import merge_reservations, reservation_view
-from econed.actions.keys.key_pairs import key_pair
+from econed.actions.keys.key_pairs import find_key_pair
 from econed.actions.machines.facts import TERMINATE
-from econed.actions.regions.zones import zones
+from econed.actions.regions.zones import availability_zones
 from econed.actions.tagging import specified_tags
 from econed.actions.watch import watch_caller
 from econed.errors import EC2Error
@@ -84,7 +84,7 @@ async def run_instances(
     """
     _check_counts(min_count, max_count)
     zone = await _zone(call, (placement or {}).get("AvailabilityZone"))
-    pair = await key_pair(call, key_name) if key_name is not None else None
+    pair = await find_key_pair(call, key_name) if key_name is not None else None
     image = await _image(call, image_id)
     tags = specified_tags(tag_specifications, "instance", "volume")
     texts = {
@@ -143,7 +143,7 @@ async def _zone(call: Call, name: str | None) -> int | None:
     """Return the id of the cluster that is the availability zone of this name; None if `name` is None."""
     if name is None:
         return None
-    for cluster_id, cluster_name in (await zones(call)).items():
+    for cluster_id, cluster_name in (await availability_zones(call)).items():
         if cluster_name == name:
             return cluster_id
     raise EC2Error("InvalidParameterValue", f"Invalid availability zone: [{name}]")

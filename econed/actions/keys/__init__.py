@@ -1,1 +1,1 @@
-"""Key pairs, kept on the OpenNebula user."""
+"""Key pairs, which are stored on the OpenNebula user."""

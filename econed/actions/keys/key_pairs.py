@@ -10,8 +10,15 @@ from typing import TYPE_CHECKING, NotRequired, TypedDict
 from econed.actions.action import action
 from econed.actions.filters import Filters, field, tag_filters
 from econed.actions.inputs import Filter, TagSpecification, check_text
-from econed.actions.keys.public_keys import KeyType, generate, imported
-from econed.actions.keys.store import KeyPair, add, not_found, own_key_pairs, removal_text, user_without
+from econed.actions.keys.public_keys import KeyType, generate_key, parse_public_key
+from econed.actions.keys.store import (
+    KeyPair,
+    add_key_pair,
+    key_pair_not_found,
+    own_key_pairs,
+    removal_text,
+    user_for_new_key_pair,
+)
 from econed.actions.tagging import specified_tags
 from econed.actions.timestamps import timestamp
 from econed.errors import EC2Error
@@ -22,6 +29,7 @@ if TYPE_CHECKING:
     from econed.actions.call import Call
 
 _MAX_NAME = 255
+"""Maximum length of a name in characters (EC2 API Reference, CreateKeyPair)."""
 
 _FILTERS = Filters(
     MappingProxyType(
@@ -67,25 +75,25 @@ class CreateKeyPairResult(ImportKeyPairResult):
 async def create_key_pair(
     call: Call, *, key_name: str, key_type: KeyType = "rsa", tag_specifications: Sequence[TagSpecification] = ()
 ) -> CreateKeyPairResult:
-    """Make a key pair; the private key is in the answer and nowhere else. Its name is the comment of the public key."""
+    """Create a key pair; the private key is in the response only. Its name becomes the comment of the public key."""
     tags = specified_tags(tag_specifications, "key-pair")["key-pair"]
     check_text("KeyName", key_name, _MAX_NAME)
-    user = await user_without(call, key_name)
-    key = await call.in_thread(lambda: generate(key_type, key_name))
-    pair = await add(call, user, key_name, key.public, tags)
-    return {**_identity(pair), "KeyMaterial": key.private_text}
+    user = await user_for_new_key_pair(call, key_name)
+    key = await call.in_thread(lambda: generate_key(key_type, key_name))
+    pair = await add_key_pair(call, user, key_name, key.public, tags)
+    return {**_identity(pair), "KeyMaterial": key.private_pem}
 
 
 @action()
 async def import_key_pair(
     call: Call, *, key_name: str, public_key_material: bytes, tag_specifications: Sequence[TagSpecification] = ()
 ) -> ImportKeyPairResult:
-    """Keep a public key that the caller brings, with its comment."""
+    """Store a public key of the caller, with its comment."""
     tags = specified_tags(tag_specifications, "key-pair")["key-pair"]
     check_text("KeyName", key_name, _MAX_NAME)
-    key = imported(public_key_material)
-    user = await user_without(call, key_name)
-    return _identity(await add(call, user, key_name, key, tags))
+    key = parse_public_key(public_key_material)
+    user = await user_for_new_key_pair(call, key_name)
+    return _identity(await add_key_pair(call, user, key_name, key, tags))
 
 
 @action()
@@ -99,29 +107,29 @@ async def describe_key_pairs(
 ) -> DescribeKeyPairsResult:
     """List the caller's key pairs, by name.
 
-    Raises `EC2Error` InvalidKeyPair.NotFound for a name or an id that he has not.
+    Raises `EC2Error` InvalidKeyPair.NotFound for a name or an id that they do not have.
     """
     selection = _FILTERS.selection(filters, call.budget)
     _, pairs = await own_key_pairs(call)
-    ids = {pair.id for pair in pairs.values()}
-    names, wanted = frozenset(key_names), frozenset(key_pair_ids)
+    existing_ids = {pair.id for pair in pairs.values()}
+    names, ids = frozenset(key_names), frozenset(key_pair_ids)
     for name in key_names:
         if name not in pairs:
-            raise not_found(name)
+            raise key_pair_not_found(name)
     for key_pair_id in key_pair_ids:
-        if key_pair_id not in ids:
-            raise not_found(key_pair_id)
-    shown = (
+        if key_pair_id not in existing_ids:
+            raise key_pair_not_found(key_pair_id)
+    infos = (
         _info(pair, include_public_key)
         for pair in pairs.values()
-        if (pair.name in names or not names) and (pair.id in wanted or not wanted)
+        if (pair.name in names or not names) and (pair.id in ids or not ids)
     )
-    return {"KeyPairs": await selection.matching(shown)}
+    return {"KeyPairs": await selection.matching(infos)}
 
 
 @action()
 async def delete_key_pair(call: Call, *, key_name: str = "", key_pair_id: str = "") -> DeleteKeyPairResult:
-    """Remove a key pair; one that does not exist is as good as removed. Instances that have the key keep it."""
+    """Delete a key pair; it is no error if it does not exist. Instances with the key keep it."""
     if not key_name and not key_pair_id:
         raise EC2Error("MissingParameter", "The request must contain the parameter KeyName or KeyPairId")
     if key_name and key_pair_id:
@@ -135,11 +143,11 @@ async def delete_key_pair(call: Call, *, key_name: str = "", key_pair_id: str = 
     return {"Return": True}
 
 
-async def key_pair(call: Call, name: str) -> KeyPair:
-    """Return the caller's key pair of this name; raises `EC2Error` InvalidKeyPair.NotFound."""
+async def find_key_pair(call: Call, name: str) -> KeyPair:
+    """Return the caller's key pair with this name; raises `EC2Error` InvalidKeyPair.NotFound."""
     _, pairs = await own_key_pairs(call)
     if name not in pairs:
-        raise not_found(name)
+        raise key_pair_not_found(name)
     return pairs[name]
 
 

@@ -1,13 +1,13 @@
-"""Key pairs as they are kept on the user: public keys only, one attribute each.
+"""Key pairs, stored on the OpenNebula user: public keys only, one attribute each.
 
-A key pair is `EC2_KEYPAIR_<hex of name>=[NAME, FINGERPRINT, PUBLIC_KEY, TYPE, CREATED]`, put there by one atomic
-append and taken away by another. Key pairs of the Ruby server, EC2_KEYPAIRS (base64 of JSON, by name), are read too,
-and removed by laying an empty attribute of the new form over them. Tags are attributes of their own beside it.
+A key pair is `EC2_KEYPAIR_<hex of name>=[NAME, FINGERPRINT, PUBLIC_KEY, TYPE, CREATED]`, added by one atomic append and
+removed by another. Key pairs of the Ruby server, EC2_KEYPAIRS (base64 of JSON, by name), are read too; they are removed
+by an empty attribute in the new form, which hides them. Tags are separate attributes.
 
-Of two requests that make the same key pair at once, one at most may succeed: the private key of the other would be
-worth nothing. oned has no "add if it is not there". So each announces itself by an attribute of its own, looks, and
-withdraws if it sees another announcement or the key pair itself. Who announces second sees the announcement of the
-first, or the key pair that took its place in one and the same update: both may lose, two never win.
+Of two concurrent requests that create the same key pair, at most one may succeed, because the private key of the other
+would be useless. oned has no operation "add unless present". So each request first adds a claim, an attribute of its
+own, then reads the user, and fails if it finds another claim or the key pair. The request whose claim is second finds
+the claim of the first, or the key pair that replaced it in the same update: both may fail, but never do both succeed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from econed.actions.keys.public_keys import KeyType, PublicKey, type_of
+from econed.actions.keys.public_keys import KeyType, PublicKey, key_type_of
 from econed.actions.object_limits import MAX_ON_USER, check_size
 from econed.actions.tagging import tag_text, tags_under, untag_text
 from econed.errors import EC2Error, OpenNebulaRefusal
@@ -36,20 +36,20 @@ if TYPE_CHECKING:
     from econed.opennebula.documents import UserDocument, Vector
 
 CLAIM_LIFETIME = 600
-"""Seconds after which an announcement is taken to be left over from a process that died."""
+"""Seconds after which a claim is considered abandoned, because its process died."""
 
-_CLAIM_USABLE = CLAIM_LIFETIME // 2
-"""Seconds after which one does not rely on one's own any more: the update that follows needs time to arrive, too."""
+_MAX_OWN_CLAIM_AGE = CLAIM_LIFETIME // 2
+"""Seconds after which a request no longer relies on its own claim: the update that follows needs time, too."""
 
-_CLAIM_FORGOTTEN = 24 * 3600
-"""Seconds after which one that was left over is cleared away: no two clocks differ by that much."""
+_CLAIM_REMOVAL_AGE = 24 * 3600
+"""Seconds after which an abandoned claim is removed: no two clocks differ by that much."""
 
-_KEY = "EC2_KEYPAIR_"
-_CLAIM = "EC2_KEYCLAIM_"
-_TAG = "EC2_KEYTAG_"
-_OF_THE_RUBY_SERVER = "EC2_KEYPAIRS"
+_KEY_PREFIX = "EC2_KEYPAIR_"
+_CLAIM_PREFIX = "EC2_KEYCLAIM_"
+_TAG_PREFIX = "EC2_KEYTAG_"
+_RUBY_KEY_PAIRS = "EC2_KEYPAIRS"
 MAX_KEY_PAIRS = 5000
-"""Key pairs of one user (EC2 API Reference, CreateKeyPair: "up to 5,000 key pairs per Region")."""
+"""Maximum number of key pairs of one user (EC2 API Reference, CreateKeyPair: "up to 5,000 key pairs per Region")."""
 
 ID_PREFIX = "key-"
 _ID_DIGITS = 17
@@ -59,7 +59,7 @@ _ID_DIGITS = 17
 class KeyPair:
     """A key pair of a user.
 
-    `public_key` is a line of authorized_keys, `created` in seconds since the epoch: None where the Ruby server made it.
+    `public_key` is a line of authorized_keys; `created` is in seconds since the epoch, None for the Ruby server's.
     """
 
     id: str
@@ -72,35 +72,35 @@ class KeyPair:
 
 
 async def own_key_pairs(call: Call) -> tuple[UserDocument, dict[str, KeyPair]]:
-    """Return the caller, and their key pairs by name, in the order of their names."""
+    """Return the caller's document, and their key pairs by name, sorted by name."""
     user = await call.session.current_user()
     return user, await call.in_thread(lambda: key_pairs(user))
 
 
 def key_pairs(user: UserDocument) -> dict[str, KeyPair]:
-    """Return the key pairs of a user by name, in the order of their names.
+    """Return the key pairs of a user by name, sorted by name.
 
-    For the thousands that a user may have it takes some tenths of a second: `own_key_pairs` does it in a thread.
+    For thousands of key pairs this takes some tenths of a second: `own_key_pairs` does it in a thread.
     """
     attributes = user.template
-    kept = {hex_name(_KEY, name): (name, entry) for name, entry in _of_the_ruby_server(attributes)}
-    tagged: dict[str, list[tuple[str, Value]]] = {}
+    entries = {hex_name(_KEY_PREFIX, name): (name, entry) for name, entry in _ruby_key_pairs(attributes)}
+    tags: dict[str, list[tuple[str, Value]]] = {}
     for attribute_name, value in attributes:
-        if attribute_name.startswith(_TAG):
-            tagged.setdefault(attribute_name[: len(_TAG) + _ID_DIGITS + 1], []).append((attribute_name, value))
-        elif attribute_name.startswith(_KEY):
-            kept.pop(attribute_name, None)
+        if attribute_name.startswith(_TAG_PREFIX):
+            tags.setdefault(attribute_name[: len(_TAG_PREFIX) + _ID_DIGITS + 1], []).append((attribute_name, value))
+        elif attribute_name.startswith(_KEY_PREFIX):
+            entries.pop(attribute_name, None)
             entry = attributes.vector(attribute_name)
             if (name := decode_member(entry, "NAME")) is not None:
-                kept[attribute_name] = (name, entry)
+                entries[attribute_name] = (name, entry)
     return {
-        name: _key_pair(user.id, name, entry, tagged.get(tag_prefix(user.id, name), ()))
-        for name, entry in sorted(kept.values(), key=lambda each: each[0])
+        name: _key_pair(user.id, name, entry, tags.get(key_pair_tag_prefix(user.id, name), ()))
+        for name, entry in sorted(entries.values(), key=lambda name_and_entry: name_and_entry[0])
     }
 
 
 def key_pair_id(user_id: int, name: str) -> str:
-    """Return the KeyPairId of a user's key pair. It follows from its name: nothing has to be kept for it."""
+    """Return the KeyPairId of a user's key pair, which is derived from its name and not stored."""
     return ID_PREFIX + hashlib.sha256(f"{user_id}:{name}".encode()).hexdigest()[:_ID_DIGITS]
 
 
@@ -110,55 +110,55 @@ async def key_pairs_by_id(call: Call, ids: Sequence[str]) -> tuple[KeyPair, ...]
         return ()
     _, pairs = await own_key_pairs(call)
     by_id = {pair.id: pair for pair in pairs.values()}
-    for each in ids:
-        if each not in by_id:
-            raise not_found(each)
-    return tuple(by_id[each] for each in dict.fromkeys(ids))
+    for key_id in ids:
+        if key_id not in by_id:
+            raise key_pair_not_found(key_id)
+    return tuple(by_id[key_id] for key_id in dict.fromkeys(ids))
 
 
-def not_found(what: str) -> EC2Error:
-    """Return the error for a key pair, by name or id, that the caller has not."""
-    return EC2Error("InvalidKeyPair.NotFound", f"The key pair '{what}' does not exist")
+def key_pair_not_found(name_or_id: str) -> EC2Error:
+    """Return the error for a key pair that the caller does not have."""
+    return EC2Error("InvalidKeyPair.NotFound", f"The key pair '{name_or_id}' does not exist")
 
 
-async def user_without(call: Call, name: str, added: str = "") -> UserDocument:
-    """Return the caller, who may have one more key pair, of this name, which is the template text `added`.
+async def user_for_new_key_pair(call: Call, name: str, added: str = "") -> UserDocument:
+    """Return the caller's document, once it is checked that they may have a new key pair with this name.
 
-    Raises `EC2Error` InvalidKeyPair.Duplicate or KeyPairLimitExceeded.
+    `added` is the template text of the new key pair. Raises `EC2Error` InvalidKeyPair.Duplicate or
+    KeyPairLimitExceeded.
     """
     user, pairs = await own_key_pairs(call)
     if name in pairs:
         raise EC2Error("InvalidKeyPair.Duplicate", f"The keypair '{name}' already exists.")
     if len(pairs) >= MAX_KEY_PAIRS:
-        raise _too_many()
-    await call.in_thread(lambda: check_size(user.template, added, MAX_ON_USER, _too_many()))
+        raise _too_many_key_pairs()
+    await call.in_thread(lambda: check_size(user.template, added, MAX_ON_USER, _too_many_key_pairs()))
     return user
 
 
-async def add(call: Call, user: UserDocument, name: str, key: PublicKey, tags: Mapping[str, str]) -> KeyPair:
-    """Put a key pair on the caller, and return it once it is certain that no other request did the same.
+async def add_key_pair(call: Call, user: UserDocument, name: str, key: PublicKey, tags: Mapping[str, str]) -> KeyPair:
+    """Add a key pair to the caller, and return it once it is certain that no other request has created the same.
 
-    Raises `EC2Error` InvalidKeyPair.Duplicate, KeyPairLimitExceeded where the caller has as much as may be kept on a
-    user, or, where another request for this name is on its way, RequestLimitExceeded, after which the SDKs try again by
-    themselves.
+    Raises `EC2Error` InvalidKeyPair.Duplicate, KeyPairLimitExceeded if the maximum size of a user's data is reached, or
+    RequestLimitExceeded, after which SDKs retry, if another request for this name is in progress.
     """
-    announced = call.now
-    added = template(_text(name, key, announced), tag_text(tags, tag_prefix(user.id, name)))
-    await call.in_thread(lambda: check_size(user.template, added, MAX_ON_USER, _too_many()))
-    claim = _CLAIM + secrets.token_hex(8).upper()
-    await call.session.user_update(user.id, vector(claim, {**encode_member("NAME", name), "TIME": str(announced)}))
+    created = call.now
+    added = template(_text(name, key, created), tag_text(tags, key_pair_tag_prefix(user.id, name)))
+    await call.in_thread(lambda: check_size(user.template, added, MAX_ON_USER, _too_many_key_pairs()))
+    claim = _CLAIM_PREFIX + secrets.token_hex(8).upper()
+    await call.session.user_update(user.id, vector(claim, {**encode_member("NAME", name), "TIME": str(created)}))
     try:
-        seen = await user_without(call, name, added)
-        if _others(call, seen.template, name, claim) or call.now - announced > _CLAIM_USABLE:
-            raise _under_way()
-        stale = {tag["Key"] for tag in _tags(seen, name)} - tags.keys()
+        current = await user_for_new_key_pair(call, name, added)
+        if _has_other_claim(call, current.template, name, claim) or call.now - created > _MAX_OWN_CLAIM_AGE:
+            raise _claimed()
+        stale_tags = {tag["Key"] for tag in _tags(current, name)} - tags.keys()
         await call.session.user_update(
             user.id,
             template(
                 added,
-                untag_text(stale, tag_prefix(user.id, name)),
+                untag_text(stale_tags, key_pair_tag_prefix(user.id, name)),
                 removal(claim),
-                *map(removal, _forgotten(call, seen.template)),
+                *map(removal, _abandoned_claims(call, current.template)),
             ),
         )
     except (EC2Error, OpenNebulaRefusal):
@@ -170,31 +170,31 @@ async def add(call: Call, user: UserDocument, name: str, key: PublicKey, tags: M
         type=key.type,
         public_key=key.line,
         fingerprint=key.fingerprint,
-        created=announced,
-        tags=tuple({"Key": each, "Value": value} for each, value in sorted(tags.items())),
+        created=created,
+        tags=tuple({"Key": tag_key, "Value": value} for tag_key, value in sorted(tags.items())),
     )
 
 
 def removal_text(user: UserDocument, pair: KeyPair) -> str:
     """Return the template text that removes a key pair from its user, with its tags."""
-    name, tags = hex_name(_KEY, pair.name), (tag["Key"] for tag in pair.tags)
-    is_older = any(older == pair.name for older, _ in _of_the_ruby_server(user.template))
-    gone = attribute(name, "") if is_older else removal(name)
-    return template(gone, untag_text(tags, tag_prefix(user.id, pair.name)))
+    name, tags = hex_name(_KEY_PREFIX, pair.name), (tag["Key"] for tag in pair.tags)
+    is_rubys = any(ruby_name == pair.name for ruby_name, _ in _ruby_key_pairs(user.template))
+    removed = attribute(name, "") if is_rubys else removal(name)
+    return template(removed, untag_text(tags, key_pair_tag_prefix(user.id, pair.name)))
 
 
-def tag_prefix(user_id: int, name: str) -> str:
-    """Return how the attributes begin that hold the tags of a key pair; short, whatever its name."""
-    return f"{_TAG}{key_pair_id(user_id, name).removeprefix(ID_PREFIX).upper()}_"
+def key_pair_tag_prefix(user_id: int, name: str) -> str:
+    """Return the prefix of the attributes with the tags of a key pair; its length does not depend on the name."""
+    return f"{_TAG_PREFIX}{key_pair_id(user_id, name).removeprefix(ID_PREFIX).upper()}_"
 
 
 def _tags(user: UserDocument, name: str) -> list[TagTypeDef]:
-    return tags_under(user.template, tag_prefix(user.id, name))
+    return tags_under(user.template, key_pair_tag_prefix(user.id, name))
 
 
 def _text(name: str, key: PublicKey, created: int) -> str:
     return vector(
-        hex_name(_KEY, name),
+        hex_name(_KEY_PREFIX, name),
         {
             **encode_member("NAME", name),
             **encode_member("PUBLIC_KEY", key.line),
@@ -205,46 +205,46 @@ def _text(name: str, key: PublicKey, created: int) -> str:
     )
 
 
-def _key_pair(user_id: int, name: str, entry: Vector, tagged: Iterable[tuple[str, Value]]) -> KeyPair:
+def _key_pair(user_id: int, name: str, entry: Vector, tags: Iterable[tuple[str, Value]]) -> KeyPair:
     public_key = decode_member(entry, "PUBLIC_KEY") or ""
     return KeyPair(
         id=key_pair_id(user_id, name),
         name=name,
-        type=type_of(public_key),
+        type=key_type_of(public_key),
         public_key=public_key,
         fingerprint=entry.get("FINGERPRINT", ""),
         created=epoch_seconds(entry.get("CREATED", "")),
-        tags=tuple(tags_under(Attributes(tagged), tag_prefix(user_id, name))),
+        tags=tuple(tags_under(Attributes(tags), key_pair_tag_prefix(user_id, name))),
     )
 
 
-def _of_the_ruby_server(attributes: Attributes) -> Iterator[tuple[str, Vector]]:
-    """Yield the names that the Ruby server kept, with entries like our own; nothing where something else is kept."""
+def _ruby_key_pairs(attributes: Attributes) -> Iterator[tuple[str, Vector]]:
+    """Yield names and entries, in the new form, of the Ruby server's key pairs; none if the attribute is invalid."""
     try:
-        kept = json.loads(base64.b64decode(attributes.text(_OF_THE_RUBY_SERVER)))
+        by_name = json.loads(base64.b64decode(attributes.text(_RUBY_KEY_PAIRS)))
     except (binascii.Error, ValueError, RecursionError):
         return
-    for name, entry in kept.items() if isinstance(kept, dict) else ():
+    for name, entry in by_name.items() if isinstance(by_name, dict) else ():
         if isinstance(entry, dict):
             key, fingerprint = entry.get("public_key"), entry.get("fingerprint")
             if isinstance(key, str) and isinstance(fingerprint, str):
                 yield name, {"PUBLIC_KEY": key, "FINGERPRINT": fingerprint}
 
 
-def _forgotten(call: Call, attributes: Attributes) -> Iterator[str]:
-    """Yield the announcements, for whatever key pair, that nobody can be relying on any more."""
+def _abandoned_claims(call: Call, attributes: Attributes) -> Iterator[str]:
+    """Yield the names of the claims, for all key pairs, that are old enough to be removed."""
     for name in attributes.names():
-        if name.startswith(_CLAIM):
+        if name.startswith(_CLAIM_PREFIX):
             time = epoch_seconds(attributes.vector(name).get("TIME", ""))
-            if time is not None and call.now - time > _CLAIM_FORGOTTEN:
+            if time is not None and call.now - time > _CLAIM_REMOVAL_AGE:
                 yield name
 
 
-def _others(call: Call, attributes: Attributes, name: str, own: str) -> bool:
-    """Whether there are announcements for a key pair beside one's own that are not too old."""
-    for other in attributes.names():
-        if other.startswith(_CLAIM) and other != own:
-            claim = attributes.vector(other)
+def _has_other_claim(call: Call, attributes: Attributes, name: str, own: str) -> bool:
+    """Whether a key pair has claims other than the own one that are not abandoned."""
+    for attribute_name in attributes.names():
+        if attribute_name.startswith(_CLAIM_PREFIX) and attribute_name != own:
+            claim = attributes.vector(attribute_name)
             time = epoch_seconds(claim.get("TIME", ""))
             is_live = time is not None and call.now - time < CLAIM_LIFETIME
             if is_live and decode_member(claim, "NAME") == name:
@@ -252,9 +252,9 @@ def _others(call: Call, attributes: Attributes, name: str, own: str) -> bool:
     return False
 
 
-def _too_many() -> EC2Error:
+def _too_many_key_pairs() -> EC2Error:
     return EC2Error("KeyPairLimitExceeded", f"The maximum of {MAX_KEY_PAIRS} key pairs has been reached.")
 
 
-def _under_way() -> EC2Error:
-    return EC2Error("RequestLimitExceeded", "Another request is making this key pair. Try again.", 503)
+def _claimed() -> EC2Error:
+    return EC2Error("RequestLimitExceeded", "Another request is creating this key pair. Try again.", 503)

@@ -1,4 +1,4 @@
-"""Regions: OpenNebula's zones, each a cloud with an oned of its own (EC2 API Reference, DescribeRegions)."""
+"""Regions: OpenNebula's zones, each of which has its own oned (EC2 API Reference, DescribeRegions)."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from econed.opennebula.documents import Zone
 
 OPT_IN_NOT_REQUIRED: Final = "opt-in-not-required"
-"""Nobody has to ask for a zone of OpenNebula before he may use it."""
+"""The opt-in status of all regions: users can use an OpenNebula zone without opting in."""
 
-_NAME, _MEMBER = "region-name", "RegionName"
+_NAME_FILTER, _NAME_MEMBER = "region-name", "RegionName"
 
 _FILTERS = Filters(
     MappingProxyType(
         {
             "endpoint": field("Endpoint"),
             "opt-in-status": field("OptInStatus"),
-            _NAME: field(_MEMBER),
+            _NAME_FILTER: field(_NAME_MEMBER),
         }
     )
 )
@@ -38,11 +38,11 @@ _DEFAULT_PORTS = MappingProxyType({"http": 80, "https": 443})
 
 @dataclass(frozen=True)
 class OwnRegion:
-    """The region that this server is the endpoint of: OpenNebula's zone, by whatever name a client knows it.
+    """The region whose endpoint this server is: OpenNebula's zone, under all names by which clients may refer to it.
 
-    Many clients know no regions but Amazon's. So the region that a request is signed for is a name of ours in this
-    request, and so are those of `region_names` in the configuration; but never the name of another region.
-    `name` is the one that answers show: the one that the request is signed for, else the zone's.
+    Many clients know only Amazon's regions. Therefore the region that a request is signed for is a name of this region
+    in that request, as are the `region_names` of the configuration, except names of other regions. `name` is the one in
+    responses: the one that the request is signed for, else the zone's.
     """
 
     name: str
@@ -51,10 +51,10 @@ class OwnRegion:
     def __contains__(self, name: str) -> bool:
         return name in self.names
 
-    def shown_as(self, asked_for: Iterable[str]) -> str:
-        """Return the name to show to who asked for regions by these names: one of them, if one is ours."""
-        asked = [name for name in asked_for if name in self.names]
-        return self.name if self.name in asked or not asked else asked[0]
+    def display_name(self, requested_names: Iterable[str]) -> str:
+        """Return the name for the response to a request with these region names: one of them, if this region has it."""
+        own_names = [name for name in requested_names if name in self.names]
+        return self.name if self.name in own_names or not own_names else own_names[0]
 
 
 class DescribeRegionsResult(TypedDict):
@@ -63,15 +63,15 @@ class DescribeRegionsResult(TypedDict):
     Regions: list[RegionTypeDef]
 
 
-# AllRegions also shows regions that the caller has not opted in to: there are none.
+# AllRegions includes regions that the caller has not opted in to; there are none here.
 @action(ignores=("AllRegions",))
 async def describe_regions(
     call: Call, *, region_names: Sequence[str] = (), filters: Sequence[Filter] = ()
 ) -> DescribeRegionsResult:
-    """List our own zone, and those other zones of a federation whose EC2 endpoint the configuration names.
+    """List the region of this server, and the other zones of a federation whose EC2 endpoint is configured.
 
-    The endpoint of our own is this server as the client reached it: clients go on there. Raises `EC2Error`
-    InvalidParameterValue for a name that is none of these.
+    The endpoint of this server's region is the URL by which the client reached it, because clients use it for further
+    requests. Raises `EC2Error` InvalidParameterValue for a name that is none of these regions.
     """
     zones = await call.session.zones()
     own = _own_region(call, zones)
@@ -80,49 +80,52 @@ async def describe_regions(
     for name in region_names:
         if name not in own and name not in others:
             raise EC2Error("InvalidParameterValue", f"Invalid region: [{name}]")
-    shown = own.shown_as((*region_names, *named_by(filters)))
-    by_any_name = _FILTERS.with_values(_NAME, lambda each: own.names if each[_MEMBER] == shown else (each[_MEMBER],))
+    own_name = own.display_name((*region_names, *filtered_region_names(filters)))
+    by_any_name = _FILTERS.with_values(
+        _NAME_FILTER, lambda region: own.names if region[_NAME_MEMBER] == own_name else (region[_NAME_MEMBER],)
+    )
     selection = by_any_name.selection(filters, call.budget)
-    wanted = {shown if name in own else name for name in region_names} or {shown, *others}
+    listed_names = {own_name if name in own else name for name in region_names} or {own_name, *others}
     regions: list[RegionTypeDef] = [
         {"RegionName": name, "Endpoint": endpoint, "OptInStatus": OPT_IN_NOT_REQUIRED}
-        for name, endpoint in sorted({**others, shown: call.endpoint}.items())
-        if name in wanted
+        for name, endpoint in sorted({**others, own_name: call.endpoint}.items())
+        if name in listed_names
     ]
     return {"Regions": await selection.matching(regions)}
 
 
-def named_by(filters: Sequence[Filter]) -> frozenset[str]:
-    """Return the names of regions by which filters ask for something, but for patterns."""
-    return _FILTERS.values_of(_NAME, filters) or frozenset()
+def filtered_region_names(filters: Sequence[Filter]) -> frozenset[str]:
+    """Return the values of the filter `region-name` in `filters`; none if one of them is a pattern."""
+    return _FILTERS.values_of(_NAME_FILTER, filters) or frozenset()
 
 
 async def own_region(call: Call) -> OwnRegion:
-    """Return the region that this server is the endpoint of."""
+    """Return the region whose endpoint this server is."""
     return _own_region(call, await call.session.zones())
 
 
 def _own_region(call: Call, zones: Sequence[Zone]) -> OwnRegion:
-    zone = _own_zone(call, zones).name
-    others = {*(each.name for each in zones), *call.settings.regions} - {zone}
-    signed = call.signed_region if call.signed_region is not None and call.signed_region not in others else None
-    names = {zone, *call.settings.region_names, *filter(None, (signed,))}
-    return OwnRegion(signed or zone, frozenset(names - others))
+    zone_name = _own_zone(call, zones).name
+    other_names = {*(zone.name for zone in zones), *call.settings.regions} - {zone_name}
+    is_own = call.signed_region is not None and call.signed_region not in other_names
+    signed_name = call.signed_region if is_own else None
+    names = {zone_name, *call.settings.region_names, *filter(None, (signed_name,))}
+    return OwnRegion(signed_name or zone_name, frozenset(names - other_names))
 
 
 def _own_zone(call: Call, zones: Sequence[Zone]) -> Zone:
-    """Return the zone of the oned that we speak to: the one with an endpoint of its, else the first that was made.
+    """Return the zone of the configured oned: the zone with its endpoint, else the zone with the lowest id.
 
-    A zone's ENDPOINT is written by hand and only used between the zones of a federation: it may be anything.
+    An administrator enters ENDPOINT, and it is used only between the zones of a federation: it may be any text.
     """
     if not zones:
-        raise InvalidReply("one.zonepool.info", "a cloud without a zone")
-    ours = {_normalised(url) for url in call.settings.one_xmlrpc}
-    return min(zones, key=lambda zone: (_normalised(zone.endpoint) not in ours, zone.id))
+        raise InvalidReply("one.zonepool.info", "no zone")
+    oned_endpoints = {_normalised(url) for url in call.settings.one_xmlrpc}
+    return min(zones, key=lambda zone: (_normalised(zone.endpoint) not in oned_endpoints, zone.id))
 
 
 def _normalised(url: str) -> tuple[str, str, int | None, str]:
-    """Return what makes two spellings of a URL the same; a text that is no URL is like itself only."""
+    """Return scheme, host, port and path, which are equal for equivalent URLs; other text is equal only to itself."""
     try:
         parts = urlsplit(url)
         port = parts.port or _DEFAULT_PORTS.get(parts.scheme)

@@ -1,4 +1,4 @@
-"""Availability zones: OpenNebula's clusters, as far as the caller can use them (EC2, DescribeAvailabilityZones)."""
+"""Availability zones: the OpenNebula clusters that the caller can use (EC2, DescribeAvailabilityZones)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypedDict
 from econed.actions.action import action
 from econed.actions.filters import Filters, field
 from econed.actions.inputs import Filter
-from econed.actions.regions.regions import OPT_IN_NOT_REQUIRED, named_by, own_region
+from econed.actions.regions.regions import OPT_IN_NOT_REQUIRED, filtered_region_names, own_region
 from econed.errors import EC2Error
 from econed.opennebula.states import DatastoreType
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from econed.actions.call import Call
 
-_FOR_DISKS = frozenset({DatastoreType.IMAGE_DS, DatastoreType.SYSTEM_DS})
+_DISK_DATASTORES = frozenset({DatastoreType.IMAGE_DS, DatastoreType.SYSTEM_DS})
 
 _FILTERS = Filters(
     MappingProxyType(
@@ -45,54 +45,54 @@ class DescribeAvailabilityZonesResult(TypedDict):
     AvailabilityZones: list[AvailabilityZoneTypeDef]
 
 
-# AllAvailabilityZones also shows zones that the caller has not opted in to: there are none.
+# AllAvailabilityZones includes zones that the caller has not opted in to; there are none here.
 @action(ignores=("AllAvailabilityZones",))
 async def describe_availability_zones(
     call: Call, *, zone_names: Sequence[str] = (), zone_ids: Sequence[str] = (), filters: Sequence[Filter] = ()
 ) -> DescribeAvailabilityZonesResult:
     """List the clusters in which the caller can run instances.
 
-    Raises `EC2Error` InvalidParameterValue for a zone that is none of them.
+    Raises `EC2Error` InvalidParameterValue for a name or id of another zone.
     """
     own = await own_region(call)
-    region = own.shown_as(named_by(filters))
+    region = own.display_name(filtered_region_names(filters))
     selection = _FILTERS.with_values("region-name", lambda _: own.names).selection(filters, call.budget)
-    found = [_zone(number, name, region) for number, name in (await zones(call)).items()]
-    _demand("availability zone", zone_names, {zone["ZoneName"] for zone in found})
-    _demand("availability zone-id", zone_ids, {zone["ZoneId"] for zone in found})
-    named = (
+    views = [_zone_view(cluster_id, name, region) for cluster_id, name in (await availability_zones(call)).items()]
+    _check_known("availability zone", zone_names, {zone["ZoneName"] for zone in views})
+    _check_known("availability zone-id", zone_ids, {zone["ZoneId"] for zone in views})
+    requested = (
         zone
-        for zone in found
+        for zone in views
         if (zone["ZoneName"] in zone_names or not zone_names) and (zone["ZoneId"] in zone_ids or not zone_ids)
     )
-    return {"AvailabilityZones": await selection.matching(named)}
+    return {"AvailabilityZones": await selection.matching(requested)}
 
 
-async def zones(call: Call) -> Mapping[int, str]:
+async def availability_zones(call: Call) -> Mapping[int, str]:
     """Return the names of the clusters in which the caller can run instances, by cluster id in ascending order.
 
-    These are the clusters that his datastores and his networks lie in; of the datastores alone, where he sees no
-    network at all. With `cluster_id` in the configuration it is that one at most.
+    These are the clusters that contain both datastores and virtual networks visible to the caller, or datastores if no
+    network is visible. With `cluster_id` in the configuration, no other cluster is included.
     """
-    datastores = {
-        cluster
+    with_datastores = {
+        cluster_id
         for datastore in await call.session.datastores()
-        if datastore.type in _FOR_DISKS and datastore.is_usable
-        for cluster in datastore.cluster_ids
+        if datastore.type in _DISK_DATASTORES and datastore.is_usable
+        for cluster_id in datastore.cluster_ids
     }
     networks = await call.session.networks()
-    usable = (
-        datastores & {cluster for network in networks for cluster in network.cluster_ids} if networks else datastores
-    )
+    with_networks = {cluster_id for network in networks for cluster_id in network.cluster_ids}
+    usable = with_datastores & with_networks if networks else with_datastores
     if call.settings.cluster_id is not None:
         usable &= {call.settings.cluster_id}
-    return {number: name for number, name in sorted((await call.cluster_names()).items()) if number in usable}
+    names = sorted((await call.cluster_names()).items())
+    return {cluster_id: name for cluster_id, name in names if cluster_id in usable}
 
 
-def _zone(number: int, name: str, region: str) -> AvailabilityZoneTypeDef:
+def _zone_view(cluster_id: int, name: str, region: str) -> AvailabilityZoneTypeDef:
     return {
         "ZoneName": name,
-        "ZoneId": f"cluster-{number}",
+        "ZoneId": f"cluster-{cluster_id}",
         "ZoneType": "availability-zone",
         "State": "available",
         "Messages": [],
@@ -102,7 +102,7 @@ def _zone(number: int, name: str, region: str) -> AvailabilityZoneTypeDef:
     }
 
 
-def _demand(called: str, given: Sequence[str], known: set[str]) -> None:
-    for each in given:
-        if each not in known:
-            raise EC2Error("InvalidParameterValue", f"Invalid {called}: [{each}]")
+def _check_known(kind: str, values: Sequence[str], known_values: set[str]) -> None:
+    for value in values:
+        if value not in known_values:
+            raise EC2Error("InvalidParameterValue", f"Invalid {kind}: [{value}]")

@@ -16,7 +16,7 @@ from econed.actions.addresses.store import address_store, tagged_addresses
 from econed.actions.disk_images.volume_facts import SNAPSHOT_TAG_PREFIX, is_ami_snapshot, snapshot_tags
 from econed.actions.images.finding import amis_by_id
 from econed.actions.inputs import Tag
-from econed.actions.keys.store import ID_PREFIX, KeyPair, key_pairs_by_id, tag_prefix
+from econed.actions.keys.store import ID_PREFIX, KeyPair, key_pair_tag_prefix, key_pairs_by_id
 from econed.actions.machines.finding import find_machines
 from econed.actions.object_limits import MAX_OF_ADDRESSES, MAX_ON_IMAGE, MAX_ON_MACHINE, MAX_ON_USER, check_size
 from econed.actions.pacing import ITEM
@@ -232,7 +232,7 @@ async def _check_sizes(call: Call, found: _Resources, added: Mapping[str, str]) 
         check_size(on_image.image.template, text, MAX_ON_IMAGE, too_many_tags())
     if found.key_pairs:
         user = await call.session.current_user()
-        text = template(*(tag_text(added, tag_prefix(call.caller.id, pair.name)) for pair in found.key_pairs))
+        text = template(*(tag_text(added, key_pair_tag_prefix(call.caller.id, pair.name)) for pair in found.key_pairs))
         await call.in_thread(lambda: check_size(user.template, text, MAX_ON_USER, too_many_tags()))
     if found.pool is not None:
         text = template(*(tag_text(added, each.tag_prefix) for each in found.addresses))
@@ -271,7 +271,7 @@ async def _change(call: Call, found: _Resources, text: _Text) -> None:
     owned = (*(each.machine for each in on_machines.values()), *(each.image for each in images.values()))
     await call.change_all(Right.MANAGE, owned, change)
     on_user = await _texts(
-        call, text, (_Tagged(pair.tags, tag_prefix(call.caller.id, pair.name)) for pair in found.key_pairs)
+        call, text, (_Tagged(pair.tags, key_pair_tag_prefix(call.caller.id, pair.name)) for pair in found.key_pairs)
     )
     if on_user:
         await call.session.user_update(call.caller.id, on_user)

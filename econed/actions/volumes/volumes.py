@@ -24,7 +24,7 @@ from econed.actions.inputs import Filter, TagSpecification
 from econed.actions.listing import Page, in_parts
 from econed.actions.machines.finding import is_instance, listed_machine_ids, machine_sets
 from econed.actions.paging import Listing, Paging
-from econed.actions.regions.zones import zones
+from econed.actions.regions.zones import availability_zones
 from econed.actions.tagging import specified_tags
 from econed.actions.volumes.creating import (
     VolumePlan,
@@ -348,7 +348,7 @@ async def _zone(call: Call, name: str, zone_id: str) -> int:
     """Return the cluster that is the zone a volume is asked for in; raises `EC2Error` InvalidZone.NotFound."""
     if not name and not zone_id:
         raise EC2Error("MissingParameter", "The request must contain the parameter AvailabilityZone")
-    for number, zone_name in (await zones(call)).items():
+    for number, zone_name in (await availability_zones(call)).items():
         if name in ("", zone_name) and zone_id in ("", f"cluster-{number}"):
             return number
     raise EC2Error("InvalidZone.NotFound", f"The zone '{name or zone_id}' does not exist.")

@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from econed.actions.keys.key_pairs import import_key_pair, key_pair
+from econed.actions.keys.key_pairs import find_key_pair, import_key_pair
 from econed.actions.keys.store import CLAIM_LIFETIME
 from econed.errors import EC2Error
 from econed.interfaces import IOpenNebula
@@ -119,7 +119,7 @@ def test_a_name_survives_whatever_it_holds(cloud: Cloud, text: str) -> None:
     cloud.as_user("alice", "one.user.update", 2, 'LABELS="a"', 1)
     cloud.run("alice", "CreateKeyPair", KeyName=text, KeyType="ed25519")
     assert list(listed(cloud, KeyNames=[text])) == [text]
-    assert cloud.result(key_pair(cloud.call_as("alice"), text)).name == text
+    assert cloud.result(find_key_pair(cloud.call_as("alice"), text)).name == text
     assert "EVIL" not in attributes(cloud)
     cloud.run("alice", "DeleteKeyPair", KeyName=text)
     assert attributes(cloud) == {"LABELS": "a"}
@@ -258,7 +258,7 @@ def test_key_pairs_of_the_ruby_server_are_listed(cloud: Cloud) -> None:
     assert pairs["my key"]["PublicKey"].startswith("ssh-rsa AAAAB3NzaC1yc2E")
     assert pairs["my key"]["PublicKey"].endswith(" my key")
     assert "CreateTime" not in pairs["my key"]
-    assert cloud.result(key_pair(cloud.call_as("alice"), "other")).public_key == pairs["other"]["PublicKey"]
+    assert cloud.result(find_key_pair(cloud.call_as("alice"), "other")).public_key == pairs["other"]["PublicKey"]
 
 
 def test_a_key_pair_of_the_ruby_server_is_removed_without_touching_the_others(cloud: Cloud) -> None:

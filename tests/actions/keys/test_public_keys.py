@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_ssh_private_key,
 )
 
-from econed.actions.keys.public_keys import generate, imported
+from econed.actions.keys.public_keys import generate_key, parse_public_key
 from econed.errors import EC2Error
 from tests.support.awkward_texts import AWKWARD
 
@@ -59,9 +59,9 @@ words"
 
 
 def test_an_rsa_key_is_made_as_amazon_makes_it() -> None:
-    key = generate("rsa", "my key")
-    assert key.private_text.startswith("-----BEGIN RSA PRIVATE KEY-----\n")
-    private = load_pem_private_key(key.private_text.encode(), None)
+    key = generate_key("rsa", "my key")
+    assert key.private_pem.startswith("-----BEGIN RSA PRIVATE KEY-----\n")
+    private = load_pem_private_key(key.private_pem.encode(), None)
     public = private.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
     assert key.public.line == f"{public} my key"
     pkcs8 = private.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
@@ -71,16 +71,16 @@ def test_an_rsa_key_is_made_as_amazon_makes_it() -> None:
 
 
 def test_an_ed25519_key_is_made_as_amazon_makes_it() -> None:
-    key = generate("ed25519", "my key")
-    assert key.private_text.startswith("-----BEGIN OPENSSH PRIVATE KEY-----\n")
-    private = load_ssh_private_key(key.private_text.encode(), None)
+    key = generate_key("ed25519", "my key")
+    assert key.private_pem.startswith("-----BEGIN OPENSSH PRIVATE KEY-----\n")
+    private = load_ssh_private_key(key.private_pem.encode(), None)
     public = private.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
     assert key.public.line == f"{public} my key"
-    assert key.public.fingerprint == imported(public.encode()).fingerprint
+    assert key.public.fingerprint == parse_public_key(public.encode()).fingerprint
 
 
 def test_a_name_of_two_lines_is_no_comment() -> None:
-    assert len(generate("ed25519", "one\ncommand line").public.line.split()) == 2
+    assert len(generate_key("ed25519", "one\ncommand line").public.line.split()) == 2
 
 
 @pytest.mark.parametrize(
@@ -98,7 +98,7 @@ def test_a_name_of_two_lines_is_no_comment() -> None:
     ids=["openssh", "blanks", "ed25519", "rfc4716", "rfc4716-crlf", "pem", "base64-der", "der"],
 )
 def test_a_key_is_read_in_every_format_that_amazon_takes(material: bytes, line: str, fingerprint: str) -> None:
-    key = imported(material)
+    key = parse_public_key(material)
     assert (key.line, key.fingerprint) == (line, fingerprint)
     assert f"ssh-{key.type}" == line.split()[0]
 
@@ -129,13 +129,13 @@ def test_a_key_is_read_in_every_format_that_amazon_takes(material: bytes, line: 
 )
 def test_what_is_no_key_of_one_line_is_refused(material: bytes) -> None:
     with pytest.raises(EC2Error) as refused:
-        imported(material)
+        parse_public_key(material)
     assert refused.value.code == "InvalidKey.Format"
 
 
 @pytest.mark.parametrize("text", [text for text in AWKWARD.values() if "\n" not in text])
 def test_a_comment_of_one_line_is_kept_whatever_it_holds(text: str) -> None:
-    assert imported(f"{ED25519} {text}".encode()).line == f"{ED25519} {text}"
+    assert parse_public_key(f"{ED25519} {text}".encode()).line == f"{ED25519} {text}"
 
 
 # How long
@@ -144,9 +144,9 @@ def test_a_comment_of_one_line_is_kept_whatever_it_holds(text: str) -> None:
 def test_key_material_may_have_2048_characters_as_it_is_sent() -> None:
     """In base64, as Amazon counts: "Length exceeds maximum of 2048"."""
     longest = f"{ED25519} me@example.org".encode().ljust(2048 * 3 // 4)
-    assert imported(longest).line == f"{ED25519} me@example.org"
+    assert parse_public_key(longest).line == f"{ED25519} me@example.org"
     with pytest.raises(EC2Error, match=r"PublicKeyMaterial is invalid\. Length exceeds maximum of 2048\.") as refused:
-        imported(longest + b" ")
+        parse_public_key(longest + b" ")
     assert refused.value.code == "InvalidParameterValue"
 
 
@@ -154,8 +154,8 @@ def test_every_key_that_is_taken_fits_with_the_longest_comment() -> None:
     """RSA of 4096 bits is the longest."""
     key = generate_private_key(65537, 4096).public_key()
     line = key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
-    assert imported(f"{line} {'c' * 255}".encode()).line == f"{line} {'c' * 255}"
-    assert imported(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)).line == line
+    assert parse_public_key(f"{line} {'c' * 255}".encode()).line == f"{line} {'c' * 255}"
+    assert parse_public_key(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)).line == line
 
 
 def test_a_comment_may_have_255_characters() -> None:
@@ -163,5 +163,5 @@ def test_a_comment_may_have_255_characters() -> None:
     headers = f"---- BEGIN SSH2 PUBLIC KEY ----\nComment: {'c' * 256}\n"
     for material in (f"{ED25519} {'c' * 256}", f"{headers}{ED25519.split()[1]}\n---- END SSH2 PUBLIC KEY ----"):
         with pytest.raises(EC2Error, match="comment") as refused:
-            imported(material.encode())
+            parse_public_key(material.encode())
         assert refused.value.code == "InvalidParameterValue"
