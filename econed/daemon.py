@@ -15,7 +15,7 @@ from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from econed.actions.addresses.chores import AddressKeeper
+from econed.actions.addresses.chores import AddressReconciler
 from econed.actions.machines.stop_times import StopTimeRecorder
 from econed.actions.pacing import Pacer
 from econed.actions.shared_reads import SharedReads
@@ -299,9 +299,9 @@ def _add_reconciler(parts: _Parts, oned: IOpenNebula, uploads: UploadDirectory, 
     reconciler = Reconciler(oned, clock, all_chores(uploads), log, parts.on_read, (stops.round,), long_documents)
     network_id = parts.settings.elasticips_vnet_id
     if network_id is not None:
-        keeper = AddressKeeper(oned, network_id, scripts, clock, parts.on_read, log)
-        reconciler = replace(reconciler, for_all=(stops.round, keeper.round))
-        ReportService(keeper.report, clock, log).setServiceParent(parts.background_services)
+        addresses = AddressReconciler(oned, network_id, scripts, clock, parts.on_read, log)
+        reconciler = replace(reconciler, for_all=(stops.round, addresses.round))
+        ReportService(addresses.report, clock, log).setServiceParent(parts.background_services)
     rounds = ReconcilerService(reconciler, clock, random.random, log, parts.metrics.round_ended)
     rounds.setServiceParent(parts.background_services)
 

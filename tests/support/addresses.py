@@ -9,7 +9,7 @@ from lxml import etree
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from econed.actions.addresses.chores import AddressKeeper
+from econed.actions.addresses.chores import AddressReconciler
 from econed.actions.addresses.records import Pool
 from econed.config.settings import Settings
 from econed.interfaces import IOpenNebula, IScripts
@@ -86,7 +86,7 @@ class AddressCloud(Cloud):
 
     def begin_reconciling(self, backend: IOpenNebula) -> list[Any]:
         """Begin a round of the reconciler in a process with this backend; its result comes into the list returned."""
-        keeper = AddressKeeper(backend, self.network, self.scripts, self.clock)
+        keeper = AddressReconciler(backend, self.network, self.scripts, self.clock)
         results: list[Any] = []
         round_ = Reconciler(backend, self.clock, (), Logger("test"), for_all=(keeper.round,)).round()
         Deferred.fromCoroutine(round_).addBoth(results.append)

@@ -1,7 +1,7 @@
 """Elastic IPs (EC2 API Reference, "Elastic IP addresses"): addresses of one OpenNebula network.
 
-Old clients name an address by PublicIp, newer ones by AllocationId and AssociationId: both are taken, of either it is
-enough to give one. What is not the caller's is the same NotFound as what does not exist.
+Old clients name an address by PublicIp, newer ones by AllocationId and AssociationId; either is enough. An address that
+is not the caller's gives the same NotFound as one that does not exist.
 """
 
 from __future__ import annotations
@@ -11,12 +11,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NotRequired, TypedDict, TypeVar
 
 from econed.actions.action import action
-from econed.actions.addresses.claims import Busy, Claim, alone
-from econed.actions.addresses.links import Leader, Target, is_leased
-from econed.actions.addresses.pool import PATIENCE, Wish, allocate, release
-from econed.actions.addresses.records import Address, Pool
+from econed.actions.addresses.associations import Associator, Target, is_leased
+from econed.actions.addresses.claims import Busy, Claim, exclusively
+from econed.actions.addresses.pool import MAX_WAIT, AllocationRequest, allocate, release
+from econed.actions.addresses.records import Address, LinkedAddress, Pool
 from econed.actions.addresses.store import AddressStore, address_store, own_address
-from econed.actions.addresses.view import ADDRESS_FILTERS, DOMAIN, leads_nowhere, linked_machines, shown_address
+from econed.actions.addresses.view import (
+    ADDRESS_FILTERS,
+    DOMAIN,
+    address_view,
+    associated_machine_ids,
+    has_association_ended,
+)
 from econed.actions.inputs import Filter, TagSpecification
 from econed.actions.machines.finding import find_machines, is_instance
 from econed.actions.machines.state import InstanceState, state_of
@@ -47,14 +53,14 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-_TIME = 45.0
-"""Seconds in which a request comes to its end, scripts and all: SDKs wait for 60."""
+_MAX_DURATION = 45.0
+"""Seconds that a request may take, its scripts included: SDKs wait for 60."""
 
 _ATTRIBUTES = Listing("addresses-attribute", (str,))
-_TO_BE_ASSOCIATED = frozenset(InstanceState) - {InstanceState.SHUTTING_DOWN, InstanceState.TERMINATED}
+_ASSOCIABLE_STATES = frozenset(InstanceState) - {InstanceState.SHUTTING_DOWN, InstanceState.TERMINATED}
 
 _WRITE_CHECK = "EC2_ADDRESS_CHECK"
-"""An attribute that no machine has; taking it away changes nothing, and oned says whether the caller might."""
+"""An attribute that no machine has: its removal changes nothing, and oned refuses it if the caller may not manage."""
 
 
 class AllocateAddressResult(TypedDict):
@@ -90,22 +96,22 @@ class AssociateAddressResult(TypedDict):
 async def allocate_address(
     call: Call, *, domain: str = DOMAIN, address: str = "", tag_specifications: Sequence[TagSpecification] = ()
 ) -> AllocateAddressResult:
-    """Give the caller an elastic IP, or the one of the pool that Address names (EC2 AllocateAddress).
+    """Allocate an elastic IP to the caller, or the one of the pool that Address names (EC2 AllocateAddress).
 
-    Domain may be `standard`, as old clients ask for it; every address is of the domain `vpc`.
+    Domain may be `standard`, for old clients; the domain of every address is `vpc`.
     """
     if domain not in (DOMAIN, "standard", ""):
         raise EC2Error("InvalidParameterValue", f"Invalid value '{domain}' for domain.")
-    wanted = ipv4(address)
-    if address and wanted is None:
-        raise _no_address("Address", address)
+    ip = ipv4(address)
+    if address and ip is None:
+        raise _not_an_address("Address", address)
     tags = specified_tags(tag_specifications, "elastic-ip")["elastic-ip"]
-    wish = Wish(call.caller.id, call.settings.elastic_ips_per_user, wanted, tags)
+    request = AllocationRequest(call.caller.id, call.settings.elastic_ips_per_user, ip, tags)
     store, region = address_store(call), await own_region(call)
-    given = await allocate(store, wish)
+    allocated = await allocate(store, request)
     return {
-        "PublicIp": str(given.ip),
-        "AllocationId": allocation_id(given.ip),
+        "PublicIp": str(allocated.ip),
+        "AllocationId": allocation_id(allocated.ip),
         "Domain": DOMAIN,
         "PublicIpv4Pool": "amazon",
         "NetworkBorderGroup": region.name,
@@ -120,15 +126,15 @@ async def describe_addresses(
     allocation_ids: Sequence[str] = (),
     filters: Sequence[Filter] = (),
 ) -> DescribeAddressesResult:
-    """List the caller's elastic IPs (EC2 DescribeAddresses; the list does not come in pages)."""
+    """List the caller's elastic IPs (EC2 DescribeAddresses, which has no pages)."""
     store, region = address_store(call), await own_region(call)
-    border_groups = ADDRESS_FILTERS.with_values("network-border-group", lambda _: region.names)
-    selection = border_groups.selection(filters, call.budget)
+    address_filters = ADDRESS_FILTERS.with_values("network-border-group", lambda _: region.names)
+    selection = address_filters.selection(filters, call.budget)
     pool = await store.read_pool()
-    listed = _listed(call, pool, public_ips, allocation_ids)
-    seen = {machine.id: machine for machine in await call.session.vms(linked_machines(listed))}
-    shown = (shown_address(address, pool, seen, region.name) for address in listed)
-    return {"Addresses": await selection.matching(shown)}
+    addresses = _requested_addresses(call, pool, public_ips, allocation_ids)
+    machines = {machine.id: machine for machine in await call.session.vms(associated_machine_ids(addresses))}
+    views = (address_view(address, pool, machines, region.name) for address in addresses)
+    return {"Addresses": await selection.matching(views)}
 
 
 @action()
@@ -140,14 +146,14 @@ async def describe_addresses_attribute(
     max_results: int | None = None,
     next_token: str | None = None,
 ) -> DescribeAddressesAttributeResult:
-    """List the caller's elastic IPs with the names that their reverse DNS has: none, nothing here keeps any."""
+    """List the caller's elastic IPs without names of reverse DNS, which are not stored here."""
     paging = Paging.of(_ATTRIBUTES, max_results, next_token, least=1, ids=allocation_ids)
-    listed = _listed(call, await address_store(call).read_pool(), (), allocation_ids)
-    page, last = paging.page((allocation_id(address.ip) for address in listed), lambda each: (each,))
+    addresses = _requested_addresses(call, await address_store(call).read_pool(), (), allocation_ids)
+    page, token = paging.page((allocation_id(address.ip) for address in addresses), lambda text: (text,))
     attributes: list[AddressAttributeTypeDef] = [
-        {"PublicIp": str(allocated_ip(each)), "AllocationId": each} for each in page
+        {"PublicIp": str(allocated_ip(text)), "AllocationId": text} for text in page
     ]
-    return {"Addresses": attributes, **last}
+    return {"Addresses": attributes, **token}
 
 
 @action()
@@ -161,153 +167,155 @@ async def associate_address(
     private_ip_address: str = "",
     allow_reassociation: bool = True,
 ) -> AssociateAddressResult:
-    """Lead an elastic IP to an instance, by the administrator's script (EC2 AssociateAddress).
+    """Associate an elastic IP with an instance, by the administrator's script (EC2 AssociateAddress).
 
-    With AllowReassociation false it fails where the address leads to another instance, or another of the caller's
-    addresses to the same private one; otherwise these associations end. Raises `EC2Error` IncorrectState where a script
-    does not do its work, or another request got there first.
+    With AllowReassociation false it fails if the address is associated with another instance, or another of the
+    caller's addresses with the same private address; otherwise these associations end. Raises `EC2Error` IncorrectState
+    if a script fails, or another request has changed the address.
     """
-    until = call.clock.seconds() + _TIME
+    deadline = call.clock.seconds() + _MAX_DURATION
     store = address_store(call)
     pool = await store.read_pool()
-    address = _one_address(call, pool, allocation_id, public_ip)
+    address = _named_address(call, pool, allocation_id, public_ip)
     machine, target = await _target(call, instance_id, network_interface_id, private_ip_address)
-    if (link := address.association) is not None and link.leads_to(target.vm_id, target.private_ip):
-        return _associated(address)
-    in_the_way = [
-        each
-        for each in pool.addresses.values()
-        if each.ip != address.ip
-        and each.association is not None
-        and each.association.leads_to(target.vm_id, target.private_ip)
+    if isinstance(address, LinkedAddress) and _is_associated_with(address, target):
+        return _result(address)
+    conflicting = [
+        other for other in pool.addresses.values() if other.ip != address.ip and _is_associated_with(other, target)
     ]
-    if not allow_reassociation and (in_the_way or address.association is not None):
-        raise _already_associated(address if address.association is not None else in_the_way[0])
-    if any(each.uid != call.caller.id for each in in_the_way):
-        raise _already_associated(in_the_way[0])
-    await call.change_all(Right.MANAGE, [machine], lambda each: call.session.vm_update(each.id, removal(_WRITE_CHECK)))
-    work = _Work(store, Leader(call.scripts, call.session, until), until)
-    for each in in_the_way:
-        await work.alone_with(each, work.disconnect)
+    if not allow_reassociation and (conflicting or address.reported_association is not None):
+        raise _already_associated(address if address.reported_association is not None else conflicting[0])
+    if any(other.uid != call.caller.id for other in conflicting):
+        raise _already_associated(conflicting[0])
 
-    async def connect(claim: Claim, _: Pool) -> Address:
-        return await work.leader.connect(claim, address, target)
+    async def check_manage(target: VirtualMachine) -> None:
+        await call.session.vm_update(target.id, removal(_WRITE_CHECK))
 
-    return _associated(await work.alone_with(address, connect))
+    await call.change_all(Right.MANAGE, [machine], check_manage)
+    changes = _Changes(store, Associator(call.scripts, call.session, deadline), deadline)
+    for other in conflicting:
+        await changes.exclusively(other, changes.disassociate)
+
+    async def associate(claim: Claim, _: Pool) -> LinkedAddress:
+        return await changes.associator.associate(claim, address, target)
+
+    return _result(await changes.exclusively(address, associate))
 
 
 @action()
 async def disassociate_address(call: Call, *, association_id: str = "", public_ip: str = "") -> None:
-    """Lead an elastic IP nowhere any more, by the administrator's script (EC2 DisassociateAddress)."""
-    until = call.clock.seconds() + _TIME
+    """Disassociate an elastic IP from its instance, by the administrator's script (EC2 DisassociateAddress)."""
+    deadline = call.clock.seconds() + _MAX_DURATION
     store = address_store(call)
     pool = await store.read_pool()
     if association_id and public_ip:
         raise _not_both("AssociationId", "PublicIp")
-    address = _of_association(call, pool, association_id) if association_id else _of_ip(call, pool, public_ip)
-    if address.association is None:
+    address = _by_association(call, pool, association_id) if association_id else _by_ip(call, pool, public_ip)
+    if address.reported_association is None:
         raise EC2Error("InvalidAssociationID.NotFound", f"The address '{address.ip}' is not associated.")
-    work = _Work(store, Leader(call.scripts, call.session, until), until)
-    await work.alone_with(address, work.disconnect)
+    changes = _Changes(store, Associator(call.scripts, call.session, deadline), deadline)
+    await changes.exclusively(address, changes.disassociate)
 
 
 # NetworkBorderGroup only repeats where the address is.
 @action(ignores=("NetworkBorderGroup",))
 async def release_address(call: Call, *, allocation_id: str = "", public_ip: str = "") -> None:
-    """Give an elastic IP back (EC2 ReleaseAddress); as long as it leads to an instance, it is in use."""
-    until = call.clock.seconds() + _TIME
+    """Release an elastic IP (EC2 ReleaseAddress); while it is associated with an instance, it is in use."""
+    deadline = call.clock.seconds() + _MAX_DURATION
     store = address_store(call)
     pool = await store.read_pool()
-    address = _one_address(call, pool, allocation_id, public_ip)
-    if (link := address.association) is not None:
-        found = {machine.id: machine for machine in await call.session.vms([link.vm_id])}
-        if not leads_nowhere(address, found.get(link.vm_id)):
+    address = _named_address(call, pool, allocation_id, public_ip)
+    if (reported := address.reported_association) is not None:
+        machines = {machine.id: machine for machine in await call.session.vms([reported.machine_id])}
+        if not has_association_ended(reported, machines.get(reported.machine_id)):
             raise EC2Error("InvalidIPAddress.InUse", f"Address {address.ip} is in use.")
-    work = _Work(store, Leader(call.scripts, call.session, until), until)
+    changes = _Changes(store, Associator(call.scripts, call.session, deadline), deadline)
 
-    async def take_back(claim: Claim, pool: Pool) -> None:
-        if address.link is not None:
-            await work.leader.lead_away(claim, address)
+    async def disassociate_and_release(claim: Claim, pool: Pool) -> None:
+        if isinstance(address, LinkedAddress):
+            await changes.associator.disassociate(claim, address)
         await release(claim, pool)
 
-    await work.alone_with(address, take_back)
+    await changes.exclusively(address, disassociate_and_release)
 
 
 @dataclass(frozen=True)
-class _Work:
-    """What a request does to addresses, each alone, until its time is over (seconds since the epoch)."""
+class _Changes:
+    """The changes that a request makes to addresses, each under a claim, until `deadline` (seconds since the epoch)."""
 
     store: AddressStore
-    leader: Leader
-    until: float
+    associator: Associator
+    deadline: float
 
-    async def alone_with(self, address: Address, act: Callable[[Claim, Pool], Awaitable[_T]]) -> _T:
-        """Do something alone with an address that is still as it was read.
+    async def exclusively(self, address: Address, change: Callable[[Claim, Pool], Awaitable[_T]]) -> _T:
+        """Change an address that is still as it was read, under a claim.
 
-        Raises `EC2Error` IncorrectState where another request has changed it, or is changing it.
+        Raises `EC2Error` IncorrectState if another request has changed it, or is changing it.
         """
 
-        async def if_unchanged(claim: Claim, pool: Pool) -> _T:
+        async def change_if_unchanged(claim: Claim, pool: Pool) -> _T:
             if claim.address != address:
                 raise Busy(address.ip)
-            return await act(claim, pool)
+            return await change(claim, pool)
 
-        patience = max(min(PATIENCE, self.until - self.store.now), 0)
-        return await alone(Claim(self.store, address.ip, address.uid), patience, if_unchanged)
+        timeout = max(min(MAX_WAIT, self.deadline - self.store.now), 0)
+        return await exclusively(Claim(self.store, address.ip, address.uid), timeout, change_if_unchanged)
 
-    async def disconnect(self, claim: Claim, _: Pool) -> None:
-        """Lead the address of a claim nowhere any more."""
-        if claim.address is not None and claim.address.link is not None:
-            away = await self.leader.lead_away(claim, claim.address)
-            await claim.conclude(away.text())
+    async def disassociate(self, claim: Claim, _: Pool) -> None:
+        """End the association of the address of a claim, if it has one."""
+        if isinstance(claim.address, LinkedAddress):
+            disassociated = await self.associator.disassociate(claim, claim.address)
+            await claim.commit_and_release(disassociated.text())
 
 
 async def _target(
     call: Call, instance_id: str, network_interface_id: str, private_ip: str
 ) -> tuple[VirtualMachine, Target]:
-    """Return the machine and the interface that an address is to lead to, which oned has given it."""
+    """Return the machine and the interface to associate, whose private address is leased to it."""
     if instance_id and network_interface_id:
         raise _not_both("InstanceId", "NetworkInterfaceId")
     if network_interface_id:
-        machine, nics = await _of_interface(call, network_interface_id)
+        machine, nics = await _interface(call, network_interface_id)
     elif instance_id:
         (machine,) = await find_machines(call, [instance_id])
         nics = machine.nics
     else:
         raise EC2Error("MissingParameter", "Either 'InstanceId' or 'NetworkInterfaceId' must be provided.")
-    if state_of(machine) not in _TO_BE_ASSOCIATED:
+    if state_of(machine) not in _ASSOCIABLE_STATES:
         raise EC2Error(
             "IncorrectInstanceState",
             f"The instance '{INSTANCE.format(machine.id)}' is not in a state from which it can be associated.",
         )
-    wanted = ipv4(private_ip)
+    ip = ipv4(private_ip)
     for nic in nics:
-        if nic.ip is not None and (not private_ip or nic.ip == wanted):
+        if nic.ip is not None and (not private_ip or nic.ip == ip):
             if await is_leased(call.session, call.serveradmin, machine, nic):
                 return machine, Target(machine.id, nic.ip, nic.nic_id)
             break
-    what = f"the private address '{private_ip}'" if private_ip else "a private IPv4 address"
-    raise EC2Error("InvalidParameterValue", f"'{instance_id or network_interface_id}' does not have {what}.")
+    missing = f"the private address '{private_ip}'" if private_ip else "a private IPv4 address"
+    raise EC2Error("InvalidParameterValue", f"'{instance_id or network_interface_id}' does not have {missing}.")
 
 
-async def _of_interface(call: Call, text: str) -> tuple[VirtualMachine, tuple[Nic, ...]]:
-    """Return the machine of an interface, and that interface; raises `EC2Error` InvalidNetworkInterfaceID.…."""
-    place = machine_and_part(NETWORK_INTERFACE.prefix, text)
-    if place is None:
-        NETWORK_INTERFACE.opennebula_id(text)  # malformed?
-        raise NETWORK_INTERFACE.not_found(text)
-    number, part = place
-    for machine in await call.session.vms([number]):
-        nics = tuple(nic for nic in machine.nics if nic.nic_id == part)
+async def _interface(call: Call, interface_id: str) -> tuple[VirtualMachine, tuple[Nic, ...]]:
+    """Return the machine of an interface, and the interface; raises `EC2Error` InvalidNetworkInterfaceID.…."""
+    machine_and_nic = machine_and_part(NETWORK_INTERFACE.prefix, interface_id)
+    if machine_and_nic is None:
+        NETWORK_INTERFACE.opennebula_id(interface_id)  # raises .Malformed
+        raise NETWORK_INTERFACE.not_found(interface_id)
+    machine_id, nic_id = machine_and_nic
+    for machine in await call.session.vms([machine_id]):
+        nics = tuple(nic for nic in machine.nics if nic.nic_id == nic_id)
         if nics and is_instance(call, machine):
             return machine, nics
-    raise NETWORK_INTERFACE.not_found(text)
+    raise NETWORK_INTERFACE.not_found(interface_id)
 
 
-def _listed(call: Call, pool: Pool, public_ips: Sequence[str], allocation_ids: Sequence[str]) -> tuple[Address, ...]:
-    """Return the caller's addresses that are named, or all; raises `EC2Error` for a name that is none of them."""
-    by_ip = {_of_ip(call, pool, ip).ip for ip in public_ips}
-    by_id = {_of_allocation(call, pool, each).ip for each in allocation_ids}
+def _requested_addresses(
+    call: Call, pool: Pool, public_ips: Sequence[str], allocation_ids: Sequence[str]
+) -> tuple[Address, ...]:
+    """Return the caller's addresses that a request names, or all; raises `EC2Error` if one is not the caller's."""
+    by_ip = {_by_ip(call, pool, ip).ip for ip in public_ips}
+    by_id = {_by_allocation(call, pool, text).ip for text in allocation_ids}
     return tuple(
         address
         for address in pool.of(call.caller.id)
@@ -315,52 +323,57 @@ def _listed(call: Call, pool: Pool, public_ips: Sequence[str], allocation_ids: S
     )
 
 
-def _one_address(call: Call, pool: Pool, allocation: str, public_ip: str) -> Address:
+def _named_address(call: Call, pool: Pool, allocation: str, public_ip: str) -> Address:
     if allocation and public_ip:
         raise _not_both("AllocationId", "PublicIp")
-    return _of_allocation(call, pool, allocation) if allocation else _of_ip(call, pool, public_ip)
+    return _by_allocation(call, pool, allocation) if allocation else _by_ip(call, pool, public_ip)
 
 
-def _of_allocation(call: Call, pool: Pool, text: str) -> Address:
+def _by_allocation(call: Call, pool: Pool, text: str) -> Address:
     address = own_address(call, pool, allocated_ip(text))
     if address is None:
         raise ALLOCATION.not_found(text)
     return address
 
 
-def _of_ip(call: Call, pool: Pool, text: str) -> Address:
+def _by_ip(call: Call, pool: Pool, text: str) -> Address:
     if not text:
         raise EC2Error("MissingParameter", "The request must name an address.")
     ip = ipv4(text)
     if ip is None:
-        raise _no_address("PublicIp", text)
+        raise _not_an_address("PublicIp", text)
     address = own_address(call, pool, ip)
     if address is None:
         raise EC2Error("InvalidAddress.NotFound", f"Address '{text}' not found.")
     return address
 
 
-def _of_association(call: Call, pool: Pool, text: str) -> Address:
-    """Return the address with an association: this one, not one that it had before or has since."""
+def _by_association(call: Call, pool: Pool, text: str) -> Address:
+    """Return the address that has this association now, not an earlier or a later one."""
     ip, number = association(text)
     address = own_address(call, pool, ip)
-    if address is None or address.association is None or address.association.number != number:
+    reported = None if address is None else address.reported_association
+    if address is None or reported is None or reported.number != number:
         raise EC2Error("InvalidAssociationID.NotFound", f"The association ID '{text}' does not exist")
     return address
 
 
-def _associated(address: Address) -> AssociateAddressResult:
-    assert address.link is not None  # noqa: S101 - that is what was done
-    return {"AssociationId": association_id(address.ip, address.link.number)}
+def _is_associated_with(address: Address, target: Target) -> bool:
+    reported = address.reported_association
+    return reported is not None and reported.is_with(target.machine_id, target.private_ip)
+
+
+def _result(address: LinkedAddress) -> AssociateAddressResult:
+    return {"AssociationId": association_id(address.ip, address.association.number)}
 
 
 def _already_associated(address: Address) -> EC2Error:
     return EC2Error("Resource.AlreadyAssociated", f"The address '{address.ip}' is already associated.")
 
 
-def _no_address(parameter: str, text: str) -> EC2Error:
+def _not_an_address(parameter: str, text: str) -> EC2Error:
     return EC2Error("InvalidParameterValue", f"Invalid value '{text}' for {parameter}. Not a valid IPv4 address")
 
 
-def _not_both(one: str, other: str) -> EC2Error:
-    return EC2Error("InvalidParameterCombination", f"{one} and {other} cannot be given together.")
+def _not_both(parameter: str, other: str) -> EC2Error:
+    return EC2Error("InvalidParameterCombination", f"{parameter} and {other} cannot be given together.")

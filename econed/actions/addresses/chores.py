@@ -1,24 +1,24 @@
-"""Finishing what requests for elastic IPs left by half, and ending associations with what is not there any more.
+"""Finishing changes of elastic IPs that requests left unfinished, and ending associations with machines that are gone.
 
-The addresses of all users stand on one network, which serveradmin alone may change: one look at it in a round is enough
-for everybody, and finds also what no request was there for, such as a machine that was ended in Sunstone.
+The addresses of all users are on one network, which only serveradmin may change. So each round reads it once for all
+users, and also finds what no request caused, such as a machine that was terminated in Sunstone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
 from twisted.logger import Logger
 
-from econed.actions.addresses.claims import Busy, Claim, alone
-from econed.actions.addresses.links import Leader
-from econed.actions.addresses.pool import PATIENCE, give_back
-from econed.actions.addresses.records import LinkState, Pool
+from econed.actions.addresses.associations import Associator
+from econed.actions.addresses.claims import Busy, Claim, exclusively
+from econed.actions.addresses.pool import MAX_WAIT, release_lease
+from econed.actions.addresses.records import AssociationState, LinkedAddress, Pool
 from econed.actions.addresses.store import AddressStore
-from econed.actions.addresses.view import leads_nowhere
+from econed.actions.addresses.view import has_association_ended
 from econed.errors import EC2Error, OpenNebulaError
 from econed.opennebula.session import Session
 
@@ -28,18 +28,18 @@ if TYPE_CHECKING:
     from twisted.internet.interfaces import IReactorTime
 
     from econed.interfaces import IOpenNebula, IScripts
-    from econed.opennebula.documents import OnRead, VirtualMachine
+    from econed.opennebula.documents import OnRead
 
-LIVELY = 60
-"""Seconds for which a claim is not looked into: the request that made it will most likely come to its end by itself."""
+MIN_CLAIM_AGE = 60
+"""Seconds for which the address of a claim is left alone: the request that made it will most likely finish."""
 
-_TIME = 60.0
-"""Seconds that the scripts for one address may take together; there is no client who waits."""
+_MAX_SCRIPT_SECONDS = 60.0
+"""Seconds that the scripts for one address may take together; no client waits for them."""
 
 
 @dataclass(frozen=True)
-class AddressKeeper:
-    """Looks after the elastic IPs of all users."""
+class AddressReconciler:
+    """Finishes what is left unfinished on the elastic IPs of all users."""
 
     oned: IOpenNebula
     network_id: int
@@ -54,74 +54,84 @@ class AddressKeeper:
         return AddressStore(Session(self.oned, None, self.on_read), self.network_id, self.clock, self.log)
 
     async def report(self) -> None:
-        """Say in the log which ranges of the network are of no use. Raises `OpenNebulaError`."""
+        """Log the address ranges of the network that cannot be used. Raises `OpenNebulaError`."""
         pool = await self.store.read_pool()
-        for each in pool.odd_ranges:
+        for range_ in pool.unusable_ranges:
             self.log.warn(
                 "network {network} (elasticips_vnet_id): address range {range} is of SIZE {size} and type {type}; no "
-                "elastic IP is taken from it, each needs an IPv4 range of its own with SIZE 1",
+                "elastic IP is allocated from it: each needs an IPv4 range of its own with SIZE 1",
                 network=self.network_id,
-                range=each.ar_id,
-                size=each.size,
-                type=each.type,
+                range=range_.ar_id,
+                size=range_.size,
+                type=range_.type,
             )
 
     async def round(self, names: Mapping[int, str]) -> None:
-        """Look once at all addresses; `names` are those of all users by their ids.
+        """Go once through all addresses; `names` are the names of all users by id.
 
-        What fails for one address is logged, and does not keep the others.
+        A failure for one address is logged, and does not keep the others from being finished.
         """
         pool = await self.store.read_pool()
-        over = await self._leading_nowhere(pool, names)
+        ended = await self._ended_associations(pool, names)
         now = self.store.now
-        lively = {note.ip for note in pool.claims if now - note.time < LIVELY}
-        left_over = {note.ip for note in pool.claims} | {
+        recently_claimed = {claim.ip for claim in pool.claims if now - claim.time < MIN_CLAIM_AGE}
+        unfinished = {claim.ip for claim in pool.claims} | {
             address.ip
             for address in pool.addresses.values()
-            if address.ip in over or (address.link is not None and address.link.state is not LinkState.ON)
+            if address.ip in ended or (isinstance(address, LinkedAddress) and _is_unfinished(address))
         }
         for ip in pool.ips:
-            if ip in left_over - lively:
-                await self._tend(ip, names)
+            if ip in unfinished - recently_claimed:
+                await self._finish(ip, names)
 
-    async def _leading_nowhere(self, pool: Pool, names: Mapping[int, str]) -> set[IPv4Address]:
-        """Return the addresses whose associations are over; each machine is looked for in the owner's session."""
-        found = set()
+    async def _ended_associations(self, pool: Pool, names: Mapping[int, str]) -> set[IPv4Address]:
+        """Return the addresses whose associations have ended; machines are read in the session of the owner."""
+        ended: set[IPv4Address] = set()
         for uid, name in names.items():
-            linked = {each.link.vm_id: each.ip for each in pool.of(uid) if each.link is not None}
-            if linked:
-                seen = await Session(self.oned, name, self.on_read).vms(tuple(linked))
-                linked_to = ((each, _by_id(seen, each.link.vm_id)) for each in pool.of(uid) if each.link is not None)
-                found |= {each.ip for each, machine in linked_to if leads_nowhere(each, machine)}
-        return found
+            addresses = [address for address in pool.of(uid) if isinstance(address, LinkedAddress)]
+            machine_ids = dict.fromkeys(address.association.machine_id for address in addresses)
+            if machine_ids:
+                session = Session(self.oned, name, self.on_read)
+                machines = {machine.id: machine for machine in await session.vms(tuple(machine_ids))}
+                ended |= {
+                    address.ip
+                    for address in addresses
+                    if has_association_ended(address.association, machines.get(address.association.machine_id))
+                }
+        return ended
 
-    async def _tend(self, ip: IPv4Address, names: Mapping[int, str]) -> None:
+    async def _finish(self, ip: IPv4Address, names: Mapping[int, str]) -> None:
+        async def finish(claim: Claim, pool: Pool) -> None:
+            await self._finish_claimed(claim, pool, names)
+
         try:
-            await alone(Claim(self.store, ip, None), PATIENCE, lambda claim, pool: self._settle(claim, pool, names))
+            await exclusively(Claim(self.store, ip, None), MAX_WAIT, finish)
         except Busy:
-            self.log.debug("{ip} is being changed by a request", ip=ip)
+            self.log.debug("not reconciling elastic IP {ip}: a request is changing it", ip=ip)
         except (EC2Error, OpenNebulaError) as error:
-            self.log.warn("what is left to do for the elastic IP {ip} waits: {error}", ip=ip, error=str(error))
+            self.log.warn("reconciling elastic IP {ip}: {error}", ip=ip, error=str(error))
 
-    async def _settle(self, claim: Claim, pool: Pool, names: Mapping[int, str]) -> None:
-        """Alone with an address: finish what is written down of it."""
+    async def _finish_claimed(self, claim: Claim, pool: Pool, names: Mapping[int, str]) -> None:
+        """Finish what is recorded of an address, under a claim on it."""
         address = claim.address
         if address is None:
-            if pool.is_held(claim.ip) and claim.left_by:
-                self.log.info("giving {ip} back, which a request held and never gave to anybody", ip=claim.ip)
-                await give_back(claim)
+            if pool.is_held(claim.ip) and claim.dead_claims:
+                self.log.info("releasing elastic IP {ip}: held by a request that did not finish", ip=claim.ip)
+                await release_lease(claim)
             else:
-                await claim.conclude()
+                await claim.commit_and_release()
             return
         name = names.get(address.uid)
-        if address.link is not None and name is not None:
+        if isinstance(address, LinkedAddress) and name is not None:
             owner = Session(self.oned, name, self.on_read)
-            machine = _by_id(await owner.vms([address.link.vm_id]), address.link.vm_id)
-            if leads_nowhere(address, machine) or address.link.state is not LinkState.ON:
-                self.log.info("{ip} leads to machine {vm} no more", ip=claim.ip, vm=address.link.vm_id)
-                address = await Leader(self.scripts, owner, claim.store.now + _TIME).lead_away(claim, address)
-        await claim.conclude(address.text())
+            machine_id = address.association.machine_id
+            machine = next((machine for machine in await owner.vms([machine_id]) if machine.id == machine_id), None)
+            if has_association_ended(address.association, machine) or _is_unfinished(address):
+                self.log.info("disassociating elastic IP {ip} from machine {vm}", ip=claim.ip, vm=machine_id)
+                associator = Associator(self.scripts, owner, claim.store.now + _MAX_SCRIPT_SECONDS)
+                address = await associator.disassociate(claim, address)
+        await claim.commit_and_release(address.text())
 
 
-def _by_id(machines: Sequence[VirtualMachine], number: int) -> VirtualMachine | None:
-    return next((machine for machine in machines if machine.id == number), None)
+def _is_unfinished(address: LinkedAddress) -> bool:
+    return address.association.state is not AssociationState.ASSOCIATED

@@ -1,54 +1,59 @@
-"""Being alone with an elastic IP: claims, by which requests keep out of each other's way across processes.
+"""Mutual exclusion for changes to one elastic IP, across processes.
 
-oned holds an address for one of two, but whatever else is done to an address takes several calls: to release it,
-its record goes first and then its lease; to associate it, a script runs between two records. So a request first makes a
-claim, an attribute of its own on the network, by one atomic append; then it looks, and goes on once no other claim on
-the address stands. Of two, whoever appended second sees the claim of the first in its look: two are never alone. Where
-both see each other, the one whose claim has the lower name stays and waits, the other takes its claim back and waits.
+oned lets only one of two requests hold an address, but every other change of an address takes several calls: to release
+it, first the record is removed and then the lease; to associate it, a script runs between two records. So a request
+first makes a claim, an attribute of its own on the network, by one atomic append. Then it reads the network, and goes
+on once there is no other claim on the address. Of two requests, the one that appended second sees the claim of the
+first when it reads: two never go on together. If each sees the other, the request whose claim has the lower name keeps
+it and waits; the other removes its claim and waits.
 
-A process that dies leaves its claim. A living one makes its claim anew (`_BEAT`) every few seconds, so a claim that
-somebody has seen unchanged for `LEASE` seconds by his own clock is dead and counts no more: no two clocks are compared,
-but for claims older than `STALE`, which are dead at once. In return nobody changes anything under a claim that is not
-fresh: he makes it anew first, and the rest of `LEASE` is for the call on its way. If he was silent for all of it, he
-looks again, and gives up if another has come (`Claim.assure`).
+A process that dies leaves its claim. A process that is alive renews its claim every few seconds (`_RENEWAL_INTERVAL`),
+so a claim that another process has seen unchanged for `LEASE` seconds by its own clock is dead and is ignored. No two
+clocks are compared, except for claims older than `STALE`, which are dead at once. In return nothing is changed under a
+claim that is not fresh: it is renewed first, and the rest of `LEASE` is for the call in flight. If a claim was not
+renewed for all of `LEASE`, its process reads the network again, and gives up if there is another claim
+(`Claim.check_still_held`).
 
-A dead claim also tells what happened. An address that is held and has no owner is an administrator's own business,
-unless a dead claim is on it: then a request of ours died between the lease and the record, and whoever comes next may
-take the address, or give it back. So a claim is taken away only together with the record of what was done, or by
-somebody who has done nothing; if it is not known whether something was done, it is left (`Claim.leave`).
+A dead claim also tells what happened. An address that is held and has no owner is an administrator's, unless a dead
+claim is on it: then a process died between the lease and the record, and the next request may take the address or
+release it. So a claim is removed only together with the record of what was done, or by a request that has done nothing;
+if it is not known whether something was done, the claim is left on the network (`Claim.abandon`).
 """
 
 from __future__ import annotations
 
+import math
 import secrets
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from ipaddress import IPv4Address
+from itertools import count
 from typing import TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 
-from econed.actions.addresses.records import Address, ClaimNote, Pool, claim_name, claim_text
+from econed.actions.addresses.records import Address, ClaimRecord, Pool, claim_name, claim_text
 from econed.actions.addresses.store import AddressStore
 from econed.errors import EC2Error, OpenNebulaError
 from econed.opennebula.template import removal
 
 LEASE = 15.0
-"""Seconds after which a claim that was not made anew is taken to be left over from a process that died."""
+"""Seconds after which a claim that was not renewed counts as left by a process that died."""
 
 STALE = 600
-"""Seconds by the clock after which a claim is dead whoever sees it, however the clocks of two machines differ."""
+"""Seconds since its time after which a claim is dead for every process, however much their clocks differ."""
 
-_BEAT = LEASE / 3
-"""Seconds after which a claim is made anew while a script runs."""
+_RENEWAL_INTERVAL = LEASE / 3
+"""Seconds between renewals of a claim while a script runs."""
 
 _FRESH = LEASE * 0.6
-"""Seconds for which something may be changed under a claim."""
+"""Seconds after its renewal for which changes may be made under a claim."""
 
-_EVERY = 0.5
-"""Seconds between two looks at the claim of another."""
+_POLL_INTERVAL = 0.5
+"""Seconds between two reads of the claims of others."""
 
 _T = TypeVar("_T")
 
@@ -62,28 +67,51 @@ class Busy(EC2Error):
 
 @dataclass
 class Observer:
-    """Somebody who looks at the claims of others, and remembers since when each has stood as it stands."""
+    """What one request has seen of the claims of others: each claim, and since when it is unchanged."""
 
     store: AddressStore
-    _seen: dict[str, tuple[ClaimNote, float]] = field(default_factory=dict)
+    _seen: dict[str, tuple[ClaimRecord, float]] = field(default_factory=dict)
 
-    def living(self, claims: Iterable[ClaimNote]) -> list[ClaimNote]:
-        """Return those of the claims, all of one look, that may belong to a process that lives."""
+    def live_claims(self, claims: Iterable[ClaimRecord]) -> list[ClaimRecord]:
+        """Return those of the claims, all from one read, whose processes may be alive."""
         now = self.store.now
-        found = []
-        for note in claims:
-            seen, since = self._seen.get(note.name, (None, now))
-            self._seen[note.name] = (note, since if seen == note else now)
-            if now - self._seen[note.name][1] < LEASE and now - note.time < STALE:
-                found.append(note)
-        return found
+        live_claims = []
+        for claim in claims:
+            seen, since = self._seen.get(claim.name, (None, now))
+            self._seen[claim.name] = (claim, since if seen == claim else now)
+            if now - self._seen[claim.name][1] < LEASE and now - claim.time < STALE:
+                live_claims.append(claim)
+        return live_claims
+
+
+@dataclass(frozen=True)
+class _Posted:
+    """The state of a claim that is on the network, as far as its own process knows.
+
+    `renewed_at` is when the last write of it that succeeded began. It `is_in_doubt` if it was not renewed for `LEASE`
+    seconds: another process may have ignored it since. If it `is_abandoned`, only a record of what was done removes it.
+    """
+
+    renewed_at: float = -math.inf
+    is_in_doubt: bool = False
+    is_abandoned: bool = False
+
+    def is_fresh(self, now: float) -> bool:
+        """Whether changes may be made under it."""
+        return now - self.renewed_at <= _FRESH
+
+    def renewed(self, began: float, ended: float) -> _Posted:
+        """Return the state after a write that succeeded."""
+        is_late = ended - self.renewed_at >= LEASE
+        return replace(self, renewed_at=began, is_in_doubt=self.is_in_doubt or is_late)
 
 
 @dataclass
 class Claim:
-    """A claim on an address. `uid` is the user whose request it is, `allocates` whether it is to become his.
+    """A claim on an address. `uid` is the user of the request, `allocates` whether the address is to become theirs.
 
-    Once one is alone, `left_by` names the claims of the dead, and `address` is what is recorded of the address.
+    Once the claim is acquired, `dead_claims` names the claims of processes that died, and `address` is what is recorded
+    of the address. `_posted` is None while the claim is not on the network.
     """
 
     store: AddressStore
@@ -91,158 +119,154 @@ class Claim:
     uid: int | None
     allocates: bool = False
     nonce: int = field(default_factory=lambda: secrets.randbits(64))
-    left_by: frozenset[str] = frozenset()
+    dead_claims: frozenset[str] = frozenset()
     address: Address | None = None
-    _stands: bool = False
-    _is_left: bool = False
-    _may_be_lost: bool = False
-    _made: float = 0.0
-    _beats: int = 0
+    _posted: _Posted | None = None
+    _beats: Iterator[int] = field(default_factory=partial(count, 1))
 
     @property
     def name(self) -> str:
-        """The attribute that it is."""
+        """The attribute that records it."""
         return claim_name(self.ip, f"{self.nonce:016X}")
 
-    async def enter(self, patience: float, observer: Observer, *, gives_way: bool = False) -> Pool:
-        """Return the pool as it is once one is alone with the address.
+    async def acquire(self, timeout: float, observer: Observer, *, fails_if_outranked: bool = False) -> Pool:
+        """Return the pool as it is once there is no other live claim on the address.
 
-        Raises `Busy` when that takes more than `patience` seconds, or, with `gives_way`, as soon as another who has the
-        better claim is seen. `observer` knows what was seen of the claims of others before.
+        Raises `Busy` after `timeout` seconds, or, with `fails_if_outranked`, as soon as a live claim with a lower name
+        is seen. `observer` has the claims of others that were seen before.
         """
-        until = self.store.now + patience
+        deadline = self.store.now + timeout
         while True:
-            if not self._stands or not self._is_fresh:
-                await self._make()
+            if not self._is_fresh:
+                await self._renew()
             pool = await self.store.read_pool()
-            rivals = [note for note in pool.claims_on(self.ip) if note.name != self.name]
-            living = observer.living(rivals)
-            if not living and self._is_fresh:
-                self.left_by = frozenset(note.name for note in rivals)
+            others = [claim for claim in pool.claims_on(self.ip) if claim.name != self.name]
+            rivals = observer.live_claims(others)
+            if self._posted is not None and self._is_fresh and not rivals:
+                self.dead_claims = frozenset(claim.name for claim in others)
                 self.address = pool.addresses.get(self.ip)
-                self._may_be_lost = False
+                self._posted = replace(self._posted, is_in_doubt=False)
                 return pool
-            yields = bool(living) and min(note.name for note in living) < self.name
-            if yields or self.store.now >= until:
-                await self.withdraw()
-            if self.store.now >= until or (yields and gives_way):
+            is_outranked = bool(rivals) and min(claim.name for claim in rivals) < self.name
+            if is_outranked or self.store.now >= deadline:
+                await self.release()
+            if self.store.now >= deadline or (is_outranked and fails_if_outranked):
                 raise Busy(self.ip)
-            if yields:
-                await self._wait_for_others(observer, until)
+            if is_outranked:
+                await self._wait_for_rivals(observer, deadline)
             else:
-                await self.store.pause(_EVERY)
+                await self.store.pause(_POLL_INTERVAL)
 
-    async def _wait_for_others(self, observer: Observer, until: float) -> None:
-        """Wait, with no claim of one's own, until no other is seen to be alive."""
-        while self.store.now < until:
-            await self.store.pause(_EVERY * (1 + self.nonce / 2**64))  # out of step with the others who wait
-            if not observer.living((await self.store.read_pool()).claims_on(self.ip)):
+    async def _wait_for_rivals(self, observer: Observer, deadline: float) -> None:
+        """Wait, without a claim, until there is no live claim on the address."""
+        while self.store.now < deadline:
+            await self.store.pause(_POLL_INTERVAL * (1 + self.nonce / 2**64))  # out of step with others who wait
+            if not observer.live_claims((await self.store.read_pool()).claims_on(self.ip)):
                 return
 
     @property
     def _is_fresh(self) -> bool:
-        return self.store.now - self._made <= _FRESH
+        return self._posted is not None and self._posted.is_fresh(self.store.now)
 
-    async def _make(self) -> None:
-        self._beats += 1
-        before, made = self._made, self.store.now
-        note = ClaimNote(self.name, self.ip, self.uid, self.allocates, int(made), str(self._beats))
-        self._stands = True
-        await self.store.write(claim_text(note))
-        self._made = made
-        if self.store.now - before >= LEASE:
-            self._may_be_lost = True
+    async def _renew(self) -> None:
+        """Write the claim; if that fails, it may be on the network all the same."""
+        began = self.store.now
+        record = ClaimRecord(self.name, self.ip, self.uid, self.allocates, int(began), str(next(self._beats)))
+        self._posted = self._posted or _Posted()
+        await self.store.write(claim_text(record))
+        if self._posted is not None:
+            self._posted = self._posted.renewed(began, self.store.now)
 
-    async def during(self, work: Awaitable[_T]) -> _T:
-        """Wait for something that takes its time, making the claim anew meanwhile.
+    async def keep_renewed(self, work: Awaitable[_T]) -> _T:
+        """Await something that takes long, and renew the claim meanwhile.
 
-        What is on its way is waited for: arriving late, it would bring a claim back that has been taken away.
+        A renewal in flight is awaited too: if it arrived late, it would restore a claim that has been removed.
         """
-        beat = LoopingCall(self._make_again)
-        beat.clock = self.store.clock
-        silent = beat.start(_BEAT, now=False)
+        renewals = LoopingCall(self._renew_in_background)
+        renewals.clock = self.store.clock
+        ended = renewals.start(_RENEWAL_INTERVAL, now=False)
         try:
             result = await work
         except Exception:
-            beat.stop()
-            await silent
+            renewals.stop()
+            await ended
             raise
-        beat.stop()
-        await silent
+        renewals.stop()
+        await ended
         return result
 
-    def _make_again(self) -> Deferred[None]:
-        return Deferred.fromCoroutine(self._beat())
+    def _renew_in_background(self) -> Deferred[None]:
+        return Deferred.fromCoroutine(self._try_to_renew())
 
-    async def _beat(self) -> None:
+    async def _try_to_renew(self) -> None:
         try:
-            await self._make()
-        except OpenNebulaError as error:  # what follows looks again before it changes anything
-            self.store.log.warn("a claim on {ip} could not be made anew: {error}", ip=self.ip, error=str(error))
+            await self._renew()
+        except OpenNebulaError as error:  # the next change checks the claim before it is made
+            self.store.log.warn("renewing a claim on {ip}: {error}", ip=self.ip, error=str(error))
 
-    async def assure(self) -> None:
-        """Make sure that one is still alone; raises `Busy` where another may have taken this process for dead.
+    async def check_still_held(self) -> None:
+        """Renew the claim if it is not fresh; raises `Busy` if another process may have ignored it meanwhile.
 
-        If the claim was made anew often enough, nobody has: who else has a claim waits.
+        If the claim was renewed in time, no process has: every other request for the address waits.
         """
         if not self._is_fresh:
-            await self._make()
-        if not self._may_be_lost:
+            await self._renew()
+        if self._posted is None or not self._posted.is_in_doubt:
             return
         pool = await self.store.read_pool()
-        others = {note.name for note in pool.claims_on(self.ip)} - {self.name} - self.left_by
+        others = {claim.name for claim in pool.claims_on(self.ip)} - {self.name} - self.dead_claims
         if others or not self._is_fresh or pool.addresses.get(self.ip) != self.address:
             raise Busy(self.ip)
-        self._may_be_lost = False
+        self._posted = replace(self._posted, is_in_doubt=False)
 
     async def record(self, address: Address) -> None:
-        """Write down what has become of the address, the claim standing."""
-        await self.assure()
+        """Record a change of the address, and keep the claim."""
+        await self.check_still_held()
         await self.store.write(address.text())
         self.address = address
 
-    async def vacate(self, pool: Pool) -> None:
-        """Write down that the address is nobody's, the claim standing."""
-        await self.assure()
-        await self.store.write(pool.vacancy_text(self.ip))
+    async def record_free(self, pool: Pool) -> None:
+        """Record that the address is not allocated, and keep the claim."""
+        await self.check_still_held()
+        await self.store.write(pool.release_text(self.ip))
         self.address = None
 
-    async def conclude(self, *texts: str) -> None:
-        """Write down what was done, and in the same step take away the claim and those of the dead."""
-        await self.assure()
-        gone = [self.name, *self.left_by]
-        self.leave()
-        await self.store.write(*texts, *map(removal, gone))
+    async def commit_and_release(self, *texts: str) -> None:
+        """Record what was done, and in the same step remove this claim and those of processes that died."""
+        await self.check_still_held()
+        claims = [self.name, *self.dead_claims]
+        self.abandon()
+        await self.store.write(*texts, *map(removal, claims))
 
-    async def withdraw(self) -> None:
-        """Take the claim back, nothing having been done."""
-        if self._stands and not self._is_left:
-            self._stands = False
+    async def release(self) -> None:
+        """Remove the claim, unless it is abandoned; nothing was done."""
+        if self._posted is not None and not self._posted.is_abandoned:
+            self._posted = None
             await self.store.write(removal(self.name))
 
-    def leave(self) -> None:
-        """Let the claim stand from here on, as the mark of something that may have been done by half."""
-        self._is_left = True
+    def abandon(self) -> None:
+        """Leave the claim on the network from now on: it marks a change that may have been made by half."""
+        self._posted = replace(self._posted or _Posted(), is_abandoned=True)
 
 
-async def alone(
+async def exclusively(
     claim: Claim,
-    patience: float,
-    act: Callable[[Claim, Pool], Awaitable[_T]],
+    timeout: float,
+    change: Callable[[Claim, Pool], Awaitable[_T]],
     *,
     observer: Observer | None = None,
-    gives_way: bool = False,
+    fails_if_outranked: bool = False,
 ) -> _T:
-    """Do something alone with an address, as `Claim.enter` says; raises `Busy` and what `act` raises.
+    """Change an address under a claim (`Claim.acquire`); raises `Busy` and what `change` raises.
 
-    The claim is gone afterwards, unless `act` has left it.
+    The claim is released afterwards, unless `change` has abandoned it.
     """
     try:
-        pool = await claim.enter(patience, observer or Observer(claim.store), gives_way=gives_way)
-        result = await act(claim, pool)
+        pool = await claim.acquire(timeout, observer or Observer(claim.store), fails_if_outranked=fails_if_outranked)
+        result = await change(claim, pool)
     except Exception:
         with suppress(OpenNebulaError):
-            await claim.withdraw()
+            await claim.release()
         raise
-    await claim.withdraw()
+    await claim.release()
     return result

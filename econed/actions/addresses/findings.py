@@ -1,4 +1,4 @@
-"""Elastic IPs that are not as they should be (for `econe-server doctor`)."""
+"""Inconsistencies of elastic IPs (for `econe-server doctor`)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ if TYPE_CHECKING:
 
 
 async def addresses_without_owner(examination: Examination) -> AsyncIterator[Finding]:
-    """Addresses of the elastic IP network that are held and that no user has, and such of users who are gone.
+    """Addresses of the elastic IP network that are held without an owner, or whose owner was removed.
 
-    Nobody but the administrator can tell his own holds from those that the Ruby server left: none is released here.
+    Only the administrator can distinguish their own holds from those that the Ruby server left: none is released here.
     """
     network_id = examination.settings.elasticips_vnet_id
     if network_id is None:
@@ -25,12 +25,12 @@ async def addresses_without_owner(examination: Examination) -> AsyncIterator[Fin
         address = pool.addresses.get(ip)
         if address is None and pool.is_held(ip) and not pool.claims_on(ip):
             yield Finding(
-                f"{ip} is held in network {network_id} and no user has it; "
-                f"if nobody else needs it: onevnet release {network_id} {ip}"
+                f"{ip} is held in network {network_id} and has no owner; "
+                f"if nothing else uses it: onevnet release {network_id} {ip}"
             )
         elif address is not None and address.uid not in examination.users:
             yield Finding(f"{ip} in network {network_id} belongs to user {address.uid}, who does not exist any more")
-        elif address is not None and not pool.is_taken(ip):
+        elif address is not None and not pool.is_leased(ip):
             yield Finding(
-                f"{ip} belongs to user {address.uid} and is not held; onevnet hold {network_id} {ip} puts that right"
+                f"{ip} belongs to user {address.uid} and is not held; to hold it: onevnet hold {network_id} {ip}"
             )

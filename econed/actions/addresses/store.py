@@ -1,4 +1,4 @@
-"""The network of elastic IPs, as requests and chores reach it."""
+"""Access to the network of elastic IPs, for requests and chores."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from econed.actions.addresses.records import Address, Pool
@@ -46,7 +46,7 @@ class AddressStore:
         await self.session.network_update(self.network_id, template(*texts))
 
     async def hold(self, ip: IPv4Address) -> bool:
-        """Lease an address; False where another was quicker."""
+        """Lease an address; False if it is leased already."""
         try:
             await self.session.network_hold(self.network_id, ip)
         except OpenNebulaRefusal as refusal:
@@ -56,43 +56,41 @@ class AddressStore:
         return True
 
     async def release(self, ip: IPv4Address) -> None:
-        """Give the lease of an address back."""
+        """Release the lease of an address."""
         await self.session.network_release(self.network_id, ip)
 
     async def text(self) -> str:
-        """Return the network's document as oned gives it."""
+        """Return the network's document as oned returns it."""
         return await self.session.network_text(self.network_id)
 
     async def pause(self, seconds: float) -> None:
-        """Wait."""
-        over: Deferred[None] = Deferred()
-        self.clock.callLater(seconds, over.callback, None)
-        await over
+        """Wait for some seconds."""
+        await deferLater(self.clock, seconds)
 
 
 def address_store(call: Call) -> AddressStore:
-    """Return the network of elastic IPs; raises `EC2Error` UnsupportedOperation where none is configured."""
+    """Return the network of elastic IPs; raises `EC2Error` UnsupportedOperation if none is configured."""
     if call.settings.elasticips_vnet_id is None:
         raise EC2Error("UnsupportedOperation", "There are no elastic IP addresses in this cloud.")
     return AddressStore(call.serveradmin, call.settings.elasticips_vnet_id, call.clock)
 
 
 def own_address(call: Call, pool: Pool, ip: IPv4Address) -> Address | None:
-    """Return an address of the caller's; None if he has it not."""
+    """Return an address if it is allocated to the caller."""
     address = pool.addresses.get(ip)
     return address if address is not None and address.uid == call.caller.id else None
 
 
-async def tagged_addresses(call: Call, allocation_ids: Sequence[str]) -> tuple[Pool | None, tuple[Address, ...]]:
-    """Return the caller's addresses with these allocation ids, and the pool that keeps their tags, if there are any.
+async def own_addresses_by_id(call: Call, allocation_ids: Sequence[str]) -> tuple[Pool | None, tuple[Address, ...]]:
+    """Return the caller's addresses with these allocation ids, and the pool that they are from (None without ids).
 
     Raises `EC2Error` InvalidAllocationID.Malformed or .NotFound.
     """
-    ips = {allocated_ip(text): text for text in allocation_ids}
-    if not ips:
+    ids_by_ip = {allocated_ip(allocation_id): allocation_id for allocation_id in allocation_ids}
+    if not ids_by_ip:
         return None, ()
     pool = await address_store(call).read_pool()
-    found = {ip: own_address(call, pool, ip) for ip in ips}
-    if missing := [ips[ip] for ip, address in found.items() if address is None]:
+    addresses = {ip: own_address(call, pool, ip) for ip in ids_by_ip}
+    if missing := [ids_by_ip[ip] for ip, address in addresses.items() if address is None]:
         raise ALLOCATION.not_found(*missing)
-    return pool, tuple(address for address in found.values() if address is not None)
+    return pool, tuple(address for address in addresses.values() if address is not None)

@@ -1,4 +1,4 @@
-"""How an elastic IP looks to EC2: pure functions from its record, and the filters of DescribeAddresses."""
+"""Elastic IPs as EC2 clients see them: pure functions of their records, and the filters of DescribeAddresses."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
+from econed.actions.addresses.records import LinkedAddress
 from econed.actions.call import account_id
 from econed.actions.filters import Filters, field, tag_filters
 from econed.ids import INSTANCE, NETWORK_INTERFACE, SUBNET, allocation_id, association_id, part_of_machine
@@ -15,7 +16,7 @@ from econed.opennebula.states import VmState
 if TYPE_CHECKING:
     from types_boto3_ec2.type_defs import AddressTypeDef, InstanceNetworkInterfaceAssociationTypeDef
 
-    from econed.actions.addresses.records import Address, Pool
+    from econed.actions.addresses.records import Address, Association, Pool
     from econed.opennebula.documents import Nic, VirtualMachine
 
 ADDRESS_FILTERS = Filters(
@@ -34,7 +35,7 @@ ADDRESS_FILTERS = Filters(
         }
     )
 )
-"""Of DescribeAddresses."""
+"""The filters of DescribeAddresses."""
 
 DOMAIN: Literal["vpc"] = "vpc"
 """The domain of every address: there is no EC2-Classic here."""
@@ -42,48 +43,50 @@ DOMAIN: Literal["vpc"] = "vpc"
 
 @dataclass(frozen=True)
 class PublicAddresses:
-    """The elastic IPs that lead to instances: what DescribeInstances shows of them."""
+    """The elastic IPs that DescribeInstances shows, by the machine that they are associated with."""
 
-    by_machine: Mapping[int, tuple[Address, ...]]
+    by_machine: Mapping[int, tuple[LinkedAddress, ...]]
 
     @classmethod
     def of(cls, pool: Pool) -> PublicAddresses:
-        """Return those of the pool."""
-        found: dict[int, list[Address]] = {}
+        """Return the associated addresses of the pool."""
+        by_machine: dict[int, list[LinkedAddress]] = {}
         for address in pool.addresses.values():
-            if (link := address.association) is not None:
-                found.setdefault(link.vm_id, []).append(address)
-        return cls(MappingProxyType({number: tuple(each) for number, each in found.items()}))
+            if isinstance(address, LinkedAddress) and address.association.is_reported:
+                by_machine.setdefault(address.association.machine_id, []).append(address)
+        return cls(MappingProxyType({machine_id: tuple(addresses) for machine_id, addresses in by_machine.items()}))
 
     def on(self, machine: VirtualMachine, nic: Nic) -> Address | None:
-        """Return the address that leads to an interface of a machine."""
+        """Return the address that is associated with an interface of a machine."""
         for address in self.by_machine.get(machine.id, ()):
-            if interface_of(machine, address) is nic:
+            if associated_interface(machine, address.association) is nic:
                 return address
         return None
 
 
-def interface_of(machine: VirtualMachine, address: Address) -> Nic | None:
-    """Return the interface of a machine that an address leads to: the Ruby server took the first with an address."""
-    link = address.link
-    if link is None or link.vm_id != machine.id:
+def associated_interface(machine: VirtualMachine, association: Association) -> Nic | None:
+    """Return the interface of a machine that an address is associated with.
+
+    The Ruby server took the first interface that has an address.
+    """
+    if association.machine_id != machine.id:
         return None
     with_ip = [nic for nic in machine.nics if nic.ip is not None]
-    if link.private_ip is None:
+    if association.private_ip is None:
         return with_ip[0] if with_ip else None
-    return next((nic for nic in with_ip if nic.ip == link.private_ip), None)
+    return next((nic for nic in with_ip if nic.ip == association.private_ip), None)
 
 
-def shown_association(address: Address) -> InstanceNetworkInterfaceAssociationTypeDef:
-    """Return an address as the association of the interface that it leads to."""
+def association_view(address: Address) -> InstanceNetworkInterfaceAssociationTypeDef:
+    """Return an address as the association of an interface in DescribeInstances."""
     return {"PublicIp": str(address.ip), "PublicDnsName": "", "IpOwnerId": account_id(address.uid)}
 
 
-def shown_address(
+def address_view(
     address: Address, pool: Pool, machines: Mapping[int, VirtualMachine], border_group: str
 ) -> AddressTypeDef:
-    """Return an address as DescribeAddresses shows it. `machines` are those that the caller sees, by their ids."""
-    shown: AddressTypeDef = {
+    """Return an address as DescribeAddresses shows it. `machines` are those that the caller may see, by id."""
+    view: AddressTypeDef = {
         "PublicIp": str(address.ip),
         "AllocationId": allocation_id(address.ip),
         "Domain": DOMAIN,
@@ -91,40 +94,42 @@ def shown_address(
         "NetworkBorderGroup": border_group,
     }
     if tags := pool.tags(address):
-        shown["Tags"] = tags
-    link = address.association
-    if link is None or leads_nowhere(address, machines.get(link.vm_id)):
-        return shown
-    shown["AssociationId"] = association_id(address.ip, link.number)
-    shown["InstanceId"] = INSTANCE.format(link.vm_id)
-    if link.private_ip is not None:
-        shown["PrivateIpAddress"] = str(link.private_ip)
-    machine = machines.get(link.vm_id)
-    nic = None if machine is None else interface_of(machine, address)
+        view["Tags"] = tags
+    association = address.reported_association
+    if association is None or has_association_ended(association, machines.get(association.machine_id)):
+        return view
+    view["AssociationId"] = association_id(address.ip, association.number)
+    view["InstanceId"] = INSTANCE.format(association.machine_id)
+    if association.private_ip is not None:
+        view["PrivateIpAddress"] = str(association.private_ip)
+    machine = machines.get(association.machine_id)
+    nic = None if machine is None else associated_interface(machine, association)
     if machine is not None and nic is not None:
-        shown["PrivateIpAddress"] = str(nic.ip)
-        shown["NetworkInterfaceId"] = part_of_machine(NETWORK_INTERFACE.prefix, machine.id, nic.nic_id)
-        shown["NetworkInterfaceOwnerId"] = account_id(machine.uid)
+        view["PrivateIpAddress"] = str(nic.ip)
+        view["NetworkInterfaceId"] = part_of_machine(NETWORK_INTERFACE.prefix, machine.id, nic.nic_id)
+        view["NetworkInterfaceOwnerId"] = account_id(machine.uid)
         if nic.network_id is not None:
-            shown["SubnetId"] = SUBNET.format(nic.network_id)
-    return shown
+            view["SubnetId"] = SUBNET.format(nic.network_id)
+    return view
 
 
 def has_ended(machine: VirtualMachine | None) -> bool:
-    """Whether a machine is known to have ended, so that no address leads to it, whatever is recorded."""
+    """Whether a machine is known to have ended, so that no address is associated with it, even if recorded."""
     return machine is not None and machine.state is VmState.DONE
 
 
-def leads_nowhere(address: Address, machine: VirtualMachine | None) -> bool:
-    """Whether an association is over, whatever is recorded: its machine has ended, or has the private address no more.
+def has_association_ended(association: Association, machine: VirtualMachine | None) -> bool:
+    """Whether an association that is on record has ended: its machine has, or no longer has the private address.
 
-    The private address may be another machine's by then. Of a machine that is not seen (None) nothing is known.
+    The private address may be another machine's by then. Nothing is known of a machine that cannot be seen (None).
     """
-    if machine is None or address.link is None:
+    if machine is None:
         return False
-    return has_ended(machine) or (address.link.private_ip is not None and interface_of(machine, address) is None)
+    return has_ended(machine) or (
+        association.private_ip is not None and associated_interface(machine, association) is None
+    )
 
 
-def linked_machines(addresses: Iterable[Address]) -> list[int]:
-    """Return the machines to which addresses lead, or were to lead."""
-    return sorted({address.link.vm_id for address in addresses if address.link is not None})
+def associated_machine_ids(addresses: Iterable[Address]) -> list[int]:
+    """Return the ids of the machines that addresses are associated with, or were to be."""
+    return sorted({address.association.machine_id for address in addresses if isinstance(address, LinkedAddress)})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
-from econed.actions.addresses.view import PublicAddresses, shown_association
+from econed.actions.addresses.view import PublicAddresses, association_view
 from econed.actions.call import account_id
 from econed.actions.client_tokens import CLIENT_TOKEN
 from econed.actions.machines.devices import device_name, volume_id
@@ -310,8 +310,8 @@ def interface_view(
         view["PrivateIpAddress"] = str(nic.ip)
         view["PrivateIpAddresses"] = [{"Primary": True, "PrivateIpAddress": str(nic.ip)}]
         if addresses is not None and (address := addresses.on(machine, nic)) is not None:
-            view["Association"] = shown_association(address)
-            view["PrivateIpAddresses"][0]["Association"] = shown_association(address)
+            view["Association"] = association_view(address)
+            view["PrivateIpAddresses"][0]["Association"] = association_view(address)
     return view
 
 

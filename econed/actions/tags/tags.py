@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from econed import ids
 from econed.actions.action import action
-from econed.actions.addresses.store import address_store, tagged_addresses
+from econed.actions.addresses.store import address_store, own_addresses_by_id
 from econed.actions.disk_images.volume_facts import SNAPSHOT_TAG_PREFIX, is_ami_snapshot, snapshot_tags
 from econed.actions.images.finding import amis_by_id
 from econed.actions.inputs import Tag
@@ -208,7 +208,7 @@ async def _find(call: Call, resource_ids: Sequence[str]) -> _Resources:
     marked = await amis_by_id(call, of_kind[IMAGE.prefix])
     found = await volumes_by_id(call, of_kind[VOLUME.prefix])
     of_volumes = [volume.image for volume in found if isinstance(volume, ImageVolume)]
-    pool, addresses = await tagged_addresses(call, of_kind[ALLOCATION.prefix])
+    pool, addresses = await own_addresses_by_id(call, of_kind[ALLOCATION.prefix])
     return _Resources(
         pool=pool,
         addresses=addresses,

@@ -6,7 +6,7 @@ import pytest
 from twisted.internet.task import Clock
 from twisted.logger import Logger, capturedLogs
 
-from econed.actions.addresses.chores import AddressKeeper
+from econed.actions.addresses.chores import AddressReconciler
 from econed.actions.addresses.findings import addresses_without_owner
 from econed.actions.findings import Examination, all_users, examine
 from econed.config.settings import Settings
@@ -23,9 +23,9 @@ def found(cloud: AddressCloud, settings: Settings | None = None) -> list[str]:
     return [each.what for each in cloud.result(examine(examination, addresses_without_owner))]
 
 
-def keeper(cloud: AddressCloud) -> AddressKeeper:
+def keeper(cloud: AddressCloud) -> AddressReconciler:
     """Return what looks after the addresses of a cloud."""
-    return AddressKeeper(cloud.backend, NETWORK, cloud.scripts, cloud.clock)
+    return AddressReconciler(cloud.backend, NETWORK, cloud.scripts, cloud.clock)
 
 
 def test_ranges_that_are_not_of_size_1_are_reported() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from lxml import etree
 
-from econed.actions.addresses.records import Pool
+from econed.actions.addresses.records import Address, LinkedAddress, Pool
 from econed.opennebula.documents import VirtualNetwork
 from tests.support.addresses import AddressCloud
 
@@ -37,6 +37,11 @@ def cloud(request: pytest.FixtureRequest) -> AddressCloud:
             cloud.oneadmin("one.vn.hold", cloud.network, f'LEASES=[IP="{lease.ip}"]')
     assert cloud.run_instance("alice") == "i-00000000"
     return cloud
+
+
+def machine_id(address: Address) -> int | None:
+    """Return the machine that an address is associated with."""
+    return address.association.machine_id if isinstance(address, LinkedAddress) else None
 
 
 def old_entries(cloud: AddressCloud) -> int:
@@ -128,14 +133,14 @@ def test_the_machine_of_an_old_association_ends_and_the_address_is_led_away(clou
     assert cloud.fake_scripts.runs == [("disassociate", LED, "10.0.0.10")]
     assert cloud.associations("alice") == {}
     assert set(cloud.addresses("alice")) == {LED, FREE}
-    assert cloud.pool().addresses[IPv4Address(LED)].link is None
+    assert not isinstance(cloud.pool().addresses[IPv4Address(LED)], LinkedAddress)
 
 
 def test_the_document_itself_is_read_as_it_is() -> None:
     pool = Pool(VirtualNetwork(etree.parse(str(DOCUMENT)).getroot()))
-    assert {str(ip): (each.uid, each.link and each.link.vm_id) for ip, each in pool.addresses.items()} == {
+    assert {str(ip): (address.uid, machine_id(address)) for ip, address in pool.addresses.items()} == {
         LED: (2, 0),
         FREE: (2, None),
         BOBS: (3, None),
     }
-    assert pool.odd_ranges == ()
+    assert pool.unusable_ranges == ()

@@ -16,8 +16,9 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from econed.actions.addresses.chores import LIVELY
+from econed.actions.addresses.chores import MIN_CLAIM_AGE
 from econed.actions.addresses.claims import LEASE
+from econed.actions.addresses.records import AssociationState, LinkedAddress
 from econed.errors import EC2Error
 from econed.interfaces import IOpenNebula
 from econed.opennebula.session import Session
@@ -50,7 +51,7 @@ def code(ended: list[Any]) -> str:
 
 def settle(cloud: AddressCloud) -> None:
     """Let whatever processes left be old enough for the reconciler, and let it look."""
-    cloud.clock.advance(LIVELY + 1)
+    cloud.clock.advance(MIN_CLAIM_AGE + 1)
     cloud.reconcile()
 
 
@@ -59,9 +60,13 @@ def whole(cloud: AddressCloud) -> None:
     pool = cloud.pool()
     assert cloud.held_addresses() == set(map(str, pool.addresses))
     assert pool.claims == ()
-    links = {ip: each.link for ip, each in pool.addresses.items() if each.link is not None}
-    assert {str(ip): str(link.private_ip) for ip, link in links.items()} == cloud.fake_scripts.network
-    assert all(link.state.value == "ON" for link in links.values())
+    associations = {
+        ip: address.association for ip, address in pool.addresses.items() if isinstance(address, LinkedAddress)
+    }
+    assert {
+        str(ip): str(association.private_ip) for ip, association in associations.items()
+    } == cloud.fake_scripts.network
+    assert all(association.state is AssociationState.ASSOCIATED for association in associations.values())
 
 
 class AddressOwners:
