@@ -1,4 +1,4 @@
-"""What CONTRIBUTING.md tells a developer to do works word by word."""
+"""The instructions in CONTRIBUTING.md work literally."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ FILES = re.compile(r"^\d\. [^\n]*?\*\*([\w/]+\.py)\*\*[^\n]*\n\n   ```python\n(.
 
 @pytest.fixture(scope="module")
 def example() -> Mapping[str, str]:
-    """The files that the page says to write, by their paths."""
+    """The files of the page's example, by path."""
     section = PAGE.partition("## Adding an action in 20 lines\n")[2].partition("\n## ")[0]
     return {path: dedent(text) + "\n" for path, text in FILES.findall(section)}
 
 
 @pytest.fixture(scope="module")
 def checkout(example: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the checkout with these files in it, and docs/actions.md written anew."""
+    """A copy of the checkout with the files of the example and a newly generated docs/actions.md."""
     copy = tmp_path_factory.mktemp("contributing") / "econed"
     copy_checkout(copy)
     for path, text in example.items():
@@ -45,12 +45,12 @@ def checkout(example: Mapping[str, str], tmp_path_factory: pytest.TempPathFactor
 
 
 def environment(checkout: Path) -> dict[str, str]:
-    """Return this environment, with the econed and the tests of a checkout before those that are installed."""
+    """Return this process's environment, with the packages of a checkout before the installed ones."""
     return {**os.environ, "PYTHONPATH": str(checkout)}
 
 
 def test_the_action_takes_about_20_lines(example: Mapping[str, str]) -> None:
-    """Without its imports and the two docstrings of its module and its result."""
+    """The imports and the docstrings of module and result are not counted."""
     action, test = example
     assert (action, test) == ("econed/actions/instances/topology.py", "tests/actions/instances/test_topology.py")
     lines = [
@@ -61,21 +61,23 @@ def test_the_action_takes_about_20_lines(example: Mapping[str, str]) -> None:
 
 @pytest.mark.slow
 def test_the_files_pass_the_linter_and_the_tests(checkout: Path, example: Mapping[str, str]) -> None:
-    """Theirs, those that hold every action against Amazon's model, and that of the page of all actions."""
+    """The tests are that of the example, those of all actions against Amazon's model, and that of docs/actions.md."""
     for arguments in (("check",), ("format", "--check")):
         linted = finished([sys.executable, "-m", "ruff", *arguments, *example], checkout)
         assert linted.returncode == 0, linted.stdout
-    own = "tests/actions/instances/test_topology.py"
+    example_test = "tests/actions/instances/test_topology.py"
     others = ("tests/test_dispatch.py", "tests/test_catalogue.py", "tests/cli/test_reference.py")
     options = ("-q", "-p", "no:cacheprovider", "-p", "no:xdist")
-    tested = finished([sys.executable, "-m", "pytest", *options, own, *others], checkout, environment(checkout))
+    tested = finished(
+        [sys.executable, "-m", "pytest", *options, example_test, *others], checkout, environment(checkout)
+    )
     assert tested.returncode == 0, tested.stdout
     assert int(re.findall(r"(\d+) passed", tested.stdout)[0]) > 10
 
 
 @pytest.mark.slow
-def test_boto3_gets_an_answer_from_the_new_action(checkout: Path) -> None:
-    """Of a server that runs from the copy."""
+def test_boto3_can_call_the_new_action(checkout: Path) -> None:
+    """The server runs from the copy."""
     with running(command("serve", "--port", "0"), checkout, environment(checkout)) as server:
         exported = dict(
             pair for line in server.lines_until("Ctrl-C") for pair in re.findall(r"export (\w+)=(\S+)", line)
