@@ -24,7 +24,7 @@ from econed.actions.listing import Page, in_parts, set_of
 from econed.actions.machines.finding import listed_machine_ids, machine_sets
 from econed.actions.paging import Listing, Paging, Position
 from econed.actions.tagging import tags_of
-from econed.actions.volumes.finding import own_disks
+from econed.actions.volumes.finding import disk_volumes
 from econed.actions.volumes.snapshot_view import is_listed_snapshot
 from econed.ids import ALLOCATION, IMAGE, INSTANCE, SNAPSHOT, VOLUME, Kind, allocation_id, machine_and_part
 from econed.opennebula.documents import Image, VirtualMachine
@@ -161,7 +161,7 @@ def _machine_numbers(named: Iterable[str]) -> tuple[int, ...]:
 def _on_machine(machine: VirtualMachine) -> Iterator[TagDescriptionTypeDef]:
     """Yield the tags that a machine keeps: its own, and those of its disks."""
     yield from _descriptions(INSTANCE.format(machine.id), "instance", tags_of(machine.user_template))
-    for volume in own_disks(machine):
+    for volume in disk_volumes(machine):
         yield from _descriptions(volume.id, "volume", volume.tags)
 
 

@@ -58,7 +58,7 @@ class Attachment:
 
     @property
     def own_tags(self) -> list[TagTypeDef]:
-        """The tags of a disk that is not an image of its own; they are stored on the machine."""
+        """The tags of a non-persistent disk, which are stored on the machine."""
         return tags_under(self.machine.user_template, disk_tag_prefix(self.disk.disk_id))
 
     @property
@@ -123,7 +123,7 @@ class ImageVolume:
 
 @dataclass(frozen=True)
 class DiskVolume:
-    """A volume that is a disk of a machine and not an image of its own: usually the root disk."""
+    """A volume that is a non-persistent disk of a machine and no image: usually the root disk."""
 
     attachment: Attachment
     pending: ClassVar[None] = None
@@ -194,7 +194,7 @@ async def find_volumes(call: Call, volume_ids: Iterable[str]) -> Mapping[str, Vo
             image_ids[volume_id] = image_id
     disks: dict[tuple[int, int], DiskVolume] = {}
     for machine in await call.session.vms(sorted({machine_id for machine_id, _ in disk_keys.values()})):
-        disks |= _own_disks_by_key(machine) if is_instance(call, machine) else {}
+        disks |= _disk_volumes_by_key(machine) if is_instance(call, machine) else {}
     volumes: dict[str, Volume] = {volume_id: disks[key] for volume_id, key in disk_keys.items() if key in disks}
     images = [image for image in await images_by_id(call, sorted(set(image_ids.values()))) if is_volume(image)]
     by_image_id = {volume.image.id: volume for volume in await with_attachments(call, images)}
@@ -231,8 +231,8 @@ async def read_attachment(call: Call, machine: VirtualMachine, disk: Disk) -> At
     return Attachment(machine, disk, is_detaching=len(history) > 1 and history[-2].action == _DISK_DETACH)
 
 
-def own_disks(machine: VirtualMachine) -> list[DiskVolume]:
-    """Return the disks of a machine that are not images of their own, as volumes."""
+def disk_volumes(machine: VirtualMachine) -> list[DiskVolume]:
+    """Return the non-persistent disks of a machine as volumes."""
     if machine.state is VmState.DONE:
         return []
     return [DiskVolume(Attachment(machine, disk)) for disk in machine.disks if not disk.is_persistent]
@@ -247,6 +247,6 @@ async def settled_machine(call: Call, machine_id: int) -> VirtualMachine:
     return machine
 
 
-def _own_disks_by_key(machine: VirtualMachine) -> dict[tuple[int, int], DiskVolume]:
-    """Return the disks of a machine that are not images of their own, by machine id and disk id."""
-    return {(machine.id, volume.attachment.disk.disk_id): volume for volume in own_disks(machine)}
+def _disk_volumes_by_key(machine: VirtualMachine) -> dict[tuple[int, int], DiskVolume]:
+    """Return the non-persistent disks of a machine by machine id and disk id."""
+    return {(machine.id, volume.attachment.disk.disk_id): volume for volume in disk_volumes(machine)}

@@ -220,7 +220,7 @@ def attachments_view(volume: Volume) -> list[VolumeAttachmentTypeDef]:
 
 
 def volume_state(volume: Volume) -> VolumeStateType:
-    """Return the state of a volume: that of its image; a disk that is not an image of its own is in use."""
+    """Return the state of a volume: that of its image; a non-persistent disk is in use."""
     if isinstance(volume, DiskVolume):
         return "in-use"
     if is_unfinished(volume.image):

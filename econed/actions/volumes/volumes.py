@@ -1,4 +1,4 @@
-"""Volumes: persistent images of OpenNebula (EC2 API Reference, CreateVolume, DescribeVolumes, DeleteVolume, …)."""
+"""Volumes: persistent images in OpenNebula (EC2 API Reference, CreateVolume, DescribeVolumes, DeleteVolume, …)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,14 @@ from econed.actions.volumes.creating import (
     make_volume,
     make_volume_once,
 )
-from econed.actions.volumes.finding import ImageVolume, Volume, find_volumes, own_disks, volumes_by_id, with_attachments
+from econed.actions.volumes.finding import (
+    ImageVolume,
+    Volume,
+    disk_volumes,
+    find_volumes,
+    volumes_by_id,
+    with_attachments,
+)
 from econed.actions.volumes.snapshot_view import snapshots_by_id
 from econed.actions.volumes.view import (
     MODIFICATION_FILTERS,
@@ -117,16 +124,16 @@ async def create_volume(
     tag_specifications: Sequence[TagSpecification] = (),
     client_token: str | None = None,
 ) -> VolumeTypeDef:
-    """Make a volume, empty or from a snapshot (EC2 CreateVolume; OpenNebula a persistent DATABLOCK).
+    """Create a volume, empty or from a snapshot (EC2 CreateVolume; a persistent DATABLOCK in OpenNebula).
 
-    The VolumeType is noted and told again; what it promises, OpenNebula does not. With a ClientToken the same call
-    again gives the same volume, as long as there is that volume.
+    The VolumeType is only stored and shown: OpenNebula does not implement it. A repeated call with the same ClientToken
+    returns the same volume, as long as the volume exists.
     """
-    zone = await _zone(call, availability_zone, availability_zone_id)
+    cluster_id = await _cluster_of_zone(call, availability_zone, availability_zone_id)
     snapshot = (await snapshots_by_id(call, [snapshot_id]))[0] if snapshot_id is not None else None
     if snapshot is not None:
         check_completed(snapshot)
-    facts = {AVAILABILITY_ZONE: str(zone)}
+    facts = {AVAILABILITY_ZONE: str(cluster_id)}
     if snapshot is not None:
         facts[SOURCE_SNAPSHOT] = SNAPSHOT.format(snapshot.id)
     if volume_type:
@@ -142,9 +149,9 @@ async def create_volume(
         tags=specified_tags(tag_specifications, "volume")["volume"],
     )
     await watch_caller(call)
-    number = await (make_volume(call, plan) if token is None else make_volume_once(call, plan, token))
-    (made,) = await volumes_by_id(call, [VOLUME.format(number)])
-    return {"Tags": [], **volume_view(made, await Zones.of(call, [made]))}
+    image_id = await (make_volume(call, plan) if token is None else make_volume_once(call, plan, token))
+    (volume,) = await volumes_by_id(call, [VOLUME.format(image_id)])
+    return {"Tags": [], **volume_view(volume, await Zones.of(call, [volume]))}
 
 
 @action(ignores=("IncludeManagedResources",))
@@ -156,11 +163,11 @@ async def describe_volumes(
     max_results: int | None = None,
     next_token: str | None = None,
 ) -> Parts[DescribeVolumesResult]:
-    """List volumes, also the disks that belong to instances alone (EC2 DescribeVolumes)."""
+    """List volumes, including the non-persistent disks of instances (EC2 DescribeVolumes)."""
     selection = VOLUME_FILTERS.selection(filters, call.budget)
     paging = Paging.of(_VOLUMES, max_results, next_token, least=1, ids=volume_ids)
 
-    return await _listed("Volumes", call, volume_ids, filters, paging, volume_view, selection)
+    return await _list("Volumes", call, volume_ids, filters, paging, volume_view, selection)
 
 
 @action(ignores=("IncludeManagedResources",))
@@ -172,11 +179,11 @@ async def describe_volume_status(
     max_results: int | None = None,
     next_token: str | None = None,
 ) -> Parts[DescribeVolumeStatusResult]:
-    """List the status of volumes (EC2 DescribeVolumeStatus): ok, but where OpenNebula has an image in error."""
+    """List the status of volumes (EC2 DescribeVolumeStatus): ok unless the image is being created or in error."""
     selection = STATUS_FILTERS.selection(filters, call.budget)
     paging = Paging.of(_STATUS, max_results, next_token, least=1, ids=volume_ids)
 
-    return await _listed("VolumeStatuses", call, volume_ids, (), paging, status_view, selection)
+    return await _list("VolumeStatuses", call, volume_ids, (), paging, status_view, selection)
 
 
 @action(ignores=("IncludeManagedResources",))
@@ -188,58 +195,58 @@ async def describe_volumes_modifications(
     max_results: int | None = None,
     next_token: str | None = None,
 ) -> Parts[DescribeVolumesModificationsResult]:
-    """List the last modification of each volume that was ever modified (EC2 DescribeVolumesModifications)."""
+    """List the last modification of each volume that has been modified (EC2 DescribeVolumesModifications)."""
     selection = MODIFICATION_FILTERS.selection(filters, call.budget)
     paging = Paging.of(_MODIFICATIONS, max_results, next_token, least=1, ids=volume_ids)
 
     def view(volume: Volume, _: Zones) -> VolumeModificationTypeDef | None:
         return modification_view(volume)
 
-    return await _listed("VolumesModifications", call, volume_ids, (), paging, view, selection)
+    return await _list("VolumesModifications", call, volume_ids, (), paging, view, selection)
 
 
 @action()
 async def describe_volume_attribute(call: Call, *, volume_id: str, attribute: str) -> DescribeVolumeAttributeResult:
-    """Show an attribute of a volume (EC2 DescribeVolumeAttribute): input and output are never held back here."""
-    (found,) = await volumes_by_id(call, [volume_id])
+    """Show an attribute of a volume (EC2 DescribeVolumeAttribute); autoEnableIO is always false."""
+    (volume,) = await volumes_by_id(call, [volume_id])
     if attribute not in _ATTRIBUTES:
         raise EC2Error("InvalidParameterValue", f"Value ({attribute}) for parameter attribute is invalid.")
     if attribute == "productCodes":
-        return {"VolumeId": found.id, "ProductCodes": []}
-    return {"VolumeId": found.id, "AutoEnableIO": {"Value": False}}
+        return {"VolumeId": volume.id, "ProductCodes": []}
+    return {"VolumeId": volume.id, "AutoEnableIO": {"Value": False}}
 
 
 @action()
 async def delete_volume(call: Call, *, volume_id: str) -> None:
-    """Delete a volume that is not attached (EC2 DeleteVolume); one that is being deleted already is as good as that.
+    """Delete a volume that is not attached (EC2 DeleteVolume); nothing changes if it is being deleted already.
 
-    One of which a snapshot is being made is deleted when oned has made it. Raises `EC2Error` VolumeInUse, or
-    IncorrectState for one that is not made yet.
+    If it is being copied to a snapshot, its image is deleted when oned has finished. Raises `EC2Error` VolumeInUse, or
+    IncorrectState for a volume that is still being created.
     """
-    (found,) = await volumes_by_id(call, [volume_id])
-    if not isinstance(found, ImageVolume) or found.attachment is not None or found.image.vm_ids or found.pending:
-        raise _in_use(found)
-    if volume_state(found) == "deleting":
+    (volume,) = await volumes_by_id(call, [volume_id])
+    if not isinstance(volume, ImageVolume) or volume.attachment is not None or volume.image.vm_ids or volume.pending:
+        raise _in_use(volume)
+    if volume_state(volume) == "deleting":
         return
-    image = found.image
+    image = volume.image
     if image.state not in _DELETABLE and not is_being_copied(image):
         raise EC2Error(
-            "IncorrectState", f"The volume '{found.id}' is '{volume_state(found)}' and cannot be deleted now."
+            "IncorrectState", f"The volume '{volume.id}' is '{volume_state(volume)}' and cannot be deleted now."
         )
-    await call.change_all(Right.MANAGE, [image], lambda each: _delete(call, found, each))
+    await call.change_all(Right.MANAGE, [image], lambda image: _delete(call, volume, image))
 
 
-async def _delete(call: Call, found: Volume, image: Image) -> None:
-    if not await delete_image(call, image):  # a machine took hold of it meanwhile
-        raise _in_use(found)
+async def _delete(call: Call, volume: Volume, image: Image) -> None:
+    if not await delete_image(call, image):  # a machine uses it now
+        raise _in_use(volume)
 
 
 def _in_use(volume: Volume) -> EC2Error:
-    where = "".join(f" to {each['InstanceId']}" for each in attachments_view(volume))
+    where = "".join(f" to {attachment['InstanceId']}" for attachment in attachments_view(volume))
     return EC2Error("VolumeInUse", f"Volume {volume.id} is currently attached{where}")
 
 
-async def _listed(
+async def _list(
     member: str,
     call: Call,
     volume_ids: Sequence[str],
@@ -248,107 +255,110 @@ async def _listed(
     view: Callable[[Volume, Zones], _T | None],
     selection: Selection,
 ) -> Parts[Any]:
-    """Return the views of the volumes that match as a list, `member`; one of which there is no view is not shown."""
-    where = _Where(call)
+    """Yield the views of the volumes that match as the list `member`, omitting volumes whose view is None."""
+    zones = _ZonesReader(call)
 
-    async def shown(volume: Volume) -> _T | None:
-        item = view(volume, await where.zones(volume))
+    async def matching_view(volume: Volume) -> _T | None:
+        item = view(volume, await zones.zones_for(volume))
         return item if await selection.matches(item) else None
 
     page = Page[Volume](lambda volume: volume.position, paging)
-    return in_parts(member, _sets(call, volume_ids, filters, paging), shown, page)
+    return in_parts(member, _volume_sets(call, volume_ids, filters, paging), matching_view, page)
 
 
-class _Where:
-    """The zones of volumes, read when a volume is shown for which they are needed."""
+class _ZonesReader:
+    """Reads the zones of volumes when the first volume that needs them is shown."""
 
     def __init__(self, call: Call) -> None:
         self._call = call
         self._zones: Zones | None = None
 
-    async def zones(self, volume: Volume) -> Zones:
-        """Return the zones, as far as they say where this volume is."""
+    async def zones_for(self, volume: Volume) -> Zones:
+        """Return the zones, with the datastores if they are needed for this volume."""
         if self._zones is None or not self._zones.suffice_for(volume):
             self._zones = await Zones.of(self._call, [volume])
         return self._zones
 
 
-async def _sets(call: Call, volume_ids: Sequence[str], filters: Sequence[Filter], paging: Paging) -> Sets[Volume]:
-    """Yield what reads the volumes that the ids, or else the filters, leave, in the order of their `position`.
+async def _volume_sets(
+    call: Call, volume_ids: Sequence[str], filters: Sequence[Filter], paging: Paging
+) -> Sets[Volume]:
+    """Yield functions that read the volumes selected by the ids, or else by the filters, in order of `position`.
 
-    Machines are read only as far as their disks can be among them: for a filter that names instances those, for the
-    volumes that are images the ones that use them.
+    Only machines whose disks may be among them are read: the instances that a filter names, the machines that use the
+    images, and those whose non-persistent disks may match.
     """
     if volume_ids:
         yield partial(volumes_by_id, call, volume_ids)
         return
-    named = VOLUME_FILTERS.values_of("volume-id", filters)
-    if named is not None:
-        yield partial(_found, call, _ids(named))
+    filter_ids = VOLUME_FILTERS.values_of("volume-id", filters)
+    if filter_ids is not None:
+        yield partial(_existing_volumes, call, _valid_ids(filter_ids))
         return
-    instances = VOLUME_FILTERS.values_of("attachment.instance-id", filters)
-    if instances is not None:
-        yield partial(_attached, call, [INSTANCE.parse(each) for each in instances if INSTANCE.is_id(each)])
+    instance_ids = VOLUME_FILTERS.values_of("attachment.instance-id", filters)
+    if instance_ids is not None:
+        yield partial(_volumes_of, call, [INSTANCE.parse(text) for text in instance_ids if INSTANCE.is_id(text)])
         return
-    async with aclosing(matching_images(call, lambda each: is_volume(each) and _is_behind(paging, each))) as sets:
+    async with aclosing(matching_images(call, lambda image: is_volume(image) and _is_after(paging, image))) as sets:
         async for read in sets:
-            yield partial(_with_attachments, call, read)
-    if _can_be_own_disks(filters):
-        first = paging.after[1] if paging.after is not None and paging.after[0] == 1 else 0
-        ids = [each for each in await listed_machine_ids(call, ended=False) if each >= int(first)]
-        async with aclosing(machine_sets(call, ids)) as machines:
+            yield partial(_read_with_attachments, call, read)
+    if _may_match_disk_volumes(filters):
+        first_id = paging.after[1] if paging.after is not None and paging.after[0] == 1 else 0
+        listed_ids = await listed_machine_ids(call, ended=False)
+        machine_ids = [machine_id for machine_id in listed_ids if machine_id >= int(first_id)]
+        async with aclosing(machine_sets(call, machine_ids)) as machines:
             async for read_machines in machines:
-                yield partial(_own_disks, read_machines)
+                yield partial(_read_disk_volumes, read_machines)
 
 
-async def _found(call: Call, volume_ids: Sequence[str]) -> list[Volume]:
+async def _existing_volumes(call: Call, volume_ids: Sequence[str]) -> list[Volume]:
     return list((await find_volumes(call, volume_ids)).values())
 
 
-async def _attached(call: Call, machine_ids: Sequence[int]) -> list[Volume]:
-    """Return the volumes of machines: images that are attached to them, and the disks that are theirs alone."""
+async def _volumes_of(call: Call, machine_ids: Sequence[int]) -> list[Volume]:
+    """Return the volumes of machines: the images attached to them, and their non-persistent disks."""
     machines = [machine for machine in await call.session.vms(sorted(machine_ids)) if is_instance(call, machine)]
-    numbers = {disk.image_id for machine in machines for disk in machine.disks if disk.is_persistent}
-    found = await images_by_id(call, sorted(each for each in numbers if each is not None))
-    attached = await with_attachments(call, [image for image in found if is_volume(image)])
-    return [*attached, *(volume for machine in machines for volume in own_disks(machine))]
+    image_ids = {disk.image_id for machine in machines for disk in machine.disks if disk.is_persistent}
+    images = await images_by_id(call, sorted(image_id for image_id in image_ids if image_id is not None))
+    image_volumes = await with_attachments(call, [image for image in images if is_volume(image)])
+    return [*image_volumes, *(volume for machine in machines for volume in disk_volumes(machine))]
 
 
-async def _with_attachments(call: Call, read: Read[Image]) -> list[Volume]:
+async def _read_with_attachments(call: Call, read: Read[Image]) -> list[Volume]:
     return [*await with_attachments(call, list(await read()))]
 
 
-async def _own_disks(read: Read[VirtualMachine]) -> list[Volume]:
-    return [volume for machine in await read() for volume in own_disks(machine)]
+async def _read_disk_volumes(read: Read[VirtualMachine]) -> list[Volume]:
+    return [volume for machine in await read() for volume in disk_volumes(machine)]
 
 
-def _can_be_own_disks(filters: Sequence[Filter]) -> bool:
-    """Whether the filters can let a disk through that belongs to a machine alone: in use, of no snapshot."""
+def _may_match_disk_volumes(filters: Sequence[Filter]) -> bool:
+    """Whether the filters may match non-persistent disks: these are in use, and not created from a snapshot."""
     if VOLUME_FILTERS.values_of("snapshot-id", filters) is not None:
         return False
     states = VOLUME_FILTERS.values_of("status", filters)
     return states is None or "in-use" in states
 
 
-def _is_behind(paging: Paging, image: Image) -> bool:
+def _is_after(paging: Paging, image: Image) -> bool:
     return paging.after is None or (0, image.id, 0) > paging.after
 
 
-def _ids(texts: Iterable[str]) -> list[str]:
-    """Return those texts that are ids of volumes: a filter may name anything."""
+def _valid_ids(texts: Iterable[str]) -> list[str]:
+    """Return the texts that are volume ids: a filter may contain any text."""
     return [text for text in sorted(texts) if is_volume_id(text)]
 
 
 def is_volume_id(text: str) -> bool:
-    """Whether a text is an id of a volume, of either kind."""
+    """Whether a text is a volume id, of an image or of a non-persistent disk."""
     return VOLUME.is_id(text) or machine_and_part(VOLUME.prefix, text) is not None
 
 
-async def _zone(call: Call, name: str, zone_id: str) -> int:
-    """Return the cluster that is the zone a volume is asked for in; raises `EC2Error` InvalidZone.NotFound."""
+async def _cluster_of_zone(call: Call, name: str, zone_id: str) -> int:
+    """Return the id of the cluster that is an availability zone; raises `EC2Error` InvalidZone.NotFound."""
     if not name and not zone_id:
         raise EC2Error("MissingParameter", "The request must contain the parameter AvailabilityZone")
-    for number, zone_name in (await availability_zones(call)).items():
-        if name in ("", zone_name) and zone_id in ("", f"cluster-{number}"):
-            return number
+    for cluster_id, zone_name in (await availability_zones(call)).items():
+        if name in ("", zone_name) and zone_id in ("", f"cluster-{cluster_id}"):
+            return cluster_id
     raise EC2Error("InvalidZone.NotFound", f"The zone '{name or zone_id}' does not exist.")
