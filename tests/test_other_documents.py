@@ -15,8 +15,8 @@ from econed.actions.images.uploads import ORPHAN_AGE, upload_chore
 from econed.auth.users import USER_MAX_AGE, UserDirectory
 from econed.catalogue import all_chores
 from econed.cli import check, doctor
+from econed.cli.connection import LoadedConfiguration
 from econed.cli.installation import Exit
-from econed.cli.reaching import LoadedConfiguration
 from econed.config.credentials import Credentials
 from econed.config.settings import Settings
 from econed.errors import InvalidReply

@@ -11,8 +11,8 @@ from typing import Final, TextIO
 
 from econed.actions.images.view import is_ami
 from econed.actions.machines.facts import INSTANCE_TYPE
+from econed.cli.connection import LoadedConfiguration, is_wrong_credentials
 from econed.cli.installation import Exit
-from econed.cli.reaching import LoadedConfiguration, is_wrong_credentials
 from econed.config.settings import Settings
 from econed.errors import OpenNebulaError, OpenNebulaRefusal
 from econed.fetching.own_host import can_oned_read_tmpdir

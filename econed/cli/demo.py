@@ -40,7 +40,7 @@ class UnexpectedResponse(Exception):
 
 
 @dataclass(frozen=True)
-class Narrator:
+class PrintingClient:
     """Makes calls with boto3 and prints each call with its result."""
 
     client: EC2Client
@@ -71,7 +71,7 @@ class Narrator:
         print(text, file=self.out, flush=True)
 
 
-def run_scenario(ec2: Narrator, instance_type: str) -> None:
+def run_scenario(ec2: PrintingClient, instance_type: str) -> None:
     """Run two instances of the first AMI, stop, start and terminate them.
 
     Raises `UnexpectedResponse` for a wrong response, and boto3's exceptions for errors.
@@ -89,7 +89,7 @@ def run_scenario(ec2: Narrator, instance_type: str) -> None:
         show_terminated(ec2, ids)
 
 
-def choose_image(ec2: Narrator) -> str:
+def choose_image(ec2: PrintingClient) -> str:
     """Return the id of the first AMI that is available."""
     images = ec2.call("DescribeImages", Filters=[{"Name": "state", "Values": ["available"]}])["Images"]
     _expect(bool(images), "no AMI is available: mark an image with EC2_AMI=YES, or register one")
@@ -98,7 +98,7 @@ def choose_image(ec2: Narrator) -> str:
 
 
 @contextmanager
-def key_pair(ec2: Narrator) -> Iterator[str]:
+def key_pair(ec2: PrintingClient) -> Iterator[str]:
     """Create a key pair with a new name for the duration of the block."""
     name = f"demo-{secrets.token_hex(3)}"
     key = ec2.call("CreateKeyPair", KeyName=name)
@@ -111,7 +111,7 @@ def key_pair(ec2: Narrator) -> Iterator[str]:
 
 
 @contextmanager
-def two_instances(ec2: Narrator, image: str, instance_type: str, key: str) -> Iterator[list[str]]:
+def two_instances(ec2: PrintingClient, image: str, instance_type: str, key: str) -> Iterator[list[str]]:
     """Run two instances, which the block has to terminate."""
     tags = [{"Key": name, "Value": value} for name, value in TAGS.items()]
     reservation = ec2.call(
@@ -145,7 +145,7 @@ def _undo_on_failure(undo: Callable[[], object]) -> Iterator[None]:
         raise
 
 
-def show_running(ec2: Narrator, ids: Sequence[str], image: str, key: str) -> None:
+def show_running(ec2: PrintingClient, ids: Sequence[str], image: str, key: str) -> None:
     """Print the running instances and check that they are as requested."""
     instances = _describe(ec2, ids)
     ec2.rows(
@@ -165,22 +165,22 @@ def show_running(ec2: Narrator, ids: Sequence[str], image: str, key: str) -> Non
         _expect(properties == ("running", image, key, dict(TAGS)), f"{instance['InstanceId']} is {properties}")
 
 
-def stop(ec2: Narrator, ids: Sequence[str]) -> None:
+def stop(ec2: PrintingClient, ids: Sequence[str]) -> None:
     """Stop the instances."""
     _show_changes(ec2, ec2.call("StopInstances", InstanceIds=ids)["StoppingInstances"])
 
 
-def start(ec2: Narrator, ids: Sequence[str]) -> None:
+def start(ec2: PrintingClient, ids: Sequence[str]) -> None:
     """Start the instances again."""
     _show_changes(ec2, ec2.call("StartInstances", InstanceIds=ids)["StartingInstances"])
 
 
-def terminate(ec2: Narrator, ids: Sequence[str]) -> None:
+def terminate(ec2: PrintingClient, ids: Sequence[str]) -> None:
     """Terminate the instances."""
     _show_changes(ec2, ec2.call("TerminateInstances", InstanceIds=ids)["TerminatingInstances"])
 
 
-def show_terminated(ec2: Narrator, ids: Sequence[str]) -> None:
+def show_terminated(ec2: PrintingClient, ids: Sequence[str]) -> None:
     """Print the instances, which DescribeInstances lists for some time after they were terminated."""
     instances = _describe(ec2, ids)
     ec2.rows(
@@ -191,7 +191,7 @@ def show_terminated(ec2: Narrator, ids: Sequence[str]) -> None:
         _expect(state == "terminated", f"{instance['InstanceId']} is {state}")
 
 
-def _describe(ec2: Narrator, ids: Sequence[str]) -> list[Any]:
+def _describe(ec2: PrintingClient, ids: Sequence[str]) -> list[Any]:
     reservations = ec2.call("DescribeInstances", InstanceIds=ids)["Reservations"]
     instances = [instance for reservation in reservations for instance in reservation["Instances"]]
     described_ids = sorted(instance["InstanceId"] for instance in instances)
@@ -199,7 +199,7 @@ def _describe(ec2: Narrator, ids: Sequence[str]) -> list[Any]:
     return instances
 
 
-def _show_changes(ec2: Narrator, changes: Sequence[Any]) -> None:
+def _show_changes(ec2: PrintingClient, changes: Sequence[Any]) -> None:
     ec2.rows(
         (change["InstanceId"], change["PreviousState"]["Name"], "->", change["CurrentState"]["Name"])
         for change in changes
@@ -253,7 +253,7 @@ def connect(access: ServerAccess) -> EC2Client:
 def demonstrate(access: ServerAccess, instance_type: str, out: TextIO) -> bool:
     """Run the scenario and print an error if it fails; return whether it succeeded."""
     try:
-        run_scenario(Narrator(connect(access), out), instance_type)
+        run_scenario(PrintingClient(connect(access), out), instance_type)
     except (UnexpectedResponse, *_BOTO_ERRORS) as error:
         print(f"\nFAILED: {error}", file=out, flush=True)
         return False

@@ -10,8 +10,8 @@ from twisted.internet.interfaces import IReactorTime
 
 from econed.actions.findings import Examination, Finder, Finding, all_users, examine
 from econed.catalogue import all_finders
+from econed.cli.connection import is_wrong_credentials
 from econed.cli.installation import Exit
-from econed.cli.reaching import is_wrong_credentials
 from econed.config.settings import Settings
 from econed.errors import OpenNebulaError
 from econed.interfaces import IOpenNebula

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any, Final, TextIO
 
 from econed.cli import check, doctor
+from econed.cli.connection import LoadedConfiguration, client, is_wrong_credentials, load_configuration, run_in_reactor
 from econed.cli.installation import Exit, Installation
 from econed.cli.process import StartFailed, accepts_connections, start, twistd
-from econed.cli.reaching import LoadedConfiguration, client, is_wrong_credentials, load_configuration, run_in_reactor
 from econed.config import loading
 from econed.config.loading import ConfigError
 from econed.config.settings import Settings

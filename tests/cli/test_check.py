@@ -13,8 +13,8 @@ from zope.interface import implementer
 from econed.actions.instances.types import read_file_types
 from econed.cli import check
 from econed.cli.check import Row, Verdict
+from econed.cli.connection import LoadedConfiguration
 from econed.cli.installation import Exit
-from econed.cli.reaching import LoadedConfiguration
 from econed.config.credentials import Credentials
 from econed.config.settings import Settings
 from econed.errors import OpenNebulaUnavailable

@@ -1,4 +1,4 @@
-"""The configuration and the client of oned that the commands for administrators share with the daemon."""
+"""Loading the configuration and connecting to oned, as the daemon does, for the commands for administrators."""
 
 from __future__ import annotations
 
