@@ -475,7 +475,7 @@ def test_what_cannot_be_fetched_is_failed_and_says_so(trusting: Cloud) -> None:
     ],
 )
 def test_a_url_that_is_not_plain_or_of_another_host_never_reaches_oned(trusting: Cloud, url: str) -> None:
-    """Where econed fetches nothing either; tests/fetching/test_fetcher.py has what it fetches."""
+    """Where econed fetches nothing either; tests/fetching has the tests of what it fetches."""
     before = len(trusting.changes)
     assert trusting.refusal("alice", "RegisterImage", ImageLocation=url, Name="image").code == "InvalidParameterValue"
     assert trusting.changes[before:] == []
