@@ -199,7 +199,7 @@ def _raise_unexpectedly(scenario: Scenario) -> None:
     with pytest.raises(ClientError) as failed:
         scenario.client().describe_images()
     assert failed.value.response["ResponseMetadata"]["HTTPStatusCode"] == 500
-    until(lambda: "a round failed" in scenario.log, "the reconciler to fail too", PATIENCE)
+    until(lambda: "reconciling failed" in scenario.log, "the reconciler to fail too", PATIENCE)
     scenario.failing.unlink()
     scenario.client().describe_images()
 
@@ -222,7 +222,7 @@ def test_the_log_has_the_lines_that_it_should(scenario: Scenario) -> None:
         "InternalError",
         "one.vm.allocate" if "one.vm.allocate" in scenario.log else "one.template.instantiate",
         "one.userpool.info",
-        "a round failed",
+        "reconciling failed",
         "Traceback (most recent call last):",
         "its message is not shown",
         "elements_read.tac",
