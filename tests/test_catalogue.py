@@ -1,4 +1,4 @@
-"""What econed carries out is whole: every action, chore and finder that a module of `econed.actions` defines."""
+"""The catalogue has every action, chore and finder that a module of `econed.actions` defines."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def {}(call): "An action."
 
 
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, **modules: str) -> ModuleType:
-    """Return a package with these modules; one that is called `x___y` is `y` in the package `x`."""
+    """Return a package with these modules; the name `x___y` is the module `y` in the package `x`."""
     for dotted, text in {"__init__": "", **modules}.items():
         file = tmp_path.joinpath(name, *dotted.split("___")).with_suffix(".py")
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -33,10 +33,10 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, **module
     return importlib.import_module(name)
 
 
-def test_a_module_needs_no_line_anywhere_for_its_actions_to_be_found(
+def test_the_actions_of_all_modules_are_found_without_a_registration(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In packages of the package too, and once, however often it is imported."""
+    """Also in subpackages, and each once, also if other modules import it."""
     found = package(
         tmp_path,
         monkeypatch,
@@ -53,14 +53,14 @@ def test_a_module_needs_no_line_anywhere_for_its_actions_to_be_found(
 def test_a_module_that_cannot_be_imported_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str
 ) -> None:
-    """It would be a missing action that nobody is told of."""
+    """Otherwise its actions would be missing without a notice."""
     found = package(tmp_path, monkeypatch, f"actions_with_{module}", **{module: "import what_nobody_has"})
     with pytest.raises(ImportError, match="what_nobody_has"):
         actions_in(found)
 
 
 def functions_taking(parameter: str) -> Iterator[str]:
-    """Yield the public functions of `econed.actions` whose one parameter has a type of this name."""
+    """Yield the public functions of `econed.actions` whose only parameter has a type of this name."""
     for path in sorted(ACTIONS.rglob("*.py")):
         for node in ast.parse(path.read_text("utf-8")).body:
             if isinstance(node, ast.AsyncFunctionDef) and not node.name.startswith("_"):
@@ -70,10 +70,10 @@ def functions_taking(parameter: str) -> Iterator[str]:
 
 
 def test_every_chore_is_run_by_the_reconciler() -> None:
-    """One that is not listed would leave undone what a request has begun."""
+    """The work of a chore that is not listed would never be finished."""
     assert {getattr(chore, "__name__", "") for chore in all_chores()} == {*functions_taking("ChoreRun")}
 
 
-def test_every_finder_is_asked_by_doctor() -> None:
-    """One that is not listed would find nothing."""
+def test_every_finder_is_run_by_doctor() -> None:
+    """A finder that is not listed would find nothing."""
     assert {getattr(finder, "__name__", "") for finder in all_finders()} == {*functions_taking("Examination")}

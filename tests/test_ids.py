@@ -14,17 +14,17 @@ from econed.ids import IMAGE, INSTANCE, VOLUME, part_of_machine, reservation_id
 
 
 @given(st.integers(0, 2**31 - 1))
-def test_an_id_names_the_number_it_was_made_from(number: int) -> None:
+def test_a_formatted_id_is_parsed_to_the_same_number(number: int) -> None:
     assert INSTANCE.parse(INSTANCE.format(number)) == number
 
 
-def test_ids_have_the_form_of_the_ruby_servers() -> None:
+def test_ids_have_the_form_of_the_ruby_server() -> None:
     assert INSTANCE.format(42) == "i-00000042"
     assert IMAGE.format(0) == "ami-00000000"
     assert INSTANCE.format(1234567890) == "i-1234567890"
 
 
-def test_an_id_is_read_with_fewer_digits_too() -> None:
+def test_an_id_with_fewer_digits_is_parsed() -> None:
     assert INSTANCE.parse("i-42") == 42
 
 
@@ -52,10 +52,10 @@ def test_an_id_is_read_with_fewer_digits_too() -> None:
         "i-1' or 1=1",
     ],
 )
-def test_what_is_no_id_is_malformed(text: str) -> None:
-    with pytest.raises(EC2Error) as caught:
+def test_other_texts_are_malformed(text: str) -> None:
+    with pytest.raises(EC2Error) as raised:
         INSTANCE.parse(text)
-    assert caught.value.code == "InvalidInstanceID.Malformed"
+    assert raised.value.code == "InvalidInstanceID.Malformed"
 
 
 KINDS = [value for value in vars(ids).values() if isinstance(value, ids.Kind)]
@@ -63,46 +63,44 @@ KINDS = [value for value in vars(ids).values() if isinstance(value, ids.Kind)]
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.prefix)
 @pytest.mark.parametrize("digits", ["0123456789abcdef0", "abcdef01", "ABCDEF01", "12345678901234567", "ffffffff"])
-def test_an_id_of_amazons_form_that_names_nothing_here_is_well_formed_and_not_there(
-    kind: ids.Kind, digits: str
-) -> None:
+def test_an_id_of_amazons_form_is_well_formed_and_does_not_exist(kind: ids.Kind, digits: str) -> None:
     text = f"{kind.prefix}-{digits}"
     assert kind.is_well_formed(text)
     assert not kind.is_id(text)
     assert kind.opennebula_id(text) is None
-    with pytest.raises(EC2Error) as caught:
+    with pytest.raises(EC2Error) as raised:
         kind.parse(text)
-    assert caught.value.code == kind.not_found_code
+    assert raised.value.code == kind.not_found_code
 
 
 @pytest.mark.parametrize("text", ["i-2147483648", "i-9999999999"])
-def test_a_number_beyond_opennebulas_is_not_there(text: str) -> None:
-    with pytest.raises(EC2Error) as caught:
+def test_a_number_beyond_opennebulas_does_not_exist(text: str) -> None:
+    with pytest.raises(EC2Error) as raised:
         INSTANCE.parse(text)
-    assert caught.value.code == "InvalidInstanceID.NotFound"
+    assert raised.value.code == "InvalidInstanceID.NotFound"
 
 
 @given(st.one_of(st.text(), st.from_regex(r"vol-[0-9a-f]{1,18}", fullmatch=True)))
-def test_any_text_is_an_id_or_not_there_or_malformed(text: str) -> None:
+def test_any_text_is_an_id_or_not_found_or_malformed(text: str) -> None:
     try:
         assert 0 <= VOLUME.parse(text) < 2**31
     except EC2Error as error:
         assert error.code == ("InvalidVolume.NotFound" if VOLUME.is_well_formed(text) else "InvalidVolumeID.Malformed")
 
 
-def test_parts_of_a_machine_are_told_from_everything_with_an_id_of_its_own() -> None:
+def test_the_id_of_a_part_of_a_machine_is_not_that_of_an_object() -> None:
     part = part_of_machine("vol", 42, 0)
     assert part == "vol-00000042000"
     with pytest.raises(EC2Error):
         VOLUME.parse(part)
 
 
-def test_a_reservation_has_the_number_of_its_first_machine() -> None:
+def test_the_id_of_a_reservation_has_the_number_of_its_first_machine() -> None:
     assert reservation_id(7) == "r-00000007"
 
 
 @pytest.mark.parametrize("ip", ["0.0.0.0", "10.0.0.1", "203.0.113.10", "255.255.255.255"])
-def test_the_ids_of_an_elastic_ip_lead_back_to_it(ip: str) -> None:
+def test_the_ids_of_an_elastic_ip_contain_its_address(ip: str) -> None:
     address = IPv4Address(ip)
     assert ids.allocated_ip(ids.allocation_id(address)) == address
     assert ids.association(ids.association_id(address, 7)) == (address, 7)
@@ -111,7 +109,7 @@ def test_the_ids_of_an_elastic_ip_lead_back_to_it(ip: str) -> None:
 @pytest.mark.parametrize(
     "text", ["", "eipalloc-", "eipalloc-42949672960", "eipalloc--1", "eipassoc-1", "eni-1", "eni-0123456789abcdef0"]
 )
-def test_other_texts_are_no_ids_of_elastic_ips(text: str) -> None:
+def test_other_texts_are_malformed_ids_of_elastic_ips(text: str) -> None:
     with pytest.raises(EC2Error, match=r"InvalidAllocationID\.Malformed"):
         ids.allocated_ip(text)
     with pytest.raises(EC2Error, match=r"InvalidAssociationID\.Malformed"):
@@ -119,12 +117,12 @@ def test_other_texts_are_no_ids_of_elastic_ips(text: str) -> None:
 
 
 @pytest.mark.parametrize("digits", ["0123456789abcdef0", "12ab34cd", "4294967296"])
-def test_an_allocation_that_cannot_be_is_not_there(digits: str) -> None:
+def test_an_impossible_allocation_id_does_not_exist(digits: str) -> None:
     with pytest.raises(EC2Error, match=r"InvalidAllocationID\.NotFound"):
         ids.allocated_ip(f"eipalloc-{digits}")
 
 
 @pytest.mark.parametrize("digits", ["0123456789abcdef0", "12ab34cd", "42949672960000000001"])
-def test_an_association_that_cannot_be_is_not_there(digits: str) -> None:
+def test_an_impossible_association_id_does_not_exist(digits: str) -> None:
     with pytest.raises(EC2Error, match=r"InvalidAssociationID\.NotFound"):
         ids.association(f"eipassoc-{digits}")

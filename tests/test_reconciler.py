@@ -1,4 +1,4 @@
-"""What is left to do when a request has been answered, or has died."""
+"""The reconciler: work of requests that outlives them, or their process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RUN: dict[str, Any] = {"ImageId": "ami-00000000", "MinCount": 1, "MaxCount": 1}
 
 
 def run(cloud: Cloud, user: str = "alice", **more: Any) -> str:
-    """Run an instance, let it start, and return its id."""
+    """Launch an instance, wait until it runs, and return its id."""
     answer = cloud.run(user, "RunInstances", **RUN, **more)
     cloud.clock.pump([1] * 30)
     return str(answer["Instances"][0]["InstanceId"])
@@ -36,7 +36,7 @@ def state(cloud: Cloud, instance: str) -> str:
 
 
 def look(cloud: Cloud, one: IOpenNebula | None = None) -> None:
-    """Let a reconciler make a round, and what it begins come to its end."""
+    """Run a round of a reconciler, and wait for what it has started."""
     cloud.result(Reconciler(one or cloud.backend, cloud.clock, all_chores(), Logger("test")).round())
     cloud.clock.pump([1] * 30)
 
@@ -47,17 +47,17 @@ def number(instance: str) -> int:
 
 
 def watched(cloud: Cloud) -> str:
-    """Return until when alice is watched."""
+    """Return the date until which alice is watched."""
     return cloud.result(Session(cloud.backend, "alice").current_user()).template.text(WATCHED_UNTIL)
 
 
 @pytest.fixture(params=["5.12", "7.4"])
 def cloud(request: pytest.FixtureRequest) -> Cloud:
-    """A fresh cloud of each form of oned."""
+    """A new cloud of each version of oned."""
     return Cloud(request.param)
 
 
-def test_an_instance_that_is_to_end_on_shutdown_ends_when_its_guest_shuts_down(cloud: Cloud) -> None:
+def test_an_instance_with_shutdown_behavior_terminate_is_terminated_when_its_guest_shuts_down(cloud: Cloud) -> None:
     instance = run(cloud, InstanceInitiatedShutdownBehavior="terminate")
     cloud.oned.shut_down_inside(number(instance))
     cloud.clock.pump([1] * 30)
@@ -66,7 +66,7 @@ def test_an_instance_that_is_to_end_on_shutdown_ends_when_its_guest_shuts_down(c
     assert state(cloud, instance) == "terminated"
 
 
-def test_an_instance_that_is_to_stop_on_shutdown_only_stops(cloud: Cloud) -> None:
+def test_an_instance_with_shutdown_behavior_stop_is_stopped_when_its_guest_shuts_down(cloud: Cloud) -> None:
     instance = run(cloud)
     cloud.oned.shut_down_inside(number(instance))
     cloud.clock.pump([1] * 30)
@@ -74,7 +74,7 @@ def test_an_instance_that_is_to_stop_on_shutdown_only_stops(cloud: Cloud) -> Non
     assert state(cloud, instance) == "stopped"
 
 
-def test_stopping_an_instance_is_no_shutdown_from_inside(cloud: Cloud) -> None:
+def test_stop_instances_does_not_count_as_a_shutdown_by_the_guest(cloud: Cloud) -> None:
     instance = run(cloud, InstanceInitiatedShutdownBehavior="terminate")
     cloud.run("alice", "StopInstances", InstanceIds=[instance])
     cloud.clock.pump([1] * 30)
@@ -82,7 +82,7 @@ def test_stopping_an_instance_is_no_shutdown_from_inside(cloud: Cloud) -> None:
     assert state(cloud, instance) == "stopped"
 
 
-def test_an_instance_says_that_it_was_shut_down_from_inside() -> None:
+def test_an_instance_has_the_state_reason_of_a_shutdown_by_its_guest() -> None:
     cloud = Cloud()
     instance = run(cloud)
     cloud.oned.shut_down_inside(number(instance))
@@ -91,7 +91,7 @@ def test_an_instance_says_that_it_was_shut_down_from_inside() -> None:
     assert reservation["Instances"][0]["StateReason"]["Code"] == "Client.InstanceInitiatedShutdown"
 
 
-def test_a_machine_that_was_put_on_hold_by_hand_before_it_ever_was_an_instance_is_left_alone() -> None:
+def test_a_machine_that_an_administrator_put_on_hold_is_not_changed() -> None:
     cloud = Cloud()
     run(cloud)
     held = cloud.as_user("alice", "one.template.instantiate", 0, "", True, "", False)
@@ -100,14 +100,14 @@ def test_a_machine_that_was_put_on_hold_by_hand_before_it_ever_was_an_instance_i
     assert state(cloud, f"i-{held:08d}") == "pending"
 
 
-def test_users_for_whom_nothing_was_ever_left_to_do_cost_no_call() -> None:
+def test_no_call_is_made_for_users_without_unfinished_work() -> None:
     cloud = Cloud()
     before = len(cloud.oned.calls)
     look(cloud)
     assert [call.method for call in list(cloud.oned.calls)[before:]] == ["one.userpool.info"]
 
 
-def test_serveradmin_himself_only_reads_the_users() -> None:
+def test_serveradmin_only_reads_the_users() -> None:
     cloud = Cloud()
     run(cloud, InstanceInitiatedShutdownBehavior="terminate")
     before = len(cloud.oned.calls)
@@ -116,7 +116,7 @@ def test_serveradmin_himself_only_reads_the_users() -> None:
     assert own == {"one.userpool.info"}
 
 
-def test_a_user_is_watched_for_as_long_as_an_instance_may_end_by_itself() -> None:
+def test_a_user_is_watched_while_they_have_an_instance_that_may_terminate_by_itself() -> None:
     cloud = Cloud()
     instance = run(cloud, InstanceInitiatedShutdownBehavior="terminate")
     first = watched(cloud)
@@ -130,8 +130,8 @@ def test_a_user_is_watched_for_as_long_as_an_instance_may_end_by_itself() -> Non
     assert watched(cloud) == ""
 
 
-def test_a_user_for_whom_something_is_left_to_do_is_not_forgotten_while_nobody_looked() -> None:
-    """After days without econed the date has passed, and the work is done all the same."""
+def test_work_is_finished_also_after_days_without_econed() -> None:
+    """Although the date until which the user is watched has passed."""
     cloud = Cloud()
     instance = run(cloud, InstanceInitiatedShutdownBehavior="terminate")
     cloud.oned.shut_down_inside(number(instance))
@@ -141,136 +141,136 @@ def test_a_user_for_whom_something_is_left_to_do_is_not_forgotten_while_nobody_l
     assert state(cloud, instance) == "terminated"
 
 
-def test_the_date_is_written_once_in_a_while_and_not_with_each_call() -> None:
+def test_the_date_is_not_written_with_every_request() -> None:
     cloud = Cloud()
     for _ in range(3):
         run(cloud)
     assert [call.method for call in cloud.changes].count("one.user.update") == 1
 
 
-class Moody:
-    """oned that refuses to answer one user."""
+class UnavailableForOneUser:
+    """A client of oned that is unavailable in the sessions of one user."""
 
-    def __init__(self, one: IOpenNebula, avoided: str) -> None:
-        self.one = one
-        self.avoided = avoided
+    def __init__(self, oned: IOpenNebula, user: str) -> None:
+        self.oned = oned
+        self.user = user
 
     async def call(self, user: str | None, method: str, *args: object) -> object:
-        """Make a call, unless it is in the name of the one."""
-        if user == self.avoided:
-            raise OpenNebulaUnavailable(method, "no answer")
-        return await self.one.call(user, method, *args)
+        """Make a call, unless it is in the session of that user."""
+        if user == self.user:
+            raise OpenNebulaUnavailable(method, "no reply")
+        return await self.oned.call(user, method, *args)
 
     async def document(self, user: str | None, method: str, *args: object) -> object:
-        """Make a call, unless it is in the name of the one."""
-        if user == self.avoided:
-            raise OpenNebulaUnavailable(method, "no answer")
-        return await self.one.document(user, method, *args)
+        """Make a call, unless it is in the session of that user."""
+        if user == self.user:
+            raise OpenNebulaUnavailable(method, "no reply")
+        return await self.oned.document(user, method, *args)
 
 
-def test_what_fails_for_one_user_does_not_keep_the_others() -> None:
+def test_an_error_for_one_user_does_not_affect_the_others() -> None:
     cloud = Cloud()
     instance = run(cloud, InstanceInitiatedShutdownBehavior="terminate")
     run(cloud, "bob", InstanceInitiatedShutdownBehavior="terminate")
     cloud.oned.shut_down_inside(number(instance))
     cloud.clock.pump([1] * 30)
-    look(cloud, Moody(cloud.backend, "bob"))  # type: ignore[arg-type]
+    look(cloud, UnavailableForOneUser(cloud.backend, "bob"))  # type: ignore[arg-type]
     assert state(cloud, instance) == "terminated"
 
 
 class LongUsers:
-    """oned whose user pool is more than may come, as is the document of one user."""
+    """A client of oned for which the user pool and the document of one user are too long."""
 
-    def __init__(self, one: IOpenNebula, mallory: int) -> None:
-        self.one = one
-        self.mallory = mallory
+    def __init__(self, oned: IOpenNebula, user_id: int) -> None:
+        self.oned = oned
+        self.user_id = user_id
 
     async def call(self, user: str | None, method: str, *args: object) -> object:
         """Make a call."""
-        return await self.one.call(user, method, *args)
+        return await self.oned.call(user, method, *args)
 
     async def document(self, user: str | None, method: str, *args: object) -> object:
-        """Make a call, unless its response is too long."""
-        if method == "one.userpool.info" or (method == "one.user.info" and args[0] == self.mallory):
+        """Make a call, unless its reply is too long."""
+        if method == "one.userpool.info" or (method == "one.user.info" and args[0] == self.user_id):
             raise ReplyTooLarge(method, "a response of too many bytes")
-        return await self.one.document(user, method, *args)
+        return await self.oned.document(user, method, *args)
 
 
-def test_a_user_whose_document_is_too_long_to_be_read_does_not_keep_the_others() -> None:
-    """All are read one by one where their pool is too long, and told of by name to what looks after all."""
+def test_a_user_whose_document_is_too_long_does_not_affect_the_others() -> None:
+    """If the pool is too long, users are read one by one; those that could be read are passed to `for_all`."""
     cloud = Cloud()
     instance = run(cloud, InstanceInitiatedShutdownBehavior="terminate")
     cloud.oned.shut_down_inside(number(instance))
     cloud.clock.pump([1] * 30)
-    told: list[Mapping[int, str]] = []
+    passed_names: list[Mapping[int, str]] = []
 
     async def for_all(names: Mapping[int, str]) -> None:
-        told.append(names)
+        passed_names.append(names)
 
     bob = cloud.user("bob").id
-    said: list[LogEvent] = []
-    log = Logger(observer=said.append)  # type: ignore[arg-type]
-    one = LongUsers(cloud.backend, bob)
-    reconciler = Reconciler(one, cloud.clock, all_chores(), log, for_all=(for_all,))  # type: ignore[arg-type]
+    events: list[LogEvent] = []
+    log = Logger(observer=events.append)  # type: ignore[arg-type]
+    oned = LongUsers(cloud.backend, bob)
+    reconciler = Reconciler(oned, cloud.clock, all_chores(), log, for_all=(for_all,))  # type: ignore[arg-type]
     cloud.result(reconciler.round())
     cloud.clock.pump([1] * 30)
     assert state(cloud, instance) == "terminated"
-    assert "alice" in told[0].values()
-    assert bob not in told[0]
-    assert [event["id"] for event in said if event["log_level"] is LogLevel.warn] == [bob]
+    assert "alice" in passed_names[0].values()
+    assert bob not in passed_names[0]
+    assert [event["id"] for event in events if event["log_level"] is LogLevel.warn] == [bob]
 
 
-class Counting:
-    """A reconciler that counts its rounds, and fails in some."""
+class CountingReconciler:
+    """A reconciler that counts its rounds, and raises the given errors in the first ones."""
 
     def __init__(self, *errors: Exception | None) -> None:
         self.errors = list(errors)
         self.rounds = 0
 
     async def round(self) -> None:
-        """Count, and fail as told."""
+        """Count the round, and raise the next error."""
         self.rounds += 1
         error = self.errors.pop(0) if self.errors else None
         if error is not None:
             raise error
 
 
-def test_rounds_go_on_whatever_happens_in_one_and_end_with_the_service() -> None:
+def test_rounds_continue_after_errors_and_end_when_the_service_is_stopped() -> None:
     clock = Clock()
-    rounds = Counting(OpenNebulaUnavailable("one.userpool.info", "down"), ValueError("a bug"))
-    service = ReconcilerService(rounds, clock, lambda: 0.5, Logger("test"))  # type: ignore[arg-type]
+    reconciler = CountingReconciler(OpenNebulaUnavailable("one.userpool.info", "down"), ValueError("a bug"))
+    service = ReconcilerService(reconciler, clock, lambda: 0.5, Logger("test"))  # type: ignore[arg-type]
     service.startService()
     clock.pump([INTERVAL / 2, INTERVAL, INTERVAL, INTERVAL])
-    assert rounds.rounds == 4
+    assert reconciler.rounds == 4
     service.stopService()
     clock.pump([INTERVAL] * 3)
-    assert rounds.rounds == 4
+    assert reconciler.rounds == 4
     assert clock.getDelayedCalls() == []
 
 
-def test_processes_do_not_keep_in_step() -> None:
+def test_several_processes_run_their_rounds_at_different_times() -> None:
     clock = Clock()
-    rounds = [Counting(), Counting()]
-    for jitter, each in zip((0.1, 0.9), rounds, strict=True):
-        ReconcilerService(each, clock, lambda jitter=jitter: jitter, Logger("test")).startService()  # type: ignore[arg-type, misc]
+    reconcilers = [CountingReconciler(), CountingReconciler()]
+    for jitter, reconciler in zip((0.1, 0.9), reconcilers, strict=True):
+        ReconcilerService(reconciler, clock, lambda jitter=jitter: jitter, Logger("test")).startService()  # type: ignore[arg-type, misc]
     clock.pump([INTERVAL / 10] * 40)
-    assert rounds[0].rounds > rounds[1].rounds > 0
+    assert reconcilers[0].rounds > reconcilers[1].rounds > 0
 
 
-def test_a_round_that_is_under_way_when_the_daemon_stops_is_broken_off_without_ado() -> None:
-    class Endless:
-        """A reconciler whose round waits for an oned that does not answer."""
+def test_a_round_in_progress_is_cancelled_without_a_warning_when_the_daemon_stops() -> None:
+    class EndlessReconciler:
+        """A reconciler whose round never ends."""
 
         async def round(self) -> None:
-            """Wait."""
+            """Wait forever."""
             await Deferred()
 
     clock = Clock()
-    said: list[LogEvent] = []
-    log = Logger(observer=said.append)  # type: ignore[arg-type]
-    service = ReconcilerService(Endless(), clock, lambda: 0.5, log)  # type: ignore[arg-type]
+    events: list[LogEvent] = []
+    log = Logger(observer=events.append)  # type: ignore[arg-type]
+    service = ReconcilerService(EndlessReconciler(), clock, lambda: 0.5, log)  # type: ignore[arg-type]
     service.startService()
     clock.advance(INTERVAL)
     service.stopService()
-    assert [event for event in said if event["log_level"] >= LogLevel.warn] == []
+    assert [event for event in events if event["log_level"] >= LogLevel.warn] == []
     assert clock.getDelayedCalls() == []

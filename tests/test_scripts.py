@@ -1,4 +1,4 @@
-"""The administrator's scripts as real processes: what they get, and that nothing they do holds anybody up."""
+"""The administrator's scripts as real processes: their arguments, output, failures and timeouts."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from tests.support.scripts import FakeScripts
 
 IP, PRIVATE, DOCUMENT = IPv4Address("203.0.113.10"), IPv4Address("10.0.0.5"), "PFZORVQ+PC9WTkVUPg=="
 LONG = 30.0
-"""Seconds that a script may take which is not to be ended."""
+"""A timeout in seconds that is not reached."""
 
 Make = Callable[..., Scripts]
 
 
 @pytest.fixture
 def scripts(tmp_path: Path) -> Make:
-    """Make runners of a script, which is the text of a shell script; it finds itself in `tmp_path`."""
+    """Return a function that returns a `Scripts` for the text of a shell script; `$here` is `tmp_path`."""
 
     def make(text: str, timeout: float = LONG) -> Scripts:
         script = tmp_path / "script"
@@ -45,23 +45,23 @@ def scripts(tmp_path: Path) -> Make:
 
 @pytest.fixture
 def logged() -> Any:
-    """What was logged of scripts."""
+    """The events that are logged."""
     with capturedLogs() as events:
         yield events
 
 
-async def run(made: Scripts, ip: IPv4Address = IP, max_seconds: float = LONG) -> None:
+async def run(scripts: Scripts, ip: IPv4Address = IP, max_seconds: float = LONG) -> None:
     """Run the associate script."""
-    await made.associate(ip, PRIVATE, DOCUMENT, max_seconds)
+    await scripts.associate(ip, PRIVATE, DOCUMENT, max_seconds)
 
 
-async def failed(made: Scripts, max_seconds: float = LONG) -> ScriptFailed:
-    """Run a script that must fail, and return how."""
+async def failure_of(scripts: Scripts, max_seconds: float = LONG) -> ScriptFailed:
+    """Run the associate script, which must fail, and return the error."""
     try:
-        await run(made, max_seconds=max_seconds)
+        await run(scripts, max_seconds=max_seconds)
     except ScriptFailed as error:
         return error
-    raise AssertionError("it did not fail")
+    raise AssertionError("the script did not fail")
 
 
 def is_alive(pid: int) -> bool:
@@ -72,40 +72,40 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def test_all_that_run_scripts_are_alike() -> None:
+def test_scripts_and_their_stand_ins_provide_the_interface() -> None:
     assert verifyObject(IScripts, Scripts(reactor, None, None, 1.0, Logger("test")))
     assert verifyObject(IScripts, FakeScripts())
     assert verifyObject(IScripts, NoScripts())
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_script_gets_three_arguments_behind_its_own(scripts: Make, tmp_path: Path) -> None:
-    made = scripts('printf "%s\\n" "$#" "$@" > "$here/arguments"')
+async def test_a_script_gets_three_arguments_after_the_configured_ones(scripts: Make, tmp_path: Path) -> None:
+    runner = scripts('printf "%s\\n" "$#" "$@" > "$here/arguments"')
     arguments = tmp_path / "arguments"
-    await made.associate(IP, PRIVATE, "$(touch hacked); `x` 'y'", LONG)
+    await runner.associate(IP, PRIVATE, "$(touch hacked); `x` 'y'", LONG)
     assert arguments.read_text("utf-8").splitlines() == [
         "4", "first", str(IP), str(PRIVATE), "$(touch hacked); `x` 'y'"
     ]  # fmt: skip
-    await made.disassociate(IP, PRIVATE, DOCUMENT, LONG)
+    await runner.disassociate(IP, PRIVATE, DOCUMENT, LONG)
     assert arguments.read_text("utf-8").splitlines() == ["3", str(IP), str(PRIVATE), DOCUMENT]
-    await made.disassociate(IP, None, DOCUMENT, LONG)
+    await runner.disassociate(IP, None, DOCUMENT, LONG)
     assert arguments.read_text("utf-8").splitlines() == ["3", str(IP), "", DOCUMENT]
 
 
 @pytest.mark.parametrize("text", ["10.0.0.99 } ; flush ruleset ; {", "--help $(id)", "10.0.0.5", ""])
 @pytest_twisted.ensureDeferred
-async def test_no_text_is_taken_where_an_address_belongs(scripts: Make, tmp_path: Path, text: Any) -> None:
-    made = scripts('touch "$here/ran"')
+async def test_a_text_in_place_of_an_address_is_refused(scripts: Make, tmp_path: Path, text: Any) -> None:
+    runner = scripts('touch "$here/ran"')
     for elastic, private in ((text, PRIVATE), (IP, text)):
         with pytest.raises(AttributeError):
-            await made.associate(elastic, private, DOCUMENT, LONG)
+            await runner.associate(elastic, private, DOCUMENT, LONG)
         with pytest.raises(AttributeError):
-            await made.disassociate(elastic, private, DOCUMENT, LONG)
+            await runner.disassociate(elastic, private, DOCUMENT, LONG)
     assert not (tmp_path / "ran").exists()
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_script_finds_little_in_its_environment_and_nothing_to_read(
+async def test_a_script_has_a_minimal_environment_and_an_empty_standard_input(
     scripts: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ONE_AUTH_SECRET", "secret")
@@ -117,7 +117,7 @@ async def test_a_script_finds_little_in_its_environment_and_nothing_to_read(
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_script_leads_a_group_of_its_own_and_pipes_in_it_break_as_usual(scripts: Make, tmp_path: Path) -> None:
+async def test_a_script_has_its_own_process_group_and_default_sigpipe(scripts: Make, tmp_path: Path) -> None:
     await run(scripts('echo $$ > "$here/pid"; cut -d " " -f 5 /proc/$$/stat > "$here/group"; yes | head -n 1'))
     group = (tmp_path / "group").read_text("utf-8").strip()
     assert group == (tmp_path / "pid").read_text("utf-8").strip()
@@ -125,10 +125,10 @@ async def test_a_script_leads_a_group_of_its_own_and_pipes_in_it_break_as_usual(
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_script_that_fails_says_so_and_its_output_is_in_the_log_alone(
+async def test_the_output_of_a_failed_script_is_in_the_log_and_not_in_the_error(
     scripts: Make, logged: list[LogEvent]
 ) -> None:
-    error = await failed(scripts("echo the reason; echo more >&2; exit 3"))
+    error = await failure_of(scripts("echo the reason; echo more >&2; exit 3"))
     assert not error.was_killed
     assert "reason" not in str(error)
     (event,) = logged
@@ -138,18 +138,18 @@ async def test_a_script_that_fails_says_so_and_its_output_is_in_the_log_alone(
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_script_that_cannot_be_run_fails(tmp_path: Path) -> None:
-    error = await failed(Scripts(reactor, [str(tmp_path / "missing")], None, LONG, Logger("test")))
+async def test_a_script_that_cannot_be_started_fails(tmp_path: Path) -> None:
+    error = await failure_of(Scripts(reactor, [str(tmp_path / "missing")], None, LONG, Logger("test")))
     assert not error.was_killed
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_script_ended_by_somebody_else_may_have_done_half(scripts: Make) -> None:
-    assert (await failed(scripts("kill -9 $$"))).was_killed
+async def test_a_script_that_was_killed_by_another_process_may_have_done_part_of_its_work(scripts: Make) -> None:
+    assert (await failure_of(scripts("kill -9 $$"))).was_killed
 
 
 @pytest_twisted.ensureDeferred
-async def test_without_a_script_nothing_is_run() -> None:
+async def test_without_a_configured_script_nothing_is_run() -> None:
     none = Scripts(reactor, None, None, LONG, Logger("test"))
     await none.associate(IP, PRIVATE, DOCUMENT, LONG)
     await none.disassociate(IP, PRIVATE, DOCUMENT, LONG)
@@ -157,22 +157,22 @@ async def test_without_a_script_nothing_is_run() -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_script_that_hangs_is_ended_with_all_that_it_started(scripts: Make, tmp_path: Path) -> None:
-    made = scripts('sleep 600 & echo $! > "$here/child"; echo $$ > "$here/pid"; wait', timeout=0.5)
-    assert (await failed(made)).was_killed
+async def test_after_its_timeout_a_script_is_killed_with_its_children(scripts: Make, tmp_path: Path) -> None:
+    runner = scripts('sleep 600 & echo $! > "$here/child"; echo $$ > "$here/pid"; wait', timeout=0.5)
+    assert (await failure_of(runner)).was_killed
     for name in ("pid", "child"):
         assert not is_alive(int((tmp_path / name).read_text("utf-8")))
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_script_that_ignores_term_is_killed(scripts: Make, tmp_path: Path) -> None:
-    made = scripts("trap '' TERM; echo $$ > \"$here/pid\"; while :; do sleep 0.1; done")
-    assert (await failed(made, max_seconds=0.5)).was_killed
+async def test_a_script_that_ignores_sigterm_is_killed(scripts: Make, tmp_path: Path) -> None:
+    runner = scripts("trap '' TERM; echo $$ > \"$here/pid\"; while :; do sleep 0.1; done")
+    assert (await failure_of(runner, max_seconds=0.5)).was_killed
     assert not is_alive(int((tmp_path / "pid").read_text("utf-8")))
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_script_that_prints_megabytes_is_read_and_not_kept(scripts: Make, logged: list[LogEvent]) -> None:
+async def test_only_the_beginning_and_the_end_of_a_long_output_are_kept(scripts: Make, logged: list[LogEvent]) -> None:
     await run(scripts("echo first; head -c 10000000 /dev/zero | tr '\\0' x; echo last"))
     (event,) = logged
     assert len(event["output"]) <= 2 * MAX_OUTPUT + len("' ... '")
@@ -181,10 +181,10 @@ async def test_a_script_that_prints_megabytes_is_read_and_not_kept(scripts: Make
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_a_script_prints_is_one_line_of_the_log_and_no_long_one(
+async def test_the_output_of_a_script_is_one_line_of_limited_length_in_the_log(
     scripts: Make, logged: list[LogEvent]
 ) -> None:
-    """Also where each byte is shown as four."""
+    """Also if each byte is escaped by four characters."""
     await run(scripts("head -c 100000 /dev/zero"))
     (event,) = logged
     line = log_lines.text_formatter()({**event, "log_time": 0.0})
@@ -194,8 +194,8 @@ async def test_what_a_script_prints_is_one_line_of_the_log_and_no_long_one(
 
 
 @pytest_twisted.ensureDeferred
-async def test_what_a_script_leaves_running_is_not_waited_for(scripts: Make, tmp_path: Path) -> None:
-    """A daemon that it starts may hold its output open; it is left alone."""
+async def test_a_child_process_that_outlives_its_script_is_not_waited_for(scripts: Make, tmp_path: Path) -> None:
+    """A daemon that the script starts may keep its output open; it is not killed."""
     await run(scripts('sleep 600 & echo $! > "$here/child"'))
     child = int((tmp_path / "child").read_text("utf-8"))
     assert is_alive(child)
@@ -203,12 +203,12 @@ async def test_what_a_script_leaves_running_is_not_waited_for(scripts: Make, tmp
 
 
 @pytest_twisted.ensureDeferred
-async def test_scripts_for_one_address_take_turns_and_others_do_not_wait(scripts: Make, tmp_path: Path) -> None:
-    made = scripts(
+async def test_scripts_for_one_address_run_one_after_the_other(scripts: Make, tmp_path: Path) -> None:
+    runner = scripts(
         'mkdir "$here/$2" || exit 9; touch "$here/seen-$2"\n'
         'if [ "$2" = 203.0.113.10 ]; then while [ ! -e "$here/seen-203.0.113.11" ]; do sleep 0.05; done; fi\n'
         'rmdir "$here/$2"'
     )
-    ended = await DeferredList([Deferred.fromCoroutine(run(made, ip)) for ip in (IP, IP, IP + 1)])
+    ended = await DeferredList([Deferred.fromCoroutine(run(runner, ip)) for ip in (IP, IP, IP + 1)])
     assert [succeeded for succeeded, _ in ended] == [True] * 3
-    assert made._locks == {}
+    assert runner._locks == {}

@@ -1,4 +1,4 @@
-"""One run for all who ask at the same time."""
+"""One run for all callers that wait at the same time."""
 
 from __future__ import annotations
 
@@ -13,89 +13,90 @@ from econed.single_flight import SingleFlight
 
 
 class Runs:
-    """Runs that end as a test says; `stubborn` ones do not end when they are cancelled."""
+    """Runs that end when the test says; with `ignores_cancel` they do not end when they are cancelled."""
 
-    def __init__(self, *, stubborn: bool = False) -> None:
-        self._canceller: Callable[[Any], None] | None = (lambda deferred: None) if stubborn else None
-        self.begun: list[Deferred[str]] = []
+    def __init__(self, *, ignores_cancel: bool = False) -> None:
+        self._canceller: Callable[[Any], None] | None = (lambda deferred: None) if ignores_cancel else None
+        self.started: list[Deferred[str]] = []
         self.flight = SingleFlight(self._run)
 
     async def _run(self) -> str:
         deferred: Deferred[str] = Deferred(self._canceller)
-        self.begun.append(deferred)
+        self.started.append(deferred)
         try:
             return await deferred
         except CancelledError:
             if self._canceller is None:
                 raise
-            return await self._once_more()
+            return await self._continue()
 
-    async def _once_more(self) -> str:
+    async def _continue(self) -> str:
         late: Deferred[str] = Deferred()
-        self.begun.append(late)
+        self.started.append(late)
         return await late
 
 
 def results(*waiters: Deferred[str]) -> list[Any]:
-    """Return a list that gets what each waiter gets."""
-    found: list[Any] = []
+    """Return a list to which the result of each waiter is added."""
+    received: list[Any] = []
     for waiter in waiters:
-        waiter.addBoth(found.append)
-    return found
+        waiter.addBoth(received.append)
+    return received
 
 
-def test_all_who_ask_while_it_runs_get_what_comes_of_it() -> None:
-    """It is run once, and anew for who asks afterwards."""
+def test_callers_during_a_run_get_its_result() -> None:
+    """A later caller starts a new run."""
     runs = Runs()
-    found = results(runs.flight.join(), runs.flight.join())
-    assert len(runs.begun) == 1
+    received = results(runs.flight.join(), runs.flight.join())
+    assert len(runs.started) == 1
     assert runs.flight.is_running
-    runs.begun[0].callback("done")
-    assert found == ["done", "done"]
+    runs.started[0].callback("done")
+    assert received == ["done", "done"]
     assert not runs.flight.is_running
     results(runs.flight.join())
-    assert len(runs.begun) == 2
+    assert len(runs.started) == 2
 
 
-@pytest.mark.parametrize("stay", [True, False], ids=["one stays", "nobody stays"])
-def test_it_is_given_up_when_nobody_waits_any_more(stay: bool) -> None:
-    """Not when the first goes."""
+@pytest.mark.parametrize("one_stays", [True, False], ids=["one stays", "all leave"])
+def test_a_run_is_cancelled_when_all_callers_have_left(one_stays: bool) -> None:
+    """Not when only the first leaves."""
     runs = Runs()
     first, second = runs.flight.join(), runs.flight.join()
-    found = results(first, second)
+    received = results(first, second)
     first.cancel()
-    if not stay:
+    if not one_stays:
         second.cancel()
-    assert runs.begun[0].called is not stay
-    assert runs.flight.is_running is stay
-    assert len(found) == (1 if stay else 2)
+    assert runs.started[0].called is not one_stays
+    assert runs.flight.is_running is one_stays
+    assert len(received) == (1 if one_stays else 2)
 
 
-def test_what_comes_late_of_a_run_that_was_given_up_is_for_nobody() -> None:
-    """Whoever asks after that waits for a run of his own."""
-    runs = Runs(stubborn=True)
-    given_up = runs.flight.join()
-    results(given_up)
-    given_up.cancel()
-    found = results(runs.flight.join())
-    late, own = runs.begun[1:]
+def test_the_late_result_of_a_cancelled_run_is_ignored() -> None:
+    """A later caller gets the result of a new run."""
+    runs = Runs(ignores_cancel=True)
+    cancelled = runs.flight.join()
+    results(cancelled)
+    cancelled.cancel()
+    received = results(runs.flight.join())
+    late, new = runs.started[1:]
     late.callback("late")
-    assert found == []
-    own.callback("own")
-    assert found == ["own"]
+    assert received == []
+    new.callback("new")
+    assert received == ["new"]
 
 
-def test_one_who_is_answered_may_cancel_another() -> None:
+def test_a_callback_of_one_caller_may_cancel_another() -> None:
     runs = Runs()
     first, second, third = runs.flight.join(), runs.flight.join(), runs.flight.join()
     first.addCallback(lambda _: second.cancel())
-    found = results(second, third)
-    runs.begun[0].callback("done")
-    assert found[0].check(CancelledError)
-    assert found[1:] == ["done"]
+    received = results(second, third)
+    runs.started[0].callback("done")
+    assert received[0].check(CancelledError)
+    assert received[1:] == ["done"]
 
 
-def test_leaving_does_not_look_at_those_who_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_leaving_takes_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No waiter is compared with another."""
     compared: list[object] = []
 
     class Compared(Deferred[str]):

@@ -1,4 +1,4 @@
-"""A bounded number of calls at once, and a queue before them that costs the same however long it is."""
+"""Limits on concurrent calls, with a queue whose operations take constant time."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from econed.interfaces import IOpenNebula
 from econed.slots import FewAtOnce, Slots
 
 
-def test_slots_are_given_in_the_order_in_which_they_were_asked_for() -> None:
+def test_slots_are_acquired_in_the_order_of_the_requests() -> None:
     slots = Slots(2)
     order: list[int] = []
     for number in range(5):
-        slots.acquire().addCallback(lambda _, asked: order.append(asked), number)
+        slots.acquire().addCallback(lambda _, served: order.append(served), number)
     assert (order, slots.taken, slots.waiting) == ([0, 1], 2, 3)
     slots.release()
     slots.release()
@@ -29,7 +29,7 @@ def test_slots_are_given_in_the_order_in_which_they_were_asked_for() -> None:
     assert (order, slots.taken, slots.waiting) == ([0, 1, 2, 3, 4], 0, 0)
 
 
-def test_who_leaves_the_queue_gets_no_slot_and_takes_none_from_others() -> None:
+def test_a_cancelled_request_gets_no_slot_and_takes_none_from_others() -> None:
     slots = Slots(1)
     slots.acquire()
     failures: list[Any] = []
@@ -42,8 +42,8 @@ def test_who_leaves_the_queue_gets_no_slot_and_takes_none_from_others() -> None:
     assert staying.called
 
 
-def test_leaving_a_long_queue_does_not_look_at_those_who_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A list would be searched: a request that is cancelled with thousands of calls would hold up the reactor."""
+def test_leaving_a_long_queue_takes_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list would be searched: a cancelled request with thousands of calls would block the reactor."""
     compared: list[object] = []
 
     class Compared(Deferred[None]):
@@ -57,15 +57,15 @@ def test_leaving_a_long_queue_does_not_look_at_those_who_wait(monkeypatch: pytes
     slots = Slots(1)
     slots.acquire()
     waiting = [slots.acquire() for _ in range(2000)]
-    for each in reversed(waiting):
-        each.addErrback(lambda _: None)
-        each.cancel()
+    for deferred in reversed(waiting):
+        deferred.addErrback(lambda _: None)
+        deferred.cancel()
     assert slots.waiting == 0
     assert not compared
 
 
-def test_any_number_of_those_who_need_their_slot_no_longer_give_it_on() -> None:
-    """Each gives it back as soon as it has it; that must not pile up on the stack."""
+def test_any_number_of_callers_may_release_their_slot_at_once() -> None:
+    """Each releases it when it has acquired it; that must not recurse."""
     slots = Slots(1)
     slots.acquire()
     served: list[int] = []
@@ -81,63 +81,63 @@ def test_any_number_of_those_who_need_their_slot_no_longer_give_it_on() -> None:
     assert slots.taken == 0
 
 
-@given(st.integers(1, 4), st.lists(st.sampled_from(["ask", "give back", "leave"]), max_size=60))
-def test_never_are_more_slots_taken_than_there_are_nor_free_while_somebody_waits(limit: int, steps: list[str]) -> None:
+@given(st.integers(1, 4), st.lists(st.sampled_from(["acquire", "release", "cancel"]), max_size=60))
+def test_the_limit_is_never_exceeded_and_no_slot_is_free_while_a_caller_waits(limit: int, steps: list[str]) -> None:
     slots = Slots(limit)
-    asked: list[Deferred[None]] = []
+    requests: list[Deferred[None]] = []
     for step in steps:
-        holding = [each for each in asked if each.called]
-        waiting = [each for each in asked if not each.called]
-        if step == "ask":
-            asked.append(slots.acquire())
-        elif step == "give back" and holding:
-            asked.remove(holding[0])
+        holding = [request for request in requests if request.called]
+        waiting = [request for request in requests if not request.called]
+        if step == "acquire":
+            requests.append(slots.acquire())
+        elif step == "release" and holding:
+            requests.remove(holding[0])
             slots.release()
-        elif step == "leave" and waiting:
-            asked.remove(waiting[-1])
+        elif step == "cancel" and waiting:
+            requests.remove(waiting[-1])
             waiting[-1].addErrback(lambda _: None)
             waiting[-1].cancel()
-        assert slots.taken == sum(each.called for each in asked) <= limit
-        assert slots.waiting == sum(not each.called for each in asked)
+        assert slots.taken == sum(request.called for request in requests) <= limit
+        assert slots.waiting == sum(not request.called for request in requests)
         assert slots.waiting == 0 or slots.taken == limit
 
 
-class Unanswered:
-    """oned that answers when it is told to."""
+class ManualOned:
+    """A client of oned whose calls end when the test fires their Deferreds."""
 
     def __init__(self) -> None:
         self.calls: list[Deferred[str]] = []
 
     async def call(self, user: str | None, method: str, *args: object) -> str:
-        """Take a call (`IOpenNebula.call`)."""
+        """Start a call (`IOpenNebula.call`)."""
         self.calls.append(Deferred())
         return await self.calls[-1]
 
     document = call
 
 
-def test_of_the_calls_of_a_request_no_more_are_made_at_once_than_it_has_slots() -> None:
-    oned = Unanswered()
+def test_a_request_makes_no_more_concurrent_calls_than_it_has_slots() -> None:
+    oned = ManualOned()
     few: IOpenNebula = FewAtOnce(oned, Slots(2))  # type: ignore[arg-type]
-    answers: list[Any] = []
+    results: list[Any] = []
     for number in range(5):
         work = few.call(None, "one.vm.action", number) if number % 2 else few.document(None, "one.vm.info", number)
-        Deferred.fromCoroutine(work).addBoth(answers.append)
-    made = 0
-    while len(answers) < 5:
-        assert len(oned.calls) - made <= 2
-        oned.calls[made].callback("ok")
-        made += 1
-    assert answers == ["ok"] * 5
+        Deferred.fromCoroutine(work).addBoth(results.append)
+    ended = 0
+    while len(results) < 5:
+        assert len(oned.calls) - ended <= 2
+        oned.calls[ended].callback("ok")
+        ended += 1
+    assert results == ["ok"] * 5
 
 
-def test_a_call_that_fails_frees_its_slot_for_the_next() -> None:
-    oned = Unanswered()
+def test_a_failed_call_releases_its_slot() -> None:
+    oned = ManualOned()
     few = FewAtOnce(oned, Slots(1))  # type: ignore[arg-type]
-    answers: list[Any] = []
+    results: list[Any] = []
     for _ in range(2):
-        Deferred.fromCoroutine(few.call(None, "one.vm.action")).addBoth(answers.append)
+        Deferred.fromCoroutine(few.call(None, "one.vm.action")).addBoth(results.append)
     oned.calls[0].errback(OpenNebulaRefusal("one.vm.action", 2048, "no"))
     oned.calls[1].callback("ok")
-    assert answers[0].check(OpenNebulaRefusal)
-    assert answers[1] == "ok"
+    assert results[0].check(OpenNebulaRefusal)
+    assert results[1] == "ok"
