@@ -42,14 +42,14 @@ def end(cloud: Cloud, instance_id: str) -> None:
     cloud.wait(30)
 
 
-def test_the_root_disk_is_as_large_as_was_asked_for(cloud: Cloud) -> None:
+def test_the_root_disk_has_the_requested_size(cloud: Cloud) -> None:
     on = instance(cloud, **devices({"DeviceName": "/dev/sda1", "Ebs": {"VolumeSize": 8, "VolumeType": "gp2"}}))
     (root,) = listed(cloud)
     found = show(cloud, root)
     assert (found["Size"], found["VolumeType"], found["Attachments"][0]["InstanceId"]) == (8, "gp2", on)
 
 
-def test_a_volume_comes_with_the_instance_and_goes_with_it(cloud: Cloud) -> None:
+def test_a_volume_is_created_and_deleted_with_its_instance(cloud: Cloud) -> None:
     on = instance(cloud, **devices(DATA))
     data = mappings(cloud, on)["/dev/sdf"]
     assert data["DeleteOnTermination"] is True
@@ -62,7 +62,7 @@ def test_a_volume_comes_with_the_instance_and_goes_with_it(cloud: Cloud) -> None
     assert images(cloud) == set()
 
 
-def test_a_volume_that_is_to_stay_stays(cloud: Cloud) -> None:
+def test_a_volume_without_delete_on_termination_is_kept(cloud: Cloud) -> None:
     keep = {"DeviceName": "/dev/sdf", "Ebs": {"VolumeSize": 2, "DeleteOnTermination": False}}
     on = instance(cloud, **devices(keep))
     data = mappings(cloud, on)["/dev/sdf"]
@@ -75,7 +75,7 @@ def test_a_volume_that_is_to_stay_stays(cloud: Cloud) -> None:
     assert not {LAUNCHED_AT, DELETE_WITH} & set(kept.names())
 
 
-def test_a_volume_that_was_detached_before_outlives_the_instance(cloud: Cloud) -> None:
+def test_a_volume_detached_before_termination_is_kept(cloud: Cloud) -> None:
     """Also if it was detached in OpenNebula, where nobody told us."""
     on = instance(cloud, **devices(DATA))
     made = mappings(cloud, on)["/dev/sdf"]["VolumeId"]
@@ -89,7 +89,7 @@ def test_a_volume_that_was_detached_before_outlives_the_instance(cloud: Cloud) -
     assert show(cloud, made)["State"] == "available"
 
 
-def test_a_volume_that_was_detached_and_attached_again_outlives_the_instance(cloud: Cloud) -> None:
+def test_a_volume_detached_and_attached_again_is_kept(cloud: Cloud) -> None:
     on = instance(cloud, **devices(DATA))
     made = mappings(cloud, on)["/dev/sdf"]["VolumeId"]
     cloud.run("alice", "DetachVolume", VolumeId=made)
@@ -101,7 +101,7 @@ def test_a_volume_that_was_detached_and_attached_again_outlives_the_instance(clo
     assert show(cloud, made)["State"] == "available"
 
 
-def test_volumes_go_also_if_the_instance_was_ended_in_opennebula(cloud: Cloud) -> None:
+def test_volumes_are_deleted_if_the_instance_is_terminated_in_opennebula(cloud: Cloud) -> None:
     on = instance(cloud, **devices(DATA))
     cloud.oneadmin("one.vm.action", "terminate-hard", int(on[2:]))
     cloud.wait(30)
@@ -109,7 +109,7 @@ def test_volumes_go_also_if_the_instance_was_ended_in_opennebula(cloud: Cloud) -
     assert images(cloud) == set()
 
 
-def test_volumes_go_also_long_after_the_instance_was_run(cloud: Cloud) -> None:
+def test_volumes_are_deleted_even_long_after_the_launch(cloud: Cloud) -> None:
     on = instance(cloud, **devices(DATA))
     for _ in range(3):
         cloud.clock.advance(25 * 3600)
@@ -120,7 +120,7 @@ def test_volumes_go_also_long_after_the_instance_was_run(cloud: Cloud) -> None:
 
 
 @pytest.mark.parametrize("step", range(10))
-def test_what_a_dying_process_left_of_a_deletion_the_next_one_does(step: int) -> None:
+def test_a_deletion_interrupted_by_the_death_of_a_process_is_completed_by_the_next(step: int) -> None:
     """The process that answered is dead; the one after it dies at any step; the third one does the work."""
     cloud = Cloud()
     on = instance(cloud, **devices(DATA))
@@ -136,7 +136,7 @@ def test_what_a_dying_process_left_of_a_deletion_the_next_one_does(step: int) ->
 
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("step", range(30))
-def test_a_run_that_died_at_any_step_is_finished_by_the_same_call_and_leaves_no_volume_behind(
+def test_a_launch_interrupted_at_any_step_is_completed_by_the_same_call_without_stray_volumes(
     step: int, after: bool
 ) -> None:
     cloud = Cloud()
@@ -158,7 +158,7 @@ def test_a_run_that_died_at_any_step_is_finished_by_the_same_call_and_leaves_no_
 
 
 @pytest.mark.parametrize("step", range(30))
-def test_nothing_is_left_of_a_run_that_died_and_was_never_repeated(step: int) -> None:
+def test_nothing_remains_of_an_interrupted_launch_that_is_not_repeated(step: int) -> None:
     cloud = Cloud()
     begin(cloud, DyingOned(cloud.backend, step, after=True), "RunInstances", **RUN, ClientToken="tok", **devices(DATA))
     cloud.wait(20)
@@ -174,7 +174,7 @@ def _all(cloud: Cloud) -> tuple[int, ...]:
     return cloud.result(Session(cloud.backend, "alice").vm_ids(OwnerFilter.MINE, StateFilter.ANY))
 
 
-def test_a_volume_of_a_snapshot_comes_with_the_instance(cloud: Cloud) -> None:
+def test_a_volume_is_created_from_a_snapshot_with_the_instance(cloud: Cloud) -> None:
     for original in (volume(cloud), _attached(cloud)):
         saved = snapshot(cloud, original)
         mapping = {"DeviceName": "/dev/xvdg", "Ebs": {"SnapshotId": saved}}
@@ -190,7 +190,7 @@ def _attached(cloud: Cloud) -> str:
     return made
 
 
-def test_volumes_that_take_long_are_waited_for_by_the_machine_and_not_by_the_request(cloud: Cloud) -> None:
+def test_the_machine_waits_for_slow_volumes_and_the_request_does_not(cloud: Cloud) -> None:
     cloud.oned.cloud.delays = replace(cloud.oned.cloud.delays, image=60.0)
     answer = cloud.run("alice", "RunInstances", **RUN, **devices(DATA))
     (made,) = answer["Instances"]
@@ -206,7 +206,7 @@ def test_volumes_that_take_long_are_waited_for_by_the_machine_and_not_by_the_req
     assert images(cloud) == set()
 
 
-def test_tags_for_volumes_are_on_all_of_them(cloud: Cloud) -> None:
+def test_tags_for_volumes_are_set_on_all_of_them(cloud: Cloud) -> None:
     tags = [
         {"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": "web"}]},
         {"ResourceType": "volume", "Tags": [{"Key": "Name", "Value": "disk"}]},
@@ -217,7 +217,7 @@ def test_tags_for_volumes_are_on_all_of_them(cloud: Cloud) -> None:
     assert reservation["Instances"][0]["Tags"] == tags[0]["Tags"]
 
 
-def test_the_disks_of_the_type_are_the_ephemeral_ones_and_can_be_left_out(cloud: Cloud) -> None:
+def test_the_disks_of_the_type_are_the_ephemeral_disks_and_can_be_omitted(cloud: Cloud) -> None:
     cloud.oneadmin("one.template.update", 0, 'DISK=[TYPE="fs",SIZE="100",FORMAT="raw",TARGET="sdb"]', 1)
     ephemeral = {"DeviceName": "/dev/sdb", "VirtualName": "ephemeral0"}
     assert len(mappings(cloud, instance(cloud, **devices(ephemeral)))) == 2
@@ -245,22 +245,20 @@ def test_the_disks_of_the_type_are_the_ephemeral_ones_and_can_be_left_out(cloud:
         ([DATA, {**DATA, "DeviceName": "/dev/sdf1"}], "InvalidBlockDeviceMapping"),
     ],
 )
-def test_a_mapping_that_cannot_be_is_refused_and_nothing_is_made(mapping: list[dict[str, Any]], code: str) -> None:
+def test_an_impossible_mapping_is_refused_before_any_change(mapping: list[dict[str, Any]], code: str) -> None:
     cloud = Cloud()
     assert cloud.refusal("alice", "RunInstances", **RUN, BlockDeviceMappings=mapping).code == code
     assert cloud.changes == []
 
 
 @pytest.mark.parametrize("root", ["/dev/sda", "/dev/sda1", "/dev/xvda", "xvda", "/dev/vda1", "/dev/hda"])
-def test_the_root_device_has_many_spellings(cloud: Cloud, root: str) -> None:
+def test_the_root_device_has_several_names(cloud: Cloud, root: str) -> None:
     instance(cloud, **devices({"DeviceName": root, "Ebs": {"VolumeSize": 8}}))
     assert [show(cloud, each)["Size"] for each in listed(cloud)] == [8]
 
 
 @pytest.mark.parametrize("name", ["/dev/sda2", "/dev/xvda3", "vda15"])
-def test_another_partition_of_the_root_device_is_a_device_of_its_own_and_the_root_disk_stays_as_it_is(
-    cloud: Cloud, name: str
-) -> None:
+def test_another_partition_of_the_root_device_is_a_separate_device(cloud: Cloud, name: str) -> None:
     instance(cloud)
     (plain,) = listed(cloud)
     on = instance(cloud, **devices({"DeviceName": name, "Ebs": {"VolumeSize": 5}}, DATA))
@@ -273,7 +271,7 @@ def test_another_partition_of_the_root_device_is_a_device_of_its_own_and_the_roo
     assert show(cloud, root)["Size"] == show(cloud, plain)["Size"]
 
 
-def test_partitions_and_disks_that_are_attached_later_never_take_one_anothers_place(cloud: Cloud) -> None:
+def test_partitions_and_disks_attached_later_do_not_conflict(cloud: Cloud) -> None:
     """The hypervisor has whole disks alone: it puts `/dev/sda2` where there is room, which no client sees."""
     on = instance(cloud, **devices({"DeviceName": "/dev/sda2", "Ebs": {"VolumeSize": 1}}))
     hidden = target(cloud, on, mappings(cloud, on)["/dev/sda2"]["VolumeId"])
@@ -294,7 +292,7 @@ def test_partitions_and_disks_that_are_attached_later_never_take_one_anothers_pl
 
 
 @pytest.mark.parametrize(("size", "code"), [(1, "InvalidParameterValue"), (3, "UnsupportedOperation")])
-def test_a_volume_of_an_instance_is_as_large_as_its_snapshot(size: int, code: str) -> None:
+def test_a_volume_from_a_snapshot_must_have_the_size_of_the_snapshot(size: int, code: str) -> None:
     """As `docs/compatibility.md` says; the error says what to do instead."""
     cloud = Cloud()
     saved = snapshot(cloud, volume(cloud, Size=2))
@@ -304,7 +302,7 @@ def test_a_volume_of_an_instance_is_as_large_as_its_snapshot(size: int, code: st
     assert size < 2 or "ModifyVolume" in refusal.message
 
 
-def test_the_documentation_says_that_a_volume_is_as_large_as_its_snapshot_and_what_to_do_instead() -> None:
+def test_the_documentation_describes_the_size_of_a_volume_from_a_snapshot() -> None:
     page = (Path(__file__).parents[3] / "docs" / "compatibility.md").read_text()
     _, _, rest = page.partition("- A volume from a snapshot")
     said = " ".join(rest.partition("\n- ")[0].split())
@@ -312,12 +310,12 @@ def test_the_documentation_says_that_a_volume_is_as_large_as_its_snapshot_and_wh
     assert said.endswith("Attach the volume, then use ModifyVolume.")
 
 
-def test_a_virtual_name_beside_a_volume_says_nothing(cloud: Cloud) -> None:
+def test_a_virtual_name_next_to_a_volume_is_ignored(cloud: Cloud) -> None:
     on = instance(cloud, **devices({**DATA, "VirtualName": "ephemeral0"}))
     assert show(cloud, mappings(cloud, on)["/dev/sdf"]["VolumeId"])["Size"] == 2
 
 
-def test_a_volume_takes_the_place_of_a_disk_of_the_instance_type(cloud: Cloud) -> None:
+def test_a_volume_replaces_a_disk_of_the_instance_type(cloud: Cloud) -> None:
     template = 'NAME="two"\nEC2_INSTANCE_TYPE="two.disks"\nCPU="1"\nMEMORY="64"\nDISK=[TYPE="fs",SIZE="9",TARGET="sdf"]'
     cloud.as_user("alice", "one.template.allocate", template)
     on = instance(cloud, **devices(DATA, InstanceType="two.disks"))
@@ -325,14 +323,14 @@ def test_a_volume_takes_the_place_of_a_disk_of_the_instance_type(cloud: Cloud) -
     assert len(mappings(cloud, on)) == 2
 
 
-def test_a_machine_that_cannot_be_made_leaves_no_volume(cloud: Cloud) -> None:
+def test_a_failed_machine_leaves_no_volume(cloud: Cloud) -> None:
     cloud.oneadmin("one.user.quota", cloud.user("alice").id, 'VM=[VMS="0",CPU="-2",MEMORY="-2"]')
     assert cloud.refusal("alice", "RunInstances", **RUN, **devices(DATA)).code == "InstanceLimitExceeded"
     cloud.wait(20)
     assert images(cloud) == set()
 
 
-def test_a_volume_that_cannot_be_made_leaves_no_machine(cloud: Cloud) -> None:
+def test_a_failed_volume_leaves_no_machine(cloud: Cloud) -> None:
     cloud.oneadmin("one.user.quota", cloud.user("alice").id, 'DATASTORE=[ID="1",IMAGES="1",SIZE="-2"]')
     two = devices(DATA, {"DeviceName": "/dev/sdg", "Ebs": {"VolumeSize": 1}})
     assert cloud.refusal("alice", "RunInstances", **RUN, **two).code == "VolumeLimitExceeded"

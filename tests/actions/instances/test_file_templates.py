@@ -42,7 +42,7 @@ def run(cloud: Cloud, **more: Any) -> tuple[dict[str, Any], VirtualMachine]:
     return instance, cloud.result(Session(cloud.backend, "alice").vm(int(instance["InstanceId"][2:])))
 
 
-def test_the_machine_is_what_the_file_says(files: Cloud) -> None:
+def test_the_machine_has_the_attributes_of_the_file(files: Cloud) -> None:
     instance, machine = run(files)
     assert (instance["InstanceType"], instance["ImageId"]) == ("m1.small", AMI)
     assert (machine.template_text("CPU"), machine.template_text("MEMORY")) == ("0.5", "64")
@@ -56,7 +56,7 @@ def test_the_machine_is_what_the_file_says(files: Cloud) -> None:
     assert (shown["State"]["Name"], shown["InstanceType"], shown["ImageId"]) == ("running", "m1.small", AMI)
 
 
-def test_key_and_user_data_reach_the_machine(files: Cloud) -> None:
+def test_key_and_user_data_are_in_the_context(files: Cloud) -> None:
     files.run("alice", "CreateKeyPair", KeyName="mykey")
     instance, machine = run(files, KeyName="mykey", UserData=SCRIPT)
     assert instance["KeyName"] == machine.context["EC2_KEYNAME"] == "mykey"
@@ -66,7 +66,7 @@ def test_key_and_user_data_reach_the_machine(files: Cloud) -> None:
     assert machine.context["HOST"] == "small-from-file", "the file's own variables go on working"
 
 
-def test_a_key_name_that_oned_would_expand_is_refused_before_anything_is_made(files: Cloud) -> None:
+def test_a_key_name_that_oned_would_expand_is_refused_before_any_change(files: Cloud) -> None:
     files.run("alice", "CreateKeyPair", KeyName="100$")
     before = len(files.changes)
     refusal = files.refusal("alice", "RunInstances", ImageId=AMI, MinCount=1, MaxCount=1, KeyName="100$")
@@ -86,14 +86,14 @@ def test_tags_name_and_shutdown_behaviour_are_as_with_templates(files: Cloud) ->
     assert machine.user_template.text("EC2_SHUTDOWN_BEHAVIOR") == "terminate"
 
 
-def test_zone_and_configured_cluster_are_joined_to_the_files_own_requirements() -> None:
+def test_zone_and_configured_cluster_are_added_to_the_files_requirements() -> None:
     cloud = with_files(Cloud(settings=Settings(cluster_id=0)))
     _, machine = run(cloud, Placement={"AvailabilityZone": "default"})
     requirements = machine.user_template.text("SCHED_REQUIREMENTS")
     assert requirements == "(HYPERVISOR = dummy | FREE_CPU > 1) & CLUSTER_ID = 0"
 
 
-def test_several_instances_start_together_and_share_a_reservation(files: Cloud) -> None:
+def test_several_instances_are_released_together_and_share_a_reservation(files: Cloud) -> None:
     answer = files.run("alice", "RunInstances", ImageId=AMI, MinCount=3, MaxCount=3)
     assert [instance["AmiLaunchIndex"] for instance in answer["Instances"]] == [0, 1, 2]
     order = [call.method for call in files.changes if call.method.startswith(("one.template", "one.vm"))]
@@ -102,7 +102,7 @@ def test_several_instances_start_together_and_share_a_reservation(files: Cloud) 
 
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("step", range(18))
-def test_a_call_that_died_at_any_step_is_finished_by_the_next(step: int, after: bool) -> None:
+def test_a_call_interrupted_at_any_step_is_completed_by_the_next(step: int, after: bool) -> None:
     cloud = with_files(Cloud())
     asked: dict[str, Any] = {"ImageId": AMI, "MinCount": 2, "MaxCount": 2, "ClientToken": "tok"}
     whole, cloud.backend = cloud.backend, DyingOned(cloud.backend, step, after=after)
@@ -121,13 +121,13 @@ def _until_it_dies(cloud: Cloud, asked: dict[str, Any]) -> None:
         cloud.run("alice", "RunInstances", **asked)
 
 
-def test_a_type_without_a_file_is_none_whatever_templates_there_are(files: Cloud) -> None:
+def test_a_type_without_a_file_does_not_exist_even_if_there_is_a_template(files: Cloud) -> None:
     refusal = files.refusal("alice", "RunInstances", ImageId=AMI, MinCount=1, MaxCount=1, InstanceType="m1.large")
     assert refusal.code == "InvalidParameterValue"
     assert files.changes == []
 
 
-def test_all_that_is_wrong_with_the_files_is_said_at_once_with_file_and_line(tmp_path: Path) -> None:
+def test_all_errors_in_the_files_are_reported_at_once_with_file_and_line(tmp_path: Path) -> None:
     (tmp_path / "a.erb").write_text("CPU = 1\nMEMORY = <%= `id` %>\n")
     (tmp_path / "b.erb").write_bytes(b"\xff\xfe")
     (tmp_path / "d.erb").write_text("CPU = 1\n")

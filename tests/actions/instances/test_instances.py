@@ -40,7 +40,7 @@ def terminate(cloud: Cloud, *instances: str) -> None:
     cloud.clock.pump([1] * 30)
 
 
-def test_a_list_shows_every_field_filled(cloud: Cloud) -> None:
+def test_a_listed_instance_has_all_fields(cloud: Cloud) -> None:
     cloud.run("alice", "CreateKeyPair", KeyName="mykey")
     tags = [{"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": "web"}]}]
     (instance,) = run(cloud, KeyName="mykey", ClientToken="tok", TagSpecifications=tags)
@@ -71,7 +71,7 @@ def test_a_list_shows_every_field_filled(cloud: Cloud) -> None:
     assert interface["Groups"] == shown["SecurityGroups"] == [{"GroupId": "sg-00000000", "GroupName": "default"}]
 
 
-def test_an_instance_says_what_tools_look_for_on_every_instance(cloud: Cloud) -> None:
+def test_an_instance_has_the_fields_that_tools_expect_of_every_instance(cloud: Cloud) -> None:
     """As it is here: no metadata service, no adapter of Amazon's, checks of source and destination by the network."""
     run(cloud)
     (shown,) = listed(cloud)
@@ -108,7 +108,7 @@ def test_the_boot_mode_is_the_firmware_of_the_machine(cloud: Cloud, os: str, mod
 
 
 @pytest.mark.parametrize("prefix", ["vd", "hd", "xvd", "sd"])
-def test_the_root_device_has_amazons_name_whatever_the_hypervisor_calls_it(cloud: Cloud, prefix: str) -> None:
+def test_the_root_device_has_amazons_name_on_every_bus(cloud: Cloud, prefix: str) -> None:
     """At the instance, its AMI and its volume; tools know a root device by that name alone."""
     text = f'NAME="v"\nTYPE="OS"\nPATH="/v"\nSIZE="10"\nEC2_AMI="YES"\nDEV_PREFIX="{prefix}"'
     image = cloud.as_user("alice", "one.image.allocate", text, 1)
@@ -122,7 +122,7 @@ def test_the_root_device_has_amazons_name_whatever_the_hypervisor_calls_it(cloud
     assert names | {ami["BlockDeviceMappings"][0]["DeviceName"]} == {"/dev/sda1"}
 
 
-def test_another_disk_of_the_same_letter_is_not_the_root_device(cloud: Cloud) -> None:
+def test_another_disk_with_the_same_letter_is_not_the_root_device(cloud: Cloud) -> None:
     """A machine may have a vda and a sda."""
     template = cloud.as_user("alice", "one.template.allocate", 'NAME="two"\nCPU="1"\nMEMORY="64"')
     disks = 'DISK=[IMAGE_ID="0",TARGET="vda"]\nDISK=[TYPE="fs",SIZE="10",TARGET="sda"]'
@@ -139,7 +139,7 @@ def test_an_image_and_its_instance_name_the_same_root_device(cloud: Cloud) -> No
     assert image["RootDeviceName"] == listed(cloud)[0]["RootDeviceName"]
 
 
-def test_a_machine_that_no_ec2_client_made_is_an_instance_too(cloud: Cloud) -> None:
+def test_a_machine_that_no_ec2_client_created_is_an_instance_too(cloud: Cloud) -> None:
     machine = cloud.as_user("alice", "one.template.instantiate", 0, "sunstone", False, 'DISK=[IMAGE_ID="0"]', False)
     (shown,) = listed(cloud)
     assert shown["InstanceId"] == f"i-{machine:08d}"
@@ -147,13 +147,13 @@ def test_a_machine_that_no_ec2_client_made_is_an_instance_too(cloud: Cloud) -> N
     assert shown["InstanceType"] == "m1.small"
 
 
-def test_ones_own_are_listed_and_those_of_others_are_not(cloud: Cloud) -> None:
+def test_a_user_lists_their_own_instances_and_not_those_of_others(cloud: Cloud) -> None:
     ours = run(cloud)
     run(cloud, user="bob")
     assert ids(listed(cloud)) == ours
 
 
-def test_what_another_shares_is_listed_with_its_owner(cloud: Cloud) -> None:
+def test_an_instance_shared_by_another_user_is_listed_with_its_owner(cloud: Cloud) -> None:
     (theirs,) = run(cloud, user="bob")
     cloud.as_user("bob", "one.vm.chmod", int(theirs[2:]), -1, -1, -1, 1, -1, -1, -1, -1, -1)
     (reservation,) = cloud.run("alice", "DescribeInstances")["Reservations"]
@@ -164,7 +164,7 @@ def test_what_another_shares_is_listed_with_its_owner(cloud: Cloud) -> None:
     assert listed(cloud, Filters=own) == []
 
 
-def test_one_id_that_names_nothing_fails_the_whole_call(cloud: Cloud) -> None:
+def test_one_unknown_id_fails_the_whole_call(cloud: Cloud) -> None:
     ours = run(cloud)
     refusal = cloud.refusal("alice", "DescribeInstances", InstanceIds=[*ours, "i-00000999", "i-00000998"])
     assert refusal.code == "InvalidInstanceID.NotFound"
@@ -207,7 +207,7 @@ def test_one_id_that_names_nothing_fails_the_whole_call(cloud: Cloud) -> None:
         ("launch-index", "0"),
     ],
 )
-def test_a_filter_finds_the_instance_whose_field_it_speaks_of(name: str, value: str) -> None:
+def test_a_filter_finds_the_instance_with_a_matching_field(name: str, value: str) -> None:
     cloud = Cloud()
     cloud.run("alice", "CreateKeyPair", KeyName="mykey")
     tags = [{"ResourceType": "instance", "Tags": [{"Key": "env", "Value": "prod"}]}]
@@ -219,7 +219,7 @@ def test_a_filter_finds_the_instance_whose_field_it_speaks_of(name: str, value: 
 
 
 @pytest.mark.parametrize("name", ["vpc-id", "iam-instance-profile.arn", "spot-instance-request-id", "ip-address"])
-def test_a_filter_on_what_no_instance_here_has_finds_nothing(name: str) -> None:
+def test_a_filter_on_a_field_that_instances_never_have_finds_nothing(name: str) -> None:
     assert listed(Cloud(vms=3), Filters=[{"Name": name, "Values": ["*"]}]) == []
 
 
@@ -229,7 +229,7 @@ def test_an_unknown_filter_is_refused() -> None:
         assert refusal.code == "InvalidParameterValue"
 
 
-def test_the_pages_add_up_to_the_list() -> None:
+def test_the_pages_together_are_the_whole_list() -> None:
     cloud = Cloud(vms=23)
     whole = ids(listed(cloud))
     pages: list[str] = []
@@ -246,7 +246,7 @@ def test_the_pages_add_up_to_the_list() -> None:
     assert len(whole) == 23
 
 
-def test_none_that_stays_is_missing_or_doubled_while_machines_come_and_end_between_the_pages(cloud: Cloud) -> None:
+def test_changes_between_the_pages_neither_omit_nor_repeat_an_instance(cloud: Cloud) -> None:
     first = run(cloud, 12)
     seen: list[str] = []
     asked: dict[str, Any] = {"MaxResults": 5}
@@ -263,7 +263,7 @@ def test_none_that_stays_is_missing_or_doubled_while_machines_come_and_end_betwe
     assert {*first} - {first[1], first[7]} <= {*seen}
 
 
-def test_a_reservation_may_go_on_on_the_next_page() -> None:
+def test_a_reservation_may_continue_on_the_next_page() -> None:
     cloud = Cloud()
     run(cloud, 8)
     answer = cloud.run("alice", "DescribeInstances", MaxResults=5)
@@ -273,7 +273,7 @@ def test_a_reservation_may_go_on_on_the_next_page() -> None:
     assert len(one["Instances"]) + len(other["Instances"]) == 8
 
 
-def test_a_terminated_instance_stays_visible_for_a_while_and_no_longer(cloud: Cloud) -> None:
+def test_a_terminated_instance_is_visible_for_the_configured_time(cloud: Cloud) -> None:
     (instance,) = run(cloud)
     terminate(cloud, instance)
     (shown,) = listed(cloud)
@@ -286,13 +286,13 @@ def test_a_terminated_instance_stays_visible_for_a_while_and_no_longer(cloud: Cl
     assert cloud.refusal("alice", "DescribeInstances", InstanceIds=[instance]).code == "InvalidInstanceID.NotFound"
 
 
-def test_an_instance_that_ended_while_it_was_still_pending_stays_visible_too(cloud: Cloud) -> None:
+def test_an_instance_terminated_while_pending_is_visible_too(cloud: Cloud) -> None:
     machine = cloud.as_user("alice", "one.template.instantiate", 0, "", True, 'DISK=[IMAGE_ID="0"]', False)
     terminate(cloud, f"i-{machine:08d}")
     assert ids(listed(cloud)) == [f"i-{machine:08d}"]
 
 
-def test_an_old_machine_that_ended_lately_is_seen_behind_many_newer_ones_that_ended_before() -> None:
+def test_an_old_instance_terminated_recently_is_listed_despite_many_newer_ones_terminated_earlier() -> None:
     cloud = Cloud()
     (old,) = run(cloud)
     others = run(cloud, NEWEST_ENDED + 10)
@@ -302,7 +302,7 @@ def test_an_old_machine_that_ended_lately_is_seen_behind_many_newer_ones_that_en
     assert ids(listed(cloud)) == [old]
 
 
-def test_the_cost_of_a_list_does_not_grow_with_all_machines_that_ever_ended() -> None:
+def test_the_cost_of_a_list_does_not_grow_with_the_number_of_terminated_instances() -> None:
     cloud = Cloud()
     run(cloud)
 
@@ -318,7 +318,7 @@ def test_the_cost_of_a_list_does_not_grow_with_all_machines_that_ever_ended() ->
     assert asked_for() == before
 
 
-def test_with_terminated_instances_turned_off_a_list_shows_none_but_an_id_still_finds_one() -> None:
+def test_hidden_terminated_instances_are_not_listed_but_found_by_id() -> None:
     """The waiters of the SDKs ask by id, and take no NotFound for an answer."""
     cloud = Cloud(settings=Settings(describe_with_terminated_instances=False))
     (instance,) = run(cloud)
@@ -327,7 +327,7 @@ def test_with_terminated_instances_turned_off_a_list_shows_none_but_an_id_still_
     assert listed(cloud, InstanceIds=[instance])[0]["State"]["Name"] == "terminated"
 
 
-def test_without_a_host_that_can_take_it_an_instance_is_pending_and_says_why(cloud: Cloud) -> None:
+def test_an_instance_without_a_suitable_host_is_pending_with_a_reason(cloud: Cloud) -> None:
     number = cloud.oneadmin(
         "one.template.allocate", 'NAME="huge"\nEC2_INSTANCE_TYPE="huge"\nCPU="100000"\nMEMORY="999999999"'
     )
@@ -338,7 +338,7 @@ def test_without_a_host_that_can_take_it_an_instance_is_pending_and_says_why(clo
     assert shown["StateReason"]["Code"] == "Server.InsufficientInstanceCapacity"
 
 
-def test_status_is_of_running_instances_unless_all_are_asked_for(cloud: Cloud) -> None:
+def test_status_is_listed_for_running_instances_unless_all_are_requested(cloud: Cloud) -> None:
     one, other = run(cloud, 2)
     cloud.run("alice", "StopInstances", InstanceIds=[other])
     cloud.clock.pump([1] * 30)
@@ -355,7 +355,7 @@ def test_status_is_of_running_instances_unless_all_are_asked_for(cloud: Cloud) -
     assert named == []
 
 
-def test_a_machine_that_oned_lost_sight_of_is_impaired() -> None:
+def test_an_instance_in_the_unknown_state_is_impaired() -> None:
     cloud = Cloud()
     (instance,) = run(cloud)
     machine = cloud.oned.cloud.vms.get(int(instance[2:]))
@@ -366,7 +366,7 @@ def test_a_machine_that_oned_lost_sight_of_is_impaired() -> None:
     assert cloud.run("alice", "DescribeInstanceStatus", Filters=impaired)["InstanceStatuses"] == [status]
 
 
-def test_status_comes_in_pages_too() -> None:
+def test_status_is_listed_in_pages_too() -> None:
     cloud = Cloud(vms=12)
     answer = cloud.run("alice", "DescribeInstanceStatus", MaxResults=5)
     assert len(answer["InstanceStatuses"]) == 5
@@ -375,7 +375,7 @@ def test_status_comes_in_pages_too() -> None:
     assert "NextToken" not in rest
 
 
-def test_the_token_of_one_list_is_no_token_of_the_other() -> None:
+def test_the_token_of_one_list_is_invalid_for_another() -> None:
     cloud = Cloud(vms=12)
     token = cloud.run("alice", "DescribeInstanceStatus", MaxResults=5)["NextToken"]
     assert cloud.refusal("alice", "DescribeInstances", MaxResults=5, NextToken=token).code == "InvalidNextToken"

@@ -59,7 +59,7 @@ def made(cloud: Cloud) -> int:
     return len(cloud.result(Session(cloud.backend, "alice").vm_ids(OwnerFilter.MINE, StateFilter.ANY)))
 
 
-def test_the_same_call_again_gives_the_same_instances() -> None:
+def test_a_repeated_call_returns_the_same_instances() -> None:
     cloud = Cloud()
     first = cloud.run("alice", "RunInstances", **asked())
     again = cloud.run("alice", "RunInstances", **asked())
@@ -76,14 +76,14 @@ def test_the_same_token_with_other_parameters_is_a_mismatch() -> None:
     assert made(cloud) == 3
 
 
-def test_a_token_is_one_users_own() -> None:
+def test_the_tokens_of_different_users_are_independent() -> None:
     cloud = Cloud()
     ours = ids(cloud.run("alice", "RunInstances", **asked()))
     theirs = ids(cloud.run("bob", "RunInstances", **asked()))
     assert not {*ours} & {*theirs}
 
 
-def test_other_tokens_and_no_token_make_other_instances() -> None:
+def test_other_tokens_and_no_token_launch_other_instances() -> None:
     cloud = Cloud()
     cloud.run("alice", "RunInstances", **asked(1))
     cloud.run("alice", "RunInstances", **asked(1, token="other"))
@@ -93,7 +93,7 @@ def test_other_tokens_and_no_token_make_other_instances() -> None:
     assert made(cloud) == 4
 
 
-def test_a_token_whose_instances_have_ended_is_used_up() -> None:
+def test_a_token_whose_instances_are_terminated_cannot_be_used_again() -> None:
     cloud = Cloud()
     instances = ids(cloud.run("alice", "RunInstances", **asked()))
     cloud.run("alice", "TerminateInstances", InstanceIds=instances)
@@ -103,7 +103,7 @@ def test_a_token_whose_instances_have_ended_is_used_up() -> None:
     assert made(cloud) == 3
 
 
-def test_a_token_is_remembered_for_its_lifetime_and_found_behind_many_other_machines() -> None:
+def test_a_token_is_found_during_its_lifetime_despite_many_newer_machines() -> None:
     cloud = Cloud()
     first = ids(cloud.run("alice", "RunInstances", **asked()))
     cloud.clock.advance(TOKEN_LIFETIME - 600)
@@ -112,7 +112,7 @@ def test_a_token_is_remembered_for_its_lifetime_and_found_behind_many_other_mach
     assert ids(cloud.run("alice", "RunInstances", **asked())) == first
 
 
-def test_a_token_is_forgotten_after_its_lifetime() -> None:
+def test_a_token_expires_after_its_lifetime() -> None:
     cloud = Cloud()
     first = ids(cloud.run("alice", "RunInstances", **asked()))
     cloud.clock.advance(TOKEN_LIFETIME + 60)
@@ -121,7 +121,7 @@ def test_a_token_is_forgotten_after_its_lifetime() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.floats(0.0, 3.0), min_size=8, max_size=40), st.lists(st.floats(0.0, 3.0), min_size=8, max_size=40))
-def test_two_processes_that_get_the_same_call_give_the_same_instances(one: list[float], two: list[float]) -> None:
+def test_two_processes_with_the_same_call_return_the_same_instances(one: list[float], two: list[float]) -> None:
     """Whatever the order in which oned serves their calls: as many live as were asked for, and both name the same."""
     cloud = Cloud()
     answers = [
@@ -138,7 +138,7 @@ def test_two_processes_that_get_the_same_call_give_the_same_instances(one: list[
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.floats(0.0, 3.0), min_size=8, max_size=40), st.lists(st.floats(0.0, 3.0), min_size=8, max_size=40))
-def test_of_two_different_calls_with_one_token_one_succeeds(one: list[float], two: list[float]) -> None:
+def test_of_two_different_calls_with_the_same_token_one_succeeds(one: list[float], two: list[float]) -> None:
     cloud = Cloud()
     answers = [
         begin(cloud, DelayedOned(cloud.backend, cloud.clock, cycle(one)), asked()),
@@ -154,7 +154,7 @@ def test_of_two_different_calls_with_one_token_one_succeeds(one: list[float], tw
 
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("step", range(24))
-def test_a_call_that_died_at_any_step_is_finished_by_the_next(step: int, after: bool) -> None:
+def test_a_call_interrupted_at_any_step_is_completed_by_the_next(step: int, after: bool) -> None:
     cloud = Cloud()
     dying = DyingOned(cloud.backend, step, after=after)
     assert begin(cloud, dying, asked()) == [] or not dying.is_dead
@@ -166,7 +166,7 @@ def test_a_call_that_died_at_any_step_is_finished_by_the_next(step: int, after: 
 
 
 @pytest.mark.parametrize("step", range(24))
-def test_what_a_call_that_died_left_on_hold_is_ended_if_nobody_calls_again(step: int) -> None:
+def test_machines_left_on_hold_by_an_interrupted_call_are_terminated_if_it_is_not_repeated(step: int) -> None:
     cloud = Cloud()
     begin(cloud, DyingOned(cloud.backend, step, after=True), asked())
     cloud.clock.advance(HOLD_AGE + 60)
@@ -175,7 +175,7 @@ def test_what_a_call_that_died_left_on_hold_is_ended_if_nobody_calls_again(step:
     assert cloud.result(session.vm_ids(OwnerFilter.MINE, VmState.HOLD)) == ()
 
 
-def test_fewer_than_the_least_are_taken_back_and_never_seen() -> None:
+def test_fewer_machines_than_the_minimum_are_discarded_and_never_visible() -> None:
     cloud = Cloud()
     cloud.oneadmin("one.user.quota", cloud.user("alice").id, 'VM=[VMS="2",CPU="-2",MEMORY="-2"]')
     refusal = cloud.refusal("alice", "RunInstances", **asked(3))
@@ -183,7 +183,7 @@ def test_fewer_than_the_least_are_taken_back_and_never_seen() -> None:
     assert cloud.run("alice", "DescribeInstances")["Reservations"] == []
 
 
-def test_between_least_and_most_the_call_has_as_many_as_there_are_also_when_it_comes_again() -> None:
+def test_a_repeated_call_returns_the_number_of_instances_that_could_be_created() -> None:
     cloud = Cloud()
     alice = cloud.user("alice").id
     cloud.oneadmin("one.user.quota", alice, 'VM=[VMS="2",CPU="-2",MEMORY="-2"]')
@@ -194,7 +194,7 @@ def test_between_least_and_most_the_call_has_as_many_as_there_are_also_when_it_c
     assert ids(cloud.run("alice", "RunInstances", **wanted)) == first
 
 
-def test_a_call_that_could_not_be_carried_out_can_be_repeated_with_its_token() -> None:
+def test_a_failed_call_can_be_repeated_with_its_token() -> None:
     cloud = Cloud()
     alice = cloud.user("alice").id
     cloud.oneadmin("one.user.quota", alice, 'VM=[VMS="2",CPU="-2",MEMORY="-2"]')
@@ -203,14 +203,14 @@ def test_a_call_that_could_not_be_carried_out_can_be_repeated_with_its_token() -
     assert len(ids(cloud.run("alice", "RunInstances", **asked(3)))) == 3
 
 
-def test_no_machine_runs_before_all_of_its_call_are_there() -> None:
+def test_no_machine_is_released_before_all_of_its_call_are_created() -> None:
     cloud = Cloud()
     cloud.run("alice", "RunInstances", **asked(3))
     order = [call.method for call in cloud.changes if call.method.startswith(("one.template", "one.vm"))]
     assert order == ["one.template.instantiate"] * 3 + ["one.vm.action"] * 3
 
 
-def test_a_token_of_the_ruby_server_is_honoured() -> None:
+def test_a_token_stored_by_the_ruby_server_is_recognized() -> None:
     """It wrote EC2_CLIENT_TOKEN and no digest."""
     cloud = Cloud()
     machine = cloud.as_user(
@@ -220,7 +220,7 @@ def test_a_token_of_the_ruby_server_is_honoured() -> None:
     assert ids(answer) == [f"i-{machine:08d}"]
 
 
-def test_a_machine_that_was_taken_back_is_no_instance() -> None:
+def test_a_discarded_machine_is_not_an_instance() -> None:
     cloud = Cloud()
     (instance,) = ids(cloud.run("alice", "RunInstances", **asked(1)))
     cloud.as_user("alice", "one.vm.update", int(instance[2:]), f'{DISCARDED}="YES"', 1)
@@ -229,6 +229,6 @@ def test_a_machine_that_was_taken_back_is_no_instance() -> None:
 
 
 @pytest.mark.parametrize("token", ["x" * 65, "é", "a\\", "]]>"])
-def test_a_token_that_cannot_be_kept_is_refused(token: str) -> None:
+def test_a_token_that_cannot_be_stored_is_refused(token: str) -> None:
     refusal = Cloud().refusal("alice", "RunInstances", **asked(1, token=token))
     assert refusal.code == "InvalidParameterValue"

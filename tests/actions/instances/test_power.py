@@ -39,7 +39,7 @@ def changes(answer: dict[str, Any]) -> list[tuple[str, str]]:
     return [(each["PreviousState"]["Name"], each["CurrentState"]["Name"]) for each in answer[key]]
 
 
-def test_an_instance_is_stopped_and_started_and_terminated(cloud: Cloud) -> None:
+def test_an_instance_is_stopped_started_and_terminated(cloud: Cloud) -> None:
     (instance,) = run(cloud)
     assert changes(cloud.run("alice", "StopInstances", InstanceIds=[instance])) == [("running", "stopping")]
     settle(cloud)
@@ -54,7 +54,7 @@ def test_an_instance_is_stopped_and_started_and_terminated(cloud: Cloud) -> None
 
 
 @pytest.mark.parametrize("action", ALL)
-def test_without_ids_there_is_nothing_to_do_it_to(action: str) -> None:
+def test_a_request_without_ids_is_refused(action: str) -> None:
     """Never all instances; the error is Amazon's, which SDKs and tools know."""
     cloud = Cloud()
     run(cloud)
@@ -66,14 +66,14 @@ def test_without_ids_there_is_nothing_to_do_it_to(action: str) -> None:
     assert len(cloud.changes) == before
 
 
-def test_a_forced_stop_is_the_hard_form(cloud: Cloud) -> None:
+def test_a_forced_stop_uses_the_hard_form(cloud: Cloud) -> None:
     instances = run(cloud, 2)
     cloud.run("alice", "StopInstances", InstanceIds=instances[:1], Force=True)
     cloud.run("alice", "StopInstances", InstanceIds=instances[1:], SkipOsShutdown=True)
     assert [call.args[0] for call in cloud.changes if call.method == "one.vm.action"][-2:] == ["poweroff-hard"] * 2
 
 
-def test_a_reboot_answers_nothing_and_leaves_the_instance_running(cloud: Cloud) -> None:
+def test_a_reboot_returns_an_empty_result_and_leaves_the_instance_running(cloud: Cloud) -> None:
     (instance,) = run(cloud)
     assert cloud.run("alice", "RebootInstances", InstanceIds=[instance]) == {}
     settle(cloud)
@@ -82,13 +82,13 @@ def test_a_reboot_answers_nothing_and_leaves_the_instance_running(cloud: Cloud) 
 
 
 @pytest.mark.parametrize("action", ["StopInstances", "RebootInstances"])
-def test_what_comes_while_an_instance_is_still_starting_is_incorrect_and_never_a_5xx(cloud: Cloud, action: str) -> None:
+def test_stopping_or_rebooting_a_starting_instance_is_an_incorrect_state(cloud: Cloud, action: str) -> None:
     answer = cloud.run("alice", "RunInstances", ImageId="ami-00000000", MinCount=1, MaxCount=1)
     refusal = cloud.refusal("alice", action, InstanceIds=[answer["Instances"][0]["InstanceId"]])
     assert (refusal.code, refusal.status) == ("IncorrectInstanceState", 400)
 
 
-def test_what_is_so_already_is_no_error_and_asks_nothing_of_oned(cloud: Cloud) -> None:
+def test_a_change_to_the_current_state_succeeds_without_a_call_to_oned(cloud: Cloud) -> None:
     (instance,) = run(cloud)
     before = len(cloud.changes)
     assert changes(cloud.run("alice", "StartInstances", InstanceIds=[instance])) == [("running", "running")]
@@ -98,7 +98,7 @@ def test_what_is_so_already_is_no_error_and_asks_nothing_of_oned(cloud: Cloud) -
     assert changes(cloud.run("alice", "StopInstances", InstanceIds=[instance])) == [("stopped", "stopped")]
 
 
-def test_ending_an_instance_twice_is_no_error(cloud: Cloud) -> None:
+def test_terminating_an_instance_twice_succeeds(cloud: Cloud) -> None:
     (instance,) = run(cloud)
     cloud.run("alice", "TerminateInstances", InstanceIds=[instance])
     settle(cloud)
@@ -106,14 +106,14 @@ def test_ending_an_instance_twice_is_no_error(cloud: Cloud) -> None:
 
 
 @pytest.mark.parametrize("action", ["StartInstances", "StopInstances", "RebootInstances"])
-def test_nothing_brings_an_ended_instance_back(cloud: Cloud, action: str) -> None:
+def test_a_terminated_instance_cannot_be_started_stopped_or_rebooted(cloud: Cloud, action: str) -> None:
     (instance,) = run(cloud)
     cloud.run("alice", "TerminateInstances", InstanceIds=[instance])
     settle(cloud)
     assert cloud.refusal("alice", action, InstanceIds=[instance]).code == "IncorrectInstanceState"
 
 
-def test_if_one_instance_does_not_allow_it_none_is_changed(cloud: Cloud) -> None:
+def test_no_instance_is_changed_if_one_of_them_does_not_allow_it(cloud: Cloud) -> None:
     one, other = run(cloud, 2)
     cloud.run("alice", "TerminateInstances", InstanceIds=[other])
     settle(cloud)
@@ -134,7 +134,7 @@ def test_an_instance_that_could_not_be_deployed_can_be_terminated(cloud: Cloud) 
     assert state(cloud, instance) == "terminated"
 
 
-def test_a_disk_that_is_just_being_attached_is_waited_for(cloud: Cloud) -> None:
+def test_a_change_waits_until_a_disk_is_attached(cloud: Cloud) -> None:
     (instance,) = run(cloud)
     number = int(instance[2:])
     cloud.as_user("alice", "one.vm.attach", number, 'DISK=[TYPE="fs",SIZE="10",FORMAT="raw",TARGET="sdk"]')
@@ -142,7 +142,7 @@ def test_a_disk_that_is_just_being_attached_is_waited_for(cloud: Cloud) -> None:
     assert changes(cloud.run("alice", "StopInstances", InstanceIds=[instance])) == [("running", "stopping")]
 
 
-def test_a_lock_is_ec2s_protection_against_termination_and_stopping(cloud: Cloud) -> None:
+def test_a_lock_protects_against_termination_and_stopping(cloud: Cloud) -> None:
     (instance,) = run(cloud)
     cloud.as_user("alice", "one.vm.lock", int(instance[2:]), 2, False)
     for action, attribute in (
@@ -156,7 +156,7 @@ def test_a_lock_is_ec2s_protection_against_termination_and_stopping(cloud: Cloud
 
 
 @pytest.mark.parametrize("action", ALL)
-def test_instances_of_others_are_not_found_and_not_changed(cloud: Cloud, action: str) -> None:
+def test_instances_of_other_users_are_not_found_and_not_changed(cloud: Cloud, action: str) -> None:
     ours, theirs = run(cloud), run(cloud, user="bob")
     refusal = cloud.refusal("alice", action, InstanceIds=[*ours, *theirs])
     assert refusal.code == "InvalidInstanceID.NotFound"
@@ -166,9 +166,7 @@ def test_instances_of_others_are_not_found_and_not_changed(cloud: Cloud, action:
 
 
 @pytest.mark.parametrize("action", ["StopInstances", "TerminateInstances"])
-def test_an_instance_that_is_shared_for_use_only_cannot_be_changed_and_nothing_else_is(
-    cloud: Cloud, action: str
-) -> None:
+def test_no_instance_is_changed_if_one_of_them_is_shared_for_use_only(cloud: Cloud, action: str) -> None:
     """The refusal of oned comes before the caller's own instance is touched."""
     ours, theirs = run(cloud), run(cloud, user="bob")
     cloud.as_user("bob", "one.vm.chmod", int(theirs[0][2:]), -1, -1, -1, 1, -1, -1, -1, -1, -1)
@@ -177,7 +175,7 @@ def test_an_instance_that_is_shared_for_use_only_cannot_be_changed_and_nothing_e
     assert state(cloud, ours[0]) == "running"
 
 
-def test_what_a_rule_of_the_access_control_lists_grants_is_done(cloud: Cloud) -> None:
+def test_a_change_granted_by_an_access_control_rule_is_made(cloud: Cloud) -> None:
     (theirs,) = run(cloud, user="bob")
     alice = cloud.user("alice")
     # #alice VM/@ec2 USE+MANAGE
@@ -195,16 +193,16 @@ def test_what_a_rule_of_the_access_control_lists_grants_is_done(cloud: Cloud) ->
     ],
 )
 @pytest.mark.parametrize("action", ALL)
-def test_ids_that_name_nothing_are_refused(action: str, given: list[str], code: str) -> None:
+def test_malformed_and_unknown_ids_are_refused(action: str, given: list[str], code: str) -> None:
     assert Cloud(vms=2).refusal("alice", action, InstanceIds=given).code == code
 
 
-def test_an_instance_named_twice_is_changed_once(cloud: Cloud) -> None:
+def test_an_id_given_twice_is_changed_once(cloud: Cloud) -> None:
     (instance,) = run(cloud)
     assert len(changes(cloud.run("alice", "StopInstances", InstanceIds=[instance, instance]))) == 1
 
 
-def test_a_machine_that_moved_on_before_oned_was_asked_is_taken_as_it_is_now() -> None:
+def test_the_current_state_counts_if_it_has_changed_since_it_was_read() -> None:
     cloud = Cloud()
     (instance,) = run(cloud)
     machine = cloud.oned.cloud.vms.get(int(instance[2:]))
@@ -220,14 +218,14 @@ def test_a_machine_that_moved_on_before_oned_was_asked_is_taken_as_it_is_now() -
     assert cloud.refusal("alice", "RebootInstances", InstanceIds=[instance]).code == "IncorrectInstanceState"
 
 
-def test_hibernation_is_refused_and_its_absence_taken() -> None:
+def test_only_a_stop_without_hibernation_is_accepted() -> None:
     cloud = Cloud(vms=1)
     assert cloud.refusal("alice", "StopInstances", InstanceIds=["i-0"], Hibernate=True).code == "UnsupportedOperation"
     cloud.run("alice", "StopInstances", InstanceIds=["i-0"], Hibernate=False)
 
 
 @pytest.mark.parametrize("action", ALL)
-def test_a_dry_run_says_what_would_be_and_changes_nothing(action: str) -> None:
+def test_a_dry_run_reports_the_outcome_and_changes_nothing(action: str) -> None:
     cloud = Cloud()
     running, stopped = run(cloud, 2)
     cloud.run("alice", "StopInstances", InstanceIds=[stopped])
@@ -258,7 +256,7 @@ def booted(cloud: Cloud, instance: str) -> None:
     cloud.oned.cloud.vms.get(int(instance[2:])).set_state(VmState.ACTIVE, LcmState.RUNNING)
 
 
-def test_an_instance_that_is_being_deployed_ends_when_oned_takes_it(cloud: Cloud) -> None:
+def test_an_instance_is_terminated_during_its_deployment_as_soon_as_oned_accepts_it(cloud: Cloud) -> None:
     """From PROLOG and BOOT oned ends no machine; on Amazon a pending instance can be terminated."""
     instance = slow_boot(cloud)
     cloud.clock.callLater(3, booted, cloud, instance)
@@ -268,7 +266,7 @@ def test_an_instance_that_is_being_deployed_ends_when_oned_takes_it(cloud: Cloud
     assert state(cloud, instance) == "terminated"
 
 
-def test_an_instance_whose_deployment_takes_long_is_shutting_down_and_ended_by_the_reconciler(cloud: Cloud) -> None:
+def test_the_reconciler_terminates_an_instance_whose_deployment_takes_long(cloud: Cloud) -> None:
     instance = slow_boot(cloud)
     ((before, after),) = changes(cloud.run("alice", "TerminateInstances", InstanceIds=[instance]))
     assert (before, after) == ("pending", "shutting-down")
@@ -283,7 +281,7 @@ def test_an_instance_whose_deployment_takes_long_is_shutting_down_and_ended_by_t
     assert state(cloud, instance) == "terminated"
 
 
-def test_an_instance_that_is_to_end_is_never_started_or_stopped_again(cloud: Cloud) -> None:
+def test_an_instance_marked_for_termination_cannot_be_started_stopped_or_rebooted(cloud: Cloud) -> None:
     instance = slow_boot(cloud)
     cloud.run("alice", "TerminateInstances", InstanceIds=[instance])
     for action in ("StartInstances", "StopInstances", "RebootInstances"):

@@ -51,11 +51,11 @@ def test_an_instance_is_a_machine_of_the_types_template_with_the_amis_disk(cloud
     assert machine.template_text("MEMORY") == "512"
 
 
-def test_the_type_is_m1_small_if_none_is_given() -> None:
+def test_the_default_instance_type_is_m1_small() -> None:
     assert run(Cloud())[0]["InstanceType"] == "m1.small"
 
 
-def test_key_and_user_data_reach_the_machine_as_the_ruby_server_and_as_todays_packages_read_them(cloud: Cloud) -> None:
+def test_key_and_user_data_are_in_the_context_for_old_and_current_context_packages(cloud: Cloud) -> None:
     cloud.run("alice", "CreateKeyPair", KeyName="mykey")
     instance, machine = run(cloud, KeyName="mykey", UserData=SCRIPT)
     context = machine.context
@@ -69,7 +69,7 @@ def test_key_and_user_data_reach_the_machine_as_the_ruby_server_and_as_todays_pa
 
 
 @pytest.mark.parametrize("text", AWKWARD.values(), ids=AWKWARD.keys())
-def test_awkward_texts_survive_as_key_name_tag_and_user_data(cloud: Cloud, text: str) -> None:
+def test_awkward_texts_are_preserved_as_key_name_tag_and_user_data(cloud: Cloud, text: str) -> None:
     cloud.run("alice", "CreateKeyPair", KeyName=text)
     tags = [{"Key": text, "Value": text}]
     encoded = base64.b64encode(text.encode()).decode()
@@ -84,7 +84,7 @@ def test_awkward_texts_survive_as_key_name_tag_and_user_data(cloud: Cloud, text:
     assert machine.context["NETWORK"] == "YES"
 
 
-def test_the_comment_of_a_key_is_left_out_of_context_where_oned_would_expand_it(cloud: Cloud) -> None:
+def test_the_comment_of_a_key_is_omitted_from_context_if_oned_would_expand_it(cloud: Cloud) -> None:
     pair = cloud.run("alice", "CreateKeyPair", KeyName="source", KeyType="ed25519")
     assert pair["KeyMaterial"]
     public = cloud.run("alice", "DescribeKeyPairs", KeyNames=["source"], IncludePublicKey=True)["KeyPairs"][0]
@@ -94,7 +94,7 @@ def test_the_comment_of_a_key_is_left_out_of_context_where_oned_would_expand_it(
     assert machine.context["SSH_PUBLIC_KEY"] == blob
 
 
-def test_what_the_template_has_of_disks_context_and_requirements_is_kept(cloud: Cloud) -> None:
+def test_disks_context_and_requirements_of_the_template_are_kept(cloud: Cloud) -> None:
     template(
         cloud,
         'NAME="full"\nEC2_INSTANCE_TYPE="full"\nCPU="1"\nMEMORY="64"\nSCHED_REQUIREMENTS="CLUSTER_ID=0"\n'
@@ -111,7 +111,7 @@ def test_what_the_template_has_of_disks_context_and_requirements_is_kept(cloud: 
     assert machine.user_template.text("SCHED_REQUIREMENTS") == "(CLUSTER_ID=0) & CLUSTER_ID = 0"
 
 
-def test_a_restricted_disk_of_the_template_is_sent_along_and_taken(cloud: Cloud) -> None:
+def test_a_disk_of_the_template_with_restricted_attributes_is_accepted(cloud: Cloud) -> None:
     template(
         cloud,
         'NAME="slow"\nEC2_INSTANCE_TYPE="slow"\nCPU="1"\nMEMORY="64"\nNIC=[NETWORK_ID="0"]\n'
@@ -121,7 +121,7 @@ def test_a_restricted_disk_of_the_template_is_sent_along_and_taken(cloud: Cloud)
     assert [disk.attributes.get("TOTAL_BYTES_SEC") for disk in machine.disks] == [None, "1000"]
 
 
-def test_the_configured_cluster_is_joined_to_the_requirements() -> None:
+def test_the_configured_cluster_is_added_to_the_requirements() -> None:
     cloud = Cloud(settings=Settings(cluster_id=0))
     _, machine = run(cloud)
     assert machine.user_template.text("SCHED_REQUIREMENTS") == "CLUSTER_ID = 0"
@@ -139,7 +139,7 @@ def test_instances_of_one_call_share_a_reservation_and_are_numbered(cloud: Cloud
     }
 
 
-def test_the_tag_name_is_the_machines_name_where_it_makes_one(cloud: Cloud) -> None:
+def test_the_tag_name_becomes_the_machines_name_if_it_is_valid(cloud: Cloud) -> None:
     for value, name in (("web 1", "web 1"), ("x" * 129, None), ("a\nb", None)):
         tags = [{"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": value}]}]
         instance, machine = run(cloud, TagSpecifications=tags)
@@ -147,7 +147,7 @@ def test_the_tag_name_is_the_machines_name_where_it_makes_one(cloud: Cloud) -> N
         assert instance["Tags"] == [{"Key": "Name", "Value": value}]
 
 
-def test_between_least_and_most_as_many_run_as_oned_makes(cloud: Cloud) -> None:
+def test_as_many_instances_as_possible_run_between_minimum_and_maximum(cloud: Cloud) -> None:
     cloud.oneadmin("one.user.quota", cloud.user("alice").id, 'VM=[VMS="2",CPU="-2",MEMORY="-2"]')
     answer = cloud.run("alice", "RunInstances", ImageId=AMI, MinCount=1, MaxCount=5)
     assert len(answer["Instances"]) == 2
@@ -183,7 +183,7 @@ CANNOT_BE = ("InvalidRequest", 400)
 @pytest.mark.parametrize(
     "nic", ['NETWORK_ID="{}"', 'NETWORK="tiny",NETWORK_UNAME="oneadmin"', 'NETWORK="tiny",NETWORK_UID="0"']
 )
-def test_a_network_without_a_free_address_is_a_lack_of_capacity_that_sdks_try_again(cloud: Cloud, nic: str) -> None:
+def test_a_network_without_a_free_address_is_a_lack_of_capacity_which_sdks_retry(cloud: Cloud, nic: str) -> None:
     """A 500, as on Amazon; it passes when an instance ends."""
     asked = type_with(cloud, nic.format(network(cloud, 1)))
     first = cloud.run("alice", "RunInstances", **asked)["Instances"][0]["InstanceId"]
@@ -194,7 +194,7 @@ def test_a_network_without_a_free_address_is_a_lack_of_capacity_that_sdks_try_ag
     assert cloud.run("alice", "RunInstances", **asked)["Instances"]
 
 
-def test_of_several_instances_for_which_a_network_has_too_few_free_addresses_none_is_left(cloud: Cloud) -> None:
+def test_no_instance_remains_if_a_network_has_too_few_free_addresses_for_all(cloud: Cloud) -> None:
     """What is told is found out before those that were made give their addresses back."""
     asked = type_with(cloud, f'NETWORK_ID="{network(cloud, 3)}"')
     cloud.run("alice", "RunInstances", **asked)
@@ -202,14 +202,14 @@ def test_of_several_instances_for_which_a_network_has_too_few_free_addresses_non
     assert len(cloud.run("alice", "DescribeInstances")["Reservations"]) == 1
 
 
-def test_an_instance_with_two_interfaces_lacks_an_address_where_one_is_left(cloud: Cloud) -> None:
+def test_an_instance_with_two_interfaces_needs_two_addresses_of_a_network(cloud: Cloud) -> None:
     tiny = f'NETWORK_ID="{network(cloud, 3)}"'
     asked = type_with(cloud, tiny, tiny)
     cloud.run("alice", "RunInstances", **asked)
     assert shortage(cloud, **asked) == LACKS_CAPACITY
 
 
-def test_a_launch_that_lacked_addresses_may_be_tried_again_with_its_token(cloud: Cloud) -> None:
+def test_a_launch_that_failed_for_lack_of_addresses_can_be_retried_with_its_token(cloud: Cloud) -> None:
     """As SDKs do; what the first try made and took back is not seen as the instances of the token."""
     asked = {**type_with(cloud, f'NETWORK_ID="{network(cloud, 3)}"'), "MinCount": 2, "MaxCount": 2}
     (first, _) = cloud.run("alice", "RunInstances", **asked, ClientToken="first")["Instances"]
@@ -223,7 +223,7 @@ def test_a_launch_that_lacked_addresses_may_be_tried_again_with_its_token(cloud:
     assert len(made) == 2
 
 
-def test_what_no_retry_can_mend_is_a_4xx(cloud: Cloud) -> None:
+def test_permanent_lack_of_addresses_and_quotas_are_client_errors(cloud: Cloud) -> None:
     """A network that does not exist, one that is too small in all, an address that another machine has, a quota."""
     assert shortage(cloud, **type_with(cloud, 'NETWORK_ID="9999"')) == CANNOT_BE
     cloud = Cloud(cloud.oned.version.rpartition(".")[0])
@@ -260,11 +260,11 @@ def test_what_no_retry_can_mend_is_a_4xx(cloud: Cloud) -> None:
         ({"DisableApiTermination": True}, "UnsupportedOperation"),
     ],
 )
-def test_what_cannot_be_is_refused_and_nothing_is_made(more: dict[str, Any], code: str) -> None:
+def test_invalid_parameters_are_refused_before_any_change(more: dict[str, Any], code: str) -> None:
     assert refused(Cloud(), **more) == code
 
 
-def test_what_is_ignored_or_so_anyway_inside_structures_does_not_keep_an_instance_from_running() -> None:
+def test_ignored_and_default_members_of_structures_are_accepted() -> None:
     """As Terraform sends them with every launch."""
     instance, _ = run(
         Cloud(),
@@ -276,19 +276,19 @@ def test_what_is_ignored_or_so_anyway_inside_structures_does_not_keep_an_instanc
     assert instance["State"]["Name"] == "pending"
 
 
-def test_what_is_asked_for_beside_them_in_the_same_structure_is_refused() -> None:
+def test_other_members_of_the_same_structures_are_refused() -> None:
     reservation = {"CapacityReservationTarget": {"CapacityReservationId": "cr-1"}}
     preference = {"CapacityReservationPreference": "open"}
     assert refused(Cloud(), HibernationOptions={"Configured": True}) == "UnsupportedOperation"
     assert refused(Cloud(), CapacityReservationSpecification={**preference, **reservation}) == "UnsupportedOperation"
 
 
-def test_without_an_image_there_is_no_instance() -> None:
+def test_an_image_is_required() -> None:
     refusal = Cloud().refusal("alice", "RunInstances", MinCount=1, MaxCount=1)
     assert refusal.code == "MissingParameter"
 
 
-def test_an_image_of_someone_elses_is_not_found(cloud: Cloud) -> None:
+def test_a_private_image_of_another_user_is_not_found(cloud: Cloud) -> None:
     image = cloud.as_user("bob", "one.image.allocate", 'NAME="b"\nTYPE="OS"\nPATH="/b"\nSIZE="10"', 1)
     cloud.as_user("bob", "one.image.update", image, 'EC2_AMI="YES"', 1)
     cloud.clock.pump([1] * 10)
@@ -296,7 +296,7 @@ def test_an_image_of_someone_elses_is_not_found(cloud: Cloud) -> None:
     assert refusal.code == "InvalidAMIID.NotFound"
 
 
-def test_an_image_that_is_not_there_yet_is_unavailable(cloud: Cloud) -> None:
+def test_an_image_that_is_not_ready_is_unavailable(cloud: Cloud) -> None:
     image = cloud.as_user("alice", "one.image.allocate", 'NAME="new"\nTYPE="OS"\nPATH="/n"\nSIZE="10"', 1)
     cloud.as_user("alice", "one.image.update", image, 'EC2_AMI="YES"', 1)
     cloud.oned.cloud.images.get(image).state = ImageState.LOCKED
@@ -304,7 +304,7 @@ def test_an_image_that_is_not_there_yet_is_unavailable(cloud: Cloud) -> None:
     assert refusal.code == "InvalidAMIID.Unavailable"
 
 
-def test_of_several_templates_of_a_type_ones_own_is_taken(cloud: Cloud) -> None:
+def test_of_several_templates_of_a_type_the_callers_own_is_used(cloud: Cloud) -> None:
     own = cloud.as_user(
         "alice", "one.template.allocate", 'NAME="mine"\nEC2_INSTANCE_TYPE="m1.small"\nCPU="1"\nMEMORY="77"'
     )
@@ -312,7 +312,7 @@ def test_of_several_templates_of_a_type_ones_own_is_taken(cloud: Cloud) -> None:
     assert machine.template_id == own
 
 
-def test_a_dry_run_makes_nothing() -> None:
+def test_a_dry_run_creates_nothing() -> None:
     cloud = Cloud()
     asked: dict[str, Any] = {"ImageId": AMI, "MinCount": 1, "MaxCount": 1}
     assert cloud.refusal("alice", "RunInstances", dry_run=True, **asked).code == "DryRunOperation"

@@ -1,1 +1,1 @@
-"""Key pairs, kept on the OpenNebula user."""
+"""Tests of key pairs."""

@@ -1,7 +1,7 @@
-"""SSH keys: what is made, what is understood, and the fingerprints that Amazon gives.
+"""SSH keys: generated keys, accepted formats of public keys, and Amazon's fingerprints.
 
-The fixed keys were made by ssh-keygen. Their fingerprints are what the EC2 User Guide ("Verify the fingerprint of your
-key pair") computes from them by ssh-keygen and openssl.
+The constant keys were created by ssh-keygen. Their fingerprints were computed by ssh-keygen and openssl, with the
+commands in the EC2 User Guide ("Verify the fingerprint of your key pair").
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ words"
 """
 
 
-def test_an_rsa_key_is_made_as_amazon_makes_it() -> None:
+def test_a_generated_rsa_key_has_amazons_formats() -> None:
     key = generate_key("rsa", "my key")
     assert key.private_pem.startswith("-----BEGIN RSA PRIVATE KEY-----\n")
     private = load_pem_private_key(key.private_pem.encode(), None)
@@ -70,7 +70,7 @@ def test_an_rsa_key_is_made_as_amazon_makes_it() -> None:
     assert getattr(private, "key_size", 0) == 2048
 
 
-def test_an_ed25519_key_is_made_as_amazon_makes_it() -> None:
+def test_a_generated_ed25519_key_has_amazons_formats() -> None:
     key = generate_key("ed25519", "my key")
     assert key.private_pem.startswith("-----BEGIN OPENSSH PRIVATE KEY-----\n")
     private = load_ssh_private_key(key.private_pem.encode(), None)
@@ -79,7 +79,7 @@ def test_an_ed25519_key_is_made_as_amazon_makes_it() -> None:
     assert key.public.fingerprint == parse_public_key(public.encode()).fingerprint
 
 
-def test_a_name_of_two_lines_is_no_comment() -> None:
+def test_a_name_of_two_lines_is_not_used_as_a_comment() -> None:
     assert len(generate_key("ed25519", "one\ncommand line").public.line.split()) == 2
 
 
@@ -97,7 +97,7 @@ def test_a_name_of_two_lines_is_no_comment() -> None:
     ],
     ids=["openssh", "blanks", "ed25519", "rfc4716", "rfc4716-crlf", "pem", "base64-der", "der"],
 )
-def test_a_key_is_read_in_every_format_that_amazon_takes(material: bytes, line: str, fingerprint: str) -> None:
+def test_a_key_is_parsed_in_every_format_that_amazon_accepts(material: bytes, line: str, fingerprint: str) -> None:
     key = parse_public_key(material)
     assert (key.line, key.fingerprint) == (line, fingerprint)
     assert f"ssh-{key.type}" == line.split()[0]
@@ -127,30 +127,30 @@ def test_a_key_is_read_in_every_format_that_amazon_takes(material: bytes, line: 
         b"-----BEGIN RSA PRIVATE KEY-----\nAAAA\n-----END RSA PRIVATE KEY-----",
     ],
 )
-def test_what_is_no_key_of_one_line_is_refused(material: bytes) -> None:
-    with pytest.raises(EC2Error) as refused:
+def test_invalid_key_material_is_refused(material: bytes) -> None:
+    with pytest.raises(EC2Error) as caught:
         parse_public_key(material)
-    assert refused.value.code == "InvalidKey.Format"
+    assert caught.value.code == "InvalidKey.Format"
 
 
 @pytest.mark.parametrize("text", [text for text in AWKWARD.values() if "\n" not in text])
-def test_a_comment_of_one_line_is_kept_whatever_it_holds(text: str) -> None:
+def test_an_awkward_comment_of_one_line_is_preserved(text: str) -> None:
     assert parse_public_key(f"{ED25519} {text}".encode()).line == f"{ED25519} {text}"
 
 
-# How long
+# Lengths
 
 
-def test_key_material_may_have_2048_characters_as_it_is_sent() -> None:
-    """In base64, as Amazon counts: "Length exceeds maximum of 2048"."""
+def test_key_material_is_limited_to_2048_characters_in_base64() -> None:
+    """Amazon counts the characters of the base64 text ("Length exceeds maximum of 2048")."""
     longest = f"{ED25519} me@example.org".encode().ljust(2048 * 3 // 4)
     assert parse_public_key(longest).line == f"{ED25519} me@example.org"
-    with pytest.raises(EC2Error, match=r"PublicKeyMaterial is invalid\. Length exceeds maximum of 2048\.") as refused:
+    with pytest.raises(EC2Error, match=r"PublicKeyMaterial is invalid\. Length exceeds maximum of 2048\.") as caught:
         parse_public_key(longest + b" ")
-    assert refused.value.code == "InvalidParameterValue"
+    assert caught.value.code == "InvalidParameterValue"
 
 
-def test_every_key_that_is_taken_fits_with_the_longest_comment() -> None:
+def test_every_accepted_key_fits_with_the_longest_comment() -> None:
     """RSA of 4096 bits is the longest."""
     key = generate_private_key(65537, 4096).public_key()
     line = key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
@@ -158,10 +158,10 @@ def test_every_key_that_is_taken_fits_with_the_longest_comment() -> None:
     assert parse_public_key(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)).line == line
 
 
-def test_a_comment_may_have_255_characters() -> None:
-    """In whatever format it comes."""
+def test_a_comment_is_limited_to_255_characters() -> None:
+    """This holds for every format with comments."""
     headers = f"---- BEGIN SSH2 PUBLIC KEY ----\nComment: {'c' * 256}\n"
     for material in (f"{ED25519} {'c' * 256}", f"{headers}{ED25519.split()[1]}\n---- END SSH2 PUBLIC KEY ----"):
-        with pytest.raises(EC2Error, match="comment") as refused:
+        with pytest.raises(EC2Error, match="comment") as caught:
             parse_public_key(material.encode())
-        assert refused.value.code == "InvalidParameterValue"
+        assert caught.value.code == "InvalidParameterValue"

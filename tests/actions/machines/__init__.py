@@ -1,1 +1,1 @@
-"""OpenNebula's virtual machines: finding them, their states, times, devices and attributes."""
+"""Tests of the states and times of virtual machines."""

@@ -1,4 +1,4 @@
-"""The table from OpenNebula's machine states to EC2's."""
+"""The mapping of OpenNebula's machine states to EC2's instance states."""
 
 from __future__ import annotations
 
@@ -26,29 +26,29 @@ def test_a_machine_that_has_not_booted_is_pending_and_not_running(lcm: LcmState)
 
 
 @pytest.mark.parametrize("state", [VmState.STOPPED, VmState.SUSPENDED, VmState.POWEROFF, VmState.UNDEPLOYED])
-def test_every_way_of_not_running_from_which_a_machine_comes_back_is_stopped(state: VmState) -> None:
+def test_every_resumable_state_is_stopped(state: VmState) -> None:
     assert instance_state(state, LcmState.LCM_INIT) is InstanceState.STOPPED
     assert state.is_resumable
 
 
-def test_the_lcm_state_counts_only_while_active() -> None:
+def test_the_lcm_state_is_used_only_in_state_active() -> None:
     assert instance_state(VmState.DONE, LcmState.RUNNING) is InstanceState.TERMINATED
 
 
 @pytest.mark.parametrize(
     "lcm", [lcm for lcm in LcmState if lcm.name.startswith(("HOTPLUG", "DISK_")) and lcm.name.endswith(("OFF", "ED"))]
 )
-def test_a_disk_that_changes_on_a_machine_that_is_off_leaves_it_stopped(lcm: LcmState) -> None:
+def test_a_disk_operation_on_a_machine_that_is_off_leaves_it_stopped(lcm: LcmState) -> None:
     assert instance_state(VmState.ACTIVE, lcm) is InstanceState.STOPPED
 
 
-def test_a_state_that_a_newer_oned_invents_counts_as_running_and_is_no_error() -> None:
+def test_an_unknown_lcm_state_is_running_and_an_unknown_state_pending() -> None:
     assert instance_state(VmState.ACTIVE, LcmState(999)) is InstanceState.RUNNING
     assert instance_state(VmState(99), LcmState.LCM_INIT) is InstanceState.PENDING
 
 
 @pytest.mark.parametrize("lcm", [lcm for lcm in LcmState if "FAILURE" in lcm.name])
-def test_a_failure_is_known_as_one_and_not_worth_waiting_for(lcm: LcmState) -> None:
+def test_a_failure_is_recognized_and_not_busy(lcm: LcmState) -> None:
     assert is_failure(VmState.ACTIVE, lcm)
     assert not is_busy(VmState.ACTIVE, lcm)
 
@@ -66,11 +66,11 @@ def test_a_failure_is_known_as_one_and_not_worth_waiting_for(lcm: LcmState) -> N
         (LcmState.SHUTDOWN_POWEROFF, False),
     ],
 )
-def test_only_passing_states_of_running_and_stopped_machines_are_worth_waiting_for(lcm: LcmState, busy: bool) -> None:
+def test_only_transitional_states_of_running_and_stopped_machines_are_busy(lcm: LcmState, busy: bool) -> None:
     assert is_busy(VmState.ACTIVE, lcm) is busy
 
 
-def test_the_numbers_and_names_are_those_of_ec2() -> None:
+def test_the_codes_and_names_are_those_of_ec2() -> None:
     assert {state.value: state.ec2_name for state in InstanceState} == {
         0: "pending",
         16: "running",

@@ -1,4 +1,4 @@
-"""When an instance was launched last and when it was stopped, however that came about, on either form of oned."""
+"""When an instance was last launched and when it was stopped, for all kinds of stops and both versions of oned."""
 
 from __future__ import annotations
 
@@ -7,57 +7,45 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from zope.interface import implementer
 
 from econed.actions.machines.stop_times import StopTimeRecorder
-from econed.errors import InvalidReply, ReplyTooLarge
-from econed.interfaces import IOpenNebula
 from econed.opennebula.states import VmState
 from tests.actions.volumes.test_volumes import begin
 from tests.support.cloud import NOW, Cloud
 
 AMI = "ami-00000000"
 REASON = re.compile(r"User initiated \((\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) GMT\)")
-"""As Cloud Custodian finds the date in it."""
-
-ROUND = 60
-"""Seconds from one round of the reconciler to the next."""
-
-
-@pytest.fixture(params=["5.12", "7.4"])
-def cloud(request: pytest.FixtureRequest) -> Cloud:
-    """A fresh cloud of each form of oned."""
-    return Cloud(request.param)
+"""The pattern with which Cloud Custodian finds the date."""
 
 
 def run(cloud: Cloud, **more: Any) -> str:
-    """Run an instance and let it start."""
-    answer = cloud.run("alice", "RunInstances", ImageId=AMI, MinCount=1, MaxCount=1, **more)
+    """Run an instance, wait until it runs, and return its id."""
+    result = cloud.run("alice", "RunInstances", ImageId=AMI, MinCount=1, MaxCount=1, **more)
     settle(cloud)
-    return str(answer["Instances"][0]["InstanceId"])
+    return str(result["Instances"][0]["InstanceId"])
 
 
 def settle(cloud: Cloud, seconds: int = 30) -> None:
-    """Let everything that is under way come to its end."""
+    """Wait until all operations in progress are complete."""
     cloud.clock.pump([1] * seconds)
 
 
-def shown(cloud: Cloud, instance: str, user: str = "alice") -> dict[str, Any]:
-    """Return an instance as DescribeInstances shows it."""
+def describe(cloud: Cloud, instance: str, user: str = "alice") -> dict[str, Any]:
+    """Return an instance as in the result of DescribeInstances."""
     (reservation,) = cloud.run(user, "DescribeInstances", InstanceIds=[instance])["Reservations"]
     return dict(reservation["Instances"][0])
 
 
-def launched(cloud: Cloud, instance: str) -> int:
+def launch_time(cloud: Cloud, instance: str) -> int:
     """Return the LaunchTime, in seconds since the epoch."""
-    return int(shown(cloud, instance)["LaunchTime"].timestamp())
+    return int(describe(cloud, instance)["LaunchTime"].timestamp())
 
 
-def stopped(cloud: Cloud, instance: str) -> int:
+def stop_time(cloud: Cloud, instance: str) -> int:
     """Return the time in StateTransitionReason, in seconds since the epoch."""
-    found = REASON.fullmatch(shown(cloud, instance)["StateTransitionReason"])
-    assert found is not None
-    return int(datetime.strptime(found[1], "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC).timestamp())
+    match = REASON.fullmatch(describe(cloud, instance)["StateTransitionReason"])
+    assert match is not None
+    return int(datetime.strptime(match[1], "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC).timestamp())
 
 
 def now(cloud: Cloud) -> int:
@@ -66,12 +54,12 @@ def now(cloud: Cloud) -> int:
 
 
 def act(cloud: Cloud, action: str, instance: str, user: str = "alice") -> None:
-    """Have OpenNebula do something, as Sunstone does."""
+    """Request an action from OpenNebula directly, as Sunstone does."""
     cloud.as_user(user, "one.vm.action", action, int(instance[2:]))
 
 
 def stop(cloud: Cloud, how: str, instance: str) -> None:
-    """Stop an instance in one of the ways that there are."""
+    """Stop an instance in one of the `WAYS`."""
     match how:
         case "StopInstances":
             cloud.run("alice", how, InstanceIds=[instance])
@@ -84,97 +72,97 @@ def stop(cloud: Cloud, how: str, instance: str) -> None:
 WAYS = ["StopInstances", "inside", "poweroff", "poweroff-hard", "suspend", "stop", "undeploy", "undeploy-hard"]
 
 
-def reconcile(cloud: Cloud, stops: StopTimeRecorder) -> None:
-    """Let a round of the reconciler look at what is off."""
-    cloud.result(stops.round({cloud.user(name).id: name for name in ("alice", "bob")}))
+def reconcile(cloud: Cloud, recorder: StopTimeRecorder) -> None:
+    """Examine the stopped machines, as in one round of the reconciler."""
+    cloud.result(recorder.round({cloud.user(name).id: name for name in ("alice", "bob")}))
 
 
 @pytest.mark.parametrize("how", WAYS)
-def test_a_stopped_instance_says_when_it_was_stopped_however_it_was(cloud: Cloud, how: str) -> None:
-    """Exactly where oned records it, else to a round of the reconciler; and it does not change any more."""
-    stops = StopTimeRecorder(cloud.backend, cloud.clock)
+def test_a_stopped_instance_has_its_stop_time_for_every_kind_of_stop(cloud: Cloud, how: str) -> None:
+    """It is exact if oned records it, else accurate to one round of the reconciler, and it does not change later."""
+    recorder = StopTimeRecorder(cloud.backend, cloud.clock)
     instance = run(cloud)
-    assert shown(cloud, instance)["StateTransitionReason"] == ""
+    assert describe(cloud, instance)["StateTransitionReason"] == ""
     settle(cloud, 3600)
-    begun = now(cloud)
+    earliest = now(cloud)
     stop(cloud, how, instance)
     settle(cloud)
-    reconcile(cloud, stops)
-    came = stopped(cloud, instance)
-    assert begun <= came <= now(cloud)
+    reconcile(cloud, recorder)
+    stopped_at = stop_time(cloud, instance)
+    assert earliest <= stopped_at <= now(cloud)
     settle(cloud, 100)
-    reconcile(cloud, stops)
-    assert stopped(cloud, instance) == came
+    reconcile(cloud, recorder)
+    assert stop_time(cloud, instance) == stopped_at
 
 
-def test_one_that_was_powered_off_and_is_then_undeployed_has_a_time_too(cloud: Cloud) -> None:
-    """Of the power off where that is known, else of the end of its stay on the host."""
+def test_an_instance_that_is_undeployed_after_a_power_off_has_a_stop_time(cloud: Cloud) -> None:
+    """It is the time of the power-off if that is known, else the time when it left the host."""
     instance = run(cloud)
     settle(cloud, 1000)
-    begun = now(cloud)
+    earliest = now(cloud)
     stop(cloud, "poweroff", instance)
     settle(cloud)
     stop(cloud, "undeploy", instance)
     settle(cloud)
-    came = stopped(cloud, instance)
-    assert begun <= came <= now(cloud)
+    stopped_at = stop_time(cloud, instance)
+    assert earliest <= stopped_at <= now(cloud)
     settle(cloud, 100)
-    assert stopped(cloud, instance) == came
+    assert stop_time(cloud, instance) == stopped_at
 
 
 @pytest.mark.parametrize("how", WAYS)
-def test_there_is_always_a_time_also_on_the_way_to_stopped_and_before_it_is_known(cloud: Cloud, how: str) -> None:
-    """Then it is the present: a tool that looks for what was stopped long ago never takes it for such."""
+def test_the_stop_time_is_the_present_while_stopping_and_until_it_is_known(cloud: Cloud, how: str) -> None:
+    """Therefore a tool that looks for instances stopped long ago never selects it."""
     instance = run(cloud)
     settle(cloud, 3600)
-    begun = now(cloud)
+    earliest = now(cloud)
     stop(cloud, how, instance)
     seen = set()
     for _ in range(40):
-        state = shown(cloud, instance)["State"]["Name"]
+        state = describe(cloud, instance)["State"]["Name"]
         seen.add(state)
         if state in ("stopping", "stopped"):
-            assert begun <= stopped(cloud, instance) <= now(cloud)
+            assert earliest <= stop_time(cloud, instance) <= now(cloud)
         cloud.clock.advance(0.1)
     settle(cloud)
-    assert shown(cloud, instance)["State"]["Name"] == "stopped"
+    assert describe(cloud, instance)["State"]["Name"] == "stopped"
     assert {"stopping", "stopped"} & seen
-    assert begun <= stopped(cloud, instance) <= now(cloud)
+    assert earliest <= stop_time(cloud, instance) <= now(cloud)
 
 
 @pytest.mark.parametrize("how", WAYS)
-def test_the_launch_time_moves_at_each_start_and_the_first_stays_at_the_attachments(cloud: Cloud, how: str) -> None:
-    """Of the primary interface and of the root volume (EC2, InstanceNetworkInterfaceAttachment)."""
+def test_a_start_changes_the_launch_time_but_not_the_attach_times(cloud: Cloud, how: str) -> None:
+    """Those are of the primary interface and of the root volume (EC2, InstanceNetworkInterfaceAttachment)."""
     instance = run(cloud)
-    first = launched(cloud, instance)
+    first = launch_time(cloud, instance)
     assert first == NOW
     settle(cloud, 1000)
     stop(cloud, how, instance)
     settle(cloud, 1000)
-    assert launched(cloud, instance) == first
+    assert launch_time(cloud, instance) == first
     started = now(cloud)
     cloud.run("alice", "StartInstances", InstanceIds=[instance])
     settle(cloud)
-    assert started <= launched(cloud, instance) <= now(cloud)
-    now_shown = shown(cloud, instance)
-    assert now_shown["State"]["Name"] == "running"
-    assert now_shown["StateTransitionReason"] == ""
-    assert "StateReason" not in now_shown
-    (interface,), (disk,) = now_shown["NetworkInterfaces"], now_shown["BlockDeviceMappings"]
+    assert started <= launch_time(cloud, instance) <= now(cloud)
+    running = describe(cloud, instance)
+    assert running["State"]["Name"] == "running"
+    assert running["StateTransitionReason"] == ""
+    assert "StateReason" not in running
+    (interface,), (disk,) = running["NetworkInterfaces"], running["BlockDeviceMappings"]
     assert interface["Attachment"]["AttachTime"].timestamp() == disk["Ebs"]["AttachTime"].timestamp() == first
 
 
-def test_a_reboot_moves_nothing(cloud: Cloud) -> None:
+def test_a_reboot_does_not_change_the_launch_time(cloud: Cloud) -> None:
     instance = run(cloud)
     settle(cloud, 1000)
     cloud.run("alice", "RebootInstances", InstanceIds=[instance])
     settle(cloud)
-    assert launched(cloud, instance) == NOW
+    assert launch_time(cloud, instance) == NOW
 
 
-def test_an_image_of_a_running_instance_moves_nothing(cloud: Cloud) -> None:
-    """It is powered off for that and started again, which is a reboot to EC2; the next stop has its own time."""
-    stops = StopTimeRecorder(cloud.backend, cloud.clock)
+def test_creating_an_image_of_a_running_instance_does_not_change_its_times(cloud: Cloud) -> None:
+    """It is powered off and started again, which is a reboot to EC2; the next stop has its own time."""
+    recorder = StopTimeRecorder(cloud.backend, cloud.clock)
     instance = run(cloud)
     settle(cloud, 1000)
     begin(cloud, cloud.backend, "CreateImage", InstanceId=instance, Name="web")
@@ -183,96 +171,98 @@ def test_an_image_of_a_running_instance_moves_nothing(cloud: Cloud) -> None:
         cloud.clock.advance(0.2)
         seen.add(cloud.oned.cloud.vms.get(int(instance[2:])).state)
     assert VmState.POWEROFF in seen
-    found = shown(cloud, instance)
-    assert (found["State"]["Name"], found["StateTransitionReason"]) == ("running", "")
-    assert launched(cloud, instance) == NOW
+    running = describe(cloud, instance)
+    assert (running["State"]["Name"], running["StateTransitionReason"]) == ("running", "")
+    assert launch_time(cloud, instance) == NOW
     settle(cloud, 1000)
-    begun = now(cloud)
+    earliest = now(cloud)
     stop(cloud, "poweroff", instance)
     settle(cloud)
-    reconcile(cloud, stops)
-    assert begun <= stopped(cloud, instance) <= now(cloud)
+    reconcile(cloud, recorder)
+    assert earliest <= stop_time(cloud, instance) <= now(cloud)
     cloud.run("alice", "StartInstances", InstanceIds=[instance])
     settle(cloud)
-    assert begun < launched(cloud, instance) <= now(cloud)
+    assert earliest < launch_time(cloud, instance) <= now(cloud)
 
 
 @pytest.mark.parametrize("is_off", [False, True])
-def test_attaching_growing_and_detaching_a_volume_move_neither_time(cloud: Cloud, is_off: bool) -> None:
-    """Oned begins a new record for each."""
-    stops = StopTimeRecorder(cloud.backend, cloud.clock)
+def test_attaching_resizing_and_detaching_a_volume_do_not_change_the_times(cloud: Cloud, is_off: bool) -> None:
+    """For each of these, oned begins a new record."""
+    recorder = StopTimeRecorder(cloud.backend, cloud.clock)
     instance = run(cloud)
     settle(cloud, 500)
     stop(cloud, "poweroff", instance)
     settle(cloud, 500)
     cloud.run("alice", "StartInstances", InstanceIds=[instance])
     settle(cloud, 500)
-    times = [launched]
+    times = [launch_time]
     if is_off:
         stop(cloud, "poweroff", instance)
         settle(cloud)
-        reconcile(cloud, stops)
-        times.append(stopped)
-    before = [each(cloud, instance) for each in times]
-    made = cloud.run("alice", "CreateVolume", AvailabilityZone="default", Size=1)["VolumeId"]
+        reconcile(cloud, recorder)
+        times.append(stop_time)
+    before = [time(cloud, instance) for time in times]
+    volume_id = cloud.run("alice", "CreateVolume", AvailabilityZone="default", Size=1)["VolumeId"]
     settle(cloud, 500)
-    for action, asked in (
+    for action, parameters in (
         ("AttachVolume", {"InstanceId": instance, "Device": "/dev/sdh"}),
         ("ModifyVolume", {"Size": 2}),
         ("DetachVolume", {}),
     ):
-        cloud.run("alice", action, VolumeId=made, **asked)
-        assert [each(cloud, instance) for each in times] == before, action
+        cloud.run("alice", action, VolumeId=volume_id, **parameters)
+        assert [time(cloud, instance) for time in times] == before, action
         settle(cloud, 500)
-        reconcile(cloud, stops)
-        assert [each(cloud, instance) for each in times] == before, action
+        reconcile(cloud, recorder)
+        assert [time(cloud, instance) for time in times] == before, action
     if not is_off:
         stop(cloud, "poweroff", instance)
         settle(cloud, 500)
     again = now(cloud)
     cloud.run("alice", "StartInstances", InstanceIds=[instance])
     settle(cloud)
-    assert again <= launched(cloud, instance) <= now(cloud)
+    assert again <= launch_time(cloud, instance) <= now(cloud)
 
 
-def test_an_end_says_when(cloud: Cloud) -> None:
-    """On its way it is the present, from running and from stopped; afterwards what oned recorded."""
+def test_a_terminated_instance_has_its_termination_time(cloud: Cloud) -> None:
+    """While it is shutting down it is the present, afterwards the time that oned has recorded."""
     for is_off in (False, True):
         instance = run(cloud)
         settle(cloud, 1000)
         if is_off:
             stop(cloud, "poweroff", instance)
             settle(cloud, 1000)
-        begun = now(cloud)
+        earliest = now(cloud)
         cloud.run("alice", "TerminateInstances", InstanceIds=[instance])
-        assert shown(cloud, instance)["State"]["Name"] == "shutting-down"
-        assert begun <= stopped(cloud, instance) <= now(cloud)
+        assert describe(cloud, instance)["State"]["Name"] == "shutting-down"
+        assert earliest <= stop_time(cloud, instance) <= now(cloud)
         settle(cloud)
-        assert shown(cloud, instance)["State"]["Name"] == "terminated"
-        came = stopped(cloud, instance)
-        assert begun <= came <= now(cloud)
+        assert describe(cloud, instance)["State"]["Name"] == "terminated"
+        stopped_at = stop_time(cloud, instance)
+        assert earliest <= stopped_at <= now(cloud)
         settle(cloud, 100)
-        assert stopped(cloud, instance) == came
+        assert stop_time(cloud, instance) == stopped_at
 
 
 @pytest.mark.parametrize(
     ("how", "code"),
     [("inside", "Client.InstanceInitiatedShutdown"), ("StopInstances", "Client.UserInitiatedShutdown")],
 )
-def test_the_reason_tells_a_shutdown_from_inside_from_one_that_was_asked_for(cloud: Cloud, how: str, code: str) -> None:
-    """In both states, stopping and stopped (EC2, StateReason)."""
+def test_the_state_reason_distinguishes_a_shutdown_by_the_guest_from_a_requested_stop(
+    cloud: Cloud, how: str, code: str
+) -> None:
+    """The reason is the same while stopping and when stopped (EC2, StateReason)."""
     instance = run(cloud)
     stop(cloud, how, instance)
-    while shown(cloud, instance)["State"]["Name"] == "running":
+    while describe(cloud, instance)["State"]["Name"] == "running":
         cloud.clock.advance(0.1)
-    assert shown(cloud, instance)["StateReason"]["Code"] == code
+    assert describe(cloud, instance)["StateReason"]["Code"] == code
     settle(cloud)
-    assert shown(cloud, instance)["StateReason"]["Code"] == code
+    assert describe(cloud, instance)["StateReason"]["Code"] == code
 
 
-def test_filters_go_by_these_times(cloud: Cloud) -> None:
-    """Of the last launch, the first, and the stop."""
-    stops = StopTimeRecorder(cloud.backend, cloud.clock)
+def test_filters_use_these_times(cloud: Cloud) -> None:
+    """They apply to the last launch, the first launch (attach time) and the stop."""
+    recorder = StopTimeRecorder(cloud.backend, cloud.clock)
     instance, other = run(cloud), run(cloud)
     stop(cloud, "poweroff", instance)
     settle(cloud, 24 * 3600)
@@ -280,31 +270,31 @@ def test_filters_go_by_these_times(cloud: Cloud) -> None:
     settle(cloud, 1000)
     stop(cloud, "poweroff", instance)
     settle(cloud)
-    reconcile(cloud, stops)
+    reconcile(cloud, recorder)
 
-    def found(name: str, value: str) -> list[str]:
+    def matching(name: str, value: str) -> list[str]:
         filters = [{"Name": name, "Values": [value]}]
         reservations = cloud.run("alice", "DescribeInstances", Filters=filters)["Reservations"]
-        return sorted(each["InstanceId"] for one in reservations for each in one["Instances"])
+        return sorted(instance["InstanceId"] for reservation in reservations for instance in reservation["Instances"])
 
-    first, last = datetime.fromtimestamp(NOW, UTC), shown(cloud, instance)["LaunchTime"].astimezone(UTC)
+    first, last = datetime.fromtimestamp(NOW, UTC), describe(cloud, instance)["LaunchTime"].astimezone(UTC)
     assert first.date() != last.date()
-    assert found("launch-time", f"{last:%Y-%m-%d}T*") == [instance]
-    assert found("launch-time", f"{first:%Y-%m-%d}T*") == [other]
-    assert found("network-interface.attachment.attach-time", f"{first:%Y-%m-%d}T*") == [instance, other]
-    assert found("reason", "User initiated (*)") == [instance]
-    assert found("reason", f"User initiated ({last:%Y-%m-%d} *") == [instance]
+    assert matching("launch-time", f"{last:%Y-%m-%d}T*") == [instance]
+    assert matching("launch-time", f"{first:%Y-%m-%d}T*") == [other]
+    assert matching("network-interface.attachment.attach-time", f"{first:%Y-%m-%d}T*") == [instance, other]
+    assert matching("reason", "User initiated (*)") == [instance]
+    assert matching("reason", f"User initiated ({last:%Y-%m-%d} *") == [instance]
 
 
-def test_a_live_migration_moves_no_time() -> None:
-    """The guest goes on running; oned begins a record whose RSTIME is when it arrived."""
+def test_a_live_migration_does_not_change_the_launch_time() -> None:
+    """The guest continues to run; the RSTIME of oned's new record is the time of its arrival."""
     cloud = Cloud()
     instance = run(cloud)
     settle(cloud, 1000)
     machine = cloud.oned.cloud.vms.get(int(instance[2:]))
     machine.next_record(now(cloud))
     machine.update_record(started=now(cloud), running=(now(cloud) + 3, 0))
-    assert launched(cloud, instance) == NOW
+    assert launch_time(cloud, instance) == NOW
 
 
 @pytest.mark.parametrize(
@@ -323,9 +313,9 @@ def test_a_live_migration_moves_no_time() -> None:
         '="text"',
     ],
 )
-def test_a_note_that_can_be_none_of_ours_is_none(cloud: Cloud, note: str) -> None:
-    """Users can write them onto their machines; a machine may be made from another's template."""
-    stops = StopTimeRecorder(cloud.backend, cloud.clock)
+def test_an_invalid_note_is_ignored(cloud: Cloud, note: str) -> None:
+    """Users can write notes on their machines, and a machine may be created from another user's template."""
+    recorder = StopTimeRecorder(cloud.backend, cloud.clock)
     instance = run(cloud)
     settle(cloud, 1000)
     stop(cloud, "poweroff", instance)
@@ -334,17 +324,17 @@ def test_a_note_that_can_be_none_of_ours_is_none(cloud: Cloud, note: str) -> Non
     settle(cloud)
     stop(cloud, "poweroff", instance)
     settle(cloud)
-    reconcile(cloud, stops)
-    before = launched(cloud, instance), stopped(cloud, instance)
-    equal = note if note.startswith("=") else f"={note}"
-    cloud.as_user("alice", "one.vm.update", int(instance[2:]), f"EC2_LAUNCHED{equal}", 1)
-    assert (launched(cloud, instance), stopped(cloud, instance)) == before
-    cloud.as_user("alice", "one.vm.update", int(instance[2:]), f"EC2_STOPPED{equal}", 1)
-    assert now(cloud) - 2000 < stopped(cloud, instance) <= now(cloud)
+    reconcile(cloud, recorder)
+    before = launch_time(cloud, instance), stop_time(cloud, instance)
+    value = note if note.startswith("=") else f"={note}"
+    cloud.as_user("alice", "one.vm.update", int(instance[2:]), f"EC2_LAUNCHED{value}", 1)
+    assert (launch_time(cloud, instance), stop_time(cloud, instance)) == before
+    cloud.as_user("alice", "one.vm.update", int(instance[2:]), f"EC2_STOPPED{value}", 1)
+    assert now(cloud) - 2000 < stop_time(cloud, instance) <= now(cloud)
 
 
-def test_times_cost_a_list_no_call(cloud: Cloud) -> None:
-    """Whatever the instances have been through."""
+def test_times_cost_no_additional_calls_in_a_list(cloud: Cloud) -> None:
+    """The number of calls does not depend on the history of the instances."""
     instances = [run(cloud) for _ in range(3)]
     before = len(cloud.oned.calls)
     cloud.run("alice", "DescribeInstances")
@@ -357,114 +347,3 @@ def test_times_cost_a_list_no_call(cloud: Cloud) -> None:
     before = len(cloud.oned.calls)
     cloud.run("alice", "DescribeInstances")
     assert len(cloud.oned.calls) - before == cost
-
-
-def test_what_is_off_is_looked_at_once_and_where_oned_records_stops_never(cloud: Cloud) -> None:
-    """A round costs the short form of what is off, and each stop one note, in the owner's session."""
-    stops = StopTimeRecorder(cloud.backend, cloud.clock)
-    mine, other = run(cloud), run(cloud)
-    for instance in (mine, other):
-        stop(cloud, "poweroff", instance)
-    settle(cloud)
-
-    def round_() -> list[tuple[str | None, str]]:
-        before = len(cloud.oned.calls)
-        reconcile(cloud, stops)
-        return [
-            (call.user, call.method)
-            for call in list(cloud.oned.calls)[before:]
-            if call.method not in ("one.userpool.info", "one.user.info")
-        ]
-
-    modern = cloud.oned.version.startswith("7")
-    look = [("serveradmin", "one.vmpool.info")] * 2
-    note = [("alice", "one.vm.update")]
-    version = [("serveradmin", "one.system.version")]
-    assert round_() == version + ([] if modern else [*look, ("serveradmin", "one.vmpool.infoset"), *note, *note])
-    assert round_() == ([] if modern else look)
-    cloud.run("alice", "StartInstances", InstanceIds=[mine])
-    settle(cloud)
-    stop(cloud, "poweroff", mine)
-    settle(cloud)
-    assert round_() == ([] if modern else [*look, ("serveradmin", "one.vmpool.infoset"), *note])
-
-
-def test_the_stop_of_one_machine_that_cannot_be_noted_keeps_nobody_from_the_others() -> None:
-    """As of one that is locked."""
-    cloud = Cloud("5.12")
-    mine, other = run(cloud), run(cloud)
-    for instance in (mine, other):
-        stop(cloud, "poweroff", instance)
-    settle(cloud)
-    cloud.as_user("alice", "one.vm.lock", int(mine[2:]), 2, False)
-    reconcile(cloud, StopTimeRecorder(cloud.backend, cloud.clock))
-    settle(cloud, 100)
-    assert stopped(cloud, other) == now(cloud) - 100
-    assert cloud.oned.cloud.vms.get(int(mine[2:])).state is VmState.POWEROFF
-    assert stopped(cloud, mine) == now(cloud)
-
-
-def test_the_stop_of_a_machine_that_was_too_long_to_be_read_is_noted_when_it_is_short_again() -> None:
-    cloud = Cloud("5.12")
-    mine, other = run(cloud), run(cloud)
-    for instance in (mine, other):
-        stop(cloud, "poweroff", instance)
-    settle(cloud)
-    one = _Bounded(cloud.backend, mine[2:].lstrip("0") or "0")
-    stops = StopTimeRecorder(one, cloud.clock)
-    reconcile(cloud, stops)
-    settle(cloud, 100)
-    assert stopped(cloud, other) == now(cloud) - 100
-    one.too_long = ""
-    reconcile(cloud, stops)
-    settle(cloud, 100)
-    assert stopped(cloud, mine) == now(cloud) - 100
-    logged = len(cloud.oned.calls)
-    reconcile(cloud, stops)
-    assert "one.vmpool.infoset" not in [call.method for call in list(cloud.oned.calls)[logged:]]
-
-
-@pytest.mark.parametrize("answer", ["", "x.1", "-5.12", "²"])
-def test_an_oned_that_does_not_tell_its_version_is_asked_again_in_the_next_round(answer: str) -> None:
-    cloud = Cloud("5.12")
-    stops = StopTimeRecorder(_Versioned(cloud.backend, answer), cloud.clock)
-    for _ in range(2):
-        with pytest.raises(InvalidReply):
-            reconcile(cloud, stops)
-    assert [call.method for call in cloud.changes] == []
-
-
-@implementer(IOpenNebula)
-class _Versioned:
-    """An oned that answers `one.system.version` as it is told to."""
-
-    def __init__(self, one: IOpenNebula, answer: str) -> None:
-        self._one = one
-        self._answer = answer
-
-    async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:
-        """Make a call (`IOpenNebula`)."""
-        return self._answer if method == "one.system.version" else await self._one.call(user, method, *args)
-
-    async def document(self, user: str | None, method: str, *args: object) -> Any:
-        """Make a call and read its document (`IOpenNebula`)."""
-        return await self._one.document(user, method, *args)
-
-
-@implementer(IOpenNebula)
-class _Bounded:
-    """An oned whose replies are too long where the machine with this id is in them."""
-
-    def __init__(self, one: IOpenNebula, too_long: str) -> None:
-        self._one = one
-        self.too_long = too_long
-
-    async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:
-        """Make a call (`IOpenNebula`)."""
-        return await self._one.call(user, method, *args)
-
-    async def document(self, user: str | None, method: str, *args: object) -> Any:
-        """Make a call and read its document (`IOpenNebula`)."""
-        if method == "one.vmpool.infoset" and self.too_long in str(args[0]).split(","):
-            raise ReplyTooLarge(method, "a response of too many bytes")
-        return await self._one.document(user, method, *args)

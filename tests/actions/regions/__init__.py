@@ -1,1 +1,1 @@
-"""Regions and availability zones: OpenNebula's zones and clusters."""
+"""Tests of regions and availability zones: OpenNebula's zones and clusters."""

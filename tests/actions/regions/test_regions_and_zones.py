@@ -1,4 +1,4 @@
-"""Regions are OpenNebula's zones, availability zones its clusters."""
+"""Regions are OpenNebula's zones, and availability zones are its clusters."""
 
 from __future__ import annotations
 
@@ -22,62 +22,64 @@ ZONES = """<ZONE_POOL>
 
 
 @implementer(IOpenNebula)
-class Federation:
-    """oned in a federation of three zones."""
+class FederatedOned:
+    """An oned in a federation of three zones."""
 
-    def __init__(self, one: IOpenNebula) -> None:
-        self._one = one
+    def __init__(self, oned: IOpenNebula) -> None:
+        self._oned = oned
 
     async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:
-        return await self._one.call(user, method, *args)
+        return await self._oned.call(user, method, *args)
 
     async def document(self, user: str | None, method: str, *args: object) -> etree._Element:
         if method == "one.zonepool.info":
             return etree.fromstring(ZONES)
-        return await self._one.document(user, method, *args)
+        return await self._oned.document(user, method, *args)
 
 
-def federated(**settings: Any) -> Cloud:
+def federated_cloud(**settings: Any) -> Cloud:
     cloud = Cloud(settings=Settings(**settings))
-    cloud.backend = Federation(cloud.backend)
+    cloud.backend = FederatedOned(cloud.backend)
     return cloud
 
 
-def names(answer: dict[str, list[dict[str, str]]], member: str = "ZoneName") -> list[str]:
-    (items,) = answer.values()
+def names(result: dict[str, list[dict[str, str]]], member: str = "ZoneName") -> list[str]:
+    """Return the names in the only list of a result."""
+    (items,) = result.values()
     return [item[member] for item in items]
 
 
-def test_the_region_is_our_own_zone_at_the_endpoint_that_the_client_reached(cloud: Cloud) -> None:
+def test_the_region_is_the_own_zone_with_the_endpoint_that_the_client_used(cloud: Cloud) -> None:
     assert cloud.run("alice", "DescribeRegions")["Regions"] == [
         {"RegionName": "OpenNebula", "Endpoint": ENDPOINT, "OptInStatus": "opt-in-not-required"}
     ]
 
 
-def test_a_region_of_another_name_is_refused(cloud: Cloud) -> None:
+def test_an_unknown_region_name_is_refused(cloud: Cloud) -> None:
     assert names(cloud.run("alice", "DescribeRegions", RegionNames=["OpenNebula"]), "RegionName") == ["OpenNebula"]
     error = cloud.refusal("alice", "DescribeRegions", RegionNames=["us-east-1"])
     assert (error.code, error.message) == ("InvalidParameterValue", "Invalid region: [us-east-1]")
 
 
-def region_names(cloud: Cloud, **asked: Any) -> list[str]:
-    return names(cloud.run("alice", "DescribeRegions", **asked), "RegionName")
+def region_names(cloud: Cloud, **parameters: Any) -> list[str]:
+    """Return the names of the regions that alice lists."""
+    return names(cloud.run("alice", "DescribeRegions", **parameters), "RegionName")
 
 
 def zones_of(cloud: Cloud, region: str) -> list[tuple[str, str]]:
-    """Return the zones, each with its region, that a client finds who looks for those of a region."""
-    asked = [{"Name": "region-name", "Values": [region]}]
-    found = cloud.run("alice", "DescribeAvailabilityZones", Filters=asked)["AvailabilityZones"]
-    return [(zone["ZoneName"], zone["RegionName"]) for zone in found]
+    """Return the availability zones that the filter `region-name` selects, each with its region."""
+    filters = [{"Name": "region-name", "Values": [region]}]
+    zones = cloud.run("alice", "DescribeAvailabilityZones", Filters=filters)["AvailabilityZones"]
+    return [(zone["ZoneName"], zone["RegionName"]) for zone in zones]
 
 
-def test_the_region_that_a_request_is_signed_for_is_ours_under_another_name(cloud: Cloud) -> None:
-    """One region, shown as the client calls it, and found under both names."""
+def test_the_region_that_a_request_is_signed_for_is_a_name_of_the_own_region(cloud: Cloud) -> None:
+    """There is one region, listed with the client's name and found by both names."""
     cloud.signed_region = "us-east-1"
     assert region_names(cloud) == ["us-east-1"]
-    for asked in (["us-east-1"], ["OpenNebula"], ["OpenNebula", "us-east-1"]):
-        (shown,) = cloud.run("alice", "DescribeRegions", RegionNames=asked)["Regions"]
-        assert (shown["RegionName"] in asked, shown["Endpoint"]) == (True, ENDPOINT)
+    for requested in (["us-east-1"], ["OpenNebula"], ["OpenNebula", "us-east-1"]):
+        (region,) = cloud.run("alice", "DescribeRegions", RegionNames=requested)["Regions"]
+        assert (region["RegionName"] in requested, region["Endpoint"]) == (True, ENDPOINT)
     for pattern in ("us-east-1", "OpenNebula", "us-*", "Open*"):
         assert len(region_names(cloud, Filters=[{"Name": "region-name", "Values": [pattern]}])) == 1
     assert zones_of(cloud, "us-east-1") == [("default", "us-east-1")]
@@ -86,8 +88,8 @@ def test_the_region_that_a_request_is_signed_for_is_ours_under_another_name(clou
     assert cloud.refusal("alice", "DescribeRegions", RegionNames=["eu-west-1"]).code == "InvalidParameterValue"
 
 
-def test_a_client_that_names_no_region_by_its_signature_finds_ours_under_the_configured_names() -> None:
-    """As those do that sign by Version 2; without being asked for them, the zone's own name is shown."""
+def test_the_configured_names_are_names_of_the_own_region_too() -> None:
+    """Signatures of Version 2 name no region; without a requested name, the zone's own name is listed."""
     cloud = Cloud(settings=Settings(region_names=("us-east-1", "eu-west-1")))
     assert region_names(cloud) == ["OpenNebula"]
     assert region_names(cloud, RegionNames=["us-east-1"]) == ["us-east-1"]
@@ -97,56 +99,56 @@ def test_a_client_that_names_no_region_by_its_signature_finds_ours_under_the_con
     assert zones_of(cloud, "ap-south-1") == []
 
 
-def test_the_name_of_another_zone_is_never_a_name_of_ours() -> None:
-    """Whether its endpoint is configured or not: of two regions none becomes one."""
+def test_the_name_of_another_zone_is_never_a_name_of_the_own_region() -> None:
+    """Whether or not its endpoint is configured, so that two regions are never merged."""
     regions = MappingProxyType({"other": "https://ec2.other.example/", "gone": "http://gone.example/"})
     for name in ("other", "near", "gone"):
-        cloud = federated(regions=regions, region_names=(name,))
+        cloud = federated_cloud(regions=regions, region_names=(name,))
         cloud.signed_region = name
         assert region_names(cloud) == ["far", "other"]
         assert zones_of(cloud, name) == []
-    assert region_names(federated(regions=regions), RegionNames=["other"]) == ["other"]
+    assert region_names(federated_cloud(regions=regions), RegionNames=["other"]) == ["other"]
 
 
-def test_copies_are_made_from_our_region_by_any_of_its_names(cloud: Cloud) -> None:
-    """SDKs fill in the region that they sign for."""
+def test_copies_accept_every_name_of_the_own_region_as_their_source(cloud: Cloud) -> None:
+    """SDKs send the region that they sign for."""
     cloud.settings = Settings(region_names=("eu-west-1",))
     cloud.signed_region = "us-east-1"
     copy: dict[str, Any] = {"SourceImageId": "ami-00000000"}
-    saved = snapshot(cloud, volume(cloud))
-    for number, region in enumerate(("us-east-1", "eu-west-1", "OpenNebula")):
-        assert cloud.run("alice", "CopyImage", SourceRegion=region, Name=f"copy {number}", **copy)["ImageId"]
-        assert cloud.run("alice", "CopySnapshot", SourceRegion=region, SourceSnapshotId=saved)["SnapshotId"]
+    snapshot_id = snapshot(cloud, volume(cloud))
+    for index, region in enumerate(("us-east-1", "eu-west-1", "OpenNebula")):
+        assert cloud.run("alice", "CopyImage", SourceRegion=region, Name=f"copy {index}", **copy)["ImageId"]
+        assert cloud.run("alice", "CopySnapshot", SourceRegion=region, SourceSnapshotId=snapshot_id)["SnapshotId"]
         cloud.wait(5)
-    for action, asked, code in (
+    for action, parameters, code in (
         ("CopyImage", {"Name": "copy", **copy}, "UnsupportedOperation"),
-        ("CopySnapshot", {"SourceSnapshotId": saved}, "InvalidParameterValue"),
+        ("CopySnapshot", {"SourceSnapshotId": snapshot_id}, "InvalidParameterValue"),
     ):
-        assert cloud.refusal("alice", action, SourceRegion="mars-1", **asked).code == code
+        assert cloud.refusal("alice", action, SourceRegion="mars-1", **parameters).code == code
 
 
-def test_our_zone_in_a_federation_is_the_one_whose_endpoint_is_our_oned() -> None:
-    cloud = federated(one_xmlrpc=("http://first.example/RPC2", "http://near.example:80/RPC2"))
+def test_the_own_zone_in_a_federation_is_the_one_with_the_endpoint_of_the_configured_oned() -> None:
+    cloud = federated_cloud(one_xmlrpc=("http://first.example/RPC2", "http://near.example:80/RPC2"))
     assert names(cloud.run("alice", "DescribeRegions"), "RegionName") == ["near"]
     zones = cloud.run("alice", "DescribeAvailabilityZones")["AvailabilityZones"]
     assert {zone["RegionName"] for zone in zones} == {"near"}
 
 
-def test_our_zone_in_a_federation_is_the_oldest_if_none_has_our_endpoint() -> None:
-    assert names(federated().run("alice", "DescribeRegions"), "RegionName") == ["far"]
+def test_the_own_zone_in_a_federation_is_the_oldest_if_none_has_that_endpoint() -> None:
+    assert names(federated_cloud().run("alice", "DescribeRegions"), "RegionName") == ["far"]
 
 
-def test_other_zones_of_a_federation_are_listed_where_their_ec2_endpoint_is_configured() -> None:
+def test_other_zones_of_a_federation_are_listed_if_their_ec2_endpoint_is_configured() -> None:
     regions = MappingProxyType({"other": "https://ec2.other.example/", "far": "http://x/", "gone": "http://y/"})
-    answer = federated(regions=regions).run("alice", "DescribeRegions")
-    assert {each["RegionName"]: each["Endpoint"] for each in answer["Regions"]} == {
+    result = federated_cloud(regions=regions).run("alice", "DescribeRegions")
+    assert {region["RegionName"]: region["Endpoint"] for region in result["Regions"]} == {
         "far": ENDPOINT,
         "other": "https://ec2.other.example/",
     }
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "found"),
+    ("name", "value", "matches"),
     [
         ("region-name", "Open*", True),
         ("region-name", "us-east-1", False),
@@ -154,9 +156,9 @@ def test_other_zones_of_a_federation_are_listed_where_their_ec2_endpoint_is_conf
         ("opt-in-status", "opted-in", False),
     ],
 )
-def test_regions_are_filtered(cloud: Cloud, name: str, value: str, found: bool) -> None:
-    answer = cloud.run("alice", "DescribeRegions", Filters=[{"Name": name, "Values": [value]}])
-    assert bool(answer["Regions"]) is found
+def test_regions_are_filtered(cloud: Cloud, name: str, value: str, matches: bool) -> None:
+    result = cloud.run("alice", "DescribeRegions", Filters=[{"Name": name, "Values": [value]}])
+    assert bool(result["Regions"]) is matches
 
 
 def test_an_unknown_filter_of_regions_is_refused(cloud: Cloud) -> None:
@@ -164,7 +166,7 @@ def test_an_unknown_filter_of_regions_is_refused(cloud: Cloud) -> None:
     assert error.code == "InvalidParameterValue"
 
 
-def test_a_cluster_in_which_datastores_and_networks_lie_is_a_zone(cloud: Cloud) -> None:
+def test_a_cluster_with_datastores_and_networks_is_an_availability_zone(cloud: Cloud) -> None:
     assert cloud.run("alice", "DescribeAvailabilityZones")["AvailabilityZones"] == [
         {
             "ZoneName": "default",
@@ -179,7 +181,7 @@ def test_a_cluster_in_which_datastores_and_networks_lie_is_a_zone(cloud: Cloud) 
     ]
 
 
-def test_a_cluster_with_datastores_but_without_a_network_is_no_zone(cloud: Cloud) -> None:
+def test_a_cluster_without_a_network_is_not_an_availability_zone(cloud: Cloud) -> None:
     disks_only = cloud.oneadmin("one.cluster.allocate", "disks-only")
     cloud.oneadmin("one.cluster.adddatastore", disks_only, 1)
     assert names(cloud.run("alice", "DescribeAvailabilityZones")) == ["default"]
@@ -187,12 +189,12 @@ def test_a_cluster_with_datastores_but_without_a_network_is_no_zone(cloud: Cloud
     assert names(cloud.run("alice", "DescribeAvailabilityZones")) == ["default", "disks-only"]
 
 
-def test_the_configured_cluster_is_the_only_zone() -> None:
+def test_the_configured_cluster_is_the_only_availability_zone() -> None:
     assert names(Cloud(settings=Settings(cluster_id=0)).run("alice", "DescribeAvailabilityZones")) == ["default"]
     assert names(Cloud(settings=Settings(cluster_id=7)).run("alice", "DescribeAvailabilityZones")) == []
 
 
-def test_zones_are_chosen_by_name_and_by_id(cloud: Cloud) -> None:
+def test_availability_zones_are_selected_by_name_and_by_id(cloud: Cloud) -> None:
     second = cloud.oneadmin("one.cluster.allocate", "second")
     cloud.oneadmin("one.cluster.adddatastore", second, 1)
     cloud.oneadmin("one.cluster.addvnet", second, 0)
@@ -203,7 +205,7 @@ def test_zones_are_chosen_by_name_and_by_id(cloud: Cloud) -> None:
     assert names(run("alice", "DescribeAvailabilityZones", Filters=by_id)) == ["second"]
 
 
-def test_a_zone_that_is_none_is_refused(cloud: Cloud) -> None:
+def test_an_unknown_availability_zone_is_refused(cloud: Cloud) -> None:
     by_name = cloud.refusal("alice", "DescribeAvailabilityZones", ZoneNames=["eu-west-1a"])
     assert (by_name.code, by_name.message) == ("InvalidParameterValue", "Invalid availability zone: [eu-west-1a]")
     assert cloud.refusal("alice", "DescribeAvailabilityZones", ZoneIds=["cluster-9"]).code == "InvalidParameterValue"
