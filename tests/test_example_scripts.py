@@ -22,11 +22,11 @@ PRIVATE, NEXT = "10.0.0.5", "10.0.0.6"
 
 
 class Firewall:
-    """A machine with one firewall command, of which the scripts find nothing else."""
+    """A PATH with a stub of one firewall command and the few tools that the scripts need."""
 
     def __init__(self, path: Path, command: str) -> None:
         self.command = command
-        self.said = ""
+        self.stderr = ""
         self.state = path / "state"
         self.bin = path / "bin"
         self.bin.mkdir()
@@ -34,96 +34,96 @@ class Firewall:
         stub.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "{STUB}" {command} "{self.state}" "$@"\n', "utf-8")
         stub.chmod(0o755)
         for tool in TOOLS:
-            found = shutil.which(tool)
-            assert found is not None
-            (self.bin / tool).symlink_to(found)
+            path_of_tool = shutil.which(tool)
+            assert path_of_tool is not None
+            (self.bin / tool).symlink_to(path_of_tool)
 
     def run(self, script: str, *arguments: str) -> int:
-        """Run a script as econed does, and return how it ended."""
-        ended = subprocess.run(
+        """Run a script as econed does, and return its exit status."""
+        process = subprocess.run(
             [SCRIPTS / script, *arguments, DOCUMENT],
             env={"PATH": str(self.bin)},
             stderr=subprocess.PIPE,
             check=False,
             timeout=60,
         )
-        self.said = ended.stderr.decode()
-        return ended.returncode
+        self.stderr = process.stderr.decode()
+        return process.returncode
 
     @property
-    def leads(self) -> dict[str, str]:
-        """Where elastic IPs lead, both ways."""
-        kept = json.loads(self.state.read_text("utf-8")) if self.state.exists() else {"maps": {}, "rules": []}
+    def associations(self) -> dict[str, str]:
+        """The private address of each elastic IP; checks that the rules of both directions agree."""
+        rules = json.loads(self.state.read_text("utf-8")) if self.state.exists() else {"maps": {}, "rules": []}
         if self.command == "nft":
-            there, back = (kept["maps"].get(name, {}) for name in ("to_private", "to_elastic"))
-            assert not there or kept["rules"] == [
+            inbound, outbound = (rules["maps"].get(name, {}) for name in ("to_private", "to_elastic"))
+            assert not inbound or rules["rules"] == [
                 "prerouting dnat to ip daddr map @to_private",
                 "output dnat to ip daddr map @to_private",
                 "postrouting snat to ip saddr map @to_elastic",
             ]
         else:
-            words = [each.split() for each in kept["rules"]]
-            there = {each[2].removesuffix("/32"): each[-1] for each in words if each[0] == "PREROUTING"}
-            local = {each[2].removesuffix("/32"): each[-1] for each in words if each[0] == "OUTPUT"}
-            back = {each[2].removesuffix("/32"): each[-1] for each in words if each[0] == "POSTROUTING"}
-            assert there == local
-            assert len(words) == 3 * len(there), "a rule for each way, and each once"
-        assert {private: elastic for elastic, private in there.items()} == back
-        return dict(there)
+            words = [rule.split() for rule in rules["rules"]]
+            inbound = {rule[2].removesuffix("/32"): rule[-1] for rule in words if rule[0] == "PREROUTING"}
+            local = {rule[2].removesuffix("/32"): rule[-1] for rule in words if rule[0] == "OUTPUT"}
+            outbound = {rule[2].removesuffix("/32"): rule[-1] for rule in words if rule[0] == "POSTROUTING"}
+            assert inbound == local
+            assert len(words) == 3 * len(inbound), "one rule in each chain"
+        assert {private: elastic for elastic, private in inbound.items()} == outbound
+        return dict(inbound)
 
 
 @pytest.fixture(params=["nft", "iptables"])
 def firewall(request: pytest.FixtureRequest, tmp_path: Path) -> Firewall:
-    """A machine with nftables, and one with iptables."""
+    """A machine with nftables, or with iptables."""
     return Firewall(tmp_path, request.param)
 
 
-def test_the_examples_can_be_run() -> None:
+def test_the_example_scripts_are_executable() -> None:
     assert all(os.access(SCRIPTS / name, os.X_OK) for name in ("associate", "disassociate"))
 
 
-def test_an_address_is_led_there_and_away(firewall: Firewall) -> None:
+def test_an_address_is_associated_and_disassociated(firewall: Firewall) -> None:
     assert firewall.run("associate", ELASTIC, PRIVATE) == 0
-    assert firewall.leads == {ELASTIC: PRIVATE}
+    assert firewall.associations == {ELASTIC: PRIVATE}
     assert firewall.run("disassociate", ELASTIC, PRIVATE) == 0
-    assert firewall.leads == {}
+    assert firewall.associations == {}
 
 
-def test_doing_it_twice_does_no_harm(firewall: Firewall) -> None:
+def test_the_scripts_are_idempotent(firewall: Firewall) -> None:
     for _ in range(2):
         assert firewall.run("associate", ELASTIC, PRIVATE) == 0
-    assert firewall.leads == {ELASTIC: PRIVATE}
+    assert firewall.associations == {ELASTIC: PRIVATE}
     for _ in range(2):
         assert firewall.run("disassociate", ELASTIC, PRIVATE) == 0
-    assert firewall.leads == {}
+    assert firewall.associations == {}
 
 
-def test_undoing_what_was_never_done_is_no_error(firewall: Firewall) -> None:
+def test_disassociating_an_address_that_is_not_associated_succeeds(firewall: Firewall) -> None:
     assert firewall.run("disassociate", ELASTIC, PRIVATE) == 0
     assert firewall.run("disassociate", ELASTIC, "") == 0
 
 
-def test_other_addresses_are_left_alone_also_those_that_begin_alike(firewall: Firewall) -> None:
+def test_addresses_with_a_common_prefix_are_not_changed(firewall: Firewall) -> None:
     assert firewall.run("associate", ELASTIC, PRIVATE) == 0
     assert firewall.run("associate", OTHER, NEXT) == 0
     assert firewall.run("disassociate", OTHER, NEXT) == 0
-    assert firewall.leads == {ELASTIC: PRIVATE}
+    assert firewall.associations == {ELASTIC: PRIVATE}
 
 
-def test_an_address_that_is_associated_anew_leads_to_the_new_one_alone(firewall: Firewall) -> None:
+def test_associating_an_associated_address_replaces_the_association(firewall: Firewall) -> None:
     assert firewall.run("associate", ELASTIC, PRIVATE) == 0
     assert firewall.run("associate", ELASTIC, NEXT) == 0
-    assert firewall.leads == {ELASTIC: NEXT}
+    assert firewall.associations == {ELASTIC: NEXT}
 
 
-def test_without_a_private_address_all_that_the_firewall_knows_is_undone(firewall: Firewall) -> None:
+def test_without_a_private_address_the_association_is_looked_up_in_the_firewall(firewall: Firewall) -> None:
     assert firewall.run("associate", ELASTIC, PRIVATE) == 0
     assert firewall.run("associate", OTHER, NEXT) == 0
     assert firewall.run("disassociate", ELASTIC, "") == 0
-    assert firewall.leads == {OTHER: NEXT}
+    assert firewall.associations == {OTHER: NEXT}
 
 
-NO_ADDRESSES = (
+INVALID_ADDRESSES = (
     "10.0.0.99 } ; flush ruleset ; {",
     "--help $(id)",
     "10.0.0.5\n",
@@ -150,17 +150,17 @@ NO_ADDRESSES = (
 
 
 @pytest.mark.parametrize("script", ["associate", "disassociate"])
-def test_what_is_no_address_is_refused_and_nothing_is_done(firewall: Firewall, script: str) -> None:
+def test_invalid_addresses_are_refused_without_a_change(firewall: Firewall, script: str) -> None:
     assert firewall.run("associate", ELASTIC, PRIVATE) == 0
     before = firewall.state.read_text("utf-8")
-    for text in NO_ADDRESSES:
+    for text in INVALID_ADDRESSES:
         for arguments in ((text, PRIVATE), (ELASTIC, text)):
             assert firewall.run(script, *arguments) == 2, arguments
-            assert "IPv4 addresses; nothing was done" in firewall.said
+            assert "IPv4 addresses; nothing was done" in firewall.stderr
     assert firewall.state.read_text("utf-8") == before
 
 
-def test_an_address_is_associated_with_an_address_only(firewall: Firewall) -> None:
+def test_an_empty_address_is_refused(firewall: Firewall) -> None:
     assert firewall.run("associate", ELASTIC, "") == 2
     assert firewall.run("associate", "", PRIVATE) == 2
     assert firewall.run("disassociate", "", "") == 2
@@ -168,6 +168,6 @@ def test_an_address_is_associated_with_an_address_only(firewall: Firewall) -> No
 
 
 @pytest.mark.parametrize("address", ["0.9.10.99", "100.199.200.249", "250.255.0.1"])
-def test_every_address_is_taken(firewall: Firewall, address: str) -> None:
+def test_valid_addresses_are_accepted(firewall: Firewall, address: str) -> None:
     assert firewall.run("associate", ELASTIC, address) == 0
-    assert firewall.leads == {ELASTIC: address}
+    assert firewall.associations == {ELASTIC: address}

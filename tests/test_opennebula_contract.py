@@ -1,4 +1,4 @@
-"""What holds of every `IOpenNebula`: the sandbox in process, and the XML-RPC client with a sandbox at the other end."""
+"""The contract of `IOpenNebula`, for the sandbox in process and for the XML-RPC client connected to a sandbox."""
 
 from __future__ import annotations
 
@@ -38,26 +38,26 @@ KINDS = [(version, how) for version in ("5.12", "7.4") for how in ("in process",
 
 @dataclass(frozen=True)
 class DemoOned:
-    """A small cloud of alice's and bob's, with one image, and a way to it."""
+    """A small cloud with the users alice and bob and an image, and a client of it."""
 
     oned: Oned
     one: IOpenNebula
     clock: Clock
 
     def session(self, user: str | None = "alice") -> Session:
-        """Return oned as this user sees it."""
+        """Return a session of this user."""
         return Session(self.one, user)
 
     async def machine(self, name: str = "web", hold: bool = True) -> int:
-        """Make a machine of alice's and return its id."""
+        """Create a machine of alice and return its id."""
         session = self.session()
-        [chosen, *_] = sorted(await session.templates(), key=lambda each: each.id)
-        return await session.instantiate(chosen.id, name, hold, "")
+        [first, *_] = sorted(await session.templates(), key=lambda template: template.id)
+        return await session.instantiate(first.id, name, hold, "")
 
 
 @pytest_twisted.async_yield_fixture(params=KINDS, ids=" ".join)
 async def demo(request: pytest.FixtureRequest) -> AsyncIterator[DemoOned]:
-    """Return a cloud of either version, reached in either way."""
+    """Return a cloud of each version, with each client."""
     from twisted.internet import reactor
 
     version, how = request.param
@@ -74,12 +74,12 @@ async def demo(request: pytest.FixtureRequest) -> AsyncIterator[DemoOned]:
 
 
 def listening(reactor: Any, oned: Oned) -> Any:
-    """Serve a sandbox on loopback; return the port."""
+    """Serve a sandbox on loopback and return the port."""
     return reactor.listenTCP(0, Site(SandboxResource(oned)), interface="127.0.0.1")
 
 
 def over_socket(reactor: Any, port: int, oned: Oned, clock: Clock, key: ServerKey | None = None) -> IOpenNebula:
-    """Return the client of oned for a sandbox that listens on a port of loopback."""
+    """Return a client of a sandbox that listens on a port on loopback."""
 
     async def at_once(work: Callable[[], T]) -> T:
         return work()
@@ -95,8 +95,8 @@ def over_socket(reactor: Any, port: int, oned: Oned, clock: Clock, key: ServerKe
 
 @pytest.mark.parametrize("version", ["5.12", "7.4"])
 @pytest_twisted.ensureDeferred
-async def test_with_a_certificate_every_call_is_made_at_once_with_the_one_form_there_is(version: str) -> None:
-    """There is no form to be found out (core_auth x509, oned's driver server_x509)."""
+async def test_with_a_certificate_there_is_only_one_form_of_token(version: str) -> None:
+    """It need not be determined (core_auth x509, oned's driver server_x509)."""
     from twisted.internet import reactor
 
     clock = Clock()
@@ -143,13 +143,13 @@ async def test_a_document_is_an_element(demo: DemoOned) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_where_a_document_is_wanted_and_none_comes_it_is_nonsense(demo: DemoOned) -> None:
+async def test_a_reply_without_a_document_is_invalid(demo: DemoOned) -> None:
     with pytest.raises(InvalidReply):
         await demo.one.document("alice", "one.system.version")
 
 
 async def visited(session: Session) -> list[UserDocument]:
-    """Return the users that a session may see."""
+    """Return the users that are visible to a session."""
     users: list[UserDocument] = []
 
     async def visit(user: UserDocument) -> None:
@@ -160,7 +160,7 @@ async def visited(session: Session) -> list[UserDocument]:
 
 
 @pytest_twisted.ensureDeferred
-async def test_every_call_is_made_in_the_name_of_its_user(demo: DemoOned) -> None:
+async def test_every_call_is_made_in_the_session_of_its_user(demo: DemoOned) -> None:
     for user, name in (("alice", "alice"), ("bob", "bob"), (None, "serveradmin")):
         assert (await demo.session(user).current_user()).name == name
         assert demo.oned.calls[-1].user == name
@@ -185,12 +185,12 @@ async def test_a_refusal_has_oneds_code(demo: DemoOned) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_method_that_oned_does_not_have_is_a_refusal(demo: DemoOned) -> None:
+async def test_an_unknown_method_is_a_refusal(demo: DemoOned) -> None:
     assert await code_of(demo.one.call("alice", "one.nonsense.info", 1)) == -506
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_new_machine_is_seen_at_once_and_ends_up_done(demo: DemoOned) -> None:
+async def test_a_new_machine_is_listed_at_once_and_is_done_after_its_termination(demo: DemoOned) -> None:
     alice = demo.session()
     first, second = await demo.machine("a"), await demo.machine("b")
     assert await alice.vm_ids(OwnerFilter.MINE) == (second, first)
@@ -206,7 +206,7 @@ async def test_a_new_machine_is_seen_at_once_and_ends_up_done(demo: DemoOned) ->
 
 @pytest.mark.parametrize("text", ['say "hi"', "a\\b", 'a\\"b', "two\nlines\ttab", ",=[]#<&", "$NAME 100$", "ünï", ""])
 @pytest_twisted.ensureDeferred
-async def test_what_is_keepable_is_kept_and_changes_nothing_else(demo: DemoOned, text: str) -> None:
+async def test_a_storable_text_is_stored_unchanged_and_changes_nothing_else(demo: DemoOned, text: str) -> None:
     alice = demo.session()
     made = await demo.machine()
     before = (await alice.vm(made)).user_template
@@ -220,7 +220,7 @@ async def test_what_is_keepable_is_kept_and_changes_nothing_else(demo: DemoOned,
 
 @pytest.mark.parametrize("text", ["ends\\", "a]]>b", "\U0001f600", " blanks ", "line\n", "\x07"])
 @pytest_twisted.ensureDeferred
-async def test_what_is_not_keepable_is_kept_encoded(demo: DemoOned, text: str) -> None:
+async def test_a_text_that_oned_cannot_store_is_stored_encoded(demo: DemoOned, text: str) -> None:
     alice = demo.session()
     made = await demo.machine()
     await alice.vm_update(made, template.vector("TWO", template.encode_member("A", text)))
@@ -235,7 +235,7 @@ async def test_a_name_with_a_character_that_cannot_be_sent_is_a_refusal_and_chan
 
 
 @pytest_twisted.ensureDeferred
-async def test_many_calls_of_one_user_cost_oned_one_authentication(demo: DemoOned) -> None:
+async def test_many_calls_of_one_user_need_one_authentication(demo: DemoOned) -> None:
     for _ in range(50):
         await demo.session().version()
     assert demo.oned.authentications["alice"] == 1

@@ -1,4 +1,4 @@
-"""A document with another root than the method answers with is nonsense, and nothing is concluded from it."""
+"""A document whose root is not that of the method is an invalid reply, and has no other effect."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ LISTS = (
 
 
 def other(cloud: Cloud, *wrong: str, document: str = "<FOO/>") -> None:
-    """Let a cloud's oned answer these methods, or all, with another document from now on."""
+    """Make oned reply to these methods, or to all, with another document from now on."""
     cloud.backend = SandboxBackend(OtherDocuments(cloud.oned, wrong or ROOTS, document))  # type: ignore[arg-type]
 
 
-def test_the_table_has_every_method_that_econed_reads_a_document_from() -> None:
+def test_the_table_has_every_method_that_returns_a_document_to_econed() -> None:
     text = "".join(
         path.read_text("utf-8")
         for path in SOURCES.rglob("*.py")
@@ -55,7 +55,7 @@ def test_the_table_has_every_method_that_econed_reads_a_document_from() -> None:
 
 
 @pytest.mark.parametrize("action", LISTS)
-def test_a_list_of_which_oned_sends_something_else_is_an_error_and_not_empty(action: str) -> None:
+def test_a_list_with_another_root_is_an_error_and_not_empty(action: str) -> None:
     cloud = AddressCloud()
     cloud.cached_users["alice"] = cloud.user("alice")
     other(cloud)
@@ -63,7 +63,7 @@ def test_a_list_of_which_oned_sends_something_else_is_an_error_and_not_empty(act
     assert (refused.code, refused.status) == ("InternalError", 500)
 
 
-def test_a_launch_that_cannot_tell_what_its_token_made_before_makes_nothing() -> None:
+def test_a_launch_that_cannot_look_up_its_client_token_creates_no_machine() -> None:
     cloud = Cloud()
     cloud.run("alice", "RunInstances", **RUN, ClientToken="once")
     other(cloud, "one.vmpool.infoextended", document="<VMPOOL/>")
@@ -72,7 +72,7 @@ def test_a_launch_that_cannot_tell_what_its_token_made_before_makes_nothing() ->
     assert "one.template.instantiate" not in [call.method for call in cloud.changes[before:]]
 
 
-def test_no_chore_changes_anything_after_another_document() -> None:
+def test_no_chore_makes_a_change_after_a_document_with_another_root() -> None:
     cloud = Cloud()
     cloud.run("alice", "RunInstances", **RUN, InstanceInitiatedShutdownBehavior="terminate")
     cloud.wait(10)
@@ -87,7 +87,7 @@ def test_no_chore_changes_anything_after_another_document() -> None:
 
 @implementer(IUploadedFiles)
 class Files:
-    """One uploaded file of each user, written long ago."""
+    """Uploads with one old file of each user."""
 
     def __init__(self) -> None:
         self.removed: list[str] = []
@@ -97,19 +97,19 @@ class Files:
         return [("/var/tmp/econed/upload", 0.0)]
 
     async def remove(self, path: str) -> None:
-        """Note it (`IUploadedFiles`)."""
+        """Record the path (`IUploadedFiles`)."""
         self.removed.append(path)
 
     async def is_receiving(self, owner: int) -> bool:
-        """Have none (`IUploadedFiles`)."""
+        """Return False (`IUploadedFiles`)."""
         return False
 
     async def remove_abandoned(self, before: float) -> list[str]:
-        """Have no partial files (`IUploadedFiles`)."""
+        """Return no files (`IUploadedFiles`)."""
         return []
 
 
-def test_no_uploaded_file_is_removed_after_another_document() -> None:
+def test_no_uploaded_file_is_removed_after_a_document_with_another_root() -> None:
     cloud, files = Cloud(), Files()
     cloud.run("alice", "RunInstances", **RUN, InstanceInitiatedShutdownBehavior="terminate")
     other(cloud, "one.imagepool.info")
@@ -120,8 +120,8 @@ def test_no_uploaded_file_is_removed_after_another_document() -> None:
 @pytest.mark.parametrize(
     "document", ["<FOO/>", "<GROUP_POOL/>", "<GROUP_POOL><FOO/></GROUP_POOL>", "<GROUP_POOL><GROUP/></GROUP_POOL>"]
 )
-def test_users_are_not_forgotten_because_of_another_document(document: str) -> None:
-    """Whoever is known stays known for as long as without an answer, and then oned is at fault, not their signature."""
+def test_users_stay_cached_after_a_document_with_another_root(document: str) -> None:
+    """As long as without a reply; after that the error is oned's and not one of the signature."""
     cloud = Cloud()
     directory = UserDirectory(cloud.backend, cloud.clock)
     cloud.result(directory.refresh("alice"))
@@ -139,7 +139,7 @@ def test_users_are_not_forgotten_because_of_another_document(document: str) -> N
 
 
 @pytest.mark.parametrize("document", ["<FOO/>", "<USER_POOL/>", "<USER_POOL><FOO/></USER_POOL>"])
-def test_a_user_pool_that_is_another_document_is_not_a_cloud_without_users(document: str) -> None:
+def test_a_user_pool_with_another_root_is_an_error_and_not_empty(document: str) -> None:
     cloud = Cloud()
     broken = OtherDocuments(cloud.oned, {"one.userpool.info"}, document)
     directory = UserDirectory(SandboxBackend(broken), cloud.clock)  # type: ignore[arg-type]
@@ -152,7 +152,7 @@ async def _after(cloud: Cloud, seconds: float, work: Any) -> Any:
     return await work
 
 
-def test_a_script_is_not_handed_another_document() -> None:
+def test_a_document_with_another_root_is_not_passed_to_a_script() -> None:
     cloud = AddressCloud()
     instance, ip = cloud.run_instance(), cloud.allocate()
     store = Session(SandboxBackend(OtherDocuments(cloud.oned)), None)  # type: ignore[arg-type]
@@ -162,7 +162,7 @@ def test_a_script_is_not_handed_another_document() -> None:
 
 
 @pytest.mark.parametrize("tool", ["check", "doctor"])
-def test_the_tools_for_administrators_say_that_it_is_no_answer_and_not_that_all_is_well(tool: str) -> None:
+def test_check_and_doctor_report_a_document_with_another_root_as_an_error(tool: str) -> None:
     cloud, out = Cloud(), io.StringIO()
     other(cloud)
     ready = LoadedConfiguration(Settings(), Credentials("serveradmin", "serverpassword"), None, ())

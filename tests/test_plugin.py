@@ -1,4 +1,4 @@
-"""The daemon as twistd runs it: real processes, real sockets."""
+"""The daemon run by twistd: real processes, real sockets."""
 
 from __future__ import annotations
 
@@ -31,26 +31,26 @@ def client(port: int, access_key: str, secret_key: str) -> Any:
 
 
 def port_of(server: Running) -> int:
-    """Return the port that a server says it listens on."""
-    found = re.search(r"starting on (\d+)", server.lines_until("starting on ")[-1])
-    assert found
-    return int(found[1])
+    """Return the port on which a server listens, from its output."""
+    match = re.search(r"starting on (\d+)", server.lines_until("starting on ")[-1])
+    assert match
+    return int(match[1])
 
 
 def environment(**changes: str) -> dict[str, str]:
-    """Return this environment without what says where OpenNebula is."""
+    """Return this environment without the variables of OpenNebula and econed, and with these changes."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("ONE_", "ECONE_"))}
     return {**kept, **changes}
 
 
-def test_twistd_offers_the_daemon_and_the_sandbox(tmp_path: Path) -> None:
-    """Each with a line on what it is."""
+def test_twistd_lists_the_daemon_and_the_sandbox(tmp_path: Path) -> None:
+    """Each with its description."""
     shown = finished([*twistd("--help")], tmp_path, environment(COLUMNS="200")).stdout
     assert re.search(r"^ +econe +The Amazon EC2 API of an OpenNebula cloud\.$", shown, re.MULTILINE)
     assert re.search(r"^ +econe-sandbox +An embedded oned to try econed on", shown, re.MULTILINE)
 
 
-# What is wrong is said, and ends the start
+# Errors that end the start
 
 
 @pytest.mark.parametrize(
@@ -71,8 +71,8 @@ def test_twistd_offers_the_daemon_and_the_sandbox(tmp_path: Path) -> None:
         (["--sandbox", "--listen", "tcp:x"], "nothing can listen on 'tcp:x'"),
     ],
 )
-def test_an_option_that_makes_no_sense_is_refused(options: list[str], said: str, tmp_path: Path) -> None:
-    """By a sentence on standard error, not by a traceback."""
+def test_an_invalid_option_is_refused(options: list[str], said: str, tmp_path: Path) -> None:
+    """With a message on standard error, without a traceback."""
     done = finished(twistd("econe", *options), tmp_path, environment())
     assert done.returncode == 1
     told = done.stdout + done.stderr
@@ -81,8 +81,8 @@ def test_an_option_that_makes_no_sense_is_refused(options: list[str], said: str,
 
 
 @pytest.mark.parametrize("how", ["plugin", "tac"])
-def test_everything_wrong_with_the_configuration_is_listed_and_nothing_starts(how: str, tmp_path: Path) -> None:
-    """With the file and the line; the credentials are looked at too."""
+def test_all_errors_of_the_configuration_are_listed_and_the_daemon_does_not_start(how: str, tmp_path: Path) -> None:
+    """With file and line; those of the credentials too."""
     conf = tmp_path / "econe.conf"
     conf.write_text(":port: 99999\n:auth: basic\n:one_timeout: soon\n", "utf-8")
     argv = twistd("econe", "--config", str(conf)) if how == "plugin" else twistd("-y", str(ROOT / "econe.tac"))
@@ -95,15 +95,15 @@ def test_everything_wrong_with_the_configuration_is_listed_and_nothing_starts(ho
     assert "starting" not in done.stdout
 
 
-def test_the_tac_without_a_configuration_says_what_it_needs(tmp_path: Path) -> None:
-    """And does not start."""
+def test_the_tac_requires_a_configuration(tmp_path: Path) -> None:
+    """Without it, it does not start."""
     done = finished(twistd("-y", str(ROOT / "econe.tac")), tmp_path, environment())
     assert done.returncode == 1
     assert "econe.tac: set ECONE_CONF to the path of econe.conf" in done.stderr
 
 
-def test_a_port_that_is_taken_is_an_error(tmp_path: Path) -> None:
-    """A daemon that runs and does not listen would help nobody."""
+def test_a_port_in_use_ends_the_start(tmp_path: Path) -> None:
+    """The daemon does not run without listening."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -113,12 +113,12 @@ def test_a_port_that_is_taken_is_an_error(tmp_path: Path) -> None:
     assert f"Couldn't listen on 127.0.0.1:{port}" in done.stdout + done.stderr
 
 
-# What runs
+# The running daemon
 
 
 @pytest.mark.parametrize("form", ["5.12", "7.4"])
-def test_without_users_the_sandbox_makes_one_and_says_his_keys(form: str, tmp_path: Path) -> None:
-    """They can be used as they are printed; the machines asked for are his."""
+def test_without_users_the_sandbox_creates_one_and_logs_their_keys(form: str, tmp_path: Path) -> None:
+    """The keys can be used, and the machines are the user's."""
     argv = twistd(*SANDBOX, "--sandbox-form", form, "--sandbox-vms", "3")
     with running(argv, tmp_path, environment()) as server:
         told = server.lines_until("sandbox user: ")[-1]
@@ -129,8 +129,8 @@ def test_without_users_the_sandbox_makes_one_and_says_his_keys(form: str, tmp_pa
     assert states == ["running"] * 3
 
 
-def test_every_endpoint_is_listened_on_and_every_user_taken(tmp_path: Path) -> None:
-    """Both options may be repeated."""
+def test_listen_and_sandbox_user_may_be_repeated(tmp_path: Path) -> None:
+    """The daemon listens on every endpoint, and every user exists."""
     users = ("--sandbox-user", "alice:one", "--sandbox-user", "bob:two")
     with running(twistd(*SANDBOX, "--listen", "tcp:0:interface=127.0.0.1", *users), tmp_path) as server:
         ports = [port_of(server), port_of(server)]
@@ -140,15 +140,15 @@ def test_every_endpoint_is_listened_on_and_every_user_taken(tmp_path: Path) -> N
     assert len({*ports}) == 2
 
 
-def test_a_port_of_ones_own_takes_the_place_of_the_configured_one(tmp_path: Path) -> None:
-    """0 is any free one."""
+def test_the_option_port_replaces_the_configured_port(tmp_path: Path) -> None:
+    """0 is any free port."""
     with running(twistd("econe", "--sandbox", "--port", "0", "--sandbox-user", "alice:one"), tmp_path) as server:
         assert client(port_of(server), "alice", "one").describe_regions()["Regions"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_the_daemon_in_good_order(number: signal.Signals, tmp_path: Path) -> None:
-    """It shuts down, and then ends by that signal, as twistd does and systemd counts as success."""
+def test_a_stop_signal_shuts_the_daemon_down(number: signal.Signals, tmp_path: Path) -> None:
+    """Its exit status is 0 or the signal, as twistd sets it, which systemd counts as success."""
     with running(twistd(*SANDBOX, "--sandbox-user", "alice:one"), tmp_path) as server:
         client(port_of(server), "alice", "one").describe_regions()  # from then on it listens for signals, too
         server.process.send_signal(number)
@@ -157,8 +157,8 @@ def test_a_signal_ends_the_daemon_in_good_order(number: signal.Signals, tmp_path
     assert not [line for line in told if "Traceback" in line or "Unhandled" in line]
 
 
-def test_the_tac_serves_the_cloud_that_econe_conf_names(tmp_path: Path) -> None:
-    """Over real XML-RPC, with serveradmin's credentials; what the configuration only warns of is logged."""
+def test_the_tac_serves_the_cloud_of_econe_conf(tmp_path: Path) -> None:
+    """Over XML-RPC, with serveradmin's credentials; warnings of the configuration are logged."""
     with running(twistd("econe-sandbox", "--port", "0", "--user", "alice:secret"), tmp_path) as oned:
         port = free_port()
         conf = tmp_path / "econe.conf"

@@ -1,4 +1,4 @@
-"""The client of oned over real sockets: what oned says, what it fails to say, and what others say in its place."""
+"""The client of oned over real sockets: replies, refusals, lost connections, invalid replies, limits and TLS."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def token(user: str | None, form: CipherForm = CipherForm.KEY_IV) -> str:
 
 
 def taking(form: CipherForm, then: Behaviour) -> Behaviour:
-    """Return the behaviour of an oned that takes tokens of one form, for serveradmin and alice."""
+    """Return the behaviour of an oned that accepts one form of token, for serveradmin and alice."""
 
     def behave(peer: StubConnection) -> None:
         if peer.arguments[0] not in (token(None, form), token("alice", form)):
@@ -72,7 +72,7 @@ def modern(then: Behaviour) -> Behaviour:
 
 @dataclass
 class BackendHarness:
-    """What a test needs of the world: servers on loopback, backends that speak to them, a clock of its own."""
+    """Servers on loopback, backends for them, and a clock."""
 
     reactor: Any
     clock: Clock = field(default_factory=Clock)
@@ -84,7 +84,7 @@ class BackendHarness:
     def serve(
         self, behaviour: Behaviour, on_connect: Behaviour | None = None, port: int = 0, tls: Any = None
     ) -> OnedStub:
-        """Start a server that behaves so."""
+        """Start a server with this behaviour."""
         server = OnedStub(behaviour, on_connect)
         if tls is None:
             listening = self.reactor.listenTCP(port, server, interface="127.0.0.1")
@@ -96,7 +96,7 @@ class BackendHarness:
         return server
 
     def backend(self, url: str, limits: CallLimits = DEFAULT, ca_file: Path | None = None) -> XMLRPCBackend:
-        """Return a backend for `url` whose deadlines this harness's clock times."""
+        """Return a backend for `url`, with the harness's clock for its deadlines."""
 
         async def in_thread(work: Callable[[], T]) -> T:
             self.in_threads += 1
@@ -115,7 +115,7 @@ class BackendHarness:
         )
 
     async def close(self) -> None:
-        """Stop all servers and close what is open."""
+        """Stop all servers and close all connections."""
         for port in self.ports:
             await maybeDeferred(port.stopListening)
         for server in self.servers:
@@ -126,7 +126,7 @@ class BackendHarness:
 
 @pytest_twisted.async_yield_fixture
 async def harness() -> AsyncIterator[BackendHarness]:
-    """Return a harness; all its doors are closed after the test."""
+    """Return a harness, which is closed after the test."""
     from twisted.internet import reactor
 
     made = BackendHarness(reactor)
@@ -140,22 +140,22 @@ def started(work: Any) -> Deferred[Any]:
 
 
 async def failure_of(work: Any) -> OpenNebulaError:
-    """Return the error with which a call ends."""
-    with pytest.raises(OpenNebulaError) as failed:
+    """Return the error that a call raises."""
+    with pytest.raises(OpenNebulaError) as raised:
         await work
-    return failed.value
+    return raised.value
 
 
-# What oned says
+# Replies
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_backend_is_an_opennebula(harness: BackendHarness) -> None:
+async def test_the_backend_provides_the_interface(harness: BackendHarness) -> None:
     assert verifyObject(IOpenNebula, harness.backend("http://127.0.0.1:2633/RPC2"))
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_call_carries_the_users_session_and_its_arguments(harness: BackendHarness) -> None:
+async def test_a_call_has_the_users_session_and_its_arguments(harness: BackendHarness) -> None:
     server = harness.serve(modern(replying(True, 42, 0)))
     made = await harness.backend(server.url).call("alice", "one.template.instantiate", 5, "wéb", True, 'A="<&>"', False)
     assert made == 42
@@ -164,14 +164,14 @@ async def test_a_call_carries_the_users_session_and_its_arguments(harness: Backe
 
 
 @pytest_twisted.ensureDeferred
-async def test_nobody_is_serveradmin_himself(harness: BackendHarness) -> None:
+async def test_a_call_without_a_user_is_made_as_serveradmin(harness: BackendHarness) -> None:
     server = harness.serve(modern(replying(True, "7.4.0", 0)))
     assert await harness.backend(server.url).call(None, "one.system.version") == "7.4.0"
     assert server.asking[-1].arguments == (token(None),)
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_request_names_host_and_path_of_the_url(harness: BackendHarness) -> None:
+async def test_the_request_has_the_host_and_path_of_the_url(harness: BackendHarness) -> None:
     server = harness.serve(modern(replying(True, 1, 0)))
     await harness.backend(server.url).call("alice", "one.vm.action", "resume", 1)
     assert server.asking[-1].head[0] == b"POST /RPC2 HTTP/1.0"
@@ -186,7 +186,7 @@ async def test_a_document_is_parsed(harness: BackendHarness) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_small_answers_are_decoded_at_once_and_large_ones_in_a_thread(harness: BackendHarness) -> None:
+async def test_only_large_replies_are_decoded_in_a_thread(harness: BackendHarness) -> None:
     text = "x" * 300_000
     server = harness.serve(modern(replying(True, f"<VM><A>{text}</A></VM>", 0)))
     backend = harness.backend(server.url)
@@ -198,7 +198,7 @@ async def test_small_answers_are_decoded_at_once_and_large_ones_in_a_thread(harn
 
 
 @pytest_twisted.ensureDeferred
-async def test_with_the_reactors_own_threads_a_large_answer_is_read_too(harness: BackendHarness) -> None:
+async def test_a_large_reply_is_decoded_in_the_reactors_threads(harness: BackendHarness) -> None:
     server = harness.serve(lambda peer: peer.answer(reply(True, f"<VM><A>{'x' * 300_000}</A></VM>", 0)))
     backend = XMLRPCBackend.at(harness.reactor, (server.url,), "serveradmin", PasswordKey(PASSWORD), log=Logger("test"))
     root = await backend.document("alice", "one.vm.info", 7, False)
@@ -206,7 +206,7 @@ async def test_with_the_reactors_own_threads_a_large_answer_is_read_too(harness:
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_refusal_has_oneds_code_and_is_not_asked_for_again(harness: BackendHarness) -> None:
+async def test_a_refusal_has_oneds_code_and_is_not_retried(harness: BackendHarness) -> None:
     server = harness.serve(modern(replying(False, "[one.vm.info] Error getting virtual machine [9].", 1024, 9, -1)))
     error = await failure_of(harness.backend(server.url).document("alice", "one.vm.info", 9, False))
     assert isinstance(error, OpenNebulaRefusal)
@@ -216,9 +216,7 @@ async def test_a_refusal_has_oneds_code_and_is_not_asked_for_again(harness: Back
 
 @pytest.mark.parametrize("text", ["\U0001f600", "nul\x00", "bell\x07", "\ud800", "cr\r"])
 @pytest_twisted.ensureDeferred
-async def test_a_text_that_xml_rpc_cannot_carry_is_refused_before_anything_is_sent(
-    harness: BackendHarness, text: str
-) -> None:
+async def test_a_text_that_xml_rpc_cannot_encode_is_refused_before_the_call(harness: BackendHarness, text: str) -> None:
     server = harness.serve(modern(replying(True, 1, 0)))
     error = await failure_of(harness.backend(server.url).call("alice", "one.vm.rename", 1, text))
     assert isinstance(error, OpenNebulaRefusal)
@@ -228,7 +226,7 @@ async def test_a_text_that_xml_rpc_cannot_carry_is_refused_before_anything_is_se
 
 @pytest.mark.parametrize("number", [2**31, -(2**31) - 1, 1.5, None])
 @pytest_twisted.ensureDeferred
-async def test_a_value_that_is_no_number_of_oneds_is_refused_before_anything_is_sent(
+async def test_a_number_outside_of_oneds_range_is_refused_before_the_call(
     harness: BackendHarness, number: object
 ) -> None:
     server = harness.serve(modern(replying(True, 1, 0)))
@@ -241,7 +239,7 @@ async def test_a_value_that_is_no_number_of_oneds_is_refused_before_anything_is_
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_form_that_oned_takes_is_found_out_with_the_first_call_and_remembered(
+async def test_the_accepted_form_of_token_is_determined_by_the_first_call(
     harness: BackendHarness,
 ) -> None:
     server = harness.serve(taking(CipherForm.ZERO_IV, replying(True, 1, 0)))
@@ -254,10 +252,10 @@ async def test_the_form_that_oned_takes_is_found_out_with_the_first_call_and_rem
 
 @pytest.mark.parametrize(("user", "is_the_daemons_fault"), [("alice", False), (None, True)])
 @pytest_twisted.ensureDeferred
-async def test_whom_oned_does_not_know_is_told_from_a_server_account_that_it_does_not_take(
+async def test_an_unknown_user_is_distinguished_from_a_refused_server_account(
     harness: BackendHarness, user: str | None, is_the_daemons_fault: bool
 ) -> None:
-    """The one is the caller's business (AuthFailure), the other the administrator's (InternalError)."""
+    """The former is an AuthFailure, the latter an InternalError."""
     server = harness.serve(modern(replying(*REFUSED)))
     error = await failure_of(harness.backend(server.url).call(user, "one.vm.action", "resume", 1))
     assert isinstance(error, OpenNebulaRefusal)
@@ -267,14 +265,16 @@ async def test_whom_oned_does_not_know_is_told_from_a_server_account_that_it_doe
 
 
 @pytest_twisted.ensureDeferred
-async def test_credentials_that_oned_takes_in_no_form_are_the_daemons_fault(harness: BackendHarness) -> None:
+async def test_credentials_refused_in_every_form_are_those_of_the_server_account(
+    harness: BackendHarness,
+) -> None:
     server = harness.serve(replying(*REFUSED))
     error = await failure_of(harness.backend(server.url).call("alice", "one.vm.action", "resume", 1))
     assert isinstance(error, ServerAccountRefused)
 
 
 @pytest_twisted.ensureDeferred
-async def test_many_first_calls_find_it_out_together(harness: BackendHarness) -> None:
+async def test_concurrent_first_calls_share_the_search_for_the_form(harness: BackendHarness) -> None:
     server = harness.serve(taking(CipherForm.ZERO_IV, replying(True, 1, 0)))
     backend = harness.backend(server.url)
     await DeferredList([started(backend.call("alice", "one.vm.action", "resume", each)) for each in range(6)])
@@ -282,7 +282,7 @@ async def test_many_first_calls_find_it_out_together(harness: BackendHarness) ->
 
 
 @pytest_twisted.ensureDeferred
-async def test_one_caller_who_gives_up_does_not_stop_the_others_from_finding_out(harness: BackendHarness) -> None:
+async def test_cancelling_one_of_several_calls_does_not_cancel_the_search_for_the_form(harness: BackendHarness) -> None:
     server = harness.serve(lambda peer: None)
     backend = harness.backend(server.url)
     first, second = (started(backend.call("alice", "one.vm.action", "resume", each)) for each in range(2))
@@ -296,7 +296,7 @@ async def test_one_caller_who_gives_up_does_not_stop_the_others_from_finding_out
 
 
 @pytest_twisted.ensureDeferred
-async def test_nobody_waiting_any_more_ends_the_finding_out(harness: BackendHarness) -> None:
+async def test_cancelling_the_only_call_cancels_the_search_for_the_form(harness: BackendHarness) -> None:
     server = harness.serve(lambda peer: None)
     call = started(harness.backend(server.url).call("alice", "one.vm.action", "resume", 1))
     probe = await server.request(1)
@@ -307,7 +307,7 @@ async def test_nobody_waiting_any_more_ends_the_finding_out(harness: BackendHarn
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_oned_that_is_upgraded_beneath_it_is_found_out_again_and_the_call_is_made(
+async def test_after_an_upgrade_of_oned_the_form_is_determined_again_and_the_call_made(
     harness: BackendHarness,
 ) -> None:
     server = harness.serve(taking(CipherForm.ZERO_IV, replying(True, 1, 0)))
@@ -320,7 +320,7 @@ async def test_an_oned_that_is_upgraded_beneath_it_is_found_out_again_and_the_ca
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_user_whom_oned_does_not_know_is_refused_after_one_look_at_the_form(harness: BackendHarness) -> None:
+async def test_an_unknown_user_is_refused_after_one_check_of_the_form(harness: BackendHarness) -> None:
     server = harness.serve(modern(replying(True, 1, 0)))
     error = await failure_of(harness.backend(server.url).call("mallory", "one.vm.action", "resume", 1))
     assert isinstance(error, OpenNebulaRefusal)
@@ -329,7 +329,7 @@ async def test_a_user_whom_oned_does_not_know_is_refused_after_one_look_at_the_f
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_name_that_would_shift_the_parts_of_a_session_is_refused_unsent(harness: BackendHarness) -> None:
+async def test_a_user_name_with_a_colon_is_refused_before_the_call(harness: BackendHarness) -> None:
     server = harness.serve(modern(replying(True, 1, 0)))
     error = await failure_of(harness.backend(server.url).call("alice:x", "one.vm.action", "resume", 1))
     assert isinstance(error, OpenNebulaRefusal)
@@ -338,7 +338,7 @@ async def test_a_name_that_would_shift_the_parts_of_a_session_is_refused_unsent(
 
 
 @pytest_twisted.ensureDeferred
-async def test_wrong_credentials_are_a_refusal_until_they_are_right(harness: BackendHarness) -> None:
+async def test_after_a_refusal_the_credentials_are_tried_again(harness: BackendHarness) -> None:
     server = harness.serve(replying(*REFUSED))
     backend = harness.backend(server.url)
     error = await failure_of(backend.call("alice", "one.vm.action", "resume", 1))
@@ -358,11 +358,11 @@ async def test_two_processes_send_the_same_session_string(harness: BackendHarnes
     assert sent == [token("alice")] * 2
 
 
-# oned that is not there, breaks off, or says nothing
+# Unavailable servers
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_backend_starts_while_oned_is_down_and_works_when_it_is_there(harness: BackendHarness) -> None:
+async def test_a_backend_works_when_oned_is_started_after_it(harness: BackendHarness) -> None:
     stopped = harness.serve(modern(replying(True, 1, 0)))
     await maybeDeferred(harness.ports.pop().stopListening)
     backend = harness.backend(stopped.url)
@@ -374,7 +374,7 @@ async def test_a_backend_starts_while_oned_is_down_and_works_when_it_is_there(ha
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_oned_that_says_nothing_is_unavailable_at_the_deadline_and_hung_up_on(harness: BackendHarness) -> None:
+async def test_a_call_without_a_reply_is_cancelled_at_the_deadline(harness: BackendHarness) -> None:
     server = harness.serve(modern(lambda peer: None))
     call = started(harness.backend(server.url, CallLimits(deadline=30)).call("alice", "one.vm.action", "resume", 1))
     peer = await server.request(2)
@@ -389,7 +389,7 @@ async def test_an_oned_that_says_nothing_is_unavailable_at_the_deadline_and_hung
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_answer_that_drips_does_not_put_the_deadline_off(harness: BackendHarness) -> None:
+async def test_a_slow_reply_does_not_extend_the_deadline(harness: BackendHarness) -> None:
     server = harness.serve(modern(lambda peer: peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9000\r\n\r\n")))
     call = started(harness.backend(server.url, CallLimits(deadline=10)).document("alice", "one.vm.info", 1, False))
     peer = await server.request(2)
@@ -403,7 +403,7 @@ async def test_an_answer_that_drips_does_not_put_the_deadline_off(harness: Backe
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_oned_that_never_answers_the_finding_out_is_unavailable_at_the_deadline(
+async def test_the_search_for_the_form_ends_at_the_deadline(
     harness: BackendHarness,
 ) -> None:
     server = harness.serve(lambda peer: None)
@@ -417,7 +417,7 @@ async def test_an_oned_that_never_answers_the_finding_out_is_unavailable_at_the_
 
 
 def sends(data: bytes) -> Behaviour:
-    """Return the behaviour of sending some bytes and closing."""
+    """Return the behaviour of sending some bytes and closing the connection."""
 
     def behave(peer: StubConnection) -> None:
         peer.send(data)
@@ -426,25 +426,25 @@ def sends(data: bytes) -> Behaviour:
     return behave
 
 
-def half_an_answer(peer: StubConnection) -> None:
-    """Announce more than is sent."""
+def half_a_response(peer: StubConnection) -> None:
+    """Announce more bytes than are sent."""
     body = reply(True, "<VM/>", 0)
     peer.answer(body[: len(body) // 2], length=len(body))
 
 
-BROKEN_OFF: dict[str, Behaviour] = {
+LOST_CONNECTIONS: dict[str, Behaviour] = {
     "closes at once": StubConnection.close,
     "resets": StubConnection.reset,
     "sends half a head": sends(b"HTTP/1.1 200"),
-    "sends half an answer": half_an_answer,
+    "sends half a response": half_a_response,
     "is a proxy without oned": lambda peer: peer.answer(b"<html>Bad Gateway</html>", "502 Bad Gateway"),
     "is being restarted": lambda peer: peer.answer(b"", "503 Service Unavailable"),
 }
 
 
-@pytest.mark.parametrize("behaviour", BROKEN_OFF.values(), ids=BROKEN_OFF.keys())
+@pytest.mark.parametrize("behaviour", LOST_CONNECTIONS.values(), ids=LOST_CONNECTIONS.keys())
 @pytest_twisted.ensureDeferred
-async def test_an_oned_that_breaks_off_is_unavailable_after_two_reads_or_one_write(
+async def test_after_a_lost_connection_a_read_is_retried_once_and_a_change_is_not(
     harness: BackendHarness, behaviour: Behaviour
 ) -> None:
     server = harness.serve(modern(behaviour))
@@ -456,7 +456,7 @@ async def test_an_oned_that_breaks_off_is_unavailable_after_two_reads_or_one_wri
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_read_that_broke_off_is_tried_again_and_answered(harness: BackendHarness) -> None:
+async def test_the_retry_of_a_read_succeeds(harness: BackendHarness) -> None:
     server = harness.serve(modern(lambda peer: None))
     call = started(harness.backend(server.url).document("alice", "one.vm.info", 1, False))
     peer = await server.request(2)
@@ -466,7 +466,7 @@ async def test_a_read_that_broke_off_is_tried_again_and_answered(harness: Backen
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_second_try_has_no_deadline_of_its_own(harness: BackendHarness) -> None:
+async def test_the_deadline_includes_the_retry(harness: BackendHarness) -> None:
     server = harness.serve(modern(lambda peer: None))
     call = started(harness.backend(server.url, CallLimits(deadline=30)).document("alice", "one.vm.info", 1, False))
     first = await server.request(2)
@@ -494,19 +494,19 @@ async def test_a_second_try_has_no_deadline_of_its_own(harness: BackendHarness) 
         ("one.vn.hold", False),
     ],
 )
-def test_methods_that_change_something_are_not_taken_for_reads(method: str, reads: bool) -> None:
+def test_only_reading_methods_are_read_only(method: str, reads: bool) -> None:
     assert is_read_only(method) is reads
 
 
-# What is no oned
+# Invalid replies
 
 
 def endless_head(peer: StubConnection) -> None:
-    """Send headers without end."""
+    """Send headers that never end."""
     peer.send(b"HTTP/1.1 200 OK\r\n" + b"X-Header: more\r\n" * 20_000)
 
 
-NONSENSE: dict[str, Behaviour] = {
+INVALID_REPLIES: dict[str, Behaviour] = {
     "garbage": sends(b"\x00\xff garbage\r\n\r\n"),
     "an empty line": lambda peer: peer.send(b"\r\n"),
     "a line without an end": lambda peer: peer.send(b"x" * 70_000),
@@ -523,9 +523,9 @@ NONSENSE: dict[str, Behaviour] = {
 }
 
 
-@pytest.mark.parametrize("behaviour", NONSENSE.values(), ids=NONSENSE.keys())
+@pytest.mark.parametrize("behaviour", INVALID_REPLIES.values(), ids=INVALID_REPLIES.keys())
 @pytest_twisted.ensureDeferred
-async def test_what_is_no_reply_is_nonsense_and_asked_for_once(harness: BackendHarness, behaviour: Behaviour) -> None:
+async def test_an_invalid_reply_is_not_retried(harness: BackendHarness, behaviour: Behaviour) -> None:
     server = harness.serve(modern(behaviour))
     error = await failure_of(harness.backend(server.url).document("alice", "one.vm.info", 1, False))
     assert isinstance(error, InvalidReply)
@@ -534,7 +534,7 @@ async def test_what_is_no_reply_is_nonsense_and_asked_for_once(harness: BackendH
 
 
 @pytest_twisted.ensureDeferred
-async def test_more_bytes_than_may_come_are_nonsense_and_not_waited_for(harness: BackendHarness) -> None:
+async def test_a_reply_that_exceeds_the_limit_is_aborted(harness: BackendHarness) -> None:
     server = harness.serve(modern(lambda peer: peer.send(b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 10_000_000)))
     call = harness.backend(server.url, CallLimits(reply_bytes=1_000_000)).document("alice", "one.vm.info", 1, False)
     error = await failure_of(call)
@@ -544,7 +544,7 @@ async def test_more_bytes_than_may_come_are_nonsense_and_not_waited_for(harness:
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_answer_that_announces_too_much_is_not_waited_for(harness: BackendHarness) -> None:
+async def test_a_reply_whose_announced_length_exceeds_the_limit_is_aborted(harness: BackendHarness) -> None:
     server = harness.serve(modern(lambda peer: peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000001\r\n\r\n")))
     call = harness.backend(server.url, CallLimits(reply_bytes=1_000_000)).document("alice", "one.vm.info", 1, False)
     assert isinstance(await failure_of(call), InvalidReply)
@@ -552,7 +552,7 @@ async def test_an_answer_that_announces_too_much_is_not_waited_for(harness: Back
 
 
 @pytest.mark.parametrize(
-    ("method", "most"),
+    ("method", "limit"),
     [
         ("one.user.info", MAX_USER),
         ("one.userpool.info", MAX_USER_POOL),
@@ -565,9 +565,9 @@ async def test_an_answer_that_announces_too_much_is_not_waited_for(harness: Back
     ],
 )
 @pytest_twisted.ensureDeferred
-async def test_what_users_can_make_long_has_a_bound_of_its_own(harness: BackendHarness, method: str, most: int) -> None:
-    """A response that announces more is refused as too large before a byte of it is read; one that does not is read."""
-    announced = most
+async def test_documents_that_users_make_long_have_own_limits(harness: BackendHarness, method: str, limit: int) -> None:
+    """A longer announced length is refused before the body is read."""
+    announced = limit
 
     def behave(peer: StubConnection) -> None:
         peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % announced)
@@ -577,24 +577,24 @@ async def test_what_users_can_make_long_has_a_bound_of_its_own(harness: BackendH
     backend = harness.backend(server.url)
     await backend.document("alice", "one.user.info", -1, False)
     server.behaviour = behave
-    assert isinstance(await failure_of(backend.document("alice", method)), OpenNebulaUnavailable), "it broke off"
-    announced = most + 1
+    assert isinstance(await failure_of(backend.document("alice", method)), OpenNebulaUnavailable), "closed early"
+    announced = limit + 1
     error = await failure_of(backend.document("alice", method))
     assert isinstance(error, ReplyTooLarge)
-    assert f"{most} bytes" in error.reason
+    assert f"{limit} bytes" in error.reason
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_answer_without_a_length_ends_with_the_connection(harness: BackendHarness) -> None:
+async def test_a_response_without_a_length_ends_with_the_connection(harness: BackendHarness) -> None:
     server = harness.serve(modern(sends(b"HTTP/1.0 200 OK\r\n\r\n" + reply(True, 7, 0))))
     assert await harness.backend(server.url).call("alice", "one.vm.action", "resume", 1) == 7
 
 
-# Turns
+# Slots
 
 
 @pytest_twisted.ensureDeferred
-async def test_no_more_calls_are_made_at_once_than_allowed(harness: BackendHarness) -> None:
+async def test_the_number_of_concurrent_calls_is_limited(harness: BackendHarness) -> None:
     server = harness.serve(modern(lambda peer: None))
     backend = harness.backend(server.url, CallLimits(calls=2))
     calls = [started(backend.call("alice", "one.vm.action", "resume", number)) for number in range(5)]
@@ -607,7 +607,7 @@ async def test_no_more_calls_are_made_at_once_than_allowed(harness: BackendHarne
 
 
 @pytest_twisted.ensureDeferred
-async def test_calls_get_their_turn_in_the_order_in_which_they_came(harness: BackendHarness) -> None:
+async def test_waiting_calls_are_made_in_order(harness: BackendHarness) -> None:
     server = harness.serve(modern(lambda peer: peer.answer(reply(True, peer.arguments[-1], 0))))
     backend = harness.backend(server.url, CallLimits(calls=1))
     calls = [started(backend.call("alice", "one.vm.action", "resume", number)) for number in range(5)]
@@ -616,7 +616,7 @@ async def test_calls_get_their_turn_in_the_order_in_which_they_came(harness: Bac
 
 
 @pytest_twisted.ensureDeferred
-async def test_who_gives_up_waiting_leaves_his_turn_to_the_next(harness: BackendHarness) -> None:
+async def test_a_cancelled_waiting_call_takes_no_slot(harness: BackendHarness) -> None:
     server = harness.serve(modern(lambda peer: None))
     backend = harness.backend(server.url, CallLimits(calls=1))
     first, second, third = (started(backend.call("alice", "one.vm.action", "resume", each)) for each in range(3))
@@ -633,7 +633,7 @@ async def test_who_gives_up_waiting_leaves_his_turn_to_the_next(harness: Backend
 
 
 @pytest_twisted.ensureDeferred
-async def test_waiting_for_a_turn_counts_and_a_call_that_had_none_is_never_sent(harness: BackendHarness) -> None:
+async def test_the_deadline_includes_the_wait_for_a_slot(harness: BackendHarness) -> None:
     server = harness.serve(modern(lambda peer: None))
     backend = harness.backend(server.url, CallLimits(calls=1, deadline=30))
     first = started(backend.call("alice", "one.vm.action", "resume", 1))
@@ -655,7 +655,7 @@ async def test_waiting_for_a_turn_counts_and_a_call_that_had_none_is_never_sent(
 
 
 @pytest_twisted.ensureDeferred
-async def test_cancelling_a_call_closes_its_connection_and_frees_its_turn(harness: BackendHarness) -> None:
+async def test_cancelling_a_call_closes_its_connection_and_releases_its_slot(harness: BackendHarness) -> None:
     server = harness.serve(modern(lambda peer: None))
     backend = harness.backend(server.url, CallLimits(calls=1))
     call = started(backend.call("alice", "one.vm.action", "resume", 1))
@@ -668,14 +668,14 @@ async def test_cancelling_a_call_closes_its_connection_and_frees_its_turn(harnes
     assert await backend.call("alice", "one.vm.action", "resume", 1) == 1
 
 
-# Who looks on
+# Observers and log
 
 
 @pytest_twisted.ensureDeferred
-async def test_an_observer_hears_of_every_call_once_with_its_outcome(harness: BackendHarness) -> None:
+async def test_an_observer_is_called_once_for_every_call_with_its_outcome(harness: BackendHarness) -> None:
     seen: list[tuple[str, float, str]] = []
     server = harness.serve(modern(replying(True, "<VM/>", 0)))
-    backend = ObservedOpenNebula(harness.backend(server.url), harness.clock, lambda *told: seen.append(told))
+    backend = ObservedOpenNebula(harness.backend(server.url), harness.clock, lambda *outcome: seen.append(outcome))
     await backend.document("alice", "one.vm.info", 1, False)
     for behaviour in (replying(False, "no", 2048), StubConnection.close, lambda peer: peer.answer(b"?")):
         server.behaviour = modern(behaviour)
@@ -698,8 +698,8 @@ async def test_an_observer_hears_of_every_call_once_with_its_outcome(harness: Ba
 
 
 @pytest_twisted.ensureDeferred
-async def test_the_log_hears_of_a_second_try_at_its_highest_level(harness: BackendHarness) -> None:
-    """Of a change there is none."""
+async def test_a_retry_is_logged_at_the_debug_level(harness: BackendHarness) -> None:
+    """A change is not retried."""
     server = harness.serve(modern(StubConnection.close))
     backend = harness.backend(server.url)
     await failure_of(backend.call("alice", "one.vm.action", "resume", 1))
@@ -714,14 +714,14 @@ async def test_the_log_hears_of_a_second_try_at_its_highest_level(harness: Backe
 
 @dataclass(frozen=True)
 class Authority:
-    """A certificate authority with one certificate for a server, and its PEM file."""
+    """A certificate authority with a server certificate, and its PEM file."""
 
     file: Path
     options: Any
 
 
 def authority(directory: Path, name: str, host: str) -> Authority:
-    """Make an authority, and a certificate of it for `host`, an address or a name."""
+    """Create an authority and a certificate of it for `host`, an address or a name."""
     keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(2)]
     issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.fromtimestamp(time.time(), UTC)
@@ -758,7 +758,7 @@ def authority(directory: Path, name: str, host: str) -> Authority:
 
 
 @pytest_twisted.ensureDeferred
-async def test_https_trusts_the_authority_it_was_given(harness: BackendHarness, tmp_path: Path) -> None:
+async def test_https_trusts_the_configured_authority(harness: BackendHarness, tmp_path: Path) -> None:
     ours = authority(tmp_path, "ours", "127.0.0.1")
     server = harness.serve(modern(replying(True, 1, 0)), tls=ours.options)
     backend = harness.backend(server.url, ca_file=ours.file)
@@ -766,7 +766,7 @@ async def test_https_trusts_the_authority_it_was_given(harness: BackendHarness, 
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_file_may_hold_several_authorities(harness: BackendHarness, tmp_path: Path) -> None:
+async def test_a_file_may_have_several_authorities(harness: BackendHarness, tmp_path: Path) -> None:
     ours, other = authority(tmp_path, "ours", "127.0.0.1"), authority(tmp_path, "other", "127.0.0.1")
     both = tmp_path / "both.pem"
     both.write_bytes(other.file.read_bytes() + ours.file.read_bytes())
@@ -776,7 +776,7 @@ async def test_a_file_may_hold_several_authorities(harness: BackendHarness, tmp_
 
 @pytest.mark.parametrize("given", ["another authority", "the system's"])
 @pytest_twisted.ensureDeferred
-async def test_https_with_a_certificate_of_somebody_else_is_unavailable_and_hears_nothing(
+async def test_nothing_is_sent_to_a_server_with_a_certificate_of_another_authority(
     harness: BackendHarness, tmp_path: Path, given: str
 ) -> None:
     ours, other = authority(tmp_path, "ours", "127.0.0.1"), authority(tmp_path, "other", "127.0.0.1")
@@ -789,7 +789,7 @@ async def test_https_with_a_certificate_of_somebody_else_is_unavailable_and_hear
 
 
 @pytest_twisted.ensureDeferred
-async def test_https_with_a_certificate_for_another_host_is_unavailable(
+async def test_nothing_is_sent_to_a_server_with_a_certificate_for_another_host(
     harness: BackendHarness, tmp_path: Path
 ) -> None:
     ours = authority(tmp_path, "ours", "oned.example")
@@ -811,10 +811,10 @@ async def test_https_with_a_certificate_for_another_host_is_unavailable(
     ],
 )
 @pytest_twisted.ensureDeferred
-async def test_whether_a_call_can_have_arrived_is_certain_only_where_no_connection_came_to_be(
+async def test_a_call_is_certainly_not_sent_only_without_a_connection(
     harness: BackendHarness, tmp_path: Path, what: str, never_sent: bool, is_secure: bool
 ) -> None:
-    """That decides whether a change may be made again. Over TLS there is one when both sides have shaken hands."""
+    """Only then a change may be repeated. Over TLS there is a connection after the handshake."""
     ours, other = authority(tmp_path, "ours", "127.0.0.1"), authority(tmp_path, "other", "127.0.0.1")
     options = (other if "stranger" in what else ours).options if is_secure and "handshake" not in what else None
     server = harness.serve(
@@ -834,13 +834,13 @@ async def test_whether_a_call_can_have_arrived_is_certain_only_where_no_connecti
 
 @pytest.mark.parametrize("url", ["", "localhost:2633", "ftp://localhost/", "http://", "http:///RPC2"])
 @pytest_twisted.ensureDeferred
-async def test_what_is_no_url_of_an_oned_is_refused_at_once(harness: BackendHarness, url: str) -> None:
+async def test_an_invalid_url_is_an_error(harness: BackendHarness, url: str) -> None:
     with pytest.raises(ValueError, match="not the http or https URL"):
         oned_endpoint(harness.reactor, url)
 
 
 @pytest_twisted.ensureDeferred
-async def test_a_file_that_holds_no_authority_is_refused_at_once(harness: BackendHarness, tmp_path: Path) -> None:
+async def test_a_file_without_an_authority_is_an_error(harness: BackendHarness, tmp_path: Path) -> None:
     empty = tmp_path / "empty.pem"
     empty.write_text("nothing")
     with pytest.raises(ValueError, match="PEM"):

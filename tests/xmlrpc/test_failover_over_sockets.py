@@ -1,6 +1,6 @@
-"""A fall of the leader under load, over real sockets: an econed, the servers of an HA zone before one database, boto3.
+"""A failover under load over real sockets: econed, the servers of an HA zone with a common database, and boto3.
 
-The servers run in this process, so that the test can let them fall, and count in their database what was really done.
+The servers run in this process, so that the test can stop them, and count the changes in their database.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ pytestmark = pytest.mark.slow
 
 READERS, WRITERS = 3, 4
 WRITES = 12
-BEFORE_THE_FALL = 10
-CUT = {"one.template.instantiate": 2, "one.vm.update": 1}
-"""Calls that a server which falls still carries out, without a word: machines that are made, tags that are set."""
+WRITES_BEFORE_FAILOVER = 10
+LOST_REPLIES = {"one.template.instantiate": 2, "one.vm.update": 1}
+"""Calls that a failing server carries out without a reply: new machines, and tags."""
 
-LOOKS = 4
-PATIENCE = 120.0
+LOOKUPS = 4
+TIMEOUT = 120.0
 
 
-class Door(Resource):
-    """The port of one server. `cuts` is how many calls, by method, it still carries out without a word of answer."""
+class ServerResource(Resource):
+    """The XML-RPC resource of one server. `lost_replies` is the number of calls, by method, without a reply."""
 
     isLeaf = True
 
@@ -53,35 +53,35 @@ class Door(Resource):
         super().__init__()  # type: ignore[no-untyped-call]
         self._resource = SandboxResource(member)
         self.calls: Counter[str] = Counter()
-        self.cuts: Counter[str] = Counter()
-        self.fallen: Callable[[], None] = lambda: None
+        self.lost_replies: Counter[str] = Counter()
+        self.on_last_lost_reply: Callable[[], None] = lambda: None
 
     def render_POST(self, request: Request) -> bytes | int:
-        """Carry a call out, and answer it while the server lives."""
+        """Carry out a call, and reply unless the reply is to be lost."""
         assert request.content is not None
         text = request.content.read()
         request.content.seek(0)
         method = text.partition(b"<methodName>")[2].partition(b"</methodName>")[0].decode()
         self.calls[method] += 1
-        answer = self._resource.render_POST(request)
-        if self.cuts[method]:
-            self.cuts[method] -= 1
+        reply = self._resource.render_POST(request)
+        if self.lost_replies[method]:
+            self.lost_replies[method] -= 1
             request.transport.abortConnection()  # type: ignore[union-attr]
-            if not self.cuts.total():
-                self.fallen()
+            if not self.lost_replies.total():
+                self.on_last_lost_reply()
             return NOT_DONE_YET
-        return answer
+        return reply
 
 
 @dataclass
 class HADeployment:
-    """An HA zone of two servers that are listed, and an econed in front."""
+    """An HA zone of two servers, and an econed for them."""
 
     reactor: Any
     directory: Path
     oned: Oned = field(init=False)
     zone: HAZone = field(init=False)
-    doors: list[Door] = field(default_factory=list)
+    resources: list[ServerResource] = field(default_factory=list)
     ports: list[Any] = field(default_factory=list)
     open: dict[int, WrappingFactory] = field(default_factory=dict)
     numbers: list[int] = field(init=False)
@@ -89,14 +89,14 @@ class HADeployment:
     alice: Person = field(init=False)
 
     async def start(self) -> None:
-        """Start all of it."""
+        """Start the servers and econed."""
         self.oned = Oned(self.reactor)
         self.alice = Person("alice", 2, secrets.token_hex(20), None)  # type: ignore[arg-type]
         populate(self.oned, users=[("alice", self.alice.secret)])
         self.zone = HAZone(self.oned, servers=2)
         for member in self.zone.servers:
-            self.doors.append(Door(member))
-            self.ports.append(self._listening(len(self.doors) - 1, 0))
+            self.resources.append(ServerResource(member))
+            self.ports.append(self._listening(len(self.resources) - 1, 0))
         self.numbers = [port.getHost().port for port in self.ports]
         urls = [f"http://127.0.0.1:{port}/RPC2" for port in self.numbers]
         (self.directory / "auth").write_text(self.oned.serveradmin, encoding="utf-8")
@@ -105,7 +105,7 @@ class HADeployment:
         self.econed = await deferToThread(self._econed)
 
     def _listening(self, number: int, port: int) -> Any:
-        self.open[number] = WrappingFactory(Site(self.doors[number]))
+        self.open[number] = WrappingFactory(Site(self.resources[number]))
         return self.reactor.listenTCP(port, self.open[number], interface="127.0.0.1")
 
     def _econed(self) -> Econed:
@@ -123,26 +123,26 @@ class HADeployment:
         return Econed(Process("econed", argv, self.directory, {"ONE_CIPHER_AUTH": str(self.directory / "auth")}), None)
 
     def kill(self, number: int) -> None:
-        """Let a server die: its port is closed, its connections are cut."""
+        """Stop a server: close its port and abort its connections."""
         self.zone.servers[number].is_up = False
         self.ports[number].stopListening()
         for connection in list(self.open[number].protocols):
             connection.transport.abortConnection()
 
     def revive(self, number: int) -> None:
-        """Let it come back, as a follower."""
+        """Start it again, as a follower."""
         self.zone.servers[number].is_up = True
         self.ports[number] = self._listening(number, self.numbers[number])
 
     async def until(self, condition: Callable[[], Any], what: str) -> None:
-        """Wait for something that other processes bring about."""
+        """Wait for a condition."""
         began = self.reactor.seconds()
         while not condition():
-            assert self.reactor.seconds() - began < PATIENCE, f"waited in vain for: {what}"
+            assert self.reactor.seconds() - began < TIMEOUT, f"waited in vain for: {what}"
             await deferLater(self.reactor, 0.02)
 
     async def stop(self) -> None:
-        """End all of it."""
+        """Stop econed and the servers."""
         await deferToThread(self.econed.process.stop)
         for port in self.ports:
             await DeferredList([port.stopListening() or Deferred.fromCoroutine(_nothing())])
@@ -154,7 +154,7 @@ async def _nothing() -> None:
 
 @dataclass
 class Load:
-    """What clients asked for, and what they heard; filled by threads, each of which adds to its own."""
+    """The requests of clients and their outcomes; threads add to it."""
 
     reads: Counter[str] = field(default_factory=Counter)
     writes: dict[str, str] = field(default_factory=dict)
@@ -164,17 +164,17 @@ class Load:
     is_over: bool = False
 
     def read(self, ec2: Any) -> None:
-        """Describe instances and images until it is over."""
+        """Describe instances, images and volumes until `is_over`."""
         while not self.is_over:
-            for ask in (ec2.describe_instances, ec2.describe_images, ec2.describe_volumes):
+            for describe in (ec2.describe_instances, ec2.describe_images, ec2.describe_volumes):
                 try:
-                    ask()
+                    describe()
                     self.reads["answered"] += 1
                 except ClientError as error:
                     self.reads[str(refusal(error))] += 1
 
     def write(self, ec2: Any, ami: str) -> None:
-        """Run instances, one at a time, each with a token of its own, and tag them."""
+        """Run instances, one at a time, each with its own client token, and tag them."""
         for _ in range(WRITES):
             token = secrets.token_hex(8)
             try:
@@ -194,7 +194,7 @@ class Load:
 
 @pytest_twisted.async_yield_fixture
 async def deployment(tmp_path: Path) -> AsyncIterator[HADeployment]:
-    """Return the deployment, in which all is well."""
+    """Return a running deployment."""
     from twisted.internet import reactor
 
     made = HADeployment(reactor, tmp_path)
@@ -204,29 +204,29 @@ async def deployment(tmp_path: Path) -> AsyncIterator[HADeployment]:
 
 
 def machines(deployment: HADeployment) -> Counter[str]:
-    """Return how many machines oned has for each client token."""
+    """Return the number of machines for each client token."""
     return Counter(str(vm.user_template.get("EC2_CLIENT_TOKEN")) for vm in deployment.oned.cloud.vms)
 
 
-@pytest.mark.parametrize("is_abrupt", [True, False], ids=["answers are lost", "connections are refused"])
+@pytest.mark.parametrize("is_abrupt", [True, False], ids=["replies are lost", "connections are refused"])
 @pytest_twisted.ensureDeferred
-async def test_a_fall_under_load_costs_reads_nothing_and_each_write_is_done_once_or_in_doubt(
+async def test_with_a_failover_under_load_reads_succeed_and_each_change_is_made_at_most_once(
     deployment: HADeployment, is_abrupt: bool
 ) -> None:
-    """Server 0 dies under load, nobody leads for a while, server 1 is elected; then 0 comes back, and 1 dies."""
+    """Server 0 fails, later server 1 is elected; then 0 is started again, and 1 fails."""
     clients = [await deferToThread(boto, deployment.alice, deployment.econed.url) for _ in range(READERS + WRITERS)]
     images = await deferToThread(clients[0].describe_images)
     ami = images["Images"][0]["ImageId"]
     load = Load()
     reading = gatherResults([deferToThread(load.read, ec2) for ec2 in clients[WRITERS:]])
     writing = gatherResults([deferToThread(load.write, ec2, ami) for ec2 in clients[:WRITERS]])
-    await deployment.until(lambda: len(load.writes) >= BEFORE_THE_FALL, "the load")
-    assert not deployment.doors[1].calls.keys() - {RAFT_STATUS_METHOD}, "a follower is asked for nothing else"
-    await fall(deployment, 0, 1, is_abrupt)
-    heard = len(load.writes)
-    await deployment.until(lambda: len(load.writes) >= heard + BEFORE_THE_FALL, "writes on the new leader")
+    await deployment.until(lambda: len(load.writes) >= WRITES_BEFORE_FAILOVER, "the load")
+    assert not deployment.resources[1].calls.keys() - {RAFT_STATUS_METHOD}, "a follower gets no other calls"
+    await fail_over(deployment, 0, 1, is_abrupt)
+    writes_before = len(load.writes)
+    await deployment.until(lambda: len(load.writes) >= writes_before + WRITES_BEFORE_FAILOVER, "new writes")
     deployment.revive(0)
-    await fall(deployment, 1, 0, is_abrupt)
+    await fail_over(deployment, 1, 0, is_abrupt)
     await writing
     load.is_over = True
     await reading
@@ -234,32 +234,32 @@ async def test_a_fall_under_load_costs_reads_nothing_and_each_write_is_done_once
     assert load.reads["answered"] > WRITES
     assert set(load.refused.values()) <= {("Unavailable", 503)}
     made = machines(deployment)
-    assert all(made[token] == 1 for token in load.writes), "what was answered was done, once"
-    assert all(made[token] <= 1 for token in load.refused), "what is in doubt was done once at most"
+    assert all(made[token] == 1 for token in load.writes), "successful requests were carried out once"
+    assert all(made[token] <= 1 for token in load.refused), "failed requests were carried out at most once"
     assert len(load.writes) + len(load.refused) == WRITERS * WRITES
     assert made.total() == len(load.writes) + sum(made[token] for token in load.refused)
     shown = await deferToThread(clients[0].describe_tags)
     assert load.tagged.items() <= {(tag["Key"], tag["ResourceId"]) for tag in shown["Tags"]}
     assert set(load.untagged.values()) <= {("Unavailable", 503)}
     assert len(load.tagged) + len(load.untagged) == len(load.writes)
-    assert len(load.untagged) >= (2 if is_abrupt else 0), "nobody knows, and nothing is tried twice"
+    assert len(load.untagged) >= (2 if is_abrupt else 0), "requests with a lost reply are not repeated"
     log = deployment.econed.process.text
     assert "no oned leads" in log
     assert log.count("leads now, not") == 2
     assert "Traceback" not in log
 
 
-async def fall(deployment: HADeployment, number: int, successor: int, is_abrupt: bool) -> None:
-    """Let the leader fall, and the other be elected when econed has looked in vain for a while."""
-    door = deployment.doors[number]
+async def fail_over(deployment: HADeployment, number: int, successor: int, is_abrupt: bool) -> None:
+    """Stop the leader, and elect the other server when econed has looked up the leader a few times."""
+    resource = deployment.resources[number]
     if is_abrupt:
-        fallen: Deferred[None] = Deferred()
-        door.fallen = lambda: deployment.reactor.callLater(0, fallen.callback, None)
-        door.cuts = Counter(CUT)
-        await fallen
+        last_reply_lost: Deferred[None] = Deferred()
+        resource.on_last_lost_reply = lambda: deployment.reactor.callLater(0, last_reply_lost.callback, None)
+        resource.lost_replies = Counter(LOST_REPLIES)
+        await last_reply_lost
     deployment.kill(number)
     deployment.zone.begin_election()
-    looked = deployment.doors[successor].calls[RAFT_STATUS_METHOD]
-    calls = deployment.doors[successor].calls
-    await deployment.until(lambda: calls[RAFT_STATUS_METHOD] >= looked + LOOKS, "looks for a leader")
+    calls = deployment.resources[successor].calls
+    lookups_before = calls[RAFT_STATUS_METHOD]
+    await deployment.until(lambda: calls[RAFT_STATUS_METHOD] >= lookups_before + LOOKUPS, "lookups of the leader")
     deployment.zone.elect(deployment.zone.servers[successor])
