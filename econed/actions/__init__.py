@@ -1,1 +1,1 @@
-"""What an EC2 call means in OpenNebula: a module per EC2 resource, one `async def` per action."""
+"""EC2's actions on OpenNebula: a package per EC2 resource, one `async def` per action."""

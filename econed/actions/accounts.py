@@ -1,4 +1,4 @@
-"""EC2's accounts: the users of OpenNebula by number; the administrator is to them what Amazon is to its customers."""
+"""EC2's accounts: OpenNebula's users by id. The administrator, oneadmin, appears as the account of Amazon."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from econed.actions.call import Call
 
 PROVIDER: Final = "amazon"
-"""The alias of the account whose images and snapshots are the cloud's own."""
+"""The alias of the administrator's account, whose images and snapshots are offered to all users."""
 
 _ADMINISTRATOR = 0
-"""oneadmin, by OpenNebula's user id."""
+"""OpenNebula's user id of oneadmin."""
 
 _SELF = "self"
 _ALIASES = frozenset({PROVIDER, "aws-backup-vault", "aws-marketplace", "microsoft"})
@@ -24,9 +24,9 @@ _ACCOUNT = re.compile(r"[0-9]{1,12}", re.ASCII)
 
 
 def resolve_account(call: Call, owner: str) -> str:
-    """Return what an element of Owners, OwnerIds, … means: an account number of twelve digits, or an alias.
+    """Return the account that an element of Owners, OwnerIds, … names: a number of twelve digits, or an alias.
 
-    Leading zeros may be missing, since clients take account numbers for integers. Raises `EC2Error`
+    Leading zeros may be omitted, since clients treat account numbers as integers. Raises `EC2Error`
     InvalidUserID.Malformed.
     """
     if owner == _SELF:
@@ -39,10 +39,10 @@ def resolve_account(call: Call, owner: str) -> str:
 
 
 def owner_alias(call: Call, user_id: int) -> str | None:
-    """Return the alias under which the caller knows the owner of something; of the caller's own there is none."""
+    """Return the alias of an owner as the caller sees it; the caller has none for themselves."""
     return PROVIDER if user_id == _ADMINISTRATOR != call.caller.id else None
 
 
 def is_owned_by(call: Call, user_id: int, owners: Container[str]) -> bool:
-    """Whether what a user owns is asked for by one of `owners`, as `resolve_account` gives them."""
+    """Whether a user is one of `owners`, accounts as `resolve_account` returns them."""
     return account_id(user_id) in owners or owner_alias(call, user_id) in owners

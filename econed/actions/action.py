@@ -1,9 +1,10 @@
-"""What an EC2 action is here: an `async def` that says by its own signature which parameters it carries out.
+"""EC2 actions: an action is an `async def` whose signature declares the parameters that it supports.
 
-It returns its result, or what makes it in parts, where it may be long: each when the client has taken those before.
+It returns its result, or, if this may be long, an iterator over parts of it: each is made when the client has read
+those before.
 
-The decorator only describes; nothing is registered at import. `actions_in` finds the actions of a package, and
-`econed.dispatch` holds every one against Amazon's model when the daemon starts.
+The decorator only adds a description; nothing is registered at import. `actions_in` finds the actions of a package, and
+`econed.dispatch` checks each of them against Amazon's model when the daemon starts.
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from typing import Any, TypeAlias, TypeVar
 _R = TypeVar("_R", bound=Mapping[str, Any])
 
 Result: TypeAlias = Mapping[str, Any] | None
-"""What an action returns: members of Amazon's model, or nothing where the model has no output."""
+"""The result of an action: members of Amazon's model, or None if the model has no output."""
 
 Parts: TypeAlias = AsyncGenerator[_R, None]
-"""A result in parts: each has members of the model, and a list of the result is continued by the next part that has it.
+"""A result in parts: each has members of the model; a list in one part continues the same list of those before.
 
-While the iterator waits for its reader it holds no documents of oned's and nothing of the part that it has yielded.
-Whoever leaves it before its end closes it (`contextlib.aclosing`).
+While the iterator is suspended it holds no documents of oned's and nothing of the part that it has yielded. A reader
+that stops before the end closes it (`contextlib.aclosing`).
 """
 
 Run = Callable[..., Coroutine[Any, Any, Result | Parts[Any]]]
@@ -37,16 +38,16 @@ _ATTRIBUTE = "__ec2_action__"
 
 @dataclass(frozen=True)
 class Members:
-    """The members of a structure that an action carries out, by their names in Amazon's model, each with its own.
+    """The members of a structure that an action supports, by their names in Amazon's model, each with its own members.
 
-    `is_open` says that whatever the model has there is carried out: the type of the parameter names no members.
+    If it `is_open`, all members of the model are supported: the type of the parameter names none.
     """
 
     of: Mapping[str, Members]
     is_open: bool = False
 
     def find(self, name: str) -> Members | None:
-        """Return what is carried out of a member; None if it is not taken."""
+        """Return the supported members of a member; None if it is not supported."""
         return self if self.is_open else self.of.get(name)
 
 
@@ -58,12 +59,12 @@ NOTHING = Members(MappingProxyType({}))
 class Action:
     """One EC2 action.
 
-    `accepts` are the parameters it carries out, by member name. `ignores` are dotted paths of members that are
-    knowingly not acted on; `as_is` are members of which one value is taken, because it asks for what OpenNebula does
-    anyway. Everything else that Amazon's model knows is refused. `missing` has the code and message of the error for
-    a required parameter that is not given, where it is not EC2's MissingParameter. `takes_file` says that the request
-    may carry a file, as `multipart/form-data`. `returns` are the members of its result; None where its type names none,
-    or is Amazon's own (types_boto3_ec2), which the type checker has checked.
+    `accepts` are the supported parameters, by member name. `ignores` are dotted paths of members that are deliberately
+    ignored; `as_is` are members with the only value that is accepted, which asks for what OpenNebula does anyway. All
+    other members of Amazon's model are refused. `missing` has the code and message of the error for a required
+    parameter that is missing, if it is not EC2's MissingParameter. If it `takes_file`, the request may carry a file, as
+    `multipart/form-data`. `returns` are the members of its result; None if its type names none, or is Amazon's own
+    (types_boto3_ec2), which the type checker has checked.
     """
 
     name: str
@@ -78,7 +79,7 @@ class Action:
 
     @property
     def only_reads(self) -> bool:
-        """Whether it changes nothing, so that it may be broken off."""
+        """Whether it changes nothing, so that it may be cancelled."""
         return self.name.startswith(("Describe", "Get"))
 
     @property
@@ -101,8 +102,8 @@ def action(
 ) -> Callable[[_F], _F]:
     """Mark an `async def` as the EC2 action of the same name (`run_instances` is RunInstances).
 
-    Its keyword-only parameters are the members it carries out, those without a default are required; a TypedDict as a
-    parameter's type names the members of that structure. The other arguments are as in `Action`.
+    Its keyword-only parameters are the members it supports, those without a default are required; a TypedDict as the
+    type of a parameter names the supported members of that structure. The arguments are as in `Action`.
     """
 
     def describe(run: _F) -> _F:
@@ -114,16 +115,16 @@ def action(
 
 
 def actions_in(package: ModuleType) -> tuple[Action, ...]:
-    """Return the actions defined in all modules of a package and of its packages, each module imported.
+    """Import all modules of a package and of its subpackages, and return the actions that they define.
 
-    Raises what the import of a module raises: one that cannot be imported would be a missing action.
+    Raises what the import of a module raises: its actions would be missing.
     """
     names = (module.name for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."))
     modules = [importlib.import_module(name) for name in names]
     return tuple(
-        found
+        defined
         for module in modules
-        for found in (*actions_of(module), *(actions_in(module) if hasattr(module, "__path__") else ()))
+        for defined in (*actions_of(module), *(actions_in(module) if hasattr(module, "__path__") else ()))
     )
 
 
@@ -139,15 +140,16 @@ def actions_of(*modules: object) -> tuple[Action, ...]:
 
 def _describe(run: Any) -> Action:
     ignores, as_is, missing, takes_file = getattr(run, _ATTRIBUTE)
-    parameters = [p for p in inspect.signature(run).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    # The result's type is imported for the type checker only, so the parameters' types are looked up without it.
-    unresolved = SimpleNamespace(__annotations__={p.name: p.annotation for p in parameters})
+    signature = inspect.signature(run)
+    parameters = [parameter for parameter in signature.parameters.values() if parameter.kind is parameter.KEYWORD_ONLY]
+    # Types of results are imported for the type checker only, so they are left out here.
+    unresolved = SimpleNamespace(__annotations__={parameter.name: parameter.annotation for parameter in parameters})
     hints = typing.get_type_hints(unresolved, globalns=run.__globals__)
     return Action(
         name=_camel(run.__name__),
         run=run,
         accepts=Members({_camel(name): _members(hint) for name, hint in hints.items()}),
-        required=frozenset(_camel(p.name) for p in parameters if p.default is p.empty),
+        required=frozenset(_camel(parameter.name) for parameter in parameters if parameter.default is parameter.empty),
         ignores=ignores,
         as_is=as_is,
         missing=missing,
@@ -157,19 +159,19 @@ def _describe(run: Any) -> Action:
 
 
 def _returned(run: Any) -> frozenset[str] | None:
-    """Return the members that the type of an action's result names (`Action.returns`)."""
+    """Return the members named by the type of an action's result (`Action.returns`)."""
     text = str(run.__annotations__.get("return", "None"))
     if text.endswith("TypeDef"):  # imported for the type checker only
         return None
     hint = typing.get_type_hints(SimpleNamespace(__annotations__={"return": text}), globalns=run.__globals__)["return"]
-    result = next(iter(typing.get_args(hint)), hint)  # that of Parts
+    result = next(iter(typing.get_args(hint)), hint)  # the argument of Parts
     if result is type(None):
         return frozenset()
     return result.__required_keys__ | result.__optional_keys__ if typing.is_typeddict(result) else None
 
 
 def _members(hint: Any) -> Members:
-    """Return the members that a parameter's type names: those of a TypedDict, or of the items of a list of them."""
+    """Return the members named by the type of a parameter: a TypedDict, or a list of TypedDicts."""
     if typing.is_typeddict(hint):
         return Members({name: _members(inner) for name, inner in typing.get_type_hints(hint).items()})
     origin = typing.get_origin(hint)

@@ -1,4 +1,4 @@
-"""What an action is given besides its parameters: the caller, sessions at oned, and the settings."""
+"""The context of one EC2 call: the caller, sessions with oned, and the settings."""
 
 from __future__ import annotations
 
@@ -37,14 +37,13 @@ _Owned = TypeVar("_Owned", bound=OwnedView)
 class Call:
     """One call of an EC2 action: everything that the action uses besides its parameters.
 
-    Everything is done in `session`, the caller's own, so that oned decides what they may do. `serveradmin` is for what
-    no user can read: users and secrets, clusters, the network of elastic IPs. `endpoint` is the URL of this server as
-    the client reached it. `parameters` are those that the action carries out, by member name. `in_thread` runs long
-    computations, and `budget` bounds the work that a request may cause. `file_types` are the files of the instance
-    types by name, None where the types are OpenNebula templates. `upload` is the file that the request carries, if it
-    carries one; `fetcher` downloads images from URLs, None where only oned does. `scripts` associate elastic IPs.
-    `signed_region` is the region that the request is signed for, None where its signature names none. `shared` are
-    the reads that the requests of one user share.
+    Everything is done in `session`, the caller's own, so oned decides what they may do. `serveradmin` is for what no
+    user can read: users and secrets, clusters, the network of elastic IPs. `endpoint` is the URL of this server as the
+    client used it. `parameters` are the supported parameters of the request, by member name. `in_thread` runs long
+    computations, and `budget` shares the reactor between the requests. `file_types` are the files of the instance types
+    by name, None if the types are OpenNebula templates. `upload` is the file that the request carries, if any;
+    `fetcher` downloads images from URLs, None if only oned does. `scripts` associate elastic IPs. `signed_region` is
+    the region in the request's signature, None if it has none. `shared` are the reads that requests of one user share.
     """
 
     caller: User
@@ -76,17 +75,17 @@ class Call:
         return account_id(self.caller.id)
 
     def as_dry_run(self) -> Call:
-        """Return this call with sessions in which the first change ends it with EC2's DryRunOperation.
+        """Return this call with sessions in which the first change raises EC2's DryRunOperation.
 
-        An action does all its checks before its first change, so one that gets there would have succeeded, as far as
-        can be told without oned.
+        An action makes all its checks before its first change, so an action that gets there would have succeeded, as
+        far as is known without oned.
         """
         return replace(self._with_changes_refused(lambda method: dry_run_succeeded()), dry_run=True)
 
     def as_read_only(self) -> Call:
-        """Return this call with sessions in which a change raises `AssertionError`, for an action that only reads."""
+        """Return this call with sessions in which a change raises `AssertionError`, for actions that only read."""
         return self._with_changes_refused(
-            lambda method: AssertionError(f"{method} called by an action that is to change nothing")
+            lambda method: AssertionError(f"{method} called by an action that only reads")
         )
 
     def _with_changes_refused(self, error_for: Callable[[str], Exception]) -> Call:
@@ -99,22 +98,22 @@ class Call:
     async def change_all(
         self, right: Right, objects: Iterable[_Owned], change: Callable[[_Owned], Coroutine[Any, Any, object]]
     ) -> None:
-        """Change objects that have passed every other check; `right` is what the change needs.
+        """Change objects that have passed all other checks; `right` is what the change requires.
 
-        Objects whose permission bits deny it are changed first and one by one: an access control list may still grant
-        it, and where oned refuses, nothing has changed yet. The others are changed concurrently. A dry run does not ask
+        Objects whose permission bits deny it are changed first, one by one: an access control list may still grant it,
+        and if oned refuses, nothing has been changed yet. The others are changed concurrently. A dry run does not call
         oned, so the bits decide: `EC2Error` UnauthorizedOperation.
         """
-        doubtful: list[_Owned] = []
-        clear: list[_Owned] = []
+        denied: list[_Owned] = []
+        allowed: list[_Owned] = []
         for target in objects:
             is_allowed = target.allows(self.caller.id, self.caller.groups, right)
-            (clear if is_allowed else doubtful).append(target)
-        if doubtful and self.dry_run:
+            (allowed if is_allowed else denied).append(target)
+        if denied and self.dry_run:
             raise EC2Error("UnauthorizedOperation", "You are not authorized to perform this operation.", 403)
-        for target in doubtful:
+        for target in denied:
             await change(target)
-        await gather(change(target) for target in clear)
+        await gather(change(target) for target in allowed)
 
     async def pause(self, seconds: float) -> None:
         """Wait for some seconds."""
@@ -130,7 +129,7 @@ def sessions_of(
 ) -> tuple[Session, Session]:
     """Return the sessions of a user and of serveradmin for one request.
 
-    Together they make at most `CALLS_OF_A_REQUEST` calls to oned at once. `on_read` is called with what is read of
+    Together they make at most `CALLS_OF_A_REQUEST` concurrent calls to oned. `on_read` is called with what is read of
     oned's documents.
     """
     limited = FewAtOnce(oned, Slots(CALLS_OF_A_REQUEST))
@@ -139,19 +138,19 @@ def sessions_of(
 
 
 def account_id(user_id: int) -> str:
-    """Return the EC2 account number of an OpenNebula user: the id in twelve digits, as Amazon's have."""
+    """Return the EC2 account number of an OpenNebula user: the id in twelve digits, as Amazon's."""
     return f"{user_id:012d}"
 
 
 def user_id_of(account: str) -> int | None:
-    """Return the id of the OpenNebula user with this EC2 account number; None for what is no account number."""
+    """Return the id of the OpenNebula user with this EC2 account number; None if it is not an account number."""
     return whole_number(account) if len(account) == len(account_id(0)) else None
 
 
 async def gather(coroutines: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
     """Run coroutines concurrently and return their results in order.
 
-    The first failure is raised when all have ended, so that nothing runs on after the response.
+    The first failure is raised when all have ended, so that nothing is still running after the response.
     """
     running = [Deferred.fromCoroutine(coroutine) for coroutine in coroutines]
     ended: list[tuple[bool, Any]] = await DeferredList(running, consumeErrors=True)
@@ -163,7 +162,7 @@ async def gather(coroutines: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
 
 @implementer(IOpenNebula)
 class _ReadOnly:
-    """oned without its methods that may change something: they raise the error that `error_for` makes of their name."""
+    """oned without the methods that may change something: they raise the error that `error_for` returns for them."""
 
     def __init__(self, oned: IOpenNebula, error_for: Callable[[str], Exception]) -> None:
         self._oned = oned
@@ -179,5 +178,5 @@ class _ReadOnly:
 
 
 def dry_run_succeeded() -> EC2Error:
-    """Return the error that ends a dry run which would have succeeded (EC2, DryRun)."""
+    """Return the error of a dry run that would have succeeded (EC2, DryRun)."""
     return EC2Error("DryRunOperation", "Request would have succeeded, but DryRun flag is set.", 412)

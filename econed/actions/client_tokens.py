@@ -1,7 +1,7 @@
-"""Client tokens: the same call again gives the same thing, another call with the same token an error (EC2).
+"""Client tokens: a repeated call returns the same resource, another call with the same token is an error (EC2).
 
-What a call makes carries the token and a digest of all that was asked for. How a token is found again, and which step
-of oned's keeps two processes from making two things with it, is each action's own.
+The resource that a call creates has the token and a digest of the call's parameters as attributes. Each action decides
+how it finds a token, and which step of oned's prevents two processes from creating two resources with it.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
     from econed.opennebula.attributes import Attributes
 
 CLIENT_TOKEN = "EC2_CLIENT_TOKEN"
-"""The token of the call that made a machine or an image, as the client gave it."""
+"""The client token of the call that created a machine or an image."""
 
 REQUEST_DIGEST = "EC2_REQUEST_DIGEST"
-"""What else that call asked for, as a SHA-256."""
+"""The SHA-256 of the other parameters of that call."""
 
 MAX_LENGTH = 64
-"""Characters of a token, where Amazon's model says nothing else (EC2, "Ensuring idempotency")."""
+"""Characters of a token, unless Amazon's model has another limit (EC2, "Ensuring idempotency")."""
 
 
 @dataclass(frozen=True)
@@ -37,33 +37,35 @@ class ClientToken:
     digest: str
 
     @classmethod
-    def of(cls, call: Call, text: str | None, longest: int = MAX_LENGTH) -> ClientToken | None:
-        """Return the token of a call; None where there is none, or an empty one.
+    def of(cls, call: Call, text: str | None, max_length: int = MAX_LENGTH) -> ClientToken | None:
+        """Return the token of a call; None if it has none, or an empty one.
 
-        Raises `EC2Error` InvalidParameterValue for one that is longer than `longest`, or is not one that oned keeps.
+        Raises `EC2Error` InvalidParameterValue if it is longer than `max_length`, or has characters that oned does not
+        keep.
         """
         if not text:
             return None
-        if len(text) > longest or not text.isascii() or not is_storable(text):
+        if len(text) > max_length or not text.isascii() or not is_storable(text):
             raise EC2Error(
                 "InvalidParameterValue",
-                f"Value for parameter clientToken is invalid. It must be at most {longest} printable ASCII characters.",
+                f"Value for parameter clientToken is invalid. It must be at most {max_length} printable ASCII "
+                "characters.",
             )
         return cls(text, request_digest(call.parameters))
 
     @property
     def facts(self) -> Mapping[str, str]:
-        """The attributes of what the call makes."""
+        """The attributes of the resource that the call creates."""
         return {CLIENT_TOKEN: self.text, REQUEST_DIGEST: self.digest}
 
     def is_on(self, attributes: Attributes) -> bool:
-        """Whether what has these attributes was made with this token, whatever was asked for."""
+        """Whether a resource with these attributes was created with this token, by this call or another."""
         return attributes.text(CLIENT_TOKEN) == self.text
 
     def check_same_call(self, digest: str) -> None:
         """Raise `EC2Error` IdempotentParameterMismatch if the token was used for a call with another digest.
 
-        None is known of what the Ruby server made, and so it fits every call.
+        Resources that the Ruby server created have no digest, and match every call.
         """
         if digest not in (self.digest, ""):
             raise mismatch()
@@ -78,6 +80,6 @@ def mismatch() -> EC2Error:
 
 
 def request_digest(parameters: Mapping[str, Any]) -> str:
-    """Return a digest of all that a call asks for, the same for the same call in every process."""
-    asked_for = {name: value for name, value in parameters.items() if name != "ClientToken"}
-    return hashlib.sha256(json.dumps(asked_for, sort_keys=True).encode()).hexdigest()
+    """Return a digest of the parameters of a call except its token, the same in every process."""
+    others = {name: value for name, value in parameters.items() if name != "ClientToken"}
+    return hashlib.sha256(json.dumps(others, sort_keys=True).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Filters of Describe actions: every documented filter that has a meaning here, and an error for every other name."""
+"""Filters of Describe actions: every documented filter that has a meaning here, and an error for all other names."""
 
 from __future__ import annotations
 
@@ -16,56 +16,57 @@ Values = Callable[[Any], Iterable[object]]
 _T = TypeVar("_T")
 
 MAX_VALUES: Final = 200
-"""Values of all filters of one call together (EC2, FilterLimitExceeded)."""
+"""Maximum number of values of all filters of one call (EC2, FilterLimitExceeded)."""
 
 MAX_LENGTH: Final = 256
-"""Characters of a value: of the longest that anything has here, the value of a tag. (EC2 allows 255.)"""
+"""Maximum number of characters of a value: as many as a tag's value may have. (EC2 allows 255.)"""
 
 _VALUE = 10
-"""Units of work (`econed.actions.pacing`) that one value of an item costs beside its characters."""
+"""Units of work (`econed.actions.pacing`) that one value of an item costs in addition to its characters."""
 
 _TAG, _TAG_KEY = "tag:", "tag-key"
 
 
 @dataclass(frozen=True)
 class Filters:
-    """The filters that one kind of resource knows: for each name the values that an item of the kind has under it.
+    """The filters of one kind of resource: for each name a function that returns the values of an item.
 
-    An item is what the client gets to see, so that a filter and the field it speaks of cannot disagree. `tagged` gives
-    the values of the filter `tag:KEY` for a KEY, where that is not the tag of an item that knows `tag-key`.
+    An item is what the client is shown, so a filter and the member that it is about cannot disagree. `tagged` returns
+    the values function of the filter `tag:KEY` for a KEY; by default this is the tag of items that have `tag-key`.
     """
 
     known: Mapping[str, Values]
     tagged: Callable[[str], Values] | None = None
 
     def selection(self, filters: Sequence[Filter] | None, budget: WorkBudget) -> Selection:
-        """Return the condition that all `filters` together set; the work of looking at items counts for `budget`.
+        """Return the selection that satisfies all `filters`; the work of matching items is spent from `budget`.
 
-        Raises `EC2Error` InvalidParameterValue for a name not known here (EC2 API Reference, Filter: an unknown filter
-        is an error, never passed over), for a filter without values and for a value that is too long;
-        FilterLimitExceeded for more than `MAX_VALUES` values in all.
+        Raises `EC2Error` InvalidParameterValue for an unknown name (EC2 API Reference, Filter: an unknown filter is an
+        error, never ignored), for a filter without values and for a value that is too long; FilterLimitExceeded for
+        more than `MAX_VALUES` values in all.
         """
         given = filters or ()
-        if sum(len(each.get("Values", ())) for each in given) > MAX_VALUES:
+        if sum(len(filter_.get("Values", ())) for filter_ in given) > MAX_VALUES:
             raise EC2Error(
                 "FilterLimitExceeded",
                 f"The maximum number of filter values specified on a single call is {MAX_VALUES}",
             )
-        return Selection(tuple(self._condition(each) for each in given), budget)
+        return Selection(tuple(self._condition(filter_) for filter_ in given), budget)
 
     def with_values(self, name: str, values: Values) -> Filters:
-        """Return these filters with one of them reading other values off an item, such as all the names that it has."""
+        """Return these filters with another values function for one of them, such as all the names that an item has."""
         return replace(self, known={**self.known, name: values})
 
     def values_of(self, name: str, filters: Sequence[Filter] | None) -> frozenset[str] | None:
-        """Return the plain values that a filter limits a list to, for asking OpenNebula for no more than that.
+        """Return the plain values to which a filter limits a list, so that no more is read from OpenNebula.
 
-        None where no filter of that name is given or one has a wildcard. `filters` have passed `selection`.
+        None if there is no filter of that name, or if one has a wildcard. `filters` have passed `selection`.
         """
-        given = [frozenset(f["Values"]) for f in filters or () if f.get("Name") == name and f.get("Values")]
-        if not given or any(has_wildcards(value) for values in given for value in values):
+        of_name = [filter_ for filter_ in filters or () if filter_.get("Name") == name and filter_.get("Values")]
+        value_sets = [frozenset(filter_["Values"]) for filter_ in of_name]
+        if not value_sets or any(has_wildcards(value) for values in value_sets for value in values):
             return None
-        return frozenset.intersection(*given)
+        return frozenset.intersection(*value_sets)
 
     def _condition(self, given: Filter) -> _Condition:
         name = given.get("Name", "")
@@ -104,17 +105,17 @@ class _Condition:
 
 @dataclass(frozen=True)
 class Selection:
-    """Which items of a list the filters of a request let through.
+    """The items of a list that match the filters of a request.
 
-    Every Describe action picks what it lists by one of the two methods, which give way to the reactor by the work that
-    is done: by characters compared, not by items.
+    Every Describe action selects its items by one of the two methods. They yield to the reactor by the work done: by
+    characters compared, not by items.
     """
 
     conditions: tuple[_Condition, ...]
     budget: WorkBudget
 
     async def matches(self, item: Any | None) -> bool:
-        """Whether one item, which was made just now, passes all filters; None, for what is not shown, does not."""
+        """Whether an item, which was made just now, matches all filters; None, for what is not shown, does not."""
         await self.budget.spend(ITEM)
         if item is None:
             return False
@@ -126,7 +127,7 @@ class Selection:
         return True
 
     async def matching(self, items: Iterable[_T]) -> list[_T]:
-        """Return the items that pass all filters; where `items` makes them one by one, others are served in between."""
+        """Return the items that match all filters; if `items` is a generator, other requests are served in between."""
         return [item for item in items if await self.matches(item)]
 
     async def _holds(self, condition: _Condition, item: Any) -> bool:
@@ -141,18 +142,18 @@ class Selection:
         return False
 
     async def _matches(self, automaton: Automaton, text: str) -> bool:
-        places = automaton.start
+        positions = automaton.start
         for begin in range(0, len(text), SLICE):
             part = text[begin : begin + SLICE]
             await self.budget.spend(len(part))
-            places = automaton.after(places, part)
-        return places & automaton.ends != 0
+            positions = automaton.after(positions, part)
+        return positions & automaton.ends != 0
 
 
 def tag_filters() -> Mapping[str, Values]:
-    """Return the filters on tags (EC2: on everything that can be tagged): `tag-key`, which brings `tag:KEY` with it.
+    """Return the filters on tags, for everything that can be tagged: `tag-key`, which also enables `tag:KEY`.
 
-    And `tag-value`, which Amazon no longer documents and clients still send: any tag of that value, whatever its key.
+    And `tag-value`, which Amazon no longer documents and clients still send: any tag with that value.
     """
     return {
         _TAG_KEY: lambda item: [tag["Key"] for tag in item.get("Tags", ())],
@@ -161,19 +162,19 @@ def tag_filters() -> Mapping[str, Values]:
 
 
 def field(*path: str) -> Values:
-    """Return the values under a path of member names, through lists where there are lists."""
+    """Return a function for the values under a path of member names, where members may be lists."""
 
     def values(item: Any) -> Iterable[object]:
         found = [item]
         for name in path:
-            found = [inner for one in found for inner in _listed(one.get(name))]
+            found = [inner for outer in found for inner in _as_sequence(outer.get(name))]
         return found
 
     return values
 
 
 def filter_text(value: object) -> str:
-    """Return a value as a filter spells it: `true`, `16`, `running`, `2026-01-02T03:04:05.000Z`."""
+    """Return a value as filters have it: `true`, `16`, `running`, `2026-01-02T03:04:05.000Z`."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if hasattr(value, "isoformat"):
@@ -185,7 +186,7 @@ def _tag_value(key: str) -> Values:
     return lambda item: [tag["Value"] for tag in item.get("Tags", ()) if tag["Key"] == key]
 
 
-def _listed(value: Any) -> Sequence[Any]:
+def _as_sequence(value: Any) -> Sequence[Any]:
     if value is None:
         return ()
     return value if isinstance(value, (list, tuple)) else (value,)

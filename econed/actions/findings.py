@@ -1,8 +1,8 @@
-"""What `econe-server doctor` looks for: what a finder is given, and how it says what it found and how to mend it.
+"""Finders of `econe-server doctor`: what they are given, and the findings that they report.
 
-A finder knows one kind of thing that is not as it should be, stands beside the actions that it concerns, and is listed
-in `econed.catalogue`. Its docstring's first line is what people are shown of it. Mending happens in the session of the
-user to whom the thing belongs, and doing it twice does no harm: another process may be at the same.
+A finder looks for one kind of inconsistency. It is a function beside the actions that it concerns, listed in
+`econed.catalogue`, and `doctor` prints the first line of its docstring. Repairs are made in the session of the user who
+owns the object, and making one twice does no harm: another process may do the same.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is not as it should be.
+    """One inconsistency.
 
-    `what` is it in words, with the names under which OpenNebula's own commands know it. `repair` puts it right and
-    `remedy` says how; both are None where only a person can.
+    `what` describes it, with the names that OpenNebula's own commands use. `repair` repairs it and `remedy` says how;
+    both are None if only an administrator can.
     """
 
     what: str
@@ -37,10 +37,10 @@ class Finding:
 
 @dataclass(frozen=True)
 class Examination:
-    """A cloud as a finder looks at it.
+    """The cloud that a finder examines.
 
-    `users` are the names of all users by their ids, None where a user's document is too long to be read. `now` is the
-    time in seconds since the epoch. `serveradmin` sees everything and is for looking.
+    `users` are the names of all users by id, None if a user's document is too long to be read. `now` is in seconds
+    since the epoch. `serveradmin` may see everything, and is only for reading.
     """
 
     oned: IOpenNebula
@@ -54,7 +54,7 @@ class Examination:
         return Session(self.oned, None)
 
     def session_of(self, user_id: int) -> Session | None:
-        """Return the session of a user, in which what is theirs is mended; None if their name is not known."""
+        """Return the session of a user, for repairs of what they own; None if their name is not known."""
         name = self.users.get(user_id)
         return None if name is None else Session(self.oned, name)
 
@@ -64,8 +64,8 @@ class Examination:
         """Yield the machines of all users in a state, or `StateFilter.NOT_DONE`, with all their attributes."""
         session = self.serveradmin
         async with aclosing(session.vm_sets(await session.vm_ids(owner, state))) as sets:
-            async for each in sets:
-                for machine in each:
+            async for machines in sets:
+                for machine in machines:
                     yield machine
 
 
@@ -73,19 +73,19 @@ Finder = Callable[[Examination], AsyncIterator[Finding]]
 
 
 async def examine(examination: Examination, finder: Finder) -> list[Finding]:
-    """Return all that a finder finds."""
+    """Return all findings of a finder."""
     return [finding async for finding in finder(examination)]
 
 
 async def all_users(session: Session) -> dict[int, str | None]:
-    """Return all users as `Examination.users` has them."""
-    found: dict[int, str | None] = {}
+    """Return the names of all users by id, as `Examination.users` has them."""
+    names: dict[int, str | None] = {}
 
     async def visit(user: UserDocument) -> None:
-        found[user.id] = user.name
+        names[user.id] = user.name
 
-    await session.visit_users(visit, lambda user_id: found.update({user_id: None}))
-    return found
+    await session.visit_users(visit, lambda user_id: names.update({user_id: None}))
+    return names
 
 
 async def users_left_out(examination: Examination) -> AsyncIterator[Finding]:

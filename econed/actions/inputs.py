@@ -1,4 +1,4 @@
-"""What actions take: structures by Amazon's names, with no member beyond what is carried out, and texts to keep."""
+"""Parameters that several actions have: structures with the supported members of Amazon's, and checks of texts."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class Filter(TypedDict, total=False):
 
 
 class Tag(TypedDict, total=False):
-    """A tag (EC2 Tag); the value may be empty, or missing in DeleteTags."""
+    """A tag (EC2 Tag); the value may be empty; in DeleteTags it may be missing."""
 
     Key: str
     Value: str
 
 
 class TagSpecification(TypedDict, total=False):
-    """Tags for what an action creates (EC2 TagSpecification)."""
+    """Tags for the resources that an action creates (EC2 TagSpecification)."""
 
     ResourceType: str
     Tags: Sequence[Tag]
@@ -38,13 +38,12 @@ class Placement(TypedDict, total=False):
     AvailabilityZone: str
 
 
-def check_text(parameter: str, text: str, most: int) -> None:
-    """Raise `EC2Error` InvalidParameterValue for a text that could not be shown again as it was given.
+def check_text(parameter: str, text: str, max_length: int) -> None:
+    """Raise `EC2Error` InvalidParameterValue for a text that is too long, or that no response could return unchanged.
 
-    XML has no control characters but tab and line ends: an answer could not hold them. `most` is how many
-    characters EC2 allows.
+    XML allows no control characters except tab and line ends. `max_length` is how many characters EC2 allows.
     """
-    if len(text) > most:
-        raise EC2Error("InvalidParameterValue", f"Value for parameter {parameter} exceeds {most} characters.")
+    if len(text) > max_length:
+        raise EC2Error("InvalidParameterValue", f"Value for parameter {parameter} exceeds {max_length} characters.")
     if _NOT_IN_XML.search(text):
         raise EC2Error("InvalidParameterValue", f"Value for parameter {parameter} has a control character.")

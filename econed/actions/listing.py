@@ -1,4 +1,4 @@
-"""Long lists, read and shown set by set, so that while somebody is waited for no documents are in memory."""
+"""Long lists, read and sent set by set, so that no documents are in memory while a request waits for its client."""
 
 from __future__ import annotations
 
@@ -15,48 +15,48 @@ _D = TypeVar("_D")
 _T = TypeVar("_T")
 
 Read: TypeAlias = Callable[[], Awaitable[Iterable[_D]]]
-"""Reads the next set of documents when it is called, which is once. It holds none itself before or after that."""
+"""Reads the next set of documents; called once. It holds no documents before or after the call."""
 
 Sets: TypeAlias = AsyncGenerator[Read[_D], None]
 
 
 class Arrangement(Protocol[_T]):
-    """What items of a list go through before they are shown, as where some belong together."""
+    """A step between the items of a list and the result, such as merging items that belong together."""
 
     def of(self, items: list[_T]) -> list[_T]:
-        """Return what is to be shown now, when these items have come."""
+        """Take these items, and return those that are ready for the result."""
 
     def rest(self) -> list[_T]:
-        """Return what has been kept back, at the end of the list."""
+        """Return the remaining items, at the end of the list."""
 
 
 async def in_parts(
     member: str,
     sets: Sets[_D],
-    shown: Callable[[_D], Awaitable[_T | None]],
+    view: Callable[[_D], Awaitable[_T | None]],
     page: Page[_D],
     arrangement: Arrangement[_T] | None = None,
 ) -> Parts[Any]:
-    """Yield a result in parts: a list, `member`, up to the page's end, and NextToken if more is left to look at.
+    """Yield a result in parts: the list `member` up to the end of the page, and NextToken if there is more to read.
 
-    `shown` returns what the client gets to see of a document, None for one that is not shown.
+    `view` returns what the client is shown of a document, None if it is not shown.
     """
     async with aclosing(sets):
         async for read in sets:
-            items = await page.items(read, shown)
+            items = await page.items(read, view)
             yield {member: _taken(items if arrangement is None else arrangement.of(_taken(items)))}
-            if page.is_cut:
+            if page.is_truncated:
                 break
     yield {member: [] if arrangement is None else arrangement.rest(), **page.next_token()}
 
 
 async def single_set(read: Read[_D]) -> Sets[_D]:
-    """Yield what reads the only set."""
+    """Yield the only set."""
     yield read
 
 
 def set_of(documents: list[_D]) -> Sets[_D]:
-    """Return one set of documents that are there already; nothing of them is kept when they are read."""
+    """Return a single set of documents that have been read; it keeps none of them once it is read."""
 
     async def read() -> list[_D]:
         return _taken(documents)
@@ -65,42 +65,42 @@ def set_of(documents: list[_D]) -> Sets[_D]:
 
 
 class Page(Generic[_D]):
-    """A page of a list while it is read: what is in it, how much was shown, and up to where.
+    """A page of a list while it is read: its items so far, and the position of the last.
 
-    Documents of a set come in the order of `position`; those of one set stand before those of the next. Without
-    `paging` it is the whole list, as it comes.
+    The documents of a set are ordered by `position`, and all come before those of the next set. Without `paging` the
+    page is the whole list, in the order in which it is read.
     """
 
     def __init__(self, position: Callable[[_D], Position], paging: Paging | None = None) -> None:
         self._position = position
         self._paging = paging
         self._count = 0
-        self._last: Position = ()
-        self.is_cut = False
+        self._end: Position = ()
+        self.is_truncated = False
 
-    async def items(self, read: Read[_D], shown: Callable[[_D], Awaitable[_T | None]]) -> list[_T]:
-        """Read a set and return what is shown of it. The documents are held by this frame alone."""
+    async def items(self, read: Read[_D], view: Callable[[_D], Awaitable[_T | None]]) -> list[_T]:
+        """Read a set and return the views of its documents. Only this frame holds the documents."""
         items: list[_T] = []
         for document in self._ordered(await read()):
             if self._paging is not None and self._count == self._paging.limit:
-                self.is_cut = True
+                self.is_truncated = True
                 break
-            self._last = self._position(document)
-            if (item := await shown(document)) is not None:
+            self._end = self._position(document)
+            if (item := await view(document)) is not None:
                 items.append(item)
                 self._count += 1
         return items
 
     def next_token(self) -> dict[str, Any]:
-        """Return the NextToken member of the result, if there is to be one."""
-        return {"NextToken": self._paging.token(self._last)} if self._paging is not None and self.is_cut else {}
+        """Return the NextToken member of the result, empty if the list is not truncated."""
+        return {"NextToken": self._paging.token(self._end)} if self._paging is not None and self.is_truncated else {}
 
     def _ordered(self, documents: Iterable[_D]) -> Iterable[_D]:
         return documents if self._paging is None else self._paging.rest(documents, self._position)
 
 
 def _taken(items: list[_T]) -> list[_T]:
-    """Return a list's items and leave it empty: whoever holds it while a reader is waited for holds nothing."""
+    """Return a copy of a list and clear it: a frame that holds it while the request waits then holds no items."""
     taken = items[:]
     items.clear()
     return taken

@@ -1,4 +1,4 @@
-"""Long computations in one thread: they are counted in units of work, and give way to the reactor after a slice."""
+"""Long computations in the reactor's thread: counted in units of work, they yield to the reactor after each slice."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from twisted.internet.task import Cooperator
 _T = TypeVar("_T")
 
 SLICE: Final = 20_000
-"""Units of work after which a request gives way: some milliseconds."""
+"""Units of work after which a request yields to the reactor: some milliseconds."""
 
 ITEM: Final = 500
-"""Units that one item of a list costs, for being turned into what EC2 shows: some tenths of a millisecond."""
+"""Units that one item of a list costs, for making EC2's view of it: some tenths of a millisecond."""
 
 PARAMETER: Final = 20
-"""Units that a parameter of a request costs beside one for each byte, for its signature and for its being decoded.
+"""Units that a parameter of a request costs in addition to one for each byte, for its signature and its decoding.
 
-Some microseconds each. A byte may be one of a pattern (`econed.actions.wildcards`), which takes half of one.
+A parameter takes some microseconds. A byte may be of a pattern (`econed.actions.wildcards`), which takes half of one.
 """
 
 _TURN = 0.002
-"""Seconds that the slices of all requests together take before the reactor serves its connections again.
+"""Seconds that the slices of all requests together may take before the reactor serves its connections again.
 
-A short request has some eight turns of the reactor from its first byte to its answer, and waits for this in each.
+A short request takes some eight turns of the reactor from its first byte to its response, and waits this long in each.
 """
 
-_LONGEST_REST = 0.1
-"""Seconds that the next turn is put off at most after one that took too long."""
+_MAX_DELAY = 0.1
+"""Seconds by which the next turn is delayed at most after a turn that took too long."""
 
 
 class Pacer:
-    """Turns of the reactor for the long computations of one process; they get slices round robin.
+    """Shares the reactor between the long computations of one process, which run in slices, round robin.
 
-    However many there are, they hold up the reactor for no longer than one does, and a slice. Where one cannot be cut
-    into slices and takes longer than a turn, the next comes later by as much: others have their share of the time.
+    However many there are, they block the reactor for no longer than one turn and a slice. If a computation cannot be
+    divided into slices and exceeds a turn, the next turn is delayed by as much, so that others get their share of time.
     """
 
     def __init__(
@@ -48,9 +48,9 @@ class Pacer:
         turn: float = _TURN,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`is_over` makes, when a turn begins, the condition that ends it: by default it has lasted `turn` seconds.
+        """`is_over` returns, when a turn begins, the condition that ends it: by default, that `turn` seconds passed.
 
-        `now` tells the seconds on a clock that nobody sets.
+        `now` returns the seconds of a monotonic clock.
         """
         self._clock = clock
         self._turn = turn
@@ -61,12 +61,12 @@ class Pacer:
         )
 
     async def turn(self) -> None:
-        """Wait until the reactor has served others and this computation is next."""
+        """Wait until the reactor has served its connections and this computation is next."""
         await self._cooperator.coiterate(iter(()))
 
     def _schedule(self, tick: Callable[[], None]) -> IDelayedCall:
-        rest = min(max(self._lasted() - self._turn, 0.0), _LONGEST_REST)
-        return self._clock.callLater(rest, self._run, tick)
+        delay = min(max(self._lasted() - self._turn, 0.0), _MAX_DELAY)
+        return self._clock.callLater(delay, self._run, tick)
 
     def _run(self, tick: Callable[[], None]) -> None:
         self._began = self._now()
@@ -91,20 +91,20 @@ class WorkBudget:
         self._spent = 0
 
     async def spend(self, units: int) -> None:
-        """Count work that has been done or is done next, and give way if it fills a slice.
+        """Count work that was done or is done next, and yield to the reactor if it fills a slice.
 
-        Whoever has more than a slice to do at once spends it in parts.
+        A caller with more than a slice of work spends it in parts.
         """
         self._spent += units
         if self._spent >= self._size:
             self._spent = 0
             await self._pacer.turn()
 
-    async def filtered(self, items: Iterable[_T], is_wanted: Callable[[_T], bool]) -> list[_T]:
-        """Return the items that are wanted; each that is looked at counts, since its document is read for that."""
-        found = []
+    async def filtered(self, items: Iterable[_T], condition: Callable[[_T], bool]) -> list[_T]:
+        """Return the items that satisfy a condition; every item counts, since its document is read for it."""
+        matching = []
         for item in items:
             await self.spend(ITEM)
-            if is_wanted(item):
-                found.append(item)
-        return found
+            if condition(item):
+                matching.append(item)
+        return matching

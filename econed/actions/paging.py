@@ -1,4 +1,4 @@
-"""MaxResults and NextToken: the token names the last thing given, so that pages hold while things come and go."""
+"""MaxResults and NextToken: the token has the last position returned, so pages stay valid while the list changes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Position = tuple[int | str, ...]
 
 
 class NextToken(TypedDict, total=False):
-    """The member of a result that says where the next page begins; absent on the last page."""
+    """The member of a result from which the next page is requested; absent on the last page."""
 
     NextToken: str
 
 
 @dataclass(frozen=True)
 class Listing:
-    """A kind of list that comes in pages: its name in tokens, and the types that a position in it is made of."""
+    """A kind of list that has pages: its name in tokens, and the types of the parts of a position in it."""
 
     name: str
     position: tuple[type, ...]
@@ -30,7 +30,7 @@ class Listing:
 
 @dataclass(frozen=True)
 class Paging:
-    """Which part of a list is wanted: what lies behind `after` (None: from the start), at most `limit` (None: all)."""
+    """The requested part of a list: the items after the position `after` (None: all), at most `limit` (None: all)."""
 
     kind: Listing
     after: Position | None
@@ -47,9 +47,9 @@ class Paging:
         most: int = 1000,
         ids: Sequence[str] | None = None,
     ) -> Paging:
-        """Read the two parameters. Below `least` is an error, above `most` is `most` (EC2, "Pagination").
+        """Read the two parameters. Less than `least` is an error, more than `most` is `most` (EC2, "Pagination").
 
-        Raises `EC2Error` InvalidParameterValue, InvalidNextToken, or InvalidParameterCombination where there are ids.
+        Raises `EC2Error` InvalidParameterValue, InvalidNextToken, or InvalidParameterCombination if there are ids.
         """
         if max_results is not None and ids:
             raise EC2Error("InvalidParameterCombination", "MaxResults cannot be given together with a list of ids.")
@@ -64,17 +64,17 @@ class Paging:
             None if max_results is None else min(max_results, most),
         )
 
-    def token(self, last: Position) -> str:
-        """Return the NextToken that goes on behind `last`."""
-        return base64.urlsafe_b64encode(json.dumps([self.kind.name, *last]).encode()).decode()
+    def token(self, position: Position) -> str:
+        """Return the NextToken for the items after a position."""
+        return base64.urlsafe_b64encode(json.dumps([self.kind.name, *position]).encode()).decode()
 
     def rest(self, items: Iterable[_T], position: Callable[[_T], Any]) -> list[_T]:
-        """Return the items behind `after`, in the order of their positions."""
+        """Return the items after `after`, ordered by position."""
         ordered = sorted(items, key=position)
         return ordered if self.after is None else [item for item in ordered if position(item) > self.after]
 
     def page(self, items: Iterable[_T], position: Callable[[_T], Any]) -> tuple[list[_T], NextToken]:
-        """Return this page of a whole list, and the NextToken member of the result (empty at the end)."""
+        """Return this page of a complete list, and the NextToken member of the result (empty on the last page)."""
         rest = self.rest(items, position)
         if self.limit is None or len(rest) <= self.limit:
             return rest, {}
@@ -84,10 +84,10 @@ class Paging:
 
 def _position(kind: Listing, token: str) -> Position:
     try:
-        said, *position = json.loads(base64.b64decode(token.encode("ascii"), altchars=b"-_", validate=True))
+        name, *position = json.loads(base64.b64decode(token.encode("ascii"), altchars=b"-_", validate=True))
     except (ValueError, TypeError, RecursionError):
         raise _invalid() from None
-    if said != kind.name or tuple(map(type, position)) != kind.position:
+    if name != kind.name or tuple(map(type, position)) != kind.position:
         raise _invalid()
     return tuple(position)
 

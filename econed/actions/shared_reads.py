@@ -1,7 +1,7 @@
-"""One read for all requests of a user that wait for it, and one such read at a time for each user.
+"""One read shared by all requests of a user that wait for it, and one such read at a time for each user.
 
-Meant for what costs much and is the same for all, as which machines there are. A request never gets an answer from
-before it came: whoever comes while a read is under way gets the next.
+For expensive reads whose result is the same for all, such as the list of machines. A request never gets a result of a
+read that began before the request: if a read is in flight, it gets the next.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _Read: TypeAlias = Callable[[], Coroutine[Any, Any, Any]]
 
 
 class _Shared:
-    """One read and who waits for it. It ends with the last of them."""
+    """One read and the requests that wait for it. It is cancelled when none waits any more."""
 
     def __init__(self, read: _Read) -> None:
         self._read = read
@@ -27,37 +27,37 @@ class _Shared:
         self.waiting: dict[Deferred[Any], None] = {}
 
     def start(self) -> Deferred[Any]:
-        """Begin to read, and return what fires when it has ended and everybody has the answer."""
+        """Begin to read; the Deferred returned fires when it has ended and all waiting requests have the result."""
         self._running = Deferred.fromCoroutine(self._read())
-        return self._running.addBoth(self._answer)
+        return self._running.addBoth(self._deliver)
 
-    def leave(self, waiting: Deferred[Any]) -> None:
-        """Take note that somebody does not wait any more."""
+    def remove(self, waiting: Deferred[Any]) -> None:
+        """Remove a request that no longer waits."""
         self.waiting.pop(waiting, None)
         if not self.waiting and self._running is not None:
             self._running.cancel()
 
-    def _answer(self, result: Any) -> None:
+    def _deliver(self, result: Any) -> None:
         for waiting in list(self.waiting):
             del self.waiting[waiting]
             waiting.callback(result)  # a Failure makes it fail
 
 
 class SharedReads:
-    """The reads of one process that requests share.
+    """The shared reads of one process.
 
-    `long_documents` is what they know of documents that are too long.
+    `long_documents` remembers which documents are too long.
     """
 
     def __init__(self, long_documents: LongDocuments | None = None) -> None:
         self.long_documents = long_documents or LongDocuments()
         self._queues: dict[Hashable, OrderedDict[Hashable, _Shared]] = {}
-        """For each user with a read under way those that are to come, by what they read."""
+        """For each user with a read in flight the reads that follow, by key."""
 
     async def get(self, user: Hashable, key: Hashable, read: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
-        """Return what `read` returns, or an equal one of another request of this user, begun after this was called.
+        """Return what `read` returns, or the read of another request of this user with the same `key`.
 
-        Equal are reads of the same `key`. Raises what the read raises.
+        The read begins after this call. Raises what it raises.
         """
         queue = self._queues.get(user)
         shared = None if queue is None else queue.get(key)
@@ -65,7 +65,7 @@ class SharedReads:
             shared = _Shared(read)
             if queue is not None:
                 queue[key] = shared
-        waiting: Deferred[Any] = Deferred(shared.leave)
+        waiting: Deferred[Any] = Deferred(shared.remove)
         shared.waiting[waiting] = None
         if queue is None:
             self._queues[user] = OrderedDict()

@@ -1,6 +1,6 @@
-"""With whom an AMI or a snapshot is shared: everybody or nobody, which are OpenNebula's USE bits of group and others.
+"""Sharing of AMIs and snapshots: with everybody or nobody, by OpenNebula's USE bits of group and others.
 
-Single accounts cannot be named by permission bits; access control lists, which could, are the administrator's.
+Permission bits cannot name single accounts; access control lists could, but only the administrator may write them.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
     from econed.actions.call import Call
 
 EVERYBODY: Final = "all"
-"""The one group that EC2 knows."""
+"""The only group of EC2's."""
 
 
 class Permission(TypedDict, total=False):
-    """Whom something is shared with (EC2 LaunchPermission, CreateVolumePermission)."""
+    """A group or an account to share with (EC2 LaunchPermission, CreateVolumePermission)."""
 
     Group: str
     UserId: str
 
 
 class PermissionChanges(TypedDict, total=False):
-    """Whom to share with, and whom not any more (EC2 LaunchPermissionModifications, CreateVolumePermission…)."""
+    """Permissions to add and to remove (EC2 LaunchPermissionModifications, CreateVolumePermissionModifications)."""
 
     Add: Sequence[Permission]
     Remove: Sequence[Permission]
@@ -35,11 +35,11 @@ class PermissionChanges(TypedDict, total=False):
 async def requested_sharing(
     call: Call, changes: PermissionChanges | None, operation: str, groups: Sequence[str], accounts: Sequence[str]
 ) -> bool | None:
-    """Return whether everybody is to be let, or nobody any more; None if nothing is said of it.
+    """Return whether to share with everybody (True) or nobody (False); None if the request changes neither.
 
-    `changes` is the newer form of EC2's, the others are the older one. Raises `EC2Error` InvalidAMIAttributeItemValue
-    for a group or an account that does not exist, for snapshots too, as Amazon does; UnsupportedOperation for an
-    account that does.
+    `changes` is EC2's newer form of the request, the other parameters are the older one. Raises `EC2Error`
+    InvalidAMIAttributeItemValue for a group or an account that does not exist, for snapshots too, as Amazon does;
+    UnsupportedOperation for an account that exists.
     """
     if operation not in ("", "add", "remove"):
         raise EC2Error("InvalidParameterValue", f"Value ({operation}) for parameter operationType is invalid.")
@@ -49,12 +49,12 @@ async def requested_sharing(
         raise EC2Error("MissingParameter", "The request must contain the parameter OperationType")
     added = [*(given if operation == "add" else ()), *(changes or {}).get("Add", ())]
     removed = [*(given if operation == "remove" else ()), *(changes or {}).get("Remove", ())]
-    named = [*added, *removed]
-    for group in {each["Group"] for each in named if "Group" in each} - {EVERYBODY}:
-        raise _no_such("UserGroup", group)
-    for account in [each["UserId"] for each in named if "UserId" in each]:
+    permissions = [*added, *removed]
+    for group in {permission["Group"] for permission in permissions if "Group" in permission} - {EVERYBODY}:
+        raise _invalid_item("UserGroup", group)
+    for account in [permission["UserId"] for permission in permissions if "UserId" in permission]:
         if not await _exists(call, account):
-            raise _no_such("userId", account)
+            raise _invalid_item("userId", account)
         raise EC2Error(
             "UnsupportedOperation",
             "It can be shared with everybody (the group 'all') or with nobody, not with single accounts.",
@@ -65,7 +65,7 @@ async def requested_sharing(
 
 
 async def _exists(call: Call, account: str) -> bool:
-    """Whether there is an account of this number. oned says so to everybody: it refuses to show a user who is there."""
+    """Whether there is an account of this number. oned reveals this to every user: its refusals differ."""
     user_id = user_id_of(account)
     if user_id is None:
         return False
@@ -78,5 +78,5 @@ async def _exists(call: Call, account: str) -> bool:
     return True
 
 
-def _no_such(kind: str, text: str) -> EC2Error:
+def _invalid_item(kind: str, text: str) -> EC2Error:
     return EC2Error("InvalidAMIAttributeItemValue", f'Invalid attribute item value "{text}" for {kind} item type.')

@@ -1,8 +1,8 @@
-"""Tags as they are kept on an OpenNebula object: one attribute each, so that two clients never overwrite one another.
+"""Tags on OpenNebula objects: each is an attribute of its own, so that two clients never overwrite each other's tags.
 
-A tag is `EC2_TAG_<hex of key>=[KEY, VALUE]`, put there by one atomic append and taken away by another. Tags of the
-Ruby server, `EC2_TAGS=[…]`, are read too, and are changed by laying a tag of the new form over them: an empty attribute
-where one was taken off.
+A tag is `EC2_TAG_<hex of key>=[KEY, VALUE]`, added by one atomic append and removed by another. Tags of the Ruby
+server, `EC2_TAGS=[…]`, are read too. They are changed by an attribute of the new form, which takes precedence, and
+removed by an empty one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MAX_TAGS = 50
 """Tags on one resource (EC2, "Tag restrictions")."""
 
 PREFIX = "EC2_TAG_"
-"""How the attributes of tags begin, on an object that is the resource itself."""
+"""The prefix of the attributes of tags on an object that is the resource itself."""
 
 _DISK_PREFIX = "EC2_DISK{}_TAG_"
 _OF_THE_RUBY_SERVER = "EC2_TAGS"
@@ -33,22 +33,22 @@ _MAX_VALUE = 256
 
 
 def tags_of(attributes: Attributes) -> list[TagTypeDef]:
-    """Return the tags among an object's free attributes, by key, those of the Ruby server too."""
+    """Return the tags among an object's free attributes, ordered by key, the Ruby server's too."""
     return _tags(attributes, PREFIX, attributes.vector(_OF_THE_RUBY_SERVER))
 
 
 def tags_under(attributes: Attributes, prefix: str) -> list[TagTypeDef]:
-    """Return the tags whose attributes begin with `prefix`, by key: of what is no object, but kept on another one."""
+    """Return the tags whose attributes have a prefix, ordered by key: of a resource that is kept on another object."""
     return _tags(attributes, prefix, {})
 
 
 def disk_tag_prefix(disk_id: int) -> str:
-    """Return how the attributes of tags begin that a machine keeps for a disk that belongs to it alone."""
+    """Return the prefix of the attributes of tags of a disk, which its machine keeps."""
     return _DISK_PREFIX.format(disk_id)
 
 
 def tag_text(tags: Mapping[str, str], prefix: str = PREFIX) -> str:
-    """Return the template text that puts these tags on an object."""
+    """Return the template text that adds these tags to an object."""
     return template(
         *(
             vector(hex_name(prefix, key), {**encode_member("KEY", key), **encode_member("VALUE", value)})
@@ -58,24 +58,24 @@ def tag_text(tags: Mapping[str, str], prefix: str = PREFIX) -> str:
 
 
 def legacy_keys(attributes: Attributes) -> frozenset[str]:
-    """Return the keys of the tags that the Ruby server put on an object, whatever became of them since."""
+    """Return the keys of the Ruby server's tags on an object, changed and removed ones too."""
     return frozenset(attributes.vector(_OF_THE_RUBY_SERVER))
 
 
-def untag_text(keys: Iterable[str], prefix: str = PREFIX, *, older: Container[str] = ()) -> str:
-    """Return the template text that takes the tags with these keys off an object.
+def untag_text(keys: Iterable[str], prefix: str = PREFIX, *, legacy: Container[str] = ()) -> str:
+    """Return the template text that removes the tags with these keys from an object.
 
-    Those in `older` (`legacy_keys`) would be seen again if nothing were laid over them.
+    Tags in `legacy` (`legacy_keys`) would reappear without an empty attribute in their place.
     """
-    names = ((hex_name(prefix, key), key in older) for key in keys)
-    return template(*(attribute(name, "") if is_older else removal(name) for name, is_older in names))
+    names = ((hex_name(prefix, key), key in legacy) for key in keys)
+    return template(*(attribute(name, "") if is_legacy else removal(name) for name, is_legacy in names))
 
 
 def validated_tags(tags: Sequence[Tag]) -> dict[str, str]:
-    """Return tags as a client gave them, by key; a missing value is an empty one.
+    """Return the tags of a request, by key; a missing value is an empty one.
 
-    Raises `EC2Error` for what EC2 refuses too: keys that are empty, longer than 128 characters, given twice or Amazon's
-    own (`aws:`), values longer than 256 characters, more than 50 tags (EC2 User Guide, "Tag restrictions").
+    Raises `EC2Error` for what EC2 refuses too: keys that are empty, longer than 128 characters, duplicate or reserved
+    by Amazon (`aws:`), values longer than 256 characters, more than 50 tags (EC2 User Guide, "Tag restrictions").
     """
     by_key: dict[str, str] = {}
     for tag in tags:
@@ -95,30 +95,30 @@ def validated_tags(tags: Sequence[Tag]) -> dict[str, str]:
 
 
 def specified_tags(specifications: Sequence[TagSpecification], *resource_types: str) -> dict[str, dict[str, str]]:
-    """Return the tags for each of the `resource_types` that an action makes, by type; none where none are given.
+    """Return the tags for each of the `resource_types` that an action creates, by type; empty where none are given.
 
-    Raises `EC2Error` as EC2 does: InvalidParameterValue for a type that is missing, is specified twice, or is not made
-    by the action, InvalidTagKey.Malformed for a specification without tags, and what `validated_tags` raises.
+    Raises `EC2Error` as EC2 does: InvalidParameterValue for a type that is missing, is specified twice, or is not
+    created by the action, InvalidTagKey.Malformed for a specification without tags, and what `validated_tags` raises.
     """
-    found: dict[str, dict[str, str]] = {}
+    tags: dict[str, dict[str, str]] = {}
     for specification in specifications:
-        said = specification.get("ResourceType", "")
-        if not said:
+        resource_type = specification.get("ResourceType", "")
+        if not resource_type:
             raise EC2Error("InvalidParameterValue", "Tag specification resource type must have a value")
-        if said not in resource_types:
+        if resource_type not in resource_types:
             raise EC2Error(
-                "InvalidParameterValue", f"'{said}' is not a valid taggable resource type for this operation."
+                "InvalidParameterValue", f"'{resource_type}' is not a valid taggable resource type for this operation."
             )
-        if said in found:
-            raise EC2Error("InvalidParameterValue", f"Duplicate tag specification for resource type '{said}'.")
-        found[said] = validated_tags(specification.get("Tags", ()))
-        if not found[said]:
+        if resource_type in tags:
+            raise EC2Error("InvalidParameterValue", f"Duplicate tag specification for resource type '{resource_type}'.")
+        tags[resource_type] = validated_tags(specification.get("Tags", ()))
+        if not tags[resource_type]:
             raise EC2Error("InvalidTagKey.Malformed", "Tag specification must have at least one tag")
-    return {resource_type: found.get(resource_type, {}) for resource_type in resource_types}
+    return {resource_type: tags.get(resource_type, {}) for resource_type in resource_types}
 
 
 def check_tag_count(present: Iterable[TagTypeDef], added: Mapping[str, str]) -> None:
-    """Raise `EC2Error` TagLimitExceeded if a resource would have more tags than EC2 allows with these on it too."""
+    """Raise `EC2Error` TagLimitExceeded if a resource would have more tags than EC2 allows with those added."""
     if len({tag["Key"] for tag in present} | added.keys()) > MAX_TAGS:
         raise too_many_tags()
 
@@ -128,15 +128,15 @@ def too_many_tags() -> EC2Error:
     return EC2Error("TagLimitExceeded", "The maximum number of Tags for a resource has been reached.")
 
 
-def _tags(attributes: Attributes, prefix: str, older: Mapping[str, str]) -> list[TagTypeDef]:
-    kept = dict(older)
+def _tags(attributes: Attributes, prefix: str, legacy: Mapping[str, str]) -> list[TagTypeDef]:
+    tags = dict(legacy)
     for name in attributes.names_starting_with(prefix):
-        kept.pop(_key(name, prefix), None)
+        tags.pop(_key(name, prefix), None)
         members = attributes.vector(name)
         key, value = decode_member(members, "KEY"), decode_member(members, "VALUE")
         if key is not None:
-            kept[key] = value or ""
-    return [{"Key": key, "Value": value} for key, value in sorted(kept.items())]
+            tags[key] = value or ""
+    return [{"Key": key, "Value": value} for key, value in sorted(tags.items())]
 
 
 def _key(name: str, prefix: str) -> str:

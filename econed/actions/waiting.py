@@ -1,4 +1,4 @@
-"""Waiting, within a time limit, until oned has finished what it was told to do."""
+"""Waiting, with a timeout, until oned has finished what a call started."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 INTERVAL = 0.5
-"""Seconds between two reads of what is waited for."""
+"""Seconds between two reads."""
 
 
 async def wait_until(
@@ -23,13 +23,13 @@ async def wait_until(
     interval: float = INTERVAL,
     known: _T | None = None,
 ) -> _T:
-    """Read until `is_done`, or until `timeout` seconds have passed, and return what was read last.
+    """Read until `is_done`, or until `timeout` seconds have passed, and return the last value.
 
-    `known` is what was read before, so that nothing is read where that is done already.
+    `known` is a value that was read before: if it is done already, nothing is read.
     """
-    until = call.clock.seconds() + timeout
+    deadline = call.clock.seconds() + timeout
     value = await read() if known is None else known
-    while not is_done(value) and call.clock.seconds() < until:
+    while not is_done(value) and call.clock.seconds() < deadline:
         await call.pause(interval)
         value = await read()
     return value

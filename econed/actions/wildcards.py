@@ -1,6 +1,6 @@
-r"""The wildcards of filter values: `*` is any text, `?` any one character; `\*`, `\?`, `\\` are those characters.
+r"""The wildcards of filter values: `*` is any text, `?` any single character; `\*`, `\?`, `\\` are these characters.
 
-All patterns of a filter are tried in one pass over a text, each character one step, by the bits of an integer
+All patterns of a filter are matched in one pass over a text, one step per character, in the bits of an integer
 (Shift-And): no pattern can make matching slow, and two hundred cost little more than one.
 """
 
@@ -12,23 +12,23 @@ from dataclasses import dataclass
 from typing import Final
 
 MAX_STATES: Final = 1024
-"""States in one automaton: a step costs as much as an integer of so many bits."""
+"""Maximum number of states of one automaton: a step is an operation on an integer of so many bits."""
 
 _SPECIAL = re.compile(r"[*?\\]")
 _TOKEN = re.compile(r"\\[*?\\]|\*+|.", re.DOTALL)
 
 
 def has_wildcards(text: str) -> bool:
-    """Whether a filter value is a pattern; any other matches what equals it."""
+    """Whether a filter value is a pattern; other values match only an equal text."""
     return _SPECIAL.search(text) is not None
 
 
 @dataclass(frozen=True)
 class Automaton:
-    """Patterns side by side in the bits of integers: bit n stands for a place before a token, or at a pattern's end.
+    """Patterns one after the other in the bits of integers: a bit is a position before a token, or at a pattern's end.
 
-    What has been read is a set of such places. A character takes each of them that it fits one place further; a place
-    with a star is kept.
+    The state of a match is the set of positions reached. A character advances each position whose token it matches; a
+    position at a star is kept.
     """
 
     start: int
@@ -39,33 +39,33 @@ class Automaton:
 
     @classmethod
     def of(cls, patterns: Sequence[str]) -> Automaton:
-        """Return the automaton for patterns; any of them may match."""
-        start = ends = stars = any_character = place = 0
+        """Return the automaton that matches any of the patterns."""
+        start = ends = stars = any_character = position = 0
         literals: dict[str, int] = {}
         for pattern in patterns:
-            start |= 1 << place
+            start |= 1 << position
             for token in _tokens(pattern):
                 if token == "*":
-                    stars |= 1 << place
+                    stars |= 1 << position
                     continue
                 if token == "?":
-                    any_character |= 1 << place
+                    any_character |= 1 << position
                 else:
-                    literals[token[-1]] = literals.get(token[-1], 0) | 1 << place
-                place += 1
-            ends |= 1 << place
-            place += 1
-        characters = {character: places | any_character for character, places in literals.items()}
+                    literals[token[-1]] = literals.get(token[-1], 0) | 1 << position
+                position += 1
+            ends |= 1 << position
+            position += 1
+        characters = {character: positions | any_character for character, positions in literals.items()}
         return cls(start, ends, stars, any_character, characters)
 
-    def after(self, places: int, text: str) -> int:
-        """Return the places that are reached from some by reading a text."""
+    def after(self, positions: int, text: str) -> int:
+        """Return the positions that are reached from these by reading a text."""
         characters, any_character, stars = self.characters, self.any_character, self.stars
         for character in text:
-            places = (places & characters.get(character, any_character)) << 1 | places & stars
-            if not places:
+            positions = (positions & characters.get(character, any_character)) << 1 | positions & stars
+            if not positions:
                 break
-        return places
+        return positions
 
     def is_match(self, text: str) -> bool:
         """Whether one of the patterns matches a whole text."""
@@ -73,12 +73,12 @@ class Automaton:
 
 
 def automata(patterns: Iterable[str]) -> tuple[Automaton, ...]:
-    """Return automata for patterns, as few as `MAX_STATES` allows."""
+    """Return as few automata for patterns as `MAX_STATES` allows."""
     return tuple(Automaton.of(group) for group in _groups(patterns))
 
 
 def _tokens(pattern: str) -> Iterator[str]:
-    """Yield `*`, `?`, a character, or an escaped one with its backslash; stars in a row are one."""
+    """Yield `*`, `?`, a character, or an escaped character with its backslash; consecutive stars count as one."""
     for token in _TOKEN.findall(pattern):
         yield "*" if token[0] == "*" else token
 

@@ -196,7 +196,7 @@ def separate_tags_text(image: Image, ami_tags: Container[str]) -> str:
     if not is_snapshot(image) or is_ami_snapshot(image):
         return ""
     tags = {tag["Key"]: tag["Value"] for tag in tags_of(image.template)}
-    removed_tags = untag_text((key for key in tags if key not in ami_tags), older=legacy_keys(image.template))
+    removed_tags = untag_text((key for key in tags if key not in ami_tags), legacy=legacy_keys(image.template))
     return template(attribute(IS_AMI_SNAPSHOT, "YES"), tag_text(tags, SNAPSHOT_TAG_PREFIX), removed_tags)
 
 

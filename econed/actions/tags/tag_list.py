@@ -1,6 +1,6 @@
 """The list of all tags (EC2 API Reference, DescribeTags).
 
-In the order of what they are on: AMIs, snapshots, volumes, elastic IPs, instances with the disks that are theirs alone,
+Ordered by resource: AMIs, snapshots, volumes that are images, elastic IPs, instances with their disks that are volumes,
 key pairs.
 """
 
@@ -39,11 +39,11 @@ if TYPE_CHECKING:
 _D = TypeVar("_D")
 _KEY_PAIR = ID_PREFIX.removesuffix("-")
 _SNAPSHOTS, _VOLUMES = f"{IMAGE.prefix}-{SNAPSHOT.prefix}", f"{IMAGE.prefix}-{VOLUME.prefix}"
-"""Where snapshots and volumes stand in the list of tags: behind the AMIs, with which they are read."""
+"""The sort keys of snapshots and volumes: after the AMIs, with which they are read."""
 
-_STANDS_AT = {SNAPSHOT.prefix: _SNAPSHOTS, VOLUME.prefix: _VOLUMES}
+_SORT_KEYS = {SNAPSHOT.prefix: _SNAPSHOTS, VOLUME.prefix: _VOLUMES}
 _LAST = "\U0010ffff"
-"""Behind all keys."""
+"""Sorts after all tag keys."""
 
 _LISTING = Listing("tags", (str, int, str))
 
@@ -75,64 +75,72 @@ async def describe_tags(
     max_results: int | None = None,
     next_token: str | None = None,
 ) -> Parts[DescribeTagsResult]:
-    """List the tags of what the caller may see, and of their own key pairs and elastic IPs."""
+    """List the tags of all resources that the caller may see, and of their own key pairs and elastic IPs."""
     selection = _FILTERS.selection(filters, call.budget)
     paging = Paging.of(_LISTING, max_results, next_token)
 
-    async def shown(tag: TagDescriptionTypeDef) -> TagDescriptionTypeDef | None:
+    async def view(tag: TagDescriptionTypeDef) -> TagDescriptionTypeDef | None:
         return tag if await selection.matches(tag) else None
 
-    return in_parts("Tags", _described(call, filters, paging.after), shown, Page(_position, paging))
+    return in_parts("Tags", _sets(call, filters, paging.after), view, Page(_position, paging))
 
 
-async def _described(call: Call, filters: Sequence[Filter], after: Position | None) -> Sets[TagDescriptionTypeDef]:
-    """Yield what reads the tags of all resources in the order of `_position`, from the resource of `after` on.
+async def _sets(call: Call, filters: Sequence[Filter], after: Position | None) -> Sets[TagDescriptionTypeDef]:
+    """Yield the sets of tags of all resources in the order of `_position`, from the resource of `after` on.
 
-    Only those are read from oned that the filters on resource id and type leave.
+    Only resources that match the filters on resource id and type are read from oned.
     """
     types = _FILTERS.values_of("resource-type", filters)
-    named = _FILTERS.values_of("resource-id", filters)
-    prefix, number, _ = after or ("", 0, "")
+    resource_ids = _FILTERS.values_of("resource-id", filters)
+    prefix, opennebula_id, _ = after or ("", 0, "")
 
-    def is_wanted(kind: str, *resource_types: str) -> bool:
-        return (types is None or any(each in types for each in resource_types)) and str(prefix) <= kind
+    def is_listed(sort_key: str, *resource_types: str) -> bool:
+        has_type = types is None or any(resource_type in types for resource_type in resource_types)
+        return has_type and str(prefix) <= sort_key
 
-    if is_wanted(_VOLUMES, "image", "snapshot", "volume"):
-        async with aclosing(_on_images(call, named)) as sets:
+    if is_listed(_VOLUMES, "image", "snapshot", "volume"):
+        async with aclosing(_image_tags(call, resource_ids)) as sets:
             async for read in sets:
                 yield read
-    if is_wanted(ALLOCATION.prefix, "elastic-ip") and (named is None or any(map(ALLOCATION.is_id, named))):
-        yield partial(_on_addresses, call)
-    if is_wanted(INSTANCE.prefix, "instance", "volume"):
+    if is_listed(ALLOCATION.prefix, "elastic-ip") and (
+        resource_ids is None or any(map(ALLOCATION.is_id, resource_ids))
+    ):
+        yield partial(_address_tags, call)
+    if is_listed(INSTANCE.prefix, "instance", "volume"):
         ended = types is None or "instance" in types
-        listed = await listed_machine_ids(call, ended=ended) if named is None else _machine_numbers(named)
-        rest = [each for each in listed if prefix != INSTANCE.prefix or each >= int(number)]
-        async with aclosing(machine_sets(call, rest)) as machines:
-            async for read_machines in machines:
-                yield partial(_tags_on, [_on_machine], read_machines)
-    if is_wanted(_KEY_PAIR, "key-pair") and (named is None or any(each.startswith(ID_PREFIX) for each in named)):
-        yield partial(_on_key_pairs, call)
+        if resource_ids is None:
+            machine_ids = await listed_machine_ids(call, ended=ended)
+        else:
+            machine_ids = _machine_ids(resource_ids)
+        remaining = [id_ for id_ in machine_ids if prefix != INSTANCE.prefix or id_ >= int(opennebula_id)]
+        async with aclosing(machine_sets(call, remaining)) as machine_reads:
+            async for read_machines in machine_reads:
+                yield partial(_read_tags, [_machine_tags], read_machines)
+    if is_listed(_KEY_PAIR, "key-pair") and (
+        resource_ids is None or any(text.startswith(ID_PREFIX) for text in resource_ids)
+    ):
+        yield partial(_key_pair_tags, call)
 
 
-async def _on_images(call: Call, named: Iterable[str] | None) -> Sets[TagDescriptionTypeDef]:
-    """Yield what reads the tags of images: those of few at once, of many those of one kind after the other."""
-    if named is None:
+async def _image_tags(call: Call, resource_ids: Iterable[str] | None) -> Sets[TagDescriptionTypeDef]:
+    """Yield the sets of tags of images: if there are few, of all kinds together, else of one kind after the other."""
+    if resource_ids is None:
         ids, few = await matching_ids(call, lambda _: True)
     else:
-        numbers = {number for kind in (IMAGE, SNAPSHOT, VOLUME) for number in _numbers(kind, named)}
-        ids, few = [], list(await images_by_id(call, sorted(numbers)))
+        named_ids = {id_ for kind in (IMAGE, SNAPSHOT, VOLUME) for id_ in _opennebula_ids(kind, resource_ids)}
+        ids, few = [], list(await images_by_id(call, sorted(named_ids)))
     if ids and not few:
         for tags_of_kind in _TAGS_ON_IMAGES:
             async with aclosing(image_sets(call, ids)) as sets:
                 async for read in sets:
-                    yield partial(_tags_on, [tags_of_kind], read)
+                    yield partial(_read_tags, [tags_of_kind], read)
         return
     async with aclosing(set_of(few)) as sets:
         async for read in sets:
-            yield partial(_tags_on, _TAGS_ON_IMAGES, read)
+            yield partial(_read_tags, _TAGS_ON_IMAGES, read)
 
 
-async def _tags_on(
+async def _read_tags(
     tags_of_kinds: Iterable[Callable[[_D], Iterable[TagDescriptionTypeDef]]], read: Read[_D]
 ) -> list[TagDescriptionTypeDef]:
     return [tag for document in await read() for tags_of_kind in tags_of_kinds for tag in tags_of_kind(document)]
@@ -152,31 +160,34 @@ def _volume_tags(image: Image) -> list[TagDescriptionTypeDef]:
     return _descriptions(VOLUME.format(image.id), "volume", tags_of(image.template)) if is_volume(image) else []
 
 
-def _machine_numbers(named: Iterable[str]) -> tuple[int, ...]:
-    """Return the machines that are named, or of which a disk is."""
-    parts = (machine_and_part(VOLUME.prefix, text) for text in named)
-    return tuple(sorted({*_numbers(INSTANCE, named), *(part[0] for part in parts if part is not None)}))
+def _machine_ids(resource_ids: Iterable[str]) -> tuple[int, ...]:
+    """Return the ids of the machines that are named themselves or by a disk of theirs."""
+    parts = (machine_and_part(VOLUME.prefix, text) for text in resource_ids)
+    return tuple(sorted({*_opennebula_ids(INSTANCE, resource_ids), *(part[0] for part in parts if part is not None)}))
 
 
-def _on_machine(machine: VirtualMachine) -> Iterator[TagDescriptionTypeDef]:
-    """Yield the tags that a machine keeps: its own, and those of its disks."""
+def _machine_tags(machine: VirtualMachine) -> Iterator[TagDescriptionTypeDef]:
+    """Yield the tags that a machine keeps: its own, and those of its disks that are volumes."""
     yield from _descriptions(INSTANCE.format(machine.id), "instance", tags_of(machine.user_template))
     for volume in disk_volumes(machine):
         yield from _descriptions(volume.id, "volume", volume.tags)
 
 
-async def _on_key_pairs(call: Call) -> list[TagDescriptionTypeDef]:
+async def _key_pair_tags(call: Call) -> list[TagDescriptionTypeDef]:
     _, pairs = await own_key_pairs(call)
     return [tag for pair in pairs.values() for tag in _descriptions(pair.id, "key-pair", pair.tags)]
 
 
-async def _on_addresses(call: Call) -> list[TagDescriptionTypeDef]:
+async def _address_tags(call: Call) -> list[TagDescriptionTypeDef]:
     """Return the tags of the caller's elastic IPs."""
     if call.settings.elasticips_vnet_id is None:
         return []
     pool = await address_store(call).read_pool()
-    own = [address for address in pool.addresses.values() if address.uid == call.caller.id]
-    return [tag for each in own for tag in _descriptions(allocation_id(each.ip), "elastic-ip", pool.tags(each))]
+    return [
+        tag
+        for address in pool.of(call.caller.id)
+        for tag in _descriptions(allocation_id(address.ip), "elastic-ip", pool.tags(address))
+    ]
 
 
 def _descriptions(
@@ -189,21 +200,21 @@ def _descriptions(
 
 
 def _position(tag: TagDescriptionTypeDef) -> tuple[str, int, str]:
-    """Return where a tag stands in the list: by kind, then by number, which ids of ten digits need, then by key.
+    """Return the position of a tag: kind, id as an integer (an id may have ten digits), key.
 
-    Those of a disk of a machine come right behind the machine's own, with which they are kept.
+    The tags of a machine's disks come after the machine's own, with which they are kept.
     """
-    prefix, _, number = tag["ResourceId"].partition("-")
+    prefix, _, digits = tag["ResourceId"].partition("-")
     part = machine_and_part(VOLUME.prefix, tag["ResourceId"])
     if part is not None:
         return INSTANCE.prefix, part[0], f"{_LAST}{tag['ResourceId']} {tag['Key']}"
-    return _STANDS_AT.get(prefix, prefix), int(number, 16 if prefix == _KEY_PAIR else 10), tag["Key"]
+    return _SORT_KEYS.get(prefix, prefix), int(digits, 16 if prefix == _KEY_PAIR else 10), tag["Key"]
 
 
-def _numbers(kind: Kind, texts: Iterable[str]) -> tuple[int, ...]:
-    """Return the OpenNebula ids in those texts that are ids of this kind: a filter may name anything."""
+def _opennebula_ids(kind: Kind, texts: Iterable[str]) -> tuple[int, ...]:
+    """Return the OpenNebula ids of those texts that are ids of this kind: the value of a filter may be any text."""
     return tuple(sorted({int(text.partition("-")[2]) for text in texts if kind.is_id(text)}))
 
 
 _TAGS_ON_IMAGES = (_ami_tags, _snapshot_tags, _volume_tags)
-"""The tags of what an image is, in the order in which the kinds stand in the list."""
+"""The functions for the tags of an image, in the order of the list."""

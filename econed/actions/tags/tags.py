@@ -1,6 +1,6 @@
-"""Tags put on all that can be tagged here, and taken off (EC2 API Reference, CreateTags, DeleteTags).
+"""Adding and removing tags (EC2 API Reference, CreateTags, DeleteTags).
 
-That is: instances, AMIs, volumes, snapshots, key pairs and elastic IPs.
+Instances, AMIs, volumes, snapshots, key pairs and elastic IPs can be tagged.
 """
 
 from __future__ import annotations
@@ -47,71 +47,69 @@ if TYPE_CHECKING:
     from econed.opennebula.documents import Attributes
 
 _KEY_PAIR = ID_PREFIX.removesuffix("-")
-_NOT_TAGGED_HERE = (
+_UNTAGGABLE = (
     ids.SECURITY_GROUP,
     ids.SUBNET,
     ids.NETWORK_INTERFACE,
     ids.RESERVATION,
     ids.ASSOCIATION,
 )
-_KINDS = {
-    kind.prefix: kind for kind in (INSTANCE, IMAGE, VOLUME, SNAPSHOT, ALLOCATION, ids.KEY_PAIR, *_NOT_TAGGED_HERE)
-}
+_KINDS = {kind.prefix: kind for kind in (INSTANCE, IMAGE, VOLUME, SNAPSHOT, ALLOCATION, ids.KEY_PAIR, *_UNTAGGABLE)}
 
 
 @dataclass(frozen=True)
 class _Tagged:
-    """A resource's tags that are there, the prefix of their attributes, and the keys that the Ruby server put there."""
+    """The present tags of a resource, the prefix of their attributes, and the keys of the Ruby server's tags."""
 
     present: Iterable[TagTypeDef]
     prefix: str = PREFIX
-    older: frozenset[str] = frozenset()
+    legacy: frozenset[str] = frozenset()
 
     @classmethod
-    def itself(cls, attributes: Attributes) -> _Tagged:
-        """Return the tags of what is an object in OpenNebula, with these attributes."""
-        return cls(tags_of(attributes), older=legacy_keys(attributes))
+    def of_object(cls, attributes: Attributes) -> _Tagged:
+        """Return the tags of a resource that is an object of OpenNebula's, with these attributes."""
+        return cls(tags_of(attributes), legacy=legacy_keys(attributes))
 
 
 _Text: TypeAlias = Callable[[_Tagged], str]
-"""Gives the template text of a change of a resource's tags."""
+"""Returns the template text of a change of a resource's tags."""
 
 
 @dataclass(frozen=True)
 class _OnMachine:
-    """A machine that keeps tags: its own if it `is_tagged` itself, and those of `disks` that belong to it alone."""
+    """A machine whose attributes change: for its own tags if it `is_tagged`, and for those of `disks`."""
 
     machine: VirtualMachine
     is_tagged: bool = False
     disks: list[Attachment] = dataclass_field(default_factory=list)
 
     def tagged(self) -> Iterator[_Tagged]:
-        """Yield what is tagged there."""
+        """Yield the resources whose tags are kept there."""
         if self.is_tagged:
-            yield _Tagged.itself(self.machine.user_template)
-        for each in self.disks:
-            yield _Tagged(each.own_tags, disk_tag_prefix(each.disk.disk_id))
+            yield _Tagged.of_object(self.machine.user_template)
+        for attachment in self.disks:
+            yield _Tagged(attachment.own_tags, disk_tag_prefix(attachment.disk.disk_id))
 
 
 @dataclass(frozen=True)
 class _OnImage:
-    """An image that keeps tags: of the AMI or volume that it is (`is_tagged`), of a snapshot, or of both."""
+    """An image whose attributes change: for the tags of its AMI or volume (`is_tagged`), of its snapshot, or both."""
 
     image: Image
     is_tagged: bool
     is_snapshot: bool
 
     def tagged(self) -> Iterator[_Tagged]:
-        """Yield what is tagged there."""
+        """Yield the resources whose tags are kept there."""
         if self.is_tagged or not is_ami_snapshot(self.image):
-            yield _Tagged.itself(self.image.template)
+            yield _Tagged.of_object(self.image.template)
         if self.is_snapshot and is_ami_snapshot(self.image):
             yield _Tagged(snapshot_tags(self.image), SNAPSHOT_TAG_PREFIX)
 
 
 @dataclass(frozen=True)
 class _Resources:
-    """What a change of tags is about, all of it found."""
+    """The resources of a request, all found."""
 
     machines: Sequence[VirtualMachine]
     images: Sequence[Image]
@@ -120,11 +118,11 @@ class _Resources:
     snapshots: Sequence[Image]
     key_pairs: Sequence[KeyPair]
     disks: Sequence[Attachment] = ()
-    """Volumes that are disks of a machine alone; the machine keeps their tags."""
+    """Volumes that are disks without an image of their own; the machine keeps their tags."""
 
     pool: Pool | None = None
     addresses: Sequence[Address] = ()
-    """Elastic IPs of the caller's; the network of them all, `pool`, keeps their tags."""
+    """Elastic IPs of the caller's; their network, `pool`, keeps their tags."""
 
     def tags(self) -> Iterator[Iterable[TagTypeDef]]:
         """Yield the tags of each resource."""
@@ -132,68 +130,69 @@ class _Resources:
         yield from (tags_of(image.template) for image in self.images)
         yield from map(snapshot_tags, self.snapshots)
         yield from (pair.tags for pair in self.key_pairs)
-        yield from (each.own_tags for each in self.disks)
+        yield from (attachment.own_tags for attachment in self.disks)
         if self.pool is not None:
             yield from map(self.pool.tags, self.addresses)
 
     def on_images(self) -> dict[int, _OnImage]:
-        """Return the images that tags are kept on, by number, with what is tagged there."""
-        itself = {image.id: image for image in self.images}
+        """Return the images that keep tags of these resources, by id."""
+        images = {image.id: image for image in self.images}
         snapshots = {image.id: image for image in self.snapshots}
         return {
-            number: _OnImage(image, is_tagged=number in itself, is_snapshot=number in snapshots)
-            for number, image in {**itself, **snapshots}.items()
+            image_id: _OnImage(image, is_tagged=image_id in images, is_snapshot=image_id in snapshots)
+            for image_id, image in {**images, **snapshots}.items()
         }
 
     def on_machines(self) -> list[_OnMachine]:
-        """Return the machines that tags are kept on, each once, with what is tagged there."""
-        found = {machine.id: _OnMachine(machine, is_tagged=True) for machine in self.machines}
-        for each in self.disks:
-            found.setdefault(each.machine.id, _OnMachine(each.machine)).disks.append(each)
-        return list(found.values())
+        """Return the machines that keep tags of these resources, each once."""
+        on_machines = {machine.id: _OnMachine(machine, is_tagged=True) for machine in self.machines}
+        for attachment in self.disks:
+            machine = attachment.machine
+            on_machines.setdefault(machine.id, _OnMachine(machine)).disks.append(attachment)
+        return list(on_machines.values())
 
 
 @action()
 async def create_tags(call: Call, *, resources: Sequence[str], tags: Sequence[Tag]) -> None:
-    """Put tags on resources; a tag whose key is there already gets the new value."""
+    """Add tags to resources; a tag with the same key is replaced (EC2 CreateTags)."""
     added = validated_tags(tags)
-    found = await _find(call, resources)
-    for present in found.tags():
+    tagged_resources = await _find(call, resources)
+    for present in tagged_resources.tags():
         await call.budget.spend(ITEM)
         check_tag_count(present, added)
-    await _check_sizes(call, found, added)
-    await _change(call, found, lambda tagged: tag_text(added, tagged.prefix))
+    await _check_sizes(call, tagged_resources, added)
+    await _change(call, tagged_resources, lambda tagged: tag_text(added, tagged.prefix))
 
 
 @action()
 async def delete_tags(call: Call, *, resources: Sequence[str], tags: Sequence[Tag] | None = None) -> None:
-    """Take tags off resources: those of a key, or of a key and value, the empty one included; without Tags, all.
+    """Remove tags from resources (EC2 DeleteTags): by key, or by key and value, which may be empty; without Tags, all.
 
-    What is not there is as good as taken off.
+    A tag that does not exist is no error.
     """
     if any(not tag.get("Key") for tag in tags or ()):
         raise EC2Error("InvalidParameterValue", "Tag keys cannot be empty.")
 
-    meant = None if tags is None else _values_by_key(tags)
+    values_by_key = None if tags is None else _values_by_key(tags)
 
-    def is_meant(tag: TagTypeDef) -> bool:
-        if meant is None:
+    def is_named(tag: TagTypeDef) -> bool:
+        if values_by_key is None:
             return True
-        values = meant.get(tag["Key"], set())
+        values = values_by_key.get(tag["Key"], set())
         return values is None or tag["Value"] in values
 
-    def untagged(tagged: _Tagged) -> str:
-        return untag_text((tag["Key"] for tag in tagged.present if is_meant(tag)), tagged.prefix, older=tagged.older)
+    def text(tagged: _Tagged) -> str:
+        return untag_text((tag["Key"] for tag in tagged.present if is_named(tag)), tagged.prefix, legacy=tagged.legacy)
 
-    await _change(call, await _find(call, resources), untagged)
+    await _change(call, await _find(call, resources), text)
 
 
 async def _find(call: Call, resource_ids: Sequence[str]) -> _Resources:
     """Return the resources with these ids.
 
-    Raises `EC2Error` …NotFound, InvalidID for a text that is no id of any kind (EC2, error codes of CreateTags).
+    Raises `EC2Error` …NotFound, or InvalidID for a text that is not an id (EC2, error codes of CreateTags).
     """
-    of_kind: dict[str, list[str]] = {
+    by_prefix: dict[str, list[str]] = {
         prefix: []
         for prefix in (INSTANCE.prefix, IMAGE.prefix, VOLUME.prefix, SNAPSHOT.prefix, ALLOCATION.prefix, _KEY_PAIR)
     }
@@ -201,91 +200,96 @@ async def _find(call: Call, resource_ids: Sequence[str]) -> _Resources:
         kind = _KINDS.get(text.partition("-")[0])
         if kind is None or not kind.is_well_formed(text):
             raise EC2Error("InvalidID", f"The ID '{text}' is not valid")
-        of_kind.setdefault(kind.prefix, []).append(text)
-    for kind in _NOT_TAGGED_HERE:
-        if kind.prefix in of_kind:
-            raise kind.not_found(*of_kind[kind.prefix])
-    marked = await amis_by_id(call, of_kind[IMAGE.prefix])
-    found = await volumes_by_id(call, of_kind[VOLUME.prefix])
-    of_volumes = [volume.image for volume in found if isinstance(volume, ImageVolume)]
-    pool, addresses = await own_addresses_by_id(call, of_kind[ALLOCATION.prefix])
+        by_prefix.setdefault(kind.prefix, []).append(text)
+    for kind in _UNTAGGABLE:
+        if kind.prefix in by_prefix:
+            raise kind.not_found(*by_prefix[kind.prefix])
+    requested_amis = await amis_by_id(call, by_prefix[IMAGE.prefix])
+    requested_volumes = await volumes_by_id(call, by_prefix[VOLUME.prefix])
+    images_of_volumes = [volume.image for volume in requested_volumes if isinstance(volume, ImageVolume)]
+    pool, addresses = await own_addresses_by_id(call, by_prefix[ALLOCATION.prefix])
     return _Resources(
         pool=pool,
         addresses=addresses,
-        machines=await find_machines(call, of_kind[INSTANCE.prefix]),
-        images=tuple({image.id: image for image in (*marked, *of_volumes)}.values()),
-        snapshots=await snapshots_by_id(call, of_kind[SNAPSHOT.prefix]),
-        key_pairs=await key_pairs_by_id(call, of_kind[_KEY_PAIR]),
-        disks=[volume.attachment for volume in found if isinstance(volume, DiskVolume)],
+        machines=await find_machines(call, by_prefix[INSTANCE.prefix]),
+        images=tuple({image.id: image for image in (*requested_amis, *images_of_volumes)}.values()),
+        snapshots=await snapshots_by_id(call, by_prefix[SNAPSHOT.prefix]),
+        key_pairs=await key_pairs_by_id(call, by_prefix[_KEY_PAIR]),
+        disks=[volume.attachment for volume in requested_volumes if isinstance(volume, DiskVolume)],
     )
 
 
-async def _check_sizes(call: Call, found: _Resources, added: Mapping[str, str]) -> None:
-    """Raise `EC2Error` TagLimitExceeded if an object would keep more than it may with these tags on all resources."""
-    for on_machine in found.on_machines():
+async def _check_sizes(call: Call, resources: _Resources, added: Mapping[str, str]) -> None:
+    """Raise `EC2Error` TagLimitExceeded if an object would exceed its size limit with these tags on all resources."""
+    for on_machine in resources.on_machines():
         await call.budget.spend(ITEM)
-        text = template(*(tag_text(added, each.prefix) for each in on_machine.tagged()))
+        text = template(*(tag_text(added, tagged.prefix) for tagged in on_machine.tagged()))
         check_size(on_machine.machine.user_template, text, MAX_ON_MACHINE, too_many_tags())
-    for on_image in found.on_images().values():
+    for on_image in resources.on_images().values():
         await call.budget.spend(ITEM)
-        text = template(*(tag_text(added, each.prefix) for each in on_image.tagged()))
+        text = template(*(tag_text(added, tagged.prefix) for tagged in on_image.tagged()))
         check_size(on_image.image.template, text, MAX_ON_IMAGE, too_many_tags())
-    if found.key_pairs:
+    if resources.key_pairs:
         user = await call.session.current_user()
-        text = template(*(tag_text(added, key_pair_tag_prefix(call.caller.id, pair.name)) for pair in found.key_pairs))
+        text = template(
+            *(tag_text(added, key_pair_tag_prefix(call.caller.id, pair.name)) for pair in resources.key_pairs)
+        )
         await call.in_thread(lambda: check_size(user.template, text, MAX_ON_USER, too_many_tags()))
-    if found.pool is not None:
-        text = template(*(tag_text(added, each.tag_prefix) for each in found.addresses))
-        check_size(found.pool.kept_for(call.caller.id), text, MAX_OF_ADDRESSES, too_many_tags())
+    if resources.pool is not None:
+        text = template(*(tag_text(added, address.tag_prefix) for address in resources.addresses))
+        check_size(resources.pool.kept_for(call.caller.id), text, MAX_OF_ADDRESSES, too_many_tags())
 
 
 def _values_by_key(tags: Sequence[Tag]) -> Mapping[str, set[str] | None]:
     """Return the values that DeleteTags names for each key; None for any value."""
-    found: dict[str, set[str] | None] = {}
+    by_key: dict[str, set[str] | None] = {}
     for tag in tags:
         if "Value" not in tag:
-            found[tag["Key"]] = None
-        elif (values := found.setdefault(tag["Key"], set())) is not None:
+            by_key[tag["Key"]] = None
+        elif (values := by_key.setdefault(tag["Key"], set())) is not None:
             values.add(tag["Value"])
-    return found
+    return by_key
 
 
-async def _change(call: Call, found: _Resources, text: _Text) -> None:
-    """Give every resource the attributes that `text` says; one that it says nothing of is left alone.
+async def _change(call: Call, resources: _Resources, text: _Text) -> None:
+    """Append the attributes that `text` returns for each resource; an object without any is not changed.
 
-    The text of a resource, which may be long, is made when it is sent: those of a thousand are not in memory together.
+    The text of an object, which may be long, is made when it is sent: never are the texts of a thousand in memory.
     """
-    on_machines = {each.machine.id: each for each in found.on_machines()}
-    images = found.on_images()
-    turns = Slots(CALLS_OF_A_REQUEST)
+    on_machines = {on_machine.machine.id: on_machine for on_machine in resources.on_machines()}
+    on_images = resources.on_images()
+    slots = Slots(CALLS_OF_A_REQUEST)
 
-    async def change(thing: OwnedView) -> None:
-        async with turns:
+    async def change(target: OwnedView) -> None:
+        async with slots:
             await call.budget.spend(ITEM)
-            if isinstance(thing, VirtualMachine):
-                if changed := template(*map(text, on_machines[thing.id].tagged())):
-                    await call.session.vm_update(thing.id, changed)
-            elif isinstance(thing, Image) and (changed := template(*map(text, images[thing.id].tagged()))):
-                await call.session.image_update(thing.id, changed)
+            if isinstance(target, VirtualMachine):
+                if update := template(*map(text, on_machines[target.id].tagged())):
+                    await call.session.vm_update(target.id, update)
+            elif isinstance(target, Image) and (update := template(*map(text, on_images[target.id].tagged()))):
+                await call.session.image_update(target.id, update)
 
-    owned = (*(each.machine for each in on_machines.values()), *(each.image for each in images.values()))
-    await call.change_all(Right.MANAGE, owned, change)
+    machines = (on_machine.machine for on_machine in on_machines.values())
+    images = (on_image.image for on_image in on_images.values())
+    await call.change_all(Right.MANAGE, (*machines, *images), change)
     on_user = await _texts(
-        call, text, (_Tagged(pair.tags, key_pair_tag_prefix(call.caller.id, pair.name)) for pair in found.key_pairs)
+        call, text, (_Tagged(pair.tags, key_pair_tag_prefix(call.caller.id, pair.name)) for pair in resources.key_pairs)
     )
     if on_user:
         await call.session.user_update(call.caller.id, on_user)
-    if found.pool is not None:
-        pool = found.pool
-        on_pool = await _texts(call, text, (_Tagged(pool.tags(each), each.tag_prefix) for each in found.addresses))
+    if resources.pool is not None:
+        pool = resources.pool
+        on_pool = await _texts(
+            call, text, (_Tagged(pool.tags(address), address.tag_prefix) for address in resources.addresses)
+        )
         if on_pool:
             await address_store(call).write(on_pool)
 
 
 async def _texts(call: Call, text: _Text, resources: Iterable[_Tagged]) -> str:
-    """Return the attributes of resources that are kept on one object."""
+    """Return the attributes of resources whose tags are kept on the same object."""
     texts = []
-    for each in resources:
+    for tagged in resources:
         await call.budget.spend(ITEM)
-        texts.append(text(each))
+        texts.append(text(tagged))
     return template(*texts)
