@@ -1,0 +1,1 @@
+"""Connections over real sockets: their limits, and invalid HTTP."""

@@ -1,0 +1,1 @@
+"""econed behind the real lighttpd, nginx and HAProxy."""

@@ -1,0 +1,1 @@
+"""Long responses over real sockets."""
