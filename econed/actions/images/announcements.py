@@ -1,9 +1,10 @@
-"""Images that oned makes in one step and that become AMIs in another: what is begun is finished, whatever dies between.
+"""Announcements of new AMIs, from which any process can finish what a process that died has begun.
 
-oned saves a disk, or copies an image, under a name and no more; what makes the result an AMI is put on it afterwards.
-So the user announces an image before it is made (`EC2_NEW_IMAGE_<hex of the AMI's name>_<what it is made of>`): its
-name, what is to be put on it, and the machine, if one was powered off for it and has to run again. The next call for
-the same image goes on from there, and so does any process after a while (`finish_images`).
+oned saves a disk, or clones an image, under a name only; the attributes that make the result an AMI are added
+afterwards. Each AMI is therefore announced before its image is created, in an attribute of the user
+(`EC2_NEW_IMAGE_<hex of the AMI's name>_<source>`): its name, the attributes to add, and the machine, if one was powered
+off for it and must be restarted. The next call for the same AMI continues from there, and so does the chore
+(`finish_images`) after a while.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from econed.actions.chores import change_unless_done
 from econed.actions.client_tokens import ClientToken
 from econed.actions.disk_images.ami_facts import SAVED_FROM_MACHINE
 from econed.actions.disk_images.volume_facts import MARKED_IMAGE_ID
-from econed.actions.images.names import demand_free, duplicate, image_name
+from econed.actions.images.names import check_name_unused, duplicate_name, unused_image_name
 from econed.actions.machines.state import is_busy
 from econed.actions.machines.times import preserve_launch_time
 from econed.actions.object_limits import MAX_ON_USER, check_size
@@ -38,38 +39,38 @@ if TYPE_CHECKING:
     from econed.opennebula.session import Session
 
 PREFIX = "EC2_NEW_IMAGE_"
-"""How the attributes of a user begin that announce an image."""
+"""Prefix of the attributes of a user that announce AMIs."""
 
 MAX_ANNOUNCED = 1000
-"""Images that one user may have announced at once."""
+"""Maximum number of announcements of one user."""
 
 REQUEST_AGE = 120
-"""Seconds after which an announcement belongs to no request any more."""
+"""Seconds after which no request is working on an announced AMI any more."""
 
-_AT_A_LOOK = 20
-"""Announcements that are finished in one look after a user."""
+_MAX_FINISHED_PER_RUN = 20
+"""Number of announced AMIs that one run of the chore finishes for a user."""
 
-_CLOCKS = 300
-"""Seconds by which oned's clock may be behind ours."""
+_MAX_CLOCK_SKEW = 300
+"""Seconds by which oned's clock may be behind econed's."""
 
 
 @dataclass(frozen=True)
 class NewImage:
-    """An image that is being made.
+    """An AMI that is being created.
 
-    `name` is that of the AMI, `image_name` that of its image in OpenNebula. `began` is when it was announced (epoch
-    seconds; 0: nobody is at work on it now). `facts` is the template text that makes it an AMI, empty once it is one.
-    `attribute` is what announces it. `machine` is whose disk it is saved from, None of a copy; `restart` says that this
-    machine is to run again. `token` is that of the call, if it has one.
+    `name` is that of the AMI, `image_name` that of its image in OpenNebula. `announced_at` is in epoch seconds; 0 means
+    that no request is working on it. `facts` is the template text that makes the image an AMI, empty once it is one.
+    `attribute` is the name of the user's attribute that announces it. `machine_id` is the machine whose disk is saved,
+    None for a copy; `must_restart` means that this machine must be restarted. `token` is that of the call, if any.
     """
 
     name: str
     image_name: str
-    began: int
+    announced_at: int
     facts: str
     attribute: str
-    machine: int | None = None
-    restart: bool = False
+    machine_id: int | None = None
+    must_restart: bool = False
     token: ClientToken | None = None
 
     @property
@@ -78,10 +79,10 @@ class NewImage:
         members = {
             "NAME": self.name,
             "IMAGE_NAME": self.image_name,
-            "BEGAN": str(self.began),
+            "BEGAN": str(self.announced_at),
             "FACTS": base64.b64encode(self.facts.encode()).decode("ascii"),
-            "VMID": "" if self.machine is None else str(self.machine),
-            "RESTART": "YES" if self.restart else "",
+            "VMID": "" if self.machine_id is None else str(self.machine_id),
+            "RESTART": "YES" if self.must_restart else "",
             "TOKEN": self.token.text if self.token is not None else "",
             "DIGEST": self.token.digest if self.token is not None else "",
         }
@@ -89,66 +90,66 @@ class NewImage:
 
     @classmethod
     def read(cls, attribute: str, members: Mapping[str, str]) -> NewImage | None:
-        """Return what an announcement says, None if it is none."""
-        name, began, machine = members.get("NAME"), epoch_seconds(members.get("BEGAN", "")), members.get("VMID")
-        number = None if machine is None else whole_number(machine)
-        if not name or began is None or (machine is not None and number is None):
+        """Return the AMI that an attribute announces; None if the attribute is not a valid announcement."""
+        name, announced_at = members.get("NAME"), epoch_seconds(members.get("BEGAN", ""))
+        machine_id = whole_number(members["VMID"]) if "VMID" in members else None
+        if not name or announced_at is None or ("VMID" in members and machine_id is None):
             return None
         try:
             return cls(
                 name=name,
                 image_name=members.get("IMAGE_NAME", name),
-                began=began,
+                announced_at=announced_at,
                 facts=base64.b64decode(members.get("FACTS", ""), validate=True).decode(),
                 attribute=attribute,
-                machine=number,
-                restart="RESTART" in members,
+                machine_id=machine_id,
+                must_restart="RESTART" in members,
                 token=ClientToken(members["TOKEN"], members.get("DIGEST", "")) if "TOKEN" in members else None,
             )
         except (binascii.Error, ValueError):
             return None
 
-    def is_made_of(self, image: Image) -> bool:
-        """Whether an image is this one, and not another to which its name was given."""
-        if image.name != self.image_name or image.regtime < self.began - _CLOCKS:
+    def is_image(self, image: Image) -> bool:
+        """Whether an image was created for this announcement, and not merely given the same name."""
+        if image.name != self.image_name or image.regtime < self.announced_at - _MAX_CLOCK_SKEW:
             return False
-        return self.machine is None or image.template.text(SAVED_FROM_MACHINE) == str(self.machine)
+        return self.machine_id is None or image.template.text(SAVED_FROM_MACHINE) == str(self.machine_id)
 
 
 def announced_images(user: UserDocument) -> tuple[NewImage, ...]:
-    """Return the images that a user has announced and that are not finished, `MAX_ANNOUNCED` at most."""
+    """Return the unfinished AMIs that a user has announced, at most `MAX_ANNOUNCED`."""
     attributes = user.attributes_named(PREFIX, MAX_ANNOUNCED)
-    found = (NewImage.read(name, attributes.vector(name)) for name in attributes.names())
-    return tuple(each for each in found if each is not None)
+    images = (NewImage.read(name, attributes.vector(name)) for name in attributes.names())
+    return tuple(image for image in images if image is not None)
 
 
 def announcement_of_machine(name: str, machine_id: int) -> str:
-    """Return the attribute that announces an AMI of a machine's disk."""
+    """Return the name of the attribute that announces an AMI of a machine's disk."""
     return f"{hex_name(PREFIX, name)}_{machine_id}"
 
 
 def announcement_of_copy(name: str, image_id: int, token: ClientToken | None) -> str:
-    """Return the attribute that announces an AMI that is a copy of an image, by the call with this token alone."""
-    copied = f"{hex_name(PREFIX, name)}_C{image_id}"
+    """Return the name of the attribute that announces a copy of an image; each client token has its own."""
+    attribute_name = f"{hex_name(PREFIX, name)}_C{image_id}"
     if token is None:
-        return copied
-    call = hashlib.sha256(f"{token.digest} {token.text}".encode()).hexdigest()[:32]
-    return f"{copied}_{call.upper()}"
+        return attribute_name
+    token_digest = hashlib.sha256(f"{token.digest} {token.text}".encode()).hexdigest()[:32]
+    return f"{attribute_name}_{token_digest.upper()}"
 
 
 async def new_image_name(
     call: Call, owned: Sequence[Image], user: UserDocument, name: str, announcement: str = ""
 ) -> str:
-    """Return the name in OpenNebula of the image of a new AMI of the caller's.
+    """Return the name in OpenNebula for the image of a new AMI of the caller's.
 
     `owned` are the caller's images, read before `user`; `announcement` is the attribute that announces this AMI. Raises
-    `EC2Error` InvalidAMIName.Duplicate if there is an AMI of the name, or another one is being made.
+    `EC2Error` InvalidAMIName.Duplicate if another AMI has the name, or is being created with it.
     """
     check_name_available(call, owned, user, name, announcement)
-    own_name = image_name(owned, name)
+    own_name = unused_image_name(owned, name)
     if own_name != name:
-        # An image that has the name and no announcement is none that becomes an AMI: or it has become one since.
-        demand_free(await call.session.images(OwnerFilter.MINE), name)
+        # An image with this name is not announced: either it will not become an AMI, or it has become one since.
+        check_name_unused(await call.session.images(OwnerFilter.MINE), name)
     return own_name
 
 
@@ -158,88 +159,88 @@ def check_name_available(
     user: UserDocument,
     name: str,
     announcement: str = "",
-    besides: int | None = None,
+    ignored_id: int | None = None,
 ) -> None:
-    """Raise `EC2Error` InvalidAMIName.Duplicate if there is an AMI of a name, or another one is being made.
+    """Raise `EC2Error` InvalidAMIName.Duplicate if another AMI has the name, or is being created with it.
 
-    It is being made as long as a call is at work on it, and after that if there is its image, not yet marked.
+    An AMI is being created while a request works on it, and afterwards if its image exists and is not marked yet.
     """
-    demand_free(owned, name, besides)
+    check_name_unused(owned, name, ignored_id)
     for new in announced_images(user):
         if new.name == name and new.facts and new.attribute != announcement:
-            made = [image for image in owned if new.is_made_of(image)]
-            if made or new.began > call.now - REQUEST_AGE:
-                raise duplicate(name, IMAGE.format(made[0].id) if made else "that is being made")
+            images = [image for image in owned if new.is_image(image)]
+            if images or new.announced_at > call.now - REQUEST_AGE:
+                raise duplicate_name(name, IMAGE.format(images[0].id) if images else "that is being created")
 
 
 async def announce(call: Call, user: UserDocument, new: NewImage) -> None:
-    """Write down what is about to be made; raises `EC2Error` where the user has as much as may be kept on one."""
-    full = EC2Error("ResourceLimitExceeded", "Too many images are being made. Try again when they are available.")
+    """Announce an AMI; raises `EC2Error` ResourceLimitExceeded if no more can be stored on the user."""
+    error = EC2Error("ResourceLimitExceeded", "Too many images are being created. Try again when they are available.")
     if len(user.attributes_named(PREFIX, MAX_ANNOUNCED)) >= MAX_ANNOUNCED:
-        raise full
-    await call.in_thread(lambda: check_size(user.template, new.text, MAX_ON_USER, full))
-    await watch(call.session, user, new.began)
+        raise error
+    await call.in_thread(lambda: check_size(user.template, new.text, MAX_ON_USER, error))
+    await watch(call.session, user, new.announced_at)
     await call.session.user_update(user.id, new.text)
 
 
 async def remove_announcement(session: Session, user: UserDocument, new: NewImage) -> None:
-    """Take an announcement back: nothing is left to do."""
+    """Remove the announcement of an AMI for which nothing is left to do."""
     await session.user_update(user.id, removal(new.attribute))
 
 
 async def complete_image(session: Session, user: UserDocument, new: NewImage, image_id: int) -> None:
-    """Make the image an AMI; what is then left is to let its machine run again, if it has to."""
+    """Make the image an AMI, and remove its announcement unless its machine must be restarted."""
     if new.facts:
-        await session.image_update(image_id, _marks(new, image_id))
-    if new.restart:
-        await session.user_update(user.id, replace(new, began=0, facts="").text)
+        await session.image_update(image_id, _marks_text(new, image_id))
+    if new.must_restart:
+        await session.user_update(user.id, replace(new, announced_at=0, facts="").text)
     else:
         await remove_announcement(session, user, new)
 
 
 def is_marked(image: Image) -> bool:
-    """Whether an image has been made the AMI that it was announced as; a copy has its original's marks until then."""
+    """Whether an image has its own marks; a copy has those of its original until it is completed."""
     return image.template.text(MARKED_IMAGE_ID) == str(image.id)
 
 
-def _marks(new: NewImage, image_id: int) -> str:
+def _marks_text(new: NewImage, image_id: int) -> str:
     return template(new.facts, attribute(MARKED_IMAGE_ID, str(image_id)))
 
 
 async def restart_machine(session: Session, machine_id: int) -> bool:
-    """Let a machine run again that was powered off; False if it is not to be told yet what will become of it."""
+    """Restart a machine that was powered off; return False if it is in a transitional state, to try again later."""
     for machine in await session.vms([machine_id]):
         if machine.state is VmState.POWEROFF:
             await preserve_launch_time(session, machine)
             await change_unless_done(session.vm_action("resume", machine_id))
-        elif _is_on_its_way(machine):
+        elif _is_in_transition(machine):
             return False
     return True
 
 
-def _is_on_its_way(machine: VirtualMachine) -> bool:
-    shutting_down = machine.state is VmState.ACTIVE and machine.lcm_state is LcmState.SHUTDOWN_POWEROFF
-    return shutting_down or is_busy(machine.state, machine.lcm_state)
+def _is_in_transition(machine: VirtualMachine) -> bool:
+    is_shutting_down = machine.state is VmState.ACTIVE and machine.lcm_state is LcmState.SHUTDOWN_POWEROFF
+    return is_shutting_down or is_busy(machine.state, machine.lcm_state)
 
 
 async def finish_images(run: ChoreRun) -> None:
-    """Finish the images that requests announced and did not see through (a chore).
+    """Finish the AMIs that requests announced and did not finish (a chore).
 
-    Not more than `_AT_A_LOOK` at a time: the user may have written any number of announcements.
+    At most `_MAX_FINISHED_PER_RUN` at a time: users can write any number of announcements themselves.
     """
     all_announced = announced_images(run.user)
-    due = [new for new in all_announced if new.began <= run.now - REQUEST_AGE][:_AT_A_LOOK]
+    due = [new for new in all_announced if new.announced_at <= run.now - REQUEST_AGE][:_MAX_FINISHED_PER_RUN]
     if len(due) < len(all_announced):
         run.keep_watching()
     if not due:
         return
     images = await run.session.images(OwnerFilter.MINE) if any(new.facts for new in due) else ()
     for new in due:
-        image = next((image for image in images if new.is_made_of(image)), None)
+        image = next((image for image in images if new.is_image(image)), None)
         if image is not None and new.facts:
-            run.log.info("image {id} becomes the AMI that it was made for", id=image.id)
-            await run.session.image_update(image.id, _marks(new, image.id))
-        if new.restart and new.machine is not None and not await restart_machine(run.session, new.machine):
+            run.log.info("making image {id} an AMI: the request that created it did not", id=image.id)
+            await run.session.image_update(image.id, _marks_text(new, image.id))
+        if new.must_restart and new.machine_id is not None and not await restart_machine(run.session, new.machine_id):
             run.keep_watching()
             continue
         await remove_announcement(run.session, run.user, new)

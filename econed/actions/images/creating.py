@@ -31,7 +31,7 @@ from econed.actions.images.announcements import (
     restart_machine,
 )
 from econed.actions.images.finding import amis_by_id
-from econed.actions.images.names import check_name, name_text, refused
+from econed.actions.images.names import check_name, creation_error, name_text
 from econed.actions.images.view import is_ami
 from econed.actions.inputs import TagSpecification, check_text
 from econed.actions.machines.devices import volume_id
@@ -101,7 +101,7 @@ async def create_image(
     (machine,) = await find_settled_machines(call, (instance_id,), timeout=_PATIENCE)
     owned, user = await call.session.images(OwnerFilter.MINE), await call.session.current_user()
     announcement = announcement_of_machine(name, machine.id)
-    before = next((new for new in announced_images(user) if new.name == name and new.machine == machine.id), None)
+    before = next((new for new in announced_images(user) if new.name == name and new.machine_id == machine.id), None)
     image = _made_before(owned, before)
     own_name = image.name if image else await new_image_name(call, owned, user, name, announcement)
     state = state_of(machine)
@@ -114,8 +114,8 @@ async def create_image(
         call.now,
         _saved_text(machine, name_text(name, own_name), description, tags),
         announcement,
-        machine=machine.id,
-        restart=powers_off or (before is not None and before.restart),
+        machine_id=machine.id,
+        must_restart=powers_off or (before is not None and before.must_restart),
     )
     made: list[int] = []
 
@@ -126,7 +126,7 @@ async def create_image(
         made.append(number)
 
     await call.change_all(Right.MANAGE, (machine,), make)
-    if new.restart:
+    if new.must_restart:
         await _restart(call, user, new)
     return {"ImageId": IMAGE.format(made[0])}
 
@@ -181,7 +181,7 @@ async def copy_image(
 
 def _made_before(owned: Iterable[Image], before: NewImage | None) -> Image | None:
     """Return the image that a call made which broke off before it was finished, if it got that far."""
-    return next((image for image in owned if before.is_made_of(image)), None) if before is not None else None
+    return next((image for image in owned if before.is_image(image)), None) if before is not None else None
 
 
 def _made_with(token: ClientToken | None, owned: Iterable[Image]) -> Image | None:
@@ -241,7 +241,7 @@ async def _saved(call: Call, user: UserDocument, new: NewImage, machine: Virtual
         await _give_up(call, user, new)
         if refusal.code == OpenNebulaCode.ACTION:
             raise _incorrect_state(machine) from refusal
-        raise await refused(call, new.image_name, new.name, refusal) from refusal
+        raise await creation_error(call, new.image_name, new.name, refusal) from refusal
     except EC2Error:
         await _give_up(call, user, new)
         raise
@@ -254,7 +254,7 @@ async def _cloned(call: Call, user: UserDocument, new: NewImage, source: Image) 
         if refusal.code == OpenNebulaCode.ALLOCATE and (made := await _made_by_same_call(call, new)) is not None:
             return made.id
         await remove_announcement(call.session, user, new)
-        raise await refused(call, new.image_name, new.name, refusal) from refusal
+        raise await creation_error(call, new.image_name, new.name, refusal) from refusal
 
 
 async def _made_by_same_call(call: Call, new: NewImage) -> Image | None:
@@ -267,8 +267,8 @@ async def _made_by_same_call(call: Call, new: NewImage) -> Image | None:
     user = await call.session.current_user()
     others = [other for other in announced_images(user) if other.facts and other.attribute != new.attribute]
     for image in await call.session.images(OwnerFilter.MINE):
-        if new.is_made_of(image) and is_ami(image):
-            is_of_other = any(other.is_made_of(image) for other in others)
+        if new.is_image(image) and is_ami(image):
+            is_of_other = any(other.is_image(image) for other in others)
             is_same = new.token.is_on(image.template) if is_marked(image) else not is_of_other
             return image if is_same else None
     return None
@@ -276,8 +276,8 @@ async def _made_by_same_call(call: Call, new: NewImage) -> Image | None:
 
 async def _give_up(call: Call, user: UserDocument, new: NewImage) -> None:
     """Have nothing left of an image that is not made; a machine that is still shutting down is started again later."""
-    if new.restart and new.machine is not None and not await restart_machine(call.session, new.machine):
-        await call.session.user_update(user.id, replace(new, began=0, facts="").text)
+    if new.must_restart and new.machine_id is not None and not await restart_machine(call.session, new.machine_id):
+        await call.session.user_update(user.id, replace(new, announced_at=0, facts="").text)
     else:
         await remove_announcement(call.session, user, new)
 
@@ -285,8 +285,8 @@ async def _give_up(call: Call, user: UserDocument, new: NewImage) -> None:
 async def _restart(call: Call, user: UserDocument, new: NewImage) -> None:
     """Start a machine again when its disk is saved, if that is soon; the image is made, whatever becomes of this."""
     try:
-        if new.machine is not None:
-            start_again = partial(restart_machine, call.session, new.machine)
+        if new.machine_id is not None:
+            start_again = partial(restart_machine, call.session, new.machine_id)
             if not await wait_until(call, bool, start_again, timeout=_PATIENCE):
                 return
         await remove_announcement(call.session, user, new)

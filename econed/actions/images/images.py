@@ -160,7 +160,7 @@ async def register_image(
     if name:
         check_name(name)
     owned, user = await call.session.images(OwnerFilter.MINE), await call.session.current_user()
-    check_name_available(call, owned, user, name or image.name, besides=image.id)
+    check_name_available(call, owned, user, name or image.name, ignored_id=image.id)
     parted = "" if is_ami(image) else separate_tags_text(image, added)
     check_tag_count(() if parted else tags_of(image.template), added)
     text = template(

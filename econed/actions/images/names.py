@@ -1,9 +1,9 @@
-"""Names of AMIs. EC2 has a name space of AMIs alone; OpenNebula has one of all images of an owner.
+"""Names of AMIs. In EC2 they are unique among the owner's AMIs, in OpenNebula among all images of an owner.
 
-An AMI's name is used by the owner's other AMIs only: it is free again when the AMI is gone. Its image takes the same
-name in OpenNebula where no other image has it, else the name with a number behind it, and keeps the AMI's name as an
-attribute. All processes that see the same images choose the same name, so that oned, which refuses a name that is
-taken, lets one of them at most make an AMI of a name.
+An AMI's name is free again when the AMI is gone. Its image gets the same name in OpenNebula unless another image has
+it; otherwise the name with a number appended, and the AMI's name is stored as an attribute. All processes that see the
+same images choose the same image name, and oned refuses a name that is taken: so at most one of them creates an AMI
+with a given name.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
     from econed.actions.call import Call
     from econed.opennebula.documents import Image
 
-_LONGEST = 128
-"""Characters of a name, on both sides (EC2, RegisterImage; oned)."""
+_MAX_LENGTH = 128
+"""Maximum length of a name in characters, for both AMIs and images (EC2, RegisterImage; oned)."""
 
 _NAME = re.compile(r"[A-Za-z0-9()\[\] ./\-'@_]{3,128}", re.ASCII)
 
 
 def check_name(name: str) -> None:
-    """Raise `EC2Error` InvalidAMIName.Malformed for a name that Amazon would not take, or oned not keep."""
+    """Raise `EC2Error` InvalidAMIName.Malformed for a name that EC2 rejects or that oned would not store unchanged."""
     if not _NAME.fullmatch(name) or name != name.strip():
         raise EC2Error(
             "InvalidAMIName.Malformed",
@@ -41,42 +41,42 @@ def check_name(name: str) -> None:
         )
 
 
-def demand_free(owned: Iterable[Image], name: str, besides: int | None = None) -> None:
-    """Raise `EC2Error` InvalidAMIName.Duplicate if an AMI of the caller's, but for the image `besides`, has a name."""
+def check_name_unused(owned: Iterable[Image], name: str, ignored_id: int | None = None) -> None:
+    """Raise `EC2Error` InvalidAMIName.Duplicate if an AMI of the caller's, other than `ignored_id`, has the name."""
     for image in owned:
-        if image.id != besides and is_ami(image) and ami_name(image) == name:
-            raise duplicate(name, IMAGE.format(image.id))
+        if image.id != ignored_id and is_ami(image) and ami_name(image) == name:
+            raise duplicate_name(name, IMAGE.format(image.id))
 
 
-def duplicate(name: str, used_by: str) -> EC2Error:
-    """Return the error for the name of an AMI that another one has, or is about to have."""
+def duplicate_name(name: str, used_by: str) -> EC2Error:
+    """Return the error for a name that another AMI has, or will have when it is finished."""
     return EC2Error("InvalidAMIName.Duplicate", f"AMI name {name} is already in use by AMI {used_by}")
 
 
-def image_name(owned: Iterable[Image], name: str) -> str:
-    """Return the name in OpenNebula of the image of a new AMI: its own, or that with the first free number behind it.
+def unused_image_name(owned: Iterable[Image], name: str) -> str:
+    """Return the name of the image of a new AMI in OpenNebula: the AMI's, or that with the first free number appended.
 
-    Not one that would make the image a volume or a snapshot.
+    It is never a name that would make the image a volume or a snapshot.
     """
     taken = {image.name for image in owned}
-    return next(each for each in _candidates(name) if each not in taken and not is_reserved(each))
+    return next(candidate for candidate in _candidates(name) if candidate not in taken and not is_reserved(candidate))
 
 
 def name_text(name: str, image_name: str) -> str:
-    """Return the template text that gives an AMI its name, where it is not its image's."""
+    """Return the template text that stores the name of an AMI, if it differs from that of its image."""
     return attribute(AMI_NAME, name) if name != image_name else removal(AMI_NAME)
 
 
-async def refused(call: Call, image_name: str, name: str, refusal: OpenNebulaRefusal) -> Exception:
-    """Return what a client is told when oned did not make the image of an AMI.
+async def creation_error(call: Call, image_name: str, name: str, refusal: OpenNebulaRefusal) -> Exception:
+    """Return the error for an AMI whose image oned refused to create.
 
-    Its name in OpenNebula was free a moment ago: whoever has taken it is about to have an AMI of the same name.
+    If the image name was taken since it was chosen, another call is creating an AMI with the same name.
     """
     if refusal.code == OpenNebulaCode.ALLOCATE:
         owned = await call.session.images(OwnerFilter.MINE)
-        taken: Sequence[Image] = [image for image in owned if image.name == image_name]
-        if taken:
-            return duplicate(name, IMAGE.format(taken[0].id))
+        images: Sequence[Image] = [image for image in owned if image.name == image_name]
+        if images:
+            return duplicate_name(name, IMAGE.format(images[0].id))
     return refusal
 
 
@@ -84,4 +84,4 @@ def _candidates(name: str) -> Iterator[str]:
     yield name
     for number in count(2):
         suffix = f" ({number})"
-        yield name[: _LONGEST - len(suffix)] + suffix
+        yield name[: _MAX_LENGTH - len(suffix)] + suffix

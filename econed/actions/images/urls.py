@@ -14,7 +14,7 @@ from econed.actions.call import dry_run_succeeded
 from econed.actions.disk_images.ami_facts import AMI_NAME
 from econed.actions.disk_images.datastore import check_datastore
 from econed.actions.images.announcements import new_image_name
-from econed.actions.images.names import check_name, refused
+from econed.actions.images.names import check_name, creation_error
 from econed.actions.watch import watch_caller
 from econed.errors import EC2Error, OpenNebulaRefusal
 from econed.hosts import matches_any
@@ -71,7 +71,7 @@ async def _allocated(call: Call, path: str, name: str, facts: str) -> int:
     try:
         return await call.session.image_allocate(template(made_of, named, facts), call.settings.datastore_id)
     except OpenNebulaRefusal as refusal:
-        raise await refused(call, own_name, name, refusal) from refusal
+        raise await creation_error(call, own_name, name, refusal) from refusal
 
 
 async def _own_name(call: Call, name: str) -> str:
