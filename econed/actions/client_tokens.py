@@ -70,6 +70,10 @@ class ClientToken:
         if digest not in (self.digest, ""):
             raise mismatch()
 
+    def check_creator(self, attributes: Attributes) -> None:
+        """Raise `EC2Error` IdempotentParameterMismatch if a different call created the object with these attributes."""
+        self.check_same_call(attributes.text(REQUEST_DIGEST))
+
 
 def mismatch() -> EC2Error:
     """Return the error for a token that was used for another call."""

@@ -1,4 +1,4 @@
-"""New AMIs from what there is: the disk of an instance, or another AMI (EC2 CreateImage, CopyImage)."""
+"""Creating AMIs from the disk of an instance or from another AMI (EC2 CreateImage, CopyImage)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypedDict
 
 from econed.actions.action import action
-from econed.actions.client_tokens import REQUEST_DIGEST, ClientToken
+from econed.actions.client_tokens import ClientToken
 from econed.actions.disk_images.ami_facts import AMI_NAME, IS_AMI, MAX_DESCRIPTION, description_text
 from econed.actions.disk_images.volume_facts import (
     IS_AMI_SNAPSHOT,
@@ -51,17 +51,17 @@ if TYPE_CHECKING:
     from econed.actions.call import Call
     from econed.opennebula.documents import Image, UserDocument, VirtualMachine
 
-_PATIENCE = 12
-"""Seconds to wait for a machine to come out of a passing state, before and after its disk is saved."""
+_SETTLE_TIMEOUT = 12
+"""Seconds to wait for a machine in a transitional state, before and after its disk is saved."""
 
-_POWER_OFF_PATIENCE = 20
-"""Seconds that a guest has to shut down. With oned's own answers a request stays below the 60 s of the SDKs."""
+_POWER_OFF_TIMEOUT = 20
+"""Seconds for a guest to shut down. With oned's replies a request stays below the 60 s timeout of the SDKs."""
 
-_LONGEST_TOKEN = 128
-"""Characters of a ClientToken of CopyImage (Amazon's model)."""
+_MAX_TOKEN_LENGTH = 128
+"""Maximum length of a ClientToken of CopyImage in characters (Amazon's model)."""
 
 _MARKS = template(attribute(IS_AMI, "YES"), attribute(IS_SNAPSHOT, "YES"), attribute(IS_AMI_SNAPSHOT, "YES"))
-"""What makes an image an AMI and the snapshot that the AMI has on Amazon."""
+"""The attributes that make an image both an AMI and the snapshot that an AMI has on Amazon."""
 
 
 class CreateImageResult(TypedDict):
@@ -88,22 +88,22 @@ async def create_image(
 ) -> CreateImageResult:
     """Save the root disk of an instance as an AMI (EC2 CreateImage; OpenNebula disk-saveas).
 
-    A running instance is powered off first and started again when its disk is saved, by the reconciler if that takes
-    long, unless NoReboot is given: then the disk is saved as it is, which is as after a loss of power. Other volumes
-    are not saved. Where a call broke off, the same call again finishes it.
+    A running instance is powered off first and restarted when its disk has been saved, by the reconciler if that takes
+    long. With NoReboot the disk is saved as it is, as after a power failure. Other volumes are not saved. A repeated
+    call finishes one that was interrupted.
 
     Raises `EC2Error` InvalidAMIName.Malformed and .Duplicate, IncorrectInstanceState for an instance that is neither
-    running nor stopped, or that does not shut down in time: it is then left running.
+    running nor stopped, or that does not shut down in time (it is left running).
     """
     check_name(name)
     tags = specified_tags(tag_specifications, "image", "snapshot")
     check_text("Description", description, MAX_DESCRIPTION)
-    (machine,) = await find_settled_machines(call, (instance_id,), timeout=_PATIENCE)
-    owned, user = await call.session.images(OwnerFilter.MINE), await call.session.current_user()
+    (machine,) = await find_settled_machines(call, (instance_id,), timeout=_SETTLE_TIMEOUT)
+    owned_images, user = await call.session.images(OwnerFilter.MINE), await call.session.current_user()
     announcement = announcement_of_machine(name, machine.id)
-    before = next((new for new in announced_images(user) if new.name == name and new.machine_id == machine.id), None)
-    image = _made_before(owned, before)
-    own_name = image.name if image else await new_image_name(call, owned, user, name, announcement)
+    earlier = next((new for new in announced_images(user) if new.name == name and new.machine_id == machine.id), None)
+    image = _image_of(owned_images, earlier)
+    own_name = image.name if image else await new_image_name(call, owned_images, user, name, announcement)
     state = state_of(machine)
     if state not in (InstanceState.RUNNING, InstanceState.STOPPED) or not machine.disks:
         raise _incorrect_state(machine)
@@ -112,23 +112,23 @@ async def create_image(
         name,
         own_name,
         call.now,
-        _saved_text(machine, name_text(name, own_name), description, tags),
+        _saved_disk_text(machine, name_text(name, own_name), description, tags),
         announcement,
         machine_id=machine.id,
-        must_restart=powers_off or (before is not None and before.must_restart),
+        must_restart=powers_off or (earlier is not None and earlier.must_restart),
     )
-    made: list[int] = []
+    image_ids: list[int] = []
 
-    async def make(machine: VirtualMachine) -> None:
-        await _announce(call, user, new, before)
-        number = image.id if image is not None else await _saved(call, user, new, machine, powers_off)
-        await complete_image(call.session, user, new, number)
-        made.append(number)
+    async def create(machine: VirtualMachine) -> None:
+        await _announce(call, user, new, earlier)
+        image_id = image.id if image is not None else await _save_disk(call, user, new, machine, powers_off)
+        await complete_image(call.session, user, new, image_id)
+        image_ids.append(image_id)
 
-    await call.change_all(Right.MANAGE, (machine,), make)
+    await call.change_all(Right.MANAGE, (machine,), create)
     if new.must_restart:
         await _restart(call, user, new)
-    return {"ImageId": IMAGE.format(made[0])}
+    return {"ImageId": IMAGE.format(image_ids[0])}
 
 
 @action(as_is={"Encrypted": False})
@@ -143,10 +143,11 @@ async def copy_image(
     copy_image_tags: bool = False,
     tag_specifications: Sequence[TagSpecification] = (),
 ) -> CopyImageResult:
-    """Copy an AMI under a name of its own (EC2 CopyImage; OpenNebula image clone).
+    """Copy an AMI under another name (EC2 CopyImage; OpenNebula image clone).
 
-    The copy is the caller's, with no launch permissions; it has the tags of the original if CopyImageTags is given, and
-    its description unless another is, or an empty one. With the same ClientToken the same copy is returned.
+    The caller owns the copy, which has no launch permissions. It has the tags of the original with CopyImageTags, and
+    its description unless a description is given, even an empty one. A repeated call with the same ClientToken returns
+    the same copy.
 
     Raises `EC2Error` InvalidAMIName.Malformed and .Duplicate, InvalidAMIID.Unavailable for an AMI that is not ready,
     IdempotentParameterMismatch, and UnsupportedOperation for an AMI in another region.
@@ -154,79 +155,79 @@ async def copy_image(
     check_name(name)
     tags = specified_tags(tag_specifications, "image", "snapshot")
     check_text("Description", description or "", MAX_DESCRIPTION)
-    token = ClientToken.of(call, client_token, _LONGEST_TOKEN)
+    token = ClientToken.of(call, client_token, _MAX_TOKEN_LENGTH)
     if source_region not in await own_region(call):
-        raise EC2Error("UnsupportedOperation", "Images are copied within a region only.")
+        raise EC2Error("UnsupportedOperation", "Images can only be copied within the region.")
     (source,) = await amis_by_id(call, (source_image_id,))
     check_tag_count(tags_of(source.template) if copy_image_tags else (), tags["image"])
-    owned, user = await call.session.images(OwnerFilter.MINE), await call.session.current_user()
+    owned_images, user = await call.session.images(OwnerFilter.MINE), await call.session.current_user()
     announcement = announcement_of_copy(name, source.id, token)
-    before = next((new for new in announced_images(user) if new.attribute == announcement), None)
-    image = _made_before(owned, before) or _made_with(token, owned)
-    _demand_same(token, user)
-    if image is not None and before is None:
+    earlier = next((new for new in announced_images(user) if new.attribute == announcement), None)
+    image = _image_of(owned_images, earlier) or _image_with_token(token, owned_images)
+    _check_same_call(token, user)
+    if image is not None and earlier is None:
         return {"ImageId": IMAGE.format(image.id)}
-    own_name = image.name if image else await new_image_name(call, owned, user, name, announcement)
+    own_name = image.name if image else await new_image_name(call, owned_images, user, name, announcement)
     if source.state not in (ImageState.READY, ImageState.USED, ImageState.CLONE):
         raise EC2Error("InvalidAMIID.Unavailable", f"The image ID '{IMAGE.format(source.id)}' is not available")
-    text = _copied_text(source, name_text(name, own_name), description, token, tags, keep_tags=copy_image_tags)
+    text = _copy_text(source, name_text(name, own_name), description, token, tags, keep_tags=copy_image_tags)
     new = NewImage(name, own_name, call.now, text, announcement, token=token)
-    await _announce(call, user, new, before)
+    await _announce(call, user, new, earlier)
     if token is not None and image is None:
-        image = await _made_meanwhile(call, user, new, token)
-    number = image.id if image is not None else await _cloned(call, user, new, source)
-    await complete_image(call.session, user, new, number)
-    return {"ImageId": IMAGE.format(number)}
+        image = await _image_created_meanwhile(call, user, new, token)
+    image_id = image.id if image is not None else await _clone(call, user, new, source)
+    await complete_image(call.session, user, new, image_id)
+    return {"ImageId": IMAGE.format(image_id)}
 
 
-def _made_before(owned: Iterable[Image], before: NewImage | None) -> Image | None:
-    """Return the image that a call made which broke off before it was finished, if it got that far."""
-    return next((image for image in owned if before.is_image(image)), None) if before is not None else None
+def _image_of(owned_images: Iterable[Image], new: NewImage | None) -> Image | None:
+    """Return the image that an interrupted call created for an announced AMI, if there is one."""
+    return next((image for image in owned_images if new.is_image(image)), None) if new is not None else None
 
 
-def _made_with(token: ClientToken | None, owned: Iterable[Image]) -> Image | None:
-    """Return the AMI that was made with a token; raises `EC2Error` IdempotentParameterMismatch.
+def _image_with_token(token: ClientToken | None, owned_images: Iterable[Image]) -> Image | None:
+    """Return the AMI that was created with a token; raises `EC2Error` IdempotentParameterMismatch.
 
-    A copy that is not finished has the token of its original, whose id is lower.
+    An unfinished copy has the token of its original, whose id is lower.
     """
-    made = [image for image in owned if token is not None and is_ami(image) and token.is_on(image.template)]
-    if token is None or not made:
+    images = [image for image in owned_images if token is not None and is_ami(image) and token.is_on(image.template)]
+    if token is None or not images:
         return None
-    first = min(made, key=lambda each: each.id)
-    token.check_same_call(first.template.text(REQUEST_DIGEST))
+    first = min(images, key=lambda image: image.id)
+    token.check_creator(first.template)
     return first
 
 
-async def _made_meanwhile(call: Call, user: UserDocument, new: NewImage, token: ClientToken) -> Image | None:
-    """Return the image that another call with the same token made since it was looked for.
+async def _image_created_meanwhile(call: Call, user: UserDocument, new: NewImage, token: ClientToken) -> Image | None:
+    """Return the image that another call with the same token has created in the meantime.
 
-    Whoever announces second sees the announcement of the first, or what the first has made: of two calls that differ
-    both may be refused, but never both carried out. Raises `EC2Error` IdempotentParameterMismatch.
+    The call that announces second finds the announcement of the first, or its image: of two different calls both may be
+    refused, but never are both carried out. Raises `EC2Error` IdempotentParameterMismatch.
     """
     try:
-        _demand_same(token, await call.session.current_user())
-        return _made_with(token, await call.session.images(OwnerFilter.MINE))
+        _check_same_call(token, await call.session.current_user())
+        return _image_with_token(token, await call.session.images(OwnerFilter.MINE))
     except EC2Error:
         await remove_announcement(call.session, user, new)
         raise
 
 
-def _demand_same(token: ClientToken | None, user: UserDocument) -> None:
-    """Raise `EC2Error` IdempotentParameterMismatch if another call with the token is being carried out."""
+def _check_same_call(token: ClientToken | None, user: UserDocument) -> None:
+    """Raise `EC2Error` IdempotentParameterMismatch if a different call with the token is being carried out."""
     for other in announced_images(user):
         if token is not None and other.facts and other.token is not None and other.token.text == token.text:
             token.check_same_call(other.token.digest)
 
 
-async def _announce(call: Call, user: UserDocument, new: NewImage, before: NewImage | None) -> None:
-    """Announce an image, in place of what a call that broke off announced."""
+async def _announce(call: Call, user: UserDocument, new: NewImage, earlier: NewImage | None) -> None:
+    """Announce an AMI, replacing the announcement of an interrupted call."""
     await announce(call, user, new)
-    if before is not None and before.attribute != new.attribute:
-        await remove_announcement(call.session, user, before)
+    if earlier is not None and earlier.attribute != new.attribute:
+        await remove_announcement(call.session, user, earlier)
 
 
-async def _saved(call: Call, user: UserDocument, new: NewImage, machine: VirtualMachine, powers_off: bool) -> int:
-    """Save the root disk of a machine, powered off first if it has to be; whatever fails, it is left as it was."""
+async def _save_disk(call: Call, user: UserDocument, new: NewImage, machine: VirtualMachine, powers_off: bool) -> int:
+    """Save the root disk of a machine, powered off first if necessary; after a failure the machine is restarted."""
     try:
         if powers_off:
             await call.session.vm_action("poweroff", machine.id)
@@ -238,29 +239,32 @@ async def _saved(call: Call, user: UserDocument, new: NewImage, machine: Virtual
             await _wait_until_off(call, machine)
         return await call.session.disk_save_as(machine.id, machine.disks[0].disk_id, new.image_name, "OS")
     except OpenNebulaRefusal as refusal:
-        await _give_up(call, user, new)
+        await _abandon(call, user, new)
         if refusal.code == OpenNebulaCode.ACTION:
             raise _incorrect_state(machine) from refusal
         raise await creation_error(call, new.image_name, new.name, refusal) from refusal
     except EC2Error:
-        await _give_up(call, user, new)
+        await _abandon(call, user, new)
         raise
 
 
-async def _cloned(call: Call, user: UserDocument, new: NewImage, source: Image) -> int:
+async def _clone(call: Call, user: UserDocument, new: NewImage, source: Image) -> int:
     try:
         return await call.session.image_clone(source.id, new.image_name)
     except OpenNebulaRefusal as refusal:
-        if refusal.code == OpenNebulaCode.ALLOCATE and (made := await _made_by_same_call(call, new)) is not None:
-            return made.id
+        if (
+            refusal.code == OpenNebulaCode.ALLOCATE
+            and (image := await _image_created_by_same_call(call, new)) is not None
+        ):
+            return image.id
         await remove_announcement(call.session, user, new)
         raise await creation_error(call, new.image_name, new.name, refusal) from refusal
 
 
-async def _made_by_same_call(call: Call, new: NewImage) -> Image | None:
-    """Return the copy under the wanted name, if it was made by another process that carries out the same call.
+async def _image_created_by_same_call(call: Call, new: NewImage) -> Image | None:
+    """Return the copy with the new name, if another process that carries out the same call has created it.
 
-    One that is not marked yet has an announcement, which is read before it: that of another call is not this one's.
+    A copy that is not marked yet is announced; announcements are read first, and other calls' copies are ignored.
     """
     if new.token is None:
         return None
@@ -268,14 +272,14 @@ async def _made_by_same_call(call: Call, new: NewImage) -> Image | None:
     others = [other for other in announced_images(user) if other.facts and other.attribute != new.attribute]
     for image in await call.session.images(OwnerFilter.MINE):
         if new.is_image(image) and is_ami(image):
-            is_of_other = any(other.is_image(image) for other in others)
-            is_same = new.token.is_on(image.template) if is_marked(image) else not is_of_other
-            return image if is_same else None
+            is_of_other_call = any(other.is_image(image) for other in others)
+            is_same_call = new.token.is_on(image.template) if is_marked(image) else not is_of_other_call
+            return image if is_same_call else None
     return None
 
 
-async def _give_up(call: Call, user: UserDocument, new: NewImage) -> None:
-    """Have nothing left of an image that is not made; a machine that is still shutting down is started again later."""
+async def _abandon(call: Call, user: UserDocument, new: NewImage) -> None:
+    """Remove the announcement of an AMI that cannot be created, unless its machine must be restarted later."""
     if new.must_restart and new.machine_id is not None and not await restart_machine(call.session, new.machine_id):
         await call.session.user_update(user.id, replace(new, announced_at=0, facts="").text)
     else:
@@ -283,75 +287,77 @@ async def _give_up(call: Call, user: UserDocument, new: NewImage) -> None:
 
 
 async def _restart(call: Call, user: UserDocument, new: NewImage) -> None:
-    """Start a machine again when its disk is saved, if that is soon; the image is made, whatever becomes of this."""
+    """Restart a machine when its disk has been saved, if that is soon; a failure does not fail the request."""
     try:
         if new.machine_id is not None:
-            start_again = partial(restart_machine, call.session, new.machine_id)
-            if not await wait_until(call, bool, start_again, timeout=_PATIENCE):
+            restart = partial(restart_machine, call.session, new.machine_id)
+            if not await wait_until(call, bool, restart, timeout=_SETTLE_TIMEOUT):
                 return
         await remove_announcement(call.session, user, new)
     except OpenNebulaError:
-        return  # the reconciler tries again
+        return  # the reconciler retries
 
 
 async def _wait_until_off(call: Call, machine: VirtualMachine) -> None:
-    """Wait for the guest to shut down; raises `EC2Error` IncorrectInstanceState if it does not in time."""
+    """Wait for the guest to shut down; raises `EC2Error` IncorrectInstanceState after `_POWER_OFF_TIMEOUT` seconds."""
 
     async def read() -> VirtualMachine:
-        (now,) = await call.session.vms([machine.id]) or (machine,)
-        return now
+        (current,) = await call.session.vms([machine.id]) or (machine,)
+        return current
 
-    def is_off(now: VirtualMachine) -> bool:
-        return now.state is VmState.POWEROFF
+    def is_off(current: VirtualMachine) -> bool:
+        return current.state is VmState.POWEROFF
 
-    if is_off(await wait_until(call, is_off, read, timeout=_POWER_OFF_PATIENCE)):
+    if is_off(await wait_until(call, is_off, read, timeout=_POWER_OFF_TIMEOUT)):
         return
     raise EC2Error(
         "IncorrectInstanceState",
-        f"The instance '{INSTANCE.format(machine.id)}' does not shut down. Stop it first, or use NoReboot.",
+        f"The instance '{INSTANCE.format(machine.id)}' did not shut down in time. Stop it first, or use NoReboot.",
     )
 
 
 def _incorrect_state(machine: VirtualMachine) -> EC2Error:
     return EC2Error(
         "IncorrectInstanceState",
-        f"The instance '{INSTANCE.format(machine.id)}' is not in a state from which an image can be made.",
+        f"The instance '{INSTANCE.format(machine.id)}' is not in a state in which an image can be created from it.",
     )
 
 
-def _saved_text(machine: VirtualMachine, named: str, description: str, tags: Mapping[str, Mapping[str, str]]) -> str:
-    """Return the template text that makes a saved disk an AMI with a snapshot of the disk."""
-    of_volume = attribute(SOURCE_VOLUME, volume_id(machine, machine.disks[0]))
-    described = description_text(description) if description else ""
-    return template(_MARKS, named, of_volume, described, _tags_text(tags))
+def _saved_disk_text(
+    machine: VirtualMachine, name_attribute: str, description: str, tags: Mapping[str, Mapping[str, str]]
+) -> str:
+    """Return the template text that makes a saved disk an AMI and a snapshot of the disk."""
+    source_volume = attribute(SOURCE_VOLUME, volume_id(machine, machine.disks[0]))
+    new_description = description_text(description) if description else ""
+    return template(_MARKS, name_attribute, source_volume, new_description, _tags_text(tags))
 
 
-def _copied_text(
+def _copy_text(
     source: Image,
-    named: str,
+    name_attribute: str,
     description: str | None,
     token: ClientToken | None,
     tags: Mapping[str, Mapping[str, str]],
     *,
     keep_tags: bool,
 ) -> str:
-    """Return the template text that makes a clone, which has all attributes of its original, an AMI of its own."""
+    """Return the template text that makes a clone, which has all attributes of its original, a separate AMI."""
     facts: Mapping[str, str] = token.facts if token is not None else {}
-    given = {hex_name(PREFIX, key) for key in tags["image"]} | {
+    tag_names = {hex_name(PREFIX, key) for key in tags["image"]} | {
         hex_name(SNAPSHOT_TAG_PREFIX, key) for key in tags["snapshot"]
     }
-    foreign = [
-        each
-        for each in inherited_attributes(
-            source, {IS_AMI, AMI_NAME, IS_SNAPSHOT, IS_AMI_SNAPSHOT, MARKED_IMAGE_ID, *facts, *given}
+    inherited = [
+        name
+        for name in inherited_attributes(
+            source, {IS_AMI, AMI_NAME, IS_SNAPSHOT, IS_AMI_SNAPSHOT, MARKED_IMAGE_ID, *facts, *tag_names}
         )
-        if not (keep_tags and each.startswith((PREFIX, "EC2_TAGS")))
+        if not (keep_tags and name.startswith((PREFIX, "EC2_TAGS")))
     ]
     return template(
-        *map(removal, foreign),
+        *map(removal, inherited),
         _MARKS,
-        named,
-        *(attribute(each, value) for each, value in facts.items()),
+        name_attribute,
+        *(attribute(name, value) for name, value in facts.items()),
         description_text(description) if description is not None else "",
         _tags_text(tags),
     )

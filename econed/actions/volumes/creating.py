@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from econed.actions.client_tokens import REQUEST_DIGEST, ClientToken, mismatch
+from econed.actions.client_tokens import ClientToken, mismatch
 from econed.actions.disk_images.volume_facts import (
     IS_VOLUME,
     MARKED_IMAGE_ID,
@@ -130,7 +130,7 @@ async def make_volume_once(call: Call, plan: VolumePlan, token: ClientToken) -> 
             await call.session.image_rename(existing.id, volume_name())
             continue
         if existing is not None and existing.state is not ImageState.DELETE and not is_unfinished(existing):
-            token.check_same_call(existing.template.text(REQUEST_DIGEST))
+            token.check_creator(existing.template)
             return existing.id
         if existing is not None and existing.state is not ImageState.DELETE and _is_abandoned(call, existing):
             if not _is_copy_of(existing, plan.snapshot):
