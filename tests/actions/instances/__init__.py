@@ -1,1 +1,1 @@
-"""Instances: running them, their power, and how EC2 shows them."""
+"""Tests of launching instances, changing their state, and listing them."""

@@ -1,4 +1,4 @@
-"""BlockDeviceMapping.N of RunInstances: root size, volumes made with the machine, and how they go with it."""
+"""BlockDeviceMapping.N of RunInstances: the size of the root disk, and volumes created and deleted with the machine."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def images(cloud: Cloud) -> set[int]:
     return {each.id for each in cloud.result(Session(cloud.backend, "alice").images(OwnerFilter.MINE))}
 
 
-def end(cloud: Cloud, instance_id: str) -> None:
-    """Terminate an instance and let it end; nobody looks after what is left."""
+def terminate(cloud: Cloud, instance_id: str) -> None:
+    """Terminate an instance and wait until it is terminated, without running chores."""
     cloud.run("alice", "TerminateInstances", InstanceIds=[instance_id])
     cloud.wait(30)
 
@@ -45,19 +45,19 @@ def end(cloud: Cloud, instance_id: str) -> None:
 def test_the_root_disk_has_the_requested_size(cloud: Cloud) -> None:
     on = instance(cloud, **devices({"DeviceName": "/dev/sda1", "Ebs": {"VolumeSize": 8, "VolumeType": "gp2"}}))
     (root,) = listed(cloud)
-    found = show(cloud, root)
-    assert (found["Size"], found["VolumeType"], found["Attachments"][0]["InstanceId"]) == (8, "gp2", on)
+    described = show(cloud, root)
+    assert (described["Size"], described["VolumeType"], described["Attachments"][0]["InstanceId"]) == (8, "gp2", on)
 
 
 def test_a_volume_is_created_and_deleted_with_its_instance(cloud: Cloud) -> None:
     on = instance(cloud, **devices(DATA))
     data = mappings(cloud, on)["/dev/sdf"]
     assert data["DeleteOnTermination"] is True
-    found = show(cloud, data["VolumeId"])
-    assert (found["Size"], found["State"]) == (2, "in-use")
-    (attached,) = found["Attachments"]
+    described = show(cloud, data["VolumeId"])
+    assert (described["Size"], described["State"]) == (2, "in-use")
+    (attached,) = described["Attachments"]
     assert (attached["Device"], attached["InstanceId"], attached["DeleteOnTermination"]) == ("/dev/sdf", on, True)
-    end(cloud, on)
+    terminate(cloud, on)
     look(cloud)
     assert images(cloud) == set()
 
@@ -67,38 +67,38 @@ def test_a_volume_without_delete_on_termination_is_kept(cloud: Cloud) -> None:
     on = instance(cloud, **devices(keep))
     data = mappings(cloud, on)["/dev/sdf"]
     assert data["DeleteOnTermination"] is False
-    end(cloud, on)
+    terminate(cloud, on)
     cloud.wait(ORPHAN_AGE + 60)
     look(cloud)
     assert show(cloud, data["VolumeId"])["State"] == "available"
-    kept = image(cloud, data["VolumeId"]).template
-    assert not {LAUNCHED_AT, DELETE_WITH} & set(kept.names())
+    attributes = image(cloud, data["VolumeId"]).template
+    assert not {LAUNCHED_AT, DELETE_WITH} & set(attributes.names())
 
 
 def test_a_volume_detached_before_termination_is_kept(cloud: Cloud) -> None:
-    """Also if it was detached in OpenNebula, where nobody told us."""
+    """This also holds for a volume detached in OpenNebula, without a request to econed."""
     on = instance(cloud, **devices(DATA))
-    made = mappings(cloud, on)["/dev/sdf"]["VolumeId"]
+    volume_id = mappings(cloud, on)["/dev/sdf"]["VolumeId"]
     cloud.as_user("alice", "one.vm.detach", int(on[2:]), 1)
     cloud.wait(5)
-    assert show(cloud, made)["State"] == "available"
-    end(cloud, on)
+    assert show(cloud, volume_id)["State"] == "available"
+    terminate(cloud, on)
     for _ in range(2):
         cloud.wait(ORPHAN_AGE)
         look(cloud)
-    assert show(cloud, made)["State"] == "available"
+    assert show(cloud, volume_id)["State"] == "available"
 
 
 def test_a_volume_detached_and_attached_again_is_kept(cloud: Cloud) -> None:
     on = instance(cloud, **devices(DATA))
-    made = mappings(cloud, on)["/dev/sdf"]["VolumeId"]
-    cloud.run("alice", "DetachVolume", VolumeId=made)
+    volume_id = mappings(cloud, on)["/dev/sdf"]["VolumeId"]
+    cloud.run("alice", "DetachVolume", VolumeId=volume_id)
     cloud.wait(5)
-    attach(cloud, made, on)
+    attach(cloud, volume_id, on)
     assert mappings(cloud, on)["/dev/sdh"]["DeleteOnTermination"] is False
-    end(cloud, on)
+    terminate(cloud, on)
     look(cloud)
-    assert show(cloud, made)["State"] == "available"
+    assert show(cloud, volume_id)["State"] == "available"
 
 
 def test_volumes_are_deleted_if_the_instance_is_terminated_in_opennebula(cloud: Cloud) -> None:
@@ -114,17 +114,17 @@ def test_volumes_are_deleted_even_long_after_the_launch(cloud: Cloud) -> None:
     for _ in range(3):
         cloud.clock.advance(25 * 3600)
         look(cloud)
-    end(cloud, on)
+    terminate(cloud, on)
     look(cloud)
     assert images(cloud) == set()
 
 
 @pytest.mark.parametrize("step", range(10))
 def test_a_deletion_interrupted_by_the_death_of_a_process_is_completed_by_the_next(step: int) -> None:
-    """The process that answered is dead; the one after it dies at any step; the third one does the work."""
+    """The process that served the request is dead, the next one dies at any step, and the third completes the work."""
     cloud = Cloud()
     on = instance(cloud, **devices(DATA))
-    end(cloud, on)
+    terminate(cloud, on)
     dying = Deferred.fromCoroutine(
         Reconciler(DyingOned(cloud.backend, step), cloud.clock, all_chores(), Logger("test")).round()
     )
@@ -140,19 +140,19 @@ def test_a_launch_interrupted_at_any_step_is_completed_by_the_same_call_without_
     step: int, after: bool
 ) -> None:
     cloud = Cloud()
-    asked = {**RUN, "MinCount": 2, "MaxCount": 2, "ClientToken": "tok", **devices(DATA)}
-    begin(cloud, DyingOned(cloud.backend, step, after=after), "RunInstances", **asked)
-    answer = cloud.run("alice", "RunInstances", **asked)
+    parameters = {**RUN, "MinCount": 2, "MaxCount": 2, "ClientToken": "tok", **devices(DATA)}
+    begin(cloud, DyingOned(cloud.backend, step, after=after), "RunInstances", **parameters)
+    result = cloud.run("alice", "RunInstances", **parameters)
     cloud.wait(30)
-    on = [each["InstanceId"] for each in answer["Instances"]]
-    assert len(on) == 2
-    wanted = {int(mappings(cloud, each)["/dev/sdf"]["VolumeId"][4:]) for each in on}
+    instance_ids = [instance["InstanceId"] for instance in result["Instances"]]
+    assert len(instance_ids) == 2
+    image_ids = {int(mappings(cloud, instance_id)["/dev/sdf"]["VolumeId"][4:]) for instance_id in instance_ids}
     cloud.wait(ORPHAN_AGE + HOLD_AGE)
     look(cloud)
     look(cloud)
-    assert images(cloud) == wanted
-    for each in on:
-        end(cloud, each)
+    assert images(cloud) == image_ids
+    for instance_id in instance_ids:
+        terminate(cloud, instance_id)
     look(cloud)
     assert images(cloud) == set()
 
@@ -166,8 +166,8 @@ def test_nothing_remains_of_an_interrupted_launch_that_is_not_repeated(step: int
     for _ in range(3):
         look(cloud)
         cloud.wait(20)
-    alive = [m for m in cloud.result(Session(cloud.backend, "alice").vms(_all(cloud))) if m.state is not VmState.DONE]
-    assert len(images(cloud)) == len(alive)
+    living = [m for m in cloud.result(Session(cloud.backend, "alice").vms(_all(cloud))) if m.state is not VmState.DONE]
+    assert len(images(cloud)) == len(living)
 
 
 def _all(cloud: Cloud) -> tuple[int, ...]:
@@ -175,32 +175,32 @@ def _all(cloud: Cloud) -> tuple[int, ...]:
 
 
 def test_a_volume_is_created_from_a_snapshot_with_the_instance(cloud: Cloud) -> None:
-    for original in (volume(cloud), _attached(cloud)):
-        saved = snapshot(cloud, original)
-        mapping = {"DeviceName": "/dev/xvdg", "Ebs": {"SnapshotId": saved}}
+    for original in (volume(cloud), _attached_volume(cloud)):
+        snapshot_id = snapshot(cloud, original)
+        mapping = {"DeviceName": "/dev/xvdg", "Ebs": {"SnapshotId": snapshot_id}}
         on = instance(cloud, **devices(mapping))
-        made = mappings(cloud, on)["/dev/xvdg"]["VolumeId"]
-        assert show(cloud, made)["SnapshotId"] == saved
-        assert image(cloud, made).is_persistent
+        volume_id = mappings(cloud, on)["/dev/xvdg"]["VolumeId"]
+        assert show(cloud, volume_id)["SnapshotId"] == snapshot_id
+        assert image(cloud, volume_id).is_persistent
 
 
-def _attached(cloud: Cloud) -> str:
-    made = volume(cloud)
-    attach(cloud, made, instance(cloud))
-    return made
+def _attached_volume(cloud: Cloud) -> str:
+    volume_id = volume(cloud)
+    attach(cloud, volume_id, instance(cloud))
+    return volume_id
 
 
 def test_the_machine_waits_for_slow_volumes_and_the_request_does_not(cloud: Cloud) -> None:
     cloud.oned.cloud.delays = replace(cloud.oned.cloud.delays, image=60.0)
-    answer = cloud.run("alice", "RunInstances", **RUN, **devices(DATA))
-    (made,) = answer["Instances"]
-    assert made["State"]["Name"] == "pending"
+    result = cloud.run("alice", "RunInstances", **RUN, **devices(DATA))
+    (launched,) = result["Instances"]
+    assert launched["State"]["Name"] == "pending"
     cloud.wait(120)
     look(cloud)
     cloud.wait(20)
     (reservation,) = cloud.run("alice", "DescribeInstances")["Reservations"]
     assert reservation["Instances"][0]["State"]["Name"] == "running"
-    end(cloud, made["InstanceId"])
+    terminate(cloud, launched["InstanceId"])
     look(cloud)
     cloud.wait(100)
     assert images(cloud) == set()
@@ -262,17 +262,18 @@ def test_another_partition_of_the_root_device_is_a_separate_device(cloud: Cloud,
     instance(cloud)
     (plain,) = listed(cloud)
     on = instance(cloud, **devices({"DeviceName": name, "Ebs": {"VolumeSize": 5}}, DATA))
-    found = mappings(cloud, on)
-    made = show(cloud, found[name]["VolumeId"])
-    assert (made["Size"], made["Attachments"][0]["Device"], made["Attachments"][0]["State"]) == (5, name, "attached")
-    assert found["/dev/sdf"]["VolumeId"] != made["VolumeId"]
-    assert len(found) == 3
-    (root,) = {*listed(cloud)} - {plain, made["VolumeId"], found["/dev/sdf"]["VolumeId"]}
+    by_device = mappings(cloud, on)
+    described = show(cloud, by_device[name]["VolumeId"])
+    (attachment,) = described["Attachments"]
+    assert (described["Size"], attachment["Device"], attachment["State"]) == (5, name, "attached")
+    assert by_device["/dev/sdf"]["VolumeId"] != described["VolumeId"]
+    assert len(by_device) == 3
+    (root,) = {*listed(cloud)} - {plain, described["VolumeId"], by_device["/dev/sdf"]["VolumeId"]}
     assert show(cloud, root)["Size"] == show(cloud, plain)["Size"]
 
 
 def test_partitions_and_disks_attached_later_do_not_conflict(cloud: Cloud) -> None:
-    """The hypervisor has whole disks alone: it puts `/dev/sda2` where there is room, which no client sees."""
+    """The hypervisor has whole disks only: oned chooses a target for `/dev/sda2`, which clients do not see."""
     on = instance(cloud, **devices({"DeviceName": "/dev/sda2", "Ebs": {"VolumeSize": 1}}))
     hidden = target(cloud, on, mappings(cloud, on)["/dev/sda2"]["VolumeId"])
     for name in (f"/dev/{hidden}", "/dev/sda3"):
@@ -281,22 +282,22 @@ def test_partitions_and_disks_attached_later_do_not_conflict(cloud: Cloud) -> No
     for name in ("/dev/xvda2", "sda3", f"/dev/xvd{hidden[2:]}"):
         refusal = cloud.refusal("alice", "AttachVolume", VolumeId=other, InstanceId=on, Device=name)
         assert (refusal.code, name) == ("InvalidParameterValue", name)
-    found = mappings(cloud, on)
-    assert {"/dev/sda2", "/dev/sda3", f"/dev/{hidden}"} < set(found)
-    at = {target(cloud, on, found[name]["VolumeId"]) for name in ("/dev/sda2", "/dev/sda3", f"/dev/{hidden}")}
-    assert len(at) == 3
-    made = found["/dev/sda3"]["VolumeId"]
-    cloud.run("alice", "DetachVolume", VolumeId=made, Device="xvda3")
+    by_device = mappings(cloud, on)
+    assert {"/dev/sda2", "/dev/sda3", f"/dev/{hidden}"} < set(by_device)
+    targets = {target(cloud, on, by_device[name]["VolumeId"]) for name in ("/dev/sda2", "/dev/sda3", f"/dev/{hidden}")}
+    assert len(targets) == 3
+    volume_id = by_device["/dev/sda3"]["VolumeId"]
+    cloud.run("alice", "DetachVolume", VolumeId=volume_id, Device="xvda3")
     cloud.wait(5)
     assert "/dev/sda3" not in mappings(cloud, on)
 
 
 @pytest.mark.parametrize(("size", "code"), [(1, "InvalidParameterValue"), (3, "UnsupportedOperation")])
 def test_a_volume_from_a_snapshot_must_have_the_size_of_the_snapshot(size: int, code: str) -> None:
-    """As `docs/compatibility.md` says; the error says what to do instead."""
+    """This is documented in `docs/compatibility.md`; the error message names the alternative."""
     cloud = Cloud()
-    saved = snapshot(cloud, volume(cloud, Size=2))
-    mapping = {"DeviceName": "/dev/sdf", "Ebs": {"SnapshotId": saved, "VolumeSize": size}}
+    snapshot_id = snapshot(cloud, volume(cloud, Size=2))
+    mapping = {"DeviceName": "/dev/sdf", "Ebs": {"SnapshotId": snapshot_id, "VolumeSize": size}}
     refusal = cloud.refusal("alice", "RunInstances", **RUN, **devices(mapping))
     assert refusal.code == code
     assert size < 2 or "ModifyVolume" in refusal.message
@@ -305,9 +306,9 @@ def test_a_volume_from_a_snapshot_must_have_the_size_of_the_snapshot(size: int, 
 def test_the_documentation_describes_the_size_of_a_volume_from_a_snapshot() -> None:
     page = (Path(__file__).parents[3] / "docs" / "compatibility.md").read_text()
     _, _, rest = page.partition("- A volume from a snapshot")
-    said = " ".join(rest.partition("\n- ")[0].split())
-    assert "a larger Size is `UnsupportedOperation`, a smaller one `InvalidParameterValue`" in said
-    assert said.endswith("Attach the volume, then use ModifyVolume.")
+    item = " ".join(rest.partition("\n- ")[0].split())
+    assert "a larger Size is `UnsupportedOperation`, a smaller one `InvalidParameterValue`" in item
+    assert item.endswith("Attach the volume, then use ModifyVolume.")
 
 
 def test_a_virtual_name_next_to_a_volume_is_ignored(cloud: Cloud) -> None:
@@ -332,8 +333,8 @@ def test_a_failed_machine_leaves_no_volume(cloud: Cloud) -> None:
 
 def test_a_failed_volume_leaves_no_machine(cloud: Cloud) -> None:
     cloud.oneadmin("one.user.quota", cloud.user("alice").id, 'DATASTORE=[ID="1",IMAGES="1",SIZE="-2"]')
-    two = devices(DATA, {"DeviceName": "/dev/sdg", "Ebs": {"VolumeSize": 1}})
-    assert cloud.refusal("alice", "RunInstances", **RUN, **two).code == "VolumeLimitExceeded"
+    two_volumes = devices(DATA, {"DeviceName": "/dev/sdg", "Ebs": {"VolumeSize": 1}})
+    assert cloud.refusal("alice", "RunInstances", **RUN, **two_volumes).code == "VolumeLimitExceeded"
     cloud.wait(20)
     assert images(cloud) == set()
     assert cloud.run("alice", "DescribeInstances")["Reservations"] == []

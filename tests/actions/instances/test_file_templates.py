@@ -1,4 +1,4 @@
-"""RunInstances where instance types are files: the machine is the file's, all else as with OpenNebula's templates."""
+"""RunInstances with instance types from files: machines have the file's attributes, all else is as with templates."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ SCRIPT = base64.b64encode(b"#!/bin/sh\necho $HOME 100$ ]]>\n").decode()
 
 @pytest.fixture(params=["5.12", "7.4"])
 def files(request: pytest.FixtureRequest) -> Cloud:
-    """A cloud where m1.small is a file and there is no other instance type."""
+    """Return a cloud where m1.small is a file and there is no other instance type."""
     return with_files(Cloud(request.param))
 
 
 def with_files(cloud: Cloud) -> Cloud:
-    """Let the instance types of a cloud be files."""
+    """Use files as the instance types of a cloud, and return the cloud."""
     cloud.file_types = read_file_types(FILES, {"m1.small": "m1.small.erb"})
     return cloud
 
 
 def run(cloud: Cloud, **more: Any) -> tuple[dict[str, Any], VirtualMachine]:
-    """Run an instance as alice; return it as answered, and the machine that oned has for it."""
-    asked = {"ImageId": AMI, "MinCount": 1, "MaxCount": 1, **more}
-    (instance,) = cloud.run("alice", "RunInstances", **asked)["Instances"]
+    """Run an instance as alice; return the instance in the result, and its machine in oned."""
+    parameters = {"ImageId": AMI, "MinCount": 1, "MaxCount": 1, **more}
+    (instance,) = cloud.run("alice", "RunInstances", **parameters)["Instances"]
     return instance, cloud.result(Session(cloud.backend, "alice").vm(int(instance["InstanceId"][2:])))
 
 
@@ -47,13 +47,13 @@ def test_the_machine_has_the_attributes_of_the_file(files: Cloud) -> None:
     assert (instance["InstanceType"], instance["ImageId"]) == ("m1.small", AMI)
     assert (machine.template_text("CPU"), machine.template_text("MEMORY")) == ("0.5", "64")
     assert [disk.image_id for disk in machine.disks] == [0, None]
-    assert machine.disks[0].attributes["DEV_PREFIX"] == "vd", "what the file says of the AMI's disk is kept"
+    assert machine.disks[0].attributes["DEV_PREFIX"] == "vd", "the file's members of the AMI's disk are kept"
     assert len(machine.nics) == 1
     assert machine.name == "small-from-file"
     assert machine.user_template.text("SCHED_REQUIREMENTS") == "HYPERVISOR = dummy | FREE_CPU > 1"
     files.wait(10)
-    (shown,) = files.run("alice", "DescribeInstances")["Reservations"][0]["Instances"]
-    assert (shown["State"]["Name"], shown["InstanceType"], shown["ImageId"]) == ("running", "m1.small", AMI)
+    (listed,) = files.run("alice", "DescribeInstances")["Reservations"][0]["Instances"]
+    assert (listed["State"]["Name"], listed["InstanceType"], listed["ImageId"]) == ("running", "m1.small", AMI)
 
 
 def test_key_and_user_data_are_in_the_context(files: Cloud) -> None:
@@ -63,7 +63,7 @@ def test_key_and_user_data_are_in_the_context(files: Cloud) -> None:
     assert machine.context["EC2_PUBLIC_KEY"] == machine.context["SSH_PUBLIC_KEY"]
     assert machine.context["EC2_USER_DATA"] == machine.context["USER_DATA"] == SCRIPT
     assert machine.context["NETWORK"] == "YES"
-    assert machine.context["HOST"] == "small-from-file", "the file's own variables go on working"
+    assert machine.context["HOST"] == "small-from-file", "variables in the file are still expanded"
 
 
 def test_a_key_name_that_oned_would_expand_is_refused_before_any_change(files: Cloud) -> None:
@@ -94,8 +94,8 @@ def test_zone_and_configured_cluster_are_added_to_the_files_requirements() -> No
 
 
 def test_several_instances_are_released_together_and_share_a_reservation(files: Cloud) -> None:
-    answer = files.run("alice", "RunInstances", ImageId=AMI, MinCount=3, MaxCount=3)
-    assert [instance["AmiLaunchIndex"] for instance in answer["Instances"]] == [0, 1, 2]
+    result = files.run("alice", "RunInstances", ImageId=AMI, MinCount=3, MaxCount=3)
+    assert [instance["AmiLaunchIndex"] for instance in result["Instances"]] == [0, 1, 2]
     order = [call.method for call in files.changes if call.method.startswith(("one.template", "one.vm"))]
     assert order == ["one.vm.allocate"] * 3 + ["one.vm.action"] * 3
 
@@ -104,21 +104,21 @@ def test_several_instances_are_released_together_and_share_a_reservation(files: 
 @pytest.mark.parametrize("step", range(18))
 def test_a_call_interrupted_at_any_step_is_completed_by_the_next(step: int, after: bool) -> None:
     cloud = with_files(Cloud())
-    asked: dict[str, Any] = {"ImageId": AMI, "MinCount": 2, "MaxCount": 2, "ClientToken": "tok"}
-    whole, cloud.backend = cloud.backend, DyingOned(cloud.backend, step, after=after)
-    _until_it_dies(cloud, asked)
-    cloud.backend = whole
-    first = [each["InstanceId"] for each in cloud.run("alice", "RunInstances", **asked)["Instances"]]
-    again = [each["InstanceId"] for each in cloud.run("alice", "RunInstances", **asked)["Instances"]]
-    assert first == again
+    parameters: dict[str, Any] = {"ImageId": AMI, "MinCount": 2, "MaxCount": 2, "ClientToken": "tok"}
+    backend, cloud.backend = cloud.backend, DyingOned(cloud.backend, step, after=after)
+    _run_until_death(cloud, parameters)
+    cloud.backend = backend
+    first = [instance["InstanceId"] for instance in cloud.run("alice", "RunInstances", **parameters)["Instances"]]
+    repeated = [instance["InstanceId"] for instance in cloud.run("alice", "RunInstances", **parameters)["Instances"]]
+    assert first == repeated
     living = cloud.result(Session(cloud.backend, "alice").vms(cloud.result(Session(cloud.backend, "alice").vm_ids())))
     assert [machine.state for machine in living if machine.state is VmState.HOLD] == []
     assert len(living) == 2
 
 
-def _until_it_dies(cloud: Cloud, asked: dict[str, Any]) -> None:
+def _run_until_death(cloud: Cloud, parameters: dict[str, Any]) -> None:
     with suppress(AssertionError):  # no result: the process died
-        cloud.run("alice", "RunInstances", **asked)
+        cloud.run("alice", "RunInstances", **parameters)
 
 
 def test_a_type_without_a_file_does_not_exist_even_if_there_is_a_template(files: Cloud) -> None:
@@ -133,7 +133,7 @@ def test_all_errors_in_the_files_are_reported_at_once_with_file_and_line(tmp_pat
     (tmp_path / "d.erb").write_text("CPU = 1\n")
     with pytest.raises(ConfigError) as caught:
         read_file_types(tmp_path, {"a": "a.erb", "b": "b.erb", "c": "c.erb", "]]>": "d.erb"})
-    places = [(finding.place, finding.line, finding.key) for finding in caught.value.problems]
+    places = [(problem.place, problem.line, problem.key) for problem in caught.value.problems]
     assert places == [
         (str(tmp_path / "a.erb"), 2, "a"),
         (str(tmp_path / "b.erb"), None, "b"),

@@ -1,4 +1,4 @@
-"""RunInstances with a client token: once, whoever calls, how often, and whatever dies in between."""
+"""RunInstances with a client token: repeated, concurrent and interrupted calls launch the instances once."""
 
 from __future__ import annotations
 
@@ -29,127 +29,133 @@ from tests.support.delayed_oned import DelayedOned, DyingOned
 AMI = "ami-00000000"
 
 
-def asked(count: int = 3, token: str = "tok", **more: Any) -> dict[str, Any]:
-    """Return the parameters of a call for instances."""
+def launch_parameters(count: int = 3, token: str = "tok", **more: Any) -> dict[str, Any]:
+    """Return the parameters of a RunInstances call."""
     return {"ImageId": AMI, "MinCount": count, "MaxCount": count, "ClientToken": token, **more}
 
 
-def begin(cloud: Cloud, one: IOpenNebula, parameters: dict[str, Any]) -> list[Any]:
-    """Begin a call in a process that sees oned as `one`; the answer or failure comes into the list returned."""
-    call = replace(cloud.call_as("alice"), session=Session(one, "alice"), serveradmin=Session(one, None))
-    ended: list[Any] = []
-    Deferred.fromCoroutine(perform(call, "RunInstances", parameters)).addBoth(ended.append)
-    return ended
+def begin(cloud: Cloud, oned: IOpenNebula, parameters: dict[str, Any]) -> list[Any]:
+    """Begin a call in a separate process with the given oned; its result or failure is added to the returned list."""
+    call = replace(cloud.call_as("alice"), session=Session(oned, "alice"), serveradmin=Session(oned, None))
+    results: list[Any] = []
+    Deferred.fromCoroutine(perform(call, "RunInstances", parameters)).addBoth(results.append)
+    return results
 
 
-def ids(answer: Any) -> list[str]:
-    """Return the ids of the instances in an answer."""
-    assert not isinstance(answer, Failure), answer
-    return [instance["InstanceId"] for instance in answer["Instances"]]
+def ids(result: Any) -> list[str]:
+    """Return the ids of the instances in a result."""
+    assert not isinstance(result, Failure), result
+    return [instance["InstanceId"] for instance in result["Instances"]]
 
 
-def alive(cloud: Cloud) -> list[str]:
-    """Return the ids of alice's machines that have not ended, sorted."""
+def living(cloud: Cloud) -> list[str]:
+    """Return the ids of alice's instances that are not terminated, sorted."""
     reservations = cloud.run("alice", "DescribeInstances")["Reservations"]
     return sorted(i["InstanceId"] for r in reservations for i in r["Instances"] if i["State"]["Name"] != "terminated")
 
 
-def made(cloud: Cloud) -> int:
-    """Return how many machines alice has ever had."""
+def machine_count(cloud: Cloud) -> int:
+    """Return the number of alice's machines in all states."""
     return len(cloud.result(Session(cloud.backend, "alice").vm_ids(OwnerFilter.MINE, StateFilter.ANY)))
 
 
 def test_a_repeated_call_returns_the_same_instances() -> None:
     cloud = Cloud()
-    first = cloud.run("alice", "RunInstances", **asked())
-    again = cloud.run("alice", "RunInstances", **asked())
-    assert ids(first) == ids(again)
-    assert again["ReservationId"] == first["ReservationId"]
-    assert made(cloud) == 3
+    first = cloud.run("alice", "RunInstances", **launch_parameters())
+    repeated = cloud.run("alice", "RunInstances", **launch_parameters())
+    assert ids(first) == ids(repeated)
+    assert repeated["ReservationId"] == first["ReservationId"]
+    assert machine_count(cloud) == 3
 
 
 def test_the_same_token_with_other_parameters_is_a_mismatch() -> None:
     cloud = Cloud()
-    cloud.run("alice", "RunInstances", **asked())
-    refusal = cloud.refusal("alice", "RunInstances", **asked(InstanceType="m1.large"))
+    cloud.run("alice", "RunInstances", **launch_parameters())
+    refusal = cloud.refusal("alice", "RunInstances", **launch_parameters(InstanceType="m1.large"))
     assert refusal.code == "IdempotentParameterMismatch"
-    assert made(cloud) == 3
+    assert machine_count(cloud) == 3
 
 
 def test_the_tokens_of_different_users_are_independent() -> None:
     cloud = Cloud()
-    ours = ids(cloud.run("alice", "RunInstances", **asked()))
-    theirs = ids(cloud.run("bob", "RunInstances", **asked()))
-    assert not {*ours} & {*theirs}
+    alices = ids(cloud.run("alice", "RunInstances", **launch_parameters()))
+    bobs = ids(cloud.run("bob", "RunInstances", **launch_parameters()))
+    assert not {*alices} & {*bobs}
 
 
 def test_other_tokens_and_no_token_launch_other_instances() -> None:
     cloud = Cloud()
-    cloud.run("alice", "RunInstances", **asked(1))
-    cloud.run("alice", "RunInstances", **asked(1, token="other"))
+    cloud.run("alice", "RunInstances", **launch_parameters(1))
+    cloud.run("alice", "RunInstances", **launch_parameters(1, token="other"))
     call = cloud.call_as("alice")
     for _ in range(2):
         cloud.result(perform(call, "RunInstances", {"ImageId": AMI, "MinCount": 1, "MaxCount": 1, "ClientToken": ""}))
-    assert made(cloud) == 4
+    assert machine_count(cloud) == 4
 
 
 def test_a_token_whose_instances_are_terminated_cannot_be_used_again() -> None:
     cloud = Cloud()
-    instances = ids(cloud.run("alice", "RunInstances", **asked()))
+    instances = ids(cloud.run("alice", "RunInstances", **launch_parameters()))
     cloud.run("alice", "TerminateInstances", InstanceIds=instances)
     cloud.clock.pump([1] * 30)
-    refusal = cloud.refusal("alice", "RunInstances", **asked())
+    refusal = cloud.refusal("alice", "RunInstances", **launch_parameters())
     assert refusal.code == "IdempotentInstanceTerminated"
-    assert made(cloud) == 3
+    assert machine_count(cloud) == 3
 
 
 def test_a_token_is_found_during_its_lifetime_despite_many_newer_machines() -> None:
     cloud = Cloud()
-    first = ids(cloud.run("alice", "RunInstances", **asked()))
+    first = ids(cloud.run("alice", "RunInstances", **launch_parameters()))
     cloud.clock.advance(TOKEN_LIFETIME - 600)
-    for number in range(3):
-        cloud.run("alice", "RunInstances", **asked(60, token=f"other {number}"))
-    assert ids(cloud.run("alice", "RunInstances", **asked())) == first
+    for index in range(3):
+        cloud.run("alice", "RunInstances", **launch_parameters(60, token=f"other {index}"))
+    assert ids(cloud.run("alice", "RunInstances", **launch_parameters())) == first
 
 
 def test_a_token_expires_after_its_lifetime() -> None:
     cloud = Cloud()
-    first = ids(cloud.run("alice", "RunInstances", **asked()))
+    first = ids(cloud.run("alice", "RunInstances", **launch_parameters()))
     cloud.clock.advance(TOKEN_LIFETIME + 60)
-    assert not {*first} & {*ids(cloud.run("alice", "RunInstances", **asked()))}
+    assert not {*first} & {*ids(cloud.run("alice", "RunInstances", **launch_parameters()))}
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.floats(0.0, 3.0), min_size=8, max_size=40), st.lists(st.floats(0.0, 3.0), min_size=8, max_size=40))
-def test_two_processes_with_the_same_call_return_the_same_instances(one: list[float], two: list[float]) -> None:
-    """Whatever the order in which oned serves their calls: as many live as were asked for, and both name the same."""
+def test_two_processes_with_the_same_call_return_the_same_instances(
+    first_delays: list[float], second_delays: list[float]
+) -> None:
+    """This holds for every order of their calls to oned, and exactly the requested instances are launched."""
     cloud = Cloud()
-    answers = [
-        begin(cloud, DelayedOned(cloud.backend, cloud.clock, cycle(one)), asked()),
-        begin(cloud, DelayedOned(cloud.backend, cloud.clock, cycle(two)), asked()),
+    results = [
+        begin(cloud, DelayedOned(cloud.backend, cloud.clock, cycle(first_delays)), launch_parameters()),
+        begin(cloud, DelayedOned(cloud.backend, cloud.clock, cycle(second_delays)), launch_parameters()),
     ]
     cloud.clock.pump([0.1] * 4000)
-    (first,), (second,) = answers
+    (first,), (second,) = results
     assert ids(first) == ids(second)
     assert first["ReservationId"] == second["ReservationId"]
-    assert alive(cloud) == ids(first)
-    assert [i["AmiLaunchIndex"] for i in cloud.run("alice", "RunInstances", **asked())["Instances"]] == [0, 1, 2]
+    assert living(cloud) == ids(first)
+    repeated = cloud.run("alice", "RunInstances", **launch_parameters())
+    assert [instance["AmiLaunchIndex"] for instance in repeated["Instances"]] == [0, 1, 2]
 
 
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.floats(0.0, 3.0), min_size=8, max_size=40), st.lists(st.floats(0.0, 3.0), min_size=8, max_size=40))
-def test_of_two_different_calls_with_the_same_token_one_succeeds(one: list[float], two: list[float]) -> None:
+def test_of_two_different_calls_with_the_same_token_one_succeeds(
+    first_delays: list[float], second_delays: list[float]
+) -> None:
     cloud = Cloud()
-    answers = [
-        begin(cloud, DelayedOned(cloud.backend, cloud.clock, cycle(one)), asked()),
-        begin(cloud, DelayedOned(cloud.backend, cloud.clock, cycle(two)), asked(InstanceType="m1.large")),
+    other_parameters = launch_parameters(InstanceType="m1.large")
+    results = [
+        begin(cloud, DelayedOned(cloud.backend, cloud.clock, cycle(first_delays)), launch_parameters()),
+        begin(cloud, DelayedOned(cloud.backend, cloud.clock, cycle(second_delays)), other_parameters),
     ]
     cloud.clock.pump([0.1] * 4000)
-    refused = [a.value for (a,) in answers if isinstance(a, Failure)]
-    given_out = [a for (a,) in answers if not isinstance(a, Failure)]
-    assert len(given_out) == 1
-    assert {error.code for error in refused if isinstance(error, EC2Error)} == {"IdempotentParameterMismatch"}
-    assert alive(cloud) == ids(given_out[0])
+    errors = [result.value for (result,) in results if isinstance(result, Failure)]
+    successes = [result for (result,) in results if not isinstance(result, Failure)]
+    assert len(successes) == 1
+    assert {error.code for error in errors if isinstance(error, EC2Error)} == {"IdempotentParameterMismatch"}
+    assert living(cloud) == ids(successes[0])
 
 
 @pytest.mark.parametrize("after", [False, True])
@@ -157,10 +163,10 @@ def test_of_two_different_calls_with_the_same_token_one_succeeds(one: list[float
 def test_a_call_interrupted_at_any_step_is_completed_by_the_next(step: int, after: bool) -> None:
     cloud = Cloud()
     dying = DyingOned(cloud.backend, step, after=after)
-    assert begin(cloud, dying, asked()) == [] or not dying.is_dead
-    answer = cloud.run("alice", "RunInstances", **asked())
+    assert begin(cloud, dying, launch_parameters()) == [] or not dying.is_dead
+    result = cloud.run("alice", "RunInstances", **launch_parameters())
     cloud.clock.pump([1] * 30)
-    assert alive(cloud) == ids(answer)
+    assert living(cloud) == ids(result)
     states = [i["State"]["Name"] for i in cloud.run("alice", "DescribeInstances")["Reservations"][0]["Instances"]]
     assert states == ["running"] * 3
 
@@ -168,7 +174,7 @@ def test_a_call_interrupted_at_any_step_is_completed_by_the_next(step: int, afte
 @pytest.mark.parametrize("step", range(24))
 def test_machines_left_on_hold_by_an_interrupted_call_are_terminated_if_it_is_not_repeated(step: int) -> None:
     cloud = Cloud()
-    begin(cloud, DyingOned(cloud.backend, step, after=True), asked())
+    begin(cloud, DyingOned(cloud.backend, step, after=True), launch_parameters())
     cloud.clock.advance(HOLD_AGE + 60)
     cloud.result(Reconciler(cloud.backend, cloud.clock, all_chores(), Logger("test")).round())
     session = Session(cloud.backend, "alice")
@@ -178,7 +184,7 @@ def test_machines_left_on_hold_by_an_interrupted_call_are_terminated_if_it_is_no
 def test_fewer_machines_than_the_minimum_are_discarded_and_never_visible() -> None:
     cloud = Cloud()
     cloud.oneadmin("one.user.quota", cloud.user("alice").id, 'VM=[VMS="2",CPU="-2",MEMORY="-2"]')
-    refusal = cloud.refusal("alice", "RunInstances", **asked(3))
+    refusal = cloud.refusal("alice", "RunInstances", **launch_parameters(3))
     assert refusal.code == "InstanceLimitExceeded"
     assert cloud.run("alice", "DescribeInstances")["Reservations"] == []
 
@@ -187,42 +193,42 @@ def test_a_repeated_call_returns_the_number_of_instances_that_could_be_created()
     cloud = Cloud()
     alice = cloud.user("alice").id
     cloud.oneadmin("one.user.quota", alice, 'VM=[VMS="2",CPU="-2",MEMORY="-2"]')
-    wanted = {**asked(3), "MinCount": 1}
-    first = ids(cloud.run("alice", "RunInstances", **wanted))
+    parameters = {**launch_parameters(3), "MinCount": 1}
+    first = ids(cloud.run("alice", "RunInstances", **parameters))
     assert len(first) == 2
     cloud.oneadmin("one.user.quota", alice, 'VM=[VMS="-2",CPU="-2",MEMORY="-2"]')
-    assert ids(cloud.run("alice", "RunInstances", **wanted)) == first
+    assert ids(cloud.run("alice", "RunInstances", **parameters)) == first
 
 
 def test_a_failed_call_can_be_repeated_with_its_token() -> None:
     cloud = Cloud()
     alice = cloud.user("alice").id
     cloud.oneadmin("one.user.quota", alice, 'VM=[VMS="2",CPU="-2",MEMORY="-2"]')
-    cloud.refusal("alice", "RunInstances", **asked(3))
+    cloud.refusal("alice", "RunInstances", **launch_parameters(3))
     cloud.oneadmin("one.user.quota", alice, 'VM=[VMS="-2",CPU="-2",MEMORY="-2"]')
-    assert len(ids(cloud.run("alice", "RunInstances", **asked(3)))) == 3
+    assert len(ids(cloud.run("alice", "RunInstances", **launch_parameters(3)))) == 3
 
 
 def test_no_machine_is_released_before_all_of_its_call_are_created() -> None:
     cloud = Cloud()
-    cloud.run("alice", "RunInstances", **asked(3))
+    cloud.run("alice", "RunInstances", **launch_parameters(3))
     order = [call.method for call in cloud.changes if call.method.startswith(("one.template", "one.vm"))]
     assert order == ["one.template.instantiate"] * 3 + ["one.vm.action"] * 3
 
 
 def test_a_token_stored_by_the_ruby_server_is_recognized() -> None:
-    """It wrote EC2_CLIENT_TOKEN and no digest."""
+    """The Ruby server stored EC2_CLIENT_TOKEN without a digest."""
     cloud = Cloud()
     machine = cloud.as_user(
         "alice", "one.template.instantiate", 0, "", False, f'DISK=[IMAGE_ID="0"]\n{CLIENT_TOKEN}="tok"', False
     )
-    answer = cloud.run("alice", "RunInstances", **asked(1))
-    assert ids(answer) == [f"i-{machine:08d}"]
+    result = cloud.run("alice", "RunInstances", **launch_parameters(1))
+    assert ids(result) == [f"i-{machine:08d}"]
 
 
 def test_a_discarded_machine_is_not_an_instance() -> None:
     cloud = Cloud()
-    (instance,) = ids(cloud.run("alice", "RunInstances", **asked(1)))
+    (instance,) = ids(cloud.run("alice", "RunInstances", **launch_parameters(1)))
     cloud.as_user("alice", "one.vm.update", int(instance[2:]), f'{DISCARDED}="YES"', 1)
     assert cloud.refusal("alice", "DescribeInstances", InstanceIds=[instance]).code == "InvalidInstanceID.NotFound"
     assert cloud.run("alice", "DescribeInstances")["Reservations"] == []
@@ -230,5 +236,5 @@ def test_a_discarded_machine_is_not_an_instance() -> None:
 
 @pytest.mark.parametrize("token", ["x" * 65, "é", "a\\", "]]>"])
 def test_a_token_that_cannot_be_stored_is_refused(token: str) -> None:
-    refusal = Cloud().refusal("alice", "RunInstances", **asked(1, token=token))
+    refusal = Cloud().refusal("alice", "RunInstances", **launch_parameters(1, token=token))
     assert refusal.code == "InvalidParameterValue"

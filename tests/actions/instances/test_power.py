@@ -1,4 +1,4 @@
-"""Starting, stopping, rebooting and ending instances."""
+"""Starting, stopping, rebooting and terminating instances."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from econed.opennebula.states import LcmState, VmState
 from econed.reconciler import Reconciler
 from tests.support.cloud import Cloud
 
-ALL = ["StartInstances", "StopInstances", "RebootInstances", "TerminateInstances"]
+ACTIONS = ["StartInstances", "StopInstances", "RebootInstances", "TerminateInstances"]
 
 
 def run(cloud: Cloud, count: int = 1, user: str = "alice", **more: Any) -> list[str]:
-    """Run instances, let them start, and return their ids."""
-    answer = cloud.run(user, "RunInstances", ImageId="ami-00000000", MinCount=count, MaxCount=count, **more)
+    """Run instances, wait until they run, and return their ids."""
+    result = cloud.run(user, "RunInstances", ImageId="ami-00000000", MinCount=count, MaxCount=count, **more)
     settle(cloud)
-    return [instance["InstanceId"] for instance in answer["Instances"]]
+    return [instance["InstanceId"] for instance in result["Instances"]]
 
 
 def settle(cloud: Cloud) -> None:
-    """Let everything that is under way come to its end."""
+    """Wait until all operations in progress are complete."""
     cloud.clock.pump([1] * 30)
 
 
 def state(cloud: Cloud, instance: str) -> str:
-    """Return the state of an instance of alice's."""
+    """Return the state of an instance, as alice sees it."""
     (reservation,) = cloud.run("alice", "DescribeInstances", InstanceIds=[instance])["Reservations"]
     return str(reservation["Instances"][0]["State"]["Name"])
 
 
-def changes(answer: dict[str, Any]) -> list[tuple[str, str]]:
-    """Return the states from and to in an answer."""
-    (key,) = answer
-    return [(each["PreviousState"]["Name"], each["CurrentState"]["Name"]) for each in answer[key]]
+def changes(result: dict[str, Any]) -> list[tuple[str, str]]:
+    """Return the pairs of previous and current state in a result."""
+    (key,) = result
+    return [(change["PreviousState"]["Name"], change["CurrentState"]["Name"]) for change in result[key]]
 
 
 def test_an_instance_is_stopped_started_and_terminated(cloud: Cloud) -> None:
@@ -53,9 +53,9 @@ def test_an_instance_is_stopped_started_and_terminated(cloud: Cloud) -> None:
     assert state(cloud, instance) == "terminated"
 
 
-@pytest.mark.parametrize("action", ALL)
+@pytest.mark.parametrize("action", ACTIONS)
 def test_a_request_without_ids_is_refused(action: str) -> None:
-    """Never all instances; the error is Amazon's, which SDKs and tools know."""
+    """It does not apply to all instances; the error is Amazon's, which SDKs and tools handle."""
     cloud = Cloud()
     run(cloud)
     before = len(cloud.changes)
@@ -83,8 +83,8 @@ def test_a_reboot_returns_an_empty_result_and_leaves_the_instance_running(cloud:
 
 @pytest.mark.parametrize("action", ["StopInstances", "RebootInstances"])
 def test_stopping_or_rebooting_a_starting_instance_is_an_incorrect_state(cloud: Cloud, action: str) -> None:
-    answer = cloud.run("alice", "RunInstances", ImageId="ami-00000000", MinCount=1, MaxCount=1)
-    refusal = cloud.refusal("alice", action, InstanceIds=[answer["Instances"][0]["InstanceId"]])
+    result = cloud.run("alice", "RunInstances", ImageId="ami-00000000", MinCount=1, MaxCount=1)
+    refusal = cloud.refusal("alice", action, InstanceIds=[result["Instances"][0]["InstanceId"]])
     assert (refusal.code, refusal.status) == ("IncorrectInstanceState", 400)
 
 
@@ -114,13 +114,13 @@ def test_a_terminated_instance_cannot_be_started_stopped_or_rebooted(cloud: Clou
 
 
 def test_no_instance_is_changed_if_one_of_them_does_not_allow_it(cloud: Cloud) -> None:
-    one, other = run(cloud, 2)
-    cloud.run("alice", "TerminateInstances", InstanceIds=[other])
+    running, terminated = run(cloud, 2)
+    cloud.run("alice", "TerminateInstances", InstanceIds=[terminated])
     settle(cloud)
-    refusal = cloud.refusal("alice", "StopInstances", InstanceIds=[one, other])
+    refusal = cloud.refusal("alice", "StopInstances", InstanceIds=[running, terminated])
     assert refusal.code == "IncorrectInstanceState"
-    assert other in refusal.message
-    assert state(cloud, one) == "running"
+    assert terminated in refusal.message
+    assert state(cloud, running) == "running"
 
 
 def test_an_instance_that_could_not_be_deployed_can_be_terminated(cloud: Cloud) -> None:
@@ -136,9 +136,9 @@ def test_an_instance_that_could_not_be_deployed_can_be_terminated(cloud: Cloud) 
 
 def test_a_change_waits_until_a_disk_is_attached(cloud: Cloud) -> None:
     (instance,) = run(cloud)
-    number = int(instance[2:])
-    cloud.as_user("alice", "one.vm.attach", number, 'DISK=[TYPE="fs",SIZE="10",FORMAT="raw",TARGET="sdk"]')
-    assert cloud.oned.cloud.vms.get(number).lcm_state is LcmState.HOTPLUG
+    machine_id = int(instance[2:])
+    cloud.as_user("alice", "one.vm.attach", machine_id, 'DISK=[TYPE="fs",SIZE="10",FORMAT="raw",TARGET="sdk"]')
+    assert cloud.oned.cloud.vms.get(machine_id).lcm_state is LcmState.HOTPLUG
     assert changes(cloud.run("alice", "StopInstances", InstanceIds=[instance])) == [("running", "stopping")]
 
 
@@ -155,36 +155,36 @@ def test_a_lock_protects_against_termination_and_stopping(cloud: Cloud) -> None:
     assert state(cloud, instance) == "running"
 
 
-@pytest.mark.parametrize("action", ALL)
+@pytest.mark.parametrize("action", ACTIONS)
 def test_instances_of_other_users_are_not_found_and_not_changed(cloud: Cloud, action: str) -> None:
-    ours, theirs = run(cloud), run(cloud, user="bob")
-    refusal = cloud.refusal("alice", action, InstanceIds=[*ours, *theirs])
+    own, bobs = run(cloud), run(cloud, user="bob")
+    refusal = cloud.refusal("alice", action, InstanceIds=[*own, *bobs])
     assert refusal.code == "InvalidInstanceID.NotFound"
-    assert theirs[0] in refusal.message
-    assert ours[0] not in refusal.message
+    assert bobs[0] in refusal.message
+    assert own[0] not in refusal.message
     assert all(call.method != "one.vm.action" or call.args[0] == "release" for call in cloud.changes)
 
 
 @pytest.mark.parametrize("action", ["StopInstances", "TerminateInstances"])
 def test_no_instance_is_changed_if_one_of_them_is_shared_for_use_only(cloud: Cloud, action: str) -> None:
-    """The refusal of oned comes before the caller's own instance is touched."""
-    ours, theirs = run(cloud), run(cloud, user="bob")
-    cloud.as_user("bob", "one.vm.chmod", int(theirs[0][2:]), -1, -1, -1, 1, -1, -1, -1, -1, -1)
-    refusal = cloud.refusal("alice", action, InstanceIds=[*ours, *theirs])
+    """Oned refuses before the caller's own instance is changed."""
+    own, bobs = run(cloud), run(cloud, user="bob")
+    cloud.as_user("bob", "one.vm.chmod", int(bobs[0][2:]), -1, -1, -1, 1, -1, -1, -1, -1, -1)
+    refusal = cloud.refusal("alice", action, InstanceIds=[*own, *bobs])
     assert (refusal.code, refusal.status) == ("UnauthorizedOperation", 403)
-    assert state(cloud, ours[0]) == "running"
+    assert state(cloud, own[0]) == "running"
 
 
 def test_a_change_granted_by_an_access_control_rule_is_made(cloud: Cloud) -> None:
-    (theirs,) = run(cloud, user="bob")
+    (bobs,) = run(cloud, user="bob")
     alice = cloud.user("alice")
     # #alice VM/@ec2 USE+MANAGE
     cloud.oneadmin("one.acl.addrule", f"{1 << 32 | alice.id:x}", f"{1 << 36 | 1 << 33 | alice.gid:x}", "3")
-    assert changes(cloud.run("alice", "StopInstances", InstanceIds=[theirs])) == [("running", "stopping")]
+    assert changes(cloud.run("alice", "StopInstances", InstanceIds=[bobs])) == [("running", "stopping")]
 
 
 @pytest.mark.parametrize(
-    ("given", "code"),
+    ("instance_ids", "code"),
     [
         (["bogus"], "InvalidInstanceID.Malformed"),
         (["i-1", "ami-00000000"], "InvalidInstanceID.Malformed"),
@@ -192,9 +192,9 @@ def test_a_change_granted_by_an_access_control_rule_is_made(cloud: Cloud) -> Non
         ([""], "InvalidInstanceID.Malformed"),
     ],
 )
-@pytest.mark.parametrize("action", ALL)
-def test_malformed_and_unknown_ids_are_refused(action: str, given: list[str], code: str) -> None:
-    assert Cloud(vms=2).refusal("alice", action, InstanceIds=given).code == code
+@pytest.mark.parametrize("action", ACTIONS)
+def test_malformed_and_unknown_ids_are_refused(action: str, instance_ids: list[str], code: str) -> None:
+    assert Cloud(vms=2).refusal("alice", action, InstanceIds=instance_ids).code == code
 
 
 def test_an_id_given_twice_is_changed_once(cloud: Cloud) -> None:
@@ -206,14 +206,14 @@ def test_the_current_state_counts_if_it_has_changed_since_it_was_read() -> None:
     cloud = Cloud()
     (instance,) = run(cloud)
     machine = cloud.oned.cloud.vms.get(int(instance[2:]))
-    asked = cloud.oned.execute
+    execute = cloud.oned.execute
 
-    def moved_on_before(method: str, *params: object) -> list[object]:
+    def change_state_and_execute(method: str, *params: object) -> list[object]:
         if method == "one.vm.action":
             machine.set_state(VmState.POWEROFF)
-        return asked(method, *params)
+        return execute(method, *params)
 
-    cloud.oned.execute = moved_on_before  # type: ignore[method-assign]
+    cloud.oned.execute = change_state_and_execute  # type: ignore[method-assign]
     assert changes(cloud.run("alice", "StopInstances", InstanceIds=[instance])) == [("running", "stopping")]
     assert cloud.refusal("alice", "RebootInstances", InstanceIds=[instance]).code == "IncorrectInstanceState"
 
@@ -224,42 +224,42 @@ def test_only_a_stop_without_hibernation_is_accepted() -> None:
     cloud.run("alice", "StopInstances", InstanceIds=["i-0"], Hibernate=False)
 
 
-@pytest.mark.parametrize("action", ALL)
+@pytest.mark.parametrize("action", ACTIONS)
 def test_a_dry_run_reports_the_outcome_and_changes_nothing(action: str) -> None:
     cloud = Cloud()
     running, stopped = run(cloud, 2)
     cloud.run("alice", "StopInstances", InstanceIds=[stopped])
     settle(cloud)
-    wanted = stopped if action == "StartInstances" else running
+    instance = stopped if action == "StartInstances" else running
     before = len(cloud.changes)
-    assert cloud.refusal("alice", action, dry_run=True, InstanceIds=[wanted]).code == "DryRunOperation"
-    theirs = run(cloud, user="bob")
-    cloud.as_user("bob", "one.vm.chmod", int(theirs[0][2:]), -1, -1, -1, 1, -1, -1, -1, -1, -1)
+    assert cloud.refusal("alice", action, dry_run=True, InstanceIds=[instance]).code == "DryRunOperation"
+    bobs = run(cloud, user="bob")
+    cloud.as_user("bob", "one.vm.chmod", int(bobs[0][2:]), -1, -1, -1, 1, -1, -1, -1, -1, -1)
     if action != "StartInstances":
-        refusal = cloud.refusal("alice", action, dry_run=True, InstanceIds=theirs)
+        refusal = cloud.refusal("alice", action, dry_run=True, InstanceIds=bobs)
         assert refusal.code == "UnauthorizedOperation"
     assert [call for call in cloud.changes[before:] if call.user == "alice"] == []
 
 
-def slow_boot(cloud: Cloud) -> str:
-    """Begin an instance that stays in BOOT until `booted`, and return its id."""
-    answer = cloud.run("alice", "RunInstances", ImageId="ami-00000000", MinCount=1, MaxCount=1)
-    (instance,) = answer["Instances"]
+def launch_in_boot(cloud: Cloud) -> str:
+    """Launch an instance that stays in BOOT until `finish_boot`, and return its id."""
+    result = cloud.run("alice", "RunInstances", ImageId="ami-00000000", MinCount=1, MaxCount=1)
+    (instance,) = result["Instances"]
     machine = cloud.oned.cloud.vms.get(int(instance["InstanceId"][2:]))
     cloud.clock.pump([0.05] * 200)
     machine.set_state(VmState.ACTIVE, LcmState.BOOT)
     return str(instance["InstanceId"])
 
 
-def booted(cloud: Cloud, instance: str) -> None:
-    """Let such an instance run at last."""
+def finish_boot(cloud: Cloud, instance: str) -> None:
+    """Let an instance of `launch_in_boot` run."""
     cloud.oned.cloud.vms.get(int(instance[2:])).set_state(VmState.ACTIVE, LcmState.RUNNING)
 
 
 def test_an_instance_is_terminated_during_its_deployment_as_soon_as_oned_accepts_it(cloud: Cloud) -> None:
-    """From PROLOG and BOOT oned ends no machine; on Amazon a pending instance can be terminated."""
-    instance = slow_boot(cloud)
-    cloud.clock.callLater(3, booted, cloud, instance)
+    """In PROLOG and BOOT oned refuses to terminate a machine; on Amazon a pending instance can be terminated."""
+    instance = launch_in_boot(cloud)
+    cloud.clock.callLater(3, finish_boot, cloud, instance)
     ((before, after),) = changes(cloud.run("alice", "TerminateInstances", InstanceIds=[instance]))
     assert (before, after) == ("pending", "shutting-down")
     settle(cloud)
@@ -267,14 +267,14 @@ def test_an_instance_is_terminated_during_its_deployment_as_soon_as_oned_accepts
 
 
 def test_the_reconciler_terminates_an_instance_whose_deployment_takes_long(cloud: Cloud) -> None:
-    instance = slow_boot(cloud)
+    instance = launch_in_boot(cloud)
     ((before, after),) = changes(cloud.run("alice", "TerminateInstances", InstanceIds=[instance]))
     assert (before, after) == ("pending", "shutting-down")
     assert state(cloud, instance) == "shutting-down"
     reconciler = Reconciler(cloud.backend, cloud.clock, all_chores(), Logger("test"))
     cloud.result(reconciler.round())
     assert state(cloud, instance) == "shutting-down"
-    booted(cloud, instance)
+    finish_boot(cloud, instance)
     assert state(cloud, instance) == "shutting-down"
     cloud.result(reconciler.round())
     settle(cloud)
@@ -282,7 +282,7 @@ def test_the_reconciler_terminates_an_instance_whose_deployment_takes_long(cloud
 
 
 def test_an_instance_marked_for_termination_cannot_be_started_stopped_or_rebooted(cloud: Cloud) -> None:
-    instance = slow_boot(cloud)
+    instance = launch_in_boot(cloud)
     cloud.run("alice", "TerminateInstances", InstanceIds=[instance])
     for action in ("StartInstances", "StopInstances", "RebootInstances"):
         assert cloud.refusal("alice", action, InstanceIds=[instance]).code == "IncorrectInstanceState"

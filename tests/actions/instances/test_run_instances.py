@@ -1,4 +1,4 @@
-"""RunInstances: what it makes in OpenNebula of what a client asks for."""
+"""RunInstances: the machines that it creates in OpenNebula for the parameters of a request."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ SCRIPT = base64.b64encode(b"#!/bin/sh\necho $HOME 100$ ]]>\n").decode()
 
 
 def run(cloud: Cloud, **more: Any) -> tuple[dict[str, Any], VirtualMachine]:
-    """Run an instance as alice; return it as answered, and the machine that oned has for it."""
-    asked = {"ImageId": AMI, "MinCount": 1, "MaxCount": 1, **more}
-    (instance,) = cloud.run("alice", "RunInstances", **asked)["Instances"]
+    """Run an instance as alice; return the instance in the result, and its machine in oned."""
+    parameters = {"ImageId": AMI, "MinCount": 1, "MaxCount": 1, **more}
+    (instance,) = cloud.run("alice", "RunInstances", **parameters)["Instances"]
     return instance, cloud.result(Session(cloud.backend, "alice").vm(int(instance["InstanceId"][2:])))
 
 
-def refused(cloud: Cloud, **more: Any) -> str:
-    """Return the code with which alice is refused, having seen that nothing was made."""
+def refusal_code(cloud: Cloud, **more: Any) -> str:
+    """Return the code of the error that alice gets, after checking that nothing was created."""
     refusal = cloud.refusal("alice", "RunInstances", **{"ImageId": AMI, "MinCount": 1, "MaxCount": 1, **more})
     assert 400 <= refusal.status < 500
     assert cloud.run("alice", "DescribeInstances")["Reservations"] == []
@@ -36,11 +36,11 @@ def refused(cloud: Cloud, **more: Any) -> str:
 
 
 def template(cloud: Cloud, text: str) -> int:
-    """Make an instance type that the group may use, and return the template's id."""
-    number = cloud.oneadmin("one.template.allocate", text)
-    cloud.oneadmin("one.template.chown", number, -1, cloud.user("alice").gid)
-    cloud.oneadmin("one.template.chmod", number, 1, 1, 0, 1, 0, 0, 0, 0, 0)
-    return int(number)
+    """Create an instance type that the group may use, and return the template's id."""
+    template_id = cloud.oneadmin("one.template.allocate", text)
+    cloud.oneadmin("one.template.chown", template_id, -1, cloud.user("alice").gid)
+    cloud.oneadmin("one.template.chmod", template_id, 1, 1, 0, 1, 0, 0, 0, 0, 0)
+    return int(template_id)
 
 
 def test_an_instance_is_a_machine_of_the_types_template_with_the_amis_disk(cloud: Cloud) -> None:
@@ -65,7 +65,7 @@ def test_key_and_user_data_are_in_the_context_for_old_and_current_context_packag
     assert context["EC2_PUBLIC_KEY"].startswith("ssh-rsa AAAA")
     assert context["EC2_USER_DATA"] == context["USER_DATA"] == SCRIPT
     assert context["USER_DATA_ENCODING"] == "base64"
-    assert context["NETWORK"] == "YES", "what the template says is kept"
+    assert context["NETWORK"] == "YES", "the template's own member is kept"
 
 
 @pytest.mark.parametrize("text", AWKWARD.values(), ids=AWKWARD.keys())
@@ -106,7 +106,7 @@ def test_disks_context_and_requirements_of_the_template_are_kept(cloud: Cloud) -
     assert [disk.image_id for disk in machine.disks] == [0, None]
     assert machine.disks[1].size == 20
     assert machine.context["FOO"] == 'a, "b" ]'
-    assert machine.context["SSH_PUBLIC_KEY"] == "ssh-rsa AAAA own", "oned's own variables go on working"
+    assert machine.context["SSH_PUBLIC_KEY"] == "ssh-rsa AAAA own", "variables of oned are still expanded"
     assert machine.nics[0].attributes["INBOUND_AVG_BW"] == "1000"
     assert machine.user_template.text("SCHED_REQUIREMENTS") == "(CLUSTER_ID=0) & CLUSTER_ID = 0"
 
@@ -128,13 +128,13 @@ def test_the_configured_cluster_is_added_to_the_requirements() -> None:
 
 
 def test_instances_of_one_call_share_a_reservation_and_are_numbered(cloud: Cloud) -> None:
-    answer = cloud.run("alice", "RunInstances", ImageId=AMI, MinCount=3, MaxCount=3)
-    assert [instance["AmiLaunchIndex"] for instance in answer["Instances"]] == [0, 1, 2]
+    result = cloud.run("alice", "RunInstances", ImageId=AMI, MinCount=3, MaxCount=3)
+    assert [instance["AmiLaunchIndex"] for instance in result["Instances"]] == [0, 1, 2]
     other = cloud.run("alice", "RunInstances", ImageId=AMI, MinCount=1, MaxCount=1)
-    assert other["ReservationId"] != answer["ReservationId"]
+    assert other["ReservationId"] != result["ReservationId"]
     listed = cloud.run("alice", "DescribeInstances")["Reservations"]
-    assert {each["ReservationId"]: len(each["Instances"]) for each in listed} == {
-        answer["ReservationId"]: 3,
+    assert {reservation["ReservationId"]: len(reservation["Instances"]) for reservation in listed} == {
+        result["ReservationId"]: 3,
         other["ReservationId"]: 1,
     }
 
@@ -149,92 +149,92 @@ def test_the_tag_name_becomes_the_machines_name_if_it_is_valid(cloud: Cloud) -> 
 
 def test_as_many_instances_as_possible_run_between_minimum_and_maximum(cloud: Cloud) -> None:
     cloud.oneadmin("one.user.quota", cloud.user("alice").id, 'VM=[VMS="2",CPU="-2",MEMORY="-2"]')
-    answer = cloud.run("alice", "RunInstances", ImageId=AMI, MinCount=1, MaxCount=5)
-    assert len(answer["Instances"]) == 2
+    result = cloud.run("alice", "RunInstances", ImageId=AMI, MinCount=1, MaxCount=5)
+    assert len(result["Instances"]) == 2
 
 
 def network(cloud: Cloud, size: int) -> int:
-    """Make a network of so many addresses, which everybody may use."""
-    number = cloud.oneadmin(
+    """Create a network with `size` addresses that all users may use, and return its id."""
+    network_id = cloud.oneadmin(
         "one.vn.allocate", f'NAME="tiny"\nVN_MAD="dummy"\nBRIDGE="br7"\nAR=[TYPE="IP4",IP="10.9.0.1",SIZE="{size}"]', 0
     )
     cloud.clock.pump([1] * 5)
-    cloud.oneadmin("one.vn.chmod", number, 1, 1, 0, 1, 0, 0, 1, 0, 0)
-    return int(number)
+    cloud.oneadmin("one.vn.chmod", network_id, 1, 1, 0, 1, 0, 0, 1, 0, 0)
+    return int(network_id)
 
 
 def type_with(cloud: Cloud, *nics: str) -> dict[str, Any]:
-    """Make an instance type with these interfaces; return the parameters that ask for one instance of it."""
+    """Create an instance type with these interfaces; return the parameters for one instance of it."""
     lines = ('NAME="t"', 'EC2_INSTANCE_TYPE="tiny"', 'CPU="1"', 'MEMORY="64"', *(f"NIC=[{nic}]" for nic in nics))
     template(cloud, "\n".join(lines))
     return {"ImageId": AMI, "InstanceType": "tiny", "MinCount": 1, "MaxCount": 1}
 
 
-def shortage(cloud: Cloud, **asked: Any) -> tuple[str, int]:
-    """Return with which code and status a launch is refused."""
-    refusal = cloud.refusal("alice", "RunInstances", **asked)
+def launch_failure(cloud: Cloud, **parameters: Any) -> tuple[str, int]:
+    """Return the code and the status of the error of a launch."""
+    refusal = cloud.refusal("alice", "RunInstances", **parameters)
     return refusal.code, refusal.status
 
 
 LACKS_CAPACITY = ("InsufficientInstanceCapacity", 500)
-CANNOT_BE = ("InvalidRequest", 400)
+INVALID_REQUEST = ("InvalidRequest", 400)
 
 
 @pytest.mark.parametrize(
     "nic", ['NETWORK_ID="{}"', 'NETWORK="tiny",NETWORK_UNAME="oneadmin"', 'NETWORK="tiny",NETWORK_UID="0"']
 )
 def test_a_network_without_a_free_address_is_a_lack_of_capacity_which_sdks_retry(cloud: Cloud, nic: str) -> None:
-    """A 500, as on Amazon; it passes when an instance ends."""
-    asked = type_with(cloud, nic.format(network(cloud, 1)))
-    first = cloud.run("alice", "RunInstances", **asked)["Instances"][0]["InstanceId"]
-    assert shortage(cloud, **asked) == LACKS_CAPACITY
+    """The status is 500, as on Amazon; a retry succeeds once an instance is terminated."""
+    parameters = type_with(cloud, nic.format(network(cloud, 1)))
+    first = cloud.run("alice", "RunInstances", **parameters)["Instances"][0]["InstanceId"]
+    assert launch_failure(cloud, **parameters) == LACKS_CAPACITY
     cloud.wait(10)
     cloud.run("alice", "TerminateInstances", InstanceIds=[first])
     cloud.wait(10)
-    assert cloud.run("alice", "RunInstances", **asked)["Instances"]
+    assert cloud.run("alice", "RunInstances", **parameters)["Instances"]
 
 
 def test_no_instance_remains_if_a_network_has_too_few_free_addresses_for_all(cloud: Cloud) -> None:
-    """What is told is found out before those that were made give their addresses back."""
-    asked = type_with(cloud, f'NETWORK_ID="{network(cloud, 3)}"')
-    cloud.run("alice", "RunInstances", **asked)
-    assert shortage(cloud, **{**asked, "MinCount": 3, "MaxCount": 3}) == LACKS_CAPACITY
+    """The error is determined before the created machines release their addresses."""
+    parameters = type_with(cloud, f'NETWORK_ID="{network(cloud, 3)}"')
+    cloud.run("alice", "RunInstances", **parameters)
+    assert launch_failure(cloud, **{**parameters, "MinCount": 3, "MaxCount": 3}) == LACKS_CAPACITY
     assert len(cloud.run("alice", "DescribeInstances")["Reservations"]) == 1
 
 
 def test_an_instance_with_two_interfaces_needs_two_addresses_of_a_network(cloud: Cloud) -> None:
     tiny = f'NETWORK_ID="{network(cloud, 3)}"'
-    asked = type_with(cloud, tiny, tiny)
-    cloud.run("alice", "RunInstances", **asked)
-    assert shortage(cloud, **asked) == LACKS_CAPACITY
+    parameters = type_with(cloud, tiny, tiny)
+    cloud.run("alice", "RunInstances", **parameters)
+    assert launch_failure(cloud, **parameters) == LACKS_CAPACITY
 
 
 def test_a_launch_that_failed_for_lack_of_addresses_can_be_retried_with_its_token(cloud: Cloud) -> None:
-    """As SDKs do; what the first try made and took back is not seen as the instances of the token."""
-    asked = {**type_with(cloud, f'NETWORK_ID="{network(cloud, 3)}"'), "MinCount": 2, "MaxCount": 2}
-    (first, _) = cloud.run("alice", "RunInstances", **asked, ClientToken="first")["Instances"]
-    assert shortage(cloud, **asked, ClientToken="second") == LACKS_CAPACITY
-    assert shortage(cloud, **asked, ClientToken="second") == LACKS_CAPACITY
+    """SDKs retry; machines that the first attempt created and discarded do not count as instances of the token."""
+    parameters = {**type_with(cloud, f'NETWORK_ID="{network(cloud, 3)}"'), "MinCount": 2, "MaxCount": 2}
+    (first, _) = cloud.run("alice", "RunInstances", **parameters, ClientToken="first")["Instances"]
+    assert launch_failure(cloud, **parameters, ClientToken="second") == LACKS_CAPACITY
+    assert launch_failure(cloud, **parameters, ClientToken="second") == LACKS_CAPACITY
     cloud.wait(10)
     cloud.run("alice", "TerminateInstances", InstanceIds=[first["InstanceId"]])
     cloud.wait(10)
-    made = cloud.run("alice", "RunInstances", **asked, ClientToken="second")["Instances"]
-    assert cloud.run("alice", "RunInstances", **asked, ClientToken="second")["Instances"] == made
-    assert len(made) == 2
+    launched = cloud.run("alice", "RunInstances", **parameters, ClientToken="second")["Instances"]
+    assert cloud.run("alice", "RunInstances", **parameters, ClientToken="second")["Instances"] == launched
+    assert len(launched) == 2
 
 
 def test_permanent_lack_of_addresses_and_quotas_are_client_errors(cloud: Cloud) -> None:
-    """A network that does not exist, one that is too small in all, an address that another machine has, a quota."""
-    assert shortage(cloud, **type_with(cloud, 'NETWORK_ID="9999"')) == CANNOT_BE
+    """An unknown network, a network that is too small, an address of another machine, and a quota."""
+    assert launch_failure(cloud, **type_with(cloud, 'NETWORK_ID="9999"')) == INVALID_REQUEST
     cloud = Cloud(cloud.oned.version.rpartition(".")[0])
-    asked = type_with(cloud, f'NETWORK_ID="{network(cloud, 1)}"')
-    assert shortage(cloud, **{**asked, "MinCount": 2, "MaxCount": 2}) == CANNOT_BE
+    parameters = type_with(cloud, f'NETWORK_ID="{network(cloud, 1)}"')
+    assert launch_failure(cloud, **{**parameters, "MinCount": 2, "MaxCount": 2}) == INVALID_REQUEST
     cloud = Cloud(cloud.oned.version.rpartition(".")[0])
-    asked = type_with(cloud, f'NETWORK_ID="{network(cloud, 2)}",IP="10.9.0.2"')
-    cloud.run("alice", "RunInstances", **asked)
-    assert shortage(cloud, **asked) == CANNOT_BE
+    parameters = type_with(cloud, f'NETWORK_ID="{network(cloud, 2)}",IP="10.9.0.2"')
+    cloud.run("alice", "RunInstances", **parameters)
+    assert launch_failure(cloud, **parameters) == INVALID_REQUEST
     cloud.oneadmin("one.user.quota", cloud.user("alice").id, 'VM=[VMS="1",CPU="-2",MEMORY="-2"]')
-    assert shortage(cloud, **asked) == ("InstanceLimitExceeded", 400)
+    assert launch_failure(cloud, **parameters) == ("InstanceLimitExceeded", 400)
 
 
 @pytest.mark.parametrize(
@@ -244,7 +244,7 @@ def test_permanent_lack_of_addresses_and_quotas_are_client_errors(cloud: Cloud) 
         ({"ImageId": "ami-00000001"}, "InvalidAMIID.NotFound"),
         ({"ImageId": "i-00000000"}, "InvalidAMIID.Malformed"),
         ({"InstanceType": "m9.huge"}, "InvalidParameterValue"),
-        ({"KeyName": "nobodys"}, "InvalidKeyPair.NotFound"),
+        ({"KeyName": "unknown"}, "InvalidKeyPair.NotFound"),
         ({"Placement": {"AvailabilityZone": "elsewhere"}}, "InvalidParameterValue"),
         ({"MinCount": 2}, "InvalidParameterValue"),
         ({"MinCount": 0}, "InvalidParameterValue"),
@@ -261,11 +261,11 @@ def test_permanent_lack_of_addresses_and_quotas_are_client_errors(cloud: Cloud) 
     ],
 )
 def test_invalid_parameters_are_refused_before_any_change(more: dict[str, Any], code: str) -> None:
-    assert refused(Cloud(), **more) == code
+    assert refusal_code(Cloud(), **more) == code
 
 
 def test_ignored_and_default_members_of_structures_are_accepted() -> None:
-    """As Terraform sends them with every launch."""
+    """Terraform sends them with every launch."""
     instance, _ = run(
         Cloud(),
         HibernationOptions={"Configured": False},
@@ -279,8 +279,10 @@ def test_ignored_and_default_members_of_structures_are_accepted() -> None:
 def test_other_members_of_the_same_structures_are_refused() -> None:
     reservation = {"CapacityReservationTarget": {"CapacityReservationId": "cr-1"}}
     preference = {"CapacityReservationPreference": "open"}
-    assert refused(Cloud(), HibernationOptions={"Configured": True}) == "UnsupportedOperation"
-    assert refused(Cloud(), CapacityReservationSpecification={**preference, **reservation}) == "UnsupportedOperation"
+    assert refusal_code(Cloud(), HibernationOptions={"Configured": True}) == "UnsupportedOperation"
+    assert (
+        refusal_code(Cloud(), CapacityReservationSpecification={**preference, **reservation}) == "UnsupportedOperation"
+    )
 
 
 def test_an_image_is_required() -> None:
@@ -305,17 +307,17 @@ def test_an_image_that_is_not_ready_is_unavailable(cloud: Cloud) -> None:
 
 
 def test_of_several_templates_of_a_type_the_callers_own_is_used(cloud: Cloud) -> None:
-    own = cloud.as_user(
+    own_template = cloud.as_user(
         "alice", "one.template.allocate", 'NAME="mine"\nEC2_INSTANCE_TYPE="m1.small"\nCPU="1"\nMEMORY="77"'
     )
     _, machine = run(cloud)
-    assert machine.template_id == own
+    assert machine.template_id == own_template
 
 
 def test_a_dry_run_creates_nothing() -> None:
     cloud = Cloud()
-    asked: dict[str, Any] = {"ImageId": AMI, "MinCount": 1, "MaxCount": 1}
-    assert cloud.refusal("alice", "RunInstances", dry_run=True, **asked).code == "DryRunOperation"
-    refusal = cloud.refusal("alice", "RunInstances", dry_run=True, **{**asked, "ImageId": "ami-00009999"})
+    parameters: dict[str, Any] = {"ImageId": AMI, "MinCount": 1, "MaxCount": 1}
+    assert cloud.refusal("alice", "RunInstances", dry_run=True, **parameters).code == "DryRunOperation"
+    refusal = cloud.refusal("alice", "RunInstances", dry_run=True, **{**parameters, "ImageId": "ami-00009999"})
     assert refusal.code == "InvalidAMIID.NotFound"
     assert cloud.changes == []
