@@ -136,7 +136,7 @@ class ResponseMemory:
 
 
 def _too_many() -> EC2Error:
-    return EC2Error("RequestLimitExceeded", "Too many long answers are under way.", 503)
+    return EC2Error("RequestLimitExceeded", "Too many long responses are being sent.", 503)
 
 
 def _subtract(counts: Counter[str], key: str, count: int) -> None:

@@ -103,7 +103,7 @@ def test_a_request_without_a_certificate_is_refused() -> None:
 
 
 def test_signatures_are_ignored() -> None:
-    """A correct signature is not enough, and a certificate is, whoever signed."""
+    """A correct signature is not enough, and a certificate is, with the signature of any key."""
     signed = sign_v4(form={"Action": "DescribeInstances", "Version": "2016-11-15"}, user=ALICE).request
     assert X509Harness().refusal(None, signed) == ("MissingAuthenticationToken", 403)
     assert X509Harness().authenticated(AUTHORITY.client("anna").der, signed) == ANNA
@@ -133,7 +133,7 @@ def test_the_issuer_of_a_certificate_authenticates_nobody() -> None:
     authority = replace(ANNA, secret=r"/O=ONE\20cloud/CN=ONE\20Authority")
     harness = with_users(authority)
     assert harness.refusal(AUTHORITY.client("anna").der) == AUTH_FAILURE
-    assert harness.refusal(AUTHORITY.client(named((NameOID.COMMON_NAME, "whoever"))).der) == AUTH_FAILURE
+    assert harness.refusal(AUTHORITY.client(named((NameOID.COMMON_NAME, "unknown"))).der) == AUTH_FAILURE
 
 
 def test_a_proxy_certificate_does_not_authenticate_its_issuer() -> None:

@@ -190,7 +190,7 @@ def once_accepted(client: Any) -> Any:
 def test_a_user_authenticates_by_certificate(certified: Site, anna: tuple[Person, Issued]) -> None:
     """Calls are made as this user, whatever key the client signs with."""
     person, issued = anna
-    client = once_accepted(certified.client(replace(person, name="whoever", secret="whatever"), issued))
+    client = once_accepted(certified.client(replace(person, name="another-name", secret="another-secret"), issued))
     client.create_key_pair(KeyName="by-certificate")
     assert [each["KeyName"] for each in client.describe_key_pairs()["KeyPairs"]] == ["by-certificate"]
     user = person.oned.document("one.user.info", person.id, False)

@@ -14,7 +14,7 @@ from econed.process.spawning import Spawner, with_econed_importable
 
 
 class Reactor:
-    """Starts nothing, and keeps what it was told to start."""
+    """Starts nothing, and records what it should start."""
 
     def spawnProcess(self, protocol: Any, path: str, argv: Any, environ: dict[str, str], **_: Any) -> None:
         """Keep the environment."""
