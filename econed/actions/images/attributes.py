@@ -1,4 +1,4 @@
-"""Single attributes of AMIs: who may start instances from one, and its description (EC2 …ImageAttribute)."""
+"""Single attributes of AMIs: launch permissions and the description (EC2 …ImageAttribute)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from econed.actions.action import action
 from econed.actions.disk_images.ami_facts import MAX_DESCRIPTION, description, description_text
 from econed.actions.images.finding import amis_by_id
-from econed.actions.images.view import ami, is_public
+from econed.actions.images.view import ami_view, is_public
 from econed.actions.inputs import check_text
 from econed.actions.sharing import EVERYBODY, PermissionChanges, requested_sharing
 from econed.errors import EC2Error
@@ -30,13 +30,13 @@ _DESCRIPTION, _LAUNCH_PERMISSION = "description", "launchPermission"
 
 
 class AttributeValue(TypedDict, total=False):
-    """A text that may be an empty one (EC2 AttributeValue)."""
+    """A text that may be empty (EC2 AttributeValue)."""
 
     Value: str
 
 
 class ImageAttribute(TypedDict, total=False):
-    """EC2 ImageAttribute: the id, and of the rest what was asked for."""
+    """EC2 ImageAttribute: the id and the requested attribute."""
 
     ImageId: str
     BlockDeviceMappings: list[BlockDeviceMappingTypeDef]
@@ -45,14 +45,14 @@ class ImageAttribute(TypedDict, total=False):
     ProductCodes: list[ProductCodeTypeDef]
 
 
-# What is not shown is what no image here has; an image answers with its id alone then, as on Amazon.
-_SHOWN: Mapping[str, Callable[[Image], ImageAttribute]] = MappingProxyType(
+# No image here has a kernel, a ramdisk or SR-IOV: the response then has the id only, as on Amazon.
+_VIEWS: Mapping[str, Callable[[Image], ImageAttribute]] = MappingProxyType(
     {
         _DESCRIPTION: lambda image: {"Description": {"Value": description(image)}},
         _LAUNCH_PERMISSION: lambda image: {
             "LaunchPermissions": [{"Group": EVERYBODY}] if is_public(image) else [],
         },
-        "blockDeviceMapping": lambda image: {"BlockDeviceMappings": ami(image).get("BlockDeviceMappings", [])},
+        "blockDeviceMapping": lambda image: {"BlockDeviceMappings": ami_view(image).get("BlockDeviceMappings", [])},
         "productCodes": lambda _: {"ProductCodes": []},
         "kernel": lambda _: {},
         "ramdisk": lambda _: {},
@@ -63,14 +63,14 @@ _SHOWN: Mapping[str, Callable[[Image], ImageAttribute]] = MappingProxyType(
 
 @action()
 async def describe_image_attribute(call: Call, *, image_id: str, attribute: str) -> ImageAttribute:
-    """Show one attribute of an AMI; launchPermission only to those who manage it."""
-    show = _SHOWN.get(attribute)
-    if show is None:
-        raise _unknown(attribute)
+    """Show one attribute of an AMI; launchPermission only to users with MANAGE permission on it."""
+    view = _VIEWS.get(attribute)
+    if view is None:
+        raise _invalid_attribute(attribute)
     (image,) = await amis_by_id(call, (image_id,))
     if attribute == _LAUNCH_PERMISSION and not image.allows(call.caller.id, call.caller.groups, Right.MANAGE):
         raise EC2Error("AuthFailure", f"Not authorized for image:{image_id}", 403)
-    return {**show(image), "ImageId": image_id}
+    return {**view(image), "ImageId": image_id}
 
 
 @action()
@@ -86,35 +86,35 @@ async def modify_image_attribute(
     launch_permission: PermissionChanges | None = None,
     description: AttributeValue | None = None,
 ) -> None:
-    """Let everybody start instances from an AMI, or its owner alone; or describe it.
+    """Share an AMI with everybody, stop sharing it, or change its description.
 
-    Takes the newer form (LaunchPermission, Description) and the older one (Attribute with OperationType and UserGroup,
-    or with Value). Raises `EC2Error` as `requested_sharing` does for whom it cannot be shared with.
+    Accepts the newer form (LaunchPermission, Description) and the older one (Attribute with OperationType and
+    UserGroup, or with Value). Raises `EC2Error` as `requested_sharing` does if the AMI cannot be shared as requested.
     """
-    text = description.get("Value", "") if description is not None else None
-    if attribute == _DESCRIPTION and text is None:
-        text = value or ""
-    public = await requested_sharing(call, launch_permission, operation_type, user_groups, user_ids)
+    new_description = description.get("Value", "") if description is not None else None
+    if attribute == _DESCRIPTION and new_description is None:
+        new_description = value or ""
+    is_shared = await requested_sharing(call, launch_permission, operation_type, user_groups, user_ids)
     if attribute not in ("", _DESCRIPTION, _LAUNCH_PERMISSION):
-        raise _unknown(attribute)
-    if text is None and public is None:
+        raise _invalid_attribute(attribute)
+    if new_description is None and is_shared is None:
         raise EC2Error("InvalidParameterCombination", "No attributes specified.")
-    if text is not None and public is not None:
+    if new_description is not None and is_shared is not None:
         raise EC2Error("InvalidParameterCombination", "Only one attribute can be modified at a time.")
-    found = await amis_by_id(call, (image_id,))
-    if text is not None:
-        await call.change_all(Right.MANAGE, found, _description_change(call, text))
-    elif public is not None:
-        await call.change_all(Right.MANAGE, found, lambda image: call.session.image_share(image.id, public))
+    images = await amis_by_id(call, (image_id,))
+    if new_description is not None:
+        await call.change_all(Right.MANAGE, images, _description_change(call, new_description))
+    elif is_shared is not None:
+        await call.change_all(Right.MANAGE, images, lambda image: call.session.image_share(image.id, is_shared))
 
 
 @action()
 async def reset_image_attribute(call: Call, *, image_id: str, attribute: str) -> None:
-    """Let nobody but its owner start instances from an AMI."""
+    """Stop sharing an AMI: only its owner may launch instances from it."""
     if attribute != _LAUNCH_PERMISSION:
-        raise _unknown(attribute)
-    found = await amis_by_id(call, (image_id,))
-    await call.change_all(Right.MANAGE, found, lambda image: call.session.image_share(image.id, False))
+        raise _invalid_attribute(attribute)
+    images = await amis_by_id(call, (image_id,))
+    await call.change_all(Right.MANAGE, images, lambda image: call.session.image_share(image.id, False))
 
 
 def _description_change(call: Call, text: str) -> Callable[[Image], Any]:
@@ -122,5 +122,5 @@ def _description_change(call: Call, text: str) -> Callable[[Image], Any]:
     return lambda image: call.session.image_update(image.id, description_text(text))
 
 
-def _unknown(attribute: str) -> EC2Error:
+def _invalid_attribute(attribute: str) -> EC2Error:
     return EC2Error("InvalidParameterValue", f"Value ({attribute}) for parameter attribute is invalid or unsupported.")

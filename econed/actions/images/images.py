@@ -1,4 +1,4 @@
-"""AMIs: images that are marked to start instances from (EC2 API Reference, DescribeImages, RegisterImage, …)."""
+"""AMIs: images marked for launching instances (EC2 API Reference, DescribeImages, RegisterImage, …)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from econed.actions.images.urls import image_from_url, is_url
 from econed.actions.images.view import (
     ARCHITECTURES,
     IMAGE_FILTERS,
-    ami,
+    ami_view,
     architecture,
     is_ami,
     is_public,
@@ -33,6 +33,7 @@ from econed.actions.images.view import (
 from econed.actions.inputs import Filter, TagSpecification, check_text
 from econed.actions.listing import Page, in_parts, set_of
 from econed.actions.paging import Listing, Paging
+from econed.actions.sharing import EVERYBODY
 from econed.actions.tagging import check_tag_count, specified_tags, tag_text, tags_of, untag_text
 from econed.errors import EC2Error
 from econed.ids import IMAGE, SNAPSHOT
@@ -49,9 +50,8 @@ if TYPE_CHECKING:
 
 
 _LISTING = Listing("images", (int,))
-_EVERYBODY = "all"
-_BOOTABLE = frozenset({ImageType.OS, ImageType.CDROM, ImageType.DATABLOCK})
-_UNFIT = frozenset({ImageState.ERROR, ImageState.DELETE})
+_BOOTABLE_TYPES = frozenset({ImageType.OS, ImageType.CDROM, ImageType.DATABLOCK})
+_UNREGISTRABLE_STATES = frozenset({ImageState.ERROR, ImageState.DELETE})
 
 
 class DescribeImagesResult(TypedDict):
@@ -74,7 +74,7 @@ class DeregisterImageResult(TypedDict):
     DeleteSnapshotResults: NotRequired[list[DeleteSnapshotReturnCodeTypeDef]]
 
 
-# No AMI here is ever deprecated, and so there are none to leave out.
+# AMIs are never deprecated here, so there are none to omit.
 @action(ignores=("IncludeDeprecated",))
 async def describe_images(
     call: Call,
@@ -89,35 +89,35 @@ async def describe_images(
 ) -> Parts[DescribeImagesResult]:
     """List the AMIs that the caller may see.
 
-    A disabled image is listed only if it is named or IncludeDisabled is given. Of Amazon's aliases of owners `amazon`
-    is the administrator, whose images are the provider's; the others have none here.
+    A disabled image is listed only if its id or IncludeDisabled is given. Of Amazon's owner aliases, `amazon` means the
+    administrator, who owns the provider's images; the others match nothing.
     """
     selection = IMAGE_FILTERS.selection(filters, call.budget)
     paging = Paging.of(_LISTING, max_results, next_token, least=1, ids=image_ids)
     accounts = {resolve_account(call, owner) for owner in owners}
-    users = {user if user == _EVERYBODY else resolve_account(call, user) for user in executable_users}
+    users = {user if user == EVERYBODY else resolve_account(call, user) for user in executable_users}
 
-    def is_meant(image: Image) -> bool:
-        is_theirs = not owners or is_owned_by(call, image.uid, accounts)
-        return is_theirs and (not users or _is_shared(call, image, users))
+    def is_selected(image: Image) -> bool:
+        is_owner_selected = not owners or is_owned_by(call, image.uid, accounts)
+        return is_owner_selected and (not users or _is_executable_by(call, image, users))
 
     def is_listed(image: Image) -> bool:
-        return is_ami(image) and (include_disabled or image.state is not ImageState.DISABLED) and is_meant(image)
+        return is_ami(image) and (include_disabled or image.state is not ImageState.DISABLED) and is_selected(image)
 
-    async def shown(image: Image) -> ImageTypeDef | None:
-        item = ami(image, owner_alias(call, image.uid))
+    async def view(image: Image) -> ImageTypeDef | None:
+        item = ami_view(image, owner_alias(call, image.uid))
         return item if await selection.matches(item) else None
 
     if image_ids:
-        sets = set_of([image for image in await amis_by_id(call, image_ids) if is_meant(image)])
+        sets = set_of([image for image in await amis_by_id(call, image_ids) if is_selected(image)])
     else:
         sets = matching_images(
             call, is_listed, OwnerFilter.MINE if accounts == {call.owner_id} else OwnerFilter.VISIBLE
         )
-    return in_parts("Images", sets, shown, Page(lambda image: (image.id,), paging))
+    return in_parts("Images", sets, view, Page(lambda image: (image.id,), paging))
 
 
-# What an image is for, OpenNebula does not keep: x86_64 and hvm are what it is taken to be.
+# OpenNebula does not store what an image is for: x86_64 and hvm are assumed.
 @action(as_is={"VirtualizationType": "hvm"})
 async def register_image(
     call: Call,
@@ -128,49 +128,49 @@ async def register_image(
     architecture: str = "",
     tag_specifications: Sequence[TagSpecification] = (),
 ) -> RegisterImageResult:
-    """Make an AMI of an image that is in OpenNebula, or of one at a URL (EC2 RegisterImage).
+    """Make an image in OpenNebula, or one at a URL, an AMI (EC2 RegisterImage).
 
-    `ImageLocation` is an http or https URL, or `ami-…` or the image's number, as the Ruby server took it. Such
-    an image keeps its own name, by which templates may refer to it: a Name that differs is the AMI's alone. Registering
-    it once more gives it another name and description. All is done by one update, or nothing.
+    `ImageLocation` is an http or https URL, or, as for the Ruby server, `ami-…` or the image's id in OpenNebula. An
+    existing image keeps its name, because templates may refer to it: a different Name applies to the AMI only.
+    Registering it again changes the name and the description. Everything is changed by one update, or nothing.
 
-    What is at a URL is fetched before the answer, and only from addresses of the internet; from the hosts that
-    `image_url_hosts` names oned fetches it behind the answer, and what cannot be fetched becomes an image whose state
-    is `failed`. Files of the front-end are no ImageLocation.
+    econed downloads the image from a URL before it sends the response, and only from public addresses. From the hosts
+    in `image_url_hosts` oned downloads it after the response; if that fails, the state of the AMI is `failed`. A file
+    on the front-end is not accepted as ImageLocation.
 
-    Raises `EC2Error` InvalidAMIID.NotFound for an image that the caller does not see, InvalidParameterValue,
-    InvalidAMIName.Malformed and .Duplicate, IncorrectState for an image whose copy failed, and for a URL what an upload
-    ends with.
+    Raises `EC2Error` InvalidAMIID.NotFound for an image that the caller may not see, InvalidParameterValue,
+    InvalidAMIName.Malformed and .Duplicate, IncorrectState for an image whose copy failed, and for a URL the same
+    errors as UploadImage.
     """
-    added = specified_tags(tag_specifications, "image")["image"]
+    new_tags = specified_tags(tag_specifications, "image")["image"]
     check_text("Description", description or "", MAX_DESCRIPTION)
     if is_url(image_location):
         facts = template(
             attribute(IS_AMI, "YES"),
             _arch_text(architecture),
             new_description_text(description or ""),
-            tag_text(added),
+            tag_text(new_tags),
         )
         return {"ImageId": IMAGE.format(await image_from_url(call, image_location, name, facts))}
-    number = _location(image_location)
-    image = await visible_image(call, number)
+    image_id = _parse_location(image_location)
+    image = await visible_image(call, image_id)
     if image is None or is_marked_deleted(image):
-        raise IMAGE.not_found(IMAGE.format(number))
-    _demand_fit(image, architecture)
+        raise IMAGE.not_found(IMAGE.format(image_id))
+    _check_registrable(image, architecture)
     if name:
         check_name(name)
-    owned, user = await call.session.images(OwnerFilter.MINE), await call.session.current_user()
-    check_name_available(call, owned, user, name or image.name, ignored_id=image.id)
-    parted = "" if is_ami(image) else separate_tags_text(image, added)
-    check_tag_count(() if parted else tags_of(image.template), added)
+    owned_images, user = await call.session.images(OwnerFilter.MINE), await call.session.current_user()
+    check_name_available(call, owned_images, user, name or image.name, ignored_id=image.id)
+    separated_tags = "" if is_ami(image) else separate_tags_text(image, new_tags)
+    check_tag_count(() if separated_tags else tags_of(image.template), new_tags)
     text = template(
         attribute(IS_AMI, "YES"),
-        parted,
+        separated_tags,
         name_text(name or image.name, image.name),
         "" if description is None else description_text(description),
-        tag_text(added),
+        tag_text(new_tags),
     )
-    await call.change_all(Right.MANAGE, (image,), lambda each: call.session.image_update(each.id, text))
+    await call.change_all(Right.MANAGE, (image,), lambda image: call.session.image_update(image.id, text))
     return {"ImageId": IMAGE.format(image.id)}
 
 
@@ -178,58 +178,58 @@ async def register_image(
 async def deregister_image(
     call: Call, *, image_id: str, delete_associated_snapshots: bool = False
 ) -> DeregisterImageResult:
-    """Take the mark off an image: it is no AMI any more, and its name is free. The image itself stays.
+    """Unmark an image: it is no longer an AMI, and its name is free. The image itself is kept (EC2 DeregisterImage).
 
-    One that CreateImage or CopyImage made stays as the snapshot that the AMI had, and DeleteSnapshot removes it, or
-    DeleteAssociatedSnapshots here, unless instances use it.
+    An image that CreateImage or CopyImage created remains as the snapshot of the AMI. DeleteSnapshot deletes it, and so
+    does DeleteAssociatedSnapshots, unless instances use it.
     """
 
     async def unmark(image: Image) -> None:
-        of_ami = untag_text(tag["Key"] for tag in tags_of(image.template)) if is_ami_snapshot(image) else ""
-        await call.session.image_update(image.id, template(attribute(IS_AMI, "NO"), removal(AMI_NAME), of_ami))
+        removed_tags = untag_text(tag["Key"] for tag in tags_of(image.template)) if is_ami_snapshot(image) else ""
+        await call.session.image_update(image.id, template(attribute(IS_AMI, "NO"), removal(AMI_NAME), removed_tags))
 
     (image,) = await amis_by_id(call, (image_id,))
     await call.change_all(Right.MANAGE, (image,), unmark)
     if not delete_associated_snapshots or not is_snapshot(image):
         return {"Return": True}
-    deleted: DeleteSnapshotReturnCodeTypeDef = {
+    deletion: DeleteSnapshotReturnCodeTypeDef = {
         "SnapshotId": SNAPSHOT.format(image.id),
         "ReturnCode": "success" if await delete_image(call, image) else "skipped",
     }
-    return {"Return": True, "DeleteSnapshotResults": [deleted]}
+    return {"Return": True, "DeleteSnapshotResults": [deletion]}
 
 
-def _is_shared(call: Call, image: Image, users: Container[str]) -> bool:
-    """Whether ExecutableUsers lists an image under one of `users`: if it is public for `all`, else shared with one.
+def _is_executable_by(call: Call, image: Image, users: Container[str]) -> bool:
+    """Whether ExecutableUsers lists an image: for `all` if it is public, else if it is shared with one of `users`.
 
-    Shared with the caller alone, by an access control list, is what he sees though it is neither his own nor public.
-    What others see by such lists, only they see.
+    An image that the caller can see, but neither owns nor is public, is shared with the caller by an ACL rule. What is
+    shared with others by such rules, only they can see.
     """
     if is_public(image):
-        return _EVERYBODY in users
+        return EVERYBODY in users
     return call.owner_id in users and call.owner_id != account_id(image.uid)
 
 
-def _location(text: str) -> int:
+def _parse_location(text: str) -> int:
     image_id = text if text.startswith("ami-") else f"ami-{text}"
     if not (IMAGE.is_well_formed(text) or IMAGE.is_id(image_id)):
         raise EC2Error(
             "InvalidParameterValue",
-            "The ImageLocation is invalid: give an image in OpenNebula, as ami-00000001 or its number, or a URL.",
+            "The ImageLocation is invalid: it must be an image in OpenNebula, as ami-00000001 or its id, or a URL.",
         )
     return IMAGE.parse(image_id)
 
 
-def _demand_fit(image: Image, said_architecture: str) -> None:
-    if image.type not in _BOOTABLE:
-        raise EC2Error("InvalidParameterValue", "An instance cannot be started from this image: it is no disk.")
-    if image.state in _UNFIT:
+def _check_registrable(image: Image, requested_architecture: str) -> None:
+    if image.type not in _BOOTABLE_TYPES:
+        raise EC2Error("InvalidParameterValue", "An instance cannot be launched from this image: it is not a disk.")
+    if image.state in _UNREGISTRABLE_STATES:
         raise EC2Error("IncorrectState", "The image is not in a state in which it can be registered.")
-    if said_architecture and said_architecture != architecture(image):
+    if requested_architecture and requested_architecture != architecture(image):
         raise EC2Error("InvalidParameterValue", f"The image is for the architecture {architecture(image)}.")
 
 
-def _arch_text(said_architecture: str) -> str:
-    if said_architecture not in ("", *ARCHITECTURES):
-        raise EC2Error("InvalidParameterValue", f"Value ({said_architecture}) for parameter architecture is invalid.")
-    return attribute("ARCH", ARCHITECTURES[said_architecture]) if said_architecture else ""
+def _arch_text(architecture: str) -> str:
+    if architecture not in ("", *ARCHITECTURES):
+        raise EC2Error("InvalidParameterValue", f"Value ({architecture}) for parameter architecture is invalid.")
+    return attribute("ARCH", ARCHITECTURES[architecture]) if architecture else ""

@@ -1,7 +1,7 @@
-"""Images from files that clients send, as the Ruby econe-server took them (UploadImage; Amazon has no such action).
+"""Images from files that clients upload, as to the Ruby econe-server (UploadImage; not an action of Amazon's).
 
-The file is kept on this machine until oned, which runs here too, has copied it. What it is kept for stands on the image
-(PATH), whose it is in its name: any process on this machine can find out that a file is not needed any more.
+The file is kept on this host until oned, which runs here too, has copied it. Its path is stored on the image (PATH) and
+its owner's id is part of its name, so any process on this host can determine that a file is no longer needed.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from econed.interfaces import IUploadedFiles
 
 ORPHAN_AGE = 24 * 3600
-"""Seconds after which a file that no image names belongs to no request any more."""
+"""Seconds after which a file that is not the PATH of any image does not belong to a request any more."""
 
 FORGOTTEN_AGE = 7 * ORPHAN_AGE
-"""Seconds after which a file is removed whose user nobody looks after: he may have been deleted."""
+"""Seconds after which a file is removed whose user is no longer watched, for example because they were deleted."""
 
 
 class UploadImageResult(TypedDict):
@@ -38,11 +38,11 @@ class UploadImageResult(TypedDict):
 
 @action(takes_file=True)
 async def upload_image(call: Call) -> UploadImageResult:
-    """Make an image of the file that comes with the request, and return the id to register it by (RegisterImage).
+    """Create an image from the uploaded file, and return the id with which to register it (RegisterImage).
 
-    The image is in the configured datastore and is no AMI yet; oned copies the file behind the answer. Raises
-    `EC2Error` UnsupportedOperation where oned runs on another machine, RequestEntityTooLarge and
-    InsufficientVolumeCapacity for what cannot be kept, and what a file that does not come whole ends with.
+    The image is created in the configured datastore and is no AMI yet; oned copies the file after the response. Raises
+    `EC2Error` UnsupportedOperation if oned runs on another host, RequestEntityTooLarge and InsufficientVolumeCapacity
+    if the file cannot be stored, and the errors of an incomplete upload.
     """
     if call.upload is None:
         raise EC2Error("MissingParameter", "The request must contain the file of the image, as a multipart/form-data.")
@@ -54,36 +54,36 @@ async def upload_image(call: Call) -> UploadImageResult:
     path = await call.upload.receive(call.caller.id)
     text = template(attribute("NAME", f"ec2-{uuid.uuid4()}"), attribute("TYPE", "OS"), attribute("PATH", path))
     try:
-        number = await call.session.image_allocate(text, call.settings.datastore_id)
+        image_id = await call.session.image_allocate(text, call.settings.datastore_id)
     except OpenNebulaRefusal:
         await call.upload.discard()
         raise
-    return {"ImageId": IMAGE.format(number)}
+    return {"ImageId": IMAGE.format(image_id)}
 
 
 def upload_chore(files: IUploadedFiles) -> Chore:
-    """Return the chore that removes the `files` of images that have been copied, and those that no image names."""
+    """Return the chore that removes the files of images that oned has copied, and those that no image refers to."""
 
     async def remove_uploads(run: ChoreRun) -> None:
         for path in await files.remove_abandoned(run.now - ORPHAN_AGE):
             run.log.info("removing the partial file {path}: the process that received it has died", path=path)
-        waiting = await files.complete_files(run.user.id)
-        for path, written in await files.complete_files(None):
-            if written < run.now - FORGOTTEN_AGE and (path, written) not in waiting:
-                run.log.info("removing the uploaded file {path}, which was forgotten", path=path)
+        uploads = await files.complete_files(run.user.id)
+        for path, modified_at in await files.complete_files(None):
+            if modified_at < run.now - FORGOTTEN_AGE and (path, modified_at) not in uploads:
+                run.log.info("removing the uploaded file {path}: its user's chores no longer run", path=path)
                 await files.remove(path)
         if await files.is_receiving(run.user.id):
             run.keep_watching()
-        if not waiting:
+        if not uploads:
             return
         by_path = {image.path: image for image in await run.session.images(OwnerFilter.MINE)}
-        for path, written in waiting:
+        for path, modified_at in uploads:
             image = by_path.get(path)
-            is_needed = written > run.now - ORPHAN_AGE if image is None else image.state.is_being_written
+            is_needed = modified_at > run.now - ORPHAN_AGE if image is None else image.state.is_being_written
             if is_needed:
                 run.keep_watching()
             else:
-                run.log.info("removing the uploaded file {path}, which nothing needs any more", path=path)
+                run.log.info("removing the uploaded file {path}: it is no longer needed", path=path)
                 await files.remove(path)
 
     return remove_uploads

@@ -1,7 +1,7 @@
-"""Images from URLs: fetched by econed from the internet, or by oned from the hosts that the administrator has named.
+"""Images from URLs: downloaded by econed from the internet, or by oned from hosts that the administrator trusts.
 
-oned follows redirects, looks names up itself and verifies no certificate. So it is given a URL only where the
-administrator trusts the host (econe.conf, `image_url_hosts`).
+oned follows redirects, resolves names itself and does not verify certificates. It is therefore given only URLs of the
+hosts in `image_url_hosts` (econe.conf).
 """
 
 from __future__ import annotations
@@ -28,54 +28,54 @@ if TYPE_CHECKING:
 
 
 def is_url(location: str) -> bool:
-    """Whether an ImageLocation means a URL."""
+    """Whether an ImageLocation is a URL."""
     return location.lower().startswith(("http://", "https://"))
 
 
 async def image_from_url(call: Call, location: str, name: str, facts: str) -> int:
-    """Make an image of what is at a URL, with all that is to be said of it (`facts`), and return its id.
+    """Create an image from a URL, with the attributes in the template text `facts`, and return its id.
 
-    Calls of a user that ask for the same while one is under way in this process are one: SDKs send a call again that
-    takes long. Raises `EC2Error`, see `econed.actions.images.images.register_image`.
+    Identical calls of a user in this process share one download: SDKs repeat a call that takes long. Raises `EC2Error`,
+    see `econed.actions.images.images.register_image`.
     """
     url = ImageURL.parse(location)
     if matches_any(url.host, call.settings.image_url_hosts):
         await check_datastore(call)
-        return await _allocated(call, url.text, name, facts)
+        return await _allocate(call, url.text, name, facts)
     if call.fetcher is None:
         raise forbidden_host()
     await call.fetcher.check_url(url, call.caller.id)
-    await _own_name(call, name)
+    await _image_name(call, name)
     await check_datastore(call)
     if call.dry_run:
         raise dry_run_succeeded()
     key = (call.caller.id, url.text, name, facts)
-    return await call.fetcher.run_once(key, partial(_fetched, call, call.fetcher, url, name, facts))
+    return await call.fetcher.run_once(key, partial(_fetch_and_allocate, call, call.fetcher, url, name, facts))
 
 
-async def _fetched(call: Call, fetcher: IImageFetcher, url: ImageURL, name: str, facts: str) -> int:
-    """Fetch an image and hand it to oned, which copies it behind the answer; `upload_chore` then removes the file."""
+async def _fetch_and_allocate(call: Call, fetcher: IImageFetcher, url: ImageURL, name: str, facts: str) -> int:
+    """Download an image and pass it to oned, which copies it after the response; `upload_chore` removes the file."""
     await watch_caller(call)
     path = await fetcher.fetch(url, call.caller.id)
     try:
-        return await _allocated(call, path, name, facts)
+        return await _allocate(call, path, name, facts)
     except (EC2Error, OpenNebulaRefusal):
         await fetcher.discard(path)
         raise
 
 
-async def _allocated(call: Call, path: str, name: str, facts: str) -> int:
-    own_name = await _own_name(call, name)
-    made_of = template(attribute("NAME", own_name), attribute("TYPE", "OS"), attribute("PATH", path))
-    named = attribute(AMI_NAME, name) if name not in ("", own_name) else ""
+async def _allocate(call: Call, path: str, name: str, facts: str) -> int:
+    image_name = await _image_name(call, name)
+    source = template(attribute("NAME", image_name), attribute("TYPE", "OS"), attribute("PATH", path))
+    name_attribute = attribute(AMI_NAME, name) if name not in ("", image_name) else ""
     try:
-        return await call.session.image_allocate(template(made_of, named, facts), call.settings.datastore_id)
+        return await call.session.image_allocate(template(source, name_attribute, facts), call.settings.datastore_id)
     except OpenNebulaRefusal as refusal:
-        raise await creation_error(call, own_name, name, refusal) from refusal
+        raise await creation_error(call, image_name, name, refusal) from refusal
 
 
-async def _own_name(call: Call, name: str) -> str:
-    """Return what a new image is called in OpenNebula; raises `EC2Error` where it may not have its name in EC2."""
+async def _image_name(call: Call, name: str) -> str:
+    """Return the name of a new image in OpenNebula; raises `EC2Error` if the name of the AMI is not allowed."""
     if not name:
         return f"ec2-{uuid.uuid4()}"
     check_name(name)

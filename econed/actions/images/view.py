@@ -1,4 +1,4 @@
-"""An OpenNebula image as EC2 shows it: an AMI is one with the mark EC2_AMI=YES, as the Ruby server set it."""
+"""EC2's representation of AMIs, which are OpenNebula images marked EC2_AMI=YES, as by the Ruby server."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ _STATES: MappingProxyType[ImageState, ImageStateType] = MappingProxyType(
     }
 )
 ARCHITECTURES: MappingProxyType[str, str] = MappingProxyType({"x86_64": "x86_64", "i386": "i686", "arm64": "aarch64"})
-"""What ARCH says, by EC2's word for it."""
+"""The values of ARCH by EC2's architecture."""
 
 _ARCHITECTURES: MappingProxyType[str, ArchitectureValuesType] = MappingProxyType(
     {"i386": "i386", "i686": "i386", "aarch64": "arm64", "arm64": "arm64"}
 )
 
-# Members of Image that no image here ever has are filters nevertheless: they match nothing, as on Amazon.
+# Filters on members of Image that no image here has are accepted and match nothing, as on Amazon.
 IMAGE_FILTERS = Filters(
     MappingProxyType(
         {
@@ -87,23 +87,23 @@ IMAGE_FILTERS = Filters(
         }
     )
 )
-"""Of DescribeImages."""
+"""The filters of DescribeImages."""
 
 
 def is_ami(image: Image) -> bool:
-    """Whether an image is an AMI, and not just being deleted, nor a copy of one that is to be something else."""
+    """Whether an image is an AMI, is not being deleted, and is not an unfinished copy of an AMI."""
     is_marked = image.template.text(IS_AMI).upper() == "YES"
     return (
         is_marked and image.state is not ImageState.DELETE and not is_marked_deleted(image) and not is_unfinished(image)
     )
 
 
-def ami(image: Image, owner_alias: str | None = None) -> ImageTypeDef:
-    """Return an image as EC2's Image; `owner_alias` is the alias of its owner, if they have one for the caller.
+def ami_view(image: Image, owner_alias: str | None = None) -> ImageTypeDef:
+    """Return an image as EC2's Image; `owner_alias` is its owner's alias as the caller sees it, if there is one.
 
-    Hypervisor is xen, because EC2 knows no other word for what is not its own (Amazon says so of KVM too).
+    Hypervisor is xen, because EC2 has no value for others (Amazon uses it for KVM too).
     """
-    shown: ImageTypeDef = {
+    view: ImageTypeDef = {
         "ImageId": IMAGE.format(image.id),
         "Name": ami_name(image),
         "ImageLocation": f"{account_id(image.uid)}/{ami_name(image)}",
@@ -123,31 +123,31 @@ def ami(image: Image, owner_alias: str | None = None) -> ImageTypeDef:
         "CreationDate": filter_text(timestamp(image.regtime)),
     }
     if tags := tags_of(image.template):
-        shown["Tags"] = tags
+        view["Tags"] = tags
     if owner_alias is not None:
-        shown["ImageOwnerAlias"] = owner_alias
+        view["ImageOwnerAlias"] = owner_alias
     if text := description(image):
-        shown["Description"] = text
-    if (machine := whole_number(image.template.text(SAVED_FROM_MACHINE))) is not None:
-        shown["SourceInstanceId"] = INSTANCE.format(machine)
+        view["Description"] = text
+    if (machine_id := whole_number(image.template.text(SAVED_FROM_MACHINE))) is not None:
+        view["SourceInstanceId"] = INSTANCE.format(machine_id)
     if image.state is ImageState.ERROR:
         reason = image.template.text("ERROR") or "The image could not be copied into its datastore."
-        shown["StateReason"] = {"Code": "Server.InternalError", "Message": reason}
-    return shown
+        view["StateReason"] = {"Code": "Server.InternalError", "Message": reason}
+    return view
 
 
 def ami_name(image: Image) -> str:
-    """Return the name of the AMI: the one it was registered with, else the image's own."""
+    """Return the name of an AMI: the one it was registered with, else the name of its image."""
     return image.template.text(AMI_NAME) or image.name
 
 
 def is_public(image: Image) -> bool:
-    """Whether others may start machines from an image: its group or everybody (OpenNebula calls that public too)."""
+    """Whether the image's group or everybody may use it; OpenNebula also calls that public."""
     return Right.USE in image.permissions.group | image.permissions.other
 
 
 def architecture(image: Image) -> ArchitectureValuesType:
-    """Return the processor an image is for: what its ARCH says, else x86_64."""
+    """Return the architecture of an image: the value of ARCH, else x86_64."""
     return _ARCHITECTURES.get(image.template.text("ARCH").lower(), "x86_64")
 
 
