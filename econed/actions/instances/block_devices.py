@@ -161,7 +161,7 @@ async def block_devices(
     return devices
 
 
-async def create_volumes(call: Call, devices: BlockDevices, zone: int | None) -> tuple[int, ...]:
+async def create_volumes(call: Call, devices: BlockDevices, zone_cluster_id: int | None) -> tuple[int, ...]:
     """Create the volumes of one machine and return their images' ids; if one fails, delete the others and raise.
 
     The copy of a non-persistent snapshot must be complete before it can become persistent: this waits for it, and
@@ -170,7 +170,7 @@ async def create_volumes(call: Call, devices: BlockDevices, zone: int | None) ->
     image_ids: list[int] = []
     try:
         for volume in devices.volumes:
-            image_id = await make_volume(call, _volume_plan(call, volume, zone, devices.tags))
+            image_id = await make_volume(call, _volume_plan(call, volume, zone_cluster_id, devices.tags))
             image_ids.append(image_id)
         await gather(_make_persistent(call, image_id) for image_id in image_ids)
     except (EC2Error, OpenNebulaError):
@@ -203,10 +203,10 @@ async def _make_persistent(call: Call, image_id: int) -> None:
     await call.session.image_persistent(image_id, True)
 
 
-def _volume_plan(call: Call, volume: NewVolume, zone: int | None, tags: Mapping[str, str]) -> VolumePlan:
+def _volume_plan(call: Call, volume: NewVolume, zone_cluster_id: int | None, tags: Mapping[str, str]) -> VolumePlan:
     facts = {LAUNCHED_AT: str(call.now)}
-    if zone is not None:
-        facts[AVAILABILITY_ZONE] = str(zone)
+    if zone_cluster_id is not None:
+        facts[AVAILABILITY_ZONE] = str(zone_cluster_id)
     if volume.snapshot is not None:
         facts[SOURCE_SNAPSHOT] = SNAPSHOT.format(volume.snapshot.id)
     if volume.volume_type:

@@ -217,7 +217,7 @@ async def _instantiate(
         volumes: tuple[int, ...] = ()
         try:
             async with slots:
-                volumes = await create_volumes(call, plan.devices, plan.zone)
+                volumes = await create_volumes(call, plan.devices, plan.zone_cluster_id)
                 await call.budget.spend(ITEM)
                 text = machine_text(plan, index, reservation, plan.devices.disks(volumes, call.now))
                 machine_ids.append(await plan.instance_type.create_machine(call.session, name, text))

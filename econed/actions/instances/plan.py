@@ -53,8 +53,8 @@ _MACHINE_NAME = re.compile(r"[\w.:@() -]{1,128}")
 class LaunchPlan:
     """A RunInstances call after all objects in it were found and all values checked.
 
-    `public_key` is text that CONTEXT stores unchanged, `user_data` is base64. `zone` is the OpenNebula id of the
-    requested availability zone, `cluster_ids` are the clusters that the request and the configuration restrict it to.
+    `public_key` is text that CONTEXT stores unchanged, `user_data` is base64. `zone_cluster_id` is the cluster that is
+    the requested availability zone, `cluster_ids` are those to which the request and the configuration restrict it.
     """
 
     instance_type: InstanceType
@@ -66,7 +66,7 @@ class LaunchPlan:
     public_key: str | None = None
     user_data: str | None = None
     tags: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    zone: int | None = None
+    zone_cluster_id: int | None = None
     cluster_ids: tuple[int, ...] = ()
     terminates_on_shutdown: bool = False
     devices: BlockDevices = NO_BLOCK_DEVICES
@@ -83,8 +83,8 @@ def machine_text(plan: LaunchPlan, index: int, reservation: str | None, disks: I
         facts[RESERVATION] = reservation
     if plan.token is not None:
         facts |= {**plan.token.facts, LAUNCH_COUNT: str(plan.max_count)}
-    if plan.zone is not None:
-        facts[AVAILABILITY_ZONE] = str(plan.zone)
+    if plan.zone_cluster_id is not None:
+        facts[AVAILABILITY_ZONE] = str(plan.zone_cluster_id)
     if plan.terminates_on_shutdown:
         facts[SHUTDOWN_BEHAVIOR] = TERMINATE
     type_disks = plan.devices.without_excluded(plan.instance_type.other_disks(plan.image))

@@ -83,7 +83,7 @@ async def run_instances(
     With a ClientToken, a repeated call returns the same instances for `launch.TOKEN_LIFETIME` seconds.
     """
     _check_counts(min_count, max_count)
-    zone = await _zone(call, (placement or {}).get("AvailabilityZone"))
+    zone_cluster_id = await _zone_cluster_id(call, (placement or {}).get("AvailabilityZone"))
     pair = await find_key_pair(call, key_name) if key_name is not None else None
     image = await _image(call, image_id)
     tags = specified_tags(tag_specifications, "instance", "volume")
@@ -92,6 +92,7 @@ async def run_instances(
         "public_key": None if pair is None else storable_public_key(pair.public_key),
         "user_data": _checked_user_data(user_data),
     }
+    cluster_ids = {cluster for cluster in (zone_cluster_id, call.settings.cluster_id) if cluster is not None}
     plan = LaunchPlan(
         instance_type=await find_instance_type(call, instance_type, image, **texts),
         image=image,
@@ -100,8 +101,8 @@ async def run_instances(
         token=ClientToken.of(call, client_token),
         **texts,
         tags=tags["instance"],
-        zone=zone,
-        cluster_ids=tuple(sorted({cluster for cluster in (zone, call.settings.cluster_id) if cluster is not None})),
+        zone_cluster_id=zone_cluster_id,
+        cluster_ids=tuple(sorted(cluster_ids)),
         terminates_on_shutdown=instance_initiated_shutdown_behavior == TERMINATE,
         devices=await block_devices(call, block_device_mappings, image, tags["volume"]),
     )
@@ -139,7 +140,7 @@ async def _image(call: Call, image_id: str) -> Image:
     return image
 
 
-async def _zone(call: Call, name: str | None) -> int | None:
+async def _zone_cluster_id(call: Call, name: str | None) -> int | None:
     """Return the id of the cluster that is the availability zone of this name; None if `name` is None."""
     if name is None:
         return None

@@ -166,7 +166,7 @@ async def _template(call: Call, name: str) -> VMTemplate:
     templates = [each for each in await call.session.templates() if each.template.text(INSTANCE_TYPE) == name]
     if not templates:
         raise _unknown_type(name)
-    return min(templates, key=lambda each: (each.uid != call.caller.id, each.id))
+    return min(templates, key=lambda template: (template.uid != call.caller.id, template.id))
 
 
 def _unknown_type(name: str) -> EC2Error:

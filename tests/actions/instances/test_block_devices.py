@@ -26,14 +26,14 @@ from tests.support.delayed_oned import DyingOned
 DATA = {"DeviceName": "/dev/sdf", "Ebs": {"VolumeSize": 2}}
 
 
-def devices(*mappings: dict[str, Any], **more: Any) -> dict[str, Any]:
+def devices(*mappings: dict[str, Any], **extra: Any) -> dict[str, Any]:
     """Return the parameters of a RunInstances call with block device mappings."""
-    return {"BlockDeviceMappings": list(mappings), **more}
+    return {"BlockDeviceMappings": list(mappings), **extra}
 
 
 def images(cloud: Cloud) -> set[int]:
     """Return the ids of alice's images."""
-    return {each.id for each in cloud.result(Session(cloud.backend, "alice").images(OwnerFilter.MINE))}
+    return {image.id for image in cloud.result(Session(cloud.backend, "alice").images(OwnerFilter.MINE))}
 
 
 def terminate(cloud: Cloud, instance_id: str) -> None:
@@ -43,31 +43,34 @@ def terminate(cloud: Cloud, instance_id: str) -> None:
 
 
 def test_the_root_disk_has_the_requested_size(cloud: Cloud) -> None:
-    on = instance(cloud, **devices({"DeviceName": "/dev/sda1", "Ebs": {"VolumeSize": 8, "VolumeType": "gp2"}}))
+    instance_id = instance(cloud, **devices({"DeviceName": "/dev/sda1", "Ebs": {"VolumeSize": 8, "VolumeType": "gp2"}}))
     (root,) = listed(cloud)
     described = show(cloud, root)
-    assert (described["Size"], described["VolumeType"], described["Attachments"][0]["InstanceId"]) == (8, "gp2", on)
+    (attachment,) = described["Attachments"]
+    assert (described["Size"], described["VolumeType"]) == (8, "gp2")
+    assert attachment["InstanceId"] == instance_id
 
 
 def test_a_volume_is_created_and_deleted_with_its_instance(cloud: Cloud) -> None:
-    on = instance(cloud, **devices(DATA))
-    data = mappings(cloud, on)["/dev/sdf"]
+    instance_id = instance(cloud, **devices(DATA))
+    data = mappings(cloud, instance_id)["/dev/sdf"]
     assert data["DeleteOnTermination"] is True
     described = show(cloud, data["VolumeId"])
     assert (described["Size"], described["State"]) == (2, "in-use")
-    (attached,) = described["Attachments"]
-    assert (attached["Device"], attached["InstanceId"], attached["DeleteOnTermination"]) == ("/dev/sdf", on, True)
-    terminate(cloud, on)
+    (attachment,) = described["Attachments"]
+    assert (attachment["Device"], attachment["InstanceId"]) == ("/dev/sdf", instance_id)
+    assert attachment["DeleteOnTermination"] is True
+    terminate(cloud, instance_id)
     look(cloud)
     assert images(cloud) == set()
 
 
 def test_a_volume_without_delete_on_termination_is_kept(cloud: Cloud) -> None:
     keep = {"DeviceName": "/dev/sdf", "Ebs": {"VolumeSize": 2, "DeleteOnTermination": False}}
-    on = instance(cloud, **devices(keep))
-    data = mappings(cloud, on)["/dev/sdf"]
+    instance_id = instance(cloud, **devices(keep))
+    data = mappings(cloud, instance_id)["/dev/sdf"]
     assert data["DeleteOnTermination"] is False
-    terminate(cloud, on)
+    terminate(cloud, instance_id)
     cloud.wait(ORPHAN_AGE + 60)
     look(cloud)
     assert show(cloud, data["VolumeId"])["State"] == "available"
@@ -77,12 +80,12 @@ def test_a_volume_without_delete_on_termination_is_kept(cloud: Cloud) -> None:
 
 def test_a_volume_detached_before_termination_is_kept(cloud: Cloud) -> None:
     """This also holds for a volume detached in OpenNebula, without a request to econed."""
-    on = instance(cloud, **devices(DATA))
-    volume_id = mappings(cloud, on)["/dev/sdf"]["VolumeId"]
-    cloud.as_user("alice", "one.vm.detach", int(on[2:]), 1)
+    instance_id = instance(cloud, **devices(DATA))
+    volume_id = mappings(cloud, instance_id)["/dev/sdf"]["VolumeId"]
+    cloud.as_user("alice", "one.vm.detach", int(instance_id[2:]), 1)
     cloud.wait(5)
     assert show(cloud, volume_id)["State"] == "available"
-    terminate(cloud, on)
+    terminate(cloud, instance_id)
     for _ in range(2):
         cloud.wait(ORPHAN_AGE)
         look(cloud)
@@ -90,31 +93,31 @@ def test_a_volume_detached_before_termination_is_kept(cloud: Cloud) -> None:
 
 
 def test_a_volume_detached_and_attached_again_is_kept(cloud: Cloud) -> None:
-    on = instance(cloud, **devices(DATA))
-    volume_id = mappings(cloud, on)["/dev/sdf"]["VolumeId"]
+    instance_id = instance(cloud, **devices(DATA))
+    volume_id = mappings(cloud, instance_id)["/dev/sdf"]["VolumeId"]
     cloud.run("alice", "DetachVolume", VolumeId=volume_id)
     cloud.wait(5)
-    attach(cloud, volume_id, on)
-    assert mappings(cloud, on)["/dev/sdh"]["DeleteOnTermination"] is False
-    terminate(cloud, on)
+    attach(cloud, volume_id, instance_id)
+    assert mappings(cloud, instance_id)["/dev/sdh"]["DeleteOnTermination"] is False
+    terminate(cloud, instance_id)
     look(cloud)
     assert show(cloud, volume_id)["State"] == "available"
 
 
 def test_volumes_are_deleted_if_the_instance_is_terminated_in_opennebula(cloud: Cloud) -> None:
-    on = instance(cloud, **devices(DATA))
-    cloud.oneadmin("one.vm.action", "terminate-hard", int(on[2:]))
+    instance_id = instance(cloud, **devices(DATA))
+    cloud.oneadmin("one.vm.action", "terminate-hard", int(instance_id[2:]))
     cloud.wait(30)
     look(cloud)
     assert images(cloud) == set()
 
 
 def test_volumes_are_deleted_even_long_after_the_launch(cloud: Cloud) -> None:
-    on = instance(cloud, **devices(DATA))
+    instance_id = instance(cloud, **devices(DATA))
     for _ in range(3):
         cloud.clock.advance(25 * 3600)
         look(cloud)
-    terminate(cloud, on)
+    terminate(cloud, instance_id)
     look(cloud)
     assert images(cloud) == set()
 
@@ -123,8 +126,8 @@ def test_volumes_are_deleted_even_long_after_the_launch(cloud: Cloud) -> None:
 def test_a_deletion_interrupted_by_the_death_of_a_process_is_completed_by_the_next(step: int) -> None:
     """The process that served the request is dead, the next one dies at any step, and the third completes the work."""
     cloud = Cloud()
-    on = instance(cloud, **devices(DATA))
-    terminate(cloud, on)
+    instance_id = instance(cloud, **devices(DATA))
+    terminate(cloud, instance_id)
     dying = Deferred.fromCoroutine(
         Reconciler(DyingOned(cloud.backend, step), cloud.clock, all_chores(), Logger("test")).round()
     )
@@ -178,8 +181,8 @@ def test_a_volume_is_created_from_a_snapshot_with_the_instance(cloud: Cloud) -> 
     for original in (volume(cloud), _attached_volume(cloud)):
         snapshot_id = snapshot(cloud, original)
         mapping = {"DeviceName": "/dev/xvdg", "Ebs": {"SnapshotId": snapshot_id}}
-        on = instance(cloud, **devices(mapping))
-        volume_id = mappings(cloud, on)["/dev/xvdg"]["VolumeId"]
+        instance_id = instance(cloud, **devices(mapping))
+        volume_id = mappings(cloud, instance_id)["/dev/xvdg"]["VolumeId"]
         assert show(cloud, volume_id)["SnapshotId"] == snapshot_id
         assert image(cloud, volume_id).is_persistent
 
@@ -211,9 +214,9 @@ def test_tags_for_volumes_are_set_on_all_of_them(cloud: Cloud) -> None:
         {"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": "web"}]},
         {"ResourceType": "volume", "Tags": [{"Key": "Name", "Value": "disk"}]},
     ]
-    on = instance(cloud, **devices(DATA, TagSpecifications=tags))
-    assert [show(cloud, each)["Tags"] for each in listed(cloud)] == [tags[1]["Tags"]] * 2
-    (reservation,) = cloud.run("alice", "DescribeInstances", InstanceIds=[on])["Reservations"]
+    instance_id = instance(cloud, **devices(DATA, TagSpecifications=tags))
+    assert [show(cloud, volume_id)["Tags"] for volume_id in listed(cloud)] == [tags[1]["Tags"]] * 2
+    (reservation,) = cloud.run("alice", "DescribeInstances", InstanceIds=[instance_id])["Reservations"]
     assert reservation["Instances"][0]["Tags"] == tags[0]["Tags"]
 
 
@@ -254,15 +257,15 @@ def test_an_impossible_mapping_is_refused_before_any_change(mapping: list[dict[s
 @pytest.mark.parametrize("root", ["/dev/sda", "/dev/sda1", "/dev/xvda", "xvda", "/dev/vda1", "/dev/hda"])
 def test_the_root_device_has_several_names(cloud: Cloud, root: str) -> None:
     instance(cloud, **devices({"DeviceName": root, "Ebs": {"VolumeSize": 8}}))
-    assert [show(cloud, each)["Size"] for each in listed(cloud)] == [8]
+    assert [show(cloud, volume_id)["Size"] for volume_id in listed(cloud)] == [8]
 
 
 @pytest.mark.parametrize("name", ["/dev/sda2", "/dev/xvda3", "vda15"])
 def test_another_partition_of_the_root_device_is_a_separate_device(cloud: Cloud, name: str) -> None:
     instance(cloud)
     (plain,) = listed(cloud)
-    on = instance(cloud, **devices({"DeviceName": name, "Ebs": {"VolumeSize": 5}}, DATA))
-    by_device = mappings(cloud, on)
+    instance_id = instance(cloud, **devices({"DeviceName": name, "Ebs": {"VolumeSize": 5}}, DATA))
+    by_device = mappings(cloud, instance_id)
     described = show(cloud, by_device[name]["VolumeId"])
     (attachment,) = described["Attachments"]
     assert (described["Size"], attachment["Device"], attachment["State"]) == (5, name, "attached")
@@ -274,22 +277,24 @@ def test_another_partition_of_the_root_device_is_a_separate_device(cloud: Cloud,
 
 def test_partitions_and_disks_attached_later_do_not_conflict(cloud: Cloud) -> None:
     """The hypervisor has whole disks only: oned chooses a target for `/dev/sda2`, which clients do not see."""
-    on = instance(cloud, **devices({"DeviceName": "/dev/sda2", "Ebs": {"VolumeSize": 1}}))
-    hidden = target(cloud, on, mappings(cloud, on)["/dev/sda2"]["VolumeId"])
+    instance_id = instance(cloud, **devices({"DeviceName": "/dev/sda2", "Ebs": {"VolumeSize": 1}}))
+    hidden = target(cloud, instance_id, mappings(cloud, instance_id)["/dev/sda2"]["VolumeId"])
     for name in (f"/dev/{hidden}", "/dev/sda3"):
-        attach(cloud, volume(cloud), on, name)
+        attach(cloud, volume(cloud), instance_id, name)
     other = volume(cloud)
     for name in ("/dev/xvda2", "sda3", f"/dev/xvd{hidden[2:]}"):
-        refusal = cloud.refusal("alice", "AttachVolume", VolumeId=other, InstanceId=on, Device=name)
+        refusal = cloud.refusal("alice", "AttachVolume", VolumeId=other, InstanceId=instance_id, Device=name)
         assert (refusal.code, name) == ("InvalidParameterValue", name)
-    by_device = mappings(cloud, on)
+    by_device = mappings(cloud, instance_id)
     assert {"/dev/sda2", "/dev/sda3", f"/dev/{hidden}"} < set(by_device)
-    targets = {target(cloud, on, by_device[name]["VolumeId"]) for name in ("/dev/sda2", "/dev/sda3", f"/dev/{hidden}")}
+    targets = {
+        target(cloud, instance_id, by_device[name]["VolumeId"]) for name in ("/dev/sda2", "/dev/sda3", f"/dev/{hidden}")
+    }
     assert len(targets) == 3
     volume_id = by_device["/dev/sda3"]["VolumeId"]
     cloud.run("alice", "DetachVolume", VolumeId=volume_id, Device="xvda3")
     cloud.wait(5)
-    assert "/dev/sda3" not in mappings(cloud, on)
+    assert "/dev/sda3" not in mappings(cloud, instance_id)
 
 
 @pytest.mark.parametrize(("size", "code"), [(1, "InvalidParameterValue"), (3, "UnsupportedOperation")])
@@ -312,16 +317,16 @@ def test_the_documentation_describes_the_size_of_a_volume_from_a_snapshot() -> N
 
 
 def test_a_virtual_name_next_to_a_volume_is_ignored(cloud: Cloud) -> None:
-    on = instance(cloud, **devices({**DATA, "VirtualName": "ephemeral0"}))
-    assert show(cloud, mappings(cloud, on)["/dev/sdf"]["VolumeId"])["Size"] == 2
+    instance_id = instance(cloud, **devices({**DATA, "VirtualName": "ephemeral0"}))
+    assert show(cloud, mappings(cloud, instance_id)["/dev/sdf"]["VolumeId"])["Size"] == 2
 
 
 def test_a_volume_replaces_a_disk_of_the_instance_type(cloud: Cloud) -> None:
     template = 'NAME="two"\nEC2_INSTANCE_TYPE="two.disks"\nCPU="1"\nMEMORY="64"\nDISK=[TYPE="fs",SIZE="9",TARGET="sdf"]'
     cloud.as_user("alice", "one.template.allocate", template)
-    on = instance(cloud, **devices(DATA, InstanceType="two.disks"))
-    assert show(cloud, mappings(cloud, on)["/dev/sdf"]["VolumeId"])["Size"] == 2
-    assert len(mappings(cloud, on)) == 2
+    instance_id = instance(cloud, **devices(DATA, InstanceType="two.disks"))
+    assert show(cloud, mappings(cloud, instance_id)["/dev/sdf"]["VolumeId"])["Size"] == 2
+    assert len(mappings(cloud, instance_id)) == 2
 
 
 def test_a_failed_machine_leaves_no_volume(cloud: Cloud) -> None:

@@ -35,9 +35,9 @@ def with_files(cloud: Cloud) -> Cloud:
     return cloud
 
 
-def run(cloud: Cloud, **more: Any) -> tuple[dict[str, Any], VirtualMachine]:
+def run(cloud: Cloud, **extra: Any) -> tuple[dict[str, Any], VirtualMachine]:
     """Run an instance as alice; return the instance in the result, and its machine in oned."""
-    parameters = {"ImageId": AMI, "MinCount": 1, "MaxCount": 1, **more}
+    parameters = {"ImageId": AMI, "MinCount": 1, "MaxCount": 1, **extra}
     (instance,) = cloud.run("alice", "RunInstances", **parameters)["Instances"]
     return instance, cloud.result(Session(cloud.backend, "alice").vm(int(instance["InstanceId"][2:])))
 

@@ -16,9 +16,9 @@ AMI = "ami-00000000"
 EXPIRATION_TIME = Settings().terminated_instances_expiration_time
 
 
-def run(cloud: Cloud, count: int = 1, user: str = "alice", **more: Any) -> list[str]:
+def run(cloud: Cloud, count: int = 1, user: str = "alice", **extra: Any) -> list[str]:
     """Run instances, wait until they run, and return their ids."""
-    result = cloud.run(user, "RunInstances", ImageId=AMI, MinCount=count, MaxCount=count, **more)
+    result = cloud.run(user, "RunInstances", ImageId=AMI, MinCount=count, MaxCount=count, **extra)
     cloud.clock.pump([1] * 30)
     return [instance["InstanceId"] for instance in result["Instances"]]
 

@@ -29,9 +29,9 @@ from tests.support.delayed_oned import DelayedOned, DyingOned
 AMI = "ami-00000000"
 
 
-def launch_parameters(count: int = 3, token: str = "tok", **more: Any) -> dict[str, Any]:
+def launch_parameters(count: int = 3, token: str = "tok", **extra: Any) -> dict[str, Any]:
     """Return the parameters of a RunInstances call."""
-    return {"ImageId": AMI, "MinCount": count, "MaxCount": count, "ClientToken": token, **more}
+    return {"ImageId": AMI, "MinCount": count, "MaxCount": count, "ClientToken": token, **extra}
 
 
 def begin(cloud: Cloud, oned: IOpenNebula, parameters: dict[str, Any]) -> list[Any]:

@@ -15,9 +15,9 @@ from tests.support.cloud import Cloud
 ACTIONS = ["StartInstances", "StopInstances", "RebootInstances", "TerminateInstances"]
 
 
-def run(cloud: Cloud, count: int = 1, user: str = "alice", **more: Any) -> list[str]:
+def run(cloud: Cloud, count: int = 1, user: str = "alice", **extra: Any) -> list[str]:
     """Run instances, wait until they run, and return their ids."""
-    result = cloud.run(user, "RunInstances", ImageId="ami-00000000", MinCount=count, MaxCount=count, **more)
+    result = cloud.run(user, "RunInstances", ImageId="ami-00000000", MinCount=count, MaxCount=count, **extra)
     settle(cloud)
     return [instance["InstanceId"] for instance in result["Instances"]]
 

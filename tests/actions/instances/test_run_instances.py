@@ -19,16 +19,16 @@ AMI = "ami-00000000"
 SCRIPT = base64.b64encode(b"#!/bin/sh\necho $HOME 100$ ]]>\n").decode()
 
 
-def run(cloud: Cloud, **more: Any) -> tuple[dict[str, Any], VirtualMachine]:
+def run(cloud: Cloud, **extra: Any) -> tuple[dict[str, Any], VirtualMachine]:
     """Run an instance as alice; return the instance in the result, and its machine in oned."""
-    parameters = {"ImageId": AMI, "MinCount": 1, "MaxCount": 1, **more}
+    parameters = {"ImageId": AMI, "MinCount": 1, "MaxCount": 1, **extra}
     (instance,) = cloud.run("alice", "RunInstances", **parameters)["Instances"]
     return instance, cloud.result(Session(cloud.backend, "alice").vm(int(instance["InstanceId"][2:])))
 
 
-def refusal_code(cloud: Cloud, **more: Any) -> str:
+def refusal_code(cloud: Cloud, **extra: Any) -> str:
     """Return the code of the error that alice gets, after checking that nothing was created."""
-    refusal = cloud.refusal("alice", "RunInstances", **{"ImageId": AMI, "MinCount": 1, "MaxCount": 1, **more})
+    refusal = cloud.refusal("alice", "RunInstances", **{"ImageId": AMI, "MinCount": 1, "MaxCount": 1, **extra})
     assert 400 <= refusal.status < 500
     assert cloud.run("alice", "DescribeInstances")["Reservations"] == []
     assert cloud.changes == []
@@ -238,7 +238,7 @@ def test_permanent_lack_of_addresses_and_quotas_are_client_errors(cloud: Cloud) 
 
 
 @pytest.mark.parametrize(
-    ("more", "code"),
+    ("extra", "code"),
     [
         ({"ImageId": "ami-00009999"}, "InvalidAMIID.NotFound"),
         ({"ImageId": "ami-00000001"}, "InvalidAMIID.NotFound"),
@@ -260,8 +260,8 @@ def test_permanent_lack_of_addresses_and_quotas_are_client_errors(cloud: Cloud) 
         ({"DisableApiTermination": True}, "UnsupportedOperation"),
     ],
 )
-def test_invalid_parameters_are_refused_before_any_change(more: dict[str, Any], code: str) -> None:
-    assert refusal_code(Cloud(), **more) == code
+def test_invalid_parameters_are_refused_before_any_change(extra: dict[str, Any], code: str) -> None:
+    assert refusal_code(Cloud(), **extra) == code
 
 
 def test_ignored_and_default_members_of_structures_are_accepted() -> None:

@@ -18,9 +18,9 @@ REASON = re.compile(r"User initiated \((\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) GMT\)")
 """The pattern with which Cloud Custodian finds the date."""
 
 
-def run(cloud: Cloud, **more: Any) -> str:
+def run(cloud: Cloud, **extra: Any) -> str:
     """Run an instance, wait until it runs, and return its id."""
-    result = cloud.run("alice", "RunInstances", ImageId=AMI, MinCount=1, MaxCount=1, **more)
+    result = cloud.run("alice", "RunInstances", ImageId=AMI, MinCount=1, MaxCount=1, **extra)
     settle(cloud)
     return str(result["Instances"][0]["InstanceId"])
 
