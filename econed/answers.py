@@ -21,9 +21,7 @@ from econed.errors import (
 _INTERNAL = EC2Error("InternalError", "An internal error has occurred.", 500)
 _UNAVAILABLE = EC2Error("Unavailable", "The server is overloaded and can't handle the request.", 503)
 _UNAUTHORIZED = EC2Error("UnauthorizedOperation", "You are not authorized to perform this operation.", 403)
-_NOT_STORABLE = EC2Error(
-    "InvalidParameterValue", "A text that the request leads to is one that OpenNebula does not keep."
-)
+_NOT_STORABLE = EC2Error("InvalidParameterValue", "The request requires a text that OpenNebula cannot store unchanged.")
 _INCORRECT_STATE = EC2Error("IncorrectState", "The resource is not in a state that allows this operation.")
 
 _REFUSALS: Mapping[int, EC2Error] = MappingProxyType(
@@ -36,7 +34,7 @@ _REFUSALS: Mapping[int, EC2Error] = MappingProxyType(
         ),
         OpenNebulaCode.ACTION: _INCORRECT_STATE,
         OpenNebulaCode.XML_RPC_API: EC2Error(
-            "InvalidParameterValue", "The request holds a value that OpenNebula does not take."
+            "InvalidParameterValue", "The request contains a value that OpenNebula does not accept."
         ),
         OpenNebulaCode.INTERNAL: EC2Error("InvalidRequest", "OpenNebula cannot carry out this request."),
         OpenNebulaCode.ALLOCATE: EC2Error("InvalidRequest", "OpenNebula cannot create this resource."),
@@ -63,7 +61,7 @@ class Failure:
 def failure(error: BaseException) -> Failure:
     """Return the failure of a request that ended with `error`.
 
-    A refusal by oned that the action has no error of its own for becomes a 4xx, since SDKs send a request again after a
+    A refusal by oned for which the action has no specific error becomes a 4xx, since SDKs send a request again after a
     5xx. A 5xx is for an unreachable oned, for invalid replies, and for faults of econed.
     """
     if isinstance(error, EC2Error):

@@ -57,7 +57,7 @@ def normal_host(text: str) -> str | None:
 
 
 def address_of(host: str) -> Address | None:
-    """Return the address if a host is one, None if it is a name."""
+    """Return a host as an address, None if it is a name."""
     try:
         return ip_address(host)
     except ValueError:
@@ -73,7 +73,7 @@ def matches_any(host: str, patterns: Sequence[str]) -> bool:
 
 
 def is_global(address: Address) -> bool:
-    """Whether an address is on the internet; if it embeds an IPv4 address, whether that one is."""
+    """Whether an address is on the internet; if it embeds an IPv4 address, whether that address is."""
     if isinstance(address, IPv4Address):
         return not any(address in network for network in _SPECIAL_IPV4)
     if address.ipv4_mapped is not None:

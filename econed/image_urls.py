@@ -31,19 +31,19 @@ class ImageURL:
     host: str
     port: int
     path_and_query: str
-    """As they were given."""
+    """As in the URL, unchanged."""
     text: str
 
     @classmethod
     def parse(cls, text: str) -> ImageURL:
         """Parse a URL that a user gave; raises `EC2Error` InvalidParameterValue."""
         return cls._parse(
-            text, _PLAIN, "give a plain http or https URL, with everything unusual in it percent-encoded."
+            text, _PLAIN, "it must be a plain http or https URL, with all special characters percent-encoded."
         )
 
     def redirected(self, location: str) -> ImageURL:
         """Return the target of a redirect to `location` from this URL; raises `EC2Error` InvalidParameterValue."""
-        reason = "its server redirects to what is no plain http or https URL."
+        reason = "its server redirects to something other than a plain http or https URL."
         try:
             text = urldefrag(urljoin(self.canonical, location)).url
         except ValueError:
@@ -62,12 +62,12 @@ class ImageURL:
         host = normal_host(given_host)
         port = int(given_port or (443 if scheme == "https" else 80))
         if host is None or not 0 < port <= _LAST_PORT:
-            raise invalid_location("its host is no name and no address in its usual form, or its port is none.")
+            raise invalid_location("its host is not a name or an address in its usual form, or its port is invalid.")
         return cls(scheme, host, port, path_and_query, text)
 
     @property
     def address(self) -> Address | None:
-        """The address if the host is one, None if it is a name."""
+        """The host as an address, None if it is a name."""
         return address_of(self.host)
 
     @property
@@ -95,4 +95,4 @@ def invalid_location(reason: str) -> EC2Error:
 
 def forbidden_host() -> EC2Error:
     """Return the error for a host that does not exist or is not on the internet; clients must not learn which."""
-    return invalid_location("its host is not one that images are fetched from.")
+    return invalid_location("images are not fetched from its host.")

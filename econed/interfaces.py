@@ -1,4 +1,4 @@
-"""The seams of econed, as zope Interfaces: what stands between the rooms and can be replaced in tests."""
+"""The zope Interfaces between the folders of econed, whose implementations can be replaced in tests."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class IUserDirectory(Interface):
         """Return the current data of a user, from the cache where it is recent enough; None if they were removed.
 
         Only for users whose signature was verified: before that no call to oned may depend on a name in a request.
-        Raises `OpenNebulaUnavailable` where oned must be called and does not respond.
+        Raises `OpenNebulaUnavailable` where oned must be called and does not reply.
         """
 
     async def refresh(access_key: str) -> None:
@@ -101,7 +101,7 @@ class IUserDirectory(Interface):
         """
 
     async def find_by_subject(spellings: Sequence[str]) -> Sequence[User]:
-        """Return the users of the driver x509 with the first known subject among `spellings`, also disabled users.
+        """Return the users of the driver x509 with the first known subject among `spellings`, including disabled users.
 
         `spellings` are those of one subject, the most exact first (`econed.auth.subjects`). OpenNebula permits several
         users with the same subject. Raises as `confirm` does.
@@ -188,4 +188,4 @@ class IDrainable(Interface):
         """Wait until there are no connections."""
 
     def abort() -> None:
-        """Abort all connections, also those with requests in flight."""
+        """Abort all connections, including those with requests in flight."""

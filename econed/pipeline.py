@@ -53,7 +53,7 @@ class Invocation:
     async def run(self) -> Result | Parts[Any]:
         """Run the action and return its result; raises what the action raises, and at the end of a dry run `EC2Error`.
 
-        A result in parts has not begun yet, and is closed by the caller (`contextlib.aclosing`).
+        A result in parts has not been started, and is closed by the caller (`contextlib.aclosing`).
         """
         action, call = self.route.action, self.call
         result: Result | Parts[Any] = await action.run(call, **action.keywords(call.parameters))

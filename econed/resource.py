@@ -29,7 +29,7 @@ from econed.errors import EC2Error
 from econed.http.computations import Computations
 from econed.http.heap import trim
 from econed.http.limits import Limits
-from econed.http.response import ALLOWED_METHODS, PRODUCED_FROM, EncodedResponse, ResponseWriter
+from econed.http.response import ALLOWED_METHODS, STREAMING_THRESHOLD, EncodedResponse, ResponseWriter
 from econed.http.response_memory import ResponseMemory
 from econed.http.work_in_progress import WorkInProgress
 from econed.pipeline import Invocation, unsupported_body
@@ -57,7 +57,7 @@ _CLIENT_GONE = "ClientGone"
 
 @dataclass(frozen=True)
 class Service:
-    """The parts of the daemon that requests are carried out with, put together once when it starts."""
+    """The parts of the daemon that carry out requests, assembled once when it starts."""
 
     dispatcher: Dispatcher
     authenticator: IAuthenticator
@@ -96,7 +96,7 @@ class EC2Resource(Resource):
         self._computations = Computations(service.in_thread)
 
     def render(self, request: RawRequest) -> int:
-        """Carry a request out; it always gets a response, unless the client disconnects before."""
+        """Carry a request out; it always gets a response, unless the client disconnects first."""
         exchange = _Exchange(self._service, self._limits, self.changes, self.memory, self._computations, request)
         running = Deferred.fromCoroutine(exchange.run())
         request.notifyFinish().addErrback(lambda _: running.cancel())
@@ -132,7 +132,7 @@ class _Exchange:
 
     async def run(self) -> None:
         """Carry the request out, send the response, then count and log the request."""
-        began = self._service.clock.seconds()
+        started_at = self._service.clock.seconds()
         self._service.metrics.request_started()
         writer = ResponseWriter(self._request, self._id, self._release)
         response, code = EncodedResponse(0, deque()), _CLIENT_GONE
@@ -142,11 +142,11 @@ class _Exchange:
         except CancelledError:
             pass
         finally:
-            if response.rest is not None:
-                await response.rest.aclose()
+            if response.more_pieces is not None:
+                await response.more_pieces.aclose()
             self._release(self._held_bytes)
             self._end_request()
-            self._service.metrics.request_ended(self._action, code, self._service.clock.seconds() - began)
+            self._service.metrics.request_ended(self._action, code, self._service.clock.seconds() - started_at)
         AccessRecord(
             action=self._action,
             user=self._user,
@@ -154,7 +154,7 @@ class _Exchange:
             status=response.status,
             code=code,
             length=writer.length,
-            seconds=self._service.clock.seconds() - began,
+            seconds=self._service.clock.seconds() - started_at,
             oned_calls=self._oned_calls.calls,
             oned_seconds=self._oned_calls.seconds,
             request_id=self._id,
@@ -212,7 +212,7 @@ class _Exchange:
         pieces = await self._encode(body, result or {})
         pieces.append(body.end())
         length = sum(map(len, pieces))
-        if length >= PRODUCED_FROM and invocation.route.action.only_reads:
+        if length >= STREAMING_THRESHOLD and invocation.route.action.only_reads:
             self._memory.check_room(self._user)
         self._hold(length)
         return EncodedResponse(200, pieces)
@@ -241,7 +241,7 @@ class _Exchange:
         )
 
     async def _long_response(self, encoded_parts: AsyncGenerator[deque[bytes], None]) -> EncodedResponse:
-        """Return a response with its first `PRODUCED_FROM` bytes encoded, which is all of a short response.
+        """Return a response with its first `STREAMING_THRESHOLD` bytes encoded, which is all of a short response.
 
         An exception until then becomes an error response; later the status is sent already.
         """
@@ -250,8 +250,8 @@ class _Exchange:
             async for pieces in encoded_parts:
                 beginning.extend(pieces)
                 pieces.clear()
-                if sum(map(len, beginning)) >= PRODUCED_FROM:
-                    return EncodedResponse(200, beginning, rest=encoded_parts)
+                if sum(map(len, beginning)) >= STREAMING_THRESHOLD:
+                    return EncodedResponse(200, beginning, more_pieces=encoded_parts)
         except BaseException:
             await encoded_parts.aclose()
             raise
@@ -314,7 +314,7 @@ class _Exchange:
         self._is_in_flight = True
 
     def _end_request(self) -> None:
-        """Stop counting the request as in flight, if it makes a change as soon as that is complete."""
+        """Stop counting the request as in flight, or if it makes a change, once that change is complete."""
         if not self._is_in_flight:
             return
         if self._running_change is None or self._running_change.called:
@@ -337,14 +337,14 @@ class _Exchange:
 
 
 def signed_request(request: RawRequest, certificate: bytes | None = None) -> SignedRequest:
-    """Return a request as it was received; raises `EC2Error` for a request that cannot be one for EC2.
+    """Return a request as it was received; raises `EC2Error` for a request that EC2 does not accept.
 
     `certificate` is the client's (DER), if it presented one.
     """
     if request.refusal is not None:
         raise request.refusal
     if request.method not in ALLOWED_METHODS:
-        raise EC2Error("MethodNotAllowed", "Only GET and POST are taken.", HTTPStatus.METHOD_NOT_ALLOWED)
+        raise EC2Error("MethodNotAllowed", "Only GET and POST are supported.", HTTPStatus.METHOD_NOT_ALLOWED)
     assert request.content is not None  # noqa: S101 - received in full before it is rendered
     fields = None if request.upload is None else request.upload.fields
     body = request.content.read()

@@ -12,7 +12,7 @@ _CERTIFICATE_DRIVER = "x509"
 class User:
     """A user of OpenNebula who calls EC2.
 
-    `name` is the access key. `secret` is the PASSWORD that oned keeps: the secret key, or for the driver x509 the
+    `name` is the access key. `secret` is the PASSWORD that oned stores: the secret key, or for the driver x509 the
     subjects of certificates. `gid` is the primary group, `groups` are all groups in ascending order. `driver` is
     OpenNebula's AUTH_DRIVER, by which the user logs in there.
     """
@@ -29,8 +29,8 @@ class User:
     def may_sign(self) -> bool:
         """Whether signatures of this user are accepted at all.
 
-        Only the drivers core and public keep a secret in oned (x509 keeps a name). Disabled users are refused here,
-        because oned goes on accepting server tokens for them.
+        Only the drivers core and public store a secret in oned (x509 stores a name). Disabled users are refused here,
+        because oned still accepts server tokens for them.
         """
         return self.enabled and self.driver in _SIGNING_DRIVERS and self.secret != ""
 

@@ -170,6 +170,6 @@ def test_check_and_doctor_report_a_document_with_another_root_as_an_error(tool: 
         exit_code = cloud.result(check.run(cloud.backend, ready, (), out))
     else:
         exit_code = cloud.result(doctor.run(cloud.backend, Settings(), cloud.clock, True, out))
-    assert exit_code == Exit.NO_ANSWER
+    assert exit_code == Exit.NO_REPLY
     assert "root 'FOO'" in out.getvalue()
     assert cloud.changes == []

@@ -19,7 +19,8 @@ from econed.wire.signed_request import SignedRequest
 DUMMY_SECRET = "0123456789abcdef" * 4
 """The secret that is used for users who do not exist or may not sign, so that verification takes the same time.
 
-It authenticates nobody. It is as long as the secrets of the driver core, since a digest takes longer for a longer key.
+It never authenticates a user. It is as long as the secrets of the driver core, because the time for a digest depends
+on the length of the key.
 """
 
 
@@ -62,8 +63,8 @@ class SignatureAuthenticator:
 def read_claim(request: SignedRequest) -> SignatureClaim:
     """Return the signature in a request, not verified yet.
 
-    Raises `EC2Error` if there is none, or more than one, or if it is malformed; also for duplicates among the
-    parameters that it covers.
+    Raises `EC2Error` if there is no signature, if there are several, or if it is malformed; also for duplicates among
+    the parameters that it covers.
     """
     methods = (
         (sigv4.is_in_header(request), sigv4.read_header, request.query_pairs),

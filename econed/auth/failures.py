@@ -3,7 +3,7 @@
 | EC2 error code | status | when |
 |---|---|---|
 | MissingAuthenticationToken | 403 | the request has no signature, or no certificate (auth x509) |
-| IncompleteSignature | 400 | a part of the signature is missing, duplicate, malformed, unknown; or there are two |
+| IncompleteSignature | 400 | a part of the signature is missing, duplicate, malformed or unknown; or several |
 | MissingParameter | 400 | a Version 2 signature without one of its parameters |
 | InvalidParameterValue | 400 | an invalid value of a Version 2 parameter; a duplicate among the signed parameters |
 | InvalidParameterCombination | 400 | Version 2 with both Timestamp and Expires |

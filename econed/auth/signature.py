@@ -1,4 +1,4 @@
-"""What both versions of signatures have in common: the claim in a request, its validity, and parsing helpers."""
+"""Common parts of both signature versions: the claim in a request, its validity, and parsing helpers."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class SignatureClaim(Protocol):
 
     @property
     def access_key(self) -> str:
-        """The claimed signer."""
+        """The access key of the claimed signer."""
 
     @property
     def signature(self) -> bytes:

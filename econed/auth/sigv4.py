@@ -212,12 +212,12 @@ def _authorization(request: SignedRequest) -> dict[str, bytes]:
     values = request.header("authorization")
     if len(values) != 1:
         raise incomplete_signature("The request must contain one Authorization header.")
-    algorithm, _, rest = values[0].strip().partition(b" ")
+    algorithm, _, parts_text = values[0].strip().partition(b" ")
     if algorithm != ALGORITHM:
         raise _unsupported_algorithm()
     parts: dict[str, bytes] = {}
     # A user name may contain commas and equals signs, so only a comma before the name of a part separates parts.
-    for part in _PART_SEPARATOR.split(rest.strip()):
+    for part in _PART_SEPARATOR.split(parts_text.strip()):
         name, _, value = part.partition(b"=")
         key = name.decode("ascii", "replace")
         if key not in _PARTS or key in parts:
@@ -301,7 +301,7 @@ def _invalid_date() -> EC2Error:
 
 
 def _presigned_validity(signed_at: float, expires: bytes | None) -> Validity:
-    """Return the validity of a presigned request: until X-Amz-Expires, without it as of other requests."""
+    """Return the validity of a presigned request: until X-Amz-Expires, or as for other requests without it."""
     if expires is None:
         return Validity.around(signed_at)
     if not _SECONDS.fullmatch(expires) or not 1 <= int(expires) <= MAX_LIFETIME:
@@ -329,7 +329,7 @@ def _payload_hash(request: SignedRequest) -> bytes:
 def _announced_hash(request: SignedRequest) -> bytes:
     """Return the hash that the client sent for a body that has not been received yet; it is signed.
 
-    The receiver of the body checks the hash. With UNSIGNED-PAYLOAD the body is not covered, as the file in Version 2.
+    The receiver of the body checks the hash. With UNSIGNED-PAYLOAD the body is not covered, like the file in Version 2.
     """
     announced = request.header("x-amz-content-sha256")
     if len(announced) != 1 or not (announced[0] == UNSIGNED_PAYLOAD or _HASH.fullmatch(announced[0])):

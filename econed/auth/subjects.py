@@ -5,7 +5,7 @@ with each byte that is not printable ASCII as `\xC3`. Spaces are then replaced b
 `X509Auth.escape_dn`), since oned accepts no PASSWORD with spaces. OpenSSL 3 escapes `/` and `+` within a value by a
 backslash, OpenSSL 1 did not: subjects that `oneuser` wrote with OpenSSL 1 are still accepted unless ambiguous.
 
-Spellings are compared as a whole. A subject whose spelling could also be that of another one has no spelling.
+Spellings are compared as a whole. A subject whose spelling could also be that of another subject matches no user.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ _APPARENT_PART = re.compile(r"[/+][^/+]*=")
 
 
 def spellings(certificate: Certificate) -> tuple[str, ...]:
-    """Return the spellings of a certificate's subject that OpenNebula may have stored, today's first.
+    """Return the spellings of a certificate's subject that OpenNebula may have stored, the current spelling first.
 
     The result is empty if the subject is empty, ambiguous, or not encoded according to X.509.
     """

@@ -8,11 +8,11 @@ with the same DN after `SUBJECTS_MAX_AGE`.
 
 A request causes its user to be read again only after its signature was verified (`confirm`). The calls to oned that
 follow a failed signature (`refresh`) do not depend on whether the named user exists, so that they do not reveal user
-names: at most once in `REFRESH_INTERVAL` seconds, one call for the ids of all users, one for each new user, and
-`USERS_PER_REFRESH` for known users. Known users for whom signatures failed are read first, in the order of those
+names: at most once in `REFRESH_INTERVAL` seconds, a call for the ids of all users, a call for each new user, and
+`USERS_PER_REFRESH` calls for known users. Known users for whom signatures failed are read first, in the order of those
 failures, then the users whose data is oldest.
 
-All users are read at once only at first, and for certificates. A user whose document exceeds the limit on oned's
+All users are read together only the first time, and for certificates. A user whose document exceeds the limit on oned's
 response is refused; other users are not affected. While oned does not respond, users are accepted until their data is
 `USER_MAX_AGE` seconds old.
 """
@@ -65,14 +65,14 @@ class UserDirectory:
 
     def __init__(
         self,
-        one: IOpenNebula,
+        oned: IOpenNebula,
         clock: IReactorTime,
         on_read: OnRead | None = None,
         count_lookup: Callable[[str, str], None] | None = None,
         log: Logger | None = None,
     ) -> None:
         count_pool, self._count_user = (count_lookup and partial(count_lookup, cache) for cache in ("userpool", "user"))
-        self._session = Session(one, None, on_read)
+        self._session = Session(oned, None, on_read)
         self._clock = clock
         self._log = log or Logger(namespace="econed")
         self._all = CachedLookup(clock, self._read_all, count_pool)

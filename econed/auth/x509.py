@@ -2,9 +2,9 @@
 
 A user is identified by the subject of their certificate, which their PASSWORD contains, and by nothing else. The issuer
 was checked when the certificate was verified, by our own TLS or by a trusted proxy. The Ruby server also looked for the
-issuer's name among the users, to accept proxy certificates (RFC 3820), without checking that the certificate was one:
-if a user's PASSWORD contained the name of an authority, every certificate of that authority authenticated as that user.
-Proxy certificates are not accepted here.
+issuer's name among the users, to accept proxy certificates (RFC 3820), without checking that the certificate was a
+proxy certificate: if a user's PASSWORD contained the name of an authority, every certificate of that authority
+authenticated as that user. Proxy certificates are not accepted here.
 """
 
 from __future__ import annotations

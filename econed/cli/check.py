@@ -80,7 +80,7 @@ async def run(
         rows += [row async for row in cloud_rows(oned, loaded, groups)]
     except OpenNebulaError as error:
         rows += [Row(Verdict.BAD, "oned", f"{', '.join(loaded.settings.one_xmlrpc)}: {error}")]
-        exit_code = Exit.REFUSED if is_wrong_credentials(error) else Exit.NO_ANSWER
+        exit_code = Exit.REFUSED if is_wrong_credentials(error) else Exit.NO_REPLY
     print_table(rows, out)
     return exit_code or (Exit.FAILED if any(row.verdict is Verdict.BAD for row in rows) else Exit.OK)
 

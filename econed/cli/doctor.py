@@ -26,7 +26,7 @@ async def run(oned: IOpenNebula, settings: Settings, clock: IReactorTime, fix: b
         return await run_finders(examination, all_finders(), fix, out)
     except OpenNebulaError as error:
         print(f"oned: {printable(str(error))}", file=out)
-        return Exit.REFUSED if is_wrong_credentials(error) else Exit.NO_ANSWER
+        return Exit.REFUSED if is_wrong_credentials(error) else Exit.NO_REPLY
 
 
 async def run_finders(examination: Examination, finders: Sequence[Finder], fix: bool, out: TextIO) -> Exit:

@@ -20,7 +20,7 @@ class Exit(IntEnum):
     NOT_RUNNING = 3
     BAD_CONFIGURATION = 4
     PORT_TAKEN = 5
-    NO_ANSWER = 6
+    NO_REPLY = 6
     """oned does not reply."""
     REFUSED = 7
     """oned rejects serveradmin's credentials."""

@@ -210,7 +210,7 @@ class Server:
                 raise CommandFailed(Exit.FAILED, f"{path.parent} does not exist or is not writable")
 
     def _check_credentials(self, loaded: LoadedConfiguration) -> None:
-        """Log in to oned. An oned that is down may come up later; wrong credentials stay wrong."""
+        """Log in to oned. Wrong credentials are an error, an unreachable oned only a warning: it may start later."""
 
         async def log_in(reactor: Any) -> OpenNebulaError | None:
             try:

@@ -72,7 +72,7 @@ _UNREACHABLE = (
 
 @dataclass(frozen=True)
 class Internet:
-    """The network as a fetcher uses it; tests have their own.
+    """The network as a fetcher uses it; tests replace it.
 
     `lookup` returns the addresses of a host, `is_allowed` whether a connection to an address is allowed. Both may block
     and run in a thread. `trust_root` is as for `twisted.internet.ssl.optionsForClientTLS`.
@@ -182,10 +182,10 @@ class ImageFetcher:
                 return agent, response
             agent.abort()
             if response.code not in _REDIRECTS:
-                raise invalid_location(f"its server answered with the status {response.code}.")
+                raise invalid_location(f"its server returned the status {response.code}.")
             locations = response.headers.getRawHeaders(b"location", [])
             if len(locations) != 1:
-                raise invalid_location("its server redirects, and does not say where to.")
+                raise invalid_location("its server sent a redirect without exactly one Location header.")
             url = url.redirected(locations[0].decode("latin-1"))
         raise invalid_location("its server redirects too often.")
 
@@ -198,17 +198,17 @@ class ImageFetcher:
             return await requesting
         except _UNREACHABLE as error:
             self._log.info("fetching an image from {host}: {reason}", host=url.host, reason=type(error).__name__)
-            raise invalid_location("its server does not answer as one should that images are fetched from.") from error
+            raise invalid_location("its server cannot be reached, or does not send a usable response.") from error
         finally:
             if timeout.active():
                 timeout.cancel()
 
     async def _try_addresses(self, url: ImageURL, activity: _UserActivity) -> tuple[PinnedAgent, IResponse]:
-        *others, last = await self._addresses(url, activity)
-        for address in others:
+        *first_addresses, last_address = await self._addresses(url, activity)
+        for address in first_addresses:
             with suppress(ConnectError):
                 return await self._request_from(url, address)
-        return await self._request_from(url, last)
+        return await self._request_from(url, last_address)
 
     async def _request_from(self, url: ImageURL, address: Address) -> tuple[PinnedAgent, IResponse]:
         agent = PinnedAgent(self._reactor, address, self._internet.trust_root, timeout=RESPONSE_TIMEOUT)
@@ -300,7 +300,7 @@ class _ImageBody(Protocol):
             self.buffer.end()
         else:
             self.buffer.fail(
-                invalid_location("the image did not arrive whole, or its server does not say how long it is.")
+                invalid_location("the image was not received completely, or its server did not send its length.")
             )
 
     def pause_reading(self) -> None:
@@ -321,7 +321,7 @@ class _ImageBody(Protocol):
         return self.transport
 
     def _expired(self) -> None:
-        self._fail(EC2Error("RequestTimeout", "The image did not arrive in time.", 408))
+        self._fail(EC2Error("RequestTimeout", "The image was not received in time.", 408))
 
     def _fail(self, error: EC2Error) -> None:
         self.buffer.fail(error)

@@ -21,7 +21,7 @@ from zope.interface import implementer
 from econed.hosts import Address
 
 MAX_HEADERS_SIZE = 1 << 16
-"""Bytes that the status line and the headers of a response may have."""
+"""Maximum bytes of the status line and the headers of a response."""
 
 
 class UnusableResponse(Exception):
@@ -62,7 +62,7 @@ class PinnedAgent:
 
 @implementer(IAgentEndpointFactory)
 class _PinnedEndpoints:
-    """The one endpoint of an agent, and the connection that was made to it."""
+    """The only endpoint of an agent, and the connection that was made to it."""
 
     def __init__(self, reactor: Any, address: Address, trust_root: Any, timeout: float) -> None:
         self._reactor = reactor

@@ -27,7 +27,7 @@ MIN_RESPONSE_RATE = 8192
 """Minimum rate in bytes/s at which a client reads a response; each byte read extends its deadline by 1/rate s."""
 
 MAX_HEADERS = 500
-"""Headers that a request may have; no known client sends more than about 20."""
+"""Maximum number of headers of a request; no known client sends more than about 20."""
 
 _MAX_LENGTH_DIGITS = 18
 """Digits of a Content-Length: 10**18 bytes are more than any disk has, and `int` refuses 5,000 digits."""
@@ -157,7 +157,7 @@ class EC2Channel(RequestChannel):
         super().loseConnection()
 
     def abort(self) -> None:
-        """Abort the connection, also if bytes are still to be sent."""
+        """Abort the connection, even if bytes are still to be sent."""
         self._enter_stage(Stage.CLOSING, None)
         self.transport.abortConnection()
 
@@ -251,14 +251,14 @@ class EC2Channel(RequestChannel):
             self.refuse("http", EC2Error("InvalidRequest", "The request is not well-formed HTTP/1.1."))
 
     def _refuse_head(self) -> None:
-        message = "The request's first line and headers are larger than this server takes."
+        message = "The request line and the headers are larger than this server accepts."
         self.refuse("max_headers", EC2Error("RequestHeaderSectionTooLarge", message, 431 if self.requests else 414))
 
     def _expired(self) -> None:
         if self._waitingForTransport and self._stage in (Stage.IDLE, Stage.HEAD):
             self._deadline.set(self.site.settings.idle_timeout)  # `_client_read_deadline` applies
         elif self._stage in _TIMEOUTS:
-            error = EC2Error("RequestTimeout", "The request did not arrive in time.", 408)
+            error = EC2Error("RequestTimeout", "The request was not received in time.", 408)
             self.refuse(_TIMEOUTS[self._stage], error)
         elif self._stage is Stage.CLOSING:
             self.abort()
@@ -317,7 +317,7 @@ class EC2Channel(RequestChannel):
         return bool(self._waitingForTransport)
 
     def requestDone(self, request: RawRequest) -> None:
-        """Continue after a response with the next request; if this one was not complete, close the connection."""
+        """Continue after a response with the next request; if this request was not complete, close the connection."""
         has_more_data = self._buffer or self._dataBuffer
         if not request.is_received or (has_more_data and not self.persistent):
             self.requests.remove(request)
@@ -335,7 +335,7 @@ class EC2Channel(RequestChannel):
         super().pauseProducing()
 
     def resumeProducing(self) -> None:
-        """Resume, also with requests that were received together with the previous one (pipelining)."""
+        """Resume, and process requests that were received together with the previous request (pipelining)."""
         self._client_read_deadline.pause()
         self._client_read_deadline.extend(self._sent / MIN_RESPONSE_RATE, limit=self.site.settings.idle_timeout)
         self._sent = 0
@@ -372,9 +372,9 @@ def _normalize_target(request: RawRequest) -> str | None:
     if len(hosts) > 1 or (not hosts and request.clientproto == b"HTTP/1.1"):
         return "The request must have one Host header."
     if request.uri.lower().startswith(_SCHEMES):  # absolute form: its host overrides the header
-        host, slash, rest = request.uri.partition(b"://")[2].partition(b"/")
+        host, slash, path = request.uri.partition(b"://")[2].partition(b"/")
         host, mark, query = host.partition(b"?")
-        request.uri = slash + rest if slash else b"/" + mark + query
+        request.uri = slash + path if slash else b"/" + mark + query
         request.requestHeaders.setRawHeaders(b"host", [host])
     if not request.uri.startswith(b"/"):
         return "The path of the request must begin with a slash."

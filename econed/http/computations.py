@@ -1,7 +1,7 @@
-"""Long computations of requests in threads: few at a time, and one of each user.
+"""Long computations of requests in threads: a few at a time, and one for each user.
 
 Python runs one thread at a time. Whenever the reactor returns from waiting for the network, it competes with the
-computing threads, and waits the longer the more of them there are. Replies of oned are decoded in the same pool of ten
+computing threads, and waits longer the more of them there are. Replies of oned are decoded in the same pool of ten
 threads.
 """
 
@@ -27,7 +27,7 @@ Beside two threads that read 5,000 key pairs, the reactor waits for 50 ms at mos
 
 
 class Computations:
-    """The long computations of one process in their order; those of the same user run one after the other."""
+    """The long computations of one process, in the order of the calls; those of one user run one after the other."""
 
     def __init__(self, in_thread: InThread) -> None:
         self._in_thread = in_thread

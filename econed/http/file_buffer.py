@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from econed.errors import EC2Error
 
 PIECE = 1 << 18
-"""Bytes of a file that are written at once. As many more may be in memory, plus those of one read from the network."""
+"""Bytes of a file that are written at a time. As many again may be in memory, plus those of a network read."""
 
 
 class BodySource(Protocol):

@@ -18,9 +18,9 @@ from econed.config.settings import Settings
 from econed.errors import EC2Error
 
 MAX_KEYS = 1 << 16
-"""Access keys, and addresses, that are remembered at most; beyond that the least recently used are forgotten.
+"""Maximum number of access keys, and of addresses, to remember; the least recently used are forgotten first.
 
-A client with so many addresses could not be kept out by a limit for each address anyway.
+A limit for each address could not stop a client with so many addresses anyway.
 """
 
 FREE_BODY = 1 << 16
@@ -40,7 +40,7 @@ class _Level:
 class Buckets:
     """A token bucket for each key: it starts with `burst` tokens and regains `rate` tokens a second.
 
-    If `clock` is set back, nobody has to wait until the former time is reached again.
+    If `clock` is set back, buckets are refilled from the new time on.
     """
 
     def __init__(self, clock: IReactorTime, rate: float, burst: float, max_keys: int = MAX_KEYS) -> None:
@@ -79,11 +79,11 @@ class Buckets:
         return min(self._burst, level.tokens + (now - level.at) * self._rate)
 
     def _forget(self) -> None:
-        """Forget buckets that are full again, and so many others that there is room for one more."""
-        full_if_before = self._clock.seconds() - self._burst / self._rate
+        """Forget buckets that are full again, and others until there is room for another key."""
+        full_if_used_before = self._clock.seconds() - self._burst / self._rate
         while self._levels:
             oldest = next(iter(self._levels))
-            if self._levels[oldest].at > full_if_before and len(self._levels) < self._max_keys:
+            if self._levels[oldest].at > full_if_used_before and len(self._levels) < self._max_keys:
                 break
             del self._levels[oldest]
 
@@ -173,7 +173,7 @@ class Limits:
 
 
 def network_of(address: str) -> str:
-    """Return the key under which an address is limited: itself, or its /64 for IPv6, the least that a customer gets."""
+    """Return the key under which an address is limited: itself, or for IPv6 its /64, a customer's smallest network."""
     try:
         ip = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

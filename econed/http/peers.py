@@ -1,6 +1,6 @@
 """The client of a request: the peer of its connection, or the client that a trusted proxy names in headers.
 
-Anybody can send such headers. They count only if the address of the connection itself is in `trusted_proxies`; from
+Any client can send such headers. They count only if the address of the connection itself is in `trusted_proxies`; from
 other peers they have no effect. A Unix socket has no address, so its peers are never trusted.
 """
 
@@ -30,7 +30,7 @@ _Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 FORWARDED_FOR = b"x-forwarded-for"
 FORWARDED_PROTO = b"x-forwarded-proto"
 CLIENT_CERTIFICATE = b"ssl_client_cert"
-"""The only accepted spelling, with underscores: a proxy that sets this header replaces one that the client sent.
+"""The only accepted spelling, with underscores: a proxy that sets this header replaces the client's own.
 
 If SSL-Client-Cert were accepted too, which the Ruby server could not tell from it, a client could send that beside the
 proxy's header, or when the proxy sets none.
@@ -83,8 +83,9 @@ class Peers:
     def _client_address(self, proxy: _Address, values: Sequence[bytes]) -> _Address:
         """Return the first address from the right of X-Forwarded-For that is not a trusted proxy's.
 
-        Each proxy appends the address that its request came from, so the client controls what is further left. If
-        something that is not an address comes first, or all are proxies', return the last address before.
+        Each proxy appends the address that its request came from, so the client controls what is further left. An
+        element that is not an address ends the search: the address to its right is returned. If all addresses are
+        proxies', the leftmost is returned.
         """
         client = proxy
         for text in reversed(_elements(values)):
@@ -138,8 +139,8 @@ def _own_certificate(request: RawRequest) -> bytes | None:
 
 def _is_secure(values: Sequence[bytes], default: bool) -> bool:
     """Return whether the client uses TLS according to the last element of X-Forwarded-Proto, else `default`."""
-    last = [element.lower() for element in _elements(values)][-1:]
-    return last == ["https"] if last in (["https"], ["http"]) else default
+    schemes = [element.lower() for element in _elements(values)]
+    return schemes[-1] == "https" if schemes and schemes[-1] in ("https", "http") else default
 
 
 def _values(request: RawRequest, name: bytes) -> Sequence[bytes]:

@@ -41,7 +41,7 @@ class RequestChannel(HTTPChannel, ABC):
 class RawRequest(Request):
     """A request whose query and body Twisted does not parse.
 
-    Twisted would parse them into `args` by rules of its own (it splits on `;` too). A signature covers the very bytes
+    Twisted would parse them into `args` by its own rules (it splits on `;` too). A signature covers the same bytes
     that are parsed, so only one parser may read them (`econed.wire.query`).
 
     A form with a file (`upload`) is processed as soon as its parameters are complete, since they decide whether the
@@ -171,4 +171,4 @@ class RawRequest(Request):
 
 
 def _too_large(max_body: int) -> EC2Error:
-    return EC2Error("RequestEntityTooLarge", f"A form of more than {max_body} bytes is not taken.", 413)
+    return EC2Error("RequestEntityTooLarge", f"A form must not be larger than {max_body} bytes.", 413)

@@ -1,4 +1,4 @@
-"""Sending responses: a short one at once, a long one no faster than the client reads it."""
+"""Sends responses: short responses immediately, long responses no faster than the client reads them."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 ALLOWED_METHODS = (b"GET", b"POST")
 
-PRODUCED_FROM = 1 << 16
-"""Bytes from which a body is sent through a producer; if it were written at once, a slow client would be cut off."""
+STREAMING_THRESHOLD = 1 << 16
+"""Minimum bytes of a body that is sent through a producer: written at once, it could exceed a slow client's time."""
 
 _CONTENT_TYPE = b"text/xml;charset=UTF-8"
 _SERVER = b"AmazonEC2"  # as Amazon's own; a version would tell attackers which faults to try
@@ -28,13 +28,13 @@ _SERVER = b"AmazonEC2"  # as Amazon's own; a version would tell attackers which 
 class EncodedResponse:
     """A response to be sent: HTTP status, pieces of the body, and EC2's error code (empty if there is none).
 
-    Pieces are removed from `pieces` as they are sent. If they are not the whole body, `rest` yields the others.
+    Pieces are removed from `pieces` as they are sent. If they are not the whole body, `more_pieces` yields the others.
     """
 
     status: int
     pieces: deque[bytes]
     code: str = ""
-    rest: AsyncGenerator[deque[bytes], None] | None = None
+    more_pieces: AsyncGenerator[deque[bytes], None] | None = None
 
     @property
     def length(self) -> int:
@@ -46,20 +46,20 @@ class ResponseWriter:
     """Sends the response to one request. `on_sent` is called with the length of each piece that the client has read."""
 
     def __init__(self, request: RawRequest, request_id: str, on_sent: Callable[[int], None]) -> None:
-        self._request: Any = request  # Twisted's half has no types
+        self._request: Any = request  # Twisted's Request is untyped
         self._request_id = request_id
         self._on_sent = on_sent
         self.length = 0
         """Bytes of the body that were sent."""
 
     async def send(self, response: EncodedResponse) -> None:
-        """Send a response to its end; raises what its `rest` raises, after which `abort` is to be called.
+        """Send a response to its end; raises what its `more_pieces` raises, after which `abort` is to be called.
 
         If the length is not known, the body is sent in chunks, or with HTTP/1.0 until the connection is closed
         (RFC 9112, 6.1 and 6.3).
         """
         self._send_headers(response)
-        if response.rest is None and response.length < PRODUCED_FROM:
+        if response.more_pieces is None and response.length < STREAMING_THRESHOLD:
             self._write(b"".join(response.pieces))
             self._on_sent(self.length)
         else:
@@ -76,7 +76,7 @@ class ResponseWriter:
         request.setResponseCode(response.status)
         request.setHeader(b"server", _SERVER)
         request.setHeader(b"content-type", _CONTENT_TYPE)
-        if response.rest is None:
+        if response.more_pieces is None:
             request.setHeader(b"content-length", b"%d" % response.length)
         request.setHeader(b"x-amzn-requestid", self._request_id.encode())
         request.setHeader(b"cache-control", b"no-cache, no-store")
@@ -88,8 +88,8 @@ class ResponseWriter:
         self._request.registerProducer(producer, True)
         try:
             await self._send_pieces(response.pieces, producer)
-            if response.rest is not None:
-                async for pieces in response.rest:
+            if response.more_pieces is not None:
+                async for pieces in response.more_pieces:
                     await self._send_pieces(pieces, producer)
         finally:
             if self._request.channel is not None:  # None once the client has disconnected
@@ -110,7 +110,7 @@ class ResponseWriter:
 
 @implementer(IPushProducer)
 class _ResponseProducer:
-    """Knows from the transport whether more of a response may be written."""
+    """Records whether the transport accepts more of a response."""
 
     def __init__(self, *, is_paused: bool) -> None:
         self._is_paused = is_paused

@@ -24,23 +24,26 @@ MAX_PARTS_PER_USER = 2
 """Parts produced at a time for one user."""
 
 MAX_BYTES = 48 << 20
-"""Unread bytes of all users from which no further part is produced for a user who holds `FEW_BYTES` or more.
+"""Unread bytes of all users from which no further part is produced for a user who holds `RESERVE_THRESHOLD` or more.
 
 Of one user at most `MAX_BYTES_PER_USER` count: a single part is as large as the user's machines are and may be read
 slowly, and other users must not wait for that.
 """
 
 RESERVED_BYTES = 48 << 20
-"""Unread bytes beyond `MAX_BYTES` for users who hold few, so that some clients who read nothing block nobody else."""
+"""Unread bytes beyond `MAX_BYTES` for users who hold few, so that clients that read nothing do not block them."""
 
-FEW_BYTES = 1 << 20
-"""Less than this is few for a user: the beginnings of a number of short responses, which come in parts too."""
+RESERVE_THRESHOLD = 1 << 20
+"""Users with fewer unread bytes than this may use `RESERVED_BYTES`.
+
+It is enough for the beginnings of several short responses, which also come in parts.
+"""
 
 MAX_BYTES_PER_USER = 16 << 20
 """Unread bytes of one user from which no further part is produced for this user."""
 
 TURN_TIMEOUT = 60.0
-"""Seconds that a part waits for its turn; clients that read nothing are cut off about then (`econed.http.channel`)."""
+"""Seconds that a part waits for its turn; a client that reads nothing is disconnected at about the same time."""
 
 
 class ResponseMemory:
@@ -127,7 +130,7 @@ class ResponseMemory:
         return self.producing < MAX_PARTS and self._producing[user] < MAX_PARTS_PER_USER and self._may_hold_more(user)
 
     def _may_hold_more(self, user: str) -> bool:
-        limit = MAX_BYTES if self._bytes[user] >= FEW_BYTES else MAX_BYTES + RESERVED_BYTES
+        limit = MAX_BYTES if self._bytes[user] >= RESERVE_THRESHOLD else MAX_BYTES + RESERVED_BYTES
         return self._counted < limit and self._bytes[user] < MAX_BYTES_PER_USER
 
     @property

@@ -67,7 +67,7 @@ class EC2Site(Site):
         self._waiting: list[Deferred[None]] = []
 
     def getContentFile(self, length: int | None) -> BytesIO:
-        """Return a file in memory for a body (called by Twisted's Request): one on disk would cost a descriptor."""
+        """Return a file in memory for a body (called by Twisted's Request): a file on disk would cost a descriptor."""
         return BytesIO()
 
     def log(self, request: object) -> None:
@@ -101,7 +101,7 @@ class EC2Site(Site):
             await waiting
 
     def abort(self) -> None:
-        """Abort all connections, also those with requests in flight."""
+        """Abort all connections, including those with requests in flight."""
         for channel in tuple(self._channels):
             channel.abort()
 

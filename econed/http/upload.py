@@ -91,7 +91,7 @@ class Upload:
 
     def connection_lost(self) -> None:
         """Fail the upload because its connection was lost."""
-        self.fail(EC2Error("RequestTimeout", "The connection broke off before the image had arrived.", 408))
+        self.fail(EC2Error("RequestTimeout", "The connection was lost before the whole image was received.", 408))
 
     @property
     def is_ready(self) -> bool:

@@ -1,10 +1,10 @@
 """The directory of uploads, where images are kept until oned has copied them, and its limits on disk space.
 
-The files themselves record the space that is reserved, for all processes on the machine, so that any process may die. A
-file that is being received is sparse, has the size that is reserved for it, and is locked by the process that receives
-it. To receive a file, a process first creates it and then checks all files: of two processes whose files do not fit
-together, at least one sees the other's file and gives up. A partial file that is not locked was left by a process that
-died, and reserves nothing.
+The files themselves record the reserved space, for all processes on the machine, so that a process may die at any time.
+A file that is being received is sparse, has the size that is reserved for it, and is locked by the receiving process.
+To receive a file, a process first creates it and then checks all files: of two processes whose files do not fit
+together, at least one sees the other's file and gives up. A partial file that is not locked was left by a process
+that died, and reserves nothing.
 """
 
 from __future__ import annotations
@@ -134,8 +134,8 @@ class UploadDirectory:
     """The directory of uploads, shared by all processes on this machine that run as the same system user.
 
     `can_oned_read` returns whether oned can read the files in it (`econed.fetching.own_host`). It may block; it is
-    called in a thread, as is everything that uses the disk. `on_end` is called for each file that was received or not:
-    with "received" or "failed", and the bytes written. `free_space` returns the free bytes on the disk of a path.
+    called in a thread, as is everything that uses the disk. `on_end` is called at the end of each file, with
+    "received" or "failed" and the bytes written. `free_space` returns the free bytes on the disk of a path.
     """
 
     def __init__(
@@ -154,7 +154,7 @@ class UploadDirectory:
         self._on_end = on_end
         self._free_space = free_space
 
-    # Files that are there (IUploadedFiles)
+    # Existing files (IUploadedFiles)
 
     async def complete_files(self, owner: int | None) -> Sequence[tuple[str, float]]:
         """See `IUploadedFiles.complete_files`."""
@@ -184,13 +184,13 @@ class UploadDirectory:
 
         return await self._in_thread(remove)
 
-    # Files to be received
+    # Receiving files
 
     def check_size(self, size: int) -> None:
         """Raise `EC2Error` RequestEntityTooLarge for more bytes than any file may have."""
         if size > self._limits.max_file:
             raise EC2Error(
-                "RequestEntityTooLarge", f"An image of more than {self._limits.max_file} bytes is not taken.", 413
+                "RequestEntityTooLarge", f"An image must not be larger than {self._limits.max_file} bytes.", 413
             )
 
     async def is_readable_by_oned(self) -> bool:
@@ -212,7 +212,7 @@ class UploadDirectory:
         file is removed.
         """
         with _no_room_if_disk_full():
-            incoming = await self._in_thread(partial(self._created, owner, self._first_reservation(size)))
+            incoming = await self._in_thread(partial(self._create, owner, self._first_reservation(size)))
             try:
                 while piece := await next_piece():
                     await self._in_thread(partial(self._append, owner, incoming, piece))
@@ -238,8 +238,8 @@ class UploadDirectory:
             else min(limits.reservation_step, limits.max_file, limits.max_per_user or limits.max_file)
         )
 
-    def _created(self, owner: int, size: int) -> _IncomingFile:
-        """Create a file with a reserved size; checked before too, since a reservation counts for other processes."""
+    def _create(self, owner: int, size: int) -> _IncomingFile:
+        """Create a file with a reserved size; room is checked first, since a reservation counts for other processes."""
         self._check_room(owner, size)
         incoming = _IncomingFile(self._directory, owner)
         try:
@@ -269,11 +269,11 @@ class UploadDirectory:
         if max_per_user is None:
             max_per_user = (free + written + sum(min(file.size, file.allocated) for file in others)) // 2
         if len(own) >= MAX_FILES:
-            raise EC2Error("ResourceLimitExceeded", f"You have {len(own)} uploads here that are not finished yet.")
+            raise EC2Error("ResourceLimitExceeded", f"You have {len(own)} unfinished uploads on this server.")
         if size + sum(file.charged for file in own) > max_per_user:
             raise EC2Error(
                 "ResourceLimitExceeded",
-                f"Your uploads that are not finished yet may take {max_per_user} bytes of this server together.",
+                f"Your unfinished uploads must not take more than {max_per_user} bytes on this server in total.",
             )
         if size - written + sum(file.reserved for file in others) > free:
             raise no_room()

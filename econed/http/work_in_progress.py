@@ -15,7 +15,7 @@ class WorkInProgress:
         self._waiting: list[Deferred[None]] = []
 
     def shielded(self, running: Deferred[Any]) -> Deferred[Any]:
-        """Return a Deferred with the result of `running`; cancelling it leaves `running` alone."""
+        """Return a Deferred with the result of `running`; cancelling it does not cancel `running`."""
         shield: Deferred[Any] = Deferred()
         self._count += 1
         running.addBoth(self._ended)

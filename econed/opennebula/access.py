@@ -47,7 +47,7 @@ class Group(View):
 
     @property
     def user_ids(self) -> tuple[int, ...]:
-        """The ids of its members, whether it is their primary group or a secondary one."""
+        """The ids of its members, for whom it is the primary or a secondary group."""
         return self._numbers("USERS/ID")
 
 

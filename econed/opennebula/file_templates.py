@@ -111,7 +111,7 @@ class _Parser:
         return nodes
 
     def _until_branch_ends(self) -> tuple[tuple[_Node, ...], str, int, str]:
-        """Return the nodes up to `elsif`, `else`, `end` or the end of the file; the keyword, its line, and the rest."""
+        """Return the nodes up to `elsif`, `else`, `end` or the end; the keyword, its line and its operand."""
         nodes: list[_Node] = []
         while tag := _TAG.search(self._text, self._position):
             nodes.append(self._plain(tag.start()))
@@ -123,10 +123,10 @@ class _Parser:
             statement = _STATEMENT.fullmatch(tag[1])
             if not statement:
                 raise _unsupported(tag[0], line)
-            keyword, rest = statement[1], statement[2]
+            keyword, operand = statement[1], statement[2]
             if keyword != "if":
-                return tuple(nodes), keyword, line, rest
-            nodes.append(self._choice(rest, line))
+                return tuple(nodes), keyword, line, operand
+            nodes.append(self._choice(operand, line))
         nodes.append(self._plain(len(self._text)))
         self._position = len(self._text)
         return tuple(nodes), "", 0, ""
@@ -135,18 +135,18 @@ class _Parser:
         branches: list[tuple[Condition, tuple[_Node, ...]]] = []
         condition, is_else = _condition(if_condition, if_line), False
         while True:
-            nodes, keyword, line, rest = self._until_branch_ends()
+            nodes, keyword, line, operand = self._until_branch_ends()
             branches.append((condition, nodes))
             if not keyword:
                 raise FileTemplateError(if_line, "<% if … %> without an <% end %>")
-            if keyword != "elsif" and rest.strip():
-                raise _unsupported(f"<% {keyword}{rest}%>", line)
+            if keyword != "elsif" and operand.strip():
+                raise _unsupported(f"<% {keyword}{operand}%>", line)
             if keyword == "end":
                 return _Choice(tuple(branches))
             if is_else:
                 raise FileTemplateError(line, f"<% {keyword} %> after <% else %>")
             is_else = keyword == "else"
-            condition = _always if is_else else _condition(rest, line)
+            condition = _always if is_else else _condition(operand, line)
 
     def _plain(self, end: int) -> _Text:
         text, line = self._text[self._position : end], _line(self._text, self._position)

@@ -1,6 +1,6 @@
 """Reading lists in which users have made some of the documents too long.
 
-Any user can make the documents of their own objects long and share the objects with everybody, and oned sends a pool
+Any user can make the documents of their own objects long and share the objects with all users, and oned sends a pool
 as one reply. So replies with pools are limited (`econed.opennebula.methods`). A list that exceeds the limit is read in
 halves, and an object whose document alone exceeds it is left out.
 """
@@ -60,20 +60,20 @@ class LongDocuments:
         last: int,
         read: Callable[[int, int], Awaitable[Sequence[_T]]],
         *,
-        of_all: bool = True,
+        lists_all_users: bool = True,
     ) -> tuple[_T, ...]:
         """Return what `read` returns for the ids from `first` to `last` (-1: no bound), without long documents.
 
-        Errors are those of `by_ids`. `of_all` says whether `read` lists the objects of all users. If not, the whole
-        range is tried first, because the documents known to be too long may be other users'. The order is oned's where
-        one call is enough, otherwise the highest ids come first.
+        Errors are those of `by_ids`. `lists_all_users` says whether `read` lists the objects of all users. If not,
+        the whole range is tried first, because the documents known to be too long may be other users'. The order is
+        oned's where one call is enough, otherwise the highest ids come first.
         """
         whole = range(_LAST_ID if last < 0 else last, max(first, 0) - 1, -1)
 
         async def read_part(ids: Sequence[int]) -> Sequence[_T]:
             return await (read(first, last) if ids == whole else read(ids[-1], ids[0]))
 
-        skipped = sorted(self._skipped_ids(method), reverse=True) if of_all else ()
+        skipped = sorted(self._skipped_ids(method), reverse=True) if lists_all_users else ()
         return await self._read_in_halves(method, _parts_without(whole, skipped), read_part)
 
     async def _read_in_halves(

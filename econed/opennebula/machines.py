@@ -193,7 +193,7 @@ class HistoryRecord(View):
 
     @property
     def action(self) -> int:
-        """The number of the action that ended the stay; 0 for none."""
+        """The number of the action that ended the period; 0 for none."""
         return self._number("ACTION", 0)
 
 
@@ -333,6 +333,6 @@ class SecurityGroupRule(View):
 
 
 def _ids(text: str) -> tuple[int, ...]:
-    """Return the ids in a comma-separated list; anything else in it is left out."""
+    """Return the ids in a comma-separated list; anything else in it is ignored."""
     ids = (whole_number(part.strip()) for part in text.split(","))
     return tuple(item_id for item_id in ids if item_id is not None)

@@ -22,7 +22,7 @@ _NOT_STARTED: Final = (
 """Refusals by a server that has checked nothing but who the leader is: the same texts from 5.4 to 7.4."""
 
 AMBIGUOUS_CODES: Final = frozenset({OpenNebulaCode.INTERNAL, OpenNebulaCode.REPLICATION})
-"""The codes of refusals that may concern the server and not the call. INTERNAL also stands for bad attributes."""
+"""The codes of refusals that may concern the server and not the call. INTERNAL is also that of invalid attributes."""
 
 
 class RaftState(IntEnum):

@@ -160,7 +160,7 @@ class ReadSession:
         """Return the ids of machines that were on a host at `since` (epoch seconds) or later, newest first.
 
         DONE machines are included. The cost of one.vmpool.accounting does not grow with the number of DONE machines.
-        It has no machine that ended before it ever ran, and the states in it are outdated, so only ids are taken.
+        It has no machine that ended before it ever ran, and the states in it are outdated, so only its ids are used.
         Where the records of all machines are too long to be read, only the user's own machines are listed.
         """
         try:
@@ -206,7 +206,8 @@ class ReadSession:
         async def read(first: int, last: int) -> tuple[Image, ...]:
             return await self._pool(Image, "IMAGE", method, int(owner), first, last)
 
-        return await self.long_documents.by_range(method, first, last, read, of_all=owner == OwnerFilter.VISIBLE)
+        lists_all_users = owner == OwnerFilter.VISIBLE
+        return await self.long_documents.by_range(method, first, last, read, lists_all_users=lists_all_users)
 
     # Users
 

@@ -52,7 +52,7 @@ _PARSER_OPTIONS: Mapping[str, Any] = MappingProxyType(
 )
 
 _HEAD = 1024
-"""The first bytes of a reply, which show whether it is a success."""
+"""Number of bytes at the start of a reply that show whether it is a success."""
 
 
 def parse_value(method: str, body: bytes) -> Scalar:

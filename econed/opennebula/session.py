@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ipaddress import IPv4Address
 
 _APPEND = 1
-"""How `one.*.update` merges: attributes that are sent replace those of the same name, others stay."""
+"""The mode of `one.*.update` that merges: attributes that are sent replace those of the same name, others stay."""
 
 
 class Session(ReadSession):

@@ -11,7 +11,7 @@ from typing import Self
 
 
 class _OnedNumber(IntEnum):
-    """A number in an oned document. A number that only a newer oned knows becomes a member, not an error."""
+    """A number in an oned document. A number that only newer versions of oned have becomes a member, not an error."""
 
     @classmethod
     def _missing_(cls, value: object) -> Self | None:
@@ -24,7 +24,7 @@ class _OnedNumber(IntEnum):
 
     @property
     def is_known(self) -> bool:
-        """Whether this number has a name in the OpenNebula versions that econed knows."""
+        """Whether this number has a name in the OpenNebula versions that econed supports."""
         return self.value in type(self)._value2member_map_
 
 
@@ -131,7 +131,7 @@ class LcmState(_OnedNumber):
 
     @property
     def is_failure(self) -> bool:
-        """Whether the machine stays in this state until somebody recovers or terminates it."""
+        """Whether the machine stays in this state until it is recovered or terminated."""
         return self.name.endswith("FAILURE")
 
 
@@ -152,7 +152,7 @@ class ImageState(_OnedNumber):
 
     @property
     def is_being_written(self) -> bool:
-        """Whether its content is still being written (copied, uploaded or saved), so that nobody else can use it."""
+        """Whether its content is still being written (copied, uploaded or saved), so that nothing can use it."""
         return self in _BEING_WRITTEN
 
 
@@ -182,7 +182,7 @@ class DatastoreType(_OnedNumber):
 
 
 class NetworkState(_OnedNumber):
-    """VNET/STATE, since 6.4. Before, networks had no state and were ready at once."""
+    """VNET/STATE, since 6.4. Before, networks had no state and were ready immediately."""
 
     INIT = 0
     READY = 1

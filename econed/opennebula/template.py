@@ -25,7 +25,7 @@ _BLANKS = " \t\n"
 
 _BASE64_SUFFIX = "_BASE64"
 
-# With this oned joins the members of CONTEXT, before it expands variables and splits them again.
+# oned joins the members of CONTEXT with this separator, expands variables, and splits them again.
 _CONTEXT_SEPARATOR = "@^_^@"
 
 
@@ -55,7 +55,7 @@ def is_storable_in_context(text: str) -> bool:
     """Whether oned stores a text unchanged inside CONTEXT.
 
     There it expands `$` (`$NAME`, `$USER[…]`; a single `$` makes the instantiation fail), after joining all members
-    with a separator of its own.
+    with a separator (`_CONTEXT_SEPARATOR`).
     """
     return is_storable(text) and "$" not in text and _CONTEXT_SEPARATOR not in text
 
@@ -72,7 +72,7 @@ def removal(name: str) -> str:
 
     When merging, oned drops a vector without members together with the attribute that it replaces; `NAME=""` would
     leave an empty attribute. A template text must not both set and remove an attribute: machines and networks then
-    have it, users and images have the last one.
+    keep the attribute; for users and images the later of the two entries applies.
     """
     return f"{_checked_name(name)}=[]"
 

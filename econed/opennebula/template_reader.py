@@ -1,9 +1,9 @@
 """A parser of template text that follows oned's (OpenNebula, `src/parsers/template_parser.l`, `template_syntax.y`).
 
-`NAME="value"` and `NAME=[K="value",…]`: names in `[A-Za-z0-9_]`, upper-cased; `\\"` is the one escape; a value without
+`NAME="value"` and `NAME=[K="value",…]`: names in `[A-Za-z0-9_]`, upper-cased; `\\"` is the only escape; a value without
 quotes ends before the next blank or one of ``=#,[]``. The scanner takes the longest token and skips characters that
-begin none. So a backslash before the closing quote escapes it, `"1"B` is a value that contains quotes, and `A==1` is
-read as `A=1`. oned cannot store a line of a value with `]]>` in it: it puts values in CDATA sections.
+begin no token. So a backslash before the closing quote escapes it, `"1"B` is a value that contains quotes, and `A==1`
+is read as `A=1`. oned cannot store a line of a value with `]]>` in it: it puts values in CDATA sections.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Conversion of texts in oned's documents to values.
 
 Users may write any text in some places where oned itself writes numbers and addresses: in a network interface without
-a network, in USER_TEMPLATE, in a user or an image. So these functions raise nothing, and return a valid value or none.
+a network, in USER_TEMPLATE, in a user or an image. So these functions never raise: they return a valid
+value, None or an empty text.
 """
 
 from __future__ import annotations

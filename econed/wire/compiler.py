@@ -89,7 +89,7 @@ class Structure:
             raise
 
     def items(self, value: Any) -> Iterable[tuple[str, Any]]:
-        """Return the given members in the model's order, unknown ones last."""
+        """Return the members of `value` in the model's order, followed by those that the model does not have."""
         members = _mapping(value)
         known = [(key, members[key]) for key in self.order if key in members]
         return known if len(known) == len(members) else [*known, *(m for m in members.items() if m not in known)]

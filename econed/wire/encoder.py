@@ -15,8 +15,8 @@ ALSO_RETURN_TRUE: Final = frozenset(
 )
 """Operations whose responses contain `<return>true</return>`, although today's model has no such member.
 
-The older models (botocore, 2014-09-01) or Amazon's documented responses have it, and libcloud takes the text for
-success.
+The older models (botocore, 2014-09-01) or Amazon's documented responses have it, and libcloud recognizes
+success by it.
 """
 
 _DECLARATION: Final = '<?xml version="1.0" encoding="UTF-8"?>\n'
@@ -143,7 +143,7 @@ class ResponseBody:
 
 
 def encode_error(code: str, message: str, request_id: str) -> bytes:
-    """Return the body of an error (EC2 API Reference, "Error codes"; it has no namespace and spells RequestID so)."""
+    """Return the body of an error (EC2 API Reference, "Error codes": no namespace, and the spelling RequestID)."""
     return (
         f"{_DECLARATION}<Response><Errors><Error><Code>{escape(code)}</Code><Message>{escape(message)}</Message></Error>"
         f"</Errors><RequestID>{escape(request_id)}</RequestID></Response>"

@@ -58,8 +58,9 @@ MAX_DEPTH: Final = 16
 """Maximum number of parts of a parameter's name: EC2's deepest, in RequestSpotFleet, has 11."""
 
 MAX_ELEMENTS: Final = 1000
-"""Maximum number of elements of a list: Amazon's limit for the ids of TerminateInstances and CreateTags, here that of
-every list but those of filters, whose values Amazon counts together (`econed.actions.filters`).
+"""Maximum number of elements of a list: Amazon's limit for the ids of TerminateInstances and CreateTags.
+
+Here it applies to every list except those of filters, whose values Amazon counts together (`econed.actions.filters`).
 """
 
 _INDEX = re.compile(r"0|[1-9][0-9]{0,8}", re.ASCII)
@@ -109,10 +110,10 @@ class _Node:
         """Return the nodes by the next part of their names, in the order of the request."""
         nodes: dict[str, _Node] = {}
         for name, value in self.descendants:
-            part, dot, rest = name.partition(".")
+            part, dot, suffix = name.partition(".")
             node = nodes.setdefault(part, _Node())
             if dot:
-                node.descendants.append((rest, value))
+                node.descendants.append((suffix, value))
             else:
                 node.value = value
         return nodes
@@ -141,7 +142,7 @@ def _members(shape: StructureShape, node: _Node, path: str, required: Sequence[s
         member = shape.members[key]
         if member.type_name not in ("structure", "list"):
             child = _without_index(child, child_path)
-        max_elements = None if _is_of_filters(shape, member) else MAX_ELEMENTS
+        max_elements = None if _belongs_to_filters(shape, member) else MAX_ELEMENTS
         keep_empty = (shape.name, key) in MAY_BE_EMPTY
         value = _value(member, child, child_path, keep_empty=keep_empty, max_elements=max_elements)
         if value is not None:
@@ -158,7 +159,7 @@ def _check_required(shape: StructureShape, members: dict[str, Any], path: str, r
             raise EC2Error("MissingParameter", f"The request must contain the parameter {name}")
 
 
-def _is_of_filters(shape: Shape, member: Shape) -> bool:
+def _belongs_to_filters(shape: Shape, member: Shape) -> bool:
     return shape.name == "Filter" or member.name == "FilterList"
 
 
@@ -166,7 +167,7 @@ def _value(shape: Shape, node: _Node, path: str, *, keep_empty: bool, max_elemen
     """Return the value of a node, None if it counts as not given. `max_elements` is the limit for a list."""
     if shape.type_name == "structure":
         if node.value:
-            raise invalid_value(path, node.value, "It has members, each is given by its own name.")
+            raise invalid_value(path, node.value, "It has members, each of which must be given by its own name.")
         structure = cast(StructureShape, shape)
         return _members(structure, node, path, structure.required_members) or None
     if shape.type_name == "list":
@@ -204,7 +205,7 @@ def _without_index(node: _Node, path: str) -> _Node:
         return node
     nodes = [*children.values()] if node.value is None else [node, *children.values()]
     if len(nodes) > 1:
-        raise invalid_value(path, ", ".join(given.value or "" for given in nodes[:2]), "It takes one value only.")
+        raise invalid_value(path, ", ".join(other.value or "" for other in nodes[:2]), "It takes one value only.")
     return nodes[0]
 
 

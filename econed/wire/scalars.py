@@ -18,8 +18,8 @@ from econed.wire.query import shortened
 OPEN_ENUMERATIONS: Final = frozenset({"InstanceType", "PermissionGroup"})
 """Enumerations of which any string is accepted here, because the action checks the value.
 
-Instance types are defined by OpenNebula templates, not by Amazon. For an unknown group to share with, EC2 has an error
-of its own.
+Instance types are defined by OpenNebula templates, not by Amazon. For an unknown group to share with, EC2 has its own
+error.
 """
 
 _INTEGER = re.compile(r"-?[0-9]{1,19}", re.ASCII)
@@ -86,7 +86,7 @@ def _float(_: Shape, text: str, name: str) -> float:
 def _blob(_: Shape, text: str, name: str) -> bytes:
     """Decode base64 with or without line breaks: Perl's encode_base64 inserts them every 76 characters.
 
-    Spaces are refused: a space was an unescaped plus, and without it the bytes would differ.
+    Spaces are refused: a space comes from a plus sign that was not escaped, and removing it would change the bytes.
     """
     unbroken = text.translate(_LINE_ENDS)
     if not _BASE64.fullmatch(unbroken):

@@ -209,7 +209,7 @@ def test_the_servers_are_listed_even_if_oned_is_unavailable(cloud: Cloud) -> Non
     out = io.StringIO()
     statuses = [_status("a", RaftState.LEADER)] * 2
     code = cloud.result(check.run(Unreachable(), loaded_configuration(), (), out, statuses))
-    assert code is Exit.NO_ANSWER
+    assert code is Exit.NO_REPLY
     assert out.getvalue().startswith("ok    server  http://a/RPC2: leader")
     assert "BAD   oned    http://localhost:2633/RPC2: one.user.info: unreachable" in out.getvalue()
 

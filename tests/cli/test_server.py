@@ -307,9 +307,9 @@ def test_while_oned_is_down_start_succeeds_with_a_warning_and_check_fails(host: 
     assert started.returncode == Exit.OK
     assert "does not reply" in started.stdout
     check = host.run("check")
-    assert check.returncode == Exit.NO_ANSWER
+    assert check.returncode == Exit.NO_REPLY
     assert re.match(r"BAD +oned +http://127\.0\.0\.1:\d+/RPC2: ", check.stdout)
-    assert host.run("doctor").returncode == Exit.NO_ANSWER
+    assert host.run("doctor").returncode == Exit.NO_REPLY
     assert host.run("stop").returncode == Exit.OK
 
 

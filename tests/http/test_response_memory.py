@@ -11,11 +11,11 @@ from twisted.internet.task import Clock
 from econed.errors import EC2Error
 from econed.http.heap import TRIM_DELAY, trim
 from econed.http.response_memory import (
-    FEW_BYTES,
     MAX_BYTES,
     MAX_BYTES_PER_USER,
     MAX_PARTS,
     MAX_PARTS_PER_USER,
+    RESERVE_THRESHOLD,
     RESERVED_BYTES,
     TURN_TIMEOUT,
     ResponseMemory,
@@ -117,7 +117,7 @@ def test_some_users_who_read_nothing_do_not_block_the_others(memory: ResponseMem
     memory.check_room("alice")
     first = Producer(memory, "alice")
     assert first.has_turn
-    memory.hold("alice", FEW_BYTES)
+    memory.hold("alice", RESERVE_THRESHOLD)
     first.finish()
     second = Producer(memory, "alice")
     assert not second.has_turn

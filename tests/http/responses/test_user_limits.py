@@ -11,7 +11,7 @@ import pytest_twisted
 from twisted.internet.defer import Deferred
 
 from econed.config.settings import Settings
-from econed.http.response import PRODUCED_FROM
+from econed.http.response import STREAMING_THRESHOLD
 from econed.http.response_memory import MAX_BYTES_PER_USER
 from tests.http.responses.reading import (
     PUBLIC_KEY,
@@ -94,5 +94,5 @@ async def test_long_responses_that_do_not_come_in_parts_are_limited_too(server: 
     memory.release("alice", MAX_BYTES_PER_USER)
     accepted = await response_to(server, keys)
     assert accepted.status == 200
-    assert len(accepted.received) > PRODUCED_FROM
+    assert len(accepted.received) > STREAMING_THRESHOLD
     assert memory.held == 0
