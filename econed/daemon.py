@@ -182,7 +182,7 @@ def make_process(
 
 @dataclass(frozen=True)
 class _Parts:
-    """What all parts of a serving process are made with. `background_services` run beside the requests."""
+    """The common dependencies of the parts of a serving process; parts add their services to `background_services`."""
 
     reactor: Any
     settings: Settings

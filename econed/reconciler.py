@@ -33,7 +33,7 @@ class Reconciler:
     Each of `for_all` is called once in a round, with the names of all users by id.
     """
 
-    one: IOpenNebula
+    oned: IOpenNebula
     clock: IReactorTime
     chores: Sequence[Chore]
     log: Logger
@@ -61,7 +61,7 @@ class Reconciler:
                 self.log.failure("reconciling user {id} failed", id=user.id)
                 unexpected.append(error)
 
-        await Session(self.one, None, self.on_read).visit_users(visit, self._skip)
+        await Session(self.oned, None, self.on_read).visit_users(visit, self._skip)
         for look_after in self.for_all:
             try:
                 await look_after(names)
@@ -87,7 +87,7 @@ class Reconciler:
 
     async def _reconcile(self, user: UserDocument, until: int) -> None:
         now = int(self.clock.seconds())
-        session = Session(self.one, user.name, self.on_read, self.long_documents)
+        session = Session(self.oned, user.name, self.on_read, self.long_documents)
         run = ChoreRun(session, user, now, is_thorough=until <= now, log=self.log)
         for chore in self.chores:
             await chore(run)

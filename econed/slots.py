@@ -71,19 +71,19 @@ class Slots:
 
 
 @implementer(IOpenNebula)
-class FewAtOnce:
+class LimitedOpenNebula:
     """A client of oned for one request, with a limit on its concurrent calls."""
 
-    def __init__(self, one: IOpenNebula, slots: Slots) -> None:
-        self._one = one
+    def __init__(self, oned: IOpenNebula, slots: Slots) -> None:
+        self._oned = oned
         self._slots = slots
 
     async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:
         """Call `method` and return the value of the reply (`IOpenNebula.call`)."""
         async with self._slots:
-            return await self._one.call(user, method, *args)
+            return await self._oned.call(user, method, *args)
 
     async def document(self, user: str | None, method: str, *args: object) -> _Element:
         """Call `method` and return the root of the document in the reply (`IOpenNebula.document`)."""
         async with self._slots:
-            return await self._one.document(user, method, *args)
+            return await self._oned.document(user, method, *args)

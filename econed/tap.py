@@ -39,7 +39,7 @@ from econed.process.listening import (
     sockets_from_systemd,
     warn_of_plain_http,
 )
-from econed.process.pid_file import HeldPidFile, PidFile
+from econed.process.pid_file import PidFile, PidFileLock
 from econed.process.systemd import Notifier
 from econed.process.twistd import twistd_options
 from econed.telemetry import logs
@@ -149,7 +149,7 @@ class _Start:
             service = self._supervisor(passed)
         pid_file = (self.twistd or {}).get("pidfile")
         if pid_file:
-            HeldPidFile(PidFile(Path(pid_file))).setServiceParent(service)
+            PidFileLock(PidFile(Path(pid_file))).setServiceParent(service)
         return service
 
     def _passed_sockets(self) -> tuple[socket, ...]:

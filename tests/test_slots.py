@@ -12,7 +12,7 @@ from twisted.internet.defer import CancelledError, Deferred
 import econed.slots
 from econed.errors import OpenNebulaRefusal
 from econed.interfaces import IOpenNebula
-from econed.slots import FewAtOnce, Slots
+from econed.slots import LimitedOpenNebula, Slots
 
 
 def test_slots_are_acquired_in_the_order_of_the_requests() -> None:
@@ -118,10 +118,12 @@ class ManualOned:
 
 def test_a_request_makes_no_more_concurrent_calls_than_it_has_slots() -> None:
     oned = ManualOned()
-    few: IOpenNebula = FewAtOnce(oned, Slots(2))  # type: ignore[arg-type]
+    limited: IOpenNebula = LimitedOpenNebula(oned, Slots(2))  # type: ignore[arg-type]
     results: list[Any] = []
     for number in range(5):
-        work = few.call(None, "one.vm.action", number) if number % 2 else few.document(None, "one.vm.info", number)
+        work = (
+            limited.call(None, "one.vm.action", number) if number % 2 else limited.document(None, "one.vm.info", number)
+        )
         Deferred.fromCoroutine(work).addBoth(results.append)
     ended = 0
     while len(results) < 5:
@@ -133,10 +135,10 @@ def test_a_request_makes_no_more_concurrent_calls_than_it_has_slots() -> None:
 
 def test_a_failed_call_releases_its_slot() -> None:
     oned = ManualOned()
-    few = FewAtOnce(oned, Slots(1))  # type: ignore[arg-type]
+    limited = LimitedOpenNebula(oned, Slots(1))  # type: ignore[arg-type]
     results: list[Any] = []
     for _ in range(2):
-        Deferred.fromCoroutine(few.call(None, "one.vm.action")).addBoth(results.append)
+        Deferred.fromCoroutine(limited.call(None, "one.vm.action")).addBoth(results.append)
     oned.calls[0].errback(OpenNebulaRefusal("one.vm.action", 2048, "no"))
     oned.calls[1].callback("ok")
     assert results[0].check(OpenNebulaRefusal)

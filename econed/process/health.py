@@ -80,12 +80,12 @@ class OnedState:
 class OnedWatch(Recurring):
     """Calls oned when no request does, and logs when it becomes unreachable or reachable.
 
-    `one` is called as serveradmin. It must report its calls to `state` (`ObservedOpenNebula`).
+    `oned` is called as serveradmin. It must report its calls to `state` (`ObservedOpenNebula`).
     """
 
-    def __init__(self, one: IOpenNebula, state: OnedState, clock: IReactorTime, log: Logger) -> None:
+    def __init__(self, oned: IOpenNebula, state: OnedState, clock: IReactorTime, log: Logger) -> None:
         super().__init__(self._check, 0.0, clock, log, what="checking oned", after_failure=CHECK_INTERVAL)
-        self._one = one
+        self._oned = oned
         self._state = state
         self._clock = clock
         self._log = log
@@ -101,7 +101,7 @@ class OnedWatch(Recurring):
         return CHECK_INTERVAL
 
     async def _probe(self) -> None:
-        probing = Deferred.fromCoroutine(self._one.call(None, PROBE))
+        probing = Deferred.fromCoroutine(self._oned.call(None, PROBE))
         try:
             await probing.addTimeout(PROBE_TIMEOUT, self._clock, onTimeoutCancel=_raise_timeout)
         except OpenNebulaUnavailable as error:

@@ -21,7 +21,7 @@ class Process:
     """A serving process: its listeners, its site, and the services that run in the background.
 
     `site` is the factory of the connections, and `IDrainable`. `background_services` run for as long as requests are
-    accepted. Each of `pending_work` waits until some work has ended that goes on although its client has gone away.
+    accepted. Each of `pending_work` waits for the end of work that continues after its client has disconnected.
     """
 
     def __init__(

@@ -143,9 +143,9 @@ def is_tls_port(settings: Settings, port: int | None) -> bool:
 
 def close_all(sockets: Iterable[BoundSocket], but: Iterable[BoundSocket] = ()) -> None:
     """Close the sockets that are not in `but`. In other processes that have them they stay open."""
-    kept = {id(bound.socket) for bound in but}
+    open_ids = {id(bound.socket) for bound in but}
     for bound in sockets:
-        if id(bound.socket) not in kept:
+        if id(bound.socket) not in open_ids:
             bound.socket.close()
 
 

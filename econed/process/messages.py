@@ -1,4 +1,4 @@
-"""The messages between the supervisor and its workers: one JSON object a line, each of a type that is defined here.
+"""The messages between the supervisor and its workers: lines of JSON objects, with the types defined here.
 
 The supervisor sends commands, a worker sends reports. Any other line is an `InvalidMessage`.
 """

@@ -199,7 +199,7 @@ def _opened_process(pid: int) -> int | None:
         raise PidFileError(f"process {pid} cannot be signalled safely: pidfd_open: {error.strerror}") from None
 
 
-class HeldPidFile(Service):
+class PidFileLock(Service):
     """Locks the daemon's pid file when the daemon starts: twistd writes it after it has detached."""
 
     def __init__(self, file: PidFile) -> None:
