@@ -258,4 +258,4 @@ class _Start:
 
     def _warn(self, warnings: Sequence[ConfigProblem]) -> None:
         for warning in warnings:
-            self.log.warn("{warning}", warning=str(warning))
+            self.log.warn("{finding}", finding=str(warning))

@@ -293,7 +293,7 @@ class Supervisor:
 
     def _refuse(self, reason: str) -> None:
         self._metrics.reloaded("configuration", "refused")
-        self._log.error("new configuration refused, keeping the old one: {reason}", reason=reason)
+        self._log.error("new configuration refused, keeping the old one: {why}", why=reason)
         self._notify_ready()
 
     def _run_pending_reload(self) -> None:
@@ -335,7 +335,7 @@ class Supervisor:
         self._clock.callLater(deadline, kill)
 
     def _kill(self, worker: Worker, reason: str) -> None:
-        self._log.error("killing {worker}: {reason}", worker=str(worker), reason=reason)
+        self._log.error("killing {worker}: {why}", worker=str(worker), why=reason)
         if worker.process is not None:
             worker.process.kill()
 

@@ -112,7 +112,7 @@ class ServerTLS(Recurring):
         self._metrics.reloaded("certificates", "taken")
         self._set_expiry_metrics()
         expiry = f"{self._certificates.own.certificate.not_valid_after_utc:%Y-%m-%d %H:%M}"
-        self._log.info("new certificates are in use; ssl_cert expires at {expiry} UTC", expiry=expiry)
+        self._log.info("new certificates are in use; ssl_cert expires at {ends} UTC", ends=expiry)
         self._warn()
 
     def _read(self) -> tuple[Certificates, SSL.Context]:
@@ -127,7 +127,7 @@ class ServerTLS(Recurring):
     def _warn(self) -> None:
         self._warned_at = self._clock.seconds()
         for warning in self._certificates.warnings(self._warned_at):
-            self._log.warn("{warning}", warning=str(warning))
+            self._log.warn("{finding}", finding=str(warning))
 
 
 @implementer(IStreamServerEndpoint)

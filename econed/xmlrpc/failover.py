@@ -102,7 +102,7 @@ class LeaderTracker:
         self._leader, self._looked_up_at = leader, self._clock.seconds()
         if leader is None:
             if not self._was_missing:
-                self._log.warn("no oned leads: {statuses}", statuses="; ".join(map(str, statuses)))
+                self._log.warn("no oned leads: {standings}", standings="; ".join(map(str, statuses)))
             self._was_missing = True
             return
         if self._logged_server is None:

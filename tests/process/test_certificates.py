@@ -92,11 +92,11 @@ def test_a_file_without_a_certificate_is_refused(tmp_path: Path, content: bytes)
 
 def test_all_errors_are_reported_together(tmp_path: Path) -> None:
     """Of all files."""
-    gone = CertificateFiles(str(tmp_path / "gone.pem"), str(tmp_path / "gone-key.pem"))
-    assert problems(TLSFiles(gone, (gone,), str(tmp_path / "gone-ca.pem"))) == [
-        "gone.pem: ssl_cert: cannot be read: No such file or directory",
-        "gone.pem: ssl_sni: cannot be read: No such file or directory",
-        "gone-ca.pem: ssl_client_ca: cannot be read: No such file or directory",
+    missing = CertificateFiles(str(tmp_path / "missing.pem"), str(tmp_path / "missing-key.pem"))
+    assert problems(TLSFiles(missing, (missing,), str(tmp_path / "missing-ca.pem"))) == [
+        "missing.pem: ssl_cert: cannot be read: No such file or directory",
+        "missing.pem: ssl_sni: cannot be read: No such file or directory",
+        "missing-ca.pem: ssl_client_ca: cannot be read: No such file or directory",
     ]
 
 

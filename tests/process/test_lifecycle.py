@@ -62,7 +62,7 @@ class ProcessHarness:
             self.reactor,
             process_log=None,
             renew_certificates=self.renew,
-            stop_reactor=Stop(self.reactor, lambda *given: self.exits.append(given)),
+            stop_reactor=Stop(self.reactor, lambda *call: self.exits.append(call)),
             log=log,
         )
 
@@ -114,7 +114,7 @@ def test_on_a_stop_signal_it_closes_its_ports_and_exits_when_all_connections_are
     assert not any(endpoint.is_listening for endpoint in harness.endpoints)
     assert harness.connections.is_draining
     assert not harness.background_service.running
-    assert {"STOPPING=1", "EXTEND_TIMEOUT_USEC=40000000"} <= {*harness.manager.said}
+    assert {"STOPPING=1", "EXTEND_TIMEOUT_USEC=40000000"} <= {*harness.manager.lines}
     assert harness.reactor.stops == []
     harness.connections.go()
     assert harness.reactor.stops == ["stopped"]
@@ -183,17 +183,17 @@ def test_an_error_while_draining_is_logged_and_does_not_prevent_the_exit(harness
 
 def test_sighup_reloads_certificates_but_not_the_configuration(harness: ProcessHarness) -> None:
     """Systemd is notified of the begin and the end."""
-    harness.manager.said.clear()
+    harness.manager.lines.clear()
     harness.reactor.signal(signal.SIGHUP)
     assert harness.renewals == 1
-    assert [word for word in harness.manager.said if word.endswith("=1")] == ["RELOADING=1", "READY=1"]
+    assert [word for word in harness.manager.lines if word.endswith("=1")] == ["RELOADING=1", "READY=1"]
 
 
 def test_the_watchdog_is_notified_twice_in_its_interval(harness: ProcessHarness) -> None:
     """As long as the reactor runs."""
-    harness.manager.said.clear()
+    harness.manager.lines.clear()
     harness.reactor.pump([5.0] * 4)
-    assert harness.manager.said == ["WATCHDOG=1"] * 4
+    assert harness.manager.lines == ["WATCHDOG=1"] * 4
 
 
 def test_stopping_the_service_stops_the_background_services(harness: ProcessHarness) -> None:
@@ -205,11 +205,11 @@ def test_stopping_the_service_stops_the_background_services(harness: ProcessHarn
 def test_the_first_exit_code_is_used_when_python_exits() -> None:
     """Twistd removes its pid file before."""
     reactor, exits = Reactor(), []
-    stop = Stop(reactor, lambda *given: exits.append(given))
+    stop = Stop(reactor, lambda *call: exits.append(call))
     stop(1)
     stop(0)
     assert reactor.stops == ["stopped"]
-    assert [given[1] for given in exits] == [1]
+    assert [code for _, code in exits] == [1]
 
 
 # Work in progress

@@ -38,8 +38,8 @@ WORKERS = 2
 @pytest.fixture(scope="module")
 def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FurnishedCloud]:
     """An oned with a user account."""
-    with furnished_cloud("7.4", tmp_path_factory.mktemp("cloud")) as made:
-        yield made
+    with furnished_cloud("7.4", tmp_path_factory.mktemp("cloud")) as furnished:
+        yield furnished
 
 
 @pytest.fixture
@@ -209,10 +209,10 @@ def test_a_change_whose_client_has_disconnected_is_finished_before_the_exit(clou
         with Daemon(cloud, {"port": port, "workers": 1, "one_xmlrpc": relay.url}) as daemon:
             assert once(port, asked(cloud.alice, url(port))) == (200, None)
             relay.set_mode(Mode.HELD)
-            gone = connection(port)
-            gone.request("GET", "/?" + v2_form(cloud.alice, url(port), {"Action": "CreateKeyPair", "KeyName": name}))
+            client = connection(port)
+            client.request("GET", "/?" + v2_form(cloud.alice, url(port), {"Action": "CreateKeyPair", "KeyName": name}))
             until(lambda: relay.held, "the request to be in progress", STARTING)
-            gone.close()
+            client.close()
             daemon.await_logged("0 ClientGone")
             daemon.signal(signal.SIGTERM)
             daemon.await_logged("draining: 0 connections to finish")
@@ -410,8 +410,8 @@ def test_plain_http_on_an_address_that_others_can_reach_is_logged_as_a_warning(
 
 def test_a_port_in_use_ends_the_start_with_one_line_and_exit_code_1(cloud: FurnishedCloud) -> None:
     """On standard error, without a traceback."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
         daemon = Daemon(cloud, {"port": port})
         try:
             assert daemon.wait() == 1

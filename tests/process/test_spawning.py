@@ -21,12 +21,16 @@ class Reactor:
         self.environ = environ
 
 
-@pytest.mark.parametrize(("own", "said"), [({}, "1"), ({"MALLOC_ARENA_MAX": "4"}, "4")], ids=["as is", "by the unit"])
-def test_workers_keep_no_arena_for_each_thread_unless_it_is_told_to(own: dict[str, str], said: str) -> None:
-    """Their threads parse large documents: with glibc's default the memory of each stays as large as its largest."""
+@pytest.mark.parametrize(
+    ("own", "expected"), [({}, "1"), ({"MALLOC_ARENA_MAX": "4"}, "4")], ids=["default", "set by the unit"]
+)
+def test_workers_have_one_malloc_arena_unless_the_environment_says_otherwise(
+    own: dict[str, str], expected: str
+) -> None:
+    """Their threads parse large documents: with glibc's default each thread would keep the memory of its largest."""
     reactor: Any = Reactor()
     Spawner(reactor, {"PATH": "/usr/bin", **own}, Logger())((), None)  # type: ignore[arg-type]
-    assert reactor.environ["MALLOC_ARENA_MAX"] == said
+    assert reactor.environ["MALLOC_ARENA_MAX"] == expected
     assert reactor.environ["PATH"] == "/usr/bin"
 
 

@@ -211,10 +211,10 @@ def test_systemd_is_notified_when_all_workers_listen_and_not_before(harness: Sup
     """By READY."""
     harness.start()
     harness.fake_workers[0].reports(Ready())
-    assert "READY=1" not in harness.notifier.said
+    assert "READY=1" not in harness.notifier.lines
     assert harness.supervisor.unready() is None, "one worker serves"
     harness.fake_workers[1].reports(Ready())
-    assert harness.notifier.said[-2:] == ["READY=1", "STATUS=2 of 2 workers serve"]
+    assert harness.notifier.lines[-2:] == ["READY=1", "STATUS=2 of 2 workers serve"]
 
 
 def test_if_no_worker_can_start_the_daemon_exits_with_1(harness: SupervisorHarness) -> None:
@@ -226,7 +226,7 @@ def test_if_no_worker_can_start_the_daemon_exits_with_1(harness: SupervisorHarne
     assert harness.exit_codes == [1]
     assert sum("m1.small.erb: cannot be read" in line for line in harness.logged(LogLevel.error)) == 2
     assert len(harness.fake_workers) == 2, "no worker is started again"
-    assert "READY=1" not in harness.notifier.said
+    assert "READY=1" not in harness.notifier.lines
 
 
 def test_a_process_that_cannot_be_started_is_a_worker_that_cannot_start(harness: SupervisorHarness) -> None:
@@ -245,7 +245,7 @@ def test_if_only_some_workers_can_start_the_daemon_serves_and_the_others_are_sta
     harness.fake_workers[0].reports(Ready())
     harness.fake_workers[1].exits("signal SIGSEGV")
     assert harness.exit_codes == []
-    assert harness.notifier.said[-1] == "STATUS=1 of 2 workers serve"
+    assert harness.notifier.lines[-1] == "STATUS=1 of 2 workers serve"
     harness.clock.advance(MIN_RESTART_DELAY)
     assert len(harness.fake_workers) == 3
 
@@ -378,14 +378,14 @@ def test_the_old_workers_drain_when_all_new_workers_listen_and_not_before(harnes
 def test_systemd_is_notified_of_the_begin_and_the_end_of_a_reload(harness: SupervisorHarness) -> None:
     """RELOADING with the time, then READY (Type=notify-reload)."""
     harness.serve()
-    harness.notifier.said.clear()
+    harness.notifier.lines.clear()
     new = reloaded(harness, plan())
-    assert harness.notifier.said[0] == "RELOADING=1"
-    assert harness.notifier.said[1].startswith("MONOTONIC_USEC=")
-    assert "READY=1" not in harness.notifier.said
+    assert harness.notifier.lines[0] == "RELOADING=1"
+    assert harness.notifier.lines[1].startswith("MONOTONIC_USEC=")
+    assert "READY=1" not in harness.notifier.lines
     for fake_worker in new:
         fake_worker.reports(Ready())
-    assert "READY=1" in harness.notifier.said
+    assert "READY=1" in harness.notifier.lines
 
 
 @pytest.mark.parametrize(
@@ -406,7 +406,7 @@ def test_an_invalid_configuration_is_refused_and_the_old_workers_go_on(
     assert len(harness.fake_workers) == 2
     assert not any(fake_worker.was_told_to_drain for fake_worker in harness.fake_workers)
     assert str(error) in harness.logged(LogLevel.error)[-1]
-    assert harness.notifier.said[-2:] == ["READY=1", "STATUS=2 of 2 workers serve"]
+    assert harness.notifier.lines[-2:] == ["READY=1", "STATUS=2 of 2 workers serve"]
     assert harness.supervisor.unready() is None
 
 
@@ -493,8 +493,8 @@ def test_on_a_stop_signal_all_workers_drain_and_the_daemon_exits_with_0_after_th
     """Systemd is notified first."""
     harness.serve()
     harness.supervisor.stop()
-    assert "STOPPING=1" in harness.notifier.said
-    assert f"EXTEND_TIMEOUT_USEC={round((DRAIN_TIMEOUT + 20) * 1e6)}" in harness.notifier.said, (
+    assert "STOPPING=1" in harness.notifier.lines
+    assert f"EXTEND_TIMEOUT_USEC={round((DRAIN_TIMEOUT + 20) * 1e6)}" in harness.notifier.lines, (
         "includes the time until the workers are killed"
     )
     assert all(fake_worker.was_told_to_drain for fake_worker in harness.fake_workers)
@@ -602,7 +602,7 @@ def test_without_a_serving_worker_the_daemon_is_not_ready(harness: SupervisorHar
     harness.serve(1)
     harness.fake_workers[0].exits("signal SIGKILL")
     assert harness.supervisor.unready() == "no worker accepts connections"
-    assert harness.notifier.said[-1] == "STATUS=0 of 1 workers serve"
+    assert harness.notifier.lines[-1] == "STATUS=0 of 1 workers serve"
 
 
 # Shares of limits

@@ -9,9 +9,9 @@ from econed.process.systemd import Notifier
 
 @dataclass(frozen=True)
 class RecordingNotifier(Notifier):
-    """Keeps the lines of the notifications in `said` in place of sending them."""
+    """Keeps the lines of the notifications in `lines` in place of sending them."""
 
-    said: list[str] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
 
     def _send(self, *lines: str) -> None:
-        self.said.extend(lines)
+        self.lines.extend(lines)

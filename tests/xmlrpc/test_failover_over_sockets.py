@@ -197,10 +197,10 @@ async def deployment(tmp_path: Path) -> AsyncIterator[HADeployment]:
     """Return a running deployment."""
     from twisted.internet import reactor
 
-    made = HADeployment(reactor, tmp_path)
-    await made.start()
-    yield made
-    await made.stop()
+    running = HADeployment(reactor, tmp_path)
+    await running.start()
+    yield running
+    await running.stop()
 
 
 def machines(deployment: HADeployment) -> Counter[str]:
