@@ -76,7 +76,7 @@ class _TokenMachines:
 
     A token belongs to the call that created the machine with the lowest id among those with the token. Machines of
     another call with the token are not included, and the process that created them discards them. `newest_id` is the
-    highest machine id read so far, with or without the token.
+    highest id among all machines read, with or without the token.
     """
 
     machines: tuple[VirtualMachine, ...]
@@ -152,7 +152,7 @@ async def _launch_once(call: Call, plan: LaunchPlan, token: ClientToken) -> tupl
 async def _accept_fewer(
     call: Call, plan: LaunchPlan, known: _TokenMachines, own_ids: Iterable[int], error: OpenNebulaError | EC2Error
 ) -> None:
-    """Reduce the call's number of instances to the existing ones; if these are too few, discard them and raise."""
+    """Reduce the call's number of instances to the existing ones; raise if these are too few, after discarding own ones."""
     if not isinstance(error, (OpenNebulaRefusal, EC2Error)):
         raise error  # oned may have created the machine: the client's next attempt finds it
     if len(known.machines) < plan.min_count:
