@@ -152,7 +152,7 @@ async def _launch_once(call: Call, plan: LaunchPlan, token: ClientToken) -> tupl
 async def _accept_fewer(
     call: Call, plan: LaunchPlan, known: _TokenMachines, own_ids: Iterable[int], error: OpenNebulaError | EC2Error
 ) -> None:
-    """Reduce the call's number of instances to the existing ones; raise if these are too few, after discarding own ones."""
+    """Reduce the call's number of instances to the existing ones; if these are too few, discard `own_ids` and raise."""
     if not isinstance(error, (OpenNebulaRefusal, EC2Error)):
         raise error  # oned may have created the machine: the client's next attempt finds it
     if len(known.machines) < plan.min_count:
