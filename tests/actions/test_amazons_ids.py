@@ -86,7 +86,7 @@ def cloud() -> AddressCloud:
 
 @pytest.mark.parametrize(("action", "parameters", "codes"), CASES, ids=NAMES)
 @pytest.mark.parametrize("digits", ["0123456789abcdef0", "abcdef01", "00000000000000000"])
-def test_an_id_of_amazons_form_is_not_there(
+def test_an_id_of_amazons_form_is_not_found(
     cloud: AddressCloud, action: str, parameters: dict[str, Any], codes: tuple[str, str], digits: str
 ) -> None:
     before = len(cloud.changes)
@@ -119,7 +119,9 @@ def test_an_id_that_is_not_hexadecimal_or_of_another_length_is_malformed(
         ("eni", "InvalidNetworkInterfaceID.NotFound"),
     ],
 )
-def test_tags_of_what_is_not_there_and_of_nonsense(cloud: AddressCloud, action: str, prefix: str, missing: str) -> None:
+def test_tags_of_missing_resources_and_of_texts_that_are_not_ids(
+    cloud: AddressCloud, action: str, prefix: str, missing: str
+) -> None:
     tags = [{"Key": "a", "Value": "b"}]
     for digits in ("0123456789abcdef0", "abcdef01"):
         resources = [f"{prefix}-{digits}"]
@@ -129,7 +131,7 @@ def test_tags_of_what_is_not_there_and_of_nonsense(cloud: AddressCloud, action: 
         assert cloud.refusal("alice", action, Resources=resources, Tags=tags).code == "InvalidID"
 
 
-def test_what_is_malformed_is_said_before_what_is_missing(cloud: AddressCloud) -> None:
+def test_a_malformed_id_is_reported_before_a_missing_one(cloud: AddressCloud) -> None:
     """As on Amazon, where the form is checked before anything is looked for."""
     ids = ["i-0123456789abcdef0", "i-00009999", "i-nonsense"]
     assert cloud.refusal("alice", "DescribeInstances", InstanceIds=ids).code == "InvalidInstanceID.Malformed"
@@ -158,12 +160,14 @@ def test_the_error_names_all_that_are_missing(cloud: AddressCloud) -> None:
         ("DescribeKeyPairs", "key-pair-id", "key-0123456789abcdef0"),
     ],
 )
-def test_in_a_filter_such_an_id_matches_nothing(cloud: AddressCloud, action: str, name: str, value: str) -> None:
+def test_an_id_of_amazons_form_in_a_filter_matches_nothing(
+    cloud: AddressCloud, action: str, name: str, value: str
+) -> None:
     (listed,) = cloud.run("alice", action, Filters=[{"Name": name, "Values": [value]}]).values()
     assert listed == []
 
 
-def test_an_image_of_amazon_cannot_be_registered_here() -> None:
+def test_an_image_with_an_id_of_amazons_form_cannot_be_registered() -> None:
     cloud = Cloud()
     location = "ami-0123456789abcdef0"
     assert cloud.refusal("alice", "RegisterImage", ImageLocation=location).code == "InvalidAMIID.NotFound"

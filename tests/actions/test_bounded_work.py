@@ -92,7 +92,7 @@ def test_every_list_refuses_more_than_200_filter_values(cloud: AddressCloud, act
 
 
 @pytest.mark.parametrize("action", LISTS, ids=NAMES)
-def test_every_list_counts_what_it_looks_at_so_that_it_gives_way(cloud: AddressCloud, action: Action) -> None:
+def test_every_list_counts_its_items_as_work(cloud: AddressCloud, action: Action) -> None:
     budget = CountedBudget(cloud.pacer)
     answer = cloud.result(perform(replace(cloud.call_as("alice"), budget=budget), action.name, {}))
     (listed,) = answer.values()
@@ -100,7 +100,7 @@ def test_every_list_counts_what_it_looks_at_so_that_it_gives_way(cloud: AddressC
     assert budget.total >= ITEM * len(listed)
 
 
-def test_the_volumes_of_all_instances_of_a_launch_together_have_a_bound(cloud: AddressCloud) -> None:
+def test_the_number_of_volumes_of_a_launch_is_limited(cloud: AddressCloud) -> None:
     devices = [{"DeviceName": f"/dev/sd{letter}", "Ebs": {"VolumeSize": 1}} for letter in "fghijk"]
     asked: dict[str, Any] = {"ImageId": "ami-00000000", "MinCount": 1, "BlockDeviceMappings": devices}
     before = len(cloud.changes)
@@ -109,7 +109,7 @@ def test_the_volumes_of_all_instances_of_a_launch_together_have_a_bound(cloud: A
     assert cloud.refusal("alice", "RunInstances", **asked, MaxCount=166, dry_run=True).code == "DryRunOperation"
 
 
-def test_disks_of_machines_are_found_by_many_ids_at_once(cloud: AddressCloud) -> None:
+def test_volumes_that_are_disks_of_machines_are_found_by_several_ids(cloud: AddressCloud) -> None:
     """Each by its own id, one given twice once; one that is not there among them keeps all from being shown."""
     listed = [each["VolumeId"] for each in cloud.run("alice", "DescribeVolumes")["Volumes"]]
     volume = next(each for each in listed if len(each) == len("vol-") + 11)
@@ -120,7 +120,7 @@ def test_disks_of_machines_are_found_by_many_ids_at_once(cloud: AddressCloud) ->
     assert (refusal.code, refusal.message) == ("InvalidVolume.NotFound", f"The volume '{missing}' does not exist")
 
 
-def test_delete_tags_takes_off_what_any_of_many_tags_means(cloud: AddressCloud) -> None:
+def test_delete_tags_removes_the_tags_that_any_of_many_names(cloud: AddressCloud) -> None:
     """By key and value, by key alone, and not by a value that the tag has not."""
     instance = cloud.run_instance()
     put = [{"Key": f"k{number}", "Value": f"v{number}"} for number in range(5)]
@@ -140,7 +140,7 @@ def spent(cloud: Cloud, action: str, **parameters: Any) -> int:
 
 
 @pytest.mark.parametrize("action", ["DescribeImages", "DescribeSnapshots", "DescribeVolumes", "DescribeTags"])
-def test_what_is_looked_at_counts_though_it_is_not_listed(action: str) -> None:
+def test_images_that_are_read_and_not_listed_count_as_work(action: str) -> None:
     """Images of other kinds are read to know that they are: of those a user may have any number."""
     cloud = Cloud()
     before = spent(cloud, action)
@@ -150,7 +150,7 @@ def test_what_is_looked_at_counts_though_it_is_not_listed(action: str) -> None:
 
 
 @pytest.mark.parametrize("action", ["DescribeInstances", "DescribeVolumes", "DescribeTags", "DescribeInstanceStatus"])
-def test_machines_that_are_not_shown_count_too(action: str) -> None:
+def test_machines_that_are_not_listed_count_as_work(action: str) -> None:
     cloud = Cloud(vms=30)
     for number in range(30):
         cloud.as_user("alice", "one.vm.update", number, 'EC2_DISCARDED="YES"', 1)
@@ -174,7 +174,7 @@ LONGEST_TAGS = [{"Key": f"{number:03d}{'ü' * 125}", "Value": "ü" * 256} for nu
     ],
     ids=["CreateTags", "RunInstances"],
 )
-def test_of_what_is_written_onto_many_objects_no_more_is_in_memory_than_is_being_sent(
+def test_the_texts_of_changes_to_many_objects_are_in_memory_only_while_they_are_sent(
     action: str, parameters: dict[str, Any], method: str, alone: int
 ) -> None:
     """The text for one of many machines is made when it is its turn; before the others RunInstances makes the first."""

@@ -42,12 +42,12 @@ def made(cloud: Cloud) -> tuple[int, ...]:
     return len(images), len(volumes), len(machines)
 
 
-def test_every_action_that_takes_a_client_token_is_looked_at_here() -> None:
+def test_every_action_with_a_client_token_is_tested_here() -> None:
     assert set(CALLS) == {each.name for each in all_actions() if "ClientToken" in each.accepts.of}
 
 
 @pytest.mark.parametrize("action", CALLS)
-def test_the_same_call_gives_the_same_thing_and_another_one_a_mismatch(cloud: Cloud, action: str) -> None:
+def test_the_same_call_returns_the_same_resource_and_another_call_is_a_mismatch(cloud: Cloud, action: str) -> None:
     asked, other, longest = CALLS[action]
     token = "t" * longest
     first = ids(cloud.run("alice", action, **asked, ClientToken=token))
@@ -61,7 +61,7 @@ def test_the_same_call_gives_the_same_thing_and_another_one_a_mismatch(cloud: Cl
 
 
 @pytest.mark.parametrize("action", CALLS)
-def test_a_token_that_amazon_or_oned_would_not_take_is_refused(action: str) -> None:
+def test_a_token_that_amazon_or_oned_does_not_accept_is_refused(action: str) -> None:
     cloud = Cloud()
     asked, _, longest = CALLS[action]
     for token in ("t" * (longest + 1), "tökén", "a\\", " a", "a\tb]]>"):
@@ -71,13 +71,13 @@ def test_a_token_that_amazon_or_oned_would_not_take_is_refused(action: str) -> N
 
 
 @pytest.mark.parametrize("action", ["CreateVolume", "RunInstances"])
-def test_an_empty_token_is_none(action: str) -> None:
+def test_an_empty_token_is_ignored(action: str) -> None:
     cloud = Cloud()
     asked = CALLS[action][0]
     assert len({ids(cloud.run("alice", action, **asked, ClientToken="")) for _ in range(2)}) == 2
 
 
-def test_another_source_with_the_token_of_a_copy_is_a_mismatch_and_not_the_first_copy(cloud: Cloud) -> None:
+def test_another_source_with_the_token_of_a_copy_is_a_mismatch(cloud: Cloud) -> None:
     first = ids(cloud.run("alice", "CopyImage", Name="copy", **COPY, ClientToken="token"))
     cloud.wait(10)
     second = ids(cloud.run("alice", "CopyImage", Name="second", **COPY))
@@ -119,7 +119,7 @@ def test_two_processes_with_one_token_make_one_copy(one: list[float], two: list[
 
 @settings(max_examples=60, deadline=None)
 @given(PACE, PACE, st.sampled_from([{"Name": "another"}, {"Name": "copy", "Description": "another"}]))
-def test_of_two_different_copies_with_one_token_one_is_made_at_most(
+def test_of_two_different_copies_with_one_token_at_most_one_is_made(
     one: list[float], two: list[float], other: dict[str, Any]
 ) -> None:
     cloud = Cloud()
@@ -132,7 +132,7 @@ def test_of_two_different_copies_with_one_token_one_is_made_at_most(
 
 @settings(max_examples=60, deadline=None)
 @given(PACE, PACE, st.sampled_from(["another", ""]))
-def test_of_two_copies_of_one_name_that_are_two_calls_one_is_made(
+def test_of_two_copies_with_one_name_and_different_tokens_one_is_made(
     one: list[float], two: list[float], token: str
 ) -> None:
     """SDKs give each call a token of its own: what one call makes is never the answer to the other."""
@@ -144,7 +144,7 @@ def test_of_two_copies_of_one_name_that_are_two_calls_one_is_made(
 
 
 @pytest.mark.parametrize("step", range(10))
-def test_another_copy_with_the_token_of_one_that_broke_off_is_a_mismatch(step: int) -> None:
+def test_another_copy_with_the_token_of_an_interrupted_one_is_a_mismatch(step: int) -> None:
     """From the moment on at which the first one has left anything; the same call goes on from there."""
     cloud = Cloud()
     asked: dict[str, Any] = {"Name": "copy", **COPY, "ClientToken": "token"}
@@ -173,7 +173,7 @@ def broken_off() -> tuple[Cloud, dict[str, Any], str]:
     raise AssertionError("no copy was made")
 
 
-def test_a_volume_that_broke_off_is_not_finished_by_a_call_for_something_else() -> None:
+def test_an_interrupted_volume_is_not_finished_by_a_different_call() -> None:
     """It would hold what the first call asked for, and say that it holds what the other one does."""
     cloud, asked, other = broken_off()
     for different in ({**asked, "SnapshotId": other}, {"AvailabilityZone": ZONE, "Size": 1, "ClientToken": "token"}):
@@ -182,7 +182,7 @@ def test_a_volume_that_broke_off_is_not_finished_by_a_call_for_something_else() 
     assert made(cloud)[1] == 2
 
 
-def test_what_is_copied_has_neither_token_nor_digest_nor_anything_of_its_originals_own(cloud: Cloud) -> None:
+def test_a_copy_has_neither_token_nor_digest_nor_other_attributes_of_the_original_alone(cloud: Cloud) -> None:
     """Whatever is copied to whatever: a volume, a snapshot, an AMI and its snapshot."""
     first = volume(cloud, ClientToken="token", VolumeType="gp2")
     copied = ids(cloud.run("alice", "CopyImage", Name="copy", **COPY, ClientToken="token"))
@@ -202,7 +202,7 @@ def test_what_is_copied_has_neither_token_nor_digest_nor_anything_of_its_origina
         assert not names & {"EC2_CLIENT_TOKEN", "EC2_REQUEST_DIGEST", "EC2_TO_COME", "EBS_TO_COME"}, each
 
 
-def test_a_copy_of_a_snapshot_shows_nothing_of_its_original_while_it_is_not_finished(cloud: Cloud) -> None:
+def test_an_unfinished_copy_of_a_snapshot_shows_nothing_of_the_original(cloud: Cloud) -> None:
     """It has all the marks of a snapshot from its first moment on: they are its original's."""
     tags = [{"ResourceType": "snapshot", "Tags": [{"Key": "a", "Value": "b"}]}]
     saved = snapshot(cloud, volume(cloud), Description="mine", TagSpecifications=tags)

@@ -98,7 +98,7 @@ def a_round(cloud: Cloud) -> None:
 
 
 @pytest.mark.parametrize("value", VALUES)
-def test_lists_show_machines_whatever_their_attributes_hold(cloud: Cloud, value: str) -> None:
+def test_machines_with_any_attribute_values_are_listed(cloud: Cloud, value: str) -> None:
     cloud.run("alice", "RunInstances", **RUN)
     cloud.wait(10)
     shared(cloud, "vm", 0)
@@ -125,7 +125,7 @@ def test_lists_show_machines_whatever_their_attributes_hold(cloud: Cloud, value:
 
 @pytest.mark.parametrize("value", VALUES)
 @pytest.mark.parametrize("by", ["one.template.instantiate", "one.vm.allocate"])
-def test_lists_show_machines_whatever_their_disks_and_interfaces_hold(cloud: Cloud, value: str, by: str) -> None:
+def test_machines_with_any_values_on_disks_and_interfaces_are_listed(cloud: Cloud, value: str, by: str) -> None:
     disk = f'DISK=[IMAGE_ID="0",{members(_OF_DISKS, value)}]'
     volatile = f'DISK=[TYPE="fs",SIZE="10",{members(_OF_DISKS, value)}]'
     text = "\n".join((disk, volatile, vector("NIC", *_OF_NICS, value=value), texts(_OF_MACHINES, value)))
@@ -139,7 +139,7 @@ def test_lists_show_machines_whatever_their_disks_and_interfaces_hold(cloud: Clo
 
 
 @pytest.mark.parametrize("value", VALUES)
-def test_lists_show_volumes_and_images_whatever_their_attributes_hold(cloud: Cloud, value: str) -> None:
+def test_volumes_and_images_with_any_attribute_values_are_listed(cloud: Cloud, value: str) -> None:
     zone = cloud.run("alice", "DescribeAvailabilityZones")["AvailabilityZones"][0]["ZoneName"]
     volume = cloud.run("alice", "CreateVolume", AvailabilityZone=zone, Size=1)["VolumeId"]
     cloud.wait(10)
@@ -159,7 +159,7 @@ def test_lists_show_volumes_and_images_whatever_their_attributes_hold(cloud: Clo
 
 
 @pytest.mark.parametrize("value", VALUES)
-def test_lists_and_chores_go_on_whatever_a_user_holds(cloud: Cloud, value: str) -> None:
+def test_lists_and_chores_work_for_users_with_any_attribute_values(cloud: Cloud, value: str) -> None:
     """Also for the others: what is left to do for bob is done."""
     left = cloud.run("bob", "RunInstances", **RUN, InstanceInitiatedShutdownBehavior="terminate")
     instance = left["Instances"][0]["InstanceId"]
@@ -184,7 +184,7 @@ def test_lists_and_chores_go_on_whatever_a_user_holds(cloud: Cloud, value: str) 
     assert reservation["Instances"][0]["State"]["Name"] == "terminated"
 
 
-def test_what_fails_for_one_user_in_a_way_that_nobody_foresaw_keeps_no_other() -> None:
+def test_an_unexpected_failure_for_one_user_does_not_affect_the_others() -> None:
     cloud = Cloud()
     for user in ("alice", "bob"):
         cloud.run(user, "RunInstances", **RUN)
@@ -203,7 +203,7 @@ def test_what_fails_for_one_user_in_a_way_that_nobody_foresaw_keeps_no_other() -
 # Facts that are ours, written by somebody else
 
 
-def test_a_launch_makes_no_more_instances_than_it_asks_for_whatever_an_earlier_one_says(cloud: Cloud) -> None:
+def test_a_repeated_launch_makes_no_more_instances_than_it_requests(cloud: Cloud) -> None:
     cloud.run("alice", "RunInstances", **RUN, ClientToken="once")
     for said in ("1000000000", "7", "0", DIGITS):
         cloud.as_user("alice", "one.vm.update", 0, f'EC2_LAUNCH_COUNT="{said}"', 1)
@@ -212,7 +212,7 @@ def test_a_launch_makes_no_more_instances_than_it_asks_for_whatever_an_earlier_o
     assert len([call for call in cloud.changes if call.method == "one.template.instantiate"]) == 1
 
 
-def test_an_instance_is_in_no_reservation_of_another_user_whatever_its_owner_wrote(cloud: Cloud) -> None:
+def test_an_instance_cannot_be_written_into_a_reservation_of_another_user(cloud: Cloud) -> None:
     ours = cloud.run("alice", "RunInstances", **RUN)
     theirs = cloud.run("bob", "RunInstances", **RUN)["Instances"][0]["InstanceId"]
     number = int(theirs.removeprefix("i-"))
@@ -226,7 +226,7 @@ def test_an_instance_is_in_no_reservation_of_another_user_whatever_its_owner_wro
 
 
 @pytest.mark.parametrize("text", ["r-x", "r-12345678901", "", "ami-00000000", "R-00000000"])
-def test_a_reservation_and_an_ami_of_a_machine_are_ids(text: str) -> None:
+def test_a_text_that_is_not_an_id_is_not_shown_as_a_reservation_or_an_ami(text: str) -> None:
     cloud = Cloud()
     cloud.run("alice", "RunInstances", **RUN)
     cloud.as_user("alice", "one.vm.update", 0, f'EC2_RESERVATION_ID="{text}"\nIMAGE_ID="{text}x"', 1)
@@ -235,7 +235,7 @@ def test_a_reservation_and_an_ami_of_a_machine_are_ids(text: str) -> None:
     assert reservation["Instances"][0]["ImageId"] == "ami-00000000"
 
 
-def test_a_machine_that_somebody_else_marked_to_end_does_not_keep_ones_own_from_ending(cloud: Cloud) -> None:
+def test_another_users_machine_marked_as_terminating_does_not_keep_ones_own_running(cloud: Cloud) -> None:
     """Another user shares a machine that says it is to end: alice may not end it, and her own ends all the same."""
     shared_by_bob = cloud.as_user("bob", "one.template.instantiate", 0, "", False, DISK, False)
     own = cloud.as_user("alice", "one.template.instantiate", 0, "", False, DISK, False)
@@ -268,7 +268,7 @@ def test_a_round_finishes_a_few_announcements_of_a_user_at_a_time() -> None:
 
 
 @pytest.mark.parametrize("key", ["ssh-rsa $USER[PASSWORD]", "ssh-rsa AAAA@^_^@TOKEN=YES", "ssh-rsa $"])
-def test_a_key_that_context_would_not_keep_is_refused_and_leaves_nothing(cloud: Cloud, key: str) -> None:
+def test_a_key_that_context_would_not_keep_unchanged_is_refused_and_leaves_nothing(cloud: Cloud, key: str) -> None:
     text = f'EC2_KEYPAIR_{b"k".hex().upper()}=[NAME="k",PUBLIC_KEY="{key}"]'
     cloud.as_user("alice", "one.user.update", cloud.user("alice").id, text, 1)
     images = len(cloud.run("alice", "DescribeVolumes")["Volumes"])
@@ -281,7 +281,7 @@ def test_a_key_that_context_would_not_keep_is_refused_and_leaves_nothing(cloud: 
 
 
 @pytest.mark.parametrize("prefix", ["]", 'x",READONLY="YES', "SD", "sd/", "../../", DIGITS])
-def test_the_bus_of_an_image_is_one_or_the_usual(prefix: str) -> None:
+def test_an_invalid_device_prefix_of_an_image_is_replaced_by_the_default(prefix: str) -> None:
     cloud = Cloud()
     quoted = prefix.replace('"', '\\"')
     cloud.oneadmin("one.image.update", 0, f'DEV_PREFIX="{quoted}"', 1)
@@ -292,7 +292,7 @@ def test_the_bus_of_an_image_is_one_or_the_usual(prefix: str) -> None:
     assert "sdf" in [disk["TARGET"] for disk in cloud.oned.cloud.vms.get(int(made.removeprefix("i-"))).disks]
 
 
-def test_no_name_of_a_users_is_a_line_of_its_own_for_an_administrator() -> None:
+def test_a_name_cannot_add_lines_to_the_output_of_check() -> None:
     out = io.StringIO()
     check.print_table(
         [Row(Verdict.BAD, "type x\nGOOD  all", "\u009b31mred\u2028of template 7"), Row(Verdict.GOOD, "a", "b")], out

@@ -44,21 +44,21 @@ def matches(*filters: tuple[str, list[str]]) -> bool:
     return selected([{"Name": name, "Values": values} for name, values in filters], [RED]) == [RED]
 
 
-def test_no_filter_lets_everything_pass() -> None:
+def test_everything_matches_without_filters() -> None:
     assert selected([], [RED]) == [RED]
     assert selected(None, [RED]) == [RED]
 
 
-def test_what_is_not_shown_passes_no_filter() -> None:
+def test_an_item_that_is_not_shown_never_matches() -> None:
     assert selected([], [RED, None]) == [RED]
 
 
-def test_one_of_the_values_of_a_filter_is_enough() -> None:
+def test_one_value_of_a_filter_must_match() -> None:
     assert matches(("colour", ["blue", "red"]))
     assert not matches(("colour", ["blue", "green"]))
 
 
-def test_all_filters_have_to_match() -> None:
+def test_all_filters_must_match() -> None:
     assert matches(("colour", ["red"]), ("disk", ["b"]))
     assert not matches(("colour", ["red"]), ("disk", ["c"]))
 
@@ -67,21 +67,21 @@ def test_a_field_in_a_list_matches_if_any_item_of_the_list_does() -> None:
     assert matches(("disk", ["b"]))
 
 
-def test_case_counts() -> None:
+def test_values_are_case_sensitive() -> None:
     assert not matches(("colour", ["Red"]))
 
 
 @pytest.mark.parametrize("value", ["r*", "*d", "r?d", "*", "***", "?ed", "r*e*d"])
-def test_a_star_is_any_text_and_a_question_mark_any_character(value: str) -> None:
+def test_a_star_matches_any_text_and_a_question_mark_any_character(value: str) -> None:
     assert matches(("colour", [value]))
 
 
 @pytest.mark.parametrize("value", ["r?", "*x*", "?", "re", "r\\*"])
-def test_a_wildcard_has_to_match_the_whole_value(value: str) -> None:
+def test_a_pattern_must_match_the_whole_value(value: str) -> None:
     assert not matches(("colour", [value]))
 
 
-def test_a_tag_filter_looks_at_the_value_under_its_key() -> None:
+def test_a_tag_filter_matches_the_value_of_its_key() -> None:
     assert matches(("tag:env", ["p*"]))
     assert not matches(("tag:env", ["test"]))
     assert not matches(("tag:other", ["*"]))
@@ -89,7 +89,7 @@ def test_a_tag_filter_looks_at_the_value_under_its_key() -> None:
 
 
 @pytest.mark.parametrize("name", ["shape", "", "tag", "Colour"])
-def test_an_unknown_filter_is_refused_and_never_passed_over(name: str) -> None:
+def test_an_unknown_filter_is_refused_and_never_ignored(name: str) -> None:
     with pytest.raises(EC2Error) as caught:
         matches((name, ["x"]))
     assert caught.value.code == "InvalidParameterValue"
@@ -110,13 +110,13 @@ def test_more_than_200_values_in_all_filters_together_are_refused(filters: int) 
     assert caught.value.message == "The maximum number of filter values specified on a single call is 200"
 
 
-def test_200_values_in_all_filters_together_are_taken() -> None:
+def test_200_values_in_all_filters_together_are_accepted() -> None:
     values = [str(number) for number in range(99)]
     assert matches(("colour", [*values, "red"]), ("disk", [*values, "a"]))
 
 
 @pytest.mark.parametrize("text", ["x" * 257, "*" * 257, "é" * 257])
-def test_a_value_that_is_longer_than_that_of_any_tag_is_refused(text: str) -> None:
+def test_a_value_longer_than_any_tags_is_refused(text: str) -> None:
     with pytest.raises(EC2Error) as caught:
         matches(("colour", [text]))
     assert caught.value.code == "InvalidParameterValue"
@@ -149,7 +149,7 @@ def turns_taken(filters: list[Filter], items: list[Any]) -> int:
     return turns
 
 
-def test_the_reactor_gets_its_turn_by_the_work_that_is_done_not_by_the_number_of_items() -> None:
+def test_filters_yield_to_the_reactor_by_the_work_done_not_by_the_number_of_items() -> None:
     patterns: list[Filter] = [{"Name": f"tag:key{number}", "Values": ["*a*a*b"]} for number in range(200)]
     few, many = tagged(200, "x"), tagged(200, "a" * 1000)
     assert turns_taken([], [few] * 10) == 0
@@ -158,21 +158,21 @@ def test_the_reactor_gets_its_turn_by_the_work_that_is_done_not_by_the_number_of
     assert turns_taken(all_keys, [few] * 10) > 10 * 200 * len("key") * 2 // SLICE
 
 
-def test_one_text_however_long_is_matched_in_slices() -> None:
+def test_a_long_text_is_matched_in_slices() -> None:
     long = {"Colour": "a" * (10 * SLICE)}
     filters: list[Filter] = [{"Name": "colour", "Values": ["*a?b*"]}]
     assert turns_taken(filters, [long]) >= 10
     assert turns_taken([{"Name": "colour", "Values": ["*a"]}], [long]) >= 10
 
 
-def test_booleans_numbers_and_times_are_spelled_as_ec2_does() -> None:
+def test_booleans_numbers_and_times_have_ec2s_form() -> None:
     assert filter_text(True) == "true"
     assert filter_text(False) == "false"
     assert filter_text(16) == "16"
     assert filter_text(datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)) == "2026-01-02T03:04:05.000Z"
 
 
-def test_plain_values_are_known_so_that_oned_can_be_asked_for_no_more() -> None:
+def test_plain_values_of_a_filter_are_known_for_reading_no_more_than_needed() -> None:
     values = FILTERS.values_of("colour", [{"Name": "colour", "Values": ["red", "blue"]}])
     assert values == frozenset({"red", "blue"})
     assert FILTERS.values_of("colour", [{"Name": "colour", "Values": ["r*"]}]) is None
@@ -191,7 +191,5 @@ def test_plain_values_are_known_so_that_oned_can_be_asked_for_no_more() -> None:
         ([("instance-state-name", ["terminated"]), ("instance-state-code", ["16"])], False),
     ],
 )
-def test_ended_machines_are_only_looked_for_if_they_can_match(
-    filters: list[tuple[str, list[str]]], wanted: bool
-) -> None:
+def test_ended_machines_are_read_only_if_they_can_match(filters: list[tuple[str, list[str]]], wanted: bool) -> None:
     assert may_match_terminated([{"Name": name, "Values": values} for name, values in filters]) is wanted

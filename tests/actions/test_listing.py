@@ -75,7 +75,7 @@ async def all_of(parts: Any) -> list[dict[str, Any]]:
     return [part async for part in parts]
 
 
-def test_each_part_is_what_is_shown_of_a_set_and_is_read_when_it_is_asked_for() -> None:
+def test_each_part_is_a_set_that_is_read_on_demand() -> None:
     reader = Reader([1, 2, 4], [5, 6])
     parts = parts_of(reader)
     assert reader.read == 0
@@ -84,7 +84,7 @@ def test_each_part_is_what_is_shown_of_a_set_and_is_read_when_it_is_asked_for() 
     assert result_of(all_of(parts)) == [{"Numbers": [{"Number": 6}]}, {"Numbers": []}]
 
 
-def test_while_somebody_is_waited_for_no_document_is_there_and_nothing_of_what_was_yielded() -> None:
+def test_no_document_and_no_yielded_item_is_in_memory_while_the_client_reads() -> None:
     """Neither in the frames of the iterators nor anywhere else."""
     reader = Reader([2, 4], [6])
     parts = parts_of(reader)
@@ -95,7 +95,7 @@ def test_while_somebody_is_waited_for_no_document_is_there_and_nothing_of_what_w
     assert not [each for each in gc.get_referrers(part["Numbers"][0]) if each is not part["Numbers"]]
 
 
-def test_one_who_leaves_has_the_reading_closed() -> None:
+def test_closing_the_parts_closes_the_sets() -> None:
     reader = Reader([2], [4])
     parts = parts_of(reader)
     result_of(parts.__anext__())
@@ -104,11 +104,11 @@ def test_one_who_leaves_has_the_reading_closed() -> None:
     assert reader.read == 1
 
 
-def test_a_list_of_nothing_is_there_and_empty() -> None:
+def test_an_empty_list_is_one_empty_part() -> None:
     assert result_of(all_of(parts_of(Reader()))) == [{"Numbers": []}]
 
 
-def test_a_page_ends_with_a_token_that_goes_on_there_and_reads_no_further() -> None:
+def test_a_page_ends_with_a_token_for_the_next_and_reads_no_further() -> None:
     reader = Reader([2, 3, 4], [6, 8], [10])
     *parts, last = result_of(all_of(parts_of(reader, limit=3)))
     assert [item["Number"] for part in parts for item in part["Numbers"]] == [2, 4, 6]
@@ -118,11 +118,11 @@ def test_a_page_ends_with_a_token_that_goes_on_there_and_reads_no_further() -> N
     assert [item["Number"] for part in rest for item in part["Numbers"]] == [8, 10]
 
 
-def test_a_set_comes_in_the_order_of_its_positions() -> None:
+def test_a_set_is_ordered_by_position() -> None:
     assert result_of(all_of(parts_of(Reader([6, 2, 4]))))[0] == {"Numbers": [{"Number": n} for n in (2, 4, 6)]}
 
 
-def test_documents_that_are_there_already_are_read_once_and_let_go() -> None:
+def test_documents_that_were_read_before_are_released_when_they_are_read() -> None:
     documents = [Document(2)]
     sets = set_of(documents)
     read = result_of(sets.__anext__())
@@ -141,7 +141,7 @@ def _flat(reservations: list[Any]) -> list[tuple[str, list[str]]]:
     return [(each["ReservationId"], [one["InstanceId"] for one in each["Instances"]]) for each in reservations]
 
 
-def test_the_last_reservation_of_a_set_is_kept_back_and_goes_on_in_the_next() -> None:
+def test_the_last_reservation_of_a_set_is_merged_with_the_next_set() -> None:
     reservations = ReservationMerger()
     assert _flat(reservations.of(_of(("r-1", "a"), ("r-2", "b"), ("r-1", "c"), ("r-2", "d")))) == [("r-1", ["a", "c"])]
     assert _flat(reservations.of(_of(("r-2", "e"), ("r-3", "f")))) == [("r-2", ["b", "d", "e"])]
@@ -150,7 +150,7 @@ def test_the_last_reservation_of_a_set_is_kept_back_and_goes_on_in_the_next() ->
     assert reservations.rest() == []
 
 
-def test_a_large_reservation_is_not_kept_back() -> None:
+def test_a_large_reservation_is_not_held_back_for_the_next_set() -> None:
     """Or it would grow in memory for as long as it goes on."""
     reservations = ReservationMerger()
     shown = reservations.of(_of(*(("r-1", str(number)) for number in range(150))))
@@ -174,7 +174,7 @@ def test_a_list_of_more_than_a_set_has_every_instance_once(large: Cloud) -> None
     assert ids == sorted(ids)
 
 
-def test_images_of_more_than_a_set_are_read_again_by_their_ranges() -> None:
+def test_images_of_more_than_a_set_are_read_by_ranges_of_ids() -> None:
     """And listed whole, in pages or not; the tags of all of them too."""
     cloud = Cloud()
     for number in range(SET_SIZE + 5):

@@ -34,7 +34,7 @@ def unknown(prefix: str, count: int, first: int = 10_000) -> list[str]:
         ("DeleteTags", {"Resources": unknown("vol", 1000)}, "InvalidVolume.NotFound"),
     ],
 )
-def test_a_thousand_ids_cost_a_handful_of_calls_to_oned(
+def test_a_thousand_ids_take_few_calls_to_oned(
     cloud: Cloud, action: str, parameters: dict[str, Any], code: str
 ) -> None:
     before = len(cloud.oned.calls)
@@ -59,7 +59,7 @@ def test_a_thousand_ids_cost_a_handful_of_calls_to_oned(
         ("DeleteTags", "Resources", {}),
     ],
 )
-def test_more_than_a_thousand_of_anything_are_refused_before_oned_is_asked(
+def test_more_than_a_thousand_values_are_refused_without_a_call_to_oned(
     cloud: Cloud, action: str, name: str, more: dict[str, Any]
 ) -> None:
     call = cloud.call_as("alice")
@@ -71,7 +71,7 @@ def test_more_than_a_thousand_of_anything_are_refused_before_oned_is_asked(
     assert len(cloud.oned.calls) == before
 
 
-def test_many_images_read_at_once_are_those_that_are_shown_one_by_one(cloud: Cloud) -> None:
+def test_images_read_together_are_the_same_as_read_one_by_one(cloud: Cloud) -> None:
     """Others' too, where the caller may use them, and no others: in their order and each once."""
     shared = [cloud.oneadmin("one.image.allocate", f'NAME="s{n}"\nPATH="/p"\nEC2_AMI="YES"', 1) for n in range(6)]
     hidden = [cloud.oneadmin("one.image.allocate", f'NAME="h{n}"\nPATH="/p"\nEC2_AMI="YES"', 1) for n in range(2)]
@@ -114,7 +114,7 @@ class Watched:
             self.now -= 1
 
 
-def test_no_request_makes_more_than_a_few_calls_at_once() -> None:
+def test_a_request_makes_few_concurrent_calls() -> None:
     cloud = Cloud(vms=40)
 
     def delays() -> Any:
@@ -128,7 +128,7 @@ def test_no_request_makes_more_than_a_few_calls_at_once() -> None:
     assert watched.most == CALLS_OF_A_REQUEST
 
 
-def test_the_error_for_many_ids_names_some_of_them_whole(cloud: Cloud) -> None:
+def test_the_error_for_many_ids_names_the_first_of_them(cloud: Cloud) -> None:
     ids = unknown("i", 1000)
     message = cloud.refusal("alice", "DescribeInstances", InstanceIds=ids).message
     named = message.partition("'")[2].rpartition("'")[0].split(", ")

@@ -127,17 +127,13 @@ def fault(cloud: Cloud, action: str, pairs: dict[str, str]) -> EC2Error | None:
 
 
 @pytest.mark.parametrize(("action", "path"), INTEGERS, ids=[f"{action.name}-{path}" for action, path in INTEGERS])
-def test_every_integer_that_is_out_of_range_is_the_clients_error(
-    cloud: AddressCloud, action: Action, path: str
-) -> None:
+def test_an_integer_out_of_range_is_never_a_server_error(cloud: AddressCloud, action: Action, path: str) -> None:
     for number in NUMBERS:
         assert fault(cloud, action.name, {**beside(action), path: number}) is None, number
 
 
 @pytest.mark.parametrize(("action", "path"), INTEGERS, ids=[f"{action.name}-{path}" for action, path in INTEGERS])
-def test_what_is_no_integer_or_a_larger_one_than_the_model_has_is_refused(
-    cloud: AddressCloud, action: Action, path: str
-) -> None:
+def test_a_text_that_is_not_an_integer_of_the_model_is_refused(cloud: AddressCloud, action: Action, path: str) -> None:
     """It is never read as another number, or as none."""
     for number in NUMBERS:
         if not re.fullmatch(r"-?[0-9]{1,20}", number, re.ASCII) or not -(2**63) <= int(number) < 2**63:
@@ -152,7 +148,7 @@ def test_what_is_no_integer_or_a_larger_one_than_the_model_has_is_refused(
     prefix=st.sampled_from(["", *(f"{prefix}-" for prefix in PREFIXES)]),
     number=st.one_of(st.sampled_from(NUMBERS), st.integers().map(str), st.text(st.characters(categories=["Nd"]))),
 )
-def test_every_number_in_an_id_a_name_or_another_text_is_the_clients_error(
+def test_a_number_in_an_id_or_another_text_is_never_a_server_error(
     cloud: AddressCloud, place: tuple[Action, str], prefix: str, number: str
 ) -> None:
     action, path = place
@@ -164,7 +160,7 @@ LISTS = [action for action in ACTIONS if "Filters" in action.accepts.of]
 
 @settings(max_examples=500, deadline=None)
 @given(data=st.data())
-def test_every_number_in_a_filter_is_a_list_that_may_be_empty(cloud: AddressCloud, data: st.DataObject) -> None:
+def test_a_number_in_a_filter_is_never_an_error(cloud: AddressCloud, data: st.DataObject) -> None:
     action = data.draw(st.sampled_from(LISTS))
     filters = filters_of(action)
     assert filters is not None
@@ -177,13 +173,13 @@ def test_every_number_in_a_filter_is_a_list_that_may_be_empty(cloud: AddressClou
 
 
 @pytest.mark.parametrize("owner", ["123456789012", "999999999999", "002147483648", "00000000000٣", "²" * 12])
-def test_machines_of_an_account_that_nobody_can_have_are_an_empty_list(owner: str) -> None:
+def test_instances_of_an_impossible_account_are_an_empty_list(owner: str) -> None:
     cloud = Cloud(vms=3)
     filters: list[Any] = [{"Name": "owner-id", "Values": [owner]}]
     assert cloud.run("alice", "DescribeInstances", Filters=filters) == {"Reservations": []}
 
 
-def test_an_account_number_is_that_of_one_user_or_of_none() -> None:
+def test_an_account_number_is_of_one_user_or_none() -> None:
     assert user_id_of(account_id(3)) == 3
     assert user_id_of("002147483647") == 2**31 - 1
     for text in ("002147483648", "3", "0000000000003", "-00000000003", "00000000000٣", "00000000000²", ""):
@@ -194,7 +190,7 @@ WRITTEN = (*NUMBERS[:-2], "253402300799", "253402300800")
 
 
 @pytest.mark.parametrize("text", WRITTEN)
-def test_whatever_a_user_writes_where_a_number_belongs_the_lists_are_given(text: str) -> None:
+def test_all_lists_work_with_any_text_in_place_of_a_number(text: str) -> None:
     """Users change their own documents in Sunstone, too: what is no number there counts as not said."""
     cloud = AddressCloud()
     instance = cloud.run_instance()
@@ -218,7 +214,7 @@ def test_whatever_a_user_writes_where_a_number_belongs_the_lists_are_given(text:
         cloud.run("alice", action.name)
 
 
-def test_the_number_of_instances_that_an_owner_writes_makes_no_more_of_them_than_a_call_may_ask_for() -> None:
+def test_a_launch_count_that_an_owner_wrote_makes_no_more_instances() -> None:
     cloud = Cloud()
     asked: dict[str, Any] = {"ImageId": "ami-00000000", "MinCount": 1, "MaxCount": 2, "ClientToken": "token"}
     made = cloud.run("alice", "RunInstances", **asked)["Instances"]

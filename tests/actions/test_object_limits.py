@@ -65,7 +65,7 @@ def changes_of(cloud: Cloud, act: Callable[[], object]) -> list[str]:
 # The measure
 
 
-def test_only_what_econed_keeps_counts_and_what_is_taken_away_is_never_refused() -> None:
+def test_only_econeds_attributes_count_and_removals_are_never_refused() -> None:
     kept = Attributes([("SSH_PUBLIC_KEY", "x" * 1000), ("EC2_TAG_61", {"KEY": "a", "VALUE": "b" * 100})])
     assert 100 < size_of(kept) < 150
     full = EC2Error("TagLimitExceeded", "full")
@@ -75,7 +75,7 @@ def test_only_what_econed_keeps_counts_and_what_is_taken_away_is_never_refused()
     check_size(kept, "", 0, full)
 
 
-def test_the_measure_is_that_of_the_text_that_is_written() -> None:
+def test_the_size_of_attributes_is_about_that_of_the_template_text() -> None:
     """What is written counts, before and after, as about the same number of bytes."""
     tags = {"a": "", "ключ": "значение", "k" * 128: "v" * 256}
     text = tag_text(tags)
@@ -83,7 +83,7 @@ def test_the_measure_is_that_of_the_text_that_is_written() -> None:
     assert len(text.encode()) <= size_of(read) <= len(text.encode()) + 10 * len(tags)
 
 
-def test_a_user_who_is_full_of_the_shortest_tags_can_be_read() -> None:
+def test_a_user_with_the_most_short_tags_can_be_read() -> None:
     """The shortest grow the most when they become XML, in XML: still their user's document may come from oned."""
     name = hex_name(key_pair_tag_prefix(2**31 - 1, "n"), "k")
     members = {"KEY": "k", "VALUE": ""}
@@ -108,7 +108,7 @@ def with_key_pairs(cloud: Cloud, count: int) -> None:
     )
 
 
-def test_a_user_has_5000_key_pairs_at_most() -> None:
+def test_a_user_has_at_most_5000_key_pairs() -> None:
     """Beyond them nothing is made and nothing written; when one is removed there is room for one more."""
     cloud = Cloud()
     with_key_pairs(cloud, MAX_KEY_PAIRS - 1)
@@ -127,7 +127,7 @@ def test_a_user_has_5000_key_pairs_at_most() -> None:
     assert len(cloud.run("alice", "DescribeKeyPairs")["KeyPairs"]) == MAX_KEY_PAIRS
 
 
-def test_a_user_who_keeps_as_much_as_may_be_gets_no_more_key_pairs_and_no_more_tags_on_them() -> None:
+def test_a_user_at_the_size_limit_gets_no_more_key_pairs_and_tags_of_them() -> None:
     cloud = Cloud()
     key = import_key(cloud, "mine")["KeyPairId"]
     fill(cloud, "one.user.update", ALICE, MAX_ON_USER, key_pair_tag_prefix(ALICE, "mine"))
@@ -147,7 +147,7 @@ def test_a_user_who_keeps_as_much_as_may_be_gets_no_more_key_pairs_and_no_more_t
     import_key(cloud, "another")
 
 
-def test_tags_of_many_key_pairs_are_refused_together() -> None:
+def test_tags_that_would_exceed_the_limit_on_many_key_pairs_are_refused() -> None:
     """Each resource may have 50, all of them not what a user may not keep."""
     cloud = Cloud()
     keys = [import_key(cloud, f"k{number}")["KeyPairId"] for number in range(15)]
@@ -158,7 +158,7 @@ def test_tags_of_many_key_pairs_are_refused_together() -> None:
     cloud.run("alice", "CreateTags", Resources=keys[:2], Tags=LONGEST)
 
 
-def test_a_user_who_keeps_as_much_as_may_be_has_no_more_images_made() -> None:
+def test_a_user_at_the_size_limit_can_create_no_images() -> None:
     """The announcement of an image stands on the user until it is made."""
     cloud = Cloud()
     fill(cloud, "one.user.update", ALICE, MAX_ON_USER)
@@ -174,7 +174,7 @@ def test_a_user_who_keeps_as_much_as_may_be_has_no_more_images_made() -> None:
     assert cloud.changes == []
 
 
-def test_a_user_has_a_number_of_images_made_at_once_and_no_more() -> None:
+def test_the_number_of_images_being_created_for_a_user_is_limited() -> None:
     """Whoever writes more announcements on their own document makes nobody read them all."""
     cloud = Cloud()
     texts = [
@@ -188,7 +188,7 @@ def test_a_user_has_a_number_of_images_made_at_once_and_no_more() -> None:
     assert cloud.changes == []
 
 
-def test_what_is_looked_for_on_a_user_costs_little_however_long_their_document_is() -> None:
+def test_looking_up_attributes_of_a_user_is_cheap_in_a_long_document() -> None:
     """The marks of the reconciler and announcements of images are found without taking the rest apart."""
 
     def calls(attributes: int, look: Callable[[UserDocument], object]) -> int:
@@ -211,7 +211,7 @@ def test_what_is_looked_for_on_a_user_costs_little_however_long_their_document_i
     assert calls(1010, announced_images) - calls(10, announced_images) < 3 * 1000
 
 
-def test_the_work_of_reading_key_pairs_grows_with_their_number_and_no_faster() -> None:
+def test_the_work_of_reading_key_pairs_is_linear_in_their_number() -> None:
     def calls(count: int) -> int:
         """Return how many functions of C are called to read as many key pairs with a tag each."""
         cloud = Cloud()
@@ -239,7 +239,7 @@ def test_the_work_of_reading_key_pairs_grows_with_their_number_and_no_faster() -
 # Machines and images
 
 
-def test_a_machine_that_keeps_as_much_as_may_be_gets_no_more_tags() -> None:
+def test_a_machine_at_the_size_limit_gets_no_more_tags() -> None:
     """Its own, and those of the disks that it keeps them for."""
     cloud = Cloud()
     cloud.run("alice", "RunInstances", ImageId="ami-00000000", MinCount=1, MaxCount=1)
@@ -249,7 +249,7 @@ def test_a_machine_that_keeps_as_much_as_may_be_gets_no_more_tags() -> None:
     assert [call.method for call in cloud.changes].count("one.vm.update") == 0
 
 
-def test_an_image_that_keeps_as_much_as_may_be_gets_no_more_tags() -> None:
+def test_an_image_at_the_size_limit_gets_no_more_tags() -> None:
     cloud = Cloud()
     made = cloud.run("alice", "CreateVolume", AvailabilityZone="default", Size=1)["VolumeId"]
     fill(cloud, "one.image.update", int(made.removeprefix("vol-")), MAX_ON_IMAGE, "EC2_SNAPSHOT_TAG_")
@@ -269,7 +269,7 @@ def test_the_longest_tags_that_ec2_allows_fit_on_every_kind_of_resource() -> Non
     assert len(cloud.run("alice", "DescribeTags")["Tags"]) == 4 * 50
 
 
-def test_an_instance_with_more_tags_on_its_disks_than_a_machine_may_keep_is_not_made() -> None:
+def test_an_instance_whose_disk_tags_exceed_the_limit_is_not_launched() -> None:
     cloud = Cloud()
     disks = "\n".join('DISK=[TYPE="fs",FORMAT="raw",SIZE="1"]' for _ in range(4))
     cloud.oneadmin("one.template.update", 0, f'DISK=[IMAGE_ID="0"]\n{disks}', 1)
@@ -288,7 +288,7 @@ def test_an_instance_with_more_tags_on_its_disks_than_a_machine_may_keep_is_not_
 # Elastic IPs, on the network of all
 
 
-def test_a_user_cannot_fill_the_network_of_elastic_ips_for_the_others() -> None:
+def test_a_user_cannot_use_up_the_space_of_others_on_the_network_of_elastic_ips() -> None:
     """Each has a share for addresses and tags; who has used it up gets no more, and the others go on."""
     cloud = AddressCloud()
     given = [cloud.run("alice", "AllocateAddress")["AllocationId"] for _ in range(2)]

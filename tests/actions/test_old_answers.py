@@ -80,7 +80,7 @@ def differences() -> set[tuple[str, str]]:
     return found
 
 
-def test_what_is_not_answered_any_more_has_a_row_that_says_why() -> None:
+def test_every_element_missing_from_a_response_has_a_row_in_the_table() -> None:
     table = (ROOT / "docs/old-server.md").read_text("utf-8").splitlines()
     rows = {(match[1], match[2]) for match in map(ROW.fullmatch, table) if match}
     assert differences() == rows

@@ -35,14 +35,14 @@ def test_no_more_units_than_a_slice_are_done_between_two_turns_of_the_reactor() 
     assert max(later - earlier for earlier, later in pairwise(done)) <= 100
 
 
-def test_what_is_less_than_a_slice_is_done_at_once() -> None:
+def test_less_than_a_slice_is_done_at_once() -> None:
     log: list[str] = []
     running = Deferred.fromCoroutine(work(WorkBudget(Pacer(TurnClock()), 100), "a", 99, log))
     assert running.called
     assert len(log) == 99
 
 
-def test_however_many_computations_there_are_the_reactor_waits_for_one_slice() -> None:
+def test_the_reactor_waits_for_one_slice_of_any_number_of_computations() -> None:
     clock = TurnClock()
     pacer = one_slice_a_turn(clock)
     log: list[str] = []
@@ -65,7 +65,7 @@ def test_computations_take_turns() -> None:
     assert log.count("long") <= 40
 
 
-def test_a_computation_that_is_cancelled_while_it_waits_ends_there_and_holds_up_nobody() -> None:
+def test_a_computation_cancelled_while_it_waits_does_not_delay_the_others() -> None:
     clock = TurnClock()
     pacer = one_slice_a_turn(clock)
     log: list[str] = []
@@ -81,7 +81,7 @@ def test_a_computation_that_is_cancelled_while_it_waits_ends_there_and_holds_up_
     assert log.count("b") == 100
 
 
-def test_a_turn_lasts_for_a_time_on_a_clock_that_nobody_sets() -> None:
+def test_a_turn_ends_after_its_time_on_the_monotonic_clock() -> None:
     """By default a turn ends when it has lasted; of no length it ends after one slice."""
     clock = TurnClock()
     log: list[str] = []
@@ -95,7 +95,7 @@ def test_a_turn_lasts_for_a_time_on_a_clock_that_nobody_sets() -> None:
 
 
 @pytest.mark.parametrize(("took", "rest"), [(11.0, 9.0), (2.5, 0.5)])
-def test_who_takes_longer_than_a_turn_leaves_as_much_time_to_others(took: float, rest: float) -> None:
+def test_a_turn_that_took_too_long_delays_the_next_by_as_much(took: float, rest: float) -> None:
     """A request of thousands of parameters is authenticated in one piece."""
     clock = TurnClock()
     time = [0.0]
@@ -114,7 +114,7 @@ def test_who_takes_longer_than_a_turn_leaves_as_much_time_to_others(took: float,
     assert running.called
 
 
-def test_the_rest_after_a_very_long_turn_has_a_bound() -> None:
+def test_the_delay_after_a_very_long_turn_is_limited() -> None:
     clock = TurnClock()
     time = [0.0]
     pacer = Pacer(clock, now=lambda: time[0])

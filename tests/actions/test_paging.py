@@ -36,7 +36,7 @@ def test_the_pages_add_up_to_the_list(items: set[int], limit: int) -> None:
 
 
 @given(st.sets(st.integers(0, 200), min_size=10), st.sets(st.integers(0, 200)), st.sets(st.integers(0, 200)))
-def test_what_stays_is_on_one_page_whatever_comes_and_goes_between(
+def test_items_that_stay_are_on_exactly_one_page_while_others_come_and_go(
     items: set[int], gone: set[int], come: set[int]
 ) -> None:
     paging = Paging.of(NUMBERS, 5, None)
@@ -48,7 +48,7 @@ def test_what_stays_is_on_one_page_whatever_comes_and_goes_between(
     assert len({*first} & {*second} & stays) == 0
 
 
-def test_without_max_results_all_of_a_list_comes_at_once() -> None:
+def test_without_max_results_the_whole_list_is_one_page() -> None:
     assert Paging.of(NUMBERS, None, None).page(range(3000), number) == (list(range(3000)), {})
 
 
@@ -56,18 +56,18 @@ def test_the_last_page_has_no_token_even_if_it_is_full() -> None:
     assert Paging.of(NUMBERS, 5, None).page(range(5), number)[1] == {}
 
 
-def test_more_than_the_most_is_taken_as_the_most() -> None:
+def test_max_results_above_the_maximum_is_the_maximum() -> None:
     assert Paging.of(NUMBERS, 5000, None).limit == 1000
 
 
 @pytest.mark.parametrize("asked", [4, 0, -1])
-def test_less_than_the_least_is_refused(asked: int) -> None:
+def test_max_results_below_the_minimum_is_refused(asked: int) -> None:
     with pytest.raises(EC2Error) as caught:
         Paging.of(NUMBERS, asked, None)
     assert caught.value.code == "InvalidParameterValue"
 
 
-def test_a_page_of_named_things_is_refused() -> None:
+def test_max_results_together_with_ids_is_refused() -> None:
     with pytest.raises(EC2Error) as caught:
         Paging.of(NUMBERS, 5, None, ids=["i-00000001"])
     assert caught.value.code == "InvalidParameterCombination"
@@ -99,13 +99,13 @@ def forged(*content: object) -> str:
         base64.urlsafe_b64encode(b"\xff").decode(),
     ],
 )
-def test_a_token_that_was_not_given_is_refused(token: str) -> None:
+def test_a_forged_token_is_refused(token: str) -> None:
     with pytest.raises(EC2Error) as caught:
         Paging.of(NUMBERS, 5, token)
     assert caught.value.code == "InvalidNextToken"
 
 
-def test_the_token_of_one_list_is_none_of_another() -> None:
+def test_the_token_of_one_list_is_invalid_for_another() -> None:
     token = Paging.of(NUMBERS, 5, None).token((7,))
     assert Paging.of(NUMBERS, 5, token).after == (7,)
     with pytest.raises(EC2Error):
@@ -113,7 +113,7 @@ def test_the_token_of_one_list_is_none_of_another() -> None:
 
 
 @given(st.text())
-def test_any_text_as_a_token_is_a_position_or_an_error_of_ec2s(text: str) -> None:
+def test_any_text_as_a_token_is_a_position_or_an_ec2_error(text: str) -> None:
     try:
         Paging.of(PAIRS, 5, text)
     except EC2Error as error:

@@ -43,9 +43,7 @@ def asked(
     return asking, ended
 
 
-def test_whoever_comes_while_a_read_is_under_way_gets_the_next_which_is_one_for_all(
-    shared: SharedReads, source: Source
-) -> None:
+def test_requests_that_arrive_during_a_read_share_the_next_one(shared: SharedReads, source: Source) -> None:
     _, first = asked(shared, source)
     others = [asked(shared, source)[1] for _ in range(19)]
     assert len(source.reads) == 1
@@ -59,7 +57,7 @@ def test_whoever_comes_while_a_read_is_under_way_gets_the_next_which_is_one_for_
     assert not shared._queues
 
 
-def test_a_user_has_one_read_at_a_time_and_others_do_not_wait_for_it(shared: SharedReads, source: Source) -> None:
+def test_a_user_has_one_read_at_a_time_and_other_users_do_not_wait_for_it(shared: SharedReads, source: Source) -> None:
     """Also where it is another read."""
     asked(shared, source, key="all")
     _, other = asked(shared, source, key="living")
@@ -72,7 +70,7 @@ def test_a_user_has_one_read_at_a_time_and_others_do_not_wait_for_it(shared: Sha
     assert other == ["living"]
 
 
-def test_a_read_that_fails_fails_all_who_wait_and_nobody_else(shared: SharedReads, source: Source) -> None:
+def test_a_read_that_fails_fails_only_the_requests_that_wait_for_it(shared: SharedReads, source: Source) -> None:
     asked(shared, source)
     others = [asked(shared, source)[1] for _ in range(2)]
     source.reads[0].errback(ValueError("first"))
@@ -84,7 +82,7 @@ def test_a_read_that_fails_fails_all_who_wait_and_nobody_else(shared: SharedRead
     assert later == ["fine"]
 
 
-def test_a_read_goes_on_for_those_who_stay_and_ends_with_the_last(shared: SharedReads, source: Source) -> None:
+def test_a_read_is_cancelled_with_the_last_request_that_waits(shared: SharedReads, source: Source) -> None:
     asked(shared, source)
     leaving, gone = asked(shared, source)
     _, staying = asked(shared, source)
@@ -100,7 +98,7 @@ def test_a_read_goes_on_for_those_who_stay_and_ends_with_the_last(shared: Shared
     assert not shared._queues
 
 
-def test_what_nobody_waits_for_any_more_is_not_read(shared: SharedReads, source: Source) -> None:
+def test_a_read_that_no_request_waits_for_is_not_started(shared: SharedReads, source: Source) -> None:
     asked(shared, source)
     waiting, _ = asked(shared, source)
     waiting.cancel()

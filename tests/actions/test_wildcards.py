@@ -36,12 +36,12 @@ def by_definition(pattern: str, text: str) -> bool:
 
 
 @given(PATTERN, TEXT)
-def test_a_pattern_matches_what_its_definition_says(pattern: str, text: str) -> None:
+def test_a_pattern_matches_by_its_definition(pattern: str, text: str) -> None:
     assert is_match(pattern, text) == by_definition(pattern, text)
 
 
 @given(st.lists(PATTERN, max_size=8), TEXT)
-def test_patterns_together_match_what_any_of_them_matches(patterns: list[str], text: str) -> None:
+def test_an_automaton_matches_what_any_of_its_patterns_matches(patterns: list[str], text: str) -> None:
     assert Automaton.of(patterns).is_match(text) == any(by_definition(each, text) for each in patterns)
 
 
@@ -53,7 +53,7 @@ def test_a_text_may_be_read_in_parts(pattern: str, text: str, cut: int) -> None:
 
 
 @given(st.text(alphabet="ab.[(*?\\", max_size=20))
-def test_an_escaped_text_matches_nothing_but_itself(text: str) -> None:
+def test_an_escaped_text_matches_only_itself(text: str) -> None:
     escaped = text.replace("\\", "\\\\").replace("*", "\\*").replace("?", "\\?")
     assert is_match(escaped, text)
     assert not is_match(escaped, text + "x")
@@ -65,18 +65,18 @@ def test_an_escaped_wildcard_is_the_character_itself() -> None:
     assert is_match(r"a\\b", "a\\b")
 
 
-def test_line_ends_and_characters_beyond_ascii_are_characters() -> None:
+def test_line_ends_and_non_ascii_characters_match_as_characters() -> None:
     assert is_match("a?b*", "a\nb\nc")
     assert is_match("?é*", "😀é")
     assert not is_match("?", "😀é")
 
 
 @pytest.mark.parametrize(("text", "expected"), [("plain", False), ("a*", True), ("?", True), ("\\", True), ("", False)])
-def test_only_what_has_wildcards_is_a_pattern(text: str, expected: bool) -> None:
+def test_only_a_text_with_wildcards_is_a_pattern(text: str, expected: bool) -> None:
     assert has_wildcards(text) is expected
 
 
-def test_each_character_of_a_text_is_one_step_whatever_the_pattern() -> None:
+def test_each_character_of_a_text_is_one_step_with_any_pattern() -> None:
     """With backtracking this would not end in the life of a process."""
     read: list[str] = []
 
@@ -90,18 +90,18 @@ def test_each_character_of_a_text_is_one_step_whatever_the_pattern() -> None:
     assert len(read) == 1000
 
 
-def test_the_integers_of_a_step_have_a_bound() -> None:
+def test_the_size_of_the_integers_is_limited() -> None:
     grouped = automata(["a" * 256] * 200)
     assert sum(each.ends.bit_count() for each in grouped) == 200
     assert max(each.ends.bit_length() for each in grouped) <= MAX_STATES + 1
 
 
-def test_one_pattern_may_fill_more_than_an_automaton() -> None:
+def test_one_pattern_may_exceed_the_states_of_an_automaton() -> None:
     (only,) = automata(["a" * (2 * MAX_STATES)])
     assert only.is_match("a" * (2 * MAX_STATES))
 
 
-def test_many_short_patterns_are_tried_in_one_pass_over_a_text() -> None:
+def test_many_short_patterns_are_matched_in_one_pass() -> None:
     (only,) = automata([f"*{n}*" for n in range(150)])
     assert only.is_match("x149y")
     assert not only.is_match("xy")

@@ -25,7 +25,7 @@ def both_forms(ip: str) -> list[dict[str, Any]]:
 # Giving out
 
 
-def test_an_address_is_given_out_shown_and_held(cloud: AddressCloud) -> None:
+def test_an_allocated_address_is_described_and_held(cloud: AddressCloud) -> None:
     answer = cloud.run("alice", "AllocateAddress")
     assert answer == {
         "PublicIp": FIRST,
@@ -39,31 +39,29 @@ def test_an_address_is_given_out_shown_and_held(cloud: AddressCloud) -> None:
 
 
 @pytest.mark.parametrize("domain", ["vpc", "standard"])
-def test_old_clients_may_ask_for_a_standard_address_and_get_one_of_the_vpc(domain: str) -> None:
+def test_old_clients_may_request_the_domain_standard_and_get_vpc(domain: str) -> None:
     assert AddressCloud().run("alice", "AllocateAddress", Domain=domain)["Domain"] == "vpc"
 
 
-def test_no_two_users_get_the_same_address_and_neither_sees_the_others(cloud: AddressCloud) -> None:
+def test_no_two_users_get_the_same_address_or_see_each_others(cloud: AddressCloud) -> None:
     ours, theirs = cloud.allocate("alice"), cloud.allocate("bob")
     assert ours != theirs
     assert set(cloud.addresses("alice")) == {ours}
     assert set(cloud.addresses("bob")) == {theirs}
 
 
-def test_a_certain_address_can_be_asked_for(cloud: AddressCloud) -> None:
+def test_a_particular_address_can_be_requested(cloud: AddressCloud) -> None:
     assert cloud.run("alice", "AllocateAddress", Address="203.0.113.14")["PublicIp"] == "203.0.113.14"
 
 
 @pytest.mark.parametrize("taken", [FIRST, "198.51.100.1"])
-def test_an_address_that_is_anothers_cannot_be_told_from_one_that_is_not_in_the_pool(
-    cloud: AddressCloud, taken: str
-) -> None:
+def test_an_address_of_another_user_is_the_same_error_as_one_outside_the_pool(cloud: AddressCloud, taken: str) -> None:
     cloud.allocate("bob")
     assert cloud.refusal("alice", "AllocateAddress", Address=taken).code == "InvalidAddress.NotFound"
 
 
 @pytest.mark.parametrize("text", ["1.2.3", "203.0.113.256", "::1", FIRST_ID, "*"])
-def test_a_text_that_is_no_address_is_an_invalid_value(text: str) -> None:
+def test_a_text_that_is_not_an_address_is_an_invalid_value(text: str) -> None:
     """As Amazon says it: the parameter named, no address looked for."""
     cloud = AddressCloud()
     calls: list[tuple[str, dict[str, Any], str]] = [
@@ -79,7 +77,7 @@ def test_a_text_that_is_no_address_is_an_invalid_value(text: str) -> None:
         assert refusal.message == f"Invalid value '{text}' for {name}. Not a valid IPv4 address"
 
 
-def test_a_user_gets_as_many_as_he_may_have_and_others_are_not_counted(cloud: AddressCloud) -> None:
+def test_the_limit_of_addresses_counts_each_user_alone(cloud: AddressCloud) -> None:
     cloud.allocate("bob")
     for _ in range(5):
         cloud.allocate("alice")
@@ -88,7 +86,7 @@ def test_a_user_gets_as_many_as_he_may_have_and_others_are_not_counted(cloud: Ad
     assert cloud.allocate("alice") == SECOND
 
 
-def test_a_pool_that_is_empty_says_so_and_what_is_given_back_can_be_had_at_once() -> None:
+def test_an_exhausted_pool_is_an_error_and_a_released_address_is_available_at_once() -> None:
     cloud = AddressCloud(limit=20)
     for _ in range(8):
         cloud.allocate("alice")
@@ -98,7 +96,7 @@ def test_a_pool_that_is_empty_says_so_and_what_is_given_back_can_be_had_at_once(
     assert cloud.allocate("bob") == FIRST
 
 
-def test_a_quota_or_a_network_without_addresses_is_nothing_that_sdks_should_try_again() -> None:
+def test_sdks_do_not_retry_an_exceeded_limit_or_a_network_without_addresses() -> None:
     """So these are no 500: only a lack of addresses passes by itself."""
     refusal = AddressCloud(limit=0).refusal("alice", "AllocateAddress")
     assert (refusal.code, refusal.status) == ("AddressLimitExceeded", 400)
@@ -111,7 +109,7 @@ def test_a_quota_or_a_network_without_addresses_is_nothing_that_sdks_should_try_
     assert refusal.status == 400
 
 
-def test_an_address_that_an_administrator_holds_or_a_machine_has_is_left_alone(cloud: AddressCloud) -> None:
+def test_an_address_held_by_an_administrator_or_used_by_a_machine_is_left_alone(cloud: AddressCloud) -> None:
     cloud.oneadmin("one.vn.hold", NETWORK, f'LEASES=[IP="{FIRST}"]')
     cloud.oneadmin("one.template.instantiate", 0, "", False, f'NIC=[NETWORK_ID="{NETWORK}",IP="{SECOND}"]', False)
     assert cloud.allocate() == "203.0.113.12"
@@ -121,7 +119,7 @@ def test_an_address_that_an_administrator_holds_or_a_machine_has_is_left_alone(c
     assert FIRST in cloud.held_addresses()
 
 
-def test_addresses_of_larger_ranges_are_not_given_out(cloud: AddressCloud) -> None:
+def test_addresses_of_larger_ranges_are_not_allocated(cloud: AddressCloud) -> None:
     """The Ruby server took none of them either; the daemon says so when it starts."""
     cloud.oneadmin("one.vn.add_ar", NETWORK, 'AR=[TYPE="IP4",IP="198.51.100.0",SIZE="4"]')
     assert cloud.refusal("alice", "AllocateAddress", Address="198.51.100.0").code == "InvalidAddress.NotFound"
@@ -141,7 +139,7 @@ def test_without_a_network_there_are_no_elastic_ips() -> None:
         assert cloud.refusal("alice", action, **parameters).code == "UnsupportedOperation"
 
 
-def test_a_dry_run_gives_nothing_out(cloud: AddressCloud) -> None:
+def test_dry_runs_change_no_address(cloud: AddressCloud) -> None:
     assert cloud.refusal("alice", "AllocateAddress", dry_run=True).code == "DryRunOperation"
     assert cloud.held_addresses() == set()
     ip, instance, _ = cloud.associate()
@@ -152,7 +150,7 @@ def test_a_dry_run_gives_nothing_out(cloud: AddressCloud) -> None:
     assert cloud.associations() == {ip: instance}
 
 
-def test_only_serveradmin_touches_the_network(cloud: AddressCloud) -> None:
+def test_only_serveradmin_changes_the_network(cloud: AddressCloud) -> None:
     ip, _, _ = cloud.associate()
     cloud.run("alice", "DisassociateAddress", PublicIp=ip)
     cloud.run("alice", "ReleaseAddress", PublicIp=ip)
@@ -164,7 +162,7 @@ def test_only_serveradmin_touches_the_network(cloud: AddressCloud) -> None:
 # Listing
 
 
-def test_addresses_are_listed_by_what_they_are_called(cloud: AddressCloud) -> None:
+def test_addresses_are_listed_by_ip_and_allocation_id(cloud: AddressCloud) -> None:
     cloud.allocate()
     second = cloud.run("alice", "AllocateAddress")
     for named in ({"PublicIps": [SECOND]}, {"AllocationIds": [second["AllocationId"]]}):
@@ -174,14 +172,14 @@ def test_addresses_are_listed_by_what_they_are_called(cloud: AddressCloud) -> No
 
 
 @pytest.mark.parametrize("missing", [FIRST, "203.0.113.14", "198.51.100.1"])
-def test_of_others_addresses_nothing_can_be_learned(cloud: AddressCloud, missing: str) -> None:
+def test_an_address_of_another_user_is_not_found(cloud: AddressCloud, missing: str) -> None:
     cloud.allocate("bob")
     assert cloud.refusal("alice", "DescribeAddresses", PublicIps=[missing]).code == "InvalidAddress.NotFound"
     assert cloud.refusal("alice", "ReleaseAddress", PublicIp=missing).code == "InvalidAddress.NotFound"
     assert cloud.refusal("alice", "DisassociateAddress", PublicIp=missing).code == "InvalidAddress.NotFound"
 
 
-def test_ids_of_others_are_not_found_and_what_is_no_id_is_malformed(cloud: AddressCloud) -> None:
+def test_ids_of_other_users_are_not_found_and_other_texts_are_malformed(cloud: AddressCloud) -> None:
     cloud.allocate("bob")
     assert cloud.refusal("alice", "ReleaseAddress", AllocationId=FIRST_ID).code == "InvalidAllocationID.NotFound"
     assert cloud.refusal("alice", "ReleaseAddress", AllocationId="eipalloc-4294967296").code == (
@@ -194,7 +192,7 @@ def test_ids_of_others_are_not_found_and_what_is_no_id_is_malformed(cloud: Addre
         assert refusal.code == "InvalidAssociationID.Malformed"
 
 
-def test_every_filter_speaks_of_what_is_shown(cloud: AddressCloud) -> None:
+def test_every_filter_matches_the_member_that_is_shown(cloud: AddressCloud) -> None:
     ip, _, _ = cloud.associate()
     other = cloud.allocate()
     cloud.run("alice", "CreateTags", Resources=[FIRST_ID], Tags=[{"Key": "Name", "Value": "web"}])
@@ -223,7 +221,7 @@ def test_every_filter_speaks_of_what_is_shown(cloud: AddressCloud) -> None:
     assert cloud.refusal("alice", "DescribeAddresses", Filters=wrong).code == "InvalidParameterValue"
 
 
-def test_the_border_group_is_our_region_by_any_of_its_names(cloud: AddressCloud) -> None:
+def test_the_border_group_is_the_region_by_any_of_its_names(cloud: AddressCloud) -> None:
     """Shown under the one that the request is signed for."""
     cloud.signed_region = "us-east-1"
     assert cloud.run("alice", "AllocateAddress")["NetworkBorderGroup"] == "us-east-1"
@@ -234,7 +232,7 @@ def test_the_border_group_is_our_region_by_any_of_its_names(cloud: AddressCloud)
         assert cloud.run("alice", "DescribeAddresses", Filters=filters)["Addresses"] == found
 
 
-def test_the_attributes_of_addresses_name_them_and_no_reverse_dns(cloud: AddressCloud) -> None:
+def test_the_attributes_of_addresses_have_no_reverse_dns(cloud: AddressCloud) -> None:
     """Terraform asks for them whenever it reads an address."""
     cloud.allocate()
     answer = cloud.run("alice", "DescribeAddressesAttribute", AllocationIds=[FIRST_ID], Attribute="domain-name")
@@ -244,7 +242,7 @@ def test_the_attributes_of_addresses_name_them_and_no_reverse_dns(cloud: Address
 # Leading to instances
 
 
-def test_an_address_is_led_to_an_instance_by_the_script(cloud: AddressCloud) -> None:
+def test_an_address_is_associated_with_an_instance_by_the_script(cloud: AddressCloud) -> None:
     ip, instance, association = cloud.associate()
     private = cloud.private_ip(instance)
     assert cloud.fake_scripts.runs == [("associate", ip, private)]
@@ -255,7 +253,7 @@ def test_an_address_is_led_to_an_instance_by_the_script(cloud: AddressCloud) -> 
     assert association.startswith("eipassoc-")
 
 
-def test_a_script_gets_the_networks_document_as_oned_gives_it(cloud: AddressCloud) -> None:
+def test_a_script_gets_the_networks_document_as_oned_returns_it(cloud: AddressCloud) -> None:
     cloud.associate()
     (encoded,) = cloud.fake_scripts.documents
     assert "\n" not in encoded
@@ -264,7 +262,7 @@ def test_a_script_gets_the_networks_document_as_oned_gives_it(cloud: AddressClou
     assert "<![CDATA[203.0.113.17]]>" in document
 
 
-def test_the_document_of_a_network_too_large_for_an_argument_comes_without_its_ranges() -> None:
+def test_a_document_too_long_for_an_argument_is_passed_without_address_ranges() -> None:
     cloud = AddressCloud()
     for number in range(300):
         cloud.oneadmin("one.vn.add_ar", NETWORK, f'AR=[TYPE="IP4",IP="198.51.{number // 2}.{number % 2}",SIZE="1"]')
@@ -305,7 +303,7 @@ def test_instances_are_found_by_their_public_address(name: str) -> None:
     assert [each["InstanceId"] for reservation in found for each in reservation["Instances"]] == [instance]
 
 
-def test_both_forms_of_request_lead_there_and_back(cloud: AddressCloud) -> None:
+def test_addresses_are_associated_and_disassociated_by_both_forms_of_request(cloud: AddressCloud) -> None:
     instance, ip = cloud.run_instance(), cloud.allocate()
     for form in both_forms(ip):
         made = cloud.run("alice", "AssociateAddress", InstanceId=instance, **form)
@@ -318,7 +316,7 @@ def test_both_forms_of_request_lead_there_and_back(cloud: AddressCloud) -> None:
     assert cloud.held_addresses() == set()
 
 
-def test_an_interface_of_the_instance_can_be_named_in_its_place(cloud: AddressCloud) -> None:
+def test_an_interface_can_be_named_instead_of_an_instance(cloud: AddressCloud) -> None:
     instance, ip = cloud.run_instance(), cloud.allocate()
     interface = f"eni-{instance.removeprefix('i-')}000"
     cloud.run("alice", "AssociateAddress", PublicIp=ip, NetworkInterfaceId=interface)
@@ -337,14 +335,14 @@ def test_the_private_address_must_be_one_of_the_instances(cloud: AddressCloud) -
     assert refusal.code == "InvalidParameterValue"
 
 
-def test_the_same_association_again_is_done_already(cloud: AddressCloud) -> None:
+def test_a_repeated_association_runs_no_script(cloud: AddressCloud) -> None:
     ip, instance, association = cloud.associate()
     again = cloud.run("alice", "AssociateAddress", PublicIp=ip, InstanceId=instance)
     assert again["AssociationId"] == association
     assert len(cloud.fake_scripts.runs) == 1
 
 
-def test_an_address_is_led_away_before_it_is_led_elsewhere(cloud: AddressCloud) -> None:
+def test_an_address_is_disassociated_before_it_is_associated_with_another_instance(cloud: AddressCloud) -> None:
     ip, first, association = cloud.associate()
     second = cloud.run_instance()
     moved = cloud.run("alice", "AssociateAddress", PublicIp=ip, InstanceId=second)
@@ -356,7 +354,7 @@ def test_an_address_is_led_away_before_it_is_led_elsewhere(cloud: AddressCloud) 
     assert cloud.associations() == {ip: second}
 
 
-def test_an_old_association_is_not_taken_for_a_newer_one(cloud: AddressCloud) -> None:
+def test_an_earlier_association_id_does_not_end_a_later_association(cloud: AddressCloud) -> None:
     ip, instance, association = cloud.associate()
     cloud.run("alice", "DisassociateAddress", AssociationId=association)
     cloud.run("alice", "AssociateAddress", PublicIp=ip, InstanceId=instance)
@@ -375,7 +373,7 @@ def test_reassociation_can_be_refused(cloud: AddressCloud) -> None:
     assert cloud.associations() == {ip: first}
 
 
-def test_an_instance_gives_up_its_address_for_another(cloud: AddressCloud) -> None:
+def test_an_instance_loses_its_address_to_another(cloud: AddressCloud) -> None:
     """A private address has one elastic IP at most (EC2, AssociateAddress)."""
     ip, instance, _ = cloud.associate()
     other = cloud.allocate()
@@ -385,7 +383,7 @@ def test_an_instance_gives_up_its_address_for_another(cloud: AddressCloud) -> No
     assert set(cloud.addresses()) == {ip, other}
 
 
-def test_an_instance_that_one_may_not_manage_gets_no_address(cloud: AddressCloud) -> None:
+def test_an_instance_that_the_caller_may_not_manage_gets_no_address(cloud: AddressCloud) -> None:
     theirs, ip = cloud.run_instance("bob"), cloud.allocate("alice")
     refusal = cloud.refusal("alice", "AssociateAddress", PublicIp=ip, InstanceId=theirs)
     assert refusal.code == "InvalidInstanceID.NotFound"
@@ -398,13 +396,13 @@ def test_an_instance_that_one_may_not_manage_gets_no_address(cloud: AddressCloud
     assert cloud.associations() == {ip: theirs}
 
 
-def test_asking_whether_one_may_leaves_no_trace_on_the_machine(cloud: AddressCloud) -> None:
+def test_the_check_of_rights_leaves_no_attribute_on_the_machine(cloud: AddressCloud) -> None:
     ip, instance, _ = cloud.associate()
     assert ip not in cloud.oneadmin("one.vm.info", int(instance[2:]), False)
     assert "EC2_ADDRESS" not in cloud.oneadmin("one.vm.info", int(instance[2:]), False)
 
 
-def test_an_instance_that_has_ended_gets_no_address(cloud: AddressCloud) -> None:
+def test_a_terminated_instance_gets_no_address(cloud: AddressCloud) -> None:
     instance, ip = cloud.run_instance(), cloud.allocate()
     cloud.run("alice", "TerminateInstances", InstanceIds=[instance])
     cloud.wait(10)
@@ -412,7 +410,7 @@ def test_an_instance_that_has_ended_gets_no_address(cloud: AddressCloud) -> None
     assert refusal.code == "IncorrectInstanceState"
 
 
-def test_what_is_missing_or_said_twice_is_named(cloud: AddressCloud) -> None:
+def test_missing_and_conflicting_parameters_are_refused(cloud: AddressCloud) -> None:
     instance, ip = cloud.run_instance(), cloud.allocate()
     both: dict[str, Any] = {"PublicIp": ip, "AllocationId": FIRST_ID}
     calls: list[tuple[str, dict[str, Any], str]] = [
@@ -432,7 +430,7 @@ def test_what_is_missing_or_said_twice_is_named(cloud: AddressCloud) -> None:
 
 
 @pytest.mark.parametrize("how", ["failing", "broken"])
-def test_where_the_script_fails_nothing_is_associated(cloud: AddressCloud, how: str) -> None:
+def test_nothing_is_associated_if_the_script_fails(cloud: AddressCloud, how: str) -> None:
     instance, ip = cloud.run_instance(), cloud.allocate()
     getattr(cloud.fake_scripts, how).add("associate")
     refusal = cloud.refusal("alice", "AssociateAddress", PublicIp=ip, InstanceId=instance)
@@ -444,7 +442,7 @@ def test_where_the_script_fails_nothing_is_associated(cloud: AddressCloud, how: 
     assert cloud.associations() == {ip: instance}
 
 
-def test_what_a_broken_off_script_may_have_done_is_undone(cloud: AddressCloud) -> None:
+def test_the_effect_of_a_killed_script_is_undone(cloud: AddressCloud) -> None:
     instance, ip = cloud.run_instance(), cloud.allocate()
     cloud.fake_scripts.broken.add("associate")
     cloud.refusal("alice", "AssociateAddress", PublicIp=ip, InstanceId=instance)
@@ -454,7 +452,7 @@ def test_what_a_broken_off_script_may_have_done_is_undone(cloud: AddressCloud) -
     assert len(cloud.fake_scripts.runs) == 2
 
 
-def test_what_a_broken_off_script_may_have_done_is_undone_before_the_address_is_given_back(
+def test_the_effect_of_a_killed_script_is_undone_before_the_address_is_released(
     cloud: AddressCloud,
 ) -> None:
     instance, ip = cloud.run_instance(), cloud.allocate()
@@ -465,7 +463,7 @@ def test_what_a_broken_off_script_may_have_done_is_undone_before_the_address_is_
     assert cloud.held_addresses() == set()
 
 
-def test_an_association_stands_where_the_script_cannot_undo_it(cloud: AddressCloud) -> None:
+def test_an_association_is_kept_if_the_disassociate_script_fails(cloud: AddressCloud) -> None:
     ip, instance, association = cloud.associate()
     cloud.fake_scripts.failing.add("disassociate")
     other = cloud.run_instance()
@@ -477,7 +475,7 @@ def test_an_association_stands_where_the_script_cannot_undo_it(cloud: AddressClo
     assert cloud.pool().claims == ()
 
 
-def test_all_scripts_of_a_request_together_have_less_time_than_clients_wait(cloud: AddressCloud) -> None:
+def test_the_scripts_of_a_request_have_less_time_than_clients_wait(cloud: AddressCloud) -> None:
     ip, _, _ = cloud.associate()
     cloud.run("alice", "AssociateAddress", PublicIp=ip, InstanceId=cloud.run_instance())
     assert max(cloud.fake_scripts.seconds) <= 45
@@ -491,7 +489,7 @@ def test_without_scripts_associations_are_only_recorded() -> None:
     assert cloud.fake_scripts.runs == []
 
 
-def test_instances_are_shown_although_the_network_of_elastic_ips_is_not_there() -> None:
+def test_instances_are_listed_without_the_network_of_elastic_ips() -> None:
     cloud = AddressCloud(network=99)
     instance = cloud.run_instance()
     (reservation,) = cloud.run("alice", "DescribeInstances")["Reservations"]
@@ -501,7 +499,7 @@ def test_instances_are_shown_although_the_network_of_elastic_ips_is_not_there() 
 # Taking back
 
 
-def test_an_address_in_use_is_not_taken_back(cloud: AddressCloud) -> None:
+def test_an_associated_address_cannot_be_released(cloud: AddressCloud) -> None:
     ip, _, association = cloud.associate()
     for form in both_forms(ip):
         assert cloud.refusal("alice", "ReleaseAddress", **form).code == "InvalidIPAddress.InUse"
@@ -511,7 +509,7 @@ def test_an_address_in_use_is_not_taken_back(cloud: AddressCloud) -> None:
     assert cloud.held_addresses() == set()
 
 
-def test_nothing_of_an_address_is_left_on_the_network(cloud: AddressCloud) -> None:
+def test_a_released_address_leaves_nothing_on_the_network(cloud: AddressCloud) -> None:
     cloud.oneadmin("one.vn.update", NETWORK, "", 1)  # oned itself adds some attributes at the first change
     before = cloud.oneadmin("one.vn.info", NETWORK, False)
     tags = [{"ResourceType": "elastic-ip", "Tags": [{"Key": "Name", "Value": "web"}]}]
@@ -524,7 +522,7 @@ def test_nothing_of_an_address_is_left_on_the_network(cloud: AddressCloud) -> No
 # Tags
 
 
-def test_addresses_are_tagged_when_they_are_given_out_and_later(cloud: AddressCloud) -> None:
+def test_addresses_are_tagged_at_allocation_and_later(cloud: AddressCloud) -> None:
     tags = [{"ResourceType": "elastic-ip", "Tags": [{"Key": "Name", "Value": "web"}]}]
     cloud.run("alice", "AllocateAddress", TagSpecifications=tags)
     cloud.run("alice", "CreateTags", Resources=[FIRST_ID], Tags=[{"Key": "über", "Value": ""}])
@@ -535,7 +533,7 @@ def test_addresses_are_tagged_when_they_are_given_out_and_later(cloud: AddressCl
     assert [each["Key"] for each in cloud.addresses()[FIRST]["Tags"]] == ["über"]
 
 
-def test_tags_of_others_addresses_are_neither_seen_nor_changed(cloud: AddressCloud) -> None:
+def test_tags_of_addresses_of_other_users_are_neither_listed_nor_changed(cloud: AddressCloud) -> None:
     cloud.allocate("bob")
     refusal = cloud.refusal("alice", "CreateTags", Resources=[FIRST_ID], Tags=[{"Key": "a", "Value": "b"}])
     assert refusal.code == "InvalidAllocationID.NotFound"
@@ -543,7 +541,7 @@ def test_tags_of_others_addresses_are_neither_seen_nor_changed(cloud: AddressClo
     assert cloud.run("alice", "DescribeTags")["Tags"] == []
 
 
-def test_the_next_who_gets_an_address_does_not_get_its_tags(cloud: AddressCloud) -> None:
+def test_the_next_owner_of_an_address_does_not_get_its_tags(cloud: AddressCloud) -> None:
     cloud.allocate("alice")
     cloud.run("alice", "CreateTags", Resources=[FIRST_ID], Tags=[{"Key": "a", "Value": "b"}])
     cloud.run("alice", "ReleaseAddress", AllocationId=FIRST_ID)

@@ -72,7 +72,7 @@ def nothing_happened(cloud: AddressCloud, ip: str) -> None:
 @pytest.mark.parametrize("made", [instantiated, allocated])
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("text", TEXTS)
-def test_an_interface_on_no_network_has_no_address_whatever_its_user_typed(
+def test_an_interface_without_a_network_has_no_address_despite_what_its_user_typed(
     cloud: AddressCloud, made: Any, mode: str, text: str
 ) -> None:
     ip = cloud.allocate()
@@ -107,7 +107,7 @@ def test_the_address_of_another_tenants_machine_cannot_be_associated(cloud: Addr
     nothing_happened(cloud, ip)
 
 
-def test_an_interface_on_no_network_hides_none_that_is_on_one(cloud: AddressCloud) -> None:
+def test_an_interface_without_a_network_does_not_hide_one_with_a_network(cloud: AddressCloud) -> None:
     ip, instance = cloud.allocate(), instantiated(cloud, 'IP="10.9.9.9"', 'NETWORK_ID="0"')
     second = instance_shown(cloud, instance)["NetworkInterfaces"][1]["PrivateIpAddress"]
     cloud.run("alice", "AssociateAddress", PublicIp=ip, InstanceId=instance)
@@ -122,7 +122,9 @@ def forged(cloud: AddressCloud, instance: str, address: str) -> None:
 
 
 @pytest.mark.parametrize("address", ["10.0.0.200", "203.0.113.12"])
-def test_an_address_counts_only_if_a_lease_of_the_network_names_this_machine(cloud: AddressCloud, address: str) -> None:
+def test_an_address_is_associable_only_if_the_network_leases_it_to_this_machine(
+    cloud: AddressCloud, address: str
+) -> None:
     """Lists go by what the machine says of its network; for an association the network itself is asked."""
     instance, ip = cloud.run_instance(), cloud.allocate()
     forged(cloud, instance, address)
@@ -142,7 +144,7 @@ def test_a_lease_of_another_machine_on_the_same_network_does_not_count(cloud: Ad
     nothing_happened(cloud, ip)
 
 
-def test_the_network_is_read_once_for_an_association_and_by_no_list(cloud: AddressCloud) -> None:
+def test_the_network_is_read_once_for_an_association_and_not_for_lists(cloud: AddressCloud) -> None:
     instance, ip = cloud.run_instance(), cloud.allocate()
 
     def readings() -> list[tuple[object, ...]]:
@@ -157,7 +159,7 @@ def test_the_network_is_read_once_for_an_association_and_by_no_list(cloud: Addre
     assert readings() == [(0, False)]
 
 
-def test_a_network_that_the_caller_may_not_read_proves_nothing(cloud: AddressCloud) -> None:
+def test_an_address_of_a_network_that_the_caller_may_not_read_is_not_associated(cloud: AddressCloud) -> None:
     ip, instance = cloud.allocate(), cloud.run_instance()
     private = cloud.as_user("alice", "one.vm.attachnic", int(instance.removeprefix("i-")), 'NIC=[NETWORK_ID="0"]')
     cloud.wait(5)
@@ -175,7 +177,7 @@ def reserved(cloud: AddressCloud, ip: str, size: int, user: str = "alice") -> in
     return int(cloud.as_user(user, "one.vn.reserve", 0, text))
 
 
-def test_an_address_of_a_reservation_is_one_that_its_parent_has(cloud: AddressCloud) -> None:
+def test_an_address_of_a_reservation_must_be_in_its_parent(cloud: AddressCloud) -> None:
     """Oned lets a reservation run over the end of the range: what lies behind it may be another network's."""
     last = cloud.oned.cloud.networks.get(0).ranges[0]
     end = IPv4Address(last.ip + last.size - 1)
@@ -189,7 +191,7 @@ def test_an_address_of_a_reservation_is_one_that_its_parent_has(cloud: AddressCl
     assert cloud.fake_scripts.runs == [("associate", ip, str(end))]
 
 
-def test_an_address_of_a_reservation_is_one_that_its_parent_has_whoever_shares_the_reservation(
+def test_an_address_of_another_users_reservation_must_be_in_its_parent(
     cloud: AddressCloud,
 ) -> None:
     """What alice may not read of the parent, econed reads: bob may have reserved beyond its end for her."""
@@ -208,7 +210,7 @@ def test_an_address_of_a_reservation_is_one_that_its_parent_has_whoever_shares_t
     assert cloud.fake_scripts.runs == [("associate", ip, str(end))]
 
 
-def test_an_address_of_a_reservation_is_one_that_its_parent_gave_to_it(cloud: AddressCloud) -> None:
+def test_an_address_of_a_reservation_must_be_leased_to_it_by_its_parent(cloud: AddressCloud) -> None:
     network = reserved(cloud, "10.0.16.0", 4)
     instance, ip = instantiated(cloud, f'NETWORK_ID="{network}",IP="10.0.16.1"'), cloud.allocate()
     span = cloud.oned.cloud.networks.get(0).ranges[0]
@@ -226,7 +228,7 @@ def test_an_address_of_a_reservation_is_one_that_its_parent_gave_to_it(cloud: Ad
 
 
 @pytest.mark.parametrize("recorded", TEXTS)
-def test_what_was_recorded_as_a_private_address_is_one_or_unknown(cloud: AddressCloud, recorded: str) -> None:
+def test_a_recorded_private_address_that_is_not_one_is_unknown(cloud: AddressCloud, recorded: str) -> None:
     """The chore undoes an association that a request left by half; no text comes with it."""
     instance, ip = cloud.run_instance(), cloud.allocate()
     private = cloud.private_ip(instance)
@@ -240,7 +242,7 @@ def test_what_was_recorded_as_a_private_address_is_one_or_unknown(cloud: Address
 
 
 @pytest.mark.parametrize("address", ["10.0.0.200", "$(id)"])
-def test_an_association_of_the_ruby_server_is_undone_without_an_address_that_is_not_leased(
+def test_an_association_of_the_ruby_server_is_ended_without_an_address_that_is_not_leased(
     cloud: AddressCloud, address: str
 ) -> None:
     instance = cloud.run_instance()
@@ -256,7 +258,7 @@ def test_an_association_of_the_ruby_server_is_undone_without_an_address_that_is_
 # Addresses that a machine has no more
 
 
-def test_an_association_with_an_address_that_the_machine_has_no_more_ends(cloud: AddressCloud) -> None:
+def test_an_association_ends_when_the_machine_loses_the_private_address(cloud: AddressCloud) -> None:
     """It may be another tenant's by now."""
     ip, instance, _ = cloud.associate()
     private = cloud.private_ip(instance)
@@ -269,7 +271,7 @@ def test_an_association_with_an_address_that_the_machine_has_no_more_ends(cloud:
     assert cloud.addresses().keys() == {ip}
 
 
-def test_an_address_whose_machine_has_the_private_one_no_more_can_be_given_back(cloud: AddressCloud) -> None:
+def test_an_address_can_be_released_when_the_machine_has_lost_the_private_address(cloud: AddressCloud) -> None:
     ip, instance, _ = cloud.associate()
     assert cloud.refusal("alice", "ReleaseAddress", PublicIp=ip).code == "InvalidIPAddress.InUse"
     cloud.as_user("alice", "one.vm.detachnic", int(instance.removeprefix("i-")), 0)
@@ -278,7 +280,7 @@ def test_an_address_whose_machine_has_the_private_one_no_more_can_be_given_back(
     assert (cloud.fake_scripts.network, cloud.addresses(), cloud.held_addresses()) == ({}, {}, set())
 
 
-def test_an_interface_that_is_plugged_in_in_its_place_with_a_typed_address_keeps_no_association(
+def test_an_interface_attached_with_the_same_address_typed_does_not_keep_the_association(
     cloud: AddressCloud,
 ) -> None:
     ip, instance, _ = cloud.associate()

@@ -36,7 +36,7 @@ def test_ranges_that_are_not_of_size_1_are_reported() -> None:
     assert [(each["range"], each["size"]) for each in events] == [(8, 4)]
 
 
-def test_a_network_as_it_should_be_is_nothing_to_speak_of() -> None:
+def test_a_consistent_network_gives_no_log_lines_and_no_findings() -> None:
     cloud = AddressCloud()
     cloud.associate()
     with capturedLogs() as events:
@@ -46,7 +46,7 @@ def test_a_network_as_it_should_be_is_nothing_to_speak_of() -> None:
 
 
 @pytest.mark.parametrize("version", ["5.12", "7.4"])
-def test_doctor_finds_what_is_held_without_an_owner_or_owned_without_a_hold(version: str) -> None:
+def test_doctor_finds_addresses_held_without_an_owner_and_allocated_ones_not_held(version: str) -> None:
     cloud = AddressCloud(version)
     cloud.oneadmin("one.vn.hold", NETWORK, f'LEASES=[IP="{FIRST}"]')
     assert cloud.allocate() == SECOND
@@ -63,7 +63,7 @@ def test_doctor_finds_nothing_where_there_are_no_elastic_ips() -> None:
     assert found(AddressCloud(), Settings()) == []
 
 
-def test_an_address_whose_hold_was_lost_is_given_to_nobody_else() -> None:
+def test_an_allocated_address_that_is_not_held_is_not_allocated_again() -> None:
     """Its owner's record counts: an administrator may have released it by mistake."""
     cloud = AddressCloud()
     ip = cloud.allocate("alice")
@@ -72,7 +72,7 @@ def test_an_address_whose_hold_was_lost_is_given_to_nobody_else() -> None:
     assert set(cloud.addresses("alice")) == {ip}
 
 
-def test_the_look_at_the_start_waits_until_oned_answers_and_holds_nothing_up() -> None:
+def test_the_report_at_startup_is_retried_until_oned_responds() -> None:
     clock = Clock()
     answers: list[Exception | None] = [OpenNebulaUnavailable("one.vn.info", "down"), None]
     looked: list[object] = []

@@ -49,7 +49,7 @@ def old_entries(cloud: AddressCloud) -> int:
     return int(cloud.oneadmin("one.vn.info", cloud.network, False).count("<EC2_ADDRESSES>"))
 
 
-def test_each_user_has_the_addresses_that_were_his(cloud: AddressCloud) -> None:
+def test_each_user_keeps_their_addresses(cloud: AddressCloud) -> None:
     assert (cloud.user("alice").id, cloud.user("bob").id) == (2, 3)
     assert set(cloud.addresses("alice")) == {LED, FREE}
     assert set(cloud.addresses("bob")) == {BOBS}
@@ -60,14 +60,14 @@ def test_each_user_has_the_addresses_that_were_his(cloud: AddressCloud) -> None:
     assert reservation["Instances"][0]["PublicIpAddress"] == LED
 
 
-def test_none_of_them_is_given_to_anybody_else(cloud: AddressCloud) -> None:
+def test_no_legacy_address_is_allocated_to_another_user(cloud: AddressCloud) -> None:
     assert cloud.allocate("bob") == NEXT
     assert set(cloud.addresses("bob")) == {BOBS, NEXT}
     assert old_entries(cloud) == 3
 
 
 @pytest.mark.parametrize("by", ["PublicIp", "AssociationId"])
-def test_an_old_association_ends_by_the_script_with_the_address_that_the_old_server_took(
+def test_a_legacy_association_is_ended_with_the_private_address_that_the_ruby_server_used(
     cloud: AddressCloud, by: str
 ) -> None:
     named = LED if by == "PublicIp" else cloud.addresses()[LED]["AssociationId"]
@@ -80,7 +80,7 @@ def test_an_old_association_ends_by_the_script_with_the_address_that_the_old_ser
     assert old_entries(cloud) == 3
 
 
-def test_old_addresses_are_led_to_instances(cloud: AddressCloud) -> None:
+def test_legacy_addresses_are_associated_with_instances(cloud: AddressCloud) -> None:
     instance = cloud.run_instance("alice")
     cloud.run("alice", "AssociateAddress", PublicIp=FREE, InstanceId=instance)
     assert cloud.associations("alice") == {LED: "i-00000000", FREE: instance}
@@ -88,7 +88,7 @@ def test_old_addresses_are_led_to_instances(cloud: AddressCloud) -> None:
     assert cloud.associations("alice") == {LED: instance}
 
 
-def test_old_addresses_are_given_back_and_given_out_again(cloud: AddressCloud) -> None:
+def test_legacy_addresses_are_released_and_allocated_again(cloud: AddressCloud) -> None:
     assert cloud.refusal("alice", "ReleaseAddress", PublicIp=LED).code == "InvalidIPAddress.InUse"
     cloud.run("alice", "ReleaseAddress", PublicIp=FREE)
     assert set(cloud.addresses("alice")) == {LED}
@@ -103,7 +103,7 @@ def test_old_addresses_are_given_back_and_given_out_again(cloud: AddressCloud) -
     assert set(cloud.addresses("alice")) == {LED}, "an address given back does not become his again by being held"
 
 
-def test_an_entry_whose_address_the_old_server_had_released_is_nobodys(cloud: AddressCloud) -> None:
+def test_an_entry_whose_address_the_ruby_server_released_has_no_owner(cloud: AddressCloud) -> None:
     """It released first and wrote afterwards; between the two it could die."""
     cloud.oneadmin("one.vn.release", cloud.network, f'LEASES=[IP="{FREE}"]')
     assert set(cloud.addresses("alice")) == {LED}
@@ -111,7 +111,7 @@ def test_an_entry_whose_address_the_old_server_had_released_is_nobodys(cloud: Ad
     assert set(cloud.addresses("alice")) == {LED}
 
 
-def test_old_addresses_are_tagged(cloud: AddressCloud) -> None:
+def test_legacy_addresses_are_tagged(cloud: AddressCloud) -> None:
     allocation = cloud.addresses("alice")[FREE]["AllocationId"]
     cloud.run("alice", "CreateTags", Resources=[allocation], Tags=[{"Key": "Name", "Value": "old"}])
     assert cloud.addresses("alice")[FREE]["Tags"] == [{"Key": "Name", "Value": "old"}]
@@ -120,13 +120,13 @@ def test_old_addresses_are_tagged(cloud: AddressCloud) -> None:
     assert "Tags" not in cloud.addresses("bob")[FREE]
 
 
-def test_they_count_towards_what_a_user_may_have(cloud: AddressCloud) -> None:
+def test_legacy_addresses_count_towards_the_limit(cloud: AddressCloud) -> None:
     for _ in range(3):
         cloud.allocate("alice")
     assert cloud.refusal("alice", "AllocateAddress").code == "AddressLimitExceeded"
 
 
-def test_the_machine_of_an_old_association_ends_and_the_address_is_led_away(cloud: AddressCloud) -> None:
+def test_a_legacy_association_ends_with_its_machine(cloud: AddressCloud) -> None:
     cloud.oneadmin("one.vm.action", "terminate-hard", 0)
     cloud.wait(10)
     cloud.reconcile()
@@ -136,7 +136,7 @@ def test_the_machine_of_an_old_association_ends_and_the_address_is_led_away(clou
     assert not isinstance(cloud.pool().addresses[IPv4Address(LED)], LinkedAddress)
 
 
-def test_the_document_itself_is_read_as_it_is() -> None:
+def test_the_recorded_document_is_read() -> None:
     pool = Pool(VirtualNetwork(etree.parse(str(DOCUMENT)).getroot()))
     assert {str(ip): (address.uid, machine_id(address)) for ip, address in pool.addresses.items()} == {
         LED: (2, 0),

@@ -93,7 +93,7 @@ class AddressOwners:
 
 
 @pytest.mark.parametrize("version", ["5.12", "7.4"])
-def test_of_200_calls_at_once_in_two_processes_none_gets_what_another_has_and_nothing_is_left(version: str) -> None:
+def test_200_calls_at_once_in_two_processes_never_share_an_address_and_leave_nothing(version: str) -> None:
     cloud = AddressCloud(version, limit=20)
     for number in range(8):
         cloud.oneadmin("one.vn.add_ar", NETWORK, f'AR=[TYPE="IP4",IP="198.51.100.{number}",SIZE="1"]')
@@ -115,7 +115,7 @@ def test_of_200_calls_at_once_in_two_processes_none_gets_what_another_has_and_no
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10**6))
-def test_a_user_gets_no_more_than_he_may_have_however_many_he_asks_for_at_once(seed: int) -> None:
+def test_concurrent_allocations_do_not_exceed_a_users_limit(seed: int) -> None:
     cloud = AddressCloud(limit=3)
     processes = [DelayedOned(cloud.backend, cloud.clock, delays(seed + number)) for number in range(5)]
     answers = [cloud.begin(process, "alice", "AllocateAddress") for process in processes]
@@ -127,7 +127,7 @@ def test_a_user_gets_no_more_than_he_may_have_however_many_he_asks_for_at_once(s
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10**6))
-def test_an_address_released_twice_at_once_is_not_taken_from_the_next_who_gets_it(seed: int) -> None:
+def test_an_address_released_twice_at_once_is_not_taken_from_its_next_owner(seed: int) -> None:
     cloud = AddressCloud()
     ip = cloud.allocate("alice")
     releases = [
@@ -157,7 +157,7 @@ def test_an_address_released_twice_at_once_is_not_taken_from_the_next_who_gets_i
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(0, 10**6))
-def test_of_two_that_lead_one_address_to_different_instances_one_is_told_and_the_other_true(seed: int) -> None:
+def test_of_two_associations_of_one_address_at_once_the_reported_one_is_made(seed: int) -> None:
     cloud = AddressCloud()
     instances, ip = [cloud.run_instance(), cloud.run_instance()], cloud.allocate()
     answers = [
@@ -180,7 +180,7 @@ def test_of_two_that_lead_one_address_to_different_instances_one_is_told_and_the
     whole(cloud)
 
 
-def test_while_a_script_runs_its_request_is_not_taken_for_dead() -> None:
+def test_a_request_counts_as_alive_while_its_script_runs() -> None:
     cloud = AddressCloud()
     instances, ip = [cloud.run_instance(), cloud.run_instance()], cloud.allocate()
     cloud.fake_scripts.hanging.add("associate")
@@ -211,7 +211,7 @@ class LateBeats:
         return await self._cloud.backend.document(user, method, *args)
 
 
-def test_a_claim_that_is_made_anew_late_does_not_come_back_when_all_is_done() -> None:
+def test_a_late_renewal_does_not_restore_a_claim_that_was_removed() -> None:
     cloud = AddressCloud()
     instance, ip = cloud.run_instance(), cloud.allocate()
     cloud.fake_scripts.hanging.add("associate")
@@ -224,7 +224,7 @@ def test_a_claim_that_is_made_anew_late_does_not_come_back_when_all_is_done() ->
     whole(cloud)
 
 
-def test_nobody_is_told_that_an_address_is_led_before_it_is() -> None:
+def test_an_association_is_not_reported_before_it_is_made() -> None:
     cloud = AddressCloud()
     instance, ip = cloud.run_instance(), cloud.allocate()
     cloud.fake_scripts.hanging.add("associate")
@@ -237,7 +237,7 @@ def test_nobody_is_told_that_an_address_is_led_before_it_is() -> None:
 
 
 @at_every_step
-def test_a_process_that_dies_giving_an_address_out_leaks_none(step: int, after: int) -> None:
+def test_a_process_that_dies_during_an_allocation_leaks_no_address(step: int, after: int) -> None:
     cloud = AddressCloud()
     cloud.begin(DyingOned(cloud.backend, step, after=bool(after)), "alice", "AllocateAddress")
     given_out = cloud.allocate()
@@ -248,7 +248,7 @@ def test_a_process_that_dies_giving_an_address_out_leaks_none(step: int, after: 
 
 
 @at_every_step
-def test_an_address_left_by_a_dead_process_can_be_had_when_it_is_the_last(step: int, after: int) -> None:
+def test_the_last_address_can_be_allocated_after_its_process_died(step: int, after: int) -> None:
     cloud = AddressCloud(limit=8)
     for _ in range(7):
         cloud.allocate("bob")
@@ -260,7 +260,7 @@ def test_an_address_left_by_a_dead_process_can_be_had_when_it_is_the_last(step: 
 
 
 @at_every_step
-def test_a_process_that_dies_taking_an_address_back_leaves_nothing_in_the_way(step: int, after: int) -> None:
+def test_a_release_can_be_repeated_after_its_process_died(step: int, after: int) -> None:
     cloud = AddressCloud()
     ip = cloud.allocate()
     cloud.begin(DyingOned(cloud.backend, step, after=bool(after)), "alice", "ReleaseAddress", PublicIp=ip)
@@ -274,9 +274,7 @@ def test_a_process_that_dies_taking_an_address_back_leaves_nothing_in_the_way(st
 
 @at_every_step
 @pytest.mark.parametrize("version", ["5.12", "7.4"])
-def test_an_association_that_died_at_any_step_can_be_described_and_repeated(
-    version: str, step: int, after: int
-) -> None:
+def test_an_association_whose_process_died_can_be_described_and_repeated(version: str, step: int, after: int) -> None:
     cloud = AddressCloud(version)
     instance, ip = cloud.run_instance(), cloud.allocate()
     wanted: dict[str, Any] = {"PublicIp": ip, "InstanceId": instance}
@@ -288,7 +286,7 @@ def test_an_association_that_died_at_any_step_can_be_described_and_repeated(
 
 
 @at_every_step
-def test_an_association_that_died_at_any_step_can_be_made_with_another_instance(step: int, after: int) -> None:
+def test_an_association_whose_process_died_can_be_made_with_another_instance(step: int, after: int) -> None:
     cloud = AddressCloud()
     instance, other, ip = cloud.run_instance(), cloud.run_instance(), cloud.allocate()
     dying = DyingOned(cloud.backend, step, after=bool(after))
@@ -299,7 +297,7 @@ def test_an_association_that_died_at_any_step_can_be_made_with_another_instance(
 
 
 @at_every_step
-def test_an_association_that_died_and_is_not_repeated_is_undone_or_true(step: int, after: int) -> None:
+def test_an_association_whose_process_died_is_undone_or_complete(step: int, after: int) -> None:
     cloud = AddressCloud()
     instance, ip = cloud.run_instance(), cloud.allocate()
     dying = DyingOned(cloud.backend, step, after=bool(after))
@@ -310,7 +308,7 @@ def test_an_association_that_died_and_is_not_repeated_is_undone_or_true(step: in
 
 
 @at_every_step
-def test_a_reassociation_that_died_leads_to_one_instance_when_it_is_repeated(step: int, after: int) -> None:
+def test_a_repeated_reassociation_whose_process_died_is_with_one_instance(step: int, after: int) -> None:
     cloud = AddressCloud()
     ip, _, _ = cloud.associate()
     other = cloud.run_instance()
@@ -322,7 +320,7 @@ def test_a_reassociation_that_died_leads_to_one_instance_when_it_is_repeated(ste
 
 
 @at_every_step
-def test_a_disassociation_that_died_at_any_step_can_be_repeated_or_is_finished(step: int, after: int) -> None:
+def test_a_disassociation_whose_process_died_can_be_repeated_or_is_finished(step: int, after: int) -> None:
     for repeated in (True, False):
         cloud = AddressCloud()
         ip, instance, association = cloud.associate()
@@ -337,7 +335,7 @@ def test_a_disassociation_that_died_at_any_step_can_be_repeated_or_is_finished(s
             assert cloud.associations() in ({}, {ip: instance})
 
 
-def test_a_process_killed_while_its_script_runs_is_found_out() -> None:
+def test_a_process_killed_while_its_script_runs_is_recognized_as_dead() -> None:
     """Nobody makes its claim anew: the next request waits until that is certain, and goes on."""
     cloud = AddressCloud()
     instance, ip = cloud.run_instance(), cloud.allocate()
@@ -355,7 +353,7 @@ def test_a_process_killed_while_its_script_runs_is_found_out() -> None:
 
 
 @at_every_step
-def test_a_reconciler_that_dies_leaves_the_rest_to_the_next(step: int, after: int) -> None:
+def test_the_next_reconciler_finishes_the_work_of_one_that_died(step: int, after: int) -> None:
     cloud = AddressCloud()
     instance, ip = cloud.run_instance(), cloud.allocate()
     cloud.fake_scripts.broken.add("associate")
@@ -374,7 +372,7 @@ def test_a_reconciler_that_dies_leaves_the_rest_to_the_next(step: int, after: in
 
 @pytest.mark.parametrize("version", ["5.12", "7.4"])
 @pytest.mark.parametrize("how", ["TerminateInstances", "Sunstone"])
-def test_the_address_of_an_instance_that_ended_is_led_away_and_stays_the_users(version: str, how: str) -> None:
+def test_the_address_of_a_terminated_instance_is_disassociated_and_stays_allocated(version: str, how: str) -> None:
     cloud = AddressCloud(version)
     ip, instance, _ = cloud.associate()
     private = cloud.private_ip(instance)
@@ -392,7 +390,7 @@ def test_the_address_of_an_instance_that_ended_is_led_away_and_stays_the_users(v
     assert len(cloud.fake_scripts.runs) == 2
 
 
-def test_an_address_leads_to_no_instance_that_has_ended_even_before_the_reconciler_comes() -> None:
+def test_no_association_with_a_terminated_instance_is_described_before_the_reconciler_runs() -> None:
     cloud = AddressCloud()
     ip, instance, _ = cloud.associate()
     cloud.run("alice", "TerminateInstances", InstanceIds=[instance])
@@ -403,7 +401,7 @@ def test_an_address_leads_to_no_instance_that_has_ended_even_before_the_reconcil
     whole(cloud)
 
 
-def test_a_script_that_fails_for_an_ended_instance_is_tried_again() -> None:
+def test_a_script_that_fails_for_a_terminated_instance_is_retried() -> None:
     cloud = AddressCloud()
     _, instance, _ = cloud.associate()
     cloud.run("alice", "TerminateInstances", InstanceIds=[instance])
@@ -416,7 +414,7 @@ def test_a_script_that_fails_for_an_ended_instance_is_tried_again() -> None:
     whole(cloud)
 
 
-def test_a_round_with_nothing_to_do_only_looks() -> None:
+def test_a_round_with_nothing_to_do_only_reads() -> None:
     cloud = AddressCloud()
     cloud.associate()
     before = len(cloud.changes)
@@ -424,7 +422,7 @@ def test_a_round_with_nothing_to_do_only_looks() -> None:
     assert len(cloud.changes) == before
 
 
-def test_a_hold_that_bears_no_mark_of_ours_is_never_given_back() -> None:
+def test_a_hold_without_a_claim_is_never_released() -> None:
     cloud = AddressCloud()
     cloud.oneadmin("one.vn.hold", NETWORK, f'LEASES=[IP="{SECOND}"]')
     settle(cloud)

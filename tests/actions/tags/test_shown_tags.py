@@ -108,7 +108,7 @@ def test_a_resource_without_tags_is_listed_as_amazon_lists_it(cloud: AddressClou
         ("key pair", None),
     ],
 )
-def test_the_answer_that_makes_a_resource_without_tags_is_amazons(name: str, tags: list[Any] | None) -> None:
+def test_the_response_that_creates_a_resource_without_tags_is_as_amazons(name: str, tags: list[Any] | None) -> None:
     """RunInstances, CreateVolume and CreateSnapshot show an empty member there, the others none."""
     assert KINDS[name].make(AddressCloud())[1].get("Tags") == tags
 
@@ -133,7 +133,7 @@ def test_resources_are_found_by_the_value_of_any_tag(cloud: AddressCloud, name: 
     assert not found(("tag-value", "sky"), ("tag-key", "sky"))
 
 
-def test_a_copy_of_a_snapshot_shows_the_tags_that_it_got_and_none_otherwise(cloud: AddressCloud) -> None:
+def test_a_copy_of_a_snapshot_has_only_the_tags_that_were_specified(cloud: AddressCloud) -> None:
     """CopySnapshot."""
     source = snapshot(cloud)[0]
     asked: dict[str, Any] = {"SourceSnapshotId": source, "SourceRegion": "OpenNebula"}

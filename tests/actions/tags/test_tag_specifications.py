@@ -45,12 +45,12 @@ MAKING: dict[str, tuple[tuple[str, ...], Callable[[Cloud], dict[str, Any]]]] = {
 """The actions that make something with tags: the resource types that they make, and what they need besides."""
 
 
-def test_every_action_that_takes_tag_specifications_is_looked_at_here() -> None:
+def test_every_action_with_tag_specifications_is_tested_here() -> None:
     assert set(MAKING) == {each.name for each in all_actions() if "TagSpecifications" in each.accepts.of}
 
 
 @pytest.mark.parametrize("action", MAKING)
-def test_a_specification_that_amazon_refuses_is_refused_and_nothing_is_made(action: str) -> None:
+def test_a_specification_that_amazon_refuses_is_refused_and_nothing_is_created(action: str) -> None:
     cloud = Cloud(settings=Settings(elasticips_vnet_id=1))
     made, needed = MAKING[action]
     parameters = needed(cloud)
@@ -99,7 +99,7 @@ def made(cloud: Cloud, action: str, *specifications: dict[str, Any]) -> str:
 
 @pytest.mark.parametrize("action", ["CreateImage", "CopyImage"])
 @pytest.mark.parametrize("turned", [False, True])
-def test_an_ami_and_its_snapshot_have_each_their_own_tags(cloud: Cloud, action: str, turned: bool) -> None:
+def test_an_ami_and_its_snapshot_have_tags_of_their_own(cloud: Cloud, action: str, turned: bool) -> None:
     both = (tags("snapshot", *B), tags("image", *A)) if turned else (tags("image", *A), tags("snapshot", *B))
     image_id = made(cloud, action, *both)
     snapshot_id = behind(cloud, image_id)
@@ -108,7 +108,7 @@ def test_an_ami_and_its_snapshot_have_each_their_own_tags(cloud: Cloud, action: 
 
 
 @pytest.mark.parametrize("action", ["CreateImage", "CopyImage"])
-def test_tags_for_the_snapshot_alone_are_not_the_amis(cloud: Cloud, action: str) -> None:
+def test_tags_for_the_snapshot_only_are_not_the_amis(cloud: Cloud, action: str) -> None:
     image_id = made(cloud, action, tags("snapshot", *B))
     assert ami(cloud, image_id).get("Tags", []) == []
     assert shown(cloud, behind(cloud, image_id))["Tags"] == B
@@ -130,7 +130,7 @@ def test_tags_of_an_ami_and_of_its_snapshot_are_changed_one_by_one_or_together(c
     assert [each["Key"] for each in shown(cloud, snapshot_id)["Tags"]] == ["c", "d"]
 
 
-def test_the_snapshot_of_an_ami_says_what_it_is_of(cloud: Cloud) -> None:
+def test_the_snapshot_of_an_ami_names_its_volume_and_the_ami(cloud: Cloud) -> None:
     on = instance(cloud)
     (root,) = cloud.run("alice", "DescribeVolumes")["Volumes"]
     image_id = str(cloud.run("alice", "CreateImage", InstanceId=on, Name="web", Description="the ami's")["ImageId"])
@@ -142,7 +142,7 @@ def test_the_snapshot_of_an_ami_says_what_it_is_of(cloud: Cloud) -> None:
     assert shown(cloud, behind(cloud, copied))["VolumeId"] == "vol-ffffffff"
 
 
-def test_the_snapshot_stays_when_its_ami_is_deregistered_and_can_be_deleted_then(cloud: Cloud) -> None:
+def test_the_snapshot_of_a_deregistered_ami_stays_and_can_be_deleted(cloud: Cloud) -> None:
     image_id = made(cloud, "CreateImage", tags("image", *A), tags("snapshot", *B))
     snapshot_id = behind(cloud, image_id)
     assert cloud.refusal("alice", "DeleteSnapshot", SnapshotId=snapshot_id).code == "InvalidSnapshot.InUse"
@@ -153,7 +153,7 @@ def test_the_snapshot_stays_when_its_ami_is_deregistered_and_can_be_deleted_then
     assert cloud.refusal("alice", "DescribeSnapshots", SnapshotIds=[snapshot_id]).code == "InvalidSnapshot.NotFound"
 
 
-def test_the_snapshot_goes_with_its_ami_if_that_is_asked_for_unless_an_instance_uses_it(cloud: Cloud) -> None:
+def test_the_snapshot_is_deleted_with_its_ami_on_request_unless_an_instance_uses_it(cloud: Cloud) -> None:
     used, unused = made(cloud, "CreateImage"), made(cloud, "CopyImage")
     cloud.run("alice", "RunInstances", ImageId=used, MinCount=1, MaxCount=1)
     for image_id, code, left in ((unused, "success", 0), (used, "skipped", 1)):
@@ -168,7 +168,7 @@ def test_the_snapshot_goes_with_its_ami_if_that_is_asked_for_unless_an_instance_
     assert answer == {"Return": True}
 
 
-def test_a_volume_from_the_snapshot_of_an_ami_has_nothing_of_either(cloud: Cloud) -> None:
+def test_a_volume_from_the_snapshot_of_an_ami_has_no_attributes_of_either(cloud: Cloud) -> None:
     image_id = made(cloud, "CreateImage", tags("image", *A), tags("snapshot", *B))
     asked: dict[str, Any] = {"AvailabilityZone": ZONE, "SnapshotId": behind(cloud, image_id)}
     new = str(cloud.run("alice", "CreateVolume", **asked)["VolumeId"])
@@ -181,7 +181,7 @@ def test_a_volume_from_the_snapshot_of_an_ami_has_nothing_of_either(cloud: Cloud
     assert "EC2_SNAPSHOT_OF_AMI" not in kept
 
 
-def test_a_snapshot_that_is_registered_keeps_its_tags_for_itself(cloud: Cloud) -> None:
+def test_the_tags_of_a_snapshot_that_is_registered_are_not_the_amis(cloud: Cloud) -> None:
     saved = snapshot(cloud, volume(cloud), TagSpecifications=[tags("snapshot", *B)])
     image_id = f"ami-{saved[5:]}"
     cloud.run(
@@ -210,7 +210,7 @@ def test_an_instance_and_all_its_volumes_get_the_tags_for_their_kind(cloud: Clou
     assert [each["Tags"] for each in found] == [B, B, B]
 
 
-def test_an_instance_runs_with_the_mappings_of_its_ami(cloud: Cloud) -> None:
+def test_an_instance_is_launched_with_the_mappings_of_its_ami(cloud: Cloud) -> None:
     """Clients send back what DescribeImages says, the snapshot of the root device too."""
     image_id = made(cloud, "CreateImage", tags("image", *A))
     (mapping,) = ami(cloud, image_id)["BlockDeviceMappings"]

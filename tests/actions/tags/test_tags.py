@@ -69,7 +69,7 @@ def key_pair_of(cloud: Cloud, user: str, name: str = "mine") -> str:
 # CreateTags
 
 
-def test_tags_are_put_on_instances_amis_and_key_pairs_by_one_call(cloud: Cloud) -> None:
+def test_instances_amis_and_key_pairs_are_tagged_by_one_call(cloud: Cloud) -> None:
     resources = [VM, ami_of(cloud, "alice"), key_pair_of(cloud, "alice")]
     cloud.run("alice", "CreateTags", Resources=resources, Tags=pairs({"Name": "web", "env": ""}))
     for resource in resources:
@@ -81,19 +81,19 @@ def test_tags_are_put_on_instances_amis_and_key_pairs_by_one_call(cloud: Cloud) 
         assert described["Tags"] == pairs({"Name": "web", "env": ""})
 
 
-def test_a_tag_that_is_there_gets_the_new_value_and_the_others_stay(cloud: Cloud) -> None:
+def test_a_tag_with_the_same_key_is_replaced_and_the_others_stay(cloud: Cloud) -> None:
     put(cloud, VM, Name="web", env="prod")
     put(cloud, VM, env="test")
     assert tags_on(cloud, VM) == {"Name": "web", "env": "test"}
 
 
-def test_keys_that_differ_in_case_are_two(cloud: Cloud) -> None:
+def test_keys_are_case_sensitive(cloud: Cloud) -> None:
     put(cloud, VM, name="a", Name="b", NAME="c")
     assert tags_on(cloud, VM) == {"name": "a", "Name": "b", "NAME": "c"}
 
 
 @pytest.mark.parametrize("text", AWKWARD.values(), ids=AWKWARD)
-def test_keys_and_values_survive_whatever_they_hold_and_nothing_else_changes(cloud: Cloud, text: str) -> None:
+def test_keys_and_values_of_any_characters_are_kept_and_nothing_else_changes(cloud: Cloud, text: str) -> None:
     for resource in (VM, ami_of(cloud, "alice")):
         before = attributes(cloud, resource)
         put(cloud, resource, **{text: text})
@@ -135,7 +135,7 @@ def test_tags_that_amazon_refuses_are_refused(cloud: Cloud, tags: list[dict[str,
     assert cloud.changes == []
 
 
-def test_fifty_tags_are_the_limit_for_those_there_and_the_new_ones_together(cloud: Cloud) -> None:
+def test_fifty_tags_are_the_limit_for_present_and_added_tags_together(cloud: Cloud) -> None:
     key_pair = key_pair_of(cloud, "alice")
     for resource in (VM, ami_of(cloud, "alice"), key_pair):
         put(cloud, resource, **{f"k{number}": "" for number in range(49)})
@@ -168,9 +168,7 @@ def test_fifty_tags_are_the_limit_for_those_there_and_the_new_ones_together(clou
     ],
 )
 @pytest.mark.parametrize("action", ["CreateTags", "DeleteTags"])
-def test_one_resource_that_is_none_keeps_all_from_being_changed(
-    cloud: Cloud, action: str, resource: str, code: str
-) -> None:
+def test_nothing_is_changed_if_one_resource_does_not_exist(cloud: Cloud, action: str, resource: str, code: str) -> None:
     put(cloud, VM, a="1")
     before = len(cloud.changes)
     error = cloud.refusal("alice", action, Resources=[VM, resource], Tags=[{"Key": "a", "Value": "1"}])
@@ -178,7 +176,7 @@ def test_one_resource_that_is_none_keeps_all_from_being_changed(
     assert cloud.changes[before:] == []
 
 
-def test_what_belongs_to_another_user_is_not_found_and_not_changed(cloud: Cloud) -> None:
+def test_resources_of_another_user_are_not_found_and_not_changed(cloud: Cloud) -> None:
     for resource, code in (
         (VM, "InvalidInstanceID.NotFound"),
         (ami_of(cloud, "alice"), "InvalidAMIID.NotFound"),
@@ -193,7 +191,7 @@ def test_what_belongs_to_another_user_is_not_found_and_not_changed(cloud: Cloud)
         assert tags_on(cloud, resource) == {"a": "1"}
 
 
-def test_what_one_may_only_use_is_unauthorized_and_nothing_else_is_changed_before(cloud: Cloud) -> None:
+def test_a_resource_that_the_caller_may_only_use_is_unauthorized_and_nothing_is_changed(cloud: Cloud) -> None:
     cloud.oneadmin("one.image.update", 0, 'EC2_TAG_61=[KEY="a",VALUE="1"]', 1)
     put(cloud, VM, a="1")
     for action in ("CreateTags", "DeleteTags"):
@@ -203,7 +201,7 @@ def test_what_one_may_only_use_is_unauthorized_and_nothing_else_is_changed_befor
     assert tags_on(cloud, VM) == tags_on(cloud, UBUNTU) == {"a": "1"}
 
 
-def test_what_an_access_control_list_grants_is_done(cloud: Cloud) -> None:
+def test_a_change_that_an_access_control_list_grants_is_made(cloud: Cloud) -> None:
     alice, image = INDIVIDUAL | 2, Kind.IMAGE.bit | INDIVIDUAL
     cloud.oneadmin("one.acl.addrule", f"{alice:x}", f"{image:x}", f"{Right.MANAGE:x}")
     put(cloud, UBUNTU, a="1")
@@ -218,7 +216,7 @@ def test_dry_runs_change_nothing(cloud: Cloud) -> None:
     assert cloud.changes[before:] == []
 
 
-def test_a_terminated_instance_is_gone_when_it_is_shown_no_more(cloud: Cloud) -> None:
+def test_a_terminated_instance_is_not_found_once_it_is_no_longer_shown(cloud: Cloud) -> None:
     put(cloud, VM, a="1")
     cloud.run("alice", "TerminateInstances", InstanceIds=[VM])
     cloud.wait(60)
@@ -246,7 +244,7 @@ def test_a_terminated_instance_is_gone_when_it_is_shown_no_more(cloud: Cloud) ->
         ([], {}),
     ],
 )
-def test_tags_are_taken_off_by_key_or_by_key_and_value_or_all(
+def test_tags_are_removed_by_key_or_by_key_and_value_or_all(
     cloud: Cloud, tags: list[dict[str, str]], left: dict[str, str]
 ) -> None:
     for resource in (VM, ami_of(cloud, "alice"), key_pair_of(cloud, "alice")):
@@ -255,17 +253,17 @@ def test_tags_are_taken_off_by_key_or_by_key_and_value_or_all(
         assert tags_on(cloud, resource) == left
 
 
-def test_a_tag_to_take_off_must_have_a_key(cloud: Cloud) -> None:
+def test_a_tag_to_remove_must_have_a_key(cloud: Cloud) -> None:
     error = cloud.refusal("alice", "DeleteTags", Resources=[VM], Tags=[{"Value": "x"}])
     assert error.code == "InvalidParameterValue"
 
 
-def test_what_is_not_there_is_taken_off_without_asking_oned_for_a_change(cloud: Cloud) -> None:
+def test_removing_a_tag_that_does_not_exist_changes_nothing_in_oned(cloud: Cloud) -> None:
     cloud.run("alice", "DeleteTags", Resources=[VM], Tags=[{"Key": "a"}])
     assert cloud.changes == []
 
 
-def test_tags_of_the_ruby_server_are_listed_changed_and_taken_off(cloud: Cloud) -> None:
+def test_tags_of_the_ruby_server_are_listed_changed_and_removed(cloud: Cloud) -> None:
     template = etree.parse(str(LEGACY / "vm-running.xml")).find("USER_TEMPLATE")
     assert template is not None
     cloud.as_user("alice", "one.vm.update", 0, etree.tostring(template, encoding="unicode"), 1)
@@ -282,7 +280,7 @@ def test_tags_of_the_ruby_server_are_listed_changed_and_taken_off(cloud: Cloud) 
 
 
 @pytest.mark.parametrize("kind", ["instance", "image"])
-def test_what_is_put_on_and_taken_off_leaves_nothing(cloud: Cloud, kind: str) -> None:
+def test_tags_that_are_added_and_removed_leave_no_attributes(cloud: Cloud, kind: str) -> None:
     resource = VM if kind == "instance" else ami_of(cloud, "alice")
     put(cloud, resource, at="first")
     cloud.run("alice", "DeleteTags", Resources=[resource])
@@ -347,7 +345,7 @@ def test_tags_are_filtered(cloud: Cloud, name: str, values: list[str], found: in
     assert len(cloud.run("alice", "DescribeTags", Filters=[{"Name": name, "Values": values}])["Tags"]) == found
 
 
-def test_all_filters_must_hold(cloud: Cloud) -> None:
+def test_all_filters_must_match(cloud: Cloud) -> None:
     ami, _ = tagged(cloud)
     assert listed(cloud, key="Name", value="web", resource_type="image") == [(ami, "Name", "web")]
     assert listed(cloud, resource_id=VM, resource_type="image") == []
@@ -374,7 +372,7 @@ def test_an_unknown_filter_of_tags_is_refused(cloud: Cloud, name: str) -> None:
         ([{"Name": "resource-type", "Values": ["subnet"]}], set()),
     ],
 )
-def test_only_what_the_filters_leave_is_asked_of_oned(
+def test_only_resources_that_match_the_filters_are_read_from_oned(
     cloud: Cloud, filters: list[dict[str, Any]], methods: set[str]
 ) -> None:
     call = cloud.call_as("alice")
@@ -401,7 +399,7 @@ def test_pages_of_tags_add_up_to_the_list(cloud: Cloud) -> None:
     assert len(whole) == 16
 
 
-def test_pages_of_the_tags_of_key_pairs_add_up_too(cloud: Cloud) -> None:
+def test_pages_of_the_tags_of_key_pairs_add_up_to_the_list(cloud: Cloud) -> None:
     for number in range(8):
         put(cloud, key_pair_of(cloud, "alice", f"key-{number}"), a="1")
     first = cloud.run("alice", "DescribeTags", MaxResults=5)
@@ -410,7 +408,7 @@ def test_pages_of_the_tags_of_key_pairs_add_up_too(cloud: Cloud) -> None:
     assert len(first["Tags"] + second["Tags"]) == 8
 
 
-def test_pages_hold_while_tags_come_and_go(cloud: Cloud) -> None:
+def test_pages_stay_valid_while_tags_are_added_and_removed(cloud: Cloud) -> None:
     for machine in ("i-00000000", "i-00000001", "i-00000002"):
         put(cloud, machine, a="1", c="3", e="5")
     first = cloud.run("alice", "DescribeTags", MaxResults=5)
@@ -425,7 +423,7 @@ def test_pages_hold_while_tags_come_and_go(cloud: Cloud) -> None:
     ]
 
 
-def test_a_page_reads_only_the_machines_that_come_after_the_last(cloud: Cloud) -> None:
+def test_a_page_reads_no_machines_before_its_first_tag(cloud: Cloud) -> None:
     for machine in ("i-00000000", "i-00000001", "i-00000002"):
         put(cloud, machine, **{f"k{number}": "" for number in range(5)})
     first = cloud.run("alice", "DescribeTags", MaxResults=10)
@@ -437,5 +435,5 @@ def test_a_page_reads_only_the_machines_that_come_after_the_last(cloud: Cloud) -
 
 
 @pytest.mark.parametrize("parameters", [{"MaxResults": 4}, {"NextToken": "nonsense"}])
-def test_a_page_that_cannot_be_is_refused(cloud: Cloud, parameters: dict[str, Any]) -> None:
+def test_invalid_page_parameters_are_refused(cloud: Cloud, parameters: dict[str, Any]) -> None:
     assert cloud.refusal("alice", "DescribeTags", **parameters).code in ("InvalidParameterValue", "InvalidNextToken")
