@@ -1,4 +1,4 @@
-"""Elastic IPs: given out, led to instances and away, taken back."""
+"""Elastic IPs: allocating, associating, disassociating, releasing, tagging."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.cloud import Cloud
 
 @pytest.fixture(params=["5.12", "7.4"])
 def cloud(request: pytest.FixtureRequest) -> AddressCloud:
-    """A fresh cloud with elastic IPs, of each form of oned."""
+    """A new cloud with elastic IPs, of each form of oned."""
     return AddressCloud(request.param)
 
 
@@ -22,19 +22,19 @@ def both_forms(ip: str) -> list[dict[str, Any]]:
     return [{"PublicIp": ip}, {"AllocationId": FIRST_ID}]
 
 
-# Giving out
+# Allocating
 
 
 def test_an_allocated_address_is_described_and_held(cloud: AddressCloud) -> None:
-    answer = cloud.run("alice", "AllocateAddress")
-    assert answer == {
+    response = cloud.run("alice", "AllocateAddress")
+    assert response == {
         "PublicIp": FIRST,
         "AllocationId": FIRST_ID,
         "Domain": "vpc",
         "PublicIpv4Pool": "amazon",
         "NetworkBorderGroup": "OpenNebula",
     }
-    assert cloud.addresses() == {FIRST: answer}
+    assert cloud.addresses() == {FIRST: response}
     assert cloud.held_addresses() == {FIRST}
 
 
@@ -44,10 +44,10 @@ def test_old_clients_may_request_the_domain_standard_and_get_vpc(domain: str) ->
 
 
 def test_no_two_users_get_the_same_address_or_see_each_others(cloud: AddressCloud) -> None:
-    ours, theirs = cloud.allocate("alice"), cloud.allocate("bob")
-    assert ours != theirs
-    assert set(cloud.addresses("alice")) == {ours}
-    assert set(cloud.addresses("bob")) == {theirs}
+    alices, bobs = cloud.allocate("alice"), cloud.allocate("bob")
+    assert alices != bobs
+    assert set(cloud.addresses("alice")) == {alices}
+    assert set(cloud.addresses("bob")) == {bobs}
 
 
 def test_a_particular_address_can_be_requested(cloud: AddressCloud) -> None:
@@ -62,7 +62,7 @@ def test_an_address_of_another_user_is_the_same_error_as_one_outside_the_pool(cl
 
 @pytest.mark.parametrize("text", ["1.2.3", "203.0.113.256", "::1", FIRST_ID, "*"])
 def test_a_text_that_is_not_an_address_is_an_invalid_value(text: str) -> None:
-    """As Amazon says it: the parameter named, no address looked for."""
+    """With Amazon's message, which names the parameter; no address is read."""
     cloud = AddressCloud()
     calls: list[tuple[str, dict[str, Any], str]] = [
         ("AllocateAddress", {"Address": text}, "Address"),
@@ -97,12 +97,12 @@ def test_an_exhausted_pool_is_an_error_and_a_released_address_is_available_at_on
 
 
 def test_sdks_do_not_retry_an_exceeded_limit_or_a_network_without_addresses() -> None:
-    """So these are no 500: only a lack of addresses passes by itself."""
+    """Their status is not 500: only a lack of addresses passes by itself."""
     refusal = AddressCloud(limit=0).refusal("alice", "AllocateAddress")
     assert (refusal.code, refusal.status) == ("AddressLimitExceeded", 400)
     empty = AddressCloud(network=2)
-    number = empty.oneadmin("one.vn.allocate", 'NAME="empty"\nVN_MAD="dummy"\nBRIDGE="br9"', 0)
-    assert number == empty.network
+    network_id = empty.oneadmin("one.vn.allocate", 'NAME="empty"\nVN_MAD="dummy"\nBRIDGE="br9"', 0)
+    assert network_id == empty.network
     refusal = empty.refusal("alice", "AllocateAddress")
     assert (refusal.code, refusal.status) == ("UnsupportedOperation", 400)
     refusal = AddressCloud(network=77).refusal("alice", "AllocateAddress")
@@ -120,20 +120,20 @@ def test_an_address_held_by_an_administrator_or_used_by_a_machine_is_left_alone(
 
 
 def test_addresses_of_larger_ranges_are_not_allocated(cloud: AddressCloud) -> None:
-    """The Ruby server took none of them either; the daemon says so when it starts."""
+    """The Ruby server did not allocate them either; the daemon logs them at startup."""
     cloud.oneadmin("one.vn.add_ar", NETWORK, 'AR=[TYPE="IP4",IP="198.51.100.0",SIZE="4"]')
     assert cloud.refusal("alice", "AllocateAddress", Address="198.51.100.0").code == "InvalidAddress.NotFound"
 
 
 def test_without_a_network_there_are_no_elastic_ips() -> None:
     cloud = Cloud()
-    named: dict[str, Any] = {"PublicIp": FIRST}
+    parameters: dict[str, Any] = {"PublicIp": FIRST}
     calls: list[tuple[str, dict[str, Any]]] = [
         ("AllocateAddress", {}),
         ("DescribeAddresses", {}),
-        ("AssociateAddress", {**named, "InstanceId": "i-00000000"}),
-        ("DisassociateAddress", named),
-        ("ReleaseAddress", named),
+        ("AssociateAddress", {**parameters, "InstanceId": "i-00000000"}),
+        ("DisassociateAddress", parameters),
+        ("ReleaseAddress", parameters),
     ]
     for action, parameters in calls:
         assert cloud.refusal("alice", action, **parameters).code == "UnsupportedOperation"
@@ -144,8 +144,8 @@ def test_dry_runs_change_no_address(cloud: AddressCloud) -> None:
     assert cloud.held_addresses() == set()
     ip, instance, _ = cloud.associate()
     before = cloud.pool().addresses
-    for action, more in (("AssociateAddress", {"InstanceId": cloud.run_instance()}), ("DisassociateAddress", {})):
-        assert cloud.refusal("alice", action, dry_run=True, PublicIp=ip, **more).code == "DryRunOperation"
+    for action, others in (("AssociateAddress", {"InstanceId": cloud.run_instance()}), ("DisassociateAddress", {})):
+        assert cloud.refusal("alice", action, dry_run=True, PublicIp=ip, **others).code == "DryRunOperation"
     assert cloud.pool().addresses == before
     assert cloud.associations() == {ip: instance}
 
@@ -165,8 +165,8 @@ def test_only_serveradmin_changes_the_network(cloud: AddressCloud) -> None:
 def test_addresses_are_listed_by_ip_and_allocation_id(cloud: AddressCloud) -> None:
     cloud.allocate()
     second = cloud.run("alice", "AllocateAddress")
-    for named in ({"PublicIps": [SECOND]}, {"AllocationIds": [second["AllocationId"]]}):
-        (shown,) = cloud.run("alice", "DescribeAddresses", **named)["Addresses"]
+    for parameters in ({"PublicIps": [SECOND]}, {"AllocationIds": [second["AllocationId"]]}):
+        (shown,) = cloud.run("alice", "DescribeAddresses", **parameters)["Addresses"]
         assert shown["PublicIp"] == SECOND
     assert cloud.run("alice", "DescribeAddresses", PublicIps=[SECOND], AllocationIds=[FIRST_ID])["Addresses"] == []
 
@@ -205,9 +205,9 @@ def test_every_filter_matches_the_member_that_is_shown(cloud: AddressCloud) -> N
         ("private-ip-address", "PrivateIpAddress"),
         ("public-ip", "PublicIp"),
     ):
-        wanted = [{"Name": name, "Values": [shown[member]]}]
-        assert cloud.run("alice", "DescribeAddresses", Filters=wanted)["Addresses"] == [shown], name
-    for name, value, found in (
+        filters = [{"Name": name, "Values": [shown[member]]}]
+        assert cloud.run("alice", "DescribeAddresses", Filters=filters)["Addresses"] == [shown], name
+    for name, value, expected in (
         ("tag:Name", "w*", [ip]),
         ("tag-key", "Name", [ip]),
         ("domain", "vpc", [ip, other]),
@@ -215,31 +215,31 @@ def test_every_filter_matches_the_member_that_is_shown(cloud: AddressCloud) -> N
         ("network-interface-owner-id", "000000000002", [ip]),
         ("instance-id", "i-00009999", []),
     ):
-        answer = cloud.run("alice", "DescribeAddresses", Filters=[{"Name": name, "Values": [value]}])
-        assert [each["PublicIp"] for each in answer["Addresses"]] == found, name
-    wrong = [{"Name": "nonsense", "Values": ["x"]}]
-    assert cloud.refusal("alice", "DescribeAddresses", Filters=wrong).code == "InvalidParameterValue"
+        response = cloud.run("alice", "DescribeAddresses", Filters=[{"Name": name, "Values": [value]}])
+        assert [address["PublicIp"] for address in response["Addresses"]] == expected, name
+    unknown = [{"Name": "nonsense", "Values": ["x"]}]
+    assert cloud.refusal("alice", "DescribeAddresses", Filters=unknown).code == "InvalidParameterValue"
 
 
 def test_the_border_group_is_the_region_by_any_of_its_names(cloud: AddressCloud) -> None:
-    """Shown under the one that the request is signed for."""
+    """It is shown by the name that the request is signed for."""
     cloud.signed_region = "us-east-1"
     assert cloud.run("alice", "AllocateAddress")["NetworkBorderGroup"] == "us-east-1"
     (shown,) = cloud.addresses().values()
     assert shown["NetworkBorderGroup"] == "us-east-1"
-    for name, found in (("us-east-1", [shown]), ("OpenNebula", [shown]), ("eu-west-1", [])):
+    for name, expected in (("us-east-1", [shown]), ("OpenNebula", [shown]), ("eu-west-1", [])):
         filters = [{"Name": "network-border-group", "Values": [name]}]
-        assert cloud.run("alice", "DescribeAddresses", Filters=filters)["Addresses"] == found
+        assert cloud.run("alice", "DescribeAddresses", Filters=filters)["Addresses"] == expected
 
 
 def test_the_attributes_of_addresses_have_no_reverse_dns(cloud: AddressCloud) -> None:
-    """Terraform asks for them whenever it reads an address."""
+    """Terraform requests them whenever it reads an address."""
     cloud.allocate()
-    answer = cloud.run("alice", "DescribeAddressesAttribute", AllocationIds=[FIRST_ID], Attribute="domain-name")
-    assert answer["Addresses"] == [{"PublicIp": FIRST, "AllocationId": FIRST_ID}]
+    response = cloud.run("alice", "DescribeAddressesAttribute", AllocationIds=[FIRST_ID], Attribute="domain-name")
+    assert response["Addresses"] == [{"PublicIp": FIRST, "AllocationId": FIRST_ID}]
 
 
-# Leading to instances
+# Associating
 
 
 def test_an_address_is_associated_with_an_instance_by_the_script(cloud: AddressCloud) -> None:
@@ -299,17 +299,18 @@ def test_instances_are_found_by_their_public_address(name: str) -> None:
     cloud = AddressCloud()
     ip, instance, _ = cloud.associate()
     cloud.run_instance()
-    found = cloud.run("alice", "DescribeInstances", Filters=[{"Name": name, "Values": [ip]}])["Reservations"]
-    assert [each["InstanceId"] for reservation in found for each in reservation["Instances"]] == [instance]
+    reservations = cloud.run("alice", "DescribeInstances", Filters=[{"Name": name, "Values": [ip]}])["Reservations"]
+    ids = [described["InstanceId"] for reservation in reservations for described in reservation["Instances"]]
+    assert ids == [instance]
 
 
 def test_addresses_are_associated_and_disassociated_by_both_forms_of_request(cloud: AddressCloud) -> None:
     instance, ip = cloud.run_instance(), cloud.allocate()
     for form in both_forms(ip):
-        made = cloud.run("alice", "AssociateAddress", InstanceId=instance, **form)
+        associated = cloud.run("alice", "AssociateAddress", InstanceId=instance, **form)
         assert cloud.associations() == {ip: instance}
-        gone = {"PublicIp": ip} if "PublicIp" in form else {"AssociationId": made["AssociationId"]}
-        cloud.run("alice", "DisassociateAddress", **gone)
+        parameters = {"PublicIp": ip} if "PublicIp" in form else {"AssociationId": associated["AssociationId"]}
+        cloud.run("alice", "DisassociateAddress", **parameters)
         assert cloud.associations() == {}
         assert cloud.fake_scripts.network == {}
     cloud.run("alice", "ReleaseAddress", AllocationId=FIRST_ID)
@@ -322,16 +323,16 @@ def test_an_interface_can_be_named_instead_of_an_instance(cloud: AddressCloud) -
     cloud.run("alice", "AssociateAddress", PublicIp=ip, NetworkInterfaceId=interface)
     assert cloud.associations() == {ip: instance}
     assert cloud.addresses()[ip]["NetworkInterfaceId"] == interface
-    for wrong, code in (("eni-99999999000", "NotFound"), ("eni-x", "Malformed"), (interface[:-1] + "7", "NotFound")):
-        refusal = cloud.refusal("alice", "AssociateAddress", PublicIp=ip, NetworkInterfaceId=wrong)
+    for invalid, code in (("eni-99999999000", "NotFound"), ("eni-x", "Malformed"), (interface[:-1] + "7", "NotFound")):
+        refusal = cloud.refusal("alice", "AssociateAddress", PublicIp=ip, NetworkInterfaceId=invalid)
         assert refusal.code == f"InvalidNetworkInterfaceID.{code}"
 
 
 def test_the_private_address_must_be_one_of_the_instances(cloud: AddressCloud) -> None:
     instance, ip = cloud.run_instance(), cloud.allocate()
-    named: dict[str, Any] = {"PublicIp": ip, "InstanceId": instance}
-    cloud.run("alice", "AssociateAddress", PrivateIpAddress=cloud.private_ip(instance), **named)
-    refusal = cloud.refusal("alice", "AssociateAddress", PrivateIpAddress="10.99.0.1", **named)
+    parameters: dict[str, Any] = {"PublicIp": ip, "InstanceId": instance}
+    cloud.run("alice", "AssociateAddress", PrivateIpAddress=cloud.private_ip(instance), **parameters)
+    refusal = cloud.refusal("alice", "AssociateAddress", PrivateIpAddress="10.99.0.1", **parameters)
     assert refusal.code == "InvalidParameterValue"
 
 
@@ -367,8 +368,8 @@ def test_reassociation_can_be_refused(cloud: AddressCloud) -> None:
     ip, first, _ = cloud.associate()
     second, free = cloud.run_instance(), cloud.allocate()
     calls: list[dict[str, Any]] = [{"PublicIp": ip, "InstanceId": second}, {"PublicIp": free, "InstanceId": first}]
-    for named in calls:
-        refusal = cloud.refusal("alice", "AssociateAddress", AllowReassociation=False, **named)
+    for parameters in calls:
+        refusal = cloud.refusal("alice", "AssociateAddress", AllowReassociation=False, **parameters)
         assert refusal.code == "Resource.AlreadyAssociated"
     assert cloud.associations() == {ip: first}
 
@@ -496,7 +497,7 @@ def test_instances_are_listed_without_the_network_of_elastic_ips() -> None:
     assert reservation["Instances"][0]["InstanceId"] == instance
 
 
-# Taking back
+# Releasing
 
 
 def test_an_associated_address_cannot_be_released(cloud: AddressCloud) -> None:
@@ -528,9 +529,9 @@ def test_addresses_are_tagged_at_allocation_and_later(cloud: AddressCloud) -> No
     cloud.run("alice", "CreateTags", Resources=[FIRST_ID], Tags=[{"Key": "über", "Value": ""}])
     assert cloud.addresses()[FIRST]["Tags"] == [{"Key": "Name", "Value": "web"}, {"Key": "über", "Value": ""}]
     listed = cloud.run("alice", "DescribeTags", Filters=[{"Name": "resource-type", "Values": ["elastic-ip"]}])["Tags"]
-    assert [(each["ResourceId"], each["Key"]) for each in listed] == [(FIRST_ID, "Name"), (FIRST_ID, "über")]
+    assert [(tag["ResourceId"], tag["Key"]) for tag in listed] == [(FIRST_ID, "Name"), (FIRST_ID, "über")]
     cloud.run("alice", "DeleteTags", Resources=[FIRST_ID], Tags=[{"Key": "Name"}])
-    assert [each["Key"] for each in cloud.addresses()[FIRST]["Tags"]] == ["über"]
+    assert [tag["Key"] for tag in cloud.addresses()[FIRST]["Tags"]] == ["über"]
 
 
 def test_tags_of_addresses_of_other_users_are_neither_listed_nor_changed(cloud: AddressCloud) -> None:

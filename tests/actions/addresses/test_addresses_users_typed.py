@@ -1,4 +1,4 @@
-"""What users type where oned puts addresses reaches no script, and no address that oned did not give to the machine."""
+"""Addresses that users typed: no script gets them, and only addresses that oned leased are associated."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ MODES = ("", 'NETWORK_MODE="auto",')
 
 @pytest.fixture(params=["5.12", "7.4"])
 def cloud(request: pytest.FixtureRequest) -> AddressCloud:
-    """A fresh cloud with elastic IPs, of each form of oned."""
+    """A new cloud with elastic IPs, of each form of oned."""
     return AddressCloud(request.param)
 
 
-def instantiated(cloud: Cloud, *nics: str, user: str = "alice") -> str:
-    """Make a machine with these NICs alone from the template, and return the id of the instance."""
+def instantiate(cloud: Cloud, *nics: str, user: str = "alice") -> str:
+    """Instantiate the template with only these NICs, and return the id of the instance."""
     extra = "\n".join((DISK, *(f"NIC=[{nic}]" for nic in nics)))
-    number = cloud.as_user(user, "one.template.instantiate", 0, "", True, extra, False)
-    return f"i-{number:08d}"
+    machine_id = cloud.as_user(user, "one.template.instantiate", 0, "", True, extra, False)
+    return f"i-{machine_id:08d}"
 
 
-def allocated(cloud: Cloud, *nics: str, user: str = "alice") -> str:
-    """Make a machine with these NICs without a template."""
+def create(cloud: Cloud, *nics: str, user: str = "alice") -> str:
+    """Create a machine with these NICs without a template, and return the id of the instance."""
     text = "\n".join(('CPU="1"', 'MEMORY="128"', DISK, *(f"NIC=[{nic}]" for nic in nics)))
     return f"i-{cloud.as_user(user, 'one.vm.allocate', text, True):08d}"
 
@@ -54,14 +54,14 @@ def interface(cloud: Cloud, instance: str, nic: int = 0) -> str:
     return f"eni-{int(instance.removeprefix('i-')):08d}{nic:03d}"
 
 
-def instance_shown(cloud: Cloud, instance: str) -> dict[str, Any]:
-    """Return an instance as alice sees it."""
+def instance_view(cloud: Cloud, instance: str) -> dict[str, Any]:
+    """Return an instance as DescribeInstances shows it to alice."""
     (reservation,) = cloud.run("alice", "DescribeInstances", InstanceIds=[instance])["Reservations"]
     (shown,) = reservation["Instances"]
     return dict(shown)
 
 
-def nothing_happened(cloud: AddressCloud, ip: str) -> None:
+def check_not_associated(cloud: AddressCloud, ip: str) -> None:
     """Check that no script was run and that the address has no association."""
     assert cloud.fake_scripts.runs == []
     assert cloud.associations() == {}
@@ -69,15 +69,15 @@ def nothing_happened(cloud: AddressCloud, ip: str) -> None:
     assert [type(address) for address in cloud.pool().addresses.values() if str(address.ip) == ip] == [Address]
 
 
-@pytest.mark.parametrize("made", [instantiated, allocated])
+@pytest.mark.parametrize("create_machine", [instantiate, create])
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("text", TEXTS)
 def test_an_interface_without_a_network_has_no_address_despite_what_its_user_typed(
-    cloud: AddressCloud, made: Any, mode: str, text: str
+    cloud: AddressCloud, create_machine: Any, mode: str, text: str
 ) -> None:
     ip = cloud.allocate()
-    instance = made(cloud, f'{mode}IP="{text}",IP6="{text}",IP6_GLOBAL="::1%{text}"')
-    shown = instance_shown(cloud, instance)
+    instance = create_machine(cloud, f'{mode}IP="{text}",IP6="{text}",IP6_GLOBAL="::1%{text}"')
+    shown = instance_view(cloud, instance)
     (shown_interface,) = shown["NetworkInterfaces"]
     assert "PrivateIpAddress" not in shown
     assert "PrivateIpAddress" not in shown_interface
@@ -90,32 +90,32 @@ def test_an_interface_without_a_network_has_no_address_despite_what_its_user_typ
     ]
     for target in targets:
         assert cloud.refusal("alice", "AssociateAddress", PublicIp=ip, **target).code == "InvalidParameterValue"
-    nothing_happened(cloud, ip)
+    check_not_associated(cloud, ip)
 
 
-@pytest.mark.parametrize("beside", ["", 'NETWORK_MODE="auto",', 'NETWORK_MODE="auto",NETWORK_ID="0",'])
-def test_the_address_of_another_tenants_machine_cannot_be_associated(cloud: AddressCloud, beside: str) -> None:
-    """Oned keeps a NETWORK_ID, too, as it was typed, while the scheduler has yet to choose the network."""
+@pytest.mark.parametrize("extra", ["", 'NETWORK_MODE="auto",', 'NETWORK_MODE="auto",NETWORK_ID="0",'])
+def test_the_address_of_another_tenants_machine_cannot_be_associated(cloud: AddressCloud, extra: str) -> None:
+    """Oned also keeps a NETWORK_ID as it was typed until the scheduler has chosen the network."""
     theirs = cloud.run_instance("bob")
     (reservation,) = cloud.run("bob", "DescribeInstances", InstanceIds=[theirs])["Reservations"]
     private = reservation["Instances"][0]["PrivateIpAddress"]
-    ip, instance = cloud.allocate(), instantiated(cloud, f'{beside}IP="{private}"')
+    ip, instance = cloud.allocate(), instantiate(cloud, f'{extra}IP="{private}"')
     targets: tuple[dict[str, Any], ...] = ({}, {"PrivateIpAddress": private})
     for target in targets:
         refused = cloud.refusal("alice", "AssociateAddress", PublicIp=ip, InstanceId=instance, **target)
         assert refused.code == "InvalidParameterValue"
-    nothing_happened(cloud, ip)
+    check_not_associated(cloud, ip)
 
 
 def test_an_interface_without_a_network_does_not_hide_one_with_a_network(cloud: AddressCloud) -> None:
-    ip, instance = cloud.allocate(), instantiated(cloud, 'IP="10.9.9.9"', 'NETWORK_ID="0"')
-    second = instance_shown(cloud, instance)["NetworkInterfaces"][1]["PrivateIpAddress"]
+    ip, instance = cloud.allocate(), instantiate(cloud, 'IP="10.9.9.9"', 'NETWORK_ID="0"')
+    second = instance_view(cloud, instance)["NetworkInterfaces"][1]["PrivateIpAddress"]
     cloud.run("alice", "AssociateAddress", PublicIp=ip, InstanceId=instance)
     assert cloud.fake_scripts.runs == [("associate", ip, second)]
 
 
-def forged(cloud: AddressCloud, instance: str, address: str) -> None:
-    """Let the document of an instance say that its network gave it another address than it did."""
+def forge_address(cloud: AddressCloud, instance: str, address: str) -> None:
+    """Change the address in the document of an instance to one that its network did not lease."""
     own = cloud.private_ip(instance)
     changes = {f"<IP><![CDATA[{own}]]></IP>": f"<IP><![CDATA[{address}]]></IP>"}
     cloud.backend = SandboxBackend(RewrittenDocuments(cloud.oned, "one.vmpool.infoset", changes))  # type: ignore[arg-type]
@@ -125,38 +125,38 @@ def forged(cloud: AddressCloud, instance: str, address: str) -> None:
 def test_an_address_is_associable_only_if_the_network_leases_it_to_this_machine(
     cloud: AddressCloud, address: str
 ) -> None:
-    """Lists go by what the machine says of its network; for an association the network itself is asked."""
+    """Lists show what the machine's document has; for an association the network is read."""
     instance, ip = cloud.run_instance(), cloud.allocate()
-    forged(cloud, instance, address)
+    forge_address(cloud, instance, address)
     assert cloud.private_ip(instance) == address
     targets: tuple[dict[str, Any], ...] = ({}, {"PrivateIpAddress": address})
     for target in targets:
         refused = cloud.refusal("alice", "AssociateAddress", PublicIp=ip, InstanceId=instance, **target)
         assert refused.code == "InvalidParameterValue"
-    nothing_happened(cloud, ip)
+    check_not_associated(cloud, ip)
 
 
 def test_a_lease_of_another_machine_on_the_same_network_does_not_count(cloud: AddressCloud) -> None:
     theirs, instance, ip = cloud.run_instance("bob"), cloud.run_instance(), cloud.allocate()
     (reservation,) = cloud.run("bob", "DescribeInstances", InstanceIds=[theirs])["Reservations"]
-    forged(cloud, instance, reservation["Instances"][0]["PrivateIpAddress"])
+    forge_address(cloud, instance, reservation["Instances"][0]["PrivateIpAddress"])
     assert cloud.refusal("alice", "AssociateAddress", PublicIp=ip, InstanceId=instance).code == "InvalidParameterValue"
-    nothing_happened(cloud, ip)
+    check_not_associated(cloud, ip)
 
 
 def test_the_network_is_read_once_for_an_association_and_not_for_lists(cloud: AddressCloud) -> None:
     instance, ip = cloud.run_instance(), cloud.allocate()
 
-    def readings() -> list[tuple[object, ...]]:
+    def networks_read() -> list[tuple[object, ...]]:
         calls = [call for call in list(cloud.oned.calls)[before:] if call.method == "one.vn.info"]
         return [call.args for call in calls if call.user == "alice"]
 
     before = len(cloud.oned.calls)
     cloud.run("alice", "DescribeInstances")
     cloud.run("alice", "DescribeAddresses")
-    assert readings() == []
+    assert networks_read() == []
     cloud.run("alice", "AssociateAddress", PublicIp=ip, InstanceId=instance)
-    assert readings() == [(0, False)]
+    assert networks_read() == [(0, False)]
 
 
 def test_an_address_of_a_network_that_the_caller_may_not_read_is_not_associated(cloud: AddressCloud) -> None:
@@ -168,25 +168,25 @@ def test_an_address_of_a_network_that_the_caller_may_not_read_is_not_associated(
     cloud.oneadmin("one.vn.chmod", 0, 1, 1, 0, 0, 0, 0, 0, 0, 0)
     assert cloud.refusal("alice", "AssociateAddress", PublicIp=ip, InstanceId=instance).code == "UnauthorizedOperation"
     assert private is not None
-    nothing_happened(cloud, ip)
+    check_not_associated(cloud, ip)
 
 
-def reserved(cloud: AddressCloud, ip: str, size: int, user: str = "alice") -> int:
-    """Let a user reserve addresses of the private network, from this one on, and return the reservation."""
+def reserve(cloud: AddressCloud, ip: str, size: int, user: str = "alice") -> int:
+    """Reserve addresses of the private network for a user, beginning with this one, and return the reservation."""
     text = f'NAME="mine"\nSIZE="{size}"\nAR_ID="0"\nIP="{ip}"'
     return int(cloud.as_user(user, "one.vn.reserve", 0, text))
 
 
 def test_an_address_of_a_reservation_must_be_in_its_parent(cloud: AddressCloud) -> None:
-    """Oned lets a reservation run over the end of the range: what lies behind it may be another network's."""
+    """Oned lets a reservation extend beyond the end of the range, where addresses may be another network's."""
     last = cloud.oned.cloud.networks.get(0).ranges[0]
     end = IPv4Address(last.ip + last.size - 1)
-    network = reserved(cloud, str(end), 4)
-    inside, beyond = (instantiated(cloud, f'NETWORK_ID="{network}",IP="{address}"') for address in (end, end + 1))
-    assert instance_shown(cloud, beyond)["PrivateIpAddress"] == str(end + 1)
+    network = reserve(cloud, str(end), 4)
+    inside, beyond = (instantiate(cloud, f'NETWORK_ID="{network}",IP="{address}"') for address in (end, end + 1))
+    assert instance_view(cloud, beyond)["PrivateIpAddress"] == str(end + 1)
     ip = cloud.allocate()
     assert cloud.refusal("alice", "AssociateAddress", PublicIp=ip, InstanceId=beyond).code == "InvalidParameterValue"
-    nothing_happened(cloud, ip)
+    check_not_associated(cloud, ip)
     cloud.run("alice", "AssociateAddress", PublicIp=ip, InstanceId=inside)
     assert cloud.fake_scripts.runs == [("associate", ip, str(end))]
 
@@ -194,42 +194,42 @@ def test_an_address_of_a_reservation_must_be_in_its_parent(cloud: AddressCloud) 
 def test_an_address_of_another_users_reservation_must_be_in_its_parent(
     cloud: AddressCloud,
 ) -> None:
-    """What alice may not read of the parent, econed reads: bob may have reserved beyond its end for her."""
+    """Econed reads the parent, which alice may not: bob may have shared a reservation beyond its end."""
     span = cloud.oned.cloud.networks.get(0).ranges[0]
     end = IPv4Address(span.ip + span.size - 1)
-    network = reserved(cloud, str(end), 4, user="bob")
+    network = reserve(cloud, str(end), 4, user="bob")
     cloud.as_user("bob", "one.vn.chmod", network, 1, 1, 0, 1, 0, 0, 1, 0, 0)
-    inside, beyond = (instantiated(cloud, f'NETWORK_ID="{network}",IP="{address}"') for address in (end, end + 1))
+    inside, beyond = (instantiate(cloud, f'NETWORK_ID="{network}",IP="{address}"') for address in (end, end + 1))
     for rule in cloud.oned.cloud.rights.rules():
         cloud.oned.cloud.rights.remove(rule.id)
     cloud.oneadmin("one.vn.chmod", 0, 1, 1, 0, 0, 0, 0, 0, 0, 0)
     ip = cloud.allocate()
     assert cloud.refusal("alice", "AssociateAddress", PublicIp=ip, InstanceId=beyond).code == "InvalidParameterValue"
-    nothing_happened(cloud, ip)
+    check_not_associated(cloud, ip)
     cloud.run("alice", "AssociateAddress", PublicIp=ip, InstanceId=inside)
     assert cloud.fake_scripts.runs == [("associate", ip, str(end))]
 
 
 def test_an_address_of_a_reservation_must_be_leased_to_it_by_its_parent(cloud: AddressCloud) -> None:
-    network = reserved(cloud, "10.0.16.0", 4)
-    instance, ip = instantiated(cloud, f'NETWORK_ID="{network}",IP="10.0.16.1"'), cloud.allocate()
+    network = reserve(cloud, "10.0.16.0", 4)
+    instance, ip = instantiate(cloud, f'NETWORK_ID="{network}",IP="10.0.16.1"'), cloud.allocate()
     span = cloud.oned.cloud.networks.get(0).ranges[0]
     index = span.index("10.0.16.1")
     assert index is not None
     given = span.leases.pop(index)
     assert cloud.refusal("alice", "AssociateAddress", PublicIp=ip, InstanceId=instance).code == "InvalidParameterValue"
-    nothing_happened(cloud, ip)
+    check_not_associated(cloud, ip)
     span.leases[index] = given
     cloud.run("alice", "AssociateAddress", PublicIp=ip, InstanceId=instance)
     assert cloud.fake_scripts.runs == [("associate", ip, "10.0.16.1")]
 
 
-# What is recorded already
+# Associations on record
 
 
 @pytest.mark.parametrize("recorded", TEXTS)
 def test_a_recorded_private_address_that_is_not_one_is_unknown(cloud: AddressCloud, recorded: str) -> None:
-    """The chore undoes an association that a request left by half; no text comes with it."""
+    """The chore ends an association that a request left unfinished; no recorded text reaches the script."""
     instance, ip = cloud.run_instance(), cloud.allocate()
     private = cloud.private_ip(instance)
     name = hex_name("EC2_ADDRESS_", ip)
@@ -255,11 +255,11 @@ def test_an_association_of_the_ruby_server_is_ended_without_an_address_that_is_n
     assert cloud.fake_scripts.runs == [("disassociate", FIRST, "")]
 
 
-# Addresses that a machine has no more
+# Private addresses that a machine has lost
 
 
 def test_an_association_ends_when_the_machine_loses_the_private_address(cloud: AddressCloud) -> None:
-    """It may be another tenant's by now."""
+    """It may be leased to another tenant by then."""
     ip, instance, _ = cloud.associate()
     private = cloud.private_ip(instance)
     cloud.as_user("alice", "one.vm.detachnic", int(instance.removeprefix("i-")), 0)
@@ -284,10 +284,10 @@ def test_an_interface_attached_with_the_same_address_typed_does_not_keep_the_ass
     cloud: AddressCloud,
 ) -> None:
     ip, instance, _ = cloud.associate()
-    private, number = cloud.private_ip(instance), int(instance.removeprefix("i-"))
-    cloud.as_user("alice", "one.vm.detachnic", number, 0)
+    private, machine_id = cloud.private_ip(instance), int(instance.removeprefix("i-"))
+    cloud.as_user("alice", "one.vm.detachnic", machine_id, 0)
     cloud.wait(5)
-    cloud.as_user("alice", "one.vm.attachnic", number, f'NIC=[IP="{private}"]')
+    cloud.as_user("alice", "one.vm.attachnic", machine_id, f'NIC=[IP="{private}"]')
     cloud.wait(5)
     cloud.reconcile()
     cloud.wait(LEASE)

@@ -1,4 +1,4 @@
-"""Elastic IPs when requests meet, and when processes die between any two steps."""
+"""Elastic IPs under concurrent requests, and when processes die between any two steps."""
 
 from __future__ import annotations
 
@@ -29,34 +29,34 @@ from tests.support.delayed_oned import DelayedOned, DyingOned
 pytestmark = pytest.mark.slow
 
 STEPS = 10
-"""Calls to oned that each of the actions makes at most."""
+"""Maximum number of calls to oned of each action."""
 
 at_every_step = pytest.mark.parametrize(("step", "after"), [(n, after) for n in range(STEPS) for after in (0, 1)])
 
 
-def delays(seed: int, most: float = 0.2) -> Iterator[float]:
-    """Return the times that calls take."""
-    chance = random.Random(seed)
-    return (chance.uniform(0.0, most) for _ in count())
+def delays(seed: int, max_delay: float = 0.2) -> Iterator[float]:
+    """Yield random durations of calls."""
+    generator = random.Random(seed)
+    return (generator.uniform(0.0, max_delay) for _ in count())
 
 
 def code(ended: list[Any]) -> str:
-    """Return what became of a call: an error's code, or nothing."""
-    (answer,) = ended
-    if not isinstance(answer, Failure):
+    """Return the error code of a call that has ended, empty if it succeeded."""
+    (result,) = ended
+    if not isinstance(result, Failure):
         return ""
-    assert isinstance(answer.value, EC2Error), answer
-    return answer.value.code
+    assert isinstance(result.value, EC2Error), result
+    return result.value.code
 
 
-def settle(cloud: AddressCloud) -> None:
-    """Let whatever processes left be old enough for the reconciler, and let it look."""
+def reconcile_later(cloud: AddressCloud) -> None:
+    """Wait until claims are old enough for the reconciler, and let it make a round."""
     cloud.clock.advance(MIN_CLAIM_AGE + 1)
     cloud.reconcile()
 
 
-def whole(cloud: AddressCloud) -> None:
-    """Check that what is held is somebody's, that nobody is busy, and that the network leads where it is said to."""
+def check_consistent(cloud: AddressCloud) -> None:
+    """Check that all held addresses are allocated, no claim is left, and the scripts made the recorded associations."""
     pool = cloud.pool()
     assert cloud.held_addresses() == set(map(str, pool.addresses))
     assert pool.claims == ()
@@ -70,44 +70,44 @@ def whole(cloud: AddressCloud) -> None:
 
 
 class AddressOwners:
-    """Who has which address, as the answers say."""
+    """The owner of each address according to the responses."""
 
     def __init__(self) -> None:
         self.owners: dict[str, str] = {}
-        self.given = 0
-        self.refused: list[str] = []
+        self.allocations = 0
+        self.error_codes: list[str] = []
 
-    async def take_and_give_back(self, cloud: AddressCloud, oned: IOpenNebula, user: str) -> None:
-        """Have an address given to a user and take it back."""
+    async def allocate_and_release(self, cloud: AddressCloud, oned: IOpenNebula, user: str) -> None:
+        """Allocate an address to a user and release it."""
         call = replace(cloud.call_as(user), session=Session(oned, user), serveradmin=Session(oned, None))
         try:
             ip = (await perform(call, "AllocateAddress", {}))["PublicIp"]
             assert ip not in self.owners, f"{ip} is {self.owners[ip]}'s"
             self.owners[ip] = user
-            self.given += 1
+            self.allocations += 1
             await call.pause(0.3)
             assert self.owners.pop(ip) == user
             await perform(call, "ReleaseAddress", {"PublicIp": ip})
         except EC2Error as error:
-            self.refused.append(error.code)
+            self.error_codes.append(error.code)
 
 
 @pytest.mark.parametrize("version", ["5.12", "7.4"])
 def test_200_calls_at_once_in_two_processes_never_share_an_address_and_leave_nothing(version: str) -> None:
     cloud = AddressCloud(version, limit=20)
-    for number in range(8):
-        cloud.oneadmin("one.vn.add_ar", NETWORK, f'AR=[TYPE="IP4",IP="198.51.100.{number}",SIZE="1"]')
+    for octet in range(8):
+        cloud.oneadmin("one.vn.add_ar", NETWORK, f'AR=[TYPE="IP4",IP="198.51.100.{octet}",SIZE="1"]')
     processes = [DelayedOned(cloud.backend, cloud.clock, delays(seed)) for seed in (1, 2)]
     owners = AddressOwners()
     ended: list[Any] = []
     for number in range(100):
         user = "alice" if number % 3 else "bob"
-        work = owners.take_and_give_back(cloud, processes[number % 2], user)
-        Deferred.fromCoroutine(work).addBoth(ended.append)
+        task = owners.allocate_and_release(cloud, processes[number % 2], user)
+        Deferred.fromCoroutine(task).addBoth(ended.append)
     cloud.wait(60)
     assert ended == [None] * 100
-    assert owners.given >= 16
-    assert set(owners.refused) <= {"InsufficientAddressCapacity", "AddressLimitExceeded", "RequestLimitExceeded"}
+    assert owners.allocations >= 16
+    assert set(owners.error_codes) <= {"InsufficientAddressCapacity", "AddressLimitExceeded", "RequestLimitExceeded"}
     assert cloud.held_addresses() == set()
     assert cloud.pool().claims == ()
     assert cloud.pool().addresses == {}
@@ -118,11 +118,11 @@ def test_200_calls_at_once_in_two_processes_never_share_an_address_and_leave_not
 def test_concurrent_allocations_do_not_exceed_a_users_limit(seed: int) -> None:
     cloud = AddressCloud(limit=3)
     processes = [DelayedOned(cloud.backend, cloud.clock, delays(seed + number)) for number in range(5)]
-    answers = [cloud.begin(process, "alice", "AllocateAddress") for process in processes]
+    results = [cloud.begin(process, "alice", "AllocateAddress") for process in processes]
     cloud.wait(40)
-    assert sorted(map(code, answers)) == ["", "", "", "AddressLimitExceeded", "AddressLimitExceeded"]
+    assert sorted(map(code, results)) == ["", "", "", "AddressLimitExceeded", "AddressLimitExceeded"]
     assert len(cloud.addresses()) == 3
-    whole(cloud)
+    check_consistent(cloud)
 
 
 @settings(max_examples=25, deadline=None)
@@ -136,13 +136,13 @@ def test_an_address_released_twice_at_once_is_not_taken_from_its_next_owner(seed
         )
         for number in range(2)
     ]
-    taken: list[Any] = []
+    allocated: list[Any] = []
 
     async def take() -> None:
         call = cloud.call_as("bob")
-        while not taken:
+        while not allocated:
             try:
-                taken.append(await perform(call, "AllocateAddress", {"Address": ip}))
+                allocated.append(await perform(call, "AllocateAddress", {"Address": ip}))
             except EC2Error:
                 await call.pause(0.1)
 
@@ -150,9 +150,9 @@ def test_an_address_released_twice_at_once_is_not_taken_from_its_next_owner(seed
     cloud.wait(80)
     assert "" in map(code, releases)
     assert set(map(code, releases)) <= {"", "IncorrectState", "InvalidAddress.NotFound"}
-    assert taken[0]["PublicIp"] == ip
+    assert allocated[0]["PublicIp"] == ip
     assert set(cloud.addresses("bob")) == {ip}
-    whole(cloud)
+    check_consistent(cloud)
 
 
 @settings(max_examples=25, deadline=None)
@@ -160,7 +160,7 @@ def test_an_address_released_twice_at_once_is_not_taken_from_its_next_owner(seed
 def test_of_two_associations_of_one_address_at_once_the_reported_one_is_made(seed: int) -> None:
     cloud = AddressCloud()
     instances, ip = [cloud.run_instance(), cloud.run_instance()], cloud.allocate()
-    answers = [
+    results = [
         cloud.begin(
             DelayedOned(cloud.backend, cloud.clock, delays(seed + number, 0.8)),
             "alice",
@@ -171,13 +171,13 @@ def test_of_two_associations_of_one_address_at_once_the_reported_one_is_made(see
         for number, instance in enumerate(instances)
     ]
     cloud.wait(60)
-    codes = list(map(code, answers))
+    codes = list(map(code, results))
     assert sorted(codes) in (["", "IncorrectState"], ["", ""])
-    if codes == ["", ""]:  # one had ended before the other read the address: it was led on
+    if codes == ["", ""]:  # the first had ended before the second read the address
         assert [run[0] for run in cloud.fake_scripts.runs] == ["associate", "disassociate", "associate"]
     else:
         assert cloud.associations() == {ip: instances[codes.index("")]}
-    whole(cloud)
+    check_consistent(cloud)
 
 
 def test_a_request_counts_as_alive_while_its_script_runs() -> None:
@@ -192,17 +192,17 @@ def test_a_request_counts_as_alive_while_its_script_runs() -> None:
 
 
 @implementer(IOpenNebula)
-class LateBeats:
-    """oned to which a claim that is made anew takes seconds, and all else no time."""
+class LateRenewals:
+    """oned with a delay of seconds for the first renewal of a claim."""
 
     def __init__(self, cloud: AddressCloud) -> None:
         self._cloud = cloud
-        self.late = 0
+        self.delayed = 0
 
     async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:
         """Make a call (`IOpenNebula.call`)."""
         if 'BEAT="2"' in str(args):
-            self.late += 1
+            self.delayed += 1
             await self._cloud.call_as("alice").pause(5)
         return await self._cloud.backend.call(user, method, *args)
 
@@ -215,13 +215,13 @@ def test_a_late_renewal_does_not_restore_a_claim_that_was_removed() -> None:
     cloud = AddressCloud()
     instance, ip = cloud.run_instance(), cloud.allocate()
     cloud.fake_scripts.hanging.add("associate")
-    one = LateBeats(cloud)
-    ended = cloud.begin(one, "alice", "AssociateAddress", PublicIp=ip, InstanceId=instance)
+    oned = LateRenewals(cloud)
+    ended = cloud.begin(oned, "alice", "AssociateAddress", PublicIp=ip, InstanceId=instance)
     cloud.wait(LEASE / 3 + 1)
     cloud.fake_scripts.go_on.callback(None)
     cloud.wait(10)
-    assert (one.late, code(ended)) == (1, "")
-    whole(cloud)
+    assert (oned.delayed, code(ended)) == (1, "")
+    check_consistent(cloud)
 
 
 def test_an_association_is_not_reported_before_it_is_made() -> None:
@@ -240,10 +240,10 @@ def test_an_association_is_not_reported_before_it_is_made() -> None:
 def test_a_process_that_dies_during_an_allocation_leaks_no_address(step: int, after: int) -> None:
     cloud = AddressCloud()
     cloud.begin(DyingOned(cloud.backend, step, after=bool(after)), "alice", "AllocateAddress")
-    given_out = cloud.allocate()
-    assert given_out in cloud.addresses()
-    settle(cloud)
-    whole(cloud)
+    allocated = cloud.allocate()
+    assert allocated in cloud.addresses()
+    reconcile_later(cloud)
+    check_consistent(cloud)
     assert len(cloud.addresses()) <= 2
 
 
@@ -256,7 +256,7 @@ def test_the_last_address_can_be_allocated_after_its_process_died(step: int, aft
     if not cloud.addresses():
         cloud.allocate("alice")
     assert len(cloud.addresses()) == 1
-    whole(cloud)
+    check_consistent(cloud)
 
 
 @at_every_step
@@ -267,9 +267,9 @@ def test_a_release_can_be_repeated_after_its_process_died(step: int, after: int)
     if ip in cloud.addresses():
         cloud.run("alice", "ReleaseAddress", PublicIp=ip)
     assert cloud.addresses() == {}
-    settle(cloud)
+    reconcile_later(cloud)
     assert cloud.held_addresses() == set()
-    whole(cloud)
+    check_consistent(cloud)
 
 
 @at_every_step
@@ -277,12 +277,12 @@ def test_a_release_can_be_repeated_after_its_process_died(step: int, after: int)
 def test_an_association_whose_process_died_can_be_described_and_repeated(version: str, step: int, after: int) -> None:
     cloud = AddressCloud(version)
     instance, ip = cloud.run_instance(), cloud.allocate()
-    wanted: dict[str, Any] = {"PublicIp": ip, "InstanceId": instance}
-    cloud.begin(DyingOned(cloud.backend, step, after=bool(after)), "alice", "AssociateAddress", **wanted)
+    parameters: dict[str, Any] = {"PublicIp": ip, "InstanceId": instance}
+    cloud.begin(DyingOned(cloud.backend, step, after=bool(after)), "alice", "AssociateAddress", **parameters)
     assert cloud.associations() in ({}, {ip: instance})
-    cloud.run("alice", "AssociateAddress", **wanted)
+    cloud.run("alice", "AssociateAddress", **parameters)
     assert cloud.associations() == {ip: instance}
-    whole(cloud)
+    check_consistent(cloud)
 
 
 @at_every_step
@@ -293,7 +293,7 @@ def test_an_association_whose_process_died_can_be_made_with_another_instance(ste
     cloud.begin(dying, "alice", "AssociateAddress", PublicIp=ip, InstanceId=instance)
     cloud.run("alice", "AssociateAddress", PublicIp=ip, InstanceId=other)
     assert cloud.associations() == {ip: other}
-    whole(cloud)
+    check_consistent(cloud)
 
 
 @at_every_step
@@ -302,8 +302,8 @@ def test_an_association_whose_process_died_is_undone_or_complete(step: int, afte
     instance, ip = cloud.run_instance(), cloud.allocate()
     dying = DyingOned(cloud.backend, step, after=bool(after))
     cloud.begin(dying, "alice", "AssociateAddress", PublicIp=ip, InstanceId=instance)
-    settle(cloud)
-    whole(cloud)
+    reconcile_later(cloud)
+    check_consistent(cloud)
     assert cloud.associations() == ({ip: instance} if cloud.fake_scripts.network else {})
 
 
@@ -316,7 +316,7 @@ def test_a_repeated_reassociation_whose_process_died_is_with_one_instance(step: 
     cloud.begin(dying, "alice", "AssociateAddress", PublicIp=ip, InstanceId=other)
     cloud.run("alice", "AssociateAddress", PublicIp=ip, InstanceId=other)
     assert cloud.associations() == {ip: other}
-    whole(cloud)
+    check_consistent(cloud)
 
 
 @at_every_step
@@ -329,14 +329,14 @@ def test_a_disassociation_whose_process_died_can_be_repeated_or_is_finished(step
         if repeated and cloud.associations():
             cloud.run("alice", "DisassociateAddress", AssociationId=association)
             assert cloud.associations() == {}
-        settle(cloud)
-        whole(cloud)
+        reconcile_later(cloud)
+        check_consistent(cloud)
         if not repeated:
             assert cloud.associations() in ({}, {ip: instance})
 
 
 def test_a_process_killed_while_its_script_runs_is_recognized_as_dead() -> None:
-    """Nobody makes its claim anew: the next request waits until that is certain, and goes on."""
+    """Its claim is not renewed: the next request waits until it counts as dead, and goes on."""
     cloud = AddressCloud()
     instance, ip = cloud.run_instance(), cloud.allocate()
     hanging = type(cloud.fake_scripts)()
@@ -349,7 +349,7 @@ def test_a_process_killed_while_its_script_runs_is_recognized_as_dead() -> None:
     before = cloud.clock.seconds()
     cloud.run("alice", "AssociateAddress", PublicIp=ip, InstanceId=instance)
     assert cloud.clock.seconds() - before < 20
-    whole(cloud)
+    check_consistent(cloud)
 
 
 @at_every_step
@@ -359,24 +359,24 @@ def test_the_next_reconciler_finishes_the_work_of_one_that_died(step: int, after
     cloud.fake_scripts.broken.add("associate")
     cloud.refusal("alice", "AssociateAddress", PublicIp=ip, InstanceId=instance)
     dying = DyingOned(cloud.backend, step, after=bool(after))
-    keeper_of_the_dead = cloud.begin_reconciling(dying)
+    first_round = cloud.begin_reconciling(dying)
     cloud.wait(3)
-    assert keeper_of_the_dead == [] or not dying.is_dead
-    settle(cloud)
-    whole(cloud)
+    assert first_round == [] or not dying.is_dead
+    reconcile_later(cloud)
+    check_consistent(cloud)
     assert cloud.associations() == {}
 
 
-# Machines that end
+# Terminated machines
 
 
 @pytest.mark.parametrize("version", ["5.12", "7.4"])
-@pytest.mark.parametrize("how", ["TerminateInstances", "Sunstone"])
-def test_the_address_of_a_terminated_instance_is_disassociated_and_stays_allocated(version: str, how: str) -> None:
+@pytest.mark.parametrize("by", ["TerminateInstances", "Sunstone"])
+def test_the_address_of_a_terminated_instance_is_disassociated_and_stays_allocated(version: str, by: str) -> None:
     cloud = AddressCloud(version)
     ip, instance, _ = cloud.associate()
     private = cloud.private_ip(instance)
-    if how == "Sunstone":
+    if by == "Sunstone":
         cloud.oneadmin("one.vm.action", "terminate-hard", int(instance[2:]))
     else:
         cloud.run("alice", "TerminateInstances", InstanceIds=[instance])
@@ -385,7 +385,7 @@ def test_the_address_of_a_terminated_instance_is_disassociated_and_stays_allocat
     assert cloud.fake_scripts.runs[-1] == ("disassociate", ip, private)
     assert cloud.fake_scripts.network == {}
     assert set(cloud.addresses()) == {ip}
-    whole(cloud)
+    check_consistent(cloud)
     cloud.reconcile()
     assert len(cloud.fake_scripts.runs) == 2
 
@@ -398,7 +398,7 @@ def test_no_association_with_a_terminated_instance_is_described_before_the_recon
     assert cloud.associations() == {}
     cloud.run("alice", "ReleaseAddress", PublicIp=ip)
     assert cloud.fake_scripts.network == {}
-    whole(cloud)
+    check_consistent(cloud)
 
 
 def test_a_script_that_fails_for_a_terminated_instance_is_retried() -> None:
@@ -411,7 +411,7 @@ def test_a_script_that_fails_for_a_terminated_instance_is_retried() -> None:
     assert cloud.fake_scripts.network != {}
     cloud.fake_scripts.failing.clear()
     cloud.reconcile()
-    whole(cloud)
+    check_consistent(cloud)
 
 
 def test_a_round_with_nothing_to_do_only_reads() -> None:
@@ -425,6 +425,6 @@ def test_a_round_with_nothing_to_do_only_reads() -> None:
 def test_a_hold_without_a_claim_is_never_released() -> None:
     cloud = AddressCloud()
     cloud.oneadmin("one.vn.hold", NETWORK, f'LEASES=[IP="{SECOND}"]')
-    settle(cloud)
+    reconcile_later(cloud)
     assert cloud.held_addresses() == {SECOND}
     assert cloud.allocate() == FIRST

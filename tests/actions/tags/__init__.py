@@ -1,1 +1,1 @@
-"""Tags of everything that can be tagged."""
+"""Tags of all kinds of resources."""
