@@ -1,4 +1,4 @@
-"""Ids of Amazon's own form, as tools keep them from elsewhere: they are not malformed, they are not there."""
+"""Ids of Amazon's form, which tools keep from Amazon's cloud: they are not malformed, but not found."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_tags_of_missing_resources_and_of_texts_that_are_not_ids(
 
 
 def test_a_malformed_id_is_reported_before_a_missing_one(cloud: AddressCloud) -> None:
-    """As on Amazon, where the form is checked before anything is looked for."""
+    """As on Amazon, where the form of all ids is checked first."""
     ids = ["i-0123456789abcdef0", "i-00009999", "i-nonsense"]
     assert cloud.refusal("alice", "DescribeInstances", InstanceIds=ids).code == "InvalidInstanceID.Malformed"
 

@@ -1,4 +1,4 @@
-"""What all actions that list things have in common: a bound on filters, and work that gives way to the reactor."""
+"""Limits on the work of a request: filter values, and yielding to the reactor."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from econed.slots import CALLS_OF_A_REQUEST
 from tests.support.addresses import AddressCloud
 from tests.support.cloud import Cloud, perform
 
-LISTS = sorted((each for each in all_actions() if "Filters" in each.accepts.of), key=lambda each: each.name)
-NAMES = [each.name for each in LISTS]
+LISTS = sorted((action for action in all_actions() if "Filters" in action.accepts.of), key=lambda action: action.name)
+NAMES = [action.name for action in LISTS]
 
 
 class CountedBudget(WorkBudget):
@@ -39,46 +39,46 @@ class CountedBudget(WorkBudget):
 
 
 @implementer(IOpenNebula)
-class Silent:
-    """oned that no longer answers to a method after it has done so a number of times; `asked` is what waits for it."""
+class StoppingOned:
+    """oned that does not reply to a method any more after a number of replies; `waiting` are the calls in flight."""
 
-    def __init__(self, one: IOpenNebula, method: str, *, answered: int) -> None:
-        self._one = one
+    def __init__(self, oned: IOpenNebula, method: str, *, replies: int) -> None:
+        self._oned = oned
         self._method = method
-        self._answered = answered
-        self.asked: list[Deferred[None]] = []
+        self._replies_left = replies
+        self.waiting: list[Deferred[None]] = []
 
     async def call(self, user: str | None, method: str, *args: object) -> Any:
         """Make a call (`IOpenNebula.call`)."""
         if method == self._method:
-            self._answered -= 1
-            if self._answered >= 0:
-                return await self._one.call(user, method, *args)
-            self.asked.append(Deferred())
-            await self.asked[-1]
-        return await self._one.call(user, method, *args)
+            self._replies_left -= 1
+            if self._replies_left >= 0:
+                return await self._oned.call(user, method, *args)
+            self.waiting.append(Deferred())
+            await self.waiting[-1]
+        return await self._oned.call(user, method, *args)
 
     async def document(self, user: str | None, method: str, *args: object) -> Any:
         """Make a call (`IOpenNebula.document`)."""
-        return await self._one.document(user, method, *args)
+        return await self._oned.document(user, method, *args)
 
 
 @pytest.fixture(scope="module")
 def cloud() -> AddressCloud:
-    """A cloud in which alice has something of every kind."""
-    made = AddressCloud()
-    _, instance, _ = made.associate()
-    volume = made.run("alice", "CreateVolume", AvailabilityZone="default", Size=1)["VolumeId"]
-    made.wait(5)
-    made.run("alice", "CreateSnapshot", VolumeId=volume)
-    made.wait(5)
-    made.run("alice", "AttachVolume", VolumeId=volume, InstanceId=instance, Device="/dev/sdh")
-    made.wait(5)
-    made.run("alice", "ModifyVolume", VolumeId=volume, Size=2)
-    made.run("alice", "CreateKeyPair", KeyName="laptop")
-    made.run("alice", "CreateTags", Resources=[volume], Tags=[{"Key": "env", "Value": "test"}])
-    made.wait(5)
-    return made
+    """A cloud in which alice has a resource of every kind."""
+    cloud = AddressCloud()
+    _, instance, _ = cloud.associate()
+    volume = cloud.run("alice", "CreateVolume", AvailabilityZone="default", Size=1)["VolumeId"]
+    cloud.wait(5)
+    cloud.run("alice", "CreateSnapshot", VolumeId=volume)
+    cloud.wait(5)
+    cloud.run("alice", "AttachVolume", VolumeId=volume, InstanceId=instance, Device="/dev/sdh")
+    cloud.wait(5)
+    cloud.run("alice", "ModifyVolume", VolumeId=volume, Size=2)
+    cloud.run("alice", "CreateKeyPair", KeyName="laptop")
+    cloud.run("alice", "CreateTags", Resources=[volume], Tags=[{"Key": "env", "Value": "test"}])
+    cloud.wait(5)
+    return cloud
 
 
 @pytest.mark.parametrize("action", LISTS, ids=NAMES)
@@ -94,46 +94,46 @@ def test_every_list_refuses_more_than_200_filter_values(cloud: AddressCloud, act
 @pytest.mark.parametrize("action", LISTS, ids=NAMES)
 def test_every_list_counts_its_items_as_work(cloud: AddressCloud, action: Action) -> None:
     budget = CountedBudget(cloud.pacer)
-    answer = cloud.result(perform(replace(cloud.call_as("alice"), budget=budget), action.name, {}))
-    (listed,) = answer.values()
+    response = cloud.result(perform(replace(cloud.call_as("alice"), budget=budget), action.name, {}))
+    (listed,) = response.values()
     assert listed
     assert budget.total >= ITEM * len(listed)
 
 
 def test_the_number_of_volumes_of_a_launch_is_limited(cloud: AddressCloud) -> None:
     devices = [{"DeviceName": f"/dev/sd{letter}", "Ebs": {"VolumeSize": 1}} for letter in "fghijk"]
-    asked: dict[str, Any] = {"ImageId": "ami-00000000", "MinCount": 1, "BlockDeviceMappings": devices}
+    parameters: dict[str, Any] = {"ImageId": "ami-00000000", "MinCount": 1, "BlockDeviceMappings": devices}
     before = len(cloud.changes)
-    assert cloud.refusal("alice", "RunInstances", **asked, MaxCount=167).code == "VolumeLimitExceeded"
+    assert cloud.refusal("alice", "RunInstances", **parameters, MaxCount=167).code == "VolumeLimitExceeded"
     assert len(cloud.changes) == before
-    assert cloud.refusal("alice", "RunInstances", **asked, MaxCount=166, dry_run=True).code == "DryRunOperation"
+    assert cloud.refusal("alice", "RunInstances", **parameters, MaxCount=166, dry_run=True).code == "DryRunOperation"
 
 
 def test_volumes_that_are_disks_of_machines_are_found_by_several_ids(cloud: AddressCloud) -> None:
-    """Each by its own id, one given twice once; one that is not there among them keeps all from being shown."""
-    listed = [each["VolumeId"] for each in cloud.run("alice", "DescribeVolumes")["Volumes"]]
-    volume = next(each for each in listed if len(each) == len("vol-") + 11)
-    shown = cloud.run("alice", "DescribeVolumes", VolumeIds=[volume, volume])["Volumes"]
-    assert [each["VolumeId"] for each in shown] == [volume]
-    missing = f"{volume[:-1]}7"
-    refusal = cloud.refusal("alice", "DescribeVolumes", VolumeIds=[volume, missing])
+    """A repeated id is listed once; nothing is listed if one of the ids does not exist."""
+    ids = [volume["VolumeId"] for volume in cloud.run("alice", "DescribeVolumes")["Volumes"]]
+    disk_id = next(text for text in ids if len(text) == len("vol-") + 11)
+    volumes = cloud.run("alice", "DescribeVolumes", VolumeIds=[disk_id, disk_id])["Volumes"]
+    assert [volume["VolumeId"] for volume in volumes] == [disk_id]
+    missing = f"{disk_id[:-1]}7"
+    refusal = cloud.refusal("alice", "DescribeVolumes", VolumeIds=[disk_id, missing])
     assert (refusal.code, refusal.message) == ("InvalidVolume.NotFound", f"The volume '{missing}' does not exist")
 
 
 def test_delete_tags_removes_the_tags_that_any_of_many_names(cloud: AddressCloud) -> None:
-    """By key and value, by key alone, and not by a value that the tag has not."""
+    """By key and value, or by key; not by a value that the tag does not have."""
     instance = cloud.run_instance()
-    put = [{"Key": f"k{number}", "Value": f"v{number}"} for number in range(5)]
-    cloud.run("alice", "CreateTags", Resources=[instance], Tags=put)
-    meant = [{"Key": "k0"}, {"Key": "k1", "Value": "v1"}, {"Key": "k2", "Value": "other"}, {"Key": "k2", "Value": ""}]
-    meant += [{"Key": "k3", "Value": "no"}, {"Key": "k3"}, *({"Key": f"x{number}"} for number in range(900))]
-    cloud.run("alice", "DeleteTags", Resources=[instance], Tags=meant)
-    named = [{"Name": "resource-id", "Values": [instance]}]
-    assert [tag["Key"] for tag in cloud.run("alice", "DescribeTags", Filters=named)["Tags"]] == ["k2", "k4"]
+    added = [{"Key": f"k{number}", "Value": f"v{number}"} for number in range(5)]
+    cloud.run("alice", "CreateTags", Resources=[instance], Tags=added)
+    removed = [{"Key": "k0"}, {"Key": "k1", "Value": "v1"}, {"Key": "k2", "Value": "other"}, {"Key": "k2", "Value": ""}]
+    removed += [{"Key": "k3", "Value": "no"}, {"Key": "k3"}, *({"Key": f"x{number}"} for number in range(900))]
+    cloud.run("alice", "DeleteTags", Resources=[instance], Tags=removed)
+    filters = [{"Name": "resource-id", "Values": [instance]}]
+    assert [tag["Key"] for tag in cloud.run("alice", "DescribeTags", Filters=filters)["Tags"]] == ["k2", "k4"]
 
 
-def spent(cloud: Cloud, action: str, **parameters: Any) -> int:
-    """Return the units of work that alice's call is counted for."""
+def work_of(cloud: Cloud, action: str, **parameters: Any) -> int:
+    """Return the units of work of a call of alice's."""
     budget = CountedBudget(cloud.pacer)
     cloud.result(perform(replace(cloud.call_as("alice"), budget=budget), action, parameters))
     return budget.total
@@ -141,12 +141,12 @@ def spent(cloud: Cloud, action: str, **parameters: Any) -> int:
 
 @pytest.mark.parametrize("action", ["DescribeImages", "DescribeSnapshots", "DescribeVolumes", "DescribeTags"])
 def test_images_that_are_read_and_not_listed_count_as_work(action: str) -> None:
-    """Images of other kinds are read to know that they are: of those a user may have any number."""
+    """Images of other kinds are read to know their kind, and a user may have any number of them."""
     cloud = Cloud()
-    before = spent(cloud, action)
+    before = work_of(cloud, action)
     for number in range(30):
         cloud.as_user("alice", "one.image.allocate", f'NAME="plain-{number}"\nPATH="/p"', 1)
-    assert spent(cloud, action) - before >= 30 * ITEM
+    assert work_of(cloud, action) - before >= 30 * ITEM
 
 
 @pytest.mark.parametrize("action", ["DescribeInstances", "DescribeVolumes", "DescribeTags", "DescribeInstanceStatus"])
@@ -154,7 +154,7 @@ def test_machines_that_are_not_listed_count_as_work(action: str) -> None:
     cloud = Cloud(vms=30)
     for number in range(30):
         cloud.as_user("alice", "one.vm.update", number, 'EC2_DISCARDED="YES"', 1)
-    assert spent(cloud, action) >= 30 * ITEM
+    assert work_of(cloud, action) >= 30 * ITEM
 
 
 MANY = 40
@@ -162,7 +162,7 @@ LONGEST_TAGS = [{"Key": f"{number:03d}{'ü' * 125}", "Value": "ü" * 256} for nu
 
 
 @pytest.mark.parametrize(
-    ("action", "parameters", "method", "alone"),
+    ("action", "parameters", "method", "replied"),
     [
         ("CreateTags", {"Resources": [f"i-{number:08d}" for number in range(MANY)]}, "one.vm.update", 0),
         (
@@ -175,12 +175,12 @@ LONGEST_TAGS = [{"Key": f"{number:03d}{'ü' * 125}", "Value": "ü" * 256} for nu
     ids=["CreateTags", "RunInstances"],
 )
 def test_the_texts_of_changes_to_many_objects_are_in_memory_only_while_they_are_sent(
-    action: str, parameters: dict[str, Any], method: str, alone: int
+    action: str, parameters: dict[str, Any], method: str, replied: int
 ) -> None:
-    """The text for one of many machines is made when it is its turn; before the others RunInstances makes the first."""
+    """The text for each of many machines is made when it is sent; RunInstances makes the first before the others."""
     cloud = Cloud(vms=MANY)
-    silent = Silent(cloud.backend, method, answered=alone)
-    cloud.backend = silent
+    stopping = StoppingOned(cloud.backend, method, replies=replied)
+    cloud.backend = stopping
     tags = (
         {"Tags": LONGEST_TAGS}
         if action == "CreateTags"
@@ -195,7 +195,7 @@ def test_the_texts_of_changes_to_many_objects_are_in_memory_only_while_they_are_
         snapshot = tracemalloc.take_snapshot().filter_traces([made_by_template])
     finally:
         tracemalloc.stop()
-    assert len(silent.asked) == CALLS_OF_A_REQUEST
-    held = sum(each.size for each in snapshot.statistics("filename"))
+    assert len(stopping.waiting) == CALLS_OF_A_REQUEST
+    allocated = sum(statistic.size for statistic in snapshot.statistics("filename"))
     sent = len(tag_text({tag["Key"]: tag["Value"] for tag in LONGEST_TAGS}).encode()) * CALLS_OF_A_REQUEST
-    assert sent / 2 < held < sent * 2
+    assert sent / 2 < allocated < sent * 2

@@ -1,4 +1,4 @@
-"""ClientToken, the same in every action: the same call gives the same thing, another one a mismatch, a copy nothing."""
+"""ClientToken in every action: a repeated call returns the same resource, a different call is a mismatch."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ CALLS: dict[str, tuple[dict[str, Any], dict[str, Any], int]] = {
     "CreateVolume": ({"AvailabilityZone": ZONE, "Size": 1}, {"Size": 2}, 64),
     "RunInstances": ({"ImageId": UBUNTU, "MinCount": 1, "MaxCount": 1}, {"InstanceType": "m1.large"}, 64),
 }
-"""By action: a call, what another call asks for, and how long a token may be."""
+"""By action: the parameters of a call, those of a different call, and the maximum length of a token."""
 
 
-def ids(answer: dict[str, Any]) -> str:
-    """Return the id of what was made."""
-    return str(answer.get("ImageId") or answer.get("VolumeId") or answer["Instances"][0]["InstanceId"])
+def id_of(response: dict[str, Any]) -> str:
+    """Return the id of the resource that a call created."""
+    return str(response.get("ImageId") or response.get("VolumeId") or response["Instances"][0]["InstanceId"])
 
 
-def made(cloud: Cloud) -> tuple[int, ...]:
+def counts(cloud: Cloud) -> tuple[int, ...]:
     """Return how many AMIs, volumes that are images, and instances alice has."""
     images = cloud.run("alice", "DescribeImages", Owners=["self"])["Images"]
     machines = cloud.run("alice", "DescribeInstances")["Reservations"]
@@ -43,29 +43,29 @@ def made(cloud: Cloud) -> tuple[int, ...]:
 
 
 def test_every_action_with_a_client_token_is_tested_here() -> None:
-    assert set(CALLS) == {each.name for each in all_actions() if "ClientToken" in each.accepts.of}
+    assert set(CALLS) == {action.name for action in all_actions() if "ClientToken" in action.accepts.of}
 
 
 @pytest.mark.parametrize("action", CALLS)
 def test_the_same_call_returns_the_same_resource_and_another_call_is_a_mismatch(cloud: Cloud, action: str) -> None:
-    asked, other, longest = CALLS[action]
-    token = "t" * longest
-    first = ids(cloud.run("alice", action, **asked, ClientToken=token))
+    parameters, other, max_length = CALLS[action]
+    token = "t" * max_length
+    first = id_of(cloud.run("alice", action, **parameters, ClientToken=token))
     cloud.wait(10)
-    before = made(cloud)
-    assert ids(cloud.run("alice", action, **asked, ClientToken=token)) == first
-    refusal = cloud.refusal("alice", action, **{**asked, **other}, ClientToken=token)
+    before = counts(cloud)
+    assert id_of(cloud.run("alice", action, **parameters, ClientToken=token)) == first
+    refusal = cloud.refusal("alice", action, **{**parameters, **other}, ClientToken=token)
     assert refusal.code == "IdempotentParameterMismatch"
-    assert made(cloud) == before
-    assert ids(cloud.run("bob", action, **asked, ClientToken=token)) != first
+    assert counts(cloud) == before
+    assert id_of(cloud.run("bob", action, **parameters, ClientToken=token)) != first
 
 
 @pytest.mark.parametrize("action", CALLS)
 def test_a_token_that_amazon_or_oned_does_not_accept_is_refused(action: str) -> None:
     cloud = Cloud()
-    asked, _, longest = CALLS[action]
-    for token in ("t" * (longest + 1), "tökén", "a\\", " a", "a\tb]]>"):
-        refusal = cloud.refusal("alice", action, **asked, ClientToken=token)
+    parameters, _, max_length = CALLS[action]
+    for token in ("t" * (max_length + 1), "tökén", "a\\", " a", "a\tb]]>"):
+        refusal = cloud.refusal("alice", action, **parameters, ClientToken=token)
         assert (refusal.code, "clientToken" in refusal.message, token) == ("InvalidParameterValue", True, token)
     assert cloud.changes == []
 
@@ -73,129 +73,132 @@ def test_a_token_that_amazon_or_oned_does_not_accept_is_refused(action: str) -> 
 @pytest.mark.parametrize("action", ["CreateVolume", "RunInstances"])
 def test_an_empty_token_is_ignored(action: str) -> None:
     cloud = Cloud()
-    asked = CALLS[action][0]
-    assert len({ids(cloud.run("alice", action, **asked, ClientToken="")) for _ in range(2)}) == 2
+    parameters = CALLS[action][0]
+    assert len({id_of(cloud.run("alice", action, **parameters, ClientToken="")) for _ in range(2)}) == 2
 
 
 def test_another_source_with_the_token_of_a_copy_is_a_mismatch(cloud: Cloud) -> None:
-    first = ids(cloud.run("alice", "CopyImage", Name="copy", **COPY, ClientToken="token"))
+    first = id_of(cloud.run("alice", "CopyImage", Name="copy", **COPY, ClientToken="token"))
     cloud.wait(10)
-    second = ids(cloud.run("alice", "CopyImage", Name="second", **COPY))
+    second = id_of(cloud.run("alice", "CopyImage", Name="second", **COPY))
     cloud.wait(10)
     for name, source in (("copy", second), ("other", UBUNTU), ("other", second), ("other", first)):
         refusal = cloud.refusal(
             "alice", "CopyImage", Name=name, SourceImageId=source, SourceRegion="OpenNebula", ClientToken="token"
         )
         assert refusal.code == "IdempotentParameterMismatch"
-    assert made(cloud)[0] == 2
+    assert counts(cloud)[0] == 2
 
 
-PACE = st.lists(st.floats(0.0, 2.0), min_size=6, max_size=20)
+DELAYS = st.lists(st.floats(0.0, 2.0), min_size=6, max_size=20)
 
 
-def at_once(cloud: Cloud, *calls: tuple[list[float], dict[str, Any]]) -> list[Any]:
-    """Make calls of CopyImage in two processes, with one token if none is given, each at its own pace."""
+def run_at_once(cloud: Cloud, *calls: tuple[list[float], dict[str, Any]]) -> list[Any]:
+    """Call CopyImage in two processes, with the same token by default, each with its own delays; return the results."""
     ended = [
         begin(
             cloud,
-            DelayedOned(cloud.backend, cloud.clock, cycle(pace)),
+            DelayedOned(cloud.backend, cloud.clock, cycle(delays)),
             "CopyImage",
             **{**COPY, "ClientToken": "token", **parameters},
         )
-        for pace, parameters in calls
+        for delays, parameters in calls
     ]
     cloud.clock.pump([0.1] * 1500)
     return [each.value if isinstance(each, Failure) else each for (each,) in ended]
 
 
 @settings(max_examples=30, deadline=None)
-@given(PACE, PACE)
-def test_two_processes_with_one_token_make_one_copy(one: list[float], two: list[float]) -> None:
+@given(DELAYS, DELAYS)
+def test_two_processes_with_one_token_make_one_copy(delays: list[float], other_delays: list[float]) -> None:
     cloud = Cloud()
-    first, second = at_once(cloud, (one, {"Name": "copy"}), (two, {"Name": "copy"}))
+    first, second = run_at_once(cloud, (delays, {"Name": "copy"}), (other_delays, {"Name": "copy"}))
     assert first == second
-    assert made(cloud)[0] == 1
+    assert counts(cloud)[0] == 1
 
 
 @settings(max_examples=60, deadline=None)
-@given(PACE, PACE, st.sampled_from([{"Name": "another"}, {"Name": "copy", "Description": "another"}]))
+@given(DELAYS, DELAYS, st.sampled_from([{"Name": "another"}, {"Name": "copy", "Description": "another"}]))
 def test_of_two_different_copies_with_one_token_at_most_one_is_made(
-    one: list[float], two: list[float], other: dict[str, Any]
+    delays: list[float], other_delays: list[float], other: dict[str, Any]
 ) -> None:
     cloud = Cloud()
-    answers = at_once(cloud, (one, {"Name": "copy"}), (two, other))
-    errors = [each for each in answers if isinstance(each, EC2Error)]
+    results = run_at_once(cloud, (delays, {"Name": "copy"}), (other_delays, other))
+    errors = [result for result in results if isinstance(result, EC2Error)]
     assert errors
     assert {error.code for error in errors} == {"IdempotentParameterMismatch"}
-    assert made(cloud)[0] == 2 - len(errors)
+    assert counts(cloud)[0] == 2 - len(errors)
 
 
 @settings(max_examples=60, deadline=None)
-@given(PACE, PACE, st.sampled_from(["another", ""]))
+@given(DELAYS, DELAYS, st.sampled_from(["another", ""]))
 def test_of_two_copies_with_one_name_and_different_tokens_one_is_made(
-    one: list[float], two: list[float], token: str
+    delays: list[float], other_delays: list[float], token: str
 ) -> None:
-    """SDKs give each call a token of its own: what one call makes is never the answer to the other."""
+    """SDKs give each call its own token: one call never returns the resource of another."""
     cloud = Cloud()
-    answers = at_once(cloud, (one, {"Name": "copy"}), (two, {"Name": "copy", "ClientToken": token}))
-    errors = [each for each in answers if isinstance(each, EC2Error)]
+    results = run_at_once(cloud, (delays, {"Name": "copy"}), (other_delays, {"Name": "copy", "ClientToken": token}))
+    errors = [result for result in results if isinstance(result, EC2Error)]
     assert [error.code for error in errors] == ["InvalidAMIName.Duplicate"]
-    assert made(cloud)[0] == 1
+    assert counts(cloud)[0] == 1
 
 
 @pytest.mark.parametrize("step", range(10))
 def test_another_copy_with_the_token_of_an_interrupted_one_is_a_mismatch(step: int) -> None:
-    """From the moment on at which the first one has left anything; the same call goes on from there."""
+    """As soon as the first call has changed something; the same call continues from there."""
     cloud = Cloud()
-    asked: dict[str, Any] = {"Name": "copy", **COPY, "ClientToken": "token"}
-    begin(cloud, DyingOned(cloud.backend, step, after=True), "CopyImage", **asked)
-    has_left_something = made(cloud)[0] or "EC2_NEW_IMAGE" in cloud.as_user("alice", "one.user.info", -1)
-    assert has_left_something or step < 5
-    if has_left_something:
-        refusal = cloud.refusal("alice", "CopyImage", **asked, Description="another")
+    parameters: dict[str, Any] = {"Name": "copy", **COPY, "ClientToken": "token"}
+    begin(cloud, DyingOned(cloud.backend, step, after=True), "CopyImage", **parameters)
+    has_changed_something = counts(cloud)[0] or "EC2_NEW_IMAGE" in cloud.as_user("alice", "one.user.info", -1)
+    assert has_changed_something or step < 5
+    if has_changed_something:
+        refusal = cloud.refusal("alice", "CopyImage", **parameters, Description="another")
         assert refusal.code == "IdempotentParameterMismatch"
-    cloud.run("alice", "CopyImage", **asked)
-    assert made(cloud)[0] == 1
+    cloud.run("alice", "CopyImage", **parameters)
+    assert counts(cloud)[0] == 1
 
 
-def broken_off() -> tuple[Cloud, dict[str, Any], str]:
-    """Return a cloud in which CreateVolume broke off right behind its copy, what it asked for, and another snapshot."""
+def interrupted() -> tuple[Cloud, dict[str, Any], str]:
+    """Return a cloud in which CreateVolume was interrupted after the copy, its parameters, and another snapshot."""
     for step in range(20):
         cloud = Cloud()
         of = volume(cloud)
         first, second = snapshot(cloud, of), snapshot(cloud, of)
         before = cloud.oneadmin("one.imagepool.info", ALL, -1, -1).count("<IMAGE>")
-        asked = {"AvailabilityZone": ZONE, "SnapshotId": first, "ClientToken": "token"}
-        begin(cloud, DyingOned(cloud.backend, step, after=True), "CreateVolume", **asked)
+        parameters = {"AvailabilityZone": ZONE, "SnapshotId": first, "ClientToken": "token"}
+        begin(cloud, DyingOned(cloud.backend, step, after=True), "CreateVolume", **parameters)
         if cloud.oneadmin("one.imagepool.info", ALL, -1, -1).count("<IMAGE>") > before:
             cloud.wait(60)
-            return cloud, asked, second
+            return cloud, parameters, second
     raise AssertionError("no copy was made")
 
 
 def test_an_interrupted_volume_is_not_finished_by_a_different_call() -> None:
-    """It would hold what the first call asked for, and say that it holds what the other one does."""
-    cloud, asked, other = broken_off()
-    for different in ({**asked, "SnapshotId": other}, {"AvailabilityZone": ZONE, "Size": 1, "ClientToken": "token"}):
+    """It would have the content of the first call, and the attributes of the other."""
+    cloud, parameters, other = interrupted()
+    for different in (
+        {**parameters, "SnapshotId": other},
+        {"AvailabilityZone": ZONE, "Size": 1, "ClientToken": "token"},
+    ):
         assert cloud.refusal("alice", "CreateVolume", **different).code == "IdempotentParameterMismatch"
-    assert cloud.run("alice", "CreateVolume", **asked)["SnapshotId"] == asked["SnapshotId"]
-    assert made(cloud)[1] == 2
+    assert cloud.run("alice", "CreateVolume", **parameters)["SnapshotId"] == parameters["SnapshotId"]
+    assert counts(cloud)[1] == 2
 
 
 def test_a_copy_has_neither_token_nor_digest_nor_other_attributes_of_the_original_alone(cloud: Cloud) -> None:
-    """Whatever is copied to whatever: a volume, a snapshot, an AMI and its snapshot."""
+    """For every kind of copy: of a volume, a snapshot, an AMI and its snapshot."""
     first = volume(cloud, ClientToken="token", VolumeType="gp2")
-    copied = ids(cloud.run("alice", "CopyImage", Name="copy", **COPY, ClientToken="token"))
+    copied = id_of(cloud.run("alice", "CopyImage", Name="copy", **COPY, ClientToken="token"))
     cloud.wait(10)
     for original in (first[4:], copied[4:]):
         cloud.as_user("alice", "one.image.update", int(original), 'EC2_TO_COME="x"\nEBS_TO_COME="x"', 1)
     of_volume, of_ami = snapshot(cloud, first), f"snap-{copied[4:]}"
-    again = ids(cloud.run("alice", "CopyImage", Name="again", SourceImageId=copied, SourceRegion="OpenNebula"))
+    again = id_of(cloud.run("alice", "CopyImage", Name="again", SourceImageId=copied, SourceRegion="OpenNebula"))
     cloud.wait(10)
     copies = [of_volume, again, *(volume(cloud, SnapshotId=each) for each in (of_volume, of_ami))]
     for each in (of_volume, of_ami):
-        answer = cloud.run("alice", "CopySnapshot", SourceSnapshotId=each, SourceRegion="OpenNebula")
-        copies.append(str(answer["SnapshotId"]))
+        response = cloud.run("alice", "CopySnapshot", SourceSnapshotId=each, SourceRegion="OpenNebula")
+        copies.append(str(response["SnapshotId"]))
         cloud.wait(10)
     for each in copies:
         names = set(image(cloud, each).template.names())
@@ -203,10 +206,10 @@ def test_a_copy_has_neither_token_nor_digest_nor_other_attributes_of_the_origina
 
 
 def test_an_unfinished_copy_of_a_snapshot_shows_nothing_of_the_original(cloud: Cloud) -> None:
-    """It has all the marks of a snapshot from its first moment on: they are its original's."""
+    """It has all attributes of a snapshot from the beginning: those of its original."""
     tags = [{"ResourceType": "snapshot", "Tags": [{"Key": "a", "Value": "b"}]}]
-    saved = snapshot(cloud, volume(cloud), Description="mine", TagSpecifications=tags)
-    cloud.as_user("alice", "one.image.clone", int(saved[5:]), f"ec2-snap-{'1' * 32}")
+    snapshot_id = snapshot(cloud, volume(cloud), Description="mine", TagSpecifications=tags)
+    cloud.as_user("alice", "one.image.clone", int(snapshot_id[5:]), f"ec2-snap-{'1' * 32}")
     found = cloud.run("alice", "DescribeSnapshots")["Snapshots"]
-    (copy,) = [each for each in found if each["SnapshotId"] != saved]
+    (copy,) = [each for each in found if each["SnapshotId"] != snapshot_id]
     assert (copy["State"], copy["Description"], "Tags" in copy) == ("pending", "", False)

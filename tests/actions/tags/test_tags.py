@@ -1,4 +1,4 @@
-"""Tags on instances, AMIs and key pairs: put, taken off, listed; all or nothing, and nothing else changes."""
+"""Tags on instances, AMIs and key pairs: adding, removing, listing; all or nothing, and nothing else changes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ VM, UBUNTU = "i-00000000", "ami-00000000"
 
 @pytest.fixture(params=["5.12", "7.4"])
 def cloud(request: pytest.FixtureRequest) -> Cloud:
-    """A cloud in which three machines of alice run."""
+    """A cloud with three running machines of alice."""
     return Cloud(request.param, vms=3)
 
 
@@ -31,12 +31,12 @@ def pairs(tags: dict[str, str]) -> list[dict[str, str]]:
     return [{"Key": key, "Value": value} for key, value in tags.items()]
 
 
-def put(cloud: Cloud, resource: str, user: str = "alice", **tags: str) -> None:
+def add_tags(cloud: Cloud, resource: str, user: str = "alice", **tags: str) -> None:
     cloud.run(user, "CreateTags", Resources=[resource], Tags=pairs(tags))
 
 
 def listed(cloud: Cloud, user: str = "alice", **filters: str) -> list[tuple[str, str, str]]:
-    """The tags that DescribeTags lists, as (resource id, key, value); `resource_id` is the filter resource-id."""
+    """Return the tags of DescribeTags, as (resource id, key, value); `resource_id` is the filter resource-id."""
     given = [{"Name": name.replace("_", "-"), "Values": [value]} for name, value in filters.items()]
     tags = cloud.run(user, "DescribeTags", Filters=given)["Tags"]
     return [(tag["ResourceId"], tag["Key"], tag["Value"]) for tag in tags]
@@ -47,12 +47,12 @@ def tags_on(cloud: Cloud, resource: str, user: str = "alice") -> dict[str, str]:
 
 
 def attributes(cloud: Cloud, resource: str) -> dict[str, Any]:
-    """The free attributes of an instance or an image."""
-    kind, _, number = resource.partition("-")
-    if kind == "i":
-        root = etree.fromstring(cloud.oneadmin("one.vm.info", int(number), False))
+    """Return the free attributes of an instance or an image."""
+    prefix, _, digits = resource.partition("-")
+    if prefix == "i":
+        root = etree.fromstring(cloud.oneadmin("one.vm.info", int(digits), False))
         return dict(VirtualMachine(root).user_template)
-    root = etree.fromstring(cloud.oneadmin("one.image.info", int(number), False))
+    root = etree.fromstring(cloud.oneadmin("one.image.info", int(digits), False))
     return dict(Image(root).template)
 
 
@@ -62,8 +62,8 @@ def ami_of(cloud: Cloud, user: str) -> str:
 
 
 def key_pair_of(cloud: Cloud, user: str, name: str = "mine") -> str:
-    made = cloud.run(user, "ImportKeyPair", KeyName=name, PublicKeyMaterial=ED25519.encode())
-    return str(made["KeyPairId"])
+    imported = cloud.run(user, "ImportKeyPair", KeyName=name, PublicKeyMaterial=ED25519.encode())
+    return str(imported["KeyPairId"])
 
 
 # CreateTags
@@ -82,13 +82,13 @@ def test_instances_amis_and_key_pairs_are_tagged_by_one_call(cloud: Cloud) -> No
 
 
 def test_a_tag_with_the_same_key_is_replaced_and_the_others_stay(cloud: Cloud) -> None:
-    put(cloud, VM, Name="web", env="prod")
-    put(cloud, VM, env="test")
+    add_tags(cloud, VM, Name="web", env="prod")
+    add_tags(cloud, VM, env="test")
     assert tags_on(cloud, VM) == {"Name": "web", "env": "test"}
 
 
 def test_keys_are_case_sensitive(cloud: Cloud) -> None:
-    put(cloud, VM, name="a", Name="b", NAME="c")
+    add_tags(cloud, VM, name="a", Name="b", NAME="c")
     assert tags_on(cloud, VM) == {"name": "a", "Name": "b", "NAME": "c"}
 
 
@@ -96,7 +96,7 @@ def test_keys_are_case_sensitive(cloud: Cloud) -> None:
 def test_keys_and_values_of_any_characters_are_kept_and_nothing_else_changes(cloud: Cloud, text: str) -> None:
     for resource in (VM, ami_of(cloud, "alice")):
         before = attributes(cloud, resource)
-        put(cloud, resource, **{text: text})
+        add_tags(cloud, resource, **{text: text})
         assert tags_on(cloud, resource) == {text: text}
         assert len(attributes(cloud, resource)) == len(before) + 1
         cloud.run("alice", "DeleteTags", Resources=[resource], Tags=[{"Key": text, "Value": text}])
@@ -138,11 +138,11 @@ def test_tags_that_amazon_refuses_are_refused(cloud: Cloud, tags: list[dict[str,
 def test_fifty_tags_are_the_limit_for_present_and_added_tags_together(cloud: Cloud) -> None:
     key_pair = key_pair_of(cloud, "alice")
     for resource in (VM, ami_of(cloud, "alice"), key_pair):
-        put(cloud, resource, **{f"k{number}": "" for number in range(49)})
-        put(cloud, resource, k48="again", k49="last")
+        add_tags(cloud, resource, **{f"k{number}": "" for number in range(49)})
+        add_tags(cloud, resource, k48="again", k49="last")
         error = cloud.refusal("alice", "CreateTags", Resources=["i-00000001", resource], Tags=pairs({"k50": ""}))
         assert error.code == "TagLimitExceeded"
-        put(cloud, resource, k0="still")
+        add_tags(cloud, resource, k0="still")
     assert tags_on(cloud, "i-00000001") == {}
 
 
@@ -169,7 +169,7 @@ def test_fifty_tags_are_the_limit_for_present_and_added_tags_together(cloud: Clo
 )
 @pytest.mark.parametrize("action", ["CreateTags", "DeleteTags"])
 def test_nothing_is_changed_if_one_resource_does_not_exist(cloud: Cloud, action: str, resource: str, code: str) -> None:
-    put(cloud, VM, a="1")
+    add_tags(cloud, VM, a="1")
     before = len(cloud.changes)
     error = cloud.refusal("alice", action, Resources=[VM, resource], Tags=[{"Key": "a", "Value": "1"}])
     assert error.code == code
@@ -182,7 +182,7 @@ def test_resources_of_another_user_are_not_found_and_not_changed(cloud: Cloud) -
         (ami_of(cloud, "alice"), "InvalidAMIID.NotFound"),
         (key_pair_of(cloud, "alice"), "InvalidKeyPair.NotFound"),
     ):
-        put(cloud, resource, a="1")
+        add_tags(cloud, resource, a="1")
         for action in ("CreateTags", "DeleteTags"):
             tags = pairs({"a": "1"})
             assert cloud.refusal("bob", action, Resources=[resource], Tags=tags).code == code
@@ -193,7 +193,7 @@ def test_resources_of_another_user_are_not_found_and_not_changed(cloud: Cloud) -
 
 def test_a_resource_that_the_caller_may_only_use_is_unauthorized_and_nothing_is_changed(cloud: Cloud) -> None:
     cloud.oneadmin("one.image.update", 0, 'EC2_TAG_61=[KEY="a",VALUE="1"]', 1)
-    put(cloud, VM, a="1")
+    add_tags(cloud, VM, a="1")
     for action in ("CreateTags", "DeleteTags"):
         for dry_run in (False, True):
             error = cloud.refusal("alice", action, Resources=[VM, UBUNTU], Tags=[{"Key": "a"}], dry_run=dry_run)
@@ -204,12 +204,12 @@ def test_a_resource_that_the_caller_may_only_use_is_unauthorized_and_nothing_is_
 def test_a_change_that_an_access_control_list_grants_is_made(cloud: Cloud) -> None:
     alice, image = INDIVIDUAL | 2, Kind.IMAGE.bit | INDIVIDUAL
     cloud.oneadmin("one.acl.addrule", f"{alice:x}", f"{image:x}", f"{Right.MANAGE:x}")
-    put(cloud, UBUNTU, a="1")
+    add_tags(cloud, UBUNTU, a="1")
     assert tags_on(cloud, UBUNTU) == {"a": "1"}
 
 
 def test_dry_runs_change_nothing(cloud: Cloud) -> None:
-    put(cloud, VM, a="1")
+    add_tags(cloud, VM, a="1")
     before = len(cloud.changes)
     for action, tags in (("CreateTags", pairs({"b": "2"})), ("DeleteTags", pairs({"a": "1"})), ("DeleteTags", [])):
         assert cloud.refusal("alice", action, Resources=[VM], Tags=tags, dry_run=True).code == "DryRunOperation"
@@ -217,7 +217,7 @@ def test_dry_runs_change_nothing(cloud: Cloud) -> None:
 
 
 def test_a_terminated_instance_is_not_found_once_it_is_no_longer_shown(cloud: Cloud) -> None:
-    put(cloud, VM, a="1")
+    add_tags(cloud, VM, a="1")
     cloud.run("alice", "TerminateInstances", InstanceIds=[VM])
     cloud.wait(60)
     assert tags_on(cloud, VM) == {"a": "1"}
@@ -231,7 +231,7 @@ def test_a_terminated_instance_is_not_found_once_it_is_no_longer_shown(cloud: Cl
 
 
 @pytest.mark.parametrize(
-    ("tags", "left"),
+    ("tags", "remaining"),
     [
         ([{"Key": "a"}], {"b": "", "c": "3"}),
         ([{"Key": "a", "Value": "1"}], {"b": "", "c": "3"}),
@@ -245,12 +245,12 @@ def test_a_terminated_instance_is_not_found_once_it_is_no_longer_shown(cloud: Cl
     ],
 )
 def test_tags_are_removed_by_key_or_by_key_and_value_or_all(
-    cloud: Cloud, tags: list[dict[str, str]], left: dict[str, str]
+    cloud: Cloud, tags: list[dict[str, str]], remaining: dict[str, str]
 ) -> None:
     for resource in (VM, ami_of(cloud, "alice"), key_pair_of(cloud, "alice")):
-        put(cloud, resource, a="1", b="", c="3")
+        add_tags(cloud, resource, a="1", b="", c="3")
         cloud.run("alice", "DeleteTags", Resources=[resource], Tags=tags)
-        assert tags_on(cloud, resource) == left
+        assert tags_on(cloud, resource) == remaining
 
 
 def test_a_tag_to_remove_must_have_a_key(cloud: Cloud) -> None:
@@ -269,23 +269,23 @@ def test_tags_of_the_ruby_server_are_listed_changed_and_removed(cloud: Cloud) ->
     cloud.as_user("alice", "one.vm.update", 0, etree.tostring(template, encoding="unicode"), 1)
     assert tags_on(cloud, VM) == {"ENV": "prod", "NAME": "web"}
     before = attributes(cloud, VM)
-    put(cloud, VM, ENV="test", Name="new")
+    add_tags(cloud, VM, ENV="test", Name="new")
     assert tags_on(cloud, VM) == {"ENV": "test", "NAME": "web", "Name": "new"}
     cloud.run("alice", "DeleteTags", Resources=[VM], Tags=[{"Key": "ENV", "Value": "prod"}, {"Key": "NAME"}])
     assert tags_on(cloud, VM) == {"ENV": "test", "Name": "new"}
     cloud.run("alice", "DeleteTags", Resources=[VM])
     assert tags_on(cloud, VM) == {}
     hidden = {hex_name(PREFIX, key): "" for key in ("ENV", "NAME")}
-    assert attributes(cloud, VM) == before | hidden, "nothing is left where there is nothing to hide"
+    assert attributes(cloud, VM) == before | hidden, "only the tags of the Ruby server leave empty attributes"
 
 
 @pytest.mark.parametrize("kind", ["instance", "image"])
 def test_tags_that_are_added_and_removed_leave_no_attributes(cloud: Cloud, kind: str) -> None:
     resource = VM if kind == "instance" else ami_of(cloud, "alice")
-    put(cloud, resource, at="first")
+    add_tags(cloud, resource, at="first")
     cloud.run("alice", "DeleteTags", Resources=[resource])
     before = attributes(cloud, resource)
-    put(cloud, resource, a="1", b="")
+    add_tags(cloud, resource, a="1", b="")
     cloud.run("alice", "DeleteTags", Resources=[resource], Tags=[{"Key": "a"}])
     cloud.run("alice", "DeleteTags", Resources=[resource])
     assert attributes(cloud, resource) == before
@@ -295,18 +295,18 @@ def test_tags_that_are_added_and_removed_leave_no_attributes(cloud: Cloud, kind:
 # DescribeTags
 
 
-def tagged(cloud: Cloud) -> tuple[str, str]:
+def tag_resources(cloud: Cloud) -> tuple[str, str]:
     """Tag two instances, an AMI and a key pair; return the ids of the last two."""
     ami, key_pair = ami_of(cloud, "alice"), key_pair_of(cloud, "alice")
-    put(cloud, VM, Name="web", env="prod")
-    put(cloud, "i-00000002", Name="db", **{"a*b": "x"})
-    put(cloud, ami, Name="web")
-    put(cloud, key_pair, env="prod")
+    add_tags(cloud, VM, Name="web", env="prod")
+    add_tags(cloud, "i-00000002", Name="db", **{"a*b": "x"})
+    add_tags(cloud, ami, Name="web")
+    add_tags(cloud, key_pair, env="prod")
     return ami, key_pair
 
 
 def test_tags_are_listed_by_resource_and_key(cloud: Cloud) -> None:
-    ami, key_pair = tagged(cloud)
+    ami, key_pair = tag_resources(cloud)
     assert cloud.run("alice", "DescribeTags")["Tags"] == [
         {"ResourceId": ami, "ResourceType": "image", "Key": "Name", "Value": "web"},
         {"ResourceId": VM, "ResourceType": "instance", "Key": "Name", "Value": "web"},
@@ -319,7 +319,7 @@ def test_tags_are_listed_by_resource_and_key(cloud: Cloud) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "values", "found"),
+    ("name", "values", "count"),
     [
         ("key", ["Name"], 3),
         ("key", ["n*", "e*"], 2),
@@ -340,13 +340,13 @@ def test_tags_are_listed_by_resource_and_key(cloud: Cloud) -> None:
         ("tag:?ame", ["web"], 0),
     ],
 )
-def test_tags_are_filtered(cloud: Cloud, name: str, values: list[str], found: int) -> None:
-    tagged(cloud)
-    assert len(cloud.run("alice", "DescribeTags", Filters=[{"Name": name, "Values": values}])["Tags"]) == found
+def test_tags_are_filtered(cloud: Cloud, name: str, values: list[str], count: int) -> None:
+    tag_resources(cloud)
+    assert len(cloud.run("alice", "DescribeTags", Filters=[{"Name": name, "Values": values}])["Tags"]) == count
 
 
 def test_all_filters_must_match(cloud: Cloud) -> None:
-    ami, _ = tagged(cloud)
+    ami, _ = tag_resources(cloud)
     assert listed(cloud, key="Name", value="web", resource_type="image") == [(ami, "Name", "web")]
     assert listed(cloud, resource_id=VM, resource_type="image") == []
 
@@ -378,30 +378,30 @@ def test_only_resources_that_match_the_filters_are_read_from_oned(
     call = cloud.call_as("alice")
     before = len(cloud.oned.calls)
     cloud.run("alice", "DescribeTags", Filters=filters)
-    asked = {each.method for each in list(cloud.oned.calls)[before:] if each.user == call.caller.name}
-    assert asked == methods
+    called = {made.method for made in list(cloud.oned.calls)[before:] if made.user == call.caller.name}
+    assert called == methods
 
 
 def test_pages_of_tags_add_up_to_the_list(cloud: Cloud) -> None:
-    tagged(cloud)
-    put(cloud, "i-00000001", **{f"k{number}": "" for number in range(10)})
-    whole = cloud.run("alice", "DescribeTags")["Tags"]
-    found: list[dict[str, str]] = []
+    tag_resources(cloud)
+    add_tags(cloud, "i-00000001", **{f"k{number}": "" for number in range(10)})
+    all_tags = cloud.run("alice", "DescribeTags")["Tags"]
+    listed_tags: list[dict[str, str]] = []
     token: dict[str, Any] = {}
     while True:
         page = cloud.run("alice", "DescribeTags", MaxResults=5, **token)
-        found += page["Tags"]
+        listed_tags += page["Tags"]
         if "NextToken" not in page:
             break
         assert len(page["Tags"]) == 5
         token = {"NextToken": page["NextToken"]}
-    assert found == whole
-    assert len(whole) == 16
+    assert listed_tags == all_tags
+    assert len(all_tags) == 16
 
 
 def test_pages_of_the_tags_of_key_pairs_add_up_to_the_list(cloud: Cloud) -> None:
     for number in range(8):
-        put(cloud, key_pair_of(cloud, "alice", f"key-{number}"), a="1")
+        add_tags(cloud, key_pair_of(cloud, "alice", f"key-{number}"), a="1")
     first = cloud.run("alice", "DescribeTags", MaxResults=5)
     second = cloud.run("alice", "DescribeTags", MaxResults=5, NextToken=first["NextToken"])
     assert first["Tags"] + second["Tags"] == cloud.run("alice", "DescribeTags")["Tags"]
@@ -410,9 +410,9 @@ def test_pages_of_the_tags_of_key_pairs_add_up_to_the_list(cloud: Cloud) -> None
 
 def test_pages_stay_valid_while_tags_are_added_and_removed(cloud: Cloud) -> None:
     for machine in ("i-00000000", "i-00000001", "i-00000002"):
-        put(cloud, machine, a="1", c="3", e="5")
+        add_tags(cloud, machine, a="1", c="3", e="5")
     first = cloud.run("alice", "DescribeTags", MaxResults=5)
-    put(cloud, "i-00000000", b="new, before the page's end")
+    add_tags(cloud, "i-00000000", b="new, before the page's end")
     cloud.run("alice", "DeleteTags", Resources=["i-00000001"], Tags=[{"Key": "c"}])
     second = cloud.run("alice", "DescribeTags", MaxResults=5, NextToken=first["NextToken"])
     assert [(tag["ResourceId"], tag["Key"]) for tag in second["Tags"]] == [
@@ -425,13 +425,13 @@ def test_pages_stay_valid_while_tags_are_added_and_removed(cloud: Cloud) -> None
 
 def test_a_page_reads_no_machines_before_its_first_tag(cloud: Cloud) -> None:
     for machine in ("i-00000000", "i-00000001", "i-00000002"):
-        put(cloud, machine, **{f"k{number}": "" for number in range(5)})
+        add_tags(cloud, machine, **{f"k{number}": "" for number in range(5)})
     first = cloud.run("alice", "DescribeTags", MaxResults=10)
     before = len(cloud.oned.calls)
     cloud.run("alice", "DescribeTags", MaxResults=5, NextToken=first["NextToken"])
-    since = list(cloud.oned.calls)[before:]
-    assert [each.args[0] for each in since if each.method == "one.vmpool.infoset"] == ["1,2"]
-    assert "one.imagepool.info" not in {each.method for each in since}
+    calls = list(cloud.oned.calls)[before:]
+    assert [call.args[0] for call in calls if call.method == "one.vmpool.infoset"] == ["1,2"]
+    assert "one.imagepool.info" not in {call.method for call in calls}
 
 
 @pytest.mark.parametrize("parameters", [{"MaxResults": 4}, {"NextToken": "nonsense"}])
