@@ -1,1 +1,1 @@
-"""The actions, run on a sandbox or alone."""
+"""Tests of the actions, on a sandbox or alone."""

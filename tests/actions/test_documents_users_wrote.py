@@ -1,4 +1,4 @@
-"""What users write into their documents: no list fails by it, for nobody, and nothing of others is changed by it."""
+"""Any text in the documents of users: no list fails because of it, and no other user's objects are changed."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ pytestmark = pytest.mark.slow
 RUN: dict[str, Any] = {"ImageId": "ami-00000000", "MinCount": 1, "MaxCount": 1}
 DISK = 'DISK=[IMAGE_ID="0"]'
 DIGITS = "9" * 5000
-"""More than Python makes a number of."""
+"""More digits than Python converts to a number."""
 
 VALUES = (DIGITS, "99999999999999999999", "253402300800", "-1", "\u0661\u0662", "$(id)", "\u009b31m", "\n")
-"""Texts where a number, a date or an id belongs, all of which oned keeps."""
+"""Texts in place of a number, a date or an id, all of which oned keeps."""
 
 _OF_MACHINES = (
     *(
@@ -60,39 +60,39 @@ LISTS = (
 
 @pytest.fixture(params=["5.12", "7.4"])
 def cloud(request: pytest.FixtureRequest) -> Cloud:
-    """A fresh cloud of each form of oned."""
+    """A new cloud of each form of oned."""
     return Cloud(request.param)
 
 
 def members(names: tuple[str, ...], value: str) -> str:
-    """Return the inside of a vector attribute whose members all hold a value."""
+    """Return the members of a vector attribute, which all have the same value."""
     return ",".join(f'{name}="{value}"' for name in names)
 
 
 def vector(name: str, *names: str, value: str) -> str:
-    """Return a vector attribute whose members all hold a value."""
+    """Return a vector attribute whose members all have the same value."""
     return f"{name}=[{members(names, value)}]"
 
 
 def texts(names: tuple[str, ...], value: str) -> str:
-    """Return template text in which all of these attributes hold a value."""
+    """Return template text in which all of these attributes have the same value."""
     return "\n".join(f'{name}="{value}"' for name in names)
 
 
-def listed(cloud: Cloud) -> None:
-    """Check that alice, whose documents they are, and bob, with whom she shares them, get all lists."""
+def check_lists(cloud: Cloud) -> None:
+    """Check that all lists work for alice, who owns the documents, and for bob, with whom she shares them."""
     for user in ("alice", "bob"):
         for action in LISTS:
             cloud.run(user, action)
         cloud.run(user, "DescribeInstanceStatus", IncludeAllInstances=True)
 
 
-def shared(cloud: Cloud, kind: str, number: int) -> None:
-    """Let alice share something with her group."""
-    cloud.as_user("alice", f"one.{kind}.chmod", number, -1, -1, -1, 1, -1, -1, -1, -1, -1)
+def share(cloud: Cloud, kind: str, object_id: int) -> None:
+    """Share an object of alice with her group."""
+    cloud.as_user("alice", f"one.{kind}.chmod", object_id, -1, -1, -1, 1, -1, -1, -1, -1, -1)
 
 
-def a_round(cloud: Cloud) -> None:
+def reconcile(cloud: Cloud) -> None:
     """Let a reconciler make a round, which must not fail."""
     cloud.result(Reconciler(cloud.backend, cloud.clock, all_chores(), Logger("test")).round())
 
@@ -101,7 +101,7 @@ def a_round(cloud: Cloud) -> None:
 def test_machines_with_any_attribute_values_are_listed(cloud: Cloud, value: str) -> None:
     cloud.run("alice", "RunInstances", **RUN)
     cloud.wait(10)
-    shared(cloud, "vm", 0)
+    share(cloud, "vm", 0)
     cloud.as_user(
         "alice",
         "one.vm.update",
@@ -117,10 +117,10 @@ def test_machines_with_any_attribute_values_are_listed(cloud: Cloud, value: str)
         ),
         1,
     )
-    listed(cloud)
+    check_lists(cloud)
     cloud.run("alice", "StopInstances", InstanceIds=["i-00000000"])
     cloud.wait(10)
-    listed(cloud)
+    check_lists(cloud)
 
 
 @pytest.mark.parametrize("value", VALUES)
@@ -130,12 +130,12 @@ def test_machines_with_any_values_on_disks_and_interfaces_are_listed(cloud: Clou
     volatile = f'DISK=[TYPE="fs",SIZE="10",{members(_OF_DISKS, value)}]'
     text = "\n".join((disk, volatile, vector("NIC", *_OF_NICS, value=value), texts(_OF_MACHINES, value)))
     if by == "one.vm.allocate":
-        more = f'CPU="1"\nMEMORY="128"\nTEMPLATE_ID="{value}"\nSECURITY_GROUP_RULE=[SECURITY_GROUP_ID="{value}"]'
-        made = cloud.as_user("alice", by, f"{text}\n{more}", True)
+        others = f'CPU="1"\nMEMORY="128"\nTEMPLATE_ID="{value}"\nSECURITY_GROUP_RULE=[SECURITY_GROUP_ID="{value}"]'
+        machine_id = cloud.as_user("alice", by, f"{text}\n{others}", True)
     else:
-        made = cloud.as_user("alice", by, 0, "", True, text, False)
-    shared(cloud, "vm", made)
-    listed(cloud)
+        machine_id = cloud.as_user("alice", by, 0, "", True, text, False)
+    share(cloud, "vm", machine_id)
+    check_lists(cloud)
 
 
 @pytest.mark.parametrize("value", VALUES)
@@ -143,26 +143,26 @@ def test_volumes_and_images_with_any_attribute_values_are_listed(cloud: Cloud, v
     zone = cloud.run("alice", "DescribeAvailabilityZones")["AvailabilityZones"][0]["ZoneName"]
     volume = cloud.run("alice", "CreateVolume", AvailabilityZone=zone, Size=1)["VolumeId"]
     cloud.wait(10)
-    number = int(volume.removeprefix("vol-"))
-    copy = cloud.as_user("alice", "one.image.clone", 0, "an image of alice")
+    volume_image_id = int(volume.removeprefix("vol-"))
+    copy_id = cloud.as_user("alice", "one.image.clone", 0, "an image of alice")
     cloud.wait(10)
-    for image, mark in ((number, "EBS_VOLUME"), (copy, "EC2_AMI")):
-        shared(cloud, "image", image)
+    for image_id, mark in ((volume_image_id, "EBS_VOLUME"), (copy_id, "EC2_AMI")):
+        share(cloud, "image", image_id)
         modification = vector("EC2_VOLUME_MODIFICATION", "ORIGINAL_SIZE", "TARGET_SIZE", "TIME", value=value)
         hint = vector("EBS", "INSTANCE_ID", "ATTACH_TIME", "DEVICE", value=value)
         text = "\n".join((texts(_OF_VOLUMES, value), modification, hint, f'{mark}="YES"'))
-        cloud.as_user("alice", "one.image.update", image, text, 1)
-    listed(cloud)
+        cloud.as_user("alice", "one.image.update", image_id, text, 1)
+    check_lists(cloud)
     cloud.run("alice", "RunInstances", **RUN, InstanceInitiatedShutdownBehavior="terminate")
-    a_round(cloud)
-    listed(cloud)
+    reconcile(cloud)
+    check_lists(cloud)
 
 
 @pytest.mark.parametrize("value", VALUES)
 def test_lists_and_chores_work_for_users_with_any_attribute_values(cloud: Cloud, value: str) -> None:
-    """Also for the others: what is left to do for bob is done."""
-    left = cloud.run("bob", "RunInstances", **RUN, InstanceInitiatedShutdownBehavior="terminate")
-    instance = left["Instances"][0]["InstanceId"]
+    """Chores also work for the others: an instance of bob is terminated."""
+    launched = cloud.run("bob", "RunInstances", **RUN, InstanceInitiatedShutdownBehavior="terminate")
+    instance = launched["Instances"][0]["InstanceId"]
     cloud.wait(10)
     cloud.oned.shut_down_inside(int(instance.removeprefix("i-")))
     cloud.wait(10)
@@ -177,8 +177,8 @@ def test_lists_and_chores_work_for_users_with_any_attribute_values(cloud: Cloud,
         )
     )
     cloud.as_user("alice", "one.user.update", alice, text, 1)
-    listed(cloud)
-    a_round(cloud)
+    check_lists(cloud)
+    reconcile(cloud)
     cloud.wait(10)
     (reservation,) = cloud.run("bob", "DescribeInstances", InstanceIds=[instance])["Reservations"]
     assert reservation["Instances"][0]["State"]["Name"] == "terminated"
@@ -188,40 +188,43 @@ def test_an_unexpected_failure_for_one_user_does_not_affect_the_others() -> None
     cloud = Cloud()
     for user in ("alice", "bob"):
         cloud.run(user, "RunInstances", **RUN)
-    seen: list[str] = []
+    names: list[str] = []
 
     async def failing(run: ChoreRun) -> None:
-        seen.append(run.user.name)
-        if len(seen) == 1:
-            raise ValueError("a text that was not thought of")
+        names.append(run.user.name)
+        if len(names) == 1:
+            raise ValueError("an unexpected text")
 
-    with pytest.raises(ValueError, match="not thought of"):
+    with pytest.raises(ValueError, match="unexpected text"):
         cloud.result(Reconciler(cloud.backend, cloud.clock, [failing], Logger("test")).round())
-    assert sorted(seen) == ["alice", "bob"]
+    assert sorted(names) == ["alice", "bob"]
 
 
-# Facts that are ours, written by somebody else
+# Attributes of econed's, written by users
 
 
 def test_a_repeated_launch_makes_no_more_instances_than_it_requests(cloud: Cloud) -> None:
     cloud.run("alice", "RunInstances", **RUN, ClientToken="once")
-    for said in ("1000000000", "7", "0", DIGITS):
-        cloud.as_user("alice", "one.vm.update", 0, f'EC2_LAUNCH_COUNT="{said}"', 1)
-        answer = cloud.run("alice", "RunInstances", **RUN, ClientToken="once")
-        assert [each["InstanceId"] for each in answer["Instances"]] == ["i-00000000"]
+    for count in ("1000000000", "7", "0", DIGITS):
+        cloud.as_user("alice", "one.vm.update", 0, f'EC2_LAUNCH_COUNT="{count}"', 1)
+        response = cloud.run("alice", "RunInstances", **RUN, ClientToken="once")
+        assert [instance["InstanceId"] for instance in response["Instances"]] == ["i-00000000"]
     assert len([call for call in cloud.changes if call.method == "one.template.instantiate"]) == 1
 
 
 def test_an_instance_cannot_be_written_into_a_reservation_of_another_user(cloud: Cloud) -> None:
-    ours = cloud.run("alice", "RunInstances", **RUN)
-    theirs = cloud.run("bob", "RunInstances", **RUN)["Instances"][0]["InstanceId"]
-    number = int(theirs.removeprefix("i-"))
-    cloud.as_user("bob", "one.vm.update", number, f'EC2_RESERVATION_ID="{ours["ReservationId"]}"', 1)
-    cloud.as_user("bob", "one.vm.chmod", number, -1, -1, -1, 1, -1, -1, -1, -1, -1)
-    shown = cloud.run("alice", "DescribeInstances")["Reservations"]
-    assert {each["OwnerId"]: [one["InstanceId"] for one in each["Instances"]] for each in shown} == {
-        ours["OwnerId"]: [ours["Instances"][0]["InstanceId"]],
-        cloud.call_as("bob").owner_id: [theirs],
+    of_alice = cloud.run("alice", "RunInstances", **RUN)
+    of_bob = cloud.run("bob", "RunInstances", **RUN)["Instances"][0]["InstanceId"]
+    machine_id = int(of_bob.removeprefix("i-"))
+    cloud.as_user("bob", "one.vm.update", machine_id, f'EC2_RESERVATION_ID="{of_alice["ReservationId"]}"', 1)
+    cloud.as_user("bob", "one.vm.chmod", machine_id, -1, -1, -1, 1, -1, -1, -1, -1, -1)
+    reservations = cloud.run("alice", "DescribeInstances")["Reservations"]
+    assert {
+        reservation["OwnerId"]: [instance["InstanceId"] for instance in reservation["Instances"]]
+        for reservation in reservations
+    } == {
+        of_alice["OwnerId"]: [of_alice["Instances"][0]["InstanceId"]],
+        cloud.call_as("bob").owner_id: [of_bob],
     }
 
 
@@ -236,20 +239,20 @@ def test_a_text_that_is_not_an_id_is_not_shown_as_a_reservation_or_an_ami(text: 
 
 
 def test_another_users_machine_marked_as_terminating_does_not_keep_ones_own_running(cloud: Cloud) -> None:
-    """Another user shares a machine that says it is to end: alice may not end it, and her own ends all the same."""
+    """Bob shares machines that are marked as terminating: alice may not terminate them, but her own ends."""
     shared_by_bob = cloud.as_user("bob", "one.template.instantiate", 0, "", False, DISK, False)
     own = cloud.as_user("alice", "one.template.instantiate", 0, "", False, DISK, False)
     later = cloud.as_user("bob", "one.template.instantiate", 0, "", False, DISK, False)
     cloud.wait(10)
-    for number in (shared_by_bob, later):
-        cloud.as_user("bob", "one.vm.update", number, 'EC2_TERMINATING="YES"', 1)
-        cloud.as_user("bob", "one.vm.chmod", number, -1, -1, -1, 1, -1, -1, -1, -1, -1)
+    for machine_id in (shared_by_bob, later):
+        cloud.as_user("bob", "one.vm.update", machine_id, 'EC2_TERMINATING="YES"', 1)
+        cloud.as_user("bob", "one.vm.chmod", machine_id, -1, -1, -1, 1, -1, -1, -1, -1, -1)
     cloud.as_user("alice", "one.vm.update", own, 'EC2_TERMINATING="YES"', 1)
     dates = f'EC2_TERMINATING_SINCE="{NOW}"\nEC2_WATCHED_UNTIL="{NOW + HOLD_AGE * 100}"'
     cloud.as_user("alice", "one.user.update", cloud.user("alice").id, dates, 1)
-    a_round(cloud)
+    reconcile(cloud)
     cloud.wait(10)
-    states = {number: cloud.oned.cloud.vms.get(number).state.name for number in (shared_by_bob, own, later)}
+    states = {machine_id: cloud.oned.cloud.vms.get(machine_id).state.name for machine_id in (shared_by_bob, own, later)}
     assert states == {shared_by_bob: "ACTIVE", own: "DONE", later: "ACTIVE"}
 
 
@@ -260,11 +263,11 @@ def test_a_round_finishes_a_few_announcements_of_a_user_at_a_time() -> None:
     watched = f'EC2_WATCHED_UNTIL="{NOW + 10 * REQUEST_AGE}"'
     cloud.as_user("alice", "one.user.update", alice, f"{announced}\n{watched}", 1)
     before = len(cloud.oned.calls)
-    a_round(cloud)
+    reconcile(cloud)
     assert len(cloud.oned.calls) - before < 40
 
 
-# Texts of others that go into templates
+# Texts of users that become part of templates
 
 
 @pytest.mark.parametrize("key", ["ssh-rsa $USER[PASSWORD]", "ssh-rsa AAAA@^_^@TOKEN=YES", "ssh-rsa $"])
@@ -273,8 +276,8 @@ def test_a_key_that_context_would_not_keep_unchanged_is_refused_and_leaves_nothi
     cloud.as_user("alice", "one.user.update", cloud.user("alice").id, text, 1)
     images = len(cloud.run("alice", "DescribeVolumes")["Volumes"])
     mapping = [{"DeviceName": "/dev/sdf", "Ebs": {"VolumeSize": 1}}]
-    refused = cloud.refusal("alice", "RunInstances", **RUN, KeyName="k", BlockDeviceMappings=mapping)
-    assert (refused.code, refused.status) == ("InvalidParameterValue", 400)
+    refusal = cloud.refusal("alice", "RunInstances", **RUN, KeyName="k", BlockDeviceMappings=mapping)
+    assert (refusal.code, refusal.status) == ("InvalidParameterValue", 400)
     cloud.wait(10)
     assert len(cloud.run("alice", "DescribeVolumes")["Volumes"]) == images
     assert cloud.run("alice", "DescribeInstances")["Reservations"] == []
@@ -288,8 +291,8 @@ def test_an_invalid_device_prefix_of_an_image_is_replaced_by_the_default(prefix:
     (image,) = cloud.run("alice", "DescribeImages", ImageIds=["ami-00000000"])["Images"]
     assert image["RootDeviceName"].startswith("/dev/sda")
     mapping = [{"DeviceName": "/dev/sdf", "Ebs": {"VolumeSize": 1}}]
-    made = cloud.run("alice", "RunInstances", **RUN, BlockDeviceMappings=mapping)["Instances"][0]["InstanceId"]
-    assert "sdf" in [disk["TARGET"] for disk in cloud.oned.cloud.vms.get(int(made.removeprefix("i-"))).disks]
+    instance_id = cloud.run("alice", "RunInstances", **RUN, BlockDeviceMappings=mapping)["Instances"][0]["InstanceId"]
+    assert "sdf" in [disk["TARGET"] for disk in cloud.oned.cloud.vms.get(int(instance_id.removeprefix("i-"))).disks]
 
 
 def test_a_name_cannot_add_lines_to_the_output_of_check() -> None:

@@ -27,30 +27,30 @@ RED: dict[str, Any] = {
 }
 
 
-def selected(filters: list[Filter] | None, items: list[Any]) -> list[Any]:
-    """Return the items that pass the filters; time passes on a clock as long as it takes."""
+def matching(filters: list[Filter] | None, items: list[Any]) -> list[Any]:
+    """Return the items that match the filters, advancing a clock until they are found."""
     clock = Clock()
     selection = FILTERS.selection(filters, WorkBudget(Pacer(clock, now=clock.seconds)))
-    chosen: list[list[Any]] = []
-    Deferred.fromCoroutine(selection.matching(items)).addCallback(chosen.append)
-    while not chosen:
+    results: list[list[Any]] = []
+    Deferred.fromCoroutine(selection.matching(items)).addCallback(results.append)
+    while not results:
         assert clock.getDelayedCalls()
         clock.advance(0)
-    return chosen[0]
+    return results[0]
 
 
 def matches(*filters: tuple[str, list[str]]) -> bool:
-    """Whether RED passes these filters."""
-    return selected([{"Name": name, "Values": values} for name, values in filters], [RED]) == [RED]
+    """Whether RED matches these filters."""
+    return matching([{"Name": name, "Values": values} for name, values in filters], [RED]) == [RED]
 
 
 def test_everything_matches_without_filters() -> None:
-    assert selected([], [RED]) == [RED]
-    assert selected(None, [RED]) == [RED]
+    assert matching([], [RED]) == [RED]
+    assert matching(None, [RED]) == [RED]
 
 
 def test_an_item_that_is_not_shown_never_matches() -> None:
-    assert selected([], [RED, None]) == [RED]
+    assert matching([], [RED, None]) == [RED]
 
 
 def test_one_value_of_a_filter_must_match() -> None:
@@ -97,7 +97,7 @@ def test_an_unknown_filter_is_refused_and_never_ignored(name: str) -> None:
 
 def test_a_filter_without_values_is_refused() -> None:
     with pytest.raises(EC2Error) as caught:
-        selected([{"Name": "colour"}], [RED])
+        matching([{"Name": "colour"}], [RED])
     assert caught.value.code == "InvalidParameterValue"
 
 
@@ -120,7 +120,7 @@ def test_a_value_longer_than_any_tags_is_refused(text: str) -> None:
     with pytest.raises(EC2Error) as caught:
         matches(("colour", [text]))
     assert caught.value.code == "InvalidParameterValue"
-    selected([{"Name": "colour", "Values": [text[:256]]}], [RED])
+    matching([{"Name": "colour", "Values": [text[:256]]}], [RED])
 
 
 @pytest.mark.parametrize("name", ["tag:" + "k" * 100_000, "x" * 100_000])
@@ -132,12 +132,12 @@ def test_a_name_that_is_too_long_is_refused_and_not_repeated(name: str) -> None:
 
 
 def tagged(tags: int, text: str) -> dict[str, Any]:
-    """Return an item with so many tags, each with a text for its value."""
+    """Return an item with so many tags, all with the same value."""
     return {"Tags": [{"Key": f"key{number}", "Value": text} for number in range(tags)]}
 
 
-def turns_taken(filters: list[Filter], items: list[Any]) -> int:
-    """Return how often the reactor gets its turn before all items are looked at."""
+def count_turns(filters: list[Filter], items: list[Any]) -> int:
+    """Return how many turns of the reactor pass until all items are matched."""
     clock = TurnClock()
     pacer = Pacer(clock, is_over=lambda: lambda: True, now=clock.seconds)
     ended: list[Any] = []
@@ -152,17 +152,17 @@ def turns_taken(filters: list[Filter], items: list[Any]) -> int:
 def test_filters_yield_to_the_reactor_by_the_work_done_not_by_the_number_of_items() -> None:
     patterns: list[Filter] = [{"Name": f"tag:key{number}", "Values": ["*a*a*b"]} for number in range(200)]
     few, many = tagged(200, "x"), tagged(200, "a" * 1000)
-    assert turns_taken([], [few] * 10) == 0
-    assert turns_taken(patterns[:1], [many] * 10) == 0
+    assert count_turns([], [few] * 10) == 0
+    assert count_turns(patterns[:1], [many] * 10) == 0
     all_keys: list[Filter] = [{"Name": "tag-key", "Values": [f"*{n}?x*" for n in range(200)]}]
-    assert turns_taken(all_keys, [few] * 10) > 10 * 200 * len("key") * 2 // SLICE
+    assert count_turns(all_keys, [few] * 10) > 10 * 200 * len("key") * 2 // SLICE
 
 
 def test_a_long_text_is_matched_in_slices() -> None:
     long = {"Colour": "a" * (10 * SLICE)}
     filters: list[Filter] = [{"Name": "colour", "Values": ["*a?b*"]}]
-    assert turns_taken(filters, [long]) >= 10
-    assert turns_taken([{"Name": "colour", "Values": ["*a"]}], [long]) >= 10
+    assert count_turns(filters, [long]) >= 10
+    assert count_turns([{"Name": "colour", "Values": ["*a"]}], [long]) >= 10
 
 
 def test_booleans_numbers_and_times_have_ec2s_form() -> None:
@@ -180,7 +180,7 @@ def test_plain_values_of_a_filter_are_known_for_reading_no_more_than_needed() ->
 
 
 @pytest.mark.parametrize(
-    ("filters", "wanted"),
+    ("filters", "expected"),
     [
         ([], True),
         ([("instance-state-name", ["running"])], False),
@@ -191,5 +191,5 @@ def test_plain_values_of_a_filter_are_known_for_reading_no_more_than_needed() ->
         ([("instance-state-name", ["terminated"]), ("instance-state-code", ["16"])], False),
     ],
 )
-def test_ended_machines_are_read_only_if_they_can_match(filters: list[tuple[str, list[str]]], wanted: bool) -> None:
-    assert may_match_terminated([{"Name": name, "Values": values} for name, values in filters]) is wanted
+def test_ended_machines_are_read_only_if_they_can_match(filters: list[tuple[str, list[str]]], expected: bool) -> None:
+    assert may_match_terminated([{"Name": name, "Values": values} for name, values in filters]) is expected

@@ -1,4 +1,4 @@
-"""Long lists set by set: what is read when, what is kept back, where a page ends."""
+"""Long lists, set by set: when sets are read, how items are merged, where a page ends."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ NUMBERS = Listing("numbers", (int,))
 
 
 class Document:
-    """Something that is read of oned."""
+    """A document that is read from oned."""
 
     def __init__(self, number: int) -> None:
         self.number = number
 
 
 class Reader:
-    """Reads sets of documents, and knows which of them are still there."""
+    """Reads sets of documents, and keeps track of those that are in memory."""
 
     def __init__(self, *sets: list[int]) -> None:
         self.sets = sets
@@ -34,8 +34,8 @@ class Reader:
         self.closed = False
         self.alive: weakref.WeakSet[Document] = weakref.WeakSet()
 
-    async def yielded(self) -> Sets[Document]:
-        """Yield what reads the sets."""
+    async def yield_sets(self) -> Sets[Document]:
+        """Yield the sets."""
         try:
             for numbers in self.sets:
 
@@ -54,13 +54,13 @@ def position(document: Document) -> tuple[int]:
     return (document.number,)
 
 
-async def shown(document: Document) -> dict[str, int] | None:
-    """Show what is even."""
+async def view(document: Document) -> dict[str, int] | None:
+    """Return the view of an even number; odd ones are not shown."""
     return None if document.number % 2 else {"Number": document.number}
 
 
 def result_of(coroutine: Any) -> Any:
-    """Return what a coroutine comes to that waits for nothing."""
+    """Return the result of a coroutine that waits for nothing."""
     ended: list[Any] = []
     Deferred.fromCoroutine(coroutine).addBoth(ended.append)
     return ended[0]
@@ -68,7 +68,7 @@ def result_of(coroutine: Any) -> Any:
 
 def parts_of(reader: Reader, limit: int | None = None, after: tuple[int] | None = None) -> Any:
     paging = Paging(NUMBERS, after, limit)
-    return in_parts("Numbers", reader.yielded(), shown, Page(position, paging))
+    return in_parts("Numbers", reader.yield_sets(), view, Page(position, paging))
 
 
 async def all_of(parts: Any) -> list[dict[str, Any]]:
@@ -91,8 +91,8 @@ def test_no_document_and_no_yielded_item_is_in_memory_while_the_client_reads() -
     part = result_of(parts.__anext__())
     gc.collect()
     assert len(reader.alive) == 0
-    assert not [each for each in gc.get_referrers(part["Numbers"]) if each is not part]
-    assert not [each for each in gc.get_referrers(part["Numbers"][0]) if each is not part["Numbers"]]
+    assert not [referrer for referrer in gc.get_referrers(part["Numbers"]) if referrer is not part]
+    assert not [referrer for referrer in gc.get_referrers(part["Numbers"][0]) if referrer is not part["Numbers"]]
 
 
 def test_closing_the_parts_closes_the_sets() -> None:
@@ -113,48 +113,54 @@ def test_a_page_ends_with_a_token_for_the_next_and_reads_no_further() -> None:
     *parts, last = result_of(all_of(parts_of(reader, limit=3)))
     assert [item["Number"] for part in parts for item in part["Numbers"]] == [2, 4, 6]
     assert reader.read == 2
-    again = Paging.of(NUMBERS, 5, last["NextToken"])
-    rest = result_of(all_of(parts_of(Reader([2, 3, 4], [6, 8], [10]), after=again.after)))  # type: ignore[arg-type]
-    assert [item["Number"] for part in rest for item in part["Numbers"]] == [8, 10]
+    next_page = Paging.of(NUMBERS, 5, last["NextToken"])
+    remaining = result_of(all_of(parts_of(Reader([2, 3, 4], [6, 8], [10]), after=next_page.after)))  # type: ignore[arg-type]
+    assert [item["Number"] for part in remaining for item in part["Numbers"]] == [8, 10]
 
 
 def test_a_set_is_ordered_by_position() -> None:
-    assert result_of(all_of(parts_of(Reader([6, 2, 4]))))[0] == {"Numbers": [{"Number": n} for n in (2, 4, 6)]}
+    assert result_of(all_of(parts_of(Reader([6, 2, 4]))))[0] == {
+        "Numbers": [{"Number": number} for number in (2, 4, 6)]
+    }
 
 
 def test_documents_that_were_read_before_are_released_when_they_are_read() -> None:
     documents = [Document(2)]
     sets = set_of(documents)
     read = result_of(sets.__anext__())
-    assert [each.number for each in result_of(read())] == [2]
+    assert [document.number for document in result_of(read())] == [2]
     assert documents == []
 
 
 # Reservations
 
 
-def _of(*pairs: tuple[str, str]) -> list[Any]:
+def _reservations(*pairs: tuple[str, str]) -> list[Any]:
     return [{"ReservationId": reservation, "Instances": [{"InstanceId": instance}]} for reservation, instance in pairs]
 
 
 def _flat(reservations: list[Any]) -> list[tuple[str, list[str]]]:
-    return [(each["ReservationId"], [one["InstanceId"] for one in each["Instances"]]) for each in reservations]
+    return [
+        (reservation["ReservationId"], [instance["InstanceId"] for instance in reservation["Instances"]])
+        for reservation in reservations
+    ]
 
 
 def test_the_last_reservation_of_a_set_is_merged_with_the_next_set() -> None:
     reservations = ReservationMerger()
-    assert _flat(reservations.of(_of(("r-1", "a"), ("r-2", "b"), ("r-1", "c"), ("r-2", "d")))) == [("r-1", ["a", "c"])]
-    assert _flat(reservations.of(_of(("r-2", "e"), ("r-3", "f")))) == [("r-2", ["b", "d", "e"])]
+    first_set = _reservations(("r-1", "a"), ("r-2", "b"), ("r-1", "c"), ("r-2", "d"))
+    assert _flat(reservations.of(first_set)) == [("r-1", ["a", "c"])]
+    assert _flat(reservations.of(_reservations(("r-2", "e"), ("r-3", "f")))) == [("r-2", ["b", "d", "e"])]
     assert reservations.of([]) == []
     assert _flat(reservations.rest()) == [("r-3", ["f"])]
     assert reservations.rest() == []
 
 
 def test_a_large_reservation_is_not_held_back_for_the_next_set() -> None:
-    """Or it would grow in memory for as long as it goes on."""
+    """Otherwise it would grow in memory without limit."""
     reservations = ReservationMerger()
-    shown = reservations.of(_of(*(("r-1", str(number)) for number in range(150))))
-    assert len(shown[0]["Instances"]) == 150
+    ready = reservations.of(_reservations(*(("r-1", str(number)) for number in range(150))))
+    assert len(ready[0]["Instances"]) == 150
     assert reservations.rest() == []
 
 
@@ -163,31 +169,31 @@ def test_a_large_reservation_is_not_held_back_for_the_next_set() -> None:
 
 @pytest.fixture(scope="module")
 def large() -> Cloud:
-    """A cloud with machines of more than a set."""
+    """A cloud with more machines than a set."""
     return Cloud(vms=SET_SIZE + 20)
 
 
 def test_a_list_of_more_than_a_set_has_every_instance_once(large: Cloud) -> None:
-    found = large.run("alice", "DescribeInstances")["Reservations"]
-    ids = [instance["InstanceId"] for reservation in found for instance in reservation["Instances"]]
+    reservations = large.run("alice", "DescribeInstances")["Reservations"]
+    ids = [instance["InstanceId"] for reservation in reservations for instance in reservation["Instances"]]
     assert len(ids) == len(set(ids)) == SET_SIZE + 20
     assert ids == sorted(ids)
 
 
 def test_images_of_more_than_a_set_are_read_by_ranges_of_ids() -> None:
-    """And listed whole, in pages or not; the tags of all of them too."""
+    """The list is complete, with or without pages, and so is the list of their tags."""
     cloud = Cloud()
     for number in range(SET_SIZE + 5):
         template = (
             f'NAME="i{number}"\nTYPE="OS"\nPATH="/x"\nSIZE=1\nEC2_AMI="YES"\nEC2_TAG_6B=[KEY="k",VALUE="{number}"]'
         )
         cloud.as_user("alice", "one.image.allocate", template, 1)
-    listed = [each["ImageId"] for each in cloud.run("alice", "DescribeImages", Owners=["self"])["Images"]]
+    listed = [image["ImageId"] for image in cloud.run("alice", "DescribeImages", Owners=["self"])["Images"]]
     assert len(listed) == len(set(listed)) == SET_SIZE + 5
     first = cloud.run("alice", "DescribeImages", Owners=["self"], MaxResults=SET_SIZE)
     second = cloud.run("alice", "DescribeImages", Owners=["self"], MaxResults=SET_SIZE, NextToken=first["NextToken"])
-    assert [each["ImageId"] for each in (*first["Images"], *second["Images"])] == listed
+    assert [image["ImageId"] for image in (*first["Images"], *second["Images"])] == listed
     tags = cloud.run("alice", "DescribeTags", Filters=[{"Name": "resource-type", "Values": ["image"]}])["Tags"]
-    assert [each["ResourceId"] for each in tags if each["Key"] == "k"] == listed
-    ranges = [call.args for call in cloud.oned.calls if call.method == "one.imagepool.info"]
-    assert any(args[1] != -1 for args in ranges)
+    assert [tag["ResourceId"] for tag in tags if tag["Key"] == "k"] == listed
+    arguments = [call.args for call in cloud.oned.calls if call.method == "one.imagepool.info"]
+    assert any(args[1] != -1 for args in arguments)

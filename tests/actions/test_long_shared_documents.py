@@ -1,4 +1,4 @@
-"""Users who make documents long and share them with everybody keep nobody from their lists; over real sockets."""
+"""Long documents that a user shares with everybody do not break the lists of others; over real sockets."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ pytestmark = pytest.mark.slow
 T = TypeVar("T")
 MIB = 1024 * 1024
 TOO_LONG = MAX_LIST + MIB
-"""Bytes of a document that is not read."""
+"""Bytes of a document that is too long to be read."""
 THIRD = MAX_LIST // 3 + MIB
-"""Bytes of documents of which three are not read at once."""
+"""Bytes of a document: three of them are too long to be read in one reply."""
 
 
 class Zone:
-    """A cloud in which bob makes documents long, and alice's way to it by a socket, with all bounds as they are."""
+    """A cloud in which bob makes documents long, and a connection to it for alice, with the limits of production."""
 
     def __init__(self, reactor: Any) -> None:
         self.cloud = Cloud(vms=3)
@@ -42,12 +42,12 @@ class Zone:
         url = f"http://127.0.0.1:{self.port.getHost().port}/RPC2"
         proxy = OnedProxy(reactor, url, oned_endpoint(reactor, url), CallLimits().reply_bytes)
         name, _, password = self.cloud.oned.serveradmin.partition(":")
-        self._one = XMLRPCBackend(
+        self._oned = XMLRPCBackend(
             proxy, name, PasswordKey(password), Clock(), _at_once, now=self.cloud.clock.seconds, log=Logger("test")
         )
 
-    def made(self, kind: str, method: str, *args: object, size: int) -> int:
-        """Have bob make something, share it with everybody and make its document long, and return its id."""
+    def create(self, kind: str, method: str, *args: object, size: int) -> int:
+        """Create an object for bob, share it with everybody and make its document long, and return its id."""
         object_id = int(self.cloud.as_user("bob", method, *args))
         self.cloud.as_user("bob", f"one.{kind}.chmod", object_id, -1, -1, -1, 1, -1, -1, 1, -1, -1)
         for number in range(-(-size // MIB)):
@@ -55,18 +55,18 @@ class Zone:
         return object_id
 
     def machine(self, size: int) -> int:
-        """Have bob run a machine whose document is long."""
-        template = next(each.id for each in self.cloud.oned.cloud.templates if each.name == "m1.small")
-        return self.made("vm", "one.template.instantiate", template, "", False, "", False, size=size)
+        """Run a machine with a long document for bob."""
+        template_id = next(template.id for template in self.cloud.oned.cloud.templates if template.name == "m1.small")
+        return self.create("vm", "one.template.instantiate", template_id, "", False, "", False, size=size)
 
     def image(self, name: str, facts: str, size: int) -> int:
-        """Have bob make an image whose document is long."""
+        """Create an image with a long document for bob."""
         text = f'NAME="{name}"\nSIZE="1"\nTYPE="DATABLOCK"\n{facts}'
-        return self.made("image", "one.image.allocate", text, 1, size=size)
+        return self.create("image", "one.image.allocate", text, 1, size=size)
 
     async def run(self, action: str, **parameters: Any) -> dict[str, Any]:
-        """Return the answer to alice; raises the `EC2Error` that she gets."""
-        self.cloud.backend, before = self._one, self.cloud.backend
+        """Make a call of alice and return its result; raises its `EC2Error`."""
+        self.cloud.backend, before = self._oned, self.cloud.backend
         try:
             running = Deferred.fromCoroutine(perform(self.cloud.call_as("alice"), action, parameters))
         finally:
@@ -81,11 +81,12 @@ class Zone:
 
     async def instances(self, **parameters: Any) -> set[int]:
         """Return the ids of the machines that DescribeInstances lists."""
-        answer = await self.run("DescribeInstances", **parameters)
-        found = [each["InstanceId"] for reservation in answer["Reservations"] for each in reservation["Instances"]]
-        return {int(each[2:], 16) if len(each) > 10 else int(each[2:]) for each in found}
+        response = await self.run("DescribeInstances", **parameters)
+        instances = [instance for reservation in response["Reservations"] for instance in reservation["Instances"]]
+        ids = [instance["InstanceId"] for instance in instances]
+        return {int(text[2:], 16) if len(text) > 10 else int(text[2:]) for text in ids}
 
-    def asked(self, since: int) -> list[str]:
+    def methods_called(self, since: int) -> list[str]:
         """Return the methods that were called after the first `since` calls."""
         return [call.method for call in list(self.cloud.oned.calls)[since:]]
 
@@ -105,21 +106,21 @@ async def zone() -> AsyncIterator[Zone]:
 
 @pytest_twisted.ensureDeferred
 async def test_instances_are_listed_despite_long_documents_of_others(zone: Zone) -> None:
-    """Only what is too long by itself is left out, and answers NotFound, until it is short again."""
+    """Only an instance whose document alone is too long is left out, and not found, until it is short again."""
     own = await zone.instances()
     assert len(own) == 3
     long = {zone.machine(THIRD) for _ in range(3)}
     too_long = zone.machine(TOO_LONG)
     assert await zone.instances() == own | long
-    logged = len(zone.cloud.oned.calls)
+    before = len(zone.cloud.oned.calls)
     assert await zone.instances() == own | long
-    assert zone.asked(logged).count("one.vmpool.infoset") == 5, "two halves, and of one of them its own two"
+    assert zone.methods_called(before).count("one.vmpool.infoset") == 5, "two halves, and two halves of one of them"
     try:
         await zone.run("DescribeInstances", InstanceIds=[f"i-{too_long:08d}"])
     except EC2Error as error:
         assert error.code == "InvalidInstanceID.NotFound"
     else:
-        raise AssertionError("it is found")
+        raise AssertionError("the instance was found")
     zone.cloud.as_user("bob", "one.vm.update", too_long, "", 0)
     zone.cloud.clock.advance(SKIP_SECONDS)
     assert await zone.instances() == own | long | {too_long}
@@ -130,8 +131,8 @@ async def test_instances_are_listed_despite_long_documents_of_others_that_have_e
     own = await zone.instances()
     long = {zone.machine(MIB)}
     too_long = zone.machine(TOO_LONG)
-    for number in (*long, too_long):
-        zone.cloud.as_user("bob", "one.vm.action", "terminate-hard", number)
+    for machine_id in (*long, too_long):
+        zone.cloud.as_user("bob", "one.vm.action", "terminate-hard", machine_id)
     zone.cloud.wait(60)
     assert await zone.instances() == own | long
 
@@ -143,15 +144,16 @@ async def test_images_are_listed_despite_long_documents_of_others(zone: Zone) ->
     long = zone.image("long", 'EC2_AMI="YES"', MIB)
     zone.image("too-long", 'EC2_AMI="YES"', TOO_LONG)
     images = (await zone.run("DescribeImages"))["Images"]
-    assert {each["ImageId"] for each in images} == before | {f"ami-{long:08d}"}
-    assert volume in {each["VolumeId"] for each in (await zone.run("DescribeVolumes"))["Volumes"]}
+    assert {image["ImageId"] for image in images} == before | {f"ami-{long:08d}"}
+    assert volume in {described["VolumeId"] for described in (await zone.run("DescribeVolumes"))["Volumes"]}
     assert (await zone.run("DescribeSnapshots"))["Snapshots"] == []
-    assert [each["VolumeId"] for each in (await zone.run("DescribeVolumes", VolumeIds=[volume]))["Volumes"]] == [volume]
+    volumes = (await zone.run("DescribeVolumes", VolumeIds=[volume]))["Volumes"]
+    assert [described["VolumeId"] for described in volumes] == [volume]
 
 
 @pytest_twisted.ensureDeferred
 async def test_instances_are_launched_despite_long_templates_of_others(zone: Zone) -> None:
-    zone.made("template", "one.template.allocate", 'NAME="long"\nCPU="1"\nMEMORY="1"', size=TOO_LONG)
-    image = (await zone.run("DescribeImages"))["Images"][0]["ImageId"]
-    run = await zone.run("RunInstances", ImageId=image, InstanceType="m1.small", MinCount=1, MaxCount=1)
-    assert len(run["Instances"]) == 1
+    zone.create("template", "one.template.allocate", 'NAME="long"\nCPU="1"\nMEMORY="1"', size=TOO_LONG)
+    image_id = (await zone.run("DescribeImages"))["Images"][0]["ImageId"]
+    launched = await zone.run("RunInstances", ImageId=image_id, InstanceType="m1.small", MinCount=1, MaxCount=1)
+    assert len(launched["Instances"]) == 1

@@ -1,4 +1,4 @@
-"""Requests that name many things: a bound on the ids, and on the calls to oned that they cost."""
+"""Requests with many ids: limits on the ids, and on the calls to oned."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from econed.slots import CALLS_OF_A_REQUEST
 from tests.support.cloud import Cloud, perform
 from tests.support.delayed_oned import DelayedOned
 
-HANDFUL = 6
+MAX_CALLS = 6
 
 
 def unknown(prefix: str, count: int, first: int = 10_000) -> list[str]:
-    """Return ids that nothing has."""
+    """Return ids of no object."""
     return [f"{prefix}-{number:08d}" for number in range(first, first + count)]
 
 
@@ -39,11 +39,11 @@ def test_a_thousand_ids_take_few_calls_to_oned(
 ) -> None:
     before = len(cloud.oned.calls)
     assert cloud.refusal("alice", action, **parameters).code == code
-    assert len(cloud.oned.calls) - before <= HANDFUL
+    assert len(cloud.oned.calls) - before <= MAX_CALLS
 
 
 @pytest.mark.parametrize(
-    ("action", "name", "more"),
+    ("action", "name", "others"),
     [
         ("DescribeImages", "ImageIds", {}),
         ("DescribeSnapshots", "SnapshotIds", {}),
@@ -60,58 +60,58 @@ def test_a_thousand_ids_take_few_calls_to_oned(
     ],
 )
 def test_more_than_a_thousand_values_are_refused_without_a_call_to_oned(
-    cloud: Cloud, action: str, name: str, more: dict[str, Any]
+    cloud: Cloud, action: str, name: str, others: dict[str, Any]
 ) -> None:
     call = cloud.call_as("alice")
     before = len(cloud.oned.calls)
     with pytest.raises(EC2Error) as caught:
-        cloud.result(perform(call, action, {name: unknown("i", 1001), **more}))
+        cloud.result(perform(call, action, {name: unknown("i", 1001), **others}))
     assert caught.value.code == "InvalidParameterValue"
     assert "cannot contain over 1000 values" in caught.value.message
     assert len(cloud.oned.calls) == before
 
 
 def test_images_read_together_are_the_same_as_read_one_by_one(cloud: Cloud) -> None:
-    """Others' too, where the caller may use them, and no others: in their order and each once."""
+    """Also images of others that the caller may use, and only those, ordered and each once."""
     shared = [cloud.oneadmin("one.image.allocate", f'NAME="s{n}"\nPATH="/p"\nEC2_AMI="YES"', 1) for n in range(6)]
     hidden = [cloud.oneadmin("one.image.allocate", f'NAME="h{n}"\nPATH="/p"\nEC2_AMI="YES"', 1) for n in range(2)]
-    for number in shared:
-        cloud.oneadmin("one.image.chmod", number, -1, -1, -1, -1, -1, -1, 1, -1, -1)
+    for image_id in shared:
+        cloud.oneadmin("one.image.chmod", image_id, -1, -1, -1, -1, -1, -1, 1, -1, -1)
     own = [cloud.as_user("alice", "one.image.allocate", f'NAME="o{n}"\nPATH="/p"\nEC2_AMI="YES"', 1) for n in range(4)]
     cloud.wait(10)
-    ids = [f"ami-{number:08d}" for number in (*own, *reversed(shared), own[0])]
+    ids = [f"ami-{image_id:08d}" for image_id in (*own, *reversed(shared), own[0])]
     before = len(cloud.oned.calls)
-    many = cloud.run("alice", "DescribeImages", ImageIds=ids)["Images"]
-    assert len(cloud.oned.calls) - before <= HANDFUL
-    one_by_one = [cloud.run("alice", "DescribeImages", ImageIds=[each])["Images"][0] for each in ids[:-1]]
-    assert many == sorted(one_by_one, key=lambda each: str(each["ImageId"]))
-    for number in hidden:
-        refusal = cloud.refusal("alice", "DescribeImages", ImageIds=[*ids, f"ami-{number:08d}"])
-        assert (refusal.code, f"ami-{number:08d}" in refusal.message) == ("InvalidAMIID.NotFound", True)
+    together = cloud.run("alice", "DescribeImages", ImageIds=ids)["Images"]
+    assert len(cloud.oned.calls) - before <= MAX_CALLS
+    one_by_one = [cloud.run("alice", "DescribeImages", ImageIds=[image_id])["Images"][0] for image_id in ids[:-1]]
+    assert together == sorted(one_by_one, key=lambda image: str(image["ImageId"]))
+    for hidden_id in hidden:
+        refusal = cloud.refusal("alice", "DescribeImages", ImageIds=[*ids, f"ami-{hidden_id:08d}"])
+        assert (refusal.code, f"ami-{hidden_id:08d}" in refusal.message) == ("InvalidAMIID.NotFound", True)
 
 
-class Watched:
-    """oned that is told how many calls are made at once."""
+class CountedOned:
+    """oned that counts the calls in flight."""
 
-    def __init__(self, one: IOpenNebula) -> None:
-        self._one = one
-        self.now = self.most = 0
+    def __init__(self, oned: IOpenNebula) -> None:
+        self._oned = oned
+        self.in_flight = self.max_in_flight = 0
 
     async def call(self, user: str | None, method: str, *args: object) -> Any:
         """Make a call (`IOpenNebula.call`)."""
-        return await self._counted(self._one.call(user, method, *args))
+        return await self._count(self._oned.call(user, method, *args))
 
     async def document(self, user: str | None, method: str, *args: object) -> Any:
         """Make a call (`IOpenNebula.document`)."""
-        return await self._counted(self._one.document(user, method, *args))
+        return await self._count(self._oned.document(user, method, *args))
 
-    async def _counted(self, work: Any) -> Any:
-        self.now += 1
-        self.most = max(self.most, self.now)
+    async def _count(self, work: Any) -> Any:
+        self.in_flight += 1
+        self.max_in_flight = max(self.max_in_flight, self.in_flight)
         try:
             return await work
         finally:
-            self.now -= 1
+            self.in_flight -= 1
 
 
 def test_a_request_makes_few_concurrent_calls() -> None:
@@ -121,17 +121,17 @@ def test_a_request_makes_few_concurrent_calls() -> None:
         while True:
             yield 0.01
 
-    watched = Watched(DelayedOned(cloud.backend, cloud.clock, delays()))
-    cloud.backend = watched  # type: ignore[assignment]
-    ended = cloud.run("alice", "TerminateInstances", InstanceIds=[f"i-{number:08d}" for number in range(40)])
-    assert len(ended["TerminatingInstances"]) == 40
-    assert watched.most == CALLS_OF_A_REQUEST
+    counted = CountedOned(DelayedOned(cloud.backend, cloud.clock, delays()))
+    cloud.backend = counted  # type: ignore[assignment]
+    response = cloud.run("alice", "TerminateInstances", InstanceIds=[f"i-{number:08d}" for number in range(40)])
+    assert len(response["TerminatingInstances"]) == 40
+    assert counted.max_in_flight == CALLS_OF_A_REQUEST
 
 
 def test_the_error_for_many_ids_names_the_first_of_them(cloud: Cloud) -> None:
     ids = unknown("i", 1000)
     message = cloud.refusal("alice", "DescribeInstances", InstanceIds=ids).message
-    named = message.partition("'")[2].rpartition("'")[0].split(", ")
-    assert named == ids[: len(named)]
-    assert 1 < len(named) <= 100
+    named_ids = message.partition("'")[2].rpartition("'")[0].split(", ")
+    assert named_ids == ids[: len(named_ids)]
+    assert 1 < len(named_ids) <= 100
     assert message.endswith("' do not exist")

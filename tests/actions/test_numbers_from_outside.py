@@ -1,4 +1,4 @@
-"""Every number from outside, wherever it stands: out of range is an empty list, not there or invalid, never a fault."""
+"""Numbers in requests and documents: out of range they match nothing or are refused, never a server error."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support.cloud import Cloud, perform, perform_pairs
 pytestmark = pytest.mark.slow
 
 MODEL = Model.load()
-ACTIONS = sorted(all_actions(), key=lambda each: each.name)
+ACTIONS = sorted(all_actions(), key=lambda action: action.name)
 ROUTES = Dispatcher(MODEL, ACTIONS).routes
 LACK_OF_CAPACITY = ("InsufficientInstanceCapacity", "InsufficientAddressCapacity")
 
@@ -37,7 +37,7 @@ NUMBERS = (
     *("\x00", "😀"),
 )  # fmt: skip
 
-GOOD = {
+VALID = {
     "Attribute": "description",
     "AvailabilityZone": "default",
     "Device": "/dev/sdh",
@@ -57,35 +57,35 @@ GOOD = {
     "Tag": "",
     "VolumeId": "vol-00000002",
 }
-"""What a call has beside the value that is tried, by names on the wire; of lists the first element."""
+"""The other parameters of a call, by names on the wire; for lists the first element."""
 
 
 def leaves(shape: Shape | None, members: Members, path: str = "") -> Iterator[tuple[str, Shape]]:
-    """Yield the names on the wire of the single values that an action takes."""
+    """Yield the names on the wire and the shapes of the scalar parameters of an action."""
     if isinstance(shape, ListShape):
         yield from leaves(shape.member, members, f"{path}.1")
     elif isinstance(shape, StructureShape):
         for key, member in shape.members.items():
-            taken = members.find(key)
-            if taken is not None:
+            supported = members.find(key)
+            if supported is not None:
                 name = input_name(member, key)
-                yield from leaves(member, taken, f"{path}.{name}" if path else name)
+                yield from leaves(member, supported, f"{path}.{name}" if path else name)
     elif shape is not None:
         yield path, shape
 
 
-def beside(action: Action) -> dict[str, str]:
-    """Return what an action must have."""
+def required_parameters(action: Action) -> dict[str, str]:
+    """Return the required parameters of an action."""
     shape = ROUTES[action.name].operation.input_shape
     assert shape is not None
-    given: dict[str, str] = {}
+    parameters: dict[str, str] = {}
     for key in sorted(action.required):
         name = input_name(shape.members[key], key)
-        given[f"{name}.1" if isinstance(shape.members[key], ListShape) else name] = GOOD.get(name, "x")
-    if "Tag.1" in given:
-        del given["Tag.1"]
-        given["Tag.1.Key"] = "a"
-    return given
+        parameters[f"{name}.1" if isinstance(shape.members[key], ListShape) else name] = VALID.get(name, "x")
+    if "Tag.1" in parameters:
+        del parameters["Tag.1"]
+        parameters["Tag.1.Key"] = "a"
+    return parameters
 
 
 LEAVES = [
@@ -100,19 +100,19 @@ PREFIXES = sorted({value.prefix for value in vars(ids).values() if isinstance(va
 
 @pytest.fixture(scope="module")
 def cloud() -> AddressCloud:
-    """A cloud in which alice has something of every kind."""
-    made = AddressCloud()
-    made.run_instance()
-    made.run("alice", "AllocateAddress")
-    made.run("alice", "CreateVolume", AvailabilityZone="default", Size=1)
-    made.wait(5)
-    made.run("alice", "CreateSnapshot", VolumeId="vol-00000002")
-    made.wait(5)
-    return made
+    """A cloud in which alice has a resource of every kind."""
+    cloud = AddressCloud()
+    cloud.run_instance()
+    cloud.run("alice", "AllocateAddress")
+    cloud.run("alice", "CreateVolume", AvailabilityZone="default", Size=1)
+    cloud.wait(5)
+    cloud.run("alice", "CreateSnapshot", VolumeId="vol-00000002")
+    cloud.wait(5)
+    return cloud
 
 
 def refusal(cloud: Cloud, action: str, pairs: dict[str, str]) -> EC2Error | None:
-    """Make a call; return the error that it ends with, if any. Whatever is no error of EC2's is raised."""
+    """Make a call and return its EC2 error, if any; other errors are raised."""
     try:
         cloud.result(perform_pairs(cloud.call_as("alice"), action, tuple(pairs.items())))
     except EC2Error as error:
@@ -120,8 +120,8 @@ def refusal(cloud: Cloud, action: str, pairs: dict[str, str]) -> EC2Error | None
     return None
 
 
-def fault(cloud: Cloud, action: str, pairs: dict[str, str]) -> EC2Error | None:
-    """Make a call; return the error if it is one of ours or of oned's, not the client's."""
+def server_error(cloud: Cloud, action: str, pairs: dict[str, str]) -> EC2Error | None:
+    """Make a call and return its error if it is a server error other than a lack of capacity."""
     error = refusal(cloud, action, pairs)
     return error if error is not None and error.status >= 500 and error.code not in LACK_OF_CAPACITY else None
 
@@ -129,15 +129,15 @@ def fault(cloud: Cloud, action: str, pairs: dict[str, str]) -> EC2Error | None:
 @pytest.mark.parametrize(("action", "path"), INTEGERS, ids=[f"{action.name}-{path}" for action, path in INTEGERS])
 def test_an_integer_out_of_range_is_never_a_server_error(cloud: AddressCloud, action: Action, path: str) -> None:
     for number in NUMBERS:
-        assert fault(cloud, action.name, {**beside(action), path: number}) is None, number
+        assert server_error(cloud, action.name, {**required_parameters(action), path: number}) is None, number
 
 
 @pytest.mark.parametrize(("action", "path"), INTEGERS, ids=[f"{action.name}-{path}" for action, path in INTEGERS])
 def test_a_text_that_is_not_an_integer_of_the_model_is_refused(cloud: AddressCloud, action: Action, path: str) -> None:
-    """It is never read as another number, or as none."""
+    """It is never read as another number, and never ignored."""
     for number in NUMBERS:
         if not re.fullmatch(r"-?[0-9]{1,20}", number, re.ASCII) or not -(2**63) <= int(number) < 2**63:
-            error = refusal(cloud, action.name, {**beside(action), path: number})
+            error = refusal(cloud, action.name, {**required_parameters(action), path: number})
             assert error is not None, number
             assert (error.code, error.status) == ("InvalidParameterValue", 400), number
 
@@ -152,7 +152,7 @@ def test_a_number_in_an_id_or_another_text_is_never_a_server_error(
     cloud: AddressCloud, place: tuple[Action, str], prefix: str, number: str
 ) -> None:
     action, path = place
-    assert fault(cloud, action.name, {**beside(action), path: prefix + number}) is None
+    assert server_error(cloud, action.name, {**required_parameters(action), path: prefix + number}) is None
 
 
 LISTS = [action for action in ACTIONS if "Filters" in action.accepts.of]
@@ -186,12 +186,12 @@ def test_an_account_number_is_of_one_user_or_none() -> None:
         assert user_id_of(text) is None
 
 
-WRITTEN = (*NUMBERS[:-2], "253402300799", "253402300800")
+TEXTS_IN_DOCUMENTS = (*NUMBERS[:-2], "253402300799", "253402300800")
 
 
-@pytest.mark.parametrize("text", WRITTEN)
+@pytest.mark.parametrize("text", TEXTS_IN_DOCUMENTS)
 def test_all_lists_work_with_any_text_in_place_of_a_number(text: str) -> None:
-    """Users change their own documents in Sunstone, too: what is no number there counts as not said."""
+    """Users can also change their documents in Sunstone: a text that is not a number counts as missing."""
     cloud = AddressCloud()
     instance = cloud.run_instance()
     volume = cloud.run("alice", "CreateVolume", AvailabilityZone="default", Size=1)["VolumeId"]
@@ -208,17 +208,17 @@ def test_all_lists_work_with_any_text_in_place_of_a_number(text: str) -> None:
     cloud.as_user("alice", "one.image.update", int(volume[4:]), on_image, 1)
     cloud.as_user("alice", "one.vm.update", int(instance[2:]), on_machine, 1)
     user = cloud.user("alice").id
-    named = f'NAME="laptop",PUBLIC_KEY="ssh-ed25519 AAAA",CREATED="{text}"'
-    cloud.as_user("alice", "one.user.update", user, f'{key_pair}=[{named}]\nEC2_WATCHED_UNTIL="{text}"', 1)
+    members = f'NAME="laptop",PUBLIC_KEY="ssh-ed25519 AAAA",CREATED="{text}"'
+    cloud.as_user("alice", "one.user.update", user, f'{key_pair}=[{members}]\nEC2_WATCHED_UNTIL="{text}"', 1)
     for action in LISTS:
         cloud.run("alice", action.name)
 
 
 def test_a_launch_count_that_an_owner_wrote_makes_no_more_instances() -> None:
     cloud = Cloud()
-    asked: dict[str, Any] = {"ImageId": "ami-00000000", "MinCount": 1, "MaxCount": 2, "ClientToken": "token"}
-    made = cloud.run("alice", "RunInstances", **asked)["Instances"]
-    for instance in made:
+    parameters: dict[str, Any] = {"ImageId": "ami-00000000", "MinCount": 1, "MaxCount": 2, "ClientToken": "token"}
+    launched = cloud.run("alice", "RunInstances", **parameters)["Instances"]
+    for instance in launched:
         cloud.as_user("alice", "one.vm.update", int(instance["InstanceId"][2:]), 'EC2_LAUNCH_COUNT="1000000000"', 1)
-    again = cloud.run("alice", "RunInstances", **asked)["Instances"]
-    assert [each["InstanceId"] for each in again] == [each["InstanceId"] for each in made]
+    repeated = cloud.run("alice", "RunInstances", **parameters)["Instances"]
+    assert [instance["InstanceId"] for instance in repeated] == [instance["InstanceId"] for instance in launched]

@@ -1,4 +1,4 @@
-"""What econed keeps on one object of OpenNebula has a bound, whatever clients have it write there."""
+"""Limits on the size of econed's attributes on one object of OpenNebula."""
 
 from __future__ import annotations
 
@@ -39,30 +39,30 @@ LONGEST = [{"Key": f"{number:02}" + "\N{PILE OF POO}" * 126, "Value": "\N{PILE O
 """The longest tags that a resource can have."""
 
 
-def fill(cloud: Cloud, method: str, object_id: int, most: int, prefix: str = "EC2_TAG_") -> None:
-    """Have as much stand on an object as may, but for some 200 bytes, as after many calls of its owner."""
-    filling: list[tuple[str, dict[str, str]]] = []
-    while (left := most - 150 - size_of(filling)) > 100:
-        key = f"filling-{len(filling)}"
+def fill(cloud: Cloud, method: str, object_id: int, max_bytes: int, prefix: str = "EC2_TAG_") -> None:
+    """Fill an object with attributes up to some 200 bytes below a limit, as many calls of its owner would."""
+    attributes: list[tuple[str, dict[str, str]]] = []
+    while (remaining := max_bytes - 150 - size_of(attributes)) > 100:
+        key = f"filling-{len(attributes)}"
         name = hex_name(prefix, key)
-        value = "v" * (min(60_000, left) - size_of([(name, {"KEY": key, "VALUE": ""})]))
-        filling.append((name, {"KEY": key, "VALUE": value}))
-    cloud.oneadmin(method, object_id, "\n".join(vector(*each) for each in filling), 1)
+        value = "v" * (min(60_000, remaining) - size_of([(name, {"KEY": key, "VALUE": ""})]))
+        attributes.append((name, {"KEY": key, "VALUE": value}))
+    cloud.oneadmin(method, object_id, "\n".join(vector(*item) for item in attributes), 1)
 
 
-def import_key(cloud: Cloud, name: str, **more: Any) -> dict[str, Any]:
-    """Have alice import a key pair."""
-    return cloud.run("alice", "ImportKeyPair", KeyName=name, PublicKeyMaterial=KEY, **more)
+def import_key(cloud: Cloud, name: str, **others: Any) -> dict[str, Any]:
+    """Import a key pair for alice."""
+    return cloud.run("alice", "ImportKeyPair", KeyName=name, PublicKeyMaterial=KEY, **others)
 
 
-def changes_of(cloud: Cloud, act: Callable[[], object]) -> list[str]:
-    """Return the methods of the changes that an act makes."""
+def changes_of(cloud: Cloud, operation: Callable[[], object]) -> list[str]:
+    """Return the methods of the changes that an operation makes."""
     before = len(cloud.changes)
-    act()
+    operation()
     return [call.method for call in cloud.changes[before:]]
 
 
-# The measure
+# Size
 
 
 def test_only_econeds_attributes_count_and_removals_are_never_refused() -> None:
@@ -76,7 +76,7 @@ def test_only_econeds_attributes_count_and_removals_are_never_refused() -> None:
 
 
 def test_the_size_of_attributes_is_about_that_of_the_template_text() -> None:
-    """What is written counts, before and after, as about the same number of bytes."""
+    """An attribute counts as about the same number of bytes before and after it is written."""
     tags = {"a": "", "ключ": "значение", "k" * 128: "v" * 256}
     text = tag_text(tags)
     read = Attributes([(f"EC2_TAG_{key.encode().hex().upper()}", {"KEY": key, "VALUE": tags[key]}) for key in tags])
@@ -84,7 +84,7 @@ def test_the_size_of_attributes_is_about_that_of_the_template_text() -> None:
 
 
 def test_a_user_with_the_most_short_tags_can_be_read() -> None:
-    """The shortest grow the most when they become XML, in XML: still their user's document may come from oned."""
+    """The shortest tags grow the most as XML within XML: the document of their user is still accepted from oned."""
     name = hex_name(key_pair_tag_prefix(2**31 - 1, "n"), "k")
     members = {"KEY": "k", "VALUE": ""}
     document = f"<{name}>{''.join(f'<{each}><![CDATA[{text}]]></{each}>' for each, text in members.items())}</{name}>"
@@ -96,7 +96,7 @@ def test_a_user_with_the_most_short_tags_can_be_read() -> None:
 
 
 def with_key_pairs(cloud: Cloud, count: int) -> None:
-    """Give alice as many key pairs."""
+    """Give alice so many key pairs."""
     cloud.oneadmin(
         "one.user.update",
         ALICE,
@@ -109,19 +109,19 @@ def with_key_pairs(cloud: Cloud, count: int) -> None:
 
 
 def test_a_user_has_at_most_5000_key_pairs() -> None:
-    """Beyond them nothing is made and nothing written; when one is removed there is room for one more."""
+    """Then nothing is created and nothing written; when one is deleted, another can be created."""
     cloud = Cloud()
     with_key_pairs(cloud, MAX_KEY_PAIRS - 1)
-    import_key(cloud, "the last")
+    import_key(cloud, "last")
 
-    def refused() -> None:
+    def check_refusals() -> None:
         for error in (
             cloud.refusal("alice", "ImportKeyPair", KeyName="one more", PublicKeyMaterial=KEY),
             cloud.refusal("alice", "CreateKeyPair", KeyName="one more"),
         ):
             assert (error.code, error.status) == ("KeyPairLimitExceeded", 400)
 
-    assert changes_of(cloud, refused) == []
+    assert changes_of(cloud, check_refusals) == []
     cloud.run("alice", "DeleteKeyPair", KeyName="k7")
     import_key(cloud, "one more")
     assert len(cloud.run("alice", "DescribeKeyPairs")["KeyPairs"]) == MAX_KEY_PAIRS
@@ -132,7 +132,7 @@ def test_a_user_at_the_size_limit_gets_no_more_key_pairs_and_tags_of_them() -> N
     key = import_key(cloud, "mine")["KeyPairId"]
     fill(cloud, "one.user.update", ALICE, MAX_ON_USER, key_pair_tag_prefix(ALICE, "mine"))
 
-    def refused() -> None:
+    def check_refusals() -> None:
         assert (
             cloud.refusal("alice", "ImportKeyPair", KeyName="k", PublicKeyMaterial=KEY).code == "KeyPairLimitExceeded"
         )
@@ -141,25 +141,25 @@ def test_a_user_at_the_size_limit_gets_no_more_key_pairs_and_tags_of_them() -> N
             cloud.refusal("alice", "CreateTags", Resources=[key], Tags=[{"Key": "k" * 128}]).code == "TagLimitExceeded"
         )
 
-    assert changes_of(cloud, refused) == []
+    assert changes_of(cloud, check_refusals) == []
     cloud.run("alice", "DeleteTags", Resources=[key])
     cloud.run("alice", "CreateTags", Resources=[key], Tags=TAG)
     import_key(cloud, "another")
 
 
 def test_tags_that_would_exceed_the_limit_on_many_key_pairs_are_refused() -> None:
-    """Each resource may have 50, all of them not what a user may not keep."""
+    """Each resource may have 50 tags, but all of them together exceed the limit of the user."""
     cloud = Cloud()
     keys = [import_key(cloud, f"k{number}")["KeyPairId"] for number in range(15)]
     assert changes_of(cloud, lambda: cloud.refusal("alice", "CreateTags", Resources=keys, Tags=LONGEST)) == [], (
-        "nothing is written where not all can be"
+        "nothing is written unless all can be"
     )
     assert cloud.refusal("alice", "CreateTags", Resources=keys, Tags=LONGEST).code == "TagLimitExceeded"
     cloud.run("alice", "CreateTags", Resources=keys[:2], Tags=LONGEST)
 
 
 def test_a_user_at_the_size_limit_can_create_no_images() -> None:
-    """The announcement of an image stands on the user until it is made."""
+    """The announcement of an image is kept on the user until the image is created."""
     cloud = Cloud()
     fill(cloud, "one.user.update", ALICE, MAX_ON_USER)
     error = cloud.refusal(
@@ -175,7 +175,7 @@ def test_a_user_at_the_size_limit_can_create_no_images() -> None:
 
 
 def test_the_number_of_images_being_created_for_a_user_is_limited() -> None:
-    """Whoever writes more announcements on their own document makes nobody read them all."""
+    """Not all announcements are read if a user writes more of them into their own document."""
     cloud = Cloud()
     texts = [
         vector(hex_name("EC2_NEW_IMAGE_", f"i{number}"), {"NAME": f"i{number}", "BEGAN": "0"})
@@ -189,58 +189,60 @@ def test_the_number_of_images_being_created_for_a_user_is_limited() -> None:
 
 
 def test_looking_up_attributes_of_a_user_is_cheap_in_a_long_document() -> None:
-    """The marks of the reconciler and announcements of images are found without taking the rest apart."""
+    """The dates of the reconciler and announcements of images are found without parsing the other attributes."""
 
-    def calls(attributes: int, look: Callable[[UserDocument], object]) -> int:
-        """Return how many functions are called to look at a user with so many vectors of their own."""
+    def count_calls(attributes: int, look_up: Callable[[UserDocument], object]) -> int:
+        """Return how many functions are called for a user with so many vector attributes of their own."""
         own = "".join(f"<OWN{number}><B/></OWN{number}>" for number in range(attributes))
         user = UserDocument(etree.fromstring(f"<USER><ID>2</ID><TEMPLATE>{own}</TEMPLATE></USER>"))
-        made = [0]
+        calls = [0]
 
-        def seen(_: FrameType, event: str, __: object) -> None:
-            made[0] += event in ("call", "c_call")
+        def count(_: FrameType, event: str, __: object) -> None:
+            calls[0] += event in ("call", "c_call")
 
-        sys.setprofile(seen)
+        sys.setprofile(count)
         try:
-            look(user)
+            look_up(user)
         finally:
             sys.setprofile(None)
-        return made[0]
+        return calls[0]
 
-    assert calls(1000, watched_until) == calls(10, watched_until)
-    assert calls(1010, announced_images) - calls(10, announced_images) < 3 * 1000
+    assert count_calls(1000, watched_until) == count_calls(10, watched_until)
+    assert count_calls(1010, announced_images) - count_calls(10, announced_images) < 3 * 1000
 
 
 def test_the_work_of_reading_key_pairs_is_linear_in_their_number() -> None:
-    def calls(count: int) -> int:
-        """Return how many functions of C are called to read as many key pairs with a tag each."""
+    def count_calls(key_pair_count: int) -> int:
+        """Return how many C functions are called to read so many key pairs with a tag each."""
         cloud = Cloud()
-        with_key_pairs(cloud, count)
-        tags = "\n".join(tag_text({"a": "b"}, key_pair_tag_prefix(ALICE, f"k{number}")) for number in range(count))
+        with_key_pairs(cloud, key_pair_count)
+        tags = "\n".join(
+            tag_text({"a": "b"}, key_pair_tag_prefix(ALICE, f"k{number}")) for number in range(key_pair_count)
+        )
         cloud.oneadmin("one.user.update", ALICE, tags, 1)
         user = UserDocument(etree.fromstring(cloud.oneadmin("one.user.info", ALICE, False)))
-        made = [0]
+        calls = [0]
 
-        def seen(_: FrameType, event: str, __: object) -> None:
-            made[0] += event == "c_call"
+        def count(_: FrameType, event: str, __: object) -> None:
+            calls[0] += event == "c_call"
 
-        sys.setprofile(seen)
+        sys.setprofile(count)
         try:
             pairs = key_pairs(user)
         finally:
             sys.setprofile(None)
-        assert len(pairs) == count
+        assert len(pairs) == key_pair_count
         assert all(pair.tags == ({"Key": "a", "Value": "b"},) for pair in pairs.values())
-        return made[0]
+        return calls[0]
 
-    assert calls(400) < 5 * calls(100)
+    assert count_calls(400) < 5 * count_calls(100)
 
 
 # Machines and images
 
 
 def test_a_machine_at_the_size_limit_gets_no_more_tags() -> None:
-    """Its own, and those of the disks that it keeps them for."""
+    """The limit is for its own tags and those of its disks together."""
     cloud = Cloud()
     cloud.run("alice", "RunInstances", ImageId="ami-00000000", MinCount=1, MaxCount=1)
     fill(cloud, "one.vm.update", 0, MAX_ON_MACHINE, "EC2_DISK7_TAG_")
@@ -251,14 +253,14 @@ def test_a_machine_at_the_size_limit_gets_no_more_tags() -> None:
 
 def test_an_image_at_the_size_limit_gets_no_more_tags() -> None:
     cloud = Cloud()
-    made = cloud.run("alice", "CreateVolume", AvailabilityZone="default", Size=1)["VolumeId"]
-    fill(cloud, "one.image.update", int(made.removeprefix("vol-")), MAX_ON_IMAGE, "EC2_SNAPSHOT_TAG_")
-    error = cloud.refusal("alice", "CreateTags", Resources=[made], Tags=[{"Key": "k" * 128}])
+    volume_id = cloud.run("alice", "CreateVolume", AvailabilityZone="default", Size=1)["VolumeId"]
+    fill(cloud, "one.image.update", int(volume_id.removeprefix("vol-")), MAX_ON_IMAGE, "EC2_SNAPSHOT_TAG_")
+    error = cloud.refusal("alice", "CreateTags", Resources=[volume_id], Tags=[{"Key": "k" * 128}])
     assert error.code == "TagLimitExceeded"
 
 
 def test_the_longest_tags_that_ec2_allows_fit_on_every_kind_of_resource() -> None:
-    """The bounds are for what several resources keep on one object, not for one resource."""
+    """The limits are for several resources that are kept on one object, not for a single resource."""
     cloud = AddressCloud()
     cloud.run("alice", "RunInstances", ImageId="ami-00000000", MinCount=1, MaxCount=1)
     volume = cloud.run("alice", "CreateVolume", AvailabilityZone="default", Size=1)["VolumeId"]
@@ -285,25 +287,25 @@ def test_an_instance_whose_disk_tags_exceed_the_limit_is_not_launched() -> None:
     assert cloud.changes == []
 
 
-# Elastic IPs, on the network of all
+# Elastic IPs, on the network that all users share
 
 
 def test_a_user_cannot_use_up_the_space_of_others_on_the_network_of_elastic_ips() -> None:
-    """Each has a share for addresses and tags; who has used it up gets no more, and the others go on."""
+    """Each user has a limit for addresses and tags; other users are not affected when one reaches it."""
     cloud = AddressCloud()
-    given = [cloud.run("alice", "AllocateAddress")["AllocationId"] for _ in range(2)]
-    cloud.run("alice", "CreateTags", Resources=given[:1], Tags=LONGEST)
+    ids = [cloud.run("alice", "AllocateAddress")["AllocationId"] for _ in range(2)]
+    cloud.run("alice", "CreateTags", Resources=ids[:1], Tags=LONGEST)
 
-    def kept() -> int:
+    def size() -> int:
         return size_of(cloud.pool().kept_for(cloud.user("alice").id))
 
-    assert kept() > MAX_OF_ADDRESSES // 2
-    before = kept()
-    assert cloud.refusal("alice", "CreateTags", Resources=given[1:], Tags=LONGEST).code == "TagLimitExceeded"
+    assert size() > MAX_OF_ADDRESSES // 2
+    before = size()
+    assert cloud.refusal("alice", "CreateTags", Resources=ids[1:], Tags=LONGEST).code == "TagLimitExceeded"
     specification = [{"ResourceType": "elastic-ip", "Tags": LONGEST}]
     assert cloud.refusal("alice", "AllocateAddress", TagSpecifications=specification).code == "TagLimitExceeded"
-    assert kept() == before
+    assert size() == before
     assert cloud.run("bob", "AllocateAddress", TagSpecifications=specification)["AllocationId"]
-    cloud.run("alice", "DeleteTags", Resources=given[:1])
-    cloud.run("alice", "CreateTags", Resources=given[1:], Tags=LONGEST)
-    assert kept() < MAX_OF_ADDRESSES
+    cloud.run("alice", "DeleteTags", Resources=ids[:1])
+    cloud.run("alice", "CreateTags", Resources=ids[1:], Tags=LONGEST)
+    assert size() < MAX_OF_ADDRESSES

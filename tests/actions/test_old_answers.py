@@ -1,6 +1,6 @@
-"""What OpenNebula's own EC2 server answered on a real 5.12, and what is answered to the same calls now.
+"""The recorded responses of OpenNebula's own EC2 server on a real 5.12, compared with econed's to the same calls.
 
-Every element of the old answers is there still, but for those that docs/old-server.md lists, each with its reason.
+Every element of the recorded responses is still present, except those that docs/old-server.md lists with a reason.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from econed.wire.encoder import encode_error
 from tests.support.cloud import Cloud, body_of
 
 ROOT = Path(__file__).parents[2]
-ANSWERS = [json.loads(line) for line in (ROOT / "tests/data/legacy/answers.jsonl").read_text("utf-8").splitlines()]
+RECORDED = [json.loads(line) for line in (ROOT / "tests/data/legacy/answers.jsonl").read_text("utf-8").splitlines()]
 ROW = re.compile(r"\| `(\w+)` \| `([\w/ ]+)` \| .+ \|")
 
 ELASTIC_IPS = 1
@@ -29,27 +29,27 @@ ELASTIC_IPS = 1
 
 
 @dataclass(frozen=True)
-class Now:
-    """The cloud on which the old calls are made again, and how what they name is called there."""
+class Replay:
+    """A cloud on which the recorded calls are repeated, and its names for what they name."""
 
     cloud: Cloud
     addresses: dict[str, str]
 
-    def answer(self, action: str, params: dict[str, str]) -> tuple[int, bytes]:
-        """Make a call as an old client wrote it; return the status and the body."""
+    def response(self, action: str, params: dict[str, str]) -> tuple[int, bytes]:
+        """Make a call as an old client sent it; return the status and the body."""
         call = self.cloud.call_as("alice")
         try:
             pairs = [(name, self.addresses.get(value, value)) for name, value in params.items()]
             body = self.cloud.result(body_of(call, action, pairs, version="2014-10-01"))
         except (EC2Error, OpenNebulaError) as error:
-            told = failure(error).error
-            return told.status, encode_error(told.code, told.message, "r")
+            ec2_error = failure(error).error
+            return ec2_error.status, encode_error(ec2_error.code, ec2_error.message, "r")
         self.cloud.clock.pump([1] * 30)
         return 200, body
 
 
 def leaves(body: str | bytes) -> Iterator[tuple[str, str]]:
-    """Yield the path of each element that has a text, without the answer's own name, and the text."""
+    """Yield the path of each element that has a text, without the root element, and the text."""
     root = etree.fromstring(body.encode() if isinstance(body, str) else body)
 
     def below(element: Any, path: tuple[str, ...]) -> Iterator[tuple[str, str]]:
@@ -64,20 +64,20 @@ def leaves(body: str | bytes) -> Iterator[tuple[str, str]]:
 
 
 def differences() -> set[tuple[str, str]]:
-    """Make all calls again; return the elements with a text that were in an old answer and are not in ours."""
+    """Repeat all calls; return the action and path of the elements that are missing from a response of econed."""
     cloud = Cloud("5.12", settings=Settings(elasticips_vnet_id=ELASTIC_IPS))
-    now = Now(cloud, {"opennebula": "default"})
-    found: set[tuple[str, str]] = set()
-    for old in ANSWERS:
-        status, body = now.answer(old["action"], old["params"])
-        before, after = dict(leaves(old["body"])), dict(leaves(body))
-        if old["action"] == "AllocateAddress" and status == 200:
-            now.addresses[before["publicIp"]] = after["publicIp"]
-        if status != old["status"]:
-            found.add((old["action"], f"status {old['status']}"))
-        gone = before.keys() - after.keys() - {"requestId", "RequestID"}
-        found |= {(old["action"], path) for path in gone}
-    return found
+    replay = Replay(cloud, {"opennebula": "default"})
+    missing: set[tuple[str, str]] = set()
+    for recorded in RECORDED:
+        status, body = replay.response(recorded["action"], recorded["params"])
+        before, after = dict(leaves(recorded["body"])), dict(leaves(body))
+        if recorded["action"] == "AllocateAddress" and status == 200:
+            replay.addresses[before["publicIp"]] = after["publicIp"]
+        if status != recorded["status"]:
+            missing.add((recorded["action"], f"status {recorded['status']}"))
+        missing_paths = before.keys() - after.keys() - {"requestId", "RequestID"}
+        missing |= {(recorded["action"], path) for path in missing_paths}
+    return missing
 
 
 def test_every_element_missing_from_a_response_has_a_row_in_the_table() -> None:

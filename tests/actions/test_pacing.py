@@ -1,4 +1,4 @@
-"""Long computations give way to the reactor."""
+"""Long computations yield to the reactor."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def one_slice_a_turn(clock: TurnClock) -> Pacer:
 
 
 async def work(budget: WorkBudget, name: str, units: int, log: list[str]) -> None:
-    """Do so many units of work, one by one."""
+    """Do this many units of work, one by one."""
     for _ in range(units):
         await budget.spend(1)
         log.append(name)
@@ -28,11 +28,11 @@ def test_no_more_units_than_a_slice_are_done_between_two_turns_of_the_reactor() 
     clock = TurnClock()
     log: list[str] = []
     running = Deferred.fromCoroutine(work(WorkBudget(one_slice_a_turn(clock), 100), "a", 1000, log))
-    done = []
+    progress = []
     while not running.called:
-        done.append(len(log))
+        progress.append(len(log))
         clock.turn()
-    assert max(later - earlier for earlier, later in pairwise(done)) <= 100
+    assert max(later - earlier for earlier, later in pairwise(progress)) <= 100
 
 
 def test_less_than_a_slice_is_done_at_once() -> None:
@@ -47,7 +47,7 @@ def test_the_reactor_waits_for_one_slice_of_any_number_of_computations() -> None
     pacer = one_slice_a_turn(clock)
     log: list[str] = []
     running = [Deferred.fromCoroutine(work(WorkBudget(pacer, 10), name, 100, log)) for name in "abcdefgh"]
-    while not all(each.called for each in running):
+    while not all(task.called for task in running):
         before = len(log)
         clock.turn()
         assert len(log) - before <= 10
@@ -82,7 +82,7 @@ def test_a_computation_cancelled_while_it_waits_does_not_delay_the_others() -> N
 
 
 def test_a_turn_ends_after_its_time_on_the_monotonic_clock() -> None:
-    """By default a turn ends when it has lasted; of no length it ends after one slice."""
+    """A turn of no length ends after one slice."""
     clock = TurnClock()
     log: list[str] = []
     pacer = Pacer(clock, turn=0, now=clock.seconds)
@@ -94,23 +94,23 @@ def test_a_turn_ends_after_its_time_on_the_monotonic_clock() -> None:
     assert turns == 2
 
 
-@pytest.mark.parametrize(("took", "rest"), [(11.0, 9.0), (2.5, 0.5)])
-def test_a_turn_that_took_too_long_delays_the_next_by_as_much(took: float, rest: float) -> None:
-    """A request of thousands of parameters is authenticated in one piece."""
+@pytest.mark.parametrize(("duration", "delay"), [(11.0, 9.0), (2.5, 0.5)])
+def test_a_turn_that_took_too_long_delays_the_next_by_as_much(duration: float, delay: float) -> None:
+    """A request with thousands of parameters, for example, is authenticated without a pause."""
     clock = TurnClock()
     time = [0.0]
     pacer = Pacer(clock, turn=0.002, now=lambda: time[0])
 
-    async def in_one_piece() -> None:
+    async def work_without_pause() -> None:
         await pacer.turn()
-        time[0] += took / 1000
+        time[0] += duration / 1000
         await pacer.turn()
 
-    running = Deferred.fromCoroutine(in_one_piece())
+    running = Deferred.fromCoroutine(work_without_pause())
     clock.turn()
-    (following,) = clock.getDelayedCalls()
-    assert following.getTime() - clock.seconds() == pytest.approx(rest / 1000)
-    clock.advance(rest / 1000)
+    (next_turn,) = clock.getDelayedCalls()
+    assert next_turn.getTime() - clock.seconds() == pytest.approx(delay / 1000)
+    clock.advance(delay / 1000)
     assert running.called
 
 
@@ -119,12 +119,12 @@ def test_the_delay_after_a_very_long_turn_is_limited() -> None:
     time = [0.0]
     pacer = Pacer(clock, now=lambda: time[0])
 
-    async def stalled() -> None:
+    async def stall() -> None:
         await pacer.turn()
         time[0] += 3600
         await pacer.turn()
 
-    running = Deferred.fromCoroutine(stalled())
+    running = Deferred.fromCoroutine(stall())
     clock.turn()
     clock.advance(0.1)
     assert running.called

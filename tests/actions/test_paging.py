@@ -16,54 +16,54 @@ NUMBERS = Listing("numbers", (int,))
 PAIRS = Listing("pairs", (str, int))
 
 
-def number(value: int) -> tuple[int]:
+def position(value: int) -> tuple[int]:
     """Return the position of a number."""
     return (value,)
 
 
 @given(st.sets(st.integers(0, 1000)), st.integers(5, 50))
 def test_the_pages_add_up_to_the_list(items: set[int], limit: int) -> None:
-    seen: list[int] = []
+    listed: list[int] = []
     token: str | None = None
     while True:
-        page, last = Paging.of(NUMBERS, limit, token).page(items, number)
+        page, next_token = Paging.of(NUMBERS, limit, token).page(items, position)
         assert len(page) <= limit
-        seen += page
-        token = last.get("NextToken")
+        listed += page
+        token = next_token.get("NextToken")
         if token is None:
             break
-    assert seen == sorted(items)
+    assert listed == sorted(items)
 
 
 @given(st.sets(st.integers(0, 200), min_size=10), st.sets(st.integers(0, 200)), st.sets(st.integers(0, 200)))
 def test_items_that_stay_are_on_exactly_one_page_while_others_come_and_go(
-    items: set[int], gone: set[int], come: set[int]
+    items: set[int], removed: set[int], added: set[int]
 ) -> None:
     paging = Paging.of(NUMBERS, 5, None)
-    first, last = paging.page(items, number)
-    changed = items - gone | come
-    second, _ = Paging.of(NUMBERS, None, last.get("NextToken")).page(changed, number)
-    stays = items - gone
-    assert stays <= {*first, *second}
-    assert len({*first} & {*second} & stays) == 0
+    first, next_token = paging.page(items, position)
+    changed = items - removed | added
+    second, _ = Paging.of(NUMBERS, None, next_token.get("NextToken")).page(changed, position)
+    unchanged = items - removed
+    assert unchanged <= {*first, *second}
+    assert len({*first} & {*second} & unchanged) == 0
 
 
 def test_without_max_results_the_whole_list_is_one_page() -> None:
-    assert Paging.of(NUMBERS, None, None).page(range(3000), number) == (list(range(3000)), {})
+    assert Paging.of(NUMBERS, None, None).page(range(3000), position) == (list(range(3000)), {})
 
 
 def test_the_last_page_has_no_token_even_if_it_is_full() -> None:
-    assert Paging.of(NUMBERS, 5, None).page(range(5), number)[1] == {}
+    assert Paging.of(NUMBERS, 5, None).page(range(5), position)[1] == {}
 
 
 def test_max_results_above_the_maximum_is_the_maximum() -> None:
     assert Paging.of(NUMBERS, 5000, None).limit == 1000
 
 
-@pytest.mark.parametrize("asked", [4, 0, -1])
-def test_max_results_below_the_minimum_is_refused(asked: int) -> None:
+@pytest.mark.parametrize("max_results", [4, 0, -1])
+def test_max_results_below_the_minimum_is_refused(max_results: int) -> None:
     with pytest.raises(EC2Error) as caught:
-        Paging.of(NUMBERS, asked, None)
+        Paging.of(NUMBERS, max_results, None)
     assert caught.value.code == "InvalidParameterValue"
 
 
@@ -74,7 +74,7 @@ def test_max_results_together_with_ids_is_refused() -> None:
 
 
 def forged(*content: object) -> str:
-    """Return a token of this content."""
+    """Return a token with this content."""
     return base64.urlsafe_b64encode(json.dumps(content).encode()).decode()
 
 
