@@ -16,7 +16,7 @@ from econed.errors import EC2Error
 from tests.actions.images.test_images import image_of
 from tests.actions.keys.test_key_pairs import import_key
 from tests.actions.keys.test_key_pairs import listed as key_pairs
-from tests.actions.volumes.test_volumes import begin, instance, look
+from tests.actions.volumes.test_volumes import begin, instance, reconcile
 from tests.support.cloud import Cloud
 from tests.support.delayed_oned import DelayedOned, DyingOned
 
@@ -139,7 +139,7 @@ def test_a_name_that_a_call_that_died_was_about_to_use_is_never_used_twice(step:
         begin(cloud, cloud.backend, "CreateImage", **asked)
         cloud.wait(REQUEST_AGE + 10)
         assert [name for _, name in amis(cloud)] in ([], ["web"])
-        look(cloud)
+        reconcile(cloud)
         assert [name for _, name in amis(cloud)] in ([], ["web"])
     assert [name for _, name in amis(cloud)] == ["web"]
 

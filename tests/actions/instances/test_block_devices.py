@@ -19,7 +19,18 @@ from econed.opennebula.session import Session
 from econed.opennebula.states import VmState
 from econed.reconciler import Reconciler
 from tests.actions.volumes.test_attaching import mappings, target
-from tests.actions.volumes.test_volumes import RUN, attach, begin, image, instance, listed, look, show, snapshot, volume
+from tests.actions.volumes.test_volumes import (
+    RUN,
+    attach,
+    begin,
+    image,
+    instance,
+    reconcile,
+    show,
+    snapshot,
+    volume,
+    volume_ids,
+)
 from tests.support.cloud import Cloud
 from tests.support.delayed_oned import DyingOned
 
@@ -44,7 +55,7 @@ def terminate(cloud: Cloud, instance_id: str) -> None:
 
 def test_the_root_disk_has_the_requested_size(cloud: Cloud) -> None:
     instance_id = instance(cloud, **devices({"DeviceName": "/dev/sda1", "Ebs": {"VolumeSize": 8, "VolumeType": "gp2"}}))
-    (root,) = listed(cloud)
+    (root,) = volume_ids(cloud)
     described = show(cloud, root)
     (attachment,) = described["Attachments"]
     assert (described["Size"], described["VolumeType"]) == (8, "gp2")
@@ -61,7 +72,7 @@ def test_a_volume_is_created_and_deleted_with_its_instance(cloud: Cloud) -> None
     assert (attachment["Device"], attachment["InstanceId"]) == ("/dev/sdf", instance_id)
     assert attachment["DeleteOnTermination"] is True
     terminate(cloud, instance_id)
-    look(cloud)
+    reconcile(cloud)
     assert images(cloud) == set()
 
 
@@ -72,7 +83,7 @@ def test_a_volume_without_delete_on_termination_is_kept(cloud: Cloud) -> None:
     assert data["DeleteOnTermination"] is False
     terminate(cloud, instance_id)
     cloud.wait(ORPHAN_AGE + 60)
-    look(cloud)
+    reconcile(cloud)
     assert show(cloud, data["VolumeId"])["State"] == "available"
     attributes = image(cloud, data["VolumeId"]).template
     assert not {LAUNCHED_AT, DELETE_WITH} & set(attributes.names())
@@ -88,7 +99,7 @@ def test_a_volume_detached_before_termination_is_kept(cloud: Cloud) -> None:
     terminate(cloud, instance_id)
     for _ in range(2):
         cloud.wait(ORPHAN_AGE)
-        look(cloud)
+        reconcile(cloud)
     assert show(cloud, volume_id)["State"] == "available"
 
 
@@ -100,7 +111,7 @@ def test_a_volume_detached_and_attached_again_is_kept(cloud: Cloud) -> None:
     attach(cloud, volume_id, instance_id)
     assert mappings(cloud, instance_id)["/dev/sdh"]["DeleteOnTermination"] is False
     terminate(cloud, instance_id)
-    look(cloud)
+    reconcile(cloud)
     assert show(cloud, volume_id)["State"] == "available"
 
 
@@ -108,7 +119,7 @@ def test_volumes_are_deleted_if_the_instance_is_terminated_in_opennebula(cloud: 
     instance_id = instance(cloud, **devices(DATA))
     cloud.oneadmin("one.vm.action", "terminate-hard", int(instance_id[2:]))
     cloud.wait(30)
-    look(cloud)
+    reconcile(cloud)
     assert images(cloud) == set()
 
 
@@ -116,9 +127,9 @@ def test_volumes_are_deleted_even_long_after_the_launch(cloud: Cloud) -> None:
     instance_id = instance(cloud, **devices(DATA))
     for _ in range(3):
         cloud.clock.advance(25 * 3600)
-        look(cloud)
+        reconcile(cloud)
     terminate(cloud, instance_id)
-    look(cloud)
+    reconcile(cloud)
     assert images(cloud) == set()
 
 
@@ -131,7 +142,7 @@ def test_a_deletion_interrupted_by_the_death_of_a_process_is_completed_by_the_ne
     dying = Deferred.fromCoroutine(
         Reconciler(DyingOned(cloud.backend, step), cloud.clock, all_chores(), Logger("test")).round()
     )
-    look(cloud)
+    reconcile(cloud)
     assert images(cloud) == set()
     dying.addErrback(lambda _: None)
     dying.cancel()
@@ -151,12 +162,12 @@ def test_a_launch_interrupted_at_any_step_is_completed_by_the_same_call_without_
     assert len(instance_ids) == 2
     image_ids = {int(mappings(cloud, instance_id)["/dev/sdf"]["VolumeId"][4:]) for instance_id in instance_ids}
     cloud.wait(ORPHAN_AGE + HOLD_AGE)
-    look(cloud)
-    look(cloud)
+    reconcile(cloud)
+    reconcile(cloud)
     assert images(cloud) == image_ids
     for instance_id in instance_ids:
         terminate(cloud, instance_id)
-    look(cloud)
+    reconcile(cloud)
     assert images(cloud) == set()
 
 
@@ -167,7 +178,7 @@ def test_nothing_remains_of_an_interrupted_launch_that_is_not_repeated(step: int
     cloud.wait(20)
     cloud.clock.advance(ORPHAN_AGE + HOLD_AGE)
     for _ in range(3):
-        look(cloud)
+        reconcile(cloud)
         cloud.wait(20)
     living = [m for m in cloud.result(Session(cloud.backend, "alice").vms(_all(cloud))) if m.state is not VmState.DONE]
     assert len(images(cloud)) == len(living)
@@ -199,12 +210,12 @@ def test_the_machine_waits_for_slow_volumes_and_the_request_does_not(cloud: Clou
     (launched,) = result["Instances"]
     assert launched["State"]["Name"] == "pending"
     cloud.wait(120)
-    look(cloud)
+    reconcile(cloud)
     cloud.wait(20)
     (reservation,) = cloud.run("alice", "DescribeInstances")["Reservations"]
     assert reservation["Instances"][0]["State"]["Name"] == "running"
     terminate(cloud, launched["InstanceId"])
-    look(cloud)
+    reconcile(cloud)
     cloud.wait(100)
     assert images(cloud) == set()
 
@@ -215,7 +226,7 @@ def test_tags_for_volumes_are_set_on_all_of_them(cloud: Cloud) -> None:
         {"ResourceType": "volume", "Tags": [{"Key": "Name", "Value": "disk"}]},
     ]
     instance_id = instance(cloud, **devices(DATA, TagSpecifications=tags))
-    assert [show(cloud, volume_id)["Tags"] for volume_id in listed(cloud)] == [tags[1]["Tags"]] * 2
+    assert [show(cloud, volume_id)["Tags"] for volume_id in volume_ids(cloud)] == [tags[1]["Tags"]] * 2
     (reservation,) = cloud.run("alice", "DescribeInstances", InstanceIds=[instance_id])["Reservations"]
     assert reservation["Instances"][0]["Tags"] == tags[0]["Tags"]
 
@@ -257,13 +268,13 @@ def test_an_impossible_mapping_is_refused_before_any_change(mapping: list[dict[s
 @pytest.mark.parametrize("root", ["/dev/sda", "/dev/sda1", "/dev/xvda", "xvda", "/dev/vda1", "/dev/hda"])
 def test_the_root_device_has_several_names(cloud: Cloud, root: str) -> None:
     instance(cloud, **devices({"DeviceName": root, "Ebs": {"VolumeSize": 8}}))
-    assert [show(cloud, volume_id)["Size"] for volume_id in listed(cloud)] == [8]
+    assert [show(cloud, volume_id)["Size"] for volume_id in volume_ids(cloud)] == [8]
 
 
 @pytest.mark.parametrize("name", ["/dev/sda2", "/dev/xvda3", "vda15"])
 def test_another_partition_of_the_root_device_is_a_separate_device(cloud: Cloud, name: str) -> None:
     instance(cloud)
-    (plain,) = listed(cloud)
+    (plain,) = volume_ids(cloud)
     instance_id = instance(cloud, **devices({"DeviceName": name, "Ebs": {"VolumeSize": 5}}, DATA))
     by_device = mappings(cloud, instance_id)
     described = show(cloud, by_device[name]["VolumeId"])
@@ -271,7 +282,7 @@ def test_another_partition_of_the_root_device_is_a_separate_device(cloud: Cloud,
     assert (described["Size"], attachment["Device"], attachment["State"]) == (5, name, "attached")
     assert by_device["/dev/sdf"]["VolumeId"] != described["VolumeId"]
     assert len(by_device) == 3
-    (root,) = {*listed(cloud)} - {plain, described["VolumeId"], by_device["/dev/sdf"]["VolumeId"]}
+    (root,) = {*volume_ids(cloud)} - {plain, described["VolumeId"], by_device["/dev/sdf"]["VolumeId"]}
     assert show(cloud, root)["Size"] == show(cloud, plain)["Size"]
 
 

@@ -1,4 +1,4 @@
-"""Attaching, detaching and growing volumes: what is there is what the machines' disks say."""
+"""Attaching, detaching and resizing volumes; attachments are read from the machines' disks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from econed.catalogue import all_chores
 from econed.errors import EC2Error
 from econed.opennebula.session import Session
 from econed.reconciler import Reconciler
-from tests.actions.volumes.test_volumes import ZONE, attach, begin, image, instance, listed, show, snapshot, volume
+from tests.actions.volumes.test_volumes import ZONE, attach, begin, image, instance, show, snapshot, volume, volume_ids
 from tests.support.cloud import NOW, Cloud
 from tests.support.delayed_oned import DelayedOned, DyingOned
 
@@ -23,11 +23,11 @@ from tests.support.delayed_oned import DelayedOned, DyingOned
 def mappings(cloud: Cloud, instance_id: str) -> dict[str, dict[str, Any]]:
     """Return the block device mappings of an instance by device."""
     (reservation,) = cloud.run("alice", "DescribeInstances", InstanceIds=[instance_id])["Reservations"]
-    return {each["DeviceName"]: each["Ebs"] for each in reservation["Instances"][0]["BlockDeviceMappings"]}
+    return {mapping["DeviceName"]: mapping["Ebs"] for mapping in reservation["Instances"][0]["BlockDeviceMappings"]}
 
 
 def target(cloud: Cloud, instance_id: str, volume_id: str) -> str:
-    """Return the device of the hypervisor that a volume is at."""
+    """Return the hypervisor's device of an attached volume."""
     machine = cloud.result(Session(cloud.backend, "alice").vm(int(instance_id[2:])))
     return next(disk.target for disk in machine.disks if disk.image_id == int(volume_id[4:]))
 
@@ -36,236 +36,253 @@ def target(cloud: Cloud, instance_id: str, volume_id: str) -> str:
     ("device", "expected"),
     [("/dev/sdh", "sdh"), ("/dev/xvdf", "sdf"), ("/dev/vdb", "sdb"), ("sdc", "sdc"), ("/dev/sdf1", "sdf")],
 )
-def test_a_volume_is_attached_where_the_hypervisor_takes_it_and_shown_where_the_client_said(
-    cloud: Cloud, device: str, expected: str
+def test_a_volume_is_attached_at_the_hypervisors_device_and_shown_at_the_clients(
+    cloud: Cloud, device: str, expected_target: str
 ) -> None:
-    made, on = volume(cloud), instance(cloud)
-    answer = cloud.run("alice", "AttachVolume", VolumeId=made, InstanceId=on, Device=device)
-    assert (answer["State"], answer["Device"], answer["InstanceId"]) == ("attaching", device, on)
-    assert show(cloud, made)["Attachments"][0]["State"] == "attaching"
+    volume_id, instance_id = volume(cloud), instance(cloud)
+    response = cloud.run("alice", "AttachVolume", VolumeId=volume_id, InstanceId=instance_id, Device=device)
+    assert (response["State"], response["Device"], response["InstanceId"]) == ("attaching", device, instance_id)
+    assert show(cloud, volume_id)["Attachments"][0]["State"] == "attaching"
     cloud.wait(5)
-    found = show(cloud, made)
-    assert found["State"] == "in-use"
-    (attached,) = found["Attachments"]
-    assert (attached["State"], attached["Device"], attached["InstanceId"]) == ("attached", device, on)
-    assert attached["DeleteOnTermination"] is False
-    assert NOW < attached["AttachTime"].timestamp() < cloud.clock.seconds()
-    assert mappings(cloud, on)[device]["VolumeId"] == made
-    assert target(cloud, on, made) == expected
+    volume_view = show(cloud, volume_id)
+    assert volume_view["State"] == "in-use"
+    (attachment,) = volume_view["Attachments"]
+    assert (attachment["State"], attachment["Device"], attachment["InstanceId"]) == ("attached", device, instance_id)
+    assert attachment["DeleteOnTermination"] is False
+    assert NOW < attachment["AttachTime"].timestamp() < cloud.clock.seconds()
+    assert mappings(cloud, instance_id)[device]["VolumeId"] == volume_id
+    assert target(cloud, instance_id, volume_id) == expected_target
 
 
-def test_a_detached_volume_is_available_and_gone_from_its_instance(cloud: Cloud) -> None:
-    made, on = volume(cloud), instance(cloud)
-    attach(cloud, made, on)
-    answer = cloud.run("alice", "DetachVolume", VolumeId=made, InstanceId=on, Device="/dev/sdh", Force=True)
-    assert answer["State"] == "detaching"
-    assert show(cloud, made)["Attachments"][0]["State"] == "detaching"
+def test_a_detached_volume_is_available_and_no_longer_in_the_mappings_of_its_instance(cloud: Cloud) -> None:
+    volume_id, instance_id = volume(cloud), instance(cloud)
+    attach(cloud, volume_id, instance_id)
+    response = cloud.run(
+        "alice", "DetachVolume", VolumeId=volume_id, InstanceId=instance_id, Device="/dev/sdh", Force=True
+    )
+    assert response["State"] == "detaching"
+    assert show(cloud, volume_id)["Attachments"][0]["State"] == "detaching"
     cloud.wait(5)
-    found = show(cloud, made)
-    assert (found["State"], found["Attachments"]) == ("available", [])
-    assert "/dev/sdh" not in mappings(cloud, on)
-    assert cloud.refusal("alice", "DetachVolume", VolumeId=made).code == "IncorrectState"
+    volume_view = show(cloud, volume_id)
+    assert (volume_view["State"], volume_view["Attachments"]) == ("available", [])
+    assert "/dev/sdh" not in mappings(cloud, instance_id)
+    assert cloud.refusal("alice", "DetachVolume", VolumeId=volume_id).code == "IncorrectState"
 
 
-def test_a_volume_is_detached_without_saying_from_where_also_from_a_stopped_instance(cloud: Cloud) -> None:
-    made, on = volume(cloud), instance(cloud)
-    cloud.run("alice", "StopInstances", InstanceIds=[on])
+def test_a_volume_is_detached_without_naming_its_instance_also_from_a_stopped_one(cloud: Cloud) -> None:
+    volume_id, instance_id = volume(cloud), instance(cloud)
+    cloud.run("alice", "StopInstances", InstanceIds=[instance_id])
     cloud.wait(10)
-    attach(cloud, made, on)
-    assert show(cloud, made)["Attachments"][0]["State"] == "attached"
-    cloud.run("alice", "DetachVolume", VolumeId=made)
-    assert show(cloud, made)["Attachments"][0]["State"] == "detaching"
+    attach(cloud, volume_id, instance_id)
+    assert show(cloud, volume_id)["Attachments"][0]["State"] == "attached"
+    cloud.run("alice", "DetachVolume", VolumeId=volume_id)
+    assert show(cloud, volume_id)["Attachments"][0]["State"] == "detaching"
     cloud.wait(5)
-    assert show(cloud, made)["State"] == "available"
+    assert show(cloud, volume_id)["State"] == "available"
 
 
-def test_a_volume_is_not_detached_from_where_it_is_not(cloud: Cloud) -> None:
-    made, on, other = volume(cloud), instance(cloud), instance(cloud)
-    attach(cloud, made, on)
-    wrongs: list[dict[str, Any]] = [
-        {"InstanceId": other},
+def test_a_volume_is_not_detached_from_another_instance_or_device(cloud: Cloud) -> None:
+    volume_id, instance_id, other_id = volume(cloud), instance(cloud), instance(cloud)
+    attach(cloud, volume_id, instance_id)
+    wrong_parameters: list[dict[str, Any]] = [
+        {"InstanceId": other_id},
         {"Device": "/dev/sdi"},
-        {"InstanceId": on, "Device": "/dev/sda"},
+        {"InstanceId": instance_id, "Device": "/dev/sda"},
     ]
-    for wrong in wrongs:
-        assert cloud.refusal("alice", "DetachVolume", VolumeId=made, **wrong).code == "InvalidAttachment.NotFound"
-    assert show(cloud, made)["State"] == "in-use"
+    for parameters in wrong_parameters:
+        assert (
+            cloud.refusal("alice", "DetachVolume", VolumeId=volume_id, **parameters).code
+            == "InvalidAttachment.NotFound"
+        )
+    assert show(cloud, volume_id)["State"] == "in-use"
 
 
-def test_a_volume_in_use_is_not_attached_once_more(cloud: Cloud) -> None:
-    made, on, other = volume(cloud), instance(cloud), instance(cloud)
-    attach(cloud, made, on)
-    for where, device in ((other, "/dev/sdh"), (on, "/dev/sdi")):
-        refusal = cloud.refusal("alice", "AttachVolume", VolumeId=made, InstanceId=where, Device=device)
+def test_a_volume_in_use_is_not_attached_again(cloud: Cloud) -> None:
+    volume_id, instance_id, other_id = volume(cloud), instance(cloud), instance(cloud)
+    attach(cloud, volume_id, instance_id)
+    for other_instance_id, device in ((other_id, "/dev/sdh"), (instance_id, "/dev/sdi")):
+        refusal = cloud.refusal(
+            "alice", "AttachVolume", VolumeId=volume_id, InstanceId=other_instance_id, Device=device
+        )
         assert refusal.code == "VolumeInUse"
 
 
-def test_the_same_attachment_once_more_is_the_one_there_is(cloud: Cloud) -> None:
-    """A client whose answer was lost asks again."""
-    made, on = volume(cloud), instance(cloud)
-    attach(cloud, made, on)
-    again = cloud.run("alice", "AttachVolume", VolumeId=made, InstanceId=on, Device="/dev/sdh")
-    assert again["State"] == "attached"
+def test_a_repeated_attachment_returns_the_existing_one(cloud: Cloud) -> None:
+    """A client that lost the response repeats the call."""
+    volume_id, instance_id = volume(cloud), instance(cloud)
+    attach(cloud, volume_id, instance_id)
+    response = cloud.run("alice", "AttachVolume", VolumeId=volume_id, InstanceId=instance_id, Device="/dev/sdh")
+    assert response["State"] == "attached"
     assert [call.method for call in cloud.changes].count("one.vm.attach") == 1
 
 
-def test_a_device_in_use_or_none_is_refused(cloud: Cloud) -> None:
-    made, other, on = volume(cloud), volume(cloud), instance(cloud)
-    attach(cloud, made, on)
+def test_a_device_that_is_in_use_or_invalid_is_refused(cloud: Cloud) -> None:
+    volume_id, other_id, instance_id = volume(cloud), volume(cloud), instance(cloud)
+    attach(cloud, volume_id, instance_id)
     for device in ("/dev/sdh", "/dev/xvdh", "/dev/sda", "/dev/sda1", "/dev/nvme0n1", "sd", "h", "/dev/sdh\n"):
-        refusal = cloud.refusal("alice", "AttachVolume", VolumeId=other, InstanceId=on, Device=device)
+        refusal = cloud.refusal("alice", "AttachVolume", VolumeId=other_id, InstanceId=instance_id, Device=device)
         assert (refusal.code, device) == ("InvalidParameterValue", device)
-    assert show(cloud, other)["State"] == "available"
+    assert show(cloud, other_id)["State"] == "available"
 
 
-def test_an_instance_that_does_not_run_yet_takes_no_volume(cloud: Cloud) -> None:
-    made = volume(cloud)
-    on = cloud.run("alice", "RunInstances", ImageId="ami-00000000", MinCount=1, MaxCount=1)["Instances"][0]
-    asked: dict[str, Any] = {"VolumeId": made, "InstanceId": on["InstanceId"], "Device": "/dev/sdh"}
-    assert cloud.refusal("alice", "AttachVolume", **asked).code == "IncorrectState"
+def test_no_volume_is_attached_to_an_instance_that_is_not_running_yet(cloud: Cloud) -> None:
+    volume_id = volume(cloud)
+    launched = cloud.run("alice", "RunInstances", ImageId="ami-00000000", MinCount=1, MaxCount=1)["Instances"][0]
+    parameters: dict[str, Any] = {"VolumeId": volume_id, "InstanceId": launched["InstanceId"], "Device": "/dev/sdh"}
+    assert cloud.refusal("alice", "AttachVolume", **parameters).code == "IncorrectState"
 
 
-def test_a_volume_that_is_not_made_yet_is_not_attached(cloud: Cloud) -> None:
-    on = instance(cloud)
-    made = cloud.run("alice", "CreateVolume", AvailabilityZone=ZONE, Size=1)["VolumeId"]
-    asked: dict[str, Any] = {"VolumeId": made, "InstanceId": on, "Device": "/dev/sdh"}
-    assert cloud.refusal("alice", "AttachVolume", **asked).code in ("IncorrectState", "DryRunOperation")
+def test_a_volume_that_is_being_created_is_not_attached(cloud: Cloud) -> None:
+    instance_id = instance(cloud)
+    volume_id = cloud.run("alice", "CreateVolume", AvailabilityZone=ZONE, Size=1)["VolumeId"]
+    parameters: dict[str, Any] = {"VolumeId": volume_id, "InstanceId": instance_id, "Device": "/dev/sdh"}
+    assert cloud.refusal("alice", "AttachVolume", **parameters).code in ("IncorrectState", "DryRunOperation")
 
 
-def test_a_machine_that_is_busy_is_waited_for(cloud: Cloud) -> None:
-    first, second, on = volume(cloud), volume(cloud), instance(cloud)
-    cloud.run("alice", "AttachVolume", VolumeId=first, InstanceId=on, Device="/dev/sdf")
-    cloud.run("alice", "AttachVolume", VolumeId=second, InstanceId=on, Device="/dev/sdg")
-    cloud.run("alice", "DetachVolume", VolumeId=first)
-    cloud.run("alice", "DetachVolume", VolumeId=second)
+def test_attaching_and_detaching_wait_for_a_busy_machine(cloud: Cloud) -> None:
+    first_id, second_id, instance_id = volume(cloud), volume(cloud), instance(cloud)
+    cloud.run("alice", "AttachVolume", VolumeId=first_id, InstanceId=instance_id, Device="/dev/sdf")
+    cloud.run("alice", "AttachVolume", VolumeId=second_id, InstanceId=instance_id, Device="/dev/sdg")
+    cloud.run("alice", "DetachVolume", VolumeId=first_id)
+    cloud.run("alice", "DetachVolume", VolumeId=second_id)
     cloud.wait(5)
-    assert [show(cloud, each)["State"] for each in (first, second)] == ["available"] * 2
+    assert [show(cloud, each)["State"] for each in (first_id, second_id)] == ["available"] * 2
 
 
-def test_a_volume_stays_in_its_zone(cloud: Cloud) -> None:
-    made, on = volume(cloud), instance(cloud)
-    cloud.as_user("alice", "one.image.update", int(made[4:]), 'EC2_AVAILABILITY_ZONE="7"', 1)
-    asked: dict[str, Any] = {"VolumeId": made, "InstanceId": on, "Device": "/dev/sdh"}
-    assert cloud.refusal("alice", "AttachVolume", **asked).code == "InvalidVolume.ZoneMismatch"
+def test_a_volume_is_not_attached_in_another_zone(cloud: Cloud) -> None:
+    volume_id, instance_id = volume(cloud), instance(cloud)
+    cloud.as_user("alice", "one.image.update", int(volume_id[4:]), 'EC2_AVAILABILITY_ZONE="7"', 1)
+    parameters: dict[str, Any] = {"VolumeId": volume_id, "InstanceId": instance_id, "Device": "/dev/sdh"}
+    assert cloud.refusal("alice", "AttachVolume", **parameters).code == "InvalidVolume.ZoneMismatch"
 
 
 def test_a_dry_run_attaches_nothing(cloud: Cloud) -> None:
-    made, on = volume(cloud), instance(cloud)
-    asked: dict[str, Any] = {"VolumeId": made, "InstanceId": on, "Device": "/dev/sdh"}
-    assert cloud.refusal("alice", "AttachVolume", dry_run=True, **asked).code == "DryRunOperation"
-    assert show(cloud, made)["State"] == "available"
+    volume_id, instance_id = volume(cloud), instance(cloud)
+    parameters: dict[str, Any] = {"VolumeId": volume_id, "InstanceId": instance_id, "Device": "/dev/sdh"}
+    assert cloud.refusal("alice", "AttachVolume", dry_run=True, **parameters).code == "DryRunOperation"
+    assert show(cloud, volume_id)["State"] == "available"
 
 
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("step", range(8))
-def test_an_attachment_whose_process_died_is_there_or_not_and_the_same_call_makes_it(step: int, after: bool) -> None:
+def test_an_attachment_whose_process_died_is_completed_by_the_same_call(step: int, after: bool) -> None:
     cloud = Cloud()
-    made, on = volume(cloud), instance(cloud)
-    asked: dict[str, Any] = {"VolumeId": made, "InstanceId": on, "Device": "/dev/sdh"}
-    begin(cloud, DyingOned(cloud.backend, step, after=after), "AttachVolume", **asked)
-    assert show(cloud, made)["State"] in ("available", "in-use")
-    cloud.run("alice", "AttachVolume", **asked)
+    volume_id, instance_id = volume(cloud), instance(cloud)
+    parameters: dict[str, Any] = {"VolumeId": volume_id, "InstanceId": instance_id, "Device": "/dev/sdh"}
+    begin(cloud, DyingOned(cloud.backend, step, after=after), "AttachVolume", **parameters)
+    assert show(cloud, volume_id)["State"] in ("available", "in-use")
+    cloud.run("alice", "AttachVolume", **parameters)
     cloud.wait(5)
-    (attached,) = show(cloud, made)["Attachments"]
-    assert (attached["State"], attached["Device"], attached["InstanceId"]) == ("attached", "/dev/sdh", on)
+    (attachment,) = show(cloud, volume_id)["Attachments"]
+    assert (attachment["State"], attachment["Device"], attachment["InstanceId"]) == (
+        "attached",
+        "/dev/sdh",
+        instance_id,
+    )
 
 
-def test_a_volume_outlives_its_instance(cloud: Cloud) -> None:
-    made, on = volume(cloud), instance(cloud)
-    attach(cloud, made, on)
-    cloud.run("alice", "TerminateInstances", InstanceIds=[on])
+def test_an_attached_volume_is_kept_when_its_instance_terminates(cloud: Cloud) -> None:
+    volume_id, instance_id = volume(cloud), instance(cloud)
+    attach(cloud, volume_id, instance_id)
+    cloud.run("alice", "TerminateInstances", InstanceIds=[instance_id])
     cloud.wait(30)
     cloud.result(Reconciler(cloud.backend, cloud.clock, all_chores(), Logger("test")).round())
     cloud.wait(10)
-    assert show(cloud, made)["State"] == "available"
+    assert show(cloud, volume_id)["State"] == "available"
 
 
-def test_an_attached_volume_grows_and_the_modification_is_told(cloud: Cloud) -> None:
-    made, on = volume(cloud), instance(cloud)
-    attach(cloud, made, on)
-    answer = cloud.run("alice", "ModifyVolume", VolumeId=made, Size=3)["VolumeModification"]
-    assert (answer["ModificationState"], answer["OriginalSize"], answer["TargetSize"]) == ("modifying", 1, 3)
+def test_an_attached_volume_is_enlarged_and_the_modification_is_shown(cloud: Cloud) -> None:
+    volume_id, instance_id = volume(cloud), instance(cloud)
+    attach(cloud, volume_id, instance_id)
+    response = cloud.run("alice", "ModifyVolume", VolumeId=volume_id, Size=3)["VolumeModification"]
+    assert (response["ModificationState"], response["OriginalSize"], response["TargetSize"]) == ("modifying", 1, 3)
     cloud.wait(5)
-    assert show(cloud, made)["Size"] == 3
-    (told,) = cloud.run("alice", "DescribeVolumesModifications", VolumeIds=[made])["VolumesModifications"]
-    assert (told["ModificationState"], told["OriginalSize"], told["TargetSize"]) == ("completed", 1, 3)
-    cloud.run("alice", "DetachVolume", VolumeId=made)
+    assert show(cloud, volume_id)["Size"] == 3
+    (modification,) = cloud.run("alice", "DescribeVolumesModifications", VolumeIds=[volume_id])["VolumesModifications"]
+    assert (modification["ModificationState"], modification["OriginalSize"], modification["TargetSize"]) == (
+        "completed",
+        1,
+        3,
+    )
+    cloud.run("alice", "DetachVolume", VolumeId=volume_id)
     cloud.wait(5)
-    assert show(cloud, made)["Size"] == 3
-    assert image(cloud, made).size == 3072
+    assert show(cloud, volume_id)["Size"] == 3
+    assert image(cloud, volume_id).size == 3072
 
 
-def test_the_disk_of_an_instance_grows(cloud: Cloud) -> None:
+def test_the_disk_of_an_instance_is_enlarged(cloud: Cloud) -> None:
     instance(cloud)
-    (root,) = listed(cloud)
-    cloud.run("alice", "ModifyVolume", VolumeId=root, Size=4)
+    (root_id,) = volume_ids(cloud)
+    cloud.run("alice", "ModifyVolume", VolumeId=root_id, Size=4)
     cloud.wait(5)
-    assert show(cloud, root)["Size"] == 4
-    told = cloud.run("alice", "DescribeVolumesModifications", Filters=[{"Name": "target-size", "Values": ["4"]}])
-    assert [each["VolumeId"] for each in told["VolumesModifications"]] == [root]
+    assert show(cloud, root_id)["Size"] == 4
+    response = cloud.run("alice", "DescribeVolumesModifications", Filters=[{"Name": "target-size", "Values": ["4"]}])
+    assert [modification["VolumeId"] for modification in response["VolumesModifications"]] == [root_id]
 
 
-def test_a_volume_does_not_shrink_nor_grow_at_rest(cloud: Cloud) -> None:
-    made = volume(cloud, Size=2)
-    assert cloud.refusal("alice", "ModifyVolume", VolumeId=made, Size=1).code == "InvalidParameterValue"
-    assert cloud.refusal("alice", "ModifyVolume", VolumeId=made, Size=3).code == "UnsupportedOperation"
-    assert cloud.refusal("alice", "ModifyVolume", VolumeId=made, Size=2, Iops=100).code == "UnsupportedOperation"
+def test_a_volume_is_neither_shrunk_nor_enlarged_while_it_is_not_attached(cloud: Cloud) -> None:
+    volume_id = volume(cloud, Size=2)
+    assert cloud.refusal("alice", "ModifyVolume", VolumeId=volume_id, Size=1).code == "InvalidParameterValue"
+    assert cloud.refusal("alice", "ModifyVolume", VolumeId=volume_id, Size=3).code == "UnsupportedOperation"
+    assert cloud.refusal("alice", "ModifyVolume", VolumeId=volume_id, Size=2, Iops=100).code == "UnsupportedOperation"
     assert cloud.run("alice", "DescribeVolumesModifications")["VolumesModifications"] == []
 
 
-def test_another_type_of_a_volume_is_noted_and_told(cloud: Cloud) -> None:
-    made = volume(cloud)
-    answer = cloud.run("alice", "ModifyVolume", VolumeId=made, VolumeType="gp3")["VolumeModification"]
-    assert (answer["OriginalVolumeType"], answer["TargetVolumeType"]) == ("standard", "gp3")
-    assert show(cloud, made)["VolumeType"] == "gp3"
+def test_a_changed_volume_type_is_stored_and_shown(cloud: Cloud) -> None:
+    volume_id = volume(cloud)
+    response = cloud.run("alice", "ModifyVolume", VolumeId=volume_id, VolumeType="gp3")["VolumeModification"]
+    assert (response["OriginalVolumeType"], response["TargetVolumeType"]) == ("standard", "gp3")
+    assert show(cloud, volume_id)["VolumeType"] == "gp3"
 
 
-def test_a_copy_of_a_snapshot_is_the_machines_own_disk_and_not_a_copy_once_more(cloud: Cloud) -> None:
-    """What oned saves from a disk is not persistent; whoever attaches a copy of it first makes that so."""
-    original, on = volume(cloud), instance(cloud)
-    attach(cloud, original, on)
-    made = volume(cloud, SnapshotId=snapshot(cloud, original))
-    attach(cloud, made, on, "/dev/sdi")
-    assert image(cloud, made).is_persistent
-    assert show(cloud, made)["Attachments"][0]["Device"] == "/dev/sdi"
+def test_a_volume_from_a_snapshot_is_attached_itself_and_not_copied_again(cloud: Cloud) -> None:
+    """What oned saves from a disk is not persistent; attaching a copy makes the copy persistent first."""
+    source_id, instance_id = volume(cloud), instance(cloud)
+    attach(cloud, source_id, instance_id)
+    volume_id = volume(cloud, SnapshotId=snapshot(cloud, source_id))
+    attach(cloud, volume_id, instance_id, "/dev/sdi")
+    assert image(cloud, volume_id).is_persistent
+    assert show(cloud, volume_id)["Attachments"][0]["Device"] == "/dev/sdi"
 
 
 @pytest.mark.parametrize("root", ["vda", "xvda", "sda"])
-def test_a_volume_goes_onto_the_bus_of_the_root_disk(cloud: Cloud, root: str) -> None:
+def test_a_volume_is_attached_to_the_bus_of_the_root_disk(cloud: Cloud, root: str) -> None:
     cloud.as_user("oneadmin", "one.image.update", 0, f'DEV_PREFIX="{root[:-1]}"', 1)
-    made, on = volume(cloud), instance(cloud)
-    attach(cloud, made, on, "/dev/sdf")
-    assert target(cloud, on, made) == f"{root[:-1]}f"
-    assert {*mappings(cloud, on)} == {"/dev/sda1", "/dev/sdf"}
+    volume_id, instance_id = volume(cloud), instance(cloud)
+    attach(cloud, volume_id, instance_id, "/dev/sdf")
+    assert target(cloud, instance_id, volume_id) == f"{root[:-1]}f"
+    assert {*mappings(cloud, instance_id)} == {"/dev/sda1", "/dev/sdf"}
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.floats(0.0, 2.0), min_size=6, max_size=20), st.lists(st.floats(0.0, 2.0), min_size=6, max_size=20))
-def test_of_two_processes_that_attach_one_volume_one_does(one: list[float], two: list[float]) -> None:
+def test_of_two_processes_that_attach_a_volume_one_succeeds(
+    first_delays: list[float], second_delays: list[float]
+) -> None:
     cloud = Cloud()
-    made, machines = volume(cloud), [instance(cloud), instance(cloud)]
-    answers = [
+    volume_id, instance_ids = volume(cloud), [instance(cloud), instance(cloud)]
+    results = [
         begin(
             cloud,
             DelayedOned(cloud.backend, cloud.clock, cycle(delays)),
             "AttachVolume",
-            VolumeId=made,
-            InstanceId=on,
+            VolumeId=volume_id,
+            InstanceId=instance_id,
             Device="/dev/sdh",
         )
-        for on, delays in zip(machines, (one, two), strict=True)
+        for instance_id, delays in zip(instance_ids, (first_delays, second_delays), strict=True)
     ]
     cloud.clock.pump([0.1] * 1000)
-    refused = [a.value for (a,) in answers if isinstance(a, Failure)]
-    assert [error.code for error in refused if isinstance(error, EC2Error)] == ["VolumeInUse"]
-    (attached,) = show(cloud, made)["Attachments"]
-    (answer,) = [a for (a,) in answers if not isinstance(a, Failure)]
-    assert attached["InstanceId"] == answer["InstanceId"]
+    errors = [result.value for (result,) in results if isinstance(result, Failure)]
+    assert [error.code for error in errors if isinstance(error, EC2Error)] == ["VolumeInUse"]
+    (attachment,) = show(cloud, volume_id)["Attachments"]
+    (response,) = [result for (result,) in results if not isinstance(result, Failure)]
+    assert attachment["InstanceId"] == response["InstanceId"]
 
 
-def test_a_modification_that_asks_for_nothing_or_is_a_dry_run_changes_nothing(cloud: Cloud) -> None:
-    made, on = volume(cloud), instance(cloud)
-    attach(cloud, made, on)
-    assert cloud.refusal("alice", "ModifyVolume", VolumeId=made).code == "MissingParameter"
-    assert cloud.refusal("alice", "ModifyVolume", dry_run=True, VolumeId=made, Size=2).code == "DryRunOperation"
+def test_an_empty_modification_or_a_dry_run_changes_nothing(cloud: Cloud) -> None:
+    volume_id, instance_id = volume(cloud), instance(cloud)
+    attach(cloud, volume_id, instance_id)
+    assert cloud.refusal("alice", "ModifyVolume", VolumeId=volume_id).code == "MissingParameter"
+    assert cloud.refusal("alice", "ModifyVolume", dry_run=True, VolumeId=volume_id, Size=2).code == "DryRunOperation"
     assert cloud.run("alice", "DescribeVolumesModifications")["VolumesModifications"] == []

@@ -1,4 +1,4 @@
-"""Volumes and snapshots that oned is copying: they are attached and deleted as any other, whatever the moment."""
+"""Volumes and snapshots that oned is copying can be attached and deleted like any other, at any moment."""
 
 from __future__ import annotations
 
@@ -15,307 +15,339 @@ from econed.actions.disk_images.volume_facts import TO_ATTACH, TO_DELETE, Pendin
 from econed.actions.volumes.chores import PENDING_AGE
 from econed.errors import EC2Error
 from tests.actions.volumes.test_attaching import mappings, target
-from tests.actions.volumes.test_snapshots import ids as snapshots
-from tests.actions.volumes.test_volumes import ZONE, begin, image, instance, listed, look, show, volume
+from tests.actions.volumes.test_snapshots import snapshot_ids as snapshot_ids
+from tests.actions.volumes.test_volumes import ZONE, begin, image, instance, reconcile, show, volume, volume_ids
 from tests.support.cloud import Cloud
 from tests.support.delayed_oned import DelayedOned, DyingOned
 
 pytestmark = pytest.mark.slow
 
-LONG = 120.0
+LONG_COPY = 120.0
 
 
-def copying_takes(cloud: Cloud, seconds: float) -> None:
+def set_copy_duration(cloud: Cloud, seconds: float) -> None:
     cloud.oned.cloud.delays = replace(cloud.oned.cloud.delays, image=seconds)
 
 
-def begun(cloud: Cloud, volume_id: str) -> str:
-    """Begin a snapshot of a volume and return its id."""
+def start_snapshot(cloud: Cloud, volume_id: str) -> str:
+    """Start creating a snapshot of a volume and return its id."""
     return str(cloud.run("alice", "CreateSnapshot", VolumeId=volume_id)["SnapshotId"])
 
 
-def state_of(cloud: Cloud, snapshot_id: str) -> str:
-    (found,) = cloud.run("alice", "DescribeSnapshots", SnapshotIds=[snapshot_id])["Snapshots"]
-    return str(found["State"])
+def snapshot_state(cloud: Cloud, snapshot_id: str) -> str:
+    (item,) = cloud.run("alice", "DescribeSnapshots", SnapshotIds=[snapshot_id])["Snapshots"]
+    return str(item["State"])
 
 
-def asked(volume_id: str, on: str, device: str = "/dev/sdh") -> dict[str, Any]:
-    return {"VolumeId": volume_id, "InstanceId": on, "Device": device}
+def attachment_parameters(volume_id: str, instance_id: str, device: str = "/dev/sdh") -> dict[str, Any]:
+    return {"VolumeId": volume_id, "InstanceId": instance_id, "Device": device}
 
 
-def disks(cloud: Cloud) -> list[str]:
-    """Return the volumes that are images: the disks of instances are none."""
-    return [each for each in listed(cloud) if len(each) == len("vol-00000000")]
+def image_volume_ids(cloud: Cloud) -> list[str]:
+    """Return the ids of the volumes that are images, without the non-persistent disks of instances."""
+    return [text for text in volume_ids(cloud) if len(text) == len("vol-00000000")]
 
 
-def test_a_volume_of_which_a_snapshot_is_being_made_is_deleted_and_the_snapshot_is_made(cloud: Cloud) -> None:
-    made = volume(cloud)
-    copying_takes(cloud, LONG)
-    saved = begun(cloud, made)
+def test_a_volume_is_deleted_while_it_is_copied_to_a_snapshot_which_is_completed(cloud: Cloud) -> None:
+    volume_id = volume(cloud)
+    set_copy_duration(cloud, LONG_COPY)
+    snapshot_id = start_snapshot(cloud, volume_id)
     for _ in range(2):
-        cloud.run("alice", "DeleteVolume", VolumeId=made)
-        assert show(cloud, made)["State"] == "deleting"
-    on = instance(cloud)
-    assert cloud.refusal("alice", "AttachVolume", **asked(made, on)).code == "IncorrectState"
-    assert cloud.refusal("alice", "CreateSnapshot", VolumeId=made).code == "IncorrectState"
-    look(cloud)
-    cloud.wait(LONG)
-    look(cloud)
-    assert cloud.refusal("alice", "DescribeVolumes", VolumeIds=[made]).code == "InvalidVolume.NotFound"
-    assert state_of(cloud, saved) == "completed"
+        cloud.run("alice", "DeleteVolume", VolumeId=volume_id)
+        assert show(cloud, volume_id)["State"] == "deleting"
+    instance_id = instance(cloud)
+    assert (
+        cloud.refusal("alice", "AttachVolume", **attachment_parameters(volume_id, instance_id)).code == "IncorrectState"
+    )
+    assert cloud.refusal("alice", "CreateSnapshot", VolumeId=volume_id).code == "IncorrectState"
+    reconcile(cloud)
+    cloud.wait(LONG_COPY)
+    reconcile(cloud)
+    assert cloud.refusal("alice", "DescribeVolumes", VolumeIds=[volume_id]).code == "InvalidVolume.NotFound"
+    assert snapshot_state(cloud, snapshot_id) == "completed"
 
 
-def test_a_snapshot_of_which_a_volume_is_being_made_is_gone_at_once_and_the_volume_is_made(cloud: Cloud) -> None:
-    saved = begun(cloud, volume(cloud))
+def test_a_snapshot_is_deleted_while_it_is_copied_to_a_volume_which_is_completed(cloud: Cloud) -> None:
+    snapshot_id = start_snapshot(cloud, volume(cloud))
     cloud.wait(5)
-    copying_takes(cloud, LONG)
-    made = cloud.run("alice", "CreateVolume", AvailabilityZone=ZONE, SnapshotId=saved)["VolumeId"]
-    cloud.run("alice", "DeleteSnapshot", SnapshotId=saved)
-    assert snapshots(cloud) == []
+    set_copy_duration(cloud, LONG_COPY)
+    volume_id = cloud.run("alice", "CreateVolume", AvailabilityZone=ZONE, SnapshotId=snapshot_id)["VolumeId"]
+    cloud.run("alice", "DeleteSnapshot", SnapshotId=snapshot_id)
+    assert snapshot_ids(cloud) == []
     calls: list[tuple[str, dict[str, Any]]] = [
-        ("DeleteSnapshot", {"SnapshotId": saved}),
-        ("CreateVolume", {"AvailabilityZone": ZONE, "SnapshotId": saved}),
-        ("DescribeSnapshots", {"SnapshotIds": [saved]}),
-        ("RegisterImage", {"ImageLocation": f"ami-{saved[5:]}"}),
+        ("DeleteSnapshot", {"SnapshotId": snapshot_id}),
+        ("CreateVolume", {"AvailabilityZone": ZONE, "SnapshotId": snapshot_id}),
+        ("DescribeSnapshots", {"SnapshotIds": [snapshot_id]}),
+        ("RegisterImage", {"ImageLocation": f"ami-{snapshot_id[5:]}"}),
     ]
     for action, parameters in calls:
         assert cloud.refusal("alice", action, **parameters).code.endswith("NotFound"), action
-    cloud.wait(LONG)
-    look(cloud)
-    look(cloud)
-    assert show(cloud, made)["State"] == "available"
-    assert TO_DELETE not in image(cloud, made).template
+    cloud.wait(LONG_COPY)
+    reconcile(cloud)
+    reconcile(cloud)
+    assert show(cloud, volume_id)["State"] == "available"
+    assert TO_DELETE not in image(cloud, volume_id).template
     pool = cloud.oneadmin("one.imagepool.info", cloud.user("alice").id, -1, -1)
     assert pool.count("<IMAGE>") == 2
 
 
-def test_a_volume_of_which_a_snapshot_is_being_made_is_attached(cloud: Cloud) -> None:
-    made, on = volume(cloud), instance(cloud)
-    saved = begun(cloud, made)
-    answer = cloud.run("alice", "AttachVolume", **asked(made, on))
-    assert (answer["State"], answer["Device"], answer["InstanceId"]) == ("attaching", "/dev/sdh", on)
+def test_a_volume_is_attached_while_it_is_copied_to_a_snapshot(cloud: Cloud) -> None:
+    volume_id, instance_id = volume(cloud), instance(cloud)
+    snapshot_id = start_snapshot(cloud, volume_id)
+    response = cloud.run("alice", "AttachVolume", **attachment_parameters(volume_id, instance_id))
+    assert (response["State"], response["Device"], response["InstanceId"]) == ("attaching", "/dev/sdh", instance_id)
     cloud.wait(5)
-    (attached,) = show(cloud, made)["Attachments"]
-    assert (attached["State"], attached["Device"], attached["InstanceId"]) == ("attached", "/dev/sdh", on)
-    assert state_of(cloud, saved) == "completed"
-    assert TO_ATTACH not in image(cloud, made).template
+    (attachment,) = show(cloud, volume_id)["Attachments"]
+    assert (attachment["State"], attachment["Device"], attachment["InstanceId"]) == (
+        "attached",
+        "/dev/sdh",
+        instance_id,
+    )
+    assert snapshot_state(cloud, snapshot_id) == "completed"
+    assert TO_ATTACH not in image(cloud, volume_id).template
 
 
-def pending(cloud: Cloud) -> tuple[str, str, str]:
-    """Attach a volume while a long copy of it is being made; return it, the instance and the snapshot."""
-    made, on = volume(cloud), instance(cloud)
-    copying_takes(cloud, LONG)
-    saved = begun(cloud, made)
-    answer = cloud.run("alice", "AttachVolume", **asked(made, on))
-    assert answer["State"] == "attaching"
-    return made, on, saved
+def start_deferred_attachment(cloud: Cloud) -> tuple[str, str, str]:
+    """Attach a volume while it is being copied for a long time; return it, the instance and the snapshot."""
+    volume_id, instance_id = volume(cloud), instance(cloud)
+    set_copy_duration(cloud, LONG_COPY)
+    snapshot_id = start_snapshot(cloud, volume_id)
+    response = cloud.run("alice", "AttachVolume", **attachment_parameters(volume_id, instance_id))
+    assert response["State"] == "attaching"
+    return volume_id, instance_id, snapshot_id
 
 
-def test_where_the_copy_takes_long_the_volume_is_attaching_until_another_process_attaches_it(cloud: Cloud) -> None:
-    made, on, saved = pending(cloud)
-    found = show(cloud, made)
-    assert found["State"] == "in-use"
-    (attached,) = found["Attachments"]
-    assert (attached["State"], attached["Device"], attached["InstanceId"]) == ("attaching", "/dev/sdh", on)
-    assert cloud.run("alice", "AttachVolume", **asked(made, on))["State"] == "attaching"
-    assert cloud.refusal("alice", "AttachVolume", **asked(made, on, "/dev/sdi")).code == "VolumeInUse"
-    assert cloud.refusal("alice", "DeleteVolume", VolumeId=made).code == "VolumeInUse"
-    look(cloud)
-    assert state_of(cloud, saved) == "pending"
-    cloud.wait(LONG)
-    look(cloud)
-    found = show(cloud, made)
-    assert [each["State"] for each in found["Attachments"]] == ["attached"]
-    assert mappings(cloud, on)["/dev/sdh"]["VolumeId"] == made
-    assert target(cloud, on, made) == "sdh"
-    look(cloud)
-    assert TO_ATTACH not in image(cloud, made).template
-    assert state_of(cloud, saved) == "completed"
+def test_during_a_long_copy_the_volume_is_attaching_until_another_process_attaches_it(cloud: Cloud) -> None:
+    volume_id, instance_id, snapshot_id = start_deferred_attachment(cloud)
+    volume_view = show(cloud, volume_id)
+    assert volume_view["State"] == "in-use"
+    (attachment,) = volume_view["Attachments"]
+    assert (attachment["State"], attachment["Device"], attachment["InstanceId"]) == (
+        "attaching",
+        "/dev/sdh",
+        instance_id,
+    )
+    assert cloud.run("alice", "AttachVolume", **attachment_parameters(volume_id, instance_id))["State"] == "attaching"
+    assert (
+        cloud.refusal("alice", "AttachVolume", **attachment_parameters(volume_id, instance_id, "/dev/sdi")).code
+        == "VolumeInUse"
+    )
+    assert cloud.refusal("alice", "DeleteVolume", VolumeId=volume_id).code == "VolumeInUse"
+    reconcile(cloud)
+    assert snapshot_state(cloud, snapshot_id) == "pending"
+    cloud.wait(LONG_COPY)
+    reconcile(cloud)
+    volume_view = show(cloud, volume_id)
+    assert [each["State"] for each in volume_view["Attachments"]] == ["attached"]
+    assert mappings(cloud, instance_id)["/dev/sdh"]["VolumeId"] == volume_id
+    assert target(cloud, instance_id, volume_id) == "sdh"
+    reconcile(cloud)
+    assert TO_ATTACH not in image(cloud, volume_id).template
+    assert snapshot_state(cloud, snapshot_id) == "completed"
 
 
-def test_a_volume_that_is_to_be_attached_is_detached_by_taking_that_back(cloud: Cloud) -> None:
-    made, on, _ = pending(cloud)
-    others: list[dict[str, Any]] = [{"Device": "/dev/sdz"}, {"InstanceId": "i-00000777"}]
-    for other in others:
-        refusal = cloud.refusal("alice", "DetachVolume", VolumeId=made, **other)
+def test_detaching_a_volume_cancels_its_deferred_attachment(cloud: Cloud) -> None:
+    volume_id, instance_id, _ = start_deferred_attachment(cloud)
+    wrong_parameters: list[dict[str, Any]] = [{"Device": "/dev/sdz"}, {"InstanceId": "i-00000777"}]
+    for parameters in wrong_parameters:
+        refusal = cloud.refusal("alice", "DetachVolume", VolumeId=volume_id, **parameters)
         assert refusal.code == "InvalidAttachment.NotFound"
-    assert cloud.run("alice", "DetachVolume", VolumeId=made, InstanceId=on, Device="xvdh")["State"] == "detaching"
-    assert show(cloud, made)["State"] == "available"
-    cloud.wait(LONG)
-    look(cloud)
-    assert show(cloud, made)["Attachments"] == []
+    assert (
+        cloud.run("alice", "DetachVolume", VolumeId=volume_id, InstanceId=instance_id, Device="xvdh")["State"]
+        == "detaching"
+    )
+    assert show(cloud, volume_id)["State"] == "available"
+    cloud.wait(LONG_COPY)
+    reconcile(cloud)
+    assert show(cloud, volume_id)["Attachments"] == []
 
 
-def test_another_snapshot_is_made_of_a_volume_that_is_to_be_attached_and_knows_nothing_of_that(cloud: Cloud) -> None:
-    made, _, _ = pending(cloud)
-    second = begun(cloud, made)
-    assert TO_ATTACH not in image(cloud, second).template
-    cloud.wait(LONG + 10)
-    assert state_of(cloud, second) == "completed"
+def test_a_snapshot_of_a_volume_with_a_deferred_attachment_does_not_inherit_it(cloud: Cloud) -> None:
+    volume_id, _, _ = start_deferred_attachment(cloud)
+    snapshot_id = start_snapshot(cloud, volume_id)
+    assert TO_ATTACH not in image(cloud, snapshot_id).template
+    cloud.wait(LONG_COPY + 10)
+    assert snapshot_state(cloud, snapshot_id) == "completed"
 
 
-def test_a_volume_whose_instance_is_terminated_before_it_was_attached_is_available(cloud: Cloud) -> None:
-    made, on, _ = pending(cloud)
-    cloud.run("alice", "TerminateInstances", InstanceIds=[on])
-    cloud.wait(LONG)
-    look(cloud)
-    found = show(cloud, made)
-    assert (found["State"], found["Attachments"]) == ("available", [])
+def test_a_deferred_attachment_is_dropped_when_its_instance_is_terminated(cloud: Cloud) -> None:
+    volume_id, instance_id, _ = start_deferred_attachment(cloud)
+    cloud.run("alice", "TerminateInstances", InstanceIds=[instance_id])
+    cloud.wait(LONG_COPY)
+    reconcile(cloud)
+    volume_view = show(cloud, volume_id)
+    assert (volume_view["State"], volume_view["Attachments"]) == ("available", [])
 
 
-def test_a_volume_that_its_instance_cannot_take_is_available_after_a_while(cloud: Cloud) -> None:
-    made, on, _ = pending(cloud)
-    cloud.as_user("alice", "one.vm.action", "suspend", int(on[2:]))
-    cloud.wait(LONG)
-    look(cloud)
-    assert [each["State"] for each in show(cloud, made)["Attachments"]] == ["attaching"]
+def test_a_deferred_attachment_that_stays_impossible_is_given_up_after_a_while(cloud: Cloud) -> None:
+    volume_id, instance_id, _ = start_deferred_attachment(cloud)
+    cloud.as_user("alice", "one.vm.action", "suspend", int(instance_id[2:]))
+    cloud.wait(LONG_COPY)
+    reconcile(cloud)
+    assert [each["State"] for each in show(cloud, volume_id)["Attachments"]] == ["attaching"]
     cloud.clock.advance(PENDING_AGE)
-    look(cloud)
-    found = show(cloud, made)
-    assert (found["State"], found["Attachments"]) == ("available", [])
-    assert TO_ATTACH not in image(cloud, made).template
+    reconcile(cloud)
+    volume_view = show(cloud, volume_id)
+    assert (volume_view["State"], volume_view["Attachments"]) == ("available", [])
+    assert TO_ATTACH not in image(cloud, volume_id).template
 
 
-def test_the_token_of_a_volume_that_is_to_be_deleted_is_free(cloud: Cloud) -> None:
-    made = volume(cloud, ClientToken="token")
-    copying_takes(cloud, LONG)
-    begun(cloud, made)
-    cloud.run("alice", "DeleteVolume", VolumeId=made)
-    again = volume(cloud, ClientToken="token", Size=2)
-    assert again != made
-    cloud.wait(LONG)
-    look(cloud)
-    assert disks(cloud) == [again]
+def test_the_token_of_a_volume_whose_deletion_is_deferred_can_be_used_again(cloud: Cloud) -> None:
+    volume_id = volume(cloud, ClientToken="token")
+    set_copy_duration(cloud, LONG_COPY)
+    start_snapshot(cloud, volume_id)
+    cloud.run("alice", "DeleteVolume", VolumeId=volume_id)
+    new_id = volume(cloud, ClientToken="token", Size=2)
+    assert new_id != volume_id
+    cloud.wait(LONG_COPY)
+    reconcile(cloud)
+    assert image_volume_ids(cloud) == [new_id]
 
 
-def test_what_is_another_users_is_not_left_to_a_process_that_would_never_look_for_it(cloud: Cloud) -> None:
-    made, on = volume(cloud), instance(cloud, "bob")
-    number = int(made[4:])
-    cloud.as_user("alice", "one.image.chmod", number, -1, -1, -1, 1, 1, -1, -1, -1, -1)
-    copying_takes(cloud, LONG)
-    begun(cloud, made)
-    for action, parameters in (("AttachVolume", asked(made, on)), ("DeleteVolume", {"VolumeId": made})):
+def test_nothing_is_deferred_on_another_users_volume(cloud: Cloud) -> None:
+    volume_id, instance_id = volume(cloud), instance(cloud, "bob")
+    image_id = int(volume_id[4:])
+    cloud.as_user("alice", "one.image.chmod", image_id, -1, -1, -1, 1, 1, -1, -1, -1, -1)
+    set_copy_duration(cloud, LONG_COPY)
+    start_snapshot(cloud, volume_id)
+    for action, parameters in (
+        ("AttachVolume", attachment_parameters(volume_id, instance_id)),
+        ("DeleteVolume", {"VolumeId": volume_id}),
+    ):
         assert cloud.refusal("bob", action, **parameters).code == "IncorrectState"
-    assert not {TO_ATTACH, TO_DELETE} & set(image(cloud, made).template.names())
+    assert not {TO_ATTACH, TO_DELETE} & set(image(cloud, volume_id).template.names())
 
 
-def test_dry_runs_write_nothing_down(cloud: Cloud) -> None:
-    made, on = volume(cloud), instance(cloud)
-    begun(cloud, made)
-    before = len(cloud.changes)
-    for action, parameters in (("AttachVolume", asked(made, on)), ("DeleteVolume", {"VolumeId": made})):
+def test_dry_runs_defer_nothing(cloud: Cloud) -> None:
+    volume_id, instance_id = volume(cloud), instance(cloud)
+    start_snapshot(cloud, volume_id)
+    changes_before = len(cloud.changes)
+    for action, parameters in (
+        ("AttachVolume", attachment_parameters(volume_id, instance_id)),
+        ("DeleteVolume", {"VolumeId": volume_id}),
+    ):
         assert cloud.refusal("alice", action, dry_run=True, **parameters).code == "DryRunOperation"
-    assert cloud.changes[before:] == []
+    assert cloud.changes[changes_before:] == []
 
 
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("step", range(14))
 @pytest.mark.parametrize("action", ["AttachVolume", "DeleteVolume"])
-def test_what_a_process_that_died_had_written_down_is_done_by_another(action: str, step: int, after: bool) -> None:
+def test_what_a_process_that_died_has_deferred_is_done_by_another(action: str, step: int, after: bool) -> None:
     cloud = Cloud()
-    made, on = volume(cloud), instance(cloud)
-    copying_takes(cloud, 4.0)
-    begun(cloud, made)
-    parameters = asked(made, on) if action == "AttachVolume" else {"VolumeId": made}
+    volume_id, instance_id = volume(cloud), instance(cloud)
+    set_copy_duration(cloud, 4.0)
+    start_snapshot(cloud, volume_id)
+    parameters = attachment_parameters(volume_id, instance_id) if action == "AttachVolume" else {"VolumeId": volume_id}
     begin(cloud, DyingOned(cloud.backend, step, after=after), action, **parameters)
-    written = {TO_ATTACH, TO_DELETE} & set(image(cloud, made).template.names())
+    marks = {TO_ATTACH, TO_DELETE} & set(image(cloud, volume_id).template.names())
     for _ in range(3):
         cloud.wait(20)
-        look(cloud)
-    if disks(cloud) == [made]:
-        found = show(cloud, made)
-        assert (found["State"], bool(written)) in (("in-use", True), ("in-use", False), ("available", False))
-        assert not {TO_ATTACH, TO_DELETE} & set(image(cloud, made).template.names())
+        reconcile(cloud)
+    if image_volume_ids(cloud) == [volume_id]:
+        volume_view = show(cloud, volume_id)
+        assert (volume_view["State"], bool(marks)) in (("in-use", True), ("in-use", False), ("available", False))
+        assert not {TO_ATTACH, TO_DELETE} & set(image(cloud, volume_id).template.names())
     else:
         assert action == "DeleteVolume"
 
 
-PACE = st.lists(st.floats(0.0, 2.0), min_size=6, max_size=20)
+DELAYS = st.lists(st.floats(0.0, 2.0), min_size=6, max_size=20)
 
 
 @settings(max_examples=30, deadline=None)
-@given(PACE, PACE, st.sampled_from(["AttachVolume", "DeleteVolume"]))
-def test_the_answer_does_not_depend_on_when_the_snapshot_is_begun(
-    one: list[float], two: list[float], action: str
+@given(DELAYS, DELAYS, st.sampled_from(["AttachVolume", "DeleteVolume"]))
+def test_the_response_does_not_depend_on_when_the_snapshot_is_started(
+    snapshot_delays: list[float], action_delays: list[float], action: str
 ) -> None:
     cloud = Cloud()
-    made, on = volume(cloud), instance(cloud)
-    copying_takes(cloud, 3.0)
-    parameters = asked(made, on) if action == "AttachVolume" else {"VolumeId": made}
-    begin(cloud, DelayedOned(cloud.backend, cloud.clock, cycle(one)), "CreateSnapshot", VolumeId=made)
-    ended = begin(cloud, DelayedOned(cloud.backend, cloud.clock, cycle(two)), action, **parameters)
+    volume_id, instance_id = volume(cloud), instance(cloud)
+    set_copy_duration(cloud, 3.0)
+    parameters = attachment_parameters(volume_id, instance_id) if action == "AttachVolume" else {"VolumeId": volume_id}
+    begin(cloud, DelayedOned(cloud.backend, cloud.clock, cycle(snapshot_delays)), "CreateSnapshot", VolumeId=volume_id)
+    results = begin(cloud, DelayedOned(cloud.backend, cloud.clock, cycle(action_delays)), action, **parameters)
     cloud.clock.pump([0.1] * 1500)
-    look(cloud)
-    look(cloud)
-    assert not isinstance(ended[0], Failure), ended
-    assert [show(cloud, each)["State"] for each in disks(cloud)] == (["in-use"] if action == "AttachVolume" else [])
+    reconcile(cloud)
+    reconcile(cloud)
+    assert not isinstance(results[0], Failure), results
+    assert [show(cloud, each)["State"] for each in image_volume_ids(cloud)] == (
+        ["in-use"] if action == "AttachVolume" else []
+    )
 
 
 @settings(max_examples=30, deadline=None)
-@given(PACE, PACE, st.booleans())
-@example([0.0, 0.0, 1.0, 0.0, 0.0, 0.0], [0.0], True)  # detached between the reads of the image and of its machine
-def test_a_snapshot_is_made_whether_its_volume_is_being_attached_or_detached_or_neither(
-    one: list[float], two: list[float], attached: bool
+@given(DELAYS, DELAYS, st.booleans())
+@example([0.0, 0.0, 1.0, 0.0, 0.0, 0.0], [0.0], True)  # detached between the reads of its image and its machine
+def test_a_snapshot_is_created_while_its_volume_is_attached_or_detached(
+    snapshot_delays: list[float], action_delays: list[float], is_attached: bool
 ) -> None:
     cloud = Cloud()
-    made, on = volume(cloud), instance(cloud)
-    if attached:
-        cloud.run("alice", "AttachVolume", **asked(made, on))
+    volume_id, instance_id = volume(cloud), instance(cloud)
+    if is_attached:
+        cloud.run("alice", "AttachVolume", **attachment_parameters(volume_id, instance_id))
         cloud.wait(5)
-    action, parameters = ("DetachVolume", {"VolumeId": made}) if attached else ("AttachVolume", asked(made, on))
-    ended = begin(cloud, DelayedOned(cloud.backend, cloud.clock, cycle(one)), "CreateSnapshot", VolumeId=made)
-    begin(cloud, DelayedOned(cloud.backend, cloud.clock, cycle(two)), action, **parameters)
+    action, parameters = (
+        ("DetachVolume", {"VolumeId": volume_id})
+        if is_attached
+        else ("AttachVolume", attachment_parameters(volume_id, instance_id))
+    )
+    results = begin(
+        cloud, DelayedOned(cloud.backend, cloud.clock, cycle(snapshot_delays)), "CreateSnapshot", VolumeId=volume_id
+    )
+    begin(cloud, DelayedOned(cloud.backend, cloud.clock, cycle(action_delays)), action, **parameters)
     cloud.clock.pump([0.1] * 1500)
-    assert not isinstance(ended[0], Failure), ended
-    assert state_of(cloud, ended[0]["SnapshotId"]) == "completed"
+    assert not isinstance(results[0], Failure), results
+    assert snapshot_state(cloud, results[0]["SnapshotId"]) == "completed"
 
 
-def test_a_volume_that_a_machine_has_after_all_is_not_deleted(cloud: Cloud) -> None:
-    """The mark may come between the looks of a call that attaches it."""
-    made, on = volume(cloud), instance(cloud)
-    cloud.run("alice", "AttachVolume", **asked(made, on))
+def test_a_volume_that_is_attached_despite_its_deletion_mark_is_not_deleted(cloud: Cloud) -> None:
+    """The mark may be set while a call is attaching the volume."""
+    volume_id, instance_id = volume(cloud), instance(cloud)
+    cloud.run("alice", "AttachVolume", **attachment_parameters(volume_id, instance_id))
     cloud.wait(5)
-    cloud.as_user("alice", "one.image.update", int(made[4:]), f'{TO_DELETE}="YES"', 1)
-    look(cloud)
-    assert show(cloud, made)["State"] == "in-use"
-    assert cloud.refusal("alice", "DeleteVolume", VolumeId=made).code == "VolumeInUse"
-    cloud.run("alice", "DetachVolume", VolumeId=made)
+    cloud.as_user("alice", "one.image.update", int(volume_id[4:]), f'{TO_DELETE}="YES"', 1)
+    reconcile(cloud)
+    assert show(cloud, volume_id)["State"] == "in-use"
+    assert cloud.refusal("alice", "DeleteVolume", VolumeId=volume_id).code == "VolumeInUse"
+    cloud.run("alice", "DetachVolume", VolumeId=volume_id)
     cloud.wait(5)
-    look(cloud)
-    assert show(cloud, made)["State"] == "available"
+    reconcile(cloud)
+    assert show(cloud, volume_id)["State"] == "available"
 
 
-def test_a_volume_that_is_attached_is_not_deleted_and_the_error_names_its_instance(cloud: Cloud) -> None:
-    made, on = volume(cloud), instance(cloud)
-    cloud.run("alice", "AttachVolume", **asked(made, on))
+def test_the_error_for_deleting_an_attached_volume_names_its_instance(cloud: Cloud) -> None:
+    volume_id, instance_id = volume(cloud), instance(cloud)
+    cloud.run("alice", "AttachVolume", **attachment_parameters(volume_id, instance_id))
     cloud.wait(5)
-    refusal: EC2Error = cloud.refusal("alice", "DeleteVolume", VolumeId=made)
-    assert (refusal.code, on in refusal.message) == ("VolumeInUse", True)
+    refusal: EC2Error = cloud.refusal("alice", "DeleteVolume", VolumeId=volume_id)
+    assert (refusal.code, instance_id in refusal.message) == ("VolumeInUse", True)
 
 
 def shared_to_manage(cloud: Cloud) -> str:
-    """Return a volume of alice's that bob, of her group, may manage."""
-    made = volume(cloud)
-    cloud.as_user("alice", "one.image.chmod", int(made[4:]), -1, -1, -1, 1, 1, -1, -1, -1, -1)
-    return made
+    """Return a volume of alice's that bob, a member of the same group, may manage."""
+    volume_id = volume(cloud)
+    cloud.as_user("alice", "one.image.chmod", int(volume_id[4:]), -1, -1, -1, 1, 1, -1, -1, -1, -1)
+    return volume_id
 
 
-def test_a_mark_on_a_volume_that_others_may_manage_attaches_it_to_nothing(cloud: Cloud) -> None:
-    """Who may write on a volume may not, for that, have it plugged into its owner's instances."""
-    on, made = instance(cloud), shared_to_manage(cloud)
-    cloud.run("alice", "CreateVolume", AvailabilityZone=ZONE, Size=1)  # has the reconciler look after alice
-    mark = PendingAttachment(int(on[2:]), "/dev/sdz", int(cloud.clock.seconds()))
-    cloud.as_user("bob", "one.image.update", int(made[4:]), mark.text, 1)
-    assert show(cloud, made)["State"] == "available"
-    look(cloud)
-    assert show(cloud, made)["Attachments"] == []
-    assert TO_ATTACH not in image(cloud, made).template
-    cloud.run("alice", "AttachVolume", **asked(made, on))
+def test_a_mark_on_a_volume_that_others_may_manage_does_not_attach_it(cloud: Cloud) -> None:
+    """Permission to change a volume is no permission to attach it to the instances of its owner."""
+    instance_id, volume_id = instance(cloud), shared_to_manage(cloud)
+    cloud.run("alice", "CreateVolume", AvailabilityZone=ZONE, Size=1)  # has the chores run for alice
+    mark = PendingAttachment(int(instance_id[2:]), "/dev/sdz", int(cloud.clock.seconds()))
+    cloud.as_user("bob", "one.image.update", int(volume_id[4:]), mark.text, 1)
+    assert show(cloud, volume_id)["State"] == "available"
+    reconcile(cloud)
+    assert show(cloud, volume_id)["Attachments"] == []
+    assert TO_ATTACH not in image(cloud, volume_id).template
+    cloud.run("alice", "AttachVolume", **attachment_parameters(volume_id, instance_id))
 
 
 def test_a_volume_that_others_may_manage_is_not_attached_while_it_is_copied(cloud: Cloud) -> None:
-    on, made = instance(cloud), shared_to_manage(cloud)
-    copying_takes(cloud, LONG)
-    begun(cloud, made)
-    assert cloud.refusal("alice", "AttachVolume", **asked(made, on)).code == "IncorrectState"
-    assert TO_ATTACH not in image(cloud, made).template
+    instance_id, volume_id = instance(cloud), shared_to_manage(cloud)
+    set_copy_duration(cloud, LONG_COPY)
+    start_snapshot(cloud, volume_id)
+    assert (
+        cloud.refusal("alice", "AttachVolume", **attachment_parameters(volume_id, instance_id)).code == "IncorrectState"
+    )
+    assert TO_ATTACH not in image(cloud, volume_id).template
