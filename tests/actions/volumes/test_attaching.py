@@ -33,7 +33,7 @@ def target(cloud: Cloud, instance_id: str, volume_id: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("device", "expected"),
+    ("device", "expected_target"),
     [("/dev/sdh", "sdh"), ("/dev/xvdf", "sdf"), ("/dev/vdb", "sdb"), ("sdc", "sdc"), ("/dev/sdf1", "sdf")],
 )
 def test_a_volume_is_attached_at_the_hypervisors_device_and_shown_at_the_clients(
