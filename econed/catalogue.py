@@ -21,9 +21,9 @@ def all_actions() -> tuple[Action, ...]:
 
 
 def all_chores(files: IUploadedFiles | None = None) -> tuple[Chore, ...]:
-    """Return all chores, for the reconciler; `files` are the uploads to remove when they are not needed, if any."""
-    of_files = () if files is None else (upload_chore(files),)
-    return terminate_left_over, terminate_shut_down, terminate_marked, reconcile_volumes, finish_images, *of_files
+    """Return all chores, for the reconciler; `files` are the uploaded files, which a chore removes after use."""
+    file_chores = () if files is None else (upload_chore(files),)
+    return terminate_left_over, terminate_shut_down, terminate_marked, reconcile_volumes, finish_images, *file_chores
 
 
 def all_finders() -> tuple[Finder, ...]:

@@ -1,4 +1,4 @@
-"""Creates the processes of the daemon: all their parts, once, from the settings; parts get others by injection."""
+"""Creates the processes of the daemon: all their parts, once, from the settings; parts are injected into each other."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def make_one_process(
     process_log: ProcessLog | None,
     make_logger: MakeLogger,
 ) -> IService:
-    """Return the daemon as one process without a supervisor. It listens at once; raises `CannotListen`."""
+    """Return the daemon as one process without a supervisor. It listens immediately; raises `CannotListen`."""
     listening = Deferred.fromCoroutine(serving.process.listen())
     failures: list[Failure] = []
     listening.addErrback(failures.append)
@@ -292,7 +292,7 @@ def _site(parts: _Parts, resource: EC2Resource, uploads: UploadDirectory, peers:
 
 
 def _add_reconciler(parts: _Parts, oned: IOpenNebula, uploads: UploadDirectory, scripts: IScripts) -> None:
-    """Add the services that finish work of requests in the background."""
+    """Add the services that complete work of requests in the background."""
     clock, log = parts.clock, parts.log("econed.reconciler")
     stops = StopTimeRecorder(oned, clock, parts.on_read, log)
     long_documents = LongDocuments(clock.seconds, log)

@@ -10,7 +10,7 @@ from enum import IntEnum
 from typing import Final
 
 MAX_MESSAGE: Final = 2000
-"""Maximum characters of a message to a client; it may quote the request, which may be long."""
+"""Maximum number of characters in a message to a client; it may quote the request, which may be long."""
 
 
 class EC2Error(Exception):
@@ -113,7 +113,7 @@ class ServerAccountRefused(OpenNebulaRefusal):
 class OpenNebulaUnavailable(OpenNebulaError):
     """oned was unreachable, closed the connection, or did not reply in time. A changing call may have been carried out.
 
-    `never_sent` says that it was certainly not carried out: there was no connection to send it.
+    `never_sent`: the call was certainly not carried out, because no connection was established to send it.
     """
 
     def __init__(self, method: str, reason: str, *, never_sent: bool = False) -> None:

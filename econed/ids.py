@@ -1,8 +1,8 @@
 """EC2 resource ids: a prefix and the decimal OpenNebula id, as in the Ruby econe-server (`i-00000042`).
 
-Ids are formatted with at least eight digits and parsed with up to ten, the maximum of OpenNebula, so all ids of the old
+Ids are formatted with at least eight digits and parsed with up to ten, the maximum of OpenNebula, so all ids of that
 server remain valid. Parts of a virtual machine that are not objects in OpenNebula (its own disks, its interfaces) have
-ids of the machine's id and their number, in eleven digits or more.
+ids that consist of the machine's id and their own number, in eleven digits or more.
 
 Ids of Amazon's form, eight or seventeen hexadecimal digits, are well-formed too, but do not exist here, and neither do
 numbers beyond OpenNebula's. Clean-up tools continue after "does not exist", but stop at a malformed id.

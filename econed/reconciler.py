@@ -1,4 +1,4 @@
-"""The reconciler finishes work of requests that outlives them, also after the process of the request has died.
+"""The reconciler completes work that outlives requests, even if the process that served the request has died.
 
 The work is recorded in attributes of OpenNebula's objects, and users with such work in their own attributes
 (`econed.actions.watch`). All work is done in the session of its user, by the chores of `econed.actions.chores`.
@@ -42,7 +42,7 @@ class Reconciler:
     long_documents: LongDocuments = field(default_factory=LongDocuments)
 
     async def round(self) -> None:
-        """Run the chores for all watched users once. An error for one user is logged, and the others go on.
+        """Run the chores for all watched users once. An error for one user is logged and does not affect the others.
 
         After all users the first unexpected error, if any, is raised.
         """
@@ -62,9 +62,9 @@ class Reconciler:
                 unexpected.append(error)
 
         await Session(self.oned, None, self.on_read).visit_users(visit, self._skip)
-        for look_after in self.for_all:
+        for run_for_all in self.for_all:
             try:
-                await look_after(names)
+                await run_for_all(names)
             except OpenNebulaError as error:
                 self.log.warn("postponing work for all users: {error}", error=str(error))
         self.log.debug("reconciled {watched} of {users} users", watched=len(watched), users=len(names))

@@ -1,4 +1,4 @@
-"""A service that runs something repeatedly, on an injected clock."""
+"""A service that runs a function repeatedly, on an injected clock."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from twisted.logger import Logger
 
 
 class Recurring(Service):
-    """Runs something repeatedly, one run after the other, while the service runs.
+    """Runs a function repeatedly, never concurrently, while the service runs.
 
     The first run begins `first` seconds after the start. Each run returns the seconds until the next, or None.
     An unexpected error of a run is logged as "`what` failed", and the next run begins `after_failure` seconds later.
@@ -56,9 +56,9 @@ class Recurring(Service):
 
     def _start(self) -> None:
         self._next = None
-        self._running = Deferred.fromCoroutine(self._run_on())
+        self._running = Deferred.fromCoroutine(self._run_and_reschedule())
 
-    async def _run_on(self) -> None:
+    async def _run_and_reschedule(self) -> None:
         delay: float | None = None
         try:
             delay = await self._run()

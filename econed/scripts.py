@@ -3,7 +3,7 @@
 A script is run by its argv, never by a shell: `SCRIPT elastic_ip private_ip vnet_template_base64`. It has an
 environment of PATH and LANG, an empty standard input, and its own session, so that it can be killed together with its
 child processes: by SIGTERM after its timeout, by SIGKILL shortly after. Its output goes only to the log. Addresses are
-passed as address objects and formatted only here, so no text of a user can become an argument.
+passed as address objects and formatted only here, so no text from a user can become an argument.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _LEADER = (
 
 @implementer(IScripts)
 class Scripts:
-    """Runs the scripts, in one process one at a time for each elastic IP.
+    """Runs the scripts; within a process, one at a time for each elastic IP.
 
     `associate` and `disassociate` are argvs, None if no script is configured; `timeout` is in seconds. `on_exit` is
     called after every run with the name of the script, its outcome (ok, failed, broken_off, cancelled), and the seconds
@@ -117,7 +117,7 @@ class Scripts:
                 del self._locks[elastic_ip]
 
     async def _run_measured(self, name: str, argv: Sequence[str], elastic_ip: IPv4Address, timeout: float) -> None:
-        outcome, began = "cancelled", self._reactor.seconds()
+        outcome, started_at = "cancelled", self._reactor.seconds()
         try:
             await self._run(argv, elastic_ip, timeout)
             outcome = "ok"
@@ -125,7 +125,7 @@ class Scripts:
             outcome = "broken_off" if error.was_killed else "failed"
             raise
         finally:
-            self._on_exit(name, outcome, self._reactor.seconds() - began)
+            self._on_exit(name, outcome, self._reactor.seconds() - started_at)
 
     async def _run(self, argv: Sequence[str], elastic_ip: IPv4Address, timeout: float) -> None:
         """Run a script until it exits; raises `ScriptFailed`."""

@@ -12,7 +12,7 @@ _T = TypeVar("_T")
 
 
 class SingleFlight(Generic[_T]):
-    """Shares one run of `start` between all callers that join while it runs; cancels it when all have left."""
+    """Shares one run of `start` between all callers that join while it runs; cancelled when all callers are."""
 
     def __init__(self, start: Callable[[], Coroutine[Deferred[Any], Any, _T]]) -> None:
         self._start = start
@@ -25,7 +25,7 @@ class SingleFlight(Generic[_T]):
         return bool(self._waiting)
 
     def join(self) -> Deferred[_T]:
-        """Return the result of the current run, or of a new one. Cancel the Deferred to leave."""
+        """Return the result of the current run, or of a new run. Cancelling the Deferred leaves the run."""
         waiter: Deferred[_T] = Deferred(self._leave)
         waiting = self._waiting
         waiting[waiter] = None

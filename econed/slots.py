@@ -13,7 +13,7 @@ from econed.interfaces import IOpenNebula
 if TYPE_CHECKING:
     from lxml.etree import _Element
 
-CALLS_OF_A_REQUEST = 5
+MAX_CALLS_PER_REQUEST = 5
 """Maximum concurrent calls to oned for one request; further calls wait within the request."""
 
 
@@ -57,9 +57,9 @@ class Slots:
         self._is_granting = True
         try:
             while self._free and self._queue:
-                first, _ = self._queue.popitem(last=False)
+                waiting, _ = self._queue.popitem(last=False)
                 self._free -= 1
-                first.callback(None)
+                waiting.callback(None)
         finally:
             self._is_granting = False
 

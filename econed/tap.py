@@ -1,6 +1,6 @@
 """The composition root: from the options of `twistd econe` and econe.conf to a running service.
 
-Only here (and in `econed.worker_main`) the reactor is imported; all other modules get it by injection.
+The reactor is imported only here and in `econed.worker_main`; into all other modules it is injected.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Options(UsageOptions):
     longdesc = "The Amazon EC2 Query API for OpenNebula."
     optParameters: ClassVar[list[list[Any]]] = [
         ["config", "c", None, "Configuration file (default: /etc/one/econe.conf, or etc/econe.conf in ONE_LOCATION)."],
-        ["port", "p", None, "TCP port to listen on, in place of the configured one; 0 is any free one.", _port],
+        ["port", "p", None, "TCP port to listen on, instead of the configured port; 0 is any free port.", _port],
         ["sandbox-form", None, None, "With --sandbox: the version of OpenNebula, 5.12 or 7.4 (default)."],
         ["sandbox-vms", None, 0, "With --sandbox: the number of running instances at the start.", _count],
     ]

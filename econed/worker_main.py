@@ -29,7 +29,7 @@ from econed.xmlrpc_backend import XMLRPCBackend
 
 
 async def make_worker(reactor: Any, environ: Mapping[str, str], begin: Begin) -> WorkerParts:
-    """Set up a worker as the supervisor's first command says; raises `CannotStart`."""
+    """Set up a worker according to the supervisor's first command; raises `CannotStart`."""
     source = Source(Path(begin.path), begin.text)
     try:
         whole, server, _ = credentials.load_with_settings(source, environ)  # the supervisor has logged the warnings
@@ -67,7 +67,7 @@ def main() -> None:
         os.set_inheritable(descriptor, False)
     make = partial(make_worker, reactor, os.environ)
     protocol = WorkerProtocol(make, Signals(reactor), reactor, stop_reactor, Logger(namespace="econed.worker"))
-    StandardIO(protocol, COMMANDS, REPORTS, reactor)  # type: ignore[call-arg]  # the one for POSIX
+    StandardIO(protocol, COMMANDS, REPORTS, reactor)  # type: ignore[call-arg]  # the signature for POSIX
     reactor.run()
     sys.exit(exit_code)
 

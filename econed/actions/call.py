@@ -20,7 +20,7 @@ from econed.opennebula.documents import OnRead, OwnedView, Right
 from econed.opennebula.methods import is_read_only
 from econed.opennebula.session import Session
 from econed.opennebula.values import whole_number
-from econed.slots import CALLS_OF_A_REQUEST, LimitedOpenNebula, Slots
+from econed.slots import MAX_CALLS_PER_REQUEST, LimitedOpenNebula, Slots
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
@@ -129,10 +129,10 @@ def sessions_of(
 ) -> tuple[Session, Session]:
     """Return the sessions of a user and of serveradmin for one request.
 
-    Together they make at most `CALLS_OF_A_REQUEST` concurrent calls to oned. `on_read` is called with what is read of
-    oned's documents.
+    Together they make at most `MAX_CALLS_PER_REQUEST` concurrent calls to oned. `on_read` is called with what is read
+    of oned's documents.
     """
-    limited = LimitedOpenNebula(oned, Slots(CALLS_OF_A_REQUEST))
+    limited = LimitedOpenNebula(oned, Slots(MAX_CALLS_PER_REQUEST))
     serveradmin = Session(limited, None, on_read, shared.long_documents)
     return replace(serveradmin, user=user.name), serveradmin
 

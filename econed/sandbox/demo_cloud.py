@@ -128,4 +128,6 @@ def _add_machines(oned: Oned, owner: User, count: int) -> None:
     for index in range(count):
         machine_template = template.copy()
         machine_template.replace("EC2_RESERVATION_ID", f"r-{index:08d}")
-        oned.deployment.run_at_once(oned.allocator.allocate(owner, machine_template, "", on_hold=False, start=False))
+        oned.deployment.run_immediately(
+            oned.allocator.allocate(owner, machine_template, "", on_hold=False, start=False)
+        )

@@ -19,7 +19,7 @@ _LEADER_ONLY: Final = frozenset({"one.system.version", "one.system.config"})
 
 
 class HAZone:
-    """The servers of a zone, with ids from 0, on the database of `oned`; server 0 leads at first."""
+    """The servers of a zone, with ids from 0, on the database of `oned`; server 0 is the first leader."""
 
     def __init__(self, oned: Oned, servers: int = 3) -> None:
         self.oned = oned
@@ -29,11 +29,11 @@ class HAZone:
 
     @property
     def leader(self) -> ZoneServer | None:
-        """The running server that leads, or None."""
+        """The running server that is the leader, or None."""
         return next((server for server in self.servers if server.is_up and server.state is RaftState.LEADER), None)
 
     def elect(self, leader: ZoneServer) -> None:
-        """Make a server the leader and all others followers, also those that do not run."""
+        """Make a server the leader and all others followers, including those that do not run."""
         self.term += 1
         for server in self.servers:
             server.state = RaftState.LEADER if server is leader else RaftState.FOLLOWER
@@ -41,7 +41,7 @@ class HAZone:
         leader.is_reconciling = False
 
     def begin_election(self) -> None:
-        """Make all running servers candidates, so that none leads."""
+        """Make all running servers candidates, so that there is no leader."""
         self.term += 1
         for server in self.servers:
             if server.is_up:

@@ -15,8 +15,8 @@ class Version:
     @classmethod
     def of(cls, text: str) -> Version:
         """Return the version of `text`: "5.12", "7.4", or a full version number of either."""
-        major, _, rest = text.partition(".")
-        minor = rest.partition(".")[0]
+        major, _, minor_and_patch = text.partition(".")
+        minor = minor_and_patch.partition(".")[0]
         if (major, minor) == ("5", "12"):
             return cls("5.12.0.5" if text == "5.12" else text, is_v7=False)
         if (major, minor) == ("7", "4"):

@@ -1,6 +1,6 @@
 """Failover between the oneds of a zone: calls go to the leader, and to the new leader when it fails.
 
-A call is repeated only where that is safe: a reading call always, a changing call only if it was certainly never begun.
+A call is repeated only where that is safe: a reading call always, a changing call only if it certainly never started.
 The caller sets the deadline of a call, by cancelling it.
 """
 
@@ -28,7 +28,7 @@ CONNECT_TIMEOUT: Final = 2.0
 """Timeout in seconds for a connection to one of several servers."""
 
 FRESH_FOR: Final = 3.0
-"""Seconds for which a known leader is used without a new lookup; a deposed leader still answers reads, out of date."""
+"""Seconds for which a known leader is used without a new lookup; a deposed leader still serves reads, with old data."""
 
 STALE_AFTER: Final = 15.0
 """Seconds after which a call waits for the lookup, which otherwise runs in the background."""
@@ -72,7 +72,7 @@ class LeaderTracker:
         return await self._refresh.join()
 
     def invalidate(self, leader: RaftLeader) -> None:
-        """Forget this leader: it did not act as one."""
+        """Forget this leader: it did not act as a leader."""
         if self._leader == leader:
             self._leader = None
 
@@ -119,7 +119,7 @@ class FailoverProxy:
     """The servers of a group as one proxy (`IOnedProxy`)."""
 
     def __init__(self, group: ServerGroup, tracker: LeaderTracker, clock: IReactorTime) -> None:
-        """Call the leader of `group`, which `tracker` knows."""
+        """Call the leader of `group`, which `tracker` looks up."""
         self.url = ", ".join(server.url for server in group.servers)
         self._tracker = tracker
         self._clock = clock
@@ -128,7 +128,7 @@ class FailoverProxy:
         """Call `method` on the leader (`IOnedProxy.callRemote`).
 
         Waits for a leader until cancelled. A reading call fails only with `InvalidReply`, a changing call also with
-        `OpenNebulaUnavailable` if it may have been begun.
+        `OpenNebulaUnavailable` if it may have been started.
         """
         return Deferred.fromCoroutine(self._call(method, session, args))
 
@@ -167,7 +167,7 @@ class FailoverProxy:
     async def _call_while_leading(
         self, leader: RaftLeader, method: str, session: str, args: tuple[object, ...]
     ) -> bytes:
-        """Call the leader, and cancel the call when another is elected: a machine without power closes nothing."""
+        """Call the leader, and cancel the call when another server is elected: a host without power closes nothing."""
         reply = leader.server.callRemote(method, session, *args)
         successors: list[RaftLeader] = []
 
@@ -197,7 +197,7 @@ class FailoverProxy:
 
 
 class _Attempts:
-    """The attempts of one call: the next one follows at once on a new leader, after a pause on the same leader."""
+    """The attempts of one call: the next attempt is immediate on a new leader, after a pause on the same."""
 
     def __init__(self, tracker: LeaderTracker) -> None:
         self._tracker = tracker
@@ -218,7 +218,7 @@ def _trap_cancelled(failure: Failure) -> None:
 
 
 def proxy_for(group: ServerGroup, clock: IReactorTime, jitter: Callable[[], float], log: Logger) -> IOnedProxy:
-    """Return a proxy for a group: that of its only server, or one with failover."""
+    """Return the proxy of a group's only server, or a proxy with failover for several servers."""
     if len(group.servers) == 1:
         return group.servers[0]
     return FailoverProxy(group, LeaderTracker(group, clock, jitter, log), clock)

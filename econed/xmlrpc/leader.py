@@ -1,4 +1,4 @@
-"""Finds the leader among the configured oneds, by calling `one.zone.raftstatus` on all of them at once."""
+"""Finds the leader among the configured oneds, by calling `one.zone.raftstatus` on all of them concurrently."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CONTRADICTION_WAIT: Final = 0.25
 
 @dataclass(frozen=True)
 class ServerStatus:
-    """The Raft status of one server. If it did not return one, `raft` is None and `error` says why.
+    """The Raft status of one server. If it did not return its status, `raft` is None and `error` says why.
 
     `is_silent`: no reply in time. `is_reachable`: it replied, with its status or a refusal.
     """
@@ -111,7 +111,7 @@ class ServerGroup:
 
 
 class _StatusCollector:
-    """Collects statuses. `done` fires when all servers have replied or, if asked for, when the leader is certain."""
+    """Collects statuses. `done` fires when all servers have replied or, if requested, when the leader is certain."""
 
     def __init__(self, servers: int, clock: IReactorTime, until_leader_is_certain: bool) -> None:
         self.statuses: list[ServerStatus] = []
@@ -152,9 +152,9 @@ class _StatusCollector:
 def leader_of(statuses: Sequence[ServerStatus], known: RaftLeader | None = None) -> RaftLeader | None:
     """Return the leader by these statuses; None if there is none.
 
-    It is the server that was elected last, unless a follower knows of a later election. Without an HA zone it is the
-    first server in state SOLO. If there is none and the `known` leader is silent, that stays the leader: it may be
-    busy, and calls will show. If no server returned its status, it is the first reachable server: its refusal of the
+    It is the server that was elected last, unless a follower reports a later election. Without an HA zone it is the
+    first server in state SOLO. If there is none and the `known` leader is silent, that stays the leader: it may
+    only be busy. If no server returned its status, it is the first reachable server: its refusal of the
     call tells the caller more than a timeout.
     """
     rafts = [(status.server, status.raft) for status in statuses if status.raft is not None]

@@ -1,7 +1,7 @@
 """Twisted's XML-RPC proxy with limits on size, time and trust; it returns replies as bytes.
 
-Twisted's own proxy reads any number of bytes, decodes them in the reactor's thread, and knows only the system's
-certificate authorities. This one counts bytes as they arrive, and leaves decoding to the caller.
+Twisted's own proxy reads any number of bytes, decodes them in the reactor's thread, and accepts only the system's
+certificate authorities. This proxy counts bytes as they arrive, and leaves decoding to the caller.
 """
 
 # mypy: allow-untyped-calls
@@ -96,7 +96,7 @@ class _ReplyProtocol(QueryProtocol):
             self.factory.invalid("not HTTP: a head without an end")
 
     def lineReceived(self, line: bytes) -> None:
-        """Parse a line of the head; an invalid one fails the call."""
+        """Parse a line of the head; an invalid line fails the call."""
         try:
             super().lineReceived(line)
         except (ValueError, IndexError):
@@ -141,8 +141,8 @@ class _CallFactory(QueryFactory):
     protocol = _ReplyProtocol
     noisy = False
 
-    def __init__(self, max_reply: int, method: str, path: bytes, host: bytes, *rest: Any) -> None:
-        super().__init__(path, host, method, *rest)
+    def __init__(self, max_reply: int, method: str, path: bytes, host: bytes, *arguments: Any) -> None:
+        super().__init__(path, host, method, *arguments)
         self.max_reply = max_reply
         self.method = method
         self.transport: Any = None

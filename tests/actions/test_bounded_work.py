@@ -17,7 +17,7 @@ from econed.catalogue import all_actions
 from econed.cli.reference import filters_of
 from econed.interfaces import IOpenNebula
 from econed.opennebula import template
-from econed.slots import CALLS_OF_A_REQUEST
+from econed.slots import MAX_CALLS_PER_REQUEST
 from tests.support.addresses import AddressCloud
 from tests.support.cloud import Cloud, perform
 
@@ -195,7 +195,7 @@ def test_the_texts_of_changes_to_many_objects_are_in_memory_only_while_they_are_
         snapshot = tracemalloc.take_snapshot().filter_traces([made_by_template])
     finally:
         tracemalloc.stop()
-    assert len(stopping.waiting) == CALLS_OF_A_REQUEST
+    assert len(stopping.waiting) == MAX_CALLS_PER_REQUEST
     allocated = sum(statistic.size for statistic in snapshot.statistics("filename"))
-    sent = len(tag_text({tag["Key"]: tag["Value"] for tag in LONGEST_TAGS}).encode()) * CALLS_OF_A_REQUEST
+    sent = len(tag_text({tag["Key"]: tag["Value"] for tag in LONGEST_TAGS}).encode()) * MAX_CALLS_PER_REQUEST
     assert sent / 2 < allocated < sent * 2

@@ -42,7 +42,7 @@ from econed.opennebula.session import Session
 from econed.opennebula.states import VmState
 from econed.opennebula.template import attribute, template
 from econed.opennebula.values import whole_number
-from econed.slots import CALLS_OF_A_REQUEST, Slots
+from econed.slots import MAX_CALLS_PER_REQUEST, Slots
 
 if TYPE_CHECKING:
     from econed.actions.call import Call
@@ -211,7 +211,7 @@ async def _instantiate(
     name = machine_name(plan)
     machine_ids: list[int] = []
     errors: list[OpenNebulaError | EC2Error] = []
-    slots = Slots(CALLS_OF_A_REQUEST)
+    slots = Slots(MAX_CALLS_PER_REQUEST)
 
     async def create(index: int) -> None:
         volumes: tuple[int, ...] = ()

@@ -37,7 +37,7 @@ from econed.errors import EC2Error
 from econed.ids import ALLOCATION, IMAGE, INSTANCE, SNAPSHOT, VOLUME
 from econed.opennebula.documents import Image, OwnedView, Right, VirtualMachine
 from econed.opennebula.template import template
-from econed.slots import CALLS_OF_A_REQUEST, Slots
+from econed.slots import MAX_CALLS_PER_REQUEST, Slots
 
 if TYPE_CHECKING:
     from types_boto3_ec2.type_defs import TagTypeDef
@@ -258,7 +258,7 @@ async def _change(call: Call, resources: _Resources, text: _Text) -> None:
     """
     on_machines = {on_machine.machine.id: on_machine for on_machine in resources.on_machines()}
     on_images = resources.on_images()
-    slots = Slots(CALLS_OF_A_REQUEST)
+    slots = Slots(MAX_CALLS_PER_REQUEST)
 
     async def change(target: OwnedView) -> None:
         async with slots:

@@ -77,6 +77,6 @@ class VmPoolCalls:
                 starts_before_end = end == -1 or record.started <= end
                 ends_after_start = start == -1 or not record.ended or record.ended >= start
                 if starts_before_end and ends_after_start:
-                    inside = machine.accounting_xml.get(record.sequence, "")
-                    elements.append(record.xml(machine.id, is_v7=is_v7, inside=inside))
+                    vm_element = machine.accounting_xml.get(record.sequence, "")
+                    elements.append(record.xml(machine.id, is_v7=is_v7, vm_element=vm_element))
         return f"<HISTORY_RECORDS>{''.join(elements)}</HISTORY_RECORDS>"

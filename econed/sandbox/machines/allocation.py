@@ -40,7 +40,10 @@ _FAILED = "Error allocating a new virtual machine template. "
 
 
 class MachineAllocator:
-    """Allocates machines: checks rights and quotas, acquires addresses and images, sets the context; else undoes it."""
+    """Allocates machines: checks rights and quotas, acquires addresses and images, sets the context.
+
+    An allocation that is refused leaves nothing.
+    """
 
     def __init__(self, cloud: Cloud, deployment: Deployment) -> None:
         self._cloud = cloud

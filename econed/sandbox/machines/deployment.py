@@ -133,7 +133,7 @@ class Deployment:
         self._cloud.recount_usage(machine)
         self._cloud.continue_later(machine, self._cloud.delays.boot, self._booted)
 
-    def run_at_once(self, machine: VirtualMachine) -> None:
+    def run_immediately(self, machine: VirtualMachine) -> None:
         """Set a new machine RUNNING without any delay, to begin with a populated cloud."""
         machine.epoch += 1
         host, now = choose_host(self._cloud, machine), self._cloud.now()

@@ -38,9 +38,9 @@ def plug(
     powered_off: LcmState,
     finish: Callable[[], None] | None = None,
 ) -> None:
-    """Keep a machine in the LCM_STATE `running` or `powered_off` for the delay of a hot-plug, then call `finish`.
+    """Set the LCM_STATE `running` or `powered_off` for the delay of a hot-plug, then call `finish`.
 
-    The state before decides which of the two it is; the machine returns to that state.
+    Which of the two depends on the machine's state before, to which it returns.
     """
     state_before = machine.state
     machine.epoch += 1

@@ -151,7 +151,7 @@ class Lifecycle:
     def _remove_from_host(self, machine: VirtualMachine, *, was_running: bool = True) -> None:
         """Release the capacity of a machine on its host and close its history record.
 
-        `was_running` says whether it was running until now, so that the record lacks the end of that.
+        `was_running` says whether it was running until now, so that the end of its running time is now.
         """
         now, record = self._cloud.now(), machine.history[-1]
         end = record.running[1] or (now if was_running else 0)

@@ -60,8 +60,8 @@ class HistoryRecord:
     action: HistoryAction = HistoryAction.NONE
     by: tuple[int, int] = (-1, -1)
 
-    def xml(self, machine_id: int, *, is_v7: bool, inside: str = "") -> str:
-        """Return the HISTORY element; `inside` is the VM element, which only accounting contains."""
+    def xml(self, machine_id: int, *, is_v7: bool, vm_element: str = "") -> str:
+        """Return the HISTORY element; `vm_element` is the VM element in it, which only accounting has."""
         request = 0 if self.by[0] >= 0 else -1
         plan = "<PLAN_ID>-1</PLAN_ID><ACTION_ID>0</ACTION_ID>" if is_v7 else ""
         return (
@@ -71,7 +71,7 @@ class HistoryRecord:
             f"<PSTIME>{self.prolog[0]}</PSTIME><PETIME>{self.prolog[1]}</PETIME>"
             f"<RSTIME>{self.running[0]}</RSTIME><RETIME>{self.running[1]}</RETIME>"
             f"<ESTIME>{self.epilog[0]}</ESTIME><EETIME>{self.epilog[1]}</EETIME><ACTION>{int(self.action)}</ACTION>"
-            f"<UID>{self.by[0]}</UID><GID>{self.by[1]}</GID><REQUEST_ID>{request}</REQUEST_ID>{inside}</HISTORY>"
+            f"<UID>{self.by[0]}</UID><GID>{self.by[1]}</GID><REQUEST_ID>{request}</REQUEST_ID>{vm_element}</HISTORY>"
         )
 
     def short_xml(self, machine_id: int, *, is_v7: bool) -> str:

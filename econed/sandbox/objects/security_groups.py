@@ -14,7 +14,7 @@ DEFAULT_GROUP = 0
 
 @dataclass(eq=False)
 class SecurityGroup(PoolObject):
-    """A security group. `updated_vm_ids` have its current rules, `updating_vm_ids` get them."""
+    """A security group. Machines in `updated_vm_ids` have its current rules; those in `updating_vm_ids` get them."""
 
     updated_vm_ids: set[int] = field(default_factory=set)
     updating_vm_ids: set[int] = field(default_factory=set)
