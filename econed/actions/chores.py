@@ -57,7 +57,7 @@ Chore = Callable[[ChoreRun], Awaitable[None]]
 
 
 async def change_unless_done(change: Coroutine[Any, Any, None]) -> None:
-    """Make a change; the refusal that oned gives if another process has made it already is ignored."""
+    """Make a change, and ignore the refusal of oned if another process has made it already."""
     try:
         await change
     except OpenNebulaRefusal as refusal:

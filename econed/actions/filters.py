@@ -68,9 +68,9 @@ class Filters:
             return None
         return frozenset.intersection(*value_sets)
 
-    def _condition(self, given: Filter) -> _Condition:
-        name = given.get("Name", "")
-        texts = given.get("Values", ())
+    def _condition(self, filter_: Filter) -> _Condition:
+        name = filter_.get("Name", "")
+        texts = filter_.get("Values", ())
         values = self._lookup(name)
         if not texts:
             raise EC2Error("InvalidParameterValue", f"The filter '{name}' needs at least one value.")
@@ -96,7 +96,7 @@ class Filters:
 
 @dataclass(frozen=True)
 class _Condition:
-    """One filter: the values that an item has under its name, and what one of them has to be."""
+    """One filter: the function for the values of an item, and the texts and patterns one of which must match."""
 
     values: Values
     plain: frozenset[str]
@@ -115,14 +115,17 @@ class Selection:
     budget: WorkBudget
 
     async def matches(self, item: Any | None) -> bool:
-        """Whether an item, which was made just now, matches all filters; None, for what is not shown, does not."""
+        """Whether an item matches all filters; None, for an item that is not shown, never does.
+
+        The work of making the item counts too.
+        """
         await self.budget.spend(ITEM)
         if item is None:
             return False
         tags = len(item.get("Tags", ()))
         for condition in self.conditions:
             await self.budget.spend(tags)
-            if not await self._holds(condition, item):
+            if not await self._satisfies(condition, item):
                 return False
         return True
 
@@ -130,7 +133,7 @@ class Selection:
         """Return the items that match all filters; if `items` is a generator, other requests are served in between."""
         return [item for item in items if await self.matches(item)]
 
-    async def _holds(self, condition: _Condition, item: Any) -> bool:
+    async def _satisfies(self, condition: _Condition, item: Any) -> bool:
         for value in condition.values(item):
             text = filter_text(value)
             await self.budget.spend(_VALUE)
@@ -165,10 +168,10 @@ def field(*path: str) -> Values:
     """Return a function for the values under a path of member names, where members may be lists."""
 
     def values(item: Any) -> Iterable[object]:
-        found = [item]
+        members = [item]
         for name in path:
-            found = [inner for outer in found for inner in _as_sequence(outer.get(name))]
-        return found
+            members = [member for parent in members for member in _as_sequence(parent.get(name))]
+        return members
 
     return values
 

@@ -20,11 +20,11 @@ Read: TypeAlias = Callable[[], Awaitable[Iterable[_D]]]
 Sets: TypeAlias = AsyncGenerator[Read[_D], None]
 
 
-class Arrangement(Protocol[_T]):
-    """A step between the items of a list and the result, such as merging items that belong together."""
+class Merger(Protocol[_T]):
+    """Merges items of a list that belong together, such as the instances of a reservation."""
 
-    def of(self, items: list[_T]) -> list[_T]:
-        """Take these items, and return those that are ready for the result."""
+    def add(self, items: list[_T]) -> list[_T]:
+        """Add items, and return those that are complete."""
 
     def rest(self) -> list[_T]:
         """Return the remaining items, at the end of the list."""
@@ -35,7 +35,7 @@ async def in_parts(
     sets: Sets[_D],
     view: Callable[[_D], Awaitable[_T | None]],
     page: Page[_D],
-    arrangement: Arrangement[_T] | None = None,
+    merger: Merger[_T] | None = None,
 ) -> Parts[Any]:
     """Yield a result in parts: the list `member` up to the end of the page, and NextToken if there is more to read.
 
@@ -44,10 +44,10 @@ async def in_parts(
     async with aclosing(sets):
         async for read in sets:
             items = await page.items(read, view)
-            yield {member: _taken(items if arrangement is None else arrangement.of(_taken(items)))}
+            yield {member: _drain(items if merger is None else merger.add(_drain(items)))}
             if page.is_truncated:
                 break
-    yield {member: [] if arrangement is None else arrangement.rest(), **page.next_token()}
+    yield {member: [] if merger is None else merger.rest(), **page.next_token()}
 
 
 async def single_set(read: Read[_D]) -> Sets[_D]:
@@ -56,10 +56,10 @@ async def single_set(read: Read[_D]) -> Sets[_D]:
 
 
 def set_of(documents: list[_D]) -> Sets[_D]:
-    """Return a single set of documents that have been read; it keeps none of them once it is read."""
+    """Return documents that were read before as a single set, which drops them when it is read."""
 
     async def read() -> list[_D]:
-        return _taken(documents)
+        return _drain(documents)
 
     return single_set(read)
 
@@ -99,8 +99,8 @@ class Page(Generic[_D]):
         return documents if self._paging is None else self._paging.rest(documents, self._position)
 
 
-def _taken(items: list[_T]) -> list[_T]:
-    """Return a copy of a list and clear it: a frame that holds it while the request waits then holds no items."""
-    taken = items[:]
+def _drain(items: list[_T]) -> list[_T]:
+    """Return the items of a list and clear it, so that a frame that is suspended holds none of them."""
+    drained = items[:]
     items.clear()
-    return taken
+    return drained

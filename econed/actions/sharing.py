@@ -43,12 +43,12 @@ async def requested_sharing(
     """
     if operation not in ("", "add", "remove"):
         raise EC2Error("InvalidParameterValue", f"Value ({operation}) for parameter operationType is invalid.")
-    given: list[Permission] = [{"Group": group} for group in groups]
-    given += [{"UserId": account} for account in accounts]
-    if given and not operation:
+    older_form: list[Permission] = [{"Group": group} for group in groups]
+    older_form += [{"UserId": account} for account in accounts]
+    if older_form and not operation:
         raise EC2Error("MissingParameter", "The request must contain the parameter OperationType")
-    added = [*(given if operation == "add" else ()), *(changes or {}).get("Add", ())]
-    removed = [*(given if operation == "remove" else ()), *(changes or {}).get("Remove", ())]
+    added = [*(older_form if operation == "add" else ()), *(changes or {}).get("Add", ())]
+    removed = [*(older_form if operation == "remove" else ()), *(changes or {}).get("Remove", ())]
     permissions = [*added, *removed]
     for group in {permission["Group"] for permission in permissions if "Group" in permission} - {EVERYBODY}:
         raise _invalid_item("UserGroup", group)

@@ -149,9 +149,9 @@ def _flat(reservations: list[Any]) -> list[tuple[str, list[str]]]:
 def test_the_last_reservation_of_a_set_is_merged_with_the_next_set() -> None:
     reservations = ReservationMerger()
     first_set = _reservations(("r-1", "a"), ("r-2", "b"), ("r-1", "c"), ("r-2", "d"))
-    assert _flat(reservations.of(first_set)) == [("r-1", ["a", "c"])]
-    assert _flat(reservations.of(_reservations(("r-2", "e"), ("r-3", "f")))) == [("r-2", ["b", "d", "e"])]
-    assert reservations.of([]) == []
+    assert _flat(reservations.add(first_set)) == [("r-1", ["a", "c"])]
+    assert _flat(reservations.add(_reservations(("r-2", "e"), ("r-3", "f")))) == [("r-2", ["b", "d", "e"])]
+    assert reservations.add([]) == []
     assert _flat(reservations.rest()) == [("r-3", ["f"])]
     assert reservations.rest() == []
 
@@ -159,7 +159,7 @@ def test_the_last_reservation_of_a_set_is_merged_with_the_next_set() -> None:
 def test_a_large_reservation_is_not_held_back_for_the_next_set() -> None:
     """Otherwise it would grow in memory without limit."""
     reservations = ReservationMerger()
-    ready = reservations.of(_reservations(*(("r-1", str(number)) for number in range(150))))
+    ready = reservations.add(_reservations(*(("r-1", str(number)) for number in range(150))))
     assert len(ready[0]["Instances"]) == 150
     assert reservations.rest() == []
 

@@ -297,7 +297,7 @@ def test_a_user_cannot_use_up_the_space_of_others_on_the_network_of_elastic_ips(
     cloud.run("alice", "CreateTags", Resources=ids[:1], Tags=LONGEST)
 
     def size() -> int:
-        return size_of(cloud.pool().kept_for(cloud.user("alice").id))
+        return size_of(cloud.pool().attributes_of(cloud.user("alice").id))
 
     assert size() > MAX_OF_ADDRESSES // 2
     before = size()

@@ -1,1 +1,1 @@
-"""Elastic IPs: addresses of one OpenNebula network."""
+"""Elastic IPs, which are addresses of one OpenNebula network."""

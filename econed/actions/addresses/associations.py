@@ -124,8 +124,8 @@ class Associator:
         except ScriptFailed as failed:
             if not ignores_failure:
                 if not failed.was_killed and association.is_reported:
-                    kept = replace(association, state=AssociationState.ASSOCIATED)
-                    await claim.record(address.with_association(kept))
+                    restored = replace(association, state=AssociationState.ASSOCIATED)
+                    await claim.record(address.with_association(restored))
                 raise _script_failed("disassociated", claim.ip) from None
             claim.store.log.warn(
                 "disassociating {ip} from {private}: {error}",

@@ -245,7 +245,7 @@ class Claim:
             await self.store.write(removal(self.name))
 
     def abandon(self) -> None:
-        """Leave the claim on the network from now on: it marks a change that may have been made by half."""
+        """Leave the claim on the network from now on: it marks a change that may be incomplete."""
         self._posted = replace(self._posted or _Posted(), is_abandoned=True)
 
 

@@ -58,7 +58,7 @@ class AllocationRequest:
 
     def check_size(self, pool: Pool) -> None:
         """Raise `EC2Error` TagLimitExceeded if the network would keep too much for the user."""
-        check_size(pool.kept_for(self.uid), tag_text(self.tags), MAX_OF_ADDRESSES, too_many_tags())
+        check_size(pool.attributes_of(self.uid), tag_text(self.tags), MAX_OF_ADDRESSES, too_many_tags())
 
 
 @dataclass

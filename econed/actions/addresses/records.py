@@ -4,7 +4,7 @@ The network holds, as attributes of its own:
 
 - `EC2_ADDRESS_<hex of ip>=[IP, UID, ALLOCATION, ASSOCIATION, VMID, PRIVATE_IP, NIC_ID, STATE]`: the address is
   allocated to the user UID; the members after ALLOCATION are there only while it is associated with an instance. An
-  empty text in its place says that the address is not allocated, whatever the Ruby server recorded.
+  empty text in its place says that the address is not allocated, even if the Ruby server recorded it.
 - `EC2_ADDRESSES=[IP, UID, VMID]`, one for each address that the Ruby server allocated: read only if the address has no
   attribute of the first kind, and only while it is held. Never written, since one update replaces all of them.
 - `EC2_ADDRCLAIM_<hex of ip>_<nonce>=[IP, UID, PURPOSE, TIME, BEAT]`: the claim of a request that changes the address
@@ -69,7 +69,7 @@ class Association:
 
     @property
     def is_reported(self) -> bool:
-        """Whether EC2 clients see it: from when it has been made until it has ended."""
+        """Whether EC2 clients see it: from its completion until its end."""
         return self.state is not AssociationState.ASSOCIATING
 
     def members(self) -> dict[str, str]:
@@ -120,7 +120,7 @@ class Address:
 
 @dataclass(frozen=True)
 class LinkedAddress(Address):
-    """An elastic IP with an association on record, in whatever state."""
+    """An elastic IP with an association on record, in any state."""
 
     association: Association
 
@@ -199,8 +199,8 @@ class Pool:
         """Return the addresses of a user, in oned's order."""
         return tuple(address for address in self.addresses.values() if address.uid == uid)
 
-    def kept_for(self, uid: int) -> Attributes:
-        """Return all attributes that are kept for the addresses of a user: their records and their tags."""
+    def attributes_of(self, uid: int) -> Attributes:
+        """Return the attributes of all addresses of a user: their records and their tags."""
         addresses = self.of(uid)
         records = {_record_name(address.ip) for address in addresses}
         tags = tuple(address.tag_prefix for address in addresses)

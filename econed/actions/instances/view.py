@@ -110,13 +110,13 @@ class ReservationMerger:
     """Merges the reservations of machines that are read in sets, within each set.
 
     The last reservation of a set is deferred to the next one, where most split reservations continue, unless it is
-    large. See `econed.actions.listing.Arrangement`.
+    large. See `econed.actions.listing.Merger`.
     """
 
     def __init__(self) -> None:
         self._deferred: list[ReservationTypeDef] = []
 
-    def of(self, items: list[ReservationTypeDef]) -> list[ReservationTypeDef]:
+    def add(self, items: list[ReservationTypeDef]) -> list[ReservationTypeDef]:
         """Return the reservations to be sent now."""
         if not items:
             return []

@@ -130,14 +130,14 @@ async def _image_tags(call: Call, resource_ids: Iterable[str] | None) -> Sets[Ta
         named_ids = {id_ for kind in (IMAGE, SNAPSHOT, VOLUME) for id_ in _opennebula_ids(kind, resource_ids)}
         ids, few = [], list(await images_by_id(call, sorted(named_ids)))
     if ids and not few:
-        for tags_of_kind in _TAGS_ON_IMAGES:
+        for tags_of_kind in _IMAGE_TAG_FUNCTIONS:
             async with aclosing(image_sets(call, ids)) as sets:
                 async for read in sets:
                     yield partial(_read_tags, [tags_of_kind], read)
         return
     async with aclosing(set_of(few)) as sets:
         async for read in sets:
-            yield partial(_read_tags, _TAGS_ON_IMAGES, read)
+            yield partial(_read_tags, _IMAGE_TAG_FUNCTIONS, read)
 
 
 async def _read_tags(
@@ -216,5 +216,5 @@ def _opennebula_ids(kind: Kind, texts: Iterable[str]) -> tuple[int, ...]:
     return tuple(sorted({int(text.partition("-")[2]) for text in texts if kind.is_id(text)}))
 
 
-_TAGS_ON_IMAGES = (_ami_tags, _snapshot_tags, _volume_tags)
+_IMAGE_TAG_FUNCTIONS = (_ami_tags, _snapshot_tags, _volume_tags)
 """The functions for the tags of an image, in the order of the list."""

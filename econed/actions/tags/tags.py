@@ -237,7 +237,7 @@ async def _check_sizes(call: Call, resources: _Resources, added: Mapping[str, st
         await call.in_thread(lambda: check_size(user.template, text, MAX_ON_USER, too_many_tags()))
     if resources.pool is not None:
         text = template(*(tag_text(added, address.tag_prefix) for address in resources.addresses))
-        check_size(resources.pool.kept_for(call.caller.id), text, MAX_OF_ADDRESSES, too_many_tags())
+        check_size(resources.pool.attributes_of(call.caller.id), text, MAX_OF_ADDRESSES, too_many_tags())
 
 
 def _values_by_key(tags: Sequence[Tag]) -> Mapping[str, set[str] | None]:
@@ -254,7 +254,7 @@ def _values_by_key(tags: Sequence[Tag]) -> Mapping[str, set[str] | None]:
 async def _change(call: Call, resources: _Resources, text: _Text) -> None:
     """Append the attributes that `text` returns for each resource; an object without any is not changed.
 
-    The text of an object, which may be long, is made when it is sent: never are the texts of a thousand in memory.
+    The text for an object, which may be long, is made when it is sent, so that only a few are in memory.
     """
     on_machines = {on_machine.machine.id: on_machine for on_machine in resources.on_machines()}
     on_images = resources.on_images()
