@@ -9,7 +9,7 @@ import pytest
 
 from econed.catalogue import all_actions
 from econed.config.settings import Settings
-from tests.actions.images.test_images import image_of
+from tests.actions.images.test_images import create_image
 from tests.actions.keys.test_public_keys import ED25519
 from tests.actions.volumes.test_volumes import ZONE, instance, snapshot, volume
 from tests.support.cloud import Cloud
@@ -39,7 +39,7 @@ CREATING: dict[str, tuple[tuple[str, ...], Callable[[Cloud], dict[str, Any]]]] =
     "CreateSnapshot": (("snapshot",), lambda cloud: {"VolumeId": volume(cloud)}),
     "CreateVolume": (("volume",), lambda cloud: {"AvailabilityZone": ZONE, "Size": 1}),
     "ImportKeyPair": (("key-pair",), lambda cloud: {"KeyName": "mine", "PublicKeyMaterial": ED25519.encode()}),
-    "RegisterImage": (("image",), lambda cloud: {"ImageLocation": image_of(cloud, "alice", "mine", "")}),
+    "RegisterImage": (("image",), lambda cloud: {"ImageLocation": create_image(cloud, "alice", "mine", "")}),
     "RunInstances": (("instance", "volume"), lambda cloud: {"ImageId": UBUNTU, "MinCount": 1, "MaxCount": 1}),
 }
 """The actions that create tagged resources: the resource types that they create, and their other parameters."""
@@ -166,7 +166,7 @@ def test_the_snapshot_is_deleted_with_its_ami_on_request_unless_an_instance_uses
         snapshots = cloud.run("alice", "DescribeSnapshots")["Snapshots"]
         assert [snapshot["SnapshotId"] for snapshot in snapshots].count(f"snap-{image_id[4:]}") == remaining
     response = cloud.run(
-        "alice", "DeregisterImage", ImageId=image_of(cloud, "alice", "mine"), DeleteAssociatedSnapshots=True
+        "alice", "DeregisterImage", ImageId=create_image(cloud, "alice", "mine"), DeleteAssociatedSnapshots=True
     )
     assert response == {"Return": True}
 
