@@ -222,7 +222,7 @@ def test_pages_of_images_add_up_to_the_list(cloud: Cloud) -> None:
 
 def test_an_image_that_is_being_copied_is_pending_and_failed_if_the_copy_fails(cloud: Cloud) -> None:
     template = 'NAME="{}"\nTYPE="OS"\nPATH="/var/tmp/x"\nEC2_AMI="YES"'
-    new_id = f"ami-{cloud.as_user('alice', 'describe.image.allocate', template.format('new_id'), 1):08d}"
+    new_id = f"ami-{cloud.as_user('alice', 'one.image.allocate', template.format('fresh'), 1):08d}"
     assert describe(cloud, new_id)["State"] == "pending"
     cloud.wait(10)
     assert describe(cloud, new_id)["State"] == "available"
