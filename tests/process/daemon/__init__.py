@@ -1,0 +1,1 @@
+"""The daemon as processes on a sandbox. The clients of tests under load never retry."""
