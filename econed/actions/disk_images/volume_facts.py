@@ -111,9 +111,9 @@ def is_unfinished(image: Image) -> bool:
     return not is_marked or image.template.text(MARKED_IMAGE_ID) not in ("", str(image.id))
 
 
-def inherited_attributes(image: Image, kept: Container[str]) -> list[str]:
-    """Return the attributes of an original, or its copy, that do not apply to the copy, except those in `kept`."""
-    return [name for name in image.template.names() if name.startswith(_OWN_PREFIXES) and name not in kept]
+def inherited_attributes(image: Image, retained: Container[str]) -> list[str]:
+    """Return the attributes of an original, or its copy, that do not apply to the copy, except those in `retained`."""
+    return [name for name in image.template.names() if name.startswith(_OWN_PREFIXES) and name not in retained]
 
 
 def finishing_text(

@@ -26,7 +26,6 @@ from econed.actions.machines.times import preserve_launch_time
 from econed.actions.object_limits import MAX_ON_USER, check_size
 from econed.actions.watch import watch
 from econed.errors import EC2Error
-from econed.ids import IMAGE
 from econed.opennebula.pools import OwnerFilter
 from econed.opennebula.states import LcmState, VmState
 from econed.opennebula.template import attribute, hex_name, removal, template, vector
@@ -170,7 +169,7 @@ def check_name_available(
         if new.name == name and new.facts and new.attribute != announcement:
             images = [image for image in owned if new.is_image(image)]
             if images or new.announced_at > call.now - REQUEST_AGE:
-                raise duplicate_name(name, IMAGE.format(images[0].id) if images else "that is being created")
+                raise duplicate_name(name, images[0] if images else None)
 
 
 async def announce(call: Call, user: UserDocument, new: NewImage) -> None:

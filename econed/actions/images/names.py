@@ -1,9 +1,9 @@
 """Names of AMIs. In EC2 they are unique among the owner's AMIs, in OpenNebula among all images of an owner.
 
-An AMI's name is free again when the AMI is gone. Its image gets the same name in OpenNebula unless another image has
-it; otherwise the name with a number appended, and the AMI's name is stored as an attribute. All processes that see the
-same images choose the same image name, and oned refuses a name that is taken: so at most one of them creates an AMI
-with a given name.
+An AMI's name can be used again when the AMI has been deregistered. Its image gets the same name in OpenNebula unless
+another image has it; otherwise the name with a number appended, and the AMI's name is stored as an attribute. All
+processes that see the same images choose the same image name, and oned refuses a name that is taken: so at most one of
+them creates an AMI with a given name.
 """
 
 from __future__ import annotations
@@ -45,12 +45,13 @@ def check_name_unused(owned: Iterable[Image], name: str, ignored_id: int | None 
     """Raise `EC2Error` InvalidAMIName.Duplicate if an AMI of the caller's, other than `ignored_id`, has the name."""
     for image in owned:
         if image.id != ignored_id and is_ami(image) and ami_name(image) == name:
-            raise duplicate_name(name, IMAGE.format(image.id))
+            raise duplicate_name(name, image)
 
 
-def duplicate_name(name: str, used_by: str) -> EC2Error:
-    """Return the error for a name that another AMI has, or will have when it is finished."""
-    return EC2Error("InvalidAMIName.Duplicate", f"AMI name {name} is already in use by AMI {used_by}")
+def duplicate_name(name: str, image: Image | None) -> EC2Error:
+    """Return the error for a name that another AMI has, or will have when it is finished; `image` is that AMI's."""
+    used_by = "an AMI that is being created" if image is None else f"AMI {IMAGE.format(image.id)}"
+    return EC2Error("InvalidAMIName.Duplicate", f"AMI name {name} is already in use by {used_by}")
 
 
 def unused_image_name(owned: Iterable[Image], name: str) -> str:
@@ -76,7 +77,7 @@ async def creation_error(call: Call, image_name: str, name: str, refusal: OpenNe
         owned = await call.session.images(OwnerFilter.MINE)
         images: Sequence[Image] = [image for image in owned if image.name == image_name]
         if images:
-            return duplicate_name(name, IMAGE.format(images[0].id))
+            return duplicate_name(name, images[0])
     return refusal
 
 

@@ -151,7 +151,9 @@ class Zones:
         if volume.attachment is not None:
             return availability_zone_of(volume.attachment.machine, self.cluster_names)
         cluster_ids = self.datastore_clusters.get(volume.image.datastore_id, ())
-        return next((self.cluster_names[each] for each in sorted(cluster_ids) if each in self.cluster_names), "")
+        return next(
+            (self.cluster_names[cluster] for cluster in sorted(cluster_ids) if cluster in self.cluster_names), ""
+        )
 
 
 def _has_no_zone(volume: Volume) -> bool:
