@@ -20,7 +20,7 @@ ITEM: Final = 500
 PARAMETER: Final = 20
 """Units that a parameter of a request costs in addition to one for each byte, for its signature and its decoding.
 
-A parameter takes some microseconds. A byte may be of a pattern (`econed.actions.wildcards`), which takes half of one.
+A parameter takes some microseconds; a byte of a pattern (`econed.actions.wildcards`) takes half a microsecond.
 """
 
 _TURN = 0.002

@@ -43,25 +43,27 @@ class Paging:
         max_results: int | None,
         next_token: str | None,
         *,
-        least: int = 5,
-        most: int = 1000,
+        minimum: int = 5,
+        maximum: int = 1000,
         ids: Sequence[str] | None = None,
     ) -> Paging:
-        """Read the two parameters. Less than `least` is an error, more than `most` is `most` (EC2, "Pagination").
+        """Read the two parameters; a MaxResults above `maximum` is lowered (EC2, "Pagination").
 
-        Raises `EC2Error` InvalidParameterValue, InvalidNextToken, or InvalidParameterCombination if there are ids.
+        Raises `EC2Error` InvalidParameterValue for one below `minimum`, InvalidNextToken, or
+        InvalidParameterCombination if there are ids.
         """
         if max_results is not None and ids:
             raise EC2Error("InvalidParameterCombination", "MaxResults cannot be given together with a list of ids.")
-        if max_results is not None and max_results < least:
+        if max_results is not None and max_results < minimum:
             raise EC2Error(
                 "InvalidParameterValue",
-                f"Value ( {max_results} ) for parameter maxResults is invalid. Expecting a value of at least {least}.",
+                f"Value ( {max_results} ) for parameter maxResults is invalid. "
+                f"Expecting a value of at least {minimum}.",
             )
         return cls(
             kind,
             None if next_token is None else _position(kind, next_token),
-            None if max_results is None else min(max_results, most),
+            None if max_results is None else min(max_results, maximum),
         )
 
     def token(self, position: Position) -> str:
@@ -75,10 +77,10 @@ class Paging:
 
     def page(self, items: Iterable[_T], position: Callable[[_T], Any]) -> tuple[list[_T], NextToken]:
         """Return this page of a complete list, and the NextToken member of the result (empty on the last page)."""
-        rest = self.rest(items, position)
-        if self.limit is None or len(rest) <= self.limit:
-            return rest, {}
-        page = rest[: self.limit]
+        remaining = self.rest(items, position)
+        if self.limit is None or len(remaining) <= self.limit:
+            return remaining, {}
+        page = remaining[: self.limit]
         return page, {"NextToken": self.token(position(page[-1]))}
 
 

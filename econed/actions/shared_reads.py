@@ -18,7 +18,7 @@ _T = TypeVar("_T")
 _Read: TypeAlias = Callable[[], Coroutine[Any, Any, Any]]
 
 
-class _Shared:
+class _SharedRead:
     """One read and the requests that wait for it. It is cancelled when none waits any more."""
 
     def __init__(self, read: _Read) -> None:
@@ -51,18 +51,18 @@ class SharedReads:
 
     def __init__(self, long_documents: LongDocuments | None = None) -> None:
         self.long_documents = long_documents or LongDocuments()
-        self._queues: dict[Hashable, OrderedDict[Hashable, _Shared]] = {}
+        self._queues: dict[Hashable, OrderedDict[Hashable, _SharedRead]] = {}
         """For each user with a read in flight the reads that follow, by key."""
 
     async def get(self, user: Hashable, key: Hashable, read: Callable[[], Coroutine[Any, Any, _T]]) -> _T:
-        """Return what `read` returns, or the read of another request of this user with the same `key`.
+        """Return the result of `read`, or of another request's read for this user with the same `key`.
 
-        The read begins after this call. Raises what it raises.
+        Either begins after this call. Raises what the read raises.
         """
         queue = self._queues.get(user)
         shared = None if queue is None else queue.get(key)
         if shared is None:
-            shared = _Shared(read)
+            shared = _SharedRead(read)
             if queue is not None:
                 queue[key] = shared
         waiting: Deferred[Any] = Deferred(shared.remove)
@@ -72,7 +72,7 @@ class SharedReads:
             self._start(user, shared)
         return cast(_T, await waiting)
 
-    def _start(self, user: Hashable, shared: _Shared) -> None:
+    def _start(self, user: Hashable, shared: _SharedRead) -> None:
         shared.start().addBoth(lambda _: self._next(user))
 
     def _next(self, user: Hashable) -> None:

@@ -76,12 +76,12 @@ def filled(parameters: Any, digits: str) -> Any:
 @pytest.fixture(scope="module")
 def cloud() -> AddressCloud:
     """A cloud in which alice has an instance, a volume and an elastic IP."""
-    made = AddressCloud()
-    made.run_instance()
-    made.run("alice", "AllocateAddress", Address="203.0.113.10")
-    assert made.run("alice", "CreateVolume", AvailabilityZone="default", Size=1)["VolumeId"] == "vol-00000002"
-    made.wait(5)
-    return made
+    cloud = AddressCloud()
+    cloud.run_instance()
+    cloud.run("alice", "AllocateAddress", Address="203.0.113.10")
+    assert cloud.run("alice", "CreateVolume", AvailabilityZone="default", Size=1)["VolumeId"] == "vol-00000002"
+    cloud.wait(5)
+    return cloud
 
 
 @pytest.mark.parametrize(("action", "parameters", "codes"), CASES, ids=NAMES)

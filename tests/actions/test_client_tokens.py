@@ -38,7 +38,7 @@ def counts(cloud: Cloud) -> tuple[int, ...]:
     """Return how many AMIs, volumes that are images, and instances alice has."""
     images = cloud.run("alice", "DescribeImages", Owners=["self"])["Images"]
     machines = cloud.run("alice", "DescribeInstances")["Reservations"]
-    volumes = [each for each in cloud.run("alice", "DescribeVolumes")["Volumes"] if not each["Attachments"]]
+    volumes = [volume for volume in cloud.run("alice", "DescribeVolumes")["Volumes"] if not volume["Attachments"]]
     return len(images), len(volumes), len(machines)
 
 
@@ -105,7 +105,7 @@ def run_at_once(cloud: Cloud, *calls: tuple[list[float], dict[str, Any]]) -> lis
         for delays, parameters in calls
     ]
     cloud.clock.pump([0.1] * 1500)
-    return [each.value if isinstance(each, Failure) else each for (each,) in ended]
+    return [result.value if isinstance(result, Failure) else result for (result,) in ended]
 
 
 @settings(max_examples=30, deadline=None)
@@ -195,14 +195,14 @@ def test_a_copy_has_neither_token_nor_digest_nor_other_attributes_of_the_origina
     of_volume, of_ami = snapshot(cloud, first), f"snap-{copied[4:]}"
     again = id_of(cloud.run("alice", "CopyImage", Name="again", SourceImageId=copied, SourceRegion="OpenNebula"))
     cloud.wait(10)
-    copies = [of_volume, again, *(volume(cloud, SnapshotId=each) for each in (of_volume, of_ami))]
-    for each in (of_volume, of_ami):
-        response = cloud.run("alice", "CopySnapshot", SourceSnapshotId=each, SourceRegion="OpenNebula")
+    copies = [of_volume, again, *(volume(cloud, SnapshotId=source) for source in (of_volume, of_ami))]
+    for source in (of_volume, of_ami):
+        response = cloud.run("alice", "CopySnapshot", SourceSnapshotId=source, SourceRegion="OpenNebula")
         copies.append(str(response["SnapshotId"]))
         cloud.wait(10)
-    for each in copies:
-        names = set(image(cloud, each).template.names())
-        assert not names & {"EC2_CLIENT_TOKEN", "EC2_REQUEST_DIGEST", "EC2_TO_COME", "EBS_TO_COME"}, each
+    for copy in copies:
+        names = set(image(cloud, copy).template.names())
+        assert not names & {"EC2_CLIENT_TOKEN", "EC2_REQUEST_DIGEST", "EC2_TO_COME", "EBS_TO_COME"}, copy
 
 
 def test_an_unfinished_copy_of_a_snapshot_shows_nothing_of_the_original(cloud: Cloud) -> None:
@@ -210,6 +210,6 @@ def test_an_unfinished_copy_of_a_snapshot_shows_nothing_of_the_original(cloud: C
     tags = [{"ResourceType": "snapshot", "Tags": [{"Key": "a", "Value": "b"}]}]
     snapshot_id = snapshot(cloud, volume(cloud), Description="mine", TagSpecifications=tags)
     cloud.as_user("alice", "one.image.clone", int(snapshot_id[5:]), f"ec2-snap-{'1' * 32}")
-    found = cloud.run("alice", "DescribeSnapshots")["Snapshots"]
-    (copy,) = [each for each in found if each["SnapshotId"] != snapshot_id]
+    snapshots = cloud.run("alice", "DescribeSnapshots")["Snapshots"]
+    (copy,) = [described for described in snapshots if described["SnapshotId"] != snapshot_id]
     assert (copy["State"], copy["Description"], "Tags" in copy) == ("pending", "", False)

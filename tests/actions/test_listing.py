@@ -110,10 +110,10 @@ def test_an_empty_list_is_one_empty_part() -> None:
 
 def test_a_page_ends_with_a_token_for_the_next_and_reads_no_further() -> None:
     reader = Reader([2, 3, 4], [6, 8], [10])
-    *parts, last = result_of(all_of(parts_of(reader, limit=3)))
+    *parts, last_part = result_of(all_of(parts_of(reader, limit=3)))
     assert [item["Number"] for part in parts for item in part["Numbers"]] == [2, 4, 6]
     assert reader.read == 2
-    next_page = Paging.of(NUMBERS, 5, last["NextToken"])
+    next_page = Paging.of(NUMBERS, 5, last_part["NextToken"])
     remaining = result_of(all_of(parts_of(Reader([2, 3, 4], [6, 8], [10]), after=next_page.after)))  # type: ignore[arg-type]
     assert [item["Number"] for part in remaining for item in part["Numbers"]] == [8, 10]
 

@@ -165,11 +165,11 @@ def test_a_number_in_a_filter_is_never_an_error(cloud: AddressCloud, data: st.Da
     filters = filters_of(action)
     assert filters is not None
     name = data.draw(st.sampled_from(sorted(filters.known)))
-    short = [number for number in NUMBERS if len(number) <= 256]
-    number = data.draw(st.one_of(st.sampled_from(short), st.integers().map(str)))
+    short_numbers = [number for number in NUMBERS if len(number) <= 256]
+    number = data.draw(st.one_of(st.sampled_from(short_numbers), st.integers().map(str)))
     prefix = data.draw(st.sampled_from(["", *(f"{prefix}-" for prefix in PREFIXES)]))
-    filters_given = [{"Name": name, "Values": [(prefix + number)[:256]]}]
-    cloud.result(perform(cloud.call_as("alice"), action.name, {"Filters": filters_given}))
+    given_filters = [{"Name": name, "Values": [(prefix + number)[:256]]}]
+    cloud.result(perform(cloud.call_as("alice"), action.name, {"Filters": given_filters}))
 
 
 @pytest.mark.parametrize("owner", ["123456789012", "999999999999", "002147483648", "00000000000٣", "²" * 12])

@@ -66,13 +66,13 @@ def changes_of(cloud: Cloud, operation: Callable[[], object]) -> list[str]:
 
 
 def test_only_econeds_attributes_count_and_removals_are_never_refused() -> None:
-    kept = Attributes([("SSH_PUBLIC_KEY", "x" * 1000), ("EC2_TAG_61", {"KEY": "a", "VALUE": "b" * 100})])
-    assert 100 < size_of(kept) < 150
+    present = Attributes([("SSH_PUBLIC_KEY", "x" * 1000), ("EC2_TAG_61", {"KEY": "a", "VALUE": "b" * 100})])
+    assert 100 < size_of(present) < 150
     full = EC2Error("TagLimitExceeded", "full")
-    check_size(kept, "x" * 100, size_of(kept) + 100, full)
+    check_size(present, "x" * 100, size_of(present) + 100, full)
     with pytest.raises(EC2Error):
-        check_size(kept, "x" * 101, size_of(kept) + 100, full)
-    check_size(kept, "", 0, full)
+        check_size(present, "x" * 101, size_of(present) + 100, full)
+    check_size(present, "", 0, full)
 
 
 def test_the_size_of_attributes_is_about_that_of_the_template_text() -> None:
@@ -87,7 +87,9 @@ def test_a_user_with_the_most_short_tags_can_be_read() -> None:
     """The shortest tags grow the most as XML within XML: the document of their user is still accepted from oned."""
     name = hex_name(key_pair_tag_prefix(2**31 - 1, "n"), "k")
     members = {"KEY": "k", "VALUE": ""}
-    document = f"<{name}>{''.join(f'<{each}><![CDATA[{text}]]></{each}>' for each, text in members.items())}</{name}>"
+    document = (
+        f"<{name}>{''.join(f'<{member}><![CDATA[{text}]]></{member}>' for member, text in members.items())}</{name}>"
+    )
     tags = MAX_ON_USER // size_of([(name, members)])
     assert tags * len(escape(document)) < MAX_USER * 3 // 4
 
@@ -116,14 +118,14 @@ def test_a_user_has_at_most_5000_key_pairs() -> None:
 
     def check_refusals() -> None:
         for error in (
-            cloud.refusal("alice", "ImportKeyPair", KeyName="one more", PublicKeyMaterial=KEY),
-            cloud.refusal("alice", "CreateKeyPair", KeyName="one more"),
+            cloud.refusal("alice", "ImportKeyPair", KeyName="another", PublicKeyMaterial=KEY),
+            cloud.refusal("alice", "CreateKeyPair", KeyName="another"),
         ):
             assert (error.code, error.status) == ("KeyPairLimitExceeded", 400)
 
     assert changes_of(cloud, check_refusals) == []
     cloud.run("alice", "DeleteKeyPair", KeyName="k7")
-    import_key(cloud, "one more")
+    import_key(cloud, "another")
     assert len(cloud.run("alice", "DescribeKeyPairs")["KeyPairs"]) == MAX_KEY_PAIRS
 
 

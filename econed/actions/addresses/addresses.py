@@ -147,7 +147,7 @@ async def describe_addresses_attribute(
     next_token: str | None = None,
 ) -> DescribeAddressesAttributeResult:
     """List the caller's elastic IPs without names of reverse DNS, which are not stored here."""
-    paging = Paging.of(_ATTRIBUTES, max_results, next_token, least=1, ids=allocation_ids)
+    paging = Paging.of(_ATTRIBUTES, max_results, next_token, minimum=1, ids=allocation_ids)
     addresses = _requested_addresses(call, await address_store(call).read_pool(), (), allocation_ids)
     page, token = paging.page((allocation_id(address.ip) for address in addresses), lambda text: (text,))
     attributes: list[AddressAttributeTypeDef] = [

@@ -93,7 +93,7 @@ async def describe_images(
     administrator, who owns the provider's images; the others match nothing.
     """
     selection = IMAGE_FILTERS.selection(filters, call.budget)
-    paging = Paging.of(_LISTING, max_results, next_token, least=1, ids=image_ids)
+    paging = Paging.of(_LISTING, max_results, next_token, minimum=1, ids=image_ids)
     accounts = {resolve_account(call, owner) for owner in owners}
     users = {user if user == EVERYBODY else resolve_account(call, user) for user in executable_users}
 

@@ -149,7 +149,7 @@ async def describe_snapshots(
 ) -> Parts[DescribeSnapshotsResult]:
     """List the snapshots that the caller may see (EC2 DescribeSnapshots)."""
     selection = SNAPSHOT_FILTERS.selection(filters, call.budget)
-    paging = Paging.of(_LISTING, max_results, next_token, least=1, ids=snapshot_ids)
+    paging = Paging.of(_LISTING, max_results, next_token, minimum=1, ids=snapshot_ids)
     owners = {resolve_account(call, owner) for owner in owner_ids}
     users = {user if user == EVERYBODY else resolve_account(call, user) for user in restorable_by_user_ids}
 

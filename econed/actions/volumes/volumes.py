@@ -165,7 +165,7 @@ async def describe_volumes(
 ) -> Parts[DescribeVolumesResult]:
     """List volumes, including the non-persistent disks of instances (EC2 DescribeVolumes)."""
     selection = VOLUME_FILTERS.selection(filters, call.budget)
-    paging = Paging.of(_VOLUMES, max_results, next_token, least=1, ids=volume_ids)
+    paging = Paging.of(_VOLUMES, max_results, next_token, minimum=1, ids=volume_ids)
 
     return await _list("Volumes", call, volume_ids, filters, paging, volume_view, selection)
 
@@ -181,7 +181,7 @@ async def describe_volume_status(
 ) -> Parts[DescribeVolumeStatusResult]:
     """List the status of volumes (EC2 DescribeVolumeStatus): ok unless the image is being created or in error."""
     selection = STATUS_FILTERS.selection(filters, call.budget)
-    paging = Paging.of(_STATUS, max_results, next_token, least=1, ids=volume_ids)
+    paging = Paging.of(_STATUS, max_results, next_token, minimum=1, ids=volume_ids)
 
     return await _list("VolumeStatuses", call, volume_ids, (), paging, status_view, selection)
 
@@ -197,7 +197,7 @@ async def describe_volumes_modifications(
 ) -> Parts[DescribeVolumesModificationsResult]:
     """List the last modification of each volume that has been modified (EC2 DescribeVolumesModifications)."""
     selection = MODIFICATION_FILTERS.selection(filters, call.budget)
-    paging = Paging.of(_MODIFICATIONS, max_results, next_token, least=1, ids=volume_ids)
+    paging = Paging.of(_MODIFICATIONS, max_results, next_token, minimum=1, ids=volume_ids)
 
     def view(volume: Volume, _: Zones) -> VolumeModificationTypeDef | None:
         return modification_view(volume)

@@ -166,8 +166,8 @@ def test_addresses_are_listed_by_ip_and_allocation_id(cloud: AddressCloud) -> No
     cloud.allocate()
     second = cloud.run("alice", "AllocateAddress")
     for parameters in ({"PublicIps": [SECOND]}, {"AllocationIds": [second["AllocationId"]]}):
-        (shown,) = cloud.run("alice", "DescribeAddresses", **parameters)["Addresses"]
-        assert shown["PublicIp"] == SECOND
+        (address,) = cloud.run("alice", "DescribeAddresses", **parameters)["Addresses"]
+        assert address["PublicIp"] == SECOND
     assert cloud.run("alice", "DescribeAddresses", PublicIps=[SECOND], AllocationIds=[FIRST_ID])["Addresses"] == []
 
 
@@ -196,7 +196,7 @@ def test_every_filter_matches_the_member_that_is_shown(cloud: AddressCloud) -> N
     ip, _, _ = cloud.associate()
     other = cloud.allocate()
     cloud.run("alice", "CreateTags", Resources=[FIRST_ID], Tags=[{"Key": "Name", "Value": "web"}])
-    shown = cloud.addresses()[ip]
+    address = cloud.addresses()[ip]
     for name, member in (
         ("allocation-id", "AllocationId"),
         ("association-id", "AssociationId"),
@@ -205,8 +205,8 @@ def test_every_filter_matches_the_member_that_is_shown(cloud: AddressCloud) -> N
         ("private-ip-address", "PrivateIpAddress"),
         ("public-ip", "PublicIp"),
     ):
-        filters = [{"Name": name, "Values": [shown[member]]}]
-        assert cloud.run("alice", "DescribeAddresses", Filters=filters)["Addresses"] == [shown], name
+        filters = [{"Name": name, "Values": [address[member]]}]
+        assert cloud.run("alice", "DescribeAddresses", Filters=filters)["Addresses"] == [address], name
     for name, value, expected in (
         ("tag:Name", "w*", [ip]),
         ("tag-key", "Name", [ip]),
@@ -225,9 +225,9 @@ def test_the_border_group_is_the_region_by_any_of_its_names(cloud: AddressCloud)
     """It is shown by the name that the request is signed for."""
     cloud.signed_region = "us-east-1"
     assert cloud.run("alice", "AllocateAddress")["NetworkBorderGroup"] == "us-east-1"
-    (shown,) = cloud.addresses().values()
-    assert shown["NetworkBorderGroup"] == "us-east-1"
-    for name, expected in (("us-east-1", [shown]), ("OpenNebula", [shown]), ("eu-west-1", [])):
+    (address,) = cloud.addresses().values()
+    assert address["NetworkBorderGroup"] == "us-east-1"
+    for name, expected in (("us-east-1", [address]), ("OpenNebula", [address]), ("eu-west-1", [])):
         filters = [{"Name": "network-border-group", "Values": [name]}]
         assert cloud.run("alice", "DescribeAddresses", Filters=filters)["Addresses"] == expected
 
@@ -246,10 +246,10 @@ def test_an_address_is_associated_with_an_instance_by_the_script(cloud: AddressC
     ip, instance, association = cloud.associate()
     private = cloud.private_ip(instance)
     assert cloud.fake_scripts.runs == [("associate", ip, private)]
-    shown = cloud.addresses()[ip]
-    assert shown["InstanceId"] == instance
-    assert shown["AssociationId"] == association
-    assert shown["PrivateIpAddress"] == private
+    address = cloud.addresses()[ip]
+    assert address["InstanceId"] == instance
+    assert address["AssociationId"] == association
+    assert address["PrivateIpAddress"] == private
     assert association.startswith("eipassoc-")
 
 
@@ -278,9 +278,9 @@ def test_instances_show_their_public_address(cloud: AddressCloud) -> None:
     ip, instance, _ = cloud.associate()
     other = cloud.run_instance()
     (reservation,) = cloud.run("alice", "DescribeInstances", InstanceIds=[instance])["Reservations"]
-    shown = reservation["Instances"][0]
-    assert shown["PublicIpAddress"] == ip
-    (interface,) = shown["NetworkInterfaces"]
+    described = reservation["Instances"][0]
+    assert described["PublicIpAddress"] == ip
+    (interface,) = described["NetworkInterfaces"]
     assert interface["Association"]["PublicIp"] == ip
     assert interface["PrivateIpAddresses"][0]["Association"]["PublicIp"] == ip
     (reservation,) = cloud.run("alice", "DescribeInstances", InstanceIds=[other])["Reservations"]

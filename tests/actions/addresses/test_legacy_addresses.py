@@ -54,8 +54,8 @@ def test_each_user_keeps_their_addresses(cloud: AddressCloud) -> None:
     assert set(cloud.addresses("alice")) == {ASSOCIATED, FREE}
     assert set(cloud.addresses("bob")) == {BOBS}
     assert cloud.associations("alice") == {ASSOCIATED: "i-00000000"}
-    shown = cloud.addresses("alice")[ASSOCIATED]
-    assert shown["PrivateIpAddress"] == cloud.private_ip("i-00000000")
+    address = cloud.addresses("alice")[ASSOCIATED]
+    assert address["PrivateIpAddress"] == cloud.private_ip("i-00000000")
     (reservation,) = cloud.run("alice", "DescribeInstances")["Reservations"]
     assert reservation["Instances"][0]["PublicIpAddress"] == ASSOCIATED
 

@@ -57,8 +57,8 @@ def interface(cloud: Cloud, instance: str, nic: int = 0) -> str:
 def instance_view(cloud: Cloud, instance: str) -> dict[str, Any]:
     """Return an instance as DescribeInstances shows it to alice."""
     (reservation,) = cloud.run("alice", "DescribeInstances", InstanceIds=[instance])["Reservations"]
-    (shown,) = reservation["Instances"]
-    return dict(shown)
+    (described,) = reservation["Instances"]
+    return dict(described)
 
 
 def check_not_associated(cloud: AddressCloud, ip: str) -> None:
@@ -77,11 +77,11 @@ def test_an_interface_without_a_network_has_no_address_despite_what_its_user_typ
 ) -> None:
     ip = cloud.allocate()
     instance = create_machine(cloud, f'{mode}IP="{text}",IP6="{text}",IP6_GLOBAL="::1%{text}"')
-    shown = instance_view(cloud, instance)
-    (shown_interface,) = shown["NetworkInterfaces"]
-    assert "PrivateIpAddress" not in shown
-    assert "PrivateIpAddress" not in shown_interface
-    assert shown_interface["PrivateIpAddresses"] == shown_interface["Ipv6Addresses"] == []
+    described = instance_view(cloud, instance)
+    (interface_view,) = described["NetworkInterfaces"]
+    assert "PrivateIpAddress" not in described
+    assert "PrivateIpAddress" not in interface_view
+    assert interface_view["PrivateIpAddresses"] == interface_view["Ipv6Addresses"] == []
     targets: list[dict[str, Any]] = [
         {"InstanceId": instance},
         {"InstanceId": instance, "PrivateIpAddress": text},
@@ -179,8 +179,8 @@ def reserve(cloud: AddressCloud, ip: str, size: int, user: str = "alice") -> int
 
 def test_an_address_of_a_reservation_must_be_in_its_parent(cloud: AddressCloud) -> None:
     """Oned lets a reservation extend beyond the end of the range, where addresses may be another network's."""
-    last = cloud.oned.cloud.networks.get(0).ranges[0]
-    end = IPv4Address(last.ip + last.size - 1)
+    range_ = cloud.oned.cloud.networks.get(0).ranges[0]
+    end = IPv4Address(range_.ip + range_.size - 1)
     network = reserve(cloud, str(end), 4)
     inside, beyond = (instantiate(cloud, f'NETWORK_ID="{network}",IP="{address}"') for address in (end, end + 1))
     assert instance_view(cloud, beyond)["PrivateIpAddress"] == str(end + 1)
@@ -195,8 +195,8 @@ def test_an_address_of_another_users_reservation_must_be_in_its_parent(
     cloud: AddressCloud,
 ) -> None:
     """Econed reads the parent, which alice may not: bob may have shared a reservation beyond its end."""
-    span = cloud.oned.cloud.networks.get(0).ranges[0]
-    end = IPv4Address(span.ip + span.size - 1)
+    range_ = cloud.oned.cloud.networks.get(0).ranges[0]
+    end = IPv4Address(range_.ip + range_.size - 1)
     network = reserve(cloud, str(end), 4, user="bob")
     cloud.as_user("bob", "one.vn.chmod", network, 1, 1, 0, 1, 0, 0, 1, 0, 0)
     inside, beyond = (instantiate(cloud, f'NETWORK_ID="{network}",IP="{address}"') for address in (end, end + 1))
@@ -213,13 +213,13 @@ def test_an_address_of_another_users_reservation_must_be_in_its_parent(
 def test_an_address_of_a_reservation_must_be_leased_to_it_by_its_parent(cloud: AddressCloud) -> None:
     network = reserve(cloud, "10.0.16.0", 4)
     instance, ip = instantiate(cloud, f'NETWORK_ID="{network}",IP="10.0.16.1"'), cloud.allocate()
-    span = cloud.oned.cloud.networks.get(0).ranges[0]
-    index = span.index("10.0.16.1")
+    range_ = cloud.oned.cloud.networks.get(0).ranges[0]
+    index = range_.index("10.0.16.1")
     assert index is not None
-    given = span.leases.pop(index)
+    lease = range_.leases.pop(index)
     assert cloud.refusal("alice", "AssociateAddress", PublicIp=ip, InstanceId=instance).code == "InvalidParameterValue"
     check_not_associated(cloud, ip)
-    span.leases[index] = given
+    range_.leases[index] = lease
     cloud.run("alice", "AssociateAddress", PublicIp=ip, InstanceId=instance)
     assert cloud.fake_scripts.runs == [("associate", ip, "10.0.16.1")]
 

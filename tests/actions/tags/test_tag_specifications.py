@@ -19,9 +19,9 @@ REGION = "OpenNebula"
 A, B = [{"Key": "a", "Value": "1"}], [{"Key": "b", "Value": "2"}]
 
 
-def tags(resource_type: str, *given: dict[str, str]) -> dict[str, Any]:
+def tags(resource_type: str, *items: dict[str, str]) -> dict[str, Any]:
     """Return one tag specification."""
-    return {"ResourceType": resource_type, "Tags": list(given)}
+    return {"ResourceType": resource_type, "Tags": list(items)}
 
 
 CREATING: dict[str, tuple[tuple[str, ...], Callable[[Cloud], dict[str, Any]]]] = {

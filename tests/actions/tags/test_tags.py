@@ -378,7 +378,7 @@ def test_only_resources_that_match_the_filters_are_read_from_oned(
     call = cloud.call_as("alice")
     before = len(cloud.oned.calls)
     cloud.run("alice", "DescribeTags", Filters=filters)
-    called = {made.method for made in list(cloud.oned.calls)[before:] if made.user == call.caller.name}
+    called = {oned_call.method for oned_call in list(cloud.oned.calls)[before:] if oned_call.user == call.caller.name}
     assert called == methods
 
 
