@@ -116,7 +116,7 @@ def _route(model: Model, action: Action) -> Route:
     _check(action, operation.input_shape, action.accepts, "")
     for path in (*action.ignores, *action.as_is, *action.missing):
         _resolve(action, operation.input_shape, path)
-    for name in action.returns or ():
+    for name in sorted(action.returns or ()):
         _resolve(action, operation.output_shape, name)
     return Route(operation, action)
 
