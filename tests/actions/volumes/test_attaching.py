@@ -146,7 +146,7 @@ def test_attaching_and_detaching_wait_for_a_busy_machine(cloud: Cloud) -> None:
     cloud.run("alice", "DetachVolume", VolumeId=first_id)
     cloud.run("alice", "DetachVolume", VolumeId=second_id)
     cloud.wait(5)
-    assert [show(cloud, each)["State"] for each in (first_id, second_id)] == ["available"] * 2
+    assert [show(cloud, volume_id)["State"] for volume_id in (first_id, second_id)] == ["available"] * 2
 
 
 def test_a_volume_is_not_attached_in_another_zone(cloud: Cloud) -> None:

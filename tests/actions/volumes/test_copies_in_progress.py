@@ -138,7 +138,7 @@ def test_during_a_long_copy_the_volume_is_attaching_until_another_process_attach
     cloud.wait(LONG_COPY)
     reconcile(cloud)
     volume_view = show(cloud, volume_id)
-    assert [each["State"] for each in volume_view["Attachments"]] == ["attached"]
+    assert [attachment["State"] for attachment in volume_view["Attachments"]] == ["attached"]
     assert mappings(cloud, instance_id)["/dev/sdh"]["VolumeId"] == volume_id
     assert target(cloud, instance_id, volume_id) == "sdh"
     reconcile(cloud)
@@ -184,7 +184,7 @@ def test_a_deferred_attachment_that_stays_impossible_is_given_up_after_a_while(c
     cloud.as_user("alice", "one.vm.action", "suspend", int(instance_id[2:]))
     cloud.wait(LONG_COPY)
     reconcile(cloud)
-    assert [each["State"] for each in show(cloud, volume_id)["Attachments"]] == ["attaching"]
+    assert [attachment["State"] for attachment in show(cloud, volume_id)["Attachments"]] == ["attaching"]
     cloud.clock.advance(PENDING_AGE)
     reconcile(cloud)
     volume_view = show(cloud, volume_id)
@@ -270,7 +270,7 @@ def test_the_response_does_not_depend_on_when_the_snapshot_is_started(
     reconcile(cloud)
     reconcile(cloud)
     assert not isinstance(results[0], Failure), results
-    assert [show(cloud, each)["State"] for each in image_volume_ids(cloud)] == (
+    assert [show(cloud, volume_id)["State"] for volume_id in image_volume_ids(cloud)] == (
         ["in-use"] if action == "AttachVolume" else []
     )
 

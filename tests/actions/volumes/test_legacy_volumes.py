@@ -22,13 +22,13 @@ def legacy(cloud: Cloud) -> dict[str, str]:
     """Create the Ruby server's data blocks in a cloud, one attached; return the digits of their ids by name."""
     ids_by_name: dict[str, str] = {}
     instance_id = instance(cloud)
-    for each in etree.parse(str(LEGACY / "imagepool.xml")).getroot().iterchildren("IMAGE"):
-        if each.findtext("TYPE") != "2":
+    for element in etree.parse(str(LEGACY / "imagepool.xml")).getroot().iterchildren("IMAGE"):
+        if element.findtext("TYPE") != "2":
             continue
-        name, size = each.findtext("NAME") or "", each.findtext("SIZE")
+        name, size = element.findtext("NAME") or "", element.findtext("SIZE")
         text = f'NAME="{name}"\nTYPE="DATABLOCK"\nSIZE="{size}"\nFSTYPE="ext3"\nPERSISTENT="YES"'
         image_id = cloud.as_user("alice", "one.image.allocate", text, 1)
-        attributes = each.find("TEMPLATE")
+        attributes = element.find("TEMPLATE")
         assert attributes is not None
         for value in attributes.iter("INSTANCE_ID"):
             value.text = instance_id
@@ -89,7 +89,7 @@ def test_volumes_are_created_from_a_snapshot_of_the_ruby_server(cloud: Cloud, le
     assert snapshot_view["VolumeId"] == "vol-ffffffff"
     volume_id = volume(cloud, Size=2, SnapshotId=snapshot_view["SnapshotId"])
     assert show(cloud, volume_id)["SnapshotId"] == snapshot_view["SnapshotId"]
-    assert [each["SnapshotId"] for each in cloud.run("alice", "DescribeSnapshots")["Snapshots"]] == [
+    assert [item["SnapshotId"] for item in cloud.run("alice", "DescribeSnapshots")["Snapshots"]] == [
         snapshot_view["SnapshotId"]
     ]
 
@@ -106,10 +106,10 @@ def test_volumes_of_the_ruby_server_are_tagged_copied_detached_and_deleted(
     reconcile(cloud)
     assert show(cloud, attached_id)["State"] == "available"
     assert image(cloud, attached_id).name == ATTACHED_NAME
-    for each in (attached_id, free_id):
-        cloud.run("alice", "DeleteVolume", VolumeId=each)
-    for each in (snapshot_id, f"snap-{legacy[SNAPSHOT_NAME]}"):
-        cloud.run("alice", "DeleteSnapshot", SnapshotId=each)
+    for volume_id in (attached_id, free_id):
+        cloud.run("alice", "DeleteVolume", VolumeId=volume_id)
+    for deleted_id in (snapshot_id, f"snap-{legacy[SNAPSHOT_NAME]}"):
+        cloud.run("alice", "DeleteSnapshot", SnapshotId=deleted_id)
     cloud.wait(10)
     assert cloud.run("alice", "DescribeSnapshots")["Snapshots"] == []
     assert volume_ids(cloud, Filters=[{"Name": "status", "Values": ["available"]}]) == []

@@ -112,7 +112,7 @@ def test_a_snapshot_whose_process_died_is_finished_or_absent(step: int, attached
     reconcile(cloud)
     assert volume_ids(cloud) == volumes_before
     assert snapshot_ids(cloud) == [*remaining_ids, new_id]
-    assert [(each["State"], "Tags" in each) for each in described(cloud)] == [("completed", False)] * (
+    assert [(item["State"], "Tags" in item) for item in described(cloud)] == [("completed", False)] * (
         len(remaining_ids) + 1
     )
 
@@ -236,7 +236,7 @@ def test_snapshots_are_filtered_and_paginated(cloud: Cloud) -> None:
     assert snapshot_ids(cloud, OwnerIds=[str(cloud.user("alice").id)]) == [first_id, second_id]
     page = cloud.run("alice", "DescribeSnapshots", MaxResults=1)
     second_page = cloud.run("alice", "DescribeSnapshots", MaxResults=1, NextToken=page["NextToken"])
-    assert [each["SnapshotId"] for each in (*page["Snapshots"], *second_page["Snapshots"])] == [first_id, second_id]
+    assert [item["SnapshotId"] for item in (*page["Snapshots"], *second_page["Snapshots"])] == [first_id, second_id]
 
 
 def test_an_image_that_is_no_snapshot_is_not_found(cloud: Cloud) -> None:

@@ -63,7 +63,7 @@ def show(cloud: Cloud, volume_id: str, user: str = "alice") -> dict[str, Any]:
 
 def volume_ids(cloud: Cloud, user: str = "alice", **more: Any) -> list[str]:
     """Return the ids that DescribeVolumes lists."""
-    return [each["VolumeId"] for each in cloud.run(user, "DescribeVolumes", **more)["Volumes"]]
+    return [item["VolumeId"] for item in cloud.run(user, "DescribeVolumes", **more)["Volumes"]]
 
 
 def image(cloud: Cloud, resource_id: str) -> Any:
@@ -261,7 +261,7 @@ def test_volumes_are_paginated_images_first_and_each_once(cloud: Cloud) -> None:
     assert len(expected_ids) == 5
     while True:
         page = cloud.run("alice", "DescribeVolumes", MaxResults=2, **token)
-        paged_ids += [each["VolumeId"] for each in page["Volumes"]]
+        paged_ids += [item["VolumeId"] for item in page["Volumes"]]
         if "NextToken" not in page:
             break
         token = {"NextToken": page["NextToken"]}
@@ -303,7 +303,7 @@ def test_a_volume_from_a_snapshot_has_none_of_the_attributes_of_the_snapshot(clo
     volume_view = show(cloud, volume_id)
     assert (volume_view["SnapshotId"], volume_view["State"], "Tags" in volume_view) == (snapshot_id, "available", False)
     snapshots = cloud.run("alice", "DescribeSnapshots")["Snapshots"]
-    assert [each["SnapshotId"] for each in snapshots] == [snapshot_id]
+    assert [item["SnapshotId"] for item in snapshots] == [snapshot_id]
     assert not image(cloud, volume_id).template.text("DESCRIPTION")
 
 
@@ -410,7 +410,7 @@ def test_a_copy_whose_process_died_at_any_step_is_finished_by_the_same_call(step
     cloud.wait(5)
     assert {*volume_ids(cloud)} == {source_id, response["VolumeId"]}
     assert show(cloud, response["VolumeId"])["Tags"] == tags[0]["Tags"]
-    assert [each["SnapshotId"] for each in cloud.run("alice", "DescribeSnapshots")["Snapshots"]] == [snapshot_id]
+    assert [item["SnapshotId"] for item in cloud.run("alice", "DescribeSnapshots")["Snapshots"]] == [snapshot_id]
 
 
 @pytest.mark.parametrize("step", range(16))
@@ -421,11 +421,11 @@ def test_a_copy_whose_process_died_is_never_a_snapshot_and_becomes_a_volume(step
     begin(
         cloud, DyingOned(cloud.backend, step, after=True), "CreateVolume", AvailabilityZone=ZONE, SnapshotId=snapshot_id
     )
-    assert [each["SnapshotId"] for each in cloud.run("alice", "DescribeSnapshots")["Snapshots"]] == [snapshot_id]
+    assert [item["SnapshotId"] for item in cloud.run("alice", "DescribeSnapshots")["Snapshots"]] == [snapshot_id]
     cloud.wait(COPY_AGE + 10)
     reconcile(cloud)
-    assert [show(cloud, each)["State"] for each in volume_ids(cloud)] in (["available"], ["available"] * 2)
-    assert [each["Description"] for each in cloud.run("alice", "DescribeSnapshots")["Snapshots"]] == ["mine"]
+    assert [show(cloud, volume_id)["State"] for volume_id in volume_ids(cloud)] in (["available"], ["available"] * 2)
+    assert [item["Description"] for item in cloud.run("alice", "DescribeSnapshots")["Snapshots"]] == ["mine"]
 
 
 def test_volumes_have_different_image_names(cloud: Cloud) -> None:
