@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 SLOW = ("e2e", "packages", "soak")
-"""The directories whose tests are all marked `slow`; a module elsewhere says `pytestmark = pytest.mark.slow`."""
+"""The directories whose tests are all marked `slow`; elsewhere a module or a test bears the mark itself."""
 
 
 def pytest_sessionstart() -> None:

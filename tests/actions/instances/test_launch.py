@@ -119,6 +119,7 @@ def test_a_token_expires_after_its_lifetime() -> None:
     assert not {*first} & {*ids(cloud.run("alice", "RunInstances", **launch_parameters()))}
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.floats(0.0, 3.0), min_size=8, max_size=40), st.lists(st.floats(0.0, 3.0), min_size=8, max_size=40))
 def test_two_processes_with_the_same_call_return_the_same_instances(
@@ -139,6 +140,7 @@ def test_two_processes_with_the_same_call_return_the_same_instances(
     assert [instance["AmiLaunchIndex"] for instance in repeated["Instances"]] == [0, 1, 2]
 
 
+@pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.floats(0.0, 3.0), min_size=8, max_size=40), st.lists(st.floats(0.0, 3.0), min_size=8, max_size=40))
 def test_of_two_different_calls_with_the_same_token_one_succeeds(
