@@ -80,8 +80,8 @@ def launch(cloud: FurnishedCloud, ec2: Any) -> Iterator[Callable[..., list[dict[
     launched: list[str] = []
 
     def run(count: int = 1, client: Any = ec2, **parameters: Any) -> list[dict[str, Any]]:
-        asked = {"ImageId": f"ami-{cloud.ami:08d}", "InstanceType": cloud.instance_type, **parameters}
-        reservation = client.run_instances(**{"MinCount": count, "MaxCount": count, **asked})
+        arguments = {"ImageId": f"ami-{cloud.ami:08d}", "InstanceType": cloud.instance_type, **parameters}
+        reservation = client.run_instances(**{"MinCount": count, "MaxCount": count, **arguments})
         launched.extend(each["InstanceId"] for each in reservation["Instances"])
         instances: list[dict[str, Any]] = reservation["Instances"]
         return instances

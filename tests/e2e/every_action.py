@@ -318,7 +318,7 @@ def furnish(cloud: FurnishedCloud, ec2: Any, owner: Person) -> Things:
     template = cloud.template(f"{name}.type", owner=owner)
     key = ec2.create_key_pair(KeyName=f"{name} key", KeyType="ed25519")
     tags = [{"ResourceType": "instance", "Tags": [{"Key": "secret", "Value": name}]}]
-    made = ec2.run_instances(
+    reservation = ec2.run_instances(
         ImageId=common_image,
         InstanceType=cloud.instance_type,
         MinCount=2,
@@ -327,7 +327,7 @@ def furnish(cloud: FurnishedCloud, ec2: Any, owner: Person) -> Things:
         ClientToken=f"{owner.name}-token",
         TagSpecifications=tags,
     )
-    running, stopped = (each["InstanceId"] for each in made["Instances"])
+    running, stopped = (each["InstanceId"] for each in reservation["Instances"])
     wait(ec2, "instance_running", [running, stopped])
     ec2.stop_instances(InstanceIds=[stopped])
     wait(ec2, "instance_stopped", [stopped])

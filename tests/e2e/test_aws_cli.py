@@ -33,12 +33,12 @@ def test_the_aws_cli_runs_waits_for_and_terminates_an_instance(cloud: FurnishedC
     """run-instances, wait instance-running, describe-instances with filters, terminate, wait instance-terminated."""
     tags = "ResourceType=instance,Tags=[{Key=by,Value=cli}]"
     image, kind = f"ami-{cloud.ami:08d}", cloud.instance_type
-    asked = ("run-instances", "--image-id", image, "--instance-type", kind, "--tag-specifications", tags)
-    dry = cli(*asked, "--dry-run")
+    arguments = ("run-instances", "--image-id", image, "--instance-type", kind, "--tag-specifications", tags)
+    dry = cli(*arguments, "--dry-run")
     assert (dry.returncode, dry.stdout) == (255, "")
     assert "(DryRunOperation) when calling the RunInstances operation" in dry.stderr
 
-    (made,) = _json(cli(*asked))["Instances"]
+    (made,) = _json(cli(*arguments))["Instances"]
     ids = [made["InstanceId"]]
     wait(ec2, "instance_running", ids)
     waited = cli("wait", "instance-running", "--instance-ids", *ids)
@@ -60,11 +60,11 @@ def test_the_aws_cli_attaches_a_volume_and_allocates_an_address(
     cloud: FurnishedCloud, ec2: Any, cli: Aws, launch: Any
 ) -> None:
     """create-volume, attach-volume, detach-volume, delete-volume with its waiters; allocate- and release-address."""
-    (made,) = launch()
-    instance = made["InstanceId"]
+    (launched,) = launch()
+    instance = launched["InstanceId"]
     wait(ec2, "instance_running", [instance])
-    asked = ("--availability-zone", cloud.zone, "--size", "1", "--volume-type", "gp3")
-    volume = _json(cli("create-volume", *asked))["VolumeId"]
+    arguments = ("--availability-zone", cloud.zone, "--size", "1", "--volume-type", "gp3")
+    volume = _json(cli("create-volume", *arguments))["VolumeId"]
     wait_for(ec2, "volume_available", VolumeIds=[volume])
     named = ("--volume-id", volume)
     answer = _json(cli("attach-volume", *named, "--instance-id", instance, "--device", "/dev/sdf"))
@@ -89,7 +89,7 @@ def test_the_aws_cli_reads_a_list_in_pages(ec2: Any, cli: Aws, launch: Any) -> N
     """--page-size makes responses smaller and shows all of them; --max-items stops, and its token continues."""
     made = launch(count=7, TagSpecifications=[{"ResourceType": "instance", "Tags": [{"Key": "pages", "Value": "x"}]}])
     expected = sorted(each["InstanceId"] for each in made)
-    asked = (
+    arguments = (
         "describe-instances",
         "--filters",
         "Name=tag-key,Values=pages",
@@ -99,7 +99,7 @@ def test_the_aws_cli_reads_a_list_in_pages(ec2: Any, cli: Aws, launch: Any) -> N
     def ids(answer: Any) -> list[str]:
         return [each["InstanceId"] for reservation in answer["Reservations"] for each in reservation["Instances"]]
 
-    assert ids(_json(cli(*asked, "--page-size", "5"))) == expected
+    assert ids(_json(cli(*arguments, "--page-size", "5"))) == expected
     first = _json(cli("describe-tags", "--filters", "Name=key,Values=pages", "--max-items", "5", "--page-size", "5"))
     token = first["NextToken"]
     rest = _json(
@@ -128,9 +128,9 @@ def test_the_aws_cli_reads_a_list_in_pages(ec2: Any, cli: Aws, launch: Any) -> N
     ],
     ids=["malformed id", "unknown id", "unknown action"],
 )
-def test_the_aws_cli_shows_errors(cli: Aws, arguments: tuple[str, ...], said: str) -> None:
+def test_the_aws_cli_shows_errors(cli: Aws, arguments: tuple[str, ...], message: str) -> None:
     """An error of the service is exit status 255 with EC2's code and message, without retries."""
     done = cli(*arguments)
     assert done.returncode == 255
-    assert said in done.stderr
+    assert message in done.stderr
     assert done.stdout == ""

@@ -115,14 +115,14 @@ def test_new_certificate_files_are_loaded_without_closing_connections(
 ) -> None:
     """Certificate and key are overwritten, as a deploy hook does; no signal is sent."""
     site = site_of(cloud, tmp_path)
-    kept = site.connection()
-    first = error_code(kept)
+    connection = site.connection()
+    first = error_code(connection)
     new = site.authority.server("localhost", HOST, key=rsa_key())
     (tmp_path / "own-key.pem").write_bytes(key_pem(new.key))
     (tmp_path / "own-cert.pem").write_bytes(new.pem)
     until(lambda: server_certificate(site) == new.certificate, "the new certificate to be server_certificate", PATIENCE)
-    assert error_code(kept) == first == b"MissingAuthenticationToken"
-    kept.close()
+    assert error_code(connection) == first == b"MissingAuthenticationToken"
+    connection.close()
     assert site.client(alice).describe_regions()["Regions"]
 
 
@@ -131,8 +131,8 @@ def test_a_bad_pair_is_logged_once_and_the_old_pair_stays_in_use(cloud: Furnishe
     site = site_of(cloud, tmp_path)
     old = server_certificate(site)
     replace_file(tmp_path / "own-cert.pem", site.authority.server("localhost", HOST).pem)
-    said = site.econed.process.await_output(r"new certificates refused, keeping the old ones: (.*)")
-    assert "own-cert.pem: ssl_cert: is not the certificate of the key in" in said
+    reason = site.econed.process.await_output(r"new certificates refused, keeping the old ones: (.*)")
+    assert "own-cert.pem: ssl_cert: is not the certificate of the key in" in reason
     assert server_certificate(site) == old
 
 
@@ -236,6 +236,6 @@ def test_a_certificate_of_another_authority_fails_the_handshake(certified: Site,
     forged = Authority("Forgers").client(issued.certificate.subject)
     with pytest.raises((SSLError, HTTPClientError)):
         certified.client(person, forged).describe_regions()
-    said = certified.econed.process.await_output(r"certificate of the client at 127\.0\.0\.1 refused: (.*)")
-    assert said.startswith("CN=anna ")
-    assert said.endswith("O=ONE cloud is issued by an authority that is not in ssl_client_ca")
+    reason = certified.econed.process.await_output(r"certificate of the client at 127\.0\.0\.1 refused: (.*)")
+    assert reason.startswith("CN=anna ")
+    assert reason.endswith("O=ONE cloud is issued by an authority that is not in ssl_client_ca")

@@ -35,16 +35,16 @@ _MAY_BE_REFUSED = frozenset({"InsufficientAddressCapacity", "AddressLimitExceede
 @pytest.fixture
 def address(ec2: Any) -> Iterator[Callable[[], dict[str, Any]]]:
     """Allocates addresses for alice, which are released after the test."""
-    made: list[str] = []
+    created_ids: list[str] = []
 
     def allocate() -> dict[str, Any]:
         answer: dict[str, Any] = ec2.allocate_address(Domain="vpc")
-        made.append(answer["AllocationId"])
+        created_ids.append(answer["AllocationId"])
         return answer
 
     yield allocate
     for each in ec2.describe_addresses()["Addresses"]:
-        if each["AllocationId"] in made:
+        if each["AllocationId"] in created_ids:
             if "AssociationId" in each:
                 ec2.disassociate_address(AssociationId=each["AssociationId"])
             ec2.release_address(AllocationId=each["AllocationId"])
@@ -56,9 +56,9 @@ def _shown(ec2: Any, allocation_id: str) -> dict[str, Any]:
 
 
 def _running(ec2: Any, launch: Any) -> dict[str, Any]:
-    (made,) = launch()
-    wait(ec2, "instance_running", [made["InstanceId"]])
-    return described(ec2, made["InstanceId"])[0]
+    (instance,) = launch()
+    wait(ec2, "instance_running", [instance["InstanceId"]])
+    return described(ec2, instance["InstanceId"])[0]
 
 
 def _given(run: ScriptRun) -> tuple[str, str, str]:
@@ -69,9 +69,9 @@ def test_an_elastic_ip_is_associated_and_disassociated(
     cloud: FurnishedCloud, ec2: Any, launch: Any, address: Callable[[], dict[str, Any]]
 ) -> None:
     """Allocate, associate, see it in both lists, disassociate, release: each script runs once."""
-    made = address()
-    ip, allocation = made["PublicIp"], made["AllocationId"]
-    assert made["Domain"] == "vpc"
+    allocated = address()
+    ip, allocation = allocated["PublicIp"], allocated["AllocationId"]
+    assert allocated["Domain"] == "vpc"
     assert ip in cloud.held_addresses(cloud.elastic_ips)
     instance = _running(ec2, launch)
     assert "PublicIpAddress" not in instance
@@ -108,8 +108,8 @@ def test_the_address_of_a_terminated_instance_is_disassociated_by_any_process(
     cloud: FurnishedCloud, ec2: Any, launch: Any, address: Callable[[], dict[str, Any]]
 ) -> None:
     """It stays allocated."""
-    made, instance = address(), _running(ec2, launch)
-    ec2.associate_address(PublicIp=made["PublicIp"], InstanceId=instance["InstanceId"])
+    allocated, instance = address(), _running(ec2, launch)
+    ec2.associate_address(PublicIp=allocated["PublicIp"], InstanceId=instance["InstanceId"])
     before = len(cloud.script_runs())
     ec2.terminate_instances(InstanceIds=[instance["InstanceId"]])
     wait(ec2, "instance_terminated", [instance["InstanceId"]])
@@ -119,8 +119,8 @@ def test_the_address_of_a_terminated_instance_is_disassociated_by_any_process(
     finally:
         caretaker.process.stop()
     runs = [_given(each) for each in cloud.script_runs()[before:]]
-    assert runs == [("disassociate", made["PublicIp"], instance["PrivateIpAddress"])]
-    assert "AssociationId" not in _shown(ec2, made["AllocationId"])
+    assert runs == [("disassociate", allocated["PublicIp"], instance["PrivateIpAddress"])]
+    assert "AssociationId" not in _shown(ec2, allocated["AllocationId"])
 
 
 def test_an_address_cannot_be_associated_with_an_instance_of_another_user(
@@ -147,12 +147,12 @@ def test_an_address_that_a_user_wrote_into_a_template_reaches_no_script(
 ) -> None:
     """An interface without a network keeps any text as its address: such an instance has no address to associate."""
     text = f'DISK=[IMAGE_ID="{cloud.ami}"]\nNIC=[{typed}]'
-    number = alice.oned.make("one.template.instantiate", cloud.type_template, "typed", True, text, False)
-    instance, allocation = f"i-{number:08d}", address()["AllocationId"]
+    machine_id = alice.oned.make("one.template.instantiate", cloud.type_template, "typed", True, text, False)
+    instance, allocation = f"i-{machine_id:08d}", address()["AllocationId"]
     before = len(cloud.script_runs())
     try:
         assert "PrivateIpAddress" not in described(ec2, instance)[0]
-        for target in ({"InstanceId": instance}, {"NetworkInterfaceId": f"eni-{number:08d}000"}):
+        for target in ({"InstanceId": instance}, {"NetworkInterfaceId": f"eni-{machine_id:08d}000"}):
             with pytest.raises(ClientError) as raised:
                 ec2.associate_address(AllocationId=allocation, **target)
             assert refusal(raised.value) == ("InvalidParameterValue", 400)

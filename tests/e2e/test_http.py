@@ -86,10 +86,10 @@ def _post(econed: Econed, body: bytes, headers: bytes = b"Content-Type: " + FORM
 def test_an_unsigned_or_mangled_request_is_refused(econed: Econed, query: bytes, method: str) -> None:
     """It reaches no action."""
     if method == "GET":
-        (answer,) = exchange(econed.port, b"GET /?%s HTTP/1.1\r\nHost: x\r\n\r\n" % query)
+        (response,) = exchange(econed.port, b"GET /?%s HTTP/1.1\r\nHost: x\r\n\r\n" % query)
     else:
-        answer = _post(econed, query)
-    assert _refused(answer)
+        response = _post(econed, query)
+    assert _refused(response)
 
 
 @pytest.mark.parametrize(
@@ -150,8 +150,8 @@ def test_a_semicolon_does_not_separate_parameters(econed: Econed, alice: Person)
         "KeyName.1=x", "KeyName.1=x;KeyName.2=y"
     )
     assert _refused(send(econed.url, "GET", form)) == "AuthFailure"
-    answer = v2(alice, econed.url, "DescribeKeyPairs", {"KeyName.1": "x;Action=DescribeImages"})
-    assert _refused(answer) == "InvalidKeyPair.NotFound"
+    response = v2(alice, econed.url, "DescribeKeyPairs", {"KeyName.1": "x;Action=DescribeImages"})
+    assert _refused(response) == "InvalidKeyPair.NotFound"
 
 
 def test_an_action_given_twice_is_refused(econed: Econed, alice: Person) -> None:
@@ -166,24 +166,24 @@ def test_an_action_given_twice_is_refused(econed: Econed, alice: Person) -> None
 @pytest.mark.parametrize("content_type", [b"application/json", b"text/xml", b""])
 def test_a_body_that_is_no_form_is_refused(econed: Econed, content_type: bytes) -> None:
     """Parameters come in a form; with a file, in a multipart form."""
-    answer = _post(econed, b"Action=DescribeImages", b"Content-Type: " + content_type)
-    assert answer.status == 415
-    assert _refused(answer) == "UnsupportedMediaType"
+    response = _post(econed, b"Action=DescribeImages", b"Content-Type: " + content_type)
+    assert response.status == 415
+    assert _refused(response) == "UnsupportedMediaType"
 
 
 def test_a_multipart_form_without_parts_is_refused(econed: Econed) -> None:
     """Whatever its content type says."""
-    answer = _post(econed, b"Action=DescribeImages", b"Content-Type: multipart/form-data; boundary=x")
-    assert answer.status == 400
-    assert _refused(answer)
+    response = _post(econed, b"Action=DescribeImages", b"Content-Type: multipart/form-data; boundary=x")
+    assert response.status == 400
+    assert _refused(response)
 
 
 @pytest.mark.parametrize("boundary", [b'"a\nb"', b'"a\\nb"', b"%0a", b'"\x00"', b'"a "', b"\xff", b'"x\\"y"', b'";"'])
 def test_an_invalid_boundary_is_refused(econed: Econed, boundary: bytes) -> None:
     """As the client's mistake, not as a fault of the server."""
-    answer = _post(econed, b"Action=UploadImage", b"Content-Type: multipart/form-data; boundary=" + boundary)
-    assert answer.status == 400
-    assert _refused(answer) == "InvalidRequest"
+    response = _post(econed, b"Action=UploadImage", b"Content-Type: multipart/form-data; boundary=" + boundary)
+    assert response.status == 400
+    assert _refused(response) == "InvalidRequest"
 
 
 @pytest.mark.parametrize("method", ["HEAD", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "BREW"])
@@ -198,8 +198,8 @@ def test_other_methods_are_refused(econed: Econed, method: str) -> None:
 
 def test_a_body_that_is_too_large_is_refused(econed: Econed) -> None:
     """It is not kept, whatever its size."""
-    answer = _post(econed, b"A=" + b"x" * TOO_MUCH)
-    assert (answer.status, _refused(answer)) == (413, "RequestEntityTooLarge")
+    response = _post(econed, b"A=" + b"x" * TOO_MUCH)
+    assert (response.status, _refused(response)) == (413, "RequestEntityTooLarge")
 
 
 def test_the_limit_holds_for_a_body_in_chunks_too(econed: Econed) -> None:
@@ -229,13 +229,13 @@ def test_input_that_is_not_http_gets_400_or_is_closed(econed: Econed, head: byte
         try:
             connection.sendall(head)
             connection.shutdown(socket.SHUT_WR)
-            said = connection.recv(65536)
+            received = connection.recv(65536)
         except TimeoutError:
             raise
         except OSError:  # the server closed it before all was sent
-            said = b""
-    assert said == b"" or said.startswith(b"HTTP/1.1 4"), said
-    assert b"Traceback" not in said
+            received = b""
+    assert received == b"" or received.startswith(b"HTTP/1.1 4"), received
+    assert b"Traceback" not in received
 
 
 @pytest.mark.parametrize(
@@ -279,14 +279,14 @@ def test_a_slow_reader_gets_a_long_response_whole(cloud: FurnishedCloud, econed:
     """It is sent as it is read, and others are served meanwhile."""
     names = [{"Key": f"key {number}", "Value": "v" * 250} for number in range(45)]
     ec2 = boto(alice, econed.url)
-    made = ec2.run_instances(
+    reservation = ec2.run_instances(
         ImageId=f"ami-{cloud.ami:08d}",
         InstanceType=cloud.instance_type,
         MinCount=8,
         MaxCount=8,
         TagSpecifications=[{"ResourceType": "instance", "Tags": names}],
     )
-    ids = [each["InstanceId"] for each in made["Instances"]]
+    ids = [each["InstanceId"] for each in reservation["Instances"]]
     try:
         parameters = {"Action": "DescribeInstances", **{f"InstanceId.{n}": each for n, each in enumerate(ids)}}
         form = v2_form(alice, econed.url, parameters)
@@ -355,11 +355,11 @@ def test_clients_that_connect_and_send_nothing_do_no_harm(econed: Econed, alice:
 
 def test_markup_is_escaped_in_an_error(econed: Econed, alice: Person) -> None:
     """The text that the client sent appears in the message."""
-    answer = v2(alice, econed.url, "<script>]]>&amp;\"'")
-    assert _refused(answer) == "InvalidAction"
-    assert "<script>]]>&amp;\"'" in (answer.xml.findtext("Errors/Error/Message") or "")
-    answer = v2(alice, econed.url, "bell\x07\x00end", {"Version": VERSION})
-    assert _refused(answer) == "InvalidAction"
+    response = v2(alice, econed.url, "<script>]]>&amp;\"'")
+    assert _refused(response) == "InvalidAction"
+    assert "<script>]]>&amp;\"'" in (response.xml.findtext("Errors/Error/Message") or "")
+    response = v2(alice, econed.url, "bell\x07\x00end", {"Version": VERSION})
+    assert _refused(response) == "InvalidAction"
 
 
 def test_a_response_names_the_server_as_amazon_does_and_no_version(econed: Econed, alice: Person) -> None:

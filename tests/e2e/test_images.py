@@ -26,8 +26,8 @@ def _image(ec2: Any, image_id: str) -> dict[str, Any]:
 
 def _launches(cloud: FurnishedCloud, ec2: Any, image_id: str) -> None:
     """Launch an instance of an AMI, and terminate it."""
-    made = ec2.run_instances(ImageId=image_id, InstanceType=cloud.instance_type, MinCount=1, MaxCount=1)
-    ids = [each["InstanceId"] for each in made["Instances"]]
+    reservation = ec2.run_instances(ImageId=image_id, InstanceType=cloud.instance_type, MinCount=1, MaxCount=1)
+    ids = [each["InstanceId"] for each in reservation["Instances"]]
     wait(ec2, "instance_running", ids)
     ec2.terminate_instances(InstanceIds=ids)
     wait(ec2, "instance_terminated", ids)
@@ -37,8 +37,8 @@ def test_instances_can_be_launched_from_an_image_of_an_instance(
     cloud: FurnishedCloud, alice: Person, ec2: Any, launch: Any
 ) -> None:
     """The instance is shut down for it and runs again; the SDK's waiter sees the image become available."""
-    (made,) = launch()
-    instance, name = made["InstanceId"], _name()
+    (launched,) = launch()
+    instance, name = launched["InstanceId"], _name()
     wait(ec2, "instance_running", [instance])
     (before,) = described(ec2, instance)
     tags = [{"ResourceType": "image", "Tags": [{"Key": "from", "Value": instance}]}]
@@ -62,13 +62,13 @@ def test_instances_can_be_launched_from_an_image_of_an_instance(
 
 def test_an_image_and_its_snapshot_have_their_own_tags_and_the_name_is_free_again(ec2: Any, launch: Any) -> None:
     """As Packer and Ansible do: create, tag, deregister, delete the snapshot, create under the same name."""
-    (made,) = launch()
-    wait(ec2, "instance_running", [made["InstanceId"]])
-    asked = {"InstanceId": made["InstanceId"], "Name": _name(), "NoReboot": True}
+    (instance,) = launch()
+    wait(ec2, "instance_running", [instance["InstanceId"]])
+    parameters = {"InstanceId": instance["InstanceId"], "Name": _name(), "NoReboot": True}
     tags = {kind: [{"Key": "kind", "Value": kind}] for kind in ("image", "snapshot")}
     for _ in range(2):
         image = ec2.create_image(
-            **asked, TagSpecifications=[{"ResourceType": kind, "Tags": given} for kind, given in tags.items()]
+            **parameters, TagSpecifications=[{"ResourceType": kind, "Tags": given} for kind, given in tags.items()]
         )["ImageId"]
         wait_for(ec2, "image_available", ImageIds=[image])
         shown = _image(ec2, image)
@@ -89,12 +89,12 @@ def test_a_copy_of_an_image_belongs_to_the_caller(cloud: FurnishedCloud, alice: 
     """The original is the administrator's; the same ClientToken returns the same copy."""
     region = ec2.describe_regions()["Regions"][0]["RegionName"]
     source = f"ami-{cloud.ami:08d}"
-    asked = {"Name": _name(), "SourceImageId": source, "SourceRegion": region, "ClientToken": uuid.uuid4().hex}
-    copy = ec2.copy_image(**asked)["ImageId"]
+    parameters = {"Name": _name(), "SourceImageId": source, "SourceRegion": region, "ClientToken": uuid.uuid4().hex}
+    copy = ec2.copy_image(**parameters)["ImageId"]
     assert copy != source
     wait_for(ec2, "image_available", ImageIds=[copy])
-    assert (_image(ec2, copy)["Name"], _image(ec2, copy)["OwnerId"]) == (asked["Name"], f"{alice.id:012d}")
-    assert ec2.copy_image(**asked)["ImageId"] == copy
+    assert (_image(ec2, copy)["Name"], _image(ec2, copy)["OwnerId"]) == (parameters["Name"], f"{alice.id:012d}")
+    assert ec2.copy_image(**parameters)["ImageId"] == copy
     _launches(cloud, ec2, copy)
 
 

@@ -106,19 +106,19 @@ def _text_of(answer: Mapping[str, Any], caller: Caller) -> str:
     return repr(answer)
 
 
-def _shows(told: str, name: str) -> bool:
+def _shows(text: str, name: str) -> bool:
     """Whether a response has a name as a whole: i-00000003 is not part of ami-00000003, nor 10.0.0.1 of 10.0.0.12."""
-    return re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-]|\.\w)", told) is not None
+    return re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-]|\.\w)", text) is not None
 
 
 def test_a_name_is_looked_for_as_a_whole() -> None:
     """Whatever characters are around it."""
-    told = repr({"ImageId": "ami-00000003", "PublicIp": "192.0.2.12", "Message": "the instance i-00000004."})
-    assert not _shows(told, "i-00000003")
-    assert not _shows(told, "192.0.2.1")
-    assert _shows(told, "ami-00000003")
-    assert _shows(told, "192.0.2.12")
-    assert _shows(told, "i-00000004")
+    text = repr({"ImageId": "ami-00000003", "PublicIp": "192.0.2.12", "Message": "the instance i-00000004."})
+    assert not _shows(text, "i-00000003")
+    assert not _shows(text, "192.0.2.1")
+    assert _shows(text, "ami-00000003")
+    assert _shows(text, "192.0.2.12")
+    assert _shows(text, "i-00000004")
 
 
 def test_every_action_is_in_the_tables() -> None:
@@ -143,8 +143,8 @@ def test_objects_of_others_are_neither_shown_nor_changed(
             assert not example.refused_with, f"{example} was answered: {answer}"
             _remove(stranger.client, action, answer)
             if action != "RunInstances":
-                told = _text_of(answer, stranger)
-                assert not [name for name in owned.names() if _shows(told, name)], f"{example} shows {answer}"
+                text = _text_of(answer, stranger)
+                assert not [name for name in owned.names() if _shows(text, name)], f"{example} shows {answer}"
             else:
                 assert not _shows(repr(answer), owned.instance)
     assert owned.documents(cloud) == before
@@ -183,8 +183,8 @@ def test_objects_that_may_be_used_are_visible(shared: Things, stranger: Caller) 
     (snapshot,) = ec2.describe_snapshots(SnapshotIds=[shared.snapshot])["Snapshots"]
     assert snapshot["OwnerId"] == f"{shared.owner.id:012d}"
     assert not ec2.describe_addresses()["Addresses"]
-    made = ec2.run_instances(ImageId=shared.image, InstanceType=shared.common_type, MinCount=1, MaxCount=1)
-    _remove(ec2, "RunInstances", made)
+    reservation = ec2.run_instances(ImageId=shared.image, InstanceType=shared.common_type, MinCount=1, MaxCount=1)
+    _remove(ec2, "RunInstances", reservation)
 
 
 @pytest.mark.parametrize("action", ACTIONS)

@@ -72,7 +72,7 @@ def test_two_instances_from_launch_to_termination(
     assert zone["State"] == "available"
 
     began = time.time()
-    made = ec2.run_instances(
+    reservation = ec2.run_instances(
         ImageId=image["ImageId"],
         InstanceType=cloud.instance_type,
         MinCount=2,
@@ -87,15 +87,15 @@ def test_two_instances_from_launch_to_termination(
         ],
     )
     launched = (began, time.time())
-    ids = _ids(made["Instances"])
+    ids = _ids(reservation["Instances"])
     assert len(set(ids)) == 2
-    assert made["OwnerId"] == f"{alice.id:012d}"
-    assert {each["State"]["Name"] for each in made["Instances"]} <= {"pending", "running"}
+    assert reservation["OwnerId"] == f"{alice.id:012d}"
+    assert {each["State"]["Name"] for each in reservation["Instances"]} <= {"pending", "running"}
     try:
         wait(ec2, "instance_running", ids)
         reservations = ec2.describe_instances(InstanceIds=ids)["Reservations"]
         assert [(each["ReservationId"], each["OwnerId"]) for each in reservations] == [
-            (made["ReservationId"], made["OwnerId"])
+            (reservation["ReservationId"], reservation["OwnerId"])
         ]
         shown = described(ec2, *ids)
         assert sorted(each["AmiLaunchIndex"] for each in shown) == [0, 1]
@@ -147,8 +147,8 @@ def test_key_and_user_data_reach_the_machine_in_both_forms(cloud: FurnishedCloud
     """As the Ruby server wrote them, and as current context packages and cloud-init read them."""
     ec2.create_key_pair(KeyName="reaches", KeyType="ed25519")
     (pair,) = ec2.describe_key_pairs(KeyNames=["reaches"], IncludePublicKey=True)["KeyPairs"]
-    (made,) = launch(KeyName="reaches", UserData=USER_DATA)
-    context = cloud.vm(int(made["InstanceId"][2:])).find("TEMPLATE/CONTEXT")
+    (instance,) = launch(KeyName="reaches", UserData=USER_DATA)
+    context = cloud.vm(int(instance["InstanceId"][2:])).find("TEMPLATE/CONTEXT")
     assert context is not None
     encoded = base64.b64encode(USER_DATA.encode()).decode()
     assert context.findtext("EC2_USER_DATA") == encoded
@@ -164,13 +164,13 @@ def test_key_and_user_data_reach_the_machine_in_both_forms(cloud: FurnishedCloud
 def test_a_failed_deployment_is_shown_and_can_be_terminated(cloud: FurnishedCloud, ec2: Any, launch: Any) -> None:
     """With its state and the reason."""
     cloud.fail_next_deployment()
-    (made,) = launch()
-    number = int(made["InstanceId"][2:])
-    until(lambda: cloud.vm(number).findtext("LCM_STATE") == "36", "BOOT_FAILURE", 30)
-    (shown,) = described(ec2, made["InstanceId"])
+    (instance,) = launch()
+    machine_id = int(instance["InstanceId"][2:])
+    until(lambda: cloud.vm(machine_id).findtext("LCM_STATE") == "36", "BOOT_FAILURE", 30)
+    (shown,) = described(ec2, instance["InstanceId"])
     assert shown["StateReason"]["Code"] == "Server.InternalError"
-    ec2.terminate_instances(InstanceIds=[made["InstanceId"]])
-    wait(ec2, "instance_terminated", [made["InstanceId"]])
+    ec2.terminate_instances(InstanceIds=[instance["InstanceId"]])
+    wait(ec2, "instance_terminated", [instance["InstanceId"]])
 
 
 def test_a_user_of_the_driver_public_signs_with_the_password(cloud: FurnishedCloud, econed: Econed) -> None:

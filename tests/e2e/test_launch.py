@@ -56,16 +56,16 @@ def test_between_min_and_max_count_as_many_as_the_quota_allows_are_launched(
 ) -> None:
     """The same token returns the same instances."""
     liz, client = limited
-    asked = _asked(cloud, 1, QUOTA + 2, uuid.uuid4().hex)
-    made = [each["InstanceId"] for each in client.run_instances(**asked)["Instances"]]
+    parameters = _asked(cloud, 1, QUOTA + 2, uuid.uuid4().hex)
+    instance_ids = [each["InstanceId"] for each in client.run_instances(**parameters)["Instances"]]
     try:
-        assert len(made) == QUOTA
-        again = client.run_instances(**asked)
-        assert [each["InstanceId"] for each in again["Instances"]] == made
-        assert {f"i-{number:08d}" for number in cloud.vm_ids(liz, -1)} == set(made)
-        wait(client, "instance_running", made)
+        assert len(instance_ids) == QUOTA
+        again = client.run_instances(**parameters)
+        assert [each["InstanceId"] for each in again["Instances"]] == instance_ids
+        assert {f"i-{number:08d}" for number in cloud.vm_ids(liz, -1)} == set(instance_ids)
+        wait(client, "instance_running", instance_ids)
     finally:
-        _end(client, made)
+        _end(client, instance_ids)
 
 
 def test_attributes_of_the_template_are_kept(cloud: FurnishedCloud, ec2: Any, alice: Person) -> None:
@@ -75,13 +75,13 @@ def test_attributes_of_the_template_are_kept(cloud: FurnishedCloud, ec2: Any, al
     name = f"{cloud.prefix}.rich"
     text = f'DISK=[IMAGE_ID="{extra}",TOTAL_BYTES_SEC="1000"]\nGRAPHICS=[TYPE="VNC",LISTEN="127.0.0.1"]\nTEAM="blue"\n'
     text += 'SCHED_REQUIREMENTS="FREE_CPU > 0"\n'
-    number = cloud.admin.make(
+    template_id = cloud.admin.make(
         "one.template.allocate",
         f'NAME="{name}"\nEC2_INSTANCE_TYPE="{name}"\nCPU="0.1"\nMEMORY="64"\nNIC=[NETWORK_ID="{cloud.network}",'
         f'INBOUND_AVG_BW="1000"]\nCONTEXT=[NETWORK="YES",HOSTNAME="host-$VMID"]\n{text}',
     )
-    cloud.admin("one.template.chmod", number, 1, 1, 0, 0, 0, 0, 1, 0, 0, False)
-    made = ec2.run_instances(
+    cloud.admin("one.template.chmod", template_id, 1, 1, 0, 0, 0, 0, 1, 0, 0, False)
+    reservation = ec2.run_instances(
         ImageId=f"ami-{cloud.ami:08d}",
         InstanceType=name,
         MinCount=1,
@@ -89,7 +89,7 @@ def test_attributes_of_the_template_are_kept(cloud: FurnishedCloud, ec2: Any, al
         UserData="hello",
         Placement={"AvailabilityZone": cloud.zone},
     )["Instances"]
-    ids = [each["InstanceId"] for each in made]
+    ids = [each["InstanceId"] for each in reservation]
     try:
         wait(ec2, "instance_running", ids)
         document = cloud.vm(int(ids[0][2:]))
@@ -107,21 +107,21 @@ def test_attributes_of_the_template_are_kept(cloud: FurnishedCloud, ec2: Any, al
         assert shown["Placement"]["AvailabilityZone"] == cloud.zone
     finally:
         _end(ec2, ids)
-        cloud.admin("one.template.delete", number, False)
+        cloud.admin("one.template.delete", template_id, False)
 
 
 def test_the_tag_name_becomes_the_name_of_the_machine_if_it_is_valid(cloud: FurnishedCloud, launch: Any) -> None:
     """So that administrators find it in Sunstone; otherwise it is a tag only."""
     for name, expected in (("web server 1", "web server 1"), ("a/b", None), ("x" * 200, None)):
-        (made,) = launch(TagSpecifications=[{"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": name}]}])
-        kept = cloud.vm(int(made["InstanceId"][2:])).findtext("NAME")
+        (instance,) = launch(TagSpecifications=[{"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": name}]}])
+        kept = cloud.vm(int(instance["InstanceId"][2:])).findtext("NAME")
         assert kept == expected or (expected is None and kept != name)
 
 
 def test_terminate_on_shutdown_is_recorded_on_the_machine(cloud: FurnishedCloud, alice: Person, launch: Any) -> None:
     """And its user is watched by the reconciler of every process, which terminates it."""
-    (made,) = launch(InstanceInitiatedShutdownBehavior="terminate")
-    facts = cloud.vm(int(made["InstanceId"][2:])).find("USER_TEMPLATE")
+    (instance,) = launch(InstanceInitiatedShutdownBehavior="terminate")
+    facts = cloud.vm(int(instance["InstanceId"][2:])).find("USER_TEMPLATE")
     assert facts is not None
     assert "terminate" in [each.text for each in facts]
     user = cloud.admin.document("one.user.info", alice.id, False)

@@ -29,8 +29,8 @@ def _ids(count: int) -> dict[str, str]:
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_a_thousand_ids_are_looked_up(econed: Econed, alice: Person, method: str) -> None:
     """A query of 27 KiB."""
-    answer = v2(alice, econed.url, "DescribeInstances", _ids(THOUSAND), method=method)
-    assert (answer.status, answer.code) == (400, "InvalidInstanceID.NotFound")
+    response = v2(alice, econed.url, "DescribeInstances", _ids(THOUSAND), method=method)
+    assert (response.status, response.code) == (400, "InvalidInstanceID.NotFound")
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -45,13 +45,13 @@ def test_the_largest_user_data_arrives(
         "MaxCount": "1",
         "UserData": base64.b64encode(USER_DATA).decode(),
     }
-    answer = v2(alice, econed.url, "RunInstances", parameters, method=method)
-    assert answer.status == 200, answer.body
-    (instance,) = _texts(answer, "instanceId")
+    response = v2(alice, econed.url, "RunInstances", parameters, method=method)
+    assert response.status == 200, response.body
+    (instance,) = _texts(response, "instanceId")
     try:
-        said = cloud.vm(int(instance[2:])).findtext("TEMPLATE/CONTEXT/EC2_USER_DATA")
-        assert said is not None
-        assert base64.b64decode(said) == USER_DATA
+        encoded = cloud.vm(int(instance[2:])).findtext("TEMPLATE/CONTEXT/EC2_USER_DATA")
+        assert encoded is not None
+        assert base64.b64decode(encoded) == USER_DATA
     finally:
         ec2.terminate_instances(InstanceIds=[instance])
 
@@ -60,9 +60,9 @@ def test_a_thousand_resources_are_tagged_in_one_call(econed: Econed, alice: Pers
     """With fifty tags each: 1,100 parameters, of which the first resource is looked up."""
     ids = {f"ResourceId.{number}": f"i-{number + 500_000:08d}" for number in range(1, THOUSAND + 1)}
     tags = {f"Tag.{number}.{part}": f"{part} {number} " + "ü" * 100 for number in range(1, 51) for part in _PARTS}
-    answer = v2(alice, econed.url, "CreateTags", {**ids, **tags}, method="POST")
-    assert answer.status == 400
-    assert answer.code.startswith("InvalidInstanceID"), answer.body
+    response = v2(alice, econed.url, "CreateTags", {**ids, **tags}, method="POST")
+    assert response.status == 400
+    assert response.code.startswith("InvalidInstanceID"), response.body
 
 
 _PARTS = ("Key", "Value")

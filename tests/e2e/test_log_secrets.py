@@ -101,15 +101,15 @@ def scenario(
     """An econed with the most verbose log, after calls of all kinds."""
     failing = tmp_path_factory.mktemp("failing") / "message"
     econed = cloud.econed(settings={"debug_level": 3, "log_format": request.param}, interval=1.0, fails_with=failing)
-    made = Scenario(cloud, econed, Secrets(), failing)
+    new_scenario = Scenario(cloud, econed, Secrets(), failing)
     credentials = cloud.auth_file.read_text("ascii").strip()
     server, _, password = credentials.partition(":")
-    made.secrets.add("serveradmin's password", password)
-    made.secrets.add("secret key", cloud.alice.secret, cloud.bob.secret)
-    _tokens(made, server, password)
-    _make_calls(made)
-    _tokens(made, server, password)
-    yield made
+    new_scenario.secrets.add("serveradmin's password", password)
+    new_scenario.secrets.add("secret key", cloud.alice.secret, cloud.bob.secret)
+    _tokens(new_scenario, server, password)
+    _make_calls(new_scenario)
+    _tokens(new_scenario, server, password)
+    yield new_scenario
     econed.process.stop()
 
 
@@ -130,8 +130,8 @@ def _make_calls(scenario: Scenario) -> None:
 
 def _right(scenario: Scenario) -> None:
     ec2, name = scenario.client(), f"key-{scenario.cloud.prefix}-{scenario.econed.port}"
-    made = ec2.create_key_pair(KeyName=name)
-    for line in made["KeyMaterial"].splitlines():
+    key_pair = ec2.create_key_pair(KeyName=name)
+    for line in key_pair["KeyMaterial"].splitlines():
         scenario.secrets.add("private key", line)
     ec2.import_key_pair(KeyName=f"{name}-2", PublicKeyMaterial=PUBLIC_KEY.encode())
     scenario.secrets.add("user data", USER_DATA, base64.b64encode(USER_DATA.encode()).decode())
@@ -212,7 +212,7 @@ def test_no_secret_is_in_the_log(scenario: Scenario) -> None:
 
 def test_the_log_has_the_lines_that_it_should(scenario: Scenario) -> None:
     """An empty log would have no secrets either."""
-    for said in (
+    for text in (
         "CreateKeyPair",
         "ImportKeyPair",
         "RunInstances",
@@ -228,7 +228,7 @@ def test_the_log_has_the_lines_that_it_should(scenario: Scenario) -> None:
         "elements_read.tac",
         scenario.alice.name,
     ):
-        assert said in scenario.log, said
+        assert text in scenario.log, text
 
 
 @pytest.mark.parametrize("what", ["secret key", "user data", "signature in a query", "session token", "private key"])
@@ -245,14 +245,14 @@ def test_every_line_has_the_configured_format(scenario: Scenario) -> None:
     """Also those of Twisted and of tracebacks."""
     lines = scenario.log.splitlines()
     if lines[0].startswith("{"):
-        said = [json.loads(line) for line in lines]
-        assert all({"time", "level", "logger", "message", "pid"} <= each.keys() for each in said)
-        requests = [each for each in said if "oned_calls" in each]
+        records = [json.loads(line) for line in lines]
+        assert all({"time", "level", "logger", "message", "pid"} <= each.keys() for each in records)
+        requests = [each for each in records if "oned_calls" in each]
         (launch,) = [each for each in requests if each["action"] == "RunInstances" and each["status"] == 200]
         assert launch["user"] == scenario.alice.name
         assert launch["source"] == "127.0.0.1"
         assert launch["oned_calls"] > 3
-        made_for_it = [each for each in said if each["logger"] == "econed" and each.get("outcome")]
+        made_for_it = [each for each in records if each["logger"] == "econed" and each.get("outcome")]
         assert sum(each["request_id"] == launch["request_id"] for each in made_for_it) == launch["oned_calls"]
     else:
         assert all(line.startswith(("20", "\t")) for line in lines)

@@ -23,9 +23,9 @@ def disk(cloud: FurnishedCloud, alice: Person) -> int:
 def machine(cloud: FurnishedCloud, alice: Person, ec2: Any, disk: int) -> Iterator[int]:
     """A machine that alice started by XML-RPC, from an image and with a persistent disk."""
     text = f'DISK=[IMAGE_ID="{cloud.ami}"]\nDISK=[IMAGE_ID="{disk}"]\nEC2_TAGS=[Old="from Ruby"]\n'
-    number = alice.oned.make("one.template.instantiate", cloud.type_template, "by hand", False, text, False)
-    yield number
-    ec2.terminate_instances(InstanceIds=[f"i-{number:08d}"])
+    machine_id = alice.oned.make("one.template.instantiate", cloud.type_template, "by hand", False, text, False)
+    yield machine_id
+    ec2.terminate_instances(InstanceIds=[f"i-{machine_id:08d}"])
 
 
 def test_a_machine_started_by_xml_rpc_is_an_instance(
@@ -52,21 +52,21 @@ def test_a_machine_started_by_xml_rpc_is_an_instance(
 
 def test_changes_in_opennebula_are_visible_at_once(cloud: FurnishedCloud, alice: Person, ec2: Any, launch: Any) -> None:
     """Econed keeps no state: an instance that oned powers off or terminates is stopped or terminated."""
-    (made,) = launch()
-    number = int(made["InstanceId"][2:])
-    wait(ec2, "instance_running", [made["InstanceId"]])
-    alice.oned("one.vm.action", "poweroff-hard", number)
-    wait(ec2, "instance_stopped", [made["InstanceId"]])
-    alice.oned("one.vm.action", "terminate-hard", number)
-    wait(ec2, "instance_terminated", [made["InstanceId"]])
-    until(lambda: described(ec2, made["InstanceId"])[0]["State"]["Code"] == 48, "the end", 30)
+    (instance,) = launch()
+    machine_id = int(instance["InstanceId"][2:])
+    wait(ec2, "instance_running", [instance["InstanceId"]])
+    alice.oned("one.vm.action", "poweroff-hard", machine_id)
+    wait(ec2, "instance_stopped", [instance["InstanceId"]])
+    alice.oned("one.vm.action", "terminate-hard", machine_id)
+    wait(ec2, "instance_terminated", [instance["InstanceId"]])
+    until(lambda: described(ec2, instance["InstanceId"])[0]["State"]["Code"] == 48, "the end", 30)
 
 
 def test_a_machine_on_hold_or_without_a_host_is_pending(cloud: FurnishedCloud, alice: Person, ec2: Any) -> None:
     """With the reason, if the scheduler gives one."""
     text = f'DISK=[IMAGE_ID="{cloud.ami}"]\nSCHED_REQUIREMENTS="NAME = \\"no-such-host\\""\n'
-    number = alice.oned.make("one.template.instantiate", cloud.type_template, "nowhere", False, text, False)
-    instance = f"i-{number:08d}"
+    machine_id = alice.oned.make("one.template.instantiate", cloud.type_template, "nowhere", False, text, False)
+    instance = f"i-{machine_id:08d}"
     try:
         until(lambda: described(ec2, instance)[0].get("StateReason"), "the scheduler's reason", 120, 0.2)
         (shown,) = described(ec2, instance)

@@ -21,9 +21,9 @@ INTERNAL = (500, "InternalError")
 @pytest.fixture(scope="module")
 def relay(cloud: FurnishedCloud) -> Iterator[FaultyRelay]:
     """A relay between econed and oned."""
-    made = FaultyRelay(cloud.url)
-    yield made
-    made.close()
+    started = FaultyRelay(cloud.url)
+    yield started
+    started.close()
 
 
 @pytest.fixture(scope="module")
@@ -55,10 +55,10 @@ def test_while_oned_fails_clients_get_an_error_and_afterwards_econed_recovers(
     until(lambda: _ask(alice, econed_behind_relay).status == 200, "econed to be well", PATIENCE)
     relay.set_mode(mode)
     for action in ("DescribeImages", "DescribeInstances", "DescribeKeyPairs"):
-        answer = _ask(alice, econed_behind_relay, action)
-        assert (answer.status, ec2_error(answer)) == expected
-        request_id = answer.xml.findtext("RequestID")
-        assert request_id == answer.headers["x-amzn-requestid"]
+        response = _ask(alice, econed_behind_relay, action)
+        assert (response.status, ec2_error(response)) == expected
+        request_id = response.xml.findtext("RequestID")
+        assert request_id == response.headers["x-amzn-requestid"]
         assert f"request {request_id}: one." in econed_behind_relay.process.text, (
             "the log says which call failed, and how"
         )
@@ -74,8 +74,8 @@ def test_econed_starts_while_oned_is_down(cloud: FurnishedCloud, alice: Person) 
     relay.set_mode(Mode.DOWN)
     early = cloud.econed(one_url=relay.url, settings={"one_timeout": DEADLINE}, records_elements=False)
     try:
-        answer = _ask(alice, early)
-        assert (answer.status, ec2_error(answer)) == UNAVAILABLE
+        response = _ask(alice, early)
+        assert (response.status, ec2_error(response)) == UNAVAILABLE
         relay.set_mode(Mode.PASS)
         until(lambda: _ask(alice, early).status == 200, "econed to find oned", PATIENCE)
     finally:
@@ -90,7 +90,7 @@ def test_an_interrupted_launch_is_finished_by_the_clients_retry(
     relay.set_mode(Mode.PASS)
     judy = cloud.person("judy")
     client = known(boto(judy, econed_behind_relay.url))
-    asked = {
+    parameters = {
         "ImageId": f"ami-{cloud.ami:08d}",
         "InstanceType": cloud.instance_type,
         "MinCount": "2",
@@ -98,14 +98,14 @@ def test_an_interrupted_launch_is_finished_by_the_clients_retry(
         "ClientToken": "broken off",
     }
     relay.set_mode(Mode.SILENT)
-    answer = v2(judy, econed_behind_relay.url, "RunInstances", asked, method="POST")
-    assert (answer.status, ec2_error(answer)) == UNAVAILABLE
+    response = v2(judy, econed_behind_relay.url, "RunInstances", parameters, method="POST")
+    assert (response.status, ec2_error(response)) == UNAVAILABLE
     relay.set_mode(Mode.PASS)
-    answer = v2(judy, econed_behind_relay.url, "RunInstances", asked, method="POST")
-    assert answer.status == 200
-    made = answer.texts("instancesSet", "item", "instanceId")
+    response = v2(judy, econed_behind_relay.url, "RunInstances", parameters, method="POST")
+    assert response.status == 200
+    instance_ids = response.texts("instancesSet", "item", "instanceId")
     try:
-        assert len(made) == 2
-        assert {f"i-{number:08d}" for number in cloud.vm_ids(judy)} == set(made)
+        assert len(instance_ids) == 2
+        assert {f"i-{number:08d}" for number in cloud.vm_ids(judy)} == set(instance_ids)
     finally:
-        client.terminate_instances(InstanceIds=made)
+        client.terminate_instances(InstanceIds=instance_ids)

@@ -28,21 +28,21 @@ def henry(cloud: FurnishedCloud, econed: Econed) -> Any:
 @pytest.fixture
 def staying(cloud: FurnishedCloud, henry: Any) -> Iterator[list[str]]:
     """Instances that exist all the time."""
-    made = _run(cloud, henry, STAYING)
-    wait(henry, "instance_running", made)
-    yield made
-    henry.terminate_instances(InstanceIds=made)
+    instance_ids = _run(cloud, henry, STAYING)
+    wait(henry, "instance_running", instance_ids)
+    yield instance_ids
+    henry.terminate_instances(InstanceIds=instance_ids)
 
 
 def _run(cloud: FurnishedCloud, client: Any, count: int) -> list[str]:
-    made = client.run_instances(
+    reservation = client.run_instances(
         ImageId=f"ami-{cloud.ami:08d}",
         InstanceType=cloud.instance_type,
         MinCount=count,
         MaxCount=count,
         TagSpecifications=[{"ResourceType": "instance", "Tags": [{"Key": "in", "Value": "pages"}]}],
     )
-    return sorted(each["InstanceId"] for each in made["Instances"])
+    return sorted(each["InstanceId"] for each in reservation["Instances"])
 
 
 def _paged(
@@ -136,7 +136,7 @@ def test_a_list_of_a_thousand_instances_is_complete(tmp_path: Path) -> None:
 
 
 def _check(one: dict[str, Any], image_id: str, zone: str) -> None:
-    number = int(one["InstanceId"][2:])
+    machine_id = int(one["InstanceId"][2:])
     assert one["State"] == {"Code": 16, "Name": "running"}
     assert one["ImageId"] == image_id
     assert one["InstanceType"] == "m1.small"
@@ -145,8 +145,8 @@ def _check(one: dict[str, Any], image_id: str, zone: str) -> None:
     assert one["PrivateIpAddress"].startswith("10.0.")
     (mapping,) = one["BlockDeviceMappings"]
     assert mapping["DeviceName"] == one["RootDeviceName"] == "/dev/sda1"
-    assert mapping["Ebs"]["VolumeId"] == f"vol-{number:08d}000"
+    assert mapping["Ebs"]["VolumeId"] == f"vol-{machine_id:08d}000"
     (interface,) = one["NetworkInterfaces"]
     assert interface["PrivateIpAddress"] == one["PrivateIpAddress"]
-    assert interface["NetworkInterfaceId"] == f"eni-{number:08d}000"
+    assert interface["NetworkInterfaceId"] == f"eni-{machine_id:08d}000"
     assert one["SecurityGroups"] == [{"GroupId": "sg-00000000", "GroupName": "default"}]

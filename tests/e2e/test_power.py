@@ -21,20 +21,22 @@ def test_an_instance_can_be_terminated_at_any_moment_of_its_start(
     cloud: FurnishedCloud, ec2: Any, launch: Any, moment: str
 ) -> None:
     """Oned refuses to terminate a machine while it is copied or booting; EC2 does not."""
-    (made,) = launch()
-    number = int(made["InstanceId"][2:])
+    (instance,) = launch()
+    machine_id = int(instance["InstanceId"][2:])
     if moment != "at once":
         passing = (LCM_PROLOG, LCM_BOOT, "3")
-        until(lambda: cloud.vm(number).findtext("LCM_STATE") in passing, "the machine to be placed", PATIENCE, 0.005)
-    (ended,) = ec2.terminate_instances(InstanceIds=[made["InstanceId"]])["TerminatingInstances"]
+        until(
+            lambda: cloud.vm(machine_id).findtext("LCM_STATE") in passing, "the machine to be placed", PATIENCE, 0.005
+        )
+    (ended,) = ec2.terminate_instances(InstanceIds=[instance["InstanceId"]])["TerminatingInstances"]
     assert ended["CurrentState"]["Name"] in ("shutting-down", "terminated")
-    wait(ec2, "instance_terminated", [made["InstanceId"]])
+    wait(ec2, "instance_terminated", [instance["InstanceId"]])
 
 
 def test_terminating_an_instance_again_succeeds(ec2: Any, launch: Any) -> None:
     """Three times at once, and once more when it is terminated."""
-    (made,) = launch()
-    ids = [made["InstanceId"]]
+    (instance,) = launch()
+    ids = [instance["InstanceId"]]
     wait(ec2, "instance_running", ids)
     for _ in range(3):
         (ended,) = ec2.terminate_instances(InstanceIds=ids)["TerminatingInstances"]
@@ -67,25 +69,25 @@ def test_a_change_that_a_state_does_not_allow_is_incorrect_state_and_changes_not
 
 def test_a_stop_right_after_the_launch_stops_the_instance_or_is_incorrect_state(ec2: Any, launch: Any) -> None:
     """Never a 500, as from the Ruby server."""
-    (made,) = launch()
+    (instance,) = launch()
     try:
-        ec2.stop_instances(InstanceIds=[made["InstanceId"]])
+        ec2.stop_instances(InstanceIds=[instance["InstanceId"]])
     except ClientError as error:
         assert refusal(error) == ("IncorrectInstanceState", 400)
     else:
-        wait(ec2, "instance_stopped", [made["InstanceId"]])
+        wait(ec2, "instance_stopped", [instance["InstanceId"]])
 
 
 def test_a_locked_instance_cannot_be_terminated(cloud: FurnishedCloud, alice: Person, ec2: Any, launch: Any) -> None:
     """An OpenNebula lock is EC2's disableApiTermination."""
-    (made,) = launch()
-    number = int(made["InstanceId"][2:])
-    wait(ec2, "instance_running", [made["InstanceId"]])
-    alice.oned("one.vm.lock", number, 1, False)
+    (instance,) = launch()
+    machine_id = int(instance["InstanceId"][2:])
+    wait(ec2, "instance_running", [instance["InstanceId"]])
+    alice.oned("one.vm.lock", machine_id, 1, False)
     with pytest.raises(ClientError) as raised:
-        ec2.terminate_instances(InstanceIds=[made["InstanceId"]])
+        ec2.terminate_instances(InstanceIds=[instance["InstanceId"]])
     assert refusal(raised.value)[0] == "OperationNotPermitted"
-    alice.oned("one.vm.unlock", number)
+    alice.oned("one.vm.unlock", machine_id)
 
 
 def test_a_changed_password_and_a_removed_user_take_effect_within_seconds(

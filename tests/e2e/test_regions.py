@@ -30,8 +30,8 @@ def test_the_region_that_an_sdk_signs_for_is_the_region_that_it_is_shown(
 
 def test_a_client_of_signature_version_2_finds_the_region_by_a_configured_name(econed: Econed, alice: Person) -> None:
     """VM::EC2 looks up its region by name first, and continues at the endpoint in the response."""
-    answer = v2(alice, econed.url, "DescribeRegions", {"RegionName.1": "us-east-1"})
-    assert answer.texts("regionInfo", "item", "regionName") == ["us-east-1"]
-    assert answer.texts("regionInfo", "item", "regionEndpoint") == [econed.url.rstrip("/")]
+    response = v2(alice, econed.url, "DescribeRegions", {"RegionName.1": "us-east-1"})
+    assert response.texts("regionInfo", "item", "regionName") == ["us-east-1"]
+    assert response.texts("regionInfo", "item", "regionEndpoint") == [econed.url.rstrip("/")]
     other = v2(alice, econed.url, "DescribeRegions", {"RegionName.1": "eu-north-1"})
     assert (other.status, ec2_error(other)) == (400, "InvalidParameterValue")

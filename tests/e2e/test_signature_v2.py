@@ -19,23 +19,23 @@ def test_a_request_with_signature_version_2_succeeds(
     cloud: FurnishedCloud, econed: Econed, alice: Person, method: str, algorithm: str
 ) -> None:
     """Both digests, by query and by form."""
-    answer = v2(alice, econed.url, "DescribeImages", method=method, algorithm=algorithm)
-    assert answer.status == 200
-    assert f"ami-{cloud.ami:08d}" in answer.texts("imagesSet", "item", "imageId")
+    response = v2(alice, econed.url, "DescribeImages", method=method, algorithm=algorithm)
+    assert response.status == 200
+    assert f"ami-{cloud.ami:08d}" in response.texts("imagesSet", "item", "imageId")
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_a_signature_by_another_secret_is_refused(econed: Econed, alice: Person, method: str) -> None:
     """The response shows nothing."""
-    answer = v2(alice, econed.url, "DescribeImages", method=method, secret="not hers")
-    assert (answer.status, ec2_error(answer)) == (401, "AuthFailure")
+    response = v2(alice, econed.url, "DescribeImages", method=method, secret="not hers")
+    assert (response.status, ec2_error(response)) == (401, "AuthFailure")
 
 
 def test_a_request_that_was_changed_after_it_was_signed_is_refused(econed: Econed, alice: Person) -> None:
     """The signature covers every byte that is used."""
     form = v2_form(alice, econed.url, {"Action": "DescribeImages"}).replace("DescribeImages", "DescribeTags")
-    answer = send(econed.url, "GET", form)
-    assert (answer.status, ec2_error(answer)) == (401, "AuthFailure")
+    response = send(econed.url, "GET", form)
+    assert (response.status, ec2_error(response)) == (401, "AuthFailure")
 
 
 @pytest.mark.parametrize("version", OLD_VERSIONS)
@@ -43,9 +43,9 @@ def test_the_version_of_the_request_is_in_the_namespace_of_the_response(
     econed: Econed, alice: Person, version: str
 ) -> None:
     """With the slash, without which libcloud reads nothing."""
-    answer = v2(alice, econed.url, "DescribeRegions", {"Version": version})
-    assert answer.namespace == f"http://ec2.amazonaws.com/doc/{version}/"
-    assert answer.xml.tag == f"{{{answer.namespace}}}DescribeRegionsResponse"
+    response = v2(alice, econed.url, "DescribeRegions", {"Version": version})
+    assert response.namespace == f"http://ec2.amazonaws.com/doc/{version}/"
+    assert response.xml.tag == f"{{{response.namespace}}}DescribeRegionsResponse"
 
 
 @pytest.mark.parametrize(
@@ -62,28 +62,28 @@ def test_lists_of_ids_are_read_whatever_index_they_start_with(
 ) -> None:
     """An id that is not read must never select all objects."""
     ids = [each["InstanceId"] for each in launch(count=3)]
-    answer = v2(alice, econed.url, "DescribeInstances", {name: ids[index] for name, index in selector.items()})
-    assert answer.texts("instancesSet", "item", "instanceId") == ids[:2]
+    response = v2(alice, econed.url, "DescribeInstances", {name: ids[index] for name, index in selector.items()})
+    assert response.texts("instancesSet", "item", "instanceId") == ids[:2]
 
 
 def test_a_list_from_0_terminates_only_its_instance(econed: Econed, alice: Person, launch: Any) -> None:
     """As fog sends it."""
     one, other = (each["InstanceId"] for each in launch(count=2))
-    answer = v2(alice, econed.url, "TerminateInstances", {"InstanceId.0": one}, method="POST")
-    assert answer.texts("instancesSet", "item", "instanceId") == [one]
+    response = v2(alice, econed.url, "TerminateInstances", {"InstanceId.0": one}, method="POST")
+    assert response.texts("instancesSet", "item", "instanceId") == [one]
     states = v2(alice, econed.url, "DescribeInstances", {"InstanceId.1": other}).texts("instanceState", "name")
     assert states[0] in ("pending", "running")
 
 
 def test_actions_without_an_output_say_return_true(econed: Econed, alice: Person, launch: Any) -> None:
     """Old clients read it."""
-    (made,) = launch()
-    answer = v2(
+    (instance,) = launch()
+    response = v2(
         alice,
         econed.url,
         "CreateTags",
-        {"ResourceId.0": made["InstanceId"], "Tag.0.Key": "k", "Tag.0.Value": "v"},
+        {"ResourceId.0": instance["InstanceId"], "Tag.0.Key": "k", "Tag.0.Value": "v"},
         method="POST",
     )
-    assert answer.texts("return") == ["true"]
-    assert answer.namespace.endswith(f"/{VERSION}/")
+    assert response.texts("return") == ["true"]
+    assert response.namespace.endswith(f"/{VERSION}/")

@@ -52,8 +52,10 @@ def _without_tags(document: str, of: str) -> bytes:
 @pytest.fixture(scope="module")
 def instance(cloud: FurnishedCloud, ec2: Any) -> Any:
     """One instance, on which all texts are set."""
-    made = ec2.run_instances(ImageId=f"ami-{cloud.ami:08d}", InstanceType=cloud.instance_type, MinCount=1, MaxCount=1)
-    (one,) = made["Instances"]
+    reservation = ec2.run_instances(
+        ImageId=f"ami-{cloud.ami:08d}", InstanceType=cloud.instance_type, MinCount=1, MaxCount=1
+    )
+    (one,) = reservation["Instances"]
     wait(ec2, "instance_running", [one["InstanceId"]])
     yield one["InstanceId"]
     ec2.terminate_instances(InstanceIds=[one["InstanceId"]])
@@ -86,8 +88,8 @@ def test_a_key_pair_keeps_any_name_and_any_comment(cloud: FurnishedCloud, alice:
     name = f"{text} {uuid.uuid4().hex[:6]}" if not text.startswith(" ") else text
     comment = text.replace("\n", " ").strip()  # a line of authorized_keys is one line
     line = f"{' '.join(PUBLIC_KEY.decode().split()[:2])} {comment}"
-    made = ec2.import_key_pair(KeyName=name, PublicKeyMaterial=line.encode())
-    assert made["KeyName"] == name
+    key_pair = ec2.import_key_pair(KeyName=name, PublicKeyMaterial=line.encode())
+    assert key_pair["KeyName"] == name
     (shown,) = ec2.describe_key_pairs(KeyNames=[name], IncludePublicKey=True)["KeyPairs"]
     assert shown["KeyName"] == name
     assert shown["PublicKey"] == line
@@ -102,19 +104,19 @@ def test_a_machine_gets_any_user_data_and_any_key_name(cloud: FurnishedCloud, ec
     line = f"{' '.join(PUBLIC_KEY.decode().split()[:2])} {text.replace(chr(10), ' ').strip()}"
     ec2.import_key_pair(KeyName=name, PublicKeyMaterial=line.encode())
     try:
-        (made,) = launch(
+        (instance,) = launch(
             KeyName=name,
             UserData=text,
             TagSpecifications=[{"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": text}]}],
         )
-        context = cloud.vm(int(made["InstanceId"][2:])).find("TEMPLATE/CONTEXT")
+        context = cloud.vm(int(instance["InstanceId"][2:])).find("TEMPLATE/CONTEXT")
         assert context is not None
         assert base64.b64decode(context.findtext("USER_DATA") or "").decode() == text
         assert context.findtext("USER_DATA") == context.findtext("EC2_USER_DATA")
         assert (context.findtext("SSH_PUBLIC_KEY") or "").split()[:2] == PUBLIC_KEY.decode().split()[:2]
         assert context.findtext("NETWORK") == "YES"
         assert context.findtext("CPU") is None
-        (shown,) = described(ec2, made["InstanceId"])
+        (shown,) = described(ec2, instance["InstanceId"])
         assert shown["KeyName"] == name
         assert shown["Tags"] == [{"Key": "Name", "Value": text}]
         assert shown["CpuOptions"]["CoreCount"] == 2

@@ -48,52 +48,52 @@ def test_one_client_token_sent_to_both_at_once_launches_once(
 ) -> None:
     """Both responses have the same instances, and no other machine remains."""
     before = _alive(cloud, alice)
-    asked = _asked(cloud, f"at-once-{repetition}-{uuid.uuid4().hex[:8]}")
+    parameters = _asked(cloud, f"at-once-{repetition}-{uuid.uuid4().hex[:8]}")
     with ThreadPoolExecutor(2) as pool:
-        first, second = pool.map(lambda client: client.run_instances(**asked), clients)
-    made = _ids(first)
+        first, second = pool.map(lambda client: client.run_instances(**parameters), clients)
+    instance_ids = _ids(first)
     try:
-        assert len(set(made)) == 3
-        assert _ids(second) == made
+        assert len(set(instance_ids)) == 3
+        assert _ids(second) == instance_ids
         assert first["ReservationId"] == second["ReservationId"]
-        wait(clients[0], "instance_running", made)
+        wait(clients[0], "instance_running", instance_ids)
         alive = _alive(cloud, alice) - before
-        doomed = alive - set(made)
+        doomed = alive - set(instance_ids)
         for each in doomed:  # removed, and shutting down
             assert cloud.vm(int(each[2:])).findtext("USER_TEMPLATE/EC2_DISCARDED") == "YES"
         listed = {
             each["InstanceId"]
             for reservation in clients[1].describe_instances(
-                Filters=[{"Name": "client-token", "Values": [asked["ClientToken"]]}]
+                Filters=[{"Name": "client-token", "Values": [parameters["ClientToken"]]}]
             )["Reservations"]
             for each in reservation["Instances"]
         }
-        assert listed == set(made)
+        assert listed == set(instance_ids)
     finally:
-        clients[0].terminate_instances(InstanceIds=made)
+        clients[0].terminate_instances(InstanceIds=instance_ids)
 
 
 def test_a_client_token_is_known_to_all_processes_and_after_a_restart(
     cloud: FurnishedCloud, alice: Person, clients: tuple[Any, Any]
 ) -> None:
     """It is stored on the machines, not in a process."""
-    asked = _asked(cloud, f"restart-{uuid.uuid4().hex[:8]}", count=1)
-    made = _ids(clients[0].run_instances(**asked))
+    parameters = _asked(cloud, f"restart-{uuid.uuid4().hex[:8]}", count=1)
+    instance_ids = _ids(clients[0].run_instances(**parameters))
     try:
-        assert _ids(clients[1].run_instances(**asked)) == made
+        assert _ids(clients[1].run_instances(**parameters)) == instance_ids
         for other in ({"MaxCount": 2}, {"UserData": "another"}):
             with pytest.raises(ClientError) as raised:
-                clients[1].run_instances(**{**asked, **other})
+                clients[1].run_instances(**{**parameters, **other})
             assert refusal(raised.value) == ("IdempotentParameterMismatch", 400)
         crashing = cloud.econed(records_elements=False)
         again = boto(alice, crashing.url)
-        assert _ids(again.run_instances(**asked)) == made
+        assert _ids(again.run_instances(**parameters)) == instance_ids
         crashing.process.kill()
         after = cloud.econed(records_elements=False)
-        assert _ids(boto(alice, after.url).run_instances(**asked)) == made
+        assert _ids(boto(alice, after.url).run_instances(**parameters)) == instance_ids
         after.process.stop()
     finally:
-        clients[0].terminate_instances(InstanceIds=made)
+        clients[0].terminate_instances(InstanceIds=instance_ids)
 
 
 @pytest.mark.parametrize("repetition", range(REPEATED))
@@ -121,16 +121,16 @@ def test_of_two_key_pairs_of_one_name_created_at_once_at_most_one_is_created(
 
 def test_tags_created_at_once_by_both_are_all_kept(clients: tuple[Any, Any], launch: Any) -> None:
     """Each is an attribute of its own, so none is overwritten."""
-    (made,) = launch()
+    (instance,) = launch()
     names = [f"tag {number}" for number in range(16)]
 
     def put(number: int) -> None:
         tags = [{"Key": names[number], "Value": str(number)}]
-        clients[number % 2].create_tags(Resources=[made["InstanceId"]], Tags=tags)
+        clients[number % 2].create_tags(Resources=[instance["InstanceId"]], Tags=tags)
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(put, range(len(names))))
-    tags = clients[0].describe_tags(Filters=[{"Name": "resource-id", "Values": [made["InstanceId"]]}])["Tags"]
+    tags = clients[0].describe_tags(Filters=[{"Name": "resource-id", "Values": [instance["InstanceId"]]}])["Tags"]
     assert {tag["Key"]: tag["Value"] for tag in tags} == {name: str(number) for number, name in enumerate(names)}
 
 

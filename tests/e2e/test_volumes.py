@@ -18,16 +18,20 @@ from tests.support.processes import until
 @pytest.fixture
 def volume(cloud: FurnishedCloud, ec2: Any) -> Iterator[Callable[..., str]]:
     """Creates volumes of alice's and waits until they are available; they are deleted after the test."""
-    made: list[str] = []
+    created_ids: list[str] = []
 
     def make(**parameters: Any) -> str:
-        asked = {"AvailabilityZone": cloud.zone, **({} if "SnapshotId" in parameters else {"Size": 1}), **parameters}
-        made.append(ec2.create_volume(**asked)["VolumeId"])
-        wait_for(ec2, "volume_available", VolumeIds=[made[-1]])
-        return made[-1]
+        arguments = {
+            "AvailabilityZone": cloud.zone,
+            **({} if "SnapshotId" in parameters else {"Size": 1}),
+            **parameters,
+        }
+        created_ids.append(ec2.create_volume(**arguments)["VolumeId"])
+        wait_for(ec2, "volume_available", VolumeIds=[created_ids[-1]])
+        return created_ids[-1]
 
     yield make
-    for each in made:
+    for each in created_ids:
         try:
             wait_for(ec2, "volume_available", VolumeIds=[each])
             ec2.delete_volume(VolumeId=each)
@@ -41,9 +45,9 @@ def _shown(ec2: Any, volume_id: str) -> dict[str, Any]:
 
 
 def _running(ec2: Any, launch: Any) -> str:
-    (made,) = launch()
-    wait(ec2, "instance_running", [made["InstanceId"]])
-    return str(made["InstanceId"])
+    (instance,) = launch()
+    wait(ec2, "instance_running", [instance["InstanceId"]])
+    return str(instance["InstanceId"])
 
 
 def test_a_volume_is_created_attached_detached_and_deleted(
@@ -51,10 +55,10 @@ def test_a_volume_is_created_attached_detached_and_deleted(
 ) -> None:
     """With the SDK's waiters; in OpenNebula it is a persistent datablock of the user's, on the requested device."""
     tags = [{"ResourceType": "volume", "Tags": [{"Key": "Name", "Value": "data"}]}]
-    made = ec2.create_volume(AvailabilityZone=cloud.zone, Size=2, VolumeType="gp3", TagSpecifications=tags)
-    volume_id = made["VolumeId"]
-    assert (made["Size"], made["AvailabilityZone"], made["VolumeType"]) == (2, cloud.zone, "gp3")
-    assert made["State"] in ("creating", "available")
+    created = ec2.create_volume(AvailabilityZone=cloud.zone, Size=2, VolumeType="gp3", TagSpecifications=tags)
+    volume_id = created["VolumeId"]
+    assert (created["Size"], created["AvailabilityZone"], created["VolumeType"]) == (2, cloud.zone, "gp3")
+    assert created["State"] in ("creating", "available")
     wait_for(ec2, "volume_available", VolumeIds=[volume_id])
     image = cloud.admin.document("one.image.info", int(volume_id[4:]), False)
     kept = [image.findtext(name) for name in ("UID", "TYPE", "PERSISTENT", "SIZE")]
@@ -93,8 +97,8 @@ def test_snapshots_are_created_of_free_and_of_attached_volumes(ec2: Any, launch:
     instance = _running(ec2, launch)
     ec2.attach_volume(VolumeId=used, InstanceId=instance, Device="/dev/sdg")
     attached(ec2, used)
-    made = [ec2.create_snapshot(VolumeId=each, Description=f"of {each}") for each in (free, used)]
-    ids = [each["SnapshotId"] for each in made]
+    snapshots = [ec2.create_snapshot(VolumeId=each, Description=f"of {each}") for each in (free, used)]
+    ids = [each["SnapshotId"] for each in snapshots]
     wait_for(ec2, "snapshot_completed", SnapshotIds=ids)
     shown = ec2.describe_snapshots(SnapshotIds=ids)["Snapshots"]
     assert [(each["VolumeId"], each["VolumeSize"], each["Description"], each["Progress"]) for each in shown] == [
@@ -139,8 +143,8 @@ def test_volumes_created_with_an_instance_are_deleted_with_it_if_requested(
         {"DeviceName": "/dev/sdf", "Ebs": {"VolumeSize": 1, "DeleteOnTermination": True}},
         {"DeviceName": "/dev/sdg", "Ebs": {"VolumeSize": 1, "DeleteOnTermination": False}},
     ]
-    (made,) = launch(BlockDeviceMappings=devices)
-    instance = made["InstanceId"]
+    (launched,) = launch(BlockDeviceMappings=devices)
+    instance = launched["InstanceId"]
     wait(ec2, "instance_running", [instance])
     (shown,) = described(ec2, instance)
     on = {each["DeviceName"]: each["Ebs"] for each in shown["BlockDeviceMappings"]}
