@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class DelayedOned:
     """oned behind a slow network: each call takes the next of `delays` (seconds) to get there, its reply another."""
 
-    def __init__(self, one: IOpenNebula, clock: Clock, delays: Iterator[float]) -> None:
-        self._one = one
+    def __init__(self, backend: IOpenNebula, clock: Clock, delays: Iterator[float]) -> None:
+        self._backend = backend
         self._clock = clock
         self._delays = delays
 
@@ -28,7 +28,7 @@ class DelayedOned:
         """Make a call (`IOpenNebula.call`)."""
         await self._wait()
         try:
-            return await self._one.call(user, method, *args)
+            return await self._backend.call(user, method, *args)
         finally:
             await self._wait()
 
@@ -36,7 +36,7 @@ class DelayedOned:
         """Make a call (`IOpenNebula.document`)."""
         await self._wait()
         try:
-            return await self._one.document(user, method, *args)
+            return await self._backend.document(user, method, *args)
         finally:
             await self._wait()
 
@@ -53,8 +53,8 @@ class DyingOned:
     After that no call is served or returns. `served` is the number of calls served.
     """
 
-    def __init__(self, one: IOpenNebula, calls: int, *, after: bool = False) -> None:
-        self._one = one
+    def __init__(self, backend: IOpenNebula, calls: int, *, after: bool = False) -> None:
+        self._backend = backend
         self._calls = calls
         self._after = after
         self.served = 0
@@ -67,14 +67,14 @@ class DyingOned:
     async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:
         """Make a call (`IOpenNebula.call`)."""
         await self._before()
-        result = await self._one.call(user, method, *args)
+        result = await self._backend.call(user, method, *args)
         await self._afterwards()
         return result
 
     async def document(self, user: str | None, method: str, *args: object) -> _Element:
         """Make a call (`IOpenNebula.document`)."""
         await self._before()
-        result = await self._one.document(user, method, *args)
+        result = await self._backend.document(user, method, *args)
         await self._afterwards()
         return result
 

@@ -95,12 +95,12 @@ def source(factory: pytest.TempPathFactory) -> Path:
 
 def files(root: Path, *parts: str) -> set[Path]:
     """Return the relative paths of the files below a directory of a checkout, without generated files."""
-    found = set()
-    for directory, names, kept in os.walk(root.joinpath(*parts)):
-        left_out = _LEFT_OUT(directory, [*names, *kept])
+    paths = set()
+    for directory, names, file_names in os.walk(root.joinpath(*parts)):
+        left_out = _LEFT_OUT(directory, [*names, *file_names])
         names[:] = [name for name in names if name not in left_out]
-        found |= {Path(directory, name).relative_to(root) for name in kept if name not in left_out}
-    return found
+        paths |= {Path(directory, name).relative_to(root) for name in file_names if name not in left_out}
+    return paths
 
 
 def _package(wheel: Path, target: Path) -> None:

@@ -74,8 +74,8 @@ def documented(name: str, addresses: ProxyAddresses, replaced: Mapping[str, str]
     """Return a documented configuration with some texts replaced; fails if one of them is not in it."""
     text = (CONFIGURATIONS / name).read_text(encoding="utf-8")
     if addresses.with_certificates:
-        kept = [line for line in text.splitlines(True) if not line.rstrip().endswith(WITHOUT_CERTIFICATES)]
-        text = "".join(kept).replace(FOR_CERTIFICATES, "")
+        lines = [line for line in text.splitlines(True) if not line.rstrip().endswith(WITHOUT_CERTIFICATES)]
+        text = "".join(lines).replace(FOR_CERTIFICATES, "")
     if addresses.admin is not None:
         replaced = {**replaced, FOR_HEALTH: "", " check port 4569 ": f" check port {addresses.admin} "}
     for old, new in replaced.items():

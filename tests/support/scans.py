@@ -27,21 +27,21 @@ def sslscan(port: int, directory: Path) -> tuple[set[str], set[str]]:
     report = directory / "sslscan.xml"
     argv = [require_tool("sslscan"), f"--xml={report}", f"127.0.0.1:{port}"]
     subprocess.run(argv, check=True, capture_output=True, timeout=LONG)
-    found = etree.parse(report)
-    ciphers = {str(each.get("cipher")) for each in found.iter("cipher")}
-    wrong = {
+    results = etree.parse(report)
+    ciphers = {str(each.get("cipher")) for each in results.iter("cipher")}
+    faults = {
         f"protocol {each.get('type')} {each.get('version')}"
-        for each in found.iter("protocol")
+        for each in results.iter("protocol")
         if each.get("enabled") == "1" and (each.get("type"), each.get("version")) not in _PROTOCOLS
     }
-    wrong |= {
+    faults |= {
         f"cipher {each.get('cipher')}"
-        for each in found.iter("cipher")
+        for each in results.iter("cipher")
         if not _CIPHER.fullmatch(str(each.get("cipher"))) or each.get("strength") not in _STRENGTHS
     }
     for name, attribute in (("heartbleed", "vulnerable"), ("renegotiation", "supported"), ("compression", "supported")):
-        wrong |= {name for each in found.iter(name) if each.get(attribute) == "1"}
-    return wrong, ciphers
+        faults |= {name for each in results.iter(name) if each.get(attribute) == "1"}
+    return faults, ciphers
 
 
 def testssl(port: int, directory: Path, *what: str) -> tuple[set[str], set[str]]:
@@ -51,8 +51,8 @@ def testssl(port: int, directory: Path, *what: str) -> tuple[set[str], set[str]]
     done = subprocess.run([*argv, f"127.0.0.1:{port}"], capture_output=True, text=True, timeout=LONG, check=False)
     assert report.exists(), done.stdout + done.stderr
     findings = json.loads(report.read_text("utf-8"))
-    wrong = {f"{each['id']}: {each['finding']}" for each in findings if each["severity"] in _SEVERITIES}
-    return wrong, {each["id"] for each in findings}
+    faults = {f"{each['id']}: {each['finding']}" for each in findings if each["severity"] in _SEVERITIES}
+    return faults, {each["id"] for each in findings}
 
 
 testssl.__test__ = False  # type: ignore[attr-defined]  # pytest would take it for a test by its name
