@@ -110,6 +110,7 @@ def with_key_pairs(cloud: Cloud, count: int) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_user_has_at_most_5000_key_pairs() -> None:
     """Then nothing is created and nothing written; when one is deleted, another can be created."""
     cloud = Cloud()

@@ -6,6 +6,7 @@ import itertools
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from lxml import etree
@@ -19,6 +20,8 @@ from econed.errors import EC2Error
 from econed.interfaces import IOpenNebula
 from tests.actions.keys.test_key_pairs import MATERIAL, attributes, import_key, listed
 from tests.support.cloud import Cloud
+
+pytestmark = pytest.mark.slow
 
 
 @implementer(IOpenNebula)
