@@ -183,6 +183,13 @@ class Repainted(TypedDict):
     Colour: str
 
 
+class RepaintedList(TypedDict):
+    """A result of parts with a member that the model does not have."""
+
+    Reservations: list[Any]
+    Colour: str
+
+
 def test_a_member_of_the_result_that_is_not_in_amazons_model_is_an_error() -> None:
     @action()
     async def run_instances(call: object) -> Repainted:
@@ -190,7 +197,7 @@ def test_a_member_of_the_result_that_is_not_in_amazons_model_is_an_error() -> No
         return {"Instances": [], "Colour": "red"}
 
     @action()
-    async def describe_instances(call: object) -> Parts[Repainted]:
+    async def describe_instances(call: object) -> Parts[RepaintedList]:
         """Describe instances."""
         raise NotImplementedError
 
