@@ -111,7 +111,7 @@ class Associator:
         """Run the disassociate script and return the address without its association, which is still on record.
 
         If the script exits with a failure, the association is kept. With `ignores_failure` the failure is only logged:
-        an association that no client was told of may never have been made, and not every script accepts that.
+        an association that was never reported to a client may not exist, and not every script accepts that.
 
         Raises `EC2Error` IncorrectState.
         """

@@ -6,7 +6,7 @@ address: claim it, read the pool, remove the record, release the lease. A proces
 
 - only a claim: it is dead after a while, and the next request removes it;
 - a lease without an owner, and the claim: the next request for the address takes it or releases it;
-- a record (it comes and the claim goes in one append): the address is allocated, as the client was told.
+- a record (it comes and the claim goes in one append): the address is allocated, with or without a response.
 
 An address that is held and has no claim is an administrator's, and left alone.
 """

@@ -48,7 +48,7 @@ class AssociationState(Enum):
 
     ASSOCIATED = "ON"
     ASSOCIATING = "COMING"
-    """The associate script may or may not have succeeded; no client was told that it has."""
+    """The associate script may or may not have succeeded; success was not reported to a client."""
     DISASSOCIATING = "GOING"
     """The disassociate script may or may not have succeeded; the association is to end."""
 
