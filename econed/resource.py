@@ -258,7 +258,7 @@ class _Exchange:
         return EncodedResponse(200, beginning)
 
     async def _encode_parts(self, result: Parts[Any], body: ResponseBody) -> AsyncGenerator[deque[bytes], None]:
-        """Yield the body of a result that comes in parts; each part is encoded at once and then dropped."""
+        """Yield the body of a result that comes in parts; each part is encoded immediately and then dropped."""
         async with aclosing(result):
             while True:
                 async with self._memory.turn(self._user):

@@ -170,7 +170,7 @@ class _ScriptProcess(ProcessProtocol):
         return ascii((self._beginning + between + self._end).decode("utf-8", "replace").strip())
 
     def kill_after(self, seconds: float) -> None:
-        """Kill it after so many seconds."""
+        """Kill it after `seconds`."""
         self._schedule(seconds, self.kill)
 
     def kill(self) -> None:

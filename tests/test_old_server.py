@@ -38,7 +38,7 @@ COMMANDS = frozenset(f"econe-server {command}" for command in ("start", "stop", 
 
 def rows() -> list[tuple[str, str, str, str, str]]:
     """Return the rows: subject, verdict, difference, and the file and name of the test."""
-    tables, _, _ = (ROOT / "docs/old-server.md").read_text("utf-8").partition("## What is answered otherwise")
+    tables, _, _ = (ROOT / "docs/old-server.md").read_text("utf-8").partition("## Differences in responses")
     lines = tables.splitlines()
     table = [line for line in lines if line.startswith("| `")]
     found = [ROW.fullmatch(line) for line in table]

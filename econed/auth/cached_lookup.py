@@ -1,4 +1,4 @@
-"""One lookup in oned that many requests need at once: coalesced, cached, and rate-limited after failures."""
+"""One lookup in oned that many requests need at the same time: coalesced, cached, and rate-limited after failures."""
 
 from __future__ import annotations
 

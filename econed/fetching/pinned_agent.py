@@ -49,7 +49,7 @@ class PinnedAgent:
         return response.addCallback(self._check)
 
     def abort(self) -> None:
-        """Close the connection at once, if there is one."""
+        """Close the connection immediately, if there is one."""
         self._endpoints.abort()
 
     def _check(self, response: IResponse) -> IResponse:

@@ -68,7 +68,7 @@ class Deadline:
         self._remaining_if_paused: float | None = None
 
     def set(self, seconds: float | None) -> None:
-        """Set the deadline to so many seconds from now, or to none (None)."""
+        """Set the deadline to `seconds` from now; None removes it."""
         self._remaining_if_paused = None
         if self._call is not None:
             self._call.cancel()

@@ -45,8 +45,8 @@ class RawRequest(Request):
     that are parsed, so only one parser may read them (`econed.wire.query`).
 
     A form with a file (`upload`) is processed as soon as its parameters are complete, since they decide whether the
-    file is received. A request that is refused before it is complete is processed at once, too; `refusal` is the error
-    for the response.
+    file is received. A request that is refused before it is complete is processed immediately, too; `refusal` is the
+    error for the response.
     """
 
     channel: RequestChannel

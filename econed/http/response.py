@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 ALLOWED_METHODS = (b"GET", b"POST")
 
 STREAMING_THRESHOLD = 1 << 16
-"""Minimum bytes of a body that is sent through a producer: written at once, it could exceed a slow client's time."""
+"""Minimum bytes of a body that is sent through a producer: in one write, it could exceed a slow client's deadline."""
 
 _CONTENT_TYPE = b"text/xml;charset=UTF-8"
 _SERVER = b"AmazonEC2"  # as Amazon's own; a version would tell attackers which faults to try

@@ -103,7 +103,7 @@ class _IncomingFile:
             raise
 
     def reserve(self, size: int) -> None:
-        """Set the size of the file, to reserve so many bytes; at least 1, since an empty file may not be locked."""
+        """Set the size of the file, to reserve `size` bytes; at least 1, since an empty file may not be locked."""
         os.ftruncate(self._descriptor, max(size, 1))
         self.reserved = size
 

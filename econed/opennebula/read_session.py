@@ -46,7 +46,7 @@ class ReadSession:
     """A session in the name of `user`, or of serveradmin itself (None), that cannot change anything.
 
     Every method raises what `IOpenNebula` says. `on_read` is called with the path of each element that is read from a
-    document. `long_documents` reads lists in which users may have made documents too long to be read at once.
+    document. `long_documents` reads lists in which users may have made documents too long for one reply.
     """
 
     oned: IOpenNebula
@@ -73,7 +73,7 @@ class ReadSession:
     ) -> AsyncGenerator[tuple[VirtualMachine, ...], None]:
         """Yield these machines in sets of up to `size`, each requested while the caller works on the previous set.
 
-        At most two sets are in memory at once. A caller that may stop early closes the iterator
+        At most two sets are in memory at the same time. A caller that may stop early closes the iterator
         (`contextlib.aclosing`), which cancels the call in flight.
         """
         next_set = self._request_set(vm_ids[:size])

@@ -104,8 +104,10 @@ def parse_document_text(method: str, value: Scalar) -> etree._Element:
 
 
 def _document(method: str, pieces: Iterable[bytes]) -> etree._Element:
-    kept = ELEMENTS_READ.get(method, {})
-    parser = etree.XMLPullParser(events=("end",) if kept else (), tag=tuple(kept) or None, **_PARSER_OPTIONS)
+    children_read = ELEMENTS_READ.get(method, {})
+    parser = etree.XMLPullParser(
+        events=("end",) if children_read else (), tag=tuple(children_read) or None, **_PARSER_OPTIONS
+    )
     has_started = False
     try:
         for piece in pieces:
@@ -114,7 +116,7 @@ def _document(method: str, pieces: Iterable[bytes]) -> etree._Element:
             has_started = True
             parser.feed(piece)
             for _, element in cast("Iterator[tuple[str, etree._Element]]", parser.read_events()):
-                element[:] = [child for child in element if child.tag in kept[str(element.tag)]]
+                element[:] = [child for child in element if child.tag in children_read[str(element.tag)]]
         root = parser.close()
     except etree.XMLSyntaxError as error:
         raise InvalidReply(method, f"not well-formed: {error}") from None

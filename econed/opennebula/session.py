@@ -18,7 +18,7 @@ _APPEND = 1
 class Session(ReadSession):
     """A session in the name of `user`, or of serveradmin itself (None).
 
-    Every method raises what `IOpenNebula` says. Methods that create an object return its id at once, while oned may
+    Every method raises what `IOpenNebula` says. Methods that create an object return its id immediately, while oned may
     still be working on it.
     """
 

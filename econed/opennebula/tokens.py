@@ -132,7 +132,7 @@ def window_end(now: float, window: int = DEFAULT_WINDOW, phase: int = 0) -> int:
 def session_token(server_user: str, key: ServerKey, target: str | None, now: float, form: CipherForm) -> str:
     """Return the session string for `target` (None: the server user) that every process sends at `now`.
 
-    The windows of different users begin at different times, so that oned's auth driver does not run for all at once.
+    The windows of different users begin at different times, so that oned's auth driver does not run for all together.
     """
     name = server_user if target is None else target
     expires = window_end(now, phase=zlib.crc32(name.encode()) % DEFAULT_WINDOW)

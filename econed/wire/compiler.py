@@ -1,7 +1,7 @@
 """Compiles the structures of the model to closures that append escaped strings: several times faster than a tree.
 
-A writer writes an element of bounded size at once. A stepper writes an element of any size in slices, between which the
-reactor can serve other requests.
+A writer writes an element of bounded size in one step. A stepper writes an element of any size in slices, between which
+the reactor can serve other requests.
 """
 
 from __future__ import annotations
