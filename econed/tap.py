@@ -124,7 +124,7 @@ def makeService(options: Options, on_read: OnRead | None = None) -> IService:
             log=Logger(namespace="econed"),
         ).service(on_read)
     except ConfigError as error:
-        raise SystemExit(f"econe: the configuration cannot be used:\n{error}") from None
+        raise SystemExit(f"econe: invalid configuration:\n{error}") from None
     except (UsageError, CannotListen) as error:
         raise SystemExit(f"econe: {error}") from None
 

@@ -197,7 +197,7 @@ class ImageFetcher:
         try:
             return await requesting
         except _UNREACHABLE as error:
-            self._log.info("fetching an image from {host}: {reason}", host=url.host, reason=type(error).__name__)
+            self._log.info("fetching an image from {host}: {why}", host=url.host, why=type(error).__name__)
             raise invalid_location("its server cannot be reached, or does not send a usable response.") from error
         finally:
             if timeout.active():

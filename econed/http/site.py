@@ -126,7 +126,7 @@ class EC2Site(Site):
             self.refused("max_connections_per_address")
             if network not in self._warned_networks:
                 self._warned_networks.add(network)
-                self._log.warn("refusing connections from {address}: {count} are open", address=address, count=limit)
+                self._log.warn("refusing connections from {address}: {most} are open", address=address, most=limit)
             return False
         self._counts[network] += 1
         self._channels[channel] = network

@@ -48,7 +48,7 @@ def test_an_invalid_file_of_an_instance_type_is_refused_before_any_worker_starts
     failing = Daemon(cloud, bad)
     try:
         assert failing.wait() == 1
-        assert re.search(r"^econe: the configuration cannot be used:\n\S+/bad\.erb:2: ", failing.text), failing.text
+        assert re.search(r"^econe: invalid configuration:\n\S+/bad\.erb:2: ", failing.text), failing.text
         assert "worker" not in failing.text
     finally:
         failing.kill()
