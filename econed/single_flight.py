@@ -35,7 +35,7 @@ class SingleFlight(Generic[_T]):
         return waiter
 
     def _finish(self, result: _T | Failure, waiting: dict[Deferred[_T], None]) -> None:
-        """Pass the result to the callers of this run; a cancelled run may end while a new one is in progress."""
+        """Pass the result to the callers of this run; a cancelled run may end while a new run is in progress."""
         if self._waiting is waiting:
             self._waiting = {}
         for waiter in tuple(waiting):

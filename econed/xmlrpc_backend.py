@@ -173,7 +173,7 @@ class XMLRPCBackend:
     async def _authenticated(
         self, user: str | None, method: str, args: tuple[object, ...], decode: Callable[[str, bytes], _T]
     ) -> _T:
-        """Make a call with a token of the form that oned accepts; if it refuses the form, find the accepted one."""
+        """Make a call with a token of the form that oned accepts; if it refuses the form, find the accepted form."""
         form = await self._forms.accepted()
         try:
             return await self._with_retry(user, form, method, args, decode)
@@ -242,7 +242,7 @@ class _CipherForms:
         return self._form or await self._search.join()
 
     async def is_still_accepted(self, form: CipherForm) -> bool:
-        """Whether oned accepts the form that it accepted before; if not, `accepted` has the other one afterwards."""
+        """Whether oned accepts the form that it accepted before; if not, `accepted` has the other form afterwards."""
         if self._form is not form:
             return False
         return await self._search.join() is form

@@ -82,6 +82,6 @@ def test_a_dry_run_ends_before_the_first_change(cloud: Cloud) -> None:
 
 def test_an_action_that_only_reads_cannot_change_anything(cloud: Cloud) -> None:
     before = len(cloud.changes)
-    with pytest.raises(AssertionError, match=r"one\.vm\.action called by an action that is to change nothing"):
+    with pytest.raises(AssertionError, match=r"one\.vm\.action called by an action that only reads"):
         cloud.result(invocation(cloud, ("Action", "DescribeRegions"), ("Version", VERSION)).run())
     assert cloud.changes[before:] == []

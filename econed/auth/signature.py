@@ -61,7 +61,7 @@ class SignatureClaim(Protocol):
 
 
 def user_name(access_key: str) -> str:
-    """Return the OpenNebula user name of an access key; raises `EC2Error` InvalidClientTokenId if it cannot be one.
+    """Return the OpenNebula user name of an access key; raises `EC2Error` InvalidClientTokenId if there is none.
 
     Only names that every version of oned refuses are refused here: empty, over 128 bytes, or with control characters.
     """

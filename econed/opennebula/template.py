@@ -1,7 +1,7 @@
 """Construction of template text; no other module builds it.
 
 Template text is `NAME="value"` or `NAME=[K="value",…]`, one attribute a line (OpenNebula, "Template Syntax"). Inside
-quotes oned's parser has one escape, `\\"`; every other backslash is literal. A text that oned would not store
+quotes oned's parser has a single escape, `\\"`; every other backslash is literal. A text that oned would not store
 unchanged is never sent: it raises `NotStorable`, or is encoded where any text must be stored (`encode_member`).
 """
 

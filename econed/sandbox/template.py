@@ -105,7 +105,7 @@ class Template:
         self._attributes.setdefault(name, []).append(value)
 
     def replace(self, name: str, value: Value) -> None:
-        """Replace all attributes of this name with this one."""
+        """Replace all attributes of this name with this attribute."""
         self._attributes[name] = [value]
 
     def pop(self, name: str) -> list[Value]:

@@ -21,7 +21,7 @@ _REPLACEMENT = "\ufffd"
 def escape(text: str) -> str:
     """Return `text` escaped for use as the content of an element.
 
-    A carriage return is preserved by a character reference (parsers turn a bare one into a newline). Characters that
+    A carriage return is preserved by a character reference (otherwise parsers turn it into a newline). Characters that
     XML 1.0 cannot represent (most control characters, lone surrogates, U+FFFE and U+FFFF) become U+FFFD.
     """
     return _UNSAFE.sub(_escape_match, text)

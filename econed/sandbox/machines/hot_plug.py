@@ -18,7 +18,7 @@ def is_pluggable(machine: VirtualMachine) -> bool:
 
 
 def record_change(cloud: Cloud, machine: VirtualMachine, caller: User, action: HistoryAction) -> None:
-    """Close the machine's history record with `action` and open the next one."""
+    """Close the machine's history record with `action` and open the next record."""
     if not machine.history:
         return
     record, now = machine.history[-1], cloud.now()

@@ -153,7 +153,7 @@ def name_error(name: str, also_forbidden: str = "") -> str:
 
 
 def check_name(name: str, also_forbidden: str = "") -> str:
-    """Return `name`; refuses an invalid one as oned does when it allocates an object (8192)."""
+    """Return `name`; refuses an invalid name as oned does when it allocates an object (8192)."""
     reason = name_error(name, also_forbidden)
     if reason:
         raise internal(reason)
