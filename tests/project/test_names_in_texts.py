@@ -153,3 +153,16 @@ def test_pages_named_in_texts_exist() -> None:
         if not (ROOT / page).exists()
     ]
     assert wrong == []
+
+
+def test_tests_that_pages_name_exist() -> None:
+    """A page names a test as pytest does, path and function."""
+    named = [
+        (where, path, name) for where, text in texts() for path, name in re.findall(r"`(tests/[\w/]+\.py)::(\w+)", text)
+    ]
+    assert len(named) > 10
+    assert [
+        (where, name)
+        for where, path, name in named
+        if name not in names_in(ast.parse((ROOT / path).read_text("utf-8")))
+    ] == []
