@@ -12,7 +12,7 @@ from typing import Any
 
 from botocore.model import ListShape, Shape, StructureShape
 
-from econed.actions.action import NOTHING, Action, Members
+from econed.actions.action import NO_MEMBERS, Action, Members
 from econed.errors import EC2Error
 from econed.wire.model import EC2Operation, Model
 
@@ -77,7 +77,7 @@ class Route:
         declared = (*self.action.ignores, *self.action.as_is)
         if not value or not isinstance(value, dict | list) or not any(d.startswith(f"{path}.") for d in declared):
             raise EC2Error("UnsupportedOperation", f"The parameter {path} is not supported here.")
-        self._accepted(value, NOTHING, path)
+        self._accepted(value, NO_MEMBERS, path)
 
 
 class Dispatcher:
@@ -104,7 +104,9 @@ def _by_name(actions: Iterable[Action]) -> dict[str, Action]:
     by_name: dict[str, Action] = {}
     for action in actions:
         if action.name in by_name:
-            raise ActionError(f"{action.where}: {action.name} is defined at {by_name[action.name].where} already")
+            raise ActionError(
+                f"{action.source_location}: {action.name} is defined at {by_name[action.name].source_location} already"
+            )
         by_name[action.name] = action
     return by_name
 
@@ -112,7 +114,7 @@ def _by_name(actions: Iterable[Action]) -> dict[str, Action]:
 def _route(model: Model, action: Action) -> Route:
     operation = model.operation(action.name)
     if operation is None:
-        raise ActionError(f"{action.where}: Amazon's model has no operation {action.name}")
+        raise ActionError(f"{action.source_location}: Amazon's model has no operation {action.name}")
     _check(action, operation.input_shape, action.accepts, "")
     for path in (*action.ignores, *action.as_is, *action.missing):
         _resolve(action, operation.input_shape, path)
@@ -134,6 +136,6 @@ def _resolve(action: Action, shape: Shape | None, path: str, within: str = "") -
         known: Mapping[str, Shape] = shape.members if isinstance(shape, StructureShape) else {}
         if name not in known:
             where = f"{within}.{path}" if within else path
-            raise ActionError(f"{action.where}: {action.name} has no member {where} in Amazon's model")
+            raise ActionError(f"{action.source_location}: {action.name} has no member {where} in Amazon's model")
         shape = known[name]
     return shape

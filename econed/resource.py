@@ -21,7 +21,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET
 
 from econed.actions.call import Call, sessions_of
-from econed.actions.pacing import PARAMETER, Pacer, WorkBudget
+from econed.actions.pacing import PARAMETER_COST, Pacer, WorkBudget
 from econed.actions.shared_reads import SharedReads
 from econed.answers import failure
 from econed.auth.sigv4 import signed_region
@@ -196,7 +196,7 @@ class _Exchange:
         self._limits.check_parameter_count(signed.parameter_count)
         budget = WorkBudget(self._service.pacer)
         # A unit for each byte, as for each character of a pattern.
-        work = PARAMETER * signed.parameter_count + signed.size
+        work = PARAMETER_COST * signed.parameter_count + signed.size
         await budget.spend(work)
         pairs = (*signed.query_pairs, *signed.form_pairs)
         self._action = next((value for name, value in pairs if name == "Action"), "")

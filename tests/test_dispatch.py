@@ -234,10 +234,12 @@ def _second_definition() -> Action:
 
 def test_two_actions_of_one_name_are_an_error_with_both_lines() -> None:
     first, second = _first_definition(), _second_definition()
-    assert first.where != second.where
+    assert first.source_location != second.source_location
     with pytest.raises(ActionError) as caught:
         Dispatcher(MODEL, [first, second])
-    assert str(caught.value) == f"{second.where}: RebootInstances is defined at {first.where} already"
+    assert (
+        str(caught.value) == f"{second.source_location}: RebootInstances is defined at {first.source_location} already"
+    )
 
 
 @pytest.mark.parametrize("name", ["", "runInstances", "__class__", "keywords", "CreateVpc" * 100])

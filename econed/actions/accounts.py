@@ -39,7 +39,7 @@ def resolve_account(call: Call, owner: str) -> str:
 
 
 def owner_alias(call: Call, user_id: int) -> str | None:
-    """Return the alias of an owner as the caller sees it; the caller has none for themselves."""
+    """Return the alias of an owner as the caller sees it; None for the caller's own account."""
     return PROVIDER if user_id == _ADMINISTRATOR != call.caller.id else None
 
 

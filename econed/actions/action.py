@@ -1,7 +1,7 @@
 """EC2 actions: an action is an `async def` whose signature declares the parameters that it supports.
 
-It returns its result, or, if this may be long, an iterator over parts of it: each is made when the client has read
-those before.
+An action returns its result or, if the result may be long, an iterator over parts of it. Each part is produced after
+the client has read the previous ones.
 
 The decorator only adds a description; nothing is registered at import. `actions_in` finds the actions of a package, and
 `econed.dispatch` checks each of them against Amazon's model when the daemon starts.
@@ -24,7 +24,7 @@ Result: TypeAlias = Mapping[str, Any] | None
 """The result of an action: members of Amazon's model, or None if the model has no output."""
 
 Parts: TypeAlias = AsyncGenerator[_R, None]
-"""A result in parts: each has members of the model; a list in one part continues the same list of those before.
+"""A result in parts: each part has members of the model; a list in a part continues that list of the previous parts.
 
 While the iterator is suspended it holds no documents of oned's and nothing of the part that it has yielded. A reader
 that stops before the end closes it (`contextlib.aclosing`).
@@ -51,8 +51,8 @@ class Members:
         return self if self.is_open else self.of.get(name)
 
 
-_ANYTHING = Members(MappingProxyType({}), is_open=True)
-NOTHING = Members(MappingProxyType({}))
+_ALL_MEMBERS = Members(MappingProxyType({}), is_open=True)
+NO_MEMBERS = Members(MappingProxyType({}))
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,11 @@ class Action:
     """One EC2 action.
 
     `accepts` are the supported parameters, by member name. `ignores` are dotted paths of members that are deliberately
-    ignored; `as_is` are members with the only value that is accepted, which asks for what OpenNebula does anyway. All
-    other members of Amazon's model are refused. `missing` has the code and message of the error for a required
-    parameter that is missing, if it is not EC2's MissingParameter. If it `takes_file`, the request may carry a file, as
-    `multipart/form-data`. `returns` are the members of its result; None if its type names none, or is Amazon's own
-    (types_boto3_ec2), which the type checker has checked.
+    ignored; `as_is` maps members to the only value that is accepted, which requests what OpenNebula does anyway. All
+    other members of Amazon's model are refused. `missing` maps required parameters to the code and message of the error
+    for a request without them, where that is not EC2's MissingParameter. If it `takes_file`, the request may carry a
+    file, as `multipart/form-data`. `returns` are the members of its result; None if the result's type names none, or is
+    Amazon's own (types_boto3_ec2), which the type checker has checked.
     """
 
     name: str
@@ -83,7 +83,7 @@ class Action:
         return self.name.startswith(("Describe", "Get"))
 
     @property
-    def where(self) -> str:
+    def source_location(self) -> str:
         """The file and line where the action is defined, for errors about its definition."""
         code = inspect.unwrap(self.run).__code__
         return f"{code.co_filename}:{code.co_firstlineno}"
@@ -122,9 +122,9 @@ def actions_in(package: ModuleType) -> tuple[Action, ...]:
     names = (module.name for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."))
     modules = [importlib.import_module(name) for name in names]
     return tuple(
-        defined
+        found_action
         for module in modules
-        for defined in (*actions_of(module), *(actions_in(module) if hasattr(module, "__path__") else ()))
+        for found_action in (*actions_of(module), *(actions_in(module) if hasattr(module, "__path__") else ()))
     )
 
 
@@ -177,8 +177,8 @@ def _members(hint: Any) -> Members:
     origin = typing.get_origin(hint)
     if origin in (typing.Union, UnionType) or (isinstance(origin, type) and issubclass(origin, Sequence)):
         inner = [_members(argument) for argument in typing.get_args(hint) if argument is not type(None)]
-        return next((members for members in inner if members.of), _ANYTHING)
-    return _ANYTHING
+        return next((members for members in inner if members.of), _ALL_MEMBERS)
+    return _ALL_MEMBERS
 
 
 def _camel(name: str) -> str:

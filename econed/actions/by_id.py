@@ -16,7 +16,7 @@ async def find_by_ids(
 ) -> tuple[_T, ...]:
     """Return the objects with these EC2 ids, in this order and each once.
 
-    `read` returns the objects with some OpenNebula ids that the caller may see. Raises `EC2Error` Invalid….Malformed
+    `read` returns the objects with these OpenNebula ids that the caller may see. Raises `EC2Error` Invalid….Malformed
     before anything is read, or .NotFound, which names all that are missing.
     """
     ids = {text: kind.opennebula_id(text) for text in texts}

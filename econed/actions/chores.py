@@ -1,8 +1,8 @@
-"""Work that outlives requests: what a chore is given, and how it reports that work may be left to do.
+"""Work that outlives requests: the context of a chore, and how it reports that work may be left to do.
 
 A chore finishes one kind of work that requests begin and cannot wait for (docs/design.md, "Work after a request is
-recorded first"). The work is recorded on OpenNebula's objects, so any process can do it, and doing it twice does no
-harm. Chores are listed in `econed.catalogue` and run by `econed.reconciler`.
+recorded first"). The work is recorded on OpenNebula's objects, so any process can do it, and doing it twice is
+harmless. Chores are listed in `econed.catalogue` and run by `econed.reconciler`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Client tokens: a repeated call returns the same resource, another call with the same token is an error (EC2).
 
 The resource that a call creates has the token and a digest of the call's parameters as attributes. Each action decides
-how it finds a token, and which step of oned's prevents two processes from creating two resources with it.
+how it finds a token, and which operation of oned prevents two processes from creating two resources with it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ REQUEST_DIGEST = "EC2_REQUEST_DIGEST"
 """The SHA-256 of the other parameters of that call."""
 
 MAX_LENGTH = 64
-"""Characters of a token, unless Amazon's model has another limit (EC2, "Ensuring idempotency")."""
+"""Maximum number of characters of a token, unless Amazon's model has another limit (EC2, "Ensuring idempotency")."""
 
 
 @dataclass(frozen=True)

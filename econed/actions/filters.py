@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 from econed.actions.inputs import Filter
-from econed.actions.pacing import ITEM, SLICE, WorkBudget
+from econed.actions.pacing import ITEM_COST, SLICE, WorkBudget
 from econed.actions.wildcards import Automaton, automata, has_wildcards
 from econed.errors import EC2Error
 
@@ -21,7 +21,7 @@ MAX_VALUES: Final = 200
 MAX_LENGTH: Final = 256
 """Maximum number of characters of a value: as many as a tag's value may have. (EC2 allows 255.)"""
 
-_VALUE = 10
+_VALUE_COST = 10
 """Units of work (`econed.actions.pacing`) that one value of an item costs in addition to its characters."""
 
 _TAG, _TAG_KEY = "tag:", "tag-key"
@@ -31,8 +31,9 @@ _TAG, _TAG_KEY = "tag:", "tag-key"
 class Filters:
     """The filters of one kind of resource: for each name a function that returns the values of an item.
 
-    An item is what the client is shown, so a filter and the member that it is about cannot disagree. `tagged` returns
-    the values function of the filter `tag:KEY` for a KEY; by default this is the tag of items that have `tag-key`.
+    An item is the structure that the client receives, so a filter always agrees with the member that it tests. `tagged`
+    returns the values function of the filter `tag:KEY` for a KEY; by default, for items that have `tag-key`, it reads
+    their tags.
     """
 
     known: Mapping[str, Values]
@@ -45,13 +46,13 @@ class Filters:
         error, never ignored), for a filter without values and for a value that is too long; FilterLimitExceeded for
         more than `MAX_VALUES` values in all.
         """
-        given = filters or ()
-        if sum(len(filter_.get("Values", ())) for filter_ in given) > MAX_VALUES:
+        filters = filters or ()
+        if sum(len(filter_.get("Values", ())) for filter_ in filters) > MAX_VALUES:
             raise EC2Error(
                 "FilterLimitExceeded",
                 f"The maximum number of filter values specified on a single call is {MAX_VALUES}",
             )
-        return Selection(tuple(self._condition(filter_) for filter_ in given), budget)
+        return Selection(tuple(self._condition(filter_) for filter_ in filters), budget)
 
     def with_values(self, name: str, values: Values) -> Filters:
         """Return these filters with another values function for one of them, such as all the names that an item has."""
@@ -107,19 +108,19 @@ class _Condition:
 class Selection:
     """The items of a list that match the filters of a request.
 
-    Every Describe action selects its items by one of the two methods. They yield to the reactor by the work done: by
-    characters compared, not by items.
+    Every Describe action selects its items by one of the two methods. Both yield to the reactor according to
+    the number of characters compared, not the number of items.
     """
 
     conditions: tuple[_Condition, ...]
     budget: WorkBudget
 
     async def matches(self, item: Any | None) -> bool:
-        """Whether an item matches all filters; None, for an item that is not shown, never does.
+        """Whether an item matches all filters; None, for an item that is not listed, never does.
 
-        The work of making the item counts too.
+        The work of building the item counts too.
         """
-        await self.budget.spend(ITEM)
+        await self.budget.spend(ITEM_COST)
         if item is None:
             return False
         tags = len(item.get("Tags", ()))
@@ -136,7 +137,7 @@ class Selection:
     async def _satisfies(self, condition: _Condition, item: Any) -> bool:
         for value in condition.values(item):
             text = filter_text(value)
-            await self.budget.spend(_VALUE)
+            await self.budget.spend(_VALUE_COST)
             if text in condition.plain:
                 return True
             for automaton in condition.patterns:
@@ -177,7 +178,7 @@ def field(*path: str) -> Values:
 
 
 def filter_text(value: object) -> str:
-    """Return a value as filters have it: `true`, `16`, `running`, `2026-01-02T03:04:05.000Z`."""
+    """Return a value in the form that filters use: `true`, `16`, `running`, `2026-01-02T03:04:05.000Z`."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if hasattr(value, "isoformat"):

@@ -1,8 +1,8 @@
-"""Finders of `econe-server doctor`: what they are given, and the findings that they report.
+"""Finders of `econe-server doctor`: the cloud that they examine, and the findings that they report.
 
 A finder looks for one kind of inconsistency. It is a function beside the actions that it concerns, listed in
 `econed.catalogue`, and `doctor` prints the first line of its docstring. Repairs are made in the session of the user who
-owns the object, and making one twice does no harm: another process may do the same.
+owns the object, and may be made twice, because another process may do the same.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ async def examine(examination: Examination, finder: Finder) -> list[Finding]:
 
 
 async def all_users(session: Session) -> dict[int, str | None]:
-    """Return the names of all users by id, as `Examination.users` has them."""
+    """Return the names of all users by id, in the form of `Examination.users`."""
     names: dict[int, str | None] = {}
 
     async def visit(user: UserDocument) -> None:

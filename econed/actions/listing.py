@@ -26,7 +26,7 @@ class Merger(Protocol[_T]):
     def add(self, items: list[_T]) -> list[_T]:
         """Add items, and return those that are complete."""
 
-    def rest(self) -> list[_T]:
+    def remaining(self) -> list[_T]:
         """Return the remaining items, at the end of the list."""
 
 
@@ -39,7 +39,7 @@ async def in_parts(
 ) -> Parts[Any]:
     """Yield a result in parts: the list `member` up to the end of the page, and NextToken if there is more to read.
 
-    `view` returns what the client is shown of a document, None if it is not shown.
+    `view` returns the item for a document, None if it is not listed.
     """
     async with aclosing(sets):
         async for read in sets:
@@ -47,7 +47,7 @@ async def in_parts(
             yield {member: _drain(items if merger is None else merger.add(_drain(items)))}
             if page.is_truncated:
                 break
-    yield {member: [] if merger is None else merger.rest(), **page.next_token()}
+    yield {member: [] if merger is None else merger.remaining(), **page.next_token()}
 
 
 async def single_set(read: Read[_D]) -> Sets[_D]:
@@ -56,7 +56,7 @@ async def single_set(read: Read[_D]) -> Sets[_D]:
 
 
 def set_of(documents: list[_D]) -> Sets[_D]:
-    """Return documents that were read before as a single set, which drops them when it is read."""
+    """Return documents that were read before as a single set, which releases them when it is read."""
 
     async def read() -> list[_D]:
         return _drain(documents)
@@ -96,7 +96,7 @@ class Page(Generic[_D]):
         return {"NextToken": self._paging.token(self._end)} if self._paging is not None and self.is_truncated else {}
 
     def _ordered(self, documents: Iterable[_D]) -> Iterable[_D]:
-        return documents if self._paging is None else self._paging.rest(documents, self._position)
+        return documents if self._paging is None else self._paging.remaining(documents, self._position)
 
 
 def _drain(items: list[_T]) -> list[_T]:

@@ -1,12 +1,12 @@
-"""Limits on the size of econed's attributes on one object of OpenNebula: all that clients can make it write there.
+"""Limits on the size of the attributes that clients can make econed write on one OpenNebula object.
 
-All attributes of an object are read whenever it is: a user's by every request of that user and once a minute by the
-reconciler, a machine's and an image's by every user who lists them, the elastic IP network's by every request about an
-elastic IP of any user. EC2's own limits (50 tags on a resource, 5,000 key pairs) do not bound a user, whose key pairs
-have tags, nor a machine, whose disks have.
+All attributes of an object are read whenever the object is read: a user's by every request of that user and once a
+minute by the reconciler, a machine's and an image's by every user who lists them, the elastic IP network's by every
+request about an elastic IP of any user. EC2's own limits (50 tags on a resource, 5,000 key pairs) do not limit the size
+of a user, whose key pairs have tags, or of a machine, whose disks have tags.
 
 The limits are in bytes of template text. They are checked before the first change, so concurrent requests may exceed
-them together. Attributes that are to be replaced count until they are. Removals are never refused.
+them together. Attributes that the change replaces are counted too. Removals are never refused.
 """
 
 from __future__ import annotations

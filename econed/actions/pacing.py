@@ -14,16 +14,16 @@ _T = TypeVar("_T")
 SLICE: Final = 20_000
 """Units of work after which a request yields to the reactor: some milliseconds."""
 
-ITEM: Final = 500
+ITEM_COST: Final = 500
 """Units that one item of a list costs, for making EC2's view of it: some tenths of a millisecond."""
 
-PARAMETER: Final = 20
+PARAMETER_COST: Final = 20
 """Units that a parameter of a request costs in addition to one for each byte, for its signature and its decoding.
 
 A parameter takes some microseconds; a byte of a pattern (`econed.actions.wildcards`) takes half a microsecond.
 """
 
-_TURN = 0.002
+_TURN_LENGTH = 0.002
 """Seconds that the slices of all requests together may take before the reactor serves its connections again.
 
 A short request takes some eight turns of the reactor from its first byte to its response, and waits this long in each.
@@ -45,7 +45,7 @@ class Pacer:
         clock: IReactorTime,
         *,
         is_over: Callable[[], Callable[[], bool]] | None = None,
-        turn: float = _TURN,
+        turn: float = _TURN_LENGTH,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         """`is_over` returns, when a turn begins, the condition that ends it: by default, that `turn` seconds passed.
@@ -104,7 +104,7 @@ class WorkBudget:
         """Return the items that satisfy a condition; every item counts, since its document is read for it."""
         matching = []
         for item in items:
-            await self.spend(ITEM)
+            await self.spend(ITEM_COST)
             if condition(item):
                 matching.append(item)
         return matching

@@ -49,7 +49,7 @@ class Paging:
     ) -> Paging:
         """Read the two parameters; a MaxResults above `maximum` is lowered (EC2, "Pagination").
 
-        Raises `EC2Error` InvalidParameterValue for one below `minimum`, InvalidNextToken, or
+        Raises `EC2Error` InvalidParameterValue for a MaxResults below `minimum`, InvalidNextToken, or
         InvalidParameterCombination if there are ids.
         """
         if max_results is not None and ids:
@@ -70,14 +70,14 @@ class Paging:
         """Return the NextToken for the items after a position."""
         return base64.urlsafe_b64encode(json.dumps([self.kind.name, *position]).encode()).decode()
 
-    def rest(self, items: Iterable[_T], position: Callable[[_T], Any]) -> list[_T]:
+    def remaining(self, items: Iterable[_T], position: Callable[[_T], Any]) -> list[_T]:
         """Return the items after `after`, ordered by position."""
         ordered = sorted(items, key=position)
         return ordered if self.after is None else [item for item in ordered if position(item) > self.after]
 
     def page(self, items: Iterable[_T], position: Callable[[_T], Any]) -> tuple[list[_T], NextToken]:
         """Return this page of a complete list, and the NextToken member of the result (empty on the last page)."""
-        remaining = self.rest(items, position)
+        remaining = self.remaining(items, position)
         if self.limit is None or len(remaining) <= self.limit:
             return remaining, {}
         page = remaining[: self.limit]

@@ -19,7 +19,7 @@ _Read: TypeAlias = Callable[[], Coroutine[Any, Any, Any]]
 
 
 class _SharedRead:
-    """One read and the requests that wait for it. It is cancelled when none waits any more."""
+    """One read and the requests that wait for it. It is cancelled when no request waits for it any more."""
 
     def __init__(self, read: _Read) -> None:
         self._read = read

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from econed.actions.call import Call
 
 EVERYBODY: Final = "all"
-"""The only group of EC2's."""
+"""EC2's only group."""
 
 
 class Permission(TypedDict, total=False):

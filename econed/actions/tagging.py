@@ -27,14 +27,14 @@ PREFIX = "EC2_TAG_"
 """The prefix of the attributes of tags on an object that is the resource itself."""
 
 _DISK_PREFIX = "EC2_DISK{}_TAG_"
-_OF_THE_RUBY_SERVER = "EC2_TAGS"
+_RUBY_SERVER_TAGS = "EC2_TAGS"
 _MAX_KEY = 128
 _MAX_VALUE = 256
 
 
 def tags_of(attributes: Attributes) -> list[TagTypeDef]:
     """Return the tags among an object's free attributes, ordered by key, the Ruby server's too."""
-    return _tags(attributes, PREFIX, attributes.vector(_OF_THE_RUBY_SERVER))
+    return _tags(attributes, PREFIX, attributes.vector(_RUBY_SERVER_TAGS))
 
 
 def tags_under(attributes: Attributes, prefix: str) -> list[TagTypeDef]:
@@ -59,7 +59,7 @@ def tag_text(tags: Mapping[str, str], prefix: str = PREFIX) -> str:
 
 def legacy_keys(attributes: Attributes) -> frozenset[str]:
     """Return the keys of the Ruby server's tags on an object, changed and removed ones too."""
-    return frozenset(attributes.vector(_OF_THE_RUBY_SERVER))
+    return frozenset(attributes.vector(_RUBY_SERVER_TAGS))
 
 
 def untag_text(keys: Iterable[str], prefix: str = PREFIX, *, legacy: Container[str] = ()) -> str:

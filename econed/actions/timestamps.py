@@ -6,5 +6,5 @@ from datetime import UTC, datetime
 
 
 def timestamp(seconds: int) -> datetime:
-    """Return a time in seconds since the epoch, as oned has it, as a timestamp of a result."""
+    """Convert a time in seconds since the epoch, the form that oned uses, to a timestamp of a result."""
     return datetime.fromtimestamp(seconds, UTC)

@@ -1,4 +1,4 @@
-r"""The wildcards of filter values: `*` is any text, `?` any single character; `\*`, `\?`, `\\` are these characters.
+r"""The wildcards of filter values: `*` is any text, `?` any single character; `\*`, `\?`, `\\` are literal.
 
 All patterns of a filter are matched in one pass over a text, one step per character, in the bits of an integer
 (Shift-And): no pattern can make matching slow, and two hundred cost little more than one.
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 MAX_STATES: Final = 1024
-"""Maximum number of states of one automaton: a step is an operation on an integer of so many bits."""
+"""Maximum number of states of one automaton: a step is an operation on an integer of that many bits."""
 
 _SPECIAL = re.compile(r"[*?\\]")
 _TOKEN = re.compile(r"\\[*?\\]|\*+|.", re.DOTALL)
@@ -25,10 +25,10 @@ def has_wildcards(text: str) -> bool:
 
 @dataclass(frozen=True)
 class Automaton:
-    """Patterns one after the other in the bits of integers: a bit is a position before a token, or at a pattern's end.
+    """Patterns stored one after another in the bits of integers: each bit is a position before a token or at the end.
 
     The state of a match is the set of positions reached. A character advances each position whose token it matches; a
-    position at a star is kept.
+    position at a star stays.
     """
 
     start: int

@@ -1,7 +1,7 @@
 """The administrator's port: liveness, readiness and metrics of econed.
 
-It serves plain HTTP on 127.0.0.1, separate from the port for clients: it responds also when that has no connection
-left, and other machines cannot reach it.
+It serves plain HTTP on 127.0.0.1, separate from the port for clients: it responds even when that port has no
+free connection, and other machines cannot reach it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from econed.telemetry.metrics import Metrics, Snapshot
 HOST = "127.0.0.1"
 
 TIMEOUT = 5.0
-"""Seconds after which a response is sent, also if the serving processes have not replied."""
+"""Seconds after which a response is sent, even if the serving processes have not replied."""
 
 _IDLE_TIMEOUT = 60
 """Seconds after which an idle connection is closed."""
@@ -118,7 +118,7 @@ class AdminResource(Resource):
         return NOT_DONE_YET
 
     async def _health(self, request: Request) -> bytes:
-        """Respond "ok" always: a restart would fix nothing that is not visible by the lack of a response."""
+        """Always respond "ok": any fault that a restart would repair shows as a missing response."""
         return _status_body(request, None)
 
     async def _readiness(self, request: Request) -> bytes:

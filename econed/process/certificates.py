@@ -156,9 +156,9 @@ def _read_identity(
     `cert`, `key` and `chain` are the keys of econe.conf that name the files.
     """
     try:
-        first, *rest = _certificates(files.cert, cert)
+        first, *intermediates = _certificates(files.cert, cert)
         if files.chain is not None:
-            rest += _certificates(files.chain, chain)
+            intermediates += _certificates(files.chain, chain)
         private = _private_key(files.key, key)
         if first.public_key() != private.public_key():
             text = f"is not the certificate of the key in {files.key}; the server's certificate must come first"
@@ -166,12 +166,12 @@ def _read_identity(
     except ConfigError as error:
         problems += error.problems
         return None
-    return Identity(files.cert, cert, first, private, _without_repetition(first, rest))
+    return Identity(files.cert, cert, first, private, _without_duplicates(first, intermediates))
 
 
-def _without_repetition(first: Certificate, rest: Sequence[Certificate]) -> tuple[Certificate, ...]:
-    """Return the chain without duplicates: it may be in the file of the certificate and in a file of its own."""
-    return tuple(certificate for certificate in dict.fromkeys(rest) if certificate != first)
+def _without_duplicates(first: Certificate, intermediates: Sequence[Certificate]) -> tuple[Certificate, ...]:
+    """Return the chain without duplicates: the certificate's file and the chain's own file may both contain it."""
+    return tuple(certificate for certificate in dict.fromkeys(intermediates) if certificate != first)
 
 
 def _certificates(path: str, setting: str) -> tuple[Certificate, ...]:

@@ -27,7 +27,7 @@ MIN_RESTART_DELAY = 0.5
 """Maximum seconds before a worker is replaced that exited for the first time in a while."""
 
 MAX_RESTART_DELAY = 60.0
-"""Maximum seconds before a worker is replaced that exits again and again."""
+"""Maximum seconds before a worker is replaced that exits repeatedly."""
 
 COUNTS_TIMEOUT = 1.0
 """Seconds that workers have to report their counts."""
@@ -146,7 +146,7 @@ class Generation:
 
 
 class Counts:
-    """The counts of all workers: as replied on request, else as last reported, also of workers that have exited."""
+    """The counts of all workers, including exited workers: their replies to a request, else their last reports."""
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock

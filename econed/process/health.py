@@ -105,7 +105,7 @@ class OnedWatch(Recurring):
         try:
             await probing.addTimeout(PROBE_TIMEOUT, self._clock, onTimeoutCancel=_raise_timeout)
         except OpenNebulaUnavailable as error:
-            self._state(PROBE, PROBE_TIMEOUT, "unavailable")  # to observers the call was cancelled
+            self._state(PROBE, PROBE_TIMEOUT, "unavailable")  # observers have seen only a cancelled call
             self._log.debug("probing oned: {error}", error=str(error))
         except OpenNebulaError as error:
             self._log.debug("probing oned: {error}", error=str(error))

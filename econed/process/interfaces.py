@@ -21,6 +21,6 @@ class IWatched(Interface):
     async def snapshots() -> Sequence[Snapshot]:
         """Return the counts of each running process, and the sum of those of processes that have exited.
 
-        Takes at most a second or two: of a process that does not reply, the counts that it reported last. See
+        Takes at most a second or two: for a process that does not reply, it returns the last reported counts. See
         `ProcessSnapshots` in `econed.telemetry.merging`.
         """

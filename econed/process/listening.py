@@ -1,7 +1,7 @@
 """Listening sockets: on the configured hosts and ports, passed by systemd, or from Twisted's endpoint descriptions.
 
 Sockets are bound before anything else starts, so that a port in use is an error at once, and while the daemon may
-still be root. They stay open while processes come and go: connections that arrive while one process drains are
+still be root. They stay open when processes are replaced: connections that arrive while one process drains are
 accepted by the next.
 """
 

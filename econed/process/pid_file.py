@@ -41,13 +41,13 @@ class DaemonProcess:
     pid: int
     descriptor: int
 
-    def send(self, number: signal.Signals) -> None:
+    def send(self, signum: signal.Signals) -> None:
         """Send a signal; does nothing if the process has exited. Raises `PermissionError` as kill(2)."""
         with suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self.descriptor, number)
+            signal.pidfd_send_signal(self.descriptor, signum)
 
     def wait(self, seconds: float) -> bool:
-        """Wait for its exit, at most so many seconds; return whether it has exited."""
+        """Wait for its exit, for at most `seconds`; return whether it has exited."""
         poll = select.poll()
         poll.register(self.descriptor, select.POLLIN)
         return bool(poll.poll(max(seconds, 0.0) * 1000))
@@ -100,14 +100,14 @@ class PidFile:
                 fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except (BlockingIOError, PermissionError):
                 return
-            if self._is(descriptor):
+            if self._is_same_file(descriptor):
                 self.path.unlink(missing_ok=True)
 
     def hold(self) -> None:
         """Lock the file, to which twistd has just written the pid of this process, until the process exits.
 
         It must not be opened again in this process: closing any of its descriptors releases the lock. If a reader
-        holds a lock, as any reader may, the file is replaced by another that is locked before it gets the name.
+        holds a lock, as any reader may, the file is replaced by another, which is locked before it is renamed.
         """
         descriptor = self._open(os.O_RDWR)
         if descriptor is None:
@@ -131,7 +131,7 @@ class PidFile:
             if holder is not None:
                 raise PidFileError(f"{self.path} is held by process {holder}") from None
             is_held = False
-        if not self._is(descriptor) or os.read(descriptor, 32).strip() != b"%d" % os.getpid():
+        if not self._is_same_file(descriptor) or os.read(descriptor, 32).strip() != b"%d" % os.getpid():
             raise PidFileError(f"{self.path} belongs to another process")
         return is_held
 
@@ -171,7 +171,7 @@ class PidFile:
             raise PidFileError(f"{self.path} is not a regular file")
         return descriptor
 
-    def _is(self, descriptor: int) -> bool:
+    def _is_same_file(self, descriptor: int) -> bool:
         """Whether the path still refers to the opened file."""
         try:
             return os.path.samestat(os.lstat(self.path), os.fstat(descriptor))

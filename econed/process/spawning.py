@@ -108,7 +108,7 @@ class WorkerProcess(ProcessProtocol):
             self.kill()
 
     def processEnded(self, reason: Failure) -> None:
-        """Pass on that the process has exited."""
+        """Report the exit of the process."""
         self._events.exited(_describe_exit(reason.value))
 
 

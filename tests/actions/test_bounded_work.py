@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from econed.actions.action import Action
-from econed.actions.pacing import ITEM, Pacer, WorkBudget
+from econed.actions.pacing import ITEM_COST, Pacer, WorkBudget
 from econed.actions.tagging import tag_text
 from econed.catalogue import all_actions
 from econed.cli.reference import filters_of
@@ -97,7 +97,7 @@ def test_every_list_counts_its_items_as_work(cloud: AddressCloud, action: Action
     response = cloud.result(perform(replace(cloud.call_as("alice"), budget=budget), action.name, {}))
     (listed,) = response.values()
     assert listed
-    assert budget.total >= ITEM * len(listed)
+    assert budget.total >= ITEM_COST * len(listed)
 
 
 def test_the_number_of_volumes_of_a_launch_is_limited(cloud: AddressCloud) -> None:
@@ -146,7 +146,7 @@ def test_images_that_are_read_and_not_listed_count_as_work(action: str) -> None:
     before = work_of(cloud, action)
     for number in range(30):
         cloud.as_user("alice", "one.image.allocate", f'NAME="plain-{number}"\nPATH="/p"', 1)
-    assert work_of(cloud, action) - before >= 30 * ITEM
+    assert work_of(cloud, action) - before >= 30 * ITEM_COST
 
 
 @pytest.mark.parametrize("action", ["DescribeInstances", "DescribeVolumes", "DescribeTags", "DescribeInstanceStatus"])
@@ -154,7 +154,7 @@ def test_machines_that_are_not_listed_count_as_work(action: str) -> None:
     cloud = Cloud(vms=30)
     for number in range(30):
         cloud.as_user("alice", "one.vm.update", number, 'EC2_DISCARDED="YES"', 1)
-    assert work_of(cloud, action) >= 30 * ITEM
+    assert work_of(cloud, action) >= 30 * ITEM_COST
 
 
 MANY = 40

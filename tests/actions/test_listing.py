@@ -152,8 +152,8 @@ def test_the_last_reservation_of_a_set_is_merged_with_the_next_set() -> None:
     assert _flat(reservations.add(first_set)) == [("r-1", ["a", "c"])]
     assert _flat(reservations.add(_reservations(("r-2", "e"), ("r-3", "f")))) == [("r-2", ["b", "d", "e"])]
     assert reservations.add([]) == []
-    assert _flat(reservations.rest()) == [("r-3", ["f"])]
-    assert reservations.rest() == []
+    assert _flat(reservations.remaining()) == [("r-3", ["f"])]
+    assert reservations.remaining() == []
 
 
 def test_a_large_reservation_is_not_held_back_for_the_next_set() -> None:
@@ -161,7 +161,7 @@ def test_a_large_reservation_is_not_held_back_for_the_next_set() -> None:
     reservations = ReservationMerger()
     ready = reservations.add(_reservations(*(("r-1", str(number)) for number in range(150))))
     assert len(ready[0]["Instances"]) == 150
-    assert reservations.rest() == []
+    assert reservations.remaining() == []
 
 
 # In a cloud

@@ -9,12 +9,12 @@ import pytest
 import pytest_twisted
 
 from econed.actions.filters import MAX_LENGTH, MAX_VALUES
-from econed.actions.pacing import PARAMETER, SLICE
+from econed.actions.pacing import PARAMETER_COST, SLICE
 from econed.config.settings import Settings
 from tests.support.reactor_turns import wait_until
 from tests.support.serving import Server, connected, get, send_request, signed
 
-MANY = SLICE // PARAMETER
+MANY = SLICE // PARAMETER_COST
 
 
 @pytest.fixture

@@ -96,7 +96,7 @@ class AssociateAddressResult(TypedDict):
 async def allocate_address(
     call: Call, *, domain: str = DOMAIN, address: str = "", tag_specifications: Sequence[TagSpecification] = ()
 ) -> AllocateAddressResult:
-    """Allocate an elastic IP to the caller, or the one of the pool that Address names (EC2 AllocateAddress).
+    """Allocate an elastic IP to the caller, either any or the one that Address names (EC2 AllocateAddress).
 
     Domain may be `standard`, for old clients; the domain of every address is `vpc`.
     """
@@ -146,7 +146,7 @@ async def describe_addresses_attribute(
     max_results: int | None = None,
     next_token: str | None = None,
 ) -> DescribeAddressesAttributeResult:
-    """List the caller's elastic IPs without names of reverse DNS, which are not stored here."""
+    """List the caller's elastic IPs without reverse DNS names, which are not stored here."""
     paging = Paging.of(_ATTRIBUTES, max_results, next_token, minimum=1, ids=allocation_ids)
     addresses = _requested_addresses(call, await address_store(call).read_pool(), (), allocation_ids)
     page, token = paging.page((allocation_id(address.ip) for address in addresses), lambda text: (text,))
@@ -167,11 +167,11 @@ async def associate_address(
     private_ip_address: str = "",
     allow_reassociation: bool = True,
 ) -> AssociateAddressResult:
-    """Associate an elastic IP with an instance, by the administrator's script (EC2 AssociateAddress).
+    """Associate an elastic IP with an instance by running the administrator's script (EC2 AssociateAddress).
 
-    With AllowReassociation false it fails if the address is associated with another instance, or another of the
-    caller's addresses with the same private address; otherwise these associations end. Raises `EC2Error` IncorrectState
-    if a script fails, or another request has changed the address.
+    With AllowReassociation false, the action fails if the address is associated with another instance, or if another
+    of the caller's addresses is associated with the same private address; otherwise these associations end. Raises
+    `EC2Error` IncorrectState if a script fails, or another request has changed the address.
     """
     deadline = call.clock.seconds() + _MAX_DURATION
     store = address_store(call)
@@ -204,7 +204,7 @@ async def associate_address(
 
 @action()
 async def disassociate_address(call: Call, *, association_id: str = "", public_ip: str = "") -> None:
-    """Disassociate an elastic IP from its instance, by the administrator's script (EC2 DisassociateAddress)."""
+    """Disassociate an elastic IP from its instance by running the administrator's script (EC2 DisassociateAddress)."""
     deadline = call.clock.seconds() + _MAX_DURATION
     store = address_store(call)
     pool = await store.read_pool()
@@ -220,7 +220,7 @@ async def disassociate_address(call: Call, *, association_id: str = "", public_i
 # NetworkBorderGroup only repeats where the address is.
 @action(ignores=("NetworkBorderGroup",))
 async def release_address(call: Call, *, allocation_id: str = "", public_ip: str = "") -> None:
-    """Release an elastic IP (EC2 ReleaseAddress); while it is associated with an instance, it is in use."""
+    """Release an elastic IP (EC2 ReleaseAddress); an address that is associated with an instance is in use."""
     deadline = call.clock.seconds() + _MAX_DURATION
     store = address_store(call)
     pool = await store.read_pool()

@@ -32,7 +32,7 @@ _MAX_ARGUMENT = 1 << 17
 
 @dataclass(frozen=True)
 class Target:
-    """What an address is to be associated with: a private address of a machine, and the interface that has it."""
+    """The target of an association: a private address of a machine, and the interface that has it."""
 
     machine_id: int
     private_ip: IPv4Address
@@ -42,17 +42,17 @@ class Target:
 async def is_leased(session: Session, serveradmin: Session, machine: VirtualMachine, nic: Nic) -> bool:
     """Whether the network of an interface, read in the user's session, leases the interface's address to its machine.
 
-    The machine's document does not prove it: it may have text of the user's there. Raises `OpenNebulaRefusal` if the
-    user may not read the network.
+    The machine's document does not prove it: the user may have written the address there. Raises `OpenNebulaRefusal` if
+    the user may not read the network.
     """
     if nic.network_id is None or nic.ip is None:
         return False
     network = await session.network(nic.network_id)
     has_lease = any(lease.ip == nic.ip and lease.vm_id == machine.id for lease in network.leases_of(machine.id))
-    return has_lease and await _is_of_network(serveradmin, network, nic.ip)
+    return has_lease and await _is_in_network(serveradmin, network, nic.ip)
 
 
-async def _is_of_network(serveradmin: Session, network: VirtualNetwork, ip: IPv4Address) -> bool:
+async def _is_in_network(serveradmin: Session, network: VirtualNetwork, ip: IPv4Address) -> bool:
     """Whether an address really belongs to a network: to a reservation only if its parent gave it the address.
 
     A reservation belongs to a user, and oned lets it extend beyond the end of the parent's range. The parent is read as

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from econed.opennebula.documents import OnRead
 
 MIN_CLAIM_AGE = 60
-"""Seconds for which the address of a claim is left alone: the request that made it will most likely finish."""
+"""Seconds before which a claim is not examined: the request that made it will most likely finish."""
 
 _MAX_SCRIPT_SECONDS = 60.0
 """Seconds that the scripts for one address may take together; no client waits for them."""
@@ -67,9 +67,9 @@ class AddressReconciler:
             )
 
     async def round(self, names: Mapping[int, str]) -> None:
-        """Go once through all addresses; `names` are the names of all users by id.
+        """Reconcile all addresses once; `names` are the names of all users by id.
 
-        A failure for one address is logged, and does not keep the others from being finished.
+        A failure for one address is logged, and the others are still reconciled.
         """
         pool = await self.store.read_pool()
         ended = await self._ended_associations(pool, names)
@@ -112,7 +112,7 @@ class AddressReconciler:
             self.log.warn("reconciling elastic IP {ip}: {error}", ip=ip, error=str(error))
 
     async def _finish_claimed(self, claim: Claim, pool: Pool, names: Mapping[int, str]) -> None:
-        """Finish what is recorded of an address, under a claim on it."""
+        """Finish the recorded change of an address, under a claim on it."""
         address = claim.address
         if address is None:
             if pool.is_held(claim.ip) and claim.dead_claims:

@@ -2,19 +2,19 @@
 
 oned lets only one of two requests hold an address, but every other change of an address takes several calls: to release
 it, first the record is removed and then the lease; to associate it, a script runs between two records. So a request
-first makes a claim, an attribute of its own on the network, by one atomic append. Then it reads the network, and goes
-on once there is no other claim on the address. Of two requests, the one that appended second sees the claim of the
-first when it reads: two never go on together. If each sees the other, the request whose claim has the lower name keeps
-it and waits; the other removes its claim and waits.
+first makes a claim, an attribute of its own on the network, by one atomic append. Then it reads the network, and
+proceeds once there is no other claim on the address. Of two requests, the one that appended second sees the claim of
+the first when it reads, so the two never proceed together. If each sees the claim of the other, the request whose claim
+has the lower name keeps it and waits; the other removes its claim and waits.
 
 A process that dies leaves its claim. A process that is alive renews its claim every few seconds (`_RENEWAL_INTERVAL`),
 so a claim that another process has seen unchanged for `LEASE` seconds by its own clock is dead and is ignored. No two
-clocks are compared, except for claims older than `STALE`, which are dead at once. In return nothing is changed under a
-claim that is not fresh: it is renewed first, and the rest of `LEASE` is for the call in flight. If a claim was not
-renewed for all of `LEASE`, its process reads the network again, and gives up if there is another claim
+clocks are compared, except for claims older than `STALE`, which are dead at once. Therefore nothing is changed under a
+claim that is not fresh: the claim is renewed first, and the rest of `LEASE` is for the call in flight. If a claim was
+not renewed for all of `LEASE`, its process reads the network again, and gives up if there is another claim
 (`Claim.check_still_held`).
 
-A dead claim also tells what happened. An address that is held and has no owner is an administrator's, unless a dead
+A dead claim also shows what happened. An address that is held and has no owner is an administrator's, unless a dead
 claim is on it: then a process died between the lease and the record, and the next request may take the address or
 release it. So a claim is removed only together with the record of what was done, or by a request that has done nothing;
 if it is not known whether something was done, the claim is left on the network (`Claim.abandon`).
@@ -67,7 +67,7 @@ class Busy(EC2Error):
 
 @dataclass
 class Observer:
-    """What one request has seen of the claims of others: each claim, and since when it is unchanged."""
+    """The claims of others that one request has seen, and since when each is unchanged."""
 
     store: AddressStore
     _seen: dict[str, tuple[ClaimRecord, float]] = field(default_factory=dict)
@@ -110,8 +110,8 @@ class _Posted:
 class Claim:
     """A claim on an address. `uid` is the user of the request, `allocates` whether the address is to become theirs.
 
-    Once the claim is acquired, `dead_claims` names the claims of processes that died, and `address` is what is recorded
-    of the address. `_posted` is None while the claim is not on the network.
+    Once the claim is acquired, `dead_claims` names the claims of processes that died, and `address` is the address
+    as recorded. `_posted` is None while the claim is not on the network.
     """
 
     store: AddressStore
@@ -160,7 +160,7 @@ class Claim:
     async def _wait_for_rivals(self, observer: Observer, deadline: float) -> None:
         """Wait, without a claim, until there is no live claim on the address."""
         while self.store.now < deadline:
-            await self.store.pause(_POLL_INTERVAL * (1 + self.nonce / 2**64))  # out of step with others who wait
+            await self.store.pause(_POLL_INTERVAL * (1 + self.nonce / 2**64))  # not in step with other waiting requests
             if not observer.live_claims((await self.store.read_pool()).claims_on(self.ip)):
                 return
 
@@ -169,7 +169,7 @@ class Claim:
         return self._posted is not None and self._posted.is_fresh(self.store.now)
 
     async def _renew(self) -> None:
-        """Write the claim; if that fails, it may be on the network all the same."""
+        """Write the claim; if that fails, the claim may be on the network nevertheless."""
         began = self.store.now
         record = ClaimRecord(self.name, self.ip, self.uid, self.allocates, int(began), str(next(self._beats)))
         self._posted = self._posted or _Posted()
@@ -178,7 +178,7 @@ class Claim:
             self._posted = self._posted.renewed(began, self.store.now)
 
     async def keep_renewed(self, work: Awaitable[_T]) -> _T:
-        """Await something that takes long, and renew the claim meanwhile.
+        """Await long-running work, and renew the claim meanwhile.
 
         A renewal in flight is awaited too: if it arrived late, it would restore a claim that has been removed.
         """

@@ -1,14 +1,14 @@
 """Allocating addresses of the pool and releasing them, each under a claim (`econed.actions.addresses.claims`).
 
 To allocate an address: claim it, read the pool, hold the address, record its owner. Whether the address is free is
-decided by `hold`, one step inside oned, also against anything else that takes addresses of the network. To release an
+decided by `hold`, an atomic step of oned that also excludes any other use of the network's addresses. To release an
 address: claim it, read the pool, remove the record, release the lease. A process that dies leaves one of these:
 
 - only a claim: it is dead after a while, and the next request removes it;
 - a lease without an owner, and the claim: the next request for the address takes it or releases it;
-- a record (it comes and the claim goes in one append): the address is allocated, with or without a response.
+- a record (the append that adds it removes the claim): the address is allocated, with or without a response.
 
-An address that is held and has no claim is an administrator's, and left alone.
+An address that is held and has no claim was held by an administrator, and is not changed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from econed.errors import EC2Error
 from econed.opennebula.template import removal
 
 MAX_WAIT = 20.0
-"""Seconds that a request waits for others that change what it needs; claims of dead processes are known by then."""
+"""Seconds that a request waits for other requests' changes; by then it knows which claims are dead."""
 
 _POLL_INTERVAL = 0.5
 
@@ -57,7 +57,7 @@ class AllocationRequest:
             raise exhausted()
 
     def check_size(self, pool: Pool) -> None:
-        """Raise `EC2Error` TagLimitExceeded if the network would keep too much for the user."""
+        """Raise `EC2Error` TagLimitExceeded if the user's attributes on the network would become too large."""
         check_size(pool.attributes_of(self.uid), tag_text(self.tags), MAX_OF_ADDRESSES, too_many_tags())
 
 
@@ -72,11 +72,11 @@ class _Search:
     tried: set[IPv4Address] = field(default_factory=set)
 
     @property
-    def is_over(self) -> bool:
+    def has_timed_out(self) -> bool:
         return self.store.now >= self.deadline
 
     def candidate(self, pool: Pool) -> tuple[IPv4Address, bool] | None:
-        """Return an address to try, and whether it was tried or has a live claim of another; None if none is free."""
+        """Return an address to try, and whether it was tried or is claimed by another request; None if none is free."""
         requested = pool.ips if self.request.ip is None else (self.request.ip,)
         possible = [ip for ip in requested if _may_be_free(pool, ip)]
         claimed = {claim.ip for claim in self.observer.live_claims(pool.claims)}
@@ -99,7 +99,7 @@ async def allocate(store: AddressStore, request: AllocationRequest) -> Address:
         candidate = search.candidate(pool)
         if candidate is None:
             raise exhausted()
-        if search.is_over:
+        if search.has_timed_out:
             raise EC2Error("RequestLimitExceeded", "Other requests are allocating addresses. Try again.", 503)
         ip, is_contended = candidate
         if is_contended:
@@ -143,7 +143,7 @@ async def _within_limit(search: _Search, claim: Claim, pool: Pool) -> Pool:
         remaining = request.limit - len(pool.of(request.uid))
         live_claims = search.observer.live_claims(pool.claims)
         competing = [other for other in live_claims if _competes(other, claim, request, pool)]
-        if remaining <= 0 or (len(competing) >= remaining and search.is_over):
+        if remaining <= 0 or (len(competing) >= remaining and search.has_timed_out):
             raise limit_exceeded()
         if len(competing) < remaining:
             return pool
@@ -179,7 +179,7 @@ async def _hold(claim: Claim, pool: Pool) -> bool:
 
 
 def _may_be_free(pool: Pool, ip: IPv4Address) -> bool:
-    """Whether an address is not allocated, and not leased or only held for a request that may not have finished."""
+    """Whether an address is not allocated, and is not leased, or only held for a request that may not have finished."""
     return ip not in pool.addresses and (not pool.is_leased(ip) or (pool.is_held(ip) and bool(pool.claims_on(ip))))
 
 

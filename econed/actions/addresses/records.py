@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 _ADDRESS = "EC2_ADDRESS_"
 _CLAIM = "EC2_ADDRCLAIM_"
 _TAG = "EC2_ADDRTAG_"
-_OF_THE_RUBY_SERVER = "EC2_ADDRESSES"
+_RUBY_SERVER_ADDRESSES = "EC2_ADDRESSES"
 _LEGACY_ALLOCATION = "0"
 """The allocation of an address that the Ruby server allocated."""
 _MAX_ASSOCIATION_NUMBER = 10**ASSOCIATION_DIGITS - 1
@@ -55,7 +55,7 @@ class AssociationState(Enum):
 
 @dataclass(frozen=True)
 class Association:
-    """The association of an address with a machine, one of its private addresses, and the interface that has this.
+    """The association of an address with a machine, one of its private addresses, and that address's interface.
 
     The Ruby server recorded only the machine: `private_ip` and `nic_id` are None then, and `number` is 0. The number
     distinguishes this association of the address from all its earlier ones.
@@ -187,7 +187,7 @@ class Pool:
         return {ip: by_ip[ip] for ip in self._ranges if ip in by_ip}
 
     def _recorded(self) -> Iterator[Address]:
-        for entry in self._attributes.vectors(_OF_THE_RUBY_SERVER):
+        for entry in self._attributes.vectors(_RUBY_SERVER_ADDRESSES):
             ip = ipv4(entry.get("IP", ""))
             if ip is not None and ip in self._ranges and _record_name(ip) not in self._attributes and self.is_held(ip):
                 yield from _address(entry)
@@ -214,11 +214,11 @@ class Pool:
         return template(release, *map(removal, tags))
 
     def has_legacy_owner(self, ip: IPv4Address) -> bool:
-        """Whether an address would go to its owner of the Ruby server's if it were held."""
+        """Whether holding an address would return it to the user to whom the Ruby server allocated it."""
         return self._has_legacy_entry(ip) and _record_name(ip) not in self._attributes
 
     def _has_legacy_entry(self, ip: IPv4Address) -> bool:
-        return any(ipv4(entry.get("IP", "")) == ip for entry in self._attributes.vectors(_OF_THE_RUBY_SERVER))
+        return any(ipv4(entry.get("IP", "")) == ip for entry in self._attributes.vectors(_RUBY_SERVER_ADDRESSES))
 
     @cached_property
     def claims(self) -> tuple[ClaimRecord, ...]:

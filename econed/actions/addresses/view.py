@@ -85,7 +85,7 @@ def association_view(address: Address) -> InstanceNetworkInterfaceAssociationTyp
 def address_view(
     address: Address, pool: Pool, machines: Mapping[int, VirtualMachine], border_group: str
 ) -> AddressTypeDef:
-    """Return an address as DescribeAddresses shows it. `machines` are those that the caller may see, by id."""
+    """Return an address as in DescribeAddresses. `machines` are those that the caller may see, by id."""
     view: AddressTypeDef = {
         "PublicIp": str(address.ip),
         "AllocationId": allocation_id(address.ip),

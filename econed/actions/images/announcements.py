@@ -139,17 +139,17 @@ def announcement_of_copy(name: str, image_id: int, token: ClientToken | None) ->
 async def new_image_name(
     call: Call, owned: Sequence[Image], user: UserDocument, name: str, announcement: str = ""
 ) -> str:
-    """Return the name in OpenNebula for the image of a new AMI of the caller's.
+    """Return the name in OpenNebula for the image of the caller's new AMI.
 
     `owned` are the caller's images, read before `user`; `announcement` is the attribute that announces this AMI. Raises
     `EC2Error` InvalidAMIName.Duplicate if another AMI has the name, or is being created with it.
     """
     check_name_available(call, owned, user, name, announcement)
-    own_name = unused_image_name(owned, name)
-    if own_name != name:
+    image_name = unused_image_name(owned, name)
+    if image_name != name:
         # An image with this name is not announced: either it will not become an AMI, or it has become one since.
         check_name_unused(await call.session.images(OwnerFilter.MINE), name)
-    return own_name
+    return image_name
 
 
 def check_name_available(

@@ -103,16 +103,16 @@ async def create_image(
     announcement = announcement_of_machine(name, machine.id)
     earlier = next((new for new in announced_images(user) if new.name == name and new.machine_id == machine.id), None)
     image = _image_of(owned_images, earlier)
-    own_name = image.name if image else await new_image_name(call, owned_images, user, name, announcement)
+    image_name = image.name if image else await new_image_name(call, owned_images, user, name, announcement)
     state = state_of(machine)
     if state not in (InstanceState.RUNNING, InstanceState.STOPPED) or not machine.disks:
         raise _incorrect_state(machine)
     powers_off = state is InstanceState.RUNNING and not no_reboot and image is None
     new = NewImage(
         name,
-        own_name,
+        image_name,
         call.now,
-        _saved_disk_text(machine, name_text(name, own_name), description, tags),
+        _saved_disk_text(machine, name_text(name, image_name), description, tags),
         announcement,
         machine_id=machine.id,
         must_restart=powers_off or (earlier is not None and earlier.must_restart),
@@ -167,11 +167,11 @@ async def copy_image(
     _check_same_call(token, user)
     if image is not None and earlier is None:
         return {"ImageId": IMAGE.format(image.id)}
-    own_name = image.name if image else await new_image_name(call, owned_images, user, name, announcement)
+    image_name = image.name if image else await new_image_name(call, owned_images, user, name, announcement)
     if source.state not in (ImageState.READY, ImageState.USED, ImageState.CLONE):
         raise EC2Error("InvalidAMIID.Unavailable", f"The image ID '{IMAGE.format(source.id)}' is not available")
-    text = _copy_text(source, name_text(name, own_name), description, token, tags, keep_tags=copy_image_tags)
-    new = NewImage(name, own_name, call.now, text, announcement, token=token)
+    text = _copy_text(source, name_text(name, image_name), description, token, tags, keep_tags=copy_image_tags)
+    new = NewImage(name, image_name, call.now, text, announcement, token=token)
     await _announce(call, user, new, earlier)
     if token is not None and image is None:
         image = await _image_created_meanwhile(call, user, new, token)
@@ -202,7 +202,7 @@ async def _image_created_meanwhile(call: Call, user: UserDocument, new: NewImage
     """Return the image that another call with the same token has created in the meantime.
 
     The call that announces second finds the announcement of the first, or its image: of two different calls both may be
-    refused, but never are both carried out. Raises `EC2Error` IdempotentParameterMismatch.
+    refused, but at most one is carried out. Raises `EC2Error` IdempotentParameterMismatch.
     """
     try:
         _check_same_call(token, await call.session.current_user())
@@ -287,7 +287,7 @@ async def _abandon(call: Call, user: UserDocument, new: NewImage) -> None:
 
 
 async def _restart(call: Call, user: UserDocument, new: NewImage) -> None:
-    """Restart a machine when its disk has been saved, if that is soon; a failure does not fail the request."""
+    """Restart a machine once its disk has been saved, unless that takes long; a failure does not fail the request."""
     try:
         if new.machine_id is not None:
             restart = partial(restart_machine, call.session, new.machine_id)

@@ -128,11 +128,11 @@ async def register_image(
     architecture: str = "",
     tag_specifications: Sequence[TagSpecification] = (),
 ) -> RegisterImageResult:
-    """Make an image in OpenNebula, or one at a URL, an AMI (EC2 RegisterImage).
+    """Register an image in OpenNebula, or an image at a URL, as an AMI (EC2 RegisterImage).
 
     `ImageLocation` is an http or https URL, or, as for the Ruby server, `ami-…` or the image's id in OpenNebula. An
     existing image keeps its name, because templates may refer to it: a different Name applies to the AMI only.
-    Registering it again changes the name and the description. Everything is changed by one update, or nothing.
+    Registering it again changes the name and the description. All changes are made by one update.
 
     econed downloads the image from a URL before it sends the response, and only from public addresses. From the hosts
     in `image_url_hosts` oned downloads it after the response; if that fails, the state of the AMI is `failed`. A file
@@ -200,10 +200,10 @@ async def deregister_image(
 
 
 def _is_executable_by(call: Call, image: Image, users: Container[str]) -> bool:
-    """Whether ExecutableUsers lists an image: for `all` if it is public, else if it is shared with one of `users`.
+    """Whether ExecutableUsers selects an image: `all` selects public images, an account those shared with it.
 
-    An image that the caller can see, but neither owns nor is public, is shared with the caller by an ACL rule. What is
-    shared with others by such rules, only they can see.
+    An image that the caller can see but does not own, and that is not public, is shared with the caller by an ACL rule.
+    Images shared with other users by such rules are visible to those users only.
     """
     if is_public(image):
         return EVERYBODY in users

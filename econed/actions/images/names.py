@@ -1,7 +1,7 @@
 """Names of AMIs. In EC2 they are unique among the owner's AMIs, in OpenNebula among all images of an owner.
 
 An AMI's name can be used again when the AMI has been deregistered. Its image gets the same name in OpenNebula unless
-another image has it; otherwise the name with a number appended, and the AMI's name is stored as an attribute. All
+another image has it; otherwise a number is appended to it, and the AMI's name is stored as an attribute. All
 processes that see the same images choose the same image name, and oned refuses a name that is taken: so at most one of
 them creates an AMI with a given name.
 """
@@ -42,7 +42,7 @@ def check_name(name: str) -> None:
 
 
 def check_name_unused(owned: Iterable[Image], name: str, ignored_id: int | None = None) -> None:
-    """Raise `EC2Error` InvalidAMIName.Duplicate if an AMI of the caller's, other than `ignored_id`, has the name."""
+    """Raise `EC2Error` InvalidAMIName.Duplicate if one of the caller's AMIs, other than `ignored_id`, has the name."""
     for image in owned:
         if image.id != ignored_id and is_ami(image) and ami_name(image) == name:
             raise duplicate_name(name, image)

@@ -1,4 +1,4 @@
-"""Images from files that clients upload, as to the Ruby econe-server (UploadImage; not an action of Amazon's).
+"""Images from files that clients upload, as with the Ruby econe-server (UploadImage; not an action of Amazon's).
 
 The file is kept on this host until oned, which runs here too, has copied it. Its path is stored on the image (PATH) and
 its owner's id is part of its name, so any process on this host can determine that a file is no longer needed.
@@ -27,7 +27,7 @@ ORPHAN_AGE = 24 * 3600
 """Seconds after which a file that is not the PATH of any image does not belong to a request any more."""
 
 FORGOTTEN_AGE = 7 * ORPHAN_AGE
-"""Seconds after which a file is removed whose user is no longer watched, for example because they were deleted."""
+"""Seconds after which the file of a user who is no longer watched (who was deleted, for example) is removed."""
 
 
 class UploadImageResult(TypedDict):

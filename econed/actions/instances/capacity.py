@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 async def launch_error(call: Call, plan: LaunchPlan, error: OpenNebulaError | EC2Error | None) -> Exception:
-    """Return the exception for a launch of which oned refused machines; call it before the created ones are discarded.
+    """Return the exception for a launch if oned refused some machines; call it before the others are discarded.
 
     InstanceLimitExceeded for a quota. InsufficientInstanceCapacity, a 500 as on Amazon, only if a network of the
     instance type has too few free addresses but is large enough in all: that is temporary, and SDKs retry. Otherwise

@@ -51,7 +51,7 @@ async def terminate_marked(run: ChoreRun) -> None:
 
 
 async def _terminate_marked(run: ChoreRun, machine: VirtualMachine) -> bool:
-    """Terminate a marked machine, and return whether its termination is up to this user.
+    """Terminate a marked machine, and return whether this user is responsible for its termination.
 
     Any user with access to a machine may have marked it: a refusal of oned must not prevent the termination of the
     machines after it.

@@ -140,7 +140,7 @@ _FIELD_PATHS: Mapping[str, Sequence[str]] = {
 INSTANCE_FILTERS = Filters(
     MappingProxyType({**dict.fromkeys(_NEVER_SET, _no_values), **_fields(_FIELD_PATHS), **tag_filters()})
 )
-"""Of DescribeInstances. They apply to an instance with the ReservationId and OwnerId of its reservation added."""
+"""The filters of DescribeInstances, for an instance to which ReservationId and OwnerId of its reservation are added."""
 
 STATUS_FILTERS = Filters(
     MappingProxyType(
@@ -163,7 +163,7 @@ STATUS_FILTERS = Filters(
         }
     )
 )
-"""Of DescribeInstanceStatus."""
+"""The filters of DescribeInstanceStatus."""
 
 
 def may_match_terminated(filters: Sequence[Filter] | None) -> bool:

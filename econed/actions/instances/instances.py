@@ -110,7 +110,7 @@ async def _sets(
     if instance_ids:
         return single_set(partial(find_machines, call, instance_ids))
     ids = () if owner is None else await listed_machine_ids(call, ended=ended, owner=owner)
-    return machine_sets(call, paging.rest(ids, _position))
+    return machine_sets(call, paging.remaining(ids, _position))
 
 
 async def _addresses(call: Call) -> PublicAddresses | None:

@@ -1,4 +1,4 @@
-"""Creating the machines of a RunInstances call once, even if several processes receive the call, or one repeatedly.
+"""Creating the machines of a RunInstances call exactly once, even if it arrives several times or at several processes.
 
 Every machine is created on HOLD with the call's client token, a digest of the call and its number of instances. Then
 the caller's own machines are read, newest first, in all states, back to the lifetime of tokens. The instances of the
@@ -32,7 +32,7 @@ from econed.actions.machines.facts import (
     RESERVATION,
     TO_RELEASE,
 )
-from econed.actions.pacing import ITEM
+from econed.actions.pacing import ITEM_COST
 from econed.actions.volumes.chores import assign_volumes
 from econed.actions.waiting import wait_until
 from econed.errors import EC2Error, NotStorable, OpenNebulaError, OpenNebulaRefusal
@@ -218,7 +218,7 @@ async def _instantiate(
         try:
             async with slots:
                 volumes = await create_volumes(call, plan.devices, plan.zone_cluster_id)
-                await call.budget.spend(ITEM)
+                await call.budget.spend(ITEM_COST)
                 text = machine_text(plan, index, reservation, plan.devices.disks(volumes, call.now))
                 machine_ids.append(await plan.instance_type.create_machine(call.session, name, text))
         except (OpenNebulaError, EC2Error, NotStorable) as error:
@@ -230,7 +230,7 @@ async def _instantiate(
 
 
 async def _complete(call: Call, machines: Sequence[VirtualMachine]) -> tuple[VirtualMachine, ...]:
-    """Number the machines of a call consecutively, whichever process created them, and release those on HOLD."""
+    """Number the machines of a call consecutively, no matter which process created them, and release those on HOLD."""
     if all(machine.state is VmState.DONE for machine in machines):
         raise EC2Error(
             "IdempotentInstanceTerminated",

@@ -138,7 +138,7 @@ def _requirements(plan: LaunchPlan) -> str:
     """Return the SCHED_REQUIREMENTS: those of the template, joined with the clusters of the plan."""
     if not plan.cluster_ids:
         return ""
-    of_type = plan.instance_type.attributes.text("SCHED_REQUIREMENTS")
-    parts = [f"({of_type})"] if of_type else []
+    type_requirements = plan.instance_type.attributes.text("SCHED_REQUIREMENTS")
+    parts = [f"({type_requirements})"] if type_requirements else []
     parts += [f"CLUSTER_ID = {cluster_id}" for cluster_id in plan.cluster_ids]
     return attribute("SCHED_REQUIREMENTS", " & ".join(parts))

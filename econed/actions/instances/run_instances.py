@@ -39,7 +39,7 @@ MAX_USER_DATA = 16384
 _LAUNCHABLE = frozenset({ImageState.READY, ImageState.USED, ImageState.CLONE})
 
 # There is no metadata service with options, there are no burst credits, and OpenNebula monitors every machine; the
-# others select among variants of which there is only one here.
+# others select a variant, and there is only one here.
 _IGNORED = (
     "AdditionalInfo",
     "CapacityReservationSpecification.CapacityReservationPreference",

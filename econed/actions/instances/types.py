@@ -84,7 +84,7 @@ class FileType:
         return next((disk for disk in self.attributes.vectors("DISK") if _is_disk_of(disk, image)), _plain_disk(image))
 
     def other_disks(self, image: Image) -> Attributes:
-        """Return the file's DISKs except that one."""
+        """Return the file's DISKs except the one that `root_disk` returns."""
         root = self.root_disk(image)
         return Attributes(("DISK", disk) for disk in self.attributes.vectors("DISK") if disk is not root)
 
@@ -162,11 +162,15 @@ async def find_instance_type(
 
 
 async def _template(call: Call, name: str) -> VMTemplate:
-    """Return the template of an instance type; of several, one of the caller's own, then the oldest."""
-    templates = [each for each in await call.session.templates() if each.template.text(INSTANCE_TYPE) == name]
+    """Return the template of an instance type; if there are several, the caller's own come first, then the oldest."""
+    templates = [
+        vm_template
+        for vm_template in await call.session.templates()
+        if vm_template.template.text(INSTANCE_TYPE) == name
+    ]
     if not templates:
         raise _unknown_type(name)
-    return min(templates, key=lambda template: (template.uid != call.caller.id, template.id))
+    return min(templates, key=lambda vm_template: (vm_template.uid != call.caller.id, vm_template.id))
 
 
 def _unknown_type(name: str) -> EC2Error:

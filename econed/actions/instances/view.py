@@ -69,7 +69,7 @@ _STOPPED_OR_TERMINATED = frozenset(
 )
 
 _MAX_DEFERRED = 100
-"""Reservations with at least this many instances are not deferred for further ones."""
+"""Reservations with at least this many instances are not deferred to the next set."""
 
 GUEST_POWERED_OFF = 44
 """HISTORY/ACTION of a machine that oned's monitoring found off, as after a shutdown by its guest (MONITOR_ACTION)."""
@@ -121,7 +121,7 @@ class ReservationMerger:
         if not items:
             return []
         last_id = items[-1]["ReservationId"]
-        merged = merge_reservations([*self.rest(), *items])
+        merged = merge_reservations([*self.remaining(), *items])
         self._deferred = [
             reservation
             for reservation in merged
@@ -131,14 +131,14 @@ class ReservationMerger:
             return merged
         return [reservation for reservation in merged if reservation["ReservationId"] != last_id]
 
-    def rest(self) -> list[ReservationTypeDef]:
+    def remaining(self) -> list[ReservationTypeDef]:
         """Return the deferred reservations."""
         deferred, self._deferred = self._deferred, []
         return deferred
 
 
 def status_view(machine: VirtualMachine, clusters: Mapping[int, str]) -> InstanceStatusTypeDef:
-    """Return the status of a machine; both of EC2's checks have the result of oned's monitoring."""
+    """Return the status of a machine; both of EC2's checks return the result of oned's monitoring."""
     state = state_of(machine)
     summary = _reachability(machine, state)
     return {

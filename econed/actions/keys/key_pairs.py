@@ -105,7 +105,7 @@ async def describe_key_pairs(
     include_public_key: bool = False,
     filters: Sequence[Filter] = (),
 ) -> DescribeKeyPairsResult:
-    """List the caller's key pairs, by name.
+    """List the caller's key pairs, sorted by name.
 
     Raises `EC2Error` InvalidKeyPair.NotFound for a name or an id that they do not have.
     """

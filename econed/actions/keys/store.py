@@ -7,7 +7,7 @@ by an empty attribute in the new form, which hides them. Tags are separate attri
 Of two concurrent requests that create the same key pair, at most one may succeed, because the private key of the other
 would be useless. oned has no operation "add unless present". So each request first adds a claim, an attribute of its
 own, then reads the user, and fails if it finds another claim or the key pair. The request whose claim is second finds
-the claim of the first, or the key pair that replaced it in the same update: both may fail, but never do both succeed.
+the claim of the first, or the key pair that replaced it in the same update: both may fail, but at most one succeeds.
 """
 
 from __future__ import annotations
@@ -178,8 +178,8 @@ async def add_key_pair(call: Call, user: UserDocument, name: str, key: PublicKey
 def removal_text(user: UserDocument, pair: KeyPair) -> str:
     """Return the template text that removes a key pair from its user, with its tags."""
     name, tags = hex_name(_KEY_PREFIX, pair.name), (tag["Key"] for tag in pair.tags)
-    is_rubys = any(ruby_name == pair.name for ruby_name, _ in _ruby_key_pairs(user.template))
-    removed = attribute(name, "") if is_rubys else removal(name)
+    is_of_ruby_server = any(ruby_name == pair.name for ruby_name, _ in _ruby_key_pairs(user.template))
+    removed = attribute(name, "") if is_of_ruby_server else removal(name)
     return template(removed, untag_text(tags, key_pair_tag_prefix(user.id, pair.name)))
 
 
@@ -240,10 +240,10 @@ def _abandoned_claims(call: Call, attributes: Attributes) -> Iterator[str]:
                 yield name
 
 
-def _has_other_claim(call: Call, attributes: Attributes, name: str, own: str) -> bool:
-    """Whether a key pair has claims other than the own one that are not abandoned."""
+def _has_other_claim(call: Call, attributes: Attributes, name: str, own_claim: str) -> bool:
+    """Whether another request has a claim on a key pair that is not abandoned."""
     for attribute_name in attributes.names():
-        if attribute_name.startswith(_CLAIM_PREFIX) and attribute_name != own:
+        if attribute_name.startswith(_CLAIM_PREFIX) and attribute_name != own_claim:
             claim = attributes.vector(attribute_name)
             time = epoch_seconds(claim.get("TIME", ""))
             is_live = time is not None and call.now - time < CLAIM_LIFETIME

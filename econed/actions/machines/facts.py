@@ -26,10 +26,10 @@ TERMINATING = "EC2_TERMINATING"
 TERMINATE = "terminate"
 
 TO_RELEASE = "EC2_TO_RELEASE"
-"""Marks a machine to be released as soon as it is on HOLD: it waits for its volumes, its request has ended."""
+"""Marks a machine to be released as soon as it is on HOLD: its volumes were not ready when its request ended."""
 
 DEVICE = "EC2_DEVICE"
-"""On a disk, as are the next two: the Device that the client gave, to be shown in the same spelling."""
+"""On a disk, as are the next two: the Device as the client spelled it, which responses repeat."""
 ATTACH_TIME = "EC2_ATTACH_TIME"
 DELETE_ON_TERMINATION = "EC2_DELETE_ON_TERMINATION"
 """YES or NO; set only by RunInstances. Detaching a volume removes it, with the disk."""

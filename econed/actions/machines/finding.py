@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from econed.actions.listing import Sets
     from econed.opennebula.documents import VirtualMachine
 
-NEWEST_ENDED = 200
+NEWEST_ENDED_COUNT = 200
 """How many of the newest ended machines are checked for machines that never ran on a host."""
 
 
@@ -64,7 +64,7 @@ async def listed_machine_ids(call: Call, *, ended: bool = True, owner: int = Own
     These are all machines that are not DONE and, with `ended`, those that ended recently. The cost does not grow with
     the number of all machines that ever ended: accounting lists machines that were on a host recently, whatever their
     age; a machine that ended without having been on a host is in no accounting record, but among the newest of the
-    ended machines. Concurrent requests of a user share one reading.
+    ended machines. Concurrent requests of a user share one read.
     """
     return await call.shared.get(
         call.caller.name, ("machines", ended, owner), lambda: _listed_machine_ids(call, ended, owner)
@@ -76,7 +76,7 @@ async def _listed_machine_ids(call: Call, ended: bool, owner: int) -> tuple[int,
     if not (ended and call.settings.describe_with_terminated_instances):
         return tuple(sorted(not_done))
     recently_on_a_host = await call.session.vm_ids_since(_ended_visible_since(call), owner)
-    newest_ended = await call.session.newest_vms(NEWEST_ENDED, owner, VmState.DONE)
+    newest_ended = await call.session.newest_vms(NEWEST_ENDED_COUNT, owner, VmState.DONE)
     instances = await call.budget.filtered(newest_ended, partial(is_instance, call))
     return tuple(sorted({*not_done, *recently_on_a_host, *(machine.id for machine in instances)}))
 

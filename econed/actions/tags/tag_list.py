@@ -38,11 +38,11 @@ if TYPE_CHECKING:
 
 _D = TypeVar("_D")
 _KEY_PAIR = ID_PREFIX.removesuffix("-")
-_SNAPSHOTS, _VOLUMES = f"{IMAGE.prefix}-{SNAPSHOT.prefix}", f"{IMAGE.prefix}-{VOLUME.prefix}"
+_SNAPSHOT_SORT_KEY, _VOLUME_SORT_KEY = f"{IMAGE.prefix}-{SNAPSHOT.prefix}", f"{IMAGE.prefix}-{VOLUME.prefix}"
 """The sort keys of snapshots and volumes: after the AMIs, with which they are read."""
 
-_SORT_KEYS = {SNAPSHOT.prefix: _SNAPSHOTS, VOLUME.prefix: _VOLUMES}
-_LAST = "\U0010ffff"
+_SORT_KEYS = {SNAPSHOT.prefix: _SNAPSHOT_SORT_KEY, VOLUME.prefix: _VOLUME_SORT_KEY}
+_AFTER_ALL_KEYS = "\U0010ffff"
 """Sorts after all tag keys."""
 
 _LISTING = Listing("tags", (str, int, str))
@@ -98,7 +98,7 @@ async def _sets(call: Call, filters: Sequence[Filter], after: Position | None) -
         has_type = types is None or any(resource_type in types for resource_type in resource_types)
         return has_type and str(prefix) <= sort_key
 
-    if is_listed(_VOLUMES, "image", "snapshot", "volume"):
+    if is_listed(_VOLUME_SORT_KEY, "image", "snapshot", "volume"):
         async with aclosing(_image_tags(call, resource_ids)) as sets:
             async for read in sets:
                 yield read
@@ -123,19 +123,19 @@ async def _sets(call: Call, filters: Sequence[Filter], after: Position | None) -
 
 
 async def _image_tags(call: Call, resource_ids: Iterable[str] | None) -> Sets[TagDescriptionTypeDef]:
-    """Yield the sets of tags of images: if there are few, of all kinds together, else of one kind after the other."""
+    """Yield the sets of tags of images: all kinds together if the images fit in one set, else one kind after another."""
     if resource_ids is None:
-        ids, few = await matching_ids(call, lambda _: True)
+        ids, images = await matching_ids(call, lambda _: True)
     else:
         named_ids = {id_ for kind in (IMAGE, SNAPSHOT, VOLUME) for id_ in _opennebula_ids(kind, resource_ids)}
-        ids, few = [], list(await images_by_id(call, sorted(named_ids)))
-    if ids and not few:
+        ids, images = [], list(await images_by_id(call, sorted(named_ids)))
+    if ids and not images:
         for tags_of_kind in _IMAGE_TAG_FUNCTIONS:
             async with aclosing(image_sets(call, ids)) as sets:
                 async for read in sets:
                     yield partial(_read_tags, [tags_of_kind], read)
         return
-    async with aclosing(set_of(few)) as sets:
+    async with aclosing(set_of(images)) as sets:
         async for read in sets:
             yield partial(_read_tags, _IMAGE_TAG_FUNCTIONS, read)
 
@@ -161,7 +161,7 @@ def _volume_tags(image: Image) -> list[TagDescriptionTypeDef]:
 
 
 def _machine_ids(resource_ids: Iterable[str]) -> tuple[int, ...]:
-    """Return the ids of the machines that are named themselves or by a disk of theirs."""
+    """Return the ids of the machines that `resource_ids` name, directly or by one of their disks."""
     parts = (machine_and_part(VOLUME.prefix, text) for text in resource_ids)
     return tuple(sorted({*_opennebula_ids(INSTANCE, resource_ids), *(part[0] for part in parts if part is not None)}))
 
@@ -207,7 +207,7 @@ def _position(tag: TagDescriptionTypeDef) -> tuple[str, int, str]:
     prefix, _, digits = tag["ResourceId"].partition("-")
     part = machine_and_part(VOLUME.prefix, tag["ResourceId"])
     if part is not None:
-        return INSTANCE.prefix, part[0], f"{_LAST}{tag['ResourceId']} {tag['Key']}"
+        return INSTANCE.prefix, part[0], f"{_AFTER_ALL_KEYS}{tag['ResourceId']} {tag['Key']}"
     return _SORT_KEYS.get(prefix, prefix), int(digits, 16 if prefix == _KEY_PAIR else 10), tag["Key"]
 
 

@@ -1,6 +1,6 @@
 """Adding and removing tags (EC2 API Reference, CreateTags, DeleteTags).
 
-Instances, AMIs, volumes, snapshots, key pairs and elastic IPs can be tagged.
+Instances, AMIs, volumes, snapshots, key pairs and elastic IPs can be resource_tags.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from econed.actions.inputs import Tag
 from econed.actions.keys.store import ID_PREFIX, KeyPair, key_pair_tag_prefix, key_pairs_by_id
 from econed.actions.machines.finding import find_machines
 from econed.actions.object_limits import MAX_OF_ADDRESSES, MAX_ON_IMAGE, MAX_ON_MACHINE, MAX_ON_USER, check_size
-from econed.actions.pacing import ITEM
+from econed.actions.pacing import ITEM_COST
 from econed.actions.tagging import (
     PREFIX,
     check_tag_count,
@@ -58,7 +58,7 @@ _KINDS = {kind.prefix: kind for kind in (INSTANCE, IMAGE, VOLUME, SNAPSHOT, ALLO
 
 
 @dataclass(frozen=True)
-class _Tagged:
+class _ResourceTags:
     """The present tags of a resource, the prefix of their attributes, and the keys of the Ruby server's tags."""
 
     present: Iterable[TagTypeDef]
@@ -66,50 +66,50 @@ class _Tagged:
     legacy: frozenset[str] = frozenset()
 
     @classmethod
-    def of_object(cls, attributes: Attributes) -> _Tagged:
-        """Return the tags of a resource that is an object of OpenNebula's, with these attributes."""
+    def of_object(cls, attributes: Attributes) -> _ResourceTags:
+        """Return the tags of a resource that is an OpenNebula object with these attributes."""
         return cls(tags_of(attributes), legacy=legacy_keys(attributes))
 
 
-_Text: TypeAlias = Callable[[_Tagged], str]
+_TextFor: TypeAlias = Callable[[_ResourceTags], str]
 """Returns the template text of a change of a resource's tags."""
 
 
 @dataclass(frozen=True)
-class _OnMachine:
+class _TaggedMachine:
     """A machine whose attributes change: for its own tags if it `is_tagged`, and for those of `disks`."""
 
     machine: VirtualMachine
     is_tagged: bool = False
     disks: list[Attachment] = dataclass_field(default_factory=list)
 
-    def tagged(self) -> Iterator[_Tagged]:
-        """Yield the resources whose tags are kept there."""
+    def resource_tags(self) -> Iterator[_ResourceTags]:
+        """Yield the tags of each resource whose tags are stored there."""
         if self.is_tagged:
-            yield _Tagged.of_object(self.machine.user_template)
+            yield _ResourceTags.of_object(self.machine.user_template)
         for attachment in self.disks:
-            yield _Tagged(attachment.own_tags, disk_tag_prefix(attachment.disk.disk_id))
+            yield _ResourceTags(attachment.own_tags, disk_tag_prefix(attachment.disk.disk_id))
 
 
 @dataclass(frozen=True)
-class _OnImage:
+class _TaggedImage:
     """An image whose attributes change: for the tags of its AMI or volume (`is_tagged`), of its snapshot, or both."""
 
     image: Image
     is_tagged: bool
     is_snapshot: bool
 
-    def tagged(self) -> Iterator[_Tagged]:
-        """Yield the resources whose tags are kept there."""
+    def resource_tags(self) -> Iterator[_ResourceTags]:
+        """Yield the tags of each resource whose tags are stored there."""
         if self.is_tagged or not is_ami_snapshot(self.image):
-            yield _Tagged.of_object(self.image.template)
+            yield _ResourceTags.of_object(self.image.template)
         if self.is_snapshot and is_ami_snapshot(self.image):
-            yield _Tagged(snapshot_tags(self.image), SNAPSHOT_TAG_PREFIX)
+            yield _ResourceTags(snapshot_tags(self.image), SNAPSHOT_TAG_PREFIX)
 
 
 @dataclass(frozen=True)
 class _Resources:
-    """The resources of a request, all found."""
+    """The resources that a request names."""
 
     machines: Sequence[VirtualMachine]
     images: Sequence[Image]
@@ -122,7 +122,7 @@ class _Resources:
 
     pool: Pool | None = None
     addresses: Sequence[Address] = ()
-    """Elastic IPs of the caller's; their network, `pool`, keeps their tags."""
+    """The caller's elastic IPs; their network, `pool`, keeps their tags."""
 
     def tags(self) -> Iterator[Iterable[TagTypeDef]]:
         """Yield the tags of each resource."""
@@ -134,22 +134,22 @@ class _Resources:
         if self.pool is not None:
             yield from map(self.pool.tags, self.addresses)
 
-    def on_images(self) -> dict[int, _OnImage]:
+    def tagged_images(self) -> dict[int, _TaggedImage]:
         """Return the images that keep tags of these resources, by id."""
         images = {image.id: image for image in self.images}
         snapshots = {image.id: image for image in self.snapshots}
         return {
-            image_id: _OnImage(image, is_tagged=image_id in images, is_snapshot=image_id in snapshots)
+            image_id: _TaggedImage(image, is_tagged=image_id in images, is_snapshot=image_id in snapshots)
             for image_id, image in {**images, **snapshots}.items()
         }
 
-    def on_machines(self) -> list[_OnMachine]:
+    def tagged_machines(self) -> list[_TaggedMachine]:
         """Return the machines that keep tags of these resources, each once."""
-        on_machines = {machine.id: _OnMachine(machine, is_tagged=True) for machine in self.machines}
+        tagged_machines = {machine.id: _TaggedMachine(machine, is_tagged=True) for machine in self.machines}
         for attachment in self.disks:
             machine = attachment.machine
-            on_machines.setdefault(machine.id, _OnMachine(machine)).disks.append(attachment)
-        return list(on_machines.values())
+            tagged_machines.setdefault(machine.id, _TaggedMachine(machine)).disks.append(attachment)
+        return list(tagged_machines.values())
 
 
 @action()
@@ -158,10 +158,10 @@ async def create_tags(call: Call, *, resources: Sequence[str], tags: Sequence[Ta
     added = validated_tags(tags)
     tagged_resources = await _find(call, resources)
     for present in tagged_resources.tags():
-        await call.budget.spend(ITEM)
+        await call.budget.spend(ITEM_COST)
         check_tag_count(present, added)
     await _check_sizes(call, tagged_resources, added)
-    await _change(call, tagged_resources, lambda tagged: tag_text(added, tagged.prefix))
+    await _change(call, tagged_resources, lambda resource_tags: tag_text(added, resource_tags.prefix))
 
 
 @action()
@@ -181,10 +181,14 @@ async def delete_tags(call: Call, *, resources: Sequence[str], tags: Sequence[Ta
         values = values_by_key.get(tag["Key"], set())
         return values is None or tag["Value"] in values
 
-    def text(tagged: _Tagged) -> str:
-        return untag_text((tag["Key"] for tag in tagged.present if is_named(tag)), tagged.prefix, legacy=tagged.legacy)
+    def untag_text_for(resource_tags: _ResourceTags) -> str:
+        return untag_text(
+            (tag["Key"] for tag in resource_tags.present if is_named(tag)),
+            resource_tags.prefix,
+            legacy=resource_tags.legacy,
+        )
 
-    await _change(call, await _find(call, resources), text)
+    await _change(call, await _find(call, resources), untag_text_for)
 
 
 async def _find(call: Call, resource_ids: Sequence[str]) -> _Resources:
@@ -221,14 +225,14 @@ async def _find(call: Call, resource_ids: Sequence[str]) -> _Resources:
 
 async def _check_sizes(call: Call, resources: _Resources, added: Mapping[str, str]) -> None:
     """Raise `EC2Error` TagLimitExceeded if an object would exceed its size limit with these tags on all resources."""
-    for on_machine in resources.on_machines():
-        await call.budget.spend(ITEM)
-        text = template(*(tag_text(added, tagged.prefix) for tagged in on_machine.tagged()))
-        check_size(on_machine.machine.user_template, text, MAX_ON_MACHINE, too_many_tags())
-    for on_image in resources.on_images().values():
-        await call.budget.spend(ITEM)
-        text = template(*(tag_text(added, tagged.prefix) for tagged in on_image.tagged()))
-        check_size(on_image.image.template, text, MAX_ON_IMAGE, too_many_tags())
+    for tagged_machine in resources.tagged_machines():
+        await call.budget.spend(ITEM_COST)
+        text = template(*(tag_text(added, resource_tags.prefix) for resource_tags in tagged_machine.resource_tags()))
+        check_size(tagged_machine.machine.user_template, text, MAX_ON_MACHINE, too_many_tags())
+    for tagged_image in resources.tagged_images().values():
+        await call.budget.spend(ITEM_COST)
+        text = template(*(tag_text(added, resource_tags.prefix) for resource_tags in tagged_image.resource_tags()))
+        check_size(tagged_image.image.template, text, MAX_ON_IMAGE, too_many_tags())
     if resources.key_pairs:
         user = await call.session.current_user()
         text = template(
@@ -251,45 +255,49 @@ def _values_by_key(tags: Sequence[Tag]) -> Mapping[str, set[str] | None]:
     return by_key
 
 
-async def _change(call: Call, resources: _Resources, text: _Text) -> None:
-    """Append the attributes that `text` returns for each resource; an object without any is not changed.
+async def _change(call: Call, resources: _Resources, text_for: _TextFor) -> None:
+    """Append the attributes that `text_for` returns for each resource; an object without any is not changed.
 
-    The text for an object, which may be long, is made when it is sent, so that only a few are in memory.
+    The text for an object, which may be long, is built when it is sent, so that only a few texts are in memory.
     """
-    on_machines = {on_machine.machine.id: on_machine for on_machine in resources.on_machines()}
-    on_images = resources.on_images()
+    tagged_machines = {tagged_machine.machine.id: tagged_machine for tagged_machine in resources.tagged_machines()}
+    tagged_images = resources.tagged_images()
     slots = Slots(MAX_CALLS_PER_REQUEST)
 
     async def change(target: OwnedView) -> None:
         async with slots:
-            await call.budget.spend(ITEM)
+            await call.budget.spend(ITEM_COST)
             if isinstance(target, VirtualMachine):
-                if update := template(*map(text, on_machines[target.id].tagged())):
+                if update := template(*map(text_for, tagged_machines[target.id].resource_tags())):
                     await call.session.vm_update(target.id, update)
-            elif isinstance(target, Image) and (update := template(*map(text, on_images[target.id].tagged()))):
+            elif isinstance(target, Image) and (
+                update := template(*map(text_for, tagged_images[target.id].resource_tags()))
+            ):
                 await call.session.image_update(target.id, update)
 
-    machines = (on_machine.machine for on_machine in on_machines.values())
-    images = (on_image.image for on_image in on_images.values())
+    machines = (tagged_machine.machine for tagged_machine in tagged_machines.values())
+    images = (tagged_image.image for tagged_image in tagged_images.values())
     await call.change_all(Right.MANAGE, (*machines, *images), change)
-    on_user = await _texts(
-        call, text, (_Tagged(pair.tags, key_pair_tag_prefix(call.caller.id, pair.name)) for pair in resources.key_pairs)
+    user_text = await _texts(
+        call,
+        text_for,
+        (_ResourceTags(pair.tags, key_pair_tag_prefix(call.caller.id, pair.name)) for pair in resources.key_pairs),
     )
-    if on_user:
-        await call.session.user_update(call.caller.id, on_user)
+    if user_text:
+        await call.session.user_update(call.caller.id, user_text)
     if resources.pool is not None:
         pool = resources.pool
-        on_pool = await _texts(
-            call, text, (_Tagged(pool.tags(address), address.tag_prefix) for address in resources.addresses)
+        pool_text = await _texts(
+            call, text_for, (_ResourceTags(pool.tags(address), address.tag_prefix) for address in resources.addresses)
         )
-        if on_pool:
-            await address_store(call).write(on_pool)
+        if pool_text:
+            await address_store(call).write(pool_text)
 
 
-async def _texts(call: Call, text: _Text, resources: Iterable[_Tagged]) -> str:
+async def _texts(call: Call, text_for: _TextFor, resources: Iterable[_ResourceTags]) -> str:
     """Return the attributes of resources whose tags are kept on the same object."""
     texts = []
-    for tagged in resources:
-        await call.budget.spend(ITEM)
-        texts.append(text(tagged))
+    for resource_tags in resources:
+        await call.budget.spend(ITEM_COST)
+        texts.append(text_for(resource_tags))
     return template(*texts)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from econed.actions.machines.finding import NEWEST_ENDED
+from econed.actions.machines.finding import NEWEST_ENDED_COUNT
 from econed.config.settings import Settings
 from econed.opennebula.states import LcmState
 from tests.support.cloud import NOW, Cloud
@@ -295,7 +295,7 @@ def test_an_instance_terminated_while_pending_is_visible_too(cloud: Cloud) -> No
 def test_an_old_instance_terminated_recently_is_listed_despite_many_newer_ones_terminated_earlier() -> None:
     cloud = Cloud()
     (old,) = run(cloud)
-    newer = run(cloud, NEWEST_ENDED + 10)
+    newer = run(cloud, NEWEST_ENDED_COUNT + 10)
     terminate(cloud, *newer)
     cloud.clock.advance(EXPIRATION_TIME + 60)
     terminate(cloud, old)
