@@ -175,7 +175,7 @@ def _read_keys(root: yaml.Node | None, report: _Report) -> dict[str, Any]:
 def _read_value(
     entry: nodes.Entry, name: str, read: values.Reader[Any], arguments: dict[str, Any], report: _Report
 ) -> None:
-    """Read one value into `arguments`; an empty one leaves the default."""
+    """Read one value into `arguments`; an empty value leaves the default."""
     if nodes.is_empty(entry.value):
         return
     try:

@@ -1,6 +1,6 @@
 """YAML nodes of econe.conf: their text, their line, and errors that name both.
 
-Nodes are read rather than constructed objects because a node knows its line, and because composing never runs anything.
+Nodes are read rather than constructed objects because a node knows its line, and because composing never runs code.
 Ruby's symbols (`:ec2`) are read as the words they name.
 """
 
@@ -20,7 +20,7 @@ _MAX_QUOTED = 60
 
 @dataclass(frozen=True)
 class NodeProblem:
-    """One problem in the file: the node and a description; `within` names the part of the key's value, if not all."""
+    """One problem in the file: the node and a description; `within` names the part of the value, if any."""
 
     node: yaml.Node
     text: str

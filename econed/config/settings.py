@@ -58,9 +58,9 @@ class Settings:
     image_url_hosts: Annotated[tuple[str, ...], values.url_hosts] = ()
     """Hosts whose URLs oned itself fetches for RegisterImage; URLs elsewhere on the internet are fetched by econed."""
     debug_level: Annotated[int, values.integer(0, 3)] = 2
-    """Log level: 0 errors, 1 warnings, 2 information, 3 debugging; each includes those before."""
+    """Log level: 0 errors, 1 warnings, 2 information, 3 debugging; each level includes the lower levels."""
     log_file: Annotated[str | None, values.optional(values.absolute_path)] = None
-    """File for the log; None: the one given to twistd, otherwise standard output (systemd's journal)."""
+    """File for the log; None: the file given to twistd, otherwise standard output (systemd's journal)."""
     log_format: Annotated[Literal["text", "json"], values.one_of("text", "json")] = "text"
     """Format of the lines of the log: text, or one JSON object per line."""
 

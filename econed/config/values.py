@@ -55,7 +55,7 @@ class AutoCount(int):
 
 def one_of(*words: str) -> Reader[str]:
     """Return a reader of one of the given words."""
-    what = " or ".join(quote(each) for each in words)
+    what = " or ".join(quote(choice) for choice in words)
 
     def read(node: yaml.Node) -> str:
         text = word(node, what)
@@ -189,7 +189,7 @@ def certificates(node: yaml.Node) -> tuple[CertificateFiles, ...]:
 
 
 def host(node: yaml.Node) -> str:
-    """Read a host name or an IP address; the brackets round an IPv6 address are removed."""
+    """Read a host name or an IP address; the brackets around an IPv6 address are removed."""
     what = "a host name or an IP address"
     text = word(node, what)
     bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
@@ -252,10 +252,10 @@ def urls(node: yaml.Node) -> tuple[str, ...]:
 
 
 def urls_in(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Return the URLs in `text`, separated by commas or blanks, and descriptions of what is wrong with it."""
+    """Return the URLs in `text`, separated by commas or blanks, and descriptions of its errors."""
     listed = tuple(filter(None, re.split(r"[\s,]+", text)))
-    problems = [f"expected {A_URL}, got {quote(each)}" for each in listed if not is_url(each)]
-    problems += [_DUPLICATE_URL.format(quote(each)) for each, times in Counter(listed).items() if times > 1]
+    problems = [f"expected {A_URL}, got {quote(item)}" for item in listed if not is_url(item)]
+    problems += [_DUPLICATE_URL.format(quote(item)) for item, times in Counter(listed).items() if times > 1]
     return listed, tuple(problems or (() if listed else (f"expected {A_URL}, got {quote(text)}",)))
 
 
@@ -318,7 +318,7 @@ def _template(node: yaml.Node) -> str:
 
 
 def _items_of(node: yaml.Node) -> Iterable[yaml.Node]:
-    """Return the items of a list; a single value is a list of one."""
+    """Return the items of a list; a single value counts as a list with one item."""
     return node.value if isinstance(node, yaml.SequenceNode) else (node,)
 
 

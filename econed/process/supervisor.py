@@ -1,4 +1,4 @@
-"""Keeps workers running: replaces workers that exit or hang, applies a new configuration, and stops all in order."""
+"""Keeps workers running: replaces workers that exit or hang, applies a new configuration, and stops the workers."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class Supervisor:
     def reload(self) -> None:
         """Read the configuration, and replace the workers by workers that run on it.
 
-        If it is invalid, or not all workers can start on it, the log says why and the old workers go on.
+        If it is invalid, or not all workers can start on it, the reason is logged and the old workers keep serving.
         """
         if self._is_stopping:
             self._log.info("not reloading the configuration: the daemon is stopping")

@@ -17,7 +17,7 @@ FIRST_DESCRIPTOR = 3
 """The first of the passed sockets (SD_LISTEN_FDS_START)."""
 
 _MAX_DIGITS = 9
-"""Maximum length of LISTEN_FDS: it is an int of C."""
+"""Maximum length of LISTEN_FDS, which is a C int."""
 
 SOCKET_VARIABLES = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
 """The environment variables of socket activation."""
@@ -28,7 +28,7 @@ class Notifier:
     """Sends notifications to the service manager; does nothing if the daemon was not started by one.
 
     `address` is the address of the manager's datagram socket, as in NOTIFY_SOCKET. `watchdog` is the watchdog's
-    timeout in seconds, None without a watchdog. No method raises: the daemon serves also if the manager is unreachable.
+    timeout in seconds, None without a watchdog. No method raises: the daemon serves even if the manager is unreachable.
     """
 
     address: str | None = None
@@ -40,7 +40,7 @@ class Notifier:
         self._send("READY=1", f"STATUS={status}")
 
     def reloading(self) -> None:
-        """Notify of the begin of a reload; `ready` ends it (Type=notify-reload requires the time)."""
+        """Notify that a reload begins; `ready` ends it (Type=notify-reload requires the time)."""
         self._send("RELOADING=1", f"MONOTONIC_USEC={round(self.monotonic() * 1e6)}", "STATUS=reloading")
 
     def stopping(self, status: str, within: float) -> None:
@@ -77,7 +77,7 @@ def notifier(environ: MutableMapping[str, str], pid: int) -> Notifier:
 
 
 def initial_environment(path: Path = Path("/proc/self/environ")) -> dict[str, str]:
-    """Return the environment with which this program was started, also the variables that were removed since.
+    """Return the environment with which this program was started, including variables that were removed since.
 
     Twisted removes LISTEN_FDS and LISTEN_PID when its endpoints are imported, for its own descriptions (`systemd:`),
     and loses the sockets if LISTEN_FDNAMES is not set.

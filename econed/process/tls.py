@@ -150,7 +150,7 @@ def make_context(certificates: Certificates, log: Logger) -> SSL.Context:
     others = [(identity, _context(identity, certificates, log)) for identity in certificates.others]
     by_name: dict[str, SSL.Context] = {}
     for identity, context in ((certificates.own, own), *others):
-        context.set_app_data(own)  # keeps `own` alive: connections use its callbacks also with another's certificate
+        context.set_app_data(own)  # keeps `own` alive: connections use its callbacks even with another certificate
         for name in identity.names:
             by_name.setdefault(name, context)
     own.set_tlsext_servername_callback(partial(_choose, by_name))
@@ -197,7 +197,7 @@ def _request_client_certificates(context: SSL.Context, certificates: Certificate
     """Have clients send a certificate. Clients without one are accepted; an invalid one fails the handshake."""
     store = context.get_cert_store()
     assert store is not None  # noqa: S101 - a context that has not been used has one
-    # An authority in the file is trusted also if its issuer is not in the file.
+    # An authority in the file is trusted even if its issuer is not in the file.
     store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)
     for authority in certificates.authorities or ():
         store.add_cert(crypto.X509.from_cryptography(authority))
@@ -208,7 +208,7 @@ def _request_client_certificates(context: SSL.Context, certificates: Certificate
 def _verified(
     log: Logger, connection: SSL.Connection, certificate: crypto.X509, error: int, depth: int, is_valid: int
 ) -> bool:
-    """Log why a client's certificate is refused: the TLS alert tells the client next to nothing."""
+    """Log why a client's certificate is refused: the TLS alert gives the client hardly any detail."""
     if not is_valid:
         protocol: Any = connection.get_app_data()
         log.info(

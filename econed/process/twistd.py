@@ -10,7 +10,7 @@ from twisted.python.usage import UsageError
 from twisted.scripts.twistd import ServerOptions  # type: ignore[attr-defined]
 
 
-class _ParsedAgain(ServerOptions):
+class _ReparsedOptions(ServerOptions):
     """twistd's options, parsed a second time without their side effects."""
 
     def opt_reactor(self, name: str) -> None:
@@ -30,7 +30,7 @@ def twistd_options(arguments: Sequence[str]) -> Mapping[str, Any] | None:
     """Parse twistd's command line, whose options are not passed to a .tac file; None if it is not twistd's."""
     if not arguments or os.path.basename(arguments[0]) != "twistd":
         return None
-    options = _ParsedAgain()  # type: ignore[no-untyped-call]
+    options = _ReparsedOptions()  # type: ignore[no-untyped-call]
     try:
         options.parseOptions(list(arguments[1:]))  # type: ignore[no-untyped-call]
     except UsageError:

@@ -1,4 +1,4 @@
-"""A worker: one of the processes that serve side by side. It obeys the supervisor and reports to it."""
+"""A worker: one of several processes that serve requests. It takes commands from the supervisor and reports to it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The formats of log events: lines of text like Twisted's, or JSON objects.
 
-Input from clients cannot forge a line or a part of one. A failure is logged with its traceback and type, but without
+Input from clients cannot forge a line or a part of a line. A failure is logged with its traceback and type, but without
 anything that a client sent: the message of an exception may contain client data.
 """
 
@@ -27,7 +27,7 @@ _UNFORMATTABLE = ("Unable to format event ", "MESSAGE LOST: ")
 """Prefixes of Twisted's messages that consist of the raw fields of an event, which may contain secrets."""
 
 MAX_LINE = 4096
-"""Maximum bytes of a line of text, and of a value in a JSON object; longer ones are cut in the middle."""
+"""Maximum bytes of a line of text, and of a value in a JSON object; longer text is cut in the middle."""
 
 MAX_OBJECT = 2 * MAX_LINE
 """Maximum bytes of a JSON object, which has message and traceback in one line."""
@@ -148,16 +148,16 @@ def cut(text: str, maximum: int = MAX_LINE) -> str:
     return f"{encoded[:half].decode('utf-8', 'ignore')}{_ELLIPSIS}{encoded[-half:].decode('utf-8', 'ignore')}"
 
 
-def quoted(word: str, maximum: int = 200) -> str:
-    """Return a word from a client for a line of words: unchanged if it is plain, otherwise quoted; truncated if long.
+def quoted(text: str, maximum: int = 200) -> str:
+    """Return text from a client as one field of a line: unchanged if it is plain, otherwise quoted; truncated if long.
 
     With escapes the result may have up to twice `maximum` characters.
     """
-    if len(word) > maximum:
-        word = word[:maximum] + _ELLIPSIS
-    if _PLAIN.fullmatch(word):
-        return word
-    escaped = printable(json.dumps(word, ensure_ascii=False))
+    if len(text) > maximum:
+        text = text[:maximum] + _ELLIPSIS
+    if _PLAIN.fullmatch(text):
+        return text
+    escaped = printable(json.dumps(text, ensure_ascii=False))
     return escaped if len(escaped) <= 2 * maximum else f'{escaped[: 2 * maximum]}{_ELLIPSIS}"'
 
 

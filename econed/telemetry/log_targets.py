@@ -29,7 +29,7 @@ class LogTarget(Protocol):
 
 
 class Stream:
-    """A descriptor that somebody else has opened, and will close."""
+    """A descriptor that other code has opened, and will close."""
 
     def __init__(self, descriptor: int = STDOUT) -> None:
         self._descriptor = descriptor
@@ -40,7 +40,7 @@ class Stream:
             lines = lines[os.write(self._descriptor, lines) :]
 
     def reopen(self) -> None:
-        """Do nothing: the descriptor belongs to somebody else."""
+        """Do nothing: the descriptor belongs to other code."""
 
     def close(self) -> None:
         """Do nothing (`reopen`)."""
@@ -59,7 +59,7 @@ class AppendedFile:
         self._lock = Lock()  # threads log too, and the descriptor may be reused once it is closed
 
     def write(self, lines: bytes) -> None:
-        """Write lines (`LogTarget`). After a line truncated by a full disk, the next starts on a new line."""
+        """Write lines (`LogTarget`). After a line truncated by a full disk, the next write begins with a newline."""
         with self._lock:
             if self._descriptor is None:
                 self._descriptor = self._open()
@@ -100,7 +100,7 @@ class FallbackTarget:
         self._format_error = format_error
         self._fallback = fallback or Stream(STDERR)
         self._missing: int | None = None
-        """Number of events that the target lacks; None while it works."""
+        """Number of events that could not be written to the target; None while it works."""
 
     def write(self, lines: bytes) -> None:
         """Write lines to the target or the fallback."""

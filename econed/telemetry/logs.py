@@ -1,7 +1,7 @@
 """The log of a process: its level, its format, and its target.
 
 Events of Twisted and twistd are treated like those of econed. Every process writes its own lines, all of them to the
-same target: `log_file`, otherwise the one given to twistd, otherwise standard output.
+same target: `log_file`, otherwise the target of twistd's options, otherwise standard output.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ def merged(snapshots: Iterable[Snapshot]) -> Snapshot:
 
 
 def lasting(snapshot: Snapshot) -> Snapshot:
-    """Return the part of a snapshot that outlives its process: counters and histograms, without gauges."""
+    """Return the counters and histograms of a snapshot, which are kept after its process has exited."""
     return {name: series for name, series in snapshot.items() if name in FAMILY and FAMILY[name].kind != "gauge"}
 
 
@@ -58,7 +58,7 @@ def exposition(snapshot: Snapshot, accept: str = "") -> tuple[bytes, str]:
 class ProcessSnapshots:
     """The latest snapshots of a daemon's processes, and the counts of exited ones, so that no counter decreases.
 
-    The key of a process must be unique for ever, like a serial number; process ids are reused.
+    The key of a process must never be reused, unlike a process id: a serial number, for example.
     """
 
     def __init__(self) -> None:

@@ -190,7 +190,7 @@ class Metrics:
     def upload_ended(self, outcome: str, length: int) -> None:
         """Count an upload and the received bytes of its file."""
         self._count("econed_uploads", outcome)
-        self._count("econed_upload_bytes", by=length)
+        self._count("econed_upload_bytes", amount=length)
 
     def script_ended(self, script: str, outcome: str, seconds: float) -> None:
         """Count a run of the script `associate` or `disassociate`."""
@@ -236,8 +236,8 @@ class Metrics:
         process: Snapshot = {metric.name: [([], [metric.samples[0].value])] for metric in self._process.collect()}
         return counted | gauges | process
 
-    def _count(self, name: str, *labels: str, by: float = 1) -> None:
-        self._counted[name].setdefault(labels, [0.0])[0] += by
+    def _count(self, name: str, *labels: str, amount: float = 1) -> None:
+        self._counted[name].setdefault(labels, [0.0])[0] += amount
 
     def _observe(self, name: str, value: float, *labels: str) -> None:
         """Add a value to a histogram: to its bucket, all larger buckets, and the sum."""

@@ -35,19 +35,19 @@ class CallObserver(Protocol):
 class ObservedOpenNebula:
     """A client of oned that reports every call to its observers, once, when it ends in any way."""
 
-    def __init__(self, one: IOpenNebula, clock: IReactorTime, *observers: CallObserver) -> None:
-        """Pass all calls on to `one` unchanged; `clock` measures their duration."""
-        self._one = one
+    def __init__(self, oned: IOpenNebula, clock: IReactorTime, *observers: CallObserver) -> None:
+        """Pass all calls on to `oned` unchanged; `clock` measures their duration."""
+        self._oned = oned
         self._clock = clock
         self._observers = observers
 
     async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:
         """Call `method` and return the value of the reply (`IOpenNebula.call`)."""
-        return await self._observed(method, self._one.call(user, method, *args))
+        return await self._observed(method, self._oned.call(user, method, *args))
 
     async def document(self, user: str | None, method: str, *args: object) -> _Element:
         """Call `method` and return the root of the document in the reply (`IOpenNebula.document`)."""
-        return await self._observed(method, self._one.document(user, method, *args))
+        return await self._observed(method, self._oned.document(user, method, *args))
 
     async def _observed(self, method: str, work: Awaitable[_T]) -> _T:
         outcome, start = "cancelled", self._clock.seconds()

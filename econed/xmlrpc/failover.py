@@ -1,4 +1,4 @@
-"""Failover between the oneds of a zone: calls go to the leader, and to the new leader when it fails.
+"""Failover between the oned servers of a zone: calls go to the leader, and to the new leader when it fails.
 
 A call is repeated only where that is safe: a reading call always, a changing call only if it certainly never started.
 The caller sets the deadline of a call, by cancelling it.
@@ -167,7 +167,7 @@ class FailoverProxy:
     async def _call_while_leading(
         self, leader: RaftLeader, method: str, session: str, args: tuple[object, ...]
     ) -> bytes:
-        """Call the leader, and cancel the call when another server is elected: a host without power closes nothing."""
+        """Call the leader, and cancel the call when another server is elected: a host without power never closes it."""
         reply = leader.server.callRemote(method, session, *args)
         successors: list[RaftLeader] = []
 
@@ -197,7 +197,7 @@ class FailoverProxy:
 
 
 class _Attempts:
-    """The attempts of one call: the next attempt is immediate on a new leader, after a pause on the same."""
+    """The attempts of one call: a new leader is called immediately, the same leader only after a pause."""
 
     def __init__(self, tracker: LeaderTracker) -> None:
         self._tracker = tracker

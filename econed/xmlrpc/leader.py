@@ -1,4 +1,4 @@
-"""Finds the leader among the configured oneds, by calling `one.zone.raftstatus` on all of them concurrently."""
+"""Finds the leader among the configured oned servers, by calling `one.zone.raftstatus` on all of them concurrently."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class RaftLeader:
 
 
 class ServerGroup:
-    """The oneds of `one_xmlrpc`: a single server, or those of one HA zone."""
+    """The oned servers of `one_xmlrpc`: a single server, or those of one HA zone."""
 
     def __init__(
         self, servers: Sequence[IOnedProxy], sessions: Callable[[], Sequence[str]], clock: IReactorTime
@@ -150,10 +150,10 @@ class _StatusCollector:
 
 
 def leader_of(statuses: Sequence[ServerStatus], known: RaftLeader | None = None) -> RaftLeader | None:
-    """Return the leader by these statuses; None if there is none.
+    """Return the leader according to these statuses; None if there is none.
 
     It is the server that was elected last, unless a follower reports a later election. Without an HA zone it is the
-    first server in state SOLO. If there is none and the `known` leader is silent, that stays the leader: it may
+    first server in state SOLO. If there is none and the `known` leader is silent, it remains the leader: it may
     only be busy. If no server returned its status, it is the first reachable server: its refusal of the
     call tells the caller more than a timeout.
     """

@@ -50,9 +50,9 @@ def oned_endpoint(reactor: Any, url: str, ca_file: Path | None = None, timeout: 
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(f"not the http or https URL of an oned: {url}")
-    secure = parts.scheme == "https"
-    endpoint = HostnameEndpoint(reactor, parts.hostname, parts.port or (443 if secure else 80), timeout)
-    if not secure:
+    is_https = parts.scheme == "https"
+    endpoint = HostnameEndpoint(reactor, parts.hostname, parts.port or (443 if is_https else 80), timeout)
+    if not is_https:
         return endpoint
     return wrapClientTLS(ssl.optionsForClientTLS(parts.hostname, _trust_root(ca_file)), endpoint)
 

@@ -123,7 +123,7 @@ async def _sets(call: Call, filters: Sequence[Filter], after: Position | None) -
 
 
 async def _image_tags(call: Call, resource_ids: Iterable[str] | None) -> Sets[TagDescriptionTypeDef]:
-    """Yield the sets of tags of images: all kinds together if the images fit in one set, else one kind after another."""
+    """Yield the sets of tags of images: all kinds together if the images fit in one set, else kind after kind."""
     if resource_ids is None:
         ids, images = await matching_ids(call, lambda _: True)
     else:

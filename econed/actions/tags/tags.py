@@ -1,6 +1,6 @@
 """Adding and removing tags (EC2 API Reference, CreateTags, DeleteTags).
 
-Instances, AMIs, volumes, snapshots, key pairs and elastic IPs can be resource_tags.
+Instances, AMIs, volumes, snapshots, key pairs and elastic IPs can be tagged.
 """
 
 from __future__ import annotations
