@@ -103,7 +103,7 @@ async def attach_volume(call: Call, *, volume_id: str, instance_id: str, device:
     if volume.pending is not None:
         return attachments_view(volume)[0]
     if volume.attachment is None:  # the hypervisor refused it, and oned has detached it again
-        raise EC2Error("IncorrectState", f"The volume '{volume.id}' could not be attachment.")
+        raise EC2Error("IncorrectState", f"The volume '{volume.id}' could not be attached.")
     return _attached_view(volume, "attaching")
 
 
