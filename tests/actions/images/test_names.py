@@ -13,12 +13,12 @@ from twisted.python.failure import Failure
 
 from econed.actions.images.announcements import REQUEST_AGE
 from econed.errors import EC2Error
-from tests.actions.images.test_images import create_image
 from tests.actions.keys.test_key_pairs import import_key
 from tests.actions.keys.test_key_pairs import listed as key_pairs
 from tests.actions.volumes.test_volumes import begin, instance, reconcile
 from tests.support.cloud import Cloud
 from tests.support.delayed_oned import DelayedOned, DyingOned
+from tests.support.images import create_image
 
 UBUNTU = "ami-00000000"
 COPY: dict[str, Any] = {"SourceImageId": UBUNTU, "SourceRegion": "OpenNebula"}

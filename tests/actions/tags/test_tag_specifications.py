@@ -9,10 +9,10 @@ import pytest
 
 from econed.catalogue import all_actions
 from econed.config.settings import Settings
-from tests.actions.images.test_images import create_image
 from tests.actions.keys.test_public_keys import ED25519
 from tests.actions.volumes.test_volumes import ZONE, instance, snapshot, volume
 from tests.support.cloud import Cloud
+from tests.support.images import create_image
 
 UBUNTU = "ami-00000000"
 REGION = "OpenNebula"
