@@ -1,4 +1,4 @@
-"""Creates the processes of the daemon: all their parts, once, from the settings; parts are injected into each other."""
+"""Creates the processes of the daemon from the settings: each part is created once, and injected where it is used."""
 
 from __future__ import annotations
 
@@ -83,9 +83,9 @@ def make_supervisor(
     def on_reload(plan: Plan) -> None:
         """Apply the log and the administrator's port of a new configuration to the supervisor itself."""
         if process_log is not None:
-            process_log.follow(plan.settings)
+            process_log.apply_settings(plan.settings)
         try:
-            admin.follow(plan.settings.admin_port)
+            admin.set_port(plan.settings.admin_port)
         except CannotListen as error:
             log.error("moving the administrator's port failed: {error}", error=str(error))
 
@@ -103,7 +103,7 @@ def make_supervisor(
     )
     service = Supervised(supervisor, Signals(reactor), notifier, reactor, process_log)
     admin = AdminPort(reactor, supervisor, service, Logger(namespace="econed.admin"))
-    admin.follow(plan.settings.admin_port)
+    admin.set_port(plan.settings.admin_port)
     return service
 
 
@@ -133,7 +133,7 @@ def make_one_process(
     )
     serving.metrics.set_worker_count(1)
     watched = WatchedProcess(serving.metrics, lambda: serving.process.is_draining)
-    AdminPort(reactor, watched, service, make_logger("econed.admin")).follow(settings.admin_port)
+    AdminPort(reactor, watched, service, make_logger("econed.admin")).set_port(settings.admin_port)
     return service
 
 
@@ -159,7 +159,9 @@ def make_process(
         reactor, settings, WallClock(reactor), metrics, make_logger, _threads(reactor), MultiService(), on_read
     )
     observed = _observe(parts, oned)
-    background_oned = ObservedOpenNebula(observed, parts.clock, call_logger(parts.log()))  # calls of no single request
+    background_oned = ObservedOpenNebula(
+        observed, parts.clock, call_logger(parts.log())
+    )  # calls that belong to no single request
     scripts = _scripts(parts)
     uploads = _uploads(parts)
     users = UserDirectory(background_oned, parts.clock, on_read, metrics.cache_lookup, parts.log())

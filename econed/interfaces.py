@@ -45,7 +45,7 @@ class IOpenNebula(Interface):
 class IOnedProxy(Interface):
     """An XML-RPC proxy that returns replies as bytes: for one oned, or for several with failover."""
 
-    url: str = Attribute("The URL of oned; of several servers, all URLs.")
+    url: str = Attribute("The URL of oned; for several servers, all their URLs.")
 
     def callRemote(method: str, session: str, *args: object) -> Deferred[bytes]:
         """Call `method` and return the body of the response; cancelling closes the connection.
@@ -81,10 +81,10 @@ class IScripts(Interface):
 
 
 class IUserDirectory(Interface):
-    """The users of the cloud with their EC2 secrets, at most seconds old."""
+    """The users of the cloud with their EC2 secrets, which are at most some seconds old."""
 
     def cached(access_key: str) -> User | None:
-        """Return the user with this name as last read, at any time; None if there is none. Makes no call to oned."""
+        """Return the user with this name as last read, whenever that was; None if there is none. Never calls oned."""
 
     async def confirm(user: User) -> User | None:
         """Return the current data of a user, from the cache where it is recent enough; None if they were removed.
@@ -114,8 +114,8 @@ class IAuthenticator(Interface):
     async def authenticate(request: SignedRequest) -> User:
         """Return the user who made the request.
 
-        Raises `EC2Error` where authentication fails (`econed.auth.failures` has the table), or `OpenNebulaError` where
-        oned must be asked for the user and cannot be.
+        Raises `EC2Error` where authentication fails (`econed.auth.failures` has the table), or `OpenNebulaError` if
+        the user must be looked up in oned and that fails.
         """
 
 
@@ -123,7 +123,7 @@ class IUpload(Interface):
     """A file in a request that has not been received yet: reading is paused."""
 
     async def check_acceptable(owner: int) -> None:
-        """Raise `EC2Error` if the file cannot be received for a user: no room, or oned cannot read it."""
+        """Raise `EC2Error` if the file cannot be received for a user: no space, or oned cannot read it."""
 
     async def receive(owner: int) -> str:
         """Receive the file for the OpenNebula user `owner` and return its path, which oned can read.
@@ -159,7 +159,7 @@ class IImageFetcher(Interface):
     """Fetches images from URLs of users into the directory of uploads, only from hosts on the internet."""
 
     async def check_url(url: ImageURL, owner: int) -> None:
-        """Raise `EC2Error` if it is certain without a lookup that a URL cannot be fetched for a user."""
+        """Raise `EC2Error` if a URL can be rejected for a user without a DNS lookup."""
 
     async def fetch(url: ImageURL, owner: int) -> str:
         """Fetch an image for the OpenNebula user `owner` and return the path of its file, which oned can read.
@@ -178,8 +178,8 @@ class IImageFetcher(Interface):
 class IDrainable(Interface):
     """The connections of one process, which are closed before it exits."""
 
-    connections: int = Attribute("How many there are.")
-    busy: int = Attribute("How many of them have a request in flight.")
+    connections: int = Attribute("The number of connections.")
+    busy: int = Attribute("The number of connections with a request in flight.")
 
     def drain() -> None:
         """Close each connection after its next response; idle connections are closed at their idle timeout."""

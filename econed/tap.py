@@ -182,7 +182,9 @@ class _Start:
                 XMLRPCBackend.configured(self.reactor, settings, server, self.log)
             except ValueError as error:
                 raise ConfigError((ConfigProblem(str(source.path), str(error)),)) from None
-            return Plan(source, settings, self._sockets(settings, passed, current), logs.LogPlace.of(self.twistd))
+            return Plan(
+                source, settings, self._sockets(settings, passed, current), logs.TwistdLogTarget.of(self.twistd)
+            )
 
         plan = load(())
         if plan.log.kind == "unknown" and plan.settings.log_file is None:

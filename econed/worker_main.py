@@ -34,7 +34,7 @@ async def make_worker(reactor: Any, environ: Mapping[str, str], begin: Begin) ->
     try:
         whole, server, _ = credentials.load_with_settings(source, environ)  # the supervisor has logged the warnings
         settings = worker_share(whole, begin.index, begin.of)
-        reopen_log = logs.begin(settings, logs.LogPlace(**dict(begin.log)), begin.index + 1)  # type: ignore[arg-type]
+        reopen_log = logs.begin(settings, logs.TwistdLogTarget(**dict(begin.log)), begin.index + 1)  # type: ignore[arg-type]
         backend = XMLRPCBackend.configured(reactor, settings, server, Logger(namespace="econed"))
         file_types = configured_file_types(source.path, settings)
         listeners = [_listener(reactor, passed) for passed in begin.sockets]
@@ -65,8 +65,8 @@ def main() -> None:
 
     for descriptor in (COMMANDS, REPORTS):
         os.set_inheritable(descriptor, False)
-    make = partial(make_worker, reactor, os.environ)
-    protocol = WorkerProtocol(make, Signals(reactor), reactor, stop_reactor, Logger(namespace="econed.worker"))
+    set_up = partial(make_worker, reactor, os.environ)
+    protocol = WorkerProtocol(set_up, Signals(reactor), reactor, stop_reactor, Logger(namespace="econed.worker"))
     StandardIO(protocol, COMMANDS, REPORTS, reactor)  # type: ignore[call-arg]  # the signature for POSIX
     reactor.run()
     sys.exit(exit_code)

@@ -62,7 +62,7 @@ class AdminPort:
         self._port: int | None = None
         self._service: StreamServerEndpointService | None = None
 
-    def follow(self, port: int | None) -> None:
+    def set_port(self, port: int | None) -> None:
         """Listen on `port`, or not at all if None; raises `CannotListen`, and then keeps the current port."""
         if port == self._port:
             return
@@ -122,12 +122,12 @@ class AdminResource(Resource):
         return _status_body(request, None)
 
     async def _readiness(self, request: Request) -> bytes:
-        reason = self._watched.unready() or oned_unreachable(merged(await self._watched.snapshots()))
+        reason = self._watched.unready_reason() or oned_unreachable(merged(await self._watched.snapshots()))
         return _status_body(request, reason)
 
     async def _metrics(self, request: Request) -> bytes:
         counts = merged(await self._watched.snapshots())
-        is_ready = (self._watched.unready() or oned_unreachable(counts)) is None
+        is_ready = (self._watched.unready_reason() or oned_unreachable(counts)) is None
         counts["econed_ready"] = [([], [float(is_ready)])]
         text, media_type = exposition(counts, (request.getHeader("accept") or ""))
         request.setHeader(b"content-type", media_type.encode())
@@ -151,8 +151,8 @@ class WatchedProcess:
         self._metrics = metrics
         self._is_draining = is_draining
 
-    def unready(self) -> str | None:
-        """See `IWatched.unready`; a process that runs listens."""
+    def unready_reason(self) -> str | None:
+        """See `IWatched.unready_reason`; a process that runs listens."""
         return DRAINING if self._is_draining() else None
 
     async def snapshots(self) -> tuple[Snapshot, ...]:

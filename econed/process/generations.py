@@ -16,7 +16,7 @@ from econed.config.loading import Source
 from econed.config.settings import Settings
 from econed.process.listening import BoundSocket
 from econed.process.messages import Begin, Command, GetCounts, PassedSocket, Report
-from econed.telemetry.logs import LogPlace
+from econed.telemetry.logs import TwistdLogTarget
 from econed.telemetry.merging import ProcessSnapshots
 from econed.telemetry.metrics import Snapshot
 
@@ -43,7 +43,7 @@ class Plan:
     source: Source
     settings: Settings
     sockets: tuple[BoundSocket, ...]
-    log: LogPlace
+    log: TwistdLogTarget
 
     def begin(self, index: int) -> Begin:
         """Return the first command to worker `index`, with the descriptors that it is spawned with."""

@@ -15,7 +15,7 @@ class IWatched(Interface):
     No method calls oned; whether oned is reachable is in the snapshots.
     """
 
-    def unready() -> str | None:
+    def unready_reason() -> str | None:
         """Return why no requests should be sent here now (draining, or no worker listens); None if they may."""
 
     async def snapshots() -> Sequence[Snapshot]:

@@ -27,7 +27,7 @@ class PassedSocket:
 class Begin:
     """Serve as worker `index` of `of` on these sockets. `text` is the content of econe.conf, read from `path`.
 
-    `log` is where the log goes unless econe.conf sets it (the fields of `econed.telemetry.logs.LogPlace`).
+    `log` is where the log goes unless econe.conf sets it (the fields of `econed.telemetry.logs.TwistdLogTarget`).
     """
 
     text: str

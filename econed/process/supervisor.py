@@ -152,7 +152,7 @@ class Supervisor:
         """The number of workers that accept connections."""
         return sum(worker.state is State.SERVING for worker in self._alive)
 
-    def unready(self) -> str | None:
+    def unready_reason(self) -> str | None:
         """See `IWatched`."""
         if self._is_stopping:
             return DRAINING

@@ -56,19 +56,19 @@ class CannotStart(Exception):
 class WorkerProtocol(Protocol):
     """The worker's end of the two pipes to the supervisor.
 
-    `make` sets the worker up from its first command, or raises `CannotStart`. `on_exit` is called with the exit code.
+    `set_up` creates the worker from its first command, or raises `CannotStart`. `on_exit` is called with the exit code.
     When the supervisor exits, for any reason, the worker finishes its requests and exits.
     """
 
     def __init__(
         self,
-        make: Callable[[Begin], Awaitable[WorkerParts]],
+        set_up: Callable[[Begin], Awaitable[WorkerParts]],
         signals: Signals,
         clock: IReactorTime,
         on_exit: Callable[[int], None],
         log: Logger,
     ) -> None:
-        self._make = make
+        self._set_up = set_up
         self._signals = signals
         self._clock = clock
         self._on_exit = on_exit
@@ -123,7 +123,7 @@ class WorkerProtocol(Protocol):
                 self._report(CountsReply(number, self._counts()))
 
     async def _begin(self, begin: Begin) -> None:
-        parts = await self._make(begin)
+        parts = await self._set_up(begin)
         await parts.process.listen()
         parts.process.start()
         self._parts = parts

@@ -62,7 +62,7 @@ def logger(namespace: str, debug_level: int, observer: ILogObserver) -> Logger:
 
 
 @dataclass(frozen=True)
-class LogPlace:
+class TwistdLogTarget:
     """The target of twistd's log, in a form that can be passed to other processes.
 
     `name` is the path of the file, the prefix for syslog, or the name of the factory of a log observer (--logger).
@@ -73,7 +73,7 @@ class LogPlace:
     name: str = ""
 
     @classmethod
-    def of(cls, twistd: Mapping[str, Any] | None) -> LogPlace:
+    def of(cls, twistd: Mapping[str, Any] | None) -> TwistdLogTarget:
         """Return the target that twistd's options select (`options.parent` of its subcommand's options)."""
         if twistd is None:
             return cls("unknown")
@@ -102,16 +102,16 @@ class ProcessLog:
     def __init__(
         self,
         settings: Settings,
-        place: LogPlace = LogPlace("stdout"),
+        twistd_target: TwistdLogTarget = TwistdLogTarget("stdout"),
         worker: int | None = None,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
-        """Write to `log_file`, or to `place`, which is a file or standard output.
+        """Write to `log_file`, or to `twistd_target`, which is a file or standard output.
 
         `worker` is the number of the worker that this process is, if any. `environ` shows whether standard output is
         the journal.
         """
-        self._place = place
+        self._twistd_target = twistd_target
         self._worker = worker
         self._environ = environ
         self._configure(settings)
@@ -120,7 +120,7 @@ class ProcessLog:
         """Write an event, if its level is admitted (`ILogObserver`)."""
         self._filtered(event)
 
-    def follow(self, settings: Settings) -> None:
+    def apply_settings(self, settings: Settings) -> None:
         """Apply new settings: level, format and file."""
         previous = self._target
         self._configure(settings)
@@ -136,7 +136,7 @@ class ProcessLog:
             log_lines.json_formatter(os.getpid, self._worker) if is_json else log_lines.text_formatter(self._worker)
         )
         self._filtered = level_filter(self._write, settings.debug_level)  # type: ignore[arg-type]
-        path = settings.log_file or (self._place.name if self._place.kind == "file" else None)
+        path = settings.log_file or (self._twistd_target.name if self._twistd_target.kind == "file" else None)
         self._has_priorities = path is None and is_journal(STDOUT, self._environ)
         self._target = FallbackTarget(Stream() if path is None else AppendedFile(path), self._own_line)
         self._target.reopen()
@@ -183,36 +183,39 @@ class LoggedService(MultiService):
 
 def log_for_twistd(twistd: Mapping[str, Any] | None, settings: Settings) -> ProcessLog | None:
     """Return the log for a process that twistd runs with these options; None if the log is left to twistd."""
-    place = LogPlace.of(twistd)
-    return None if place.is_left_to_twistd(settings) else ProcessLog(settings, place)
+    twistd_target = TwistdLogTarget.of(twistd)
+    return None if twistd_target.is_left_to_twistd(settings) else ProcessLog(settings, twistd_target)
 
 
 def begin(
-    settings: Settings, place: LogPlace, worker: int | None = None, beginner: LogBeginner = globalLogBeginner
+    settings: Settings,
+    twistd_target: TwistdLogTarget,
+    worker: int | None = None,
+    beginner: LogBeginner = globalLogBeginner,
 ) -> Callable[[], None]:
     """Start logging in a process that twistd does not run, to the target of twistd's log.
 
     Returns the function that reopens the log.
     """
-    observer = _twistd_observer(place)
+    observer = _twistd_observer(twistd_target)
     if observer is not None:
         beginner.beginLoggingTo([level_filter(observer, settings.debug_level)])
         return lambda: None
-    log = ProcessLog(settings, place, worker)
+    log = ProcessLog(settings, twistd_target, worker)
     beginner.beginLoggingTo([log])
     return log.reopen
 
 
-def _twistd_observer(place: LogPlace) -> ILogObserver | None:
+def _twistd_observer(twistd_target: TwistdLogTarget) -> ILogObserver | None:
     """Return twistd's log observer for --syslog or --logger; None for other targets."""
     observer: Any
-    match place.kind:
+    match twistd_target.kind:
         case "syslog":
             from twisted.python.syslog import SyslogObserver
 
-            observer = SyslogObserver(place.name).emit
+            observer = SyslogObserver(twistd_target.name).emit
         case "logger":
-            observer = namedAny(place.name)()
+            observer = namedAny(twistd_target.name)()
         case _:
             return None
     is_legacy = not ILogObserver.providedBy(observer)

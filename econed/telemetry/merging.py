@@ -32,7 +32,7 @@ def merged(snapshots: Iterable[Snapshot]) -> Snapshot:
     }
 
 
-def lasting(snapshot: Snapshot) -> Snapshot:
+def without_gauges(snapshot: Snapshot) -> Snapshot:
     """Return the counters and histograms of a snapshot, which are kept after its process has exited."""
     return {name: series for name, series in snapshot.items() if name in FAMILY and FAMILY[name].kind != "gauge"}
 
@@ -73,7 +73,7 @@ class ProcessSnapshots:
         """Keep the counts of a process that has exited; it must not be updated afterwards."""
         snapshot = self._running.pop(process, None)
         if snapshot is not None:
-            self._exited = merged((self._exited, lasting(snapshot)))
+            self._exited = merged((self._exited, without_gauges(snapshot)))
 
     def all(self) -> tuple[Snapshot, ...]:
         """Return the merged snapshot of all exited processes, and those of the running ones."""

@@ -42,7 +42,7 @@ class FakeDaemon:
         self.metrics = [Metrics([ACTION]), Metrics([ACTION])]
         self.metrics[0].track_oned_state(lambda: True, lambda: REPLIED_AT)
 
-    def unready(self) -> str | None:
+    def unready_reason(self) -> str | None:
         return "draining" if self.is_draining else None
 
     async def snapshots(self) -> Sequence[Snapshot]:
@@ -228,9 +228,9 @@ def test_a_single_process_has_its_own_metrics() -> None:
     draining = False
     metrics = Metrics([ACTION])
     watched = WatchedProcess(metrics, lambda: draining)
-    assert watched.unready() is None
+    assert watched.unready_reason() is None
     draining = True
-    assert "draining" in (watched.unready() or "")
+    assert "draining" in (watched.unready_reason() or "")
     metrics.limit_exceeded("rate")
     (snapshot,) = _result(Deferred.fromCoroutine(watched.snapshots()))
     assert samples(snapshot)["econed_refusals_total", "rate"] == 1

@@ -217,7 +217,7 @@ def test_it_accepts_commands_while_it_starts() -> None:
         await never
         return await harness.make(begin)
 
-    harness.worker._make = make_slowly
+    harness.worker._set_up = make_slowly
     harness.send(BEGIN, ReopenLog(), GetCounts(1), Drain())
     assert harness.reports() == [CountsReply(1, {})]
     harness.read_final_report()

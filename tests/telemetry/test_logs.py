@@ -23,7 +23,7 @@ from econed.clock import WallClock
 from econed.config.settings import Settings
 from econed.process.twistd import twistd_options
 from econed.telemetry import logs
-from econed.telemetry.logs import LoggedService, LogPlace, ProcessLog, logger
+from econed.telemetry.logs import LoggedService, ProcessLog, TwistdLogTarget, logger
 
 EVERYTHING = Settings(debug_level=3)
 LEVELS = (LogLevel.critical, LogLevel.error, LogLevel.warn, LogLevel.info, LogLevel.debug)
@@ -84,7 +84,7 @@ def test_the_format_is_configurable(path: Path) -> None:
 
 
 def test_the_configured_file_takes_precedence_over_that_of_twistd(path: Path, tmp_path: Path) -> None:
-    twistd = LogPlace("file", str(tmp_path / "twistd.log"))
+    twistd = TwistdLogTarget("file", str(tmp_path / "twistd.log"))
     log_value(ProcessLog(Settings(log_file=str(path)), twistd))
     assert len(lines(path)) == 1
     assert not Path(twistd.name).exists()
@@ -151,7 +151,7 @@ def test_new_settings_are_applied(path: Path, tmp_path: Path) -> None:
     log = ProcessLog(Settings(log_file=str(path)))
     log_value(log)
     another = tmp_path / "another.log"
-    log.follow(replace(EVERYTHING, log_file=str(another), log_format="json"))
+    log.apply_settings(replace(EVERYTHING, log_file=str(another), log_format="json"))
     log_value(log, level=LogLevel.debug)
     assert len(lines(path)) == 1
     assert json.loads(another.read_text("utf-8"))["level"] == "debug"
@@ -171,54 +171,54 @@ def test_a_file_that_cannot_be_opened_is_reported_at_once_without_an_exception(
 
 
 @pytest.mark.parametrize(
-    ("options", "place"),
+    ("options", "target"),
     [
-        ({"nodaemon": True, "logfile": None}, LogPlace("stdout")),
-        ({"nodaemon": True, "logfile": "-"}, LogPlace("stdout")),
-        ({"nodaemon": True, "logfile": "x.log"}, LogPlace("file", os.path.abspath("x.log"))),
-        ({"nodaemon": False, "logfile": "/var/log/x.log"}, LogPlace("file", "/var/log/x.log")),
-        ({"nodaemon": False, "logfile": None}, LogPlace("file", os.path.abspath("twistd.log"))),
-        ({"nodaemon": False, "logfile": "-"}, LogPlace("unknown")),
-        ({"nodaemon": False, "syslog": True, "prefix": "econe"}, LogPlace("syslog", "econe")),
-        ({"logger": textFileLogObserver}, LogPlace("logger", "twisted.logger._file.textFileLogObserver")),
-        (None, LogPlace("unknown")),
+        ({"nodaemon": True, "logfile": None}, TwistdLogTarget("stdout")),
+        ({"nodaemon": True, "logfile": "-"}, TwistdLogTarget("stdout")),
+        ({"nodaemon": True, "logfile": "x.log"}, TwistdLogTarget("file", os.path.abspath("x.log"))),
+        ({"nodaemon": False, "logfile": "/var/log/x.log"}, TwistdLogTarget("file", "/var/log/x.log")),
+        ({"nodaemon": False, "logfile": None}, TwistdLogTarget("file", os.path.abspath("twistd.log"))),
+        ({"nodaemon": False, "logfile": "-"}, TwistdLogTarget("unknown")),
+        ({"nodaemon": False, "syslog": True, "prefix": "econe"}, TwistdLogTarget("syslog", "econe")),
+        ({"logger": textFileLogObserver}, TwistdLogTarget("logger", "twisted.logger._file.textFileLogObserver")),
+        (None, TwistdLogTarget("unknown")),
     ],
 )
-def test_the_place_follows_from_the_options_of_twistd(options: dict[str, Any] | None, place: LogPlace) -> None:
+def test_the_target_follows_from_the_options_of_twistd(options: dict[str, Any] | None, target: TwistdLogTarget) -> None:
     """The options are --nodaemon, --logfile, --syslog, --prefix and --logger."""
-    assert LogPlace.of(options) == place
-    assert LogPlace(**json.loads(json.dumps(asdict(place)))) == place
+    assert TwistdLogTarget.of(options) == target
+    assert TwistdLogTarget(**json.loads(json.dumps(asdict(target)))) == target
 
 
 @pytest.mark.parametrize(
-    ("place", "log_file", "is_left"),
+    ("target", "log_file", "is_left"),
     [
-        (LogPlace("stdout"), None, False),
-        (LogPlace("file", "/x.log"), None, False),
-        (LogPlace("syslog"), "/x.log", True),
-        (LogPlace("logger", "x"), "/x.log", True),
-        (LogPlace("unknown"), "/x.log", False),
-        (LogPlace("unknown"), None, True),
+        (TwistdLogTarget("stdout"), None, False),
+        (TwistdLogTarget("file", "/x.log"), None, False),
+        (TwistdLogTarget("syslog"), "/x.log", True),
+        (TwistdLogTarget("logger", "x"), "/x.log", True),
+        (TwistdLogTarget("unknown"), "/x.log", False),
+        (TwistdLogTarget("unknown"), None, True),
     ],
 )
-def test_syslog_and_logger_are_left_to_twistd(place: LogPlace, log_file: str | None, is_left: bool) -> None:
-    assert place.is_left_to_twistd(Settings(log_file=log_file)) is is_left
+def test_syslog_and_logger_are_left_to_twistd(target: TwistdLogTarget, log_file: str | None, is_left: bool) -> None:
+    assert target.is_left_to_twistd(Settings(log_file=log_file)) is is_left
 
 
 @pytest.mark.parametrize(
-    ("line", "place"),
+    ("line", "target"),
     [
-        ("/usr/bin/twistd -ny econe.tac", LogPlace("stdout")),
-        ("/usr/bin/twistd -r select --debug -l /var/log/x.log -y econe.tac", LogPlace("file", "/var/log/x.log")),
-        ("twistd --syslog --prefix=econe --python=econe.tac", LogPlace("syslog", "econe")),
-        ("twistd --no-such-option", LogPlace("unknown")),
-        ("/usr/bin/python econe.py", LogPlace("unknown")),
-        ("", LogPlace("unknown")),
+        ("/usr/bin/twistd -ny econe.tac", TwistdLogTarget("stdout")),
+        ("/usr/bin/twistd -r select --debug -l /var/log/x.log -y econe.tac", TwistdLogTarget("file", "/var/log/x.log")),
+        ("twistd --syslog --prefix=econe --python=econe.tac", TwistdLogTarget("syslog", "econe")),
+        ("twistd --no-such-option", TwistdLogTarget("unknown")),
+        ("/usr/bin/python econe.py", TwistdLogTarget("unknown")),
+        ("", TwistdLogTarget("unknown")),
     ],
 )
-def test_the_place_for_a_tac_file_follows_from_the_command_line_of_twistd(line: str, place: LogPlace) -> None:
+def test_the_target_for_a_tac_file_follows_from_the_command_line_of_twistd(line: str, target: TwistdLogTarget) -> None:
     """The options of twistd are only passed to its subcommands."""
-    assert LogPlace.of(twistd_options(line.split())) == place
+    assert TwistdLogTarget.of(twistd_options(line.split())) == target
 
 
 def test_the_service_sets_the_log_of_the_application(path: Path) -> None:
@@ -270,7 +270,7 @@ class UnstartedLog:
 def test_a_worker_logs_to_the_target_of_the_supervisor(path: Path) -> None:
     unstarted = UnstartedLog()
     unstarted.log.info("before")
-    reopen = logs.begin(Settings(), LogPlace("file", str(path)), 1, unstarted.beginner)
+    reopen = logs.begin(Settings(), TwistdLogTarget("file", str(path)), 1, unstarted.beginner)
     unstarted.log.info("after")
     assert [line.rpartition(" ")[2] for line in lines(path)] == ["before", "after"]
     assert "[econed#info,worker 1]" in lines(path)[0]
@@ -301,10 +301,10 @@ def factory() -> Any:
 
 
 def test_a_worker_uses_the_observer_given_to_twistd(seen: list[LogEvent], path: Path) -> None:
-    place = LogPlace.of({"logger": factory})
-    assert place == LogPlace("logger", f"{__name__}.factory")
+    target = TwistdLogTarget.of({"logger": factory})
+    assert target == TwistdLogTarget("logger", f"{__name__}.factory")
     unstarted = UnstartedLog()
-    reopen = logs.begin(Settings(debug_level=1, log_file=str(path)), place, 1, unstarted.beginner)
+    reopen = logs.begin(Settings(debug_level=1, log_file=str(path)), target, 1, unstarted.beginner)
     unstarted.log.info("too little")
     unstarted.log.warn("enough")
     reopen()
@@ -316,7 +316,7 @@ def test_a_worker_logs_to_syslog_if_twistd_does(monkeypatch: pytest.MonkeyPatch)
     for name in ("openlog", "syslog"):
         monkeypatch.setattr(SyslogObserver, name, staticmethod(lambda *args: calls.append(args)))
     unstarted = UnstartedLog()
-    logs.begin(Settings(), LogPlace("syslog", "econe-x"), 1, unstarted.beginner)
+    logs.begin(Settings(), TwistdLogTarget("syslog", "econe-x"), 1, unstarted.beginner)
     unstarted.log.info("value is so")
     assert calls[0][0] == "econe-x"
     assert "value is so" in calls[-1][-1]

@@ -7,7 +7,7 @@ import json
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 
-from econed.telemetry.merging import ProcessSnapshots, exposition, gauge, lasting, merged
+from econed.telemetry.merging import ProcessSnapshots, exposition, gauge, merged, without_gauges
 from econed.telemetry.metrics import FAMILIES, Metrics, Snapshot
 from tests.support.metrics import ACTION, busy_metrics, samples, series_of
 
@@ -101,7 +101,7 @@ def test_only_complete_series_of_known_families_are_merged() -> None:
 
 
 def test_counters_outlive_a_process_and_gauges_do_not() -> None:
-    snapshot = lasting(busy_metrics().snapshot())
+    snapshot = without_gauges(busy_metrics().snapshot())
     assert {"econed_requests", "econed_request_duration_seconds", "process_cpu_seconds"} <= snapshot.keys()
     assert not {family.name for family in FAMILIES if family.kind == "gauge"} & snapshot.keys()
 

@@ -1,8 +1,8 @@
 """Attaching, detaching and resizing volumes (EC2 API Reference, AttachVolume, DetachVolume, ModifyVolume).
 
 oned attaches and detaches disks of machines that are running or powered off, one disk at a time; econed waits for a
-machine that is busy with another one. The client's parameters of an attachment are stored on the disk, by the same call
-that attaches it.
+machine that is busy with another disk. The client's parameters of an attachment are stored on the disk, by the same
+call that attaches it.
 """
 
 from __future__ import annotations
@@ -235,8 +235,8 @@ async def _attach(call: Call, image: Image, machine: VirtualMachine, device: str
 async def _defer_attachment(call: Call, image: Image, machine: VirtualMachine, device: str) -> None:
     """Attach a volume that oned is copying when the copy is finished, or leave it to the chore if that takes long.
 
-    Raises `EC2Error` IncorrectState for a volume of another user, which the caller's chore would not find, and for one
-    that others may write: they could have it attached to any machine of its owner.
+    Raises `EC2Error` IncorrectState for a volume of another user, which the caller's chore would not find, and for a
+    volume that others may write: they could have it attached to any machine of its owner.
     """
     if image.uid != call.caller.id or is_writable_by_others(image):
         raise EC2Error("IncorrectState", f"{VOLUME.format(image.id)} is not 'available'.")
@@ -284,8 +284,8 @@ def _checked_attachment(volume: Volume, instance_id: str | None, device: str | N
         raise _no_such_attachment(volume, instance_id or INSTANCE.format(volume.pending.machine_id), device)
     if attachment is None:
         raise EC2Error("IncorrectState", f"Volume '{volume.id}' is in the '{volume_state(volume)}' state.")
-    is_given_instance = instance_id is None or INSTANCE.parse(instance_id) == attachment.machine.id
-    if not is_given_instance or (device is not None and not _is_at(attachment, device)):
+    matches_instance = instance_id is None or INSTANCE.parse(instance_id) == attachment.machine.id
+    if not matches_instance or (device is not None and not _is_at(attachment, device)):
         raise _no_such_attachment(volume, instance_id or INSTANCE.format(attachment.machine.id), device)
     return attachment
 

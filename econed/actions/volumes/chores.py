@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     from econed.opennebula.documents import Disk, Image, VirtualMachine
 
 COPY_AGE = 60
-"""Seconds after which an unmarked copy was abandoned by a process that died."""
+"""Seconds after which an unmarked copy counts as abandoned by a process that died."""
 
 ORPHAN_AGE = 1800
-"""Seconds after which a volume that RunInstances created and no machine uses was abandoned by a process that died."""
+"""Seconds after which a volume that RunInstances created and no machine uses counts as abandoned."""
 
 PENDING_AGE = 3600
 """Seconds after which a deferred attachment is given up because the machine could not take the volume."""
@@ -50,9 +50,9 @@ _DELETABLE = frozenset({ImageState.READY, ImageState.ERROR})
 async def reconcile_volumes(run: ChoreRun) -> None:
     """Mark unmarked copies, make volumes persistent, and carry out deferred attachments and deletions.
 
-    Attachments and deletions are deferred while oned copies the image. Volumes are also deleted that RunInstances
-    created for a machine that was never launched, and those that are to be deleted with their machine when it has ended
-    for any reason.
+    Attachments and deletions are deferred while oned copies the image. The chore also deletes volumes that RunInstances
+    created for a machine that was never launched, and volumes that are to be deleted with their machine once it has
+    ended for any reason.
     """
     images = [image for image in await run.session.images(OwnerFilter.MINE) if image.state is not ImageState.DELETE]
     machine_ids = {whole_number(image.template.text(DELETE_WITH)) for image in images}
@@ -120,7 +120,7 @@ async def _delete_marked(run: ChoreRun, image: Image) -> None:
 async def _attach_pending(
     run: ChoreRun, image: Image, pending: PendingAttachment, machine: VirtualMachine | None
 ) -> None:
-    """Attach a volume to a machine as soon as oned allows it, or give up after `PENDING_AGE` or with the machine."""
+    """Attach a volume to a machine as soon as oned allows it, or give up after `PENDING_AGE` or when it ends."""
     if not image.vm_ids and is_being_copied(image):
         run.keep_watching()
         return

@@ -39,7 +39,7 @@ _RETRY_INTERVAL = 0.5
 """Seconds between two reads of a volume that another process is creating with the same token."""
 
 _UNMARKED_TIMEOUT = 5
-"""Seconds after which an unmarked copy was abandoned by a process that died: copies are marked immediately."""
+"""Seconds after which an unmarked copy counts as abandoned by a process that died: copies are marked immediately."""
 
 _TYPES = frozenset({"standard", "io1", "io2", "gp2", "gp3", "sc1", "st1"})
 _NAME_TAKEN = frozenset({OpenNebulaCode.ALLOCATE, OpenNebulaCode.INTERNAL})
@@ -109,7 +109,7 @@ async def make_volume(call: Call, plan: VolumePlan) -> int:
 
 
 async def make_volume_once(call: Call, plan: VolumePlan, token: ClientToken) -> int:
-    """Create a volume with a client token, or return the one that was created with it.
+    """Create a volume with a client token, or return the volume that was created with it.
 
     The volume's name is derived from the token. oned refuses a second image with the same name, so of any number of
     processes only one creates it, and the others find it by its name. The token can be used again when the volume has
@@ -179,7 +179,7 @@ def _volume_text(call: Call, plan: VolumePlan) -> str:
 
 
 def checked_type(volume_type: str) -> str:
-    """Return a VolumeType; raises `EC2Error` InvalidParameterValue for an unknown one."""
+    """Return a VolumeType; raises `EC2Error` InvalidParameterValue for an unknown type."""
     if volume_type not in _TYPES:
         raise EC2Error("InvalidParameterValue", f"Invalid volume type '{volume_type}'")
     return volume_type

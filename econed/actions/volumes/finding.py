@@ -183,7 +183,7 @@ async def volumes_by_id(call: Call, volume_ids: Sequence[str]) -> tuple[Volume, 
 
 
 async def find_volumes(call: Call, volume_ids: Iterable[str]) -> Mapping[str, Volume]:
-    """Return the volumes that exist, by their ids as given; raises `EC2Error` InvalidVolumeID.Malformed."""
+    """Return the volumes that exist, by their ids as in `volume_ids`; raises `EC2Error` InvalidVolumeID.Malformed."""
     image_ids: dict[str, int] = {}
     disk_keys: dict[str, tuple[int, int]] = {}
     for volume_id in volume_ids:
@@ -205,7 +205,7 @@ async def find_volumes(call: Call, volume_ids: Iterable[str]) -> Mapping[str, Vo
 
 
 async def with_attachments(call: Call, images: Sequence[Image]) -> list[ImageVolume]:
-    """Return the volumes that these images are, with their attachments; only machines that use one are read."""
+    """Return these images as volumes with their attachments; only machines that use one of them are read."""
     machines = await call.session.vms(sorted({machine_id for image in images for machine_id in image.vm_ids}))
     disks = {
         disk.image_id: (machine, disk)

@@ -110,7 +110,7 @@ def snapshot_state(image: Image) -> SnapshotStateType:
 
 
 def _description(image: Image) -> str:
-    """Return the description of a snapshot; for an AMI's image, whose own description is the AMI's, Amazon's text."""
+    """Return the description of a snapshot; for the image of an AMI, which stores the AMI's, return Amazon's text."""
     if not is_ami_snapshot(image):
         return description(image)
     machine_id = whole_number(image.template.text(SAVED_FROM_MACHINE))

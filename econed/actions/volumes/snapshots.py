@@ -304,7 +304,7 @@ async def _within_quota(copying: Any) -> int:
 
 
 def _is_restorable(call: Call, image: Image, users: Container[str]) -> bool:
-    """Whether RestorableByUserIds lists a snapshot under one of `users`."""
+    """Whether RestorableByUserIds selects a snapshot for one of `users`."""
     if EVERYBODY in users and is_public(image):
         return True
     return account_id(image.uid) in users or call.owner_id in users

@@ -137,7 +137,7 @@ class Zones:
 
     @classmethod
     async def of(cls, call: Call, volumes: Iterable[Volume]) -> Zones:
-        """Return the zones; datastores are read only for volumes without a zone, as those of the Ruby server."""
+        """Return the zones; datastores are read only for volumes without a zone, such as the Ruby server's."""
         datastores = await call.session.datastores() if any(map(_has_no_zone, volumes)) else ()
         return cls(await call.cluster_names(), {datastore.id: datastore.cluster_ids for datastore in datastores})
 

@@ -126,8 +126,8 @@ async def create_volume(
 ) -> VolumeTypeDef:
     """Create a volume, empty or from a snapshot (EC2 CreateVolume; a persistent DATABLOCK in OpenNebula).
 
-    The VolumeType is only stored and shown: OpenNebula does not implement it. A repeated call with the same ClientToken
-    returns the same volume, as long as the volume exists.
+    The VolumeType is only stored and returned: OpenNebula does not implement it. A repeated call with the same
+    ClientToken returns the same volume, as long as the volume exists.
     """
     cluster_id = await _cluster_of_zone(call, availability_zone, availability_zone_id)
     snapshot = (await snapshots_by_id(call, [snapshot_id]))[0] if snapshot_id is not None else None
@@ -267,7 +267,7 @@ async def _list(
 
 
 class _ZonesReader:
-    """Reads the zones of volumes when the first volume that needs them is shown."""
+    """Reads the zones of volumes when the first volume that needs them is listed."""
 
     def __init__(self, call: Call) -> None:
         self._call = call

@@ -125,7 +125,7 @@ class SupervisorHarness:
 def plan(workers: int = 2, text: str = ":port: 4567\n", sockets: tuple[BoundSocket, ...] = ()) -> Plan:
     """Return a plan for so many workers."""
     settings = Settings(workers=workers, drain_timeout=DRAIN_TIMEOUT)
-    return Plan(Source(Path("/etc/one/econe.conf"), text), settings, sockets, logs.LogPlace("stdout"))
+    return Plan(Source(Path("/etc/one/econe.conf"), text), settings, sockets, logs.TwistdLogTarget("stdout"))
 
 
 def reloaded(harness: SupervisorHarness, new: Plan) -> list[FakeWorker]:

@@ -65,7 +65,7 @@ def test_an_invalid_configuration_is_refused_and_the_old_workers_go_on(
     assert not any(fake_worker.was_told_to_drain for fake_worker in harness.fake_workers)
     assert str(error) in harness.logged(LogLevel.error)[-1]
     assert harness.notifier.lines[-2:] == ["READY=1", "STATUS=2 of 2 workers serve"]
-    assert harness.supervisor.unready() is None
+    assert harness.supervisor.unready_reason() is None
 
 
 def test_a_configuration_on_which_one_worker_cannot_start_is_not_used(harness: SupervisorHarness) -> None:

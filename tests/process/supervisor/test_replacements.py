@@ -106,5 +106,5 @@ def test_without_a_serving_worker_the_daemon_is_not_ready(harness: SupervisorHar
     """As /readyz reports; the supervisor need not be restarted."""
     harness.serve(1)
     harness.fake_workers[0].exits("signal SIGKILL")
-    assert harness.supervisor.unready() == "no worker accepts connections"
+    assert harness.supervisor.unready_reason() == "no worker accepts connections"
     assert harness.notifier.lines[-1] == "STATUS=0 of 1 workers serve"

@@ -51,7 +51,7 @@ def test_systemd_is_notified_when_all_workers_listen_and_not_before(harness: Sup
     harness.start()
     harness.fake_workers[0].reports(Ready())
     assert "READY=1" not in harness.notifier.lines
-    assert harness.supervisor.unready() is None, "one worker serves"
+    assert harness.supervisor.unready_reason() is None, "one worker serves"
     harness.fake_workers[1].reports(Ready())
     assert harness.notifier.lines[-2:] == ["READY=1", "STATUS=2 of 2 workers serve"]
 

@@ -20,8 +20,8 @@ def test_on_a_stop_signal_all_workers_drain_and_the_daemon_exits_with_0_after_th
         "includes the time until the workers are killed"
     )
     assert all(fake_worker.was_told_to_drain for fake_worker in harness.fake_workers)
-    assert harness.supervisor.unready() == DRAINING
-    assert "draining" in str(harness.supervisor.unready())
+    assert harness.supervisor.unready_reason() == DRAINING
+    assert "draining" in str(harness.supervisor.unready_reason())
     harness.fake_workers[0].exits("exit code 0")
     assert harness.exit_codes == []
     harness.fake_workers[1].exits("exit code 0")
