@@ -32,9 +32,11 @@ async def make_worker(reactor: Any, environ: Mapping[str, str], begin: Begin) ->
     """Set up a worker according to the supervisor's first command; raises `CannotStart`."""
     source = Source(Path(begin.path), begin.text)
     try:
-        whole, server, _ = credentials.load_with_settings(source, environ)  # the supervisor has logged the warnings
-        settings = worker_share(whole, begin.index, begin.of)
-        reopen_log = logs.begin(settings, logs.TwistdLogTarget(**dict(begin.log)), begin.index + 1)  # type: ignore[arg-type]
+        # The supervisor has logged the warnings.
+        daemon_settings, server, _ = credentials.load_with_settings(source, environ)
+        settings = worker_share(daemon_settings, begin.index, begin.of)
+        twistd_target = logs.TwistdLogTarget(**dict(begin.log))  # type: ignore[arg-type]
+        reopen_log = logs.begin(settings, twistd_target, begin.index + 1)
         backend = XMLRPCBackend.configured(reactor, settings, server, Logger(namespace="econed"))
         file_types = configured_file_types(source.path, settings)
         listeners = [_listener(reactor, passed) for passed in begin.sockets]

@@ -31,7 +31,7 @@ MAX_ON_MACHINE = 512 * _KIB
 MAX_ON_IMAGE = 512 * _KIB
 """Tags of an AMI and of its snapshot, and its description."""
 
-MAX_OF_ADDRESSES = 256 * _KIB
+MAX_ON_ADDRESS_NETWORK = 256 * _KIB
 """Elastic IPs of one user with their tags, on the network that all users share."""
 
 _PREFIX = "EC2_"

@@ -14,7 +14,7 @@ from lxml import etree
 from econed.actions.images.announcements import MAX_ANNOUNCED, announced_images
 from econed.actions.keys.store import MAX_KEY_PAIRS, key_pair_tag_prefix, key_pairs
 from econed.actions.object_limits import (
-    MAX_OF_ADDRESSES,
+    MAX_ON_ADDRESS_NETWORK,
     MAX_ON_IMAGE,
     MAX_ON_MACHINE,
     MAX_ON_USER,
@@ -302,7 +302,7 @@ def test_a_user_cannot_use_up_the_space_of_others_on_the_network_of_elastic_ips(
     def size() -> int:
         return size_of(cloud.pool().attributes_of(cloud.user("alice").id))
 
-    assert size() > MAX_OF_ADDRESSES // 2
+    assert size() > MAX_ON_ADDRESS_NETWORK // 2
     before = size()
     assert cloud.refusal("alice", "CreateTags", Resources=ids[1:], Tags=LONGEST).code == "TagLimitExceeded"
     specification = [{"ResourceType": "elastic-ip", "Tags": LONGEST}]
@@ -311,4 +311,4 @@ def test_a_user_cannot_use_up_the_space_of_others_on_the_network_of_elastic_ips(
     assert cloud.run("bob", "AllocateAddress", TagSpecifications=specification)["AllocationId"]
     cloud.run("alice", "DeleteTags", Resources=ids[:1])
     cloud.run("alice", "CreateTags", Resources=ids[1:], Tags=LONGEST)
-    assert size() < MAX_OF_ADDRESSES
+    assert size() < MAX_ON_ADDRESS_NETWORK

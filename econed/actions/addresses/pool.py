@@ -21,7 +21,7 @@ from ipaddress import IPv4Address
 from econed.actions.addresses.claims import Busy, Claim, Observer, exclusively
 from econed.actions.addresses.records import Address, ClaimRecord, Pool, allocation_text
 from econed.actions.addresses.store import AddressStore
-from econed.actions.object_limits import MAX_OF_ADDRESSES, check_size
+from econed.actions.object_limits import MAX_ON_ADDRESS_NETWORK, check_size
 from econed.actions.tagging import tag_text, too_many_tags
 from econed.errors import EC2Error
 from econed.opennebula.template import removal
@@ -58,7 +58,7 @@ class AllocationRequest:
 
     def check_size(self, pool: Pool) -> None:
         """Raise `EC2Error` TagLimitExceeded if the user's attributes on the network would become too large."""
-        check_size(pool.attributes_of(self.uid), tag_text(self.tags), MAX_OF_ADDRESSES, too_many_tags())
+        check_size(pool.attributes_of(self.uid), tag_text(self.tags), MAX_ON_ADDRESS_NETWORK, too_many_tags())
 
 
 @dataclass

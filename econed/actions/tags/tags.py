@@ -18,7 +18,7 @@ from econed.actions.images.finding import amis_by_id
 from econed.actions.inputs import Tag
 from econed.actions.keys.store import ID_PREFIX, KeyPair, key_pair_tag_prefix, key_pairs_by_id
 from econed.actions.machines.finding import find_machines
-from econed.actions.object_limits import MAX_OF_ADDRESSES, MAX_ON_IMAGE, MAX_ON_MACHINE, MAX_ON_USER, check_size
+from econed.actions.object_limits import MAX_ON_ADDRESS_NETWORK, MAX_ON_IMAGE, MAX_ON_MACHINE, MAX_ON_USER, check_size
 from econed.actions.pacing import ITEM_COST
 from econed.actions.tagging import (
     PREFIX,
@@ -241,7 +241,7 @@ async def _check_sizes(call: Call, resources: _Resources, added: Mapping[str, st
         await call.in_thread(lambda: check_size(user.template, text, MAX_ON_USER, too_many_tags()))
     if resources.pool is not None:
         text = template(*(tag_text(added, address.tag_prefix) for address in resources.addresses))
-        check_size(resources.pool.attributes_of(call.caller.id), text, MAX_OF_ADDRESSES, too_many_tags())
+        check_size(resources.pool.attributes_of(call.caller.id), text, MAX_ON_ADDRESS_NETWORK, too_many_tags())
 
 
 def _values_by_key(tags: Sequence[Tag]) -> Mapping[str, set[str] | None]:
