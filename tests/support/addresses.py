@@ -24,6 +24,11 @@ FIRST, SECOND = "203.0.113.10", "203.0.113.11"
 FIRST_ID = "eipalloc-3405803786"
 
 
+def both_forms(ip: str) -> list[dict[str, Any]]:
+    """Return the two ways to name an address."""
+    return [{"PublicIp": ip}, {"AllocationId": FIRST_ID}]
+
+
 class AddressCloud(Cloud):
     """A `Cloud` whose elastic IPs come from a network of the sandbox with eight addresses."""
 

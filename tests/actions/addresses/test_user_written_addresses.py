@@ -30,12 +30,6 @@ TEXTS = (
 MODES = ("", 'NETWORK_MODE="auto",')
 
 
-@pytest.fixture(params=["5.12", "7.4"])
-def cloud(request: pytest.FixtureRequest) -> AddressCloud:
-    """A new cloud with elastic IPs, of each form of oned."""
-    return AddressCloud(request.param)
-
-
 def instantiate(cloud: Cloud, *nics: str, user: str = "alice") -> str:
     """Instantiate the template with only these NICs, and return the id of the instance."""
     extra = "\n".join((DISK, *(f"NIC=[{nic}]" for nic in nics)))
