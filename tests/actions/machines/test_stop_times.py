@@ -11,7 +11,7 @@ from econed.actions.machines.stop_times import StopTimeRecorder
 from econed.errors import InvalidReply, ReplyTooLarge
 from econed.interfaces import IOpenNebula
 from econed.opennebula.states import VmState
-from tests.actions.machines.test_times import now, reconcile, run, settle, stop, stop_time
+from tests.actions.machines.stopping import now, reconcile, run, settle, stop, stop_time
 from tests.support.cloud import Cloud
 
 
