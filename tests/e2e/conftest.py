@@ -22,7 +22,7 @@ def _forms() -> list[Any]:
 
 @pytest.fixture(scope="session", params=_forms())
 def cloud(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FurnishedCloud]:
-    """An oned of this form with the objects that tests need, which are removed at the end."""
+    """An oned of this form with the objects that tests need; they are removed at the end."""
     with furnished_cloud(request.param, tmp_path_factory.mktemp(f"cloud-{request.param}")) as furnished:
         yield furnished
 
@@ -68,21 +68,23 @@ def _every_element_read_is_listed(request: pytest.FixtureRequest, _reported: set
     yield
     if "cloud" not in request.fixturenames:
         return
-    listed = frozenset(ELEMENTS_READ.read_text(encoding="utf-8").split("\n"))
-    unlisted = sorted(request.getfixturevalue("cloud").elements_read - listed - _reported)
-    _reported.update(unlisted)
-    assert not unlisted, f"econed reads more than {ELEMENTS_READ.name} says; add these lines: {unlisted}"
+    listed_elements = frozenset(ELEMENTS_READ.read_text(encoding="utf-8").split("\n"))
+    unlisted_elements = sorted(request.getfixturevalue("cloud").elements_read - listed_elements - _reported)
+    _reported.update(unlisted_elements)
+    assert not unlisted_elements, (
+        f"econed reads more than {ELEMENTS_READ.name} says; add these lines: {unlisted_elements}"
+    )
 
 
 @pytest.fixture
 def launch(cloud: FurnishedCloud, ec2: Any) -> Iterator[Callable[..., list[dict[str, Any]]]]:
-    """Runs instances of alice's and returns them as RunInstances showed them; they are terminated after the test."""
+    """Launch instances of alice's and return them as in the response of RunInstances; terminate them after the test."""
     launched: list[str] = []
 
     def run(count: int = 1, client: Any = ec2, **parameters: Any) -> list[dict[str, Any]]:
         arguments = {"ImageId": f"ami-{cloud.ami:08d}", "InstanceType": cloud.instance_type, **parameters}
         reservation = client.run_instances(**{"MinCount": count, "MaxCount": count, **arguments})
-        launched.extend(each["InstanceId"] for each in reservation["Instances"])
+        launched.extend(instance["InstanceId"] for instance in reservation["Instances"])
         instances: list[dict[str, Any]] = reservation["Instances"]
         return instances
 

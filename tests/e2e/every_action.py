@@ -1,4 +1,4 @@
-"""For every action of econed: calls that would succeed, and the same calls with objects of another user."""
+"""For every action of econed: calls that succeed for the owner of the objects, and their errors for other users."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Parameters = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Things:
-    """The objects of a user: each by its EC2 name, and the OpenNebula objects, by kind and id."""
+    """The objects of a user: by EC2 name, and in `objects` by OpenNebula kind and id."""
 
     owner: Person
     region: str
@@ -38,14 +38,14 @@ class Things:
     snapshot: str
     free_address: Mapping[str, Any]
     associated_address: Mapping[str, Any]
-    """As DescribeAddresses shows them: a free one, and one that is associated with the instance."""
+    """As DescribeAddresses shows them; `associated_address` is associated with the instance."""
 
     objects: Sequence[tuple[str, int]]
 
     def documents(self, cloud: FurnishedCloud) -> dict[tuple[str, int], str]:
         """Return all the objects' documents."""
-        found = {(kind, number): cloud.document(kind, number) for kind, number in self.objects}
-        return {**found, ("address", self.owner.id): cloud.address_records(self.owner)}
+        documents = {(kind, object_id): cloud.document(kind, object_id) for kind, object_id in self.objects}
+        return {**documents, ("address", self.owner.id): cloud.address_records(self.owner)}
 
     def names(self) -> tuple[str, ...]:
         """Return the names that must not appear in a response to another user."""
@@ -53,8 +53,8 @@ class Things:
             *(self.instance, self.stopped, self.image, self.unregistered, self.key_id, self.instance_type, self.token),
             *(self.volume, self.attached, self.snapshot, self.associated_address["AssociationId"]),
             *(
-                each[name]
-                for each in (self.free_address, self.associated_address)
+                address[name]
+                for address in (self.free_address, self.associated_address)
                 for name in ("PublicIp", "AllocationId")
             ),
         )
@@ -64,8 +64,8 @@ class Things:
 class Example:
     """One call of an action.
 
-    `refused_with` are the codes of which another user gets one for the owner's objects; empty where the call concerns
-    the caller's own objects only: then it succeeds, and shows nothing of the owner's.
+    `refused_with` has the possible error codes for a user who names the owner's objects. It is empty for calls that
+    concern the caller's own objects only: these succeed, and their responses contain no objects of the owner.
     """
 
     parameters: Parameters
@@ -85,9 +85,9 @@ NO_ASSOCIATION = frozenset({"InvalidAssociationID.NotFound"})
 _Make = Callable[[Things], Sequence[Example]]
 
 
-def _launch(things: Things, **other: Any) -> dict[str, Any]:
+def _launch(things: Things, **parameters: Any) -> dict[str, Any]:
     common = {"ImageId": things.common_image, "InstanceType": things.common_type}
-    return {**common, "MinCount": 1, "MaxCount": 1, **other}
+    return {**common, "MinCount": 1, "MaxCount": 1, **parameters}
 
 
 def _tags(things: Things, **tags: Any) -> Sequence[Example]:
@@ -299,12 +299,12 @@ ON_SHARED: Mapping[str, _Make] = {
         Example({"SnapshotId": t.snapshot, **_PERMISSION, "GroupNames": ["all"], "OperationType": "remove"}),
     ),
     "CreateTags": lambda t: tuple(
-        Example({"Resources": [each], "Tags": [{"Key": "stolen", "Value": "yes"}]})
-        for each in (t.instance, t.image, t.volume, t.attached, t.snapshot)
+        Example({"Resources": [resource], "Tags": [{"Key": "stolen", "Value": "yes"}]})
+        for resource in (t.instance, t.image, t.volume, t.attached, t.snapshot)
     ),
     "DeleteTags": lambda t: tuple(
-        Example({"Resources": [each], "Tags": [{"Key": "secret"}]})
-        for each in (t.instance, t.image, t.volume, t.attached, t.snapshot)
+        Example({"Resources": [resource], "Tags": [{"Key": "secret"}]})
+        for resource in (t.instance, t.image, t.volume, t.attached, t.snapshot)
     ),
 }
 """By action: changes of objects that the caller may use but not change."""
@@ -327,7 +327,7 @@ def furnish(cloud: FurnishedCloud, ec2: Any, owner: Person) -> Things:
         ClientToken=f"{owner.name}-token",
         TagSpecifications=tags,
     )
-    running, stopped = (each["InstanceId"] for each in reservation["Instances"])
+    running, stopped = (instance["InstanceId"] for instance in reservation["Instances"])
     wait(ec2, "instance_running", [running, stopped])
     ec2.stop_instances(InstanceIds=[stopped])
     wait(ec2, "instance_stopped", [stopped])
@@ -340,7 +340,7 @@ def furnish(cloud: FurnishedCloud, ec2: Any, owner: Person) -> Things:
     wait_for(ec2, "volume_available", VolumeIds=[free])
     free_ip, associated_ip = (ec2.allocate_address()["PublicIp"] for _ in range(2))
     ec2.associate_address(PublicIp=associated_ip, InstanceId=running)
-    addresses = {each["PublicIp"]: each for each in ec2.describe_addresses()["Addresses"]}
+    addresses = {address["PublicIp"]: address for address in ec2.describe_addresses()["Addresses"]}
     tagged = [f"ami-{image:08d}", key["KeyPairId"], free, used, snapshot, addresses[free_ip]["AllocationId"]]
     ec2.create_tags(Resources=tagged, Tags=[{"Key": "secret", "Value": name}])
     return Things(
@@ -363,9 +363,9 @@ def furnish(cloud: FurnishedCloud, ec2: Any, owner: Person) -> Things:
         free_address=addresses[free_ip],
         associated_address=addresses[associated_ip],
         objects=(
-            *(("vm", int(each[2:])) for each in (running, stopped)),
-            *(("image", number) for number in (image, unregistered)),
-            *(("image", int(each.partition("-")[2])) for each in (free, used, snapshot)),
+            *(("vm", int(instance[2:])) for instance in (running, stopped)),
+            *(("image", image_id) for image_id in (image, unregistered)),
+            *(("image", int(resource.partition("-")[2])) for resource in (free, used, snapshot)),
             ("template", template),
             ("user", owner.id),
         ),

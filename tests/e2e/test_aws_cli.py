@@ -1,4 +1,4 @@
-"""The aws cli as people use it: waiters, pages and errors. Each run takes a second, so there are few."""
+"""The AWS CLI: waiters, pages and errors. Each run takes a second, so there are few."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def cli(second_econed: Econed, alice: Person, tmp_path: Path) -> Aws:
     return lambda *arguments: aws(alice, second_econed.url, *arguments, directory=tmp_path)
 
 
-def _json(done: subprocess.CompletedProcess[str]) -> Any:
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+def _json(completed: subprocess.CompletedProcess[str]) -> Any:
+    assert completed.returncode == 0, completed.stderr
+    return json.loads(completed.stdout)
 
 
 def test_the_aws_cli_runs_waits_for_and_terminates_an_instance(cloud: FurnishedCloud, ec2: Any, cli: Aws) -> None:
@@ -38,8 +38,8 @@ def test_the_aws_cli_runs_waits_for_and_terminates_an_instance(cloud: FurnishedC
     assert (dry.returncode, dry.stdout) == (255, "")
     assert "(DryRunOperation) when calling the RunInstances operation" in dry.stderr
 
-    (made,) = _json(cli(*arguments))["Instances"]
-    ids = [made["InstanceId"]]
+    (instance,) = _json(cli(*arguments))["Instances"]
+    ids = [instance["InstanceId"]]
     wait(ec2, "instance_running", ids)
     waited = cli("wait", "instance-running", "--instance-ids", *ids)
     assert (waited.returncode, waited.stderr) == (0, "")
@@ -66,15 +66,15 @@ def test_the_aws_cli_attaches_a_volume_and_allocates_an_address(
     arguments = ("--availability-zone", cloud.zone, "--size", "1", "--volume-type", "gp3")
     volume = _json(cli("create-volume", *arguments))["VolumeId"]
     wait_for(ec2, "volume_available", VolumeIds=[volume])
-    named = ("--volume-id", volume)
-    answer = _json(cli("attach-volume", *named, "--instance-id", instance, "--device", "/dev/sdf"))
-    assert (answer["State"], answer["Device"]) == ("attaching", "/dev/sdf")
+    volume_arguments = ("--volume-id", volume)
+    response = _json(cli("attach-volume", *volume_arguments, "--instance-id", instance, "--device", "/dev/sdf"))
+    assert (response["State"], response["Device"]) == ("attaching", "/dev/sdf")
     attached(ec2, volume)
     waited = cli("wait", "volume-in-use", "--volume-ids", volume)
     assert (waited.returncode, waited.stderr) == (0, "")
-    assert _json(cli("detach-volume", *named))["State"] == "detaching"
+    assert _json(cli("detach-volume", *volume_arguments))["State"] == "detaching"
     wait_for(ec2, "volume_available", VolumeIds=[volume])
-    deleted = cli("delete-volume", *named)
+    deleted = cli("delete-volume", *volume_arguments)
     assert (deleted.returncode, deleted.stderr) == (0, "")
     wait_for(ec2, "volume_deleted", VolumeIds=[volume])
 
@@ -86,9 +86,11 @@ def test_the_aws_cli_attaches_a_volume_and_allocates_an_address(
 
 
 def test_the_aws_cli_reads_a_list_in_pages(ec2: Any, cli: Aws, launch: Any) -> None:
-    """--page-size makes responses smaller and shows all of them; --max-items stops, and its token continues."""
-    made = launch(count=7, TagSpecifications=[{"ResourceType": "instance", "Tags": [{"Key": "pages", "Value": "x"}]}])
-    expected = sorted(each["InstanceId"] for each in made)
+    """--page-size reads the whole list in small responses; --max-items ends early with a token for the rest."""
+    instances = launch(
+        count=7, TagSpecifications=[{"ResourceType": "instance", "Tags": [{"Key": "pages", "Value": "x"}]}]
+    )
+    expected = sorted(instance["InstanceId"] for instance in instances)
     arguments = (
         "describe-instances",
         "--filters",
@@ -96,16 +98,20 @@ def test_the_aws_cli_reads_a_list_in_pages(ec2: Any, cli: Aws, launch: Any) -> N
         "Name=instance-id,Values=" + ",".join(expected),
     )
 
-    def ids(answer: Any) -> list[str]:
-        return [each["InstanceId"] for reservation in answer["Reservations"] for each in reservation["Instances"]]
+    def ids(response: Any) -> list[str]:
+        return [
+            instance["InstanceId"] for reservation in response["Reservations"] for instance in reservation["Instances"]
+        ]
 
     assert ids(_json(cli(*arguments, "--page-size", "5"))) == expected
-    first = _json(cli("describe-tags", "--filters", "Name=key,Values=pages", "--max-items", "5", "--page-size", "5"))
-    token = first["NextToken"]
-    rest = _json(
+    first_page = _json(
+        cli("describe-tags", "--filters", "Name=key,Values=pages", "--max-items", "5", "--page-size", "5")
+    )
+    token = first_page["NextToken"]
+    second_page = _json(
         cli("describe-tags", "--filters", "Name=key,Values=pages", "--starting-token", token, "--page-size", "5")
     )
-    assert [each["ResourceId"] for each in (*first["Tags"], *rest["Tags"])] == expected
+    assert [tag["ResourceId"] for tag in (*first_page["Tags"], *second_page["Tags"])] == expected
 
 
 @pytest.mark.parametrize(
@@ -128,9 +134,9 @@ def test_the_aws_cli_reads_a_list_in_pages(ec2: Any, cli: Aws, launch: Any) -> N
     ],
     ids=["malformed id", "unknown id", "unknown action"],
 )
-def test_the_aws_cli_shows_errors(cli: Aws, arguments: tuple[str, ...], message: str) -> None:
-    """An error of the service is exit status 255 with EC2's code and message, without retries."""
-    done = cli(*arguments)
-    assert done.returncode == 255
-    assert message in done.stderr
-    assert done.stdout == ""
+def test_the_aws_cli_shows_errors_of_the_service(cli: Aws, arguments: tuple[str, ...], message: str) -> None:
+    """The exit status is 255, and standard error has EC2's code and message; nothing is retried."""
+    completed = cli(*arguments)
+    assert completed.returncode == 255
+    assert message in completed.stderr
+    assert completed.stdout == ""

@@ -29,7 +29,7 @@ HOST = "127.0.0.1"
 
 @dataclass(frozen=True)
 class Site:
-    """An econed with TLS, the authority of its certificate and of its clients', and the directory of the files."""
+    """An econed with TLS, the authority that issues its certificate and those of its clients, and their directory."""
 
     econed: Econed
     authority: Authority
@@ -42,11 +42,11 @@ class Site:
 
     def client(self, person: Person, certificate: Issued | None = None) -> Any:
         """Return boto3's client, with a certificate if one is given."""
-        how: dict[str, Any] = {}
+        options: dict[str, Any] = {}
         if certificate is not None:
             files = certificate.write(self.directory, f"client-{certificate.certificate.serial_number}")
-            how["client_cert"] = (files.cert, files.key)
-        return boto(person, self.econed.url, authority=self.ca, **how)
+            options["client_cert"] = (files.cert, files.key)
+        return boto(person, self.econed.url, authority=self.ca, **options)
 
     def connection(self) -> http.client.HTTPSConnection:
         """Return a connection of Python's own HTTPS client."""
@@ -55,12 +55,14 @@ class Site:
 
 
 def site_of(cloud: FurnishedCloud, directory: Path, **settings: object) -> Site:
-    """Start an econed with a certificate and these settings; AUTHORITY in them stands for the file of the authority."""
+    """Start an econed with a certificate and these settings, in which AUTHORITY stands for the authority's file."""
     authority = Authority()
     (directory / "ca.pem").write_bytes(authority.pem)
     own = authority.server("localhost", HOST).write(directory, "own")
-    given = {key: str(directory / "ca.pem") if value == "AUTHORITY" else value for key, value in settings.items()}
-    econed = cloud.econed(settings={"ssl_cert": own.cert, "ssl_key": own.key, **given})
+    given_settings = {
+        key: str(directory / "ca.pem") if value == "AUTHORITY" else value for key, value in settings.items()
+    }
+    econed = cloud.econed(settings={"ssl_cert": own.cert, "ssl_key": own.key, **given_settings})
     assert econed.url.startswith("https:")
     return Site(econed, authority, directory)
 
@@ -81,22 +83,22 @@ def certified(cloud: FurnishedCloud, tmp_path_factory: pytest.TempPathFactory) -
 
 
 def test_boto3_signs_over_tls(signed: Site, alice: Person) -> None:
-    """It verifies the server's certificate by its authority."""
+    """The client verifies the server's certificate with the authority."""
     client = signed.client(alice)
     client.create_key_pair(KeyName="over-tls")
-    assert [each["KeyName"] for each in client.describe_key_pairs()["KeyPairs"]] == ["over-tls"]
+    assert [key_pair["KeyName"] for key_pair in client.describe_key_pairs()["KeyPairs"]] == ["over-tls"]
     client.delete_key_pair(KeyName="over-tls")
 
 
 def test_the_aws_cli_signs_over_tls(signed: Site, alice: Person, tmp_path: Path) -> None:
-    """With the authority in --ca-bundle."""
-    done = aws(alice, signed.econed.url, "--ca-bundle", str(signed.ca), "describe-regions", directory=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["Regions"]
+    """The authority is in --ca-bundle."""
+    completed = aws(alice, signed.econed.url, "--ca-bundle", str(signed.ca), "describe-regions", directory=tmp_path)
+    assert completed.returncode == 0, completed.stderr
+    assert json.loads(completed.stdout)["Regions"]
 
 
 def test_a_client_that_does_not_trust_the_authority_refuses_the_server(signed: Site, alice: Person) -> None:
-    """So the certificate that the server sends is the configured one."""
+    """The server therefore sends the configured certificate."""
     with pytest.raises(SSLError, match="CERTIFICATE_VERIFY_FAILED"):
         boto(alice, signed.econed.url).describe_regions()
 
@@ -137,7 +139,7 @@ def test_a_bad_pair_is_logged_once_and_the_old_pair_stays_in_use(cloud: Furnishe
 
 
 def test_a_hangup_reloads_the_certificates(cloud: FurnishedCloud, tmp_path: Path) -> None:
-    """Whether the files have changed or not."""
+    """It does so even if the files have not changed."""
     site = site_of(cloud, tmp_path)
     os.kill(site.econed.process.pid, signal.SIGHUP)
     site.econed.process.await_output(r"(new certificates are in use)")
@@ -165,7 +167,7 @@ def server_certificate(site: Site) -> Certificate:
 
 @pytest.fixture
 def anna(cloud: FurnishedCloud, certified: Site) -> tuple[Person, Issued]:
-    """A user of the driver x509 whose organization has a blank, created as by `oneuser`; and their certificate."""
+    """A user of the driver x509, created as by `oneuser`, with a blank in the subject; and their certificate."""
     name = f"anna {secrets.token_hex(4)}"
     issued = certified.authority.client(named((NameOID.ORGANIZATION_NAME, "ONE cloud"), (NameOID.COMMON_NAME, name)))
     subject = f"/O=ONE cloud/CN={name}".replace(" ", r"\20")
@@ -173,7 +175,7 @@ def anna(cloud: FurnishedCloud, certified: Site) -> tuple[Person, Issued]:
 
 
 def error_of(client: Any) -> tuple[str, int] | None:
-    """Make a call and return the error, None if there is none."""
+    """Make a call and return its error; None if it succeeds."""
     try:
         client.describe_key_pairs()
     except ClientError as error:
@@ -183,23 +185,23 @@ def error_of(client: Any) -> tuple[str, int] | None:
 
 def once_accepted(client: Any) -> Any:
     """Return the client of a new user once econed accepts it, which takes seconds."""
-    until(lambda: error_of(client) is None, "a new user to be let in", PATIENCE)
+    until(lambda: error_of(client) is None, "the new user to be accepted", PATIENCE)
     return client
 
 
 def test_a_user_authenticates_by_certificate(certified: Site, anna: tuple[Person, Issued]) -> None:
-    """Calls are made as this user, whatever key the client signs with."""
+    """Calls are made as this user; the keys with which the client signs do not matter."""
     person, issued = anna
     client = once_accepted(certified.client(replace(person, name="another-name", secret="another-secret"), issued))
     client.create_key_pair(KeyName="by-certificate")
-    assert [each["KeyName"] for each in client.describe_key_pairs()["KeyPairs"]] == ["by-certificate"]
+    assert [key_pair["KeyName"] for key_pair in client.describe_key_pairs()["KeyPairs"]] == ["by-certificate"]
     user = person.oned.document("one.user.info", person.id, False)
-    assert [str(each.tag) for each in user.iter() if str(each.tag).startswith("EC2_KEYPAIR_")]
+    assert [str(attribute.tag) for attribute in user.iter() if str(attribute.tag).startswith("EC2_KEYPAIR_")]
     client.delete_key_pair(KeyName="by-certificate")
 
 
 def test_oned_refuses_a_subject_with_an_unescaped_blank(cloud: FurnishedCloud) -> None:
-    """So a subject can only be stored as `oneuser` escapes it."""
+    """A subject can therefore only be stored as escaped by `oneuser`."""
     with pytest.raises(Refused, match="Invalid password, character ' ' is not allowed"):
         cloud.x509_person("bert", "/O=ONE cloud/CN=Bert Berg")
 
@@ -207,7 +209,7 @@ def test_oned_refuses_a_subject_with_an_unescaped_blank(cloud: FurnishedCloud) -
 def test_a_removed_certificate_is_refused_on_an_open_connection_too(
     cloud: FurnishedCloud, certified: Site, anna: tuple[Person, Issued]
 ) -> None:
-    """Within seconds after the DN is removed from the user."""
+    """It is refused within seconds after its subject is removed from the user."""
     person, issued = anna
     client = once_accepted(certified.client(person, issued))
     cloud.admin("one.user.passwd", person.id, "/CN=nobody")
@@ -223,15 +225,15 @@ def test_a_request_without_a_certificate_is_refused_with_an_ec2_error(certified:
     assert refusal(caught.value) == ("MissingAuthenticationToken", 403)
 
 
-def test_a_certificate_that_no_user_has_is_refused(certified: Site, alice: Person) -> None:
-    """Although the authority issued it."""
+def test_a_certificate_whose_subject_no_user_has_is_refused(certified: Site, alice: Person) -> None:
+    """It is refused even if the configured authority issued it."""
     with pytest.raises(ClientError) as caught:
         certified.client(alice, certified.authority.client("nobody")).describe_regions()
     assert refusal(caught.value) == ("AuthFailure", 401)
 
 
 def test_a_certificate_of_another_authority_fails_the_handshake(certified: Site, anna: tuple[Person, Issued]) -> None:
-    """Whatever its subject is; the log says why."""
+    """It fails for any subject; the log has the reason."""
     person, issued = anna
     forged = Authority("Forgers").client(issued.certificate.subject)
     with pytest.raises((SSLError, HTTPClientError)):

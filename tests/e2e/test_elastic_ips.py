@@ -1,4 +1,4 @@
-"""Elastic IPs by boto3: from allocation to association and back, with the scripts, also by two processes at once."""
+"""Elastic IPs by boto3: allocation, association and release, the scripts, and two processes at the same time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.furnished_cloud import PATIENCE, FurnishedCloud
 from tests.support.processes import until
 
 LIMIT = 5
-"""Elastic IPs of one user at most, by default."""
+"""The default maximum of elastic IPs of a user."""
 
 POOL = 16
 CALLS = 200
@@ -34,25 +34,25 @@ _MAY_BE_REFUSED = frozenset({"InsufficientAddressCapacity", "AddressLimitExceede
 
 @pytest.fixture
 def address(ec2: Any) -> Iterator[Callable[[], dict[str, Any]]]:
-    """Allocates addresses for alice, which are released after the test."""
+    """Allocate addresses for alice; release them after the test."""
     created_ids: list[str] = []
 
     def allocate() -> dict[str, Any]:
-        answer: dict[str, Any] = ec2.allocate_address(Domain="vpc")
-        created_ids.append(answer["AllocationId"])
-        return answer
+        response: dict[str, Any] = ec2.allocate_address(Domain="vpc")
+        created_ids.append(response["AllocationId"])
+        return response
 
     yield allocate
-    for each in ec2.describe_addresses()["Addresses"]:
-        if each["AllocationId"] in created_ids:
-            if "AssociationId" in each:
-                ec2.disassociate_address(AssociationId=each["AssociationId"])
-            ec2.release_address(AllocationId=each["AllocationId"])
+    for address in ec2.describe_addresses()["Addresses"]:
+        if address["AllocationId"] in created_ids:
+            if "AssociationId" in address:
+                ec2.disassociate_address(AssociationId=address["AssociationId"])
+            ec2.release_address(AllocationId=address["AllocationId"])
 
 
-def _shown(ec2: Any, allocation_id: str) -> dict[str, Any]:
-    (found,) = ec2.describe_addresses(AllocationIds=[allocation_id])["Addresses"]
-    return dict(found)
+def _described_address(ec2: Any, allocation_id: str) -> dict[str, Any]:
+    (address,) = ec2.describe_addresses(AllocationIds=[allocation_id])["Addresses"]
+    return dict(address)
 
 
 def _running(ec2: Any, launch: Any) -> dict[str, Any]:
@@ -61,14 +61,14 @@ def _running(ec2: Any, launch: Any) -> dict[str, Any]:
     return described(ec2, instance["InstanceId"])[0]
 
 
-def _given(run: ScriptRun) -> tuple[str, str, str]:
+def _arguments_of(run: ScriptRun) -> tuple[str, str, str]:
     return run.script, run.elastic_ip, run.private_ip
 
 
 def test_an_elastic_ip_is_associated_and_disassociated(
     cloud: FurnishedCloud, ec2: Any, launch: Any, address: Callable[[], dict[str, Any]]
 ) -> None:
-    """Allocate, associate, see it in both lists, disassociate, release: each script runs once."""
+    """It is allocated, associated, listed with the instance, disassociated and released; each script runs once."""
     allocated = address()
     ip, allocation = allocated["PublicIp"], allocated["AllocationId"]
     assert allocated["Domain"] == "vpc"
@@ -79,23 +79,23 @@ def test_an_elastic_ip_is_associated_and_disassociated(
     before = len(cloud.script_runs())
     association = ec2.associate_address(AllocationId=allocation, InstanceId=instance["InstanceId"])["AssociationId"]
     (run,) = cloud.script_runs()[before:]
-    assert _given(run) == ("associate", ip, private)
+    assert _arguments_of(run) == ("associate", ip, private)
     network = etree.fromstring(base64.b64decode(run.network))
     assert (network.tag, network.findtext("ID")) == ("VNET", str(cloud.elastic_ips))
 
-    shown = _shown(ec2, allocation)
-    found = [shown[name] for name in ("PublicIp", "InstanceId", "PrivateIpAddress", "AssociationId")]
-    assert found == [ip, instance["InstanceId"], private, association]
-    (seen,) = described(ec2, instance["InstanceId"])
-    assert seen["PublicIpAddress"] == ip
-    assert seen["NetworkInterfaces"][0]["Association"]["PublicIp"] == ip
+    address_details = _described_address(ec2, allocation)
+    values = [address_details[name] for name in ("PublicIp", "InstanceId", "PrivateIpAddress", "AssociationId")]
+    assert values == [ip, instance["InstanceId"], private, association]
+    (described_instance,) = described(ec2, instance["InstanceId"])
+    assert described_instance["PublicIpAddress"] == ip
+    assert described_instance["NetworkInterfaces"][0]["Association"]["PublicIp"] == ip
     with pytest.raises(ClientError) as raised:
         ec2.release_address(AllocationId=allocation)
     assert refusal(raised.value) == ("InvalidIPAddress.InUse", 400)
 
     ec2.disassociate_address(AssociationId=association)
-    assert [_given(each) for each in cloud.script_runs()[before + 1 :]] == [("disassociate", ip, private)]
-    assert "InstanceId" not in _shown(ec2, allocation)
+    assert [_arguments_of(run) for run in cloud.script_runs()[before + 1 :]] == [("disassociate", ip, private)]
+    assert "InstanceId" not in _described_address(ec2, allocation)
     assert "PublicIpAddress" not in described(ec2, instance["InstanceId"])[0]
     ec2.release_address(AllocationId=allocation)
     assert ip not in cloud.held_addresses(cloud.elastic_ips)
@@ -107,7 +107,7 @@ def test_an_elastic_ip_is_associated_and_disassociated(
 def test_the_address_of_a_terminated_instance_is_disassociated_by_any_process(
     cloud: FurnishedCloud, ec2: Any, launch: Any, address: Callable[[], dict[str, Any]]
 ) -> None:
-    """It stays allocated."""
+    """The address remains allocated."""
     allocated, instance = address(), _running(ec2, launch)
     ec2.associate_address(PublicIp=allocated["PublicIp"], InstanceId=instance["InstanceId"])
     before = len(cloud.script_runs())
@@ -118,26 +118,26 @@ def test_the_address_of_a_terminated_instance_is_disassociated_by_any_process(
         until(lambda: len(cloud.script_runs()) > before, "the disassociate script to be run", PATIENCE)
     finally:
         caretaker.process.stop()
-    runs = [_given(each) for each in cloud.script_runs()[before:]]
+    runs = [_arguments_of(run) for run in cloud.script_runs()[before:]]
     assert runs == [("disassociate", allocated["PublicIp"], instance["PrivateIpAddress"])]
-    assert "AssociationId" not in _shown(ec2, allocated["AllocationId"])
+    assert "AssociationId" not in _described_address(ec2, allocated["AllocationId"])
 
 
 def test_an_address_cannot_be_associated_with_an_instance_of_another_user(
     cloud: FurnishedCloud, econed: Econed, ec2: Any, bob: Person, launch: Any
 ) -> None:
-    """Neither with an invisible one, nor with one that the user may only use; no script runs."""
-    others, instance = boto(bob, econed.url), _running(ec2, launch)
-    own = others.allocate_address()
+    """Neither if the instance is invisible to the user nor if they may only use it; no script runs."""
+    bobs_client, instance = boto(bob, econed.url), _running(ec2, launch)
+    own = bobs_client.allocate_address()
     before = len(cloud.script_runs())
     try:
         for expected in (("InvalidInstanceID.NotFound", 400), ("UnauthorizedOperation", 403)):
             with pytest.raises(ClientError) as raised:
-                others.associate_address(AllocationId=own["AllocationId"], InstanceId=instance["InstanceId"])
+                bobs_client.associate_address(AllocationId=own["AllocationId"], InstanceId=instance["InstanceId"])
             assert refusal(raised.value) == expected
             cloud.share("vm", int(instance["InstanceId"][2:]), cloud.alice)
     finally:
-        others.release_address(AllocationId=own["AllocationId"])
+        bobs_client.release_address(AllocationId=own["AllocationId"])
     assert cloud.script_runs()[before:] == []
 
 
@@ -159,35 +159,35 @@ def test_an_address_that_a_user_wrote_into_a_template_reaches_no_script(
     finally:
         ec2.terminate_instances(InstanceIds=[instance])
     assert cloud.script_runs()[before:] == []
-    assert "AssociationId" not in _shown(ec2, allocation)
+    assert "AssociationId" not in _described_address(ec2, allocation)
 
 
 def test_a_user_gets_no_more_addresses_than_the_limit(
     cloud: FurnishedCloud, econed: Econed, second_econed: Econed
 ) -> None:
-    """However many requests are made at once, to either process."""
+    """The limit holds for concurrent requests to two processes, too."""
     henry = cloud.person("henry")
-    clients = [known(boto(henry, each.url)) for each in (econed, second_econed)]
+    clients = [known(boto(henry, process.url)) for process in (econed, second_econed)]
 
-    def allocate(number: int) -> str:
+    def allocate(index: int) -> str:
         try:
-            return str(clients[number % 2].allocate_address()["AllocationId"])
+            return str(clients[index % 2].allocate_address()["AllocationId"])
         except ClientError as error:
             return refusal(error)[0]
 
     with ThreadPoolExecutor(LIMIT + 2) as pool:
         results = list(pool.map(allocate, range(LIMIT + 2)))
-    made = [each for each in results if each not in _MAY_BE_REFUSED]
-    mine = [each["AllocationId"] for each in clients[0].describe_addresses()["Addresses"]]
-    assert sorted(mine) == sorted(made)
-    assert len(set(made)) == LIMIT
+    allocated = [result for result in results if result not in _MAY_BE_REFUSED]
+    listed = [address["AllocationId"] for address in clients[0].describe_addresses()["Addresses"]]
+    assert sorted(listed) == sorted(allocated)
+    assert len(set(allocated)) == LIMIT
     assert results.count("AddressLimitExceeded") == 2
-    for each in mine:
-        clients[1].release_address(AllocationId=each)
+    for allocation_id in listed:
+        clients[1].release_address(AllocationId=allocation_id)
 
 
 def test_two_processes_never_allocate_one_address_twice_and_lose_none(cloud: FurnishedCloud) -> None:
-    """Two users call two processes with a small pool: each address belongs to its user until it is released."""
+    """Two users call two processes with a small pool; an address belongs to its user until it is released."""
     network = cloud.elastic_network(POOL)
     settings = {"elasticips_vnet_id": network, "elastic_ips_per_user": POOL}
     processes = [cloud.econed(records_elements=False, settings=settings) for _ in range(2)]
@@ -197,9 +197,9 @@ def test_two_processes_never_allocate_one_address_twice_and_lose_none(cloud: Fur
     lock = threading.Lock()
     problems: list[str] = []
 
-    def allocate_and_release(number: int) -> int:
+    def allocate_and_release(index: int) -> int:
         """Allocate an address and release it repeatedly; return how often none was free."""
-        person, client = callers[number % len(callers)]
+        person, client = callers[index % len(callers)]
         refused = 0
         for _ in range(CALLS // 2 // (AT_ONCE * len(callers))):
             try:
@@ -212,8 +212,8 @@ def test_two_processes_never_allocate_one_address_twice_and_lose_none(cloud: Fur
                 if ip in owners:
                     problems.append(f"{ip} was given to {person.id} and is {owners[ip]}'s")
                 owners[ip] = person.id
-            mine = {each["PublicIp"] for each in client.describe_addresses()["Addresses"]}
-            if ip not in mine:
+            listed = {address["PublicIp"] for address in client.describe_addresses()["Addresses"]}
+            if ip not in listed:
                 problems.append(f"{ip} is not shown to {person.id}, who has it")
             with lock:
                 del owners[ip]
@@ -224,13 +224,13 @@ def test_two_processes_never_allocate_one_address_twice_and_lose_none(cloud: Fur
     with ThreadPoolExecutor(turns) as pool:
         refused = sum(pool.map(allocate_and_release, range(turns)))
     assert problems == []
-    assert refused < CALLS // 2, "nobody ever got an address"
+    assert refused < CALLS // 2, "no address was allocated"
     for _, client in callers:
         assert client.describe_addresses()["Addresses"] == []
     assert cloud.held_addresses(network) == []
-    taken = [callers[0][1].allocate_address()["PublicIp"] for _ in range(POOL)]
-    assert len(set(taken)) == POOL
-    for ip in taken:
+    addresses = [callers[0][1].allocate_address()["PublicIp"] for _ in range(POOL)]
+    assert len(set(addresses)) == POOL
+    for ip in addresses:
         callers[-3][1].release_address(PublicIp=ip)
     for process in processes:
         process.process.stop()

@@ -1,4 +1,4 @@
-"""The list of the elements of oned's documents that econed reads; the contract test holds the sandbox to it."""
+"""The list of the elements of oned's documents that econed reads, with which the contract test checks the sandbox."""
 
 from __future__ import annotations
 

@@ -39,9 +39,9 @@ def _econed_is_unaffected(econed: Econed, alice: Person) -> Iterator[None]:
     assert "Unhandled" not in econed.process.text
 
 
-def _refused(answer: EC2Response) -> str:
-    assert 400 <= answer.status < 500, (answer.status, answer.body)
-    return ec2_error(answer)
+def _refused(response: EC2Response) -> str:
+    assert 400 <= response.status < 500, (response.status, response.body)
+    return ec2_error(response)
 
 
 def _post(econed: Econed, body: bytes, headers: bytes = b"Content-Type: " + FORM) -> EC2Response:
@@ -50,8 +50,8 @@ def _post(econed: Econed, body: bytes, headers: bytes = b"Content-Type: " + FORM
         headers,
         len(body),
     )
-    (answer,) = exchange(econed.port, head + body)
-    return answer
+    (response,) = exchange(econed.port, head + body)
+    return response
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def _post(econed: Econed, body: bytes, headers: bytes = b"Content-Type: " + FORM
 )
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_an_unsigned_or_mangled_request_is_refused(econed: Econed, query: bytes, method: str) -> None:
-    """It reaches no action."""
+    """No action is called."""
     if method == "GET":
         (response,) = exchange(econed.port, b"GET /?%s HTTP/1.1\r\nHost: x\r\n\r\n" % query)
     else:
@@ -138,14 +138,14 @@ def test_an_unsigned_or_mangled_request_is_refused(econed: Econed, query: bytes,
 def test_a_signed_but_invalid_request_is_refused(
     econed: Econed, alice: Person, parameters: dict[str, Any], code: str | None
 ) -> None:
-    """With EC2's code, where EC2 has one."""
+    """The error has EC2's code if EC2 has one."""
     form = v2_form(alice, econed.url, parameters)
     refused = _refused(send(econed.url, "GET", form))
     assert code is None or refused == code
 
 
 def test_a_semicolon_does_not_separate_parameters(econed: Econed, alice: Person) -> None:
-    """A signed value cannot smuggle in a second parameter."""
+    """A value therefore cannot contain a second parameter."""
     form = v2_form(alice, econed.url, {"Action": "DescribeKeyPairs", "KeyName.1": "x"}).replace(
         "KeyName.1=x", "KeyName.1=x;KeyName.2=y"
     )
@@ -154,25 +154,25 @@ def test_a_semicolon_does_not_separate_parameters(econed: Econed, alice: Person)
     assert _refused(response) == "InvalidKeyPair.NotFound"
 
 
-def test_an_action_given_twice_is_refused(econed: Econed, alice: Person) -> None:
-    """In the query and in the form, with a signature that covers both or one."""
+def test_a_request_with_two_actions_is_refused(econed: Econed, alice: Person) -> None:
+    """One is in the query and one in the form; the signature covers only the form."""
     form = v2_form(alice, econed.url, {"Action": "DescribeImages"}, method="POST").encode()
     head = b"POST /?Action=TerminateInstances HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n" % econed.port
-    about = b"Content-Type: %s\r\nContent-Length: %d\r\n\r\n" % (FORM, len(form))
-    (answer,) = exchange(econed.port, head + about + form)
-    assert _refused(answer)
+    headers = b"Content-Type: %s\r\nContent-Length: %d\r\n\r\n" % (FORM, len(form))
+    (response,) = exchange(econed.port, head + headers + form)
+    assert _refused(response)
 
 
 @pytest.mark.parametrize("content_type", [b"application/json", b"text/xml", b""])
-def test_a_body_that_is_no_form_is_refused(econed: Econed, content_type: bytes) -> None:
-    """Parameters come in a form; with a file, in a multipart form."""
+def test_a_body_that_is_not_a_form_is_refused(econed: Econed, content_type: bytes) -> None:
+    """Parameters are sent as a form; with a file, as a multipart form."""
     response = _post(econed, b"Action=DescribeImages", b"Content-Type: " + content_type)
     assert response.status == 415
     assert _refused(response) == "UnsupportedMediaType"
 
 
 def test_a_multipart_form_without_parts_is_refused(econed: Econed) -> None:
-    """Whatever its content type says."""
+    """Its content type is valid; its body is not."""
     response = _post(econed, b"Action=DescribeImages", b"Content-Type: multipart/form-data; boundary=x")
     assert response.status == 400
     assert _refused(response)
@@ -180,7 +180,7 @@ def test_a_multipart_form_without_parts_is_refused(econed: Econed) -> None:
 
 @pytest.mark.parametrize("boundary", [b'"a\nb"', b'"a\\nb"', b"%0a", b'"\x00"', b'"a "', b"\xff", b'"x\\"y"', b'";"'])
 def test_an_invalid_boundary_is_refused(econed: Econed, boundary: bytes) -> None:
-    """As the client's mistake, not as a fault of the server."""
+    """The error is one of the client (400), not of the server."""
     response = _post(econed, b"Action=UploadImage", b"Content-Type: multipart/form-data; boundary=" + boundary)
     assert response.status == 400
     assert _refused(response) == "InvalidRequest"
@@ -188,26 +188,26 @@ def test_an_invalid_boundary_is_refused(econed: Econed, boundary: bytes) -> None
 
 @pytest.mark.parametrize("method", ["HEAD", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "BREW"])
 def test_other_methods_are_refused(econed: Econed, method: str) -> None:
-    """With 405 and the allowed methods (RFC 9110, 15.5.6), and for HEAD without a body."""
-    (answer,) = exchange(econed.port, b"%s / HTTP/1.1\r\nHost: x\r\n\r\n" % method.encode(), methods=[method])
-    assert answer.status == 405
-    assert answer.headers["allow"] == "GET, POST"
+    """The status is 405 with the allowed methods (RFC 9110, 15.5.6); a response to HEAD has no body."""
+    (response,) = exchange(econed.port, b"%s / HTTP/1.1\r\nHost: x\r\n\r\n" % method.encode(), methods=[method])
+    assert response.status == 405
+    assert response.headers["allow"] == "GET, POST"
     if method != "HEAD":
-        assert _refused(answer)
+        assert _refused(response)
 
 
 def test_a_body_that_is_too_large_is_refused(econed: Econed) -> None:
-    """It is not kept, whatever its size."""
+    """It is not kept in memory."""
     response = _post(econed, b"A=" + b"x" * TOO_MUCH)
     assert (response.status, _refused(response)) == (413, "RequestEntityTooLarge")
 
 
-def test_the_limit_holds_for_a_body_in_chunks_too(econed: Econed) -> None:
-    """It has no announced length."""
+def test_the_size_limit_also_applies_to_a_chunked_body(econed: Econed) -> None:
+    """A chunked body has no Content-Length."""
     head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: %s\r\nTransfer-Encoding: chunked\r\n\r\n" % FORM
     chunk = b"10000\r\n" + b"x" * 0x10000 + b"\r\n"
-    (answer,) = exchange(econed.port, head + chunk * 32 + b"0\r\n\r\n")
-    assert _refused(answer) == "RequestEntityTooLarge"
+    (response,) = exchange(econed.port, head + chunk * 32 + b"0\r\n\r\n")
+    assert _refused(response) == "RequestEntityTooLarge"
 
 
 @pytest.mark.parametrize(
@@ -239,35 +239,35 @@ def test_input_that_is_not_http_gets_400_or_is_closed(econed: Econed, head: byte
 
 
 @pytest.mark.parametrize(
-    ("number", "code"),
+    ("count", "code"),
     [(1_000, "InvalidInstanceID.NotFound"), (2_400, "InvalidParameterValue"), (2_500, "InvalidQueryParameter")],
 )
-def test_thousands_of_parameters_are_read(econed: Econed, alice: Person, number: int, code: str) -> None:
-    """A long list of ids is looked up; one beyond the limit is refused."""
-    parameters = {f"InstanceId.{index}": f"i-{index + 500_000}" for index in range(number)}
+def test_thousands_of_parameters_are_read(econed: Econed, alice: Person, count: int, code: str) -> None:
+    """A long list of ids is looked up; a list beyond the limit is refused."""
+    parameters = {f"InstanceId.{index}": f"i-{index + 500_000}" for index in range(count)}
     assert _refused(v2(alice, econed.url, "DescribeInstances", parameters, method="POST")) == code
 
 
-def test_http_1_0_without_a_host_is_served(econed: Econed, alice: Person) -> None:
-    """The signature is for the address that the client knows; it is refused here with an EC2 error."""
-    (answer,) = exchange(econed.port, b"GET /?Action=DescribeRegions&Version=2016-11-15 HTTP/1.0\r\n\r\n")
-    assert _refused(answer)
+def test_an_http_1_0_request_gets_a_response_with_and_without_a_host(econed: Econed, alice: Person) -> None:
+    """Without a Host header it gets an EC2 error, since a signature covers the host; with the header it succeeds."""
+    (response,) = exchange(econed.port, b"GET /?Action=DescribeRegions&Version=2016-11-15 HTTP/1.0\r\n\r\n")
+    assert _refused(response)
     form = v2_form(alice, econed.url, {"Action": "DescribeRegions"}).encode()
-    (answer,) = exchange(econed.port, b"GET /?%s HTTP/1.0\r\nHost: 127.0.0.1:%d\r\n\r\n" % (form, econed.port))
-    assert answer.status == 200
+    (response,) = exchange(econed.port, b"GET /?%s HTTP/1.0\r\nHost: 127.0.0.1:%d\r\n\r\n" % (form, econed.port))
+    assert response.status == 200
 
 
 def test_pipelined_requests_are_answered_in_order(econed: Econed, alice: Person) -> None:
-    """Each response is whole."""
+    """Each response is complete."""
     actions = ["DescribeInstances", "DescribeKeyPairs", "NoSuchAction", "DescribeRegions"]
     requests = b"".join(
         b"GET /?%s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\n\r\n"
         % (v2_form(alice, econed.url, {"Action": action}).encode(), econed.port)
         for action in actions
     )
-    answers = exchange(econed.port, requests, responses=len(actions))
-    assert [answer.status for answer in answers] == [200, 200, 400, 200]
-    assert [answer.xml.tag.rpartition("}")[2] for answer in answers] == [
+    responses = exchange(econed.port, requests, responses=len(actions))
+    assert [response.status for response in responses] == [200, 200, 400, 200]
+    assert [response.xml.tag.rpartition("}")[2] for response in responses] == [
         "DescribeInstancesResponse",
         "DescribeKeyPairsResponse",
         "Response",
@@ -275,9 +275,9 @@ def test_pipelined_requests_are_answered_in_order(econed: Econed, alice: Person)
     ]
 
 
-def test_a_slow_reader_gets_a_long_response_whole(cloud: FurnishedCloud, econed: Econed, alice: Person) -> None:
-    """It is sent as it is read, and others are served meanwhile."""
-    names = [{"Key": f"key {number}", "Value": "v" * 250} for number in range(45)]
+def test_a_slow_reader_gets_a_complete_long_response(cloud: FurnishedCloud, econed: Econed, alice: Person) -> None:
+    """It is sent as fast as the client reads; other clients are served at the same time."""
+    names = [{"Key": f"key {index}", "Value": "v" * 250} for index in range(45)]
     ec2 = boto(alice, econed.url)
     reservation = ec2.run_instances(
         ImageId=f"ami-{cloud.ami:08d}",
@@ -286,9 +286,12 @@ def test_a_slow_reader_gets_a_long_response_whole(cloud: FurnishedCloud, econed:
         MaxCount=8,
         TagSpecifications=[{"ResourceType": "instance", "Tags": names}],
     )
-    ids = [each["InstanceId"] for each in reservation["Instances"]]
+    ids = [instance["InstanceId"] for instance in reservation["Instances"]]
     try:
-        parameters = {"Action": "DescribeInstances", **{f"InstanceId.{n}": each for n, each in enumerate(ids)}}
+        parameters = {
+            "Action": "DescribeInstances",
+            **{f"InstanceId.{index}": instance_id for index, instance_id in enumerate(ids)},
+        }
         form = v2_form(alice, econed.url, parameters)
         with socket.socket() as connection:
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -296,20 +299,20 @@ def test_a_slow_reader_gets_a_long_response_whole(cloud: FurnishedCloud, econed:
             connection.connect(("127.0.0.1", econed.port))
             connection.sendall(f"GET /?{form} HTTP/1.1\r\nHost: 127.0.0.1:{econed.port}\r\n\r\n".encode())
             connection.recv(1, socket.MSG_PEEK)
-            assert v2(alice, econed.url, "DescribeKeyPairs").status == 200, "others are not kept waiting"
+            assert v2(alice, econed.url, "DescribeKeyPairs").status == 200, "other clients do not have to wait"
             response = http.client.HTTPResponse(connection)
             response.begin()
             body = response.read()
         assert response.headers["transfer-encoding"] == "chunked"
         assert len(body) > 1 << 16
-        answer = EC2Response(response.status, {}, body)
-        assert answer.texts("instancesSet", "item", "instanceId") == ids
+        ec2_response = EC2Response(response.status, {}, body)
+        assert ec2_response.texts("instancesSet", "item", "instanceId") == ids
     finally:
         ec2.terminate_instances(InstanceIds=ids)
 
 
 def test_a_launch_is_finished_when_its_client_disconnects(cloud: FurnishedCloud, econed: Econed, alice: Person) -> None:
-    """The machines are released, numbered and tagged."""
+    """All instances are launched and running, with their launch indexes."""
     token = f"gone {uuid.uuid4()}"
     parameters = {
         "Action": "RunInstances",
@@ -328,33 +331,33 @@ def test_a_launch_is_finished_when_its_client_disconnects(cloud: FurnishedCloud,
     ec2 = boto(alice, econed.url)
 
     def instances() -> list[str]:
-        found = ec2.describe_instances(Filters=[{"Name": "client-token", "Values": [token]}])["Reservations"]
-        return [one["InstanceId"] for each in found for one in each["Instances"]]
+        reservations = ec2.describe_instances(Filters=[{"Name": "client-token", "Values": [token]}])["Reservations"]
+        return [instance["InstanceId"] for reservation in reservations for instance in reservation["Instances"]]
 
     until(lambda: len(instances()) == 4, "four machines", PATIENCE)
     ids = instances()
     try:
         wait(ec2, "instance_running", ids)
         (reservation,) = ec2.describe_instances(InstanceIds=ids)["Reservations"]
-        assert sorted(each["AmiLaunchIndex"] for each in reservation["Instances"]) == [0, 1, 2, 3]
+        assert sorted(instance["AmiLaunchIndex"] for instance in reservation["Instances"]) == [0, 1, 2, 3]
     finally:
         ec2.terminate_instances(InstanceIds=ids)
 
 
-def test_clients_that_connect_and_send_nothing_do_no_harm(econed: Econed, alice: Person) -> None:
-    """A hundred of them, and some that send a part of a request."""
-    silent = [socket.create_connection(("127.0.0.1", econed.port), TIMEOUT) for _ in range(100)]
+def test_idle_connections_do_not_prevent_requests_from_being_served(econed: Econed, alice: Person) -> None:
+    """There are a hundred connections; half of them send a part of a request."""
+    connections = [socket.create_connection(("127.0.0.1", econed.port), TIMEOUT) for _ in range(100)]
     try:
-        for each in silent[::2]:
-            each.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Le")
+        for connection in connections[::2]:
+            connection.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Le")
         assert v2(alice, econed.url, "DescribeKeyPairs").status == 200
     finally:
-        for each in silent:
-            each.close()
+        for connection in connections:
+            connection.close()
 
 
 def test_markup_is_escaped_in_an_error(econed: Econed, alice: Person) -> None:
-    """The text that the client sent appears in the message."""
+    """The message contains the text that the client sent."""
     response = v2(alice, econed.url, "<script>]]>&amp;\"'")
     assert _refused(response) == "InvalidAction"
     assert "<script>]]>&amp;\"'" in (response.xml.findtext("Errors/Error/Message") or "")
@@ -363,5 +366,5 @@ def test_markup_is_escaped_in_an_error(econed: Econed, alice: Person) -> None:
 
 
 def test_a_response_names_the_server_as_amazon_does_and_no_version(econed: Econed, alice: Person) -> None:
-    for answer in (v2(alice, econed.url, "DescribeKeyPairs"), send(econed.url, "GET", "Action=Nothing")):
-        assert answer.headers["server"] == "AmazonEC2"
+    for response in (v2(alice, econed.url, "DescribeKeyPairs"), send(econed.url, "GET", "Action=Nothing")):
+        assert response.headers["server"] == "AmazonEC2"

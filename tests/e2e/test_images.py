@@ -1,4 +1,4 @@
-"""AMIs made from instances, other AMIs, URLs and files, by the clients that do so."""
+"""AMIs created from instances, other AMIs, URLs and uploaded files, with the clients that create them."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def _name() -> str:
 
 
 def _image(ec2: Any, image_id: str) -> dict[str, Any]:
-    (found,) = ec2.describe_images(ImageIds=[image_id])["Images"]
-    return dict(found)
+    (image,) = ec2.describe_images(ImageIds=[image_id])["Images"]
+    return dict(image)
 
 
 def _launches(cloud: FurnishedCloud, ec2: Any, image_id: str) -> None:
     """Launch an instance of an AMI, and terminate it."""
     reservation = ec2.run_instances(ImageId=image_id, InstanceType=cloud.instance_type, MinCount=1, MaxCount=1)
-    ids = [each["InstanceId"] for each in reservation["Instances"]]
+    ids = [instance["InstanceId"] for instance in reservation["Instances"]]
     wait(ec2, "instance_running", ids)
     ec2.terminate_instances(InstanceIds=ids)
     wait(ec2, "instance_terminated", ids)
@@ -36,7 +36,7 @@ def _launches(cloud: FurnishedCloud, ec2: Any, image_id: str) -> None:
 def test_instances_can_be_launched_from_an_image_of_an_instance(
     cloud: FurnishedCloud, alice: Person, ec2: Any, launch: Any
 ) -> None:
-    """The instance is shut down for it and runs again; the SDK's waiter sees the image become available."""
+    """The instance is shut down and started again; the SDK's waiter returns when the image is available."""
     (launched,) = launch()
     instance, name = launched["InstanceId"], _name()
     wait(ec2, "instance_running", [instance])
@@ -44,9 +44,13 @@ def test_instances_can_be_launched_from_an_image_of_an_instance(
     tags = [{"ResourceType": "image", "Tags": [{"Key": "from", "Value": instance}]}]
     image = ec2.create_image(InstanceId=instance, Name=name, Description="golden", TagSpecifications=tags)["ImageId"]
     wait_for(ec2, "image_available", ImageIds=[image])
-    shown = _image(ec2, image)
-    assert (shown["Name"], shown["Description"], shown["Tags"]) == (name, "golden", tags[0]["Tags"])
-    assert (shown["OwnerId"], shown["Public"]) == (f"{alice.id:012d}", False)
+    image_details = _image(ec2, image)
+    assert (image_details["Name"], image_details["Description"], image_details["Tags"]) == (
+        name,
+        "golden",
+        tags[0]["Tags"],
+    )
+    assert (image_details["OwnerId"], image_details["Public"]) == (f"{alice.id:012d}", False)
     wait(ec2, "instance_running", [instance])
     (after,) = described(ec2, instance)
     assert after["LaunchTime"] == before["LaunchTime"]
@@ -60,21 +64,22 @@ def test_instances_can_be_launched_from_an_image_of_an_instance(
     assert refusal(raised.value) == ("InvalidAMIID.NotFound", 400)
 
 
-def test_an_image_and_its_snapshot_have_their_own_tags_and_the_name_is_free_again(ec2: Any, launch: Any) -> None:
-    """As Packer and Ansible do: create, tag, deregister, delete the snapshot, create under the same name."""
+def test_an_image_and_its_snapshot_have_separate_tags_and_its_name_can_be_used_again(ec2: Any, launch: Any) -> None:
+    """Packer and Ansible create, tag and deregister an image, delete its snapshot, and create it again."""
     (instance,) = launch()
     wait(ec2, "instance_running", [instance["InstanceId"]])
     parameters = {"InstanceId": instance["InstanceId"], "Name": _name(), "NoReboot": True}
     tags = {kind: [{"Key": "kind", "Value": kind}] for kind in ("image", "snapshot")}
     for _ in range(2):
         image = ec2.create_image(
-            **parameters, TagSpecifications=[{"ResourceType": kind, "Tags": given} for kind, given in tags.items()]
+            **parameters,
+            TagSpecifications=[{"ResourceType": kind, "Tags": tag_list} for kind, tag_list in tags.items()],
         )["ImageId"]
         wait_for(ec2, "image_available", ImageIds=[image])
-        shown = _image(ec2, image)
-        snapshot = shown["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]
-        (found,) = ec2.describe_snapshots(SnapshotIds=[snapshot])["Snapshots"]
-        assert (shown["Tags"], found["Tags"]) == (tags["image"], tags["snapshot"])
+        image_details = _image(ec2, image)
+        snapshot = image_details["BlockDeviceMappings"][0]["Ebs"]["SnapshotId"]
+        (snapshot_details,) = ec2.describe_snapshots(SnapshotIds=[snapshot])["Snapshots"]
+        assert (image_details["Tags"], snapshot_details["Tags"]) == (tags["image"], tags["snapshot"])
         with pytest.raises(ClientError) as raised:
             ec2.delete_snapshot(SnapshotId=snapshot)
         assert refusal(raised.value)[0] == "InvalidSnapshot.InUse"
@@ -101,38 +106,38 @@ def test_a_copy_of_an_image_belongs_to_the_caller(cloud: FurnishedCloud, alice: 
 def test_launch_permission_lets_others_launch_instances(
     cloud: FurnishedCloud, econed: Econed, ec2: Any, bob: Person
 ) -> None:
-    """For all users, or for the owner only again."""
-    others = boto(bob, econed.url)
+    """It is given to all users, and reset to the owner only."""
+    bobs_client = boto(bob, econed.url)
     region = ec2.describe_regions()["Regions"][0]["RegionName"]
     image = ec2.copy_image(Name=_name(), SourceImageId=f"ami-{cloud.ami:08d}", SourceRegion=region)["ImageId"]
     wait_for(ec2, "image_available", ImageIds=[image])
 
     def permissions() -> list[dict[str, str]]:
-        answer = ec2.describe_image_attribute(ImageId=image, Attribute="launchPermission")
-        return list(answer["LaunchPermissions"])
+        response = ec2.describe_image_attribute(ImageId=image, Attribute="launchPermission")
+        return list(response["LaunchPermissions"])
 
     assert permissions() == []
     with pytest.raises(ClientError) as raised:
-        others.describe_images(ImageIds=[image])
+        bobs_client.describe_images(ImageIds=[image])
     assert refusal(raised.value)[0] == "InvalidAMIID.NotFound"
     ec2.modify_image_attribute(ImageId=image, LaunchPermission={"Add": [{"Group": "all"}]})
     assert permissions() == [{"Group": "all"}]
-    assert _image(others, image)["Public"] is True
-    _launches(cloud, others, image)
+    assert _image(bobs_client, image)["Public"] is True
+    _launches(cloud, bobs_client, image)
     ec2.reset_image_attribute(ImageId=image, Attribute="launchPermission")
     assert permissions() == []
     with pytest.raises(ClientError) as raised:
-        others.describe_images(ImageIds=[image])
+        bobs_client.describe_images(ImageIds=[image])
     assert refusal(raised.value)[0] == "InvalidAMIID.NotFound"
 
 
 def test_an_image_from_a_url_of_an_allowed_host_is_downloaded_by_oned(ec2: Any) -> None:
-    """It is an AMI at once; whether it becomes available depends on the URL and on oned."""
+    """It is an AMI immediately; whether it becomes available depends on the URL and on oned."""
     url = "http://images.invalid/disk.qcow2?size=1"
     name = _name()
     image = ec2.register_image(ImageLocation=url, Name=name)["ImageId"]
     assert _image(ec2, image)["Name"] == name
-    until(lambda: _image(ec2, image)["State"] in ("available", "failed"), "the image to be fetched or not", PATIENCE)
+    until(lambda: _image(ec2, image)["State"] in ("available", "failed"), "the download of the image to end", PATIENCE)
     for inside in (
         "http://127.0.0.1/x",
         "http://localhost:80/x",
@@ -148,7 +153,7 @@ def test_an_image_from_a_url_of_an_allowed_host_is_downloaded_by_oned(ec2: Any) 
 def test_an_uploaded_image_becomes_an_ami_and_its_file_is_removed(
     cloud: FurnishedCloud, econed: Econed, alice: Person, ec2: Any
 ) -> None:
-    """As the Ruby tools do: a signed form by curl, then RegisterImage; the file exists only until it is copied."""
+    """The Ruby tools send a signed form by curl, then RegisterImage; the file exists until oned has copied it."""
     before = set(cloud.uploads.iterdir())
     caretaker = cloud.econed(interval=QUICK)
     try:
@@ -169,7 +174,7 @@ def test_an_uploaded_image_becomes_an_ami_and_its_file_is_removed(
 
 
 def test_an_upload_with_a_wrong_signature_leaves_nothing(cloud: FurnishedCloud, econed: Econed, alice: Person) -> None:
-    """Neither a file nor an image."""
+    """Neither a file nor an image remains."""
     before = set(cloud.uploads.iterdir())
     stranger = Person(alice.name, alice.id, "not the secret", alice.oned)
     refused = upload(stranger, econed.url, b"\0" * 300_000)

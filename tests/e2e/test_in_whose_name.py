@@ -47,9 +47,9 @@ def shared(cloud: FurnishedCloud, econed: Econed) -> Things:
     """The objects of a user whose group may use their instances and their AMI."""
     frank = cloud.person("frank")
     things = furnish(cloud, known(boto(frank, econed.url)), frank)
-    for kind, number in things.objects:
+    for kind, object_id in things.objects:
         if kind in ("vm", "image"):
-            cloud.share(kind, number, frank)
+            cloud.share(kind, object_id, frank)
     return things
 
 
@@ -69,12 +69,12 @@ class Caller:
     client: Any
 
     def call(self, action: str, parameters: Mapping[str, Any]) -> dict[str, Any]:
-        """Make a call; UploadImage, which boto3 does not have, is sent as the Ruby tools do."""
+        """Make a call; UploadImage, which boto3 does not have, is sent as by the Ruby tools."""
         if action != "UploadImage":
-            answer: dict[str, Any] = self.client._make_api_call(action, dict(parameters))
-            return answer
-        given = {name: str(value).lower() for name, value in parameters.items()}
-        uploaded = upload(self.person, self.url, b"image", **given)
+            response: dict[str, Any] = self.client._make_api_call(action, dict(parameters))
+            return response
+        fields = {name: str(value).lower() for name, value in parameters.items()}
+        uploaded = upload(self.person, self.url, b"image", **fields)
         if uploaded.status != 200:
             error = {"Error": {"Code": uploaded.code}, "ResponseMetadata": {"HTTPStatusCode": uploaded.status}}
             raise ClientError(error, action)  # type: ignore[arg-type]
@@ -82,37 +82,37 @@ class Caller:
 
 
 def _as_dry_run(example: Example) -> dict[str, Any]:
-    """Return the parameters of a dry run, without a token, which would find the objects of an earlier call."""
+    """Return the parameters of a dry run, without a client token, which would return the objects of an earlier call."""
     return {**{key: value for key, value in example.parameters.items() if key != "ClientToken"}, "DryRun": True}
 
 
-def _remove(client: Any, action: str, answer: Mapping[str, Any]) -> None:
+def _remove(client: Any, action: str, response: Mapping[str, Any]) -> None:
     """Remove the objects that a call created."""
     if action == "RunInstances":
-        client.terminate_instances(InstanceIds=[each["InstanceId"] for each in answer["Instances"]])
+        client.terminate_instances(InstanceIds=[instance["InstanceId"] for instance in response["Instances"]])
     elif action == "AllocateAddress":
-        client.release_address(AllocationId=answer["AllocationId"])
+        client.release_address(AllocationId=response["AllocationId"])
     elif action == "CreateVolume":
-        wait_for(client, "volume_available", VolumeIds=[answer["VolumeId"]])
-        client.delete_volume(VolumeId=answer["VolumeId"])
+        wait_for(client, "volume_available", VolumeIds=[response["VolumeId"]])
+        client.delete_volume(VolumeId=response["VolumeId"])
 
 
-def _text_of(answer: Mapping[str, Any], caller: Caller) -> str:
-    """Return a response as text, without the client tokens of the caller's own instances, which may be the same."""
+def _text_of(response: Mapping[str, Any], caller: Caller) -> str:
+    """Return a response as text, without the client tokens of the caller's instances, which may equal the owner's."""
     own = f"{caller.person.id:012d}"
-    for reservation in answer.get("Reservations", ()):
+    for reservation in response.get("Reservations", ()):
         for instance in reservation["Instances"] if reservation["OwnerId"] == own else ():
             instance.pop("ClientToken", None)
-    return repr(answer)
+    return repr(response)
 
 
 def _shows(text: str, name: str) -> bool:
-    """Whether a response has a name as a whole: i-00000003 is not part of ami-00000003, nor 10.0.0.1 of 10.0.0.12."""
+    """Whether a response contains a whole name: i-00000003 is not in ami-00000003, nor 10.0.0.1 in 10.0.0.12."""
     return re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-]|\.\w)", text) is not None
 
 
-def test_a_name_is_looked_for_as_a_whole() -> None:
-    """Whatever characters are around it."""
+def test_only_whole_names_are_found_in_a_response() -> None:
+    """Punctuation around a name does not matter."""
     text = repr({"ImageId": "ami-00000003", "PublicIp": "192.0.2.12", "Message": "the instance i-00000004."})
     assert not _shows(text, "i-00000003")
     assert not _shows(text, "192.0.2.1")
@@ -121,8 +121,8 @@ def test_a_name_is_looked_for_as_a_whole() -> None:
     assert _shows(text, "i-00000004")
 
 
-def test_every_action_is_in_the_tables() -> None:
-    """So that a new action is tested, too."""
+def test_every_action_is_in_the_table_of_examples() -> None:
+    """A new action is therefore tested, too."""
     assert sorted(EXAMPLES) == ACTIONS
 
 
@@ -130,23 +130,23 @@ def test_every_action_is_in_the_tables() -> None:
 def test_objects_of_others_are_neither_shown_nor_changed(
     cloud: FurnishedCloud, owned: Things, stranger: Caller, action: str
 ) -> None:
-    """For every action and every kind of id: NotFound, and the owner's documents are unchanged, byte for byte."""
+    """Every action returns NotFound for every kind of id, and the owner's documents do not change by a byte."""
     before = owned.documents(cloud)
     for example in EXAMPLES[action](owned):
         try:
-            answer = stranger.call(action, example.parameters)
+            response = stranger.call(action, example.parameters)
         except ClientError as error:
             code, status = refusal(error)
             assert code in example.refused_with, f"{example}: {error}"
             assert status == 400
         else:
-            assert not example.refused_with, f"{example} was answered: {answer}"
-            _remove(stranger.client, action, answer)
+            assert not example.refused_with, f"{example} succeeded: {response}"
+            _remove(stranger.client, action, response)
             if action != "RunInstances":
-                text = _text_of(answer, stranger)
-                assert not [name for name in owned.names() if _shows(text, name)], f"{example} shows {answer}"
+                text = _text_of(response, stranger)
+                assert not [name for name in owned.names() if _shows(text, name)], f"{example} shows {response}"
             else:
-                assert not _shows(repr(answer), owned.instance)
+                assert not _shows(repr(response), owned.instance)
     assert owned.documents(cloud) == before
 
 
@@ -154,7 +154,7 @@ def test_objects_of_others_are_neither_shown_nor_changed(
 def test_objects_that_may_only_be_used_cannot_be_changed(
     cloud: FurnishedCloud, shared: Things, stranger: Caller, action: str
 ) -> None:
-    """With the group's right to USE an object is visible; oned refuses each change."""
+    """An object that the group may USE is visible; oned refuses each change."""
     before = shared.documents(cloud)
     for example in ON_SHARED[action](shared):
         with pytest.raises(ClientError) as raised:
@@ -164,22 +164,24 @@ def test_objects_that_may_only_be_used_cannot_be_changed(
 
 
 def test_objects_that_may_be_used_are_visible(shared: Things, stranger: Caller) -> None:
-    """In every list, with their owner; instances can be launched of the AMI."""
+    """They are in every list, with their owner, and the AMI can be used to launch instances."""
     ec2 = stranger.client
     reservations = ec2.describe_instances(InstanceIds=[shared.instance, shared.stopped])["Reservations"]
-    assert {each["OwnerId"] for each in reservations} == {f"{shared.owner.id:012d}"}
-    listed = ec2.describe_instances()["Reservations"]
-    assert shared.instance in {one["InstanceId"] for each in listed for one in each["Instances"]}
+    assert {reservation["OwnerId"] for reservation in reservations} == {f"{shared.owner.id:012d}"}
+    reservations = ec2.describe_instances()["Reservations"]
+    assert shared.instance in {
+        instance["InstanceId"] for reservation in reservations for instance in reservation["Instances"]
+    }
     (status,) = ec2.describe_instance_status(InstanceIds=[shared.instance])["InstanceStatuses"]
     assert status["InstanceState"]["Name"] == "running"
     (image,) = ec2.describe_images(ImageIds=[shared.image])["Images"]
     assert image["OwnerId"] == f"{shared.owner.id:012d}"
     tags = ec2.describe_tags(Filters=[{"Name": "key", "Values": ["secret"]}])["Tags"]
-    tagged = {each["ResourceId"] for each in tags}
+    tagged = {tag["ResourceId"] for tag in tags}
     assert {shared.instance, shared.stopped, shared.image, shared.volume, shared.snapshot} <= tagged
     assert not {shared.key_id, shared.free_address["AllocationId"]} & tagged
     volumes = ec2.describe_volumes(VolumeIds=[shared.volume, shared.attached])["Volumes"]
-    assert [each["State"] for each in volumes] == ["available", "in-use"]
+    assert [volume["State"] for volume in volumes] == ["available", "in-use"]
     (snapshot,) = ec2.describe_snapshots(SnapshotIds=[shared.snapshot])["Snapshots"]
     assert snapshot["OwnerId"] == f"{shared.owner.id:012d}"
     assert not ec2.describe_addresses()["Addresses"]
@@ -191,13 +193,13 @@ def test_objects_that_may_be_used_are_visible(shared: Things, stranger: Caller) 
 def test_a_dry_run_of_every_action_returns_dry_run_operation(
     cloud: FurnishedCloud, owned: Things, econed: Econed, action: str
 ) -> None:
-    """All checks are made, and oned is not asked to change anything."""
+    """All checks are made, and no call changes anything in oned."""
     owner = Caller(owned.owner, econed.url, boto(owned.owner, econed.url))
     before = owned.documents(cloud)
     log = cloud.call_count() if cloud.has_call_log else None
     for example in EXAMPLES[action](owned):
         if owned.unregistered in example.parameters.get("Resources", ()):
-            continue  # it is no AMI, and so has no tags
+            continue  # it is not an AMI, so it has no tags
         with pytest.raises(ClientError) as raised:
             owner.call(action, _as_dry_run(example))
         assert refusal(raised.value) == ("DryRunOperation", 412), example
@@ -210,7 +212,7 @@ def test_a_dry_run_of_every_action_returns_dry_run_operation(
 def test_a_dry_run_reports_missing_permission(
     cloud: FurnishedCloud, shared: Things, stranger: Caller, action: str
 ) -> None:
-    """By the permission bits of the object, without trying the change."""
+    """It checks the permission bits of the object and does not try the change."""
     before = shared.documents(cloud)
     for example in ON_SHARED[action](shared):
         with pytest.raises(ClientError) as raised:
@@ -235,31 +237,31 @@ def _assert_nothing_written(cloud: FurnishedCloud, since: int, person: Person) -
 
 
 def _records_a_stop(call: Any) -> bool:
-    """Whether the reconciler made a call, independently of requests: it records when a machine was stopped."""
+    """Whether a call records when a machine was stopped: the reconciler does so, independently of requests."""
     return call.method == "one.vm.update" and str(call.args[1]).startswith("EC2_STOPPED=")
 
 
 def test_serveradmins_own_session_is_used_only_for_users_clusters_elastic_ips_and_health(
     cloud: FurnishedCloud, econed: Econed, alice: Person, ec2: Any, launch: Any
 ) -> None:
-    """From the log of all calls on this cloud so far, among them a launch and a termination."""
+    """The log of all calls on this cloud shows it, including a launch and a termination."""
     launch()
     ec2.describe_availability_zones()
     ec2.release_address(PublicIp=ec2.allocate_address()["PublicIp"])
-    hers = [call for call in cloud.calls() if call.user == "serveradmin"]
+    serveradmins_calls = [call for call in cloud.calls() if call.user == "serveradmin"]
     allowed = frozenset[str]() if cloud.is_modern else OF_STOP_TIMES
-    made = {call.method for call in hers} - allowed
-    assert made | AFTER_A_WRONG_SIGNATURE == OF_SERVERADMIN | OF_ELASTIC_IPS
-    networks = {call.args[0] for call in hers if call.method in OF_ELASTIC_IPS}
+    methods = {call.method for call in serveradmins_calls} - allowed
+    assert methods | AFTER_A_WRONG_SIGNATURE == OF_SERVERADMIN | OF_ELASTIC_IPS
+    networks = {call.args[0] for call in serveradmins_calls if call.method in OF_ELASTIC_IPS}
     assert cloud.elastic_ips in networks
     assert networks <= cloud.elastic_networks
-    in_hers = {call.method for call in cloud.calls() if call.user == alice.name}
-    assert {"one.template.instantiate", "one.vmpool.infoset", "one.user.update"} <= in_hers
-    assert not in_hers & {"one.vn.update", "one.vn.hold", "one.vn.release"}
+    alices_methods = {call.method for call in cloud.calls() if call.user == alice.name}
+    assert {"one.template.instantiate", "one.vmpool.infoset", "one.user.update"} <= alices_methods
+    assert not alices_methods & {"one.vn.update", "one.vn.hold", "one.vn.release"}
 
 
 def test_only_the_administrator_of_the_test_made_calls_as_oneadmin(cloud: FurnishedCloud, ec2: Any) -> None:
-    """Econed makes none: every call in a user's session names that user, also in a round of the reconciler."""
+    """Econed makes no calls as oneadmin: every call in a user's session names that user, also for the reconciler."""
     before = cloud.call_count()
     ec2.describe_instances()
     ec2.describe_images()

@@ -1,4 +1,4 @@
-"""RunInstances where oned decides: quotas, restricted attributes, attributes of the template."""
+"""RunInstances with quotas, restricted attributes and attributes of the template, which oned checks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def limited(cloud: FurnishedCloud, econed: Econed) -> tuple[Person, Any]:
     return liz, known(boto(liz, econed.url))
 
 
-def _asked(cloud: FurnishedCloud, least: int, most: int, token: str) -> dict[str, Any]:
+def _launch_parameters(cloud: FurnishedCloud, least: int, most: int, token: str) -> dict[str, Any]:
     return {
         "ImageId": f"ami-{cloud.ami:08d}",
         "InstanceType": cloud.instance_type,
@@ -35,41 +35,43 @@ def _asked(cloud: FurnishedCloud, least: int, most: int, token: str) -> dict[str
     }
 
 
-def _end(client: Any, ids: list[str]) -> None:
+def _terminate(client: Any, ids: list[str]) -> None:
     client.terminate_instances(InstanceIds=ids)
     wait(client, "instance_terminated", ids)
 
 
-def test_fewer_than_min_count_launches_none(cloud: FurnishedCloud, limited: tuple[Person, Any]) -> None:
+def test_if_the_quota_is_less_than_min_count_no_instance_is_launched(
+    cloud: FurnishedCloud, limited: tuple[Person, Any]
+) -> None:
     """Machines created before the quota was reached are removed, and were never visible as instances."""
     liz, client = limited
     with pytest.raises(ClientError) as raised:
-        client.run_instances(**_asked(cloud, QUOTA + 1, QUOTA + 2, uuid.uuid4().hex))
+        client.run_instances(**_launch_parameters(cloud, QUOTA + 1, QUOTA + 2, uuid.uuid4().hex))
     assert refusal(raised.value) == ("InstanceLimitExceeded", 400)
-    hers = [{"Name": "owner-id", "Values": [f"{liz.id:012d}"]}]
-    assert client.describe_instances(Filters=hers)["Reservations"] == []
+    filters = [{"Name": "owner-id", "Values": [f"{liz.id:012d}"]}]
+    assert client.describe_instances(Filters=filters)["Reservations"] == []
     assert cloud.vm_ids(liz, -1) == []
 
 
-def test_between_min_and_max_count_as_many_as_the_quota_allows_are_launched(
+def test_as_many_instances_as_the_quota_allows_are_launched_between_min_and_max_count(
     cloud: FurnishedCloud, limited: tuple[Person, Any]
 ) -> None:
-    """The same token returns the same instances."""
+    """The same client token returns the same instances."""
     liz, client = limited
-    parameters = _asked(cloud, 1, QUOTA + 2, uuid.uuid4().hex)
-    instance_ids = [each["InstanceId"] for each in client.run_instances(**parameters)["Instances"]]
+    parameters = _launch_parameters(cloud, 1, QUOTA + 2, uuid.uuid4().hex)
+    instance_ids = [instance["InstanceId"] for instance in client.run_instances(**parameters)["Instances"]]
     try:
         assert len(instance_ids) == QUOTA
-        again = client.run_instances(**parameters)
-        assert [each["InstanceId"] for each in again["Instances"]] == instance_ids
-        assert {f"i-{number:08d}" for number in cloud.vm_ids(liz, -1)} == set(instance_ids)
+        repeated = client.run_instances(**parameters)
+        assert [instance["InstanceId"] for instance in repeated["Instances"]] == instance_ids
+        assert {f"i-{machine_id:08d}" for machine_id in cloud.vm_ids(liz, -1)} == set(instance_ids)
         wait(client, "instance_running", instance_ids)
     finally:
-        _end(client, instance_ids)
+        _terminate(client, instance_ids)
 
 
 def test_attributes_of_the_template_are_kept(cloud: FurnishedCloud, ec2: Any, alice: Person) -> None:
-    """Its own disks, its CONTEXT with variables, its capacity, its free attributes, its restricted values."""
+    """These are its disks, its CONTEXT with variables, its capacity, its user attributes and its restricted values."""
     extra = cloud.image(f"{cloud.prefix}-extra", "")
     cloud.admin("one.image.chmod", extra, 1, 1, 0, 1, 0, 0, 1, 0, 0)
     name = f"{cloud.prefix}.rich"
@@ -89,12 +91,12 @@ def test_attributes_of_the_template_are_kept(cloud: FurnishedCloud, ec2: Any, al
         UserData="hello",
         Placement={"AvailabilityZone": cloud.zone},
     )["Instances"]
-    ids = [each["InstanceId"] for each in reservation]
+    ids = [instance["InstanceId"] for instance in reservation]
     try:
         wait(ec2, "instance_running", ids)
         document = cloud.vm(int(ids[0][2:]))
-        assert [each.findtext("IMAGE_ID") for each in document.findall("TEMPLATE/DISK")] == [str(cloud.ami), str(extra)]
-        assert [each.findtext("TOTAL_BYTES_SEC") for each in document.findall("TEMPLATE/DISK")] == [None, "1000"]
+        assert [disk.findtext("IMAGE_ID") for disk in document.findall("TEMPLATE/DISK")] == [str(cloud.ami), str(extra)]
+        assert [disk.findtext("TOTAL_BYTES_SEC") for disk in document.findall("TEMPLATE/DISK")] == [None, "1000"]
         assert document.findtext("TEMPLATE/NIC/INBOUND_AVG_BW") == "1000"
         assert document.findtext("TEMPLATE/CONTEXT/HOSTNAME") == f"host-{int(ids[0][2:])}"
         assert document.findtext("TEMPLATE/GRAPHICS/LISTEN") == "127.0.0.1"
@@ -102,28 +104,28 @@ def test_attributes_of_the_template_are_kept(cloud: FurnishedCloud, ec2: Any, al
         requirements = document.findtext("USER_TEMPLATE/SCHED_REQUIREMENTS") or ""
         assert "FREE_CPU > 0" in requirements
         assert "CLUSTER_ID = " in requirements
-        (shown,) = described(ec2, *ids)
-        assert len(shown["BlockDeviceMappings"]) == 2
-        assert shown["Placement"]["AvailabilityZone"] == cloud.zone
+        (instance,) = described(ec2, *ids)
+        assert len(instance["BlockDeviceMappings"]) == 2
+        assert instance["Placement"]["AvailabilityZone"] == cloud.zone
     finally:
-        _end(ec2, ids)
+        _terminate(ec2, ids)
         cloud.admin("one.template.delete", template_id, False)
 
 
 def test_the_tag_name_becomes_the_name_of_the_machine_if_it_is_valid(cloud: FurnishedCloud, launch: Any) -> None:
-    """So that administrators find it in Sunstone; otherwise it is a tag only."""
+    """Administrators find the machine by it in Sunstone; an invalid name is only a tag."""
     for name, expected in (("web server 1", "web server 1"), ("a/b", None), ("x" * 200, None)):
         (instance,) = launch(TagSpecifications=[{"ResourceType": "instance", "Tags": [{"Key": "Name", "Value": name}]}])
-        kept = cloud.vm(int(instance["InstanceId"][2:])).findtext("NAME")
-        assert kept == expected or (expected is None and kept != name)
+        machine_name = cloud.vm(int(instance["InstanceId"][2:])).findtext("NAME")
+        assert machine_name == expected or (expected is None and machine_name != name)
 
 
 def test_terminate_on_shutdown_is_recorded_on_the_machine(cloud: FurnishedCloud, alice: Person, launch: Any) -> None:
-    """And its user is watched by the reconciler of every process, which terminates it."""
+    """Its user is also marked for the reconciler of every process, which terminates the machine."""
     (instance,) = launch(InstanceInitiatedShutdownBehavior="terminate")
     facts = cloud.vm(int(instance["InstanceId"][2:])).find("USER_TEMPLATE")
     assert facts is not None
-    assert "terminate" in [each.text for each in facts]
+    assert "terminate" in [attribute.text for attribute in facts]
     user = cloud.admin.document("one.user.info", alice.id, False)
     assert int(str(user.findtext("TEMPLATE/EC2_WATCHED_UNTIL"))) > 0
 
@@ -144,9 +146,9 @@ def test_terminate_on_shutdown_is_recorded_on_the_machine(cloud: FurnishedCloud,
 def test_an_invalid_launch_is_refused_before_anything_is_created(
     cloud: FurnishedCloud, alice: Person, ec2: Any, wrong: dict[str, Any], code: str
 ) -> None:
-    """With EC2's codes."""
+    """The errors have EC2's codes."""
     before = cloud.vm_ids(alice)
     with pytest.raises(ClientError) as raised:
-        ec2.run_instances(**{**_asked(cloud, 1, 1, uuid.uuid4().hex), **wrong})
+        ec2.run_instances(**{**_launch_parameters(cloud, 1, 1, uuid.uuid4().hex), **wrong})
     assert refusal(raised.value) == (code, 400)
     assert cloud.vm_ids(alice) == before

@@ -19,13 +19,13 @@ from tests.support.furnished_cloud import FurnishedCloud
 @pytest.fixture(params=["2", "4"], ids=["signature v2", "signature v4"])
 def driver(request: pytest.FixtureRequest, econed: Econed, alice: Person) -> Any:
     """The driver for alice, for its default region."""
-    where = urlsplit(econed.url)
+    url = urlsplit(econed.url)
     return EC2NodeDriver(  # type: ignore[no-untyped-call]
         alice.name,
         alice.secret,
         secure=False,
-        host=where.hostname,
-        port=where.port,
+        host=url.hostname,
+        port=url.port,
         signature_version=request.param,
     )
 
@@ -35,7 +35,7 @@ def _size(driver: Any, name: str) -> NodeSize:
 
 
 def _image(driver: Any, cloud: FurnishedCloud) -> NodeImage:
-    (image,) = [each for each in driver.list_images() if each.id == f"ami-{cloud.ami:08d}"]
+    (image,) = [image for image in driver.list_images() if image.id == f"ami-{cloud.ami:08d}"]
     assert image.name == f"{cloud.prefix}-ami"
     return image  # type: ignore[no-any-return]
 
@@ -45,10 +45,10 @@ def test_libcloud_manages_nodes(cloud: FurnishedCloud, ec2: Any, driver: Any) ->
     node = driver.create_node(name="by libcloud", size=_size(driver, cloud.instance_type), image=_image(driver, cloud))
     try:
         wait(ec2, "instance_running", [node.id])
-        (listed,) = [each for each in driver.list_nodes() if each.id == node.id]
-        assert (listed.name, listed.state) == ("by libcloud", NodeState.RUNNING)
-        assert listed.private_ips[0].startswith("10.77.")
-        assert listed.extra["instance_type"] == cloud.instance_type
+        (listed_node,) = [listed_node for listed_node in driver.list_nodes() if listed_node.id == node.id]
+        assert (listed_node.name, listed_node.state) == ("by libcloud", NodeState.RUNNING)
+        assert listed_node.private_ips[0].startswith("10.77.")
+        assert listed_node.extra["instance_type"] == cloud.instance_type
         assert driver.ex_create_tags(node, {"one": "1", "two": ""}) is True
         assert driver.ex_describe_tags(node) == {"Name": "by libcloud", "one": "1", "two": ""}
         assert driver.ex_delete_tags(node, {"one": "1"}) is True
@@ -68,16 +68,20 @@ def test_libcloud_manages_volumes_and_addresses(cloud: FurnishedCloud, ec2: Any,
     node = driver.create_node(name="node", size=_size(driver, cloud.instance_type), image=_image(driver, cloud))
     try:
         wait(ec2, "instance_running", [node.id])
-        (location,) = [each for each in driver.list_locations() if each.availability_zone.name == cloud.zone]
+        (location,) = [
+            location for location in driver.list_locations() if location.availability_zone.name == cloud.zone
+        ]
         volume = driver.create_volume(1, "by libcloud", location=location)
         wait_for(ec2, "volume_available", VolumeIds=[volume.id])
         assert driver.attach_volume(node, volume, "/dev/sdf") is True
         attached(ec2, volume.id)
-        (listed,) = [each for each in driver.list_volumes(node) if each.id == volume.id]
-        assert (listed.name, listed.size, listed.extra["device"]) == ("by libcloud", 1, "/dev/sdf")
+        (listed_volume,) = [
+            listed_volume for listed_volume in driver.list_volumes(node) if listed_volume.id == volume.id
+        ]
+        assert (listed_volume.name, listed_volume.size, listed_volume.extra["device"]) == ("by libcloud", 1, "/dev/sdf")
         snapshot = driver.create_volume_snapshot(volume, "saved by libcloud")
         wait_for(ec2, "snapshot_completed", SnapshotIds=[snapshot.id])
-        assert [each.id for each in driver.list_volume_snapshots(volume)] == [snapshot.id]
+        assert [snapshot.id for snapshot in driver.list_volume_snapshots(volume)] == [snapshot.id]
         assert driver.destroy_volume_snapshot(snapshot) is True
         _detach(driver, ec2, volume)
         assert driver.destroy_volume(volume) is True
@@ -85,16 +89,20 @@ def test_libcloud_manages_volumes_and_addresses(cloud: FurnishedCloud, ec2: Any,
 
         for domain in (None, "vpc"):
             address = driver.ex_allocate_address(domain or "standard")
-            answer = driver.ex_associate_address_with_node(node, address, domain)
-            assert answer is None or answer.startswith("eipassoc-")
+            association = driver.ex_associate_address_with_node(node, address, domain)
+            assert association is None or association.startswith("eipassoc-")
             assert driver.ex_describe_addresses_for_node(node) == [address.ip]
-            (listed,) = [each for each in driver.list_nodes() if each.id == node.id]
-            assert address.ip in listed.public_ips
-            (address,) = [each for each in driver.ex_describe_all_addresses() if each.ip == address.ip]
+            (listed_node,) = [listed_node for listed_node in driver.list_nodes() if listed_node.id == node.id]
+            assert address.ip in listed_node.public_ips
+            (address,) = [
+                listed_address
+                for listed_address in driver.ex_describe_all_addresses()
+                if listed_address.ip == address.ip
+            ]
             assert address.instance_id == node.id
             assert driver.ex_disassociate_address(address, domain) is True
             assert driver.ex_release_address(address, domain) is True
-            assert address.ip not in {each.ip for each in driver.ex_describe_all_addresses()}
+            assert address.ip not in {listed_address.ip for listed_address in driver.ex_describe_all_addresses()}
     finally:
         assert driver.destroy_node(node) is True
 
@@ -111,15 +119,15 @@ def test_libcloud_manages_key_pairs(driver: Any, cloud: FurnishedCloud, econed: 
     public = boto(cloud.alice, econed.url).describe_key_pairs(KeyNames=["libcloud one"], IncludePublicKey=True)
     imported = driver.import_key_pair_from_string("libcloud two", public["KeyPairs"][0]["PublicKey"])
     assert imported.name == "libcloud two"
-    assert {"libcloud one", "libcloud two"} <= {each.name for each in driver.list_key_pairs()}
+    assert {"libcloud one", "libcloud two"} <= {key_pair.name for key_pair in driver.list_key_pairs()}
     assert driver.get_key_pair("libcloud one").fingerprint == created.fingerprint
-    for each in (created, imported):
-        assert driver.delete_key_pair(each) is True
-    assert not {"libcloud one", "libcloud two"} & {each.name for each in driver.list_key_pairs()}
+    for key_pair in (created, imported):
+        assert driver.delete_key_pair(key_pair) is True
+    assert not {"libcloud one", "libcloud two"} & {key_pair.name for key_pair in driver.list_key_pairs()}
 
 
 def test_libcloud_sees_the_zones_of_its_own_region(driver: Any, cloud: FurnishedCloud) -> None:
-    """It knows Amazon's regions only, and lists zones by the name of its region; its locations are those zones."""
+    """The driver knows Amazon's regions only, and lists zones by its region's name; its locations are those zones."""
     assert driver.region_name == "us-east-1"
     assert cloud.zone in {zone.name for zone in driver.ex_list_availability_zones()}
-    assert cloud.zone in {each.availability_zone.name for each in driver.list_locations()}
+    assert cloud.zone in {location.availability_zone.name for location in driver.list_locations()}

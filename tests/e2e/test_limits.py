@@ -1,4 +1,4 @@
-"""Limits as clients meet them: the largest requests of real clients succeed, and throttled clients retry."""
+"""Limits for real clients: their largest requests succeed, and throttled clients retry."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ USER_DATA = bytes(range(256)) * 64
 """16 KiB, EC2's limit, of bytes that become longest in base64 and percent-encoding."""
 
 THOUSAND = 1000
-"""Resources of one CreateTags at most, and ids of one DescribeInstances."""
+"""The maximum of resources in a CreateTags, and of ids in a DescribeInstances."""
 
 
 def _ids(count: int) -> dict[str, str]:
-    return {f"InstanceId.{number}": f"i-{number + 500_000:08d}" for number in range(1, count + 1)}
+    return {f"InstanceId.{index}": f"i-{index + 500_000:08d}" for index in range(1, count + 1)}
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_a_thousand_ids_are_looked_up(econed: Econed, alice: Person, method: str) -> None:
-    """A query of 27 KiB."""
+    """The query has 27 KiB."""
     response = v2(alice, econed.url, "DescribeInstances", _ids(THOUSAND), method=method)
     assert (response.status, response.code) == (400, "InvalidInstanceID.NotFound")
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_the_largest_user_data_arrives(
+def test_the_largest_user_data_reaches_the_machine(
     cloud: FurnishedCloud, econed: Econed, alice: Person, ec2: Any, method: str
 ) -> None:
-    """Whole, also in a query."""
+    """It is complete even if it was sent in a query."""
     parameters = {
         "ImageId": f"ami-{cloud.ami:08d}",
         "InstanceType": cloud.instance_type,
@@ -56,10 +56,10 @@ def test_the_largest_user_data_arrives(
         ec2.terminate_instances(InstanceIds=[instance])
 
 
-def test_a_thousand_resources_are_tagged_in_one_call(econed: Econed, alice: Person) -> None:
-    """With fifty tags each: 1,100 parameters, of which the first resource is looked up."""
-    ids = {f"ResourceId.{number}": f"i-{number + 500_000:08d}" for number in range(1, THOUSAND + 1)}
-    tags = {f"Tag.{number}.{part}": f"{part} {number} " + "ü" * 100 for number in range(1, 51) for part in _PARTS}
+def test_a_call_with_a_thousand_resources_is_not_too_long(econed: Econed, alice: Person) -> None:
+    """The call has fifty tags and 1,100 parameters; the error concerns the first resource."""
+    ids = {f"ResourceId.{index}": f"i-{index + 500_000:08d}" for index in range(1, THOUSAND + 1)}
+    tags = {f"Tag.{index}.{part}": f"{part} {index} " + "ü" * 100 for index in range(1, 51) for part in _PARTS}
     response = v2(alice, econed.url, "CreateTags", {**ids, **tags}, method="POST")
     assert response.status == 400
     assert response.code.startswith("InvalidInstanceID"), response.body
@@ -68,8 +68,8 @@ def test_a_thousand_resources_are_tagged_in_one_call(econed: Econed, alice: Pers
 _PARTS = ("Key", "Value")
 
 
-def _texts(answer: EC2Response, name: str) -> list[str]:
-    return answer.texts("instancesSet", "item", name)
+def _texts(response: EC2Response, name: str) -> list[str]:
+    return response.texts("instancesSet", "item", name)
 
 
 @pytest.fixture
@@ -87,12 +87,12 @@ def limited(tmp_path: Path) -> Iterator[str]:
 
 
 def test_boto3_waits_and_retries_at_a_rate_limit(limited: str) -> None:
-    """In its standard mode, as most programs use it; a client without retries gets the error."""
+    """It uses its standard mode, as most programs do; a client without retries gets the error."""
     ida = Person("ida", 2, "a secret", None)  # type: ignore[arg-type]
     patient = boto(ida, limited, retries={"mode": "standard", "total_max_attempts": 10})
-    answers = [patient.describe_regions()["ResponseMetadata"] for _ in range(5)]
-    assert [each["HTTPStatusCode"] for each in answers] == [200] * 5
-    assert sum(each["RetryAttempts"] for each in answers) >= 1
+    responses = [patient.describe_regions()["ResponseMetadata"] for _ in range(5)]
+    assert [metadata["HTTPStatusCode"] for metadata in responses] == [200] * 5
+    assert sum(metadata["RetryAttempts"] for metadata in responses) >= 1
     with pytest.raises(ClientError) as caught:
         _ask_often(boto(ida, limited))
     assert refusal(caught.value) == ("RequestLimitExceeded", 503)
@@ -104,7 +104,7 @@ def _ask_often(ec2: Any) -> None:
 
 
 def test_an_address_that_guesses_secrets_is_refused(limited: str) -> None:
-    """After three wrong signatures a right one from the same address is refused, too."""
+    """After three wrong signatures a valid signature from the same address is refused, too."""
     guessing = boto(Person("ida", 2, "guessed", None), limited)  # type: ignore[arg-type]
     codes = []
     for _ in range(4):

@@ -1,4 +1,4 @@
-"""At the highest level the log has no secret key, signature, user data or private key, whatever is called."""
+"""Even at the highest level the log contains no secret key, signature, user data or private key."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ LONGEST_SHOWN = 12
 
 @dataclass
 class Secrets:
-    """The secrets that clients have sent, by a description."""
+    """The secrets that clients have sent, by description."""
 
     by_description: dict[str, str] = field(default_factory=dict)
 
     def add(self, description: str, *values: str) -> None:
-        """Add a secret, in all forms in which it may be written."""
+        """Add a secret in all its encodings."""
         for value in values:
             for form in {value, quote(value), unquote(value), json.dumps(value)[1:-1], repr(value)[1:-1]}:
                 self.by_description[f"{description} ({len(self.by_description)})"] = form
 
     def seen_in(self, text: str) -> list[str]:
-        """Return the descriptions of the secrets of which a text contains a part."""
+        """Return the descriptions of the secrets that a text contains, wholly or in part."""
         return [description for description, secret in self.by_description.items() if _is_in(secret, text)]
 
 
@@ -79,7 +79,7 @@ class Scenario:
     def client(self, person: Person | None = None) -> Any:
         """Return a boto3 client whose signatures are recorded."""
         client = boto(person or self.alice, self.econed.url)
-        client.meta.events.register("before-send.ec2", self._sent)
+        client.meta.events.register("before-send.ec2", self._record_signature)
         return client
 
     def get(self, query: str) -> EC2Response:
@@ -87,7 +87,7 @@ class Scenario:
         self.secrets.add("signature in a query", *parse_qs(query).get("Signature", ()))
         return send(self.econed.url, "GET", query)
 
-    def _sent(self, request: Any, **_: Any) -> None:
+    def _record_signature(self, request: Any, **_: Any) -> None:
         authorization = request.headers["Authorization"]
         header = authorization.decode() if isinstance(authorization, bytes) else authorization
         self.secrets.add("Authorization header", header.partition(f"{self.alice.name}/")[2])
@@ -122,7 +122,7 @@ def _tokens(scenario: Scenario, server: str, password: str) -> None:
 
 
 def _make_calls(scenario: Scenario) -> None:
-    """Make calls of all kinds, right and wrong."""
+    """Make valid and invalid calls of all kinds."""
     _right(scenario)
     _wrong(scenario)
     _raise_unexpectedly(scenario)
@@ -151,8 +151,8 @@ def _right(scenario: Scenario) -> None:
     ec2.release_address(PublicIp=address)
     url = ec2.generate_presigned_url("describe_images", HttpMethod="GET")
     scenario.secrets.add("signature of a URL", parse_qs(urlsplit(url).query)["X-Amz-Signature"][0])
-    with urlopen(url, timeout=PATIENCE) as answer:
-        assert answer.status == 200
+    with urlopen(url, timeout=PATIENCE) as response:
+        assert response.status == 200
     assert scenario.get(v2_form(scenario.alice, scenario.econed.url, {"Action": "DescribeKeyPairs"})).status == 200
     content_type, body = upload_form(scenario.alice, scenario.econed.url, FILE)
     signature = body.partition(b'name="Signature"\r\n\r\n')[2].partition(b"\r\n")[0].decode()
@@ -194,7 +194,7 @@ def _wrong(scenario: Scenario) -> None:
 
 
 def _raise_unexpectedly(scenario: Scenario) -> None:
-    """Let an unexpected exception be raised whose message has all the secrets."""
+    """Make econed raise an unexpected exception whose message contains all the secrets."""
     scenario.failing.write_text("\n".join(scenario.secrets.by_description.values()), "utf-8")
     with pytest.raises(ClientError) as failed:
         scenario.client().describe_images()
@@ -205,13 +205,13 @@ def _raise_unexpectedly(scenario: Scenario) -> None:
 
 
 def test_no_secret_is_in_the_log(scenario: Scenario) -> None:
-    """Nor a part of one, in any form."""
+    """Nor is any part of a secret, in any encoding."""
     assert len(scenario.secrets.by_description) > 60
     assert scenario.secrets.seen_in(scenario.log) == []
 
 
-def test_the_log_has_the_lines_that_it_should(scenario: Scenario) -> None:
-    """An empty log would have no secrets either."""
+def test_the_log_has_the_lines_of_the_calls_and_of_the_exception(scenario: Scenario) -> None:
+    """The absence of secrets would prove nothing in an empty log."""
     for text in (
         "CreateKeyPair",
         "ImportKeyPair",
@@ -231,29 +231,35 @@ def test_the_log_has_the_lines_that_it_should(scenario: Scenario) -> None:
         assert text in scenario.log, text
 
 
-@pytest.mark.parametrize("what", ["secret key", "user data", "signature in a query", "session token", "private key"])
-def test_a_line_with_a_secret_would_be_found(scenario: Scenario, what: str) -> None:
-    """The search itself works: in a line of the log, in a truncated line, and in JSON."""
+@pytest.mark.parametrize(
+    "description", ["secret key", "user data", "signature in a query", "session token", "private key"]
+)
+def test_a_line_with_a_secret_would_be_found(scenario: Scenario, description: str) -> None:
+    """The search finds a secret in a line of the log, in a truncated line, and in JSON."""
     secret = next(
-        each for name, each in scenario.secrets.by_description.items() if name.startswith(what) and len(each) > 30
+        secret
+        for name, secret in scenario.secrets.by_description.items()
+        if name.startswith(description) and len(secret) > 30
     )
     for line in (f"[econed#info] it is {secret}\n", f"[econed#info] {secret[:26]}…\n", json.dumps({"x": secret})):
         assert scenario.secrets.seen_in(scenario.log + line) != []
 
 
 def test_every_line_has_the_configured_format(scenario: Scenario) -> None:
-    """Also those of Twisted and of tracebacks."""
+    """This includes lines of Twisted and of tracebacks."""
     lines = scenario.log.splitlines()
     if lines[0].startswith("{"):
         records = [json.loads(line) for line in lines]
-        assert all({"time", "level", "logger", "message", "pid"} <= each.keys() for each in records)
-        requests = [each for each in records if "oned_calls" in each]
-        (launch,) = [each for each in requests if each["action"] == "RunInstances" and each["status"] == 200]
+        assert all({"time", "level", "logger", "message", "pid"} <= record.keys() for record in records)
+        requests = [record for record in records if "oned_calls" in record]
+        (launch,) = [
+            request for request in requests if request["action"] == "RunInstances" and request["status"] == 200
+        ]
         assert launch["user"] == scenario.alice.name
         assert launch["source"] == "127.0.0.1"
         assert launch["oned_calls"] > 3
-        made_for_it = [each for each in records if each["logger"] == "econed" and each.get("outcome")]
-        assert sum(each["request_id"] == launch["request_id"] for each in made_for_it) == launch["oned_calls"]
+        calls = [record for record in records if record["logger"] == "econed" and record.get("outcome")]
+        assert sum(call["request_id"] == launch["request_id"] for call in calls) == launch["oned_calls"]
     else:
         assert all(line.startswith(("20", "\t")) for line in lines)
         assert any(" by " + scenario.alice.name + " from 127.0.0.1: 200 ok, " in line for line in lines)

@@ -50,7 +50,7 @@ def _ask(person: Person, econed: Econed, action: str = "DescribeImages") -> EC2R
 def test_while_oned_fails_clients_get_an_error_and_afterwards_econed_recovers(
     relay: FaultyRelay, econed_behind_relay: Econed, alice: Person, mode: Mode, expected: tuple[int, str]
 ) -> None:
-    """Users that are cached get EC2's error with a request id; the log has the reason."""
+    """Cached users get EC2's error with a request id; the log has the reason."""
     relay.set_mode(Mode.PASS)
     until(lambda: _ask(alice, econed_behind_relay).status == 200, "econed to be well", PATIENCE)
     relay.set_mode(mode)
@@ -69,7 +69,7 @@ def test_while_oned_fails_clients_get_an_error_and_afterwards_econed_recovers(
 
 
 def test_econed_starts_while_oned_is_down(cloud: FurnishedCloud, alice: Person) -> None:
-    """It responds with Unavailable until oned is up, and then serves."""
+    """It responds with Unavailable until oned is up; then calls succeed."""
     relay = FaultyRelay(cloud.url)
     relay.set_mode(Mode.DOWN)
     early = cloud.econed(one_url=relay.url, settings={"one_timeout": DEADLINE}, records_elements=False)
@@ -86,7 +86,7 @@ def test_econed_starts_while_oned_is_down(cloud: FurnishedCloud, alice: Person) 
 def test_an_interrupted_launch_is_finished_by_the_clients_retry(
     cloud: FurnishedCloud, relay: FaultyRelay, econed_behind_relay: Econed
 ) -> None:
-    """With the same ClientToken, as SDKs retry after a 503: each machine exists once, and none is lost."""
+    """SDKs retry after a 503 with the same ClientToken: each machine exists once, and none is lost."""
     relay.set_mode(Mode.PASS)
     judy = cloud.person("judy")
     client = known(boto(judy, econed_behind_relay.url))

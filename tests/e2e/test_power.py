@@ -1,4 +1,4 @@
-"""Starting, stopping and terminating in states in which oned refuses much of it."""
+"""Starting, stopping and terminating in states in which oned refuses some of these."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_an_instance_can_be_terminated_at_any_moment_of_its_start(
 
 
 def test_terminating_an_instance_again_succeeds(ec2: Any, launch: Any) -> None:
-    """Three times at once, and once more when it is terminated."""
+    """The call is made three times in a row, and again after the instance is terminated."""
     (instance,) = launch()
     ids = [instance["InstanceId"]]
     wait(ec2, "instance_running", ids)
@@ -46,9 +46,9 @@ def test_terminating_an_instance_again_succeeds(ec2: Any, launch: Any) -> None:
     assert (ended["PreviousState"]["Name"], ended["CurrentState"]["Name"]) == ("terminated", "terminated")
 
 
-def test_a_change_that_a_state_does_not_allow_is_incorrect_state_and_changes_nothing(ec2: Any, launch: Any) -> None:
-    """If one instance of a call does not allow it, the others are not changed."""
-    stopped, running = (each["InstanceId"] for each in launch(count=2))
+def test_a_change_in_a_wrong_state_is_incorrect_instance_state_and_changes_nothing(ec2: Any, launch: Any) -> None:
+    """If one instance of a call is in a wrong state, the others are not changed."""
+    stopped, running = (instance["InstanceId"] for instance in launch(count=2))
     wait(ec2, "instance_running", [stopped, running])
     (change,) = ec2.start_instances(InstanceIds=[running])["StartingInstances"]
     assert change["CurrentState"] == change["PreviousState"] == {"Code": 16, "Name": "running"}
@@ -63,12 +63,12 @@ def test_a_change_that_a_state_does_not_allow_is_incorrect_state_and_changes_not
         with pytest.raises(ClientError) as raised:
             refused(InstanceIds=[running, stopped])
         assert refusal(raised.value) == ("IncorrectInstanceState", 400)
-    (shown,) = described(ec2, running)
-    assert shown["State"]["Name"] == "running"
+    (instance,) = described(ec2, running)
+    assert instance["State"]["Name"] == "running"
 
 
-def test_a_stop_right_after_the_launch_stops_the_instance_or_is_incorrect_state(ec2: Any, launch: Any) -> None:
-    """Never a 500, as from the Ruby server."""
+def test_a_stop_right_after_the_launch_stops_the_instance_or_is_incorrect_instance_state(ec2: Any, launch: Any) -> None:
+    """The Ruby server returned a 500."""
     (instance,) = launch()
     try:
         ec2.stop_instances(InstanceIds=[instance["InstanceId"]])
@@ -97,17 +97,17 @@ def test_a_changed_password_and_a_removed_user_take_effect_within_seconds(
     kim = cloud.person("kim", driver="public")
     old = boto(kim, econed.url)
 
-    def answer(client: Any) -> str:
+    def error_code(client: Any) -> str:
         try:
             client.describe_key_pairs()
         except ClientError as error:
             return refusal(error)[0]
         return ""
 
-    until(lambda: answer(old) == "", "kim to be known", PATIENCE)
+    until(lambda: error_code(old) == "", "the new user to be accepted", PATIENCE)
     cloud.admin("one.user.passwd", kim.id, "another")
     new = boto(Person(kim.name, kim.id, "another", kim.oned), econed.url)
-    until(lambda: answer(new) == "", "the new password to count", PATIENCE)
-    until(lambda: answer(old) == "AuthFailure", "the old password to be worth nothing", PATIENCE)
+    until(lambda: error_code(new) == "", "the new password to be accepted", PATIENCE)
+    until(lambda: error_code(old) == "AuthFailure", "the old password to be refused", PATIENCE)
     cloud.admin("one.user.delete", kim.id)
-    until(lambda: answer(new) == "AuthFailure", "kim to be unknown", PATIENCE)
+    until(lambda: error_code(new) == "AuthFailure", "the deleted user to be refused", PATIENCE)

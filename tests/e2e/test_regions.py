@@ -1,4 +1,4 @@
-"""The region under the names that clients use: the one they sign for, or one that econe.conf lists."""
+"""The region has the name that a client signs for, or a name that econe.conf lists."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from tests.support.furnished_cloud import FurnishedCloud
 
 
 @pytest.mark.parametrize("region", ["eu-north-1", "wherever"])
-def test_the_region_that_an_sdk_signs_for_is_the_region_that_it_is_shown(
+def test_an_sdk_sees_the_region_that_it_signs_for(
     cloud: FurnishedCloud, econed: Econed, alice: Person, region: str
 ) -> None:
-    """Without configuration: one region, at this server, with its zones; copies within it succeed."""
+    """Without configuration there is one region, at this server, with its zones; copies within it succeed."""
     session = boto3.Session(alice.name, alice.secret, region_name=region)
     ec2 = session.client("ec2", endpoint_url=econed.url)
-    (shown,) = ec2.describe_regions()["Regions"]
-    assert (shown["RegionName"], shown["Endpoint"]) == (region, econed.url.rstrip("/"))
-    assert [each["RegionName"] for each in ec2.describe_regions(RegionNames=[region])["Regions"]] == [region]
+    (described_region,) = ec2.describe_regions()["Regions"]
+    assert (described_region["RegionName"], described_region["Endpoint"]) == (region, econed.url.rstrip("/"))
+    assert [
+        described_region["RegionName"] for described_region in ec2.describe_regions(RegionNames=[region])["Regions"]
+    ] == [region]
     of_region = [{"Name": "region-name", "Values": [region]}]
     zones = ec2.describe_availability_zones(Filters=of_region)["AvailabilityZones"]
     assert cloud.zone in {zone["ZoneName"] for zone in zones}
@@ -33,5 +35,5 @@ def test_a_client_of_signature_version_2_finds_the_region_by_a_configured_name(e
     response = v2(alice, econed.url, "DescribeRegions", {"RegionName.1": "us-east-1"})
     assert response.texts("regionInfo", "item", "regionName") == ["us-east-1"]
     assert response.texts("regionInfo", "item", "regionEndpoint") == [econed.url.rstrip("/")]
-    other = v2(alice, econed.url, "DescribeRegions", {"RegionName.1": "eu-north-1"})
-    assert (other.status, ec2_error(other)) == (400, "InvalidParameterValue")
+    refused = v2(alice, econed.url, "DescribeRegions", {"RegionName.1": "eu-north-1"})
+    assert (refused.status, ec2_error(refused)) == (400, "InvalidParameterValue")

@@ -1,4 +1,4 @@
-"""Clients from before Signature Version 4: boto 2 and the Perl modules, as requests that are written out here."""
+"""Clients from before Signature Version 4, such as boto 2 and the Perl modules, by requests built here."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ OLD_VERSIONS = ("2015-10-01", "2014-10-01", "2014-06-15", "2014-05-01", "2013-10
 def test_a_request_with_signature_version_2_succeeds(
     cloud: FurnishedCloud, econed: Econed, alice: Person, method: str, algorithm: str
 ) -> None:
-    """Both digests, by query and by form."""
+    """It may use either digest, and be a query or a form."""
     response = v2(alice, econed.url, "DescribeImages", method=method, algorithm=algorithm)
     assert response.status == 200
     assert f"ami-{cloud.ami:08d}" in response.texts("imagesSet", "item", "imageId")
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_a_signature_by_another_secret_is_refused(econed: Econed, alice: Person, method: str) -> None:
-    """The response shows nothing."""
+def test_a_signature_with_a_wrong_secret_key_is_refused(econed: Econed, alice: Person, method: str) -> None:
+    """The response contains no data."""
     response = v2(alice, econed.url, "DescribeImages", method=method, secret="not hers")
     assert (response.status, ec2_error(response)) == (401, "AuthFailure")
 
@@ -42,7 +42,7 @@ def test_a_request_that_was_changed_after_it_was_signed_is_refused(econed: Econe
 def test_the_version_of_the_request_is_in_the_namespace_of_the_response(
     econed: Econed, alice: Person, version: str
 ) -> None:
-    """With the slash, without which libcloud reads nothing."""
+    """It ends in a slash, without which libcloud does not find the elements."""
     response = v2(alice, econed.url, "DescribeRegions", {"Version": version})
     assert response.namespace == f"http://ec2.amazonaws.com/doc/{version}/"
     assert response.xml.tag == f"{{{response.namespace}}}DescribeRegionsResponse"
@@ -57,26 +57,26 @@ def test_the_version_of_the_request_is_in_the_namespace_of_the_response(
     ],
     ids=["from 1", "from 0", "with gaps"],
 )
-def test_lists_of_ids_are_read_whatever_index_they_start_with(
+def test_lists_of_ids_may_start_with_any_index(
     econed: Econed, alice: Person, launch: Any, selector: dict[str, int]
 ) -> None:
     """An id that is not read must never select all objects."""
-    ids = [each["InstanceId"] for each in launch(count=3)]
+    ids = [instance["InstanceId"] for instance in launch(count=3)]
     response = v2(alice, econed.url, "DescribeInstances", {name: ids[index] for name, index in selector.items()})
     assert response.texts("instancesSet", "item", "instanceId") == ids[:2]
 
 
-def test_a_list_from_0_terminates_only_its_instance(econed: Econed, alice: Person, launch: Any) -> None:
-    """As fog sends it."""
-    one, other = (each["InstanceId"] for each in launch(count=2))
-    response = v2(alice, econed.url, "TerminateInstances", {"InstanceId.0": one}, method="POST")
-    assert response.texts("instancesSet", "item", "instanceId") == [one]
-    states = v2(alice, econed.url, "DescribeInstances", {"InstanceId.1": other}).texts("instanceState", "name")
+def test_a_list_of_ids_from_index_0_terminates_only_its_instance(econed: Econed, alice: Person, launch: Any) -> None:
+    """Fog sends such lists."""
+    terminated_id, running_id = (instance["InstanceId"] for instance in launch(count=2))
+    response = v2(alice, econed.url, "TerminateInstances", {"InstanceId.0": terminated_id}, method="POST")
+    assert response.texts("instancesSet", "item", "instanceId") == [terminated_id]
+    states = v2(alice, econed.url, "DescribeInstances", {"InstanceId.1": running_id}).texts("instanceState", "name")
     assert states[0] in ("pending", "running")
 
 
-def test_actions_without_an_output_say_return_true(econed: Econed, alice: Person, launch: Any) -> None:
-    """Old clients read it."""
+def test_actions_without_an_output_return_true(econed: Econed, alice: Person, launch: Any) -> None:
+    """Old clients read this element."""
     (instance,) = launch()
     response = v2(
         alice,

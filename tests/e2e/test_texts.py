@@ -55,51 +55,53 @@ def instance(cloud: FurnishedCloud, ec2: Any) -> Any:
     reservation = ec2.run_instances(
         ImageId=f"ami-{cloud.ami:08d}", InstanceType=cloud.instance_type, MinCount=1, MaxCount=1
     )
-    (one,) = reservation["Instances"]
-    wait(ec2, "instance_running", [one["InstanceId"]])
-    yield one["InstanceId"]
-    ec2.terminate_instances(InstanceIds=[one["InstanceId"]])
+    (instance,) = reservation["Instances"]
+    wait(ec2, "instance_running", [instance["InstanceId"]])
+    yield instance["InstanceId"]
+    ec2.terminate_instances(InstanceIds=[instance["InstanceId"]])
 
 
 @every_text
 def test_a_tag_keeps_any_key_and_any_value(cloud: FurnishedCloud, ec2: Any, instance: str, text: str) -> None:
-    """It is shown in every list, filters find it, and DeleteTags removes exactly this tag."""
-    number = int(instance[2:])
-    before = _without_tags(cloud.document("vm", number), "USER_TEMPLATE")
+    """It is in every list, filters find it, and DeleteTags removes exactly this tag."""
+    machine_id = int(instance[2:])
+    before = _without_tags(cloud.document("vm", machine_id), "USER_TEMPLATE")
     key = text[:100]
     ec2.create_tags(Resources=[instance], Tags=[{"Key": key, "Value": text}, {"Key": "beside", "Value": "it"}])
-    (shown,) = described(ec2, instance)
-    assert {tag["Key"]: tag["Value"] for tag in shown["Tags"]} == {key: text, "beside": "it"}
+    (described_instance,) = described(ec2, instance)
+    assert {tag["Key"]: tag["Value"] for tag in described_instance["Tags"]} == {key: text, "beside": "it"}
     tags = ec2.describe_tags(Filters=[{"Name": "resource-id", "Values": [instance]}])["Tags"]
     assert {tag["Key"]: tag["Value"] for tag in tags} == {key: text, "beside": "it"}
     exactly = text.replace("\\", "\\\\").replace("*", "\\*").replace("?", "\\?")
-    found = ec2.describe_instances(Filters=[{"Name": f"tag:{key}", "Values": [exactly]}])["Reservations"]
-    assert [each["InstanceId"] for reservation in found for each in reservation["Instances"]] == [instance]
+    reservations = ec2.describe_instances(Filters=[{"Name": f"tag:{key}", "Values": [exactly]}])["Reservations"]
+    assert [instance["InstanceId"] for reservation in reservations for instance in reservation["Instances"]] == [
+        instance
+    ]
     ec2.delete_tags(Resources=[instance], Tags=[{"Key": key, "Value": text}])
-    (shown,) = described(ec2, instance)
-    assert shown["Tags"] == [{"Key": "beside", "Value": "it"}]
-    assert _without_tags(cloud.document("vm", number), "USER_TEMPLATE") == before
+    (described_instance,) = described(ec2, instance)
+    assert described_instance["Tags"] == [{"Key": "beside", "Value": "it"}]
+    assert _without_tags(cloud.document("vm", machine_id), "USER_TEMPLATE") == before
 
 
 @every_text
 def test_a_key_pair_keeps_any_name_and_any_comment(cloud: FurnishedCloud, alice: Person, ec2: Any, text: str) -> None:
-    """Imported, listed, used to launch, deleted; another key pair and the rest of the user's document are unchanged."""
+    """It is imported, listed and deleted; the rest of the user's document is unchanged."""
     before = cloud.document("user", alice.id)
     name = f"{text} {uuid.uuid4().hex[:6]}" if not text.startswith(" ") else text
     comment = text.replace("\n", " ").strip()  # a line of authorized_keys is one line
     line = f"{' '.join(PUBLIC_KEY.decode().split()[:2])} {comment}"
     key_pair = ec2.import_key_pair(KeyName=name, PublicKeyMaterial=line.encode())
     assert key_pair["KeyName"] == name
-    (shown,) = ec2.describe_key_pairs(KeyNames=[name], IncludePublicKey=True)["KeyPairs"]
-    assert shown["KeyName"] == name
-    assert shown["PublicKey"] == line
+    (described_key_pair,) = ec2.describe_key_pairs(KeyNames=[name], IncludePublicKey=True)["KeyPairs"]
+    assert described_key_pair["KeyName"] == name
+    assert described_key_pair["PublicKey"] == line
     ec2.delete_key_pair(KeyName=name)
     assert cloud.document("user", alice.id) == before
 
 
 @every_text
 def test_a_machine_gets_any_user_data_and_any_key_name(cloud: FurnishedCloud, ec2: Any, launch: Any, text: str) -> None:
-    """Byte for byte, and with a key pair whose name and comment have the same text."""
+    """They are unchanged byte for byte, also with a key pair whose name and comment contain the same text."""
     name = f"{text}-key"
     line = f"{' '.join(PUBLIC_KEY.decode().split()[:2])} {text.replace(chr(10), ' ').strip()}"
     ec2.import_key_pair(KeyName=name, PublicKeyMaterial=line.encode())
@@ -116,10 +118,10 @@ def test_a_machine_gets_any_user_data_and_any_key_name(cloud: FurnishedCloud, ec
         assert (context.findtext("SSH_PUBLIC_KEY") or "").split()[:2] == PUBLIC_KEY.decode().split()[:2]
         assert context.findtext("NETWORK") == "YES"
         assert context.findtext("CPU") is None
-        (shown,) = described(ec2, instance["InstanceId"])
-        assert shown["KeyName"] == name
-        assert shown["Tags"] == [{"Key": "Name", "Value": text}]
-        assert shown["CpuOptions"]["CoreCount"] == 2
+        (described_instance,) = described(ec2, instance["InstanceId"])
+        assert described_instance["KeyName"] == name
+        assert described_instance["Tags"] == [{"Key": "Name", "Value": text}]
+        assert described_instance["CpuOptions"]["CoreCount"] == 2
     finally:
         ec2.delete_key_pair(KeyName=name)
 
@@ -128,15 +130,15 @@ def test_a_machine_gets_any_user_data_and_any_key_name(cloud: FurnishedCloud, ec
 def test_an_image_keeps_any_description(
     cloud: FurnishedCloud, alice: Person, ec2: Any, text: str, described_image: int
 ) -> None:
-    """As RegisterImage set it; the rest of the image's document is unchanged."""
+    """DescribeImages shows it as RegisterImage set it; the rest of the image's document is unchanged."""
     ami = f"ami-{described_image:08d}"
     ec2.register_image(ImageLocation=ami, Name=f"{cloud.prefix}-described", Description=text)
-    (shown,) = ec2.describe_images(ImageIds=[ami])["Images"]
-    assert shown["Description"] == text
+    (image,) = ec2.describe_images(ImageIds=[ami])["Images"]
+    assert image["Description"] == text
     root = etree.fromstring(cloud.document("image", described_image))
     attributes = root.find("TEMPLATE")
     assert attributes is not None
-    assert {str(each.tag) for each in attributes} <= {
+    assert {str(attribute.tag) for attribute in attributes} <= {
         "DESCRIPTION",
         "DESCRIPTION_BASE64",
         "DEV_PREFIX",
@@ -151,7 +153,7 @@ def described_image(cloud: FurnishedCloud, alice: Person) -> int:
 
 
 def test_characters_that_xml_cannot_hold_are_refused(ec2: Any, instance: str) -> None:
-    """Control characters cannot be in a document of oned: the client gets an error, and nothing is changed."""
+    """The documents of oned cannot contain control characters: the client gets an error, and nothing is changed."""
     before = described(ec2, instance)
     for key, value in (("bell\x07", "x"), ("x", "nul\x00")):
         with pytest.raises(ClientError) as raised:

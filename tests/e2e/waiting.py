@@ -22,32 +22,32 @@ def wait(ec2: Any, waiter: str, instance_ids: Sequence[str]) -> None:
     wait_for(ec2, waiter, InstanceIds=list(instance_ids))
 
 
-def wait_for(ec2: Any, waiter: str, **what: Any) -> None:
+def wait_for(ec2: Any, waiter: str, **parameters: Any) -> None:
     """Wait for the objects of these parameters with one of boto3's waiters (`volume_available`, …)."""
     config = {"Delay": _EVERY, "MaxAttempts": int(PATIENCE / _EVERY)}
-    ec2.get_waiter(waiter).wait(**what, WaiterConfig=config)
+    ec2.get_waiter(waiter).wait(**parameters, WaiterConfig=config)
 
 
 def attached(ec2: Any, volume_id: str) -> dict[str, Any]:
-    """Return a volume once it is attached, and its instance ready for the next change of disks."""
+    """Wait until a volume is attached and its instance is ready for the next change of disks; return the volume."""
 
-    def found() -> dict[str, Any] | None:
+    def attached_volume() -> dict[str, Any] | None:
         (volume,) = ec2.describe_volumes(VolumeIds=[volume_id])["Volumes"]
-        return volume if [each["State"] for each in volume["Attachments"]] == ["attached"] else None
+        return volume if [attachment["State"] for attachment in volume["Attachments"]] == ["attached"] else None
 
-    volume = until(found, f"{volume_id} to be attached", PATIENCE)
+    volume = until(attached_volume, f"{volume_id} to be attached", PATIENCE)
     assert volume is not None
     return volume
 
 
 def described(ec2: Any, *instance_ids: str) -> list[dict[str, Any]]:
     """Return instances by DescribeInstances, in the order of these ids."""
-    found = {
-        each["InstanceId"]: each
+    instances_by_id = {
+        instance["InstanceId"]: instance
         for reservation in ec2.describe_instances(InstanceIds=list(instance_ids))["Reservations"]
-        for each in reservation["Instances"]
+        for instance in reservation["Instances"]
     }
-    return [found[each] for each in instance_ids]
+    return [instances_by_id[instance_id] for instance_id in instance_ids]
 
 
 def known(ec2: Any) -> Any:
