@@ -35,7 +35,7 @@ from econed.process.listening import (
     adopt,
     bind_all,
     from_description,
-    places,
+    listen_addresses,
     sockets_from_systemd,
     warn_of_plain_http,
 )
@@ -107,9 +107,9 @@ class Options(UsageOptions):
 def makeService(options: Options, on_read: OnRead | None = None) -> IService:
     """Return the daemon as a service, for twistd.
 
-    `on_read` is called with each element read from oned's documents. If options or configuration are invalid, all
-    errors go to standard error and the process exits (`SystemExit`): twistd would print another exception as a
-    traceback.
+    `on_read` is called with the path of each element read from oned's documents. If options or configuration are
+    invalid, all errors go to standard error and the process exits (`SystemExit`): twistd would print another exception
+    as a traceback.
     """
     from twisted.internet import reactor
 
@@ -199,7 +199,9 @@ class _Start:
         port = self.options["port"]
         if passed and port is not None:
             raise UsageError("--port has no effect with sockets passed by systemd")
-        sockets = sockets_from_systemd(passed, settings) if passed else bind_all(places(settings, port), current)
+        sockets = (
+            sockets_from_systemd(passed, settings) if passed else bind_all(listen_addresses(settings, port), current)
+        )
         warn_of_plain_http(sockets, self.log)
         return sockets
 

@@ -26,7 +26,7 @@ Result: TypeAlias = Mapping[str, Any] | None
 Parts: TypeAlias = AsyncGenerator[_R, None]
 """A result in parts: each part has members of the model; a list in a part continues that list of the previous parts.
 
-While the iterator is suspended it holds no documents of oned's and nothing of the part that it has yielded. A reader
+While the iterator is suspended it holds no oned documents and nothing of the part that it has yielded. A reader
 that stops before the end closes it (`contextlib.aclosing`).
 """
 

@@ -129,8 +129,8 @@ def sessions_of(
 ) -> tuple[Session, Session]:
     """Return the sessions of a user and of serveradmin for one request.
 
-    Together they make at most `MAX_CALLS_PER_REQUEST` concurrent calls to oned. `on_read` is called with what is read
-    of oned's documents.
+    Together they make at most `MAX_CALLS_PER_REQUEST` concurrent calls to oned. `on_read` is called with the path of
+    each element that is read from oned's documents.
     """
     limited = LimitedOpenNebula(oned, Slots(MAX_CALLS_PER_REQUEST))
     serveradmin = Session(limited, None, on_read, shared.long_documents)

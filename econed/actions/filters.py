@@ -55,7 +55,7 @@ class Filters:
         return Selection(tuple(self._condition(filter_) for filter_ in filters), budget)
 
     def with_values(self, name: str, values: Values) -> Filters:
-        """Return these filters with another values function for one of them, such as all the names that an item has."""
+        """Return these filters with another values function for the filter `name`."""
         return replace(self, known={**self.known, name: values})
 
     def values_of(self, name: str, filters: Sequence[Filter] | None) -> frozenset[str] | None:

@@ -95,7 +95,7 @@ def validated_tags(tags: Sequence[Tag]) -> dict[str, str]:
 
 
 def specified_tags(specifications: Sequence[TagSpecification], *resource_types: str) -> dict[str, dict[str, str]]:
-    """Return the tags for each of the `resource_types` that an action creates, by type; empty where none are given.
+    """Return the tags for each of the `resource_types` that an action creates, by type; empty if the request has none.
 
     Raises `EC2Error` as EC2 does: InvalidParameterValue for a type that is missing, is specified twice, or is not
     created by the action, InvalidTagKey.Malformed for a specification without tags, and what `validated_tags` raises.

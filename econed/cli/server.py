@@ -21,7 +21,7 @@ from econed.config.settings import Settings
 from econed.errors import OpenNebulaError
 from econed.opennebula.session import Session
 from econed.process import systemd
-from econed.process.listening import CannotListen, bind_all, close_all, places
+from econed.process.listening import CannotListen, bind_all, close_all, listen_addresses
 from econed.process.pid_file import DaemonProcess, PidFile, PidFileError
 
 START_TIMEOUT: Final = 30.0
@@ -104,7 +104,7 @@ class Server:
         settings = self._valid_settings()
         addresses = "" if settings is None else _addresses(settings)
         is_listening = settings is not None and all(
-            accepts_connections(place.host, place.port) for place in places(settings)
+            accepts_connections(address.host, address.port) for address in listen_addresses(settings)
         )
         pid = self._pid_file.holder()
         if pid is not None and (is_listening or settings is None):
@@ -190,7 +190,7 @@ class Server:
 
     def _check_ports(self, settings: Settings) -> None:
         try:
-            close_all(bind_all(places(settings)))
+            close_all(bind_all(listen_addresses(settings)))
         except CannotListen as error:
             if error.in_use is not None:
                 raise CommandFailed(Exit.PORT_TAKEN, f"another process listens on {error.in_use}") from None
@@ -229,7 +229,9 @@ class Server:
 
 
 def _addresses(settings: Settings) -> str:
-    return " and ".join(f"{place} (TLS)" if place.is_tls else str(place) for place in places(settings))
+    return " and ".join(
+        f"{address} (TLS)" if address.is_tls else str(address) for address in listen_addresses(settings)
+    )
 
 
 def _options(arguments: Sequence[str]) -> Namespace:

@@ -2,7 +2,7 @@
 
 `load` returns the `Settings` and warnings, or raises one `ConfigError` with every problem: file, line, key, and what
 was expected. The keys are those of OpenNebula's own econe-server (OpenNebula 5.12, "EC2 Server Configuration") and some
-of econed's; docs/configuration.md lists them all.
+that only econed has; docs/configuration.md lists them all.
 """
 
 from __future__ import annotations

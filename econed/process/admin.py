@@ -23,7 +23,7 @@ from twisted.web.server import NOT_DONE_YET, Request, Site
 from zope.interface import implementer
 
 from econed.process.interfaces import IWatched
-from econed.process.listening import CannotListen, Place, adopt, bind_all
+from econed.process.listening import CannotListen, ListenAddress, adopt, bind_all
 from econed.telemetry.merging import exposition, gauge, merged
 from econed.telemetry.metrics import Metrics, Snapshot
 
@@ -44,7 +44,7 @@ def admin_service(reactor: Any, port: int, watched: IWatched, log: Logger) -> St
     The port is bound at once, so that a port in use is an error before anything starts: raises `CannotListen`.
     """
     try:
-        (bound,) = bind_all((Place(HOST, port, is_tls=False),))
+        (bound,) = bind_all((ListenAddress(HOST, port, is_tls=False),))
     except CannotListen as error:
         raise CannotListen(f"admin_port: {error}") from None
     listener = adopt(reactor, bound.socket, is_tls=False, where=bound.where)

@@ -118,7 +118,7 @@ class OnedWatch(Recurring):
 
 
 class LagWatch(Recurring):
-    """Measures how late the reactor runs a timed call: whatever delays that call, delays every client.
+    """Measures how late the reactor runs a timed call: anything that delays that call delays every client.
 
     `report` receives the largest lag of the last `LAG_SAMPLES` measurements in seconds. `now` is a monotonic clock in
     seconds (`time.monotonic`).

@@ -38,16 +38,16 @@ def max_connections() -> int | None:
 class CannotListen(Exception):
     """Listening failed; the message says where and why.
 
-    `in_use` is the place, if another process listens there.
+    `in_use` is the address, if another process listens there.
     """
 
-    def __init__(self, message: str, in_use: Place | None = None) -> None:
+    def __init__(self, message: str, in_use: ListenAddress | None = None) -> None:
         super().__init__(message)
         self.in_use = in_use
 
 
 @dataclass(frozen=True)
-class Place:
+class ListenAddress:
     """A host and a port to listen on, with TLS or without."""
 
     host: str
@@ -60,11 +60,11 @@ class Place:
 
 @dataclass(frozen=True)
 class BoundSocket:
-    """A listening socket, with TLS or without. `place` is the place it was bound for, None if systemd passed it."""
+    """A listening socket, with TLS or without. `listen_address` is None if systemd passed it."""
 
     socket: socket.socket
     is_tls: bool
-    place: Place | None = None
+    listen_address: ListenAddress | None = None
 
     @property
     def where(self) -> str:
@@ -87,35 +87,39 @@ class Listener:
     where: str
 
 
-def places(settings: Settings, port: int | None = None) -> tuple[Place, ...]:
-    """Return the places to listen on by the settings; `port`, if given, replaces theirs.
+def listen_addresses(settings: Settings, port: int | None = None) -> tuple[ListenAddress, ...]:
+    """Return the addresses to listen on according to the settings; `port`, if given, replaces theirs.
 
     With a certificate, TLS is on ssl_port in addition to the plain port; without an ssl_port it is on the only port.
     """
     plain_port = settings.port if port is None else port
     tls_host = settings.ssl_host or settings.host
     if settings.ssl_cert is None:
-        return (Place(settings.host, plain_port, False),)
+        return (ListenAddress(settings.host, plain_port, False),)
     if settings.ssl_port is None:
-        return (Place(tls_host, plain_port, True),)
-    return (Place(settings.host, plain_port, False), Place(tls_host, settings.ssl_port, True))
+        return (ListenAddress(tls_host, plain_port, True),)
+    return (ListenAddress(settings.host, plain_port, False), ListenAddress(tls_host, settings.ssl_port, True))
 
 
-def bind_all(places: Iterable[Place], current: Sequence[BoundSocket] = ()) -> tuple[BoundSocket, ...]:
-    """Return a socket for each place: one of `current` if its place is the same, else a new one.
+def bind_all(addresses: Iterable[ListenAddress], current: Sequence[BoundSocket] = ()) -> tuple[BoundSocket, ...]:
+    """Return a socket for each address: that of `current` if it has the address, else a new socket.
 
     Raises `CannotListen`; then no new socket is left open.
     """
-    open_sockets = {(bound.place.host, bound.place.port): bound.socket for bound in current if bound.place is not None}
+    open_sockets = {
+        (bound.listen_address.host, bound.listen_address.port): bound.socket
+        for bound in current
+        if bound.listen_address is not None
+    }
     sockets: list[BoundSocket] = []
-    for place in places:
-        open_socket = open_sockets.get((place.host, place.port))
+    for listen_address in addresses:
+        open_socket = open_sockets.get((listen_address.host, listen_address.port))
         try:
-            sockets.append(BoundSocket(open_socket or _bind(place), place.is_tls, place))
+            sockets.append(BoundSocket(open_socket or _bind(listen_address), listen_address.is_tls, listen_address))
         except OSError as error:
             close_all(sockets, but=current)
-            in_use = place if error.errno == errno.EADDRINUSE else None
-            raise CannotListen(f"nothing can listen on {place}: {error.strerror}", in_use) from None
+            in_use = listen_address if error.errno == errno.EADDRINUSE else None
+            raise CannotListen(f"nothing can listen on {listen_address}: {error.strerror}", in_use) from None
     return tuple(sockets)
 
 
@@ -156,7 +160,7 @@ def adopt(reactor: Any, sock: socket.socket, is_tls: bool, where: str) -> Listen
 
 
 def from_description(reactor: Any, description: str, settings: Settings) -> Listener:
-    """Return a listener for one of Twisted's endpoint descriptions; raises `CannotListen` for an invalid one."""
+    """Return a listener for one of Twisted's endpoint descriptions; raises `CannotListen` if it is invalid."""
     try:
         endpoint = serverFromString(reactor, description)
     except (ValueError, TypeError, LookupError, OSError) as error:  # each endpoint parser raises its own
@@ -176,9 +180,11 @@ def warn_of_plain_http(sockets: Iterable[BoundSocket], log: Logger) -> None:
             )
 
 
-def _bind(place: Place) -> socket.socket:
+def _bind(listen_address: ListenAddress) -> socket.socket:
     """Return a listening socket; of a host name with several addresses, an IPv4 address is preferred."""
-    addresses = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    addresses = socket.getaddrinfo(
+        listen_address.host, listen_address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
     family, kind, protocol, _, address = min(addresses, key=lambda info: info[0] != socket.AF_INET)
     sock = socket.socket(family, kind, protocol)
     try:

@@ -64,7 +64,7 @@ class PidFile:
     path: Path
 
     def holder(self) -> int | None:
-        """Return the daemon's pid; None if it does not run, whatever the file contains."""
+        """Return the daemon's pid; None if it does not run, regardless of the file's content."""
         with self._opened(os.O_RDONLY) as descriptor:
             return None if descriptor is None else self._holder(descriptor)
 
@@ -88,7 +88,7 @@ class PidFile:
 
     @property
     def exists(self) -> bool:
-        """Whether the file exists, whatever it contains."""
+        """Whether the file exists, with any content."""
         return os.path.lexists(self.path)
 
     def remove(self) -> None:

@@ -104,7 +104,7 @@ class Supervisor:
         self._notifier.reloading()
         try:
             plan = self._load(self._current.plan.sockets)
-        except Exception as error:  # noqa: BLE001 - systemd waits for the end of the reload, whatever the error
+        except Exception as error:  # noqa: BLE001 - systemd waits for the end of the reload after any error
             if not isinstance(error, ConfigError | CannotListen):
                 self._log.failure("reading the new configuration failed")
             self._refuse(str(error))

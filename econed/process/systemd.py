@@ -104,7 +104,7 @@ def forget_sockets(environ: MutableMapping[str, str]) -> None:
 
 
 def sockets(descriptors: Iterable[int]) -> tuple[socket.socket, ...]:
-    """Return the passed sockets; raises `ValueError` for one that does not listen."""
+    """Return the passed sockets; raises `ValueError` for a socket that does not listen."""
     return tuple(_listening_socket(descriptor) for descriptor in descriptors)
 
 

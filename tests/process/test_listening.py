@@ -17,12 +17,12 @@ from econed.config.settings import Settings
 from econed.process.listening import (
     BoundSocket,
     CannotListen,
-    Place,
+    ListenAddress,
     adopt,
     bind_all,
     close_all,
     from_description,
-    places,
+    listen_addresses,
     sockets_from_systemd,
     warn_of_plain_http,
 )
@@ -40,31 +40,35 @@ def sockets() -> Iterator[list[BoundSocket]]:
     close_all(bound)
 
 
-def at(port: int, host: str = "127.0.0.1") -> Place:
+def at(port: int, host: str = "127.0.0.1") -> ListenAddress:
     """Return a place without TLS."""
-    return Place(host, port, False)
+    return ListenAddress(host, port, False)
 
 
 @pytest.mark.parametrize(
     ("settings", "port", "expected"),
     [
-        (Settings(), None, [Place("localhost", 4567, False)]),
-        (Settings(host="::"), 0, [Place("::", 0, False)]),
-        (Settings(**TLS), None, [Place("localhost", 4567, True)]),
-        (Settings(ssl_host="0.0.0.0", **TLS), None, [Place("0.0.0.0", 4567, True)]),
-        (Settings(ssl_port=4568, **TLS), None, [Place("localhost", 4567, False), Place("localhost", 4568, True)]),
+        (Settings(), None, [ListenAddress("localhost", 4567, False)]),
+        (Settings(host="::"), 0, [ListenAddress("::", 0, False)]),
+        (Settings(**TLS), None, [ListenAddress("localhost", 4567, True)]),
+        (Settings(ssl_host="0.0.0.0", **TLS), None, [ListenAddress("0.0.0.0", 4567, True)]),
+        (
+            Settings(ssl_port=4568, **TLS),
+            None,
+            [ListenAddress("localhost", 4567, False), ListenAddress("localhost", 4568, True)],
+        ),
         (
             Settings(ssl_port=4568, ssl_host="0.0.0.0", **TLS),
             99,
-            [Place("localhost", 99, False), Place("0.0.0.0", 4568, True)],
+            [ListenAddress("localhost", 99, False), ListenAddress("0.0.0.0", 4568, True)],
         ),
     ],
 )
 def test_tls_is_on_ssl_port_or_else_on_the_only_port(
-    settings: Settings, port: int | None, expected: list[Place]
+    settings: Settings, port: int | None, expected: list[ListenAddress]
 ) -> None:
     """--port replaces `port`."""
-    assert list(places(settings, port)) == expected
+    assert list(listen_addresses(settings, port)) == expected
 
 
 def test_a_bound_socket_listens(sockets: list[BoundSocket]) -> None:
@@ -93,7 +97,7 @@ def test_a_place_that_is_bound_already_keeps_its_socket(sockets: list[BoundSocke
     """Also if it serves TLS from now on. A new place is bound in addition."""
     port = free_port()
     sockets += bind_all([at(port)])
-    rebound = bind_all([Place("127.0.0.1", port, True), at(0)], sockets)
+    rebound = bind_all([ListenAddress("127.0.0.1", port, True), at(0)], sockets)
     sockets += rebound
     assert rebound[0].socket is sockets[0].socket
     assert rebound[0].is_tls
@@ -146,7 +150,7 @@ def test_plain_http_that_other_machines_can_reach_is_logged_as_a_warning(sockets
     """Not on loopback, and not with TLS."""
     events: list[LogEvent] = []
     for host in ("127.0.0.1", "::1", "0.0.0.0"):
-        sockets += bind_all([at(0, host), Place(host, 0, True)])
+        sockets += bind_all([at(0, host), ListenAddress(host, 0, True)])
     warn_of_plain_http(sockets, Logger(observer=events.append))  # type: ignore[arg-type]
     (warning,) = [str(formatEvent(event)) for event in events]
     assert warning.startswith(

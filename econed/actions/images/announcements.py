@@ -58,7 +58,7 @@ class NewImage:
     """An AMI that is being created.
 
     `name` is that of the AMI, `image_name` that of its image in OpenNebula. `announced_at` is in epoch seconds; 0 means
-    that no request is working on it. `facts` is the template text that makes the image an AMI, empty once it is one.
+    that no request is working on it. `facts` is the template text that makes the image an AMI, empty afterwards.
     `attribute` is the name of the user's attribute that announces it. `machine_id` is the machine whose disk is saved,
     None for a copy; `must_restart` means that this machine must be restarted. `token` is that of the call, if any.
     """

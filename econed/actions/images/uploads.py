@@ -1,4 +1,4 @@
-"""Images from files that clients upload, as with the Ruby econe-server (UploadImage; not an action of Amazon's).
+"""Images from files that clients upload, as with the Ruby econe-server (UploadImage, which is not an EC2 action).
 
 The file is kept on this host until oned, which runs here too, has copied it. Its path is stored on the image (PATH) and
 its owner's id is part of its name, so any process on this host can determine that a file is no longer needed.

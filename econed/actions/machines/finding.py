@@ -62,7 +62,7 @@ async def listed_machine_ids(call: Call, *, ended: bool = True, owner: int = Own
     """Return the ids of all machines that may be instances to the caller, lowest first.
 
     These are all machines that are not DONE and, with `ended`, those that ended recently. The cost does not grow with
-    the number of all machines that ever ended: accounting lists machines that were on a host recently, whatever their
+    the number of all machines that ever ended: accounting lists machines that were on a host recently, at any
     age; a machine that ended without having been on a host is in no accounting record, but among the newest of the
     ended machines. Concurrent requests of a user share one read.
     """
