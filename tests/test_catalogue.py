@@ -36,8 +36,8 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, **module
 def test_the_actions_of_all_modules_are_found_without_a_registration(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also in subpackages, and each once, also if other modules import it."""
-    found = package(
+    """Actions of subpackages are found, too; an action that other modules import is found once."""
+    example_package = package(
         tmp_path,
         monkeypatch,
         "actions_of_several_modules",
@@ -46,17 +46,22 @@ def test_the_actions_of_all_modules_are_found_without_a_registration(
         inner=ACTION.format("create_tags"),
         room___three=ACTION.format("delete_tags"),
     )
-    assert [each.name for each in actions_in(found)] == ["CreateTags", "StartInstances", "DeleteTags", "StopInstances"]
+    assert [action.name for action in actions_in(example_package)] == [
+        "CreateTags",
+        "StartInstances",
+        "DeleteTags",
+        "StopInstances",
+    ]
 
 
 @pytest.mark.parametrize("module", ["broken", "room___broken"])
 def test_a_module_that_cannot_be_imported_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str
 ) -> None:
-    """Otherwise its actions would be missing without a notice."""
-    found = package(tmp_path, monkeypatch, f"actions_with_{module}", **{module: "import what_nobody_has"})
+    """Otherwise its actions would be missing without a message."""
+    example_package = package(tmp_path, monkeypatch, f"actions_with_{module}", **{module: "import what_nobody_has"})
     with pytest.raises(ImportError, match="what_nobody_has"):
-        actions_in(found)
+        actions_in(example_package)
 
 
 def functions_taking(parameter: str) -> Iterator[str]:
@@ -64,7 +69,7 @@ def functions_taking(parameter: str) -> Iterator[str]:
     for path in sorted(ACTIONS.rglob("*.py")):
         for node in ast.parse(path.read_text("utf-8")).body:
             if isinstance(node, ast.AsyncFunctionDef) and not node.name.startswith("_"):
-                annotations = [ast.unparse(each.annotation) for each in node.args.args if each.annotation]
+                annotations = [ast.unparse(argument.annotation) for argument in node.args.args if argument.annotation]
                 if annotations == [parameter]:
                     yield node.name
 

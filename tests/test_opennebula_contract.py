@@ -96,7 +96,7 @@ def over_socket(reactor: Any, port: int, oned: Oned, clock: Clock, key: ServerKe
 @pytest.mark.parametrize("version", ["5.12", "7.4"])
 @pytest_twisted.ensureDeferred
 async def test_with_a_certificate_there_is_only_one_form_of_token(version: str) -> None:
-    """It need not be determined (core_auth x509, oned's driver server_x509)."""
+    """The form need not be determined (core_auth x509, oned's driver server_x509)."""
     from twisted.internet import reactor
 
     clock = Clock()

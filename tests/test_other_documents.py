@@ -49,9 +49,9 @@ def test_the_table_has_every_method_that_returns_a_document_to_econed() -> None:
         for path in SOURCES.rglob("*.py")
         if "sandbox" not in path.parts and "cli" not in path.parts
     )
-    asked = set(re.findall(r'"(one\.\w+\.(?:info\w*|accounting|monitoring|raftstatus))"', text))
-    assert len(asked) > 15
-    assert asked <= ROOTS.keys()
+    methods = set(re.findall(r'"(one\.\w+\.(?:info\w*|accounting|monitoring|raftstatus))"', text))
+    assert len(methods) > 15
+    assert methods <= ROOTS.keys()
 
 
 @pytest.mark.parametrize("action", LISTS)
@@ -121,7 +121,7 @@ def test_no_uploaded_file_is_removed_after_a_document_with_another_root() -> Non
     "document", ["<FOO/>", "<GROUP_POOL/>", "<GROUP_POOL><FOO/></GROUP_POOL>", "<GROUP_POOL><GROUP/></GROUP_POOL>"]
 )
 def test_users_stay_cached_after_a_document_with_another_root(document: str) -> None:
-    """As long as without a reply; after that the error is oned's and not one of the signature."""
+    """They stay cached as long as without a reply; afterwards the error is about oned and not the signature."""
     cloud = Cloud()
     directory = UserDirectory(cloud.backend, cloud.clock)
     cloud.result(directory.refresh("alice"))

@@ -1,4 +1,4 @@
-"""The daemon run by twistd: real processes, real sockets."""
+"""The daemon as run by twistd, in real processes with real sockets."""
 
 from __future__ import annotations
 
@@ -39,22 +39,22 @@ def port_of(server: Running) -> int:
 
 def environment(**changes: str) -> dict[str, str]:
     """Return this environment without the variables of OpenNebula and econed, and with these changes."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("ONE_", "ECONE_"))}
-    return {**kept, **changes}
+    variables = {name: value for name, value in os.environ.items() if not name.startswith(("ONE_", "ECONE_"))}
+    return {**variables, **changes}
 
 
 def test_twistd_lists_the_daemon_and_the_sandbox(tmp_path: Path) -> None:
-    """Each with its description."""
-    shown = finished([*twistd("--help")], tmp_path, environment(COLUMNS="200")).stdout
-    assert re.search(r"^ +econe +The Amazon EC2 API of an OpenNebula cloud\.$", shown, re.MULTILINE)
-    assert re.search(r"^ +econe-sandbox +An embedded oned to try econed on", shown, re.MULTILINE)
+    """Each is listed with its description."""
+    output = finished([*twistd("--help")], tmp_path, environment(COLUMNS="200")).stdout
+    assert re.search(r"^ +econe +The Amazon EC2 API of an OpenNebula cloud\.$", output, re.MULTILINE)
+    assert re.search(r"^ +econe-sandbox +An embedded oned to try econed on", output, re.MULTILINE)
 
 
 # Errors that end the start
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (["--port", "4567", "--listen", "tcp:4568"], "--port and --listen exclude each other"),
         (["--port", "70000"], "70000 is not a port"),
@@ -71,35 +71,35 @@ def test_twistd_lists_the_daemon_and_the_sandbox(tmp_path: Path) -> None:
         (["--sandbox", "--listen", "tcp:x"], "nothing can listen on 'tcp:x'"),
     ],
 )
-def test_an_invalid_option_is_refused(options: list[str], said: str, tmp_path: Path) -> None:
-    """With a message on standard error, without a traceback."""
-    done = finished(twistd("econe", *options), tmp_path, environment())
-    assert done.returncode == 1
-    told = done.stdout + done.stderr
-    assert said in told
-    assert "Traceback" not in told
+def test_an_invalid_option_is_refused(options: list[str], message: str, tmp_path: Path) -> None:
+    """The output has a message and no traceback."""
+    completed = finished(twistd("econe", *options), tmp_path, environment())
+    assert completed.returncode == 1
+    output = completed.stdout + completed.stderr
+    assert message in output
+    assert "Traceback" not in output
 
 
 @pytest.mark.parametrize("how", ["plugin", "tac"])
 def test_all_errors_of_the_configuration_are_listed_and_the_daemon_does_not_start(how: str, tmp_path: Path) -> None:
-    """With file and line; those of the credentials too."""
+    """Each has its file and line; errors of the credentials are listed, too."""
     conf = tmp_path / "econe.conf"
     conf.write_text(":port: 99999\n:auth: basic\n:one_timeout: soon\n", "utf-8")
     argv = twistd("econe", "--config", str(conf)) if how == "plugin" else twistd("-y", str(ROOT / "econe.tac"))
-    done = finished(argv, tmp_path, environment(ECONE_CONF=str(conf), ONE_CIPHER_AUTH=str(tmp_path / "none")))
-    assert done.returncode == 1
+    completed = finished(argv, tmp_path, environment(ECONE_CONF=str(conf), ONE_CIPHER_AUTH=str(tmp_path / "none")))
+    assert completed.returncode == 1
     for line, key in enumerate(("port", "auth", "one_timeout"), start=1):
-        assert f"{conf}:{line}: {key}: " in done.stderr
-    assert str(tmp_path / "none") in done.stderr
-    assert "Traceback" not in done.stderr
-    assert "starting" not in done.stdout
+        assert f"{conf}:{line}: {key}: " in completed.stderr
+    assert str(tmp_path / "none") in completed.stderr
+    assert "Traceback" not in completed.stderr
+    assert "starting" not in completed.stdout
 
 
 def test_the_tac_requires_a_configuration(tmp_path: Path) -> None:
-    """Without it, it does not start."""
-    done = finished(twistd("-y", str(ROOT / "econe.tac")), tmp_path, environment())
-    assert done.returncode == 1
-    assert "econe.tac: set ECONE_CONF to the path of econe.conf" in done.stderr
+    """Without ECONE_CONF the daemon does not start."""
+    completed = finished(twistd("-y", str(ROOT / "econe.tac")), tmp_path, environment())
+    assert completed.returncode == 1
+    assert "econe.tac: set ECONE_CONF to the path of econe.conf" in completed.stderr
 
 
 def test_a_port_in_use_ends_the_start(tmp_path: Path) -> None:
@@ -108,9 +108,9 @@ def test_a_port_in_use_ends_the_start(tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        done = finished(twistd("econe", "--sandbox", "--listen", f"tcp:{port}:interface=127.0.0.1"), tmp_path)
-    assert done.returncode == 1
-    assert f"Couldn't listen on 127.0.0.1:{port}" in done.stdout + done.stderr
+        completed = finished(twistd("econe", "--sandbox", "--listen", f"tcp:{port}:interface=127.0.0.1"), tmp_path)
+    assert completed.returncode == 1
+    assert f"Couldn't listen on 127.0.0.1:{port}" in completed.stdout + completed.stderr
 
 
 # The running daemon
@@ -121,11 +121,11 @@ def test_without_users_the_sandbox_creates_one_and_logs_their_keys(form: str, tm
     """The keys can be used, and the machines are the user's."""
     argv = twistd(*SANDBOX, "--sandbox-form", form, "--sandbox-vms", "3")
     with running(argv, tmp_path, environment()) as server:
-        told = server.lines_until("sandbox user: ")[-1]
-        keys = re.search(r"access key (\S+), secret key (\S+)$", told)
+        line = server.lines_until("sandbox user: ")[-1]
+        keys = re.search(r"access key (\S+), secret key (\S+)$", line)
         assert keys
         reservations = client(port_of(server), keys[1], keys[2]).describe_instances()["Reservations"]
-    states = [each["State"]["Name"] for reservation in reservations for each in reservation["Instances"]]
+    states = [instance["State"]["Name"] for reservation in reservations for instance in reservation["Instances"]]
     assert states == ["running"] * 3
 
 
@@ -141,24 +141,24 @@ def test_listen_and_sandbox_user_may_be_repeated(tmp_path: Path) -> None:
 
 
 def test_the_option_port_replaces_the_configured_port(tmp_path: Path) -> None:
-    """0 is any free port."""
+    """With 0 it listens on any free port."""
     with running(twistd("econe", "--sandbox", "--port", "0", "--sandbox-user", "alice:one"), tmp_path) as server:
         assert client(port_of(server), "alice", "one").describe_regions()["Regions"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_stop_signal_shuts_the_daemon_down(number: signal.Signals, tmp_path: Path) -> None:
+@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_signal_shuts_the_daemon_down(signal_number: signal.Signals, tmp_path: Path) -> None:
     """Its exit status is 0 or the signal, as twistd sets it, which systemd counts as success."""
     with running(twistd(*SANDBOX, "--sandbox-user", "alice:one"), tmp_path) as server:
-        client(port_of(server), "alice", "one").describe_regions()  # from then on it listens for signals, too
-        server.process.send_signal(number)
-        told = server.lines_until("Server Shut Down.")
-        assert server.process.wait(LONG) in (0, -number)
-    assert not [line for line in told if "Traceback" in line or "Unhandled" in line]
+        client(port_of(server), "alice", "one").describe_regions()  # after the first response it handles signals, too
+        server.process.send_signal(signal_number)
+        lines = server.lines_until("Server Shut Down.")
+        assert server.process.wait(LONG) in (0, -signal_number)
+    assert not [line for line in lines if "Traceback" in line or "Unhandled" in line]
 
 
 def test_the_tac_serves_the_cloud_of_econe_conf(tmp_path: Path) -> None:
-    """Over XML-RPC, with serveradmin's credentials; warnings of the configuration are logged."""
+    """It uses XML-RPC with serveradmin's credentials, and logs the warnings of the configuration."""
     with running(twistd("econe-sandbox", "--port", "0", "--user", "alice:secret"), tmp_path) as oned:
         port = free_port()
         conf = tmp_path / "econe.conf"
@@ -171,9 +171,9 @@ def test_the_tac_serves_the_cloud_of_econe_conf(tmp_path: Path) -> None:
         auth.chmod(stat.S_IRUSR | stat.S_IROTH)
         environ = environment(ECONE_CONF=str(conf), ONE_CIPHER_AUTH=str(auth))
         with running(twistd("-y", str(ROOT / "econe.tac")), tmp_path, environ) as server:
-            told = "\n".join(server.lines_until(f"starting on {port}"))
+            output = "\n".join(server.lines_until(f"starting on {port}"))
             images = client(port, "alice", "secret").describe_images()["Images"]
-    assert [each["Name"] for each in images] == ["ubuntu-24.04"]
-    assert f"{conf}:4: colour: unknown key" in told
-    assert f"{auth}: is open to every user" in told
-    assert "serverpassword" not in told
+    assert [image["Name"] for image in images] == ["ubuntu-24.04"]
+    assert f"{conf}:4: colour: unknown key" in output
+    assert f"{auth}: is open to every user" in output
+    assert "serverpassword" not in output

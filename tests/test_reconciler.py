@@ -1,4 +1,4 @@
-"""The reconciler: work of requests that outlives them, or their process."""
+"""The reconciler: it finishes work that requests have begun, even if their process has exited."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ RUN: dict[str, Any] = {"ImageId": "ami-00000000", "MinCount": 1, "MaxCount": 1}
 
 def run(cloud: Cloud, user: str = "alice", **more: Any) -> str:
     """Launch an instance, wait until it runs, and return its id."""
-    answer = cloud.run(user, "RunInstances", **RUN, **more)
+    response = cloud.run(user, "RunInstances", **RUN, **more)
     cloud.clock.pump([1] * 30)
-    return str(answer["Instances"][0]["InstanceId"])
+    return str(response["Instances"][0]["InstanceId"])
 
 
 def state(cloud: Cloud, instance: str) -> str:
@@ -35,13 +35,13 @@ def state(cloud: Cloud, instance: str) -> str:
     return str(reservation["Instances"][0]["State"]["Name"])
 
 
-def look(cloud: Cloud, one: IOpenNebula | None = None) -> None:
-    """Run a round of a reconciler, and wait for what it has started."""
-    cloud.result(Reconciler(one or cloud.backend, cloud.clock, all_chores(), Logger("test")).round())
+def run_round(cloud: Cloud, client: IOpenNebula | None = None) -> None:
+    """Run a round of a reconciler, and wait for the work that it has started."""
+    cloud.result(Reconciler(client or cloud.backend, cloud.clock, all_chores(), Logger("test")).round())
     cloud.clock.pump([1] * 30)
 
 
-def number(instance: str) -> int:
+def machine_id_of(instance: str) -> int:
     """Return the OpenNebula id of an instance."""
     return int(instance.removeprefix("i-"))
 
@@ -59,18 +59,18 @@ def cloud(request: pytest.FixtureRequest) -> Cloud:
 
 def test_an_instance_with_shutdown_behavior_terminate_is_terminated_when_its_guest_shuts_down(cloud: Cloud) -> None:
     instance = run(cloud, InstanceInitiatedShutdownBehavior="terminate")
-    cloud.oned.shut_down_inside(number(instance))
+    cloud.oned.shut_down_inside(machine_id_of(instance))
     cloud.clock.pump([1] * 30)
     assert state(cloud, instance) == "stopped"
-    look(cloud)
+    run_round(cloud)
     assert state(cloud, instance) == "terminated"
 
 
 def test_an_instance_with_shutdown_behavior_stop_is_stopped_when_its_guest_shuts_down(cloud: Cloud) -> None:
     instance = run(cloud)
-    cloud.oned.shut_down_inside(number(instance))
+    cloud.oned.shut_down_inside(machine_id_of(instance))
     cloud.clock.pump([1] * 30)
-    look(cloud)
+    run_round(cloud)
     assert state(cloud, instance) == "stopped"
 
 
@@ -78,14 +78,14 @@ def test_stop_instances_does_not_count_as_a_shutdown_by_the_guest(cloud: Cloud) 
     instance = run(cloud, InstanceInitiatedShutdownBehavior="terminate")
     cloud.run("alice", "StopInstances", InstanceIds=[instance])
     cloud.clock.pump([1] * 30)
-    look(cloud)
+    run_round(cloud)
     assert state(cloud, instance) == "stopped"
 
 
 def test_an_instance_has_the_state_reason_of_a_shutdown_by_its_guest() -> None:
     cloud = Cloud()
     instance = run(cloud)
-    cloud.oned.shut_down_inside(number(instance))
+    cloud.oned.shut_down_inside(machine_id_of(instance))
     cloud.clock.pump([1] * 30)
     (reservation,) = cloud.run("alice", "DescribeInstances", InstanceIds=[instance])["Reservations"]
     assert reservation["Instances"][0]["StateReason"]["Code"] == "Client.InstanceInitiatedShutdown"
@@ -94,16 +94,16 @@ def test_an_instance_has_the_state_reason_of_a_shutdown_by_its_guest() -> None:
 def test_a_machine_that_an_administrator_put_on_hold_is_not_changed() -> None:
     cloud = Cloud()
     run(cloud)
-    held = cloud.as_user("alice", "one.template.instantiate", 0, "", True, "", False)
+    machine_id = cloud.as_user("alice", "one.template.instantiate", 0, "", True, "", False)
     cloud.clock.advance(HOLD_AGE * 2)
-    look(cloud)
-    assert state(cloud, f"i-{held:08d}") == "pending"
+    run_round(cloud)
+    assert state(cloud, f"i-{machine_id:08d}") == "pending"
 
 
 def test_no_call_is_made_for_users_without_unfinished_work() -> None:
     cloud = Cloud()
     before = len(cloud.oned.calls)
-    look(cloud)
+    run_round(cloud)
     assert [call.method for call in list(cloud.oned.calls)[before:]] == ["one.userpool.info"]
 
 
@@ -111,7 +111,7 @@ def test_serveradmin_only_reads_the_users() -> None:
     cloud = Cloud()
     run(cloud, InstanceInitiatedShutdownBehavior="terminate")
     before = len(cloud.oned.calls)
-    look(cloud)
+    run_round(cloud)
     own = {call.method for call in list(cloud.oned.calls)[before:] if call.user == "serveradmin"}
     assert own == {"one.userpool.info"}
 
@@ -121,23 +121,23 @@ def test_a_user_is_watched_while_they_have_an_instance_that_may_terminate_by_its
     instance = run(cloud, InstanceInitiatedShutdownBehavior="terminate")
     first = watched(cloud)
     cloud.clock.advance(SPAN + 60)
-    look(cloud)
+    run_round(cloud)
     assert int(watched(cloud)) > int(first)
     cloud.run("alice", "TerminateInstances", InstanceIds=[instance])
     cloud.clock.pump([1] * 30)
     cloud.clock.advance(SPAN * 2)
-    look(cloud)
+    run_round(cloud)
     assert watched(cloud) == ""
 
 
 def test_work_is_finished_also_after_days_without_econed() -> None:
-    """Although the date until which the user is watched has passed."""
+    """The work is finished even if the date until which the user is watched has passed."""
     cloud = Cloud()
     instance = run(cloud, InstanceInitiatedShutdownBehavior="terminate")
-    cloud.oned.shut_down_inside(number(instance))
+    cloud.oned.shut_down_inside(machine_id_of(instance))
     cloud.clock.pump([1] * 30)
     cloud.clock.advance(SPAN * 5)
-    look(cloud)
+    run_round(cloud)
     assert state(cloud, instance) == "terminated"
 
 
@@ -172,9 +172,9 @@ def test_an_error_for_one_user_does_not_affect_the_others() -> None:
     cloud = Cloud()
     instance = run(cloud, InstanceInitiatedShutdownBehavior="terminate")
     run(cloud, "bob", InstanceInitiatedShutdownBehavior="terminate")
-    cloud.oned.shut_down_inside(number(instance))
+    cloud.oned.shut_down_inside(machine_id_of(instance))
     cloud.clock.pump([1] * 30)
-    look(cloud, UnavailableForOneUser(cloud.backend, "bob"))  # type: ignore[arg-type]
+    run_round(cloud, UnavailableForOneUser(cloud.backend, "bob"))  # type: ignore[arg-type]
     assert state(cloud, instance) == "terminated"
 
 
@@ -200,7 +200,7 @@ def test_a_user_whose_document_is_too_long_does_not_affect_the_others() -> None:
     """If the pool is too long, users are read one by one; those that could be read are passed to `for_all`."""
     cloud = Cloud()
     instance = run(cloud, InstanceInitiatedShutdownBehavior="terminate")
-    cloud.oned.shut_down_inside(number(instance))
+    cloud.oned.shut_down_inside(machine_id_of(instance))
     cloud.clock.pump([1] * 30)
     passed_names: list[Mapping[int, str]] = []
 

@@ -184,7 +184,7 @@ async def test_only_the_beginning_and_the_end_of_a_long_output_are_kept(scripts:
 async def test_the_output_of_a_script_is_one_line_of_limited_length_in_the_log(
     scripts: Make, logged: list[LogEvent]
 ) -> None:
-    """Also if each byte is escaped by four characters."""
+    """The limit holds even if each byte is escaped by four characters."""
     await run(scripts("head -c 100000 /dev/zero"))
     (event,) = logged
     line = log_lines.text_formatter()({**event, "log_time": 0.0})

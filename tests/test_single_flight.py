@@ -59,7 +59,7 @@ def test_callers_during_a_run_get_its_result() -> None:
 
 @pytest.mark.parametrize("one_stays", [True, False], ids=["one stays", "all leave"])
 def test_a_run_is_cancelled_when_all_callers_have_left(one_stays: bool) -> None:
-    """Not when only the first leaves."""
+    """It goes on while any caller waits."""
     runs = Runs()
     first, second = runs.flight.join(), runs.flight.join()
     received = results(first, second)

@@ -21,7 +21,7 @@ def user(secret: str, driver: str) -> User:
     ],
 )
 def test_the_password_of_an_x509_user_holds_subjects_separated_by_bars(secret: str, subjects: tuple[str, ...]) -> None:
-    """One or several; empty ones are not subjects."""
+    """There may be one or more; an empty text is not a subject."""
     assert user(secret, "x509").subjects == subjects
 
 

@@ -129,7 +129,7 @@ def test_a_usable_pair_makes_a_context(tmp_path: Path) -> None:
     """Nothing is logged."""
     server = Server(TLSFiles(AUTHORITY.server(NAME).write(tmp_path, "own")))
     assert make_context(server.files.read(), server.tls._log) is not None
-    assert server.said == []
+    assert server.events == []
 
 
 # Warnings

@@ -1,1 +1,1 @@
-"""What the tests lean on."""
+"""Helpers that the tests share."""

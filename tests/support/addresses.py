@@ -60,11 +60,11 @@ class AddressCloud(Cloud):
         return ip, instance, str(response["AssociationId"])
 
     def addresses(self, user: str = "alice") -> dict[str, dict[str, Any]]:
-        """Return what DescribeAddresses shows a user, by address."""
+        """Return the addresses in a user's DescribeAddresses, by address."""
         return {address["PublicIp"]: address for address in self.run(user, "DescribeAddresses")["Addresses"]}
 
     def associations(self, user: str = "alice") -> dict[str, str]:
-        """Return the instance of each associated address, as DescribeAddresses shows them to a user."""
+        """Return the instance of each associated address in a user's DescribeAddresses."""
         return {ip: shown["InstanceId"] for ip, shown in self.addresses(user).items() if "InstanceId" in shown}
 
     def pool(self) -> Pool:
@@ -72,13 +72,13 @@ class AddressCloud(Cloud):
         return Pool(VirtualNetwork(etree.fromstring(self.oneadmin("one.vn.info", self.network, False))))
 
     def held_addresses(self) -> set[str]:
-        """Return the addresses that are held."""
+        """Return the addresses whose leases are on hold."""
         return {str(ip) for ip in self.pool().ips if self.pool().is_held(ip)}
 
     def begin(
         self, backend: IOpenNebula, user: str, action: str, scripts: IScripts | None = None, **parameters: Any
     ) -> list[Any]:
-        """Begin a call in a process with this backend; its result or failure is appended to the list returned."""
+        """Begin a call in a process with this backend; its result or failure is appended to the returned list."""
         call = replace(
             self.call_as(user),
             session=Session(backend, user),
@@ -90,7 +90,7 @@ class AddressCloud(Cloud):
         return results
 
     def begin_reconciling(self, backend: IOpenNebula) -> list[Any]:
-        """Begin a round of the reconciler in a process with this backend; its result comes into the list returned."""
+        """Begin a round of the reconciler in a process with this backend; its result is added to the returned list."""
         keeper = AddressReconciler(backend, self.network, self.scripts, self.clock)
         results: list[Any] = []
         round_ = Reconciler(backend, self.clock, (), Logger("test"), for_all=(keeper.round,)).round()
@@ -98,7 +98,7 @@ class AddressCloud(Cloud):
         return results
 
     def reconcile(self) -> None:
-        """Let a reconciler make a round, and wait until it has ended."""
+        """Run a round of a reconciler, and wait until it has ended."""
         results = self.begin_reconciling(self.backend)
         self.wait(40)
         assert results == [None]

@@ -1,4 +1,4 @@
-"""The sandbox with altered documents, as other versions of oned or a faulty proxy may return."""
+"""The sandbox with altered documents, such as other versions of oned or a faulty proxy may return."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Texts that oned's template syntax does not keep unchanged, or gives a meaning to."""
+"""Texts that oned's template syntax changes or interprets."""
 
 from __future__ import annotations
 

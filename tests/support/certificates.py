@@ -61,7 +61,7 @@ Subject: TypeAlias = str | Name
 
 @cache
 def rsa_key(bits: int = 2048) -> rsa.RSAPrivateKey:
-    """Return an RSA key, the same each time, since generating one takes long."""
+    """Return an RSA key, always the same, since generating a key takes long."""
     return rsa.generate_private_key(65537, bits)
 
 
@@ -127,11 +127,11 @@ class Authority:
 
     @property
     def chain(self) -> tuple[Certificate, ...]:
-        """The certificates sent along with one that it issued: all up to the root, without the root."""
+        """The certificates to send with an issued certificate: all up to the root, without the root."""
         return () if self._issuer is None else (self.certificate, *self._issuer.chain)
 
     def server(self, *names: str, key: PrivateKey | None = None, days: float = 90, since: float = -1) -> Issued:
-        """Issue the certificate of a server with these names or addresses; valid `since` .. `days` days from now."""
+        """Issue the certificate of a server with these names or addresses, valid from day `since` to day `days`."""
         general = [_general(name) for name in names]
         extension = [SubjectAlternativeName(general)] if general else []
         return self._issue(

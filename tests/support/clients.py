@@ -223,13 +223,13 @@ def connected(url: str, tls: ssl.SSLContext | None = None, source: str = "") -> 
 
 
 def received(response: http.client.HTTPResponse) -> EC2Response:
-    """Return a response of http.client, read whole."""
+    """Read a response of http.client completely, and return it."""
     headers = {name.lower(): value for name, value in response.getheaders()}
     return EC2Response(response.status, headers, response.read())
 
 
 def exchange(port: int, data: bytes, responses: int = 1, methods: Sequence[str] = ()) -> list[EC2Response]:
-    """Send bytes unchanged and read so many responses from the same connection."""
+    """Send bytes unchanged and read `responses` responses from the same connection."""
     with socket.create_connection(("127.0.0.1", port), TIMEOUT) as connection:
         connection.sendall(data)
         read = []

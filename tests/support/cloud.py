@@ -108,10 +108,10 @@ class Cloud:
         self.signed_region: str | None = None
         self.scripts: IScripts = NoScripts()
         self.cached_users: dict[str, User] = {}
-        """Users whose calls are made with these records, whatever has changed in oned since they were read."""
+        """Users whose calls are made with these records, even if they have changed in oned since they were read."""
         self.pacer = Pacer(self.clock, now=self.clock.seconds)
         self.shared = SharedReads(LongDocuments(self.clock.seconds))
-        self.as_user("alice", "one.system.version")  # the backend finds out which tokens oned takes
+        self.as_user("alice", "one.system.version")  # the backend determines which tokens oned accepts
         self._logged = len(self.oned.calls)
 
     def run(self, user: str, action: str, *, dry_run: bool = False, **parameters: Any) -> dict[str, Any]:
@@ -154,12 +154,12 @@ class Cloud:
             return self.cached_users[name]
         directory = UserDirectory(self.backend, self.clock)
         self.result(directory.refresh(name))
-        found = directory.cached(name)
-        assert found is not None, f"there is no user {name}"
-        return found
+        user = directory.cached(name)
+        assert user is not None, f"there is no user {name}"
+        return user
 
     def result(self, awaited: Coroutine[Any, Any, _T]) -> _T:
-        """Return the result of a coroutine, or raise its exception; the clock advances until it has ended."""
+        """Return the result of a coroutine, or raise its exception; advance the clock until it has ended."""
         results: list[Any] = []
         Deferred.fromCoroutine(awaited).addBoth(results.append)
         waited = 0.0
@@ -172,7 +172,7 @@ class Cloud:
         return cast(_T, results[0])
 
     def wait(self, seconds: float) -> None:
-        """Advance the clock in small steps, so that work that waits several times comes to its end."""
+        """Advance the clock in small steps, so that work that waits several times can end."""
         for _ in range(round(seconds / _STEP)):
             self.clock.advance(_STEP)
 
@@ -188,7 +188,7 @@ class Cloud:
 
     @property
     def changes(self) -> list[LoggedCall]:
-        """The changes that users have asked oned for since the cloud was made, also those that it refused."""
+        """The changes that users have requested from oned since the cloud was created, including refused ones."""
         return [
             call
             for call in list(self.oned.calls)[self._logged :]
@@ -199,8 +199,8 @@ class Cloud:
 async def perform(call: Call, action: str, parameters: dict[str, Any]) -> dict[str, Any]:
     """Make an EC2 call as boto3 would and return the response as boto3 reads it; raises the `EC2Error` it would get."""
     client = _amazon().operation_model(action)
-    sent = create_serializer("ec2", include_validation=False).serialize_to_request(parameters, client)["body"]
-    return await perform_pairs(call, action, _texts(sent))
+    form = create_serializer("ec2", include_validation=False).serialize_to_request(parameters, client)["body"]
+    return await perform_pairs(call, action, _texts(form))
 
 
 async def perform_pairs(call: Call, action: str, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
@@ -213,8 +213,8 @@ async def perform_pairs(call: Call, action: str, pairs: Sequence[tuple[str, str]
 
 async def body_of(call: Call, action: str, pairs: Sequence[tuple[str, str]], version: str = VERSION) -> bytes:
     """Send an EC2 call through the daemon's pipeline and return the body of the response, also where it is in parts."""
-    named = [(name, value) for name, value in pairs if name not in ("Action", "Version")]
-    invocation = Invocation.of(_dispatcher(), call, (("Action", action), ("Version", version), *named))
+    parameters = [(name, value) for name, value in pairs if name not in ("Action", "Version")]
+    invocation = Invocation.of(_dispatcher(), call, (("Action", action), ("Version", version), *parameters))
     body = invocation.body(_encoder())
     result = await invocation.run()
     if isinstance(result, AsyncGenerator):
@@ -236,5 +236,5 @@ def _at_once(work: Callable[[], _T]) -> Awaitable[_T]:
     return succeed(work())
 
 
-def _texts(sent: dict[str, Any]) -> list[tuple[str, str]]:
-    return [(name, str(value)) for name, value in sent.items()]
+def _texts(form: dict[str, Any]) -> list[tuple[str, str]]:
+    return [(name, str(value)) for name, value in form.items()]

@@ -53,7 +53,7 @@ class SandboxCloud(FurnishedCloud):
         self._control("fail-next-deployment", b"")
 
     def skip_where_machines_are_slow(self) -> None:
-        """Go on: the sandbox's machines boot at once."""
+        """Do not skip: the sandbox's machines boot immediately."""
 
     def remove(self) -> None:
         """Stop all processes; the sandbox keeps its objects in memory only."""

@@ -70,7 +70,12 @@ class Daemon:
         command = [twistd(), "-n", "--pidfile=", "econe", "--config", str(self.conf), *options]
         if sockets:
             environment |= {"LISTEN_FDS": str(len(sockets)), "LISTEN_FDNAMES": ":".join(["econe"] * len(sockets))}
-            command = ["-c", _ACTIVATED, ",".join(str(each.fileno()) for each in sockets), *command]
+            command = [
+                "-c",
+                _ACTIVATED,
+                ",".join(str(listening_socket.fileno()) for listening_socket in sockets),
+                *command,
+            ]
         self._output = self.directory / f"{self.name}.log"
         with self._output.open("wb") as output:
             self.process = subprocess.Popen(
@@ -80,7 +85,7 @@ class Daemon:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                pass_fds=[each.fileno() for each in sockets],
+                pass_fds=[listening_socket.fileno() for listening_socket in sockets],
             )
 
     def __enter__(self) -> Daemon:
@@ -116,7 +121,7 @@ class Daemon:
             return self.notifications
 
     def await_notification(self, line: str, times: int = 1) -> None:
-        """Wait until it has sent a notification so many times; fails if it exits before."""
+        """Wait until it has sent a notification `times` times; fail if it exits before."""
 
         def has_come() -> bool:
             if self.read_notifications().count(line) >= times:
@@ -127,12 +132,12 @@ class Daemon:
         until(has_come, f"{self.name} to notify {line} {times} times, in place of {self.notifications}", STARTING)
 
     def await_logged(self, text: str, times: int = 1) -> None:
-        """Wait until its output has this text so many times."""
+        """Wait until its output contains this text `times` times."""
         until(lambda: self.text.count(text) >= times, f"{self.name} to log {text!r}", STARTING)
 
-    def signal(self, number: signal.Signals) -> None:
+    def signal(self, signal_number: signal.Signals) -> None:
         """Send it a signal."""
-        self.process.send_signal(number)
+        self.process.send_signal(signal_number)
 
     def wait(self, patience: float = STARTING) -> int:
         """Wait until it exits, and return its exit code."""
@@ -149,7 +154,7 @@ class Daemon:
         self._manager.close()
 
 
-def asked(person: Person, url: str, action: str = "DescribeInstances") -> str:
+def signed_path(person: Person, url: str, action: str = "DescribeInstances") -> str:
     """Return the path of a request, signed now."""
     return "/?" + v2_form(person, url, {"Action": action})
 
@@ -164,7 +169,7 @@ class Load:
         self._tls = tls
         self._is_over = False
         self.failures: list[str] = []
-        self.answered = 0
+        self.response_count = 0
         self.closed = 0
         """Responses with `Connection: close`."""
         self._threads = [threading.Thread(target=self._ask, daemon=True) for _ in range(clients)]
@@ -187,15 +192,15 @@ class Load:
             thread.join(STARTING)
 
     def go_on(self, responses: int) -> None:
-        """Wait for so many more responses."""
-        enough = self.answered + responses
-        until(lambda: self.answered >= enough or self.failures, f"{responses} responses", STARTING)
+        """Wait for `responses` more responses."""
+        enough = self.response_count + responses
+        until(lambda: self.response_count >= enough or self.failures, f"{responses} responses", STARTING)
 
     def _ask(self) -> None:
         connection = connected(self._url, self._tls)
         while not self._is_over:
             try:
-                connection.request("GET", asked(self._person, self._url))
+                connection.request("GET", signed_path(self._person, self._url))
                 response = connection.getresponse()
                 body = response.read()
             except (OSError, http.client.HTTPException) as failure:
@@ -204,7 +209,7 @@ class Load:
                 continue
             self.closed += response.getheader("connection") == "close"
             if response.status == 200:
-                self.answered += 1
+                self.response_count += 1
             else:
                 self.failures.append(f"{response.status} {body!r}")
         connection.close()

@@ -1,4 +1,4 @@
-"""oned with delayed calls, and oned as seen by a process that is killed between two calls."""
+"""oned with delayed calls, and oned for a process that is killed between two calls."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @implementer(IOpenNebula)
 class DelayedOned:
-    """oned behind a slow network: each call takes the next of `delays` (seconds) to get there, its reply another."""
+    """oned behind a slow network: each call is delayed by the next of `delays` (seconds), and each reply by another."""
 
     def __init__(self, backend: IOpenNebula, clock: Clock, delays: Iterator[float]) -> None:
         self._backend = backend

@@ -35,7 +35,7 @@ def _add(state: Rules, words: list[str]) -> None:
         if elements.setdefault(key, value) != value:
             sys.exit("File exists")
     elif words[:2] == ["flush", "chain"]:
-        state["rules"] = [each for each in state["rules"] if each.split()[0] != words[4]]
+        state["rules"] = [rule_text for rule_text in state["rules"] if rule_text.split()[0] != words[4]]
     elif words[:2] == ["add", "rule"]:
         state["rules"].append(" ".join(words[4:]))
 
@@ -49,11 +49,11 @@ def _element(state: Rules, words: list[str]) -> tuple[dict[str, str] | None, lis
 def iptables(state: Rules, arguments: list[str]) -> None:
     """Carry out the commands of iptables that the scripts use: adding, listing and deleting rules of the table nat."""
     assert arguments[:3] == ["-w", "-t", "nat"], arguments
-    command, *rest = arguments[3:]
-    rule = " ".join(rest)
+    command, *rule_words = arguments[3:]
+    rule = " ".join(rule_words)
     if command == "-S":
         sys.stdout.writelines(
-            f"{each}\n" for each in ("-P PREROUTING ACCEPT", *(f"-A {rule}" for rule in state["rules"]))
+            f"{line}\n" for line in ("-P PREROUTING ACCEPT", *(f"-A {rule}" for rule in state["rules"]))
         )
     elif command in ("-A", "-I"):
         state["rules"].append(re.sub(r"(-[sd] [0-9.]+)(?= )", r"\1/32", rule))

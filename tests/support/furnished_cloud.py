@@ -1,6 +1,6 @@
 """A cloud for end-to-end tests: an oned, the objects that a user of EC2 needs in it, and econed in front of it.
 
-The objects are made by the same calls in every form of oned, in the session of oneadmin, so that tests need not know
+The objects are created by the same calls in every form of oned, in the session of oneadmin, so that tests need not know
 which form they run on.
 """
 
@@ -31,7 +31,7 @@ DRAIN_TIMEOUT = 0
 ELEMENTS_READ_TAC = Path(__file__).with_name("elements_read.tac")
 
 _CREATE = ("21429400000000", "8")
-"""The rights that `onegroup create` gives a group: to create machines, images, templates and what belongs to them."""
+"""The rights that `onegroup create` gives a group, such as to create machines, images and templates."""
 
 _USE_FOR_GROUP = (1, 1, 0, 1, 0, 0, 0, 0, 0)
 _DONE = 6
@@ -68,7 +68,7 @@ class FurnishedCloud:
     # Objects in oned
 
     def furnish(self) -> None:
-        """Make the objects that every test needs. `remove` removes them, also if this fails half-way."""
+        """Create the objects that every test needs. `remove` removes them, even if this fails half-way."""
         self.version = str(self.admin("one.system.version"))
         self.is_modern = int(self.version.partition(".")[0]) >= 6
         self.group = self._allocated("group", self.admin.make("one.group.allocate", self.prefix))
@@ -86,7 +86,7 @@ class FurnishedCloud:
         self.bob = self.person("bob")
 
     def person(self, name: str, driver: str = "core") -> Person:
-        """Make a user of the group, of the driver core, or public, where the password is the secret key."""
+        """Create a user of the group with the driver core, or public, for which the password is the secret key."""
         full_name, password = f"{self.prefix}-{name}-{next(self._numbers)}", secrets.token_hex(8)
         user_id = self.admin.make("one.user.allocate", full_name, password, driver, [self.group])
         secret = password if driver == "public" else hashlib.sha256(password.encode()).hexdigest()
@@ -102,7 +102,7 @@ class FurnishedCloud:
         return person
 
     def x509_person(self, name: str, password: str) -> Person:
-        """Make a user of the group who authenticates by certificate: `password` holds their subjects."""
+        """Create a user of the group who authenticates by certificate; `password` has their subjects."""
         full_name = f"{self.prefix}-{name}-{next(self._numbers)}"
         user_id = self.admin.make("one.user.allocate", full_name, password, "x509", [self.group])
         self._undo.append(lambda: self.admin("one.user.delete", user_id))
@@ -111,7 +111,7 @@ class FurnishedCloud:
         return Person(full_name, user_id, "no secret", RawOned(self.url, session))
 
     def template(self, instance_type: str, text: str = "", owner: Person | None = None) -> int:
-        """Make a template that is an instance type, with `text` added to it."""
+        """Create a template that is an instance type, with `text` added to it."""
         oned = owner.oned if owner else self.admin
         template_id = oned.make(
             "one.template.allocate",
@@ -122,7 +122,7 @@ class FurnishedCloud:
         return template_id
 
     def image(self, name: str, text: str = "", owner: Person | None = None) -> int:
-        """Make an image that machines can be made of, and wait until it is ready."""
+        """Create an image from which machines can be created, and wait until it is ready."""
         oned = owner.oned if owner else self.admin
         template = f'NAME="{name}"\nTYPE="OS"\nPATH="/etc/hostname"\nSIZE="10"\n{text}'
         image_id = oned.make("one.image.allocate", template, 1)
@@ -131,7 +131,7 @@ class FurnishedCloud:
         return image_id
 
     def elastic_network(self, size: int) -> int:
-        """Make a network of so many elastic IPs, each a range of its own, on which users have no rights."""
+        """Create a network of `size` elastic IPs, each in its own address range; users have no rights on it."""
         ranges = "\n".join(f'AR=[TYPE="IP4",IP="203.0.113.{host}",SIZE="1"]' for host in range(1, size + 1))
         name = f"{self.prefix}-elastic-{next(self._numbers)}"
         network_id = self.admin.make("one.vn.allocate", f'NAME="{name}"\nVN_MAD="dummy"\nBRIDGE="none"\n{ranges}', -1)
@@ -141,14 +141,14 @@ class FurnishedCloud:
         return network_id
 
     def held_addresses(self, network_id: int) -> list[str]:
-        """Return the addresses of a network that are held."""
+        """Return the addresses of a network whose leases are on hold."""
         leases = self.admin.document("one.vn.info", network_id, False).findall("AR_POOL/AR/LEASES/LEASE")
         return sorted(str(lease.findtext("IP")) for lease in leases if lease.findtext("VM") == "-1")
 
     def address_records(self, person: Person) -> str:
         """Return the attributes of the network of elastic IPs that name a user."""
         template = self.admin.document("one.vn.info", self.elastic_ips, False).find("TEMPLATE")
-        records = [each for each in template if each.findtext("UID") == str(person.id)]  # type: ignore[union-attr]
+        records = [record for record in template if record.findtext("UID") == str(person.id)]  # type: ignore[union-attr]
         return "".join(etree.tostring(record, encoding="unicode") for record in records)
 
     def script_runs(self) -> list[ScriptRun]:
@@ -158,7 +158,7 @@ class FurnishedCloud:
         return [ScriptRun(*line.split(" ")) for line in self._script_runs.read_text(encoding="ascii").splitlines()]
 
     def share(self, kind: str, object_id: int, owner: Person) -> None:
-        """Let the owner's group use an object, and no more."""
+        """Let the owner's group USE an object, without other rights."""
         owner.oned(f"one.{kind}.chmod", object_id, 1, 1, 0, 1, 0, 0, 0, 0, 0)
 
     def document(self, kind: str, object_id: int) -> str:
@@ -255,11 +255,11 @@ class FurnishedCloud:
 
     def authentications(self, person: Person) -> int:
         """Return how often oned ran an auth driver for a user; skips the test where that cannot be read."""
-        pytest.skip("a real oned does not tell how often it has asked an auth driver")
+        pytest.skip("a real oned does not report how often it has run an auth driver")
 
     def fail_next_deployment(self) -> None:
-        """Let the next machine fail to boot; skips the test where that is not possible."""
-        pytest.skip("a real oned cannot be told to fail")
+        """Make the next machine fail to boot; skip the test where that is not possible."""
+        pytest.skip("a real oned cannot be made to fail")
 
     def skip_where_machines_are_slow(self) -> None:
         """Skip the test where machines are real."""
@@ -288,7 +288,7 @@ class FurnishedCloud:
             until(partial(self._is_terminated, machine_id), f"VM {machine_id} to be done", PATIENCE, every=0.2)
 
     def _is_terminated(self, machine_id: int) -> bool:
-        """Whether a machine is done; terminates it again otherwise, since oned refuses to while one is booting."""
+        """Whether a machine is done. If not, terminate it again: oned refuses to terminate a booting machine."""
         if self._state("one.vm.info", machine_id) == _DONE:
             return True
         with contextlib.suppress(Refused):
@@ -303,7 +303,7 @@ class FurnishedCloud:
                 yield partial(self._remove_image, int(str(element.text)))
 
     def _remove_network(self, network_id: int) -> None:
-        """Remove a network of elastic IPs, after releasing its leases: oned does not delete one with leases."""
+        """Remove a network of elastic IPs, after releasing its leases: oned does not delete a network with leases."""
         for ip in self.held_addresses(network_id):
             self.admin("one.vn.release", network_id, f'LEASES=[IP="{ip}"]')
         self.admin("one.vn.delete", network_id)

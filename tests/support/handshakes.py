@@ -119,12 +119,12 @@ class Server:
 
     files: TLSFiles
     clock: Clock = field(default_factory=Clock)
-    said: list[LogEvent] = field(default_factory=list)
+    events: list[LogEvent] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.clock.rightNow = datetime.now(UTC).timestamp()
         self.reads = 0
-        log = Logger("test", observer=self.said.append)  # type: ignore[arg-type]
+        log = Logger("test", observer=self.events.append)  # type: ignore[arg-type]
         self.tls = ServerTLS(self.files, self.clock, self._at_once, log)
         endpoint = Nowhere()
         self.tls.over(endpoint).listen(Factory.forProtocol(Echo))
@@ -148,7 +148,7 @@ class Server:
 
     def lines(self, *levels: str) -> list[str]:
         """Return the log lines of these levels."""
-        return [formatEvent(event) for event in self.said if event["log_level"].name in levels]
+        return [formatEvent(event) for event in self.events if event["log_level"].name in levels]
 
 
 def trusting(certificate: Any = None, **options: Any) -> ssl.SSLContext:

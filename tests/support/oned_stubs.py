@@ -1,4 +1,4 @@
-"""Stand-ins for oned on loopback: they read the requests of a client, and reply as a test says, or badly."""
+"""Stand-ins for oned on loopback: they read requests, and send the replies, valid or not, that a test sets."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class StubConnection(Protocol):
         self.server.connected(self)
 
     def dataReceived(self, data: bytes) -> None:
-        """Collect the request, and pass it to the server when it is whole."""
+        """Collect the request, and pass it to the server when it is complete."""
         self.received += data
         head, separator, body = self.received.partition(b"\r\n\r\n")
         if not separator or self.head:
@@ -39,13 +39,13 @@ class StubConnection(Protocol):
         self.head = lines
         self.arguments, method = xmlrpc.client.loads(body)
         self.method = str(method)
-        self.server.asked(self)
+        self.server.request_received(self)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Fire `lost`."""
         self.lost.callback(None)
 
-    def answer(self, body: bytes, status: str = "200 OK", length: int | None = None) -> None:
+    def respond(self, body: bytes, status: str = "200 OK", length: int | None = None) -> None:
         """Send an HTTP response and close the connection, as oned does."""
         announced = len(body) if length is None else length
         self.send(f"HTTP/1.1 {status}\r\nContent-Length: {announced}\r\n\r\n".encode() + body)
@@ -57,7 +57,7 @@ class StubConnection(Protocol):
         self.transport.write(data)
 
     def close(self) -> None:
-        """Close the connection when all is sent."""
+        """Close the connection when all data is sent."""
         assert self.transport is not None
         self.transport.loseConnection()
 
@@ -71,7 +71,7 @@ Behaviour: TypeAlias = Callable[[StubConnection], None]
 
 
 class OnedStub(Factory):
-    """A server whose `behaviour` is called with the connection of each whole request."""
+    """A server whose `behaviour` is called with the connection of each complete request."""
 
     noisy = False
 
@@ -79,14 +79,14 @@ class OnedStub(Factory):
         self.behaviour = behaviour
         self.on_connect = on_connect
         self.peers: list[StubConnection] = []
-        self.asking: list[StubConnection] = []
+        self.connections: list[StubConnection] = []
         self._awaited: list[tuple[int, Deferred[StubConnection]]] = []
         self.url = ""
 
     @property
     def calls(self) -> list[str]:
-        """The methods of the whole requests, in order."""
-        return [peer.method for peer in self.asking]
+        """The methods of the complete requests, in order."""
+        return [peer.method for peer in self.connections]
 
     def buildProtocol(self, addr: object) -> StubConnection:
         """Return the protocol of a new connection."""
@@ -98,23 +98,23 @@ class OnedStub(Factory):
         if self.on_connect is not None:
             self.on_connect(peer)
 
-    def asked(self, peer: StubConnection) -> None:
-        """Handle a whole request."""
-        self.asking.append(peer)
+    def request_received(self, peer: StubConnection) -> None:
+        """Handle a complete request."""
+        self.connections.append(peer)
         self.behaviour(peer)
-        due = [each for each in self._awaited if each[0] <= len(self.asking)]
-        self._awaited = [each for each in self._awaited if each not in due]
-        for number, heard in due:
-            heard.callback(self.asking[number - 1])
+        due = [entry for entry in self._awaited if entry[0] <= len(self.connections)]
+        self._awaited = [entry for entry in self._awaited if entry not in due]
+        for number, waiting in due:
+            waiting.callback(self.connections[number - 1])
 
     def request(self, number: int) -> Deferred[StubConnection]:
         """Return the connection of the request of this number, from 1, once it has been received."""
-        heard: Deferred[StubConnection] = Deferred()
-        if len(self.asking) >= number:
-            heard.callback(self.asking[number - 1])
+        waiting: Deferred[StubConnection] = Deferred()
+        if len(self.connections) >= number:
+            waiting.callback(self.connections[number - 1])
         else:
-            self._awaited.append((number, heard))
-        return heard
+            self._awaited.append((number, waiting))
+        return waiting
 
 
 def reply(*values: object) -> bytes:
@@ -123,5 +123,5 @@ def reply(*values: object) -> bytes:
 
 
 def replying(*values: object) -> Behaviour:
-    """Return the behaviour of replying with these values."""
-    return lambda peer: peer.answer(reply(*values))
+    """Return a behaviour that replies with these values."""
+    return lambda peer: peer.respond(reply(*values))

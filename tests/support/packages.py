@@ -36,8 +36,8 @@ _LEFT_OUT = shutil.ignore_patterns(
 
 
 def ran(*command: str | Path, cwd: Path | None = None, **environment: str) -> str:
-    """Run a command with additional environment variables, and return its output; fails if it fails."""
-    done = subprocess.run(
+    """Run a command with additional environment variables, and return its output; its exit code must be 0."""
+    completed = subprocess.run(
         list(map(str, command)),
         cwd=cwd,
         env={**os.environ, **environment},
@@ -48,8 +48,8 @@ def ran(*command: str | Path, cwd: Path | None = None, **environment: str) -> st
         timeout=LONG,
         check=False,
     )
-    assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stdout}"
-    return done.stdout
+    assert completed.returncode == 0, f"{' '.join(map(str, command))}\n{completed.stdout}"
+    return completed.stdout
 
 
 def _tracked() -> set[Path] | None:

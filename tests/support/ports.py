@@ -13,7 +13,7 @@ _ANY = random.SystemRandom()
 
 
 def free_port() -> int:
-    """Return a port of 127.0.0.1 on which nobody listens."""
+    """Return a port of 127.0.0.1 on which no process listens."""
     while True:
         port = _ANY.choice(_PORTS)
         with suppress(OSError), socket.socket() as probe:

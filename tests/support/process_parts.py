@@ -41,7 +41,7 @@ class Connections:
         self.connections = 0
 
     def go(self) -> None:
-        """End all of them."""
+        """Close all connections."""
         self.connections = 0
         for waiting in self._waiting:
             waiting.callback(None)
@@ -91,10 +91,10 @@ class Reactor(Clock):
         """Record it."""
         self.stops.append("stopped")
 
-    def install(self, number: int, handler: Callable[..., None]) -> None:
+    def install(self, signal_number: int, handler: Callable[..., None]) -> None:
         """Install the handler of a signal."""
-        self.handlers[number] = handler
+        self.handlers[signal_number] = handler
 
-    def signal(self, number: signal.Signals) -> None:
+    def signal(self, signal_number: signal.Signals) -> None:
         """Handle a signal."""
-        self.handlers[number](number, None)
+        self.handlers[signal_number](signal_number, None)

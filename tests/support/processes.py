@@ -1,4 +1,4 @@
-"""Real processes for tests: started, waited for, and always ended."""
+"""Real processes for tests, which are always ended."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR")
 """Environment variables that processes under test inherit: none of OpenNebula's or Amazon's."""
 
 
-def until(condition: Callable[[], _T], what: str, patience: float, every: float = _EVERY) -> _T:
-    """Return the value of `condition` once it is true; fails after `patience` seconds, with `what` in the message.
+def until(condition: Callable[[], _T], description: str, patience: float, every: float = _EVERY) -> _T:
+    """Wait until the value of `condition` is true and return it; fail after `patience` seconds with `description`.
 
     This is for other processes, whose clocks a test cannot advance.
     """
@@ -36,7 +36,7 @@ def until(condition: Callable[[], _T], what: str, patience: float, every: float 
         if value:
             return value
         if time.monotonic() > deadline:
-            raise AssertionError(f"waited {patience:g} s in vain for: {what}")
+            raise AssertionError(f"not within {patience:g} s:  {description}")
         time.sleep(every)
 
 
@@ -53,12 +53,12 @@ class Process:
     ) -> None:
         self.name = name
         self.output = directory / f"{name}.log"
-        shown = {key: os.environ[key] for key in PASSED_ON if key in os.environ}
+        passed_on = {key: os.environ[key] for key in PASSED_ON if key in os.environ}
         with self.output.open("wb") as output:
             self._process = subprocess.Popen(
                 [program, *arguments],
                 cwd=directory,
-                env={**shown, "PYTHONPATH": str(Path(__file__).parents[2]), **(environment or {})},
+                env={**passed_on, "PYTHONPATH": str(Path(__file__).parents[2]), **(environment or {})},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,

@@ -157,8 +157,10 @@ _DEBIANS_PARSING = """server.http-parseopts = (
 """
 """How Debian's own lighttpd.conf normalizes URLs."""
 
-_Written: TypeAlias = Callable[[ProxyAddresses, Files, Path], list[str]]
+_ConfigurationWriter: TypeAlias = Callable[[ProxyAddresses, Files, Path], list[str]]
 """Writes a configuration into a directory and returns the arguments to run the proxy with it, in the foreground."""
 
-_KINDS: Final[Mapping[str, _Written]] = MappingProxyType({"lighttpd": _lighttpd, "nginx": _nginx, "haproxy": _haproxy})
+_KINDS: Final[Mapping[str, _ConfigurationWriter]] = MappingProxyType(
+    {"lighttpd": _lighttpd, "nginx": _nginx, "haproxy": _haproxy}
+)
 NAMES: Final = tuple(_KINDS)

@@ -1,4 +1,4 @@
-"""Waiting for something in this process, by turns of the real reactor; never for a time."""
+"""Waiting for something in this process by turns of the real reactor, not by time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MAX_TURNS = 100_000
 
 
 async def one_turn() -> None:
-    """Let the reactor make one turn: what is ready to be read or written is, and calls that are due are made."""
+    """Let the reactor make one turn: it reads and writes what is ready, and makes the calls that are due."""
     await deferLater(reactor, 0)
 
 

@@ -37,19 +37,19 @@ class Running:
 
     process: subprocess.Popen[str]
 
-    def lines_until(self, last: str) -> list[str]:
-        """Return the next lines of its output, up to one that contains `last`."""
+    def lines_until(self, text: str) -> list[str]:
+        """Return the next lines of its output, up to a line that contains `text`."""
         assert self.process.stdout is not None
         lines = []
         for line in self.process.stdout:
             lines.append(line.strip())
-            if last in line:
+            if text in line:
                 return lines
-        raise AssertionError("\n".join((f"it exited without printing {last!r}", *lines)))
+        raise AssertionError("\n".join((f"it exited without printing {text!r}", *lines)))
 
-    def interrupted(self, number: signal.Signals) -> int:
+    def interrupted(self, signal_number: signal.Signals) -> int:
         """Send it a signal and return its exit code."""
-        self.process.send_signal(number)
+        self.process.send_signal(signal_number)
         return self.process.wait(LONG)
 
 

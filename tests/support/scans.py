@@ -28,31 +28,41 @@ def sslscan(port: int, directory: Path) -> tuple[set[str], set[str]]:
     argv = [require_tool("sslscan"), f"--xml={report}", f"127.0.0.1:{port}"]
     subprocess.run(argv, check=True, capture_output=True, timeout=LONG)
     results = etree.parse(report)
-    ciphers = {str(each.get("cipher")) for each in results.iter("cipher")}
+    ciphers = {str(cipher.get("cipher")) for cipher in results.iter("cipher")}
     faults = {
-        f"protocol {each.get('type')} {each.get('version')}"
-        for each in results.iter("protocol")
-        if each.get("enabled") == "1" and (each.get("type"), each.get("version")) not in _PROTOCOLS
+        f"protocol {protocol.get('type')} {protocol.get('version')}"
+        for protocol in results.iter("protocol")
+        if protocol.get("enabled") == "1" and (protocol.get("type"), protocol.get("version")) not in _PROTOCOLS
     }
     faults |= {
-        f"cipher {each.get('cipher')}"
-        for each in results.iter("cipher")
-        if not _CIPHER.fullmatch(str(each.get("cipher"))) or each.get("strength") not in _STRENGTHS
+        f"cipher {cipher.get('cipher')}"
+        for cipher in results.iter("cipher")
+        if not _CIPHER.fullmatch(str(cipher.get("cipher"))) or cipher.get("strength") not in _STRENGTHS
     }
     for name, attribute in (("heartbleed", "vulnerable"), ("renegotiation", "supported"), ("compression", "supported")):
-        faults |= {name for each in results.iter(name) if each.get(attribute) == "1"}
+        faults |= {name for element in results.iter(name) if element.get(attribute) == "1"}
     return faults, ciphers
 
 
-def testssl(port: int, directory: Path, *what: str) -> tuple[set[str], set[str]]:
-    """Return the faults that testssl finds on a port, and the ids of all its checks; `what` are its options."""
+def testssl(port: int, directory: Path, *options: str) -> tuple[set[str], set[str]]:
+    """Run testssl with these options; return the faults that it finds on a port, and the ids of all its checks."""
     report = directory / "testssl.json"
-    argv = [require_tool("testssl"), "--quiet", "--color", "0", "--warnings", "off", "--jsonfile", str(report), *what]
-    done = subprocess.run([*argv, f"127.0.0.1:{port}"], capture_output=True, text=True, timeout=LONG, check=False)
-    assert report.exists(), done.stdout + done.stderr
+    argv = [
+        require_tool("testssl"),
+        "--quiet",
+        "--color",
+        "0",
+        "--warnings",
+        "off",
+        "--jsonfile",
+        str(report),
+        *options,
+    ]
+    completed = subprocess.run([*argv, f"127.0.0.1:{port}"], capture_output=True, text=True, timeout=LONG, check=False)
+    assert report.exists(), completed.stdout + completed.stderr
     findings = json.loads(report.read_text("utf-8"))
-    faults = {f"{each['id']}: {each['finding']}" for each in findings if each["severity"] in _SEVERITIES}
-    return faults, {each["id"] for each in findings}
+    faults = {f"{finding['id']}: {finding['finding']}" for finding in findings if finding["severity"] in _SEVERITIES}
+    return faults, {finding["id"] for finding in findings}
 
 
 testssl.__test__ = False  # type: ignore[attr-defined]  # pytest would take it for a test by its name

@@ -9,7 +9,7 @@ from econed.process.systemd import Notifier
 
 @dataclass(frozen=True)
 class RecordingNotifier(Notifier):
-    """Keeps the lines of the notifications in `lines` in place of sending them."""
+    """Records the lines of the notifications in `lines` instead of sending them."""
 
     lines: list[str] = field(default_factory=list)
 

@@ -80,10 +80,10 @@ class _OutgoingConnections:
     def received(self) -> int:
         return sum(factory.received for factory in self._factories)
 
-    def connectTCP(self, host: str, port: int, factory: Any, *rest: Any, **more: Any) -> Any:
+    def connectTCP(self, host: str, port: int, factory: Any, *arguments: Any, **options: Any) -> Any:
         self.addresses.append(host)
         self._factories.append(_CountingFactory(factory))
-        return reactor.connectTCP(host, port, self._factories[-1], *rest, **more)
+        return reactor.connectTCP(host, port, self._factories[-1], *arguments, **options)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(reactor, name)
@@ -122,15 +122,15 @@ class Server:
         self.outgoing = _OutgoingConnections()
         self.clients: list[Client] = []
         """Those that `connected` returned."""
-        one, clock, log = self.cloud.backend, self.cloud.clock, Logger(observer=self.events.append)  # type: ignore[arg-type]
+        backend, clock, log = self.cloud.backend, self.cloud.clock, Logger(observer=self.events.append)  # type: ignore[arg-type]
         service = Service(
             dispatcher=Dispatcher(MODEL, all_actions()),
             authenticator=SignatureAuthenticator(
-                UserDirectory(one, clock, count_lookup=self.metrics.cache_lookup), clock
+                UserDirectory(backend, clock, count_lookup=self.metrics.cache_lookup), clock
             ),
             peers=Peers(settings.trusted_proxies, log),
             encoder=Encoder(),
-            oned=one,
+            oned=backend,
             settings=settings,
             clock=clock,
             in_thread=self.in_thread,

@@ -1,4 +1,4 @@
-"""Builds that take long are made once for all the processes that run the tests."""
+"""Long builds are run once for all the processes that run the tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A web server on 127.0.0.1 that sends given bytes as its responses, and the name resolution that leads to it."""
+"""A web server on 127.0.0.1 whose responses a test sets, and the name resolution that returns its address."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.certificates import Issued, key_pem, server_options
 
 reactor: Any = _reactor
 INTERNET = "127.0.0.1"
-"""The one address that the tests take for a public one."""
+"""The only address that counts as public in the tests."""
 
 
 class Connection(Protocol):
@@ -34,7 +34,7 @@ class Connection(Protocol):
         head, end, _ = self._received.partition(b"\r\n\r\n")
         if end:
             self._received = b""
-            self.factory.asked(self, head.decode("latin-1"))
+            self.factory.request_received(self, head.decode("latin-1"))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Record it."""
@@ -70,7 +70,7 @@ class WebServer(ServerFactory):
             self.port = reactor.listenSSL(0, self, options, interface=address)
         self.number: int = self.port.getHost().port
 
-    def asked(self, connection: Connection, head: str) -> None:
+    def request_received(self, connection: Connection, head: str) -> None:
         """Respond to a request."""
         self.requests.append(head)
         self.connections.append(connection)

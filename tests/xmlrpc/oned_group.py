@@ -33,8 +33,8 @@ Reply = bytes | OpenNebulaError | None
 class ServerStub:
     """A server in the state that the test sets.
 
-    `replies` are sent one a call, the last one repeatedly; None is no reply. `before_reply` is called with the method
-    of each call.
+    `replies` has the reply to each call in turn, the last for all further calls; None is no reply.
+    `before_reply` is called with the method of each call.
     """
 
     url: str

@@ -57,7 +57,7 @@ class ServerResource(Resource):
         self.on_last_lost_reply: Callable[[], None] = lambda: None
 
     def render_POST(self, request: Request) -> bytes | int:
-        """Carry out a call, and reply unless the reply is to be lost."""
+        """Carry out a call, and reply unless this reply must be lost."""
         assert request.content is not None
         text = request.content.read()
         request.content.seek(0)
@@ -104,9 +104,9 @@ class HADeployment:
         (self.directory / "econe.conf").write_text(yaml.safe_dump(settings), encoding="utf-8")
         self.econed = await deferToThread(self._econed)
 
-    def _listening(self, number: int, port: int) -> Any:
-        self.open[number] = WrappingFactory(Site(self.resources[number]))
-        return self.reactor.listenTCP(port, self.open[number], interface="127.0.0.1")
+    def _listening(self, index: int, port: int) -> Any:
+        self.open[index] = WrappingFactory(Site(self.resources[index]))
+        return self.reactor.listenTCP(port, self.open[index], interface="127.0.0.1")
 
     def _econed(self) -> Econed:
         listen = "tcp:0:interface=127.0.0.1"
@@ -122,23 +122,23 @@ class HADeployment:
         ]
         return Econed(Process("econed", argv, self.directory, {"ONE_CIPHER_AUTH": str(self.directory / "auth")}), None)
 
-    def kill(self, number: int) -> None:
+    def kill(self, index: int) -> None:
         """Stop a server: close its port and abort its connections."""
-        self.zone.servers[number].is_up = False
-        self.ports[number].stopListening()
-        for connection in list(self.open[number].protocols):
+        self.zone.servers[index].is_up = False
+        self.ports[index].stopListening()
+        for connection in list(self.open[index].protocols):
             connection.transport.abortConnection()
 
-    def revive(self, number: int) -> None:
-        """Start it again, as a follower."""
-        self.zone.servers[number].is_up = True
-        self.ports[number] = self._listening(number, self.numbers[number])
+    def revive(self, index: int) -> None:
+        """Start a server again, as a follower."""
+        self.zone.servers[index].is_up = True
+        self.ports[index] = self._listening(index, self.numbers[index])
 
-    async def until(self, condition: Callable[[], Any], what: str) -> None:
+    async def until(self, condition: Callable[[], Any], description: str) -> None:
         """Wait for a condition."""
         began = self.reactor.seconds()
         while not condition():
-            assert self.reactor.seconds() - began < TIMEOUT, f"waited in vain for: {what}"
+            assert self.reactor.seconds() - began < TIMEOUT, f"not in time:  {description}"
             await deferLater(self.reactor, 0.02)
 
     async def stop(self) -> None:
@@ -178,10 +178,10 @@ class Load:
         for _ in range(WRITES):
             token = secrets.token_hex(8)
             try:
-                answer = ec2.run_instances(
+                response = ec2.run_instances(
                     ImageId=ami, InstanceType="m1.small", MinCount=1, MaxCount=1, ClientToken=token
                 )
-                self.writes[token] = answer["Instances"][0]["InstanceId"]
+                self.writes[token] = response["Instances"][0]["InstanceId"]
             except ClientError as error:
                 self.refused[token] = refusal(error)
                 continue
@@ -233,13 +233,13 @@ async def test_with_a_failover_under_load_reads_succeed_and_each_change_is_made_
     assert load.reads.keys() == {"answered"}
     assert load.reads["answered"] > WRITES
     assert set(load.refused.values()) <= {("Unavailable", 503)}
-    made = machines(deployment)
-    assert all(made[token] == 1 for token in load.writes), "successful requests were carried out once"
-    assert all(made[token] <= 1 for token in load.refused), "failed requests were carried out at most once"
+    counts = machines(deployment)
+    assert all(counts[token] == 1 for token in load.writes), "successful requests were carried out once"
+    assert all(counts[token] <= 1 for token in load.refused), "failed requests were carried out at most once"
     assert len(load.writes) + len(load.refused) == WRITERS * WRITES
-    assert made.total() == len(load.writes) + sum(made[token] for token in load.refused)
-    shown = await deferToThread(clients[0].describe_tags)
-    assert load.tagged.items() <= {(tag["Key"], tag["ResourceId"]) for tag in shown["Tags"]}
+    assert counts.total() == len(load.writes) + sum(counts[token] for token in load.refused)
+    response = await deferToThread(clients[0].describe_tags)
+    assert load.tagged.items() <= {(tag["Key"], tag["ResourceId"]) for tag in response["Tags"]}
     assert set(load.untagged.values()) <= {("Unavailable", 503)}
     assert len(load.tagged) + len(load.untagged) == len(load.writes)
     assert len(load.untagged) >= (2 if is_abrupt else 0), "requests with a lost reply are not repeated"
@@ -249,15 +249,15 @@ async def test_with_a_failover_under_load_reads_succeed_and_each_change_is_made_
     assert "Traceback" not in log
 
 
-async def fail_over(deployment: HADeployment, number: int, successor: int, is_abrupt: bool) -> None:
+async def fail_over(deployment: HADeployment, index: int, successor: int, is_abrupt: bool) -> None:
     """Stop the leader, and elect the other server when econed has looked up the leader a few times."""
-    resource = deployment.resources[number]
+    resource = deployment.resources[index]
     if is_abrupt:
         last_reply_lost: Deferred[None] = Deferred()
         resource.on_last_lost_reply = lambda: deployment.reactor.callLater(0, last_reply_lost.callback, None)
         resource.lost_replies = Counter(LOST_REPLIES)
         await last_reply_lost
-    deployment.kill(number)
+    deployment.kill(index)
     deployment.zone.begin_election()
     calls = deployment.resources[successor].calls
     lookups_before = calls[RAFT_STATUS_METHOD]

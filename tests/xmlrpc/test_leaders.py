@@ -60,7 +60,7 @@ A, B, C = (ServerStub(f"http://{name}/RPC2") for name in "abc")
 def test_the_leader_is_the_server_elected_last(
     statuses: Sequence[ServerStatus], known: RaftLeader | None, expected: RaftLeader | None
 ) -> None:
-    """Unless a follower knows of a later election. A candidate with a higher term may be cut off from the others."""
+    """A follower may know of a later election. A candidate with a higher term may be isolated from the others."""
     assert leader_of(statuses, known) == expected
 
 
@@ -136,7 +136,7 @@ def test_concurrent_calls_share_one_lookup() -> None:
 
 
 def test_wrong_credentials_are_a_refusal() -> None:
-    """The call is made although no status could be read: its refusal says more than a timeout."""
+    """The call is made although no status could be read, since its refusal is clearer than a timeout."""
     harness = GroupHarness()
     for server in harness.servers:
         server.accepted_session, server.replies = "another token", [refused("no", 256)]
@@ -144,7 +144,7 @@ def test_wrong_credentials_are_a_refusal() -> None:
 
 
 def test_a_deposed_leader_is_noticed_in_the_background() -> None:
-    """It answers reads from an outdated database."""
+    """A deposed leader replies to reads from an outdated database."""
     harness = GroupHarness()
     harness.start()
     harness.elect(harness.servers[1])

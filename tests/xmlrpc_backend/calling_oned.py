@@ -36,9 +36,9 @@ def taking(form: CipherForm, then: Behaviour) -> Behaviour:
 
     def behave(peer: StubConnection) -> None:
         if peer.arguments[0] not in (token(None, form), token("alice", form)):
-            peer.answer(reply(*REFUSED))
+            peer.respond(reply(*REFUSED))
         elif peer.method == PROBE:
-            peer.answer(reply(True, "<USER><ID>1</ID></USER>", 0))
+            peer.respond(reply(True, "<USER><ID>1</ID></USER>", 0))
         else:
             then(peer)
 
@@ -58,7 +58,7 @@ class BackendHarness:
     clock: Clock = field(default_factory=Clock)
     ports: list[Any] = field(default_factory=list)
     servers: list[OnedStub] = field(default_factory=list)
-    said: list[LogEvent] = field(default_factory=list)
+    events: list[LogEvent] = field(default_factory=list)
     in_threads: int = 0
 
     def serve(
@@ -91,7 +91,7 @@ class BackendHarness:
             in_thread,
             limits=limits,
             now=lambda: NOW,
-            log=Logger(namespace="econed", observer=self.said.append),  # type: ignore[arg-type]
+            log=Logger(namespace="econed", observer=self.events.append),  # type: ignore[arg-type]
         )
 
     async def close(self) -> None:

@@ -30,22 +30,22 @@ async def test_a_call_has_the_users_session_and_its_arguments(harness: BackendHa
     made = await harness.backend(server.url).call("alice", "one.template.instantiate", 5, "wéb", True, 'A="<&>"', False)
     assert made == 42
     assert server.calls == [PROBE, "one.template.instantiate"]
-    assert server.asking[-1].arguments == (token("alice"), 5, "wéb", True, 'A="<&>"', False)
+    assert server.connections[-1].arguments == (token("alice"), 5, "wéb", True, 'A="<&>"', False)
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_call_without_a_user_is_made_as_serveradmin(harness: BackendHarness) -> None:
     server = harness.serve(modern(replying(True, "7.4.0", 0)))
     assert await harness.backend(server.url).call(None, "one.system.version") == "7.4.0"
-    assert server.asking[-1].arguments == (token(None),)
+    assert server.connections[-1].arguments == (token(None),)
 
 
 @pytest_twisted.ensureDeferred
 async def test_the_request_has_the_host_and_path_of_the_url(harness: BackendHarness) -> None:
     server = harness.serve(modern(replying(True, 1, 0)))
     await harness.backend(server.url).call("alice", "one.vm.action", "resume", 1)
-    assert server.asking[-1].head[0] == b"POST /RPC2 HTTP/1.0"
-    assert b"Host: " + server.url.split("/")[2].encode() in server.asking[-1].head
+    assert server.connections[-1].head[0] == b"POST /RPC2 HTTP/1.0"
+    assert b"Host: " + server.url.split("/")[2].encode() in server.connections[-1].head
 
 
 @pytest_twisted.ensureDeferred
@@ -69,7 +69,7 @@ async def test_only_large_replies_are_decoded_in_a_thread(harness: BackendHarnes
 
 @pytest_twisted.ensureDeferred
 async def test_a_large_reply_is_decoded_in_the_reactors_threads(harness: BackendHarness) -> None:
-    server = harness.serve(lambda peer: peer.answer(reply(True, f"<VM><A>{'x' * 300_000}</A></VM>", 0)))
+    server = harness.serve(lambda peer: peer.respond(reply(True, f"<VM><A>{'x' * 300_000}</A></VM>", 0)))
     backend = XMLRPCBackend.at(harness.reactor, (server.url,), "serveradmin", PasswordKey(PASSWORD), log=Logger("test"))
     root = await backend.document("alice", "one.vm.info", 7, False)
     assert len(root.findtext("A") or "") == 300_000
@@ -114,13 +114,13 @@ async def test_an_observer_is_called_once_for_every_call_with_its_outcome(harnes
     server = harness.serve(modern(replying(True, "<VM/>", 0)))
     backend = ObservedOpenNebula(harness.backend(server.url), harness.clock, lambda *outcome: seen.append(outcome))
     await backend.document("alice", "one.vm.info", 1, False)
-    for behaviour in (replying(False, "no", 2048), StubConnection.close, lambda peer: peer.answer(b"?")):
+    for behaviour in (replying(False, "no", 2048), StubConnection.close, lambda peer: peer.respond(b"?")):
         server.behaviour = modern(behaviour)
         await failure_of(backend.call("alice", "one.vm.action", "resume", 1))
-    asked = len(server.asking)
+    request_count = len(server.connections)
     server.behaviour = modern(lambda peer: None)
     call = started(backend.call("alice", "one.vm.action", "resume", 1))
-    await server.request(asked + 1)
+    await server.request(request_count + 1)
     harness.clock.advance(3)
     call.cancel()
     with pytest.raises(CancelledError):
@@ -140,7 +140,7 @@ async def test_a_retry_is_logged_at_the_debug_level(harness: BackendHarness) -> 
     server = harness.serve(modern(StubConnection.close))
     backend = harness.backend(server.url)
     await failure_of(backend.call("alice", "one.vm.action", "resume", 1))
-    assert harness.said == []
+    assert harness.events == []
     await failure_of(backend.document("alice", "one.vm.info", 1, False))
-    assert [event["log_level"] for event in harness.said] == [LogLevel.debug]
-    assert formatEvent(harness.said[0]).startswith("retrying: one.vm.info: ")
+    assert [event["log_level"] for event in harness.events] == [LogLevel.debug]
+    assert formatEvent(harness.events[0]).startswith("retrying: one.vm.info: ")

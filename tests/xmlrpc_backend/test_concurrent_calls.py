@@ -20,18 +20,18 @@ async def test_the_number_of_concurrent_calls_is_limited(harness: BackendHarness
     for answered in range(5):
         peer = await server.request(answered + 2)
         assert len(server.peers) <= 1 + answered + 2
-        peer.answer(reply(True, 1, 0))
+        peer.respond(reply(True, 1, 0))
         await peer.lost
     assert [await call for call in calls] == [1] * 5
 
 
 @pytest_twisted.ensureDeferred
 async def test_waiting_calls_are_made_in_order(harness: BackendHarness) -> None:
-    server = harness.serve(modern(lambda peer: peer.answer(reply(True, peer.arguments[-1], 0))))
+    server = harness.serve(modern(lambda peer: peer.respond(reply(True, peer.arguments[-1], 0))))
     backend = harness.backend(server.url, CallLimits(calls=1))
     calls = [started(backend.call("alice", "one.vm.action", "resume", number)) for number in range(5)]
     assert [await call for call in calls] == [0, 1, 2, 3, 4]
-    assert [peer.arguments[-1] for peer in server.asking[1:]] == [0, 1, 2, 3, 4]
+    assert [peer.arguments[-1] for peer in server.connections[1:]] == [0, 1, 2, 3, 4]
 
 
 @pytest_twisted.ensureDeferred
@@ -43,11 +43,11 @@ async def test_a_cancelled_waiting_call_takes_no_slot(harness: BackendHarness) -
     second.cancel()
     with pytest.raises(CancelledError):
         await second
-    peer.answer(reply(True, 0, 0))
+    peer.respond(reply(True, 0, 0))
     assert await first == 0
     peer = await server.request(3)
     assert peer.arguments[-1] == 2
-    peer.answer(reply(True, 2, 0))
+    peer.respond(reply(True, 2, 0))
     assert await third == 2
 
 
@@ -70,7 +70,7 @@ async def test_the_deadline_includes_the_wait_for_a_slot(harness: BackendHarness
     harness.clock.advance(30)
     assert isinstance(await failure_of(third), OpenNebulaUnavailable)
     assert isinstance(await failure_of(fourth), OpenNebulaUnavailable)
-    assert [peer.arguments[-1] for peer in server.asking[1:]] == [1, 2, 3]
+    assert [peer.arguments[-1] for peer in server.connections[1:]] == [1, 2, 3]
 
 
 @pytest_twisted.ensureDeferred

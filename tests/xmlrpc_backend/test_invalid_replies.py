@@ -24,11 +24,11 @@ INVALID_REPLIES: dict[str, Behaviour] = {
     "headers that are none": lambda peer: peer.send(b"HTTP/1.1 200 OK\r\nnonsense\r\nmore\r\n\r\n"),
     "a length that is none": lambda peer: peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n"),
     "headers without end": endless_head,
-    "an internal error": lambda peer: peer.answer(b"oops", "500 Internal OnedStub Error"),
-    "a redirection": lambda peer: peer.answer(b"", "302 Found"),
-    "a web page": lambda peer: peer.answer(b"<html><body>It works!</body></html>"),
-    "no text": lambda peer: peer.answer(b"\xff\xfe\x00\x01"),
-    "half a document": lambda peer: peer.answer(reply(True, "<VM/>", 0)[:-20]),
+    "an internal error": lambda peer: peer.respond(b"oops", "500 Internal OnedStub Error"),
+    "a redirection": lambda peer: peer.respond(b"", "302 Found"),
+    "a web page": lambda peer: peer.respond(b"<html><body>It works!</body></html>"),
+    "no text": lambda peer: peer.respond(b"\xff\xfe\x00\x01"),
+    "half a document": lambda peer: peer.respond(reply(True, "<VM/>", 0)[:-20]),
     "another method's reply": replying(True, 5, 0),
     "a reply without a value": replying(True),
 }
@@ -41,7 +41,7 @@ async def test_an_invalid_reply_is_not_retried(harness: BackendHarness, behaviou
     error = await failure_of(harness.backend(server.url).document("alice", "one.vm.info", 1, False))
     assert isinstance(error, InvalidReply)
     assert server.calls == [PROBE, "one.vm.info"]
-    await server.asking[-1].lost
+    await server.connections[-1].lost
 
 
 @pytest_twisted.ensureDeferred
@@ -51,7 +51,7 @@ async def test_a_reply_that_exceeds_the_limit_is_aborted(harness: BackendHarness
     error = await failure_of(call)
     assert isinstance(error, InvalidReply)
     assert "1000000 bytes" in error.reason
-    await server.asking[-1].lost
+    await server.connections[-1].lost
 
 
 @pytest_twisted.ensureDeferred
@@ -59,7 +59,7 @@ async def test_a_reply_whose_announced_length_exceeds_the_limit_is_aborted(harne
     server = harness.serve(modern(lambda peer: peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1000001\r\n\r\n")))
     call = harness.backend(server.url, CallLimits(reply_bytes=1_000_000)).document("alice", "one.vm.info", 1, False)
     assert isinstance(await failure_of(call), InvalidReply)
-    await server.asking[-1].lost
+    await server.connections[-1].lost
 
 
 @pytest.mark.parametrize(

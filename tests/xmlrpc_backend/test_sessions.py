@@ -21,7 +21,7 @@ async def test_the_accepted_form_of_token_is_determined_by_the_first_call(
     for _ in range(3):
         assert await backend.call("alice", "one.vm.action", "resume", 1) == 1
     assert server.calls == [PROBE, PROBE] + ["one.vm.action"] * 3
-    assert server.asking[-1].arguments[0] == token("alice", CipherForm.ZERO_IV)
+    assert server.connections[-1].arguments[0] == token("alice", CipherForm.ZERO_IV)
 
 
 @pytest.mark.parametrize(("user", "is_the_daemons_fault"), [("alice", False), (None, True)])
@@ -87,7 +87,7 @@ async def test_after_an_upgrade_of_oned_the_form_is_determined_again_and_the_cal
     server = harness.serve(taking(CipherForm.ZERO_IV, replying(True, 1, 0)))
     backend = harness.backend(server.url)
     await backend.call("alice", "one.vm.action", "resume", 1)
-    server.asking.clear()
+    server.connections.clear()
     server.behaviour = modern(replying(True, 2, 0))
     assert await backend.call("alice", "one.vm.action", "resume", 1) == 2
     assert server.calls == ["one.vm.action", PROBE, PROBE, "one.vm.action"]
@@ -128,5 +128,5 @@ async def test_two_processes_send_the_same_session_string(harness: BackendHarnes
     server = harness.serve(modern(replying(True, 1, 0)))
     for _ in range(2):
         await harness.backend(server.url).call("alice", "one.vm.action", "resume", 1)
-    sent = [peer.arguments[0] for peer in server.asking if peer.method != PROBE]
+    sent = [peer.arguments[0] for peer in server.connections if peer.method != PROBE]
     assert sent == [token("alice")] * 2

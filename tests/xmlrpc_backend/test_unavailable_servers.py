@@ -71,7 +71,7 @@ async def test_the_search_for_the_form_ends_at_the_deadline(
 def half_a_response(peer: StubConnection) -> None:
     """Announce more bytes than are sent."""
     body = reply(True, "<VM/>", 0)
-    peer.answer(body[: len(body) // 2], length=len(body))
+    peer.respond(body[: len(body) // 2], length=len(body))
 
 
 LOST_CONNECTIONS: dict[str, Behaviour] = {
@@ -79,8 +79,8 @@ LOST_CONNECTIONS: dict[str, Behaviour] = {
     "resets": StubConnection.reset,
     "sends half a head": sends(b"HTTP/1.1 200"),
     "sends half a response": half_a_response,
-    "is a proxy without oned": lambda peer: peer.answer(b"<html>Bad Gateway</html>", "502 Bad Gateway"),
-    "is being restarted": lambda peer: peer.answer(b"", "503 Service Unavailable"),
+    "is a proxy without oned": lambda peer: peer.respond(b"<html>Bad Gateway</html>", "502 Bad Gateway"),
+    "is being restarted": lambda peer: peer.respond(b"", "503 Service Unavailable"),
 }
 
 

@@ -11,7 +11,7 @@ from lxml import etree
 
 from tests.process.daemon.requesting import WORKERS, connection, get, get_once, is_closed, is_open, url
 from tests.support.clients import v2_form
-from tests.support.daemon import Daemon, asked
+from tests.support.daemon import Daemon, signed_path
 from tests.support.faulty_relay import FaultyRelay, Mode
 from tests.support.furnished_cloud import FurnishedCloud
 from tests.support.processes import STARTING, until
@@ -28,7 +28,7 @@ def test_a_stop_signal_lets_requests_finish_and_the_exit_code_is_0(
     try:
         settings = {"port": port, "workers": WORKERS, "one_xmlrpc": relay.url}
         with Daemon(cloud, settings) as daemon, closing(connection(port)) as kept:
-            path = asked(cloud.alice, url(port))
+            path = signed_path(cloud.alice, url(port))
             assert get(kept, path) == (200, None)
             relay.set_mode(Mode.HELD)
             with ThreadPoolExecutor(1) as pool:
@@ -50,7 +50,7 @@ def test_a_change_whose_client_has_disconnected_is_finished_before_the_exit(clou
     relay, name = FaultyRelay(cloud.url), f"left-behind-{port}"
     try:
         with Daemon(cloud, {"port": port, "workers": 1, "one_xmlrpc": relay.url}) as daemon:
-            assert get_once(port, asked(cloud.alice, url(port))) == (200, None)
+            assert get_once(port, signed_path(cloud.alice, url(port))) == (200, None)
             relay.set_mode(Mode.HELD)
             client = connection(port)
             client.request("GET", "/?" + v2_form(cloud.alice, url(port), {"Action": "CreateKeyPair", "KeyName": name}))
@@ -72,7 +72,7 @@ def test_a_persistent_connection_gets_one_more_response_and_is_closed_after_it(
     """Then no connection is left, and the daemon exits long before drain_timeout."""
     settings = {"port": port, "workers": 1, "drain_timeout": 600}
     with Daemon(cloud, settings) as daemon, closing(connection(port)) as kept:
-        path = asked(cloud.alice, url(port))
+        path = signed_path(cloud.alice, url(port))
         assert get(kept, path) == (200, None)
         daemon.signal(signal.SIGTERM)
         until(lambda: not is_open(port), "the port to close", STARTING)
@@ -84,7 +84,7 @@ def test_connections_are_closed_after_drain_timeout(cloud: FurnishedCloud, port:
     """Also an idle connection; the exit code is 0."""
     settings = {"port": port, "workers": 1, "drain_timeout": 0.5}
     with Daemon(cloud, settings) as daemon, closing(connection(port)) as kept:
-        assert get(kept, asked(cloud.alice, url(port))) == (200, None)
+        assert get(kept, signed_path(cloud.alice, url(port))) == (200, None)
         daemon.signal(signal.SIGTERM)
         assert daemon.wait() == 0
         assert "closing 1 connections, 0 with a request in progress: not finished after 0.5 s" in daemon.text
@@ -95,7 +95,7 @@ def test_a_second_stop_signal_ends_the_daemon_immediately(cloud: FurnishedCloud,
     """And its workers, whatever drain_timeout is."""
     settings = {"port": port, "workers": WORKERS, "drain_timeout": 600}
     with Daemon(cloud, settings) as daemon, closing(connection(port)) as kept:
-        assert get(kept, asked(cloud.alice, url(port))) == (200, None)
+        assert get(kept, signed_path(cloud.alice, url(port))) == (200, None)
         daemon.signal(signal.SIGTERM)
         daemon.await_notification("STOPPING=1")
         daemon.signal(signal.SIGTERM)
@@ -110,7 +110,7 @@ def test_one_process_without_a_supervisor_drains_the_same_way(cloud: FurnishedCl
     with Daemon(cloud, settings, options=listen) as daemon, closing(connection(port)) as kept:
         assert daemon.workers == []
         assert "workers has no effect with --sandbox and --listen" in daemon.text
-        path = asked(cloud.alice, url(port))
+        path = signed_path(cloud.alice, url(port))
         assert get(kept, path) == (200, None)
         daemon.signal(signal.SIGHUP)
         daemon.await_notification("READY=1", 2)

@@ -14,7 +14,7 @@ import pytest
 
 from tests.process.daemon.requesting import WORKERS, get, get_once, url
 from tests.support.certificates import replace_file, write_server_pair
-from tests.support.daemon import ROOT, Daemon, asked
+from tests.support.daemon import ROOT, Daemon, signed_path
 from tests.support.furnished_cloud import FurnishedCloud
 from tests.support.processes import STARTING, until
 
@@ -30,7 +30,7 @@ def test_an_invalid_configuration_is_refused_and_the_old_one_stays_in_use(cloud:
         daemon.await_notification("READY=1", 2)
         assert "drain_timeout: expected a number of seconds" in daemon.text
         assert daemon.workers == before
-        assert get_once(port, asked(cloud.alice, url(port))) == (200, None)
+        assert get_once(port, signed_path(cloud.alice, url(port))) == (200, None)
         daemon.configure({"port": port, "workers": 1, "drain_timeout": 5})
         daemon.signal(signal.SIGHUP)
         daemon.await_notification("READY=1", 3)
@@ -57,7 +57,7 @@ def test_an_invalid_file_of_an_instance_type_is_refused_before_any_worker_starts
         daemon.signal(signal.SIGHUP)
         daemon.await_notification("READY=1", 2)
         assert "bad.erb:2: " in daemon.text
-        assert get_once(port, asked(cloud.alice, url(port))) == (200, None)
+        assert get_once(port, signed_path(cloud.alice, url(port))) == (200, None)
 
 
 def test_sighup_loads_new_certificates_and_refuses_invalid_ones(

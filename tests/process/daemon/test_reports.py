@@ -11,7 +11,7 @@ from urllib.request import urlopen
 import pytest
 
 from tests.process.daemon.requesting import WORKERS, get_once, is_open, url
-from tests.support.daemon import Daemon, asked
+from tests.support.daemon import Daemon, signed_path
 from tests.support.furnished_cloud import FurnishedCloud
 from tests.support.ports import free_port
 from tests.support.processes import STARTING, until
@@ -23,7 +23,7 @@ def test_the_administrators_port_adds_up_the_workers_and_moves_on_reload(cloud: 
     """The supervisor listens on it."""
     admin, other = free_port(), free_port()
     with Daemon(cloud, {"port": port, "workers": WORKERS, "admin_port": admin}) as daemon:
-        path = asked(cloud.alice, url(port))
+        path = signed_path(cloud.alice, url(port))
         with ThreadPoolExecutor(8) as pool:
             assert set(pool.map(lambda _: get_once(port, path)[0], range(20))) == {200}
         with urlopen(f"http://127.0.0.1:{admin}/metrics") as page:
@@ -47,7 +47,7 @@ def test_sigusr1_makes_all_processes_reopen_the_log_file(cloud: FurnishedCloud, 
         log.rename(moved)
         daemon.signal(signal.SIGUSR1)
         until(log.exists, "the new file", STARTING)
-        path = asked(cloud.alice, url(port))
+        path = signed_path(cloud.alice, url(port))
 
         def both_write() -> bool:
             with ThreadPoolExecutor(8) as pool:

@@ -13,7 +13,7 @@ import pytest
 
 from tests.process.daemon.requesting import get, get_once, url
 from tests.support.certificates import replace_file, write_server_pair
-from tests.support.daemon import ROOT, Daemon, asked
+from tests.support.daemon import ROOT, Daemon, signed_path
 from tests.support.furnished_cloud import FurnishedCloud
 from tests.support.ports import free_port
 from tests.support.processes import STARTING
@@ -52,7 +52,7 @@ def test_setting_the_clock_back_delays_no_timer(cloud: FurnishedCloud, port: int
         Daemon(cloud, {"port": port, "idle_timeout": 3}, environ=environ) as daemon,
         socket.create_connection(("127.0.0.1", port), STARTING) as idle,
     ):
-        get_once(port, asked(cloud.alice, url(port)))  # so `idle`, which connected earlier, was accepted
+        get_once(port, signed_path(cloud.alice, url(port)))  # so `idle`, which connected earlier, was accepted
         replace_file(set_by, b"-3600")
         daemon.await_notification("WATCHDOG=1", daemon.read_notifications().count("WATCHDOG=1") + 3)
         assert idle.recv(1) == b""

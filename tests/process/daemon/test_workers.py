@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.process.daemon.requesting import WORKERS, connection, get, get_once, url
-from tests.support.daemon import ROOT, Daemon, Load, asked
+from tests.support.daemon import ROOT, Daemon, Load, signed_path
 from tests.support.furnished_cloud import FurnishedCloud
 from tests.support.processes import STARTING, until
 
@@ -22,7 +22,7 @@ def test_all_workers_serve_and_a_killed_worker_is_replaced_while_the_port_stays_
     cloud: FurnishedCloud, port: int
 ) -> None:
     """Killed by SIGKILL, as the kernel does when memory is exhausted."""
-    path = asked(cloud.alice, url(port))
+    path = signed_path(cloud.alice, url(port))
     with Daemon(cloud, {"port": port, "workers": WORKERS}) as daemon:
         first = daemon.workers
         assert len(first) == WORKERS
@@ -90,7 +90,7 @@ def test_every_worker_has_its_share_of_the_limits_of_the_daemon(cloud: Furnished
     """One request of a burst of two, with two workers: one worker serves the connection."""
     settings = {"port": port, "workers": WORKERS, "rate_limit": 0.001, "rate_burst": WORKERS}
     with Daemon(cloud, settings), closing(connection(port)) as kept:
-        path = asked(cloud.alice, url(port))
+        path = signed_path(cloud.alice, url(port))
         assert [get(kept, path)[0] for _ in range(2)] == [200, 503]
 
 
