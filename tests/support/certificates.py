@@ -131,7 +131,7 @@ class Authority:
         return () if self._issuer is None else (self.certificate, *self._issuer.chain)
 
     def server(self, *names: str, key: PrivateKey | None = None, days: float = 90, since: float = -1) -> Issued:
-        """Issue the certificate of a server with these names or addresses, valid from `since` to `days` days from now."""
+        """Issue a server certificate with these names or addresses, valid from `since` to `days` days from now."""
         general = [_general(name) for name in names]
         extension = [SubjectAlternativeName(general)] if general else []
         return self._issue(
