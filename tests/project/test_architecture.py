@@ -248,6 +248,22 @@ def _imported_modules(module: Module, names: set[str]) -> Iterator[str]:
         yield from (name for name in (rest, rest.rpartition(".")[0]) if name in names and imported.name != rest)
 
 
+@pytest.mark.parametrize(
+    ("heading", "table"), [("## The map", MAY_IMPORT), ("### Inside `actions/`", ACTIONS_MAY_IMPORT)]
+)
+def test_the_page_for_developers_has_the_same_table(heading: str, table: dict[str, tuple[str, ...]]) -> None:
+    """A row for each component, or for each folder of the actions, with what it may import in the last column."""
+    page = (PACKAGE.parent / "CONTRIBUTING.md").read_text("utf-8")
+    section = re.split(r"^#+ .*$", page.partition(f"{heading}\n")[2], maxsplit=1, flags=re.MULTILINE)[0]
+    rows = [line.split(" | ") for line in section.splitlines() if line.startswith("| `")]
+    documented = {
+        name: set(re.findall(r"`(\w+)`", cells[-1]))
+        for cells in rows
+        for name in re.findall(r"`(?:econed/)?(\w+)(?:\.py|/)?`", cells[0])
+    }
+    assert documented == {name: set(allowed) for name, allowed in table.items()}
+
+
 def test_folders_of_actions_import_only_those_below_them() -> None:
     """The modules next to the folders import no folder, so that every folder may use them."""
     wrong = [
