@@ -24,7 +24,7 @@ from econed.actions.addresses.view import (
     has_association_ended,
 )
 from econed.actions.inputs import Filter, TagSpecification
-from econed.actions.machines.finding import find_machines, is_instance
+from econed.actions.machines.lookup import find_machines, is_instance
 from econed.actions.machines.state import InstanceState, state_of
 from econed.actions.paging import Listing, Paging
 from econed.actions.regions.regions import own_region

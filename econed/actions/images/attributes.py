@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from econed.actions.action import action
 from econed.actions.disk_images.ami_facts import MAX_DESCRIPTION, description, description_text
-from econed.actions.images.finding import amis_by_id
+from econed.actions.images.lookup import amis_by_id
 from econed.actions.images.view import ami_view, is_public
 from econed.actions.inputs import check_text
 from econed.actions.sharing import EVERYBODY, PermissionChanges, requested_sharing

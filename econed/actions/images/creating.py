@@ -30,12 +30,12 @@ from econed.actions.images.announcements import (
     remove_announcement,
     restart_machine,
 )
-from econed.actions.images.finding import amis_by_id
+from econed.actions.images.lookup import amis_by_id
 from econed.actions.images.names import check_name, creation_error, name_text
 from econed.actions.images.view import is_ami
 from econed.actions.inputs import TagSpecification, check_text
 from econed.actions.machines.devices import volume_id
-from econed.actions.machines.finding import find_settled_machines
+from econed.actions.machines.lookup import find_settled_machines
 from econed.actions.machines.state import InstanceState, state_of
 from econed.actions.regions.regions import own_region
 from econed.actions.tagging import PREFIX, check_tag_count, specified_tags, tag_text, tags_of

@@ -16,10 +16,10 @@ from econed.actions.disk_images.ami_facts import (
     new_description_text,
 )
 from econed.actions.disk_images.deleting import delete_image
-from econed.actions.disk_images.finding import matching_images, visible_image
+from econed.actions.disk_images.lookup import matching_images, visible_image
 from econed.actions.disk_images.volume_facts import is_ami_snapshot, is_marked_deleted, is_snapshot, separate_tags_text
 from econed.actions.images.announcements import check_name_available
-from econed.actions.images.finding import amis_by_id
+from econed.actions.images.lookup import amis_by_id
 from econed.actions.images.names import check_name, name_text
 from econed.actions.images.urls import image_from_url, is_url
 from econed.actions.images.view import (

@@ -14,7 +14,7 @@ from econed.actions.inputs import Filter
 from econed.actions.instances.filters import INSTANCE_FILTERS, STATUS_FILTERS, may_match_terminated
 from econed.actions.instances.view import ReservationMerger, reservation_view, status_view
 from econed.actions.listing import Page, in_parts, single_set
-from econed.actions.machines.finding import find_machines, listed_machine_ids, machine_sets
+from econed.actions.machines.lookup import find_machines, listed_machine_ids, machine_sets
 from econed.actions.machines.state import InstanceState
 from econed.actions.paging import Listing, Paging
 from econed.errors import OpenNebulaRefusal

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from econed.actions.action import action
 from econed.actions.call import Call
 from econed.actions.machines.facts import TERMINATING
-from econed.actions.machines.finding import find_settled_machines
+from econed.actions.machines.lookup import find_settled_machines
 from econed.actions.machines.state import InstanceState, state_of
 from econed.actions.waiting import wait_until
 from econed.actions.watch import watch_termination

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from econed.actions.action import action
 from econed.actions.client_tokens import ClientToken
-from econed.actions.images.finding import amis_by_id
+from econed.actions.images.lookup import amis_by_id
 from econed.actions.inputs import Placement, TagSpecification
 from econed.actions.instances.block_devices import BlockDeviceMapping, block_devices
 from econed.actions.instances.launch import launch

@@ -14,17 +14,17 @@ from typing import TYPE_CHECKING, NotRequired, TypedDict, TypeVar
 
 from econed.actions.action import Parts, action
 from econed.actions.addresses.store import address_store
-from econed.actions.disk_images.finding import image_sets, images_by_id, matching_ids
+from econed.actions.disk_images.lookup import image_sets, images_by_id, matching_ids
 from econed.actions.disk_images.volume_facts import is_volume, snapshot_tags
 from econed.actions.filters import Filters, field
 from econed.actions.images.view import is_ami
 from econed.actions.inputs import Filter
 from econed.actions.keys.store import ID_PREFIX, own_key_pairs
 from econed.actions.listing import Page, in_parts, set_of
-from econed.actions.machines.finding import listed_machine_ids, machine_sets
+from econed.actions.machines.lookup import listed_machine_ids, machine_sets
 from econed.actions.paging import Listing, Paging, Position
 from econed.actions.tagging import tags_of
-from econed.actions.volumes.finding import disk_volumes
+from econed.actions.volumes.lookup import disk_volumes
 from econed.actions.volumes.snapshot_view import is_listed_snapshot
 from econed.ids import ALLOCATION, IMAGE, INSTANCE, SNAPSHOT, VOLUME, Kind, allocation_id, machine_and_part
 from econed.opennebula.documents import Image, VirtualMachine

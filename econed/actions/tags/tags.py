@@ -14,10 +14,10 @@ from econed import ids
 from econed.actions.action import action
 from econed.actions.addresses.store import address_store, own_addresses_by_id
 from econed.actions.disk_images.volume_facts import SNAPSHOT_TAG_PREFIX, is_ami_snapshot, snapshot_tags
-from econed.actions.images.finding import amis_by_id
+from econed.actions.images.lookup import amis_by_id
 from econed.actions.inputs import Tag
 from econed.actions.keys.store import ID_PREFIX, KeyPair, key_pair_tag_prefix, key_pairs_by_id
-from econed.actions.machines.finding import find_machines
+from econed.actions.machines.lookup import find_machines
 from econed.actions.object_limits import MAX_ON_ADDRESS_NETWORK, MAX_ON_IMAGE, MAX_ON_MACHINE, MAX_ON_USER, check_size
 from econed.actions.pacing import ITEM_COST
 from econed.actions.tagging import (
@@ -31,7 +31,7 @@ from econed.actions.tagging import (
     untag_text,
     validated_tags,
 )
-from econed.actions.volumes.finding import Attachment, DiskVolume, ImageVolume, volumes_by_id
+from econed.actions.volumes.lookup import Attachment, DiskVolume, ImageVolume, volumes_by_id
 from econed.actions.volumes.snapshot_view import snapshots_by_id
 from econed.errors import EC2Error
 from econed.ids import ALLOCATION, IMAGE, INSTANCE, SNAPSHOT, VOLUME

@@ -19,11 +19,11 @@ from econed.actions.disk_images.volume_facts import (
 )
 from econed.actions.machines.devices import Device, check_device_is_free, device_of, disk_text
 from econed.actions.machines.facts import DEVICE
-from econed.actions.machines.finding import find_settled_machines
+from econed.actions.machines.lookup import find_settled_machines
 from econed.actions.machines.state import InstanceState, state_of
 from econed.actions.machines.times import preserve_times
 from econed.actions.volumes.creating import MAX_SIZE, checked_type
-from econed.actions.volumes.finding import (
+from econed.actions.volumes.lookup import (
     SETTLE_TIMEOUT,
     Attachment,
     DiskVolume,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from econed.actions.by_id import find_by_ids
 from econed.actions.call import account_id
 from econed.actions.disk_images.ami_facts import SAVED_FROM_MACHINE, description
-from econed.actions.disk_images.finding import images_by_id
+from econed.actions.disk_images.lookup import images_by_id
 from econed.actions.disk_images.volume_facts import (
     is_ami_snapshot,
     is_marked_deleted,

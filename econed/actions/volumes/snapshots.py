@@ -9,7 +9,7 @@ from econed.actions.accounts import is_owned_by, owner_alias, resolve_account
 from econed.actions.action import Parts, action
 from econed.actions.call import account_id
 from econed.actions.disk_images.deleting import delete_image
-from econed.actions.disk_images.finding import matching_images
+from econed.actions.disk_images.lookup import matching_images
 from econed.actions.disk_images.volume_facts import (
     SOURCE_VOLUME,
     finishing_text,
@@ -26,7 +26,7 @@ from econed.actions.regions.regions import own_region
 from econed.actions.sharing import EVERYBODY, PermissionChanges, requested_sharing
 from econed.actions.tagging import specified_tags
 from econed.actions.volumes.creating import check_completed
-from econed.actions.volumes.finding import SETTLE_TIMEOUT, Attachment, settled_machine, volumes_by_id
+from econed.actions.volumes.lookup import SETTLE_TIMEOUT, Attachment, settled_machine, volumes_by_id
 from econed.actions.volumes.snapshot_view import SNAPSHOT_FILTERS, is_listed_snapshot, snapshot_view, snapshots_by_id
 from econed.actions.volumes.view import volume_state
 from econed.actions.waiting import wait_until
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from types_boto3_ec2.type_defs import CreateVolumePermissionTypeDef, ProductCodeTypeDef, SnapshotTypeDef, TagTypeDef
 
     from econed.actions.call import Call
-    from econed.actions.volumes.finding import Volume
+    from econed.actions.volumes.lookup import Volume
     from econed.opennebula.documents import Image
 
 _LISTING = Listing("snapshots", (int,))

@@ -18,7 +18,7 @@ from econed.actions.filters import Filters, field, tag_filters
 from econed.actions.machines.devices import device_name
 from econed.actions.machines.placement import availability_zone_of
 from econed.actions.timestamps import timestamp
-from econed.actions.volumes.finding import DiskVolume, ImageVolume
+from econed.actions.volumes.lookup import DiskVolume, ImageVolume
 from econed.ids import INSTANCE
 from econed.opennebula.states import ImageState
 from econed.opennebula.template import attribute, template, vector
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from econed.actions.call import Call
     from econed.actions.disk_images.volume_facts import PendingAttachment
-    from econed.actions.volumes.finding import Attachment, Volume
+    from econed.actions.volumes.lookup import Attachment, Volume
     from econed.opennebula.documents import Image
 
 DEFAULT_TYPE = "standard"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, TypeVar
 from econed.actions.action import Parts, action
 from econed.actions.client_tokens import ClientToken
 from econed.actions.disk_images.deleting import delete_image
-from econed.actions.disk_images.finding import images_by_id, matching_images
+from econed.actions.disk_images.lookup import images_by_id, matching_images
 from econed.actions.disk_images.volume_facts import (
     AVAILABILITY_ZONE,
     SOURCE_SNAPSHOT,
@@ -22,7 +22,7 @@ from econed.actions.disk_images.volume_facts import (
 from econed.actions.filters import Selection
 from econed.actions.inputs import Filter, TagSpecification
 from econed.actions.listing import Page, in_parts
-from econed.actions.machines.finding import is_instance, listed_machine_ids, machine_sets
+from econed.actions.machines.lookup import is_instance, listed_machine_ids, machine_sets
 from econed.actions.paging import Listing, Paging
 from econed.actions.regions.zones import availability_zones
 from econed.actions.tagging import specified_tags
@@ -34,7 +34,7 @@ from econed.actions.volumes.creating import (
     make_volume,
     make_volume_once,
 )
-from econed.actions.volumes.finding import (
+from econed.actions.volumes.lookup import (
     ImageVolume,
     Volume,
     disk_volumes,

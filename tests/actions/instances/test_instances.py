@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from econed.actions.machines.finding import NEWEST_ENDED_COUNT
+from econed.actions.machines.lookup import NEWEST_ENDED_COUNT
 from econed.config.settings import Settings
 from econed.opennebula.states import LcmState
 from tests.support.cloud import NOW, Cloud

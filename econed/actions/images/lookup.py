@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from econed.actions.by_id import find_by_ids
-from econed.actions.disk_images.finding import images_by_id
+from econed.actions.disk_images.lookup import images_by_id
 from econed.actions.images.view import is_ami
 from econed.ids import IMAGE
 

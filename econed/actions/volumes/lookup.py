@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 from econed.actions.call import gather
-from econed.actions.disk_images.finding import images_by_id
+from econed.actions.disk_images.lookup import images_by_id
 from econed.actions.disk_images.volume_facts import (
     ATTACHMENT_HINT,
     MODIFICATION,
@@ -16,7 +16,7 @@ from econed.actions.disk_images.volume_facts import (
     is_volume,
 )
 from econed.actions.machines.facts import ATTACH_TIME, DELETE_ON_TERMINATION
-from econed.actions.machines.finding import find_settled_machines, is_instance
+from econed.actions.machines.lookup import find_settled_machines, is_instance
 from econed.actions.tagging import disk_tag_prefix, tags_of, tags_under
 from econed.ids import INSTANCE, VOLUME, machine_and_part, part_of_machine
 from econed.opennebula.states import VmState
