@@ -110,7 +110,7 @@ def run_at_once(cloud: Cloud, *calls: tuple[list[float], dict[str, Any]]) -> lis
 
 @settings(max_examples=30, deadline=None)
 @given(DELAYS, DELAYS)
-def test_two_processes_with_one_token_make_one_copy(delays: list[float], other_delays: list[float]) -> None:
+def test_two_processes_with_the_same_token_create_one_copy(delays: list[float], other_delays: list[float]) -> None:
     cloud = Cloud()
     first, second = run_at_once(cloud, (delays, {"Name": "copy"}), (other_delays, {"Name": "copy"}))
     assert first == second
@@ -119,7 +119,7 @@ def test_two_processes_with_one_token_make_one_copy(delays: list[float], other_d
 
 @settings(max_examples=60, deadline=None)
 @given(DELAYS, DELAYS, st.sampled_from([{"Name": "another"}, {"Name": "copy", "Description": "another"}]))
-def test_of_two_different_copies_with_one_token_at_most_one_is_made(
+def test_at_most_one_of_two_different_copies_with_the_same_token_is_created(
     delays: list[float], other_delays: list[float], other: dict[str, Any]
 ) -> None:
     cloud = Cloud()
@@ -132,7 +132,7 @@ def test_of_two_different_copies_with_one_token_at_most_one_is_made(
 
 @settings(max_examples=60, deadline=None)
 @given(DELAYS, DELAYS, st.sampled_from(["another", ""]))
-def test_of_two_copies_with_one_name_and_different_tokens_one_is_made(
+def test_one_of_two_copies_with_the_same_name_and_different_tokens_is_created(
     delays: list[float], other_delays: list[float], token: str
 ) -> None:
     """SDKs give each call its own token: one call never returns the resource of another."""

@@ -143,7 +143,7 @@ def test_two_processes_with_the_same_call_return_the_same_instances(
 @pytest.mark.slow
 @settings(max_examples=30, deadline=None)
 @given(st.lists(st.floats(0.0, 3.0), min_size=8, max_size=40), st.lists(st.floats(0.0, 3.0), min_size=8, max_size=40))
-def test_of_two_different_calls_with_the_same_token_one_succeeds(
+def test_one_of_two_different_calls_with_the_same_token_succeeds(
     first_delays: list[float], second_delays: list[float]
 ) -> None:
     cloud = Cloud()

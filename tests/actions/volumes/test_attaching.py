@@ -257,7 +257,7 @@ def test_a_volume_is_attached_to_the_bus_of_the_root_disk(cloud: Cloud, root: st
 @pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.floats(0.0, 2.0), min_size=6, max_size=20), st.lists(st.floats(0.0, 2.0), min_size=6, max_size=20))
-def test_of_two_processes_that_attach_a_volume_one_succeeds(
+def test_one_of_two_processes_that_attach_a_volume_succeeds(
     first_delays: list[float], second_delays: list[float]
 ) -> None:
     cloud = Cloud()

@@ -348,7 +348,7 @@ def test_the_token_of_a_deleted_volume_can_be_used_again_immediately(cloud: Clou
     st.lists(st.floats(0.0, 2.0), min_size=6, max_size=20),
     st.booleans(),
 )
-def test_two_processes_with_one_token_create_one_volume(
+def test_two_processes_with_the_same_token_create_one_volume(
     first_delays: list[float], second_delays: list[float], from_snapshot: bool
 ) -> None:
     cloud = Cloud()
@@ -371,7 +371,7 @@ def test_two_processes_with_one_token_create_one_volume(
 
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.floats(0.0, 2.0), min_size=6, max_size=20), st.lists(st.floats(0.0, 2.0), min_size=6, max_size=20))
-def test_of_two_different_calls_with_one_token_one_creates_a_volume(
+def test_one_of_two_different_calls_with_the_same_token_creates_a_volume(
     first_delays: list[float], second_delays: list[float]
 ) -> None:
     cloud = Cloud()

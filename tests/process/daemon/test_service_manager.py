@@ -73,7 +73,7 @@ def test_workers_do_not_inherit_the_variables_of_systemd(cloud: FurnishedCloud) 
         assert get_once(held.getsockname()[1], "/")[0] == 403
 
 
-def test_of_the_sockets_from_systemd_the_one_on_ssl_port_serves_tls(cloud: FurnishedCloud) -> None:
+def test_the_socket_from_systemd_on_ssl_port_serves_tls(cloud: FurnishedCloud) -> None:
     """The other serves plain HTTP."""
     cert, key = write_server_pair(cloud.directory)
     with socket.create_server(("127.0.0.1", 0)) as plain, socket.create_server(("127.0.0.1", 0)) as tls:
