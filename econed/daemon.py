@@ -164,7 +164,7 @@ def make_process(
     )  # calls that belong to no single request
     scripts = _scripts(parts)
     uploads = _uploads(parts)
-    users = UserDirectory(background_oned, parts.clock, on_read, metrics.cache_lookup, parts.log())
+    users = UserDirectory(background_oned, parts.clock, on_read, metrics.cache_lookup, log=parts.log())
     service = _service(parts, observed, users, scripts, _fetcher(parts, uploads), file_types)
     resource = EC2Resource(service)
     site = _site(parts, resource, uploads, service.peers)
@@ -296,7 +296,7 @@ def _site(parts: _Parts, resource: EC2Resource, uploads: UploadDirectory, peers:
 def _add_reconciler(parts: _Parts, oned: IOpenNebula, uploads: UploadDirectory, scripts: IScripts) -> None:
     """Add the services that complete work of requests in the background."""
     clock, log = parts.clock, parts.log("econed.reconciler")
-    stops = StopTimeRecorder(oned, clock, parts.on_read, log)
+    stops = StopTimeRecorder(oned, clock, parts.on_read, log=log)
     long_documents = LongDocuments(clock.seconds, log)
     reconciler = Reconciler(oned, clock, all_chores(uploads), log, parts.on_read, (stops.round,), long_documents)
     network_id = parts.settings.elasticips_vnet_id

@@ -123,7 +123,7 @@ def test_no_uploaded_file_is_removed_after_a_document_with_another_root() -> Non
 def test_users_stay_cached_after_a_document_with_another_root(document: str) -> None:
     """They stay cached as long as without a reply; afterwards the error is about oned and not the signature."""
     cloud = Cloud()
-    directory = UserDirectory(cloud.backend, cloud.clock)
+    directory = UserDirectory(cloud.backend, cloud.clock, log=Logger(namespace="econed"))
     cloud.result(directory.refresh("alice"))
     alice = directory.cached("alice")
     assert alice is not None
@@ -142,7 +142,7 @@ def test_users_stay_cached_after_a_document_with_another_root(document: str) -> 
 def test_a_user_pool_with_another_root_is_an_error_and_not_empty(document: str) -> None:
     cloud = Cloud()
     broken = OtherDocuments(cloud.oned, {"one.userpool.info"}, document)
-    directory = UserDirectory(SandboxBackend(broken), cloud.clock)  # type: ignore[arg-type]
+    directory = UserDirectory(SandboxBackend(broken), cloud.clock, log=Logger(namespace="econed"))  # type: ignore[arg-type]
     with pytest.raises(InvalidReply):
         cloud.result(directory.refresh("alice"))
 

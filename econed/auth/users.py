@@ -69,12 +69,13 @@ class UserDirectory:
         clock: IReactorTime,
         on_read: OnRead | None = None,
         count_lookup: Callable[[str, str], None] | None = None,
-        log: Logger | None = None,
+        *,
+        log: Logger,
     ) -> None:
         count_pool, self._count_user = (count_lookup and partial(count_lookup, cache) for cache in ("userpool", "user"))
         self._session = Session(oned, None, on_read)
         self._clock = clock
-        self._log = log or Logger(namespace="econed")
+        self._log = log
         self._all = CachedLookup(clock, self._read_all, count_pool)
         self._changes = CachedLookup(clock, self._read_changes, count_pool)
         self._is_filled = False

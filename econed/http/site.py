@@ -46,7 +46,7 @@ class EC2Site(Site):
         max_connections: int | None = None,
         is_exempt: Callable[[str], bool] = lambda address: False,
         refused: Callable[[str], object] = lambda limit: None,
-        log: Logger | None = None,
+        log: Logger,
     ) -> None:
         bodies = BodyBudget(max(settings.max_bodies, settings.max_body))
         factory = partial(_request, uploads, settings.max_body, bodies)
@@ -56,7 +56,7 @@ class EC2Site(Site):
         self.is_draining = False
         self._max_connections = max_connections
         self._is_exempt = is_exempt
-        self._log = log or Logger(namespace="econed")
+        self._log = log
         self._has_warned = False
         """Whether it was logged that there are too many connections; reset when half of them are closed."""
         self._channels: dict[EC2Channel, str | None] = {}

@@ -10,6 +10,7 @@ from xml.sax.saxutils import escape
 from lxml import etree
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from econed.auth.users import UserDirectory
@@ -105,7 +106,7 @@ class FakeCloud:
     clock: Clock = field(default_factory=Clock)
 
     def __post_init__(self) -> None:
-        self.directory = UserDirectory(self.one, self.clock)
+        self.directory = UserDirectory(self.one, self.clock, log=Logger(namespace="econed"))
 
     def start_find(self, name: str) -> Deferred[User | None]:
         """Look a user up as an authenticator does for a correct signature."""

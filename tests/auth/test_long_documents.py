@@ -83,13 +83,13 @@ async def zone() -> AsyncIterator[Zone]:
 @pytest_twisted.ensureDeferred
 async def test_documents_that_are_too_long_affect_only_their_users(zone: Zone) -> None:
     """With a filled and with an empty cache, also for new users."""
-    filled = UserDirectory(zone.one, zone.clock)
+    filled = UserDirectory(zone.one, zone.clock, log=Logger(namespace="econed"))
     assert await zone.find(filled, "alice") is not None
     for name in ("mallory", "trudy", "eve"):
         zone.lengthen(name, MAX_USER_POOL // 3 + MIB)
     zone.clock.advance(USER_MAX_AGE)
     zone.oned.execute("one.user.allocate", zone.oned.oneadmin, "newcomer", "newcomerpw", "core", [])
-    for directory in (filled, UserDirectory(zone.one, zone.clock)):
+    for directory in (filled, UserDirectory(zone.one, zone.clock, log=Logger(namespace="econed"))):
         logged = len(zone.oned.calls)
         users = {name: await zone.find(directory, name) for name in ("alice", "bob", "newcomer", "mallory")}
         assert {name for name, user in users.items() if user is not None} == {"alice", "bob", "newcomer"}
@@ -104,7 +104,7 @@ async def test_documents_that_are_too_long_affect_only_their_users(zone: Zone) -
 @pytest_twisted.ensureDeferred
 async def test_a_long_document_does_not_increase_the_calls_for_unknown_names(zone: Zone) -> None:
     """Once the cache is filled the whole pool is not read again, whatever names strangers send."""
-    directory = UserDirectory(zone.one, zone.clock)
+    directory = UserDirectory(zone.one, zone.clock, log=Logger(namespace="econed"))
     assert await zone.find(directory, "alice") is not None
     zone.lengthen("mallory", MAX_USER + MIB)
     logged = len(zone.oned.calls)
@@ -126,7 +126,7 @@ async def test_a_document_within_the_limits_is_read(zone: Zone, method: str) -> 
     if method == "one.user.info":
         names.append((await Session(zone.one, None).user_by_id(mallory.id)).name)
     else:
-        directory = UserDirectory(zone.one, zone.clock)
+        directory = UserDirectory(zone.one, zone.clock, log=Logger(namespace="econed"))
         await directory.refresh("mallory")
         names.append("mallory" if directory.cached("mallory") is not None else "")
     assert names == ["mallory"]

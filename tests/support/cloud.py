@@ -14,6 +14,7 @@ from botocore.parsers import create_parser
 from botocore.serialize import create_serializer
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.task import Clock
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -152,7 +153,7 @@ class Cloud:
         """Return a user as the authenticator would."""
         if name in self.cached_users:
             return self.cached_users[name]
-        directory = UserDirectory(self.backend, self.clock)
+        directory = UserDirectory(self.backend, self.clock, log=Logger(namespace="econed"))
         self.result(directory.refresh(name))
         user = directory.cached(name)
         assert user is not None, f"there is no user {name}"

@@ -126,7 +126,8 @@ class Server:
         service = Service(
             dispatcher=Dispatcher(MODEL, all_actions()),
             authenticator=SignatureAuthenticator(
-                UserDirectory(backend, clock, count_lookup=self.metrics.cache_lookup), clock
+                UserDirectory(backend, clock, count_lookup=self.metrics.cache_lookup, log=log),
+                clock,
             ),
             peers=Peers(settings.trusted_proxies, log),
             encoder=Encoder(),

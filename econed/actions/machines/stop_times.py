@@ -33,13 +33,11 @@ _RECORDED_SINCE: Final = 6
 class StopTimeRecorder:
     """Notes when machines were stopped, for all users, each in the session of its owner."""
 
-    def __init__(
-        self, oned: IOpenNebula, clock: IReactorTime, on_read: OnRead | None = None, log: Logger | None = None
-    ) -> None:
+    def __init__(self, oned: IOpenNebula, clock: IReactorTime, on_read: OnRead | None = None, *, log: Logger) -> None:
         self._oned = oned
         self._clock = clock
         self._on_read = on_read
-        self._log = log or Logger(namespace="econed.reconciler")
+        self._log = log
         self._is_needed: bool | None = None
         self._examined: Mapping[int, int] = {}
         """The last records of the machines examined so far, by machine id: they need not be read again."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from econed.actions.machines.stop_times import StopTimeRecorder
@@ -17,7 +18,7 @@ from tests.support.cloud import Cloud
 
 def test_a_stopped_machine_is_examined_once_and_not_at_all_if_oned_records_stops(cloud: Cloud) -> None:
     """A round reads the short form of the stopped machines; each stop costs one note, in the owner's session."""
-    recorder = StopTimeRecorder(cloud.backend, cloud.clock)
+    recorder = StopTimeRecorder(cloud.backend, cloud.clock, log=Logger(namespace="econed"))
     mine, other = run(cloud), run(cloud)
     for instance in (mine, other):
         stop(cloud, "poweroff", instance)
@@ -54,7 +55,7 @@ def test_a_stop_that_cannot_be_noted_does_not_affect_other_machines() -> None:
         stop(cloud, "poweroff", instance)
     settle(cloud)
     cloud.as_user("alice", "one.vm.lock", int(mine[2:]), 2, False)
-    reconcile(cloud, StopTimeRecorder(cloud.backend, cloud.clock))
+    reconcile(cloud, StopTimeRecorder(cloud.backend, cloud.clock, log=Logger(namespace="econed")))
     settle(cloud, 100)
     assert stop_time(cloud, other) == now(cloud) - 100
     assert cloud.oned.cloud.vms.get(int(mine[2:])).state is VmState.POWEROFF
@@ -68,7 +69,7 @@ def test_the_stop_of_a_machine_with_a_too_long_document_is_noted_once_it_can_be_
         stop(cloud, "poweroff", instance)
     settle(cloud)
     oned = _OnedWithLongReplies(cloud.backend, mine[2:].lstrip("0") or "0")
-    recorder = StopTimeRecorder(oned, cloud.clock)
+    recorder = StopTimeRecorder(oned, cloud.clock, log=Logger(namespace="econed"))
     reconcile(cloud, recorder)
     settle(cloud, 100)
     assert stop_time(cloud, other) == now(cloud) - 100
@@ -84,7 +85,7 @@ def test_the_stop_of_a_machine_with_a_too_long_document_is_noted_once_it_can_be_
 @pytest.mark.parametrize("version", ["", "x.1", "-5.12", "²"])
 def test_an_invalid_version_of_oned_is_an_error_and_is_read_again_in_the_next_round(version: str) -> None:
     cloud = Cloud("5.12")
-    recorder = StopTimeRecorder(_OnedWithVersion(cloud.backend, version), cloud.clock)
+    recorder = StopTimeRecorder(_OnedWithVersion(cloud.backend, version), cloud.clock, log=Logger(namespace="econed"))
     for _ in range(2):
         with pytest.raises(InvalidReply):
             reconcile(cloud, recorder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
+from twisted.logger import Logger
 
 from econed.actions.machines.stop_times import StopTimeRecorder
 from econed.opennebula.states import VmState
@@ -27,7 +28,7 @@ from tests.support.cloud import NOW, Cloud
 @pytest.mark.parametrize("how", WAYS)
 def test_a_stopped_instance_has_its_stop_time_for_every_kind_of_stop(cloud: Cloud, how: str) -> None:
     """It is exact if oned records it, else accurate to one round of the reconciler, and it does not change later."""
-    recorder = StopTimeRecorder(cloud.backend, cloud.clock)
+    recorder = StopTimeRecorder(cloud.backend, cloud.clock, log=Logger(namespace="econed"))
     instance = run(cloud)
     assert describe(cloud, instance)["StateTransitionReason"] == ""
     settle(cloud, 3600)
@@ -109,7 +110,7 @@ def test_a_reboot_does_not_change_the_launch_time(cloud: Cloud) -> None:
 
 def test_creating_an_image_of_a_running_instance_does_not_change_its_times(cloud: Cloud) -> None:
     """It is powered off and started again, which is a reboot to EC2; the next stop has its own time."""
-    recorder = StopTimeRecorder(cloud.backend, cloud.clock)
+    recorder = StopTimeRecorder(cloud.backend, cloud.clock, log=Logger(namespace="econed"))
     instance = run(cloud)
     settle(cloud, 1000)
     begin(cloud, cloud.backend, "CreateImage", InstanceId=instance, Name="web")
@@ -135,7 +136,7 @@ def test_creating_an_image_of_a_running_instance_does_not_change_its_times(cloud
 @pytest.mark.parametrize("is_off", [False, True])
 def test_attaching_resizing_and_detaching_a_volume_do_not_change_the_times(cloud: Cloud, is_off: bool) -> None:
     """For each of these, oned begins a new record."""
-    recorder = StopTimeRecorder(cloud.backend, cloud.clock)
+    recorder = StopTimeRecorder(cloud.backend, cloud.clock, log=Logger(namespace="econed"))
     instance = run(cloud)
     settle(cloud, 500)
     stop(cloud, "poweroff", instance)
@@ -209,7 +210,7 @@ def test_the_state_reason_distinguishes_a_shutdown_by_the_guest_from_a_requested
 
 def test_filters_use_these_times(cloud: Cloud) -> None:
     """They apply to the last launch, the first launch (attach time) and the stop."""
-    recorder = StopTimeRecorder(cloud.backend, cloud.clock)
+    recorder = StopTimeRecorder(cloud.backend, cloud.clock, log=Logger(namespace="econed"))
     instance, other = run(cloud), run(cloud)
     stop(cloud, "poweroff", instance)
     settle(cloud, 24 * 3600)
@@ -262,7 +263,7 @@ def test_a_live_migration_does_not_change_the_launch_time() -> None:
 )
 def test_an_invalid_note_is_ignored(cloud: Cloud, note: str) -> None:
     """Users can write notes on their machines, and a machine may be created from another user's template."""
-    recorder = StopTimeRecorder(cloud.backend, cloud.clock)
+    recorder = StopTimeRecorder(cloud.backend, cloud.clock, log=Logger(namespace="econed"))
     instance = run(cloud)
     settle(cloud, 1000)
     stop(cloud, "poweroff", instance)
