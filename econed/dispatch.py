@@ -83,7 +83,8 @@ class Route:
 class Dispatcher:
     """All actions by name.
 
-    Raises `ActionError` for an action or a member that is not in Amazon's model, and for two actions with one name.
+    Raises `ActionError` for an action or a member that is not in Amazon's model, for a result whose type does not name
+    its members or is not the model's, and for two actions with one name.
     """
 
     def __init__(self, model: Model, actions: Iterable[Action]) -> None:
@@ -118,8 +119,7 @@ def _route(model: Model, action: Action) -> Route:
     _check(action, operation.input_shape, action.accepts, "")
     for path in (*action.ignores, *action.as_is, *action.missing):
         _resolve(action, operation.input_shape, path)
-    for name in sorted(action.returns or ()):
-        _resolve(action, operation.output_shape, name)
+    _check_result(action, operation.output_shape)
     return Route(operation, action)
 
 
@@ -127,6 +127,23 @@ def _check(action: Action, shape: Shape | None, members: Members, path: str) -> 
     for name, inner in members.of.items():
         where = f"{path}.{name}" if path else name
         _check(action, _resolve(action, shape, name, within=path), inner, where)
+
+
+def _check_result(action: Action, shape: Shape | None) -> None:
+    """Check the type of an action's result: the names of its members or, if it is one of Amazon's, its own name."""
+    result = action.returns
+    if result is None:
+        raise ActionError(
+            f"{action.source_location}: the type of the result of {action.name} is neither a TypedDict, nor Parts of "
+            "one, nor one of Amazon's structures, nor None"
+        )
+    if result.structure is not None and (shape is None or shape.name != result.structure):
+        expected = "nothing" if shape is None else shape.name
+        raise ActionError(
+            f"{action.source_location}: {action.name} returns {expected} in Amazon's model, not {result.structure}"
+        )
+    for name in sorted(result.members):
+        _resolve(action, shape, name)
 
 
 def _resolve(action: Action, shape: Shape | None, path: str, within: str = "") -> Shape | None:

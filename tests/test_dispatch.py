@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from types import ModuleType
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import pytest
 
@@ -14,6 +14,9 @@ from econed.dispatch import ActionError, Dispatcher, Route
 from econed.errors import EC2Error
 from econed.wire.model import Model
 from econed.wire.parameters import decode
+
+if TYPE_CHECKING:
+    from types_boto3_ec2.type_defs import VolumeTypeDef
 
 MODEL = Model.load()
 
@@ -206,14 +209,53 @@ def test_a_member_of_the_result_that_is_not_in_amazons_model_is_an_error() -> No
             route(run)
 
 
-def test_every_action_names_the_members_of_its_result() -> None:
-    """In a TypedDict of its module, or one of types_boto3_ec2."""
-    untyped = [
-        known.name
-        for known in all_actions()
-        if known.returns is None and not known.run.__annotations__["return"].endswith("TypeDef")
-    ]
-    assert untyped == []
+def test_a_result_whose_type_does_not_name_its_members_is_an_error_with_its_line() -> None:
+    @action()
+    async def run_instances(call: object) -> dict[str, int]:
+        """Run instances."""
+        return {"Instances": 1}
+
+    @action()
+    async def stop_instances(call: object):  # type: ignore[no-untyped-def]
+        """Stop instances."""
+
+    @action()
+    async def start_instances(call: object) -> list[RepaintedList]:
+        """Start instances."""
+        return []
+
+    @action()
+    async def describe_instances(call: object) -> Parts[Any]:
+        """Describe instances."""
+        raise NotImplementedError
+
+    for run in (run_instances, stop_instances, start_instances, describe_instances):
+        name = described(run).name
+        with pytest.raises(ActionError, match=rf"test_dispatch\.py:\d+: the type of the result of {name} "):
+            route(run)
+
+
+def test_a_result_of_amazons_own_type_must_be_the_output_of_the_operation() -> None:
+    @action()
+    async def create_volume(call: object) -> VolumeTypeDef:
+        """Create a volume."""
+        raise NotImplementedError
+
+    @action()
+    async def create_snapshot(call: object) -> VolumeTypeDef:
+        """Create a snapshot, and return a volume."""
+        raise NotImplementedError
+
+    @action()
+    async def delete_volume(call: object) -> VolumeTypeDef:
+        """Return a volume, although the operation has no output."""
+        raise NotImplementedError
+
+    assert route(create_volume).operation.name == "CreateVolume"
+    for run, expected in ((create_snapshot, "Snapshot"), (delete_volume, "nothing")):
+        message = rf"test_dispatch\.py:\d+: {described(run).name} returns {expected} in Amazon's model, not Volume$"
+        with pytest.raises(ActionError, match=message):
+            route(run)
 
 
 def _first_definition() -> Action:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from types import ModuleType
-from typing import Any
 
 import pytest
 
@@ -19,10 +18,9 @@ MODEL = Model.load()
 
 
 @action()
-async def describe_regions(call: Call) -> dict[str, Any]:
+async def describe_regions(call: Call) -> None:
     """Change something, which no action that only reads may do."""
     await call.session.vm_action("poweroff", 0)
-    return {}
 
 
 @action()

@@ -34,6 +34,7 @@ Run = Callable[..., Coroutine[Any, Any, Result | Parts[Any]]]
 _F = TypeVar("_F", bound=Callable[..., Coroutine[Any, Any, Any]])
 
 _ATTRIBUTE = "__ec2_action__"
+_AMAZONS_TYPE = "TypeDef"
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,18 @@ NO_MEMBERS = Members(MappingProxyType({}))
 
 
 @dataclass(frozen=True)
+class ResultType:
+    """The type of an action's result: the names of its members, or the name of one of Amazon's structures.
+
+    Types of Amazon's structures (`VolumeTypeDef` of types_boto3_ec2 is that of Volume) are imported for the type
+    checker only, so their members are not known here. The type None has no members.
+    """
+
+    members: frozenset[str] = frozenset()
+    structure: str | None = None
+
+
+@dataclass(frozen=True)
 class Action:
     """One EC2 action.
 
@@ -63,8 +76,7 @@ class Action:
     ignored; `as_is` maps members to the only value that is accepted, which requests what OpenNebula does anyway. All
     other members of Amazon's model are refused. `missing` maps required parameters to the code and message of the error
     for a request without them, where that is not EC2's MissingParameter. If it `takes_file`, the request may carry a
-    file, as `multipart/form-data`. `returns` are the members of its result; None if the result's type names none, or is
-    Amazon's own (types_boto3_ec2), which the type checker has checked.
+    file, as `multipart/form-data`. `returns` is the type of its result; None if that names no members.
     """
 
     name: str
@@ -75,7 +87,7 @@ class Action:
     as_is: Mapping[str, object]
     missing: Mapping[str, tuple[str, str]]
     takes_file: bool
-    returns: frozenset[str] | None
+    returns: ResultType | None
 
     @property
     def only_reads(self) -> bool:
@@ -158,16 +170,21 @@ def _describe(run: Any) -> Action:
     )
 
 
-def _returned(run: Any) -> frozenset[str] | None:
-    """Return the members named by the type of an action's result (`Action.returns`)."""
-    text = str(run.__annotations__.get("return", "None"))
-    if text.endswith("TypeDef"):  # imported for the type checker only
+def _returned(run: Any) -> ResultType | None:
+    """Return the type of an action's result (`Action.returns`)."""
+    text = str(run.__annotations__.get("return", "object"))
+    if text.endswith(_AMAZONS_TYPE):
+        return ResultType(structure=text.rpartition(".")[2].removesuffix(_AMAZONS_TYPE))
+    try:
+        hint = typing.get_type_hints(SimpleNamespace(__annotations__={"return": text}), globalns=run.__globals__)[
+            "return"
+        ]
+    except NameError:  # imported for the type checker only
         return None
-    hint = typing.get_type_hints(SimpleNamespace(__annotations__={"return": text}), globalns=run.__globals__)["return"]
-    result = next(iter(typing.get_args(hint)), hint)  # the argument of Parts
+    result = typing.get_args(hint)[0] if typing.get_origin(hint) is AsyncGenerator else hint  # the argument of Parts
     if result is type(None):
-        return frozenset()
-    return result.__required_keys__ | result.__optional_keys__ if typing.is_typeddict(result) else None
+        return ResultType()
+    return ResultType(result.__required_keys__ | result.__optional_keys__) if typing.is_typeddict(result) else None
 
 
 def _members(hint: Any) -> Members:
