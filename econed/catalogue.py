@@ -7,10 +7,9 @@ from econed.actions.action import Action, actions_in
 from econed.actions.addresses.findings import addresses_without_owner
 from econed.actions.chores import Chore
 from econed.actions.findings import Finder, users_left_out
-from econed.actions.images.announcements import finish_images
-from econed.actions.images.uploads import upload_chore
-from econed.actions.instances.chores import terminate_marked, terminate_shut_down
-from econed.actions.instances.launch import machines_left_over, terminate_left_over
+from econed.actions.images.chores import finish_images, upload_chore
+from econed.actions.instances.chores import terminate_left_over, terminate_marked, terminate_shut_down
+from econed.actions.instances.findings import machines_left_over
 from econed.actions.volumes.chores import reconcile_volumes
 from econed.interfaces import IUploadedFiles
 

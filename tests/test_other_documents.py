@@ -11,7 +11,7 @@ import pytest
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from econed.actions.images.uploads import ORPHAN_AGE, upload_chore
+from econed.actions.images.chores import ORPHAN_AGE, upload_chore
 from econed.auth.users import USER_MAX_AGE, UserDirectory
 from econed.catalogue import all_chores
 from econed.cli import check, doctor

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, Logger, LogLevel
 
-from econed.actions.instances.launch import HOLD_AGE
+from econed.actions.instances.chores import HOLD_AGE
 from econed.actions.watch import SPAN, WATCHED_UNTIL
 from econed.catalogue import all_chores
 from econed.errors import OpenNebulaUnavailable, ReplyTooLarge

@@ -10,7 +10,7 @@ from twisted.logger import Logger
 
 from econed.actions.chores import ChoreRun
 from econed.actions.images.announcements import REQUEST_AGE
-from econed.actions.instances.launch import HOLD_AGE
+from econed.actions.instances.chores import HOLD_AGE
 from econed.catalogue import all_chores
 from econed.cli import check
 from econed.cli.check import Row, Verdict

@@ -7,7 +7,7 @@ import io
 import pytest
 from lxml import etree
 
-from econed.actions.instances.launch import HOLD_AGE
+from econed.actions.instances.chores import HOLD_AGE
 from econed.actions.machines.facts import DISCARDED, LAUNCH_INDEX
 from econed.catalogue import all_finders
 from econed.cli import check, doctor

@@ -4,7 +4,7 @@ oned saves a disk, or clones an image, under a name only; the attributes that ma
 afterwards. Each AMI is therefore announced before its image is created, in an attribute of the user
 (`EC2_NEW_IMAGE_<hex of the AMI's name>_<source>`): its name, the attributes to add, and the machine, if one was powered
 off for it and must be restarted. The next call for the same AMI continues from there, and so does the chore
-(`finish_images`) after a while.
+(`econed.actions.images.chores.finish_images`) after a while.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ from econed.opennebula.values import epoch_seconds, whole_number
 
 if TYPE_CHECKING:
     from econed.actions.call import Call
-    from econed.actions.chores import ChoreRun
     from econed.opennebula.documents import Image, UserDocument, VirtualMachine
     from econed.opennebula.session import Session
+
 
 PREFIX = "EC2_NEW_IMAGE_"
 """Prefix of the attributes of a user that announce AMIs."""
@@ -46,8 +46,6 @@ MAX_ANNOUNCED = 1000
 REQUEST_AGE = 120
 """Seconds after which no request is working on an announced AMI any more."""
 
-_MAX_FINISHED_PER_RUN = 20
-"""Number of announced AMIs that one run of the chore finishes for a user."""
 
 _MAX_CLOCK_SKEW = 300
 """Seconds by which oned's clock may be behind econed's."""
@@ -190,7 +188,7 @@ async def remove_announcement(session: Session, user: UserDocument, new: NewImag
 async def complete_image(session: Session, user: UserDocument, new: NewImage, image_id: int) -> None:
     """Make the image an AMI, and remove its announcement unless its machine must be restarted."""
     if new.facts:
-        await session.image_update(image_id, _marks_text(new, image_id))
+        await session.image_update(image_id, marks_text(new, image_id))
     if new.must_restart:
         await session.user_update(user.id, replace(new, announced_at=0, facts="").text)
     else:
@@ -202,7 +200,8 @@ def is_marked(image: Image) -> bool:
     return image.template.text(MARKED_IMAGE_ID) == str(image.id)
 
 
-def _marks_text(new: NewImage, image_id: int) -> str:
+def marks_text(new: NewImage, image_id: int) -> str:
+    """Return the template text that makes the image of an announcement an AMI."""
     return template(new.facts, attribute(MARKED_IMAGE_ID, str(image_id)))
 
 
@@ -220,26 +219,3 @@ async def restart_machine(session: Session, machine_id: int) -> bool:
 def _is_in_transition(machine: VirtualMachine) -> bool:
     is_shutting_down = machine.state is VmState.ACTIVE and machine.lcm_state is LcmState.SHUTDOWN_POWEROFF
     return is_shutting_down or is_busy(machine.state, machine.lcm_state)
-
-
-async def finish_images(run: ChoreRun) -> None:
-    """Finish the AMIs that requests announced and did not finish (a chore).
-
-    At most `_MAX_FINISHED_PER_RUN` at a time: users can write any number of announcements themselves.
-    """
-    all_announced = announced_images(run.user)
-    due = [new for new in all_announced if new.announced_at <= run.now - REQUEST_AGE][:_MAX_FINISHED_PER_RUN]
-    if len(due) < len(all_announced):
-        run.keep_watching()
-    if not due:
-        return
-    images = await run.session.images(OwnerFilter.MINE) if any(new.facts for new in due) else ()
-    for new in due:
-        image = next((image for image in images if new.is_image(image)), None)
-        if image is not None and new.facts:
-            run.log.info("making image {id} an AMI: the request that created it did not", id=image.id)
-            await run.session.image_update(image.id, _marks_text(new, image.id))
-        if new.must_restart and new.machine_id is not None and not await restart_machine(run.session, new.machine_id):
-            run.keep_watching()
-            continue
-        await remove_announcement(run.session, run.user, new)

@@ -15,19 +15,10 @@ from econed.actions.disk_images.datastore import check_datastore
 from econed.actions.watch import watch_caller
 from econed.errors import EC2Error, OpenNebulaRefusal
 from econed.ids import IMAGE
-from econed.opennebula.pools import OwnerFilter
 from econed.opennebula.template import attribute, template
 
 if TYPE_CHECKING:
     from econed.actions.call import Call
-    from econed.actions.chores import Chore, ChoreRun
-    from econed.interfaces import IUploadedFiles
-
-ORPHAN_AGE = 24 * 3600
-"""Seconds after which a file that is not the PATH of any image does not belong to a request any more."""
-
-FORGOTTEN_AGE = 7 * ORPHAN_AGE
-"""Seconds after which the file of a user who is no longer watched (who was deleted, for example) is removed."""
 
 
 class UploadImageResult(TypedDict):
@@ -59,31 +50,3 @@ async def upload_image(call: Call) -> UploadImageResult:
         await call.upload.discard()
         raise
     return {"ImageId": IMAGE.format(image_id)}
-
-
-def upload_chore(files: IUploadedFiles) -> Chore:
-    """Return the chore that removes the files of images that oned has copied, and those that no image refers to."""
-
-    async def remove_uploads(run: ChoreRun) -> None:
-        for path in await files.remove_abandoned(run.now - ORPHAN_AGE):
-            run.log.info("removing the partial file {path}: the process that received it has died", path=path)
-        uploads = await files.complete_files(run.user.id)
-        for path, modified_at in await files.complete_files(None):
-            if modified_at < run.now - FORGOTTEN_AGE and (path, modified_at) not in uploads:
-                run.log.info("removing the uploaded file {path}: its user's chores no longer run", path=path)
-                await files.remove(path)
-        if await files.is_receiving(run.user.id):
-            run.keep_watching()
-        if not uploads:
-            return
-        by_path = {image.path: image for image in await run.session.images(OwnerFilter.MINE)}
-        for path, modified_at in uploads:
-            image = by_path.get(path)
-            is_needed = modified_at > run.now - ORPHAN_AGE if image is None else image.state.is_being_written
-            if is_needed:
-                run.keep_watching()
-            else:
-                run.log.info("removing the uploaded file {path}: it is no longer needed", path=path)
-                await files.remove(path)
-
-    return remove_uploads

@@ -1,4 +1,4 @@
-"""Chores: terminating machines whose termination could not be completed, or became necessary, after the request."""
+"""Chores: completing launches and terminations that requests could not complete, and terminations needed since."""
 
 from __future__ import annotations
 
@@ -6,8 +6,16 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from econed.actions.chores import ChoreRun, change_unless_done
+from econed.actions.instances.launch import discard, release
 from econed.actions.instances.view import was_shut_down_by_guest
-from econed.actions.machines.facts import SHUTDOWN_BEHAVIOR, TERMINATE, TERMINATING
+from econed.actions.machines.facts import (
+    DISCARDED,
+    LAUNCH_INDEX,
+    SHUTDOWN_BEHAVIOR,
+    TERMINATE,
+    TERMINATING,
+    TO_RELEASE,
+)
 from econed.actions.watch import terminating_since, unwatch_termination
 from econed.errors import OpenNebulaCode, OpenNebulaRefusal
 from econed.opennebula.pools import OwnerFilter, StateFilter
@@ -15,6 +23,10 @@ from econed.opennebula.states import VmState
 
 if TYPE_CHECKING:
     from econed.opennebula.documents import VirtualMachine
+
+
+HOLD_AGE = 600
+"""Seconds on HOLD after which no request uses a machine any more, and it is terminated."""
 
 
 async def terminate_shut_down(run: ChoreRun) -> None:
@@ -68,3 +80,19 @@ async def _terminate_marked(run: ChoreRun, machine: VirtualMachine) -> bool:
 
 async def _terminate(run: ChoreRun, machine: VirtualMachine) -> None:
     await change_unless_done(run.session.vm_action("terminate-hard", machine.id))
+
+
+async def terminate_left_over(run: ChoreRun) -> None:
+    """Terminate the machines that an unfinished request left on HOLD, and release those whose volumes took long."""
+    async with aclosing(run.machines(VmState.HOLD)) as machines:
+        async for machine in machines:
+            facts = machine.user_template
+            if LAUNCH_INDEX not in facts:
+                continue
+            if TO_RELEASE in facts and DISCARDED not in facts:
+                await release(run.session, machine)
+            elif DISCARDED in facts or machine.stime < run.now - HOLD_AGE:
+                run.log.info("terminating machine {id}: left on HOLD by an unfinished request", id=machine.id)
+                await discard(run.session, [machine.id])
+            else:
+                run.keep_watching()

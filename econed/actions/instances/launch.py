@@ -10,8 +10,7 @@ repeated, they are found and unfinished steps are completed.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
@@ -20,18 +19,11 @@ from typing import TYPE_CHECKING
 from econed.actions.call import gather
 from econed.actions.chores import change_unless_done
 from econed.actions.client_tokens import REQUEST_DIGEST, ClientToken
-from econed.actions.findings import Examination, Finding
 from econed.actions.instances.block_devices import create_volumes, delete_volumes
 from econed.actions.instances.capacity import launch_error
 from econed.actions.instances.plan import LaunchPlan, machine_name, machine_text
 from econed.actions.instances.view import reservation_id_of
-from econed.actions.machines.facts import (
-    DISCARDED,
-    LAUNCH_COUNT,
-    LAUNCH_INDEX,
-    RESERVATION,
-    TO_RELEASE,
-)
+from econed.actions.machines.facts import DISCARDED, LAUNCH_COUNT, LAUNCH_INDEX, RESERVATION, TO_RELEASE
 from econed.actions.pacing import ITEM_COST
 from econed.actions.volumes.chores import assign_volumes
 from econed.actions.waiting import wait_until
@@ -46,14 +38,10 @@ from econed.slots import MAX_CALLS_PER_REQUEST, Slots
 
 if TYPE_CHECKING:
     from econed.actions.call import Call
-    from econed.actions.chores import ChoreRun
     from econed.opennebula.documents import VirtualMachine
 
 TOKEN_LIFETIME = 24 * 3600
 """Seconds for which a client token is valid; it is stored on the machines only, so tokens do not accumulate."""
-
-HOLD_AGE = 600
-"""Seconds on HOLD after which no request uses a machine any more, and it is terminated."""
 
 _VOLUMES_TIMEOUT = 15
 """Seconds to wait for the volumes that are created with their machines."""
@@ -278,48 +266,6 @@ async def discard(session: Session, machine_ids: Iterable[int]) -> None:
         await change_unless_done(session.vm_action("terminate-hard", machine_id))
 
     await gather(mark_and_terminate(machine_id) for machine_id in machine_ids)
-
-
-async def terminate_left_over(run: ChoreRun) -> None:
-    """Terminate the machines that an unfinished request left on HOLD (a chore)."""
-    async with aclosing(run.machines(VmState.HOLD)) as machines:
-        async for machine in machines:
-            facts = machine.user_template
-            if LAUNCH_INDEX not in facts:
-                continue
-            if TO_RELEASE in facts and DISCARDED not in facts:
-                await release(run.session, machine)
-            elif DISCARDED in facts or machine.stime < run.now - HOLD_AGE:
-                run.log.info("terminating machine {id}: left on HOLD by an unfinished request", id=machine.id)
-                await discard(run.session, [machine.id])
-            else:
-                run.keep_watching()
-
-
-async def machines_left_over(examination: Examination) -> AsyncGenerator[Finding, None]:
-    """Machines that RunInstances created and that never became instances."""
-    async with aclosing(examination.machines(StateFilter.NOT_DONE)) as machines:
-        async for machine in machines:
-            facts = machine.user_template
-            if LAUNCH_INDEX not in facts or machine.stime >= examination.now - HOLD_AGE:
-                continue
-            if DISCARDED in facts:
-                problem = "was discarded by RunInstances but not terminated"
-            elif machine.state is VmState.HOLD:
-                problem = "was left on HOLD by an unfinished RunInstances"
-            else:
-                continue
-            session = examination.session_of(machine.uid) or examination.serveradmin
-            yield Finding(
-                f"machine {machine.id} of {machine.uname} {problem}",
-                "terminate it (terminate-hard)",
-                partial(_terminate, session, machine.id),
-            )
-
-
-async def _terminate(session: Session, machine_id: int) -> None:
-    await session.vm_update(machine_id, attribute(DISCARDED, "YES"))
-    await session.vm_action("terminate-hard", machine_id)
 
 
 def _has_token(machine: VirtualMachine, token: ClientToken) -> bool:

@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from econed.actions.disk_images.volume_facts import DELETE_WITH, LAUNCHED_AT
-from econed.actions.instances.launch import HOLD_AGE
+from econed.actions.instances.chores import HOLD_AGE
 from econed.actions.volumes.chores import ORPHAN_AGE
 from econed.catalogue import all_chores
 from econed.opennebula.pools import OwnerFilter, StateFilter

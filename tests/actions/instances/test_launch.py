@@ -14,7 +14,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from econed.actions.client_tokens import CLIENT_TOKEN
-from econed.actions.instances.launch import HOLD_AGE, TOKEN_LIFETIME
+from econed.actions.instances.chores import HOLD_AGE
+from econed.actions.instances.launch import TOKEN_LIFETIME
 from econed.actions.machines.facts import DISCARDED
 from econed.catalogue import all_chores
 from econed.errors import EC2Error

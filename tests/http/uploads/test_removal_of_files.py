@@ -8,7 +8,7 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import CancelledError, Deferred
 
-from econed.actions.images.uploads import FORGOTTEN_AGE, ORPHAN_AGE
+from econed.actions.images.chores import FORGOTTEN_AGE, ORPHAN_AGE
 from econed.actions.watch import SPAN, WATCHED_UNTIL
 from econed.http.upload_directory import UploadDirectory, UploadLimits
 from tests.http.uploads.uploading import (
