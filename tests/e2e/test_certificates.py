@@ -20,7 +20,7 @@ from cryptography.x509.oid import NameOID
 from tests.support.certificates import Authority, Issued, key_pem, named, replace_file, rsa_key
 from tests.support.clients import aws, boto, refusal
 from tests.support.econed_process import Econed, Person
-from tests.support.furnished_cloud import PATIENCE, FurnishedCloud
+from tests.support.furnished_cloud import MAX_WAIT, FurnishedCloud
 from tests.support.processes import until
 from tests.support.raw_oned import Refused
 
@@ -51,7 +51,7 @@ class Site:
     def connection(self) -> http.client.HTTPSConnection:
         """Return a connection of Python's own HTTPS client."""
         context = ssl.create_default_context(cafile=self.ca)
-        return http.client.HTTPSConnection(HOST, self.econed.port, timeout=PATIENCE, context=context)
+        return http.client.HTTPSConnection(HOST, self.econed.port, timeout=MAX_WAIT, context=context)
 
 
 def site_of(cloud: FurnishedCloud, directory: Path, **settings: object) -> Site:
@@ -105,7 +105,7 @@ def test_a_client_that_does_not_trust_the_authority_refuses_the_server(signed: S
 
 def test_plain_http_on_the_tls_port_gets_no_http_response(signed: Site) -> None:
     """The connection is closed."""
-    connection = http.client.HTTPConnection(HOST, signed.econed.port, timeout=PATIENCE)
+    connection = http.client.HTTPConnection(HOST, signed.econed.port, timeout=MAX_WAIT)
     connection.request("GET", "/")
     with pytest.raises((http.client.BadStatusLine, ConnectionError)):
         connection.getresponse()
@@ -122,7 +122,11 @@ def test_new_certificate_files_are_loaded_without_closing_connections(
     new = site.authority.server("localhost", HOST, key=rsa_key())
     (tmp_path / "own-key.pem").write_bytes(key_pem(new.key))
     (tmp_path / "own-cert.pem").write_bytes(new.pem)
-    until(lambda: server_certificate(site) == new.certificate, "the new certificate to be server_certificate", PATIENCE)
+    until(
+        lambda: server_certificate(site) == new.certificate,
+        "the new certificate to be in use",
+        MAX_WAIT,
+    )
     assert error_code(connection) == first == b"MissingAuthenticationToken"
     connection.close()
     assert site.client(alice).describe_regions()["Regions"]
@@ -185,7 +189,7 @@ def error_of(client: Any) -> tuple[str, int] | None:
 
 def once_accepted(client: Any) -> Any:
     """Return the client of a new user once econed accepts it, which takes seconds."""
-    until(lambda: error_of(client) is None, "the new user to be accepted", PATIENCE)
+    until(lambda: error_of(client) is None, "the new user to be accepted", MAX_WAIT)
     return client
 
 
@@ -214,7 +218,7 @@ def test_a_removed_certificate_is_refused_on_an_open_connection_too(
     client = once_accepted(certified.client(person, issued))
     cloud.admin("one.user.passwd", person.id, "/CN=nobody")
 
-    refused = until(lambda: error_of(client), "the user to be refused", PATIENCE)
+    refused = until(lambda: error_of(client), "the user to be refused", MAX_WAIT)
     assert refused == ("AuthFailure", 401)
 
 

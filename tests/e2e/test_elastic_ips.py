@@ -16,7 +16,7 @@ from lxml import etree
 from tests.e2e.waiting import QUICK, described, known, wait
 from tests.support.clients import boto, refusal
 from tests.support.econed_process import Econed, Person, ScriptRun
-from tests.support.furnished_cloud import PATIENCE, FurnishedCloud
+from tests.support.furnished_cloud import MAX_WAIT, FurnishedCloud
 from tests.support.processes import until
 
 LIMIT = 5
@@ -115,7 +115,7 @@ def test_the_address_of_a_terminated_instance_is_disassociated_by_any_process(
     wait(ec2, "instance_terminated", [instance["InstanceId"]])
     caretaker = cloud.econed(interval=QUICK)
     try:
-        until(lambda: len(cloud.script_runs()) > before, "the disassociate script to be run", PATIENCE)
+        until(lambda: len(cloud.script_runs()) > before, "the disassociate script to be run", MAX_WAIT)
     finally:
         caretaker.process.stop()
     runs = [_arguments_of(run) for run in cloud.script_runs()[before:]]

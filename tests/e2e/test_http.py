@@ -23,7 +23,7 @@ from tests.support.clients import (
     v2_form,
 )
 from tests.support.econed_process import Econed, Person
-from tests.support.furnished_cloud import PATIENCE, FurnishedCloud
+from tests.support.furnished_cloud import MAX_WAIT, FurnishedCloud
 from tests.support.processes import until
 
 FORM = b"application/x-www-form-urlencoded"
@@ -326,7 +326,7 @@ def test_a_launch_is_finished_when_its_client_disconnects(cloud: FurnishedCloud,
     form = v2_form(alice, econed.url, parameters)
     connection = socket.create_connection(("127.0.0.1", econed.port), TIMEOUT)
     connection.sendall(f"GET /?{form} HTTP/1.1\r\nHost: 127.0.0.1:{econed.port}\r\n\r\n".encode())
-    until(lambda: set(cloud.vm_ids(alice)) - before, "the first machine", PATIENCE)
+    until(lambda: set(cloud.vm_ids(alice)) - before, "the first machine", MAX_WAIT)
     connection.close()
     ec2 = boto(alice, econed.url)
 
@@ -334,7 +334,7 @@ def test_a_launch_is_finished_when_its_client_disconnects(cloud: FurnishedCloud,
         reservations = ec2.describe_instances(Filters=[{"Name": "client-token", "Values": [token]}])["Reservations"]
         return [instance["InstanceId"] for reservation in reservations for instance in reservation["Instances"]]
 
-    until(lambda: len(instances()) == 4, "four machines", PATIENCE)
+    until(lambda: len(instances()) == 4, "four machines", MAX_WAIT)
     ids = instances()
     try:
         wait(ec2, "instance_running", ids)

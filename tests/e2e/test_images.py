@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 from tests.e2e.waiting import QUICK, described, wait, wait_for
 from tests.support.clients import boto, refusal, upload, v2
 from tests.support.econed_process import Econed, Person
-from tests.support.furnished_cloud import PATIENCE, FurnishedCloud
+from tests.support.furnished_cloud import MAX_WAIT, FurnishedCloud
 from tests.support.processes import until
 
 
@@ -137,7 +137,11 @@ def test_an_image_from_a_url_of_an_allowed_host_is_downloaded_by_oned(ec2: Any) 
     name = _name()
     image = ec2.register_image(ImageLocation=url, Name=name)["ImageId"]
     assert _image(ec2, image)["Name"] == name
-    until(lambda: _image(ec2, image)["State"] in ("available", "failed"), "the download of the image to end", PATIENCE)
+    until(
+        lambda: _image(ec2, image)["State"] in ("available", "failed"),
+        "the download of the image to end",
+        MAX_WAIT,
+    )
     for inside in (
         "http://127.0.0.1/x",
         "http://localhost:80/x",
@@ -168,7 +172,7 @@ def test_an_uploaded_image_becomes_an_ami_and_its_file_is_removed(
         registered = v2(alice, econed.url, "RegisterImage", {"ImageLocation": image})
         assert registered.texts("imageId") == [image]
         wait_for(ec2, "image_available", ImageIds=[image])
-        until(lambda: set(cloud.uploads.iterdir()) <= before, "the file to be removed", PATIENCE)
+        until(lambda: set(cloud.uploads.iterdir()) <= before, "the file to be removed", MAX_WAIT)
     finally:
         caretaker.process.stop()
 

@@ -20,7 +20,7 @@ from botocore.exceptions import ClientError
 from econed.opennebula.tokens import CipherForm, PasswordKey, session_token
 from tests.support.clients import EC2Response, boto, exchange, send, upload_form, v2_form
 from tests.support.econed_process import Econed, Person
-from tests.support.furnished_cloud import PATIENCE, FurnishedCloud
+from tests.support.furnished_cloud import MAX_WAIT, FurnishedCloud
 from tests.support.processes import until
 
 USER_DATA = "#!/bin/sh\necho hunter2-in-the-user-data > /etc/password-of-the-machine\n"
@@ -151,7 +151,7 @@ def _right(scenario: Scenario) -> None:
     ec2.release_address(PublicIp=address)
     url = ec2.generate_presigned_url("describe_images", HttpMethod="GET")
     scenario.secrets.add("signature of a URL", parse_qs(urlsplit(url).query)["X-Amz-Signature"][0])
-    with urlopen(url, timeout=PATIENCE) as response:
+    with urlopen(url, timeout=MAX_WAIT) as response:
         assert response.status == 200
     assert scenario.get(v2_form(scenario.alice, scenario.econed.url, {"Action": "DescribeKeyPairs"})).status == 200
     content_type, body = upload_form(scenario.alice, scenario.econed.url, FILE)
@@ -199,7 +199,7 @@ def _raise_unexpectedly(scenario: Scenario) -> None:
     with pytest.raises(ClientError) as failed:
         scenario.client().describe_images()
     assert failed.value.response["ResponseMetadata"]["HTTPStatusCode"] == 500
-    until(lambda: "reconciling failed" in scenario.log, "the reconciler to fail too", PATIENCE)
+    until(lambda: "reconciling failed" in scenario.log, "the reconciler to fail too", MAX_WAIT)
     scenario.failing.unlink()
     scenario.client().describe_images()
 

@@ -10,7 +10,7 @@ from tests.e2e.waiting import known
 from tests.support.clients import EC2Response, boto, ec2_error, v2
 from tests.support.econed_process import Econed, Person
 from tests.support.faulty_relay import FaultyRelay, Mode
-from tests.support.furnished_cloud import PATIENCE, FurnishedCloud
+from tests.support.furnished_cloud import MAX_WAIT, FurnishedCloud
 from tests.support.processes import until
 
 DEADLINE = 2
@@ -52,7 +52,7 @@ def test_while_oned_fails_clients_get_an_error_and_afterwards_econed_recovers(
 ) -> None:
     """Cached users get EC2's error with a request id; the log has the reason."""
     relay.set_mode(Mode.PASS)
-    until(lambda: _ask(alice, econed_behind_relay).status == 200, "econed to be well", PATIENCE)
+    until(lambda: _ask(alice, econed_behind_relay).status == 200, "econed to be well", MAX_WAIT)
     relay.set_mode(mode)
     for action in ("DescribeImages", "DescribeInstances", "DescribeKeyPairs"):
         response = _ask(alice, econed_behind_relay, action)
@@ -63,7 +63,7 @@ def test_while_oned_fails_clients_get_an_error_and_afterwards_econed_recovers(
             "the log says which call failed, and how"
         )
     relay.set_mode(Mode.PASS)
-    until(lambda: _ask(alice, econed_behind_relay).status == 200, "econed to be well again", PATIENCE)
+    until(lambda: _ask(alice, econed_behind_relay).status == 200, "econed to be well again", MAX_WAIT)
     assert econed_behind_relay.process.is_running
     assert "Traceback" not in econed_behind_relay.process.text
 
@@ -77,7 +77,7 @@ def test_econed_starts_while_oned_is_down(cloud: FurnishedCloud, alice: Person) 
         response = _ask(alice, early)
         assert (response.status, ec2_error(response)) == UNAVAILABLE
         relay.set_mode(Mode.PASS)
-        until(lambda: _ask(alice, early).status == 200, "econed to find oned", PATIENCE)
+        until(lambda: _ask(alice, early).status == 200, "econed to find oned", MAX_WAIT)
     finally:
         relay.close()
         early.process.stop()

@@ -10,7 +10,7 @@ from botocore.exceptions import ClientError
 from tests.e2e.waiting import described, wait
 from tests.support.clients import boto, refusal
 from tests.support.econed_process import Econed, Person
-from tests.support.furnished_cloud import PATIENCE, FurnishedCloud
+from tests.support.furnished_cloud import MAX_WAIT, FurnishedCloud
 from tests.support.processes import until
 
 LCM_PROLOG, LCM_BOOT = "1", "2"
@@ -26,7 +26,10 @@ def test_an_instance_can_be_terminated_at_any_moment_of_its_start(
     if moment != "at once":
         passing = (LCM_PROLOG, LCM_BOOT, "3")
         until(
-            lambda: cloud.vm(machine_id).findtext("LCM_STATE") in passing, "the machine to be placed", PATIENCE, 0.005
+            lambda: cloud.vm(machine_id).findtext("LCM_STATE") in passing,
+            "the machine to be placed",
+            MAX_WAIT,
+            0.005,
         )
     (ended,) = ec2.terminate_instances(InstanceIds=[instance["InstanceId"]])["TerminatingInstances"]
     assert ended["CurrentState"]["Name"] in ("shutting-down", "terminated")
@@ -104,10 +107,10 @@ def test_a_changed_password_and_a_removed_user_take_effect_within_seconds(
             return refusal(error)[0]
         return ""
 
-    until(lambda: error_code(old) == "", "the new user to be accepted", PATIENCE)
+    until(lambda: error_code(old) == "", "the new user to be accepted", MAX_WAIT)
     cloud.admin("one.user.passwd", kim.id, "another")
     new = boto(Person(kim.name, kim.id, "another", kim.oned), econed.url)
-    until(lambda: error_code(new) == "", "the new password to be accepted", PATIENCE)
-    until(lambda: error_code(old) == "AuthFailure", "the old password to be refused", PATIENCE)
+    until(lambda: error_code(new) == "", "the new password to be accepted", MAX_WAIT)
+    until(lambda: error_code(old) == "AuthFailure", "the old password to be refused", MAX_WAIT)
     cloud.admin("one.user.delete", kim.id)
-    until(lambda: error_code(new) == "AuthFailure", "the deleted user to be refused", PATIENCE)
+    until(lambda: error_code(new) == "AuthFailure", "the deleted user to be refused", MAX_WAIT)

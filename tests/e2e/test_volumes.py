@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 from tests.e2e.waiting import QUICK, attached, described, wait, wait_for
 from tests.support.clients import refusal
 from tests.support.econed_process import Person
-from tests.support.furnished_cloud import PATIENCE, FurnishedCloud
+from tests.support.furnished_cloud import MAX_WAIT, FurnishedCloud
 from tests.support.processes import until
 
 
@@ -120,7 +120,7 @@ def test_snapshots_are_created_of_free_and_of_attached_volumes(ec2: Any, launch:
     attached(ec2, restored)
     for snapshot_id in ids:
         ec2.delete_snapshot(SnapshotId=snapshot_id)
-    until(lambda: not _listed(ec2, ids), "the snapshots to be gone", PATIENCE)
+    until(lambda: not _listed(ec2, ids), "the snapshots to be gone", MAX_WAIT)
     for volume_id in (used, restored):
         ec2.detach_volume(VolumeId=volume_id, InstanceId=instance)
         wait_for(ec2, "volume_available", VolumeIds=[volume_id])

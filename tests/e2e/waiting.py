@@ -8,7 +8,7 @@ from typing import Any
 from botocore.exceptions import ClientError
 
 from tests.support.clients import refusal
-from tests.support.furnished_cloud import PATIENCE
+from tests.support.furnished_cloud import MAX_WAIT
 from tests.support.processes import until
 
 _EVERY = 0.2
@@ -24,7 +24,7 @@ def wait(ec2: Any, waiter: str, instance_ids: Sequence[str]) -> None:
 
 def wait_for(ec2: Any, waiter: str, **parameters: Any) -> None:
     """Wait for the objects of these parameters with one of boto3's waiters (`volume_available`, …)."""
-    config = {"Delay": _EVERY, "MaxAttempts": int(PATIENCE / _EVERY)}
+    config = {"Delay": _EVERY, "MaxAttempts": int(MAX_WAIT / _EVERY)}
     ec2.get_waiter(waiter).wait(**parameters, WaiterConfig=config)
 
 
@@ -35,7 +35,7 @@ def attached(ec2: Any, volume_id: str) -> dict[str, Any]:
         (volume,) = ec2.describe_volumes(VolumeIds=[volume_id])["Volumes"]
         return volume if [attachment["State"] for attachment in volume["Attachments"]] == ["attached"] else None
 
-    volume = until(attached_volume, f"{volume_id} to be attached", PATIENCE)
+    volume = until(attached_volume, f"{volume_id} to be attached", MAX_WAIT)
     assert volume is not None
     return volume
 
@@ -62,5 +62,5 @@ def known(ec2: Any) -> Any:
             raise
         return True
 
-    until(is_known, "econed to know the user", PATIENCE)
+    until(is_known, "econed to know the user", MAX_WAIT)
     return ec2

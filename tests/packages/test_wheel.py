@@ -13,7 +13,7 @@ from tests.packages.serving import images, sandboxed, serving
 from tests.support.packages import ROOT, built, copy_checkout, files, ran, source
 from tests.support.ports import free_port
 
-_QUIET = ("--quiet", "--disable-pip-version-check", "--no-deps")
+_PIP_OPTIONS = ("--quiet", "--disable-pip-version-check", "--no-deps")
 
 
 def test_a_wheel_contains_every_module_and_every_data_file(tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -76,9 +76,9 @@ def test_wheel_and_sdist_work_in_a_new_virtual_environment(
     venv = tmp_path / "venv"
     ran(sys.executable, "-m", "venv", venv)
     daemon, build = ROOT / "requirements/daemon.txt", ROOT / "requirements/build.txt"
-    ran(venv / "bin/pip", "install", *_QUIET, "-r", daemon, "-r", build)
+    ran(venv / "bin/pip", "install", *_PIP_OPTIONS, "-r", daemon, "-r", build)
     for archive in built(tmp_path_factory):
-        ran(venv / "bin/pip", "install", *_QUIET, "--no-build-isolation", "--force-reinstall", archive)
+        ran(venv / "bin/pip", "install", *_PIP_OPTIONS, "--no-build-isolation", "--force-reinstall", archive)
         assert "No broken requirements" in ran(venv / "bin/pip", "check", "--disable-pip-version-check")
         usage = ran(venv / "bin/twistd", "econe", "--help", cwd=tmp_path, PYTHONPATH="")
         assert "--sandbox" in usage

@@ -230,9 +230,9 @@ def _is_allowed(module: Module, imported: Import) -> bool:
     return component_of(rest) in (module.component, *ground, *MAY_IMPORT.get(module.component, ()))
 
 
-@pytest.mark.parametrize("depth", [1, 2, 3], ids=["rooms", "their-folders", "modules"])
+@pytest.mark.parametrize("depth", [1, 2, 3], ids=["components", "folders", "modules"])
 def test_nothing_imports_itself_by_way_of_others(depth: int) -> None:
-    """No room, no folder in a room and no module; not even for the type checker."""
+    """No component, no folder in one and no module; imports for the type checker count too."""
     names = {module.name for module in modules()}
     graph: dict[str, set[str]] = {}
     for module in modules():

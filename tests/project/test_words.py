@@ -30,7 +30,9 @@ WORDS = {
     r"leads? nowhere|(?:is|are|be|been) led|leading away|led (?:away|elsewhere)": "associated, disassociated",
     r"what is known of": "the state of, the facts about",
     r"_?demand_\w+": "check_…",
-    r"(?-i:ITurns|OpenNebulaNonsense|LAST_WORDS)": "ICallLimiter, InvalidReply, a name for the duration",
+    r"(?-i:ITurns|OpenNebulaNonsense|LAST_WORDS|PATIENCE)": "ICallLimiter, InvalidReply, a name for the duration",
+    r"(?-i:_?(?:Hears|Ear|Estate|House|Hand|World|Automatic|Making|Question|QUIET))": "the name of what it is",
+    r"ledger|estate|scenery": "what it is: a list, a cloud with contents",
     r"the house": "the architecture",
 }
 """Regular expressions of words that a reader has to guess at, and what to write instead."""

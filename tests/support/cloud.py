@@ -50,7 +50,7 @@ ENDPOINT = "http://cloud.example:4567"
 VERSION = "2016-11-15"
 REQUEST_ID = "7f0c2f7e-0000-0000-0000-000000000000"
 
-_STEP, _PATIENCE = 0.1, 1200.0
+_STEP, _TIMEOUT = 0.1, 1200.0
 """Seconds by which the clock is advanced at a time, and in all, until a result must be there."""
 
 
@@ -164,7 +164,7 @@ class Cloud:
         results: list[Any] = []
         Deferred.fromCoroutine(awaited).addBoth(results.append)
         waited = 0.0
-        while not results and waited < _PATIENCE:
+        while not results and waited < _TIMEOUT:
             self.clock.advance(_STEP)
             waited += _STEP
         assert results, f"no result after {waited:.0f} s"

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.support.econed_process import LoggedCall, Person
-from tests.support.furnished_cloud import PATIENCE, FurnishedCloud
+from tests.support.furnished_cloud import MAX_WAIT, FurnishedCloud
 from tests.support.processes import Process
 
 LIVE = "live"
@@ -61,7 +61,7 @@ class SandboxCloud(FurnishedCloud):
             process.stop()
 
     def _control(self, path: str, data: bytes | None = None) -> Any:
-        with urllib.request.urlopen(self.url.replace("/RPC2", f"/control/{path}"), data, PATIENCE) as response:
+        with urllib.request.urlopen(self.url.replace("/RPC2", f"/control/{path}"), data, MAX_WAIT) as response:
             return json.load(response)
 
 

@@ -139,9 +139,9 @@ class Daemon:
         """Send it a signal."""
         self.process.send_signal(signal_number)
 
-    def wait(self, patience: float = STARTING) -> int:
+    def wait(self, timeout: float = STARTING) -> int:
         """Wait until it exits, and return its exit code."""
-        return self.process.wait(patience)
+        return self.process.wait(timeout)
 
     def kill(self) -> None:
         """Kill it, and wait until its workers have exited, too."""

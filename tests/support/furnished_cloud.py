@@ -22,7 +22,7 @@ from tests.support.econed_process import Econed, LoggedCall, Person, ScriptRun, 
 from tests.support.processes import Process, until
 from tests.support.raw_oned import NO_EXISTS, RawOned, Refused, server_token
 
-PATIENCE = 180.0
+MAX_WAIT = 180.0
 """Seconds after which a test stops waiting for anything in the cloud."""
 
 DRAIN_TIMEOUT = 0
@@ -127,7 +127,7 @@ class FurnishedCloud:
         template = f'NAME="{name}"\nTYPE="OS"\nPATH="/etc/hostname"\nSIZE="10"\n{text}'
         image_id = oned.make("one.image.allocate", template, 1)
         self._undo.append(lambda: self._remove_image(image_id))
-        until(lambda: self._state("one.image.info", image_id) == _READY, f"image {image_id} to be ready", PATIENCE)
+        until(lambda: self._state("one.image.info", image_id) == _READY, f"image {image_id} to be ready", MAX_WAIT)
         return image_id
 
     def elastic_network(self, size: int) -> int:
@@ -285,7 +285,7 @@ class FurnishedCloud:
     def _terminate_machines(self) -> None:
         """Terminate the machines of all users, and wait until they have released their resources."""
         for machine_id in {machine_id for person in self._people for machine_id in self.vm_ids(person, -1)}:
-            until(partial(self._is_terminated, machine_id), f"VM {machine_id} to be done", PATIENCE, every=0.2)
+            until(partial(self._is_terminated, machine_id), f"VM {machine_id} to be done", MAX_WAIT, every=0.2)
 
     def _is_terminated(self, machine_id: int) -> bool:
         """Whether a machine is done. If not, terminate it again: oned refuses to terminate a booting machine."""
@@ -319,9 +319,9 @@ class FurnishedCloud:
                 return True
             return False
 
-        until(is_removable, f"image {image_id} to be unused", PATIENCE)
+        until(is_removable, f"image {image_id} to be unused", MAX_WAIT)
         self.admin("one.image.delete", image_id, *((False,) if self.is_modern else ()))
-        until(is_gone, f"image {image_id} to be gone", PATIENCE)
+        until(is_gone, f"image {image_id} to be gone", MAX_WAIT)
 
     def _allocated(self, kind: str, object_id: int) -> int:
         self._undo.append(lambda: self.admin(f"one.{kind}.delete", object_id))
@@ -339,7 +339,7 @@ class FurnishedCloud:
     def _await_network(self, network_id: int) -> None:
         if self.is_modern:
             state = partial(self._state, "one.vn.info", network_id)
-            until(lambda: state() == _READY, f"network {network_id} to be ready", PATIENCE)
+            until(lambda: state() == _READY, f"network {network_id} to be ready", MAX_WAIT)
 
     def _script(self, script: str) -> str:
         """Write a script that records its arguments, and return its path."""

@@ -25,18 +25,18 @@ PASSED_ON = ("PATH", "HOME", "LANG", "TMPDIR")
 """Environment variables that processes under test inherit: none of OpenNebula's or Amazon's."""
 
 
-def until(condition: Callable[[], _T], description: str, patience: float, every: float = _EVERY) -> _T:
-    """Wait until the value of `condition` is true and return it; fail after `patience` seconds with `description`.
+def until(condition: Callable[[], _T], description: str, timeout: float, every: float = _EVERY) -> _T:
+    """Wait until the value of `condition` is true and return it; fail after `timeout` seconds with `description`.
 
     This is for other processes, whose clocks a test cannot advance.
     """
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + timeout
     while True:
         value = condition()
         if value:
             return value
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {patience:g} s:  {description}")
+            raise AssertionError(f"not within {timeout:g} s:  {description}")
         time.sleep(every)
 
 

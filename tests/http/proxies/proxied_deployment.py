@@ -24,7 +24,7 @@ PATH = "/cloud/ec2/"
 CLIENT = "127.0.0.9"
 """A loopback address that is not a proxy's."""
 
-PATIENCE = 60.0
+TIMEOUT = 60.0
 AWKWARD = "a b+c/d~e%2Fé=&;"
 """A value whose characters are encoded differently by clients and proxies."""
 
@@ -145,7 +145,7 @@ class ProxiedDeployment:
         def logged_line() -> str:
             return next((line for line in econed.process.text.splitlines() if request_id in line), "")
 
-        return until(logged_line, "the line of the request", PATIENCE)
+        return until(logged_line, "the line of the request", TIMEOUT)
 
     def uploaded_bytes(self) -> int:
         """Return the bytes of images that are being received."""

@@ -16,7 +16,7 @@ from tests.http.proxies.proxied_deployment import (
     IMAGE,
     KINDS,
     PATH,
-    PATIENCE,
+    TIMEOUT,
     DroppingServer,
     ProxiedDeployment,
     client_of,
@@ -68,7 +68,7 @@ def test_an_upload_is_streamed_through(deployment: ProxiedDeployment, alice: Per
     connection.putheader("Content-Type", content_type)
     connection.putheader("Content-Length", str(len(body)))
     connection.endheaders(body[: IMAGE // 2])
-    until(lambda: deployment.uploaded_bytes() > IMAGE // 4, "the beginning of the image to arrive", PATIENCE)
+    until(lambda: deployment.uploaded_bytes() > IMAGE // 4, "the beginning of the image to arrive", TIMEOUT)
     connection.send(body[IMAGE // 2 :])
     response = received(connection.getresponse())
     connection.close()
@@ -150,6 +150,6 @@ def test_haproxy_checks_on_the_admin_port_whether_econed_is_ready(
 
     assert responds_with(200)
     other.is_ready = False
-    until(lambda: responds_with(503), "HAProxy to notice", PATIENCE)
+    until(lambda: responds_with(503), "HAProxy to notice", TIMEOUT)
     other.is_ready = True
-    until(lambda: responds_with(200), "HAProxy to notice", PATIENCE)
+    until(lambda: responds_with(200), "HAProxy to notice", TIMEOUT)
