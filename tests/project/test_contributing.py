@@ -7,7 +7,6 @@ import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from textwrap import dedent
 from typing import Any
 
 import boto3
@@ -20,27 +19,57 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
-FILES = re.compile(r"^\d\. [^\n]*?\*\*([\w/]+\.py)\*\*[^\n]*\n\n   ```python\n(.*?)\n   ```$", re.MULTILINE | re.DOTALL)
+STEPS = re.compile(
+    r"^\d\. (?:(?!^\d\. ).)*?\*\*([\w/.]+)\*\*(?:(?!^\d\. ).)*?\n\n   ```\w+\n(.*?)\n   ```$", re.M | re.S
+)
+ACTION, TEST = "econed/actions/instances/topology.py", "tests/actions/instances/test_topology.py"
+README, ROWS = "README.md", "tests/e2e/every_action.py"
+MYPY_CACHE = ROOT / ".mypy_cache"
+"""Only the new files have to be checked if the checkout has been."""
+
+SECTION = PAGE.partition("## Adding an action in 20 lines\n")[2].partition("\n## ")[0]
 
 
 @pytest.fixture(scope="module")
 def example() -> Mapping[str, str]:
-    """The files of the page's example, by path."""
-    section = PAGE.partition("## Adding an action in 20 lines\n")[2].partition("\n## ")[0]
-    return {path: dedent(text) + "\n" for path, text in FILES.findall(section)}
+    """The texts of the page's example, by path: the new files, the row of the README and that of the e2e tests."""
+    return {path: re.sub(r"^   ", "", text, flags=re.MULTILINE) + "\n" for path, text in STEPS.findall(SECTION)}
+
+
+def _with_row_of_readme(readme: str, row: str) -> str:
+    """Return the README with a row of its table of actions replaced; the new row only adds the new action."""
+    heading = row.split("|")[1]
+    (old,) = re.findall(rf"^\|{heading}\|.*\n", readme, re.MULTILINE)
+    assert row.replace(" DescribeInstanceTopology,", "") == old
+    return readme.replace(old, row)
+
+
+def _with_row_of_example(module: str, row: str) -> str:
+    """Return the module of the e2e tests with the row inserted in `EXAMPLES`, before the row that the page names."""
+    (following,) = re.findall(r"\*\*tests/e2e/every_action\.py\*\*, before the row of `(\w+)`", SECTION)
+    before, assignment, table = module.partition("\nEXAMPLES: ")
+    first, key, others = table.partition(f'    "{following}": ')
+    assert assignment
+    assert key
+    assert "\n}" not in first
+    return f"{before}{assignment}{first}{row}{key}{others}"
 
 
 @pytest.fixture(scope="module")
 def checkout(example: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the checkout with the files of the example and a newly generated docs/actions.md."""
+    """A copy of the checkout in which the steps of the example are carried out."""
     copy = tmp_path_factory.mktemp("contributing") / "econed"
     copy_checkout(copy)
-    for path, text in example.items():
+    assert tuple(example) == (ACTION, TEST, README, ROWS)
+    for path in (ACTION, TEST):
         assert not (copy / path).exists()
-        (copy / path).write_text(text, "utf-8")
-    reference = finished(command("reference"), copy, environment(copy))
+        (copy / path).write_text(example[path], "utf-8")
+    for path, changed in ((README, _with_row_of_readme), (ROWS, _with_row_of_example)):
+        (copy / path).write_text(changed((copy / path).read_text("utf-8"), example[path]), "utf-8")
+    ((module, page),) = re.findall(r"`python -m ([\w.]+) >([\w/.]+)`", SECTION)
+    reference = finished([sys.executable, "-m", module], copy, environment(copy))
     assert reference.returncode == 0, reference.stderr
-    (copy / "docs" / "actions.md").write_text(reference.stdout, "utf-8")
+    (copy / page).write_text(reference.stdout, "utf-8")
     return copy
 
 
@@ -51,31 +80,32 @@ def environment(checkout: Path) -> dict[str, str]:
 
 def test_the_action_takes_about_20_lines(example: Mapping[str, str]) -> None:
     """The imports and the docstrings of module and result are not counted."""
-    action, test = example
-    assert (action, test) == ("econed/actions/instances/topology.py", "tests/actions/instances/test_topology.py")
     lines = [
-        line for line in example[action].splitlines() if line and not re.match(r"\s*(from|if TYPE_CH|\"\"\")", line)
+        line for line in example[ACTION].splitlines() if line and not re.match(r"\s*(from|if TYPE_CH|\"\"\")", line)
     ]
     assert len(lines) <= 20
 
 
-@pytest.mark.slow
-def test_the_files_pass_the_linter_and_the_tests(checkout: Path, example: Mapping[str, str]) -> None:
-    """The tests are that of the example, those of all actions against Amazon's model, and that of docs/actions.md."""
-    for arguments in (("check",), ("format", "--check")):
-        linted = finished([sys.executable, "-m", "ruff", *arguments, *example], checkout)
+def test_the_changed_files_pass_ruff_and_the_new_files_mypy(checkout: Path) -> None:
+    for arguments in (("ruff", "check"), ("ruff", "format", "--check")):
+        linted = finished([sys.executable, "-m", *arguments, ACTION, TEST, ROWS], checkout)
         assert linted.returncode == 0, linted.stdout
-    example_test = "tests/actions/instances/test_topology.py"
-    others = ("tests/test_dispatch.py", "tests/test_catalogue.py", "tests/cli/test_reference.py")
+    checked = finished([sys.executable, "-m", "mypy", "--cache-dir", str(MYPY_CACHE), ACTION, TEST], checkout)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_the_tests_pass(checkout: Path) -> None:
+    """These are the test of the example and the tests that check the tables, pages and imports of all actions."""
     options = ("-q", "-p", "no:cacheprovider", "-p", "no:xdist")
-    tested = finished(
-        [sys.executable, "-m", "pytest", *options, example_test, *others], checkout, environment(checkout)
-    )
+    pages = ("tests/cli/test_reference.py", "tests/project/test_docs.py", "tests/project/test_architecture.py")
+    tables = ("tests/test_dispatch.py", "tests/test_catalogue.py")
+    rows = "tests/e2e/test_in_whose_name.py::test_every_action_is_in_the_table_of_examples"
+    command = [sys.executable, "-m", "pytest", *options, TEST, *tables, *pages, rows]
+    tested = finished(command, checkout, environment(checkout))
     assert tested.returncode == 0, tested.stdout
-    assert int(re.findall(r"(\d+) passed", tested.stdout)[0]) > 10
+    assert int(re.findall(r"(\d+) passed", tested.stdout)[0]) > 30
 
 
-@pytest.mark.slow
 def test_boto3_can_call_the_new_action(checkout: Path) -> None:
     """The server runs from the copy."""
     with running(command("serve", "--port", "0"), checkout, environment(checkout)) as server:

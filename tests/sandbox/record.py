@@ -2,9 +2,10 @@
 
 SCRIPT has a call in each line, a JSON object: `scene`, a name for what is recorded; `as`, who calls
 (`tests.sandbox.replay.Sessions`); `method` and `args`, without the session; for a read also `until`, a path of the
-document and the texts of which one must be there: the read is repeated until it is. FILE has the session
-NAME:PASSWORD of each user in a line, those of oneadmin and serveradmin too. The recording has the same lines, each with
-the `reply`. The calls are made one after the other, and refused calls are recorded as well.
+document and the texts of which one must be there: the read is repeated until it is. FILE has NAME:PASSWORD of each
+user in a line, always that of oneadmin, and that of serveradmin if it makes calls. The recording has the same lines,
+each with the `reply`. The calls are made one after the other. Refused calls are recorded as well, but the recording
+ends with an error if a read with `until` is refused.
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ INTERVAL, MAX_WAIT = 0.2, 120.0
 _LIFETIME = 3600
 
 
+class RecordingError(Exception):
+    """The recording cannot be completed."""
+
+
 def recorded(
     script: Iterable[Mapping[str, Any]],
     url: str,
@@ -37,18 +42,23 @@ def recorded(
 ) -> Iterator[dict[str, Any]]:
     """Make the calls of a script at the oned at `url` and yield each with its reply.
 
-    `passwords` are those of the users, serveradmin included. Raises `TimeoutError` for a state that does not come.
+    `passwords` are those of the users, serveradmin included. Raises `RecordingError` if a password is missing or
+    oneadmin's is wrong, and for a read with `until` that is refused or does not reach the state in `MAX_WAIT`.
     """
+    script = list(script)
+    missing = ({"oneadmin"} | {_user_of(call["as"]) for call in script}) - passwords.keys()
+    if missing:
+        raise RecordingError(f"the file of the users has no line NAME:PASSWORD for {', '.join(sorted(missing))}")
     proxy = xmlrpc.client.ServerProxy(url)
-    is_v7 = not str(proxy.one.system.version(f"oneadmin:{passwords['oneadmin']}")[1]).startswith("5")  # type: ignore[index]
+    is_v7 = _is_v7(proxy, passwords["oneadmin"])
     sessions = Sessions(passwords, passwords.get("serveradmin", ""), int(now()) + _LIFETIME, is_v7)
     token = ""
     for call in script:
         reply = _reply(proxy, call, sessions.of(call["as"], token))
         deadline = now() + MAX_WAIT
-        while not _has_state(reply, call.get("until")):
+        while not _has_state(call, reply):
             if now() > deadline:
-                raise TimeoutError(f"{call}: {reply}")
+                raise RecordingError(f"the state was not reached within {MAX_WAIT:.0f} s: {_line(call, reply)}")
             sleep(INTERVAL)
             reply = _reply(proxy, call, sessions.of(call["as"], token))
         if call["method"] == "one.user.login" and isinstance(reply, list):
@@ -56,6 +66,19 @@ def recorded(
         if call["method"] == "one.image.delete":
             sleep(WAIT_AFTER_DELETE)
         yield {**call, "reply": reply}
+
+
+def _user_of(actor: str) -> str:
+    """Return the user whose password the session of an actor needs (`tests.sandbox.replay.Sessions`)."""
+    return actor.partition("/")[0].partition("~")[0]
+
+
+def _is_v7(proxy: xmlrpc.client.ServerProxy, password: str) -> bool:
+    call = {"as": "oneadmin", "method": "one.system.version", "args": []}
+    reply = _reply(proxy, call, f"oneadmin:{password}")
+    if not _is_success(reply):
+        raise RecordingError(f"the version of oned cannot be read: {_line(call, reply)}")
+    return not str(reply[1]).startswith("5")
 
 
 def _reply(proxy: xmlrpc.client.ServerProxy, call: Mapping[str, Any], session: str) -> Any:
@@ -67,12 +90,21 @@ def _reply(proxy: xmlrpc.client.ServerProxy, call: Mapping[str, Any], session: s
         proxy("close")()
 
 
-def _has_state(reply: Any, until: Mapping[str, Any] | None) -> bool:
+def _is_success(reply: Any) -> bool:
+    return isinstance(reply, list) and reply[0] is True
+
+
+def _has_state(call: Mapping[str, Any], reply: Any) -> bool:
+    until = call.get("until")
     if until is None:
         return True
-    if not isinstance(reply, list) or reply[0] is not True:
-        return False
+    if not _is_success(reply):
+        raise RecordingError(f"a read with `until` was refused: {_line(call, reply)}")
     return etree.fromstring(str(reply[1]).encode()).findtext(until["path"]) in until["in"]
+
+
+def _line(call: Mapping[str, Any], reply: Any) -> str:
+    return json.dumps({**call, "reply": reply})
 
 
 def main(arguments: list[str]) -> None:
@@ -85,9 +117,12 @@ def main(arguments: list[str]) -> None:
     users = [line.partition(":") for line in options.users.read_text("utf-8").splitlines() if line]
     passwords = {name: password for name, _, password in users}
     script = [json.loads(line) for line in options.script.read_text("utf-8").splitlines()]
-    for call in recorded(script, options.oned, passwords):
-        sys.stdout.write(json.dumps(call) + "\n")
-        sys.stdout.flush()
+    try:
+        for call in recorded(script, options.oned, passwords):
+            sys.stdout.write(json.dumps(call) + "\n")
+            sys.stdout.flush()
+    except RecordingError as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":

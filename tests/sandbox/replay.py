@@ -56,9 +56,9 @@ class Call:
         return f"line {self.line} ({self.scenario}) {self.actor}: {self.method}{self.args!r}"
 
 
-def read(version: str) -> list[Call]:
-    """Return the calls in the recording of a version."""
-    return read_file(RECORDINGS / f"{version}.jsonl")
+def read(name: str) -> list[Call]:
+    """Return the calls in a file of `RECORDINGS`, named without its extension: VERSION or VERSION-SUBJECT."""
+    return read_file(RECORDINGS / f"{name}.jsonl")
 
 
 def read_file(path: Path) -> list[Call]:
