@@ -72,7 +72,12 @@ class ClientToken:
 
     def check_creator(self, attributes: Attributes) -> None:
         """Raise `EC2Error` IdempotentParameterMismatch if a different call created the object with these attributes."""
-        self.check_same_call(attributes.text(REQUEST_DIGEST))
+        self.check_same_call(creator_digest(attributes))
+
+
+def creator_digest(attributes: Attributes) -> str:
+    """Return the digest of the call that created the object with these attributes; empty if it is not known."""
+    return attributes.text(REQUEST_DIGEST)
 
 
 def mismatch() -> EC2Error:

@@ -52,7 +52,7 @@ _RENEWAL_INTERVAL = LEASE / 3
 _FRESH = LEASE * 0.6
 """Seconds after its renewal for which changes may be made under a claim."""
 
-_POLL_INTERVAL = 0.5
+POLL_INTERVAL = 0.5
 """Seconds between two reads of the claims of others."""
 
 _T = TypeVar("_T")
@@ -155,12 +155,12 @@ class Claim:
             if is_outranked:
                 await self._wait_for_rivals(observer, deadline)
             else:
-                await self.store.pause(_POLL_INTERVAL)
+                await self.store.pause(POLL_INTERVAL)
 
     async def _wait_for_rivals(self, observer: Observer, deadline: float) -> None:
         """Wait, without a claim, until there is no live claim on the address."""
         while self.store.now < deadline:
-            await self.store.pause(_POLL_INTERVAL * (1 + self.nonce / 2**64))  # not in step with other waiting requests
+            await self.store.pause(POLL_INTERVAL * (1 + self.nonce / 2**64))  # not in step with other waiting requests
             if not observer.live_claims((await self.store.read_pool()).claims_on(self.ip)):
                 return
 

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
-from econed.actions.addresses.claims import Busy, Claim, Observer, exclusively
+from econed.actions.addresses.claims import POLL_INTERVAL, Busy, Claim, Observer, exclusively
 from econed.actions.addresses.records import Address, ClaimRecord, Pool, allocation_text
 from econed.actions.addresses.store import AddressStore
 from econed.actions.object_limits import MAX_ON_ADDRESS_NETWORK, check_size
@@ -28,8 +28,6 @@ from econed.opennebula.template import removal
 
 MAX_WAIT = 20.0
 """Seconds that a request waits for other requests' changes; by then it knows which claims are dead."""
-
-_POLL_INTERVAL = 0.5
 
 
 @dataclass(frozen=True)
@@ -103,7 +101,7 @@ async def allocate(store: AddressStore, request: AllocationRequest) -> Address:
             raise EC2Error("RequestLimitExceeded", "Other requests are allocating addresses. Try again.", 503)
         ip, is_contended = candidate
         if is_contended:
-            await store.pause(_POLL_INTERVAL)
+            await store.pause(POLL_INTERVAL)
         search.tried.add(ip)
         address = await _try_to_allocate(search, ip)
         if address is not None:
@@ -127,7 +125,7 @@ async def _try_to_allocate(search: _Search, ip: IPv4Address) -> Address | None:
         timeout = max(search.deadline - store.now, 0)
         return await exclusively(claim, timeout, take, observer=search.observer, fails_if_outranked=True)
     except Busy:
-        await store.pause(_POLL_INTERVAL / 2)
+        await store.pause(POLL_INTERVAL / 2)
         return None
 
 
@@ -149,7 +147,7 @@ async def _within_limit(search: _Search, claim: Claim, pool: Pool) -> Pool:
             return pool
         if min(other.name for other in competing) < claim.name:
             raise Busy(claim.ip)  # the search tries again when the others have ended
-        await search.store.pause(_POLL_INTERVAL)
+        await search.store.pause(POLL_INTERVAL)
         await claim.check_still_held()
         pool = await search.store.read_pool()
 

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from econed.opennebula.documents import Image, UserDocument, VirtualMachine
     from econed.opennebula.session import Session
 
-
 PREFIX = "EC2_NEW_IMAGE_"
 """Prefix of the attributes of a user that announce AMIs."""
 
@@ -45,7 +44,6 @@ MAX_ANNOUNCED = 1000
 
 REQUEST_AGE = 120
 """Seconds after which no request is working on an announced AMI any more."""
-
 
 _MAX_CLOCK_SKEW = 300
 """Seconds by which oned's clock may be behind econed's."""

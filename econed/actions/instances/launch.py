@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from econed.actions.call import gather
 from econed.actions.chores import change_unless_done
-from econed.actions.client_tokens import REQUEST_DIGEST, ClientToken
+from econed.actions.client_tokens import ClientToken, creator_digest
 from econed.actions.instances.block_devices import create_volumes, delete_volumes
 from econed.actions.instances.capacity import launch_error
 from econed.actions.instances.plan import LaunchPlan, machine_name, machine_text
@@ -74,12 +74,9 @@ class _TokenMachines:
     def of(cls, by_id: Mapping[int, VirtualMachine], newest_id: int) -> _TokenMachines:
         """Select from all machines with a token those of the call to which the token belongs."""
         machines = [by_id[machine_id] for machine_id in sorted(by_id)]
-        return cls(tuple(machine for machine in machines if _digest(machine) == _digest(machines[0])), newest_id)
-
-    @property
-    def digest(self) -> str:
-        """The digest of the call's parameters; empty if it is not known."""
-        return _digest(self.machines[0]) if self.machines else ""
+        digests = [creator_digest(machine.user_template) for machine in machines]
+        of_call = (machine for machine, digest in zip(machines, digests, strict=True) if digest == digests[0])
+        return cls(tuple(of_call), newest_id)
 
     @property
     def ids(self) -> tuple[int, ...]:
@@ -119,7 +116,8 @@ async def _launch_once(call: Call, plan: LaunchPlan, token: ClientToken) -> tupl
     error: OpenNebulaError | EC2Error | None = None
     for _ in range(_MAX_ROUNDS):
         try:
-            token.check_same_call(known.digest)
+            if known.first is not None:
+                token.check_creator(known.first.user_template)
         except EC2Error:
             await discard(call.session, own_ids)
             raise
@@ -278,7 +276,3 @@ def _not_storable() -> EC2Error:
         "InvalidParameterValue",
         "The instance type or the key pair contains text that OpenNebula cannot store unchanged.",
     )
-
-
-def _digest(machine: VirtualMachine) -> str:
-    return machine.user_template.text(REQUEST_DIGEST)

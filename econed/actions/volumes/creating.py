@@ -19,6 +19,7 @@ from econed.actions.disk_images.volume_facts import (
     volume_name,
 )
 from econed.actions.tagging import tag_text
+from econed.actions.waiting import INTERVAL
 from econed.errors import EC2Error, OpenNebulaCode, OpenNebulaRefusal
 from econed.ids import SNAPSHOT
 from econed.opennebula.pools import OwnerFilter
@@ -35,8 +36,6 @@ MAX_SIZE = 16384
 
 _MB_PER_GIB = 1024
 _MAX_ATTEMPTS = 20
-_RETRY_INTERVAL = 0.5
-"""Seconds between two reads of a volume that another process is creating with the same token."""
 
 _UNMARKED_TIMEOUT = 5
 """Seconds after which an unmarked copy counts as abandoned by a process that died: copies are marked immediately."""
@@ -137,7 +136,7 @@ async def make_volume_once(call: Call, plan: VolumePlan, token: ClientToken) -> 
                 raise mismatch()
             await _finish(call, plan, existing.id)
             return existing.id
-        await call.pause(_RETRY_INTERVAL)
+        await call.pause(INTERVAL)
     assert last_refusal is not None  # noqa: S101  there was an attempt
     raise last_refusal
 
