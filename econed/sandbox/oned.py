@@ -80,6 +80,7 @@ class Oned:
         self.deployment = Deployment(self.cloud)
         self.lifecycle = Lifecycle(self.cloud, self.deployment)
         self.images = ImageManager(self.cloud)
+        self.disks = DiskCalls(self.cloud, self.images)
         self.allocator = MachineAllocator(self.cloud, self.deployment)
         self._sessions = Sessions(self.cloud)
         self._methods = self._all_methods()
@@ -119,6 +120,10 @@ class Oned:
         """Let the next copy of an image end in ERROR, as if its source could not be read."""
         self.images.fail_next = True
 
+    def fail_next_attachment(self) -> None:
+        """Let the hypervisor refuse the next disk that is attached: oned then detaches it again."""
+        self.disks.fail_next = True
+
     def _all_methods(self) -> Mapping[str, tuple[Method, Callable[..., object]]]:
         cloud = self.cloud
         services = (
@@ -127,7 +132,7 @@ class Oned:
             *(ImageCalls(cloud, self.images), TemplateCalls(cloud, self.allocator), VmPoolCalls(cloud)),
             *(
                 VmCalls(cloud, self.deployment, self.lifecycle, self.allocator),
-                DiskCalls(cloud, self.images),
+                self.disks,
                 NicCalls(cloud),
             ),
         )

@@ -29,11 +29,12 @@ from econed.sandbox.template import Template, Vector
 
 
 class DiskCalls:
-    """`one.vm.attach`, `one.vm.detach`, `one.vm.disk*`."""
+    """`one.vm.attach`, `one.vm.detach`, `one.vm.disk*`. With `fail_next` the hypervisor refuses the next attachment."""
 
     def __init__(self, cloud: Cloud, images: ImageManager) -> None:
         self._cloud = cloud
         self._images = images
+        self.fail_next = False
 
     def _managed(self, caller: User, vm_id: int) -> VirtualMachine:
         return self._cloud.get_authorized(caller, Right.MANAGE, self._cloud.vms, vm_id)
@@ -71,9 +72,13 @@ class DiskCalls:
         disk["ATTACH"] = "YES"
         record_change(self._cloud, machine, caller, HistoryAction.DISK_ATTACH)
         self._cloud.recount_usage(machine)
+        failed, self.fail_next = self.fail_next, False
 
         def attached() -> None:
             disk.pop("ATTACH", None)
+            if failed:
+                release_disk(self._cloud, machine, disk)
+                self._cloud.recount_usage(machine)
 
         plug(self._cloud, machine, LcmState.HOTPLUG, LcmState.HOTPLUG_PROLOG_POWEROFF, attached)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import cycle
+from itertools import cycle, repeat
 from typing import Any
 
 import pytest
@@ -154,6 +154,21 @@ def test_a_volume_is_not_attached_in_another_zone(cloud: Cloud) -> None:
     cloud.as_user("alice", "one.image.update", int(volume_id[4:]), 'EC2_AVAILABILITY_ZONE="7"', 1)
     parameters: dict[str, Any] = {"VolumeId": volume_id, "InstanceId": instance_id, "Device": "/dev/sdh"}
     assert cloud.refusal("alice", "AttachVolume", **parameters).code == "InvalidVolume.ZoneMismatch"
+
+
+def test_a_volume_that_the_hypervisor_refuses_is_not_attached(cloud: Cloud) -> None:
+    """Oned is so slow here that it has detached the volume again before it is read."""
+    volume_id, instance_id = volume(cloud), instance(cloud)
+    parameters: dict[str, Any] = {"VolumeId": volume_id, "InstanceId": instance_id, "Device": "/dev/sdh"}
+    cloud.oned.fail_next_attachment()
+    direct, cloud.backend = cloud.backend, DelayedOned(cloud.backend, cloud.clock, repeat(1.0))
+    refusal = cloud.refusal("alice", "AttachVolume", **parameters)
+    cloud.backend = direct
+    assert (refusal.code, refusal.message) == ("IncorrectState", f"The volume '{volume_id}' could not be attached.")
+    assert [call.method for call in cloud.changes].count("one.vm.attach") == 1
+    assert show(cloud, volume_id)["State"] == "available"
+    attach(cloud, volume_id, instance_id)
+    assert show(cloud, volume_id)["State"] == "in-use"
 
 
 def test_a_dry_run_attaches_nothing(cloud: Cloud) -> None:
