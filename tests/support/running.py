@@ -15,6 +15,9 @@ from tests.support.tools import require_tool
 LONG = 120
 """Seconds after which a command is taken to hang."""
 
+_STOPPING = 10
+"""Seconds that a command has to stop after SIGTERM, before it is killed."""
+
 
 def twistd(*arguments: str) -> list[str]:
     """Return the command line of twistd in the foreground, without a pid file."""
@@ -60,6 +63,9 @@ def running(argv: list[str], cwd: Path, env: Mapping[str, str] | None = None) ->
     try:
         yield Running(process)
     finally:
-        if process.poll() is None:
+        process.terminate()  # so that it stops the processes it has started
+        try:
+            process.communicate(timeout=_STOPPING)
+        except subprocess.TimeoutExpired:
             process.kill()
-        process.communicate(timeout=LONG)
+            process.communicate(timeout=LONG)
