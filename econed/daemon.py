@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from econed.actions.addresses.chores import AddressReconciler
 from econed.actions.machines.stop_times import StopTimeRecorder
 from econed.actions.pacing import Pacer
-from econed.actions.shared_reads import SharedReads
+from econed.actions.process_memory import ProcessMemory
 from econed.auth.authenticator import SignatureAuthenticator
 from econed.auth.users import UserDirectory
 from econed.auth.x509 import CertificateAuthenticator
@@ -268,7 +268,7 @@ def _service(
         log=parts.log(),
         on_read=parts.on_read,
         metrics=parts.metrics,
-        shared_reads=SharedReads(LongDocuments(parts.clock.seconds, parts.log())),
+        memory=ProcessMemory(LongDocuments(parts.clock.seconds, parts.log())),
     )
 
 

@@ -22,7 +22,7 @@ from twisted.web.server import NOT_DONE_YET
 
 from econed.actions.call import Call, sessions_of
 from econed.actions.pacing import PARAMETER_COST, Pacer, WorkBudget
-from econed.actions.shared_reads import SharedReads
+from econed.actions.process_memory import ProcessMemory
 from econed.answers import failure
 from econed.auth.sigv4 import signed_region
 from econed.errors import EC2Error
@@ -77,7 +77,7 @@ class Service:
     on_read: Callable[[str], None] | None = None
     """Called with each element read from oned's documents; for tests."""
     metrics: Metrics = field(default_factory=Metrics)
-    shared_reads: SharedReads = field(default_factory=SharedReads)
+    memory: ProcessMemory = field(default_factory=ProcessMemory)
     trim_heap: Callable[[], None] = trim
     """Returns freed memory to the system."""
 
@@ -221,7 +221,7 @@ class _Exchange:
         """Return the call of this request, without the parameters of its action."""
         service = self._service
         oned = ObservedOpenNebula(service.oned, service.clock, self._oned_calls, call_logger(service.log, self._id))
-        session, serveradmin = sessions_of(user, oned, service.shared_reads, service.on_read)
+        session, serveradmin = sessions_of(user, oned, service.memory, service.on_read)
         return Call(
             caller=user,
             session=session,
@@ -234,7 +234,7 @@ class _Exchange:
             endpoint=endpoint(self._request, self._peer.is_secure, service.settings.ssl_server),
             request_id=self._id,
             file_types=service.file_types,
-            shared=service.shared_reads,
+            memory=service.memory,
             upload=self._request.upload,
             fetcher=service.fetcher,
             signed_region=signed_region(signed),

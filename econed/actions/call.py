@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,7 +13,7 @@ from twisted.internet.task import deferLater
 from zope.interface import implementer
 
 from econed.actions.pacing import WorkBudget
-from econed.actions.shared_reads import SharedReads
+from econed.actions.process_memory import ProcessMemory
 from econed.errors import EC2Error
 from econed.interfaces import IImageFetcher, InThread, IOpenNebula, IScripts, IUpload
 from econed.opennebula.documents import OnRead, OwnedView, Right
@@ -43,7 +43,7 @@ class Call:
     computations, and `budget` shares the reactor between the requests. `file_types` are the files of the instance types
     by name, None if the types are OpenNebula templates. `upload` is the file that the request carries, if any;
     `fetcher` downloads images from URLs, None if only oned does. `scripts` associate elastic IPs. `signed_region` is
-    the region in the request's signature, None if it has none. `shared` are the reads that requests of one user share.
+    the region in the request's signature, None if it has none. `memory` is what the process remembers between requests.
     """
 
     caller: User
@@ -56,7 +56,7 @@ class Call:
     in_thread: InThread
     scripts: IScripts
     budget: WorkBudget
-    shared: SharedReads
+    memory: ProcessMemory
     file_types: FileTypes | None = None
     parameters: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     upload: IUpload | None = None
@@ -68,6 +68,11 @@ class Call:
     def now(self) -> int:
         """The time, in seconds since the epoch."""
         return int(self.clock.seconds())
+
+    @property
+    def session_key(self) -> Hashable:
+        """What identifies the caller's session in the memory of a process: the user and what they may see."""
+        return (self.caller.id, self.caller.name, self.caller.gid, self.caller.groups)
 
     @property
     def owner_id(self) -> str:
@@ -125,7 +130,7 @@ class Call:
 
 
 def sessions_of(
-    user: User, oned: IOpenNebula, shared: SharedReads, on_read: OnRead | None = None
+    user: User, oned: IOpenNebula, memory: ProcessMemory, on_read: OnRead | None = None
 ) -> tuple[Session, Session]:
     """Return the sessions of a user and of serveradmin for one request.
 
@@ -133,7 +138,7 @@ def sessions_of(
     each element that is read from oned's documents.
     """
     limited = LimitedOpenNebula(oned, Slots(MAX_CALLS_PER_REQUEST))
-    serveradmin = Session(limited, None, on_read, shared.long_documents)
+    serveradmin = Session(limited, None, on_read, memory.long_documents)
     return replace(serveradmin, user=user.name), serveradmin
 
 

@@ -12,8 +12,6 @@ from typing import Any, TypeAlias, TypeVar, cast
 
 from twisted.internet.defer import Deferred
 
-from econed.opennebula.long_documents import LongDocuments
-
 _T = TypeVar("_T")
 _Read: TypeAlias = Callable[[], Coroutine[Any, Any, Any]]
 
@@ -44,13 +42,9 @@ class _SharedRead:
 
 
 class SharedReads:
-    """The shared reads of one process.
+    """The shared reads of one process."""
 
-    `long_documents` remembers which documents are too long.
-    """
-
-    def __init__(self, long_documents: LongDocuments | None = None) -> None:
-        self.long_documents = long_documents or LongDocuments()
+    def __init__(self) -> None:
         self._queues: dict[Hashable, OrderedDict[Hashable, _SharedRead]] = {}
         """For each user with a read in flight the reads that follow, by key."""
 

@@ -20,7 +20,7 @@ from zope.interface import implementer
 
 from econed.actions.call import Call, sessions_of
 from econed.actions.pacing import Pacer, WorkBudget
-from econed.actions.shared_reads import SharedReads
+from econed.actions.process_memory import ProcessMemory
 from econed.answers import failure
 from econed.auth.users import UserDirectory
 from econed.catalogue import all_actions
@@ -111,7 +111,7 @@ class Cloud:
         self.cached_users: dict[str, User] = {}
         """Users whose calls are made with these records, even if they have changed in oned since they were read."""
         self.pacer = Pacer(self.clock, now=self.clock.seconds)
-        self.shared = SharedReads(LongDocuments(self.clock.seconds))
+        self.memory = ProcessMemory(LongDocuments(self.clock.seconds))
         self.as_user("alice", "one.system.version")  # the backend determines which tokens oned accepts
         self._logged = len(self.oned.calls)
 
@@ -131,7 +131,7 @@ class Cloud:
     def call_as(self, user: str, *, dry_run: bool = False) -> Call:
         """Return the `Call` that an action gets when this user calls it."""
         caller = self.user(user)
-        session, serveradmin = sessions_of(caller, self.backend, self.shared)
+        session, serveradmin = sessions_of(caller, self.backend, self.memory)
         call = Call(
             caller=caller,
             session=session,
@@ -145,7 +145,7 @@ class Cloud:
             request_id=REQUEST_ID,
             file_types=self.file_types,
             signed_region=self.signed_region,
-            shared=self.shared,
+            memory=self.memory,
         )
         return call.as_dry_run() if dry_run else call
 

@@ -66,8 +66,8 @@ async def listed_machine_ids(call: Call, *, ended: bool = True, owner: int = Own
     age; a machine that ended without having been on a host is in no accounting record, but among the newest of the
     ended machines. Concurrent requests of a user share one read.
     """
-    return await call.shared.get(
-        call.caller.name, ("machines", ended, owner), lambda: _listed_machine_ids(call, ended, owner)
+    return await call.memory.shared_reads.get(
+        call.session_key, ("machines", ended, owner), lambda: _listed_machine_ids(call, ended, owner)
     )
 
 
