@@ -1,19 +1,17 @@
-"""Creates the processes of the daemon from the settings: each part is created once, and injected where it is used."""
+"""Creates a serving process from the settings: each part is created once, and injected where it is used."""
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
-from twisted.application.service import IService, MultiService
-from twisted.internet.defer import Deferred
+from twisted.application.service import MultiService
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 
 from econed.actions.addresses.chores import AddressReconciler
 from econed.actions.machines.stop_times import StopTimeRecorder
@@ -35,109 +33,21 @@ from econed.interfaces import IAuthenticator, ICallLimiter, InThread, IOpenNebul
 from econed.opennebula.documents import OnRead
 from econed.opennebula.file_templates import FileTypes
 from econed.opennebula.long_documents import LongDocuments
-from econed.process.admin import AdminPort, WatchedProcess
 from econed.process.certificates import TLSFiles
-from econed.process.generations import Plan
 from econed.process.health import LagWatch, OnedState, OnedWatch
-from econed.process.lifecycle import Process, Signals
-from econed.process.listening import CannotListen, Listener, max_connections
-from econed.process.services import OneProcess, Stop, Supervised
-from econed.process.spawning import Spawner
-from econed.process.supervisor import Load, Supervisor
-from econed.process.systemd import Notifier
+from econed.process.lifecycle import MakeLogger, Process, Serving
+from econed.process.listening import Listener, max_connections
 from econed.process.tls import ServerTLS
 from econed.reconciler import Reconciler, ReconcilerService, ReportService
 from econed.resource import EC2Resource, Service
 from econed.scripts import Scripts
 from econed.telemetry.access_log import call_logger
-from econed.telemetry.logs import ProcessLog
 from econed.telemetry.metrics import Metrics
 from econed.telemetry.observed_calls import ObservedOpenNebula
 from econed.wire.encoder import Encoder
 from econed.wire.model import Model
 
 _T = TypeVar("_T")
-
-MakeLogger: TypeAlias = Callable[[str], Logger]
-"""Returns the logger of a namespace; `Logger` itself where the log of the process filters by level."""
-
-
-@dataclass(frozen=True)
-class Serving:
-    """A serving process with its metrics; `renew_certificates` is None without TLS."""
-
-    process: Process
-    metrics: Metrics
-    renew_certificates: Callable[[], Awaitable[object]] | None
-
-
-# A supervisor, or one process without it
-
-
-def make_supervisor(
-    reactor: Any, plan: Plan, load: Load, environ: Mapping[str, str], notifier: Notifier, process_log: ProcessLog | None
-) -> IService:
-    """Return the daemon as a supervisor, which starts its workers when the reactor runs."""
-    log, metrics = Logger(namespace="econed.supervisor"), Metrics()
-
-    def on_reload(plan: Plan) -> None:
-        """Apply the log and the administrator's port of a new configuration to the supervisor itself."""
-        if process_log is not None:
-            process_log.apply_settings(plan.settings)
-        try:
-            admin.set_port(plan.settings.admin_port)
-        except CannotListen as error:
-            log.error("moving the administrator's port failed: {error}", error=str(error))
-
-    supervisor = Supervisor(
-        plan,
-        Spawner(reactor, environ, log),
-        load,
-        reactor,
-        jitter=random.random,
-        notifier=notifier,
-        metrics=metrics,
-        on_exit=Stop(reactor),
-        on_reload=on_reload,
-        log=log,
-    )
-    service = Supervised(supervisor, Signals(reactor), notifier, reactor, process_log)
-    admin = AdminPort(reactor, supervisor, service, Logger(namespace="econed.admin"))
-    admin.set_port(plan.settings.admin_port)
-    return service
-
-
-def make_one_process(
-    reactor: Any,
-    settings: Settings,
-    serving: Serving,
-    notifier: Notifier,
-    process_log: ProcessLog | None,
-    make_logger: MakeLogger,
-) -> IService:
-    """Return the daemon as one process without a supervisor. It listens immediately; raises `CannotListen`."""
-    listening = Deferred.fromCoroutine(serving.process.listen())
-    failures: list[Failure] = []
-    listening.addErrback(failures.append)
-    if failures:
-        raise CannotListen(failures[0].getErrorMessage())
-    service = OneProcess(
-        serving.process,
-        Signals(reactor),
-        notifier,
-        reactor,
-        process_log=process_log,
-        renew_certificates=serving.renew_certificates,
-        stop_reactor=Stop(reactor),
-        log=make_logger("econed"),
-    )
-    serving.metrics.set_worker_count(1)
-    watched = WatchedProcess(serving.metrics, lambda: serving.process.is_draining)
-    AdminPort(reactor, watched, service, make_logger("econed.admin")).set_port(settings.admin_port)
-    return service
-
-
-# A serving process
 
 
 def make_process(

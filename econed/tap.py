@@ -11,21 +11,19 @@ from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from socket import socket
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from twisted.application.service import IService
 from twisted.logger import Logger, globalLogPublisher
 from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
 
-from econed.actions.instances.types import configured_file_types
+from econed.actions.instances.file_types import configured_file_types
 from econed.clock import use_monotonic_timers
 from econed.config import credentials, loading
 from econed.config.loading import ConfigError, ConfigProblem
 from econed.config.settings import Settings
-from econed.daemon import make_one_process, make_process, make_supervisor
 from econed.interfaces import IOpenNebula
-from econed.opennebula.documents import OnRead
 from econed.process import systemd
 from econed.process.certificates import TLSFiles
 from econed.process.generations import Plan
@@ -40,10 +38,14 @@ from econed.process.listening import (
     warn_of_plain_http,
 )
 from econed.process.pid_file import PidFile, PidFileLock
+from econed.process.services import make_one_process, make_supervisor
 from econed.process.systemd import Notifier
 from econed.process.twistd import twistd_options
 from econed.telemetry import logs
-from econed.xmlrpc_backend import XMLRPCBackend
+from econed.xmlrpc.endpoint import oned_endpoint
+
+if TYPE_CHECKING:
+    from econed.opennebula.documents import OnRead
 
 _FORMS = ("5.12", "7.4")
 _MAX_PORT = 65535
@@ -172,14 +174,16 @@ class _Start:
         def load(current: tuple[BoundSocket, ...]) -> Plan:
             """Read and check the whole configuration, and open the sockets (`Load`)."""
             source = loading.read(self._config_path())
-            settings, server, warnings = credentials.load_with_settings(source, self.environ)
+            settings, _, warnings = credentials.load_with_settings(source, self.environ)
             self._warn(warnings)
             configured_file_types(source.path, settings)
             files = TLSFiles.of(settings)
             if files is not None:
                 files.read()
+            ca_file = None if settings.one_ca_file is None else Path(settings.one_ca_file)
             try:
-                XMLRPCBackend.configured(self.reactor, settings, server, self.log)
+                for url in settings.one_xmlrpc:
+                    oned_endpoint(self.reactor, url, ca_file)
             except ValueError as error:
                 raise ConfigError((ConfigProblem(str(source.path), str(error)),)) from None
             return Plan(
@@ -208,6 +212,8 @@ class _Start:
     # Without workers
 
     def _one_process(self, passed: Sequence[socket], on_read: OnRead | None) -> IService:
+        from econed.daemon import make_process  # a supervisor needs neither the actions nor the model
+
         settings, oned = self._sandbox() if self.options["sandbox"] else self._configured()
         if settings.workers > 1:
             self.log.warn("workers has no effect with --sandbox and --listen: there is one process")
@@ -233,6 +239,8 @@ class _Start:
 
     def _configured(self) -> tuple[Settings, IOpenNebula]:
         """Return the settings of econe.conf, and a client of the oned that they name."""
+        from econed.xmlrpc_backend import XMLRPCBackend  # a supervisor reads no documents of oned
+
         settings, server, warnings = credentials.load_with_settings(self._config_path(), self.environ)
         self._warn(warnings)
         try:

@@ -13,7 +13,7 @@ from typing import Any
 from twisted.internet.stdio import StandardIO
 from twisted.logger import Logger
 
-from econed.actions.instances.types import configured_file_types
+from econed.actions.instances.file_types import configured_file_types
 from econed.clock import use_monotonic_timers
 from econed.config import credentials
 from econed.config.loading import ConfigError, Source

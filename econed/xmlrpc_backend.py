@@ -34,9 +34,10 @@ from econed.opennebula.replies import Scalar, parse_document, parse_value
 from econed.opennebula.tokens import CertificateKey, CipherForm, PasswordKey, ServerKey, UnusableName, session_token
 from econed.single_flight import SingleFlight
 from econed.slots import Slots
+from econed.xmlrpc.endpoint import oned_endpoint
 from econed.xmlrpc.failover import CONNECT_TIMEOUT, proxy_for
 from econed.xmlrpc.leader import ServerGroup, ServerStatus
-from econed.xmlrpc.proxy import OnedProxy, oned_endpoint
+from econed.xmlrpc.proxy import OnedProxy
 
 if TYPE_CHECKING:
     from lxml.etree import _Element

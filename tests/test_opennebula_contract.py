@@ -26,7 +26,8 @@ from econed.sandbox.backend import SandboxBackend
 from econed.sandbox.demo_cloud import populate
 from econed.sandbox.oned import Oned
 from econed.sandbox.server import SandboxResource
-from econed.xmlrpc.proxy import OnedProxy, oned_endpoint
+from econed.xmlrpc.endpoint import oned_endpoint
+from econed.xmlrpc.proxy import OnedProxy
 from econed.xmlrpc_backend import XMLRPCBackend
 from tests.support.certificates import server_certificate
 

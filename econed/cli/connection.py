@@ -13,7 +13,7 @@ from twisted.internet.task import react
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from econed.actions.instances.types import configured_file_types
+from econed.actions.instances.file_types import configured_file_types
 from econed.config import credentials
 from econed.config.loading import ConfigError, ConfigProblem
 from econed.config.settings import Settings

@@ -6,13 +6,11 @@ free connection, and other machines cannot reach it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 
 from twisted.application.internet import StreamServerEndpointService
-from twisted.application.service import MultiService
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
@@ -20,12 +18,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
-from zope.interface import implementer
 
 from econed.process.interfaces import IWatched
 from econed.process.listening import CannotListen, ListenAddress, adopt, bind_all
 from econed.telemetry.merging import exposition, gauge, merged
-from econed.telemetry.metrics import Metrics, Snapshot
+from econed.telemetry.metrics import Snapshot
 
 HOST = "127.0.0.1"
 
@@ -49,29 +46,6 @@ def admin_service(reactor: Any, port: int, watched: IWatched, log: Logger) -> St
         raise CannotListen(f"admin_port: {error}") from None
     listener = adopt(reactor, bound.socket, is_tls=False, where=bound.where)
     return StreamServerEndpointService(listener.endpoint, AdminSite(AdminResource(watched, reactor, log), reactor))
-
-
-class AdminPort:
-    """The administrator's port as a child of the service `parent`; a reload may move it."""
-
-    def __init__(self, reactor: Any, watched: IWatched, parent: MultiService, log: Logger) -> None:
-        self._reactor = reactor
-        self._watched = watched
-        self._parent = parent
-        self._log = log
-        self._port: int | None = None
-        self._service: StreamServerEndpointService | None = None
-
-    def set_port(self, port: int | None) -> None:
-        """Listen on `port`, or not at all if None; raises `CannotListen`, and then keeps the current port."""
-        if port == self._port:
-            return
-        service = None if port is None else admin_service(self._reactor, port, self._watched, self._log)
-        if self._service is not None:
-            self._service.disownServiceParent()
-        if service is not None:
-            service.setServiceParent(self._parent)
-        self._port, self._service = port, service
 
 
 class _Request(Request):
@@ -141,27 +115,6 @@ class AdminResource(Resource):
         else:
             self._log.failure("request to the administrator's port failed", failure=failure)
             _send(request, _text_body(request, 500, "The error is in the log."))
-
-
-@implementer(IWatched)
-class WatchedProcess:
-    """One serving process, without a supervisor."""
-
-    def __init__(self, metrics: Metrics, is_draining: Callable[[], bool]) -> None:
-        self._metrics = metrics
-        self._is_draining = is_draining
-
-    def unready_reason(self) -> str | None:
-        """See `IWatched.unready_reason`; a process that runs listens."""
-        return DRAINING if self._is_draining() else None
-
-    async def snapshots(self) -> tuple[Snapshot, ...]:
-        """See `IWatched.snapshots`."""
-        return (self._metrics.snapshot(),)
-
-
-DRAINING = "draining: the daemon is stopping and accepts no new connections"
-"""Why a stopping daemon is not ready."""
 
 
 def oned_unreachable(counts: Snapshot) -> str | None:

@@ -8,6 +8,9 @@ from zope.interface import Interface
 
 from econed.telemetry.metrics import Snapshot
 
+DRAINING = "draining: the daemon is stopping and accepts no new connections"
+"""Why a stopping daemon is not ready."""
+
 
 class IWatched(Interface):
     """The state of the daemon for the administrator's port: of one serving process, or of the supervisor of several.

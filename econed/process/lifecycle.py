@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 from twisted.application.service import IService
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
@@ -13,8 +14,12 @@ from twisted.logger import Logger
 
 from econed.interfaces import IDrainable
 from econed.process.listening import Listener
+from econed.telemetry.metrics import Metrics
 
 Handler = Callable[[], None]
+
+MakeLogger: TypeAlias = Callable[[str], Logger]
+"""Returns the logger of a namespace; `Logger` itself where the log of the process filters by level."""
 
 
 class Process:
@@ -104,6 +109,15 @@ class Process:
         await connections.all_closed()
         for wait in self._pending_work:
             await wait()
+
+
+@dataclass(frozen=True)
+class Serving:
+    """A serving process with its metrics; `renew_certificates` is None without TLS."""
+
+    process: Process
+    metrics: Metrics
+    renew_certificates: Callable[[], Awaitable[object]] | None
 
 
 class Signals:

@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import atexit
 import os
+import random
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
 from twisted.application.internet import TimerService
-from twisted.application.service import MultiService
+from twisted.application.service import IService, MultiService
 from twisted.internet import defer
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ReactorNotRunning
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
-from econed.process.lifecycle import Handler, Process, Signals
-from econed.process.supervisor import EXIT_GRACE, Supervisor
+from econed.config.settings import Settings
+from econed.process.admin_port import AdminPort, WatchedProcess
+from econed.process.generations import Plan
+from econed.process.lifecycle import Handler, MakeLogger, Process, Serving, Signals
+from econed.process.listening import CannotListen
+from econed.process.spawning import Spawner
+from econed.process.supervisor import EXIT_GRACE, Load, Supervisor
 from econed.process.systemd import Notifier
 from econed.telemetry.logs import LoggedService, ProcessLog
+from econed.telemetry.metrics import Metrics
 
 
 def watchdog(notifier: Notifier, clock: IReactorTime) -> TimerService | None:
@@ -179,3 +187,66 @@ def _add_watchdog(notifier: Notifier, clock: IReactorTime, parent: MultiService)
     service = watchdog(notifier, clock)
     if service is not None:
         service.setServiceParent(parent)
+
+
+def make_supervisor(
+    reactor: Any, plan: Plan, load: Load, environ: Mapping[str, str], notifier: Notifier, process_log: ProcessLog | None
+) -> IService:
+    """Return the daemon as a supervisor, which starts its workers when the reactor runs."""
+    log, metrics = Logger(namespace="econed.supervisor"), Metrics()
+
+    def on_reload(plan: Plan) -> None:
+        """Apply the log and the administrator's port of a new configuration to the supervisor itself."""
+        if process_log is not None:
+            process_log.apply_settings(plan.settings)
+        try:
+            admin.set_port(plan.settings.admin_port)
+        except CannotListen as error:
+            log.error("moving the administrator's port failed: {error}", error=str(error))
+
+    supervisor = Supervisor(
+        plan,
+        Spawner(reactor, environ, log),
+        load,
+        reactor,
+        jitter=random.random,
+        notifier=notifier,
+        metrics=metrics,
+        on_exit=Stop(reactor),
+        on_reload=on_reload,
+        log=log,
+    )
+    service = Supervised(supervisor, Signals(reactor), notifier, reactor, process_log)
+    admin = AdminPort(reactor, supervisor, service, Logger(namespace="econed.admin"))
+    admin.set_port(plan.settings.admin_port)
+    return service
+
+
+def make_one_process(
+    reactor: Any,
+    settings: Settings,
+    serving: Serving,
+    notifier: Notifier,
+    process_log: ProcessLog | None,
+    make_logger: MakeLogger,
+) -> IService:
+    """Return the daemon as one process without a supervisor. It listens immediately; raises `CannotListen`."""
+    listening = Deferred.fromCoroutine(serving.process.listen())
+    failures: list[Failure] = []
+    listening.addErrback(failures.append)
+    if failures:
+        raise CannotListen(failures[0].getErrorMessage())
+    service = OneProcess(
+        serving.process,
+        Signals(reactor),
+        notifier,
+        reactor,
+        process_log=process_log,
+        renew_certificates=serving.renew_certificates,
+        stop_reactor=Stop(reactor),
+        log=make_logger("econed"),
+    )
+    serving.metrics.set_worker_count(1)
+    watched = WatchedProcess(serving.metrics, lambda: serving.process.is_draining)
+    AdminPort(reactor, watched, service, make_logger("econed.admin")).set_port(settings.admin_port)
+    return service

@@ -11,9 +11,8 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from econed.config.loading import ConfigError
-from econed.process.admin import DRAINING
 from econed.process.generations import Counts, Generation, Plan, Spawn, State, Worker
-from econed.process.interfaces import IWatched
+from econed.process.interfaces import DRAINING, IWatched
 from econed.process.listening import BoundSocket, CannotListen, close_all
 from econed.process.messages import CountsReply, Drain, Draining, Failed, Heartbeat, Ready, ReopenLog, Report
 from econed.process.systemd import Notifier

@@ -9,16 +9,11 @@ certificate authorities. This proxy counts bytes as they arrive, and leaves deco
 from __future__ import annotations
 
 import warnings
-from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
 
-from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509 import load_pem_x509_certificates
 from OpenSSL import SSL
-from twisted.internet import ssl
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHandshakeListener, ISSLTransport, IStreamClientEndpoint
 from twisted.internet.protocol import connectionDone
@@ -39,31 +34,6 @@ _MAX_HEAD = 64 * 1024
 
 _UNAVAILABLE = frozenset({b"502", b"503", b"504"})
 """The HTTP status codes of a web server in front of oned when oned is down."""
-
-
-def oned_endpoint(reactor: Any, url: str, ca_file: Path | None = None, timeout: float = 30.0) -> IStreamClientEndpoint:
-    """Return the endpoint for the oned at `url`; https verifies the chain and the host name.
-
-    `ca_file` is a PEM file of authorities that replace the system's. Raises ValueError for an invalid URL or file,
-    OSError for a file that cannot be read. `timeout` is that of the connection in seconds.
-    """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"not the http or https URL of an oned: {url}")
-    is_https = parts.scheme == "https"
-    endpoint = HostnameEndpoint(reactor, parts.hostname, parts.port or (443 if is_https else 80), timeout)
-    if not is_https:
-        return endpoint
-    return wrapClientTLS(ssl.optionsForClientTLS(parts.hostname, _trust_root(ca_file)), endpoint)
-
-
-def _trust_root(ca_file: Path | None) -> Any:
-    if ca_file is None:
-        return None
-    authorities = load_pem_x509_certificates(ca_file.read_bytes())
-    return ssl.trustRootFromCertificates(
-        [ssl.Certificate.loadPEM(authority.public_bytes(Encoding.PEM)) for authority in authorities]
-    )
 
 
 @implementer(IHandshakeListener)
@@ -194,7 +164,7 @@ class OnedProxy(Proxy):
     """oned at one URL."""
 
     def __init__(self, reactor: Any, url: str, endpoint: IStreamClientEndpoint, max_reply: int) -> None:
-        """Call `url` through `endpoint` (`oned_endpoint`); `max_reply` is the maximum length of a reply in bytes."""
+        """Call `url` through `endpoint`; `max_reply` is the maximum length of a reply in bytes."""
         super().__init__(url.encode("ascii"), reactor=reactor)
         self.url = url
         self.host = urlsplit(url).netloc.rpartition("@")[2].encode("ascii")

@@ -17,7 +17,8 @@ from econed.opennebula.long_documents import SKIP_SECONDS
 from econed.opennebula.methods import MAX_LIST
 from econed.opennebula.tokens import PasswordKey
 from econed.sandbox.server import SandboxResource
-from econed.xmlrpc.proxy import OnedProxy, oned_endpoint
+from econed.xmlrpc.endpoint import oned_endpoint
+from econed.xmlrpc.proxy import OnedProxy
 from econed.xmlrpc_backend import CallLimits, XMLRPCBackend
 from tests.support.cloud import Cloud, perform
 from tests.support.reactor_turns import wait_until

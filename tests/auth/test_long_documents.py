@@ -21,7 +21,8 @@ from econed.sandbox.demo_cloud import populate
 from econed.sandbox.oned import Oned
 from econed.sandbox.server import SandboxResource
 from econed.user import User
-from econed.xmlrpc.proxy import OnedProxy, oned_endpoint
+from econed.xmlrpc.endpoint import oned_endpoint
+from econed.xmlrpc.proxy import OnedProxy
 from econed.xmlrpc_backend import CallLimits, XMLRPCBackend
 
 pytestmark = pytest.mark.slow

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from zope.interface import implementer
 
-from econed.actions.instances.types import read_file_types
+from econed.actions.instances.file_types import read_file_types
 from econed.cli import check
 from econed.cli.check import Row, Verdict
 from econed.cli.connection import LoadedConfiguration

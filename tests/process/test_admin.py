@@ -18,7 +18,8 @@ from twisted.web.client import ResponseNeverReceived
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from econed.process.admin import TIMEOUT, AdminResource, WatchedProcess, admin_service
+from econed.process.admin import TIMEOUT, AdminResource, admin_service
+from econed.process.admin_port import WatchedProcess
 from econed.process.interfaces import IWatched
 from econed.process.listening import CannotListen
 from econed.telemetry.metrics import Metrics, Snapshot

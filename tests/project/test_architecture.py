@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -30,7 +31,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
         "config",
         "opennebula",
     ),
-    "tap": ("daemon", "xmlrpc_backend", "sandbox", "process", "actions", "telemetry", "config", "opennebula"),
+    "tap": ("daemon", "xmlrpc_backend", "sandbox", "process", "actions", "xmlrpc", "telemetry", "config", "opennebula"),
     "worker_main": ("daemon", "xmlrpc_backend", "process", "actions", "telemetry", "config"),
     "daemon": (
         *(
@@ -359,6 +360,7 @@ def test_only_the_client_of_oned_and_the_fetcher_of_images_open_connections() ->
         or is_or_is_in(imported.name, "http.client")
     }
     assert {name for name in importers if component_of(name) != "cli"} == {
+        "xmlrpc.endpoint",
         "xmlrpc.proxy",
         "fetching.pinned_agent",
         "fetching.fetcher",
@@ -412,3 +414,33 @@ def test_workers_import_neither_the_sandbox_nor_the_options_of_twistd() -> None:
     loaded = output.split()
     assert "econed.daemon" in loaded
     assert [name for name in loaded if name.startswith(("econed.sandbox", "econed.tap", "twisted.python.usage"))] == []
+
+
+UNNEEDED_IN_A_SUPERVISOR = (
+    *("econed.daemon", "econed.catalogue", "econed.resource", "econed.http", "econed.wire", "econed.actions.call"),
+    *("econed.opennebula.views", "lxml", "botocore", "treq", "twisted.web"),
+)
+
+
+def test_the_supervisor_imports_only_what_it_needs_itself(tmp_path: Path) -> None:
+    """Not even to check the settings: the actions and the model would take as much memory in it as in a worker."""
+    templates = tmp_path / "ec2query_templates"
+    templates.mkdir()
+    (templates / "small.erb").write_text("CPU = 1", "utf-8")
+    conf, auth_file = tmp_path / "econe.conf", tmp_path / "auth"
+    conf.write_text("use_file_templates: true\ninstance_types: {m1.small: {template: small.erb}}\n", "utf-8")
+    auth_file.write_text("serveradmin:secret", "utf-8")
+    auth_file.chmod(0o600)
+    command = f"""
+import sys
+from econed import tap
+options = tap.Options()
+options.parseOptions(["--config", {str(conf)!r}, "--port", "0"])
+tap.makeService(options)
+print(*sys.modules)
+"""
+    environ = {**os.environ, "ONE_CIPHER_AUTH": str(auth_file)}
+    output = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True, env=environ)
+    loaded = output.stdout.split()
+    assert "econed.process.supervisor" in loaded
+    assert [name for name in loaded if name.startswith(UNNEEDED_IN_A_SUPERVISOR)] == []

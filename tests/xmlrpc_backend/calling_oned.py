@@ -14,7 +14,8 @@ from twisted.logger import LogEvent, Logger
 
 from econed.errors import OpenNebulaError
 from econed.opennebula.tokens import CipherForm, PasswordKey, session_token
-from econed.xmlrpc.proxy import OnedProxy, oned_endpoint
+from econed.xmlrpc.endpoint import oned_endpoint
+from econed.xmlrpc.proxy import OnedProxy
 from econed.xmlrpc_backend import CallLimits, XMLRPCBackend
 from tests.support.oned_stubs import Behaviour, OnedStub, StubConnection, reply
 

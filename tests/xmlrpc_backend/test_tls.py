@@ -18,7 +18,8 @@ from cryptography.x509.oid import NameOID
 from twisted.internet.defer import maybeDeferred
 
 from econed.errors import OpenNebulaUnavailable
-from econed.xmlrpc.proxy import OnedProxy, oned_endpoint
+from econed.xmlrpc.endpoint import oned_endpoint
+from econed.xmlrpc.proxy import OnedProxy
 from tests.support.certificates import server_options
 from tests.support.oned_stubs import replying
 from tests.xmlrpc_backend.calling_oned import BackendHarness, failure_of, modern

@@ -6,20 +6,15 @@ replaces all attributes of the same name in the type.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
 
 from econed.actions.machines.facts import INSTANCE_TYPE
-from econed.config.loading import TEMPLATE_DIRECTORY, ConfigError, ConfigProblem
-from econed.config.settings import Settings
 from econed.errors import EC2Error, NotStorable
 from econed.ids import IMAGE
 from econed.opennebula.attributes import Attributes, Vector
-from econed.opennebula.file_templates import FileTemplate, FileTemplateError, FileTypes
-from econed.opennebula.template import attribute, is_storable, render, template
+from econed.opennebula.template import attribute, render, template
 from econed.opennebula.template_reader import read_template
 
 if TYPE_CHECKING:
@@ -93,42 +88,6 @@ class FileType:
         added = template(attribute("NAME", name) if name else "", attribute(INSTANCE_TYPE, self.name), text)
         replaced = {attribute_name for attribute_name, _ in read_template(added)}
         return await session.vm_allocate(template(render(self.attributes.without(*replaced)), added), True)
-
-
-def configured_file_types(conf: Path, settings: Settings) -> FileTypes | None:
-    """Return the files of the instance types, next to econe.conf (`conf`); None if the types are OpenNebula templates.
-
-    Raises `ConfigError`.
-    """
-    if not settings.use_file_templates:
-        return None
-    return read_file_types(conf.parent / TEMPLATE_DIRECTORY, settings.instance_types)
-
-
-def read_file_types(directory: Path, files: Mapping[str, str]) -> FileTypes:
-    """Read the files of the instance types in a directory; `files` are their names by instance type.
-
-    Raises one `ConfigError` for all files that cannot be read or parsed, with file and line.
-    """
-    problems: list[ConfigProblem] = []
-    templates: dict[str, FileTemplate] = {}
-    for name, file in files.items():
-        path = directory / file
-        if not is_storable(name):
-            problems.append(
-                ConfigProblem(str(path), "the name of its instance type cannot be stored in OpenNebula", key=name)
-            )
-        try:
-            templates[name] = FileTemplate.parse(path.read_text("utf-8"))
-        except OSError as error:
-            problems.append(ConfigProblem(str(path), f"cannot be read: {error.strerror}", key=name))
-        except UnicodeDecodeError:
-            problems.append(ConfigProblem(str(path), "is not UTF-8 text", key=name))
-        except FileTemplateError as error:
-            problems.append(ConfigProblem(str(path), error.text, error.line, name))
-    if problems:
-        raise ConfigError(tuple(problems))
-    return MappingProxyType(templates)
 
 
 async def find_instance_type(

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from econed.actions.instances.types import read_file_types
+from econed.actions.instances.file_types import read_file_types
 from econed.config.loading import ConfigError
 from econed.config.settings import Settings
 from econed.opennebula.documents import VirtualMachine

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from econed.process.admin import DRAINING
 from econed.process.generations import MAX_RESTART_DELAY
+from econed.process.interfaces import DRAINING
 from econed.process.messages import Ready
 from econed.process.supervisor import EXIT_GRACE
 from tests.process.supervisor.supervising import DRAIN_TIMEOUT, SupervisorHarness, plan, reloaded
