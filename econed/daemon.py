@@ -163,7 +163,7 @@ def _service(
     file_types: FileTypes | None,
 ) -> Service:
     return Service(
-        dispatcher=Dispatcher(Model.load(), all_actions()),
+        dispatcher=_dispatcher(),
         authenticator=_authenticator(parts, users),
         peers=Peers(parts.settings.trusted_proxies, parts.log()),
         encoder=Encoder(),
@@ -180,6 +180,11 @@ def _service(
         metrics=parts.metrics,
         memory=ProcessMemory(LongDocuments(parts.clock.seconds, parts.log())),
     )
+
+
+def _dispatcher() -> Dispatcher:
+    actions = all_actions()
+    return Dispatcher(Model.load(action.name for action in actions), actions)
 
 
 def _authenticator(parts: _Parts, users: IUserDirectory) -> IAuthenticator:

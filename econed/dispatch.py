@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from botocore.model import ListShape, Shape, StructureShape
-
 from econed.actions.action import NO_MEMBERS, Action, Members
 from econed.errors import EC2Error
 from econed.wire.model import EC2Operation, Model
+from econed.wire.shapes import ListShape, Shape, StructureShape
 
 
 class ActionError(TypeError):

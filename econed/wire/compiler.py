@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, TypeVar, cast
 
-from botocore.model import ListShape, MapShape, Shape, StructureShape
-
 from econed.wire.model import output_name
+from econed.wire.shapes import ListShape, MapShape, Shape, StructureShape
 from econed.wire.text import text_formatter
 
 SLICE_LENGTH: Final = 1000
@@ -150,9 +149,9 @@ class Compiler:
         if shape.type_name == "map":
             return self._map_stepper(cast(MapShape, shape), name)
         member = cast(ListShape, shape).member
-        if shape.serialization.get("flattened"):
+        if shape.is_flattened:
             return self._items_stepper(member, name)
-        return ListStepper(self._items_stepper(member, member.serialization.get("name", "member")), name)
+        return ListStepper(self._items_stepper(member, output_name(member, "member")), name)
 
     def _items_stepper(self, member: Shape, name: str) -> Stepper:
         if self._is_bounded(member):
@@ -161,8 +160,8 @@ class Compiler:
 
     def _map_stepper(self, shape: MapShape, name: str) -> Stepper:
         entry = Structure(("key", "value"))
-        entry.writers["key"] = self._writer(shape.key, shape.key.serialization.get("name", "key"))
-        value_name = shape.value.serialization.get("name", "value")
+        entry.writers["key"] = self._writer(shape.key, output_name(shape.key, "key"))
+        value_name = output_name(shape.value, "value")
         if self._is_bounded(shape.value):
             entry.writers["value"] = self._writer(shape.value, value_name)
         else:

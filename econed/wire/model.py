@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -9,8 +10,7 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import Any, cast
 
-from botocore.loaders import Loader
-from botocore.model import ServiceModel, Shape, StructureShape
+from econed.wire.shapes import Definitions, Shape, StructureShape, references_in, shape_of
 
 
 class ModelError(ValueError):
@@ -29,32 +29,68 @@ class EC2Operation:
 class Model:
     """The operations of a service. Immutable."""
 
-    def __init__(self, service: ServiceModel) -> None:
-        self._service = service
-        self._names = frozenset(service.operation_names)
+    def __init__(self, description: Mapping[str, Any]) -> None:
+        """Take a description of the service in the format of botocore's `service-2.json`."""
+        self._operations: Mapping[str, Mapping[str, Any]] = description["operations"]
+        self._definitions: Definitions = description["shapes"]
 
     @classmethod
-    def load(cls) -> Model:
-        """Return Amazon's newest EC2 model together with econed's own operations (takes about 0.3 s and 15 MB).
+    def load(cls, operations: Iterable[str] | None = None) -> Model:
+        """Return Amazon's newest EC2 model together with econed's own operations.
 
-        Only the data in botocore's package is read: a `~/.aws/models` directory must not change what EC2 is.
+        Of `operations`, those that exist; None: all. Only the data in botocore's package is read: a `~/.aws/models`
+        directory must not change what EC2 is.
         """
-        loader = Loader(extra_search_paths=[Loader.BUILTIN_DATA_PATH], include_default_search_paths=False)
-        amazon = loader.load_service_model("ec2", "service-2")
-        own = own_models(resources.files(__package__) / "models")
-        return cls(ServiceModel(merged(amazon, own), "ec2"))
+        # Parsed once more, from the text of the part: as a part of the whole, 46 of the 830 operations would keep most
+        # of the memory of all (5 MB instead of 2).
+        return cls(json.loads(_text_of_description(operations)))
 
     @property
     def operation_names(self) -> frozenset[str]:
         """The names of all operations."""
-        return self._names
+        return frozenset(self._operations)
 
     def operation(self, name: str) -> EC2Operation | None:
         """Return the operation with this name, None if there is none (EC2's names are case-sensitive)."""
-        if name not in self._names:
+        operation = self._operations.get(name)
+        if operation is None:
             return None
-        model = self._service.operation_model(name)
-        return EC2Operation(name, _structure(model.input_shape), _structure(model.output_shape))
+        return EC2Operation(name, self._structure(operation.get("input")), self._structure(operation.get("output")))
+
+    def _structure(self, reference: Mapping[str, Any] | None) -> StructureShape | None:
+        return None if reference is None else cast(StructureShape, shape_of(reference, self._definitions))
+
+
+def _text_of_description(operations: Iterable[str] | None) -> str:
+    """Return Amazon's description of EC2 with econed's own, as JSON without documentation."""
+    description = merged(_amazons_description(), own_models(resources.files(__package__) / "models"))
+    return json.dumps(description if operations is None else part(description, operations))
+
+
+def _amazons_description() -> Mapping[str, Any]:
+    versions = resources.files("botocore") / "data" / "ec2"
+    newest = max(versions.iterdir(), key=lambda directory: directory.name)
+    text = gzip.decompress((newest / "service-2.json.gz").read_bytes())
+    return cast("Mapping[str, Any]", json.loads(text, object_hook=_without_documentation))
+
+
+def _without_documentation(item: dict[str, Any]) -> dict[str, Any]:
+    if isinstance(item.get("documentation"), str):  # a member with this name would be a mapping
+        del item["documentation"]
+    return item
+
+
+def part(description: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """Return the operations with these names of a service description, as far as they exist, and their shapes."""
+    operations = {name: description["operations"][name] for name in names if name in description["operations"]}
+    shapes: dict[str, Mapping[str, Any]] = {}
+    references = [item[key] for item in operations.values() for key in ("input", "output") if key in item]
+    while references:
+        name = references.pop()["shape"]
+        if name not in shapes:
+            shapes[name] = description["shapes"][name]
+            references += references_in(shapes[name])
+    return {"operations": operations, "shapes": shapes}
 
 
 def own_models(directory: Traversable) -> list[Mapping[str, Any]]:
@@ -82,17 +118,12 @@ def merged(amazon: Mapping[str, Any], own: Iterable[Mapping[str, Any]]) -> dict[
 
 def input_name(member: Shape, key: str) -> str:
     """Return the name of a member in a request: queryName, else locationName or the member's name, capitalised."""
-    traits = member.serialization
-    if "queryName" in traits:
-        return cast(str, traits["queryName"])
-    name = cast(str, traits.get("name", key))
+    if member.query_name is not None:
+        return member.query_name
+    name = member.location_name or key
     return name[:1].upper() + name[1:]
 
 
 def output_name(member: Shape, key: str) -> str:
     """Return the name of a member's element in a response: locationName, else the member's name."""
-    return cast(str, member.serialization.get("name", key))
-
-
-def _structure(shape: Any) -> StructureShape | None:
-    return cast("StructureShape | None", shape)
+    return member.location_name or key

@@ -11,12 +11,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
-from botocore.model import ListShape, Shape, StructureShape
-
 from econed.errors import EC2Error
 from econed.wire.model import EC2Operation, input_name
 from econed.wire.query import require_unique, shortened
 from econed.wire.scalars import invalid_value, parse_scalar
+from econed.wire.shapes import ListShape, Shape, StructureShape
 
 PROTOCOL_PARAMETERS: Final = frozenset(
     {

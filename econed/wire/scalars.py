@@ -10,10 +10,9 @@ from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, Final
 
-from botocore.model import Shape
-
 from econed.errors import EC2Error
 from econed.wire.query import shortened
+from econed.wire.shapes import Shape
 
 OPEN_ENUMERATIONS: Final = frozenset({"InstanceType", "PermissionGroup"})
 """Enumerations of which any string is accepted here, because the action checks the value.
@@ -48,7 +47,7 @@ def invalid_value(name: str, text: str, expectation: str) -> EC2Error:
 
 
 def _string(shape: Shape, text: str, name: str) -> str:
-    valid = shape.metadata.get("enum")
+    valid = shape.enum
     if valid and text not in valid and shape.name not in OPEN_ENUMERATIONS:
         is_short = len(valid) <= _MAX_LISTED_VALUES
         raise invalid_value(
@@ -69,7 +68,8 @@ def _integer(shape: Shape, text: str, name: str) -> int:
         raise invalid_value(name, text, "It must be an integer.")
     value = int(text)
     bound = 2 ** (_BITS[shape.type_name] - 1)
-    minimum, maximum = shape.metadata.get("min", -bound), shape.metadata.get("max", bound - 1)
+    minimum = -bound if shape.minimum is None else shape.minimum
+    maximum = bound - 1 if shape.maximum is None else shape.maximum
     if not minimum <= value <= maximum:
         raise invalid_value(name, text, f"Expecting a value between {minimum} and {maximum}.")
     return value
@@ -97,7 +97,7 @@ def _blob(_: Shape, text: str, name: str) -> bytes:
 def _timestamp(shape: Shape, text: str, name: str) -> datetime:
     """Parse ISO 8601, in UTC if there is no offset, or seconds since 1970 if the model says so."""
     try:
-        if shape.serialization.get("timestampFormat") == "unixTimestamp":
+        if shape.timestamp_format == "unixTimestamp":
             return datetime.fromtimestamp(_float(shape, text, name), UTC)
         timestamp = datetime.fromisoformat(text)
         return timestamp.replace(tzinfo=UTC) if timestamp.tzinfo is None else timestamp.astimezone(UTC)

@@ -11,7 +11,7 @@ from email.utils import format_datetime
 from types import MappingProxyType
 from typing import Any, Final
 
-from botocore.model import Shape
+from econed.wire.shapes import Shape
 
 _UNSAFE = re.compile("[&<>\r\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 _ESCAPES: Final = MappingProxyType({"&": "&amp;", "<": "&lt;", ">": "&gt;", "\r": "&#13;"})
@@ -30,7 +30,7 @@ def escape(text: str) -> str:
 def text_formatter(shape: Shape) -> Callable[[Any], str]:
     """Return the function that formats values of a scalar shape; it raises TypeError for values of another type."""
     if shape.type_name == "timestamp":
-        return _TIMESTAMP_FORMATTERS[shape.serialization.get("timestampFormat", "iso8601")]
+        return _TIMESTAMP_FORMATTERS[shape.timestamp_format or "iso8601"]
     return _FORMATTERS[shape.type_name]
 
 

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from botocore.model import ListShape, Shape, StructureShape
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,6 +18,7 @@ from econed.cli.reference import filters_of
 from econed.dispatch import Dispatcher
 from econed.errors import EC2Error
 from econed.wire.model import Model, input_name
+from econed.wire.shapes import ListShape, Shape, StructureShape
 from tests.support.addresses import AddressCloud
 from tests.support.cloud import Cloud, perform, perform_pairs
 

@@ -407,13 +407,14 @@ def test_no_module_is_too_long() -> None:
     assert {where: length for where, length in lengths.items() if length > MAX_MODULE_LINES} == {}
 
 
-def test_workers_import_neither_the_sandbox_nor_the_options_of_twistd() -> None:
+def test_workers_import_neither_the_sandbox_nor_the_options_of_twistd_nor_botocores_client() -> None:
     """They would take memory in every worker."""
     command = "import sys, econed.worker_main; print(*sys.modules)"
     output = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True).stdout
     loaded = output.split()
     assert "econed.daemon" in loaded
-    assert [name for name in loaded if name.startswith(("econed.sandbox", "econed.tap", "twisted.python.usage"))] == []
+    unneeded = ("econed.sandbox", "econed.tap", "twisted.python.usage", "botocore.")
+    assert [name for name in loaded if name.startswith(unneeded)] == []
 
 
 UNNEEDED_IN_A_SUPERVISOR = (

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.model import ServiceModel
 
 from econed.wire.model import Model, ModelError, merged, own_models
 from econed.wire.parameters import is_protocol_parameter, wire_names
@@ -33,7 +32,7 @@ class TestOwnModels:
     """Definitions in addition to Amazon's."""
 
     def test_an_own_model_adds_operations_and_may_use_amazons_shapes(self) -> None:
-        model = Model(ServiceModel(merged(AMAZON, [OWN]), "ec2"))
+        model = Model(merged(AMAZON, [OWN]))
         assert model.operation_names == {"DescribeThings", "UploadThing"}
         operation = model.operation("UploadThing")
         assert operation is not None

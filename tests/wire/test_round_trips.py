@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 import pytest
 from botocore.loaders import Loader
-from botocore.model import ListShape, ServiceModel, Shape, StructureShape
+from botocore.model import ServiceModel
 from botocore.parsers import create_parser
 from botocore.serialize import create_serializer
 
@@ -18,6 +18,7 @@ from econed.wire.encoder import Encoder
 from econed.wire.model import Model
 from econed.wire.parameters import decode
 from econed.wire.query import parse_pairs
+from econed.wire.shapes import ListShape, Shape, StructureShape
 
 
 @pytest.fixture(scope="module")
@@ -37,13 +38,12 @@ def sample(shape: Shape, numbers: Iterator[int]) -> Any:
             member = cast(ListShape, shape).member
             return [sample(member, numbers) for _ in range(2)]
         case "string":
-            valid = shape.metadata.get("enum")
-            return valid[0] if valid else f"a text & more, {next(numbers)}"
+            return shape.enum[0] if shape.enum else f"a text & more, {next(numbers)}"
         case "integer" | "long":
-            minimum = shape.metadata.get("min", 0)
-            return minimum if "max" in shape.metadata else minimum + next(numbers)
+            minimum = shape.minimum or 0
+            return minimum + next(numbers) if shape.maximum is None else minimum
         case "float" | "double":
-            return shape.metadata.get("min", 0.5)
+            return 0.5 if shape.minimum is None else shape.minimum
         case "boolean":
             return next(numbers) % 2 == 0
         case "blob":
@@ -63,7 +63,7 @@ def sent_by_botocore(service: ServiceModel, name: str, params: Mapping[str, Any]
 def parsed_by_botocore(service: ServiceModel, name: str, body: bytes) -> dict[str, Any]:
     """Return the result that botocore parses."""
     response = {"body": body, "headers": {}, "status_code": 200}
-    shape = cast(Shape, service.operation_model(name).output_shape)
+    shape: Any = service.operation_model(name).output_shape
     parsed: dict[str, Any] = create_parser("ec2").parse(response, shape)
     assert parsed.pop("ResponseMetadata")["RequestId"] == "req-1"
     return parsed
