@@ -7,7 +7,8 @@ DEBIAN_PACKAGES := python3-venv gcc make \
     debhelper dpkg-dev mmdebstrap logrotate systemd \
     prometheus \
     nginx-light haproxy lighttpd lighttpd-mod-openssl lighttpd-modules-lua \
-    openssl sslscan testssl.sh
+    openssl sslscan testssl.sh \
+    wrk
 
 # While this file exists, packages do not start their services: the tests need only the programs of the servers.
 NO_START := /usr/sbin/policy-rc.d
@@ -21,7 +22,7 @@ DEMO := $(VENV)/.demo-installed
 TEST := $(VENV)/.test-installed
 FLOOR := $(FLOOR_VENV)/.test-installed
 
-.PHONY: help demo serve test test-fast lint test-live soak attacks test-botocore-floor wheel deb deps clean
+.PHONY: help demo serve test test-fast lint test-live soak attacks bench test-botocore-floor wheel deb deps clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -63,6 +64,12 @@ soak: $(TEST) ## soak test: load on two workers with TLS for ten minutes, with m
 
 attacks: $(TEST) ## attack an econed on loopback and measure the effect on another user (NAMES="filters ids …")
 	$(VENV)/bin/python -m tests.attacks $(NAMES)
+
+bench: export ECONED_LIVE_ONED = $(value ONED)
+bench: export ECONED_LIVE_ONEADMIN = $(value ONEADMIN)
+bench: export ECONED_LIVE_AUTH_FILE = $(value AUTH_FILE)
+bench: $(TEST) ## measure econed on the sandbox, or with the arguments of test-live on a real oned (ONLY="list,by-id")
+	$(VENV)/bin/python -m benchmarks $(if $(ONLY),--only $(ONLY),--results benchmarks/results)
 
 wheel: $(DEMO) ## build the wheel and the source archive in dist/
 	rm -f dist/econed-*.whl dist/econed-*.tar.gz

@@ -1,0 +1,142 @@
+"""Rows about lists: all machines, the running ones, another client meanwhile, and memory."""
+
+from __future__ import annotations
+
+import statistics
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+from benchmarks.bench import Bench, Compared, Figures, Outcome, Timed, keys
+from benchmarks.client import EC2Client, Failed
+from benchmarks.econed import Econed
+from benchmarks.prober import probing
+from benchmarks.series import Series
+from benchmarks.usage import memory
+
+SET = 1000
+"""Machines of a set, when oned is asked for sets."""
+
+LISTS = 10
+"""Lists after which the memory of the worker is measured."""
+
+_MINE, _NOT_DONE = -3, -1
+_RUNNING = {"Filter.1.Name": "instance-state-name", "Filter.1.Value.1": "running"}
+_ALONE = 3.0
+_SAMPLE = 0.05
+_MB = 1e6
+
+
+def list_all(bench: Bench) -> Outcome:
+    """DescribeInstances, all machines, complete."""
+    return _lists(bench, {})
+
+
+def list_running(bench: Bench) -> Outcome:
+    """DescribeInstances with instance-state-name=running."""
+    return _lists(bench, _RUNNING)
+
+
+def _lists(bench: Bench, parameters: Mapping[str, str]) -> Outcome:
+    oned, machines = bench.cloud.furniture.user.oned, bench.cloud.machines
+    one_call, sets, econed_times = list[float](), list[float](), Timed()
+    sent = received = 0
+    with bench.econed() as econed:
+        client = bench.client(econed)
+        _complete_list(client, len(machines), parameters)
+        oned("one.vmpool.infoextended", _MINE, -1, -1, _NOT_DONE, "")
+        for _ in range(bench.effort.rounds):
+            reply = oned("one.vmpool.infoextended", _MINE, -1, -1, _NOT_DONE, "")
+            one_call.append(reply.seconds)
+            sent = len(reply.body)
+            sets.append(sum(oned("one.vmpool.infoset", ids, True).seconds for ids in _sets(machines)))
+            cpu = econed.cpu
+            response = _complete_list(client, len(machines), parameters)
+            econed_times.seconds.append(response[0])
+            econed_times.cpu.append(econed.cpu - cpu)
+            received = response[1]
+    raw: Figures = {
+        "one_call_seconds": Series.of(one_call).summary(),
+        "sets_seconds": Series.of(sets).summary(),
+        "bytes": sent,
+    }
+    ratio = statistics.median(econed_times.seconds) / statistics.median(one_call)
+    figures = {
+        "machines": len(machines),
+        **econed_times.figures(),
+        "bytes": received,
+        "times_sets": statistics.median(econed_times.seconds) / statistics.median(sets),
+    }
+    return Outcome(raw, figures, Compared(ratio, "× raw"))
+
+
+def _sets(machines: tuple[int, ...]) -> Iterator[str]:
+    for start in range(0, len(machines), SET):
+        yield ",".join(map(str, machines[start : start + SET]))
+
+
+def _complete_list(client: EC2Client, count: int, parameters: Mapping[str, str]) -> tuple[float, int]:
+    """List and return seconds and bytes; fails if a machine is missing."""
+    response = client("DescribeInstances", parameters)
+    if response.body.count(b"<instanceId>") < count:
+        raise Failed(f"the list has not all of the {count} machines")
+    return response.seconds, len(response.body)
+
+
+def stall(bench: Bench) -> Outcome:
+    """DescribeRegions of another client during lists of all machines."""
+    count = len(bench.cloud.machines)
+    with bench.econed() as econed:
+        client, other = bench.client(econed), keys(bench.cloud.furniture.other)
+        _complete_list(client, count, {})
+        with probing(econed.url, other, "DescribeRegions") as alone:
+            time.sleep(_ALONE)
+        with probing(econed.url, other, "DescribeRegions") as during:
+            lists = [_complete_list(client, count, {})[0] for _ in range(bench.effort.rounds)]
+    figures: Figures = {
+        "alone_seconds": alone.seconds.latencies(),
+        "during_seconds": during.seconds.latencies(),
+        "list_seconds": Series.of(lists).summary(),
+    }
+    return Outcome({}, figures, Compared(during.seconds.percentile(99), "s"))
+
+
+def memory_of_lists(bench: Bench) -> Outcome:
+    """Memory of the worker after ten lists, and while they run."""
+    count = len(bench.cloud.machines)
+    with bench.econed() as econed, _sampled(econed) as samples:
+        client = bench.client(econed)
+        for _ in range(LISTS):
+            _complete_list(client, count, {})
+        (after,) = (memory(pid) for pid in econed.workers)
+    figures: Figures = {
+        "machines": count,
+        "worker_rss_mb": after.rss / _MB,
+        "worker_pss_mb": after.pss / _MB,
+        "worker_uss_mb": after.uss / _MB,
+        "worker_peak_rss_mb": max(rss for _, rss in samples) / _MB,
+        "over_time": [[round(at, 2), round(rss / _MB, 1)] for at, rss in samples],
+    }
+    return Outcome({}, figures, Compared(after.rss / _MB, "MB"))
+
+
+@contextmanager
+def _sampled(econed: Econed) -> Iterator[list[tuple[float, int]]]:
+    """Record the resident memory of the first worker during the block, with seconds since its beginning."""
+    samples: list[tuple[float, int]] = []
+    done, start = threading.Event(), time.perf_counter()
+
+    def record() -> None:
+        while True:
+            samples.append((time.perf_counter() - start, memory(econed.workers[0]).rss))
+            if done.wait(_SAMPLE):
+                return
+
+    thread = threading.Thread(target=record, daemon=True)
+    thread.start()
+    try:
+        yield samples
+    finally:
+        done.set()
+        thread.join()
