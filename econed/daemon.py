@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from twisted.application.service import MultiService
 from twisted.internet.threads import deferToThreadPool
@@ -20,6 +20,8 @@ from econed.actions.process_memory import ProcessMemory
 from econed.auth.authenticator import SignatureAuthenticator
 from econed.auth.users import UserDirectory
 from econed.auth.x509 import CertificateAuthenticator
+from econed.calls.queue import CallQueue
+from econed.calls.turns import Owner
 from econed.catalogue import all_actions, all_chores
 from econed.clock import WallClock
 from econed.config.settings import Settings
@@ -29,7 +31,7 @@ from econed.fetching.own_host import can_oned_read_tmpdir
 from econed.http.peers import Peers
 from econed.http.site import EC2Site
 from econed.http.upload_directory import UploadDirectory, UploadLimits
-from econed.interfaces import IAuthenticator, ICallLimiter, InThread, IOpenNebula, IScripts, IUserDirectory
+from econed.interfaces import IAuthenticator, InThread, IOpenNebula, IScripts, IUserDirectory
 from econed.opennebula.documents import OnRead
 from econed.opennebula.file_templates import FileTypes
 from econed.opennebula.long_documents import LongDocuments
@@ -48,6 +50,12 @@ from econed.wire.encoder import Encoder
 from econed.wire.model import Model
 
 _T = TypeVar("_T")
+
+HEALTH: Final = Owner("health", goes_first=True)
+USERS: Final = Owner("users", goes_first=True)
+"""Every request waits for its user, and the number of these calls is limited (`econed.auth.users`)."""
+
+RECONCILER: Final = Owner("reconciler")
 
 
 def make_process(
@@ -68,17 +76,14 @@ def make_process(
     parts = _Parts(
         reactor, settings, WallClock(reactor), metrics, make_logger, _threads(reactor), MultiService(), on_read
     )
-    observed = _observe(parts, oned)
-    background_oned = ObservedOpenNebula(
-        observed, parts.clock, call_logger(parts.log())
-    )  # calls that belong to no single request
+    calls = _call_queue(parts, oned)
     scripts = _scripts(parts)
     uploads = _uploads(parts)
-    users = UserDirectory(background_oned, parts.clock, on_read, metrics.cache_lookup, log=parts.log())
-    service = _service(parts, observed, users, scripts, _fetcher(parts, uploads), file_types)
+    users = UserDirectory(_oned_for(parts, calls, USERS), parts.clock, on_read, metrics.cache_lookup, log=parts.log())
+    service = _service(parts, calls, users, scripts, _fetcher(parts, uploads), file_types)
     resource = EC2Resource(service)
     site = _site(parts, resource, uploads, service.peers)
-    _add_reconciler(parts, background_oned, uploads, scripts)
+    _add_reconciler(parts, _oned_for(parts, calls, RECONCILER), uploads, scripts)
     tls = _add_tls(parts)
     process = Process(
         site,
@@ -117,17 +122,22 @@ def _threads(reactor: Any) -> InThread:
     return in_thread
 
 
-def _observe(parts: _Parts, oned: IOpenNebula) -> IOpenNebula:
-    """Return a client of oned that counts its calls, and add the health checks of oned and the reactor."""
+def _call_queue(parts: _Parts, oned: IOpenNebula) -> CallQueue:
+    """Return the queue of all calls of the process, and add the health checks of oned and the reactor."""
     clock, metrics, log = parts.clock, parts.metrics, parts.log("econed.watch")
-    if ICallLimiter.providedBy(oned):
-        metrics.track_oned_calls(lambda: oned.calls_in_flight, lambda: oned.calls_waiting)
     state = OnedState(clock)
     metrics.track_oned_state(lambda: state.is_reachable, lambda: state.last_reply)
-    observed = ObservedOpenNebula(oned, clock, metrics.oned_call_ended, state)
-    OnedWatch(observed, state, clock, log).setServiceParent(parts.background_services)
+    sent = ObservedOpenNebula(oned, clock, metrics.oned_call_ended, state)
+    calls = CallQueue(sent, parts.settings.one_calls, parts.reactor)
+    metrics.track_oned_calls(lambda: calls.calls_in_flight, lambda: calls.calls_waiting)
+    OnedWatch(calls.share(HEALTH), state, clock, log).setServiceParent(parts.background_services)
     LagWatch(metrics.set_reactor_lag, time.monotonic, clock, log).setServiceParent(parts.background_services)
-    return observed
+    return calls
+
+
+def _oned_for(parts: _Parts, calls: CallQueue, owner: Owner) -> IOpenNebula:
+    """Return oned for a part of the daemon, whose calls belong to no single request."""
+    return ObservedOpenNebula(calls.share(owner), parts.clock, call_logger(parts.log()))
 
 
 def _scripts(parts: _Parts) -> Scripts:
@@ -156,7 +166,7 @@ def _fetcher(parts: _Parts, uploads: UploadDirectory) -> ImageFetcher:
 
 def _service(
     parts: _Parts,
-    oned: IOpenNebula,
+    calls: CallQueue,
     users: IUserDirectory,
     scripts: IScripts,
     fetcher: ImageFetcher,
@@ -167,7 +177,7 @@ def _service(
         authenticator=_authenticator(parts, users),
         peers=Peers(parts.settings.trusted_proxies, parts.log()),
         encoder=Encoder(),
-        oned=oned,
+        calls=calls,
         settings=parts.settings,
         clock=parts.clock,
         in_thread=parts.in_thread,

@@ -39,7 +39,10 @@ class IOpenNebula(Interface):
         """Call `method` (as `one.vm.action`) with `args` after the session, and return the value of the reply."""
 
     async def document(user: str | None, method: str, *args: object) -> _Element:
-        """Call a `method` that returns a document and return its root, parsed without blocking the reactor."""
+        """Call a `method` that returns a document and return its root, parsed without blocking the reactor.
+
+        Others may get the same document: its elements must not be changed.
+        """
 
 
 class IOnedProxy(Interface):

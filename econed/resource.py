@@ -42,11 +42,12 @@ from econed.wire.signed_request import SignedRequest
 
 if TYPE_CHECKING:
     from econed.actions.action import Parts, Result
+    from econed.calls.queue import CallQueue
     from econed.config.settings import Settings
     from econed.dispatch import Dispatcher
     from econed.http.peers import Peers
     from econed.http.request import RawRequest
-    from econed.interfaces import IAuthenticator, IImageFetcher, InThread, IOpenNebula, IScripts
+    from econed.interfaces import IAuthenticator, IImageFetcher, InThread, IScripts
     from econed.opennebula.file_templates import FileTypes
     from econed.user import User
 
@@ -63,7 +64,7 @@ class Service:
     authenticator: IAuthenticator
     peers: Peers
     encoder: Encoder
-    oned: IOpenNebula
+    calls: CallQueue
     settings: Settings
     clock: IReactorTime
     in_thread: InThread
@@ -220,7 +221,9 @@ class _Exchange:
     def _call(self, user: User, signed: SignedRequest, budget: WorkBudget) -> Call:
         """Return the call of this request, without the parameters of its action."""
         service = self._service
-        oned = ObservedOpenNebula(service.oned, service.clock, self._oned_calls, call_logger(service.log, self._id))
+        oned = ObservedOpenNebula(
+            service.calls.for_user(user), service.clock, self._oned_calls, call_logger(service.log, self._id)
+        )
         session, serveradmin = sessions_of(user, oned, service.memory, service.on_read)
         return Call(
             caller=user,

@@ -1,17 +1,10 @@
-"""Limits on concurrent calls to oned, for a whole process or for one request."""
+"""A limit on concurrent work, such as the calls to oned for one request."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING
 
 from twisted.internet.defer import Deferred, succeed
-from zope.interface import implementer
-
-from econed.interfaces import IOpenNebula
-
-if TYPE_CHECKING:
-    from lxml.etree import _Element
 
 MAX_CALLS_PER_REQUEST = 5
 """Maximum concurrent calls to oned for one request; further calls wait within the request."""
@@ -68,22 +61,3 @@ class Slots:
 
     async def __aexit__(self, *_: object) -> None:
         self.release()
-
-
-@implementer(IOpenNebula)
-class LimitedOpenNebula:
-    """A client of oned for one request, with a limit on its concurrent calls."""
-
-    def __init__(self, oned: IOpenNebula, slots: Slots) -> None:
-        self._oned = oned
-        self._slots = slots
-
-    async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:
-        """Call `method` and return the value of the reply (`IOpenNebula.call`)."""
-        async with self._slots:
-            return await self._oned.call(user, method, *args)
-
-    async def document(self, user: str | None, method: str, *args: object) -> _Element:
-        """Call `method` and return the root of the document in the reply (`IOpenNebula.document`)."""
-        async with self._slots:
-            return await self._oned.document(user, method, *args)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 _SIGNING_DRIVERS = frozenset({"core", "public"})
@@ -24,6 +25,11 @@ class User:
     secret: str = field(repr=False)
     driver: str
     enabled: bool
+
+    @property
+    def session_key(self) -> Hashable:
+        """What identifies the user's session with oned: the user, and the groups that decide what they may see."""
+        return (self.id, self.name, self.gid, self.groups)
 
     @property
     def may_sign(self) -> bool:

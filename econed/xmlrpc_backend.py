@@ -1,7 +1,8 @@
 """The client of oned: `IOpenNebula` over Twisted's XML-RPC proxy.
 
-It adds to the proxy: a session for each user, one deadline for a whole call, a limit on concurrent calls, one retry of
-reading calls, and decoding of large replies in a thread. oned closes the connection after every reply, so none is kept.
+It adds to the proxy: a session for each user, one deadline for a whole call, one retry of reading calls, and decoding
+of large replies in a thread. oned closes the connection after every reply, so none is kept. `econed.calls` limits the
+number of concurrent calls.
 """
 
 from __future__ import annotations
@@ -28,12 +29,11 @@ from econed.errors import (
     OpenNebulaUnavailable,
     ServerAccountRefused,
 )
-from econed.interfaces import ICallLimiter, InThread, IOnedProxy, IOpenNebula
+from econed.interfaces import InThread, IOnedProxy, IOpenNebula
 from econed.opennebula.methods import check_arguments, is_read_only
 from econed.opennebula.replies import Scalar, parse_document, parse_value
 from econed.opennebula.tokens import CertificateKey, CipherForm, PasswordKey, ServerKey, UnusableName, session_token
 from econed.single_flight import SingleFlight
-from econed.slots import Slots
 from econed.xmlrpc.endpoint import oned_endpoint
 from econed.xmlrpc.failover import CONNECT_TIMEOUT, proxy_for
 from econed.xmlrpc.leader import ServerGroup, ServerStatus
@@ -52,17 +52,15 @@ _MAX_INLINE = 256 * 1024
 class CallLimits:
     """The limits on the calls of one client of oned.
 
-    `deadline` is in seconds and for a whole call: waiting for a slot, connecting, a retry, decoding. `reply_bytes` is
-    the maximum length of a reply. `calls` is the maximum number of calls in flight: oned serves 15 (MAX_CONN) for all
-    its clients together.
+    `deadline` is in seconds and for a whole call: connecting, a retry, decoding. `reply_bytes` is the maximum length of
+    a reply.
     """
 
     deadline: float = 30.0
     reply_bytes: int = 256 * 1024 * 1024
-    calls: int = 8
 
 
-@implementer(IOpenNebula, ICallLimiter)
+@implementer(IOpenNebula)
 class XMLRPCBackend:
     """oned over XML-RPC, in the session of any user."""
 
@@ -93,7 +91,6 @@ class XMLRPCBackend:
         self._now = now
         self._group = group
         self._log = log
-        self._slots = Slots(limits.calls)
         self._forms = _CipherForms(self._is_accepted, key.forms)
 
     @classmethod
@@ -133,19 +130,9 @@ class XMLRPCBackend:
     ) -> XMLRPCBackend:
         """Return the backend for the settings of econe.conf, with these server credentials; raises as `at`."""
         key = CertificateKey(server.key) if isinstance(server, Certificate) else PasswordKey(server.password)
-        limits = CallLimits(settings.one_timeout, settings.one_max_reply, settings.one_calls)
+        limits = CallLimits(settings.one_timeout, settings.one_max_reply)
         ca_file = None if settings.one_ca_file is None else Path(settings.one_ca_file)
         return cls.at(reactor, settings.one_xmlrpc, server.name, key, log=log, ca_file=ca_file, limits=limits)
-
-    @property
-    def calls_in_flight(self) -> int:
-        """The number of calls in flight (`ICallLimiter`)."""
-        return self._slots.taken
-
-    @property
-    def calls_waiting(self) -> int:
-        """The number of calls waiting for a slot (`ICallLimiter`)."""
-        return self._slots.waiting
 
     async def call(self, user: str | None, method: str, *args: object) -> Scalar:
         """Call `method` and return the value of the reply (`IOpenNebula.call`)."""
@@ -201,21 +188,17 @@ class XMLRPCBackend:
         except UnusableName:
             raise OpenNebulaRefusal(method, OpenNebulaCode.AUTHENTICATION, "no user can have this name") from None
         try:
-            body = await self._limited(method, session, args)
+            body = await self._proxy.callRemote(method, session, *args)
         except OpenNebulaUnavailable as error:
             if not is_read_only(method):
                 raise
             self._log.debug("retrying: {error}", error=str(error))
-            body = await self._limited(method, session, args)
+            body = await self._proxy.callRemote(method, session, *args)
         if len(body) <= _MAX_INLINE:
             return decode(method, body)
         last_reference = [body]
         del body  # so that the decoder can free it while it decodes
         return await self._in_thread(lambda: decode(method, last_reference.pop()))
-
-    async def _limited(self, method: str, session: str, args: tuple[object, ...]) -> bytes:
-        async with self._slots:
-            return await self._proxy.callRemote(method, session, *args)
 
     async def _is_accepted(self, form: CipherForm) -> bool:
         """Whether oned accepts tokens of this form, by reading the server user."""

@@ -10,9 +10,7 @@ from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
 
 import econed.slots
-from econed.errors import OpenNebulaRefusal
-from econed.interfaces import IOpenNebula
-from econed.slots import LimitedOpenNebula, Slots
+from econed.slots import Slots
 
 
 def test_slots_are_acquired_in_the_order_of_the_requests() -> None:
@@ -100,46 +98,3 @@ def test_the_limit_is_never_exceeded_and_no_slot_is_free_while_a_caller_waits(li
         assert slots.taken == sum(request.called for request in requests) <= limit
         assert slots.waiting == sum(not request.called for request in requests)
         assert slots.waiting == 0 or slots.taken == limit
-
-
-class ManualOned:
-    """A client of oned whose calls end when the test fires their Deferreds."""
-
-    def __init__(self) -> None:
-        self.calls: list[Deferred[str]] = []
-
-    async def call(self, user: str | None, method: str, *args: object) -> str:
-        """Start a call (`IOpenNebula.call`)."""
-        self.calls.append(Deferred())
-        return await self.calls[-1]
-
-    document = call
-
-
-def test_a_request_makes_no_more_concurrent_calls_than_it_has_slots() -> None:
-    oned = ManualOned()
-    limited: IOpenNebula = LimitedOpenNebula(oned, Slots(2))  # type: ignore[arg-type]
-    results: list[Any] = []
-    for number in range(5):
-        work = (
-            limited.call(None, "one.vm.action", number) if number % 2 else limited.document(None, "one.vm.info", number)
-        )
-        Deferred.fromCoroutine(work).addBoth(results.append)
-    ended = 0
-    while len(results) < 5:
-        assert len(oned.calls) - ended <= 2
-        oned.calls[ended].callback("ok")
-        ended += 1
-    assert results == ["ok"] * 5
-
-
-def test_a_failed_call_releases_its_slot() -> None:
-    oned = ManualOned()
-    limited = LimitedOpenNebula(oned, Slots(1))  # type: ignore[arg-type]
-    results: list[Any] = []
-    for _ in range(2):
-        Deferred.fromCoroutine(limited.call(None, "one.vm.action")).addBoth(results.append)
-    oned.calls[0].errback(OpenNebulaRefusal("one.vm.action", 2048, "no"))
-    oned.calls[1].callback("ok")
-    assert results[0].check(OpenNebulaRefusal)
-    assert results[1] == "ok"

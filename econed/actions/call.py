@@ -7,9 +7,10 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from econed.actions.pacing import WorkBudget
@@ -20,7 +21,7 @@ from econed.opennebula.documents import OnRead, OwnedView, Right
 from econed.opennebula.methods import is_read_only
 from econed.opennebula.session import Session
 from econed.opennebula.values import whole_number
-from econed.slots import MAX_CALLS_PER_REQUEST, LimitedOpenNebula, Slots
+from econed.slots import MAX_CALLS_PER_REQUEST
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
@@ -72,7 +73,7 @@ class Call:
     @property
     def session_key(self) -> Hashable:
         """What identifies the caller's session in the memory of a process: the user and what they may see."""
-        return (self.caller.id, self.caller.name, self.caller.gid, self.caller.groups)
+        return self.caller.session_key
 
     @property
     def owner_id(self) -> str:
@@ -134,11 +135,10 @@ def sessions_of(
 ) -> tuple[Session, Session]:
     """Return the sessions of a user and of serveradmin for one request.
 
-    Together they make at most `MAX_CALLS_PER_REQUEST` concurrent calls to oned. `on_read` is called with the path of
-    each element that is read from oned's documents.
+    `oned` limits the calls of the request. `on_read` is called with the path of each element that is read from its
+    documents.
     """
-    limited = LimitedOpenNebula(oned, Slots(MAX_CALLS_PER_REQUEST))
-    serveradmin = Session(limited, None, on_read, memory.long_documents)
+    serveradmin = Session(oned, None, on_read, memory.long_documents)
     return replace(serveradmin, user=user.name), serveradmin
 
 
@@ -153,16 +153,32 @@ def user_id_of(account: str) -> int | None:
 
 
 async def gather(coroutines: Iterable[Coroutine[Any, Any, _T]]) -> list[_T]:
-    """Run coroutines concurrently and return their results in order.
+    """Run coroutines, at most `MAX_CALLS_PER_REQUEST` at a time, and return their results in order.
 
-    The first failure is raised when all have ended, so that nothing is still running after the response.
+    The next coroutine is taken from `coroutines` when one has ended, so a generator creates each when it is run. The
+    first failure is raised when all have ended, so that nothing is still running after the response.
     """
-    running = [Deferred.fromCoroutine(coroutine) for coroutine in coroutines]
+    remaining = enumerate(coroutines)
+    results: dict[int, _T] = {}
+    failures: dict[int, Failure] = {}
+
+    async def run() -> None:
+        for index, coroutine in remaining:
+            try:
+                results[index] = await coroutine
+            except CancelledError:
+                raise
+            except Exception:  # noqa: BLE001 - raised below, when all have ended
+                failures[index] = Failure()
+
+    running = [Deferred.fromCoroutine(run()) for _ in range(MAX_CALLS_PER_REQUEST)]
     ended: list[tuple[bool, Any]] = await DeferredList(running, consumeErrors=True)
-    for succeeded, result in ended:
-        if not succeeded:
-            result.raiseException()
-    return [result for _, result in ended]
+    for has_ended, failure in ended:
+        if not has_ended:
+            failure.raiseException()
+    if failures:
+        failures[min(failures)].raiseException()
+    return [results[index] for index in range(len(results))]
 
 
 @implementer(IOpenNebula)

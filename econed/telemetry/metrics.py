@@ -67,7 +67,7 @@ FAMILIES: tuple[Family, ...] = (
     Family(
         "econed_oned_call_duration_seconds",
         "histogram",
-        "Duration of calls to oned, including the time in the queue.",
+        "Duration of calls to oned, from when they are sent.",
         ("method",),
         _CALL_BUCKETS,
     ),

@@ -25,9 +25,10 @@ class CallObserver(Protocol):
     """A function that is called after every call to oned. It must not raise."""
 
     def __call__(self, method: str, seconds: float, outcome: str, /) -> None:
-        """Record a call: `method` is oned's name, `seconds` the duration, including the time in the queue.
+        """Record a call: `method` is oned's name, `seconds` the duration.
 
-        `outcome` is one of `OUTCOMES`. Session and arguments are not passed on: they contain secrets.
+        The time in the queue is included if a share of the queue is observed. `outcome` is one of `OUTCOMES`. Session
+        and arguments are not passed on: they contain secrets.
         """
 
 

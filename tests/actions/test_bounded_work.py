@@ -13,6 +13,7 @@ from zope.interface import implementer
 from econed.actions.action import Action
 from econed.actions.pacing import ITEM_COST, Pacer, WorkBudget
 from econed.actions.tagging import tag_text
+from econed.calls.turns import MAX_CHANGES
 from econed.catalogue import all_actions
 from econed.cli.reference import filters_of
 from econed.interfaces import IOpenNebula
@@ -195,7 +196,7 @@ def test_the_texts_of_changes_to_many_objects_are_in_memory_only_while_they_are_
         snapshot = tracemalloc.take_snapshot().filter_traces([made_by_template])
     finally:
         tracemalloc.stop()
-    assert len(stopping.waiting) == MAX_CALLS_PER_REQUEST
+    assert len(stopping.waiting) == MAX_CHANGES
     allocated = sum(statistic.size for statistic in snapshot.statistics("filename"))
     sent = len(tag_text({tag["Key"]: tag["Value"] for tag in LONGEST_TAGS}).encode()) * MAX_CALLS_PER_REQUEST
     assert sent / 2 < allocated < sent * 2

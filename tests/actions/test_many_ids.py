@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from econed.calls.turns import MAX_CHANGES
 from econed.errors import EC2Error
 from econed.interfaces import IOpenNebula
-from econed.slots import MAX_CALLS_PER_REQUEST
 from tests.support.cloud import Cloud, perform
 from tests.support.delayed_oned import DelayedOned
 
@@ -125,7 +125,7 @@ def test_a_request_makes_few_concurrent_calls() -> None:
     cloud.backend = counted  # type: ignore[assignment]
     response = cloud.run("alice", "TerminateInstances", InstanceIds=[f"i-{number:08d}" for number in range(40)])
     assert len(response["TerminatingInstances"]) == 40
-    assert counted.max_in_flight == MAX_CALLS_PER_REQUEST
+    assert counted.max_in_flight == MAX_CHANGES
 
 
 def test_the_error_for_many_ids_names_the_first_of_them(cloud: Cloud) -> None:

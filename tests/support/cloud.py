@@ -23,6 +23,7 @@ from econed.actions.pacing import Pacer, WorkBudget
 from econed.actions.process_memory import ProcessMemory
 from econed.answers import failure
 from econed.auth.users import UserDirectory
+from econed.calls.queue import CallQueue
 from econed.catalogue import all_actions
 from econed.config.settings import Settings
 from econed.dispatch import Dispatcher
@@ -91,6 +92,22 @@ def _encoder() -> Encoder:
     return Encoder()
 
 
+@implementer(IOpenNebula)
+class _CurrentBackend:
+    """The backend of a cloud, which tests replace."""
+
+    def __init__(self, cloud: Cloud) -> None:
+        self._cloud = cloud
+
+    async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:
+        """Make a call (`IOpenNebula.call`)."""
+        return await self._cloud.backend.call(user, method, *args)
+
+    async def document(self, user: str | None, method: str, *args: object) -> Any:
+        """Make a call (`IOpenNebula.document`)."""
+        return await self._cloud.backend.document(user, method, *args)
+
+
 class Cloud:
     """A sandbox with what `populate` makes, and the users alice and bob of the group ec2.
 
@@ -103,8 +120,9 @@ class Cloud:
         self.clock.advance(NOW)
         self.oned = Oned(self.clock, version=version)
         populate(self.oned, users=[("alice", "alicepw"), ("bob", "bobpw")], vms=vms)
-        self.backend: IOpenNebula = sandbox_backend(self.oned, self.clock)
         self.settings = settings or Settings()
+        self.backend: IOpenNebula = sandbox_backend(self.oned, self.clock)
+        self.calls = CallQueue(_CurrentBackend(self), self.settings.one_calls, self.clock)
         self.file_types: FileTypes | None = None
         self.signed_region: str | None = None
         self.scripts: IScripts = NoScripts()
@@ -131,7 +149,7 @@ class Cloud:
     def call_as(self, user: str, *, dry_run: bool = False) -> Call:
         """Return the `Call` that an action gets when this user calls it."""
         caller = self.user(user)
-        session, serveradmin = sessions_of(caller, self.backend, self.memory)
+        session, serveradmin = sessions_of(caller, self.calls.for_user(caller), self.memory)
         call = Call(
             caller=caller,
             session=session,

@@ -131,7 +131,7 @@ class Server:
             ),
             peers=Peers(settings.trusted_proxies, log),
             encoder=Encoder(),
-            oned=backend,
+            calls=self.cloud.calls,
             settings=settings,
             clock=clock,
             in_thread=self.in_thread,

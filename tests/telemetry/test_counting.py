@@ -16,6 +16,8 @@ from twisted.logger import Logger
 from zope.interface.verify import verifyObject
 
 from econed.auth.users import USER_MAX_AGE
+from econed.calls.queue import CallQueue
+from econed.calls.turns import Owner
 from econed.config.settings import Settings
 from econed.errors import OpenNebulaUnavailable, ScriptFailed
 from econed.interfaces import ICallLimiter
@@ -25,7 +27,7 @@ from econed.process.tls import ServerTLS
 from econed.reconciler import INTERVAL, ReconcilerService
 from econed.scripts import Scripts
 from econed.telemetry.metrics import UNKNOWN, Metrics
-from econed.xmlrpc_backend import CallLimits, XMLRPCBackend
+from econed.xmlrpc_backend import XMLRPCBackend
 from tests.support.certificates import Authority
 from tests.support.metrics import samples, series_of
 from tests.support.reactor_turns import wait_until
@@ -128,17 +130,17 @@ def test_calls_in_flight_and_queued_calls_are_counted_separately() -> None:
             self.replies.append(Deferred())
             return self.replies[-1]
 
-    proxy, limits = Proxy(), CallLimits(calls=2)
+    proxy, clock = Proxy(), Clock()
     untyped: Any = proxy
-    one = XMLRPCBackend(
+    backend = XMLRPCBackend(
         untyped,
         "serveradmin",
         PasswordKey("secret"),
-        Clock(),
+        clock,
         succeed,  # type: ignore[arg-type]
-        limits=limits,
         log=Logger("test"),
     )
+    one = CallQueue(backend, 2, clock)
     assert verifyObject(ICallLimiter, one)
     metrics = Metrics()
     metrics.track_oned_calls(lambda: one.calls_in_flight, lambda: one.calls_waiting)
@@ -148,7 +150,10 @@ def test_calls_in_flight_and_queued_calls_are_counted_separately() -> None:
         return values["econed_oned_calls_in_flight",], values["econed_oned_calls_waiting",]
 
     assert gauges() == (0, 0)
-    calls = [Deferred.fromCoroutine(one.call(None, "one.system.version")) for _ in range(5)]
+    calls = [
+        Deferred.fromCoroutine(one.share(Owner(number)).call("alice", "one.vm.action", "resume", number))
+        for number in range(5)
+    ]
     proxy.replies.pop(0).callback(_REPLY)
     assert gauges() == (2, 3)
     for expected in ((2, 2), (2, 1), (2, 0), (1, 0), (0, 0)):

@@ -1,0 +1,136 @@
+"""Calls of requests, and which of them are one call to oned.
+
+Equal reads in one session are one call. So are reads of a few machines each in one session: it reads all their
+machines, and each reader gets a document with its own.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from econed.calls.kinds import CallKind, kind_of
+from econed.opennebula.machine_sets import arguments_for, divide, ids_in, is_small_set
+
+if TYPE_CHECKING:
+    from econed.calls.patience import Patience
+    from econed.calls.turns import Owner, Ticket
+    from econed.interfaces import IOpenNebula
+
+MAX_MERGED: Final = 250
+"""Maximum machines in a call for several reads."""
+
+_MAX_IN_FLIGHT: Final = {CallKind.OBJECT: 2, CallKind.CHANGE: 1, CallKind.BULK: 1}
+"""How many calls of a gathering are in flight at a time; with more, fewer reads would be one."""
+
+
+@dataclass(frozen=True, eq=False)
+class Requester:
+    """A request, or a part of the daemon. `session_key` is what replies depend on besides the name of the user."""
+
+    owner: Owner
+    session_key: Hashable
+    patience: Patience[QueuedCall]
+
+
+@dataclass(eq=False)
+class QueuedCall:
+    """A call of a request that has not ended. `flight` is the call to oned that it is part of, once that is sent."""
+
+    requester: Requester
+    user: str | None
+    method: str
+    args: tuple[object, ...]
+    is_document: bool
+    kind: CallKind = field(init=False)
+    result: Deferred[Any] = field(init=False)
+    gathering: Gathering = field(init=False)
+    ticket: Ticket | None = None
+    flight: Flight | None = None
+
+    def __post_init__(self) -> None:
+        self.kind = kind_of(self.method, self.args)
+
+    @property
+    def key(self) -> Hashable:
+        """What equal reads have in common; None for a change. True and 1 are different arguments for oned."""
+        if self.kind is CallKind.CHANGE:
+            return None
+        return (self._session, self.method, self.args, tuple(map(type, self.args)), self.is_document)
+
+    @property
+    def set_key(self) -> Hashable:
+        """What reads of a few machines have in common if they can be one call; None for other calls."""
+        if self.is_document and is_small_set(self.method, self.args):
+            return (self._session, self.method, self.args[1:])
+        return None
+
+    @property
+    def _session(self) -> Hashable:
+        return None if self.user is None else (self.user, self.requester.session_key)
+
+    async def send(self, oned: IOpenNebula, args: Sequence[object]) -> Any:
+        """Make the call with these arguments."""
+        make = oned.document if self.is_document else oned.call
+        return await make(self.user, self.method, *args)
+
+
+class Gathering:
+    """Calls that can be one: those that wait, in their order, and the number of those in flight."""
+
+    def __init__(self, key: Hashable, kind: CallKind, *, has_sets: bool) -> None:
+        self.key = key
+        self.waiting: OrderedDict[QueuedCall, None] = OrderedDict()
+        self.in_flight = 0
+        self._max_in_flight = _MAX_IN_FLIGHT[kind]
+        self._has_sets = has_sets
+
+    @property
+    def has_room(self) -> bool:
+        """Whether a call that waits may be sent; otherwise the calls gather until one in flight has ended."""
+        return self.in_flight < self._max_in_flight
+
+    def sent_with(self, first: QueuedCall) -> list[QueuedCall]:
+        """Return the calls that are one call with `first`, including it: all, or those with `MAX_MERGED` machines."""
+        others = [call for call in self.waiting if call is not first]
+        if not self._has_sets:
+            return [first, *others]
+        together, ids = [first], set(ids_in(first.args))
+        for call in others:
+            ids |= ids_in(call.args)
+            if len(ids) > MAX_MERGED:
+                break
+            together.append(call)
+        return together
+
+
+class Flight:
+    """A call to oned in flight. `calls` are those that wait for its reply."""
+
+    def __init__(self, gathering: Gathering, ticket: Ticket, calls: Sequence[QueuedCall]) -> None:
+        self.gathering = gathering
+        self.ticket = ticket
+        self.calls = OrderedDict.fromkeys(calls)
+        self.is_merged = len({call.key for call in calls}) > 1
+        self.running: Deferred[Any] | None = None
+
+    async def send(self, oned: IOpenNebula) -> Any:
+        """Make the call and return oned's reply."""
+        first = next(iter(self.calls))
+        if not self.is_merged:
+            return await first.send(oned, first.args)
+        ids = {id_ for call in self.calls for id_ in ids_in(call.args)}
+        return await first.send(oned, arguments_for(ids, first.args))
+
+    def answers(self, reply: Any) -> Mapping[QueuedCall, Any]:
+        """Return what each call gets of a reply; equal reads get the same document."""
+        if not self.is_merged or isinstance(reply, Failure):
+            return dict.fromkeys(self.calls, reply)
+        sets = {call: ids_in(call.args) for call in self.calls}
+        documents = divide(reply, tuple(dict.fromkeys(sets.values())))
+        return {call: documents[ids] for call, ids in sets.items()}

@@ -1,0 +1,1 @@
+"""The queue of calls to oned."""
