@@ -19,7 +19,7 @@ _NAME = re.compile(r"[A-Z_][A-Z0-9_]*", re.ASCII)
 
 # All but tab, newline and the printable characters of the Basic Multilingual Plane. Carriage returns become newlines in
 # XML, other control characters are invalid in it, and a character outside that plane fails the call (fault -503).
-_UNSENDABLE = re.compile(r"[^\t\n\x20-\uD7FF\uE000-\uFFFD]")
+_UNSENDABLE = re.compile(r"[\x00-\x08\x0B-\x1F\uD800-\uDFFF\uFFFE-\U0010FFFF]")
 
 _BLANKS = " \t\n"
 

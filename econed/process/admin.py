@@ -21,7 +21,8 @@ from twisted.web.server import NOT_DONE_YET, Request, Site
 
 from econed.process.interfaces import IWatched
 from econed.process.listening import CannotListen, ListenAddress, adopt, bind_all
-from econed.telemetry.merging import exposition, gauge, merged
+from econed.telemetry.exposition import exposition
+from econed.telemetry.merging import gauge, merged
 from econed.telemetry.metrics import Snapshot
 
 HOST = "127.0.0.1"

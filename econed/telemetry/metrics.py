@@ -1,7 +1,7 @@
 """The metrics of a process, under the names that Prometheus sees.
 
-`Metrics.snapshot` returns the metrics of one process; `econed.telemetry.merging` merges the snapshots of all processes
-and writes them with prometheus-client. The values are plain numbers: a worker sends them to its supervisor every
+`Metrics.snapshot` returns the metrics of one process; `econed.telemetry.merging` merges the snapshots of all processes,
+and `econed.telemetry.exposition` writes them. The values are plain numbers: a worker sends them to its supervisor every
 second, which must be cheap.
 """
 
@@ -14,9 +14,8 @@ from itertools import product
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
-from prometheus_client.process_collector import ProcessCollector
-
 from econed import __version__
+from econed.telemetry.process_usage import start_time, usage
 
 Series: TypeAlias = tuple[list[str], list[float]]
 """The values of the labels, and a single number; for a histogram the cumulative count of each bucket, then the sum."""
@@ -139,9 +138,10 @@ class Metrics:
         }
         self._gauges: dict[str, dict[tuple[str, ...], Callable[[], float]]] = {}
         self._in_flight = 0
-        self._process = ProcessCollector(registry=None)
+        started = start_time()
         self._gauge("econed_requests_in_flight", lambda: self._in_flight)
         self._gauge("econed_build_info", lambda: 1, __version__)
+        self._gauge("process_start_time_seconds", lambda: started)
 
     # Requests
 
@@ -233,7 +233,7 @@ class Metrics:
             name: [(list(labels), [float(value())]) for labels, value in series.items()]
             for name, series in self._gauges.items()
         }
-        process: Snapshot = {metric.name: [([], [metric.samples[0].value])] for metric in self._process.collect()}
+        process: Snapshot = {name: [([], [value])] for name, value in usage().items()}
         return counted | gauges | process
 
     def _count(self, name: str, *labels: str, amount: float = 1) -> None:
@@ -253,5 +253,5 @@ class Metrics:
 
 
 def _is_counted(family: Family) -> bool:
-    """Whether it is a counter or histogram of econed, not one of ProcessCollector."""
+    """Whether it is a counter or histogram of econed, not one of the process."""
     return family.kind != "gauge" and not family.name.startswith("process_")

@@ -339,7 +339,7 @@ def test_the_reactor_is_imported_only_in_functions_of_entry_points() -> None:
     assert wrong == []
 
 
-def test_only_metrics_and_merging_import_prometheus_client() -> None:
+def test_only_the_exposition_imports_prometheus_client() -> None:
     """All other code calls `Metrics`, or a callable that it receives."""
     importers = {
         module.name
@@ -347,7 +347,7 @@ def test_only_metrics_and_merging_import_prometheus_client() -> None:
         for imported in module.imports()
         if imported.name.partition(".")[0] == "prometheus_client"
     }
-    assert importers == {"telemetry.metrics", "telemetry.merging"}
+    assert importers == {"telemetry.exposition"}
 
 
 def test_only_the_client_of_oned_and_the_fetcher_of_images_open_connections() -> None:
@@ -422,7 +422,7 @@ def test_workers_import_neither_the_sandbox_nor_the_options_of_twistd_nor_botoco
 
 UNNEEDED_IN_A_SUPERVISOR = (
     *("econed.daemon", "econed.catalogue", "econed.resource", "econed.http", "econed.wire", "econed.actions.call"),
-    *("econed.opennebula.views", "lxml", "botocore", "treq", "twisted.web"),
+    *("econed.opennebula.views", "lxml", "botocore", "treq", "twisted.web", "prometheus_client"),
 )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from econed.catalogue import all_actions
-from econed.telemetry.merging import exposition
+from econed.telemetry.exposition import exposition
 from econed.telemetry.metrics import Metrics, Snapshot
 
 ACTION = "DescribeInstances"

@@ -7,7 +7,8 @@ import json
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 
-from econed.telemetry.merging import ProcessSnapshots, exposition, gauge, merged, without_gauges
+from econed.telemetry.exposition import exposition
+from econed.telemetry.merging import ProcessSnapshots, gauge, merged, without_gauges
 from econed.telemetry.metrics import FAMILIES, Metrics, Snapshot
 from tests.support.metrics import ACTION, busy_metrics, samples, series_of
 

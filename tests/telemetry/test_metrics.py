@@ -10,7 +10,7 @@ from prometheus_client.registry import REGISTRY
 
 from econed import __version__
 from econed.catalogue import all_actions
-from econed.telemetry.merging import exposition
+from econed.telemetry.exposition import exposition
 from econed.telemetry.metrics import FAMILIES, FAMILY, UNKNOWN, Metrics
 from tests.support.metrics import ACTION, busy_metrics, samples, series_of
 from tests.support.tools import require_tool
