@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import sys
@@ -43,6 +44,8 @@ async def make_worker(reactor: Any, environ: Mapping[str, str], begin: Begin) ->
         serving = make_process(reactor, settings, backend, listeners, Logger, file_types=file_types)
     except (ConfigError, ValueError, OSError) as error:
         raise CannotStart(str(error)) from error
+    # What exists now lives as long as the process. Each full collection of garbage would look at it for 16 ms.
+    gc.freeze()
     return WorkerParts(serving.process, serving.metrics.snapshot, reopen_log)
 
 

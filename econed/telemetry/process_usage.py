@@ -17,7 +17,7 @@ _PROC: Final = Path("/proc/self")
 
 
 def start_time() -> float:
-    """Return when this process was started, in seconds since the epoch (proc(5), `starttime`)."""
+    """Return when this process was started, in seconds since the epoch (proc(5), field 22 of stat)."""
     ticks = int((_PROC / "stat").read_bytes().rpartition(b")")[2].split()[19])
     age = time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
     return time.time() - age
