@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Hashable
 from typing import Any, Generic, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -47,3 +47,19 @@ class SingleFlight(Generic[_T]):
         if not self._waiting and self._run is not None:
             self._waiting = {}
             self._run.cancel()
+
+
+class KeyedFlights:
+    """Runs of work by key: a caller with the key of a run in progress shares it."""
+
+    def __init__(self) -> None:
+        self._flights: dict[Hashable, SingleFlight[Any]] = {}
+
+    async def run(self, key: Hashable, work: Callable[[], Coroutine[Deferred[Any], Any, _T]]) -> _T:
+        """Return the result of the run in progress with this key, or of `work`; raises what it raises."""
+        flight: SingleFlight[_T] = self._flights.setdefault(key, SingleFlight(work))
+        try:
+            return await flight.join()
+        finally:
+            if not flight.is_running and self._flights.get(key) is flight:
+                del self._flights[key]

@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from econed.actions.shared_reads import SharedReads
+from econed.actions.token_index import TokenIndex
 from econed.opennebula.long_documents import LongDocuments
+from econed.single_flight import KeyedFlights
 
 
 @dataclass(frozen=True)
@@ -17,8 +19,11 @@ class ProcessMemory:
     """The memory of one process.
 
     `long_documents` are the documents that were too long to be read, `shared_reads` the reads that several requests
-    wait for.
+    wait for. `launch_tokens` are the client tokens of machines, `launches` the launches with a client token that are in
+    progress.
     """
 
     long_documents: LongDocuments = field(default_factory=LongDocuments)
     shared_reads: SharedReads = field(default_factory=SharedReads)
+    launch_tokens: TokenIndex = field(default_factory=TokenIndex)
+    launches: KeyedFlights = field(default_factory=KeyedFlights)

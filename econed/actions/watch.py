@@ -42,10 +42,13 @@ async def watch(session: Session, user: UserDocument, now: int) -> None:
         await session.user_update(user.id, attribute(WATCHED_UNTIL, str(now + SPAN)))
 
 
-async def watch_caller(call: Call) -> None:
-    """Watch the caller, before work begins that may be left to do; not in a dry run, which does not begin it."""
+async def watch_caller(call: Call, user: UserDocument | None = None) -> None:
+    """Watch the caller, before work begins that may be left to do; not in a dry run, which does not begin it.
+
+    `user` is their document, if the request has read it already.
+    """
     if not call.dry_run:
-        await watch(call.session, await call.session.current_user(), call.now)
+        await watch(call.session, user or await call.session.current_user(), call.now)
 
 
 async def unwatch(session: Session, user: UserDocument) -> None:

@@ -39,7 +39,7 @@ from econed.http.upload_directory import UploadDirectory
 from econed.http.work_in_progress import WorkInProgress
 from econed.image_urls import ImageURL, forbidden_host, invalid_location
 from econed.interfaces import IImageFetcher, InThread
-from econed.single_flight import SingleFlight
+from econed.single_flight import KeyedFlights
 
 _T = TypeVar("_T")
 
@@ -132,7 +132,7 @@ class ImageFetcher:
         self._lookup_slots = DeferredSemaphore(_MAX_LOOKUPS)
         self._lookups_in_progress = WorkInProgress()
         self._activities: dict[int, _UserActivity] = {}
-        self._shared_runs: dict[Hashable, SingleFlight[Any]] = {}
+        self._flights = KeyedFlights()
 
     async def check_url(self, url: ImageURL, owner: int) -> None:
         """See `IImageFetcher.check_url`."""
@@ -149,13 +149,7 @@ class ImageFetcher:
 
     async def run_once(self, key: Hashable, work: Callable[[], Any]) -> Any:
         """See `IImageFetcher.run_once`."""
-        if key in self._shared_runs:
-            return await self._shared_runs[key].join()
-        run = self._shared_runs[key] = SingleFlight(work)
-        try:
-            return await run.join()
-        finally:
-            del self._shared_runs[key]
+        return await self._flights.run(key, work)
 
     async def fetch(self, url: ImageURL, owner: int) -> str:
         """See `IImageFetcher.fetch`."""

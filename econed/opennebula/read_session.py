@@ -143,6 +143,19 @@ class ReadSession:
         method = "one.vmpool.infoextended"
         return await self._pool(VirtualMachine, "VM", method, int(owner), offset, -count, int(state), "")
 
+    async def vms_after(self, after: int) -> tuple[VirtualMachine, ...]:
+        """Return the user's own machines in all states with ids above `after` (one.vmpool.infoextended).
+
+        Machines whose documents are longer than `MAX_LIST` are left out.
+        """
+        method = "one.vmpool.infoextended"
+
+        async def read(first: int, last: int) -> tuple[VirtualMachine, ...]:
+            owner, state = int(OwnerFilter.MINE), int(StateFilter.ANY)
+            return await self._pool(VirtualMachine, "VM", method, owner, first, last, state, "")
+
+        return await self.long_documents.by_range(method, after + 1, -1, read, lists_all_users=False)
+
     async def newest_vms(
         self, count: int, owner: OwnerFilter | int, state: VmState | StateFilter
     ) -> tuple[VirtualMachine, ...]:

@@ -81,6 +81,7 @@ def test_the_scripted_oned_provides_the_interface() -> None:
     [
         (lambda s: s.vm(7), ("one.vm.info", 7, False)),
         (lambda s: s.vm_page(5, 10, OwnerFilter.MINE), ("one.vmpool.infoextended", -3, 10, -5, 6, "")),
+        (lambda s: s.vms_after(41), ("one.vmpool.infoextended", -3, 42, -1, -2, "")),
         (lambda s: s.vm_ids(), ("one.vmpool.info", -2, -1, -1, -1, "")),
         (lambda s: s.vm_ids(4, VmState.HOLD), ("one.vmpool.info", 4, -1, -1, 2, "")),
         (lambda s: s.vm_ids(OwnerFilter.MINE, StateFilter.ANY), ("one.vmpool.info", -3, -1, -1, -2, "")),

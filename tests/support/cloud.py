@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from functools import cache
 from ipaddress import IPv4Address
 from typing import Any, TypeVar, cast
@@ -32,6 +33,7 @@ from econed.interfaces import IOpenNebula, IScripts
 from econed.opennebula.file_templates import FileTypes
 from econed.opennebula.long_documents import LongDocuments
 from econed.opennebula.methods import is_read_only
+from econed.opennebula.session import Session
 from econed.pipeline import Invocation
 from econed.sandbox.demo_cloud import populate
 from econed.sandbox.oned import LoggedCall, Oned
@@ -129,7 +131,7 @@ class Cloud:
         self.cached_users: dict[str, User] = {}
         """Users whose calls are made with these records, even if they have changed in oned since they were read."""
         self.pacer = Pacer(self.clock, now=self.clock.seconds)
-        self.memory = ProcessMemory(LongDocuments(self.clock.seconds))
+        self.memory = self.new_memory()
         self.as_user("alice", "one.system.version")  # the backend determines which tokens oned accepts
         self._logged = len(self.oned.calls)
 
@@ -166,6 +168,15 @@ class Cloud:
             memory=self.memory,
         )
         return call.as_dry_run() if dry_run else call
+
+    def call_in_new_process(self, user: str, oned: IOpenNebula) -> Call:
+        """Return the `Call` that an action gets in a process that has just started, with `oned` as its client."""
+        session, serveradmin = Session(oned, user), Session(oned, None)
+        return replace(self.call_as(user), session=session, serveradmin=serveradmin, memory=self.new_memory())
+
+    def new_memory(self) -> ProcessMemory:
+        """Return the memory of a process that has just started."""
+        return ProcessMemory(LongDocuments(self.clock.seconds))
 
     def user(self, name: str) -> User:
         """Return a user as the authenticator would."""

@@ -87,3 +87,34 @@ class DyingOned:
         self.served += 1
         if self.is_dead:
             await Deferred()
+
+
+@implementer(IOpenNebula)
+class SteppedOned:
+    """oned whose calls wait for the next step: calls of the same step do not need each other's results."""
+
+    def __init__(self, backend: IOpenNebula) -> None:
+        self._backend = backend
+        self._waiting: list[tuple[str, Deferred[None]]] = []
+
+    def step(self) -> list[str]:
+        """Make the calls that are waiting, and return their methods, sorted."""
+        calls, self._waiting = self._waiting, []
+        for _, waiting in calls:
+            waiting.callback(None)
+        return sorted(method for method, _ in calls)
+
+    async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:
+        """Make a call (`IOpenNebula.call`)."""
+        await self._wait(method)
+        return await self._backend.call(user, method, *args)
+
+    async def document(self, user: str | None, method: str, *args: object) -> _Element:
+        """Make a call (`IOpenNebula.document`)."""
+        await self._wait(method)
+        return await self._backend.document(user, method, *args)
+
+    async def _wait(self, method: str) -> None:
+        waiting: Deferred[None] = Deferred()
+        self._waiting.append((method, waiting))
+        await waiting

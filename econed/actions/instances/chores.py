@@ -6,8 +6,9 @@ from contextlib import aclosing
 from typing import TYPE_CHECKING
 
 from econed.actions.chores import ChoreRun, change_unless_done
-from econed.actions.instances.launch import discard, release
-from econed.actions.instances.view import was_shut_down_by_guest
+from econed.actions.instances.creating import discard
+from econed.actions.instances.releasing import release
+from econed.actions.instances.view import reservation_id_of, was_shut_down_by_guest
 from econed.actions.machines.facts import (
     DISCARDED,
     LAUNCH_INDEX,
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 
 HOLD_AGE = 600
-"""Seconds on HOLD after which no request uses a machine any more, and it is terminated."""
+"""Seconds after the creation of a launch's newest machine after which no request uses those on HOLD any more."""
 
 
 async def terminate_shut_down(run: ChoreRun) -> None:
@@ -83,16 +84,29 @@ async def _terminate(run: ChoreRun, machine: VirtualMachine) -> None:
 
 
 async def terminate_left_over(run: ChoreRun) -> None:
-    """Terminate the machines that an unfinished request left on HOLD, and release those whose volumes took long."""
+    """Terminate the machines that an unfinished request left on HOLD, and release those whose volumes took long.
+
+    A launch of many machines may take longer than `HOLD_AGE`. So a machine is left over only if no machine of its
+    reservation on HOLD is younger.
+    """
+    newest: dict[str, int] = {}
+    candidates: list[tuple[int, str]] = []
     async with aclosing(run.machines(VmState.HOLD)) as machines:
         async for machine in machines:
             facts = machine.user_template
             if LAUNCH_INDEX not in facts:
                 continue
-            if TO_RELEASE in facts and DISCARDED not in facts:
-                await release(run.session, machine)
-            elif DISCARDED in facts or machine.stime < run.now - HOLD_AGE:
-                run.log.info("terminating machine {id}: left on HOLD by an unfinished request", id=machine.id)
+            if DISCARDED in facts:
                 await discard(run.session, [machine.id])
+            elif TO_RELEASE in facts:
+                await release(run.session, machine)
             else:
-                run.keep_watching()
+                reservation = reservation_id_of(machine)
+                newest[reservation] = max(newest.get(reservation, 0), machine.stime)
+                candidates.append((machine.id, reservation))
+    for machine_id, reservation in candidates:
+        if newest[reservation] < run.now - HOLD_AGE:
+            run.log.info("terminating machine {id}: left on HOLD by an unfinished request", id=machine_id)
+            await discard(run.session, [machine_id])
+        else:
+            run.keep_watching()

@@ -1,119 +1,100 @@
 """Creating the machines of a RunInstances call exactly once, even if it arrives several times or at several processes.
 
-Every machine is created on HOLD with the call's client token, a digest of the call and its number of instances. Then
-the caller's own machines are read, newest first, in all states, back to the lifetime of tokens. The instances of the
-call are those with the token that have the lowest ids, as many as the call requested. oned assigns ids in ascending
-order, so as soon as there are that many, no later machine can be among them: all processes get the same result. Each
-process marks and terminates the machines that it created in excess; then the instances are released. When the call is
-repeated, they are found and unfinished steps are completed.
+The calls of oned for a launch of one instance, which each take some milliseconds:
+
+1. At the same time, all that is read: the image, the instance types, the user with their key pairs, the names of the
+   clusters, and the machines created since this process last read (`econed.actions.instances.token_machines`).
+2. The machine is created on HOLD, with the call's client token, a digest of the call and its number of instances.
+3. The machines created since are read: another process may be carrying out the same call. The instances of the call are
+   the machines with the token that have the lowest ids, as many as the call requested. oned assigns ids in ascending
+   order, so as soon as there are that many, no later machine can be among them: all processes get the same result.
+   Each process marks and terminates the machines that it created in excess.
+4. The machine is released.
+5. It is read again for the response.
+
+Of several machines the first is created and step 3 is carried out before the others are created. The reservation's id
+is derived from its id, and the request that has created the first machine carries out the launch. All others with the
+same token only watch, as long as it makes progress: they complete it when it stands still, because its process died.
+A request with the token of a launch in the same process joins that launch.
+
+No machine is released before all exist: if too few can be created, the others are discarded, and a machine that has
+been released may be running. When the call is repeated, its machines are found and unfinished steps are completed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from functools import partial
-from itertools import count
 from typing import TYPE_CHECKING
 
-from econed.actions.call import gather
-from econed.actions.chores import change_unless_done
-from econed.actions.client_tokens import ClientToken, creator_digest
-from econed.actions.instances.block_devices import create_volumes, delete_volumes
+from econed.actions.client_tokens import ClientToken
 from econed.actions.instances.capacity import launch_error
-from econed.actions.instances.plan import LaunchPlan, machine_name, machine_text
+from econed.actions.instances.creating import CreatedMachines, create_machines, discard
+from econed.actions.instances.releasing import complete, release_all
+from econed.actions.instances.token_machines import TokenMachines, find_again
 from econed.actions.instances.view import reservation_id_of
-from econed.actions.machines.facts import DISCARDED, LAUNCH_COUNT, LAUNCH_INDEX, RESERVATION, TO_RELEASE
-from econed.actions.pacing import ITEM_COST
-from econed.actions.volumes.chores import assign_volumes
-from econed.actions.waiting import wait_until
-from econed.errors import EC2Error, NotStorable, OpenNebulaError, OpenNebulaRefusal
+from econed.actions.machines.facts import LAUNCH_COUNT
+from econed.errors import EC2Error, OpenNebulaError, OpenNebulaRefusal
 from econed.ids import reservation_id
-from econed.opennebula.pools import OwnerFilter, StateFilter
-from econed.opennebula.session import Session
 from econed.opennebula.states import VmState
-from econed.opennebula.template import attribute, template
-from econed.opennebula.values import whole_number
-from econed.slots import MAX_CALLS_PER_REQUEST, Slots
+from econed.opennebula.template import attribute
 
 if TYPE_CHECKING:
     from econed.actions.call import Call
+    from econed.actions.instances.plan import LaunchPlan
     from econed.opennebula.documents import VirtualMachine
 
-TOKEN_LIFETIME = 24 * 3600
-"""Seconds for which a client token is valid; it is stored on the machines only, so tokens do not accumulate."""
+STANDSTILL = 10
+"""Seconds without progress after which a launch that another request began is completed by this one.
 
-_VOLUMES_TIMEOUT = 15
-"""Seconds to wait for the volumes that are created with their machines."""
+oned takes tenths of a second for a machine. If the other request is only slow, both create machines, and each discards
+its own that are in excess.
+"""
 
-_PAGE_SIZE = 100
-_MAX_ROUNDS = 4
+MAX_WATCH = 600
+"""Seconds after which it is completed in any case."""
 
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.2, 2.0
+"""Seconds between two reads of a launch that another request carries out; each pause is twice as long as the last."""
 
-@dataclass(frozen=True)
-class _CreatedMachines:
-    """The ids of the machines that were created, in ascending order, and the error of those that were not."""
-
-    ids: tuple[int, ...]
-    error: OpenNebulaError | EC2Error | None
+_MAX_ROUNDS = 8
 
 
-@dataclass(frozen=True)
-class _TokenMachines:
-    """The machines of the call to which a client token belongs, lowest id first.
-
-    A token belongs to the call that created the machine with the lowest id among those with the token. Machines of
-    another call with the token are not included, and the process that created them discards them. `newest_id` is the
-    highest id among all machines read, with or without the token.
-    """
-
-    machines: tuple[VirtualMachine, ...]
-    newest_id: int
-
-    @classmethod
-    def of(cls, by_id: Mapping[int, VirtualMachine], newest_id: int) -> _TokenMachines:
-        """Select from all machines with a token those of the call to which the token belongs."""
-        machines = [by_id[machine_id] for machine_id in sorted(by_id)]
-        digests = [creator_digest(machine.user_template) for machine in machines]
-        of_call = (machine for machine, digest in zip(machines, digests, strict=True) if digest == digests[0])
-        return cls(tuple(of_call), newest_id)
-
-    @property
-    def ids(self) -> tuple[int, ...]:
-        return tuple(machine.id for machine in self.machines)
-
-    @property
-    def first(self) -> VirtualMachine | None:
-        return self.machines[0] if self.machines else None
-
-    def instance_count(self, plan: LaunchPlan) -> int:
-        """The number of instances of the call: as stored on its first machine, where its owner can change it."""
-        stored_count = self.machines[0].user_template.text(LAUNCH_COUNT) if self.machines else ""
-        return whole_number(stored_count, largest=plan.max_count) or plan.max_count
-
-
-async def launch(call: Call, plan: LaunchPlan) -> tuple[VirtualMachine, ...]:
+async def launch(call: Call, plan: LaunchPlan, known: TokenMachines | None) -> tuple[VirtualMachine, ...]:
     """Create the machines of a call, between `plan.min_count` and `plan.max_count`, and return them.
 
-    Raises `EC2Error` IdempotentParameterMismatch if the token was used for another call, IdempotentInstanceTerminated
-    if all instances of the call are terminated, and the exception of `launch_error` if oned creates too few machines.
-    After that the token can be used again, because discarded machines do not count.
+    `known` are the machines of its token. Raises `EC2Error` IdempotentParameterMismatch if the token was used for
+    another call, IdempotentInstanceTerminated if all instances of the call are terminated, and the exception of
+    `launch_error` if oned creates too few machines. After that the token can be used again, because discarded machines
+    do not count.
     """
-    if plan.token is not None:
-        return await _launch_once(call, plan, plan.token)
-    created = await _create(call, plan, plan.max_count, _TokenMachines((), -1))
-    if len(created.ids) < plan.min_count:
-        error = await launch_error(call, plan, created.error)
-        await discard(call.session, created.ids)
-        raise error
-    return await _release_all(call, await call.session.vms(created.ids))
+    if plan.token is None or known is None:
+        return await _launch_without_token(call, plan)
+    work = partial(_launch_once, call, plan, plan.token, known)
+    if call.dry_run:
+        return await work()
+    return await call.memory.launches.run((call.session_key, plan.token), work)
 
 
-async def _launch_once(call: Call, plan: LaunchPlan, token: ClientToken) -> tuple[VirtualMachine, ...]:
-    oldest = call.now - TOKEN_LIFETIME
-    known = await _read_token_machines(call, token, is_too_old=lambda machine: machine.stime < oldest)
+async def _launch_without_token(call: Call, plan: LaunchPlan) -> tuple[VirtualMachine, ...]:
+    created = await create_machines(call, plan, range(1), None)
+    ids, error = created.ids, created.error
+    if error is None:
+        others = await create_machines(call, plan, range(1, plan.max_count), reservation_id(ids[0]))
+        ids, error = (*ids, *others.ids), others.error
+    if len(ids) < plan.min_count:
+        reason = await launch_error(call, plan, error)
+        await discard(call.session, ids)
+        raise reason
+    return await release_all(call, await call.session.vms(ids))
+
+
+async def _launch_once(
+    call: Call, plan: LaunchPlan, token: ClientToken, known: TokenMachines
+) -> tuple[VirtualMachine, ...]:
     own_ids: set[int] = set()
     error: OpenNebulaError | EC2Error | None = None
+    may_watch = not call.dry_run
     for _ in range(_MAX_ROUNDS):
         try:
             if known.first is not None:
@@ -121,22 +102,65 @@ async def _launch_once(call: Call, plan: LaunchPlan, token: ClientToken) -> tupl
         except EC2Error:
             await discard(call.session, own_ids)
             raise
-        instance_count = known.instance_count(plan)
+        instance_count = known.instance_count(plan.max_count)
+        created_ids: tuple[int, ...] = ()
+        if may_watch and known.first is not None and known.first.id not in own_ids:
+            may_watch = False
+            known = await _watch(call, plan, token, known)
+            continue
         if len(known.machines) >= instance_count:
-            await discard(call.session, own_ids - {*known.ids[:instance_count]})
-            return await _complete(call, known.machines[:instance_count])
+            machines = known.machines[:instance_count]
+            await discard(call.session, own_ids - {machine.id for machine in machines})
+            return await complete(call, machines)
         if error is None:
-            created = await _create(call, plan, instance_count - len(known.machines), known)
-            own_ids, error = own_ids | {*created.ids}, created.error
+            created = await _create_missing(call, plan, known, instance_count)
+            created_ids, error = created.ids, created.error
+            own_ids |= {*created_ids}
         else:
             await _accept_fewer(call, plan, known, own_ids, error)
-        known = await _reread_token_machines(call, token, known)
+        known = await find_again(call, token, known, created_ids)
     await discard(call.session, own_ids)
     raise EC2Error("IncorrectState", "Another request with the same client token is being carried out.")
 
 
+async def _create_missing(call: Call, plan: LaunchPlan, known: TokenMachines, instance_count: int) -> CreatedMachines:
+    """Create the first machine of a call, or the others."""
+    if known.first is None:
+        return await create_machines(call, plan, range(1), None)
+    indexes = range(len(known.machines), instance_count)
+    return await create_machines(call, plan, indexes, reservation_id_of(known.first))
+
+
+async def _watch(call: Call, plan: LaunchPlan, token: ClientToken, known: TokenMachines) -> TokenMachines:
+    """Wait while another request carries out the launch, and return its machines as they are then.
+
+    It has ended, or has stood still for `STANDSTILL` seconds.
+    """
+    pause = _SHORTEST_PAUSE
+    end = call.clock.seconds() + MAX_WATCH
+    progress, progress_time = _progress(known), call.clock.seconds()
+    while _is_unfinished(known, plan) and call.clock.seconds() < min(end, progress_time + STANDSTILL):
+        await call.pause(pause)
+        pause = min(2 * pause, _LONGEST_PAUSE)
+        known = await find_again(call, token, known)
+        if _progress(known) != progress:
+            progress, progress_time = _progress(known), call.clock.seconds()
+    return known
+
+
+def _is_unfinished(known: TokenMachines, plan: LaunchPlan) -> bool:
+    """Whether machines are missing or on HOLD; if all were discarded, the launch has ended."""
+    instance_count = known.instance_count(plan.max_count)
+    is_incomplete = 0 < len(known.machines) < instance_count
+    return is_incomplete or any(machine.state is VmState.HOLD for machine in known.machines[:instance_count])
+
+
+def _progress(known: TokenMachines) -> tuple[int, int]:
+    return len(known.machines), sum(machine.state is VmState.HOLD for machine in known.machines)
+
+
 async def _accept_fewer(
-    call: Call, plan: LaunchPlan, known: _TokenMachines, own_ids: Iterable[int], error: OpenNebulaError | EC2Error
+    call: Call, plan: LaunchPlan, known: TokenMachines, own_ids: Iterable[int], error: OpenNebulaError | EC2Error
 ) -> None:
     """Reduce the call's number of instances to the existing ones; if these are too few, discard `own_ids` and raise."""
     if not isinstance(error, (OpenNebulaRefusal, EC2Error)):
@@ -145,134 +169,4 @@ async def _accept_fewer(
         reason = await launch_error(call, plan, error)
         await discard(call.session, own_ids)
         raise reason
-    await call.session.vm_update(known.ids[0], attribute(LAUNCH_COUNT, str(len(known.machines))))
-
-
-async def _read_token_machines(
-    call: Call, token: ClientToken, *, is_too_old: Callable[[VirtualMachine], bool]
-) -> _TokenMachines:
-    """Read the caller's own machines in all states, newest first, until one is too old, and return those of the token.
-
-    Machines are never removed from this list, and new ones are added at its beginning: pages by offset can contain a
-    machine twice, but miss none.
-    """
-    by_id: dict[int, VirtualMachine] = {}
-    newest_id = -1
-    for offset in count(0, _PAGE_SIZE):
-        page = await call.session.vm_page(_PAGE_SIZE, offset, owner=OwnerFilter.MINE, state=StateFilter.ANY)
-        newest_id = max([newest_id, *(machine.id for machine in page)])
-        by_id |= {machine.id: machine for machine in page if _has_token(machine, token) and not is_too_old(machine)}
-        if len(page) < _PAGE_SIZE or any(is_too_old(machine) for machine in page):
-            break
-    return _TokenMachines.of(by_id, newest_id)
-
-
-async def _reread_token_machines(call: Call, token: ClientToken, known: _TokenMachines) -> _TokenMachines:
-    """Read the known machines of a token again, and those created since."""
-    new = await _read_token_machines(call, token, is_too_old=lambda machine: machine.id <= known.newest_id)
-    reread = [machine for machine in await call.session.vms(known.ids) if _has_token(machine, token)]
-    by_id = {machine.id: machine for machine in (*reread, *new.machines)}
-    return _TokenMachines.of(by_id, new.newest_id)
-
-
-async def _create(call: Call, plan: LaunchPlan, machine_count: int, known: _TokenMachines) -> _CreatedMachines:
-    """Create `machine_count` machines on HOLD in addition to those known.
-
-    The first machine of a call is created before the others, because their reservation id is derived from its id.
-    """
-    start = len(known.machines)
-    if known.first is not None:
-        return await _instantiate(call, plan, range(start, start + machine_count), reservation_id_of(known.first))
-    first = await _instantiate(call, plan, range(1), None)
-    if first.error is not None:
-        return first
-    others = await _instantiate(call, plan, range(1, machine_count), reservation_id(first.ids[0]))
-    return _CreatedMachines((*first.ids, *others.ids), others.error)
-
-
-async def _instantiate(
-    call: Call, plan: LaunchPlan, indexes: Iterable[int], reservation: str | None
-) -> _CreatedMachines:
-    """Create machines of a plan; the template text of each, which may be long, is only built when it is sent."""
-    name = machine_name(plan)
-    machine_ids: list[int] = []
-    errors: list[OpenNebulaError | EC2Error] = []
-    slots = Slots(MAX_CALLS_PER_REQUEST)
-
-    async def create(index: int) -> None:
-        volumes: tuple[int, ...] = ()
-        try:
-            async with slots:
-                volumes = await create_volumes(call, plan.devices, plan.zone_cluster_id)
-                await call.budget.spend(ITEM_COST)
-                text = machine_text(plan, index, reservation, plan.devices.disks(volumes, call.now))
-                machine_ids.append(await plan.instance_type.create_machine(call.session, name, text))
-        except (OpenNebulaError, EC2Error, NotStorable) as error:
-            errors.append(_not_storable() if isinstance(error, NotStorable) else error)
-            await delete_volumes(call, volumes)
-
-    await gather(create(index) for index in indexes)
-    return _CreatedMachines(tuple(sorted(machine_ids)), errors[0] if errors else None)
-
-
-async def _complete(call: Call, machines: Sequence[VirtualMachine]) -> tuple[VirtualMachine, ...]:
-    """Number the machines of a call consecutively, no matter which process created them, and release those on HOLD."""
-    if all(machine.state is VmState.DONE for machine in machines):
-        raise EC2Error(
-            "IdempotentInstanceTerminated",
-            "The client token was used in a request whose instances have been terminated.",
-        )
-    reservation = reservation_id_of(machines[0])
-
-    async def set_index(index: int, machine: VirtualMachine) -> None:
-        facts = machine.user_template
-        if facts.text(LAUNCH_INDEX) == str(index) and reservation_id_of(machine) == reservation:
-            return
-        text = template(attribute(LAUNCH_INDEX, str(index)), attribute(RESERVATION, reservation))
-        await call.session.vm_update(machine.id, text)
-
-    await gather(set_index(index, machine) for index, machine in enumerate(machines))
-    return await _release_all(call, machines)
-
-
-async def _release_all(call: Call, machines: Sequence[VirtualMachine]) -> tuple[VirtualMachine, ...]:
-    """Release machines that are on HOLD; those whose volumes take too long are left to the chore."""
-
-    def have_volumes(current: Sequence[VirtualMachine]) -> bool:
-        return not any(machine.state is VmState.CLONING for machine in current)
-
-    read = partial(call.session.vms, [machine.id for machine in machines])
-    machines = await wait_until(call, have_volumes, read, timeout=_VOLUMES_TIMEOUT, known=machines)
-    for machine in machines:
-        if machine.state is VmState.CLONING:
-            await call.session.vm_update(machine.id, attribute(TO_RELEASE, "YES"))
-    await gather(release(call.session, machine) for machine in machines if machine.state is VmState.HOLD)
-    return await call.session.vms([machine.id for machine in machines])
-
-
-async def release(session: Session, machine: VirtualMachine) -> None:
-    """Release a machine that is on HOLD; the volumes created for it become its own."""
-    await assign_volumes(session, machine)
-    await change_unless_done(session.vm_action("release", machine.id))
-
-
-async def discard(session: Session, machine_ids: Iterable[int]) -> None:
-    """Discard machines that are not to become instances: mark them, so that no client sees them, and terminate them."""
-
-    async def mark_and_terminate(machine_id: int) -> None:
-        await session.vm_update(machine_id, attribute(DISCARDED, "YES"))
-        await change_unless_done(session.vm_action("terminate-hard", machine_id))
-
-    await gather(mark_and_terminate(machine_id) for machine_id in machine_ids)
-
-
-def _has_token(machine: VirtualMachine, token: ClientToken) -> bool:
-    return token.is_on(machine.user_template) and DISCARDED not in machine.user_template
-
-
-def _not_storable() -> EC2Error:
-    """Return the error for a machine whose type or key pair contains text that oned does not store unchanged."""
-    return EC2Error(
-        "InvalidParameterValue",
-        "The instance type or the key pair contains text that OpenNebula cannot store unchanged.",
-    )
+    await call.session.vm_update(known.machines[0].id, attribute(LAUNCH_COUNT, str(len(known.machines))))

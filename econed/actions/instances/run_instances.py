@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from econed.actions.action import action
@@ -14,12 +14,15 @@ from econed.actions.inputs import Placement, TagSpecification
 from econed.actions.instances.block_devices import BlockDeviceMapping, block_devices
 from econed.actions.instances.launch import launch
 from econed.actions.instances.plan import MAX_COUNT, MAX_VOLUMES, LaunchPlan, check_tags, storable_public_key
-from econed.actions.instances.types import find_instance_type
+from econed.actions.instances.token_machines import TokenMachines, find_token_machines
+from econed.actions.instances.types import instance_type_named, type_templates
 from econed.actions.instances.view import merge_reservations, reservation_view
 from econed.actions.keys.key_pairs import find_key_pair
 from econed.actions.machines.facts import TERMINATE
+from econed.actions.pacing import ITEM_COST
 from econed.actions.regions.zones import availability_zones
 from econed.actions.tagging import specified_tags
+from econed.actions.tasks import TaskGroup
 from econed.actions.watch import watch_caller
 from econed.errors import EC2Error
 from econed.opennebula.states import ImageState
@@ -28,7 +31,8 @@ if TYPE_CHECKING:
     from types_boto3_ec2.type_defs import ReservationTypeDef
 
     from econed.actions.call import Call
-    from econed.opennebula.documents import Image
+    from econed.actions.keys.store import KeyPair
+    from econed.opennebula.documents import Image, UserDocument, VirtualMachine
 
 DEFAULT_TYPE = "m1.small"
 """The instance type if the request has none (EC2 API Reference, RunInstances)."""
@@ -83,22 +87,29 @@ async def run_instances(
     With a ClientToken, a repeated call returns the same instances for `launch.TOKEN_LIFETIME` seconds.
     """
     _check_counts(min_count, max_count)
-    zone_cluster_id = await _zone_cluster_id(call, (placement or {}).get("AvailabilityZone"))
-    pair = await find_key_pair(call, key_name) if key_name is not None else None
-    image = await _image(call, image_id)
+    token = ClientToken.of(call, client_token)
     tags = specified_tags(tag_specifications, "instance", "volume")
+    checked_user_data = _checked_user_data(user_data)
+    async with TaskGroup() as reads:
+        zone_cluster = reads.start(_zone_cluster_id(call, (placement or {}).get("AvailabilityZone")))
+        user_and_pair = reads.start(_user_and_key_pair(call, key_name))
+        image_read = reads.start(_image(call, image_id))
+        templates = reads.start(type_templates(call))
+        known = reads.start(_token_machines(call, token))
+        clusters = reads.start(call.cluster_names())
+    (user, pair), image, zone_cluster_id = user_and_pair.result, image_read.result, zone_cluster.result
     texts = {
         "key_name": None if pair is None else pair.name,
         "public_key": None if pair is None else storable_public_key(pair.public_key),
-        "user_data": _checked_user_data(user_data),
+        "user_data": checked_user_data,
     }
     cluster_ids = {cluster for cluster in (zone_cluster_id, call.settings.cluster_id) if cluster is not None}
     plan = LaunchPlan(
-        instance_type=await find_instance_type(call, instance_type, image, **texts),
+        instance_type=instance_type_named(call, instance_type, templates.result, image, **texts),
         image=image,
         min_count=min_count,
         max_count=max_count,
-        token=ClientToken.of(call, client_token),
+        token=token,
         **texts,
         tags=tags["instance"],
         zone_cluster_id=zone_cluster_id,
@@ -108,10 +119,31 @@ async def run_instances(
     )
     _check_volumes(plan)
     check_tags(plan)
-    await watch_caller(call)
-    machines = await launch(call, plan)
-    clusters = await call.cluster_names()
-    (reservation,) = merge_reservations(reservation_view(machine, clusters, call.now) for machine in machines)
+    await watch_caller(call, user)
+    machines = await launch(call, plan, known.result)
+    return await _reservation(call, machines, clusters.result)
+
+
+async def _user_and_key_pair(call: Call, key_name: str | None) -> tuple[UserDocument, KeyPair | None]:
+    """Return the caller's document, and their key pair with this name, None if `key_name` is None."""
+    if key_name is None:
+        return await call.session.current_user(), None
+    return await find_key_pair(call, key_name)
+
+
+async def _token_machines(call: Call, token: ClientToken | None) -> TokenMachines | None:
+    return None if token is None else await find_token_machines(call, token)
+
+
+async def _reservation(
+    call: Call, machines: Iterable[VirtualMachine], clusters: Mapping[int, str]
+) -> ReservationTypeDef:
+    """Return the reservation of the machines of one launch."""
+    views = []
+    for machine in machines:
+        await call.budget.spend(ITEM_COST)
+        views.append(reservation_view(machine, clusters, call.now))
+    (reservation,) = merge_reservations(views)
     return {**reservation, "Instances": [{"Tags": [], **instance} for instance in reservation["Instances"]]}
 
 

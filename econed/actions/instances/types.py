@@ -6,6 +6,7 @@ replaces all attributes of the same name in the type.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Protocol
@@ -90,15 +91,28 @@ class FileType:
         return await session.vm_allocate(template(render(self.attributes.without(*replaced)), added), True)
 
 
-async def find_instance_type(
-    call: Call, name: str, image: Image, *, key_name: str | None, public_key: str | None, user_data: str | None
+async def type_templates(call: Call) -> tuple[VMTemplate, ...]:
+    """Return the templates that may be instance types; none if the types are files."""
+    return await call.session.templates() if call.file_types is None else ()
+
+
+def instance_type_named(
+    call: Call,
+    name: str,
+    templates: Iterable[VMTemplate],
+    image: Image,
+    *,
+    key_name: str | None,
+    public_key: str | None,
+    user_data: str | None,
 ) -> InstanceType:
     """Return the instance type with this name, for machines from this image with this key pair and user data.
 
-    Raises `EC2Error` InvalidParameterValue if there is none, or if its file cannot store one of these texts.
+    `templates` are those of `type_templates`. Raises `EC2Error` InvalidParameterValue if there is none, or if its file
+    cannot store one of these texts.
     """
     if call.file_types is None:
-        return TemplateType(await _template(call, name))
+        return TemplateType(_template(call, name, templates))
     file = call.file_types.get(name)
     if file is None:
         raise _unknown_type(name)
@@ -120,16 +134,12 @@ async def find_instance_type(
     return FileType(name, attributes)
 
 
-async def _template(call: Call, name: str) -> VMTemplate:
+def _template(call: Call, name: str, templates: Iterable[VMTemplate]) -> VMTemplate:
     """Return the template of an instance type; if there are several, the caller's own come first, then the oldest."""
-    templates = [
-        vm_template
-        for vm_template in await call.session.templates()
-        if vm_template.template.text(INSTANCE_TYPE) == name
-    ]
-    if not templates:
+    named = [vm_template for vm_template in templates if vm_template.template.text(INSTANCE_TYPE) == name]
+    if not named:
         raise _unknown_type(name)
-    return min(templates, key=lambda vm_template: (vm_template.uid != call.caller.id, vm_template.id))
+    return min(named, key=lambda vm_template: (vm_template.uid != call.caller.id, vm_template.id))
 
 
 def _unknown_type(name: str) -> EC2Error:

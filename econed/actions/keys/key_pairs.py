@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from types_boto3_ec2.type_defs import KeyPairInfoTypeDef, TagTypeDef
 
     from econed.actions.call import Call
+    from econed.opennebula.documents import UserDocument
 
 _MAX_NAME = 255
 """Maximum length of a name in characters (EC2 API Reference, CreateKeyPair)."""
@@ -143,12 +144,12 @@ async def delete_key_pair(call: Call, *, key_name: str = "", key_pair_id: str = 
     return {"Return": True}
 
 
-async def find_key_pair(call: Call, name: str) -> KeyPair:
-    """Return the caller's key pair with this name; raises `EC2Error` InvalidKeyPair.NotFound."""
-    _, pairs = await own_key_pairs(call)
+async def find_key_pair(call: Call, name: str) -> tuple[UserDocument, KeyPair]:
+    """Return the caller's document and their key pair with this name; raises `EC2Error` InvalidKeyPair.NotFound."""
+    user, pairs = await own_key_pairs(call)
     if name not in pairs:
         raise key_pair_not_found(name)
-    return pairs[name]
+    return user, pairs[name]
 
 
 def _identity(pair: KeyPair) -> ImportKeyPairResult:

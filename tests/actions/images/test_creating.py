@@ -46,7 +46,7 @@ def own_images(cloud: Cloud, user: str = "alice") -> list[dict[str, Any]]:
 
 def begin(cloud: Cloud, oned: IOpenNebula, action: str, parameters: dict[str, Any]) -> list[Any]:
     """Start a call in a process with `oned` as its client; the response or failure is appended to the list returned."""
-    call = replace(cloud.call_as("alice"), session=Session(oned, "alice"), serveradmin=Session(oned, None))
+    call = cloud.call_in_new_process("alice", oned)
     results: list[Any] = []
     Deferred.fromCoroutine(perform(call, action, parameters)).addBoth(results.append)
     return results

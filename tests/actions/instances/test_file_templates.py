@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import base64
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from twisted.internet.defer import Deferred
 
 from econed.actions.instances.file_types import read_file_types
 from econed.config.loading import ConfigError
@@ -15,7 +15,7 @@ from econed.config.settings import Settings
 from econed.opennebula.documents import VirtualMachine
 from econed.opennebula.session import Session
 from econed.opennebula.states import VmState
-from tests.support.cloud import Cloud
+from tests.support.cloud import Cloud, perform
 from tests.support.delayed_oned import DyingOned
 
 AMI = "ami-00000000"
@@ -105,20 +105,14 @@ def test_several_instances_are_released_together_and_share_a_reservation(files: 
 def test_a_call_interrupted_at_any_step_is_completed_by_the_next(step: int, after: bool) -> None:
     cloud = with_files(Cloud())
     parameters: dict[str, Any] = {"ImageId": AMI, "MinCount": 2, "MaxCount": 2, "ClientToken": "tok"}
-    backend, cloud.backend = cloud.backend, DyingOned(cloud.backend, step, after=after)
-    _run_until_death(cloud, parameters)
-    cloud.backend = backend
+    dying = cloud.call_in_new_process("alice", DyingOned(cloud.backend, step, after=after))
+    Deferred.fromCoroutine(perform(dying, "RunInstances", parameters))
     first = [instance["InstanceId"] for instance in cloud.run("alice", "RunInstances", **parameters)["Instances"]]
     repeated = [instance["InstanceId"] for instance in cloud.run("alice", "RunInstances", **parameters)["Instances"]]
     assert first == repeated
     living = cloud.result(Session(cloud.backend, "alice").vms(cloud.result(Session(cloud.backend, "alice").vm_ids())))
     assert [machine.state for machine in living if machine.state is VmState.HOLD] == []
     assert len(living) == 2
-
-
-def _run_until_death(cloud: Cloud, parameters: dict[str, Any]) -> None:
-    with suppress(AssertionError):  # no result: the process died
-        cloud.run("alice", "RunInstances", **parameters)
 
 
 def test_a_type_without_a_file_does_not_exist_even_if_there_is_a_template(files: Cloud) -> None:

@@ -110,7 +110,7 @@ def test_an_awkward_name_is_preserved(cloud: Cloud, text: str) -> None:
     cloud.as_user("alice", "one.user.update", 2, 'LABELS="a"', 1)
     cloud.run("alice", "CreateKeyPair", KeyName=text, KeyType="ed25519")
     assert list(listed(cloud, KeyNames=[text])) == [text]
-    assert cloud.result(find_key_pair(cloud.call_as("alice"), text)).name == text
+    assert cloud.result(find_key_pair(cloud.call_as("alice"), text))[1].name == text
     assert "EVIL" not in attributes(cloud)
     cloud.run("alice", "DeleteKeyPair", KeyName=text)
     assert attributes(cloud) == {"LABELS": "a"}
@@ -250,7 +250,8 @@ def test_key_pairs_of_the_ruby_server_are_listed(cloud: Cloud) -> None:
     assert pairs["my key"]["PublicKey"].startswith("ssh-rsa AAAAB3NzaC1yc2E")
     assert pairs["my key"]["PublicKey"].endswith(" my key")
     assert "CreateTime" not in pairs["my key"]
-    assert cloud.result(find_key_pair(cloud.call_as("alice"), "other")).public_key == pairs["other"]["PublicKey"]
+    _, pair = cloud.result(find_key_pair(cloud.call_as("alice"), "other"))
+    assert pair.public_key == pairs["other"]["PublicKey"]
 
 
 def test_deleting_a_key_pair_of_the_ruby_server_leaves_the_others_unchanged(cloud: Cloud) -> None:

@@ -79,7 +79,7 @@ def reconcile(cloud: Cloud) -> None:
 
 def begin(cloud: Cloud, oned: IOpenNebula, action: str, **parameters: Any) -> list[Any]:
     """Start a call in a process with `oned` as its client; the response or failure is appended to the list returned."""
-    call = replace(cloud.call_as("alice"), session=Session(oned, "alice"), serveradmin=Session(oned, None))
+    call = cloud.call_in_new_process("alice", oned)
     results: list[Any] = []
     Deferred.fromCoroutine(perform(call, action, parameters)).addBoth(results.append)
     return results
