@@ -51,9 +51,7 @@ class Kind:
         """
         if not self.is_well_formed(text):
             raise self.malformed(text)
-        digits = text.removeprefix(f"{self.prefix}-")
-        is_decimal = _DIGITS in self.forms and _DIGITS.fullmatch(digits) is not None
-        return int(digits) if is_decimal and int(digits) <= self.largest else None
+        return self._number(text)
 
     def parse(self, text: str) -> int:
         """Return the OpenNebula id in an EC2 id; raises `EC2Error` Invalid….Malformed or .NotFound."""
@@ -64,13 +62,19 @@ class Kind:
 
     def is_id(self, text: str) -> bool:
         """Whether a text is an id that an object can have here."""
-        return self.is_well_formed(text) and self.opennebula_id(text) is not None
+        return self._number(text) is not None
 
     def is_well_formed(self, text: str) -> bool:
         """Whether a text has the form of an id of this type, econed's or Amazon's."""
         head, dash, digits = text.partition("-")
         has_form = any(form.fullmatch(digits) for form in (*self.forms, _AMAZON_DIGITS))
         return head == self.prefix and dash != "" and has_form
+
+    def _number(self, text: str) -> int | None:
+        head, _, digits = text.partition("-")
+        if head != self.prefix or _DIGITS not in self.forms or _DIGITS.fullmatch(digits) is None:
+            return None
+        return number if (number := int(digits)) <= self.largest else None
 
     def malformed(self, text: str) -> EC2Error:
         """Return the error for a text that is not an id of this type."""

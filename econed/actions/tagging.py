@@ -131,7 +131,8 @@ def too_many_tags() -> EC2Error:
 def _tags(attributes: Attributes, prefix: str, legacy: Mapping[str, str]) -> list[TagTypeDef]:
     tags = dict(legacy)
     for name in attributes.names_starting_with(prefix):
-        tags.pop(_key(name, prefix), None)
+        if legacy:
+            tags.pop(_key(name, prefix), None)
         members = attributes.vector(name)
         key, value = decode_member(members, "KEY"), decode_member(members, "VALUE")
         if key is not None:

@@ -23,12 +23,11 @@ class Attributes:
 
     def __init__(self, items: Iterable[tuple[str, Value]] = ()) -> None:
         self._items: tuple[tuple[str, Value], ...] = tuple(
-            (name, value if isinstance(value, str) else MappingProxyType(dict(value))) for name, value in items
+            [(name, value if isinstance(value, str) else MappingProxyType(dict(value))) for name, value in items]
         )
-        by_name: dict[str, list[Value]] = {}
+        self._by_name: dict[str, list[Value]] = {}
         for name, value in self._items:
-            by_name.setdefault(name, []).append(value)
-        self._by_name = {name: tuple(values) for name, values in by_name.items()}
+            self._by_name.setdefault(name, []).append(value)
         self._sorted: tuple[str, ...] | None = None
 
     def __iter__(self) -> Iterator[tuple[str, Value]]:
@@ -64,11 +63,14 @@ class Attributes:
 
     def all(self, name: str) -> tuple[Value, ...]:
         """Return every value under `name`."""
-        return self._by_name.get(name, ())
+        return tuple(self._by_name.get(name, ()))
 
     def text(self, name: str, default: str = "") -> str:
         """Return the first text under `name`; `default` if there is none."""
-        return next((value for value in self.all(name) if isinstance(value, str)), default)
+        for value in self._by_name.get(name, ()):
+            if isinstance(value, str):
+                return value
+        return default
 
     def vectors(self, name: str) -> tuple[Vector, ...]:
         """Return every vector under `name`. A vector without members is left out: oned stores it as a text."""
@@ -76,7 +78,10 @@ class Attributes:
 
     def vector(self, name: str) -> Vector:
         """Return the first vector under `name`; an empty vector if there is none."""
-        return next(iter(self.vectors(name)), _NO_MEMBERS)
+        for value in self._by_name.get(name, ()):
+            if not isinstance(value, str):
+                return value
+        return _NO_MEMBERS
 
     def only(self, *names: str) -> Attributes:
         """Return the attributes with these names, in oned's order."""

@@ -177,7 +177,7 @@ class UserDocument(View):
 
     def attribute(self, name: str) -> str:
         """Return the text of a free attribute, empty if there is none, without reading the others."""
-        return self._named("TEMPLATE", name)
+        return self._few("TEMPLATE", name).get(name, "")
 
     def attributes_named(self, prefix: str, max_count: int) -> Attributes:
         """Return the first `max_count` free attributes whose names begin with `prefix`."""

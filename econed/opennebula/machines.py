@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 from ipaddress import IPv4Address, IPv6Address
 
@@ -93,7 +94,7 @@ class Nic(View):
         """The id of the interface within its machine."""
         return self._number("NIC_ID")
 
-    @property
+    @cached_property
     def ip(self) -> IPv4Address | None:
         """The IPv4 address from its network; None where there is none, or the interface has no network.
 
@@ -102,7 +103,7 @@ class Nic(View):
         """
         return None if self.network_id is None else ipv4(self._text("IP"))
 
-    @property
+    @cached_property
     def ip6(self) -> IPv6Address | None:
         """The global IPv6 address, under the same conditions as `ip`."""
         return None if self.network_id is None else ipv6(self._text("IP6_GLOBAL") or self._text("IP6"))
@@ -112,7 +113,7 @@ class Nic(View):
         """The MAC address; empty where there is none."""
         return mac(self._text("MAC"))
 
-    @property
+    @cached_property
     def network_id(self) -> int | None:
         """The id of its network; None where it has none, or the scheduler has not chosen one yet."""
         return self._user_number("NETWORK_ID")
@@ -204,12 +205,12 @@ class VirtualMachine(OwnedView):
     of it.
     """
 
-    @property
+    @cached_property
     def state(self) -> VmState:
         """The main state."""
         return VmState(self._number("STATE"))
 
-    @property
+    @cached_property
     def lcm_state(self) -> LcmState:
         """The state within ACTIVE."""
         return LcmState(self._number("LCM_STATE"))
@@ -219,7 +220,7 @@ class VirtualMachine(OwnedView):
         """The name of its state as OpenNebula's tools show it."""
         return state_name(self.state, self.lcm_state)
 
-    @property
+    @cached_property
     def stime(self) -> int:
         """When it was created."""
         return self._number("STIME")
@@ -265,11 +266,11 @@ class VirtualMachine(OwnedView):
 
     def context_text(self, name: str) -> str:
         """Return a member of CONTEXT; empty if there is none."""
-        return self._named("TEMPLATE/CONTEXT", name)
+        return self._few("TEMPLATE/CONTEXT", name).get(name, "")
 
     def decoded_context_text(self, name: str) -> str | None:
         """Return a member of CONTEXT that `encode_member` encoded; None if there is none."""
-        return decode_member({key: text for key in member_names(name) if (text := self.context_text(key))}, name)
+        return decode_member(self._few("TEMPLATE/CONTEXT", *member_names(name)), name)
 
     @cached_property
     def user_template(self) -> Attributes:
@@ -309,10 +310,11 @@ class VirtualMachine(OwnedView):
     @property
     def cluster_id(self) -> int | None:
         """The id of that host's cluster; None if it was never on a host, or the host has no cluster."""
-        return self.history[-1].cluster_id if self.history and self.history[-1].cluster_id >= 0 else None
+        cluster_id = self.last_record.cluster_id if self.last_record is not None else -1
+        return cluster_id if cluster_id >= 0 else None
 
-    @property
-    def security_group_names(self) -> dict[int, str]:
+    @cached_property
+    def security_group_names(self) -> Mapping[int, str]:
         """The names of the security groups whose rules apply to it, by id."""
         rules = self._views(SecurityGroupRule, "TEMPLATE/SECURITY_GROUP_RULE")
         return {rule.group_id: rule.group_name for rule in rules if rule.group_id is not None}

@@ -26,6 +26,15 @@ def test_only_texts_of_digits_and_dots_are_read_as_ipv4_addresses(text: str) -> 
     assert address is None or (str(address) == text and set(text) <= set("0123456789."))
 
 
+@given(st.from_regex(r"[0-9]{0,4}(\.[0-9]{0,4}){2,4}\.?", fullmatch=True))
+def test_the_same_texts_are_ipv4_addresses_as_in_python(text: str) -> None:
+    try:
+        expected = IPv4Address(text)
+    except ValueError:
+        expected = None
+    assert ipv4(text) == expected
+
+
 @pytest.mark.parametrize("text", ["::1%eth0", "fe80::1%$(id)", "::1%} ; flush ruleset", "10.0.0.1", "", "::g"])
 def test_an_ipv6_address_with_a_scope_or_of_another_form_is_refused(text: str) -> None:
     """Python accepts any text after a percent sign, and returns it in the string."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from econed.actions.addresses.view import PublicAddresses, association_view
 from econed.actions.call import account_id
 from econed.actions.client_tokens import CLIENT_TOKEN
+from econed.actions.constants import constant
 from econed.actions.machines.devices import device_name, volume_id
 from econed.actions.machines.facts import (
     ATTACH_TIME,
@@ -37,6 +39,7 @@ from econed.opennebula.values import epoch_seconds, whole_number
 
 if TYPE_CHECKING:
     from types_boto3_ec2.type_defs import (
+        CpuOptionsTypeDef,
         GroupIdentifierTypeDef,
         InstanceBlockDeviceMappingTypeDef,
         InstanceMetadataOptionsResponseTypeDef,
@@ -44,6 +47,8 @@ if TYPE_CHECKING:
         InstanceStatusSummaryTypeDef,
         InstanceStatusTypeDef,
         InstanceTypeDef,
+        MonitoringTypeDef,
+        PlacementTypeDef,
         ReservationTypeDef,
         StateReasonTypeDef,
     )
@@ -54,7 +59,7 @@ if TYPE_CHECKING:
 CUSTOM_TYPE = "custom"
 """The instance type of a machine without EC2_INSTANCE_TYPE, because no EC2 client created it."""
 
-_NO_METADATA_SERVICE: InstanceMetadataOptionsResponseTypeDef = {
+_METADATA_OPTIONS: InstanceMetadataOptionsResponseTypeDef = {
     "State": "applied",
     "HttpTokens": "optional",
     "HttpPutResponseHopLimit": 1,
@@ -62,7 +67,14 @@ _NO_METADATA_SERVICE: InstanceMetadataOptionsResponseTypeDef = {
     "HttpProtocolIpv6": "disabled",
     "InstanceMetadataTags": "disabled",
 }
+_NO_METADATA_SERVICE = constant(_METADATA_OPTIONS)
 """Guests get their metadata from the CONTEXT image, so the endpoint of EC2's metadata service is disabled."""
+
+_MONITORING: MonitoringTypeDef = {"State": "disabled"}
+_NOT_MONITORED = constant(_MONITORING)
+
+_REMEMBERED = 256
+"""Structures that many machines share are made once: so many of the values that they are made from are remembered."""
 
 _STOPPED_OR_TERMINATED = frozenset(
     {InstanceState.STOPPING, InstanceState.STOPPED, InstanceState.SHUTTING_DOWN, InstanceState.TERMINATED}
@@ -168,12 +180,8 @@ def instance_view(
         "InstanceType": facts.text(INSTANCE_TYPE) or CUSTOM_TYPE,  # type: ignore[typeddict-item]  # the cloud's own names
         "AmiLaunchIndex": whole_number(facts.text(LAUNCH_INDEX)) or 0,
         "LaunchTime": timestamp(launch_time(machine)),
-        "Placement": {
-            "AvailabilityZone": availability_zone_of(machine, clusters),
-            "Tenancy": "default",
-            "GroupName": "",
-        },
-        "Monitoring": {"State": "disabled"},
+        "Placement": _placement(availability_zone_of(machine, clusters)),
+        "Monitoring": _NOT_MONITORED,
         "ProductCodes": [],
         "PrivateDnsName": "",
         "PublicDnsName": "",
@@ -198,12 +206,24 @@ def instance_view(
     if key_name := machine.decoded_context_text(KEY_NAME):
         view["KeyName"] = key_name
     if vcpus := whole_number(machine.template_text("VCPU")) or 1:
-        view["CpuOptions"] = {"CoreCount": vcpus, "ThreadsPerCore": 1}
+        view["CpuOptions"] = _cpu_options(vcpus)
     if reason := state_reason(machine, state):
         view["StateReason"] = reason
     if state is not InstanceState.TERMINATED:
         view |= _devices_view(machine, addresses or PublicAddresses({}))
     return view
+
+
+@lru_cache(_REMEMBERED)
+def _placement(zone: str) -> PlacementTypeDef:
+    placement: PlacementTypeDef = {"AvailabilityZone": zone, "Tenancy": "default", "GroupName": ""}
+    return constant(placement)
+
+
+@lru_cache(_REMEMBERED)
+def _cpu_options(count: int) -> CpuOptionsTypeDef:
+    options: CpuOptionsTypeDef = {"CoreCount": count, "ThreadsPerCore": 1}
+    return constant(options)
 
 
 def root_device(machine: VirtualMachine) -> str:
@@ -255,17 +275,17 @@ def _devices_view(machine: VirtualMachine, addresses: PublicAddresses) -> Instan
         "SourceDestCheck": True,
     }
     if interfaces:
-        primary_nic = machine.nics[0]
-        view["SecurityGroups"] = interfaces[0]["Groups"]
+        primary, primary_nic = interfaces[0], machine.nics[0]
+        view["SecurityGroups"] = primary["Groups"]
         if primary_nic.ip is not None:
             # Clients connect to the DNS names; there are none here, so these are addresses, as with the Ruby server.
-            view["PrivateIpAddress"] = view["PrivateDnsName"] = str(primary_nic.ip)
+            view["PrivateIpAddress"] = view["PrivateDnsName"] = primary["PrivateIpAddress"]
             if primary_nic.ip.is_global:
-                view["PublicDnsName"] = str(primary_nic.ip)
-        if (association := interfaces[0].get("Association")) is not None:
+                view["PublicDnsName"] = primary["PrivateIpAddress"]
+        if (association := primary.get("Association")) is not None:
             view["PublicIpAddress"] = view["PublicDnsName"] = association.get("PublicIp", "")
-        if primary_nic.network_id is not None:
-            view["SubnetId"] = SUBNET.format(primary_nic.network_id)
+        if "SubnetId" in primary:
+            view["SubnetId"] = primary["SubnetId"]
     return view
 
 
@@ -285,8 +305,9 @@ def interface_view(
     machine: VirtualMachine, nic: Nic, index: int, addresses: PublicAddresses | None = None
 ) -> InstanceNetworkInterfaceTypeDef:
     """Return a network interface of a machine; `index` is its position, from 0."""
+    nic_id = nic.nic_id
     view: InstanceNetworkInterfaceTypeDef = {
-        "NetworkInterfaceId": part_of_machine("eni", machine.id, nic.nic_id),
+        "NetworkInterfaceId": part_of_machine("eni", machine.id, nic_id),
         "OwnerId": account_id(machine.uid),
         "MacAddress": nic.mac,
         "Status": "in-use",
@@ -295,7 +316,7 @@ def interface_view(
         "SourceDestCheck": True,
         "Groups": _groups(machine, nic),
         "Attachment": {
-            "AttachmentId": part_of_machine("eni-attach", machine.id, nic.nic_id),
+            "AttachmentId": part_of_machine("eni-attach", machine.id, nic_id),
             "AttachTime": timestamp(machine.stime),
             "DeleteOnTermination": True,
             "DeviceIndex": index,
@@ -307,8 +328,9 @@ def interface_view(
     if nic.network_id is not None:
         view["SubnetId"] = SUBNET.format(nic.network_id)
     if nic.ip is not None:
-        view["PrivateIpAddress"] = str(nic.ip)
-        view["PrivateIpAddresses"] = [{"Primary": True, "PrivateIpAddress": str(nic.ip)}]
+        private_ip = str(nic.ip)
+        view["PrivateIpAddress"] = private_ip
+        view["PrivateIpAddresses"] = [{"Primary": True, "PrivateIpAddress": private_ip}]
         if addresses is not None and (address := addresses.on(machine, nic)) is not None:
             view["Association"] = association_view(address)
             view["PrivateIpAddresses"][0]["Association"] = association_view(address)

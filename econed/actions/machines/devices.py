@@ -76,11 +76,12 @@ def device_name(machine: VirtualMachine, disk: Disk) -> str:
     """Return the name of a disk's device: the client's, else EC2's or the hypervisor's; empty if it has no target."""
     if client_name := disk.text(DEVICE):
         return client_name
-    device = Device.find(disk.target)
-    is_first = disk.disk_id == machine.disks[0].disk_id
-    if is_first and device is not None and device.is_root:
+    if not (target := disk.target):
+        return ""
+    is_first = disk is machine.disks[0] or disk.disk_id == machine.disks[0].disk_id
+    if is_first and (device := Device.find(target)) is not None and device.is_root:
         return ROOT_DEVICE
-    return f"/dev/{disk.target}" if disk.target else ""
+    return f"/dev/{target}"
 
 
 def target_members(machine: VirtualMachine, device: Device) -> Mapping[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from econed.actions.machines.facts import AVAILABILITY_ZONE
@@ -18,13 +18,14 @@ def availability_zone_of(machine: VirtualMachine, clusters: Mapping[int, str]) -
     That is the machine's current cluster, else the requested one, else the first from which its first disk is
     accessible.
     """
-    requested = whole_number(machine.user_template.text(AVAILABILITY_ZONE))
-    candidates = [machine.cluster_id, requested, *_accessible_clusters(machine)]
-    return next(
-        (clusters[cluster_id] for cluster_id in candidates if cluster_id is not None and cluster_id in clusters), ""
-    )
+    return next((clusters[cluster_id] for cluster_id in _candidates(machine) if cluster_id in clusters), "")
 
 
-def _accessible_clusters(machine: VirtualMachine) -> tuple[int, ...]:
-    """Return the ids of the clusters from which the machine's first disk is accessible."""
-    return machine.disks[0].cluster_ids if machine.disks else ()
+def _candidates(machine: VirtualMachine) -> Iterator[int]:
+    """Yield the ids of the clusters in which a machine may be placed, the most likely first."""
+    if (current := machine.cluster_id) is not None:
+        yield current
+    if (requested := whole_number(machine.user_template.text(AVAILABILITY_ZONE))) is not None:
+        yield requested
+    if machine.disks:
+        yield from machine.disks[0].cluster_ids

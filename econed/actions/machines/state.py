@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import Enum
+from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
+from econed.actions.constants import constant
 from econed.actions.machines.facts import TERMINATING
 from econed.opennebula.states import LcmState, VmState
 
@@ -32,10 +34,11 @@ class InstanceState(Enum):
         """The name in requests and responses (`shutting-down`)."""
         return self.name.lower().replace("_", "-")  # type: ignore[return-value]
 
-    @property
+    @cached_property
     def member(self) -> InstanceStateTypeDef:
-        """The state as a member of a result."""
-        return {"Code": self.value, "Name": self.ec2_name}
+        """The state as a member of a result, the same mapping for all instances in this state."""
+        member: InstanceStateTypeDef = {"Code": self.value, "Name": self.ec2_name}
+        return constant(member)
 
 
 _P, _R, _SD, _SG, _S, _T = (
