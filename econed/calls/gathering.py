@@ -7,11 +7,12 @@ machines, and each reader gets a document with its own.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from econed.calls.kinds import CallKind, kind_of
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 MAX_MERGED: Final = 250
 """Maximum machines in a call for several reads."""
 
-_MAX_IN_FLIGHT: Final = {CallKind.OBJECT: 2, CallKind.CHANGE: 1, CallKind.BULK: 1}
-"""How many calls of a gathering are in flight at a time; with more, fewer reads would be one."""
+SLOW: Final = 1.0
+"""Seconds for which reads of a few objects gather while a call is in flight, which may be lost."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,14 +87,44 @@ class Gathering:
     def __init__(self, key: Hashable, kind: CallKind, *, has_sets: bool) -> None:
         self.key = key
         self.waiting: OrderedDict[QueuedCall, None] = OrderedDict()
-        self.in_flight = 0
-        self._max_in_flight = _MAX_IN_FLIGHT[kind]
+        self._kind = kind
         self._has_sets = has_sets
+        self._in_flight = 0
+        self._max_in_flight = 1
+        self._timer: IDelayedCall | None = None
 
     @property
-    def has_room(self) -> bool:
-        """Whether a call that waits may be sent; otherwise the calls gather until one in flight has ended."""
-        return self.in_flight < self._max_in_flight
+    def is_idle(self) -> bool:
+        """Whether no call waits or is in flight."""
+        return not self._in_flight and not self.waiting
+
+    @property
+    def may_send(self) -> bool:
+        """Whether a call that waits may be sent; otherwise the calls gather until the one in flight has ended."""
+        return self._in_flight < self._max_in_flight
+
+    def begin(self) -> None:
+        """Count a call in flight."""
+        self._in_flight += 1
+
+    def end(self) -> None:
+        """Stop counting a call in flight."""
+        self._in_flight -= 1
+        if not self._in_flight:
+            self._max_in_flight = 1
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+
+    def when_slow(self, clock: IReactorTime, send: Callable[[Gathering], None]) -> None:
+        """Call `send` when a read of few objects has gathered for `SLOW` seconds: from then on one more may be sent."""
+        if self._kind is CallKind.OBJECT and self._timer is None and self._max_in_flight == 1:
+            self._timer = clock.callLater(SLOW, self._is_slow, send)
+
+    def _is_slow(self, send: Callable[[Gathering], None]) -> None:
+        self._timer = None
+        self._max_in_flight = 2
+        send(self)
 
     def sent_with(self, first: QueuedCall) -> list[QueuedCall]:
         """Return the calls that are one call with `first`, including it: all, or those with `MAX_MERGED` machines."""

@@ -84,9 +84,16 @@ class CallQueue:
 
     def _enter(self, call: QueuedCall) -> None:
         """Queue a call for a slot, unless it still gathers."""
-        if call.gathering.has_room:
+        if call.gathering.may_send:
             call.ticket = Ticket(call.requester.owner, call.requester, call.kind, partial(self._send, call))
             self._turns.enter(call.ticket)
+        else:
+            call.gathering.when_slow(self._clock, self._enter_gathered)
+
+    def _enter_gathered(self, gathering: Gathering) -> None:
+        for call in tuple(gathering.waiting):
+            if call.ticket is None and call.flight is None:  # not sent with an earlier one
+                self._enter(call)
 
     def _leave(self, call: QueuedCall) -> None:
         """Remove a call from those that wait."""
@@ -101,7 +108,7 @@ class CallQueue:
         assert first.ticket is not None  # noqa: S101 - it has just got its slot
         calls = first.gathering.sent_with(first)
         flight = Flight(first.gathering, first.ticket, calls)
-        flight.gathering.in_flight += 1
+        flight.gathering.begin()
         for call in calls:
             self._leave(call)
             call.flight = flight
@@ -112,10 +119,8 @@ class CallQueue:
     def _end(self, reply: Any, flight: Flight) -> None:
         """Queue the calls that have gathered meanwhile, release the slot, and pass the reply on."""
         gathering = flight.gathering
-        gathering.in_flight -= 1
-        for call in tuple(gathering.waiting):
-            if call.ticket is None and call.flight is None:  # not sent with an earlier one
-                self._enter(call)
+        gathering.end()
+        self._enter_gathered(gathering)
         self._turns.leave(flight.ticket)
         self._forget_if_idle(gathering)
         is_split = flight.is_merged and isinstance(reply, Failure) and reply.check(InvalidReply) is not None
@@ -146,7 +151,7 @@ class CallQueue:
         call.result.errback(OpenNebulaUnavailable(call.method, reason, never_sent=True))
 
     def _forget_if_idle(self, gathering: Gathering) -> None:
-        if not gathering.in_flight and not gathering.waiting and self._gatherings.get(gathering.key) is gathering:
+        if gathering.is_idle and self._gatherings.get(gathering.key) is gathering:
             del self._gatherings[gathering.key]
 
 
@@ -164,13 +169,13 @@ class CallShare:
         self._slots = Slots(MAX_CALLS_PER_REQUEST)
 
     async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:
-        """QueuedCall `method` and return the value of the reply (`IOpenNebula.call`)."""
+        """Call `method` and return the value of the reply (`IOpenNebula.call`)."""
         async with self._slots:
             value: str | int | bool = await self._queue.make(QueuedCall(self._requester, user, method, args, False))
             return value
 
     async def document(self, user: str | None, method: str, *args: object) -> _Element:
-        """QueuedCall `method` and return the root of the document in the reply (`IOpenNebula.document`)."""
+        """Call `method` and return the root of the document in the reply (`IOpenNebula.document`)."""
         async with self._slots:
             root: _Element = await self._queue.make(QueuedCall(self._requester, user, method, args, True))
             return root

@@ -8,7 +8,7 @@ import pytest
 from lxml import etree
 from twisted.internet.defer import CancelledError
 
-from econed.calls.gathering import MAX_MERGED
+from econed.calls.gathering import MAX_MERGED, SLOW
 from econed.errors import OpenNebulaUnavailable, ReplyTooLarge
 from econed.opennebula.machine_sets import divide
 from tests.calls.manual_oned import Queued, ids_of, machines
@@ -38,14 +38,24 @@ def test_equal_reads_that_arrive_during_one_share_the_next(queued: Queued) -> No
     assert queued.is_forgotten
 
 
-def test_of_equal_reads_of_one_object_two_are_in_flight_and_the_others_wait_together(queued: Queued) -> None:
-    requests = [queued.request() for _ in range(10)]
-    for request in requests:
+def test_reads_of_one_object_do_not_wait_for_a_call_that_is_slow(queued: Queued) -> None:
+    """It may be lost, and others must not wait for its deadline; of long reads there is one in flight nevertheless."""
+    requests = [queued.request() for _ in range(4)]
+    for request in requests[:2]:
         request.read(*MACHINE)
-    assert len(queued.oned.sent) == 2
+        request.read(*POOL)
+    queued.clock.advance(SLOW / 2)
+    requests[2].read(*MACHINE)
+    assert [call.method for call in queued.oned.sent] == [MACHINE[0], POOL[0]]
+    queued.clock.advance(SLOW / 2)
+    assert [call.method for call in queued.oned.sent[2:]] == [MACHINE[0]]
+    queued.oned.sent[2].reply.callback("new")
+    assert [request.results for request in requests] == [[], ["new"], ["new"], []]
+    requests[3].read(*MACHINE)
+    requests[3].read(*POOL)
+    assert [call.method for call in queued.oned.sent[3:]] == [MACHINE[0]]
     queued.end_all()
-    assert len(queued.oned.sent) == 3
-    assert all(len(request.results) == 1 for request in requests)
+    assert queued.is_forgotten
 
 
 @pytest.mark.parametrize(
@@ -140,12 +150,11 @@ def test_machines_of_several_requests_are_read_with_one_call(queued: Queued) -> 
     requests = [queued.request() for _ in range(6)]
     for number, request in enumerate(requests):
         request.read_set(number, number + 1)
-    assert [call.args for call in queued.oned.sent] == [("0,1", True), ("1,2", True)]
+    assert [call.args for call in queued.oned.sent] == [("0,1", True)]
     queued.oned.sent[0].reply.callback(machines([0, 1]))
-    assert queued.oned.sent[2].args == ("2,3,4,5,6", True)
-    queued.oned.sent[2].reply.callback(machines([2, 3, 5, 6]))
-    assert [ids_of(request.results[0]) for request in requests[2:]] == [[2, 3], [3], [5], [5, 6]]
-    queued.end_all()
+    assert [call.args for call in queued.oned.sent[1:]] == [("1,2,3,4,5,6", True)]
+    queued.oned.sent[1].reply.callback(machines([2, 3, 5, 6]))
+    assert [ids_of(request.results[0]) for request in requests] == [[0, 1], [2], [2, 3], [3], [5], [5, 6]]
     assert queued.is_forgotten
 
 
@@ -169,24 +178,22 @@ def test_a_call_for_several_requests_has_a_bounded_number_of_machines(queued: Qu
         ids = [int(id_) for id_ in str(in_flight[0].args[0]).split(",")]
         assert len(ids) <= MAX_MERGED
         in_flight[0].reply.callback(machines(ids))
-    assert len(queued.oned.sent) == 2 + 3
+    assert len(queued.oned.sent) == 1 + 4
     for number, request in enumerate(requests):
         assert ids_of(request.results[0]) == list(range(40 * number, 40 * number + 40))
 
 
 def test_if_the_common_reply_is_too_long_each_request_reads_its_own_machines(queued: Queued) -> None:
-    for number in range(2):
-        queued.request().read_set(number)
+    queued.request().read_set(1)
     requests = [queued.request() for _ in range(3)]
     for number, request in enumerate(requests):
         request.read_set(number + 2)
-    queued.oned.sent[0].reply.callback(machines([0]))
-    queued.oned.sent[1].reply.callback(machines([1]))
-    queued.oned.sent[2].reply.errback(ReplyTooLarge("one.vmpool.infoset", "a response of more than 32 MiB"))
-    assert [call.args[0] for call in queued.oned.sent[3:]] == ["2", "3", "4"]
-    queued.oned.sent[3].reply.callback(machines([2]))
-    queued.oned.sent[4].reply.errback(ReplyTooLarge("one.vmpool.infoset", "a response of more than 32 MiB"))
-    queued.oned.sent[5].reply.callback(machines([4]))
+    queued.oned.sent[0].reply.callback(machines([1]))
+    queued.oned.sent[1].reply.errback(ReplyTooLarge("one.vmpool.infoset", "a response of more than 32 MiB"))
+    assert [call.args[0] for call in queued.oned.sent[1:]] == ["2,3,4", "2", "3", "4"]
+    queued.oned.sent[2].reply.callback(machines([2]))
+    queued.oned.sent[3].reply.errback(ReplyTooLarge("one.vmpool.infoset", "a response of more than 32 MiB"))
+    queued.oned.sent[4].reply.callback(machines([4]))
     assert ids_of(requests[0].results[0]) == [2]
     assert requests[1].results[0].check(ReplyTooLarge)
     assert ids_of(requests[2].results[0]) == [4]
@@ -194,14 +201,13 @@ def test_if_the_common_reply_is_too_long_each_request_reads_its_own_machines(que
 
 
 def test_a_request_that_leaves_a_common_read_leaves_the_others(queued: Queued) -> None:
-    for number in range(2):
-        queued.request().read_set(number)
+    queued.request().read_set(1)
     leaving, staying = queued.request(), queued.request()
     call = leaving.read_set(2)
     staying.read_set(3)
-    queued.oned.sent[0].reply.callback(machines([0]))
+    queued.oned.sent[0].reply.callback(machines([1]))
     call.cancel()
-    queued.oned.sent[2].reply.callback(machines([2, 3]))
+    queued.oned.sent[1].reply.callback(machines([2, 3]))
     assert ids_of(staying.results[0]) == [3]
 
 
