@@ -17,6 +17,7 @@ from econed.actions.addresses.chores import AddressReconciler
 from econed.actions.machines.stop_times import StopTimeRecorder
 from econed.actions.pacing import Pacer
 from econed.actions.process_memory import ProcessMemory
+from econed.actions.zones_and_clusters import ZonesAndClusters
 from econed.auth.authenticator import SignatureAuthenticator
 from econed.auth.users import UserDirectory
 from econed.auth.x509 import CertificateAuthenticator
@@ -35,6 +36,7 @@ from econed.interfaces import IAuthenticator, InThread, IOpenNebula, IScripts, I
 from econed.opennebula.documents import OnRead
 from econed.opennebula.file_templates import FileTypes
 from econed.opennebula.long_documents import LongDocuments
+from econed.opennebula.session import Session
 from econed.process.certificates import TLSFiles
 from econed.process.health import LagWatch, OnedState, OnedWatch
 from econed.process.lifecycle import MakeLogger, Process, Serving
@@ -54,6 +56,9 @@ _T = TypeVar("_T")
 HEALTH: Final = Owner("health", goes_first=True)
 USERS: Final = Owner("users", goes_first=True)
 """Every request waits for its user, and the number of these calls is limited (`econed.auth.users`)."""
+
+ZONES_AND_CLUSTERS: Final = Owner("zones and clusters", goes_first=True)
+"""Requests of all users wait for these calls, of which there are two in ten seconds."""
 
 RECONCILER: Final = Owner("reconciler")
 
@@ -80,7 +85,8 @@ def make_process(
     scripts = _scripts(parts)
     uploads = _uploads(parts)
     users = UserDirectory(_oned_for(parts, calls, USERS), parts.clock, on_read, metrics.cache_lookup, log=parts.log())
-    service = _service(parts, calls, users, scripts, _fetcher(parts, uploads), file_types)
+    memory = _memory(parts, _oned_for(parts, calls, ZONES_AND_CLUSTERS))
+    service = _service(parts, calls, users, memory, scripts, _fetcher(parts, uploads), file_types)
     resource = EC2Resource(service)
     site = _site(parts, resource, uploads, service.peers)
     _add_reconciler(parts, _oned_for(parts, calls, RECONCILER), uploads, scripts)
@@ -164,10 +170,17 @@ def _fetcher(parts: _Parts, uploads: UploadDirectory) -> ImageFetcher:
     return ImageFetcher(parts.reactor, parts.reactor, uploads, parts.settings, parts.in_thread, log)
 
 
+def _memory(parts: _Parts, oned: IOpenNebula) -> ProcessMemory:
+    """Return an empty memory; zones and clusters are read through `oned`."""
+    serveradmin = Session(oned, None, parts.on_read)
+    return ProcessMemory(ZonesAndClusters(serveradmin, parts.clock), LongDocuments(parts.clock.seconds, parts.log()))
+
+
 def _service(
     parts: _Parts,
     calls: CallQueue,
     users: IUserDirectory,
+    memory: ProcessMemory,
     scripts: IScripts,
     fetcher: ImageFetcher,
     file_types: FileTypes | None,
@@ -188,7 +201,7 @@ def _service(
         log=parts.log(),
         on_read=parts.on_read,
         metrics=parts.metrics,
-        memory=ProcessMemory(LongDocuments(parts.clock.seconds, parts.log())),
+        memory=memory,
     )
 
 

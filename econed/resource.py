@@ -71,6 +71,7 @@ class Service:
     log: Logger
     scripts: IScripts
     pacer: Pacer
+    memory: ProcessMemory
     file_types: FileTypes | None = None
     """The files of the instance types by name; None if instance types are OpenNebula templates."""
     fetcher: IImageFetcher | None = None
@@ -78,7 +79,6 @@ class Service:
     on_read: Callable[[str], None] | None = None
     """Called with each element read from oned's documents; for tests."""
     metrics: Metrics = field(default_factory=Metrics)
-    memory: ProcessMemory = field(default_factory=ProcessMemory)
     trim_heap: Callable[[], None] = trim
     """Returns freed memory to the system."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Hashable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from lxml.etree import _Element
 
     from econed.config.settings import Settings
+    from econed.opennebula.documents import Zone
     from econed.opennebula.file_templates import FileTypes
     from econed.user import User
 
@@ -39,7 +40,7 @@ class Call:
     """One call of an EC2 action: everything that the action uses besides its parameters.
 
     Everything is done in `session`, the caller's own, so oned decides what they may do. `serveradmin` is for what no
-    user can read: users and secrets, clusters, the network of elastic IPs. `endpoint` is the URL of this server as the
+    user can read: users and secrets, the network of elastic IPs. `endpoint` is the URL of this server as the
     client used it. `parameters` are the supported parameters of the request, by member name. `in_thread` runs long
     computations, and `budget` shares the reactor between the requests. `file_types` are the files of the instance types
     by name, None if the types are OpenNebula templates. `upload` is the file that the request carries, if any;
@@ -126,8 +127,12 @@ class Call:
         await deferLater(self.clock, seconds)
 
     async def cluster_names(self) -> Mapping[int, str]:
-        """Return the names of the clusters by id, which only serveradmin can list."""
-        return {cluster.id: cluster.name for cluster in await self.serveradmin.clusters()}
+        """Return the names of the clusters by id; they may be some seconds old."""
+        return await self.memory.zones_and_clusters.cluster_names()
+
+    async def zones(self) -> Sequence[Zone]:
+        """Return the zones of the federation; they may be some seconds old."""
+        return await self.memory.zones_and_clusters.zones()
 
 
 def sessions_of(

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from econed.actions.shared_reads import SharedReads
 from econed.actions.token_index import TokenIndex
+from econed.actions.zones_and_clusters import ZonesAndClusters
 from econed.opennebula.long_documents import LongDocuments
 from econed.single_flight import KeyedFlights
 
@@ -18,11 +19,13 @@ from econed.single_flight import KeyedFlights
 class ProcessMemory:
     """The memory of one process.
 
-    `long_documents` are the documents that were too long to be read, `shared_reads` the reads that several requests
-    wait for. `launch_tokens` are the client tokens of machines, `launches` the launches with a client token that are in
+    `zones_and_clusters` are the only data that may be older than a request. `long_documents` are the documents that
+    were too long to be read, `shared_reads` the reads that several requests wait
+    for. `launch_tokens` are the client tokens of machines, `launches` the launches with a client token that are in
     progress.
     """
 
+    zones_and_clusters: ZonesAndClusters
     long_documents: LongDocuments = field(default_factory=LongDocuments)
     shared_reads: SharedReads = field(default_factory=SharedReads)
     launch_tokens: TokenIndex = field(default_factory=TokenIndex)

@@ -27,7 +27,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from econed.auth.cached_lookup import CachedLookup
+from econed.cached_lookup import CachedLookup
 from econed.errors import OpenNebulaCode, OpenNebulaRefusal, ReplyTooLarge
 from econed.interfaces import IOpenNebula, IUserDirectory
 from econed.opennebula.documents import OnRead, UserDocument
@@ -60,7 +60,7 @@ class UserDirectory:
     Its size is bounded by the number of users in OpenNebula; unknown names are not remembered. `on_read` is called with
     the elements that are read of oned's documents. `count_lookup` is called for each lookup in the caches `userpool`
     (changes, all users) and `user`, with the name of the cache and the outcome (see
-    `econed.auth.cached_lookup.CountLookup`). `log` receives the users whose document is too long.
+    `econed.cached_lookup.CountLookup`). `log` receives the users whose document is too long.
     """
 
     def __init__(

@@ -221,17 +221,17 @@ class Datastore(OwnedView):
 class Zone(View):
     """A zone of a federation; a cloud outside any federation is zone 0."""
 
-    @property
+    @cached_property
     def id(self) -> int:
         """The OpenNebula id."""
         return self._number("ID")
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The name."""
         return self._text("NAME")
 
-    @property
+    @cached_property
     def endpoint(self) -> str:
         """The URL of its oned."""
         return self._text("TEMPLATE/ENDPOINT")

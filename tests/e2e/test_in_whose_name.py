@@ -21,9 +21,12 @@ from tests.support.furnished_cloud import FurnishedCloud
 ACTIONS = sorted(action.name for action in all_actions())
 
 OF_SERVERADMIN = frozenset(
-    {"one.userpool.info", "one.user.info", "one.grouppool.info", "one.clusterpool.info", "one.system.version"}
+    {
+        *("one.userpool.info", "one.user.info", "one.grouppool.info"),
+        *("one.zonepool.info", "one.clusterpool.info", "one.system.version"),
+    }
 )
-"""Calls in serveradmin's own session: users and secrets, clusters, and whether oned replies at all."""
+"""Calls in serveradmin's own session: users and secrets, zones and clusters, and whether oned replies at all."""
 
 OF_STOP_TIMES = frozenset({"one.vmpool.info", "one.vmpool.infoset"})
 """And, on an oned that does not record when machines were stopped, the list of machines that are off."""
@@ -241,7 +244,7 @@ def _records_a_stop(call: Any) -> bool:
     return call.method == "one.vm.update" and str(call.args[1]).startswith("EC2_STOPPED=")
 
 
-def test_serveradmins_own_session_is_used_only_for_users_clusters_elastic_ips_and_health(
+def test_serveradmins_own_session_is_used_only_for_users_zones_clusters_elastic_ips_and_health(
     cloud: FurnishedCloud, econed: Econed, alice: Person, ec2: Any, launch: Any
 ) -> None:
     """The log of all calls on this cloud shows it, including a launch and a termination."""

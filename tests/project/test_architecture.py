@@ -76,7 +76,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 }
 BASE_MODULES = (
     *("errors", "ids", "user", "interfaces", "clock", "recurring"),
-    *("single_flight", "slots", "hosts", "image_urls"),
+    *("single_flight", "cached_lookup", "slots", "hosts", "image_urls"),
 )
 """Modules that every component except wire may import; they import each other, and interfaces imports wire."""
 

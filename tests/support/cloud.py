@@ -7,7 +7,7 @@ from contextlib import aclosing
 from dataclasses import replace
 from functools import cache
 from ipaddress import IPv4Address
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from botocore.loaders import Loader
 from botocore.model import OperationModel, ServiceModel, Shape
@@ -22,6 +22,7 @@ from zope.interface import implementer
 from econed.actions.call import Call, sessions_of
 from econed.actions.pacing import Pacer, WorkBudget
 from econed.actions.process_memory import ProcessMemory
+from econed.actions.zones_and_clusters import ZonesAndClusters
 from econed.answers import failure
 from econed.auth.users import UserDirectory
 from econed.calls.queue import CallQueue
@@ -41,6 +42,9 @@ from econed.user import User
 from econed.wire.encoder import Encoder
 from econed.wire.model import Model
 from tests.support.sandbox_connection import sandbox_backend
+
+if TYPE_CHECKING:
+    from lxml.etree import _Element
 
 _T = TypeVar("_T")
 
@@ -172,11 +176,12 @@ class Cloud:
     def call_in_new_process(self, user: str, oned: IOpenNebula) -> Call:
         """Return the `Call` that an action gets in a process that has just started, with `oned` as its client."""
         session, serveradmin = Session(oned, user), Session(oned, None)
-        return replace(self.call_as(user), session=session, serveradmin=serveradmin, memory=self.new_memory())
+        return replace(self.call_as(user), session=session, serveradmin=serveradmin, memory=self.new_memory(oned))
 
-    def new_memory(self) -> ProcessMemory:
-        """Return the memory of a process that has just started."""
-        return ProcessMemory(LongDocuments(self.clock.seconds))
+    def new_memory(self, oned: IOpenNebula | None = None) -> ProcessMemory:
+        """Return the memory of a process that has just started, with `oned` as its client, else the current backend."""
+        serveradmin = Session(oned or _ReplaceableBackend(self), None)
+        return ProcessMemory(ZonesAndClusters(serveradmin, self.clock), LongDocuments(self.clock.seconds))
 
     def user(self, name: str) -> User:
         """Return a user as the authenticator would."""
@@ -224,6 +229,20 @@ class Cloud:
             for call in list(self.oned.calls)[self._logged :]
             if call.user != "oneadmin" and not is_read_only(call.method)
         ]
+
+
+@implementer(IOpenNebula)
+class _ReplaceableBackend:
+    """The backend of a cloud at the time of each call."""
+
+    def __init__(self, cloud: Cloud) -> None:
+        self._cloud = cloud
+
+    async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:
+        return await self._cloud.backend.call(user, method, *args)
+
+    async def document(self, user: str | None, method: str, *args: object) -> _Element:
+        return await self._cloud.backend.document(user, method, *args)
 
 
 async def perform(call: Call, action: str, parameters: dict[str, Any]) -> dict[str, Any]:

@@ -137,6 +137,7 @@ class Server:
             in_thread=self.in_thread,
             scripts=self.cloud.scripts,
             pacer=self.cloud.pacer,
+            memory=self.cloud.memory,
             fetcher=ImageFetcher(
                 self.outgoing, clock, self.uploads, settings, self.in_thread, log, internet or NO_INTERNET
             ),

@@ -73,7 +73,7 @@ async def describe_regions(
     The endpoint of this server's region is the URL by which the client reached it, because clients use it for further
     requests. Raises `EC2Error` InvalidParameterValue for a name that is none of these regions.
     """
-    zones = await call.session.zones()
+    zones = await call.zones()
     own = _own_region(call, zones)
     others = {zone.name: call.settings.regions[zone.name] for zone in zones if zone.name in call.settings.regions}
     others.pop(_own_zone(call, zones).name, None)
@@ -101,7 +101,7 @@ def filtered_region_names(filters: Sequence[Filter]) -> frozenset[str]:
 
 async def own_region(call: Call) -> OwnRegion:
     """Return the region whose endpoint this server is."""
-    return _own_region(call, await call.session.zones())
+    return _own_region(call, await call.zones())
 
 
 def _own_region(call: Call, zones: Sequence[Zone]) -> OwnRegion:

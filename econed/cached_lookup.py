@@ -14,11 +14,11 @@ from econed.single_flight import SingleFlight
 T = TypeVar("T")
 
 RETRY_INTERVAL = 1.0
-"""Seconds for which a failed lookup fails for every caller, before oned is called again."""
+"""Seconds for which a failed lookup fails for every caller, before oned is called again; the default."""
 
 CountLookup = Callable[[str], None]
 """Called once for each `CachedLookup.get` with where its value comes from: hit (the cache), joined (a lookup in
-flight), failed (a lookup failed within `RETRY_INTERVAL`), or miss (a new lookup)."""
+flight), failed (a lookup failed a moment ago), or miss (a new lookup)."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,8 @@ class CachedLookup(Generic[T]):
     """Coalesces and caches one lookup in oned.
 
     `look_up` runs once at a time, and not at all while the cached value is recent enough. A run continues when its
-    callers are cancelled: its result still limits how often oned is called. `count` is for the metrics.
+    callers are cancelled: its result still limits how often oned is called. `count` is for the metrics. After a failure
+    all callers get the same one for `retry_interval` seconds; with 0 the next caller starts a new lookup.
     """
 
     def __init__(
@@ -41,10 +42,13 @@ class CachedLookup(Generic[T]):
         clock: IReactorTime,
         look_up: Callable[[], Coroutine[Deferred[Any], Any, T]],
         count: CountLookup | None = None,
+        *,
+        retry_interval: float = RETRY_INTERVAL,
     ) -> None:
         self._clock = clock
         self._look_up = look_up
         self._count = count
+        self._retry_interval = retry_interval
         self._entry: CacheEntry[T] | None = None
         self._failure: tuple[float, Exception] | None = None
         self._flight = SingleFlight(self._run)
@@ -60,7 +64,7 @@ class CachedLookup(Generic[T]):
         if self._flight.is_running:
             self._report("joined")
             return await self._flight.join()
-        if self._failure is not None and self._is_recent(self._failure[0], RETRY_INTERVAL):
+        if self._failure is not None and self._is_recent(self._failure[0], self._retry_interval):
             self._report("failed")
             raise self._failure[1].with_traceback(None)
         self._report("miss")

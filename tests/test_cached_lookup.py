@@ -8,7 +8,7 @@ import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 
-from econed.auth.cached_lookup import RETRY_INTERVAL, CachedLookup, CacheEntry
+from econed.cached_lookup import RETRY_INTERVAL, CachedLookup, CacheEntry
 from econed.errors import OpenNebulaUnavailable
 from tests.auth.support import done
 
