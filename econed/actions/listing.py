@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
+from econed.actions.call import gather
 from econed.actions.paging import Paging, Position
+from econed.actions.sets import Read, Sets
 
 if TYPE_CHECKING:
     from econed.actions.action import Parts
 
 _D = TypeVar("_D")
 _T = TypeVar("_T")
-
-Read: TypeAlias = Callable[[], Awaitable[Iterable[_D]]]
-"""Reads the next set of documents; called once. It holds no documents before or after the call."""
-
-Sets: TypeAlias = AsyncGenerator[Read[_D], None]
 
 
 class Merger(Protocol[_T]):
@@ -48,6 +46,26 @@ async def in_parts(
             if page.is_truncated:
                 break
     yield {member: [] if merger is None else merger.remaining(), **page.next_token()}
+
+
+async def with_first_set(sets: Sets[_D], read_more: Callable[[], Coroutine[Any, Any, None]]) -> Sets[_D]:
+    """Yield the readers of `sets`; `read_more` runs at the same time as the first."""
+    async with aclosing(sets):
+        is_first = True
+        async for read in sets:
+            yield partial(_read_with, read, read_more) if is_first else read
+            is_first = False
+
+
+async def _read_with(read: Read[_D], read_more: Callable[[], Coroutine[Any, Any, None]]) -> Iterable[_D]:
+    documents: Iterable[_D] = ()
+
+    async def read_documents() -> None:
+        nonlocal documents
+        documents = await read()
+
+    await gather((read_documents(), read_more()))
+    return documents
 
 
 async def single_set(read: Read[_D]) -> Sets[_D]:

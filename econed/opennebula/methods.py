@@ -94,7 +94,7 @@ ROOTS: Mapping[str, str] = MappingProxyType(
 ELEMENTS_READ: Mapping[str, Mapping[str, frozenset[str]]] = MappingProxyType(
     {
         "one.vmpool.accounting": {"HISTORY": frozenset({"OID"})},
-        "one.vmpool.info": {"VM": frozenset({"ID", "HISTORY_RECORDS"}), "HISTORY": frozenset({"SEQ"})},
+        "one.vmpool.info": {"VM": frozenset({"ID", "STATE", "HISTORY_RECORDS"}), "HISTORY": frozenset({"SEQ"})},
     }
 )
 """For long documents of which little is read: the children to keep, by element. Others are dropped while parsing."""

@@ -38,6 +38,9 @@ SET_SIZE = 250
 _MIN_PAGE = 2
 """oned takes a page size of -1 for all machines, not for a page of one machine."""
 
+_VMS = "one.vmpool.infoset"
+"""The name under which machines with long documents are known, by whichever method they were read."""
+
 _V = TypeVar("_V", bound=View)
 
 
@@ -94,7 +97,7 @@ class ReadSession:
         async def read(ids: Sequence[int]) -> tuple[VirtualMachine, ...]:
             return await self._pool(VirtualMachine, "VM", "one.vmpool.infoset", ",".join(map(str, ids)), True)
 
-        by_id = {vm.id: vm for vm in await self.long_documents.by_ids("one.vmpool.infoset", vm_ids, read)}
+        by_id = {vm.id: vm for vm in await self.long_documents.by_ids(_VMS, vm_ids, read)}
         return tuple(by_id[vm_id] for vm_id in dict.fromkeys(vm_ids) if vm_id in by_id)
 
     async def vm_ids(
@@ -110,10 +113,34 @@ class ReadSession:
         return _newest_first(root, "VM/ID")
 
     async def vms_in_short_form(
-        self, owner: OwnerFilter | int, state: VmState | StateFilter
+        self, owner: OwnerFilter | int, state: VmState | StateFilter, first: int = -1
     ) -> tuple[VirtualMachine, ...]:
-        """Return machines with no more than their ids, states and the sequence numbers of their last records."""
-        return await self._pool(VirtualMachine, "VM", "one.vmpool.info", int(owner), -1, -1, int(state), "")
+        """Return machines with no more than their ids, states and the sequence numbers of their last records.
+
+        With `first` only machines with this id or a higher one are listed.
+        """
+        return await self._pool(VirtualMachine, "VM", "one.vmpool.info", int(owner), first, -1, int(state), "")
+
+    async def highest_vm_id(self, owner: OwnerFilter | int) -> int:
+        """Return the id of the newest machine in any state, -1 if there is none."""
+        any_state = int(StateFilter.ANY)
+        root = await self.oned.document(self.user, "one.vmpool.info", int(owner), 0, -_MIN_PAGE, any_state, "")
+        return max(_newest_first(root, "VM/ID"), default=-1)
+
+    async def vm_range(
+        self, first: int, last: int, owner: OwnerFilter | int, state: VmState | StateFilter
+    ) -> tuple[VirtualMachine, ...]:
+        """Return the machines with ids from `first` to `last` in no particular order (one.vmpool.infoextended).
+
+        Machines whose documents are longer than `MAX_LIST` are left out.
+        """
+
+        async def read(first: int, last: int) -> tuple[VirtualMachine, ...]:
+            method = "one.vmpool.infoextended"
+            return await self._pool(VirtualMachine, "VM", method, int(owner), first, last, int(state), "")
+
+        lists_all_users = owner == OwnerFilter.VISIBLE
+        return await self.long_documents.by_range(_VMS, first, last, read, lists_all_users=lists_all_users)
 
     async def vm_page(
         self,

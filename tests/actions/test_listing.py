@@ -10,8 +10,10 @@ import pytest
 from twisted.internet.defer import Deferred
 
 from econed.actions.instances.view import ReservationMerger
-from econed.actions.listing import Page, Sets, in_parts, set_of
+from econed.actions.listing import Page, in_parts, set_of, with_first_set
 from econed.actions.paging import Listing, Paging
+from econed.actions.reading_ahead import MAX_AHEAD, ReadAhead
+from econed.actions.sets import Sets
 from econed.opennebula.read_session import SET_SIZE
 from tests.support.cloud import Cloud
 
@@ -197,3 +199,86 @@ def test_images_of_more_than_a_set_are_read_by_ranges_of_ids() -> None:
     assert [tag["ResourceId"] for tag in tags if tag["Key"] == "k"] == listed
     arguments = [call.args for call in cloud.oned.calls if call.method == "one.imagepool.info"]
     assert any(args[1] != -1 for args in arguments)
+
+
+def test_the_next_set_is_read_while_the_current_one_is_viewed_and_no_further() -> None:
+    reader = Reader([1], [2], [3])
+    ahead = ReadAhead()
+
+    async def read_counts() -> list[tuple[int, int]]:
+        counts = []
+        async for read in ahead.sets("alice", reader.yield_sets()):
+            await read()
+            counts.append((reader.read, ahead.count))
+        return counts
+
+    assert result_of(read_counts()) == [(2, 1), (3, 1), (3, 0)]
+    assert reader.closed
+
+
+def test_sets_are_read_ahead_for_one_list_of_a_session_and_for_few_of_a_process() -> None:
+    ahead = ReadAhead()
+    readers = [Reader([1], [2]) for _ in range(MAX_AHEAD + 2)]
+    lists = [
+        ahead.sets(session, reader.yield_sets())
+        for session, reader in zip(("a", "a", "b", "c", "d"), readers, strict=True)
+    ]
+
+    async def read_first(sets: Sets[Document]) -> None:
+        await (await anext(sets))()
+
+    for sets in lists:
+        result_of(read_first(sets))
+    assert [reader.read for reader in readers] == [2, 1, 2, 2, 1]
+    for sets in lists:
+        result_of(sets.aclose())
+    assert ahead.count == 0
+    assert not any(reader.alive for reader in readers)
+
+
+def test_a_failure_of_a_set_that_was_read_ahead_is_raised_when_it_is_requested() -> None:
+    async def failing() -> list[Document]:
+        raise ValueError
+
+    async def sets() -> Sets[Document]:
+        yield _empty
+        yield failing
+
+    async def read_all(ahead: ReadAhead) -> int:
+        count = 0
+        async for read in ahead.sets("alice", sets()):
+            try:
+                await read()
+            except ValueError:
+                return count
+            count += 1
+        return -1
+
+    ahead = ReadAhead()
+    assert result_of(read_all(ahead)) == 1
+    assert ahead.count == 0
+
+
+async def _empty() -> list[Document]:
+    return []
+
+
+def test_more_is_read_at_the_same_time_as_the_first_set() -> None:
+    reader = Reader([1], [2])
+    answer: Deferred[None] = Deferred()
+
+    async def read_more() -> None:
+        await answer
+
+    async def read_all() -> list[int]:
+        documents: list[int] = []
+        async for read in with_first_set(reader.yield_sets(), read_more):
+            documents += [document.number for document in await read()]
+        return documents
+
+    reading = Deferred.fromCoroutine(read_all())
+    assert reader.read == 1
+    assert not reading.called
+    answer.callback(None)
+    assert reader.read == 2
+    assert reading.result == [1, 2]

@@ -115,7 +115,9 @@ async def test_instances_are_listed_despite_long_documents_of_others(zone: Zone)
     assert await zone.instances() == own | long
     before = len(zone.cloud.oned.calls)
     assert await zone.instances() == own | long
-    assert zone.methods_called(before).count("one.vmpool.infoset") == 5, "two halves, and two halves of one of them"
+    assert zone.methods_called(before).count("one.vmpool.infoextended") == 5, (
+        "two halves, and two halves of one of them"
+    )
     try:
         await zone.run("DescribeInstances", InstanceIds=[f"i-{too_long:08d}"])
     except EC2Error as error:

@@ -15,7 +15,7 @@ from econed.opennebula.read_session import SET_SIZE
 
 if TYPE_CHECKING:
     from econed.actions.call import Call
-    from econed.actions.listing import Sets
+    from econed.actions.sets import Sets
     from econed.opennebula.documents import Image
 
 

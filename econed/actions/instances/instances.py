@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from econed.actions.action import Parts, action
 from econed.actions.addresses.store import address_store
 from econed.actions.addresses.view import PublicAddresses
-from econed.actions.call import user_id_of
+from econed.actions.call import gather, user_id_of
 from econed.actions.inputs import Filter
 from econed.actions.instances.filters import INSTANCE_FILTERS, STATUS_FILTERS, may_match_terminated
 from econed.actions.instances.view import ReservationMerger, reservation_view, status_view
-from econed.actions.listing import Page, in_parts, single_set
-from econed.actions.machines.lookup import find_machines, listed_machine_ids, machine_sets
+from econed.actions.listing import Page, in_parts, set_of, single_set, with_first_set
+from econed.actions.machines.listed import listed_machine_sets
+from econed.actions.machines.lookup import find_machines
 from econed.actions.machines.state import InstanceState
 from econed.actions.paging import Listing, Paging
 from econed.errors import OpenNebulaRefusal
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from types_boto3_ec2.type_defs import InstanceStatusTypeDef, ReservationTypeDef
 
     from econed.actions.call import Call
-    from econed.actions.listing import Sets
+    from econed.actions.sets import Sets
     from econed.opennebula.documents import VirtualMachine
 
 _INSTANCES = Listing("instances", (int,))
@@ -60,11 +62,10 @@ async def describe_instances(
     """
     selection = INSTANCE_FILTERS.selection(filters, call.budget)
     paging = Paging.of(_INSTANCES, max_results, next_token, ids=instance_ids)
-    clusters = await call.cluster_names()
-    addresses = await _addresses(call)
+    surroundings = _Surroundings()
 
     async def view_if_selected(machine: VirtualMachine) -> ReservationTypeDef | None:
-        reservation = reservation_view(machine, clusters, call.now, addresses)
+        reservation = reservation_view(machine, surroundings.clusters, call.now, surroundings.addresses)
         filterable = {
             **reservation["Instances"][0],
             "OwnerId": reservation["OwnerId"],
@@ -72,7 +73,8 @@ async def describe_instances(
         }
         return reservation if await selection.matches(filterable) else None
 
-    sets = await _sets(call, instance_ids, paging, ended=may_match_terminated(filters), owner=_owner(filters))
+    machines = _sets(call, instance_ids, paging, ended=may_match_terminated(filters), owner=_owner(filters))
+    sets = with_first_set(machines, lambda: surroundings.read(call, addresses=True))
     return in_parts("Reservations", sets, view_if_selected, _page(paging, instance_ids), ReservationMerger())
 
 
@@ -89,28 +91,54 @@ async def describe_instance_status(
     """List the status of running instances, or of all with IncludeAllInstances (EC2 DescribeInstanceStatus)."""
     selection = STATUS_FILTERS.selection(filters, call.budget)
     paging = Paging.of(_STATUS, max_results, next_token, ids=instance_ids)
-    clusters = await call.cluster_names()
+    surroundings = _Surroundings()
 
     async def view_if_selected(machine: VirtualMachine) -> InstanceStatusTypeDef | None:
-        status = status_view(machine, clusters)
+        status = status_view(machine, surroundings.clusters)
         is_included = include_all_instances or status["InstanceState"] == InstanceState.RUNNING.member
         return status if await selection.matches(status) and is_included else None
 
-    sets = await _sets(call, instance_ids, paging, ended=include_all_instances)
+    machines = _sets(call, instance_ids, paging, ended=include_all_instances)
+    sets = with_first_set(machines, lambda: surroundings.read(call, addresses=False))
     return in_parts("InstanceStatuses", sets, view_if_selected, _page(paging, instance_ids))
 
 
-async def _sets(
+@dataclass
+class _Surroundings:
+    """What the views of instances need besides their machines; read at the same time as the first machines."""
+
+    clusters: Mapping[int, str] = field(default_factory=dict)
+    addresses: PublicAddresses | None = None
+
+    async def read(self, call: Call, *, addresses: bool) -> None:
+        """Read the names of the clusters and, with `addresses`, the elastic IPs."""
+        await gather(
+            (self._read_clusters(call), self._read_addresses(call)) if addresses else (self._read_clusters(call),)
+        )
+
+    async def _read_clusters(self, call: Call) -> None:
+        self.clusters = await call.cluster_names()
+
+    async def _read_addresses(self, call: Call) -> None:
+        self.addresses = await _addresses(call)
+
+
+def _sets(
     call: Call, instance_ids: Sequence[str], paging: Paging, *, ended: bool, owner: int | None = OwnerFilter.VISIBLE
 ) -> Sets[VirtualMachine]:
     """Return readers of the machines with these ids, or of all from the beginning of the page, lowest id first.
 
-    `owner` is as for `listed_machine_ids`; None if no machine can be selected.
+    `owner` is as for `listed_machine_sets`; None if no machine can be selected.
     """
     if instance_ids:
         return single_set(partial(find_machines, call, instance_ids))
-    ids = () if owner is None else await listed_machine_ids(call, ended=ended, owner=owner)
-    return machine_sets(call, paging.remaining(ids, _position))
+    if owner is None:
+        return set_of([])
+    first = 0 if paging.after is None else int(paging.after[0]) + 1
+    if paging.limit is not None:
+        return listed_machine_sets(call, ended=ended, owner=owner, first=first, expected=paging.limit + 1)
+    sets = listed_machine_sets(call, ended=ended, owner=owner, first=first)
+    return call.memory.read_ahead.sets(call.session_key, sets)
 
 
 async def _addresses(call: Call) -> PublicAddresses | None:
@@ -142,7 +170,3 @@ def _owner(filters: Sequence[Filter]) -> int | None:
 
 def _page(paging: Paging, instance_ids: Sequence[str]) -> Page[VirtualMachine]:
     return Page(lambda machine: (machine.id,), None if instance_ids else paging)
-
-
-def _position(machine_id: int) -> tuple[int]:
-    return (machine_id,)

@@ -11,17 +11,13 @@ from econed.actions.machines.facts import DISCARDED
 from econed.actions.machines.state import is_busy
 from econed.actions.waiting import wait_until
 from econed.ids import INSTANCE
-from econed.opennebula.pools import OwnerFilter, StateFilter
 from econed.opennebula.read_session import SET_SIZE
 from econed.opennebula.states import VmState
 
 if TYPE_CHECKING:
     from econed.actions.call import Call
-    from econed.actions.listing import Sets
+    from econed.actions.sets import Sets
     from econed.opennebula.documents import VirtualMachine
-
-NEWEST_ENDED_COUNT = 200
-"""How many of the newest ended machines are checked for machines that never ran on a host."""
 
 
 def is_instance(call: Call, machine: VirtualMachine) -> bool:
@@ -32,7 +28,7 @@ def is_instance(call: Call, machine: VirtualMachine) -> bool:
     """
     if DISCARDED in machine.user_template:
         return False
-    return machine.state is not VmState.DONE or machine.etime > _ended_visible_since(call)
+    return machine.state is not VmState.DONE or machine.etime > ended_visible_since(call)
 
 
 async def find_machines(call: Call, instance_ids: Sequence[str]) -> tuple[VirtualMachine, ...]:
@@ -58,29 +54,6 @@ async def find_settled_machines(
     return await wait_until(call, are_settled, partial(find_machines, call, instance_ids), timeout=timeout)
 
 
-async def listed_machine_ids(call: Call, *, ended: bool = True, owner: int = OwnerFilter.VISIBLE) -> tuple[int, ...]:
-    """Return the ids of all machines that may be instances to the caller, lowest first.
-
-    These are all machines that are not DONE and, with `ended`, those that ended recently. The cost does not grow with
-    the number of all machines that ever ended: accounting lists machines that were on a host recently, at any
-    age; a machine that ended without having been on a host is in no accounting record, but among the newest of the
-    ended machines. Concurrent requests of a user share one read.
-    """
-    return await call.memory.shared_reads.get(
-        call.session_key, ("machines", ended, owner), lambda: _listed_machine_ids(call, ended, owner)
-    )
-
-
-async def _listed_machine_ids(call: Call, ended: bool, owner: int) -> tuple[int, ...]:
-    not_done = await call.session.vm_ids(owner, StateFilter.NOT_DONE)
-    if not (ended and call.settings.describe_with_terminated_instances):
-        return tuple(sorted(not_done))
-    recently_on_a_host = await call.session.vm_ids_since(_ended_visible_since(call), owner)
-    newest_ended = await call.session.newest_vms(NEWEST_ENDED_COUNT, owner, VmState.DONE)
-    instances = await call.budget.filtered(newest_ended, partial(is_instance, call))
-    return tuple(sorted({*not_done, *recently_on_a_host, *(machine.id for machine in instances)}))
-
-
 async def machine_sets(call: Call, machine_ids: Sequence[int]) -> Sets[VirtualMachine]:
     """Yield readers of the machines with these OpenNebula ids that are instances to EC2, for sets of a few hundred."""
     for start in range(0, len(machine_ids), SET_SIZE):
@@ -91,6 +64,6 @@ async def _read_instances(call: Call, machine_ids: Sequence[int]) -> list[Virtua
     return await call.budget.filtered(await call.session.vms(machine_ids), partial(is_instance, call))
 
 
-def _ended_visible_since(call: Call) -> int:
+def ended_visible_since(call: Call) -> int:
     """Return the time (epoch seconds) after which a machine must have ended to be visible."""
     return call.now - call.settings.terminated_instances_expiration_time

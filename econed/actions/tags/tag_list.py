@@ -21,7 +21,8 @@ from econed.actions.images.view import is_ami
 from econed.actions.inputs import Filter
 from econed.actions.keys.store import ID_PREFIX, own_key_pairs
 from econed.actions.listing import Page, in_parts, set_of
-from econed.actions.machines.lookup import listed_machine_ids, machine_sets
+from econed.actions.machines.listed import listed_machine_sets
+from econed.actions.machines.lookup import machine_sets
 from econed.actions.paging import Listing, Paging, Position
 from econed.actions.tagging import tags_of
 from econed.actions.volumes.lookup import disk_volumes
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from types_boto3_ec2.type_defs import TagDescriptionTypeDef, TagTypeDef
 
     from econed.actions.call import Call
-    from econed.actions.listing import Read, Sets
+    from econed.actions.sets import Read, Sets
 
 _D = TypeVar("_D")
 _KEY_PAIR = ID_PREFIX.removesuffix("-")
@@ -108,18 +109,21 @@ async def _sets(call: Call, filters: Sequence[Filter], after: Position | None) -
         yield partial(_address_tags, call)
     if is_listed(INSTANCE.prefix, "instance", "volume"):
         ended = types is None or "instance" in types
-        if resource_ids is None:
-            machine_ids = await listed_machine_ids(call, ended=ended)
-        else:
-            machine_ids = _machine_ids(resource_ids)
-        remaining = [id_ for id_ in machine_ids if prefix != INSTANCE.prefix or id_ >= int(opennebula_id)]
-        async with aclosing(machine_sets(call, remaining)) as machine_reads:
+        first = int(opennebula_id) if prefix == INSTANCE.prefix else 0
+        async with aclosing(_machine_sets(call, resource_ids, first, ended=ended)) as machine_reads:
             async for read_machines in machine_reads:
                 yield partial(_read_tags, [_machine_tags], read_machines)
     if is_listed(_KEY_PAIR, "key-pair") and (
         resource_ids is None or any(text.startswith(ID_PREFIX) for text in resource_ids)
     ):
         yield partial(_key_pair_tags, call)
+
+
+def _machine_sets(call: Call, resource_ids: Iterable[str] | None, first: int, *, ended: bool) -> Sets[VirtualMachine]:
+    """Return readers of the machines with these resource ids (None: all), from the id `first` on."""
+    if resource_ids is None:
+        return listed_machine_sets(call, ended=ended, first=first)
+    return machine_sets(call, [id_ for id_ in _machine_ids(resource_ids) if id_ >= first])
 
 
 async def _image_tags(call: Call, resource_ids: Iterable[str] | None) -> Sets[TagDescriptionTypeDef]:

@@ -22,7 +22,8 @@ from econed.actions.disk_images.volume_facts import (
 from econed.actions.filters import Selection
 from econed.actions.inputs import Filter, TagSpecification
 from econed.actions.listing import Page, in_parts
-from econed.actions.machines.lookup import is_instance, listed_machine_ids, machine_sets
+from econed.actions.machines.listed import listed_machine_sets
+from econed.actions.machines.lookup import is_instance
 from econed.actions.paging import Listing, Paging
 from econed.actions.regions.zones import availability_zones
 from econed.actions.tagging import specified_tags
@@ -70,7 +71,7 @@ if TYPE_CHECKING:
     )
 
     from econed.actions.call import Call
-    from econed.actions.listing import Read, Sets
+    from econed.actions.sets import Read, Sets
     from econed.opennebula.documents import Image, VirtualMachine
 
 
@@ -304,9 +305,7 @@ async def _volume_sets(
             yield partial(_read_with_attachments, call, read)
     if _may_match_disk_volumes(filters):
         first_id = paging.after[1] if paging.after is not None and paging.after[0] == 1 else 0
-        listed_ids = await listed_machine_ids(call, ended=False)
-        machine_ids = [machine_id for machine_id in listed_ids if machine_id >= int(first_id)]
-        async with aclosing(machine_sets(call, machine_ids)) as machines:
+        async with aclosing(listed_machine_sets(call, ended=False, first=int(first_id))) as machines:
             async for read_machines in machines:
                 yield partial(_read_disk_volumes, read_machines)
 

@@ -367,7 +367,7 @@ def test_an_unknown_filter_of_tags_is_refused(cloud: Cloud, name: str) -> None:
         ([{"Name": "resource-type", "Values": ["snapshot"]}], {"one.imagepool.info"}),
         (
             [{"Name": "resource-type", "Values": ["volume"]}],
-            {"one.imagepool.info", "one.vmpool.info", "one.vmpool.infoset"},
+            {"one.imagepool.info", "one.vmpool.info", "one.vmpool.infoextended"},
         ),
         ([{"Name": "resource-type", "Values": ["subnet"]}], set()),
     ],
@@ -430,7 +430,7 @@ def test_a_page_reads_no_machines_before_its_first_tag(cloud: Cloud) -> None:
     before = len(cloud.oned.calls)
     cloud.run("alice", "DescribeTags", MaxResults=5, NextToken=first["NextToken"])
     calls = list(cloud.oned.calls)[before:]
-    assert [call.args[0] for call in calls if call.method == "one.vmpool.infoset"] == ["1,2"]
+    assert [call.args[1:3] for call in calls if call.method == "one.vmpool.infoextended"] == [(1, 2)]
     assert "one.imagepool.info" not in {call.method for call in calls}
 
 

@@ -1,0 +1,157 @@
+"""Listing all machines of a session: by ranges of ids, with the machines that ended recently.
+
+oned's pages shift when machines are created or end between two calls, ranges of ids do not: each machine is in exactly
+one of them. What the process knows (`econed.actions.known_machines`) divides the ids into ranges of about the same
+number of machines, and names those that may have ended. Every document is read for the request itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Final
+
+from econed.actions.call import gather
+from econed.actions.known_machines import KnownMachines
+from econed.actions.machines.lookup import ended_visible_since, is_instance
+from econed.opennebula.pools import OwnerFilter, StateFilter
+from econed.opennebula.states import VmState
+
+if TYPE_CHECKING:
+    from econed.actions.call import Call
+    from econed.actions.sets import Sets
+    from econed.opennebula.documents import VirtualMachine
+
+RANGE_SIZE: Final = 512
+"""How many machines a range has: larger ones cost more memory, smaller ones more calls (measured)."""
+
+NEWEST_ENDED_COUNT: Final = 200
+"""How many of the newest ended machines are checked for machines that never ran on a host."""
+
+_MAX_CLOCK_SKEW: Final = 300
+"""Seconds by which oned's clock may be ahead of this one, for machines that end while their list is read."""
+
+
+def listed_machine_sets(
+    call: Call, *, ended: bool = True, owner: int = OwnerFilter.VISIBLE, first: int = 0, expected: int | None = None
+) -> Sets[VirtualMachine]:
+    """Yield readers of all machines that are instances to the caller, with ids from `first` on, lowest first.
+
+    These are all machines that are not DONE and, with `ended`, those that ended recently. `owner` is an `OwnerFilter`
+    or a user's id. `expected` is how many machines will be read, if not all. A reader is called before the next is
+    requested.
+    """
+    lists_ended = ended and call.settings.describe_with_terminated_instances
+    return _MachineList(call, owner, lists_ended).sets(first, expected)
+
+
+@dataclass(frozen=True)
+class _MachineList:
+    """One list of machines while it is read."""
+
+    call: Call
+    owner: int
+    ended: bool
+
+    async def sets(self, first: int, expected: int | None) -> Sets[VirtualMachine]:
+        """Yield the readers of the ranges of ids. The last one also looks for machines that are newer."""
+        known, is_current = await self._known()
+        size = RANGE_SIZE if expected is None else min(expected, RANGE_SIZE)
+        while first <= known.last_id or not is_current:
+            last = known.end_of_range(first, size)
+            if last < known.last_id or is_current:
+                yield partial(self._read_range, known, first, last)
+            else:
+                is_current = True
+                yield partial(self._read_last_range, known, first, last)
+            first = max(first, last + 1)
+            size = min(2 * size, RANGE_SIZE)
+
+    async def _known(self) -> tuple[KnownMachines, bool]:
+        """Return which machines are known, and whether these are all that exist now."""
+        call = self.call
+        known = call.memory.known_machines.get(self._key)
+        if known is not None and known.is_usable(call.now, self._ended_since):
+            return known, False
+        # Concurrent requests of a user share one read.
+        known = await call.memory.shared_reads.get(
+            call.session_key, ("machines", self.ended, self.owner), self._read_ids
+        )
+        call.memory.known_machines.remember(self._key, known)
+        return known, True
+
+    @property
+    def _key(self) -> Hashable:
+        return (self.call.session_key, self.owner)
+
+    @property
+    def _ended_since(self) -> int | None:
+        return ended_visible_since(self.call) if self.ended else None
+
+    async def _read_ids(self) -> KnownMachines:
+        """Read which machines there are, without any knowledge.
+
+        The cost does not grow with the number of all machines that ever ended: accounting lists machines that were on
+        a host recently, at any age; a machine that ended without having been on a host is in no accounting record, but
+        among the newest of the ended machines. The highest id is read first and the ended machines last, so that a
+        machine that is created or ends meanwhile is not missed.
+        """
+        session, now, since = self.call.session, self.call.now, self._ended_since
+        highest = await session.highest_vm_id(self.owner)
+        alive = frozenset(await session.vm_ids(self.owner, StateFilter.NOT_DONE))
+        if since is None:
+            return KnownMachines(alive, (), highest=highest, looked_at=now, ended_since=now + _MAX_CLOCK_SKEW)
+        on_a_host, newest_ended = await gather((self._on_a_host_since(since), self._newest_ended()))
+        ended = {*on_a_host, *newest_ended}.difference(alive)
+        return KnownMachines(alive, ended, highest=highest, looked_at=now, ended_since=since)
+
+    async def _on_a_host_since(self, since: int) -> Iterable[int]:
+        return await self.call.session.vm_ids_since(since, self.owner)
+
+    async def _newest_ended(self) -> Iterable[int]:
+        machines = await self.call.session.newest_vms(NEWEST_ENDED_COUNT, self.owner, VmState.DONE)
+        instances = await self.call.budget.filtered(machines, partial(is_instance, self.call))
+        return [machine.id for machine in instances]
+
+    async def _read_last_range(self, known: KnownMachines, first: int, last: int) -> list[VirtualMachine]:
+        """Read a range, and at the same time which machines were created since the last list."""
+        machines, _ = await gather((self._read_range(known, first, last), self._add_newer(known)))
+        return machines
+
+    async def _add_newer(self, known: KnownMachines) -> list[VirtualMachine]:
+        now = self.call.now
+        newer = await self.call.session.vms_in_short_form(self.owner, StateFilter.ANY, known.highest + 1)
+        alive = [machine.id for machine in newer if machine.state is not VmState.DONE]
+        ended = [machine.id for machine in newer if machine.state is VmState.DONE]
+        known.add_newer(alive, ended, looked_at=now)
+        self.call.memory.known_machines.remember(self._key, known)
+        return []
+
+    async def _read_range(self, known: KnownMachines, first: int, last: int) -> list[VirtualMachine]:
+        """Return the machines of a range that are instances; of the ended ones, those that can be known to have."""
+        if first > last:
+            return []
+        session = self.call.session
+        ended_ids = tuple(known.ended_between(first, last)) if self.ended else ()
+        alive, ended = await gather(
+            (session.vm_range(first, last, self.owner, StateFilter.NOT_DONE), session.vms(ended_ids))
+        )
+        missing = known.replace_alive(first, last, (machine.id for machine in alive))
+        by_id = {machine.id: machine for machine in alive}
+        del alive
+        if self.ended:
+            ended = (*ended, *await session.vms(missing))
+            self._forget_expired(known, {*ended_ids, *missing}, ended)
+            by_id |= {
+                machine.id: machine for machine in ended if machine.state is VmState.DONE or machine.id not in by_id
+            }
+        machines = [by_id[machine_id] for machine_id in sorted(by_id)]
+        return await self.call.budget.filtered(machines, partial(is_instance, self.call))
+
+    def _forget_expired(self, known: KnownMachines, ids: set[int], machines: Iterable[VirtualMachine]) -> None:
+        """Forget which of the machines with these ids, now read, no longer have to be known as ended."""
+        since = ended_visible_since(self.call)
+        recent = {machine.id for machine in machines if machine.state is VmState.DONE and machine.etime > since}
+        alive = [machine.id for machine in machines if machine.state is not VmState.DONE]
+        known.forget(ids - recent, alive=alive, ended_since=since)
