@@ -15,7 +15,6 @@ from econed.actions.pacing import ITEM_COST
 from econed.errors import EC2Error, NotStorable, OpenNebulaError
 from econed.opennebula.session import Session
 from econed.opennebula.template import attribute
-from econed.slots import MAX_CALLS_PER_REQUEST, Slots
 
 if TYPE_CHECKING:
     from econed.actions.call import Call
@@ -39,18 +38,16 @@ async def create_machines(
     name = machine_name(plan)
     machine_ids: list[int] = []
     errors: list[OpenNebulaError | EC2Error] = []
-    slots = Slots(MAX_CALLS_PER_REQUEST)
 
     async def create(index: int) -> None:
+        if errors:
+            return
         volumes: tuple[int, ...] = ()
         try:
-            async with slots:
-                if errors:
-                    return
-                volumes = await create_volumes(call, plan.devices, plan.zone_cluster_id)
-                await call.budget.spend(ITEM_COST)
-                text = machine_text(plan, index, reservation, plan.devices.disks(volumes, call.now))
-                machine_ids.append(await plan.instance_type.create_machine(call.session, name, text))
+            volumes = await create_volumes(call, plan.devices, plan.zone_cluster_id)
+            await call.budget.spend(ITEM_COST)
+            text = machine_text(plan, index, reservation, plan.devices.disks(volumes, call.now))
+            machine_ids.append(await plan.instance_type.create_machine(call.session, name, text))
         except (OpenNebulaError, EC2Error, NotStorable) as error:
             errors.append(_not_storable() if isinstance(error, NotStorable) else error)
             await delete_volumes(call, volumes)
