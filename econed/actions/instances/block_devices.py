@@ -137,6 +137,7 @@ async def block_devices(
     prefix = image.dev_prefix
     devices = BlockDevices(tags=tags)
     mapped: set[Device] = set()
+    volumes: list[tuple[EbsBlockDevice, str, Mapping[str, str]]] = []
     for mapping in mappings:
         name = mapping.get("DeviceName", "")
         device = Device.find(name)
@@ -153,12 +154,11 @@ async def block_devices(
             devices = replace(devices, root=_root_members(ebs, image))
             continue
         if ebs is not None:
-            volume = await _new_volume(call, ebs, name, target_members)
-            devices = replace(devices, volumes=(*devices.volumes, volume))
+            volumes.append((ebs, name, target_members))
         if (ebs is not None or "NoDevice" in mapping) and device.is_whole:
             excluded_targets = devices.excluded_targets | {target_members["TARGET"]}
             devices = replace(devices, excluded_targets=excluded_targets)
-    return devices
+    return replace(devices, volumes=tuple(await gather(_new_volume(call, *volume) for volume in volumes)))
 
 
 async def create_volumes(call: Call, devices: BlockDevices, zone_cluster_id: int | None) -> tuple[int, ...]:
@@ -167,16 +167,18 @@ async def create_volumes(call: Call, devices: BlockDevices, zone_cluster_id: int
     The copy of a non-persistent snapshot must be complete before it can become persistent: this waits for it, and
     raises `EC2Error` IncorrectState if it takes too long.
     """
-    image_ids: list[int] = []
+    image_ids: dict[int, int] = {}
+
+    async def make(index: int, volume: NewVolume) -> None:
+        image_ids[index] = await make_volume(call, _volume_plan(call, volume, zone_cluster_id, devices.tags))
+        await _make_persistent(call, image_ids[index])
+
     try:
-        for volume in devices.volumes:
-            image_id = await make_volume(call, _volume_plan(call, volume, zone_cluster_id, devices.tags))
-            image_ids.append(image_id)
-        await gather(_make_persistent(call, image_id) for image_id in image_ids)
+        await gather(make(index, volume) for index, volume in enumerate(devices.volumes))
     except (EC2Error, OpenNebulaError):
-        await delete_volumes(call, image_ids)
+        await delete_volumes(call, image_ids.values())
         raise
-    return tuple(image_ids)
+    return tuple(image_ids[index] for index in range(len(devices.volumes)))
 
 
 async def delete_volumes(call: Call, image_ids: Iterable[int]) -> None:
