@@ -1,25 +1,40 @@
 """Compiles the structures of the model to closures that append escaped strings: several times faster than a tree.
 
-A writer writes an element of bounded size in one step. A stepper writes an element of any size in slices, between which
-the reactor can serve other requests.
+A writer writes an element in one step. A stepper writes an element of any size in slices, between which the reactor can
+serve other requests. Each item of a list is written in one step, unless it turns out to be longer than a slice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final, TypeVar, cast
 
 from econed.wire.model import output_name
 from econed.wire.shapes import ListShape, MapShape, Shape, StructureShape
-from econed.wire.text import text_formatter
+from econed.wire.text import escape, text_formatter
 
 SLICE_LENGTH: Final = 1000
 """Approximate number of tags and elements in a slice: 20 to 60 KB, about a millisecond of work."""
 
+_MAX_LENGTH: Final = SLICE_LENGTH * 3 // 2
+"""Number of tags and elements at which an item is no longer written in one step."""
+
+_MAX_KNOWN: Final = 64
+"""Values of an enumeration that are encoded in advance."""
+
+_MAX_REMEMBERED: Final = 64
+"""Read-only structures whose encoding is remembered, for each member of the model."""
+
+_MAX_PLANS: Final = 64
+"""Combinations of members of a structure for which the writers are remembered, in the model's order."""
+
+_UNKNOWN: Final = "the model has no such member"
+
 _T = TypeVar("_T")
 
 Writer = Callable[[Any, list[str]], None]
-"""Writes a whole element whose size the model bounds."""
+"""Writes a whole element; raises `_TooLong` where a list in it is longer than a slice."""
 
 Stepper = Callable[[Any, list[str]], Iterator[None]]
 """Writes an element that may contain lists of any length; yields where a slice may end."""
@@ -50,6 +65,10 @@ class InvalidResult(TypeError):
         return f"{self.path}: {self.reason}"
 
 
+class _TooLong(Exception):
+    """An element is longer than a slice, or may be."""
+
+
 class Structure:
     """The writers and steppers of a structure's members. Filled after creation, since shapes may be recursive.
 
@@ -59,33 +78,52 @@ class Structure:
     def __init__(self, order: Iterable[str]) -> None:
         self.order = tuple(order)
         self.writers: dict[str, Writer] = {}
+        """For all members."""
         self.steppers: dict[str, Stepper] = {}
+        """For those whose size the model does not bound."""
+        self._plans: dict[tuple[str, ...], Sequence[tuple[str, Writer]]] = {}
 
     def write(self, value: Any, out: list[str]) -> None:
-        """Append all members of a structure without steppers."""
-        writers, items = self.writers, self.items(value)
+        """Append all members in one step."""
+        members = _mapping(value)
+        names = tuple(members)
+        plan = self._plans.get(names) or self._plan(names)
         try:
-            for key, item in items:
+            for key, write in plan:
+                item = members[key]
                 if item is not None:
-                    member_of(writers, key)(item, out)
+                    write(item, out)
         except InvalidResult as error:
             error.prepend(f".{key}")
             raise
 
     def steps(self, value: Any, out: list[str]) -> Iterator[None]:
         """Append all members, yielding within long ones."""
-        writers, steppers, items = self.writers, self.steppers, self.items(value)
+        writers, steppers = self.writers, self.steppers
         try:
-            for key, item in items:
+            for key, item in self.items(value):
                 if item is None:
                     continue
-                if key in writers:
-                    writers[key](item, out)
+                if key in steppers:
+                    yield from steppers[key](item, out)
                 else:
-                    yield from member_of(steppers, key)(item, out)
+                    member_of(writers, key)(item, out)
         except InvalidResult as error:
             error.prepend(f".{key}")
             raise
+
+    def _plan(self, names: tuple[str, ...]) -> Sequence[tuple[str, Writer]]:
+        """Return the writers of the members with these names; most structures of a list have the same members."""
+        plan = [(key, self.writers[key]) for key in self.order if key in names]
+        for key in names:
+            if key not in self.writers:
+                error = InvalidResult(_UNKNOWN)
+                error.prepend(f".{key}")
+                raise error
+        if len(self._plans) >= _MAX_PLANS:
+            self._plans.clear()
+        self._plans[names] = plan
+        return plan
 
     def items(self, value: Any) -> Iterable[tuple[str, Any]]:
         """Return the members of `value` in the model's order, followed by those that the model does not have."""
@@ -122,9 +160,8 @@ class Compiler:
         compiled = self._structures[shape.name] = Structure(shape.members)
         for key, member in shape.members.items():
             name = output_name(member, key)
-            if self._is_bounded(member):
-                compiled.writers[key] = self._writer(member, name)
-            else:
+            compiled.writers[key] = self._writer(member, name)
+            if not self._is_bounded(member):
                 compiled.steppers[key] = self._stepper(member, name)
         return compiled
 
@@ -139,43 +176,48 @@ class Compiler:
         return self._bounded[shape.name]
 
     def _writer(self, shape: Shape, name: str) -> Writer:
-        if shape.type_name == "structure":
-            return _structure_writer(self.structure(cast(StructureShape, shape)), name)
-        return _scalar_writer(text_formatter(shape), name)
+        match shape:
+            case StructureShape():
+                write = _structure_writer(self.structure(shape), name)
+                return _remembering(write) if self._is_bounded(shape) else write
+            case ListShape():
+                write_items = _items_writer(self._writer(shape.member, _item_name(shape, name)))
+                return write_items if shape.is_flattened else _wrapped_writer(write_items, name)
+            case MapShape():
+                return _map_writer(self._entry(shape)[0], name)
+        return _scalar_writer(shape, name)
 
     def _stepper(self, shape: Shape, name: str) -> Stepper:
-        if shape.type_name == "structure":
-            return _structure_stepper(self.structure(cast(StructureShape, shape)), name)
-        if shape.type_name == "map":
-            return self._map_stepper(cast(MapShape, shape), name)
-        member = cast(ListShape, shape).member
-        if shape.is_flattened:
-            return self._items_stepper(member, name)
-        return ListStepper(self._items_stepper(member, output_name(member, "member")), name)
+        match shape:
+            case StructureShape():
+                return _wrapped(self.structure(shape).steps, name)
+            case MapShape():
+                entries = _items_stepper(*self._entry(shape))
+                return _wrapped(lambda value, out: entries(_entries(value), out), name)
+        member, item_name = cast(ListShape, shape).member, _item_name(cast(ListShape, shape), name)
+        step = None if self._is_bounded(member) else self._stepper(member, item_name)
+        items = _items_stepper(self._writer(member, item_name), step)
+        return items if shape.is_flattened else ListStepper(items, name)
 
-    def _items_stepper(self, member: Shape, name: str) -> Stepper:
-        if self._is_bounded(member):
-            return _list_of_writers(self._writer(member, name))
-        return _list_of_steppers(self._stepper(member, name))
-
-    def _map_stepper(self, shape: MapShape, name: str) -> Stepper:
+    def _entry(self, shape: MapShape) -> tuple[Writer, Stepper]:
+        """Return the writer and the stepper of an entry of a map."""
         entry = Structure(("key", "value"))
-        entry.writers["key"] = self._writer(shape.key, output_name(shape.key, "key"))
-        value_name = output_name(shape.value, "value")
-        if self._is_bounded(shape.value):
-            entry.writers["value"] = self._writer(shape.value, value_name)
-        else:
-            entry.steppers["value"] = self._stepper(shape.value, value_name)
-        entries = _list_of_steppers(_structure_stepper(entry, "entry"))
-
-        def steps(value: Any, out: list[str]) -> Iterator[None]:
-            yield from entries([{"key": key, "value": item} for key, item in _mapping(value).items()], out)
-
-        return _wrapped(steps, name)
+        for key, member in (("key", shape.key), ("value", shape.value)):
+            name = output_name(member, key)
+            entry.writers[key] = self._writer(member, name)
+            if not self._is_bounded(member):
+                entry.steppers[key] = self._stepper(member, name)
+        return _structure_writer(entry, "entry"), _wrapped(entry.steps, "entry")
 
 
-def _scalar_writer(format_text: Callable[[Any], str], name: str) -> Writer:
+def _item_name(shape: ListShape, name: str) -> str:
+    return name if shape.is_flattened else output_name(shape.member, "member")
+
+
+def _scalar_writer(shape: Shape, name: str) -> Writer:
     opening, closing = f"<{name}>", f"</{name}>"
+    format_text = text_formatter(shape)
+    known = {text: f"{opening}{escape(text)}{closing}" for text in shape.enum[:_MAX_KNOWN]}
 
     def write(value: Any, out: list[str]) -> None:
         try:
@@ -183,22 +225,73 @@ def _scalar_writer(format_text: Callable[[Any], str], name: str) -> Writer:
         except TypeError as error:
             raise InvalidResult(str(error)) from None
 
-    return write
+    def write_known(value: Any, out: list[str]) -> None:
+        if isinstance(value, str) and value in known:
+            out.append(known[value])
+        else:
+            write(value, out)
+
+    return write_known if known else write
 
 
 def _structure_writer(structure: Structure, name: str) -> Writer:
+    return _wrapped_writer(structure.write, name)
+
+
+def _remembering(write: Writer) -> Writer:
+    """Return a writer that remembers what it wrote for structures that are read-only.
+
+    The items of a list share them (`econed.actions.constants`). They are recognized by their identity.
+    """
+    remembered: dict[int, tuple[Any, str]] = {}
+
+    def write_or_repeat(value: Any, out: list[str]) -> None:
+        if type(value) is not MappingProxyType:
+            write(value, out)
+            return
+        if id(value) not in remembered:
+            written: list[str] = []
+            write(value, written)
+            if len(remembered) >= _MAX_REMEMBERED:
+                remembered.clear()
+            remembered[id(value)] = value, "".join(written)  # with the value, so that no other gets its id
+        out.append(remembered[id(value)][1])
+
+    return write_or_repeat
+
+
+def _items_writer(write: Writer) -> Writer:
+    def write_items(value: Any, out: list[str]) -> None:
+        elements, index = _elements(value), 0
+        if not isinstance(elements, list | tuple):
+            raise _TooLong  # it can be read only once
+        try:
+            for item in elements:
+                write(item, out)
+                index += 1
+                if len(out) >= _MAX_LENGTH:
+                    raise _TooLong
+        except InvalidResult as error:
+            error.prepend(f"[{index}]")
+            raise
+
+    return write_items
+
+
+def _map_writer(write_entry: Writer, name: str) -> Writer:
+    write_entries = _items_writer(write_entry)
+    return _wrapped_writer(lambda value, out: write_entries(_entries(value), out), name)
+
+
+def _wrapped_writer(inner: Writer, name: str) -> Writer:
     opening, closing = f"<{name}>", f"</{name}>"
 
     def write(value: Any, out: list[str]) -> None:
         out.append(opening)
-        structure.write(value, out)
+        inner(value, out)
         out.append(closing)
 
     return write
-
-
-def _structure_stepper(structure: Structure, name: str) -> Stepper:
-    return _wrapped(lambda value, out: structure.steps(value, out), name)
 
 
 def _wrapped(inner: Stepper, name: str) -> Stepper:
@@ -212,28 +305,19 @@ def _wrapped(inner: Stepper, name: str) -> Stepper:
     return steps
 
 
-def _list_of_writers(write: Writer) -> Stepper:
+def _items_stepper(write: Writer, step: Stepper | None) -> Stepper:
+    """Return a stepper for the items of a list; `step` writes those that are too long for `write`."""
+
     def steps(value: Any, out: list[str]) -> Iterator[None]:
         elements, index = _elements(value), 0
         try:
             for item in elements:
-                write(item, out)
-                index += 1
-                if len(out) >= SLICE_LENGTH:
-                    yield
-        except InvalidResult as error:
-            error.prepend(f"[{index}]")
-            raise
-
-    return steps
-
-
-def _list_of_steppers(step: Stepper) -> Stepper:
-    def steps(value: Any, out: list[str]) -> Iterator[None]:
-        elements, index = _elements(value), 0
-        try:
-            for item in elements:
-                yield from step(item, out)
+                length = len(out)
+                try:
+                    write(item, out)
+                except _TooLong:
+                    del out[length:]
+                    yield from cast(Stepper, step)(item, out)
                 index += 1
                 if len(out) >= SLICE_LENGTH:
                     yield
@@ -249,16 +333,22 @@ def member_of(writers: Mapping[str, _T], key: str) -> _T:
     try:
         return writers[key]
     except KeyError:
-        raise InvalidResult("the model has no such member") from None
+        raise InvalidResult(_UNKNOWN) from None
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
+    if type(value) is not dict and not isinstance(value, Mapping):
         raise InvalidResult(f"expected a mapping, not {type(value).__name__}")
     return value
 
 
+def _entries(value: Any) -> list[Mapping[str, Any]]:
+    return [{"key": key, "value": item} for key, item in _mapping(value).items()]
+
+
 def _elements(value: Any) -> Iterable[Any]:
+    if type(value) is list:  # is tested much faster than the abstract classes, and is what nearly all values are
+        return value
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
         raise InvalidResult(f"expected a list, not {type(value).__name__}")
     return value

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta, timezone
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from lxml import etree
 from econed.wire.compiler import SLICE_LENGTH, InvalidResult
 from econed.wire.encoder import Encoder, ResponseBody, encode_error
 from econed.wire.model import Model
+from econed.wire.text import escape
 
 VERSION = "2016-11-15"
 NS = f"{{http://ec2.amazonaws.com/doc/{VERSION}/}}"
@@ -105,6 +108,25 @@ class TestSlices:
         root = etree.fromstring(b"".join(slices))
         assert texts(root, "reservationSet/item/instancesSet/item/instanceId") == [i["InstanceId"] for i in instances]
 
+    def test_a_single_item_that_is_longer_than_a_slice_is_encoded_in_slices(
+        self, model: Model, encoder: Encoder
+    ) -> None:
+        """Also where the list in it can be read only once."""
+        operation = model.operation("DescribeInstances")
+        assert operation is not None
+        tags = [{"Key": f"key{n}", "Value": f"n{n}"} for n in range(10 * SLICE_LENGTH)]
+        for list_of in (list, iter):
+            instances = [{"InstanceId": "i-1"}, {"InstanceId": "i-2", "Tags": list_of(tags), "State": {"Code": 16}}]
+            result = {"Reservations": [{"Instances": instances}, {"ReservationId": "r-2"}]}
+            slices = list(encoder.slices(operation, result, version=VERSION, request_id="req-1"))
+            assert max(len(piece) for piece in slices) < 128 * 1024
+            root = etree.fromstring(b"".join(slices))
+            instance = "reservationSet/item/instancesSet/item"
+            assert texts(root, f"{instance}/instanceId") == ["i-1", "i-2"]
+            assert texts(root, f"{instance}/tagSet/item/key") == [tag["Key"] for tag in tags]
+            assert texts(root, f"{instance}/instanceState/code") == ["16"]
+            assert texts(root, "reservationSet/item/reservationId") == ["r-2"]
+
     def test_a_slice_is_encoded_only_when_it_is_requested(self, model: Model, encoder: Encoder) -> None:
         operation = model.operation("DescribeRegions")
         assert operation is not None
@@ -180,6 +202,48 @@ class TestParts:
         list(body.slices({"Reservations": []}))
         with pytest.raises(InvalidResult, match=r"DescribeInstances.Reservations\[0\].Nothing: the model has no such"):
             list(body.slices({"Reservations": [{"Nothing": 1}]}))
+
+
+class CountedMembers(dict[str, Any]):
+    """The members of a structure; `reads` counts how often one is read."""
+
+    reads = 0
+
+    def __getitem__(self, key: str) -> Any:
+        self.reads += 1
+        return super().__getitem__(key)
+
+
+class TestConstants:
+    """Read-only structures, which many items share."""
+
+    def test_a_read_only_structure_is_read_once_however_many_items_share_it(
+        self, model: Model, encoder: Encoder
+    ) -> None:
+        members = CountedMembers(Code=16, Name="running")
+        state = MappingProxyType(members)
+        instances = [{"InstanceId": f"i-{number}", "State": state} for number in range(100)]
+        for _ in range(2):
+            root = response(model, encoder, "DescribeInstances", {"Reservations": [{"Instances": instances}]})
+            assert texts(root, "reservationSet/item/instancesSet/item/instanceState/name") == ["running"] * 100
+        assert members.reads == len(members)
+
+    def test_one_is_never_taken_for_another(self, model: Model, encoder: Encoder) -> None:
+        """Not even one that got the identity of one that no longer exists."""
+
+        def instances() -> Iterator[dict[str, Any]]:
+            for number in range(1000):
+                yield {"State": MappingProxyType({"Code": number})}
+
+        root = response(model, encoder, "DescribeInstances", {"Reservations": [{"Instances": instances()}]})
+        codes = texts(root, "reservationSet/item/instancesSet/item/instanceState/code")
+        assert codes == [str(number) for number in range(1000)]
+
+    def test_one_that_does_not_match_the_model_is_an_error_every_time(self, model: Model, encoder: Encoder) -> None:
+        result = {"Reservations": [{"Instances": [{"State": MappingProxyType({"Code": "16"})}]}]}
+        for _ in range(2):
+            with pytest.raises(InvalidResult, match=r"Reservations\[0\].Instances\[0\].State.Code: expected int"):
+                response(model, encoder, "DescribeInstances", result)
 
 
 class TestErrors:
@@ -310,6 +374,14 @@ class TestDocument:
         root = response(model, encoder, "DescribeTags", {"Tags": [{"Value": text}]})
         expected = "".join(character if is_xml_character(character) else "\ufffd" for character in text)
         assert texts(root, "tagSet/item/value") == [expected or None]
+
+
+def test_every_character_that_needs_it_is_escaped() -> None:
+    """Most texts are recognized as harmless without a search for such characters."""
+    for code in range(sys.maxunicode + 1):
+        character = chr(code)
+        is_harmless = is_xml_character(character) and character not in "<>&\r"
+        assert (escape(character) == character) is is_harmless
 
 
 def test_elements_are_in_the_order_of_the_model_and_not_of_the_result(model: Model) -> None:
