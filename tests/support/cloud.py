@@ -98,22 +98,6 @@ def _encoder() -> Encoder:
     return Encoder()
 
 
-@implementer(IOpenNebula)
-class _CurrentBackend:
-    """The backend of a cloud, which tests replace."""
-
-    def __init__(self, cloud: Cloud) -> None:
-        self._cloud = cloud
-
-    async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:
-        """Make a call (`IOpenNebula.call`)."""
-        return await self._cloud.backend.call(user, method, *args)
-
-    async def document(self, user: str | None, method: str, *args: object) -> Any:
-        """Make a call (`IOpenNebula.document`)."""
-        return await self._cloud.backend.document(user, method, *args)
-
-
 class Cloud:
     """A sandbox with what `populate` makes, and the users alice and bob of the group ec2.
 
@@ -128,7 +112,7 @@ class Cloud:
         populate(self.oned, users=[("alice", "alicepw"), ("bob", "bobpw")], vms=vms)
         self.settings = settings or Settings()
         self.backend: IOpenNebula = sandbox_backend(self.oned, self.clock)
-        self.calls = CallQueue(_CurrentBackend(self), self.settings.one_calls, self.clock)
+        self._queued: tuple[IOpenNebula, CallQueue] | None = None
         self.file_types: FileTypes | None = None
         self.signed_region: str | None = None
         self.scripts: IScripts = NoScripts()
@@ -138,6 +122,13 @@ class Cloud:
         self.memory = self.new_memory()
         self.as_user("alice", "one.system.version")  # the backend determines which tokens oned accepts
         self._logged = len(self.oned.calls)
+
+    @property
+    def calls(self) -> CallQueue:
+        """The queue of calls to the backend; with another backend it is another, as that of another process."""
+        if self._queued is None or self._queued[0] is not self.backend:
+            self._queued = (self.backend, CallQueue(self.backend, self.settings.one_calls, self.clock))
+        return self._queued[1]
 
     def run(self, user: str, action: str, *, dry_run: bool = False, **parameters: Any) -> dict[str, Any]:
         """Make an EC2 call and return the response as boto3 would; raises the `EC2Error` that a client would get."""
