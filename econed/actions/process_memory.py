@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 
 from econed.actions.known_machines import KnownLists
 from econed.actions.reading_ahead import ReadAhead
-from econed.actions.shared_reads import SharedReads
 from econed.actions.token_index import TokenIndex
 from econed.actions.zones_and_clusters import ZonesAndClusters
 from econed.opennebula.long_documents import LongDocuments
@@ -22,14 +21,13 @@ class ProcessMemory:
     """The memory of one process.
 
     `zones_and_clusters` are the only data that may be older than a request. `long_documents` are the documents that
-    were too long to be read, `shared_reads` the reads that several requests wait for. `launch_tokens` are the client
-    tokens of machines, `launches` the launches with a client token that are in progress. `known_machines` are the
-    machines that lists had, and `read_ahead` limits the sets that lists read ahead.
+    were too long to be read. `launch_tokens` are the client tokens of machines, `launches` the launches with a client
+    token that are in progress. `known_machines` are the machines that lists had, and `read_ahead` limits the sets that
+    lists read ahead.
     """
 
     zones_and_clusters: ZonesAndClusters
     long_documents: LongDocuments = field(default_factory=LongDocuments)
-    shared_reads: SharedReads = field(default_factory=SharedReads)
     launch_tokens: TokenIndex = field(default_factory=TokenIndex)
     launches: KeyedFlights = field(default_factory=KeyedFlights)
     known_machines: KnownLists = field(default_factory=KnownLists)

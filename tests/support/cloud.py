@@ -130,6 +130,10 @@ class Cloud:
             self._queued = (self.backend, CallQueue(self.backend, self.settings.one_calls, self.clock))
         return self._queued[1]
 
+    def renew_calls(self) -> None:
+        """Make the next calls in another queue, as another process does."""
+        self._queued = None
+
     def run(self, user: str, action: str, *, dry_run: bool = False, **parameters: Any) -> dict[str, Any]:
         """Make an EC2 call and return the response as boto3 would; raises the `EC2Error` that a client would get."""
         call = self.call_as(user, dry_run=dry_run)

@@ -14,12 +14,13 @@ from econed.actions.call import gather, user_id_of
 from econed.actions.inputs import Filter
 from econed.actions.instances.filters import INSTANCE_FILTERS, STATUS_FILTERS, may_match_terminated
 from econed.actions.instances.view import ReservationMerger, reservation_view, status_view
-from econed.actions.listing import Page, in_parts, set_of, single_set, with_first_set
+from econed.actions.listing import Page, in_parts, read_at_once, set_of, single_set, with_first_set
 from econed.actions.machines.listed import listed_machine_sets
 from econed.actions.machines.lookup import find_machines
 from econed.actions.machines.state import InstanceState
 from econed.actions.paging import Listing, Paging
 from econed.errors import OpenNebulaRefusal
+from econed.opennebula.machine_sets import MAX_SMALL_SET
 from econed.opennebula.pools import OwnerFilter
 
 if TYPE_CHECKING:
@@ -75,6 +76,8 @@ async def describe_instances(
 
     machines = _sets(call, instance_ids, paging, ended=may_match_terminated(filters), owner=_owner(filters))
     sets = with_first_set(machines, lambda: surroundings.read(call, addresses=True))
+    if 0 < len(instance_ids) <= MAX_SMALL_SET:
+        sets = await read_at_once(sets)
     return in_parts("Reservations", sets, view_if_selected, _page(paging, instance_ids), ReservationMerger())
 
 
@@ -100,6 +103,8 @@ async def describe_instance_status(
 
     machines = _sets(call, instance_ids, paging, ended=include_all_instances)
     sets = with_first_set(machines, lambda: surroundings.read(call, addresses=False))
+    if 0 < len(instance_ids) <= MAX_SMALL_SET:
+        sets = await read_at_once(sets)
     return in_parts("InstanceStatuses", sets, view_if_selected, _page(paging, instance_ids))
 
 

@@ -74,10 +74,7 @@ class _MachineList:
         known = call.memory.known_machines.get(self._key)
         if known is not None and known.is_usable(call.now, self._ended_since):
             return known, False
-        # Concurrent requests of a user share one read.
-        known = await call.memory.shared_reads.get(
-            call.session_key, ("machines", self.ended, self.owner), self._read_ids
-        )
+        known = await self._read_ids()
         call.memory.known_machines.remember(self._key, known)
         return known, True
 

@@ -37,7 +37,6 @@ from econed.errors import EC2Error
 from econed.ids import ALLOCATION, IMAGE, INSTANCE, SNAPSHOT, VOLUME
 from econed.opennebula.documents import Image, OwnedView, Right, VirtualMachine
 from econed.opennebula.template import template
-from econed.slots import MAX_CALLS_PER_REQUEST, Slots
 
 if TYPE_CHECKING:
     from types_boto3_ec2.type_defs import TagTypeDef
@@ -262,18 +261,16 @@ async def _change(call: Call, resources: _Resources, text_for: _TextFor) -> None
     """
     tagged_machines = {tagged_machine.machine.id: tagged_machine for tagged_machine in resources.tagged_machines()}
     tagged_images = resources.tagged_images()
-    slots = Slots(MAX_CALLS_PER_REQUEST)
 
     async def change(target: OwnedView) -> None:
-        async with slots:
-            await call.budget.spend(ITEM_COST)
-            if isinstance(target, VirtualMachine):
-                if update := template(*map(text_for, tagged_machines[target.id].resource_tags())):
-                    await call.session.vm_update(target.id, update)
-            elif isinstance(target, Image) and (
-                update := template(*map(text_for, tagged_images[target.id].resource_tags()))
-            ):
-                await call.session.image_update(target.id, update)
+        await call.budget.spend(ITEM_COST)
+        if isinstance(target, VirtualMachine):
+            if update := template(*map(text_for, tagged_machines[target.id].resource_tags())):
+                await call.session.vm_update(target.id, update)
+        elif isinstance(target, Image) and (
+            update := template(*map(text_for, tagged_images[target.id].resource_tags()))
+        ):
+            await call.session.image_update(target.id, update)
 
     machines = (tagged_machine.machine for tagged_machine in tagged_machines.values())
     images = (tagged_image.image for tagged_image in tagged_images.values())

@@ -17,7 +17,6 @@ from twisted.internet.threads import deferToThread
 from twisted.protocols.portforward import ProxyFactory
 from zope.interface import implementer
 
-from econed.calls.queue import CallQueue
 from econed.config.settings import Settings
 from econed.interfaces import IOpenNebula
 from econed.opennebula.session import Session
@@ -101,7 +100,7 @@ def servers_of(cloud: Cloud, count: int) -> list[Server]:
     """Return servers for one cloud, each with the queue and the memory of a process of its own."""
     servers = []
     for _ in range(count):
-        cloud.calls = CallQueue(cloud.backend, cloud.settings.one_calls, cloud.clock)
+        cloud.renew_calls()
         servers.append(Server(Settings(), cloud=cloud))
     return servers
 
