@@ -107,12 +107,17 @@ class Page(Generic[_D]):
         self.is_truncated = False
 
     async def items(self, read: Read[_D], view: Callable[[_D], Awaitable[_T | None]]) -> list[_T]:
-        """Read a set and return the views of its documents. Only this frame holds the documents."""
+        """Read a set and return the views of its documents. Only this frame holds the documents.
+
+        Each is released when it has been viewed, with all that its view has read of it.
+        """
         items: list[_T] = []
-        for document in self._ordered(await read()):
+        unviewed = list(self._ordered(await read()))[::-1]
+        while unviewed:
             if self._paging is not None and self._count == self._paging.limit:
                 self.is_truncated = True
                 break
+            document = unviewed.pop()
             self._end = self._position(document)
             if (item := await view(document)) is not None:
                 items.append(item)

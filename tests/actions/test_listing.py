@@ -97,6 +97,19 @@ def test_no_document_and_no_yielded_item_is_in_memory_while_the_client_reads() -
     assert not [referrer for referrer in gc.get_referrers(part["Numbers"][0]) if referrer is not part["Numbers"]]
 
 
+def test_a_document_is_released_when_it_has_been_viewed() -> None:
+    """A view keeps what it has read, and garbage collection takes longer the more there is."""
+    reader = Reader(list(range(10)))
+    alive = []
+
+    async def counting_view(document: Document) -> dict[str, int] | None:
+        alive.append(len(reader.alive))
+        return await view(document)
+
+    result_of(all_of(in_parts("Numbers", reader.yield_sets(), counting_view, Page(position))))
+    assert alive == list(range(10, 0, -1))
+
+
 def test_closing_the_parts_closes_the_sets() -> None:
     reader = Reader([2], [4])
     parts = parts_of(reader)
