@@ -11,8 +11,8 @@ from twisted.internet.task import Cooperator
 
 _T = TypeVar("_T")
 
-SLICE: Final = 20_000
-"""Units of work after which a request yields to the reactor: some milliseconds."""
+SLICE: Final = 4_000
+"""Units of work after which a request yields to the reactor: a millisecond or two. A turn costs microseconds."""
 
 ITEM_COST: Final = 500
 """Units that one item of a list costs, for making EC2's view of it: some tenths of a millisecond."""
@@ -23,7 +23,7 @@ PARAMETER_COST: Final = 20
 A parameter takes some microseconds; a byte of a pattern (`econed.actions.wildcards`) takes half a microsecond.
 """
 
-_TURN_LENGTH = 0.002
+_TURN_LENGTH = 0.001
 """Seconds that the slices of all requests together may take before the reactor serves its connections again.
 
 A short request takes some eight turns of the reactor from its first byte to its response, and waits this long in each.

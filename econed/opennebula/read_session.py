@@ -319,6 +319,17 @@ class ReadSession:
         """Return a network with its leases (one.vn.info)."""
         return await self._document(VirtualNetwork, "one.vn.info", network_id, False)
 
+    async def network_without_leases(self, network_id: int) -> VirtualNetwork:
+        """Return a network without its leases (one.vnpool.info), which oned reads faster and which has fewer bytes.
+
+        Raises `OpenNebulaRefusal` NO_EXISTS also where the user may not see it.
+        """
+        method = "one.vnpool.info"
+        networks = await self._pool(VirtualNetwork, "VNET", method, int(OwnerFilter.VISIBLE), network_id, network_id)
+        for network in networks:
+            return network
+        raise OpenNebulaRefusal(method, OpenNebulaCode.NO_EXISTS, f"no network {network_id}")
+
     async def network_text(self, network_id: int) -> str:
         """Return the document of a network unchanged, for programs outside econed that read it (one.vn.info)."""
         text = await self.oned.call(self.user, "one.vn.info", network_id, False)

@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 from econed.actions.filters import Filters, field, filter_text, tag_filters
 from econed.actions.inputs import Filter
 from econed.actions.instances.filters import may_match_terminated
-from econed.actions.pacing import SLICE, Pacer, WorkBudget
+from econed.actions.pacing import ITEM_COST, SLICE, Pacer, WorkBudget
 from econed.errors import EC2Error
 from tests.support.turn_clock import TurnClock
 
@@ -152,8 +152,8 @@ def count_turns(filters: list[Filter], items: list[Any]) -> int:
 def test_filters_yield_to_the_reactor_by_the_work_done_not_by_the_number_of_items() -> None:
     patterns: list[Filter] = [{"Name": f"tag:key{number}", "Values": ["*a*a*b"]} for number in range(200)]
     few, many = tagged(200, "x"), tagged(200, "a" * 1000)
-    assert count_turns([], [few] * 10) == 0
-    assert count_turns(patterns[:1], [many] * 10) == 0
+    assert count_turns([], [few] * (SLICE // ITEM_COST - 1)) == 0
+    assert count_turns(patterns[:1], [many] * 2) == 0
     all_keys: list[Filter] = [{"Name": "tag-key", "Values": [f"*{n}?x*" for n in range(200)]}]
     assert count_turns(all_keys, [few] * 10) > 10 * 200 * len("key") * 2 // SLICE
 

@@ -130,7 +130,7 @@ async def describe_addresses(
     store, region = address_store(call), await own_region(call)
     address_filters = ADDRESS_FILTERS.with_values("network-border-group", lambda _: region.names)
     selection = address_filters.selection(filters, call.budget)
-    pool = await store.read_pool()
+    pool = await store.read_allocated()
     addresses = _requested_addresses(call, pool, public_ips, allocation_ids)
     machines = {machine.id: machine for machine in await call.session.vms(associated_machine_ids(addresses))}
     views = (address_view(address, pool, machines, region.name) for address in addresses)
@@ -148,7 +148,7 @@ async def describe_addresses_attribute(
 ) -> DescribeAddressesAttributeResult:
     """List the caller's elastic IPs without reverse DNS names, which are not stored here."""
     paging = Paging.of(_ATTRIBUTES, max_results, next_token, minimum=1, ids=allocation_ids)
-    addresses = _requested_addresses(call, await address_store(call).read_pool(), (), allocation_ids)
+    addresses = _requested_addresses(call, await address_store(call).read_allocated(), (), allocation_ids)
     page, token = paging.page((allocation_id(address.ip) for address in addresses), lambda text: (text,))
     attributes: list[AddressAttributeTypeDef] = [
         {"PublicIp": str(allocated_ip(text)), "AllocationId": text} for text in page

@@ -186,10 +186,20 @@ class Pool:
         by_ip = {address.ip: address for address in self._recorded()}
         return {ip: by_ip[ip] for ip in self._ranges if ip in by_ip}
 
-    def _recorded(self) -> Iterator[Address]:
+    @property
+    def has_legacy_entries(self) -> bool:
+        """Whether there are addresses that only the Ruby server recorded."""
+        return next(self._legacy_entries(), None) is not None
+
+    def _legacy_entries(self) -> Iterator[tuple[IPv4Address, Vector]]:
         for entry in self._attributes.vectors(_RUBY_SERVER_ADDRESSES):
             ip = ipv4(entry.get("IP", ""))
-            if ip is not None and ip in self._ranges and _record_name(ip) not in self._attributes and self.is_held(ip):
+            if ip is not None and ip in self._ranges and _record_name(ip) not in self._attributes:
+                yield ip, entry
+
+    def _recorded(self) -> Iterator[Address]:
+        for ip, entry in self._legacy_entries():
+            if self.is_held(ip):
                 yield from _address(entry)
         for name in self._attributes.names():
             if name.startswith(_ADDRESS):

@@ -41,6 +41,14 @@ class AddressStore:
         """Return the pool as it is now."""
         return Pool(await self.session.network(self.network_id))
 
+    async def read_allocated(self) -> Pool:
+        """Return the pool for its allocated addresses and their tags, without leases if these do not decide that.
+
+        Which of the addresses that only the Ruby server recorded are allocated depends on their leases.
+        """
+        pool = Pool(await self.session.network_without_leases(self.network_id))
+        return await self.read_pool() if pool.has_legacy_entries else pool
+
     async def write(self, *texts: str) -> None:
         """Append attributes to the network, all in one step."""
         await self.session.network_update(self.network_id, template(*texts))

@@ -155,7 +155,7 @@ async def _addresses(call: Call) -> PublicAddresses | None:
         return None
     store = address_store(call)
     try:
-        return PublicAddresses.of(await store.read_pool())
+        return PublicAddresses.of(await store.read_allocated())
     except OpenNebulaRefusal as refusal:
         store.log.warn("listing instances without public addresses: {refusal}", refusal=str(refusal))
         return None

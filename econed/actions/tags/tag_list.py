@@ -186,7 +186,7 @@ async def _address_tags(call: Call) -> list[TagDescriptionTypeDef]:
     """Return the tags of the caller's elastic IPs."""
     if call.settings.elasticips_vnet_id is None:
         return []
-    pool = await address_store(call).read_pool()
+    pool = await address_store(call).read_allocated()
     return [
         tag
         for address in pool.of(call.caller.id)

@@ -18,6 +18,16 @@ def test_addresses_are_listed_by_ip_and_allocation_id(cloud: AddressCloud) -> No
     assert cloud.run("alice", "DescribeAddresses", PublicIps=[SECOND], AllocationIds=[FIRST_ID])["Addresses"] == []
 
 
+@pytest.mark.parametrize("action", ["DescribeAddresses", "DescribeInstances", "DescribeTags"])
+def test_lists_read_the_network_without_its_leases(cloud: AddressCloud, action: str) -> None:
+    cloud.allocate()
+    cloud.run_instance()
+    before = len(cloud.oned.calls)
+    cloud.run("alice", action)
+    methods = [call.method for call in list(cloud.oned.calls)[before:] if call.method.startswith("one.vn")]
+    assert methods == ["one.vnpool.info"]
+
+
 @pytest.mark.parametrize("missing", [FIRST, "203.0.113.14", "198.51.100.1"])
 def test_an_address_of_another_user_is_not_found(cloud: AddressCloud, missing: str) -> None:
     cloud.allocate("bob")
