@@ -88,7 +88,8 @@ def _verified(claim: SignatureClaim, endpoints: tuple[Endpoint, ...], user: User
     """
     signer = user if user is not None and user.may_sign else None
     secret = signer.secret if signer is not None else DUMMY_SECRET
+    key = claim.signing_key(secret)
     is_match = False
     for endpoint in endpoints:
-        is_match |= hmac.compare_digest(claim.expected(secret, endpoint), claim.signature)
+        is_match |= hmac.compare_digest(claim.expected(key, endpoint), claim.signature)
     return signer if is_match else None

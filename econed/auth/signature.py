@@ -56,8 +56,11 @@ class SignatureClaim(Protocol):
     def validity(self) -> Validity:
         """When it is valid."""
 
-    def expected(self, secret: str, endpoint: Endpoint) -> bytes:
-        """Return the signature that the owner of `secret` would have sent to `endpoint`."""
+    def signing_key(self, secret: str) -> bytes:
+        """Return the key with which the owner of `secret` signs for any endpoint."""
+
+    def expected(self, key: bytes, endpoint: Endpoint) -> bytes:
+        """Return the signature that the owner of a signing key would have sent to `endpoint`."""
 
 
 def user_name(access_key: str) -> str:

@@ -51,9 +51,13 @@ class SigV2Claim:
             b"%s=%s" % (percent_encode(name), percent_encode(value)) for name, value in sorted(self.covered)
         )
 
-    def expected(self, secret: str, endpoint: Endpoint) -> bytes:
-        """Return the signature for this request that the owner of `secret` would send to `endpoint`."""
-        return sign(secret, self.digest, string_to_sign(self, endpoint))
+    def signing_key(self, secret: str) -> bytes:
+        """Return the key of a secret: its bytes."""
+        return secret.encode()
+
+    def expected(self, key: bytes, endpoint: Endpoint) -> bytes:
+        """Return the signature for this request that the owner of `key` would send to `endpoint`."""
+        return sign(key, self.digest, string_to_sign(self, endpoint))
 
 
 def is_present(request: SignedRequest) -> bool:
@@ -91,9 +95,9 @@ def string_to_sign(claim: SigV2Claim, endpoint: Endpoint) -> bytes:
     return b"\n".join((claim.method.encode(), endpoint.host.lower(), endpoint.path, claim.canonical_query))
 
 
-def sign(secret: str, digest: str, text: bytes) -> bytes:
+def sign(key: bytes, digest: str, text: bytes) -> bytes:
     """Return the signature of `text` in base64; `digest` is hashlib's name of the hash."""
-    return base64.b64encode(hmac.digest(secret.encode(), text, digest))
+    return base64.b64encode(hmac.digest(key, text, digest))
 
 
 def _required(values: Mapping[str, str], name: str) -> str:

@@ -92,9 +92,13 @@ class SigV4Claim:
             for pair in sorted((percent_encode(name), percent_encode(value)) for name, value in self.query)
         )
 
-    def expected(self, secret: str, endpoint: Endpoint) -> bytes:
-        """Return the signature for this request that the owner of `secret` would send to `endpoint`."""
-        return sign(secret, self.scope, string_to_sign(self, canonical_request(self, endpoint)))
+    def signing_key(self, secret: str) -> bytes:
+        """Return the key of a secret for the scope of this signature."""
+        return signing_key(secret, self.scope)
+
+    def expected(self, key: bytes, endpoint: Endpoint) -> bytes:
+        """Return the signature for this request that the owner of `key` would send to `endpoint`."""
+        return sign(key, string_to_sign(self, canonical_request(self, endpoint)))
 
 
 def is_in_header(request: SignedRequest) -> bool:
@@ -168,11 +172,16 @@ def string_to_sign(claim: SigV4Claim, canonical: bytes) -> bytes:
     return b"\n".join((ALGORITHM, claim.timestamp, bytes(claim.scope), hashlib.sha256(canonical).hexdigest().encode()))
 
 
-def sign(secret: str, scope: Scope, text: bytes) -> bytes:
-    """Return the signature of `text` in hex (tasks 3 and 4), with the key derived from `secret` and `scope`."""
+def signing_key(secret: str, scope: Scope) -> bytes:
+    """Return the key that is derived from `secret` for `scope` (task 3)."""
     key = b"AWS4" + secret.encode()
     for step in (scope.date, scope.region, scope.service, TERMINATOR):
         key = hmac.digest(key, step, "sha256")
+    return key
+
+
+def sign(key: bytes, text: bytes) -> bytes:
+    """Return the signature of `text` in hex (task 4)."""
     return hmac.digest(key, text, "sha256").hex().encode()
 
 
@@ -291,7 +300,7 @@ def _parse_timestamp(timestamp: bytes) -> float:
     if not _TIMESTAMP.fullmatch(timestamp):
         raise _invalid_date()
     try:
-        return epoch_seconds(datetime.strptime(timestamp.decode(), _TIMESTAMP_FORMAT))
+        return epoch_seconds(datetime.fromisoformat(timestamp.decode()))
     except ValueError:
         raise _invalid_date() from None
 

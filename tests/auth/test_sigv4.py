@@ -143,7 +143,7 @@ def signed_with_date(date: bytes, timestamp: bytes, signed_headers: bytes = b"da
             "GET", b"/", b"", (("x-amz-date", timestamp), ("authorization", credential(scope, b"host", b"?"))), b""
         )
     )
-    signature = sigv4.sign(ALICE.secret, scope, sigv4.string_to_sign(unsigned, canonical))
+    signature = sigv4.sign(sigv4.signing_key(ALICE.secret, scope), sigv4.string_to_sign(unsigned, canonical))
     authorization = credential(scope, signed_headers, signature)
     return SignedRequest("GET", b"/", b"", (("host", b"h"), ("date", date), ("authorization", authorization)), b"")
 
