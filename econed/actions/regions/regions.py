@@ -74,9 +74,10 @@ async def describe_regions(
     requests. Raises `EC2Error` InvalidParameterValue for a name that is none of these regions.
     """
     zones = await call.zones()
-    own = _own_region(call, zones)
+    own_zone = _own_zone(call, zones)
+    own = _own_region(call, zones, own_zone)
     others = {zone.name: call.settings.regions[zone.name] for zone in zones if zone.name in call.settings.regions}
-    others.pop(_own_zone(call, zones).name, None)
+    others.pop(own_zone.name, None)
     for name in region_names:
         if name not in own and name not in others:
             raise EC2Error("InvalidParameterValue", f"Invalid region: [{name}]")
@@ -101,11 +102,12 @@ def filtered_region_names(filters: Sequence[Filter]) -> frozenset[str]:
 
 async def own_region(call: Call) -> OwnRegion:
     """Return the region whose endpoint this server is."""
-    return _own_region(call, await call.zones())
+    zones = await call.zones()
+    return _own_region(call, zones, _own_zone(call, zones))
 
 
-def _own_region(call: Call, zones: Sequence[Zone]) -> OwnRegion:
-    zone_name = _own_zone(call, zones).name
+def _own_region(call: Call, zones: Sequence[Zone], own_zone: Zone) -> OwnRegion:
+    zone_name = own_zone.name
     other_names = {*(zone.name for zone in zones), *call.settings.regions} - {zone_name}
     is_own = call.signed_region is not None and call.signed_region not in other_names
     signed_name = call.signed_region if is_own else None
@@ -120,6 +122,8 @@ def _own_zone(call: Call, zones: Sequence[Zone]) -> Zone:
     """
     if not zones:
         raise InvalidReply("one.zonepool.info", "no zone")
+    if len(zones) == 1:
+        return zones[0]
     oned_endpoints = {_normalised(url) for url in call.settings.one_xmlrpc}
     return min(zones, key=lambda zone: (_normalised(zone.endpoint) not in oned_endpoints, zone.id))
 
