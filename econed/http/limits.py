@@ -11,6 +11,7 @@ import ipaddress
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -22,6 +23,9 @@ MAX_KEYS = 1 << 16
 
 A limit for each address could not stop a client with so many addresses anyway.
 """
+
+_MAX_NETWORKS = 1024
+"""Addresses whose networks are remembered."""
 
 FREE_BODY = 1 << 16
 """Bytes of each body that are not counted: only requests with hundreds of ids or tags have more."""
@@ -131,6 +135,7 @@ class Limits:
         self._rates = None if rate is None else Buckets(clock, rate, settings.rate_burst)
         self._failures = None if max_failures is None else Buckets(clock, max_failures / _MINUTE, max_failures)
         self._max_requests = settings.max_requests_per_user
+        self._network_of = lru_cache(_MAX_NETWORKS)(network_of)
         self._requests_in_flight: Counter[str] = Counter()
         """By access key."""
 
@@ -142,7 +147,7 @@ class Limits:
 
     def check_address(self, address: str) -> None:
         """Raise `EC2Error` if authentication failed for too many requests from an address."""
-        if self._failures is None or self._is_exempt(address) or self._failures.has_token(network_of(address)):
+        if self._failures is None or self._is_exempt(address) or self._failures.has_token(self._network_of(address)):
             return
         self._refused("failed_signatures")
         raise _too_many()

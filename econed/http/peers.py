@@ -12,6 +12,7 @@ import ipaddress
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias
 from urllib.parse import unquote_to_bytes
 
@@ -40,6 +41,9 @@ _ADDRESS_IN_BRACKETS = re.compile(r"\[([^\]]*)\](?::[0-9]{1,5})?", re.ASCII)
 _ADDRESS_WITH_PORT = re.compile(r"([0-9.]+):[0-9]{1,5}", re.ASCII)
 _PEM = re.compile(rb"-----BEGIN CERTIFICATE-----([A-Za-z0-9+/=\s]+)-----END CERTIFICATE-----", re.ASCII)
 _NO_CERTIFICATE = (b"", b"(null)")  # the latter from Apache
+_MAX_KNOWN = 1024
+"""Addresses of connections that are remembered as parsed; clients send many requests on each connection."""
+
 _MAPPED_PREFIX = 96
 """Bits before the IPv4 address in an IPv4-mapped IPv6 address (RFC 4291, 2.5.5.2)."""
 
@@ -59,23 +63,30 @@ class Peers:
     def __init__(self, trusted: Sequence[Network], log: Logger) -> None:
         self._trusted = tuple(map(_unmapped_network, trusted))
         self._log = log
+        self._known = lru_cache(_MAX_KNOWN)(self._look_up)
 
     def of(self, request: RawRequest) -> Peer:
         """Return the client of a request; never fails, whatever headers were sent."""
         peer = str(getattr(request.getClientAddress(), "host", "unix"))
-        address = _address(peer)
-        if address is None or not self._is_trusted(address):
-            return Peer(peer if address is None else str(address), request.isSecure(), _own_certificate(request))
+        text, proxy = self._known(peer)
+        if proxy is None:
+            return Peer(text, request.isSecure(), _own_certificate(request))
         return Peer(
-            str(self._client_address(address, _values(request, FORWARDED_FOR))),
+            str(self._client_address(proxy, _values(request, FORWARDED_FOR))),
             _is_secure(_values(request, FORWARDED_PROTO), request.isSecure()),
             self._forwarded_certificate(_values(request, CLIENT_CERTIFICATE)),
         )
 
     def trusts(self, address: str) -> bool:
         """Whether this address of a connection is a trusted proxy's."""
-        ip = _address(address)
-        return ip is not None and self._is_trusted(ip)
+        return self._known(address)[1] is not None
+
+    def _look_up(self, peer: str) -> tuple[str, _Address | None]:
+        """Return the address of a connection as text, and parsed if it is a trusted proxy's."""
+        address = _address(peer)
+        if address is None:
+            return peer, None
+        return str(address), address if self._is_trusted(address) else None
 
     def _is_trusted(self, address: _Address) -> bool:
         return any(address in network for network in self._trusted)
