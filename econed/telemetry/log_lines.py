@@ -212,10 +212,21 @@ def _message(event: LogEvent) -> tuple[str, Failure | None]:
     failure = event.get("log_failure")
     if "log_text" in event and isinstance(event.get("failure"), Failure):  # from log.err, whose text has the traceback
         return str(event.get("why") or "Unhandled Error"), event["failure"]
-    message = formatEvent(event)
+    message = _formatted(event)
     if message.startswith(_UNFORMATTABLE):
         message = "an event that cannot be formatted, with the fields " + ", ".join(sorted(map(str, event)))
     return message, failure if isinstance(failure, Failure) else None
+
+
+def _formatted(event: LogEvent) -> str:
+    """Return the text of an event as `formatEvent` does, which takes ten times as long for the formats of econed."""
+    text_format = event.get("log_format")
+    if isinstance(text_format, str) and "log_flattened" not in event:
+        try:
+            return text_format.format_map(event)
+        except Exception:  # noqa: BLE001, S110 - a call in the format, or an event that cannot be formatted
+            pass
+    return formatEvent(event)
 
 
 def _system(event: LogEvent) -> str:

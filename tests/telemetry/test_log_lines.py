@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from twisted.internet.error import ConnectionLost
-from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel, LogPublisher
+from twisted.logger import ILogObserver, LogEvent, Logger, LogLevel, LogPublisher, formatEvent, formatTime
 from twisted.python import log as legacy
 from twisted.python.failure import Failure
 
@@ -68,6 +68,40 @@ def test_text_has_the_format_of_twisted() -> None:
     line = text(event(value="so"))
     assert line.endswith(" [econed#info] value is so")
     assert line.startswith("2023-11-1")
+
+
+class Sized:
+    """A value with everything that a format can name."""
+
+    size = 7
+    parts = ("first", "second")
+
+    def __call__(self) -> str:
+        return "called"
+
+    def __str__(self) -> str:
+        return "sized"
+
+
+@pytest.mark.parametrize(
+    "log_format",
+    [
+        *(
+            "plain",
+            "{value}",
+            "{value!r}",
+            "{value.size:>5}",
+            "{value.parts[1]!s:.3}",
+            "{{{value}}}",
+            "{width:{width}}",
+        ),
+        *("{value()}", "{value.parts}", ""),
+    ],
+)
+def test_a_format_has_the_meaning_that_it_has_for_twisted(log_format: str) -> None:
+    logged = event(log_format, value=Sized(), width=4)
+    assert log_lines.text_formatter()(logged) in (None, f"{formatTime(NOW)} [econed#info] {formatEvent(logged)}")
+    assert (log_lines.text_formatter()(logged) is None) == (log_format == "")
 
 
 def test_lines_of_a_worker_contain_its_number() -> None:
