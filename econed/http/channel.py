@@ -59,46 +59,74 @@ _TIMEOUTS = {Stage.HEAD: "header_timeout", Stage.BODY: "body_timeout", Stage.FIL
 
 
 class Deadline:
-    """Calls `expired` once, at a time on an injected clock that can be set, extended, paused and resumed."""
+    """Calls `expired` once, at a time on an injected clock that can be set, extended, paused and resumed.
+
+    Deadlines are moved several times for each request and hardly ever reached. So one delayed call is left pending
+    while the deadline moves to a later time, and makes another when it is too early.
+    """
 
     def __init__(self, clock: IReactorTime, expired: Callable[[], None]) -> None:
         self._clock = clock
         self._expired = expired
+        self._at: float | None = None
         self._call: IDelayedCall | None = None
         self._remaining_if_paused: float | None = None
 
     def set(self, seconds: float | None) -> None:
         """Set the deadline to `seconds` from now; None removes it."""
         self._remaining_if_paused = None
+        if seconds is None:
+            self._at = None
+            return
+        self._at = self._clock.seconds() + seconds
+        if self._call is not None and self._call.getTime() > self._at:
+            self._call.cancel()
+            self._call = None
+        if self._call is None:
+            self._call = self._clock.callLater(seconds, self._check)
+
+    def set_paused(self, seconds: float) -> None:
+        """Set the deadline to `seconds` from the time when it is resumed."""
+        self._at = None
+        self._remaining_if_paused = seconds
+
+    def close(self) -> None:
+        """Remove the deadline, and the delayed call."""
+        self.set(None)
         if self._call is not None:
             self._call.cancel()
-        self._call = None if seconds is None else self._clock.callLater(seconds, self._expire)
+            self._call = None
 
     def extend(self, seconds: float, *, limit: float) -> None:
         """Extend the deadline by `seconds`, to at most `limit` seconds from now, or from when it is resumed."""
-        if self._call is not None:
-            self.set(min(self._remaining(self._call) + seconds, limit))
+        if self._at is not None:
+            self.set(min(self._remaining(self._at) + seconds, limit))
         elif self._remaining_if_paused is not None:
             self._remaining_if_paused = min(self._remaining_if_paused + seconds, limit)
 
     def pause(self) -> None:
         """Pause the deadline until `resume`."""
-        if self._call is not None:
-            remaining = self._remaining(self._call)
-            self.set(None)
-            self._remaining_if_paused = remaining
+        if self._at is not None:
+            self.set_paused(self._remaining(self._at))
 
     def resume(self) -> None:
         """Resume the deadline after `pause`."""
         if self._remaining_if_paused is not None:
             self.set(self._remaining_if_paused)
 
-    def _remaining(self, call: IDelayedCall) -> float:
-        return max(0.0, call.getTime() - self._clock.seconds())
+    def _remaining(self, at: float) -> float:
+        return max(0.0, at - self._clock.seconds())
 
-    def _expire(self) -> None:
+    def _check(self) -> None:
         self._call = None
-        self._expired()
+        if self._at is None:
+            return
+        remaining = self._remaining(self._at)
+        if remaining > 0:
+            self._call = self._clock.callLater(remaining, self._check)
+        else:
+            self._at = None
+            self._expired()
 
 
 class ChannelOwner(Protocol):
@@ -145,8 +173,8 @@ class EC2Channel(RequestChannel):
 
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         """Stop the deadlines and fail the requests in flight."""
-        self._deadline.set(None)
-        self._client_read_deadline.set(None)
+        self._deadline.close()
+        self._client_read_deadline.close()
         super().connectionLost(reason)
         self.site.disconnected(self)
 
@@ -355,8 +383,7 @@ class EC2Channel(RequestChannel):
     def _reset_client_read_deadline(self) -> None:
         """Reset the deadline for reading a response; it runs while the transport's buffer is full."""
         self._sent = 0
-        self._client_read_deadline.set(self.site.settings.idle_timeout)
-        self._client_read_deadline.pause()
+        self._client_read_deadline.set_paused(self.site.settings.idle_timeout)
 
     def _begin_head(self) -> None:
         self._enter_stage(Stage.HEAD, self.site.settings.header_timeout)

@@ -230,3 +230,41 @@ def test_a_deadline_is_extended_up_to_its_limit() -> None:
     assert expirations == []
     clock.advance(1)
     assert expirations == [22]
+
+
+def test_a_deadline_that_moves_to_later_times_makes_one_delayed_call() -> None:
+    """And expires at the last time set."""
+    clock, expirations = Clock(), list[float]()
+    deadline = Deadline(clock, lambda: expirations.append(clock.seconds()))
+    for _ in range(1000):
+        deadline.set(10)
+        clock.advance(0.01)
+        deadline.set(None)
+        deadline.set(60)
+        assert len(clock.getDelayedCalls()) == 1
+    deadline.set(10)
+    clock.pump([0.25] * 39)
+    assert expirations == []
+    clock.advance(0.25)
+    assert expirations == [pytest.approx(20)]
+    assert clock.getDelayedCalls() == []
+
+
+def test_a_deadline_that_moves_to_an_earlier_time_expires_then() -> None:
+    clock, expirations = Clock(), list[float]()
+    deadline = Deadline(clock, lambda: expirations.append(clock.seconds()))
+    deadline.set(60)
+    deadline.set(10)
+    clock.advance(10)
+    assert expirations == [10]
+    clock.advance(100)
+    assert expirations == [10]
+
+
+def test_a_closed_deadline_leaves_no_delayed_call() -> None:
+    clock = Clock()
+    deadline = Deadline(clock, lambda: None)
+    deadline.set(10)
+    deadline.set(None)
+    deadline.close()
+    assert clock.getDelayedCalls() == []
