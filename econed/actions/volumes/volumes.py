@@ -305,7 +305,8 @@ async def _volume_sets(
             yield partial(_read_with_attachments, call, read)
     if _may_match_disk_volumes(filters):
         first_id = paging.after[1] if paging.after is not None and paging.after[0] == 1 else 0
-        async with aclosing(listed_machine_sets(call, ended=False, first=int(first_id))) as machines:
+        listed = listed_machine_sets(call, ended=False, first=int(first_id), page_size=paging.limit)
+        async with aclosing(listed) as machines:
             async for read_machines in machines:
                 yield partial(_read_disk_volumes, read_machines)
 
