@@ -20,6 +20,7 @@ WIRE_TESTS := $(wildcard tests/wire tests/test_wire*.py)
 # A stamp file in a virtual environment marks that the requirements of that name are installed.
 DEMO := $(VENV)/.demo-installed
 TEST := $(VENV)/.test-installed
+BENCH := $(VENV)/.benchmarks-installed
 FLOOR := $(FLOOR_VENV)/.test-installed
 
 .PHONY: help demo serve test test-fast lint test-live soak attacks bench test-botocore-floor wheel deb deps clean
@@ -68,8 +69,9 @@ attacks: $(TEST) ## attack an econed on loopback and measure the effect on anoth
 bench: export ECONED_LIVE_ONED = $(value ONED)
 bench: export ECONED_LIVE_ONEADMIN = $(value ONEADMIN)
 bench: export ECONED_LIVE_AUTH_FILE = $(value AUTH_FILE)
-bench: $(TEST) ## measure econed on the sandbox, or with the arguments of test-live on a real oned (ONLY="list,by-id")
-	$(VENV)/bin/python -m benchmarks $(if $(ONLY),--only $(ONLY),--results benchmarks/results)
+bench: $(BENCH) ## measure econed on the sandbox, or with ONED, ONEADMIN, AUTH_FILE on a real oned (FULL=1; ONLY=list,by-id)
+	$(VENV)/bin/python -m benchmarks $(if $(FULL),--full) $(if $(ONLY),--only $(ONLY),--results benchmarks/results >/dev/null)
+	$(if $(ONLY),,$(VENV)/bin/python -m benchmarks.page)
 
 wheel: $(DEMO) ## build the wheel and the source archive in dist/
 	rm -f dist/econed-*.whl dist/econed-*.tar.gz
@@ -106,6 +108,9 @@ $(DEMO): $(addprefix requirements/,demo.txt daemon.txt runtime.txt build.txt) se
 
 $(TEST): $(wildcard requirements/*.txt) setup.cfg pyproject.toml | $(VENV)/bin/python
 	$(call install,$(VENV),requirements/test.txt)
+
+$(BENCH): requirements/benchmarks.txt $(TEST)
+	$(call install,$(VENV),requirements/benchmarks.txt)
 
 $(FLOOR): $(wildcard requirements/*.txt) setup.cfg pyproject.toml | $(FLOOR_VENV)/bin/python
 	$(call install,$(FLOOR_VENV),requirements/botocore-floor.txt)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from benchmarks.client import EC2Client
@@ -24,6 +24,10 @@ class Compared:
 
     value: float
     unit: str
+
+
+class NotMeasured(Exception):
+    """A row cannot be measured in this cloud, for the reason given."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,8 @@ class Effort:
     """The size of the uploaded image."""
     ended: int = 100_000
     """Ended machines beside the running ones."""
+    paged: int = 0
+    """Running machines that are listed in pages; 0 for none."""
 
 
 @dataclass(frozen=True)
@@ -62,13 +68,14 @@ class Bench:
     cloud: Cloud
     effort: Effort
     report: Callable[[str], None]
-    settings: Mapping[str, object] = field(default_factory=dict)
+    sandbox: Callable[[], AbstractContextManager[Cloud]] | None = None
+    """Runs another, new sandbox; None if the cloud is a real oned."""
 
     @contextmanager
     def econed(self, **settings: object) -> Iterator[Econed]:
         """Run an econed in front of the cloud, with further settings, for the duration of the block."""
         elastic = {"elasticips_vnet_id": self.cloud.furniture.elastic_network}
-        conf = {**elastic, **self.settings, **settings}
+        conf = {**elastic, **settings}
         with running_econed(self.cloud.directory, self.cloud.url, self.cloud.auth_file, conf) as econed:
             yield econed
 
@@ -79,6 +86,17 @@ class Bench:
     def other_client(self, econed: Econed) -> EC2Client:
         """Return a client with the keys of the other user."""
         return EC2Client(econed.url, keys(self.cloud.furniture.other))
+
+    @contextmanager
+    def in_sandbox(self, machines: int, ended: int = 0) -> Iterator[Bench]:
+        """Measure in a new sandbox with these machines, running and ended; raises `NotMeasured` on a real oned."""
+        if self.sandbox is None:
+            raise NotMeasured("only the sandbox can be given other machines")
+        with self.sandbox() as cloud:
+            cloud.fill(1)
+            cloud.add_ended_machines(ended)
+            cloud.fill(machines)
+            yield replace(self, cloud=cloud)
 
 
 def keys(user: User) -> Keys:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmarks import launches, lists, rates, starts
+from benchmarks import launches, lists, rates, sizes, starts, uploads
 from benchmarks.bench import Bench, Outcome
 
 
@@ -101,7 +101,18 @@ ROWS = (
         _at_most(150.0, 120.0),
         ruby="1.5–2.5 GB",
     ),
-    Row("workers", "DescribeRegions of two workers", rates.workers),
+    Row("workers", "DescribeRegions, Version 4, of two workers", rates.workers),
+    Row("upload", "UploadImage", uploads.upload_rate, _at_least(0.5)),
+    Row("upload-memory", "growth of the worker during UploadImage", uploads.upload_memory, _at_most(20.0)),
+    Row(
+        "sizes",
+        "memory of the worker after ten lists of twice as many machines",
+        sizes.sizes,
+        _at_most(150.0, 120.0),
+        ruby="1.5–2.5 GB",
+    ),
+    Row("ended", "lists beside machines that ended long ago", sizes.ended, _at_most(1.5)),
+    Row("pages", "DescribeInstances of very many machines in pages", sizes.pages),
     Row("launch-1", "RunInstances of 1", launches.launch_one, _at_most(0.030, 0.010), ends_machines=True),
     Row("launch-200", "RunInstances of 200", launches.launch_many, _at_most(1.1), ends_machines=True),
     Row(

@@ -76,8 +76,8 @@ def fairness(bench: Bench) -> Outcome:
         with _ending_launched(bench), probing(econed.url, other, "DescribeInstances") as during:
             launched = _run_instances(bench, client, bench.effort.launched)
     figures: Figures = {
-        "alone_seconds": alone.seconds.latencies(),
-        "during_seconds": during.seconds.latencies(),
+        "alone_seconds": alone.seconds.distribution(),
+        "during_seconds": during.seconds.distribution(),
         "launch_seconds": launched,
     }
     return Outcome({}, figures, Compared(during.seconds.median / alone.seconds.median, "× alone"))

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import statistics
-import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 
 from benchmarks.bench import Bench, Compared, Figures, Outcome, Timed, keys
 from benchmarks.client import EC2Client, Failed
-from benchmarks.econed import Econed
+from benchmarks.memories import MB, recorded_memory
 from benchmarks.prober import probing
 from benchmarks.series import Series
 from benchmarks.usage import memory
@@ -24,21 +22,20 @@ LISTS = 10
 _MINE, _NOT_DONE = -3, -1
 _RUNNING = {"Filter.1.Name": "instance-state-name", "Filter.1.Value.1": "running"}
 _ALONE = 3.0
-_SAMPLE = 0.05
-_MB = 1e6
 
 
 def list_all(bench: Bench) -> Outcome:
     """DescribeInstances, all machines, complete."""
-    return _lists(bench, {})
+    return measured_lists(bench, {})
 
 
 def list_running(bench: Bench) -> Outcome:
     """DescribeInstances with instance-state-name=running."""
-    return _lists(bench, _RUNNING)
+    return measured_lists(bench, _RUNNING)
 
 
-def _lists(bench: Bench, parameters: Mapping[str, str]) -> Outcome:
+def measured_lists(bench: Bench, parameters: Mapping[str, str]) -> Outcome:
+    """Measure complete lists with these parameters, and those of oned, in turn."""
     oned, machines = bench.cloud.furniture.user.oned, bench.cloud.machines
     one_call, sets, econed_times = list[float](), list[float](), Timed()
     sent = received = 0
@@ -95,8 +92,8 @@ def stall(bench: Bench) -> Outcome:
         with probing(econed.url, other, "DescribeRegions") as during:
             lists = [_complete_list(client, count, {})[0] for _ in range(bench.effort.rounds)]
     figures: Figures = {
-        "alone_seconds": alone.seconds.latencies(),
-        "during_seconds": during.seconds.latencies(),
+        "alone_seconds": alone.seconds.distribution(),
+        "during_seconds": during.seconds.distribution(),
         "list_seconds": Series.of(lists).summary(),
     }
     return Outcome({}, figures, Compared(during.seconds.percentile(99), "s"))
@@ -105,38 +102,17 @@ def stall(bench: Bench) -> Outcome:
 def memory_of_lists(bench: Bench) -> Outcome:
     """Memory of the worker after ten lists, and while they run."""
     count = len(bench.cloud.machines)
-    with bench.econed() as econed, _sampled(econed) as samples:
+    with bench.econed() as econed, recorded_memory(econed.workers[0]) as recorded:
         client = bench.client(econed)
         for _ in range(LISTS):
             _complete_list(client, count, {})
         (after,) = (memory(pid) for pid in econed.workers)
     figures: Figures = {
         "machines": count,
-        "worker_rss_mb": after.rss / _MB,
-        "worker_pss_mb": after.pss / _MB,
-        "worker_uss_mb": after.uss / _MB,
-        "worker_peak_rss_mb": max(rss for _, rss in samples) / _MB,
-        "over_time": [[round(at, 2), round(rss / _MB, 1)] for at, rss in samples],
+        "worker_rss_mb": after.rss / MB,
+        "worker_pss_mb": after.pss / MB,
+        "worker_uss_mb": after.uss / MB,
+        "worker_peak_rss_mb": recorded.peak / MB,
+        "over_time": recorded.over_time(),
     }
-    return Outcome({}, figures, Compared(after.rss / _MB, "MB"))
-
-
-@contextmanager
-def _sampled(econed: Econed) -> Iterator[list[tuple[float, int]]]:
-    """Record the resident memory of the first worker during the block, with seconds since its beginning."""
-    samples: list[tuple[float, int]] = []
-    done, start = threading.Event(), time.perf_counter()
-
-    def record() -> None:
-        while True:
-            samples.append((time.perf_counter() - start, memory(econed.workers[0]).rss))
-            if done.wait(_SAMPLE):
-                return
-
-    thread = threading.Thread(target=record, daemon=True)
-    thread.start()
-    try:
-        yield samples
-    finally:
-        done.set()
-        thread.join()
+    return Outcome({}, figures, Compared(after.rss / MB, "MB"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -36,8 +37,9 @@ _PUBLIC_KEY = "ssh-rsa " + base64.b64encode(hashlib.shake_256(b"public key").dig
 _CONTEXT: Mapping[str, str] = {"NETWORK": "YES", "TARGET": "hdb"}
 _USER_DATA_LINE = b"echo configuring the service on this host >>/var/log/first-boot.log\n"
 _THREADS = 2
-_ATTEMPTS = 5
-_ACTIVE, _RUNNING = 3, "3"
+_ATTEMPTS = 20
+_PAUSE = 3.0
+_HOLD, _ACTIVE, _RUNNING = 2, 3, "3"
 _FILL_TIMEOUT = 3600.0
 
 
@@ -113,17 +115,32 @@ def running_ids(furniture: Furniture) -> list[int]:
     return sorted(int(str(element.findtext("ID"))) for element in running)
 
 
+def _deploy_held(furniture: Furniture) -> None:
+    """Deploy machines that remain from a run that was interrupted."""
+    pool = furniture.admin("one.vmpool.info", furniture.user.id, -1, -1, _HOLD, "").document
+    for element in pool.iterchildren("VM"):
+        _deploy(furniture, int(str(element.findtext("ID"))))
+
+
+def _deploy(furniture: Furniture, machine: int) -> None:
+    """Start a machine that is on HOLD; the scheduler would do it one by one."""
+    with suppress(Refused):  # it is no longer on HOLD
+        _ = furniture.admin("one.vm.deploy", machine, furniture.host, False, -1).value
+
+
 def _persistently(create: Callable[[], int]) -> int:
-    """Return the id of what `create` creates; 5.12 refuses now and then, as if the template did not exist."""
+    """Return the id of what `create` creates, in spite of refusals: SQLite can be locked for seconds by monitoring."""
     for _ in range(_ATTEMPTS - 1):
         with suppress(Refused):
             return create()
+        time.sleep(_PAUSE)
     return create()
 
 
 def fill(furniture: Furniture, count: int, data: bytes, report: Callable[[str], None]) -> list[int]:
     """Create machines of the benchmarks' user by calls to oned until `count` are running; return their ids."""
     population = Population(furniture.image, data)
+    _deploy_held(furniture)
     present = len(running_ids(furniture))
     first = -(-present // PER_RESERVATION) * PER_RESERVATION
     oned = furniture.user.oned
@@ -132,8 +149,7 @@ def fill(furniture: Furniture, count: int, data: bytes, report: Callable[[str], 
         text = population.text(index, reservation)
         arguments = (furniture.template, population.name(index), True, text, False)
         machine = _persistently(lambda: oned("one.template.instantiate", *arguments).number)
-        with suppress(Refused):  # the scheduler was faster
-            _ = furniture.admin("one.vm.deploy", machine, furniture.host, False, -1).value
+        _deploy(furniture, machine)
         return machine
 
     def launch(start: int) -> None:

@@ -6,6 +6,9 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+PERCENTAGES = (1, 5, 10, 25, 50, 75, 90, 95, 99, 99.9, 100)
+"""The points of a distribution in the results."""
+
 
 @dataclass(frozen=True)
 class Series:
@@ -54,15 +57,9 @@ class Series:
             "measurements": len(self.values),
         }
 
-    def latencies(self) -> dict[str, float]:
-        """Return the median, the high percentiles and the worst, for the results."""
-        return {
-            "p50": _rounded(self.percentile(50)),
-            "p90": _rounded(self.percentile(90)),
-            "p99": _rounded(self.percentile(99)),
-            "worst": _rounded(self.worst),
-            "measurements": len(self.values),
-        }
+    def distribution(self) -> dict[str, float]:
+        """Return the values by the percentage of the measurements that do not exceed them, for the results."""
+        return {f"{percent:g}": _rounded(self.percentile(percent)) for percent in PERCENTAGES}
 
 
 def _rounded(value: float) -> float:

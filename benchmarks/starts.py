@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 
 from benchmarks.bench import Bench, Compared, Figures, Outcome
+from benchmarks.memories import MB
 from benchmarks.series import Series
 from benchmarks.usage import memory
 
 _SETTLING = 3.0
-_MB = 1e6
 
 
 def start(bench: Bench) -> Outcome:
@@ -31,8 +31,8 @@ def idle_memory(bench: Bench) -> Outcome:
     figures: Figures = {}
     for name, used in (("supervisor", supervisor), ("worker", worker)):
         figures |= {
-            f"{name}_rss_mb": used.rss / _MB,
-            f"{name}_pss_mb": used.pss / _MB,
-            f"{name}_uss_mb": used.uss / _MB,
+            f"{name}_rss_mb": used.rss / MB,
+            f"{name}_pss_mb": used.pss / MB,
+            f"{name}_uss_mb": used.uss / MB,
         }
-    return Outcome({}, figures, Compared((supervisor.rss + worker.rss) / _MB, "MB"))
+    return Outcome({}, figures, Compared((supervisor.rss + worker.rss) / MB, "MB"))

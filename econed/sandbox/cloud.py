@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -130,6 +130,18 @@ class Cloud:
 
         With `ignores_wide_rules`, ACL rules for all objects of a kind or of a cluster do not count.
         """
+        return [*self.each_visible(user, pool_objects, kind, owner, ignores_wide_rules=ignores_wide_rules)]
+
+    def each_visible(
+        self,
+        user: User,
+        pool_objects: Iterable[PoolObjectT],
+        kind: Kind,
+        owner: int,
+        *,
+        ignores_wide_rules: bool = False,
+    ) -> Iterator[PoolObjectT]:
+        """Return what `visible` returns, one by one."""
         if owner < min(OwnerFilter):
             raise bad_call("Incorrect filter_flag")
         is_oneadmin = user.is_oneadmin
@@ -158,7 +170,7 @@ class Cloud:
                 return is_usable(member)
             return member.uid == owner and (is_own or is_usable(member))
 
-        return [member for member in pool_objects if matches(member)]
+        return filter(matches, pool_objects)
 
     def charge(self, user: User, gid: int, charges: Sequence[Charge]) -> None:
         """Count `charges` for a user and a group; refuses with 512, and counts nothing, if a limit is exceeded."""

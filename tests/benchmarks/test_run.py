@@ -14,7 +14,7 @@ from benchmarks.goals import ROWS
 from tests.support.tools import require_tool
 
 ROOT = Path(__file__).parents[2]
-LIMIT = 600.0
+LIMIT = 1200.0
 
 
 def run(*options: str) -> subprocess.CompletedProcess[str]:

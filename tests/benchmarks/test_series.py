@@ -23,8 +23,12 @@ def test_a_percentile_is_a_value_that_was_measured(percent: float, expected: flo
     assert Series.of([float(value) for value in range(100, 0, -1)]).percentile(percent) == expected
 
 
-def test_the_percentiles_of_a_single_value_are_that_value() -> None:
-    assert Series.of([0.25]).latencies() == {"p50": 0.25, "p90": 0.25, "p99": 0.25, "worst": 0.25, "measurements": 1}
+def test_the_distribution_of_a_single_value_is_that_value() -> None:
+    assert {*Series.of([0.25]).distribution().values()} == {0.25}
+
+
+def test_a_distribution_ends_with_the_largest_value() -> None:
+    assert Series.of([3.0, 1.0, 2.0]).distribution()["100"] == 3.0
 
 
 def test_values_in_results_have_four_significant_digits() -> None:

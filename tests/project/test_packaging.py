@@ -56,7 +56,13 @@ def unmet(required: list[Requirement], name: str) -> list[str]:
 
 @pytest.mark.parametrize(
     ("name", "extras"),
-    [("daemon.txt", ()), ("demo.txt", ()), ("test.txt", ("test", "lint")), ("botocore-floor.txt", ())],
+    [
+        ("daemon.txt", ()),
+        ("demo.txt", ()),
+        ("test.txt", ("test", "lint")),
+        ("benchmarks.txt", ("benchmarks",)),
+        ("botocore-floor.txt", ()),
+    ],
 )
 def test_the_pins_satisfy_the_requirements_in_setup_cfg(name: str, extras: tuple[str, ...]) -> None:
     """An installation with --no-deps is then complete."""

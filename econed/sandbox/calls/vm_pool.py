@@ -35,13 +35,12 @@ class VmPoolCalls:
             raise bad_call("Incorrect filter_flag, state")
         if state > max(VmState):
             raise bad_call(f"Incorrect state filter {state}")
-        if state == StateFilter.ANY:
-            machines = self._cloud.vms.newest_first()
-        elif state == StateFilter.NOT_DONE:
-            machines = [machine for machine in self._cloud.vms.newest_first() if machine.state is not VmState.DONE]
-        else:
-            machines = [machine for machine in self._cloud.vms.newest_first() if machine.state == state]
-        return page(self._cloud.visible(caller, machines, Kind.VM, owner), start, end)
+        machines = self._cloud.vms.newest_first()
+        if state == StateFilter.NOT_DONE:
+            machines = (machine for machine in machines if machine.state is not VmState.DONE)
+        elif state != StateFilter.ANY:
+            machines = (machine for machine in machines if machine.state == state)
+        return page(self._cloud.each_visible(caller, machines, Kind.VM, owner), start, end)
 
     @serves("one.vmpool.info", int, int, int, int, optional=(str,))
     def info(self, caller: User, owner: int, start: int, end: int, state: int, search: str = "") -> str:
@@ -72,7 +71,8 @@ class VmPoolCalls:
     def accounting(self, caller: User, owner: int, start: int, end: int) -> str:
         """Return the history records of machines that overlap a period (epoch seconds, -1 for an open end)."""
         is_v7, elements = self._cloud.version.is_v7, []
-        for machine in self._cloud.visible(caller, self._cloud.vms, Kind.VM, owner):
+        machines = (machine for machine in self._cloud.vms if not machine.ended or machine.ended >= start)
+        for machine in self._cloud.each_visible(caller, machines, Kind.VM, owner):
             for record in machine.history:
                 starts_before_end = end == -1 or record.started <= end
                 ends_after_start = start == -1 or not record.ended or record.ended >= start

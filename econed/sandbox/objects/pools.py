@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Generic, TypeVar
 
 from econed.sandbox.objects.base import Kind, PoolObject
@@ -62,19 +63,19 @@ class Pool(Generic[PoolObjectT]):
             raise no_such(self.kind.long_name, object_id)
         return pool_object
 
-    def newest_first(self) -> list[PoolObjectT]:
-        """Return all objects, the highest id first, as oned lists them."""
-        return list(reversed(self._objects.values()))
+    def newest_first(self) -> Iterator[PoolObjectT]:
+        """Return all objects one by one, the highest id first, as oned lists them."""
+        return reversed(self._objects.values())
 
 
-def page(pool_objects: Sequence[PoolObjectT], start: int, end: int) -> Sequence[PoolObjectT]:
-    """Return the page or the range of ids of `pool_objects`, which are sorted newest first.
+def page(pool_objects: Iterable[PoolObjectT], start: int, end: int) -> Sequence[PoolObjectT]:
+    """Return the page or the range of ids of `pool_objects`, which are sorted newest first and read as far as needed.
 
     `end < -1` with `start >= 0` is a page: -end objects from offset `start`. Otherwise both are ids: from `start`
     (if not -1) up to `end` (if not -1).
     """
     if end < -1 and start >= 0:
-        return pool_objects[start : start - end]
+        return [*islice(pool_objects, start, start - end)]
     if start < 0 or end < -1:
-        return pool_objects
+        return [*pool_objects]
     return [member for member in pool_objects if member.id >= start and (end == -1 or member.id <= end)]
