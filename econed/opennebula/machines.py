@@ -277,15 +277,19 @@ class VirtualMachine(OwnedView):
         """The free attributes, which have no meaning to oned."""
         return self._attributes("USER_TEMPLATE")
 
+    def is_marked(self, name: str) -> bool:
+        """Whether it has the free attribute `name`; the others are not read, which matters for many machines."""
+        return self._has("USER_TEMPLATE", name)
+
     @property
     def sched_message(self) -> str:
         """Why the scheduler found no host for it; empty otherwise."""
-        return self._text("USER_TEMPLATE/SCHED_MESSAGE")
+        return self._few("USER_TEMPLATE", "SCHED_MESSAGE").get("SCHED_MESSAGE", "")
 
     @property
     def error(self) -> str:
         """The message of the last driver error, which may be old; empty if there was none."""
-        return self._text("USER_TEMPLATE/ERROR")
+        return self._few("USER_TEMPLATE", "ERROR").get("ERROR", "")
 
     @cached_property
     def history(self) -> tuple[HistoryRecord, ...]:

@@ -1,7 +1,7 @@
 """Typed views of oned's XML documents: the base classes.
 
 A view holds an element and reads it lazily: the children of an element are walked once, when one of them is first
-used, and what is used is then looked up. Every read goes through `View._all`, which reports the path to a callback.
+used, and what is used is then looked up. The path of every read is reported to a callback.
 """
 
 from __future__ import annotations
@@ -28,6 +28,12 @@ OnRead: TypeAlias = Callable[[str], None]
 
 _V = TypeVar("_V", bound="View")
 
+_Children: TypeAlias = "tuple[Mapping[str, str], Mapping[str, Sequence[_Element]]]"
+"""The children of an element by their tags: the texts of those without children of their own, and the others.
+
+The texts are no objects that garbage collection has to look at, unlike elements.
+"""
+
 
 class View:
     """A part of an oned document. `on_read` is passed on to the views of its own parts."""
@@ -36,33 +42,50 @@ class View:
         self._element = element
         self._on_read = on_read
         self._path = path or str(element.tag)
-        self._walked: dict[str, Mapping[str, Sequence[_Element]]] = {}
-        """By the path of each element whose children were read: its children, by their tags."""
+        self._walked: dict[str, _Children] = {}
+        """By the path of each element whose children were read."""
+
+    def _text(self, path: str, default: str = "") -> str:
+        """Return the text at `path`, the first if there are several; `default` if there is none."""
+        if self._on_read is not None:
+            self._report(path)
+        parent, _, tag = path.rpartition("/")
+        return (self._walked.get(parent) or self._walk(parent))[0].get(tag, default)
 
     def _all(self, path: str) -> Sequence[_Element]:
-        """Return the elements at `path` below this element. Every read of a document is reported here."""
+        """Return the elements at `path` below this element."""
+        self._report(path)
+        parent, _, tag = path.rpartition("/")
+        texts, parts = self._walked.get(parent) or self._walk(parent)
+        if tag in texts:
+            return [child for element in self._parts(parent) for child in element.iterchildren(tag)]
+        return parts.get(tag, ())
+
+    def _report(self, path: str) -> None:
+        """Report a read. Every read of a document is reported."""
         if self._on_read is not None:
             self._on_read(f"{self._path}/{path}")
-        parent, _, tag = path.rpartition("/")
-        children = self._walked.get(parent)
-        return (self._walk(parent) if children is None else children).get(tag, ())
 
-    def _walk(self, path: str) -> Mapping[str, Sequence[_Element]]:
-        """Return the children of the elements at `path` by their tags: one walk, however many of them are read."""
-        children: dict[str, list[_Element]] = {}
-        for element in self._parents(path):
+    def _walk(self, path: str) -> _Children:
+        """Return the children of the elements at `path`: one walk, however many of them are read."""
+        texts: dict[str, str] = {}
+        parts: dict[str, list[_Element]] = {}
+        for element in self._parts(path):
             for child in element:
-                children.setdefault(child.tag, []).append(child)
-        self._walked[path] = children
-        return children
+                tag = child.tag
+                if len(child):
+                    parts.setdefault(tag, []).append(child)
+                elif tag not in texts:
+                    texts[tag] = child.text or ""
+        self._walked[path] = texts, parts
+        return texts, parts
 
-    def _parents(self, path: str) -> Sequence[_Element]:
-        """Return the elements at `path` for a walk over their children, which is no read in itself."""
+    def _parts(self, path: str) -> Sequence[_Element]:
+        """Return the elements with children at `path`."""
         if not path:
             return (self._element,)
         parent, _, tag = path.rpartition("/")
-        children = self._walked.get(parent)
-        return (self._walk(parent) if children is None else children).get(tag, ())
+        return (self._walked.get(parent) or self._walk(parent))[1].get(tag, ())
 
     def _views(self, kind: type[_V], path: str) -> tuple[_V, ...]:
         """Return views of the elements at `path`, in oned's order."""
@@ -70,10 +93,6 @@ class View:
 
     def _view(self, kind: type[_V], path: str, element: _Element) -> _V:
         return kind(element, self._on_read, f"{self._path}/{path}")
-
-    def _text(self, path: str, default: str = "") -> str:
-        elements = self._all(path)
-        return (elements[0].text or "") if elements else default
 
     def _named(self, path: str, name: str) -> str:
         """Return the text of the child `name` at `path`. Names come from other modules, so they are checked."""
@@ -84,10 +103,15 @@ class View:
         """Return the texts, if not empty, of the few children at `path` with these names; others are not read."""
         for name in names:
             _check_name(name)
-            if self._on_read is not None:
-                self._on_read(f"{self._path}/{path}/{name}")
-        children = [child for element in self._parents(path) for child in element.iterchildren(*names)]
+            self._report(f"{path}/{name}")
+        children = [child for element in self._parts(path) for child in element.iterchildren(*names)]
         return {child.tag: child.text for child in reversed(children) if child.text}  # the first of a name remains
+
+    def _has(self, path: str, name: str) -> bool:
+        """Whether there is a child `name` at `path`; others are not read."""
+        _check_name(name)
+        self._report(f"{path}/{name}")
+        return any(True for element in self._parts(path) for _ in element.iterchildren(name))
 
     def _number(self, path: str, default: int | None = None) -> int:
         """Return the number at `path`; `default` where the element is missing or empty."""
@@ -119,9 +143,8 @@ class View:
 
         With a `prefix` only those whose names begin with it, at most `max_count` of them; skipping others is cheap.
         """
-        if self._on_read is not None:
-            self._on_read(f"{self._path}/{path}/*" if path else f"{self._path}/*")
-        children = (child for element in self._parents(path) for child in element.iterchildren("*"))
+        self._report(f"{path}/*" if path else "*")
+        children = (child for element in self._parts(path) for child in element.iterchildren("*"))
         matching = (child for child in children if child.tag.startswith(prefix)) if prefix else children
         return Attributes([(child.tag, _value(child)) for child in islice(matching, max_count)])
 

@@ -352,7 +352,7 @@ def test_the_children_of_an_element_are_walked_once_however_many_are_read(versio
     assert CountedElement.walks["DISK"] == len(vm.disks)
     assert CountedElement.walks["NIC"] == len(vm.nics)
     assert CountedElement.walks["HISTORY"] == len(vm.history)
-    assert CountedElement.walks["VM"] == CountedElement.walks["TEMPLATE"] == CountedElement.walks["USER_TEMPLATE"] == 1
+    assert CountedElement.walks["VM"] == CountedElement.walks["TEMPLATE"] == 1
 
 
 def test_an_attribute_of_a_user_is_read_without_the_others() -> None:

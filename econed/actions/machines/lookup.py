@@ -26,7 +26,7 @@ def is_instance(call: Call, machine: VirtualMachine) -> bool:
     Ended machines stay visible for terminated_instances_expiration_time, on Amazon for about an hour: the SDKs' waiters
     fail on a NotFound error.
     """
-    if DISCARDED in machine.user_template:
+    if machine.is_marked(DISCARDED):
         return False
     return machine.state is not VmState.DONE or machine.etime > ended_visible_since(call)
 
