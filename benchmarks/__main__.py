@@ -18,7 +18,7 @@ from benchmarks import results
 from benchmarks.bench import Bench, Effort, Figures, NotMeasured
 from benchmarks.clouds import Cloud, real_cloud, sandbox_cloud
 from benchmarks.goals import ROWS, Row
-from benchmarks.wrk import find_wrk
+from benchmarks.wrk import WrkFailed, find_wrk
 
 MACHINES = 5000
 _QUICK = Effort(
@@ -69,7 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, help=f"measurements of each thing (default: {Effort().rounds})")
     parser.add_argument("--full", action="store_true", help="also pages of 50,000 machines and an upload of 2 GiB")
     parser.add_argument("--quick", action="store_true", help="measure hardly anything: to see that all rows work")
-    parser.add_argument("--form", default="7.4", choices=("5.12", "7.4"), help="what the sandbox behaves as")
+    parser.add_argument("--form", default="5.12", choices=("5.12", "7.4"), help="what the sandbox behaves as")
     parser.add_argument("--results", type=Path, help="directory for the file of results (default: only print them)")
     parser.add_argument("--oned", default=os.environ.get("ECONED_LIVE_ONED"), help="URL of a real oned")
     parser.add_argument("--oneadmin", default=os.environ.get("ECONED_LIVE_ONEADMIN"), help="USER:PASSWORD of oneadmin")
@@ -91,7 +91,10 @@ def main(arguments: Sequence[str]) -> int:
     wanted = [name for name in options.only.split(",") if name]
     if unknown := {*wanted} - {row.name for row in ROWS}:
         parser.error(f"no such row: {', '.join(sorted(unknown))}")
-    find_wrk()
+    try:
+        find_wrk()
+    except WrkFailed as error:
+        parser.exit(1, f"{error}\n")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     effort = _QUICK if options.quick else _FULL if options.full else Effort()
     if options.rounds:
@@ -104,7 +107,7 @@ def main(arguments: Sequence[str]) -> int:
         measured = {
             "cloud": cloud.name,
             "oned": cloud.furniture.version,
-            "machines": options.machines,
+            "machines": len(cloud.machines),
             **results.machine_figures(),
             "rows": rows,
         }

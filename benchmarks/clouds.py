@@ -13,13 +13,9 @@ from benchmarks.population import fill, user_data
 from benchmarks.sandbox import ONEADMIN, SERVERADMIN
 from tests.support.processes import Process
 
-DOCUMENT_BYTES = 9160
-"""The length of a machine's document, as the real oned 5.12 of the measurements sends it."""
+USER_DATA_BYTES = 180
+"""Bytes of the user data of each machine, with which oned 5.12 sends a document of about 9 KB."""
 
-REAL_USER_DATA = 180
-"""Bytes of user data with which a real oned sends about as many."""
-
-_SHORTEST = 30
 _CONTROL_TIMEOUT = 300.0
 
 Report = Callable[[str], None]
@@ -50,7 +46,7 @@ class Cloud:
     def fill(self, count: int) -> None:
         """Create machines until at least `count` are running."""
         self.report(f"{self.name}: {count} running machines")
-        self.machines = tuple(fill(self.furniture, count, self.user_data, self.report)[:count])
+        self.machines = tuple(fill(self.furniture, count, self.user_data, self.report))
 
     def add_ended_machines(self, count: int) -> None:
         """Add machines of the user that ended long ago; only the sandbox can."""
@@ -70,7 +66,7 @@ def sandbox_cloud(directory: Path, form: str, report: Report) -> Iterator[Cloud]
     try:
         url = f"http://127.0.0.1:{process.await_output(r'listening on ([0-9]+)[.]')}/RPC2"
         furniture = furnish(url, ONEADMIN, SERVERADMIN)
-        yield Cloud("sandbox", url, auth_file, directory, furniture, _padding(furniture), report, process.pid)
+        yield Cloud("sandbox", url, auth_file, directory, furniture, user_data(USER_DATA_BYTES), report, process.pid)
     finally:
         process.stop()
 
@@ -82,7 +78,7 @@ def real_cloud(directory: Path, url: str, oneadmin: str, auth_file: Path, report
     furniture = furnish(url, oneadmin, credentials)
     name = ".".join(furniture.version.split(".")[:2])
     copy = _auth_file(directory, credentials)
-    yield Cloud(name, url, copy, directory, furniture, user_data(REAL_USER_DATA), report)
+    yield Cloud(name, url, copy, directory, furniture, user_data(USER_DATA_BYTES), report)
 
 
 def _auth_file(directory: Path, credentials: str) -> Path:
@@ -90,14 +86,3 @@ def _auth_file(directory: Path, credentials: str) -> Path:
     path.touch(mode=0o600)
     path.write_text(f"{credentials}\n", "ascii")
     return path
-
-
-def _padding(furniture: Furniture) -> bytes:
-    """Return user data with which the sandbox's documents are as long as those of a real oned.
-
-    The sandbox sends fewer elements of a machine than oned. It stores user data twice, in base64.
-    """
-    shortest = user_data(_SHORTEST)
-    machine = fill(furniture, 1, shortest, lambda _: None)[0]
-    length = len(furniture.user.oned("one.vmpool.infoset", str(machine), True).body)
-    return user_data(_SHORTEST + max(DOCUMENT_BYTES - length, 0) * 3 // 8)

@@ -104,17 +104,23 @@ def _instantiate_and_release(bench: Bench, index: int) -> None:
 @contextmanager
 def _ending_launched(bench: Bench) -> Iterator[None]:
     """End the machines that are launched in the block, after it, and wait until they have ended."""
+    admin, kept = bench.cloud.furniture.admin, _machines(bench)
+
+    def all_ended() -> bool:
+        launched = _machines(bench) - kept
+        for machine in launched:
+            with suppress(Refused):  # in a state in which oned refuses
+                _ = admin("one.vm.action", "terminate-hard", machine).value
+        return not launched
+
     try:
         yield
     finally:
-        kept, furniture = {*bench.cloud.machines}, bench.cloud.furniture
-
-        def all_ended() -> bool:
-            pool = furniture.admin("one.vmpool.info", furniture.user.id, -1, -1, _NOT_DONE, "").document
-            remaining = {int(str(element.findtext("ID"))) for element in pool.iterchildren("VM")} - kept
-            for machine in remaining:
-                with suppress(Refused):  # in a state in which oned refuses
-                    _ = furniture.admin("one.vm.action", "terminate-hard", machine).value
-            return not remaining
-
         until(all_ended, "the launched machines to end", _ENDING, every=0.5)
+
+
+def _machines(bench: Bench) -> set[int]:
+    """Return the ids of all machines of the user that have not ended."""
+    furniture = bench.cloud.furniture
+    pool = furniture.admin("one.vmpool.info", furniture.user.id, -1, -1, _NOT_DONE, "").document
+    return {int(str(element.findtext("ID"))) for element in pool.iterchildren("VM")}
