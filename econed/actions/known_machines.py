@@ -13,8 +13,6 @@ from collections import OrderedDict
 from collections.abc import Hashable, Iterable
 from typing import Final
 
-from econed.single_flight import KeyedFlights
-
 MAX_AGE: Final = 3600
 """Seconds since the newest machine was looked for, after which nothing counts as known.
 
@@ -113,13 +111,9 @@ class KnownMachines:
 
 
 class KnownLists:
-    """The machines that one process knows, by session and owner filter; the oldest lists are forgotten first.
-
-    `reads` are the reads of all ids in progress.
-    """
+    """The machines that one process knows, by session and owner filter; the oldest lists are forgotten first."""
 
     def __init__(self, max_ids: int = MAX_IDS) -> None:
-        self.reads = KeyedFlights()
         self._max_ids = max_ids
         self._lists: OrderedDict[Hashable, KnownMachines] = OrderedDict()
 

@@ -23,7 +23,15 @@ STEPS = re.compile(
     r"^\d\. (?:(?!^\d\. ).)*?\*\*([\w/.]+)\*\*(?:(?!^\d\. ).)*?\n\n   ```\w+\n(.*?)\n   ```$", re.M | re.S
 )
 ACTION, TEST = "econed/actions/instances/topology.py", "tests/actions/instances/test_topology.py"
-README, ROWS = "README.md", "tests/e2e/every_action.py"
+README = "README.md"
+TABLES = {"tests/e2e/every_action.py": "EXAMPLES", "tests/calls_to_oned/requests.py": "_OF_INSTANCES"}
+"""By path, the tables in which the action needs a row."""
+
+CALLS = "tests/calls_to_oned/test_calls.py"
+CALL_TESTS = (
+    "test_the_calls_of_an_action_are_those_of_the_table",
+    "test_no_read_waits_for_a_reply_that_it_does_not_need",
+)
 MYPY_CACHE = ROOT / ".mypy_cache"
 """Only the new files have to be checked if the checkout has been."""
 
@@ -32,7 +40,7 @@ SECTION = PAGE.partition("## Adding an action in 20 lines\n")[2].partition("\n##
 
 @pytest.fixture(scope="module")
 def example() -> Mapping[str, str]:
-    """The texts of the page's example, by path: the new files, the row of the README and that of the e2e tests."""
+    """The texts of the page's example, by path: the new files, and the rows of the README and of `TABLES`."""
     return {path: re.sub(r"^   ", "", text, flags=re.MULTILINE) + "\n" for path, text in STEPS.findall(SECTION)}
 
 
@@ -44,10 +52,10 @@ def _with_row_of_readme(readme: str, row: str) -> str:
     return readme.replace(old, row)
 
 
-def _with_row_of_example(module: str, row: str) -> str:
-    """Return the module of the e2e tests with the row inserted in `EXAMPLES`, before the row that the page names."""
-    (following,) = re.findall(r"\*\*tests/e2e/every_action\.py\*\*, before the row of `(\w+)`", SECTION)
-    before, assignment, table = module.partition("\nEXAMPLES: ")
+def _with_row_of_table(path: str, module: str, row: str) -> str:
+    """Return a module with the row inserted in its table, before the row that the page names."""
+    (following,) = re.findall(rf"\*\*{re.escape(path)}\*\*, before the row of `(\w+)`", SECTION)
+    before, assignment, table = module.partition(f"\n{TABLES[path]}: ")
     first, key, others = table.partition(f'    "{following}": ')
     assert assignment
     assert key
@@ -60,16 +68,21 @@ def checkout(example: Mapping[str, str], tmp_path_factory: pytest.TempPathFactor
     """A copy of the checkout in which the steps of the example are carried out."""
     copy = tmp_path_factory.mktemp("contributing") / "econed"
     copy_checkout(copy)
-    assert tuple(example) == (ACTION, TEST, README, ROWS)
+    assert tuple(example) == (ACTION, TEST, README, *TABLES)
     for path in (ACTION, TEST):
         assert not (copy / path).exists()
         (copy / path).write_text(example[path], "utf-8")
-    for path, changed in ((README, _with_row_of_readme), (ROWS, _with_row_of_example)):
-        (copy / path).write_text(changed((copy / path).read_text("utf-8"), example[path]), "utf-8")
-    ((module, page),) = re.findall(r"`python -m ([\w.]+) >([\w/.]+)`", SECTION)
-    reference = finished([sys.executable, "-m", module], copy, environment(copy))
-    assert reference.returncode == 0, reference.stderr
-    (copy / page).write_text(reference.stdout, "utf-8")
+    readme = (copy / README).read_text("utf-8")
+    (copy / README).write_text(_with_row_of_readme(readme, example[README]), "utf-8")
+    for path in TABLES:
+        module = (copy / path).read_text("utf-8")
+        (copy / path).write_text(_with_row_of_table(path, module, example[path]), "utf-8")
+    generated = re.findall(r"`python -m ([\w.]+) >([\w/.-]+)`", SECTION)
+    assert len(generated) == 2
+    for module, page in generated:
+        output = finished([sys.executable, "-m", module], copy, environment(copy))
+        assert output.returncode == 0, output.stderr
+        (copy / page).write_text(output.stdout, "utf-8")
     return copy
 
 
@@ -88,7 +101,7 @@ def test_the_action_takes_about_20_lines(example: Mapping[str, str]) -> None:
 
 def test_the_changed_files_pass_ruff_and_the_new_files_mypy(checkout: Path) -> None:
     for arguments in (("ruff", "check"), ("ruff", "format", "--check")):
-        linted = finished([sys.executable, "-m", *arguments, ACTION, TEST, ROWS], checkout)
+        linted = finished([sys.executable, "-m", *arguments, ACTION, TEST, *TABLES], checkout)
         assert linted.returncode == 0, linted.stdout
     checked = finished([sys.executable, "-m", "mypy", "--cache-dir", str(MYPY_CACHE), ACTION, TEST], checkout)
     assert checked.returncode == 0, checked.stdout + checked.stderr
@@ -100,7 +113,8 @@ def test_the_tests_pass(checkout: Path) -> None:
     pages = ("tests/cli/test_reference.py", "tests/project/test_docs.py", "tests/project/test_architecture.py")
     tables = ("tests/test_dispatch.py", "tests/test_catalogue.py")
     rows = "tests/e2e/test_in_whose_name.py::test_every_action_is_in_the_table_of_examples"
-    command = [sys.executable, "-m", "pytest", *options, TEST, *tables, *pages, rows]
+    calls = (f"{CALLS}::{name}[DescribeInstanceTopology]" for name in CALL_TESTS)
+    command = [sys.executable, "-m", "pytest", *options, TEST, *tables, *pages, rows, *calls]
     tested = finished(command, checkout, environment(checkout))
     assert tested.returncode == 0, tested.stdout
     assert int(re.findall(r"(\d+) passed", tested.stdout)[0]) > 30

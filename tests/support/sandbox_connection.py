@@ -28,10 +28,10 @@ URL = "http://oned.example:2633/RPC2"
 _MAX_REPLY = 256 * 1024 * 1024
 
 
-def sandbox_backend(oned: Oned, clock: Clock) -> XMLRPCBackend:
+def sandbox_backend(oned: Oned, clock: Clock, endpoint: SandboxEndpoint | None = None) -> XMLRPCBackend:
     """Return econed's client of oned, connected to a sandbox; each call has ended when its connection is made."""
     user, _, password = oned.serveradmin.partition(":")
-    proxy = OnedProxy(clock, URL, SandboxEndpoint(oned), _MAX_REPLY)
+    proxy = OnedProxy(clock, URL, endpoint or SandboxEndpoint(oned), _MAX_REPLY)
     return XMLRPCBackend(proxy, user, PasswordKey(password), clock, _at_once, now=clock.seconds, log=Logger("test"))
 
 
@@ -45,13 +45,17 @@ class SandboxEndpoint:
 
     def __init__(self, oned: Oned) -> None:
         self._resource = SandboxResource(oned)
+        self.bytes_sent = 0
+        """The bytes of all responses so far."""
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         """Connect, pass the request to the server and the response to the client, and close, as oned does."""
         client: Any = protocolFactory.buildProtocol(None)  # type: ignore[arg-type]
         transport = StringTransport()
         client.makeConnection(transport)
-        client.dataReceived(self._response(transport.value()))
+        response = self._response(transport.value())
+        self.bytes_sent += len(response)
+        client.dataReceived(response)
         client.connectionLost(Failure(ConnectionDone()))
         return succeed(client)
 

@@ -29,6 +29,7 @@ from econed.actions.machines.state import InstanceState, state_of
 from econed.actions.paging import Listing, Paging
 from econed.actions.regions.regions import own_region
 from econed.actions.tagging import specified_tags
+from econed.actions.tasks import TaskGroup
 from econed.errors import EC2Error
 from econed.ids import (
     ALLOCATION,
@@ -127,10 +128,12 @@ async def describe_addresses(
     filters: Sequence[Filter] = (),
 ) -> DescribeAddressesResult:
     """List the caller's elastic IPs (EC2 DescribeAddresses, which has no pages)."""
-    store, region = address_store(call), await own_region(call)
+    store = address_store(call)
+    async with TaskGroup() as tasks:
+        reading_region, reading_pool = tasks.start(own_region(call)), tasks.start(store.read_allocated())
+    region, pool = reading_region.result, reading_pool.result
     address_filters = ADDRESS_FILTERS.with_values("network-border-group", lambda _: region.names)
     selection = address_filters.selection(filters, call.budget)
-    pool = await store.read_allocated()
     addresses = _requested_addresses(call, pool, public_ips, allocation_ids)
     machines = {machine.id: machine for machine in await call.session.vms(associated_machine_ids(addresses))}
     views = (address_view(address, pool, machines, region.name) for address in addresses)
@@ -175,9 +178,16 @@ async def associate_address(
     """
     deadline = call.clock.seconds() + _MAX_DURATION
     store = address_store(call)
-    pool = await store.read_pool()
-    address = _named_address(call, pool, allocation_id, public_ip)
-    machine, target = await _target(call, instance_id, network_interface_id, private_ip_address)
+
+    async def read_address() -> tuple[Pool, Address]:
+        pool = await store.read_pool()
+        return pool, _named_address(call, pool, allocation_id, public_ip)
+
+    async with TaskGroup() as tasks:
+        reading_address = tasks.start(read_address())
+        reading_target = tasks.start(_target(call, instance_id, network_interface_id, private_ip_address))
+    pool, address = reading_address.result
+    machine, target = reading_target.result
     if isinstance(address, LinkedAddress) and _is_associated_with(address, target):
         return _result(address)
     conflicting = [

@@ -39,6 +39,7 @@ from econed.actions.machines.lookup import find_settled_machines
 from econed.actions.machines.state import InstanceState, state_of
 from econed.actions.regions.regions import own_region
 from econed.actions.tagging import PREFIX, check_tag_count, specified_tags, tag_text, tags_of
+from econed.actions.tasks import TaskGroup
 from econed.actions.waiting import wait_until
 from econed.errors import EC2Error, OpenNebulaCode, OpenNebulaError, OpenNebulaRefusal
 from econed.ids import IMAGE, INSTANCE
@@ -156,9 +157,10 @@ async def copy_image(
     tags = specified_tags(tag_specifications, "image", "snapshot")
     check_text("Description", description or "", MAX_DESCRIPTION)
     token = ClientToken.of(call, client_token, _MAX_TOKEN_LENGTH)
-    if source_region not in await own_region(call):
-        raise EC2Error("UnsupportedOperation", "Images can only be copied within the region.")
-    (source,) = await amis_by_id(call, (source_image_id,))
+    async with TaskGroup() as tasks:
+        tasks.start(_check_region(call, source_region))
+        sources = tasks.start(amis_by_id(call, (source_image_id,)))
+    (source,) = sources.result
     check_tag_count(tags_of(source.template) if copy_image_tags else (), tags["image"])
     owned_images, user = await call.session.images(OwnerFilter.MINE), await call.session.current_user()
     announcement = announcement_of_copy(name, source.id, token)
@@ -178,6 +180,11 @@ async def copy_image(
     image_id = image.id if image is not None else await _clone(call, user, new, source)
     await complete_image(call.session, user, new, image_id)
     return {"ImageId": IMAGE.format(image_id)}
+
+
+async def _check_region(call: Call, source_region: str) -> None:
+    if source_region not in await own_region(call):
+        raise EC2Error("UnsupportedOperation", "Images can only be copied within the region.")
 
 
 def _image_of(owned_images: Iterable[Image], new: NewImage | None) -> Image | None:

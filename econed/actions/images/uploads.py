@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, TypedDict
 from econed.actions.action import action
 from econed.actions.call import dry_run_succeeded
 from econed.actions.disk_images.datastore import check_datastore
+from econed.actions.tasks import TaskGroup
 from econed.actions.watch import watch_caller
 from econed.errors import EC2Error, OpenNebulaRefusal
 from econed.ids import IMAGE
@@ -37,11 +38,13 @@ async def upload_image(call: Call) -> UploadImageResult:
     """
     if call.upload is None:
         raise EC2Error("MissingParameter", "The request must contain the file of the image, as a multipart/form-data.")
-    await check_datastore(call)
+    async with TaskGroup() as tasks:
+        tasks.start(check_datastore(call))
+        user = tasks.start(call.session.current_user())
     await call.upload.check_acceptable(call.caller.id)
     if call.dry_run:
         raise dry_run_succeeded()
-    await watch_caller(call)
+    await watch_caller(call, user.result)
     path = await call.upload.receive(call.caller.id)
     text = template(attribute("NAME", f"ec2-{uuid.uuid4()}"), attribute("TYPE", "OS"), attribute("PATH", path))
     try:

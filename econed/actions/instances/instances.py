@@ -140,7 +140,10 @@ def _sets(
     if owner is None:
         return set_of([])
     first = 0 if paging.after is None else int(paging.after[0]) + 1
-    return listed_machine_sets(call, ended=ended, owner=owner, first=first, page_size=paging.limit)
+    if paging.limit is not None:
+        return listed_machine_sets(call, ended=ended, owner=owner, first=first, expected=paging.limit + 1)
+    sets = listed_machine_sets(call, ended=ended, owner=owner, first=first)
+    return call.memory.read_ahead.sets(call.session_key, sets)
 
 
 async def _addresses(call: Call) -> PublicAddresses | None:

@@ -190,7 +190,8 @@ async def _carry_out(
         _check_allowed(change, machine)
     to_change = [machine for machine in machines if state_of(machine) not in change.already_in]
     await call.change_all(Right.MANAGE, to_change, lambda machine: change_one(call, change, machine))
-    await _wait_until_visible(call, change, [machine.id for machine in to_change])
+    if change is not _REBOOT:  # which no state shows
+        await _wait_until_visible(call, change, [machine.id for machine in to_change])
     return [_state_change(change, machine) for machine in machines]
 
 

@@ -34,18 +34,16 @@ _MAX_CLOCK_SKEW: Final = 300
 
 
 def listed_machine_sets(
-    call: Call, *, ended: bool = True, owner: int = OwnerFilter.VISIBLE, first: int = 0, page_size: int | None = None
+    call: Call, *, ended: bool = True, owner: int = OwnerFilter.VISIBLE, first: int = 0, expected: int | None = None
 ) -> Sets[VirtualMachine]:
     """Yield readers of all machines that are instances to the caller, with ids from `first` on, lowest first.
 
     These are all machines that are not DONE and, with `ended`, those that ended recently. `owner` is an `OwnerFilter`
-    or a user's id. `page_size` is MaxResults: the first range has about as many machines, and nothing is read ahead.
+    or a user's id. `expected` is how many machines will be read, if not all. A reader is called before the next is
+    requested.
     """
     lists_ended = ended and call.settings.describe_with_terminated_instances
-    machines = _MachineList(call, owner, lists_ended)
-    if page_size is not None:
-        return machines.sets(first, min(page_size + 1, RANGE_SIZE))
-    return call.memory.read_ahead.sets(call.session_key, machines.sets(first, RANGE_SIZE))
+    return _MachineList(call, owner, lists_ended).sets(first, expected)
 
 
 @dataclass(frozen=True)
@@ -56,33 +54,29 @@ class _MachineList:
     owner: int
     ended: bool
 
-    async def sets(self, first: int, size: int) -> Sets[VirtualMachine]:
-        """Yield the readers of the ranges of ids, which have up to `size` machines and then more.
-
-        The last of the known ids also looks for machines that are newer, which follow.
-        """
-        known = await self._known()
-        has_looked = False
-        while first <= known.last_id or not has_looked:
+    async def sets(self, first: int, expected: int | None) -> Sets[VirtualMachine]:
+        """Yield the readers of the ranges of ids. The last one also looks for machines that are newer."""
+        known, is_current = await self._known()
+        size = RANGE_SIZE if expected is None else min(expected, RANGE_SIZE)
+        while first <= known.last_id or not is_current:
             last = known.end_of_range(first, size)
-            if last < known.last_id or has_looked:
+            if last < known.last_id or is_current:
                 yield partial(self._read_range, known, first, last)
             else:
-                has_looked = True
+                is_current = True
                 yield partial(self._read_last_range, known, first, last)
             first = max(first, last + 1)
             size = min(2 * size, RANGE_SIZE)
 
-    async def _known(self) -> KnownMachines:
-        """Return the machines that are known, from the memory of the process if possible.
-
-        If not, requests that need them at the same time share the calls: what they know may be older than they are.
-        """
-        lists = self.call.memory.known_machines
-        known = lists.get(self._key)
-        if known is not None and known.is_usable(self.call.now, self._ended_since):
-            return known
-        return await lists.reads.run((self._key, self.ended), self._read_ids)
+    async def _known(self) -> tuple[KnownMachines, bool]:
+        """Return which machines are known, and whether these are all that exist now."""
+        call = self.call
+        known = call.memory.known_machines.get(self._key)
+        if known is not None and known.is_usable(call.now, self._ended_since):
+            return known, False
+        known = await self._read_ids()
+        call.memory.known_machines.remember(self._key, known)
+        return known, True
 
     @property
     def _key(self) -> Hashable:
@@ -103,15 +97,11 @@ class _MachineList:
         session, now, since = self.call.session, self.call.now, self._ended_since
         highest = await session.highest_vm_id(self.owner)
         alive = frozenset(await session.vm_ids(self.owner, StateFilter.NOT_DONE))
-        ended: Iterable[int] = ()
-        if since is not None:
-            on_a_host, newest_ended = await gather((self._on_a_host_since(since), self._newest_ended()))
-            ended = {*on_a_host, *newest_ended}.difference(alive)
-        else:
-            since = now + _MAX_CLOCK_SKEW
-        known = KnownMachines(alive, ended, highest=highest, looked_at=now, ended_since=since)
-        self.call.memory.known_machines.remember(self._key, known)
-        return known
+        if since is None:
+            return KnownMachines(alive, (), highest=highest, looked_at=now, ended_since=now + _MAX_CLOCK_SKEW)
+        on_a_host, newest_ended = await gather((self._on_a_host_since(since), self._newest_ended()))
+        ended = {*on_a_host, *newest_ended}.difference(alive)
+        return KnownMachines(alive, ended, highest=highest, looked_at=now, ended_since=since)
 
     async def _on_a_host_since(self, since: int) -> Iterable[int]:
         return await self.call.session.vm_ids_since(since, self.owner)

@@ -10,6 +10,7 @@ from econed.actions.action import action
 from econed.actions.filters import Filters, field
 from econed.actions.inputs import Filter
 from econed.actions.regions.regions import OPT_IN_NOT_REQUIRED, filtered_region_names, own_region
+from econed.actions.tasks import TaskGroup
 from econed.errors import EC2Error
 from econed.opennebula.states import DatastoreType
 
@@ -54,10 +55,12 @@ async def describe_availability_zones(
 
     Raises `EC2Error` InvalidParameterValue for a name or id of another zone.
     """
-    own = await own_region(call)
+    async with TaskGroup() as tasks:
+        reading_region, reading_zones = tasks.start(own_region(call)), tasks.start(availability_zones(call))
+    own = reading_region.result
     region = own.display_name(filtered_region_names(filters))
     selection = _FILTERS.with_values("region-name", lambda _: own.names).selection(filters, call.budget)
-    views = [_zone_view(cluster_id, name, region) for cluster_id, name in (await availability_zones(call)).items()]
+    views = [_zone_view(cluster_id, name, region) for cluster_id, name in reading_zones.result.items()]
     _check_known("availability zone", zone_names, {zone["ZoneName"] for zone in views})
     _check_known("availability zone-id", zone_ids, {zone["ZoneId"] for zone in views})
     requested = (
@@ -74,18 +77,21 @@ async def availability_zones(call: Call) -> Mapping[int, str]:
     These are the clusters that contain both datastores and virtual networks visible to the caller, or datastores if no
     network is visible. With `cluster_id` in the configuration, no other cluster is included.
     """
+    async with TaskGroup() as tasks:
+        datastores, visible_networks = tasks.start(call.session.datastores()), tasks.start(call.session.networks())
+        cluster_names = tasks.start(call.cluster_names())
     with_datastores = {
         cluster_id
-        for datastore in await call.session.datastores()
+        for datastore in datastores.result
         if datastore.type in _DISK_DATASTORES and datastore.is_usable
         for cluster_id in datastore.cluster_ids
     }
-    networks = await call.session.networks()
+    networks = visible_networks.result
     with_networks = {cluster_id for network in networks for cluster_id in network.cluster_ids}
     usable = with_datastores & with_networks if networks else with_datastores
     if call.settings.cluster_id is not None:
         usable &= {call.settings.cluster_id}
-    names = sorted((await call.cluster_names()).items())
+    names = sorted(cluster_names.result.items())
     return {cluster_id: name for cluster_id, name in names if cluster_id in usable}
 
 

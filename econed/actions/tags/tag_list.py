@@ -23,7 +23,7 @@ from econed.actions.keys.store import ID_PREFIX, own_key_pairs
 from econed.actions.listing import Page, in_parts, set_of
 from econed.actions.machines.listed import listed_machine_sets
 from econed.actions.machines.lookup import machine_sets
-from econed.actions.paging import Listing, Paging
+from econed.actions.paging import Listing, Paging, Position
 from econed.actions.tagging import tags_of
 from econed.actions.volumes.lookup import disk_volumes
 from econed.actions.volumes.snapshot_view import is_listed_snapshot
@@ -83,17 +83,17 @@ async def describe_tags(
     async def view(tag: TagDescriptionTypeDef) -> TagDescriptionTypeDef | None:
         return tag if await selection.matches(tag) else None
 
-    return in_parts("Tags", _sets(call, filters, paging), view, Page(_position, paging))
+    return in_parts("Tags", _sets(call, filters, paging.after), view, Page(_position, paging))
 
 
-async def _sets(call: Call, filters: Sequence[Filter], paging: Paging) -> Sets[TagDescriptionTypeDef]:
-    """Yield the sets of tags of all resources in the order of `_position`, from the resource at which the page begins.
+async def _sets(call: Call, filters: Sequence[Filter], after: Position | None) -> Sets[TagDescriptionTypeDef]:
+    """Yield the sets of tags of all resources in the order of `_position`, from the resource of `after` on.
 
     Only resources that match the filters on resource id and type are read from oned.
     """
     types = _FILTERS.values_of("resource-type", filters)
     resource_ids = _FILTERS.values_of("resource-id", filters)
-    prefix, opennebula_id, _ = paging.after or ("", 0, "")
+    prefix, opennebula_id, _ = after or ("", 0, "")
 
     def is_listed(sort_key: str, *resource_types: str) -> bool:
         has_type = types is None or any(resource_type in types for resource_type in resource_types)
@@ -110,17 +110,20 @@ async def _sets(call: Call, filters: Sequence[Filter], paging: Paging) -> Sets[T
     if is_listed(INSTANCE.prefix, "instance", "volume"):
         ended = types is None or "instance" in types
         first = int(opennebula_id) if prefix == INSTANCE.prefix else 0
-        if resource_ids is None:
-            machines = listed_machine_sets(call, ended=ended, first=first, page_size=paging.limit)
-        else:
-            machines = machine_sets(call, [id_ for id_ in _machine_ids(resource_ids) if id_ >= first])
-        async with aclosing(machines) as machine_reads:
+        async with aclosing(_machine_sets(call, resource_ids, first, ended=ended)) as machine_reads:
             async for read_machines in machine_reads:
                 yield partial(_read_tags, [_machine_tags], read_machines)
     if is_listed(_KEY_PAIR, "key-pair") and (
         resource_ids is None or any(text.startswith(ID_PREFIX) for text in resource_ids)
     ):
         yield partial(_key_pair_tags, call)
+
+
+def _machine_sets(call: Call, resource_ids: Iterable[str] | None, first: int, *, ended: bool) -> Sets[VirtualMachine]:
+    """Return readers of the machines with these resource ids (None: all), from the id `first` on."""
+    if resource_ids is None:
+        return listed_machine_sets(call, ended=ended, first=first)
+    return machine_sets(call, [id_ for id_ in _machine_ids(resource_ids) if id_ >= first])
 
 
 async def _image_tags(call: Call, resource_ids: Iterable[str] | None) -> Sets[TagDescriptionTypeDef]:

@@ -31,6 +31,7 @@ from econed.actions.tagging import (
     untag_text,
     validated_tags,
 )
+from econed.actions.tasks import TaskGroup
 from econed.actions.volumes.lookup import Attachment, DiskVolume, ImageVolume, volumes_by_id
 from econed.actions.volumes.snapshot_view import snapshots_by_id
 from econed.errors import EC2Error
@@ -207,18 +208,23 @@ async def _find(call: Call, resource_ids: Sequence[str]) -> _Resources:
     for kind in _UNTAGGABLE:
         if kind.prefix in by_prefix:
             raise kind.not_found(*by_prefix[kind.prefix])
-    requested_amis = await amis_by_id(call, by_prefix[IMAGE.prefix])
-    requested_volumes = await volumes_by_id(call, by_prefix[VOLUME.prefix])
-    images_of_volumes = [volume.image for volume in requested_volumes if isinstance(volume, ImageVolume)]
-    pool, addresses = await own_addresses_by_id(call, by_prefix[ALLOCATION.prefix])
+    async with TaskGroup() as tasks:
+        amis = tasks.start(amis_by_id(call, by_prefix[IMAGE.prefix]))
+        volumes = tasks.start(volumes_by_id(call, by_prefix[VOLUME.prefix]))
+        pool_and_addresses = tasks.start(own_addresses_by_id(call, by_prefix[ALLOCATION.prefix]))
+        machines = tasks.start(find_machines(call, by_prefix[INSTANCE.prefix]))
+        snapshots = tasks.start(snapshots_by_id(call, by_prefix[SNAPSHOT.prefix]))
+        key_pairs = tasks.start(key_pairs_by_id(call, by_prefix[_KEY_PAIR]))
+    images_of_volumes = [volume.image for volume in volumes.result if isinstance(volume, ImageVolume)]
+    pool, addresses = pool_and_addresses.result
     return _Resources(
         pool=pool,
         addresses=addresses,
-        machines=await find_machines(call, by_prefix[INSTANCE.prefix]),
-        images=tuple({image.id: image for image in (*requested_amis, *images_of_volumes)}.values()),
-        snapshots=await snapshots_by_id(call, by_prefix[SNAPSHOT.prefix]),
-        key_pairs=await key_pairs_by_id(call, by_prefix[_KEY_PAIR]),
-        disks=[volume.attachment for volume in requested_volumes if isinstance(volume, DiskVolume)],
+        machines=machines.result,
+        images=tuple({image.id: image for image in (*amis.result, *images_of_volumes)}.values()),
+        snapshots=snapshots.result,
+        key_pairs=key_pairs.result,
+        disks=[volume.attachment for volume in volumes.result if isinstance(volume, DiskVolume)],
     )
 
 

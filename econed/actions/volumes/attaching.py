@@ -20,8 +20,9 @@ from econed.actions.disk_images.volume_facts import (
 from econed.actions.machines.devices import Device, check_device_is_free, device_of, disk_text
 from econed.actions.machines.facts import DEVICE
 from econed.actions.machines.lookup import find_settled_machines
-from econed.actions.machines.state import InstanceState, state_of
+from econed.actions.machines.state import InstanceState, is_busy, state_of
 from econed.actions.machines.times import preserve_times
+from econed.actions.tasks import TaskGroup
 from econed.actions.volumes.creating import MAX_SIZE, checked_type
 from econed.actions.volumes.lookup import (
     SETTLE_TIMEOUT,
@@ -78,8 +79,10 @@ async def attach_volume(call: Call, *, volume_id: str, instance_id: str, device:
     Raises `EC2Error` VolumeInUse, IncorrectState, InvalidVolume.ZoneMismatch, and InvalidParameterValue for a device
     that is invalid or in use.
     """
-    (volume,) = await volumes_by_id(call, [volume_id])
-    (machine,) = await find_settled_machines(call, [instance_id], timeout=SETTLE_TIMEOUT)
+    async with TaskGroup() as tasks:
+        volumes = tasks.start(volumes_by_id(call, [volume_id]))
+        machines = tasks.start(find_settled_machines(call, [instance_id], timeout=SETTLE_TIMEOUT))
+    (volume,), (machine,) = volumes.result, machines.result
     if _is_attached_or_pending(volume, machine, device):
         return attachments_view(volume)[0]
     image = _checked_image(volume)
@@ -130,8 +133,9 @@ async def detach_volume(
     machine = await settled_machine(call, attachment.machine.id)
     if isinstance(volume, DiskVolume) or (attachment.is_root and state_of(machine) is not InstanceState.STOPPED):
         raise _not_permitted(volume, attachment)
-    (volume,) = await volumes_by_id(call, [volume_id])
-    attachment = _checked_attachment(volume, instance_id, device)
+    if is_busy(attachment.machine.state, attachment.machine.lcm_state):  # the volume may have been detached meanwhile
+        (volume,) = await volumes_by_id(call, [volume_id])
+        attachment = _checked_attachment(volume, instance_id, device)
     if attachment.is_detaching:
         return _attached_view(volume)
     if state_of(machine) not in _ATTACHABLE_INSTANCE_STATES:

@@ -25,6 +25,7 @@ from econed.actions.paging import Listing, Paging
 from econed.actions.regions.regions import own_region
 from econed.actions.sharing import EVERYBODY, PermissionChanges, requested_sharing
 from econed.actions.tagging import specified_tags
+from econed.actions.tasks import TaskGroup
 from econed.actions.volumes.creating import check_completed
 from econed.actions.volumes.lookup import SETTLE_TIMEOUT, Attachment, settled_machine, volumes_by_id
 from econed.actions.volumes.snapshot_view import SNAPSHOT_FILTERS, is_listed_snapshot, snapshot_view, snapshots_by_id
@@ -96,8 +97,10 @@ async def create_snapshot(
     """
     check_text("Description", description, _MAX_DESCRIPTION)
     tags = specified_tags(tag_specifications, "snapshot")["snapshot"]
-    volume = await _copyable_volume(call, volume_id)
-    await watch_caller(call)
+    async with TaskGroup() as tasks:
+        copyable, user = tasks.start(_copyable_volume(call, volume_id)), tasks.start(call.session.current_user())
+    volume = copyable.result
+    await watch_caller(call, user.result)
     try:
         image_id = await _copy(call, volume)
     except _CannotCopyNow:
@@ -122,18 +125,25 @@ async def copy_snapshot(
     """Copy a snapshot within this region (EC2 CopySnapshot; OpenNebula clone). The caller owns the copy."""
     check_text("Description", description, _MAX_DESCRIPTION)
     tags = specified_tags(tag_specifications, "snapshot")["snapshot"]
-    region = await own_region(call)
-    if source_region not in region:
-        raise EC2Error("InvalidParameterValue", f"Snapshots can only be copied within the region {region.name}.")
-    (source,) = await snapshots_by_id(call, [source_snapshot_id])
+    async with TaskGroup() as tasks:
+        tasks.start(_check_region(call, source_region))
+        snapshots = tasks.start(snapshots_by_id(call, [source_snapshot_id]))
+        user = tasks.start(call.session.current_user())
+    (source,) = snapshots.result
     check_completed(source)
-    await watch_caller(call)
+    await watch_caller(call, user.result)
     image_id = await _within_quota(call.session.image_clone(source.id, snapshot_name()))
     await _finish(call, image_id, {SOURCE_VOLUME: source_volume_id(source)}, description, tags)
     result: CopySnapshotResult = {"SnapshotId": SNAPSHOT.format(image_id)}
     if copied_tags := snapshot_tags(await call.session.image(image_id)):
         result["Tags"] = copied_tags
     return result
+
+
+async def _check_region(call: Call, source_region: str) -> None:
+    region = await own_region(call)
+    if source_region not in region:
+        raise EC2Error("InvalidParameterValue", f"Snapshots can only be copied within the region {region.name}.")
 
 
 @action()

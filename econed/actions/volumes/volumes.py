@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, TypeVar
@@ -27,6 +27,7 @@ from econed.actions.machines.lookup import is_instance
 from econed.actions.paging import Listing, Paging
 from econed.actions.regions.zones import availability_zones
 from econed.actions.tagging import specified_tags
+from econed.actions.tasks import TaskGroup
 from econed.actions.volumes.creating import (
     VolumePlan,
     check_completed,
@@ -130,11 +131,14 @@ async def create_volume(
     The VolumeType is only stored and returned: OpenNebula does not implement it. A repeated call with the same
     ClientToken returns the same volume, as long as the volume exists.
     """
-    cluster_id = await _cluster_of_zone(call, availability_zone, availability_zone_id)
-    snapshot = (await snapshots_by_id(call, [snapshot_id]))[0] if snapshot_id is not None else None
+    async with TaskGroup() as tasks:
+        cluster_id = tasks.start(_cluster_of_zone(call, availability_zone, availability_zone_id))
+        snapshots = tasks.start(snapshots_by_id(call, [] if snapshot_id is None else [snapshot_id]))
+        user = tasks.start(call.session.current_user())
+    snapshot = next(iter(snapshots.result), None)
     if snapshot is not None:
         check_completed(snapshot)
-    facts = {AVAILABILITY_ZONE: str(cluster_id)}
+    facts = {AVAILABILITY_ZONE: str(cluster_id.result)}
     if snapshot is not None:
         facts[SOURCE_SNAPSHOT] = SNAPSHOT.format(snapshot.id)
     if volume_type:
@@ -149,7 +153,7 @@ async def create_volume(
         facts=facts,
         tags=specified_tags(tag_specifications, "volume")["volume"],
     )
-    await watch_caller(call)
+    await watch_caller(call, user.result)
     image_id = await (make_volume(call, plan) if token is None else make_volume_once(call, plan, token))
     (volume,) = await volumes_by_id(call, [VOLUME.format(image_id)])
     return {"Tags": [], **volume_view(volume, await Zones.of(call, [volume]))}
@@ -168,7 +172,7 @@ async def describe_volumes(
     selection = VOLUME_FILTERS.selection(filters, call.budget)
     paging = Paging.of(_VOLUMES, max_results, next_token, minimum=1, ids=volume_ids)
 
-    return await _list("Volumes", call, volume_ids, filters, paging, volume_view, selection)
+    return await _list("Volumes", call, volume_ids, filters, paging, _with_zones(call, volume_view), selection)
 
 
 @action(ignores=("IncludeManagedResources",))
@@ -184,7 +188,7 @@ async def describe_volume_status(
     selection = STATUS_FILTERS.selection(filters, call.budget)
     paging = Paging.of(_STATUS, max_results, next_token, minimum=1, ids=volume_ids)
 
-    return await _list("VolumeStatuses", call, volume_ids, (), paging, status_view, selection)
+    return await _list("VolumeStatuses", call, volume_ids, (), paging, _with_zones(call, status_view), selection)
 
 
 @action(ignores=("IncludeManagedResources",))
@@ -200,7 +204,7 @@ async def describe_volumes_modifications(
     selection = MODIFICATION_FILTERS.selection(filters, call.budget)
     paging = Paging.of(_MODIFICATIONS, max_results, next_token, minimum=1, ids=volume_ids)
 
-    def view(volume: Volume, _: Zones) -> VolumeModificationTypeDef | None:
+    async def view(volume: Volume) -> VolumeModificationTypeDef | None:
         return modification_view(volume)
 
     return await _list("VolumesModifications", call, volume_ids, (), paging, view, selection)
@@ -253,18 +257,27 @@ async def _list(
     volume_ids: Sequence[str],
     filters: Sequence[Filter],
     paging: Paging,
-    view: Callable[[Volume, Zones], _T | None],
+    view: Callable[[Volume], Awaitable[_T | None]],
     selection: Selection,
 ) -> Parts[Any]:
     """Yield the views of the volumes that match as the list `member`, omitting volumes whose view is None."""
-    zones = _ZonesReader(call)
 
     async def matching_view(volume: Volume) -> _T | None:
-        item = view(volume, await zones.zones_for(volume))
+        item = await view(volume)
         return item if await selection.matches(item) else None
 
     page = Page[Volume](lambda volume: volume.position, paging)
     return in_parts(member, _volume_sets(call, volume_ids, filters, paging), matching_view, page)
+
+
+def _with_zones(call: Call, view: Callable[[Volume, Zones], _T]) -> Callable[[Volume], Awaitable[_T]]:
+    """Return `view` with the zones, which are read for the first volume that is listed."""
+    zones = _ZonesReader(call)
+
+    async def view_with_zones(volume: Volume) -> _T:
+        return view(volume, await zones.zones_for(volume))
+
+    return view_with_zones
 
 
 class _ZonesReader:
@@ -305,8 +318,7 @@ async def _volume_sets(
             yield partial(_read_with_attachments, call, read)
     if _may_match_disk_volumes(filters):
         first_id = paging.after[1] if paging.after is not None and paging.after[0] == 1 else 0
-        listed = listed_machine_sets(call, ended=False, first=int(first_id), page_size=paging.limit)
-        async with aclosing(listed) as machines:
+        async with aclosing(listed_machine_sets(call, ended=False, first=int(first_id))) as machines:
             async for read_machines in machines:
                 yield partial(_read_disk_volumes, read_machines)
 

@@ -1,0 +1,67 @@
+"""A cloud in which alice has two of everything, so that each action can be called twice."""
+
+from __future__ import annotations
+
+from zope.interface import implementer
+
+from econed.interfaces import IUpload
+from tests.support.addresses import AddressCloud
+
+COMMON_IMAGE = "ami-00000000"
+PLAIN_IMAGES = ("ami-00000001",)
+
+
+@implementer(IUpload)
+class ReceivedFile:
+    """A file that has been uploaded."""
+
+    async def check_acceptable(self, owner: int) -> None:
+        """Accept it (`IUpload`)."""
+
+    async def receive(self, owner: int) -> str:
+        """Return its path (`IUpload`)."""
+        return "/var/tmp/econed/upload"
+
+    async def discard(self) -> None:
+        """Do nothing (`IUpload`)."""
+
+
+class TwoOfEach(AddressCloud):
+    """The cloud. The ids are of EC2; `associated` are addresses, `associations` their ids."""
+
+    def __init__(self, version: str = "7.4") -> None:
+        super().__init__(version, limit=8)
+        launched = self.run("alice", "RunInstances", ImageId=COMMON_IMAGE, MinCount=6, MaxCount=6)["Instances"]
+        self.wait(10)
+        self.running = [instance["InstanceId"] for instance in launched[:4]]
+        self.stopped = [instance["InstanceId"] for instance in launched[4:]]
+        self.run("alice", "StopInstances", InstanceIds=self.stopped)
+        volumes = [self.run("alice", "CreateVolume", AvailabilityZone="default", Size=1)["VolumeId"] for _ in range(4)]
+        self.wait(5)
+        self.volumes, self.attached = volumes[:2], volumes[2:]
+        for volume, device in zip(self.attached, ("/dev/sdf", "/dev/sdg"), strict=True):
+            self.run("alice", "AttachVolume", VolumeId=volume, InstanceId=self.running[0], Device=device)
+            self.wait(5)
+        self.snapshots = [self.run("alice", "CreateSnapshot", VolumeId=id_)["SnapshotId"] for id_ in self.volumes]
+        self.images = [
+            self.run("alice", "CreateImage", InstanceId=id_, Name=f"of {id_}", NoReboot=True)["ImageId"]
+            for id_ in self.stopped
+        ]
+        self.wait(10)
+        self.plain_images = [self._plain_image(f"plain {number}") for number in range(2)]
+        ips = [self.allocate() for _ in range(4)]
+        self.free, self.associated = ips[:2], ips[2:]
+        for ip, instance in zip(self.associated, self.running, strict=False):
+            self.run("alice", "AssociateAddress", PublicIp=ip, InstanceId=instance)
+        self.keys = [f"key {number}" for number in range(2)]
+        for key in self.keys:
+            self.run("alice", "CreateKeyPair", KeyName=key, KeyType="ed25519")
+        self.run("alice", "CreateTags", Resources=[*self.running, *self.volumes], Tags=[{"Key": "env", "Value": "a"}])
+        self.wait(60)
+
+    def _plain_image(self, name: str) -> str:
+        """Create an image that is no AMI, and return its id."""
+        text = f'NAME="{name}"\nTYPE="OS"\nPATH="/var/tmp/{name}"'
+        image = self.as_user("alice", "one.image.allocate", text, 1)
+        self.wait(5)
+        return f"ami-{image:08d}"
