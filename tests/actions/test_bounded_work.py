@@ -158,6 +158,14 @@ def test_machines_that_are_not_listed_count_as_work(action: str) -> None:
     assert work_of(cloud, action) >= 30 * ITEM_COST
 
 
+@pytest.mark.parametrize("action", ["DescribeInstances", "DescribeVolumes", "DescribeTags", "DescribeInstanceStatus"])
+def test_the_work_of_a_list_is_linear_in_the_number_of_machines(action: str) -> None:
+    filters = {} if action == "DescribeTags" else {"Filters": [{"Name": "availability-zone", "Values": ["*a*", "x"]}]}
+    of_few, of_many = (work_of(Cloud(vms=count), action, **filters) for count in (20, 40))
+    assert of_few >= 20 * ITEM_COST
+    assert of_many <= 2.2 * of_few
+
+
 MANY = 40
 LONGEST_TAGS = [{"Key": f"{number:03d}{'ü' * 125}", "Value": "ü" * 256} for number in range(50)]
 

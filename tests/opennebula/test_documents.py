@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections import Counter
 from functools import cached_property
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any, ClassVar
 
 import pytest
 from lxml import etree
@@ -30,6 +28,7 @@ from econed.opennebula.documents import (
 )
 from econed.opennebula.states import DatastoreType, ImageState, ImageType, LcmState, LockLevel, NetworkState, VmState
 from tests.opennebula.reading import VERSIONS, recorded
+from tests.support.counted_elements import counted
 
 every_version = pytest.mark.parametrize("version", VERSIONS)
 
@@ -308,29 +307,6 @@ def test_a_list_of_ids_with_anything_else_in_it_is_an_invalid_reply() -> None:
         _ = Image(element("<IMAGE><VMS><ID>1</ID><ID/></VMS></IMAGE>")).vm_ids
 
 
-class CountedElement(etree.ElementBase):
-    """An element that counts the walks over its children, by its tag."""
-
-    walks: ClassVar[Counter[str]] = Counter()
-
-    def __iter__(self) -> Any:
-        self.walks[str(self.tag)] += 1
-        return super().__iter__()
-
-    def iterchildren(self, *args: Any, **options: Any) -> Any:
-        """Count the walk (`lxml.etree._Element.iterchildren`)."""
-        self.walks[str(self.tag)] += 1
-        return super().iterchildren(*args, **options)
-
-
-def counted(text: str) -> etree._Element:
-    """Return the root of a document whose elements count the walks over their children."""
-    CountedElement.walks.clear()
-    parser = etree.XMLParser()
-    parser.set_element_class_lookup(etree.ElementDefaultClassLookup(element=CountedElement))
-    return etree.fromstring(text, parser)
-
-
 def properties_of(view: View) -> list[str]:
     """Return the names of the properties of a view."""
     return [name for name, member in inspect.getmembers(type(view)) if isinstance(member, property | cached_property)]
@@ -339,20 +315,21 @@ def properties_of(view: View) -> list[str]:
 @every_version
 def test_the_children_of_an_element_are_walked_once_however_many_are_read(version: str) -> None:
     [document, *_] = recorded(version, "one.vm.info")
-    vm = VirtualMachine(counted(etree.tostring(document, encoding="unicode")))
-    assert not CountedElement.walks
+    root, steps = counted(etree.tostring(document, encoding="unicode"))
+    vm, walks = VirtualMachine(root), steps.walks
+    assert not walks
     _ = vm.id
-    assert CountedElement.walks == {"VM": 1}
+    assert walks == {"VM": 1}
     for view in (vm, *vm.disks, *vm.nics, *vm.history):
         names = properties_of(view)
         assert len(names) > 5
         for name in names:
             if name not in ("context", "attributes", "user_template"):  # all attributes at once
                 getattr(view, name)
-    assert CountedElement.walks["DISK"] == len(vm.disks)
-    assert CountedElement.walks["NIC"] == len(vm.nics)
-    assert CountedElement.walks["HISTORY"] == len(vm.history)
-    assert CountedElement.walks["VM"] == CountedElement.walks["TEMPLATE"] == 1
+    assert walks["DISK"] == len(vm.disks)
+    assert walks["NIC"] == len(vm.nics)
+    assert walks["HISTORY"] == len(vm.history)
+    assert walks["VM"] == walks["TEMPLATE"] == 1
 
 
 def test_an_attribute_of_a_user_is_read_without_the_others() -> None:
