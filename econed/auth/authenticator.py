@@ -84,12 +84,12 @@ def read_claim(request: SignedRequest) -> SignatureClaim:
 def _verified(claim: SignatureClaim, endpoints: tuple[Endpoint, ...], user: User | None) -> User | None:
     """Return the user if the signature is theirs, else None.
 
-    The number of digests is the same whether or not the user exists and may sign.
+    If it is not, the number of digests is the same whether or not the user exists and may sign.
     """
     signer = user if user is not None and user.may_sign else None
     secret = signer.secret if signer is not None else DUMMY_SECRET
     key = claim.signing_key(secret)
-    is_match = False
     for endpoint in endpoints:
-        is_match |= hmac.compare_digest(claim.expected(key, endpoint), claim.signature)
-    return signer if is_match else None
+        if hmac.compare_digest(claim.expected(key, endpoint), claim.signature) and signer is not None:
+            return signer
+    return None

@@ -9,8 +9,8 @@ several endpoints, all of them of this server.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from itertools import product
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from econed.auth.failures import incomplete_signature
@@ -20,8 +20,7 @@ _PORT = re.compile(rb":[0-9]*\Z")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
-@dataclass(frozen=True)
-class Endpoint:
+class Endpoint(NamedTuple):
     """A host, as in a Host header, and an undecoded path, for which a request may have been signed."""
 
     host: bytes
