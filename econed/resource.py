@@ -295,11 +295,10 @@ class _Exchange:
 
     async def _run(self, invocation: Invocation) -> Result | Parts[Any]:
         """Run the action; if it may change something, it is not cancelled when the client disconnects."""
-        running = Deferred.fromCoroutine(invocation.run())
-        if not invocation.route.action.only_reads:
-            self._running_change = running
-            running = self._changes.shielded(running)
-        result: Result | Parts[Any] = await running
+        if invocation.route.action.only_reads:
+            return await invocation.run()
+        self._running_change = Deferred.fromCoroutine(invocation.run())
+        result: Result | Parts[Any] = await self._changes.shielded(self._running_change)
         return result
 
     async def _encode(self, body: ResponseBody, part: Mapping[str, Any]) -> deque[bytes]:
