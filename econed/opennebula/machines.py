@@ -277,6 +277,10 @@ class VirtualMachine(OwnedView):
         """The free attributes, which have no meaning to oned."""
         return self._attributes("USER_TEMPLATE")
 
+    def attribute(self, name: str) -> str:
+        """Return the text of the free attribute `name`, empty if there is none; the others are not read."""
+        return self._few("USER_TEMPLATE", name).get(name, "")
+
     def is_marked(self, name: str) -> bool:
         """Whether it has the free attribute `name`; the others are not read, which matters for many machines."""
         return self._has("USER_TEMPLATE", name)

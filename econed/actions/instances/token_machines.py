@@ -28,8 +28,8 @@ TOKEN_LIFETIME = 24 * 3600
 _FIRST_PAGE, _LARGEST_PAGE = 100, 500
 """Machines on the pages of the first read: most users have few, and each page is twice as large as the one before."""
 
-_READ_COST = 100
-"""Units of work (`econed.actions.pacing`) that it takes to read the attributes of a machine."""
+_READ_COST = 50
+"""Units of work (`econed.actions.pacing`) that it takes to read the token of a machine."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ async def _look_back(call: Call, token: ClientToken) -> TokenMachines:
         page = await call.session.vm_page(size, offset, owner=OwnerFilter.MINE, state=StateFilter.ANY)
         newest_id = max([newest_id, *(machine.id for machine in page)])
         with_tokens |= {entry.id: entry for entry in await _entries(call, page)}
-        found |= {machine.id: machine for machine in page if token.is_on(machine.user_template)}
+        found |= {machine.id: machine for machine in page if machine.attribute(CLIENT_TOKEN) == token.text}
         if len(page) < size or any(machine.stime < oldest for machine in page):
             break
         offset, size = offset + size, min(2 * size, _LARGEST_PAGE)
@@ -104,7 +104,7 @@ async def _read_on(call: Call, token: ClientToken, after: int, ids: frozenset[in
     newest_id = max([after, *(machine.id for machine in newer.result)])
     entries = await _entries(call, newer.result)
     call.memory.launch_tokens.add(call.session_key, after, newest_id, entries, call.now - TOKEN_LIFETIME)
-    machines = [machine for machine in (*again.result, *newer.result) if token.is_on(machine.user_template)]
+    machines = [machine for machine in (*again.result, *newer.result) if machine.attribute(CLIENT_TOKEN) == token.text]
     return _token_machines(call, machines, newest_id)
 
 
@@ -112,7 +112,7 @@ async def _entries(call: Call, machines: Iterable[VirtualMachine]) -> list[Token
     entries = []
     for machine in machines:
         await call.budget.spend(_READ_COST)
-        text = machine.user_template.text(CLIENT_TOKEN)
+        text = machine.attribute(CLIENT_TOKEN)
         if text:
             entries.append(TokenMachine(machine.id, text, machine.stime))
     return entries
@@ -122,7 +122,7 @@ def _token_machines(call: Call, machines: Iterable[VirtualMachine], newest_id: i
     """Select from the machines with a token those of the call to which the token belongs."""
     oldest = call.now - TOKEN_LIFETIME
     valid = sorted(
-        (machine for machine in machines if DISCARDED not in machine.user_template and machine.stime >= oldest),
+        (machine for machine in machines if not machine.is_marked(DISCARDED) and machine.stime >= oldest),
         key=lambda machine: machine.id,
     )
     digests = [creator_digest(machine.user_template) for machine in valid]
