@@ -284,6 +284,7 @@ def test_an_invalid_note_is_ignored(cloud: Cloud, note: str) -> None:
 def test_times_cost_no_additional_calls_in_a_list(cloud: Cloud) -> None:
     """The number of calls does not depend on the history of the instances."""
     instances = [run(cloud) for _ in range(3)]
+    cloud.memory = cloud.new_memory()
     before = len(cloud.oned.calls)
     cloud.run("alice", "DescribeInstances")
     cost = len(cloud.oned.calls) - before
@@ -292,6 +293,7 @@ def test_times_cost_no_additional_calls_in_a_list(cloud: Cloud) -> None:
     settle(cloud)
     act(cloud, "resume", instances[0])
     settle(cloud)
+    cloud.memory = cloud.new_memory()
     before = len(cloud.oned.calls)
     cloud.run("alice", "DescribeInstances")
     assert len(cloud.oned.calls) - before == cost
