@@ -1,7 +1,7 @@
 """Calls of requests, and which of them are one call to oned.
 
-Equal reads in one session are one call. So are reads of a few machines each in one session: it reads all their
-machines, and each reader gets a document with its own.
+Equal reads in one session are one call. So are reads of a few machines each in one session, none of which two readers
+have in common: the call reads all their machines, and each reader gets a document with its own.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.defer import Deferred
@@ -71,6 +73,11 @@ class QueuedCall:
             return (self._session, self.method, self.args[1:])
         return None
 
+    @cached_property
+    def ids(self) -> frozenset[str]:
+        """The ids of the machines that a read of a few reads."""
+        return ids_in(self.args)
+
     @property
     def _session(self) -> Hashable:
         return None if self.user is None else (self.user, self.requester.session_key)
@@ -127,15 +134,22 @@ class Gathering:
         send(self)
 
     def sent_with(self, first: QueuedCall) -> list[QueuedCall]:
-        """Return the calls that are one call with `first`, including it: all, or those with `MAX_MERGED` machines."""
-        others = [call for call in self.waiting if call is not first]
+        """Return the calls that are one call with `first`, including it.
+
+        These are all that wait, or of reads of a few machines those with up to `MAX_MERGED` machines together. Two
+        that read some of their machines in common, but not all, are never one: each would need a copy of documents,
+        which may be long.
+        """
+        others = (call for call in self.waiting if call is not first)
         if not self._has_sets:
             return [first, *others]
-        together, ids = [first], set(ids_in(first.args))
-        for call in others:
-            ids |= ids_in(call.args)
-            if len(ids) > MAX_MERGED:
-                break
+        together, sets, ids = [first], {first.ids}, set(first.ids)
+        for call in islice(others, MAX_MERGED):
+            if call.ids not in sets:
+                if len(ids) + len(call.ids) > MAX_MERGED or not ids.isdisjoint(call.ids):
+                    continue
+                sets.add(call.ids)
+                ids |= call.ids
             together.append(call)
         return together
 
@@ -155,13 +169,12 @@ class Flight:
         first = next(iter(self.calls))
         if not self.is_merged:
             return await first.send(oned, first.args)
-        ids = {id_ for call in self.calls for id_ in ids_in(call.args)}
+        ids = {id_ for call in self.calls for id_ in call.ids}
         return await first.send(oned, arguments_for(ids, first.args))
 
     def answers(self, reply: Any) -> Mapping[QueuedCall, Any]:
         """Return what each call gets of a reply; equal reads get the same document."""
         if not self.is_merged or isinstance(reply, Failure):
             return dict.fromkeys(self.calls, reply)
-        sets = {call: ids_in(call.args) for call in self.calls}
-        documents = divide(reply, tuple(dict.fromkeys(sets.values())))
-        return {call: documents[ids] for call, ids in sets.items()}
+        documents = divide(reply, dict.fromkeys(call.ids for call in self.calls))
+        return {call: documents[call.ids] for call in self.calls}
