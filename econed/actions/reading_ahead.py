@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _D = TypeVar("_D")
 
 MAX_AHEAD: Final = 3
-"""Sets that a process reads ahead at a time: a client that stops reading leaves one in memory, of some 10 MiB."""
+"""Sets that a process reads ahead at a time: a client that stops reading leaves one in memory, of some 8 MiB."""
 
 MAX_AHEAD_PER_SESSION: Final = 1
 """Sets that are read ahead at a time for one session."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 from econed.actions.call import gather
 from econed.actions.known_machines import KnownMachines
 from econed.actions.machines.lookup import ended_visible_since, is_instance
+from econed.actions.pacing import ITEM_COST
 from econed.opennebula.pools import OwnerFilter, StateFilter
 from econed.opennebula.states import VmState
 
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     from econed.actions.sets import Sets
     from econed.opennebula.documents import VirtualMachine
 
-RANGE_SIZE: Final = 512
-"""How many machines a range has: larger ones cost more memory, smaller ones more calls (measured)."""
+RANGE_SIZE: Final = 256
+"""How many machines a range has: 512 take no less processor time, and 20 MB more memory (measured)."""
 
 NEWEST_ENDED_COUNT: Final = 200
 """How many of the newest ended machines are checked for machines that never ran on a host."""
@@ -134,9 +135,12 @@ class _MachineList:
         alive, ended = await gather(
             (session.vm_range(first, last, self.owner, StateFilter.NOT_DONE), session.vms(ended_ids))
         )
-        missing = known.replace_alive(first, last, (machine.id for machine in alive))
-        by_id = {machine.id: machine for machine in alive}
+        by_id: dict[int, VirtualMachine] = {}
+        for machine in alive:
+            await self.call.budget.spend(ITEM_COST)
+            by_id[machine.id] = machine
         del alive
+        missing = known.replace_alive(first, last, by_id)
         if self.ended:
             ended = (*ended, *await session.vms(missing))
             self._forget_expired(known, {*ended_ids, *missing}, ended)
