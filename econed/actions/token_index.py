@@ -63,13 +63,10 @@ class TokenIndex:
 
         With None as `after`, all machines created since `oldest` (epoch seconds) were read. Older ones are removed.
         """
-        known = self._sessions.pop(session, None)
-        if known is None:
-            if after is not None:
-                return  # the machines before these have been forgotten
-            known = _MachinesOfSession()
-        else:
-            self._entries -= known.entries
+        known = self._sessions.get(session) or _MachinesOfSession()
+        if after is not None and after > known.newest_id:
+            return  # some of the machines before these have been forgotten
+        self.forget(session)
         known.add(newest_id, machines)
         known.remove_older(oldest)
         if known.entries > self._max_entries // 2:

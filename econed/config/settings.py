@@ -101,7 +101,7 @@ class Settings:
     one_calls: Annotated[int, values.integer(1, 1000)] = 8
     """Maximum concurrent calls to oned; oned serves MAX_CONN (15) for all its clients together."""
     one_timeout: Annotated[float, values.seconds(1, 3600)] = 30.0
-    """Timeout of a call to oned in seconds, including the time in the queue."""
+    """Timeout of a call to oned in seconds, from when it is sent."""
     one_ca_file: Annotated[str | None, values.optional(values.readable_file)] = None
     """PEM file with the certificate authorities to trust for an https one_xmlrpc, instead of the system's."""
     one_max_reply: Annotated[int, values.integer(2**16, 2**32, "bytes")] = 2**28

@@ -45,6 +45,17 @@ def test_machines_of_a_session_that_was_forgotten_meanwhile_are_not_added() -> N
     assert index.newest_id("alice") is None
 
 
+def test_machines_above_those_that_another_request_has_read_again_are_not_added() -> None:
+    """The session was forgotten, and then read again by a request that had begun earlier."""
+    index = TokenIndex()
+    index.add("alice", None, 9, [machine(9)], NOW - DAY)
+    index.forget("alice")
+    index.add("alice", None, 7, [machine(7)], NOW - DAY)
+    index.add("alice", 9, 10, [machine(10)], NOW - DAY)
+    assert index.newest_id("alice") == 7
+    assert index.ids("alice", "tok") == {7}
+
+
 def test_machines_that_are_too_old_are_removed() -> None:
     index = TokenIndex()
     index.add("alice", None, 2, [machine(1, "old", NOW), machine(2, "new", NOW + DAY)], NOW - DAY)
