@@ -13,6 +13,7 @@ from zope.interface import implementer
 from econed.actions.action import Action
 from econed.actions.pacing import ITEM_COST, Pacer, WorkBudget
 from econed.actions.tagging import tag_text
+from econed.actions.tags.tag_list import TAG_COST
 from econed.calls.turns import MAX_CHANGES
 from econed.catalogue import all_actions
 from econed.cli.reference import filters_of
@@ -164,6 +165,14 @@ def test_the_work_of_a_list_is_linear_in_the_number_of_machines(action: str) -> 
     of_few, of_many = (work_of(Cloud(vms=count), action, **filters) for count in (20, 40))
     assert of_few >= 20 * ITEM_COST
     assert of_many <= 2.2 * of_few
+
+
+def test_tags_count_as_work_when_they_are_read_and_when_they_are_listed() -> None:
+    """A set has hundreds of machines, and any of them may have thousands of tags that EC2 did not add."""
+    cloud = Cloud(vms=1)
+    before = work_of(cloud, "DescribeTags")
+    cloud.as_user("alice", "one.vm.update", 0, tag_text({f"k{number}": "v" for number in range(1000)}), 1)
+    assert work_of(cloud, "DescribeTags") - before >= 1000 * (ITEM_COST + TAG_COST)
 
 
 MANY = 40

@@ -43,6 +43,9 @@ _SNAPSHOT_SORT_KEY, _VOLUME_SORT_KEY = f"{IMAGE.prefix}-{SNAPSHOT.prefix}", f"{I
 """The sort keys of snapshots and volumes: after the AMIs, with which they are read."""
 
 _SORT_KEYS = {SNAPSHOT.prefix: _SNAPSHOT_SORT_KEY, VOLUME.prefix: _VOLUME_SORT_KEY}
+TAG_COST = 20
+"""Units of work (`econed.actions.pacing`) that it takes to read a tag of a document."""
+
 _AFTER_ALL_KEYS = "\U0010ffff"
 """Sorts after all tag keys."""
 
@@ -112,7 +115,7 @@ async def _sets(call: Call, filters: Sequence[Filter], after: Position | None) -
         first = int(opennebula_id) if prefix == INSTANCE.prefix else 0
         async with aclosing(_machine_sets(call, resource_ids, first, ended=ended)) as machine_reads:
             async for read_machines in machine_reads:
-                yield partial(_read_tags, [_machine_tags], read_machines)
+                yield partial(_read_tags, call, [_machine_tags], read_machines)
     if is_listed(_KEY_PAIR, "key-pair") and (
         resource_ids is None or any(text.startswith(ID_PREFIX) for text in resource_ids)
     ):
@@ -137,17 +140,23 @@ async def _image_tags(call: Call, resource_ids: Iterable[str] | None) -> Sets[Ta
         for tags_of_kind in _IMAGE_TAG_FUNCTIONS:
             async with aclosing(image_sets(call, ids)) as sets:
                 async for read in sets:
-                    yield partial(_read_tags, [tags_of_kind], read)
+                    yield partial(_read_tags, call, [tags_of_kind], read)
         return
     async with aclosing(set_of(images)) as sets:
         async for read in sets:
-            yield partial(_read_tags, _IMAGE_TAG_FUNCTIONS, read)
+            yield partial(_read_tags, call, _IMAGE_TAG_FUNCTIONS, read)
 
 
 async def _read_tags(
-    tags_of_kinds: Iterable[Callable[[_D], Iterable[TagDescriptionTypeDef]]], read: Read[_D]
+    call: Call, tags_of_kinds: Iterable[Callable[[_D], Iterable[TagDescriptionTypeDef]]], read: Read[_D]
 ) -> list[TagDescriptionTypeDef]:
-    return [tag for document in await read() for tags_of_kind in tags_of_kinds for tag in tags_of_kind(document)]
+    tags: list[TagDescriptionTypeDef] = []
+    for document in await read():
+        count = len(tags)
+        for tags_of_kind in tags_of_kinds:
+            tags += tags_of_kind(document)
+        await call.budget.spend(TAG_COST * (len(tags) - count))
+    return tags
 
 
 def _ami_tags(image: Image) -> list[TagDescriptionTypeDef]:
