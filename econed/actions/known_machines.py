@@ -10,7 +10,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Final
 
 MAX_AGE: Final = 3600
@@ -22,8 +22,11 @@ Until then few machines have been created; of those, the ended ones have to be r
 MAX_ENDED: Final = 10_000
 """Ended machines above which nothing counts as known: reading each of them costs as much as looking for them again."""
 
-MAX_LISTS: Final = 1000
-"""Lists of sessions that a process remembers."""
+MAX_SESSIONS: Final = 1000
+"""Sessions whose lists a process remembers."""
+
+MAX_OWNERS: Final = 8
+"""Lists of one session that a process remembers: filters on other owners must not displace those of other sessions."""
 
 MAX_IDS: Final = 1_000_000
 """Ids in all lists that a process remembers, of 4 bytes each."""
@@ -111,32 +114,45 @@ class KnownMachines:
 
 
 class KnownLists:
-    """The machines that one process knows, by session and owner filter; the oldest lists are forgotten first."""
+    """The machines that one process knows, by session and owner filter.
+
+    The sessions that were used least recently are forgotten first, and so are the lists of a session.
+    """
 
     def __init__(self, max_ids: int = MAX_IDS) -> None:
         self._max_ids = max_ids
-        self._lists: OrderedDict[Hashable, KnownMachines] = OrderedDict()
+        self._sessions: OrderedDict[Hashable, OrderedDict[int, KnownMachines]] = OrderedDict()
 
-    def get(self, key: Hashable) -> KnownMachines | None:
+    def get(self, session: Hashable, owner: int) -> KnownMachines | None:
         """Return what is known, None if nothing is."""
-        known = self._lists.get(key)
-        if known is not None:
-            self._lists.move_to_end(key)
-        return known
+        lists = self._sessions.get(session)
+        if lists is None or owner not in lists:
+            return None
+        self._sessions.move_to_end(session)
+        lists.move_to_end(owner)
+        return lists[owner]
 
-    def remember(self, key: Hashable, known: KnownMachines) -> None:
-        """Remember a list as the newest, and forget the oldest ones if there are too many ids."""
-        self._lists[key] = known
-        self._lists.move_to_end(key)
-        count = sum(map(len, self._lists.values()))
-        while self._lists and (count > self._max_ids or len(self._lists) > MAX_LISTS):
-            _, forgotten = self._lists.popitem(last=False)
-            count -= len(forgotten)
+    def remember(self, session: Hashable, owner: int, known: KnownMachines) -> None:
+        """Remember a list as the newest, and forget the oldest ones if there are too many lists or ids."""
+        lists = self._sessions.setdefault(session, OrderedDict())
+        self._sessions.move_to_end(session)
+        lists[owner] = known
+        lists.move_to_end(owner)
+        if len(lists) > MAX_OWNERS:
+            lists.popitem(last=False)
+        count = self.count
+        while self._sessions and (count > self._max_ids or len(self._sessions) > MAX_SESSIONS):
+            _, forgotten = self._sessions.popitem(last=False)
+            count -= _count(forgotten)
 
     @property
     def count(self) -> int:
         """How many ids are remembered."""
-        return sum(map(len, self._lists.values()))
+        return sum(map(_count, self._sessions.values()))
+
+
+def _count(lists: Mapping[int, KnownMachines]) -> int:
+    return sum(map(len, lists.values()))
 
 
 def _sorted(ids: Iterable[int]) -> array[int]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from econed.actions.known_machines import MAX_AGE, MAX_ENDED, MAX_LISTS, KnownLists, KnownMachines
+from econed.actions.known_machines import MAX_AGE, MAX_ENDED, MAX_OWNERS, MAX_SESSIONS, KnownLists, KnownMachines
+from econed.opennebula.pools import OwnerFilter
 
 NOW = 1_800_000_000
+
+ALL = OwnerFilter.VISIBLE
 
 
 def known(alive: range, ended: range = range(0)) -> KnownMachines:
@@ -59,16 +62,30 @@ def test_knowledge_is_usable_for_an_hour_and_for_what_ended_after_it_began() -> 
     assert not known(range(3), range(MAX_ENDED + 1)).is_usable(NOW, None)
 
 
-def test_the_lists_that_were_used_least_recently_are_forgotten_first() -> None:
+def test_the_sessions_that_were_used_least_recently_are_forgotten_first() -> None:
     lists = KnownLists(max_ids=10)
-    for key in "abc":
-        lists.remember(key, known(range(3)))
-    assert lists.get("a") is not None
-    lists.remember("d", known(range(4)))
-    assert [key for key in "abcd" if lists.get(key) is not None] == ["a", "c", "d"]
+    for session in "abc":
+        lists.remember(session, ALL, known(range(3)))
+    assert lists.get("a", ALL) is not None
+    lists.remember("d", ALL, known(range(4)))
+    assert [session for session in "abcd" if lists.get(session, ALL) is not None] == ["a", "c", "d"]
     assert lists.count == 10
-    lists.remember("e", known(range(11)))
+    lists.remember("e", ALL, known(range(11)))
     assert lists.count == 0
-    for number in range(MAX_LISTS + 1):
-        lists.remember(number, known(range(0)))
-    assert (lists.get(0) is None, lists.get(1) is None) == (True, False)
+    for number in range(MAX_SESSIONS + 1):
+        lists.remember(number, ALL, known(range(0)))
+    assert (lists.get(0, ALL) is None, lists.get(1, ALL) is None) == (True, False)
+
+
+def test_the_lists_of_one_session_displace_only_each_other() -> None:
+    """A session can have a list for every owner that it names, whether or not the owner exists."""
+    lists = KnownLists()
+    lists.remember("a", ALL, known(range(3)))
+    for owner in range(MAX_SESSIONS + 1):
+        lists.remember("b", owner, known(range(1)))
+        lists.remember("b", ALL, known(range(1)))
+    assert lists.get("a", ALL) is not None
+    assert lists.get("b", ALL) is not None
+    assert lists.get("b", MAX_SESSIONS) is not None
+    assert lists.get("b", MAX_SESSIONS - MAX_OWNERS) is None
+    assert lists.count == 3 + MAX_OWNERS

@@ -7,7 +7,7 @@ number of machines, and names those that may have ended. Every document is read 
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -72,16 +72,12 @@ class _MachineList:
     async def _known(self) -> tuple[KnownMachines, bool]:
         """Return which machines are known, and whether these are all that exist now."""
         call = self.call
-        known = call.memory.known_machines.get(self._key)
+        known = call.memory.known_machines.get(call.session_key, self.owner)
         if known is not None and known.is_usable(call.now, self._ended_since):
             return known, False
         known = await self._read_ids()
-        call.memory.known_machines.remember(self._key, known)
+        call.memory.known_machines.remember(call.session_key, self.owner, known)
         return known, True
-
-    @property
-    def _key(self) -> Hashable:
-        return (self.call.session_key, self.owner)
 
     @property
     def _ended_since(self) -> int | None:
@@ -123,7 +119,7 @@ class _MachineList:
         alive = [machine.id for machine in newer if machine.state is not VmState.DONE]
         ended = [machine.id for machine in newer if machine.state is VmState.DONE]
         known.add_newer(alive, ended, looked_at=now)
-        self.call.memory.known_machines.remember(self._key, known)
+        self.call.memory.known_machines.remember(self.call.session_key, self.owner, known)
         return []
 
     async def _read_range(self, known: KnownMachines, first: int, last: int) -> list[VirtualMachine]:
