@@ -15,7 +15,7 @@ NO_START := /usr/sbin/policy-rc.d
 
 # The whole test suite, and the tests that depend on botocore's model.
 PYTEST := -n 3 --dist worksteal -m "not live"
-WIRE_TESTS := $(wildcard tests/wire tests/test_wire*.py)
+WIRE_TESTS := $(wildcard tests/wire tests/test_wire*.py tests/test_dispatch.py)
 
 # A stamp file in a virtual environment marks that the requirements of that name are installed.
 DEMO := $(VENV)/.demo-installed
@@ -56,7 +56,7 @@ test-live: $(TEST) ## the end-to-end tests on a real oned: ONED=URL ONEADMIN=use
 	    echo "usage: make test-live ONED=URL ONEADMIN=user:password AUTH_FILE=path (a readable file)" >&2; exit 2; }
 	$(VENV)/bin/python -m pytest -m live
 
-test-botocore-floor: $(FLOOR) ## the tests of econed.wire with the oldest supported botocore
+test-botocore-floor: $(FLOOR) ## the tests of econed.wire, and of the actions against the model, with the oldest supported botocore
 	@[ -n "$(WIRE_TESTS)" ] || { echo "there are no tests of econed.wire" >&2; exit 1; }
 	$(FLOOR_VENV)/bin/python -m pytest $(PYTEST) $(WIRE_TESTS)
 
