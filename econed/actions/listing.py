@@ -73,16 +73,6 @@ async def single_set(read: Read[_D]) -> Sets[_D]:
     yield read
 
 
-async def read_at_once(sets: Sets[_D]) -> Sets[_D]:
-    """Read the only set of `sets`, and return it as a set that is read.
-
-    For few documents: reading them waits for no turn (`econed.http.response_memory`), so the reads of several requests
-    can be one call to oned.
-    """
-    async with aclosing(sets):
-        return set_of([document async for read in sets for document in await read()])
-
-
 def set_of(documents: list[_D]) -> Sets[_D]:
     """Return documents that were read before as a single set, which releases them when it is read."""
 

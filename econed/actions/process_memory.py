@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from econed.actions.known_machines import KnownLists
-from econed.actions.reading_ahead import ReadAhead
+from econed.actions.reading_ahead import MAX_SHORT_RESULTS, MAX_SHORT_RESULTS_PER_SESSION, ReadAhead
 from econed.actions.token_index import TokenIndex
 from econed.actions.zones_and_clusters import ZonesAndClusters
 from econed.opennebula.long_documents import LongDocuments
@@ -23,7 +23,7 @@ class ProcessMemory:
     `zones_and_clusters` are the only data that may be older than a request. `long_documents` are the documents that
     were too long to be read. `launch_tokens` are the client tokens of machines, `launches` the launches with a client
     token that are in progress. `known_machines` are the machines that lists had, and `read_ahead` limits the sets that
-    lists read ahead.
+    lists read ahead, `short_results` the results that are produced before their turn.
     """
 
     zones_and_clusters: ZonesAndClusters
@@ -32,3 +32,6 @@ class ProcessMemory:
     launches: KeyedFlights = field(default_factory=KeyedFlights)
     known_machines: KnownLists = field(default_factory=KnownLists)
     read_ahead: ReadAhead = field(default_factory=ReadAhead)
+    short_results: ReadAhead = field(
+        default_factory=lambda: ReadAhead(MAX_SHORT_RESULTS, MAX_SHORT_RESULTS_PER_SESSION)
+    )

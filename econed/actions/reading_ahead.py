@@ -1,7 +1,8 @@
-"""Reading a list ahead: the next set is read and decoded while the current one is viewed, encoded and sent."""
+"""Reading ahead of a response: the next set of a list, and all of a short result before it has its turn."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
@@ -11,6 +12,7 @@ from twisted.internet.defer import Deferred
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
+    from econed.actions.action import Parts
     from econed.actions.sets import Read, Sets
 
 _D = TypeVar("_D")
@@ -21,11 +23,19 @@ MAX_AHEAD: Final = 3
 MAX_AHEAD_PER_SESSION: Final = 1
 """Sets that are read ahead at a time for one session."""
 
+MAX_SHORT_RESULTS: Final = 16
+"""Results of few documents that are produced before their turn, in a process at a time."""
+
+MAX_SHORT_RESULTS_PER_SESSION: Final = 8
+"""Such results for one session: a user can make the documents of their machines long, up to some MiB."""
+
 
 class ReadAhead:
-    """The limits on sets that are read ahead in one process. A list beyond them is read set by set."""
+    """The limits on sets that are read ahead in one process. What is beyond them is read when it has its turn."""
 
-    def __init__(self) -> None:
+    def __init__(self, maximum: int = MAX_AHEAD, maximum_per_session: int = MAX_AHEAD_PER_SESSION) -> None:
+        self._maximum = maximum
+        self._maximum_per_session = maximum_per_session
         self._sessions: list[Hashable] = []
 
     @property
@@ -35,7 +45,7 @@ class ReadAhead:
 
     def begin(self, session: Hashable) -> bool:
         """Whether another set may be read ahead; if so it counts until `end`."""
-        if len(self._sessions) >= MAX_AHEAD or self._sessions.count(session) >= MAX_AHEAD_PER_SESSION:
+        if len(self._sessions) >= self._maximum or self._sessions.count(session) >= self._maximum_per_session:
             return False
         self._sessions.append(session)
         return True
@@ -43,6 +53,33 @@ class ReadAhead:
     def end(self, session: Hashable) -> None:
         """Stop counting a set."""
         self._sessions.remove(session)
+
+    async def result(self, session: Hashable, result: Parts[Any]) -> Parts[Any]:
+        """Return a result of few documents; it is produced now, before it has its turn, if the limits permit.
+
+        So the reads of several requests can be one call to oned, and only what the client receives waits for the turn
+        (`econed.http.response_memory`).
+        """
+        if not self.begin(session):
+            return result
+        produced = self._produced(session, result)
+        try:
+            await anext(produced)
+        except BaseException:
+            await produced.aclose()
+            raise
+        return produced
+
+    async def _produced(self, session: Hashable, result: Parts[Any]) -> Parts[Any]:
+        """Yield nothing when all is produced, then the parts; from then on, closing it ends their count."""
+        try:
+            async with aclosing(result):
+                parts = deque([part async for part in result])
+            yield {}
+            while parts:
+                yield parts.popleft()
+        finally:
+            self.end(session)
 
     async def sets(self, session: Hashable, sets: Sets[_D]) -> Sets[_D]:
         """Yield the readers of `sets`, each of which begins to read the next set once it has read its own."""

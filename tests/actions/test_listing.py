@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 
+from econed.actions.action import Parts
 from econed.actions.instances.view import ReservationMerger
 from econed.actions.listing import Page, in_parts, set_of, with_first_set
 from econed.actions.paging import Listing, Paging
@@ -270,6 +271,41 @@ def test_a_failure_of_a_set_that_was_read_ahead_is_raised_when_it_is_requested()
     ahead = ReadAhead()
     assert result_of(read_all(ahead)) == 1
     assert ahead.count == 0
+
+
+async def _parts(produced: list[int], *, fails: bool = False) -> Parts[dict[str, int]]:
+    for number in (1, 2):
+        produced.append(number)
+        yield {"Number": number}
+        if fails:
+            raise ValueError
+
+
+def test_short_results_are_produced_before_they_are_read_up_to_a_number_for_each_session() -> None:
+    limits = ReadAhead(3, 2)
+    produced: list[list[int]] = [[] for _ in range(5)]
+    sessions = ("a", "a", "a", "b", "c")
+    results = [
+        result_of(limits.result(session, _parts(numbers))) for session, numbers in zip(sessions, produced, strict=True)
+    ]
+    assert produced == [[1, 2], [1, 2], [], [1, 2], []]
+
+    async def numbers_of(result: Parts[dict[str, int]]) -> list[int]:
+        return [part["Number"] async for part in result]
+
+    assert [result_of(numbers_of(result)) for result in results] == [[1, 2]] * 5
+    assert limits.count == 0
+
+
+def test_a_short_result_that_fails_or_is_never_read_no_longer_counts() -> None:
+    limits = ReadAhead(1, 1)
+    failure = result_of(limits.result("a", _parts([], fails=True)))
+    assert failure.check(ValueError)
+    assert limits.count == 0
+    result = result_of(limits.result("a", _parts([])))
+    assert limits.count == 1
+    result_of(result.aclose())
+    assert limits.count == 0
 
 
 async def _empty() -> list[Document]:

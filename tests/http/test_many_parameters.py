@@ -11,10 +11,12 @@ import pytest_twisted
 from econed.actions.filters import MAX_LENGTH, MAX_VALUES
 from econed.actions.pacing import PARAMETER_COST, SLICE
 from econed.config.settings import Settings
+from econed.wire.parameters import MAX_ELEMENTS
 from tests.support.reactor_turns import wait_until
 from tests.support.serving import Server, connected, get, send_request, signed
 
-MANY = SLICE // PARAMETER_COST
+MANY = max(SLICE // PARAMETER_COST, MAX_ELEMENTS) + 500
+FEW = SLICE // PARAMETER_COST // 10
 
 
 @pytest.fixture
@@ -52,7 +54,7 @@ async def test_other_requests_run_before_one_with_many_parameters_is_authenticat
 ) -> None:
     await send_request(server, get(server, signed(server)))
     large = await connected(server)
-    large.send(many_images(server, MANY + 500))
+    large.send(many_images(server, MANY))
     assert await small_request_succeeds(server)
     assert not large.received
     before = len(server.cloud.oned.calls)
@@ -65,7 +67,7 @@ async def test_other_requests_run_before_one_with_many_parameters_is_authenticat
 @pytest_twisted.ensureDeferred
 async def test_a_request_with_few_parameters_small_request_succeeds(server: Server) -> None:
     small = await connected(server)
-    small.send(many_images(server, 100))
+    small.send(many_images(server, FEW))
     await wait_until(lambda: small.has_response)
     assert small.code == "InvalidAMIID.NotFound"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, TypeVar
 
 from econed.actions.action import Parts, action
 from econed.actions.addresses.store import address_store
@@ -14,7 +14,7 @@ from econed.actions.call import gather, user_id_of
 from econed.actions.inputs import Filter
 from econed.actions.instances.filters import INSTANCE_FILTERS, STATUS_FILTERS, may_match_terminated
 from econed.actions.instances.view import ReservationMerger, reservation_view, status_view
-from econed.actions.listing import Page, in_parts, read_at_once, set_of, single_set, with_first_set
+from econed.actions.listing import Page, in_parts, set_of, single_set, with_first_set
 from econed.actions.machines.listed import listed_machine_sets
 from econed.actions.machines.lookup import find_machines
 from econed.actions.machines.state import InstanceState
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from econed.actions.call import Call
     from econed.actions.sets import Sets
     from econed.opennebula.documents import VirtualMachine
+
+_R = TypeVar("_R", bound=Mapping[str, Any])
 
 _INSTANCES = Listing("instances", (int,))
 _STATUS = Listing("instance-status", (int,))
@@ -76,9 +78,8 @@ async def describe_instances(
 
     machines = _sets(call, instance_ids, paging, ended=may_match_terminated(filters), owner=_owner(filters))
     sets = with_first_set(machines, lambda: surroundings.read(call, addresses=True))
-    if 0 < len(instance_ids) <= MAX_SMALL_SET:
-        sets = await read_at_once(sets)
-    return in_parts("Reservations", sets, view_if_selected, _page(paging, instance_ids), ReservationMerger())
+    result = in_parts("Reservations", sets, view_if_selected, _page(paging, instance_ids), ReservationMerger())
+    return await _short_at_once(call, instance_ids, result)
 
 
 @action(ignores=("IncludeManagedResources",))
@@ -103,9 +104,15 @@ async def describe_instance_status(
 
     machines = _sets(call, instance_ids, paging, ended=include_all_instances)
     sets = with_first_set(machines, lambda: surroundings.read(call, addresses=False))
+    result = in_parts("InstanceStatuses", sets, view_if_selected, _page(paging, instance_ids))
+    return await _short_at_once(call, instance_ids, result)
+
+
+async def _short_at_once(call: Call, instance_ids: Sequence[str], result: Parts[_R]) -> Parts[_R]:
+    """Return a result; one for few instances by their ids is produced now, if the limits permit."""
     if 0 < len(instance_ids) <= MAX_SMALL_SET:
-        sets = await read_at_once(sets)
-    return in_parts("InstanceStatuses", sets, view_if_selected, _page(paging, instance_ids))
+        return await call.memory.short_results.result(call.session_key, result)
+    return result
 
 
 @dataclass

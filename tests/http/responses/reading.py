@@ -53,7 +53,7 @@ class CountingOned:
 
     async def document(self, user: str | None, method: str, *args: object) -> Any:
         """Pass a call on (`IOpenNebula`)."""
-        if method == "one.vmpool.infoset":
+        if method in ("one.vmpool.infoset", "one.vmpool.infoextended"):
             self.sets += 1
             self.reads_in_flight += 1
             self.max_in_flight = max(self.max_in_flight, self.reads_in_flight)

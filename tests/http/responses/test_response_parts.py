@@ -8,7 +8,7 @@ import pytest
 import pytest_twisted
 from lxml import etree
 
-from econed.http.response_memory import MAX_PARTS_PER_USER
+from econed.actions.reading_ahead import MAX_AHEAD_PER_SESSION
 from econed.opennebula.read_session import SET_SIZE
 from tests.http.responses.reading import (
     MACHINES,
@@ -34,7 +34,7 @@ READERS = 10
 
 @pytest_twisted.ensureDeferred
 async def test_one_part_of_a_response_is_produced_if_the_client_does_not_read(server: Server) -> None:
-    """For each client that does not read, one part is in memory, however long the list is."""
+    """For each client that does not read, one part is in memory, however long the list is; a set is read ahead."""
     use_small_send_buffers(server)
     part_length, _, _ = await _one_part(server)
     with ExitStack() as readers:
@@ -42,25 +42,28 @@ async def test_one_part_of_a_response_is_produced_if_the_client_does_not_read(se
             readers.enter_context(reader(server, listing(server)))
         await until(server, lambda: counting_oned(server).sets >= READERS)
         await until_quiet(server)
-        assert counting_oned(server).sets == READERS
+        assert counting_oned(server).sets == READERS + MAX_AHEAD_PER_SESSION
         assert held_bytes(server) <= READERS * (part_length + (1 << 17))
         assert memory_of(server).producing == 0
     await until(server, lambda: server.site.connections == 0)
     assert held_bytes(server) == 0
     await until_quiet(server)
-    assert counting_oned(server).sets == READERS, "nothing more is read for a client that has disconnected"
+    assert counting_oned(server).sets == READERS + MAX_AHEAD_PER_SESSION, (
+        "nothing more is read for a client that has disconnected"
+    )
 
 
 @pytest_twisted.ensureDeferred
 @pytest.mark.parametrize("action", ["DescribeInstances", "DescribeInstanceStatus"])
-async def test_a_few_instances_given_by_id_are_read_in_turns_too(server: Server, action: str) -> None:
+async def test_a_few_instances_given_by_id_are_read_by_one_call_at_a_time(server: Server, action: str) -> None:
     """Their documents may be long, and a user may send many such requests at a time."""
     request = get(server, signed(server, Action=action, **{"InstanceId.1": "i-00000000", "InstanceId.2": "i-00000001"}))
     clients = [await connected(server) for _ in range(READERS)]
     for client in clients:
         client.send(request)
     await until(server, lambda: all(client.received.endswith(f"</{action}Response>".encode()) for client in clients))
-    assert counting_oned(server).max_in_flight == MAX_PARTS_PER_USER
+    assert counting_oned(server).max_in_flight == 1
+    assert counting_oned(server).sets < READERS
 
 
 async def _one_part(server: Server) -> tuple[int, bytes, bytes]:
