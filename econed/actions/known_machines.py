@@ -63,17 +63,22 @@ class KnownMachines:
         """The highest id that belongs to a range; -1 if no machine is known."""
         return max((self.highest, *self._alive[-1:], *self._ended[-1:]))
 
-    def end_of_range(self, first: int, size: int) -> int:
+    def end_of_range(self, first: int, size: int, *, ended: bool) -> int:
         """Return the last id of a range from `first` on that has up to `size` of the machines known to be alive.
 
-        The machines up to `last_id` are divided evenly, into as few ranges as possible.
+        With `ended` it also has up to `size` of those that have ended. The machines up to `last_id` are divided evenly,
+        into as few ranges as possible.
         """
         start = bisect_left(self._alive, first)
         remaining = len(self._alive) - start
-        if remaining <= size:
-            return self.last_id
-        count = -(-remaining // size)
-        return self._alive[start + -(-remaining // count) - 1]
+        last = self.last_id
+        if remaining > size:
+            count = -(-remaining // size)
+            last = self._alive[start + -(-remaining // count) - 1]
+        ended_ids = _slice(self._ended, first, last)
+        if ended and ended_ids.stop - ended_ids.start > size:
+            last = self._ended[ended_ids.start + size - 1]
+        return last
 
     def ended_between(self, first: int, last: int) -> array[int]:
         """Return the ids in a range of the machines that have ended recently, or may have."""

@@ -14,10 +14,10 @@ def known(alive: range, ended: range = range(0)) -> KnownMachines:
     return KnownMachines(alive, ended, highest=-1, looked_at=NOW, ended_since=NOW - 900)
 
 
-def ranges(machines: KnownMachines, size: int, first: int = 0) -> list[tuple[int, int]]:
+def ranges(machines: KnownMachines, size: int, first: int = 0, *, ended: bool = True) -> list[tuple[int, int]]:
     found = []
     while first <= machines.last_id:
-        last = machines.end_of_range(first, size)
+        last = machines.end_of_range(first, size, ended=ended)
         found.append((first, last))
         first = last + 1
     return found
@@ -29,6 +29,12 @@ def test_ids_are_divided_into_as_few_ranges_as_possible_with_about_the_same_numb
     assert ranges(known(range(9)), 4, first=2) == [(2, 5), (6, 8)]
     assert ranges(known(range(0), range(5, 7)), 4) == [(0, 6)]
     assert ranges(known(range(0)), 4) == []
+
+
+def test_a_range_has_a_bounded_number_of_ended_machines_where_these_are_read() -> None:
+    machines = known(range(0, 30, 10), range(11, 20))
+    assert ranges(machines, 4) == [(0, 14), (15, 18), (19, 20)]
+    assert ranges(machines, 4, ended=False) == [(0, 20)]
 
 
 def test_a_machine_that_is_no_longer_alive_counts_as_ended_until_it_is_forgotten() -> None:

@@ -60,7 +60,7 @@ class _MachineList:
         known, is_current = await self._known()
         size = RANGE_SIZE if expected is None else min(expected, RANGE_SIZE)
         while first <= known.last_id or not is_current:
-            last = known.end_of_range(first, size)
+            last = known.end_of_range(first, size, ended=self.ended)
             if last < known.last_id or is_current:
                 yield partial(self._read_range, known, first, last)
             else:

@@ -175,6 +175,21 @@ def test_machines_that_ended_are_read_again_until_they_are_no_longer_listed() ->
     assert methods(calls_of(cloud, lambda: states(cloud))) == ["infoextended", "info"]
 
 
+@pytest.mark.usefixtures("small_ranges")
+@pytest.mark.parametrize("is_known", [True, False])
+def test_many_machines_that_ended_are_read_in_several_ranges(*, is_known: bool) -> None:
+    """Their documents are in memory at the same time, and a range that has few other machines may have many of them."""
+    cloud = Cloud()
+    ended = create(cloud, 10)
+    states(cloud)
+    end(cloud, *ended)
+    states(cloud)
+    if not is_known:
+        cloud.memory = cloud.new_memory()
+    calls = calls_of(cloud, lambda: states(cloud))
+    assert [call[1] for call in calls if call[0] == "infoset"] == ["0,1,2,3", "4,5,6,7", "8,9"]
+
+
 def test_what_one_session_knows_does_not_decide_what_another_lists() -> None:
     """Two sessions of one user may belong to different groups."""
     cloud = Cloud()
