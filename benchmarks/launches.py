@@ -20,7 +20,7 @@ from econed.ids import IMAGE
 from tests.support.processes import until
 
 CALLS = 8
-"""Calls at once with which oned is asked directly: econed's `one_calls`."""
+"""Concurrent direct calls of oned: econed's default `one_calls`."""
 
 _ALONE = 3.0
 _ENDING = 900.0

@@ -1,6 +1,7 @@
-"""What one process remembers between requests: it makes answers faster, and never changes them.
+"""What one process remembers between requests, so that it responds faster.
 
-A process that has just started has an empty memory and comes to the same answers. Every member is bounded, and what
+A process that has just started has an empty memory and comes to the same results, except in two rare cases, which
+`econed.actions.token_index` and docs/design.md ("Terminated instances") describe. Every member is bounded, and what
 belongs to a user is stored by session (`Call.session_key`), since two sessions of one user may see different objects.
 """
 

@@ -86,8 +86,8 @@ async def _terminate(run: ChoreRun, machine: VirtualMachine) -> None:
 async def terminate_left_over(run: ChoreRun) -> None:
     """Terminate the machines that an unfinished request left on HOLD, and release those whose volumes took long.
 
-    A launch of many machines may take longer than `HOLD_AGE`. So a machine is left over only if no machine of its
-    reservation on HOLD is younger.
+    A launch of many machines may take longer than `HOLD_AGE`. So a machine is left over only if all machines on HOLD of
+    its reservation are older.
     """
     newest: dict[str, int] = {}
     candidates: list[tuple[int, str]] = []

@@ -52,7 +52,7 @@ its own that are in excess.
 """
 
 MAX_WATCH = 600
-"""Seconds after which it is completed in any case."""
+"""Seconds after which a launch that another request began is completed by this one even if it makes progress."""
 
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.2, 2.0
 """Seconds between two reads of a launch that another request carries out; each pause is twice as long as the last."""

@@ -84,7 +84,7 @@ async def run_instances(
 ) -> ReservationTypeDef:
     """Run instances: between MinCount and MaxCount, or none (EC2 RunInstances; OpenNebula instantiate).
 
-    With a ClientToken, a repeated call returns the same instances for `launch.TOKEN_LIFETIME` seconds.
+    With a ClientToken, a repeated call returns the same instances for `token_machines.TOKEN_LIFETIME` seconds.
     """
     _check_counts(min_count, max_count)
     token = ClientToken.of(call, client_token)

@@ -2,7 +2,7 @@
 
 They are found among the caller's own machines in all states. The first call of a session in a process reads those of
 the lifetime of tokens, newest first. Later ones read on from the newest machine that was read before
-(`econed.actions.token_index`), with a single call of oned.
+(`econed.actions.token_index`): with one call of oned, and another if machines of the token are known.
 """
 
 from __future__ import annotations
