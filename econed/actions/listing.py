@@ -7,9 +7,9 @@ from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
-from econed.actions.call import gather
 from econed.actions.paging import Paging, Position
 from econed.actions.sets import Read, Sets
+from econed.actions.tasks import TaskGroup
 
 if TYPE_CHECKING:
     from econed.actions.action import Parts
@@ -58,14 +58,10 @@ async def with_first_set(sets: Sets[_D], read_more: Callable[[], Coroutine[Any, 
 
 
 async def _read_with(read: Read[_D], read_more: Callable[[], Coroutine[Any, Any, None]]) -> Iterable[_D]:
-    documents: Iterable[_D] = ()
-
-    async def read_documents() -> None:
-        nonlocal documents
-        documents = await read()
-
-    await gather((read_documents(), read_more()))
-    return documents
+    async with TaskGroup() as tasks:
+        documents = tasks.start(read())
+        tasks.start(read_more())
+    return documents.result
 
 
 async def single_set(read: Read[_D]) -> Sets[_D]:

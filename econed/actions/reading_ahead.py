@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
@@ -99,7 +99,7 @@ class _NextSet(Generic[_D]):
         self._limits = limits
         self._session = session
         self._sets = sets
-        self._read: Callable[[], Awaitable[Iterable[_D]]] | None = None
+        self._read: Read[_D] | None = None
         self._ahead: Deferred[Iterable[_D]] | None = None
 
     async def advance(self) -> bool:
@@ -120,8 +120,9 @@ class _NextSet(Generic[_D]):
                 documents = await ahead
             finally:
                 self._limits.end(self._session)
-        if await self.advance() and self._limits.begin(self._session):
-            self._ahead = Deferred.fromCoroutine(_documents(self._read))
+        await self.advance()
+        if self._read is not None and self._limits.begin(self._session):
+            self._ahead = Deferred.fromCoroutine(self._read())
         return documents
 
     def close(self) -> None:
@@ -131,10 +132,6 @@ class _NextSet(Generic[_D]):
             self._limits.end(self._session)
             ahead.addErrback(lambda _: None)
             ahead.cancel()
-
-
-async def _documents(read: Any) -> Any:
-    return await read()
 
 
 async def _next_or_none(sets: Sets[_D]) -> Read[_D] | None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
-from typing import TypeAlias, TypeVar
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
+from typing import Any, TypeAlias, TypeVar
 
 _D = TypeVar("_D")
 
-Read: TypeAlias = Callable[[], Awaitable[Iterable[_D]]]
+Read: TypeAlias = Callable[[], Coroutine[Any, Any, Iterable[_D]]]
 """Reads the next set of documents; called once. It holds no documents before or after the call."""
 
 Sets: TypeAlias = AsyncGenerator[Read[_D], None]

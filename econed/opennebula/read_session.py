@@ -130,7 +130,7 @@ class ReadSession:
     async def vm_range(
         self, first: int, last: int, owner: OwnerFilter | int, state: VmState | StateFilter
     ) -> tuple[VirtualMachine, ...]:
-        """Return the machines with ids from `first` to `last` in no particular order (one.vmpool.infoextended).
+        """Return the machines with ids from `first` to `last` (-1: no bound) in any order (one.vmpool.infoextended).
 
         Machines whose documents are longer than `MAX_LIST` are left out.
         """
@@ -175,13 +175,7 @@ class ReadSession:
 
         Machines whose documents are longer than `MAX_LIST` are left out.
         """
-        method = "one.vmpool.infoextended"
-
-        async def read(first: int, last: int) -> tuple[VirtualMachine, ...]:
-            owner, state = int(OwnerFilter.MINE), int(StateFilter.ANY)
-            return await self._pool(VirtualMachine, "VM", method, owner, first, last, state, "")
-
-        return await self.long_documents.by_range(method, after + 1, -1, read, lists_all_users=False)
+        return await self.vm_range(after + 1, -1, OwnerFilter.MINE, StateFilter.ANY)
 
     async def newest_vms(
         self, count: int, owner: OwnerFilter | int, state: VmState | StateFilter

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, TypeVar
 from econed.actions.action import Parts, action
 from econed.actions.addresses.store import address_store
 from econed.actions.addresses.view import PublicAddresses
-from econed.actions.call import gather, user_id_of
+from econed.actions.call import user_id_of
 from econed.actions.inputs import Filter
 from econed.actions.instances.filters import INSTANCE_FILTERS, STATUS_FILTERS, may_match_terminated
 from econed.actions.instances.view import ReservationMerger, reservation_view, status_view
@@ -19,6 +19,7 @@ from econed.actions.machines.listed import listed_machine_sets
 from econed.actions.machines.lookup import find_machines
 from econed.actions.machines.state import InstanceState
 from econed.actions.paging import Listing, Paging
+from econed.actions.tasks import TaskGroup
 from econed.errors import OpenNebulaRefusal
 from econed.opennebula.machine_sets import MAX_SMALL_SET
 from econed.opennebula.pools import OwnerFilter
@@ -124,15 +125,11 @@ class _Surroundings:
 
     async def read(self, call: Call, *, addresses: bool) -> None:
         """Read the names of the clusters and, with `addresses`, the elastic IPs."""
-        await gather(
-            (self._read_clusters(call), self._read_addresses(call)) if addresses else (self._read_clusters(call),)
-        )
-
-    async def _read_clusters(self, call: Call) -> None:
-        self.clusters = await call.cluster_names()
-
-    async def _read_addresses(self, call: Call) -> None:
-        self.addresses = await _addresses(call)
+        async with TaskGroup() as reads:
+            clusters = reads.start(call.cluster_names())
+            associations = reads.start(_addresses(call)) if addresses else None
+        self.clusters = clusters.result
+        self.addresses = None if associations is None else associations.result
 
 
 def _sets(

@@ -16,6 +16,7 @@ from econed.actions.call import gather
 from econed.actions.known_machines import KnownMachines
 from econed.actions.machines.lookup import ended_visible_since, is_instance
 from econed.actions.pacing import ITEM_COST
+from econed.actions.tasks import TaskGroup
 from econed.opennebula.pools import OwnerFilter, StateFilter
 from econed.opennebula.states import VmState
 
@@ -96,12 +97,11 @@ class _MachineList:
         alive = frozenset(await session.vm_ids(self.owner, StateFilter.NOT_DONE))
         if since is None:
             return KnownMachines(alive, (), highest=highest, looked_at=now, ended_since=now + _MAX_CLOCK_SKEW)
-        on_a_host, newest_ended = await gather((self._on_a_host_since(since), self._newest_ended()))
-        ended = {*on_a_host, *newest_ended}.difference(alive)
+        async with TaskGroup() as reads:
+            on_a_host = reads.start(session.vm_ids_since(since, self.owner))
+            newest_ended = reads.start(self._newest_ended())
+        ended = {*on_a_host.result, *newest_ended.result}.difference(alive)
         return KnownMachines(alive, ended, highest=highest, looked_at=now, ended_since=since)
-
-    async def _on_a_host_since(self, since: int) -> Iterable[int]:
-        return await self.call.session.vm_ids_since(since, self.owner)
 
     async def _newest_ended(self) -> Iterable[int]:
         machines = await self.call.session.newest_vms(NEWEST_ENDED_COUNT, self.owner, VmState.DONE)
@@ -110,17 +110,18 @@ class _MachineList:
 
     async def _read_last_range(self, known: KnownMachines, first: int, last: int) -> list[VirtualMachine]:
         """Read a range, and at the same time which machines were created since the last list."""
-        machines, _ = await gather((self._read_range(known, first, last), self._add_newer(known)))
-        return machines
+        async with TaskGroup() as reads:
+            machines = reads.start(self._read_range(known, first, last))
+            reads.start(self._add_newer(known))
+        return machines.result
 
-    async def _add_newer(self, known: KnownMachines) -> list[VirtualMachine]:
+    async def _add_newer(self, known: KnownMachines) -> None:
         now = self.call.now
         newer = await self.call.session.vms_in_short_form(self.owner, StateFilter.ANY, known.highest + 1)
         alive = [machine.id for machine in newer if machine.state is not VmState.DONE]
         ended = [machine.id for machine in newer if machine.state is VmState.DONE]
         known.add_newer(alive, ended, looked_at=now)
         self.call.memory.known_machines.remember(self.call.session_key, self.owner, known)
-        return []
 
     async def _read_range(self, known: KnownMachines, first: int, last: int) -> list[VirtualMachine]:
         """Return the machines of a range that are instances; of the ended ones, those that can be known to have."""
