@@ -10,6 +10,8 @@ from twisted.internet.defer import Deferred
 
 from econed.actions.instances.instances import describe_instance_status, describe_instances
 from econed.opennebula.machine_sets import MAX_SMALL_SET
+from tests.calls_to_oned.recording import described, waves_of
+from tests.support.addresses import AddressCloud
 from tests.support.cloud import Cloud, perform
 from tests.support.delayed_oned import DelayedOned
 
@@ -19,6 +21,19 @@ REQUESTS = 16
 def set_calls(cloud: Cloud) -> int:
     """Return how many calls for machines by their ids oned has received."""
     return sum(call.method == "one.vmpool.infoset" for call in cloud.oned.calls)
+
+
+def test_an_instance_is_read_at_the_same_time_as_what_its_view_needs() -> None:
+    cloud = AddressCloud()
+    instance = cloud.run("alice", "RunInstances", ImageId="ami-00000000", MinCount=1, MaxCount=1)["Instances"][0]
+    parameters = {"InstanceIds": [instance["InstanceId"]]}
+    cloud.memory = cloud.new_memory()
+    first, second = (
+        described(waves_of(cloud, "alice", lambda call: perform(call, "DescribeInstances", parameters)))
+        for _ in range(2)
+    )
+    assert first == "clusterpool.info*, vmpool.infoset, vnpool.info*"
+    assert second == "vmpool.infoset, vnpool.info*"
 
 
 def test_requests_for_one_instance_each_share_few_calls_and_get_their_own() -> None:
