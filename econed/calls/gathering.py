@@ -21,8 +21,8 @@ from econed.calls.kinds import CallKind, kind_of
 from econed.opennebula.machine_sets import arguments_for, divide, ids_in, is_small_set
 
 if TYPE_CHECKING:
-    from econed.calls.patience import Patience
     from econed.calls.turns import Owner, Ticket
+    from econed.calls.wait_limit import WaitLimit
     from econed.interfaces import IOpenNebula
 
 MAX_MERGED: Final = 250
@@ -38,7 +38,7 @@ class Requester:
 
     owner: Owner
     session_key: Hashable
-    patience: Patience[QueuedCall]
+    wait_limit: WaitLimit[QueuedCall]
 
 
 @dataclass(eq=False)

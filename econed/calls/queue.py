@@ -19,8 +19,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from econed.calls.gathering import Flight, Gathering, QueuedCall, Requester
-from econed.calls.patience import MAX_WAIT, Patience
 from econed.calls.turns import Owner, Ticket, Turns
+from econed.calls.wait_limit import MAX_WAIT, WaitLimit
 from econed.errors import InvalidReply, OpenNebulaUnavailable
 from econed.interfaces import ICallLimiter, IOpenNebula
 from econed.slots import MAX_CALLS_PER_REQUEST, Slots
@@ -55,7 +55,7 @@ class CallQueue:
         `session_key` is what the replies to users' calls depend on besides the name of the user: only requests with
         equal keys share reads. All requests share the reads of serveradmin.
         """
-        return CallShare(self, Requester(owner, session_key, Patience(self._clock, self._give_up)))
+        return CallShare(self, Requester(owner, session_key, WaitLimit(self._clock, self._give_up)))
 
     def for_user(self, user: User) -> CallShare:
         """Return oned for one request of a user."""
@@ -80,7 +80,7 @@ class CallQueue:
         self.calls_waiting += 1
         self._enter(call)
         if call in gathering.waiting:
-            call.requester.patience.begin_wait(call)
+            call.requester.wait_limit.begin_wait(call)
 
     def _enter(self, call: QueuedCall) -> None:
         """Queue a call for a slot, unless it still gathers."""
@@ -99,7 +99,7 @@ class CallQueue:
         """Remove a call from those that wait."""
         del call.gathering.waiting[call]
         self.calls_waiting -= 1
-        call.requester.patience.end_wait(call)
+        call.requester.wait_limit.end_wait(call)
         if call.ticket is not None and not call.ticket.has_slot:
             self._turns.leave(call.ticket)
 
@@ -112,7 +112,7 @@ class CallQueue:
         for call in calls:
             self._leave(call)
             call.flight = flight
-            call.requester.patience.progress()
+            call.requester.wait_limit.progress()
         flight.running = Deferred.fromCoroutine(flight.send(self._oned))
         flight.running.addBoth(self._end, flight)
 
@@ -127,7 +127,7 @@ class CallQueue:
         answers = {} if is_split else flight.answers(reply)
         while flight.calls:  # the result of one call may lead to the cancellation of another
             call, _ = flight.calls.popitem(last=False)
-            call.requester.patience.progress()
+            call.requester.wait_limit.progress()
             if is_split:  # one document of all may be too long, or invalid
                 call.flight, call.ticket = None, None
                 self._join(call)

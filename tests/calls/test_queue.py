@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
 from zope.interface.verify import verifyObject
 
-from econed.calls.patience import MAX_WAIT
 from econed.calls.turns import MAX_CHANGES, Owner
+from econed.calls.wait_limit import MAX_WAIT
 from econed.errors import OpenNebulaRefusal, OpenNebulaUnavailable
 from econed.interfaces import ICallLimiter, IOpenNebula
 from econed.slots import MAX_CALLS_PER_REQUEST

@@ -14,8 +14,8 @@ from econed.calls.kinds import CallKind, kind_of
 from econed.calls.turns import MAX_BULK_READS, MAX_CHANGES, MAX_PASSED, Owner, Ticket, Turns
 
 
-class Office:
-    """Calls that take turns; `sent` are their names in the order in which they got a slot."""
+class Simulation:
+    """A simulation of calls that take turns; `sent` are their names in the order in which they got a slot."""
 
     def __init__(self, limit: int) -> None:
         self.turns = Turns(limit)
@@ -46,124 +46,124 @@ class Office:
 
 
 def test_after_a_burst_of_one_user_the_call_of_another_is_the_next() -> None:
-    office = Office(8)
+    simulation = Simulation(8)
     for number in range(250):
-        office.enter(number, owner=1, kind=CallKind.CHANGE)
-    office.enter("other", owner=2)
-    office.end_all()
-    assert office.sent.index("other") == MAX_CHANGES
-    assert len(office.sent) == 251
+        simulation.enter(number, owner=1, kind=CallKind.CHANGE)
+    simulation.enter("other", owner=2)
+    simulation.end_all()
+    assert simulation.sent.index("other") == MAX_CHANGES
+    assert len(simulation.sent) == 251
 
 
 def test_a_user_whose_calls_take_all_their_slots_leaves_some_to_others() -> None:
-    office = Office(8)
+    simulation = Simulation(8)
     for number in range(250):
-        office.enter(number, owner=1)
-    assert office.sent == [0, 1, 2, 3, 4, 5]
-    office.enter("other", owner=2)
-    assert office.sent[-1] == "other"
+        simulation.enter(number, owner=1)
+    assert simulation.sent == [0, 1, 2, 3, 4, 5]
+    simulation.enter("other", owner=2)
+    assert simulation.sent[-1] == "other"
     for user in range(3, 20):
-        office.enter(f"user {user}", owner=user)
-    assert office.turns.taken == 8
+        simulation.enter(f"user {user}", owner=user)
+    assert simulation.turns.taken == 8
 
 
 @pytest.mark.parametrize(("limit", "share"), [(1, 1), (2, 1), (3, 2), (4, 3), (8, 6), (15, 12)])
 def test_one_owner_has_three_quarters_of_the_slots_and_at_least_one(limit: int, share: int) -> None:
-    office = Office(limit)
+    simulation = Simulation(limit)
     for number in range(50):
-        office.enter(number)
-    assert office.turns.taken == share
+        simulation.enter(number)
+    assert simulation.turns.taken == share
 
 
 def test_users_take_turns_whatever_the_number_of_their_calls() -> None:
-    office = Office(1)
-    office.enter("first", owner=9)
+    simulation = Simulation(1)
+    simulation.enter("first", owner=9)
     for name in ("a1", "a2", "a3", "b1", "b2", "c1"):
-        office.enter(name, owner=ord(name[0]))
-    office.end_all()
-    assert office.sent == ["first", "a1", "b1", "c1", "a2", "b2", "a3"]
+        simulation.enter(name, owner=ord(name[0]))
+    simulation.end_all()
+    assert simulation.sent == ["first", "a1", "b1", "c1", "a2", "b2", "a3"]
 
 
 def test_the_requests_of_a_user_take_turns_whatever_the_number_of_their_calls() -> None:
-    office = Office(1)
+    simulation = Simulation(1)
     for number in range(1000):
-        office.enter(("long", number), request="long")
-    office.enter(("short", 0), request="short")
-    office.end_all()
-    assert office.sent[:4] == [("long", 0), ("long", 1), ("short", 0), ("long", 2)]
+        simulation.enter(("long", number), request="long")
+    simulation.enter(("short", 0), request="short")
+    simulation.end_all()
+    assert simulation.sent[:4] == [("long", 0), ("long", 1), ("short", 0), ("long", 2)]
 
 
 def test_reads_of_one_object_go_ahead_of_the_users_changes_and_of_their_long_reads() -> None:
-    office = Office(1)
-    office.enter("first")
-    office.enter("bulk", kind=CallKind.BULK)
-    office.enter("change", kind=CallKind.CHANGE)
-    office.enter("object")
-    office.end_all()
-    assert office.sent == ["first", "object", "change", "bulk"]
+    simulation = Simulation(1)
+    simulation.enter("first")
+    simulation.enter("bulk", kind=CallKind.BULK)
+    simulation.enter("change", kind=CallKind.CHANGE)
+    simulation.enter("object")
+    simulation.end_all()
+    assert simulation.sent == ["first", "object", "change", "bulk"]
 
 
 def test_reads_of_one_object_of_one_user_do_not_go_ahead_of_another_users_calls() -> None:
-    office = Office(1)
-    office.enter("first", owner=1)
+    simulation = Simulation(1)
+    simulation.enter("first", owner=1)
     for number in range(5):
-        office.enter(number, owner=1)
-    office.enter("bulk", owner=2, kind=CallKind.BULK)
-    office.end_all()
-    assert office.sent[:3] == ["first", "bulk", 0]
+        simulation.enter(number, owner=1)
+    simulation.enter("bulk", owner=2, kind=CallKind.BULK)
+    simulation.end_all()
+    assert simulation.sent[:3] == ["first", "bulk", 0]
 
 
 def test_no_call_of_a_user_waits_for_ever_behind_their_other_calls() -> None:
-    office = Office(1)
-    office.enter("first")
-    office.enter("change", kind=CallKind.CHANGE)
-    office.enter("bulk", kind=CallKind.BULK)
+    simulation = Simulation(1)
+    simulation.enter("first")
+    simulation.enter("change", kind=CallKind.CHANGE)
+    simulation.enter("bulk", kind=CallKind.BULK)
     for number in range(100):
-        office.enter(number)
-    office.end_all()
-    assert office.sent.index("change") <= MAX_PASSED + 2
-    assert office.sent.index("bulk") <= MAX_PASSED + 3
+        simulation.enter(number)
+    simulation.end_all()
+    assert simulation.sent.index("change") <= MAX_PASSED + 2
+    assert simulation.sent.index("bulk") <= MAX_PASSED + 3
 
 
 @pytest.mark.parametrize(("kind", "limit"), [(CallKind.CHANGE, MAX_CHANGES), (CallKind.BULK, MAX_BULK_READS)])
 def test_a_user_has_few_changes_and_few_long_reads_in_flight(kind: CallKind, limit: int) -> None:
-    office = Office(100)
+    simulation = Simulation(100)
     for number in range(50):
-        office.enter(number, request=number % 7, kind=kind)
+        simulation.enter(number, request=number % 7, kind=kind)
     for _ in range(50):
-        assert len(office.in_flight) == min(limit, 50 - len(office.sent) + len(office.in_flight))
-        office.end(next(iter(office.in_flight)))
+        assert len(simulation.in_flight) == min(limit, 50 - len(simulation.sent) + len(simulation.in_flight))
+        simulation.end(next(iter(simulation.in_flight)))
 
 
 def test_an_owner_that_goes_first_is_sent_before_all_users() -> None:
-    office = Office(1)
+    simulation = Simulation(1)
     for user in range(1, 20):
-        office.enter(user, owner=user)
-    office.enter("x", owner=Owner("users", goes_first=True))
-    office.enter("y", owner=Owner("users", goes_first=True))
-    office.end_all()
-    assert office.sent[:4] == [1, "x", "y", 2]
+        simulation.enter(user, owner=user)
+    simulation.enter("x", owner=Owner("users", goes_first=True))
+    simulation.enter("y", owner=Owner("users", goes_first=True))
+    simulation.end_all()
+    assert simulation.sent[:4] == [1, "x", "y", 2]
 
 
 def test_any_number_of_calls_may_end_as_soon_as_they_are_sent() -> None:
     """Each leaves when it gets its slot; that must not recurse."""
-    office = Office(1)
-    first = office.enter("first")
+    simulation = Simulation(1)
+    first = simulation.enter("first")
     sent: list[int] = []
 
     def enter(number: int) -> None:
         def on_turn() -> None:
             sent.append(number)
-            office.turns.leave(ticket)
+            simulation.turns.leave(ticket)
 
         ticket = Ticket(Owner(number % 3), number % 5, CallKind.OBJECT, on_turn)
-        office.turns.enter(ticket)
+        simulation.turns.enter(ticket)
 
     for number in range(5000):
         enter(number)
-    office.turns.leave(first)
+    simulation.turns.leave(first)
     assert sorted(sent) == list(range(5000))
-    assert office.turns.is_idle
+    assert simulation.turns.is_idle
 
 
 def test_leaving_a_long_queue_takes_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -199,28 +199,28 @@ calls = st.tuples(st.integers(1, 4), st.integers(1, 3), st.sampled_from(CallKind
 
 @given(st.integers(1, 9), st.lists(st.one_of(calls, st.sampled_from(["end", "leave"])), max_size=80))
 def test_no_call_is_lost_none_is_sent_twice_and_no_limit_is_exceeded(limit: int, steps: list[Any]) -> None:
-    office = Office(limit)
+    simulation = Simulation(limit)
     tickets: dict[int, Ticket] = {}
     left: set[int] = set()
     for number, step in enumerate(steps):
         waiting = [name for name, ticket in tickets.items() if not ticket.has_slot and name not in left]
-        if step == "end" and office.in_flight:
-            office.end(next(iter(office.in_flight)))
+        if step == "end" and simulation.in_flight:
+            simulation.end(next(iter(simulation.in_flight)))
         elif step == "leave" and waiting:
-            office.turns.leave(tickets[waiting[len(waiting) // 2]])
+            simulation.turns.leave(tickets[waiting[len(waiting) // 2]])
             left.add(waiting[len(waiting) // 2])
         elif not isinstance(step, str):
             owner, request, kind = step
-            tickets[number] = office.enter(number, owner, request, kind)
-        _check_limits(office, limit)
-    office.end_all()
-    assert sorted((*office.sent, *left)) == sorted(tickets)
-    assert office.turns.is_idle
+            tickets[number] = simulation.enter(number, owner, request, kind)
+        _check_limits(simulation, limit)
+    simulation.end_all()
+    assert sorted((*simulation.sent, *left)) == sorted(tickets)
+    assert simulation.turns.is_idle
 
 
-def _check_limits(office: Office, limit: int) -> None:
-    in_flight = office.in_flight.values()
-    assert office.turns.taken == len(in_flight) <= limit
+def _check_limits(simulation: Simulation, limit: int) -> None:
+    in_flight = simulation.in_flight.values()
+    assert simulation.turns.taken == len(in_flight) <= limit
     by_owner = Counter(ticket.owner for ticket in in_flight)
     assert all(count <= max(1, limit - max(1, limit // 4)) for count in by_owner.values())
     by_kind = Counter((ticket.owner, ticket.kind) for ticket in in_flight)
@@ -229,14 +229,14 @@ def _check_limits(office: Office, limit: int) -> None:
 
 @given(st.lists(st.tuples(st.integers(1, 5), st.integers(1, 4)), min_size=1, max_size=60))
 def test_a_user_waits_for_at_most_one_call_of_each_other_user(entered: list[tuple[int, int]]) -> None:
-    office = Office(1)
-    office.enter((0, 0), owner=0)
+    simulation = Simulation(1)
+    simulation.enter((0, 0), owner=0)
     for number, (user, request) in enumerate(entered):
-        office.enter((user, number), owner=user, request=request)
-    office.end_all()
+        simulation.enter((user, number), owner=user, request=request)
+    simulation.end_all()
     remaining = Counter(user for user, _ in entered)
     since: Counter[int] = Counter()
-    for user, _ in office.sent[1:]:
+    for user, _ in simulation.sent[1:]:
         remaining[user] -= 1
         since[user] = 0
         for other, count in remaining.items():

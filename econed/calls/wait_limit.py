@@ -13,8 +13,8 @@ MAX_WAIT: Final = 60.0
 _C = TypeVar("_C", bound=Hashable)
 
 
-class Patience(Generic[_C]):
-    """The waiting calls of one request.
+class WaitLimit(Generic[_C]):
+    """The limit on the time for which the calls of one request wait.
 
     `give_up` is called with each of them if for `MAX_WAIT` seconds there was no progress: it must remove the call.
     """
