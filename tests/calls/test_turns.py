@@ -75,13 +75,15 @@ def test_one_owner_has_three_quarters_of_the_slots_and_at_least_one(limit: int, 
     assert simulation.turns.taken == share
 
 
-def test_users_take_turns_whatever_the_number_of_their_calls() -> None:
-    simulation = Simulation(1)
-    simulation.enter("first", owner=9)
+@pytest.mark.parametrize("limit", [1, 8])
+def test_users_take_turns_whatever_the_number_of_their_calls(limit: int) -> None:
+    simulation = Simulation(limit)
+    for number in range(limit):
+        simulation.enter(number, owner=number)
     for name in ("a1", "a2", "a3", "b1", "b2", "c1"):
         simulation.enter(name, owner=ord(name[0]))
     simulation.end_all()
-    assert simulation.sent == ["first", "a1", "b1", "c1", "a2", "b2", "a3"]
+    assert simulation.sent[limit:] == ["a1", "b1", "c1", "a2", "b2", "a3"]
 
 
 def test_the_requests_of_a_user_take_turns_whatever_the_number_of_their_calls() -> None:
