@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
 from econed.calls.turns import MAX_CHANGES, Owner
@@ -105,6 +106,25 @@ def test_a_request_with_progress_is_not_given_up() -> None:
         queued.oned.in_flight[0].reply.callback(True)
     assert launch.results == other.results == [True] * 30
     assert queued.is_forgotten
+
+
+@pytest.mark.parametrize("progress", ["a call ends", "a call is sent"])
+def test_each_sent_and_each_ended_call_is_progress(progress: str) -> None:
+    queued = Queued(limit=1)
+    other, request = queued.request(user=2), queued.request(user=1)
+    first, second = (request, other) if progress == "a call ends" else (other, request)
+    first.change(1)
+    second.change(2)
+    if progress == "a call ends":
+        other.change(3)
+    request.change(4)
+    queued.clock.advance(MAX_WAIT - 1)
+    queued.oned.in_flight[0].reply.callback(True)
+    queued.clock.advance(MAX_WAIT - 1)
+    assert not any(isinstance(result, Failure) for result in request.results)
+    queued.clock.advance(1)
+    assert isinstance(request.results[-1], Failure)
+    queued.end_all()
 
 
 def test_a_call_that_is_sent_is_not_given_up_by_the_queue(queued: Queued) -> None:

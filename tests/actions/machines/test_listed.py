@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from lxml.etree import _Element
 from zope.interface import implementer
 
+from econed.actions.instances.instances import describe_instances
 from econed.actions.known_machines import MAX_AGE
 from econed.actions.machines import listed
 from econed.config.settings import Settings
@@ -128,6 +129,20 @@ def test_a_list_reads_ranges_of_ids_and_at_the_same_time_as_the_last_what_is_new
         ("infoextended", -2, 7, 9, -1, ""),
         ("info", -2, 10, -1, StateFilter.ANY, ""),
     ]
+
+
+@pytest.mark.usefixtures("small_ranges")
+def test_the_next_range_is_read_while_the_current_one_is_sent() -> None:
+    cloud = Cloud(vms=12)
+
+    async def read_first_part() -> None:
+        parts = await describe_instances(cloud.call_as("alice"))
+        await anext(parts)
+        await parts.aclose()
+
+    calls = calls_of(cloud, lambda: cloud.result(read_first_part()))
+    ranges = [call[2:4] for call in calls if call[0] == "infoextended" and call[4] == StateFilter.NOT_DONE]
+    assert ranges == [(0, 3), (4, 7)]
 
 
 @pytest.mark.usefixtures("small_ranges")
