@@ -52,10 +52,15 @@ _REFUSALS: Mapping[int, EC2Error] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Failure:
-    """The error for the client, and whether the exception is unforeseen, so that its traceback is logged."""
+    """The error for the client, and what the log adds to it.
+
+    An `is_unforeseen` exception is logged with its traceback. `cause` is an exception whose message the log quotes and
+    the client does not get; None if the error says all.
+    """
 
     error: EC2Error
     is_unforeseen: bool
+    cause: BaseException | None
 
 
 def failure(error: BaseException) -> Failure:
@@ -65,16 +70,18 @@ def failure(error: BaseException) -> Failure:
     5xx. A 5xx is for an unreachable oned, for invalid replies, and for faults of econed.
     """
     if isinstance(error, EC2Error):
-        return Failure(error, is_unforeseen=False)
+        cause = error.__cause__
+        is_quota = isinstance(cause, OpenNebulaRefusal) and cause.is_quota
+        return Failure(error, is_unforeseen=False, cause=cause if is_quota else None)
     if isinstance(error, OpenNebulaUnavailable):
-        return Failure(_UNAVAILABLE, is_unforeseen=False)
+        return Failure(_UNAVAILABLE, is_unforeseen=False, cause=error)
     if isinstance(error, InvalidReply):
-        return Failure(_INTERNAL, is_unforeseen=False)
+        return Failure(_INTERNAL, is_unforeseen=False, cause=error)
     if isinstance(error, NotStorable):
-        return Failure(_NOT_STORABLE, is_unforeseen=False)
+        return Failure(_NOT_STORABLE, is_unforeseen=False, cause=error)
     if isinstance(error, OpenNebulaRefusal):
-        return Failure(_refusal(error), is_unforeseen=False)
-    return Failure(_INTERNAL, is_unforeseen=True)
+        return Failure(_refusal(error), is_unforeseen=False, cause=error)
+    return Failure(_INTERNAL, is_unforeseen=True, cause=error)
 
 
 def _refusal(error: OpenNebulaRefusal) -> EC2Error:

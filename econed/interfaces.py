@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
     from econed.image_urls import ImageURL
-    from econed.user import User
+    from econed.user import Sender, User
     from econed.wire.signed_request import SignedRequest
 
 _T = TypeVar("_T")
@@ -114,8 +114,8 @@ class IUserDirectory(Interface):
 class IAuthenticator(Interface):
     """Authenticates requests: by their signature, or by the certificate of the client (econe.conf, `auth`)."""
 
-    async def authenticate(request: SignedRequest) -> User:
-        """Return the user who made the request.
+    async def authenticate(request: SignedRequest) -> Sender:
+        """Return the user who made the request, and their key.
 
         Raises `EC2Error` where authentication fails (`econed.auth.failures` has the table), or `OpenNebulaError` if
         the user must be looked up in oned and that fails.

@@ -24,6 +24,7 @@ from econed.actions.call import Call, sessions_of
 from econed.actions.pacing import PARAMETER_COST, Pacer, WorkBudget
 from econed.actions.process_memory import ProcessMemory
 from econed.answers import failure
+from econed.auth.failures import AuthenticationFailed
 from econed.auth.sigv4 import signed_region
 from econed.errors import EC2Error
 from econed.http.computations import Computations
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
     from econed.http.request import RawRequest
     from econed.interfaces import IAuthenticator, IImageFetcher, InThread, IScripts
     from econed.opennebula.file_templates import FileTypes
-    from econed.user import User
+    from econed.user import Sender, User
 
 _FORM = b"application/x-www-form-urlencoded"
 _CLIENT_GONE = "ClientGone"
@@ -126,6 +127,8 @@ class _Exchange:
         self._id = str(uuid.uuid4())
         self._action = ""
         self._user = ""
+        self._key = ""
+        self._refusal_reason = ""
         self._held_bytes = 0
         self._running_change: Deferred[Any] | None = None
         self._is_in_flight = False
@@ -159,6 +162,8 @@ class _Exchange:
             oned_calls=self._oned_calls.calls,
             oned_seconds=self._oned_calls.seconds,
             request_id=self._id,
+            refused_key=self._key,
+            refusal_reason=self._refusal_reason,
         ).write(self._service.log)
 
     async def _send(self, writer: ResponseWriter, response: EncodedResponse) -> str:
@@ -182,10 +187,13 @@ class _Exchange:
 
     def _error_response(self, error: Exception) -> EncodedResponse:
         failed = failure(error)
+        if isinstance(error, AuthenticationFailed):
+            self._key, self._refusal_reason = error.key, error.reason
         if failed.is_unforeseen:
             self._service.log.failure("request {request_id} failed", failure=Failure(error), request_id=self._id)
-        elif error is not failed.error:
-            self._service.log.warn("request {request_id}: {error}", error=safe_message(error), request_id=self._id)
+        elif failed.cause is not None:
+            cause = safe_message(failed.cause)
+            self._service.log.warn("request {request_id}: {error}", error=cause, request_id=self._id)
         else:
             self._service.log.debug("request {request_id}: {error}", error=safe_message(error), request_id=self._id)
         ec2_error = failed.error
@@ -201,7 +209,7 @@ class _Exchange:
         await budget.spend(work)
         pairs = (*signed.query_pairs, *signed.form_pairs)
         self._action = next((value for name, value in pairs if name == "Action"), "")
-        user = await self._authenticate(signed)
+        user = (await self._authenticate(signed)).user
         self._user = user.name
         self._begin_request()
         await budget.spend(work)
@@ -282,16 +290,16 @@ class _Exchange:
         self._hold(sum(map(len, pieces)))
         return pieces
 
-    async def _authenticate(self, signed: SignedRequest) -> User:
-        """Return the user who sent the request; raises `EC2Error` if authentication fails or a limit is exceeded."""
+    async def _authenticate(self, signed: SignedRequest) -> Sender:
+        """Return who sent the request; raises `EC2Error` if authentication fails or a limit is exceeded."""
         self._limits.check_address(self._peer.address)
         try:
-            user = await self._service.authenticator.authenticate(signed)
+            sender = await self._service.authenticator.authenticate(signed)
         except EC2Error:
             self._limits.record_failure(self._peer.address)
             raise
-        self._limits.check_rate(user.name)
-        return user
+        self._limits.check_rate(sender.user.name)
+        return sender
 
     async def _run(self, invocation: Invocation) -> Result | Parts[Any]:
         """Run the action; if it may change something, it is not cancelled when the client disconnects."""

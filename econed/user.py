@@ -44,3 +44,11 @@ class User:
     def subjects(self) -> tuple[str, ...]:
         """The subjects of the certificates that authenticate this user, as `econed.auth.subjects` spells them."""
         return tuple(filter(None, self.secret.split("|"))) if self.driver == _CERTIFICATE_DRIVER else ()
+
+
+@dataclass(frozen=True)
+class Sender:
+    """The sender of a request: a user, and the access key or subject of a certificate that authenticated them."""
+
+    user: User
+    key: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import pytest_twisted
+from twisted.logger import formatEvent
 
 from econed.answers import failure
 from econed.config.settings import Settings
@@ -104,6 +105,36 @@ def test_an_exceeded_quota_is_distinguished_from_a_missing_right() -> None:
     reason = "User [3] : user [3] limit of 0 reached for IMAGES quota in DATASTORE with ID: 1."
     refusal = OpenNebulaRefusal("one.image.allocate", OpenNebulaCode.AUTHORIZATION, reason)
     assert failure(refusal).error.code == "ResourceLimitExceeded"
+
+
+@pytest.mark.parametrize(
+    ("quota", "parameters", "code"),
+    [
+        (
+            'VM=[VMS="0",CPU="-2",MEMORY="-2"]',
+            {"Action": "RunInstances", "ImageId": "ami-00000000", "MinCount": "1", "MaxCount": "1"},
+            "InstanceLimitExceeded",
+        ),
+        (
+            'DATASTORE=[ID="1",IMAGES="0",SIZE="1"]',
+            {"Action": "CreateVolume", "Size": "1", "AvailabilityZone": "default"},
+            "VolumeLimitExceeded",
+        ),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_the_log_quotes_oned_for_an_exceeded_quota(quota: str, parameters: dict[str, str], code: str) -> None:
+    """It says which quota; the client gets EC2's error."""
+    server = Server(Settings())
+    try:
+        server.cloud.oneadmin("one.user.quota", server.cloud.user("alice").id, quota)
+        client = await send_request(server, get(server, signed(server, **parameters)))
+        warnings = [str(formatEvent(event)) for event in server.events if event["log_level"].name == "warn"]
+        assert client.code == code
+        assert [" limit of " in warning and " quota in " in warning for warning in warnings] == [True]
+        assert b" quota in " not in client.received
+    finally:
+        server.close()
 
 
 def test_only_unforeseen_exceptions_need_a_traceback() -> None:

@@ -9,10 +9,16 @@ from zope.interface import implementer
 
 from econed.auth import sigv2, sigv4
 from econed.auth.endpoints import Endpoint, Endpoints
-from econed.auth.failures import auth_failure, incomplete_signature, missing_authentication_token
+from econed.auth.failures import (
+    AuthenticationFailed,
+    auth_failure,
+    incomplete_signature,
+    missing_authentication_token,
+    request_expired,
+)
 from econed.auth.signature import SignatureClaim
 from econed.interfaces import IAuthenticator, IUserDirectory
-from econed.user import User
+from econed.user import Sender, User
 from econed.wire.query import require_unique
 from econed.wire.signed_request import SignedRequest
 
@@ -22,6 +28,9 @@ DUMMY_SECRET = "0123456789abcdef" * 4
 It never authenticates a user. It is as long as the secrets of the driver core, because the time for a digest depends
 on the length of the key.
 """
+
+_MAX_DRIVER = 16
+"""Characters of a driver's name that are logged."""
 
 
 @implementer(IAuthenticator)
@@ -37,10 +46,12 @@ class SignatureAuthenticator:
         self._clock = clock
         self._endpoints = Endpoints(ssl_server)
 
-    async def authenticate(self, request: SignedRequest) -> User:
+    async def authenticate(self, request: SignedRequest) -> Sender:
         """Return the user who signed `request`; raises as `IAuthenticator.authenticate`."""
         claim = read_claim(request)
-        claim.validity.check(self._clock.seconds())
+        violation = claim.validity.violation(self._clock.seconds())
+        if violation is not None:
+            raise AuthenticationFailed(request_expired(), claim.access_key, violation)
         endpoints = self._endpoints.candidates(request)
         user = await self._signer(claim, endpoints)
         if user is None:
@@ -48,8 +59,9 @@ class SignatureAuthenticator:
             await self._users.refresh(claim.access_key)
             user = await self._signer(claim, endpoints)
         if user is None:
-            raise auth_failure()
-        return user
+            reason = _reason(self._users.cached(claim.access_key))
+            raise AuthenticationFailed(auth_failure(), claim.access_key, reason)
+        return Sender(user, claim.access_key)
 
     async def _signer(self, claim: SignatureClaim, endpoints: tuple[Endpoint, ...]) -> User | None:
         """Return the user who signed, or None; oned is asked only about users whose signature was verified."""
@@ -93,3 +105,14 @@ def _verified(claim: SignatureClaim, endpoints: tuple[Endpoint, ...], user: User
         if hmac.compare_digest(claim.expected(key, endpoint), claim.signature) and signer is not None:
             return signer
     return None
+
+
+def _reason(user: User | None) -> str:
+    """Return why a signature in the name of `user`, as cached, was refused; None: no user has the name."""
+    if user is None:
+        return "no user with this name is known"
+    if not user.enabled:
+        return "the user is disabled"
+    if not user.may_sign:
+        return f"the user has no secret key, with the driver {user.driver[:_MAX_DRIVER]}"
+    return "wrong secret key, or the request was changed after it was signed"

@@ -17,11 +17,25 @@ Sources: EC2 API Reference, "Common errors" and "Error codes for the Amazon EC2 
 "Troubleshoot Signature Version 4" (wording). Like EC2, econed returns the same AuthFailure for an unknown access key
 and for a wrong secret: different errors would reveal which users exist. For the same reason every other row depends
 only on the request and the time, and is decided before any user is looked up.
+
+The log says more than the response: `AuthenticationFailed` has the access key and the reason.
 """
 
 from __future__ import annotations
 
 from econed.errors import EC2Error
+
+
+class AuthenticationFailed(EC2Error):
+    """The error for a request whose sender names a key; `key` and `reason` are for the log and never sent.
+
+    `key` is the access key or the subject of the certificate, as claimed by the client.
+    """
+
+    def __init__(self, error: EC2Error, key: str, reason: str) -> None:
+        super().__init__(error.code, error.message, error.status)
+        self.key = key
+        self.reason = reason
 
 
 def missing_authentication_token() -> EC2Error:

@@ -9,7 +9,7 @@ from typing import Protocol
 from urllib.parse import quote
 
 from econed.auth.endpoints import Endpoint
-from econed.auth.failures import invalid_client_token_id, request_expired
+from econed.auth.failures import invalid_client_token_id
 
 MAX_SKEW = 15 * 60
 """Maximum difference between a signature's date and our clock, in seconds (EC2, RequestExpired)."""
@@ -35,10 +35,11 @@ class Validity:
         """Return the validity of a signature that has a date and no expiry."""
         return cls(signed_at - MAX_SKEW, signed_at + MAX_SKEW)
 
-    def check(self, now: float) -> None:
-        """Raise `EC2Error` RequestExpired if the signature is not valid at `now`."""
-        if not self.begins <= now <= self.ends:
-            raise request_expired()
+    def violation(self, now: float) -> str | None:
+        """Return by how many seconds a signature is expired or not valid yet at `now`; None if it is valid."""
+        if now > self.ends:
+            return f"expired {now - self.ends:.0f} s ago"
+        return f"not valid for another {self.begins - now:.0f} s" if now < self.begins else None
 
 
 class SignatureClaim(Protocol):

@@ -16,10 +16,10 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from econed.auth.failures import auth_failure, missing_authentication_token
+from econed.auth.failures import AuthenticationFailed, auth_failure, missing_authentication_token
 from econed.auth.subjects import spellings
 from econed.interfaces import IAuthenticator, IUserDirectory
-from econed.user import User
+from econed.user import Sender
 from econed.wire.signed_request import SignedRequest
 
 
@@ -35,29 +35,42 @@ class CertificateAuthenticator:
         self._clock = clock
         self._log = log
 
-    async def authenticate(self, request: SignedRequest) -> User:
+    async def authenticate(self, request: SignedRequest) -> Sender:
         """Return the user of the certificate in `request`; raises as `IAuthenticator.authenticate`."""
         if request.certificate is None:
             raise missing_authentication_token()
         certificate = _parse(request.certificate)
-        if certificate is None or not self._is_valid(certificate):
-            raise auth_failure()
+        if certificate is None:
+            raise AuthenticationFailed(auth_failure(), "", "the certificate cannot be parsed")
         subject_spellings = spellings(certificate)
-        users = [user for user in await self._users.find_by_subject(subject_spellings) if user.enabled]
-        if len(users) > 1:
+        if not subject_spellings:
+            raise AuthenticationFailed(auth_failure(), "", "the certificate's subject is empty, ambiguous or malformed")
+        subject = subject_spellings[0]
+        if not self._is_valid(certificate):
+            raise AuthenticationFailed(auth_failure(), subject, "the certificate has expired, or is not valid yet")
+        users = await self._users.find_by_subject(subject_spellings)
+        enabled = [user for user in users if user.enabled]
+        if len(enabled) > 1:
             self._log.warn(
                 "refusing the certificate of {subject}: several users have this subject: {users}",
-                subject=subject_spellings[0],
-                users=", ".join(sorted(user.name for user in users)),
+                subject=subject,
+                users=", ".join(sorted(user.name for user in enabled)),
             )
-        if len(users) != 1:
-            raise auth_failure()
-        return users[0]
+        if len(enabled) != 1:
+            raise AuthenticationFailed(auth_failure(), subject, _reason(len(users), len(enabled)))
+        return Sender(enabled[0], subject)
 
     def _is_valid(self, certificate: Certificate) -> bool:
         """Whether the certificate is valid now: it may have expired since the connection was opened."""
         now = datetime.fromtimestamp(self._clock.seconds(), UTC)
         return certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc
+
+
+def _reason(users: int, enabled: int) -> str:
+    """Return why a certificate is refused, by the number of users with its subject, and of those that are enabled."""
+    if enabled:
+        return "several users have this subject"
+    return "the user is disabled" if users else "no user of the driver x509 has this subject"
 
 
 def _parse(der: bytes) -> Certificate | None:

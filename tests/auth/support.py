@@ -18,7 +18,7 @@ from zope.interface import implementer
 from econed.auth.authenticator import SignatureAuthenticator
 from econed.errors import EC2Error
 from econed.interfaces import IUserDirectory
-from econed.user import User
+from econed.user import Sender, User
 from econed.wire.signed_request import SignedRequest
 
 ALICE = User(id=2, name="alice", gid=100, groups=(100,), secret="6624974ea2baffac", driver="core", enabled=True)
@@ -66,8 +66,8 @@ def authenticated(
     clock = Clock()
     clock.rightNow = now
     authenticator = SignatureAuthenticator(users or ListedUsers(), clock, ssl_server=ssl_server)
-    user: User = done(Deferred.fromCoroutine(authenticator.authenticate(request)))
-    return user
+    sender: Sender = done(Deferred.fromCoroutine(authenticator.authenticate(request)))
+    return sender.user
 
 
 def refusal(

@@ -16,6 +16,8 @@ from zope.interface.verify import verifyObject
 
 from econed.auth.authenticator import DUMMY_SECRET, SignatureAuthenticator
 from econed.auth.endpoints import Endpoints
+from econed.auth.failures import AuthenticationFailed, auth_failure
+from econed.auth.signature import MAX_SKEW
 from econed.errors import OpenNebulaUnavailable
 from econed.interfaces import IUserDirectory
 from econed.user import User
@@ -103,6 +105,36 @@ def test_a_signature_that_matches_an_outdated_user_is_refused(current: tuple[Any
 
     signed = posted()
     assert refusal(signed.request, signed.at, Stale(current)).code == "AuthFailure"
+
+
+REASONS = [
+    (replace(ALICE, secret="another"), "wrong secret key, or the request was changed after it was signed"),
+    (replace(ALICE, enabled=False), "the user is disabled"),
+    (replace(ALICE, driver="ldap" * 99), "the user has no secret key, with the driver ldapldapldapldap"),
+    (replace(ALICE, secret=""), "the user has no secret key, with the driver core"),
+    (None, "no user with this name is known"),
+]
+
+
+@pytest.mark.parametrize(("user", "reason"), REASONS)
+def test_the_reason_for_a_failure_is_in_the_exception_but_not_in_its_message(user: User | None, reason: str) -> None:
+    """The message, which is sent, is the same for all."""
+    signed = posted()
+    error = refusal(signed.request, signed.at, ListedUsers(() if user is None else (user,)))
+    assert isinstance(error, AuthenticationFailed)
+    assert (error.key, error.reason) == ("alice", reason)
+    assert str(error) == str(auth_failure())
+
+
+@pytest.mark.parametrize(
+    ("late_by", "reason"), [(MAX_SKEW + 60, "expired 60 s ago"), (-MAX_SKEW - 5, "not valid for another 5 s")]
+)
+def test_the_reason_of_an_expired_request_says_by_how_much(late_by: float, reason: str) -> None:
+    """And whose it is, since their clock may be wrong."""
+    signed = posted()
+    error = refusal(signed.request, signed.at + late_by)
+    assert isinstance(error, AuthenticationFailed)
+    assert (error.code, error.key, error.reason) == ("RequestExpired", "alice", reason)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Strangers cannot find out which users exist: not by responses, calls to oned, log lines or metrics."""
+"""Strangers cannot find out which users exist: not by responses, calls to oned or metrics."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 async def observed(server: Server, name: str, secret: str) -> tuple[list[str], bytes, list[str]]:
-    """Return the effects of a request: the calls to oned, the response, the lines of the log."""
+    """Return the effects of a request: the calls to oned, the response, and the lines of the log without the reason."""
     calls_before, events_before = len(server.cloud.oned.calls), len(server.events)
     client = await send_request(server, get(server, signed(server, name, secret)))
     calls = [call.method for call in list(server.cloud.oned.calls)[calls_before:]]
-    lines = [str(formatEvent(event)) for event in server.events[events_before:]]
+    lines = [str(formatEvent(event)).partition(", key ")[0] for event in server.events[events_before:]]
     response = _VARIABLE.sub(b"", client.received)
     return calls, response, [_VARIABLE.sub(b"", line.encode()).decode() for line in lines]
 
 
 @pytest_twisted.ensureDeferred
 async def test_a_wrong_signature_does_not_reveal_whether_the_user_exists(server: Server) -> None:
-    """The response, the calls and the log lines are the same for any name, at any number of requests."""
+    """Response and calls are the same for any name, at any number of requests, and so is the number of log lines."""
     for pause in (0, 2, 2, 3, 60):
         server.cloud.clock.advance(pause)
         observations = []
@@ -73,6 +73,21 @@ async def test_the_first_request_to_a_process_does_not_reveal_it_either(server: 
     users = len(list(server.cloud.oned.cloud.users))
     refresh = ["one.grouppool.info", *["one.user.info"] * min(users, 8)]
     assert calls == [["one.userpool.info"], [], [], refresh, refresh]
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_log_says_what_the_response_does_not(server: Server) -> None:
+    """Which of the reasons for AuthFailure applies, and to whom."""
+    reasons = {}
+    for name in NAMES[:4]:
+        await observed(server, name, "wrong")
+        reasons[name] = str(formatEvent(server.events[-1])).partition(", key ")[2]
+    assert reasons == {
+        "alice": "alice: wrong secret key, or the request was changed after it was signed",
+        "disabled": "disabled: the user is disabled",
+        "certified": "certified: the user has no secret key, with the driver x509",
+        "nobody": "nobody: no user with this name is known",
+    }
 
 
 @pytest_twisted.ensureDeferred

@@ -15,10 +15,11 @@ from twisted.logger import LogEvent, Logger, formatEvent
 from zope.interface.verify import verifyObject
 
 from econed.auth.authenticator import SignatureAuthenticator
+from econed.auth.failures import AuthenticationFailed, auth_failure
 from econed.auth.x509 import CertificateAuthenticator
 from econed.errors import EC2Error, OpenNebulaUnavailable
 from econed.interfaces import IAuthenticator, IUserDirectory
-from econed.user import User
+from econed.user import Sender, User
 from econed.wire.signed_request import SignedRequest
 from tests.auth.support import ALICE, ListedUsers, done, sign_v4
 from tests.support.certificates import Authority, Issued, named
@@ -45,8 +46,12 @@ class X509Harness:
         """Return the user who is authenticated by this certificate."""
         unsigned = SignedRequest("GET", b"/", b"Action=DescribeInstances&Version=2016-11-15", (), b"")
         certified = replace(request or unsigned, certificate=certificate)
-        user: User = done(Deferred.fromCoroutine(self.authenticator.authenticate(certified)))
-        return user
+        return self.sender(certified).user
+
+    def sender(self, request: SignedRequest) -> Sender:
+        """Return the user who is authenticated by the certificate of a request, and its subject."""
+        sender: Sender = done(Deferred.fromCoroutine(self.authenticator.authenticate(request)))
+        return sender
 
     def refusal(self, certificate: bytes | None, request: SignedRequest | None = None) -> tuple[str, int]:
         """Return code and status of the error for a certificate."""
@@ -116,7 +121,7 @@ def test_with_auth_ec2_certificates_are_ignored() -> None:
     clock.rightNow = signed.at
     authenticator = SignatureAuthenticator(ListedUsers((ALICE, ANNA)), clock)
     request = replace(signed.request, certificate=AUTHORITY.client("anna").der)
-    assert done(Deferred.fromCoroutine(authenticator.authenticate(request))) == ALICE
+    assert done(Deferred.fromCoroutine(authenticator.authenticate(request))) == Sender(ALICE, "alice")
     unsigned = SignedRequest("GET", b"/", b"", (), b"", certificate=AUTHORITY.client("anna").der)
     with pytest.raises(EC2Error, match="must contain"):
         done(Deferred.fromCoroutine(authenticator.authenticate(unsigned)))
@@ -183,6 +188,31 @@ def test_of_two_users_with_a_subject_only_the_enabled_one_is_accepted() -> None:
 def test_a_certificate_outside_its_validity_is_refused(issued: Issued) -> None:
     """It may have been verified when the connection was opened, days ago."""
     assert X509Harness().refusal(issued.der) == AUTH_FAILURE
+
+
+def test_the_subject_and_the_reason_are_in_the_exception() -> None:
+    """For the log: the message, which is sent, is the same for all."""
+    disabled, twin = replace(ANNA, enabled=False), replace(BERT, secret=ANNA.secret)
+    expired = AUTHORITY.client("anna", days=-1, since=-5).der
+    for users, der, reason in (
+        ((), AUTHORITY.client("anna").der, "no user of the driver x509 has this subject"),
+        ((disabled,), AUTHORITY.client("anna").der, "the user is disabled"),
+        ((ANNA, twin), AUTHORITY.client("anna").der, "several users have this subject"),
+        ((ANNA,), expired, "the certificate has expired, or is not valid yet"),
+    ):
+        with pytest.raises(AuthenticationFailed) as caught:
+            with_users(*users).authenticated(der)
+        assert (caught.value.key, caught.value.reason) == (ANNA.secret, reason)
+        assert str(caught.value) == str(auth_failure())
+    with pytest.raises(AuthenticationFailed) as caught:
+        X509Harness().authenticated(b"nonsense")
+    assert (caught.value.key, caught.value.reason) == ("", "the certificate cannot be parsed")
+
+
+def test_the_key_of_a_user_is_the_subject_of_the_certificate() -> None:
+    """A user may have several."""
+    request = SignedRequest("GET", b"/", b"", (), b"", certificate=AUTHORITY.client("anna").der)
+    assert X509Harness().sender(request) == Sender(ANNA, ANNA.secret)
 
 
 def test_a_certificate_may_expire_during_a_connection() -> None:

@@ -104,13 +104,51 @@ def test_a_client_cannot_forge_the_line(field: str, hostile: str) -> None:
     words = dict(zip(("action", "user", "source"), match.groups(), strict=True))
     assert words.pop(field).startswith('"')
     assert words == {name: getattr(RECORD, name) for name in words}
-    assert as_json(replace(RECORD, **{field: hostile}))[field] == hostile  # type: ignore[arg-type]
+    shown = hostile[:64] if field == "action" else hostile
+    assert as_json(replace(RECORD, **{field: hostile}))[field] == shown  # type: ignore[arg-type]
 
 
 def test_a_very_long_word_from_a_client_is_truncated() -> None:
     long = replace(RECORD, action="x" * 100_000)
     assert len(text(long)) < 500
-    assert len(as_json(long)["action"]) == 200
+    assert len(as_json(long)["action"]) == 64
+
+
+REFUSED = replace(
+    RECORD, user="", status=401, code="AuthFailure", refused_key="alice", refusal_reason="the user is disabled"
+)
+
+
+def test_a_failed_authentication_is_logged_with_the_claimed_key_and_the_reason() -> None:
+    assert text(REFUSED).endswith(f"4 oned calls in 400 ms, id {RECORD.request_id}, key alice: the user is disabled")
+    fields = as_json(REFUSED)
+    assert (fields["refused_key"], fields["refusal_reason"]) == ("alice", "the user is disabled")
+    without_key = replace(REFUSED, refused_key="", refusal_reason="the certificate cannot be parsed")
+    assert text(without_key).endswith(f", id {RECORD.request_id}, key -: the certificate cannot be parsed")
+
+
+@pytest.mark.parametrize("hostile", ['a: ok"\n[econed#info] x', "a\nb", "root: the user is disabled", "\u202e\x1b[2J"])
+def test_the_claimed_key_cannot_forge_the_line(hostile: str) -> None:
+    line = text(replace(REFUSED, refused_key=hostile))
+    assert line.isprintable()
+    assert re.search(r', id [0-9a-f-]{36}, key "(?:[^"\\]|\\.)*": the user is disabled$', line) is not None
+    assert as_json(replace(REFUSED, refused_key=hostile))["refused_key"] == hostile
+
+
+def test_a_secret_key_that_is_sent_as_the_access_key_is_not_logged() -> None:
+    """Clients are configured with the two in each other's place."""
+    secret = "0123456789abcdef" * 4
+    for line in (text(replace(REFUSED, refused_key=secret)), str(as_json(replace(REFUSED, refused_key=secret)))):
+        assert secret[:12] not in line
+        assert "[redacted]" in line
+
+
+@pytest.mark.parametrize("character", ["x", '"', "\u200b", "\\", "\x00"])
+def test_the_line_of_a_failed_authentication_is_no_longer_than_before(character: str) -> None:
+    """A line with an action of 200 characters was the longest that strangers could cause."""
+    long = replace(REFUSED, action=character * 9999, refused_key=character * 9999, refusal_reason="x" * 65)
+    longest = 2 * 200 + len(text(replace(RECORD, action="", user="", status=401, code="AuthFailure"))) + 8
+    assert len(text(long)) <= longest
 
 
 def test_a_duration_is_never_negative() -> None:

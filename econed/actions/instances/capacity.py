@@ -28,7 +28,9 @@ async def launch_error(call: Call, plan: LaunchPlan, error: OpenNebulaError | EC
     """
     if isinstance(error, OpenNebulaRefusal):
         if error.is_quota:
-            return EC2Error("InstanceLimitExceeded", "Your quota does not allow for so many instances.")
+            exceeded = EC2Error("InstanceLimitExceeded", "Your quota does not allow for so many instances.")
+            exceeded.__cause__ = error  # the log quotes oned
+            return exceeded
         if error.code == OpenNebulaCode.ALLOCATE and await _lacks_addresses(call, plan):
             return EC2Error(
                 "InsufficientInstanceCapacity", "There are not enough free addresses for an instance of this type.", 500
