@@ -31,6 +31,14 @@ def kind_of(method: str, args: Sequence[object]) -> CallKind:
     if not is_read_only(method):
         return CallKind.CHANGE
     name = method.split(".")[1]
-    if not name.endswith("pool") or name in _SHORT_POOLS or is_small_set(method, args):
+    if not name.endswith("pool") or name in _SHORT_POOLS or is_small_set(method, args) or _is_one_image(method, args):
         return CallKind.OBJECT
     return CallKind.BULK
+
+
+def _is_one_image(method: str, args: Sequence[object]) -> bool:
+    """Whether a call reads the images from one id to the same id."""
+    if method != "one.imagepool.info":
+        return False
+    _, first, last = args
+    return first == last != -1

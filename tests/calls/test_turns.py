@@ -258,6 +258,8 @@ def test_a_user_waits_for_at_most_one_call_of_each_other_user(entered: list[tupl
         ("one.vmpool.info", (-2, -1, -1, -1, ""), CallKind.BULK),
         ("one.vmpool.accounting", (-2, 0, -1), CallKind.BULK),
         ("one.imagepool.info", (-2, -1, -1), CallKind.BULK),
+        ("one.imagepool.info", (-2, 7, 8), CallKind.BULK),
+        ("one.imagepool.info", (-2, 7, 7), CallKind.OBJECT),
         ("one.vm.action", ("resume", 1), CallKind.CHANGE),
         ("one.template.instantiate", (1, "", True, "", False), CallKind.CHANGE),
     ],

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from econed.actions.call import gather
 from econed.actions.listing import set_of
-from econed.errors import OpenNebulaCode, OpenNebulaRefusal
 from econed.opennebula.pools import OwnerFilter
 from econed.opennebula.read_session import SET_SIZE
 
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
 
 _MAX_SINGLE_READS = 8
 """Number of images up to which each is read by its own call; more are read from the pool."""
-
-_NOT_VISIBLE = frozenset({OpenNebulaCode.NO_EXISTS, OpenNebulaCode.AUTHORIZATION})
 
 
 async def matching_images(
@@ -64,7 +61,7 @@ async def _read_images(call: Call, owner: int, ids: Sequence[int]) -> list[Image
 async def images_by_id(call: Call, image_ids: Sequence[int]) -> tuple[Image, ...]:
     """Return the images with these OpenNebula ids that the caller may see, AMIs or not, each once.
 
-    A few are read one by one, more with one read of the pool; both give the images that the caller may use.
+    A few are read one by one, more with one read of all between the lowest and the highest id.
     """
     unique_ids = dict.fromkeys(image_ids)
     if len(unique_ids) > _MAX_SINGLE_READS:
@@ -76,10 +73,10 @@ async def images_by_id(call: Call, image_ids: Sequence[int]) -> tuple[Image, ...
 
 
 async def visible_image(call: Call, image_id: int) -> Image | None:
-    """Return the image with this OpenNebula id, or None if it does not exist or the caller may not see it."""
-    try:
-        return await call.session.image(image_id)
-    except OpenNebulaRefusal as refusal:
-        if refusal.code in _NOT_VISIBLE:
-            return None
-        raise
+    """Return the image with this OpenNebula id, or None if it does not exist or the caller may not see it.
+
+    It is read from the pool, whose documents oned has ready. one.image.info builds the document, which lists all
+    machines that use the image: 12 ms for 5,000 machines.
+    """
+    images = await call.session.images(OwnerFilter.VISIBLE, image_id, image_id)
+    return images[0] if images else None

@@ -60,6 +60,14 @@ def test_only_marked_images_that_the_caller_may_see_are_amis(cloud: Cloud) -> No
     assert image_ids(cloud, "bob") == [UBUNTU]
 
 
+def test_an_ami_is_read_by_its_id_and_no_other_image_with_it(cloud: Cloud) -> None:
+    image_id = create_image(cloud, "alice", "mine")
+    before = len(cloud.oned.calls)
+    cloud.run("alice", "DescribeImageAttribute", ImageId=image_id, Attribute="description")
+    reads = [logged for logged in list(cloud.oned.calls)[before:] if logged.method == "one.imagepool.info"]
+    assert [logged.args for logged in reads] == [(-2, int(image_id[4:]), int(image_id[4:]))]
+
+
 @pytest.mark.parametrize("image_id", [DEBIAN, "ami-00000099", "ami-2147483647"])
 def test_an_image_that_is_no_ami_does_not_exist(cloud: Cloud, image_id: str) -> None:
     error = cloud.refusal("alice", "DescribeImages", ImageIds=[image_id])

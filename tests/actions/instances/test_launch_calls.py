@@ -13,7 +13,7 @@ from tests.support.cloud import Cloud, perform
 from tests.support.delayed_oned import SteppedOned
 
 AMI = "ami-00000000"
-READS = ["one.image.info", "one.templatepool.info", "one.user.info", "one.vmpool.infoextended"]
+READS = ["one.imagepool.info", "one.templatepool.info", "one.user.info", "one.vmpool.infoextended"]
 """What a launch reads before it creates anything; the names of the clusters are remembered for some seconds."""
 
 

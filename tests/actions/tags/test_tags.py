@@ -361,7 +361,7 @@ def test_an_unknown_filter_of_tags_is_refused(cloud: Cloud, name: str) -> None:
     ("filters", "methods"),
     [
         ([{"Name": "resource-id", "Values": [VM]}], {"one.vmpool.infoset"}),
-        ([{"Name": "resource-id", "Values": [UBUNTU]}], {"one.image.info"}),
+        ([{"Name": "resource-id", "Values": [UBUNTU]}], {"one.imagepool.info"}),
         ([{"Name": "resource-type", "Values": ["image"]}], {"one.imagepool.info"}),
         ([{"Name": "resource-type", "Values": ["key-pair"]}], {"one.user.info"}),
         ([{"Name": "resource-type", "Values": ["snapshot"]}], {"one.imagepool.info"}),
