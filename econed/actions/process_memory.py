@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from econed.actions.known_machines import KnownLists
 from econed.actions.reading_ahead import MAX_SHORT_RESULTS, MAX_SHORT_RESULTS_PER_SESSION, ReadAhead
+from econed.actions.shared_result import SharedResult
 from econed.actions.token_index import TokenIndex
 from econed.actions.zones_and_clusters import ZonesAndClusters
 from econed.opennebula.long_documents import LongDocuments
@@ -24,7 +25,8 @@ class ProcessMemory:
     `zones_and_clusters` are the only data that may be older than a request. `long_documents` are the documents that
     were too long to be read. `launch_tokens` are the client tokens of machines, `launches` the launches with a client
     token that are in progress. `known_machines` are the machines that lists had, and `read_ahead` limits the sets that
-    lists read ahead, `short_results` the results that are produced before their turn.
+    lists read ahead, `short_results` the results that are produced before their turn. `elastic_addresses` are those of
+    the last document of their network.
     """
 
     zones_and_clusters: ZonesAndClusters
@@ -36,3 +38,4 @@ class ProcessMemory:
     short_results: ReadAhead = field(
         default_factory=lambda: ReadAhead(MAX_SHORT_RESULTS, MAX_SHORT_RESULTS_PER_SESSION)
     )
+    elastic_addresses: SharedResult = field(default_factory=SharedResult)

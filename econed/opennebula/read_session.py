@@ -69,6 +69,8 @@ class ReadSession:
         Machines that do not exist, that the user may not see, or whose documents are longer than `MAX_LIST` are left
         out.
         """
+        if len(vm_ids) <= SET_SIZE:
+            return await self._vm_set(vm_ids)
         return tuple([vm async for vms in self.vm_sets(vm_ids) for vm in vms])
 
     async def vm_sets(

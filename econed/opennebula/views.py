@@ -45,6 +45,10 @@ class View:
         self._walked: dict[str, _Children] = {}
         """By the path of each element whose children were read."""
 
+    def is_of_same_element(self, other: View) -> bool:
+        """Whether another view is of the same element, not only of an equal one."""
+        return self._element is other._element
+
     def _text(self, path: str, default: str = "") -> str:
         """Return the text at `path`, the first if there are several; `default` if there is none."""
         if self._on_read is not None:

@@ -51,7 +51,7 @@ class AddressReconciler:
     @property
     def store(self) -> AddressStore:
         """The network of elastic IPs."""
-        return AddressStore(Session(self.oned, None, self.on_read), self.network_id, self.clock, self.log)
+        return AddressStore(Session(self.oned, None, self.on_read), self.network_id, self.clock, log=self.log)
 
     async def report(self) -> None:
         """Log the address ranges of the network that cannot be used. Raises `OpenNebulaError`."""

@@ -12,6 +12,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from econed.actions.addresses.records import Address, Pool
+from econed.actions.shared_result import SharedResult
 from econed.errors import EC2Error, OpenNebulaCode, OpenNebulaRefusal
 from econed.ids import ALLOCATION, allocated_ip
 from econed.opennebula.session import Session
@@ -25,11 +26,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AddressStore:
-    """The network of elastic IPs, in serveradmin's session: it belongs to no user."""
+    """The network of elastic IPs, in serveradmin's session: it belongs to no user.
+
+    `shared_pool` has the pool of the last document without leases.
+    """
 
     session: Session
     network_id: int
     clock: IReactorTime
+    shared_pool: SharedResult = field(default_factory=SharedResult)
     log: Logger = field(default_factory=partial(Logger, namespace="econed.addresses"))
 
     @property
@@ -46,7 +51,7 @@ class AddressStore:
 
         Which of the addresses that only the Ruby server recorded are allocated depends on their leases.
         """
-        pool = Pool(await self.session.network_without_leases(self.network_id))
+        pool = self.shared_pool.of(await self.session.network_without_leases(self.network_id), Pool)
         return await self.read_pool() if pool.has_legacy_entries else pool
 
     async def write(self, *texts: str) -> None:
@@ -80,7 +85,7 @@ def address_store(call: Call) -> AddressStore:
     """Return the network of elastic IPs; raises `EC2Error` UnsupportedOperation if none is configured."""
     if call.settings.elasticips_vnet_id is None:
         raise EC2Error("UnsupportedOperation", "There are no elastic IP addresses in this cloud.")
-    return AddressStore(call.serveradmin, call.settings.elasticips_vnet_id, call.clock)
+    return AddressStore(call.serveradmin, call.settings.elasticips_vnet_id, call.clock, call.memory.elastic_addresses)
 
 
 def own_address(call: Call, pool: Pool, ip: IPv4Address) -> Address | None:

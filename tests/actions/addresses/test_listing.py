@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 import pytest
+from lxml import etree
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
 
+from econed.actions.addresses.records import Pool
+from econed.actions.addresses.store import AddressStore
+from econed.actions.shared_result import SharedResult
+from econed.calls.queue import CallQueue
+from econed.calls.turns import Owner
+from econed.opennebula.session import Session
+from tests.calls.manual_oned import ManualOned
 from tests.support.addresses import FIRST, FIRST_ID, SECOND, AddressCloud
 
 # Listing
@@ -26,6 +36,20 @@ def test_lists_read_the_network_without_its_leases(cloud: AddressCloud, action: 
     cloud.run("alice", action)
     methods = [call.method for call in list(cloud.oned.calls)[before:] if call.method.startswith("one.vn")]
     assert methods == ["one.vnpool.info"]
+
+
+def test_requests_whose_reads_are_one_call_share_the_pool() -> None:
+    oned, clock, shared = ManualOned(), Clock(), SharedResult()
+    queue = CallQueue(oned, 8, clock)
+    pools: list[Pool] = []
+    for user in range(3):
+        store = AddressStore(Session(queue.share(Owner(user)), None), 3, clock, shared)
+        Deferred.fromCoroutine(store.read_allocated()).addCallback(pools.append)
+    for _ in range(2):
+        oned.in_flight[0].reply.callback(etree.fromstring("<VNET_POOL><VNET><ID>3</ID></VNET></VNET_POOL>"))
+    assert len(oned.sent) == 2
+    assert pools[1] is pools[2]
+    assert pools[0] is not pools[1]
 
 
 @pytest.mark.parametrize("missing", [FIRST, "203.0.113.14", "198.51.100.1"])
