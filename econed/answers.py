@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from types import MappingProxyType
 
 from econed.auth.failures import auth_failure
@@ -61,6 +62,13 @@ class Failure:
     error: EC2Error
     is_unforeseen: bool
     cause: BaseException | None
+
+    @property
+    def is_refusal(self) -> bool:
+        """Whether the client may not do what it asked for, or not now; not if it failed through no fault of theirs."""
+        if self.error.code == "DryRunOperation":
+            return False
+        return self.error.status < HTTPStatus.INTERNAL_SERVER_ERROR or self.error.code == "RequestLimitExceeded"
 
 
 def failure(error: BaseException) -> Failure:

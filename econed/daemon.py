@@ -46,6 +46,7 @@ from econed.reconciler import Reconciler, ReconcilerService, ReportService
 from econed.resource import EC2Resource, Service
 from econed.scripts import Scripts
 from econed.telemetry.access_log import call_logger
+from econed.telemetry.audit_log import AuditLog
 from econed.telemetry.metrics import Metrics
 from econed.telemetry.observed_calls import ObservedOpenNebula
 from econed.wire.encoder import Encoder
@@ -100,7 +101,7 @@ def make_process(
         parts.log(),
         pending_work=(resource.changes.drained,),
     )
-    return Serving(process, metrics, None if tls is None else tls.reload)
+    return Serving(process, metrics, None if tls is None else tls.reload, service.audit_log)
 
 
 @dataclass(frozen=True)
@@ -185,6 +186,7 @@ def _service(
     fetcher: ImageFetcher,
     file_types: FileTypes | None,
 ) -> Service:
+    audit_path = parts.settings.audit_log
     return Service(
         dispatcher=_dispatcher(),
         authenticator=_authenticator(parts, users),
@@ -202,6 +204,7 @@ def _service(
         on_read=parts.on_read,
         metrics=parts.metrics,
         memory=memory,
+        audit_log=None if audit_path is None else AuditLog(audit_path, parts.clock),
     )
 
 

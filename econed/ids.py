@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from ipaddress import IPv4Address
+from types import MappingProxyType
 
 from econed.errors import EC2Error
 
@@ -125,8 +126,24 @@ RESERVATION = Kind("r", "InvalidReservationID.NotFound", "InvalidReservationID.M
 KEY_PAIR = Kind("key", "InvalidKeyPair.NotFound", "InvalidKeyPair.NotFound", "key pair", forms=())
 """Ids of key pairs have seventeen hexadecimal digits, derived from user and name."""
 
+_KINDS = MappingProxyType(
+    {
+        kind.prefix: kind
+        for kind in (
+            *(INSTANCE, IMAGE, VOLUME, SNAPSHOT, SECURITY_GROUP, SUBNET, NETWORK_INTERFACE),
+            *(ALLOCATION, ASSOCIATION, RESERVATION, KEY_PAIR),
+        )
+    }
+)
+
 ASSOCIATION_DIGITS = 10
 """Digits of the number that is unique among the associations of an elastic IP."""
+
+
+def is_resource_id(text: str) -> bool:
+    """Whether a text has the form of the id of any EC2 resource."""
+    kind = _KINDS.get(text.partition("-")[0])
+    return kind is not None and kind.is_well_formed(text)
 
 
 def part_of_machine(prefix: str, machine_id: int, part: int) -> str:

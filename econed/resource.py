@@ -35,6 +35,7 @@ from econed.http.response_memory import ResponseMemory
 from econed.http.work_in_progress import WorkInProgress
 from econed.pipeline import Invocation, unsupported_body
 from econed.telemetry.access_log import AccessRecord, call_logger
+from econed.telemetry.audit_log import AuditLog, CallAudit
 from econed.telemetry.log_lines import safe_message
 from econed.telemetry.metrics import Metrics
 from econed.telemetry.observed_calls import CallCounter, ObservedOpenNebula
@@ -80,6 +81,8 @@ class Service:
     on_read: Callable[[str], None] | None = None
     """Called with each element read from oned's documents; for tests."""
     metrics: Metrics = field(default_factory=Metrics)
+    audit_log: AuditLog | None = None
+    """Receives the calls that changed something or were refused; None: there is no such log."""
     trim_heap: Callable[[], None] = trim
     """Returns freed memory to the system."""
 
@@ -127,8 +130,9 @@ class _Exchange:
         self._id = str(uuid.uuid4())
         self._action = ""
         self._user = ""
-        self._key = ""
+        self._refused_key = ""
         self._refusal_reason = ""
+        self._audit = CallAudit(service.audit_log, self._peer.address, self._id)
         self._held_bytes = 0
         self._running_change: Deferred[Any] | None = None
         self._is_in_flight = False
@@ -162,7 +166,7 @@ class _Exchange:
             oned_calls=self._oned_calls.calls,
             oned_seconds=self._oned_calls.seconds,
             request_id=self._id,
-            refused_key=self._key,
+            refused_key=self._refused_key,
             refusal_reason=self._refusal_reason,
         ).write(self._service.log)
 
@@ -188,7 +192,10 @@ class _Exchange:
     def _error_response(self, error: Exception) -> EncodedResponse:
         failed = failure(error)
         if isinstance(error, AuthenticationFailed):
-            self._key, self._refusal_reason = error.key, error.reason
+            self._refused_key, self._refusal_reason = error.key, error.reason
+            self._audit.not_authenticated(self._action, error.key, error.code, error.reason)
+        elif failed.is_refusal:
+            self._audit.failed(failed.error.code, failed.cause)
         if failed.is_unforeseen:
             self._service.log.failure("request {request_id} failed", failure=Failure(error), request_id=self._id)
         elif failed.cause is not None:
@@ -209,8 +216,10 @@ class _Exchange:
         await budget.spend(work)
         pairs = (*signed.query_pairs, *signed.form_pairs)
         self._action = next((value for name, value in pairs if name == "Action"), "")
-        user = (await self._authenticate(signed)).user
+        sender = await self._authenticate(signed)
+        user = sender.user
         self._user = user.name
+        self._audit.begin(sender, self._action, pairs)
         self._begin_request()
         await budget.spend(work)
         invocation = Invocation.of(self._service.dispatcher, self._call(user, signed, budget), pairs)
@@ -291,22 +300,32 @@ class _Exchange:
         return pieces
 
     async def _authenticate(self, signed: SignedRequest) -> Sender:
-        """Return who sent the request; raises `EC2Error` if authentication fails or a limit is exceeded."""
+        """Return who sent the request; raises `EC2Error` if authentication fails, or failed too often before."""
         self._limits.check_address(self._peer.address)
         try:
-            sender = await self._service.authenticator.authenticate(signed)
+            return await self._service.authenticator.authenticate(signed)
         except EC2Error:
             self._limits.record_failure(self._peer.address)
             raise
-        self._limits.check_rate(sender.user.name)
-        return sender
 
     async def _run(self, invocation: Invocation) -> Result | Parts[Any]:
         """Run the action; if it may change something, it is not cancelled when the client disconnects."""
         if invocation.route.action.only_reads:
             return await invocation.run()
-        self._running_change = Deferred.fromCoroutine(invocation.run())
+        running = invocation.run() if invocation.call.dry_run else self._change(invocation)
+        self._running_change = Deferred.fromCoroutine(running)
         result: Result | Parts[Any] = await self._changes.shielded(self._running_change)
+        return result
+
+    async def _change(self, invocation: Invocation) -> Result | Parts[Any]:
+        """Run an action that may change something, and audit it, even if the client has disconnected."""
+        try:
+            result = await invocation.run()
+        except Exception as error:
+            failed = failure(error)
+            self._audit.failed(failed.error.code, failed.cause)
+            raise
+        self._audit.succeeded(result)
         return result
 
     async def _encode(self, body: ResponseBody, part: Mapping[str, Any]) -> deque[bytes]:
@@ -320,6 +339,8 @@ class _Exchange:
     # Limits that the request counts against
 
     def _begin_request(self) -> None:
+        """Count the request for its user; raises `EC2Error` if they have too many, which the audit log records."""
+        self._limits.check_rate(self._user)
         self._limits.begin_request(self._user)
         self._is_in_flight = True
 

@@ -46,7 +46,13 @@ async def make_worker(reactor: Any, environ: Mapping[str, str], begin: Begin) ->
         raise CannotStart(str(error)) from error
     # What exists now lives as long as the process. Each full collection of garbage would look at it for 16 ms.
     gc.freeze()
-    return WorkerParts(serving.process, serving.metrics.snapshot, reopen_log)
+
+    def reopen_logs() -> None:
+        reopen_log()
+        if serving.audit_log is not None:
+            serving.audit_log.reopen()
+
+    return WorkerParts(serving.process, serving.metrics.snapshot, reopen_logs)
 
 
 def _listener(reactor: Any, passed: PassedSocket) -> Listener:

@@ -63,6 +63,8 @@ class Settings:
     """File for the log; None: the file given to twistd, otherwise standard output (systemd's journal)."""
     log_format: Annotated[Literal["text", "json"], values.one_of("text", "json")] = "text"
     """Format of the lines of the log: text, or one JSON object per line."""
+    audit_log: Annotated[str | None, values.optional(values.absolute_path)] = None
+    """File for the audit log, JSON objects of the calls that changed something or were refused; None: no such log."""
 
     workers: Annotated[int, values.processes] = 1
     """Number of processes that serve requests; auto in the file: one for each processor."""

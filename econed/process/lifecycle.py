@@ -14,6 +14,7 @@ from twisted.logger import Logger
 
 from econed.interfaces import IDrainable
 from econed.process.listening import Listener
+from econed.telemetry.audit_log import AuditLog
 from econed.telemetry.metrics import Metrics
 
 Handler = Callable[[], None]
@@ -113,11 +114,12 @@ class Process:
 
 @dataclass(frozen=True)
 class Serving:
-    """A serving process with its metrics; `renew_certificates` is None without TLS."""
+    """A serving process with its metrics. `renew_certificates` is None without TLS, `audit_log` if there is none."""
 
     process: Process
     metrics: Metrics
     renew_certificates: Callable[[], Awaitable[object]] | None
+    audit_log: AuditLog | None = None
 
 
 class Signals:

@@ -28,6 +28,7 @@ from econed.process.listening import CannotListen
 from econed.process.spawning import Spawner
 from econed.process.supervisor import EXIT_GRACE, Load, Supervisor
 from econed.process.systemd import Notifier
+from econed.telemetry.audit_log import AuditLog
 from econed.telemetry.logs import LoggedService, ProcessLog
 from econed.telemetry.metrics import Metrics
 
@@ -84,6 +85,7 @@ class OneProcess(LoggedService):
         *,
         process_log: ProcessLog | None,
         renew_certificates: Callable[[], Awaitable[object]] | None,
+        audit_log: AuditLog | None = None,
         stop_reactor: Handler,
         log: Logger,
     ) -> None:
@@ -92,6 +94,7 @@ class OneProcess(LoggedService):
         self._signals = signals
         self._notifier = notifier
         self._renew_certificates = renew_certificates
+        self._audit_log = audit_log
         self._stop_reactor = stop_reactor
         self._log = log
         _add_watchdog(notifier, clock, self)
@@ -122,6 +125,12 @@ class OneProcess(LoggedService):
             return
         self._notifier.stopping("finishing the requests in progress", self._process.drain_timeout + EXIT_GRACE)
         self._process.drained().addBoth(lambda _: self._stop_reactor())
+
+    def reopen_log(self) -> None:
+        """Reopen the files of the log and the audit log."""
+        super().reopen_log()
+        if self._audit_log is not None:
+            self._audit_log.reopen()
 
     def reload(self) -> None:
         """Reopen the log file and read the certificates again, but not the configuration, as the log says."""
@@ -243,6 +252,7 @@ def make_one_process(
         reactor,
         process_log=process_log,
         renew_certificates=serving.renew_certificates,
+        audit_log=serving.audit_log,
         stop_reactor=Stop(reactor),
         log=make_logger("econed"),
     )

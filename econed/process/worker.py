@@ -42,7 +42,7 @@ FINAL_REPORT_TIMEOUT = 5.0
 
 @dataclass(frozen=True)
 class WorkerParts:
-    """What a worker consists of: its process, its counts, and a function that reopens its log file."""
+    """What a worker consists of: its process, its counts, and a function that reopens its log files."""
 
     process: Process
     counts: Callable[[], Mapping[str, Any]]

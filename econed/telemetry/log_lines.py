@@ -108,7 +108,7 @@ def json_formatter(pid: Callable[[], int], worker: int | None = None) -> Formatt
         if not message and failure is None:
             return None
         common: dict[str, object] = {
-            "time": _utc(event.get("log_time")),
+            "time": utc_time(event.get("log_time")),
             "level": level(event).name,
             "logger": str(event.get("log_namespace", "-")),
             "message": message,
@@ -262,7 +262,8 @@ def _object(values: dict[str, object]) -> str:
     return line
 
 
-def _utc(timestamp: float | None) -> str | None:
+def utc_time(timestamp: float | None) -> str | None:
+    """Return a time in seconds since the epoch in ISO 8601, in UTC and with milliseconds."""
     if timestamp is None:
         return None
     return datetime.fromtimestamp(timestamp, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

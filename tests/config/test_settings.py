@@ -122,6 +122,8 @@ def test_an_empty_key_is_not_set(conf: Path, key: str, empty: str) -> None:
         ("admin_port: 9100", "admin_port", 9100),
         ("log_file: /var/log/one/econe.log", "log_file", "/var/log/one/econe.log"),
         ("log_format: :json", "log_format", "json"),
+        ("audit_log: /var/log/one/econe-audit.log", "audit_log", "/var/log/one/econe-audit.log"),
+        ("audit_log: false", "audit_log", None),
         ("rate_limit: 0.5", "rate_limit", 0.5),
         ("rate_limit: false", "rate_limit", None),
         ("failed_signatures: false", "failed_signatures", None),
@@ -181,8 +183,8 @@ def test_the_reference_gives_the_actual_defaults() -> None:
     assert documented == {key: _in_yaml(value) for key, value in defaults.items()}
     assert set(KEYS) - set(documented) == {
         "ssl_server", "ssl_cert", "ssl_key", "ssl_chain", "ssl_port", "ssl_host", "ssl_sni", "ssl_client_ca",
-        "trusted_proxies", "upload_share", "log_file", "admin_port", "one_ca_file", "regions", "region_names",
-        "cluster_id", "image_url_hosts", "elasticips_vnet_id", "instance_types",
+        "trusted_proxies", "upload_share", "log_file", "audit_log", "admin_port", "one_ca_file", "regions",
+        "region_names", "cluster_id", "image_url_hosts", "elasticips_vnet_id", "instance_types",
     }  # fmt: skip
 
 

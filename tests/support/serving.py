@@ -7,6 +7,7 @@ import hmac
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -29,6 +30,7 @@ from econed.http.peers import Peers
 from econed.http.site import EC2Site
 from econed.http.upload_directory import UploadDirectory, UploadLimits
 from econed.resource import EC2Resource, Service
+from econed.telemetry.audit_log import AuditLog
 from econed.telemetry.metrics import Metrics
 from econed.wire.encoder import Encoder
 from econed.wire.model import Model
@@ -119,6 +121,7 @@ class Server:
         """Work for threads that a test holds back; None if it is done at once."""
         self.events: list[LogEvent] = []
         self.refused: list[str] = []
+        self.audit_path = None if settings.audit_log is None else Path(settings.audit_log)
         self.outgoing = _OutgoingConnections()
         self.clients: list[Client] = []
         """Those that `connected` returned."""
@@ -143,6 +146,7 @@ class Server:
             ),
             log=log,
             metrics=self.metrics,
+            audit_log=None if settings.audit_log is None else AuditLog(settings.audit_log, clock),
         )
         self.site = EC2Site(
             resource or EC2Resource(service),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -55,6 +56,31 @@ def test_sigusr1_makes_all_processes_reopen_the_log_file(cloud: FurnishedCloud, 
             return all(f"worker {number}] DescribeInstances" in log.read_text("utf-8") for number in (1, 2))
 
         until(both_write, "both workers to write to the new file", STARTING)
+
+
+def test_all_workers_append_whole_lines_to_the_audit_log_and_reopen_it(
+    cloud: FurnishedCloud, port: int, tmp_path: Path
+) -> None:
+    """A line for each refused request is in one of the two files; none is lost or mixed with another."""
+    log, moved = tmp_path / "audit.log", tmp_path / "audit.log.1"
+    requests = 120
+
+    def request_ids(path: Path) -> list[str]:
+        return [json.loads(line)["request_id"] for line in path.read_text("ascii").splitlines()]
+
+    with Daemon(cloud, {"port": port, "workers": WORKERS, "audit_log": str(log)}) as daemon:
+        path = signed_path(cloud.alice, url(port), "NoSuchAction")
+        with ThreadPoolExecutor(8) as pool:
+            statuses = [pool.submit(get_once, port, path) for _ in range(requests)]
+            until(lambda: len(request_ids(log)) > requests / 4, "some lines", STARTING)
+            log.rename(moved)
+            daemon.signal(signal.SIGUSR1)
+            until(log.exists, "the new file", STARTING)
+            assert {status.result()[0] for status in statuses} == {400}
+        ids = request_ids(moved) + request_ids(log)
+        assert len(set(ids)) == len(ids) == requests
+        assert len(re.findall(r"worker [12]\] NoSuchAction", daemon.text)) == requests
+        assert {"worker 1", "worker 2"} == set(re.findall(r"(worker [12])\] NoSuchAction", daemon.text))
 
 
 def test_sighup_reopens_the_log_file_before_anything_is_logged(
