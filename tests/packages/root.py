@@ -13,7 +13,7 @@ from tests.support.packages import DEBIAN_PATH, debian_package, ran
 from tests.support.shared_builds import built_once
 from tests.support.tools import require_tool
 
-_DEPENDENCIES = "python3,adduser,ucf"
+_DEPENDENCIES = ("python3", "adduser", "procps", "ucf")
 
 
 def require_root() -> None:
@@ -57,10 +57,11 @@ class Root:
         return Root(to)
 
 
-def _bare(directory: Path) -> None:
-    """Install a minimal system and the dependencies of econed, from this machine's apt sources."""
+def _create(directory: Path, *packages: str) -> None:
+    """Install a minimal system, the dependencies of econed and other packages, from this machine's apt sources."""
     codename = platform.freedesktop_os_release()["VERSION_CODENAME"]
-    options = ("--variant=essential", f"--include={_DEPENDENCIES}", "--dpkgopt=force-unsafe-io", "--quiet")
+    included = f"--include={','.join((*_DEPENDENCIES, *packages))}"
+    options = ("--variant=essential", included, "--dpkgopt=force-unsafe-io", "--quiet")
     ran(require_tool("mmdebstrap"), *options, codename, directory, PATH=DEBIAN_PATH)
     (directory / "etc/hosts").write_text("127.0.0.1 localhost\n", "utf-8")  # as the Debian installer writes it
 
@@ -68,14 +69,25 @@ def _bare(directory: Path) -> None:
 def bare_root(factory: pytest.TempPathFactory) -> Root:
     """Return a root without econed. Copy it, do not change it."""
     require_root()
-    return Root(built_once(factory, "bare-root", _bare))
+    return Root(built_once(factory, "bare-root", _create))
 
 
 def root_with_econed(factory: pytest.TempPathFactory) -> Root:
     """Return a root without OpenNebula in which econed is installed. Copy it, do not change it."""
-    bare, package = bare_root(factory), debian_package(factory)
+    return _with_econed(factory, "root-with-econed", bare_root(factory))
+
+
+def bootable_root(factory: pytest.TempPathFactory) -> Root:
+    """Return a root with systemd in which econed is installed. Copy it, do not change it."""
+    require_root()
+    with_systemd = Root(built_once(factory, "root-with-systemd", lambda target: _create(target, "systemd")))
+    return _with_econed(factory, "bootable-root", with_systemd)
+
+
+def _with_econed(factory: pytest.TempPathFactory, name: str, root: Root) -> Root:
+    package = debian_package(factory)
 
     def install(directory: Path) -> None:
-        bare.copy(directory).dpkg("--install", package)
+        root.copy(directory).dpkg("--install", package)
 
-    return Root(built_once(factory, "root-with-econed", install))
+    return Root(built_once(factory, name, install))

@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from packaging.utils import canonicalize_name
 
+from tests.packages.newer import extracted, newer_package
 from tests.packages.root import Root, bare_root, root_with_econed
 from tests.packages.serving import images, sandboxed, serving
 from tests.packages.test_units import Unit
 from tests.support.packages import ROOT, debian_package, ran
 from tests.support.ports import free_port
-from tests.support.shared_builds import built_once
 
 CONF = "/etc/one/econe.conf"
 COMMAND = "/usr/bin/econe-server"
@@ -37,24 +37,7 @@ def root(tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Iterator[R
 @pytest.fixture
 def contents(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The extracted package. Do not change it."""
-    package = debian_package(tmp_path_factory)
-    return built_once(tmp_path_factory, "contents", lambda target: _extracted(package, target))
-
-
-def _extracted(package: Path, target: Path) -> None:
-    ran("dpkg-deb", "--raw-extract", package, target)
-
-
-def _newer(contents: Path, directory: Path) -> Path:
-    """Return a package of a later version with a different configuration file."""
-    ran("cp", "--archive", contents, directory)
-    control = directory / "DEBIAN/control"
-    control.write_text(re.sub(r"(?m)^Version: ", "Version: 1:", control.read_text("utf-8")), "utf-8")
-    with (directory / "usr/share/econed/econe.conf").open("a", encoding="utf-8") as conf:
-        conf.write("\n# new in this version\n")
-    target = directory.with_suffix(".deb")
-    ran("dpkg-deb", "--build", "-Znone", "--root-owner-group", directory, target)
-    return target
+    return extracted(tmp_path_factory)
 
 
 def _package_of_opennebula(directory: Path) -> Path:
@@ -88,7 +71,7 @@ def test_the_package_depends_on_the_python_that_it_was_built_for(tmp_path_factor
     fields = HeaderParser().parsestr(control)
     minor = int(ran("/usr/bin/python3", "-c", "import sys; print(sys.version_info.minor)"))
     dependencies = {dependency.strip() for dependency in fields["Depends"].split(",")}
-    assert {f"python3 (>= 3.{minor}~)", f"python3 (<< 3.{minor + 1}~)", "adduser", "ucf"} <= dependencies
+    assert {f"python3 (>= 3.{minor}~)", f"python3 (<< 3.{minor + 1}~)", "adduser", "procps", "ucf"} <= dependencies
     assert any(dependency.startswith("libc6 ") for dependency in dependencies)
     assert fields["Architecture"] == ran("dpkg", "--print-architecture").strip()
 
@@ -176,7 +159,7 @@ def test_an_upgrade_keeps_a_changed_configuration_and_replaces_an_unchanged_one(
     root: Root, contents: Path, tmp_path: Path
 ) -> None:
     """This is what dpkg does with conffiles in non-interactive mode."""
-    newer = _newer(contents, tmp_path / "newer")
+    newer = newer_package(contents, tmp_path / "newer")
     untouched = root.copy(tmp_path / "untouched")
     untouched.dpkg("--install", newer)
     assert "# new in this version" in (untouched / CONF).read_text("utf-8")
