@@ -37,7 +37,7 @@ class AdminPort:
         self._port, self._service = port, service
 
     def _admin_service(self, port: int) -> StreamServerEndpointService:
-        # Without this port a supervisor serves no HTTP: twisted.web is 3 MB, and a tenth of its start.
+        # Without this port a supervisor serves no HTTP: twisted.web and prometheus-client are 2 MB.
         from econed.process.admin import admin_service
 
         return admin_service(self._reactor, port, self._watched, self._log)

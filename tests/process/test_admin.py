@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,10 +17,12 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, Logger
 from twisted.web.client import ResponseNeverReceived
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Request
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from econed.process.admin import TIMEOUT, AdminResource, admin_service
+from econed.process.admin import TIMEOUT, AdminPages, admin_service
 from econed.process.admin_port import WatchedProcess
 from econed.process.interfaces import IWatched
 from econed.process.listening import CannotListen
@@ -55,6 +59,20 @@ class FakeDaemon:
         return [metrics.snapshot() for metrics in self.metrics]
 
 
+class PagesAsResource(Resource):
+    """The pages as treq's stub takes them."""
+
+    isLeaf = True
+
+    def __init__(self, pages: AdminPages) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._pages = pages
+
+    def render(self, request: Request) -> int:
+        self._pages.respond(request)
+        return NOT_DONE_YET
+
+
 class PortHarness:
     """The administrator's port of a daemon, without a network."""
 
@@ -63,7 +81,8 @@ class PortHarness:
         self.clock = Clock()
         self.logged: list[LogEvent] = []
         log = Logger("test", observer=self.logged.append)  # type: ignore[arg-type]
-        self._treq: Any = StubTreq(AdminResource(self.daemon, self.clock, log))  # type: ignore[no-untyped-call]
+        pages = AdminPages(self.daemon, self.clock, log)
+        self._treq: Any = StubTreq(PagesAsResource(pages))  # type: ignore[no-untyped-call]
 
     def send(self, path: str, method: str = "GET", **more: Any) -> Deferred[Any]:
         """Send a request, without waiting for the response."""
@@ -268,6 +287,21 @@ def test_a_port_in_use_is_an_error_before_the_service_starts() -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_the_http_server_responds_to_head_without_a_body_and_ignores_bodies_of_requests() -> None:
+    service = admin_service(reactor, 0, FakeDaemon(), Logger("test"))
+    service.startService()
+    url = f"http://127.0.0.1:{(await listening_port(service)).getHost().port}"
+    try:
+        response = await treq.head(f"{url}/readyz", persistent=False)
+        assert (response.code, response.length, await response.text()) == (200, 0, "")
+        assert response.headers.hasHeader("date")
+        response = await treq.post(f"{url}/readyz", data={"a": "b"}, persistent=False)
+        assert (response.code, await response.text()) == (405, "The methods are GET and HEAD.\n")
+    finally:
+        await service.stopService()
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_request_is_cancelled_when_its_client_disconnects() -> None:
     """The next request is answered."""
     daemon, logged = FakeDaemon(), list[LogEvent]()
@@ -287,3 +321,11 @@ async def test_a_request_is_cancelled_when_its_client_disconnects() -> None:
     finally:
         await service.stopService()
     assert logged == []
+
+
+def test_it_imports_no_more_of_http_than_it_needs() -> None:
+    """In a supervisor nothing else serves HTTP, and the resources of twisted.web would take 2.5 MB of it."""
+    command = "import sys, econed.process.admin; print(*sys.modules)"
+    output = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True).stdout
+    assert "twisted.web.http" in output.split()
+    assert not {"twisted.web.server", "twisted.web.resource", "twisted.web.client"} & set(output.split())
