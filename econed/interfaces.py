@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Hashable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
 from zope.interface import Attribute, Interface
 
 if TYPE_CHECKING:
     from ipaddress import IPv4Address
 
-    from lxml.etree import _Element
     from twisted.internet.defer import Deferred
 
     from econed.image_urls import ImageURL
@@ -18,6 +17,9 @@ if TYPE_CHECKING:
     from econed.wire.signed_request import SignedRequest
 
 _T = TypeVar("_T")
+
+Parse: TypeAlias = Callable[[str, bytes], _T]
+"""Parses the body of a reply to a method, as `econed.opennebula.replies.parse_document` does."""
 
 
 class InThread(Protocol):
@@ -38,10 +40,11 @@ class IOpenNebula(Interface):
     async def call(user: str | None, method: str, *args: object) -> str | int | bool:
         """Call `method` (as `one.vm.action`) with `args` after the session, and return the value of the reply."""
 
-    async def document(user: str | None, method: str, *args: object) -> _Element:
+    async def document(user: str | None, method: str, *args: object, parse: Parse[Any] = ...) -> Any:
         """Call a `method` that returns a document and return its root, parsed without blocking the reactor.
 
-        Others may get the same document: its elements must not be changed.
+        With `parse` the result is what it returns for the method and the body of the reply; it may run in a thread.
+        Others may get the same result: its elements must not be changed.
         """
 
 

@@ -12,7 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
@@ -29,7 +29,7 @@ from econed.errors import (
     OpenNebulaUnavailable,
     ServerAccountRefused,
 )
-from econed.interfaces import InThread, IOnedProxy, IOpenNebula
+from econed.interfaces import InThread, IOnedProxy, IOpenNebula, Parse
 from econed.opennebula.methods import check_arguments, is_read_only
 from econed.opennebula.replies import Scalar, parse_document, parse_value
 from econed.opennebula.tokens import CertificateKey, CipherForm, PasswordKey, ServerKey, UnusableName, session_token
@@ -38,9 +38,6 @@ from econed.xmlrpc.endpoint import oned_endpoint
 from econed.xmlrpc.failover import CONNECT_TIMEOUT, proxy_for
 from econed.xmlrpc.leader import ServerGroup, ServerStatus
 from econed.xmlrpc.proxy import OnedProxy
-
-if TYPE_CHECKING:
-    from lxml.etree import _Element
 
 _T = TypeVar("_T")
 
@@ -138,9 +135,9 @@ class XMLRPCBackend:
         """Call `method` and return the value of the reply (`IOpenNebula.call`)."""
         return await self._checked(user, method, args, parse_value)
 
-    async def document(self, user: str | None, method: str, *args: object) -> _Element:
+    async def document(self, user: str | None, method: str, *args: object, parse: Parse[Any] = parse_document) -> Any:
         """Call `method` and return the root of the document in the reply (`IOpenNebula.document`)."""
-        return await self._checked(user, method, args, parse_document)
+        return await self._checked(user, method, args, parse)
 
     async def statuses(self) -> Sequence[ServerStatus]:
         """Return the current Raft status of each server."""

@@ -161,11 +161,11 @@ class UnavailableForOneUser:
             raise OpenNebulaUnavailable(method, "no reply")
         return await self.oned.call(user, method, *args)
 
-    async def document(self, user: str | None, method: str, *args: object) -> object:
+    async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
         """Make a call, unless it is in the session of that user."""
         if user == self.user:
             raise OpenNebulaUnavailable(method, "no reply")
-        return await self.oned.document(user, method, *args)
+        return await self.oned.document(user, method, *args, **options)
 
 
 def test_an_error_for_one_user_does_not_affect_the_others() -> None:
@@ -189,11 +189,11 @@ class LongUsers:
         """Make a call."""
         return await self.oned.call(user, method, *args)
 
-    async def document(self, user: str | None, method: str, *args: object) -> object:
+    async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
         """Make a call, unless its reply is too long."""
         if method == "one.userpool.info" or (method == "one.user.info" and args[0] == self.user_id):
             raise ReplyTooLarge(method, "a response of too many bytes")
-        return await self.oned.document(user, method, *args)
+        return await self.oned.document(user, method, *args, **options)
 
 
 def test_a_user_whose_document_is_too_long_does_not_affect_the_others() -> None:

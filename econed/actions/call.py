@@ -24,8 +24,6 @@ from econed.opennebula.values import whole_number
 from econed.slots import MAX_CALLS_PER_REQUEST
 
 if TYPE_CHECKING:
-    from lxml.etree import _Element
-
     from econed.config.settings import Settings
     from econed.opennebula.documents import Zone
     from econed.opennebula.file_templates import FileTypes
@@ -199,8 +197,8 @@ class _ReadOnly:
             raise self._error_for(method)
         return await self._oned.call(user, method, *args)
 
-    async def document(self, user: str | None, method: str, *args: object) -> _Element:
-        return await self._oned.document(user, method, *args)
+    async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
+        return await self._oned.document(user, method, *args, **options)
 
 
 def dry_run_succeeded() -> EC2Error:

@@ -13,6 +13,9 @@ from econed.errors import EC2Error
 
 Item = Mapping[str, Any]
 Values = Callable[[Any], Iterable[object]]
+Texts = Mapping[str, Sequence[str]]
+"""The values of an item for filters, in the form that filters use, by the names of the filters."""
+
 _T = TypeVar("_T")
 
 MAX_VALUES: Final = 200
@@ -78,6 +81,7 @@ class Filters:
         if any(len(text) > MAX_LENGTH for text in texts):
             raise EC2Error("InvalidParameterValue", f"A value of the filter '{name}' is longer than {MAX_LENGTH}.")
         return _Condition(
+            name,
             values,
             frozenset(text for text in texts if not has_wildcards(text)),
             automata(text for text in texts if has_wildcards(text)),
@@ -99,6 +103,7 @@ class Filters:
 class _Condition:
     """One filter: the function for the values of an item, and the texts and patterns one of which must match."""
 
+    name: str
     values: Values
     plain: frozenset[str]
     patterns: tuple[Automaton, ...]
@@ -108,8 +113,8 @@ class _Condition:
 class Selection:
     """The items of a list that match the filters of a request.
 
-    Every Describe action selects its items by one of the two methods. Both yield to the reactor according to
-    the number of characters compared, not the number of items.
+    Every Describe action selects its items by `matches` or `matching`, or by their texts where it remembers these. All
+    yield to the reactor according to the number of characters compared, not the number of items.
     """
 
     conditions: tuple[_Condition, ...]
@@ -126,7 +131,31 @@ class Selection:
         tags = len(item.get("Tags", ()))
         for condition in self.conditions:
             await self.budget.spend(tags)
-            if not await self._satisfies(condition, item):
+            if not await self._satisfies(condition, map(filter_text, condition.values(item))):
+                return False
+        return True
+
+    @property
+    def names(self) -> frozenset[str]:
+        """The names of the filters."""
+        return frozenset(condition.name for condition in self.conditions)
+
+    async def texts(self, item: Any) -> Texts:
+        """Return the values of an item for the filters, by their names; `matches_texts` takes them."""
+        await self.budget.spend(ITEM_COST)
+        tags = len(item.get("Tags", ()))
+        texts: dict[str, tuple[str, ...]] = {}
+        for condition in self.conditions:
+            if condition.name not in texts:
+                await self.budget.spend(tags + _VALUE_COST)
+                texts[condition.name] = tuple(map(filter_text, condition.values(item)))
+        return texts
+
+    async def matches_texts(self, texts: Texts) -> bool:
+        """Whether an item with these values matches all filters."""
+        await self.budget.spend(_VALUE_COST)
+        for condition in self.conditions:
+            if not await self._satisfies(condition, texts[condition.name]):
                 return False
         return True
 
@@ -134,9 +163,8 @@ class Selection:
         """Return the items that match all filters; if `items` is a generator, other requests are served in between."""
         return [item for item in items if await self.matches(item)]
 
-    async def _satisfies(self, condition: _Condition, item: Any) -> bool:
-        for value in condition.values(item):
-            text = filter_text(value)
+    async def _satisfies(self, condition: _Condition, texts: Iterable[str]) -> bool:
+        for text in texts:
             await self.budget.spend(_VALUE_COST)
             if text in condition.plain:
                 return True

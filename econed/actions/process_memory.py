@@ -8,9 +8,11 @@ belongs to a user is stored by session (`Call.session_key`), since two sessions 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 from econed.actions.known_machines import KnownLists
 from econed.actions.reading_ahead import MAX_SHORT_RESULTS, MAX_SHORT_RESULTS_PER_SESSION, ReadAhead
+from econed.actions.remembered import ItemMemory
 from econed.actions.shared_result import SharedResult
 from econed.actions.token_index import TokenIndex
 from econed.actions.zones_and_clusters import ZonesAndClusters
@@ -24,9 +26,9 @@ class ProcessMemory:
 
     `zones_and_clusters` are the only data that may be older than a request. `long_documents` are the documents that
     were too long to be read. `launch_tokens` are the client tokens of machines, `launches` the launches with a client
-    token that are in progress. `known_machines` are the machines that lists had, and `read_ahead` limits the sets that
-    lists read ahead, `short_results` the results that are produced before their turn. `elastic_addresses` are those of
-    the last document of their network.
+    token that are in progress. `known_machines` are the machines that lists had, `instances` what was sent of them.
+    `read_ahead` limits the sets that lists read ahead, `short_results` the results that are produced before their turn.
+    `elastic_addresses` are those of the last document of their network.
     """
 
     zones_and_clusters: ZonesAndClusters
@@ -34,6 +36,7 @@ class ProcessMemory:
     launch_tokens: TokenIndex = field(default_factory=TokenIndex)
     launches: KeyedFlights = field(default_factory=KeyedFlights)
     known_machines: KnownLists = field(default_factory=KnownLists)
+    instances: ItemMemory[Any] = field(default_factory=ItemMemory)
     read_ahead: ReadAhead = field(default_factory=ReadAhead)
     short_results: ReadAhead = field(
         default_factory=lambda: ReadAhead(MAX_SHORT_RESULTS, MAX_SHORT_RESULTS_PER_SESSION)

@@ -19,11 +19,12 @@ from twisted.python.failure import Failure
 
 from econed.calls.kinds import CallKind, kind_of
 from econed.opennebula.machine_sets import arguments_for, divide, ids_in, is_small_set
+from econed.opennebula.replies import parse_document
 
 if TYPE_CHECKING:
     from econed.calls.turns import Owner, Ticket
     from econed.calls.wait_limit import WaitLimit
-    from econed.interfaces import IOpenNebula
+    from econed.interfaces import IOpenNebula, Parse
 
 MAX_MERGED: Final = 250
 """Maximum machines in a call for several reads."""
@@ -43,13 +44,16 @@ class Requester:
 
 @dataclass(eq=False)
 class QueuedCall:
-    """A call of a request that has not ended. `flight` is the call to oned that it is part of, once that is sent."""
+    """A call of a request that has not ended. `flight` is the call to oned that it is part of, once that is sent.
+
+    `parse` parses the reply if that is a document, otherwise it is None.
+    """
 
     requester: Requester
     user: str | None
     method: str
     args: tuple[object, ...]
-    is_document: bool
+    parse: Parse[Any] | None = None
     kind: CallKind = field(init=False)
     result: Deferred[Any] = field(init=False)
     gathering: Gathering = field(init=False)
@@ -64,12 +68,12 @@ class QueuedCall:
         """What equal reads have in common; None for a change. True and 1 are different arguments for oned."""
         if self.kind is CallKind.CHANGE:
             return None
-        return (self._session, self.method, self.args, tuple(map(type, self.args)), self.is_document)
+        return (self._session, self.method, self.args, tuple(map(type, self.args)), self.parse)
 
     @property
     def set_key(self) -> Hashable:
         """What reads of a few machines have in common if they can be one call; None for other calls."""
-        if self.is_document and is_small_set(self.method, self.args):
+        if self.parse is parse_document and is_small_set(self.method, self.args):
             return (self._session, self.method, self.args[1:])
         return None
 
@@ -84,8 +88,9 @@ class QueuedCall:
 
     async def send(self, oned: IOpenNebula, args: Sequence[object]) -> Any:
         """Make the call with these arguments."""
-        make = oned.document if self.is_document else oned.call
-        return await make(self.user, self.method, *args)
+        if self.parse is None:
+            return await oned.call(self.user, self.method, *args)
+        return await oned.document(self.user, self.method, *args, parse=self.parse)
 
 
 class Gathering:

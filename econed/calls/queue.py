@@ -22,12 +22,11 @@ from econed.calls.gathering import Flight, Gathering, QueuedCall, Requester
 from econed.calls.turns import Owner, Ticket, Turns
 from econed.calls.wait_limit import MAX_WAIT, WaitLimit
 from econed.errors import InvalidReply, OpenNebulaUnavailable
-from econed.interfaces import ICallLimiter, IOpenNebula
+from econed.interfaces import ICallLimiter, IOpenNebula, Parse
+from econed.opennebula.replies import parse_document
 from econed.slots import MAX_CALLS_PER_REQUEST, Slots
 
 if TYPE_CHECKING:
-    from lxml.etree import _Element
-
     from econed.user import User
 
 
@@ -171,11 +170,10 @@ class CallShare:
     async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:
         """Call `method` and return the value of the reply (`IOpenNebula.call`)."""
         async with self._slots:
-            value: str | int | bool = await self._queue.make(QueuedCall(self._requester, user, method, args, False))
+            value: str | int | bool = await self._queue.make(QueuedCall(self._requester, user, method, args))
             return value
 
-    async def document(self, user: str | None, method: str, *args: object) -> _Element:
+    async def document(self, user: str | None, method: str, *args: object, parse: Parse[Any] = parse_document) -> Any:
         """Call `method` and return the root of the document in the reply (`IOpenNebula.document`)."""
         async with self._slots:
-            root: _Element = await self._queue.make(QueuedCall(self._requester, user, method, args, True))
-            return root
+            return await self._queue.make(QueuedCall(self._requester, user, method, args, parse))

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cached_property
 from ipaddress import IPv4Address, IPv6Address
+from typing import TYPE_CHECKING
 
 from econed.opennebula.attributes import Attributes, Vector
 from econed.opennebula.states import LcmState, VmState, state_name
 from econed.opennebula.template import decode_member, member_names
 from econed.opennebula.values import ipv4, ipv6, mac, whole_number
-from econed.opennebula.views import OwnedView, View
+from econed.opennebula.views import OnRead, OwnedView, View
+
+if TYPE_CHECKING:
+    from lxml.etree import _Element
 
 
 class Disk(View):
@@ -204,6 +208,13 @@ class VirtualMachine(OwnedView):
     The short form in the pool (`one.vmpool.info`) has an empty USER_TEMPLATE and no CONTEXT: use only ids and states
     of it.
     """
+
+    def __init__(
+        self, element: _Element, on_read: OnRead | None = None, path: str | None = None, *, fingerprint: bytes = b""
+    ) -> None:
+        """`fingerprint` identifies the bytes of its document (`econed.opennebula.unchanged_machines`)."""
+        super().__init__(element, on_read, path)
+        self.fingerprint = fingerprint
 
     @cached_property
     def state(self) -> VmState:

@@ -26,6 +26,7 @@ from econed.opennebula.long_documents import LongDocuments
 from econed.opennebula.pools import OwnerFilter, StateFilter
 from econed.opennebula.replies import parse_document_text
 from econed.opennebula.states import VmState
+from econed.opennebula.unchanged_machines import Known, MachineParser, MachineReply
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
@@ -41,7 +42,10 @@ _MIN_PAGE = 2
 _VMS = "one.vmpool.infoset"
 """The name under which machines with long documents are known, by whichever method they were read."""
 
+_VM_RANGE = "one.vmpool.infoextended"
+
 _V = TypeVar("_V", bound=View)
+_K = TypeVar("_K", bound=Known)
 
 
 @dataclass(frozen=True)
@@ -138,8 +142,26 @@ class ReadSession:
         """
 
         async def read(first: int, last: int) -> tuple[VirtualMachine, ...]:
-            method = "one.vmpool.infoextended"
-            return await self._pool(VirtualMachine, "VM", method, int(owner), first, last, int(state), "")
+            return await self._pool(VirtualMachine, "VM", _VM_RANGE, int(owner), first, last, int(state), "")
+
+        lists_all_users = owner == OwnerFilter.VISIBLE
+        return await self.long_documents.by_range(_VMS, first, last, read, lists_all_users=lists_all_users)
+
+    async def vm_range_known(
+        self,
+        parser: MachineParser[_K],
+        first: int,
+        last: int,
+        owner: OwnerFilter | int,
+        state: VmState | StateFilter,
+    ) -> tuple[VirtualMachine | _K, ...]:
+        """Return the same machines as `vm_range`; of those that have not changed, what the parser knows of them."""
+
+        async def read(first: int, last: int) -> list[VirtualMachine | _K]:
+            args = (int(owner), first, last, int(state), "")
+            reply: MachineReply[_K] = await self.oned.document(self.user, _VM_RANGE, *args, parse=parser)
+            others = [VirtualMachine(element, self.on_read, fingerprint=print_) for element, print_ in reply.others]
+            return [*reply.unchanged, *others]
 
         lists_all_users = owner == OwnerFilter.VISIBLE
         return await self.long_documents.by_range(_VMS, first, last, read, lists_all_users=lists_all_users)
@@ -169,8 +191,7 @@ class ReadSession:
     async def _vm_page(
         self, count: int, offset: int, owner: OwnerFilter | int, state: VmState | StateFilter
     ) -> tuple[VirtualMachine, ...]:
-        method = "one.vmpool.infoextended"
-        return await self._pool(VirtualMachine, "VM", method, int(owner), offset, -count, int(state), "")
+        return await self._pool(VirtualMachine, "VM", _VM_RANGE, int(owner), offset, -count, int(state), "")
 
     async def vms_after(self, after: int) -> tuple[VirtualMachine, ...]:
         """Return the user's own machines in all states with ids above `after` (one.vmpool.infoextended).
@@ -208,7 +229,8 @@ class ReadSession:
         return _newest_first(root, "HISTORY/OID")
 
     async def _accounting(self, owner: OwnerFilter | int, since: int) -> _Element:
-        return await self.oned.document(self.user, "one.vmpool.accounting", int(owner), since, -1)
+        root: _Element = await self.oned.document(self.user, "one.vmpool.accounting", int(owner), since, -1)
+        return root
 
     # Templates and images
 

@@ -128,16 +128,8 @@ def _document(method: str, pieces: Iterable[bytes]) -> etree._Element:
     return root
 
 
-class _UnknownEscape(Exception):
-    """The document in a reply contains an escape that is in neither `_FREQUENT_ESCAPES` nor `_RARE_ESCAPES`."""
-
-    def __init__(self, body: bytes) -> None:
-        super().__init__("unknown escape")
-        self.body = body
-
-
-def _in_pieces(method: str, body: bytes) -> Iterator[bytes] | None:
-    """Return the document in a reply, unescaped in pieces; None for a reply that does not have the usual form.
+def document_bounds(method: str, body: bytes) -> slice | None:
+    """Return where the escaped document is in a reply to `method`; None for a reply that has not the usual form.
 
     The rest of the reply goes through `parse_value`, so that nothing counts as a success that it would refuse.
     """
@@ -148,7 +140,21 @@ def _in_pieces(method: str, body: bytes) -> Iterator[bytes] | None:
     if end < 0 or not body.startswith(_DOCUMENT_END, end):
         return None
     parse_value(method, body[:start] + body[end:])
-    return _unescaped(body, start, end)
+    return slice(start, end)
+
+
+class _UnknownEscape(Exception):
+    """The document in a reply contains an escape that is in neither `_FREQUENT_ESCAPES` nor `_RARE_ESCAPES`."""
+
+    def __init__(self, body: bytes) -> None:
+        super().__init__("unknown escape")
+        self.body = body
+
+
+def _in_pieces(method: str, body: bytes) -> Iterator[bytes] | None:
+    """Return the document in a reply, unescaped in pieces; None for a reply that does not have the usual form."""
+    bounds = document_bounds(method, body)
+    return None if bounds is None else _unescaped(body, bounds.start, bounds.stop)
 
 
 def _unescaped(body: bytes, start: int, end: int) -> Iterator[bytes]:

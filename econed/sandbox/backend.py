@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from xmlrpc.client import Fault
 
 from zope.interface import implementer
 
 from econed.errors import InvalidReply, OpenNebulaRefusal
-from econed.interfaces import IOpenNebula
+from econed.interfaces import IOpenNebula, Parse
 from econed.opennebula.methods import check_arguments
-from econed.opennebula.replies import parse_document_text
+from econed.opennebula.replies import parse_document, parse_document_text
 from econed.opennebula.tokens import CipherForm, PasswordKey, session_token
+from econed.sandbox.server import reply_body
 
 if TYPE_CHECKING:
-    from lxml.etree import _Element
-
     from econed.sandbox.oned import Oned
 
 
@@ -47,6 +46,9 @@ class SandboxBackend:
                 raise OpenNebulaRefusal(method, code, text)
         raise InvalidReply(method, f"a reply of an unknown form: {reply!r:.60}")
 
-    async def document(self, user: str | None, method: str, *args: object) -> _Element:
+    async def document(self, user: str | None, method: str, *args: object, parse: Parse[Any] = parse_document) -> Any:
         """Call `method` and return the root of the document in the reply (`IOpenNebula.document`)."""
-        return parse_document_text(method, await self.call(user, method, *args))
+        text = await self.call(user, method, *args)
+        if parse is parse_document:
+            return parse_document_text(method, text)
+        return parse(method, reply_body([True, text, 0]))

@@ -38,7 +38,7 @@ class SandboxResource(Resource):
     def _response_body(self, request_body: bytes) -> bytes:
         try:
             method, params = _parse_call(request_body)
-            return _reply_document(self._oned.execute(method, *params))
+            return reply_body(self._oned.execute(method, *params))
         except xmlrpc.client.Fault as fault:
             return xmlrpc.client.dumps(fault, methodresponse=True, encoding="utf-8").encode("utf-8")
 
@@ -54,7 +54,8 @@ def _parse_call(body: bytes) -> tuple[str, tuple[object, ...]]:
     return method, params
 
 
-def _reply_document(reply: list[object]) -> bytes:
+def reply_body(reply: list[object]) -> bytes:
+    """Return the body of the response with a reply, in the form of xmlrpc-c."""
     values = "".join(f"<value>{_value_xml(value)}</value>" for value in reply)
     return (
         '<?xml version="1.0" encoding="UTF-8"?>\r\n<methodResponse>\r\n<params>\r\n<param><value><array>\r\n<data>\r\n'

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
@@ -11,9 +11,6 @@ from zope.interface import implementer
 
 from econed.errors import InvalidReply, OpenNebulaRefusal, OpenNebulaUnavailable
 from econed.interfaces import IOpenNebula
-
-if TYPE_CHECKING:
-    from lxml.etree import _Element
 
 _T = TypeVar("_T")
 
@@ -46,9 +43,9 @@ class ObservedOpenNebula:
         """Call `method` and return the value of the reply (`IOpenNebula.call`)."""
         return await self._observed(method, self._oned.call(user, method, *args))
 
-    async def document(self, user: str | None, method: str, *args: object) -> _Element:
+    async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
         """Call `method` and return the root of the document in the reply (`IOpenNebula.document`)."""
-        return await self._observed(method, self._oned.document(user, method, *args))
+        return await self._observed(method, self._oned.document(user, method, *args, **options))
 
     async def _observed(self, method: str, work: Awaitable[_T]) -> _T:
         outcome, start = "cancelled", self._clock.seconds()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, TypeVar, cast
 
+from econed.reusable import Reusable
 from econed.wire.model import output_name
 from econed.wire.shapes import ListShape, MapShape, Shape, StructureShape
 from econed.wire.text import escape, text_formatter
@@ -181,7 +182,7 @@ class Compiler:
                 write = _structure_writer(self.structure(shape), name)
                 return _remembering(write) if self._is_bounded(shape) else write
             case ListShape():
-                write_items = _items_writer(self._writer(shape.member, _item_name(shape, name)))
+                write_items = _items_writer(self._item_writer(shape, name))
                 return write_items if shape.is_flattened else _wrapped_writer(write_items, name)
             case MapShape():
                 return _map_writer(self._entry(shape)[0], name)
@@ -196,8 +197,12 @@ class Compiler:
                 return _wrapped(lambda value, out: entries(_entries(value), out), name)
         member, item_name = cast(ListShape, shape).member, _item_name(cast(ListShape, shape), name)
         step = None if self._is_bounded(member) else self._stepper(member, item_name)
-        items = _items_stepper(self._writer(member, item_name), step)
+        items = _items_stepper(self._item_writer(cast(ListShape, shape), name), step)
         return items if shape.is_flattened else ListStepper(items, name)
+
+    def _item_writer(self, shape: ListShape, name: str) -> Writer:
+        write = self._writer(shape.member, _item_name(shape, name))
+        return _reusing(write) if isinstance(shape.member, StructureShape) else write
 
     def _entry(self, shape: MapShape) -> tuple[Writer, Stepper]:
         """Return the writer and the stepper of an entry of a map."""
@@ -260,6 +265,27 @@ def _remembering(write: Writer) -> Writer:
     return write_or_repeat
 
 
+def _reusing(write: Writer) -> Writer:
+    """Return a writer that repeats the XML of a `Reusable`, or keeps what it writes for it.
+
+    Such XML counts as one element of a slice: appending it takes no longer.
+    """
+
+    def write_or_reuse(value: Any, out: list[str]) -> None:
+        if type(value) is not Reusable:
+            write(value, out)
+        elif value.xml:
+            out.append(value.xml)
+        else:
+            written: list[str] = []
+            write(value.structure, written)
+            xml = "".join(written)
+            value.keep(xml)
+            out.append(xml)
+
+    return write_or_reuse
+
+
 def _items_writer(write: Writer) -> Writer:
     def write_items(value: Any, out: list[str]) -> None:
         elements, index = _elements(value), 0
@@ -317,7 +343,7 @@ def _items_stepper(write: Writer, step: Stepper | None) -> Stepper:
                     write(item, out)
                 except _TooLong:
                     del out[length:]
-                    yield from cast(Stepper, step)(item, out)
+                    yield from cast(Stepper, step)(item.spend() if type(item) is Reusable else item, out)
                 index += 1
                 if len(out) >= SLICE_LENGTH:
                     yield

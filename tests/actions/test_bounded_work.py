@@ -60,9 +60,9 @@ class StoppingOned:
             await self.waiting[-1]
         return await self._oned.call(user, method, *args)
 
-    async def document(self, user: str | None, method: str, *args: object) -> Any:
+    async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
         """Make a call (`IOpenNebula.document`)."""
-        return await self._oned.document(user, method, *args)
+        return await self._oned.document(user, method, *args, **options)
 
 
 @pytest.fixture(scope="module")

@@ -34,10 +34,10 @@ class SlowOned:
         await self._wait(user, method)
         return await self._oned.call(user, method, *args)
 
-    async def document(self, user: str | None, method: str, *args: object) -> Any:
+    async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
         """Make a call (`IOpenNebula.document`)."""
         await self._wait(user, method)
-        return await self._oned.document(user, method, *args)
+        return await self._oned.document(user, method, *args, **options)
 
     async def _wait(self, user: str | None, method: str) -> None:
         self.received.append((user, method))

@@ -101,9 +101,9 @@ class CountedOned:
         """Make a call (`IOpenNebula.call`)."""
         return await self._count(self._oned.call(user, method, *args))
 
-    async def document(self, user: str | None, method: str, *args: object) -> Any:
+    async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
         """Make a call (`IOpenNebula.document`)."""
-        return await self._count(self._oned.document(user, method, *args))
+        return await self._count(self._oned.document(user, method, *args, **options))
 
     async def _count(self, work: Any) -> Any:
         self.in_flight += 1

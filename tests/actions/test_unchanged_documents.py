@@ -28,9 +28,9 @@ class RememberedDocuments:
         """Make a call (`IOpenNebula.call`)."""
         return await self._oned.call(user, method, *args)
 
-    async def document(self, user: str | None, method: str, *args: object) -> Any:
+    async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
         """Make a call (`IOpenNebula.document`)."""
-        root = await self._oned.document(user, method, *args)
+        root = await self._oned.document(user, method, *args, **options)
         self.documents.append((root, etree.tostring(root)))
         return root
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
-from lxml import etree
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
@@ -35,8 +35,8 @@ class HeldOned:
     async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:
         return await self._oned.call(user, method, *args)
 
-    async def document(self, user: str | None, method: str, *args: object) -> etree._Element:
-        document = await self._oned.document(user, method, *args)
+    async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
+        document = await self._oned.document(user, method, *args, **options)
         await self.held
         return document
 
@@ -108,5 +108,5 @@ class UnavailableOned:
     async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:
         raise OpenNebulaUnavailable(method, "down")
 
-    async def document(self, user: str | None, method: str, *args: object) -> etree._Element:
+    async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
         raise OpenNebulaUnavailable(method, "down")

@@ -51,7 +51,7 @@ class FakeOned:
     async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:
         raise AssertionError(f"{method} returns no document")
 
-    async def document(self, user: str | None, method: str, *args: object) -> etree._Element:
+    async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
         assert user is None, "users must be read as serveradmin"
         self.calls.append((method, *args))
         users = list(self.users)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from lxml import etree
@@ -44,7 +45,7 @@ def test_recorded_pools_are_read(version: str) -> None:
     )
 
     class Recorded(FakeOned):
-        async def document(self, user: str | None, method: str, *args: object) -> etree._Element:
+        async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
             return root
 
     cloud = FakeCloud(Recorded())
@@ -290,7 +291,7 @@ def test_all_waiting_requests_get_the_failure(cloud: FakeCloud) -> None:
 def test_any_refusal_but_no_such_user_is_an_error(filled: FakeCloud) -> None:
     """If serveradmin is refused, users do not count as removed."""
 
-    async def refuse(user: str | None, method: str, *args: object) -> etree._Element:
+    async def refuse(user: str | None, method: str, *args: object, **options: Any) -> Any:
         raise OpenNebulaRefusal(method, 256, "User couldn't be authenticated, aborting call.")
 
     filled.advance(3)

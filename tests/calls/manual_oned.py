@@ -50,7 +50,7 @@ class ManualOned:
         value: str | int | bool = await self.sent[-1].reply
         return value
 
-    async def document(self, user: str | None, method: str, *args: object) -> _Element:
+    async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
         """Receive a call (`IOpenNebula.document`)."""
         self.sent.append(SentCall(user, method, args))
         root: _Element = await self.sent[-1].reply

@@ -62,10 +62,10 @@ class HeldReplies:
         await self._hold(MadeCall(user, method, args))
         return await self._oned.call(user, method, *args)
 
-    async def document(self, user: str | None, method: str, *args: object) -> Any:
+    async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
         """Make a call (`IOpenNebula.document`)."""
         await self._hold(MadeCall(user, method, args))
-        return await self._oned.document(user, method, *args)
+        return await self._oned.document(user, method, *args, **options)
 
     def reply(self) -> None:
         """Reply to all calls of the wave."""

@@ -222,7 +222,7 @@ class Unreachable:
         """Raise `OpenNebulaUnavailable`."""
         raise OpenNebulaUnavailable(method, "unreachable")
 
-    async def document(self, user: str | None, method: str, *args: object) -> Any:
+    async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
         """Raise `OpenNebulaUnavailable`."""
         raise OpenNebulaUnavailable(method, "unreachable")
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import pytest
-from lxml import etree
 
 from econed.actions.instances.chores import HOLD_AGE
 from econed.actions.machines.facts import DISCARDED, LAUNCH_INDEX
@@ -99,11 +99,11 @@ def test_users_with_a_document_too_long_to_be_read_are_reported(cloud: Cloud) ->
     class LongUsers(SandboxBackend):
         """An oned whose replies with the user pool and with bob's document are too long."""
 
-        async def document(self, user: str | None, method: str, *args: object) -> etree._Element:
+        async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
             """Make a call, or raise `OpenNebulaTooLarge` for these documents."""
             if method == "one.userpool.info" or (method == "one.user.info" and args[0] == bob):
                 raise ReplyTooLarge(method, "the reply is too long")
-            return await super().document(user, method, *args)
+            return await super().document(user, method, *args, **options)
 
     out = io.StringIO()
     oned = LongUsers(cloud.oned)

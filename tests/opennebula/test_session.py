@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from types import ModuleType
+from typing import Any
 
 import pytest
 import pytest_twisted
@@ -41,7 +42,7 @@ class ScriptedOned:
     async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:
         return await self._reply(user, method, args)  # type: ignore[return-value]
 
-    async def document(self, user: str | None, method: str, *args: object) -> etree._Element:
+    async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
         text = await self._reply(user, method, args)
         assert isinstance(text, str)
         return etree.fromstring(text)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from lxml import etree
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, Logger
@@ -50,7 +49,7 @@ class FakeOned:
             raise self.error
         return "7.4.0"
 
-    async def document(self, user: str | None, method: str, *args: object) -> etree._Element:
+    async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
         raise AssertionError("no document is read")
 
 

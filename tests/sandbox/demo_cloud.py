@@ -54,7 +54,8 @@ class DemoCloud:
 
     def document(self, user: str | None, method: str, *args: object) -> etree._Element:
         """Call oned and return the document in the reply."""
-        return result(self.backend.document(user, method, *args))
+        root: etree._Element = result(self.backend.document(user, method, *args))
+        return root
 
     def code(self, user: str | None, method: str, *args: object) -> int:
         """Return the code of oned's refusal, 0 for success."""

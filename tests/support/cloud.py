@@ -44,7 +44,7 @@ from econed.wire.model import Model
 from tests.support.sandbox_connection import sandbox_backend
 
 if TYPE_CHECKING:
-    from lxml.etree import _Element
+    pass
 
 _T = TypeVar("_T")
 
@@ -236,8 +236,8 @@ class _ReplaceableBackend:
     async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:
         return await self._cloud.backend.call(user, method, *args)
 
-    async def document(self, user: str | None, method: str, *args: object) -> _Element:
-        return await self._cloud.backend.document(user, method, *args)
+    async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
+        return await self._cloud.backend.document(user, method, *args, **options)
 
 
 async def perform(call: Call, action: str, parameters: dict[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
@@ -12,7 +12,7 @@ from zope.interface import implementer
 from econed.interfaces import IOpenNebula
 
 if TYPE_CHECKING:
-    from lxml.etree import _Element
+    pass
 
 
 @implementer(IOpenNebula)
@@ -32,11 +32,11 @@ class DelayedOned:
         finally:
             await self._wait()
 
-    async def document(self, user: str | None, method: str, *args: object) -> _Element:
+    async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
         """Make a call (`IOpenNebula.document`)."""
         await self._wait()
         try:
-            return await self._backend.document(user, method, *args)
+            return await self._backend.document(user, method, *args, **options)
         finally:
             await self._wait()
 
@@ -71,10 +71,10 @@ class DyingOned:
         await self._afterwards()
         return result
 
-    async def document(self, user: str | None, method: str, *args: object) -> _Element:
+    async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
         """Make a call (`IOpenNebula.document`)."""
         await self._before()
-        result = await self._backend.document(user, method, *args)
+        result = await self._backend.document(user, method, *args, **options)
         await self._afterwards()
         return result
 
@@ -109,10 +109,10 @@ class SteppedOned:
         await self._wait(method)
         return await self._backend.call(user, method, *args)
 
-    async def document(self, user: str | None, method: str, *args: object) -> _Element:
+    async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
         """Make a call (`IOpenNebula.document`)."""
         await self._wait(method)
-        return await self._backend.document(user, method, *args)
+        return await self._backend.document(user, method, *args, **options)
 
     async def _wait(self, method: str) -> None:
         waiting: Deferred[None] = Deferred()

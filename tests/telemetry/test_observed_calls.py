@@ -30,8 +30,8 @@ class DelayedOpenNebula:
     async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:
         return await self._reply("call", user, method, *args)  # type: ignore[no-any-return]
 
-    async def document(self, user: str | None, method: str, *args: object) -> etree._Element:
-        return await self._reply("document", user, method, *args)  # type: ignore[no-any-return]
+    async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
+        return await self._reply("document", user, method, *args)
 
     def _reply(self, *call: object) -> Deferred[Any]:
         self.calls.append(call)

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, TypeVar
 
 from econed.actions.action import Parts, action
-from econed.actions.addresses.store import address_store
-from econed.actions.addresses.view import PublicAddresses
 from econed.actions.call import user_id_of
 from econed.actions.inputs import Filter
 from econed.actions.instances.filters import INSTANCE_FILTERS, STATUS_FILTERS, may_match_terminated
-from econed.actions.instances.view import ReservationMerger, reservation_view, status_view
+from econed.actions.instances.remembered import InstanceList, Surroundings
+from econed.actions.instances.view import ReservationMerger, status_view
 from econed.actions.listing import Page, in_parts, set_of, single_set, with_first_set
-from econed.actions.machines.listed import listed_machine_sets
+from econed.actions.machines.listed import listed_machine_sets, listed_or_remembered_sets
 from econed.actions.machines.lookup import find_machines
 from econed.actions.machines.state import InstanceState
 from econed.actions.paging import Listing, Paging
-from econed.actions.tasks import TaskGroup
-from econed.errors import OpenNebulaRefusal
 from econed.opennebula.machine_sets import MAX_SMALL_SET
 from econed.opennebula.pools import OwnerFilter
 
@@ -28,9 +24,11 @@ if TYPE_CHECKING:
     from types_boto3_ec2.type_defs import InstanceStatusTypeDef, ReservationTypeDef
 
     from econed.actions.call import Call
+    from econed.actions.instances.remembered import Listed
     from econed.actions.sets import Sets
     from econed.opennebula.documents import VirtualMachine
 
+_D = TypeVar("_D")
 _R = TypeVar("_R", bound=Mapping[str, Any])
 
 _INSTANCES = Listing("instances", (int,))
@@ -66,20 +64,17 @@ async def describe_instances(
     """
     selection = INSTANCE_FILTERS.selection(filters, call.budget)
     paging = Paging.of(_INSTANCES, max_results, next_token, ids=instance_ids)
-    surroundings = _Surroundings()
-
-    async def view_if_selected(machine: VirtualMachine) -> ReservationTypeDef | None:
-        reservation = reservation_view(machine, surroundings.clusters, call.now, surroundings.addresses)
-        filterable = {
-            **reservation["Instances"][0],
-            "OwnerId": reservation["OwnerId"],
-            "ReservationId": reservation["ReservationId"],
-        }
-        return reservation if await selection.matches(filterable) else None
-
-    machines = _sets(call, instance_ids, paging, ended=may_match_terminated(filters), owner=_owner(filters))
-    sets = with_first_set(machines, lambda: surroundings.read(call, addresses=True))
-    result = in_parts("Reservations", sets, view_if_selected, _page(paging, instance_ids), ReservationMerger())
+    instances = InstanceList(call, selection, Surroundings())
+    machines: Sets[Listed] = _sets(
+        call,
+        instance_ids,
+        paging,
+        partial(listed_or_remembered_sets, call, instances.parser, ended=may_match_terminated(filters)),
+        owner=_owner(filters),
+    )
+    sets = with_first_set(machines, lambda: instances.surroundings.read(call, addresses=True))
+    view, page = instances.view_if_selected, _page(paging, instance_ids)
+    result = in_parts("Reservations", instances.current(sets), view, page, ReservationMerger())
     return await _short_at_once(call, instance_ids, result)
 
 
@@ -96,14 +91,15 @@ async def describe_instance_status(
     """List the status of running instances, or of all with IncludeAllInstances (EC2 DescribeInstanceStatus)."""
     selection = STATUS_FILTERS.selection(filters, call.budget)
     paging = Paging.of(_STATUS, max_results, next_token, ids=instance_ids)
-    surroundings = _Surroundings()
+    surroundings = Surroundings()
 
     async def view_if_selected(machine: VirtualMachine) -> InstanceStatusTypeDef | None:
         status = status_view(machine, surroundings.clusters)
         is_included = include_all_instances or status["InstanceState"] == InstanceState.RUNNING.member
         return status if await selection.matches(status) and is_included else None
 
-    machines = _sets(call, instance_ids, paging, ended=include_all_instances)
+    lists = partial(listed_machine_sets, call, ended=include_all_instances)
+    machines = _sets(call, instance_ids, paging, lists)
     sets = with_first_set(machines, lambda: surroundings.read(call, addresses=False))
     result = in_parts("InstanceStatuses", sets, view_if_selected, _page(paging, instance_ids))
     return await _short_at_once(call, instance_ids, result)
@@ -116,28 +112,17 @@ async def _short_at_once(call: Call, instance_ids: Sequence[str], result: Parts[
     return result
 
 
-@dataclass
-class _Surroundings:
-    """What the views of instances need besides their machines; read at the same time as the first machines."""
-
-    clusters: Mapping[int, str] = field(default_factory=dict)
-    addresses: PublicAddresses | None = None
-
-    async def read(self, call: Call, *, addresses: bool) -> None:
-        """Read the names of the clusters and, with `addresses`, the elastic IPs."""
-        async with TaskGroup() as reads:
-            clusters = reads.start(call.cluster_names())
-            associations = reads.start(_addresses(call)) if addresses else None
-        self.clusters = clusters.result
-        self.addresses = None if associations is None else associations.result
-
-
 def _sets(
-    call: Call, instance_ids: Sequence[str], paging: Paging, *, ended: bool, owner: int | None = OwnerFilter.VISIBLE
-) -> Sets[VirtualMachine]:
+    call: Call,
+    instance_ids: Sequence[str],
+    paging: Paging,
+    list_sets: Callable[..., Sets[_D]],
+    *,
+    owner: int | None = OwnerFilter.VISIBLE,
+) -> Sets[VirtualMachine | _D]:
     """Return readers of the machines with these ids, or of all from the beginning of the page, lowest id first.
 
-    `owner` is as for `listed_machine_sets`; None if no machine can be selected.
+    `list_sets` and `owner` are as for `listed_machine_sets`; `owner` is None if no machine can be selected.
     """
     if instance_ids:
         return single_set(partial(find_machines, call, instance_ids))
@@ -145,24 +130,8 @@ def _sets(
         return set_of([])
     first = 0 if paging.after is None else int(paging.after[0]) + 1
     if paging.limit is not None:
-        return listed_machine_sets(call, ended=ended, owner=owner, first=first, expected=paging.limit + 1)
-    sets = listed_machine_sets(call, ended=ended, owner=owner, first=first)
-    return call.memory.read_ahead.sets(call.session_key, sets)
-
-
-async def _addresses(call: Call) -> PublicAddresses | None:
-    """Return the associations of elastic IPs with instances; None in a cloud without elastic IPs.
-
-    A network that does not exist or cannot be read is an error in the configuration: instances are listed nevertheless.
-    """
-    if call.settings.elasticips_vnet_id is None:
-        return None
-    store = address_store(call)
-    try:
-        return PublicAddresses.of(await store.read_allocated())
-    except OpenNebulaRefusal as refusal:
-        store.log.warn("listing instances without public addresses: {refusal}", refusal=str(refusal))
-        return None
+        return list_sets(owner=owner, first=first, expected=paging.limit + 1)
+    return call.memory.read_ahead.sets(call.session_key, list_sets(owner=owner, first=first))
 
 
 def _owner(filters: Sequence[Filter]) -> int | None:
@@ -177,5 +146,5 @@ def _owner(filters: Sequence[Filter]) -> int | None:
     return user_id_of(owner)
 
 
-def _page(paging: Paging, instance_ids: Sequence[str]) -> Page[VirtualMachine]:
+def _page(paging: Paging, instance_ids: Sequence[str]) -> Page[Any]:
     return Page(lambda machine: (machine.id,), None if instance_ids else paging)

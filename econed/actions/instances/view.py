@@ -256,14 +256,22 @@ def transition_reason(machine: VirtualMachine, state: InstanceState, now: int) -
 
     The text always contains a time, because clients parse it: `now`, if oned has recorded none (yet).
     """
-    match state:
-        case InstanceState.STOPPED | InstanceState.STOPPING:
-            time = stop_time(machine)
-        case InstanceState.TERMINATED | InstanceState.SHUTTING_DOWN:
-            time = termination_time(machine)
-        case _:
-            return ""
+    if state not in _STOPPED_OR_TERMINATED:
+        return ""
+    time = _transition_time(machine, state)
     return f"User initiated ({timestamp(now if time is None else time):%Y-%m-%d %H:%M:%S} GMT)"
+
+
+def depends_on_time(machine: VirtualMachine) -> bool:
+    """Whether a machine's view contains the current time."""
+    state = state_of(machine)
+    return state in _STOPPED_OR_TERMINATED and _transition_time(machine, state) is None
+
+
+def _transition_time(machine: VirtualMachine, state: InstanceState) -> int | None:
+    if state in (InstanceState.STOPPED, InstanceState.STOPPING):
+        return stop_time(machine)
+    return termination_time(machine)
 
 
 def _devices_view(machine: VirtualMachine, addresses: PublicAddresses) -> InstanceTypeDef:

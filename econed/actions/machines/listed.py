@@ -7,23 +7,23 @@ number of machines, and names those that may have ended. Every document is read 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
-from econed.actions.call import gather
 from econed.actions.known_machines import KnownMachines
 from econed.actions.machines.lookup import ended_visible_since, is_instance
 from econed.actions.pacing import ITEM_COST
 from econed.actions.tasks import TaskGroup
+from econed.opennebula.documents import VirtualMachine
 from econed.opennebula.pools import OwnerFilter, StateFilter
 from econed.opennebula.states import VmState
 
 if TYPE_CHECKING:
     from econed.actions.call import Call
     from econed.actions.sets import Sets
-    from econed.opennebula.documents import VirtualMachine
+    from econed.opennebula.unchanged_machines import Known, MachineParser
 
 RANGE_SIZE: Final = 256
 """How many machines a range has: 512 take no less processor time, and 20 MB more memory (measured)."""
@@ -33,6 +33,18 @@ NEWEST_ENDED_COUNT: Final = 200
 
 _MAX_CLOCK_SKEW: Final = 300
 """Seconds by which oned's clock may be ahead of this one, for machines that end while their list is read."""
+
+_KNOWN_COST: Final = 20
+"""Units of work (`econed.actions.pacing`) that a machine costs that is known."""
+
+
+class _HasId(Protocol):
+    @property
+    def id(self) -> int: ...
+
+
+_M = TypeVar("_M", bound=_HasId)
+_K = TypeVar("_K", bound="Known")
 
 
 def listed_machine_sets(
@@ -45,18 +57,37 @@ def listed_machine_sets(
     requested.
     """
     lists_ended = ended and call.settings.describe_with_terminated_instances
-    return _MachineList(call, owner, lists_ended).sets(first, expected)
+    return _MachineList(call, owner, lists_ended, call.session.vm_range).sets(first, expected)
+
+
+def listed_or_remembered_sets(
+    call: Call,
+    parser: MachineParser[_K],
+    *,
+    ended: bool = True,
+    owner: int = OwnerFilter.VISIBLE,
+    first: int = 0,
+    expected: int | None = None,
+) -> Sets[VirtualMachine | _K]:
+    """Yield readers as `listed_machine_sets`; of machines that have not changed they return what `parser` knows.
+
+    Only machines that are not DONE and are instances may be known.
+    """
+    lists_ended = ended and call.settings.describe_with_terminated_instances
+    read_alive = partial(call.session.vm_range_known, parser)
+    return _MachineList(call, owner, lists_ended, read_alive).sets(first, expected)
 
 
 @dataclass(frozen=True)
-class _MachineList:
-    """One list of machines while it is read."""
+class _MachineList(Generic[_M]):
+    """One list of machines while it is read. `read_alive` reads those that are not DONE, as `ReadSession.vm_range`."""
 
     call: Call
     owner: int
     ended: bool
+    read_alive: Callable[[int, int, int, StateFilter], Awaitable[Sequence[_M]]]
 
-    async def sets(self, first: int, expected: int | None) -> Sets[VirtualMachine]:
+    async def sets(self, first: int, expected: int | None) -> Sets[VirtualMachine | _M]:
         """Yield the readers of the ranges of ids. The last one also looks for machines that are newer."""
         known, is_current = await self._known()
         size = RANGE_SIZE if expected is None else min(expected, RANGE_SIZE)
@@ -108,7 +139,7 @@ class _MachineList:
         instances = await self.call.budget.filtered(machines, partial(is_instance, self.call))
         return [machine.id for machine in instances]
 
-    async def _read_last_range(self, known: KnownMachines, first: int, last: int) -> list[VirtualMachine]:
+    async def _read_last_range(self, known: KnownMachines, first: int, last: int) -> list[VirtualMachine | _M]:
         """Read a range, and at the same time which machines were created since the last list."""
         async with TaskGroup() as reads:
             machines = reads.start(self._read_range(known, first, last))
@@ -123,29 +154,37 @@ class _MachineList:
         known.add_newer(alive, ended, looked_at=now)
         self.call.memory.known_machines.remember(self.call.session_key, self.owner, known)
 
-    async def _read_range(self, known: KnownMachines, first: int, last: int) -> list[VirtualMachine]:
+    async def _read_range(self, known: KnownMachines, first: int, last: int) -> list[VirtualMachine | _M]:
         """Return the machines of a range that are instances; of the ended ones, those that can be known to have."""
         if first > last:
             return []
         session = self.call.session
         ended_ids = tuple(known.ended_between(first, last)) if self.ended else ()
-        alive, ended = await gather(
-            (session.vm_range(first, last, self.owner, StateFilter.NOT_DONE), session.vms(ended_ids))
-        )
-        by_id: dict[int, VirtualMachine] = {}
-        for machine in alive:
-            await self.call.budget.spend(ITEM_COST)
-            by_id[machine.id] = machine
-        del alive
+        async with TaskGroup() as reads:
+            alive = reads.start(self._alive(first, last))
+            known_ended = reads.start(session.vms(ended_ids))
+        by_id: dict[int, VirtualMachine | _M] = alive.result
         missing = known.replace_alive(first, last, by_id)
         if self.ended:
-            ended = (*ended, *await session.vms(missing))
+            ended = (*known_ended.result, *await session.vms(missing))
             self._forget_expired(known, {*ended_ids, *missing}, ended)
             by_id |= {
                 machine.id: machine for machine in ended if machine.state is VmState.DONE or machine.id not in by_id
             }
-        machines = [by_id[machine_id] for machine_id in sorted(by_id)]
-        return await self.call.budget.filtered(machines, partial(is_instance, self.call))
+        return [by_id[machine_id] for machine_id in sorted(by_id) if await self._is_listed(by_id[machine_id])]
+
+    async def _alive(self, first: int, last: int) -> dict[int, VirtualMachine | _M]:
+        by_id: dict[int, VirtualMachine | _M] = {}
+        for machine in await self.read_alive(first, last, self.owner, StateFilter.NOT_DONE):
+            await self.call.budget.spend(ITEM_COST if isinstance(machine, VirtualMachine) else _KNOWN_COST)
+            by_id[machine.id] = machine
+        return by_id
+
+    async def _is_listed(self, machine: VirtualMachine | _M) -> bool:
+        if not isinstance(machine, VirtualMachine):
+            return True
+        await self.call.budget.spend(ITEM_COST)
+        return is_instance(self.call, machine)
 
     def _forget_expired(self, known: KnownMachines, ids: set[int], machines: Iterable[VirtualMachine]) -> None:
         """Forget which of the machines with these ids, now read, no longer have to be known as ended."""

@@ -37,7 +37,7 @@ async def find_machines(call: Call, instance_ids: Sequence[str]) -> tuple[Virtua
     Raises `EC2Error` InvalidInstanceID.Malformed, or InvalidInstanceID.NotFound for a machine that does not exist, is
     not an instance (`is_instance`), or is not visible to the caller.
     """
-    return await find_by_ids(INSTANCE, instance_ids, partial(_read_instances, call))
+    return await find_by_ids(INSTANCE, instance_ids, partial(read_instances, call))
 
 
 async def find_settled_machines(
@@ -57,10 +57,11 @@ async def find_settled_machines(
 async def machine_sets(call: Call, machine_ids: Sequence[int]) -> Sets[VirtualMachine]:
     """Yield readers of the machines with these OpenNebula ids that are instances to EC2, for sets of a few hundred."""
     for start in range(0, len(machine_ids), SET_SIZE):
-        yield partial(_read_instances, call, machine_ids[start : start + SET_SIZE])
+        yield partial(read_instances, call, machine_ids[start : start + SET_SIZE])
 
 
-async def _read_instances(call: Call, machine_ids: Sequence[int]) -> list[VirtualMachine]:
+async def read_instances(call: Call, machine_ids: Sequence[int]) -> list[VirtualMachine]:
+    """Return the machines with these OpenNebula ids that are instances to EC2."""
     return await call.budget.filtered(await call.session.vms(machine_ids), partial(is_instance, call))
 
 

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lxml.etree import _Element
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -206,9 +205,9 @@ class LateRenewals:
             await self._cloud.call_as("alice").pause(5)
         return await self._cloud.backend.call(user, method, *args)
 
-    async def document(self, user: str | None, method: str, *args: object) -> _Element:
+    async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
         """Make a call (`IOpenNebula.document`)."""
-        return await self._cloud.backend.document(user, method, *args)
+        return await self._cloud.backend.document(user, method, *args, **options)
 
 
 def test_a_late_renewal_does_not_restore_a_claim_that_was_removed() -> None:

@@ -64,9 +64,9 @@ class GatedOned:
             self.created += 1
         return await self._backend.call(user, method, *args)
 
-    async def document(self, user: str | None, method: str, *args: object) -> Any:
+    async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
         """Make a call (`IOpenNebula.document`)."""
-        return await self._backend.document(user, method, *args)
+        return await self._backend.document(user, method, *args, **options)
 
 
 class Relay(ProxyFactory):

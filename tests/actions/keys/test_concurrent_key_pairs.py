@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from lxml import etree
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -36,9 +35,9 @@ class SteppedOned:
         await self._wait()
         return await self._oned.call(user, method, *args)
 
-    async def document(self, user: str | None, method: str, *args: object) -> etree._Element:
+    async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
         await self._wait()
-        return await self._oned.document(user, method, *args)
+        return await self._oned.document(user, method, *args, **options)
 
     def step(self) -> None:
         """Let the waiting call proceed."""

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from lxml.etree import _Element
 from zope.interface import implementer
 
 from econed.actions.instances.instances import describe_instances
@@ -244,12 +243,12 @@ class _ChangingOned:
     async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:
         return await self._oned.call(user, method, *args)
 
-    async def document(self, user: str | None, method: str, *args: object) -> _Element:
+    async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
         if method == self._method:
             if self._calls_before == 0:
                 self._change()
             self._calls_before -= 1
-        return await self._oned.document(user, method, *args)
+        return await self._oned.document(user, method, *args, **options)
 
 
 @pytest.mark.usefixtures("small_ranges")

@@ -104,9 +104,9 @@ class _OnedWithVersion:
         """Make a call (`IOpenNebula`)."""
         return self._version if method == "one.system.version" else await self._oned.call(user, method, *args)
 
-    async def document(self, user: str | None, method: str, *args: object) -> Any:
+    async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
         """Make a call and read its document (`IOpenNebula`)."""
-        return await self._oned.document(user, method, *args)
+        return await self._oned.document(user, method, *args, **options)
 
 
 @implementer(IOpenNebula)
@@ -121,8 +121,8 @@ class _OnedWithLongReplies:
         """Make a call (`IOpenNebula`)."""
         return await self._oned.call(user, method, *args)
 
-    async def document(self, user: str | None, method: str, *args: object) -> Any:
+    async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
         """Make a call and read its document (`IOpenNebula`)."""
         if method == "one.vmpool.infoset" and self.too_long_id in str(args[0]).split(","):
             raise ReplyTooLarge(method, "a response of too many bytes")
-        return await self._oned.document(user, method, *args)
+        return await self._oned.document(user, method, *args, **options)

@@ -31,10 +31,10 @@ class FederatedOned:
     async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:
         return await self._oned.call(user, method, *args)
 
-    async def document(self, user: str | None, method: str, *args: object) -> etree._Element:
+    async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
         if method == "one.zonepool.info":
             return etree.fromstring(ZONES)
-        return await self._oned.document(user, method, *args)
+        return await self._oned.document(user, method, *args, **options)
 
 
 def federated_cloud(**settings: Any) -> Cloud:

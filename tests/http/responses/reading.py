@@ -51,7 +51,7 @@ class CountingOned:
             await self.held
         return await self._one.call(user, method, *args)
 
-    async def document(self, user: str | None, method: str, *args: object) -> Any:
+    async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
         """Pass a call on (`IOpenNebula`)."""
         if method in ("one.vmpool.infoset", "one.vmpool.infoextended"):
             self.sets += 1
@@ -61,7 +61,7 @@ class CountingOned:
             self.reads_in_flight -= 1
             if self.fails_from is not None and self.sets >= self.fails_from:
                 raise OpenNebulaUnavailable(method, "not reachable")
-        return await self._one.document(user, method, *args)
+        return await self._one.document(user, method, *args, **options)
 
 
 def served(cloud: Cloud, settings: Settings) -> Iterator[Server]:

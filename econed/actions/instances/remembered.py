@@ -1,0 +1,204 @@
+"""The instances of DescribeInstances: viewed, or as they were listed before if their machines have not changed.
+
+A machine whose document has the same bytes as before (`econed.opennebula.unchanged_machines`) is neither parsed nor
+viewed nor encoded again. What else an instance depends on is remembered with it and compared: the names of the clusters
+and the associations of elastic IPs. So a result is always that of the documents that were read for the request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeAlias, cast
+
+from econed.actions.addresses.store import address_store
+from econed.actions.addresses.view import PublicAddresses
+from econed.actions.filters import Selection, Texts
+from econed.actions.instances.view import depends_on_time, reservation_view
+from econed.actions.machines.lookup import read_instances
+from econed.actions.tasks import TaskGroup
+from econed.errors import OpenNebulaRefusal
+from econed.opennebula.documents import VirtualMachine
+from econed.reusable import Reusable
+
+if TYPE_CHECKING:
+    from types_boto3_ec2.type_defs import InstanceTypeDef, ReservationTypeDef
+
+    from econed.actions.addresses.records import LinkedAddress
+    from econed.actions.call import Call
+    from econed.actions.remembered import SessionItems
+    from econed.actions.sets import Read, Sets
+    from econed.opennebula.unchanged_machines import MachineParser
+
+MAX_FILTERS: Final = 8
+"""Filters for which the values of an instance are remembered."""
+
+MAX_TEXT: Final = 1024
+"""Characters of these values."""
+
+
+@dataclass(slots=True, eq=False)
+class RememberedInstance:
+    """An instance, as long as its machine's document has this fingerprint.
+
+    `instance` is None if the filters of all requests have excluded it. `used_at` is in seconds since the epoch.
+    """
+
+    id: int
+    fingerprint: bytes
+    owner_id: str
+    reservation_id: str
+    instance: Reusable | None
+    texts: Texts
+    clusters: Mapping[int, str]
+    associated: Sequence[LinkedAddress]
+    used_at: int
+
+    def is_usable(self, filters: frozenset[str]) -> bool:
+        """Whether it can be listed by a request with filters of these names (`RememberedItem`)."""
+        return filters <= self.texts.keys() and (self.instance is None or not self.instance.is_spent)
+
+    def agrees_with(self, clusters: Mapping[int, str], addresses: PublicAddresses) -> bool:
+        """Whether it is as it would be with these names of clusters and these elastic IPs."""
+        if self.clusters is not clusters:
+            if self.clusters != clusters:
+                return False
+            self.clusters = clusters
+        return addresses.by_machine.get(self.id, ()) == self.associated
+
+    def reservation(self) -> ReservationTypeDef:
+        """Return its reservation, as `reservation_view` does."""
+        instances = cast("list[InstanceTypeDef]", [self.instance])
+        return {
+            "ReservationId": self.reservation_id,
+            "OwnerId": self.owner_id,
+            "Groups": [],
+            "Instances": instances,
+        }
+
+
+Listed: TypeAlias = "VirtualMachine | RememberedInstance"
+"""A machine as it was read, or what is remembered of it."""
+
+
+@dataclass
+class Surroundings:
+    """What the views of instances need besides their machines; read at the same time as the first machines."""
+
+    clusters: Mapping[int, str] = field(default_factory=dict)
+    addresses: PublicAddresses = field(default_factory=lambda: PublicAddresses({}))
+
+    async def read(self, call: Call, *, addresses: bool) -> None:
+        """Read the names of the clusters and, with `addresses`, the elastic IPs."""
+        async with TaskGroup() as reads:
+            clusters = reads.start(call.cluster_names())
+            associations = reads.start(_addresses(call)) if addresses else None
+        self.clusters = clusters.result
+        if associations is not None:
+            self.addresses = associations.result
+
+
+async def _addresses(call: Call) -> PublicAddresses:
+    """Return the associations of elastic IPs with instances; none in a cloud without elastic IPs.
+
+    A network that does not exist or cannot be read is an error in the configuration: instances are listed nevertheless.
+    """
+    if call.settings.elasticips_vnet_id is None:
+        return PublicAddresses({})
+    store = address_store(call)
+    try:
+        return PublicAddresses.of(await store.read_allocated())
+    except OpenNebulaRefusal as refusal:
+        store.log.warn("listing instances without public addresses: {refusal}", refusal=str(refusal))
+        return PublicAddresses({})
+
+
+@dataclass(frozen=True)
+class InstanceList:
+    """The instances of one request, of which `selection` selects those that are listed."""
+
+    call: Call
+    selection: Selection
+    surroundings: Surroundings
+
+    @property
+    def parser(self) -> MachineParser[RememberedInstance]:
+        """The parser of replies with its machines."""
+        return self._remembered.parser(self.selection.names)
+
+    async def current(self, sets: Sets[Listed]) -> Sets[Listed]:
+        """Yield the readers of `sets`, which read machines again if what is remembered of them is not current."""
+        async with aclosing(sets):
+            async for read in sets:
+                yield partial(self._read_current, read)
+
+    async def view_if_selected(self, listed: Listed) -> ReservationTypeDef | None:
+        """Return the reservation with an instance, None if it is not selected."""
+        if isinstance(listed, RememberedInstance):
+            listed.used_at = self.call.now
+            return listed.reservation() if await self.selection.matches_texts(listed.texts) else None
+        surroundings = self.surroundings
+        reservation = reservation_view(listed, surroundings.clusters, self.call.now, surroundings.addresses)
+        texts = await self.selection.texts(
+            {
+                **reservation["Instances"][0],
+                "OwnerId": reservation["OwnerId"],
+                "ReservationId": reservation["ReservationId"],
+            }
+        )
+        is_selected = await self.selection.matches_texts(texts)
+        self._remember(listed, reservation, texts, is_selected=is_selected)
+        return reservation if is_selected else None
+
+    @property
+    def _remembered(self) -> SessionItems[RememberedInstance]:
+        return self.call.memory.instances.of(self.call.session_key)
+
+    async def _read_current(self, read: Read[Listed]) -> Iterable[Listed]:
+        listed = list(await read())
+        outdated = {
+            item.id for item in listed if isinstance(item, RememberedInstance) and not await self._is_current(item)
+        }
+        if not outdated:
+            return listed
+        read_again = {machine.id: machine for machine in await read_instances(self.call, sorted(outdated))}
+        current: list[Listed] = [item for item in listed if item.id not in outdated]
+        return sorted([*current, *read_again.values()], key=lambda item: item.id)
+
+    async def _is_current(self, item: RememberedInstance) -> bool:
+        if not item.agrees_with(self.surroundings.clusters, self.surroundings.addresses):
+            return False
+        return item.instance is not None or not await self.selection.matches_texts(item.texts)
+
+    def _remember(
+        self, machine: VirtualMachine, reservation: ReservationTypeDef, texts: Texts, *, is_selected: bool
+    ) -> None:
+        """Remember an instance, with what was remembered of the same document; its XML is kept once it is encoded."""
+        if not machine.fingerprint or depends_on_time(machine):
+            return
+        surroundings = self.surroundings
+        instance: Reusable | None = None
+        before = self._remembered.get(machine.id)
+        is_same = before is not None and before.fingerprint == machine.fingerprint
+        if before is not None and is_same and before.agrees_with(surroundings.clusters, surroundings.addresses):
+            instance, texts = before.instance, {**before.texts, **texts}
+        if is_selected:
+            instance = Reusable(reservation["Instances"][0])
+            reservation["Instances"] = cast("list[InstanceTypeDef]", [instance])
+        if len(texts) > MAX_FILTERS or sum(len(text) for values in texts.values() for text in values) > MAX_TEXT:
+            return
+        self._remembered.remember(
+            RememberedInstance(
+                id=machine.id,
+                fingerprint=machine.fingerprint,
+                owner_id=reservation["OwnerId"],
+                reservation_id=reservation["ReservationId"],
+                instance=instance,
+                texts=texts,
+                clusters=surroundings.clusters,
+                associated=surroundings.addresses.by_machine.get(machine.id, ()),
+                used_at=self.call.now,
+            )
+        )
