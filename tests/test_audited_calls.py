@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import pytest_twisted
-from lxml.etree import _Element
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
@@ -52,10 +51,10 @@ class ControlledOned:
                 await self.held
         return await self._oned.call(user, method, *args)
 
-    async def document(self, user: str | None, method: str, *args: object) -> _Element:
+    async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
         """Pass a call on (`IOpenNebula`)."""
         self._check(method)
-        return await self._oned.document(user, method, *args)
+        return await self._oned.document(user, method, *args, **options)
 
     def _check(self, method: str) -> None:
         if self.is_down:

@@ -6,7 +6,7 @@ See `econed.opennebula.unchanged_machines` for how documents are recognized.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeVar
 
@@ -70,6 +70,11 @@ class SessionItems(Generic[_I]):
             if len(self._by_id) >= self._maximum:
                 return
         self._by_id[item.id] = item
+
+    def forget(self, machine_ids: Iterable[int]) -> None:
+        """Forget what is remembered of some machines."""
+        for machine_id in machine_ids:
+            self._by_id.pop(machine_id, None)
 
     def _forget_unused(self, now: int) -> None:
         if now - self._tidied_at >= UNUSED_SECONDS:

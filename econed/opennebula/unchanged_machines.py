@@ -25,7 +25,7 @@ _CDATA_END: Final = b"]]&gt;"
 
 
 class Known(Protocol):
-    """What is known of a machine, from the document with this fingerprint."""
+    """The knowledge about a machine from the document with this fingerprint."""
 
     @property
     def id(self) -> int:
@@ -39,7 +39,7 @@ class Known(Protocol):
 _K = TypeVar("_K", bound=Known)
 
 Lookup: TypeAlias = Callable[[int], _K | None]
-"""Returns what is known of the machine with an id. It is called in another thread."""
+"""Returns the knowledge about the machine with an id, if there is any. It is called in another thread."""
 
 
 @dataclass(frozen=True)

@@ -76,11 +76,11 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 }
 BASE_MODULES = (
     *("errors", "ids", "user", "interfaces", "clock", "recurring"),
-    *("single_flight", "cached_lookup", "slots", "hosts", "image_urls"),
+    *("single_flight", "cached_lookup", "slots", "hosts", "image_urls", "reusable"),
 )
 """Modules that every component except wire may import; they import each other, and interfaces imports wire."""
 
-BASE_MODULES_FOR_WIRE = ("errors",)
+BASE_MODULES_FOR_WIRE = ("errors", "reusable")
 """The base modules that wire may import."""
 
 # The folders of `econed/actions`, from top to bottom: each may import the folders listed for it, and the modules

@@ -163,6 +163,7 @@ class InstanceList:
         }
         if not outdated:
             return listed
+        self._remembered.forget(outdated)
         read_again = {machine.id: machine for machine in await read_instances(self.call, sorted(outdated))}
         current: list[Listed] = [item for item in listed if item.id not in outdated]
         return sorted([*current, *read_again.values()], key=lambda item: item.id)
@@ -179,15 +180,18 @@ class InstanceList:
         if not machine.fingerprint or depends_on_time(machine):
             return
         surroundings = self.surroundings
-        instance: Reusable | None = None
         before = self._remembered.get(machine.id)
-        is_same = before is not None and before.fingerprint == machine.fingerprint
-        if before is not None and is_same and before.agrees_with(surroundings.clusters, surroundings.addresses):
-            instance, texts = before.instance, {**before.texts, **texts}
+        if before is not None and before.fingerprint != machine.fingerprint:
+            before = None
+        if before is not None and not before.agrees_with(surroundings.clusters, surroundings.addresses):
+            before = None
+        instance = None if before is None else before.instance
         if is_selected:
             instance = Reusable(reservation["Instances"][0])
             reservation["Instances"] = cast("list[InstanceTypeDef]", [instance])
-        if len(texts) > MAX_FILTERS or sum(len(text) for values in texts.values() for text in values) > MAX_TEXT:
+        if before is not None and _is_short(all_texts := {**before.texts, **texts}):
+            texts = all_texts
+        if not _is_short(texts):
             return
         self._remembered.remember(
             RememberedInstance(
@@ -202,3 +206,7 @@ class InstanceList:
                 used_at=self.call.now,
             )
         )
+
+
+def _is_short(texts: Texts) -> bool:
+    return len(texts) <= MAX_FILTERS and sum(len(text) for values in texts.values() for text in values) <= MAX_TEXT

@@ -1,0 +1,52 @@
+"""A structure that several results contain is encoded once, and its XML is the same in all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from econed.reusable import MAX_LENGTH, Reusable
+from econed.wire.compiler import SLICE_LENGTH, InvalidResult
+from econed.wire.encoder import Encoder
+from econed.wire.model import Model
+
+INSTANCE: dict[str, Any] = {
+    "InstanceId": "i-00000007",
+    "KeyName": "a < b & é",
+    "State": {"Code": 16, "Name": "running"},
+    "Tags": [{"Key": "Name", "Value": "web"}],
+}
+
+
+def encoded(model: Model, encoder: Encoder, *instances: Any) -> bytes:
+    """Return a response with these instances in one reservation."""
+    operation = model.operation("DescribeInstances")
+    assert operation is not None
+    result = {"Reservations": [{"ReservationId": "r-1", "Instances": list(instances)}]}
+    return encoder.encode(operation, result, version="2016-11-15", request_id="req-1")
+
+
+def test_a_reusable_structure_is_encoded_like_any_other(model: Model) -> None:
+    encoder = Encoder()
+    expected = encoded(model, encoder, INSTANCE, {"InstanceId": "i-00000008"}, INSTANCE)
+    reusable = Reusable(INSTANCE)
+    assert encoded(model, encoder, reusable, {"InstanceId": "i-00000008"}, reusable) == expected
+    assert reusable.structure is None
+    assert encoded(model, encoder, reusable, Reusable({"InstanceId": "i-00000008"}), reusable) == expected
+
+
+@pytest.mark.parametrize(
+    "tags", [[{"Key": "k", "Value": "v" * MAX_LENGTH}], [{"Key": f"{n}", "Value": ""} for n in range(SLICE_LENGTH)]]
+)
+def test_a_structure_with_long_xml_is_encoded_and_not_kept(model: Model, tags: list[dict[str, str]]) -> None:
+    instance = {**INSTANCE, "Tags": tags}
+    reusable = Reusable(instance)
+    assert encoded(model, Encoder(), reusable) == encoded(model, Encoder(), instance)
+    assert reusable.is_spent
+    assert (reusable.structure, reusable.xml) == (None, "")
+
+
+def test_an_invalid_reusable_structure_is_reported_with_its_path(model: Model) -> None:
+    with pytest.raises(InvalidResult, match=r"Reservations\[0\].Instances\[1\].InstanceId"):
+        encoded(model, Encoder(), INSTANCE, Reusable({"InstanceId": 7}))
