@@ -20,7 +20,9 @@ from econed.errors import (
 )
 
 _INTERNAL = EC2Error("InternalError", "An internal error has occurred.", 500)
-_UNAVAILABLE = EC2Error("Unavailable", "The server is overloaded and can't handle the request.", 503)
+_UNAVAILABLE = EC2Error(
+    "ServiceUnavailable", "OpenNebula, which carries out all requests, does not reply. Try again later.", 503
+)
 _UNAUTHORIZED = EC2Error("UnauthorizedOperation", "You are not authorized to perform this operation.", 403)
 _NOT_STORABLE = EC2Error("InvalidParameterValue", "The request requires a text that OpenNebula cannot store unchanged.")
 _INCORRECT_STATE = EC2Error("IncorrectState", "The resource is not in a state that allows this operation.")

@@ -133,7 +133,7 @@ def _call_queue(parts: _Parts, oned: IOpenNebula) -> CallQueue:
     """Return the queue of all calls of the process, and add the health checks of oned and the reactor."""
     clock, metrics, log = parts.clock, parts.metrics, parts.log("econed.watch")
     state = OnedState(clock)
-    metrics.track_oned_state(lambda: state.is_reachable, lambda: state.last_reply)
+    metrics.track_oned_state(lambda: state.is_reachable, lambda: state.last_reply, lambda: state.rejects_credentials)
     sent = ObservedOpenNebula(oned, clock, metrics.oned_call_ended, state)
     calls = CallQueue(sent, parts.settings.one_calls, parts.reactor)
     metrics.track_oned_calls(lambda: calls.calls_in_flight, lambda: calls.calls_waiting)

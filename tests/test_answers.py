@@ -32,10 +32,10 @@ def test_an_ec2_error_is_returned_unchanged() -> None:
 @pytest.mark.parametrize(
     ("error", "code", "status"),
     [
-        (OpenNebulaUnavailable("one.vm.info", SECRET), "Unavailable", 503),
+        (OpenNebulaUnavailable("one.vm.info", SECRET), "ServiceUnavailable", 503),
         (InvalidReply("one.vm.info", SECRET), "InternalError", 500),
         (ValueError(SECRET), "InternalError", 500),
-        (OpenNebulaRefusal("one.vm.info", OpenNebulaCode.REPLICATION, SECRET), "Unavailable", 503),
+        (OpenNebulaRefusal("one.vm.info", OpenNebulaCode.REPLICATION, SECRET), "ServiceUnavailable", 503),
         (OpenNebulaRefusal("one.vm.info", OpenNebulaCode.AUTHORIZATION, SECRET), "UnauthorizedOperation", 403),
         (OpenNebulaRefusal("one.vm.info", -500, SECRET), "UnauthorizedOperation", 403),
         (OpenNebulaRefusal("one.vm.info", -506, SECRET), "UnsupportedOperation", 400),
@@ -58,7 +58,7 @@ ERROR_FOR_CODE: dict[int, tuple[str, int]] = {
     OpenNebulaCode.INTERNAL: ("InvalidRequest", 400),
     OpenNebulaCode.ALLOCATE: ("InvalidRequest", 400),
     OpenNebulaCode.LOCKED: ("IncorrectState", 400),
-    OpenNebulaCode.REPLICATION: ("Unavailable", 503),
+    OpenNebulaCode.REPLICATION: ("ServiceUnavailable", 503),
     XmlRpcFault.NOT_COMPLETED: ("UnauthorizedOperation", 403),
     XmlRpcFault.WRONG_PARAMETERS: ("InternalError", 500),
     XmlRpcFault.NOT_A_CALL: ("InternalError", 500),

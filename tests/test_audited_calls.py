@@ -143,7 +143,7 @@ async def test_a_change_that_fails_is_audited_and_a_read_that_fails_is_not(serve
     await send_request(server, get(server, signed(server)))
     oned_of(server).is_down = True
     assert await outcomes(server, signed(server, Action="DescribeInstances")) == []
-    assert await outcomes(server, signed(server, **TAG)) == [("alice", "alice", "CreateTags", "Unavailable")]
+    assert await outcomes(server, signed(server, **TAG)) == [("alice", "alice", "CreateTags", "ServiceUnavailable")]
     assert lines(server)[0]["reason"].endswith("no reply")
 
 

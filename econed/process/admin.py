@@ -29,6 +29,9 @@ from econed.telemetry.metrics import Snapshot
 
 HOST = "127.0.0.1"
 
+REJECTED = "oned rejects the credentials of serveradmin"
+"""Why a daemon is not ready whose own account oned does not accept: every request would fail."""
+
 TIMEOUT = 5.0
 """Seconds after which a response is sent, even if the serving processes have not replied."""
 
@@ -113,12 +116,12 @@ class AdminPages:
         return _status_body(request, None)
 
     async def _readiness(self, request: Request) -> bytes:
-        reason = self._watched.unready_reason() or oned_unreachable(merged(await self._watched.snapshots()))
+        reason = self._watched.unready_reason() or oned_problem(merged(await self._watched.snapshots()))
         return _status_body(request, reason)
 
     async def _metrics(self, request: Request) -> bytes:
         counts = merged(await self._watched.snapshots())
-        is_ready = (self._watched.unready_reason() or oned_unreachable(counts)) is None
+        is_ready = (self._watched.unready_reason() or oned_problem(counts)) is None
         counts["econed_ready"] = [([], [float(is_ready)])]
         text, media_type = exposition(counts, (request.getHeader("accept") or ""))
         request.setHeader(b"content-type", media_type.encode())
@@ -134,10 +137,10 @@ class AdminPages:
             _send(request, _text_body(request, 500, "The error is in the log."))
 
 
-def oned_unreachable(counts: Snapshot) -> str | None:
-    """Return since when oned has not replied to any process; None if it is reachable."""
+def oned_problem(counts: Snapshot) -> str | None:
+    """Return since when oned has not replied to any process, or that it accepts none; None if it serves one."""
     if gauge(counts, "econed_oned_reachable"):
-        return None
+        return REJECTED if gauge(counts, "econed_oned_credentials_rejected") else None
     last_reply = gauge(counts, "econed_oned_last_answer_timestamp_seconds")
     if not last_reply:
         return "oned has not replied yet"

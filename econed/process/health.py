@@ -1,4 +1,4 @@
-"""Health checks of a process: whether oned is reachable, and how much the reactor lags."""
+"""Health checks of a process: whether oned is reachable and accepts it, and how much the reactor lags."""
 
 from __future__ import annotations
 
@@ -39,11 +39,12 @@ LAG_SAMPLES = 60
 
 
 class OnedState:
-    """Whether oned is reachable, from the outcomes of all calls of this process.
+    """Whether oned is reachable and accepts the server account, from the outcomes of all calls of this process.
 
     It is an `econed.telemetry.observed_calls.CallObserver`.
 
-    A refusal counts as a reply. A failed call counts only `FAILURE_GRACE` seconds after the last reply.
+    A refusal counts as a reply, also of the server account's credentials. A failed call counts only `FAILURE_GRACE`
+    seconds after the last reply.
     """
 
     def __init__(self, clock: IReactorTime) -> None:
@@ -51,11 +52,14 @@ class OnedState:
         self._has_failed = False
         self.last_reply: float | None = None
         """When oned last replied (epoch seconds); None if it has not yet."""
+        self.rejects_credentials = False
+        """Whether oned's last reply was that it does not accept the credentials of the server account."""
 
     def __call__(self, method: str, seconds: float, outcome: str) -> None:
         """Record the outcome of a call."""
-        if outcome in ("ok", "refused"):
+        if outcome in ("ok", "refused", "rejected"):
             self._has_failed = False
+            self.rejects_credentials = outcome == "rejected"
             self.last_reply = self._clock.seconds()
         elif outcome in ("unavailable", "nonsense"):
             self._has_failed = True
@@ -68,9 +72,9 @@ class OnedState:
 
     @property
     def is_probe_due(self) -> bool:
-        """Whether a probe should be sent: a call has failed, or there was no reply for `PROBE_AFTER` seconds."""
+        """Whether a probe should be sent: a call failed or was rejected, or `PROBE_AFTER` seconds brought no reply."""
         silence = self._seconds_since_reply()
-        return self._has_failed or silence is None or silence >= PROBE_AFTER
+        return self._has_failed or self.rejects_credentials or silence is None or silence >= PROBE_AFTER
 
     def _seconds_since_reply(self) -> float | None:
         """Return the seconds since the last reply, at least 0: the clock may have been set back."""
@@ -78,7 +82,7 @@ class OnedState:
 
 
 class OnedWatch(Recurring):
-    """Calls oned when no request does, and logs when it becomes unreachable or reachable.
+    """Calls oned when no request does, and logs when it becomes unreachable or rejects the credentials, or no longer.
 
     `oned` is called as serveradmin. It must report its calls to `state` (`ObservedOpenNebula`).
     """
@@ -90,6 +94,7 @@ class OnedWatch(Recurring):
         self._clock = clock
         self._log = log
         self._was_reachable: bool | None = None
+        self._did_reject = False
 
     async def _check(self) -> float:
         if self._state.is_probe_due:
@@ -98,6 +103,9 @@ class OnedWatch(Recurring):
         if is_reachable != self._was_reachable:
             self._log_change(is_reachable)
             self._was_reachable = is_reachable
+        if self._state.rejects_credentials != self._did_reject:
+            self._did_reject = self._state.rejects_credentials
+            self._log_credentials()
         return CHECK_INTERVAL
 
     async def _probe(self) -> None:
@@ -115,6 +123,12 @@ class OnedWatch(Recurring):
             self._log.warn("oned is unreachable")
         elif self._was_reachable is False:
             self._log.info("oned is reachable again")
+
+    def _log_credentials(self) -> None:
+        if self._did_reject:
+            self._log.error("oned rejects the credentials of serveradmin: every request fails")
+        else:
+            self._log.info("oned accepts the credentials of serveradmin again")
 
 
 class LagWatch(Recurring):

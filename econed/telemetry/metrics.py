@@ -73,6 +73,12 @@ FAMILIES: tuple[Family, ...] = (
     Family("econed_oned_calls_in_flight", "gauge", "Calls to oned in flight."),
     Family("econed_oned_calls_waiting", "gauge", "Calls queued by the limit one_calls."),
     Family("econed_oned_reachable", "gauge", "1 if oned has replied recently, otherwise 0.", combine="max"),
+    Family(
+        "econed_oned_credentials_rejected",
+        "gauge",
+        "1 if oned rejects the credentials of serveradmin, otherwise 0.",
+        combine="min",
+    ),
     Family("econed_oned_last_answer_timestamp_seconds", "gauge", "Time of the last reply of oned.", combine="max"),
     Family("econed_cache_lookups", "counter", "Lookups in caches of replies of oned.", ("cache", "result")),
     Family("econed_uploads", "counter", "Finished uploads of images.", ("outcome",)),
@@ -176,9 +182,18 @@ class Metrics:
         self._gauge("econed_oned_calls_in_flight", in_flight)
         self._gauge("econed_oned_calls_waiting", waiting)
 
-    def track_oned_state(self, is_reachable: Callable[[], bool], last_reply: Callable[[], float | None]) -> None:
-        """Set the functions that return whether oned is reachable and its last reply (epoch seconds; None: never)."""
+    def track_oned_state(
+        self,
+        is_reachable: Callable[[], bool],
+        last_reply: Callable[[], float | None],
+        rejects_credentials: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """Set the functions that return whether oned is reachable, and whether it rejects the server account.
+
+        `last_reply` returns when it last replied (epoch seconds; None: never).
+        """
         self._gauge("econed_oned_reachable", is_reachable)
+        self._gauge("econed_oned_credentials_rejected", rejects_credentials)
         self._gauge("econed_oned_last_answer_timestamp_seconds", lambda: last_reply() or 0.0)
 
     def cache_lookup(self, cache: str, result: str) -> None:

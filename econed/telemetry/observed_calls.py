@@ -9,13 +9,13 @@ from twisted.internet.defer import CancelledError
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
-from econed.errors import InvalidReply, OpenNebulaRefusal, OpenNebulaUnavailable
+from econed.errors import InvalidReply, OpenNebulaRefusal, OpenNebulaUnavailable, ServerAccountRefused
 from econed.interfaces import IOpenNebula
 
 _T = TypeVar("_T")
 
-OUTCOMES = ("ok", "refused", "unavailable", "nonsense", "cancelled", "failed")
-"""The outcomes of a call; failed is a bug in econed."""
+OUTCOMES = ("ok", "refused", "rejected", "unavailable", "nonsense", "cancelled", "failed")
+"""The outcomes of a call: rejected are the credentials of the server account, and failed is a bug in econed."""
 
 
 class CallObserver(Protocol):
@@ -79,6 +79,8 @@ class CallCounter:
 
 def _outcome(error: Exception) -> str:
     match error:
+        case ServerAccountRefused():
+            return "rejected"
         case OpenNebulaRefusal():
             return "refused"
         case OpenNebulaUnavailable():

@@ -201,7 +201,7 @@ def test_a_correct_signature_for_the_received_host_costs_one_digest_with_its_key
 
 
 def test_while_oned_is_unavailable_errors_do_not_depend_on_the_user() -> None:
-    """The error of the directory is raised for correct and for wrong signatures, and becomes Unavailable."""
+    """The error of the directory is raised for correct and for wrong signatures, and becomes ServiceUnavailable."""
 
     class Down(ListedUsers):
         async def confirm(self, user: User) -> User | None:

@@ -14,7 +14,7 @@ from tests.support.furnished_cloud import MAX_WAIT, FurnishedCloud
 from tests.support.processes import until
 
 DEADLINE = 2
-UNAVAILABLE = (503, "Unavailable")
+UNAVAILABLE = (503, "ServiceUnavailable")
 INTERNAL = (500, "InternalError")
 
 
@@ -69,7 +69,7 @@ def test_while_oned_fails_clients_get_an_error_and_afterwards_econed_recovers(
 
 
 def test_econed_starts_while_oned_is_down(cloud: FurnishedCloud, alice: Person) -> None:
-    """It responds with Unavailable until oned is up; then calls succeed."""
+    """It responds with ServiceUnavailable until oned is up; then calls succeed."""
     relay = FaultyRelay(cloud.url)
     relay.set_mode(Mode.DOWN)
     early = cloud.econed(one_url=relay.url, settings={"one_timeout": DEADLINE}, records_elements=False)

@@ -131,7 +131,7 @@ def test_the_installed_daemon_serves_requests_as_oneadmin_and_rebuilds_no_cache(
 
 
 def test_the_command_of_the_unit_serves_with_the_installed_configuration(root: Root, tmp_path: Path) -> None:
-    """It runs a supervisor and a worker; while oned is down clients get Unavailable."""
+    """It runs a supervisor and a worker; while oned is down clients get ServiceUnavailable."""
     port = free_port()
     conf = root / CONF
     conf.write_text(conf.read_text("utf-8").replace(":port: 4567", f":port: {port}"), "utf-8")
@@ -143,7 +143,7 @@ def test_the_command_of_the_unit_serves_with_the_installed_configuration(root: R
     argv = shlex.split(Unit(root / "/lib/systemd/system/econe.service")["Service"]["ExecStart"])
     closed_url = f"http://127.0.0.1:{free_port()}/RPC2"
     with serving(root.command(*argv, user="oneadmin"), port, tmp_path, ONE_XMLRPC=closed_url) as server:
-        with pytest.raises(Exception, match=r"\(Unavailable\)"):
+        with pytest.raises(Exception, match=r"\(ServiceUnavailable\)"):
             images(port)
         server.process.terminate()
         output = server.process.communicate()[0]

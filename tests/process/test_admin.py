@@ -143,6 +143,16 @@ def test_a_daemon_that_reaches_oned_is_ready(port: PortHarness) -> None:
     assert port.request("/readyz") == (200, "ok\n")
 
 
+def test_a_daemon_whose_credentials_oned_rejects_is_not_ready(port: PortHarness) -> None:
+    """One process that oned accepts is sufficient: during a reload the others are stopping."""
+    port.daemon.metrics[0].track_oned_state(lambda: True, lambda: REPLIED_AT, lambda: True)
+    assert port.request("/readyz") == (503, "oned rejects the credentials of serveradmin\n")
+    assert "econed_ready 0.0" in port.request("/metrics")[1]
+    assert "econed_oned_credentials_rejected 1.0" in port.request("/metrics")[1]
+    port.daemon.metrics[1].track_oned_state(lambda: True, lambda: REPLIED_AT, lambda: False)
+    assert port.request("/readyz") == (200, "ok\n")
+
+
 def test_a_daemon_that_drains_is_not_ready(port: PortHarness) -> None:
     port.daemon.is_draining = True
     assert port.request("/readyz") == (503, "draining\n")

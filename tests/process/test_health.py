@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 from twisted.logger import LogEvent, Logger
 from zope.interface import implementer
 
-from econed.errors import InvalidReply, OpenNebulaRefusal, OpenNebulaUnavailable
+from econed.errors import InvalidReply, OpenNebulaRefusal, OpenNebulaUnavailable, ServerAccountRefused
 from econed.interfaces import IOpenNebula
 from econed.process.health import (
     CHECK_INTERVAL,
@@ -29,6 +29,7 @@ from econed.telemetry.observed_calls import ObservedOpenNebula
 
 UNREACHABLE = OpenNebulaUnavailable(PROBE, "connection refused")
 REFUSED = OpenNebulaRefusal(PROBE, 256, "no")
+REJECTED = ServerAccountRefused(PROBE, 256, "wrong credentials")
 INVALID = InvalidReply(PROBE, "not XML")
 
 
@@ -123,6 +124,31 @@ def test_an_oned_that_refuses_calls_is_reachable(watch: WatchHarness) -> None:
     watch.advance(600)
     assert watch.state.is_reachable
     assert watch.log_lines() == []
+
+
+def test_rejected_credentials_are_logged_once_and_probed_until_they_are_accepted(watch: WatchHarness) -> None:
+    """Oned is reachable meanwhile. Other refusals show that it accepts the credentials."""
+    watch.oned.error = REJECTED
+    watch.advance(PROBE_AFTER + CHECK_INTERVAL)
+    assert (watch.state.is_reachable, watch.state.rejects_credentials) == (True, True)
+    calls_before = len(watch.oned.calls)
+    watch.advance(10 * CHECK_INTERVAL)
+    assert len(watch.oned.calls) == calls_before + 10
+    assert watch.log_lines() == [("error", "oned rejects the credentials of serveradmin: every request fails")]
+    watch.oned.error = REFUSED
+    watch.advance(CHECK_INTERVAL)
+    assert (watch.state.is_reachable, watch.state.rejects_credentials) == (True, False)
+    assert watch.log_lines()[1:] == [("info", "oned accepts the credentials of serveradmin again")]
+
+
+def test_a_rejected_call_of_a_request_counts_at_once(watch: WatchHarness) -> None:
+    """No probe is needed to see it."""
+    watch.state("one.vmpool.info", 0.1, "rejected")
+    assert watch.state.rejects_credentials
+    watch.state("one.vmpool.info", 0.1, "unavailable")
+    assert watch.state.rejects_credentials
+    watch.state("one.vmpool.info", 0.1, "ok")
+    assert not watch.state.rejects_credentials
 
 
 def test_an_unreachable_oned_is_probed_more_often_and_its_first_reply_is_logged(watch: WatchHarness) -> None:

@@ -53,6 +53,7 @@ def test_histograms_are_summed_by_bucket() -> None:
         ("econed_requests_in_flight", 7.0),
         ("econed_reactor_lag_seconds", 4.0),
         ("econed_oned_reachable", 4.0),
+        ("econed_oned_credentials_rejected", 3.0),
         ("process_start_time_seconds", 3.0),
         ("process_open_fds", 4.0),
         ("process_resident_memory_bytes", 7.0),

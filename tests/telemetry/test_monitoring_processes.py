@@ -271,6 +271,27 @@ def test_a_daemon_is_healthy_but_not_ready_while_oned_is_unreachable(cloud: Furn
         relay.close()
 
 
+def test_a_daemon_is_not_ready_while_oned_rejects_its_credentials(
+    cloud: FurnishedCloud, port: AdminPort, tmp_path: Path
+) -> None:
+    """A reload with renewed credentials makes it ready."""
+    auth_file = tmp_path / "ec2_auth"
+    auth_file.write_text("serveradmin:an old password\n", "ascii")
+    auth_file.chmod(0o600)
+    expected = (503, "oned rejects the credentials of serveradmin\n")
+    with Daemon(cloud, settings_for(port, workers=2), environ={"ONE_CIPHER_AUTH": str(auth_file)}) as daemon:
+        until(lambda: port.fetch("/readyz") == expected, "credentials to be rejected", STARTING)
+        daemon.await_logged("oned rejects the credentials of serveradmin: every request fails")
+        assert port.fetch("/healthz") == (200, "ok\n")
+        values = port.values()
+        assert (values["econed_ready",], values["econed_oned_credentials_rejected",]) == (0, 1)
+        assert values["econed_oned_reachable",] == 1
+        auth_file.write_text(cloud.auth_file.read_text("ascii"), "ascii")
+        daemon.signal(signal.SIGHUP)
+        port.await_status("/readyz", 200)
+        assert port.values()["econed_oned_credentials_rejected",] == 0
+
+
 def test_a_daemon_is_not_ready_while_it_drains(cloud: FurnishedCloud, port: AdminPort) -> None:
     """An incomplete request is in flight."""
     settings = settings_for(port, workers=1, drain_timeout=STARTING)

@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from econed.errors import InvalidReply, OpenNebulaError, OpenNebulaRefusal, OpenNebulaUnavailable
+from econed.errors import InvalidReply, OpenNebulaError, OpenNebulaRefusal, OpenNebulaUnavailable, ServerAccountRefused
 from econed.interfaces import IOpenNebula
 from econed.sandbox.backend import SandboxBackend
 from econed.sandbox.demo_cloud import populate
@@ -93,6 +93,7 @@ def test_the_observer_is_called_at_the_end_of_a_call_with_its_duration(harness: 
     ("error", "outcome"),
     [
         (OpenNebulaRefusal("one.vm.action", 2048, "no"), "refused"),
+        (ServerAccountRefused("one.vm.action", 256, "no"), "rejected"),
         (OpenNebulaUnavailable("one.vm.action", "away"), "unavailable"),
         (InvalidReply("one.vm.action", "?"), "nonsense"),
         (ZeroDivisionError("ours"), "failed"),

@@ -232,7 +232,7 @@ async def test_with_a_failover_under_load_reads_succeed_and_each_change_is_made_
     await reading
     assert load.reads.keys() == {"answered"}
     assert load.reads["answered"] > WRITES
-    assert set(load.refused.values()) <= {("Unavailable", 503)}
+    assert set(load.refused.values()) <= {("ServiceUnavailable", 503)}
     counts = machines(deployment)
     assert all(counts[token] == 1 for token in load.writes), "successful requests were carried out once"
     assert all(counts[token] <= 1 for token in load.refused), "failed requests were carried out at most once"
@@ -240,7 +240,7 @@ async def test_with_a_failover_under_load_reads_succeed_and_each_change_is_made_
     assert counts.total() == len(load.writes) + sum(counts[token] for token in load.refused)
     response = await deferToThread(clients[0].describe_tags)
     assert load.tagged.items() <= {(tag["Key"], tag["ResourceId"]) for tag in response["Tags"]}
-    assert set(load.untagged.values()) <= {("Unavailable", 503)}
+    assert set(load.untagged.values()) <= {("ServiceUnavailable", 503)}
     assert len(load.tagged) + len(load.untagged) == len(load.writes)
     assert len(load.untagged) >= (2 if is_abrupt else 0), "requests with a lost reply are not repeated"
     log = deployment.econed.process.text

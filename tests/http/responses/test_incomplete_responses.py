@@ -37,7 +37,7 @@ async def test_a_failure_before_the_status_is_sent_becomes_an_error_response(ser
     client = await connected(server)
     client.send(listing(server))
     await until(server, lambda: client.has_response)
-    assert (client.status, client.code) == (503, "Unavailable")
+    assert (client.status, client.code) == (503, "ServiceUnavailable")
 
 
 @pytest_twisted.ensureDeferred
@@ -51,10 +51,10 @@ async def test_a_failure_in_the_middle_aborts_the_connection_and_is_logged_and_c
     assert not client.received.endswith(b"0\r\n\r\n")
     assert b"</DescribeInstancesResponse>" not in client.received
     (line,) = [event for event in server.events if "access" in event]
-    assert (line["status"], line["code"]) == (200, "Unavailable")
+    assert (line["status"], line["code"]) == (200, "ServiceUnavailable")
     assert 0 < line["bytes"] < len(client.received) + (1 << 22)
     assert held_bytes(server) == 0
-    assert ["DescribeInstances", "Unavailable"] in _outcomes(server)
+    assert ["DescribeInstances", "ServiceUnavailable"] in _outcomes(server)
 
 
 def _outcomes(server: Server) -> list[list[str]]:
