@@ -150,6 +150,8 @@ def lay_out(root: Path, wheel: Path, epoch: int) -> None:
     (packages,) = environment.glob("lib/python3*/site-packages")
     trim(environment, packages)
     write_launchers(environment)
+    (environment / "libexec").mkdir()
+    shutil.copy(CHECKOUT / "deb/background-daemon", environment / "libexec")
     compile_all(environment, packages, epoch)
     etc = CHECKOUT / "etc"
     copy_examples(etc, root / "examples")

@@ -186,7 +186,8 @@ def test_a_removal_keeps_the_configuration_and_a_purge_keeps_only_files_of_openn
     credentials = root / "/var/lib/one/.one/one_auth"
     credentials.parent.mkdir(parents=True)
     credentials.write_text("oneadmin:secret\n", "utf-8")
-    (root / "/var/log/one/econe.log").write_text("a line\n", "utf-8")
+    for log in ("econe.log", "econe.log-20261128-1.gz", "econe-audit.log"):  # of root, if root started the daemon
+        (root / "/var/log/one" / log).write_text("a line\n", "utf-8")
     (root / "/var/log/one/oned.log").write_text("a line\n", "utf-8")
     (root / CONF).write_text(":port: 4242\n", "utf-8")
     root.dpkg("--remove", "econed")

@@ -118,3 +118,64 @@ def test_a_removal_stops_the_units_and_closes_the_port(system: System) -> None:
     system.run("dpkg", "--purge", "econed")
     assert {system.show(unit, "LoadState") for unit in (SERVICE, SOCKET)} == {"not-found"}
     assert not list((system.root / "/etc/systemd").rglob("econe*"))
+
+
+# A daemon that systemd does not know
+
+
+PID_FILE = "/run/one/econe-server.pid"
+OTHER_PORT = 4599
+OTHER_OPTIONS = ("--config", "/etc/one/other.conf", "--logfile", "/var/log/one/other.log")
+ONED = "http://127.0.0.1:4999/RPC2"
+
+
+def _start_in_the_background(system: System) -> None:
+    """Start a daemon by `econe-server start`, with a configuration and a log of its own, for another oned."""
+    (system.root / "/etc/one/other.conf").write_text(f":port: {OTHER_PORT}\n", "utf-8")
+    environment = ("env", f"ONE_XMLRPC={ONED}")
+    system.run("runuser", "-u", "oneadmin", "--", *environment, "econe-server", *OTHER_OPTIONS, "start")
+
+
+def _background_pid(system: System) -> int:
+    return int(system.run("cat", PID_FILE))
+
+
+def test_an_upgrade_restarts_a_daemon_that_econe_server_started(system: System, newer: Path) -> None:
+    """It keeps its options and the variables of OpenNebula, and its account."""
+    _start_in_the_background(system)
+    pid = _background_pid(system)
+    system.install(newer)
+    process = f"/proc/{_background_pid(system)}"
+    assert process != f"/proc/{pid}"
+    assert system.status(OTHER_PORT) == REJECTED
+    arguments = system.run("cat", f"{process}/cmdline").split("\0")
+    assert {"--config", "/etc/one/other.conf", "--logfile=/var/log/one/other.log"} <= set(arguments)
+    assert f"ONE_XMLRPC={ONED}" in system.run("cat", f"{process}/environ").split("\0")
+    assert system.run("stat", "-c", "%U", process) == "oneadmin\n"
+
+
+def test_an_upgrade_keeps_a_daemon_that_could_not_start_again(system: System, newer: Path) -> None:
+    """It goes on with the old version, and the output of apt says so."""
+    _start_in_the_background(system)
+    pid = _background_pid(system)
+    (system.root / "/etc/one/other.conf").write_text(":port: none\n", "utf-8")
+    output = system.install(newer)
+    assert "/etc/one/other.conf:1: port:" in output
+    assert "the old version runs until you restart it" in output
+    assert _background_pid(system) == pid
+    assert system.status(OTHER_PORT) == REJECTED
+
+
+def test_an_upgrade_starts_no_daemon_that_has_died(system: System, newer: Path) -> None:
+    """Its pid file may name another process by then."""
+    system.run("runuser", "-u", "oneadmin", "--", "sh", "-c", f"echo 1 >{PID_FILE}")
+    system.install(newer)
+    assert system.status() is None
+
+
+def test_a_removal_stops_a_daemon_that_econe_server_started(system: System) -> None:
+    _start_in_the_background(system)
+    pid = _background_pid(system)
+    system.run("dpkg", "--remove", "econed")
+    assert system.status(OTHER_PORT) is None
+    assert system.tried("test", "-e", f"/proc/{pid}").returncode == 1
