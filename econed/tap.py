@@ -18,6 +18,7 @@ from twisted.logger import Logger, globalLogPublisher
 from twisted.python.usage import Options as UsageOptions
 from twisted.python.usage import UsageError
 
+from econed import configtest
 from econed.actions.instances.file_types import configured_file_types
 from econed.clock import use_monotonic_timers
 from econed.config import credentials, loading
@@ -25,7 +26,6 @@ from econed.config.loading import ConfigError, ConfigProblem
 from econed.config.settings import Settings
 from econed.interfaces import IOpenNebula
 from econed.process import systemd
-from econed.process.certificates import TLSFiles
 from econed.process.generations import Plan
 from econed.process.listening import (
     BoundSocket,
@@ -42,7 +42,6 @@ from econed.process.services import make_one_process, make_supervisor
 from econed.process.systemd import Notifier
 from econed.process.twistd import twistd_options
 from econed.telemetry import logs
-from econed.xmlrpc.endpoint import oned_endpoint
 
 if TYPE_CHECKING:
     from econed.opennebula.documents import OnRead
@@ -174,21 +173,10 @@ class _Start:
         def load(current: tuple[BoundSocket, ...]) -> Plan:
             """Read and check the whole configuration, and open the sockets (`Load`)."""
             source = loading.read(self._config_path())
-            settings, _, warnings = credentials.load_with_settings(source, self.environ)
-            self._warn(warnings)
-            configured_file_types(source.path, settings)
-            files = TLSFiles.of(settings)
-            if files is not None:
-                files.read()
-            ca_file = None if settings.one_ca_file is None else Path(settings.one_ca_file)
-            try:
-                for url in settings.one_xmlrpc:
-                    oned_endpoint(self.reactor, url, ca_file)
-            except ValueError as error:
-                raise ConfigError((ConfigProblem(str(source.path), str(error)),)) from None
-            return Plan(
-                source, settings, self._sockets(settings, passed, current), logs.TwistdLogTarget.of(self.twistd)
-            )
+            loaded = configtest.load(source, self.environ)
+            self._warn(loaded.warnings)
+            sockets = self._sockets(loaded.settings, passed, current)
+            return Plan(source, loaded.settings, sockets, logs.TwistdLogTarget.of(self.twistd))
 
         plan = load(())
         if plan.log.kind == "unknown" and plan.settings.log_file is None:

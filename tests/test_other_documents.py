@@ -15,10 +15,10 @@ from econed.actions.images.chores import ORPHAN_AGE, upload_chore
 from econed.auth.users import USER_MAX_AGE, UserDirectory
 from econed.catalogue import all_chores
 from econed.cli import check, doctor
-from econed.cli.connection import LoadedConfiguration
 from econed.cli.installation import Exit
 from econed.config.credentials import Credentials
 from econed.config.settings import Settings
+from econed.configtest import LoadedConfiguration
 from econed.errors import InvalidReply
 from econed.interfaces import IUploadedFiles
 from econed.opennebula.methods import ROOTS

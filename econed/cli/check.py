@@ -11,9 +11,10 @@ from typing import Final, TextIO
 
 from econed.actions.images.view import is_ami
 from econed.actions.machines.facts import INSTANCE_TYPE
-from econed.cli.connection import LoadedConfiguration, is_wrong_credentials
+from econed.cli.connection import is_wrong_credentials
 from econed.cli.installation import Exit
 from econed.config.settings import Settings
+from econed.configtest import LoadedConfiguration
 from econed.errors import OpenNebulaError, OpenNebulaRefusal
 from econed.fetching.own_host import can_oned_read_tmpdir
 from econed.interfaces import IOpenNebula
@@ -72,9 +73,13 @@ async def run(
     groups: Sequence[str],
     out: TextIO,
     statuses: Sequence[ServerStatus] = (),
+    local_rows: Sequence[Row] = (),
 ) -> Exit:
-    """Run all checks and print the table; OK if no row is BAD. `statuses` are the Raft states of the oneds."""
-    rows = list(server_rows(statuses))
+    """Run all checks and print the table; OK if no row is BAD.
+
+    `statuses` are the Raft states of the oneds, `local_rows` the results of checks that need no oned.
+    """
+    rows = [*local_rows, *server_rows(statuses)]
     exit_code = Exit.OK
     try:
         rows += [row async for row in cloud_rows(oned, loaded, groups)]

@@ -1,11 +1,10 @@
-"""Loading the configuration and connecting to oned, as the daemon does, for the commands for administrators."""
+"""Connecting to oned, as the daemon does, for the commands for administrators."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -13,34 +12,15 @@ from twisted.internet.task import react
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from econed.actions.instances.file_types import configured_file_types
-from econed.config import credentials
 from econed.config.loading import ConfigError, ConfigProblem
-from econed.config.settings import Settings
+from econed.configtest import LoadedConfiguration
 from econed.errors import OpenNebulaCode, OpenNebulaError, OpenNebulaRefusal
-from econed.opennebula.file_templates import FileTypes
 from econed.xmlrpc_backend import XMLRPCBackend
 
 _T = TypeVar("_T")
 
 INTERACTIVE_TIMEOUT: Final = 5.0
 """Seconds that oned may take to reply to a command that a person has typed."""
-
-
-@dataclass(frozen=True)
-class LoadedConfiguration:
-    """Everything that the daemon reads before it starts. `warnings` do not keep it from starting."""
-
-    settings: Settings
-    server: credentials.Credentials | credentials.Certificate
-    file_types: FileTypes | None
-    warnings: tuple[ConfigProblem, ...]
-
-
-def load_configuration(conf: Path, environ: Mapping[str, str]) -> LoadedConfiguration:
-    """Read configuration, credentials and the files of the instance types; raises `ConfigError`."""
-    settings, server, warnings = credentials.load_with_settings(conf, environ)
-    return LoadedConfiguration(settings, server, configured_file_types(conf, settings), warnings)
 
 
 def client(reactor: Any, loaded: LoadedConfiguration) -> XMLRPCBackend:

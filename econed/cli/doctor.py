@@ -31,13 +31,14 @@ async def run(oned: IOpenNebula, settings: Settings, clock: IReactorTime, fix: b
 
 async def run_finders(examination: Examination, finders: Sequence[Finder], fix: bool, out: TextIO) -> Exit:
     """Run every finder and print its findings; a repair that fails does not keep the others from running."""
-    unrepaired = 0
+    unrepaired = repairable = 0
     for finder in finders:
         findings = await examine(examination, finder)
         print(f"{description(finder)} {len(findings) or 'none'}", file=out)
         for finding in findings:
+            repairable += finding.repair is not None
             unrepaired += not await _handle(finding, fix, out)
-    if unrepaired and not fix:
+    if repairable and not fix:
         print("\nNothing was changed. `econe-server doctor --fix` performs the actions marked with ->.", file=out)
     return Exit.FAILED if unrepaired else Exit.OK
 
@@ -51,6 +52,7 @@ async def _handle(finding: Finding, fix: bool, out: TextIO) -> bool:
     """Print a finding, repair it if `fix`, and return whether it is repaired."""
     print(f"  {printable(finding.what)}", file=out)
     if finding.repair is None:
+        print("    not repaired by econe-server: only an administrator can decide", file=out)
         return False
     print(f"    -> {printable(finding.remedy or '')}", file=out)
     if not fix:

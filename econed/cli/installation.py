@@ -45,5 +45,5 @@ class Installation:
         return cls(
             (conf or loading.default_path(environ)).absolute(),
             (pid_file or run / "econe-server.pid").absolute(),
-            (log_file or logs / "econe-server.log").absolute(),
+            (log_file or logs / "econe.log").absolute(),
         )

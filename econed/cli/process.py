@@ -33,7 +33,7 @@ def twistd(installation: Installation, *options: str) -> list[str]:
 
 
 def spawn(installation: Installation, environ: Mapping[str, str]) -> None:
-    """Start the daemon in the background; raises `StartFailed` with twistd's output if twistd fails."""
+    """Start the daemon in the background; raises `StartFailed` with twistd's output, if any, if twistd fails."""
     options = (f"--pidfile={installation.pid_file}", f"--logfile={installation.log_file}", "--rundir=/")
     command = twistd(installation, *options)
     completed = subprocess.run(  # noqa: S603  our own argv
@@ -41,12 +41,13 @@ def spawn(installation: Installation, environ: Mapping[str, str]) -> None:
     )
     if completed.returncode != 0:
         output = (completed.stderr or completed.stdout).strip()
-        raise StartFailed(output or f"see {installation.log_file} for the reason")
+        raise StartFailed(output or f"twistd ended with exit code {completed.returncode}")
 
 
-def start(installation: Installation, pid_file: PidFile, environ: Mapping[str, str], timeout: float) -> int:
+def start(installation: Installation, pid_file: PidFile, environ: Mapping[str, str], timeout: float, log: Path) -> int:
     """Start the daemon in the background, wait until it is ready, and return its process id; raises `StartFailed`.
 
+    `log` is the file in which the daemon says why it does not start.
     The daemon reports that it is ready as it does to systemd (sd_notify(3)): an open port does not show that a worker
     serves it.
     """
@@ -60,8 +61,8 @@ def start(installation: Installation, pid_file: PidFile, environ: Mapping[str, s
             if _is_ready(notifications) and pid is not None:
                 return pid
             if pid is None and not pid_file.exists:
-                raise StartFailed("\n".join(("the daemon exited; end of its log:", *last_lines(installation.log_file))))
-    raise StartFailed(f"not ready after {timeout:g} s; see {installation.log_file}")
+                raise StartFailed("\n".join(("the daemon exited; end of its log:", *last_lines(log))))
+    raise StartFailed(f"not ready after {timeout:g} s; see {log}")
 
 
 def _is_ready(notifications: socket.socket) -> bool:

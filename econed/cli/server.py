@@ -5,30 +5,40 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from argparse import ArgumentParser, Namespace
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TextIO
 
+from econed import configtest
 from econed.cli import check, doctor
-from econed.cli.connection import LoadedConfiguration, client, is_wrong_credentials, load_configuration, run_in_reactor
+from econed.cli.account import AccountError, become
+from econed.cli.connection import client, is_wrong_credentials, run_in_reactor
 from econed.cli.installation import Exit, Installation
+from econed.cli.options import parse
 from econed.cli.process import StartFailed, accepts_connections, start, twistd
+from econed.cli.running import Running, service_state
 from econed.config import loading
 from econed.config.loading import ConfigError
 from econed.config.settings import Settings
+from econed.configtest import LoadedConfiguration
 from econed.errors import OpenNebulaError
 from econed.opennebula.session import Session
 from econed.process import systemd
-from econed.process.listening import CannotListen, bind_all, close_all, listen_addresses
+from econed.process.listening import CannotListen, listen_addresses
 from econed.process.pid_file import DaemonProcess, PidFile, PidFileError
+from econed.process.ports import refused_ports
 
 START_TIMEOUT: Final = 30.0
 """Seconds until the daemon has to listen."""
 
 STOP_TIMEOUT: Final = 30.0
 """Seconds that the daemon may take to exit, on top of its drain_timeout, in which it completes requests in progress."""
+
+
+_OF_ROOT: Final = ("stop", "status", "reopen")
+"""The commands that read no secrets and start nothing: root may use them for a daemon of any account."""
 
 
 class CommandFailed(Exception):
@@ -53,17 +63,7 @@ class Server:
         pid = self._pid_file.holder()
         if pid is not None:
             return self._print(f"econe-server is already running (pid {pid})")
-        loaded = self._load_configuration()
-        self._remove_stale_pid_file()
-        self._check_ports(loaded.settings)
-        self._check_directories()
-        self._check_credentials(loaded)
-        try:
-            pid = start(self.installation, self._pid_file, self.environ, START_TIMEOUT)
-        except StartFailed as error:
-            raise CommandFailed(Exit.FAILED, f"econe-server did not start: {error}") from None
-        log = loaded.settings.log_file or self.installation.log_file
-        return self._print(f"econe-server started (pid {pid}), listening on {_addresses(loaded.settings)}, log {log}")
+        return self._start(self._prepare(None))
 
     def stop(self, timeout: float | None = None) -> Exit:
         """Stop the daemon and wait until it has exited, for `timeout` seconds; default: `_stop_timeout`."""
@@ -83,8 +83,11 @@ class Server:
         return self._print("econe-server stopped")
 
     def reload(self) -> Exit:
-        """Have the daemon reload its configuration. A configuration with errors is reported, and no signal sent."""
-        self._load_configuration()
+        """Have the daemon reload its configuration; send no signal if it could not use it, and report why."""
+        pid = self._pid_file.holder()
+        if pid is None:
+            raise CommandFailed(Exit.NOT_RUNNING, "econe-server is not running")
+        self._test(Running.of_daemon(pid), self.installation.log_file, is_reload=True)
         pid = self._signal_daemon(signal.SIGHUP)
         return self._print(f"econe-server (pid {pid}) is reloading its configuration; its log says when it is in use")
 
@@ -94,30 +97,45 @@ class Server:
         return self._print(f"econe-server (pid {pid}) is reopening its log")
 
     def restart(self, timeout: float | None = None) -> Exit:
-        """Stop and start the daemon. A configuration with errors is reported before the daemon is stopped."""
-        self._load_configuration()
+        """Stop and start the daemon; what would keep it from starting is reported before it is stopped."""
+        loaded = self._prepare(self._pid_file.holder())
         self.stop(timeout)
-        return self.start()
+        return self._start(loaded)
 
     def status(self) -> Exit:
         """Report whether the daemon runs, and whether it accepts connections."""
-        settings = self._valid_settings()
-        addresses = "" if settings is None else _addresses(settings)
-        is_listening = settings is not None and all(
-            accepts_connections(address.host, address.port) for address in listen_addresses(settings)
-        )
         pid = self._pid_file.holder()
-        if pid is not None and (is_listening or settings is None):
-            listening = f", listening on {addresses}" if addresses else ""
-            return self._print(f"econe-server is running (pid {pid}){listening}")
+        try:
+            settings, _ = loading.load(self.installation.conf, self.environ)
+        except ConfigError as error:
+            if pid is None:
+                raise self._not_running() from None
+            text = f"econe-server is running (pid {pid}), on which port is unknown: invalid configuration:\n{error}"
+            raise CommandFailed(Exit.BAD_CONFIGURATION, text) from None
+        addresses = _addresses(settings)
+        is_listening = all(accepts_connections(address.host, address.port) for address in listen_addresses(settings))
+        if pid is not None and is_listening:
+            return self._print(f"econe-server is running (pid {pid}), listening on {addresses}")
         if pid is not None:
             raise CommandFailed(Exit.FAILED, f"econe-server is running (pid {pid}), but not listening on {addresses}")
         if is_listening:
             self._print(f"another process listens on {addresses}")
-        if self._pid_file.exists:
-            text = f"econe-server is not running, but {self._pid_file.path} exists: the daemon has died"
-            raise CommandFailed(Exit.FAILED, text)
-        raise CommandFailed(Exit.NOT_RUNNING, "econe-server is not running")
+        raise self._not_running()
+
+    def configtest(self, is_for_service: bool) -> Exit:
+        """Report everything that would keep the daemon from starting, without oned.
+
+        For systemd's unit (`is_for_service`), the ports are compared with those of MAINPID, which is to be reloaded.
+        Before a start they are not looked at: systemd may hold them, and passes them only to the daemon.
+        """
+        if not is_for_service:
+            running = self._running()
+            self._test(running, None if running.is_service else self.installation.log_file)
+        elif self.environ.get("MAINPID", "").isdecimal():
+            self._test(Running.of_daemon(int(self.environ["MAINPID"])), None, is_reload=True)
+        else:
+            self._load_configuration()
+        return self._print(f"{self.installation.conf}: nothing would keep econed from starting")
 
     def run(self) -> Exit:
         """Replace this process by the daemon, in the foreground, with its log on standard output."""
@@ -125,17 +143,24 @@ class Server:
         initial = systemd.initial_environment()
         socket_variables = {name: initial[name] for name in systemd.SOCKET_VARIABLES if name in initial}
         if not systemd.passed_descriptors(socket_variables, os.getpid()):  # else systemd has bound the ports
-            self._check_ports(loaded.settings)
+            self._refuse_ports(refused_ports(loaded.settings))
         command = twistd(self.installation, "--nodaemon", "--pidfile=", "--logfile=-")
         os.execve(command[0], command, {**self.environ, **socket_variables})  # noqa: S606  sys.executable, by its path
 
     def check(self, groups: Sequence[str]) -> Exit:
-        """Check the configuration against the running oned."""
-        loaded = self._load_configuration()
+        """Check what `configtest` checks, and the configuration against the running oned."""
+        running = self._running()
+        log_file = None if running.is_service else self.installation.log_file
+        loaded = configtest.load(self.installation.conf, self.environ, log_file)
+        rows = [check.Row(check.Verdict.NOTE, "configuration", str(text)) for text in loaded.all_warnings(time.time())]
+        rows += [
+            check.Row(check.Verdict.BAD, "ports", _reason(refusal))
+            for refusal in running.refused_ports(loaded.settings)
+        ]
 
         async def run_check(reactor: Any) -> Exit:
             oned = client(reactor, loaded)
-            return await check.run(oned, loaded, groups, self.out, await oned.statuses())
+            return await check.run(oned, loaded, groups, self.out, await oned.statuses(), rows)
 
         return run_in_reactor(run_check)
 
@@ -170,31 +195,59 @@ class Server:
         print(text, file=self.out, flush=True)
         return Exit.OK
 
-    def _load_configuration(self) -> LoadedConfiguration:
-        loaded = load_configuration(self.installation.conf, self.environ)
-        for warning in loaded.warnings:
+    def _not_running(self) -> CommandFailed:
+        if self._pid_file.exists:
+            text = f"econe-server is not running, but {self._pid_file.path} exists: the daemon has died"
+            return CommandFailed(Exit.FAILED, text)
+        return CommandFailed(Exit.NOT_RUNNING, "econe-server is not running")
+
+    def _load_configuration(self, log_file: Path | None = None) -> LoadedConfiguration:
+        loaded = configtest.load(self.installation.conf, self.environ, log_file)
+        for warning in loaded.all_warnings(time.time()):
             self._print(f"warning: {warning}")
         return loaded
 
-    def _valid_settings(self) -> Settings | None:
+    def _running(self) -> Running:
+        """Return what a start would find: the daemon that runs, as a service or not."""
+        pid = self._pid_file.holder()
+        return Running.of_service(service_state()) if pid is None else Running.of_daemon(pid)
+
+    def _test(self, running: Running, log_file: Path | None, *, is_reload: bool = False) -> LoadedConfiguration:
+        """Return the configuration; fail if no process could start with it, or none could use it after a reload."""
+        loaded = self._load_configuration(log_file)
+        self._refuse_ports(running.refused_ports(loaded.settings, is_reload=is_reload))
+        return loaded
+
+    def _refuse_ports(self, refused: Iterable[CannotListen]) -> None:
+        errors = tuple(refused)
+        if errors:
+            are_taken = all(error.in_use is not None for error in errors)
+            texts = "\n".join(_reason(error) for error in errors)
+            raise CommandFailed(Exit.PORT_TAKEN if are_taken else Exit.BAD_CONFIGURATION, texts)
+
+    def _prepare(self, pid: int | None) -> LoadedConfiguration:
+        """Check everything that a start needs, in place of the daemon `pid`, if any; return the configuration."""
+        running = Running() if pid is None else Running.of_daemon(pid)
+        loaded = self._test(running, self.installation.log_file)
+        directory = self.installation.pid_file.parent
+        if not os.access(directory, os.W_OK):
+            raise CommandFailed(Exit.FAILED, f"{directory} does not exist or is not writable")
+        self._check_credentials(loaded)
+        return loaded
+
+    def _start(self, loaded: LoadedConfiguration) -> Exit:
+        self._remove_stale_pid_file()
+        log = Path(loaded.settings.log_file or self.installation.log_file)
         try:
-            return load_configuration(self.installation.conf, self.environ).settings
-        except ConfigError as error:
-            self._print(f"invalid configuration:\n{error}")
-            return None
+            pid = start(self.installation, self._pid_file, self.environ, START_TIMEOUT, log)
+        except StartFailed as error:
+            raise CommandFailed(Exit.FAILED, f"econe-server did not start: {error}") from None
+        return self._print(f"econe-server started (pid {pid}), listening on {_addresses(loaded.settings)}, log {log}")
 
     def _remove_stale_pid_file(self) -> None:
         if self._pid_file.exists:
             self._pid_file.remove()
             self._print(f"removed {self._pid_file.path}: its process has died")
-
-    def _check_ports(self, settings: Settings) -> None:
-        try:
-            close_all(bind_all(listen_addresses(settings)))
-        except CannotListen as error:
-            if error.in_use is not None:
-                raise CommandFailed(Exit.PORT_TAKEN, f"another process listens on {error.in_use}") from None
-            raise CommandFailed(Exit.BAD_CONFIGURATION, str(error)) from None
 
     def _stop_timeout(self) -> float:
         """Return the seconds that the daemon may take to exit; drain_timeout is unknown if econe.conf is invalid."""
@@ -203,11 +256,6 @@ class Server:
         except ConfigError:
             return 2 * STOP_TIMEOUT
         return settings.drain_timeout + STOP_TIMEOUT
-
-    def _check_directories(self) -> None:
-        for path in (self.installation.pid_file, self.installation.log_file):
-            if not os.access(path.parent, os.W_OK):
-                raise CommandFailed(Exit.FAILED, f"{path.parent} does not exist or is not writable")
 
     def _check_credentials(self, loaded: LoadedConfiguration) -> None:
         """Log in to oned. Wrong credentials are an error, an unreachable oned only a warning: it may start later."""
@@ -228,42 +276,29 @@ class Server:
         self._print(f"warning: oned at {urls} does not reply ({error.reason}); requests fail until it does")
 
 
+def _reason(error: CannotListen) -> str:
+    return str(error) if error.in_use is None else f"another process listens on {error.in_use}"
+
+
 def _addresses(settings: Settings) -> str:
     return " and ".join(
         f"{address} (TLS)" if address.is_tls else str(address) for address in listen_addresses(settings)
     )
 
 
-def _options(arguments: Sequence[str]) -> Namespace:
-    parser = ArgumentParser(prog="econe-server", description="Manage the EC2 API daemon for OpenNebula.")
-    parser.add_argument("--config", "-c", type=Path, metavar="FILE", help="path of econe.conf")
-    parser.add_argument("--pidfile", type=Path, metavar="FILE", help="path of the daemon's pid file")
-    parser.add_argument("--logfile", type=Path, metavar="FILE", help="path of the daemon's log")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    commands.add_parser("start", help="start in the background and wait until the daemon listens")
-    for name, text in (("stop", "stop the daemon and wait until it has exited"), ("restart", "stop and start")):
-        command = commands.add_parser(name, help=text)
-        command.add_argument("--timeout", type=float, metavar="SECONDS", help="how long to wait for the exit")
-    commands.add_parser("reload", help="reload the configuration")
-    commands.add_parser("reopen", help="reopen the log, for logrotate")
-    commands.add_parser("status", help="report whether the daemon runs and listens")
-    commands.add_parser("run", help="run in the foreground")
-    check_parser = commands.add_parser("check", help="check the configuration against the running oned")
-    check_parser.add_argument("--group", action="append", default=[], metavar="NAME", help="a group of EC2 users")
-    doctor_parser = commands.add_parser("doctor", help="list inconsistencies in OpenNebula")
-    doctor_parser.add_argument("--fix", action="store_true", help="repair them")
-    return parser.parse_args(arguments)
-
-
 def main(arguments: Sequence[str], environ: Mapping[str, str], out: TextIO, err: TextIO) -> int:
     """Carry out a command and return its exit code."""
-    options = _options(arguments)
+    options = parse(arguments)
     installation = Installation.locate(environ, conf=options.config, pid_file=options.pidfile, log_file=options.logfile)
-    server = Server(installation, environ, out)
     try:
+        if options.command not in _OF_ROOT:
+            environ = become(options.user, environ)
+        server = Server(installation, environ, out)
         match options.command:
             case "stop" | "restart" as name:
                 return int(getattr(server, name)(options.timeout))
+            case "configtest":
+                return int(server.configtest(options.service))
             case "check":
                 return int(server.check(options.group))
             case "doctor":
@@ -273,7 +308,7 @@ def main(arguments: Sequence[str], environ: Mapping[str, str], out: TextIO, err:
     except CommandFailed as error:
         print(f"econe-server: {error.text}", file=err)
         return int(error.code)
-    except PidFileError as error:
+    except (PidFileError, AccountError) as error:
         print(f"econe-server: {error}", file=err)
         return int(Exit.FAILED)
     except ConfigError as error:

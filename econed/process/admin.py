@@ -22,12 +22,10 @@ from twisted.python.failure import Failure
 from twisted.web.http import HTTPFactory, Request, datetimeToString
 
 from econed.process.interfaces import IWatched
-from econed.process.listening import CannotListen, ListenAddress, adopt, bind_all
+from econed.process.listening import CannotListen, admin_address, adopt, bind_all
 from econed.telemetry.exposition import exposition
 from econed.telemetry.merging import gauge, merged
 from econed.telemetry.metrics import Snapshot
-
-HOST = "127.0.0.1"
 
 REJECTED = "oned rejects the credentials of serveradmin"
 """Why a daemon is not ready whose own account oned does not accept: every request would fail."""
@@ -47,7 +45,7 @@ def admin_service(reactor: Any, port: int, watched: IWatched, log: Logger) -> St
     The port is bound at once, so that a port in use is an error before anything starts: raises `CannotListen`.
     """
     try:
-        (bound,) = bind_all((ListenAddress(HOST, port, is_tls=False),))
+        (bound,) = bind_all((admin_address(port),))
     except CannotListen as error:
         raise CannotListen(f"admin_port: {error}") from None
     listener = adopt(reactor, bound.socket, is_tls=False, where=bound.where)

@@ -25,6 +25,9 @@ from econed.config.settings import Settings
 BACKLOG = 1024
 """Connections that may wait to be accepted; limited by the system too (net.core.somaxconn)."""
 
+ADMIN_HOST = "127.0.0.1"
+"""Where the administrator's port is."""
+
 _RESERVED_FILES = 256
 """Open files of a process that are not connections of clients: calls to oned, uploads, fetches, scripts, logs."""
 
@@ -101,26 +104,38 @@ def listen_addresses(settings: Settings, port: int | None = None) -> tuple[Liste
     return (ListenAddress(settings.host, plain_port, False), ListenAddress(tls_host, settings.ssl_port, True))
 
 
+def admin_address(port: int) -> ListenAddress:
+    """Return the address of the administrator's port."""
+    return ListenAddress(ADMIN_HOST, port, False)
+
+
 def bind_all(addresses: Iterable[ListenAddress], current: Sequence[BoundSocket] = ()) -> tuple[BoundSocket, ...]:
     """Return a socket for each address: that of `current` if it has the address, else a new socket.
 
     Raises `CannotListen`; then no new socket is left open.
     """
-    open_sockets = {
-        (bound.listen_address.host, bound.listen_address.port): bound.socket
-        for bound in current
-        if bound.listen_address is not None
-    }
     sockets: list[BoundSocket] = []
     for listen_address in addresses:
-        open_socket = open_sockets.get((listen_address.host, listen_address.port))
         try:
+            open_socket = _open_socket(listen_address, current)
             sockets.append(BoundSocket(open_socket or _bind(listen_address), listen_address.is_tls, listen_address))
         except OSError as error:
             close_all(sockets, but=current)
             in_use = listen_address if error.errno == errno.EADDRINUSE else None
             raise CannotListen(f"nothing can listen on {listen_address}: {error.strerror}", in_use) from None
     return tuple(sockets)
+
+
+def _open_socket(listen_address: ListenAddress, current: Sequence[BoundSocket]) -> socket.socket | None:
+    """Return the socket that was opened for this host and port, or for another name of the host."""
+    for bound in current:
+        opened_for = bound.listen_address
+        if opened_for is not None and (opened_for.host, opened_for.port) == (listen_address.host, listen_address.port):
+            return bound.socket
+    if not current:
+        return None
+    _, address = resolve(listen_address)
+    return next((bound.socket for bound in current if bound.socket.getsockname() == address), None)
 
 
 def sockets_from_systemd(sockets: Sequence[socket.socket], settings: Settings) -> tuple[BoundSocket, ...]:
@@ -180,13 +195,18 @@ def warn_of_plain_http(sockets: Iterable[BoundSocket], log: Logger) -> None:
             )
 
 
-def _bind(listen_address: ListenAddress) -> socket.socket:
-    """Return a listening socket; of a host name with several addresses, an IPv4 address is preferred."""
+def resolve(listen_address: ListenAddress) -> tuple[socket.AddressFamily, Any]:
+    """Return the address for a socket; of a host name with several addresses, an IPv4 address is preferred."""
     addresses = socket.getaddrinfo(
         listen_address.host, listen_address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )
-    family, kind, protocol, _, address = min(addresses, key=lambda info: info[0] != socket.AF_INET)
-    sock = socket.socket(family, kind, protocol)
+    family, _, _, _, address = min(addresses, key=lambda info: info[0] != socket.AF_INET)
+    return family, address
+
+
+def _bind(listen_address: ListenAddress) -> socket.socket:
+    family, address = resolve(listen_address)
+    sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(address)

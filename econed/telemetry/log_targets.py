@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from threading import Lock
@@ -89,6 +90,36 @@ class AppendedFile:
 
     def _open(self) -> int:
         return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY, 0o640)
+
+
+def why_unopenable(path: str) -> str | None:
+    """Return why `AppendedFile` cannot open a file, or None if it can; the file is not created."""
+    try:
+        # A pipe that nobody reads from is refused; without O_NONBLOCK it would be waited for.
+        os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY))
+    except FileNotFoundError:
+        directory = os.path.dirname(path)
+        if not os.path.isdir(directory):
+            return f"{directory} does not exist"
+        may_create = os.access(directory, os.W_OK | os.X_OK)
+        return None if may_create else f"{directory} is not writable for {_account_name(os.geteuid())}"
+    except PermissionError as error:
+        return f"{error.strerror} for {_account_name(os.geteuid())}{_owned_by(path)}"
+    except OSError as error:
+        return error.strerror
+    return None
+
+
+def _owned_by(path: str) -> str:
+    with suppress(OSError):
+        return f", it belongs to {_account_name(os.stat(path).st_uid)}"
+    return ""
+
+
+def _account_name(uid: int) -> str:
+    with suppress(KeyError):
+        return pwd.getpwuid(uid).pw_name
+    return f"uid {uid}"
 
 
 class FallbackTarget:

@@ -38,7 +38,7 @@ def oned_endpoint(reactor: Any, url: str, ca_file: Path | None = None, timeout: 
     endpoint = _tcp_endpoint(reactor, parts.hostname, parts.port or (443 if is_https else 80), timeout)
     if not is_https:
         return endpoint
-    return wrapClientTLS(ssl.optionsForClientTLS(parts.hostname, _trust_root(ca_file)), endpoint)
+    return wrapClientTLS(ssl.optionsForClientTLS(parts.hostname, trust_root(ca_file)), endpoint)
 
 
 def _tcp_endpoint(reactor: Any, host: str, port: int, timeout: float) -> IStreamClientEndpoint:
@@ -81,7 +81,8 @@ class _NameEndpoint:
         return cast(IProtocol, protocol)
 
 
-def _trust_root(ca_file: Path | None) -> Any:
+def trust_root(ca_file: Path | None) -> Any:
+    """Return the authorities in a PEM file, None for the system's; raises as `oned_endpoint`."""
     if ca_file is None:
         return None
     authorities = load_pem_x509_certificates(ca_file.read_bytes())

@@ -13,10 +13,10 @@ from zope.interface import implementer
 from econed.actions.instances.file_types import read_file_types
 from econed.cli import check
 from econed.cli.check import Row, Verdict
-from econed.cli.connection import LoadedConfiguration
 from econed.cli.installation import Exit
 from econed.config.credentials import Credentials
 from econed.config.settings import Settings
+from econed.configtest import LoadedConfiguration
 from econed.errors import OpenNebulaUnavailable
 from econed.interfaces import IOpenNebula
 from econed.opennebula.raft import RaftState, RaftStatus

@@ -111,6 +111,8 @@ def test_users_with_a_document_too_long_to_be_read_are_reported(cloud: Cloud) ->
     assert f"the document of user {bob} is too long to be read" in out.getvalue()
     rows = [row for row in cloud.result(rows_of(oned)) if row.subject == f"user {bob}"]
     assert [row.verdict for row in rows] == [check.Verdict.BAD]
+    assert "    not repaired by econe-server: only an administrator can decide" in out.getvalue().splitlines()
+    assert "->" not in out.getvalue(), "nothing speaks of repairs where there are none"
 
 
 async def rows_of(oned: SandboxBackend) -> list[check.Row]:

@@ -8,116 +8,27 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from econed.cli.installation import Exit, Installation
 from econed.cli.process import accepts_connections
-from econed.process.pid_file import DaemonProcess, PidFile
+from tests.cli.host import TIMEOUT, Host, has_exited
 from tests.support import certificates, processes
 from tests.support.ports import free_port
 
 pytestmark = pytest.mark.slow
 
-TIMEOUT = 30.0
-
-
-@dataclass
-class Host:
-    """An OpenNebula installation in a directory, with `econe-server`."""
-
-    location: Path
-    port: int
-    oned_port: int
-
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run `econe-server` with these arguments."""
-        command = [sys.executable, "-m", "econed.cli.server", *arguments]
-        return subprocess.run(command, env=self.environ, cwd="/", capture_output=True, text=True, timeout=120)
-
-    @property
-    def environ(self) -> dict[str, str]:
-        """The environment of the commands."""
-        root = str(Path(__file__).parents[2])
-        return {**os.environ, "ONE_LOCATION": str(self.location), "PYTHONPATH": root}
-
-    @property
-    def pid_file(self) -> Path:
-        """The path below ONE_LOCATION at which OpenNebula's own server had its pid file."""
-        return self.location / "var/econe-server.pid"
-
-    @property
-    def pid(self) -> int:
-        """The process id in the pid file."""
-        return int(self.pid_file.read_text("ascii"))
-
-    @property
-    def holder(self) -> int | None:
-        """The id of the process that holds the pid file."""
-        return PidFile(self.pid_file).holder()
-
-    def configure(self, more: str = "") -> None:
-        """Write econe.conf, with additional lines."""
-        text = f":host: 127.0.0.1\n:port: {self.port}\n:one_xmlrpc: http://127.0.0.1:{self.oned_port}/RPC2\n{more}"
-        (self.location / "etc/econe.conf").write_text(text, "utf-8")
-
-
-def has_exited(pid: int) -> bool:
-    """Whether a process has exited, even if its parent has not waited for it."""
-    try:
-        return DaemonProcess(pid, os.pidfd_open(pid)).wait(0)
-    except ProcessLookupError:
-        return True
-
-
-@pytest.fixture
-def host(tmp_path: Path) -> Iterator[Host]:
-    """An installation without a running daemon; a daemon left running is killed."""
-    (tmp_path / "etc").mkdir()
-    (tmp_path / "var/.one").mkdir(parents=True)
-    auth = tmp_path / "var/.one/ec2_auth"
-    auth.write_text("serveradmin:serverpassword\n", "ascii")
-    auth.chmod(0o600)
-    host = Host(tmp_path, free_port(), free_port())
-    host.configure()
-    yield host
-    with PidFile(host.pid_file).daemon() as running:
-        if running is not None:
-            running.send(signal.SIGKILL)
-
-
-@pytest.fixture
-def oned(host: Host) -> Iterator[subprocess.Popen[bytes]]:
-    """A sandbox that serves as the host's oned."""
-    command = "import sys; sys.argv[0] = 'twistd'; from twisted.scripts.twistd import run; run()"
-    options = ["--nodaemon", "--pidfile=", "econe-sandbox", f"--port={host.oned_port}", "--user=alice:alicepw"]
-    process = subprocess.Popen(
-        [sys.executable, "-c", command, *options],
-        env=host.environ,
-        cwd=host.location,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + TIMEOUT
-    while not accepts_connections("127.0.0.1", host.oned_port):
-        assert process.poll() is None, "the sandbox did not start"
-        assert time.monotonic() < deadline, "the sandbox does not listen"
-    yield process
-    process.terminate()
-    process.wait(TIMEOUT)
-
 
 def test_the_paths_are_those_of_the_server_of_opennebula() -> None:
     no_options: dict[str, Path | None] = {"conf": None, "pid_file": None, "log_file": None}
     assert Installation.locate({}, **no_options) == Installation(
-        Path("/etc/one/econe.conf"), Path("/var/run/one/econe-server.pid"), Path("/var/log/one/econe-server.log")
+        Path("/etc/one/econe.conf"), Path("/var/run/one/econe-server.pid"), Path("/var/log/one/econe.log")
     )
     assert Installation.locate({"ONE_LOCATION": "/opt/one"}, **no_options) == Installation(
-        Path("/opt/one/etc/econe.conf"), Path("/opt/one/var/econe-server.pid"), Path("/opt/one/var/econe-server.log")
+        Path("/opt/one/etc/econe.conf"), Path("/opt/one/var/econe-server.pid"), Path("/opt/one/var/econe.log")
     )
 
 
@@ -129,7 +40,7 @@ def test_start_status_restart_and_stop(host: Host) -> None:
     first = host.pid
     assert f"started (pid {first}), listening on 127.0.0.1:{host.port}" in started.stdout
     assert accepts_connections("127.0.0.1", host.port)
-    assert (host.location / "var/econe-server.log").exists()
+    assert (host.location / "var/econe.log").exists()
 
     status = host.run("status")
     assert (status.returncode, status.stdout) == (
@@ -338,7 +249,7 @@ def test_a_daemon_that_does_not_exit_in_time_is_reported(host: Host) -> None:
 @pytest.mark.usefixtures("oned")
 def test_run_replaces_its_process_by_the_daemon(host: Host) -> None:
     """A service manager's signals reach the daemon, and its exit is noticed."""
-    command = [sys.executable, "-m", "econed.cli.server", "run"]
+    command = host.command("run")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notifications:
         notifications.bind(str(host.location / "notify"))
         notifications.settimeout(TIMEOUT)

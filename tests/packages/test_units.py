@@ -55,7 +55,7 @@ def units(tmp_path: Path) -> Path:
     """A copy of the units in which the program that they start exists."""
     for name in ("econe.service", "econe.socket"):
         text = (UNITS / name).read_text("utf-8")
-        (tmp_path / name).write_text(text.replace("/opt/econed/bin/twistd", sys.executable), "utf-8")
+        (tmp_path / name).write_text(re.sub(r"/opt/econed/bin/[\w-]+", sys.executable, text), "utf-8")
     return tmp_path
 
 
@@ -144,6 +144,16 @@ def test_systemd_waits_longer_for_a_stop_than_drain_timeout() -> None:
     service = Unit(UNITS / "econe.service")["Service"]
     assert float(service["TimeoutStopSec"]) > Settings().drain_timeout
     assert service["KillMode"] == "mixed"
+
+
+def test_the_configuration_is_tested_before_a_start_and_before_a_reload() -> None:
+    """The reload is given up if the first of its commands fails (systemd.service(5), ExecReload)."""
+    service = Unit(UNITS / "econe.service")["Service"]
+    text = (UNITS / "econe.service").read_text("utf-8")
+    test = "/opt/econed/bin/econe-server --config /etc/one/econe.conf configtest --service"
+    assert service["ExecStartPre"] == test
+    assert re.findall("(?m)^ExecReload=(.*)$", text) == [test, "/bin/kill -HUP $MAINPID"]
+    assert service["ExecStart"].endswith("--config /etc/one/econe.conf")
 
 
 def test_core_dumps_which_would_contain_keys_are_disabled() -> None:

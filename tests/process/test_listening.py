@@ -185,3 +185,11 @@ async def test_an_adopted_socket_still_listens_in_other_processes_after_one_has_
         with socket.create_connection(shared.getsockname()):
             shared.settimeout(5)
             shared.accept()[0].close()
+
+
+def test_a_socket_is_kept_for_another_name_of_its_host(sockets: list[BoundSocket]) -> None:
+    """A reload from localhost to 127.0.0.1 changes nothing."""
+    sockets += bind_all([at(free_port(), "localhost")])
+    port = sockets[0].socket.getsockname()[1]
+    (kept,) = bind_all([at(port, "127.0.0.1")], sockets)
+    assert kept.socket is sockets[0].socket

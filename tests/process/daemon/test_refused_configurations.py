@@ -37,6 +37,15 @@ def test_an_invalid_configuration_is_refused_and_the_old_one_stays_in_use(cloud:
         until(lambda: not set(before) & set(daemon.workers), "the old worker to exit", STARTING)
 
 
+def test_a_log_that_cannot_be_opened_is_refused(cloud: FurnishedCloud, port: int) -> None:
+    """The daemon would go on without a word in it."""
+    with Daemon(cloud, {"port": port}) as daemon:
+        daemon.configure({"port": port, "log_file": str(cloud.directory)})
+        daemon.signal(signal.SIGHUP)
+        daemon.await_notification("READY=1", 2)
+        assert f"{cloud.directory}: log_file: the log cannot be opened: Is a directory" in daemon.text
+
+
 def test_an_invalid_file_of_an_instance_type_is_refused_before_any_worker_starts(
     cloud: FurnishedCloud, port: int
 ) -> None:

@@ -1,0 +1,79 @@
+"""What a start would find: a daemon that runs, with its ports, or the units `econe.service` and `econe.socket`."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from econed.config.settings import Settings
+from econed.process.listening import CannotListen
+from econed.process.ports import OpenPorts, open_ports_of, refused_ports
+
+_COMMAND: Final = ("systemctl", "show", "--property=MainPID,ActiveState", "econe.service", "econe.socket")
+_TIMEOUT: Final = 5.0
+
+
+@dataclass(frozen=True)
+class ServiceState:
+    """The main process of the service, None if it does not run, and whether the socket unit holds the ports."""
+
+    main_pid: int | None = None
+    has_ports: bool = False
+
+
+@dataclass(frozen=True)
+class Running:
+    """What a start would find.
+
+    `open_ports` has the ports of the daemon that runs, None without one. `are_ports_known` is False if its process may
+    not be examined; then nothing is known about the ports. `is_service`: systemd starts the daemon.
+    """
+
+    open_ports: OpenPorts | None = None
+    are_ports_known: bool = True
+    is_service: bool = False
+
+    @classmethod
+    def of_daemon(cls, pid: int, *, is_service: bool = False) -> Running:
+        """Return them for a daemon that runs."""
+        try:
+            return cls(open_ports_of(pid), is_service=is_service)
+        except OSError:
+            return cls(are_ports_known=False, is_service=is_service)
+
+    @classmethod
+    def of_service(cls, state: ServiceState) -> Running:
+        """Return them for the state of systemd's units."""
+        if state.main_pid is not None:
+            return cls.of_daemon(state.main_pid, is_service=True)
+        if state.has_ports:
+            return cls(OpenPorts((), frozenset(), are_passed=True), is_service=True)
+        return cls()
+
+    def refused_ports(self, settings: Settings, *, is_reload: bool = False) -> Iterator[CannotListen]:
+        """See `econed.process.ports.refused_ports`."""
+        return refused_ports(settings, self.open_ports, is_reload=is_reload) if self.are_ports_known else iter(())
+
+
+def service_state() -> ServiceState:
+    """Ask systemd for the state of the units; without an answer they count as not running."""
+    try:
+        answer = subprocess.run(  # noqa: S603  a constant
+            _COMMAND, capture_output=True, text=True, timeout=_TIMEOUT, check=False
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return ServiceState()
+    return parse_state(answer)
+
+
+def parse_state(answer: str) -> ServiceState:
+    """Return the state in the answer of `systemctl show`: the properties of two units, with a blank line between."""
+    units = [dict(line.split("=", 1) for line in unit.splitlines() if "=" in line) for unit in answer.split("\n\n")]
+    if len(units) < 2:
+        return ServiceState()
+    service, ports, *_ = units
+    main_pid = service.get("MainPID", "")
+    is_running = main_pid.isdecimal() and int(main_pid) > 0
+    return ServiceState(int(main_pid) if is_running else None, ports.get("ActiveState") == "active")

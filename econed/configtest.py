@@ -1,0 +1,101 @@
+"""Everything that would keep the daemon from starting, as far as it can be found without oned.
+
+The daemon itself, at its start and at a reload, and the commands of `econe-server` use the same functions: `load` here,
+and `refused_ports` of `econed.process.ports`. So no command stops or reloads a daemon that would then not serve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from twisted.logger import Logger
+
+from econed.actions.instances.file_types import configured_file_types
+from econed.config import credentials
+from econed.config.loading import ConfigError, ConfigProblem, Source
+from econed.config.settings import Settings
+from econed.opennebula.file_templates import FileTypes
+from econed.process.certificates import Certificates, TLSFiles
+from econed.process.tls import make_context
+from econed.telemetry.log_targets import why_unopenable
+from econed.xmlrpc.endpoint import trust_root
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class LoadedConfiguration:
+    """Everything that the daemon reads before it starts. `warnings` do not keep it from starting.
+
+    `certificates` are those of this server, None without TLS.
+    """
+
+    settings: Settings
+    server: credentials.Credentials | credentials.Certificate
+    file_types: FileTypes | None
+    warnings: tuple[ConfigProblem, ...]
+    certificates: Certificates | None = None
+
+    def all_warnings(self, now: float) -> tuple[ConfigProblem, ...]:
+        """Return `warnings`, and those of the certificates at `now` (seconds since the epoch), which workers log."""
+        return self.warnings + (() if self.certificates is None else self.certificates.warnings(now))
+
+
+def load(
+    where: Path | Source, environ: Mapping[str, str], log_file: Path | None = None, *, log: Logger | None = None
+) -> LoadedConfiguration:
+    """Read and check the whole configuration; raises one `ConfigError` with all problems.
+
+    `log_file` is the daemon's log if econe.conf names none; None: a stream, which needs no check. `log` is for the
+    contexts of the certificates.
+    """
+    settings, server, warnings = credentials.load_with_settings(where, environ)
+    path = where if isinstance(where, Path) else where.path
+    problems: list[ConfigProblem] = []
+
+    def checked(check: Callable[[], _T]) -> _T | None:
+        """Return the result of a check, or collect its problems."""
+        try:
+            return check()
+        except ConfigError as error:
+            problems.extend(error.problems)
+            return None
+
+    file_types = checked(lambda: configured_file_types(path, settings))
+    certificates = checked(lambda: _certificates(settings, log or Logger(namespace="econed.tls")))
+    checked(lambda: _check_authorities(settings))
+    checked(lambda: _check_log(settings, log_file))
+    if problems:
+        raise ConfigError(tuple(problems))
+    return LoadedConfiguration(settings, server, file_types, warnings, certificates)
+
+
+def _certificates(settings: Settings, log: Logger) -> Certificates | None:
+    files = TLSFiles.of(settings)
+    if files is None:
+        return None
+    certificates = files.read()
+    make_context(certificates, log)  # OpenSSL refuses more than `read`, such as certificates signed with SHA-1
+    return certificates
+
+
+def _check_authorities(settings: Settings) -> None:
+    if settings.one_ca_file is None or not any(url.startswith("https:") for url in settings.one_xmlrpc):
+        return
+    try:
+        trust_root(Path(settings.one_ca_file))
+    except (ValueError, OSError) as error:
+        raise ConfigError((ConfigProblem(settings.one_ca_file, str(error), key="one_ca_file"),)) from None
+
+
+def _check_log(settings: Settings, log_file: Path | None) -> None:
+    path = settings.log_file or log_file
+    if path is None:
+        return
+    reason = why_unopenable(str(path))
+    if reason is not None:
+        key = "log_file" if settings.log_file else None
+        raise ConfigError((ConfigProblem(str(path), f"the log cannot be opened: {reason}", key=key),))
