@@ -25,7 +25,7 @@ from econed.process.listening import (
 )
 
 _LISTEN: Final = "0A"
-"""TCP_LISTEN in the column `st` (Linux, include/net/tcp_states.h)."""
+"""The state of a listening socket (Linux, include/net/tcp_states.h: TCP_LISTEN)."""
 
 _PROC: Final = Path("/proc")
 _SOCKET: Final = re.compile(r"socket:\[([0-9]+)\]")
