@@ -67,7 +67,7 @@ def load(
     file_types = checked(lambda: configured_file_types(path, settings))
     certificates = checked(lambda: _certificates(settings, log or Logger(namespace="econed.tls")))
     checked(lambda: _check_authorities(settings))
-    checked(lambda: _check_log(settings, log_file))
+    checked(lambda: _check_logs(settings, log_file))
     if problems:
         raise ConfigError(tuple(problems))
     return LoadedConfiguration(settings, server, file_types, warnings, certificates)
@@ -91,11 +91,15 @@ def _check_authorities(settings: Settings) -> None:
         raise ConfigError((ConfigProblem(settings.one_ca_file, str(error), key="one_ca_file"),)) from None
 
 
-def _check_log(settings: Settings, log_file: Path | None) -> None:
-    path = settings.log_file or log_file
-    if path is None:
-        return
-    reason = why_unopenable(str(path))
-    if reason is not None:
-        key = "log_file" if settings.log_file else None
-        raise ConfigError((ConfigProblem(str(path), f"the log cannot be opened: {reason}", key=key),))
+def _check_logs(settings: Settings, log_file: Path | None) -> None:
+    logs = (
+        (settings.log_file or (None if log_file is None else str(log_file)), "log_file" if settings.log_file else None),
+        (settings.audit_log, "audit_log"),
+    )
+    problems = [
+        ConfigProblem(path, f"the log cannot be opened: {reason}", key=key)
+        for path, key in logs
+        if path is not None and (reason := why_unopenable(path)) is not None
+    ]
+    if problems:
+        raise ConfigError(tuple(problems))

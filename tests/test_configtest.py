@@ -85,5 +85,12 @@ def test_a_log_that_cannot_be_opened_is_refused_and_none_is_created(tmp_path: Pa
     assert problems(tmp_path, text, path) == [f"econe.log: {key}the log cannot be opened: Is a directory"]
 
 
+def test_an_audit_log_that_cannot_be_opened_is_refused(tmp_path: Path) -> None:
+    text = f"audit_log: {tmp_path}/nowhere/audit.log"
+    assert problems(tmp_path, text) == [
+        "nowhere/audit.log: audit_log: the log cannot be opened: nowhere does not exist"
+    ]
+
+
 def test_the_default_log_is_not_looked_at_if_the_configuration_names_another(tmp_path: Path) -> None:
     configured(tmp_path, f"log_file: {tmp_path}/econe.log", tmp_path / "nowhere/other.log")

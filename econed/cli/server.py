@@ -18,7 +18,7 @@ from econed.cli.connection import client, is_wrong_credentials, run_in_reactor
 from econed.cli.installation import Exit, Installation
 from econed.cli.options import parse
 from econed.cli.process import StartFailed, accepts_connections, start, twistd
-from econed.cli.running import Running, service_state
+from econed.cli.running import Running, ServiceState, service_state
 from econed.config import loading
 from econed.config.loading import ConfigError
 from econed.config.settings import Settings
@@ -40,6 +40,9 @@ STOP_TIMEOUT: Final = 30.0
 _OF_ROOT: Final = ("stop", "status", "reopen")
 """The commands that read no secrets and start nothing: root may use them for a daemon of any account."""
 
+_WITH_SERVICE: Final = ("configtest", "check")
+"""The commands that also look at a daemon that systemd runs."""
+
 
 class CommandFailed(Exception):
     """Ends a command: its exit code and a message for the administrator."""
@@ -52,11 +55,12 @@ class CommandFailed(Exception):
 
 @dataclass(frozen=True)
 class Server:
-    """The commands of `econe-server` for one installation."""
+    """The commands of `econe-server` for one installation. `service` is the state of systemd's units."""
 
     installation: Installation
     environ: Mapping[str, str]
     out: TextIO
+    service: ServiceState
 
     def start(self) -> Exit:
         """Start the daemon in the background and wait until it listens."""
@@ -210,7 +214,7 @@ class Server:
     def _running(self) -> Running:
         """Return what a start would find: the daemon that runs, as a service or not."""
         pid = self._pid_file.holder()
-        return Running.of_service(service_state()) if pid is None else Running.of_daemon(pid)
+        return Running.of_service(self.service) if pid is None else Running.of_daemon(pid)
 
     def _test(self, running: Running, log_file: Path | None, *, is_reload: bool = False) -> LoadedConfiguration:
         """Return the configuration; fail if no process could start with it, or none could use it after a reload."""
@@ -291,9 +295,11 @@ def main(arguments: Sequence[str], environ: Mapping[str, str], out: TextIO, err:
     options = parse(arguments)
     installation = Installation.locate(environ, conf=options.config, pid_file=options.pidfile, log_file=options.logfile)
     try:
+        # Before root's rights are given up: without D-Bus systemd answers only root.
+        service = service_state() if options.command in _WITH_SERVICE else ServiceState()
         if options.command not in _OF_ROOT:
             environ = become(options.user, environ)
-        server = Server(installation, environ, out)
+        server = Server(installation, environ, out, service)
         match options.command:
             case "stop" | "restart" as name:
                 return int(getattr(server, name)(options.timeout))

@@ -75,6 +75,31 @@ def test_systemctl_starts_reloads_and_stops_econed(system: System) -> None:
     assert system.show(SERVICE, "Result") == "success"
 
 
+@pytest.mark.parametrize("units", [(SERVICE,), (SOCKET, SERVICE)], ids=["without the socket", "with the socket"])
+def test_a_reload_with_errors_fails_and_says_why(system: System, units: tuple[str, ...]) -> None:
+    """By systemctl, and beforehand by configtest, which root runs; the daemon goes on."""
+    system.run("systemctl", "start", *units)
+    main_pid = _main_pid(system)
+    assert "nothing would keep econed from starting" in system.run("econe-server", "configtest")
+    conf = system.root / CONF
+    valid = conf.read_text("utf-8")
+    for name in ("cert", "key"):
+        (system.root / f"/etc/one/{name}.pem").write_text("garbage", "ascii")
+    for text, reason in (
+        (":workers: none\n", "workers: expected auto or a number"),
+        (":ssl_cert: /etc/one/cert.pem\n:ssl_key: /etc/one/key.pem\n", "ssl_cert: expected a certificate in PEM"),
+    ):
+        conf.write_text(valid.replace(":workers: 1\n", "") + text, "utf-8")
+        for command in (("systemctl", "reload", SERVICE), ("econe-server", "configtest")):
+            assert system.tried(*command).returncode != 0, command
+        assert reason in _journal(system)
+        assert reason in system.tried("systemctl", "status", "--full", SERVICE).stdout
+    conf.write_text(valid, "utf-8")
+    system.run("systemctl", "reload", SERVICE)
+    assert _main_pid(system) == main_pid
+    assert system.status() == REJECTED
+
+
 def _journal(system: System) -> str:
     return system.run("journalctl", "--unit", SERVICE, "--output=cat")
 
