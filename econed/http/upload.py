@@ -100,7 +100,7 @@ class Upload:
 
     @property
     def buffered(self) -> int:
-        """Bytes of the file that are in memory."""
+        """Bytes of the file that were received and not passed on to the disk yet."""
         return self._buffer.size
 
     # Used by the action

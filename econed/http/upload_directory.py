@@ -107,7 +107,7 @@ class _IncomingFile:
         os.ftruncate(self._descriptor, max(size, 1))
         self.reserved = size
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | memoryview) -> None:
         """Append bytes."""
         view = memoryview(data)
         while view:
@@ -205,11 +205,13 @@ class UploadDirectory:
         """
         await self._in_thread(partial(self._check_room, owner, self._first_reservation(size)))
 
-    async def receive(self, owner: int, size: int | None, next_piece: Callable[[], Awaitable[bytes]]) -> str:
+    async def receive(
+        self, owner: int, size: int | None, next_piece: Callable[[], Awaitable[bytes | memoryview]]
+    ) -> str:
         """Receive a file of at most `size` bytes (None: unknown) for a user and return its path.
 
-        `next_piece` returns the next piece, b"" at the end. Raises what `check_room` and `next_piece` raise; then the
-        file is removed.
+        `next_piece` returns the next piece, which is valid until the next call, and an empty one at the end. Raises
+        what `check_room` and `next_piece` raise; then the file is removed.
         """
         with _no_room_if_disk_full():
             incoming = await self._in_thread(partial(self._create, owner, self._first_reservation(size)))
@@ -250,7 +252,7 @@ class UploadDirectory:
             raise
         return incoming
 
-    def _append(self, owner: int, incoming: _IncomingFile, piece: bytes) -> None:
+    def _append(self, owner: int, incoming: _IncomingFile, piece: bytes | memoryview) -> None:
         end = incoming.written + len(piece)
         if end > incoming.reserved:
             size = max(end, min(incoming.reserved + self._limits.reservation_step, self._limits.max_file))

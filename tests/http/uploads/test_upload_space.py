@@ -176,6 +176,10 @@ async def test_a_dry_run_checks_the_room_and_reserves_nothing(server: Server) ->
     assert server.files == []
 
 
+QUARTER = 1 << 18
+"""A quarter of the bytes that are reserved at a time."""
+
+
 class SmallDisk:
     """A directory on a disk of `size` bytes, and ten pieces for a file in it."""
 
@@ -184,7 +188,7 @@ class SmallDisk:
         self._size = size
         self.reservations: list[int] = []
         """The bytes reserved for the file each time that a piece was read."""
-        limits = UploadLimits(8 << 20, max_per_user=8 << 20, reservation_step=1 << 20)
+        limits = UploadLimits(8 << 20, max_per_user=8 << 20, reservation_step=4 * QUARTER)
         self.uploads = UploadDirectory(str(directory), limits, at_once, lambda: True, free_space=self._free)
 
     @property
@@ -193,7 +197,7 @@ class SmallDisk:
 
     async def piece(self) -> bytes:
         self.reservations.append(self.files[0].st_size)
-        return b"x" * PIECE if len(self.reservations) <= 10 else b""
+        return b"x" * QUARTER if len(self.reservations) <= 10 else b""
 
     def _free(self, path: str) -> int:
         return self._size - sum(file.st_blocks * 512 for file in self.files)
@@ -203,7 +207,7 @@ class SmallDisk:
 async def test_space_for_a_file_of_unknown_length_is_reserved_in_steps(tmp_path: Path) -> None:
     disk = SmallDisk(tmp_path, 4 << 20)
     await disk.uploads.receive(2, None, disk.piece)
-    assert [file.st_size for file in disk.files] == [10 * PIECE]
+    assert [file.st_size for file in disk.files] == [10 * QUARTER]
     assert disk.reservations == [1 << 20] * 5 + [2 << 20] * 4 + [3 << 20] * 2
 
 
