@@ -5,66 +5,27 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from enum import Enum
 from typing import Final, TextIO
 
-from econed.actions.images.view import is_ami
-from econed.actions.machines.facts import INSTANCE_TYPE
+from econed.cli.check_access import check_amis, check_datastore, check_rights, check_types
 from econed.cli.connection import is_wrong_credentials
 from econed.cli.installation import Exit
+from econed.cli.survey import Row, Survey, Verdict
 from econed.config.settings import Settings
 from econed.configtest import LoadedConfiguration
-from econed.errors import OpenNebulaError, OpenNebulaRefusal
+from econed.errors import OpenNebulaCode, OpenNebulaError, OpenNebulaRefusal
 from econed.fetching.own_host import can_oned_read_tmpdir
 from econed.interfaces import IOpenNebula
-from econed.opennebula.access import Group, Operation, Resource, Rule, is_granted
-from econed.opennebula.documents import OwnedView, Right, UserDocument, VirtualNetwork
+from econed.opennebula.access import Group
+from econed.opennebula.documents import UserDocument, VirtualNetwork
 from econed.opennebula.raft import RaftState, RaftStatus
 from econed.opennebula.session import Session
-from econed.opennebula.states import DatastoreType, ImageState
 from econed.telemetry.log_lines import printable
 from econed.xmlrpc.leader import ServerStatus, leader_of
 
 _TESTED_VERSIONS: Final = ("5.12", "6.", "7.")
-_NO_USER: Final = -1
 _PASSWORD_DRIVERS: Final = ("core", "public")
 _ONEADMIN_GROUP: Final = 0
-
-REQUIRED_RIGHTS: Final = (
-    (Resource.VM, Operation.CREATE, "run instances"),
-    (Resource.IMAGE, Operation.CREATE, "create images, volumes and snapshots"),
-    (Resource.TEMPLATE, Operation.CREATE, "run instances with parameters of their own"),
-    (Resource.HOST, Operation.MANAGE, "have instances scheduled on hosts"),
-)
-"""Rights that a group needs an ACL rule for, and the use of each. Networks and datastores have permissions as well."""
-
-
-class Verdict(Enum):
-    """The result of a check."""
-
-    GOOD = "ok"
-    NOTE = "note"
-    BAD = "BAD"
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row of the table."""
-
-    verdict: Verdict
-    subject: str
-    text: str
-
-
-@dataclass(frozen=True)
-class Survey:
-    """Input of the checks. `groups` are the groups whose members use EC2."""
-
-    loaded: LoadedConfiguration
-    serveradmin: Session
-    groups: tuple[Group, ...]
-    rules: tuple[Rule, ...]
 
 
 async def run(
@@ -124,8 +85,8 @@ async def cloud_rows(
     for user_id in too_long:
         yield Row(Verdict.BAD, f"user {user_id}", "cannot use EC2: the user's document is too long to be read")
     ec2_groups = _select_groups(all_groups, users, group_names)
-    survey = Survey(loaded, serveradmin, ec2_groups, await serveradmin.acl_rules())
-    for check in (_check_types, _check_amis, _check_cluster_and_datastore, _check_elastic_ips, _check_rights):
+    survey = Survey(loaded, serveradmin, ec2_groups, bool(group_names), await serveradmin.acl_rules())
+    for check in (check_types, check_amis, _check_cluster, check_datastore, _check_elastic_ips, check_rights):
         try:
             async for row in check(survey):
                 yield row
@@ -175,51 +136,16 @@ def _select_groups(groups: Iterable[Group], users: Iterable[UserDocument], names
     return tuple(group for group in groups if group.id in group_ids - {_ONEADMIN_GROUP})
 
 
-async def _check_types(survey: Survey) -> AsyncGenerator[Row, None]:
-    """Check that there are instance types, and that a group can use each."""
-    subject = "instance types"
-    if survey.loaded.file_types is not None:
-        yield Row(Verdict.GOOD, subject, f"files: {', '.join(sorted(survey.loaded.file_types))}")
-        return
-    templates = [template for template in await survey.serveradmin.templates() if INSTANCE_TYPE in template.template]
-    if not templates:
-        yield Row(Verdict.BAD, subject, f"no template has {INSTANCE_TYPE}: no instance can be run")
-    for template in templates:
-        row = _usability(survey, template, Resource.TEMPLATE)
-        yield Row(row.verdict, f"type {template.template.text(INSTANCE_TYPE)}", f"template {template.id}, {row.text}")
-
-
-async def _check_amis(survey: Survey) -> AsyncGenerator[Row, None]:
-    """Check that there are AMIs, and that they can be used."""
-    amis = [image for image in await survey.serveradmin.images() if is_ami(image)]
-    ready = [image for image in amis if image.state in (ImageState.READY, ImageState.USED, ImageState.CLONE)]
-    verdict = Verdict.GOOD if ready else Verdict.NOTE
-    yield Row(verdict, "AMIs", f"{len(amis)} images marked EC2_AMI, {len(ready)} of them ready")
-    for image in amis:
-        if image.state is ImageState.ERROR:
-            yield Row(Verdict.NOTE, f"AMI {image.id}", "is in state ERROR")
-
-
-async def _check_cluster_and_datastore(survey: Survey) -> AsyncGenerator[Row, None]:
-    """Check the cluster and the datastore named in the configuration."""
-    settings = survey.loaded.settings
+async def _check_cluster(survey: Survey) -> AsyncGenerator[Row, None]:
+    """Check the cluster named in the configuration."""
+    cluster_id = survey.loaded.settings.cluster_id
     clusters = {cluster.id: cluster.name for cluster in await survey.serveradmin.clusters()}
-    if settings.cluster_id is None:
+    if cluster_id is None:
         yield Row(Verdict.GOOD, "clusters", ", ".join(clusters.values()) or "none")
-    elif settings.cluster_id in clusters:
-        yield Row(Verdict.GOOD, "cluster_id", f"{settings.cluster_id} ({clusters[settings.cluster_id]})")
+    elif cluster_id in clusters:
+        yield Row(Verdict.GOOD, "cluster_id", f"{cluster_id} ({clusters[cluster_id]})")
     else:
-        yield Row(Verdict.BAD, "cluster_id", f"there is no cluster {settings.cluster_id}")
-    datastores = {datastore.id: datastore for datastore in await survey.serveradmin.datastores()}
-    datastore = datastores.get(settings.datastore_id)
-    if datastore is None:
-        yield Row(Verdict.BAD, "datastore_id", f"there is no datastore {settings.datastore_id}")
-    elif datastore.type is not DatastoreType.IMAGE_DS:
-        yield Row(Verdict.BAD, "datastore_id", f"{datastore.id} ({datastore.name}) is not an image datastore")
-    else:
-        row = _usability(survey, datastore, Resource.DATASTORE)
-        text = f"{datastore.id} ({datastore.name}), {datastore.free_mb} MB free, {row.text}"
-        yield Row(row.verdict, "datastore_id", text)
+        yield Row(Verdict.BAD, "cluster_id", f"there is no cluster {cluster_id}")
 
 
 async def _check_elastic_ips(survey: Survey) -> AsyncGenerator[Row, None]:
@@ -228,7 +154,13 @@ async def _check_elastic_ips(survey: Survey) -> AsyncGenerator[Row, None]:
     if network_id is None:
         yield Row(Verdict.NOTE, "elastic IPs", "none: elasticips_vnet_id is not set")
         return
-    network = await survey.serveradmin.network(network_id)
+    try:
+        network = await survey.serveradmin.network(network_id)
+    except OpenNebulaRefusal as refusal:
+        if refusal.code != OpenNebulaCode.NO_EXISTS:
+            raise
+        yield Row(Verdict.BAD, "elasticips_vnet_id", f"there is no network {network_id}")
+        return
     wrong_sizes = [str(address_range.ar_id) for address_range in network.address_ranges if address_range.size != 1]
     if wrong_sizes:
         text = f"address ranges {', '.join(wrong_sizes)} of network {network_id} are not of size 1"
@@ -244,45 +176,6 @@ def _count_addresses(network: VirtualNetwork) -> Row:
     if len(leases) > held:
         return Row(Verdict.BAD, "elastic IPs", f"{text}, {len(leases) - held} leased directly to virtual machines")
     return Row(Verdict.GOOD if size else Verdict.BAD, "elastic IPs", text)
-
-
-async def _check_rights(survey: Survey) -> AsyncGenerator[Row, None]:
-    """Check the rights of the groups: ACL rules, and permissions of networks."""
-    if not survey.groups:
-        text = "no user outside of oneadmin's group can use EC2; name groups with --group"
-        yield Row(Verdict.NOTE, "groups", text)
-    networks = await survey.serveradmin.networks()
-    if not networks:
-        yield Row(Verdict.NOTE, "networks", "none: instances have no address")
-    for group in survey.groups:
-        missing = [
-            Row(Verdict.BAD, f"group {group.name}", f"cannot {purpose}: {_acl_command(group, resource, operation)}")
-            for resource, operation, purpose in REQUIRED_RIGHTS
-            if not is_granted(survey.rules, group.id, resource, operation)
-        ]
-        may_use_all = is_granted(survey.rules, group.id, Resource.NET, Operation.USE)
-        if not may_use_all and not any(_may_use(survey, group, network, Resource.NET) for network in networks):
-            text = f"cannot use any network: {_acl_command(group, Resource.NET, Operation.USE)}"
-            missing.append(Row(Verdict.BAD, f"group {group.name}", text))
-        for row in missing or [Row(Verdict.GOOD, f"group {group.name}", "has the rights that EC2 needs")]:
-            yield row
-
-
-def _acl_command(group: Group, resource: Resource, operation: Operation) -> str:
-    return f'oneacl create "@{group.id} {resource.name}/* {operation.name}"'
-
-
-def _usability(survey: Survey, view: OwnedView, resource: Resource) -> Row:
-    """Return which of the groups can use an object of OpenNebula."""
-    names = [group.name for group in survey.groups if _may_use(survey, group, view, resource)]
-    if names:
-        return Row(Verdict.GOOD, "", f"usable by {', '.join(names)}")
-    return Row(Verdict.BAD if survey.groups else Verdict.NOTE, "", "not usable by any group of EC2 users")
-
-
-def _may_use(survey: Survey, group: Group, view: OwnedView, resource: Resource) -> bool:
-    is_permitted = view.allows(_NO_USER, (group.id,), Right.USE)
-    return is_permitted or is_granted(survey.rules, group.id, resource, Operation.USE)
 
 
 def _check_host(loaded: LoadedConfiguration) -> Iterator[Row]:

@@ -19,6 +19,7 @@ from econed.cli.installation import Exit, Installation
 from econed.cli.options import parse
 from econed.cli.process import StartFailed, accepts_connections, start, twistd
 from econed.cli.running import Running, ServiceState, service_state
+from econed.cli.survey import Row, Verdict
 from econed.config import loading
 from econed.config.loading import ConfigError
 from econed.config.settings import Settings
@@ -156,11 +157,8 @@ class Server:
         running = self._running()
         log_file = None if running.is_service else self.installation.log_file
         loaded = configtest.load(self.installation.conf, self.environ, log_file)
-        rows = [check.Row(check.Verdict.NOTE, "configuration", str(text)) for text in loaded.all_warnings(time.time())]
-        rows += [
-            check.Row(check.Verdict.BAD, "ports", _reason(refusal))
-            for refusal in running.refused_ports(loaded.settings)
-        ]
+        rows = [Row(Verdict.NOTE, "configuration", str(text)) for text in loaded.all_warnings(time.time())]
+        rows += [Row(Verdict.BAD, "ports", _reason(refusal)) for refusal in running.refused_ports(loaded.settings)]
 
         async def run_check(reactor: Any) -> Exit:
             oned = client(reactor, loaded)

@@ -6,9 +6,9 @@ from collections.abc import Collection
 from enum import IntEnum, IntFlag
 
 from econed.errors import InvalidReply
-from econed.opennebula.views import View
+from econed.opennebula.views import OwnedView, View
 
-_GROUP, _ALL = 0x200000000, 0x400000000
+_INDIVIDUAL, _GROUP, _ALL, _CLUSTER = 0x100000000, 0x200000000, 0x400000000, 0x800000000
 _ID = 0xFFFFFFFF
 
 
@@ -59,10 +59,27 @@ class Rule(View):
 
         CREATE is granted only by a rule that covers all objects of the kind, since a new object has no id yet.
         """
-        users, resources = self._hex("USER"), self._hex("RESOURCE")
-        applies = bool(users & _ALL or (users & _GROUP and users & _ID == group_id))
+        resources = self._hex("RESOURCE")
         covers = bool(resources & resource) and (operation is not Operation.CREATE or bool(resources & _ALL))
-        return applies and covers and bool(self._hex("RIGHTS") & operation)
+        return covers and self._allows(group_id, operation)
+
+    def grants_on(self, group_id: int, resource: Resource, operation: Operation, target: OwnedView) -> bool:
+        """Whether it grants every user of a group an operation on an object, by its id, group or cluster."""
+        resources = self._hex("RESOURCE")
+        number = resources & _ID
+        cluster_ids = getattr(target, "cluster_ids", ())  # only networks and datastores are in clusters
+        covers = bool(
+            resources & _ALL
+            or (resources & _INDIVIDUAL and number == target.id)
+            or (resources & _GROUP and number == target.gid)
+            or (resources & _CLUSTER and number in cluster_ids)
+        )
+        return bool(resources & resource) and covers and self._allows(group_id, operation)
+
+    def _allows(self, group_id: int, operation: Operation) -> bool:
+        users = self._hex("USER")
+        applies = bool(users & _ALL or (users & _GROUP and users & _ID == group_id))
+        return applies and bool(self._hex("RIGHTS") & operation)
 
     def _hex(self, path: str) -> int:
         try:

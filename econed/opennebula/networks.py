@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from ipaddress import IPv4Address
 
@@ -143,6 +144,23 @@ class VirtualNetwork(OwnedView):
     def template_text(self, name: str) -> str:
         """Return an attribute of its TEMPLATE; empty if there is none."""
         return self._named("TEMPLATE", name)
+
+
+def networks_of_nic(nic: Vector, networks: Iterable[VirtualNetwork], user: str) -> Iterator[VirtualNetwork]:
+    """Yield the networks of a NIC in the template of a machine of `user` (OpenNebula, NIC in a VM template).
+
+    It gives the id of a network, or its name and owner; without owner it is a network of the user.
+    """
+    for network in networks:
+        if "NETWORK_ID" in nic:
+            is_network_of_nic = nic["NETWORK_ID"] == str(network.id)
+        elif "NETWORK_UID" in nic:
+            is_network_of_nic = (nic.get("NETWORK"), nic["NETWORK_UID"]) == (network.name, str(network.uid))
+        else:
+            owner = nic.get("NETWORK_UNAME", user)
+            is_network_of_nic = (nic.get("NETWORK"), owner) == (network.name, network.uname)
+        if is_network_of_nic:
+            yield network
 
 
 def without_address_ranges(document: str) -> str:

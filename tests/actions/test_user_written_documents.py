@@ -13,7 +13,7 @@ from econed.actions.images.announcements import REQUEST_AGE
 from econed.actions.instances.chores import HOLD_AGE
 from econed.catalogue import all_chores
 from econed.cli import check
-from econed.cli.check import Row, Verdict
+from econed.cli.survey import Row, Verdict
 from econed.reconciler import Reconciler
 from tests.support.cloud import NOW, Cloud
 

@@ -12,13 +12,15 @@ from zope.interface import implementer
 
 from econed.actions.instances.file_types import read_file_types
 from econed.cli import check
-from econed.cli.check import Row, Verdict
 from econed.cli.installation import Exit
+from econed.cli.survey import Row, Verdict
 from econed.config.credentials import Credentials
 from econed.config.settings import Settings
 from econed.configtest import LoadedConfiguration
 from econed.errors import OpenNebulaUnavailable
 from econed.interfaces import IOpenNebula
+from econed.opennebula.access import Operation, Resource
+from econed.opennebula.file_templates import FileTemplate
 from econed.opennebula.raft import RaftState, RaftStatus
 from econed.xmlrpc.leader import ServerStatus
 from econed.xmlrpc.proxy import OnedProxy
@@ -111,7 +113,8 @@ def test_without_any_instance_type_no_instance_can_be_run(cloud: Cloud) -> None:
 
 
 def test_a_missing_cluster_and_a_missing_datastore_are_bad(cloud: Cloud) -> None:
-    assert set(bad_rows(cloud, loaded_configuration(cluster_id=77, datastore_id=88))) == {"cluster_id", "datastore_id"}
+    subjects = {"cluster_id", "datastore_id", "datastores"}
+    assert set(bad_rows(cloud, loaded_configuration(cluster_id=77, datastore_id=88))) == subjects
     assert bad_rows(cloud, loaded_configuration(datastore_id=0)) == {
         "datastore_id": "0 (system) is not an image datastore"
     }
@@ -126,7 +129,119 @@ def test_elastic_ips_are_counted_and_their_address_ranges_must_have_size_1(cloud
 
 
 def test_a_missing_network_of_elastic_ips_is_bad(cloud: Cloud) -> None:
-    assert any("one.vn.info" in text for text in bad_rows(cloud, loaded_configuration(elasticips_vnet_id=99)).values())
+    assert bad_rows(cloud, loaded_configuration(elasticips_vnet_id=99)) == {
+        "elasticips_vnet_id": "there is no network 99"
+    }
+
+
+# What the groups may use
+
+
+def group_id(cloud: Cloud) -> int:
+    """Return the id of the group ec2."""
+    return next(group.id for group in cloud.oned.cloud.groups if group.name == "ec2")
+
+
+def without_rules_for(cloud: Cloud, kind: Resource) -> None:
+    """Delete all ACL rules for objects of a kind."""
+    for rule in list(cloud.oned.cloud.rights.rules()):
+        if rule.resource & kind:
+            cloud.oneadmin("one.acl.delrule", rule.id)
+
+
+def grant_use(cloud: Cloud, resource: int) -> None:
+    """Grant the group ec2 USE on what the RESOURCE of a rule covers."""
+    cloud.oneadmin("one.acl.addrule", hex(0x200000000 + group_id(cloud)), hex(resource), hex(Operation.USE))
+
+
+def change_type(cloud: Cloud, nic: str) -> None:
+    """Replace the NIC of the type m1.small."""
+    cloud.oneadmin("one.template.update", 0, f"NIC=[{nic}]", 1)
+
+
+def test_an_ami_that_no_user_of_the_groups_can_use_is_bad(cloud: Cloud) -> None:
+    cloud.oneadmin("one.image.chmod", 0, 1, 1, 0, 0, 0, 0, 0, 0, 0)
+    assert bad_rows(cloud) == {
+        "AMI 0": "image 0 (ubuntu-24.04), not usable by any group of EC2 users",
+        "group ec2": "cannot use any AMI: oneimage chgrp, oneimage chmod 640",
+    }
+    grant_use(cloud, Resource.IMAGE | 0x100000000)
+    assert bad_rows(cloud) == {}
+
+
+def test_the_private_amis_of_users_are_not_reported(cloud: Cloud) -> None:
+    """As on Amazon, they are private until they are shared."""
+    image = cloud.as_user("alice", "one.image.allocate", 'NAME="own" TYPE="DATABLOCK" SIZE="1" EC2_AMI="YES"', 1)
+    cloud.oned.images.copied(cloud.oned.cloud.images.get(image))
+    texts = {row.subject: row.text for row in rows(cloud)}
+    assert texts["AMIs"] == "2 images marked EC2_AMI, 2 of them ready"
+    assert bad_rows(cloud) == {}
+
+
+def test_the_network_of_an_instance_type_must_be_usable(cloud: Cloud) -> None:
+    """Another network that the group can use is not enough, nor is a rule for another network."""
+    without_rules_for(cloud, Resource.NET)
+    cloud.oneadmin("one.vn.chmod", 0, 1, 1, 0, 0, 0, 0, 0, 0, 0)
+    grant_use(cloud, Resource.NET | 0x100000000 | 1)
+    command = f'oneacl create "@{group_id(cloud)} NET/#0 USE"'
+    text = f"ec2 cannot use its network 0 (private): {command}"
+    assert bad_rows(cloud) == {"type m1.small": text, "type m1.large": text}
+    grant_use(cloud, Resource.NET | 0x100000000)
+    assert bad_rows(cloud) == {}
+
+
+@pytest.mark.parametrize(
+    ("nic", "text"),
+    [
+        ('NETWORK="private",NETWORK_UNAME="oneadmin"', None),
+        ('NETWORK="private",NETWORK_UID="0"', None),
+        ('NETWORK_MODE="auto"', None),
+        ('NETWORK="private"', 'NETWORK = "private" is looked up among the user\'s own networks: add NETWORK_UNAME'),
+        ('NETWORK="private",NETWORK_UNAME="alice"', "there is no network private of alice"),
+        ('NETWORK="private",NETWORK_UID="77"', "there is no network private of user 77"),
+        ('NETWORK_ID="77"', "there is no network 77"),
+    ],
+)
+def test_the_network_of_an_instance_type_must_exist(cloud: Cloud, nic: str, text: str | None) -> None:
+    """OpenNebula looks for a name without owner among the networks of the user."""
+    change_type(cloud, nic)
+    assert bad_rows(cloud) == ({} if text is None else {"type m1.small": text})
+
+
+def test_the_networks_of_instance_types_that_are_files_are_checked(cloud: Cloud) -> None:
+    text = 'NIC=[NETWORK_ID="77"]\nCONTEXT=[PUBLIC_KEY="<%= erb_vm_info[:public_key] %>"]\n'
+    loaded = replace(loaded_configuration(), file_types={"m1.small": FileTemplate.parse(text)})
+    assert bad_rows(cloud, loaded) == {"type m1.small": "there is no network 77"}
+
+
+def test_a_group_without_a_usable_system_datastore_is_bad(cloud: Cloud) -> None:
+    """The scheduler places its machines in none."""
+    without_rules_for(cloud, Resource.DATASTORE)
+    cloud.oneadmin("one.datastore.chown", 1, -1, group_id(cloud))
+    cloud.oneadmin("one.datastore.chmod", 1, 1, 1, 0, 1, 0, 0, 0, 0, 0)
+    command = f'oneacl create "@{group_id(cloud)} DATASTORE/#0 USE"'
+    assert bad_rows(cloud) == {
+        "group ec2": f"cannot use any system datastore, so its instances stay pending: {command}"
+    }
+    in_cluster = loaded_configuration(cluster_id=0)
+    assert "any system datastore in cluster 0, " in bad_rows(cloud, in_cluster)["group ec2"]
+    grant_use(cloud, Resource.DATASTORE | 0x800000000)
+    assert bad_rows(cloud) == bad_rows(cloud, in_cluster) == {}
+
+
+def test_a_cluster_without_a_system_datastore_is_bad(cloud: Cloud) -> None:
+    cluster = cloud.oneadmin("one.cluster.allocate", "empty")
+    assert bad_rows(cloud, loaded_configuration(cluster_id=cluster)) == {
+        "datastores": f"there is no enabled system datastore in cluster {cluster}: instances stay pending",
+    }
+
+
+def test_a_named_group_that_does_not_exist_has_only_its_own_row(cloud: Cloud) -> None:
+    """No row speaks of other users, or of what no group can use."""
+    assert bad_rows(cloud, None, "nope") == {"group nope": "there is no such group"}
+    texts = {row.subject: row.text for row in rows(cloud, None, "nope")}
+    assert "groups" not in texts
+    assert texts["type m1.small"] == "template 0, not checked for any group"
 
 
 def test_scripts_must_exist_and_be_executable(cloud: Cloud, tmp_path: Path) -> None:

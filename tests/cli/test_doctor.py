@@ -12,6 +12,7 @@ from econed.actions.machines.facts import DISCARDED, LAUNCH_INDEX
 from econed.catalogue import all_finders
 from econed.cli import check, doctor
 from econed.cli.installation import Exit
+from econed.cli.survey import Row, Verdict
 from econed.errors import ReplyTooLarge
 from econed.opennebula.session import Session
 from econed.opennebula.states import VmState
@@ -110,11 +111,11 @@ def test_users_with_a_document_too_long_to_be_read_are_reported(cloud: Cloud) ->
     assert cloud.result(doctor.run(oned, cloud.settings, cloud.clock, False, out)) is Exit.FAILED
     assert f"the document of user {bob} is too long to be read" in out.getvalue()
     rows = [row for row in cloud.result(rows_of(oned)) if row.subject == f"user {bob}"]
-    assert [row.verdict for row in rows] == [check.Verdict.BAD]
+    assert [row.verdict for row in rows] == [Verdict.BAD]
     assert "    not repaired by econe-server: only an administrator can decide" in out.getvalue().splitlines()
     assert "->" not in out.getvalue(), "nothing speaks of repairs where there are none"
 
 
-async def rows_of(oned: SandboxBackend) -> list[check.Row]:
+async def rows_of(oned: SandboxBackend) -> list[Row]:
     """Return the rows of `econe-server check`."""
     return [row async for row in check.cloud_rows(oned, loaded_configuration(), ())]

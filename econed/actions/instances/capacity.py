@@ -7,16 +7,14 @@ addresses, but never for lack of hosts: a machine for which no host has capacity
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from econed.errors import EC2Error, OpenNebulaCode, OpenNebulaError, OpenNebulaRefusal
+from econed.opennebula.networks import networks_of_nic
 
 if TYPE_CHECKING:
     from econed.actions.call import Call
     from econed.actions.instances.plan import LaunchPlan
-    from econed.opennebula.attributes import Vector
-    from econed.opennebula.networks import VirtualNetwork
 
 
 async def launch_error(call: Call, plan: LaunchPlan, error: OpenNebulaError | EC2Error | None) -> Exception:
@@ -47,23 +45,9 @@ async def _lacks_addresses(call: Call, plan: LaunchPlan) -> bool:
     if not interfaces:
         return False
     networks = await call.session.networks()
-    needed = Counter(network.id for nic in interfaces for network in _networks_of(call, nic, networks))
+    needed = Counter(network.id for nic in interfaces for network in networks_of_nic(nic, networks, call.caller.name))
     return any(
         network.free < needed[network.id] and network.size >= needed[network.id] * plan.min_count
         for network in networks
         if network.id in needed
     )
-
-
-def _networks_of(call: Call, nic: Vector, networks: tuple[VirtualNetwork, ...]) -> Iterator[VirtualNetwork]:
-    """Yield the network of a NIC, which gives its id, or its name and owner (OpenNebula, NIC in a VM template)."""
-    for network in networks:
-        if "NETWORK_ID" in nic:
-            is_network_of_nic = nic["NETWORK_ID"] == str(network.id)
-        elif "NETWORK_UID" in nic:
-            is_network_of_nic = (nic.get("NETWORK"), nic["NETWORK_UID"]) == (network.name, str(network.uid))
-        else:
-            owner = nic.get("NETWORK_UNAME", call.caller.name)
-            is_network_of_nic = (nic.get("NETWORK"), owner) == (network.name, network.uname)
-        if is_network_of_nic:
-            yield network
