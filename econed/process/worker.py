@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from twisted.application.internet import TimerService
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -78,7 +78,7 @@ class WorkerProtocol(Protocol):
         self._is_orphaned = False
         self._was_signalled = False
         self._exit_code: int | None = None
-        self._heartbeats = TimerService(HEARTBEAT_INTERVAL, self._send_heartbeat)
+        self._heartbeats = LoopingCall(self._send_heartbeat)
         self._heartbeats.clock = clock
 
     def connectionMade(self) -> None:
@@ -128,7 +128,8 @@ class WorkerProtocol(Protocol):
         parts.process.start()
         self._parts = parts
         self._report(Ready())
-        self._heartbeats.startService()
+        heartbeats = self._heartbeats.start(HEARTBEAT_INTERVAL)
+        heartbeats.addErrback(lambda failure: self._log.failure("heartbeats failed", failure=failure))
 
     def _report_failure(self, failure: Failure) -> None:
         if failure.check(CannotStart):
@@ -176,7 +177,7 @@ class WorkerProtocol(Protocol):
             self._send_heartbeat()
         self._exit_code = code
         if self._heartbeats.running:
-            self._heartbeats.stopService()
+            self._heartbeats.stop()
         if not self._is_orphaned and self.transport is not None:
             self._clock.callLater(FINAL_REPORT_TIMEOUT, self._on_exit, code)
             self.transport.loseConnection()

@@ -408,7 +408,7 @@ def test_workers_import_neither_the_sandbox_nor_the_options_of_twistd_nor_botoco
     output = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True, check=True).stdout
     loaded = output.split()
     assert "econed.daemon" in loaded
-    unneeded = ("econed.sandbox", "econed.tap", "twisted.python.usage", "botocore.")
+    unneeded = ("econed.sandbox", "econed.tap", "twisted.python.usage", "twisted.application.internet", "botocore.")
     assert [name for name in loaded if name.startswith(unneeded)] == []
 
 
