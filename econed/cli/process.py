@@ -14,9 +14,6 @@ from tempfile import TemporaryDirectory
 from econed.cli.installation import Installation
 from econed.process.pid_file import PidFile
 
-_TWISTD = "import sys; sys.argv[0] = 'twistd'; from twisted.scripts.twistd import run; run()"
-"""Runs twistd in this Python interpreter; its script may be anywhere."""
-
 _POLL_INTERVAL = 0.1
 _CONNECT_TIMEOUT = 2.0
 _MAX_LINES = 15
@@ -29,7 +26,7 @@ class StartFailed(Exception):
 
 def twistd(installation: Installation, *options: str) -> list[str]:
     """Return the command that runs the daemon by twistd."""
-    return [sys.executable, "-c", _TWISTD, *options, "econe", "--config", str(installation.conf)]
+    return [sys.executable, "-P", "-m", "econed.cli.twistd", *options, "econe", "--config", str(installation.conf)]
 
 
 def spawn(installation: Installation, environ: Mapping[str, str]) -> None:

@@ -139,6 +139,8 @@ class Settings:
     ebs_fstype: Annotated[str, values.file_system] = "ext3"
     """File system of new volumes."""
 
+    default_instance_type: Annotated[str, values.instance_type] = "m1.small"
+    """Instance type of a RunInstances that names none."""
     use_file_templates: Annotated[bool, values.boolean] = False
     """Whether instance types are files; otherwise they are OpenNebula templates with EC2_INSTANCE_TYPE."""
     instance_types: Annotated[Mapping[str, str], values.templates_by_type] = field(

@@ -296,6 +296,14 @@ def region_names(node: yaml.Node) -> tuple[str, ...]:
     return _read_items(_items_of(node), read)
 
 
+def instance_type(node: yaml.Node) -> str:
+    """Read the name of an instance type: any printable text, as the EC2_INSTANCE_TYPE of a template."""
+    text = word(node, "the name of an instance type")
+    if not text or not text.isprintable():
+        raise InvalidValue.expected("the name of an instance type", node)
+    return text
+
+
 def templates_by_type(node: yaml.Node) -> Mapping[str, str]:
     """Read the Ruby server's instance types: a mapping of names to mappings with a file name under `template`."""
     return _read_mapping(node, "a mapping of instance types to their templates", _template)

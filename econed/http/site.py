@@ -34,6 +34,7 @@ class EC2Site(Site):
     `max_connections`, or `http` for invalid HTTP.
     """
 
+    noisy = False  # Twisted would log its start and its end with its address in memory
     protocol = EC2Channel  # type: ignore[assignment]  # Twisted's default adds HTTP/2
 
     def __init__(

@@ -71,6 +71,8 @@ class _Request(Request):
 class AdminSite(HTTPFactory):
     """The HTTP server of the administrator's port. It has no access log: it is polled every few seconds."""
 
+    noisy = False
+
     def __init__(self, pages: AdminPages, reactor: IReactorTime) -> None:
         super().__init__(timeout=_IDLE_TIMEOUT, reactor=reactor)
         self._pages = pages

@@ -77,10 +77,11 @@ _SECRET = re.compile(
 """Patterns and names of secrets. A plain word after a colon is not a secret: `InvalidToken: The …`."""
 
 
-def text_formatter(worker: int | None = None) -> Formatter:
+def text_formatter(worker: int | None = None, *, has_time: bool = True) -> Formatter:
     """Return a formatter for lines like Twisted's: `time [logger#level] message`.
 
-    `worker` is the number of the worker that this process is, if any. The lines of a traceback begin with a tab.
+    `worker` is the number of the worker that this process is, if any. The time is left out without `has_time`. The
+    lines of a traceback begin with a tab.
     """
     suffix = "" if worker is None else f",worker {worker}"
 
@@ -88,7 +89,8 @@ def text_formatter(worker: int | None = None) -> Formatter:
         message, failure = _message(event)
         if not message and failure is None:
             return None
-        lines = [f"{formatTime(event.get('log_time'))} [{printable(_system(event))}{suffix}] {printable(message)}"]
+        time = f"{formatTime(event.get('log_time'))} " if has_time else ""
+        lines = [f"{time}[{printable(_system(event))}{suffix}] {printable(message)}"]
         if failure is not None:
             lines += map(printable, traceback_lines(failure))
         return "\n\t".join(cut(part, MAX_LINE - _MARGIN) for part in lines)

@@ -131,13 +131,13 @@ class ProcessLog:
         self._target.reopen()
 
     def _configure(self, settings: Settings) -> None:
-        is_json = settings.log_format == "json"
-        self._format = (
-            log_lines.json_formatter(os.getpid, self._worker) if is_json else log_lines.text_formatter(self._worker)
-        )
-        self._filtered = level_filter(self._write, settings.debug_level)  # type: ignore[arg-type]
         path = settings.log_file or (self._twistd_target.name if self._twistd_target.kind == "file" else None)
         self._has_priorities = path is None and is_journal(STDOUT, self._environ)
+        if settings.log_format == "json":
+            self._format = log_lines.json_formatter(os.getpid, self._worker)
+        else:  # the journal has the time of each line
+            self._format = log_lines.text_formatter(self._worker, has_time=not self._has_priorities)
+        self._filtered = level_filter(self._write, settings.debug_level)  # type: ignore[arg-type]
         self._target = FallbackTarget(Stream() if path is None else AppendedFile(path), self._own_line)
         self._target.reopen()
 

@@ -41,6 +41,9 @@ def test_start_status_restart_and_stop(host: Host) -> None:
     assert f"started (pid {first}), listening on 127.0.0.1:{host.port}" in started.stdout
     assert accepts_connections("127.0.0.1", host.port)
     assert (host.location / "var/econe.log").exists()
+    command = Path(f"/proc/{first}/cmdline").read_text("utf-8").split("\0")
+    assert "-c" not in command, "the list of processes names what runs, not its code"
+    assert ("econed.cli.twistd" in command, "econe" in command) == (True, True)
 
     status = host.run("status")
     assert (status.returncode, status.stdout) == (

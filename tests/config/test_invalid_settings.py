@@ -61,6 +61,8 @@ def test_all_errors_are_reported_with_file_line_key_and_expected_value(conf: Pat
         ("workers: 0", "workers: expected auto or a number from 1 to 64, got '0'"),
         ("workers: many", "workers: expected auto or a number from 1 to 64, got 'many'"),
         ("rate_limit: 0", "rate_limit: expected a number per second, greater than 0 and up to 1000000, got '0'"),
+        ("default_instance_type: [m1.small]",
+         "default_instance_type: expected the name of an instance type, got a list"),
         ("log_file: econe.log", "log_file: expected an absolute path, got 'econe.log'"),
         ("log_format: xml", "log_format: expected 'text' or 'json', got 'xml'"),
         ("image_url_hosts: ['http://images.example.org']",

@@ -134,6 +134,8 @@ def test_an_empty_key_is_not_set(conf: Path, key: str, empty: str) -> None:
         ("trusted_proxies: 10.1.2.3", "trusted_proxies", (ip_network("10.1.2.3/32"),)),
         ("trusted_proxies: [127.0.0.1, 'fd00::/8']", "trusted_proxies",
          (ip_network("127.0.0.1/32"), ip_network("fd00::/8"))),
+        ("default_instance_type: :m1.large", "default_instance_type", "m1.large"),
+        ("default_instance_type: 2", "default_instance_type", "2"),
         ("use_file_templates: no", "use_file_templates", False),
         ("core_auth: :x509", "core_auth", "x509"),
         ("describe_with_terminated_instances: Off", "describe_with_terminated_instances", False),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from econed.actions.instances.run_instances import DEFAULT_TYPE, MAX_USER_DATA
+from econed.actions.instances.run_instances import MAX_USER_DATA
 from econed.actions.machines.state import BY_LCM_STATE, BY_STATE
 from econed.actions.tagging import MAX_TAGS
 from econed.catalogue import all_actions
@@ -46,7 +46,7 @@ def test_the_documented_limits_are_those_of_the_code() -> None:
     """The page is searched for these sentences."""
     assert f"At most {MAX_TAGS} on a resource" in COMPATIBILITY
     assert f"may have {MAX_USER_DATA:,} bytes" in COMPATIBILITY
-    assert f"`{DEFAULT_TYPE}` if none is given" in COMPATIBILITY
+    assert f"`default_instance_type` (`{Settings().default_instance_type}`) if none is given" in COMPATIBILITY
     lifetime = Settings().terminated_instances_expiration_time
     assert f"`terminated_instances_expiration_time` seconds ({lifetime})" in COMPATIBILITY
 

@@ -211,8 +211,8 @@ def test_a_low_level_applies_to_events_of_twistd(tmp_path: Path) -> None:
     assert not [line for line in server.text.splitlines() if not line.startswith("sandbox user: ")]
 
 
-def test_in_the_journal_every_line_has_its_priority(tmp_path: Path) -> None:
-    """The variable JOURNAL_STREAM says that standard output is the journal; here it is a file."""
+def test_in_the_journal_every_line_has_its_priority_and_no_time(tmp_path: Path) -> None:
+    """The journal has the time. The variable JOURNAL_STREAM says that standard output is the journal, here a file."""
     output = tmp_path / "journal"
     with output.open("wb") as journal:
         status = os.fstat(journal.fileno())
@@ -226,11 +226,13 @@ def test_in_the_journal_every_line_has_its_priority(tmp_path: Path) -> None:
     try:
         await_line(output, "EC2Site starting on")
         send_request(output)
-        assert await_line(output, "DescribeRegions").startswith("<6>2")
+        assert await_line(output, "DescribeRegions").startswith("<6>[econed#info] DescribeRegions by ")
     finally:
         process.terminate()
         process.wait(STOPPING)
-    assert all(re.match(r"<[3467]>2", line) for line in text(output).splitlines())
+    assert all(re.match(r"<[3467]>\[", line) for line in text(output).splitlines())
+    assert "Starting factory" not in text(output)
+    assert " object at 0x" not in text(output)
 
 
 @pytest.fixture
@@ -288,10 +290,10 @@ def test_workers_and_supervisor_write_to_the_journal(conf: Path, tmp_path: Path)
             stderr=subprocess.STDOUT,
         )
     try:
-        await_line(output, "#info,worker 1] ")
-        await_line(output, "#info,worker 2] ")
+        await_line(output, "[-,worker 1] EC2Site starting")
+        await_line(output, "[-,worker 2] EC2Site starting")
         until(lambda: text(output).count(" listens\n") == 2, "both workers to listen", STARTING)
     finally:
         process.terminate()
         process.wait(STOPPING)
-    assert [line for line in text(output).splitlines() if not re.match(r"<[3467]>(2|\t)", line)] == []
+    assert [line for line in text(output).splitlines() if not re.match(r"<[3467]>(\[|\t)", line)] == []

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from econed.actions.keys.store import KeyPair
     from econed.opennebula.documents import Image, UserDocument, VirtualMachine
 
-DEFAULT_TYPE = "m1.small"
 """The instance type if the request has none (EC2 API Reference, RunInstances)."""
 
 MAX_USER_DATA = 16384
@@ -73,7 +72,7 @@ async def run_instances(
     min_count: int,
     max_count: int,
     image_id: str = "",
-    instance_type: str = DEFAULT_TYPE,
+    instance_type: str | None = None,
     key_name: str | None = None,
     user_data: str | None = None,
     placement: Placement | None = None,
@@ -104,8 +103,9 @@ async def run_instances(
         "user_data": checked_user_data,
     }
     cluster_ids = {cluster for cluster in (zone_cluster_id, call.settings.cluster_id) if cluster is not None}
+    type_name = call.settings.default_instance_type if instance_type is None else instance_type
     plan = LaunchPlan(
-        instance_type=instance_type_named(call, instance_type, templates.result, image, **texts),
+        instance_type=instance_type_named(call, type_name, templates.result, image, **texts),
         image=image,
         min_count=min_count,
         max_count=max_count,

@@ -51,8 +51,9 @@ def test_an_instance_is_a_machine_of_the_types_template_with_the_amis_disk(cloud
     assert machine.template_text("MEMORY") == "512"
 
 
-def test_the_default_instance_type_is_m1_small() -> None:
+def test_the_default_instance_type_is_the_configured_one_or_m1_small() -> None:
     assert run(Cloud())[0]["InstanceType"] == "m1.small"
+    assert run(Cloud(settings=Settings(default_instance_type="m1.large")))[0]["InstanceType"] == "m1.large"
 
 
 def test_key_and_user_data_are_in_the_context_for_old_and_current_context_packages(cloud: Cloud) -> None:
