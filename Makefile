@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 FLOOR_VENV := $(VENV)/botocore-floor
 DEBIAN_PACKAGES := python3-venv gcc make \
-    debhelper dpkg-dev mmdebstrap logrotate systemd \
+    debhelper dpkg-dev rpm mmdebstrap logrotate systemd \
     prometheus \
     nginx-light haproxy lighttpd lighttpd-mod-openssl lighttpd-modules-lua \
     openssl sslscan testssl.sh \
@@ -23,7 +23,7 @@ TEST := $(VENV)/.test-installed
 BENCH := $(VENV)/.benchmarks-installed
 FLOOR := $(FLOOR_VENV)/.test-installed
 
-.PHONY: help demo serve test test-fast lint test-live soak attacks bench test-botocore-floor wheel deb deps clean
+.PHONY: help demo serve test test-fast lint test-live soak attacks bench test-botocore-floor wheel deb rpm deps clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -78,7 +78,10 @@ wheel: $(DEMO) ## build the wheel and the source archive in dist/
 	$(VENV)/bin/python -m build --no-isolation --outdir dist
 
 deb: wheel ## build the package for this release of Debian or Ubuntu in dist/
-	$(VENV)/bin/python deb/build.py dist/econed-*.whl dist
+	$(VENV)/bin/python -m distribution.deb dist/econed-*.whl dist
+
+rpm: wheel ## build the package for this release of a system with RPM in dist/
+	$(VENV)/bin/python -m distribution.rpm dist/econed-*.whl dist
 
 deps: ## install missing Debian packages (the only step that needs root)
 	@missing=$$(for package in $(DEBIAN_PACKAGES); do \

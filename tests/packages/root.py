@@ -77,11 +77,15 @@ def root_with_econed(factory: pytest.TempPathFactory) -> Root:
     return _with_econed(factory, "root-with-econed", bare_root(factory))
 
 
-def bootable_root(factory: pytest.TempPathFactory) -> Root:
-    """Return a root with systemd in which econed is installed. Copy it, do not change it."""
+def root_with_systemd(factory: pytest.TempPathFactory) -> Root:
+    """Return a root with systemd and RPM, without econed. Copy it, do not change it."""
     require_root()
-    with_systemd = Root(built_once(factory, "root-with-systemd", lambda target: _create(target, "systemd")))
-    return _with_econed(factory, "bootable-root", with_systemd)
+    return Root(built_once(factory, "root-with-systemd", lambda target: _create(target, "rpm", "systemd")))
+
+
+def bootable_root(factory: pytest.TempPathFactory) -> Root:
+    """Return a root with systemd in which the Debian package is installed. Copy it, do not change it."""
+    return _with_econed(factory, "bootable-root", root_with_systemd(factory))
 
 
 def _with_econed(factory: pytest.TempPathFactory, name: str, root: Root) -> Root:

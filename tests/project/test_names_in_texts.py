@@ -107,7 +107,7 @@ def test_paths_of_the_checkout_exist() -> None:
 def test_file_names_without_a_folder_exist() -> None:
     """The table of components has such names."""
     names = {path.name for path in (*modules(), *(ROOT / "tests").rglob("*.py"), *ROOT.glob("*.py"))}
-    names |= {path.name for folder in ("deb", "etc", "twisted") for path in (ROOT / folder).rglob("*.py")}
+    names |= {path.name for folder in ("distribution", "etc", "twisted") for path in (ROOT / folder).rglob("*.py")}
     named = list(in_backquotes(r"\w+\.py"))
     assert len(named) > 3
     assert [(where, name) for where, name in named if name not in names] == []

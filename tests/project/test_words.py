@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
-PLACES = ("econed", "tests", "benchmarks", "docs", "etc", "deb", "changelog.d", "*.md", "Makefile")
+PLACES = ("econed", "tests", "benchmarks", "docs", "etc", "distribution", "changelog.d", "*.md", "Makefile")
 EXCLUDED = (ROOT / "tests/data", Path(__file__))
 
 WORDS = {

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from distribution import rpm
 from tests.support.shared_builds import built_once
 from tests.support.tools import require_tool
 
@@ -104,7 +105,7 @@ def files(root: Path, *parts: str) -> set[Path]:
 
 
 def _package(wheel: Path, target: Path) -> None:
-    ran(sys.executable, ROOT / "deb/build.py", wheel, target)
+    ran(sys.executable, "-m", "distribution.deb", wheel, target, cwd=ROOT)
 
 
 def debian_package(factory: pytest.TempPathFactory) -> Path:
@@ -115,3 +116,18 @@ def debian_package(factory: pytest.TempPathFactory) -> Path:
     directory = built_once(factory, "deb", lambda target: _package(wheel, target))
     (package,) = directory.glob("*.deb")
     return package
+
+
+def _rpms(wheel: Path, target: Path) -> None:
+    root, epoch = target / "root", 1_700_000_000
+    rpm.lay_out(root, wheel, epoch)
+    for release in (1, 2):
+        rpm.pack(root, wheel.name.split("-")[1], release, target, epoch)
+
+
+def rpm_packages(factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Return the RPM, as `make rpm` builds it, and a newer release of it."""
+    require_tool("rpmbuild")
+    wheel, _ = built(factory)
+    first, second = sorted(built_once(factory, "rpm", lambda target: _rpms(wheel, target)).glob("*.rpm"))
+    return first, second
