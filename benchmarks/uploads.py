@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import os
 import shutil
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,6 +20,7 @@ from benchmarks.series import Series
 from econed.ids import IMAGE
 from tests.attacks.victim import Signer
 from tests.support.clients import upload_form
+from tests.support.processes import Process
 
 _CHUNK = 1 << 20
 _ROUNDS = 3
@@ -26,10 +28,14 @@ _ROUNDS = 3
 
 @dataclass(frozen=True)
 class _Uploads:
-    """The seconds of uploads and of plain copies of as many bytes, and by how much the worker grew at most (bytes)."""
+    """The seconds of uploads, of copies and of receptions of as many bytes, and the growth of the worker (bytes).
+
+    A reception is by `benchmarks.receiver`: no server can be faster with the same client.
+    """
 
     seconds: Series
     copies: Series
+    receptions: Series
     cpu: Series
     growth: int
     bytes: int
@@ -48,7 +54,8 @@ def upload_rate(bench: Bench) -> Outcome:
     """UploadImage, compared with a copy of the file."""
     uploads = _measured(bench)
     ratio = uploads.copies.median / uploads.seconds.median
-    return Outcome({"copy_seconds": uploads.copies.summary()}, uploads.figures(), Compared(ratio, "of a copy"))
+    raw: Figures = {"copy_seconds": uploads.copies.summary(), "receiver_seconds": uploads.receptions.summary()}
+    return Outcome(raw, uploads.figures(), Compared(ratio, "of a copy"))
 
 
 def upload_memory(bench: Bench) -> Outcome:
@@ -63,10 +70,11 @@ def _measured(bench: Bench) -> _Uploads:
     with source.open("wb") as file:
         for chunk in _chunks(size):
             file.write(chunk)
-    seconds, copies, cpu, growth = list[float](), list[float](), list[float](), 0
+    seconds, copies, receptions, cpu, growth = list[float](), list[float](), list[float](), list[float](), 0
     with bench.econed(max_upload=2 * size) as econed:
         for _ in range(_ROUNDS):
             copies.append(_copy_seconds(bench))
+            receptions.append(_reception_seconds(bench))
             before = econed.cpu
             with recorded_memory(econed.workers[0]) as recorded:
                 response = _upload(econed.url, bench, size)
@@ -75,7 +83,7 @@ def _measured(bench: Bench) -> _Uploads:
             seconds.append(response.seconds)
             _remove(bench, response)
     source.unlink()
-    return _Uploads(Series.of(seconds), Series.of(copies), Series.of(cpu), growth, size)
+    return _Uploads(Series.of(seconds), Series.of(copies), Series.of(receptions), Series.of(cpu), growth, size)
 
 
 def _copy_seconds(bench: Bench) -> float:
@@ -84,6 +92,24 @@ def _copy_seconds(bench: Bench) -> float:
     with source.open("rb") as read, copy.open("wb") as written:
         shutil.copyfileobj(read, written, _CHUNK)
     seconds = time.perf_counter() - start
+    copy.unlink()
+    return seconds
+
+
+def _reception_seconds(bench: Bench) -> float:
+    copy = bench.cloud.directory / "copy"
+    process = Process("receiver", ["-m", "benchmarks.receiver", str(copy)], bench.cloud.directory)
+    try:
+        port = int(process.await_output(r"listening on ([0-9]+)[.]"))
+        start = time.perf_counter()
+        with socket.create_connection(("127.0.0.1", port), TIMEOUT) as connection:
+            for chunk in _chunks(bench.effort.upload_bytes):
+                connection.sendall(chunk)
+            connection.shutdown(socket.SHUT_WR)
+            connection.recv(1)
+        seconds = time.perf_counter() - start
+    finally:
+        process.stop()
     copy.unlink()
     return seconds
 
