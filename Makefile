@@ -3,6 +3,7 @@
 PYTHON ?= python3
 VENV := .venv
 FLOOR_VENV := $(VENV)/botocore-floor
+NEWEST_VENV := $(VENV)/botocore-newest
 DEBIAN_PACKAGES := python3-venv gcc make \
     debhelper dpkg-dev rpm mmdebstrap logrotate systemd \
     prometheus \
@@ -15,7 +16,7 @@ NO_START := /usr/sbin/policy-rc.d
 
 # The whole test suite, and the tests that depend on botocore's model.
 PYTEST := -n 3 --dist worksteal -m "not live"
-WIRE_TESTS := $(wildcard tests/wire tests/test_wire*.py tests/test_dispatch.py)
+WIRE_TESTS := $(wildcard tests/wire tests/test_wire*.py tests/test_dispatch.py tests/test_botocore.py)
 
 # A stamp file in a virtual environment marks that the requirements of that name are installed.
 DEMO := $(VENV)/.demo-installed
@@ -23,7 +24,8 @@ TEST := $(VENV)/.test-installed
 BENCH := $(VENV)/.benchmarks-installed
 FLOOR := $(FLOOR_VENV)/.test-installed
 
-.PHONY: help demo serve test test-fast lint test-live soak attacks bench test-botocore-floor wheel deb rpm deps clean
+.PHONY: help demo serve test test-fast lint test-live soak attacks bench test-botocore-floor test-botocore-newest \
+    wheel deb rpm deps clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -59,6 +61,12 @@ test-live: $(TEST) ## the end-to-end tests on a real oned: ONED=URL ONEADMIN=use
 test-botocore-floor: $(FLOOR) ## the tests of econed.wire, and of the actions against the model, with the oldest supported botocore
 	@[ -n "$(WIRE_TESTS)" ] || { echo "there are no tests of econed.wire" >&2; exit 1; }
 	$(FLOOR_VENV)/bin/python -m pytest $(PYTEST) $(WIRE_TESTS)
+
+test-botocore-newest: $(NEWEST_VENV)/bin/python ## the same tests with the newest botocore
+	$(NEWEST_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --upgrade -r requirements/botocore-newest.txt
+	$(NEWEST_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(NEWEST_VENV)/bin/python -c 'import botocore; print("botocore", botocore.__version__)'
+	$(NEWEST_VENV)/bin/python -m pytest $(PYTEST) $(WIRE_TESTS)
 
 soak: $(TEST) ## soak test: load on two workers with TLS for ten minutes, with memory measurements (MINUTES=10)
 	$(VENV)/bin/python -m tests.soak $(if $(MINUTES),--minutes $(MINUTES))
@@ -118,7 +126,7 @@ $(BENCH): requirements/benchmarks.txt $(TEST)
 $(FLOOR): $(wildcard requirements/*.txt) setup.cfg pyproject.toml | $(FLOOR_VENV)/bin/python
 	$(call install,$(FLOOR_VENV),requirements/botocore-floor.txt)
 
-$(VENV)/bin/python $(FLOOR_VENV)/bin/python:
+$(VENV)/bin/python $(FLOOR_VENV)/bin/python $(NEWEST_VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	    || { echo "econed needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \

@@ -1,7 +1,8 @@
 """Everything that would keep the daemon from starting, as far as it can be found without oned.
 
-The daemon itself, at its start and at a reload, and the commands of `econe-server` use the same functions: `load` here,
-and `refused_ports` of `econed.process.ports`. So no command stops or reloads a daemon that would then not serve.
+The daemon itself, at its start and at a reload, and the commands of `econe-server` use the same functions: `load` and
+`dispatcher` here, and `refused_ports` of `econed.process.ports`. So no command stops or reloads a daemon that would not
+serve then.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from twisted.logger import Logger
 
@@ -22,6 +23,9 @@ from econed.process.certificates import Certificates, TLSFiles
 from econed.process.tls import make_context
 from econed.telemetry.log_targets import why_unopenable
 from econed.xmlrpc.endpoint import trust_root
+
+if TYPE_CHECKING:
+    from econed.dispatch import Dispatcher
 
 _T = TypeVar("_T")
 
@@ -71,6 +75,25 @@ def load(
     if problems:
         raise ConfigError(tuple(problems))
     return LoadedConfiguration(settings, server, file_types, warnings, certificates)
+
+
+def dispatcher() -> Dispatcher:
+    """Return all actions with Amazon's model of the installed botocore.
+
+    Raises `ConfigError` with the version of botocore if the model lacks something that econed uses.
+    """
+    # A supervisor, which imports this module, needs neither the actions nor the model.
+    import botocore
+
+    from econed.catalogue import all_actions
+    from econed.dispatch import ActionError, Dispatcher
+    from econed.wire.model import Model, ModelError
+
+    actions = all_actions()
+    try:
+        return Dispatcher(Model.load(action.name for action in actions), actions)
+    except (ActionError, ModelError) as error:
+        raise ConfigError((ConfigProblem(f"botocore {botocore.__version__}", str(error)),)) from None
 
 
 def _certificates(settings: Settings, log: Logger) -> Certificates | None:

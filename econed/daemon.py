@@ -26,7 +26,7 @@ from econed.calls.turns import Owner
 from econed.catalogue import all_actions, all_chores
 from econed.clock import WallClock
 from econed.config.settings import Settings
-from econed.dispatch import Dispatcher
+from econed.configtest import dispatcher
 from econed.fetching.fetcher import ImageFetcher
 from econed.fetching.own_host import can_oned_read_tmpdir
 from econed.http.peers import Peers
@@ -50,7 +50,6 @@ from econed.telemetry.audit_log import AuditLog
 from econed.telemetry.metrics import Metrics
 from econed.telemetry.observed_calls import ObservedOpenNebula
 from econed.wire.encoder import Encoder
-from econed.wire.model import Model
 
 _T = TypeVar("_T")
 
@@ -76,7 +75,8 @@ def make_process(
 ) -> Serving:
     """Return a serving process: a worker, or the only process of the daemon.
 
-    `file_types` are the files of the instance types, if any. Raises `ConfigError` for invalid certificates.
+    `file_types` are the files of the instance types, if any. Raises `ConfigError` for invalid
+    certificates, and for a botocore without something that econed uses.
     """
     metrics = Metrics(action.name for action in all_actions())
     parts = _Parts(
@@ -188,7 +188,7 @@ def _service(
 ) -> Service:
     audit_path = parts.settings.audit_log
     return Service(
-        dispatcher=_dispatcher(),
+        dispatcher=dispatcher(),
         authenticator=_authenticator(parts, users),
         peers=Peers(parts.settings.trusted_proxies, parts.log()),
         encoder=Encoder(),
@@ -206,11 +206,6 @@ def _service(
         memory=memory,
         audit_log=None if audit_path is None else AuditLog(audit_path, parts.clock),
     )
-
-
-def _dispatcher() -> Dispatcher:
-    actions = all_actions()
-    return Dispatcher(Model.load(action.name for action in actions), actions)
 
 
 def _authenticator(parts: _Parts, users: IUserDirectory) -> IAuthenticator:

@@ -140,6 +140,7 @@ class Server:
             self._test(Running.of_daemon(int(self.environ["MAINPID"])), None, is_reload=True)
         else:
             self._load_configuration()
+            configtest.dispatcher()
         return self._print(f"{self.installation.conf}: nothing would keep econed from starting")
 
     def run(self) -> Exit:
@@ -157,6 +158,7 @@ class Server:
         running = self._running()
         log_file = None if running.is_service else self.installation.log_file
         loaded = configtest.load(self.installation.conf, self.environ, log_file)
+        configtest.dispatcher()
         rows = [Row(Verdict.NOTE, "configuration", str(text)) for text in loaded.all_warnings(time.time())]
         rows += [Row(Verdict.BAD, "ports", _reason(refusal)) for refusal in running.refused_ports(loaded.settings)]
 
@@ -217,6 +219,7 @@ class Server:
     def _test(self, running: Running, log_file: Path | None, *, is_reload: bool = False) -> LoadedConfiguration:
         """Return the configuration; fail if no process could start with it, or none could use it after a reload."""
         loaded = self._load_configuration(log_file)
+        configtest.dispatcher()
         self._refuse_ports(running.refused_ports(loaded.settings, is_reload=is_reload))
         return loaded
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -14,7 +15,7 @@ from econed.wire.shapes import Definitions, Shape, StructureShape, references_in
 
 
 class ModelError(ValueError):
-    """A model file of econed conflicts with Amazon's model."""
+    """Amazon's model cannot be read, or a model file of econed conflicts with it."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,8 @@ class Model:
     def load(cls, operations: Iterable[str] | None = None) -> Model:
         """Return Amazon's newest EC2 model together with econed's own operations.
 
-        Of `operations`, those that exist; None: all. Only the data in botocore's package is read: a `~/.aws/models`
-        directory must not change what EC2 is.
+        Of `operations`, those that exist; None: all. Raises `ModelError`. Only the data in botocore's package is read:
+        a `~/.aws/models` directory must not change what EC2 is.
         """
         # Parsed once more, from the text of the part: as a part of the whole, 46 of the 830 operations would keep most
         # of the memory of all (7 MB instead of 4).
@@ -68,10 +69,17 @@ def _text_of_description(operations: Iterable[str] | None) -> str:
 
 
 def _amazons_description() -> Mapping[str, Any]:
-    versions = resources.files("botocore") / "data" / "ec2"
-    newest = max(versions.iterdir(), key=lambda directory: directory.name)
-    text = gzip.decompress((newest / "service-2.json.gz").read_bytes())
-    return cast("Mapping[str, Any]", json.loads(text, object_hook=_without_documentation))
+    """Return the description in botocore's package; raises `ModelError` if it is not where and what it was."""
+    try:
+        versions = resources.files("botocore") / "data" / "ec2"
+        newest = max(versions.iterdir(), key=lambda directory: directory.name)
+        text = gzip.decompress((newest / "service-2.json.gz").read_bytes())
+        description = json.loads(text, object_hook=_without_documentation)
+    except (OSError, ValueError, EOFError, zlib.error) as error:
+        raise ModelError(f"the model of EC2 cannot be read: {error}") from None
+    if not all(isinstance(description.get(kind), dict) for kind in ("operations", "shapes")):
+        raise ModelError("the model of EC2 has no operations or no shapes")
+    return cast("Mapping[str, Any]", description)
 
 
 def _without_documentation(item: dict[str, Any]) -> dict[str, Any]:

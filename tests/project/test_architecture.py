@@ -37,10 +37,13 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     ),
     "worker_main": ("daemon", "xmlrpc_backend", "process", "actions", "telemetry", "config"),
     "daemon": (
-        *("resource", "catalogue", "reconciler", "dispatch", "scripts", "process", "fetching", "http", "actions"),
+        *("configtest", "resource", "catalogue", "reconciler", "scripts", "process", "fetching", "http", "actions"),
         *("auth", "calls", "telemetry", "config", "wire", "opennebula"),
     ),
-    "configtest": ("process", "actions", "xmlrpc", "telemetry", "config", "opennebula"),
+    "configtest": (
+        *("catalogue", "dispatch", "process", "actions", "xmlrpc"),
+        *("telemetry", "config", "wire", "opennebula"),
+    ),
     "resource": (
         *("pipeline", "dispatch", "answers", "http", "actions", "auth", "calls"),
         *("telemetry", "config", "wire", "opennebula"),

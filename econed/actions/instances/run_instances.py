@@ -34,8 +34,6 @@ if TYPE_CHECKING:
     from econed.actions.keys.store import KeyPair
     from econed.opennebula.documents import Image, UserDocument, VirtualMachine
 
-"""The instance type if the request has none (EC2 API Reference, RunInstances)."""
-
 MAX_USER_DATA = 16384
 """Maximum size of user data in bytes, before base64 (EC2 User Guide, "Run commands at launch")."""
 
