@@ -21,11 +21,12 @@ WIRE_TESTS := $(wildcard tests/wire tests/test_wire*.py tests/test_dispatch.py t
 # A stamp file in a virtual environment marks that the requirements of that name are installed.
 DEMO := $(VENV)/.demo-installed
 TEST := $(VENV)/.test-installed
+RELEASE := $(VENV)/.release-installed
 BENCH := $(VENV)/.benchmarks-installed
 FLOOR := $(FLOOR_VENV)/.test-installed
 
 .PHONY: help demo serve test test-fast lint test-live soak attacks bench test-botocore-floor test-botocore-newest \
-    wheel deb rpm deps clean
+    wheel deb rpm changelog deps clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -81,15 +82,23 @@ bench: $(BENCH) ## measure econed on the sandbox, or with ONED, ONEADMIN, AUTH_F
 	$(VENV)/bin/python -m benchmarks $(if $(FULL),--full) $(if $(ONLY),--only $(ONLY),--results benchmarks/results >/dev/null)
 	$(if $(ONLY),,$(VENV)/bin/python -m benchmarks.page)
 
-wheel: $(DEMO) ## build the wheel and the source archive in dist/
+# Each of them also writes the checksums of all files in dist/; the list of components is the one of both packages.
+wheel: $(RELEASE) ## build the wheel and the source archive in dist/, with a list of all components (SBOM) and checksums
 	rm -f dist/econed-*.whl dist/econed-*.tar.gz
 	$(VENV)/bin/python -m build --no-isolation --outdir dist
+	$(VENV)/bin/python -m distribution.components dist/econed-*.whl dist
+	$(call checksums)
 
 deb: wheel ## build the package for this release of Debian or Ubuntu in dist/
 	$(VENV)/bin/python -m distribution.deb dist/econed-*.whl dist
+	$(call checksums)
 
 rpm: wheel ## build the package for this release of a system with RPM in dist/
 	$(VENV)/bin/python -m distribution.rpm dist/econed-*.whl dist
+	$(call checksums)
+
+changelog: $(RELEASE) ## for a release: move the fragments in changelog.d into CHANGELOG.md, as changes of this version
+	$(VENV)/bin/towncrier build --yes --version $$($(VENV)/bin/python -c 'import econed; print(econed.__version__)')
 
 deps: ## install missing Debian packages (the only step that needs root)
 	@missing=$$(for package in $(DEBIAN_PACKAGES); do \
@@ -107,6 +116,10 @@ clean: ## remove all generated files
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis _trial_temp*
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
+define checksums
+	cd dist && rm -f SHA256SUMS && sha256sum -- * >.sums && mv .sums SHA256SUMS
+endef
+
 # The project is installed in editable mode, with the pinned setuptools, so that no unpinned package is downloaded.
 define install
 	$(1)/bin/python -m pip install --quiet --disable-pip-version-check -r $(2)
@@ -119,6 +132,9 @@ $(DEMO): $(addprefix requirements/,demo.txt daemon.txt runtime.txt build.txt) se
 
 $(TEST): $(wildcard requirements/*.txt) setup.cfg pyproject.toml | $(VENV)/bin/python
 	$(call install,$(VENV),requirements/test.txt)
+
+$(RELEASE): $(addprefix requirements/,release.txt build.txt) setup.cfg pyproject.toml | $(VENV)/bin/python
+	$(call install,$(VENV),requirements/release.txt)
 
 $(BENCH): requirements/benchmarks.txt $(TEST)
 	$(call install,$(VENV),requirements/benchmarks.txt)

@@ -66,7 +66,7 @@ def system_python() -> SystemPython:
 def create(root: Path, python: SystemPython, wheel: Path, epoch: int) -> Path:
     """Create the environment below a root directory, with files of the time `epoch`; return its site-packages."""
     environment = root / HOME.relative_to("/")
-    _install(python, wheel, environment)
+    install(python, wheel, environment)
     (packages,) = environment.glob("lib/python3*/site-packages")
     _trim(environment, packages)
     _write_launchers(environment)
@@ -76,7 +76,8 @@ def create(root: Path, python: SystemPython, wheel: Path, epoch: int) -> Path:
     return packages
 
 
-def _install(python: SystemPython, wheel: Path, environment: Path) -> None:
+def install(python: SystemPython, wheel: Path, environment: Path) -> None:
+    """Create the virtual environment with econed and its pinned dependencies."""
     run(python.path, "-m", "venv", "--without-pip", environment)
     pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", environment / "bin/python3")
     pinned = CHECKOUT / "requirements/daemon.txt"

@@ -59,7 +59,7 @@ def unmet(required: list[Requirement], name: str) -> list[str]:
     [
         ("daemon.txt", ()),
         ("demo.txt", ()),
-        ("test.txt", ("test", "lint")),
+        ("test.txt", ("test", "lint", "release")),
         ("benchmarks.txt", ("benchmarks",)),
         ("botocore-floor.txt", ()),
     ],
