@@ -35,7 +35,7 @@ class VmPoolCalls:
             raise bad_call("Incorrect filter_flag, state")
         if state > max(VmState):
             raise bad_call(f"Incorrect state filter {state}")
-        machines = self._cloud.vms.newest_first()
+        machines = self._cloud.vms.newest_first(start, end)
         if state == StateFilter.NOT_DONE:
             machines = (machine for machine in machines if machine.state is not VmState.DONE)
         elif state != StateFilter.ANY:

@@ -63,9 +63,15 @@ class Pool(Generic[PoolObjectT]):
             raise no_such(self.kind.long_name, object_id)
         return pool_object
 
-    def newest_first(self) -> Iterator[PoolObjectT]:
-        """Return all objects one by one, the highest id first, as oned lists them."""
-        return reversed(self._objects.values())
+    def newest_first(self, first: int = -1, last: int = -1) -> Iterator[PoolObjectT]:
+        """Return the objects one by one, the highest id first, as oned lists them.
+
+        If `first` and `last` are both ids, only those from `first` to `last`, without a look at the others.
+        """
+        if first < 0 or last < 0:
+            return reversed(self._objects.values())
+        ids = range(min(last, next(reversed(self._objects), -1)), first - 1, -1)
+        return (self._objects[object_id] for object_id in ids if object_id in self._objects)
 
 
 def page(pool_objects: Iterable[PoolObjectT], start: int, end: int) -> Sequence[PoolObjectT]:
