@@ -22,7 +22,7 @@ from econed import configtest
 from econed.actions.instances.file_types import configured_file_types
 from econed.clock import use_monotonic_timers
 from econed.config import credentials, loading
-from econed.config.loading import ConfigError, ConfigProblem
+from econed.config.loading import ConfigError, ConfigProblem, Source
 from econed.config.settings import Settings
 from econed.interfaces import IOpenNebula
 from econed.process import systemd
@@ -172,7 +172,7 @@ class _Start:
     def _supervisor(self, passed: Sequence[socket]) -> IService:
         def load(current: tuple[BoundSocket, ...]) -> Plan:
             """Read and check the whole configuration, and open the sockets (`Load`)."""
-            source = loading.read(self._config_path())
+            source = loading.read(self._config_path(), self.environ)
             loaded = configtest.load(source, self.environ)
             self._warn(loaded.warnings)
             sockets = self._sockets(loaded.settings, passed, current)
@@ -241,15 +241,15 @@ class _Start:
         from econed.sandbox import embedded  # production never imports the sandbox
 
         options = self.options
-        settings = Settings(region_names=embedded.REGIONS)
-        if options["config"]:
-            settings, warnings = loading.load(Path(options["config"]), self.environ)
-            self._warn(warnings)
+        where = Path(options["config"]) if options["config"] else Source(self._config_path(), "")
+        settings, warnings = loading.load(where, self.environ)
+        self._warn(warnings)
         oned, elastic_ips = embedded.embedded(
             self.reactor, options["sandbox-form"], options["users"], options["sandbox-vms"]
         )
         if not options["config"]:
-            settings = replace(settings, elasticips_vnet_id=elastic_ips)
+            names = settings.region_names or embedded.REGIONS
+            settings = replace(settings, elasticips_vnet_id=elastic_ips, region_names=names)
         return settings, oned
 
     def _config_path(self) -> Path:

@@ -1,4 +1,4 @@
-"""The configuration of econed: OpenNebula's econe.conf, read once before anything starts.
+"""The configuration of econed: OpenNebula's econe.conf and the environment, read once before anything starts.
 
 `load` returns the `Settings` and warnings, or raises one `ConfigError` with every problem: file, line, key, and what
 was expected. The keys are those of OpenNebula's own econe-server (OpenNebula 5.12, "EC2 Server Configuration") and some
@@ -22,6 +22,15 @@ from econed.config.settings import Settings
 
 TEMPLATE_DIRECTORY = "ec2query_templates"
 """Directory beside econe.conf that holds the files of instance types."""
+
+PREFIX = "ECONE_"
+"""The variable ECONE_PORT overrides the key `port`, and so on for every key."""
+
+_OTHER_VARIABLES = ("ECONE_CONF",)
+"""Variables with this prefix that are no keys: the one for twistd -y."""
+
+_BEGIN_YAML = ("[", "{", "'", '"')
+"""The beginning of a variable that is YAML; any other is plain text, such as `::` or `*.example.org`."""
 
 _ALIASES: Mapping[str, str] = MappingProxyType({"elastic_ips_vnet": "elasticips_vnet_id"})
 
@@ -69,11 +78,16 @@ class Source:
     text: str
 
 
-def read(path: Path) -> Source:
-    """Read econe.conf without parsing it; raises `ConfigError` if it cannot be read."""
+def read(path: Path, environ: Mapping[str, str]) -> Source:
+    """Read econe.conf without parsing it; raises `ConfigError` if it cannot be read.
+
+    It may be missing if `environ` sets a key.
+    """
     try:
         return Source(path, path.read_text("utf-8"))
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and any(_key_of(variable) in _readers() for variable in environ):
+            return Source(path, "")
         problem = ConfigProblem(str(path), f"cannot be read: {error.strerror}")
     except UnicodeDecodeError:
         problem = ConfigProblem(str(path), "is not UTF-8 text")
@@ -81,13 +95,14 @@ def read(path: Path) -> Source:
 
 
 def load(where: Path | Source, environ: Mapping[str, str]) -> tuple[Settings, tuple[ConfigProblem, ...]]:
-    """Parse econe.conf and ONE_XMLRPC from `environ`; return the settings, and warnings.
+    """Parse econe.conf, and the keys and ONE_XMLRPC in `environ`; return the settings, and warnings.
 
     Raises `ConfigError` with all problems.
     """
-    source = read(where) if isinstance(where, Path) else where
+    source = read(where, environ) if isinstance(where, Path) else where
     report = _Report(str(source.path))
-    arguments = _read_keys(_compose(source.text, report), report)
+    arguments = _read_keys(_compose(source.text, report.place, report.problems), report)
+    _read_variables(environ, arguments, report)
     override = environ.get("ONE_XMLRPC")
     if override:
         arguments["one_xmlrpc"], texts = values.urls_in(override)
@@ -132,17 +147,17 @@ class _Report:
         self.warnings.append(ConfigProblem(self.place, text, nodes.line_of(node), key))
 
 
-def _compose(text: str, report: _Report) -> yaml.Node | None:
-    """Return the YAML nodes of the file, which runs and expands nothing; None if it is empty or not YAML."""
+def _compose(text: str, place: str, problems: list[ConfigProblem]) -> yaml.Node | None:
+    """Return the YAML nodes of a text, which runs and expands nothing; None if it is empty or not YAML."""
     try:
         return yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else None
-        report.problems.append(ConfigProblem(report.place, f"is not YAML: {error.problem or error.context}", line))
+        problems.append(ConfigProblem(place, f"is not YAML: {error.problem or error.context}", line))
     except yaml.YAMLError as error:
-        report.problems.append(ConfigProblem(report.place, f"is not YAML: {str(error).splitlines()[0]}"))
+        problems.append(ConfigProblem(place, f"is not YAML: {str(error).splitlines()[0]}"))
     except RecursionError:
-        report.problems.append(ConfigProblem(report.place, "is not YAML: nested too deeply"))
+        problems.append(ConfigProblem(place, "is not YAML: nested too deeply"))
     return None
 
 
@@ -183,6 +198,34 @@ def _read_value(
     except InvalidValue as error:
         for problem in error.problems:
             report.add_at(problem, entry.name)
+
+
+def _read_variables(environ: Mapping[str, str], arguments: dict[str, Any], report: _Report) -> None:
+    """Read the keys in the environment into `arguments`; an empty variable leaves the value of the file."""
+    readers = _readers()
+    for variable in sorted(environ):
+        name = _key_of(variable)
+        if name is None or not environ[variable].strip():
+            continue
+        if name not in readers:
+            text = "unknown key, it has no effect" + _did_you_mean(name, readers)
+            report.warnings.append(ConfigProblem(variable, text))
+            continue
+        text = environ[variable].strip()
+        is_yaml = text.startswith(_BEGIN_YAML)
+        node = _compose(text, variable, report.problems) if is_yaml else nodes.plain(text)
+        try:
+            if node is not None and not nodes.is_empty(node):
+                arguments[name] = readers[name](node)
+        except InvalidValue as error:
+            report.problems += (ConfigProblem(variable, item.text, key=item.within or None) for item in error.problems)
+
+
+def _key_of(variable: str) -> str | None:
+    """Return the name of the key that a variable of the environment would set."""
+    if variable in _OTHER_VARIABLES or not variable.startswith(PREFIX) or variable != variable.upper():
+        return None
+    return variable.removeprefix(PREFIX).lower()
 
 
 def _readers() -> Mapping[str, values.Reader[Any]]:

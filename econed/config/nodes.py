@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import Any
 
 import yaml
 
@@ -47,6 +48,12 @@ class Entry:
     name: str
     key: yaml.Node
     value: yaml.Node
+
+
+def plain(text: str) -> yaml.ScalarNode:
+    """Return the node of a text without quotes, as it would be after a key; it has no line."""
+    resolver: Any = yaml.SafeLoader("")
+    return yaml.ScalarNode(resolver.resolve(yaml.ScalarNode, text, (True, False)), text)
 
 
 def is_empty(node: yaml.Node) -> bool:

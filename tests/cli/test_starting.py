@@ -104,6 +104,24 @@ def test_check_has_rows_for_warnings_and_ports(host: Host, tmp_path: Path) -> No
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("oned")
+def test_no_file_is_needed_if_the_environment_has_the_keys(host: Host) -> None:
+    """The workers have them from the supervisor's environment."""
+    (host.location / "etc/econe.conf").unlink()
+    assert host.run("start").returncode == Exit.BAD_CONFIGURATION
+    variables = {
+        "ECONE_HOST": "127.0.0.1",
+        "ECONE_PORT": str(host.port),
+        "ECONE_ONE_XMLRPC": f"http://127.0.0.1:{host.oned_port}/RPC2",
+    }
+    started = host.run("start", **variables)
+    assert started.returncode == Exit.OK, started.stderr
+    assert accepts_connections("127.0.0.1", host.port)
+    assert host.run("check", "--group", "ec2", **variables).returncode == Exit.OK
+    assert host.run("stop").returncode == Exit.OK
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("oned")
 def test_the_status_of_a_daemon_with_an_invalid_configuration_is_unknown(host: Host) -> None:
     """The exit code is LSB's for that, and not 0."""
     assert host.run("start").returncode == Exit.OK
