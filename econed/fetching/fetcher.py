@@ -15,6 +15,8 @@ from functools import partial
 from ipaddress import ip_address
 from typing import Any, TypeVar
 
+from hyperlink import EncodedURL
+from treq.client import HTTPClient
 from twisted.internet.defer import CancelledError, Deferred, DeferredLock, DeferredSemaphore
 from twisted.internet.error import ConnectError, ConnectingCancelledError, ConnectionClosed
 from twisted.internet.interfaces import IReactorTime
@@ -84,6 +86,13 @@ class Internet:
 def public_internet() -> Internet:
     """Return the real internet. Addresses of this machine are not allowed: services on them may trust local clients."""
     return Internet(_lookup, lambda address: is_global(address) and not is_own_address(str(address)))
+
+
+class _UnchangedURL(EncodedURL):
+    """A URL that is sent unchanged: `ImageURL` has checked it, and treq refuses hosts that are invalid in IDNA."""
+
+    def to_uri(self) -> EncodedURL:
+        return self
 
 
 @dataclass
@@ -199,7 +208,13 @@ class ImageFetcher:
         agent = PinnedAgent(self._reactor, address, self._internet.trust_root, timeout=RESPONSE_TIMEOUT)
         headers = Headers({b"User-Agent": [b"econed"]})
         try:
-            response = await agent.request(b"GET", url.canonical.encode("ascii"), headers)
+            response: IResponse = await HTTPClient(agent).get(
+                _UnchangedURL.from_text(url.canonical),
+                headers=headers,
+                allow_redirects=False,
+                unbuffered=True,
+                reactor=self._reactor,
+            )
         except Exception:
             agent.abort()
             raise
