@@ -16,6 +16,7 @@ from email.utils import formatdate
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from distribution import manual
 from distribution.environment import (
     CHECKOUT,
     SystemPython,
@@ -63,6 +64,8 @@ def lay_out(root: Path, wheel: Path, epoch: int) -> None:
     share = root / "usr/share/econed"
     share.mkdir(parents=True)
     shutil.copy(CHECKOUT / "etc/econe.conf", share)
+    manual.write_pages(root / "usr/share/man")
+    manual.write_completion(root / "usr/share/bash-completion/completions", root / "usr/share/zsh/vendor-completions")
     with (root / "debian/copyright").open("a", encoding="utf-8") as copyright_file:
         copyright_file.write(bundled_licences(packages) + "\n")
     (root / "python-depends").write_text(python_dependency(python), "utf-8")

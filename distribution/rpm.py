@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from distribution import manual
 from distribution.environment import (
     CHECKOUT,
     bundled_licences,
@@ -37,6 +38,8 @@ def lay_out(root: Path, wheel: Path, epoch: int) -> None:
     share, documentation = root / "usr/share/econed", root / "usr/share/doc/econed"
     share.mkdir(parents=True)
     shutil.copy(CHECKOUT / "etc/econe.conf", share)
+    manual.write_pages(root / "usr/share/man")
+    manual.write_completion(root / "usr/share/bash-completion/completions", root / "usr/share/zsh/site-functions")
     documentation.mkdir(parents=True)
     copy_documentation(documentation)
     (documentation / "bundled-libraries").write_text(bundled_licences(packages) + "\n", "utf-8")

@@ -11,6 +11,11 @@ from econed import __version__
 
 def parse(arguments: Sequence[str]) -> Namespace:
     """Return the command and its options; exits (`SystemExit`) with a message if they are invalid."""
+    return make_parser().parse_args(arguments)
+
+
+def make_parser() -> ArgumentParser:
+    """Return the parser of the command line."""
     parser = ArgumentParser(prog="econe-server", description="Manage the EC2 API daemon for OpenNebula.")
     parser.add_argument("--version", action="version", version=f"econed {__version__}")
     _add_common(parser, None)
@@ -36,7 +41,7 @@ def parse(arguments: Sequence[str]) -> Namespace:
     check = add("check", "check the configuration against the running oned")
     check.add_argument("--group", action="append", default=[], metavar="NAME", help="a group of EC2 users")
     add("doctor", "list inconsistencies in OpenNebula").add_argument("--fix", action="store_true", help="repair them")
-    return parser.parse_args(arguments)
+    return parser
 
 
 def _add_common(parser: ArgumentParser, default: str | None) -> None:

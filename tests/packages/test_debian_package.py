@@ -101,6 +101,15 @@ def test_the_logrotate_rules_call_the_econe_server_of_the_package(contents: Path
     assert os.access(contents / program.removeprefix("/"), os.X_OK)
 
 
+def test_the_package_has_manual_pages_and_completion(contents: Path) -> None:
+    """At the paths where man, bash and zsh of Debian look for them."""
+    share = contents / "usr/share"
+    for path in ("man/man8/econe-server.8.gz", "man/man5/econe.conf.5.gz"):
+        assert (share / path).stat().st_size > 1000
+    for path in ("bash-completion/completions/econe-server", "zsh/vendor-completions/_econe-server"):
+        assert "configtest" in (share / path).read_text("utf-8")
+
+
 # Installation on a system without OpenNebula
 
 
