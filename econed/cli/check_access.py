@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Container, Iterable, Iterator, Sequence
 from typing import Final
 
 from econed.actions.images.view import is_ami
@@ -34,6 +34,8 @@ async def check_types(survey: Survey) -> AsyncGenerator[Row, None]:
     networks = await survey.serveradmin.networks()
     if survey.loaded.file_types is not None:
         yield Row(Verdict.GOOD, subject, f"files: {', '.join(sorted(survey.loaded.file_types))}")
+        for row in _default_type_rows(survey, survey.loaded.file_types):
+            yield row
         for name, file in sorted(survey.loaded.file_types.items()):
             for row in _network_rows(survey, name, _attributes_of_file(name, file), survey.groups, networks):
                 yield row
@@ -41,9 +43,19 @@ async def check_types(survey: Survey) -> AsyncGenerator[Row, None]:
     templates = [template for template in await survey.serveradmin.templates() if INSTANCE_TYPE in template.template]
     if not templates:
         yield Row(Verdict.BAD, subject, f"no template has {INSTANCE_TYPE}: no instance can be run")
+        return
+    for row in _default_type_rows(survey, {template.template.text(INSTANCE_TYPE) for template in templates}):
+        yield row
     for template in templates:
         for row in _rows_of_template(survey, template, networks):
             yield row
+
+
+def _default_type_rows(survey: Survey, names: Container[str]) -> Iterator[Row]:
+    name = survey.loaded.settings.default_instance_type
+    if name not in names:
+        text = f"there is no instance type {name}: RunInstances is refused without a type"
+        yield Row(Verdict.NOTE, "default_instance_type", text)
 
 
 def _rows_of_template(survey: Survey, template: VMTemplate, networks: Sequence[VirtualNetwork]) -> Iterator[Row]:

@@ -112,6 +112,17 @@ def test_without_any_instance_type_no_instance_can_be_run(cloud: Cloud) -> None:
     assert {row.subject: row.text for row in rows(cloud, with_files)}["instance types"] == "files: m1.small"
 
 
+def test_a_default_instance_type_that_does_not_exist_is_noted(cloud: Cloud) -> None:
+    """RunInstances then needs a type."""
+    loaded = loaded_configuration(default_instance_type="m1.huge")
+    (row,) = (row for row in rows(cloud, loaded) if row.subject == "default_instance_type")
+    assert (row.verdict, row.text) == (
+        Verdict.NOTE,
+        "there is no instance type m1.huge: RunInstances is refused without a type",
+    )
+    assert "default_instance_type" not in {row.subject for row in rows(cloud)}
+
+
 def test_a_missing_cluster_and_a_missing_datastore_are_bad(cloud: Cloud) -> None:
     subjects = {"cluster_id", "datastore_id", "datastores"}
     assert set(bad_rows(cloud, loaded_configuration(cluster_id=77, datastore_id=88))) == subjects
