@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
@@ -39,14 +41,16 @@ def refusals(settings: Settings, running: OpenPorts | None = None, *, is_reload:
 
 
 def test_the_sockets_of_a_process_are_told_from_those_of_others(held: socket.socket) -> None:
-    """This test's process has the socket, its parent does not."""
+    """This test's process has the socket, a child does not."""
     port = port_of(held)
     own = open_ports_of(os.getpid())
     assert own.has_own(LOOPBACK, port)
     assert own.has_own_port(port)
     assert own.are_all_own(LOOPBACK, port)
     assert not own.are_passed
-    others = open_ports_of(os.getppid())
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
+        others = open_ports_of(child.pid)
+        child.communicate(b"\n")
     assert not others.has_own(LOOPBACK, port)
     assert port in {listening.port for listening in others.listening}
 

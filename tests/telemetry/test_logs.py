@@ -113,7 +113,7 @@ def test_lines_for_the_journal_begin_with_their_priority(
     stdout = os.fstat(1)
     log = ProcessLog(EVERYTHING, environ={"JOURNAL_STREAM": f"{stdout.st_dev}:{stdout.st_ino}"})
     log_value(log, level=level)
-    assert re.fullmatch(re.escape(prefix) + r"[0-9T:+-]+ \[.*\] value is so\n", capfd.readouterr().out)
+    assert re.fullmatch(re.escape(prefix) + r"\[.*\] value is so\n", capfd.readouterr().out)
 
 
 def test_every_line_of_a_traceback_begins_with_the_priority(capfd: pytest.CaptureFixture[str]) -> None:
