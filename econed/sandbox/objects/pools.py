@@ -66,12 +66,14 @@ class Pool(Generic[PoolObjectT]):
     def newest_first(self, first: int = -1, last: int = -1) -> Iterator[PoolObjectT]:
         """Return the objects one by one, the highest id first, as oned lists them.
 
-        If `first` and `last` are both ids, only those from `first` to `last`, without a look at the others.
+        If `first` is an id, only those from `first` to `last` (-1: no bound), without a look at the others; a `last`
+        below -1 is no id, but the length of a page.
         """
-        if first < 0 or last < 0:
+        if first < 0 or last < -1:
             return reversed(self._objects.values())
-        ids = range(min(last, next(reversed(self._objects), -1)), first - 1, -1)
-        return (self._objects[object_id] for object_id in ids if object_id in self._objects)
+        highest = next(reversed(self._objects), -1)
+        ids = range(highest if last == -1 else min(last, highest), first - 1, -1)
+        return (found for found in map(self._objects.get, ids) if found is not None)
 
 
 def page(pool_objects: Iterable[PoolObjectT], start: int, end: int) -> Sequence[PoolObjectT]:
