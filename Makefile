@@ -6,7 +6,7 @@ FLOOR_VENV := $(VENV)/botocore-floor
 NEWEST_VENV := $(VENV)/botocore-newest
 DEBIAN_PACKAGES := python3-venv gcc make \
     debhelper dpkg-dev rpm mmdebstrap logrotate systemd \
-    groff-base zsh \
+    apparmor groff-base iproute2 zsh \
     prometheus \
     nginx-light haproxy lighttpd lighttpd-mod-openssl lighttpd-modules-lua \
     openssl sslscan testssl.sh \

@@ -35,8 +35,8 @@ mount --bind "$1" "$1"
 cd "$1"
 mount -t proc proc proc
 mount --bind proc/sys proc/sys
-mount -o remount,bind,ro proc/sys
 mount --bind proc/sys/net proc/sys/net
+mount -o remount,bind,ro proc/sys
 mount -t sysfs -o ro sysfs sys
 mount -t cgroup2 cgroup2 sys/fs/cgroup
 mount -t tmpfs -o mode=755 tmpfs run
@@ -48,7 +48,7 @@ pivot_root . mnt
 umount --lazy mnt
 exec env -i container=other /lib/systemd/systemd systemd.unified_cgroup_hierarchy=1
 """
-"""Mounts what a container has, and replaces itself by systemd. The settings of the kernel are read-only."""
+"""Mounts what a container has, and replaces itself by systemd. Only the kernel's settings of the network can change."""
 
 _REMOVE_GROUP = """
 mount -t cgroup2 cgroup2 /mnt
@@ -135,7 +135,12 @@ class System:
 
     def _in_its_network(self) -> list[str]:
         """Return the command line of this Python, with this machine's files, in the network of the system."""
-        return ["nsenter", f"--target={self.pid}", "--net", "--", sys.executable]
+        return [*in_network_of(self.pid), sys.executable]
+
+
+def in_network_of(pid: int) -> list[str]:
+    """Return the words that run a command of this machine in the network of a process."""
+    return ["nsenter", f"--target={pid}", "--net", "--"]
 
 
 @contextmanager

@@ -78,9 +78,10 @@ def root_with_econed(factory: pytest.TempPathFactory) -> Root:
 
 
 def root_with_systemd(factory: pytest.TempPathFactory) -> Root:
-    """Return a root with systemd and RPM, without econed. Copy it, do not change it."""
+    """Return a root with systemd, RPM, sudo and nftables, without econed. Copy it, do not change it."""
     require_root()
-    return Root(built_once(factory, "root-with-systemd", lambda target: _create(target, "rpm", "systemd")))
+    packages = ("nftables", "rpm", "sudo", "systemd")
+    return Root(built_once(factory, "root-with-systemd", lambda target: _create(target, *packages)))
 
 
 def bootable_root(factory: pytest.TempPathFactory) -> Root:

@@ -209,3 +209,11 @@ def test_missing_directories_are_created_for_the_account_and_existing_ones_are_k
     ran(tool, "--create", f"--root={tmp_path}", ROOT / "etc/tmpfiles.d/econed.conf")
     assert stat.S_IMODE((tmp_path / "run/one").stat().st_mode) == 0o755
     assert stat.S_IMODE((tmp_path / "var/log/one").stat().st_mode) == 0o700
+
+
+def test_apparmor_accepts_the_profile_of_the_service() -> None:
+    """It is compiled, not loaded. It applies to the program that the unit of the packages starts."""
+    parser = shutil.which("apparmor_parser", path=DEBIAN_PATH) or require_tool("apparmor_parser")
+    ran(parser, "--skip-kernel-load", "--skip-cache", ROOT / "etc/apparmor.d/econed")
+    (program,) = re.findall(r"(?m)^profile econed (\S+)", (ROOT / "etc/apparmor.d/econed").read_text("utf-8"))
+    assert Unit(UNITS / "econe.service")["Service"]["ExecStart"].split()[0] == program.replace("/usr/lib/", "/opt/")
