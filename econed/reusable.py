@@ -6,35 +6,44 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 MAX_LENGTH: Final = 6144
-"""Characters of XML that are kept of a structure at most."""
+"""Bytes of XML that are kept of a structure at most."""
+
+
+class KeptXml:
+    """The XML of a structure that was encoded, which results contain in place of the structure.
+
+    It is empty until the structure has been encoded, and remains so if the XML is longer than `MAX_LENGTH`.
+    """
+
+    __slots__ = ("_xml",)
+
+    def __init__(self) -> None:
+        self._xml = b""
+
+    def __bool__(self) -> bool:
+        """Whether there is XML, which then remains."""
+        return self._xml != b""
+
+    @property
+    def text(self) -> str:
+        """The XML. It is kept in UTF-8: in a `str` one letter that is not Latin doubles the memory of all."""
+        return self._xml.decode()
+
+    def keep(self, text: str) -> None:
+        """Keep the XML of the structure."""
+        xml = text.encode()
+        if len(xml) <= MAX_LENGTH:
+            self._xml = xml
 
 
 class Reusable:
-    """A structure that results contain as an item of a list, and its XML once it has been encoded.
+    """A structure that a result contains as an item of a list, whose XML `kept` keeps once it has been encoded.
 
-    From then on the structure itself is no longer held. XML that is longer than `MAX_LENGTH` is not kept either.
+    The structure belongs to that result only: it may be long, and the result may be dropped before it is encoded.
     """
 
-    __slots__ = ("structure", "xml")
+    __slots__ = ("kept", "structure")
 
     def __init__(self, structure: Mapping[str, Any]) -> None:
-        self.structure: Mapping[str, Any] | None = structure
-        self.xml = ""
-
-    @property
-    def is_spent(self) -> bool:
-        """Whether it cannot be used again, because its XML was too long to be kept."""
-        return self.structure is None and not self.xml
-
-    def keep(self, xml: str) -> None:
-        """Keep the XML instead of the structure."""
-        self.structure = None
-        if len(xml) <= MAX_LENGTH:
-            self.xml = xml
-
-    def spend(self) -> Mapping[str, Any]:
-        """Return the structure, which is not held any longer, to be encoded in steps; its XML is not kept."""
-        structure, self.structure = self.structure, None
-        if structure is None:
-            raise ValueError("neither structure nor XML")
-        return structure
+        self.structure = structure
+        self.kept = KeptXml()

@@ -18,6 +18,9 @@ MAX_ITEMS: Final = 16_000
 MAX_ITEMS_PER_SESSION: Final = 12_000
 """Items that it remembers for one session, so that they do not displace those of all others."""
 
+MAX_SESSIONS: Final = 4_000
+"""Sessions of which it remembers items."""
+
 UNUSED_SECONDS: Final = 600
 """Seconds after which an item that was not listed again makes room for another."""
 
@@ -86,22 +89,39 @@ class SessionItems(Generic[_I]):
 class ItemMemory(Generic[_I]):
     """The items of all sessions; those of the session that was used least recently are forgotten first."""
 
-    def __init__(self, maximum: int = MAX_ITEMS) -> None:
+    def __init__(self, maximum: int = MAX_ITEMS, max_sessions: int = MAX_SESSIONS) -> None:
         self._maximum = maximum
+        self._max_sessions = max_sessions
         self._sessions: OrderedDict[Hashable, SessionItems[_I]] = OrderedDict()
+        self._count = 0
 
     def of(self, session: Hashable) -> SessionItems[_I]:
-        """Return the items of a session, after others have been forgotten if there are too many."""
+        """Return the items of a session, to be read, after others have been forgotten if there are too many."""
         items = self._sessions.setdefault(session, SessionItems())
         self._sessions.move_to_end(session)
-        while self.count > self._maximum and len(self._sessions) > 1:
-            self._sessions.popitem(last=False)
+        while len(self._sessions) > 1 and (self._count > self._maximum or len(self._sessions) > self._max_sessions):
+            _, forgotten = self._sessions.popitem(last=False)
+            self._count -= len(forgotten)
         return items
+
+    def remember(self, session: Hashable, item: _I) -> None:
+        """Remember an item of a session (`SessionItems.remember`)."""
+        items = self.of(session)
+        before = len(items)
+        items.remember(item)
+        self._count += len(items) - before
+
+    def forget(self, session: Hashable, machine_ids: Iterable[int]) -> None:
+        """Forget what is remembered of some machines in a session."""
+        items = self.of(session)
+        before = len(items)
+        items.forget(machine_ids)
+        self._count += len(items) - before
 
     @property
     def count(self) -> int:
         """How many items are remembered."""
-        return sum(map(len, self._sessions.values()))
+        return self._count
 
 
 @dataclass(frozen=True)

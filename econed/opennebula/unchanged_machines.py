@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeAlias, TypeVar
 
 from econed.opennebula.replies import document_bounds, parse_document
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _FIRST: Final = b"&lt;VM_POOL&gt;&lt;VM&gt;&lt;ID&gt;"
 _BETWEEN: Final = b"&lt;/VM&gt;&lt;VM&gt;&lt;ID&gt;"
 _LAST: Final = b"&lt;/VM&gt;&lt;/VM_POOL&gt;"
+_MAX_DIGITS: Final = 20
 _CDATA_BEGIN: Final = b"&lt;![CDATA["
 _CDATA_END: Final = b"]]&gt;"
 
@@ -70,21 +71,29 @@ class MachineParser(Generic[_K]):
         changed: list[tuple[slice, bytes]] = []
         with memoryview(body) as view:
             for text in texts:
+                if (machine_id := _id_at(body, text.start)) < 0:
+                    return _whole(method, body)
                 fingerprint = sha256(view[text]).digest()
-                known = self.lookup(_id_at(body, text.start))
+                known = self.lookup(machine_id)
                 if known is not None and known.fingerprint == fingerprint:
                     unchanged.append(known)
-                else:
+                elif _is_balanced(body, text):
                     changed.append((text, fingerprint))
+                else:
+                    return _whole(method, body)
         if unchanged and not changed:
             return MachineReply(unchanged, ())
-        if all(_is_balanced(body, text) for text, _ in changed):
-            reduced = _with_only(body, texts, [text for text, _ in changed]) if unchanged else body
-            elements = list(parse_document(method, reduced).iterchildren("VM"))
-            if len(elements) == len(changed):
-                fingerprints = [fingerprint for _, fingerprint in changed]
-                return MachineReply(unchanged, tuple(zip(elements, fingerprints, strict=True)))
-        return MachineReply((), tuple((element, b"") for element in parse_document(method, body).iterchildren("VM")))
+        reduced = _with_only(body, texts, [text for text, _ in changed]) if unchanged else body
+        elements = list(parse_document(method, reduced).iterchildren("VM"))
+        if len(elements) != len(changed):
+            return _whole(method, body)
+        fingerprints = [fingerprint for _, fingerprint in changed]
+        return MachineReply(unchanged, tuple(zip(elements, fingerprints, strict=True)))
+
+
+def _whole(method: str, body: bytes) -> MachineReply[Any]:
+    """Return all machines of a reply as changed, and without fingerprints."""
+    return MachineReply((), tuple((element, b"") for element in parse_document(method, body).iterchildren("VM")))
 
 
 def _machine_texts(method: str, body: bytes) -> Sequence[slice]:
@@ -102,7 +111,7 @@ def _machine_texts(method: str, body: bytes) -> Sequence[slice]:
 
 def _id_at(body: bytes, start: int) -> int:
     """Return the machine's id at the start of its text; -1 if there is none."""
-    digits = body[start : body.find(b"&", start, start + 20)]
+    digits = body[start : start + _MAX_DIGITS].partition(b"&")[0]
     return int(digits) if digits.isdigit() else -1
 
 

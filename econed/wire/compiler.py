@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, TypeVar, cast
 
-from econed.reusable import Reusable
+from econed.reusable import KeptXml, Reusable
 from econed.wire.model import output_name
 from econed.wire.shapes import ListShape, MapShape, Shape, StructureShape
 from econed.wire.text import escape, text_formatter
@@ -266,22 +266,22 @@ def _remembering(write: Writer) -> Writer:
 
 
 def _reusing(write: Writer) -> Writer:
-    """Return a writer that repeats the XML of a `Reusable`, or keeps what it writes for it.
+    """Return a writer that keeps the XML that it writes for a `Reusable`, and repeats a `KeptXml`.
 
     Such XML counts as one element of a slice: appending it takes no longer.
     """
 
     def write_or_reuse(value: Any, out: list[str]) -> None:
-        if type(value) is not Reusable:
-            write(value, out)
-        elif value.xml:
-            out.append(value.xml)
-        else:
+        if type(value) is KeptXml:
+            out.append(value.text)
+        elif type(value) is Reusable:
             written: list[str] = []
             write(value.structure, written)
             xml = "".join(written)
-            value.keep(xml)
+            value.kept.keep(xml)
             out.append(xml)
+        else:
+            write(value, out)
 
     return write_or_reuse
 
@@ -343,7 +343,7 @@ def _items_stepper(write: Writer, step: Stepper | None) -> Stepper:
                     write(item, out)
                 except _TooLong:
                     del out[length:]
-                    yield from cast(Stepper, step)(item.spend() if type(item) is Reusable else item, out)
+                    yield from cast(Stepper, step)(item.structure if type(item) is Reusable else item, out)
                 index += 1
                 if len(out) >= SLICE_LENGTH:
                     yield

@@ -180,6 +180,19 @@ def test_a_large_reservation_is_not_held_back_for_the_next_set() -> None:
     assert reservations.remaining() == []
 
 
+def test_a_large_reservation_is_complete_where_another_user_has_written_its_id() -> None:
+    """The machine of the other user, with a higher id, is the last of the set."""
+    reservations = ReservationMerger()
+    of_victim = _reservations(*[("r-1", "a")] * 150)
+    of_attacker = _reservations(("r-1", "b"))
+    for owner, owned in (("1", of_victim), ("2", of_attacker)):
+        for reservation in owned:
+            reservation["OwnerId"] = owner
+    ready = reservations.add([*of_victim, *of_attacker])
+    assert [len(reservation["Instances"]) for reservation in ready] == [150]
+    assert _flat(reservations.remaining()) == [("r-1", ["b"])]
+
+
 # In a cloud
 
 

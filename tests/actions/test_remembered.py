@@ -54,9 +54,9 @@ def test_the_session_that_was_used_least_recently_is_forgotten_first() -> None:
     memory: ItemMemory[Item] = ItemMemory(4)
     for session in ("a", "b"):
         for machine_id in range(2):
-            memory.of(session).remember(Item(machine_id))
+            memory.remember(session, Item(machine_id))
     memory.of("a")
-    memory.of("c").remember(Item(1))
+    memory.remember("c", Item(1))
     assert memory.count == 5
     memory.of("c")
     assert [remembered(memory.of(session)) for session in ("a", "c", "b")] == [[0, 1], [1], []]
@@ -65,8 +65,26 @@ def test_the_session_that_was_used_least_recently_is_forgotten_first() -> None:
 def test_a_single_session_is_not_forgotten() -> None:
     memory: ItemMemory[Item] = ItemMemory(1)
     for machine_id in range(3):
-        memory.of("a").remember(Item(machine_id))
+        memory.remember("a", Item(machine_id))
     assert remembered(memory.of("a")) == [0, 1, 2]
+
+
+def test_sessions_without_items_do_not_accumulate() -> None:
+    memory: ItemMemory[Item] = ItemMemory(max_sessions=2)
+    memory.remember("a", Item(1))
+    for session in "bcd":
+        memory.of(session)
+    assert memory.count == 0
+    assert remembered(memory.of("a")) == []
+
+
+def test_the_count_is_that_of_the_items_that_are_remembered() -> None:
+    memory: ItemMemory[Item] = ItemMemory()
+    for machine_id in (1, 1, 2, 3):
+        memory.remember("a", Item(machine_id))
+    memory.forget("a", [3, 4])
+    memory.remember("b", Item(1))
+    assert memory.count == len(memory.of("a")) + len(memory.of("b")) == 3
 
 
 def test_equal_lists_have_equal_parsers_and_other_lists_others() -> None:

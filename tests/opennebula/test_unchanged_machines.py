@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from lxml import etree
 
 from econed.errors import InvalidReply, OpenNebulaRefusal
+from econed.opennebula import unchanged_machines
 from econed.opennebula.replies import parse_document
 from econed.opennebula.unchanged_machines import MachineParser, MachineReply
 from econed.sandbox.server import reply_body
@@ -108,6 +111,35 @@ def test_a_copy_of_a_known_machine_in_a_text_is_not_that_machine() -> None:
     known = learned(reply(f"<VM>{copy}</VM>"))
     assert set(known) == {7}
     assert ids(parsed(reply(machine(1), machine(2, f"</VM><VM>{copy}</VM><VM><ID>9</ID>")), known)) == ([], [1, 2])
+
+
+@pytest.mark.parametrize("piece", ["</VM><VM><ID>7</ID>", "</VM><VM><ID>" + "a" * 20, "</VM><VM><ID>" + "7" * 20])
+def test_boundaries_that_a_user_writes_cost_little(monkeypatch: pytest.MonkeyPatch, piece: str) -> None:
+    """After the first, no further part is looked at."""
+    hashed: list[int] = []
+
+    def counting_sha256(text: memoryview) -> Any:
+        hashed.append(len(text))
+        return sha256(text)
+
+    monkeypatch.setattr(unchanged_machines, "sha256", counting_sha256)
+    assert ids(parsed(reply(machine(1), machine(2, piece * 10_000), machine(3)))) == ([], [1, 2, 3])
+    assert len(hashed) <= 3
+
+
+def test_attributes_that_look_like_machines_are_none_and_cause_no_second_parse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An attribute of a user may have the name VM and a member ID."""
+    attributes = "".join(f"<VM><ID><![CDATA[{value}]]></ID></VM>" for value in range(7, 9))
+    hostile = reply(machine(1), f"<VM><ID>2</ID><USER_TEMPLATE>{attributes}</USER_TEMPLATE></VM>")
+    parses: list[bytes] = []
+
+    def counting_parse(method: str, body: bytes) -> Any:
+        parses.append(body)
+        return parse_document(method, body)
+
+    monkeypatch.setattr(unchanged_machines, "parse_document", counting_parse)
+    assert ids(parsed(hostile, learned(reply(machine(1), machine(7), machine(8))))) == ([], [1, 2])
+    assert len(parses) == 2
 
 
 TEXTS = st.lists(

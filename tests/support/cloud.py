@@ -89,7 +89,8 @@ def _model() -> Model:
 
 
 @cache
-def _dispatcher() -> Dispatcher:
+def dispatcher() -> Dispatcher:
+    """Return the dispatcher of all actions."""
     return Dispatcher(_model(), all_actions())
 
 
@@ -258,7 +259,7 @@ async def perform_pairs(call: Call, action: str, pairs: Sequence[tuple[str, str]
 async def body_of(call: Call, action: str, pairs: Sequence[tuple[str, str]], version: str = VERSION) -> bytes:
     """Send an EC2 call through the daemon's pipeline and return the body of the response, also where it is in parts."""
     parameters = [(name, value) for name, value in pairs if name not in ("Action", "Version")]
-    invocation = Invocation.of(_dispatcher(), call, (("Action", action), ("Version", version), *parameters))
+    invocation = Invocation.of(dispatcher(), call, (("Action", action), ("Version", version), *parameters))
     body = invocation.body(_encoder())
     result = await invocation.run()
     if isinstance(result, AsyncGenerator):

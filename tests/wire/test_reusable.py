@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from econed.reusable import MAX_LENGTH, Reusable
+from econed.reusable import MAX_LENGTH, KeptXml, Reusable
 from econed.wire.compiler import SLICE_LENGTH, InvalidResult
 from econed.wire.encoder import Encoder
 from econed.wire.model import Model
@@ -27,24 +27,37 @@ def encoded(model: Model, encoder: Encoder, *instances: Any) -> bytes:
     return encoder.encode(operation, result, version="2016-11-15", request_id="req-1")
 
 
-def test_a_reusable_structure_is_encoded_like_any_other(model: Model) -> None:
+def test_a_reusable_structure_is_encoded_like_any_other_and_then_repeated(model: Model) -> None:
     encoder = Encoder()
     expected = encoded(model, encoder, INSTANCE, {"InstanceId": "i-00000008"}, INSTANCE)
-    reusable = Reusable(INSTANCE)
-    assert encoded(model, encoder, reusable, {"InstanceId": "i-00000008"}, reusable) == expected
-    assert reusable.structure is None
-    assert encoded(model, encoder, reusable, Reusable({"InstanceId": "i-00000008"}), reusable) == expected
+    first, second = Reusable(INSTANCE), Reusable(INSTANCE)
+    assert not first.kept
+    assert encoded(model, encoder, first, {"InstanceId": "i-00000008"}, second) == expected
+    assert first.kept
+    assert encoded(model, encoder, first.kept, Reusable({"InstanceId": "i-00000008"}), second.kept) == expected
 
 
 @pytest.mark.parametrize(
-    "tags", [[{"Key": "k", "Value": "v" * MAX_LENGTH}], [{"Key": f"{n}", "Value": ""} for n in range(SLICE_LENGTH)]]
+    "tags",
+    [
+        [{"Key": "k", "Value": "v" * MAX_LENGTH}],
+        [{"Key": "k", "Value": "\u20ac" * (MAX_LENGTH // 2)}],
+        [{"Key": f"{n}", "Value": ""} for n in range(SLICE_LENGTH)],
+    ],
+    ids=["characters", "bytes", "elements"],
 )
 def test_a_structure_with_long_xml_is_encoded_and_not_kept(model: Model, tags: list[dict[str, str]]) -> None:
     instance = {**INSTANCE, "Tags": tags}
     reusable = Reusable(instance)
     assert encoded(model, Encoder(), reusable) == encoded(model, Encoder(), instance)
-    assert reusable.is_spent
-    assert (reusable.structure, reusable.xml) == (None, "")
+    assert not reusable.kept
+
+
+def test_xml_that_was_kept_remains() -> None:
+    kept = KeptXml()
+    kept.keep("<a/>")
+    kept.keep("x" * (MAX_LENGTH + 1))
+    assert kept.text == "<a/>"
 
 
 def test_an_invalid_reusable_structure_is_reported_with_its_path(model: Model) -> None:

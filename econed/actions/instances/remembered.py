@@ -21,7 +21,7 @@ from econed.actions.machines.lookup import read_instances
 from econed.actions.tasks import TaskGroup
 from econed.errors import OpenNebulaRefusal
 from econed.opennebula.documents import VirtualMachine
-from econed.reusable import Reusable
+from econed.reusable import KeptXml, Reusable
 
 if TYPE_CHECKING:
     from types_boto3_ec2.type_defs import InstanceTypeDef, ReservationTypeDef
@@ -43,14 +43,15 @@ MAX_TEXT: Final = 1024
 class RememberedInstance:
     """An instance, as long as its machine's document has this fingerprint.
 
-    `instance` is None if the filters of all requests have excluded it. `used_at` is in seconds since the epoch.
+    `instance` is its XML, None if the filters of all requests have excluded it. `used_at` is in seconds since the
+    epoch.
     """
 
     id: int
     fingerprint: bytes
     owner_id: str
     reservation_id: str
-    instance: Reusable | None
+    instance: KeptXml | None
     texts: Texts
     clusters: Mapping[int, str]
     associated: Sequence[LinkedAddress]
@@ -58,7 +59,7 @@ class RememberedInstance:
 
     def is_usable(self, filters: frozenset[str]) -> bool:
         """Whether it can be listed by a request with filters of these names (`RememberedItem`)."""
-        return filters <= self.texts.keys() and (self.instance is None or not self.instance.is_spent)
+        return filters <= self.texts.keys() and (self.instance is None or bool(self.instance))
 
     def agrees_with(self, clusters: Mapping[int, str], addresses: PublicAddresses) -> bool:
         """Whether it is as it would be with these names of clusters and these elastic IPs."""
@@ -163,7 +164,7 @@ class InstanceList:
         }
         if not outdated:
             return listed
-        self._remembered.forget(outdated)
+        self.call.memory.instances.forget(self.call.session_key, outdated)
         read_again = {machine.id: machine for machine in await read_instances(self.call, sorted(outdated))}
         current: list[Listed] = [item for item in listed if item.id not in outdated]
         return sorted([*current, *read_again.values()], key=lambda item: item.id)
@@ -187,13 +188,15 @@ class InstanceList:
             before = None
         instance = None if before is None else before.instance
         if is_selected:
-            instance = Reusable(reservation["Instances"][0])
-            reservation["Instances"] = cast("list[InstanceTypeDef]", [instance])
+            reusable = Reusable(reservation["Instances"][0])
+            reservation["Instances"] = cast("list[InstanceTypeDef]", [reusable])
+            instance = reusable.kept
         if before is not None and _is_short(all_texts := {**before.texts, **texts}):
             texts = all_texts
         if not _is_short(texts):
             return
-        self._remembered.remember(
+        self.call.memory.instances.remember(
+            self.call.session_key,
             RememberedInstance(
                 id=machine.id,
                 fingerprint=machine.fingerprint,
@@ -204,7 +207,7 @@ class InstanceList:
                 clusters=surroundings.clusters,
                 associated=surroundings.addresses.by_machine.get(machine.id, ()),
                 used_at=self.call.now,
-            )
+            ),
         )
 
 

@@ -133,15 +133,11 @@ class ReservationMerger:
         if not items:
             return []
         last_id = items[-1]["ReservationId"]
-        merged = merge_reservations([*self.remaining(), *items])
-        self._deferred = [
-            reservation
-            for reservation in merged
-            if reservation["ReservationId"] == last_id and len(reservation["Instances"]) < _MAX_DEFERRED
-        ]
-        if not self._deferred:
-            return merged
-        return [reservation for reservation in merged if reservation["ReservationId"] != last_id]
+        complete: list[ReservationTypeDef] = []
+        for reservation in merge_reservations([*self.remaining(), *items]):
+            is_deferred = reservation["ReservationId"] == last_id and len(reservation["Instances"]) < _MAX_DEFERRED
+            (self._deferred if is_deferred else complete).append(reservation)
+        return complete
 
     def remaining(self) -> list[ReservationTypeDef]:
         """Return the deferred reservations."""

@@ -10,8 +10,10 @@ import pytest
 from econed.actions.instances import remembered
 from econed.actions.instances.remembered import MAX_FILTERS
 from econed.actions.instances.view import reservation_view
+from econed.pipeline import Invocation
+from econed.wire.encoder import Encoder
 from tests.support.addresses import AddressCloud
-from tests.support.cloud import Cloud
+from tests.support.cloud import VERSION, Cloud, dispatcher
 
 TEMPLATE = 0
 RUNNING = {"Name": "instance-state-name", "Values": ["running"]}
@@ -168,6 +170,53 @@ def test_instances_with_long_xml_are_listed_like_others(viewed: list[int]) -> No
     assert viewed_by(cloud, viewed) == [machine]
     ((reservation,),) = (listed(cloud),)
     assert len(reservation["Instances"][0]["Tags"]) == 40
+
+
+LONG_TAGS = "\n".join(f'EC2_TAG_{n:04X}=[KEY="{n}",VALUE="{"v" * 200}"]' for n in range(40))
+
+
+@pytest.mark.parametrize("tags", ["", LONG_TAGS], ids=["short", "long"])
+def test_two_lists_at_once_are_each_as_the_only_one(tags: str) -> None:
+    """The second is read before the first is encoded."""
+    cloud = Cloud()
+    ids = create(cloud, 3)
+    cloud.as_user("alice", "one.vm.update", ids[1], tags, 1)
+    lists = [cloud.result(_read(cloud)) for _ in range(2)]
+    expected, *others = [cloud.result(_encoded(invocation, parts)) for invocation, parts in lists]
+    assert others == [expected]
+    assert len(listed(cloud)) == 3
+
+
+def test_of_a_list_that_is_dropped_nothing_is_kept(viewed: list[int]) -> None:
+    """It may be long, and has not been encoded."""
+    cloud = Cloud()
+    ids = create(cloud, 2)
+    _, (_, result) = cloud.result(_read(cloud))
+    cloud.result(result.aclose())
+    for machine in ids:
+        item = cloud.memory.instances.of(cloud.user("alice").session_key).get(machine)
+        assert item is not None
+        assert not item.instance
+    assert viewed_by(cloud, viewed) == ids
+    assert viewed_by(cloud, viewed) == []
+
+
+async def _read(cloud: Cloud) -> tuple[Invocation, tuple[Any, Any]]:
+    """Begin a list of all instances: return it with its first part and the rest, of which nothing is encoded yet."""
+    pairs = (("Action", "DescribeInstances"), ("Version", VERSION))
+    invocation = Invocation.of(dispatcher(), cloud.call_as("alice"), pairs)
+    parts: Any = await invocation.run()
+    return invocation, (await anext(parts), parts)
+
+
+async def _encoded(invocation: Invocation, parts: tuple[Any, Any]) -> bytes:
+    """Return the response of such a list."""
+    first, rest = parts
+    body = invocation.body(Encoder())
+    pieces = [*body.slices(first)]
+    async for part in rest:
+        pieces += body.slices(part)
+    return b"".join((*pieces, body.end()))
 
 
 def test_a_session_does_not_use_what_another_session_was_sent(viewed: list[int]) -> None:
