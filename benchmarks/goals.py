@@ -87,6 +87,7 @@ ROWS = (
         _at_most(2.0, 1.6),
         ruby="1.4 s",
     ),
+    Row("first-list", "DescribeInstances, all machines, first list of a process", lists.first_list, _at_most(2.0)),
     Row(
         "stall",
         "DescribeRegions of another client during lists (99%)",
