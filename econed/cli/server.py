@@ -146,12 +146,10 @@ class Server:
     def run(self) -> Exit:
         """Replace this process by the daemon, in the foreground, with its log on standard output."""
         loaded = self._load_configuration()
-        initial = systemd.initial_environment()
-        socket_variables = {name: initial[name] for name in systemd.SOCKET_VARIABLES if name in initial}
-        if not systemd.passed_descriptors(socket_variables, os.getpid()):  # else systemd has bound the ports
+        if not systemd.passed_descriptors(self.environ, os.getpid()):  # else systemd has bound the ports
             self._refuse_ports(refused_ports(loaded.settings))
         command = twistd(self.installation, "--nodaemon", "--pidfile=", "--logfile=-")
-        os.execve(command[0], command, {**self.environ, **socket_variables})  # noqa: S606  sys.executable, by its path
+        os.execve(command[0], command, self.environ)  # noqa: S606  sys.executable, by its path
 
     def check(self, groups: Sequence[str]) -> Exit:
         """Check what `configtest` checks, and the configuration against the running oned."""
@@ -296,8 +294,10 @@ def main(arguments: Sequence[str], environ: Mapping[str, str], out: TextIO, err:
     options = parse(arguments)
     installation = Installation.locate(environ, conf=options.config, pid_file=options.pidfile, log_file=options.logfile)
     try:
-        # Before root's rights are given up: without D-Bus systemd answers only root.
+        # Before root's rights are given up: without D-Bus systemd answers only root, and then the variables of its
+        # sockets, which Twisted has removed from the environment, can no longer be read.
         service = service_state() if options.command in _WITH_SERVICE else ServiceState()
+        environ = {**environ, **systemd.socket_variables(systemd.initial_environment())}
         if options.command not in _OF_ROOT:
             environ = become(options.user, environ)
         server = Server(installation, environ, out, service)

@@ -97,6 +97,11 @@ def passed_descriptors(environ: Mapping[str, str], pid: int) -> range:
     return range(FIRST_DESCRIPTOR, FIRST_DESCRIPTOR + int(count))
 
 
+def socket_variables(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the variables of socket activation in `environ`."""
+    return {name: environ[name] for name in SOCKET_VARIABLES if name in environ}
+
+
 def forget_sockets(environ: MutableMapping[str, str]) -> None:
     """Remove the variables of socket activation from `environ`."""
     for name in SOCKET_VARIABLES:

@@ -185,6 +185,32 @@ def test_a_log_that_root_has_left_behind_is_reported(of_nobody: Host) -> None:
     assert of_nobody.holder is None
 
 
+@pytest.mark.slow
+def test_the_sockets_of_systemd_are_passed_on_to_the_daemon_that_root_runs(of_nobody: Host) -> None:
+    """As in a unit without `User=`."""
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        port = held.getsockname()[1]
+        script = f'LISTEN_PID=$$ exec "$@" 3<&{held.fileno()}'
+        process = subprocess.Popen(
+            ["bash", "-c", script, "bash", *of_nobody.command("run")],
+            env=of_nobody.environ | {"LISTEN_FDS": "1"},
+            cwd="/",
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            pass_fds=[held.fileno()],
+        )
+        assert process.stdout is not None
+        try:
+            lines = iter(process.stdout.readline, "")
+            started = next((line for line in lines if " listens" in line or "EC2Site starting" in line), "")
+            assert f"EC2Site starting on {port}" in started
+            assert Path(f"/proc/{process.pid}").stat().st_uid == pwd.getpwnam(NOBODY).pw_uid
+        finally:
+            process.terminate()
+            process.communicate(timeout=60)
+
+
 def test_an_account_that_does_not_exist_is_refused(host: Host) -> None:
     host.user = "no-such-account"
     for command in ("start", "configtest", "check"):
