@@ -56,7 +56,8 @@ class Survey:
             return Row(Verdict.GOOD, subject, f"{name}, usable by {', '.join(group.name for group in groups)}")
         if not self.groups:
             return Row(Verdict.NOTE, subject, f"{name}, not checked for any group")
-        return Row(Verdict.BAD, subject, f"{name}, not usable by any group of EC2 users")
+        whom = ", ".join(group.name for group in self.groups) if self.are_groups_named else "any group of EC2 users"
+        return Row(Verdict.BAD, subject, f"{name}, not usable by {whom}")
 
 
 def acl_command(group: Group, kind: Resource, objects: str, operation: Operation) -> str:

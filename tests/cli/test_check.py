@@ -101,6 +101,7 @@ def test_a_group_without_a_usable_network_is_reported(cloud: Cloud) -> None:
 def test_an_instance_type_not_usable_by_any_group_is_bad(cloud: Cloud) -> None:
     cloud.oneadmin("one.template.chmod", 0, 1, 1, 0, 0, 0, 0, 0, 0, 0)
     assert bad_rows(cloud) == {"type m1.small": "template 0, not usable by any group of EC2 users"}
+    assert bad_rows(cloud, None, "ec2") == {"type m1.small": "template 0, not usable by ec2"}
 
 
 def test_without_any_instance_type_no_instance_can_be_run(cloud: Cloud) -> None:
