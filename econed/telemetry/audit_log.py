@@ -19,6 +19,12 @@ from econed.telemetry.log_targets import AppendedFile, FallbackTarget
 from econed.user import Sender
 
 _MAX_TEXT = 1024
+_MAX_NAMES = 20
+"""Names of key pairs in a line: a name may be as long as a request, with characters that take six bytes in JSON."""
+
+_MAX_NAME = 255
+"""Characters of EC2's names of key pairs."""
+
 _ADDRESS = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}", re.ASCII)
 _KEY_NAME = re.compile(r"KeyName(?:\.[0-9]+)?", re.ASCII)
 
@@ -112,11 +118,13 @@ class CallAudit:
 
 def _named(parameters: Iterable[tuple[str, str]]) -> Iterator[str]:
     """Yield the ids, the elastic IPs and the names of key pairs in the parameters of a request."""
+    names = 0
     for name, value in parameters:
         if is_resource_id(value) or (name == "PublicIp" and _ADDRESS.fullmatch(value)):
             yield value
-        elif _KEY_NAME.fullmatch(name):
-            yield cut(redacted(value), _MAX_TEXT)
+        elif _KEY_NAME.fullmatch(name) and names < _MAX_NAMES:
+            names += 1
+            yield cut(redacted(value), _MAX_NAME)
 
 
 def _ids_in(value: object) -> Iterator[str]:

@@ -139,6 +139,14 @@ def test_strangers_cannot_write_long_lines_or_forge_one(audit: Audit) -> None:
     assert json.loads(line)["user"] == ""
 
 
+def test_a_user_cannot_write_lines_as_long_as_their_requests(audit: Audit) -> None:
+    names = [(f"KeyName.{number}", f"{number}" + "\0" * 1000) for number in range(1000)]
+    ids = [("KeyPairId.1", "key-0123456789abcdef0")]
+    audit.call("DescribeKeyPairs", *names, *ids).failed("InvalidParameterValue", None)
+    assert len(audit.path.read_bytes()) < 40_000
+    assert audit.lines[0]["ids"][-1] == ids[0][1]
+
+
 def test_without_a_log_nothing_is_written() -> None:
     call = CallAudit(None, "10.0.0.7", ID)
     call.begin(Sender(ALICE, "alice"), "StopInstances", ())
