@@ -6,7 +6,7 @@ documents in a pool contain no measurements, so they change only when something 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeAlias, TypeVar
@@ -66,11 +66,12 @@ class MachineParser(Generic[_K]):
         A text counts as a machine's only if it is well-formed by itself. A user could otherwise write the boundary
         between two machines into an attribute of their own, and what follows would be read as somebody else's machine.
         """
-        texts = _machine_texts(method, body)
+        texts: list[slice] = []
         unchanged: list[_K] = []
         changed: list[tuple[slice, bytes]] = []
         with memoryview(body) as view:
-            for text in texts:
+            for text in _machine_texts(method, body):
+                texts.append(text)
                 if (machine_id := _id_at(body, text.start)) < 0:
                     return _whole(method, body)
                 fingerprint = sha256(view[text]).digest()
@@ -96,17 +97,16 @@ def _whole(method: str, body: bytes) -> MachineReply[Any]:
     return MachineReply((), tuple((element, b"") for element in parse_document(method, body).iterchildren("VM")))
 
 
-def _machine_texts(method: str, body: bytes) -> Sequence[slice]:
-    """Return where the text of each machine is, from its id on, up to its end; none if the reply has another form."""
+def _machine_texts(method: str, body: bytes) -> Iterator[slice]:
+    """Yield where the text of each machine is, from its id on, up to its end; none if the reply has another form."""
     bounds = document_bounds(method, body)
     if bounds is None or not body.startswith(_FIRST, bounds.start) or not body.endswith(_LAST, 0, bounds.stop):
-        return ()
-    texts: list[slice] = []
+        return
     start, end = bounds.start + len(_FIRST), bounds.stop - len(_LAST)
     while (boundary := body.find(_BETWEEN, start, end)) >= 0:
-        texts.append(slice(start, boundary))
+        yield slice(start, boundary)
         start = boundary + len(_BETWEEN)
-    return [*texts, slice(start, end)]
+    yield slice(start, end)
 
 
 def _id_at(body: bytes, start: int) -> int:
