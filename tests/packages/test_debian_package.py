@@ -91,8 +91,9 @@ def test_the_units_of_the_package_start_the_programs_in_it(contents: Path) -> No
     for name in ("econe.service", "econe.socket"):
         in_checkout = (ROOT / "etc/systemd" / name).read_text("utf-8")
         in_package = (contents / "lib/systemd/system" / name).read_text("utf-8")
-        assert in_package == in_checkout.replace("/opt/econed/bin/twistd", TWISTD)
-    assert os.access(contents / TWISTD.removeprefix("/"), os.X_OK)
+        assert in_package == in_checkout.replace("/opt/econed/bin/", f"{Path(TWISTD).parent}/")
+    for program in (Path(TWISTD), Path(TWISTD).with_name("econe-server")):
+        assert os.access(contents / str(program).removeprefix("/"), os.X_OK)
 
 
 def test_the_logrotate_rules_call_the_econe_server_of_the_package(contents: Path) -> None:
