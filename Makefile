@@ -5,7 +5,7 @@ VENV := .venv
 FLOOR_VENV := $(VENV)/botocore-floor
 NEWEST_VENV := $(VENV)/botocore-newest
 DEBIAN_PACKAGES := python3-venv gcc make \
-    debhelper dpkg-dev rpm mmdebstrap logrotate systemd \
+    debhelper dpkg-dev rpm mmdebstrap logrotate systemd jq \
     apparmor groff-base iproute2 zsh \
     prometheus \
     nginx-light haproxy lighttpd lighttpd-mod-openssl lighttpd-modules-lua \

@@ -1,0 +1,1 @@
+"""The commands in the documentation are valid, and do what the pages say."""

@@ -1,0 +1,67 @@
+"""Commands of the pages that need no OpenNebula give the output that the pages show, or find the examples on them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from econed.cli.sandbox_server import FORMS, sandbox_server
+from tests.pages.scripts import ROOT, blocks
+from tests.support.running import LONG
+from tests.support.tools import require_tool
+
+README = ROOT / "README.md"
+LOGS = ROOT / "docs/guide/logs.md"
+
+pytestmark = pytest.mark.slow
+
+
+@contextmanager
+def served(home: Path) -> Iterator[Mapping[str, str]]:
+    """Serve an OpenNebula in memory; yield the environment of its user, as `make serve` prints it."""
+    with sandbox_server(FORMS[-1]) as server:
+        yield {
+            "HOME": str(home),
+            "PATH": f"{Path(require_tool('aws')).parent}:{os.environ['PATH']}",
+            "AWS_ACCESS_KEY_ID": server.access.access_key,
+            "AWS_SECRET_ACCESS_KEY": server.access.secret_key,
+            "AWS_DEFAULT_REGION": "OpenNebula",
+            "AWS_ENDPOINT_URL_EC2": server.access.url,
+            "NO_PROXY": "127.0.0.1",
+        }
+
+
+def test_the_sessions_of_the_readme_give_the_output_that_it_shows(tmp_path: Path) -> None:
+    sessions = [session for block in blocks(README) for session in block.sessions()]
+    assert len(sessions) == 7
+    with served(tmp_path) as environment:
+        outputs = [
+            subprocess.run(
+                ["bash", "-euo", "pipefail", "-c", command],
+                cwd=tmp_path,
+                env=environment,
+                capture_output=True,
+                text=True,
+                timeout=LONG,
+                check=True,
+            ).stdout
+            for command, _ in sessions
+        ]
+    assert [output.strip() for output in outputs] == [output.strip() for _, output in sessions]
+
+
+def test_the_queries_of_logs_find_the_lines_that_the_page_shows(tmp_path: Path) -> None:
+    require_tool("jq")
+    scripts = [block.script for block in blocks(LOGS) if block.first_word == "jq"]
+    lines = [block.text.replace(", …]", "]") for block in blocks(LOGS) if block.text.startswith('{"time"')]
+    for name, line in zip(("econe.log", "econe-audit.log"), lines, strict=True):
+        (tmp_path / name).write_text(line, "utf-8")
+    assert len(scripts) == 2
+    for script in scripts:
+        shell = ["bash", "-euo", "pipefail", "-c", script]
+        assert "RunInstances" in subprocess.check_output(shell, cwd=tmp_path, text=True, timeout=LONG)
