@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-MAX_LENGTH: Final = 6144
+MAX_SIZE: Final = 6144
 """Bytes of XML that are kept of a structure at most."""
 
 
 class KeptXml:
     """The XML of a structure that was encoded, which results contain in place of the structure.
 
-    It is empty until the structure has been encoded, and remains so if the XML is longer than `MAX_LENGTH`.
+    It is empty until the structure has been encoded, and remains so if the XML is longer than `MAX_SIZE`.
     """
 
     __slots__ = ("_xml",)
@@ -32,7 +32,7 @@ class KeptXml:
     def keep(self, text: str) -> None:
         """Keep the XML of the structure."""
         xml = text.encode()
-        if len(xml) <= MAX_LENGTH:
+        if len(xml) <= MAX_SIZE:
             self._xml = xml
 
 

@@ -79,6 +79,35 @@ def test_reads_that_differ_are_not_shared(user: int, session_key: str, read: tup
     assert len(queued.oned.sent) == 3
 
 
+def test_a_document_is_shared_only_by_those_who_parse_it_equally() -> None:
+    """Lists that recognize machines get something else than other lists with the same arguments."""
+
+    def parse(method: str, body: bytes) -> Any:
+        raise NotImplementedError
+
+    queued = Queued(limit=1)
+    queued.request(user=9).change(0)
+    request = queued.request()
+    request.read(*POOL)
+    for _ in range(2):
+        request._started(request.share.document(request.user, *POOL, parse=parse))
+    queued.end_all()
+    assert len(queued.oned.sent) == 3
+
+
+def test_reads_of_few_machines_that_are_parsed_differently_are_not_one_call() -> None:
+    def parse(method: str, body: bytes) -> Any:
+        raise NotImplementedError
+
+    queued = Queued(limit=1)
+    queued.request(user=9).change(0)
+    request = queued.request()
+    request.read_set(1)
+    request._started(request.share.document(request.user, "one.vmpool.infoset", "2", True, parse=parse))
+    queued.end_all()
+    assert len(queued.oned.sent) == 3
+
+
 def test_a_value_and_a_document_are_not_shared() -> None:
     queued = Queued(limit=1)
     queued.request(user=9).change(0)

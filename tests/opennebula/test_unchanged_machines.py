@@ -127,6 +127,20 @@ def test_boundaries_that_a_user_writes_cost_little(monkeypatch: pytest.MonkeyPat
     assert len(hashed) <= 3
 
 
+def test_boundaries_after_one_that_a_user_wrote_are_not_searched_for() -> None:
+    """A list of them all could take ten times the memory of the reply."""
+    found: list[int] = []
+
+    class CountingBytes(bytes):
+        def find(self, *args: Any) -> int:
+            found.append(super().find(*args))
+            return found[-1]
+
+    body = CountingBytes(reply(machine(1), machine(2, "</VM><VM><ID>7</ID>" * 1000), machine(3)))
+    assert ids(parsed(body)) == ([], [1, 2, 3])
+    assert len(found) < 10
+
+
 def test_attributes_that_look_like_machines_are_none_and_cause_no_second_parse(monkeypatch: pytest.MonkeyPatch) -> None:
     """An attribute of a user may have the name VM and a member ID."""
     attributes = "".join(f"<VM><ID><![CDATA[{value}]]></ID></VM>" for value in range(7, 9))

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from econed.reusable import MAX_LENGTH, KeptXml, Reusable
+from econed.reusable import MAX_SIZE, KeptXml, Reusable
 from econed.wire.compiler import SLICE_LENGTH, InvalidResult
 from econed.wire.encoder import Encoder
 from econed.wire.model import Model
@@ -40,8 +40,8 @@ def test_a_reusable_structure_is_encoded_like_any_other_and_then_repeated(model:
 @pytest.mark.parametrize(
     "tags",
     [
-        [{"Key": "k", "Value": "v" * MAX_LENGTH}],
-        [{"Key": "k", "Value": "\u20ac" * (MAX_LENGTH // 2)}],
+        [{"Key": "k", "Value": "v" * MAX_SIZE}],
+        [{"Key": "k", "Value": "\u20ac" * (MAX_SIZE // 2)}],
         [{"Key": f"{n}", "Value": ""} for n in range(SLICE_LENGTH)],
     ],
     ids=["characters", "bytes", "elements"],
@@ -56,7 +56,7 @@ def test_a_structure_with_long_xml_is_encoded_and_not_kept(model: Model, tags: l
 def test_xml_that_was_kept_remains() -> None:
     kept = KeptXml()
     kept.keep("<a/>")
-    kept.keep("x" * (MAX_LENGTH + 1))
+    kept.keep("x" * (MAX_SIZE + 1))
     assert kept.text == "<a/>"
 
 

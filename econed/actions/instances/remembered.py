@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
+from sys import getsizeof
 from typing import TYPE_CHECKING, Final, TypeAlias, cast
 
 from econed.actions.addresses.store import address_store
@@ -35,8 +36,8 @@ if TYPE_CHECKING:
 MAX_FILTERS: Final = 8
 """Filters for which the values of an instance are remembered."""
 
-MAX_TEXT: Final = 1024
-"""Characters of these values."""
+MAX_TEXT: Final = 2048
+"""Bytes of memory of these values; a text takes some even if it is empty."""
 
 
 @dataclass(slots=True, eq=False)
@@ -180,12 +181,7 @@ class InstanceList:
         """Remember an instance, with what was remembered of the same document; its XML is kept once it is encoded."""
         if not machine.fingerprint or depends_on_time(machine):
             return
-        surroundings = self.surroundings
-        before = self._remembered.get(machine.id)
-        if before is not None and before.fingerprint != machine.fingerprint:
-            before = None
-        if before is not None and not before.agrees_with(surroundings.clusters, surroundings.addresses):
-            before = None
+        before = self._remembered_of(machine)
         instance = None if before is None else before.instance
         if is_selected:
             reusable = Reusable(reservation["Instances"][0])
@@ -204,12 +200,20 @@ class InstanceList:
                 reservation_id=reservation["ReservationId"],
                 instance=instance,
                 texts=texts,
-                clusters=surroundings.clusters,
-                associated=surroundings.addresses.by_machine.get(machine.id, ()),
+                clusters=self.surroundings.clusters,
+                associated=self.surroundings.addresses.by_machine.get(machine.id, ()),
                 used_at=self.call.now,
             ),
         )
 
+    def _remembered_of(self, machine: VirtualMachine) -> RememberedInstance | None:
+        """Return what is remembered of a machine, if it is still so."""
+        item = self._remembered.get(machine.id)
+        if item is None or item.fingerprint != machine.fingerprint:
+            return None
+        return item if item.agrees_with(self.surroundings.clusters, self.surroundings.addresses) else None
+
 
 def _is_short(texts: Texts) -> bool:
-    return len(texts) <= MAX_FILTERS and sum(len(text) for values in texts.values() for text in values) <= MAX_TEXT
+    size = sum(getsizeof(text) for values in texts.values() for text in values)
+    return len(texts) <= MAX_FILTERS and size <= MAX_TEXT

@@ -219,6 +219,16 @@ async def _encoded(invocation: Invocation, parts: tuple[Any, Any]) -> bytes:
     return b"".join((*pieces, body.end()))
 
 
+def test_many_empty_values_of_a_filter_are_not_remembered(viewed: list[int]) -> None:
+    cloud = Cloud()
+    (machine,) = create(cloud)
+    tags = "\n".join(f'EC2_TAG_{n:04X}=[KEY="{n}",VALUE=""]' for n in range(100))
+    cloud.as_user("alice", "one.vm.update", machine, tags, 1)
+    filters = [{"Name": "tag-value", "Values": ["x"]}]
+    assert viewed_by(cloud, viewed, Filters=filters) == [machine]
+    assert viewed_by(cloud, viewed, Filters=filters) == [machine]
+
+
 def test_a_session_does_not_use_what_another_session_was_sent(viewed: list[int]) -> None:
     cloud = Cloud()
     (machine,) = create(cloud)
