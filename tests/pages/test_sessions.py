@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,11 +13,14 @@ import pytest
 
 from econed.cli.sandbox_server import FORMS, sandbox_server
 from tests.pages.scripts import ROOT, blocks
+from tests.support.cloud_forms import furnished_cloud
 from tests.support.running import LONG
 from tests.support.tools import require_tool
 
 README = ROOT / "README.md"
 LOGS = ROOT / "docs/guide/logs.md"
+LIMITS = ROOT / "docs/guide/limits.md"
+PROXY = ROOT / "docs/guide/proxy.md"
 
 pytestmark = pytest.mark.slow
 
@@ -65,3 +69,33 @@ def test_the_queries_of_logs_find_the_lines_that_the_page_shows(tmp_path: Path) 
     for script in scripts:
         shell = ["bash", "-euo", "pipefail", "-c", script]
         assert "RunInstances" in subprocess.check_output(shell, cwd=tmp_path, text=True, timeout=LONG)
+
+
+def test_the_sessions_of_limits_give_the_errors_that_the_page_shows(tmp_path: Path) -> None:
+    require_tool("curl")
+    sessions = [session for block in blocks(LIMITS) for session in block.sessions()]
+    with furnished_cloud(FORMS[-1], tmp_path) as cloud:
+        econed = cloud.econed(records_elements=False, settings={"header_timeout": 1, "failed_signatures": 2})
+        slow, unsigned = (
+            subprocess.check_output(["bash", "-c", command.replace("4567", str(econed.port))], text=True, timeout=LONG)
+            for command, _ in sessions
+        )
+    shown = [line.strip() for line in sessions[0][1].replace("…", "\n").splitlines()]
+    assert all(line in slow for line in shown), slow
+    codes = re.findall("<Code>(.*?)</Code>", unsigned)
+    assert codes == ["MissingAuthenticationToken", "MissingAuthenticationToken", "RequestLimitExceeded"]
+
+
+@pytest.mark.parametrize("name", ["nginx.conf", "haproxy.cfg", "lighttpd.conf"])
+def test_the_command_for_client_certificates_leaves_no_marked_line_in_the_file_of_a_proxy(
+    tmp_path: Path, name: str
+) -> None:
+    (script,) = [block.script for block in blocks(PROXY) if block.first_word == "sed"]
+    text = (ROOT / "etc/proxies" / name).read_text("utf-8")
+    assert "#x509 " in text
+    (tmp_path / "FILE").write_text(text, "utf-8")
+    subprocess.check_call(["bash", "-c", script], cwd=tmp_path)
+    changed = (tmp_path / "FILE").read_text("utf-8")
+    assert "#x509 " not in changed
+    assert "# remove for x509" not in changed
+    assert set(changed.splitlines()) - set(text.replace("#x509 ", "").splitlines()) == set()
