@@ -15,8 +15,11 @@ import pytest
 
 from tests.packages.root import Root, require_root
 from tests.support.packages import DEBIAN_PATH, LONG, ROOT, ran
-from tests.support.processes import STARTING, STOPPING, until
+from tests.support.processes import until
 from tests.support.tools import require_tool
+
+_BOOTING, _HALTING = 180.0, 60.0
+"""Seconds after which a boot, or the end of all processes, is taken to hang; either takes less than a second."""
 
 _NAMESPACES = ("--cgroup", "--mount", "--pid", "--net", "--uts", "--ipc")
 
@@ -151,15 +154,15 @@ def booted(root: Root) -> Iterator[System]:
     argv = ["unshare", "--mount", "sh", "-c", script, "sh", _BOOT, str(root.path)]
     process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     try:
-        pid = until(lambda: _process_1(process), "a process 1", STARTING)
+        pid = until(lambda: _process_1(process), "a process 1", _BOOTING)
         assert pid is not None
         system = System(root, pid)
-        until(lambda: _is_up(system, process), "systemd to have started all units", STARTING)
+        until(lambda: _is_up(system, process), "systemd to have started all units", _BOOTING)
         yield system
     finally:
         process.kill()
         process.communicate()
-        until(lambda: _is_group_removed(process.pid), "the end of all processes", STOPPING)
+        until(lambda: _is_group_removed(process.pid), "the end of all processes", _HALTING)
 
 
 def _is_group_removed(pid: int) -> bool:
