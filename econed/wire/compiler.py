@@ -30,6 +30,9 @@ _MAX_REMEMBERED: Final = 64
 _MAX_PLANS: Final = 64
 """Combinations of members of a structure for which the writers are remembered, in the model's order."""
 
+_PLACEHOLDERS: Final = ("",) * 63
+"""Follow XML that was kept, so that it counts for the length of a slice: some 50 bytes as one tag or element."""
+
 _UNKNOWN: Final = "the model has no such member"
 
 _T = TypeVar("_T")
@@ -266,20 +269,16 @@ def _remembering(write: Writer) -> Writer:
 
 
 def _reusing(write: Writer) -> Writer:
-    """Return a writer that keeps the XML that it writes for a `Reusable`, and repeats a `KeptXml`.
-
-    Such XML counts as one element of a slice: appending it takes no longer.
-    """
+    """Return a writer that keeps the XML that it writes for a `Reusable`, and repeats a `KeptXml`."""
 
     def write_or_reuse(value: Any, out: list[str]) -> None:
         if type(value) is KeptXml:
-            out.append(value.text)
+            out += (value.text, *_PLACEHOLDERS)
         elif type(value) is Reusable:
             written: list[str] = []
             write(value.structure, written)
-            xml = "".join(written)
-            value.kept.keep(xml)
-            out.append(xml)
+            value.kept.keep("".join(written))
+            out += written
         else:
             write(value, out)
 

@@ -63,3 +63,15 @@ def test_xml_that_was_kept_remains() -> None:
 def test_an_invalid_reusable_structure_is_reported_with_its_path(model: Model) -> None:
     with pytest.raises(InvalidResult, match=r"Reservations\[0\].Instances\[1\].InstanceId"):
         encoded(model, Encoder(), INSTANCE, Reusable({"InstanceId": 7}))
+
+
+def test_a_slice_has_the_usual_length_if_its_xml_was_kept(model: Model) -> None:
+    operation = model.operation("DescribeInstances")
+    assert operation is not None
+    reusable = Reusable({**INSTANCE, "Tags": [{"Key": f"{n}", "Value": "value"} for n in range(60)]})
+    encoder = Encoder()
+    encoded(model, encoder, reusable)
+    result = {"Reservations": [{"ReservationId": "r-1", "Instances": [reusable.kept] * 1000}]}
+    slices = list(encoder.slices(operation, result, version="2016-11-15", request_id="req-1"))
+    assert sum(map(len, slices)) > 2_000_000
+    assert max(map(len, slices)) < 128 * 1024
