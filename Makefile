@@ -7,6 +7,7 @@ NEWEST_VENV := $(VENV)/botocore-newest
 DEBIAN_PACKAGES := python3-venv gcc make \
     debhelper dpkg-dev rpm mmdebstrap logrotate systemd jq \
     apparmor groff-base iproute2 zsh \
+    podman crun \
     prometheus \
     nginx-light haproxy lighttpd lighttpd-mod-openssl lighttpd-modules-lua \
     openssl sslscan testssl.sh \

@@ -194,10 +194,14 @@ def _check_host(loaded: LoadedConfiguration) -> Iterator[Row]:
         else:
             yield Row(Verdict.BAD, name, f"{command[0]} does not exist or is not executable")
     yield _check_image_urls(settings)
-    if os.path.isdir(settings.tmpdir) and os.access(settings.tmpdir, os.W_OK):
-        yield Row(Verdict.GOOD, "tmpdir", f"{settings.tmpdir}, {shutil.disk_usage(settings.tmpdir).free >> 20} MB free")
-    else:
-        yield Row(Verdict.BAD, "tmpdir", f"{settings.tmpdir} does not exist or is not writable")
+    if can_oned_read_tmpdir(settings):  # otherwise it is not used
+        yield _check_tmpdir(settings.tmpdir)
+
+
+def _check_tmpdir(path: str) -> Row:
+    if os.path.isdir(path) and os.access(path, os.W_OK):
+        return Row(Verdict.GOOD, "tmpdir", f"{path}, {shutil.disk_usage(path).free >> 20} MB free")
+    return Row(Verdict.BAD, "tmpdir", f"{path} does not exist or is not writable")
 
 
 def _check_image_urls(settings: Settings) -> Row:

@@ -266,7 +266,10 @@ def test_scripts_must_exist_and_be_executable(cloud: Cloud, tmp_path: Path) -> N
 
 
 def test_a_missing_directory_for_uploads_is_bad(cloud: Cloud, tmp_path: Path) -> None:
+    """It is not used if oned cannot read it."""
     assert set(bad_rows(cloud, loaded_configuration(tmpdir=str(tmp_path / "none")))) == {"tmpdir"}
+    on_other_host = loaded_configuration(tmpdir=str(tmp_path / "none"), **ONED_ON_OTHER_HOST)
+    assert set(bad_rows(cloud, on_other_host)) == set()
 
 
 @pytest.mark.parametrize(

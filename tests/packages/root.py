@@ -84,6 +84,12 @@ def root_with_systemd(factory: pytest.TempPathFactory) -> Root:
     return Root(built_once(factory, "root-with-systemd", lambda target: _create(target, *packages)))
 
 
+def root_with_venv(factory: pytest.TempPathFactory) -> Root:
+    """Return a root in which Python can create virtual environments, without econed. Do not change it."""
+    require_root()
+    return Root(built_once(factory, "root-with-venv", lambda target: _create(target, "python3-venv")))
+
+
 def bootable_root(factory: pytest.TempPathFactory) -> Root:
     """Return a root with systemd in which the Debian package is installed. Copy it, do not change it."""
     return _with_econed(factory, "bootable-root", root_with_systemd(factory))
