@@ -219,8 +219,9 @@ class _Exchange:
         sender = await self._authenticate(signed)
         user = sender.user
         self._user = user.name
-        self._audit.begin(sender, self._action, pairs)
+        self._audit.begin(sender, self._action)
         self._begin_request()
+        self._audit.name(pairs)
         await budget.spend(work)
         invocation = Invocation.of(self._service.dispatcher, self._call(user, signed, budget), pairs)
         body = invocation.body(self._service.encoder)

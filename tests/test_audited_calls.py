@@ -129,6 +129,21 @@ async def test_addresses_with_too_many_failures_write_no_more_lines(tmp_path: Pa
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_request_beyond_a_limit_has_a_short_line(tmp_path: Path) -> None:
+    """A user can send any number of these; so they must not write all that they contain."""
+    settings = Settings(tmpdir=str(tmp_path), audit_log=str(tmp_path / "audit.log"), rate_limit=0.001, rate_burst=1)
+    server = Server(settings)
+    try:
+        for _ in range(3):
+            await send_request(server, get(server, signed(server, **TAG)))
+        first, *others = [(line["outcome"], line["ids"]) for line in lines(server)]
+        assert first == ("InvalidInstanceID.NotFound", ["i-00000000"])
+        assert others == [("RequestLimitExceeded", [])] * 2
+    finally:
+        server.close()
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_dry_run_changes_nothing_and_is_audited_only_if_it_is_refused(server: Server) -> None:
     assert await outcomes(server, signed(server, **TAG, DryRun="true")) == []
     missing = {"Action": "CreateTags", "ResourceId.1": "i-00000099", "Tag.1.Key": "Name", "DryRun": "true"}

@@ -67,10 +67,14 @@ class CallAudit:
         self._action = ""
         self._ids: tuple[str, ...] = ()
 
-    def begin(self, sender: Sender, action: str, parameters: Iterable[tuple[str, str]]) -> None:
-        """Record who has sent the request, and which action with which resources it asks for."""
+    def begin(self, sender: Sender, action: str) -> None:
+        """Record who has sent the request, and for which action."""
         if self._log is not None:
             self._sender, self._action = sender, action
+
+    def name(self, parameters: Iterable[tuple[str, str]]) -> None:
+        """Record the resources that the request names; not for requests beyond a limit: their lines are short."""
+        if self._log is not None:
             self._ids = tuple(dict.fromkeys(_named(parameters)))
 
     def succeeded(self, result: object) -> None:

@@ -29,7 +29,8 @@ class Audit:
     def call(self, action: str = "TerminateInstances", *parameters: tuple[str, str], key: str = "alice") -> CallAudit:
         """Return the audit of a call of alice's."""
         audit = CallAudit(self.log, "10.0.0.7", ID)
-        audit.begin(Sender(ALICE, key), action, parameters)
+        audit.begin(Sender(ALICE, key), action)
+        audit.name(parameters)
         return audit
 
     @property
@@ -149,7 +150,8 @@ def test_a_user_cannot_write_lines_as_long_as_their_requests(audit: Audit) -> No
 
 def test_without_a_log_nothing_is_written() -> None:
     call = CallAudit(None, "10.0.0.7", ID)
-    call.begin(Sender(ALICE, "alice"), "StopInstances", ())
+    call.begin(Sender(ALICE, "alice"), "StopInstances")
+    call.name([("InstanceId.1", "i-00000001")])
     call.succeeded(None)
     call.failed("InternalError", None)
     call.not_authenticated("", "bob", "AuthFailure", "")
