@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from econed.actions.item_memory import ItemMemory
 from econed.actions.known_machines import KnownLists
 from econed.actions.reading_ahead import MAX_SHORT_RESULTS, MAX_SHORT_RESULTS_PER_SESSION, ReadAhead
-from econed.actions.remembered import ItemMemory
 from econed.actions.shared_result import SharedResult
 from econed.actions.token_index import TokenIndex
 from econed.actions.zones_and_clusters import ZonesAndClusters

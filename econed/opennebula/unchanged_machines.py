@@ -82,8 +82,8 @@ class MachineParser(Generic[_K]):
                     changed.append((text, fingerprint))
                 else:
                     return _whole(method, body)
-        if unchanged and not changed:
-            return MachineReply(unchanged, ())
+        if not changed:
+            return MachineReply(unchanged, ()) if unchanged else _whole(method, body)
         reduced = _with_only(body, texts, [text for text, _ in changed]) if unchanged else body
         elements = list(parse_document(method, reduced).iterchildren("VM"))
         if len(elements) != len(changed):

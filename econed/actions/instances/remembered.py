@@ -22,6 +22,7 @@ from econed.actions.machines.lookup import read_instances
 from econed.actions.tasks import TaskGroup
 from econed.errors import OpenNebulaRefusal
 from econed.opennebula.documents import VirtualMachine
+from econed.opennebula.states import VmState
 from econed.reusable import KeptXml, Reusable
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
     from econed.actions.addresses.records import LinkedAddress
     from econed.actions.call import Call
-    from econed.actions.remembered import SessionItems
+    from econed.actions.item_memory import SessionItems
     from econed.actions.sets import Read, Sets
     from econed.opennebula.unchanged_machines import MachineParser
 
@@ -44,15 +45,14 @@ MAX_TEXT: Final = 2048
 class RememberedInstance:
     """An instance, as long as its machine's document has this fingerprint.
 
-    `instance` is its XML, None if the filters of all requests have excluded it. `used_at` is in seconds since the
-    epoch.
+    `xml` is None if the filters of all requests have excluded it. `used_at` is in seconds since the epoch.
     """
 
     id: int
     fingerprint: bytes
     owner_id: str
     reservation_id: str
-    instance: KeptXml | None
+    xml: KeptXml | None
     texts: Texts
     clusters: Mapping[int, str]
     associated: Sequence[LinkedAddress]
@@ -60,7 +60,7 @@ class RememberedInstance:
 
     def is_usable(self, filters: frozenset[str]) -> bool:
         """Whether it can be listed by a request with filters of these names (`RememberedItem`)."""
-        return filters <= self.texts.keys() and (self.instance is None or bool(self.instance))
+        return filters <= self.texts.keys() and (self.xml is None or bool(self.xml))
 
     def agrees_with(self, clusters: Mapping[int, str], addresses: PublicAddresses) -> bool:
         """Whether it is as it would be with these names of clusters and these elastic IPs."""
@@ -72,7 +72,7 @@ class RememberedInstance:
 
     def reservation(self) -> ReservationTypeDef:
         """Return its reservation, as `reservation_view` does."""
-        instances = cast("list[InstanceTypeDef]", [self.instance])
+        instances = cast("list[InstanceTypeDef]", [self.xml])
         return {
             "ReservationId": self.reservation_id,
             "OwnerId": self.owner_id,
@@ -166,14 +166,16 @@ class InstanceList:
         if not outdated:
             return listed
         self.call.memory.instances.forget(self.call.session_key, outdated)
-        read_again = {machine.id: machine for machine in await read_instances(self.call, sorted(outdated))}
-        current: list[Listed] = [item for item in listed if item.id not in outdated]
-        return sorted([*current, *read_again.values()], key=lambda item: item.id)
+        read_again = await read_instances(self.call, sorted(outdated))
+        if not self.call.settings.describe_with_terminated_instances:
+            read_again = [machine for machine in read_again if machine.state is not VmState.DONE]
+        current = [item for item in listed if item.id not in outdated]
+        return sorted([*current, *read_again], key=lambda item: item.id)
 
     async def _is_current(self, item: RememberedInstance) -> bool:
         if not item.agrees_with(self.surroundings.clusters, self.surroundings.addresses):
             return False
-        return item.instance is not None or not await self.selection.matches_texts(item.texts)
+        return item.xml is not None or not await self.selection.matches_texts(item.texts)
 
     def _remember(
         self, machine: VirtualMachine, reservation: ReservationTypeDef, texts: Texts, *, is_selected: bool
@@ -182,11 +184,11 @@ class InstanceList:
         if not machine.fingerprint or depends_on_time(machine):
             return
         before = self._remembered_of(machine)
-        instance = None if before is None else before.instance
+        xml = None if before is None else before.xml
         if is_selected:
             reusable = Reusable(reservation["Instances"][0])
             reservation["Instances"] = cast("list[InstanceTypeDef]", [reusable])
-            instance = reusable.kept
+            xml = reusable.kept
         if before is not None and _is_short(all_texts := {**before.texts, **texts}):
             texts = all_texts
         if not _is_short(texts):
@@ -198,7 +200,7 @@ class InstanceList:
                 fingerprint=machine.fingerprint,
                 owner_id=reservation["OwnerId"],
                 reservation_id=reservation["ReservationId"],
-                instance=instance,
+                xml=xml,
                 texts=texts,
                 clusters=self.surroundings.clusters,
                 associated=self.surroundings.addresses.by_machine.get(machine.id, ()),

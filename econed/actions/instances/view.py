@@ -259,7 +259,7 @@ def transition_reason(machine: VirtualMachine, state: InstanceState, now: int) -
 
 
 def depends_on_time(machine: VirtualMachine) -> bool:
-    """Whether a machine's view contains the current time."""
+    """Whether a machine's view contains the current time, which only `transition_reason` writes."""
     state = state_of(machine)
     return state in _STOPPED_OR_TERMINATED and _transition_time(machine, state) is None
 

@@ -196,7 +196,7 @@ def test_of_a_list_that_is_dropped_nothing_is_kept(viewed: list[int]) -> None:
     for machine in ids:
         item = cloud.memory.instances.of(cloud.user("alice").session_key).get(machine)
         assert item is not None
-        assert not item.instance
+        assert not item.xml
     assert viewed_by(cloud, viewed) == ids
     assert viewed_by(cloud, viewed) == []
 

@@ -10,7 +10,7 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeVar
 
-from econed.opennebula.unchanged_machines import MachineParser
+from econed.opennebula.unchanged_machines import Known, MachineParser
 
 MAX_ITEMS: Final = 16_000
 """Items that a process remembers, of some 3 KB each."""
@@ -25,16 +25,8 @@ UNUSED_SECONDS: Final = 600
 """Seconds after which an item that was not listed again makes room for another."""
 
 
-class RememberedItem(Protocol):
-    """What is remembered of the machine `id`, whose document has this fingerprint."""
-
-    @property
-    def id(self) -> int:
-        """The machine's OpenNebula id."""
-
-    @property
-    def fingerprint(self) -> bytes:
-        """The fingerprint of the machine's document."""
+class RememberedItem(Known, Protocol):
+    """The item of a machine, as long as the machine's document has this fingerprint."""
 
     @property
     def used_at(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from econed.actions.remembered import UNUSED_SECONDS, ItemMemory, SessionItems
+from econed.actions.item_memory import UNUSED_SECONDS, ItemMemory, SessionItems
 from econed.opennebula.unchanged_machines import MachineReply
 from econed.sandbox.server import reply_body
 
