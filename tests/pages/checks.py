@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from types import MappingProxyType
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
@@ -29,25 +30,10 @@ UNIT_VERBS: Final = frozenset(
 )
 OTHER_TOOLS: Final = frozenset(
     (
-        *(
-            "[",
-            "apt",
-            "awk",
-            "bash",
-            "cat",
-            "cd",
-            "chown",
-            "dnf",
-            "dpkg",
-            "echo",
-            "grep",
-            "haproxy",
-            "head",
-            "ip",
-            "jq",
-        ),
-        *("lighttpd", "lighty-enable-mod", "logrotate", "mkdir", "mv", "nginx", "openssl", "printf", "pstree", "rm"),
-        *("sed", "set", "sha256sum", "sort", "sslscan", "sysctl", "systemd-tmpfiles", "testssl", "umask", "uniq"),
+        *("[", "apt", "awk", "bash", "cat", "cd", "chown", "dnf", "docker", "dpkg", "echo", "grep", "haproxy", "head"),
+        *("ip", "jq", "lighttpd", "lighty-enable-mod", "logrotate", "mkdir", "mv", "nginx", "openssl", "podman"),
+        *("printf", "pstree", "rm", "sed", "set", "sha256sum", "sort", "sslscan", "sysctl", "systemd-tmpfiles"),
+        *("testssl", "umask", "uniq"),
     )
 )
 """Tools of the system, whose arguments are not checked here."""
@@ -128,9 +114,8 @@ def _check_systemctl(command: Written) -> None:
 
 
 def _check_journalctl(command: Written) -> None:
-    unit = command.words[command.words.index("-u") + 1]
-    if unit not in UNITS:
-        raise InvalidCommand(f"there is no unit {unit}")
+    if unknown := {unit for option, unit in pairwise(command.words) if option == "-u"} - UNITS:
+        raise InvalidCommand(f"there are no units {unknown}")
 
 
 def _check_curl(command: Written) -> None:

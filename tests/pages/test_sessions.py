@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import pwd
 import re
+import stat
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +22,7 @@ from tests.support.tools import require_tool
 README = ROOT / "README.md"
 LOGS = ROOT / "docs/guide/logs.md"
 LIMITS = ROOT / "docs/guide/limits.md"
+TLS = ROOT / "docs/guide/tls.md"
 PROXY = ROOT / "docs/guide/proxy.md"
 
 pytestmark = pytest.mark.slow
@@ -99,3 +102,18 @@ def test_the_command_for_client_certificates_leaves_no_marked_line_in_the_file_o
     assert "#x509 " not in changed
     assert "# remove for x509" not in changed
     assert set(changed.splitlines()) - set(text.replace("#x509 ", "").splitlines()) == set()
+
+
+def test_the_hook_for_renewed_certificates_replaces_both_files_which_only_their_owner_can_read(tmp_path: Path) -> None:
+    """The places and the account of the page are replaced."""
+    renewed, used = tmp_path / "renewed", tmp_path / "used"
+    for directory in (renewed, used):
+        directory.mkdir()
+    for name in ("privkey.pem", "fullchain.pem"):
+        (renewed / name).write_text(f"renewed {name}", "ascii")
+    (hook,) = [block.text for block in blocks(TLS) if block.text.startswith("#!/bin/sh")]
+    hook = hook.replace("/etc/one/econe", str(used)).replace("oneadmin:", f"{pwd.getpwuid(os.geteuid()).pw_name}:")
+    environment = {"PATH": os.environ["PATH"], "RENEWED_LINEAGE": str(renewed)}
+    subprocess.check_call(["sh", "-c", hook], cwd=tmp_path, env=environment)
+    files = {path.name: (path.read_text("ascii"), stat.S_IMODE(path.stat().st_mode)) for path in used.iterdir()}
+    assert files == {"key.pem": ("renewed privkey.pem", 0o600), "cert.pem": ("renewed fullchain.pem", 0o600)}
