@@ -11,6 +11,7 @@ from zope.interface import implementer
 from econed.actions.action import Action
 from econed.catalogue import all_actions
 from econed.interfaces import IOpenNebula
+from econed.opennebula.unchanged_machines import MachineReply
 from tests.support.addresses import AddressCloud
 
 LISTS = sorted((action for action in all_actions() if "Filters" in action.accepts.of), key=lambda action: action.name)
@@ -30,9 +31,10 @@ class RememberedDocuments:
 
     async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
         """Make a call (`IOpenNebula.document`)."""
-        root = await self._oned.document(user, method, *args, **options)
-        self.documents.append((root, etree.tostring(root)))
-        return root
+        result = await self._oned.document(user, method, *args, **options)
+        roots = [element for element, _ in result.others] if isinstance(result, MachineReply) else [result]
+        self.documents += [(root, etree.tostring(root)) for root in roots]
+        return result
 
 
 @pytest.fixture(scope="module")
