@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from econed.config.settings import Settings
@@ -21,6 +23,14 @@ class ServiceState:
 
     main_pid: int | None = None
     has_ports: bool = False
+
+    def pid_with(self, conf: Path) -> int | None:
+        """Return the id of the main process, None if the service does not run or runs with another econe.conf."""
+        try:
+            words = Path(f"/proc/{self.main_pid}/cmdline").read_bytes().split(b"\0")
+        except OSError:
+            return None
+        return self.main_pid if os.fsencode(conf) in words else None
 
 
 @dataclass(frozen=True)

@@ -41,8 +41,8 @@ STOP_TIMEOUT: Final = 30.0
 _OF_ROOT: Final = ("stop", "status", "reopen")
 """The commands that read no secrets and start nothing: root may use them for a daemon of any account."""
 
-_WITH_SERVICE: Final = ("configtest", "check")
-"""The commands that also look at a daemon that systemd runs."""
+_WITHOUT_SERVICE: Final = ("run", "doctor")
+"""The commands that do not look at a daemon that systemd runs."""
 
 
 class CommandFailed(Exception):
@@ -77,7 +77,7 @@ class Server:
         with self._pid_file.daemon() as process:
             if process is None:
                 self._remove_stale_pid_file()
-                return self._print("econe-server is not running")
+                return self._print(self._absence())
             self._signal(process, signal.SIGTERM)
             if not process.wait(timeout):
                 raise CommandFailed(
@@ -91,7 +91,7 @@ class Server:
         """Have the daemon reload its configuration; send no signal if it could not use it, and report why."""
         pid = self._pid_file.holder()
         if pid is None:
-            raise CommandFailed(Exit.NOT_RUNNING, "econe-server is not running")
+            raise CommandFailed(Exit.NOT_RUNNING, self._absence())
         self._test(Running.of_daemon(pid), self.installation.log_file, is_reload=True)
         pid = self._signal_daemon(signal.SIGHUP)
         return self._print(f"econe-server (pid {pid}) is reloading its configuration; its log says when it is in use")
@@ -108,8 +108,10 @@ class Server:
         return self._start(loaded)
 
     def status(self) -> Exit:
-        """Report whether the daemon runs, and whether it accepts connections."""
+        """Report whether the daemon runs, and whether it accepts connections; systemd monitors its service itself."""
         pid = self._pid_file.holder()
+        if pid is None and (service_pid := self.service.pid_with(self.installation.conf)) is not None:
+            return self._print(_service_text(service_pid))
         try:
             settings, _ = loading.load(self.installation.conf, self.environ)
         except ConfigError as error:
@@ -177,7 +179,7 @@ class Server:
         """Send the daemon a signal and return its process id."""
         with self._pid_file.daemon() as process:
             if process is None:
-                raise CommandFailed(Exit.NOT_RUNNING, "econe-server is not running")
+                raise CommandFailed(Exit.NOT_RUNNING, self._absence())
             self._signal(process, signal_number)
             return process.pid
 
@@ -197,11 +199,16 @@ class Server:
         print(text, file=self.out, flush=True)
         return Exit.OK
 
+    def _absence(self) -> str:
+        """Say that no daemon of `econe-server start` runs, and whether the service does."""
+        pid = self.service.pid_with(self.installation.conf)
+        return "econe-server is not running" if pid is None else _service_text(pid)
+
     def _not_running(self) -> CommandFailed:
         if self._pid_file.exists:
             text = f"econe-server is not running, but {self._pid_file.path} exists: the daemon has died"
             return CommandFailed(Exit.FAILED, text)
-        return CommandFailed(Exit.NOT_RUNNING, "econe-server is not running")
+        return CommandFailed(Exit.NOT_RUNNING, self._absence())
 
     def _load_configuration(self, log_file: Path | None = None) -> LoadedConfiguration:
         loaded = configtest.load(self.installation.conf, self.environ, log_file)
@@ -230,6 +237,8 @@ class Server:
 
     def _prepare(self, pid: int | None) -> LoadedConfiguration:
         """Check everything that a start needs, in place of the daemon `pid`, if any; return the configuration."""
+        if pid is None and (service_pid := self.service.pid_with(self.installation.conf)) is not None:
+            raise CommandFailed(Exit.PORT_TAKEN, _service_text(service_pid))
         running = Running() if pid is None else Running.of_daemon(pid)
         loaded = self._test(running, self.installation.log_file)
         directory = self.installation.pid_file.parent
@@ -279,6 +288,10 @@ class Server:
         self._print(f"warning: oned at {urls} does not reply ({error.reason}); requests fail until it does")
 
 
+def _service_text(pid: int) -> str:
+    return f"econed is running as econe.service (pid {pid}), which systemctl controls"
+
+
 def _reason(error: CannotListen) -> str:
     return str(error) if error.in_use is None else f"another process listens on {error.in_use}"
 
@@ -296,7 +309,7 @@ def main(arguments: Sequence[str], environ: Mapping[str, str], out: TextIO, err:
     try:
         # Before root's rights are given up: without D-Bus systemd answers only root, and then the variables of its
         # sockets, which Twisted has removed from the environment, can no longer be read.
-        service = service_state() if options.command in _WITH_SERVICE else ServiceState()
+        service = ServiceState() if options.command in _WITHOUT_SERVICE else service_state()
         environ = {**environ, **systemd.socket_variables(systemd.initial_environment())}
         if options.command not in _OF_ROOT:
             environ = become(options.user, environ)

@@ -240,6 +240,18 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert (caught.value.code, capsys.readouterr().out) == (0, f"econed {__version__}\n")
 
 
+def test_a_service_counts_only_if_it_runs_with_the_same_configuration(tmp_path: Path) -> None:
+    conf = tmp_path / "econe.conf"
+    with subprocess.Popen([sys.executable, "-c", "input()", "--config", conf], stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        state = ServiceState(process.pid)
+        assert state.pid_with(conf) == process.pid
+        assert state.pid_with(tmp_path / "other.conf") is None
+        process.stdin.write(b"\n")
+    assert state.pid_with(conf) is None
+    assert ServiceState().pid_with(conf) is None
+
+
 def test_the_state_of_the_units_is_read_from_systemctl() -> None:
     answer = "MainPID={}\nActiveState=active\n\nActiveState={}\n"
     assert parse_state(answer.format(12, "active")) == ServiceState(12, True)

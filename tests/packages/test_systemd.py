@@ -76,6 +76,22 @@ def test_a_reload_with_errors_fails_and_says_why(system: System, units: tuple[st
     assert system.status() == REJECTED
 
 
+def test_the_command_names_the_service_if_it_runs(system: System) -> None:
+    """`status` is 0; the commands for a daemon of `econe-server start` leave the service alone."""
+    assert system.tried("econe-server", "status").returncode == 3
+    start(system)
+    pid_before = main_pid(system)
+    expected = {"status": 0, "stop": 0, "start": 5, "restart": 5, "reload": 3, "reopen": 3}
+    for command, code in expected.items():
+        completed = system.tried("econe-server", command)
+        assert completed.returncode == code, command
+        assert f"as econe.service (pid {pid_before})" in completed.stdout + completed.stderr, command
+    other = system.tried("econe-server", "status", "--config", "/etc/one/other.conf")
+    assert (other.returncode, "econe.service" in other.stderr) == (3, False)
+    assert main_pid(system) == pid_before
+    assert system.status() == REJECTED
+
+
 def _journal(system: System) -> str:
     return system.run("journalctl", "--unit", SERVICE, "--output=cat")
 
