@@ -46,12 +46,19 @@ mount -t tmpfs -o mode=755 tmpfs run
 mount -t tmpfs -o mode=755 tmpfs dev
 for name in null zero full random urandom tty; do : >dev/$name; mount --bind /dev/$name dev/$name; done
 ln -s /proc/self/fd dev/fd
+mkdir dev/pts dev/shm
+mount -t devpts -o newinstance,ptmxmode=0666,mode=620 devpts dev/pts
+mount -t tmpfs -o mode=1777 tmpfs dev/shm
+ln -s pts/ptmx dev/ptmx
 hostname booted
 pivot_root . mnt
 umount --lazy mnt
 exec env -i container=other /lib/systemd/systemd systemd.unified_cgroup_hierarchy=1
 """
-"""Mounts what a container has, and replaces itself by systemd. Only the kernel's settings of the network can change."""
+"""Mounts what a container has, and replaces itself by systemd. Only the kernel's settings of the network can change.
+
+Without pts and shm in /dev systemd starts no service with PrivateDevices.
+"""
 
 _REMOVE_GROUP = """
 mount -t cgroup2 cgroup2 /mnt

@@ -76,6 +76,23 @@ def test_a_reload_with_errors_fails_and_says_why(system: System, units: tuple[st
     assert system.status() == REJECTED
 
 
+def test_the_service_runs_with_the_drop_in_for_servers_without_scripts(system: System) -> None:
+    """The guide installs it with these commands; a reload works too."""
+    start(system)
+    directory = "/etc/systemd/system/econe.service.d"
+    system.run("mkdir", "-p", directory)
+    system.run("cp", "/usr/share/doc/econed/examples/systemd/drop-ins/without-scripts.conf", directory)
+    system.run("systemctl", "daemon-reload")
+    system.run("systemctl", "restart", SERVICE)
+    assert system.show(SERVICE, "NoNewPrivileges") == "yes"
+    assert system.status() == REJECTED
+    pid_before = main_pid(system)
+    system.run("systemctl", "reload", SERVICE)
+    until(lambda: "the new configuration is in use" in _journal(system), "the reload", STARTING)
+    assert main_pid(system) == pid_before
+    assert system.status() == REJECTED
+
+
 def test_the_command_names_the_service_if_it_runs(system: System) -> None:
     """`status` is 0; the commands for a daemon of `econe-server start` leave the service alone."""
     assert system.tried("econe-server", "status").returncode == 3
