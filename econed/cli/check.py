@@ -45,8 +45,10 @@ async def run(
     try:
         rows += [row async for row in cloud_rows(oned, loaded, groups)]
     except OpenNebulaError as error:
-        rows += [Row(Verdict.BAD, "oned", f"{', '.join(loaded.settings.one_xmlrpc)}: {error}")]
-        exit_code = Exit.REFUSED if is_wrong_credentials(error) else Exit.NO_REPLY
+        is_refused = is_wrong_credentials(error)
+        text = f"rejects the credentials of {loaded.server.name}" if is_refused else str(error)
+        rows += [Row(Verdict.BAD, "oned", f"{', '.join(loaded.settings.one_xmlrpc)}: {text}")]
+        exit_code = Exit.REFUSED if is_refused else Exit.NO_REPLY
     print_table(rows, out)
     return exit_code or (Exit.FAILED if any(row.verdict is Verdict.BAD for row in rows) else Exit.OK)
 

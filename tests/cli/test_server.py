@@ -234,6 +234,7 @@ def test_credentials_that_oned_rejects_prevent_a_start(host: Host) -> None:
         refused = host.run(command)
         assert refused.returncode == Exit.REFUSED, command
         assert "wrong\n" not in refused.stderr
+        assert command != "check" or "rejects the credentials of serveradmin\n" in refused.stdout
     assert not host.pid_file.exists()
 
 
