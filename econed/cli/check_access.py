@@ -168,11 +168,12 @@ def _image_datastore(survey: Survey, datastores: Sequence[Datastore]) -> Row:
 
 
 async def check_rights(survey: Survey) -> AsyncGenerator[Row, None]:
-    """Check the rights of the groups: ACL rules, and permissions of networks."""
+    """Check the rights of the groups: ACL rules, and permissions of networks except that of the elastic IPs."""
     if not survey.groups and not survey.are_groups_named:
         text = "no user outside of oneadmin's group can use EC2; name groups with --group"
         yield Row(Verdict.NOTE, "groups", text)
-    networks = await survey.serveradmin.networks()
+    elastic_id = survey.loaded.settings.elasticips_vnet_id
+    networks = [network for network in await survey.serveradmin.networks() if network.id != elastic_id]
     if not networks:
         yield Row(Verdict.NOTE, "networks", "none: instances have no address")
     for group in survey.groups:
@@ -183,7 +184,7 @@ async def check_rights(survey: Survey) -> AsyncGenerator[Row, None]:
             if not is_granted(survey.rules, group.id, kind, operation)
         ]
         if not any(survey.may_use(group, network, Resource.NET) for network in networks) and networks:
-            command = acl_command(group, Resource.NET, "*", Operation.USE)
+            command = acl_command(group, Resource.NET, f"#{networks[0].id}", Operation.USE)
             missing.append(Row(Verdict.BAD, subject, f"cannot use any network: {command}"))
         for row in missing or [Row(Verdict.GOOD, subject, "has the rights that EC2 needs")]:
             yield row

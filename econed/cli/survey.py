@@ -57,7 +57,10 @@ class Survey:
         if not self.groups:
             return Row(Verdict.NOTE, subject, f"{name}, not checked for any group")
         whom = ", ".join(group.name for group in self.groups) if self.are_groups_named else "any group of EC2 users"
-        return Row(Verdict.BAD, subject, f"{name}, not usable by {whom}")
+        command = ""
+        if len(self.groups) == 1:
+            command = f": {acl_command(self.groups[0], kind, f'#{target.id}', Operation.USE)}"
+        return Row(Verdict.BAD, subject, f"{name}, not usable by {whom}{command}")
 
 
 def acl_command(group: Group, kind: Resource, objects: str, operation: Operation) -> str:

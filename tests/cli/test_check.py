@@ -98,10 +98,24 @@ def test_a_group_without_a_usable_network_is_reported(cloud: Cloud) -> None:
     assert not any("cannot use any network" in row.text for row in rows(cloud, None, "raw"))
 
 
+def test_the_network_of_the_elastic_ips_is_not_one_that_a_group_should_use(cloud: Cloud) -> None:
+    """The row of a group without a network names another one, and no command that grants all of them."""
+    group = cloud.oneadmin("one.group.allocate", "raw")
+    without_rules_for(cloud, Resource.NET)
+    for network_id in (0, 1):
+        cloud.oneadmin("one.vn.chmod", network_id, 1, 1, 0, 0, 0, 0, 0, 0, 0)
+    cloud.oneadmin("one.acl.addrule", hex(0x200000000 + group), hex(Resource.NET | 0x100000001), hex(Operation.USE))
+    configuration = loaded_configuration(elasticips_vnet_id=1)
+    found = [row.text for row in rows(cloud, configuration, "raw") if "any network" in row.text]
+    assert found == [f'cannot use any network: oneacl create "@{group} NET/#0 USE"']
+
+
 def test_an_instance_type_not_usable_by_any_group_is_bad(cloud: Cloud) -> None:
+    """With one group the row has the command that grants the right."""
+    command = f'oneacl create "@{group_id(cloud)} TEMPLATE/#0 USE"'
     cloud.oneadmin("one.template.chmod", 0, 1, 1, 0, 0, 0, 0, 0, 0, 0)
-    assert bad_rows(cloud) == {"type m1.small": "template 0, not usable by any group of EC2 users"}
-    assert bad_rows(cloud, None, "ec2") == {"type m1.small": "template 0, not usable by ec2"}
+    assert bad_rows(cloud) == {"type m1.small": f"template 0, not usable by any group of EC2 users: {command}"}
+    assert bad_rows(cloud, None, "ec2") == {"type m1.small": f"template 0, not usable by ec2: {command}"}
 
 
 def test_without_any_instance_type_no_instance_can_be_run(cloud: Cloud) -> None:
@@ -174,7 +188,8 @@ def change_type(cloud: Cloud, nic: str) -> None:
 def test_an_ami_that_no_user_of_the_groups_can_use_is_bad(cloud: Cloud) -> None:
     cloud.oneadmin("one.image.chmod", 0, 1, 1, 0, 0, 0, 0, 0, 0, 0)
     assert bad_rows(cloud) == {
-        "AMI 0": "image 0 (ubuntu-24.04), not usable by any group of EC2 users",
+        "AMI 0": "image 0 (ubuntu-24.04), not usable by any group of EC2 users: "
+        f'oneacl create "@{group_id(cloud)} IMAGE/#0 USE"',
         "group ec2": "cannot use any AMI: oneimage chgrp, oneimage chmod 640",
     }
     grant_use(cloud, Resource.IMAGE | 0x100000000)
