@@ -72,13 +72,16 @@ def first_list(bench: Bench) -> Outcome:
     """DescribeInstances, all machines, as the first list of a process, which has not seen any of them."""
     oned, count = bench.cloud.furniture.user.oned, len(bench.cloud.machines)
     one_call, econed_times = list[float](), Timed()
+    sent = 0
     for _ in range(bench.effort.rounds):
-        one_call.append(oned("one.vmpool.infoextended", _MINE, -1, -1, _NOT_DONE, "").seconds)
+        reply = oned("one.vmpool.infoextended", _MINE, -1, -1, _NOT_DONE, "")
+        one_call.append(reply.seconds)
+        sent = len(reply.body)
         with bench.econed() as econed:
             cpu = econed.cpu
             econed_times.seconds.append(_complete_list(bench.client(econed), count, {})[0])
             econed_times.cpu.append(econed.cpu - cpu)
-    raw: Figures = {"one_call_seconds": Series.of(one_call).summary()}
+    raw: Figures = {"one_call_seconds": Series.of(one_call).summary(), "bytes": sent}
     ratio = statistics.median(econed_times.seconds) / statistics.median(one_call)
     return Outcome(raw, {"machines": count, **econed_times.figures()}, Compared(ratio, "× raw"))
 

@@ -62,7 +62,8 @@ def _cells(figures: Results) -> list[str]:
 def _alone(raw: Results) -> Iterator[str]:
     if "one_call_seconds" in raw:
         yield f"{_time(raw['one_call_seconds'])} in one call ({raw['bytes'] / 1e6:.1f} MB)"
-        yield f"{_time(raw['sets_seconds'])} in sets of 1,000"
+        if "sets_seconds" in raw:
+            yield f"{_time(raw['sets_seconds'])} in sets of 1,000"
     if "seconds" in raw:
         yield _time(raw["seconds"])
     if "copy_seconds" in raw:
