@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
 import shlex
@@ -100,6 +101,14 @@ def test_the_logrotate_rules_call_the_econe_server_of_the_package(contents: Path
     """They use its full path, because PATH may contain another econe-server."""
     (program,) = re.findall(r"(/\S+/econe-server) ", (contents / "etc/logrotate.d/econed").read_text("utf-8"))
     assert os.access(contents / program.removeprefix("/"), os.X_OK)
+
+
+def test_the_changelog_names_a_file_of_the_package(contents: Path) -> None:
+    directory = contents / "usr/share/doc/econed"
+    entry = gzip.decompress((directory / "changelog.gz").read_bytes()).decode()
+    assert entry.startswith("econed (")
+    (name,) = re.findall(r"see (\S+) in /usr/share/doc/econed", entry)
+    assert (directory / name).read_text("utf-8").startswith("# Changes of econed")
 
 
 def test_the_package_has_manual_pages_and_completion(contents: Path) -> None:
