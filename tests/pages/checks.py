@@ -23,7 +23,10 @@ from tests.pages.scripts import ROOT
 
 UNITS: Final = frozenset(("econe", *(path.name for path in (ROOT / "etc/systemd").glob("econe.*"))))
 OTHER_UNITS: Final = frozenset(
-    ("opennebula-econe", "opennebula-sunstone", "opennebula-flow", "opennebula-gate", "nginx", "haproxy", "lighttpd")
+    (
+        *(f"opennebula-{name}*" for name in ("fireedge", "sunstone", "flow", "gate", "form", "ks")),
+        *("opennebula-econe", "nginx", "haproxy", "lighttpd"),
+    )
 )
 UNIT_VERBS: Final = frozenset(
     ("start", "stop", "reload", "restart", "try-restart", "enable", "disable", "status", "edit", "kill")

@@ -34,7 +34,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.live]
 GROUP_PAGE = "docs/ec2-group.md"
 IMAGE = Path("/var/tmp/debian-12.qcow2")
 CREDENTIALS = "/var/lib/one/.one"
-SERVICES = ("ec2_auth", "sunstone_auth")
+SERVICES = ("ec2_auth", "sunstone_auth", "oneks_auth")
 
 POOLS: Mapping[str, Sequence[int]] = {
     "template": (-2, -1, -1),
@@ -206,8 +206,11 @@ def test_users_with_certificates_have_the_subjects_that_the_page_shows(front_end
 
 
 def test_new_credentials_of_serveradmin_are_valid_in_the_files_of_all_services(front_end: FrontEnd) -> None:
-    """The previous password is restored afterwards."""
+    """The file of oneadmin is left alone. The previous password is restored afterwards."""
     directory = front_end.cloud.directory
+    oneadmins, previous = directory / "one_auth", directory / "previous"
+    shutil.copy(front_end.cloud.auth_file, previous)
+    oneadmins_before = oneadmins.read_bytes()
     for service in SERVICES:
         shutil.copy(front_end.cloud.auth_file, directory / service)
     admin = front_end.cloud.admin
@@ -218,6 +221,8 @@ def test_new_credentials_of_serveradmin_are_valid_in_the_files_of_all_services(f
         front_end.run(script.replace(CREDENTIALS, str(directory)))
         assert front_end.password("serveradmin") != before
         assert {front_end.check(auth_file=directory / service)[0] for service in SERVICES} <= {0, 1}
-        assert front_end.check()[0] == 7
+        assert front_end.check(auth_file=previous)[0] == 7
+        assert oneadmins.read_bytes() == oneadmins_before
     finally:
         admin("one.user.passwd", int(serveradmin), before)
+        shutil.copy(previous, front_end.cloud.auth_file)
