@@ -19,11 +19,16 @@ set -eu
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mount -t tmpfs tmpfs /run
 mount -t tmpfs tmpfs /dev/shm
+mknod -m 666 /run/null c 1 3
+mount --bind /run/null /dev/null
 ip link set lo up
 echo ready
 exec cat
 """
-"""crun needs one hierarchy of control groups, which not every machine has. podman has files in /run and /dev/shm."""
+"""crun needs one hierarchy of control groups, which not every machine has. podman has files in /run and /dev/shm.
+
+crun gives /dev/null, which is the input of a container, to the user of the container.
+"""
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Iterator
@@ -90,6 +91,7 @@ def test_an_image_is_built_and_serves_signed_requests_without_rights_or_writable
     tmp_path_factory: pytest.TempPathFactory, tmp_path: Path
 ) -> None:
     """It is checked as the guide says, has no root, is healthy, logs to standard output, and stops with exit code 0."""
+    owner = os.stat(os.devnull).st_uid
     with podman(tmp_path / "podman") as tool, _oned(tool, tmp_path):
         _build(tool, tmp_path_factory, tmp_path)
         options = _options(tmp_path)
@@ -104,3 +106,4 @@ def test_an_image_is_built_and_serves_signed_requests_without_rights_or_writable
         tool.run("stop", "--time=60", container)
         assert "Server Shut Down." in tool.run("logs", container)
         assert tool.run("inspect", "--format={{.State.ExitCode}}", container) == "0\n"
+    assert os.stat(os.devnull).st_uid == owner, "nothing of this machine was changed"
