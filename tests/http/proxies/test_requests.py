@@ -81,7 +81,7 @@ def test_an_upload_with_a_wrong_signature_is_refused_before_it_is_complete(
 ) -> None:
     """The client gets the response while the proxy still expects the rest of the body.
 
-    The part that is sent fits into buffers: lighttpd closes the connection with the response, even if the client still
+    The part that is sent is one TLS record: lighttpd closes the connection with the response, even if the client still
     writes.
     """
     url = deployment.url("root", name)
@@ -90,7 +90,7 @@ def test_an_upload_with_a_wrong_signature_is_refused_before_it_is_complete(
     connection.putrequest("POST", "/")
     connection.putheader("Content-Type", content_type)
     connection.putheader("Content-Length", str(len(body)))
-    connection.endheaders(body[: 1 << 16])
+    connection.endheaders(body[: 1 << 13])
     response = received(connection.getresponse())
     connection.close()
     assert (response.status, ec2_error(response)) == (401, "AuthFailure")
