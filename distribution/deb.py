@@ -5,18 +5,15 @@ Usage: `python -m distribution.deb WHEEL DIRECTORY`. debian/ is the input of deb
 
 from __future__ import annotations
 
-import argparse
 import os
 import platform
 import shutil
-import sys
-import time
-from collections.abc import Sequence
 from email.utils import formatdate
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from distribution import manual
+from distribution.command import make_file, source_date
 from distribution.environment import (
     CHECKOUT,
     SystemPython,
@@ -75,7 +72,7 @@ def lay_out(root: Path, wheel: Path, epoch: int) -> None:
 
 def build(wheel: Path, target: Path) -> Path:
     """Build the package in a directory and return its path."""
-    epoch = int(os.environ.get("SOURCE_DATE_EPOCH", time.time()))
+    epoch = source_date()
     with TemporaryDirectory() as directory:
         root = Path(directory, "econed")
         lay_out(root, wheel, epoch)
@@ -84,18 +81,8 @@ def build(wheel: Path, target: Path) -> Path:
         # Build dependencies are not checked: they would always include compilers, which are not needed.
         run("dpkg-buildpackage", "--build=binary", "--no-sign", "--no-check-builddeps", cwd=root, env=environ)
         (package,) = Path(directory).glob("*.deb")
-        target.mkdir(parents=True, exist_ok=True)
         return Path(shutil.copy(package, target))
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Build the package and print its path."""
-    parser = argparse.ArgumentParser(description="Build the Debian package of econed.")
-    parser.add_argument("wheel", type=Path, help="a wheel of econed")
-    parser.add_argument("directory", type=Path, help="directory for the package")
-    options = parser.parse_args(arguments)
-    print(build(options.wheel.resolve(), options.directory))  # noqa: T201  it is a command
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    make_file("Build the Debian package of econed.", build)

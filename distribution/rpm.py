@@ -5,16 +5,13 @@ Usage: `python -m distribution.rpm WHEEL DIRECTORY`. econed.spec packs the files
 
 from __future__ import annotations
 
-import argparse
 import os
 import shutil
-import sys
-import time
-from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from distribution import manual
+from distribution.command import make_file, source_date
 from distribution.environment import (
     CHECKOUT,
     bundled_licences,
@@ -67,23 +64,13 @@ def pack(root: Path, version: str, release: int, target: Path, epoch: int) -> Pa
 
 def build(wheel: Path, target: Path) -> Path:
     """Build the package in a directory and return its path."""
-    epoch = int(os.environ.get("SOURCE_DATE_EPOCH", time.time()))
+    epoch = source_date()
     with TemporaryDirectory() as directory:
         root = Path(directory, "root")
         lay_out(root, wheel, epoch)
         package = pack(root, wheel.name.split("-")[1], 1, Path(directory), epoch)
-        target.mkdir(parents=True, exist_ok=True)
         return Path(shutil.copy(package, target))
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Build the package and print its path."""
-    parser = argparse.ArgumentParser(description="Build the RPM of econed.")
-    parser.add_argument("wheel", type=Path, help="a wheel of econed")
-    parser.add_argument("directory", type=Path, help="directory for the package")
-    options = parser.parse_args(arguments)
-    print(build(options.wheel.resolve(), options.directory))  # noqa: T201  it is a command
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    make_file("Build the RPM of econed.", build)

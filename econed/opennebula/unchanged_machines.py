@@ -1,7 +1,7 @@
 """Machines whose documents have not changed since a process read them before: they are recognized, not parsed.
 
-Recognizing a machine by the bytes of its document takes a hundredth of the time that parsing and reading it take. The
-documents in a pool contain no measurements, so they change only when something happens to the machine.
+Recognizing a machine by the bytes of its document takes a tenth of the time of parsing it. The documents in a
+pool contain no measurements, so they change only when something happens to the machine.
 """
 
 from __future__ import annotations

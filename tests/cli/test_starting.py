@@ -24,6 +24,7 @@ from econed.cli.running import ServiceState, parse_state
 from econed.process.pid_file import PidFile
 from tests.cli.host import Host
 from tests.support.certificates import Authority, key_pem, rsa_key, write_server_pair
+from tests.support.tools import cannot_run
 
 NOBODY = "nobody"
 
@@ -135,19 +136,22 @@ def test_the_status_of_a_daemon_with_an_invalid_configuration_is_unknown(host: H
 
 def _python_of_all() -> str:
     """Return a Python of this version that every account can run: that of the tests may be in root's directory."""
-    for python in (sys.executable, "/usr/bin/python3"):
-        code = f"import encodings.idna, sys; sys.exit(sys.version_info[:2] != {sys.version_info[:2]})"
-        with suppress(PermissionError):
-            if subprocess.run([python, "-c", code], cwd="/", user=NOBODY, check=False).returncode == 0:
-                return python
-    pytest.skip(f"no Python {sys.version_info[0]}.{sys.version_info[1]} that {NOBODY} can run")
+    python = next(filter(_runs_as_nobody, (sys.executable, "/usr/bin/python3")), None)
+    return python or cannot_run(f"no Python {sys.version_info[0]}.{sys.version_info[1]} that {NOBODY} can run")
+
+
+def _runs_as_nobody(python: str) -> bool:
+    code = f"import encodings.idna, sys; sys.exit(sys.version_info[:2] != {sys.version_info[:2]})"
+    with suppress(PermissionError):
+        return subprocess.run([python, "-c", code], cwd="/", user=NOBODY, check=False).returncode == 0
+    return False
 
 
 @pytest.fixture
 def of_nobody(host: Host) -> Iterator[Host]:
     """A copy of the installation that belongs to another account than root, and that this account can reach."""
     if os.geteuid() != 0:
-        pytest.skip("only root can give up its rights")
+        cannot_run("only root can give up its rights")
     account = pwd.getpwnam(NOBODY)
     with tempfile.TemporaryDirectory(prefix="econed-test-") as name:
         directory = Path(name)
