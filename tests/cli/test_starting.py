@@ -246,8 +246,11 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_service_counts_only_if_it_runs_with_the_same_configuration(tmp_path: Path) -> None:
     conf = tmp_path / "econe.conf"
-    with subprocess.Popen([sys.executable, "-c", "input()", "--config", conf], stdin=subprocess.PIPE) as process:
+    argv = [sys.executable, "-c", "print(flush=True); input()", "--config", conf]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdout.readline()  # before a process runs, its command line may be empty
         state = ServiceState(process.pid)
         assert state.pid_with(conf) == process.pid
         assert state.pid_with(tmp_path / "other.conf") is None
