@@ -246,7 +246,7 @@ def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_service_counts_only_if_it_runs_with_the_same_configuration(tmp_path: Path) -> None:
     conf = tmp_path / "econe.conf"
-    argv = [sys.executable, "-c", "print(flush=True); input()", "--config", conf]
+    argv = [sys.executable, "-c", "print(flush=True); input()", "--config", str(conf)]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None
