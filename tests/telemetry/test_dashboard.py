@@ -105,6 +105,48 @@ def test_counters_are_shown_as_rates_and_histograms_as_quantiles() -> None:
                     assert "le)" in expression, panel["title"]
 
 
+def unit(panel: dict[str, Any], target: dict[str, Any]) -> str:
+    """Return the unit of the values of a target."""
+    overrides = {override["matcher"]["options"]: override for override in panel["fieldConfig"]["overrides"]}
+    assert all(override["matcher"]["id"] == "byFrameRefID" for override in overrides.values())
+    properties = overrides[target["refId"]]["properties"] if target["refId"] in overrides else []
+    own = {item["id"]: item["value"] for item in properties}
+    return str(own.get("unit", panel["fieldConfig"]["defaults"]["unit"]))
+
+
+@by_title
+def test_the_unit_is_that_of_the_expression(panel: dict[str, Any]) -> None:
+    """Durations are in seconds; rates are per second, multiplied by 60 per minute, or of seconds of a processor."""
+    for target in panel["targets"]:
+        expression, shown_as = target["expr"], unit(panel, target)
+        if "histogram_quantile(" in expression or "time()" in expression:
+            assert shown_as == "s"
+        elif "rate(process_cpu_seconds_total" in expression:
+            assert shown_as == "percentunit"
+        elif "rate(" in expression:
+            assert (shown_as == "opm") == expression.endswith(" * 60")
+            assert shown_as in {"opm", "ops", "reqps", "Bps"}
+        else:
+            assert shown_as in {"short", "s", "bytes", "percentunit"}
+
+
+def test_panels_over_time_show_all_series() -> None:
+    """The function `topk` chooses at each time, so that a panel would show parts of many more series than it names."""
+    over_time = [panel for panel in PANELS if panel["type"] == "timeseries"]
+    assert [panel["title"] for panel in over_time if "topk(" in "".join(expressions(panel))] == []
+
+
+def test_legends_of_actions_and_methods_are_sorted_tables_beside_the_graph() -> None:
+    """There are dozens of them, and a list below the graph would leave little room for it."""
+    by_many = [panel for panel in PANELS if re.search(r"\bby \((?:action|method)", "".join(expressions(panel)))]
+    assert len(by_many) == 4
+    for panel in by_many:
+        legend = panel["options"]["legend"]
+        assert (legend["displayMode"], legend["placement"]) == ("table", "right"), panel["title"]
+        (column,) = legend["calcs"]
+        assert (legend["sortBy"], legend["sortDesc"]) == (column.capitalize(), True), panel["title"]
+
+
 def test_the_expressions_pass_the_check_of_promtool(tmp_path: Path) -> None:
     assert check_expressions([text for panel in PANELS for text in expressions(panel)], tmp_path) == ""
 
