@@ -18,7 +18,7 @@ from cryptography.x509 import Certificate
 
 from econed.errors import OpenNebulaCode
 from econed.sandbox.cloud import Cloud
-from econed.sandbox.objects.users import Session, User
+from econed.sandbox.objects.users import ALL_GROUPS, LoginToken, Session, User
 from econed.sandbox.refusals import Refused
 
 SESSION_EXPIRATION_TIME = 900
@@ -100,8 +100,13 @@ class Sessions:
     def _authenticate_user(self, user: User, token: str) -> User:
         if not user.is_enabled:
             raise _denied()
-        if self._is_cached(user, token) or self._has_login_token(user, token):
+        login = user.login_tokens.get(token)
+        if login is not None and login.is_valid_at(self._cloud.now()):
+            return self._within_group(user, login)
+        if self._is_cached(user, token):
             return user
+        if login is not None:
+            raise _denied()
         self.authentications[user.name] += 1
         hashed = (hashlib.sha256(token.encode()).hexdigest(), hashlib.sha1(token.encode()).hexdigest())  # noqa: S324
         if user.driver != "core" or not any(hmac.compare_digest(user.password, digest) for digest in hashed):
@@ -110,9 +115,14 @@ class Sessions:
         user.password = hashed[0]  # oned replaces the SHA-1 of an old installation at the next login
         return user
 
-    def _has_login_token(self, user: User, token: str) -> bool:
-        now = self._cloud.clock.seconds()
-        return any(login.token == token and (login.expires < 0 or login.expires > now) for login in user.login_tokens)
+    def _within_group(self, user: User, login: LoginToken) -> User:
+        """Return a user limited to the group of their token; the token of a group that they have left is removed."""
+        if login.egid == ALL_GROUPS:
+            return user
+        if login.egid not in user.gids:
+            del user.login_tokens[login.token]
+            raise _denied()
+        return user.within(self._cloud.groups.get(login.egid))
 
     def _authenticate_target(self, server: User, text: str) -> User:
         target_name, colon, token = text.partition(":")

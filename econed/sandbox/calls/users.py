@@ -9,14 +9,16 @@ from econed.sandbox.accounts import new_user, stored_password
 from econed.sandbox.calls.declaration import serves
 from econed.sandbox.cloud import Cloud
 from econed.sandbox.objects.base import Kind, Right, check_name
-from econed.sandbox.objects.users import ONEADMIN, SERVERADMIN, LoginToken, User
+from econed.sandbox.objects.users import ALL_GROUPS, NEVER, ONEADMIN, SERVERADMIN, LoginToken, User
 from econed.sandbox.quotas import Quotas
-from econed.sandbox.refusals import Refused, internal, wrong_state
+from econed.sandbox.refusals import Refused, bad_call, internal, wrong_state
 from econed.sandbox.template import restricted_attributes
 
 _FORBIDDEN_IN_USERS = " :\t\n\v\f\r"
 _FORBIDDEN_IN_PASSWORDS = " \t\n\v\f\r"
-_NEVER = -1
+_MAX_TOKEN_SECONDS = {"ldap": 86_400, "saml": 86_400}
+"""The longest life of login tokens by auth driver; no limit for the others (oned.conf: MAX_TOKEN_TIME)."""
+
 _RESTRICTED = restricted_attributes("VM_USE_OPERATIONS", "VM_MANAGE_OPERATIONS", "VM_ADMIN_OPERATIONS")
 
 
@@ -48,7 +50,11 @@ class UserCalls:
         """Return the document of a user; -1 is the caller."""
         cloud = self._cloud
         is_caller = user_id == -1
-        user = caller if is_caller else cloud.get_authorized(caller, Right.USE, cloud.users, user_id, locks=False)
+        user = (
+            cloud.users.get(caller.id)
+            if is_caller
+            else cloud.get_authorized(caller, Right.USE, cloud.users, user_id, locks=False)
+        )
         return user.full_xml(is_v7=cloud.version.is_v7)
 
     @serves("one.userpool.info")
@@ -75,46 +81,53 @@ class UserCalls:
 
     @serves("one.user.passwd", int, str)
     def passwd(self, caller: User, user_id: int, password: str) -> int:
-        """Change a user's password; the cached session is dropped."""
+        """Change a user's password; session and login tokens are dropped."""
         user = self._managed(caller, user_id)
         if reason := _password_error(password):
             raise wrong_state(reason)
-        user.password, user.session = stored_password(user.driver, password), None
+        user.set_password(stored_password(user.driver, password))
         return user_id
 
     @serves("one.user.chauth", int, str, optional=(str,))
     def chauth(self, caller: User, user_id: int, driver: str, password: str = "") -> int:
-        """Change a user's auth driver and, if it is not empty, password; session and login tokens are dropped."""
+        """Change a user's auth driver and, if it is not empty, password; a new password drops login tokens too."""
         user = self._cloud.get_authorized(caller, Right.ADMIN, self._cloud.users, user_id)
         if password and (reason := _password_error(password)):
             raise wrong_state(reason)
-        user.driver, user.session, user.login_tokens = driver, None, []
+        user.driver, user.session = driver, None
         if password:
-            user.password = stored_password(driver, password)
+            user.set_password(stored_password(driver, password))
         return user_id
 
     @serves("one.user.enable", int, bool)
     def enable(self, caller: User, user_id: int, enabled: bool) -> int:
-        """Enable or disable a user; server tokens for disabled users remain valid."""
+        """Enable or disable a user, whose login tokens end; server tokens for disabled users remain valid."""
         user = self._cloud.get_authorized(caller, Right.ADMIN, self._cloud.users, user_id)
         user.is_enabled = enabled
         if not enabled:
-            user.session, user.login_tokens = None, []
+            user.session, user.login_tokens = None, {}
         return user_id
 
     @serves("one.user.login", str, str, int, optional=(int,))
-    def login(self, caller: User, name: str, token: str, valid: int, egid: int = -1) -> str:
-        """Issue a login token valid for `valid` seconds, or for ever (-1); 0 removes a token."""
+    def login(self, caller: User, name: str, token: str, valid: int, egid: int = ALL_GROUPS) -> str:
+        """Issue a login token valid for `valid` seconds, or for ever (-1); 0 removes a token, or all without a text."""
         user = self._cloud.find_user(name)
         if user is None:
-            raise Refused(OpenNebulaCode.NO_EXISTS, f"Error getting user [{name}].")
+            raise Refused(OpenNebulaCode.NO_EXISTS, "Error getting user Pool.")
         self._cloud.rights.check(caller, Right.MANAGE, Kind.USER, user)
         if valid == 0:
-            user.login_tokens = [login for login in user.login_tokens if token and login.token != token]
-            return ""
-        expires = _NEVER if valid < 0 else int(self._cloud.clock.seconds()) + valid
-        user.login_tokens.append(LoginToken(token or secrets.token_hex(32), expires, egid))
-        return user.login_tokens[-1].token
+            return _remove_login_token(user, token)
+        if valid < NEVER:
+            raise bad_call("Wrong valid period for token")
+        _check_groups_of_token(caller, user, egid)
+        longest = _MAX_TOKEN_SECONDS.get(user.driver)
+        if longest is not None:
+            valid = longest if valid == NEVER else min(valid, longest)
+        now = self._cloud.now()
+        login = LoginToken(token or secrets.token_hex(32), NEVER if valid == NEVER else now + valid, egid)
+        if not user.add_login_token(login, now):
+            raise bad_call("Max number of tokens limit reached.")
+        return login.token
 
     @serves("one.user.delete", int)
     def delete(self, caller: User, user_id: int) -> int:
@@ -153,6 +166,24 @@ class UserCalls:
         user = self._cloud.get_authorized(caller, Right.ADMIN, self._cloud.users, user_id)
         user.quotas.set_limits(self._cloud.parse(text))
         return user_id
+
+
+def _remove_login_token(user: User, token: str) -> str:
+    """Remove a login token, or all with an empty text."""
+    if not token:
+        user.login_tokens = {}
+    elif user.login_tokens.pop(token, None) is None:
+        raise bad_call(f"Could not find token: {token}")
+    return token
+
+
+def _check_groups_of_token(caller: User, user: User, egid: int) -> None:
+    """Refuse a token for a group, or for all of a user's groups, that the caller's own session does not have."""
+    if egid == ALL_GROUPS:
+        if set(user.gids) != set(caller.gids):
+            raise bad_call("Cannot create a full token with a specific group token")
+    elif not caller.is_oneadmin and not (egid in user.gids and egid in caller.gids):
+        raise bad_call("EGID is not in user group list")
 
 
 def _password_error(password: str) -> str:

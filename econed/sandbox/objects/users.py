@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from xml.sax.saxutils import escape
 
 from econed.sandbox.objects.base import Kind, PoolObject, ids_xml
@@ -11,19 +11,33 @@ from econed.sandbox.template import cdata
 
 ONEADMIN, SERVERADMIN = 0, 1
 
+MAX_LOGIN_TOKENS = 10
+"""Login tokens that a user can have at once (oned: `LoginTokenPool::MAX_TOKENS`)."""
+
+NEVER = ALL_GROUPS = -1
+"""The values of a login token that does not expire, and of one that is not limited to a group."""
+
 
 @dataclass
 class LoginToken:
-    """A token that `one.user.login` issued; `expires` in epoch seconds, -1 for never."""
+    """A token that `one.user.login` issued; `expires` in epoch seconds or `NEVER`, `egid` or `ALL_GROUPS`."""
 
     token: str
     expires: int
     egid: int
 
+    def is_valid_at(self, now: int) -> bool:
+        """Whether a session with this token is accepted."""
+        return self.expires == NEVER or now < self.expires
+
+    def is_expired_at(self, now: int) -> bool:
+        """Whether the next login removes this token."""
+        return self.expires != NEVER and now > self.expires
+
     def xml(self) -> str:
         """Return the LOGIN_TOKEN element."""
         return (
-            f"<LOGIN_TOKEN><TOKEN>{self.token}</TOKEN><EXPIRATION_TIME>{self.expires}</EXPIRATION_TIME>"
+            f"<LOGIN_TOKEN><TOKEN>{escape(self.token)}</TOKEN><EXPIRATION_TIME>{self.expires}</EXPIRATION_TIME>"
             f"<EGID>{self.egid}</EGID></LOGIN_TOKEN>"
         )
 
@@ -44,7 +58,7 @@ class User(PoolObject):
     driver: str = "core"
     gids: list[int] = field(default_factory=list)
     is_enabled: bool = True
-    login_tokens: list[LoginToken] = field(default_factory=list)
+    login_tokens: dict[str, LoginToken] = field(default_factory=dict)
     session: Session | None = None
     quotas: Quotas = field(default_factory=Quotas)
 
@@ -55,18 +69,37 @@ class User(PoolObject):
         """Whether this user has all rights: oneadmin, and the members of oneadmin's group."""
         return self.id == ONEADMIN or ONEADMIN in self.gids
 
+    def set_password(self, password: str) -> None:
+        """Set the password as it is to be stored; session and login tokens are dropped."""
+        self.password, self.session, self.login_tokens = password, None, {}
+
+    def within(self, group: Group) -> User:
+        """Return this user as in a session whose login token is limited to a group of theirs."""
+        return replace(self, gid=group.id, gname=group.name, gids=[group.id])
+
+    def add_login_token(self, token: LoginToken, now: int) -> bool:
+        """Add a login token after removing expired ones; False if the user has as many as are allowed.
+
+        A token that the user has already stays as it is: neither its time nor its group changes (oned:
+        `LoginTokenPool::set`, which inserts into a map).
+        """
+        valid = {text: login for text, login in self.login_tokens.items() if not login.is_expired_at(now)}
+        if len(valid) >= MAX_LOGIN_TOKENS:
+            return False
+        self.login_tokens = {token.token: token} | valid
+        return True
+
     def xml(self) -> str:
         """Return the USER element of the user pool."""
-        tokens = "".join(token.xml() for token in self.login_tokens)
-        return f"{self._core_xml(tokens)}</USER>"
+        return f"{self._core_xml()}</USER>"
 
     def full_xml(self, *, is_v7: bool) -> str:
         """Return the USER element of `one.user.info`, quotas included."""
-        tokens = "".join(token.xml() for token in self.login_tokens)
         defaults = f"<DEFAULT_USER_QUOTAS>{Quotas().xml(is_v7=is_v7)}</DEFAULT_USER_QUOTAS>"
-        return f"{self._core_xml(tokens)}{self.quotas.xml(is_v7=is_v7)}{defaults}</USER>"
+        return f"{self._core_xml()}{self.quotas.xml(is_v7=is_v7)}{defaults}</USER>"
 
-    def _core_xml(self, tokens: str) -> str:
+    def _core_xml(self) -> str:
+        tokens = "".join(self.login_tokens[text].xml() for text in sorted(self.login_tokens))
         return (
             f"<USER><ID>{self.id}</ID><GID>{self.gid}</GID>{ids_xml('GROUPS', self.gids)}"
             f"<GNAME>{escape(self.gname)}</GNAME><NAME>{escape(self.name)}</NAME>{cdata('PASSWORD', self.password)}"
