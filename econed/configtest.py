@@ -7,15 +7,15 @@ serve then.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from twisted.logger import Logger
 
 from econed.actions.instances.file_types import configured_file_types
-from econed.config import credentials
+from econed.config import credentials, sealing_keys
 from econed.config.loading import ConfigError, ConfigProblem, Source
 from econed.config.settings import Settings
 from econed.opennebula.file_templates import FileTypes
@@ -34,7 +34,7 @@ _T = TypeVar("_T")
 class LoadedConfiguration:
     """Everything that the daemon reads before it starts. `warnings` do not keep it from starting.
 
-    `certificates` are those of this server, None without TLS.
+    `certificates` are those of this server, None without TLS; `sealing_keys` are left out of the `repr`.
     """
 
     settings: Settings
@@ -42,6 +42,7 @@ class LoadedConfiguration:
     file_types: FileTypes | None
     warnings: tuple[ConfigProblem, ...]
     certificates: Certificates | None = None
+    sealing_keys: Sequence[bytes] = field(default=(), repr=False)
 
     def all_warnings(self, now: float) -> tuple[ConfigProblem, ...]:
         """Return `warnings`, and those of the certificates at `now` (seconds since the epoch), which workers log."""
@@ -69,12 +70,13 @@ def load(
             return None
 
     file_types = checked(lambda: configured_file_types(path, settings))
+    keys = checked(lambda: sealing_keys.load(settings, server))
     certificates = checked(lambda: _certificates(settings, log or Logger(namespace="econed.tls")))
     checked(lambda: _check_authorities(settings))
     checked(lambda: _check_logs(settings, log_file))
-    if problems:
+    if problems or keys is None:
         raise ConfigError(tuple(problems))
-    return LoadedConfiguration(settings, server, file_types, warnings, certificates)
+    return LoadedConfiguration(settings, server, file_types, warnings + keys[1], certificates, keys[0])
 
 
 def dispatcher() -> Dispatcher:

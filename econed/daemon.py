@@ -45,6 +45,7 @@ from econed.process.tls import ServerTLS
 from econed.reconciler import Reconciler, ReconcilerService, ReportService
 from econed.resource import EC2Resource, Service
 from econed.scripts import Scripts
+from econed.sealing import Sealer
 from econed.telemetry.access_log import call_logger
 from econed.telemetry.audit_log import AuditLog
 from econed.telemetry.metrics import Metrics
@@ -69,6 +70,7 @@ def make_process(
     oned: IOpenNebula,
     listeners: Sequence[Listener],
     make_logger: MakeLogger,
+    sealer: Sealer,
     *,
     file_types: FileTypes | None = None,
     on_read: OnRead | None = None,
@@ -87,7 +89,7 @@ def make_process(
     uploads = _uploads(parts)
     users = UserDirectory(_oned_for(parts, calls, USERS), parts.clock, on_read, metrics.cache_lookup, log=parts.log())
     memory = _memory(parts, _oned_for(parts, calls, ZONES_AND_CLUSTERS))
-    service = _service(parts, calls, users, memory, scripts, _fetcher(parts, uploads), file_types)
+    service = _service(parts, calls, users, memory, scripts, _fetcher(parts, uploads), file_types, sealer)
     resource = EC2Resource(service)
     site = _site(parts, resource, uploads, service.peers)
     _add_reconciler(parts, _oned_for(parts, calls, RECONCILER), uploads, scripts)
@@ -185,6 +187,7 @@ def _service(
     scripts: IScripts,
     fetcher: ImageFetcher,
     file_types: FileTypes | None,
+    sealer: Sealer,
 ) -> Service:
     audit_path = parts.settings.audit_log
     return Service(
@@ -204,6 +207,7 @@ def _service(
         on_read=parts.on_read,
         metrics=parts.metrics,
         memory=memory,
+        sealer=sealer,
         audit_log=None if audit_path is None else AuditLog(audit_path, parts.clock),
     )
 

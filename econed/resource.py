@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from econed.http.request import RawRequest
     from econed.interfaces import IAuthenticator, IImageFetcher, InThread, IScripts
     from econed.opennebula.file_templates import FileTypes
+    from econed.sealing import Sealer
     from econed.user import Sender, User
 
 _FORM = b"application/x-www-form-urlencoded"
@@ -74,6 +75,7 @@ class Service:
     scripts: IScripts
     pacer: Pacer
     memory: ProcessMemory
+    sealer: Sealer
     file_types: FileTypes | None = None
     """The files of the instance types by name; None if instance types are OpenNebula templates."""
     fetcher: IImageFetcher | None = None
@@ -256,6 +258,7 @@ class _Exchange:
             request_id=self._id,
             file_types=service.file_types,
             memory=service.memory,
+            sealer=service.sealer,
             upload=self._request.upload,
             fetcher=service.fetcher,
             signed_region=signed_region(signed),

@@ -21,7 +21,7 @@ from twisted.python.usage import UsageError
 from econed import configtest
 from econed.actions.instances.file_types import configured_file_types
 from econed.clock import use_monotonic_timers
-from econed.config import credentials, loading
+from econed.config import credentials, loading, sealing_keys
 from econed.config.loading import ConfigError, ConfigProblem, Source
 from econed.config.settings import Settings
 from econed.interfaces import IOpenNebula
@@ -41,6 +41,7 @@ from econed.process.pid_file import PidFile, PidFileLock
 from econed.process.services import make_one_process, make_supervisor
 from econed.process.systemd import Notifier
 from econed.process.twistd import twistd_options
+from econed.sealing import KEY_SIZE, Sealer
 from econed.telemetry import logs
 
 if TYPE_CHECKING:
@@ -202,7 +203,7 @@ class _Start:
     def _one_process(self, passed: Sequence[socket], on_read: OnRead | None) -> IService:
         from econed.daemon import make_process  # a supervisor needs neither the actions nor the model
 
-        settings, oned = self._sandbox() if self.options["sandbox"] else self._configured()
+        settings, oned, sealer = self._sandbox() if self.options["sandbox"] else self._configured()
         if settings.workers > 1:
             self.log.warn("workers has no effect with --sandbox and --listen: there is one process")
         file_types = configured_file_types(self._config_path(), settings)
@@ -221,23 +222,24 @@ class _Start:
             return logs.logger(namespace, settings.debug_level, globalLogPublisher)
 
         serving = make_process(
-            self.reactor, settings, oned, listeners, make_logger, file_types=file_types, on_read=on_read
+            self.reactor, settings, oned, listeners, make_logger, sealer, file_types=file_types, on_read=on_read
         )
         return make_one_process(self.reactor, settings, serving, self.notifier, process_log, make_logger)
 
-    def _configured(self) -> tuple[Settings, IOpenNebula]:
-        """Return the settings of econe.conf, and a client of the oned that they name."""
+    def _configured(self) -> tuple[Settings, IOpenNebula, Sealer]:
+        """Return the settings of econe.conf, a client of the oned that they name, and what seals with its keys."""
         from econed.xmlrpc_backend import XMLRPCBackend  # a supervisor reads no documents of oned
 
         settings, server, warnings = credentials.load_with_settings(self._config_path(), self.environ)
-        self._warn(warnings)
+        keys, key_warnings = sealing_keys.load(settings, server)
+        self._warn((*warnings, *key_warnings))
         try:
-            return settings, XMLRPCBackend.configured(self.reactor, settings, server, self.log)
+            return settings, XMLRPCBackend.configured(self.reactor, settings, server, self.log), Sealer(keys)
         except ValueError as error:
             raise UsageError(str(error)) from None
 
-    def _sandbox(self) -> tuple[Settings, IOpenNebula]:
-        """Return settings for a sandbox, and a client of it."""
+    def _sandbox(self) -> tuple[Settings, IOpenNebula, Sealer]:
+        """Return settings for a sandbox, a client of it, and what seals with a key that lives as long as it does."""
         from econed.sandbox import embedded  # production never imports the sandbox
 
         options = self.options
@@ -250,7 +252,7 @@ class _Start:
         if not options["config"]:
             names = settings.region_names or embedded.REGIONS
             settings = replace(settings, elasticips_vnet_id=elastic_ips, region_names=names)
-        return settings, oned
+        return settings, oned, Sealer((os.urandom(KEY_SIZE),))
 
     def _config_path(self) -> Path:
         """Return the path of econe.conf: that of the option, otherwise OpenNebula's."""

@@ -16,7 +16,7 @@ from twisted.logger import Logger
 
 from econed.actions.instances.file_types import configured_file_types
 from econed.clock import use_monotonic_timers
-from econed.config import credentials
+from econed.config import credentials, sealing_keys
 from econed.config.loading import ConfigError, Source
 from econed.daemon import make_process
 from econed.process.generations import worker_share
@@ -25,6 +25,7 @@ from econed.process.listening import Listener, adopt
 from econed.process.messages import Begin, PassedSocket
 from econed.process.spawning import COMMANDS, REPORTS
 from econed.process.worker import CannotStart, WorkerParts, WorkerProtocol
+from econed.sealing import Sealer
 from econed.telemetry import logs
 from econed.xmlrpc_backend import XMLRPCBackend
 
@@ -35,13 +36,14 @@ async def make_worker(reactor: Any, environ: Mapping[str, str], begin: Begin) ->
     try:
         # The supervisor has logged the warnings.
         daemon_settings, server, _ = credentials.load_with_settings(source, environ)
+        sealer = Sealer(sealing_keys.load(daemon_settings, server)[0])
         settings = worker_share(daemon_settings, begin.index, begin.of)
         twistd_target = logs.TwistdLogTarget(**dict(begin.log))  # type: ignore[arg-type]
         reopen_log = logs.begin(settings, twistd_target, begin.index + 1)
         backend = XMLRPCBackend.configured(reactor, settings, server, Logger(namespace="econed"))
         file_types = configured_file_types(source.path, settings)
         listeners = [_listener(reactor, passed) for passed in begin.sockets]
-        serving = make_process(reactor, settings, backend, listeners, Logger, file_types=file_types)
+        serving = make_process(reactor, settings, backend, listeners, Logger, sealer, file_types=file_types)
     except (ConfigError, ValueError, OSError) as error:
         raise CannotStart(str(error)) from error
     # What exists now lives as long as the process. Each full collection of garbage would look at it for 16 ms.

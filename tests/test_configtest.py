@@ -94,3 +94,17 @@ def test_an_audit_log_that_cannot_be_opened_is_refused(tmp_path: Path) -> None:
 
 def test_the_default_log_is_not_looked_at_if_the_configuration_names_another(tmp_path: Path) -> None:
     configured(tmp_path, f"log_file: {tmp_path}/econe.log", tmp_path / "nowhere/other.log")
+
+
+def test_the_sealing_keys_are_read_and_a_file_of_them_that_is_invalid_is_refused(tmp_path: Path) -> None:
+    """They are not in the `repr`; a file that every user can read is a warning."""
+    assert len(configured(tmp_path, "").sealing_keys) == 1
+    keys = tmp_path / "sealing.keys"
+    keys.write_text("ab" * 32, "ascii")
+    loaded = configured(tmp_path, f"sealing_keys: {keys}")
+    assert loaded.sealing_keys == (b"\xab" * 32,)
+    assert "\\xab" not in repr(loaded)
+    assert str(loaded.warnings[0]).startswith(f"{keys}: is open to every user of this machine")
+    keys.write_text("secret", "ascii")
+    (problem,) = problems(tmp_path, f"sealing_keys: {keys}")
+    assert problem.startswith("sealing.keys: sealing_keys: expected 1 to 8 different keys")

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from econed.config.settings import Settings
     from econed.opennebula.documents import Zone
     from econed.opennebula.file_templates import FileTypes
+    from econed.sealing import Sealer
     from econed.user import User
 
 _T = TypeVar("_T")
@@ -44,6 +45,7 @@ class Call:
     by name, None if the types are OpenNebula templates. `upload` is the file that the request carries, if any;
     `fetcher` downloads images from URLs, None if only oned does. `scripts` associate elastic IPs. `signed_region` is
     the region in the request's signature, None if it has none. `memory` is what the process remembers between requests.
+    `sealer` encrypts what may not stand in OpenNebula in clear.
     """
 
     caller: User
@@ -57,6 +59,7 @@ class Call:
     scripts: IScripts
     budget: WorkBudget
     memory: ProcessMemory
+    sealer: Sealer
     file_types: FileTypes | None = None
     parameters: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     upload: IUpload | None = None

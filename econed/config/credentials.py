@@ -60,7 +60,7 @@ def load(environ: Mapping[str, str]) -> tuple[Credentials, tuple[ConfigProblem, 
             raise _problem(path, f"cannot be read: {error.strerror}") from error
         except UnicodeDecodeError:
             raise _problem(path, _EXPECTED) from None  # UnicodeDecodeError quotes the content
-        return _parse(path, text), _warnings(path, mode)
+        return _parse(path, text), mode_warnings(path, mode)
     tried = ", ".join(str(path) for path in paths)
     raise ConfigError((ConfigProblem("credentials of serveradmin", f"not found, looked for {tried}"),))
 
@@ -99,7 +99,7 @@ def load_certificate(environ: Mapping[str, str]) -> tuple[Certificate, tuple[Con
     if not isinstance(key, RSAPrivateKey):
         raise _problem(path, "expected an RSA key")
     _check_match(Path(auth_conf.get("one_cert") or directory / "cert.pem"), key, path)
-    return Certificate(auth_conf.get("srv_user") or "serveradmin", key), _warnings(path, mode)
+    return Certificate(auth_conf.get("srv_user") or "serveradmin", key), mode_warnings(path, mode)
 
 
 def _read_x509_conf(path: Path) -> Mapping[str, str]:
@@ -166,7 +166,8 @@ def _problem(path: Path, text: str) -> ConfigError:
     return ConfigError((ConfigProblem(str(path), text),))
 
 
-def _warnings(path: Path, mode: int) -> tuple[ConfigProblem, ...]:
+def mode_warnings(path: Path, mode: int) -> tuple[ConfigProblem, ...]:
+    """Return the warnings about the mode of a file with secrets."""
     if not mode & stat.S_IRWXO:
         return ()
     return (

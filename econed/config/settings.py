@@ -114,6 +114,9 @@ class Settings:
     core_auth: Annotated[Literal["cipher", "x509"], values.one_of("cipher", "x509")] = "cipher"
     """oned's authentication driver for econed: cipher is server_cipher, x509 is server_x509."""
 
+    sealing_keys: Annotated[str | None, values.optional(values.readable_file)] = None
+    """File with the keys that seal what econed keeps in OpenNebula; None: derived from serveradmin's credentials."""
+
     region_names: Annotated[tuple[str, ...], values.region_names] = ()
     """Further names of econed's region, for clients that know only Amazon's and sign with Version 2 (no region)."""
     regions: Annotated[Mapping[str, str], values.urls_by_name] = field(default_factory=lambda: MappingProxyType({}))

@@ -71,7 +71,7 @@ def test_the_commented_settings_of_the_shipped_file_are_valid(conf: Path, tmp_pa
     """Every example can be uncommented."""
     text = (ROOT / "etc/econe.conf").read_text("utf-8").replace("http://localhost:2633", "https://localhost:2633")
     text = re.sub(r"^#(:|  )", r"\1", text, flags=re.MULTILINE).replace(":auth: ec2", ":auth: x509")
-    for name in re.findall(r"/[\w/.-]+\.pem", text):
+    for name in re.findall(r"/[\w/.-]+\.(?:pem|keys)", text):
         text = text.replace(name, str(tmp_path / Path(name).name))
         (tmp_path / Path(name).name).touch()
     settings = settings_of(conf, text)
@@ -80,6 +80,7 @@ def test_the_commented_settings_of_the_shipped_file_are_valid(conf: Path, tmp_pa
     assert settings.region_names == ("us-east-1",)
     assert (settings.cluster_id, settings.elasticips_vnet_id) == (100, 8)
     assert settings.one_ca_file == str(tmp_path / "cloud-ca.pem")
+    assert settings.sealing_keys == str(tmp_path / "sealing.keys")
     assert (settings.ssl_cert, settings.ssl_port) == (str(tmp_path / "cert.pem"), 4568)
     assert [str(network) for network in settings.trusted_proxies] == ["127.0.0.1/32", "10.1.0.0/16"]
 
@@ -186,7 +187,7 @@ def test_the_reference_gives_the_actual_defaults() -> None:
     assert set(KEYS) - set(documented) == {
         "ssl_server", "ssl_cert", "ssl_key", "ssl_chain", "ssl_port", "ssl_host", "ssl_sni", "ssl_client_ca",
         "trusted_proxies", "upload_share", "log_file", "audit_log", "admin_port", "one_ca_file", "regions",
-        "region_names", "cluster_id", "image_url_hosts", "elasticips_vnet_id", "instance_types",
+        "sealing_keys", "region_names", "cluster_id", "image_url_hosts", "elasticips_vnet_id", "instance_types",
     }  # fmt: skip
 
 

@@ -71,7 +71,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 }
 BASE_MODULES = (
     *("errors", "ids", "user", "interfaces", "clock", "recurring"),
-    *("single_flight", "cached_lookup", "slots", "hosts", "image_urls", "reusable"),
+    *("single_flight", "cached_lookup", "slots", "hosts", "image_urls", "reusable", "sealing"),
 )
 """Modules that every component except wire may import; they import each other, and interfaces imports wire."""
 

@@ -38,6 +38,7 @@ from econed.opennebula.session import Session
 from econed.pipeline import Invocation
 from econed.sandbox.demo_cloud import populate
 from econed.sandbox.oned import LoggedCall, Oned
+from econed.sealing import Sealer
 from econed.user import User
 from econed.wire.encoder import Encoder
 from econed.wire.model import Model
@@ -117,6 +118,7 @@ class Cloud:
         self.file_types: FileTypes | None = None
         self.signed_region: str | None = None
         self.scripts: IScripts = NoScripts()
+        self.sealer = Sealer((b"sealing key of all the processes",))
         self.cached_users: dict[str, User] = {}
         """Users whose calls are made with these records, even if they have changed in oned since they were read."""
         self.pacer = Pacer(self.clock, now=self.clock.seconds)
@@ -166,6 +168,7 @@ class Cloud:
             file_types=self.file_types,
             signed_region=self.signed_region,
             memory=self.memory,
+            sealer=self.sealer,
         )
         return call.as_dry_run() if dry_run else call
 

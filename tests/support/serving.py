@@ -141,6 +141,7 @@ class Server:
             scripts=self.cloud.scripts,
             pacer=self.cloud.pacer,
             memory=self.cloud.memory,
+            sealer=self.cloud.sealer,
             fetcher=ImageFetcher(
                 self.outgoing, clock, self.uploads, settings, self.in_thread, log, internet or NO_INTERNET
             ),
