@@ -19,6 +19,7 @@ from econed.actions.pacing import Pacer
 from econed.actions.process_memory import ProcessMemory
 from econed.actions.zones_and_clusters import ZonesAndClusters
 from econed.auth.authenticator import SignatureAuthenticator
+from econed.auth.user_names import UserNames
 from econed.auth.users import UserDirectory
 from econed.auth.x509 import CertificateAuthenticator
 from econed.calls.queue import CallQueue
@@ -215,7 +216,7 @@ def _service(
 def _authenticator(parts: _Parts, users: IUserDirectory) -> IAuthenticator:
     if parts.settings.auth == "x509":
         return CertificateAuthenticator(users, parts.clock, parts.log())
-    return SignatureAuthenticator(users, parts.clock, ssl_server=parts.settings.ssl_server)
+    return SignatureAuthenticator((UserNames(users),), parts.clock, ssl_server=parts.settings.ssl_server)
 
 
 def _site(parts: _Parts, resource: EC2Resource, uploads: UploadDirectory, peers: Peers) -> EC2Site:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
     from econed.image_urls import ImageURL
-    from econed.user import Sender, User
+    from econed.user import Login, Sender, User
     from econed.wire.signed_request import SignedRequest
 
 _T = TypeVar("_T")
@@ -32,15 +32,14 @@ class InThread(Protocol):
 class IOpenNebula(Interface):
     """oned's XML-RPC API, called in the sessions of users.
 
-    `user` is the OpenNebula name of the user in whose session a call runs (a server token of serveradmin for that
-    user); `None` is serveradmin. Raises `OpenNebulaRefusal` when oned refuses the call, `OpenNebulaUnavailable` when it
-    does not reply in time, `InvalidReply` when the response is not a valid oned reply.
+    `user` is in whose session a call runs (`econed.user.Login`). Raises `OpenNebulaRefusal` when oned refuses the call,
+    `OpenNebulaUnavailable` when it does not reply in time, `InvalidReply` when the response is not a valid oned reply.
     """
 
-    async def call(user: str | None, method: str, *args: object) -> str | int | bool:
+    async def call(user: Login, method: str, *args: object) -> str | int | bool:
         """Call `method` (as `one.vm.action`) with `args` after the session, and return the value of the reply."""
 
-    async def document(user: str | None, method: str, *args: object, parse: Parse[Any] = ...) -> Any:
+    async def document(user: Login, method: str, *args: object, parse: Parse[Any] = ...) -> Any:
         """Call a `method` that returns a document and return its root, parsed without blocking the reactor.
 
         With `parse` the result is what it returns for the method and the body of the reply; it may run in a thread.
@@ -92,6 +91,9 @@ class IUserDirectory(Interface):
     def cached(access_key: str) -> User | None:
         """Return the user with this name as last read, whenever that was; None if there is none. Never calls oned."""
 
+    def cached_by_id(user_id: int) -> User | None:
+        """Return the user with this id as last read, as `cached` does."""
+
     async def confirm(user: User) -> User | None:
         """Return the current data of a user, from the cache where it is recent enough; None if they were removed.
 
@@ -103,6 +105,13 @@ class IUserDirectory(Interface):
         """Look for new users and new secrets, after a signature that matches no cached user.
 
         The calls to oned do not depend on whether there is a user with this name, and their rate is limited. Raises as
+        `confirm` does.
+        """
+
+    async def read(user_id: int) -> User | None:
+        """Return a user, as read a moment ago; None if there is none.
+
+        Only for ids in access keys that econed made: it calls oned for any id, with a limited rate for each. Raises as
         `confirm` does.
         """
 

@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from econed.interfaces import IAuthenticator, IImageFetcher, InThread, IScripts
     from econed.opennebula.file_templates import FileTypes
     from econed.sealing import Sealer
-    from econed.user import Sender, User
+    from econed.user import Sender
 
 _FORM = b"application/x-www-form-urlencoded"
 _CLIENT_GONE = "ClientGone"
@@ -225,7 +225,7 @@ class _Exchange:
         self._begin_request()
         self._audit.name(pairs)
         await budget.spend(work)
-        invocation = Invocation.of(self._service.dispatcher, self._call(user, signed, budget), pairs)
+        invocation = Invocation.of(self._service.dispatcher, self._call(sender, signed, budget), pairs)
         body = invocation.body(self._service.encoder)
         result = await self._run(invocation)
         if isinstance(result, AsyncGenerator):
@@ -238,15 +238,16 @@ class _Exchange:
         self._hold(length)
         return EncodedResponse(200, pieces)
 
-    def _call(self, user: User, signed: SignedRequest, budget: WorkBudget) -> Call:
+    def _call(self, sender: Sender, signed: SignedRequest, budget: WorkBudget) -> Call:
         """Return the call of this request, without the parameters of its action."""
-        service = self._service
+        service, user = self._service, sender.user
         oned = ObservedOpenNebula(
             service.calls.for_user(user), service.clock, self._oned_calls, call_logger(service.log, self._id)
         )
         session, serveradmin = sessions_of(user, oned, service.memory, service.on_read)
         return Call(
             caller=user,
+            credential=sender.credential,
             session=session,
             serveradmin=serveradmin,
             settings=service.settings,

@@ -32,8 +32,17 @@ from econed.errors import (
 from econed.interfaces import InThread, IOnedProxy, IOpenNebula, Parse
 from econed.opennebula.methods import check_arguments, is_read_only
 from econed.opennebula.replies import Scalar, parse_document, parse_value
-from econed.opennebula.tokens import CertificateKey, CipherForm, PasswordKey, ServerKey, UnusableName, session_token
+from econed.opennebula.tokens import (
+    CertificateKey,
+    CipherForm,
+    PasswordKey,
+    ServerKey,
+    UnusableName,
+    session_token,
+    token_session,
+)
 from econed.single_flight import SingleFlight
+from econed.user import Login, TokenLogin
 from econed.xmlrpc.endpoint import oned_endpoint
 from econed.xmlrpc.failover import CONNECT_TIMEOUT, proxy_for
 from econed.xmlrpc.leader import ServerGroup, ServerStatus
@@ -131,11 +140,11 @@ class XMLRPCBackend:
         ca_file = None if settings.one_ca_file is None else Path(settings.one_ca_file)
         return cls.at(reactor, settings.one_xmlrpc, server.name, key, log=log, ca_file=ca_file, limits=limits)
 
-    async def call(self, user: str | None, method: str, *args: object) -> Scalar:
+    async def call(self, user: Login, method: str, *args: object) -> Scalar:
         """Call `method` and return the value of the reply (`IOpenNebula.call`)."""
         return await self._checked(user, method, args, parse_value)
 
-    async def document(self, user: str | None, method: str, *args: object, parse: Parse[Any] = parse_document) -> Any:
+    async def document(self, user: Login, method: str, *args: object, parse: Parse[Any] = parse_document) -> Any:
         """Call `method` and return the root of the document in the reply (`IOpenNebula.document`)."""
         return await self._checked(user, method, args, parse)
 
@@ -144,7 +153,7 @@ class XMLRPCBackend:
         return () if self._group is None else await self._group.statuses()
 
     async def _checked(
-        self, user: str | None, method: str, args: tuple[object, ...], decode: Callable[[str, bytes], _T]
+        self, user: Login, method: str, args: tuple[object, ...], decode: Callable[[str, bytes], _T]
     ) -> _T:
         check_arguments(method, args)
         return await self._with_deadline(method, self._authenticated(user, method, args, decode))
@@ -156,12 +165,17 @@ class XMLRPCBackend:
             raise OpenNebulaUnavailable(method, f"no reply within {self._limits.deadline:g} s") from None
 
     async def _authenticated(
-        self, user: str | None, method: str, args: tuple[object, ...], decode: Callable[[str, bytes], _T]
+        self, user: Login, method: str, args: tuple[object, ...], decode: Callable[[str, bytes], _T]
     ) -> _T:
-        """Make a call with a token of the form that oned accepts; if it refuses the form, find the accepted form."""
+        """Make a call with a token of the form that oned accepts; if it refuses the form, find the accepted form.
+
+        The session of a login token has no other form: it has ended if oned refuses it.
+        """
+        if isinstance(user, TokenLogin):
+            return await self._with_retry(_session(method, lambda: token_session(user)), method, args, decode)
         form = await self._forms.accepted()
         try:
-            return await self._with_retry(user, form, method, args, decode)
+            return await self._with_retry(self._server_session(method, user, form), method, args, decode)
         except OpenNebulaRefusal as refusal:
             # The call was refused before it began, so a changing call may be repeated too.
             if refusal.code != OpenNebulaCode.AUTHENTICATION:
@@ -170,20 +184,15 @@ class XMLRPCBackend:
                 if user is None:
                     raise ServerAccountRefused(method, refusal.code, refusal.reason) from refusal
                 raise
-        return await self._with_retry(user, await self._forms.accepted(), method, args, decode)
+        session = self._server_session(method, user, await self._forms.accepted())
+        return await self._with_retry(session, method, args, decode)
+
+    def _server_session(self, method: str, user: str | None, form: CipherForm) -> str:
+        return _session(method, lambda: session_token(self._server_user, self._key, user, self._now(), form))
 
     async def _with_retry(
-        self,
-        user: str | None,
-        form: CipherForm,
-        method: str,
-        args: tuple[object, ...],
-        decode: Callable[[str, bytes], _T],
+        self, session: str, method: str, args: tuple[object, ...], decode: Callable[[str, bytes], _T]
     ) -> _T:
-        try:
-            session = session_token(self._server_user, self._key, user, self._now(), form)
-        except UnusableName:
-            raise OpenNebulaRefusal(method, OpenNebulaCode.AUTHENTICATION, "no user can have this name") from None
         try:
             body = await self._proxy.callRemote(method, session, *args)
         except OpenNebulaUnavailable as error:
@@ -200,13 +209,22 @@ class XMLRPCBackend:
     async def _is_accepted(self, form: CipherForm) -> bool:
         """Whether oned accepts tokens of this form, by reading the server user."""
         method = "one.user.info"
+        session = self._server_session(method, None, form)
         try:
-            await self._with_deadline(method, self._with_retry(None, form, method, (-1, False), parse_value))
+            await self._with_deadline(method, self._with_retry(session, method, (-1, False), parse_value))
         except OpenNebulaRefusal as refusal:
             if refusal.code == OpenNebulaCode.AUTHENTICATION:
                 return False
             raise
         return True
+
+
+def _session(method: str, make: Callable[[], str]) -> str:
+    """Return the session string that `make` makes; raises `OpenNebulaRefusal` if no user can have the name."""
+    try:
+        return make()
+    except UnusableName:
+        raise OpenNebulaRefusal(method, OpenNebulaCode.AUTHENTICATION, "no user can have this name") from None
 
 
 class _CipherForms:

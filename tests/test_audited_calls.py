@@ -16,6 +16,7 @@ from econed.config.settings import Settings
 from econed.errors import OpenNebulaUnavailable
 from econed.interfaces import IOpenNebula
 from econed.opennebula.methods import is_read_only
+from econed.user import Login
 from tests.support.cloud import Cloud
 from tests.support.reactor_turns import wait_until
 from tests.support.serving import Server, connected, get, send_request, signed
@@ -42,7 +43,7 @@ class ControlledOned:
         self.held: Deferred[None] | None = None
         self.changes = 0
 
-    async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:
+    async def call(self, user: Login, method: str, *args: object) -> str | int | bool:
         """Pass a call on (`IOpenNebula`)."""
         self._check(method)
         if not is_read_only(method):
@@ -51,7 +52,7 @@ class ControlledOned:
                 await self.held
         return await self._oned.call(user, method, *args)
 
-    async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
+    async def document(self, user: Login, method: str, *args: object, **options: Any) -> Any:
         """Pass a call on (`IOpenNebula`)."""
         self._check(method)
         return await self._oned.document(user, method, *args, **options)

@@ -17,6 +17,7 @@ from econed.errors import OpenNebulaUnavailable, ReplyTooLarge
 from econed.interfaces import IOpenNebula
 from econed.opennebula.session import Session
 from econed.reconciler import INTERVAL, Reconciler, ReconcilerService
+from econed.user import Login
 from tests.support.cloud import Cloud
 
 RUN: dict[str, Any] = {"ImageId": "ami-00000000", "MinCount": 1, "MaxCount": 1}
@@ -155,13 +156,13 @@ class UnavailableForOneUser:
         self.oned = oned
         self.user = user
 
-    async def call(self, user: str | None, method: str, *args: object) -> object:
+    async def call(self, user: Login, method: str, *args: object) -> object:
         """Make a call, unless it is in the session of that user."""
         if user == self.user:
             raise OpenNebulaUnavailable(method, "no reply")
         return await self.oned.call(user, method, *args)
 
-    async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
+    async def document(self, user: Login, method: str, *args: object, **options: Any) -> Any:
         """Make a call, unless it is in the session of that user."""
         if user == self.user:
             raise OpenNebulaUnavailable(method, "no reply")
@@ -185,11 +186,11 @@ class LongUsers:
         self.oned = oned
         self.user_id = user_id
 
-    async def call(self, user: str | None, method: str, *args: object) -> object:
+    async def call(self, user: Login, method: str, *args: object) -> object:
         """Make a call."""
         return await self.oned.call(user, method, *args)
 
-    async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
+    async def document(self, user: Login, method: str, *args: object, **options: Any) -> Any:
         """Make a call, unless its reply is too long."""
         if method == "one.userpool.info" or (method == "one.user.info" and args[0] == self.user_id):
             raise ReplyTooLarge(method, "a response of too many bytes")

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from econed.opennebula.documents import Zone
     from econed.opennebula.file_templates import FileTypes
     from econed.sealing import Sealer
-    from econed.user import User
+    from econed.user import Credential, Login, User
 
 _T = TypeVar("_T")
 _Owned = TypeVar("_Owned", bound=OwnedView)
@@ -38,7 +38,8 @@ _Owned = TypeVar("_Owned", bound=OwnedView)
 class Call:
     """One call of an EC2 action: everything that the action uses besides its parameters.
 
-    Everything is done in `session`, the caller's own, so oned decides what they may do. `serveradmin` is for what no
+    `credential` is what authenticated the caller. Everything is done in `session`, the caller's own, so oned decides
+    what they may do. `serveradmin` is for what no
     user can read: users and secrets, the network of elastic IPs. `endpoint` is the URL of this server as the
     client used it. `parameters` are the supported parameters of the request, by member name. `in_thread` runs long
     computations, and `budget` shares the reactor between the requests. `file_types` are the files of the instance types
@@ -49,6 +50,7 @@ class Call:
     """
 
     caller: User
+    credential: Credential
     session: Session
     serveradmin: Session
     settings: Settings
@@ -139,13 +141,13 @@ class Call:
 def sessions_of(
     user: User, oned: IOpenNebula, memory: ProcessMemory, on_read: OnRead | None = None
 ) -> tuple[Session, Session]:
-    """Return the sessions of a user and of serveradmin for one request.
+    """Return the sessions of a user, by what they act by, and of serveradmin for one request.
 
     `oned` limits the calls of the request. `on_read` is called with the path of each element that is read from its
     documents.
     """
     serveradmin = Session(oned, None, on_read, memory.long_documents)
-    return replace(serveradmin, user=user.name), serveradmin
+    return replace(serveradmin, user=user.login), serveradmin
 
 
 def account_id(user_id: int) -> str:
@@ -195,12 +197,12 @@ class _ReadOnly:
         self._oned = oned
         self._error_for = error_for
 
-    async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:
+    async def call(self, user: Login, method: str, *args: object) -> str | int | bool:
         if not is_read_only(method):
             raise self._error_for(method)
         return await self._oned.call(user, method, *args)
 
-    async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
+    async def document(self, user: Login, method: str, *args: object, **options: Any) -> Any:
         return await self._oned.document(user, method, *args, **options)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Iterator, Sequence
 
 from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
@@ -17,32 +18,31 @@ from econed.auth.failures import (
     request_expired,
 )
 from econed.auth.signature import SignatureClaim
-from econed.interfaces import IAuthenticator, IUserDirectory
-from econed.user import Sender, User
+from econed.auth.signers import Candidate, Signers
+from econed.interfaces import IAuthenticator
+from econed.user import Sender
 from econed.wire.query import require_unique
 from econed.wire.signed_request import SignedRequest
 
 DUMMY_SECRET = "0123456789abcdef" * 4
-"""The secret that is used for users who do not exist or may not sign, so that verification takes the same time.
+"""The secret that is tried where there are fewer secrets than slots, so that verification takes the same time.
 
-It never authenticates a user. It is as long as the secrets of the driver core, because the time for a digest depends
+It authenticates nobody. It is as long as the secrets of the driver core, because the time for a digest depends
 on the length of the key.
 """
-
-_MAX_DRIVER = 16
-"""Characters of a driver's name that are logged."""
 
 
 @implementer(IAuthenticator)
 class SignatureAuthenticator:
     """Authenticates users by their signature; certificates are ignored.
 
-    `clock` gives the time in seconds since the epoch. `ssl_server` is the URL of a proxy in front of econed
-    (econe.conf), None if there is none; raises `ValueError` if it is not a URL.
+    An access key is of the first kind of `signers` that recognizes it; the last one recognizes all. `clock` gives the
+    time in seconds since the epoch. `ssl_server` is the URL of a proxy in front of econed (econe.conf), None if there
+    is none; raises `ValueError` if it is not a URL.
     """
 
-    def __init__(self, users: IUserDirectory, clock: IReactorTime, *, ssl_server: str | None = None) -> None:
-        self._users = users
+    def __init__(self, signers: Sequence[Signers], clock: IReactorTime, *, ssl_server: str | None = None) -> None:
+        self._signers = signers
         self._clock = clock
         self._endpoints = Endpoints(ssl_server)
 
@@ -52,24 +52,38 @@ class SignatureAuthenticator:
         violation = claim.validity.violation(self._clock.seconds())
         if violation is not None:
             raise AuthenticationFailed(request_expired(), claim.access_key, violation)
-        endpoints = self._endpoints.candidates(request)
-        user = await self._signer(claim, endpoints)
-        if user is None:
+        texts = _Texts(claim, self._endpoints.candidates(request))
+        signers = next(kind for kind in self._signers if kind.recognizes(claim))
+        signer = await self._signer(claim, texts, signers)
+        if signer is None:
             # The user may be new, or have a new secret. The refresh must be the same whether or not the user exists.
-            await self._users.refresh(claim.access_key)
-            user = await self._signer(claim, endpoints)
-        if user is None:
-            reason = _reason(self._users.cached(claim.access_key))
+            await signers.refresh(claim)
+            signer = await self._signer(claim, texts, signers)
+        if signer is None:
+            reason = signers.reason(claim, self._clock.seconds())
             raise AuthenticationFailed(auth_failure(), claim.access_key, reason)
-        return Sender(user, claim.access_key)
+        return Sender(signer.user, signer.credential)
 
-    async def _signer(self, claim: SignatureClaim, endpoints: tuple[Endpoint, ...]) -> User | None:
-        """Return the user who signed, or None; oned is asked only about users whose signature was verified."""
-        cached = _verified(claim, endpoints, self._users.cached(claim.access_key))
-        if cached is None:
-            return None
-        current = await self._users.confirm(cached)
-        return cached if current == cached else _verified(claim, endpoints, current)
+    async def _signer(self, claim: SignatureClaim, texts: _Texts, signers: Signers) -> Candidate | None:
+        """Return who signed, or None; oned is asked only about users whose signature was verified."""
+        now = self._clock.seconds()
+        matching = _matching(claim, texts, signers.cached(claim, now), signers.slots)
+        return None if matching is None else await signers.confirm(claim, matching, now)
+
+
+class _Texts:
+    """The strings to sign of a claim, one for each endpoint; each is made when it is first needed."""
+
+    def __init__(self, claim: SignatureClaim, endpoints: Sequence[Endpoint]) -> None:
+        self._claim = claim
+        self._endpoints = endpoints
+        self._made: list[bytes] = []
+
+    def __iter__(self) -> Iterator[bytes]:
+        for index, endpoint in enumerate(self._endpoints):
+            if index == len(self._made):
+                self._made.append(self._claim.string_to_sign(endpoint))
+            yield self._made[index]
 
 
 def read_claim(request: SignedRequest) -> SignatureClaim:
@@ -93,26 +107,15 @@ def read_claim(request: SignedRequest) -> SignatureClaim:
     return read(request)
 
 
-def _verified(claim: SignatureClaim, endpoints: tuple[Endpoint, ...], user: User | None) -> User | None:
-    """Return the user if the signature is theirs, else None.
+def _matching(claim: SignatureClaim, texts: _Texts, candidates: Sequence[Candidate], slots: int) -> Candidate | None:
+    """Return the candidate with whose secret the request was signed; None if there is none.
 
-    If it is not, the number of digests is the same whether or not the user exists and may sign.
+    Then the number of digests is the same however many candidates there are.
     """
-    signer = user if user is not None and user.may_sign else None
-    secret = signer.secret if signer is not None else DUMMY_SECRET
-    key = claim.signing_key(secret)
-    for endpoint in endpoints:
-        if hmac.compare_digest(claim.expected(key, endpoint), claim.signature) and signer is not None:
-            return signer
+    for index in range(slots):
+        candidate = candidates[index] if index < len(candidates) else None
+        key = claim.signing_key(DUMMY_SECRET if candidate is None else candidate.secret)
+        for text in texts:
+            if hmac.compare_digest(claim.sign(key, text), claim.signature) and candidate is not None:
+                return candidate
     return None
-
-
-def _reason(user: User | None) -> str:
-    """Return why a signature in the name of `user`, as cached, was refused; None: no user has the name."""
-    if user is None:
-        return "no user with this name is known"
-    if not user.enabled:
-        return "the user is disabled"
-    if not user.may_sign:
-        return f"the user has no secret key, with the driver {user.driver[:_MAX_DRIVER]}"
-    return "wrong secret key, or the request was changed after it was signed"

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 from urllib.parse import quote
 
 from econed.auth.endpoints import Endpoint
-from econed.auth.failures import invalid_client_token_id
+from econed.auth.failures import incomplete_signature, invalid_client_token_id
 
 MAX_SKEW = 15 * 60
 """Maximum difference between a signature's date and our clock, in seconds (EC2, RequestExpired)."""
 
 MAX_LIFETIME = 7 * 24 * 60 * 60
 """Maximum validity of a signature that has an expiry, in seconds (Signature Version 4, X-Amz-Expires)."""
+
+MAX_SESSION_TOKEN = 4096
+"""Maximum characters of a session token; those of econed are shorter."""
 
 _MAX_NAME_BYTES = 128
 """Maximum length of a user name in oned (PoolObjectSQL::name_is_valid)."""
@@ -50,6 +54,10 @@ class SignatureClaim(Protocol):
         """The access key of the claimed signer."""
 
     @property
+    def session_token(self) -> str | None:
+        """The session token of temporary credentials; None if there is none."""
+
+    @property
     def signature(self) -> bytes:
         """The signature as sent."""
 
@@ -60,8 +68,11 @@ class SignatureClaim(Protocol):
     def signing_key(self, secret: str) -> bytes:
         """Return the key with which the owner of `secret` signs for any endpoint."""
 
-    def expected(self, key: bytes, endpoint: Endpoint) -> bytes:
-        """Return the signature that the owner of a signing key would have sent to `endpoint`."""
+    def string_to_sign(self, endpoint: Endpoint) -> bytes:
+        """Return what the signer would have signed to send this request to `endpoint`."""
+
+    def sign(self, key: bytes, text: bytes) -> bytes:
+        """Return the signature of a string to sign with a signing key."""
 
 
 def user_name(access_key: str) -> str:
@@ -72,6 +83,17 @@ def user_name(access_key: str) -> str:
     if not 0 < len(access_key.encode()) <= _MAX_NAME_BYTES or _CONTROL.search(access_key):
         raise invalid_client_token_id()
     return access_key
+
+
+def one_session_token(values: Iterable[str]) -> str | None:
+    """Return the session token in a request, None if there is none; raises `EC2Error` IncompleteSignature for two."""
+    tokens = set(filter(None, values))
+    if len(tokens) > 1:
+        raise incomplete_signature("The request must contain one session token.")
+    token = next(iter(tokens), None)
+    if token is not None and len(token) > MAX_SESSION_TOKEN:
+        raise incomplete_signature(f"A session token must have at most {MAX_SESSION_TOKEN} characters.")
+    return token
 
 
 def decode_text(raw: bytes) -> str:

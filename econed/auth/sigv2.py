@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import base64
 import hmac
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 
@@ -25,11 +25,20 @@ from econed.auth.failures import (
     missing_parameter,
     timestamp_and_expires,
 )
-from econed.auth.signature import MAX_LIFETIME, Validity, epoch_seconds, percent_encode, user_name
+from econed.auth.signature import (
+    MAX_LIFETIME,
+    Validity,
+    decode_text,
+    epoch_seconds,
+    one_session_token,
+    percent_encode,
+    user_name,
+)
 from econed.wire.query import Pairs
 from econed.wire.signed_request import SignedRequest
 
 _DIGESTS = {"HmacSHA256": "sha256", "HmacSHA1": "sha1"}
+_SESSION_TOKENS = frozenset({"SecurityToken", "X-Amz-Security-Token"})
 _DISTINCTIVE_PARAMETERS = frozenset({"AWSAccessKeyId", "Signature", "SignatureMethod", "SignatureVersion"})
 
 
@@ -43,6 +52,7 @@ class SigV2Claim:
     digest: str
     signature: bytes
     validity: Validity
+    session_token: str | None = field(default=None, repr=False)
 
     @cached_property
     def canonical_query(self) -> bytes:
@@ -55,9 +65,13 @@ class SigV2Claim:
         """Return the key of a secret: its bytes."""
         return secret.encode()
 
-    def expected(self, key: bytes, endpoint: Endpoint) -> bytes:
-        """Return the signature for this request that the owner of `key` would send to `endpoint`."""
-        return sign(key, self.digest, string_to_sign(self, endpoint))
+    def string_to_sign(self, endpoint: Endpoint) -> bytes:
+        """Return the string to sign of this request to `endpoint`: method, host in lower case, path, parameters."""
+        return b"\n".join((self.method.encode(), endpoint.host.lower(), endpoint.path, self.canonical_query))
+
+    def sign(self, key: bytes, text: bytes) -> bytes:
+        """Return the signature of `text`, in base64."""
+        return base64.b64encode(hmac.digest(key, text, self.digest))
 
 
 def is_present(request: SignedRequest) -> bool:
@@ -87,17 +101,12 @@ def read(request: SignedRequest) -> SigV2Claim:
         digest=digest,
         signature=signature.encode(),
         validity=_validity(values),
+        session_token=one_session_token((*map(decode_text, request.header("x-amz-security-token")), *_tokens(pairs))),
     )
 
 
-def string_to_sign(claim: SigV2Claim, endpoint: Endpoint) -> bytes:
-    """Return the string to sign: method, host in lower case, path, parameters."""
-    return b"\n".join((claim.method.encode(), endpoint.host.lower(), endpoint.path, claim.canonical_query))
-
-
-def sign(key: bytes, digest: str, text: bytes) -> bytes:
-    """Return the signature of `text` in base64; `digest` is hashlib's name of the hash."""
-    return base64.b64encode(hmac.digest(key, text, digest))
+def _tokens(pairs: Pairs) -> Iterator[str]:
+    return (value for name, value in pairs if name in _SESSION_TOKENS)
 
 
 def _required(values: Mapping[str, str], name: str) -> str:

@@ -5,8 +5,8 @@ service are accepted in the scope of a signature: an OpenNebula cloud has no nam
 from the host.
 
 The signature covers the method, the host, the path, the whole query string, the whole body (by its hash) and the other
-headers that the client signed. A session token (X-Amz-Security-Token) is covered if the client signed it, and has no
-other effect.
+headers that the client signed. A session token (X-Amz-Security-Token) need not be among them: it is sealed, and names
+the access key that it belongs to.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import cached_property
@@ -28,6 +28,7 @@ from econed.auth.signature import (
     Validity,
     decode_text,
     epoch_seconds,
+    one_session_token,
     percent_encode,
     user_name,
 )
@@ -83,6 +84,7 @@ class SigV4Claim:
     validity: Validity
     query: Pairs
     payload_hash: bytes
+    session_token: str | None = field(default=None, repr=False)
 
     @cached_property
     def canonical_query(self) -> bytes:
@@ -96,9 +98,13 @@ class SigV4Claim:
         """Return the key of a secret for the scope of this signature."""
         return signing_key(secret, self.scope)
 
-    def expected(self, key: bytes, endpoint: Endpoint) -> bytes:
-        """Return the signature for this request that the owner of `key` would send to `endpoint`."""
-        return sign(key, string_to_sign(self, canonical_request(self, endpoint)))
+    def string_to_sign(self, endpoint: Endpoint) -> bytes:
+        """Return the string to sign (task 2) of this request to `endpoint`."""
+        return string_to_sign(self, canonical_request(self, endpoint))
+
+    def sign(self, key: bytes, text: bytes) -> bytes:
+        """Return the signature of `text` in hex (task 4)."""
+        return sign(key, text)
 
 
 def is_in_header(request: SignedRequest) -> bool:
@@ -213,7 +219,13 @@ def _claim(
         validity=validity,
         query=query,
         payload_hash=_payload_hash(request),
+        session_token=one_session_token(_session_tokens(request)),
     )
+
+
+def _session_tokens(request: SignedRequest) -> Iterator[str]:
+    yield from map(decode_text, request.header("x-amz-security-token"))
+    yield from (value for name, value in request.query_pairs if name == "X-Amz-Security-Token")
 
 
 def _authorization(request: SignedRequest) -> dict[str, bytes]:

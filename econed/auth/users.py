@@ -19,7 +19,8 @@ response is refused; other users are not affected. While oned does not respond, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from heapq import nsmallest
 
@@ -32,7 +33,7 @@ from econed.errors import OpenNebulaCode, OpenNebulaRefusal, ReplyTooLarge
 from econed.interfaces import IOpenNebula, IUserDirectory
 from econed.opennebula.documents import OnRead, UserDocument
 from econed.opennebula.session import Session
-from econed.user import User
+from econed.user import ACCESS_KEY_PREFIX, User
 
 USER_MAX_AGE = 3.0
 """Seconds for which a cached user is used without asking oned."""
@@ -45,6 +46,15 @@ USERS_PER_REFRESH = 8
 
 UNREADABLE_RETRY_INTERVAL = 60.0
 """Seconds after which a user whose document was too long is read again."""
+
+MAX_STRANGERS = 1000
+"""Maximum ids of unknown users to remember, which were in access keys; the first is forgotten first."""
+
+MAX_ACCESS_KEYS = 16
+"""Maximum access keys of a user that are read: a user has five at the most, and may write what looks like others."""
+
+MAX_SEALED = 1024
+"""Maximum characters of what is stored for an access key."""
 
 SUBJECTS_MAX_AGE = 60.0
 """Seconds for which a cached DN identifies its users without reading all users again."""
@@ -85,13 +95,19 @@ class UserDirectory:
         """Users for whom a signature failed since they were last read, in the order of the failures."""
         self._unreadable: dict[int, float] = {}
         """When the documents of users were last found to be too long."""
+        self._strangers: OrderedDict[int, CachedLookup[User | None]] = OrderedDict()
+        """Ids in access keys of which no user is known, in the order in which they were first asked for."""
         self._subjects: Mapping[str, Sequence[int]] = {}
 
     def cached(self, access_key: str) -> User | None:
         """See `IUserDirectory.cached`."""
         user_id = self._ids.get(access_key)
-        entry = None if user_id is None else self._users[user_id].entry
-        return None if entry is None else entry.value
+        return None if user_id is None else self.cached_by_id(user_id)
+
+    def cached_by_id(self, user_id: int) -> User | None:
+        """See `IUserDirectory.cached_by_id`."""
+        lookup = self._users.get(user_id)
+        return None if lookup is None or lookup.entry is None else lookup.entry.value
 
     async def confirm(self, user: User) -> User | None:
         """See `IUserDirectory.confirm`."""
@@ -104,6 +120,20 @@ class UserDirectory:
         if user_id is not None:
             self._suspects.setdefault(user_id)
         await (self._changes if self._is_filled else self._all).get(REFRESH_INTERVAL)
+
+    async def read(self, user_id: int) -> User | None:
+        """See `IUserDirectory.read`."""
+        lookup = self._users.get(user_id) or self._strangers.get(user_id)
+        if lookup is None:
+            lookup = CachedLookup(self._clock, partial(self._read_stranger, user_id), self._count_user)
+            self._strangers[user_id] = lookup
+            if len(self._strangers) > MAX_STRANGERS:
+                self._strangers.popitem(last=False)
+        return await lookup.get(REFRESH_INTERVAL)
+
+    async def _read_stranger(self, user_id: int) -> User | None:
+        await self._read_new(user_id)
+        return self.cached_by_id(user_id)
 
     async def find_by_subject(self, spellings: Sequence[str]) -> Sequence[User]:
         """See `IUserDirectory.find_by_subject`."""
@@ -201,6 +231,7 @@ class UserDirectory:
             lookup = CachedLookup(self._clock, partial(self._read_user, user.id), self._count_user)
             self._users[user.id] = lookup
         lookup.store(user, requested_at)
+        self._strangers.pop(user.id, None)
         self._ids[user.name] = user.id
 
     def _forget_all_but(self, ids: set[int]) -> None:
@@ -244,4 +275,15 @@ def _user(document: UserDocument) -> User:
         secret=document.password,
         driver=document.driver,
         enabled=document.is_enabled,
+        login_tokens=document.login_tokens,
+        access_keys=tuple(_access_keys(document)),
     )
+
+
+def _access_keys(document: UserDocument) -> Iterator[tuple[str, str]]:
+    """Yield the ids of access keys with what is stored for them; the user may have written any text."""
+    for name, value in document.attributes_named(ACCESS_KEY_PREFIX, MAX_ACCESS_KEYS):
+        if not isinstance(value, str):
+            key_id, sealed = value.get("ID", ""), value.get("SEALED", "")
+            if name == f"{ACCESS_KEY_PREFIX}{key_id}" and 0 < len(sealed) <= MAX_SEALED:
+                yield key_id, sealed

@@ -19,7 +19,7 @@ from zope.interface import implementer
 from econed.auth.failures import AuthenticationFailed, auth_failure, missing_authentication_token
 from econed.auth.subjects import spellings
 from econed.interfaces import IAuthenticator, IUserDirectory
-from econed.user import Sender
+from econed.user import Credential, CredentialKind, Sender, origin_of
 from econed.wire.signed_request import SignedRequest
 
 
@@ -58,7 +58,8 @@ class CertificateAuthenticator:
             )
         if len(enabled) != 1:
             raise AuthenticationFailed(auth_failure(), subject, _reason(len(users), len(enabled)))
-        return Sender(enabled[0], subject)
+        kind = CredentialKind.CERTIFICATE
+        return Sender(enabled[0], Credential(kind, subject, origin_of(kind, subject)))
 
     def _is_valid(self, certificate: Certificate) -> bool:
         """Whether the certificate is valid now: it may have expired since the connection was opened."""

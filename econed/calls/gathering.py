@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from econed.calls.turns import Owner, Ticket
     from econed.calls.wait_limit import WaitLimit
     from econed.interfaces import IOpenNebula, Parse
+    from econed.user import Login
 
 MAX_MERGED: Final = 250
 """Maximum machines in a call for several reads."""
@@ -35,7 +36,7 @@ SLOW: Final = 1.0
 
 @dataclass(frozen=True, eq=False)
 class Requester:
-    """A request, or a part of the daemon. `session_key` is what replies depend on besides the name of the user."""
+    """A request, or a part of the daemon. `session_key` is what replies depend on besides the session."""
 
     owner: Owner
     session_key: Hashable
@@ -50,7 +51,7 @@ class QueuedCall:
     """
 
     requester: Requester
-    user: str | None
+    user: Login
     method: str
     args: tuple[object, ...]
     parse: Parse[Any] | None = None

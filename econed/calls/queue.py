@@ -27,7 +27,7 @@ from econed.opennebula.replies import parse_document
 from econed.slots import MAX_CALLS_PER_REQUEST, Slots
 
 if TYPE_CHECKING:
-    from econed.user import User
+    from econed.user import Login, User
 
 
 @implementer(ICallLimiter)
@@ -51,8 +51,8 @@ class CallQueue:
     def share(self, owner: Owner, session_key: Hashable = None) -> CallShare:
         """Return oned for one request, or for one part of the daemon.
 
-        `session_key` is what the replies to users' calls depend on besides the name of the user: only requests with
-        equal keys share reads. All requests share the reads of serveradmin.
+        `session_key` is what the replies to users' calls depend on besides their session: only requests with equal
+        keys share reads. All requests share the reads of serveradmin.
         """
         return CallShare(self, Requester(owner, session_key, WaitLimit(self._clock, self._give_up)))
 
@@ -167,13 +167,13 @@ class CallShare:
         self._requester = requester
         self._slots = Slots(MAX_CALLS_PER_REQUEST)
 
-    async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:
+    async def call(self, user: Login, method: str, *args: object) -> str | int | bool:
         """Call `method` and return the value of the reply (`IOpenNebula.call`)."""
         async with self._slots:
             value: str | int | bool = await self._queue.make(QueuedCall(self._requester, user, method, args))
             return value
 
-    async def document(self, user: str | None, method: str, *args: object, parse: Parse[Any] = parse_document) -> Any:
+    async def document(self, user: Login, method: str, *args: object, parse: Parse[Any] = parse_document) -> Any:
         """Call `method` and return the root of the document in the reply (`IOpenNebula.document`)."""
         async with self._slots:
             return await self._queue.make(QueuedCall(self._requester, user, method, args, parse))

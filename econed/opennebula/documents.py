@@ -12,7 +12,9 @@ from econed.opennebula.attributes import Attributes, Value, Vector
 from econed.opennebula.machines import Disk, HistoryRecord, Nic, VirtualMachine
 from econed.opennebula.networks import HELD, AddressRange, Lease, VirtualNetwork
 from econed.opennebula.states import DatastoreType, ImageState, ImageType
+from econed.opennebula.values import epoch_seconds, whole_number
 from econed.opennebula.views import Lock, OnRead, OwnedView, Permissions, Right, View
+from econed.user import LoginToken
 
 __all__ = [
     "HELD",
@@ -40,6 +42,13 @@ __all__ = [
     "Zone",
 ]
 
+MAX_LOGIN_TOKENS = 10
+"""Login tokens of a user: as many as oned allows (LoginPool::MAX_TOKENS)."""
+
+MAX_TOKEN_LENGTH = 1024
+"""Characters of a login token: those that oned makes have 64, users may choose any others."""
+
+_NEVER = _NO_GROUP = "-1"
 _DEV_PREFIX = re.compile(r"[a-z]{2,3}", re.ASCII)
 
 
@@ -132,6 +141,18 @@ class VMTemplate(OwnedView):
         return self._attributes("TEMPLATE")
 
 
+class _LoginTokenElement(View):
+    """A login token in a user's document."""
+
+    @property
+    def token(self) -> LoginToken | None:
+        """The token; None if it is empty, too long, or its time or group is no number."""
+        text, expires, group = self._text("TOKEN"), self._text("EXPIRATION_TIME"), self._text("EGID", _NO_GROUP)
+        ends, group_id = epoch_seconds(expires), whole_number(group)
+        is_known = (expires == _NEVER or ends is not None) and (group == _NO_GROUP or group_id is not None)
+        return LoginToken(text, ends, group_id) if is_known and 0 < len(text) <= MAX_TOKEN_LENGTH else None
+
+
 class UserDocument(View):
     """A user of OpenNebula."""
 
@@ -174,6 +195,12 @@ class UserDocument(View):
     def is_enabled(self) -> bool:
         """Whether the user may log in. oned ignores it when serveradmin makes a call in the user's name."""
         return self._flag("ENABLED")
+
+    @property
+    def login_tokens(self) -> tuple[LoginToken, ...]:
+        """The login tokens, also those that have expired, except those that are not as oned writes them."""
+        views = self._views(_LoginTokenElement, "LOGIN_TOKEN")[:MAX_LOGIN_TOKENS]
+        return tuple(token for view in views if (token := view.token) is not None)
 
     def attribute(self, name: str) -> str:
         """Return the text of a free attribute, empty if there is none, without reading the others."""

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from lxml.etree import _Element
 
     from econed.interfaces import IOpenNebula
+    from econed.user import Login
 
 SET_SIZE = 250
 """How many machines one call reads: a set of this size costs oned no more than a page (measured)."""
@@ -50,14 +51,14 @@ _K = TypeVar("_K", bound=Known)
 
 @dataclass(frozen=True)
 class ReadSession:
-    """A session in the name of `user`, or of serveradmin itself (None), that cannot change anything.
+    """A session of `user` (`econed.user.Login`) that cannot change anything.
 
     Every method raises what `IOpenNebula` says. `on_read` is called with the path of each element that is read from a
     document. `long_documents` reads lists in which users may have made documents too long for one reply.
     """
 
     oned: IOpenNebula
-    user: str | None
+    user: Login
     on_read: OnRead | None = None
     long_documents: LongDocuments = field(default_factory=LongDocuments, compare=False)
 

@@ -16,7 +16,7 @@ _APPEND = 1
 
 
 class Session(ReadSession):
-    """A session in the name of `user`, or of serveradmin itself (None).
+    """A session of `user` (`econed.user.Login`).
 
     Every method raises what `IOpenNebula` says. Methods that create an object return its id immediately, while oned may
     still be working on it.

@@ -1,7 +1,8 @@
-"""Server tokens: serveradmin's credentials for calls in users' names (auth drivers `server_cipher`, `server_x509`).
+"""The session strings of calls to oned.
 
-A token is a pure function of the credentials, the user and a time window. oned caches one token per user, and runs its
-auth driver for a different token (about 0.3 s), so all processes must send the same string.
+Most are server tokens: serveradmin's credentials for calls in users' names (auth drivers `server_cipher`,
+`server_x509`). A server token is a pure function of the credentials, the user and a time window. oned caches one token
+per user, and runs its auth driver for a different token (about 0.3 s), so all processes must send the same string.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.utils import NoDigestInfo
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.padding import PKCS7
+
+from econed.user import TokenLogin
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
@@ -137,3 +140,10 @@ def session_token(server_user: str, key: ServerKey, target: str | None, now: flo
     name = server_user if target is None else target
     expires = window_end(now, phase=zlib.crc32(name.encode()) % DEFAULT_WINDOW)
     return server_token(key, server_user, name, expires, form)
+
+
+def token_session(login: TokenLogin) -> str:
+    """Return the session string of a user's login token; raises `UnusableName` as `server_token`."""
+    if not login.name or ":" in login.name:
+        raise UnusableName(login.name)
+    return f"{login.name}:{login.token}"

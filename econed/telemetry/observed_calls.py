@@ -11,6 +11,7 @@ from zope.interface import implementer
 
 from econed.errors import InvalidReply, OpenNebulaRefusal, OpenNebulaUnavailable, ServerAccountRefused
 from econed.interfaces import IOpenNebula
+from econed.user import Login
 
 _T = TypeVar("_T")
 
@@ -39,11 +40,11 @@ class ObservedOpenNebula:
         self._clock = clock
         self._observers = observers
 
-    async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:
+    async def call(self, user: Login, method: str, *args: object) -> str | int | bool:
         """Call `method` and return the value of the reply (`IOpenNebula.call`)."""
         return await self._observed(method, self._oned.call(user, method, *args))
 
-    async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
+    async def document(self, user: Login, method: str, *args: object, **options: Any) -> Any:
         """Call `method` and return the root of the document in the reply (`IOpenNebula.document`)."""
         return await self._observed(method, self._oned.document(user, method, *args, **options))
 

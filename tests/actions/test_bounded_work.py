@@ -20,6 +20,7 @@ from econed.cli.reference import filters_of
 from econed.interfaces import IOpenNebula
 from econed.opennebula import template
 from econed.slots import MAX_CALLS_PER_REQUEST
+from econed.user import Login
 from tests.support.addresses import AddressCloud
 from tests.support.cloud import Cloud, perform
 
@@ -50,7 +51,7 @@ class StoppingOned:
         self._replies_left = replies
         self.waiting: list[Deferred[None]] = []
 
-    async def call(self, user: str | None, method: str, *args: object) -> Any:
+    async def call(self, user: Login, method: str, *args: object) -> Any:
         """Make a call (`IOpenNebula.call`)."""
         if method == self._method:
             self._replies_left -= 1
@@ -60,7 +61,7 @@ class StoppingOned:
             await self.waiting[-1]
         return await self._oned.call(user, method, *args)
 
-    async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
+    async def document(self, user: Login, method: str, *args: object, **options: Any) -> Any:
         """Make a call (`IOpenNebula.document`)."""
         return await self._oned.document(user, method, *args, **options)
 

@@ -11,6 +11,7 @@ from zope.interface import implementer
 from econed.calls.turns import MAX_CHANGES
 from econed.config.settings import Settings
 from econed.interfaces import IOpenNebula
+from econed.user import Login
 from tests.support.cloud import Cloud, perform
 
 LAUNCHES = 6
@@ -27,19 +28,19 @@ class SlowOned:
         self._oned = cloud.backend
         self._last: Deferred[None] = Deferred()
         self._last.callback(None)
-        self.received: list[tuple[str | None, str]] = []
+        self.received: list[tuple[Login, str]] = []
 
-    async def call(self, user: str | None, method: str, *args: object) -> Any:
+    async def call(self, user: Login, method: str, *args: object) -> Any:
         """Make a call (`IOpenNebula.call`)."""
         await self._wait(user, method)
         return await self._oned.call(user, method, *args)
 
-    async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
+    async def document(self, user: Login, method: str, *args: object, **options: Any) -> Any:
         """Make a call (`IOpenNebula.document`)."""
         await self._wait(user, method)
         return await self._oned.document(user, method, *args, **options)
 
-    async def _wait(self, user: str | None, method: str) -> None:
+    async def _wait(self, user: Login, method: str) -> None:
         self.received.append((user, method))
         previous, done = self._last, Deferred[None]()
         self._last = done

@@ -9,6 +9,7 @@ import pytest
 from econed.calls.turns import MAX_CHANGES
 from econed.errors import EC2Error
 from econed.interfaces import IOpenNebula
+from econed.user import Login
 from tests.support.cloud import Cloud, perform
 from tests.support.delayed_oned import DelayedOned
 
@@ -97,11 +98,11 @@ class CountedOned:
         self._oned = oned
         self.in_flight = self.max_in_flight = 0
 
-    async def call(self, user: str | None, method: str, *args: object) -> Any:
+    async def call(self, user: Login, method: str, *args: object) -> Any:
         """Make a call (`IOpenNebula.call`)."""
         return await self._count(self._oned.call(user, method, *args))
 
-    async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
+    async def document(self, user: Login, method: str, *args: object, **options: Any) -> Any:
         """Make a call (`IOpenNebula.document`)."""
         return await self._count(self._oned.document(user, method, *args, **options))
 

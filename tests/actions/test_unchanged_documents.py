@@ -12,6 +12,7 @@ from econed.actions.action import Action
 from econed.catalogue import all_actions
 from econed.interfaces import IOpenNebula
 from econed.opennebula.unchanged_machines import MachineReply
+from econed.user import Login
 from tests.support.addresses import AddressCloud
 
 LISTS = sorted((action for action in all_actions() if "Filters" in action.accepts.of), key=lambda action: action.name)
@@ -25,11 +26,11 @@ class RememberedDocuments:
         self._oned = oned
         self.documents: list[tuple[Any, bytes]] = []
 
-    async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:
+    async def call(self, user: Login, method: str, *args: object) -> str | int | bool:
         """Make a call (`IOpenNebula.call`)."""
         return await self._oned.call(user, method, *args)
 
-    async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
+    async def document(self, user: Login, method: str, *args: object, **options: Any) -> Any:
         """Make a call (`IOpenNebula.document`)."""
         result = await self._oned.document(user, method, *args, **options)
         roots = [element for element, _ in result.others] if isinstance(result, MachineReply) else [result]

@@ -14,6 +14,7 @@ from econed.actions.zones_and_clusters import MAX_AGE
 from econed.errors import OpenNebulaUnavailable
 from econed.interfaces import IOpenNebula
 from econed.opennebula.documents import Zone
+from econed.user import Login
 from tests.support.cloud import Cloud, perform
 
 METHODS = ("one.zonepool.info", "one.clusterpool.info")
@@ -32,10 +33,10 @@ class HeldOned:
         self._oned = oned
         self.held: Deferred[None] = Deferred()
 
-    async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:
+    async def call(self, user: Login, method: str, *args: object) -> str | int | bool:
         return await self._oned.call(user, method, *args)
 
-    async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
+    async def document(self, user: Login, method: str, *args: object, **options: Any) -> Any:
         document = await self._oned.document(user, method, *args, **options)
         await self.held
         return document
@@ -105,8 +106,8 @@ def test_a_failed_call_is_not_remembered(cloud: Cloud) -> None:
 class UnavailableOned:
     """An oned that is down."""
 
-    async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:
+    async def call(self, user: Login, method: str, *args: object) -> str | int | bool:
         raise OpenNebulaUnavailable(method, "down")
 
-    async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
+    async def document(self, user: Login, method: str, *args: object, **options: Any) -> Any:
         raise OpenNebulaUnavailable(method, "down")

@@ -16,7 +16,7 @@ from zope.interface import implementer
 from econed.auth.users import UserDirectory
 from econed.errors import OpenNebulaRefusal, OpenNebulaUnavailable, ReplyTooLarge
 from econed.interfaces import IOpenNebula
-from econed.user import User
+from econed.user import Login, User
 from tests.auth.support import ALICE, done
 
 BOB = User(id=3, name="bob", gid=100, groups=(1, 100), secret="bobpublic", driver="public", enabled=True)
@@ -48,10 +48,10 @@ class FakeOned:
     is_held: bool = False
     waiting: list[Callable[[], None]] = field(default_factory=list)
 
-    async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:
+    async def call(self, user: Login, method: str, *args: object) -> str | int | bool:
         raise AssertionError(f"{method} returns no document")
 
-    async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
+    async def document(self, user: Login, method: str, *args: object, **options: Any) -> Any:
         assert user is None, "users must be read as serveradmin"
         self.calls.append((method, *args))
         users = list(self.users)

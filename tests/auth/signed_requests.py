@@ -17,7 +17,7 @@ MINUTES = 60
 @cache
 def posted() -> Signed:
     """Return a form signed with Version 4."""
-    return sign_v4("POST", form=DESCRIBE, token="token")
+    return sign_v4("POST", form=DESCRIBE)
 
 
 @cache

@@ -16,6 +16,7 @@ from twisted.internet.task import Clock
 from zope.interface import implementer
 
 from econed.auth.authenticator import SignatureAuthenticator
+from econed.auth.user_names import UserNames
 from econed.errors import EC2Error
 from econed.interfaces import IUserDirectory
 from econed.user import Sender, User
@@ -38,6 +39,9 @@ class ListedUsers:
     def cached(self, access_key: str) -> User | None:
         return _with_name(access_key, self.users)
 
+    def cached_by_id(self, user_id: int) -> User | None:
+        return next((user for user in self.users if user.id == user_id), None)
+
     async def confirm(self, user: User) -> User | None:
         self.calls.append(("confirm", user.name))
         return _with_name(user.name, self.users)
@@ -46,6 +50,10 @@ class ListedUsers:
         self.calls.append(("refresh", access_key))
         if self.refreshed is not None:
             self.users = self.refreshed
+
+    async def read(self, user_id: int) -> User | None:
+        self.calls.append(("read", str(user_id)))
+        return self.cached_by_id(user_id)
 
     async def find_by_subject(self, spellings: Sequence[str]) -> Sequence[User]:
         for spelling in spellings:
@@ -65,7 +73,8 @@ def authenticated(
     """Return the user that a `SignatureAuthenticator` returns for `request` at `now`, or raise what it raises."""
     clock = Clock()
     clock.rightNow = now
-    authenticator = SignatureAuthenticator(users or ListedUsers(), clock, ssl_server=ssl_server)
+    names = UserNames(users or ListedUsers())
+    authenticator = SignatureAuthenticator((names,), clock, ssl_server=ssl_server)
     sender: Sender = done(Deferred.fromCoroutine(authenticator.authenticate(request)))
     return sender.user
 

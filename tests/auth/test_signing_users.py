@@ -18,9 +18,10 @@ from econed.auth.authenticator import DUMMY_SECRET, SignatureAuthenticator
 from econed.auth.endpoints import Endpoints
 from econed.auth.failures import AuthenticationFailed, auth_failure
 from econed.auth.signature import MAX_SKEW
+from econed.auth.user_names import UserNames
 from econed.errors import OpenNebulaUnavailable
 from econed.interfaces import IUserDirectory
-from econed.user import User
+from econed.user import LoginToken, User
 from tests.auth.signed_requests import DESCRIBE, every_method, posted
 from tests.auth.support import ALICE, ListedUsers, Signed, authenticated, presign_v4, refusal, sign_v2, sign_v4
 
@@ -153,6 +154,8 @@ def counting_digests() -> Iterator[list[int]]:
         sys.setprofile(None)
 
 
+TOKENS = tuple(LoginToken(f"{number:064x}", None, None) for number in range(10))
+
 SIGNERS = [
     pytest.param(ALICE, id="another secret"),
     pytest.param(replace(ALICE, enabled=False), id="disabled"),
@@ -160,6 +163,8 @@ SIGNERS = [
     pytest.param(replace(ALICE, driver="x509"), id="driver x509"),
     pytest.param(replace(ALICE, driver="ldap"), id="driver ldap"),
     pytest.param(replace(ALICE, secret=""), id="no secret"),
+    pytest.param(replace(ALICE, login_tokens=TOKENS), id="ten tokens"),
+    pytest.param(replace(ALICE, driver="ldap", login_tokens=TOKENS[:3]), id="driver ldap, with tokens"),
     pytest.param(None, id="no such user"),
 ]
 
@@ -171,10 +176,10 @@ SIGNERS = [
 def test_a_failed_signature_costs_the_same_digests_and_calls_for_any_user(
     user: User | None, secret: str, version: str, ssl_server: str | None
 ) -> None:
-    """The key is derived twice, before and after one refresh, whether or not the user exists and may sign.
+    """Eleven keys are derived twice, before and after one refresh, whether or not the user exists and may sign.
 
-    Deriving it takes four HMACs in Version 4; each endpoint takes one more. The secret that stands in for that of a
-    user who does not exist is known to all.
+    Deriving one takes four HMACs in Version 4; each endpoint takes one more. The secret that stands in for those that
+    a user does not have is known to all.
     """
     stranger = replace(ALICE, secret=secret)
     signers = {
@@ -187,7 +192,7 @@ def test_a_failed_signature_costs_the_same_digests_and_calls_for_any_user(
     with counting_digests() as digests:
         assert refusal(signed.request, signed.at, users, ssl_server).code == "AuthFailure"
     endpoints = len(Endpoints(ssl_server).candidates(signed.request))
-    assert sum(digests) == 2 * (endpoints + (0 if version == "v2" else 4))
+    assert sum(digests) == 2 * 11 * (endpoints + (0 if version == "v2" else 4))
     assert users.calls == [("refresh", "alice")]
 
 
@@ -224,7 +229,7 @@ def test_the_directory_of_these_tests_provides_its_interface() -> None:
 def test_an_invalid_ssl_server_is_refused_by_the_constructor() -> None:
     """Not at the first request."""
     with pytest.raises(ValueError, match="not an http or https URL"):
-        SignatureAuthenticator(ListedUsers(), Clock(), ssl_server="cloud.example.com")
+        SignatureAuthenticator((UserNames(ListedUsers()),), Clock(), ssl_server="cloud.example.com")
 
 
 def test_the_repr_of_a_user_does_not_contain_the_secret() -> None:

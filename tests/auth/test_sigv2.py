@@ -24,7 +24,7 @@ DESCRIBE = {"Action": "DescribeInstances", "Version": "2013-10-15"}
 def test_parameters_have_the_known_signature() -> None:
     """The signature of a single parameter with the secret bar."""
     claim = sigv2.SigV2Claim("POST", "foo", (("Foo", "✓"),), "sha256", b"", Validity.around(KNOWN_TIME))
-    assert claim.expected(claim.signing_key("bar"), ROOT) == b"VCtWuwaOL0yMffAT8W4y0AFW3W4KUykBqah9S40rB+Q="
+    assert claim.sign(b"bar", claim.string_to_sign(ROOT)) == b"VCtWuwaOL0yMffAT8W4y0AFW3W4KUykBqah9S40rB+Q="
 
 
 def test_a_form_has_the_known_signature() -> None:
@@ -35,7 +35,7 @@ def test_a_form_has_the_known_signature() -> None:
     )
     request = SignedRequest("POST", b"/", b"", (), form)
     claim = sigv2.read(request)
-    assert claim.expected(claim.signing_key("bar"), ROOT) == b"Tiecw+t51tok4dTT8B4bg47zxHEM/KcD55f2/x6K22o="
+    assert claim.sign(b"bar", claim.string_to_sign(ROOT)) == b"Tiecw+t51tok4dTT8B4bg47zxHEM/KcD55f2/x6K22o="
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -51,7 +51,7 @@ def test_a_form_has_the_known_signature() -> None:
 )
 def test_requests_signed_by_botocore_are_accepted(method: str, parameters: dict[str, str]) -> None:
     """Query strings and forms with all kinds of characters."""
-    signed = sign_v2(method, {**DESCRIBE, **parameters}, token="a session token")
+    signed = sign_v2(method, {**DESCRIBE, **parameters})
     assert authenticated(signed.request, signed.at) == ALICE
 
 

@@ -44,14 +44,6 @@ def test_any_query_string_presigned_by_botocore_is_accepted(query: dict[str, str
 
 
 @pytest.mark.parametrize(
-    "signed", [sign_v4("POST", form=DESCRIBE, token="token//=="), presign_v4(query=DESCRIBE, token="t")]
-)
-def test_a_session_token_is_covered_and_has_no_other_effect(signed: Signed) -> None:
-    """X-Amz-Security-Token in a header or in the query string is signed."""
-    assert authenticated(signed.request, signed.at) == ALICE
-
-
-@pytest.mark.parametrize(
     "sign",
     [lambda scope: sign_v4("POST", form=DESCRIBE, scope=scope), lambda scope: presign_v4(query=DESCRIBE, scope=scope)],
 )

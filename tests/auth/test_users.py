@@ -15,7 +15,7 @@ from zope.interface.verify import verifyObject
 from econed.auth.users import UNREADABLE_RETRY_INTERVAL
 from econed.errors import OpenNebulaRefusal, OpenNebulaUnavailable
 from econed.interfaces import IOpenNebula, IUserDirectory
-from econed.user import User
+from econed.user import Login, User
 from tests.auth.directory import ANNA, BOB, GROUPS, POOL, SUBJECT, FakeCloud, FakeOned, find_by_subject, reading
 from tests.auth.support import ALICE, done
 
@@ -45,15 +45,16 @@ def test_recorded_pools_are_read(version: str) -> None:
     )
 
     class Recorded(FakeOned):
-        async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
+        async def document(self, user: Login, method: str, *args: object, **options: Any) -> Any:
             return root
 
     cloud = FakeCloud(Recorded())
     alice, carol, dave = (cloud.find(name) for name in ("alice", "carol", "dave"))
     assert (alice.id, alice.gid, alice.groups, alice.driver, alice.enabled) == (2, 100, (100,), "core", True)
     assert alice.secret == "6624974ea2baffac164422e4490376c1c31313cd97724ae8ce62fb3f0a0370f2"
-    assert (carol.driver, carol.secret, carol.may_sign) == ("public", "carolpw", True)
-    assert (dave.driver, dave.secret, dave.may_sign) == ("x509", "/C=ES/O=ONE/CN=dave|/C=US/CN=dave2", False)
+    assert (carol.driver, carol.secret, carol.has_secret_password) == ("public", "carolpw", True)
+    assert (dave.driver, dave.secret) == ("x509", "/C=ES/O=ONE/CN=dave|/C=US/CN=dave2")
+    assert not dave.has_secret_password
 
 
 def pool_reply(line: str) -> str | None:
@@ -291,7 +292,7 @@ def test_all_waiting_requests_get_the_failure(cloud: FakeCloud) -> None:
 def test_any_refusal_but_no_such_user_is_an_error(filled: FakeCloud) -> None:
     """If serveradmin is refused, users do not count as removed."""
 
-    async def refuse(user: str | None, method: str, *args: object, **options: Any) -> Any:
+    async def refuse(user: Login, method: str, *args: object, **options: Any) -> Any:
         raise OpenNebulaRefusal(method, 256, "User couldn't be authenticated, aborting call.")
 
     filled.advance(3)

@@ -16,10 +16,11 @@ from zope.interface.verify import verifyObject
 
 from econed.auth.authenticator import SignatureAuthenticator
 from econed.auth.failures import AuthenticationFailed, auth_failure
+from econed.auth.user_names import UserNames
 from econed.auth.x509 import CertificateAuthenticator
 from econed.errors import EC2Error, OpenNebulaUnavailable
 from econed.interfaces import IAuthenticator, IUserDirectory
-from econed.user import Sender, User
+from econed.user import CredentialKind, Sender, User, origin_of
 from econed.wire.signed_request import SignedRequest
 from tests.auth.support import ALICE, ListedUsers, done, sign_v4
 from tests.support.certificates import Authority, Issued, named
@@ -71,7 +72,7 @@ AUTH_FAILURE = ("AuthFailure", 401)
 def test_both_authenticators_provide_their_interface() -> None:
     """`IAuthenticator`."""
     assert verifyObject(IAuthenticator, X509Harness().authenticator)
-    assert verifyObject(IAuthenticator, SignatureAuthenticator(ListedUsers(), Clock()))
+    assert verifyObject(IAuthenticator, SignatureAuthenticator((UserNames(ListedUsers()),), Clock()))
 
 
 def test_a_user_is_authenticated_by_their_certificate() -> None:
@@ -119,9 +120,10 @@ def test_with_auth_ec2_certificates_are_ignored() -> None:
     signed = sign_v4(form={"Action": "DescribeInstances", "Version": "2016-11-15"}, user=ALICE)
     clock = Clock()
     clock.rightNow = signed.at
-    authenticator = SignatureAuthenticator(ListedUsers((ALICE, ANNA)), clock)
+    authenticator = SignatureAuthenticator((UserNames(ListedUsers((ALICE, ANNA))),), clock)
     request = replace(signed.request, certificate=AUTHORITY.client("anna").der)
-    assert done(Deferred.fromCoroutine(authenticator.authenticate(request))) == Sender(ALICE, "alice")
+    sender: Sender = done(Deferred.fromCoroutine(authenticator.authenticate(request)))
+    assert (sender.user, sender.key, sender.credential.kind) == (ALICE, "alice", CredentialKind.PASSWORD)
     unsigned = SignedRequest("GET", b"/", b"", (), b"", certificate=AUTHORITY.client("anna").der)
     with pytest.raises(EC2Error, match="must contain"):
         done(Deferred.fromCoroutine(authenticator.authenticate(unsigned)))
@@ -212,7 +214,10 @@ def test_the_subject_and_the_reason_are_in_the_exception() -> None:
 def test_the_key_of_a_user_is_the_subject_of_the_certificate() -> None:
     """A user may have several."""
     request = SignedRequest("GET", b"/", b"", (), b"", certificate=AUTHORITY.client("anna").der)
-    assert X509Harness().sender(request) == Sender(ANNA, ANNA.secret)
+    sender = X509Harness().sender(request)
+    credential = sender.credential
+    assert (sender.user, sender.key, credential.kind) == (ANNA, ANNA.secret, CredentialKind.CERTIFICATE)
+    assert credential.origin == origin_of(CredentialKind.CERTIFICATE, ANNA.secret)
 
 
 def test_a_certificate_may_expire_during_a_connection() -> None:

@@ -14,6 +14,7 @@ from zope.interface import implementer
 from econed.calls.queue import CallQueue, CallShare
 from econed.calls.turns import Owner
 from econed.interfaces import IOpenNebula
+from econed.user import Login
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 class SentCall:
     """A call that oned has received, and its reply."""
 
-    user: str | None
+    user: Login
     method: str
     args: tuple[object, ...]
     reply: Deferred[Any] = field(default_factory=Deferred)
@@ -44,13 +45,13 @@ class ManualOned:
         """The calls that have not ended."""
         return [call for call in self.sent if not call.reply.called]
 
-    async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:
+    async def call(self, user: Login, method: str, *args: object) -> str | int | bool:
         """Receive a call (`IOpenNebula.call`)."""
         self.sent.append(SentCall(user, method, args))
         value: str | int | bool = await self.sent[-1].reply
         return value
 
-    async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
+    async def document(self, user: Login, method: str, *args: object, **options: Any) -> Any:
         """Receive a call (`IOpenNebula.document`)."""
         self.sent.append(SentCall(user, method, args))
         root: _Element = await self.sent[-1].reply

@@ -14,6 +14,7 @@ from zope.interface import implementer
 from econed.actions.call import Call
 from econed.interfaces import IOpenNebula
 from econed.opennebula.methods import is_read_only
+from econed.user import Login
 from tests.support.cloud import Cloud
 
 _TURNS = 5
@@ -26,7 +27,7 @@ _STEP, _MAX_STEPS = 0.1, 12_000
 class MadeCall:
     """A call to oned; `user` is None for serveradmin."""
 
-    user: str | None
+    user: Login
     method: str
     args: tuple[object, ...]
 
@@ -57,12 +58,12 @@ class HeldReplies:
         """Whether calls wait for their replies."""
         return bool(self._held)
 
-    async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:
+    async def call(self, user: Login, method: str, *args: object) -> str | int | bool:
         """Make a call (`IOpenNebula.call`)."""
         await self._hold(MadeCall(user, method, args))
         return await self._oned.call(user, method, *args)
 
-    async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
+    async def document(self, user: Login, method: str, *args: object, **options: Any) -> Any:
         """Make a call (`IOpenNebula.document`)."""
         await self._hold(MadeCall(user, method, args))
         return await self._oned.document(user, method, *args, **options)

@@ -22,6 +22,7 @@ from econed.interfaces import IOpenNebula
 from econed.opennebula.access import Operation, Resource
 from econed.opennebula.file_templates import FileTemplate
 from econed.opennebula.raft import RaftState, RaftStatus
+from econed.user import Login
 from econed.xmlrpc.leader import ServerStatus
 from econed.xmlrpc.proxy import OnedProxy
 from tests.support.cloud import Cloud
@@ -363,11 +364,11 @@ def test_the_servers_are_listed_even_if_oned_is_unavailable(cloud: Cloud) -> Non
 class Unreachable:
     """An oned that is down."""
 
-    async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:
+    async def call(self, user: Login, method: str, *args: object) -> str | int | bool:
         """Raise `OpenNebulaUnavailable`."""
         raise OpenNebulaUnavailable(method, "unreachable")
 
-    async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
+    async def document(self, user: Login, method: str, *args: object, **options: Any) -> Any:
         """Raise `OpenNebulaUnavailable`."""
         raise OpenNebulaUnavailable(method, "unreachable")
 

@@ -17,6 +17,7 @@ from econed.errors import ReplyTooLarge
 from econed.opennebula.session import Session
 from econed.opennebula.states import VmState
 from econed.sandbox.backend import SandboxBackend
+from econed.user import Login
 from tests.cli.test_check import loaded_configuration
 from tests.support.cloud import Cloud
 
@@ -100,7 +101,7 @@ def test_users_with_a_document_too_long_to_be_read_are_reported(cloud: Cloud) ->
     class LongUsers(SandboxBackend):
         """An oned whose replies with the user pool and with bob's document are too long."""
 
-        async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
+        async def document(self, user: Login, method: str, *args: object, **options: Any) -> Any:
             """Make a call, or raise `OpenNebulaTooLarge` for these documents."""
             if method == "one.userpool.info" or (method == "one.user.info" and args[0] == bob):
                 raise ReplyTooLarge(method, "the reply is too long")

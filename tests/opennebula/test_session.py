@@ -26,6 +26,7 @@ from econed.opennebula.methods import is_read_only
 from econed.opennebula.pools import OwnerFilter, StateFilter
 from econed.opennebula.session import Session
 from econed.opennebula.states import VmState
+from econed.user import Login
 
 Replies = Callable[[str, tuple[object, ...]], object]
 """Returns the reply to a method with arguments, or a Deferred of it."""
@@ -39,15 +40,15 @@ class ScriptedOned:
         self.calls: list[tuple[object, ...]] = []
         self._replies = replies
 
-    async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:
+    async def call(self, user: Login, method: str, *args: object) -> str | int | bool:
         return await self._reply(user, method, args)  # type: ignore[return-value]
 
-    async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
+    async def document(self, user: Login, method: str, *args: object, **options: Any) -> Any:
         text = await self._reply(user, method, args)
         assert isinstance(text, str)
         return etree.fromstring(text)
 
-    async def _reply(self, user: str | None, method: str, args: tuple[object, ...]) -> object:
+    async def _reply(self, user: Login, method: str, args: tuple[object, ...]) -> object:
         self.calls.append((user, method, *args))
         reply = self._replies(method, args)
         return await reply if isinstance(reply, Deferred) else reply

@@ -26,6 +26,7 @@ from econed.process.health import (
     OnedWatch,
 )
 from econed.telemetry.observed_calls import ObservedOpenNebula
+from econed.user import Login
 
 UNREACHABLE = OpenNebulaUnavailable(PROBE, "connection refused")
 REFUSED = OpenNebulaRefusal(PROBE, 256, "no")
@@ -42,7 +43,7 @@ class FakeOned:
         self.is_hanging = False
         self.calls: list[tuple[object, ...]] = []
 
-    async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:
+    async def call(self, user: Login, method: str, *args: object) -> str | int | bool:
         self.calls.append((user, method, *args))
         if self.is_hanging:
             await Deferred()
@@ -50,7 +51,7 @@ class FakeOned:
             raise self.error
         return "7.4.0"
 
-    async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
+    async def document(self, user: Login, method: str, *args: object, **options: Any) -> Any:
         raise AssertionError("no document is read")
 
 

@@ -12,6 +12,7 @@ from econed.errors import OpenNebulaRefusal
 from econed.sandbox.backend import SandboxBackend
 from econed.sandbox.demo_cloud import populate
 from econed.sandbox.oned import Oned
+from econed.user import Login
 
 T = TypeVar("T")
 BEGIN = 1_800_000_000
@@ -44,7 +45,7 @@ class DemoCloud:
         """Advance the clock until nothing is in progress any more."""
         self.clock.pump([0.05] * int(REST_TIME / 0.05))
 
-    def call(self, user: str | None, method: str, *args: object) -> Any:
+    def call(self, user: Login, method: str, *args: object) -> Any:
         """Call oned as `user`, or as serveradmin (None)."""
         return result(self.backend.call(user, method, *args))
 
@@ -52,12 +53,12 @@ class DemoCloud:
         """Call oned as oneadmin and return the whole reply."""
         return self.oned.execute(method, self.oned.oneadmin, *args)
 
-    def document(self, user: str | None, method: str, *args: object) -> etree._Element:
+    def document(self, user: Login, method: str, *args: object) -> etree._Element:
         """Call oned and return the document in the reply."""
         root: etree._Element = result(self.backend.document(user, method, *args))
         return root
 
-    def code(self, user: str | None, method: str, *args: object) -> int:
+    def code(self, user: Login, method: str, *args: object) -> int:
         """Return the code of oned's refusal, 0 for success."""
         try:
             self.call(user, method, *args)

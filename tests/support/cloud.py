@@ -39,7 +39,7 @@ from econed.pipeline import Invocation
 from econed.sandbox.demo_cloud import populate
 from econed.sandbox.oned import LoggedCall, Oned
 from econed.sealing import Sealer
-from econed.user import User
+from econed.user import Credential, CredentialKind, Login, User, origin_of
 from econed.wire.encoder import Encoder
 from econed.wire.model import Model
 from tests.support.sandbox_connection import sandbox_backend
@@ -156,6 +156,7 @@ class Cloud:
         session, serveradmin = sessions_of(caller, self.calls.for_user(caller), self.memory)
         call = Call(
             caller=caller,
+            credential=Credential(CredentialKind.PASSWORD, user, origin_of(CredentialKind.PASSWORD, caller.secret)),
             session=session,
             serveradmin=serveradmin,
             settings=self.settings,
@@ -237,10 +238,10 @@ class _ReplaceableBackend:
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
 
-    async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:
+    async def call(self, user: Login, method: str, *args: object) -> str | int | bool:
         return await self._cloud.backend.call(user, method, *args)
 
-    async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
+    async def document(self, user: Login, method: str, *args: object, **options: Any) -> Any:
         return await self._cloud.backend.document(user, method, *args, **options)
 
 

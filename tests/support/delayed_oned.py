@@ -10,6 +10,7 @@ from twisted.internet.task import Clock
 from zope.interface import implementer
 
 from econed.interfaces import IOpenNebula
+from econed.user import Login
 
 if TYPE_CHECKING:
     pass
@@ -24,7 +25,7 @@ class DelayedOned:
         self._clock = clock
         self._delays = delays
 
-    async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:
+    async def call(self, user: Login, method: str, *args: object) -> str | int | bool:
         """Make a call (`IOpenNebula.call`)."""
         await self._wait()
         try:
@@ -32,7 +33,7 @@ class DelayedOned:
         finally:
             await self._wait()
 
-    async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
+    async def document(self, user: Login, method: str, *args: object, **options: Any) -> Any:
         """Make a call (`IOpenNebula.document`)."""
         await self._wait()
         try:
@@ -64,14 +65,14 @@ class DyingOned:
         """Whether the process has been killed."""
         return self.served > self._calls
 
-    async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:
+    async def call(self, user: Login, method: str, *args: object) -> str | int | bool:
         """Make a call (`IOpenNebula.call`)."""
         await self._before()
         result = await self._backend.call(user, method, *args)
         await self._afterwards()
         return result
 
-    async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
+    async def document(self, user: Login, method: str, *args: object, **options: Any) -> Any:
         """Make a call (`IOpenNebula.document`)."""
         await self._before()
         result = await self._backend.document(user, method, *args, **options)
@@ -104,12 +105,12 @@ class SteppedOned:
             waiting.callback(None)
         return sorted(method for method, _ in calls)
 
-    async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:
+    async def call(self, user: Login, method: str, *args: object) -> str | int | bool:
         """Make a call (`IOpenNebula.call`)."""
         await self._wait(method)
         return await self._backend.call(user, method, *args)
 
-    async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
+    async def document(self, user: Login, method: str, *args: object, **options: Any) -> Any:
         """Make a call (`IOpenNebula.document`)."""
         await self._wait(method)
         return await self._backend.document(user, method, *args, **options)

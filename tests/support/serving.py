@@ -21,6 +21,7 @@ from twisted.python.failure import Failure
 from twisted.web.resource import IResource
 
 from econed.auth.authenticator import SignatureAuthenticator
+from econed.auth.user_names import UserNames
 from econed.auth.users import UserDirectory
 from econed.catalogue import all_actions
 from econed.config.settings import Settings
@@ -129,7 +130,7 @@ class Server:
         service = Service(
             dispatcher=Dispatcher(MODEL, all_actions()),
             authenticator=SignatureAuthenticator(
-                UserDirectory(backend, clock, count_lookup=self.metrics.cache_lookup, log=log),
+                (UserNames(UserDirectory(backend, clock, count_lookup=self.metrics.cache_lookup, log=log)),),
                 clock,
             ),
             peers=Peers(settings.trusted_proxies, log),

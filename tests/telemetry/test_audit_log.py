@@ -11,7 +11,7 @@ from twisted.internet.task import Clock
 
 from econed.errors import OpenNebulaRefusal
 from econed.telemetry.audit_log import AuditLog, CallAudit
-from econed.user import Sender
+from econed.user import Credential, CredentialKind, Sender
 from tests.auth.support import ALICE
 
 ID = "0b9ae2a4-3c34-4f8c-8a4e-9b4a6b5b8f0e"
@@ -29,7 +29,7 @@ class Audit:
     def call(self, action: str = "TerminateInstances", *parameters: tuple[str, str], key: str = "alice") -> CallAudit:
         """Return the audit of a call of alice's."""
         audit = CallAudit(self.log, "10.0.0.7", ID)
-        audit.begin(Sender(ALICE, key), action)
+        audit.begin(Sender(ALICE, Credential(CredentialKind.PASSWORD, key, "password:0")), action)
         audit.name(parameters)
         return audit
 
@@ -150,7 +150,7 @@ def test_a_user_cannot_write_lines_as_long_as_their_requests(audit: Audit) -> No
 
 def test_without_a_log_nothing_is_written() -> None:
     call = CallAudit(None, "10.0.0.7", ID)
-    call.begin(Sender(ALICE, "alice"), "StopInstances")
+    call.begin(Sender(ALICE, Credential(CredentialKind.PASSWORD, "alice", "password:0")), "StopInstances")
     call.name([("InstanceId.1", "i-00000001")])
     call.succeeded(None)
     call.failed("InternalError", None)

@@ -17,6 +17,7 @@ from econed.sandbox.backend import SandboxBackend
 from econed.sandbox.demo_cloud import populate
 from econed.sandbox.oned import Oned
 from econed.telemetry.observed_calls import OUTCOMES, CallCounter, ObservedOpenNebula
+from econed.user import Login
 
 
 @implementer(IOpenNebula)
@@ -27,10 +28,10 @@ class DelayedOpenNebula:
         self.calls: list[tuple[object, ...]] = []
         self.replies: list[Deferred[Any]] = []
 
-    async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:
+    async def call(self, user: Login, method: str, *args: object) -> str | int | bool:
         return await self._reply("call", user, method, *args)  # type: ignore[no-any-return]
 
-    async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
+    async def document(self, user: Login, method: str, *args: object, **options: Any) -> Any:
         return await self._reply("document", user, method, *args)
 
     def _reply(self, *call: object) -> Deferred[Any]:

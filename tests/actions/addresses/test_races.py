@@ -21,6 +21,7 @@ from econed.actions.addresses.records import AssociationState, LinkedAddress
 from econed.errors import EC2Error
 from econed.interfaces import IOpenNebula
 from econed.opennebula.session import Session
+from econed.user import Login
 from tests.support.addresses import FIRST, NETWORK, SECOND, AddressCloud
 from tests.support.cloud import perform
 from tests.support.delayed_oned import DelayedOned, DyingOned
@@ -198,14 +199,14 @@ class LateRenewals:
         self._cloud = cloud
         self.delayed = 0
 
-    async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:
+    async def call(self, user: Login, method: str, *args: object) -> str | int | bool:
         """Make a call (`IOpenNebula.call`)."""
         if 'BEAT="2"' in str(args):
             self.delayed += 1
             await self._cloud.call_as("alice").pause(5)
         return await self._cloud.backend.call(user, method, *args)
 
-    async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
+    async def document(self, user: Login, method: str, *args: object, **options: Any) -> Any:
         """Make a call (`IOpenNebula.document`)."""
         return await self._cloud.backend.document(user, method, *args, **options)
 

@@ -20,6 +20,7 @@ from zope.interface import implementer
 from econed.config.settings import Settings
 from econed.interfaces import IOpenNebula
 from econed.opennebula.session import Session
+from econed.user import Login
 from tests.support.cloud import Cloud
 from tests.support.reactor_turns import one_turn
 from tests.support.serving import Server
@@ -55,7 +56,7 @@ class GatedOned:
         for deferred in waiting:
             deferred.callback(None)
 
-    async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:
+    async def call(self, user: Login, method: str, *args: object) -> str | int | bool:
         """Make a call (`IOpenNebula.call`)."""
         if method == "one.template.instantiate":
             while self.created >= self._allowed:
@@ -64,7 +65,7 @@ class GatedOned:
             self.created += 1
         return await self._backend.call(user, method, *args)
 
-    async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
+    async def document(self, user: Login, method: str, *args: object, **options: Any) -> Any:
         """Make a call (`IOpenNebula.document`)."""
         return await self._backend.document(user, method, *args, **options)
 

@@ -17,6 +17,7 @@ from econed.actions.keys.key_pairs import import_key_pair
 from econed.actions.keys.store import CLAIM_LIFETIME
 from econed.errors import EC2Error
 from econed.interfaces import IOpenNebula
+from econed.user import Login
 from tests.actions.keys.test_key_pairs import MATERIAL, attributes, import_key, listed
 from tests.support.cloud import Cloud
 
@@ -31,11 +32,11 @@ class SteppedOned:
         self._oned = oned
         self._waiting: list[Deferred[None]] = []
 
-    async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:
+    async def call(self, user: Login, method: str, *args: object) -> str | int | bool:
         await self._wait()
         return await self._oned.call(user, method, *args)
 
-    async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
+    async def document(self, user: Login, method: str, *args: object, **options: Any) -> Any:
         await self._wait()
         return await self._oned.document(user, method, *args, **options)
 

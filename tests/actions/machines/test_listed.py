@@ -16,6 +16,7 @@ from econed.actions.machines import listed
 from econed.config.settings import Settings
 from econed.interfaces import IOpenNebula
 from econed.opennebula.pools import StateFilter
+from econed.user import Login
 from tests.support.cloud import Cloud
 
 EXPIRATION_TIME = Settings().terminated_instances_expiration_time
@@ -240,10 +241,10 @@ class _ChangingOned:
         self._calls_before = calls_before
         self._change = change
 
-    async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:
+    async def call(self, user: Login, method: str, *args: object) -> str | int | bool:
         return await self._oned.call(user, method, *args)
 
-    async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
+    async def document(self, user: Login, method: str, *args: object, **options: Any) -> Any:
         if method == self._method:
             if self._calls_before == 0:
                 self._change()

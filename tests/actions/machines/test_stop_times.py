@@ -12,6 +12,7 @@ from econed.actions.machines.stop_times import StopTimeRecorder
 from econed.errors import InvalidReply, ReplyTooLarge
 from econed.interfaces import IOpenNebula
 from econed.opennebula.states import VmState
+from econed.user import Login
 from tests.actions.machines.stopping import now, reconcile, run, settle, stop, stop_time
 from tests.support.cloud import Cloud
 
@@ -100,11 +101,11 @@ class _OnedWithVersion:
         self._oned = oned
         self._version = version
 
-    async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:
+    async def call(self, user: Login, method: str, *args: object) -> str | int | bool:
         """Make a call (`IOpenNebula`)."""
         return self._version if method == "one.system.version" else await self._oned.call(user, method, *args)
 
-    async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
+    async def document(self, user: Login, method: str, *args: object, **options: Any) -> Any:
         """Make a call and read its document (`IOpenNebula`)."""
         return await self._oned.document(user, method, *args, **options)
 
@@ -117,11 +118,11 @@ class _OnedWithLongReplies:
         self._oned = oned
         self.too_long_id = too_long_id
 
-    async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:
+    async def call(self, user: Login, method: str, *args: object) -> str | int | bool:
         """Make a call (`IOpenNebula`)."""
         return await self._oned.call(user, method, *args)
 
-    async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
+    async def document(self, user: Login, method: str, *args: object, **options: Any) -> Any:
         """Make a call and read its document (`IOpenNebula`)."""
         if method == "one.vmpool.infoset" and self.too_long_id in str(args[0]).split(","):
             raise ReplyTooLarge(method, "a response of too many bytes")

@@ -11,6 +11,7 @@ from zope.interface import implementer
 
 from econed.config.settings import Settings
 from econed.interfaces import IOpenNebula
+from econed.user import Login
 from tests.actions.volumes.test_volumes import snapshot, volume
 from tests.support.cloud import ENDPOINT, Cloud
 
@@ -28,10 +29,10 @@ class FederatedOned:
     def __init__(self, oned: IOpenNebula) -> None:
         self._oned = oned
 
-    async def call(self, user: str | None, method: str, *args: object) -> str | int | bool:
+    async def call(self, user: Login, method: str, *args: object) -> str | int | bool:
         return await self._oned.call(user, method, *args)
 
-    async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
+    async def document(self, user: Login, method: str, *args: object, **options: Any) -> Any:
         if method == "one.zonepool.info":
             return etree.fromstring(ZONES)
         return await self._oned.document(user, method, *args, **options)

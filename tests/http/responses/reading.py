@@ -20,6 +20,7 @@ from econed.http.response_memory import ResponseMemory
 from econed.interfaces import IOpenNebula
 from econed.opennebula.read_session import SET_SIZE
 from econed.resource import EC2Resource
+from econed.user import Login
 from tests.support.cloud import Cloud
 from tests.support.reactor_turns import one_turn, wait_until, wait_until_unchanged
 from tests.support.serving import Client, Server, connected, get, signed
@@ -45,13 +46,13 @@ class CountingOned:
         self.fails_from: int | None = None
         self.held: Deferred[None] | None = None
 
-    async def call(self, user: str | None, method: str, *args: object) -> Any:
+    async def call(self, user: Login, method: str, *args: object) -> Any:
         """Pass a call on (`IOpenNebula`)."""
         if method == "one.user.update" and self.held is not None:
             await self.held
         return await self._one.call(user, method, *args)
 
-    async def document(self, user: str | None, method: str, *args: object, **options: Any) -> Any:
+    async def document(self, user: Login, method: str, *args: object, **options: Any) -> Any:
         """Pass a call on (`IOpenNebula`)."""
         if method in ("one.vmpool.infoset", "one.vmpool.infoextended"):
             self.sets += 1

@@ -1,0 +1,102 @@
+"""User names as access keys: their secret keys are the PASSWORD of the user and the user's login tokens.
+
+For the drivers core and public both count. All other drivers store no secret in PASSWORD, so tokens alone count; for
+server accounts (`server_cipher`, `server_x509`) oned accepts no token either. Tokens that econed has made, behind
+temporary credentials, never count.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Collection, Iterator, Sequence
+from enum import Enum
+
+from econed.auth.signature import SignatureClaim
+from econed.auth.signers import Candidate
+from econed.interfaces import IUserDirectory
+from econed.opennebula.documents import MAX_LOGIN_TOKENS
+from econed.user import Credential, CredentialKind, User, origin_of
+
+_MAX_DRIVER = 16
+"""Characters of a driver's name that are logged."""
+
+
+class SecretKeys(Enum):
+    """The kinds of secret keys that an administrator may allow."""
+
+    PASSWORD = "password"
+    TOKENS = "tokens"
+    ACCESS_KEYS = "access_keys"
+
+
+class UserNames:
+    """Users who sign with their names. `kinds` are the kinds of secret keys that count."""
+
+    def __init__(self, users: IUserDirectory, kinds: Collection[SecretKeys] = frozenset(SecretKeys)) -> None:
+        self._users = users
+        self._kinds = frozenset(kinds)
+
+    @property
+    def slots(self) -> int:
+        """The greatest number of secrets that a user can have."""
+        return (SecretKeys.PASSWORD in self._kinds) + MAX_LOGIN_TOKENS * (SecretKeys.TOKENS in self._kinds)
+
+    def recognizes(self, claim: SignatureClaim) -> bool:
+        """Any text may be the name of a user."""
+        return True
+
+    def cached(self, claim: SignatureClaim, now: float) -> Sequence[Candidate]:
+        """Return the secrets of the user with this name (`Signers.cached`)."""
+        user = self._users.cached(claim.access_key)
+        if user is None or claim.session_token is not None:
+            return ()
+        return candidates(user, now, self._kinds)
+
+    async def confirm(self, claim: SignatureClaim, candidate: Candidate, now: float) -> Candidate | None:
+        """Return the secret if it is still one of the user's (`Signers.confirm`)."""
+        user = await self._users.confirm(candidate.user)
+        current = () if user is None else candidates(user, now, self._kinds)
+        return next((each for each in current if _are_equal(each.secret, candidate.secret)), None)
+
+    async def refresh(self, claim: SignatureClaim) -> None:
+        """Look for new users and secrets (`Signers.refresh`)."""
+        await self._users.refresh(claim.access_key)
+
+    def reason(self, claim: SignatureClaim, now: float) -> str:
+        """Return why a signature in the name of a user matches none of their secrets (`Signers.reason`)."""
+        user = self._users.cached(claim.access_key)
+        if claim.session_token is not None:
+            return "the request has a session token, which belongs to temporary credentials alone"
+        if user is None:
+            return "no user with this name is known"
+        if not user.enabled:
+            return "the user is disabled"
+        if not candidates(user, now, self._kinds):
+            return f"the user has no secret key, with the driver {user.driver[:_MAX_DRIVER]}"
+        return "wrong secret key, or the request was changed after it was signed"
+
+
+def candidates(user: User, now: float, kinds: Collection[SecretKeys] = frozenset(SecretKeys)) -> tuple[Candidate, ...]:
+    """Return the secret keys that a user signs with at `now`, in seconds since the epoch.
+
+    A disabled user has none: oned still accepts server tokens for them.
+    """
+    return tuple(_candidates(user, now, kinds)) if user.enabled else ()
+
+
+def _candidates(user: User, now: float, kinds: Collection[SecretKeys]) -> Iterator[Candidate]:
+    if SecretKeys.PASSWORD in kinds and user.has_secret_password:
+        yield Candidate(user.secret, user, _credential(user, CredentialKind.PASSWORD, user.secret))
+    if SecretKeys.TOKENS in kinds and user.may_use_tokens:
+        for token in user.login_tokens:
+            if token.is_valid_at(now) and not token.is_own:
+                credential = _credential(user, CredentialKind.LOGIN_TOKEN, token.text, token.expires)
+                yield Candidate(token.text, user.within(token), credential)
+
+
+def _credential(user: User, kind: CredentialKind, secret: str, expires: float | None = None) -> Credential:
+    return Credential(kind, user.name, origin_of(kind, secret), expires)
+
+
+def _are_equal(secret: str, other: str) -> bool:
+    return hmac.compare_digest(secret.encode(), other.encode())
