@@ -1,13 +1,17 @@
-"""The one map from exceptions to the errors that clients get; it lets no internal details through."""
+"""The one map from exceptions to the errors that clients get; it lets no internal details through.
+
+An `EC2Error` has a code of EC2, or of the service whose action raises it. Where all services share a cause, such as a
+wrong signature, the other services have codes and texts of their own (IAM API Reference, "Common Errors").
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from types import MappingProxyType
 
-from econed.auth.failures import auth_failure
+from econed.auth.failures import auth_failure, request_expired
 from econed.errors import (
     EC2Error,
     InvalidReply,
@@ -18,6 +22,7 @@ from econed.errors import (
     ServerAccountRefused,
     XmlRpcFault,
 )
+from econed.services import EC2, AmazonService
 
 _INTERNAL = EC2Error("InternalError", "An internal error has occurred.", 500)
 _UNAVAILABLE = EC2Error(
@@ -52,6 +57,35 @@ _REFUSALS: Mapping[int, EC2Error] = MappingProxyType(
     }
 )
 
+_INVALID_TOKEN = EC2Error("InvalidClientTokenId", "The security token included in the request is invalid.", 403)
+"""For an access key that does not exist and for a wrong secret alike: nobody learns which keys there are."""
+
+_OF_QUERY_SERVICES: Mapping[str, EC2Error] = MappingProxyType(
+    {
+        "AuthFailure": _INVALID_TOKEN,
+        "InternalError": EC2Error("InternalFailure", _INTERNAL.message, 500),
+        "InvalidClientTokenId": _INVALID_TOKEN,
+        "MissingAuthenticationToken": EC2Error(
+            "MissingAuthenticationToken", "Request is missing Authentication Token", 403
+        ),
+        "RequestLimitExceeded": EC2Error("Throttling", "Rate exceeded", 400),
+        "UnauthorizedOperation": EC2Error("AccessDenied", _UNAUTHORIZED.message, 403),
+    }
+)
+"""The errors of STS and IAM, by the codes of EC2's for the same causes."""
+
+_RENAMED_BY_QUERY_SERVICES: Mapping[str, tuple[str, int]] = MappingProxyType(
+    {
+        "ResourceLimitExceeded": ("LimitExceeded", 409),
+        "UnknownParameter": ("InvalidQueryParameter", 400),
+        "UnsupportedOperation": ("InvalidParameterValue", 400),
+    }
+)
+"""The codes and status of STS and IAM, by the codes of EC2's errors of which they have the text."""
+
+_OF_EC2: Mapping[str, EC2Error] = MappingProxyType({"ExpiredToken": request_expired()})
+"""The errors of EC2, by the codes of those of STS and IAM for the same causes."""
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -73,12 +107,27 @@ class Failure:
         return self.error.status < HTTPStatus.INTERNAL_SERVER_ERROR or self.error.code == "RequestLimitExceeded"
 
 
-def failure(error: BaseException) -> Failure:
-    """Return the failure of a request that ended with `error`.
+def failure(error: BaseException, service: AmazonService) -> Failure:
+    """Return the failure of a request to a service that ended with `error`.
 
     A refusal by oned for which the action has no specific error becomes a 4xx, since SDKs send a request again after a
     5xx. A 5xx is for an unreachable oned, for invalid replies, and for faults of econed.
     """
+    failed = _failure(error)
+    return replace(failed, error=_error_of(service, failed.error))
+
+
+def _error_of(service: AmazonService, error: EC2Error) -> EC2Error:
+    """Return the error with which a service tells what `error` tells."""
+    if service is EC2:
+        return _OF_EC2.get(error.code, error)
+    if error.code in _RENAMED_BY_QUERY_SERVICES:
+        code, status = _RENAMED_BY_QUERY_SERVICES[error.code]
+        return EC2Error(code, error.message, status)
+    return _OF_QUERY_SERVICES.get(error.code, error)
+
+
+def _failure(error: BaseException) -> Failure:
     if isinstance(error, EC2Error):
         cause = error.__cause__
         is_quota = isinstance(cause, OpenNebulaRefusal) and cause.is_quota

@@ -80,20 +80,19 @@ def load(
 
 
 def dispatcher() -> Dispatcher:
-    """Return all actions with Amazon's model of the installed botocore.
+    """Return all actions with Amazon's models of the installed botocore.
 
-    Raises `ConfigError` with the version of botocore if the model lacks something that econed uses.
+    Raises `ConfigError` with the version of botocore if a model lacks something that econed uses.
     """
-    # A supervisor, which imports this module, needs neither the actions nor the model.
+    # A supervisor, which imports this module, needs neither the actions nor the models.
     import botocore
 
     from econed.catalogue import all_actions
     from econed.dispatch import ActionError, Dispatcher
-    from econed.wire.model import Model, ModelError
+    from econed.wire.model import ModelError
 
-    actions = all_actions()
     try:
-        return Dispatcher(Model.load(action.name for action in actions), actions)
+        return Dispatcher.load(all_actions())
     except (ActionError, ModelError) as error:
         raise ConfigError((ConfigProblem(f"botocore {botocore.__version__}", str(error)),)) from None
 

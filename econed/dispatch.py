@@ -1,4 +1,4 @@
-"""Finds the function of an action by its name; checks actions against Amazon's model, and parameters against actions.
+"""Finds the function of an action by its service and name, and checks it against Amazon's model of the service.
 
 A parameter that the model has and the action does not take is dropped if the action declares so, else refused.
 """
@@ -12,7 +12,8 @@ from typing import Any
 
 from econed.actions.action import NO_MEMBERS, Action, Members
 from econed.errors import EC2Error
-from econed.wire.model import EC2Operation, Model
+from econed.services import EC2, SERVICES, AmazonService
+from econed.wire.model import Model, ServiceOperation
 from econed.wire.shapes import ListShape, Shape, StructureShape
 
 
@@ -24,7 +25,7 @@ class ActionError(TypeError):
 class Route:
     """An operation of Amazon's model and the action that carries it out."""
 
-    operation: EC2Operation
+    operation: ServiceOperation
     action: Action
 
     def accepted(self, parameters: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -80,41 +81,60 @@ class Route:
 
 
 class Dispatcher:
-    """All actions by name.
+    """All actions by service and name.
 
     Raises `ActionError` for an action or a member that is not in Amazon's model, for a result whose type does not name
-    its members or is not the model's, and for two actions with one name.
+    its members or is not the model's, and for two actions of a service with one name.
     """
 
-    def __init__(self, model: Model, actions: Iterable[Action]) -> None:
-        self.routes: Mapping[str, Route] = MappingProxyType(
-            {name: _route(model, action) for name, action in _by_name(actions).items()}
+    def __init__(self, models: Iterable[Model], actions: Iterable[Action]) -> None:
+        by_service = {model.service: model for model in models}
+        self.routes: Mapping[tuple[AmazonService, str], Route] = MappingProxyType(
+            {key: _route(by_service[action.service], action) for key, action in _by_name(actions).items()}
         )
 
-    def find(self, name: str) -> Route:
+    @classmethod
+    def load(cls, actions: Iterable[Action]) -> Dispatcher:
+        """Return actions with Amazon's models of their services, of which only their operations are kept.
+
+        Raises `ModelError` as well.
+        """
+        actions = tuple(actions)
+        names = {service: [action.name for action in actions if action.service is service] for service in SERVICES}
+        return cls([Model.load(service, own) for service, own in names.items() if own], actions)
+
+    def find(self, service: AmazonService, name: str) -> Route:
         """Return the route of an action; raises `EC2Error` InvalidAction, in Amazon's words (never a 5xx)."""
         try:
-            return self.routes[name]
+            return self.routes[service, name]
         except KeyError:
-            shortened = name if len(name) <= 64 else name[:64] + "…"
-            raise EC2Error("InvalidAction", f"The action {shortened} is not valid for this web service.") from None
+            raise _invalid_action(service, name if len(name) <= 64 else name[:64] + "…") from None
 
 
-def _by_name(actions: Iterable[Action]) -> dict[str, Action]:
-    by_name: dict[str, Action] = {}
+def _invalid_action(service: AmazonService, name: str) -> EC2Error:
+    if service is EC2:
+        return EC2Error("InvalidAction", f"The action {name} is not valid for this web service.")
+    return EC2Error("InvalidAction", f"Could not find operation {name} for version {service.version}")
+
+
+def _by_name(actions: Iterable[Action]) -> dict[tuple[AmazonService, str], Action]:
+    by_name: dict[tuple[AmazonService, str], Action] = {}
     for action in actions:
-        if action.name in by_name:
+        key = (action.service, action.name)
+        if key in by_name:
             raise ActionError(
-                f"{action.source_location}: {action.name} is defined at {by_name[action.name].source_location} already"
+                f"{action.source_location}: {action.name} is defined at {by_name[key].source_location} already"
             )
-        by_name[action.name] = action
+        by_name[key] = action
     return by_name
 
 
 def _route(model: Model, action: Action) -> Route:
     operation = model.operation(action.name)
     if operation is None:
-        raise ActionError(f"{action.source_location}: Amazon's model has no operation {action.name}")
+        raise ActionError(
+            f"{action.source_location}: Amazon's model of {action.service.name} has no operation {action.name}"
+        )
     _check(action, operation.input_shape, action.accepts, "")
     for path in (*action.ignores, *action.as_is, *action.missing):
         _resolve(action, operation.input_shape, path)

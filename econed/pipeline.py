@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from econed.actions.call import dry_run_succeeded
 from econed.errors import EC2Error
+from econed.services import service_of
 from econed.wire.parameters import decode
 from econed.wire.query import Pairs, single_value
 
@@ -38,7 +39,7 @@ class Invocation:
         parameters or a file that it does not take.
         """
         action, version = _action_and_version(pairs)
-        route = dispatcher.find(action)
+        route = dispatcher.find(service_of(pairs), action)
         if call.upload is not None and not route.action.takes_file:
             raise unsupported_body()
         parameters = decode(route.operation, pairs, required=route.required)

@@ -34,6 +34,7 @@ from econed.http.response import ALLOWED_METHODS, STREAMING_THRESHOLD, EncodedRe
 from econed.http.response_memory import ResponseMemory
 from econed.http.work_in_progress import WorkInProgress
 from econed.pipeline import Invocation, unsupported_body
+from econed.services import EC2, service_of
 from econed.telemetry.access_log import AccessRecord, call_logger
 from econed.telemetry.audit_log import AuditLog, CallAudit
 from econed.telemetry.log_lines import safe_message
@@ -130,6 +131,8 @@ class _Exchange:
         self._request = request
         self._peer = service.peers.of(request)
         self._id = str(uuid.uuid4())
+        self._called = EC2
+        """The service that the request asks for, as far as is known."""
         self._action = ""
         self._user = ""
         self._refused_key = ""
@@ -192,10 +195,10 @@ class _Exchange:
             return self._error_response(error)
 
     def _error_response(self, error: Exception) -> EncodedResponse:
-        failed = failure(error)
+        failed = failure(error, self._called)
         if isinstance(error, AuthenticationFailed):
             self._refused_key, self._refusal_reason = error.key, error.reason
-            self._audit.not_authenticated(self._action, error.key, error.code, error.reason)
+            self._audit.not_authenticated(self._action, error.key, failed.error.code, error.reason)
         elif failed.is_refusal:
             self._audit.failed(failed.error.code, failed.cause)
         if failed.is_unforeseen:
@@ -205,9 +208,8 @@ class _Exchange:
             self._service.log.warn("request {request_id}: {error}", error=cause, request_id=self._id)
         else:
             self._service.log.debug("request {request_id}: {error}", error=safe_message(error), request_id=self._id)
-        ec2_error = failed.error
-        body = encode_error(ec2_error.code, ec2_error.message, self._id)
-        return EncodedResponse(ec2_error.status, deque([body]), ec2_error.code)
+        body = encode_error(self._called, failed.error, self._id)
+        return EncodedResponse(failed.error.status, deque([body]), failed.error.code)
 
     async def _carry_out(self) -> EncodedResponse:
         signed = signed_request(self._request, self._peer.certificate)
@@ -217,6 +219,7 @@ class _Exchange:
         work = PARAMETER_COST * signed.parameter_count + signed.size
         await budget.spend(work)
         pairs = (*signed.query_pairs, *signed.form_pairs)
+        self._called = service_of(pairs)
         self._action = next((value for name, value in pairs if name == "Action"), "")
         sender = await self._authenticate(signed)
         user = sender.user
@@ -327,7 +330,7 @@ class _Exchange:
         try:
             result = await invocation.run()
         except Exception as error:
-            failed = failure(error)
+            failed = failure(error, self._called)
             self._audit.failed(failed.error.code, failed.cause)
             raise
         self._audit.succeeded(result)

@@ -7,6 +7,7 @@ import pytest_twisted
 from twisted.logger import formatEvent
 
 from econed.answers import failure
+from econed.auth.failures import expired_token
 from econed.config.settings import Settings
 from econed.errors import (
     EC2Error,
@@ -17,6 +18,7 @@ from econed.errors import (
     ServerAccountRefused,
     XmlRpcFault,
 )
+from econed.services import EC2, IAM, STS, AmazonService
 from tests.support.cloud import Cloud
 from tests.support.serving import Server, get, send_request, signed
 
@@ -25,8 +27,8 @@ SECRET = "/var/lib/one/secret of alice"
 
 def test_an_ec2_error_is_returned_unchanged() -> None:
     error = EC2Error("InvalidAMIID.NotFound", "The image id 'ami-1' does not exist")
-    assert failure(error).error is error
-    assert not failure(error).is_unforeseen
+    assert failure(error, EC2).error is error
+    assert not failure(error, EC2).is_unforeseen
 
 
 @pytest.mark.parametrize(
@@ -44,7 +46,7 @@ def test_an_ec2_error_is_returned_unchanged() -> None:
     ],
 )
 def test_no_internal_details_reach_the_client(error: Exception, code: str, status: int) -> None:
-    returned = failure(error).error
+    returned = failure(error, EC2).error
     assert (returned.code, returned.status) == (code, status)
     assert SECRET not in returned.message
 
@@ -69,7 +71,7 @@ ERROR_FOR_CODE: dict[int, tuple[str, int]] = {
 
 @pytest.mark.parametrize("code", [*OpenNebulaCode, *XmlRpcFault])
 def test_each_code_of_oned_has_its_ec2_error(code: int) -> None:
-    error = failure(OpenNebulaRefusal("one.vm.action", code, SECRET)).error
+    error = failure(OpenNebulaRefusal("one.vm.action", code, SECRET), EC2).error
     assert (error.code, error.status) == ERROR_FOR_CODE[code]
     assert SECRET not in error.message
 
@@ -104,7 +106,7 @@ async def test_a_deleted_user_gets_the_same_error_while_they_are_cached() -> Non
 def test_an_exceeded_quota_is_distinguished_from_a_missing_right() -> None:
     reason = "User [3] : user [3] limit of 0 reached for IMAGES quota in DATASTORE with ID: 1."
     refusal = OpenNebulaRefusal("one.image.allocate", OpenNebulaCode.AUTHORIZATION, reason)
-    assert failure(refusal).error.code == "ResourceLimitExceeded"
+    assert failure(refusal, EC2).error.code == "ResourceLimitExceeded"
 
 
 @pytest.mark.parametrize(
@@ -138,5 +140,43 @@ async def test_the_log_quotes_oned_for_an_exceeded_quota(quota: str, parameters:
 
 
 def test_only_unforeseen_exceptions_need_a_traceback() -> None:
-    assert failure(ValueError("x")).is_unforeseen
-    assert not failure(OpenNebulaUnavailable("one.vm.info", "x")).is_unforeseen
+    assert failure(ValueError("x"), EC2).is_unforeseen
+    assert not failure(OpenNebulaUnavailable("one.vm.info", "x"), EC2).is_unforeseen
+
+
+@pytest.mark.parametrize("service", [STS, IAM])
+@pytest.mark.parametrize(
+    ("error", "code", "status"),
+    [
+        (EC2Error("AuthFailure", "AWS was not able to validate the credentials", 401), "InvalidClientTokenId", 403),
+        (EC2Error("InvalidClientTokenId", "The access key does not exist.", 403), "InvalidClientTokenId", 403),
+        (EC2Error("MissingAuthenticationToken", "x", 403), "MissingAuthenticationToken", 403),
+        (EC2Error("IncompleteSignature", "x"), "IncompleteSignature", 400),
+        (EC2Error("SignatureDoesNotMatch", "x", 403), "SignatureDoesNotMatch", 403),
+        (EC2Error("RequestExpired", "x"), "RequestExpired", 400),
+        (EC2Error("ExpiredToken", "x", 403), "ExpiredToken", 403),
+        (EC2Error("RequestLimitExceeded", "x", 503), "Throttling", 400),
+        (EC2Error("UnknownParameter", "x"), "InvalidQueryParameter", 400),
+        (EC2Error("UnsupportedOperation", "x"), "InvalidParameterValue", 400),
+        (OpenNebulaRefusal("one.vm.action", OpenNebulaCode.AUTHORIZATION, SECRET), "AccessDenied", 403),
+        (OpenNebulaUnavailable("one.vm.info", SECRET), "ServiceUnavailable", 503),
+        (ValueError(SECRET), "InternalFailure", 500),
+    ],
+)
+def test_sts_and_iam_have_codes_of_their_own(service: AmazonService, error: Exception, code: str, status: int) -> None:
+    """IAM API Reference, "Common Errors"; the actions of these services raise their errors themselves."""
+    told = failure(error, service).error
+    assert (told.code, told.status) == (code, status)
+    assert SECRET not in told.message
+
+
+def test_a_wrong_secret_and_an_unknown_access_key_have_the_same_error() -> None:
+    """Nobody learns from an error of STS or IAM which keys there are."""
+    errors = (EC2Error("AuthFailure", "x", 401), EC2Error("InvalidClientTokenId", "y", 403))
+    assert {str(failure(error, STS).error) for error in errors} == {
+        "InvalidClientTokenId: The security token included in the request is invalid."
+    }
+
+
+def test_an_expired_token_is_an_expired_request_for_ec2() -> None:
+    assert str(failure(expired_token(), EC2).error) == "RequestExpired: Request has expired."

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_the_installed_botocore_has_all_that_econed_uses() -> None:
-    assert dispatcher().routes.keys() == {action.name for action in all_actions()}
+    assert dispatcher().routes.keys() == {(action.service, action.name) for action in all_actions()}
 
 
 def write_package(directory: Path, description: Any) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -12,13 +12,14 @@ from econed.actions.action import Action, Parts, action, actions_of
 from econed.catalogue import all_actions
 from econed.dispatch import ActionError, Dispatcher, Route
 from econed.errors import EC2Error
+from econed.services import EC2, IAM, STS
 from econed.wire.model import Model
 from econed.wire.parameters import decode
 
 if TYPE_CHECKING:
     from types_boto3_ec2.type_defs import VolumeTypeDef
 
-MODEL = Model.load()
+MODEL = Model.load(EC2)
 
 
 class PartOfPlacement(TypedDict, total=False):
@@ -37,7 +38,7 @@ def described(run: Any) -> Action:
 
 def route(run: Any) -> Route:
     """Return the route to an action that a function describes."""
-    return Dispatcher(MODEL, [described(run)]).find(described(run).name)
+    return Dispatcher([MODEL], [described(run)]).find(EC2, described(run).name)
 
 
 @action(
@@ -278,32 +279,72 @@ def test_two_actions_of_one_name_are_an_error_with_both_lines() -> None:
     first, second = _first_definition(), _second_definition()
     assert first.source_location != second.source_location
     with pytest.raises(ActionError) as caught:
-        Dispatcher(MODEL, [first, second])
+        Dispatcher([MODEL], [first, second])
     assert (
         str(caught.value) == f"{second.source_location}: RebootInstances is defined at {first.source_location} already"
     )
 
 
+def test_two_services_may_have_actions_of_one_name() -> None:
+    """Both STS and EC2 could have it: here an operation of STS is given the name of EC2's."""
+
+    @action(service=STS)
+    async def reboot_instances(call: object) -> None:
+        """Reboot nothing."""
+
+    description: Mapping[str, Any] = {"operations": {"RebootInstances": {}}, "shapes": {}}
+    of_sts, of_ec2 = described(reboot_instances), _first_definition()
+    found = Dispatcher([MODEL, Model(STS, description)], [of_sts, of_ec2])
+    assert found.find(STS, "RebootInstances").action is of_sts
+    assert found.find(EC2, "RebootInstances").action is of_ec2
+    with pytest.raises(EC2Error, match="InvalidAction"):
+        found.find(IAM, "RebootInstances")
+
+
+def test_an_action_is_looked_for_in_the_model_of_its_service() -> None:
+    @action(service=IAM)
+    async def run_instances(call: object) -> None:
+        """Run nothing."""
+
+    with pytest.raises(ActionError, match="Amazon's model of iam has no operation RunInstances"):
+        Dispatcher.load([described(run_instances)])
+
+
 @pytest.mark.parametrize("name", ["", "runInstances", "__class__", "keywords", "CreateVpc" * 100])
 def test_an_unknown_action_is_refused_with_invalid_action(name: str) -> None:
     with pytest.raises(EC2Error) as caught:
-        Dispatcher(MODEL, all_actions()).find(name)
+        Dispatcher.load(all_actions()).find(EC2, name)
     assert (caught.value.code, caught.value.status) == ("InvalidAction", 400)
     assert len(caught.value.message) < 200
 
 
 def test_every_action_fits_amazons_model() -> None:
-    assert set(Dispatcher(MODEL, all_actions()).routes) >= {"RunInstances", "DescribeInstances", "CreateTags"}
+    routes = Dispatcher.load(all_actions()).routes
+    assert {name for service, name in routes if service is EC2} >= {"RunInstances", "DescribeInstances", "CreateTags"}
 
 
 def test_every_action_has_a_docstring() -> None:
     assert [known.name for known in all_actions() if not known.run.__doc__] == []
 
 
-def test_only_describe_actions_may_be_cancelled() -> None:
-    assert {known.name for known in all_actions() if known.only_reads} == {
-        known.name for known in all_actions() if known.name.startswith("Describe")
+def test_of_ec2s_actions_only_describe_actions_may_be_cancelled() -> None:
+    actions = [known for known in all_actions() if known.service is EC2]
+    assert {known.name for known in actions if known.only_reads} == {
+        known.name for known in actions if known.name.startswith("Describe")
     }
+
+
+def test_an_action_may_say_that_it_changes_something_although_its_name_does_not() -> None:
+    @action(service=STS, only_reads=False)
+    async def get_session_token(call: object) -> None:
+        """Make credentials."""
+
+    @action(service=IAM)
+    async def list_access_keys(call: object) -> None:
+        """List keys."""
+
+    assert not described(get_session_token).only_reads
+    assert described(list_access_keys).only_reads
 
 
 def test_only_upload_image_takes_a_file() -> None:

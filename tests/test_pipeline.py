@@ -11,10 +11,11 @@ from econed.actions.call import Call
 from econed.dispatch import Dispatcher
 from econed.errors import EC2Error
 from econed.pipeline import Invocation
+from econed.services import EC2
 from econed.wire.model import Model
 from tests.support.cloud import VERSION, Cloud
 
-MODEL = Model.load()
+MODEL = Model.load(EC2)
 
 
 @action()
@@ -33,7 +34,7 @@ def invocation(cloud: Cloud, *pairs: tuple[str, str]) -> Invocation:
     """Return the invocation of one of these actions for alice."""
     module = ModuleType(__name__)
     vars(module).update(describe_regions=describe_regions, reboot_instances=reboot_instances)
-    return Invocation.of(Dispatcher(MODEL, actions_of(module)), cloud.call_as("alice"), pairs)
+    return Invocation.of(Dispatcher([MODEL], actions_of(module)), cloud.call_as("alice"), pairs)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""EC2 actions: an action is an `async def` whose signature declares the parameters that it supports.
+"""Actions of EC2, STS and IAM: an action is an `async def` whose signature declares the parameters that it supports.
 
 An action returns its result or, if the result may be long, an iterator over parts of it. Each part is produced after
 the client has read the previous ones.
@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from types import MappingProxyType, ModuleType, SimpleNamespace, UnionType
 from typing import Any, TypeAlias, TypeVar
 
+from econed.services import EC2, AmazonService
+
 _R = TypeVar("_R", bound=Mapping[str, Any])
 
 Result: TypeAlias = Mapping[str, Any] | None
@@ -33,7 +35,8 @@ that stops before the end closes it (`contextlib.aclosing`).
 Run = Callable[..., Coroutine[Any, Any, Result | Parts[Any]]]
 _F = TypeVar("_F", bound=Callable[..., Coroutine[Any, Any, Any]])
 
-_ATTRIBUTE = "__ec2_action__"
+_ATTRIBUTE = "__amazon_action__"
+_READING = ("Describe", "Get", "List")
 _AMAZONS_TYPE = "TypeDef"
 
 
@@ -70,7 +73,7 @@ class ResultType:
 
 @dataclass(frozen=True)
 class Action:
-    """One EC2 action.
+    """One action of a service; if it `only_reads`, it changes nothing, so that it may be cancelled.
 
     `accepts` are the supported parameters, by member name. `ignores` are dotted paths of members that are deliberately
     ignored; `as_is` maps members to the only value that is accepted, which requests what OpenNebula does anyway. All
@@ -79,8 +82,10 @@ class Action:
     file, as `multipart/form-data`. `returns` is the type of its result; None if that names no members.
     """
 
+    service: AmazonService
     name: str
     run: Run
+    only_reads: bool
     accepts: Members
     required: frozenset[str]
     ignores: frozenset[str]
@@ -88,11 +93,6 @@ class Action:
     missing: Mapping[str, tuple[str, str]]
     takes_file: bool
     returns: ResultType | None
-
-    @property
-    def only_reads(self) -> bool:
-        """Whether it changes nothing, so that it may be cancelled."""
-        return self.name.startswith(("Describe", "Get"))
 
     @property
     def source_location(self) -> str:
@@ -107,20 +107,33 @@ class Action:
 
 def action(
     *,
+    service: AmazonService = EC2,
+    only_reads: bool | None = None,
     ignores: Sequence[str] = (),
     as_is: Mapping[str, object] = MappingProxyType({}),
     missing: Mapping[str, tuple[str, str]] = MappingProxyType({}),
     takes_file: bool = False,
 ) -> Callable[[_F], _F]:
-    """Mark an `async def` as the EC2 action of the same name (`run_instances` is RunInstances).
+    """Mark an `async def` as the action of the same name (`run_instances` is RunInstances).
+
+    If `only_reads` is not given, actions whose names begin with Describe, Get or List only read.
 
     Its keyword-only parameters are the members it supports, those without a default are required; a TypedDict as the
     type of a parameter names the supported members of that structure. The arguments are as in `Action`.
     """
 
     def describe(run: _F) -> _F:
-        described = (frozenset(ignores), MappingProxyType(dict(as_is)), MappingProxyType(dict(missing)), takes_file)
-        setattr(run, _ATTRIBUTE, described)
+        name = _camel(run.__name__)
+        declared = {
+            "service": service,
+            "name": name,
+            "only_reads": name.startswith(_READING) if only_reads is None else only_reads,
+            "ignores": frozenset(ignores),
+            "as_is": MappingProxyType(dict(as_is)),
+            "missing": MappingProxyType(dict(missing)),
+            "takes_file": takes_file,
+        }
+        setattr(run, _ATTRIBUTE, declared)
         return run
 
     return describe
@@ -151,22 +164,17 @@ def actions_of(*modules: object) -> tuple[Action, ...]:
 
 
 def _describe(run: Any) -> Action:
-    ignores, as_is, missing, takes_file = getattr(run, _ATTRIBUTE)
     signature = inspect.signature(run)
     parameters = [parameter for parameter in signature.parameters.values() if parameter.kind is parameter.KEYWORD_ONLY]
     # Types of results are imported for the type checker only, so they are left out here.
     unresolved = SimpleNamespace(__annotations__={parameter.name: parameter.annotation for parameter in parameters})
     hints = typing.get_type_hints(unresolved, globalns=run.__globals__)
     return Action(
-        name=_camel(run.__name__),
         run=run,
         accepts=Members({_camel(name): _members(hint) for name, hint in hints.items()}),
         required=frozenset(_camel(parameter.name) for parameter in parameters if parameter.default is parameter.empty),
-        ignores=ignores,
-        as_is=as_is,
-        missing=missing,
-        takes_file=takes_file,
         returns=_returned(run),
+        **getattr(run, _ATTRIBUTE),
     )
 
 

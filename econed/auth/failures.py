@@ -77,6 +77,11 @@ def request_expired() -> EC2Error:
     return EC2Error("RequestExpired", "Request has expired.")
 
 
+def expired_token() -> EC2Error:
+    """Return the error for temporary credentials after their end (IAM; `econed.answers` has that of EC2)."""
+    return EC2Error("ExpiredToken", "The security token included in the request is expired", 403)
+
+
 def invalid_client_token_id() -> EC2Error:
     """Return the error for an access key that cannot be a user name."""
     return EC2Error(

@@ -1,8 +1,9 @@
 """AWS Signature Version 4: in the Authorization header, or in the query string ("presigned").
 
-AWS documentation: "AWS Signature Version 4 for API requests". Pure functions over the raw request. Any region and
-service are accepted in the scope of a signature: an OpenNebula cloud has no names for them, and boto 2 derives them
-from the host.
+AWS documentation: "AWS Signature Version 4 for API requests". Pure functions over the raw request. Any region is
+accepted in the scope of a signature: an OpenNebula cloud has no names for them, and boto 2 derives region and service
+from the host. For requests to EC2 any service that is none of the others is accepted for the same reason; requests to
+STS and IAM have to be signed for these.
 
 The signature covers the method, the host, the path, the whole query string, the whole body (by its hash) and the other
 headers that the client signed. A session token (X-Amz-Security-Token) need not be among them: it is sealed, and names
@@ -33,6 +34,7 @@ from econed.auth.signature import (
     user_name,
 )
 from econed.errors import EC2Error
+from econed.services import EC2, SERVICES, AmazonService, service_of
 from econed.wire.query import Pairs
 from econed.wire.signed_request import SignedRequest
 
@@ -206,6 +208,7 @@ def _claim(
     request: SignedRequest, parts: Mapping[str, bytes], timestamp: bytes, validity: Validity, query: Pairs
 ) -> SigV4Claim:
     access_key, scope = _credential(parts["Credential"], timestamp)
+    _check_service(scope, service_of((*request.query_pairs, *request.form_pairs)))
     signed_headers = _signed_headers(parts["SignedHeaders"])
     if "host" not in signed_headers:
         raise signature_does_not_match("'Host' must be a 'SignedHeader' in the AWS Authorization.")
@@ -277,6 +280,13 @@ def _credential(text: bytes, timestamp: bytes) -> tuple[bytes, Scope]:
             "Date in Credential scope does not match YYYYMMDD from ISO-8601 version of date from HTTP."
         )
     return access_key, Scope(date, region, service)
+
+
+def _check_service(scope: Scope, service: AmazonService) -> None:
+    """Refuse a signature for another service than the request asks for."""
+    others = {other.name.encode() for other in SERVICES if other is not service}
+    if scope.service in others or (service is not EC2 and scope.service != service.name.encode()):
+        raise signature_does_not_match(f"Credential should be scoped to correct service: '{service.name}'.")
 
 
 def _signed_headers(text: bytes) -> tuple[str, ...]:

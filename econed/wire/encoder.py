@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import quote
 
+from econed.errors import EC2Error
+from econed.services import EC2, AmazonService
 from econed.wire.compiler import Compiler, InvalidResult, ListStepper, Structure, member_of
-from econed.wire.model import EC2Operation, output_name
+from econed.wire.model import ServiceOperation, output_name
 from econed.wire.text import escape
 
 ALSO_RETURN_TRUE: Final = frozenset(
@@ -20,7 +23,6 @@ success by it.
 """
 
 _DECLARATION: Final = '<?xml version="1.0" encoding="UTF-8"?>\n'
-_NAMESPACE: Final = "http://ec2.amazonaws.com/doc/"
 
 
 class Encoder:
@@ -32,24 +34,24 @@ class Encoder:
     def __init__(self) -> None:
         self._compiler = Compiler()
 
-    def encode(self, operation: EC2Operation, result: Mapping[str, Any], *, version: str, request_id: str) -> bytes:
+    def encode(self, operation: ServiceOperation, result: Mapping[str, Any], *, version: str, request_id: str) -> bytes:
         """Return a whole response; raises `InvalidResult`. For long responses see `slices` and `body`."""
         return b"".join(self.slices(operation, result, version=version, request_id=request_id))
 
     def slices(
-        self, operation: EC2Operation, result: Mapping[str, Any], *, version: str, request_id: str
+        self, operation: ServiceOperation, result: Mapping[str, Any], *, version: str, request_id: str
     ) -> Iterator[bytes]:
         """Yield a response in slices, each a bounded amount of work; see `body`."""
         body = self.body(operation, version=version, request_id=request_id)
         yield from body.slices(result)
         yield body.end()
 
-    def body(self, operation: EC2Operation, *, version: str, request_id: str) -> ResponseBody:
+    def body(self, operation: ServiceOperation, *, version: str, request_id: str) -> ResponseBody:
         """Return an empty response body, to which the parts of a result are written.
 
         `version` is the API version in the request: clients expect their own in the namespace.
         """
-        return ResponseBody(self._compiler, operation, _opening(operation.name, version, request_id))
+        return ResponseBody(self._compiler, operation, _opening(operation, version, request_id))
 
 
 class ResponseBody:
@@ -60,7 +62,7 @@ class ResponseBody:
     without an output in the model return `<return>true</return>`.
     """
 
-    def __init__(self, compiler: Compiler, operation: EC2Operation, opening: str) -> None:
+    def __init__(self, compiler: Compiler, operation: ServiceOperation, opening: str) -> None:
         self._compiler = compiler
         self._operation = operation
         self._out = [_DECLARATION, opening]
@@ -142,20 +144,36 @@ class ResponseBody:
             self._open = None
 
 
-def encode_error(code: str, message: str, request_id: str) -> bytes:
-    """Return the body of an error (EC2 API Reference, "Error codes": no namespace, and the spelling RequestID)."""
-    return (
-        f"{_DECLARATION}<Response><Errors><Error><Code>{escape(code)}</Code><Message>{escape(message)}</Message></Error>"
-        f"</Errors><RequestID>{escape(request_id)}</RequestID></Response>"
-    ).encode()
+def encode_error(service: AmazonService, error: EC2Error, request_id: str) -> bytes:
+    """Return the body of an error.
+
+    EC2 has a form of its own (EC2 API Reference, "Error codes": no namespace, and the spelling RequestID), the services
+    of the query protocol have another (IAM API Reference, "Common Errors").
+    """
+    text = f"<Code>{escape(error.code)}</Code><Message>{escape(error.message)}</Message></Error>"
+    if service.protocol == "ec2":
+        body = f"<Response><Errors><Error>{text}</Errors><RequestID>{escape(request_id)}</RequestID></Response>"
+    else:
+        kind = "Receiver" if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR else "Sender"
+        body = (
+            f'<ErrorResponse xmlns="{_namespace(service, service.version or "")}"><Error><Type>{kind}</Type>{text}'
+            f"<RequestId>{escape(request_id)}</RequestId></ErrorResponse>"
+        )
+    return f"{_DECLARATION}{body}".encode()
 
 
-def _opening(name: str, version: str, request_id: str) -> str:
-    namespace = f"{_NAMESPACE}{quote(version, safe='', errors='replace')}/"
-    return f'<{name}Response xmlns="{namespace}"><requestId>{escape(request_id)}</requestId>'
+def _namespace(service: AmazonService, version: str) -> str:
+    """Return the namespace of a version of the API, which may be any text that a client sent."""
+    scheme = "http" if service is EC2 else "https"
+    return f"{scheme}://{service.name}.amazonaws.com/doc/{quote(version, safe='', errors='replace')}/"
 
 
-def _has_return(operation: EC2Operation, written: Collection[str]) -> bool:
+def _opening(operation: ServiceOperation, version: str, request_id: str) -> str:
+    namespace = _namespace(operation.service, version)
+    return f'<{operation.name}Response xmlns="{namespace}"><requestId>{escape(request_id)}</requestId>'
+
+
+def _has_return(operation: ServiceOperation, written: Collection[str]) -> bool:
     """Whether to add `<return>true</return>`, which EC2 returns with every success, unless it was written already."""
     if operation.output_shape is None or operation.name in ALSO_RETURN_TRUE:
         return True

@@ -1,4 +1,4 @@
-"""Amazon's machine-readable model of EC2, from botocore: the operations with the input and output of each."""
+"""Amazon's machine-readable models, from botocore: the operations of a service with the input and output of each."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import Any, cast
 
+from econed.services import EC2, AmazonService
 from econed.wire.shapes import Definitions, Shape, StructureShape, references_in, shape_of
 
 
@@ -19,66 +20,81 @@ class ModelError(ValueError):
 
 
 @dataclass(frozen=True)
-class EC2Operation:
-    """An operation of EC2: its name and the structures of its input and output, None where it has none."""
+class ServiceOperation:
+    """An operation of a service: its name and the structures of its input and output, None where it has none.
 
+    `result_wrapper` is the element around the members of its output in a response; None: there is no such element.
+    """
+
+    service: AmazonService
     name: str
     input_shape: StructureShape | None
     output_shape: StructureShape | None
+    result_wrapper: str | None = None
 
 
 class Model:
     """The operations of a service. Immutable."""
 
-    def __init__(self, description: Mapping[str, Any]) -> None:
+    def __init__(self, service: AmazonService, description: Mapping[str, Any]) -> None:
         """Take a description of the service in the format of botocore's `service-2.json`."""
+        self.service = service
         self._operations: Mapping[str, Mapping[str, Any]] = description["operations"]
         self._definitions: Definitions = description["shapes"]
 
     @classmethod
-    def load(cls, operations: Iterable[str] | None = None) -> Model:
-        """Return Amazon's newest EC2 model together with econed's own operations.
+    def load(cls, service: AmazonService, operations: Iterable[str] | None = None) -> Model:
+        """Return Amazon's newest model of a service, that of EC2 together with econed's own operations.
 
         Of `operations`, those that exist; None: all. Raises `ModelError`. Only the data in botocore's package is read:
         a `~/.aws/models` directory must not change what EC2 is.
         """
         # Parsed once more, from the text of the part: as a part of the whole, 46 of the 830 operations would keep most
         # of the memory of all (7 MB instead of 4).
-        return cls(json.loads(_text_of_description(operations)))
+        return cls(service, json.loads(_text_of_description(service, operations)))
 
     @property
     def operation_names(self) -> frozenset[str]:
         """The names of all operations."""
         return frozenset(self._operations)
 
-    def operation(self, name: str) -> EC2Operation | None:
-        """Return the operation with this name, None if there is none (EC2's names are case-sensitive)."""
+    def operation(self, name: str) -> ServiceOperation | None:
+        """Return the operation with this name, None if there is none (Amazon's names are case-sensitive)."""
         operation = self._operations.get(name)
         if operation is None:
             return None
-        return EC2Operation(name, self._structure(operation.get("input")), self._structure(operation.get("output")))
+        output = operation.get("output")
+        return ServiceOperation(
+            self.service,
+            name,
+            self._structure(operation.get("input")),
+            self._structure(output),
+            None if output is None else output.get("resultWrapper"),
+        )
 
     def _structure(self, reference: Mapping[str, Any] | None) -> StructureShape | None:
         return None if reference is None else cast(StructureShape, shape_of(reference, self._definitions))
 
 
-def _text_of_description(operations: Iterable[str] | None) -> str:
-    """Return Amazon's description of EC2 with econed's own, as JSON without documentation."""
-    description = merged(_amazons_description(), own_models(resources.files(__package__) / "models"))
+def _text_of_description(service: AmazonService, operations: Iterable[str] | None) -> str:
+    """Return Amazon's description of a service with econed's own, as JSON without documentation."""
+    description = _amazons_description(service)
+    if service is EC2:
+        description = merged(description, own_models(resources.files(__package__) / "models"))
     return json.dumps(description if operations is None else part(description, operations))
 
 
-def _amazons_description() -> Mapping[str, Any]:
+def _amazons_description(service: AmazonService) -> Mapping[str, Any]:
     """Return the description in botocore's package; raises `ModelError` if it is not where and what it was."""
     try:
-        versions = resources.files("botocore") / "data" / "ec2"
+        versions = resources.files("botocore") / "data" / service.name
         newest = max(versions.iterdir(), key=lambda directory: directory.name)
         text = gzip.decompress((newest / "service-2.json.gz").read_bytes())
         description = json.loads(text, object_hook=_without_documentation)
     except (OSError, ValueError, EOFError, zlib.error) as error:
-        raise ModelError(f"the model of EC2 cannot be read: {error}") from None
+        raise ModelError(f"the model of {service.name} cannot be read: {error}") from None
     if not all(isinstance(description.get(kind), dict) for kind in ("operations", "shapes")):
-        raise ModelError("the model of EC2 has no operations or no shapes")
+        raise ModelError(f"the model of {service.name} has no operations or no shapes")
     return cast("Mapping[str, Any]", description)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
 from econed.errors import EC2Error
-from econed.wire.model import EC2Operation, input_name
+from econed.wire.model import ServiceOperation, input_name
 from econed.wire.query import require_unique, shortened
 from econed.wire.scalars import invalid_value, parse_scalar
 from econed.wire.shapes import ListShape, Shape, StructureShape
@@ -71,7 +71,7 @@ def is_protocol_parameter(name: str) -> bool:
 
 
 def decode(
-    operation: EC2Operation, pairs: Iterable[tuple[str, str]], *, required: Sequence[str] | None = None
+    operation: ServiceOperation, pairs: Iterable[tuple[str, str]], *, required: Sequence[str] | None = None
 ) -> dict[str, Any]:
     """Return the parameters of a request under the names of the model, with the types that boto3 takes.
 

@@ -17,6 +17,7 @@ from lxml import etree
 from econed.answers import failure
 from econed.config.settings import Settings
 from econed.errors import EC2Error, OpenNebulaError
+from econed.services import EC2
 from econed.wire.encoder import encode_error
 from tests.support.cloud import Cloud, body_of
 
@@ -42,8 +43,8 @@ class Replay:
             pairs = [(name, self.addresses.get(value, value)) for name, value in params.items()]
             body = self.cloud.result(body_of(call, action, pairs, version="2014-10-01"))
         except (EC2Error, OpenNebulaError) as error:
-            ec2_error = failure(error).error
-            return ec2_error.status, encode_error(ec2_error.code, ec2_error.message, "r")
+            ec2_error = failure(error, EC2).error
+            return ec2_error.status, encode_error(EC2, ec2_error, "r")
         self.cloud.clock.pump([1] * 30)
         return 200, body
 

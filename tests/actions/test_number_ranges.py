@@ -17,16 +17,16 @@ from econed.catalogue import all_actions
 from econed.cli.reference import filters_of
 from econed.dispatch import Dispatcher
 from econed.errors import EC2Error
-from econed.wire.model import Model, input_name
+from econed.services import EC2
+from econed.wire.model import input_name
 from econed.wire.shapes import ListShape, Shape, StructureShape
 from tests.support.addresses import AddressCloud
 from tests.support.cloud import Cloud, perform, perform_pairs
 
 pytestmark = pytest.mark.slow
 
-MODEL = Model.load()
-ACTIONS = sorted(all_actions(), key=lambda action: action.name)
-ROUTES = Dispatcher(MODEL, ACTIONS).routes
+ACTIONS = sorted((action for action in all_actions() if action.service is EC2), key=lambda action: action.name)
+ROUTES = Dispatcher.load(ACTIONS).routes
 LACK_OF_CAPACITY = ("InsufficientInstanceCapacity", "InsufficientAddressCapacity")
 
 NUMBERS = (
@@ -76,7 +76,7 @@ def leaves(shape: Shape | None, members: Members, path: str = "") -> Iterator[tu
 
 def required_parameters(action: Action) -> dict[str, str]:
     """Return the required parameters of an action."""
-    shape = ROUTES[action.name].operation.input_shape
+    shape = ROUTES[EC2, action.name].operation.input_shape
     assert shape is not None
     parameters: dict[str, str] = {}
     for key in sorted(action.required):
@@ -91,7 +91,7 @@ def required_parameters(action: Action) -> dict[str, str]:
 LEAVES = [
     (action, path, shape)
     for action in ACTIONS
-    for path, shape in leaves(ROUTES[action.name].operation.input_shape, action.accepts)
+    for path, shape in leaves(ROUTES[EC2, action.name].operation.input_shape, action.accepts)
 ]
 INTEGERS = [(action, path) for action, path, shape in LEAVES if shape.type_name in ("integer", "long")]
 TEXTS = [(action, path) for action, path, shape in LEAVES if shape.type_name not in ("integer", "long", "boolean")]

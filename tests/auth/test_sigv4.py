@@ -16,6 +16,7 @@ from econed.auth.endpoints import Endpoint
 from econed.errors import EC2Error
 from econed.wire.signed_request import SignedRequest
 from tests.auth.support import ALICE, ListedUsers, Signed, authenticated, presign_v4, refusal, sign_v4, with_header
+from tests.support.cloud import VERSION
 
 DESCRIBE = {"Action": "DescribeInstances", "Version": "2016-11-15"}
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
@@ -77,6 +78,37 @@ def test_a_request_without_a_version_4_signature_has_no_region() -> None:
 def test_any_region_and_service_is_accepted(scope: tuple[str, str]) -> None:
     """Boto 2 derives them from the host, so that 127.0.0.1 is region 0 of the service 127."""
     signed = sign_v4("POST", form=DESCRIBE, scope=scope)
+    assert authenticated(signed.request, signed.at) == ALICE
+
+
+@pytest.mark.parametrize(
+    ("version", "service"),
+    [
+        (VERSION, "sts"),
+        (VERSION, "iam"),
+        ("2011-06-15", "ec2"),
+        ("2011-06-15", "iam"),
+        ("2011-06-15", "127"),
+        ("2010-05-08", "sts"),
+        ("2010-05-08", "IAM"),
+    ],
+)
+@pytest.mark.parametrize("presigned", [False, True], ids=["header", "query"])
+def test_a_signature_for_another_service_than_that_of_the_version_is_refused(
+    version: str, service: str, presigned: bool
+) -> None:
+    form, scope = {"Action": "GetUser", "Version": version}, ("us-east-1", service)
+    signed = presign_v4(query=form, scope=scope) if presigned else sign_v4("POST", form=form, scope=scope)
+    error = refusal(signed.request, signed.at)
+    expected = {"2011-06-15": "sts", "2010-05-08": "iam"}.get(version, "ec2")
+    assert (error.code, error.status) == ("SignatureDoesNotMatch", 403)
+    assert error.message == f"Credential should be scoped to correct service: '{expected}'."
+
+
+@pytest.mark.parametrize(("version", "service"), [("2011-06-15", "sts"), ("2010-05-08", "iam")])
+def test_a_signature_for_the_service_of_the_version_is_accepted(version: str, service: str) -> None:
+    form = {"Action": "GetUser", "Version": version}
+    signed = sign_v4("POST", form=form, scope=("us-east-1", service))
     assert authenticated(signed.request, signed.at) == ALICE
 
 

@@ -44,7 +44,7 @@ def test_any_change_to_a_signed_request_is_refused(
     [
         lambda r: with_header(r, "content-type", b"text/plain"),
         lambda r: edited(r, b"/us-east-1/", b"/us-east-2/"),
-        lambda r: edited(r, b"/ec2/", b"/sts/"),
+        lambda r: edited(r, b"/ec2/", b"/ec3/"),
         lambda r: edited(r, b"=content-type;host;", b"=host;"),
         lambda r: replace(r, query=b"DryRun=false"),
         lambda r: replace(r, body=r.body + b"&"),

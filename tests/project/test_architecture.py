@@ -71,11 +71,11 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
 }
 BASE_MODULES = (
     *("errors", "ids", "user", "interfaces", "clock", "recurring"),
-    *("single_flight", "cached_lookup", "slots", "hosts", "image_urls", "reusable", "sealing"),
+    *("services", "single_flight", "cached_lookup", "slots", "hosts", "image_urls", "reusable", "sealing"),
 )
 """Modules that every component except wire may import; they import each other, and interfaces imports wire."""
 
-BASE_MODULES_FOR_WIRE = ("errors", "reusable")
+BASE_MODULES_FOR_WIRE = ("errors", "reusable", "services")
 """The base modules that wire may import."""
 
 # The folders of `econed/actions`, from top to bottom: each may import the folders listed for it, and the modules

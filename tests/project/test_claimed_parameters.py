@@ -14,10 +14,9 @@ from botocore.loaders import Loader
 from botocore.model import ListShape, ServiceModel, Shape, StringShape, StructureShape
 from botocore.serialize import create_serializer
 
-from econed.catalogue import all_actions
-from econed.dispatch import Dispatcher
-from econed.wire.model import Model
+from econed.services import AmazonService
 from econed.wire.parameters import decode
+from tests.support.cloud import dispatcher, service_with
 
 PAGE = Path(__file__).parent.parent.parent / "docs/actions.md"
 CARRIED_OUT, IGNORED, AS_IS = "Carried out", "Ignored", "As is"
@@ -65,13 +64,8 @@ def paths(listed: str) -> Iterator[str]:
 
 
 @cache
-def _dispatcher() -> Dispatcher:
-    return Dispatcher(Model.load(), all_actions())
-
-
-@cache
-def _amazon() -> ServiceModel:
-    return ServiceModel(Loader().load_service_model("ec2", "service-2"), "ec2")
+def _amazon(service: AmazonService) -> ServiceModel:
+    return ServiceModel(Loader().load_service_model(service.name, "service-2"), service.name)
 
 
 def sample(shape: Shape) -> Any:
@@ -99,12 +93,14 @@ def value_with(shape: Shape, path: list[str], value: str = "") -> Any:
 
 def send(claim: Claim) -> tuple[dict[str, Any], Any]:
     """Send a claimed parameter and the required ones; return the decoded parameters and the accepted ones."""
-    route = _dispatcher().find(claim.action)
-    client = _amazon().operation_model(claim.action)
+    service = service_with(claim.action)
+    route = dispatcher().find(service, claim.action)
+    client = _amazon(service).operation_model(claim.action)
     assert client.input_shape is not None
     required = {name: sample(client.input_shape.members[name]) for name in route.action.required}
     parameters = {**required, **value_with(client.input_shape, claim.path.split("."), claim.value)}
-    body = create_serializer("ec2", include_validation=False).serialize_to_request(parameters, client)["body"]
+    serializer = create_serializer(service.protocol, include_validation=False)
+    body = serializer.serialize_to_request(parameters, client)["body"]
     pairs = [(name, str(value).lower() if isinstance(value, bool) else str(value)) for name, value in body.items()]
     decoded = decode(route.operation, pairs, required=route.required)
     return decoded, route.accepted(decoded)

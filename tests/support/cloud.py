@@ -10,7 +10,7 @@ from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from botocore.loaders import Loader
-from botocore.model import OperationModel, ServiceModel, Shape
+from botocore.model import ServiceModel, Shape
 from botocore.parsers import create_parser
 from botocore.serialize import create_serializer
 from twisted.internet.defer import Deferred, succeed
@@ -39,9 +39,9 @@ from econed.pipeline import Invocation
 from econed.sandbox.demo_cloud import populate
 from econed.sandbox.oned import LoggedCall, Oned
 from econed.sealing import Sealer
+from econed.services import EC2, AmazonService
 from econed.user import Credential, CredentialKind, Login, User, origin_of
 from econed.wire.encoder import Encoder
-from econed.wire.model import Model
 from tests.support.sandbox_connection import sandbox_backend
 
 if TYPE_CHECKING:
@@ -80,24 +80,24 @@ class NoScripts:
 
 
 @cache
-def _amazon() -> ServiceModel:
-    return ServiceModel(Loader().load_service_model("ec2", "service-2"), "ec2")
-
-
-@cache
-def _model() -> Model:
-    return Model.load()
+def _amazon(service: AmazonService) -> ServiceModel:
+    return ServiceModel(Loader().load_service_model(service.name, "service-2"), service.name)
 
 
 @cache
 def dispatcher() -> Dispatcher:
     """Return the dispatcher of all actions."""
-    return Dispatcher(_model(), all_actions())
+    return Dispatcher.load(all_actions())
 
 
 @cache
 def _encoder() -> Encoder:
     return Encoder()
+
+
+def service_with(action: str) -> AmazonService:
+    """Return the service that has an action; EC2 if none has."""
+    return next((service for service, name in dispatcher().routes if name == action), EC2)
 
 
 class Cloud:
@@ -246,22 +246,32 @@ class _ReplaceableBackend:
 
 
 async def perform(call: Call, action: str, parameters: dict[str, Any]) -> dict[str, Any]:
-    """Make an EC2 call as boto3 would and return the response as boto3 reads it; raises the `EC2Error` it would get."""
-    client = _amazon().operation_model(action)
-    form = create_serializer("ec2", include_validation=False).serialize_to_request(parameters, client)["body"]
+    """Make a call as boto3 would and return the response as boto3 reads it; raises the `EC2Error` it would get."""
+    service = service_with(action)
+    client = _amazon(service).operation_model(action)
+    serializer = create_serializer(service.protocol, include_validation=False)
+    form = serializer.serialize_to_request(parameters, client)["body"]
     return await perform_pairs(call, action, _texts(form))
 
 
 async def perform_pairs(call: Call, action: str, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
-    """Make an EC2 call with any pairs of a query, and return the response as boto3 reads it."""
+    """Make a call with any pairs of a query, and return the response as boto3 reads it."""
+    service = service_with(action)
     try:
-        return _read(_amazon().operation_model(action), await body_of(call, action, pairs))
-    except OpenNebulaError as error:
-        raise failure(error).error from error
+        return _read(service, action, await body_of(call, action, pairs))
+    except (EC2Error, OpenNebulaError) as error:
+        told = failure(error, service).error
+        if told is error:
+            raise
+        raise told from error
 
 
-async def body_of(call: Call, action: str, pairs: Sequence[tuple[str, str]], version: str = VERSION) -> bytes:
-    """Send an EC2 call through the daemon's pipeline and return the body of the response, also where it is in parts."""
+async def body_of(call: Call, action: str, pairs: Sequence[tuple[str, str]], version: str | None = None) -> bytes:
+    """Send a call through the daemon's pipeline and return the body of the response, also where it is in parts.
+
+    `version` is that of the API; None: `VERSION` for EC2, and the only one of another service.
+    """
+    version = version or service_with(action).version or VERSION
     parameters = [(name, value) for name, value in pairs if name not in ("Action", "Version")]
     invocation = Invocation.of(dispatcher(), call, (("Action", action), ("Version", version), *parameters))
     body = invocation.body(_encoder())
@@ -274,9 +284,10 @@ async def body_of(call: Call, action: str, pairs: Sequence[tuple[str, str]], ver
     return b"".join((*pieces, body.end()))
 
 
-def _read(client: OperationModel, body: bytes) -> dict[str, Any]:
+def _read(service: AmazonService, action: str, body: bytes) -> dict[str, Any]:
     response = {"status_code": 200, "headers": {}, "body": body}
-    members: dict[str, Any] = create_parser("ec2").parse(response, cast(Shape, client.output_shape))
+    shape = _amazon(service).operation_model(action).output_shape
+    members: dict[str, Any] = create_parser(service.protocol).parse(response, cast(Shape, shape))
     del members["ResponseMetadata"]
     return members
 

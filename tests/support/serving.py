@@ -34,13 +34,11 @@ from econed.resource import EC2Resource, Service
 from econed.telemetry.audit_log import AuditLog
 from econed.telemetry.metrics import Metrics
 from econed.wire.encoder import Encoder
-from econed.wire.model import Model
 from tests.support.cloud import VERSION, Cloud
 from tests.support.reactor_turns import wait_until
 
 _T = TypeVar("_T")
 reactor: Any = _reactor
-MODEL = Model.load()
 _FREE = 1 << 30
 """Free bytes on the disk of uploads, by default."""
 
@@ -128,7 +126,7 @@ class Server:
         """Those that `connected` returned."""
         backend, clock, log = self.cloud.backend, self.cloud.clock, Logger(observer=self.events.append)  # type: ignore[arg-type]
         service = Service(
-            dispatcher=Dispatcher(MODEL, all_actions()),
+            dispatcher=Dispatcher.load(all_actions()),
             authenticator=SignatureAuthenticator(
                 (UserNames(UserDirectory(backend, clock, count_lookup=self.metrics.cache_lookup, log=log)),),
                 clock,

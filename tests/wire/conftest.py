@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from econed.services import EC2
 from econed.wire.model import Model
 
 
 @pytest.fixture(scope="session")
 def model() -> Model:
     """Return Amazon's model, as the daemon loads it."""
-    return Model.load()
+    return Model.load(EC2)

@@ -13,6 +13,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from lxml import etree
 
+from econed.errors import EC2Error
+from econed.services import EC2
 from econed.wire.compiler import SLICE_LENGTH, InvalidResult
 from econed.wire.encoder import Encoder, ResponseBody, encode_error
 from econed.wire.model import Model
@@ -250,7 +252,9 @@ class TestErrors:
     """Error bodies."""
 
     def test_an_error_has_the_elements_of_ec2s_errors(self) -> None:
-        body = encode_error("InvalidInstanceID.NotFound", "The instance ID 'i-1' does not exist", "req-1")
+        body = encode_error(
+            EC2, EC2Error("InvalidInstanceID.NotFound", "The instance ID 'i-1' does not exist"), "req-1"
+        )
         root = etree.fromstring(body)
         assert root.tag == "Response"
         assert root.findtext("Errors/Error/Code") == "InvalidInstanceID.NotFound"
@@ -259,7 +263,7 @@ class TestErrors:
 
     def test_a_message_cannot_add_elements_to_an_error(self) -> None:
         message = "</Message></Error><Error><Code>Fake</Code> ]]> & \x00 \ud800"
-        root = etree.fromstring(encode_error("C", message, "</RequestID>"))
+        root = etree.fromstring(encode_error(EC2, EC2Error("C", message), "</RequestID>"))
         assert [code.text for code in root.iter("Code")] == ["C"]
         assert root.findtext("Errors/Error/Message") == message.replace("\x00", "\ufffd").replace("\ud800", "\ufffd")
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from econed.services import EC2
 from econed.wire.model import Model, ModelError, merged, own_models
 from econed.wire.parameters import is_protocol_parameter, wire_names
 
@@ -32,7 +33,7 @@ class TestOwnModels:
     """Definitions in addition to Amazon's."""
 
     def test_an_own_model_adds_operations_and_may_use_amazons_shapes(self) -> None:
-        model = Model(merged(AMAZON, [OWN]))
+        model = Model(EC2, merged(AMAZON, [OWN]))
         assert model.operation_names == {"DescribeThings", "UploadThing"}
         operation = model.operation("UploadThing")
         assert operation is not None
@@ -85,7 +86,7 @@ class TestModel:
         (newer / "service-2.json").write_text('{"metadata": {}, "operations": {}, "shapes": {}}')
         monkeypatch.setenv("AWS_DATA_PATH", str(directory))
         monkeypatch.setattr("botocore.loaders.Loader.CUSTOMER_DATA_PATH", str(directory))
-        assert Model.load().operation("DescribeInstances") is not None
+        assert Model.load(EC2).operation("DescribeInstances") is not None
 
     def test_no_parameter_of_an_action_has_the_name_of_a_protocol_parameter(self, model: Model) -> None:
         for name in model.operation_names:

@@ -16,14 +16,16 @@ from botocore.model import ServiceModel
 from botocore.parsers import create_parser
 from lxml import etree
 
+from econed.errors import EC2Error
+from econed.services import EC2
 from econed.wire.encoder import Encoder, encode_error
-from econed.wire.model import EC2Operation, Model
+from econed.wire.model import Model, ServiceOperation
 from econed.wire.parameters import decode, wire_names
 from econed.wire.query import parse_pairs
 from econed.wire.shapes import Shape
 
 DATA = Path(__file__).parent.parent / "data" / "ec2-protocol"
-Case = tuple[EC2Operation, dict[str, Any]]
+Case = tuple[ServiceOperation, dict[str, Any]]
 
 
 def cases(file: str) -> list[Any]:
@@ -37,7 +39,7 @@ def cases(file: str) -> list[Any]:
                 "operations": {name: case["given"]},
                 "shapes": suite["shapes"],
             }
-            operation = Model(description).operation(name)
+            operation = Model(EC2, description).operation(name)
             case["description"] = description
             params.append(pytest.param((operation, case), id=case["id"]))
     return params
@@ -74,7 +76,7 @@ def is_same(first: Any, second: Any) -> bool:
     return bool(first == second)
 
 
-def form_of(operation: EC2Operation, case: dict[str, Any]) -> bytes:
+def form_of(operation: ServiceOperation, case: dict[str, Any]) -> bytes:
     """Return the form of a case. The two cases of Content-Encoding have none; theirs is made from their parameters."""
     if "body" in case["serialized"]:
         body: str = case["serialized"]["body"]
@@ -84,7 +86,7 @@ def form_of(operation: EC2Operation, case: dict[str, Any]) -> bytes:
     return urlencode({names[key]: item for key, item in case["params"].items()}).encode()
 
 
-def expected_parameters(operation: EC2Operation, case: dict[str, Any]) -> Any:
+def expected_parameters(operation: ServiceOperation, case: dict[str, Any]) -> Any:
     """Return the parameters that a server receives: without empty lists, and with an idempotency token."""
     params = {key: item for key, item in value(operation.input_shape, case["params"]).items() if item != []}
     if case["id"] == "Ec2ProtocolIdempotencyTokenAutoFill":
@@ -159,7 +161,7 @@ class TestOutput:
         expected = etree.fromstring(case[1]["response"]["body"].encode())
         message = expected.findtext("Errors/Error/Message")
         assert message is not None
-        error = etree.fromstring(encode_error(case[1]["errorCode"], message, "foo-id"))
+        error = etree.fromstring(encode_error(EC2, EC2Error(case[1]["errorCode"], message), "foo-id"))
         for path in ("Errors/Error/Code", "Errors/Error/Message", "RequestID"):
             assert error.findtext(path) == expected.findtext(path)
             assert error.findtext(path)
