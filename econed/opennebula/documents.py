@@ -210,6 +210,10 @@ class UserDocument(View):
         """Return the first `max_count` free attributes whose names begin with `prefix`."""
         return self._attributes("TEMPLATE", prefix, max_count)
 
+    def attributes_with(self, *names: str) -> Attributes:
+        """Return the free attributes with these names, without reading the others."""
+        return self._attributes_with("TEMPLATE", *names)
+
     @cached_property
     def template(self) -> Attributes:
         """The free attributes; reading them takes about a second where a user's document is as long as allowed."""

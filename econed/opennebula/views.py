@@ -152,6 +152,14 @@ class View:
         matching = (child for child in children if child.tag.startswith(prefix)) if prefix else children
         return Attributes([(child.tag, _value(child)) for child in islice(matching, max_count)])
 
+    def _attributes_with(self, path: str, *names: str) -> Attributes:
+        """Return the attributes at `path` with these names; others are not read."""
+        for name in names:
+            _check_name(name)
+            self._report(f"{path}/{name}")
+        children = (child for element in self._parts(path) for child in element.iterchildren(*names)) if names else ()
+        return Attributes([(child.tag, _value(child)) for child in children])
+
     def _members(self, path: str) -> Vector:
         """Return the members of the vector attribute at `path`."""
         return MappingProxyType({name: value for name, value in self._attributes(path) if isinstance(value, str)})

@@ -62,6 +62,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "actions": ("config", "opennebula"),
     "auth": ("wire", "opennebula"),
     "calls": ("opennebula",),
+    "credentials": ("opennebula",),
     "xmlrpc": ("opennebula",),
     "telemetry": ("config",),
     "config": (),
