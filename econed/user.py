@@ -11,9 +11,6 @@ from typing import Final, TypeAlias
 OWN_TOKEN_PREFIX: Final = "econed-"
 """Login tokens that begin with it were made by econed, behind temporary credentials, and are no secret keys."""
 
-ACCESS_KEY_PREFIX: Final = "EC2_ACCESS_KEY_"
-"""With the id of an access key it is the name of the user's attribute in which the key is stored."""
-
 _PASSWORD_DRIVERS = frozenset({"core", "public"})
 _CERTIFICATE_DRIVER = "x509"
 _SERVER_DRIVERS = "server_"
@@ -52,6 +49,27 @@ class LoginToken:
         return self.text.startswith(OWN_TOKEN_PREFIX)
 
 
+class KeyState(Enum):
+    """The states of access keys; IAM's clients see Active and Inactive, a key that is being created is Pending."""
+
+    ACTIVE = "Active"
+    INACTIVE = "Inactive"
+    PENDING = "Pending"
+
+
+@dataclass(frozen=True)
+class StoredKey:
+    """An access key as it is stored on a user, who may have changed it (`econed.credentials.access_keys`).
+
+    `marked_at` is when a state other than Active was recorded, in seconds since the epoch; None if it is unknown.
+    """
+
+    id: str
+    sealed: str = field(repr=False)
+    state: KeyState = KeyState.ACTIVE
+    marked_at: int | None = None
+
+
 @dataclass(frozen=True)
 class TokenLogin:
     """A session with oned in the name of a user by one of their login tokens, which restricts what they may do."""
@@ -71,8 +89,7 @@ class User:
 
     `secret` is the PASSWORD that oned stores: the secret key, or for the driver x509 the subjects of certificates.
     `gid` is the primary group, `groups` are all groups in ascending order. `driver` is OpenNebula's AUTH_DRIVER, by
-    which the user logs in there. `login_tokens` include those that have expired. `access_keys` are the ids of the
-    user's access keys with what is stored for them, as the user may have changed it. A request with `acts_by` is made
+    which the user logs in there. `login_tokens` include those that have expired. A request with `acts_by` is made
     in the session of that token.
     """
 
@@ -84,7 +101,7 @@ class User:
     driver: str
     enabled: bool
     login_tokens: tuple[LoginToken, ...] = ()
-    access_keys: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    access_keys: tuple[StoredKey, ...] = ()
     acts_by: LoginToken | None = None
 
     @property

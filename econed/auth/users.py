@@ -20,7 +20,7 @@ response is refused; other users are not affected. While oned does not respond, 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from heapq import nsmallest
 
@@ -29,11 +29,12 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from econed.cached_lookup import CachedLookup
+from econed.credentials.access_keys import stored_keys
 from econed.errors import OpenNebulaCode, OpenNebulaRefusal, ReplyTooLarge
 from econed.interfaces import IOpenNebula, IUserDirectory
 from econed.opennebula.documents import OnRead, UserDocument
 from econed.opennebula.session import Session
-from econed.user import ACCESS_KEY_PREFIX, User
+from econed.user import User
 
 USER_MAX_AGE = 3.0
 """Seconds for which a cached user is used without asking oned."""
@@ -49,12 +50,6 @@ UNREADABLE_RETRY_INTERVAL = 60.0
 
 MAX_STRANGERS = 1000
 """Maximum ids of unknown users to remember, which were in access keys; the first is forgotten first."""
-
-MAX_ACCESS_KEYS = 16
-"""Maximum access keys of a user that are read: a user has five at the most, and may write what looks like others."""
-
-MAX_SEALED = 1024
-"""Maximum characters of what is stored for an access key."""
 
 SUBJECTS_MAX_AGE = 60.0
 """Seconds for which a cached DN identifies its users without reading all users again."""
@@ -276,14 +271,5 @@ def _user(document: UserDocument) -> User:
         driver=document.driver,
         enabled=document.is_enabled,
         login_tokens=document.login_tokens,
-        access_keys=tuple(_access_keys(document)),
+        access_keys=stored_keys(document),
     )
-
-
-def _access_keys(document: UserDocument) -> Iterator[tuple[str, str]]:
-    """Yield the ids of access keys with what is stored for them; the user may have written any text."""
-    for name, value in document.attributes_named(ACCESS_KEY_PREFIX, MAX_ACCESS_KEYS):
-        if not isinstance(value, str):
-            key_id, sealed = value.get("ID", ""), value.get("SEALED", "")
-            if name == f"{ACCESS_KEY_PREFIX}{key_id}" and 0 < len(sealed) <= MAX_SEALED:
-                yield key_id, sealed

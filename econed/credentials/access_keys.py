@@ -13,15 +13,14 @@ leaves a key that nobody can use.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import TYPE_CHECKING, Final
 
 from econed.credentials.key_ids import has_form_of_long_term_id
 from econed.opennebula.template import removal, template, vector
 from econed.opennebula.values import epoch_seconds
 from econed.sealing import NotSealed, Sealer
+from econed.user import KeyState, StoredKey
 
 if TYPE_CHECKING:
     from econed.opennebula.attributes import Vector
@@ -39,27 +38,6 @@ MAX_SEALED: Final = 1024
 _KEY_PREFIX = "EC2_ACCESS_KEY_"
 _STATE_PREFIX = "EC2_KEY_STATE_"
 _PURPOSE = "access-key"
-
-
-class KeyState(Enum):
-    """The states of access keys; Amazon's clients see Active and Inactive."""
-
-    ACTIVE = "Active"
-    INACTIVE = "Inactive"
-    PENDING = "Pending"
-
-
-@dataclass(frozen=True)
-class StoredKey:
-    """An access key as it is on a user, who may have changed it.
-
-    `marked_at` is when a state other than Active was recorded, in seconds since the epoch; None if it is unknown.
-    """
-
-    id: str
-    sealed: str = field(repr=False)
-    state: KeyState = KeyState.ACTIVE
-    marked_at: int | None = None
 
 
 @dataclass(frozen=True)
@@ -82,7 +60,7 @@ class AccessKey:
         return template(state_text(self.id, KeyState.PENDING, self.created), key)
 
 
-def stored_keys(user: UserDocument) -> Sequence[StoredKey]:
+def stored_keys(user: UserDocument) -> tuple[StoredKey, ...]:
     """Return the access keys on a user, at most `MAX_READ`, in the order of their ids."""
     sealed: dict[str, str] = {}
     for name, value in user.attributes_named(_KEY_PREFIX, MAX_READ):

@@ -156,8 +156,8 @@ class View:
         """Return the attributes at `path` with these names; others are not read."""
         for name in names:
             _check_name(name)
-            self._report(f"{path}/{name}")
-        children = (child for element in self._parts(path) for child in element.iterchildren(*names)) if names else ()
+        self._report(f"{path}/*")
+        children = [child for element in self._parts(path) for child in element.iterchildren(*names)] if names else ()
         return Attributes([(child.tag, _value(child)) for child in children])
 
     def _members(self, path: str) -> Vector:

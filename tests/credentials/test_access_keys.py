@@ -8,7 +8,6 @@ from lxml import etree
 from econed.credentials.access_keys import (
     MAX_READ,
     AccessKey,
-    KeyState,
     opened,
     removal_text,
     state_text,
@@ -17,6 +16,7 @@ from econed.credentials.access_keys import (
 from econed.credentials.key_ids import new_key_id, new_secret
 from econed.opennebula.documents import UserDocument
 from econed.sealing import KEY_SIZE, Sealer
+from econed.user import KeyState
 from tests.support.cloud import Cloud
 
 SEALER = Sealer((bytes(KEY_SIZE),))

@@ -60,7 +60,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "fetching": ("http", "config"),
     "http": ("auth", "config", "wire"),
     "actions": ("config", "opennebula"),
-    "auth": ("wire", "opennebula"),
+    "auth": ("credentials", "wire", "opennebula"),
     "calls": ("opennebula",),
     "credentials": ("opennebula",),
     "xmlrpc": ("opennebula",),
