@@ -9,6 +9,7 @@
 | InvalidParameterCombination | 400 | Version 2 with both Timestamp and Expires |
 | SignatureDoesNotMatch | 403 | scope, signed headers or body hash contradict the request, whatever the secret |
 | RequestExpired | 400 | dated more than 15 minutes ago or ahead, or past its own expiry |
+| ExpiredToken | 403 | temporary credentials after their end; EC2 tells it as RequestExpired |
 | InvalidClientTokenId | 403 | an access key that cannot be the name of an OpenNebula user |
 | AuthFailure | 401 | no such user; another secret; a disabled user; a driver (AUTH_DRIVER) without a secret |
 | AuthFailure | 401 | a certificate that is not valid now, or of no user, several users, or a disabled user |

@@ -19,6 +19,13 @@ class Candidate:
     credential: Credential
 
 
+class Origins(Protocol):
+    """A kind of long-term credentials, with which temporary ones may have been made."""
+
+    def holds(self, origin: str, user: User, now: float) -> bool:
+        """Whether a credential (`Credential.origin`) counts for a user, as read from oned."""
+
+
 class Signers(Protocol):
     """The users who sign with one kind of access key.
 

@@ -62,6 +62,10 @@ class UserNames:
         """Look for new users and secrets (`Signers.refresh`)."""
         await self._users.refresh(claim.access_key)
 
+    def holds(self, origin: str, user: User, now: float) -> bool:
+        """Whether the password or a login token is still a secret key of the user (`Origins.holds`)."""
+        return any(each.credential.origin == origin for each in candidates(user, now, self._kinds))
+
     def reason(self, claim: SignatureClaim, now: float) -> str:
         """Return why a signature in the name of a user matches none of their secrets (`Signers.reason`)."""
         user = self._users.cached(claim.access_key)
@@ -86,16 +90,15 @@ def candidates(user: User, now: float, kinds: Collection[SecretKeys] = frozenset
 
 def _candidates(user: User, now: float, kinds: Collection[SecretKeys]) -> Iterator[Candidate]:
     if SecretKeys.PASSWORD in kinds and user.has_secret_password:
-        yield Candidate(user.secret, user, _credential(user, CredentialKind.PASSWORD, user.secret))
+        origin = origin_of(CredentialKind.PASSWORD, user.secret)
+        yield Candidate(user.secret, user, Credential(CredentialKind.PASSWORD, user.name, origin))
     if SecretKeys.TOKENS in kinds and user.may_use_tokens:
         for token in user.login_tokens:
             if token.is_valid_at(now) and not token.is_own:
-                credential = _credential(user, CredentialKind.LOGIN_TOKEN, token.text, token.expires)
+                kind = CredentialKind.LOGIN_TOKEN
+                origin = origin_of(kind, token.text)
+                credential = Credential(kind, user.name, origin, expires=token.expires, login_token=token)
                 yield Candidate(token.text, user.within(token), credential)
-
-
-def _credential(user: User, kind: CredentialKind, secret: str, expires: float | None = None) -> Credential:
-    return Credential(kind, user.name, origin_of(kind, secret), expires)
 
 
 def _are_equal(secret: str, other: str) -> bool:

@@ -126,6 +126,11 @@ class UserDirectory:
                 self._strangers.popitem(last=False)
         return await lookup.get(REFRESH_INTERVAL)
 
+    async def reread(self, user_id: int) -> User | None:
+        """See `IUserDirectory.reread`."""
+        lookup = self._users.get(user_id)
+        return None if lookup is None else await lookup.get(0)
+
     async def _read_stranger(self, user_id: int) -> User | None:
         await self._read_new(user_id)
         return self.cached_by_id(user_id)

@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -43,6 +43,13 @@ class Revocations:
     def revokes(self, key_id: str, user_id: int, created: float) -> bool:
         """Whether a key of a user, or temporary credentials, made at `created`, do not count any longer."""
         return key_id in self.keys or created <= self.before.get(user_id, -math.inf)
+
+
+class ReadsRevocations(Protocol):
+    """Knows what is revoked; tests have others than `RevocationList`."""
+
+    async def current(self) -> Revocations:
+        """Return the revocations, at most `MAX_AGE` seconds old; raises as `IOpenNebula` does."""
 
 
 class RevocationList:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ipaddress import IPv4Address
 
 _APPEND = 1
+_ALL_GROUPS = -1
 """The mode of `one.*.update` that merges: attributes that are sent replace those of the same name, others stay."""
 
 
@@ -109,6 +110,17 @@ class Session(ReadSession):
         Unlike one.user.info, it refuses -1 for the session's user (512).
         """
         await self.oned.call(self.user, "one.user.update", user_id, text, _APPEND)
+
+    async def user_login(self, name: str, token: str, seconds: int, group: int | None) -> None:
+        """Make a login token with this text for a user, for one of their groups or for all (one.user.login).
+
+        oned may make its life shorter, and changes nothing if the user has a token with this text. It refuses a text
+        too many, another's group, and more rights than the session has, all with 4096.
+        """
+        if not token or seconds <= 0:
+            raise ValueError("oned would remove login tokens")
+        egid = _ALL_GROUPS if group is None else group
+        await self.oned.call(self.user, "one.user.login", name, token, seconds, egid)
 
     async def network_update(self, network_id: int, text: str) -> None:
         """Set attributes of a network atomically (one.vn.update, append)."""
