@@ -191,6 +191,11 @@ def association(text: str) -> tuple[IPv4Address, int]:
     return IPv4Address(int(match[1])), int(match[2])
 
 
+def account_id(user_id: int) -> str:
+    """Return the EC2 account number of an OpenNebula user: the id in twelve digits, as Amazon's."""
+    return f"{user_id:012d}"
+
+
 def reservation_id(machine_id: int) -> str:
     """Return the id of the reservation whose first instance is this virtual machine."""
     return RESERVATION.format(machine_id)

@@ -6,8 +6,8 @@ import re
 from collections.abc import Container
 from typing import TYPE_CHECKING, Final
 
-from econed.actions.call import account_id
 from econed.errors import EC2Error
+from econed.ids import account_id
 
 if TYPE_CHECKING:
     from econed.actions.call import Call

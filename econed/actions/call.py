@@ -16,6 +16,7 @@ from zope.interface import implementer
 from econed.actions.pacing import WorkBudget
 from econed.actions.process_memory import ProcessMemory
 from econed.errors import EC2Error
+from econed.ids import account_id
 from econed.interfaces import IImageFetcher, InThread, IOpenNebula, IScripts, IUpload
 from econed.opennebula.documents import OnRead, OwnedView, Right
 from econed.opennebula.methods import is_read_only
@@ -148,11 +149,6 @@ def sessions_of(
     """
     serveradmin = Session(oned, None, on_read, memory.long_documents)
     return replace(serveradmin, user=user.login), serveradmin
-
-
-def account_id(user_id: int) -> str:
-    """Return the EC2 account number of an OpenNebula user: the id in twelve digits, as Amazon's."""
-    return f"{user_id:012d}"
 
 
 def user_id_of(account: str) -> int | None:

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from econed import ids
 from econed.actions.action import Action, Members
-from econed.actions.call import account_id, user_id_of
+from econed.actions.call import user_id_of
 from econed.catalogue import all_actions
 from econed.cli.reference import filters_of
 from econed.dispatch import Dispatcher
 from econed.errors import EC2Error
+from econed.ids import account_id
 from econed.services import EC2
 from econed.wire.model import input_name
 from econed.wire.shapes import ListShape, Shape, StructureShape

@@ -8,9 +8,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from econed.actions.addresses.records import LinkedAddress
-from econed.actions.call import account_id
 from econed.actions.filters import Filters, field, tag_filters
-from econed.ids import INSTANCE, NETWORK_INTERFACE, SUBNET, allocation_id, association_id, part_of_machine
+from econed.ids import INSTANCE, NETWORK_INTERFACE, SUBNET, account_id, allocation_id, association_id, part_of_machine
 from econed.opennebula.states import VmState
 
 if TYPE_CHECKING:

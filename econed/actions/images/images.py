@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, NotRequired, TypedDict
 
 from econed.actions.accounts import is_owned_by, owner_alias, resolve_account
 from econed.actions.action import Parts, action
-from econed.actions.call import account_id
 from econed.actions.disk_images.ami_facts import (
     AMI_NAME,
     IS_AMI,
@@ -36,7 +35,7 @@ from econed.actions.paging import Listing, Paging
 from econed.actions.sharing import EVERYBODY
 from econed.actions.tagging import check_tag_count, specified_tags, tag_text, tags_of, untag_text
 from econed.errors import EC2Error
-from econed.ids import IMAGE, SNAPSHOT
+from econed.ids import IMAGE, SNAPSHOT, account_id
 from econed.opennebula.documents import Right
 from econed.opennebula.pools import OwnerFilter
 from econed.opennebula.states import ImageState, ImageType

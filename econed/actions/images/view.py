@@ -5,14 +5,13 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from econed.actions.call import account_id
 from econed.actions.disk_images.ami_facts import AMI_NAME, IS_AMI, SAVED_FROM_MACHINE, description
 from econed.actions.disk_images.volume_facts import is_marked_deleted, is_snapshot, is_unfinished
 from econed.actions.filters import Filters, field, filter_text, tag_filters
 from econed.actions.machines.devices import ROOT_DEVICE
 from econed.actions.tagging import tags_of
 from econed.actions.timestamps import timestamp
-from econed.ids import IMAGE, INSTANCE, SNAPSHOT
+from econed.ids import IMAGE, INSTANCE, SNAPSHOT, account_id
 from econed.opennebula.documents import Right
 from econed.opennebula.states import ImageState
 from econed.opennebula.values import whole_number

@@ -7,7 +7,6 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from econed.actions.addresses.view import PublicAddresses, association_view
-from econed.actions.call import account_id
 from econed.actions.client_tokens import CLIENT_TOKEN
 from econed.actions.constants import constant
 from econed.actions.machines.devices import device_name, volume_id
@@ -30,6 +29,7 @@ from econed.ids import (
     INSTANCE,
     SECURITY_GROUP,
     SUBNET,
+    account_id,
     part_of_machine,
     reservation_id,
 )

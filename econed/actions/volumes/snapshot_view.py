@@ -7,7 +7,6 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from econed.actions.by_id import find_by_ids
-from econed.actions.call import account_id
 from econed.actions.disk_images.ami_facts import SAVED_FROM_MACHINE, description
 from econed.actions.disk_images.lookup import images_by_id
 from econed.actions.disk_images.volume_facts import (
@@ -20,7 +19,7 @@ from econed.actions.disk_images.volume_facts import (
 )
 from econed.actions.filters import Filters, field, tag_filters
 from econed.actions.timestamps import timestamp
-from econed.ids import IMAGE, INSTANCE, SNAPSHOT
+from econed.ids import IMAGE, INSTANCE, SNAPSHOT, account_id
 from econed.opennebula.states import ImageState
 from econed.opennebula.values import whole_number
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from econed.actions.accounts import is_owned_by, owner_alias, resolve_account
 from econed.actions.action import Parts, action
-from econed.actions.call import account_id
 from econed.actions.disk_images.deleting import delete_image
 from econed.actions.disk_images.lookup import matching_images
 from econed.actions.disk_images.volume_facts import (
@@ -33,7 +32,7 @@ from econed.actions.volumes.view import volume_state
 from econed.actions.waiting import wait_until
 from econed.actions.watch import watch_caller
 from econed.errors import EC2Error, OpenNebulaCode, OpenNebulaRefusal
-from econed.ids import IMAGE, SNAPSHOT
+from econed.ids import IMAGE, SNAPSHOT, account_id
 from econed.opennebula.documents import OwnedView, Right
 from econed.opennebula.pools import OwnerFilter
 from econed.opennebula.states import ImageState
