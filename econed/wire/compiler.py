@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Any, Final, TypeVar, cast
 
 from econed.reusable import KeptXml, Reusable
-from econed.wire.model import output_name
+from econed.wire.model import own_name
 from econed.wire.shapes import ListShape, MapShape, Shape, StructureShape
 from econed.wire.text import escape, text_formatter
 
@@ -163,7 +163,7 @@ class Compiler:
             return self._structures[shape.name]
         compiled = self._structures[shape.name] = Structure(shape.members)
         for key, member in shape.members.items():
-            name = output_name(member, key)
+            name = own_name(member, key)
             compiled.writers[key] = self._writer(member, name)
             if not self._is_bounded(member):
                 compiled.steppers[key] = self._stepper(member, name)
@@ -188,7 +188,8 @@ class Compiler:
                 write_items = _items_writer(self._item_writer(shape, name))
                 return write_items if shape.is_flattened else _wrapped_writer(write_items, name)
             case MapShape():
-                return _map_writer(self._entry(shape)[0], name)
+                write_entries = _entries_writer(self._entry(shape, name)[0])
+                return write_entries if shape.is_flattened else _wrapped_writer(write_entries, name)
         return _scalar_writer(shape, name)
 
     def _stepper(self, shape: Shape, name: str) -> Stepper:
@@ -196,8 +197,8 @@ class Compiler:
             case StructureShape():
                 return _wrapped(self.structure(shape).steps, name)
             case MapShape():
-                entries = _items_stepper(*self._entry(shape))
-                return _wrapped(lambda value, out: entries(_entries(value), out), name)
+                entries = _entries_stepper(*self._entry(shape, name))
+                return entries if shape.is_flattened else _wrapped(entries, name)
         member, item_name = cast(ListShape, shape).member, _item_name(cast(ListShape, shape), name)
         step = None if self._is_bounded(member) else self._stepper(member, item_name)
         items = _items_stepper(self._item_writer(cast(ListShape, shape), name), step)
@@ -207,19 +208,20 @@ class Compiler:
         write = self._writer(shape.member, _item_name(shape, name))
         return _reusing(write) if isinstance(shape.member, StructureShape) else write
 
-    def _entry(self, shape: MapShape) -> tuple[Writer, Stepper]:
-        """Return the writer and the stepper of an entry of a map."""
+    def _entry(self, shape: MapShape, name: str) -> tuple[Writer, Stepper]:
+        """Return the writer and the stepper of an entry of a map; `name` is that of the map."""
+        entry_name = name if shape.is_flattened else "entry"
         entry = Structure(("key", "value"))
         for key, member in (("key", shape.key), ("value", shape.value)):
-            name = output_name(member, key)
-            entry.writers[key] = self._writer(member, name)
+            part_name = own_name(member, key)
+            entry.writers[key] = self._writer(member, part_name)
             if not self._is_bounded(member):
-                entry.steppers[key] = self._stepper(member, name)
-        return _structure_writer(entry, "entry"), _wrapped(entry.steps, "entry")
+                entry.steppers[key] = self._stepper(member, part_name)
+        return _structure_writer(entry, entry_name), _wrapped(entry.steps, entry_name)
 
 
 def _item_name(shape: ListShape, name: str) -> str:
-    return name if shape.is_flattened else output_name(shape.member, "member")
+    return name if shape.is_flattened else own_name(shape.member, "member")
 
 
 def _scalar_writer(shape: Shape, name: str) -> Writer:
@@ -303,9 +305,9 @@ def _items_writer(write: Writer) -> Writer:
     return write_items
 
 
-def _map_writer(write_entry: Writer, name: str) -> Writer:
+def _entries_writer(write_entry: Writer) -> Writer:
     write_entries = _items_writer(write_entry)
-    return _wrapped_writer(lambda value, out: write_entries(_entries(value), out), name)
+    return lambda value, out: write_entries(_entries(value), out)
 
 
 def _wrapped_writer(inner: Writer, name: str) -> Writer:
@@ -351,6 +353,11 @@ def _items_stepper(write: Writer, step: Stepper | None) -> Stepper:
             raise
 
     return steps
+
+
+def _entries_stepper(write_entry: Writer, step_entry: Stepper) -> Stepper:
+    steps = _items_stepper(write_entry, step_entry)
+    return lambda value, out: steps(_entries(value), out)
 
 
 def member_of(writers: Mapping[str, _T], key: str) -> _T:

@@ -1,16 +1,19 @@
-"""Encodes members of the model as XML: `{"Reservations": [...]}` to `<DescribeInstancesResponse>`."""
+"""Encodes members of the model as XML: `{"Reservations": [...]}` to `<DescribeInstancesResponse>`.
+
+The protocols of EC2 and of the other services differ in what is around the members, and in their errors.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
 from econed.errors import EC2Error
-from econed.services import EC2, AmazonService
+from econed.services import EC2, SERVICES, AmazonService
 from econed.wire.compiler import Compiler, InvalidResult, ListStepper, Structure, member_of
-from econed.wire.model import ServiceOperation, output_name
+from econed.wire.model import ServiceOperation, own_name
 from econed.wire.text import escape
 
 ALSO_RETURN_TRUE: Final = frozenset(
@@ -26,13 +29,13 @@ _DECLARATION: Final = '<?xml version="1.0" encoding="UTF-8"?>\n'
 
 
 class Encoder:
-    """Encodes responses as EC2's XML.
+    """Encodes responses as the XML of their service.
 
-    An encoder must be used with one `Model` only: it caches compiled shapes by their names in that model.
+    An encoder must be used with one `Model` of each service only: it caches compiled shapes by their names in it.
     """
 
     def __init__(self) -> None:
-        self._compiler = Compiler()
+        self._compilers = {service: Compiler() for service in SERVICES}
 
     def encode(self, operation: ServiceOperation, result: Mapping[str, Any], *, version: str, request_id: str) -> bytes:
         """Return a whole response; raises `InvalidResult`. For long responses see `slices` and `body`."""
@@ -51,21 +54,22 @@ class Encoder:
 
         `version` is the API version in the request: clients expect their own in the namespace.
         """
-        return ResponseBody(self._compiler, operation, _opening(operation, version, request_id))
+        return ResponseBody(self._compilers[operation.service], operation, _Frame.of(operation, version, request_id))
 
 
 class ResponseBody:
-    """A response in EC2's XML, encoded from the parts of a result; each part has members of the result.
+    """A response in XML, encoded from the parts of a result; each part has members of the result.
 
     The following parts may continue a top-level list, until a part has another member. The members of a part are
-    written in the model's order. Members that are None are omitted; an empty list becomes an empty element. Operations
-    without an output in the model return `<return>true</return>`.
+    written in the model's order. Members that are None are omitted; an empty list becomes an empty element. EC2's
+    operations without an output in the model return `<return>true</return>`.
     """
 
-    def __init__(self, compiler: Compiler, operation: ServiceOperation, opening: str) -> None:
+    def __init__(self, compiler: Compiler, operation: ServiceOperation, frame: _Frame) -> None:
         self._compiler = compiler
         self._operation = operation
-        self._out = [_DECLARATION, opening]
+        self._closing = frame.closing
+        self._out = [_DECLARATION, frame.opening]
         self._written: set[str] = set()
         """The members that were written, wholly or in part."""
         self._open: tuple[str, ListStepper] | None = None
@@ -95,7 +99,7 @@ class ResponseBody:
         self._close_list()
         if _has_return(self._operation, self._written):
             self._out.append("<return>true</return>")
-        self._out.append(f"</{self._operation.name}Response>")
+        self._out.append(self._closing)
         return self.take()
 
     def _write(self, part: Mapping[str, Any]) -> Iterator[None]:
@@ -144,6 +148,27 @@ class ResponseBody:
             self._open = None
 
 
+class _Frame(NamedTuple):
+    """The beginning and the end of a response, around the members of a result."""
+
+    opening: str
+    closing: str
+
+    @classmethod
+    def of(cls, operation: ServiceOperation, version: str, request_id: str) -> _Frame:
+        """Return the frame of EC2's protocol or of the query protocol; the request id is first or last in it."""
+        root = f"{operation.name}Response"
+        opening, closing = f'<{root} xmlns="{_namespace(operation.service, version)}">', f"</{root}>"
+        if operation.service.protocol == "ec2":
+            return cls(f"{opening}<requestId>{escape(request_id)}</requestId>", closing)
+        wrapper = operation.result_wrapper
+        return cls(
+            f"{opening}<{wrapper}>" if wrapper else opening,
+            (f"</{wrapper}>" if wrapper else "")
+            + f"<ResponseMetadata><RequestId>{escape(request_id)}</RequestId></ResponseMetadata>{closing}",
+        )
+
+
 def encode_error(service: AmazonService, error: EC2Error, request_id: str) -> bytes:
     """Return the body of an error.
 
@@ -168,15 +193,12 @@ def _namespace(service: AmazonService, version: str) -> str:
     return f"{scheme}://{service.name}.amazonaws.com/doc/{quote(version, safe='', errors='replace')}/"
 
 
-def _opening(operation: ServiceOperation, version: str, request_id: str) -> str:
-    namespace = _namespace(operation.service, version)
-    return f'<{operation.name}Response xmlns="{namespace}"><requestId>{escape(request_id)}</requestId>'
-
-
 def _has_return(operation: ServiceOperation, written: Collection[str]) -> bool:
     """Whether to add `<return>true</return>`, which EC2 returns with every success, unless it was written already."""
+    if operation.service.protocol != "ec2":
+        return False
     if operation.output_shape is None or operation.name in ALSO_RETURN_TRUE:
         return True
     members = operation.output_shape.members.items()
-    keys = [key for key, member in members if output_name(member, key) == "return" and member.type_name == "boolean"]
+    keys = [key for key, member in members if own_name(member, key) == "return" and member.type_name == "boolean"]
     return any(key not in written for key in keys)

@@ -148,6 +148,6 @@ def input_name(member: Shape, key: str) -> str:
     return name[:1].upper() + name[1:]
 
 
-def output_name(member: Shape, key: str) -> str:
-    """Return the name of a member's element in a response: locationName, else the member's name."""
+def own_name(member: Shape, key: str) -> str:
+    """Return the name of a member in a response, and in a request of the query protocol: locationName, else its own."""
     return member.location_name or key

@@ -27,6 +27,7 @@ _SPECIAL_FLOATS = MappingProxyType({"NaN": math.nan, "Infinity": math.inf, "-Inf
 _BOOLEANS = MappingProxyType({"true": True, "1": True, "false": False, "0": False})
 _BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?", re.ASCII)
 _LINE_ENDS = str.maketrans("", "", "\r\n")
+_TEXTS = frozenset({"string", "character"})
 _BITS = MappingProxyType({"integer": 32, "long": 64})
 _MAX_LISTED_VALUES = 20
 """Error messages list the valid values of an enumeration up to this many."""
@@ -38,6 +39,13 @@ def parse_scalar(shape: Shape, text: str, name: str) -> Any:
     `name` is the parameter's name on the wire. Raises `EC2Error` InvalidParameterValue.
     """
     return _PARSERS[shape.type_name](shape, text, name)
+
+
+def parse_unconstrained(shape: Shape, text: str, name: str) -> Any:
+    """Return the value as `parse_scalar` does, without the constraints of the model: its range and enumeration."""
+    if shape.type_name in _BITS:
+        return _whole_number(text, name, _range_of(shape.type_name))
+    return text if shape.type_name in _TEXTS else parse_scalar(shape, text, name)
 
 
 def invalid_value(name: str, text: str, expectation: str) -> EC2Error:
@@ -64,12 +72,21 @@ def _boolean(_: Shape, text: str, name: str) -> bool:
 
 
 def _integer(shape: Shape, text: str, name: str) -> int:
+    minimum, maximum = _range_of(shape.type_name)
+    minimum = minimum if shape.minimum is None else shape.minimum
+    maximum = maximum if shape.maximum is None else shape.maximum
+    return _whole_number(text, name, (minimum, maximum))
+
+
+def _range_of(type_name: str) -> tuple[int, int]:
+    bound = 2 ** (_BITS[type_name] - 1)
+    return -bound, bound - 1
+
+
+def _whole_number(text: str, name: str, valid: tuple[int, int]) -> int:
     if not _INTEGER.fullmatch(text):
         raise invalid_value(name, text, "It must be an integer.")
-    value = int(text)
-    bound = 2 ** (_BITS[shape.type_name] - 1)
-    minimum = -bound if shape.minimum is None else shape.minimum
-    maximum = bound - 1 if shape.maximum is None else shape.maximum
+    value, (minimum, maximum) = int(text), valid
     if not minimum <= value <= maximum:
         raise invalid_value(name, text, f"Expecting a value between {minimum} and {maximum}.")
     return value

@@ -54,13 +54,23 @@ class Shape:
 
     @property
     def minimum(self) -> int | None:
-        """The smallest valid number."""
+        """The smallest valid number, or the smallest length of a text, list or map."""
         return self._traits.get("min")
 
     @property
     def maximum(self) -> int | None:
-        """The largest valid number."""
+        """The largest valid number, or length."""
         return self._traits.get("max")
+
+    @property
+    def pattern(self) -> str | None:
+        """The regular expression that all of a valid string matches."""
+        return self._traits.get("pattern")
+
+    @property
+    def is_sensitive(self) -> bool:
+        """Whether values must not be quoted in texts."""
+        return bool(self._traits.get("sensitive"))
 
     def _used(self, reference: Mapping[str, Any]) -> Shape:
         return shape_of(reference, self._definitions)

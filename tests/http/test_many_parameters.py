@@ -11,7 +11,7 @@ import pytest_twisted
 from econed.actions.filters import MAX_LENGTH, MAX_VALUES
 from econed.actions.pacing import PARAMETER_COST, SLICE
 from econed.config.settings import Settings
-from econed.wire.parameters import MAX_ELEMENTS
+from econed.wire.parameter_tree import MAX_ELEMENTS
 from tests.support.reactor_turns import wait_until
 from tests.support.serving import Server, connected, get, send_request, signed
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from lxml import etree
 
 from econed.errors import EC2Error
-from econed.services import EC2
+from econed.services import EC2, IAM, STS
 from econed.wire.compiler import SLICE_LENGTH, InvalidResult
 from econed.wire.encoder import Encoder, ResponseBody, encode_error
 from econed.wire.model import Model
@@ -395,3 +395,54 @@ def test_elements_are_in_the_order_of_the_model_and_not_of_the_result(model: Mod
     assert operation is not None
     body = Encoder().encode(operation, {"StoppingInstances": [change]}, version="2016-11-15", request_id="r")
     assert body.index(b"<instanceId>") < body.index(b"<currentState>") < body.index(b"<previousState>")
+
+
+class TestQueryProtocol:
+    """Responses of STS and IAM."""
+
+    def test_the_result_is_wrapped_and_the_request_id_follows(self, encoder: Encoder) -> None:
+        operation = Model.load(STS, ["GetCallerIdentity"]).operation("GetCallerIdentity")
+        assert operation is not None
+        result = {"Account": "000000000002", "Arn": "arn:aws:iam::000000000002:user/a&b", "UserId": "AIDA"}
+        assert encoder.encode(operation, result, version="2011-06-15", request_id="req-1") == (
+            b'<?xml version="1.0" encoding="UTF-8"?>\n'
+            b'<GetCallerIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><GetCallerIdentityResult>'
+            b"<UserId>AIDA</UserId><Account>000000000002</Account><Arn>arn:aws:iam::000000000002:user/a&amp;b</Arn>"
+            b"</GetCallerIdentityResult><ResponseMetadata><RequestId>req-1</RequestId></ResponseMetadata>"
+            b"</GetCallerIdentityResponse>"
+        )
+
+    def test_an_operation_without_an_output_has_the_request_id_alone(self, encoder: Encoder) -> None:
+        """No `<return>true</return>` either, which is EC2's."""
+        operation = Model.load(IAM, ["DeleteAccessKey"]).operation("DeleteAccessKey")
+        assert operation is not None
+        body = encoder.encode(operation, {}, version="2010-05-08", request_id="req-1")
+        assert body.partition(b"\n")[2] == (
+            b'<DeleteAccessKeyResponse xmlns="https://iam.amazonaws.com/doc/2010-05-08/">'
+            b"<ResponseMetadata><RequestId>req-1</RequestId></ResponseMetadata></DeleteAccessKeyResponse>"
+        )
+
+    @pytest.mark.parametrize(
+        ("status", "kind"), [(400, "Sender"), (409, "Sender"), (500, "Receiver"), (503, "Receiver")]
+    )
+    def test_an_error_says_whose_fault_it_is(self, status: int, kind: str) -> None:
+        body = encode_error(IAM, EC2Error("Code", "<text>", status), "req-1")
+        assert body.partition(b"\n")[2].decode() == (
+            f'<ErrorResponse xmlns="https://iam.amazonaws.com/doc/2010-05-08/"><Error><Type>{kind}</Type>'
+            "<Code>Code</Code><Message>&lt;text&gt;</Message></Error><RequestId>req-1</RequestId></ErrorResponse>"
+        )
+
+    def test_shapes_of_one_name_in_two_services_are_not_confused(self) -> None:
+        """Both STS and IAM have a Tag, for example."""
+        tag = {"type": "structure", "members": {"Text": {"shape": "Text", "locationName": "x"}}}
+        other = {"type": "structure", "members": {"Text": {"shape": "Text", "locationName": "y"}}}
+        encoder, bodies = Encoder(), []
+        for service, shape in ((STS, tag), (IAM, other)):
+            shapes = {"Tag": shape, "Text": {"type": "string"}}
+            operation = Model(service, {"operations": {"A": {"output": {"shape": "Tag"}}}, "shapes": shapes}).operation(
+                "A"
+            )
+            assert operation is not None
+            bodies.append(encoder.encode(operation, {"Text": "a"}, version="v", request_id="r"))
+        assert b"<x>a</x>" in bodies[0]
+        assert b"<y>a</y>" in bodies[1]

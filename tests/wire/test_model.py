@@ -10,7 +10,8 @@ import pytest
 
 from econed.services import EC2
 from econed.wire.model import Model, ModelError, merged, own_models
-from econed.wire.parameters import is_protocol_parameter, wire_names
+from econed.wire.parameter_tree import is_protocol_parameter
+from econed.wire.parameters import wire_names
 
 AMAZON: dict[str, Any] = {
     "metadata": {"apiVersion": "2016-11-15"},

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from econed.errors import EC2Error
 from econed.wire.model import Model
-from econed.wire.parameters import MAX_DEPTH, decode
+from econed.wire.parameter_tree import MAX_DEPTH
+from econed.wire.parameters import decode
 from tests.wire.decoding import decoded, refusal
 
 

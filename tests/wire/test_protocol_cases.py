@@ -1,4 +1,4 @@
-"""The 58 cases with which Amazon tests this protocol in its SDKs, applied to the server."""
+"""The cases with which Amazon tests its SDKs, applied to the server: 58 of EC2's protocol, 76 of the query protocol."""
 
 from __future__ import annotations
 
@@ -17,29 +17,34 @@ from botocore.parsers import create_parser
 from lxml import etree
 
 from econed.errors import EC2Error
-from econed.services import EC2
+from econed.services import EC2, SERVICES, STS, AmazonService
 from econed.wire.encoder import Encoder, encode_error
-from econed.wire.model import Model, ServiceOperation
-from econed.wire.parameters import decode, wire_names
+from econed.wire.model import Model, ServiceOperation, input_name, own_name
+from econed.wire.parameters import decode
 from econed.wire.query import parse_pairs
 from econed.wire.shapes import Shape
 
-DATA = Path(__file__).parent.parent / "data" / "ec2-protocol"
+DATA = Path(__file__).parent.parent / "data"
 Case = tuple[ServiceOperation, dict[str, Any]]
 
 
-def cases(file: str) -> list[Any]:
-    """Return every case in a file with its operation and the description of its service; its id names the test."""
+def cases(service: AmazonService, file: str) -> list[Any]:
+    """Return every case in a file of the service's protocol, with its operation and the description of its service.
+
+    Its id names the test.
+    """
     params = []
-    for suite in json.loads((DATA / file).read_text("utf-8")):
+    for suite in json.loads((DATA / f"{service.protocol}-protocol" / file).read_text("utf-8")):
         for case in suite["cases"]:
             name = case["given"]["name"]
+            if service is STS and "output" in case["given"]:  # the models of STS and IAM name it, the cases do not
+                case["given"]["output"]["resultWrapper"] = f"{name}Result"
             description = {
                 "metadata": suite["metadata"],
                 "operations": {name: case["given"]},
                 "shapes": suite["shapes"],
             }
-            operation = Model(EC2, description).operation(name)
+            operation = Model(service, description).operation(name)
             case["description"] = description
             params.append(pytest.param((operation, case), id=case["id"]))
     return params
@@ -82,14 +87,16 @@ def form_of(operation: ServiceOperation, case: dict[str, Any]) -> bytes:
         body: str = case["serialized"]["body"]
         return body.encode()
     assert operation.input_shape is not None
-    names = {key: name for name, key in wire_names(operation.input_shape).items()}
+    name = input_name if operation.service is EC2 else own_name
+    names = {key: name(member, key) for key, member in operation.input_shape.members.items()}
     return urlencode({names[key]: item for key, item in case["params"].items()}).encode()
 
 
 def expected_parameters(operation: ServiceOperation, case: dict[str, Any]) -> Any:
-    """Return the parameters that a server receives: without empty lists, and with an idempotency token."""
-    params = {key: item for key, item in value(operation.input_shape, case["params"]).items() if item != []}
-    if case["id"] == "Ec2ProtocolIdempotencyTokenAutoFill":
+    """Return the parameters that a server receives: without what the form has not, and with an idempotency token."""
+    unsent: tuple[Any, ...] = ([], {}) if operation.service is EC2 else ({},)
+    params = {key: item for key, item in value(operation.input_shape, case["params"]).items() if item not in unsent}
+    if case["id"] in ("Ec2ProtocolIdempotencyTokenAutoFill", "QueryProtocolIdempotencyTokenAutoFill"):
         return {"token": "00000000-0000-4000-8000-000000000000"}
     return params
 
@@ -99,8 +106,8 @@ def tree(element: etree._Element) -> Any:
     name = etree.QName(element).localname
     if len(element) or name.endswith("Response"):
         children = [tree(child) for child in element]
-        return name, "", [child for child in children if child[0] not in ("requestId", "RequestID")]
-    return name, parsed_time(element.text or ""), []
+        return name, "", [child for child in children if child[0] not in ("requestId", "RequestID", "ResponseMetadata")]
+    return name, parsed_time(text if (text := element.text or "").strip() else ""), []
 
 
 def parsed_time(text: str) -> object:
@@ -113,7 +120,20 @@ def parsed_time(text: str) -> object:
     return text
 
 
-OUTPUT = cases("output.json")
+def body_of(case: Case) -> bytes:
+    """Return the body of the response in a case; if it has none, because nothing is returned, that without members."""
+    operation, given = case
+    wrapper = f"<{operation.result_wrapper}/>" if operation.result_wrapper else ""
+    body: str = given["response"].get("body") or f"<{operation.name}Response>{wrapper}</{operation.name}Response>"
+    return body.encode()
+
+
+def texts(root: etree._Element, name: str) -> list[str | None]:
+    """Return the texts of all elements with a name, in any namespace."""
+    return [element.text for element in root.iter(f"{{*}}{name}")]
+
+
+OUTPUT = [*cases(EC2, "output.json"), *cases(STS, "output.json")]
 SUCCESSES = [case for case in OUTPUT if case.values[0][1]["response"]["status_code"] == 200]
 ERRORS = [case for case in OUTPUT if case.values[0][1]["response"]["status_code"] != 200]
 
@@ -128,7 +148,7 @@ def response(case: Case) -> bytes:
 class TestInput:
     """Decoding forms."""
 
-    @pytest.mark.parametrize("case", cases("input.json"))
+    @pytest.mark.parametrize("case", [*cases(EC2, "input.json"), *cases(STS, "input.json")])
     def test_a_form_is_decoded_to_the_parameters_of_the_case(self, case: Case) -> None:
         operation, given = case
         decoded = decode(operation, parse_pairs(form_of(operation, given)))
@@ -140,43 +160,65 @@ class TestOutput:
 
     @pytest.mark.parametrize("case", SUCCESSES)
     def test_a_response_has_the_elements_of_the_case(self, case: Case) -> None:
-        expected = etree.fromstring(case[1]["response"]["body"].encode())
-        assert tree(etree.fromstring(response(case))) == tree(expected)
+        assert tree(etree.fromstring(response(case))) == tree(etree.fromstring(body_of(case)))
 
     @pytest.mark.parametrize("case", SUCCESSES)
     def test_botocore_parses_a_response_as_it_parses_the_body_of_the_case(self, case: Case) -> None:
         operation, given = case
-        shape: Any = ServiceModel(given["description"], "ec2").operation_model(operation.name).output_shape
-        parser = create_parser("ec2")
+        shape: Any = ServiceModel(given["description"], "any").operation_model(operation.name).output_shape
+        parser = create_parser(operation.service.protocol)
         parsed = [
             parser.parse({"body": body, "headers": {}, "status_code": 200}, shape)
-            for body in (response(case), given["response"]["body"].encode())
+            for body in (response(case), body_of(case))
         ]
-        metadata = [result.pop("ResponseMetadata") for result in parsed]
+        metadata = [result.pop("ResponseMetadata", {}) for result in parsed]
         assert is_same(*parsed)
         assert metadata[0]["RequestId"] == "requestid"
 
     @pytest.mark.parametrize("case", ERRORS)
     def test_an_error_has_code_message_and_request_id_in_the_elements_of_the_case(self, case: Case) -> None:
-        expected = etree.fromstring(case[1]["response"]["body"].encode())
-        message = expected.findtext("Errors/Error/Message")
-        assert message is not None
-        error = etree.fromstring(encode_error(EC2, EC2Error(case[1]["errorCode"], message), "foo-id"))
-        for path in ("Errors/Error/Code", "Errors/Error/Message", "RequestID"):
-            assert error.findtext(path) == expected.findtext(path)
-            assert error.findtext(path)
+        """One of the query protocol has further members, which no error of STS or IAM has; it has no message."""
+        operation, given = case
+        expected = etree.fromstring(body_of(case))
+        message = expected.findtext(".//Message")
+        assert message is not None or given["id"] == "QueryComplexError"
+        error = EC2Error(given["errorCode"], message or "x", given["response"]["status_code"])
+        body = etree.fromstring(encode_error(operation.service, error, "foo-id"))
+        for name in ("Code", "Message", "Type", "RequestID", "RequestId"):
+            if message is not None or name != "Message":
+                assert texts(body, name) == texts(expected, name)
+        assert texts(body, "Code") == [given["errorCode"]]
+        assert texts(body, "RequestID") + texts(body, "RequestId") == ["foo-id"]
+
+    @pytest.mark.parametrize("case", ERRORS)
+    def test_botocore_parses_an_error_as_it_parses_the_body_of_the_case(self, case: Case) -> None:
+        operation, given = case
+        status = given["response"]["status_code"]
+        error = EC2Error(given["errorCode"], etree.fromstring(body_of(case)).findtext(".//Message") or "", status)
+        shape: Any = ServiceModel(given["description"], "any").operation_model(operation.name).output_shape
+        bodies = (encode_error(operation.service, error, "foo-id"), body_of(case))
+        parser = create_parser(operation.service.protocol)
+        parsed = [parser.parse({"body": body, "headers": {}, "status_code": status}, shape) for body in bodies]
+        assert [result["Error"]["Code"] for result in parsed] == [given["errorCode"]] * 2
+        assert [result["ResponseMetadata"]["RequestId"] for result in parsed] == ["foo-id"] * 2
+        assert parsed[0]["Error"]["Message"] == parsed[1]["Error"].get("Message")
 
 
 class TestCases:
     """The cases themselves."""
 
-    def test_there_are_29_cases_of_input_and_29_of_output(self) -> None:
-        assert len(cases("input.json")) == 29
-        assert len(SUCCESSES) + len(ERRORS) == 29
+    @pytest.mark.parametrize(("service", "count"), [(EC2, 29), (STS, 38)])
+    def test_as_many_are_of_input_as_of_output(self, service: AmazonService, count: int) -> None:
+        assert len(cases(service, "input.json")) == count
+        assert sum(case.values[0][0].service is service for case in SUCCESSES + ERRORS) == count
 
-    def test_ec2s_model_has_no_error_shapes_and_no_namespaces_of_members(self) -> None:
-        """Two of the cases use these features; the encoder does not support them because EC2 does not use them."""
+    @pytest.mark.parametrize("service", SERVICES)
+    def test_amazons_models_have_no_members_of_errors_and_no_namespaces_of_members(
+        self, service: AmazonService
+    ) -> None:
+        """Some of the cases use these features; the encoder does not support them because no service uses them."""
         loader = Loader(extra_search_paths=[Loader.BUILTIN_DATA_PATH], include_default_search_paths=False)
-        description = loader.load_service_model("ec2", "service-2")
-        assert not [name for name, shape in description["shapes"].items() if "exception" in shape]
+        description = loader.load_service_model(service.name, "service-2")
+        errors = [shape for shape in description["shapes"].values() if "exception" in shape]
+        assert {member for shape in errors for member in shape["members"]} <= {"message"}
         assert '"xmlNamespace"' not in json.dumps([description["operations"], description["shapes"]])

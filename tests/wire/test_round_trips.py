@@ -1,8 +1,8 @@
-"""For every operation of EC2: requests of botocore's serializer are decoded, and its parser accepts the responses."""
+"""For every operation of all services: requests of botocore are decoded, and its parser accepts the responses."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
 from itertools import count
 from typing import Any, cast
@@ -14,11 +14,12 @@ from botocore.model import ServiceModel
 from botocore.parsers import create_parser
 from botocore.serialize import create_serializer
 
+from econed.services import IAM, STS, AmazonService
 from econed.wire.encoder import Encoder
 from econed.wire.model import Model
 from econed.wire.parameters import decode
 from econed.wire.query import parse_pairs
-from econed.wire.shapes import ListShape, Shape, StructureShape
+from econed.wire.shapes import ListShape, MapShape, Shape, StructureShape
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +38,9 @@ def sample(shape: Shape, numbers: Iterator[int]) -> Any:
         case "list":
             member = cast(ListShape, shape).member
             return [sample(member, numbers) for _ in range(2)]
+        case "map":
+            entry = cast(MapShape, shape)
+            return {sample(entry.key, numbers): sample(entry.value, numbers) for _ in range(2)}
         case "string":
             return shape.enum[0] if shape.enum else f"a text & more, {next(numbers)}"
         case "integer" | "long":
@@ -55,7 +59,7 @@ def sample(shape: Shape, numbers: Iterator[int]) -> Any:
 
 def sent_by_botocore(service: ServiceModel, name: str, params: Mapping[str, Any]) -> bytes:
     """Return the form that botocore sends."""
-    serializer = create_serializer("ec2", include_validation=False)
+    serializer = create_serializer(service.metadata["protocol"], include_validation=False)
     request = serializer.serialize_to_request(dict(params), service.operation_model(name))
     return urlencode(request["body"]).encode()
 
@@ -64,7 +68,7 @@ def parsed_by_botocore(service: ServiceModel, name: str, body: bytes) -> dict[st
     """Return the result that botocore parses."""
     response = {"body": body, "headers": {}, "status_code": 200}
     shape: Any = service.operation_model(name).output_shape
-    parsed: dict[str, Any] = create_parser("ec2").parse(response, shape)
+    parsed: dict[str, Any] = create_parser(service.metadata["protocol"]).parse(response, shape)
     assert parsed.pop("ResponseMetadata")["RequestId"] == "req-1"
     return parsed
 
@@ -132,3 +136,41 @@ class TestRoundTrips:
         operation = model.operation(name)
         assert operation is not None
         assert decode(operation, parse_pairs(sent_by_botocore(service, name, params))) == params
+
+
+CONSTRAINTS = ("min", "max", "pattern", "enum")
+"""The traits of shapes that samples do not satisfy; `tests/wire/test_constraints.py` has these."""
+
+
+def unconstrained(value: Any) -> Any:
+    """Return a description of a service without the constraints of its scalars, lists and maps."""
+    if isinstance(value, list):
+        return [unconstrained(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    dropped: Collection[str] = CONSTRAINTS if isinstance(value.get("type"), str) else ()
+    return {key: unconstrained(item) for key, item in value.items() if key not in dropped}
+
+
+@pytest.mark.parametrize(("service", "count_of_operations"), [(STS, 10), (IAM, 170)])
+class TestQueryServices:
+    """All operations of the services of the query protocol, as botocore's clients send and read them."""
+
+    def test_every_parameter_is_decoded_and_every_result_parsed(
+        self, service: AmazonService, count_of_operations: int
+    ) -> None:
+        loader = Loader(extra_search_paths=[Loader.BUILTIN_DATA_PATH], include_default_search_paths=False)
+        description = unconstrained(loader.load_service_model(service.name, "service-2"))
+        botocores, model, encoder = ServiceModel(description, service.name), Model(service, description), Encoder()
+        assert len(botocores.operation_names) > count_of_operations
+        for name in botocores.operation_names:
+            operation = model.operation(name)
+            assert operation is not None
+            if operation.input_shape is not None:
+                params = sample(operation.input_shape, count())
+                assert decode(operation, parse_pairs(sent_by_botocore(botocores, name, params))) == params, name
+            if operation.output_shape is not None:
+                result = sample(operation.output_shape, count())
+                body = encoder.encode(operation, result, version=str(service.version), request_id="req-1")
+                assert parsed_by_botocore(botocores, name, body) == result, name
+                assert operation.result_wrapper == f"{name}Result"

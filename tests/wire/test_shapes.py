@@ -1,23 +1,26 @@
-"""The shapes of the model are those of `botocore.model` in all operations of EC2, and in a part of the model."""
+"""The shapes of the model are those of `botocore.model` in all operations, and in a part of the model."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from botocore.loaders import Loader
 from botocore.model import ServiceModel
 
-from econed.services import EC2
+from econed.services import EC2, SERVICES, AmazonService
 from econed.wire.model import Model
 from econed.wire.shapes import ListShape, MapShape, Shape, StructureShape
 
 
-def test_every_shape_of_every_operation_is_botocores(model: Model) -> None:
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_shape_of_every_operation_is_botocores(service: AmazonService) -> None:
     loader = Loader(extra_search_paths=[Loader.BUILTIN_DATA_PATH], include_default_search_paths=False)
-    service = ServiceModel(loader.load_service_model("ec2", "service-2"), "ec2")
-    assert model.operation_names == {*service.operation_names, "UploadImage"}
-    for name in service.operation_names:
-        operation, botocores = model.operation(name), service.operation_model(name)
+    amazons = ServiceModel(loader.load_service_model(service.name, "service-2"), service.name)
+    model = Model.load(service)
+    assert model.operation_names == {*amazons.operation_names, *(["UploadImage"] if service is EC2 else [])}
+    for name in amazons.operation_names:
+        operation, botocores = model.operation(name), amazons.operation_model(name)
         assert operation is not None
         assert_same(operation.input_shape, botocores.input_shape)
         assert_same(operation.output_shape, botocores.output_shape)
@@ -60,12 +63,14 @@ def assert_same(shape: Shape | None, other: Any, within: frozenset[str] = frozen
 def traits(shape: Shape) -> tuple[object, ...]:
     """Return what a shape says about its own values."""
     names = (shape.name, shape.type_name, shape.location_name, shape.query_name)
-    return (*names, shape.is_flattened, shape.timestamp_format, list(shape.enum), shape.minimum, shape.maximum)
+    values = (list(shape.enum), shape.minimum, shape.maximum, shape.pattern, shape.is_sensitive)
+    return (*names, shape.is_flattened, shape.timestamp_format, *values)
 
 
 def traits_of_botocores(shape: Any) -> tuple[object, ...]:
     """Return the same of one of botocore's shapes."""
     wire, metadata = shape.serialization, shape.metadata
     names = (shape.name, shape.type_name, wire.get("name"), wire.get("queryName"))
-    values = (metadata.get("enum", []), metadata.get("min"), metadata.get("max"))
+    limits = (metadata.get("enum", []), metadata.get("min"), metadata.get("max"))
+    values = (*limits, metadata.get("pattern"), metadata.get("sensitive", False))
     return (*names, bool(wire.get("flattened")), wire.get("timestampFormat"), *values)
