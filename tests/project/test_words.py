@@ -45,7 +45,9 @@ def texts() -> dict[Path, str]:
     return {
         path.relative_to(ROOT): without_quotations(path, path.read_text("utf-8", errors="replace"))
         for path in paths
-        if path.is_file() and path.suffix != ".pyc" and not any(path.is_relative_to(other) for other in EXCLUDED)
+        if path.is_file()
+        and path.suffix not in {".pyc", ".png"}
+        and not any(path.is_relative_to(other) for other in EXCLUDED)
     }
 
 
