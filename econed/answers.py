@@ -34,7 +34,7 @@ _INCORRECT_STATE = EC2Error("IncorrectState", "The resource is not in a state th
 
 _REFUSALS: Mapping[int, EC2Error] = MappingProxyType(
     {
-        # The user was deleted or renamed after their signature had been verified.
+        # The user was deleted or renamed, or their login token has ended, after their signature had been verified.
         OpenNebulaCode.AUTHENTICATION: auth_failure(),
         OpenNebulaCode.AUTHORIZATION: _UNAUTHORIZED,
         OpenNebulaCode.NO_EXISTS: EC2Error(

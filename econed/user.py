@@ -129,8 +129,13 @@ class User:
         """The subjects of the certificates that authenticate this user, as `econed.auth.subjects` spells them."""
         return tuple(filter(None, self.secret.split("|"))) if self.driver == _CERTIFICATE_DRIVER else ()
 
+    @property
+    def only_group(self) -> int | None:
+        """The only group in which the user may act; None if they act in all of theirs."""
+        return None if self.acts_by is None else self.acts_by.group
+
     def within(self, token: LoginToken) -> User:
-        """Return the user as they act with a login token: in its group alone, if it has one."""
+        """Return the user as they act in the group of a login token, in its session; as they are if it has none."""
         if token.group is None:
             return self
         return replace(self, gid=token.group, groups=(token.group,), acts_by=token)

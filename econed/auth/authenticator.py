@@ -6,6 +6,7 @@ import hmac
 from collections.abc import Iterator, Sequence
 
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 from zope.interface import implementer
 
 from econed.auth import sigv2, sigv4
@@ -29,6 +30,12 @@ DUMMY_SECRET = "0123456789abcdef" * 4
 
 It authenticates nobody. It is as long as the secrets of the driver core, because the time for a digest depends
 on the length of the key.
+"""
+
+LONG_TEXTS = 1 << 16
+"""Bytes of all strings to sign of a request, beyond which the reactor runs between two secrets.
+
+Those of Version 4 are short. Those of Version 2 contain all parameters.
 """
 
 
@@ -67,22 +74,44 @@ class SignatureAuthenticator:
     async def _signer(self, claim: SignatureClaim, texts: _Texts, signers: Signers) -> Candidate | None:
         """Return who signed, or None; oned is asked only about users whose signature was verified."""
         now = self._clock.seconds()
-        matching = _matching(claim, texts, signers.cached(claim, now), signers.slots)
+        matching = await self._matching(claim, texts, signers.cached(claim, now), signers.slots)
         return None if matching is None else await signers.confirm(claim, matching, now)
+
+    async def _matching(
+        self, claim: SignatureClaim, texts: _Texts, candidates: Sequence[Candidate], slots: int
+    ) -> Candidate | None:
+        """Return the candidate with whose secret the request was signed; None if there is none.
+
+        Then the number of digests is the same however many candidates there are.
+        """
+        for index in range(slots):
+            candidate = candidates[index] if index < len(candidates) else None
+            key = claim.signing_key(DUMMY_SECRET if candidate is None else candidate.secret)
+            for text in texts:
+                if hmac.compare_digest(claim.sign(key, text), claim.signature) and candidate is not None:
+                    return candidate
+            if texts.length > LONG_TEXTS:
+                await deferLater(self._clock, 0)
+        return None
 
 
 class _Texts:
-    """The strings to sign of a claim, one for each endpoint; each is made when it is first needed."""
+    """The strings to sign of a claim, one for each endpoint; each is made when it is first needed.
+
+    `length` is the sum of the lengths of those that were made.
+    """
 
     def __init__(self, claim: SignatureClaim, endpoints: Sequence[Endpoint]) -> None:
         self._claim = claim
         self._endpoints = endpoints
         self._made: list[bytes] = []
+        self.length = 0
 
     def __iter__(self) -> Iterator[bytes]:
         for index, endpoint in enumerate(self._endpoints):
             if index == len(self._made):
                 self._made.append(self._claim.string_to_sign(endpoint))
+                self.length += len(self._made[index])
             yield self._made[index]
 
 
@@ -105,17 +134,3 @@ def read_claim(request: SignedRequest) -> SignatureClaim:
     read, covered = used[0]
     require_unique(covered)
     return read(request)
-
-
-def _matching(claim: SignatureClaim, texts: _Texts, candidates: Sequence[Candidate], slots: int) -> Candidate | None:
-    """Return the candidate with whose secret the request was signed; None if there is none.
-
-    Then the number of digests is the same however many candidates there are.
-    """
-    for index in range(slots):
-        candidate = candidates[index] if index < len(candidates) else None
-        key = claim.signing_key(DUMMY_SECRET if candidate is None else candidate.secret)
-        for text in texts:
-            if hmac.compare_digest(claim.sign(key, text), claim.signature) and candidate is not None:
-                return candidate
-    return None

@@ -3,12 +3,18 @@
 For the drivers core and public both count. All other drivers store no secret in PASSWORD, so tokens alone count; for
 server accounts (`server_cipher`, `server_x509`) oned accepts no token either. Tokens that econed has made, behind
 temporary credentials, never count.
+
+A request signed with a token is made in the session of that token, so that oned decides what it may do: in the group of
+the token, if it has one, and nothing if oned does not have the token. The user's document is not proof of that: oned
+does not escape the texts of tokens, which users may choose, so what looks like two tokens may be one. Whoever holds the
+token of a group could otherwise invent one without a group.
 """
 
 from __future__ import annotations
 
 import hmac
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from enum import Enum
 
 from econed.auth.signature import SignatureClaim
@@ -22,7 +28,7 @@ _MAX_DRIVER = 16
 
 
 class SecretKeys(Enum):
-    """The kinds of secret keys that an administrator may allow."""
+    """The kinds of secret keys that an administrator may allow (econe.conf, `secret_keys`)."""
 
     PASSWORD = "password"
     TOKENS = "tokens"
@@ -76,8 +82,16 @@ class UserNames:
         if not user.enabled:
             return "the user is disabled"
         if not candidates(user, now, self._kinds):
-            return f"the user has no secret key, with the driver {user.driver[:_MAX_DRIVER]}"
+            return f"the user has no secret key: {self._missing(user)}"
         return "wrong secret key, or the request was changed after it was signed"
+
+    def _missing(self, user: User) -> str:
+        """Return which secrets a user could have."""
+        missing = {
+            SecretKeys.PASSWORD: f"no password with the driver {user.driver[:_MAX_DRIVER]}",
+            SecretKeys.TOKENS: "no valid login token",
+        }
+        return ", ".join(missing[kind] for kind in missing if kind in self._kinds) or "only access keys count"
 
 
 def candidates(user: User, now: float, kinds: Collection[SecretKeys] = frozenset(SecretKeys)) -> tuple[Candidate, ...]:
@@ -98,7 +112,7 @@ def _candidates(user: User, now: float, kinds: Collection[SecretKeys]) -> Iterat
                 kind = CredentialKind.LOGIN_TOKEN
                 origin = origin_of(kind, token.text)
                 credential = Credential(kind, user.name, origin, expires=token.expires, login_token=token)
-                yield Candidate(token.text, user.within(token), credential)
+                yield Candidate(token.text, replace(user.within(token), acts_by=token), credential)
 
 
 def _are_equal(secret: str, other: str) -> bool:

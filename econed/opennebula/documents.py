@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from functools import cached_property
+from itertools import chain
 
 from econed.opennebula.attributes import Attributes, Value, Vector
 from econed.opennebula.machines import Disk, HistoryRecord, Nic, VirtualMachine
@@ -141,6 +142,15 @@ class VMTemplate(OwnedView):
         return self._attributes("TEMPLATE")
 
 
+class _Ids(View):
+    """A list of ids."""
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """The ids."""
+        return self._numbers("ID")
+
+
 class _LoginTokenElement(View):
     """A login token in a user's document."""
 
@@ -154,7 +164,11 @@ class _LoginTokenElement(View):
 
 
 class UserDocument(View):
-    """A user of OpenNebula."""
+    """A user of OpenNebula.
+
+    oned does not escape login tokens, for which users may choose any text. So a user may have written elements of any
+    name into their own document, after those that are read of it (but tokens and attributes): the first counts.
+    """
 
     @property
     def id(self) -> int:
@@ -179,7 +193,7 @@ class UserDocument(View):
     @property
     def group_ids(self) -> frozenset[int]:
         """The ids of all groups, the primary group included."""
-        return frozenset(self._numbers("GROUPS/ID")) | {self.gid}
+        return frozenset(chain.from_iterable(groups.ids for groups in self._views(_Ids, "GROUPS")[:1])) | {self.gid}
 
     @property
     def password(self) -> str:
