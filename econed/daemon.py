@@ -216,7 +216,8 @@ def _service(
 def _authenticator(parts: _Parts, users: IUserDirectory) -> IAuthenticator:
     if parts.settings.auth == "x509":
         return CertificateAuthenticator(users, parts.clock, parts.log())
-    return SignatureAuthenticator((UserNames(users),), parts.clock, ssl_server=parts.settings.ssl_server)
+    names = UserNames(users, parts.settings.secret_keys)
+    return SignatureAuthenticator((names,), parts.clock, ssl_server=parts.settings.ssl_server)
 
 
 def _site(parts: _Parts, resource: EC2Resource, uploads: UploadDirectory, peers: Peers) -> EC2Site:

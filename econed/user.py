@@ -27,6 +27,14 @@ class CredentialKind(Enum):
     CERTIFICATE = "certificate"
 
 
+class SecretKeys(Enum):
+    """The kinds of secret keys that an administrator may allow (econe.conf, `secret_keys`)."""
+
+    PASSWORD = "password"
+    TOKENS = "tokens"
+    ACCESS_KEYS = "access_keys"
+
+
 @dataclass(frozen=True)
 class LoginToken:
     """A login token of a user (one.user.login), which oned accepts in place of the password.

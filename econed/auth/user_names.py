@@ -6,8 +6,8 @@ temporary credentials, never count.
 
 A request signed with a token is made in the session of that token, so that oned decides what it may do: in the group of
 the token, if it has one, and nothing if oned does not have the token. The user's document is not proof of that: oned
-does not escape the texts of tokens, which users may choose, so what looks like two tokens may be one. Whoever holds the
-token of a group could otherwise invent one without a group.
+does not escape the texts of tokens, which users may choose, so what looks like two tokens may be one. With the token of
+a group a client could otherwise invent a token without one.
 """
 
 from __future__ import annotations
@@ -15,24 +15,15 @@ from __future__ import annotations
 import hmac
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
-from enum import Enum
 
 from econed.auth.signature import SignatureClaim
 from econed.auth.signers import Candidate
 from econed.interfaces import IUserDirectory
 from econed.opennebula.documents import MAX_LOGIN_TOKENS
-from econed.user import Credential, CredentialKind, User, origin_of
+from econed.user import Credential, CredentialKind, SecretKeys, User, origin_of
 
 _MAX_DRIVER = 16
 """Characters of a driver's name that are logged."""
-
-
-class SecretKeys(Enum):
-    """The kinds of secret keys that an administrator may allow (econe.conf, `secret_keys`)."""
-
-    PASSWORD = "password"
-    TOKENS = "tokens"
-    ACCESS_KEYS = "access_keys"
 
 
 class UserNames:

@@ -163,7 +163,7 @@ class UserDirectory:
         unreadable: set[int] = set()
 
         async def visit(document: UserDocument) -> None:
-            users.append(_user(document))
+            users.append(user_in(document))
             self._add(users[-1], requested_at)
 
         def leave_out(user_id: int) -> None:
@@ -221,7 +221,7 @@ class UserDirectory:
                 raise
         else:
             self._unreadable.pop(user_id, None)
-            return _user(document)
+            return user_in(document)
         self._forget(user_id)
         return None
 
@@ -266,7 +266,8 @@ def _ids_by_subject(users: Iterable[User]) -> Mapping[str, Sequence[int]]:
     return ids
 
 
-def _user(document: UserDocument) -> User:
+def user_in(document: UserDocument) -> User:
+    """Return the user of a document, of which they may have written parts."""
     return User(
         id=document.id,
         name=document.name,

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from econed.config import values
 from econed.config.values import CertificateFiles, Network
+from econed.user import SecretKeys
 
 _LARGEST_ID = 2**31 - 1
 
@@ -111,6 +112,8 @@ class Settings:
 
     auth: Annotated[Literal["ec2", "x509"], values.one_of("ec2", "x509")] = "ec2"
     """How clients authenticate: ec2 is access key and secret key, x509 a certificate."""
+    secret_keys: Annotated[tuple[SecretKeys, ...], values.some_of(SecretKeys)] = tuple(SecretKeys)
+    """With auth ec2: the kinds of secret keys that count."""
     core_auth: Annotated[Literal["cipher", "x509"], values.one_of("cipher", "x509")] = "cipher"
     """oned's authentication driver for econed: cipher is server_cipher, x509 is server_x509."""
 

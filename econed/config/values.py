@@ -10,8 +10,9 @@ import os
 import re
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum
 from types import MappingProxyType
 from typing import TypeAlias, TypeVar
 from urllib.parse import SplitResult, urlsplit
@@ -22,6 +23,7 @@ from econed.config.nodes import YAML_TAG, InvalidValue, NodeProblem, entries_of,
 from econed.hosts import address_of, is_host, normal_host
 
 T = TypeVar("T")
+E = TypeVar("E", bound=Enum)
 Reader: TypeAlias = Callable[[yaml.Node], T]
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -62,6 +64,25 @@ def one_of(*words: str) -> Reader[str]:
         if text not in words:
             raise InvalidValue.expected(what, node)
         return text
+
+    return read
+
+
+def some_of(kinds: type[E]) -> Reader[tuple[E, ...]]:
+    """Return a reader of the value of a member, or of a list of some of them."""
+    words = [kind.value for kind in kinds]
+    what = f"{' or '.join(map(quote, words))}, or a list of some of them"
+
+    def read_one(node: yaml.Node) -> E:
+        text = word(node, what)
+        if text not in words:
+            raise InvalidValue.expected(what, node)
+        return kinds(text)
+
+    def read(node: yaml.Node) -> tuple[E, ...]:
+        if not (items := _items_of(node)):
+            raise InvalidValue.expected(what, node)
+        return tuple(dict.fromkeys(_read_items(items, read_one)))
 
     return read
 
@@ -325,7 +346,7 @@ def _template(node: yaml.Node) -> str:
 # Lists and mappings
 
 
-def _items_of(node: yaml.Node) -> Iterable[yaml.Node]:
+def _items_of(node: yaml.Node) -> Sequence[yaml.Node]:
     """Return the items of a list; a single value counts as a list with one item."""
     return node.value if isinstance(node, yaml.SequenceNode) else (node,)
 

@@ -91,11 +91,22 @@ class FakeOned:
 def document(user: User) -> str:
     """Return a user's document in oned's format."""
     groups = "".join(f"<ID>{gid}</ID>" for gid in user.groups)
+    tokens = "".join(
+        f"<LOGIN_TOKEN><TOKEN>{token.text}</TOKEN><EXPIRATION_TIME>{_or_none(token.expires)}</EXPIRATION_TIME>"
+        f"<EGID>{_or_none(token.group)}</EGID></LOGIN_TOKEN>"
+        for token in user.login_tokens
+    )
     return (
         f"<USER><ID>{user.id}</ID><GID>{user.gid}</GID><GROUPS>{groups}</GROUPS><GNAME>ec2</GNAME>"
         f"<NAME>{escape(user.name)}</NAME><PASSWORD><![CDATA[{user.secret}]]></PASSWORD>"
-        f"<AUTH_DRIVER><![CDATA[{user.driver}]]></AUTH_DRIVER><ENABLED>{int(user.enabled)}</ENABLED><TEMPLATE/></USER>"
+        f"<AUTH_DRIVER><![CDATA[{user.driver}]]></AUTH_DRIVER><ENABLED>{int(user.enabled)}</ENABLED>{tokens}"
+        "<TEMPLATE/></USER>"
     )
+
+
+def _or_none(number: int | None) -> int:
+    """Return a number as oned writes it in login tokens: -1 for none."""
+    return -1 if number is None else number
 
 
 @dataclass

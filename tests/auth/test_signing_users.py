@@ -108,11 +108,16 @@ def test_a_signature_that_matches_an_outdated_user_is_refused(current: tuple[Any
     assert refusal(signed.request, signed.at, Stale(current)).code == "AuthFailure"
 
 
+NO_PASSWORD = "the user has no secret key: no password"
+
 REASONS = [
     (replace(ALICE, secret="another"), "wrong secret key, or the request was changed after it was signed"),
     (replace(ALICE, enabled=False), "the user is disabled"),
-    (replace(ALICE, driver="ldap" * 99), "the user has no secret key, with the driver ldapldapldapldap"),
-    (replace(ALICE, secret=""), "the user has no secret key, with the driver core"),
+    (
+        replace(ALICE, driver="ldap" * 99),
+        f"{NO_PASSWORD} with the driver ldapldapldapldap, no valid login token",
+    ),
+    (replace(ALICE, secret=""), f"{NO_PASSWORD} with the driver core, no valid login token"),
     (None, "no user with this name is known"),
 ]
 

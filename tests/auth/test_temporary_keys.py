@@ -13,7 +13,7 @@ from zope.interface import implementer
 from econed.auth.authenticator import SignatureAuthenticator
 from econed.auth.failures import AuthenticationFailed
 from econed.auth.temporary import TemporaryKeys
-from econed.auth.user_names import SecretKeys, UserNames
+from econed.auth.user_names import UserNames
 from econed.credentials.key_ids import new_key_id, new_temporary_id
 from econed.credentials.revocations import Revocations
 from econed.credentials.temporary import (
@@ -25,7 +25,7 @@ from econed.credentials.temporary import (
 )
 from econed.interfaces import IUserDirectory
 from econed.sealing import KEY_SIZE, Sealer
-from econed.user import CredentialKind, LoginToken, Sender, TokenLogin, User, origin_of
+from econed.user import CredentialKind, LoginToken, SecretKeys, Sender, TokenLogin, User, origin_of
 from tests.auth.signed_requests import DESCRIBE
 from tests.auth.support import ALICE, ListedUsers, Signed, done, presign_v4, sign_v2, sign_v4
 

@@ -85,7 +85,7 @@ async def test_the_log_says_what_the_response_does_not(server: Server) -> None:
     assert reasons == {
         "alice": "alice: wrong secret key, or the request was changed after it was signed",
         "disabled": "disabled: the user is disabled",
-        "certified": "certified: the user has no secret key, with the driver x509",
+        "certified": "certified: the user has no secret key: no password with the driver x509, no valid login token",
         "nobody": "nobody: no user with this name is known",
     }
 

@@ -94,7 +94,7 @@ class Request:
     """A request, and the results of its calls in the order in which they ended."""
 
     share: CallShare
-    user: str
+    user: Login
     results: list[Any] = field(default_factory=list)
 
     def change(self, number: int) -> Deferred[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,9 @@ from twisted.internet.defer import CancelledError
 from econed.calls.gathering import MAX_MERGED, SLOW
 from econed.errors import OpenNebulaUnavailable, ReplyTooLarge
 from econed.opennebula.machine_sets import divide
-from tests.calls.manual_oned import Queued, ids_of, machines
+from econed.user import LoginToken, TokenLogin
+from tests.auth.support import ALICE
+from tests.calls.manual_oned import Queued, Request, ids_of, machines
 
 POOL = ("one.vmpool.info", -2, -1, -1, -1, "")
 MACHINE = ("one.vm.info", 7, False)
@@ -77,6 +80,21 @@ def test_reads_that_differ_are_not_shared(user: int, session_key: str, read: tup
     queued.request(user, session_key).read(*read)
     queued.end_all()
     assert len(queued.oned.sent) == 3
+
+
+def test_sessions_of_login_tokens_of_one_user_share_no_reads_and_their_turns() -> None:
+    """They may see different objects; the user has no more turns for having several."""
+    queued = Queued(limit=1)
+    tokens = (LoginToken("first", None, 101), LoginToken("second", None, 101))
+    users = (ALICE, *(replace(ALICE.within(token), acts_by=token) for token in tokens))
+    for user in users:
+        for _ in range(2):
+            request = Request(queued.queue.for_user(user), user.login)
+            request.read(*MACHINE)
+    queued.request(user=9).read(*MACHINE)
+    queued.end_all()
+    first, second = TokenLogin("alice", "first"), TokenLogin("alice", "second")
+    assert [call.user for call in queued.oned.sent] == ["alice", "user-9", first, second, "alice"]
 
 
 def test_a_document_is_shared_only_by_those_who_parse_it_equally() -> None:

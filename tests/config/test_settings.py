@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import FrozenInstanceError, fields
+from enum import Enum
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 
 from econed.config.loading import load
 from econed.config.settings import Settings
+from econed.user import SecretKeys
 from tests.config.configuring import settings_of
 
 ROOT = Path(__file__).parent.parent.parent
@@ -78,6 +80,7 @@ def test_the_commented_settings_of_the_shipped_file_are_valid(conf: Path, tmp_pa
     assert settings.ssl_server == "https://ec2.example.org/"
     assert settings.regions == {"zone-b": "https://ec2.zone-b.example.org/"}
     assert settings.region_names == ("us-east-1",)
+    assert settings.secret_keys == (SecretKeys.TOKENS, SecretKeys.ACCESS_KEYS)
     assert (settings.cluster_id, settings.elasticips_vnet_id) == (100, 8)
     assert settings.one_ca_file == str(tmp_path / "cloud-ca.pem")
     assert settings.sealing_keys == str(tmp_path / "sealing.keys")
@@ -95,6 +98,14 @@ def test_a_key_may_be_a_symbol_or_plain(conf: Path, line: str) -> None:
 def test_a_word_may_be_a_symbol_or_plain(conf: Path, value: str) -> None:
     """Ruby programs write words as symbols."""
     assert settings_of(conf, f":auth: {value}").auth == "ec2"
+
+
+@pytest.mark.parametrize("value", ["tokens", ":tokens", "[tokens]", "[!ruby/sym tokens, tokens]"])
+def test_the_secret_keys_that_count_are_one_kind_or_a_list(conf: Path, value: str) -> None:
+    """In any order, and a kind may be named twice."""
+    assert settings_of(conf, f"secret_keys: {value}").secret_keys == (SecretKeys.TOKENS,)
+    both = settings_of(conf, "secret_keys: [access_keys, password]").secret_keys
+    assert both == (SecretKeys.ACCESS_KEYS, SecretKeys.PASSWORD)
 
 
 @pytest.mark.parametrize("empty", ["", "~", "null"])
@@ -196,5 +207,5 @@ def _in_yaml(value: object) -> str:
     if value is None or isinstance(value, bool):
         return str(bool(value)).lower()
     if isinstance(value, tuple):
-        return ", ".join(value)
+        return ", ".join(str(item.value) if isinstance(item, Enum) else item for item in value)
     return f"{value:g}" if isinstance(value, float) else str(value)

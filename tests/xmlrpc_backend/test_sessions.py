@@ -6,8 +6,11 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import CancelledError, DeferredList
 
+from econed.answers import failure
 from econed.errors import OpenNebulaRefusal, ServerAccountRefused
 from econed.opennebula.tokens import CipherForm
+from econed.services import EC2
+from econed.user import TokenLogin
 from tests.support.oned_stubs import replying
 from tests.xmlrpc_backend.calling_oned import PROBE, REFUSED, BackendHarness, failure_of, modern, started, taking, token
 
@@ -36,6 +39,38 @@ async def test_an_unknown_user_is_distinguished_from_a_refused_server_account(
     assert error.code == 256
     assert isinstance(error, ServerAccountRefused) == is_the_daemons_fault
     assert server.calls == [PROBE, "one.vm.action", PROBE]
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_session_of_a_login_token_needs_no_server_token(harness: BackendHarness) -> None:
+    """So the accepted form of server tokens is not determined for it."""
+    server = harness.serve(replying(True, 1, 0))
+    assert await harness.backend(server.url).call(TokenLogin("alice", "a token"), "one.vm.action", "resume", 1) == 1
+    assert server.calls == ["one.vm.action"]
+    assert server.connections[0].arguments[0] == "alice:a token"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_refused_login_token_has_ended(harness: BackendHarness) -> None:
+    """No other form is tried: it is an AuthFailure. Its text is not in the error."""
+    server = harness.serve(replying(*REFUSED))
+    login = TokenLogin("alice", "a token")
+    error = await failure_of(harness.backend(server.url).call(login, "one.vm.action", "resume", 1))
+    assert isinstance(error, OpenNebulaRefusal)
+    assert failure(error, EC2).error.code == "AuthFailure"
+    assert server.calls == ["one.vm.action"]
+    assert "a token" not in f"{error!r} {error}"
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_login_token_of_a_name_with_a_colon_is_refused_before_the_call(harness: BackendHarness) -> None:
+    """The session would be another user's."""
+    server = harness.serve(replying(True, 1, 0))
+    call = harness.backend(server.url).call(TokenLogin("alice:x", "a token"), "one.vm.action", "resume", 1)
+    error = await failure_of(call)
+    assert isinstance(error, OpenNebulaRefusal)
+    assert error.code == 256
+    assert server.calls == []
 
 
 @pytest_twisted.ensureDeferred

@@ -1,0 +1,86 @@
+"""What users may have written into their own documents: login tokens, which oned does not escape."""
+
+from __future__ import annotations
+
+import pytest
+from lxml import etree
+
+from econed.auth.users import user_in
+from econed.opennebula.documents import MAX_LOGIN_TOKENS, MAX_TOKEN_LENGTH, UserDocument
+from econed.user import LoginToken, User
+
+_HEAD = (
+    "<USER><ID>2</ID><GID>100</GID><GROUPS><ID>100</ID></GROUPS><GNAME>ec2</GNAME><NAME>alice</NAME>"
+    "<PASSWORD>secret</PASSWORD><AUTH_DRIVER>core</AUTH_DRIVER><ENABLED>1</ENABLED>"
+)
+
+
+def user_with(text: str) -> User:
+    """Return the user in a document with a text in place of the login tokens."""
+    return user_in(UserDocument(etree.fromstring(f"{_HEAD}{text}<TEMPLATE/></USER>")))
+
+
+def token(text: str = "text", expires: str = "-1", group: str = "-1") -> str:
+    """Return a login token as oned writes it."""
+    times = f"<EXPIRATION_TIME>{expires}</EXPIRATION_TIME>"
+    return f"<LOGIN_TOKEN><TOKEN>{text}</TOKEN>{times}<EGID>{group}</EGID></LOGIN_TOKEN>"
+
+
+def test_login_tokens_are_read_with_their_ends_and_groups() -> None:
+    user = user_with(token("first", "1795840048", "101") + token("second"))
+    assert user.login_tokens == (LoginToken("first", 1795840048, 101), LoginToken("second", None, None))
+
+
+def test_a_token_without_a_group_is_of_an_oned_that_has_none() -> None:
+    user = user_with("<LOGIN_TOKEN><TOKEN>text</TOKEN><EXPIRATION_TIME>5</EXPIRATION_TIME></LOGIN_TOKEN>")
+    assert user.login_tokens == (LoginToken("text", 5, None),)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        token(""),
+        token("t" * (MAX_TOKEN_LENGTH + 1)),
+        token(expires=""),
+        token(expires="-2"),
+        token(expires="soon"),
+        token(expires="9" * 400),
+        token(group=""),
+        token(group="-2"),
+        token(group="ec2"),
+        token("<b>text</b>"),
+        token(expires="<b>-1</b>"),
+        "<LOGIN_TOKEN/>",
+        "<LOGIN_TOKEN>text</LOGIN_TOKEN>",
+        "<LOGIN_TOKEN><TOKEN>text</TOKEN></LOGIN_TOKEN>",
+    ],
+)
+def test_what_oned_does_not_write_is_no_token(text: str) -> None:
+    """The others of the user, and the user, are read nevertheless."""
+    assert user_with(text + token("good")).login_tokens == (LoginToken("good", None, None),)
+
+
+def test_no_more_tokens_are_read_than_oned_allows() -> None:
+    user = user_with("".join(token(str(number)) for number in range(50)))
+    assert [each.text for each in user.login_tokens] == [str(number) for number in range(MAX_LOGIN_TOKENS)]
+
+
+@pytest.mark.parametrize(
+    "element",
+    [
+        "<ID>0</ID>",
+        "<GID>0</GID>",
+        "<GROUPS><ID>0</ID></GROUPS>",
+        "<GROUPS><ID>none</ID></GROUPS>",
+        "<NAME>oneadmin</NAME>",
+        "<PASSWORD>another</PASSWORD>",
+        "<AUTH_DRIVER>public</AUTH_DRIVER>",
+        "<ENABLED>0</ENABLED>",
+    ],
+)
+def test_an_element_within_the_text_of_a_token_does_not_change_the_user(element: str) -> None:
+    """Seen in 7.4: oned keeps the text of a token as XML if the document remains well-formed."""
+    text = f"x</TOKEN></LOGIN_TOKEN>{element}<LOGIN_TOKEN><TOKEN>y"
+    user = user_with(token(text))
+    assert (user.id, user.gid, user.groups, user.name) == (2, 100, (100,), "alice")
+    assert (user.secret, user.driver, user.enabled) == ("secret", "core", True)
