@@ -49,7 +49,10 @@ def new_group(cloud: Cloud, name: str) -> Group:
 
 
 def stored_password(driver: str, password: str) -> str:
-    """Return a password as oned stores it: its SHA-256 for core and server drivers, in plain for others."""
-    if driver == "core" or driver.startswith("server"):
-        return hashlib.sha256(password.encode()).hexdigest()
-    return password
+    """Return a password as oned stores it: its SHA-256 for the driver core, as it is for all others."""
+    return sha256(password) if driver == "core" else password
+
+
+def sha256(password: str) -> str:
+    """Return the hash that oned stores for driver core, and for serveradmin, whom it creates when it first starts."""
+    return hashlib.sha256(password.encode()).hexdigest()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from econed.sandbox.accounts import new_group, new_user, stored_password
+from econed.sandbox.accounts import new_group, new_user, sha256
 from econed.sandbox.cloud import Cloud
 from econed.sandbox.objects.base import Kind, Permissions, Right
 from econed.sandbox.objects.infrastructure import Cluster, Datastore
@@ -28,9 +28,9 @@ def bootstrap(cloud: Cloud, *, oneadmin: str, serveradmin: str) -> None:
     cloud.groups.skip_to(_FIRST_GROUP_ID)
     cloud.groups.get(1).template = Template([("SUNSTONE", dict(_SUNSTONE))])
     name, _, password = oneadmin.partition(":")
-    new_user(cloud, name, stored_password("core", password), "core", [0])
+    new_user(cloud, name, sha256(password), "core", [0])
     name, _, password = serveradmin.partition(":")
-    new_user(cloud, name, stored_password("server_cipher", password), "server_cipher", [0])
+    new_user(cloud, name, sha256(password), "server_cipher", [0])
     _add_infrastructure(cloud)
     cloud.security_groups.add(default_group())
 

@@ -165,10 +165,16 @@ class MachineAllocator:
         if machine.is_v7:
             systems = template.vectors("OS")
             template.replace("OS", {**(systems[0] if systems else {}), "UUID": str(uuid.uuid4())})
-        cluster_ids = self._common_clusters(machine)
-        in_cluster = " | ".join(f"CLUSTER_ID = {cluster_id}" for cluster_id in cluster_ids)
-        not_public = "" if machine.is_v7 else " & !(PUBLIC_CLOUD = YES)"
-        template.replace("AUTOMATIC_REQUIREMENTS", f"({in_cluster}){not_public} & !(PIN_POLICY = PINNED)")
+        requirements = [] if machine.is_v7 else ["!(PUBLIC_CLOUD = YES)"]
+        requirements.append("!(PIN_POLICY = PINNED)")
+        if machine.disks or machine.nics:
+            self._limit_to_clusters(machine, requirements)
+        template.replace("AUTOMATIC_REQUIREMENTS", " & ".join(requirements))
+
+    def _limit_to_clusters(self, machine: VirtualMachine, requirements: list[str]) -> None:
+        """Limit a machine to the clusters that all disks and NICs are in; without both it can run in every cluster."""
+        template, cluster_ids = machine.template, self._common_clusters(machine)
+        requirements.insert(0, f"({' | '.join(f'CLUSTER_ID = {cluster_id}' for cluster_id in cluster_ids)})")
         shares_cluster = " | ".join(f'"CLUSTERS/ID" @> {cluster_id}' for cluster_id in cluster_ids)
         template.replace("AUTOMATIC_DS_REQUIREMENTS", f"({shares_cluster})")
         template.replace("AUTOMATIC_NIC_REQUIREMENTS", f"({shares_cluster})")
