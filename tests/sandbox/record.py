@@ -2,7 +2,8 @@
 
 SCRIPT has a call in each line, a JSON object: `scene`, a name for what is recorded; `as`, who calls
 (`tests.sandbox.replay.Sessions`); `method` and `args`, without the session; for a read also `until`, a path of the
-document and the texts of which one must be there: the read is repeated until it is. FILE has NAME:PASSWORD of each
+document and the texts of which one must be there: the read is repeated until it is; `waited`, seconds to wait before
+the call. `{token#K}` in an argument is the K-th login token that the calls returned. FILE has NAME:PASSWORD of each
 user in a line, always that of oneadmin, and that of serveradmin if it makes calls. The recording has the same lines,
 each with the `reply`. The calls are made one after the other. Refused calls are recorded as well, but the recording
 ends with an error if a read with `until` is refused.
@@ -15,13 +16,13 @@ import sys
 import time
 import xmlrpc.client
 from argparse import ArgumentParser
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lxml import etree
 
-from tests.sandbox.replay import WAIT_AFTER_DELETE, Sessions
+from tests.sandbox.replay import WAIT_AFTER_DELETE, Sessions, learn_token, with_tokens
 
 INTERVAL, MAX_WAIT = 0.2, 120.0
 """Seconds between two reads of what is waited for, and for which it is waited at most."""
@@ -52,17 +53,19 @@ def recorded(
     proxy = xmlrpc.client.ServerProxy(url)
     is_v7 = _is_v7(proxy, passwords["oneadmin"])
     sessions = Sessions(passwords, passwords.get("serveradmin", ""), int(now()) + _LIFETIME, is_v7)
-    token = ""
+    tokens: list[str] = []
     for call in script:
-        reply = _reply(proxy, call, sessions.of(call["as"], token))
+        if "waited" in call:
+            sleep(call["waited"])
+        session, args = sessions.of(call["as"], tokens), with_tokens(call["args"], tokens)
+        reply = _reply(proxy, call["method"], session, args)
         deadline = now() + MAX_WAIT
         while not _has_state(call, reply):
             if now() > deadline:
                 raise RecordingError(f"the state was not reached within {MAX_WAIT:.0f} s: {_line(call, reply)}")
             sleep(INTERVAL)
-            reply = _reply(proxy, call, sessions.of(call["as"], token))
-        if call["method"] == "one.user.login" and isinstance(reply, list):
-            token = str(reply[1])
+            reply = _reply(proxy, call["method"], session, args)
+        learn_token(call["method"], reply, tokens)
         if call["method"] == "one.image.delete":
             sleep(WAIT_AFTER_DELETE)
         yield {**call, "reply": reply}
@@ -74,16 +77,16 @@ def _user_of(actor: str) -> str:
 
 
 def _is_v7(proxy: xmlrpc.client.ServerProxy, password: str) -> bool:
-    call = {"as": "oneadmin", "method": "one.system.version", "args": []}
-    reply = _reply(proxy, call, f"oneadmin:{password}")
+    call: dict[str, Any] = {"as": "oneadmin", "method": "one.system.version", "args": []}
+    reply = _reply(proxy, call["method"], f"oneadmin:{password}", [])
     if not _is_success(reply):
         raise RecordingError(f"the version of oned cannot be read: {_line(call, reply)}")
     return not str(reply[1]).startswith("5")
 
 
-def _reply(proxy: xmlrpc.client.ServerProxy, call: Mapping[str, Any], session: str) -> Any:
+def _reply(proxy: xmlrpc.client.ServerProxy, method: str, session: str, args: Sequence[Any]) -> Any:
     try:
-        return getattr(proxy, call["method"])(session, *call["args"])
+        return getattr(proxy, method)(session, *args)
     except xmlrpc.client.Fault as fault:
         return {"fault": [fault.faultCode, fault.faultString]}
     finally:

@@ -51,6 +51,8 @@ class Call:
     reply: Any
     until: Mapping[str, Any] | None
     volatile: bool
+    waited: float = 0.0
+    """Seconds that the recording waited before the call."""
 
     def __str__(self) -> str:
         return f"line {self.line} ({self.scenario}) {self.actor}: {self.method}{self.args!r}"
@@ -75,6 +77,7 @@ def read_file(path: Path) -> list[Call]:
             record["reply"],
             record.get("until"),
             bool(record.get("volatile")),
+            record.get("waited", 0.0),
         )
         for line, record in enumerate(parsed, 1)
     ]
@@ -114,6 +117,15 @@ def leaves(root: etree._Element) -> Iterator[tuple[str, str]]:
     yield from walk(root, str(root.tag))
 
 
+def relate_expirations(root: etree._Element) -> None:
+    """Replace times of login tokens by minutes since the first that ends of the same user; -1, for never, stays."""
+    for user in root.iter("USER"):
+        ends = [end for end in user.iterfind("LOGIN_TOKEN/EXPIRATION_TIME") if end.text != "-1"]
+        first = min((int(end.text or 0) for end in ends), default=0)
+        for end in ends:
+            end.text = str(round((int(end.text or 0) - first) / 60))
+
+
 def _states(root: etree._Element) -> Counter[tuple[str, str]]:
     """Return the elements of `CHANGING` of an object, or of all objects in a pool."""
     return Counter(
@@ -135,6 +147,9 @@ class Differences:
 
 class IdMapping:
     """Maps names and ids between the recording and the sandbox; here they are the same."""
+
+    def remove_left_out(self, recorded: etree._Element) -> None:
+        """Remove from a recorded document what calls created that are not in the recording."""
 
     def prepare(self, oned: Oned, clock: Clock) -> None:
         """Create objects that must exist before the first call."""
@@ -159,9 +174,9 @@ class IdMapping:
 class Sessions:
     """The sessions of the actors of a recording.
 
-    An actor is a user's name; `NAME/token` is the user with the login token that was created last, `serveradmin~NAME`
-    serveradmin on behalf of the user, `serveradmin~NAME/other-iv` the same with the token of another version of oned.
-    `name` maps recorded names of users; `expiry` of server tokens is in epoch seconds.
+    An actor is a user's name; `NAME/token#K` is the user with the K-th login token of the recording, `NAME/token` with
+    the last, `serveradmin~NAME` serveradmin on behalf of the user, `serveradmin~NAME/other-iv` the same with the token
+    of another version of oned. `name` maps recorded names of users; `expiry` of server tokens is in epoch seconds.
     """
 
     passwords: Mapping[str, str]
@@ -170,8 +185,8 @@ class Sessions:
     is_v7: bool
     name: Callable[[str], str] = str
 
-    def of(self, actor: str, token: str) -> str:
-        """Return the session of an actor; `token` is the login token that was created last."""
+    def of(self, actor: str, tokens: Sequence[str]) -> str:
+        """Return the session of an actor; `tokens` are the login tokens of the recording."""
         actor, _, credentials = actor.partition("/")
         server, tilde, target = actor.partition("~")
         if tilde:
@@ -179,7 +194,28 @@ class Sessions:
             has_zero_iv = self.is_v7 if credentials == "other-iv" else not self.is_v7
             return server_cipher_token(self.server_password, target, self.expiry, has_zero_iv, server_user=server)
         name = actor if actor in ("oneadmin", "nobody") else self.name(actor)
-        return f"{name}:{token if credentials == 'token' else self.passwords[actor]}"
+        if not credentials:
+            return f"{name}:{self.passwords[actor]}"
+        _, _, number = credentials.partition("#")
+        return f"{name}:{tokens[int(number or len(tokens)) - 1]}"
+
+
+def learn_token(method: str, reply: Any, tokens: list[str]) -> None:
+    """Append the token that a call returned to `tokens`; removing all tokens returns none."""
+    if method == "one.user.login" and isinstance(reply, list) and reply[0] is True and reply[1]:
+        tokens.append(str(reply[1]))
+
+
+_TOKEN_MARK = re.compile(r"\{token#(\d+)\}")
+
+
+def with_tokens(args: Sequence[Any], tokens: Sequence[str]) -> list[Any]:
+    """Return arguments with the K-th of `tokens` in place of `{token#K}`."""
+
+    def text(argument: str) -> str:
+        return _TOKEN_MARK.sub(lambda mark: tokens[int(mark[1]) - 1], argument)
+
+    return [text(argument) if isinstance(argument, str) else argument for argument in args]
 
 
 class Replay:
@@ -194,7 +230,8 @@ class Replay:
         )
         self._mapping = mapping
         self._ignored = [re.compile(pattern) for pattern in ignored]
-        self._token = ""
+        self._tokens: list[str] = []
+        self._recorded_tokens: list[str] = []
         self._has_failed_deployment = False
         mapping.prepare(self._oned, self._clock)
 
@@ -212,6 +249,7 @@ class Replay:
         return result
 
     async def _replay(self, proxy: Proxy, call: Call, result: Differences) -> None:
+        self._clock.advance(call.waited)
         if document(call.reply) is None:
             self._clock.advance(TIME_BEFORE_WRITE)
         if call.scenario == "failures" and not self._has_failed_deployment:
@@ -226,8 +264,8 @@ class Replay:
 
     def _follow_up(self, call: Call, reply: Any) -> None:
         self._mapping.learn(call, reply[1])
-        if call.method == "one.user.login":
-            self._token = str(reply[1])
+        learn_token(call.method, call.reply, self._recorded_tokens)
+        learn_token(call.method, reply, self._tokens)
         if call.method == "one.image.delete":
             self._clock.advance(WAIT_AFTER_DELETE)
 
@@ -252,7 +290,7 @@ class Replay:
         return not is_pending or (recorded.find(message) is None) == (replayed.find(message) is None)
 
     async def _send(self, proxy: Proxy, call: Call) -> Any:
-        args = list(self._mapping.arguments(call))
+        args = with_tokens(self._mapping.arguments(call), self._tokens)
         if call.volatile and call.method == "one.vmpool.accounting":
             args[1] = BEGIN
         try:
@@ -261,7 +299,7 @@ class Replay:
             return {"fault": [fault.faultCode, fault.faultString]}
 
     def _session(self, actor: str) -> str:
-        return Sessions(PASSWORDS, "secret", BEGIN + 86_400, self._modern, self._mapping.name).of(actor, self._token)
+        return Sessions(PASSWORDS, "secret", BEGIN + 86_400, self._modern, self._mapping.name).of(actor, self._tokens)
 
     def _compare(self, call: Call, reply: Any, result: Differences) -> None:
         recorded, replayed = document(call.reply), document(reply)
@@ -270,13 +308,22 @@ class Replay:
         if recorded.findtext("NAME") in ADMINISTRATORS:
             for password in recorded.findall("PASSWORD") + replayed.findall("PASSWORD"):
                 password.text = ""
+        self._mapping.remove_left_out(recorded)
+        relate_expirations(recorded)
+        relate_expirations(replayed)
         theirs = Counter(leaf for leaf in leaves(recorded) if not self._is_ignored(leaf[0]))
-        ours = Counter(leaf for leaf in map(self._mapping.recorded, leaves(replayed)) if not self._is_ignored(leaf[0]))
+        ours = Counter(leaf for leaf in map(self._recorded, leaves(replayed)) if not self._is_ignored(leaf[0]))
         for (path, _), count in theirs.items():
             result.compared[path] += count
         for source, only in (("recorded", theirs - ours), ("sandbox ", ours - theirs)):
             for path, value in sorted(only):
                 result.elements.append(f"{call.line} {call.method} {source} {path}={value!r:.120}")
+
+    def _recorded(self, leaf: tuple[str, str]) -> tuple[str, str]:
+        path, value = leaf
+        if path.endswith("/LOGIN_TOKEN/TOKEN") and value in self._tokens:
+            return path, self._recorded_tokens[self._tokens.index(value)]
+        return self._mapping.recorded(leaf)
 
     def _is_ignored(self, path: str) -> bool:
         return any(pattern.search(path) for pattern in self._ignored)

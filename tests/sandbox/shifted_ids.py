@@ -1,4 +1,4 @@
-"""The mapping for a sandbox in which users have other names, and all objects other ids, than in the recordings."""
+"""Mappings for a sandbox in which objects have other ids, and users other names, than in the recordings."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from lxml import etree
 from twisted.internet.task import Clock
 
 from econed.sandbox.oned import Oned
 from tests.sandbox.replay import Call, IdMapping
 
-NAMES = {"alice": "zoe", "bob": "yves", "carol": "xenia", "dave": "walt"}
+NAMES = {"alice": "zoe", "bob": "yves", "carol": "xenia", "dave": "walt", "erin": "vera", "lena": "uma"}
+NAMES |= {"sven": "theo", "xena": "rosa", "sera": "quinn", "nils": "paul"}
 _GROUP_RULE = 0x200000000
 
 _KINDS_BY_METHOD = {
@@ -24,6 +26,7 @@ _KINDS_BY_METHOD = {
     "vm": "vm",
     "secgroup": "secgroup",
 }
+_OF_AN_EMPTY_ONED = frozenset({("user", 0), ("user", 1), ("group", 0), ("group", 1), ("secgroup", 0)})
 _KINDS_BY_ELEMENT = {
     "USER": "user",
     "GROUP": "group",
@@ -43,7 +46,7 @@ _ID_PATHS: Sequence[tuple[str, str]] = (
     (r"_QUOTA/NETWORK/ID$|/VNETS/ID$|/LEASE/VNET$|NETWORK_ID$", "net"),
     (r"IMAGE_QUOTA/IMAGE/ID$|/CLONES/ID$|/CLONING_ID$|/IMAGES/ID$|/(SAVED_)?IMAGE_ID$", "image"),
     (r"^USER_POOL/QUOTAS/ID$|/USERS/ID$|/UID$|/OWNER$", "user"),
-    (r"^GROUP_POOL/(QUOTAS|VLAN_RULES)/ID$|/GROUPS/ID$|/GID$", "group"),
+    (r"^GROUP_POOL/(QUOTAS|VLAN_RULES)/ID$|/GROUPS/ID$|/E?GID$", "group"),
     (r"_VMS/ID$|/VMS/ID$|/LEASE/VM$|/VMID$|/OID$|/SAVED_VM_ID$", "vm"),
     (r"/HOSTS/ID$|/HID$", "host"),
     (r"^VM(_POOL/VM)?/TEMPLATE/TEMPLATE_ID$", "template"),
@@ -57,14 +60,93 @@ _ID_TEXTS: Sequence[tuple[str, str]] = (
 )
 
 
-class ShiftedIds(IdMapping):
-    """Creates and deletes objects before the first call, so that ids differ for each kind, and renames the users."""
+class LearnedIds(IdMapping):
+    """Learns from the calls that create objects which id each of them has in the sandbox.
 
-    def __init__(self) -> None:
+    With `is_extract` the recording leaves out calls, which have created the members of pools that are not known.
+    """
+
+    def __init__(self, *, is_extract: bool = False) -> None:
+        self._is_extract = is_extract
         self._sandbox_ids: dict[tuple[str, int], int] = {("template", -1): -1}
         self._recorded_ids: dict[tuple[str, int], int] = {}
         self._recorded_suffixes: dict[str, str] = {}
         """The ends of generated names of machines in the recording, by those in the sandbox."""
+
+    def learn(self, call: Call, value: Any) -> None:
+        """Learn the id of the object that a call has created."""
+        prefix, _, action = call.method.removeprefix("one.").partition(".")
+        kind = _CREATING_METHODS.get(call.method, _KINDS_BY_METHOD.get(prefix, "") if action == "allocate" else "")
+        if kind:
+            self._sandbox_ids[kind, int(call.reply[1])] = int(value)
+            self._recorded_ids[kind, int(value)] = int(call.reply[1])
+        if call.method == "one.template.instantiate" and not call.args[1]:
+            self._recorded_suffixes[f"-{value}"] = f"-{call.reply[1]}"
+
+    def remove_left_out(self, recorded: etree._Element) -> None:
+        """Remove members of pools, and machines of security groups, that calls outside an extract have created."""
+        if not self._is_extract:
+            return
+        known = self._sandbox_ids.keys() | _OF_AN_EMPTY_ONED
+        for member in list(recorded):
+            kind = _KINDS_BY_ELEMENT.get(str(member.tag))
+            if kind is not None and len(member) and (kind, int(member.findtext("ID", ""))) not in known:
+                recorded.remove(member)
+        for machines in recorded.iterfind("SECURITY_GROUP/UPDATED_VMS"):
+            for machine in machines.findall("ID"):
+                if ("vm", int(machine.text or "")) not in known:
+                    machines.remove(machine)
+
+    def sandbox_id(self, kind: str, recorded_id: int) -> int:
+        """Return the id in the sandbox of a recorded object."""
+        return self._sandbox_ids.get((kind, recorded_id), recorded_id)
+
+    def arguments(self, call: Call) -> Sequence[Any]:
+        """Return the arguments with names and ids of the sandbox."""
+        handler = _ARGUMENTS.get(call.method)
+        args = [self._text(arg) if isinstance(arg, str) else arg for arg in call.args]
+        if handler is not None:
+            return handler(self, args)
+        prefix, _, action = call.method.removeprefix("one.").partition(".")
+        if prefix in _KINDS_BY_METHOD and action != "allocate" and args and type(args[0]) is int:
+            args[0] = self.sandbox_id(_KINDS_BY_METHOD[prefix], args[0])
+        return args
+
+    def _text(self, text: str) -> str:
+        for pattern, kind in _ID_TEXTS:
+            text = re.sub(pattern, lambda match, kind=kind: match[1] + str(self.sandbox_id(kind, int(match[2]))), text)  # type: ignore[misc]
+        return text
+
+    def recorded(self, leaf: tuple[str, str]) -> tuple[str, str]:
+        """Return an element with recorded ids."""
+        path, value = leaf
+        if re.search(r"^VM(_POOL/VM)?/(NAME|DEPLOY_ID)$", path):
+            for suffix, recorded_suffix in self._recorded_suffixes.items():
+                value = value.replace(suffix, recorded_suffix)
+            return path, value
+        return path, self._with_recorded_ids(path, value)
+
+    def _with_recorded_ids(self, path: str, value: str) -> str:
+        deploy_id = re.fullmatch(r"one-(\d+)-(\d+)", value)
+        if deploy_id:
+            vm_id = int(deploy_id[1])
+            return f"one-{self._recorded_ids.get(('vm', vm_id), vm_id)}-{deploy_id[2]}"
+        kind = self._kind(path)
+        if kind and re.fullmatch(r"\d+(,\d+)*", value):
+            return ",".join(str(self._recorded_ids.get((kind, int(part)), int(part))) for part in value.split(","))
+        return value
+
+    @staticmethod
+    def _kind(path: str) -> str:
+        for pattern, kind in _ID_PATHS:
+            if re.search(pattern, path):
+                return kind
+        parts = path.split("/")
+        return _KINDS_BY_ELEMENT.get(parts[-2], "") if parts[-1] == "ID" and len(parts) in (2, 3) else ""
+
+
+class ShiftedIds(LearnedIds):
+    """Creates and deletes objects before the first call, so that ids differ for each kind, and renames the users."""
 
     def prepare(self, oned: Oned, clock: Clock) -> None:
         """Use up ids: two hosts, a network, three templates, two images, four machines, and one of each other kind."""
@@ -96,72 +178,28 @@ class ShiftedIds(IdMapping):
         """Return the user name in the sandbox."""
         return NAMES.get(recorded, recorded)
 
-    def learn(self, call: Call, value: Any) -> None:
-        """Learn the id of the object that a call has created."""
-        prefix, _, action = call.method.removeprefix("one.").partition(".")
-        kind = _CREATING_METHODS.get(call.method, _KINDS_BY_METHOD.get(prefix, "") if action == "allocate" else "")
-        if kind:
-            self._sandbox_ids[kind, int(call.reply[1])] = int(value)
-            self._recorded_ids[kind, int(value)] = int(call.reply[1])
-        if call.method == "one.template.instantiate" and not call.args[1]:
-            self._recorded_suffixes[f"-{value}"] = f"-{call.reply[1]}"
-
-    def sandbox_id(self, kind: str, recorded_id: int) -> int:
-        """Return the id in the sandbox of a recorded object."""
-        return self._sandbox_ids.get((kind, recorded_id), recorded_id)
-
-    def arguments(self, call: Call) -> Sequence[Any]:
-        """Return the arguments with names and ids of the sandbox."""
-        handler = _ARGUMENTS.get(call.method)
-        args = [self._text(arg) if isinstance(arg, str) else arg for arg in call.args]
-        if handler is not None:
-            return handler(self, args)
-        prefix, _, action = call.method.removeprefix("one.").partition(".")
-        if prefix in _KINDS_BY_METHOD and action != "allocate" and args and type(args[0]) is int:
-            args[0] = self.sandbox_id(_KINDS_BY_METHOD[prefix], args[0])
-        return args
-
-    def _text(self, text: str) -> str:
-        for pattern, kind in _ID_TEXTS:
-            text = re.sub(pattern, lambda match, kind=kind: match[1] + str(self.sandbox_id(kind, int(match[2]))), text)  # type: ignore[misc]
-        return text
-
     def recorded(self, leaf: tuple[str, str]) -> tuple[str, str]:
         """Return an element with recorded names and ids."""
         path, value = leaf
         if re.search(r"/UNAME$|USER/NAME$", path):
             return path, next((name for name, sandbox_name in NAMES.items() if sandbox_name == value), value)
-        if re.search(r"^VM(_POOL/VM)?/(NAME|DEPLOY_ID)$", path):
-            for suffix, recorded_suffix in self._recorded_suffixes.items():
-                value = value.replace(suffix, recorded_suffix)
-            return path, value
-        return path, self._with_recorded_ids(path, value)
-
-    def _with_recorded_ids(self, path: str, value: str) -> str:
-        deploy_id = re.fullmatch(r"one-(\d+)-(\d+)", value)
-        if deploy_id:
-            vm_id = int(deploy_id[1])
-            return f"one-{self._recorded_ids.get(('vm', vm_id), vm_id)}-{deploy_id[2]}"
-        kind = self._kind(path)
-        if kind and re.fullmatch(r"\d+(,\d+)*", value):
-            return ",".join(str(self._recorded_ids.get((kind, int(part)), int(part))) for part in value.split(","))
-        return value
-
-    @staticmethod
-    def _kind(path: str) -> str:
-        for pattern, kind in _ID_PATHS:
-            if re.search(pattern, path):
-                return kind
-        parts = path.split("/")
-        return _KINDS_BY_ELEMENT.get(parts[-2], "") if parts[-1] == "ID" and len(parts) in (2, 3) else ""
+        return super().recorded(leaf)
 
 
-def _user_allocate(mapping: ShiftedIds, args: list[Any]) -> list[Any]:
+def _user_allocate(mapping: LearnedIds, args: list[Any]) -> list[Any]:
     return [mapping.name(args[0]), *args[1:3], [mapping.sandbox_id("group", gid) for gid in args[3]]]
 
 
-def _chown(kind: str) -> Callable[[ShiftedIds, list[Any]], list[Any]]:
-    def handle(mapping: ShiftedIds, args: list[Any]) -> list[Any]:
+def _login(mapping: LearnedIds, args: list[Any]) -> list[Any]:
+    return [mapping.name(args[0]), *args[1:3], *(mapping.sandbox_id("group", egid) for egid in args[3:])]
+
+
+def _user_and_group(mapping: LearnedIds, args: list[Any]) -> list[Any]:
+    return [mapping.sandbox_id("user", args[0]), mapping.sandbox_id("group", args[1])]
+
+
+def _chown(kind: str) -> Callable[[LearnedIds, list[Any]], list[Any]]:
+    def handle(mapping: LearnedIds, args: list[Any]) -> list[Any]:
         return [
             mapping.sandbox_id(kind, args[0]),
             mapping.sandbox_id("user", args[1]),
@@ -171,34 +209,35 @@ def _chown(kind: str) -> Callable[[ShiftedIds, list[Any]], list[Any]]:
     return handle
 
 
-def _vm_action(mapping: ShiftedIds, args: list[Any]) -> list[Any]:
+def _vm_action(mapping: LearnedIds, args: list[Any]) -> list[Any]:
     return [args[0], mapping.sandbox_id("vm", args[1])]
 
 
-def _vm_pool(mapping: ShiftedIds, args: list[Any]) -> list[Any]:
+def _vm_pool(mapping: LearnedIds, args: list[Any]) -> list[Any]:
     if args[2] < -1:
         return args
     return [args[0], mapping.sandbox_id("vm", args[1]), mapping.sandbox_id("vm", args[2]), *args[3:]]
 
 
-def _vm_set(mapping: ShiftedIds, args: list[Any]) -> list[Any]:
+def _vm_set(mapping: LearnedIds, args: list[Any]) -> list[Any]:
     return [",".join(str(mapping.sandbox_id("vm", int(vm_id))) for vm_id in args[0].split(",")), args[1]]
 
 
-def _acl_rule(mapping: ShiftedIds, args: list[Any]) -> list[Any]:
+def _acl_rule(mapping: LearnedIds, args: list[Any]) -> list[Any]:
     user = int(args[0], 16)
     if user & _GROUP_RULE:
         user = _GROUP_RULE | mapping.sandbox_id("group", user & 0xFFFFFFFF)
     return [f"{user:x}", *args[1:]]
 
 
-def _security_group(mapping: ShiftedIds, args: list[Any]) -> list[Any]:
+def _security_group(mapping: LearnedIds, args: list[Any]) -> list[Any]:
     return [mapping.sandbox_id("vm", args[0]), args[1], mapping.sandbox_id("secgroup", args[2])]
 
 
-_ARGUMENTS: Mapping[str, Callable[[ShiftedIds, list[Any]], list[Any]]] = {
+_ARGUMENTS: Mapping[str, Callable[[LearnedIds, list[Any]], list[Any]]] = {
     "one.user.allocate": _user_allocate,
-    "one.user.login": lambda mapping, args: [mapping.name(args[0]), *args[1:]],
+    "one.user.login": _login,
+    "one.user.addgroup": _user_and_group,
     "one.vn.chown": _chown("net"),
     "one.template.chown": _chown("template"),
     "one.image.chown": _chown("image"),

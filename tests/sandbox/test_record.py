@@ -34,9 +34,13 @@ OTHER_CALLS: Sequence[dict[str, Any]] = [
     {"scene": "users", "as": "serveradmin~alice", "method": "one.user.info", "args": [-1, False]},
     {"scene": "tokens", "as": "alice", "method": "one.user.login", "args": ["alice", "", 3600, -1]},
     {"scene": "tokens", "as": "alice/token", "method": "one.user.info", "args": [-1, False]},
+    {"scene": "tokens", "as": "alice", "method": "one.user.login", "args": ["alice", "second", 1, -1]},
+    {"scene": "tokens", "as": "alice/token#2", "method": "one.user.info", "args": [-1, False], "waited": 1.1},
+    {"scene": "tokens", "as": "alice/token#1", "method": "one.user.login", "args": ["alice", "{token#2}", 0, -1]},
+    {"scene": "tokens", "as": "alice", "method": "one.user.info", "args": [-1, False]},
     {"scene": "images", "as": "alice", "method": "one.nonsense.info", "args": [0]},
 ]
-"""Calls after those of the page: the first and the last are refused."""
+"""Calls after those of the page: the first and the last are refused, and the use of a token that has ended."""
 
 PASSWORDS = {"oneadmin": "opennebula"}
 UNTIL = {"path": "STATE", "in": ["1"]}
@@ -72,11 +76,11 @@ def record(form: str, directory: Path) -> list[Call]:
 @pytest.mark.parametrize("form", ["5.12", "7.4"])
 @pytest_twisted.ensureDeferred
 async def test_a_recording_of_a_sandbox_is_replayed_without_a_difference(form: str, tmp_path: Path) -> None:
-    """It includes refused calls, a read until a state is reached, and the use of a token; other ids do not matter."""
+    """It includes refused calls, a read until a state is reached, tokens and a wait; other ids do not matter."""
     calls = record(form, tmp_path)
     assert [call.reply[0] if isinstance(call.reply, list) else "fault" for call in calls] == [
         *(True, True, True),
-        *(False, True, True, True, "fault"),
+        *(False, True, True, True, True, False, True, True, "fault"),
     ]
     check(await Replay(form, IdMapping(), ignored=list(IGNORED)).run(calls), at_least=60)
     check(await Replay(form, ShiftedIds(), ignored=[*IGNORED, *IGNORED_WHEN_SHIFTED]).run(calls), at_least=50)
