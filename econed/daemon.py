@@ -19,7 +19,7 @@ from econed.actions.pacing import Pacer
 from econed.actions.process_memory import ProcessMemory
 from econed.actions.zones_and_clusters import ZonesAndClusters
 from econed.auth.authenticator import SignatureAuthenticator
-from econed.auth.user_names import UserNames
+from econed.auth.kinds import all_signers
 from econed.auth.users import UserDirectory
 from econed.auth.x509 import CertificateAuthenticator
 from econed.calls.queue import CallQueue
@@ -28,6 +28,7 @@ from econed.catalogue import all_actions, all_chores
 from econed.clock import WallClock
 from econed.config.settings import Settings
 from econed.configtest import dispatcher
+from econed.credentials.revocations import RevocationList
 from econed.fetching.fetcher import ImageFetcher
 from econed.fetching.own_host import can_oned_read_tmpdir
 from econed.http.peers import Peers
@@ -193,7 +194,7 @@ def _service(
     audit_path = parts.settings.audit_log
     return Service(
         dispatcher=dispatcher(),
-        authenticator=_authenticator(parts, users),
+        authenticator=_authenticator(parts, users, sealer, _oned_for(parts, calls, USERS)),
         peers=Peers(parts.settings.trusted_proxies, parts.log()),
         encoder=Encoder(),
         calls=calls,
@@ -213,11 +214,12 @@ def _service(
     )
 
 
-def _authenticator(parts: _Parts, users: IUserDirectory) -> IAuthenticator:
+def _authenticator(parts: _Parts, users: IUserDirectory, sealer: Sealer, oned: IOpenNebula) -> IAuthenticator:
     if parts.settings.auth == "x509":
         return CertificateAuthenticator(users, parts.clock, parts.log())
-    names = UserNames(users, parts.settings.secret_keys)
-    return SignatureAuthenticator((names,), parts.clock, ssl_server=parts.settings.ssl_server)
+    revocations = RevocationList(Session(oned, None, parts.on_read), parts.clock)
+    kinds = all_signers(users, sealer, revocations, parts.settings.secret_keys)
+    return SignatureAuthenticator(kinds, parts.clock, ssl_server=parts.settings.ssl_server)
 
 
 def _site(parts: _Parts, resource: EC2Resource, uploads: UploadDirectory, peers: Peers) -> EC2Site:

@@ -155,8 +155,7 @@ class Credential:
 
     `key` is the access key or the subject of the certificate, as claimed. `origin` identifies the long-term credential
     behind it (`origin_of`). `expires` is when it ends, in seconds since the epoch, None if it does not. `session_name`
-    and `role` are those of AssumeRole: its RoleSessionName, and the name of the group. `login_token` is the login token
-    that it is, or that is behind temporary credentials.
+    and `role` are those of AssumeRole: its RoleSessionName, and the name of the group.
     """
 
     kind: CredentialKind
@@ -165,7 +164,6 @@ class Credential:
     expires: float | None = None
     session_name: str | None = None
     role: str | None = None
-    login_token: LoginToken | None = None
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 So the secret is known without asking anybody, and everything else is asked once the signature has been verified: the
 user must be enabled, the login token behind the credentials must be in their document, and the long-term credential
-with which they were made must still count.
+with which they were made must still count. A request is made in the session of the login token, so that oned decides
+what it may do, and whether that token exists: the document is no proof of it (`econed.auth.user_names`).
 """
 
 from __future__ import annotations
@@ -112,7 +113,7 @@ class TemporaryKeys:
         ids = (held.key_id, held.origin.removeprefix(_KEY_ORIGIN))
         if any(revocations.revokes(key_id, held.user_id, held.created) for key_id in ids):
             return None
-        return Candidate(held.secret, user.within(token), replace(_credential(held), login_token=token))
+        return Candidate(held.secret, replace(user.within(token), acts_by=token), _credential(held))
 
 
 def _credential(held: TemporaryCredentials) -> Credential:

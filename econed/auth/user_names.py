@@ -102,7 +102,7 @@ def _candidates(user: User, now: float, kinds: Collection[SecretKeys]) -> Iterat
             if token.is_valid_at(now) and not token.is_own:
                 kind = CredentialKind.LOGIN_TOKEN
                 origin = origin_of(kind, token.text)
-                credential = Credential(kind, user.name, origin, expires=token.expires, login_token=token)
+                credential = Credential(kind, user.name, origin, token.expires)
                 yield Candidate(token.text, replace(user.within(token), acts_by=token), credential)
 
 

@@ -127,7 +127,8 @@ def wallet(group: int | None = None, *, age: float = 60, life: int = LIFE, secre
 def test_temporary_credentials_authenticate_their_user(sign: Callable[[User, str | None], Signed]) -> None:
     credentials = wallet()
     sender = credentials.sender(sign=sign)
-    assert (sender.user.id, sender.user.groups, sender.user.login) == (ALICE.id, (100, 101), "alice")
+    assert (sender.user.id, sender.user.gid, sender.user.groups) == (ALICE.id, 100, (100, 101))
+    assert sender.user.login == TokenLogin("alice", credentials.users.users[0].login_tokens[0].text)
     assert sender.credential.kind is CredentialKind.TEMPORARY
     assert sender.key == credentials.held.key_id
     assert sender.credential.expires == credentials.held.expires

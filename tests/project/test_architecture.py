@@ -38,7 +38,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "worker_main": ("daemon", "xmlrpc_backend", "process", "actions", "telemetry", "config"),
     "daemon": (
         *("configtest", "resource", "catalogue", "reconciler", "scripts", "process", "fetching", "http", "actions"),
-        *("auth", "calls", "telemetry", "config", "wire", "opennebula"),
+        *("auth", "calls", "credentials", "telemetry", "config", "wire", "opennebula"),
     ),
     "configtest": (
         *("catalogue", "dispatch", "process", "actions", "xmlrpc"),

@@ -40,7 +40,7 @@ from econed.sandbox.demo_cloud import populate
 from econed.sandbox.oned import LoggedCall, Oned
 from econed.sealing import Sealer
 from econed.services import EC2, AmazonService
-from econed.user import Credential, CredentialKind, Login, User, origin_of
+from econed.user import Credential, CredentialKind, Login, Sender, User, origin_of
 from econed.wire.encoder import Encoder
 from tests.support.sandbox_connection import sandbox_backend
 
@@ -153,10 +153,16 @@ class Cloud:
     def call_as(self, user: str, *, dry_run: bool = False) -> Call:
         """Return the `Call` that an action gets when this user calls it."""
         caller = self.user(user)
+        origin = origin_of(CredentialKind.PASSWORD, caller.secret)
+        return self.call_of(Sender(caller, Credential(CredentialKind.PASSWORD, user, origin)), dry_run=dry_run)
+
+    def call_of(self, sender: Sender, *, dry_run: bool = False) -> Call:
+        """Return the `Call` that an action gets for a sender."""
+        caller = sender.user
         session, serveradmin = sessions_of(caller, self.calls.for_user(caller), self.memory)
         call = Call(
             caller=caller,
-            credential=Credential(CredentialKind.PASSWORD, user, origin_of(CredentialKind.PASSWORD, caller.secret)),
+            credential=sender.credential,
             session=session,
             serveradmin=serveradmin,
             settings=self.settings,

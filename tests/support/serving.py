@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import hmac
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import quote
 
 from lxml import etree
 from twisted.internet import reactor as _reactor
@@ -21,21 +17,24 @@ from twisted.python.failure import Failure
 from twisted.web.resource import IResource
 
 from econed.auth.authenticator import SignatureAuthenticator
-from econed.auth.user_names import UserNames
+from econed.auth.kinds import all_signers
 from econed.auth.users import UserDirectory
 from econed.catalogue import all_actions
 from econed.config.settings import Settings
+from econed.credentials.revocations import RevocationList
 from econed.dispatch import Dispatcher
 from econed.fetching.fetcher import ImageFetcher, Internet
 from econed.http.peers import Peers
 from econed.http.site import EC2Site
 from econed.http.upload_directory import UploadDirectory, UploadLimits
+from econed.opennebula.session import Session
 from econed.resource import EC2Resource, Service
 from econed.telemetry.audit_log import AuditLog
 from econed.telemetry.metrics import Metrics
 from econed.wire.encoder import Encoder
 from tests.support.cloud import VERSION, Cloud
 from tests.support.reactor_turns import wait_until
+from tests.support.signing_in import Keys, signed_query
 
 _T = TypeVar("_T")
 reactor: Any = _reactor
@@ -128,7 +127,11 @@ class Server:
         service = Service(
             dispatcher=Dispatcher.load(all_actions()),
             authenticator=SignatureAuthenticator(
-                (UserNames(UserDirectory(backend, clock, count_lookup=self.metrics.cache_lookup, log=log)),),
+                all_signers(
+                    UserDirectory(backend, clock, count_lookup=self.metrics.cache_lookup, log=log),
+                    self.cloud.sealer,
+                    RevocationList(Session(backend, None), clock),
+                ),
                 clock,
             ),
             peers=Peers(settings.trusted_proxies, log),
@@ -241,20 +244,8 @@ def signed(
     server: Server, user: str = "alice", secret: str = "alicepw", *, method: str = "GET", **parameters: str
 ) -> str:
     """Return a query with Signature Version 2, as Amazon describes it, at the time of the server's clock."""
-    fields = {
-        "Action": "DescribeRegions",
-        "Version": VERSION,
-        **parameters,
-        "SignatureVersion": "2",
-        "SignatureMethod": "HmacSHA256",
-        "AWSAccessKeyId": user,
-        "Timestamp": datetime.fromtimestamp(server.cloud.clock.seconds(), UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-    }
-    query = "&".join(
-        f"{quote(name, safe='-_.~')}={quote(value, safe='-_.~')}" for name, value in sorted(fields.items())
-    )
-    digest = hmac.digest(secret.encode(), f"{method}\n{server.address}\n/\n{query}".encode(), "sha256")
-    return f"{query}&Signature={quote(base64.b64encode(digest), safe='')}"
+    fields = {"Action": "DescribeRegions", "Version": VERSION, **parameters}
+    return signed_query(server.address, server.cloud.clock.seconds(), Keys(user, secret), fields, method=method)
 
 
 def get(server: Server, query: str = "", *headers: str) -> bytes:

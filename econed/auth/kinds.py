@@ -1,0 +1,28 @@
+"""All kinds of access keys with which requests may be signed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from econed.auth.signers import Signers
+from econed.auth.temporary import TemporaryKeys
+from econed.auth.user_names import UserNames
+from econed.credentials.revocations import ReadsRevocations
+from econed.interfaces import IUserDirectory
+from econed.sealing import Sealer
+from econed.user import SecretKeys
+
+
+def all_signers(
+    users: IUserDirectory,
+    sealer: Sealer,
+    revocations: ReadsRevocations,
+    allowed: Collection[SecretKeys] = frozenset(SecretKeys),
+) -> Sequence[Signers]:
+    """Return the kinds in the order in which they are asked for an access key; the last takes any.
+
+    `allowed` are the kinds of secret keys that count (econe.conf, `secret_keys`). What was requested with them counts
+    as well: temporary credentials.
+    """
+    names = UserNames(users, allowed)
+    return (TemporaryKeys(users, sealer, (names,), revocations), names)
