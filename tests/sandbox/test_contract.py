@@ -58,6 +58,8 @@ READ = (Path(__file__).parent.parent / "data" / "elements-read.txt").read_text(e
 
 READ_BUT_IGNORED: Mapping[str, str] = {
     "IMAGE/REGTIME": "a time",
+    "USER/LOGIN_TOKEN/EXPIRATION_TIME": "a time",
+    "USER/LOGIN_TOKEN/TOKEN": "chosen at random, if not by the user",
     "USER/PASSWORD": "ignored in pools only, which contain oneadmin and serveradmin; compared in one.user.info",
     "VM/ETIME": "a time",
     "VM/LOCK/TIME": "a time",
