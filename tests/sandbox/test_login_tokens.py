@@ -151,6 +151,14 @@ def test_a_token_of_a_group_that_the_user_is_not_in_is_refused(demo: DemoCloud) 
     assert not tokens(demo, "bob")
 
 
+def test_a_token_of_a_group_that_the_user_has_left_is_refused_and_removed(demo: DemoCloud) -> None:
+    session, full = issue(demo, egid=other(demo)), issue(demo)
+    assert code(demo, session) == 0
+    demo.admin("one.user.delgroup", alice(demo), other(demo))
+    assert (code(demo, session), code(demo, full)) == (AUTHENTICATION, 0)
+    assert list(tokens(demo)) == [full.partition(":")[2]]
+
+
 def test_a_token_of_a_group_issues_tokens_of_that_group_only(demo: DemoCloud) -> None:
     session = issue(demo, egid=other(demo))
     assert login(demo, session, "alice", egid=other(demo))[0] is True

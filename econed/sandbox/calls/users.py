@@ -9,7 +9,7 @@ from econed.sandbox.accounts import new_user, stored_password
 from econed.sandbox.calls.declaration import serves
 from econed.sandbox.cloud import Cloud
 from econed.sandbox.objects.base import Kind, Right, check_name
-from econed.sandbox.objects.users import ALL_GROUPS, NEVER, ONEADMIN, SERVERADMIN, LoginToken, User
+from econed.sandbox.objects.users import ALL_GROUPS, NEVER, ONEADMIN, SERVERADMIN, Group, LoginToken, User
 from econed.sandbox.quotas import Quotas
 from econed.sandbox.refusals import Refused, bad_call, internal, wrong_state
 from econed.sandbox.template import restricted_attributes
@@ -18,6 +18,9 @@ _FORBIDDEN_IN_USERS = " :\t\n\v\f\r"
 _FORBIDDEN_IN_PASSWORDS = " \t\n\v\f\r"
 _MAX_TOKEN_SECONDS = {"ldap": 86_400, "saml": 86_400}
 """The longest life of login tokens by auth driver; no limit for the others (oned.conf: MAX_TOKEN_TIME)."""
+
+_MANAGES_GROUPS = frozenset({"ldap", "saml"})
+"""Auth drivers whose users get their groups from the driver alone (oned.conf: DRIVER_MANAGED_GROUPS)."""
 
 _RESTRICTED = restricted_attributes("VM_USE_OPERATIONS", "VM_MANAGE_OPERATIONS", "VM_ADMIN_OPERATIONS")
 
@@ -145,6 +148,8 @@ class UserCalls:
         """Change a user's primary group."""
         user = self._managed(caller, user_id)
         group = self._cloud.get_authorized(caller, Right.MANAGE, self._cloud.groups, gid)
+        if user.driver in _MANAGES_GROUPS:
+            raise bad_call(_groups_are_managed(user))
         self._cloud.groups.get(user.gid).user_ids.discard(user.id)
         user.gids = sorted({gid, *user.gids} - {user.gid})
         user.gid, user.gname = gid, group.name
@@ -154,11 +159,31 @@ class UserCalls:
     @serves("one.user.addgroup", int, int)
     def addgroup(self, caller: User, user_id: int, gid: int) -> int:
         """Add a user to a secondary group."""
-        user = self._managed(caller, user_id)
-        group = self._cloud.get_authorized(caller, Right.MANAGE, self._cloud.groups, gid)
+        user, group = self._user_and_group(caller, user_id, gid)
+        if gid in user.gids:
+            raise wrong_state("User is already in this group")
         user.gids = sorted({gid, *user.gids})
         group.user_ids.add(user.id)
         return user_id
+
+    @serves("one.user.delgroup", int, int)
+    def delgroup(self, caller: User, user_id: int, gid: int) -> int:
+        """Remove a user from a secondary group; a login token of the group is removed when it is used next."""
+        user, group = self._user_and_group(caller, user_id, gid)
+        if gid not in user.gids:
+            raise wrong_state("User is not part of this group")
+        if gid == user.gid:
+            raise wrong_state("Cannot remove user from the primary group")
+        user.gids.remove(gid)
+        group.user_ids.discard(user.id)
+        return user_id
+
+    def _user_and_group(self, caller: User, user_id: int, gid: int) -> tuple[User, Group]:
+        user = self._managed(caller, user_id)
+        group = self._cloud.get_authorized(caller, Right.MANAGE, self._cloud.groups, gid)
+        if user.driver in _MANAGES_GROUPS:
+            raise wrong_state(_groups_are_managed(user))
+        return user, group
 
     @serves("one.user.quota", int, str)
     def quota(self, caller: User, user_id: int, text: str) -> int:
@@ -166,6 +191,10 @@ class UserCalls:
         user = self._cloud.get_authorized(caller, Right.ADMIN, self._cloud.users, user_id)
         user.quotas.set_limits(self._cloud.parse(text))
         return user_id
+
+
+def _groups_are_managed(user: User) -> str:
+    return f"Groups cannot be manually managed for auth driver {user.driver}"
 
 
 def _remove_login_token(user: User, token: str) -> str:
