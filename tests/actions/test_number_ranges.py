@@ -18,15 +18,15 @@ from econed.cli.reference import filters_of
 from econed.dispatch import Dispatcher
 from econed.errors import EC2Error
 from econed.ids import account_id
-from econed.services import EC2
-from econed.wire.model import input_name
+from econed.services import EC2, AmazonService
+from econed.wire.model import input_name, own_name
 from econed.wire.shapes import ListShape, Shape, StructureShape
 from tests.support.addresses import AddressCloud
 from tests.support.cloud import Cloud, perform, perform_pairs
 
 pytestmark = pytest.mark.slow
 
-ACTIONS = sorted((action for action in all_actions() if action.service is EC2), key=lambda action: action.name)
+ACTIONS = sorted(all_actions(), key=lambda action: action.name)
 ROUTES = Dispatcher.load(ACTIONS).routes
 LACK_OF_CAPACITY = ("InsufficientInstanceCapacity", "InsufficientAddressCapacity")
 
@@ -61,28 +61,41 @@ VALID = {
 """The other parameters of a call, by names on the wire; for lists the first element."""
 
 
-def leaves(shape: Shape | None, members: Members, path: str = "") -> Iterator[tuple[str, Shape]]:
+def leaves(
+    service: AmazonService, shape: Shape | None, members: Members, path: str = ""
+) -> Iterator[tuple[str, Shape]]:
     """Yield the names on the wire and the shapes of the scalar parameters of an action."""
     if isinstance(shape, ListShape):
-        yield from leaves(shape.member, members, f"{path}.1")
+        yield from leaves(service, shape.member, members, first_of(service, path))
     elif isinstance(shape, StructureShape):
         for key, member in shape.members.items():
             supported = members.find(key)
             if supported is not None:
-                name = input_name(member, key)
-                yield from leaves(member, supported, f"{path}.{name}" if path else name)
+                name = name_of(service, member, key)
+                yield from leaves(service, member, supported, f"{path}.{name}" if path else name)
     elif shape is not None:
         yield path, shape
 
 
+def name_of(service: AmazonService, member: Shape, key: str) -> str:
+    """Return the name of a member on the wire."""
+    return input_name(member, key) if service is EC2 else own_name(member, key)
+
+
+def first_of(service: AmazonService, name: str) -> str:
+    """Return the name of the first element of a list."""
+    return f"{name}.1" if service is EC2 else f"{name}.member.1"
+
+
 def required_parameters(action: Action) -> dict[str, str]:
     """Return the required parameters of an action."""
-    shape = ROUTES[EC2, action.name].operation.input_shape
+    shape = ROUTES[action.service, action.name].operation.input_shape
     assert shape is not None
     parameters: dict[str, str] = {}
     for key in sorted(action.required):
-        name = input_name(shape.members[key], key)
-        parameters[f"{name}.1" if isinstance(shape.members[key], ListShape) else name] = VALID.get(name, "x")
+        name = name_of(action.service, shape.members[key], key)
+        is_list = isinstance(shape.members[key], ListShape)
+        parameters[first_of(action.service, name) if is_list else name] = VALID.get(name, "x")
     if "Tag.1" in parameters:
         del parameters["Tag.1"]
         parameters["Tag.1.Key"] = "a"
@@ -92,7 +105,7 @@ def required_parameters(action: Action) -> dict[str, str]:
 LEAVES = [
     (action, path, shape)
     for action in ACTIONS
-    for path, shape in leaves(ROUTES[EC2, action.name].operation.input_shape, action.accepts)
+    for path, shape in leaves(action.service, ROUTES[action.service, action.name].operation.input_shape, action.accepts)
 ]
 INTEGERS = [(action, path) for action, path, shape in LEAVES if shape.type_name in ("integer", "long")]
 TEXTS = [(action, path) for action, path, shape in LEAVES if shape.type_name not in ("integer", "long", "boolean")]

@@ -68,6 +68,10 @@ _OF_REGIONS: Mapping[str, Request] = {
     "DescribeRegions": lambda t, n: {},
 }
 
+_OF_STS: Mapping[str, Request] = {
+    "GetCallerIdentity": lambda t, n: {},
+}
+
 _OF_TAGS: Mapping[str, Request] = {
     "CreateTags": lambda t, n: {"Resources": [t.running[n], t.volumes[n]], "Tags": [{"Key": "a", "Value": "b"}]},
     "DeleteTags": lambda t, n: {"Resources": [t.running[n], t.volumes[n]], "Tags": [{"Key": "env"}]},
@@ -103,6 +107,7 @@ REQUESTS: Mapping[str, Request] = {
     **_OF_INSTANCES,
     **_OF_KEYS,
     **_OF_REGIONS,
+    **_OF_STS,
     **_OF_TAGS,
     **_OF_VOLUMES,
 }

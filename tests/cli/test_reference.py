@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -32,17 +33,25 @@ def test_the_filters_of_an_action_are_found_if_it_accepts_any(action: Action) ->
 
 def test_every_section_marks_the_required_parameters() -> None:
     """A parameter without a default in the function's signature is required."""
-    sections = {text.partition("\n")[0]: text for text in reference().split("\n## ")[1:]}
-    assert sections.keys() == ACTIONS.keys()
+    sections = {text.partition("\n")[0]: text for text in re.split("\n###? ", reference())[1:]}
+    assert sections.keys() - {"EC2", "STS", "IAM"} == ACTIONS.keys()
     for name, action in ACTIONS.items():
         for parameter in action.accepts.of:
             assert (f"**`{parameter}`**" in sections[name]) == (parameter in action.required)
             assert f"`{parameter}`" in sections[name]
 
 
+def test_the_actions_of_each_service_are_under_its_name() -> None:
+    parts = {text.partition("\n")[0]: text for text in reference().split("\n## ")[1:]}
+    for action in ACTIONS.values():
+        assert [name for name, text in parts.items() if f"\n### {action.name}\n" in text] == [
+            action.service.name.upper()
+        ]
+
+
 def test_members_of_structures_and_values_accepted_as_is_are_listed() -> None:
     """They are written as clients write them."""
-    run_instances = reference().partition("\n## RunInstances\n")[2].partition("\n## ")[0]
+    run_instances = reference().partition("\n### RunInstances\n")[2].partition("\n### ")[0]
     assert "`Placement` (`AvailabilityZone`)" in run_instances
     assert "`TagSpecifications` (`ResourceType`, `Tags` (`Key`, `Value`))" in run_instances
     assert "`DisableApiStop` = `false`" in run_instances

@@ -209,7 +209,13 @@ _OF_ADDRESSES: Mapping[str, _Make] = {
 }
 
 
+_OF_STS: Mapping[str, _Make] = {
+    "GetCallerIdentity": lambda _: (Example({}),),
+}
+
+
 EXAMPLES: Mapping[str, _Make] = {
+    **_OF_STS,
     **_OF_IMAGES,
     **_OF_VOLUMES,
     **_OF_SNAPSHOTS,
@@ -271,7 +277,7 @@ EXAMPLES: Mapping[str, _Make] = {
         ),
     ),
 }
-"""By action. A new action must be added here: a test fails while it is missing."""
+"""By action, of all services. A new action must be added here: a test fails while it is missing."""
 
 ON_SHARED: Mapping[str, _Make] = {
     "DeregisterImage": lambda t: (Example({"ImageId": t.image}),),

@@ -134,7 +134,8 @@ def _check_curl(command: Written) -> None:
 def _check_aws(command: Written) -> None:
     service, operation = command.words[1:3]
     name = "".join(word.capitalize() for word in operation.split("-"))
-    if service != "ec2" or (operation != "wait" and name not in {action.name for action in all_actions()}):
+    known = {(action.service.name, action.name) for action in all_actions()}
+    if (service, operation) != ("ec2", "wait") and (service, name) not in known:
         raise InvalidCommand(f"there is no action {service} {name}")
 
 

@@ -59,7 +59,7 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "process": ("telemetry", "config"),
     "fetching": ("http", "config"),
     "http": ("auth", "config", "wire"),
-    "actions": ("config", "opennebula"),
+    "actions": ("credentials", "config", "opennebula"),
     "auth": ("credentials", "wire", "opennebula"),
     "calls": ("opennebula",),
     "credentials": ("opennebula",),
@@ -89,6 +89,7 @@ ACTIONS_MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "images": ("regions", "disk_images", "machines"),
     "keys": (),
     "regions": (),
+    "sts": (),
     "disk_images": ("machines",),
     "machines": (),
 }

@@ -38,7 +38,7 @@ class Claim:
 
 def claims() -> Iterator[Claim]:
     """Yield the claims of the page, section by section."""
-    for section in PAGE.read_text("utf-8").split("\n## ")[1:]:
+    for section in PAGE.read_text("utf-8").split("\n### ")[1:]:
         action = section.partition("\n")[0]
         for kind, listed in re.findall(r"^- \*(Carried out|Ignored|As is)\*: (.*)$", section, re.MULTILINE):
             if kind == AS_IS:
@@ -129,6 +129,6 @@ def test_a_listed_parameter_is_handled_as_the_page_says(claim: Claim) -> None:
 def test_the_whole_page_is_parsed() -> None:
     """All lists of parameters and all names in them are found."""
     assert {claim.action for claim in ALL} >= {"RunInstances", "DescribeInstances", "CreateTags"}
-    names = re.sub(r"^- \*Filters\*.*$", "", PAGE.read_text("utf-8").partition("\n## ")[2], flags=re.MULTILINE)
+    names = re.sub(r"^- \*Filters\*.*$", "", PAGE.read_text("utf-8").partition("\n### ")[2], flags=re.MULTILINE)
     listed = [line for line in names.splitlines() if line.startswith("- *")]
     assert sum(line.count("`") // 2 for line in listed) == len(ALL) + sum(bool(claim.value) for claim in ALL)

@@ -37,10 +37,13 @@ def _boto_session() -> boto3.Session:
     return boto3.Session(region_name="us-east-1")
 
 
-def boto(person: Person, url: str, *, authority: Path | None = None, **config: Any) -> Any:
-    """Return boto3's EC2 client for a user, without retries; `authority` is the file of the certificates it trusts."""
+def boto(person: Person, url: str, *, authority: Path | None = None, service: str = "ec2", **config: Any) -> Any:
+    """Return boto3's client of a service for a user, without retries.
+
+    `authority` is the file of the certificates that it trusts.
+    """
     return _boto_session().client(
-        "ec2",
+        service,
         endpoint_url=url,
         verify=None if authority is None else str(authority),
         aws_access_key_id=person.name,
@@ -54,15 +57,17 @@ def refusal(error: ClientError) -> tuple[str, int]:
     return error.response["Error"]["Code"], error.response["ResponseMetadata"]["HTTPStatusCode"]
 
 
-def aws(person: Person, url: str, *arguments: str, directory: Path) -> subprocess.CompletedProcess[str]:
-    """Run `aws ec2 …` for a user, independently of what is configured on this machine."""
+def aws(
+    person: Person, url: str, *arguments: str, directory: Path, service: str = "ec2"
+) -> subprocess.CompletedProcess[str]:
+    """Run `aws ec2 …`, or another service, for a user, independently of what is configured on this machine."""
     environment = {
         "PATH": os.environ.get("PATH", ""),
         "HOME": str(directory),
         "AWS_CONFIG_FILE": "/dev/null",
         "AWS_SHARED_CREDENTIALS_FILE": "/dev/null",
         "AWS_EC2_METADATA_DISABLED": "true",
-        "AWS_ENDPOINT_URL_EC2": url,
+        f"AWS_ENDPOINT_URL_{service.upper()}": url,
         "AWS_ACCESS_KEY_ID": person.name,
         "AWS_SECRET_ACCESS_KEY": person.secret,
         "AWS_DEFAULT_REGION": "us-east-1",
@@ -72,7 +77,7 @@ def aws(person: Person, url: str, *arguments: str, directory: Path) -> subproces
         "LANG": "C.UTF-8",
     }
     return subprocess.run(
-        [require_tool("aws"), "ec2", *arguments],
+        [require_tool("aws"), service, *arguments],
         env=environment,
         capture_output=True,
         text=True,

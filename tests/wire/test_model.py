@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from econed.services import EC2
+from econed.services import EC2, SERVICES
 from econed.wire.model import Model, ModelError, merged, own_models
 from econed.wire.parameter_tree import is_protocol_parameter
 from econed.wire.parameters import wire_names
@@ -95,6 +95,11 @@ class TestModel:
             assert operation is not None
             if operation.input_shape is not None:
                 assert not [name for name in wire_names(operation.input_shape) if is_protocol_parameter(name)]
+
+    def test_no_operation_of_one_service_has_the_name_of_one_of_another(self) -> None:
+        """So the name of an action says enough in logs, metrics and tables. The registry does not depend on it."""
+        names = [name for service in SERVICES for name in Model.load(service).operation_names]
+        assert len(names) == len(set(names)) > 1000
 
     def test_no_two_members_of_a_structure_have_the_same_name_on_the_wire(self, model: Model) -> None:
         for name in model.operation_names:
