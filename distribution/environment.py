@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from email.parser import HeaderParser
 from pathlib import Path
 
+from econed.services import SERVICES
+
 CHECKOUT = Path(__file__).resolve().parent.parent
 HOME = Path("/usr/lib/econed")
 """The path of the virtual environment on the installed system."""
@@ -89,8 +91,9 @@ def _trim(environment: Path, packages: Path) -> None:
     for path in (environment / "bin").iterdir():
         if not path.name.startswith("python"):
             path.unlink()
+    kept = {service.name for service in SERVICES}
     for path in (packages / "botocore/data").iterdir():
-        if path.is_dir() and path.name != "ec2":
+        if path.is_dir() and path.name not in kept:
             shutil.rmtree(path)
     shutil.rmtree(environment / "include", ignore_errors=True)
     shutil.rmtree(environment / "share")

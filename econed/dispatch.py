@@ -133,7 +133,7 @@ def _route(model: Model, action: Action) -> Route:
     operation = model.operation(action.name)
     if operation is None:
         raise ActionError(
-            f"{action.source_location}: Amazon's model of {action.service.name} has no operation {action.name}"
+            f"{action.source_location}: Amazon's model of {action.service.name.upper()} has no operation {action.name}"
         )
     _check(action, operation.input_shape, action.accepts, "")
     for path in (*action.ignores, *action.as_is, *action.missing):

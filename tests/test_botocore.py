@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import shutil
 import subprocess
 import sys
 from importlib import resources
@@ -16,6 +17,7 @@ import pytest
 
 from econed.catalogue import all_actions
 from econed.configtest import dispatcher
+from econed.services import SERVICES
 
 DESCRIPTION = "data/ec2/2016-11-15/service-2.json.gz"
 ROOT = Path(__file__).parents[1]
@@ -26,9 +28,10 @@ def test_the_installed_botocore_has_all_that_econed_uses() -> None:
 
 
 def write_package(directory: Path, description: Any) -> None:
-    """Write a package botocore 9.9 with this description of EC2."""
+    """Write a package botocore 9.9 with this description of EC2, and the installed ones of the other services."""
     package = directory / "botocore"
-    (package / DESCRIPTION).parent.mkdir(parents=True)
+    for service in SERVICES:
+        shutil.copytree(Path(botocore.__file__).parent / "data" / service.name, package / "data" / service.name)
     (package / "__init__.py").write_text('__version__ = "9.9"\n', "ascii")
     (package / DESCRIPTION).write_bytes(gzip.compress(json.dumps(description).encode(), 1))
 

@@ -306,7 +306,7 @@ def test_an_action_is_looked_for_in_the_model_of_its_service() -> None:
     async def run_instances(call: object) -> None:
         """Run nothing."""
 
-    with pytest.raises(ActionError, match="Amazon's model of iam has no operation RunInstances"):
+    with pytest.raises(ActionError, match="Amazon's model of IAM has no operation RunInstances"):
         Dispatcher.load([described(run_instances)])
 
 

@@ -92,9 +92,9 @@ def _amazons_description(service: AmazonService) -> Mapping[str, Any]:
         text = gzip.decompress((newest / "service-2.json.gz").read_bytes())
         description = json.loads(text, object_hook=_without_documentation)
     except (OSError, ValueError, EOFError, zlib.error) as error:
-        raise ModelError(f"the model of {service.name} cannot be read: {error}") from None
+        raise ModelError(f"the model of {service.name.upper()} cannot be read: {error}") from None
     if not all(isinstance(description.get(kind), dict) for kind in ("operations", "shapes")):
-        raise ModelError(f"the model of {service.name} has no operations or no shapes")
+        raise ModelError(f"the model of {service.name.upper()} has no operations or no shapes")
     return cast("Mapping[str, Any]", description)
 
 

@@ -99,7 +99,7 @@ class TestModel:
     def test_no_operation_of_one_service_has_the_name_of_one_of_another(self) -> None:
         """So the name of an action says enough in logs, metrics and tables. The registry does not depend on it."""
         names = [name for service in SERVICES for name in Model.load(service).operation_names]
-        assert len(names) == len(set(names)) > 1000
+        assert len(names) == len(set(names)) > 900
 
     def test_no_two_members_of_a_structure_have_the_same_name_on_the_wire(self, model: Model) -> None:
         for name in model.operation_names:
