@@ -11,7 +11,8 @@
 | RequestExpired | 400 | dated more than 15 minutes ago or ahead, or past its own expiry |
 | ExpiredToken | 403 | temporary credentials after their end; EC2 tells it as RequestExpired |
 | InvalidClientTokenId | 403 | an access key that cannot be the name of an OpenNebula user |
-| AuthFailure | 401 | no such user; another secret; a disabled user; a driver (AUTH_DRIVER) without a secret |
+| AuthFailure | 401 | no such user; another secret, or one that has ended; a disabled user; no secret that counts |
+| AuthFailure | 401 | a session token with an access key that is not that of temporary credentials |
 | AuthFailure | 401 | a certificate that is not valid now, or of no user, several users, or a disabled user |
 
 Sources: EC2 API Reference, "Common errors" and "Error codes for the Amazon EC2 API" (codes, statuses); IAM User Guide,

@@ -1,10 +1,11 @@
-"""The users of the cloud and their EC2 secrets, read from oned and cached in memory.
+"""The users of the cloud and their EC2 secrets, read from oned and cached in memory: passwords and login tokens.
 
-When a change in OpenNebula takes effect: a removed or disabled user and an old password are refused after
-`USER_MAX_AGE` seconds at most. A new user is accepted after `REFRESH_INTERVAL` seconds at most. A new password is
-accepted with the first signature made with it or, where other signatures failed just before, `REFRESH_INTERVAL` seconds
-later. The DNs of users of the driver x509 are found after `UNKNOWN_SUBJECT_INTERVAL` seconds at most, and a second user
-with the same DN after `SUBJECTS_MAX_AGE`.
+When a change in OpenNebula takes effect: a removed or disabled user, an old password and a login token that was removed
+are refused after `USER_MAX_AGE` seconds at most; a token that expires is refused from that second on. A new user is
+accepted after `REFRESH_INTERVAL` seconds at most. A new password or token is accepted with the first signature made
+with it or, where other signatures failed just before, `REFRESH_INTERVAL` seconds later. The DNs of users of the driver
+x509 are found after `UNKNOWN_SUBJECT_INTERVAL` seconds at most, and a second user with the same DN after
+`SUBJECTS_MAX_AGE`.
 
 A request causes its user to be read again only after its signature was verified (`confirm`). The calls to oned that
 follow a failed signature (`refresh`) do not depend on whether the named user exists, so that they do not reveal user

@@ -92,24 +92,25 @@ class CallAudit:
     def not_authenticated(self, action: str, key: str, code: str, reason: str) -> None:
         """Write the line of a request whose sender claimed a key and was not authenticated."""
         if self._log is not None and key:
-            self._log.write(self._fields("", None, claimed_key(key), action, code, reason))
+            self._log.write(self._fields("", None, claimed_key(key), "", action, code, reason))
 
     def _write(self, outcome: str, reason: str, result_ids: tuple[str, ...]) -> None:
         log, sender = self._log, self._sender
         if log is None or sender is None:
             return
         self._log = None
-        user = sender.user
-        fields = self._fields(user.name, user.id, cut(sender.key, _MAX_TEXT), self._action, outcome, reason)
+        user, kind = sender.user, sender.credential.kind.value
+        fields = self._fields(user.name, user.id, cut(sender.key, _MAX_TEXT), kind, self._action, outcome, reason)
         log.write(fields | {"ids": self._ids, "result_ids": result_ids})
 
     def _fields(
-        self, user: str, user_id: int | None, key: str, action: str, outcome: str, reason: str
+        self, user: str, user_id: int | None, key: str, credential: str, action: str, outcome: str, reason: str
     ) -> dict[str, object]:
         return {
             "user": user,
             "user_id": user_id,
             "key": key,
+            "credential": credential,
             "source": self._source,
             "action": action[:MAX_ACTION],
             "outcome": outcome,

@@ -103,12 +103,28 @@ class FurnishedCloud:
 
     def x509_person(self, name: str, password: str) -> Person:
         """Create a user of the group who authenticates by certificate; `password` has their subjects."""
+        return self.person_of("x509", name, password, [self.group])
+
+    def person_of(self, driver: str, name: str, password: str, groups: list[int]) -> Person:
+        """Create a user of a driver that stores no secret key; `{}` in the password is the name.
+
+        oned is called in the sessions of server tokens.
+        """
         full_name = f"{self.prefix}-{name}-{next(self._numbers)}"
-        user_id = self.admin.make("one.user.allocate", full_name, password, "x509", [self.group])
+        user_id = self.admin.make("one.user.allocate", full_name, password.replace("{}", full_name), driver, groups)
         self._undo.append(lambda: self.admin("one.user.delete", user_id))
         credentials = self.auth_file.read_text(encoding="ascii").strip()
         session = partial(server_token, credentials, full_name, zero_vector=not self.is_modern)
-        return Person(full_name, user_id, "no secret", RawOned(self.url, session))
+        person = Person(full_name, user_id, "no secret", RawOned(self.url, session))
+        self._people.append(person)
+        return person
+
+    def second_group(self) -> int:
+        """Create another group of users, who may create objects, and who may use no objects of the first."""
+        group = self._allocated("group", self.admin.make("one.group.allocate", f"{self.prefix}-{next(self._numbers)}"))
+        rule = self.admin.make("one.acl.addrule", f"{0x200000000 | group:x}", *_CREATE)
+        self._undo.append(lambda: self.admin("one.acl.delrule", rule))
+        return group
 
     def template(self, instance_type: str, text: str = "", owner: Person | None = None) -> int:
         """Create a template that is an instance type, with `text` added to it."""

@@ -55,6 +55,7 @@ def test_the_line_of_a_change_has_who_what_where_and_the_outcome(audit: Audit) -
             "user": "alice",
             "user_id": 2,
             "key": "alice",
+            "credential": "password",
             "source": "10.0.0.7",
             "action": "TerminateInstances",
             "outcome": "ok",
@@ -64,6 +65,15 @@ def test_the_line_of_a_change_has_who_what_where_and_the_outcome(audit: Audit) -
             "result_ids": [],
         }
     ]
+
+
+@pytest.mark.parametrize("kind", CredentialKind)
+def test_the_line_has_the_kind_of_credential_that_authenticated_the_request(audit: Audit, kind: CredentialKind) -> None:
+    """So that an administrator sees what was done with tokens that are to end."""
+    call = CallAudit(audit.log, "10.0.0.7", ID)
+    call.begin(Sender(ALICE, Credential(kind, "alice", "")), "StopInstances")
+    call.succeeded(None)
+    assert audit.lines[0]["credential"] == kind.value
 
 
 def test_the_result_adds_the_ids_of_what_was_created(audit: Audit) -> None:
