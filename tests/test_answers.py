@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 import pytest_twisted
 from twisted.logger import formatEvent
 
+import econed
 from econed.answers import failure
 from econed.auth.failures import expired_token
 from econed.config.settings import Settings
@@ -22,6 +26,7 @@ from econed.services import EC2, IAM, STS, AmazonService
 from tests.support.cloud import Cloud
 from tests.support.serving import Server, get, send_request, signed
 
+ECONED = Path(econed.__file__).parent
 SECRET = "/var/lib/one/secret of alice"
 
 
@@ -180,3 +185,36 @@ def test_a_wrong_secret_and_an_unknown_access_key_have_the_same_error() -> None:
 
 def test_an_expired_token_is_an_expired_request_for_ec2() -> None:
     assert str(failure(expired_token(), EC2).error) == "RequestExpired: Request has expired."
+
+
+COMMON = frozenset(
+    {
+        *("AccessDenied", "ExpiredToken", "IncompleteSignature", "InternalFailure", "InvalidAction"),
+        *("InvalidClientTokenId", "InvalidParameterCombination", "InvalidParameterValue", "InvalidQueryParameter"),
+        *("LimitExceeded", "MalformedQueryString", "MissingAction", "MissingAuthenticationToken", "MissingParameter"),
+        *("RequestExpired", "ServiceUnavailable", "SignatureDoesNotMatch", "Throttling", "ValidationError"),
+    }
+)
+"""The codes of IAM's and STS's common errors."""
+
+OF_ANY_SERVER = frozenset(
+    {
+        *("InvalidRequest", "MethodNotAllowed", "RequestEntityTooLarge", "RequestHeaderSectionTooLarge"),
+        *("RequestTimeout", "UnsupportedMediaType"),
+    }
+)
+"""The codes for requests that are not those of a client of Amazon's; they name a status of HTTP."""
+
+OF_EC2_ALONE = frozenset({"IncorrectState", "InsufficientVolumeCapacity", "NoSuchVersion"})
+"""The codes of causes that requests to STS and IAM do not have: states of resources, uploads, other versions."""
+
+
+def test_every_error_that_services_share_has_a_code_of_sts_and_iam() -> None:
+    """Those that are raised outside of the actions, which raise the errors of their own services."""
+    paths = [ECONED / f"{name}.py" for name in ("answers", "dispatch", "pipeline", "resource")]
+    for folder in ("auth", "http", "wire"):
+        paths += (ECONED / folder).rglob("*.py")
+    codes = {code for path in paths for code in re.findall(r'EC2Error\(\s*"(\w+)"', path.read_text("utf-8"))}
+    assert codes >= {"AuthFailure", "UnknownParameter", "RequestLimitExceeded"}
+    shared = {failure(EC2Error(code, "x"), IAM).error.code for code in codes}
+    assert shared - COMMON == OF_ANY_SERVER | OF_EC2_ALONE
