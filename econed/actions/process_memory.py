@@ -26,15 +26,17 @@ class ProcessMemory:
 
     `zones_and_clusters` are the only data that may be older than a request. `long_documents` are the documents that
     were too long to be read. `launch_tokens` are the client tokens of machines, `launches` the launches with a client
-    token that are in progress. `known_machines` are the machines that lists had, `instances` what was sent of them.
-    `read_ahead` limits the sets that lists read ahead, `short_results` the results that are produced before their turn.
-    `elastic_addresses` are those of the last document of their network.
+    token that are in progress, `login_tokens` the login tokens that are being made. `known_machines` are the machines
+    that lists had, `instances` what was sent of them. `read_ahead` limits the sets that lists read ahead,
+    `short_results` the results that are produced before their turn. `elastic_addresses` are those of the last document
+    of their network.
     """
 
     zones_and_clusters: ZonesAndClusters
     long_documents: LongDocuments = field(default_factory=LongDocuments)
     launch_tokens: TokenIndex = field(default_factory=TokenIndex)
     launches: KeyedFlights = field(default_factory=KeyedFlights)
+    login_tokens: KeyedFlights = field(default_factory=KeyedFlights)
     known_machines: KnownLists = field(default_factory=KnownLists)
     instances: ItemMemory[Any] = field(default_factory=ItemMemory)
     read_ahead: ReadAhead = field(default_factory=ReadAhead)

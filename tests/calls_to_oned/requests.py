@@ -69,7 +69,10 @@ _OF_REGIONS: Mapping[str, Request] = {
 }
 
 _OF_STS: Mapping[str, Request] = {
+    "AssumeRole": lambda t, n: {"RoleArn": t.role, "RoleSessionName": f"session-{n}"},
+    "GetAccessKeyInfo": lambda t, n: {"AccessKeyId": t.access_key},
     "GetCallerIdentity": lambda t, n: {},
+    "GetSessionToken": lambda t, n: {},
 }
 
 _OF_TAGS: Mapping[str, Request] = {

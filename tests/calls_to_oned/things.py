@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from zope.interface import implementer
 
+from econed.credentials.key_ids import new_temporary_id
 from econed.interfaces import IUpload
+from econed.sandbox.demo_cloud import GROUP_NAME
 from tests.support.addresses import AddressCloud
 
 COMMON_IMAGE = "ami-00000000"
@@ -57,6 +59,8 @@ class TwoOfEach(AddressCloud):
         for key in self.keys:
             self.run("alice", "CreateKeyPair", KeyName=key, KeyType="ed25519")
         self.run("alice", "CreateTags", Resources=[*self.running, *self.volumes], Tags=[{"Key": "env", "Value": "a"}])
+        self.role = f"arn:aws:iam::{self.user('alice').id:012d}:role/{GROUP_NAME}"
+        self.access_key = new_temporary_id(self.sealer, self.user("alice").id)
         self.wait(60)
 
     def _plain_image(self, name: str) -> str:

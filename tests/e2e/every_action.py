@@ -36,6 +36,8 @@ class Things:
     volume: str
     attached: str
     snapshot: str
+    role: str
+    temporary_key: str
     free_address: Mapping[str, Any]
     associated_address: Mapping[str, Any]
     """As DescribeAddresses shows them; `associated_address` is associated with the instance."""
@@ -211,6 +213,9 @@ _OF_ADDRESSES: Mapping[str, _Make] = {
 
 _OF_STS: Mapping[str, _Make] = {
     "GetCallerIdentity": lambda _: (Example({}),),
+    "GetSessionToken": lambda _: (Example({}),),
+    "AssumeRole": lambda t: (Example({"RoleArn": t.role, "RoleSessionName": "session"}, frozenset({"AccessDenied"})),),
+    "GetAccessKeyInfo": lambda t: (Example({"AccessKeyId": t.temporary_key}),),
 }
 
 
@@ -316,7 +321,7 @@ ON_SHARED: Mapping[str, _Make] = {
 """By action: changes of objects that the caller may use but not change."""
 
 
-def furnish(cloud: FurnishedCloud, ec2: Any, owner: Person) -> Things:
+def furnish(cloud: FurnishedCloud, ec2: Any, owner: Person, sts: Any) -> Things:
     """Create objects of every kind for a user."""
     name = f"{owner.name}-own"
     common_image = f"ami-{cloud.ami:08d}"
@@ -366,6 +371,8 @@ def furnish(cloud: FurnishedCloud, ec2: Any, owner: Person) -> Things:
         volume=free,
         attached=used,
         snapshot=snapshot,
+        role=f"arn:aws:iam::{owner.id:012d}:role/{cloud.prefix}",
+        temporary_key=sts.get_session_token()["Credentials"]["AccessKeyId"],
         free_address=addresses[free_ip],
         associated_address=addresses[associated_ip],
         objects=(

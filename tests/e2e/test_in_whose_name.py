@@ -48,14 +48,14 @@ OF_ELASTIC_IPS = frozenset({"one.vnpool.info", "one.vn.info", "one.vn.update", "
 def owned(cloud: FurnishedCloud, econed: Econed) -> Things:
     """The objects of a user who shares nothing."""
     erin = cloud.person("erin")
-    return furnish(cloud, known(boto(erin, econed.url)), erin)
+    return furnish(cloud, known(boto(erin, econed.url)), erin, boto(erin, econed.url, service="sts"))
 
 
 @pytest.fixture(scope="session")
 def shared(cloud: FurnishedCloud, econed: Econed) -> Things:
     """The objects of a user whose group may use their instances and their AMI."""
     frank = cloud.person("frank")
-    things = furnish(cloud, known(boto(frank, econed.url)), frank)
+    things = furnish(cloud, known(boto(frank, econed.url)), frank, boto(frank, econed.url, service="sts"))
     for kind, object_id in things.objects:
         if kind in ("vm", "image"):
             cloud.share(kind, object_id, frank)

@@ -76,6 +76,9 @@ def sample(shape: Shape) -> Any:
         return [sample(shape.member)]
     if isinstance(shape, StringShape) and shape.enum:
         return shape.enum[0]
+    if "min" in shape.metadata:  # constraints are those of STS and IAM
+        least = max(shape.metadata["min"], 1)
+        return "1" * least if isinstance(shape, StringShape) else least
     return "2027-01-15T08:00:00Z" if shape.type_name == "timestamp" else SCALARS[shape.type_name]
 
 
