@@ -14,8 +14,8 @@ from econed.config.settings import Settings
 from tests.support.metrics import samples
 from tests.support.serving import Server, get, send_request, signed
 
-NAMES = ["alice", "disabled", "certified", "nobody", "no-body"]
-"""A user, a disabled user, a user of the driver x509, and two names without a user."""
+NAMES = ["alice", "disabled", "certified", "tokened", "nobody", "no-body"]
+"""A user, a disabled user, a user of the driver x509, one with login tokens, and two names without a user."""
 
 _VARIABLE = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|Date: [^\r]*")
 """The parts that differ between any two requests: their ids and dates."""
@@ -28,6 +28,9 @@ def server(tmp_path: Path) -> Iterator[Server]:
     disabled = server.cloud.oneadmin("one.user.allocate", "disabled", "secret", "core", [])
     server.cloud.oneadmin("one.user.enable", disabled, False)
     server.cloud.oneadmin("one.user.allocate", "certified", "/CN=certified", "x509", [])
+    server.cloud.oneadmin("one.user.allocate", "tokened", "-", "ldap", [])
+    for _ in range(10):
+        server.cloud.as_user("tokened", "one.user.login", "tokened", "", -1, -1)
     yield server
     server.close()
 
@@ -79,13 +82,14 @@ async def test_the_first_request_to_a_process_does_not_reveal_it_either(server: 
 async def test_the_log_says_what_the_response_does_not(server: Server) -> None:
     """Which of the reasons for AuthFailure applies, and to whom."""
     reasons = {}
-    for name in NAMES[:4]:
+    for name in NAMES[:5]:
         await observed(server, name, "wrong")
         reasons[name] = str(formatEvent(server.events[-1])).partition(", key ")[2]
     assert reasons == {
         "alice": "alice: wrong secret key, or the request was changed after it was signed",
         "disabled": "disabled: the user is disabled",
         "certified": "certified: the user has no secret key: no password with the driver x509, no valid login token",
+        "tokened": "tokened: wrong secret key, or the request was changed after it was signed",
         "nobody": "nobody: no user with this name is known",
     }
 

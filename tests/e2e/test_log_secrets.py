@@ -8,7 +8,8 @@ import http.client
 import json
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, quote, unquote, urlsplit
@@ -71,6 +72,12 @@ class Scenario:
         """A user."""
         return self.cloud.alice
 
+    @cached_property
+    def by_token(self) -> Person:
+        """The same user with a login token as the secret key."""
+        token = self.alice.oned("one.user.login", self.alice.name, "", 3600, -1)
+        return replace(self.alice, secret=str(token))
+
     @property
     def log(self) -> str:
         """The whole output of the process."""
@@ -106,6 +113,7 @@ def scenario(
     server, _, password = credentials.partition(":")
     new_scenario.secrets.add("serveradmin's password", password)
     new_scenario.secrets.add("secret key", cloud.alice.secret, cloud.bob.secret)
+    new_scenario.secrets.add("login token", new_scenario.by_token.secret)
     _tokens(new_scenario, server, password)
     _make_calls(new_scenario)
     _tokens(new_scenario, server, password)
@@ -149,6 +157,7 @@ def _right(scenario: Scenario) -> None:
     ec2.delete_key_pair(KeyName=name)
     address = ec2.allocate_address()["PublicIp"]
     ec2.release_address(PublicIp=address)
+    scenario.client(scenario.by_token).describe_instances()
     url = ec2.generate_presigned_url("describe_images", HttpMethod="GET")
     scenario.secrets.add("signature of a URL", parse_qs(urlsplit(url).query)["X-Amz-Signature"][0])
     with urlopen(url, timeout=MAX_WAIT) as response:
@@ -177,6 +186,8 @@ def _wrong(scenario: Scenario) -> None:
     bad_data = {"Action": "RunInstances", "ImageId": "ami-00000001", "MinCount": "1", "MaxCount": "1"}
     assert scenario.get(v2_form(scenario.alice, url, {**bad_data, "UserData": USER_DATA})).status == 400
     swapped = Person(scenario.alice.secret, scenario.alice.id, scenario.alice.name, scenario.alice.oned)
+    assert scenario.get(v2_form(swapped, url, {"Action": "DescribeInstances"})).status in (401, 403)
+    swapped = replace(swapped, name=scenario.by_token.secret)
     assert scenario.get(v2_form(swapped, url, {"Action": "DescribeInstances"})).status in (401, 403)
     as_id = {"Action": "DescribeInstances", "InstanceId.1": scenario.alice.secret}
     assert scenario.get(v2_form(scenario.alice, url, as_id)).status == 400
@@ -232,7 +243,7 @@ def test_the_log_has_the_lines_of_the_calls_and_of_the_exception(scenario: Scena
 
 
 @pytest.mark.parametrize(
-    "description", ["secret key", "user data", "signature in a query", "session token", "private key"]
+    "description", ["secret key", "login token", "user data", "signature in a query", "session token", "private key"]
 )
 def test_a_line_with_a_secret_would_be_found(scenario: Scenario, description: str) -> None:
     """The search finds a secret in a line of the log, in a truncated line, and in JSON."""
