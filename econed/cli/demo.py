@@ -17,6 +17,7 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError, WaiterError
 
+from econed.cli.entry import exit_with
 from econed.cli.sandbox_server import FORMS, ServerAccess, ServerFailed, interrupt_on_sigterm, sandbox_server
 
 if TYPE_CHECKING:
@@ -305,4 +306,4 @@ def _options(arguments: Sequence[str]) -> Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:], sys.stdout))
+    exit_with(lambda: main(sys.argv[1:], sys.stdout))

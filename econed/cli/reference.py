@@ -11,6 +11,7 @@ from typing import Final, TextIO
 from econed.actions.action import Action, Members
 from econed.actions.filters import Filters
 from econed.catalogue import all_actions
+from econed.cli.entry import exit_with
 from econed.services import EC2, IAM, STS
 
 _INTRODUCTION: Final = """\
@@ -134,4 +135,4 @@ def main(out: TextIO) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.stdout))
+    exit_with(lambda: main(sys.stdout))

@@ -11,6 +11,7 @@ from tempfile import NamedTemporaryFile
 from typing import Final, TextIO
 
 from econed.cli.demo import connect
+from econed.cli.entry import exit_with
 from econed.cli.sandbox_server import FORMS, ServerAccess, ServerFailed, interrupt_on_sigterm, sandbox_server
 
 PORT: Final = 4567
@@ -98,4 +99,4 @@ def _options(arguments: Sequence[str]) -> Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:], sys.stdout))
+    exit_with(lambda: main(sys.argv[1:], sys.stdout))

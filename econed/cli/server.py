@@ -15,6 +15,7 @@ from econed import configtest
 from econed.cli import check, doctor
 from econed.cli.account import AccountError, become
 from econed.cli.connection import client, is_wrong_credentials, run_in_reactor
+from econed.cli.entry import exit_with
 from econed.cli.installation import Exit, Installation
 from econed.cli.options import parse
 from econed.cli.process import StartFailed, accepts_connections, start, twistd
@@ -338,7 +339,7 @@ def main(arguments: Sequence[str], environ: Mapping[str, str], out: TextIO, err:
 
 def script() -> None:
     """Entry point of the command `econe-server`."""
-    sys.exit(main(sys.argv[1:], os.environ, sys.stdout, sys.stderr))
+    exit_with(lambda: main(sys.argv[1:], os.environ, sys.stdout, sys.stderr))
 
 
 if __name__ == "__main__":
