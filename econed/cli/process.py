@@ -17,6 +17,8 @@ from econed.process.pid_file import PidFile
 _POLL_INTERVAL = 0.1
 _CONNECT_TIMEOUT = 2.0
 _MAX_LINES = 15
+_UMASK = 0o027
+"""As in the systemd unit; the default of twistd would keep the group from reading the log."""
 _LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  wildcard addresses, and where to connect instead
 
 
@@ -26,13 +28,14 @@ class StartFailed(Exception):
 
 def twistd(installation: Installation, *options: str) -> list[str]:
     """Return the command that runs the daemon by twistd."""
+    # The account of the daemon may have no access to root's current directory.
+    options = ("--rundir=/", f"--umask={_UMASK:03o}", *options)
     return [sys.executable, "-P", "-m", "econed.cli.twistd", *options, "econe", "--config", str(installation.conf)]
 
 
 def spawn(installation: Installation, environ: Mapping[str, str]) -> None:
     """Start the daemon in the background; raises `StartFailed` with twistd's output, if any, if twistd fails."""
-    options = (f"--pidfile={installation.pid_file}", f"--logfile={installation.log_file}", "--rundir=/")
-    command = twistd(installation, *options)
+    command = twistd(installation, f"--pidfile={installation.pid_file}", f"--logfile={installation.log_file}")
     completed = subprocess.run(  # noqa: S603  our own argv
         command, stdin=subprocess.DEVNULL, capture_output=True, text=True, env=dict(environ)
     )

@@ -180,6 +180,26 @@ def test_root_starts_the_daemon_as_the_account_of_opennebula(of_nobody: Host) ->
 
 
 @pytest.mark.slow
+def test_root_runs_the_daemon_in_the_foreground_from_a_directory_of_their_own(of_nobody: Host, tmp_path: Path) -> None:
+    """The account of the daemon has no access to it, as to /root."""
+    tmp_path.chmod(0o700)
+    process = subprocess.Popen(
+        of_nobody.command("run"),
+        env=of_nobody.environ,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        assert any(" listens" in line for line in iter(process.stdout.readline, ""))
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
+
+
+@pytest.mark.slow
 def test_a_log_that_root_has_left_behind_is_reported(of_nobody: Host) -> None:
     log = of_nobody.location / "var/econe.log"
     log.touch(0o640)
