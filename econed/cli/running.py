@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,16 +14,21 @@ from econed.config.settings import Settings
 from econed.process.listening import CannotListen
 from econed.process.ports import OpenPorts, open_ports_of, refused_ports
 
-_COMMAND: Final = ("systemctl", "show", "--property=MainPID,ActiveState", "econe.service", "econe.socket")
+_COMMAND: Final = ("systemctl", "show", "--property=MainPID,ActiveState,Listen", "econe.service", "econe.socket")
 _TIMEOUT: Final = 5.0
+_TCP_SOCKET: Final = re.compile(r"^Listen=(?:.*:)?([0-9]+) \(Stream\)$", re.MULTILINE)
+"""A socket of a unit, as `systemctl show` prints it: `Listen=127.0.0.1:4567 (Stream)`."""
 
 
 @dataclass(frozen=True)
 class ServiceState:
-    """The main process of the service, None if it does not run, and whether the socket unit holds the ports."""
+    """The main process of the service, None if it does not run, and the ports that the socket unit holds.
+
+    `ports` is None if the socket unit is not active.
+    """
 
     main_pid: int | None = None
-    has_ports: bool = False
+    ports: frozenset[int] | None = None
 
     def pid_with(self, conf: Path) -> int | None:
         """Return the id of the main process, None if the service does not run or runs with another econe.conf."""
@@ -58,8 +64,8 @@ class Running:
         """Return them for the state of systemd's units."""
         if state.main_pid is not None:
             return cls.of_daemon(state.main_pid, is_service=True)
-        if state.has_ports:
-            return cls(OpenPorts((), frozenset(), are_passed=True), is_service=True)
+        if state.ports is not None:
+            return cls(OpenPorts((), frozenset(), state.ports), is_service=True)
         return cls()
 
     def refused_ports(self, settings: Settings, *, is_reload: bool = False) -> Iterator[CannotListen]:
@@ -80,10 +86,8 @@ def service_state() -> ServiceState:
 
 def parse_state(answer: str) -> ServiceState:
     """Return the state in the answer of `systemctl show`: the properties of two units, with a blank line between."""
-    units = [dict(line.split("=", 1) for line in unit.splitlines() if "=" in line) for unit in answer.split("\n\n")]
-    if len(units) < 2:
-        return ServiceState()
-    service, ports, *_ = units
-    main_pid = service.get("MainPID", "")
-    is_running = main_pid.isdecimal() and int(main_pid) > 0
-    return ServiceState(int(main_pid) if is_running else None, ports.get("ActiveState") == "active")
+    service, _, sockets = answer.partition("\n\n")
+    main_pid = re.search(r"^MainPID=([1-9][0-9]*)$", service, re.MULTILINE)
+    is_active = "ActiveState=active" in sockets.splitlines()
+    ports = frozenset(map(int, _TCP_SOCKET.findall(sockets)))
+    return ServiceState(int(main_pid[1]) if main_pid else None, ports if is_active else None)

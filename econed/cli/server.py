@@ -134,13 +134,15 @@ class Server:
         """Report everything that would keep the daemon from starting, without oned.
 
         For systemd's unit (`is_for_service`), the ports are compared with those of MAINPID, which is to be reloaded.
-        Before a start they are not looked at: systemd may hold them, and passes them only to the daemon.
+        Before a start they are not bound: systemd may hold them, and passes them only to the daemon.
         """
         if not is_for_service:
             running = self._running()
             self._test(running, None if running.is_service else self.installation.log_file)
         elif self.environ.get("MAINPID", "").isdecimal():
             self._test(Running.of_daemon(int(self.environ["MAINPID"])), None, is_reload=True)
+        elif self.service.ports is not None:
+            self._test(Running.of_service(self.service), None)
         else:
             self._load_configuration()
             configtest.dispatcher()

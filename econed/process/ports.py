@@ -49,13 +49,13 @@ class OpenPort:
 class OpenPorts:
     """The ports of this machine, and the sockets of one process, the daemon that runs.
 
-    `are_passed` says that the daemon gets its ports from systemd, whatever econe.conf says. `own_inodes` is empty if no
-    daemon runs.
+    `passed` are the ports of the sockets that the daemon gets from systemd, whatever econe.conf says; None if it gets
+    none. `own_inodes` is empty if no daemon runs.
     """
 
     listening: tuple[OpenPort, ...]
     own_inodes: frozenset[int]
-    are_passed: bool = False
+    passed: frozenset[int] | None = None
 
     def are_all_own(self, host: _IPAddress, port: int) -> bool:
         """Whether the daemon alone keeps others from listening there."""
@@ -67,10 +67,6 @@ class OpenPorts:
         own = (listening for listening in self.listening if listening.inode in self.own_inodes)
         return any((listening.host, listening.port) == (host, port) for listening in own)
 
-    def has_own_port(self, port: int) -> bool:
-        """Whether the daemon listens on this port, on any address."""
-        return any(listening.port == port and listening.inode in self.own_inodes for listening in self.listening)
-
 
 def open_ports_of(pid: int, proc: Path = _PROC) -> OpenPorts:
     """Return the ports of this machine as a daemon's process sees them; raises `OSError` if it may not be examined."""
@@ -80,8 +76,10 @@ def open_ports_of(pid: int, proc: Path = _PROC) -> OpenPorts:
             match = _SOCKET.fullmatch(os.readlink(proc / str(pid) / "fd" / name))
             if match:
                 inodes.add(int(match[1]))
-    passed = systemd.passed_descriptors(systemd.initial_environment(proc / str(pid) / "environ"), pid)
-    return OpenPorts(tuple(_listening(proc)), frozenset(inodes), bool(passed))
+    listening = tuple(_listening(proc))
+    are_passed = systemd.passed_descriptors(systemd.initial_environment(proc / str(pid) / "environ"), pid)
+    own_ports = frozenset(open_port.port for open_port in listening if open_port.inode in inodes)
+    return OpenPorts(listening, frozenset(inodes), own_ports if are_passed else None)
 
 
 def refused_ports(
@@ -92,9 +90,9 @@ def refused_ports(
     After a restart they are free. A reload keeps those whose address stays the same, and all that systemd has passed.
     """
     addresses = listen_addresses(settings)
-    if running is not None and running.are_passed:
-        if settings.ssl_port is not None and running.own_inodes and not running.has_own_port(settings.ssl_port):
-            yield CannotListen(f"none of the sockets that systemd has passed is on ssl_port ({settings.ssl_port})")
+    if running is not None and running.passed is not None:
+        if settings.ssl_port is not None and settings.ssl_port not in running.passed:
+            yield CannotListen(f"none of the sockets that systemd passes is on ssl_port ({settings.ssl_port})")
         addresses = ()
     if settings.admin_port is not None:
         addresses += (admin_address(settings.admin_port),)

@@ -280,9 +280,12 @@ def test_a_service_counts_only_if_it_runs_with_the_same_configuration(tmp_path: 
 
 
 def test_the_state_of_the_units_is_read_from_systemctl() -> None:
-    answer = "MainPID={}\nActiveState=active\n\nActiveState={}\n"
-    assert parse_state(answer.format(12, "active")) == ServiceState(12, True)
-    assert parse_state(answer.format(0, "inactive")) == ServiceState(None, False)
+    """As systemd 252 prints it, without the lines of sockets that are not TCP."""
+    sockets = ("127.0.0.1:4567 (Stream)", "[::]:443 (Stream)", "/run/5 (Stream)", "[::]:53 (Datagram)")
+    lines = "".join(f"Listen={name}\n" for name in sockets)
+    answer = f"MainPID={{}}\nActiveState=active\n\n{lines}ActiveState={{}}\n"
+    assert parse_state(answer.format(12, "active")) == ServiceState(12, frozenset({4567, 443}))
+    assert parse_state(answer.format(0, "inactive")) == ServiceState(None, None)
     assert parse_state("") == ServiceState()
 
 

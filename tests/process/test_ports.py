@@ -45,9 +45,8 @@ def test_the_sockets_of_a_process_are_told_from_those_of_others(held: socket.soc
     port = port_of(held)
     own = open_ports_of(os.getpid())
     assert own.has_own(LOOPBACK, port)
-    assert own.has_own_port(port)
     assert own.are_all_own(LOOPBACK, port)
-    assert not own.are_passed
+    assert own.passed is None
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
         others = open_ports_of(child.pid)
         child.communicate(b"\n")
@@ -73,7 +72,7 @@ def test_addresses_of_both_protocols_are_read(tmp_path: Path) -> None:
     )
     ports = open_ports_of(7, tmp_path)
     assert ports.listening == (OpenPort(LOOPBACK, 4567, 41), OpenPort(ip_address("::1"), 4569, 43))
-    assert (ports.own_inodes, ports.are_passed) == (frozenset({41}), True)
+    assert (ports.own_inodes, ports.passed) == (frozenset({41}), frozenset({4567}))
 
 
 def test_a_port_of_another_process_is_refused_with_or_without_a_daemon(held: socket.socket) -> None:
@@ -130,13 +129,13 @@ def test_an_address_of_another_machine_is_refused() -> None:
 def test_with_sockets_from_systemd_the_ports_of_the_configuration_do_not_matter(held: socket.socket) -> None:
     """Except that one must be ssl_port; the administrator's port is never passed."""
     port = port_of(held)
-    passed = OpenPorts((OpenPort(EVERYWHERE, 443, 1),), frozenset({1}), are_passed=True)
+    passed = OpenPorts((OpenPort(EVERYWHERE, 443, 1),), frozenset({1}), frozenset({443}))
     assert refusals(Settings(host="127.0.0.1", port=port), passed) == []
     tls = Settings(host="127.0.0.1", port=port, ssl_cert="cert.pem", ssl_key="key.pem", ssl_port=443)
     assert refusals(tls, passed) == []
-    none = OpenPorts((OpenPort(EVERYWHERE, 80, 1),), frozenset({1}), are_passed=True)
-    assert refusals(tls, none) == ["none of the sockets that systemd has passed is on ssl_port (443)"]
-    assert refusals(tls, OpenPorts((), frozenset(), are_passed=True)) == [], "no daemon runs"
+    none = OpenPorts((OpenPort(EVERYWHERE, 80, 1),), frozenset({1}), frozenset({80}))
+    assert refusals(tls, none) == ["none of the sockets that systemd passes is on ssl_port (443)"]
+    assert refusals(tls, OpenPorts((), frozenset(), frozenset({80, 443}))) == [], "no daemon runs"
     assert refusals(Settings(admin_port=port), passed) == [
         f"nothing can listen on 127.0.0.1:{port}: Address already in use"
     ]
