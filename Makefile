@@ -4,8 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 FLOOR_VENV := $(VENV)/botocore-floor
 NEWEST_VENV := $(VENV)/botocore-newest
-DEBIAN_PACKAGES := python3-venv gcc make \
-    debhelper dpkg-dev rpm mmdebstrap logrotate systemd jq \
+BUILD_PACKAGES := python3-venv gcc make debhelper dpkg-dev
+TEST_PACKAGES := rpm mmdebstrap logrotate systemd jq \
     apparmor groff-base iproute2 zsh \
     podman crun \
     prometheus \
@@ -28,7 +28,7 @@ BENCH := $(VENV)/.benchmarks-installed
 FLOOR := $(FLOOR_VENV)/.test-installed
 
 .PHONY: help demo serve test test-fast lint test-live soak attacks bench test-botocore-floor test-botocore-newest \
-    wheel deb rpm changelog deps clean
+    wheel deb rpm changelog deps test-deps clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -102,8 +102,15 @@ rpm: wheel ## build the package for this release of a system with RPM in dist/
 changelog: $(RELEASE) ## for a release: move the fragments in changelog.d into CHANGELOG.md, as changes of this version
 	$(VENV)/bin/towncrier build --yes --version $$($(VENV)/bin/python -c 'import econed; print(econed.__version__)')
 
-deps: ## install missing Debian packages (the only step that needs root)
-	@missing=$$(for package in $(DEBIAN_PACKAGES); do \
+# A machine that builds a package may be OpenNebula's front end: it gets no servers, which would start at its next boot.
+deps: ## install missing Debian packages that `make demo` and `make deb` need (the only step that needs root)
+	@$(call install_packages,$(BUILD_PACKAGES))
+
+test-deps: ## the same with those that the tests need: web servers, Prometheus, podman and others
+	@$(call install_packages,$(BUILD_PACKAGES) $(TEST_PACKAGES))
+
+define install_packages
+	missing=$$(for package in $(1); do \
 	    dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q 'install ok installed' || echo $$package; done); \
 	if [ -z "$$missing" ]; then echo "nothing is missing"; exit 0; fi; \
 	command -v apt-get >/dev/null || { echo "this is not a Debian system; install:" $$missing >&2; exit 1; }; \
@@ -113,6 +120,7 @@ deps: ## install missing Debian packages (the only step that needs root)
 	    printf '#!/bin/sh\nexit 101\n' | $$root tee $(NO_START) >/dev/null; $$root chmod 755 $(NO_START); \
 	fi; \
 	$$root apt-get update && $$root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $$missing
+endef
 
 clean: ## remove all generated files
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis _trial_temp*

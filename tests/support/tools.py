@@ -19,7 +19,7 @@ def require_tool(name: str) -> str:
     places = (str(Path(sys.executable).parent), os.environ.get("PATH", ""), "/usr/sbin")
     path = shutil.which(name, path=os.pathsep.join(places))
     if path is None:
-        cannot_run(f"{name} is not installed: make deps and make test install all programs that the tests run")
+        cannot_run(f"{name} is not installed: make test-deps and make test install all programs that the tests run")
     return path
 
 
