@@ -6,13 +6,16 @@ import contextlib
 import importlib.util
 import io
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from types import MappingProxyType
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
+
+import botocore.session
+from botocore import xform_name
 
 from econed import __version__
 from econed.catalogue import all_actions
@@ -36,7 +39,7 @@ OTHER_TOOLS: Final = frozenset(
         *("[", "apt", "awk", "bash", "cat", "cd", "chown", "dnf", "docker", "dpkg", "echo", "grep", "haproxy", "head"),
         *("ip", "jq", "lighttpd", "lighty-enable-mod", "logrotate", "mkdir", "mv", "nginx", "openssl", "podman"),
         *("printf", "pstree", "rm", "sed", "set", "sha256sum", "sort", "sslscan", "sysctl", "systemd-tmpfiles"),
-        *("testssl", "umask", "uniq"),
+        *("testssl", "twistd", "umask", "uniq"),
     )
 )
 """Tools of the system, whose arguments are not checked here."""
@@ -134,9 +137,22 @@ def _check_curl(command: Written) -> None:
 def _check_aws(command: Written) -> None:
     service, operation = command.words[1:3]
     name = "".join(word.capitalize() for word in operation.split("-"))
-    known = {(action.service.name, action.name) for action in all_actions()}
-    if (service, operation) != ("ec2", "wait") and (service, name) not in known:
+    if (service, operation) == ("ec2", "wait"):
+        return
+    if (service, name) not in {(action.service.name, action.name) for action in all_actions()}:
         raise InvalidCommand(f"there is no action {service} {name}")
+    if command.is_in_sentence and not command.words[3:]:
+        return
+    if missing := _required_options(service, name) - set(command.words):
+        raise InvalidCommand(f"aws requires {', '.join(sorted(missing))}")
+
+
+def _required_options(service: str, action: str) -> Set[str]:
+    """Return the options without which the AWS CLI sends no request."""
+    shape = botocore.session.get_session().get_service_model(service).operation_model(action).input_shape
+    members = () if shape is None else shape.required_members
+    options = {f"--{xform_name(member, '-')}" for member in members}
+    return options - {"--min-count", "--max-count"}  # the CLI has --count for both, which is 1 by default
 
 
 def _check_make(command: Written) -> None:

@@ -76,6 +76,7 @@ def test_the_pages_have_commands_of_all_kinds() -> None:
         ("curl http://127.0.0.1:4569/ready", "econed has no path"),
         ("curl http://127.0.0.1:4569/?Action=DescribeEverything", "there is no action"),
         ("aws ec2 describe-everything", "there is no action"),
+        ("aws ec2 register-image --image-location 42", "aws requires --name"),
         ("make package", "has no targets"),
         ("python -m econed.cli.nothing", "there is no module"),
         ("pip install -r requirements/nothing.txt", "there are no files"),

@@ -64,7 +64,9 @@ class FrontEnd:
     def check(self, *arguments: str, auth_file: Path | None = None, **settings: object) -> tuple[int, str]:
         """Run `econe-server check` and return its exit code and its table."""
         config = self.cloud.directory / "check.conf"
-        config.write_text(yaml.safe_dump({"one_xmlrpc": self.cloud.url, "host": "127.0.0.1", **settings}), "utf-8")
+        log = str(self.cloud.directory / "check.log")
+        files = {"one_xmlrpc": self.cloud.url, "host": "127.0.0.1", "log_file": log}
+        config.write_text(yaml.safe_dump({**files, **settings}), "utf-8")
         environment = {**self.environment, "ONE_CIPHER_AUTH": str(auth_file or self.cloud.auth_file)}
         options = ["--config", str(config), "--user", pwd.getpwuid(os.geteuid()).pw_name]
         process = finished(command("server", *options, "check", *arguments), self.cloud.directory, environment)
