@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import stat
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -81,6 +82,18 @@ def test_a_stale_pid_file_does_not_prevent_a_start(host: Host) -> None:
     assert started.returncode == Exit.OK, started.stderr
     assert "its process has died" in started.stdout
     assert host.pid not in (dead_pid, os.getpid())
+    assert host.run("stop").returncode == Exit.OK
+
+
+@pytest.mark.usefixtures("oned")
+def test_the_group_may_read_a_log_that_is_opened_again(host: Host) -> None:
+    """After a rotation, as after the start."""
+    assert host.run("start").returncode == Exit.OK
+    log = host.location / "var/econe.log"
+    log.rename(log.with_suffix(".1"))
+    assert host.run("reopen").returncode == Exit.OK
+    processes.until(log.exists, "the log", TIMEOUT)
+    assert stat.S_IMODE(log.stat().st_mode) == 0o640
     assert host.run("stop").returncode == Exit.OK
 
 

@@ -12,6 +12,7 @@ from tests.packages.booted import System, booted
 from tests.packages.newer import extracted, newer_package
 from tests.packages.root import bootable_root
 from tests.packages.service import CONF, REJECTED, SERVICE, SOCKET, configure, main_pid, start
+from tests.support.certificates import Authority
 from tests.support.processes import STARTING, until
 
 
@@ -74,6 +75,35 @@ def test_a_reload_with_errors_fails_and_says_why(system: System, units: tuple[st
     system.run("systemctl", "reload", SERVICE)
     assert main_pid(system) == pid_before
     assert system.status() == REJECTED
+
+
+def test_the_ports_of_the_socket_unit_are_changed_while_clients_connect(system: System) -> None:
+    """By the commands of the guide. A connection to the old socket does not start the service in between."""
+    start(system)
+    drop_in = system.root / "/etc/systemd/system/econe.socket.d/override.conf"
+    drop_in.parent.mkdir()
+    drop_in.write_text("[Socket]\nListenStream=\nListenStream=127.0.0.1:4567\nListenStream=0.0.0.0:443\n", "ascii")
+    system.run("systemctl", "daemon-reload")
+    with system.load():
+        system.run("systemctl", "stop", SOCKET, SERVICE)
+        system.run("systemctl", "start", SOCKET, SERVICE)
+    assert (system.state(SERVICE), system.state(SOCKET)) == ("active", "active")
+    assert (system.status(4567), system.status(443)) == (REJECTED, REJECTED)
+
+
+def test_a_socket_unit_without_the_port_for_tls_is_reported_before_a_start(system: System) -> None:
+    """By configtest; a start fails, and says why too."""
+    Authority().server("localhost").write(system.root / "/etc/one", "server")
+    system.run("chown", "oneadmin:oneadmin", "/etc/one/server-cert.pem", "/etc/one/server-key.pem")
+    with (system.root / CONF).open("a", encoding="utf-8") as conf:
+        conf.write(":ssl_cert: /etc/one/server-cert.pem\n:ssl_key: /etc/one/server-key.pem\n:ssl_port: 4568\n")
+    assert system.tried("econe-server", "configtest").returncode == 0
+    system.run("systemctl", "start", SOCKET)
+    reason = "none of the sockets that systemd passes is on ssl_port (4568)"
+    refused = system.tried("econe-server", "configtest")
+    assert (refused.returncode, reason in refused.stderr) == (4, True)
+    assert system.tried("systemctl", "start", SERVICE).returncode != 0
+    assert "is on ssl_port (4568)" in _journal(system)
 
 
 def test_the_service_runs_with_the_drop_in_for_servers_without_scripts(system: System) -> None:
