@@ -52,8 +52,8 @@ def _in_members(shape: StructureShape, members: Mapping[str, Any], path: str, re
 
 
 def _in_value(shape: Shape, value: Any, path: str) -> Iterator[str]:
-    quoted = "" if shape.is_sensitive else f" '{shortened(str(value))}'"
     for constraint in _violated(shape, value):
+        quoted = "" if shape.is_sensitive else f" '{shortened(str(value))}'"
         yield f"Value{quoted} at '{path}' failed to satisfy constraint: {constraint}"
     match shape:
         case StructureShape():
