@@ -130,7 +130,7 @@ class User:
     @property
     def may_use_tokens(self) -> bool:
         """Whether oned accepts login tokens of the user: it does for all drivers but those of server accounts."""
-        return not self.driver.startswith(_SERVER_DRIVERS)
+        return not is_server_driver(self.driver)
 
     @property
     def subjects(self) -> tuple[str, ...]:
@@ -177,6 +177,11 @@ class Sender:
     def key(self) -> str:
         """The access key or the subject of the certificate, as claimed."""
         return self.credential.key
+
+
+def is_server_driver(driver: str) -> bool:
+    """Whether an authentication driver is for accounts of OpenNebula's servers, which act for other users."""
+    return driver.startswith(_SERVER_DRIVERS)
 
 
 def origin_of(kind: CredentialKind, secret: str) -> str:

@@ -114,6 +114,8 @@ class Settings:
     """How clients authenticate: ec2 is access key and secret key, x509 a certificate."""
     secret_keys: Annotated[tuple[SecretKeys, ...], values.some_of(SecretKeys)] = tuple(SecretKeys)
     """With auth ec2: the kinds of secret keys that count."""
+    keys_may_make_keys: Annotated[bool, values.boolean] = False
+    """Whether requests signed with an access key may call IAM, which makes and ends access keys."""
     core_auth: Annotated[Literal["cipher", "x509"], values.one_of("cipher", "x509")] = "cipher"
     """oned's authentication driver for econed: cipher is server_cipher, x509 is server_x509."""
 

@@ -34,6 +34,16 @@ _OF_ADDRESSES: Mapping[str, Request] = {
     "ReleaseAddress": lambda t, n: {"PublicIp": t.free[n]},
 }
 
+_OF_IAM: Mapping[str, Request] = {
+    "CreateAccessKey": lambda t, n: {},
+    "DeleteAccessKey": lambda t, n: {"AccessKeyId": t.access_keys[n]},
+    "GetAccessKeyLastUsed": lambda t, n: {"AccessKeyId": t.access_keys[n]},
+    "GetUser": lambda t, n: {},
+    "ListAccessKeys": lambda t, n: {},
+    "ListUsers": lambda t, n: {},
+    "UpdateAccessKey": lambda t, n: {"AccessKeyId": t.access_keys[n], "Status": "Inactive"},
+}
+
 _OF_IMAGES: Mapping[str, Request] = {
     "CopyImage": lambda t, n: {"SourceImageId": t.images[n], "Name": f"copy {n}", "SourceRegion": "OpenNebula"},
     "CreateImage": lambda t, n: {"InstanceId": t.stopped[n], "Name": f"new {n}"},
@@ -106,6 +116,7 @@ _OF_VOLUMES: Mapping[str, Request] = {
 
 REQUESTS: Mapping[str, Request] = {
     **_OF_ADDRESSES,
+    **_OF_IAM,
     **_OF_IMAGES,
     **_OF_INSTANCES,
     **_OF_KEYS,

@@ -58,6 +58,8 @@ class TwoOfEach(AddressCloud):
         self.keys = [f"key {number}" for number in range(2)]
         for key in self.keys:
             self.run("alice", "CreateKeyPair", KeyName=key, KeyType="ed25519")
+        created = [self.run("alice", "CreateAccessKey")["AccessKey"] for _ in range(2)]
+        self.access_keys = [key["AccessKeyId"] for key in created]
         self.run("alice", "CreateTags", Resources=[*self.running, *self.volumes], Tags=[{"Key": "env", "Value": "a"}])
         self.role = f"arn:aws:iam::{self.user('alice').id:012d}:role/{GROUP_NAME}"
         self.access_key = new_temporary_id(self.sealer, self.user("alice").id)

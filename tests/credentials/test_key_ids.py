@@ -19,6 +19,7 @@ from econed.credentials.key_ids import (
 )
 from econed.opennebula.values import MAX_ID
 from econed.sealing import KEY_SIZE, Sealer
+from econed.telemetry.log_lines import redacted
 
 SEALER = Sealer((bytes(KEY_SIZE),))
 
@@ -82,7 +83,9 @@ def test_an_id_beyond_oneds_numbers_is_not_one() -> None:
     assert user_id_of_key(SEALER, "AKIA" + base64.b32encode(body + checksum).decode()) is None
 
 
-def test_a_secret_has_forty_characters() -> None:
+def test_a_secret_has_forty_characters_and_is_hidden_in_logs() -> None:
+    """A client may be configured with it in place of its id."""
     secrets = {new_secret() for _ in range(100)}
     assert len(secrets) == 100
-    assert all(re.fullmatch(r"[A-Za-z0-9+/]{40}", secret) for secret in secrets)
+    assert {redacted(f"key {secret}, and more") for secret in secrets} == {"key [redacted], and more"}
+    assert all(re.fullmatch(r"[A-Za-z0-9]{40}", secret) for secret in secrets)

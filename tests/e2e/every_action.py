@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tests.e2e.waiting import attached, wait, wait_for
+from tests.support.clients import boto
 from tests.support.econed_process import Person
 from tests.support.furnished_cloud import FurnishedCloud
 
@@ -29,6 +30,7 @@ class Things:
     unregistered: str
     key_name: str
     key_id: str
+    access_key: str
     instance_type: str
     token: str
     common_type: str
@@ -53,7 +55,7 @@ class Things:
         """Return the names that must not appear in a response to another user."""
         return (
             *(self.instance, self.stopped, self.image, self.unregistered, self.key_id, self.instance_type, self.token),
-            *(self.volume, self.attached, self.snapshot, self.associated_address["AssociationId"]),
+            *(self.access_key, self.volume, self.attached, self.snapshot, self.associated_address["AssociationId"]),
             *(
                 address[name]
                 for address in (self.free_address, self.associated_address)
@@ -82,6 +84,8 @@ NO_VOLUME = frozenset({"InvalidVolume.NotFound"})
 NO_SNAPSHOT = frozenset({"InvalidSnapshot.NotFound"})
 NO_ADDRESS = frozenset({"InvalidAddress.NotFound"})
 NO_ALLOCATION = frozenset({"InvalidAllocationID.NotFound"})
+NO_ENTITY = frozenset({"NoSuchEntity"})
+DENIED = frozenset({"AccessDenied"})
 NO_ASSOCIATION = frozenset({"InvalidAssociationID.NotFound"})
 
 _Make = Callable[[Things], Sequence[Example]]
@@ -211,6 +215,24 @@ _OF_ADDRESSES: Mapping[str, _Make] = {
 }
 
 
+_INACTIVE = {"Status": "Inactive"}
+
+_OF_IAM: Mapping[str, _Make] = {
+    "CreateAccessKey": lambda t: (Example({}), Example({"UserName": t.owner.name}, DENIED)),
+    "ListAccessKeys": lambda t: (Example({}), Example({"UserName": t.owner.name}, DENIED)),
+    "UpdateAccessKey": lambda t: (
+        Example({"AccessKeyId": t.access_key, **_INACTIVE}, NO_ENTITY),
+        Example({"AccessKeyId": t.access_key, "UserName": t.owner.name, **_INACTIVE}, DENIED),
+    ),
+    "DeleteAccessKey": lambda t: (
+        Example({"AccessKeyId": t.access_key}, NO_ENTITY),
+        Example({"AccessKeyId": t.access_key, "UserName": t.owner.name}, DENIED),
+    ),
+    "GetAccessKeyLastUsed": lambda t: (Example({"AccessKeyId": t.access_key}, DENIED),),
+    "GetUser": lambda t: (Example({}), Example({"UserName": t.owner.name}, DENIED)),
+    "ListUsers": lambda t: (Example({}),),
+}
+
 _OF_STS: Mapping[str, _Make] = {
     "GetCallerIdentity": lambda _: (Example({}),),
     "GetSessionToken": lambda _: (Example({}),),
@@ -220,6 +242,7 @@ _OF_STS: Mapping[str, _Make] = {
 
 
 EXAMPLES: Mapping[str, _Make] = {
+    **_OF_IAM,
     **_OF_STS,
     **_OF_IMAGES,
     **_OF_VOLUMES,
@@ -328,6 +351,7 @@ def furnish(cloud: FurnishedCloud, ec2: Any, owner: Person, sts: Any) -> Things:
     image, unregistered = cloud.image(f"{name}-ami", 'EC2_AMI="YES"', owner), cloud.image(f"{name}-plain", "", owner)
     template = cloud.template(f"{name}.type", owner=owner)
     key = ec2.create_key_pair(KeyName=f"{name} key", KeyType="ed25519")
+    access_key = boto(owner, ec2.meta.endpoint_url, service="iam").create_access_key()["AccessKey"]
     tags = [{"ResourceType": "instance", "Tags": [{"Key": "secret", "Value": name}]}]
     reservation = ec2.run_instances(
         ImageId=common_image,
@@ -364,6 +388,7 @@ def furnish(cloud: FurnishedCloud, ec2: Any, owner: Person, sts: Any) -> Things:
         unregistered=f"ami-{unregistered:08d}",
         key_name=key["KeyName"],
         key_id=key["KeyPairId"],
+        access_key=access_key["AccessKeyId"],
         instance_type=f"{name}.type",
         token=f"{owner.name}-token",
         common_type=cloud.instance_type,

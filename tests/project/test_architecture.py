@@ -87,6 +87,7 @@ ACTIONS_MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "addresses": ("regions", "machines"),
     "volumes": ("images", "regions", "disk_images", "machines"),
     "images": ("regions", "disk_images", "machines"),
+    "iam": (),
     "keys": (),
     "regions": (),
     "sts": (),

@@ -19,6 +19,8 @@ from econed.wire.parameters import decode
 from tests.support.cloud import dispatcher, service_with
 
 PAGE = Path(__file__).parent.parent.parent / "docs/actions.md"
+PATH = re.compile(r"\\u002F.*")
+"""The patterns of IAM's paths, which begin with a slash."""
 CARRIED_OUT, IGNORED, AS_IS = "Carried out", "Ignored", "As is"
 SCALARS = {"string": "text", "boolean": True, "integer": 1, "long": 1, "float": 1.0, "double": 1.0, "blob": b"bytes"}
 
@@ -76,6 +78,8 @@ def sample(shape: Shape) -> Any:
         return [sample(shape.member)]
     if isinstance(shape, StringShape) and shape.enum:
         return shape.enum[0]
+    if PATH.fullmatch(shape.metadata.get("pattern", "")):
+        return "/"
     if "min" in shape.metadata:  # constraints are those of STS and IAM
         least = max(shape.metadata["min"], 1)
         return "1" * least if isinstance(shape, StringShape) else least

@@ -1,0 +1,1 @@
+"""IAM: users, and their access keys, which are stored on the OpenNebula user."""
