@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
+from econed.auth.access_keys import AccessKeys
 from econed.auth.signers import Signers
 from econed.auth.temporary import TemporaryKeys
 from econed.auth.user_names import UserNames
@@ -25,4 +26,5 @@ def all_signers(
     as well: temporary credentials.
     """
     names = UserNames(users, allowed)
-    return (TemporaryKeys(users, sealer, (names,), revocations), names)
+    keys = (AccessKeys(users, sealer, revocations),) if SecretKeys.ACCESS_KEYS in allowed else ()
+    return (*keys, TemporaryKeys(users, sealer, (names, *keys), revocations), names)

@@ -22,8 +22,8 @@ class Candidate:
 class Origins(Protocol):
     """A kind of long-term credentials, with which temporary ones may have been made."""
 
-    def holds(self, origin: str, user: User, now: float) -> bool:
-        """Whether a credential (`Credential.origin`) counts for a user, as read from oned."""
+    async def holds(self, origin: str, user: User, now: float) -> bool:
+        """Whether a credential (`Credential.origin`) counts for a user, as read from oned; raises as `IOpenNebula`."""
 
 
 class Signers(Protocol):

@@ -107,7 +107,7 @@ class TemporaryKeys:
         if user is None or not user.enabled or (held.group is not None and held.group not in user.groups):
             return None
         token = held.login_token_in(user.login_tokens, now)
-        if token is None or not any(origins.holds(held.origin, user, now) for origins in self._origins):
+        if token is None or not any([await origins.holds(held.origin, user, now) for origins in self._origins]):
             return None
         revocations = await self._revocations.current()
         ids = (held.key_id, held.origin.removeprefix(_KEY_ORIGIN))

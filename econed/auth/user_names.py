@@ -59,7 +59,7 @@ class UserNames:
         """Look for new users and secrets (`Signers.refresh`)."""
         await self._users.refresh(claim.access_key)
 
-    def holds(self, origin: str, user: User, now: float) -> bool:
+    async def holds(self, origin: str, user: User, now: float) -> bool:
         """Whether the password or a login token is still a secret key of the user (`Origins.holds`)."""
         return any(each.credential.origin == origin for each in candidates(user, now, self._kinds))
 

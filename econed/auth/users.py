@@ -49,8 +49,8 @@ USERS_PER_REFRESH = 8
 UNREADABLE_RETRY_INTERVAL = 60.0
 """Seconds after which a user whose document was too long is read again."""
 
-MAX_STRANGERS = 1000
-"""Maximum ids of unknown users to remember, which were in access keys; the first is forgotten first."""
+MAX_ASKED_FOR = 1000
+"""Maximum ids in access keys to remember; the first is forgotten first."""
 
 SUBJECTS_MAX_AGE = 60.0
 """Seconds for which a cached DN identifies its users without reading all users again."""
@@ -91,8 +91,8 @@ class UserDirectory:
         """Users for whom a signature failed since they were last read, in the order of the failures."""
         self._unreadable: dict[int, float] = {}
         """When the documents of users were last found to be too long."""
-        self._strangers: OrderedDict[int, CachedLookup[User | None]] = OrderedDict()
-        """Ids in access keys of which no user is known, in the order in which they were first asked for."""
+        self._asked_for: OrderedDict[int, CachedLookup[User | None]] = OrderedDict()
+        """The reads because of access keys that failed, by user id, in the order in which they were first asked for."""
         self._subjects: Mapping[str, Sequence[int]] = {}
 
     def cached(self, access_key: str) -> User | None:
@@ -119,12 +119,12 @@ class UserDirectory:
 
     async def read(self, user_id: int) -> User | None:
         """See `IUserDirectory.read`."""
-        lookup = self._users.get(user_id) or self._strangers.get(user_id)
+        lookup = self._asked_for.get(user_id)
         if lookup is None:
-            lookup = CachedLookup(self._clock, partial(self._read_stranger, user_id), self._count_user)
-            self._strangers[user_id] = lookup
-            if len(self._strangers) > MAX_STRANGERS:
-                self._strangers.popitem(last=False)
+            lookup = CachedLookup(self._clock, partial(self._read_again, user_id))
+            self._asked_for[user_id] = lookup
+            if len(self._asked_for) > MAX_ASKED_FOR:
+                self._asked_for.popitem(last=False)
         return await lookup.get(REFRESH_INTERVAL)
 
     async def reread(self, user_id: int) -> User | None:
@@ -132,8 +132,12 @@ class UserDirectory:
         lookup = self._users.get(user_id)
         return None if lookup is None else await lookup.get(0)
 
-    async def _read_stranger(self, user_id: int) -> User | None:
-        await self._read_new(user_id)
+    async def _read_again(self, user_id: int) -> User | None:
+        known = self._users.get(user_id)
+        if known is not None:
+            await known.get(0)
+        elif not self._is_unreadable(user_id):
+            await self._read_new(user_id)
         return self.cached_by_id(user_id)
 
     async def find_by_subject(self, spellings: Sequence[str]) -> Sequence[User]:
@@ -232,7 +236,6 @@ class UserDirectory:
             lookup = CachedLookup(self._clock, partial(self._read_user, user.id), self._count_user)
             self._users[user.id] = lookup
         lookup.store(user, requested_at)
-        self._strangers.pop(user.id, None)
         self._ids[user.name] = user.id
 
     def _forget_all_but(self, ids: set[int]) -> None:

@@ -26,6 +26,7 @@ _MAX_NAME = 255
 """Characters of EC2's names of key pairs."""
 
 _ADDRESS = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,3}){3}", re.ASCII)
+_ACCESS_KEY = re.compile(r"A[KS]IA[A-Z2-7]{16}", re.ASCII)
 _KEY_NAME = re.compile(r"KeyName(?:\.[0-9]+)?", re.ASCII)
 
 
@@ -122,10 +123,10 @@ class CallAudit:
 
 
 def _named(parameters: Iterable[tuple[str, str]]) -> Iterator[str]:
-    """Yield the ids, the elastic IPs and the names of key pairs in the parameters of a request."""
+    """Yield the ids, also of access keys, the elastic IPs and the names of key pairs in the parameters of a request."""
     names = 0
     for name, value in parameters:
-        if is_resource_id(value) or (name == "PublicIp" and _ADDRESS.fullmatch(value)):
+        if is_resource_id(value) or (name == "PublicIp" and _ADDRESS.fullmatch(value)) or _ACCESS_KEY.fullmatch(value):
             yield value
         elif _KEY_NAME.fullmatch(name) and names < _MAX_NAMES:
             names += 1
@@ -135,7 +136,7 @@ def _named(parameters: Iterable[tuple[str, str]]) -> Iterator[str]:
 def _ids_in(value: object) -> Iterator[str]:
     """Yield the ids and elastic IPs in a result."""
     match value:
-        case str() if is_resource_id(value):
+        case str() if is_resource_id(value) or _ACCESS_KEY.fullmatch(value):
             yield value
         case Mapping():
             if isinstance(address := value.get("PublicIp"), str):

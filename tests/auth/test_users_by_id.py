@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 
-from econed.auth.users import MAX_STRANGERS, REFRESH_INTERVAL
+from econed.auth.users import MAX_ASKED_FOR, REFRESH_INTERVAL, UNREADABLE_RETRY_INTERVAL
 from econed.errors import OpenNebulaUnavailable
 from econed.user import LoginToken, User
 from tests.auth.directory import BOB, GROUPS, FakeCloud, reading
@@ -33,16 +33,19 @@ def test_a_known_user_is_found_by_id_without_a_call(filled: FakeCloud) -> None:
     assert filled.one.calls == []
 
 
-def test_a_known_user_is_read_again_after_2_seconds(filled: FakeCloud) -> None:
-    changed = replace(ALICE, secret="new")
+def test_a_known_user_is_read_again_at_once_and_then_once_in_2_seconds(filled: FakeCloud) -> None:
+    """However recently they were read for another reason: they may have a new key since."""
+    changed, again = replace(ALICE, secret="new"), replace(ALICE, secret="newer")
     filled.one.change(changed)
-    filled.advance(REFRESH_INTERVAL - 0.1)
-    assert read(filled, ALICE.id) == ALICE
+    assert read(filled, ALICE.id) == changed
+    filled.one.change(again)
+    assert filled.advance(REFRESH_INTERVAL - 0.1) == [reading(changed)]
+    assert read(filled, ALICE.id) == changed
     assert filled.advance(0.1) == []
-    assert read(filled, ALICE.id) == changed
-    assert read(filled, ALICE.id) == changed
-    assert filled.one.calls == [reading(changed)]
-    assert filled.directory.cached("alice") == changed
+    assert read(filled, ALICE.id) == again
+    assert read(filled, ALICE.id) == again
+    assert filled.one.calls == [reading(again)]
+    assert filled.directory.cached("alice") == again
 
 
 def test_a_new_user_is_read_by_one_call_and_known_from_then_on(filled: FakeCloud) -> None:
@@ -86,11 +89,23 @@ def test_a_removed_user_is_not_found_after_2_seconds(filled: FakeCloud) -> None:
     assert GROUPS in filled.one.calls
 
 
+def test_a_user_whose_document_is_too_long_is_not_read_again_for_a_minute(filled: FakeCloud) -> None:
+    filled.one.users.append(NEW)
+    filled.one.long_users.add(NEW.id)
+    for _ in range(5):
+        assert read(filled, NEW.id) is None
+        filled.clock.advance(REFRESH_INTERVAL)
+    assert filled.one.calls == [reading(NEW)]
+    filled.clock.advance(UNREADABLE_RETRY_INTERVAL)
+    assert read(filled, NEW.id) is None
+    assert filled.one.calls == [reading(NEW)] * 2
+
+
 def test_unknown_ids_are_remembered_in_a_limited_number(filled: FakeCloud) -> None:
     """The first is forgotten first."""
-    for user_id in range(1000, 1000 + MAX_STRANGERS + 1):
+    for user_id in range(1000, 1000 + MAX_ASKED_FOR + 1):
         read(filled, user_id)
-    assert len(filled.directory._strangers) == MAX_STRANGERS
+    assert len(filled.directory._asked_for) == MAX_ASKED_FOR
     filled.one.calls.clear()
     read(filled, 1001)
     assert filled.one.calls == []

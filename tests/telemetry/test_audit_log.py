@@ -191,3 +191,16 @@ def test_a_file_that_cannot_be_opened_is_reported_and_its_lines_go_to_standard_e
         "StartInstances",
         "the log can be written again; 2 events are not in it",
     ]
+
+
+def test_the_ids_of_access_keys_are_recorded_without_their_secrets(audit: Audit) -> None:
+    """Also those of temporary credentials."""
+    created = {"AccessKeyId": "AKIAABAAAAAAAAAAAAA7", "SecretAccessKey": "s" * 40, "UserName": "bob"}
+    audit.call("CreateAccessKey", ("UserName", "bob")).succeeded({"AccessKey": created})
+    audit.call("DeleteAccessKey", ("AccessKeyId", "AKIAABAAAAAAAAAAAAA7")).succeeded({})
+    audit.call("GetSessionToken").succeeded(
+        {"Credentials": {"AccessKeyId": "ASIAABAAAAAAAAAAAAA7", "SessionToken": "t"}}
+    )
+    ids = [(line["ids"], line["result_ids"]) for line in audit.lines]
+    assert ids == [([], [created["AccessKeyId"]]), ([created["AccessKeyId"]], []), ([], ["ASIAABAAAAAAAAAAAAA7"])]
+    assert "ssss" not in audit.path.read_text("ascii")
