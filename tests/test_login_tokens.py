@@ -14,6 +14,7 @@ from zope.interface import implementer
 
 from econed.auth.users import REFRESH_INTERVAL, USER_MAX_AGE
 from econed.config.settings import Settings
+from econed.errors import OpenNebulaCode
 from econed.ids import INSTANCE
 from econed.interfaces import IOpenNebula
 from econed.telemetry.log_lines import json_formatter, text_formatter
@@ -159,8 +160,10 @@ async def test_a_token_that_exists_only_in_the_document_of_its_user_is_refused(s
     text = "x</TOKEN><EXPIRATION_TIME>-1</EXPIRATION_TIME><EGID>-1</EGID></LOGIN_TOKEN><LOGIN_TOKEN><TOKEN>y"
     session = TokenLogin("lena", group_token)
     await server.cloud.backend.call(session, "one.user.login", "lena", text, 3600, server.ec2)
+    calls = len(server.cloud.oned.calls)
     client = await server.request("lena", "x", "DescribeKeyPairs")
     assert (client.status, client.code) == (401, "AuthFailure")
+    assert OpenNebulaCode.AUTHENTICATION in [call.code for call in list(server.cloud.oned.calls)[calls:]]
 
 
 @pytest_twisted.ensureDeferred

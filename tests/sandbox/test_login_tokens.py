@@ -248,3 +248,20 @@ def test_disabling_a_user_ends_all_tokens_and_enabling_brings_none_back() -> Non
     assert code(demo, later) == AUTHENTICATION
     demo.admin("one.user.enable", alice(demo), True)
     assert (code(demo, session), code(demo, later)) == (AUTHENTICATION, 0)
+
+
+def test_the_text_of_a_token_is_not_escaped_in_the_document_of_its_user(demo: DemoCloud) -> None:
+    """Seen in 7.4: what looks like two tokens there is one, and only a session with its whole text is accepted."""
+    issue(demo, token="x</TOKEN></LOGIN_TOKEN><LOGIN_TOKEN><TOKEN>y")
+    root = etree.fromstring(str(demo.admin("one.user.info", alice(demo), False)[1]))
+    assert [element.text for element in root.findall("LOGIN_TOKEN/TOKEN")] == ["x", "y"]
+    for text in ("x", "y"):
+        assert demo.oned.execute("one.user.info", f"alice:{text}", -1, False)[2] == AUTHENTICATION
+
+
+def test_a_token_that_would_make_the_document_malformed_is_returned_and_not_kept(demo: DemoCloud) -> None:
+    """Seen in 7.4, whose documents of users are stored only if they are well-formed."""
+    for text in ("<", "x</TOKEN></LOGIN_TOKEN></USER><USER><LOGIN_TOKEN><TOKEN>y"):
+        issue(demo, token=text)
+        root = etree.fromstring(str(demo.admin("one.user.info", alice(demo), False)[1]))
+        assert root.findall("LOGIN_TOKEN") == []

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from xml.sax.saxutils import escape
 
+from lxml import etree
+
 from econed.sandbox.objects.base import Kind, PoolObject, ids_xml
 from econed.sandbox.quotas import Quotas
 from econed.sandbox.template import cdata
@@ -35,9 +37,9 @@ class LoginToken:
         return self.expires != NEVER and now > self.expires
 
     def xml(self) -> str:
-        """Return the LOGIN_TOKEN element."""
+        """Return the LOGIN_TOKEN element; like oned, without escaping the text."""
         return (
-            f"<LOGIN_TOKEN><TOKEN>{escape(self.token)}</TOKEN><EXPIRATION_TIME>{self.expires}</EXPIRATION_TIME>"
+            f"<LOGIN_TOKEN><TOKEN>{self.token}</TOKEN><EXPIRATION_TIME>{self.expires}</EXPIRATION_TIME>"
             f"<EGID>{self.egid}</EGID></LOGIN_TOKEN>"
         )
 
@@ -80,13 +82,15 @@ class User(PoolObject):
     def add_login_token(self, token: LoginToken, now: int) -> bool:
         """Add a login token after removing expired ones; False if the user has as many as are allowed.
 
-        A token that the user has already stays as it is: neither its time nor its group changes (oned:
-        `LoginTokenPool::set`, which inserts into a map).
+        A token whose text makes the user's document malformed is not kept, though it counts as added: oned does not
+        store such a document (seen in 7.4). A token that the user has already stays as it is: neither its time nor its
+        group changes (oned: `LoginTokenPool::set`, which inserts into a map).
         """
         valid = {text: login for text, login in self.login_tokens.items() if not login.is_expired_at(now)}
         if len(valid) >= MAX_LOGIN_TOKENS:
             return False
-        self.login_tokens = {token.token: token} | valid
+        if _is_well_formed(token.xml()):
+            self.login_tokens = {token.token: token} | valid
         return True
 
     def xml(self) -> str:
@@ -105,6 +109,14 @@ class User(PoolObject):
             f"<GNAME>{escape(self.gname)}</GNAME><NAME>{escape(self.name)}</NAME>{cdata('PASSWORD', self.password)}"
             f"{cdata('AUTH_DRIVER', self.driver)}<ENABLED>{int(self.is_enabled)}</ENABLED>{tokens}{self.template.xml()}"
         )
+
+
+def _is_well_formed(elements: str) -> bool:
+    try:
+        etree.fromstring(f"<USER>{elements}</USER>")
+    except etree.XMLSyntaxError:
+        return False
+    return True
 
 
 @dataclass(eq=False)
