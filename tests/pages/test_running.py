@@ -178,13 +178,22 @@ def test_the_readme_makes_an_instance_type_and_an_ami(front_end: FrontEnd) -> No
     admin = front_end.cloud.admin
     template = admin.make("one.template.allocate", 'NAME="small"\nCPU="0.1"\nMEMORY="64"')
     image = front_end.cloud.image("ubuntu")
-    for script in scripts("README.md"):
+    for script in scripts("README.md", "one(template|image)"):
         front_end.run(script)
     for kind, object_id, attribute in (("template", template, "EC2_INSTANCE_TYPE"), ("image", image, "EC2_AMI")):
         document = admin.document(f"one.{kind}.info", object_id, False)
         assert document.findtext("GNAME") == "users"
         assert document.findtext("PERMISSIONS/GROUP_U") == "1"
         assert document.find(f"TEMPLATE/{attribute}") is not None
+
+
+def test_users_create_login_tokens_with_their_password(front_end: FrontEnd) -> None:
+    """As the README says; the CLI reads the password from a terminal, or with an option from standard input."""
+    front_end.run("oneuser create alice opensesame")
+    (script,) = scripts("README.md", "oneuser")
+    with_copy = 'cp "$ONE_AUTH" alice_auth; export ONE_AUTH="$PWD/alice_auth"'  # the CLI stores the token in this file
+    front_end.run(f"{with_copy}; printf opensesame | {script.strip()} --stdin_password --force")
+    assert "<LOGIN_TOKEN>" in front_end.run("oneuser show alice --xml")
 
 
 def test_the_network_of_elastic_ips_has_a_range_for_each_address(front_end: FrontEnd) -> None:
