@@ -4,10 +4,8 @@ For the drivers core and public both count. All other drivers store no secret in
 server accounts (`server_cipher`, `server_x509`) oned accepts no token either. Tokens that econed has made, behind
 temporary credentials, never count.
 
-A request signed with a token is made in the session of that token, so that oned decides what it may do: in the group of
-the token, if it has one, and nothing if oned does not have the token. The user's document is not proof of that: oned
-does not escape the texts of tokens, which users may choose, so what looks like two tokens may be one. With the token of
-a group a client could otherwise invent a token without one.
+A request signed with a token is made in the session of that token. So oned decides what it may do: in the group of the
+token, if it has one, and nothing from the moment at which the token has ended.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ def test_server_accounts_have_no_secret_key(driver: str) -> None:
 
 
 def test_a_request_with_a_token_is_made_in_the_session_of_the_token() -> None:
-    """Oned does not escape tokens, so what the document shows as one may be an invention of the user."""
+    """So it can do nothing from the moment at which the token has ended in oned."""
     user = signed_by(LENA, TOKEN.text).user
     assert user.login == TokenLogin("lena", TOKEN.text)
     assert (user.gid, user.groups, user.only_group) == (LENA.gid, LENA.groups, None)

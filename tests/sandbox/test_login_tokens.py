@@ -250,13 +250,14 @@ def test_disabling_a_user_ends_all_tokens_and_enabling_brings_none_back() -> Non
     assert (code(demo, session), code(demo, later)) == (AUTHENTICATION, 0)
 
 
-def test_the_text_of_a_token_is_not_escaped_in_the_document_of_its_user(demo: DemoCloud) -> None:
-    """Seen in 7.4: what looks like two tokens there is one, and only a session with its whole text is accepted."""
-    issue(demo, token="x</TOKEN></LOGIN_TOKEN><LOGIN_TOKEN><TOKEN>y")
+def test_a_text_with_elements_becomes_several_tokens(demo: DemoCloud) -> None:
+    """Seen in 7.4: oned does not escape the text, and accepts what it then reads, but not the text itself."""
+    text = "x</TOKEN><EXPIRATION_TIME>-1</EXPIRATION_TIME><EGID>-1</EGID></LOGIN_TOKEN><LOGIN_TOKEN><TOKEN>y"
+    assert demo.oned.execute("one.user.info", issue(demo, token=text), -1, False)[2] == AUTHENTICATION
     root = etree.fromstring(str(demo.admin("one.user.info", alice(demo), False)[1]))
     assert [element.text for element in root.findall("LOGIN_TOKEN/TOKEN")] == ["x", "y"]
-    for text in ("x", "y"):
-        assert demo.oned.execute("one.user.info", f"alice:{text}", -1, False)[2] == AUTHENTICATION
+    for part in ("x", "y"):
+        assert demo.oned.execute("one.user.info", f"alice:{part}", -1, False)[0] is True
 
 
 def test_a_token_that_would_make_the_document_malformed_is_returned_and_not_kept(demo: DemoCloud) -> None:

@@ -82,15 +82,15 @@ class User(PoolObject):
     def add_login_token(self, token: LoginToken, now: int) -> bool:
         """Add a login token after removing expired ones; False if the user has as many as are allowed.
 
-        A token whose text makes the user's document malformed is not kept, though it counts as added: oned does not
-        store such a document (seen in 7.4). A token that the user has already stays as it is: neither its time nor its
-        group changes (oned: `LoginTokenPool::set`, which inserts into a map).
+        oned reads a token again from the document that it has stored, in which the text is not escaped: a text with
+        elements may become several tokens, and one that makes the document malformed none, though it counts as added
+        (seen in 7.4). A token that the user has already stays as it is: neither its time nor its group changes (oned:
+        `LoginTokenPool::set`, which inserts into a map).
         """
         valid = {text: login for text, login in self.login_tokens.items() if not login.is_expired_at(now)}
         if len(valid) >= MAX_LOGIN_TOKENS:
             return False
-        if _is_well_formed(token.xml()):
-            self.login_tokens = {token.token: token} | valid
+        self.login_tokens = {stored.token: stored for stored in _stored(token)} | valid
         return True
 
     def xml(self) -> str:
@@ -111,12 +111,20 @@ class User(PoolObject):
         )
 
 
-def _is_well_formed(elements: str) -> bool:
+def _stored(token: LoginToken) -> list[LoginToken]:
+    """Return the tokens that oned reads from the document in which it has stored one (`LoginToken::from_xml_node`)."""
     try:
-        etree.fromstring(f"<USER>{elements}</USER>")
+        root = etree.fromstring(f"<USER>{token.xml()}</USER>")
     except etree.XMLSyntaxError:
-        return False
-    return True
+        return []
+    return [
+        LoginToken(
+            element.findtext("TOKEN", ""),
+            int(element.findtext("EXPIRATION_TIME") or 0),
+            int(element.findtext("EGID") or ALL_GROUPS),
+        )
+        for element in root.findall("LOGIN_TOKEN")
+    ]
 
 
 @dataclass(eq=False)
