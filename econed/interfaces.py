@@ -108,11 +108,11 @@ class IUserDirectory(Interface):
         `confirm` does.
         """
 
-    async def read(user_id: int) -> User | None:
-        """Return a user, as read a moment ago; None if there is none.
+    async def read(user_id: int, access_key: str) -> User | None:
+        """Return a user, as read from oned because of an access key, now or a moment ago; None if there is none.
 
-        Only for ids in access keys that econed made: it calls oned for any id, with a limited rate for each. Raises as
-        `confirm` does.
+        Only for access keys that econed made: it calls oned for any user, with a limited rate for each access key.
+        Raises as `confirm` does.
         """
 
     async def reread(user_id: int) -> User | None:

@@ -1,8 +1,8 @@
 """Access keys that econed has made for users (IAM), as they sign requests with them.
 
-The id of a key names its user, so a request costs no call to oned before its signature is verified, unless the user is
-not known or the signature is wrong: then it costs one for this user, however often it is repeated within
-`REFRESH_INTERVAL` seconds. An id that econed has not made is not recognized, and so is taken for the name of a user.
+The id of a key names its user, so a request costs no call to oned before its signature is verified, unless the user or
+the key is not known or the signature is wrong: then this user is read, once in some seconds for each id. An id that
+econed has not made is not recognized, and so is taken for the name of a user.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class AccessKeys:
         """Read the user of the key (`Signers.refresh`)."""
         user_id = user_id_of_key(self._sealer, claim.access_key)
         if user_id is not None:
-            await self._users.read(user_id)
+            await self._users.read(user_id, claim.access_key)
 
     async def holds(self, origin: str, user: User, now: float) -> bool:
         """Whether an access key can still be used by the user (`Origins.holds`)."""

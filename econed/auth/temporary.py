@@ -76,7 +76,7 @@ class TemporaryKeys:
         """Read the user of a session token; nothing where there is none that econed has sealed (`Signers.refresh`)."""
         held = self._held(claim)
         if held is not None:
-            await self._users.read(held.user_id)
+            await self._users.read(held.user_id, held.key_id)
 
     def reason(self, claim: SignatureClaim, now: float) -> str:
         """Return why a signature does not count (`Signers.reason`)."""

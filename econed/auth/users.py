@@ -50,7 +50,7 @@ UNREADABLE_RETRY_INTERVAL = 60.0
 """Seconds after which a user whose document was too long is read again."""
 
 MAX_ASKED_FOR = 1000
-"""Maximum ids in access keys to remember; the first is forgotten first."""
+"""Maximum access keys to remember for which users were read; the first is forgotten first."""
 
 SUBJECTS_MAX_AGE = 60.0
 """Seconds for which a cached DN identifies its users without reading all users again."""
@@ -91,8 +91,8 @@ class UserDirectory:
         """Users for whom a signature failed since they were last read, in the order of the failures."""
         self._unreadable: dict[int, float] = {}
         """When the documents of users were last found to be too long."""
-        self._asked_for: OrderedDict[int, CachedLookup[User | None]] = OrderedDict()
-        """The reads because of access keys that failed, by user id, in the order in which they were first asked for."""
+        self._asked_for: OrderedDict[str, CachedLookup[User | None]] = OrderedDict()
+        """The reads because of access keys that failed, in the order in which these were first asked for."""
         self._subjects: Mapping[str, Sequence[int]] = {}
 
     def cached(self, access_key: str) -> User | None:
@@ -117,12 +117,12 @@ class UserDirectory:
             self._suspects.setdefault(user_id)
         await (self._changes if self._is_filled else self._all).get(REFRESH_INTERVAL)
 
-    async def read(self, user_id: int) -> User | None:
+    async def read(self, user_id: int, access_key: str) -> User | None:
         """See `IUserDirectory.read`."""
-        lookup = self._asked_for.get(user_id)
+        lookup = self._asked_for.get(access_key)
         if lookup is None:
             lookup = CachedLookup(self._clock, partial(self._read_again, user_id))
-            self._asked_for[user_id] = lookup
+            self._asked_for[access_key] = lookup
             if len(self._asked_for) > MAX_ASKED_FOR:
                 self._asked_for.popitem(last=False)
         return await lookup.get(REFRESH_INTERVAL)
@@ -133,9 +133,11 @@ class UserDirectory:
         return None if lookup is None else await lookup.get(0)
 
     async def _read_again(self, user_id: int) -> User | None:
-        known = self._users.get(user_id)
+        known, asked_at = self._users.get(user_id), self._clock.seconds()
         if known is not None:
             await known.get(0)
+            if known.entry is not None and known.entry.requested_at < asked_at:
+                await known.get(0)  # the first was in flight: it may have begun before there was the access key
         elif not self._is_unreadable(user_id):
             await self._read_new(user_id)
         return self.cached_by_id(user_id)

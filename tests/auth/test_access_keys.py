@@ -142,11 +142,10 @@ def test_the_first_request_costs_a_call_for_the_user_and_one_for_revocations_and
 
 
 def test_a_new_key_is_accepted_at_once_where_its_user_has_just_been_read(keys: Keys) -> None:
-    """By another process than the one that has created it. Another key has failed there 2 seconds ago or longer."""
-    keys.cloud.clock.advance(USER_MAX_AGE)
-    keys.process.sender(keys.id, keys.secret)
-    key = create(keys.cloud)
-    assert keys.process.sender(key["AccessKeyId"], key["SecretAccessKey"]).user.name == "alice"
+    """By another process than the one that has created it, and however many were created a moment before."""
+    for _ in range(4):
+        key = create(keys.cloud)
+        assert keys.process.sender(key["AccessKeyId"], key["SecretAccessKey"]).user.name == "alice"
 
 
 def test_a_user_of_any_driver_signs_with_a_key(keys: Keys) -> None:
@@ -210,7 +209,6 @@ def test_all_keys_that_a_user_had_at_a_moment_are_revoked_together(keys: Keys) -
     assert keys.reason_later() == WRONG
     assert keys.process.sender(theirs["AccessKeyId"], theirs["SecretAccessKey"]).user.name == "bob"
     new = create(keys.cloud)
-    keys.cloud.clock.advance(REFRESH_INTERVAL)
     assert keys.process.sender(new["AccessKeyId"], new["SecretAccessKey"]).user.name == "alice"
 
 
@@ -304,8 +302,7 @@ def test_an_unknown_id_costs_one_call_for_its_user_in_2_seconds(keys: Keys) -> N
     for user_id in (document(keys.cloud).id, 4711):
         process, unknown = Process(keys.cloud), new_key_id(keys.cloud.sealer, user_id)
         assert process.calls_for(unknown, "x") == [("one.user.info", user_id)]
-        another = new_key_id(keys.cloud.sealer, user_id)
-        assert process.calls_for(unknown, "x") == process.calls_for(another, "x") == []
+        assert process.calls_for(unknown, "x") == []
         keys.cloud.clock.advance(REFRESH_INTERVAL)
         assert process.calls_for(unknown, "x") == [("one.user.info", user_id)]
 

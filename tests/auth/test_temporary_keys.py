@@ -182,9 +182,9 @@ def test_the_user_is_read_if_the_process_does_not_know_them() -> None:
 
     @implementer(IUserDirectory)
     class Empty(ListedUsers):
-        async def read(self, user_id: int) -> User | None:
+        async def read(self, user_id: int, access_key: str) -> User | None:
             self.users = current
-            return await super().read(user_id)
+            return await super().read(user_id, access_key)
 
     credentials.users = Empty(())
     assert credentials.sender().user.id == ALICE.id

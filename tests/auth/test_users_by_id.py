@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from twisted.internet.defer import Deferred
 
-from econed.auth.users import MAX_ASKED_FOR, REFRESH_INTERVAL, UNREADABLE_RETRY_INTERVAL
+from econed.auth.users import MAX_ASKED_FOR, REFRESH_INTERVAL, UNREADABLE_RETRY_INTERVAL, USER_MAX_AGE
 from econed.errors import OpenNebulaUnavailable
 from econed.user import LoginToken, User
 from tests.auth.directory import BOB, GROUPS, FakeCloud, reading
@@ -17,14 +17,14 @@ from tests.auth.support import ALICE, done
 NEW = replace(BOB, id=7, name="new")
 
 
-def start_read(cloud: FakeCloud, user_id: int) -> Deferred[User | None]:
-    """Read a user as for an access key."""
-    return Deferred.fromCoroutine(cloud.directory.read(user_id))
+def start_read(cloud: FakeCloud, user_id: int, access_key: str = "") -> Deferred[User | None]:
+    """Read a user as for an access key, by default always the same one of this user."""
+    return Deferred.fromCoroutine(cloud.directory.read(user_id, access_key or f"AKIA{user_id}"))
 
 
-def read(cloud: FakeCloud, user_id: int) -> Any:
+def read(cloud: FakeCloud, user_id: int, access_key: str = "") -> Any:
     """Return the user, who must be available immediately."""
-    return done(start_read(cloud, user_id))
+    return done(start_read(cloud, user_id, access_key))
 
 
 def test_a_known_user_is_found_by_id_without_a_call(filled: FakeCloud) -> None:
@@ -46,6 +46,30 @@ def test_a_known_user_is_read_again_at_once_and_then_once_in_2_seconds(filled: F
     assert read(filled, ALICE.id) == again
     assert filled.one.calls == [reading(again)]
     assert filled.directory.cached("alice") == again
+
+
+def test_each_access_key_has_its_own_2_seconds(filled: FakeCloud) -> None:
+    """One that was created a moment ago is accepted, although another has just failed."""
+    for access_key in ("first", "second", "first"):
+        read(filled, ALICE.id, access_key)
+    assert filled.one.calls == [reading(ALICE)] * 2
+
+
+def test_a_read_that_began_before_is_too_old_for_an_access_key(filled: FakeCloud) -> None:
+    """The user is read once more when it has ended."""
+    changed = replace(ALICE, secret="new")
+    filled.advance(USER_MAX_AGE)
+    filled.one.is_held = True
+    confirming = filled.start_find("alice")
+    filled.clock.advance(0.1)
+    filled.one.change(changed)
+    reads = [start_read(filled, ALICE.id, access_key) for access_key in ("first", "second")]
+    assert filled.one.calls == [reading(ALICE)]
+    filled.one.release()
+    assert done(confirming) == ALICE
+    assert filled.one.calls == [reading(ALICE)] * 2
+    filled.one.release()
+    assert [done(each) for each in reads] == [changed] * 2
 
 
 def test_a_new_user_is_read_by_one_call_and_known_from_then_on(filled: FakeCloud) -> None:
