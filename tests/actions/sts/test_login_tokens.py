@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import Deferred
+from zope.interface import implementer
 
 from econed.actions.sts.temporary import get_session_token
 from econed.credentials.temporary import LOGIN_TOKEN_LIFE, MAX_DURATION
 from econed.errors import EC2Error
+from econed.interfaces import IOpenNebula
+from econed.user import Login
 from tests.actions.sts.requests import (
     DAY,
     HOUR,
@@ -194,3 +197,45 @@ def test_a_user_ends_credentials_by_removing_the_login_token_in_opennebula() -> 
     assert process.sender(again).user.name == "alice"
     with pytest.raises(EC2Error, match="AuthFailure"):
         process.sender(keys)
+
+
+@implementer(IOpenNebula)
+class Slave:
+    """The oned of a federation's slave: changes are made by the master, and arrive after some reads of the user."""
+
+    def __init__(self, oned: IOpenNebula, late_reads: int) -> None:
+        self._oned = oned
+        self._late_reads = late_reads
+        self._old: Any = None
+
+    async def call(self, user: Login, method: str, *args: object) -> str | int | bool:
+        return await self._oned.call(user, method, *args)
+
+    async def document(self, user: Login, method: str, *args: object, **options: Any) -> Any:
+        if method != "one.user.info":
+            return await self._oned.document(user, method, *args, **options)
+        if self._old is None:
+            self._old = await self._oned.document(user, method, *args, **options)
+        elif self._late_reads > 0:
+            self._late_reads -= 1
+        else:
+            return await self._oned.document(user, method, *args, **options)
+        return self._old
+
+
+def requested_on_a_slave(late_reads: int) -> dict[str, Any]:
+    """Request session credentials of a slave that shows a change after so many reads."""
+    cloud = Cloud()
+    sender = Process(cloud).sender(password_of(cloud, "alice"))
+    cloud.backend = Slave(cloud.backend, late_reads)
+    return dict(cloud.result(get_session_token(cloud.call_of(sender))))
+
+
+def test_on_a_slave_of_a_federation_credentials_are_returned_once_their_login_token_is_there() -> None:
+    assert requested_on_a_slave(3)["Credentials"]["SessionToken"]
+
+
+def test_a_login_token_that_does_not_arrive_is_a_failure_that_clients_repeat() -> None:
+    with pytest.raises(EC2Error) as failed:
+        requested_on_a_slave(100)
+    assert (failed.value.code, failed.value.status) == ("ServiceUnavailable", 503)
