@@ -28,6 +28,7 @@ from econed.sealing import KEY_SIZE, Sealer
 from econed.user import CredentialKind, LoginToken, SecretKeys, Sender, TokenLogin, User, origin_of
 from tests.auth.signed_requests import DESCRIBE
 from tests.auth.support import ALICE, ListedUsers, Signed, done, presign_v4, sign_v2, sign_v4
+from tests.auth.test_signing_users import counting_digests
 
 SEALER = Sealer([b"k" * KEY_SIZE])
 SECRET = "temporarysecret" * 2
@@ -342,3 +343,24 @@ def test_refused_credentials_cost_a_bounded_number_of_calls() -> None:
         credentials.change(login_tokens=())
         credentials.refusal()
         assert len(credentials.users.calls) <= 7
+
+
+@pytest.mark.parametrize(
+    "users", [ListedUsers(()), ListedUsers((ALICE,)), ListedUsers((replace(ALICE, enabled=False),))]
+)
+def test_a_wrong_signature_costs_the_same_digests_whatever_there_is(users: ListedUsers) -> None:
+    """One key is derived twice, before and after a refresh, also without a session token and with another's.
+
+    Deriving it takes four HMACs, each endpoint one more. Calls to oned are made only for what econed has sealed.
+    """
+    credentials = wallet()
+    credentials.users = users
+    counts = []
+    for token in ("", None, "forged", wallet(secret="another").token):
+        users.calls.clear()
+        with counting_digests() as digests:
+            credentials.refusal(secret="wrong", token=token)
+        counts.append(sum(digests))
+        assert users.calls == ([("read", "2")] if token == "" else [])
+    assert len(set(counts)) == 1
+    assert counts[0] >= 2 * 5
