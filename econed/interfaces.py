@@ -115,13 +115,6 @@ class IUserDirectory(Interface):
         Raises as `confirm` does.
         """
 
-    async def reread(user_id: int) -> User | None:
-        """Return a known user, read from oned now; None if they were removed.
-
-        Only for users whose signature was verified, with credentials newer than what `confirm` may have. Raises as it
-        does.
-        """
-
     async def find_by_subject(spellings: Sequence[str]) -> Sequence[User]:
         """Return the users of the driver x509 with the first known subject among `spellings`, including disabled users.
 

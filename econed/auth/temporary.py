@@ -22,12 +22,6 @@ from econed.sealing import NotSealed, Sealer
 from econed.user import Credential, CredentialKind, User
 
 _KEY_ORIGIN = f"{CredentialKind.ACCESS_KEY.value}:"
-_NEW = 30.0
-"""Seconds after their creation in which credentials may be newer than the last read of their user, whatever the clocks
-of the processes."""
-
-_REREADS = 2
-"""The first may join a read that began before the credentials were made."""
 
 
 class TemporaryKeys:
@@ -66,11 +60,7 @@ class TemporaryKeys:
         held = self._held(claim)
         if held is None:
             return None
-        confirmed = await self._current(held, await self._users.confirm(candidate.user), now)
-        for _ in range(_REREADS if now - held.created < _NEW else 0):
-            if confirmed is None:
-                confirmed = await self._current(held, await self._users.reread(held.user_id), now)
-        return confirmed
+        return await self._current(held, await self._users.confirm(candidate.user), now)
 
     async def refresh(self, claim: SignatureClaim) -> None:
         """Read the user of a session token; nothing where there is none that econed has sealed (`Signers.refresh`)."""

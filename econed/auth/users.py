@@ -127,11 +127,6 @@ class UserDirectory:
                 self._asked_for.popitem(last=False)
         return await lookup.get(REFRESH_INTERVAL)
 
-    async def reread(self, user_id: int) -> User | None:
-        """See `IUserDirectory.reread`."""
-        lookup = self._users.get(user_id)
-        return None if lookup is None else await lookup.get(0)
-
     async def _read_again(self, user_id: int) -> User | None:
         known, asked_at = self._users.get(user_id), self._clock.seconds()
         if known is not None:

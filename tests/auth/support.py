@@ -55,10 +55,6 @@ class ListedUsers:
         self.calls.append(("read", str(user_id)))
         return self.cached_by_id(user_id)
 
-    async def reread(self, user_id: int) -> User | None:
-        self.calls.append(("reread", str(user_id)))
-        return self.cached_by_id(user_id)
-
     async def find_by_subject(self, spellings: Sequence[str]) -> Sequence[User]:
         for spelling in spellings:
             users = [user for user in self.users if spelling in user.subjects]

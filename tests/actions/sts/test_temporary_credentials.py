@@ -41,6 +41,15 @@ def test_session_credentials_act_as_the_user() -> None:
     assert (user.name, user.groups, user.gid) == ("alice", cloud.user("alice").groups, cloud.user("alice").gid)
 
 
+def test_new_credentials_count_at_once_in_a_process_that_has_just_read_the_user() -> None:
+    """Its record of the user lacks the login token."""
+    cloud = Cloud()
+    password, other_process = password_of(cloud, "alice"), Process(cloud)
+    for _ in range(3):
+        other_process.sender(password)
+        assert other_process.sender(session_keys(cloud, password)).user.name == "alice"
+
+
 def test_session_credentials_have_amazons_form_and_end_after_twelve_hours() -> None:
     cloud = Cloud()
     credentials = cloud.result(get_session_token(cloud.call_as("alice")))["Credentials"]
