@@ -2,7 +2,7 @@
 
 The id of a key names its user, so a request costs no call to oned before its signature is verified, unless the user or
 the key is not known or the signature is wrong: then this user is read, once in some seconds for each id. An id that
-econed has not made is not recognized, and so is taken for the name of a user.
+econed has not made is not recognized: it is taken for the name of a user, and costs no call.
 """
 
 from __future__ import annotations

@@ -16,6 +16,7 @@ from dataclasses import replace
 
 from econed.auth.signature import SignatureClaim
 from econed.auth.signers import Candidate
+from econed.credentials.key_ids import has_form_of_key_id
 from econed.interfaces import IUserDirectory
 from econed.opennebula.documents import MAX_LOGIN_TOKENS
 from econed.user import Credential, CredentialKind, SecretKeys, User, origin_of
@@ -54,8 +55,9 @@ class UserNames:
         return next((each for each in current if _are_equal(each.secret, candidate.secret)), None)
 
     async def refresh(self, claim: SignatureClaim) -> None:
-        """Look for new users and secrets (`Signers.refresh`)."""
-        await self._users.refresh(claim.access_key)
+        """Look for new users and secrets (`Signers.refresh`), but not for ids of keys that econed has not made."""
+        if not has_form_of_key_id(claim.access_key):
+            await self._users.refresh(claim.access_key)
 
     async def holds(self, origin: str, user: User, now: float) -> bool:
         """Whether the password or a login token is still a secret key of the user (`Origins.holds`)."""

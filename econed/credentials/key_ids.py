@@ -45,9 +45,14 @@ def new_secret() -> str:
     return "".join(secrets.choice(_SECRET_CHARACTERS) for _ in range(_SECRET_LENGTH))
 
 
+def has_form_of_key_id(text: str) -> bool:
+    """Whether a text could be an id of either kind, with this or any other sealing key."""
+    return _FORM.fullmatch(text) is not None
+
+
 def has_form_of_long_term_id(text: str) -> bool:
     """Whether a text could be the id of an access key, with this or any other sealing key."""
-    return text.startswith(LONG_TERM) and _FORM.fullmatch(text) is not None
+    return text.startswith(LONG_TERM) and has_form_of_key_id(text)
 
 
 def is_long_term_id(sealer: Sealer, text: str) -> bool:
