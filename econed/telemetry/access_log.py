@@ -10,7 +10,7 @@ from econed.telemetry.log_lines import quoted, redacted
 from econed.telemetry.observed_calls import CallObserver
 
 _MAX_WORD = 200
-MAX_ACTION = 64
+_MAX_ACTION = 64
 """As long as the longest of EC2's names of actions."""
 
 _MAX_KEY = 96
@@ -45,7 +45,7 @@ class AccessRecord:
     refusal_reason: str = ""
 
     def __str__(self) -> str:
-        request = f"{_word(self.action, MAX_ACTION)} by {_word(self.user)} from {_word(self.source)}"
+        request = f"{_word(claimed_action(self.action), _MAX_ACTION)} by {_word(self.user)} from {_word(self.source)}"
         response = f"{self.status} {self.code or 'ok'}, {self.length} bytes in {_milliseconds(self.seconds)} ms"
         oned = f"{self.oned_calls} oned calls in {_milliseconds(self.oned_seconds)} ms"
         key = _word(claimed_key(self.refused_key), _MAX_KEY)
@@ -58,7 +58,7 @@ class AccessRecord:
         log.info(
             "{access}",
             access=self,
-            action=self.action[:MAX_ACTION],
+            action=claimed_action(self.action),
             user=self.user[:_MAX_WORD],
             source=self.source[:_MAX_WORD],
             status=self.status,
@@ -78,6 +78,11 @@ def claimed_key(key: str) -> str:
     Clients are configured with access key and secret key in each other's place.
     """
     return redacted(key)[:_MAX_KEY]
+
+
+def claimed_action(action: str) -> str:
+    """Return the action that a client requests as it is logged: shortened, and without what looks like a secret."""
+    return redacted(action[: 4 * _MAX_ACTION])[:_MAX_ACTION]
 
 
 def call_logger(log: Logger, request_id: str = "") -> CallObserver:

@@ -13,7 +13,7 @@ from itertools import chain
 from twisted.internet.interfaces import IReactorTime
 
 from econed.ids import is_resource_id
-from econed.telemetry.access_log import MAX_ACTION, claimed_key
+from econed.telemetry.access_log import claimed_action, claimed_key
 from econed.telemetry.log_lines import cut, redacted, safe_message, utc_time
 from econed.telemetry.log_targets import AppendedFile, FallbackTarget
 from econed.user import Sender
@@ -113,7 +113,7 @@ class CallAudit:
             "key": key,
             "credential": credential,
             "source": self._source,
-            "action": action[:MAX_ACTION],
+            "action": claimed_action(action),
             "outcome": outcome,
             "reason": cut(reason, _MAX_TEXT),
             "request_id": self._request_id,

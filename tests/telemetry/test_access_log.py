@@ -109,7 +109,7 @@ def test_a_client_cannot_forge_the_line(field: str, hostile: str) -> None:
 
 
 def test_a_very_long_word_from_a_client_is_truncated() -> None:
-    long = replace(RECORD, action="x" * 100_000)
+    long = replace(RECORD, action="x-" * 50_000)
     assert len(text(long)) < 500
     assert len(as_json(long)["action"]) == 64
 

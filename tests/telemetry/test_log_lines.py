@@ -271,6 +271,15 @@ def test_no_traceback_contains_anything_that_looks_like_a_secret(secret: str, ex
     assert not any(part in line for part in secret.split("\n"))
 
 
+def test_a_sealed_text_is_redacted_wherever_it_is_cut() -> None:
+    """Session tokens are URL-safe base64, so of letters, digits, `-` and `_`."""
+    sealed = "UbeLGhG4X08Oa0Ll9wpQQOmTj8T7TlVBdUsUs_Hb-UuNuvAq6wUu6dZEd9iPSQAJPHUMmD-lEtmtlwEr2L7Fn0QF-67B3Fr5phGVQ"
+    for length in (len(sealed), 64, 50):
+        assert log_lines.redacted(f"the action {sealed[:length]} is not valid") == "the action [redacted] is not valid"
+    for start in range(len(sealed) - 50):
+        assert log_lines.redacted(sealed[start:]) == "[redacted]"
+
+
 def test_passwords_are_recognized_by_their_names() -> None:
     assert log_lines.redacted("no password=hunter2 here") == "no [redacted] here"
     assert log_lines.redacted('{"sessionToken": "abc"}') == '{"session[redacted]'
