@@ -11,7 +11,7 @@ TEST_PACKAGES := rpm mmdebstrap logrotate systemd jq \
     prometheus \
     nginx-light haproxy lighttpd lighttpd-mod-openssl lighttpd-modules-lua \
     openssl sslscan testssl.sh \
-    wrk
+    ansible wrk
 
 # While this file exists, packages do not start their services: the tests need only the programs of the servers.
 NO_START := /usr/sbin/policy-rc.d

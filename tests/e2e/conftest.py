@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.e2e.every_credential import KINDS, signing
 from tests.support.clients import boto
 from tests.support.cloud_forms import FORMS, LIVE, furnished_cloud
 from tests.support.econed_process import Econed, Person
@@ -49,6 +50,18 @@ def alice(cloud: FurnishedCloud) -> Person:
 def bob(cloud: FurnishedCloud) -> Person:
     """Another user of the same group."""
     return cloud.bob
+
+
+@pytest.fixture(scope="session")
+def lenient_econed(cloud: FurnishedCloud) -> Econed:
+    """An econed without a limit on wrong signatures, for tests that sign until it knows, or refuses, credentials."""
+    return cloud.econed(settings={"failed_signatures": False})
+
+
+@pytest.fixture(scope="session", params=KINDS)
+def signer(request: pytest.FixtureRequest, cloud: FurnishedCloud, lenient_econed: Econed) -> Person:
+    """A user of their own for each kind of credentials, who signs with them at the lenient econed."""
+    return signing(request.param, cloud.person("signer"), lenient_econed.url, cloud.prefix)
 
 
 @pytest.fixture(scope="session")

@@ -7,12 +7,12 @@ import contextlib
 import http.client
 import json
 import time
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, quote, unquote, urlsplit
+from urllib.parse import parse_qs, urlsplit
 from urllib.request import urlopen
 
 import pytest
@@ -23,39 +23,11 @@ from tests.support.clients import EC2Response, boto, exchange, send, upload_form
 from tests.support.econed_process import Econed, Person
 from tests.support.furnished_cloud import MAX_WAIT, FurnishedCloud
 from tests.support.processes import until
+from tests.support.sought_secrets import Secrets
 
 USER_DATA = "#!/bin/sh\necho hunter2-in-the-user-data > /etc/password-of-the-machine\n"
 PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJaTttRaXbZqQ+XP0KMNAglZTHmWCYi/rPR7zO6tHUQ5 alice"
 FILE = b"x-contents-of-a-disk-77-" * 20
-LONGEST_SHOWN = 12
-"""No more characters of a secret than these may appear in a row."""
-
-
-@dataclass
-class Secrets:
-    """The secrets that clients have sent, by description."""
-
-    by_description: dict[str, str] = field(default_factory=dict)
-
-    def add(self, description: str, *values: str) -> None:
-        """Add a secret in all its encodings."""
-        for value in values:
-            for form in {value, quote(value), unquote(value), json.dumps(value)[1:-1], repr(value)[1:-1]}:
-                self.by_description[f"{description} ({len(self.by_description)})"] = form
-
-    def seen_in(self, text: str) -> list[str]:
-        """Return the descriptions of the secrets that a text contains, wholly or in part."""
-        return [description for description, secret in self.by_description.items() if _is_in(secret, text)]
-
-
-def _parts(secret: str) -> Iterable[str]:
-    """Yield the parts of a secret that are too long to appear by chance."""
-    for start in range(0, len(secret) - LONGEST_SHOWN + 1, LONGEST_SHOWN):
-        yield secret[start : start + LONGEST_SHOWN]
-
-
-def _is_in(secret: str, text: str) -> bool:
-    return any(part in text for part in _parts(secret))
 
 
 @dataclass

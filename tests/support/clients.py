@@ -48,6 +48,7 @@ def boto(person: Person, url: str, *, authority: Path | None = None, service: st
         verify=None if authority is None else str(authority),
         aws_access_key_id=person.name,
         aws_secret_access_key=person.secret,
+        aws_session_token=person.session_token,
         config=Config(**{"retries": {"total_max_attempts": 1}, "read_timeout": TIMEOUT, **config}),
     )
 
@@ -75,6 +76,7 @@ def aws(
         "AWS_PAGER": "",
         "AWS_MAX_ATTEMPTS": "1",
         "LANG": "C.UTF-8",
+        **({} if person.session_token is None else {"AWS_SESSION_TOKEN": person.session_token}),
     }
     return subprocess.run(
         [require_tool("aws"), service, *arguments],
@@ -148,6 +150,7 @@ def v2_form(
     algorithm: str = "HmacSHA256",
     secret: str | None = None,
     host: str | None = None,
+    session_token: str | None = None,
 ) -> str:
     """Return a query or form with Signature Version 2, computed as Amazon's documentation describes it."""
     signed = {
@@ -157,6 +160,7 @@ def v2_form(
         "SignatureVersion": "2",
         "SignatureMethod": algorithm,
         "Timestamp": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        **({} if session_token is None else {"SecurityToken": session_token}),
     }
     pairs = sorted((name.encode(), value.encode()) for name, value in signed.items())
     query = "&".join(f"{quote(name, safe='-_.~')}={quote(value, safe='-_.~')}" for name, value in pairs)
@@ -170,7 +174,7 @@ def v2_form(
 def v2(person: Person, url: str, action: str, parameters: Mapping[str, str] | None = None, **how: Any) -> EC2Response:
     """Make a call with Signature Version 2; `how` is as for `v2_form`."""
     method = how.get("method", "GET")
-    form = v2_form(person, url, {"Action": action, **(parameters or {})}, **how)
+    form = v2_form(person, url, {"Action": action, **(parameters or {})}, session_token=person.session_token, **how)
     return send(url, method, form)
 
 

@@ -13,12 +13,16 @@ from tests.support.raw_oned import RawOned
 
 @dataclass(frozen=True)
 class Person:
-    """A user of the cloud: `name` is the access key, `secret` the secret key, `oned` their own session with oned."""
+    """A user of the cloud: `name` is the access key, `secret` the secret key, `oned` their own session with oned.
+
+    `session_token` is that of temporary credentials.
+    """
 
     name: str
     id: int
     secret: str
     oned: RawOned
+    session_token: str | None = None
 
 
 @dataclass(frozen=True)

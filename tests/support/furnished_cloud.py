@@ -71,9 +71,7 @@ class FurnishedCloud:
         """Create the objects that every test needs. `remove` removes them, even if this fails half-way."""
         self.version = str(self.admin("one.system.version"))
         self.is_modern = int(self.version.partition(".")[0]) >= 6
-        self.group = self._allocated("group", self.admin.make("one.group.allocate", self.prefix))
-        rule = self.admin.make("one.acl.addrule", f"{0x200000000 | self.group:x}", *_CREATE)
-        self._undo.append(lambda: self.admin("one.acl.delrule", rule))
+        self.group = self.add_group(self.prefix)
         self.network = self._network()
         self.elastic_ips = self.elastic_network(_ADDRESSES)
         self.instance_type = f"{self.prefix}.small"
@@ -84,6 +82,21 @@ class FurnishedCloud:
         self.zone = self._zone()
         self.alice = self.person("alice")
         self.bob = self.person("bob")
+
+    def add_group(self, name: str) -> int:
+        """Create a group whose users may create machines, images and templates."""
+        group = self._allocated("group", self.admin.make("one.group.allocate", name))
+        rule = self.admin.make("one.acl.addrule", f"{0x200000000 | group:x}", *_CREATE)
+        self._undo.append(lambda: self.admin("one.acl.delrule", rule))
+        return group
+
+    def member(self, name: str) -> tuple[Person, str]:
+        """Create a user of the group and of a second one; return the user and the name of the second group."""
+        group_name = f"{self.prefix}-{name}-{next(self._numbers)}"
+        group = self.add_group(group_name)
+        person = self.person(name)
+        self.admin("one.user.addgroup", person.id, group)
+        return person, group_name
 
     def person(self, name: str, driver: str = "core") -> Person:
         """Create a user of the group with the driver core, or public, for which the password is the secret key."""

@@ -23,6 +23,14 @@ def require_tool(name: str) -> str:
     return path
 
 
+def optional_tool(name: str) -> str:
+    """Return the path of a program that the tests do not install; skip the test if it is missing."""
+    path = shutil.which(name)
+    if path is None:
+        pytest.skip(f"{name} is not installed")
+    return path
+
+
 def cannot_run(reason: str) -> NoReturn:
     """Skip a test that cannot run on this machine; in CI (ECONED_CI is set) it fails."""
     if os.environ.get("ECONED_CI"):
