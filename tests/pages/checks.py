@@ -20,6 +20,7 @@ from botocore import xform_name
 from econed import __version__
 from econed.catalogue import all_actions
 from econed.cli.options import make_parser
+from econed.services import SERVICES
 from tests.pages import opennebula_cli
 from tests.pages.opennebula_cli import InvalidCommand
 from tests.pages.scripts import ROOT
@@ -36,10 +37,10 @@ UNIT_VERBS: Final = frozenset(
 )
 OTHER_TOOLS: Final = frozenset(
     (
-        *("[", "apt", "awk", "bash", "cat", "cd", "chown", "dnf", "docker", "dpkg", "echo", "grep", "haproxy", "head"),
-        *("ip", "jq", "lighttpd", "lighty-enable-mod", "logrotate", "mkdir", "mv", "nginx", "openssl", "podman"),
-        *("printf", "pstree", "rm", "sed", "set", "sha256sum", "sort", "sslscan", "sysctl", "systemd-tmpfiles"),
-        *("testssl", "twistd", "umask", "uniq"),
+        *("[", "apt", "awk", "bash", "cat", "cd", "chown", "dnf", "docker", "dpkg", "echo", "export", "grep", "head"),
+        *("haproxy", "ip", "jq", "lighttpd", "lighty-enable-mod", "logrotate", "mkdir", "mv", "nginx", "openssl"),
+        *("podman", "printf", "pstree", "rm", "sed", "set", "sha256sum", "sort", "sslscan", "sysctl"),
+        *("systemd-tmpfiles", "testssl", "twistd", "umask", "uniq"),
     )
 )
 """Tools of the system, whose arguments are not checked here."""
@@ -135,6 +136,8 @@ def _check_curl(command: Written) -> None:
 
 
 def _check_aws(command: Written) -> None:
+    if command.is_in_sentence and command.words[1:] in {(service.name,) for service in SERVICES}:
+        return
     service, operation = command.words[1:3]
     name = "".join(word.capitalize() for word in operation.split("-"))
     if (service, operation) == ("ec2", "wait"):
