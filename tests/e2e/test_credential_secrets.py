@@ -237,7 +237,7 @@ def test_the_outputs_have_what_was_done_with_the_credentials(scene: Scene) -> No
         assert text in audit, text
     assert "econed_requests_total" in scene.metrics()
     assert scene.errors.count("AuthFailure") > 10
-    assert "econe" in scene.command_lines
+    assert "elements_read.tac" in scene.command_lines
 
 
 def test_the_search_finds_secrets_of_every_kind(scene: Scene) -> None:
