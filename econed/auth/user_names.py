@@ -19,7 +19,7 @@ from econed.auth.signers import Candidate
 from econed.credentials.key_ids import has_form_of_key_id
 from econed.interfaces import IUserDirectory
 from econed.opennebula.documents import MAX_LOGIN_TOKENS
-from econed.user import Credential, CredentialKind, SecretKeys, User, origin_of
+from econed.user import Credential, CredentialKind, LoginToken, SecretKeys, User, origin_of
 
 _MAX_DRIVER = 16
 """Characters of a driver's name that are logged."""
@@ -99,11 +99,20 @@ def _candidates(user: User, now: float, kinds: Collection[SecretKeys]) -> Iterat
         yield Candidate(user.secret, user, Credential(CredentialKind.PASSWORD, user.name, origin))
     if SecretKeys.TOKENS in kinds and user.may_use_tokens:
         for token in user.login_tokens:
-            if token.is_valid_at(now) and not token.is_own:
+            is_of_group = (
+                token.group is None or token.group in user.groups
+            )  # oned refuses tokens of groups that were left
+            if token.is_valid_at(now) and is_of_group and not token.is_own:
                 kind = CredentialKind.LOGIN_TOKEN
                 origin = origin_of(kind, token.text)
                 credential = Credential(kind, user.name, origin, token.expires)
                 yield Candidate(token.text, replace(user.within(token), acts_by=token), credential)
+
+
+def _counts(token: LoginToken, user: User, now: float) -> bool:
+    """Whether a login token is a secret key; oned shows those of groups that the user has left, and refuses them."""
+    is_usable = token.group is None or token.group in user.groups
+    return is_usable and token.is_valid_at(now) and not token.is_own
 
 
 def _are_equal(secret: str, other: str) -> bool:

@@ -29,7 +29,9 @@ from tests.auth.support import ALICE, ListedUsers, done, sign_v4
 
 TOKEN = LoginToken("024d241000ce272c85848e01597a246663984b8a84f6a50895c38238f91a3814", None, None)
 GROUP_TOKEN = LoginToken("318f8f208bd0308d346b910e90a93a94d98d5b8fc18a1adbad1252b82f88ef78", None, 101)
-LENA = replace(ALICE, id=6, name="lena", secret="-", driver="ldap", login_tokens=(TOKEN, GROUP_TOKEN))
+LENA = replace(
+    ALICE, id=6, name="lena", groups=(100, 101), secret="-", driver="ldap", login_tokens=(TOKEN, GROUP_TOKEN)
+)
 
 
 def signed_by(
@@ -92,6 +94,14 @@ def test_a_request_with_the_token_of_a_group_acts_in_that_group_alone() -> None:
     user = signed_by(LENA, GROUP_TOKEN.text).user
     assert user.login == TokenLogin("lena", GROUP_TOKEN.text)
     assert (user.gid, user.groups, user.only_group) == (101, (101,), 101)
+
+
+def test_the_token_of_a_group_that_the_user_has_left_does_not_count() -> None:
+    """OpenNebula shows it still, but refuses it."""
+    left = replace(LENA, groups=(100,))
+    assert [each.credential.origin for each in candidates(left, 0)] == [
+        origin_of(CredentialKind.LOGIN_TOKEN, TOKEN.text)
+    ]
 
 
 @pytest.mark.parametrize(("now", "counts"), [(999.9, True), (1000, False), (1001, False)])
@@ -191,7 +201,7 @@ def test_the_log_says_which_secret_keys_a_user_could_have() -> None:
 
 def test_no_secret_is_in_the_repr_of_what_authentication_passes_on() -> None:
     """A repr may get into a log or a traceback."""
-    user = replace(ALICE, login_tokens=(TOKEN, GROUP_TOKEN))
+    user = replace(ALICE, groups=(100, 101), login_tokens=(TOKEN, GROUP_TOKEN))
     sender = signed_by(user, GROUP_TOKEN.text)
     texts = [repr(each) for each in (user, sender, sender.user.login, sender.user.session_key, *candidates(user, 0))]
     for secret in (ALICE.secret, TOKEN.text, GROUP_TOKEN.text):

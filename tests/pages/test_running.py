@@ -237,3 +237,13 @@ def test_new_credentials_of_serveradmin_are_valid_in_the_files_of_all_services(f
     finally:
         admin("one.user.passwd", int(serveradmin), before)
         shutil.copy(previous, front_end.cloud.auth_file)
+
+
+def test_the_commands_that_end_everything_leave_a_user_no_token_and_another_password(front_end: FrontEnd) -> None:
+    (script,) = [script for script in scripts("docs/credentials.md") if "token-delete-all" in script]
+    person = front_end.cloud.person("leaked")
+    person.oned("one.user.login", person.name, "", 3600, -1)
+    front_end.run(re.sub(r"\balice\b", person.name, script))
+    document = front_end.cloud.admin.document("one.user.info", person.id)
+    assert document.findall("LOGIN_TOKEN") == []
+    assert document.findtext("PASSWORD") != person.secret
