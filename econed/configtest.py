@@ -7,8 +7,8 @@ serve then.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from econed.actions.instances.file_types import configured_file_types
 from econed.config import credentials, sealing_keys
 from econed.config.loading import ConfigError, ConfigProblem, Source
+from econed.config.sealing_keys import SealingKeys
 from econed.config.settings import Settings
 from econed.opennebula.file_templates import FileTypes
 from econed.process.certificates import Certificates, TLSFiles
@@ -34,15 +35,15 @@ _T = TypeVar("_T")
 class LoadedConfiguration:
     """Everything that the daemon reads before it starts. `warnings` do not keep it from starting.
 
-    `certificates` are those of this server, None without TLS; `sealing_keys` are left out of the `repr`.
+    `certificates` are those of this server, None without TLS.
     """
 
     settings: Settings
     server: credentials.Credentials | credentials.Certificate
+    sealing_keys: SealingKeys
     file_types: FileTypes | None
     warnings: tuple[ConfigProblem, ...]
     certificates: Certificates | None = None
-    sealing_keys: Sequence[bytes] = field(default=(), repr=False)
 
     def all_warnings(self, now: float) -> tuple[ConfigProblem, ...]:
         """Return `warnings`, and those of the certificates at `now` (seconds since the epoch), which workers log."""
@@ -76,7 +77,7 @@ def load(
     checked(lambda: _check_logs(settings, log_file))
     if problems or keys is None:
         raise ConfigError(tuple(problems))
-    return LoadedConfiguration(settings, server, file_types, warnings + keys[1], certificates, keys[0])
+    return LoadedConfiguration(settings, server, keys[0], file_types, warnings + keys[1], certificates)
 
 
 def dispatcher() -> Dispatcher:

@@ -11,6 +11,7 @@ import base64
 import binascii
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
@@ -32,19 +33,33 @@ class NotSealed(ValueError):
     """A text was not sealed with one of the keys for this purpose and binding, or it has been changed."""
 
 
+@dataclass(frozen=True)
+class RetiredKey:
+    """What is left of a sealing key that is no longer used: its digests for one purpose. It opens nothing."""
+
+    purpose: str
+    digest_key: bytes = field(repr=False)
+
+    @classmethod
+    def of(cls, key: bytes, purpose: str) -> RetiredKey:
+        """Return what is left of a sealing key for a purpose."""
+        return cls(purpose, _digest_key(key, purpose))
+
+
 class Sealer:
     """Seals texts and makes digests with the sealing keys, of which the first is used for new ones.
 
     A sealed text is URL-safe base64 without padding of: 4 bytes that identify the key, 24 random bytes, and the
     ciphertext of AES-256-GCM. Key and nonce are made of the sealing key by HKDF-SHA256 with the random bytes as the
     salt and the purpose as the info, so that texts share key and nonce only if their random bytes are equal. The
-    binding is the associated data.
+    binding is the associated data. Digests of `retired` keys are still known.
     """
 
-    def __init__(self, keys: Sequence[bytes]) -> None:
+    def __init__(self, keys: Sequence[bytes], retired: Sequence[RetiredKey] = ()) -> None:
         if not keys or any(len(key) != KEY_SIZE for key in keys):
             raise ValueError(f"expected keys of {KEY_SIZE} bytes")
         self._keys = tuple((_derive(key, b"", b"econed key id", _ID_SIZE), key) for key in keys)
+        self._retired = tuple(retired)
 
     def seal(self, purpose: str, binding: str, text: bytes) -> str:
         """Return `text` sealed for a purpose, and bound to what it belongs to, for example to a user's id."""
@@ -69,13 +84,22 @@ class Sealer:
                     continue
         raise NotSealed
 
+    def is_newest(self, sealed: str) -> bool:
+        """Whether a sealed text names the first key, with which new texts are sealed; it may not be valid."""
+        try:
+            return _decode(sealed)[:_ID_SIZE] == self._keys[0][0]
+        except NotSealed:
+            return False
+
     def digest(self, purpose: str, text: str) -> bytes:
         """Return the HMAC-SHA-256 of a text for a purpose, with the first key."""
-        return _digest(self._keys[0][1], purpose, text)
+        return _digest(_digest_key(self._keys[0][1], purpose), text)
 
     def digests(self, purpose: str, text: str) -> Sequence[bytes]:
-        """Return the digests of a text with each of the keys, in their order."""
-        return tuple(_digest(key, purpose, text) for _, key in self._keys)
+        """Return the digests of a text with each of the keys, in their order, then with those that are retired."""
+        keys = [_digest_key(key, purpose) for _, key in self._keys]
+        keys += (key.digest_key for key in self._retired if key.purpose == purpose)
+        return tuple(_digest(key, text) for key in keys)
 
 
 def derived_key(secret: bytes) -> bytes:
@@ -89,8 +113,12 @@ def _cipher(key: bytes, salt: bytes, purpose: str) -> tuple[AESGCM, bytes]:
     return AESGCM(material[:KEY_SIZE]), material[KEY_SIZE:]
 
 
-def _digest(key: bytes, purpose: str, text: str) -> bytes:
-    mac = HMAC(_derive(key, b"", b"econed digest:" + purpose.encode(), KEY_SIZE), SHA256())
+def _digest_key(key: bytes, purpose: str) -> bytes:
+    return _derive(key, b"", b"econed digest:" + purpose.encode(), KEY_SIZE)
+
+
+def _digest(digest_key: bytes, text: str) -> bytes:
+    mac = HMAC(digest_key, SHA256())
     mac.update(text.encode())
     return mac.finalize()
 

@@ -234,7 +234,7 @@ class _Start:
         keys, key_warnings = sealing_keys.load(settings, server)
         self._warn((*warnings, *key_warnings))
         try:
-            return settings, XMLRPCBackend.configured(self.reactor, settings, server, self.log), Sealer(keys)
+            return settings, XMLRPCBackend.configured(self.reactor, settings, server, self.log), keys.sealer()
         except ValueError as error:
             raise UsageError(str(error)) from None
 

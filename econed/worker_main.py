@@ -25,7 +25,6 @@ from econed.process.listening import Listener, adopt
 from econed.process.messages import Begin, PassedSocket
 from econed.process.spawning import COMMANDS, REPORTS
 from econed.process.worker import CannotStart, WorkerParts, WorkerProtocol
-from econed.sealing import Sealer
 from econed.telemetry import logs
 from econed.xmlrpc_backend import XMLRPCBackend
 
@@ -36,7 +35,7 @@ async def make_worker(reactor: Any, environ: Mapping[str, str], begin: Begin) ->
     try:
         # The supervisor has logged the warnings.
         daemon_settings, server, _ = credentials.load_with_settings(source, environ)
-        sealer = Sealer(sealing_keys.load(daemon_settings, server)[0])
+        sealer = sealing_keys.load(daemon_settings, server)[0].sealer()
         settings = worker_share(daemon_settings, begin.index, begin.of)
         twistd_target = logs.TwistdLogTarget(**dict(begin.log))  # type: ignore[arg-type]
         reopen_log = logs.begin(settings, twistd_target, begin.index + 1)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from econed.config.loading import ConfigError
+from econed.config.sealing_keys import SealingKeys
 from econed.configtest import LoadedConfiguration, load
 from tests.support.certificates import Authority, key_pem, rsa_key, write_server_pair
 
@@ -98,11 +99,11 @@ def test_the_default_log_is_not_looked_at_if_the_configuration_names_another(tmp
 
 def test_the_sealing_keys_are_read_and_a_file_of_them_that_is_invalid_is_refused(tmp_path: Path) -> None:
     """They are not in the `repr`; a file that every user can read is a warning."""
-    assert len(configured(tmp_path, "").sealing_keys) == 1
+    assert len(configured(tmp_path, "").sealing_keys.keys) == 1
     keys = tmp_path / "sealing.keys"
     keys.write_text("ab" * 32, "ascii")
     loaded = configured(tmp_path, f"sealing_keys: {keys}")
-    assert loaded.sealing_keys == (b"\xab" * 32,)
+    assert loaded.sealing_keys == SealingKeys((b"\xab" * 32,))
     assert "\\xab" not in repr(loaded)
     assert str(loaded.warnings[0]).startswith(f"{keys}: is open to every user of this machine")
     keys.write_text("secret", "ascii")

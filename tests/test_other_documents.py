@@ -27,7 +27,7 @@ from econed.reconciler import Reconciler
 from econed.sandbox.backend import SandboxBackend
 from tests.support.addresses import AddressCloud
 from tests.support.altered_documents import OtherDocuments
-from tests.support.cloud import Cloud
+from tests.support.cloud import NOW, SEALING_KEYS, Cloud
 
 SOURCES = Path(__file__).parent.parent / "econed"
 RUN: dict[str, Any] = {"ImageId": "ami-00000000", "MinCount": 1, "MaxCount": 1}
@@ -165,9 +165,9 @@ def test_a_document_with_another_root_is_not_passed_to_a_script() -> None:
 def test_check_and_doctor_report_a_document_with_another_root_as_an_error(tool: str) -> None:
     cloud, out = Cloud(), io.StringIO()
     other(cloud)
-    ready = LoadedConfiguration(Settings(), Credentials("serveradmin", "serverpassword"), None, ())
+    ready = LoadedConfiguration(Settings(), Credentials("serveradmin", "serverpassword"), SEALING_KEYS, None, ())
     if tool == "check":
-        exit_code = cloud.result(check.run(cloud.backend, ready, (), out))
+        exit_code = cloud.result(check.run(cloud.backend, ready, (), out, now=NOW))
     else:
         exit_code = cloud.result(doctor.run(cloud.backend, Settings(), cloud.clock, True, out))
     assert exit_code == Exit.NO_REPLY

@@ -94,6 +94,14 @@ def test_the_first_key_seals_and_all_open() -> None:
     assert not opens(before, "keys", "3", again)
 
 
+def test_only_texts_sealed_with_the_first_key_are_the_newest() -> None:
+    old, new = bytes([1] * KEY_SIZE), bytes([2] * KEY_SIZE)
+    renewed = Sealer((new, old))
+    assert renewed.is_newest(renewed.seal("keys", "3", b"text"))
+    assert not renewed.is_newest(Sealer((old,)).seal("keys", "3", b"text"))
+    assert not renewed.is_newest("no sealed text")
+
+
 def test_a_digest_depends_on_key_purpose_and_text() -> None:
     old, new = Sealer((bytes([1] * KEY_SIZE),)), Sealer((bytes([2] * KEY_SIZE),))
     both = Sealer((bytes([2] * KEY_SIZE), bytes([1] * KEY_SIZE)))

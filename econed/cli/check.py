@@ -8,11 +8,13 @@ from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from typing import Final, TextIO
 
 from econed.cli.check_access import check_amis, check_datastore, check_rights, check_types
+from econed.cli.check_keys import key_rows
 from econed.cli.connection import is_wrong_credentials
 from econed.cli.installation import Exit
 from econed.cli.survey import Row, Survey, Verdict
 from econed.config.settings import Settings
 from econed.configtest import LoadedConfiguration
+from econed.credentials.revocations import revocations
 from econed.errors import OpenNebulaCode, OpenNebulaError, OpenNebulaRefusal
 from econed.fetching.own_host import can_oned_read_tmpdir
 from econed.interfaces import IOpenNebula
@@ -35,15 +37,18 @@ async def run(
     out: TextIO,
     statuses: Sequence[ServerStatus] = (),
     local_rows: Sequence[Row] = (),
+    *,
+    now: float,
 ) -> Exit:
     """Run all checks and print the table; OK if no row is BAD.
 
-    `statuses` are the Raft states of the oneds, `local_rows` the results of checks that need no oned.
+    `statuses` are the Raft states of the oneds, `local_rows` the results of checks that need no oned. `now` is in
+    seconds since the epoch.
     """
     rows = [*local_rows, *server_rows(statuses)]
     exit_code = Exit.OK
     try:
-        rows += [row async for row in cloud_rows(oned, loaded, groups)]
+        rows += [row async for row in cloud_rows(oned, loaded, groups, now)]
     except OpenNebulaError as error:
         is_refused = is_wrong_credentials(error)
         text = f"rejects the credentials of {loaded.server.name}" if is_refused else str(error)
@@ -62,11 +67,11 @@ def print_table(rows: Sequence[Row], out: TextIO) -> None:
 
 
 async def cloud_rows(
-    oned: IOpenNebula, loaded: LoadedConfiguration, group_names: Sequence[str]
+    oned: IOpenNebula, loaded: LoadedConfiguration, group_names: Sequence[str], now: float
 ) -> AsyncGenerator[Row, None]:
     """Yield the rows of all checks of the cloud and of this host; raises `OpenNebulaError` if oned does not reply."""
     serveradmin = Session(oned, None)
-    await serveradmin.current_user()
+    revoked = revocations(await serveradmin.current_user())
     version = await serveradmin.version()
     yield Row(Verdict.GOOD, "oned", ", ".join(loaded.settings.one_xmlrpc))
     is_tested = version.startswith(_TESTED_VERSIONS)
@@ -86,6 +91,8 @@ async def cloud_rows(
     await serveradmin.visit_users(visit, too_long.append)
     for user_id in too_long:
         yield Row(Verdict.BAD, f"user {user_id}", "cannot use EC2: the user's document is too long to be read")
+    for row in key_rows(loaded, users, revoked, now):
+        yield row
     ec2_groups = _select_groups(all_groups, users, group_names)
     survey = Survey(loaded, serveradmin, ec2_groups, bool(group_names), await serveradmin.acl_rules())
     for check in (check_types, check_amis, _check_cluster, check_datastore, _check_elastic_ips, check_rights):

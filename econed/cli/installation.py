@@ -26,6 +26,15 @@ class Exit(IntEnum):
     """oned rejects serveradmin's credentials."""
 
 
+class CommandFailed(Exception):
+    """Ends a command: its exit code and a message for the administrator."""
+
+    def __init__(self, code: Exit, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+        self.text = text
+
+
 @dataclass(frozen=True)
 class Installation:
     """The paths of econe.conf, of the daemon's pid file and of its log."""

@@ -41,7 +41,31 @@ def make_parser() -> ArgumentParser:
     check = add("check", "check the configuration against the running oned")
     check.add_argument("--group", action="append", default=[], metavar="NAME", help="a group of EC2 users")
     add("doctor", "list inconsistencies in OpenNebula").add_argument("--fix", action="store_true", help="repair them")
+    _add_keys(add("keys", "list, disable and delete access keys of users, and renew the sealing keys"), common)
     return parser
+
+
+def _add_keys(parser: ArgumentParser, common: ArgumentParser) -> None:
+    """Add the commands for access keys."""
+    commands = parser.add_subparsers(dest="subcommand", required=True, metavar="COMMAND")
+
+    def add(name: str, text: str) -> ArgumentParser:
+        return commands.add_parser(name, help=text, description=f"{text[:1].upper()}{text[1:]}.", parents=[common])
+
+    of = "all that this user has made until now"
+    add("list", "list access keys").add_argument("--of", metavar="NAME", help="those of this user only")
+    for name, text in (
+        ("disable", "disable an access key or temporary credentials, whatever their user does"),
+        ("enable", "end what disable has done"),
+        ("delete", "delete an access key, also if a copy is written back"),
+    ):
+        which = add(name, text).add_mutually_exclusive_group(required=True)
+        which.add_argument("id", nargs="?", metavar="ID", help="the id of the access key")
+        which.add_argument("--of", metavar="NAME", help=of)
+    renew = add("renew", "put a new key before the sealing keys in use, in the file sealing_keys")
+    renew.add_argument("--file", type=Path, metavar="FILE", help="the file to create, if econe.conf names none yet")
+    add("reseal", "seal all access keys again with the first sealing key")
+    add("retire", "remove all sealing keys but the first from the file")
 
 
 def _add_common(parser: ArgumentParser, default: str | None) -> None:

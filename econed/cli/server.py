@@ -6,17 +6,19 @@ import os
 import signal
 import sys
 import time
+from argparse import Namespace
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TextIO
 
 from econed import configtest
-from econed.cli import check, doctor
+from econed.cli import check, doctor, sealing
 from econed.cli.account import AccountError, become
 from econed.cli.connection import client, is_wrong_credentials, run_in_reactor
 from econed.cli.entry import exit_with
-from econed.cli.installation import Exit, Installation
+from econed.cli.installation import CommandFailed, Exit, Installation
+from econed.cli.keys import Keys, reporting_errors
 from econed.cli.options import parse
 from econed.cli.process import StartFailed, accepts_connections, start, twistd
 from econed.cli.running import Running, ServiceState, service_state
@@ -42,17 +44,8 @@ STOP_TIMEOUT: Final = 30.0
 _OF_ROOT: Final = ("stop", "status", "reopen")
 """The commands that read no secrets and start nothing: root may use them for a daemon of any account."""
 
-_WITHOUT_SERVICE: Final = ("run", "doctor")
+_WITHOUT_SERVICE: Final = ("run", "doctor", "keys")
 """The commands that do not look at a daemon that systemd runs."""
-
-
-class CommandFailed(Exception):
-    """Ends a command: its exit code and a message for the administrator."""
-
-    def __init__(self, code: Exit, text: str) -> None:
-        super().__init__(text)
-        self.code = code
-        self.text = text
 
 
 @dataclass(frozen=True)
@@ -167,7 +160,7 @@ class Server:
 
         async def run_check(reactor: Any) -> Exit:
             oned = client(reactor, loaded)
-            return await check.run(oned, loaded, groups, self.out, await oned.statuses(), rows)
+            return await check.run(oned, loaded, groups, self.out, await oned.statuses(), rows, now=time.time())
 
         return run_in_reactor(run_check)
 
@@ -177,6 +170,28 @@ class Server:
         return run_in_reactor(
             lambda reactor: doctor.run(client(reactor, loaded), loaded.settings, reactor, fix, self.out)
         )
+
+    def keys(self, options: Namespace) -> Exit:
+        """Carry out a command for access keys or sealing keys."""
+        loaded = self._load_configuration()
+        if options.subcommand == "renew":
+            return sealing.renew(self.installation.conf, loaded, options.file, self.out)
+
+        async def run_command(reactor: Any) -> Exit:
+            serveradmin, now = Session(client(reactor, loaded), None), int(reactor.seconds())
+            sealer = loaded.sealing_keys.sealer()
+            match options.subcommand:
+                case "reseal":
+                    return await sealing.reseal(serveradmin, sealer, self.out)
+                case "retire":
+                    return await sealing.retire(serveradmin, loaded, self.out)
+                case "list":
+                    return await Keys(serveradmin, sealer, now, self.out).list(options.of)
+                case name:
+                    command = getattr(Keys(serveradmin, sealer, now, self.out), name)
+                    return Exit(await command(options.id, options.of))
+
+        return run_in_reactor(lambda reactor: reporting_errors(run_command(reactor)))
 
     def _signal_daemon(self, signal_number: signal.Signals) -> int:
         """Send the daemon a signal and return its process id."""
@@ -326,6 +341,8 @@ def main(arguments: Sequence[str], environ: Mapping[str, str], out: TextIO, err:
                 return int(server.check(options.group))
             case "doctor":
                 return int(server.doctor(options.fix))
+            case "keys":
+                return int(server.keys(options))
             case name:
                 return int(getattr(server, name)())
     except CommandFailed as error:

@@ -116,6 +116,8 @@ class Settings:
     """With auth ec2: the kinds of secret keys that count."""
     keys_may_make_keys: Annotated[bool, values.boolean] = False
     """Whether requests signed with an access key may call IAM, which makes and ends access keys."""
+    max_key_age: Annotated[int | None, values.optional(values.integer(1, 36_500, "days"))] = None
+    """Age in days from which `econe-server check` names access keys; None: whatever their age."""
     core_auth: Annotated[Literal["cipher", "x509"], values.one_of("cipher", "x509")] = "cipher"
     """oned's authentication driver for econed: cipher is server_cipher, x509 is server_x509."""
 

@@ -2,9 +2,9 @@
 
 An access key is `EC2_ACCESS_KEY_<id>=[ID, SEALED]` on its user, which is added once and never changed. SEALED is JSON
 of the secret and the time of creation, sealed with the ids of the user and the key as the binding: copied to another
-user or under another id it cannot be opened. A key that is not Active has a mark, `EC2_KEY_STATE_<id>=[ID, STATE,
-TIME]`. The mark is separate so that nothing can bring a removed key back: a change of the state that comes after the
-removal leaves a mark without a key.
+user or under another id it cannot be opened. If it was sealed again, with a new sealing key, `EC2_KEY_SEALED_<id>=[ID,
+SEALED]` counts instead. A key that is not Active has a mark, `EC2_KEY_STATE_<id>=[ID, STATE, TIME]`. Both are separate
+so that nothing can bring a removed key back: a change that comes after the removal leaves an attribute without a key.
 
 A key that is being created is Pending. It becomes Active when the mark is removed, so a process that dies before that
 leaves a key that nobody can use.
@@ -37,6 +37,7 @@ MAX_SEALED: Final = 1024
 
 _KEY_PREFIX = "EC2_ACCESS_KEY_"
 _STATE_PREFIX = "EC2_KEY_STATE_"
+_RESEALED_PREFIX = "EC2_KEY_SEALED_"
 _PURPOSE = "access-key"
 
 
@@ -67,7 +68,11 @@ def stored_keys(user: UserDocument) -> tuple[StoredKey, ...]:
         key_id = name.removeprefix(_KEY_PREFIX)
         if has_form_of_long_term_id(key_id) and not isinstance(value, str):
             sealed.setdefault(key_id, value.get("SEALED", "")[:MAX_SEALED])
-    marks = user.attributes_with(*(_STATE_PREFIX + key_id for key_id in sealed))
+    marks = user.attributes_with(
+        *(prefix + key_id for key_id in sealed for prefix in (_STATE_PREFIX, _RESEALED_PREFIX))
+    )
+    for key_id in sealed:
+        sealed[key_id] = marks.vector(_RESEALED_PREFIX + key_id).get("SEALED", sealed[key_id])[:MAX_SEALED]
     return tuple(_stored(key_id, sealed[key_id], marks.vector(_STATE_PREFIX + key_id)) for key_id in sorted(sealed))
 
 
@@ -88,9 +93,14 @@ def state_text(key_id: str, state: KeyState, now: int) -> str:
     return vector(name, {"ID": key_id, "STATE": state.value, "TIME": str(now)})
 
 
+def resealed_text(sealer: Sealer, key: AccessKey) -> str:
+    """Return the template text that replaces what is sealed of an access key by the same, sealed with the first key."""
+    return vector(_RESEALED_PREFIX + key.id, {"ID": key.id, "SEALED": key.sealed(sealer)})
+
+
 def removal_text(key_id: str) -> str:
     """Return the template text that removes an access key from its user."""
-    return template(removal(_KEY_PREFIX + key_id), removal(_STATE_PREFIX + key_id))
+    return template(*(removal(prefix + key_id) for prefix in (_KEY_PREFIX, _STATE_PREFIX, _RESEALED_PREFIX)))
 
 
 def _stored(key_id: str, sealed: str, mark: Vector) -> StoredKey:

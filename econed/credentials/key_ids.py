@@ -21,8 +21,10 @@ from econed.sealing import Sealer
 LONG_TERM: Final = "AKIA"
 TEMPORARY: Final = "ASIA"
 
+KEY_ID_PURPOSE: Final = "access-key-id"
+"""The purpose of the digests of which the checksums are made: ids are valid longer than sealing keys are used."""
+
 _FORM = re.compile(r"(AKIA|ASIA)([A-Z2-7]{16})", re.ASCII)
-_PURPOSE = "access-key-id"
 _NUMBER_SIZE = 4
 _CHECKSUM_SIZE = 2
 _SECRET_LENGTH = 40
@@ -56,12 +58,12 @@ def has_form_of_long_term_id(text: str) -> bool:
 
 
 def is_long_term_id(sealer: Sealer, text: str) -> bool:
-    """Whether a text is the id of an access key, made with one of the sealing keys."""
+    """Whether a text is the id of an access key, made with one of the sealing keys or a retired one."""
     return text.startswith(LONG_TERM) and user_id_of_key(sealer, text) is not None
 
 
 def is_temporary_id(sealer: Sealer, text: str) -> bool:
-    """Whether a text is the id of temporary credentials, made with one of the sealing keys."""
+    """Whether a text is the id of temporary credentials, made with one of the sealing keys or a retired one."""
     return text.startswith(TEMPORARY) and user_id_of_key(sealer, text) is not None
 
 
@@ -72,7 +74,7 @@ def user_id_of_key(sealer: Sealer, text: str) -> int | None:
         return None
     content = base64.b32decode(match[2])
     body, checksum = content[:-_CHECKSUM_SIZE], content[-_CHECKSUM_SIZE:]
-    valid = [digest[:_CHECKSUM_SIZE] for digest in sealer.digests(_PURPOSE, match[1] + body.hex())]
+    valid = [digest[:_CHECKSUM_SIZE] for digest in sealer.digests(KEY_ID_PURPOSE, match[1] + body.hex())]
     if not any(hmac.compare_digest(checksum, each) for each in valid):
         return None
     user_id = int.from_bytes(body[:_NUMBER_SIZE], "big")
@@ -81,5 +83,5 @@ def user_id_of_key(sealer: Sealer, text: str) -> int | None:
 
 def _new(sealer: Sealer, kind: str, user_id: int) -> str:
     body = user_id.to_bytes(_NUMBER_SIZE, "big") + os.urandom(_NUMBER_SIZE)
-    checksum = sealer.digest(_PURPOSE, kind + body.hex())[:_CHECKSUM_SIZE]
+    checksum = sealer.digest(KEY_ID_PURPOSE, kind + body.hex())[:_CHECKSUM_SIZE]
     return kind + base64.b32encode(body + checksum).decode("ascii")

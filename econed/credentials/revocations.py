@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from econed.opennebula.documents import UserDocument
     from econed.opennebula.read_session import ReadSession
 
+MAX_REVOKED_KEYS: Final = 2000
+"""Keys that may be revoked one by one: all processes read them every few seconds, with serveradmin."""
+
 MAX_AGE: Final = 3.0
 """Seconds after which a revocation holds at the latest: those for which a user is cached."""
 
@@ -93,3 +96,8 @@ def key_reinstatement_text(key_id: str) -> str:
 def user_revocation_text(user_id: int, time: int) -> str:
     """Return the template text that revokes all that a user has made up to `time`, in seconds since the epoch."""
     return vector(f"{_BEFORE_PREFIX}{user_id}", {"USER_ID": str(user_id), "TIME": str(time)})
+
+
+def user_reinstatement_text(user_id: int) -> str:
+    """Return the template text that ends the revocation of what a user has made."""
+    return removal(f"{_BEFORE_PREFIX}{user_id}")

@@ -33,7 +33,7 @@ from tests.actions.iam.support import create, document, stored
 from tests.auth.signed_requests import DESCRIBE
 from tests.auth.support import ALICE, Signed, sign_v2, sign_v4
 from tests.auth.test_signing_users import counting_digests
-from tests.support.cloud import Cloud
+from tests.support.cloud import SEALING_KEYS, Cloud
 
 WRONG = "wrong secret key, the request was changed after it was signed, or the access key is revoked"
 UNKNOWN = "the user has no such access key"
@@ -213,7 +213,7 @@ def test_all_keys_that_a_user_had_at_a_moment_are_revoked_together(keys: Keys) -
 
 
 def test_a_key_sealed_with_an_older_key_counts_until_that_is_removed(keys: Keys) -> None:
-    old, new = (b"sealing key of all the processes",), (b"another key of thirty-two bytes.",)
+    old, new = SEALING_KEYS.keys, (b"another key of thirty-two bytes.",)
     keys.cloud.sealer = Sealer(new + old)
     assert Process(keys.cloud).sender(keys.id, keys.secret).user.name == "alice"
     keys.cloud.sealer = Sealer(new)

@@ -25,7 +25,7 @@ from econed.opennebula.raft import RaftState, RaftStatus
 from econed.user import Login
 from econed.xmlrpc.leader import ServerStatus
 from econed.xmlrpc.proxy import OnedProxy
-from tests.support.cloud import Cloud
+from tests.support.cloud import NOW, SEALING_KEYS, Cloud
 
 FILES = Path(__file__).parent.parent / "data/ec2query_templates"
 ONED_ON_OTHER_HOST = {"one_xmlrpc": ("http://192.0.2.1:2633/RPC2",)}
@@ -39,14 +39,15 @@ def cloud(request: pytest.FixtureRequest) -> Cloud:
 
 def loaded_configuration(**settings: Any) -> LoadedConfiguration:
     """Return a configuration with these settings, as the daemon loads it."""
-    return LoadedConfiguration(Settings(**settings), Credentials("serveradmin", "serverpassword"), None, ())
+    server = Credentials("serveradmin", "serverpassword")
+    return LoadedConfiguration(Settings(**settings), server, SEALING_KEYS, None, ())
 
 
 def rows(cloud: Cloud, loaded: LoadedConfiguration | None = None, *groups: str) -> list[Row]:
     """Return the rows of the table."""
 
     async def all_rows() -> list[Row]:
-        return [row async for row in check.cloud_rows(cloud.backend, loaded or loaded_configuration(), groups)]
+        return [row async for row in check.cloud_rows(cloud.backend, loaded or loaded_configuration(), groups, NOW)]
 
     return cloud.result(all_rows())
 
@@ -68,7 +69,7 @@ def test_a_correct_cloud_has_no_bad_rows(cloud: Cloud) -> None:
 
 def test_the_exit_code_is_0_if_no_row_is_bad(cloud: Cloud) -> None:
     def code(loaded: LoadedConfiguration) -> Exit:
-        return cloud.result(check.run(cloud.backend, loaded, (), io.StringIO()))
+        return cloud.result(check.run(cloud.backend, loaded, (), io.StringIO(), now=NOW))
 
     assert code(loaded_configuration()) is Exit.OK
     assert code(loaded_configuration(cluster_id=77)) is Exit.FAILED
@@ -354,7 +355,7 @@ def test_a_single_oned_has_a_row_only_if_it_is_part_of_an_ha_zone() -> None:
 def test_the_servers_are_listed_even_if_oned_is_unavailable(cloud: Cloud) -> None:
     out = io.StringIO()
     statuses = [_status("a", RaftState.LEADER)] * 2
-    code = cloud.result(check.run(Unreachable(), loaded_configuration(), (), out, statuses))
+    code = cloud.result(check.run(Unreachable(), loaded_configuration(), (), out, statuses, now=NOW))
     assert code is Exit.NO_REPLY
     assert out.getvalue().startswith("ok    server  http://a/RPC2: leader")
     assert "BAD   oned    http://localhost:2633/RPC2: one.user.info: unreachable" in out.getvalue()

@@ -19,7 +19,7 @@ from econed.opennebula.states import VmState
 from econed.sandbox.backend import SandboxBackend
 from econed.user import Login
 from tests.cli.test_check import loaded_configuration
-from tests.support.cloud import Cloud
+from tests.support.cloud import NOW, Cloud
 
 LAUNCH = f'DISK=[IMAGE_ID="0"]\n{LAUNCH_INDEX}="0"\n'
 
@@ -119,4 +119,4 @@ def test_users_with_a_document_too_long_to_be_read_are_reported(cloud: Cloud) ->
 
 async def rows_of(oned: SandboxBackend) -> list[Row]:
     """Return the rows of `econe-server check`."""
-    return [row async for row in check.cloud_rows(oned, loaded_configuration(), ())]
+    return [row async for row in check.cloud_rows(oned, loaded_configuration(), (), NOW)]

@@ -84,6 +84,7 @@ def test_the_commented_settings_of_the_shipped_file_are_valid(conf: Path, tmp_pa
     assert (settings.cluster_id, settings.elasticips_vnet_id) == (100, 8)
     assert settings.one_ca_file == str(tmp_path / "cloud-ca.pem")
     assert settings.sealing_keys == str(tmp_path / "sealing.keys")
+    assert settings.max_key_age == 365
     assert (settings.ssl_cert, settings.ssl_port) == (str(tmp_path / "cert.pem"), 4568)
     assert [str(network) for network in settings.trusted_proxies] == ["127.0.0.1/32", "10.1.0.0/16"]
 

@@ -27,6 +27,7 @@ from econed.answers import failure
 from econed.auth.users import UserDirectory
 from econed.calls.queue import CallQueue
 from econed.catalogue import all_actions
+from econed.config.sealing_keys import SealingKeys
 from econed.config.settings import Settings
 from econed.dispatch import Dispatcher
 from econed.errors import EC2Error, OpenNebulaError
@@ -38,7 +39,6 @@ from econed.opennebula.session import Session
 from econed.pipeline import Invocation
 from econed.sandbox.demo_cloud import populate
 from econed.sandbox.oned import LoggedCall, Oned
-from econed.sealing import Sealer
 from econed.services import EC2, AmazonService
 from econed.user import Credential, CredentialKind, Login, Sender, User, origin_of
 from econed.wire.encoder import Encoder
@@ -54,6 +54,9 @@ NOW = 1_800_000_000
 
 ENDPOINT = "http://cloud.example:4567"
 """The URL of econed that clients use."""
+
+SEALING_KEYS = SealingKeys((b"sealing key of all the processes",))
+"""The sealing keys of every test."""
 
 VERSION = "2016-11-15"
 REQUEST_ID = "7f0c2f7e-0000-0000-0000-000000000000"
@@ -118,7 +121,7 @@ class Cloud:
         self.file_types: FileTypes | None = None
         self.signed_region: str | None = None
         self.scripts: IScripts = NoScripts()
-        self.sealer = Sealer((b"sealing key of all the processes",))
+        self.sealer = SEALING_KEYS.sealer()
         self.cached_users: dict[str, User] = {}
         """Users whose calls are made with these records, even if they have changed in oned since they were read."""
         self.pacer = Pacer(self.clock, now=self.clock.seconds)
