@@ -23,9 +23,9 @@ econed is running with an OpenNebula {form} in memory; nothing is stored on disk
     export AWS_ACCESS_KEY_ID={access_key}
     export AWS_SECRET_ACCESS_KEY={secret_key}
     export AWS_DEFAULT_REGION={region}
-    export AWS_ENDPOINT_URL_EC2={url}
+    export AWS_ENDPOINT_URL={url}
 
-The AWS CLI supports AWS_ENDPOINT_URL_EC2 since 1.29 (v1) and 2.13 (v2); with an older version, pass --endpoint-url.
+The AWS CLI supports AWS_ENDPOINT_URL since 1.29 (v1) and 2.13 (v2); with an older version, pass --endpoint-url.
 
     aws ec2 describe-images --query 'Images[].[ImageId,Name]' --output text
     aws ec2 run-instances --image-id ami-00000000 --instance-type m1.small --count 2

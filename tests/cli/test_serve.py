@@ -44,7 +44,7 @@ def test_the_aws_cli_needs_nothing_but_the_export_lines(form: str, tmp_path: Pat
             "AWS_ACCESS_KEY_ID",
             "AWS_SECRET_ACCESS_KEY",
             "AWS_DEFAULT_REGION",
-            "AWS_ENDPOINT_URL_EC2",
+            "AWS_ENDPOINT_URL",
         }
         assert len(examples) == 3
         outputs = [
@@ -110,7 +110,7 @@ def test_the_region_is_also_accepted_as_us_east_1(tmp_path: Path) -> None:
 def _send_unsigned_request(exported: dict[str, str]) -> None:
     """Send a request that the server rejects because it is not signed."""
     with pytest.raises(HTTPError):
-        urlopen(exported["AWS_ENDPOINT_URL_EC2"] + "/?Action=DescribeImages")
+        urlopen(exported["AWS_ENDPOINT_URL"] + "/?Action=DescribeImages")
 
 
 def test_the_instructions_are_not_mixed_with_the_log(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def served(home: Path) -> Iterator[Mapping[str, str]]:
             "AWS_ACCESS_KEY_ID": server.access.access_key,
             "AWS_SECRET_ACCESS_KEY": server.access.secret_key,
             "AWS_DEFAULT_REGION": "OpenNebula",
-            "AWS_ENDPOINT_URL_EC2": server.access.url,
+            "AWS_ENDPOINT_URL": server.access.url,
             "NO_PROXY": "127.0.0.1",
         }
 

@@ -129,7 +129,7 @@ def test_boto3_can_call_the_new_action(checkout: Path) -> None:
         ec2: Any = boto3.client(
             "ec2",
             region_name=exported["AWS_DEFAULT_REGION"],
-            endpoint_url=exported["AWS_ENDPOINT_URL_EC2"],
+            endpoint_url=exported["AWS_ENDPOINT_URL"],
             aws_access_key_id=exported["AWS_ACCESS_KEY_ID"],
             aws_secret_access_key=exported["AWS_SECRET_ACCESS_KEY"],
         )
