@@ -44,7 +44,7 @@ def renew(conf: Path, loaded: LoadedConfiguration, file: Path | None, out: TextI
 
 async def reseal(serveradmin: Session, sealer: Sealer, out: TextIO) -> Exit:
     """Seal all access keys again that are not sealed with the first key; a removed key stays removed."""
-    outdated, unreadable = await _outdated_keys(serveradmin, sealer)
+    outdated, unreadable, too_long = await _outdated_keys(serveradmin, sealer)
     refused = 0
     for user_id, keys in outdated.items():
         try:
@@ -56,6 +56,8 @@ async def reseal(serveradmin: Session, sealer: Sealer, out: TextIO) -> Exit:
                 refused += 1
                 print(f"user {user_id}: {printable(str(refusal))}", file=out)
     print(f"{sum(map(len, outdated.values()))} access keys of {len(outdated)} users sealed again", file=out)
+    for user_id in too_long:
+        print(f"user {user_id}: their document is too long to be read, and so their keys stay as they are", file=out)
     if unreadable:
         print(f"{unreadable} access keys cannot be opened: econe-server keys list", file=out)
     return Exit.FAILED if refused else Exit.OK
@@ -69,7 +71,7 @@ async def retire(serveradmin: Session, loaded: LoadedConfiguration, out: TextIO)
     path, keys = loaded.settings.sealing_keys, loaded.sealing_keys
     if path is None:
         raise CommandFailed(Exit.FAILED, "econe.conf names no sealing_keys")
-    outdated, _ = await _outdated_keys(serveradmin, keys.sealer())
+    outdated, *_ = await _outdated_keys(serveradmin, keys.sealer())
     if outdated:
         count = sum(map(len, outdated.values()))
         text = f"{count} access keys are sealed with them: first econe-server keys reseal"
@@ -79,9 +81,13 @@ async def retire(serveradmin: Session, loaded: LoadedConfiguration, out: TextIO)
     return Exit.OK
 
 
-async def _outdated_keys(serveradmin: Session, sealer: Sealer) -> tuple[dict[int, list[AccessKey]], int]:
-    """Return the access keys by user that are not sealed with the first key, and how many cannot be opened."""
+async def _outdated_keys(serveradmin: Session, sealer: Sealer) -> tuple[dict[int, list[AccessKey]], int, list[int]]:
+    """Return the access keys by user that are not sealed with the first key, and how many cannot be opened.
+
+    The third are the ids of users whose document is too long to be read.
+    """
     outdated: dict[int, list[AccessKey]] = {}
+    too_long: list[int] = []
     unreadable = 0
 
     async def visit(user: UserDocument) -> None:
@@ -93,8 +99,8 @@ async def _outdated_keys(serveradmin: Session, sealer: Sealer) -> tuple[dict[int
             elif not sealer.is_newest(stored.sealed):
                 outdated.setdefault(user.id, []).append(key)
 
-    await serveradmin.visit_users(visit, lambda user_id: None)
-    return outdated, unreadable
+    await serveradmin.visit_users(visit, too_long.append)
+    return outdated, unreadable, too_long
 
 
 def _store(path: Path, keys: SealingKeys) -> None:

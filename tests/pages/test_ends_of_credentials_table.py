@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from types import MappingProxyType
-from typing import Final
+from typing import Any, Final, TypeAlias
 
 import pytest
 
 from econed.actions.sts.temporary import assume_role, get_session_token
+from econed.cli.installation import Exit
+from econed.cli.keys import Keys as Commands
 from econed.errors import EC2Error
+from econed.opennebula.session import Session
 from tests.pages.scripts import ROOT
 from tests.support.cloud import Cloud
 from tests.support.signing_in import Keys, Process
@@ -22,6 +26,8 @@ KINDS: Final = ("password", "login token", "access key", "temporary credentials"
 HOUR: Final = 3600
 AFTER_A_RELOAD: Final = ("a kind is removed from `secret_keys`", "the sealing key is lost")
 """Rows about the configuration, which a process reads when it starts."""
+
+_Command: TypeAlias = Callable[[Commands, str | None, str | None], Coroutine[Any, Any, Exit]]
 
 
 class Scene:
@@ -69,6 +75,12 @@ class Scene:
         """Make the access key Active or Inactive."""
         self.cloud.run("alice", "UpdateAccessKey", AccessKeyId=self.key.access_key, Status=status)
 
+    def end(self, command: _Command, key_id: str | None, owner: str | None) -> None:
+        """Run a command of `econe-server keys`."""
+        now = int(self.cloud.clock.seconds())
+        commands = Commands(Session(self.cloud.backend, None), self.cloud.sealer, now, io.StringIO())
+        self.cloud.result(command(commands, key_id, owner))
+
 
 @dataclass(frozen=True)
 class Event:
@@ -103,6 +115,23 @@ EVENTS: Final[Mapping[str, Sequence[Event]]] = MappingProxyType(
             Event(lambda scene: scene.set_key("Inactive"), temporary=lambda scene: scene.session(scene.key)),
             Event(
                 lambda scene: scene.cloud.run("alice", "DeleteAccessKey", AccessKeyId=scene.key.access_key),
+                temporary=lambda scene: scene.session(scene.key),
+            ),
+        ],
+        "`econe-server keys disable ID`, or `delete`": [
+            Event(
+                lambda scene: scene.end(Commands.disable, scene.key.access_key, None),
+                temporary=lambda scene: scene.session(scene.key),
+            ),
+            Event(
+                lambda scene: scene.end(Commands.delete, scene.key.access_key, None),
+                temporary=lambda scene: scene.session(scene.key),
+            ),
+        ],
+        "`econe-server keys disable --of NAME`, or `delete`": [
+            Event(lambda scene: scene.end(Commands.disable, None, "alice")),
+            Event(
+                lambda scene: scene.end(Commands.delete, None, "alice"),
                 temporary=lambda scene: scene.session(scene.key),
             ),
         ],
