@@ -67,8 +67,8 @@ _SAFE_EXCEPTIONS = (
 _SECRET = re.compile(
     r"-----BEGIN[^-]*PRIVATE KEY-----.*?(?:-----END[^-]*-----|$)"
     r"|[0-9A-Fa-f]{32,}"  # digests: secret keys of the driver core, signatures
-    r"|(?<![\w./-])(?=[\w+/-]*[0-9])(?=[\w+/-]*[A-Z])(?=[\w+/-]*[a-z])"
-    r"[A-Za-z0-9+_-][A-Za-z0-9+/_-]{49,}={0,2}"  # URL-safe base64: sealed texts, such as session tokens
+    r"|(?<![\w.+/-])(?=[\w+/-]*[0-9])(?=[\w+/-]*[A-Z])(?=[\w+/-]*[a-z])"  # tried at the beginning of a word alone
+    r"[A-Za-z0-9+_-][A-Za-z0-9+/_-]{49,}={0,2}"  # URL-safe base64: session tokens
     r"|(?<![\w./-])[A-Za-z0-9+][A-Za-z0-9+/]{39,}={0,2}"  # base64: session tokens, user data, keys; not paths
     r"|(?i:authorization)[\"']?\s{0,4}[=:]\s{0,4}(?:[\w-]{1,40}[ \t]{1,4})?\S+"  # with its scheme
     r"|(?i:secret|password)[\w.-]{0,40}[\"']?\s{0,4}[=:]\s{0,4}\S+"
