@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import secrets
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import pytest
+import yaml
 from botocore.exceptions import ClientError
 
 from tests.e2e.every_credential import signing, with_access_key, with_role, with_session, with_token
@@ -17,6 +21,7 @@ from tests.support.clients import boto, refusal
 from tests.support.econed_process import Econed, Person
 from tests.support.furnished_cloud import MAX_WAIT, FurnishedCloud
 from tests.support.processes import until
+from tests.support.running import command, finished
 
 AT_ONCE = 50
 MAX_LOGIN_TOKENS = 2
@@ -37,6 +42,16 @@ class Scene:
     def iam(self) -> Any:
         """Return the user's client of IAM."""
         return boto(self.user, self.url, service="iam")
+
+    def administer(self, *arguments: str) -> None:
+        """Run a command of `econe-server keys` with the configuration of econed."""
+        config = self.cloud.directory / "keys.conf"
+        config.write_text(yaml.safe_dump({"one_xmlrpc": self.cloud.url}), "utf-8")
+        account = pwd.getpwuid(os.geteuid()).pw_name
+        environment = {**os.environ, "ONE_CIPHER_AUTH": str(self.cloud.auth_file)}
+        words = command("server", "--config", str(config), "--user", account, "keys", *arguments)
+        process = finished(words, self.cloud.directory, environment)
+        assert process.returncode == 0, process.stdout + process.stderr
 
     def has_ended(self, signer: Person) -> bool:
         """Whether econed refuses a request with these credentials."""
@@ -183,6 +198,34 @@ def test_an_access_key_outlives_a_change_of_the_password(scene: Scene) -> None:
     change_password(scene, key)
     until(lambda: scene.has_ended(scene.user), "the password to be refused", MAX_WAIT, every=0.5)
     assert not scene.has_ended(key)
+
+
+def test_an_administrator_ends_and_restores_keys_whatever_their_user_does(scene: Scene) -> None:
+    """At the end nothing is left on serveradmin."""
+    key, session = by_key(scene), by_session(scene)
+    own = ["--of", scene.user.name]
+    steps: Sequence[tuple[Sequence[str], bool, bool]] = (
+        (["disable", key.name], True, False),
+        (["enable", key.name], False, False),
+        (["disable", session.name], False, True),
+        (["enable", session.name], False, False),
+        (["disable", *own], True, True),
+        (["enable", *own], False, False),
+        (["delete", key.name], True, False),
+        (["enable", key.name], True, False),
+    )
+    for words, key_has_ended, session_has_ended in steps:
+        scene.administer(*words)
+        if words == ["disable", key.name]:
+            scene.iam().update_access_key(AccessKeyId=key.name, Status="Inactive")
+            scene.iam().update_access_key(AccessKeyId=key.name, Status="Active")
+        expected = (key_has_ended, session_has_ended)
+        until(
+            partial(lambda wanted: (scene.has_ended(key), scene.has_ended(session)) == wanted, expected),
+            f"the end, or not, of key and session: {expected} after {words}",
+            MAX_WAIT,
+            every=0.5,
+        )
 
 
 def test_a_key_that_is_made_active_again_counts_again(scene: Scene) -> None:
