@@ -70,9 +70,10 @@ def test_bash_completes_commands_and_options(share: Path) -> None:
         'complete_words() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); COMP_LINE="$*"; COMP_POINT=${#COMP_LINE};'
         "  COMPREPLY=(); $(complete -p econe-server | sed 's/.*-F \\([^ ]*\\).*/\\1/') econe-server \"${@: -1}\" x;"
         '  echo "${COMPREPLY[@]}"; };'
-        "complete_words econe-server re; complete_words econe-server doctor --f"
+        "complete_words econe-server re; complete_words econe-server doctor --f;"
+        "complete_words econe-server keys re"
     )
-    assert ran("bash", "-c", script).split("\n") == ["restart reload reopen", "--fix", ""]
+    assert ran("bash", "-c", script).split("\n") == ["restart reload reopen", "--fix", "renew reseal retire", ""]
 
 
 def test_zsh_loads_the_completion(share: Path) -> None:
