@@ -181,7 +181,7 @@ class Supervisor:
         worker.missed_reports = 0
         match report:
             case Ready():
-                self._log.info("{worker} listens", worker=str(worker))
+                self._log.info("{process} listens", process=str(worker))
                 if worker.state is State.STARTING:
                     worker.state = State.SERVING
                 self._publish_serving()
@@ -202,9 +202,9 @@ class Supervisor:
         self._counts.record_exit(worker)
         self._publish_serving()
         if before is State.DRAINING:
-            self._log.info("{worker} exited: {how}", worker=str(worker), how=how)
+            self._log.info("{process} exited: {how}", process=str(worker), how=how)
         else:
-            self._log.error("{worker} died: {how}", worker=str(worker), how=worker.failure_reason or how)
+            self._log.error("{process} died: {how}", process=str(worker), how=worker.failure_reason or how)
             self._metrics.worker_restarted()
         if self._is_stopping:
             self._exit_if_no_worker_is_left()
@@ -217,7 +217,7 @@ class Supervisor:
         if worker.state is State.DRAINING:
             return
         was_starting = worker.state is State.STARTING
-        self._log.info("replacing {worker}: it received a stop signal", worker=str(worker))
+        self._log.info("replacing {process}: it received a stop signal", process=str(worker))
         self._kill_if_late(worker)
         if was_starting:
             self._record_outcome(worker, has_started=False)
@@ -334,7 +334,7 @@ class Supervisor:
         self._clock.callLater(deadline, kill)
 
     def _kill(self, worker: Worker, reason: str) -> None:
-        self._log.error("killing {worker}: {why}", worker=str(worker), why=reason)
+        self._log.error("killing {process}: {why}", process=str(worker), why=reason)
         if worker.process is not None:
             worker.process.kill()
 

@@ -271,6 +271,8 @@ def test_supervisor_and_workers_log_to_the_file_of_twistd_and_reopen_it(how: str
         server.stop()
     assert server.text == ""
     assert len({event["pid"] for event in _events(renamed)}) == 3
+    assert {event["pid"] for event in _events(renamed) if "worker" not in event} == {server.pid}
+    assert all(event.get("worker") in (None, 1, 2) for event in _events(renamed) + _events(log))
     assert {None, 1, 2} <= {event.get("worker") for event in _events(log)}
     assert _events(log)[-1]["message"] == "Server Shut Down."
 
