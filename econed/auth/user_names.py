@@ -5,7 +5,8 @@ server accounts (`server_cipher`, `server_x509`) oned accepts no token either. T
 temporary credentials, never count.
 
 A request signed with a token is made in the session of that token. So oned decides what it may do: in the group of the
-token, if it has one, and nothing from the moment at which the token has ended.
+token, if it has one, and nothing from the moment at which the token has ended. econed alone cannot know that group:
+oned does not escape the texts of tokens, so one text can look like another token.
 """
 
 from __future__ import annotations
@@ -99,10 +100,7 @@ def _candidates(user: User, now: float, kinds: Collection[SecretKeys]) -> Iterat
         yield Candidate(user.secret, user, Credential(CredentialKind.PASSWORD, user.name, origin))
     if SecretKeys.TOKENS in kinds and user.may_use_tokens:
         for token in user.login_tokens:
-            is_of_group = (
-                token.group is None or token.group in user.groups
-            )  # oned refuses tokens of groups that were left
-            if token.is_valid_at(now) and is_of_group and not token.is_own:
+            if _counts(token, user, now):
                 kind = CredentialKind.LOGIN_TOKEN
                 origin = origin_of(kind, token.text)
                 credential = Credential(kind, user.name, origin, token.expires)

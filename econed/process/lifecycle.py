@@ -125,7 +125,8 @@ class Serving:
 class Signals:
     """Installs signal handlers that run in the reactor.
 
-    They are installed when the reactor runs, because it installs its own handlers when it starts.
+    They are installed at once, because SIGHUP and SIGUSR1 end a process without handlers, and again when the reactor
+    runs, because it installs its own when it starts. What they call runs in the reactor.
     """
 
     def __init__(self, reactor: Any, set_handler: Callable[[int, Any], object] = signal.signal) -> None:
@@ -133,7 +134,8 @@ class Signals:
         self._set_handler = set_handler
 
     def install(self, handlers: Mapping[signal.Signals, Handler]) -> None:
-        """Install the handlers, now or when the reactor runs."""
+        """Install the handlers, now and when the reactor runs."""
+        self._install_now(handlers)
         self._reactor.callWhenRunning(self._install_now, dict(handlers))
 
     def _install_now(self, handlers: Mapping[signal.Signals, Handler]) -> None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import pytest
@@ -11,7 +10,6 @@ import pytest_twisted
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 
-from econed.config.settings import Settings
 from econed.http.computations import MAX_COMPUTATIONS, Computations
 from tests.support.reactor_turns import wait_until
 from tests.support.serving import Server, connected, get, signed
@@ -117,14 +115,6 @@ def test_a_computation_cancelled_while_it_waits_takes_no_slot(computations: Comp
     assert [threads.finish_first() for _ in range(MAX_COMPUTATIONS + 1)] == [*range(MAX_COMPUTATIONS), "other"]
     assert other.result == "other"
     assert not computations._user_slots
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    server = Server(Settings(tmpdir=str(tmp_path)))
-    yield server
-    server.close()
-    server.site.abort()
 
 
 @pytest_twisted.ensureDeferred

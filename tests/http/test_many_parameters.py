@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
 import pytest_twisted
 
 from econed.actions.filters import MAX_LENGTH, MAX_VALUES
 from econed.actions.pacing import PARAMETER_COST, SLICE
-from econed.config.settings import Settings
 from econed.wire.parameter_tree import MAX_ELEMENTS
 from tests.support.reactor_turns import wait_until
 from tests.support.serving import Server, connected, get, send_request, signed
 
 MANY = max(SLICE // PARAMETER_COST, MAX_ELEMENTS) + 500
 FEW = SLICE // PARAMETER_COST // 10
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    """A server whose clock stands still: paused work is resumed when the test advances the clock."""
-    server = Server(Settings(tmpdir=str(tmp_path)))
-    yield server
-    server.close()
-    server.site.abort()
 
 
 def many_images(server: Server, count: int) -> bytes:

@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
 import pytest_twisted
 from lxml import etree
 
-from econed.config.settings import Settings
 from tests.support.serving import Client, Server, get, send_request, signed
 from tests.support.signing_in import Keys
 
 STS, IAM = "2011-06-15", "2010-05-08"
 HOUR = 3600
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    """A server whose clock stands still."""
-    server = Server(Settings(tmpdir=str(tmp_path)))
-    yield server
-    server.close()
-    server.site.abort()
 
 
 async def requested(server: Server) -> Keys:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -91,6 +92,20 @@ def test_the_site_and_its_stand_in_provide_the_interface() -> None:
         assert verifyObject(IDrainable, server.site)
     finally:
         server.close()
+
+
+def test_signals_are_handled_before_the_reactor_runs_and_after_it_has_installed_its_own_handlers() -> None:
+    """SIGUSR1 between the start of the service and that of the reactor would end the process."""
+    reactor, waiting, reloads = Reactor(), list[Callable[[], None]](), list[str]()
+    reactor.callWhenRunning = lambda work, *arguments: waiting.append(lambda: work(*arguments))  # type: ignore[method-assign]
+    Signals(reactor, reactor.install).install({signal.SIGUSR1: lambda: reloads.append("reopened")})
+    reactor.signal(signal.SIGUSR1)
+    assert reloads == ["reopened"]
+    reactor.handlers.clear()
+    for work in waiting:
+        work()
+    reactor.signal(signal.SIGUSR1)
+    assert reloads == ["reopened"] * 2
 
 
 def test_listening_fails_if_one_endpoint_fails() -> None:

@@ -146,11 +146,12 @@ def test_after_a_signal_a_renamed_log_is_continued_in_a_new_file(daemon: Daemon,
 
 def test_a_daemon_keeps_running_when_the_directory_of_its_log_is_gone(daemon: Daemon) -> None:
     """It reports the error in the open file, and uses the directory when it is there again."""
+    send_request(daemon.log)  # its signal handlers are installed when it answers
     renamed = daemon.log.parent.rename(daemon.log.parent.with_name("renamed"))
     daemon.signal(signal.SIGUSR1)
     await_line(renamed / "econe.log", "the log cannot be opened: [Errno 2]")
     send_request(renamed / "econe.log")
-    await_line(renamed / "econe.log", "DescribeRegions")
+    until(lambda: text(renamed / "econe.log").count("DescribeRegions") == 2, "the line in the open file", STARTING)
     daemon.log.parent.mkdir()
     daemon.signal(signal.SIGUSR1)
     until(daemon.log.exists, "a new file", STARTING)

@@ -66,7 +66,7 @@ def check_credential(call: Call, action: str) -> None:
     kind = call.credential.kind
     if kind is CredentialKind.TEMPORARY:
         raise access_denied(call, action, because="temporary credentials may not call IAM")
-    if call.caller.acts_by is not None and call.caller.acts_by.group is not None:
+    if call.caller.only_group is not None:
         raise access_denied(call, action, because="login tokens of a group may not call IAM")
     if kind is CredentialKind.ACCESS_KEY and not call.settings.keys_may_make_keys:
         raise access_denied(call, action, because="access keys may not call IAM here")
