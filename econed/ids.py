@@ -1,8 +1,9 @@
 """EC2 resource ids: a prefix and the decimal OpenNebula id, as in the Ruby econe-server (`i-00000042`).
 
 Ids are formatted with at least eight digits and parsed with up to ten, the maximum of OpenNebula, so all ids of that
-server remain valid. Parts of a virtual machine that are not objects in OpenNebula (its own disks, its interfaces) have
-ids that consist of the machine's id and their own number, in eleven digits or more.
+server remain valid. Disks of a virtual machine that are not objects in OpenNebula have ids that consist of the
+machine's id and their own number, in eleven digits or more. Network interfaces have ids of Amazon's form, in which the
+first eight hexadecimal digits are the machine's id.
 
 Ids of Amazon's form, eight or seventeen hexadecimal digits, are well-formed too, but do not exist here, and neither do
 numbers beyond OpenNebula's. Clean-up tools continue after "does not exist", but stop at a malformed id.
@@ -20,6 +21,7 @@ from econed.errors import EC2Error
 _DIGITS = re.compile(r"[0-9]{1,10}", re.ASCII)
 _PART_DIGITS = re.compile(r"[0-9]{11,13}", re.ASCII)
 _AMAZON_DIGITS = re.compile(r"[0-9a-f]{8}|[0-9a-f]{17}", re.ASCII | re.IGNORECASE)
+_INTERFACE_DIGITS = re.compile(r"([0-9a-f]{8})[0-9a-f]{9}", re.ASCII)
 _ASSOCIATION_DIGITS = re.compile(r"([0-9]{10})([0-9]{10})", re.ASCII)
 _OBJECTS_AND_PARTS = (_DIGITS, _PART_DIGITS)
 _MAX_OPENNEBULA_ID = 2**31 - 1
@@ -147,7 +149,7 @@ def is_resource_id(text: str) -> bool:
 
 
 def part_of_machine(prefix: str, machine_id: int, part: int) -> str:
-    """Return the id of a disk or interface of a virtual machine: the machine's id and three digits for the part."""
+    """Return the id of a disk of a virtual machine: the machine's id and three digits for the disk."""
     return f"{prefix}-{machine_id:08d}{part:03d}"
 
 
@@ -158,6 +160,23 @@ def machine_and_part(prefix: str, text: str) -> tuple[int, int] | None:
         return None
     machine_id = int(digits[:-3])
     return (machine_id, int(digits[-3:])) if machine_id <= _MAX_OPENNEBULA_ID else None
+
+
+def interface_digits(machine_id: int, own: str) -> str:
+    """Return the 17 hexadecimal digits in the ids of a network interface: eight of its machine, nine of its own."""
+    return f"{machine_id:08x}{own}"
+
+
+def machine_of_interface(text: str) -> int | None:
+    """Return the id of the machine in the id of a network interface; None if no interface can have that id.
+
+    Raises `EC2Error` InvalidNetworkInterfaceID.Malformed.
+    """
+    if not NETWORK_INTERFACE.is_well_formed(text):
+        raise NETWORK_INTERFACE.malformed(text)
+    match = _INTERFACE_DIGITS.fullmatch(text.removeprefix(f"{NETWORK_INTERFACE.prefix}-"))
+    machine_id = None if match is None else int(match[1], 16)
+    return machine_id if machine_id is not None and machine_id <= _MAX_OPENNEBULA_ID else None
 
 
 def allocation_id(ip: IPv4Address) -> str:

@@ -137,6 +137,10 @@ class Nic(View):
         """Whether it is being attached or detached right now (ATTACH)."""
         return self._flag("ATTACH")
 
+    def text(self, name: str) -> str:
+        """Return an attribute that was sent with the NIC and is not oned's own; empty if there is none."""
+        return self._named("", name)
+
     @cached_property
     def attributes(self) -> Vector:
         """All its attributes."""

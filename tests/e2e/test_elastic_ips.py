@@ -151,8 +151,10 @@ def test_an_address_that_a_user_wrote_into_a_template_reaches_no_script(
     instance, allocation = f"i-{machine_id:08d}", address()["AllocationId"]
     before = len(cloud.script_runs())
     try:
-        assert "PrivateIpAddress" not in described(ec2, instance)[0]
-        for target in ({"InstanceId": instance}, {"NetworkInterfaceId": f"eni-{machine_id:08d}000"}):
+        (view,) = described(ec2, instance)
+        assert "PrivateIpAddress" not in view
+        interface = view["NetworkInterfaces"][0]["NetworkInterfaceId"]
+        for target in ({"InstanceId": instance}, {"NetworkInterfaceId": interface}):
             with pytest.raises(ClientError) as raised:
                 ec2.associate_address(AllocationId=allocation, **target)
             assert refusal(raised.value) == ("InvalidParameterValue", 400)

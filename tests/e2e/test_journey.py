@@ -57,7 +57,7 @@ def _check_running(
     assert interface["SubnetId"] == instance["SubnetId"]
     assert interface["OwnerId"] == f"{owner.id:012d}"
     assert interface["Attachment"]["DeviceIndex"] == 0
-    assert interface["NetworkInterfaceId"] == f"eni-{machine:08d}000"
+    assert interface["NetworkInterfaceId"].startswith(f"eni-{machine:08x}")
     assert [group["GroupId"] for group in instance["SecurityGroups"]] == ["sg-00000000"]
     assert instance["SecurityGroups"][0]["GroupName"] == "default"
     assert instance["CpuOptions"] == {"CoreCount": 2, "ThreadsPerCore": 1}

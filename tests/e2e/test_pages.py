@@ -152,5 +152,5 @@ def _check(instance: dict[str, Any], image_id: str, zone: str) -> None:
     assert mapping["Ebs"]["VolumeId"] == f"vol-{machine_id:08d}000"
     (interface,) = instance["NetworkInterfaces"]
     assert interface["PrivateIpAddress"] == instance["PrivateIpAddress"]
-    assert interface["NetworkInterfaceId"] == f"eni-{machine_id:08d}000"
+    assert interface["NetworkInterfaceId"].startswith(f"eni-{machine_id:08x}")
     assert instance["SecurityGroups"] == [{"GroupId": "sg-00000000", "GroupName": "default"}]

@@ -24,7 +24,8 @@ from econed.actions.addresses.view import (
     has_association_ended,
 )
 from econed.actions.inputs import Filter, TagSpecification
-from econed.actions.machines.lookup import find_machines, is_instance
+from econed.actions.machines.interfaces import find_interfaces
+from econed.actions.machines.lookup import find_machines
 from econed.actions.machines.state import InstanceState, state_of
 from econed.actions.paging import Listing, Paging
 from econed.actions.regions.regions import own_region
@@ -34,12 +35,10 @@ from econed.errors import EC2Error
 from econed.ids import (
     ALLOCATION,
     INSTANCE,
-    NETWORK_INTERFACE,
     allocated_ip,
     allocation_id,
     association,
     association_id,
-    machine_and_part,
 )
 from econed.opennebula.documents import Right
 from econed.opennebula.template import removal
@@ -50,7 +49,7 @@ if TYPE_CHECKING:
     from types_boto3_ec2.type_defs import AddressAttributeTypeDef, AddressTypeDef
 
     from econed.actions.call import Call
-    from econed.opennebula.documents import Nic, VirtualMachine
+    from econed.opennebula.documents import VirtualMachine
 
 _T = TypeVar("_T")
 
@@ -285,10 +284,11 @@ async def _target(
     if instance_id and network_interface_id:
         raise _not_both("InstanceId", "NetworkInterfaceId")
     if network_interface_id:
-        machine, nics = await _interface(call, network_interface_id)
+        (interface,) = await find_interfaces(call, [network_interface_id])
+        machine, nics = interface.machine, [interface.nic]
     elif instance_id:
         (machine,) = await find_machines(call, [instance_id])
-        nics = machine.nics
+        nics = list(machine.nics)
     else:
         raise EC2Error("MissingParameter", "Either 'InstanceId' or 'NetworkInterfaceId' must be provided.")
     if state_of(machine) not in _ASSOCIABLE_STATES:
@@ -304,20 +304,6 @@ async def _target(
             break
     missing = f"the private address '{private_ip}'" if private_ip else "a private IPv4 address"
     raise EC2Error("InvalidParameterValue", f"'{instance_id or network_interface_id}' does not have {missing}.")
-
-
-async def _interface(call: Call, interface_id: str) -> tuple[VirtualMachine, tuple[Nic, ...]]:
-    """Return the machine of an interface, and the interface; raises `EC2Error` InvalidNetworkInterfaceID.…."""
-    machine_and_nic = machine_and_part(NETWORK_INTERFACE.prefix, interface_id)
-    if machine_and_nic is None:
-        NETWORK_INTERFACE.opennebula_id(interface_id)  # raises .Malformed
-        raise NETWORK_INTERFACE.not_found(interface_id)
-    machine_id, nic_id = machine_and_nic
-    for machine in await call.session.vms([machine_id]):
-        nics = tuple(nic for nic in machine.nics if nic.nic_id == nic_id)
-        if nics and is_instance(call, machine):
-            return machine, nics
-    raise NETWORK_INTERFACE.not_found(interface_id)
 
 
 def _requested_addresses(

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Literal
 
 from econed.actions.addresses.records import LinkedAddress
 from econed.actions.filters import Filters, field, tag_filters
-from econed.ids import INSTANCE, NETWORK_INTERFACE, SUBNET, account_id, allocation_id, association_id, part_of_machine
+from econed.actions.machines.interfaces import interface_id
+from econed.ids import INSTANCE, SUBNET, account_id, allocation_id, association_id
 from econed.opennebula.states import VmState
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def address_view(
     nic = None if machine is None else associated_interface(machine, association)
     if machine is not None and nic is not None:
         view["PrivateIpAddress"] = str(nic.ip)
-        view["NetworkInterfaceId"] = part_of_machine(NETWORK_INTERFACE.prefix, machine.id, nic.nic_id)
+        view["NetworkInterfaceId"] = interface_id(machine.id, nic)
         view["NetworkInterfaceOwnerId"] = account_id(machine.uid)
         if nic.network_id is not None:
             view["SubnetId"] = SUBNET.format(nic.network_id)

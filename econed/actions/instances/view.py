@@ -19,6 +19,7 @@ from econed.actions.machines.facts import (
     LAUNCH_INDEX,
     RESERVATION,
 )
+from econed.actions.machines.interfaces import attachment_id, interface_id
 from econed.actions.machines.placement import availability_zone_of
 from econed.actions.machines.state import InstanceState, is_failure, state_of
 from econed.actions.machines.times import launch_time, stop_time, termination_time
@@ -30,7 +31,6 @@ from econed.ids import (
     SECURITY_GROUP,
     SUBNET,
     account_id,
-    part_of_machine,
     reservation_id,
 )
 from econed.ids import RESERVATION as RESERVATION_ID
@@ -309,9 +309,8 @@ def interface_view(
     machine: VirtualMachine, nic: Nic, index: int, addresses: PublicAddresses | None = None
 ) -> InstanceNetworkInterfaceTypeDef:
     """Return a network interface of a machine; `index` is its position, from 0."""
-    nic_id = nic.nic_id
     view: InstanceNetworkInterfaceTypeDef = {
-        "NetworkInterfaceId": part_of_machine("eni", machine.id, nic_id),
+        "NetworkInterfaceId": interface_id(machine.id, nic),
         "OwnerId": account_id(machine.uid),
         "MacAddress": nic.mac,
         "Status": "in-use",
@@ -320,7 +319,7 @@ def interface_view(
         "SourceDestCheck": True,
         "Groups": _groups(machine, nic),
         "Attachment": {
-            "AttachmentId": part_of_machine("eni-attach", machine.id, nic_id),
+            "AttachmentId": attachment_id(machine.id, nic),
             "AttachTime": timestamp(machine.stime),
             "DeleteOnTermination": True,
             "DeviceIndex": index,

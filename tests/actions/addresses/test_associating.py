@@ -87,11 +87,13 @@ def test_addresses_are_associated_and_disassociated_by_both_forms_of_request(clo
 
 def test_an_interface_can_be_named_instead_of_an_instance(cloud: AddressCloud) -> None:
     instance, ip = cloud.run_instance(), cloud.allocate()
-    interface = f"eni-{instance.removeprefix('i-')}000"
+    (reservation,) = cloud.run("alice", "DescribeInstances", InstanceIds=[instance])["Reservations"]
+    interface = reservation["Instances"][0]["NetworkInterfaces"][0]["NetworkInterfaceId"]
     cloud.run("alice", "AssociateAddress", PublicIp=ip, NetworkInterfaceId=interface)
     assert cloud.associations() == {ip: instance}
     assert cloud.addresses()[ip]["NetworkInterfaceId"] == interface
-    for invalid, code in (("eni-99999999000", "NotFound"), ("eni-x", "Malformed"), (interface[:-1] + "7", "NotFound")):
+    another = interface[:-1] + ("1" if interface.endswith("0") else "0")
+    for invalid, code in (("eni-99999999000", "NotFound"), ("eni-x", "Malformed"), (another, "NotFound")):
         refusal = cloud.refusal("alice", "AssociateAddress", PublicIp=ip, NetworkInterfaceId=invalid)
         assert refusal.code == f"InvalidNetworkInterfaceID.{code}"
 

@@ -44,8 +44,8 @@ def create(cloud: Cloud, *nics: str, user: str = "alice") -> str:
 
 
 def interface(cloud: Cloud, instance: str, nic: int = 0) -> str:
-    """Return the id of a network interface of an instance."""
-    return f"eni-{int(instance.removeprefix('i-')):08d}{nic:03d}"
+    """Return the id of a network interface of an instance, by its position."""
+    return str(instance_view(cloud, instance)["NetworkInterfaces"][nic]["NetworkInterfaceId"])
 
 
 def instance_view(cloud: Cloud, instance: str) -> dict[str, Any]:
