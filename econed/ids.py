@@ -100,6 +100,37 @@ VOLUME = Kind("vol", "InvalidVolume.NotFound", "InvalidVolumeID.Malformed", "vol
 SNAPSHOT = Kind("snap", "InvalidSnapshot.NotFound", "InvalidSnapshotID.Malformed", "snapshot")
 SECURITY_GROUP = Kind("sg", "InvalidGroup.NotFound", "InvalidGroupId.Malformed", "security group")
 SUBNET = Kind("subnet", "InvalidSubnetID.NotFound", "InvalidSubnetID.Malformed", "subnet ID")
+
+DEFAULT_VPC_NUMBER = 9_999_999_999
+"""The number of the default VPC, which is no object of OpenNebula: ten digits, larger than any OpenNebula id."""
+
+VPC = Kind("vpc", "InvalidVpcID.NotFound", "InvalidVpcID.Malformed", "vpc ID", largest=DEFAULT_VPC_NUMBER)
+"""The number in the id, and in those of the parts of a VPC, is that of its network, or `DEFAULT_VPC_NUMBER`."""
+
+ROUTE_TABLE = Kind(
+    *("rtb", "InvalidRouteTableID.NotFound", "InvalidRouteTableId.Malformed", "routeTable ID"),
+    largest=DEFAULT_VPC_NUMBER,
+)
+ROUTE_TABLE_ASSOCIATION = Kind(
+    *("rtbassoc", "InvalidAssociationID.NotFound", "InvalidAssociationID.Malformed", "association ID"),
+    largest=DEFAULT_VPC_NUMBER,
+)
+NETWORK_ACL = Kind(
+    *("acl", "InvalidNetworkAclID.NotFound", "InvalidNetworkAclId.Malformed", "networkAcl ID"),
+    largest=DEFAULT_VPC_NUMBER,
+)
+NETWORK_ACL_ASSOCIATION = Kind(
+    *("aclassoc", "InvalidAssociationID.NotFound", "InvalidAssociationID.Malformed", "association ID"),
+    largest=DEFAULT_VPC_NUMBER,
+)
+DHCP_OPTIONS = Kind(
+    *("dopt", "InvalidDhcpOptionID.NotFound", "InvalidDhcpOptionsId.Malformed", "dhcpOption ID"),
+    largest=DEFAULT_VPC_NUMBER,
+)
+INTERNET_GATEWAY = Kind(
+    *("igw", "InvalidInternetGatewayID.NotFound", "InvalidInternetGatewayId.Malformed", "internetGateway ID"),
+    largest=DEFAULT_VPC_NUMBER,
+)
 NETWORK_INTERFACE = Kind(
     "eni",
     "InvalidNetworkInterfaceID.NotFound",
@@ -132,8 +163,10 @@ _KINDS = MappingProxyType(
     {
         kind.prefix: kind
         for kind in (
-            *(INSTANCE, IMAGE, VOLUME, SNAPSHOT, SECURITY_GROUP, SUBNET, NETWORK_INTERFACE),
+            *(INSTANCE, IMAGE, VOLUME, SNAPSHOT, SECURITY_GROUP, NETWORK_INTERFACE),
             *(ALLOCATION, ASSOCIATION, RESERVATION, KEY_PAIR),
+            *(VPC, SUBNET, ROUTE_TABLE, ROUTE_TABLE_ASSOCIATION, NETWORK_ACL, NETWORK_ACL_ASSOCIATION),
+            *(DHCP_OPTIONS, INTERNET_GATEWAY),
         )
     }
 )

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from functools import cached_property
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Network
 
 from lxml import etree
 
 from econed.opennebula.attributes import Attributes, Vector
 from econed.opennebula.states import NetworkState
-from econed.opennebula.values import ipv4, mac
+from econed.opennebula.values import ipv4, ipv6, mac, whole_number
 from econed.opennebula.views import OwnedView, View
 
 HELD = -1
 """The VM of a lease that is held: not in use, and not available (`one.vn.hold`)."""
+
+
+_LAST_IPV4 = 2**32 - 1
+_IPV4_BITS = 32
+_IPV6_BITS = 128
+_AUTOCONFIGURED = 64
+"""Bits of the prefixes from which IPv6 addresses are derived with a MAC address."""
 
 
 class Lease(View):
@@ -68,6 +75,19 @@ class AddressRange(View):
     def used_leases(self) -> int:
         """The number of its addresses that are in use or held."""
         return self._number("USED_LEASES", 0)
+
+    @property
+    def last_ip(self) -> IPv4Address | None:
+        """The last IPv4 address, if there is one; oned takes a size that exceeds the addresses."""
+        return None if self.ip is None else IPv4Address(min(int(self.ip) + max(self.size, 1) - 1, _LAST_IPV4))
+
+    @cached_property
+    def ipv6_blocks(self) -> tuple[IPv6Network, ...]:
+        """The IPv6 networks of its addresses: those of its prefixes, or of its static addresses."""
+        prefixes = [(self._text(name), _AUTOCONFIGURED) for name in ("GLOBAL_PREFIX", "ULA_PREFIX")]
+        static = self._text("IP6"), whole_number(self._text("PREFIX_LENGTH"), _IPV6_BITS)
+        blocks = (_ipv6_block(address, length) for address, length in (*prefixes, static))
+        return tuple(block for block in blocks if block is not None)
 
     def covers(self, ip: IPv4Address) -> bool:
         """Whether an address is in the range."""
@@ -123,6 +143,40 @@ class VirtualNetwork(OwnedView):
         """Its address ranges, in oned's order."""
         return self._views(AddressRange, "AR_POOL/AR")
 
+    @property
+    def ipv4_size(self) -> int:
+        """The number of IPv4 addresses in all its ranges."""
+        return sum(address_range.size for address_range in self.address_ranges if address_range.ip is not None)
+
+    @cached_property
+    def ipv4_block(self) -> IPv4Network | None:
+        """The IPv4 network that its guests are in; None if it has no IPv4 addresses.
+
+        NETWORK_ADDRESS and NETWORK_MASK, which the owner may write, count if they contain all ranges; without an
+        address, the mask is that of the first range, as for guests. Otherwise it is the smallest network with all
+        ranges.
+        """
+        allotted = self.allotted_block
+        if allotted is None:
+            return None
+        first = next(str(ar.ip) for ar in self.address_ranges if ar.ip is not None)
+        declared = _ipv4_block(self.template_text("NETWORK_ADDRESS") or first, self.template_text("NETWORK_MASK"))
+        return declared if declared is not None and declared.supernet_of(allotted) else allotted
+
+    @cached_property
+    def allotted_block(self) -> IPv4Network | None:
+        """The smallest IPv4 network with all its ranges; None if it has no IPv4 addresses.
+
+        For a reservation, whose NETWORK_ADDRESS and NETWORK_MASK are those of the network it was reserved from.
+        """
+        bounds = [ip for ar in self.address_ranges for ip in (ar.ip, ar.last_ip) if ip is not None]
+        return smallest_block(min(bounds), max(bounds)) if bounds else None
+
+    @cached_property
+    def ipv6_blocks(self) -> tuple[IPv6Network, ...]:
+        """The IPv6 networks of its addresses, each once, in the order of the ranges."""
+        return tuple(dict.fromkeys(block for ar in self.address_ranges for block in ar.ipv6_blocks))
+
     def leases_of(self, vm_id: int) -> tuple[Lease, ...]:
         """Return the leases of a machine. Only oned writes them; users see those of machines that they may see."""
         return self._leases("VM", vm_id)
@@ -144,6 +198,28 @@ class VirtualNetwork(OwnedView):
     def template_text(self, name: str) -> str:
         """Return an attribute of its TEMPLATE; empty if there is none."""
         return self._named("TEMPLATE", name)
+
+
+def smallest_block(first: IPv4Address, last: IPv4Address) -> IPv4Network:
+    """Return the smallest IPv4 network that contains two addresses."""
+    bits = (int(first) ^ int(last)).bit_length()
+    return IPv4Network((int(first) >> bits << bits, _IPV4_BITS - bits))
+
+
+def _ipv4_block(address: str, mask: str) -> IPv4Network | None:
+    """Return the network with an address in it and a mask in dotted decimal notation; None for any other texts."""
+    parsed_address, parsed_mask = ipv4(address), ipv4(mask)
+    if parsed_address is None or parsed_mask is None:
+        return None
+    host_bits = (~int(parsed_mask) & _LAST_IPV4).bit_length()
+    if int(parsed_mask) != _LAST_IPV4 >> host_bits << host_bits:
+        return None
+    return IPv4Network((parsed_address, _IPV4_BITS - host_bits), strict=False)
+
+
+def _ipv6_block(address: str, length: int | None) -> IPv6Network | None:
+    parsed = ipv6(address)
+    return None if parsed is None or length is None else IPv6Network((parsed, length), strict=False)
 
 
 def networks_of_nic(nic: Vector, networks: Iterable[VirtualNetwork], user: str) -> Iterator[VirtualNetwork]:

@@ -1,0 +1,190 @@
+"""Subnets and VPCs: which of the caller's virtual networks are which, and finding them by their ids.
+
+A network that the caller may USE is a subnet, except the network of elastic IPs, which has no instances, and networks
+with the mark `VPC_MARK`. Such a network is a VPC, and the networks reserved from it are its subnets. All other subnets
+are in the default VPC, which is no object of OpenNebula.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
+
+from econed.ids import DEFAULT_VPC_NUMBER, SUBNET, VPC
+from econed.opennebula.states import NetworkState
+
+if TYPE_CHECKING:
+    from econed.actions.call import Call
+    from econed.opennebula.documents import VirtualNetwork
+
+VPC_MARK: Final = "EC2_VPC"
+"""The attribute, with the value YES, of a network that is a VPC, and of the network templates of such networks."""
+
+AVAILABLE: Final = "available"
+_STATES = MappingProxyType(
+    {
+        NetworkState.READY: AVAILABLE,
+        NetworkState.UPDATE_FAILURE: AVAILABLE,  # of a machine; the network itself is in use
+        NetworkState.ERROR: "failed",
+    }
+)
+
+
+@dataclass(frozen=True)
+class Vpc:
+    """A VPC: the network with this number as its id, or the default VPC, for which `network` is None."""
+
+    number: int
+    network: VirtualNetwork | None
+
+    @property
+    def id(self) -> str:
+        """The EC2 id."""
+        return VPC.format(self.number)
+
+    @property
+    def is_default(self) -> bool:
+        """Whether it is the default VPC."""
+        return self.network is None
+
+    @property
+    def cidr(self) -> IPv4Network | None:
+        """The CIDR block of its network. None for the default VPC: its blocks are those of its subnets."""
+        return None if self.network is None else self.network.ipv4_block
+
+    @property
+    def is_available(self) -> bool:
+        """Whether subnets can be made in it."""
+        return self.network is None or _state_of(self.network) == AVAILABLE
+
+
+DEFAULT_VPC: Final = Vpc(DEFAULT_VPC_NUMBER, None)
+
+
+@dataclass(frozen=True)
+class Subnet:
+    """A subnet: a network that the caller may USE, and its VPC."""
+
+    network: VirtualNetwork
+    vpc: Vpc
+
+    @property
+    def id(self) -> str:
+        """The EC2 id."""
+        return SUBNET.format(self.network.id)
+
+    @property
+    def cidr(self) -> IPv4Network | None:
+        """The CIDR block: in a VPC of its own exactly its addresses, since the mask is that of the whole VPC.
+
+        None for a network without IPv4 addresses.
+        """
+        return self.network.ipv4_block if self.vpc.is_default else self.network.allotted_block
+
+    @property
+    def ipv6_cidrs(self) -> tuple[IPv6Network, ...]:
+        """The IPv6 CIDR blocks."""
+        return self.network.ipv6_blocks
+
+    @property
+    def free_addresses(self) -> int:
+        """How many of its IPv4 addresses are neither in use nor held.
+
+        oned counts the addresses in use of all ranges together, so this is the maximum where some have no IPv4.
+        """
+        return max(0, min(self.network.free, self.network.ipv4_size))
+
+    @property
+    def state(self) -> str:
+        """`available` for instances, `pending`, or `failed`."""
+        return _state_of(self.network)
+
+    def zone(self, zones: Mapping[int, str]) -> str:
+        """Return the name of its availability zone: the first of its clusters that is one of `zones`, names by id.
+
+        It is empty for a network in none of these clusters.
+        """
+        return next((zones[cluster_id] for cluster_id in self.network.cluster_ids if cluster_id in zones), "")
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The VPCs by number, the default VPC first, and the subnets, lowest id first."""
+
+    vpcs: Mapping[int, Vpc]
+    subnets: Sequence[Subnet]
+
+    @classmethod
+    def of(cls, networks: Iterable[VirtualNetwork], elastic_ips: int | None) -> Networks:
+        """Return the VPCs and subnets among networks; `elastic_ips` is the id of the network of elastic IPs."""
+        usable = sorted((network for network in networks if network.id != elastic_ips), key=lambda network: network.id)
+        marked = {network.id: Vpc(network.id, network) for network in usable if is_vpc(network)}
+        vpcs = {DEFAULT_VPC.number: DEFAULT_VPC, **marked}
+        others = (network for network in usable if network.id not in marked)
+        return cls(vpcs, tuple(Subnet(network, vpc_of(network, vpcs)) for network in others))
+
+    @property
+    def vpc_ids(self) -> Mapping[int, str]:
+        """The ids of the VPCs of subnets, by the id of the network; all networks not in it are in the default VPC."""
+        return {subnet.network.id: subnet.vpc.id for subnet in self.subnets if not subnet.vpc.is_default}
+
+
+def is_vpc(network: VirtualNetwork) -> bool:
+    """Whether a network is a VPC. A reservation, from which nothing can be reserved, never is."""
+    return network.parent_network_id is None and network.template_text(VPC_MARK).upper() == "YES"
+
+
+def vpc_of(network: VirtualNetwork, vpcs: Mapping[int, Vpc]) -> Vpc:
+    """Return the VPC of a subnet's network; `vpcs` are by number, as in `Networks`.
+
+    It is the default VPC for a reservation from a VPC that the caller may not USE.
+    """
+    parent_id = network.parent_network_id
+    return DEFAULT_VPC if parent_id is None else vpcs.get(parent_id, DEFAULT_VPC)
+
+
+async def read_networks(call: Call) -> Networks:
+    """Return the VPCs and subnets that the caller may USE, in one call to oned, without leases."""
+    return Networks.of(await call.session.networks(), call.settings.elasticips_vnet_id)
+
+
+async def subnets(call: Call) -> Sequence[Subnet]:
+    """Return the subnets that the caller may USE, lowest id first."""
+    return (await read_networks(call)).subnets
+
+
+async def find_vpc(call: Call, text: str) -> Vpc:
+    """Return the VPC with an EC2 id; an empty text names the default VPC.
+
+    Raises `EC2Error` InvalidVpcID.Malformed, or InvalidVpcID.NotFound also for one that the caller may not USE.
+    """
+    if not text or VPC.opennebula_id(text) == DEFAULT_VPC_NUMBER:
+        return DEFAULT_VPC
+    number = VPC.parse(text)
+    networks = await read_networks(call)
+    if number not in networks.vpcs:
+        raise VPC.not_found(text)
+    return networks.vpcs[number]
+
+
+async def find_subnets(call: Call, texts: Sequence[str]) -> tuple[Subnet, ...]:
+    """Return the subnets with these EC2 ids, in this order and each once.
+
+    Raises `EC2Error` InvalidSubnetID.Malformed before anything is read, or InvalidSubnetID.NotFound, which names all
+    that do not exist or that the caller may not USE.
+    """
+    ids = {text: SUBNET.opennebula_id(text) for text in texts}
+    if not ids:
+        return ()
+    by_id = {subnet.network.id: subnet for subnet in await subnets(call)}
+    missing = [text for text, network_id in ids.items() if network_id not in by_id]
+    if missing:
+        raise SUBNET.not_found(*missing)
+    return tuple(by_id[network_id] for network_id in dict.fromkeys(ids.values()) if network_id is not None)
+
+
+def _state_of(network: VirtualNetwork) -> str:
+    return _STATES.get(network.state, "pending")
