@@ -38,6 +38,18 @@ class Placement(TypedDict, total=False):
     AvailabilityZone: str
 
 
+class AttributeValue(TypedDict, total=False):
+    """A text in a structure of its own, which may be empty (EC2 AttributeValue)."""
+
+    Value: str
+
+
+class AttributeBooleanValue(TypedDict, total=False):
+    """A truth value in a structure of its own (EC2 AttributeBooleanValue)."""
+
+    Value: bool
+
+
 def check_text(parameter: str, text: str, max_length: int) -> None:
     """Raise `EC2Error` InvalidParameterValue for a text that is too long, or that no response could return unchanged.
 

@@ -61,6 +61,10 @@ class Session(ReadSession):
         """Detach a disk (one.vm.detach)."""
         await self.oned.call(self.user, "one.vm.detach", vm_id, disk_id)
 
+    async def nic_detach(self, vm_id: int, nic_id: int) -> None:
+        """Detach a NIC, with its aliases (one.vm.detachnic); the machine is in HOTPLUG_NIC meanwhile."""
+        await self.oned.call(self.user, "one.vm.detachnic", vm_id, nic_id)
+
     async def disk_resize(self, vm_id: int, disk_id: int, size: int) -> None:
         """Grow a disk to `size` MB (one.vm.diskresize)."""
         await self.oned.call(self.user, "one.vm.diskresize", vm_id, disk_id, str(size))

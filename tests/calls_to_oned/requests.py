@@ -66,6 +66,19 @@ _OF_INSTANCES: Mapping[str, Request] = {
     "TerminateInstances": lambda t, n: {"InstanceIds": [t.running[n]]},
 }
 
+_OF_INTERFACES: Mapping[str, Request] = {
+    "DescribeNetworkInterfaceAttribute": lambda t, n: {
+        "NetworkInterfaceId": t.interfaces[n],
+        "Attribute": "description",
+    },
+    "DescribeNetworkInterfaces": lambda t, n: {},
+    "DetachNetworkInterface": lambda t, n: {"AttachmentId": t.attachments[n]},
+    "ModifyNetworkInterfaceAttribute": lambda t, n: {
+        "NetworkInterfaceId": t.interfaces[n],
+        "Description": {"Value": "new"},
+    },
+}
+
 _OF_KEYS: Mapping[str, Request] = {
     "CreateKeyPair": lambda t, n: {"KeyName": f"new {n}", "KeyType": "ed25519"},
     "DeleteKeyPair": lambda t, n: {"KeyName": t.keys[n]},
@@ -119,6 +132,7 @@ REQUESTS: Mapping[str, Request] = {
     **_OF_IAM,
     **_OF_IMAGES,
     **_OF_INSTANCES,
+    **_OF_INTERFACES,
     **_OF_KEYS,
     **_OF_REGIONS,
     **_OF_STS,

@@ -34,6 +34,12 @@ WAITS: Mapping[str, Mapping[str, str]] = MappingProxyType(
             "clusterpool.info*": _IF_LISTED,
             "vnpool.info*": _IF_LISTED,
         },
+        "DescribeNetworkInterfaces": {
+            "vmpool.info": _ORDER,
+            "clusterpool.info*": _IF_LISTED,
+            "vnpool.info": _IF_LISTED,
+            "vnpool.info*": _IF_LISTED,
+        },
         "DescribeTags": {
             "vnpool.info*": _IN_TURN,
             "vmpool.info": _IN_TURN,

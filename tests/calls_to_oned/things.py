@@ -61,9 +61,18 @@ class TwoOfEach(AddressCloud):
         created = [self.run("alice", "CreateAccessKey")["AccessKey"] for _ in range(2)]
         self.access_keys = [key["AccessKeyId"] for key in created]
         self.run("alice", "CreateTags", Resources=[*self.running, *self.volumes], Tags=[{"Key": "env", "Value": "a"}])
+        self.interfaces, self.attachments = zip(*map(self._second_interface, self.running[2:]), strict=True)
         self.role = f"arn:aws:iam::{self.user('alice').id:012d}:role/{GROUP_NAME}"
         self.access_key = new_temporary_id(self.sealer, self.user("alice").id)
         self.wait(60)
+
+    def _second_interface(self, instance: str) -> tuple[str, str]:
+        """Attach a second network interface to an instance, and return its id and that of the attachment."""
+        self.as_user("alice", "one.vm.attachnic", int(instance[2:]), 'NIC=[NETWORK_ID="0"]')
+        self.wait(10)
+        filters = [{"Name": "attachment.instance-id", "Values": [instance]}]
+        _, second = self.run("alice", "DescribeNetworkInterfaces", Filters=filters)["NetworkInterfaces"]
+        return second["NetworkInterfaceId"], second["Attachment"]["AttachmentId"]
 
     def _plain_image(self, name: str) -> str:
         """Create an image that is no AMI, and return its id."""

@@ -13,7 +13,8 @@ from botocore.exceptions import ClientError
 from econed.catalogue import all_actions
 from econed.opennebula.methods import is_read_only
 from econed.services import EC2
-from tests.e2e.every_action import EXAMPLES, ON_SHARED, Example, Things, furnish
+from tests.e2e.every_action import EXAMPLES, ON_SHARED
+from tests.e2e.things import Example, Things, furnish
 from tests.e2e.waiting import known, wait_for
 from tests.support.clients import boto, refusal, upload
 from tests.support.econed_process import Econed, Person

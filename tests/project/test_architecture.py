@@ -83,6 +83,7 @@ BASE_MODULES_FOR_WIRE = ("errors", "reusable", "services")
 # next to the folders, which import no folder.
 ACTIONS_MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "tags": ("addresses", "volumes", "images", "keys", "disk_images", "machines"),
+    "interfaces": ("instances", "networks", "addresses", "machines"),
     "instances": ("addresses", "volumes", "images", "keys", "regions", "disk_images", "machines"),
     "networks": (),
     "addresses": ("regions", "machines"),

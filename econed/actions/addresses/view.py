@@ -56,7 +56,7 @@ class PublicAddresses:
                 by_machine.setdefault(address.association.machine_id, []).append(address)
         return cls(MappingProxyType({machine_id: tuple(addresses) for machine_id, addresses in by_machine.items()}))
 
-    def on(self, machine: VirtualMachine, nic: Nic) -> Address | None:
+    def on(self, machine: VirtualMachine, nic: Nic) -> LinkedAddress | None:
         """Return the address that is associated with an interface of a machine."""
         for address in self.by_machine.get(machine.id, ()):
             if associated_interface(machine, address.association) is nic:

@@ -10,7 +10,7 @@ from econed.actions.action import action
 from econed.actions.disk_images.ami_facts import MAX_DESCRIPTION, description, description_text
 from econed.actions.images.lookup import amis_by_id
 from econed.actions.images.view import ami_view, is_public
-from econed.actions.inputs import check_text
+from econed.actions.inputs import AttributeValue, check_text
 from econed.actions.sharing import EVERYBODY, PermissionChanges, requested_sharing
 from econed.errors import EC2Error
 from econed.opennebula.documents import Right
@@ -27,12 +27,6 @@ if TYPE_CHECKING:
     from econed.opennebula.documents import Image
 
 _DESCRIPTION, _LAUNCH_PERMISSION = "description", "launchPermission"
-
-
-class AttributeValue(TypedDict, total=False):
-    """A text that may be empty (EC2 AttributeValue)."""
-
-    Value: str
 
 
 class ImageAttribute(TypedDict, total=False):

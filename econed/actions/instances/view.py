@@ -19,7 +19,8 @@ from econed.actions.machines.facts import (
     LAUNCH_INDEX,
     RESERVATION,
 )
-from econed.actions.machines.interfaces import attachment_id, interface_id
+from econed.actions.machines.interface_facts import description_of, has_source_dest_check
+from econed.actions.machines.interfaces import attachment_id_of, interface_id
 from econed.actions.machines.placement import availability_zone_of
 from econed.actions.machines.state import InstanceState, is_failure, state_of
 from econed.actions.machines.times import launch_time, stop_time, termination_time
@@ -281,6 +282,7 @@ def _devices_view(machine: VirtualMachine, addresses: PublicAddresses) -> Instan
     if interfaces:
         primary, primary_nic = interfaces[0], machine.nics[0]
         view["SecurityGroups"] = primary["Groups"]
+        view["SourceDestCheck"] = primary["SourceDestCheck"]
         if primary_nic.ip is not None:
             # Clients connect to the DNS names; there are none here, so these are addresses, as with the Ruby server.
             view["PrivateIpAddress"] = view["PrivateDnsName"] = primary["PrivateIpAddress"]
@@ -314,12 +316,12 @@ def interface_view(
         "OwnerId": account_id(machine.uid),
         "MacAddress": nic.mac,
         "Status": "in-use",
-        "Description": nic.network,
+        "Description": description_of(machine, nic),
         "InterfaceType": "interface",
-        "SourceDestCheck": True,
+        "SourceDestCheck": has_source_dest_check(machine, nic),
         "Groups": _groups(machine, nic),
         "Attachment": {
-            "AttachmentId": attachment_id(machine.id, nic),
+            "AttachmentId": attachment_id_of(machine.id, nic),
             "AttachTime": timestamp(machine.stime),
             "DeleteOnTermination": True,
             "DeviceIndex": index,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from econed.actions.machines.lookup import is_instance
 from econed.actions.machines.state import InstanceState, state_of
+from econed.errors import EC2Error
 from econed.ids import NETWORK_INTERFACE, interface_digits, machine_of_interface
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 ENI = "EC2_ENI"
 """The attribute of a NIC with the text that econed chose at random; oned keeps it as long as the NIC."""
 
+_ATTACHMENT = "eni-attach-"
 _OWN_DIGITS = 9
 _ENDED = frozenset({InstanceState.TERMINATED})
 
@@ -53,9 +55,9 @@ def interface_id(machine_id: int, nic: Nic) -> str:
     return f"{NETWORK_INTERFACE.prefix}-{_digits(machine_id, nic)}"
 
 
-def attachment_id(machine_id: int, nic: Nic) -> str:
+def attachment_id_of(machine_id: int, nic: Nic) -> str:
     """Return the id of the attachment of a network interface, which exists as long as the interface."""
-    return f"eni-attach-{_digits(machine_id, nic)}"
+    return f"{_ATTACHMENT}{_digits(machine_id, nic)}"
 
 
 def _digits(machine_id: int, nic: Nic) -> str:
@@ -85,3 +87,24 @@ async def find_interfaces(call: Call, texts: Sequence[str]) -> tuple[Interface, 
     if missing:
         raise NETWORK_INTERFACE.not_found(*missing)
     return tuple(by_id[text] for text in machine_ids)
+
+
+async def find_attached_interface(call: Call, attachment_id: str) -> Interface:
+    """Return the network interface with this attachment; raises `EC2Error` InvalidAttachmentID.NotFound."""
+    interface = f"{NETWORK_INTERFACE.prefix}-{attachment_id.removeprefix(_ATTACHMENT)}"
+    if not attachment_id.startswith(_ATTACHMENT) or not NETWORK_INTERFACE.is_well_formed(interface):
+        raise attachment_not_found(attachment_id)
+    try:
+        (found,) = await find_interfaces(call, [interface])
+    except EC2Error as error:
+        if error.code != NETWORK_INTERFACE.not_found_code:
+            raise
+        raise attachment_not_found(attachment_id) from error
+    return found
+
+
+def attachment_not_found(attachment_id: str) -> EC2Error:
+    """Return the error for an attachment that does not exist or is another user's."""
+    return EC2Error(
+        "InvalidAttachmentID.NotFound", f"The interface attachment ID '{attachment_id[:64]}' does not exist"
+    )

@@ -1,0 +1,1 @@
+"""Network interfaces: OpenNebula's NICs."""

@@ -1,0 +1,64 @@
+"""What clients may change of a network interface: kept on its machine, because oned changes no attribute of a NIC.
+
+Each fact is an attribute of its own, `EC2_NIC_<digits of the interface's id>_…`. Detaching the interface removes them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from econed.actions.machines.interfaces import interface_id
+from econed.actions.tagging import tags_under
+from econed.ids import NETWORK_INTERFACE
+from econed.opennebula.template import attribute, decode_member, encode_member, removal, template, vector
+
+if TYPE_CHECKING:
+    from types_boto3_ec2.type_defs import TagTypeDef
+
+    from econed.opennebula.documents import Nic, VirtualMachine
+
+DESCRIPTION = "DESCRIPTION"
+_SOURCE_DEST_CHECK = "SOURCE_DEST_CHECK"
+
+
+def description_of(machine: VirtualMachine, nic: Nic) -> str:
+    """Return the description of a network interface: the one that a client gave it, else the name of its network."""
+    stored = decode_member(machine.user_template.vector(_name(machine, nic, DESCRIPTION)), DESCRIPTION)
+    return nic.network if stored is None else stored
+
+
+def has_source_dest_check(machine: VirtualMachine, nic: Nic) -> bool:
+    """Whether a network interface has the attribute sourceDestCheck, as all have at first (EC2)."""
+    return machine.user_template.text(_name(machine, nic, _SOURCE_DEST_CHECK)) != "NO"
+
+
+def interface_tags(machine: VirtualMachine, nic: Nic) -> list[TagTypeDef]:
+    """Return the tags of a network interface."""
+    return tags_under(machine.user_template, tag_prefix(machine, nic))
+
+
+def tag_prefix(machine: VirtualMachine, nic: Nic) -> str:
+    """Return the prefix of the attributes with the tags of a network interface."""
+    return _name(machine, nic, "TAG_")
+
+
+def description_text(machine: VirtualMachine, nic: Nic, description: str) -> str:
+    """Return the template text that sets the description of a network interface."""
+    return vector(_name(machine, nic, DESCRIPTION), encode_member(DESCRIPTION, description))
+
+
+def source_dest_check_text(machine: VirtualMachine, nic: Nic, value: bool) -> str:
+    """Return the template text that sets the attribute sourceDestCheck of a network interface."""
+    name = _name(machine, nic, _SOURCE_DEST_CHECK)
+    return removal(name) if value else attribute(name, "NO")
+
+
+def removal_text(machine: VirtualMachine, nic: Nic) -> str:
+    """Return the template text that removes all that is kept about a network interface; empty if there is nothing."""
+    prefix = _name(machine, nic, "")
+    return template(*(removal(name) for name in machine.user_template.names() if name.startswith(prefix)))
+
+
+def _name(machine: VirtualMachine, nic: Nic, fact: str) -> str:
+    digits = interface_id(machine.id, nic).removeprefix(f"{NETWORK_INTERFACE.prefix}-")
+    return f"EC2_NIC_{digits.upper()}_{fact}"
