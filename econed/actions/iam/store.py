@@ -1,8 +1,9 @@
 """Creating access keys on users in OpenNebula, with at most `MAX_ACCESS_KEYS` for each.
 
-oned has no operation "add unless there are five". So a request adds its key as Pending, reads the user, and removes the
-key again if there are too many; else it makes the key Active. Of requests that add a key at the same time, each that is
-not the first finds the others: all of them may fail, but none exceeds the limit. A process that dies leaves a Pending
+oned has no operation "add unless there are five". So a request adds its key as Pending, and makes it Active once it has
+read the user with five keys at most, its own among them. Of requests that add a key at the same time, each that is not
+the first finds the others, so none exceeds the limit. If there are too many, those of the Pending keys with the lowest
+ids stay: the other requests remove their keys and fail, for which the first wait. A process that dies leaves a Pending
 key, which counts until the next request removes it, `PENDING_LIFETIME` seconds later or more.
 
 On a slave zone of a federation oned sends changes to the master and reads its own copy. A key is only returned to the
@@ -21,6 +22,8 @@ from econed.opennebula.template import template
 from econed.user import KeyState, StoredKey
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from econed.actions.call import Call
     from econed.opennebula.documents import UserDocument
 
@@ -28,7 +31,7 @@ PENDING_LIFETIME = 60
 """Seconds after which a Pending key is considered abandoned, because its process died."""
 
 REPLICATION_TIMEOUT = 10.0
-"""Seconds for which a request waits, twice, until the change that it has made can be read."""
+"""Seconds for which a request waits, twice, until its change can be read and other requests have removed their keys."""
 
 
 async def add_access_key(call: Call, user: UserDocument) -> AccessKey:
@@ -43,8 +46,8 @@ async def add_access_key(call: Call, user: UserDocument) -> AccessKey:
     _check_count(len(present) - len(abandoned) + 1)
     await call.session.user_update(user.id, template(key.text(call.sealer), *map(removal_text, abandoned)))
     try:
-        pending = await _read_until(call, key, KeyState.PENDING)
-        _check_count(len(stored_keys(pending)))
+        keys = await _read_until(call, key, KeyState.PENDING, lambda keys: _is_decided(key, keys))
+        _check_count(len(keys))
         await call.session.user_update(user.id, state_text(key.id, KeyState.ACTIVE, call.now))
         await _read_until(call, key, KeyState.ACTIVE)
     except (EC2Error, OpenNebulaRefusal):
@@ -58,21 +61,32 @@ def _is_abandoned(key: StoredKey, now: int) -> bool:
     return key.state is KeyState.PENDING and is_old
 
 
-async def _read_until(call: Call, key: AccessKey, state: KeyState) -> UserDocument:
-    """Return the key's user, once the key can be read in a state; raises `EC2Error` EntityTemporarilyUnmodifiable."""
+def _is_decided(key: AccessKey, keys: Sequence[StoredKey]) -> bool:
+    """Whether a Pending key is one of `MAX_ACCESS_KEYS`, or is not even without the Pending ones that have to go."""
+    before = sum(each.state is not KeyState.PENDING or each.id < key.id for each in keys)
+    return len(keys) <= MAX_ACCESS_KEYS or before >= MAX_ACCESS_KEYS
 
-    async def read() -> UserDocument:
-        return await call.session.user_by_id(key.user_id)
 
-    def is_there(user: UserDocument) -> bool:
-        return any(each.id == key.id and each.state is state for each in stored_keys(user))
+async def _read_until(
+    call: Call, key: AccessKey, state: KeyState, is_done: Callable[[Sequence[StoredKey]], bool] = lambda keys: True
+) -> Sequence[StoredKey]:
+    """Return the keys of the key's user, once it can be read in a state and they are done, or after a while.
 
-    user = await wait_until(call, is_there, read, timeout=REPLICATION_TIMEOUT)
-    if not is_there(user):
+    Raises `EC2Error` EntityTemporarilyUnmodifiable if the key cannot be read in that state.
+    """
+
+    async def read() -> Sequence[StoredKey]:
+        return stored_keys(await call.session.user_by_id(key.user_id))
+
+    def is_there(keys: Sequence[StoredKey]) -> bool:
+        return any(each.id == key.id and each.state is state for each in keys)
+
+    keys = await wait_until(call, lambda keys: is_there(keys) and is_done(keys), read, timeout=REPLICATION_TIMEOUT)
+    if not is_there(keys):
         raise EC2Error(
             "EntityTemporarilyUnmodifiable", "The user cannot be modified at the moment. Try again later.", 409
         )
-    return user
+    return keys
 
 
 def _check_count(count: int) -> None:

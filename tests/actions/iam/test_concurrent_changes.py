@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import random
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from econed.actions.iam.store import PENDING_LIFETIME, REPLICATION_TIMEOUT
+from econed.actions.waiting import INTERVAL
 from econed.credentials.access_keys import opened
 from econed.errors import EC2Error
 from econed.interfaces import IOpenNebula
@@ -73,22 +76,46 @@ def run(first: SteppedRequest, second: SteppedRequest, first_turns: tuple[int, .
         (first if turn in first_turns else second).step()
 
 
-def test_of_two_creations_at_once_none_exceeds_the_limit_in_every_order() -> None:
-    """Both may fail. One that fails leaves nothing."""
+def finish(cloud: Cloud, requests: Sequence[SteppedRequest]) -> None:
+    """Let requests proceed until all have ended; those that wait for others do so on the clock."""
+    for _ in range(round(2 * REPLICATION_TIMEOUT / INTERVAL)):
+        if all(request.outcome is not None for request in requests):
+            return
+        for request in requests:
+            request.step()
+        cloud.clock.advance(INTERVAL)
+
+
+def test_of_two_creations_of_the_last_key_one_succeeds_in_every_order() -> None:
+    """The one that fails leaves nothing."""
     cloud = Cloud()
     others = {create(cloud)["AccessKeyId"] for _ in range(4)}
-    outcomes = set()
     for first_turns in orders(CREATE_CALLS, CREATE_CALLS):
-        first, second = (SteppedRequest(cloud, "CreateAccessKey") for _ in range(2))
-        run(first, second, first_turns, 2 * CREATE_CALLS)
-        created = {request.key for request in (first, second)} - {None}
-        assert len(created) <= 1, first_turns
-        assert listed(cloud) == dict.fromkeys(others | created, "Active")
-        assert len(attributes(cloud)) == 4 + len(created)
-        outcomes.add(len(created))
-        for key_id in created:
-            cloud.run("alice", "DeleteAccessKey", AccessKeyId=key_id)
-    assert outcomes == {0, 1}
+        requests = [SteppedRequest(cloud, "CreateAccessKey") for _ in range(2)]
+        run(requests[0], requests[1], first_turns, 2 * CREATE_CALLS)
+        finish(cloud, requests)
+        (created,) = {request.key for request in requests} - {None}
+        assert listed(cloud) == dict.fromkeys({*others, created}, "Active")
+        assert len(attributes(cloud)) == 5
+        cloud.run("alice", "DeleteAccessKey", AccessKeyId=created)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_of_more_creations_at_once_than_are_possible_as_many_succeed_as_are(seed: int) -> None:
+    cloud = Cloud()
+    for _ in range(2):
+        create(cloud)
+    durations = random.Random(seed)
+    outcomes: list[Any] = []
+    for _ in range(6):
+        slow = DelayedOned(cloud.backend, cloud.clock, iter(lambda: durations.uniform(0, 0.2), None))
+        request = Deferred.fromCoroutine(perform(cloud.call_in_new_process("alice", slow), "CreateAccessKey", {}))
+        request.addBoth(outcomes.append)
+    cloud.wait(2 * REPLICATION_TIMEOUT)
+    refused = [str(outcome.value) for outcome in outcomes if isinstance(outcome, Failure)]
+    assert (len(outcomes), refused) == (6, ["LimitExceeded: Cannot exceed quota for AccessKeysPerUser: 5"] * 3)
+    assert list(listed(cloud).values()) == ["Active"] * 5
+    assert len(attributes(cloud)) == 5
 
 
 def test_creations_at_once_below_the_limit_all_succeed() -> None:
