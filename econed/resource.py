@@ -25,7 +25,7 @@ from econed.actions.pacing import PARAMETER_COST, Pacer, WorkBudget
 from econed.actions.process_memory import ProcessMemory
 from econed.answers import failure
 from econed.auth.failures import AuthenticationFailed
-from econed.auth.sigv4 import signed_region
+from econed.auth.sigv4 import service_in_header, signed_region
 from econed.errors import EC2Error
 from econed.http.computations import Computations
 from econed.http.heap import trim
@@ -34,7 +34,7 @@ from econed.http.response import ALLOWED_METHODS, STREAMING_THRESHOLD, EncodedRe
 from econed.http.response_memory import ResponseMemory
 from econed.http.work_in_progress import WorkInProgress
 from econed.pipeline import Invocation, unsupported_body
-from econed.services import EC2, service_of
+from econed.services import AmazonService
 from econed.telemetry.access_log import AccessRecord, call_logger
 from econed.telemetry.audit_log import AuditLog, CallAudit
 from econed.telemetry.log_lines import safe_message
@@ -131,8 +131,8 @@ class _Exchange:
         self._request = request
         self._peer = service.peers.of(request)
         self._id = str(uuid.uuid4())
-        self._called = EC2
-        """The service that the request asks for, as far as is known."""
+        self._called: AmazonService | None = None
+        """The service that the request asks for; None until its parameters have been read."""
         self._action = ""
         self._user = ""
         self._refused_key = ""
@@ -195,7 +195,8 @@ class _Exchange:
             return self._error_response(error)
 
     def _error_response(self, error: Exception) -> EncodedResponse:
-        failed = failure(error, self._called)
+        service = self._service_for_errors()
+        failed = failure(error, service)
         if isinstance(error, AuthenticationFailed):
             self._refused_key, self._refusal_reason = error.key, error.reason
             self._audit.not_authenticated(self._action, error.key, failed.error.code, error.reason)
@@ -208,8 +209,12 @@ class _Exchange:
             self._service.log.warn("request {request_id}: {error}", error=cause, request_id=self._id)
         else:
             self._service.log.debug("request {request_id}: {error}", error=safe_message(error), request_id=self._id)
-        body = encode_error(self._called, failed.error, self._id)
+        body = encode_error(service, failed.error, self._id)
         return EncodedResponse(failed.error.status, deque([body]), failed.error.code)
+
+    def _service_for_errors(self) -> AmazonService:
+        """Return the service that the request asks for; if its parameters cannot be read, that of its signature."""
+        return self._called or service_in_header(self._request.getHeader(b"authorization") or b"")
 
     async def _carry_out(self) -> EncodedResponse:
         signed = signed_request(self._request, self._peer.certificate)
@@ -218,8 +223,7 @@ class _Exchange:
         # A unit for each byte, as for each character of a pattern.
         work = PARAMETER_COST * signed.parameter_count + signed.size
         await budget.spend(work)
-        pairs = (*signed.query_pairs, *signed.form_pairs)
-        self._called = service_of(pairs)
+        pairs, self._called = signed.pairs, signed.service
         self._action = next((value for name, value in pairs if name == "Action"), "")
         sender = await self._authenticate(signed)
         user = sender.user
@@ -330,7 +334,7 @@ class _Exchange:
         try:
             result = await invocation.run()
         except Exception as error:
-            failed = failure(error, self._called)
+            failed = failure(error, self._service_for_errors())
             self._audit.failed(failed.error.code, failed.cause)
             raise
         self._audit.succeeded(result)

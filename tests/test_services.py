@@ -62,3 +62,22 @@ async def test_the_error_for_a_wrong_secret_has_the_form_of_the_service(service:
     code = "AuthFailure" if service is EC2 else "InvalidClientTokenId"
     assert client.status == (401 if service is EC2 else 403)
     assert [element.text for element in error_in(client).iter("{*}Code")] == [code]
+
+
+@pytest.mark.parametrize("service", [*SERVICES, None])
+@pytest_twisted.ensureDeferred
+async def test_the_error_for_parameters_that_cannot_be_read_has_the_form_of_the_service_that_signs(
+    service: AmazonService | None,
+) -> None:
+    """Without a signature of Version 4 that of EC2."""
+    server = Server(Settings())
+    scope = "alice" if service is None else f"alice/20150830/us-east-1/{service.name}/aws4_request"
+    header = f"Authorization: AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host, Signature=0"
+    try:
+        client = await send_request(server, get(server, "Action=%", header))
+    finally:
+        server.close()
+    root = error_in(client)
+    form = "Response" if service in (EC2, None) else "ErrorResponse"
+    assert (client.status, etree.QName(root).localname) == (400, form)
+    assert [element.text for element in root.iter("{*}Code")] == ["MalformedQueryString"]

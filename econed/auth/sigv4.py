@@ -34,7 +34,7 @@ from econed.auth.signature import (
     user_name,
 )
 from econed.errors import EC2Error
-from econed.services import EC2, SERVICES, AmazonService, service_of
+from econed.services import EC2, AmazonService, service_of_scope
 from econed.wire.query import Pairs
 from econed.wire.signed_request import SignedRequest
 
@@ -50,6 +50,7 @@ _TIMESTAMP = re.compile(rb"[0-9]{8}T[0-9]{6}Z")
 _HASH = re.compile(rb"[0-9a-f]{64}")
 _SECONDS = re.compile(rb"[0-9]{1,6}")
 _REGION = re.compile(rb"[0-9A-Za-z](?:[0-9A-Za-z._-]{0,126}[0-9A-Za-z])?")
+_SCOPE = re.compile(rb"/([^/]*)/aws4_request")
 _HEADER_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9a-z-]+")
 _PARTS = ("Credential", "SignedHeaders", "Signature")
 _PART_SEPARATOR = re.compile(rb",[ \t]*(?=(?:Credential|SignedHeaders|Signature)=)")
@@ -117,6 +118,12 @@ def is_in_header(request: SignedRequest) -> bool:
 def is_in_query(request: SignedRequest) -> bool:
     """Whether the query string appears to contain a Version 4 signature."""
     return any(name in _DISTINCTIVE_PARAMETERS for name, _ in request.query_pairs)
+
+
+def service_in_header(authorization: bytes) -> AmazonService:
+    """Return the service in the scope of an Authorization header, EC2 if there is none; nothing is verified."""
+    scope = _SCOPE.search(authorization)
+    return EC2 if scope is None else service_of_scope(scope[1])
 
 
 def read_header(request: SignedRequest) -> SigV4Claim:
@@ -208,7 +215,7 @@ def _claim(
     request: SignedRequest, parts: Mapping[str, bytes], timestamp: bytes, validity: Validity, query: Pairs
 ) -> SigV4Claim:
     access_key, scope = _credential(parts["Credential"], timestamp)
-    _check_service(scope, service_of((*request.query_pairs, *request.form_pairs)))
+    _check_service(scope, request.service)
     signed_headers = _signed_headers(parts["SignedHeaders"])
     if "host" not in signed_headers:
         raise signature_does_not_match("'Host' must be a 'SignedHeader' in the AWS Authorization.")
@@ -284,8 +291,7 @@ def _credential(text: bytes, timestamp: bytes) -> tuple[bytes, Scope]:
 
 def _check_service(scope: Scope, service: AmazonService) -> None:
     """Refuse a signature for another service than the request asks for."""
-    others = {other.name.encode() for other in SERVICES if other is not service}
-    if scope.service in others or (service is not EC2 and scope.service != service.name.encode()):
+    if service_of_scope(scope.service) is not service:
         raise signature_does_not_match(f"Credential should be scoped to correct service: '{service.name}'.")
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
+from econed.services import AmazonService, service_of
 from econed.wire.query import Pairs, count_pairs, parse_pairs
 
 
@@ -47,6 +48,16 @@ class SignedRequest:
     def form_pairs(self) -> Pairs:
         """The parameters of the form; raises `EC2Error` MalformedQueryString."""
         return parse_pairs(self.body) if self.fields is None else self.fields
+
+    @cached_property
+    def pairs(self) -> Pairs:
+        """All parameters, those of the query string first; raises `EC2Error` MalformedQueryString."""
+        return (*self.query_pairs, *self.form_pairs)
+
+    @cached_property
+    def service(self) -> AmazonService:
+        """The service that the parameters ask for; raises `EC2Error` MalformedQueryString."""
+        return service_of(self.pairs)
 
     def header(self, name: str) -> tuple[bytes, ...]:
         """Return the values of all headers called `name` (in lower case), in order."""
