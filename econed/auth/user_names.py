@@ -52,6 +52,8 @@ class UserNames:
     async def confirm(self, claim: SignatureClaim, candidate: Candidate, now: float) -> Candidate | None:
         """Return the secret if it is still one of the user's (`Signers.confirm`)."""
         user = await self._users.confirm(candidate.user)
+        if user is candidate.user:  # it was not read again
+            return candidate
         current = () if user is None else candidates(user, now, self._kinds)
         return next((each for each in current if _are_equal(each.secret, candidate.secret)), None)
 

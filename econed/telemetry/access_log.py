@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from twisted.logger import Logger
 
@@ -45,12 +46,16 @@ class AccessRecord:
     refusal_reason: str = ""
 
     def __str__(self) -> str:
-        request = f"{_word(claimed_action(self.action), _MAX_ACTION)} by {_word(self.user)} from {_word(self.source)}"
+        request = f"{_word(self._logged_action, _MAX_ACTION)} by {_word(self.user)} from {_word(self.source)}"
         response = f"{self.status} {self.code or 'ok'}, {self.length} bytes in {_milliseconds(self.seconds)} ms"
         oned = f"{self.oned_calls} oned calls in {_milliseconds(self.oned_seconds)} ms"
         key = _word(claimed_key(self.refused_key), _MAX_KEY)
         refusal = f", key {key}: {self.refusal_reason}" if self.refusal_reason else ""
         return f"{request}: {response}, {oned}, id {self.request_id}{refusal}"
+
+    @cached_property
+    def _logged_action(self) -> str:
+        return claimed_action(self.action)
 
     def write(self, log: Logger) -> None:
         """Write the line to `log`."""
@@ -58,7 +63,7 @@ class AccessRecord:
         log.info(
             "{access}",
             access=self,
-            action=claimed_action(self.action),
+            action=self._logged_action,
             user=self.user[:_MAX_WORD],
             source=self.source[:_MAX_WORD],
             status=self.status,
