@@ -80,6 +80,10 @@ class Cloud:
         self.rights.check(user, right, pool.kind, pool_object, locks=locks)
         return pool_object
 
+    def get_to_clone(self, user: User, pool: Pool[PoolObjectT], object_id: int) -> PoolObjectT:
+        """Return an object that `user` may clone: 5.12 asks for USE (512), 7.x for no right on it."""
+        return pool.get(object_id) if self.version.is_v7 else self.get_authorized(user, Right.USE, pool, object_id)
+
     def parse(self, text: str) -> Template:
         """Return template text as this version of oned parses it."""
         return parse(text, strips_values=self.version.is_v7)

@@ -152,6 +152,12 @@ class Template:
         """Return the template as users and images store it: only the last attribute of each name."""
         return Template((name, values[-1]) for name, values in self._attributes.items())
 
+    def without_repeated(self, name: str) -> Template:
+        """Return the template without vectors of this name that repeat an earlier one exactly."""
+        vectors = self.vectors(name)
+        repeated = {id(vector) for n, vector in enumerate(vectors) if vector in vectors[:n]}
+        return Template((key, value) for key, value in self if id(value) not in repeated)
+
     def body(self) -> str:
         """Return the elements of the attributes."""
         return "".join(attribute_xml(name, value) for name, value in self)

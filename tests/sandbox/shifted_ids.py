@@ -37,8 +37,8 @@ _KINDS_BY_ELEMENT = {
     "VM": "vm",
     "SECURITY_GROUP": "secgroup",
 }
-_CREATING_METHODS = {"one.template.instantiate": "vm", "one.vm.disksaveas": "image", "one.image.clone": "image"}
-_CREATING_METHODS |= {"one.vn.reserve": "net", "one.template.clone": "template"}
+_CREATING_ACTIONS = ("allocate", "clone")
+_CREATING_METHODS = {"one.template.instantiate": "vm", "one.vm.disksaveas": "image", "one.vn.reserve": "net"}
 
 # Paths of ids in documents: the first matching pattern determines the kind of object.
 _ID_PATHS: Sequence[tuple[str, str]] = (
@@ -76,8 +76,10 @@ class LearnedIds(IdMapping):
     def learn(self, call: Call, value: Any) -> None:
         """Learn the id of the object that a call has created."""
         prefix, _, action = call.method.removeprefix("one.").partition(".")
-        kind = _CREATING_METHODS.get(call.method, _KINDS_BY_METHOD.get(prefix, "") if action == "allocate" else "")
-        if kind:
+        kind = _CREATING_METHODS.get(call.method)
+        if kind is None and action in _CREATING_ACTIONS:
+            kind = _KINDS_BY_METHOD.get(prefix)
+        if kind is not None:
             self._sandbox_ids[kind, int(call.reply[1])] = int(value)
             self._recorded_ids[kind, int(value)] = int(call.reply[1])
         if call.method == "one.template.instantiate" and not call.args[1]:
@@ -104,13 +106,23 @@ class LearnedIds(IdMapping):
     def arguments(self, call: Call) -> Sequence[Any]:
         """Return the arguments with names and ids of the sandbox."""
         handler = _ARGUMENTS.get(call.method)
-        args = [self._text(arg) if isinstance(arg, str) else arg for arg in call.args]
+        args: list[Any] = [self._text(arg) if isinstance(arg, str) else arg for arg in call.args]
         if handler is not None:
             return handler(self, args)
         prefix, _, action = call.method.removeprefix("one.").partition(".")
         if prefix in _KINDS_BY_METHOD and action != "allocate" and args and type(args[0]) is int:
             args[0] = self.sandbox_id(_KINDS_BY_METHOD[prefix], args[0])
+        if prefix.endswith("pool") and action in ("info", "infoextended") and args:
+            return self._pool(_KINDS_BY_METHOD[prefix.removesuffix("pool")], args)
+        if action == "chown":
+            args[1:] = [self.sandbox_id("user", args[1]), self.sandbox_id("group", args[2])]
         return args
+
+    def _pool(self, kind: str, args: list[Any]) -> list[Any]:
+        """Return the arguments of a pool call: an owner, and a range of ids or, if the second is below -1, a page."""
+        owner, start, end, *rest = args
+        ids = (start, end) if end < -1 else (self.sandbox_id(kind, start), self.sandbox_id(kind, end))
+        return [self.sandbox_id("user", owner), *ids, *rest]
 
     def _text(self, text: str) -> str:
         for pattern, kind in _ID_TEXTS:
@@ -198,25 +210,8 @@ def _user_and_group(mapping: LearnedIds, args: list[Any]) -> list[Any]:
     return [mapping.sandbox_id("user", args[0]), mapping.sandbox_id("group", args[1])]
 
 
-def _chown(kind: str) -> Callable[[LearnedIds, list[Any]], list[Any]]:
-    def handle(mapping: LearnedIds, args: list[Any]) -> list[Any]:
-        return [
-            mapping.sandbox_id(kind, args[0]),
-            mapping.sandbox_id("user", args[1]),
-            mapping.sandbox_id("group", args[2]),
-        ]
-
-    return handle
-
-
 def _vm_action(mapping: LearnedIds, args: list[Any]) -> list[Any]:
     return [args[0], mapping.sandbox_id("vm", args[1])]
-
-
-def _vm_pool(mapping: LearnedIds, args: list[Any]) -> list[Any]:
-    if args[2] < -1:
-        return args
-    return [args[0], mapping.sandbox_id("vm", args[1]), mapping.sandbox_id("vm", args[2]), *args[3:]]
 
 
 def _vm_set(mapping: LearnedIds, args: list[Any]) -> list[Any]:
@@ -238,12 +233,7 @@ _ARGUMENTS: Mapping[str, Callable[[LearnedIds, list[Any]], list[Any]]] = {
     "one.user.allocate": _user_allocate,
     "one.user.login": _login,
     "one.user.addgroup": _user_and_group,
-    "one.vn.chown": _chown("net"),
-    "one.template.chown": _chown("template"),
-    "one.image.chown": _chown("image"),
     "one.vm.action": _vm_action,
-    "one.vmpool.info": _vm_pool,
-    "one.vmpool.infoextended": _vm_pool,
     "one.vmpool.infoset": _vm_set,
     "one.acl.addrule": _acl_rule,
     "one.vm.attachsg": _security_group,

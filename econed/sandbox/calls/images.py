@@ -6,7 +6,7 @@ from econed.opennebula.states import DatastoreType, ImageState
 from econed.sandbox.calls.declaration import serves
 from econed.sandbox.cloud import Cloud
 from econed.sandbox.image_manager import ImageManager
-from econed.sandbox.objects.base import Kind, Right, check_name
+from econed.sandbox.objects.base import Kind, Right
 from econed.sandbox.objects.images import DUMMY_SIZE, Image, ImageType
 from econed.sandbox.objects.infrastructure import Datastore
 from econed.sandbox.objects.pools import page
@@ -167,16 +167,6 @@ class ImageCalls:
         image = self._managed(caller, image_id)
         image.check_idle("make image persistent" if is_persistent else "make image nonpersistent")
         image.is_persistent = is_persistent
-        return image_id
-
-    @serves("one.image.rename", int, str)
-    def rename(self, caller: User, image_id: int, name: str) -> int:
-        """Rename an image."""
-        image = self._managed(caller, image_id)
-        namesake = self._cloud.images.find_by_name(image.uid, name)
-        if namesake and namesake is not image:
-            raise internal(f"NAME is already taken by IMAGE {namesake.id}.")
-        image.name = check_name(name)
         return image_id
 
     @serves("one.image.chtype", int, str)

@@ -254,13 +254,6 @@ class NetworkCalls:
             self._cloud.count_usage(network.uid, network.gid, [charge], -1)
         return network_id
 
-    @serves("one.vn.rename", int, str)
-    def rename(self, caller: User, network_id: int, name: str) -> int:
-        """Rename a network."""
-        network = self._ready(caller, network_id)
-        network.name = self._free_name(network.uid, name)
-        return network_id
-
 
 def _release_reservation(parent: Network, reservation_id: int) -> None:
     reserved = Lease(LeaseHolder.NETWORK, reservation_id)

@@ -1,4 +1,4 @@
-"""The calls that all kinds of objects have: chown, chmod, lock, unlock."""
+"""The calls that all kinds of objects have: chown, chmod, rename, lock, unlock."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from econed.opennebula.states import LockLevel, VmState
 from econed.sandbox.calls.declaration import Method
 from econed.sandbox.cloud import Cloud
-from econed.sandbox.objects.base import Kind, Lock, PoolObject, Right
+from econed.sandbox.objects.base import Kind, Lock, PoolObject, Right, name_error
 from econed.sandbox.objects.pools import Pool
 from econed.sandbox.objects.users import User
 from econed.sandbox.objects.virtual_machines import VirtualMachine
@@ -17,10 +17,12 @@ from econed.sandbox.refusals import internal, wrong_state
 _UNCHANGED = -1
 _ADMIN_BITS = (2, 5, 8)
 _LOCKABLE = ("vm", "image", "vn", "template")
+_RENAMABLE = ("vm", "image", "vn", "template", "secgroup")
+_WITHOUT_UNIQUE_NAMES = (Kind.VM,)
 
 
 class OwnershipCalls:
-    """`one.*.chown` and `chmod` of owned objects, `lock` and `unlock` of lockable objects."""
+    """`one.*.chown`, `chmod` and `rename` of owned objects, `lock` and `unlock` of lockable objects."""
 
     def __init__(self, cloud: Cloud) -> None:
         self._cloud = cloud
@@ -39,6 +41,8 @@ class OwnershipCalls:
         for prefix, pool in self._pools.items():
             self._add(handlers, f"one.{prefix}.chown", (int, int, int), self._handler(pool, self._chown))
             self._add(handlers, f"one.{prefix}.chmod", (int,) * 10, self._handler(pool, self._chmod))
+            if prefix in _RENAMABLE:
+                self._add(handlers, f"one.{prefix}.rename", (int, str), self._handler(pool, self._rename))
             if prefix in _LOCKABLE:
                 self._add(handlers, f"one.{prefix}.lock", (int, int), self._handler(pool, self._lock))
                 self._add(handlers, f"one.{prefix}.unlock", (int,), self._handler(pool, self._unlock))
@@ -55,7 +59,7 @@ class OwnershipCalls:
 
     @staticmethod
     def _handler(pool: Pool[Any], act: Callable[..., None]) -> Callable[..., object]:
-        def handle(caller: User, object_id: int, *arguments: int) -> int:
+        def handle(caller: User, object_id: int, *arguments: int | str) -> int:
             act(caller, pool, object_id, *arguments)
             return object_id
 
@@ -81,7 +85,7 @@ class OwnershipCalls:
 
     @staticmethod
     def _check_name_free(pool: Pool[Any], pool_object: PoolObject, uid: int) -> None:
-        if pool.kind is Kind.VM:
+        if pool.kind in _WITHOUT_UNIQUE_NAMES:
             return
         for other in pool:
             if other is not pool_object and (other.uid, other.name) == (uid, pool_object.name):
@@ -99,6 +103,22 @@ class OwnershipCalls:
         for index, bit in enumerate(bits):
             if bit != _UNCHANGED:
                 pool_object.permissions.bits[index] = bit
+        pool_object.invalidate()
+
+    def _rename(self, caller: User, pool: Pool[Any], object_id: int, name: str) -> None:
+        """Rename an object; oned checks no right if the name stays as it is (oned: `SharedAPI::rename`)."""
+        pool_object: PoolObject = pool.get(object_id)
+        if pool_object.name == name:
+            return
+        self._cloud.rights.check(caller, Right.MANAGE, pool.kind, pool_object)
+        namesake = None if pool.kind in _WITHOUT_UNIQUE_NAMES else pool.find_by_name(pool_object.uid, name)
+        if namesake is not None:
+            kind = pool.kind.long_name
+            raise wrong_state(f"{kind} cannot be renamed to {name} because it collides with {kind} {namesake.id}")
+        reason = name_error(name)
+        if reason:
+            raise wrong_state(reason)
+        pool_object.name = name
         pool_object.invalidate()
 
     def _lock(self, caller: User, pool: Pool[Any], object_id: int, level: int) -> None:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import re
 from functools import partial
 
+from econed.errors import OpenNebulaCode
 from econed.sandbox.calls.declaration import serves
+from econed.sandbox.calls.security_group_rules import with_stored_rules
 from econed.sandbox.cloud import Cloud
 from econed.sandbox.machines.security_rules import refresh_rules
 from econed.sandbox.objects.base import Kind, Right, check_name
 from econed.sandbox.objects.pools import page
 from econed.sandbox.objects.security_groups import DEFAULT_GROUP, SecurityGroup
 from econed.sandbox.objects.users import User
-from econed.sandbox.refusals import internal, wrong_state
-from econed.sandbox.template import Template, Vector
+from econed.sandbox.refusals import Refused, internal, not_allocated, wrong_state
+from econed.sandbox.template import Template
 
 _FIRST_GROUP_ID = 100
-_PROTOCOLS = ("TCP", "UDP", "ICMP", "ICMPV6", "IPSEC", "ALL")
-_PORT_RANGES = re.compile(r"[0-9]+(:[0-9]+)?(,[0-9]+(:[0-9]+)?)*")
-_MAX_PORT = 65536
 
 
 class SecurityGroupCalls:
@@ -30,11 +28,14 @@ class SecurityGroupCalls:
     @serves("one.secgroup.allocate", str)
     def allocate(self, caller: User, text: str) -> int:
         """Allocate a security group."""
-        cloud = self._cloud
         template = self._cloud.parse(text)
+        return self._create(caller, template.get("NAME"), template)
+
+    def _create(self, caller: User, name: str, template: Template) -> int:
+        cloud = self._cloud
         cloud.rights.check(caller, Right.CREATE, Kind.SECGROUP, None)
-        name = self._free_name(caller.id, template.get("NAME"))
-        _check_rules(template, is_v7=cloud.version.is_v7)
+        self._check_name(caller.id, name)
+        template = with_stored_rules(template, is_v7=cloud.version.is_v7)
         template.pop("NAME")
         cloud.security_groups.skip_to(_FIRST_GROUP_ID)
         group = SecurityGroup(
@@ -49,11 +50,11 @@ class SecurityGroupCalls:
         cloud.security_groups.add(group)
         return group.id
 
-    def _free_name(self, uid: int, name: str) -> str:
+    def _check_name(self, uid: int, name: str) -> None:
         namesake = self._cloud.security_groups.find_by_name(uid, name)
         if namesake:
             raise internal(f"NAME is already taken by SecurityGroup {namesake.id}.")
-        return check_name(name)
+        check_name(name)
 
     @serves("one.secgroup.info", int, optional=(bool,))
     def info(self, caller: User, group_id: int, _decrypt: bool = False) -> str:
@@ -74,8 +75,10 @@ class SecurityGroupCalls:
         """Replace a security group's attributes (0), or merge into them (1); machines get the new rules."""
         group = self._cloud.get_authorized(caller, Right.MANAGE, self._cloud.security_groups, group_id)
         template = self._cloud.updated_template(caller, group.template, text, append)
-        _check_rules(template, is_v7=self._cloud.version.is_v7)
-        group.template = template
+        try:
+            group.template = with_stored_rules(template, is_v7=self._cloud.version.is_v7)
+        except Refused as refusal:
+            raise internal(f"Cannot update template. {refusal.text}") from refusal
         self._commit(group)
         return group_id
 
@@ -98,20 +101,16 @@ class SecurityGroupCalls:
         group.updated_vm_ids |= group.updating_vm_ids
         group.updating_vm_ids = set()
 
-    @serves("one.secgroup.rename", int, str)
-    def rename(self, caller: User, group_id: int, name: str) -> int:
-        """Rename a security group."""
-        group = self._cloud.get_authorized(caller, Right.MANAGE, self._cloud.security_groups, group_id)
-        group.name = self._free_name(group.uid, name)
-        return group_id
-
     @serves("one.secgroup.clone", int, str)
     def clone(self, caller: User, group_id: int, name: str) -> int:
         """Copy a security group to a security group of the caller."""
-        group = self._cloud.get_authorized(caller, Right.USE, self._cloud.security_groups, group_id)
-        template = group.template.copy()
-        template.replace("NAME", name)
-        return self.allocate(caller, template.xml())
+        group = self._cloud.get_to_clone(caller, self._cloud.security_groups, group_id)
+        try:
+            return self._create(caller, name, group.template.copy())
+        except Refused as refusal:
+            if self._cloud.version.is_v7 or refusal.code is not OpenNebulaCode.INTERNAL:
+                raise
+            raise not_allocated(f"Error allocating a new security group. {refusal.text}") from refusal
 
     @serves("one.secgroup.delete", int)
     def delete(self, caller: User, group_id: int) -> int:
@@ -123,27 +122,3 @@ class SecurityGroupCalls:
             raise wrong_state("Cannot delete security group. The security group has VMs using it")
         self._cloud.security_groups.remove(group)
         return group_id
-
-
-def _check_rules(template: Template, *, is_v7: bool) -> None:
-    for rule in template.vectors("RULE"):
-        protocol, direction = rule.get("PROTOCOL", "").upper(), rule.get("RULE_TYPE", "").upper()
-        if protocol not in _PROTOCOLS:
-            raise internal(f"Wrong PROTOCOL in rule. Valid options: {', '.join(_PROTOCOLS)}.")
-        if direction not in ("INBOUND", "OUTBOUND"):
-            raise internal("Wrong RULE_TYPE in rule. Valid options: INBOUND, OUTBOUND.")
-        _check_details(rule, protocol, is_v7=is_v7)
-
-
-def _check_details(rule: Vector, protocol: str, *, is_v7: bool) -> None:
-    if "RANGE" in rule:
-        if protocol not in ("TCP", "UDP"):
-            raise internal("RANGE is supported only for TCP and UDP protocols")
-        if not _PORT_RANGES.fullmatch(rule["RANGE"]):
-            raise internal("Wrong RANGE in rule.")
-        if is_v7 and any(int(port) > _MAX_PORT for port in re.findall("[0-9]+", rule["RANGE"])):
-            raise internal(f"RANGE out of bounds 0-{_MAX_PORT}.")
-    if "ICMP_TYPE" in rule and (protocol != "ICMP" or not rule["ICMP_TYPE"].isdigit()):
-        raise internal("ICMP_TYPE is supported only for ICMP protocol, and must be integer")
-    if "IP" in rule and not rule.get("SIZE", "").isdigit():
-        raise internal("Wrong or missing SIZE in rule")

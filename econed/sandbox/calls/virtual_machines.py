@@ -11,7 +11,7 @@ from econed.sandbox.machines.deployment import Deployment
 from econed.sandbox.machines.hot_plug import plug
 from econed.sandbox.machines.lifecycle import Lifecycle
 from econed.sandbox.machines.restrictions import check_restricted_attributes, restricted_vm_attributes
-from econed.sandbox.objects.base import Kind, Right, check_name
+from econed.sandbox.objects.base import Kind, Right
 from econed.sandbox.objects.history import HistoryAction
 from econed.sandbox.objects.users import User
 from econed.sandbox.objects.virtual_machines import VirtualMachine
@@ -64,14 +64,6 @@ class VmCalls:
         machine.user_template = self._cloud.updated_template(caller, machine.user_template, text, append, restricted)
         machine.invalidate()
         self._deployment.reconsider()
-        return vm_id
-
-    @serves("one.vm.rename", int, str)
-    def rename(self, caller: User, vm_id: int, name: str) -> int:
-        """Rename a machine; names of machines need not be unique."""
-        machine = self._authorized(caller, vm_id)
-        machine.name = check_name(name)
-        machine.invalidate()
         return vm_id
 
     @serves("one.vm.resize", int, str, bool)

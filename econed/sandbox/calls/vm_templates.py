@@ -82,14 +82,6 @@ class TemplateCalls:
         self._cloud.rights.check(caller, Right.CREATE, Kind.TEMPLATE, None)
         return self._create(caller, name, vm_template.template.copy()).id
 
-    @serves("one.template.rename", int, str)
-    def rename(self, caller: User, template_id: int, name: str) -> int:
-        """Rename a template."""
-        vm_template = self._managed(caller, template_id)
-        self._check_free_name(vm_template.uid, name)
-        vm_template.name = name
-        return template_id
-
     @serves("one.template.delete", int, optional=(bool,))
     def delete(self, caller: User, template_id: int, _recursive: bool = False) -> int:
         """Delete a template."""
